@@ -1,0 +1,311 @@
+// Package api holds the public HTTP/JSON types of Bridge Four: data only. The same types serve the leader, the Go client
+// and the command line's --json.
+package api
+
+import "time"
+
+// JobRequest is the body of POST /v1/jobs and of a job file (YAML or JSON). Exactly one of Inputs, Lines and Range is set,
+// unless the program needs no input (the built-in AlwaysOk and Sample): then the job has one task.
+type JobRequest struct {
+	Name    string  `json:"name,omitempty" doc:"A name for people; not unique" maxLength:"200"`
+	User    string  `json:"user,omitempty" doc:"Who submits; jobs of different users share the slots fairly" maxLength:"100"`
+	Program Program `json:"program"`
+
+	Inputs []string `json:"inputs,omitempty" doc:"Files, folders (their files, not hidden ones), globs; absolute"`
+	Lines  *Lines   `json:"lines,omitempty" doc:"Instead of inputs: one task per line"`
+	Range  *Range   `json:"range,omitempty" doc:"Instead of inputs: one task per number"`
+	Split  string   `json:"split,omitempty" doc:"Largest split, as 64MiB, or none: one task per file" default:"64MiB"`
+
+	Output      string `json:"output,omitempty" doc:"Folder for the parts and _SUCCESS; absolute. Without it the result is kept in the cluster's spool"`
+	Overwrite   bool   `json:"overwrite,omitempty" doc:"Remove what output holds when the new output is complete"`
+	KeepPartial bool   `json:"keep_partial,omitempty" doc:"A job that fails or is stopped publishes the parts it has, and _PARTIAL"`
+
+	Set          map[string]string `json:"set,omitempty" doc:"User settings, seen by the program"`
+	Dir          string            `json:"dir,omitempty" doc:"Working directory of commands; absolute"`
+	Retries      *int              `json:"retries,omitempty" doc:"How often a failed task is run again" default:"3" minimum:"0" maximum:"100"`
+	Timeout      string            `json:"timeout,omitempty" doc:"Longest time of one attempt, as 90s or 2h"`
+	Priority     *int              `json:"priority,omitempty" doc:"Higher goes first" default:"50" minimum:"0" maximum:"100"`
+	SlotsPerTask int               `json:"slots_per_task,omitempty" doc:"Slots that one attempt takes" minimum:"0" maximum:"1024"`
+	Memory       string            `json:"memory,omitempty" doc:"Memory that one attempt may use, as 2GiB"`
+	Labels       map[string]string `json:"labels,omitempty" doc:"Only workers that have these labels"`
+	FirstSuccess bool              `json:"first_success,omitempty" doc:"Done when one task succeeds; the others are stopped"`
+}
+
+// Program says what a job runs: exactly one field is set.
+type Program struct {
+	Builtin string   `json:"builtin,omitempty" doc:"Name of a built-in job"`
+	Command []string `json:"command,omitempty" doc:"Command and its arguments; {} stands for the input's path or the item"`
+}
+
+// Lines is a list of items. Raw holds them as a file would, one a line, and may hold any bytes; Items is for people.
+type Lines struct {
+	Items []string `json:"items,omitempty"`
+	Raw   []byte   `json:"raw,omitempty" doc:"base64; lines ended by newline"`
+}
+
+// Range is From to To, both included.
+type Range struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
+// Job statuses.
+const (
+	JobWaiting = "waiting" // no task has started: nothing is free for it yet
+	JobRunning = "running"
+	JobHalted  = "halted" // open tasks, none running, and no worker that could take one
+	JobDone    = "done"
+	JobFailed  = "failed"
+	JobStopped = "stopped"
+)
+
+// Task statuses.
+const (
+	TaskOpen    = "open"
+	TaskRunning = "running"
+	TaskDone    = "done"
+	TaskDead    = "dead"
+)
+
+// Job is one job and where it stands.
+type Job struct {
+	ID      uint64  `json:"id"`
+	Name    string  `json:"name"`
+	User    string  `json:"user,omitempty"`
+	Program Program `json:"program"`
+	Status  string  `json:"status" enum:"waiting,running,halted,done,failed,stopped"`
+	Error   string  `json:"error,omitempty" doc:"Why it failed"`
+	Output  string  `json:"output,omitempty"`
+	Spool   bool    `json:"spool,omitempty" doc:"Output is a folder in the cluster's spool: the job named none"`
+	// Warnings are about the request; only the answer to a submit has them.
+	Warnings []string `json:"warnings,omitempty"`
+	// Stages in order: map, then collect and commit where the job has them.
+	Stages []Stage `json:"stages"`
+
+	Inputs   []string          `json:"inputs,omitempty"`
+	Set      map[string]string `json:"set,omitempty"`
+	Priority int               `json:"priority"`
+	Retries  int               `json:"retries"`
+
+	InputBytes  uint64 `json:"input_bytes" doc:"Bytes of input, where known"`
+	ReadBytes   uint64 `json:"read_bytes" doc:"Bytes of input that done tasks have read"`
+	OutputBytes uint64 `json:"output_bytes"`
+	Records     uint64 `json:"records" doc:"Records written by done tasks"`
+
+	Created time.Time  `json:"created"`
+	Started *time.Time `json:"started,omitempty"`
+	Ended   *time.Time `json:"ended,omitempty"`
+}
+
+// IsEnded reports whether the job is over.
+func (j Job) IsEnded() bool {
+	return j.Status == JobDone || j.Status == JobFailed || j.Status == JobStopped
+}
+
+// Stage counts the tasks of a stage: Tasks = Open + Running + Done + Dead.
+type Stage struct {
+	Name    string `json:"name"`
+	Tasks   uint64 `json:"tasks"`
+	Open    uint64 `json:"open"`
+	Running uint64 `json:"running"`
+	Done    uint64 `json:"done"`
+	Dead    uint64 `json:"dead"`
+	Retried uint64 `json:"retried" doc:"Failed attempts so far"`
+}
+
+// JobList is a page of jobs, newest first.
+type JobList struct {
+	Jobs []Job  `json:"jobs"`
+	Next string `json:"next,omitempty" doc:"cursor of the next page"`
+}
+
+// Task is one task.
+type Task struct {
+	Name     string `json:"name" doc:"JOB/STAGE/INDEX"`
+	Index    uint64 `json:"index"`
+	Stage    string `json:"stage"`
+	Status   string `json:"status" enum:"open,running,done,dead"`
+	Attempts uint32 `json:"attempts" doc:"Attempts that have ended or run"`
+	Input    string `json:"input,omitempty" doc:"The file, line or number it reads"`
+	Offset   uint64 `json:"offset,omitempty"`
+	Length   uint64 `json:"length,omitempty"`
+	Worker   uint64 `json:"worker,omitempty" doc:"Where it runs now"`
+	Size     uint64 `json:"size,omitempty"`
+	Records  uint64 `json:"records,omitempty"`
+	Part     string `json:"part,omitempty" doc:"Its output, when the job is done"`
+	// Failures are the latest ones, oldest first.
+	Failures []Failure `json:"failures,omitempty"`
+}
+
+// Failure is one failed attempt.
+type Failure struct {
+	Attempt uint32    `json:"attempt"`
+	Worker  uint64    `json:"worker"`
+	Kind    string    `json:"kind" enum:"program_error,timeout,out_of_memory,lost_worker,preempted,bad_input,bad_program,output_error"`
+	Message string    `json:"message"`
+	Time    time.Time `json:"time"`
+}
+
+// TaskList is a page of tasks in index order.
+type TaskList struct {
+	Tasks []Task `json:"tasks"`
+	Next  string `json:"next,omitempty"`
+}
+
+// Worker statuses.
+const (
+	WorkerAlive    = "alive"
+	WorkerDead     = "dead"
+	WorkerDraining = "draining"
+)
+
+// Cluster statuses.
+const (
+	ClusterHealthy  = "healthy"
+	ClusterDegraded = "degraded" // a worker is dead
+	ClusterDead     = "dead"     // no worker lives
+)
+
+// Worker is one worker.
+type Worker struct {
+	ID       uint64            `json:"id"`
+	Identity string            `json:"identity"`
+	Status   string            `json:"status" enum:"alive,dead,draining"`
+	Aside    bool              `json:"aside,omitempty" doc:"Put aside: many different tasks failed on it"`
+	Host     string            `json:"host,omitempty"`
+	Address  string            `json:"address,omitempty"`
+	Version  string            `json:"version,omitempty"`
+	Slots    uint32            `json:"slots"`
+	Busy     uint32            `json:"busy" doc:"Slots that run an attempt"`
+	Queued   uint32            `json:"queued" doc:"Attempts leased ahead of need"`
+	Memory   uint64            `json:"memory,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Seen     time.Time         `json:"seen" doc:"Last heartbeat"`
+}
+
+// WorkerList is all workers, by number.
+type WorkerList struct {
+	Workers []Worker `json:"workers"`
+}
+
+// Cluster is the cluster's health.
+type Cluster struct {
+	Name     string `json:"name"`
+	Status   string `json:"status" enum:"healthy,degraded,dead" doc:"degraded: a worker is dead; dead: no worker lives"`
+	Version  string `json:"version"`
+	Leader   uint64 `json:"leader"`
+	Term     uint64 `json:"term"`
+	Index    uint64 `json:"index" doc:"Log position"`
+	Workers  int    `json:"workers"`
+	Dead     int    `json:"dead_workers"`
+	Slots    uint32 `json:"slots"`
+	Free     uint32 `json:"free_slots"`
+	Jobs     int    `json:"jobs" doc:"Jobs that are not over"`
+	Spool    string `json:"spool" doc:"Where jobs without an output leave their parts"`
+	NotReady string `json:"not_ready,omitempty" doc:"Why writes are refused, if they are"`
+}
+
+// Explanation says why a job or task is as it is.
+type Explanation struct {
+	Subject string   `json:"subject" doc:"N or N/STAGE/INDEX"`
+	Status  string   `json:"status"`
+	Reasons []string `json:"reasons" doc:"What is so, most important first"`
+	Advice  []string `json:"advice,omitempty" doc:"What would help"`
+}
+
+// LogRecord is a piece of one attempt's log. A stream of them is sent as JSON lines.
+type LogRecord struct {
+	Task    string `json:"task" doc:"JOB/STAGE/INDEX"`
+	Attempt uint32 `json:"attempt"`
+	Worker  uint64 `json:"worker"`
+	Lease   uint64 `json:"lease" doc:"Fencing number: tells attempts apart"`
+	Winner  bool   `json:"winner,omitempty" doc:"This attempt's output was committed"`
+	Text    []byte `json:"text" doc:"base64: a program may write any bytes"`
+}
+
+// Problem is an RFC 9457 problem, and the error type of the API.
+type Problem struct { //nolint:errname // RFC 9457's word
+	Type   string         `json:"type,omitempty"`
+	Title  string         `json:"title"`
+	Status int            `json:"status"`
+	Detail string         `json:"detail,omitempty"`
+	Errors []ProblemField `json:"errors,omitempty"`
+}
+
+// ProblemField is one thing that is wrong.
+type ProblemField struct {
+	Message  string `json:"message,omitempty"`
+	Location string `json:"location,omitempty"`
+	Value    any    `json:"value,omitempty"`
+}
+
+// JobQuery asks for a page of jobs, newest first.
+type JobQuery struct {
+	Status []string // any of these; none: all
+	Limit  int      // 1 to JobLimitMax
+	Cursor string   // JobList.Next of the page before
+}
+
+// TaskQuery asks for a page of tasks in index order, stage after stage.
+type TaskQuery struct {
+	Stage  string // name; empty: all stages
+	Status string // empty: all
+	Limit  int    // 1 to TaskLimitMax
+	Cursor string // TaskList.Next of the page before
+}
+
+// Page limits.
+const (
+	JobLimitMax  = 1000
+	TaskLimitMax = 10_000
+)
+
+// LogQuery asks for logs: of one task, or of all tasks of the job.
+type LogQuery struct {
+	Job     uint64
+	OneTask bool // then Stage and Index count
+	Stage   string
+	Index   uint64
+	Follow  bool // go on until the job has ended
+}
+
+// Consensus is a leader's view of the election.
+type Consensus struct {
+	ID            uint64     `json:"id"`
+	Term          uint64     `json:"term"`
+	Role          string     `json:"role" enum:"Leader,Follower,Candidate"`
+	VotedFor      *uint64    `json:"voted_for,omitempty"`
+	Leader        *uint64    `json:"leader,omitempty"`
+	LastElection  *time.Time `json:"last_election,omitempty"`
+	LastHeartbeat *time.Time `json:"last_heartbeat,omitempty"`
+	Peers         []Peer     `json:"peers"`
+}
+
+// Peer is another leader.
+type Peer struct {
+	ID   uint64 `json:"id"`
+	Host string `json:"host"`
+	Port int    `json:"port"`
+}
+
+// Manifest is _SUCCESS: what makes an output complete.
+type Manifest struct {
+	Job     uint64         `json:"job"`
+	Name    string         `json:"name,omitempty"`
+	User    string         `json:"user,omitempty"`
+	Program Program        `json:"program"`
+	Started time.Time      `json:"started"`
+	Ended   time.Time      `json:"ended"`
+	Result  string         `json:"result,omitempty" doc:"File of the collected result"`
+	Parts   []ManifestPart `json:"parts"`
+	// Missing tasks, of a partial output only.
+	Missing []uint64 `json:"missing,omitempty"`
+}
+
+// ManifestPart is one part.
+type ManifestPart struct {
+	Part    string `json:"part"`
+	Size    uint64 `json:"size"`
+	Records uint64 `json:"records"`
+	XXH64   string `json:"xxh64" doc:"16 hex digits"`
+}
