@@ -1,0 +1,192 @@
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"runtime"
+	"testing"
+)
+
+const (
+	benchTasks = 10_000_000
+	benchBatch = 4000 // completions in one entry
+)
+
+func heap() uint64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// completions is the entry of tasks first to first + benchBatch - 1.
+func completions(first, size uint64) *Entry {
+	list := make([]Completion, 0, benchBatch)
+	for i := first; i < min(first+benchBatch, benchTasks); i++ {
+		list = append(list, Completion{Index: i, Lease: NewLease(7, i+1), Size: size, Records: size / 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 99})
+	}
+	e := NewEntry(int64(first))
+	e.Done(WorkerID(1+first%2), 1, 0, list)
+	return e
+}
+
+func benchMachine(b *testing.B, failed bool) *Machine {
+	b.Helper()
+	m := New()
+	in, err := RangeInput(1, benchTasks)
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := NewEntry(1)
+	e.Submit("k", "u", &Spec{Output: "/o", Input: in, Retries: 3})
+	mustApply(b, m, e)
+	for i := uint64(0); failed && i < benchTasks; {
+		e := NewEntry(1)
+		for range benchBatch {
+			e.Failed(1, 0, i, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(6, i), Message: "exit status 1"})
+			i++
+		}
+		mustApply(b, m, e)
+	}
+	return m
+}
+
+// BenchmarkMemory is the leader's state of a job of ten million tasks, all done: bytes a task without output, with output,
+// and with output where each has failed once before.
+func BenchmarkMemory(b *testing.B) {
+	for name, test := range map[string]struct {
+		size   uint64
+		failed bool
+	}{"noop": {}, "output": {size: 1000}, "output_and_failure": {size: 1000, failed: true}} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				before := heap()
+				m := benchMachine(b, test.failed)
+				for i := uint64(0); i < benchTasks; i += benchBatch {
+					mustApply(b, m, completions(i, test.size))
+				}
+				used := heap() - before
+				if s := m.Job(1).Stages[0]; s.Done != benchTasks {
+					b.Fatalf("%d tasks done, want %d", s.Done, benchTasks)
+				}
+				perTask := float64(used) / benchTasks
+				if perTask >= 64 {
+					b.Errorf("%.1f bytes a task; 64 is the most the design allows", perTask)
+				}
+				b.ReportMetric(perTask, "B/task")
+			}
+		})
+	}
+}
+
+// BenchmarkApply applies batches of completions; an iteration is one batch.
+func BenchmarkApply(b *testing.B) {
+	for _, size := range []uint64{0, 1000} {
+		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
+			var batches [][]byte
+			bytesOf := 0
+			for i := uint64(0); i < benchTasks; i += benchBatch {
+				batches = append(batches, completions(i, size).Data())
+				bytesOf += len(batches[len(batches)-1])
+			}
+			var m *Machine
+			var out Result
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				if n%len(batches) == 0 {
+					b.StopTimer()
+					m = benchMachine(b, false)
+					b.StartTimer()
+				}
+				if err := m.Apply(m.Index()+1, batches[n%len(batches)], &out); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchBatch, "ns/completion")
+			b.ReportMetric(float64(bytesOf)/benchTasks, "B/completion")
+		})
+	}
+}
+
+// BenchmarkEncode builds the entries of BenchmarkApply.
+func BenchmarkEncode(b *testing.B) {
+	list := make([]Completion, benchBatch)
+	for i := range list {
+		list[i] = Completion{Index: uint64(i), Lease: NewLease(7, uint64(i))}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		e := NewEntry(1)
+		e.Done(1, 1, 0, list)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchBatch, "ns/completion")
+}
+
+// BenchmarkSnapshot takes, writes and restores the state of ten million done tasks with output. What stops Apply is "take".
+func BenchmarkSnapshot(b *testing.B) {
+	m := benchMachine(b, false)
+	for i := uint64(0); i < benchTasks; i += benchBatch {
+		mustApply(b, m, completions(i, 1000))
+	}
+	b.Run("take", func(b *testing.B) {
+		for b.Loop() {
+			m.Snapshot()
+		}
+	})
+	b.Run("write", func(b *testing.B) {
+		for b.Loop() {
+			n, err := m.Snapshot().WriteTo(io.Discard)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(n)
+		}
+	})
+	b.Run("restore", func(b *testing.B) {
+		data := snapshotBytes(b, m.Snapshot())
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			if _, err := Restore(bytes.NewReader(data)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkLines makes an input of ten million lines, and reads it in order.
+func BenchmarkLines(b *testing.B) {
+	var in Input
+	b.Run("build", func(b *testing.B) {
+		var line []byte
+		for b.Loop() {
+			builder := NewLines()
+			for i := range benchTasks {
+				line = fmt.Appendf(line[:0], "https://example.org/page/%d", i)
+				builder.AddLine(line)
+			}
+			var err error
+			if in, err = builder.Input(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		size := 0
+		for _, block := range in.Blocks {
+			size += len(block.Data)
+		}
+		b.ReportMetric(float64(size)/benchTasks, "B/line")
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchTasks, "ns/line")
+	})
+	b.Run("read", func(b *testing.B) {
+		for b.Loop() {
+			r := NewInputReader(&in)
+			for i := range uint64(benchTasks) {
+				if _, err := r.Split(i); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchTasks, "ns/line")
+	})
+}

@@ -1,0 +1,223 @@
+package state
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// JobID numbers jobs from 1 in the order of the log.
+type JobID uint64
+
+// WorkerID numbers workers from 1 in the order of the log.
+type WorkerID uint64
+
+// Lease is a fencing number: the leader's term and a sequence within it. A later lease is always larger.
+type Lease uint64
+
+// leaseSeqBits leaves 2^40 leases a term and 2^24 terms.
+const leaseSeqBits = 40
+
+// NewLease makes the lease number of a term's seq-th lease.
+func NewLease(term, seq uint64) Lease { return Lease(term<<leaseSeqBits | seq&(1<<leaseSeqBits-1)) }
+
+// Term is the term of the leader that gave the lease.
+func (l Lease) Term() uint64 { return uint64(l) >> leaseSeqBits }
+
+// Spec is what was submitted. It never changes.
+type Spec struct {
+	Name, User   string
+	Builtin      string   // a built-in job, or
+	Argv         [][]byte // a command
+	Input        Input
+	InputNames   []string // as the user gave them
+	Output       string   // folder; never empty
+	Spool        bool     // Output is in the spool: nothing is published
+	Overwrite    bool
+	KeepPartial  bool // publish what is done though the job fails or is stopped
+	FirstSuccess bool // one done task is enough
+	Collect      bool // the program merges its parts into a result
+	Settings     map[string]string
+	Dir          string
+	Retries      uint32 // failures of one kind that a task survives; more than RetriesMax counts as RetriesMax
+	Priority     uint32
+	SlotsPerTask uint32
+	TimeoutMS    uint64
+	Memory       uint64 // bytes an attempt may use; 0: not limited
+	Labels       map[string]string
+}
+
+// JobStatus is where a job stands.
+type JobStatus uint8
+
+// The statuses of a job. Only a job that is Active has tasks to run.
+const (
+	JobActive   JobStatus = iota // its stages run, one after the other
+	JobStopping                  // told to stop: its last stage removes or publishes what is there
+	JobFailing                   // tasks are dead: its last stage publishes the rest
+	JobDone
+	JobFailed
+	JobStopped
+)
+
+func (s JobStatus) String() string {
+	names := [...]string{"active", "stopping", "failing", "done", "failed", "stopped"}
+	if int(s) < len(names) {
+		return names[s]
+	}
+	return fmt.Sprintf("status %d", uint8(s))
+}
+
+// Ended reports whether the job is over.
+func (s JobStatus) Ended() bool { return s >= JobDone }
+
+// JobEvent is what can happen to a job.
+type JobEvent uint8
+
+// The events of a job.
+const (
+	StagesDone    JobEvent = iota // every stage is complete
+	TasksDead                     // a stage has ended with dead tasks
+	StopAsked                     // a stop was accepted
+	RetryAsked                    // a retry was accepted
+	CleanupDone                   // the last stage of a stopping or failing job is complete, or there is none
+	CleanupFailed                 // it died
+)
+
+func (e JobEvent) String() string {
+	names := [...]string{"stages done", "tasks dead", "stop asked", "retry asked", "cleanup done", "cleanup failed"}
+	if int(e) < len(names) {
+		return names[e]
+	}
+	return fmt.Sprintf("event %d", uint8(e))
+}
+
+// Next is the table of a job's life. What is not in it cannot happen, and is an error.
+func (s JobStatus) Next(e JobEvent) (JobStatus, error) {
+	type step struct {
+		from JobStatus
+		on   JobEvent
+	}
+	next, ok := map[step]JobStatus{
+		{JobActive, StagesDone}:      JobDone,
+		{JobActive, TasksDead}:       JobFailing,
+		{JobActive, StopAsked}:       JobStopping,
+		{JobFailing, StopAsked}:      JobStopping,
+		{JobFailing, CleanupDone}:    JobFailed,
+		{JobFailing, CleanupFailed}:  JobFailed,
+		{JobStopping, CleanupDone}:   JobStopped,
+		{JobStopping, CleanupFailed}: JobStopped,
+		{JobFailed, StopAsked}:       JobStopping,
+		{JobFailed, RetryAsked}:      JobActive,
+		{JobStopped, RetryAsked}:     JobActive,
+	}[step{s, e}]
+	if !ok {
+		return s, fmt.Errorf("a job that is %v cannot take %q", s, e)
+	}
+	return next, nil
+}
+
+// Job is one job. Readers outside the machine must not change it.
+type Job struct {
+	ID      JobID
+	UID     string
+	Spec    *Spec
+	Status  JobStatus
+	Stages  []*Stage
+	Current int // index into Stages of the stage that runs
+
+	Created, Started, Ended int64 // Unix ms; 0: not yet. Started is the first completion or failure.
+	Error                   string
+	ReadBytes               uint64
+	OutputBytes             uint64
+	Records                 uint64
+}
+
+// Stage returns the stage that runs, or nil when the job is over.
+func (j *Job) Stage() *Stage {
+	if j.Status.Ended() {
+		return nil
+	}
+	return j.Stages[j.Current]
+}
+
+// newStages lays out the line of stages of a job.
+func newStages(s *Spec) []*Stage {
+	stages := []*Stage{newStage(StageMap, max(s.Input.Tasks, 1))}
+	if s.Collect {
+		stages = append(stages, newStage(StageCollect, 1))
+	}
+	if !s.Spool {
+		stages = append(stages, newStage(StageCommit, 1))
+		stages[len(stages)-1].Action = Commit
+	}
+	return stages
+}
+
+// commitStage is the index of the stage that writes the output folder, or -1.
+func (j *Job) commitStage() int {
+	return slices.IndexFunc(j.Stages, func(s *Stage) bool { return s.Kind == StageCommit })
+}
+
+// FailureKind says why an attempt failed. Each kind has a budget of its own. The numbers are those of the wire.
+type FailureKind uint8
+
+// The kinds of failure.
+const (
+	_ FailureKind = iota
+	ProgramError
+	Timeout
+	OutOfMemory
+	LostWorker
+	Preempted
+	BadInput
+	BadProgram
+	OutputError
+	failureKinds
+)
+
+func (k FailureKind) String() string {
+	names := [...]string{"", "program_error", "timeout", "out_of_memory", "lost_worker", "preempted", "bad_input", "bad_program", "output_error"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// lostWorkerBudget bounds how many workers a task may take down with it, or be unlucky with.
+const lostWorkerBudget = 8
+
+// RetriesMax is the most failures of one kind that a task can survive: they are counted in a byte.
+const RetriesMax = math.MaxUint8 - 1
+
+// badProgramBudget lets a command that one worker lacks be tried on two others.
+const badProgramBudget = 2
+
+// budget is how many failures of a kind a task survives; the next one kills it. Preempted attempts are never its fault.
+func budget(k FailureKind, retries uint32) (n uint32, limited bool) {
+	retries = min(retries, RetriesMax)
+	switch k {
+	case ProgramError, Timeout, OutOfMemory, OutputError:
+		return retries, true
+	case LostWorker:
+		return lostWorkerBudget, true
+	case BadProgram:
+		return min(badProgramBudget, retries), true
+	case BadInput:
+		return 0, true
+	case Preempted:
+		return 0, false
+	case failureKinds:
+	}
+	return retries, true
+}
+
+// Failure is one failed attempt.
+type Failure struct {
+	Kind    FailureKind
+	Attempt uint32
+	Worker  WorkerID
+	Lease   Lease
+	Time    int64 // Unix ms
+	Message string
+}

@@ -1,0 +1,417 @@
+package state
+
+import (
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Machine is the replicated state. It is owned by one goroutine; nothing in it reads a clock or random numbers.
+type Machine struct {
+	index      uint64 // of the last applied entry
+	time       int64  // of the last applied entry, Unix ms; never goes back
+	epoch      uint64 // grows with each snapshot
+	jobs       map[JobID]*Job
+	live       []JobID // jobs that are not over, ascending
+	lastJob    JobID
+	workers    map[WorkerID]*Worker
+	byIdentity map[string]WorkerID
+	lastWorker WorkerID
+	requests   requests
+	batch      []Completion // of the command that is being applied; kept for its memory
+}
+
+// New returns the empty machine.
+func New() *Machine {
+	return &Machine{
+		jobs: map[JobID]*Job{}, workers: map[WorkerID]*Worker{}, byIdentity: map[string]WorkerID{},
+		requests: requests{byKey: map[string]request{}},
+	}
+}
+
+// Index is the log position of the last applied entry.
+func (m *Machine) Index() uint64 { return m.index }
+
+// Time is the time of the last applied entry, in Unix milliseconds.
+func (m *Machine) Time() int64 { return m.time }
+
+// Job returns a job, or nil.
+func (m *Machine) Job(id JobID) *Job { return m.jobs[id] }
+
+// Live returns the jobs that are not over, ascending. The slice is the machine's: do not change or keep it.
+func (m *Machine) Live() []JobID { return m.live }
+
+// Jobs returns the numbers of all jobs, ascending.
+func (m *Machine) Jobs() []JobID { return slices.Sorted(maps.Keys(m.jobs)) }
+
+// Worker returns a worker, or nil.
+func (m *Machine) Worker(id WorkerID) *Worker { return m.workers[id] }
+
+// ByIdentity returns the worker that has registered with identity, or nil.
+func (m *Machine) ByIdentity(identity string) *Worker { return m.workers[m.byIdentity[identity]] }
+
+// Workers returns the numbers of all workers, ascending.
+func (m *Machine) Workers() []WorkerID { return slices.Sorted(maps.Keys(m.workers)) }
+
+// Apply applies the entry at index and puts what happened into out. An error means that the entry cannot be read: the
+// machine stands where it stood before the unreadable command, the commands before it are applied, and the process must
+// not go on.
+func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
+	out.Events, out.Verdicts = out.Events[:0], out.Verdicts[:0]
+	if len(data) > 0 && data[0] != entryVersion {
+		return fmt.Errorf("log entry %d: %w", index, ErrVersion)
+	}
+	d := &decoder{buf: data[min(1, len(data)):]}
+	if now := d.int(); d.err == nil {
+		m.index, m.time = index, max(m.time, now)
+		m.requests.expire(m.time)
+	}
+	for d.err == nil && len(d.buf) > 0 {
+		m.apply(d, out)
+	}
+	return d.done("log entry %d", index)
+}
+
+func (m *Machine) apply(d *decoder, out *Result) {
+	switch kind := d.uint(); kind {
+	case cmdSubmit:
+		m.submit(d, out)
+	case cmdStop, cmdRetry, cmdForget:
+		key, id := d.string(), JobID(d.uint())
+		if d.err != nil {
+			return
+		}
+		e := Event{Kind: RequestApplied, Key: key, Job: id}
+		if err := m.jobCommand(kind, id, out); err != nil {
+			e.Err = err
+		}
+		out.Events = append(out.Events, e)
+	case cmdDone:
+		m.done(d, out)
+	case cmdFailed:
+		m.failed(d, out)
+	case cmdRegister:
+		key, info := d.string(), d.workerInfo()
+		if d.err != nil {
+			return
+		}
+		out.Events = append(out.Events, Event{Kind: RequestApplied, Key: key, Worker: m.register(info, out)})
+	case cmdWorker:
+		key, id, status := d.string(), WorkerID(d.uint()), WorkerStatus(d.uint8())
+		if d.err != nil {
+			return
+		}
+		e := Event{Kind: RequestApplied, Key: key, Worker: id}
+		if err := m.setWorker(id, status, out); err != nil {
+			e.Err = err
+		}
+		out.Events = append(out.Events, e)
+	default:
+		d.fail()
+	}
+}
+
+func (m *Machine) submit(d *decoder, out *Result) {
+	key, uid := d.string(), d.string()
+	body := d.buf
+	spec := d.spec()
+	if d.err != nil {
+		return
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(body[:len(body)-len(d.buf)])
+	e := Event{Kind: RequestApplied, Key: key}
+	switch seen, ok := m.requests.byKey[key]; {
+	case ok && seen.sum != h.Sum64():
+		e.Err = reject(Conflict, "the idempotency key %q was used for another request (job %d); use a new key", key, seen.job)
+	case ok:
+		e.Job = seen.job
+	default:
+		if err := m.outputFree(spec); err != nil {
+			e.Err = err
+			break
+		}
+		m.lastJob++
+		e.Job = m.lastJob
+		job := &Job{ID: e.Job, UID: uid, Spec: spec, Created: m.time, Stages: newStages(spec)}
+		m.jobs[e.Job] = job
+		m.live = append(m.live, e.Job)
+		m.requests.add(key, request{job: e.Job, sum: h.Sum64(), time: m.time})
+		out.Events = append(out.Events, Event{Kind: JobSubmitted, Job: e.Job}, Event{Kind: StageStarted, Job: e.Job})
+	}
+	out.Events = append(out.Events, e)
+}
+
+// outputFree refuses an output that a live job writes to, or that lies in or around one.
+func (m *Machine) outputFree(spec *Spec) *Rejection {
+	for _, id := range m.live {
+		other := m.jobs[id].Spec
+		if overlap(spec.Output, other.Output) {
+			return reject(Conflict, "output %q: job %d, which is not over, writes to %q; wait for it, stop it, or name another output",
+				spec.Output, id, other.Output)
+		}
+	}
+	return nil
+}
+
+// outputLeft refuses to touch the output of an ended job once a later job has published there, or is about to: its parts
+// have the names that this job's parts had.
+func (m *Machine) outputLeft(job *Job) *Rejection {
+	if err := m.outputFree(job.Spec); err != nil {
+		return err
+	}
+	for _, id := range m.Jobs() {
+		later := m.jobs[id]
+		if id > job.ID && later.Status == JobDone && overlap(job.Spec.Output, later.Spec.Output) {
+			return reject(Conflict, "output %q: job %d, which came after job %d, has published in %q; submit the work anew with another output",
+				job.Spec.Output, id, job.ID, later.Spec.Output)
+		}
+	}
+	return nil
+}
+
+func overlap(a, b string) bool { return inside(a, b) || inside(b, a) }
+
+// inside reports whether path a is b or lies below it.
+func inside(a, b string) bool {
+	a, b = path.Clean(a), path.Clean(b)
+	return a == b || strings.HasPrefix(a, strings.TrimSuffix(b, "/")+"/")
+}
+
+func (m *Machine) jobCommand(kind uint64, id JobID, out *Result) error {
+	job := m.jobs[id]
+	if job == nil {
+		return reject(NotFound, "there is no job %d", id)
+	}
+	switch kind {
+	case cmdStop:
+		return m.stop(job, out)
+	case cmdRetry:
+		return m.retry(job, out)
+	default:
+		return m.forget(job, out)
+	}
+}
+
+func (m *Machine) stop(job *Job, out *Result) error {
+	switch job.Status {
+	case JobStopping, JobStopped:
+		return nil // it is what was asked for
+	case JobDone:
+		return reject(Conflict, "job %d is done; there is nothing to stop", job.ID)
+	case JobActive, JobFailing, JobFailed:
+	}
+	commit := job.commitStage()
+	if job.Status == JobActive && commit >= 0 && job.Current == commit {
+		return reject(Conflict, "job %d is being committed: it is too late to stop it", job.ID)
+	}
+	if job.Status.Ended() {
+		if err := m.outputLeft(job); err != nil {
+			return err
+		}
+		m.revive(job)
+	}
+	m.moveJob(job, StopAsked)
+	out.Events = append(out.Events, Event{Kind: JobEnding, Job: job.ID})
+	m.cleanUp(job, out)
+	return nil
+}
+
+// cleanUp runs the last stage of a job that ends without being complete: it removes what there is, or publishes it.
+func (m *Machine) cleanUp(job *Job, out *Result) {
+	commit := job.commitStage()
+	if commit < 0 {
+		m.endJob(job, CleanupDone, out)
+		return
+	}
+	stage := newStage(StageCommit, 1)
+	stage.Action = Abort
+	if job.Spec.KeepPartial {
+		stage.Action = CommitPartial
+	} else if job.Status == JobFailing {
+		m.endJob(job, CleanupDone, out) // what is done stays in _temporary for a retry
+		return
+	}
+	job.Stages[commit], job.Current = stage, commit
+	out.Events = append(out.Events, Event{Kind: StageStarted, Job: job.ID, Stage: uint32(commit)})
+}
+
+func (m *Machine) retry(job *Job, out *Result) error {
+	if job.Status != JobFailed && job.Status != JobStopped {
+		return reject(Conflict, "job %d is %v; only a failed or stopped job can be run again", job.ID, job.Status)
+	}
+	if err := m.outputLeft(job); err != nil {
+		return err
+	}
+	fresh := job.Status == JobStopped // a stop has removed what was done
+	m.moveJob(job, RetryAsked)
+	m.revive(job)
+	for i, stage := range job.Stages {
+		switch {
+		case fresh || stage.Kind == StageCommit && stage.Action != Commit:
+			job.Stages[i] = newStages(job.Spec)[i]
+		default:
+			stage.reopen(m.epoch)
+		}
+	}
+	if fresh {
+		job.ReadBytes, job.OutputBytes, job.Records = 0, 0, 0
+	}
+	job.Error = ""
+	// There is one: a dead task was reopened, or the commit stage is new.
+	job.Current = slices.IndexFunc(job.Stages, func(s *Stage) bool { return !s.settled() })
+	out.Events = append(out.Events, Event{Kind: StageStarted, Job: job.ID, Stage: uint32(job.Current)})
+	return nil
+}
+
+// revive puts a job that was over back among the live ones.
+func (m *Machine) revive(job *Job) {
+	job.Ended = 0
+	at, _ := slices.BinarySearch(m.live, job.ID)
+	m.live = slices.Insert(m.live, at, job.ID)
+}
+
+func (m *Machine) forget(job *Job, out *Result) error {
+	if !job.Status.Ended() {
+		return reject(Conflict, "job %d is not over; stop it first", job.ID)
+	}
+	delete(m.jobs, job.ID)
+	e := Event{Kind: JobForgotten, Job: job.ID}
+	if job.Spec.Spool {
+		e.Output = job.Spec.Output
+	}
+	out.Events = append(out.Events, e)
+	return nil
+}
+
+// moveJob takes a step of the job's table. The callers have checked that it is there.
+func (m *Machine) moveJob(job *Job, e JobEvent) {
+	next, err := job.Status.Next(e)
+	if err != nil {
+		panic(fmt.Sprintf("job %d: %v", job.ID, err))
+	}
+	job.Status = next
+}
+
+func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
+	m.moveJob(job, e)
+	job.Ended = m.time
+	if job.Status == JobDone {
+		job.Error = "" // a task died, but one success was enough
+	}
+	if at, ok := slices.BinarySearch(m.live, job.ID); ok {
+		m.live = slices.Delete(m.live, at, at+1)
+	}
+	out.Events = append(out.Events, Event{Kind: JobEnded, Job: job.ID})
+}
+
+// done applies the completions of one worker in one stage.
+func (m *Machine) done(d *decoder, out *Result) {
+	worker, id, stageIndex := WorkerID(d.uint()), JobID(d.uint()), d.uint32()
+	if m.batch = d.completions(m.batch[:0]); d.err != nil {
+		return
+	}
+	job := m.jobs[id]
+	var stage *Stage
+	if job != nil && !job.Status.Ended() && int(stageIndex) == job.Current {
+		stage = job.Stages[stageIndex]
+	}
+	for i := range m.batch {
+		c := &m.batch[i]
+		won := stage != nil && stage.complete(c, m.epoch)
+		if won {
+			m.count(job, stage, c)
+		}
+		out.Verdicts = append(out.Verdicts, Verdict{Worker: worker, Job: id, Stage: stageIndex, Lease: c.Lease, Won: won})
+	}
+	if stage != nil && stage.settled() {
+		m.stageSettled(job, out)
+	}
+}
+
+// count adds a winner to the job's figures.
+func (m *Machine) count(job *Job, stage *Stage, c *Completion) {
+	if job.Started == 0 {
+		job.Started = m.time
+	}
+	if stage.Kind == StageMap {
+		job.ReadBytes += c.InputBytes
+		job.OutputBytes += c.Size
+		job.Records += c.Records
+		stage.Closed = job.Spec.FirstSuccess
+	}
+}
+
+func (m *Machine) failed(d *decoder, out *Result) {
+	id, stageIndex, index := JobID(d.uint()), d.uint32(), d.uint()
+	f := d.failure()
+	if d.err != nil {
+		return
+	}
+	f.Time = m.time
+	job := m.jobs[id]
+	if job == nil || job.Status.Ended() || int(stageIndex) != job.Current {
+		return
+	}
+	stage := job.Stages[stageIndex]
+	dead, ok := stage.fail(index, f, job.Spec.Retries, m.epoch)
+	if !ok {
+		return
+	}
+	if job.Started == 0 {
+		job.Started = m.time
+	}
+	e := Event{Kind: TaskReopened, Job: id, Stage: stageIndex, Task: index, Worker: f.Worker, Fault: f.Kind, Lease: f.Lease}
+	e.Count = stage.Trouble(index).Counts[f.Kind]
+	if dead {
+		e.Kind = TaskDied
+		if job.Error == "" {
+			job.Error = fmt.Sprintf("task %d/%v/%d: %s", id, stage.Kind, index, f.Message)
+		}
+	}
+	out.Events = append(out.Events, e)
+	if stage.settled() {
+		m.stageSettled(job, out)
+	}
+}
+
+// stageSettled decides what comes after the current stage.
+func (m *Machine) stageSettled(job *Job, out *Result) {
+	stage := job.Stages[job.Current]
+	dead := stage.Dead > 0 && !stage.Closed
+	switch {
+	case job.Status != JobActive && dead:
+		m.endJob(job, CleanupFailed, out)
+	case job.Status != JobActive:
+		m.endJob(job, CleanupDone, out)
+	case dead:
+		m.moveJob(job, TasksDead)
+		out.Events = append(out.Events, Event{Kind: JobEnding, Job: job.ID})
+		if stage.Kind == StageCommit {
+			m.endJob(job, CleanupDone, out) // committing is what failed: all stays for a retry
+			return
+		}
+		m.cleanUp(job, out)
+	case job.Current == len(job.Stages)-1:
+		m.endJob(job, StagesDone, out)
+	default:
+		job.Current++
+		out.Events = append(out.Events, Event{Kind: StageStarted, Job: job.ID, Stage: uint32(job.Current)})
+	}
+}
+
+// Len is the number of jobs the state remembers.
+func (m *Machine) Len() int { return len(m.jobs) }
+
+// OldestEnded is the ended job with the smallest number; ok is false when no job is over.
+func (m *Machine) OldestEnded() (id JobID, ok bool) {
+	for j, job := range m.jobs {
+		if job.Status.Ended() && (!ok || j < id) {
+			id, ok = j, true
+		}
+	}
+	return id, ok
+}

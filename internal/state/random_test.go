@@ -1,0 +1,382 @@
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// world drives the machine, the model and a twin of the machine that lives from snapshot to snapshot, with one log.
+type world struct {
+	m     *Machine
+	twin  *Machine
+	model *model
+
+	now     int64
+	lease   Lease
+	entry   *Entry
+	expect  []func() // the commands of entry, for the model
+	log     [][]byte
+	facts   []Result
+	pinned  []pinned
+	winners map[*Stage]map[uint64]Lease // of stages of m: a stage that starts afresh is another
+	wins    map[*Stage]uint64
+	known   map[JobID]bool // every job that was ever there; false: forgotten
+}
+
+// pinned is a snapshot and what it must stay.
+type pinned struct {
+	snapshot *Snapshot
+	bytes    []byte
+}
+
+// TestRandom runs random commands, many of them senseless, and checks everything after each entry.
+func TestRandom(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := &world{
+			m: New(), twin: New(), model: newModel(), now: 1, lease: NewLease(1, 0),
+			winners: map[*Stage]map[uint64]Lease{}, wins: map[*Stage]uint64{}, known: map[JobID]bool{},
+		}
+		w.entry = NewEntry(w.now)
+		t.Repeat(map[string]func(*rapid.T){
+			"submit":   w.submit,
+			"done":     w.done,
+			"done_":    w.done, // twice as often as the rest
+			"failed":   w.failed,
+			"failed_":  w.failed,
+			"command":  w.command,
+			"register": w.register,
+			"worker":   w.worker,
+			"time":     w.pass,
+			"apply":    w.apply,
+			"apply_":   w.apply,
+			"snapshot": w.snapshot,
+		})
+		w.apply(t)
+		w.replay(t)
+	})
+}
+
+var (
+	keyGen     = rapid.SampledFrom([]string{"", "k1", "k2", "k3", "k4"})
+	outputGen  = rapid.SampledFrom([]string{"/a", "/a/b", "/a/../c", "/d", "/d/", "/e\xff"})
+	jobGen     = rapid.Uint64Range(0, 6)
+	sizeGen    = rapid.SampledFrom([]uint64{0, 0, 1, 77, 1 << 40})
+	messageGen = rapid.SampledFrom([]string{"", "exit 1", "\xff\x00 not text"})
+)
+
+func (w *world) submit(t *rapid.T) {
+	key, n := keyGen.Draw(t, "key"), len(w.log)*100+len(w.expect)
+	spec := &Spec{
+		Name: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"), Retries: rapid.Uint32Range(0, 3).Draw(t, "retries"),
+		Collect: rapid.Bool().Draw(t, "collect"), KeepPartial: rapid.Bool().Draw(t, "keep partial"),
+		FirstSuccess: rapid.IntRange(0, 3).Draw(t, "first success") == 0,
+	}
+	// The large one reaches over a page's edge, and its last page is not full.
+	if tasks := rapid.SampledFrom([]uint64{0, 1, 2, 3, pageTasks + 3}).Draw(t, "tasks"); tasks > 0 {
+		spec.Input = Input{Kind: InputRange, Tasks: tasks}
+	}
+	if spec.Spool = rapid.Bool().Draw(t, "spool"); spec.Spool {
+		spec.Output = fmt.Sprintf("/spool/%d", n)
+	} else {
+		spec.Output = outputGen.Draw(t, "output")
+	}
+	uid := fmt.Sprintf("u%d", n)
+	w.entry.Submit(key, uid, spec)
+	w.expect = append(w.expect, func() { w.model.submit(key, uid, spec) })
+}
+
+// target picks a stage, most often the one that runs.
+func (w *world) target(t *rapid.T) (id JobID, stage uint32, tasks uint64) {
+	if live := w.m.Live(); len(live) > 0 && rapid.IntRange(0, 9).Draw(t, "sense") > 0 {
+		j := w.m.Job(rapid.SampledFrom(live).Draw(t, "live job"))
+		return j.ID, uint32(j.Current), j.Stage().Tasks
+	}
+	return JobID(jobGen.Draw(t, "job")), rapid.Uint32Range(0, 4).Draw(t, "stage"), 3
+}
+
+// index picks a task: of the first few, around the edge of a page, the last ones, or one that is not there.
+func index(t *rapid.T, tasks uint64) uint64 {
+	i := rapid.Uint64Range(0, 4).Draw(t, "task")
+	switch rapid.IntRange(0, 9).Draw(t, "where") {
+	case 0:
+		return tasks - 1 - min(i, tasks-1)
+	case 1:
+		return pageTasks - 2 + i
+	case 2:
+		return 1<<32 - 2 + i
+	}
+	return i
+}
+
+func (w *world) done(t *rapid.T) {
+	id, stage, tasks := w.target(t)
+	var list []Completion
+	if rapid.IntRange(0, 5).Draw(t, "sweep") == 0 { // all at once, so that large stages end too
+		for i := range tasks {
+			w.lease++
+			list = append(list, Completion{Index: i, Lease: w.lease, Size: i % 3, Records: i % 2, Checksum: i, InputBytes: 1})
+		}
+	} else {
+		for range rapid.IntRange(0, 4).Draw(t, "completions") {
+			w.lease++
+			list = append(list, Completion{
+				Index: index(t, tasks), Lease: w.lease, Size: sizeGen.Draw(t, "size"), Records: sizeGen.Draw(t, "records"),
+				Checksum: rapid.Uint64().Draw(t, "checksum"), InputBytes: sizeGen.Draw(t, "read"),
+			})
+		}
+	}
+	w.entry.Done(WorkerID(jobGen.Draw(t, "worker")), id, stage, list)
+	w.expect = append(w.expect, func() { w.model.done(id, stage, list) })
+}
+
+func (w *world) failed(t *rapid.T) {
+	id, stage, tasks := w.target(t)
+	w.lease++
+	f := Failure{
+		Kind:   FailureKind(rapid.IntRange(1, int(failureKinds)-1).Draw(t, "kind")),
+		Worker: WorkerID(jobGen.Draw(t, "worker")), Lease: w.lease, Message: messageGen.Draw(t, "message"),
+	}
+	i := index(t, tasks)
+	w.entry.Failed(id, stage, i, f)
+	w.expect = append(w.expect, func() { w.model.fail(id, stage, i, f) })
+}
+
+func (w *world) command(t *rapid.T) {
+	key, id := keyGen.Draw(t, "key"), JobID(jobGen.Draw(t, "job"))
+	switch rapid.IntRange(0, 6).Draw(t, "command") {
+	case 0, 1:
+		w.entry.Stop(key, id)
+		w.expect = append(w.expect, func() { w.model.stop(key, id) })
+	case 2:
+		w.entry.Forget(key, id)
+		w.expect = append(w.expect, func() { w.model.forget(key, id) })
+	default:
+		w.entry.Retry(key, id)
+		w.expect = append(w.expect, func() { w.model.retry(key, id) })
+	}
+}
+
+func (w *world) register(t *rapid.T) {
+	key := keyGen.Draw(t, "key")
+	info := WorkerInfo{
+		Identity: rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "identity"), Host: messageGen.Draw(t, "host"),
+		Slots: rapid.Uint32().Draw(t, "slots"), Labels: map[string]string{"zone": messageGen.Draw(t, "zone")},
+	}
+	w.entry.Register(key, &info)
+	w.expect = append(w.expect, func() { w.model.register(key, info) })
+}
+
+func (w *world) worker(t *rapid.T) {
+	key, id := keyGen.Draw(t, "key"), WorkerID(jobGen.Draw(t, "worker"))
+	to := WorkerStatus(rapid.IntRange(0, int(WorkerRemoved)+1).Draw(t, "status"))
+	w.entry.SetWorker(key, id, to)
+	w.expect = append(w.expect, func() { w.model.setWorker(key, id, to) })
+}
+
+// pass lets time pass, or jump back, for the next entry.
+func (w *world) pass(t *rapid.T) {
+	w.apply(t)
+	w.now = max(1, w.now+rapid.SampledFrom([]int64{1, 1000, -5000, 24 * 3600 * 1000, 24*3600*1000 + 1}).Draw(t, "passed"))
+	w.entry = NewEntry(w.now)
+}
+
+// apply applies what has been gathered, and compares.
+func (w *world) apply(t *rapid.T) {
+	if len(w.expect) == 0 {
+		return
+	}
+	data := w.entry.Data()
+	w.log = append(w.log, data)
+	at := uint64(len(w.log))
+	var got, twin Result
+	if err := w.m.Apply(at, data, &got); err != nil {
+		t.Fatalf("Apply: %v", err)
+	}
+	if err := w.twin.Apply(at, data, &twin); err != nil {
+		t.Fatalf("Apply, after a restart: %v", err)
+	}
+	if !reflect.DeepEqual(got, twin) {
+		t.Fatalf("facts differ after a restart\nfirst:     %+v\nrestarted: %+v", got, twin)
+	}
+	w.facts = append(w.facts, got)
+	w.model.begin(w.now)
+	for _, do := range w.expect {
+		do()
+	}
+	w.entry, w.expect = NewEntry(w.now), nil
+
+	if want, have := w.model.dump(), dumpMachine(w.m); have != want {
+		t.Fatalf("state differs, %s", difference(want, have))
+	}
+	w.answered(t, got)
+	w.invariants(t, got)
+}
+
+// answered compares what requests were told, and the verdicts.
+func (w *world) answered(t *rapid.T, got Result) {
+	var answers []string
+	for _, e := range got.Events {
+		if e.Kind != RequestApplied {
+			continue
+		}
+		switch {
+		case e.Err != nil:
+			answers = append(answers, e.Key+" refused")
+		case e.Worker > 0:
+			answers = append(answers, fmt.Sprintf("%s worker %d", e.Key, e.Worker))
+		default:
+			answers = append(answers, fmt.Sprintf("%s job %d", e.Key, e.Job))
+		}
+	}
+	if !slices.Equal(answers, w.model.answers) {
+		t.Fatalf("answers = %q, want %q", answers, w.model.answers)
+	}
+	var wins []bool
+	for _, v := range got.Verdicts {
+		wins = append(wins, v.Won)
+	}
+	if !slices.Equal(wins, w.model.wins) {
+		t.Fatalf("verdicts = %v, want %v", wins, w.model.wins)
+	}
+}
+
+// invariants holds the machine to what must be true whatever it was told.
+func (w *world) invariants(t *rapid.T, got Result) {
+	var live []JobID
+	for _, e := range got.Events {
+		switch e.Kind {
+		case JobSubmitted:
+			w.known[e.Job] = true
+		case JobForgotten:
+			w.known[e.Job] = false
+		case StageStarted, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied:
+		}
+	}
+	for id, there := range w.known {
+		if (w.m.Job(id) != nil) != there {
+			t.Fatalf("job %d is lost, or came back", id)
+		}
+	}
+	for _, id := range w.m.Jobs() {
+		j := w.m.Job(id)
+		if !j.Status.Ended() {
+			live = append(live, id)
+		}
+		if (j.Ended != 0) != j.Status.Ended() || (j.Stage() == nil) != j.Status.Ended() {
+			t.Fatalf("job %d is %v and ended at %d", id, j.Status, j.Ended)
+		}
+		if s := j.Stage(); s != nil && s.settled() {
+			t.Fatalf("job %d is %v and waits for nothing", id, j.Status)
+		}
+		for _, s := range j.Stages {
+			w.stage(t, j, s)
+		}
+	}
+	if !slices.Equal(live, w.m.Live()) {
+		t.Fatalf("Live() = %v, want %v", w.m.Live(), live)
+	}
+}
+
+func (w *world) stage(t *rapid.T, j *Job, s *Stage) {
+	old := w.winners[s]
+	if old == nil {
+		old = map[uint64]Lease{}
+		w.winners[s] = old
+	}
+	var open, done, dead, failed uint64
+	firstOpen := s.Tasks
+	for i := range s.Tasks {
+		out, ok := s.Output(i)
+		if won, had := old[i]; had && (!ok || won != out.Winner) {
+			t.Fatalf("task %d/%v/%d: its winner was %d and is %d", j.ID, s.Kind, i, won, out.Winner)
+		}
+		if ok {
+			old[i] = out.Winner
+		}
+		switch s.Status(i) {
+		case TaskOpen:
+			open++
+			firstOpen = min(firstOpen, i)
+		case TaskDone:
+			done++
+		case TaskDead:
+			dead++
+		}
+		trouble := s.Trouble(i)
+		failed += uint64(trouble.Ended)
+		if s.Attempt(i) != trouble.Ended+1 {
+			t.Fatalf("Attempt(%d) = %d after %d failures", i, s.Attempt(i), trouble.Ended)
+		}
+	}
+	if open+done+dead != s.Tasks || done != s.Done || dead != s.Dead || failed != s.Failed || uint64(len(old)) != s.Done {
+		t.Fatalf("job %d, %v: %d open, %d done, %d dead, %d failures, %d winners; the stage says %+v",
+			j.ID, s.Kind, open, done, dead, failed, len(old), *s)
+	}
+	if i, ok := s.NextOpen(0); ok != (open > 0) || ok && i != firstOpen {
+		t.Fatalf("NextOpen(0) = %d, %v, want %d, %v", i, ok, firstOpen, open > 0)
+	}
+	for _, i := range s.Troubled() {
+		failed -= uint64(s.Trouble(i).Ended)
+	}
+	if failed != 0 {
+		t.Fatalf("Troubled() misses %d failures", failed)
+	}
+}
+
+// snapshot pins a snapshot, and restarts the twin from it.
+func (w *world) snapshot(t *rapid.T) {
+	w.apply(t)
+	s := w.m.Snapshot()
+	data := snapshotBytes(t, s)
+	w.pinned = append(w.pinned, pinned{s, data})
+	twin, err := Restore(bytes.NewReader(data))
+	if err != nil {
+		t.Fatalf("Restore: %v", err)
+	}
+	if again := snapshotBytes(t, w.twin.Snapshot()); !bytes.Equal(again, data) {
+		t.Fatal("the snapshot of a restarted machine is another")
+	}
+	w.twin = twin
+}
+
+type fataler interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+func snapshotBytes(t fataler, s *Snapshot) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	n, err := s.WriteTo(&b)
+	if err != nil || n != int64(b.Len()) {
+		t.Fatalf("WriteTo = %d, %v, and wrote %d bytes", n, err, b.Len())
+	}
+	return b.Bytes()
+}
+
+// replay applies the log once more, and looks whether the pinned snapshots have stood still.
+func (w *world) replay(t *rapid.T) {
+	for i, p := range w.pinned {
+		if !bytes.Equal(snapshotBytes(t, p.snapshot), p.bytes) {
+			t.Fatalf("snapshot %d of %d, at %d, has changed since it was taken", i+1, len(w.pinned), p.snapshot.Index())
+		}
+	}
+	m := New()
+	for i, data := range w.log {
+		var out Result
+		if err := m.Apply(uint64(i+1), data, &out); err != nil {
+			t.Fatalf("Apply: %v", err)
+		}
+		if !reflect.DeepEqual(out, w.facts[i]) {
+			t.Fatalf("entry %d gave other facts the second time\nfirst:  %+v\nsecond: %+v", i+1, w.facts[i], out)
+		}
+	}
+	if !bytes.Equal(snapshotBytes(t, m.Snapshot()), snapshotBytes(t, w.m.Snapshot())) {
+		t.Fatal("the same log gave another state the second time")
+	}
+}

@@ -1,0 +1,32 @@
+package state
+
+// requests remembers the answers to submits, so that a client may ask again.
+type requests struct {
+	byKey map[string]request
+	order []string // oldest first
+}
+
+type request struct {
+	job  JobID
+	sum  uint64 // fnv-1a of the request
+	time int64
+}
+
+// requestTTL is how long an idempotency key is honoured, in milliseconds.
+const requestTTL = 24 * 60 * 60 * 1000
+
+// add remembers q. An empty key is no key: nobody can ask for it again.
+func (r *requests) add(key string, q request) {
+	if key == "" {
+		return
+	}
+	r.byKey[key] = q
+	r.order = append(r.order, key)
+}
+
+func (r *requests) expire(now int64) {
+	for len(r.order) > 0 && now-r.byKey[r.order[0]].time > requestTTL {
+		delete(r.byKey, r.order[0])
+		r.order = r.order[1:]
+	}
+}

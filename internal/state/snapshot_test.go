@@ -1,0 +1,288 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime/metrics"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// mustApply applies an entry at the next index.
+func mustApply(t testing.TB, m *Machine, e *Entry) Result {
+	t.Helper()
+	var out Result
+	if err := m.Apply(m.Index()+1, e.Data(), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// allocated is how many bytes do allocates.
+func allocated(do func()) uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	before := sample[0].Value.Uint64()
+	do()
+	metrics.Read(sample)
+	return sample[0].Value.Uint64() - before
+}
+
+// playFile plays a transcript and returns the machine at its end.
+func playFile(t testing.TB, name string) *Machine {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name+".txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &story{t: t, m: New()}
+	s.play(string(text))
+	return s.m
+}
+
+// fill sets every field below v to a value of its own that is not zero.
+func fill(v reflect.Value, next *int) {
+	*next++
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), next)
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0), next)
+		fill(v.Index(1), next)
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		for range 3 {
+			k, e := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+			fill(k, next)
+			fill(e, next)
+			v.SetMapIndex(k, e)
+		}
+	case reflect.String:
+		v.SetString(fmt.Sprintf("%d\xff\n\x00", *next))
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int64:
+		v.SetInt(-int64(*next))
+	case reflect.Uint8:
+		v.SetUint(1 + uint64(*next)%3)
+	default:
+		v.SetUint(uint64(*next)) // panics for a kind that nobody thought of
+	}
+}
+
+// TestNothingIsForgotten puts a spec and a worker with every field set through the log and a snapshot.
+func TestNothingIsForgotten(t *testing.T) {
+	var spec Spec
+	var info WorkerInfo
+	next := 0
+	fill(reflect.ValueOf(&spec).Elem(), &next)
+	fill(reflect.ValueOf(&info).Elem(), &next)
+	m := New()
+	e := NewEntry(5)
+	e.Submit("key", "uid", &spec)
+	e.Register("key", &info)
+	mustApply(t, m, e)
+	restored, err := Restore(bytes.NewReader(snapshotBytes(t, m.Snapshot())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, m := range map[string]*Machine{"log": m, "snapshot": restored} {
+		if got := m.Job(1); got.UID != "uid" || !reflect.DeepEqual(*got.Spec, spec) {
+			t.Errorf("the %s keeps %q %+v, want %+v", name, got.UID, *got.Spec, spec)
+		}
+		if got := m.Worker(1).WorkerInfo; !reflect.DeepEqual(got, info) {
+			t.Errorf("the %s keeps %+v, want %+v", name, got, info)
+		}
+		if m.ByIdentity(info.Identity) != m.Worker(1) {
+			t.Errorf("the %s does not know the worker's identity", name)
+		}
+	}
+}
+
+// TestSnapshotBesideApply writes snapshots in other goroutines while the machine goes on; the race detector watches.
+func TestSnapshotBesideApply(t *testing.T) {
+	const tasks = 3*pageTasks + 100
+	m := New()
+	e := NewEntry(1)
+	e.Submit("", "u", &Spec{Output: "/o", Input: Input{Kind: InputRange, Tasks: tasks}, Retries: 1})
+	e.Register("", &WorkerInfo{Identity: "w"})
+	mustApply(t, m, e)
+	var wait sync.WaitGroup
+	lease := Lease(0)
+	for round := range uint64(12) {
+		s := m.Snapshot()
+		want := snapshotBytes(t, s)
+		wait.Go(func() {
+			for range 3 {
+				var b bytes.Buffer
+				if _, err := s.WriteTo(&b); err != nil || !bytes.Equal(b.Bytes(), want) {
+					t.Errorf("the snapshot of round %d has changed (%v)", round, err)
+				}
+			}
+		})
+		e := NewEntry(int64(round))
+		var list []Completion
+		for i := round; i < tasks; i += 25 {
+			lease++
+			list = append(list, Completion{Index: i, Lease: lease, Size: i % 2})
+		}
+		e.Done(1, 1, 0, list)
+		for i := round; i < tasks; i += 90 {
+			e.Failed(1, 0, i+12, Failure{Kind: ProgramError, Message: "exit 1"})
+		}
+		e.SetWorker("", 1, []WorkerStatus{WorkerDead, WorkerAlive}[round%2])
+		e.Submit(fmt.Sprint(round), "u", &Spec{Output: fmt.Sprint("/", round)})
+		e.Stop("", JobID(round))
+		mustApply(t, m, e)
+	}
+	wait.Wait()
+}
+
+func TestSnapshotIndex(t *testing.T) {
+	m := playFile(t, "restart")
+	s := m.Snapshot()
+	at := m.Index()
+	mustApply(t, m, NewEntry(1))
+	if s.Index() != at || m.Index() != at+1 {
+		t.Errorf("Index() = %d, and of the machine %d, want %d, %d", s.Index(), m.Index(), at, at+1)
+	}
+}
+
+// TestManyTroubles: the messages of a thousand tasks are kept, the counts of all.
+func TestManyTroubles(t *testing.T) {
+	const tasks = pageTasks + troublesDetails
+	m := New()
+	e := NewEntry(1)
+	e.Submit("", "u", &Spec{Output: "/o", Spool: true, Input: Input{Kind: InputRange, Tasks: tasks}, Retries: 9})
+	for range 2 {
+		for i := range uint64(tasks) {
+			e.Failed(1, 0, tasks-1-i, Failure{Kind: Timeout, Message: strings.Repeat("m", 5000)})
+		}
+	}
+	mustApply(t, m, e)
+	m, err := Restore(bytes.NewReader(snapshotBytes(t, m.Snapshot())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := m.Job(1).Stages[0]
+	kept := 0
+	for i := range uint64(tasks) {
+		trouble := s.Trouble(i)
+		if trouble.Ended != 2 || trouble.Counts[Timeout] != 2 || s.Attempt(i) != 3 {
+			t.Fatalf("Trouble(%d) = %+v, want 2 failures", i, trouble)
+		}
+		if len(trouble.Last) == 0 {
+			continue
+		}
+		kept++
+		if len(trouble.Last) != 2 || len(trouble.Last[1].Message) != messageMax || trouble.Last[1].Attempt != 2 {
+			t.Fatalf("task %d keeps %d failures, the last with %d bytes", i, len(trouble.Last), len(trouble.Last[1].Message))
+		}
+	}
+	if kept != troublesDetails || s.Failed != 2*tasks || len(s.Troubled()) != tasks {
+		t.Errorf("%d tasks keep messages, %d failures, %d troubled; want %d, %d, %d",
+			kept, s.Failed, len(s.Troubled()), troublesDetails, 2*tasks, tasks)
+	}
+}
+
+// TestRestoreDamaged flips the bits of a snapshot: the replica's checksum finds that, so an error is not asked for, but a
+// panic or gigabytes of memory would be one damage more.
+func TestRestoreDamaged(t *testing.T) {
+	m := New()
+	e := NewEntry(7)
+	e.Register("", &WorkerInfo{Identity: "a", Host: "rock", Labels: map[string]string{"zone": "x"}})
+	e.Submit("k", "u", &Spec{Name: "n", Argv: [][]byte{{'a'}}, Output: "/o", Spool: true, Retries: 1, Input: Input{Kind: InputRange, Tasks: 9}})
+	e.Done(1, 1, 0, []Completion{{Index: 1, Lease: NewLease(1, 1), Size: 3, Checksum: 1 << 60}, {Index: 2, Lease: NewLease(1, 2)}})
+	e.Failed(1, 0, 0, Failure{Kind: Timeout, Worker: 1, Lease: NewLease(1, 3), Message: "slow"})
+	mustApply(t, m, e)
+	good := snapshotBytes(t, m.Snapshot())
+	for i := range good {
+		if i%64 > 0 && i+1 < len(good) && good[i-1] == 0 && good[i] == 0 && good[i+1] == 0 {
+			continue // the columns of a page are thousands of zeros
+		}
+		for bit := range 8 {
+			bad := bytes.Clone(good)
+			bad[i] ^= 1 << bit
+			var restored *Machine
+			if n := allocated(func() { restored, _ = Restore(bytes.NewReader(bad)) }); n > 16<<20 {
+				t.Fatalf("bit %d of byte %d flipped: Restore allocates %d bytes", bit, i, n)
+			}
+			if restored != nil {
+				snapshotBytes(t, restored.Snapshot())
+			}
+		}
+	}
+	for n := 0; n < len(good); n += 1 + n/100 {
+		if _, err := Restore(bytes.NewReader(good[:n])); err == nil {
+			t.Fatalf("Restore reads a snapshot that ends after %d of %d bytes", n, len(good))
+		}
+	}
+}
+
+func TestRestoreNewer(t *testing.T) {
+	good := snapshotBytes(t, New().Snapshot())
+	good[0]++
+	if _, err := Restore(bytes.NewReader(good)); !errors.Is(err, ErrVersion) {
+		t.Errorf("Restore of a newer snapshot: %v, want %v", err, ErrVersion)
+	}
+	entry := NewEntry(1).Data()
+	entry[0]++
+	if err := New().Apply(1, entry, &Result{}); !errors.Is(err, ErrVersion) {
+		t.Errorf("Apply of a newer entry: %v, want %v", err, ErrVersion)
+	}
+	if err := New().Apply(1, nil, &Result{}); !errors.Is(err, errShort) {
+		t.Errorf("Apply of nothing: %v, want %v", err, errShort)
+	}
+}
+
+// TestRestoreCounts: a snapshot whose counts are not those of its tasks is refused.
+func TestRestoreCounts(t *testing.T) {
+	for name, spoil := range map[string]func(s *Stage){
+		"done":     func(s *Stage) { s.Done++ },
+		"dead":     func(s *Stage) { s.Dead-- },
+		"failures": func(s *Stage) { s.Failed++ },
+		"tasks":    func(s *Stage) { s.Tasks++ },
+		"a page":   func(s *Stage) { s.pages = nil },
+	} {
+		m := playFile(t, "stop_failed")
+		spoil(m.Job(1).Stages[0])
+		if _, err := Restore(bytes.NewReader(snapshotBytes(t, m.Snapshot()))); !errors.Is(err, errShort) {
+			t.Errorf("Restore with wrong %s: %v, want %v", name, err, errShort)
+		}
+	}
+}
+
+// fullDisk takes so many bytes.
+type fullDisk int
+
+func (d *fullDisk) Write(b []byte) (int, error) {
+	n := min(len(b), int(*d))
+	*d -= fullDisk(n)
+	if n < len(b) {
+		return n, errors.New("disk is full")
+	}
+	return n, nil
+}
+
+func TestSnapshotDiskFull(t *testing.T) {
+	s := playFile(t, "restart").Snapshot()
+	size := len(snapshotBytes(t, s))
+	for room := 0; room < size; room += 1 + room/100 {
+		disk := fullDisk(room)
+		if n, err := s.WriteTo(&disk); err == nil || n != int64(room) {
+			t.Fatalf("WriteTo with room for %d of %d bytes = %d, %v", room, size, n, err)
+		}
+	}
+	if n, err := s.WriteTo(io.Discard); err != nil || n != int64(size) {
+		t.Errorf("WriteTo = %d, %v, want %d", n, err, size)
+	}
+}

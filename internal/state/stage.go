@@ -1,0 +1,359 @@
+package state
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+)
+
+// StageKind is what the tasks of a stage do.
+type StageKind uint8
+
+// The kinds of stage.
+const (
+	StageMap     StageKind = iota // run the program on a split
+	StageCollect                  // merge the parts into the result
+	StageCommit                   // publish the parts, or remove them
+)
+
+func (k StageKind) String() string {
+	names := [...]string{"map", "collect", "commit"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("stage %d", uint8(k))
+}
+
+// CommitAction is what the commit stage does with the output folder. The numbers are those of the wire.
+type CommitAction uint8
+
+// The actions of a commit stage.
+const (
+	_             CommitAction = iota
+	Commit                     // publish every part, then _SUCCESS
+	CommitPartial              // publish what is done, then _PARTIAL
+	Abort                      // leave nothing
+)
+
+// TaskStatus is where a task stands in the log. Whether an open task runs just now is known to the leader alone.
+type TaskStatus uint8
+
+// The statuses of a task.
+const (
+	TaskOpen TaskStatus = iota
+	TaskDone
+	TaskDead
+)
+
+func (s TaskStatus) String() string {
+	names := [...]string{"open", "done", "dead"}
+	if int(s) < len(names) {
+		return names[s]
+	}
+	return fmt.Sprintf("status %d", uint8(s))
+}
+
+// TaskEvent is what can happen to a task.
+type TaskEvent uint8
+
+// The events of a task.
+const (
+	AttemptDone   TaskEvent = iota // an attempt's output was prepared
+	AttemptFailed                  // an attempt failed and the budget has room
+	BudgetSpent                    // an attempt failed and the budget of its kind is spent
+	TaskRetried                    // the user asked for it
+)
+
+func (e TaskEvent) String() string {
+	names := [...]string{"attempt done", "attempt failed", "budget spent", "task retried"}
+	if int(e) < len(names) {
+		return names[e]
+	}
+	return fmt.Sprintf("event %d", uint8(e))
+}
+
+// Next is the table of a task's life; ok is false for what changes nothing: a second winner, or news of a task that is over.
+func (s TaskStatus) Next(e TaskEvent) (next TaskStatus, ok bool) {
+	switch s {
+	case TaskOpen:
+		switch e {
+		case AttemptDone:
+			return TaskDone, true
+		case AttemptFailed:
+			return TaskOpen, true
+		case BudgetSpent:
+			return TaskDead, true
+		case TaskRetried:
+		}
+	case TaskDead:
+		if e == TaskRetried {
+			return TaskOpen, true
+		}
+	case TaskDone:
+	}
+	return s, false
+}
+
+// pageTasks is the number of tasks whose columns are kept, and copied for a snapshot, together.
+const pageTasks = 4096
+
+// page holds the columns of pageTasks tasks: 9 bytes a task, 24 more where tasks have output and 13 more where tasks have
+// failed. A page is made when the first of its tasks is over or has failed, so a job of ten million tasks begins as nothing.
+type page struct {
+	epoch   uint64 // pages of an older epoch than the machine's are shared with a snapshot: copy before writing
+	status  [pageTasks]TaskStatus
+	winner  [pageTasks]Lease
+	out     *outputs  // nil while no task of the page has written a byte
+	trouble *troubles // nil while no task of the page has failed
+}
+
+// outputs are the columns of what tasks wrote.
+type outputs struct {
+	size, records, checksum [pageTasks]uint64
+}
+
+// troubles are the columns of how tasks failed.
+type troubles struct {
+	counts [pageTasks][failureKinds]uint8
+	ended  [pageTasks]uint32
+}
+
+// Output is what the winning attempt of a task prepared.
+type Output struct {
+	Winner                  Lease
+	Size, Records, Checksum uint64
+}
+
+// Trouble is the record of a task that has failed.
+type Trouble struct {
+	Counts [failureKinds]uint8 // failures by kind since the last retry; sticks at 255
+	Ended  uint32              // attempts that have failed
+	Last   []Failure           // the latest, oldest first; only kept for the first tasks of a stage that fail
+}
+
+const (
+	failuresKept    = 3    // per task
+	troublesDetails = 1000 // tasks of a stage whose failures are kept with their messages
+	messageMax      = 4096 // bytes of a failure's message
+)
+
+// Stage is one stage of a job. Open tasks = Tasks - Done - Dead; some of them run.
+type Stage struct {
+	Kind   StageKind
+	Action CommitAction // of a commit stage
+	Tasks  uint64
+	Done   uint64
+	Dead   uint64
+	Failed uint64 // attempts that have failed
+	// Closed stages take no more completions though tasks are open: one success was enough.
+	Closed bool
+	pages  []*page              // by task/pageTasks, as far as one was needed; nil: its tasks are open and have never failed
+	failed map[uint64][]Failure // Trouble.Last, of at most troublesDetails tasks
+}
+
+func newStage(kind StageKind, tasks uint64) *Stage { return &Stage{Kind: kind, Tasks: tasks} }
+
+// page returns the page of task i, or nil.
+func (s *Stage) page(i uint64) *page {
+	if n := i / pageTasks; n < uint64(len(s.pages)) {
+		return s.pages[n]
+	}
+	return nil
+}
+
+// settled reports whether nothing of the stage is left to run.
+func (s *Stage) settled() bool { return s.Closed || s.Done+s.Dead == s.Tasks }
+
+// Status returns the status of task i.
+func (s *Stage) Status(i uint64) TaskStatus {
+	p := s.page(i)
+	if p == nil {
+		return TaskOpen
+	}
+	return p.status[i%pageTasks]
+}
+
+// NextOpen returns the first open task at or after i; ok is false when there is none.
+func (s *Stage) NextOpen(i uint64) (task uint64, ok bool) {
+	for i < s.Tasks {
+		p := s.page(i)
+		if p == nil {
+			return i, true
+		}
+		for k := i % pageTasks; k < pageTasks && i < s.Tasks; k++ {
+			if p.status[k] == TaskOpen {
+				return i, true
+			}
+			i++
+		}
+	}
+	return 0, false
+}
+
+// Output returns what task i wrote; ok is false when it is not done.
+func (s *Stage) Output(i uint64) (out Output, ok bool) {
+	p := s.page(i)
+	if p == nil || p.status[i%pageTasks] != TaskDone {
+		return Output{}, false
+	}
+	k := i % pageTasks
+	out.Winner = p.winner[k]
+	if p.out != nil {
+		out.Size, out.Records, out.Checksum = p.out.size[k], p.out.records[k], p.out.checksum[k]
+	}
+	return out, true
+}
+
+// Trouble returns the failures of task i. Its slice is the machine's: do not change it.
+func (s *Stage) Trouble(i uint64) Trouble {
+	p := s.page(i)
+	if p == nil || p.trouble == nil {
+		return Trouble{}
+	}
+	k := i % pageTasks
+	return Trouble{Counts: p.trouble.counts[k], Ended: p.trouble.ended[k], Last: s.failed[i]}
+}
+
+// Troubled returns the tasks that have failed at least once, in order.
+func (s *Stage) Troubled() []uint64 {
+	var list []uint64
+	for n, p := range s.pages {
+		if p == nil || p.trouble == nil {
+			continue
+		}
+		for k, ended := range p.trouble.ended {
+			if ended > 0 {
+				list = append(list, uint64(n)*pageTasks+uint64(k))
+			}
+		}
+	}
+	return list
+}
+
+// Attempt is the number of the next attempt of task i.
+func (s *Stage) Attempt(i uint64) uint32 {
+	if p := s.page(i); p != nil && p.trouble != nil {
+		return p.trouble.ended[i%pageTasks] + 1
+	}
+	return 1
+}
+
+// writable returns the page of task i for writing.
+func (s *Stage) writable(i, epoch uint64) *page {
+	n := i / pageTasks
+	if short := n + 1 - min(n+1, uint64(len(s.pages))); short > 0 {
+		s.pages = append(s.pages, make([]*page, short)...)
+	}
+	switch old := s.pages[n]; {
+	case old == nil:
+		s.pages[n] = &page{epoch: epoch}
+	case old.epoch != epoch:
+		c := *old
+		c.epoch = epoch
+		if old.out != nil {
+			out := *old.out
+			c.out = &out
+		}
+		if old.trouble != nil {
+			trouble := *old.trouble
+			c.trouble = &trouble
+		}
+		s.pages[n] = &c
+	}
+	return s.pages[n]
+}
+
+// complete records the winner of task c.Index; false: it has one already, or is dead, or the stage is closed.
+func (s *Stage) complete(c *Completion, epoch uint64) bool {
+	if s.Closed || c.Index >= s.Tasks {
+		return false
+	}
+	next, ok := s.Status(c.Index).Next(AttemptDone)
+	if !ok {
+		return false
+	}
+	p, k := s.writable(c.Index, epoch), c.Index%pageTasks
+	p.status[k], p.winner[k] = next, c.Lease
+	if c.Size > 0 || c.Records > 0 {
+		if p.out == nil {
+			p.out = &outputs{}
+		}
+		p.out.size[k], p.out.records[k], p.out.checksum[k] = c.Size, c.Records, c.Checksum
+	}
+	s.Done++
+	return true
+}
+
+// fail records a failed attempt of task i and says whether the task is dead now; ok is false when it is over already.
+func (s *Stage) fail(i uint64, f Failure, retries uint32, epoch uint64) (dead, ok bool) {
+	if s.Closed || i >= s.Tasks || s.Status(i) != TaskOpen {
+		return false, false
+	}
+	p, k := s.writable(i, epoch), i%pageTasks
+	if p.trouble == nil {
+		p.trouble = &troubles{}
+	}
+	count := &p.trouble.counts[k][f.Kind]
+	if *count < math.MaxUint8 {
+		*count++
+	}
+	p.trouble.ended[k]++
+	f.Attempt = p.trouble.ended[k]
+	s.keep(i, f)
+	s.Failed++
+	event := AttemptFailed
+	if n, limited := budget(f.Kind, retries); limited && uint32(*count) > n {
+		event = BudgetSpent
+	}
+	p.status[k], _ = TaskOpen.Next(event)
+	if p.status[k] == TaskDead {
+		s.Dead++
+	}
+	return p.status[k] == TaskDead, true
+}
+
+// keep keeps f with its message, if there is room.
+func (s *Stage) keep(i uint64, f Failure) {
+	last, known := s.failed[i]
+	if !known && len(s.failed) >= troublesDetails {
+		return
+	}
+	if s.failed == nil {
+		s.failed = map[uint64][]Failure{}
+	}
+	if len(last) == failuresKept {
+		last = last[1:]
+	}
+	s.failed[i] = append(slices.Clone(last), f) // a snapshot may still read the old slice
+}
+
+// reopen opens the dead tasks again, with fresh budgets; attempt numbers go on. A closed stage has what it needs.
+func (s *Stage) reopen(epoch uint64) {
+	if s.Closed || s.Dead == 0 {
+		return
+	}
+	for n, p := range s.pages {
+		if p == nil {
+			continue
+		}
+		for k, status := range p.status {
+			next, ok := status.Next(TaskRetried)
+			if !ok {
+				continue
+			}
+			p := s.writable(uint64(n)*pageTasks+uint64(k), epoch)
+			p.status[k] = next
+			p.trouble.counts[k] = [failureKinds]uint8{}
+			s.Dead--
+		}
+	}
+}
+
+// clone makes a copy that shares its pages: for a snapshot, after which the machine writes to copies of them.
+func (s *Stage) clone() *Stage {
+	c := *s
+	c.pages = slices.Clone(s.pages)
+	c.failed = maps.Clone(s.failed)
+	return &c
+}

@@ -1,0 +1,343 @@
+package state
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the answers of the transcripts in testdata anew")
+
+// TestTranscripts plays testdata/*.txt. A file is a story of blocks: commands, a line "----", and what the machine answered;
+// an empty line ends a block. The logged commands of one block are one log entry; what shows the state comes after it.
+// `go test -update` writes the answers anew.
+//
+//	at TIME                                     the entry's time, in ms, from here on
+//	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [retries=N] [collect] [keep_partial] [first_success] [name=N]
+//	stop|retry|forget JOB                       each takes [key=K]
+//	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ]]] …
+//	failed JOB/STAGE/TASK KIND [worker=W] [lease=L] [message]
+//	register IDENTITY [host=H]      worker W STATUS
+//	raw HEX                                     bytes after the entry's commands
+//	job N · jobs · workers                      not logged: shows the state
+//	restore                                     not logged: goes on from a snapshot, in a new machine
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := (&story{t: t, m: New()}).play(string(text))
+			if got == string(text) {
+				return
+			}
+			if !*update {
+				t.Errorf("%s: the answers differ; if they are right, run go test -run Transcripts -update\n%s", file, difference(string(text), got))
+				return
+			}
+			if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// difference shows the first line that is not as it was.
+func difference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		if i >= len(w) || i >= len(g) || w[i] != g[i] {
+			at := func(list []string) string {
+				return strings.Join(list[min(i, len(list)):min(i+4, len(list))], "\n      ")
+			}
+			return fmt.Sprintf("line %d\nwant: %s\ngot:  %s", i+1, at(w), at(g))
+		}
+	}
+	return ""
+}
+
+// story is the state of one transcript.
+type story struct {
+	t    testing.TB
+	m    *Machine
+	time int64
+	out  Result
+}
+
+// play answers every block of text.
+func (s *story) play(text string) string {
+	var b strings.Builder
+	for block := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
+		head, _, asks := strings.Cut(block, "\n----")
+		b.WriteString(head + "\n")
+		if asks {
+			b.WriteString("----\n" + s.block(head))
+		}
+		b.WriteString("\n")
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+// block runs the commands of one block.
+func (s *story) block(head string) string {
+	var shows []func() string
+	entry := NewEntry(s.time)
+	for line := range strings.SplitSeq(head, "\n") {
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		switch words[0] {
+		case "at":
+			s.time = int64(s.number(words[1]))
+			entry = NewEntry(s.time)
+		case "job":
+			shows = append(shows, func() string { return s.job(JobID(s.number(words[1]))) })
+		case "jobs":
+			shows = append(shows, func() string { return fmt.Sprintf("jobs %v, live %v\n", s.m.Jobs(), s.m.Live()) })
+		case "workers":
+			shows = append(shows, s.workers)
+		case "restore":
+			shows = append(shows, s.restore)
+		default:
+			s.command(entry, words)
+		}
+	}
+	var b strings.Builder
+	if entry.Size() > NewEntry(s.time).Size() {
+		if err := s.m.Apply(s.m.Index()+1, entry.Data(), &s.out); err != nil {
+			fmt.Fprintf(&b, "error: %v\n", err)
+		}
+		b.WriteString(s.facts())
+	}
+	for _, show := range shows {
+		b.WriteString(show())
+	}
+	return b.String()
+}
+
+func (s *story) workers() string {
+	var b strings.Builder
+	for _, id := range s.m.Workers() {
+		w := s.m.Worker(id)
+		fmt.Fprintf(&b, "worker %d %v %s on %q\n", id, w.Status, w.Identity, w.Host)
+	}
+	return b.String()
+}
+
+// command adds a logged command to e.
+func (s *story) command(e *Entry, words []string) {
+	list, set := s.options(words[1:])
+	switch words[0] {
+	case "submit":
+		spec := &Spec{
+			Name: set["name"], Output: set["output"], Retries: uint32(s.number(set["retries"])),
+			Collect: slices.Contains(list, "collect"), KeepPartial: slices.Contains(list, "keep_partial"),
+			FirstSuccess: slices.Contains(list, "first_success"),
+		}
+		if n := s.number(set["tasks"]); n > 0 {
+			spec.Input = Input{Kind: InputRange, Tasks: n, From: 1}
+		}
+		if set["spool"] != "" {
+			spec.Spool, spec.Output = true, set["spool"]
+		}
+		e.Submit(set["key"], list[0], spec)
+	case "stop":
+		e.Stop(set["key"], JobID(s.number(list[0])))
+	case "retry":
+		e.Retry(set["key"], JobID(s.number(list[0])))
+	case "forget":
+		e.Forget(set["key"], JobID(s.number(list[0])))
+	case "done":
+		path := s.numbers(list[0], "/")
+		var batch []Completion
+		for _, word := range list[1:] {
+			task, rest, _ := strings.Cut(word, ":")
+			lease, rest, _ := strings.Cut(rest, ":")
+			n := append(s.numbers(rest, ":"), 0, 0, 0)
+			c := Completion{Index: s.number(task), Lease: s.lease(lease), Size: n[0], Records: n[1], InputBytes: n[2]}
+			c.Checksum = c.Size * 0x0101
+			batch = append(batch, c)
+		}
+		e.Done(WorkerID(s.number(set["worker"])), JobID(path[0]), uint32(path[1]), batch)
+	case "failed":
+		path := s.numbers(list[0], "/")
+		kind := ProgramError
+		for kind < failureKinds && kind.String() != list[1] {
+			kind++
+		}
+		e.Failed(JobID(path[0]), uint32(path[1]), path[2], Failure{
+			Kind: kind, Worker: WorkerID(s.number(set["worker"])), Lease: s.lease(set["lease"]), Message: strings.Join(list[2:], " "),
+		})
+	case "register":
+		e.Register(set["key"], &WorkerInfo{Identity: list[0], Host: set["host"]})
+	case "worker":
+		status := WorkerAlive
+		for status <= WorkerRemoved && status.String() != list[1] {
+			status++
+		}
+		e.SetWorker(set["key"], WorkerID(s.number(list[0])), status)
+	case "raw":
+		for _, word := range list {
+			v, err := strconv.ParseUint(word, 16, 8)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			e.enc.buf = append(e.enc.buf, byte(v))
+		}
+	default:
+		s.t.Fatalf("unknown command %q", words)
+	}
+}
+
+// options splits words into plain ones and key=value ones.
+func (s *story) options(words []string) (list []string, set map[string]string) {
+	set = map[string]string{}
+	for _, w := range words {
+		if key, value, ok := strings.Cut(w, "="); ok {
+			set[key] = value
+		} else {
+			list = append(list, w)
+		}
+	}
+	return list, set
+}
+
+func (s *story) number(word string) uint64 {
+	if word == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(word, 10, 64)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+func (s *story) numbers(word, sep string) []uint64 {
+	var list []uint64
+	for part := range strings.SplitSeq(word, sep) {
+		list = append(list, s.number(part))
+	}
+	return list
+}
+
+// lease reads TERM.SEQ.
+func (s *story) lease(word string) Lease {
+	term, seq, _ := strings.Cut(word, ".")
+	return NewLease(s.number(term), s.number(seq))
+}
+
+func leaseName(l Lease) string { return fmt.Sprintf("%d.%d", l.Term(), uint64(l)&(1<<leaseSeqBits-1)) }
+
+// facts writes down what the last Apply has answered.
+func (s *story) facts() string {
+	var b strings.Builder
+	for _, v := range s.out.Verdicts {
+		word := "loses"
+		if v.Won {
+			word = "wins"
+		}
+		fmt.Fprintf(&b, "%d/%d lease %s of worker %d %s\n", v.Job, v.Stage, leaseName(v.Lease), v.Worker, word)
+	}
+	for _, e := range s.out.Events {
+		b.WriteString(factLine(e) + "\n")
+	}
+	return b.String()
+}
+
+func factLine(e Event) string {
+	task := fmt.Sprintf("task %d/%d/%d", e.Job, e.Stage, e.Task)
+	switch e.Kind {
+	case JobSubmitted:
+		return fmt.Sprintf("job %d submitted", e.Job)
+	case StageStarted:
+		return fmt.Sprintf("job %d stage %d started", e.Job, e.Stage)
+	case TaskReopened:
+		return fmt.Sprintf("%s reopened: %v number %d, lease %s of worker %d", task, e.Fault, e.Count, leaseName(e.Lease), e.Worker)
+	case TaskDied:
+		return fmt.Sprintf("%s died: %v, lease %s of worker %d", task, e.Fault, leaseName(e.Lease), e.Worker)
+	case JobEnding:
+		return fmt.Sprintf("job %d is ending", e.Job)
+	case JobEnded:
+		return fmt.Sprintf("job %d ended", e.Job)
+	case JobForgotten:
+		return strings.TrimSpace(fmt.Sprintf("job %d forgotten %s", e.Job, e.Output))
+	case WorkerJoined:
+		return fmt.Sprintf("worker %d joined", e.Worker)
+	case WorkerChanged:
+		return fmt.Sprintf("worker %d changed", e.Worker)
+	case RequestApplied:
+		if e.Err != nil {
+			return fmt.Sprintf("%q refused: %v", e.Key, e.Err)
+		}
+		return fmt.Sprintf("%q applied: job %d, worker %d", e.Key, e.Job, e.Worker)
+	}
+	return fmt.Sprintf("event of kind %d", e.Kind)
+}
+
+// job shows all there is of a job.
+func (s *story) job(id JobID) string {
+	j := s.m.Job(id)
+	if j == nil {
+		return fmt.Sprintf("job %d: none\n", id)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "job %d %v; created %d, started %d, ended %d; read %d, wrote %d, records %d\n",
+		id, j.Status, j.Created, j.Started, j.Ended, j.ReadBytes, j.OutputBytes, j.Records)
+	if j.Error != "" {
+		fmt.Fprintf(&b, "  error: %s\n", j.Error)
+	}
+	actions := [...]string{"", " publish", " publish partially", " abort"}
+	for i, stage := range j.Stages {
+		mark, closed := " ", ""
+		if stage == j.Stage() {
+			mark = ">"
+		}
+		if stage.Closed {
+			closed = ", closed"
+		}
+		fmt.Fprintf(&b, "%s %d %v%s: %d tasks, %d done, %d dead, %d failures%s\n",
+			mark, i, stage.Kind, actions[stage.Action], stage.Tasks, stage.Done, stage.Dead, stage.Failed, closed)
+		for k := range stage.Tasks {
+			trouble := stage.Trouble(k)
+			if stage.Status(k) == TaskOpen && trouble.Ended == 0 {
+				continue
+			}
+			fmt.Fprintf(&b, "    %d %v", k, stage.Status(k))
+			if out, ok := stage.Output(k); ok {
+				fmt.Fprintf(&b, ", lease %s, %d bytes, %d records, checksum %d", leaseName(out.Winner), out.Size, out.Records, out.Checksum)
+			}
+			b.WriteString("\n")
+			for _, f := range trouble.Last {
+				fmt.Fprintf(&b, "      #%d %v at %d, lease %s of worker %d: %s\n", f.Attempt, f.Kind, f.Time, leaseName(f.Lease), f.Worker, f.Message)
+			}
+		}
+	}
+	return b.String()
+}
+
+// restore replaces the machine by one that was read from its snapshot.
+func (s *story) restore() string {
+	var b bytes.Buffer
+	if _, err := s.m.Snapshot().WriteTo(&b); err != nil {
+		s.t.Fatal(err)
+	}
+	m, err := Restore(&b)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.m = m
+	return fmt.Sprintf("restored at %d: %d jobs, %d workers\n", m.Index(), len(m.Jobs()), len(m.Workers()))
+}

@@ -1,0 +1,97 @@
+package state
+
+import "fmt"
+
+// WorkerStatus is where a worker stands.
+type WorkerStatus uint8
+
+// The statuses of a worker. A removed worker is forgotten; if it comes back it is a new one.
+const (
+	WorkerAlive WorkerStatus = iota
+	WorkerDead               // no heartbeat for too long
+	WorkerDraining
+	WorkerRemoved
+)
+
+func (s WorkerStatus) String() string {
+	names := [...]string{"alive", "dead", "draining", "removed"}
+	if int(s) < len(names) {
+		return names[s]
+	}
+	return fmt.Sprintf("status %d", uint8(s))
+}
+
+// Next is the table of a worker's life: which status may follow which. A registration brings any worker back to life,
+// except that a draining one goes on draining.
+func (s WorkerStatus) Next(to WorkerStatus) bool {
+	switch s {
+	case WorkerAlive:
+		return to != WorkerAlive && to <= WorkerRemoved
+	case WorkerDead:
+		return to == WorkerAlive || to == WorkerRemoved
+	case WorkerDraining:
+		return to == WorkerDead || to == WorkerRemoved
+	case WorkerRemoved:
+	}
+	return false
+}
+
+// WorkerInfo is what a worker says of itself.
+type WorkerInfo struct {
+	Identity string
+	Host     string
+	Address  string
+	Version  string
+	Slots    uint32
+	Memory   uint64
+	Labels   map[string]string
+}
+
+// Worker is one worker.
+type Worker struct {
+	ID     WorkerID
+	Status WorkerStatus
+	WorkerInfo
+}
+
+func (m *Machine) register(info WorkerInfo, out *Result) WorkerID {
+	id, known := m.byIdentity[info.Identity]
+	if !known {
+		m.lastWorker++
+		id = m.lastWorker
+		m.byIdentity[info.Identity] = id
+		m.workers[id] = &Worker{ID: id, WorkerInfo: info}
+	} else {
+		w := *m.workers[id] // a snapshot may still read the old value
+		w.WorkerInfo = info
+		if w.Status == WorkerDead {
+			w.Status = WorkerAlive
+		}
+		m.workers[id] = &w
+	}
+	out.Events = append(out.Events, Event{Kind: WorkerJoined, Worker: id})
+	return id
+}
+
+func (m *Machine) setWorker(id WorkerID, status WorkerStatus, out *Result) error {
+	old := m.workers[id]
+	if old == nil {
+		return reject(NotFound, "there is no worker %d", id)
+	}
+	if old.Status == status {
+		return nil
+	}
+	if !old.Status.Next(status) {
+		return reject(Conflict, "worker %d is %v; it cannot become %v", id, old.Status, status)
+	}
+	if status == WorkerRemoved {
+		delete(m.workers, id)
+		delete(m.byIdentity, old.Identity)
+	} else {
+		w := *old
+		w.Status = status
+		m.workers[id] = &w
+	}
+	out.Events = append(out.Events, Event{Kind: WorkerChanged, Worker: id})
+	return nil
+}
