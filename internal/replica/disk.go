@@ -1,0 +1,82 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrLogFull matches the errors that say that the disk under the log has no room. Nothing acknowledged is lost; the log goes
+// on by itself when there is room.
+var ErrLogFull = errors.New("no room for the log")
+
+// logFullError is an ErrLogFull with what a person needs to know.
+type logFullError struct {
+	dir  string
+	free int64
+	need int64
+	err  error // what the system said; nil when the log stopped before the disk was full
+}
+
+func (e *logFullError) Error() string {
+	cause := ""
+	if e.err != nil {
+		cause = fmt.Sprintf(" (%v)", e.err)
+	}
+	return fmt.Sprintf("no room for the log: the disk under %s has %.1f MB free, the log needs %.1f MB%s; "+
+		"make room there: the log then goes on by itself, and nothing acknowledged is lost",
+		e.dir, float64(e.free)/1e6, float64(e.need)/1e6, cause)
+}
+
+func (e *logFullError) Is(target error) bool { return target == ErrLogFull }
+
+func (e *logFullError) Unwrap() error { return e.err }
+
+// freeBytes is what a user without privileges may still write under dir.
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+// noSpace says whether err means that the disk or a quota is full: making room helps.
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// lockDir takes the directory for this process. The lock dies with the process, so it is never stale.
+func lockDir(dir string) (*os.File, error) {
+	path := filepath.Join(dir, "LOCK")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock data directory: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		holder := "another process"
+		if pid, rerr := io.ReadAll(io.LimitReader(f, 32)); rerr == nil && len(pid) > 0 {
+			holder = "process " + strings.TrimSpace(string(pid))
+		}
+		return nil, errors.Join(fmt.Errorf("data directory %s is in use by %s: stop that one first, or use another data directory",
+			dir, holder), f.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", dir, err), f.Close())
+	}
+	if err := f.Truncate(0); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock data directory: %w", err), f.Close())
+	}
+	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil && !noSpace(err) {
+		return nil, errors.Join(fmt.Errorf("lock data directory: %w", err), f.Close())
+	}
+	return f, nil
+}

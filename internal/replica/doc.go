@@ -1,0 +1,31 @@
+// Package replica is the replicated log and the election: what is committed here is what every leader agrees on, and
+// what survives kill -9 and power loss.
+//
+// It has two layers. The core (core.go) wraps go.etcd.io/raft's RawNode as a step function: ticks, proposals and
+// messages go in, work comes out; it has no goroutine, clock or I/O, so a simulator can drive it. The driver (loop.go,
+// saver.go) owns the goroutines: the loop, which alone touches the core, and the saver, which alone touches the
+// write-ahead log.
+//
+//	Propose ──> loop ──> core ──> entries to save ──> saver: one write + one fsync for all that is queued
+//	               ^                                    │
+//	               └─────────── saved ──────────────────┘
+//	Events  <── loop <── core: committed, and on this node's disk
+//
+// The saver takes whatever has gathered while its last fsync ran, so the number of entries per fsync grows with the load
+// by itself. No entry is delivered before it is on this node's own disk, however small the cluster.
+//
+// The files of a data directory:
+//
+//	LOCK     held (flock) by the process that uses the directory; its pid is in it
+//	FORMAT   the version of this layout
+//	wal/     the write-ahead log of etcd (go.etcd.io/etcd/server/v3/storage/wal)
+//	snap/    INDEX-TERM.snap: snapshots of the state, the newest and one older (snapshot.go gives the format)
+//
+// A snapshot counts once its record is in the log. The log is kept back to the older of the two snapshots, so that losing
+// the newest file loses nothing.
+//
+// What a start does with a damaged log: a torn tail, which is what power loss leaves of writes that were never
+// acknowledged, is cut off and reported; everything else is refused, with the file's name and the way out. The two are told
+// apart by the records behind the damage: the log never holds a commit index before the entries it covers have been
+// fsynced, so a commit index beyond the damage proves that acknowledged entries are in the damaged part.
+package replica

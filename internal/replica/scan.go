@@ -1,0 +1,253 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// segment is a file of the write-ahead log. Its name gives its number and the index of the first entry that may be in it.
+type segment struct {
+	path       string
+	seq, index uint64
+}
+
+// position is a place between two records of the log.
+type position struct {
+	segment int // into logScan.segments
+	offset  int64
+}
+
+// entryID names one version of an entry: an index may be written again in a later term.
+type entryID struct{ index, term uint64 }
+
+// logScan is what reading the whole log found.
+type logScan struct {
+	segments []segment
+	metadata []byte
+	snaps    []entryID
+	state    *raftpb.HardState
+	last     entryID
+	bytes    int64 // of the records
+	end      position
+	torn     error // not nil: the records end at end because what follows is torn
+	// after is the end of the record of the entry that was asked for, if it was found.
+	after *position
+}
+
+// listSegments gives the files of the log in dir, in order.
+func listSegments(dir string) ([]segment, error) {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list log: %w", err)
+	}
+	var segs []segment
+	for _, f := range files {
+		s := segment{path: filepath.Join(dir, f.Name())}
+		if n, err := fmt.Sscanf(f.Name(), "%016x-%016x.wal", &s.seq, &s.index); err != nil || n != 2 ||
+			f.Name() != fmt.Sprintf("%016x-%016x.wal", s.seq, s.index) {
+			continue
+		}
+		segs = append(segs, s)
+	}
+	for i := 1; i < len(segs); i++ {
+		if segs[i].seq != segs[i-1].seq+1 {
+			return nil, fmt.Errorf("the log lacks a file between %s and %s: put it back, or restore the data directory from a copy",
+				segs[i-1].path, segs[i].path)
+		}
+	}
+	return segs, nil
+}
+
+// scanLog reads and checks every record in dir, which holds at least one segment. find names an entry whose place is wanted.
+// What power loss leaves at the end is no error but reported as torn; all other damage is an error.
+func scanLog(dir string, find entryID) (*logScan, error) {
+	segs, err := listSegments(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &logScan{segments: segs, state: &raftpb.HardState{}}
+	crc := uint32(0)
+	for i := range segs {
+		if crc, err = s.scanSegment(i, crc, find); err != nil {
+			return nil, err
+		}
+	}
+	if s.state.GetCommit() > s.last.index && !slices.ContainsFunc(s.snaps, func(e entryID) bool { return e.index >= s.state.GetCommit() }) {
+		return nil, fmt.Errorf("the log %s ends at entry %d, though entry %d was acknowledged: restore the data directory from a copy",
+			dir, s.last.index, s.state.GetCommit())
+	}
+	return s, nil
+}
+
+// scanSegment reads segment i, whose records go on with the checksum crc of those before (0: it is the first).
+func (s *logScan) scanSegment(i int, crc uint32, find entryID) (uint32, error) {
+	path, isLast := s.segments[i].path, i == len(s.segments)-1
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("read log: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	dec := wal.NewDecoder(fileutil.NewFileReader(f))
+	for first, rec := true, (&walpb.Record{}); ; first = false {
+		offset := dec.LastOffset()
+		err := dec.Decode(rec)
+		s.end = position{segment: i, offset: offset}
+		if errors.Is(err, io.EOF) && !isLast {
+			break // the next segment's first record tells whether all is here
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return dec.LastCRC(), s.endAt(f, offset, isLast, err)
+		}
+		if rec.GetType() == wal.CrcType {
+			want := dec.LastCRC()
+			if first {
+				want = crc
+			}
+			if want != 0 && rec.Validate(want) != nil {
+				return 0, fmt.Errorf("the log is damaged: records are missing at the end of %s or before byte %d of %s: "+
+					"restore the data directory from a copy", s.segments[max(0, i-1)].path, offset, path)
+			}
+			dec.UpdateCRC(rec.GetCrc())
+		}
+		if err := s.add(rec); err != nil {
+			return 0, fmt.Errorf("the log file %s is damaged at byte %d (%w): restore the data directory from a copy", path, offset, err)
+		}
+		s.bytes += dec.LastOffset() - offset
+		if rec.GetType() == wal.EntryType && s.last == find {
+			s.after = &position{segment: i, offset: dec.LastOffset()}
+		}
+	}
+	return dec.LastCRC(), nil
+}
+
+// add takes one record whose checksum is right.
+func (s *logScan) add(rec *walpb.Record) error {
+	switch rec.GetType() {
+	case wal.EntryType:
+		e := &raftpb.Entry{}
+		if err := proto.Unmarshal(rec.GetData(), e); err != nil {
+			return fmt.Errorf("entry: %w", err)
+		}
+		if s.last.index != 0 && e.GetIndex() > s.last.index+1 {
+			return fmt.Errorf("entry %d follows entry %d", e.GetIndex(), s.last.index)
+		}
+		s.last = entryID{index: e.GetIndex(), term: e.GetTerm()}
+	case wal.StateType:
+		st := &raftpb.HardState{}
+		if err := proto.Unmarshal(rec.GetData(), st); err != nil {
+			return fmt.Errorf("state: %w", err)
+		}
+		s.state = st
+	case wal.SnapshotType:
+		snap := &walpb.Snapshot{}
+		if err := proto.Unmarshal(rec.GetData(), snap); err != nil {
+			return fmt.Errorf("snapshot record: %w", err)
+		}
+		s.snaps = append(s.snaps, entryID{index: snap.GetIndex(), term: snap.GetTerm()})
+	case wal.MetadataType:
+		s.metadata = rec.GetData()
+	case wal.CrcType:
+	default:
+		return fmt.Errorf("record type %d is unknown", rec.GetType())
+	}
+	return nil
+}
+
+// endAt judges why the records of f end at offset: cause is nil when there is only preallocated space, or it seems so.
+func (s *logScan) endAt(f *os.File, offset int64, isLast bool, cause error) error {
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	damaged := func(why any) error {
+		out := "restore the data directory from a copy"
+		if isLast {
+			out += fmt.Sprintf("; or, to give up all that was logged after the damage, run: truncate -s %d %s", offset, f.Name())
+		}
+		return fmt.Errorf("the log file %s is damaged at byte %d of %d (%v): %s", f.Name(), offset, info.Size(), why, out)
+	}
+	if offset == 0 {
+		return damaged("its head is missing") // it is fsynced before the file gets its name
+	}
+	if cause != nil && (!isLast || !errors.Is(cause, io.ErrUnexpectedEOF)) {
+		return damaged(cause)
+	}
+	commit, err := committedBehind(f, offset, info.Size(), s.last.index)
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	if commit > 0 {
+		return damaged(fmt.Sprintf("entries up to %d were acknowledged, but only %d can be read", commit, s.last.index))
+	}
+	s.torn = cause
+	return nil
+}
+
+// committedBehind looks for a state record behind offset that says that entries beyond last were committed. The log
+// never holds such a record before those entries were fsynced (journal.save), so it proves that they are not torn but
+// damaged. Records are aligned to 8 bytes, and so is offset; the checksum chain is broken, so they are told by their form: a
+// length of at most a state's, that type, and a state that decodes.
+func committedBehind(f io.ReaderAt, offset, size int64, last uint64) (uint64, error) {
+	const chunkBytes = 64 << 10
+	buf := make([]byte, 8+stateRecordMax+chunkBytes)
+	for ; offset < size; offset += chunkBytes { // the chunks overlap by a record
+		n, err := f.ReadAt(buf, offset)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return 0, err
+		}
+		for at := 0; at < chunkBytes && at+8 <= n; at += 8 {
+			if commit := stateCommit(buf[at:n]); commit > last {
+				return commit, nil
+			}
+		}
+	}
+	return 0, nil
+}
+
+// stateRecordMax is more than the bytes of any state record.
+const stateRecordMax = 64
+
+// stateCommit is the commit index of the state record that b begins with; 0 if it begins with something else.
+func stateCommit(b []byte) uint64 {
+	n := binary.LittleEndian.Uint64(b) &^ (uint64(0xff) << 56) // the top byte tells the padding
+	if n == 0 || n > stateRecordMax || n > uint64(len(b)-8) {
+		return 0
+	}
+	rec, st := &walpb.Record{}, &raftpb.HardState{}
+	if proto.Unmarshal(b[8:8+n], rec) != nil || rec.GetType() != wal.StateType || rec.Crc == nil ||
+		proto.Unmarshal(rec.GetData(), st) != nil || st.Term == nil {
+		return 0
+	}
+	return st.GetCommit()
+}
+
+// cutLog makes the log end at p.
+func cutLog(segs []segment, p position) error {
+	for _, s := range slices.Backward(segs[p.segment+1:]) {
+		if err := os.Remove(s.path); err != nil {
+			return fmt.Errorf("cut log: %w", err)
+		}
+	}
+	f, err := os.OpenFile(segs[p.segment].path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("cut log: %w", err)
+	}
+	if err := errors.Join(f.Truncate(p.offset), f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("cut log: %w", err)
+	}
+	return syncDir(filepath.Dir(segs[p.segment].path))
+}
