@@ -1,0 +1,324 @@
+package blob_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/blob/blobtest"
+)
+
+func TestMemory(t *testing.T) {
+	blobtest.Run(t, func(*testing.T) (blob.Store, string) { return blob.NewMemory(), "/some/dir" })
+}
+
+func TestFiles(t *testing.T) {
+	blobtest.Run(t, func(t *testing.T) (blob.Store, string) {
+		t.Helper()
+		return blob.NewFiles(), t.TempDir()
+	})
+}
+
+func TestFaultyThatLives(t *testing.T) {
+	blobtest.Run(t, func(*testing.T) (blob.Store, string) {
+		return &blobtest.Faulty{Store: blob.NewMemory()}, "/some/dir"
+	})
+}
+
+func TestFor(t *testing.T) {
+	for _, test := range []struct{ location, name, err string }{
+		{"/a/b", "/a/b", ""},
+		{"/a//b/../c/", "/a/c", ""},
+		{"file:///a/\xff", "/a/\xff", ""},
+		{"mem://x/y", "/x/y", ""},
+		{"/a://b", "/a:/b", ""},
+		{"a/b", "", "not an absolute path"},
+		{"", "", "not an absolute path"},
+		{"file://host/a", "", "names a host"},
+		{"s3://bucket/x", "", "s3:// is not supported"},
+		{"gopher+x://a", "", "gopher+x:// is not supported"},
+	} {
+		store, name, err := blob.For(test.location)
+		if test.err != "" {
+			if err == nil || !strings.Contains(err.Error(), test.err) {
+				t.Errorf("For(%q) = %v, want an error with %q", test.location, err, test.err)
+			}
+			continue
+		}
+		if err != nil || name != test.name || store == nil {
+			t.Errorf("For(%q) = %v, %q, %v, want name %q", test.location, store, name, err, test.name)
+		}
+	}
+}
+
+func TestMemoryCrash(t *testing.T) {
+	m := blob.NewMemory()
+	for _, name := range []string{"/d/unsynced", "/d/synced", "/d/synced.2", "/d/moved"} {
+		blobtest.Put(t, m, name, "data")
+	}
+	must(t, m.Sync(t.Context(), "/d/synced", "/d/synced.2", "/d/moved"))
+	must(t, m.Publish(t.Context(), "/d/moved", "/e/moved"))
+	blobtest.Put(t, m, "/f/unsynced", "data")
+	must(t, m.SyncDir(t.Context(), "/f"))
+	blobtest.Put(t, m, "/d/survivor", "data")
+	must(t, m.Remove(t.Context(), "/d/synced.2"))
+	m.Crash(func(name string) bool { return name == "/d/survivor" || name == "/d/synced.2" })
+	if got, want := blobtest.Names(t, m, "/"), []string{"/d/moved", "/d/survivor", "/d/synced", "/f/unsynced"}; !slices.Equal(got, want) {
+		t.Errorf("after the crash: %q, want %q", got, want)
+	}
+	if got := blobtest.Get(t, m, "/f/unsynced"); got != "" {
+		t.Errorf("unsynced bytes = %q, want none", got)
+	}
+	if got := blobtest.Get(t, m, "/d/synced"); got != "data" {
+		t.Errorf("synced bytes = %q, want data", got)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestListLinks(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	s := blob.NewFiles()
+	for _, name := range []string{dir + "/data/1", dir + "/.store/2", dir + "/file", other + "/deep/3", other + "/4"} {
+		blobtest.Put(t, s, name, filepath.Base(name))
+	}
+	for link, target := range map[string]string{
+		"latest":         "data",          // had already
+		"alias":          "file",          // had already
+		"data/up":        "..",            // circle
+		"data/self":      "self",          // loop of links
+		"gone":           "no such file",  // dangling
+		"hidden":         ".store",        // not had: hidden
+		"hidden.2":       ".store/2",      // the same as a file
+		"out":            other,           // elsewhere
+		"out2":           other + "/deep", // within what out led to
+		"outfile":        other + "/4",    // files by link count each
+		"root":           "/",             // circle through the root folder
+		"null":           "/dev/null",     // special
+		".store/hidden3": other + "/deep", // never met
+	} {
+		must(t, os.Symlink(target, filepath.Join(dir, link)))
+	}
+	must(t, os.Symlink(other, filepath.Join(other, "deep/back")))
+	must(t, syscall.Mkfifo(dir+"/pipe", 0o600))
+	keep := func(name string, _ bool) bool { return filepath.Base(name)[0] != '.' }
+	var got []string
+	for info, err := range s.List(t.Context(), dir, keep) {
+		name := strings.TrimPrefix(info.Name, dir+"/")
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			name += ": gone"
+		case errors.Is(err, syscall.ELOOP):
+			name += ": loop"
+		case err != nil:
+			t.Errorf("List: %v", err)
+		}
+		got = append(got, name)
+	}
+	want := []string{
+		"data/1", "data/self: loop", "file", "gone: gone", "hidden.2", "hidden/2", "out/4", "out/deep/3", "outfile",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("List =\n%q, want\n%q", got, want)
+	}
+}
+
+func TestListOfLinkedRoot(t *testing.T) {
+	dir := t.TempDir()
+	s := blob.NewFiles()
+	blobtest.Put(t, s, dir+"/real/x", "")
+	must(t, os.Symlink("real", dir+"/link"))
+	must(t, os.Symlink(".", dir+"/real/dot"))
+	if got, want := blobtest.Names(t, s, dir+"/link"), []string{"x"}; !slices.Equal(got, want) {
+		t.Errorf("List = %q, want %q", got, want)
+	}
+	if got := blobtest.Names(t, s, dir+"/link/x"); got != nil {
+		t.Errorf("List of a file = %q, want none", got)
+	}
+}
+
+func TestListLargeFolder(t *testing.T) {
+	dir := t.TempDir()
+	var want []string
+	for i := range 3000 {
+		name := fmt.Sprintf("%04d", i)
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
+		want = append(want, name)
+	}
+	if got := blobtest.Names(t, blob.NewFiles(), dir); !slices.Equal(got, want) {
+		t.Errorf("List gives %d names, want %d in order", len(got), len(want))
+	}
+}
+
+func TestSpecial(t *testing.T) {
+	name := t.TempDir() + "/pipe"
+	must(t, syscall.Mkfifo(name, 0o600))
+	s := blob.NewFiles()
+	_, err := s.Stat(t.Context(), name)
+	if special, ok := errors.AsType[*blob.SpecialError](err); !ok || !strings.Contains(special.Error(), "named pipe") {
+		t.Errorf("Stat = %v, want a SpecialError", err)
+	}
+	if _, err := s.Open(t.Context(), name, 0); err == nil { // and it does not wait for a writer
+		t.Error("Open of a pipe succeeded")
+	}
+	_, err = s.Stat(t.Context(), "/dev/null")
+	if err == nil || !strings.Contains(err.Error(), "a device") {
+		t.Errorf("Stat(/dev/null) = %v", err)
+	}
+}
+
+func TestRemoveAllRefuses(t *testing.T) {
+	for _, dir := range []string{"", "/", "//", "/x/..", "relative"} {
+		if err := blob.NewFiles().RemoveAll(t.Context(), dir); err == nil {
+			t.Errorf("RemoveAll(%q) was carried out", dir)
+		}
+	}
+}
+
+func TestCheckWritable(t *testing.T) {
+	dir := t.TempDir()
+	s := blob.NewFiles()
+	blobtest.Put(t, s, dir+"/file", "")
+	must(t, os.Symlink("nowhere", dir+"/link"))
+	must(t, os.Mkdir(dir+"/closed", 0o555))
+	for name, want := range map[string]string{
+		"":            "",
+		"/new/er":     "",
+		"/file":       "not a directory",
+		"/file/below": "not a directory",
+		"/link/x":     "leads nowhere",
+		"/closed/x":   "permission denied for user",
+	} {
+		err := asNobody(t, dir, name == "/closed/x", func() error { return s.CheckWritable(t.Context(), dir+name) })
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("CheckWritable(%q) = %v, want %q", name, err, want)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
+		t.Errorf("CheckWritable left %v, %v", entries, err)
+	}
+}
+
+// asNobody calls do without root's rights where they would make it pointless.
+func asNobody(t *testing.T, dir string, drop bool, do func() error) error {
+	t.Helper()
+	if !drop || os.Geteuid() != 0 {
+		return do()
+	}
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		must(t, os.Chmod(d, 0o755))
+	}
+	result := make(chan error)
+	go func() {
+		// The thread, and only it, takes another user's rights, and ends with the goroutine.
+		runtime.LockOSThread()
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
+			result <- errno
+			return
+		}
+		result <- do()
+	}()
+	return <-result
+}
+
+func TestErrorsSayWhy(t *testing.T) {
+	dir := t.TempDir()
+	s := blob.NewFiles()
+	blobtest.Put(t, s, dir+"/file", "")
+	_, err := s.Create(t.Context(), dir+"/file/below")
+	if err == nil || !strings.Contains(err.Error(), dir+"/file") || !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("Create below a file = %v", err)
+	}
+	w, err := s.Create(t.Context(), dir+"/folder")
+	must(t, err)
+	must(t, s.MkdirAll(t.Context(), dir+"/folder"))
+	if err := w.Commit(); !errors.Is(err, syscall.EISDIR) && !errors.Is(err, syscall.EEXIST) {
+		t.Errorf("Commit over a folder = %v", err)
+	}
+	if got := blobtest.Names(t, s, dir); !slices.Equal(got, []string{"file"}) {
+		t.Errorf("left: %q", got)
+	}
+}
+
+func TestFullFileSystem(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("no /dev/full here")
+	}
+	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteString("x")
+	must(t, f.Close())
+	dir := t.TempDir()
+	err = blob.Explain("write", dir+"/no/such/f", err)
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("%v is not ENOSPC", err)
+	}
+	for _, part := range []string{"no/such/f", "no space left", "file system of " + dir + " has", "make room"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("error %q lacks %q", err, part)
+		}
+	}
+}
+
+func BenchmarkSync(b *testing.B) {
+	for _, n := range []int{1, 16, 256, 4096} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s, dir := blob.NewFiles(), b.TempDir()
+			names := make([]string, n)
+			for i := range names {
+				names[i] = fmt.Sprintf("%s/%d", dir, i)
+			}
+			for b.Loop() {
+				b.StopTimer()
+				for _, name := range names {
+					if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+						b.Fatal(err)
+					}
+					if err := os.WriteFile(name, []byte("0123456789"), 0o600); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.StartTimer()
+				if err := s.Sync(context.Background(), names...); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkList(b *testing.B) {
+	const files = 100_000
+	dir := b.TempDir()
+	for i := range files {
+		if err := os.WriteFile(fmt.Sprintf("%s/%06d", dir, i), nil, 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		n := 0
+		for _, err := range blob.NewFiles().List(b.Context(), dir, nil) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		if n != files {
+			b.Fatalf("%d files", n)
+		}
+	}
+}

@@ -1,0 +1,303 @@
+package blob
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"sync"
+	"syscall"
+)
+
+// Files is the store of a file system. A name is an absolute path.
+type Files struct{}
+
+// NewFiles gives the store of the machine's file systems.
+func NewFiles() *Files { return &Files{} }
+
+// Stat implements Store.
+func (*Files) Stat(_ context.Context, name string) (Info, error) {
+	fi, err := os.Stat(name)
+	if err != nil {
+		return Info{}, explain("look at", name, err)
+	}
+	if !fi.IsDir() && !fi.Mode().IsRegular() {
+		return Info{}, &SpecialError{Name: name, Mode: fi.Mode()}
+	}
+	return Info{Name: name, Size: fi.Size(), Modified: fi.ModTime(), Folder: fi.IsDir()}, nil
+}
+
+// Open implements Store.
+func (s *Files) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+	// Looked at first: the opening of a pipe would wait for its other end.
+	info, err := s.Stat(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Folder {
+		return nil, explain("open", name, syscall.EISDIR)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, explain("open", name, err)
+	}
+	if offset > 0 {
+		if _, err := f.Seek(offset, io.SeekStart); err != nil {
+			return nil, errors.Join(explain("seek in", name, err), f.Close())
+		}
+	}
+	return f, nil
+}
+
+// Create implements Store.
+func (*Files) Create(_ context.Context, name string) (Writer, error) {
+	dir := path.Dir(name)
+	// The name does not go into the temporary one: it may be as long as a name can be.
+	temp := path.Join(dir, ".b4-"+rand.Text())
+	f, err := createNew(temp)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			return nil, explain("make folder", dir, err)
+		}
+		f, err = createNew(temp)
+	}
+	if err != nil {
+		return nil, explain("create", name, err)
+	}
+	return &fileWriter{f: f, temp: temp, name: name}, nil
+}
+
+func createNew(name string) (*os.File, error) {
+	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+}
+
+// fileWriter writes to a temporary name next to the final one.
+type fileWriter struct {
+	f          *os.File // nil: over
+	temp, name string
+}
+
+func (w *fileWriter) Write(p []byte) (int, error) {
+	if w.f == nil {
+		return 0, explain("write", w.name, os.ErrClosed)
+	}
+	n, err := w.f.Write(p)
+	if err != nil {
+		err = explain("write", w.name, err)
+	}
+	return n, err
+}
+
+func (w *fileWriter) Commit() error {
+	if w.f == nil {
+		return explain("commit", w.name, os.ErrClosed)
+	}
+	if err := w.f.Sync(); err != nil {
+		w.Abort()
+		return explain("sync", w.name, err)
+	}
+	if err := w.Prepare(); err != nil {
+		return err
+	}
+	return syncFolder(path.Dir(w.name))
+}
+
+func (w *fileWriter) Prepare() error {
+	if w.f == nil {
+		return explain("close", w.name, os.ErrClosed)
+	}
+	err := w.f.Close()
+	w.f = nil
+	if err == nil {
+		err = os.Rename(w.temp, w.name)
+	}
+	if err != nil {
+		return errors.Join(explain("close", w.name, err), removeFile(w.temp))
+	}
+	return nil
+}
+
+func (w *fileWriter) Abort() {
+	if w.f == nil {
+		return
+	}
+	// There is nobody to tell: the caller is giving up already, and who cleans the folder removes what is left.
+	_ = w.f.Close()
+	_ = removeFile(w.temp)
+	w.f = nil
+}
+
+// Publish implements Store.
+func (*Files) Publish(_ context.Context, from, to string) error {
+	err := os.Rename(from, to)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, statErr := os.Lstat(to); statErr == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("publish as %q: %w", to, explain("rename", from, err))
+	}
+	return nil
+}
+
+// SyncDir implements Store.
+func (*Files) SyncDir(_ context.Context, dir string) error {
+	if err := syncFolder(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return explain("open folder", dir, err)
+	}
+	if err := f.Sync(); err != nil {
+		return errors.Join(explain("sync folder", dir, err), f.Close())
+	}
+	return f.Close()
+}
+
+// CheckWritable implements Store.
+func (s *Files) CheckWritable(ctx context.Context, dir string) error {
+	for {
+		info, err := s.Stat(ctx, dir)
+		switch {
+		case err == nil && !info.Folder:
+			return explain("use as a folder", dir, syscall.ENOTDIR)
+		case err == nil:
+			if err := access(dir); err != nil {
+				return explain("write in", dir, err)
+			}
+			return nil
+		case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrNotExist) && dir != path.Dir(dir):
+			if _, err := os.Lstat(dir); err == nil {
+				return fmt.Errorf("%q is a link that leads nowhere", dir)
+			}
+			dir = path.Dir(dir)
+		default:
+			return err
+		}
+	}
+}
+
+// MkdirAll implements Store.
+func (*Files) MkdirAll(_ context.Context, dir string) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return explain("make folder", dir, err)
+	}
+	return nil
+}
+
+// Remove implements Store.
+func (*Files) Remove(ctx context.Context, names ...string) error {
+	return each(ctx, names, removeFile)
+}
+
+func removeFile(name string) error {
+	// Not os.Remove, which would take an empty folder too.
+	err := syscall.Unlink(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return explain("remove", name, err)
+	}
+	return nil
+}
+
+// RemoveAll implements Store.
+func (*Files) RemoveAll(_ context.Context, dir string) error {
+	if path.Clean(dir) == "/" || !path.IsAbs(dir) {
+		return fmt.Errorf("remove %q and all below it: refused", dir)
+	}
+	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, syscall.ENOTDIR) {
+		return explain("remove", dir, err)
+	}
+	return nil
+}
+
+// RemoveEmpty implements Store.
+func (*Files) RemoveEmpty(_ context.Context, dir string) error {
+	err := syscall.Rmdir(dir)
+	for _, fine := range []error{nil, syscall.ENOENT, syscall.ENOTEMPTY, syscall.EEXIST, syscall.ENOTDIR} {
+		if errors.Is(err, fine) {
+			return nil
+		}
+	}
+	return explain("remove folder", dir, err)
+}
+
+// Sync implements Store.
+func (*Files) Sync(ctx context.Context, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	var folders []string
+	for _, name := range names {
+		if dir := path.Dir(name); !slices.Contains(folders, dir) {
+			folders = append(folders, dir)
+		}
+	}
+	if err := syncFiles(ctx, names, folders); err != nil {
+		return err
+	}
+	return each(ctx, folders, syncFolder)
+}
+
+// fsyncEach syncs file by file, many under way at once: the file system's journal then commits several together.
+func fsyncEach(ctx context.Context, names []string) error {
+	return each(ctx, names, func(name string) error {
+		f, err := os.Open(name)
+		if err != nil {
+			return explain("open", name, err)
+		}
+		if err := f.Sync(); err != nil {
+			return errors.Join(explain("sync", name, err), f.Close())
+		}
+		return f.Close()
+	})
+}
+
+// parallel is how many calls to the file system are under way at once. More gains nothing: of 1, 4, 16, 64 and 256, 16 to
+// 64 synced 256 and 4096 small files fastest, at 3 to 4 times the speed of one by one (ext4, virtual disk).
+const parallel = 32
+
+// each calls do for all names, up to parallel at once, and gives the first errors.
+func each(ctx context.Context, names []string, do func(name string) error) error {
+	if len(names) == 1 {
+		return do(names[0])
+	}
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex // guards next and errs
+		next  int
+		errs  []error
+		limit = 3 // errors told: with a full disk all files fail alike
+	)
+	for range min(parallel, len(names)) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				i := next
+				next++
+				stop := i >= len(names) || len(errs) >= limit
+				mu.Unlock()
+				if stop || ctx.Err() != nil {
+					return
+				}
+				if err := do(names[i]); err != nil {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(append(errs, context.Cause(ctx))...)
+}

@@ -1,0 +1,128 @@
+package blob
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// wholeMin is from how many files on syncing their file system is cheaper than syncing them: it costs about as much as two
+	// of them.
+	wholeMin = 8
+	// dirtyMax is how many unwritten bytes a machine may have for that: all of them are written, whoever they belong to. A disk
+	// that writes 200 MB a second takes 1/3 s for them.
+	dirtyMax = 64 << 20
+)
+
+// syncFiles makes the data of files durable; the caller syncs their folders.
+//
+// Many small files are synced by one syncfs instead of an fsync each: 256 of 10 bytes take 3 ms instead of 20, and 4096 take
+// 43 ms instead of 230 (ext4, virtual disk). It is as safe where it is used:
+//   - ext4, XFS and btrfs write all data and commit their journal in it, with a flush of the disk's cache;
+//   - what failed to be written is known per file, and asked for per file, by the same kernel function that fsync uses for it;
+//   - a journal that was given up makes the fsync of the folder fail, which the caller does next.
+func syncFiles(ctx context.Context, names, folders []string) error {
+	if len(names) < wholeMin*len(folders) || !fewDirty() {
+		return fsyncEach(ctx, names)
+	}
+	done := make(map[uint64]bool, 1) // file systems that were synced, by device
+	for _, dir := range folders {
+		ok, err := syncWhole(dir, done)
+		if err != nil {
+			return explain("sync", dir, err)
+		}
+		if !ok {
+			return fsyncEach(ctx, names)
+		}
+	}
+	return each(ctx, names, checkWritten)
+}
+
+// syncWhole syncs the file system of dir if that is known to be safe.
+func syncWhole(dir string, done map[uint64]bool) (ok bool, err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	var (
+		stat unix.Stat_t
+		fs   unix.Statfs_t
+		fd   = int(f.Fd())
+	)
+	if err := errors.Join(unix.Fstat(fd, &stat), unix.Fstatfs(fd, &fs)); err != nil {
+		return false, err
+	}
+	switch fs.Type {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
+	default:
+		return false, nil // FUSE, for one, does not pass it on
+	}
+	if done[stat.Dev] {
+		return true, nil
+	}
+	if err := unix.Syncfs(fd); err != nil {
+		// It may be somebody else's file that could not be written, or a sandbox that forbids it: the files' own fsync tells.
+		return false, nil
+	}
+	done[stat.Dev] = true
+	return true, nil
+}
+
+// checkWritten reports whether a file's data could be written. It waits for nothing after a sync, writes nothing, and
+// gives what fsync would give.
+func checkWritten(name string) error {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return explain("open", name, err)
+	}
+	if err := errors.Join(unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE), unix.Close(fd)); err != nil {
+		return explain("sync", name, err)
+	}
+	return nil
+}
+
+// fewDirty reports whether the machine has little unwritten data.
+func fewDirty() bool {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return false
+	}
+	var dirty uint64
+	found := 0
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() && found < 2 {
+		for _, key := range []string{"Dirty:", "Writeback:"} {
+			if rest, ok := bytes.CutPrefix(lines.Bytes(), []byte(key)); ok {
+				kib, err := strconv.ParseUint(string(bytes.TrimSpace(bytes.TrimSuffix(rest, []byte("kB")))), 10, 64)
+				if err != nil {
+					return false
+				}
+				dirty += kib << 10
+				found++
+			}
+		}
+	}
+	return found == 2 && dirty <= dirtyMax
+}
+
+// freeSpace tells what the file system of dir has left.
+func freeSpace(dir string) (space, bool) {
+	var fs unix.Statfs_t
+	if unix.Statfs(dir, &fs) != nil {
+		return space{}, false
+	}
+	size := uint64(fs.Bsize)
+	return space{bytes: fs.Bavail * size, bytesTotal: fs.Blocks * size, files: fs.Ffree, filesTotal: fs.Files}, true
+}
+
+// access asks whether this process may make files in dir.
+func access(dir string) error {
+	return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+}

@@ -1,0 +1,240 @@
+package blob
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// List implements Store.
+func (*Files) List(ctx context.Context, dir string, keep Keep) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		if keep == nil {
+			keep = func(string, bool) bool { return true }
+		}
+		w := &walk{ctx: ctx, root: path.Clean(dir), keep: keep, yield: yield}
+		if fi, err := os.Stat(w.root); err == nil && !fi.IsDir() {
+			return
+		}
+		w.folder(w.root)
+	}
+}
+
+// walk is one listing.
+type walk struct {
+	ctx      context.Context //nolint:containedctx // a walk lives no longer than the call it serves
+	root     string
+	realRoot string // root without links; "" until the first link is met
+	keep     Keep
+	yield    func(Info, error) bool
+	linked   map[string]bool // folders outside of root that links have led to, without links in their names
+}
+
+// entry is one name of a folder.
+type entry struct {
+	// key sorts: a folder's name with its "/", so that "a.b" comes before what lies in "a", as it does for full names.
+	key  string
+	info fs.FileInfo // of files
+	err  error
+}
+
+// folder lists dir. It reports whether more is wanted.
+func (w *walk) folder(dir string) bool {
+	if err := context.Cause(w.ctx); err != nil {
+		w.yield(Info{}, err)
+		return false
+	}
+	list, err := readFolder(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true // gone meanwhile
+	}
+	if err != nil && !w.yield(Info{Name: w.below(dir, "")}, explain("read folder", dir, err)) {
+		return false
+	}
+	for _, e := range w.entries(dir, list) {
+		name := w.below(dir, e.key)
+		var more bool
+		switch {
+		case e.err != nil:
+			more = w.yield(Info{Name: name}, e.err)
+		case strings.HasSuffix(e.key, "/"):
+			more = w.folder(strings.TrimSuffix(name, "/"))
+		default:
+			more = w.yield(Info{Name: name, Size: e.info.Size(), Modified: e.info.ModTime()}, nil)
+		}
+		if !more {
+			return false
+		}
+	}
+	return true
+}
+
+// below is path.Join without its cleaning, which would take the "/" at the end.
+func (*walk) below(dir, key string) string {
+	if dir == "/" {
+		return dir + key
+	}
+	return dir + "/" + key
+}
+
+func readFolder(dir string) ([]fs.DirEntry, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	list, err := f.ReadDir(-1)
+	return list, errors.Join(err, f.Close())
+}
+
+// entries gives what of a folder's names the listing has, in order. Large folders are looked at by several at once.
+func (w *walk) entries(dir string, list []fs.DirEntry) []entry {
+	const chunk = 512
+	var (
+		out   = make([]entry, len(list))
+		wg    sync.WaitGroup
+		slots = make(chan struct{}, 4)
+		links []int
+	)
+	for from := 0; from < len(list); from += chunk {
+		part := list[from:min(from+chunk, len(list))]
+		look := func() {
+			for i, d := range part {
+				out[from+i] = w.entry(dir, d)
+			}
+		}
+		if len(list) <= chunk {
+			look()
+			break
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			look()
+			<-slots
+		})
+	}
+	wg.Wait()
+	// Links after the rest and one by one, in order: what the first has led to the next leaves out.
+	for i, d := range list {
+		if d.Type()&fs.ModeSymlink != 0 {
+			links = append(links, i)
+		}
+	}
+	slices.SortFunc(links, func(a, b int) int { return cmp.Compare(list[a].Name(), list[b].Name()) })
+	for _, i := range links {
+		out[i] = w.link(dir, list[i].Name())
+	}
+	out = slices.DeleteFunc(out, func(e entry) bool { return e.key == "" })
+	slices.SortFunc(out, func(a, b entry) int { return cmp.Compare(a.key, b.key) })
+	return out
+}
+
+// entry looks at a name that is no link. Its key is empty where the listing does not have it.
+func (w *walk) entry(dir string, d fs.DirEntry) entry {
+	name := w.below(dir, d.Name())
+	switch {
+	case d.Type()&fs.ModeSymlink != 0:
+		return entry{}
+	case d.IsDir():
+		if w.keep(name, true) {
+			return entry{key: d.Name() + "/"}
+		}
+	case d.Type().IsRegular() && w.keep(name, false):
+		info, err := os.Lstat(name)
+		if err != nil {
+			return entry{key: d.Name(), err: explain("look at", name, err)}
+		}
+		return entry{key: d.Name(), info: info}
+	}
+	return entry{}
+}
+
+// link follows a link.
+func (w *walk) link(dir, base string) entry {
+	name := w.below(dir, base)
+	if !w.keep(name, false) && !w.keep(name, true) {
+		return entry{}
+	}
+	info, err := os.Stat(name)
+	var target string
+	if err == nil {
+		target, err = filepath.EvalSymlinks(name)
+	}
+	switch {
+	case errors.Is(err, syscall.ELOOP), err != nil:
+		if !w.keep(name, false) {
+			return entry{}
+		}
+		return entry{key: base, err: explain("follow link", name, err)}
+	case !w.keep(name, info.IsDir()), w.hasTarget(target, info.IsDir()):
+		return entry{}
+	case info.IsDir():
+		return entry{key: base + "/"}
+	case info.Mode().IsRegular():
+		return entry{key: base, info: info}
+	}
+	return entry{}
+}
+
+// hasTarget reports whether the listing has what a link leads to without it. A folder that it does not have counts as had
+// from now on.
+func (w *walk) hasTarget(target string, folder bool) bool {
+	if w.realRoot == "" {
+		w.realRoot = w.root
+		if root, err := filepath.EvalSymlinks(w.root); err == nil {
+			w.realRoot = root
+		}
+		w.linked = make(map[string]bool)
+	}
+	if rest, ok := under(w.realRoot, target); ok && w.reaches(rest, folder) {
+		return true
+	}
+	if !folder {
+		return false
+	}
+	if _, ok := under(target, w.realRoot); ok {
+		return true // a circle through root
+	}
+	for dir := target; ; dir = path.Dir(dir) {
+		if w.linked[dir] {
+			return true
+		}
+		if dir == path.Dir(dir) {
+			break
+		}
+	}
+	w.linked[target] = true
+	return false
+}
+
+// reaches reports whether keep lets the walk come to rest, a path below root.
+func (w *walk) reaches(rest string, folder bool) bool {
+	if rest == "" {
+		return true
+	}
+	name := w.root
+	parts := strings.Split(rest, "/")
+	for i, part := range parts {
+		name = w.below(name, part)
+		if !w.keep(name, folder || i < len(parts)-1) {
+			return false
+		}
+	}
+	return true
+}
+
+// under reports whether name is dir or lies below it, and gives its path from there.
+func under(dir, name string) (rest string, ok bool) {
+	if name == dir {
+		return "", true
+	}
+	return strings.CutPrefix(name, strings.TrimSuffix(dir, "/")+"/")
+}

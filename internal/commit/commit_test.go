@@ -1,0 +1,519 @@
+package commit_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"os"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/blob/blobtest"
+	"github.com/bridgefour/bridgefour/internal/commit"
+)
+
+const (
+	dir = "/data/out"
+	uid = "job-uid"
+)
+
+// job is an output with n parts whose attempts are prepared.
+type job struct {
+	out    commit.Output
+	parts  []commit.Part
+	text   map[string]string // what each published file must hold
+	absent []uint64          // tasks without an output
+}
+
+func newJob(dir string, n uint64, absent ...uint64) *job {
+	j := &job{
+		out: commit.Output{
+			Dir: dir, UID: uid, Tasks: n,
+			Manifest: api.Manifest{
+				Job: 7, Name: "a name", Program: api.Program{Builtin: "wordcount"}, Missing: absent,
+				Started: time.Unix(1, 0).UTC(), Ended: time.Unix(2, 0).UTC(),
+			},
+		},
+		text: make(map[string]string), absent: absent,
+	}
+	for i := range n {
+		if slices.Contains(absent, i) {
+			continue
+		}
+		text := strings.Repeat("x", int(i)+1)
+		j.parts = append(j.parts, commit.Part{
+			Stage: "map", Index: i, Size: i + 1, Records: 10 * i, Checksum: i, File: fmt.Sprintf("map-%d-%d", i, 100+i),
+		})
+		j.text[commit.PartName(i, n)] = text
+	}
+	return j
+}
+
+// withResult adds a collected result.
+func (j *job) withResult() *job {
+	j.parts = append(j.parts, commit.Part{Stage: "collect", Size: 6, File: "collect-0-999"})
+	j.text[commit.Result] = "result"
+	return j
+}
+
+func (j *job) seq() iter.Seq2[commit.Part, error] {
+	return func(yield func(commit.Part, error) bool) {
+		for _, p := range j.parts {
+			if !yield(p, nil) {
+				return
+			}
+		}
+	}
+}
+
+// prepare writes what the attempts of the parts leave, and something of a lost attempt.
+func (j *job) prepare(t *testing.T, store blob.Store) {
+	t.Helper()
+	private := commit.Private(j.out.Dir, j.out.UID)
+	names := []string{path.Join(private, "map-0-55")}
+	blobtest.Put(t, store, names[0], "loser")
+	for _, p := range j.parts {
+		name := path.Join(private, p.File)
+		names = append(names, name)
+		public := commit.Result
+		if p.Stage == "map" {
+			public = commit.PartName(p.Index, j.out.Tasks)
+		}
+		blobtest.Put(t, store, name, j.text[public])
+	}
+	if err := store.Sync(t.Context(), names...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (j *job) manifest() string {
+	if j.out.Partial {
+		return commit.Partial
+	}
+	return commit.Success
+}
+
+// verify looks whether the output is complete, with nothing else in it but extra.
+func (j *job) verify(t *testing.T, store blob.Store, extra ...string) {
+	t.Helper()
+	want := append(slices.Sorted(maps.Keys(j.text)), j.manifest())
+	want = append(want, extra...)
+	slices.Sort(want)
+	if got := blobtest.Names(t, store, j.out.Dir); !slices.Equal(got, want) {
+		t.Fatalf("output holds %q, want %q", got, want)
+	}
+	for name, text := range j.text {
+		if got := blobtest.Get(t, store, path.Join(j.out.Dir, name)); got != text {
+			t.Errorf("%s = %q, want %q", name, got, text)
+		}
+	}
+	wantManifest := j.out.Manifest
+	if _, ok := j.text[commit.Result]; ok {
+		wantManifest.Result = commit.Result
+	}
+	wantManifest.Parts = []api.ManifestPart{}
+	for _, p := range j.parts {
+		if p.Stage == "map" {
+			wantManifest.Parts = append(wantManifest.Parts, api.ManifestPart{
+				Part: commit.PartName(p.Index, j.out.Tasks), Size: p.Size, Records: p.Records, XXH64: fmt.Sprintf("%016x", p.Checksum),
+			})
+		}
+	}
+	var manifest api.Manifest
+	text := blobtest.Get(t, store, path.Join(j.out.Dir, j.manifest()))
+	if err := json.Unmarshal([]byte(text), &manifest); err != nil {
+		t.Fatalf("manifest: %v\n%s", err, text)
+	}
+	// The uid stands in the file besides; whether api.Manifest has it is not this test's matter.
+	if f := reflect.ValueOf(&manifest).Elem().FieldByName("UID"); f.IsValid() {
+		f.SetString("")
+	}
+	if !reflect.DeepEqual(manifest, wantManifest) {
+		t.Errorf("manifest = %+v, want %+v", manifest, wantManifest)
+	}
+}
+
+func (j *job) publish(t *testing.T, store blob.Store) commit.Summary {
+	t.Helper()
+	s, err := commit.Publish(t.Context(), store, j.out, j.seq())
+	if err != nil {
+		t.Fatalf("Publish: %v", err)
+	}
+	return s
+}
+
+func TestPublish(t *testing.T) {
+	for name, j := range map[string]*job{
+		"parts":   newJob(dir, 3),
+		"one":     newJob(dir, 1),
+		"none":    newJob(dir, 0),
+		"result":  newJob(dir, 200).withResult(),
+		"missing": newJob(dir, 4, 0, 3),
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := blob.NewMemory()
+			j.out.Partial = name == "missing"
+			j.prepare(t, store)
+			want := commit.Summary{Result: j.text[commit.Result] != ""}
+			for _, p := range j.parts {
+				if p.Stage == "map" {
+					want.Parts++
+					want.Bytes += p.Size
+					want.Records += p.Records
+				}
+			}
+			for range 3 {
+				if got := j.publish(t, store); got != want {
+					t.Errorf("Summary = %+v, want %+v", got, want)
+				}
+				j.verify(t, store)
+				store.Crash(nil)
+			}
+		})
+	}
+}
+
+func TestPublishOnFiles(t *testing.T) {
+	store, dir := blob.NewFiles(), t.TempDir()
+	j := newJob(dir, 300).withResult()
+	j.prepare(t, store)
+	j.publish(t, store)
+	j.verify(t, store)
+	if _, err := os.Stat(dir + "/_temporary"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("_temporary: %v, want it gone", err)
+	}
+	if err := commit.Abort(t.Context(), store, j.out); err != nil {
+		t.Errorf("Abort: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("after Abort: %v, %v, want nothing", entries, err)
+	}
+}
+
+func TestOtherJobsTemporaryStays(t *testing.T) {
+	store, dir := blob.NewFiles(), t.TempDir()
+	blobtest.Put(t, store, dir+"/_temporary/other/map-0-1", "x")
+	j := newJob(dir, 2)
+	j.prepare(t, store)
+	j.publish(t, store)
+	j.verify(t, store, "_temporary/other/map-0-1")
+}
+
+func TestPartName(t *testing.T) {
+	for _, test := range []struct {
+		index, tasks uint64
+		want         string
+	}{
+		{0, 0, "part-00000"},
+		{7, 8, "part-00007"},
+		{99_999, 100_000, "part-99999"},
+		{0, 100_001, "part-000000"},
+		{100_000, 100_001, "part-100000"},
+		{999_999, 1_000_000, "part-999999"},
+		{5, 1 << 32, "part-0000000005"},
+		{1 << 63, 1<<64 - 1, "part-09223372036854775808"},
+	} {
+		if got := commit.PartName(test.index, test.tasks); got != test.want {
+			t.Errorf("PartName(%d, %d) = %q, want %q", test.index, test.tasks, got, test.want)
+		}
+	}
+}
+
+// earlier leaves another job's output and a file of the user's.
+func earlier(t *testing.T, store blob.Store) {
+	t.Helper()
+	old := newJob(dir, 5).withResult()
+	old.out.UID = "earlier"
+	old.prepare(t, store)
+	old.publish(t, store)
+	for _, name := range []string{"notes.txt", "part-1", "part-00001.gz", "sub/part-00001"} {
+		blobtest.Put(t, store, dir+"/"+name, "the user's")
+		if err := store.Sync(t.Context(), dir+"/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOccupied(t *testing.T) {
+	store := blob.NewMemory()
+	earlier(t, store)
+	before := blobtest.Names(t, store, dir)
+	j := newJob(dir, 3)
+	j.prepare(t, store)
+	_, err := commit.Publish(t.Context(), store, j.out, j.seq())
+	if occupied, ok := errors.AsType[*commit.OccupiedError](err); !ok || !strings.Contains(occupied.Error(), "_SUCCESS, _RESULT, part-00000, and 4 more") {
+		t.Fatalf("Publish = %v, want an OccupiedError", err)
+	}
+	if err := commit.Abort(t.Context(), store, j.out); err != nil {
+		t.Fatalf("Abort: %v", err)
+	}
+	if got := blobtest.Names(t, store, dir); !slices.Equal(got, before) {
+		t.Errorf("after Abort: %q, want what was there before: %q", got, before)
+	}
+}
+
+func TestOverwrite(t *testing.T) {
+	store := blob.NewMemory()
+	earlier(t, store)
+	j := newJob(dir, 3)
+	j.out.Overwrite = true
+	j.prepare(t, store)
+	j.publish(t, store)
+	j.verify(t, store, "notes.txt", "part-1", "part-00001.gz", "sub/part-00001")
+}
+
+func TestMissingPartChangesNothing(t *testing.T) {
+	for name, spoil := range map[string]func(*blob.Memory){
+		"3 of 9": func(m *blob.Memory) {
+			for _, f := range []string{"map-1-101", "map-4-104", "map-7-107"} {
+				if err := m.Remove(t.Context(), path.Join(commit.Private(dir, uid), f)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		"1 of 9": func(m *blob.Memory) { blobtest.Put(t, m, path.Join(commit.Private(dir, uid), "map-4-104"), "yy") },
+	} {
+		store := blob.NewMemory()
+		earlier(t, store)
+		j := newJob(dir, 9)
+		j.out.Overwrite = true
+		j.prepare(t, store)
+		spoil(store)
+		before := blobtest.Names(t, store, dir)
+		_, err := commit.Publish(t.Context(), store, j.out, j.seq())
+		if _, ok := errors.AsType[*commit.PartsError](err); !ok || !strings.Contains(err.Error(), name) {
+			t.Errorf("Publish = %v, want a PartsError with %q", err, name)
+		}
+		if got := blobtest.Names(t, store, dir); !slices.Equal(got, before) {
+			t.Errorf("Publish changed %q to %q", before, got)
+		}
+	}
+}
+
+func TestBadArguments(t *testing.T) {
+	j := newJob(dir, 3)
+	store := blob.NewMemory()
+	for _, out := range []commit.Output{{}, {Dir: dir}, {UID: uid}, {Dir: dir, UID: ".."}, {Dir: dir, UID: "a/b"}, {Dir: dir, UID: "/"}} {
+		if _, err := commit.Publish(t.Context(), store, out, j.seq()); err == nil {
+			t.Errorf("Publish(%+v) succeeded", out)
+		}
+		if err := commit.Abort(t.Context(), store, out); err == nil {
+			t.Errorf("Abort(%+v) succeeded", out)
+		}
+	}
+	lost := errors.New("connection lost")
+	_, err := commit.Publish(t.Context(), store, j.out, func(yield func(commit.Part, error) bool) {
+		_ = yield(j.parts[0], nil) && yield(commit.Part{}, lost)
+	})
+	if !errors.Is(err, lost) {
+		t.Errorf("Publish = %v, want %v", err, lost)
+	}
+	j.parts[1].Index = 0
+	if _, err := commit.Publish(t.Context(), store, j.out, j.seq()); err == nil || !strings.Contains(err.Error(), "task 0 comes after task 0") {
+		t.Errorf("Publish with one task twice = %v", err)
+	}
+}
+
+// TestPartialThenWhole is a job that failed with --keep-partial and was then retried.
+func TestPartialThenWhole(t *testing.T) {
+	store := blob.NewMemory()
+	for _, overwrite := range []bool{false, true} {
+		some := newJob(dir, 5, 1, 3)
+		some.out.Partial, some.out.Overwrite = true, overwrite
+		some.prepare(t, store)
+		some.publish(t, store)
+		some.verify(t, store)
+
+		all := newJob(dir, 5)
+		all.out.Overwrite = overwrite
+		for _, i := range some.absent {
+			p := all.parts[i]
+			blobtest.Put(t, store, path.Join(commit.Private(dir, uid), p.File), all.text[commit.PartName(i, 5)])
+		}
+		all.publish(t, store)
+		all.verify(t, store)
+		if err := commit.Abort(t.Context(), store, all.out); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// scenario is something to be done, maybe in several runs, on a store that dies.
+type scenario struct {
+	setup  func(*testing.T, blob.Store)
+	run    func(*testing.T, blob.Store) error
+	verify func(*testing.T, blob.Store)
+	// manifest is complete only with these files in the folder, at any moment.
+	manifest string
+	files    []string
+}
+
+func scenarios() map[string]scenario {
+	publish := func(j *job) func(*testing.T, blob.Store) error {
+		return func(t *testing.T, store blob.Store) error {
+			t.Helper()
+			_, err := commit.Publish(t.Context(), store, j.out, j.seq())
+			return err
+		}
+	}
+	abort := func(j *job) func(*testing.T, blob.Store) error {
+		return func(t *testing.T, store blob.Store) error { t.Helper(); return commit.Abort(t.Context(), store, j.out) }
+	}
+	nothing := func(t *testing.T, store blob.Store) {
+		t.Helper()
+		if got := blobtest.Names(t, store, dir); len(got) > 0 {
+			t.Errorf("left: %q", got)
+		}
+	}
+	whole := newJob(dir, 3).withResult()
+	over := newJob(dir, 3)
+	over.out.Overwrite = true
+	partial := newJob(dir, 4, 2)
+	partial.out.Partial, partial.out.Overwrite = true, true
+	grown := newJob(dir, 4)
+	grown.out.Overwrite = true
+	names := func(j *job) []string { return slices.Sorted(maps.Keys(j.text)) }
+	return map[string]scenario{
+		"publish": {
+			setup: whole.prepare, run: publish(whole), manifest: commit.Success, files: names(whole),
+			verify: func(t *testing.T, s blob.Store) { t.Helper(); whole.verify(t, s) },
+		},
+		"overwrite": {
+			setup: func(t *testing.T, s blob.Store) { t.Helper(); earlier(t, s); over.prepare(t, s) }, run: publish(over),
+			// The earlier manifest counts too: it goes before its parts do.
+			manifest: commit.Success, files: names(over),
+			verify: func(t *testing.T, s blob.Store) {
+				t.Helper()
+				over.verify(t, s, "notes.txt", "part-1", "part-00001.gz", "sub/part-00001")
+			},
+		},
+		"partial": {
+			setup: partial.prepare, run: publish(partial), manifest: commit.Partial, files: names(partial),
+			verify: func(t *testing.T, s blob.Store) { t.Helper(); partial.verify(t, s) },
+		},
+		"grown": {
+			setup: func(t *testing.T, s blob.Store) {
+				t.Helper()
+				partial.prepare(t, s)
+				partial.publish(t, s)
+				name := path.Join(commit.Private(dir, uid), grown.parts[2].File)
+				blobtest.Put(t, s, name, "xxx")
+				if err := s.Sync(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
+			},
+			run: publish(grown), manifest: commit.Success, files: names(grown),
+			verify: func(t *testing.T, s blob.Store) { t.Helper(); grown.verify(t, s) },
+		},
+		"abort of nothing":  {setup: func(t *testing.T, _ blob.Store) { t.Helper() }, run: abort(whole), verify: nothing},
+		"abort of attempts": {setup: whole.prepare, run: abort(whole), verify: nothing},
+		"abort of an output": {
+			setup: func(t *testing.T, s blob.Store) { t.Helper(); whole.prepare(t, s); whole.publish(t, s) },
+			run:   abort(whole), verify: nothing, manifest: commit.Success, files: names(whole),
+		},
+		"abort of a partial output": {
+			setup: func(t *testing.T, s blob.Store) { t.Helper(); partial.prepare(t, s); partial.publish(t, s) },
+			run:   abort(partial), verify: nothing, manifest: commit.Partial, files: names(partial),
+		},
+	}
+}
+
+// TestCrashAnywhere lets the store die at each of its operations, with and without loss of what was not durable, and
+// runs again. A second crash at each operation of the second run follows.
+func TestCrashAnywhere(t *testing.T) {
+	for name, sc := range scenarios() {
+		for _, late := range []bool{false, true} {
+			for power, lose := range map[string]func(*blob.Memory){
+				"kept":           func(*blob.Memory) {},
+				"lost":           func(m *blob.Memory) { m.Crash(nil) },
+				"manifests kept": func(m *blob.Memory) { m.Crash(isManifest) },
+				"parts kept":     func(m *blob.Memory) { m.Crash(func(name string) bool { return !isManifest(name) }) },
+			} {
+				t.Run(fmt.Sprintf("%s/late=%t/power %s", name, late, power), func(t *testing.T) {
+					for first := 1; crash(t, sc, late, lose, first); first++ {
+						for second := 1; crash(t, sc, late, lose, first, second); second += 5 {
+							continue
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+func isManifest(name string) bool {
+	return name == path.Join(dir, commit.Success) || name == path.Join(dir, commit.Partial)
+}
+
+// crash runs once for each number, dying at that operation, and then to the end. It reports whether the last crash came
+// before the run was over.
+func crash(t *testing.T, sc scenario, late bool, lose func(*blob.Memory), at ...int) bool {
+	t.Helper()
+	store := blob.NewMemory()
+	sc.setup(t, store)
+	died := false
+	for _, k := range at {
+		faulty := &blobtest.Faulty{Store: store, FailAt: k, Late: late}
+		err := sc.run(t, faulty)
+		died = errors.Is(err, blobtest.ErrInjected)
+		if err != nil && !died {
+			t.Fatalf("crashes at %v: %v", at, err)
+		}
+		lose(store)
+		sc.wantWhole(t, store, at)
+	}
+	if err := sc.run(t, store); err != nil {
+		t.Fatalf("after crashes at %v: %v", at, err)
+	}
+	sc.verify(t, store)
+	store.Crash(nil)
+	sc.wantWhole(t, store, at)
+	return died && !t.Failed()
+}
+
+// wantWhole looks whether a manifest that stands there tells the truth.
+func (sc scenario) wantWhole(t *testing.T, store blob.Store, at []int) {
+	t.Helper()
+	names := blobtest.Names(t, store, dir)
+	if sc.manifest == "" || !slices.Contains(names, sc.manifest) {
+		return
+	}
+	for _, name := range sc.files {
+		if !slices.Contains(names, name) {
+			t.Fatalf("crashes at %v: there is %s and no %s: %q", at, sc.manifest, name, names)
+		}
+		if blobtest.Get(t, store, path.Join(dir, name)) == "" {
+			t.Fatalf("crashes at %v: there is %s, and %s is empty", at, sc.manifest, name)
+		}
+	}
+}
+
+// TestManyPartsNeedLittleMemory holds the memory that a publication needs to what a worker can give.
+func TestManyPartsNeedLittleMemory(t *testing.T) {
+	const n = 200_000
+	var store discard
+	parts := func(yield func(commit.Part, error) bool) {
+		for i := range uint64(n) {
+			if !yield(commit.Part{Stage: "map", Index: i, Size: 5, File: fmt.Sprintf("map-%d-%d", i, 1<<40+i)}, nil) {
+				return
+			}
+		}
+	}
+	if _, err := commit.Publish(t.Context(), &store, commit.Output{Dir: dir, UID: uid, Tasks: n}, parts); err != nil {
+		t.Fatal(err)
+	}
+	if got := store.writes.Load(); got < 2 || got > 200 {
+		t.Errorf("the manifest of %d parts took %d writes, want it in pieces, none of them small", n, got)
+	}
+	if got := store.longest.Load(); got > 1<<20 {
+		t.Errorf("longest write = %d bytes: the manifest was built in memory", got)
+	}
+}

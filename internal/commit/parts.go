@@ -1,0 +1,233 @@
+package commit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"path"
+	"sync"
+	"sync/atomic"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// partList keeps parts in about 70 bytes each: they are gone through several times, and there may be millions.
+type partList struct {
+	parts  []partEntry
+	names  []byte // of the files, one after the other
+	result Part   // of the collect stage; File is empty if there is none
+}
+
+type partEntry struct {
+	index, size, records, checksum uint64
+	nameEnd                        uint64 // in names
+}
+
+func collect(parts iter.Seq2[Part, error]) (*partList, error) {
+	l := &partList{}
+	for part, err := range parts {
+		if err != nil {
+			return nil, fmt.Errorf("list of parts: %w", err)
+		}
+		if part.Stage == CollectStage {
+			l.result = part
+			continue
+		}
+		if n := len(l.parts); n > 0 && l.parts[n-1].index >= part.Index {
+			return nil, fmt.Errorf("list of parts: task %d comes after task %d", part.Index, l.parts[n-1].index)
+		}
+		l.names = append(l.names, part.File...)
+		l.parts = append(l.parts, partEntry{part.Index, part.Size, part.Records, part.Checksum, uint64(len(l.names))})
+	}
+	return l, nil
+}
+
+func (l *partList) summary() Summary {
+	s := Summary{Parts: uint64(len(l.parts)), Result: l.result.File != ""}
+	for i := range l.parts {
+		s.Bytes += l.parts[i].size
+		s.Records += l.parts[i].records
+	}
+	return s
+}
+
+// len counts the files to publish: the parts, and the result after them.
+func (l *partList) len() int {
+	if l.result.File != "" {
+		return len(l.parts) + 1
+	}
+	return len(l.parts)
+}
+
+// file gives the i-th file's private and public names, both without folder, and its size.
+func (p *publication) file(i int) (private, public string, size uint64) {
+	l := p.list
+	if i == len(l.parts) {
+		return l.result.File, Result, l.result.Size
+	}
+	from := uint64(0)
+	if i > 0 {
+		from = l.parts[i-1].nameEnd
+	}
+	e := &l.parts[i]
+	return string(l.names[from:e.nameEnd]), PartName(e.index, p.out.Tasks), e.size
+}
+
+// check looks whether every file is there: in the private folder, or already published if the folder is ours.
+func (p *publication) check(ctx context.Context, ours bool) error {
+	var (
+		mu  sync.Mutex // guards bad
+		bad = PartsError{Dir: p.out.Dir, Parts: uint64(p.list.len())}
+	)
+	err := p.each(ctx, func(private, public string, size uint64) error {
+		info, err := p.store.Stat(ctx, path.Join(p.private, private))
+		if isMissing(err) && ours {
+			info, err = p.store.Stat(ctx, path.Join(p.out.Dir, public))
+		}
+		var what string
+		switch {
+		case isMissing(err):
+			what = fmt.Sprintf("%s is missing", private)
+		case err != nil:
+			return err
+		case uint64(info.Size) != size:
+			what = fmt.Sprintf("%s has %d bytes instead of %d", private, info.Size, size)
+		default:
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if bad.Bad++; len(bad.Samples) < 3 {
+			bad.Samples = append(bad.Samples, what)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if bad.Bad > 0 {
+		return &bad
+	}
+	return nil
+}
+
+// publishParts gives the files their public names, durably.
+func (p *publication) publishParts(ctx context.Context) error {
+	err := p.each(ctx, func(private, public string, _ uint64) error {
+		return p.store.Publish(ctx, path.Join(p.private, private), path.Join(p.out.Dir, public))
+	})
+	if err != nil {
+		return err
+	}
+	return p.store.SyncDir(ctx, p.out.Dir)
+}
+
+// each calls do for all files. Several are under way at once, for stores that answer over a network; on a file system the
+// renames are one after the other whatever one does.
+func (p *publication) each(ctx context.Context, do func(private, public string, size uint64) error) error {
+	const parallel, chunk = 16, 64
+	var (
+		wg     sync.WaitGroup
+		next   atomic.Int64
+		failed atomic.Pointer[error]
+		n      = p.list.len()
+	)
+	for range min(parallel, (n+chunk-1)/chunk) {
+		wg.Go(func() {
+			for {
+				from := int(next.Add(chunk)) - chunk
+				if from >= n {
+					return
+				}
+				for i := from; i < min(from+chunk, n); i++ {
+					if ctx.Err() != nil || failed.Load() != nil {
+						return
+					}
+					if err := do(p.file(i)); err != nil {
+						failed.CompareAndSwap(nil, &err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return context.Cause(ctx)
+}
+
+// writeManifest writes it privately first, so that it is whole and durable when it gets its name.
+func (p *publication) writeManifest(ctx context.Context, name string) error {
+	private := path.Join(p.private, name)
+	w, err := p.store.Create(ctx, private)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	buffered := bufio.NewWriterSize(w, 256<<10)
+	if err := p.encodeManifest(buffered); err != nil {
+		return err
+	}
+	if err := buffered.Flush(); err != nil {
+		return err
+	}
+	if err := w.Commit(); err != nil {
+		return err
+	}
+	if err := p.store.Publish(ctx, private, path.Join(p.out.Dir, name)); err != nil {
+		return err
+	}
+	return p.store.SyncDir(ctx, p.out.Dir)
+}
+
+// head is the manifest as it is written: the uid first, by which a later run knows its own.
+type head struct {
+	UID string `json:"uid"`
+	api.Manifest
+	Parts []api.ManifestPart `json:"parts"` // after all the rest
+}
+
+// encodeManifest writes the manifest part by part: as one value a million of them would take a gigabyte.
+func (p *publication) encodeManifest(w io.Writer) error {
+	h := head{UID: p.out.UID, Manifest: p.out.Manifest, Parts: []api.ManifestPart{}}
+	if p.list.result.File != "" {
+		h.Result = Result
+	}
+	text, err := json.MarshalIndent(h, "", "  ")
+	if err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	before, ok := bytes.CutSuffix(text, []byte("[]\n}"))
+	if !ok {
+		return errors.New("manifest: parts do not come last")
+	}
+	if _, err := w.Write(before); err != nil {
+		return err
+	}
+	var (
+		line      []byte
+		separator = "[\n"
+	)
+	for i := range p.list.parts {
+		e := &p.list.parts[i]
+		line = fmt.Appendf(line[:0], `%s    {"part":%q,"size":%d,"records":%d,"xxh64":"%016x"}`,
+			separator, PartName(e.index, p.out.Tasks), e.size, e.records, e.checksum)
+		separator = ",\n"
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
+	}
+	end := "\n  ]\n}\n"
+	if len(p.list.parts) == 0 {
+		end = "[]\n}\n"
+	}
+	_, err = io.WriteString(w, end)
+	return err
+}

@@ -1,0 +1,310 @@
+package plan
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"path"
+	"strings"
+
+	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// input lists what the tasks read.
+func (p *planner) input(ctx context.Context) error {
+	split := p.split()
+	given := 0
+	for _, is := range []bool{len(p.req.Inputs) > 0, p.req.Lines != nil, p.req.Range != nil} {
+		if is {
+			given++
+		}
+	}
+	switch {
+	case given > 1:
+		p.fail("inputs", "give one of inputs, lines and a range, not %d of them", given)
+	case len(p.req.Inputs) > 0:
+		return p.files(ctx, split)
+	case p.req.Lines != nil:
+		p.lines()
+	case p.req.Range != nil:
+		p.numberRange()
+	case p.needsInput:
+		p.fail("inputs", "%s needs an input: files or folders (--input), lines (--lines) or numbers (--range)", p.req.Program.Builtin)
+	default:
+		p.result.Input = state.Input{Kind: state.InputNone, Tasks: 1}
+	}
+	return nil
+}
+
+// split is the longest split; 0: files are not cut.
+func (p *planner) split() uint64 {
+	var size uint64
+	switch text := p.req.Split; text {
+	case "":
+		size = p.opt.DefaultSplit
+	case "none":
+	default:
+		var err error
+		if size, err = ParseSize(text); err != nil {
+			p.fail("split", "%v, or none", err)
+		}
+	}
+	for _, arg := range p.req.Program.Command {
+		if strings.Contains(arg, "{}") && len(p.req.Inputs) > 0 {
+			if p.req.Split != "" && p.req.Split != "none" {
+				p.warn("split %s is not used: a command with {} gets whole files", p.req.Split)
+			}
+			return 0
+		}
+	}
+	return size
+}
+
+func (p *planner) numberRange() {
+	from, to := p.req.Range.From, p.req.Range.To
+	if to < from {
+		p.fail("range", "range %d-%d is empty: its first number is larger than its last", from, to)
+		return
+	}
+	// In uint64, since the whole of int64 has more numbers than an int64 can count.
+	if n := uint64(to) - uint64(from); n >= p.opt.TasksMax {
+		p.tooMany("range", float64(n)+1, "make several jobs of it")
+		return
+	}
+	in, err := state.RangeInput(from, to)
+	if err != nil {
+		p.fail("range", "%v", err)
+		return
+	}
+	p.result.Input = in
+}
+
+func (p *planner) tooMany(field string, tasks float64, wayOut string) {
+	p.fail(field, "%.0f tasks are too many: a job may have %d here; %s", tasks, p.opt.TasksMax, wayOut)
+}
+
+// lines makes a task of each line.
+func (p *planner) lines() {
+	items, raw := p.req.Lines.Items, p.req.Lines.Raw
+	if len(items) > 0 && len(raw) > 0 {
+		p.fail("lines", "give items or raw, not both")
+		return
+	}
+	b := state.NewLines()
+	var n, empty, crlf uint64
+	add := func(line []byte) {
+		n++
+		if n > p.opt.TasksMax {
+			return // counted on, for the message
+		}
+		if len(line) == 0 {
+			empty++
+		} else if line[len(line)-1] == '\r' {
+			crlf++
+		}
+		b.AddLine(line)
+	}
+	for _, item := range items {
+		add([]byte(item))
+	}
+	eachLine(raw, add)
+	switch {
+	case n == 0:
+		p.fail("lines", "there is no line; give at least one item, or a file that is not empty")
+		return
+	case n > p.opt.TasksMax:
+		p.tooMany("lines", float64(n), "make several jobs of it")
+		return
+	}
+	if empty > 0 {
+		p.warn("%d of %d lines are empty; they are tasks too", empty, n)
+	}
+	if crlf > 0 {
+		p.warn("%d of %d lines end in CR LF; the CR is part of the item", crlf, n)
+	}
+	in, err := b.Input()
+	if err != nil {
+		p.fail("lines", "%v", err)
+		return
+	}
+	p.result.Input = in
+}
+
+// eachLine calls add for each line, without its newline. The last one may lack it.
+func eachLine(text []byte, add func(line []byte)) {
+	for len(text) > 0 {
+		end := bytes.IndexByte(text, '\n')
+		if end < 0 {
+			add(text)
+			return
+		}
+		add(text[:end])
+		text = text[end+1:]
+	}
+}
+
+// files makes tasks of all inputs.
+func (p *planner) files(ctx context.Context, split uint64) error {
+	l := &fileList{p: p, b: state.NewFiles(split), split: split}
+	if len(p.req.Inputs) > 1 {
+		l.seen = make(map[string]struct{})
+	}
+	for i, text := range p.req.Inputs {
+		if err := l.input(ctx, fmt.Sprintf("inputs[%d]", i), text); err != nil {
+			return err
+		}
+	}
+	if l.twice > 0 {
+		p.warn("%d files were named more than once and count once, as %q", l.twice, l.firstTwice)
+	}
+	if l.tasks > float64(p.opt.TasksMax) {
+		p.tooMany("split", l.tasks, "use a larger split")
+		return nil
+	}
+	if len(p.errs) > 0 {
+		return nil
+	}
+	in, err := l.b.Input()
+	if err != nil {
+		p.fail("inputs", "%v", err)
+		return nil
+	}
+	p.result.Input = in
+	return nil
+}
+
+// fileList collects files.
+type fileList struct {
+	p     *planner
+	b     *state.InputBuilder
+	split uint64
+	tasks float64 // not in whole numbers: a byte a task can be more than any of these counts
+
+	seen       map[string]struct{} // nil: there is one input, and a listing names nothing twice
+	twice      uint64
+	firstTwice string
+
+	dir, realDir string // the last folder whose real name was wanted
+}
+
+// gone is the size of a file that could not be looked at.
+const gone = math.MaxUint64
+
+// add adds a file.
+func (l *fileList) add(name string, size uint64) {
+	if l.seen != nil {
+		if _, ok := l.seen[name]; ok {
+			if l.twice++; l.twice == 1 {
+				l.firstTwice = name
+			}
+			return
+		}
+		l.seen[name] = struct{}{}
+	}
+	whole := isCompressed(name)
+	if size == gone {
+		// Whole, whatever its size: if it comes back it is read, and if not its task says so.
+		size, whole = 0, true
+	}
+	l.tasks++
+	if !whole && l.split > 0 && size > l.split {
+		l.tasks += float64((size - 1) / l.split)
+	}
+	if l.tasks <= float64(l.p.opt.TasksMax) {
+		l.b.AddFile([]byte(name), size, whole)
+	}
+}
+
+// isCompressed tells by the name, as the programs do that read it.
+func isCompressed(name string) bool {
+	switch strings.ToLower(path.Ext(name)) {
+	case ".gz", ".zst", ".bz2":
+		return true
+	}
+	return false
+}
+
+// input adds the files of one input.
+func (l *fileList) input(ctx context.Context, field, text string) error {
+	p := l.p
+	if text == "" {
+		p.fail(field, "an input is empty; name a file, a folder or a pattern")
+		return nil
+	}
+	store, name, err := blob.For(text)
+	if err != nil {
+		p.fail(field, "input %v", err)
+		return nil
+	}
+	info, err := store.Stat(ctx, name)
+	special, isSpecial := errors.AsType[*blob.SpecialError](err)
+	switch {
+	case err == nil && info.Folder:
+		return l.folder(ctx, field, store, name)
+	case err == nil:
+		if p.outputHere && isUnder(p.realOutput, l.real(name)) {
+			p.outputApart(field, name, name)
+			return nil
+		}
+		l.add(name, uint64(info.Size))
+	case errors.Is(err, fs.ErrNotExist) && isPattern(name):
+		return l.pattern(ctx, field, store, name)
+	case errors.Is(err, fs.ErrNotExist):
+		p.fail(field, "input %q is not there (looked on the leader's machine); check its name, or make it reachable there under "+
+			"the same path", name)
+	case isSpecial:
+		p.fail(field, "input %v", special)
+	default:
+		p.fail(field, "input %q: %v", name, err)
+	}
+	return nil
+}
+
+// real is realPath for many files of few folders.
+func (l *fileList) real(name string) string {
+	if dir := path.Dir(name); dir != l.dir {
+		l.dir, l.realDir = dir, realPath(dir)
+	}
+	return path.Join(l.realDir, path.Base(name))
+}
+
+// isHidden reports whether a folder or pattern leaves such names out.
+func isHidden(base string) bool {
+	return strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_")
+}
+
+// folder adds the files of a folder.
+func (l *fileList) folder(ctx context.Context, field string, store blob.Store, dir string) error {
+	before := len(l.p.errs)
+	l.p.outputApart(field, dir, dir)
+	keep := func(name string, _ bool) bool { return !isHidden(path.Base(name)) }
+	n, err := l.list(ctx, field, store, dir, keep)
+	if err == nil && n == 0 && len(l.p.errs) == before {
+		l.p.fail(field, `input %q is a folder without a file (names that begin with "." or "_" do not count)`, dir)
+	}
+	return err
+}
+
+// list adds what a store lists and counts it.
+func (l *fileList) list(ctx context.Context, field string, store blob.Store, dir string, keep blob.Keep) (n int, err error) {
+	for info, err := range store.List(ctx, dir, keep) {
+		if ctx.Err() != nil {
+			return n, context.Cause(ctx)
+		}
+		if err != nil && strings.HasSuffix(info.Name, "/") {
+			l.p.fail(field, "folder %q of input %q cannot be read: %v", strings.TrimSuffix(info.Name, "/"), dir, err)
+			continue
+		}
+		n++
+		size := uint64(info.Size)
+		if err != nil {
+			size = gone
+		}
+		l.add(info.Name, size)
+	}
+	return n, nil
+}

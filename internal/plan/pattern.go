@@ -1,0 +1,149 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+	"sync/atomic"
+
+	"github.com/bridgefour/bridgefour/internal/blob"
+)
+
+// pattern is a path in which parts are patterns of path.Match's, or ** for any number of folders.
+type pattern struct {
+	base  string   // the folder that all matches lie in; it holds no pattern
+	parts []string // below base
+	deep  bool     // a part is **
+}
+
+// partsMax is how many parts a pattern may have: as many as a uint64 has bits, but for one.
+const partsMax = 63
+
+func isPattern(name string) bool { return strings.ContainsAny(name, `*?[\`) }
+
+func parsePattern(name string) (*pattern, error) {
+	base, rest := "/", strings.TrimPrefix(name, "/")
+	for {
+		part, after, more := strings.Cut(rest, "/")
+		if !more || isPattern(part) {
+			break
+		}
+		base, rest = path.Join(base, part), after
+	}
+	pt := &pattern{base: base}
+	for part := range strings.SplitSeq(rest, "/") {
+		if n := len(pt.parts); part == "**" && n > 0 && pt.parts[n-1] == "**" {
+			continue // it says nothing more
+		}
+		if _, err := path.Match(part, ""); err != nil {
+			return nil, errors.New(`it has a "[" without "]", or a "\" at its end`)
+		}
+		pt.parts = append(pt.parts, part)
+		pt.deep = pt.deep || part == "**"
+	}
+	if len(pt.parts) > partsMax {
+		return nil, errors.New("it has too many parts")
+	}
+	return pt, nil
+}
+
+// match says whether the pattern matches name as a whole, and whether it could match what lies below name. It goes
+// through the parts of name once, with the set of places in the pattern that it may have come to, so that no pattern is slow.
+func (pt *pattern) match(name string) (whole, below bool) {
+	rest, ok := strings.CutPrefix(name, strings.TrimSuffix(pt.base, "/")+"/")
+	if !ok {
+		return false, false
+	}
+	places := pt.skip(1)
+	for part := range strings.SplitSeq(rest, "/") {
+		var next uint64
+		for i, p := range pt.parts {
+			switch at := uint64(1) << i; {
+			case places&at == 0:
+			case p == "**" && !isHidden(part):
+				next |= at
+			case p != "**" && matchPart(p, part):
+				next |= at << 1
+			}
+		}
+		if places = pt.skip(next); places == 0 {
+			return false, false
+		}
+	}
+	end := uint64(1) << len(pt.parts)
+	return places&end != 0, places&(end-1) != 0
+}
+
+// skip adds the places behind each **, which may stand for nothing.
+func (pt *pattern) skip(places uint64) uint64 {
+	for i, p := range pt.parts {
+		if at := uint64(1) << i; p == "**" && places&at != 0 {
+			places |= at << 1
+		}
+	}
+	return places
+}
+
+func matchPart(p, part string) bool {
+	if isHidden(part) && p[0] != part[0] {
+		return false
+	}
+	ok, err := path.Match(p, part)
+	return ok && err == nil
+}
+
+// pattern adds the files that match.
+func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, name string) error {
+	p := l.p
+	pt, err := parsePattern(name)
+	if err != nil {
+		p.fail(field, "input %q is not there, and not a pattern either: %v", name, err)
+		return nil
+	}
+	if p.realOutput != "" && p.outputMatches(pt) {
+		p.fail(field, "input %q would match the parts of output %q; name a folder elsewhere", name, p.result.Output)
+		return nil
+	}
+	info, err := store.Stat(ctx, pt.base)
+	switch {
+	case err == nil && !info.Folder, errors.Is(err, fs.ErrNotExist):
+		p.fail(field, "input %q matches no file: there is no folder %s", name, pt.base)
+		return nil
+	case err != nil:
+		p.fail(field, "input %q: %v", name, err)
+		return nil
+	}
+	var folders atomic.Uint64
+	before := len(p.errs)
+	n, err := l.list(ctx, field, store, pt.base, func(name string, folder bool) bool {
+		whole, below := pt.match(name)
+		if folder && whole {
+			folders.Add(1)
+		}
+		return folder && below || !folder && whole
+	})
+	switch matched := folders.Load(); {
+	case err != nil || len(p.errs) > before:
+	case n == 0 && matched > 0:
+		p.fail(field, "input %q matches %d folders and no file; write %q for the files below them", name, matched, name+"/**")
+	case n == 0:
+		p.fail(field, "input %q matches no file (looked in %s); quote the pattern or pass a folder", name, pt.base)
+	case matched > 0 && !pt.deep:
+		p.warn("input %q also matches %d folders, which are left out; write %q for the files below them", name, matched, name+"/**")
+	}
+	return err
+}
+
+// outputMatches reports whether the pattern would match what the job writes.
+func (p *planner) outputMatches(pt *pattern) bool {
+	resolved := *pt
+	resolved.base = realPath(pt.base)
+	whole, _ := resolved.match(path.Join(p.realOutput, "part-00000"))
+	if whole {
+		return true
+	}
+	// What lies in the output folder already is there, and --overwrite may remove it.
+	return p.outputHere && isUnder(p.realOutput, resolved.base)
+}

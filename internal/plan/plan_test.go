@@ -1,0 +1,473 @@
+package plan_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/plan"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+func options() plan.Options {
+	return plan.Options{Builtins: []plan.Builtin{
+		{Name: "wordcount", NeedsInput: true, Collects: true},
+		{Name: "grep", NeedsInput: true},
+		{Name: "AlwaysOk"},
+	}}
+}
+
+// write makes files below dir; a name with "/" at its end is a folder.
+func write(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		full := dir + "/" + name
+		var err error
+		if strings.HasSuffix(name, "/") {
+			err = os.MkdirAll(full, 0o755)
+		} else if err = os.MkdirAll(filepath.Dir(full), 0o755); err == nil {
+			err = os.WriteFile(full, []byte(name), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// wordcount is a request with inputs in dir.
+func wordcount(dir string, inputs ...string) *api.JobRequest {
+	req := &api.JobRequest{Program: api.Program{Builtin: "wordcount"}}
+	for _, in := range inputs {
+		req.Inputs = append(req.Inputs, dir+"/"+in)
+	}
+	return req
+}
+
+func command(argv ...string) *api.JobRequest {
+	return &api.JobRequest{Program: api.Program{Command: argv}}
+}
+
+// splits gives all splits of an input.
+func splits(t *testing.T, in state.Input) []state.Split {
+	t.Helper()
+	r := state.NewInputReader(&in)
+	list := make([]state.Split, in.Tasks)
+	for i := range list {
+		s, err := r.Split(uint64(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list[i] = s
+	}
+	return list
+}
+
+// planned gives what tasks read, without dir.
+func planned(t *testing.T, dir string, req *api.JobRequest) []string {
+	t.Helper()
+	res, err := plan.Plan(t.Context(), req, options())
+	if err != nil {
+		t.Fatalf("Plan(%q) = %v", req.Inputs, err)
+	}
+	var names []string
+	for _, s := range splits(t, res.Input) {
+		names = append(names, strings.TrimPrefix(string(s.Path)+string(s.Item), dir+"/"))
+	}
+	return names
+}
+
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "b", "a/x", "a.b", "a/sub/y", "a/.hidden", "a/.git/z", "a/_SUCCESS", "a/_temporary/u/map-0-1", "A",
+		"c d\n", "\xff\x80", "logs/2024-01/1.gz", "logs/2024-02/2.gz", "logs/2024-02/deep/3.gz", "logs/readme", "a[1]", "a1", "empty/", "*")
+	if err := syscall.Mkfifo(dir+"/a/pipe", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{"link": "b", "a/link": "../b", "a/self": ".", "a/gone": "nowhere", "folder": "a"} {
+		if err := os.Symlink(target, dir+"/"+link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct{ inputs, want []string }{
+		{[]string{"b"}, []string{"b"}},
+		{[]string{"b", "A"}, []string{"b", "A"}},
+		{[]string{"a"}, []string{"a/gone", "a/link", "a/sub/y", "a/x"}},
+		{[]string{"a/"}, []string{"a/gone", "a/link", "a/sub/y", "a/x"}},
+		{[]string{"a/sub/../x"}, []string{"a/x"}},
+		{[]string{"folder"}, []string{"folder/gone", "folder/link", "folder/sub/y", "folder/x"}},
+		{[]string{"link"}, []string{"link"}},
+		{[]string{"a/.hidden", "a/_SUCCESS", "a/.git"}, []string{"a/.hidden", "a/_SUCCESS", "a/.git/z"}},
+		{[]string{"a/x", "a", "a/sub"}, []string{"a/x", "a/gone", "a/link", "a/sub/y"}},
+		{[]string{"c d\n", "\xff\x80"}, []string{"c d\n", "\xff\x80"}},
+		{[]string{"logs/*/*.gz"}, []string{"logs/2024-01/1.gz", "logs/2024-02/2.gz"}},
+		{[]string{"logs/**"}, []string{"logs/2024-01/1.gz", "logs/2024-02/2.gz", "logs/2024-02/deep/3.gz", "logs/readme"}},
+		{[]string{"logs/**/*.gz"}, []string{"logs/2024-01/1.gz", "logs/2024-02/2.gz", "logs/2024-02/deep/3.gz"}},
+		{[]string{"logs/**/**/[0-9].gz"}, []string{"logs/2024-01/1.gz", "logs/2024-02/2.gz", "logs/2024-02/deep/3.gz"}},
+		{[]string{"logs/**/deep/*"}, []string{"logs/2024-02/deep/3.gz"}},
+		{[]string{"l*/2024-0[2-9]/**"}, []string{"logs/2024-02/2.gz", "logs/2024-02/deep/3.gz"}},
+		{[]string{"a[1]"}, []string{"a[1]"}},
+		{[]string{"*"}, []string{"*"}},
+		{[]string{"a[12]"}, []string{"a1"}},
+		{[]string{`a\[1]`}, []string{"a[1]"}},
+		{[]string{"a/.*"}, []string{"a/.hidden"}},
+		{[]string{"a/_*"}, []string{"a/_SUCCESS"}},
+		{[]string{"?"}, []string{"*", "A", "b"}},
+		{[]string{"\xff?"}, []string{"\xff\x80"}},
+	} {
+		if got := planned(t, dir, wordcount(dir, test.inputs...)); !slices.Equal(got, test.want) {
+			t.Errorf("%q is planned as %q, want %q", test.inputs, got, test.want)
+		}
+	}
+	req := &api.JobRequest{Program: api.Program{Builtin: "grep"}, Inputs: []string{"file://" + dir + "/b"}}
+	if got := planned(t, dir, req); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("file:// is planned as %q", got)
+	}
+}
+
+func TestSplits(t *testing.T) {
+	dir := t.TempDir()
+	for name, size := range map[string]int64{"a": 100, "b.gz": 100, "c.zst": 100, "d.bz2": 100, "e.GZ": 100, "f": 0} {
+		write(t, dir, name)
+		if err := os.Truncate(dir+"/"+name, size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("nowhere", dir+"/gone"); err != nil {
+		t.Fatal(err)
+	}
+	show := func(req *api.JobRequest) string {
+		req.Inputs = []string{dir}
+		res, err := plan.Plan(t.Context(), req, options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		for _, s := range splits(t, res.Input) {
+			fmt.Fprintf(&b, "%s:%d+%d", filepath.Base(string(s.Path)), s.Offset, s.Length)
+			if s.Whole {
+				b.WriteString("w")
+			}
+			b.WriteString(" ")
+		}
+		return b.String()
+	}
+	const whole = "a:0+100w b.gz:0+100w c.zst:0+100w d.bz2:0+100w e.GZ:0+100w f:0+0w gone:0+0w "
+	for _, test := range []struct {
+		req  *api.JobRequest
+		want string
+	}{
+		{command("cat"), "a:0+100 b.gz:0+100w c.zst:0+100w d.bz2:0+100w e.GZ:0+100w f:0+0 gone:0+0w "},
+		{&api.JobRequest{Split: "64", Program: api.Program{Builtin: "grep"}}, "a:0+64 a:64+36 b.gz:0+100w c.zst:0+100w d.bz2:0+100w e.GZ:0+100w f:0+0 gone:0+0w "},
+		{&api.JobRequest{Split: "none", Program: api.Program{Builtin: "grep"}}, whole},
+		{command("wc", "--file={}"), whole},
+		{&api.JobRequest{Split: "10", Program: api.Program{Command: []string{"wc", "{}"}}}, whole},
+	} {
+		if got := show(test.req); got != test.want {
+			t.Errorf("split %q, %v: %s, want %s", test.req.Split, test.req.Program, got, test.want)
+		}
+	}
+}
+
+func TestOtherInputs(t *testing.T) {
+	for _, test := range []struct {
+		req  *api.JobRequest
+		want []string
+	}{
+		{command("true"), []string{""}},
+		{&api.JobRequest{Program: api.Program{Builtin: "AlwaysOk"}}, []string{""}},
+		{&api.JobRequest{Program: api.Program{Builtin: "AlwaysOk"}, Range: &api.Range{From: -1, To: 2}}, []string{"-1", "0", "1", "2"}},
+		{
+			&api.JobRequest{Program: api.Program{Command: []string{"x"}}, Range: &api.Range{From: math.MaxInt64, To: math.MaxInt64}},
+			[]string{"9223372036854775807"},
+		},
+		{
+			&api.JobRequest{Program: api.Program{Command: []string{"x"}}, Lines: &api.Lines{Items: []string{"a", "", "b\nc"}}},
+			[]string{"a", "", "b\nc"},
+		},
+		{
+			&api.JobRequest{Program: api.Program{Command: []string{"x"}}, Lines: &api.Lines{Raw: []byte("a\n\n\xff b\r\nlast")}},
+			[]string{"a", "", "\xff b\r", "last"},
+		},
+	} {
+		if got := planned(t, "", test.req); !slices.Equal(got, test.want) {
+			t.Errorf("planned %q, want %q", got, test.want)
+		}
+	}
+}
+
+func TestResult(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "in")
+	two, ten := 2, 10
+	req := wordcount(dir, "in")
+	res, err := plan.Plan(t.Context(), req, options())
+	res.Input = state.Input{}
+	want := plan.Result{Collects: true, Retries: 3, Priority: 50, SlotsPerTask: 1}
+	if err != nil || fmt.Sprintf("%+v", res) != fmt.Sprintf("%+v", want) {
+		t.Errorf("Plan = %+v, %v, want %+v", res, err, want)
+	}
+	req.Program.Builtin = "grep"
+	req.Retries, req.Priority, req.SlotsPerTask, req.Timeout, req.Memory = &two, &ten, 4, "90s", "1.5GiB"
+	req.Output = dir + "/x/../new/out/"
+	res, err = plan.Plan(t.Context(), req, options())
+	res.Input = state.Input{}
+	want = plan.Result{Retries: 2, Priority: 10, SlotsPerTask: 4, Timeout: 90 * time.Second, Memory: 3 << 29, Output: dir + "/new/out"}
+	if err != nil || fmt.Sprintf("%+v", res) != fmt.Sprintf("%+v", want) {
+		t.Errorf("Plan = %+v, %v, want %+v", res, err, want)
+	}
+	if _, err := os.Stat(dir + "/new"); err == nil {
+		t.Error("Plan made the output folder")
+	}
+}
+
+// wrong is a request with something wrong, and what is said of it.
+type wrong struct {
+	name    string
+	spoil   func(r *api.JobRequest)
+	field   string
+	message string
+}
+
+func inputs(names ...string) func(*api.JobRequest) {
+	return func(r *api.JobRequest) { r.Inputs = names }
+}
+
+func output(name string) func(*api.JobRequest) {
+	return func(r *api.JobRequest) { r.Output = name }
+}
+
+func withLines(l *api.Lines) func(*api.JobRequest) {
+	return func(r *api.JobRequest) { r.Inputs, r.Lines = nil, l }
+}
+
+func withRange(from, to int64) func(*api.JobRequest) {
+	return func(r *api.JobRequest) { r.Inputs, r.Range = nil, &api.Range{From: from, To: to} }
+}
+
+func wrongs(dir string) []wrong {
+	number := func(n int) *int { return &n }
+	return []wrong{
+		{"no program", func(r *api.JobRequest) { r.Program = api.Program{} }, "program", "nothing to run"},
+		{"two programs", func(r *api.JobRequest) { r.Program.Command = []string{"x"} }, "program", "not both"},
+		{"empty argv", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{}} }, "program.command", "is empty"},
+		{"empty argv[0]", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{""}} }, "program.command", "is empty"},
+		{"NUL", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{"a", "b\x00"}} }, "program.command[1]", "NUL"},
+		{"misspelt builtin", func(r *api.JobRequest) { r.Program.Builtin = "WordCuont" }, "program.builtin", `did you mean "wordcount"? A command is written as -- WordCuont`},
+		{"unknown builtin", func(r *api.JobRequest) { r.Program.Builtin = "terasort" }, "program.builtin", "there are wordcount, grep, AlwaysOk"},
+		{"long builtin", func(r *api.JobRequest) { r.Program.Builtin = strings.Repeat("x", 1<<20) }, "program.builtin", "there are wordcount"},
+		{"relative dir", func(r *api.JobRequest) { r.Dir = "x" }, "dir", `"x" is not an absolute path`},
+		{"key with =", func(r *api.JobRequest) { r.Set = map[string]string{"a=b": ""} }, "set", `"a=b"`},
+		{"empty key", func(r *api.JobRequest) { r.Set = map[string]string{"": "x"} }, "set", `""`},
+		{"NUL in value", func(r *api.JobRequest) { r.Set = map[string]string{"a": "\x00"} }, "set", `"a" holds a NUL`},
+		{"empty label", func(r *api.JobRequest) { r.Labels = map[string]string{"": "x"} }, "labels", "has no name"},
+		{"retries", func(r *api.JobRequest) { r.Retries = number(-1) }, "retries", "-1 is out of range; from 0 to 100"},
+		{"priority", func(r *api.JobRequest) { r.Priority = number(101) }, "priority", "101 is out of range"},
+		{"slots", func(r *api.JobRequest) { r.SlotsPerTask = 1 << 40 }, "slots_per_task", "from 0 to 1024"},
+		{"timeout", func(r *api.JobRequest) { r.Timeout = "90" }, "timeout", `"90" is not a time; write it as 90s`},
+		{"short timeout", func(r *api.JobRequest) { r.Timeout = "-5s" }, "timeout", "at least 1ms"},
+		{"memory", func(r *api.JobRequest) { r.Memory = "much" }, "memory", `"much" is not a size; write it as`},
+		{"split", func(r *api.JobRequest) { r.Split = "0" }, "split", `"0" is less than a byte; write it as 65536, 512KiB, 64MiB or 1.5GiB, or none`},
+
+		{"no input", inputs(), "inputs", "wordcount needs an input"},
+		{"two inputs", func(r *api.JobRequest) { r.Range = &api.Range{} }, "inputs", "give one of inputs, lines and a range, not 2"},
+		{"empty input", inputs(""), "inputs[0]", "an input is empty"},
+		{"relative input", inputs(dir+"/in", "in"), "inputs[1]", `input "in" is not an absolute path`},
+		{"scheme", inputs("s3://bucket/x"), "inputs[0]", "s3:// is not supported"},
+		{"missing input", inputs(dir + "/none"), "inputs[0]", `input "` + dir + `/none" is not there`},
+		{"input below a file", inputs(dir + "/in/x"), "inputs[0]", "not a directory"},
+		{"pipe", inputs(dir + "/pipe"), "inputs[0]", "is a named pipe"},
+		{"device", inputs("/dev/null"), "inputs[0]", "is a device"},
+		{"empty folder", inputs(dir + "/hollow"), "inputs[0]", "is a folder without a file"},
+		{"glob", inputs(dir + "/sub/*.gz"), "inputs[0]", "matches no file (looked in " + dir + "/sub); quote the pattern or pass a folder"},
+		{"glob without folder", inputs(dir + "/none/*.gz"), "inputs[0]", "there is no folder " + dir + "/none"},
+		{"glob below a file", inputs(dir + "/in/*"), "inputs[0]", "not a directory"},
+		{"glob of folders", inputs(dir + "/[sh]*"), "inputs[0]", `matches 2 folders and no file; write "` + dir + `/[sh]*/**"`},
+		{"bad glob", inputs(dir + "/[x"), "inputs[0]", "not a pattern either"},
+		{"bad glob at the end", inputs(dir + "/sub/[x"), "inputs[0]", "not a pattern either"},
+		{"long glob", inputs(dir + strings.Repeat("/*", 64)), "inputs[0]", "too many parts"},
+		{"name too long", inputs(dir + "/" + strings.Repeat("x", 300)), "inputs[0]", "name too long"},
+		{"NUL in a name", inputs(dir + "/\x00"), "inputs[0]", "invalid argument"},
+
+		{"no lines", withLines(&api.Lines{}), "lines", "there is no line"},
+		{"too many lines", withLines(&api.Lines{Raw: []byte(strings.Repeat("\n", 1001))}), "lines", "1001 tasks are too many: a job may have 1000 here"},
+		{"items and raw", withLines(&api.Lines{Items: []string{"a"}, Raw: []byte("b")}), "lines", "not both"},
+		{"range", withRange(2, 1), "range", "range 2-1 is empty"},
+		{"long range", withRange(1, 1001), "range", "1001 tasks are too many"},
+		{"endless range", withRange(math.MinInt64, math.MaxInt64), "range", "18446744073709551616 tasks are too many"},
+		{"short splits", func(r *api.JobRequest) { r.Inputs, r.Split = []string{dir + "/large"}, "1" }, "split", "1099511627776 tasks are too many: a job may have 1000 here; use a larger split"},
+
+		{"relative output", output("out"), "output", `output "out" is not an absolute path`},
+		{"root", output("/x/.."), "output", "cannot be the root folder"},
+		{"output is a file", output(dir + "/in"), "output", "not a directory"},
+		{"output below a file", output(dir + "/in/x/y"), "output", "not a directory"},
+		{"output not empty", output(dir + "/full"), "output", `is not empty: it holds "1", "2", "3" and 1 more; use --overwrite or name another folder`},
+		{"output under way", output(dir + "/busy"), "output", `holds "x"`},
+		{"output in input", func(r *api.JobRequest) { r.Inputs, r.Output = []string{dir + "/sub"}, dir+"/sub/new/out" }, "inputs[0]", "lies inside input"},
+		{"output is input", func(r *api.JobRequest) {
+			r.Inputs, r.Output, r.Overwrite = []string{dir + "/hollow"}, dir+"/hollow", true
+		}, "inputs[0]", "lies inside input"},
+		{"input in output", func(r *api.JobRequest) {
+			r.Inputs, r.Output, r.Overwrite = []string{dir + "/full/sub"}, dir+"/full", true
+		}, "inputs[0]", "lies inside output"},
+		{"file in output", func(r *api.JobRequest) {
+			r.Inputs, r.Output, r.Overwrite = []string{dir + "/full/1"}, dir+"/full", true
+		}, "inputs[0]", "lies inside output"},
+		{"output in input by a link", func(r *api.JobRequest) { r.Inputs, r.Output = []string{dir + "/sub"}, dir+"/link/out" }, "inputs[0]", "lies inside input"},
+		{"glob in output", func(r *api.JobRequest) {
+			r.Inputs, r.Output, r.Overwrite = []string{dir + "/full/*"}, dir+"/full", true
+		}, "inputs[0]", "would match the parts"},
+		{"other glob in output", func(r *api.JobRequest) {
+			r.Inputs, r.Output, r.Overwrite = []string{dir + "/full/1*"}, dir+"/full", true
+		}, "inputs[0]", "would match the parts"},
+		{"glob over output", func(r *api.JobRequest) { r.Inputs, r.Output = []string{dir + "/**"}, dir+"/new/out" }, "inputs[0]", "would match the parts"},
+	}
+}
+
+func TestWrong(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "in", "sub/x", "sub/y.txt", "hollow/.hidden", "hollow/_SUCCESS", "full/1", "full/2", "full/3", "full/sub/4",
+		"busy/_temporary/u/x", "busy/x", "large")
+	if err := errors.Join(syscall.Mkfifo(dir+"/pipe", 0o600), os.Symlink("sub", dir+"/link"), os.Truncate(dir+"/large", 1<<40)); err != nil {
+		t.Fatal(err)
+	}
+	opt := options()
+	opt.TasksMax = 1000
+	for _, test := range wrongs(dir) {
+		t.Run(test.name, func(t *testing.T) {
+			req := wordcount(dir, "in")
+			test.spoil(req)
+			_, err := plan.Plan(t.Context(), req, opt)
+			list, ok := errors.AsType[plan.Errors](err)
+			if !ok || len(list) != 1 {
+				t.Fatalf("Plan = %v, want one error", err)
+			}
+			if list[0].Field != test.field || !strings.Contains(list[0].Message, test.message) {
+				t.Errorf("Plan = %v, want %s: … %s …", err, test.field, test.message)
+			}
+			if one, ok := errors.AsType[*plan.Error](err); !ok || one != list[0] {
+				t.Errorf("errors.As gives %v", one)
+			}
+		})
+	}
+}
+
+func TestAllThatIsWrongIsSaidAtOnce(t *testing.T) {
+	req := &api.JobRequest{
+		Program: api.Program{Builtin: "sort"}, Inputs: []string{"a", "/none/such", "/none/*"}, Split: "x", Timeout: "x", Memory: "x", Output: "x",
+		Set: map[string]string{"": "", "=": ""},
+	}
+	_, err := plan.Plan(t.Context(), req, options())
+	var fields []string
+	for _, e := range err.(plan.Errors) { //nolint:errorlint // the type is what is tested
+		fields = append(fields, e.Field)
+	}
+	want := []string{"program.builtin", "set", "set", "timeout", "memory", "output", "split", "inputs[0]", "inputs[1]", "inputs[2]"}
+	if !slices.Equal(fields, want) {
+		t.Errorf("errors of %q, want %q: %v", fields, want, err)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "in", "in2", "sub/x", "idle/_temporary/u/x", "old/part-00000", "old/_SUCCESS", "old/notes", "old/part-1")
+	for name, test := range map[string]struct {
+		spoil func(r *api.JobRequest)
+		want  string
+	}{
+		"none":      {func(*api.JobRequest) {}, ""},
+		"twice":     {inputs(dir+"/in", dir+"/in", dir+"/in*"), `2 files were named more than once and count once, as "` + dir + `/in"`},
+		"folders":   {inputs(dir + "/[is]*"), "also matches 2 folders"},
+		"empty":     {withLines(&api.Lines{Items: []string{"", "a"}}), "1 of 2 lines are empty"},
+		"CR":        {withLines(&api.Lines{Raw: []byte("a\r\nb\r\n")}), "2 of 2 lines end in CR LF"},
+		"idle":      {output(dir + "/idle"), "holds _temporary: another job"},
+		"overwrite": {func(r *api.JobRequest) { r.Output, r.Overwrite = dir+"/old", true }, `also holds "notes", "part-1", which stays`},
+		"split": {
+			func(r *api.JobRequest) { r.Split, r.Program = "1k", api.Program{Command: []string{"wc", "{}"}} },
+			"split 1k is not used",
+		},
+	} {
+		req := wordcount(dir, "in")
+		test.spoil(req)
+		res, err := plan.Plan(t.Context(), req, options())
+		got := strings.Join(res.Warnings, "; ")
+		if err != nil || !strings.Contains(got, test.want) || test.want == "" && got != "" {
+			t.Errorf("%s: warnings %q, %v, want %q", name, got, err, test.want)
+		}
+	}
+}
+
+func TestUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "in/a", "in/closed", "in/sub/x", "out/")
+	for name, mode := range map[string]os.FileMode{"in/closed": 0, "in/sub": 0, "out": 0o555, "": 0o755} {
+		if err := os.Chmod(dir+"/"+name, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { _ = os.Chmod(dir+"/in/sub", 0o700) })
+	req := wordcount(dir, "in")
+	req.Output = dir + "/out/new"
+	var err error
+	asNobody(t, dir, func(ctx context.Context) { _, err = plan.Plan(ctx, req, options()) })
+	text := fmt.Sprint(err)
+	for _, want := range []string{
+		`output "` + dir + `/out/new" cannot be written: write in "` + dir + `/out": permission denied for user`,
+		`folder "` + dir + `/in/sub" of input "` + dir + `/in" cannot be read`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("Plan = %v, want %q", err, want)
+		}
+	}
+	if list, ok := errors.AsType[plan.Errors](err); !ok || len(list) != 2 {
+		t.Errorf("Plan = %v, want two errors: the closed file is its task's matter", err)
+	}
+}
+
+// asNobody calls do without root's rights.
+func asNobody(t *testing.T, dir string, do func(ctx context.Context)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		do(t.Context())
+		return
+	}
+	for d := filepath.Dir(dir); d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan syscall.Errno)
+	go func() {
+		// The thread, and only it, takes another user's rights, and ends with the goroutine.
+		runtime.LockOSThread()
+		_, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, 65534, 65534, 65534)
+		if errno == 0 {
+			do(t.Context())
+		}
+		done <- errno
+	}()
+	if errno := <-done; errno != 0 {
+		t.Fatal(errno)
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "in/a")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("the cause")
+	cancel(cause)
+	_, err := plan.Plan(ctx, wordcount(dir, "in"), options())
+	if _, ok := errors.AsType[plan.Errors](err); ok || !errors.Is(err, cause) {
+		t.Errorf("Plan = %v, want the cause, and not as the request's fault", err)
+	}
+}
