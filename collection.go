@@ -1,0 +1,149 @@
+package bridgefour
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"log/slog"
+)
+
+// A Collection is the parts of a job and the place for their result. It holds until Collect returns.
+type Collection struct {
+	spec    CollectionSpec
+	out     Output
+	records Records
+	readErr error
+	sizeMax int64
+	setErr  error
+}
+
+// CollectionSpec is what an engine tells a collection. Jobs have no need of it.
+type CollectionSpec struct {
+	JobID    uint64
+	Settings Settings
+	// Parts gives the parts in the order of their tasks. A part is read before the next one is asked for.
+	Parts  iter.Seq2[PartSpec, error]
+	Output io.Writer
+	Log    io.Writer
+}
+
+// PartSpec is one part for a [CollectionSpec].
+type PartSpec struct {
+	Index   uint64
+	Size    int64
+	Records uint64
+	Name    string // for messages
+	Source  io.Reader
+}
+
+// NewCollection makes a collection, for engines.
+func NewCollection(spec *CollectionSpec) *Collection {
+	c := &Collection{spec: *spec}
+	c.sizeMax, c.setErr = spec.Settings.Size(SettingResultMax, resultMaxDefault)
+	c.out.reset(spec.Output, c.sizeMax)
+	return c
+}
+
+// Run calls the job's Collect, for engines. kept is false where the parts are the result, and what the output got so far
+// is to be thrown away.
+func (c *Collection) Run(ctx context.Context, job Collector) (records uint64, kept bool, err error) {
+	if c.setErr != nil {
+		return 0, false, c.setErr
+	}
+	err = job.Collect(ctx, c)
+	if err == nil && c.readErr != nil {
+		err = c.readErr
+	}
+	if err == nil {
+		records, err = c.out.finish()
+	}
+	tooLarge := errors.Is(err, ErrResultTooLarge) || errors.Is(c.out.err, ErrResultTooLarge)
+	if tooLarge {
+		c.Log().InfoContext(ctx, "the result is over its size limit; the parts are the result",
+			"bytes_max", c.sizeMax, "setting", SettingResultMax)
+	}
+	if tooLarge || errors.Is(err, ErrPartsAreResult) {
+		return 0, false, nil
+	}
+	return records, err == nil, err
+}
+
+// OutputErr is what went wrong with writing the result, for engines.
+func (c *Collection) OutputErr() error { return c.out.err }
+
+// JobID is the number of the job.
+func (c *Collection) JobID() uint64 { return c.spec.JobID }
+
+// Settings are what the user gave with --set.
+func (c *Collection) Settings() Settings { return c.spec.Settings }
+
+// SizeMax is the size limit of the result in bytes; a Collect whose memory grows with its result may give up early, with
+// [ErrResultTooLarge].
+func (c *Collection) SizeMax() int64 { return c.sizeMax }
+
+// Parts gives the parts in the order of their tasks. A part holds until the next one is asked for.
+func (c *Collection) Parts() iter.Seq2[*Part, error] {
+	return func(yield func(*Part, error) bool) {
+		if c.spec.Parts == nil {
+			return
+		}
+		for spec, err := range c.spec.Parts {
+			if err != nil {
+				c.readErr = err
+				yield(nil, err)
+				return
+			}
+			more := yield(&Part{spec: spec, collection: c}, nil)
+			if c.readErr == nil {
+				c.readErr = c.records.err
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// Out is the writer of the result.
+func (c *Collection) Out() *Output { return &c.out }
+
+// Log is the log of the task that collects.
+func (c *Collection) Log() *slog.Logger {
+	if c.spec.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(c.spec.Log, nil))
+}
+
+// A Part is what one task has written. It is an io.Reader; read it, or scan its [Part.Records], not both.
+type Part struct {
+	spec       PartSpec
+	collection *Collection
+}
+
+// Index is the number of the task, from 0.
+func (p *Part) Index() uint64 { return p.spec.Index }
+
+// Size is the length of the part in bytes.
+func (p *Part) Size() int64 { return p.spec.Size }
+
+// Read reads the part.
+func (p *Part) Read(b []byte) (int, error) {
+	if p.spec.Source == nil {
+		return 0, io.EOF
+	}
+	n, err := p.spec.Source.Read(b)
+	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader promises io.EOF itself.
+		p.collection.readErr = err
+	}
+	return n, err
+}
+
+// Records scans the lines of the part. All parts share one buffer.
+func (p *Part) Records() *Records {
+	records := &p.collection.records
+	records.reset(p, p.spec.Name)
+	records.limit(p.collection.spec.Settings)
+	return records
+}

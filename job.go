@@ -1,0 +1,22 @@
+package bridgefour
+
+import "context"
+
+// A Job is a program that runs once for each split of an input.
+type Job interface {
+	// Name is what users type to run it: bridgefour run NAME.
+	Name() string
+	// Map reads the task's split and writes the task's part. It returns early when ctx ends: the job was stopped, the
+	// attempt's time is over, or the task now belongs to somebody else. Reading from the task fails from then on.
+	Map(ctx context.Context, t *Task) error
+}
+
+// A Collector is a job that ends in one more task: Collect reads the parts, in the order of the tasks, and writes the
+// small result. It runs once all tasks are done, on any worker.
+//
+// The result is bounded, see [SettingResultMax]. Beyond the bound, or when Collect returns [ErrPartsAreResult], nothing
+// is written and the parts are the result.
+type Collector interface {
+	Job
+	Collect(ctx context.Context, c *Collection) error
+}

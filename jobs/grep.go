@@ -1,0 +1,156 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bridgefour/bridgefour"
+)
+
+// Grep writes the lines that match a pattern, in their order. With count it writes INPUT<TAB>LINES instead, how many they
+// are, for each input that has any; its result adds the splits of an input up.
+//
+// Settings: pattern, a regular expression (RE2; (?i) and the like may stand in it), which must be given. ignore_case,
+// invert and count: true or false, default to false.
+type Grep struct{}
+
+// Name is grep.
+func (Grep) Name() string { return "grep" }
+
+// Map writes or counts the lines of a split.
+func (Grep) Map(_ context.Context, t *bridgefour.Task) error {
+	match, err := matcher(t.Settings())
+	if err != nil {
+		return err
+	}
+	count, err := t.Settings().Bool("count", false)
+	if err != nil {
+		return err
+	}
+	out, records := t.Out(), t.Records()
+	var lines int64
+	for records.Scan() {
+		line := records.Bytes()
+		if !match(line) {
+			continue
+		}
+		lines++
+		if count {
+			continue
+		}
+		if _, err := out.Write(line); err != nil {
+			return err
+		}
+		if err := out.WriteByte('\n'); err != nil {
+			return err
+		}
+	}
+	if err := records.Err(); err != nil {
+		return err
+	}
+	if !count || lines == 0 {
+		return nil
+	}
+	input := t.Input()
+	if input == "" {
+		input = string(t.Item())
+	}
+	if strings.ContainsRune(input, '\n') {
+		input = strconv.Quote(input) // one line each, whatever files are called
+	}
+	return out.EmitInt([]byte(input), lines)
+}
+
+// Collect adds counts up. Of lines, the parts are the result.
+func (Grep) Collect(_ context.Context, c *bridgefour.Collection) error {
+	count, err := c.Settings().Bool("count", false)
+	if err != nil {
+		return err
+	}
+	if !count {
+		return bridgefour.ErrPartsAreResult
+	}
+	counts := make(map[string]int64)
+	var inputs []string
+	for part, err := range c.Parts() {
+		if err != nil {
+			return err
+		}
+		records := part.Records()
+		for records.Scan() {
+			input, lines, err := keyCount(records.Bytes())
+			if err != nil {
+				return fmt.Errorf("part %d: %w", part.Index(), err)
+			}
+			if _, known := counts[string(input)]; !known {
+				inputs = append(inputs, string(input))
+			}
+			counts[string(input)] += lines
+		}
+		if err := records.Err(); err != nil {
+			return err
+		}
+	}
+	slices.Sort(inputs)
+	for _, input := range inputs {
+		if err := c.Out().EmitInt([]byte(input), counts[input]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// matcher makes the test for one line.
+func matcher(settings bridgefour.Settings) (func(line []byte) bool, error) {
+	pattern := settings.String("pattern", "")
+	if pattern == "" {
+		return nil, bridgefour.BadInput(errors.New("grep needs a pattern: --set pattern=REGEXP"))
+	}
+	ignoreCase, err := settings.Bool("ignore_case", false)
+	if err != nil {
+		return nil, err
+	}
+	invert, err := settings.Bool("invert", false)
+	if err != nil {
+		return nil, err
+	}
+	if ignoreCase {
+		pattern = "(?i)" + pattern
+	}
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, bridgefour.BadInput(fmt.Errorf("setting pattern is %q; it must be a regular expression (RE2): %w",
+			settings.String("pattern", ""), err))
+	}
+	match := re.Match
+	if literal, whole := re.LiteralPrefix(); whole {
+		wanted := []byte(literal)
+		match = func(line []byte) bool { return bytes.Contains(line, wanted) }
+	}
+	if invert {
+		return func(line []byte) bool { return !match(line) }, nil
+	}
+	return match, nil
+}
+
+// keyCount takes a KEY<TAB>COUNT line apart; the key may hold tabs.
+func keyCount(line []byte) (key []byte, count int64, err error) {
+	const digitsMax = 18
+	for i, unit := len(line)-1, int64(1); i >= max(0, len(line)-digitsMax); i, unit = i-1, unit*10 {
+		switch b := line[i]; {
+		case b >= '0' && b <= '9':
+			count += int64(b-'0') * unit
+			continue
+		case b == '\t' && i < len(line)-1:
+			return line[:i], count, nil
+		}
+		break
+	}
+	return nil, 0, fmt.Errorf("line %q is not KEY<TAB>COUNT", line)
+}

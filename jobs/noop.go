@@ -1,0 +1,25 @@
+package jobs
+
+import (
+	"context"
+
+	"github.com/bridgefour/bridgefour"
+)
+
+// Sample is the original system's job of that name: it does nothing.
+type Sample struct{}
+
+// Name is Sample.
+func (Sample) Name() string { return "Sample" }
+
+// Map does nothing.
+func (Sample) Map(context.Context, *bridgefour.Task) error { return nil }
+
+// AlwaysOk does nothing, and does it well: what a task costs the engine is measured with it.
+type AlwaysOk struct{}
+
+// Name is AlwaysOk.
+func (AlwaysOk) Name() string { return "AlwaysOk" }
+
+// Map does nothing.
+func (AlwaysOk) Map(context.Context, *bridgefour.Task) error { return nil }

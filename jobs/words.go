@@ -1,0 +1,346 @@
+package jobs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/maphash"
+	"math/bits"
+	"slices"
+	"unicode"
+	"unicode/utf8"
+)
+
+// wordCounter is a hash table of words, made for text: a word of up to 8 bytes is held and compared as one integer, one
+// of up to 16 as two. Text is looked at 8 bytes at a time; there is no loop over the letters of an ordinary word.
+//
+// Where a word is kept depends on nothing but the word: with a byte of value 0x20 or less in it (control characters), or
+// with more than 16 bytes, among the long ones; else by its length. So zero bytes behind a short word cannot be mistaken
+// for a part of it.
+type wordCounter struct {
+	buf []byte
+
+	short      []shortWord // a power of two, at most half full
+	shortShift int
+	shortUsed  int
+
+	middle      []middleWord
+	middleShift int
+	middleUsed  int
+
+	long     []longWord
+	longMask uint64
+	longUsed int
+	arena    []byte // the bytes of long words
+	seed     maphash.Seed
+
+	list    []wordRef
+	spare   []wordRef
+	ends    []int32
+	scratch [16]byte
+}
+
+type shortWord struct{ key, count uint64 }
+
+type middleWord struct{ head, tail, count uint64 }
+
+type longWord struct {
+	hash  uint64 // 0: free; its lowest bit is always set
+	at    uint64 // in the arena
+	size  uint64
+	count uint64
+}
+
+const (
+	loadSlack = 24 // so many bytes behind a block are read, and ignored, by loads that begin within it
+
+	shortStart  = 1 << 13
+	middleStart = 1 << 11
+	longStart   = 1 << 8
+
+	lows  = 0x7f7f7f7f7f7f7f7f
+	highs = 0x8080808080808080
+
+	// Golden-ratio multipliers: the product's high bits depend on every bit of the key.
+	mixHead = 0x9e3779b97f4a7c15
+	mixTail = 0xd6e8feb86659fd93
+
+	asciiSpaces = 1<<'\t' | 1<<'\n' | 1<<'\v' | 1<<'\f' | 1<<'\r' | 1<<' '
+)
+
+func newWordCounter() *wordCounter {
+	return &wordCounter{
+		short: make([]shortWord, shortStart), shortShift: 64 - bits.Len(shortStart-1),
+		middle: make([]middleWord, middleStart), middleShift: 64 - bits.Len(middleStart-1),
+		long: make([]longWord, longStart), longMask: longStart - 1,
+		seed: maphash.MakeSeed(),
+	}
+}
+
+// reset forgets the words and keeps the memory.
+func (c *wordCounter) reset() {
+	clear(c.short)
+	clear(c.middle)
+	clear(c.long)
+	c.shortUsed, c.middleUsed, c.longUsed = 0, 0, 0
+	c.arena = c.arena[:0]
+}
+
+// memory is what the counter holds, about.
+func (c *wordCounter) memory() int {
+	return len(c.buf) + 16*len(c.short) + 24*len(c.middle) + 32*len(c.long) + cap(c.arena) + 32*(cap(c.list)+cap(c.spare))
+}
+
+// notAbove gives the high bit of each byte that is 0x20 or less. No byte's sum carries into the next.
+func notAbove(x uint64) uint64 {
+	const add = (0x7f - 0x20) * 0x0101010101010101
+	return ^((x&lows + add) | x) & highs
+}
+
+// words counts the words of buf[:end], which must end in white space; loadSlack bytes must follow it.
+func (c *wordCounter) words(buf []byte, end int) {
+	const word = 8
+	short, shift := c.short, c.shortShift
+	for i := 0; i < end; {
+		x := binary.LittleEndian.Uint64(buf[i:])
+		stops := notAbove(x)
+		if stops == 0 {
+			i = c.longer(buf, i, end, x)
+			short, shift = c.short, c.shortShift
+			continue
+		}
+		stop := bits.TrailingZeros64(stops) &^ (word - 1) // in bits
+		if asciiSpaces>>(x>>stop&63)&1 == 0 {
+			i = c.odd(buf, i, end)
+			short, shift = c.short, c.shortShift
+			continue
+		}
+		i += stop/word + 1
+		if stop == 0 {
+			continue
+		}
+		key := x & (1<<stop - 1)
+		if key&highs != 0 {
+			i = c.odd(buf, i-stop/word-1, end)
+			short, shift = c.short, c.shortShift
+			continue
+		}
+		at := key * mixHead >> shift
+		for {
+			entry := &short[at&uint64(len(short)-1)]
+			if entry.key == key {
+				entry.count++
+				break
+			}
+			if entry.key == 0 {
+				c.addShort(key)
+				short, shift = c.short, c.shortShift
+				break
+			}
+			at++
+		}
+	}
+}
+
+// longer counts a word whose first 8 bytes, head, hold nothing that could end it, and gives the place behind it.
+func (c *wordCounter) longer(buf []byte, start, end int, head uint64) int {
+	const word = 8
+	tail := binary.LittleEndian.Uint64(buf[start+word:])
+	stops := notAbove(tail)
+	if stops == 0 {
+		return c.odd(buf, start, end)
+	}
+	stop := bits.TrailingZeros64(stops) &^ (word - 1)
+	isSpace := asciiSpaces>>(tail>>stop&63)&1 != 0
+	tail &= 1<<stop - 1
+	if !isSpace || (head|tail)&highs != 0 {
+		return c.odd(buf, start, end)
+	}
+	if stop == 0 {
+		c.addShort(head)
+	} else {
+		c.addMiddle(head, tail)
+	}
+	return start + word + stop/word + 1
+}
+
+// odd counts a word of any kind, if one begins at start, and gives the place behind it and the white space that ends it.
+func (c *wordCounter) odd(buf []byte, start, end int) int {
+	for i := start; i < end; i++ {
+		size := 0
+		switch b := buf[i]; {
+		case b <= ' ':
+			size = int(asciiSpaces >> b & 1)
+		case b == 0xc2 || b >= 0xe1 && b <= 0xe3: // what Unicode's white space begins with
+			size = wideSpace(buf[i:end])
+		}
+		if size > 0 {
+			if i > start {
+				c.add(buf[start:i])
+			}
+			return i + size
+		}
+	}
+	return end
+}
+
+// wideSpace gives the length of the white space that text begins with, beyond ASCII; 0 if it begins with none.
+func wideSpace(text []byte) int {
+	r, size := utf8.DecodeRune(text)
+	if unicode.IsSpace(r) {
+		return size
+	}
+	return 0
+}
+
+// lastSpace gives the place behind the last white space in text, 0 if there is none. None ends in text[:from].
+func lastSpace(text []byte, from int) int {
+	for i := len(text) - 1; i >= from; i-- {
+		if text[i] <= ' ' && asciiSpaces>>text[i]&1 != 0 {
+			return i + 1
+		}
+	}
+	from = max(0, from-utf8.UTFMax)
+	i := bytes.LastIndexFunc(text[from:], unicode.IsSpace)
+	if i < 0 {
+		return 0
+	}
+	_, size := utf8.DecodeRune(text[from+i:])
+	return from + i + size
+}
+
+// isLong tells whether a word is kept among the long ones.
+func isLong(word []byte) bool {
+	const inlineMax = 16
+	return len(word) > inlineMax || slices.ContainsFunc(word, func(b byte) bool { return b <= ' ' })
+}
+
+// add counts a word of any kind.
+func (c *wordCounter) add(word []byte) {
+	if isLong(word) {
+		c.addLong(word, 1)
+		return
+	}
+	c.scratch = [16]byte{}
+	copy(c.scratch[:], word)
+	head, tail := binary.LittleEndian.Uint64(c.scratch[:8]), binary.LittleEndian.Uint64(c.scratch[8:])
+	if tail == 0 {
+		c.addShort(head)
+	} else {
+		c.addMiddle(head, tail)
+	}
+}
+
+func (c *wordCounter) addShort(key uint64) {
+	mask := uint64(len(c.short) - 1)
+	at := key * mixHead >> c.shortShift
+	for c.short[at&mask].key != 0 {
+		if c.short[at&mask].key == key {
+			c.short[at&mask].count++
+			return
+		}
+		at++
+	}
+	c.short[at&mask] = shortWord{key, 1}
+	if c.shortUsed++; full(c.shortUsed, len(c.short)) {
+		c.growShort()
+	}
+}
+
+func (c *wordCounter) addMiddle(head, tail uint64) {
+	mask := uint64(len(c.middle) - 1)
+	at := middleHash(head, tail) >> c.middleShift
+	for c.middle[at&mask].head != 0 {
+		if entry := &c.middle[at&mask]; entry.head == head && entry.tail == tail {
+			entry.count++
+			return
+		}
+		at++
+	}
+	c.middle[at&mask] = middleWord{head, tail, 1}
+	if c.middleUsed++; full(c.middleUsed, len(c.middle)) {
+		c.growMiddle()
+	}
+}
+
+// addLong counts a word n times, and gives its place, which holds until the next call.
+func (c *wordCounter) addLong(word []byte, n uint64) *longWord {
+	if full(c.longUsed+1, len(c.long)) {
+		c.growLong()
+	}
+	hash := maphash.Bytes(c.seed, word) | 1 // never that of a free place
+	at := hash >> 1
+	for c.long[at&c.longMask].hash != 0 {
+		entry := &c.long[at&c.longMask]
+		if entry.hash == hash && bytes.Equal(c.longBytes(entry), word) {
+			entry.count += n
+			return entry
+		}
+		at++
+	}
+	entry := &c.long[at&c.longMask]
+	*entry = longWord{hash, uint64(len(c.arena)), uint64(len(word)), n}
+	c.arena = append(c.arena, word...)
+	c.longUsed++
+	return entry
+}
+
+func middleHash(head, tail uint64) uint64 {
+	return (head ^ bits.RotateLeft64(tail*mixTail, 32)) * mixHead
+}
+
+func (c *wordCounter) longBytes(entry *longWord) []byte {
+	return c.arena[entry.at : entry.at+entry.size]
+}
+
+// full keeps tables at most half full: most words are found at the first look, which the processor then foresees.
+func full(used, size int) bool { return used > size/2 }
+
+func (c *wordCounter) growShort() {
+	old := c.short
+	c.short = make([]shortWord, 2*len(old))
+	c.shortShift--
+	mask := uint64(len(c.short) - 1)
+	for _, entry := range old {
+		if entry.key == 0 {
+			continue
+		}
+		at := entry.key * mixHead >> c.shortShift
+		for c.short[at&mask].key != 0 {
+			at++
+		}
+		c.short[at&mask] = entry
+	}
+}
+
+func (c *wordCounter) growMiddle() {
+	old := c.middle
+	c.middle = make([]middleWord, 2*len(old))
+	c.middleShift--
+	mask := uint64(len(c.middle) - 1)
+	for _, entry := range old {
+		if entry.head == 0 {
+			continue
+		}
+		at := middleHash(entry.head, entry.tail) >> c.middleShift
+		for c.middle[at&mask].head != 0 {
+			at++
+		}
+		c.middle[at&mask] = entry
+	}
+}
+
+func (c *wordCounter) growLong() {
+	old := c.long
+	c.long = make([]longWord, 2*len(old))
+	c.longMask = uint64(len(c.long) - 1)
+	for _, entry := range old {
+		if entry.hash == 0 {
+			continue
+		}
+		at := entry.hash >> 1
+		for c.long[at&c.longMask].hash != 0 {
+			at++
+		}
+		c.long[at&c.longMask] = entry
+	}
+}

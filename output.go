@@ -1,0 +1,140 @@
+package bridgefour
+
+import (
+	"bytes"
+	"io"
+	"strconv"
+)
+
+const outputBufferSize = 64 << 10
+
+// Output is a buffered writer to a task's part or to the result of a Collect. A failed write fails all that follow, and
+// in the end the task: errors may be left to the engine.
+type Output struct {
+	w       io.Writer
+	buf     []byte
+	size    int64 // bytes that left buf
+	records uint64
+	sizeMax int64 // 0: no limit
+	err     error
+}
+
+// reset keeps the buffer.
+func (o *Output) reset(w io.Writer, sizeMax int64) {
+	*o = Output{w: w, buf: o.buf[:0], sizeMax: sizeMax}
+}
+
+// Write adds p.
+func (o *Output) Write(p []byte) (int, error) {
+	if len(p) <= cap(o.buf)-len(o.buf) && o.err == nil {
+		o.buf = append(o.buf, p...)
+		return len(p), nil
+	}
+	for rest := p; len(rest) > 0; {
+		room := o.room()
+		if o.err != nil {
+			return len(p) - len(rest), o.err
+		}
+		n := min(room, len(rest))
+		o.buf = append(o.buf, rest[:n]...)
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+// WriteString adds s.
+func (o *Output) WriteString(s string) (int, error) {
+	for rest := s; len(rest) > 0; {
+		room := o.room()
+		if o.err != nil {
+			return len(s) - len(rest), o.err
+		}
+		n := min(room, len(rest))
+		o.buf = append(o.buf, rest[:n]...)
+		rest = rest[n:]
+	}
+	return len(s), nil
+}
+
+// WriteByte adds c.
+func (o *Output) WriteByte(c byte) error {
+	if o.room(); o.err != nil {
+		return o.err
+	}
+	o.buf = append(o.buf, c)
+	return nil
+}
+
+// Emit adds the line KEY<TAB>VALUE. A line end within the value begins another line; a tab within the key moves the
+// border of key and value.
+func (o *Output) Emit(key, value []byte) error {
+	if _, err := o.Write(key); err != nil {
+		return err
+	}
+	if err := o.WriteByte('\t'); err != nil {
+		return err
+	}
+	if _, err := o.Write(value); err != nil {
+		return err
+	}
+	return o.WriteByte('\n')
+}
+
+// EmitInt adds the line KEY<TAB>VALUE.
+func (o *Output) EmitInt(key []byte, value int64) error {
+	const digitsMax = 20
+	if cap(o.buf)-len(o.buf) < len(key)+digitsMax+2 {
+		return o.Emit(key, strconv.AppendInt(nil, value, 10))
+	}
+	if o.err != nil {
+		return o.err
+	}
+	o.buf = append(append(o.buf, key...), '\t')
+	o.buf = append(strconv.AppendInt(o.buf, value, 10), '\n')
+	return nil
+}
+
+// Size is the number of bytes written so far.
+func (o *Output) Size() int64 { return o.size + int64(len(o.buf)) }
+
+// room gives the free space of the buffer, at least one byte unless o.err is set.
+func (o *Output) room() int {
+	if o.buf == nil {
+		o.buf = make([]byte, 0, outputBufferSize)
+	}
+	if len(o.buf) == cap(o.buf) {
+		o.flush()
+	}
+	return cap(o.buf) - len(o.buf)
+}
+
+func (o *Output) flush() {
+	if o.err != nil || len(o.buf) == 0 {
+		return
+	}
+	if o.sizeMax > 0 && o.Size() > o.sizeMax {
+		o.err = ErrResultTooLarge
+		return
+	}
+	n, err := o.w.Write(o.buf)
+	if err == nil && n < len(o.buf) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		o.err = err
+		return
+	}
+	o.records += uint64(bytes.Count(o.buf, []byte{'\n'}))
+	o.size += int64(n)
+	o.buf = o.buf[:0]
+}
+
+// finish writes out what is buffered. A last line without its end counts as a record too.
+func (o *Output) finish() (records uint64, err error) {
+	open := len(o.buf) > 0 && o.buf[len(o.buf)-1] != '\n'
+	o.flush()
+	if open {
+		o.records++
+	}
+	return o.records, o.err
+}

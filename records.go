@@ -1,0 +1,125 @@
+package bridgefour
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+)
+
+const (
+	recordsBufferStart = 64 << 10
+	// A buffer that one huge record has stretched is not kept for the next task.
+	recordsBufferKept = 1 << 20
+)
+
+// Records reads lines, one at a time, without allocating for each.
+//
+//	for records.Scan() {
+//		use(records.Bytes())
+//	}
+//	return records.Err()
+type Records struct {
+	source   io.Reader
+	name     string
+	bytesMax int64
+	buf      []byte // source's bytes that are not yet given out: buf[next:filled]
+	next     int
+	filled   int
+	base     int64 // where buf[0] stands in the input
+	record   []byte
+	at       int64 // where record stands in the input
+	eof      bool
+	err      error
+}
+
+// reset keeps the buffer.
+func (r *Records) reset(source io.Reader, name string) {
+	buf := r.buf
+	if cap(buf) > recordsBufferKept {
+		buf = nil
+	}
+	*r = Records{source: source, name: name, bytesMax: recordMaxDefault, buf: buf, eof: source == nil}
+}
+
+// Scan goes to the next record. It returns false at the end, or when something is wrong: then Err says what.
+func (r *Records) Scan() bool {
+	searched := 0 // bytes after next that hold no line end
+	for r.err == nil {
+		if i := bytes.IndexByte(r.buf[r.next+searched:r.filled], '\n'); i >= 0 {
+			r.give(searched+i, 1)
+			return r.err == nil
+		}
+		searched = r.filled - r.next
+		if r.eof {
+			if searched == 0 {
+				break
+			}
+			r.give(searched, 0)
+			return r.err == nil
+		}
+		r.fill()
+	}
+	r.record = nil
+	return false
+}
+
+// Bytes is the record without its line end. It holds until the next call of Scan.
+func (r *Records) Bytes() []byte { return r.record }
+
+// Offset is where the record begins in its input: the byte of the file, or of the text that a compressed file holds.
+func (r *Records) Offset() int64 { return r.at }
+
+// Err is what stopped Scan; nil at the end of the split.
+func (r *Records) Err() error { return r.err }
+
+func (r *Records) give(length, lineEnd int) {
+	r.at = r.base + int64(r.next)
+	if int64(length) > r.bytesMax {
+		r.tooLong()
+		return
+	}
+	r.record = r.buf[r.next : r.next+length : r.next+length]
+	r.next += length + lineEnd
+}
+
+// fill reads more behind what is there, and makes room for it first.
+func (r *Records) fill() {
+	pending := r.filled - r.next
+	if int64(pending) > r.bytesMax {
+		r.at = r.base + int64(r.next)
+		r.tooLong()
+		return
+	}
+	if r.filled == len(r.buf) {
+		target := r.buf
+		if pending > len(r.buf)/2 || len(r.buf) == 0 {
+			target = make([]byte, max(recordsBufferStart, 2*len(r.buf)))
+		}
+		copy(target, r.buf[r.next:r.filled])
+		r.base += int64(r.next)
+		r.buf, r.next, r.filled = target, 0, pending
+	}
+	n, err := r.source.Read(r.buf[r.filled:])
+	r.filled += n
+	// Asked after the read: a split's first read skips the line that the split does not own.
+	if positioned, ok := r.source.(interface{ Offset() int64 }); ok {
+		r.base = positioned.Offset() - int64(r.filled)
+	}
+	if errors.Is(err, io.EOF) {
+		r.eof = true
+	} else if err != nil {
+		r.err = err
+	}
+}
+
+func (r *Records) tooLong() {
+	r.record = nil
+	r.err = BadInput(fmt.Errorf("%s: the record at byte %d is longer than %d bytes; raise the limit with --set %s=SIZE",
+		r.name, r.at, r.bytesMax, SettingRecordMax))
+}
+
+// limit takes the longest record from the settings.
+func (r *Records) limit(settings Settings) {
+	r.bytesMax, r.err = settings.Size(SettingRecordMax, recordMaxDefault)
+}
