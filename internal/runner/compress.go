@@ -1,0 +1,139 @@
+package runner
+
+import (
+	"bufio"
+	"compress/bzip2"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/bridgefour/bridgefour"
+)
+
+// format is how a file is compressed, told by its name's suffix.
+type format string
+
+const (
+	plainText format = ""
+	gzipped   format = "gzip"
+	zstandard format = "zstd"
+	bzipped   format = "bzip2"
+)
+
+func compression(path string) format {
+	switch {
+	case strings.HasSuffix(path, ".gz"):
+		return gzipped
+	case strings.HasSuffix(path, ".zst"):
+		return zstandard
+	case strings.HasSuffix(path, ".bz2"):
+		return bzipped
+	}
+	return plainText
+}
+
+// zstdWindowMax is the window of zstd --long=31, the largest that the tool makes.
+const zstdWindowMax = 2 << 30
+
+// decompressor reads a compressed file, of one stream or several behind each other. It keeps its decoders.
+type decompressor struct {
+	kind   format
+	file   countingReader
+	in     *bufio.Reader
+	gzip   *gzip.Reader
+	zstd   *zstd.Decoder
+	reader io.Reader
+}
+
+func (d *decompressor) begin(file io.Reader, kind format) error {
+	const inputBuffer = 128 << 10
+	d.kind, d.file = kind, countingReader{r: file}
+	if d.in == nil {
+		d.in = bufio.NewReaderSize(&d.file, inputBuffer)
+	}
+	d.in.Reset(&d.file)
+	var err error
+	switch kind {
+	case gzipped:
+		if d.gzip == nil {
+			d.gzip = new(gzip.Reader)
+		}
+		d.reader, err = d.gzip, d.gzip.Reset(d.in)
+	case zstandard:
+		if d.zstd == nil {
+			// One goroutine: the slots of a worker are its parallelism.
+			d.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindowMax))
+			if err != nil {
+				return err
+			}
+		}
+		d.reader, err = d.zstd, d.zstd.Reset(d.in)
+	case bzipped:
+		d.reader = bzip2.NewReader(d.in)
+	case plainText:
+		d.reader = d.in
+	}
+	return notEmpty(err)
+}
+
+// notEmpty makes the end of a file that should have begun with a header an error: it was cut off.
+func notEmpty(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Read gives decompressed bytes.
+func (d *decompressor) Read(p []byte) (int, error) {
+	n, err := d.reader.Read(p)
+	if d.file.n == 0 {
+		err = notEmpty(err) // zstd and bzip2 take an empty file for an empty text
+	}
+	return n, err
+}
+
+func (d *decompressor) taken() uint64 { return d.file.n }
+
+// release lets go of the file.
+func (d *decompressor) release() {
+	d.file = countingReader{r: eofReader{}}
+	d.reader = nil
+	if d.zstd != nil {
+		_ = d.zstd.Reset(nil) // of nil, it always works
+	}
+}
+
+func (d *decompressor) close() {
+	if d.zstd != nil {
+		d.zstd.Close()
+	}
+	*d = decompressor{}
+}
+
+func corruptError(path string, kind format, at int64, err error) error {
+	cause := err.Error()
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		cause = "the file ends too early"
+	}
+	return bridgefour.BadInput(fmt.Errorf("input %q: bad %s data after %d bytes of text: %s", path, kind, at, cause))
+}
+
+type countingReader struct {
+	r io.Reader
+	n uint64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += uint64(n)
+	return n, err
+}
+
+type eofReader struct{}
+
+func (eofReader) Read([]byte) (int, error) { return 0, io.EOF }

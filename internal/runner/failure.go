@@ -1,0 +1,103 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"unicode/utf8"
+
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+const (
+	messageMax  = 4 << 10 // of a wire.Failure
+	lastLogsMax = 3 << 10 // the share of it that the log's last lines may take
+)
+
+// A failure ends an attempt.
+type failure struct {
+	kind    wire.FailureKind
+	message string
+}
+
+func failed(kind wire.FailureKind, format string, args ...any) *failure {
+	return &failure{kind: kind, message: fmt.Sprintf(format, args...)}
+}
+
+// wire makes the message fit: valid UTF-8 of bounded length.
+func (f *failure) wire() *wire.Failure {
+	message := strings.ToValidUTF8(f.message, "\uFFFD")
+	if len(message) > messageMax {
+		cut := messageMax - len("…")
+		for !utf8.RuneStart(message[cut]) {
+			cut--
+		}
+		message = message[:cut] + "…"
+	}
+	return &wire.Failure{Kind: f.kind, Message: message}
+}
+
+// jobFailure is the failure of a job in this process that returned err, or overlooked it.
+func jobFailure(err error) *failure {
+	if bridgefour.IsBadInput(err) {
+		return failed(wire.FailureKind_BAD_INPUT, "%v", err)
+	}
+	return failed(wire.FailureKind_PROGRAM_ERROR, "%v", err)
+}
+
+// outputFailure is the failure to write into folder.
+func outputFailure(folder string, err error) *failure {
+	cause := bare(err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		if free, total, ok := diskSpace(folder); ok {
+			return failed(wire.FailureKind_OUTPUT_ERROR, "write output in %q: %v (%s of %s free); make room, then bridgefour retry",
+				folder, cause, sizeText(free), sizeText(total))
+		}
+	}
+	return failed(wire.FailureKind_OUTPUT_ERROR, "write output in %q: %v", folder, cause)
+}
+
+// inputError is what opening or reading path came to. What is wrong with the file is bad input; that this worker is short
+// of something is not.
+func inputError(path, host string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM),
+		errors.Is(err, syscall.ESTALE), errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("input %q: %w (on %s)", path, bare(err), host)
+	case errors.Is(err, fs.ErrNotExist):
+		return bridgefour.BadInput(fmt.Errorf("input %q: %w on %s; was it removed since the job was submitted, or is its folder not mounted there?",
+			path, bare(err), host))
+	default:
+		return bridgefour.BadInput(fmt.Errorf("input %q: %w (on %s)", path, bare(err), host))
+	}
+}
+
+// bare takes from an error of package os the operation and the path, which the message names in its own way.
+func bare(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		return link.Err
+	}
+	return err
+}
+
+func sizeText(n uint64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, prefix := float64(n), -1
+	for value >= unit && prefix < 4 {
+		value /= unit
+		prefix++
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[prefix])
+}

@@ -1,0 +1,136 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// killGrace is what a command has between SIGTERM and SIGKILL.
+const killGrace = 2 * time.Second
+
+// stopReason is why a command was stopped before it ended.
+type stopReason int
+
+const (
+	notStopped stopReason = iota
+	stopCanceled
+	stopTimeout
+	stopMemory
+	stopInput // its input could not be read to the end
+)
+
+// process is the command that runs in a slot. It is signalled by timers and watchers on other goroutines, and must not
+// be once its number may belong to another process.
+type process struct {
+	mu     sync.Mutex
+	pid    int // also of its group; 0: none runs
+	reason stopReason
+	rss    uint64 // that was too much
+	grace  *time.Timer
+}
+
+func (p *process) started(pid int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pid, p.reason = pid, notStopped
+}
+
+// stop asks the group to end, and kills it after the grace time.
+func (p *process) stop(reason stopReason) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pid == 0 || p.reason != notStopped {
+		return
+	}
+	p.reason = reason
+	pid := p.pid
+	_ = syscall.Kill(-pid, syscall.SIGTERM) // the process may be a zombie already
+	p.grace = time.AfterFunc(killGrace, func() { p.kill(pid) })
+}
+
+func (p *process) kill(pid int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pid == pid {
+		_ = syscall.Kill(-pid, syscall.SIGKILL)
+	}
+}
+
+// outOfMemory kills the group at once: SIGTERM would give it time to grow.
+func (p *process) outOfMemory(rss uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pid == 0 || p.reason != notStopped {
+		return
+	}
+	p.reason, p.rss = stopMemory, rss
+	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+}
+
+// wait waits for the process and ends what it left of its group. quiet is false if some of that may still be writing.
+func (p *process) wait() (status syscall.WaitStatus, reason stopReason, quiet bool, err error) {
+	pid := p.pid
+	status, reaped, err := waitExit(pid)
+	p.mu.Lock()
+	reason = p.reason
+	if p.grace != nil {
+		p.grace.Stop()
+		p.grace = nil
+	}
+	// A zombie still holds its number: the group cannot be anybody else's.
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	p.pid = 0
+	if !reaped {
+		status, err = reap(pid)
+	}
+	p.mu.Unlock()
+	return status, reason, groupEnded(pid), err
+}
+
+func reap(pid int) (status syscall.WaitStatus, err error) {
+	for {
+		_, err = syscall.Wait4(pid, &status, 0, nil)
+		if !errors.Is(err, syscall.EINTR) {
+			return status, err
+		}
+	}
+}
+
+// groupEnded waits a moment for killed processes to be gone.
+func groupEnded(group int) bool {
+	const tries = 1000
+	for range tries {
+		if errors.Is(syscall.Kill(-group, 0), syscall.ESRCH) || groupMemory(group).running == 0 {
+			return true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}
+
+// memoryUse of a process group.
+type memoryUse struct {
+	running int // processes that are not zombies
+	rss     uint64
+}
+
+// watchMemory kills the group when it holds more than bytesMax, until ctx ends.
+func (p *process) watchMemory(ctx context.Context, pid int, bytesMax uint64) {
+	const interval = 50 * time.Millisecond
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if use := groupMemory(pid); use.rss > bytesMax {
+				p.outOfMemory(use.rss)
+				return
+			}
+		}
+	}
+}
