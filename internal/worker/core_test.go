@@ -1,0 +1,633 @@
+package worker
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// coreTest drives a core by hand and keeps what it asked for.
+type coreTest struct {
+	t    *testing.T
+	core *Core
+	now  time.Time
+
+	epoch    uint64
+	connects []Connect
+	starts   map[int]*Chunk
+	stops    []int
+	reports  []*wire.Report
+	beats    []*wire.Report
+	syncs    [][]AttemptRef
+	removed  []uint64
+	goodbye  bool
+	exit     *Exit
+}
+
+const testJob = 12
+
+func newCoreTest(t *testing.T, slots uint32) *coreTest {
+	t.Helper()
+	c := &coreTest{
+		t: t, now: time.Unix(1000, 0), starts: map[int]*Chunk{},
+		core: NewCore(CoreConfig{
+			Hello: &wire.Hello{Identity: "w", Slots: slots}, Leaders: []string{"a:1", "b:2"}, DrainGrace: 30 * time.Second, Seed: 7,
+		}),
+	}
+	c.step(Tick{})
+	return c
+}
+
+func (c *coreTest) step(in Input) {
+	c.t.Helper()
+	for _, e := range c.core.Step(c.now, in) {
+		switch e := e.(type) {
+		case Connect:
+			c.connects = append(c.connects, e)
+			c.epoch = e.Epoch
+		case Send:
+			switch {
+			case e.Message.GetGoodbye() != nil:
+				c.goodbye = true
+			case e.Urgent:
+				c.beats = append(c.beats, e.Message.GetReport())
+			default:
+				c.reports = append(c.reports, e.Message.GetReport())
+			}
+		case Start:
+			if c.starts[e.Slot] != nil {
+				c.t.Fatalf("Start of slot %d, which is busy", e.Slot)
+			}
+			c.starts[e.Slot] = e.Chunk
+		case Stop:
+			c.stops = append(c.stops, e.Slot)
+		case Sync:
+			c.syncs = append(c.syncs, e.Files)
+		case Remove:
+			for _, f := range e.Files {
+				c.removed = append(c.removed, f.Lease)
+			}
+		case Exit:
+			c.exit = &e
+		case Disconnect, Welcomed, SendLog, Misled:
+		}
+	}
+}
+
+func (c *coreTest) welcome(revoked ...uint64) {
+	c.t.Helper()
+	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{
+		Worker: 3, Term: 1, HeartbeatMs: 1000, Revoked: revoked,
+	}}})
+}
+
+func (c *coreTest) receive(m *wire.ToWorker) {
+	c.t.Helper()
+	c.step(Received{c.epoch, m})
+}
+
+func (c *coreTest) work(w *wire.Work) {
+	c.t.Helper()
+	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Work{Work: w}})
+}
+
+func jobMessage(id uint64) *wire.Job {
+	return &wire.Job{Id: id, Uid: "u", Output: "/out", Stages: []string{"map"}}
+}
+
+// lease grants n leases from first on; the index of a lease is its number.
+func (c *coreTest) lease(first uint64, n int) {
+	c.t.Helper()
+	index := make([]uint64, n)
+	for i := range index {
+		index[i] = first + uint64(i)
+	}
+	c.work(&wire.Work{
+		Jobs:   []*wire.Job{jobMessage(testJob)},
+		Leases: []*wire.Leases{{Job: testJob, FirstLease: first, Index: index}},
+	})
+}
+
+// run lets a slot run one entry of its chunk.
+func (c *coreTest) run(slot int, r Result) {
+	c.t.Helper()
+	i, ok := c.starts[slot].Claim()
+	if !ok {
+		c.t.Fatalf("slot %d has nothing left to claim", slot)
+	}
+	c.starts[slot].Finish(i, r)
+}
+
+func (c *coreTest) idle(slot int) {
+	c.t.Helper()
+	c.starts[slot] = nil
+	c.step(SlotIdle{slot})
+}
+
+func (c *coreTest) later(d time.Duration) {
+	c.t.Helper()
+	c.now = c.now.Add(d)
+	c.step(Tick{})
+}
+
+// lose ends the session and goes on to the next attempt to connect.
+func (c *coreTest) lose() {
+	c.t.Helper()
+	c.step(SessionEnded{Epoch: c.epoch, Err: errors.New("gone")})
+	before := len(c.connects)
+	c.later(backoffMax)
+	if len(c.connects) != before+1 {
+		c.t.Fatalf("%d connects a second after a session ended, want 1", len(c.connects)-before)
+	}
+}
+
+func (c *coreTest) held() []uint64 {
+	var leases []uint64
+	for _, h := range c.connects[len(c.connects)-1].Hello.GetHeld() {
+		leases = append(leases, h.GetLease())
+	}
+	return leases
+}
+
+func finishedLeases(reports []*wire.Report) []uint64 {
+	var leases []uint64
+	for _, r := range reports {
+		for _, f := range r.GetFinished() {
+			leases = append(leases, f.GetLease()...)
+		}
+	}
+	return leases
+}
+
+func returnedLeases(reports []*wire.Report) []uint64 {
+	var leases []uint64
+	for _, r := range reports {
+		leases = append(leases, r.GetReturned()...)
+	}
+	return leases
+}
+
+func (c *coreTest) wantLeases(what string, got []uint64, want ...uint64) {
+	c.t.Helper()
+	if !slices.Equal(got, want) {
+		c.t.Errorf("%s = %v, want %v", what, got, want)
+	}
+}
+
+func TestCoreReportsASingleTaskAtOnce(t *testing.T) {
+	c := newCoreTest(t, 2)
+	c.welcome()
+	c.lease(100, 1)
+	c.run(0, Result{Records: 5, Nanos: 7_000_000})
+	c.idle(0)
+	if len(c.reports) != 1 {
+		t.Fatalf("%d reports with no time gone by, want 1", len(c.reports))
+	}
+	f := c.reports[0].GetFinished()[0]
+	if f.GetJob() != testJob || f.GetIndex()[0] != 100 || f.GetRecords()[0] != 5 || f.GetMicros()[0] != 7000 {
+		t.Errorf("report = %v", f)
+	}
+	if f.GetSize() != nil || f.GetChecksum() != nil {
+		t.Errorf("columns of zeros are in the report: %v", f)
+	}
+}
+
+func TestCoreColumnsThatStartWithZeros(t *testing.T) {
+	c := newCoreTest(t, 1)
+	c.welcome()
+	c.lease(100, 3)
+	for i := range 3 {
+		c.run(0, Result{Records: uint64(i / 2)})
+		c.idle(0)
+	}
+	var all []uint64
+	c.lose()
+	c.reports = nil
+	c.welcome()
+	for _, r := range c.reports {
+		all = append(all, r.GetFinished()[0].GetRecords()...)
+	}
+	if !slices.Equal(all, []uint64{0, 0, 1}) {
+		t.Errorf("records = %v, want [0 0 1]", all)
+	}
+}
+
+func TestCoreGathersResultsWhileOthersRun(t *testing.T) {
+	c := newCoreTest(t, 2)
+	c.welcome()
+	c.lease(100, 2)
+	c.run(0, Result{})
+	c.idle(0)
+	if len(c.reports) != 0 {
+		t.Fatal("a result was reported alone while another attempt runs")
+	}
+	if want := c.now.Add(reportDelay); !c.core.Wake().Equal(want) {
+		t.Errorf("Wake() = %v, want %v", c.core.Wake(), want)
+	}
+	c.later(reportDelay)
+	c.wantLeases("finished", finishedLeases(c.reports), 100)
+}
+
+func TestCoreGivesBackWhatWaitsBehindALongAttempt(t *testing.T) {
+	c := newCoreTest(t, 2)
+	c.welcome()
+	c.lease(100, 2)
+	for slot := range 2 { // now the stage is known to be quick
+		c.run(slot, Result{Nanos: 10})
+		c.idle(slot)
+	}
+	c.lease(200, 16)
+	first := c.starts[0]
+	if first.Len() != 4 {
+		t.Fatalf("chunk of %d of 16 quick leases for 2 slots, want 4", first.Len())
+	}
+	first.Claim() // and it takes its time
+	c.later(chunkAge)
+	if _, ok := first.Claim(); ok {
+		t.Error("an old chunk can still be claimed from")
+	}
+	var got []uint64
+	for c.starts[1] != nil {
+		ch := c.starts[1]
+		for i, ok := ch.Claim(); ok; i, ok = ch.Claim() {
+			got = append(got, ch.Lease(i))
+			ch.Finish(i, Result{Nanos: 10})
+		}
+		c.idle(1)
+	}
+	slices.Sort(got)
+	if len(got) != 15 || got[0] != 201 || got[14] != 215 {
+		t.Errorf("slot 1 ran %v, want 201 to 215", got)
+	}
+}
+
+func TestCoreSyncsInGroups(t *testing.T) {
+	c := newCoreTest(t, 2)
+	c.welcome()
+	c.lease(100, 4)
+	c.run(0, Result{File: true, Size: 9})
+	c.idle(0) // goes to the disk alone, without waiting
+	c.run(1, Result{File: true})
+	c.idle(1)
+	c.run(0, Result{File: true})
+	c.idle(0)
+	if len(c.syncs) != 1 {
+		t.Fatalf("%d syncs under way, want 1", len(c.syncs))
+	}
+	if len(finishedLeases(c.reports)) != 0 {
+		t.Fatal("reported before its file was durable")
+	}
+	c.step(Synced{})
+	c.later(reportDelay)
+	c.wantLeases("finished", finishedLeases(c.reports), 100)
+	if len(c.syncs) != 2 || len(c.syncs[1]) != 2 {
+		t.Fatalf("syncs = %v, want the two that waited in one", c.syncs)
+	}
+	c.step(Synced{[]error{nil, errors.New("disk full")}})
+	c.later(reportDelay)
+	c.wantLeases("finished", finishedLeases(c.reports), 100, 101)
+	last := c.reports[len(c.reports)-1].GetFailed()
+	if len(last) != 1 || last[0].GetKind() != wire.FailureKind_OUTPUT_ERROR || last[0].GetLease() != 102 {
+		t.Errorf("failed = %v, want lease 102 as OUTPUT_ERROR", last)
+	}
+	c.wantLeases("removed", c.removed, 102)
+}
+
+func TestCoreKeepsWhatFinishedUntilTheVerdict(t *testing.T) {
+	c := newCoreTest(t, 4)
+	c.welcome()
+	c.lease(100, 4)
+	c.run(0, Result{Size: 1})
+	c.idle(0)
+	c.run(1, Result{Size: 2})
+	c.idle(1)
+	c.later(reportDelay)
+	c.wantLeases("finished", finishedLeases(c.reports), 100, 101)
+	c.work(&wire.Work{Committed: []uint64{100}})
+	c.starts[2].Claim()
+	c.lose()
+	c.wantLeases("held", c.held(), 101, 102, 103)
+	for _, h := range c.connects[len(c.connects)-1].Hello.GetHeld() {
+		if want := h.GetLease() != 103; h.GetStarted() != want {
+			t.Errorf("held %d: started = %v, want %v", h.GetLease(), h.GetStarted(), want)
+		}
+	}
+	c.starts[2].Finish(0, Result{}) // while there is no leader
+	c.idle(2)
+	c.reports = nil
+	c.welcome()
+	c.later(reportDelay)
+	c.wantLeases("finished again", finishedLeases(c.reports), 101, 102)
+	c.work(&wire.Work{Committed: []uint64{101, 102}})
+	c.lose()
+	c.wantLeases("held", c.held(), 103)
+}
+
+func TestCoreDropsWhatTheLeaderCallsStale(t *testing.T) {
+	c := newCoreTest(t, 3)
+	c.welcome()
+	c.lease(100, 5)
+	c.run(0, Result{File: true})
+	c.idle(0) // 100 is at the disk, 103 in its slot
+	c.starts[1].Claim()
+	c.work(&wire.Work{Stale: []uint64{100, 101, 102, 104}})
+	c.wantLeases("returned", returnedLeases(c.reports))
+	c.later(reportDelay)
+	// 102 lay in its slot and had not begun; 104 had not got a slot.
+	c.wantLeases("returned", returnedLeases(c.reports), 102, 104)
+	if !slices.Equal(c.stops, []int{1}) {
+		t.Fatalf("stops = %v, want slot 1", c.stops)
+	}
+	c.starts[1].Finish(0, Result{File: true}) // it was quicker than the stop
+	c.idle(1)
+	c.step(Synced{})
+	c.later(reportDelay)
+	c.wantLeases("returned", returnedLeases(c.reports), 102, 104, 101, 100)
+	c.wantLeases("finished", finishedLeases(c.reports))
+	c.wantLeases("removed", c.removed, 101, 100)
+}
+
+func TestCoreRemovesTheFileOfALostAttempt(t *testing.T) {
+	c := newCoreTest(t, 1)
+	c.welcome()
+	c.lease(100, 1)
+	c.run(0, Result{File: true})
+	c.idle(0)
+	c.step(Synced{})
+	c.wantLeases("finished", finishedLeases(c.reports), 100)
+	c.work(&wire.Work{Stale: []uint64{100}})
+	c.wantLeases("removed", c.removed, 100)
+	c.wantLeases("returned", returnedLeases(c.reports))
+}
+
+func TestCoreRevokedAfterASleep(t *testing.T) {
+	c := newCoreTest(t, 2)
+	c.welcome()
+	c.lease(100, 3)
+	c.run(0, Result{File: true})
+	c.idle(0)
+	c.step(Synced{})
+	c.starts[1].Claim()
+	c.lose()
+	c.reports = nil
+	c.welcome(100, 101, 102)
+	c.wantLeases("removed", c.removed, 100)
+	if !slices.Equal(c.stops, []int{1}) {
+		t.Errorf("stops = %v, want slot 1", c.stops)
+	}
+	c.starts[1].Finish(0, Result{Canceled: true})
+	c.idle(1)
+	c.later(reportDelay)
+	c.wantLeases("finished", finishedLeases(c.reports))
+	c.lose()
+	c.wantLeases("held", c.held())
+}
+
+func TestCoreJobEnded(t *testing.T) {
+	c := newCoreTest(t, 2)
+	c.welcome()
+	c.lease(100, 4)
+	c.run(0, Result{File: true})
+	c.idle(0)
+	c.step(Synced{}) // 100 is prepared; 101 and 102 are in slots
+	c.starts[1].Claim()
+	c.work(&wire.Work{Ended: []uint64{testJob}})
+	c.wantLeases("removed", c.removed) // 100 may be the winner
+	c.starts[1].Finish(0, Result{Canceled: true})
+	c.idle(1)
+	c.idle(0)
+	c.later(reportDelay)
+	got := returnedLeases(c.reports)
+	slices.Sort(got)
+	c.wantLeases("returned", got, 101, 102, 103)
+	c.work(&wire.Work{Committed: []uint64{100}})
+	if len(c.core.ledger.jobs) != 0 {
+		t.Error("the job is still known after its last verdict")
+	}
+}
+
+func TestCoreStopThatHitsTheNextAttempt(t *testing.T) {
+	c := newCoreTest(t, 1)
+	c.welcome()
+	c.lease(100, 1)
+	c.starts[0].Claim()
+	c.starts[0].Finish(0, Result{Canceled: true}) // nobody has asked for that
+	c.idle(0)
+	c.wantLeases("returned", returnedLeases(c.reports), 100)
+}
+
+func TestCoreStallsWhenTheLeaderIsSlow(t *testing.T) {
+	c := newCoreTest(t, 1)
+	c.welcome()
+	const all = 200_000
+	c.lease(1, all)
+	ran := 0
+	for c.starts[0] != nil {
+		for ch := c.starts[0]; ; {
+			i, ok := ch.Claim()
+			if !ok {
+				break
+			}
+			ch.Finish(i, Result{Nanos: 100})
+			ran++
+		}
+		c.idle(0)
+	}
+	if len(c.reports) != reportsOnWire {
+		t.Errorf("%d reports on their way, want %d", len(c.reports), reportsOnWire)
+	}
+	if most := unsentMax + (reportsOnWire+1)*reportItems; ran > most || ran < unsentMax {
+		t.Errorf("ran %d attempts against a leader that takes nothing, want between %d and %d", ran, unsentMax, most)
+	}
+	c.step(Sent{c.epoch})
+	c.step(Sent{c.epoch})
+	if c.starts[0] == nil {
+		t.Error("the slot is still idle once the leader takes reports again")
+	}
+}
+
+func TestCoreHeartbeat(t *testing.T) {
+	c := newCoreTest(t, 2)
+	c.welcome()
+	c.lease(100, 2)
+	c.starts[1].Claim()
+	c.later(time.Second)
+	if len(c.beats) != 1 || !c.beats[0].GetHeartbeat() {
+		t.Fatalf("heartbeats = %v, want one", c.beats)
+	}
+	c.wantLeases("running", c.beats[0].GetRunning(), 101)
+}
+
+func TestCoreBackoff(t *testing.T) {
+	c := newCoreTest(t, 1)
+	var waits []time.Duration
+	for range 8 {
+		c.step(SessionEnded{Epoch: c.epoch, Err: errors.New("refused connection")})
+		waits = append(waits, c.core.Wake().Sub(c.now))
+		c.now = c.core.Wake()
+		c.step(Tick{})
+	}
+	for i, w := range waits {
+		full := min(backoffMax, backoffMin<<min(i, 10))
+		if w < full/2 || w > full {
+			t.Errorf("wait %d = %v, want %v to %v", i, w, full/2, full)
+		}
+	}
+	if a, b := c.connects[0].Leader, c.connects[1].Leader; a == b {
+		t.Errorf("dialed %s twice in a row, want each leader in turn", a)
+	}
+}
+
+func TestCoreGivesUpOnASilentLeader(t *testing.T) {
+	c := newCoreTest(t, 1)
+	c.later(welcomeMax)
+	c.later(backoffMax)
+	if len(c.connects) != 2 || c.connects[1].Leader != "b:2" {
+		t.Errorf("connects = %v, want a second one, to b:2", c.connects)
+	}
+	c.step(Received{1, &wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 1}}}})
+	if c.core.session.phase == sessionUp {
+		t.Error("a Welcome of an old session was taken")
+	}
+}
+
+func TestCoreRefused(t *testing.T) {
+	c := newCoreTest(t, 1)
+	why := errors.New("identity in use")
+	c.step(SessionEnded{Epoch: c.epoch, Err: why, Refused: true})
+	if c.exit == nil || !errors.Is(c.exit.Err, why) {
+		t.Fatalf("exit = %v, want %v", c.exit, why)
+	}
+	c.later(time.Hour)
+	if len(c.connects) != 1 {
+		t.Error("dialed again after a refusal")
+	}
+}
+
+func TestCoreDrain(t *testing.T) {
+	tests := []struct {
+		name  string
+		begin func(*coreTest)
+		then  func(*coreTest)
+		kind  wire.FailureKind // of lease 100; 0: it finishes
+	}{
+		{
+			"lets what runs finish", func(c *coreTest) { c.step(DrainRequest{}) },
+			func(c *coreTest) { c.later(time.Second); c.starts[0].Finish(0, Result{}) }, 0,
+		},
+		{"at the leader's word", func(c *coreTest) {
+			c.receive(&wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{}}})
+		}, func(c *coreTest) { c.starts[0].Finish(0, Result{}) }, 0},
+		{
+			"stops what runs after the grace", func(c *coreTest) { c.step(DrainRequest{}) },
+			func(c *coreTest) {
+				c.later(30 * time.Second)
+				c.starts[0].Finish(0, Result{Canceled: len(c.stops) == 1})
+			}, wire.FailureKind_PREEMPTED,
+		},
+		{
+			"stops what runs at once", func(c *coreTest) { c.step(DrainRequest{StopRunning: true}) },
+			func(c *coreTest) { c.starts[0].Finish(0, Result{Canceled: len(c.stops) == 1}) }, wire.FailureKind_PREEMPTED,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCoreTest(t, 1)
+			c.welcome()
+			c.lease(100, 3)
+			c.starts[0].Claim()
+			test.begin(c)
+			c.later(reportDelay)
+			c.wantLeases("returned", returnedLeases(c.reports), 101, 102)
+			c.lease(200, 1)
+			c.later(reportDelay)
+			c.wantLeases("returned", returnedLeases(c.reports), 101, 102, 200)
+			test.then(c)
+			c.idle(0)
+			var failed []wire.FailureKind
+			for _, r := range c.reports {
+				for _, f := range r.GetFailed() {
+					failed = append(failed, f.GetKind())
+				}
+			}
+			if test.kind != 0 {
+				if !slices.Equal(failed, []wire.FailureKind{test.kind}) {
+					t.Errorf("failed = %v, want %v", failed, test.kind)
+				}
+			} else {
+				c.wantLeases("finished", finishedLeases(c.reports), 100)
+				if c.goodbye {
+					t.Error("goodbye before the verdict on what finished")
+				}
+				c.work(&wire.Work{Committed: []uint64{100}})
+			}
+			if !c.goodbye {
+				t.Fatal("no goodbye though nothing is held")
+			}
+			for c.exit == nil && c.core.session.onWire > 0 {
+				c.step(Sent{c.epoch})
+			}
+			if c.exit == nil || c.exit.Err != nil {
+				t.Errorf("exit = %v, want one without error", c.exit)
+			}
+		})
+	}
+}
+
+func TestCoreDrainWithoutALeader(t *testing.T) {
+	c := newCoreTest(t, 1)
+	c.step(DrainRequest{})
+	if c.exit == nil {
+		t.Fatal("an idle worker without a leader does not leave at once")
+	}
+
+	c = newCoreTest(t, 1)
+	c.welcome()
+	c.lease(100, 1)
+	c.run(0, Result{})
+	c.idle(0)
+	c.lose()
+	c.step(DrainRequest{})
+	if c.exit != nil {
+		t.Fatal("left with a result that a leader may still take")
+	}
+	c.later(verdictMax)
+	if c.exit == nil {
+		t.Fatal("waits for a leader without end")
+	}
+}
+
+func TestCoreDrainLeavesAnAttemptThatHeedsNothing(t *testing.T) {
+	c := newCoreTest(t, 1)
+	c.welcome()
+	c.lease(100, 1)
+	c.starts[0].Claim()
+	c.step(DrainRequest{StopRunning: true})
+	c.later(killMax)
+	if c.exit == nil {
+		t.Fatal("waits without end for an attempt that does not heed its stop")
+	}
+}
+
+func TestCoreLeasesThatMakeNoSense(t *testing.T) {
+	c := newCoreTest(t, 1)
+	c.welcome()
+	c.work(&wire.Work{Leases: []*wire.Leases{{Job: 99, FirstLease: 5, Index: []uint64{0, 1}}}})
+	c.wantLeases("returned", returnedLeases(c.reports), 5, 6)
+	c.lease(100, 4)
+	for _, l := range []*wire.Leases{
+		{Job: testJob, FirstLease: 102, Index: []uint64{1}},                                // known
+		{Job: testJob, FirstLease: 98, Index: []uint64{1, 2, 3}},                           // reaches into known ones
+		{Job: testJob, FirstLease: 300},                                                    // empty
+		{Job: testJob, FirstLease: 300, Index: []uint64{1, 2}, Attempt: []uint32{1}},       // ragged
+		{Job: testJob, FirstLease: 300, Index: []uint64{1}, Splits: []*wire.Split{{}, {}}}, // ragged
+	} {
+		c.work(&wire.Work{Leases: []*wire.Leases{l}})
+	}
+	if got := c.core.ledger.held(); got != 4 {
+		t.Errorf("%d leases held, want 4", got)
+	}
+}

@@ -1,0 +1,107 @@
+package worker
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const identityLen = 16 // bytes, written in hex
+
+// dataDir is a worker's directory, held against a second process until it is closed.
+type dataDir struct {
+	lock     *os.File
+	identity string
+}
+
+func openDataDir(dir string) (*dataDir, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("worker data directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("worker data directory: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		err = errors.Join(err, lock.Close())
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("data directory %s is in use by another worker process; stop it, or give this one "+
+				"a directory of its own with --data-dir", dir)
+		}
+		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
+	}
+	identity, err := loadIdentity(dir)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &dataDir{lock, identity}, nil
+}
+
+// close gives the directory free; the kernel does the same when the process dies.
+func (d *dataDir) close() error { return d.lock.Close() }
+
+// loadIdentity reads who the worker is, or makes it up in an empty directory.
+func loadIdentity(dir string) (string, error) {
+	path := filepath.Join(dir, "identity")
+	text, err := os.ReadFile(path)
+	if err == nil {
+		id := strings.TrimSpace(string(text))
+		if raw, err := hex.DecodeString(id); err != nil || len(raw) != identityLen {
+			return "", fmt.Errorf("%s is damaged: it should hold %d hex digits; remove it to join the cluster as a new worker",
+				path, 2*identityLen)
+		}
+		return id, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("worker identity: %w", err)
+	}
+	id := randomHex()
+	if err := writeDurably(dir, "identity", id+"\n"); err != nil {
+		return "", fmt.Errorf("worker identity: %w", err)
+	}
+	return id, nil
+}
+
+// seed is for what need not be secret.
+func seed() uint64 { return mathrand.Uint64() }
+
+func randomHex() string {
+	var raw [identityLen]byte
+	// Never fails: crypto/rand ends the process when the system has no random numbers.
+	_, _ = rand.Read(raw[:])
+	return hex.EncodeToString(raw[:])
+}
+
+// writeDurably makes a file appear whole or not at all, also across a power loss.
+func writeDurably(dir, name, text string) (err error) {
+	tmp, err := os.CreateTemp(dir, name+".tmp*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	_, err = tmp.WriteString(text)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,287 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/internal/runner"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must come. It is no measure of anything.
+const patience = 20 * time.Second
+
+// fakeLeader serves on a real listener and does what its test says.
+type fakeLeader struct {
+	wire.UnimplementedLeaderServer
+	t        testing.TB
+	addr     string
+	server   *grpc.Server
+	sessions chan *fakeSession
+	logs     chan *wire.LogRecords
+	stopLogs chan struct{} // closed: readers of logs go away
+
+	mu     sync.Mutex
+	refuse error
+	parts  map[uint32][]*wire.PartsPage // by stage
+}
+
+type fakeSession struct {
+	hello *wire.Hello
+	in    chan *wire.FromWorker // closed when the worker has closed its side
+	out   chan *wire.ToWorker
+	end   chan error
+	ended chan struct{}
+	t     testing.TB
+}
+
+func newFakeLeader(tb testing.TB, addr string) *fakeLeader {
+	tb.Helper()
+	var lc net.ListenConfig
+	lis, err := lc.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	l := &fakeLeader{
+		t: tb, addr: lis.Addr().String(), server: grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20)),
+		sessions: make(chan *fakeSession, 16), logs: make(chan *wire.LogRecords, 1024), stopLogs: make(chan struct{}),
+		parts: map[uint32][]*wire.PartsPage{},
+	}
+	wire.RegisterLeaderServer(l.server, l)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = l.server.Serve(lis)
+	}()
+	tb.Cleanup(func() {
+		l.server.Stop()
+		<-served
+	})
+	return l
+}
+
+func (l *fakeLeader) Session(stream grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	refuse := l.refuse
+	l.mu.Unlock()
+	s := &fakeSession{
+		t: l.t, hello: first.GetHello(), in: make(chan *wire.FromWorker, 4096), out: make(chan *wire.ToWorker), end: make(chan error),
+		ended: make(chan struct{}),
+	}
+	defer close(s.ended)
+	l.sessions <- s
+	if refuse != nil {
+		return refuse
+	}
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		defer close(s.in)
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			s.in <- m
+		}
+	}()
+	for {
+		select {
+		case m := <-s.out:
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+		case err := <-s.end:
+			return err
+		case <-left:
+			return nil
+		}
+	}
+}
+
+func (l *fakeLeader) Parts(req *wire.PartsRequest, stream grpc.ServerStreamingServer[wire.PartsPage]) error {
+	l.mu.Lock()
+	pages := l.parts[req.GetStage()]
+	l.mu.Unlock()
+	for _, p := range pages {
+		if p == nil {
+			return status.Error(codes.Unavailable, "this node does not lead any more")
+		}
+		if err := stream.Send(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *fakeLeader) SendLog(stream grpc.ClientStreamingServer[wire.LogRecords, wire.SendLogDone]) error {
+	received := make(chan error, 1)
+	go func() {
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				received <- err
+				return
+			}
+			l.logs <- m
+		}
+	}()
+	select {
+	case err := <-received:
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+		return stream.SendAndClose(&wire.SendLogDone{})
+	case <-l.stopLogs:
+		return status.Error(codes.Canceled, "the reader has left")
+	}
+}
+
+// session waits for a worker and gives its session.
+func (l *fakeLeader) session() *fakeSession {
+	l.t.Helper()
+	select {
+	case s := <-l.sessions:
+		return s
+	case <-time.After(patience): //nolint:forbidigo // the test has failed by then
+		l.t.Fatal("no worker came")
+		return nil
+	}
+}
+
+// welcomed waits for a worker and welcomes it.
+func (l *fakeLeader) welcomed(revoked ...uint64) *fakeSession {
+	l.t.Helper()
+	s := l.session()
+	s.send(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{
+		Worker: 7, Term: 1, HeartbeatMs: 1000, Cluster: "test", Revoked: revoked,
+	}}})
+	return s
+}
+
+func (s *fakeSession) send(m *wire.ToWorker) {
+	s.t.Helper()
+	select {
+	case s.out <- m:
+	case <-s.ended:
+		s.t.Fatal("the session has ended")
+	case <-time.After(patience): //nolint:forbidigo // the test has failed by then
+		s.t.Fatal("the worker takes nothing")
+	}
+}
+
+func (s *fakeSession) work(w *wire.Work) {
+	s.t.Helper()
+	s.send(&wire.ToWorker{Message: &wire.ToWorker_Work{Work: w}})
+}
+
+// next gives the worker's next message that is no heartbeat; nil: it has left.
+func (s *fakeSession) next() *wire.FromWorker {
+	s.t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for {
+		select {
+		case m := <-s.in:
+			if m.GetReport().GetHeartbeat() {
+				continue
+			}
+			return m
+		case <-deadline.C:
+			s.t.Fatal("the worker says nothing")
+		}
+	}
+}
+
+func (s *fakeSession) report() *wire.Report {
+	s.t.Helper()
+	m := s.next()
+	if m.GetReport() == nil {
+		s.t.Fatalf("message = %v, want a report", m)
+	}
+	return m.GetReport()
+}
+
+// hangUp ends the session as a leader that has lost its leadership.
+func (s *fakeSession) hangUp() {
+	s.t.Helper()
+	select {
+	case s.end <- status.Error(codes.Unavailable, "this node does not lead"):
+	case <-s.ended:
+	}
+}
+
+// scriptRunner runs attempts as the test says.
+type scriptRunner func(ctx context.Context, a *runner.Attempt) runner.Outcome
+
+func (f scriptRunner) Run(ctx context.Context, a *runner.Attempt) runner.Outcome { return f(ctx, a) }
+func (scriptRunner) Close() error                                                { return nil }
+
+// running is a worker under test.
+type running struct {
+	*Worker
+	t      testing.TB
+	cancel context.CancelCauseFunc
+	result chan error
+	// mayFail: its test knows.
+	mayFail bool
+}
+
+// startWorker runs a worker until the test ends, if it does not end before. run nil: the real runner.
+func startWorker(tb testing.TB, cfg Config, run scriptRunner) *running {
+	tb.Helper()
+	if cfg.DataDir == "" {
+		cfg.DataDir = tb.TempDir()
+	}
+	w, err := New(cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if run != nil {
+		w.newRunner = func() attemptRunner { return run }
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	r := &running{Worker: w, t: tb, cancel: cancel, result: make(chan error, 1)}
+	go func() { r.result <- errors.Join(w.Run(ctx), w.Close()) }()
+	tb.Cleanup(func() {
+		cancel(ErrStopNow)
+		select {
+		case err := <-r.result:
+			if err != nil && !r.mayFail {
+				tb.Errorf("Run() = %v", err)
+			}
+		case <-time.After(patience): //nolint:forbidigo // the test has failed by then
+			tb.Error("the worker does not end")
+		}
+	})
+	return r
+}
+
+// end waits until Run has returned.
+func (r *running) end() error {
+	r.t.Helper()
+	select {
+	case err := <-r.result:
+		r.result <- err // for the cleanup
+		return err
+	case <-time.After(patience): //nolint:forbidigo // the test has failed by then
+		r.t.Fatal("the worker does not end")
+		return nil
+	}
+}

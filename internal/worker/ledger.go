@@ -1,0 +1,213 @@
+package worker
+
+import (
+	"slices"
+	"sort"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// leaseState is where a lease stands. gone is final; the others are left only by the arrows:
+//
+//	queued → inSlot → stopping → gone (returned)
+//	queued → gone (returned)
+//	inSlot → queued (its chunk was cut) | syncing | finished | failed | gone (returned)
+//	syncing → stopping | finished | failed
+//	finished → gone (the leader's verdict)
+//	failed → gone (reported)
+type leaseState uint8
+
+const (
+	gone leaseState = iota
+	queued
+	inSlot
+	stopping // whatever it comes to is thrown away, and the lease returned
+	syncing  // ran; its file is being fsynced
+	finished // prepared; kept until the leader's verdict
+	failed   // kept until reported
+)
+
+// jobInfo is what is known of a job. It is dropped when the job has ended and none of its leases is held.
+type jobInfo struct {
+	job   *wire.Job
+	live  int // leases held
+	ended bool
+	// nanos is how long an attempt of a stage takes, by stage; 0: not known yet.
+	nanos []int64
+}
+
+// grant is one Leases message: the leases first, first+1, … of one stage.
+type grant struct {
+	info    *jobInfo
+	stage   uint32
+	first   uint64
+	index   []uint64
+	attempt []uint32
+	splits  []*wire.Split
+	action  wire.CommitAction
+	state   []leaseState
+	results []Result // nil until the first entry goes to a slot
+	live    int      // entries not gone; at 0 only info, stage, first and state are left
+}
+
+func (g *grant) number(i int) uint32 {
+	if g.attempt == nil {
+		return 1
+	}
+	return g.attempt[i]
+}
+
+func stageName(job *wire.Job, stage uint32) string {
+	if int(stage) < len(job.GetStages()) {
+		return job.GetStages()[stage]
+	}
+	return ""
+}
+
+// ref names one lease held.
+type ref struct {
+	g *grant
+	i int
+}
+
+func (r ref) lease() uint64     { return r.g.first + uint64(r.i) }
+func (r ref) index() uint64     { return r.g.index[r.i] }
+func (r ref) state() leaseState { return r.g.state[r.i] }
+func (r ref) set(s leaseState)  { r.g.state[r.i] = s }
+func (r ref) result() *Result   { return &r.g.results[r.i] }
+func (r ref) failure() *wire.Failure {
+	return r.result().Failure
+}
+
+// ledger holds every lease that is not gone. Grants are found by lease number without an entry per lease: they are kept
+// sorted, and leaders grant growing numbers, so that adding is an append and looking up mostly hits the last one found.
+type ledger struct {
+	jobs   map[uint64]*jobInfo
+	grants []*grant // by first; some may be dead (live 0)
+	dead   int
+	last   *grant
+	counts [failed + 1]int
+}
+
+func newLedger() ledger { return ledger{jobs: map[uint64]*jobInfo{}} }
+
+// add takes a grant of which all entries are queued. It gives nil when the columns contradict each other or a lease of it
+// is known already.
+func (l *ledger) add(info *jobInfo, w *wire.Leases) *grant {
+	n := len(w.GetIndex())
+	if n == 0 || w.GetFirstLease()+uint64(n) < w.GetFirstLease() || bad(len(w.GetAttempt()), n) || bad(len(w.GetSplits()), n) {
+		return nil
+	}
+	at := len(l.grants)
+	if at > 0 && l.grants[at-1].first >= w.GetFirstLease() {
+		at = sort.Search(at, func(i int) bool { return l.grants[i].first > w.GetFirstLease() })
+	}
+	if at > 0 {
+		before := l.grants[at-1]
+		if before.first+uint64(len(before.index)) > w.GetFirstLease() {
+			return nil
+		}
+	}
+	if at < len(l.grants) && w.GetFirstLease()+uint64(n) > l.grants[at].first {
+		return nil
+	}
+	g := &grant{
+		info: info, stage: w.GetStage(), first: w.GetFirstLease(), index: w.GetIndex(), attempt: w.GetAttempt(),
+		splits: w.GetSplits(), action: w.GetAction(), state: make([]leaseState, n), live: n,
+	}
+	if len(g.attempt) == 0 {
+		g.attempt = nil
+	}
+	if len(g.splits) == 0 {
+		g.splits = nil
+	}
+	for i := range g.state {
+		g.state[i] = queued
+	}
+	l.grants = slices.Insert(l.grants, at, g)
+	l.counts[queued] += n
+	info.live += n
+	return g
+}
+
+// bad says whether an optional column of a grant of n entries has a wrong length.
+func bad(column, n int) bool { return column != 0 && column != n }
+
+func (l *ledger) find(lease uint64) (ref, bool) {
+	g := l.last
+	if g == nil || lease < g.first || lease-g.first >= uint64(len(g.index)) {
+		i := sort.Search(len(l.grants), func(i int) bool { return l.grants[i].first > lease })
+		if i == 0 {
+			return ref{}, false
+		}
+		g = l.grants[i-1]
+		if lease-g.first >= uint64(len(g.index)) {
+			return ref{}, false
+		}
+		l.last = g
+	}
+	r := ref{g, int(lease - g.first)}
+	return r, r.state() != gone
+}
+
+// move sets a state and keeps the counts; moving to gone forgets the lease.
+func (l *ledger) move(r ref, to leaseState) {
+	l.counts[r.state()]--
+	r.set(to)
+	if to != gone {
+		l.counts[to]++
+		return
+	}
+	r.g.info.live--
+	r.g.live--
+	l.dropIfOver(r.g.info)
+	if r.g.live == 0 {
+		r.g.index, r.g.attempt, r.g.splits, r.g.results = nil, nil, nil, nil
+		l.dead++
+		l.compact()
+	}
+}
+
+// moveAll moves entries [from, to) of a grant, all of which are in state was.
+func (l *ledger) moveAll(g *grant, from, to int, was, state leaseState) {
+	for i := from; i < to; i++ {
+		g.state[i] = state
+	}
+	l.counts[was] -= to - from
+	l.counts[state] += to - from
+}
+
+func (l *ledger) dropIfOver(info *jobInfo) {
+	if info.ended && info.live == 0 {
+		delete(l.jobs, info.job.GetId())
+	}
+}
+
+// compact drops dead grants once they are the larger half, so that the cost per grant stays constant.
+func (l *ledger) compact() {
+	if l.dead*2 <= len(l.grants) {
+		return
+	}
+	l.grants = slices.DeleteFunc(l.grants, func(g *grant) bool { return g.live == 0 })
+	l.dead, l.last = 0, nil
+}
+
+// held counts the leases not gone.
+func (l *ledger) held() int {
+	n := 0
+	for _, c := range l.counts[queued:] {
+		n += c
+	}
+	return n
+}
+
+// all calls f for each lease held, in order of lease numbers. f may move it.
+func (l *ledger) all(f func(ref)) {
+	for _, g := range slices.Clone(l.grants) {
+		for i := range g.state {
+			if g.state[i] != gone {
+				f(ref{g, i})
+			}
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+const (
+	messageBytesMax = 64 << 20
+	farewellMax     = time.Second // a leader gets so long to take the last messages
+)
+
+var (
+	errReplaced = errors.New("the session was replaced")
+	errLeft     = errors.New("the worker has left")
+)
+
+// link is one session's connection. Its goroutines tell the driver what comes in, what has left, and when it is over.
+type link struct {
+	epoch  uint64
+	conn   *grpc.ClientConn
+	cancel context.CancelCauseFunc
+	// Both are never full: bulk holds what the core may have on the wire, and a heartbeat that finds one waiting is dropped.
+	bulk   chan *wire.FromWorker
+	urgent chan *wire.FromWorker
+	over   chan struct{} // closed when the last goroutine has ended
+}
+
+type dialFunc func(ctx context.Context, address string) (net.Conn, error)
+
+// openLink starts a session; post takes its inputs for the core and may block.
+func openLink(ctx context.Context, dial dialFunc, c Connect, post func(Input)) (*link, error) {
+	conn, err := grpc.NewClient("passthrough:///"+c.Leader,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(dial),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: welcomeMax}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)),
+		grpc.WithInitialWindowSize(4<<20), grpc.WithInitialConnWindowSize(8<<20),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	l := &link{
+		epoch: c.Epoch, conn: conn, cancel: cancel, over: make(chan struct{}),
+		bulk: make(chan *wire.FromWorker, reportsOnWire+1), urgent: make(chan *wire.FromWorker, 1),
+	}
+	go func() {
+		defer close(l.over)
+		err := l.run(ctx, c.Hello, post)
+		if ctx.Err() != nil && status.Code(err) == codes.Canceled {
+			err = context.Cause(ctx)
+		}
+		_ = conn.Close() // says only that it is closed already
+		post(SessionEnded{Epoch: l.epoch, Err: err, Refused: status.Code(err) == codes.FailedPrecondition})
+	}()
+	return l, nil
+}
+
+func (l *link) run(ctx context.Context, hello *wire.Hello, post func(Input)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stream, err := wire.NewLeaderClient(l.conn).Session(ctx)
+	if err != nil {
+		cancel(err)
+		return err
+	}
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	defer cancel(errors.New("the leader has ended the session"))
+	if err := stream.Send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: hello}}); err != nil {
+		return receiveErr(stream, err)
+	}
+	sender.Go(func() { l.send(ctx, stream, post) })
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		post(Received{l.epoch, m})
+	}
+}
+
+// receiveErr is why a stream ended: Send says only that it has.
+func receiveErr(stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker], err error) error {
+	for {
+		if _, recvErr := stream.Recv(); recvErr != nil {
+			return recvErr
+		} else if err == nil {
+			return nil
+		}
+	}
+}
+
+// send passes messages on, urgent ones first, until the stream or ctx ends or bulk is closed. An error needs no word: the
+// receiving side gets it too, with its reason.
+func (l *link) send(ctx context.Context, stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker], post func(Input)) {
+	for {
+		select {
+		case m := <-l.urgent:
+			if stream.Send(m) != nil {
+				return
+			}
+			continue
+		default:
+		}
+		select {
+		case m := <-l.urgent:
+			if stream.Send(m) != nil {
+				return
+			}
+		case m, ok := <-l.bulk:
+			if !ok {
+				_ = stream.CloseSend()
+				return
+			}
+			if stream.Send(m) != nil {
+				return
+			}
+			post(Sent{l.epoch})
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// put hands a message over without waiting.
+func (l *link) put(s Send) {
+	if s.Urgent {
+		select {
+		case l.urgent <- s.Message:
+		default:
+		}
+		return
+	}
+	l.bulk <- s.Message
+}
+
+// end closes the session at once.
+func (l *link) end(why error) { l.cancel(why) }
+
+// leave lets what was sent arrive, and then closes.
+func (l *link) leave() {
+	close(l.bulk)
+	timer := time.NewTimer(farewellMax)
+	defer timer.Stop()
+	select {
+	case <-l.over:
+	case <-timer.C:
+	}
+	l.end(errLeft)
+}

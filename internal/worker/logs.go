@@ -1,0 +1,123 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
+)
+
+const (
+	logPageBytes    = 256 << 10
+	logReadersMax   = 256
+	logRecordsExtra = 64 // bytes that a record costs beside its text
+)
+
+// logSender answers the leader's requests for logs, each over a call of its own.
+type logSender struct {
+	log    *tasklog.Log
+	leader *leaderConn
+	worker func() uint64 // its number
+	logger *slog.Logger
+	room   chan struct{} // one for each request being answered
+	group  sync.WaitGroup
+}
+
+func newLogSender(log *tasklog.Log, leader *leaderConn, worker func() uint64, logger *slog.Logger) *logSender {
+	return &logSender{log: log, leader: leader, worker: worker, logger: logger, room: make(chan struct{}, logReadersMax)}
+}
+
+// answer starts to answer a request. One too many gets an empty answer.
+func (s *logSender) answer(ctx context.Context, req *wire.LogRequest) {
+	var full bool
+	select {
+	case s.room <- struct{}{}:
+	default:
+		full = true
+	}
+	s.group.Go(func() {
+		if !full {
+			defer func() { <-s.room }()
+		}
+		if err := s.send(ctx, req, full); err != nil && ctx.Err() == nil && !passing(err) {
+			s.logger.WarnContext(ctx, "task log not sent", "job", req.GetJob(), "error", err)
+		}
+	})
+}
+
+func (s *logSender) send(ctx context.Context, req *wire.LogRequest, full bool) error {
+	conn, err := s.leader.get(ctx, nil)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := wire.NewLeaderClient(conn).SendLog(ctx)
+	if err != nil {
+		cancel()
+		return err
+	}
+	// The leader ends the call when its reader goes away; only receiving notices that while there is nothing to send.
+	answered := make(chan error, 1)
+	go func() {
+		answered <- stream.RecvMsg(&wire.SendLogDone{})
+		cancel()
+	}()
+	page := logPage{stream: stream, out: &wire.LogRecords{Request: req.GetRequest(), Worker: s.worker()}, first: true}
+	if full {
+		err = page.flush()
+	} else {
+		err = s.log.Read(ctx, tasklog.Query{
+			Job: req.GetJob(), OneTask: req.GetOneTask(), Stage: req.GetStage(), Index: req.GetIndex(), Follow: req.GetFollow(),
+		}, page.add, page.flush)
+	}
+	if err == nil {
+		err = stream.CloseSend()
+	} else {
+		cancel()
+	}
+	answer := <-answered
+	if ctx.Err() != nil && errors.Is(err, errLogReaderGone) {
+		return nil
+	}
+	return errors.Join(err, answer)
+}
+
+// errLogReaderGone says that the leader wants no more; its answer says why.
+var errLogReaderGone = errors.New("the leader takes no more records")
+
+// logPage gathers records into messages.
+type logPage struct {
+	stream grpc.ClientStreamingClient[wire.LogRecords, wire.SendLogDone]
+	out    *wire.LogRecords
+	bytes  int
+	first  bool // the first message is sent even if it is empty: it tells the request
+}
+
+func (p *logPage) add(r *tasklog.Record) error {
+	p.out.Records = append(p.out.Records, &wire.LogRecord{
+		Stage: r.Stage, Index: r.Index, Attempt: r.Number, Lease: r.Lease, Text: slices.Clone(r.Text),
+	})
+	p.bytes += len(r.Text) + logRecordsExtra
+	if p.bytes < logPageBytes {
+		return nil
+	}
+	return p.flush()
+}
+
+func (p *logPage) flush() error {
+	if len(p.out.GetRecords()) == 0 && !p.first {
+		return nil
+	}
+	err := p.stream.Send(p.out)
+	p.out, p.bytes, p.first = &wire.LogRecords{}, 0, false
+	if err != nil {
+		return errLogReaderGone
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/runner"
+	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
+)
+
+// attemptRunner runs attempts one at a time: a [runner.Slot], or a test's.
+type attemptRunner interface {
+	Run(ctx context.Context, a *runner.Attempt) runner.Outcome
+	io.Closer
+}
+
+// slot is one slot's goroutine and what it owns. It gets chunks from the driver, one at a time.
+type slot struct {
+	id     int
+	work   chan slotWork // holds one: the driver never waits for a slot
+	fresh  func() attemptRunner
+	runner attemptRunner
+	broken bool // the runner panicked: nobody knows what it holds
+	stages *stages
+	sink   *tasklog.Sink
+	logger *slog.Logger
+
+	attempt runner.Attempt // reused: a runner keeps no attempt
+	// now is what people see of the slot; nil: it is idle.
+	now atomic.Pointer[Chunk]
+}
+
+type slotWork struct {
+	ctx    context.Context //nolint:containedctx // it travels with its chunk through a channel
+	cancel context.CancelCauseFunc
+	chunk  *Chunk
+}
+
+// errChunkEnd cancels the context of a chunk that has run to its end.
+var errChunkEnd = errors.New("the attempt has ended")
+
+// run works until its channel is closed. idle is called after each chunk.
+func (s *slot) run(idle func()) {
+	s.runner = s.fresh()
+	defer func() { s.closeRunner() }()
+	for w := range s.work {
+		s.now.Store(w.chunk)
+		s.runChunk(w.ctx, w.chunk)
+		s.now.Store(nil)
+		w.cancel(errChunkEnd)
+		idle()
+	}
+}
+
+func (s *slot) runChunk(ctx context.Context, ch *Chunk) {
+	a := &s.attempt
+	*a = runner.Attempt{Job: ch.Job, Stage: uint64(ch.Stage), StageName: ch.stageName(), Log: s.sink}
+	begin := time.Now()
+	for {
+		i, ok := ch.Claim()
+		if !ok {
+			return
+		}
+		a.Index, a.Lease, a.Number, a.Split = ch.Index[i], ch.Lease(i), ch.AttemptNumber(i), ch.Split(i)
+		s.sink.Begin(tasklog.Attempt{
+			Job: ch.Job.GetId(), Stage: ch.Stage, Index: a.Index, Number: a.Number, Lease: a.Lease,
+		})
+		res := s.runAttempt(ctx, a, ch.Action)
+		s.sink.End()
+		end := time.Now()
+		res.Nanos = int64(end.Sub(begin))
+		begin = end
+		ch.Finish(i, res)
+		if s.broken {
+			s.replaceRunner()
+		}
+	}
+}
+
+// runAttempt turns a panic into the failure of this attempt: a poison input must not take the worker with it.
+func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, action wire.CommitAction) (res Result) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		stack := debug.Stack()
+		s.logger.ErrorContext(ctx, "attempt panicked", "job", a.Job.GetId(), "stage", a.StageName, "task", a.Index,
+			"lease", a.Lease, "panic", fmt.Sprint(p), "stack", string(stack))
+		s.broken = true
+		res = Result{Failure: &wire.Failure{
+			Kind:    wire.FailureKind_PROGRAM_ERROR,
+			Message: firstBytes(fmt.Sprintf("panic: %v\n\n%s", p, stack), failureTextMax),
+		}}
+	}()
+	var out runner.Outcome
+	switch {
+	case action != wire.CommitAction_COMMIT_ACTION_UNSPECIFIED:
+		return s.stages.commit(ctx, a, action)
+	case a.StageName == stageCollect:
+		a.Parts = s.stages.mapParts(ctx, a.Job)
+		out = s.runner.Run(ctx, a)
+		a.Parts = nil
+	default:
+		out = s.runner.Run(ctx, a)
+	}
+	return Result{
+		Size: out.Size, Records: out.Records, Input: out.InputBytes, Checksum: out.Checksum,
+		Failure: out.Failure, Canceled: out.Canceled, File: out.File != "",
+	}
+}
+
+func (s *slot) replaceRunner() {
+	s.closeRunner()
+	s.runner, s.broken = s.fresh(), false
+}
+
+// closeRunner may meet a panic of its own in a runner that has panicked before.
+func (s *slot) closeRunner() {
+	defer func() {
+		if p := recover(); p != nil {
+			s.logger.Error("slot not closed", "slot", s.id, "panic", fmt.Sprint(p))
+		}
+	}()
+	if err := s.runner.Close(); err != nil {
+		s.logger.Warn("slot not closed", "slot", s.id, "error", err)
+	}
+}
+
+// failureTextMax is the longest message of a failure, in bytes.
+const failureTextMax = 4 << 10
+
+func firstBytes(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n]
+}

@@ -1,0 +1,105 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/commit"
+	"github.com/bridgefour/bridgefour/internal/runner"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// commit carries out the commit stage: it is the only place where an output becomes visible.
+func (s *stages) commit(ctx context.Context, a *runner.Attempt, action wire.CommitAction) Result {
+	err := s.commitAction(ctx, a.Job, action)
+	switch {
+	case err == nil:
+		return Result{}
+	case ctx.Err() != nil:
+		return Result{Canceled: true}
+	default:
+		return Result{Failure: &wire.Failure{
+			Kind: wire.FailureKind_OUTPUT_ERROR, Message: firstBytes(strings.ToValidUTF8(err.Error(), "\uFFFD"), failureTextMax),
+		}}
+	}
+}
+
+func (s *stages) commitAction(ctx context.Context, job *wire.Job, action wire.CommitAction) error {
+	out := commit.Output{Dir: job.GetOutput(), UID: job.GetUid(), Overwrite: job.GetOverwrite(), Manifest: manifest(job)}
+	switch action {
+	case wire.CommitAction_ABORT:
+		return commit.Abort(ctx, s.store, out)
+	case wire.CommitAction_COMMIT, wire.CommitAction_COMMIT_PARTIAL:
+		out.Partial = action == wire.CommitAction_COMMIT_PARTIAL
+	case wire.CommitAction_COMMIT_ACTION_UNSPECIFIED:
+		return fmt.Errorf("commit of job %d: nothing is said to be done", job.GetId())
+	default:
+		return fmt.Errorf("commit of job %d: this worker does not know action %d; is it older than the leader?", job.GetId(), action)
+	}
+	// The list is asked for twice, because it may be too long to keep: first for what the manifest says at its beginning.
+	var about stageParts
+	var next uint64
+	for p, err := range s.parts(ctx, job.GetId(), 0, &about) {
+		if err != nil {
+			return err
+		}
+		if out.Partial {
+			out.Manifest.Missing = appendRange(out.Manifest.Missing, next, p.index)
+			next = p.index + 1
+		}
+	}
+	if out.Partial {
+		out.Manifest.Missing = appendRange(out.Manifest.Missing, next, about.tasks)
+	}
+	out.Tasks = about.tasks
+	out.Manifest.Ended = time.Now().UTC()
+	_, err := commit.Publish(ctx, s.store, out, s.winners(ctx, job))
+	return err
+}
+
+func appendRange(list []uint64, from, to uint64) []uint64 {
+	for i := from; i < to; i++ {
+		list = append(list, i)
+	}
+	return list
+}
+
+// winners is the parts of the job, and its collected result.
+func (s *stages) winners(ctx context.Context, job *wire.Job) iter.Seq2[commit.Part, error] {
+	return func(yield func(commit.Part, error) bool) {
+		for _, stage := range []string{stageMap, stageCollect} {
+			number := slices.Index(job.GetStages(), stage)
+			if number < 0 {
+				continue
+			}
+			for p, err := range s.parts(ctx, job.GetId(), uint32(number), nil) {
+				part := commit.Part{
+					Stage: stage, Index: p.index, Size: p.size, Records: p.records, Checksum: p.checksum,
+					File: runner.AttemptFile(stage, p.index, p.lease),
+				}
+				if !yield(part, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+func manifest(job *wire.Job) api.Manifest {
+	m := api.Manifest{
+		Job: job.GetId(), Name: job.GetName(), User: job.GetUser(), Program: api.Program{Builtin: job.GetProgram().GetBuiltin()},
+		Started: time.UnixMilli(int64(job.GetStartedUnixMs())).UTC(),
+	}
+	if job.GetStartedUnixMs() == 0 {
+		m.Started = time.UnixMilli(int64(job.GetCreatedUnixMs())).UTC()
+	}
+	for _, arg := range job.GetProgram().GetCommand().GetArgv() {
+		m.Program.Command = append(m.Program.Command, string(arg))
+	}
+	return m
+}

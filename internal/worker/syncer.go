@@ -1,0 +1,88 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"path"
+	"sync"
+
+	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/runner"
+)
+
+// disk makes attempts' files durable in groups, and removes those of attempts that lost.
+type disk struct {
+	store  blob.Store
+	logger *slog.Logger
+	sync   chan []AttemptRef // holds one: the core has one under way
+	wake   chan struct{}     // holds one: there is something to remove
+
+	mu     sync.Mutex
+	remove []AttemptRef // bounded by the leases that a worker holds
+}
+
+func newDisk(store blob.Store, logger *slog.Logger) *disk {
+	return &disk{store: store, logger: logger, sync: make(chan []AttemptRef, 1), wake: make(chan struct{}, 1)}
+}
+
+// runSync works until its channel is closed.
+func (d *disk) runSync(ctx context.Context, post func(Input)) {
+	for files := range d.sync {
+		post(Synced{d.syncAll(ctx, files)})
+	}
+}
+
+// syncAll syncs files at once, and one by one if that fails, so that one bad file is the failure of one attempt.
+func (d *disk) syncAll(ctx context.Context, files []AttemptRef) []error {
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = f.path()
+	}
+	err := d.store.Sync(ctx, names...)
+	if err == nil {
+		return nil
+	}
+	if len(names) == 1 {
+		return []error{err}
+	}
+	errs := make([]error, len(names))
+	for i, name := range names {
+		errs[i] = d.store.Sync(ctx, name)
+	}
+	return errs
+}
+
+func (d *disk) removeLater(files []AttemptRef) {
+	d.mu.Lock()
+	d.remove = append(d.remove, files...)
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// runRemove works until wake is closed, and finishes what is there then.
+func (d *disk) runRemove(ctx context.Context) {
+	for range d.wake {
+		d.removeAll(ctx)
+	}
+	d.removeAll(ctx)
+}
+
+func (d *disk) removeAll(ctx context.Context) {
+	d.mu.Lock()
+	files := d.remove
+	d.remove = nil
+	d.mu.Unlock()
+	for _, f := range files {
+		if err := d.store.Remove(ctx, f.path()); err != nil {
+			d.logger.WarnContext(ctx, "file of a lost attempt not removed", "file", f.path(), "error", err)
+		}
+	}
+}
+
+// path is where the attempt wrote.
+func (a AttemptRef) path() string {
+	return path.Join(attemptFolder(a.Job), runner.AttemptFile(a.Stage, a.Index, a.Lease))
+}

@@ -1,0 +1,422 @@
+package tasklog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// bufferMax is the text of a job that waits for the flusher; with more, who appends writes it.
+const bufferMax = 64 << 10
+
+// Config bounds a worker's logs.
+type Config struct {
+	Dir string
+	// JobBytesMax is the size of one job's log, beyond which text is dropped with a remark. Defaults to 64 MiB.
+	JobBytesMax int64
+	// TotalBytesMax is the size of all logs, beyond which those of the jobs longest silent are removed. Defaults to 1 GiB.
+	TotalBytesMax int64
+	// JobsMax is the number of logs, bounded likewise. Defaults to 10,000.
+	JobsMax int
+	// OpenFilesMax is how many files are kept open for appending. Defaults to 16.
+	OpenFilesMax int
+	// FlushDelay is how long text may wait in memory. Defaults to 100 ms.
+	FlushDelay time.Duration
+	// Logger defaults to none.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	c.JobBytesMax = cmp.Or(c.JobBytesMax, 64<<20)
+	c.TotalBytesMax = cmp.Or(c.TotalBytesMax, 1<<30)
+	c.JobsMax = cmp.Or(c.JobsMax, 10_000)
+	c.OpenFilesMax = cmp.Or(c.OpenFilesMax, 16)
+	c.FlushDelay = cmp.Or(c.FlushDelay, 100*time.Millisecond)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Log is the logs of all jobs on a worker.
+type Log struct {
+	cfg     Config
+	dirty   chan struct{} // holds one: there is something to flush
+	closing chan struct{}
+	flusher sync.WaitGroup
+
+	mu     sync.Mutex
+	jobs   map[uint64]*jobLog
+	total  int64 // bytes in files
+	clock  uint64
+	opened int
+	closed bool
+}
+
+// jobLog is one job's log; the Log's mutex guards it. Writing under it is writing to the page cache.
+type jobLog struct {
+	job     uint64
+	size    int64 // of whole records in the file
+	checked bool  // size is that, and not just the file's length
+	file    *os.File
+	buf     []byte // records not written yet
+	full    bool
+	failing bool   // the last write failed; said once
+	used    uint64 // the Log's clock when last appended to: who is silent longest goes first
+	readers int
+	grown   chan struct{} // closed, and replaced, when size grows
+}
+
+// Open takes over the logs in cfg.Dir, which it makes if needed. The caller closes the Log.
+func Open(cfg Config) (*Log, error) {
+	l := &Log{
+		cfg: cfg.withDefaults(), jobs: map[uint64]*jobLog{},
+		dirty: make(chan struct{}, 1), closing: make(chan struct{}),
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("task logs: %w", err)
+	}
+	if err := l.adopt(); err != nil {
+		return nil, fmt.Errorf("task logs: %w", err)
+	}
+	l.flusher.Go(l.flushInTime)
+	return l, nil
+}
+
+// adopt registers the files of earlier processes, the oldest as the longest silent.
+func (l *Log) adopt() error {
+	entries, err := os.ReadDir(l.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	var found []fs.FileInfo
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			found = append(found, info)
+		}
+	}
+	slices.SortFunc(found, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
+	for _, info := range found {
+		name, ok := strings.CutSuffix(info.Name(), ".log")
+		job, err := strconv.ParseUint(name, 10, 64)
+		if !ok || err != nil {
+			continue // not ours
+		}
+		j := l.job(job)
+		j.size = info.Size()
+		l.total += j.size
+		l.touch(j)
+	}
+	l.prune()
+	return nil
+}
+
+func (l *Log) path(job uint64) string {
+	return filepath.Join(l.cfg.Dir, strconv.FormatUint(job, 10)+".log")
+}
+
+func (l *Log) job(id uint64) *jobLog {
+	j := l.jobs[id]
+	if j == nil {
+		j = &jobLog{job: id, grown: make(chan struct{})}
+		l.jobs[id] = j
+	}
+	return j
+}
+
+func (l *Log) touch(j *jobLog) {
+	l.clock++
+	j.used = l.clock
+}
+
+// append takes text of at most textMax.
+func (l *Log) append(a Attempt, text []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	j := l.job(a.Job)
+	l.touch(j)
+	if j.full {
+		return
+	}
+	rec := Record{Stage: a.Stage, Index: a.Index, Number: a.Number, Lease: a.Lease, Text: text}
+	if j.size+int64(len(j.buf)+len(text)) > l.cfg.JobBytesMax {
+		j.full = true
+		rec = Record{Text: fmt.Appendf(nil, "[the log of job %d on this worker has reached its limit of %d bytes; what follows is lost]\n",
+			a.Job, l.cfg.JobBytesMax)}
+	}
+	j.buf = appendRecord(j.buf, &rec)
+	if len(j.buf) >= bufferMax {
+		l.write(j)
+		l.prune()
+		return
+	}
+	select {
+	case l.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// write moves a job's buffer to its file. Text that cannot be written is dropped: a full disk must not stop the attempts.
+func (l *Log) write(j *jobLog) {
+	if len(j.buf) == 0 {
+		return
+	}
+	buf := j.buf
+	j.buf = j.buf[:0]
+	if err := l.open(j); err != nil {
+		l.failed(j, err)
+		return
+	}
+	if _, err := j.file.WriteAt(buf, j.size); err != nil {
+		l.failed(j, err)
+		return
+	}
+	j.failing = false
+	j.size += int64(len(buf))
+	l.total += int64(len(buf))
+	close(j.grown)
+	j.grown = make(chan struct{})
+	if cap(j.buf) > 4*bufferMax {
+		j.buf = nil
+	}
+}
+
+func (l *Log) failed(j *jobLog, err error) {
+	if !j.failing {
+		j.failing = true
+		l.cfg.Logger.Error("task log not written; its text is lost", "job", j.job, "error", err)
+	}
+}
+
+// open readies the job's file for writing at size.
+func (l *Log) open(j *jobLog) error {
+	if j.file != nil {
+		return nil
+	}
+	if l.opened >= l.cfg.OpenFilesMax {
+		l.closeOldest()
+	}
+	f, err := os.OpenFile(l.path(j.job), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	if !j.checked {
+		whole, err := wholeRecords(f)
+		if err == nil {
+			err = f.Truncate(whole)
+		}
+		if err != nil {
+			return errors.Join(err, f.Close())
+		}
+		l.total += whole - j.size
+		j.size, j.checked = whole, true
+	}
+	j.file = f
+	l.opened++
+	return nil
+}
+
+// wholeRecords is the length of the part of a file that can be read.
+func wholeRecords(f io.Reader) (int64, error) {
+	d := newDecoder(f)
+	var rec Record
+	for {
+		switch err := d.next(&rec); {
+		case err == nil:
+		case errors.Is(err, io.EOF), errors.Is(err, errTorn):
+			return d.n, nil
+		default:
+			return 0, err
+		}
+	}
+}
+
+func (l *Log) closeOldest() {
+	var oldest *jobLog
+	for _, j := range l.jobs {
+		if j.file != nil && (oldest == nil || j.used < oldest.used) {
+			oldest = j
+		}
+	}
+	l.closeFile(oldest)
+}
+
+func (l *Log) closeFile(j *jobLog) {
+	if j == nil || j.file == nil {
+		return
+	}
+	if err := j.file.Close(); err != nil {
+		l.failed(j, err)
+	}
+	j.file = nil
+	l.opened--
+}
+
+// prune removes the logs of the jobs longest silent until the rest is within bounds. Those that are being read stay.
+func (l *Log) prune() {
+	for l.total > l.cfg.TotalBytesMax || len(l.jobs) > l.cfg.JobsMax {
+		var oldest *jobLog
+		for _, j := range l.jobs {
+			if j.readers == 0 && len(j.buf) == 0 && (oldest == nil || j.used < oldest.used) {
+				oldest = j
+			}
+		}
+		if oldest == nil || len(l.jobs) == 1 {
+			return
+		}
+		l.closeFile(oldest)
+		if err := os.Remove(l.path(oldest.job)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			l.failed(oldest, err)
+		}
+		l.total -= oldest.size
+		delete(l.jobs, oldest.job)
+	}
+}
+
+func (l *Log) flushInTime() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-l.dirty:
+		case <-l.closing:
+			return
+		}
+		timer.Reset(l.cfg.FlushDelay)
+		select {
+		case <-timer.C:
+		case <-l.closing:
+			return
+		}
+		l.Flush()
+	}
+}
+
+// Flush writes what waits in memory.
+func (l *Log) Flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, j := range l.jobs {
+		l.write(j)
+	}
+	l.prune()
+}
+
+// Close writes what waits in memory, and ends those who follow.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	for _, j := range l.jobs {
+		l.write(j)
+		l.closeFile(j)
+	}
+	l.mu.Unlock()
+	close(l.closing)
+	l.flusher.Wait()
+	return nil
+}
+
+// Query says what to read.
+type Query struct {
+	Job     uint64
+	OneTask bool // then Stage and Index count
+	Stage   uint32
+	Index   uint64
+	Follow  bool // go on with what is written later
+}
+
+func (q *Query) wants(r *Record) bool {
+	return r.mark() || !q.OneTask || r.Stage == q.Stage && r.Index == q.Index
+}
+
+// Read calls f for the records asked for, in the order they were written, and caughtUp whenever it has come to the end of
+// what there is. With Follow it ends when ctx does, or the Log is closed, which is no error.
+func (l *Log) Read(ctx context.Context, q Query, f func(*Record) error, caughtUp func() error) error {
+	l.mu.Lock()
+	j := l.job(q.Job)
+	j.readers++
+	l.mu.Unlock()
+	defer l.readDone(j)
+
+	var at int64
+	for last := !q.Follow; ; {
+		l.mu.Lock()
+		l.write(j)
+		size, grown := j.size, j.grown
+		l.mu.Unlock()
+		if size > at {
+			n, err := l.readFrom(q, at, size, f)
+			if err != nil {
+				return err
+			}
+			// Behind a torn record there is nothing, until an append begins anew in its place.
+			at += n
+		}
+		if err := caughtUp(); err != nil {
+			return err
+		}
+		if last {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-l.closing:
+			last = true // once more, for what was written at the end
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// readDone forgets a job that was only asked for.
+func (l *Log) readDone(j *jobLog) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	j.readers--
+	if j.readers == 0 && j.size == 0 && len(j.buf) == 0 && j.file == nil && l.jobs[j.job] == j {
+		delete(l.jobs, j.job)
+	}
+}
+
+func (l *Log) readFrom(q Query, from, to int64, f func(*Record) error) (n int64, err error) {
+	file, err := os.Open(l.path(q.Job))
+	if err != nil {
+		return 0, fmt.Errorf("log of job %d: %w", q.Job, err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	d := newDecoder(io.NewSectionReader(file, from, to-from))
+	var rec Record
+	for {
+		err := d.next(&rec)
+		if errors.Is(err, io.EOF) || errors.Is(err, errTorn) {
+			return d.n, nil
+		}
+		if err != nil {
+			return d.n, fmt.Errorf("log of job %d: %w", q.Job, err)
+		}
+		if !q.wants(&rec) {
+			continue
+		}
+		if err := f(&rec); err != nil {
+			return d.n, err
+		}
+	}
+}

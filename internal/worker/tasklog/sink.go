@@ -1,0 +1,61 @@
+package tasklog
+
+import (
+	"bytes"
+	"sync"
+)
+
+// Sink takes what one attempt after the other writes. It is safe for concurrent use between Begin and End.
+type Sink struct {
+	log     *Log
+	mu      sync.Mutex
+	attempt Attempt
+	carry   []byte // the beginning of a line whose end is still to come
+}
+
+// NewSink gives a sink to use for any number of attempts, one at a time.
+func (l *Log) NewSink() *Sink { return &Sink{log: l} }
+
+// Begin says whose text follows.
+func (s *Sink) Begin(a Attempt) { s.attempt = a }
+
+// Append takes text. It keeps no reference to it.
+func (s *Sink) Append(text []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.carry) > 0 {
+		s.carry = append(s.carry, text...)
+		text = s.carry
+	}
+	rest := text
+	for len(rest) > 0 {
+		n := lineCut(rest)
+		if n == 0 {
+			break
+		}
+		s.log.append(s.attempt, rest[:n])
+		rest = rest[n:]
+	}
+	// rest may lie in carry itself: append moves it to the front.
+	s.carry = append(s.carry[:0], rest...)
+}
+
+// lineCut is how much of text makes the next record; 0: wait for the end of the line.
+func lineCut(text []byte) int {
+	window := text[:min(len(text), textMax)]
+	if i := bytes.LastIndexByte(window, '\n'); i >= 0 {
+		return i + 1
+	}
+	if len(window) == textMax {
+		return textMax
+	}
+	return 0
+}
+
+// End writes what is left of the attempt's last line.
+func (s *Sink) End() {
+	if len(s.carry) > 0 {
+		s.log.append(s.attempt, s.carry)
+		s.carry = s.carry[:0]
+	}
+}

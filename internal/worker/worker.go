@@ -1,0 +1,285 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/runner"
+	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
+)
+
+// Run is New, Run and Close.
+func Run(ctx context.Context, cfg Config) error {
+	w, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.Run(ctx), w.Close())
+}
+
+// ErrStopNow as the cause of a context's end makes [Worker.Run] stop what runs instead of letting it finish.
+var ErrStopNow = errors.New("stop now")
+
+// Worker is the driver around a [Core].
+type Worker struct {
+	cfg    Config
+	dir    *dataDir
+	log    *tasklog.Log
+	disk   *disk
+	leader *leaderConn
+	logs   *logSender
+	logger *slog.Logger
+
+	number    atomic.Uint64 // 0: not welcomed yet
+	connected atomic.Bool
+	drains    chan bool // requests by Drain: stop what runs
+	inputs    chan Input
+	done      chan struct{} // closed when the driver takes no more inputs
+	slots     []*slot
+	newRunner func() attemptRunner
+
+	// These belong to Run's goroutine.
+	core    *Core
+	link    *link
+	links   sync.WaitGroup
+	stops   []context.CancelCauseFunc // by slot, of its chunk
+	refused bool                      // the last try to reach a leader failed: said once
+	exiting bool
+	exitErr error
+}
+
+// New takes hold of the data directory. The caller closes the Worker.
+func New(cfg Config) (*Worker, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := openDataDir(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	scratch := filepath.Join(cfg.DataDir, "scratch")
+	// What a killed process left there is of no use to anyone.
+	if err := errors.Join(os.RemoveAll(scratch), os.MkdirAll(scratch, 0o700)); err != nil {
+		return nil, errors.Join(fmt.Errorf("worker data directory: %w", err), dir.close())
+	}
+	log, err := tasklog.Open(cfg.Logs)
+	if err != nil {
+		return nil, errors.Join(err, dir.close())
+	}
+	w := &Worker{
+		cfg: cfg, dir: dir, log: log, logger: cfg.Logger, leader: newLeaderConn(),
+		disk:   newDisk(cfg.Store, cfg.Logger),
+		drains: make(chan bool, 1), inputs: make(chan Input, 256), done: make(chan struct{}),
+		slots: make([]*slot, cfg.Slots), stops: make([]context.CancelCauseFunc, cfg.Slots),
+	}
+	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
+	run := runner.New(runner.Config{
+		Jobs: cfg.Jobs, ScratchDir: scratch, LogBytesMax: cfg.LogBytesMax, Worker: w.number.Load, Logger: cfg.Logger,
+	})
+	w.newRunner = func() attemptRunner { return run.NewSlot() }
+	st := &stages{leader: w.leader, store: cfg.Store}
+	for i := range w.slots {
+		w.slots[i] = &slot{
+			id: i, work: make(chan slotWork, 1), fresh: func() attemptRunner { return w.newRunner() }, stages: st,
+			sink: log.NewSink(), logger: cfg.Logger,
+		}
+	}
+	return w, nil
+}
+
+// Close gives the data directory free.
+func (w *Worker) Close() error { return errors.Join(w.log.Close(), w.dir.close()) }
+
+// Drain makes Run hand back what has not begun, finish what runs (stopRunning: stop it), and return. It can be repeated.
+func (w *Worker) Drain(stopRunning bool) {
+	select {
+	case w.drains <- stopRunning:
+	case <-w.done:
+	}
+}
+
+// Run works until ctx ends and the drain that this begins is over, which gives nil; or until a leader refuses the worker
+// for good, which gives the reason. It can be called once.
+func (w *Worker) Run(ctx context.Context) error {
+	w.core = NewCore(CoreConfig{
+		Hello: &wire.Hello{
+			Identity: w.dir.identity, Incarnation: randomHex(), Version: w.cfg.Version, Address: w.cfg.Address,
+			Slots: uint32(w.cfg.Slots), Memory: w.cfg.Memory, Labels: w.cfg.Labels, Host: w.cfg.host(),
+		},
+		Leaders: w.cfg.Leaders, DrainGrace: w.cfg.DrainGrace, Seed: seed(),
+	})
+	// Everything that is started here outlives ctx, which only asks for a drain.
+	life, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	var slots, disk sync.WaitGroup
+	for _, s := range w.slots {
+		slots.Go(func() { s.run(func() { w.post(SlotIdle{s.id}) }) })
+	}
+	disk.Go(func() { w.disk.runSync(life, w.post) })
+	disk.Go(func() { w.disk.runRemove(life) })
+
+	w.loop(ctx, life)
+
+	close(w.done)
+	if w.link != nil && w.connected.Load() {
+		w.link.leave()
+	}
+	w.hangUp(errLeft)
+	w.links.Wait()
+	for _, s := range w.slots {
+		close(s.work)
+	}
+	for _, stop := range w.stops {
+		if stop != nil {
+			stop(errLeft)
+		}
+	}
+	waitAtMost(&slots, killMax)
+	close(w.disk.sync)
+	close(w.disk.wake)
+	disk.Wait()
+	stop(errLeft)
+	w.logs.group.Wait()
+	return w.exitErr
+}
+
+// waitAtMost gives up on a built-in job that does not heed its context: the process is about to end.
+func waitAtMost(group *sync.WaitGroup, d time.Duration) {
+	ended := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(ended)
+	}()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+	}
+}
+
+// loop feeds the core until it has left. Nothing in it waits but its one select.
+func (w *Worker) loop(ctx, life context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	leave := ctx.Done()
+	for !w.exiting {
+		var in Input = Tick{}
+		select {
+		case in = <-w.inputs:
+		case <-timer.C:
+		case stopRunning := <-w.drains:
+			in = DrainRequest{stopRunning}
+		case <-leave:
+			leave = nil
+			in = DrainRequest{errors.Is(context.Cause(ctx), ErrStopNow)}
+			w.logger.InfoContext(ctx, "worker drains", "reason", context.Cause(ctx))
+		}
+		now := time.Now()
+		w.observe(in)
+		for _, e := range w.core.Step(now, in) {
+			w.carryOut(life, e)
+		}
+		if wake := w.core.Wake(); wake.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(wake.Sub(now))
+		}
+	}
+}
+
+// post hands an input to the driver, or drops it when there is none any more.
+func (w *Worker) post(in Input) {
+	select {
+	case w.inputs <- in:
+	case <-w.done:
+	}
+}
+
+func (w *Worker) carryOut(ctx context.Context, e Effect) {
+	switch e := e.(type) {
+	case Start:
+		chunkCtx, cancel := context.WithCancelCause(ctx)
+		w.stops[e.Slot] = cancel
+		w.slots[e.Slot].work <- slotWork{chunkCtx, cancel, e.Chunk}
+	case Stop:
+		w.stops[e.Slot](errStopped)
+	case Send:
+		if w.link != nil && w.link.epoch == e.Epoch {
+			w.link.put(e)
+		}
+	case Sync:
+		w.disk.sync <- e.Files
+	case Remove:
+		w.disk.removeLater(e.Files)
+	case Connect:
+		w.connect(ctx, e)
+	case Disconnect:
+		w.hangUp(errReplaced)
+	case Welcomed:
+		w.welcomed(e.Welcome)
+	case SendLog:
+		w.logs.answer(ctx, e.Request)
+	case Misled:
+		w.logger.WarnContext(ctx, "message of the leader passed over", "what", e.What, "job", e.Job, "lease", e.Lease)
+	case Exit:
+		w.exiting, w.exitErr = true, e.Err
+	}
+}
+
+// errStopped is why an attempt's context ends before the attempt does.
+var errStopped = errors.New("the leader or a drain has stopped the attempt")
+
+func (w *Worker) connect(ctx context.Context, c Connect) {
+	w.hangUp(errReplaced)
+	l, err := openLink(ctx, w.cfg.Dial, c, w.post)
+	if err != nil {
+		// Only an address that cannot be one gets here; the loop takes it up at its next turn.
+		w.links.Go(func() { w.post(SessionEnded{Epoch: c.Epoch, Err: err}) })
+		return
+	}
+	w.link = l
+	w.links.Go(func() { <-l.over })
+}
+
+func (w *Worker) hangUp(why error) {
+	if w.link != nil {
+		w.link.end(why)
+		w.link = nil
+	}
+}
+
+func (w *Worker) welcomed(m *wire.Welcome) {
+	w.number.Store(m.GetWorker())
+	w.connected.Store(true)
+	w.refused = false
+	w.leader.set(w.link.conn)
+	w.logger.Info("worker joined", "worker", m.GetWorker(), "cluster", m.GetCluster(), "term", m.GetTerm(),
+		"revoked", len(m.GetRevoked()))
+}
+
+// observe logs the end of sessions: once for a leader lost, and once while none can be reached.
+func (w *Worker) observe(in Input) {
+	ended, ok := in.(SessionEnded)
+	if !ok || w.link == nil || ended.Epoch != w.link.epoch {
+		return
+	}
+	w.leader.set(nil)
+	switch {
+	case ended.Refused:
+		w.logger.Error("worker refused for good", "error", ended.Err)
+	case w.connected.Swap(false):
+		w.logger.Warn("leader lost; running attempts go on", "error", ended.Err)
+	case !w.refused:
+		w.refused = true
+		w.logger.Warn("no leader reached; will go on trying", "leaders", w.cfg.Leaders, "error", ended.Err)
+	}
+}

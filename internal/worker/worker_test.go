@@ -1,0 +1,429 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/runner"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+func nothing(context.Context, *runner.Attempt) runner.Outcome { return runner.Outcome{} }
+
+// oneLease is work of a new job with n leases from first on.
+func oneLease(job *wire.Job, first uint64, n int) *wire.Work {
+	index := make([]uint64, n)
+	for i := range index {
+		index[i] = uint64(i)
+	}
+	return &wire.Work{Jobs: []*wire.Job{job}, Leases: []*wire.Leases{{Job: job.GetId(), FirstLease: first, Index: index}}}
+}
+
+// blocker is a runner whose attempts wait for a word.
+type blocker struct {
+	began chan uint64 // leases
+	end   chan runner.Outcome
+}
+
+func newBlocker() *blocker { return &blocker{make(chan uint64, 16), make(chan runner.Outcome)} }
+
+func (b *blocker) run(ctx context.Context, a *runner.Attempt) runner.Outcome {
+	b.began <- a.Lease
+	select {
+	case out := <-b.end:
+		return out
+	case <-ctx.Done():
+		return runner.Outcome{Canceled: true}
+	}
+}
+
+func TestWorkerRunsAndLeaves(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	w := startWorker(t, Config{
+		Leaders: []string{l.addr}, Slots: 2, Memory: 99, Address: "here:1", Version: "v1", Labels: map[string]string{"gpu": "no"},
+	}, nothing)
+	s := l.welcomed()
+	h := s.hello
+	if h.GetSlots() != 2 || h.GetMemory() != 99 || h.GetAddress() != "here:1" || h.GetVersion() != "v1" ||
+		h.GetLabels()["gpu"] != "no" || h.GetIdentity() == "" || h.GetIncarnation() == "" || len(h.GetHeld()) != 0 {
+		t.Errorf("hello = %v", h)
+	}
+	const n = 10_000
+	s.work(oneLease(jobMessage(1), 1000, n))
+	var leases []uint64
+	for len(leases) < n {
+		r := s.report()
+		leases = append(leases, finishedLeases([]*wire.Report{r})...)
+	}
+	slices.Sort(leases)
+	s.work(&wire.Work{Committed: leases})
+	for i, lease := range leases {
+		if lease != 1000+uint64(i) {
+			t.Fatalf("report %d in order is of lease %d, want %d", i, lease, 1000+i)
+		}
+	}
+	w.cancel(errors.New("signal"))
+	for m := s.next(); m.GetGoodbye() == nil; m = s.next() {
+		if m == nil {
+			t.Fatal("left without a goodbye")
+		}
+	}
+	if err := w.end(); err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+}
+
+func TestWorkerSurvivesItsLeader(t *testing.T) {
+	first, second := newFakeLeader(t, "127.0.0.1:0"), newFakeLeader(t, "127.0.0.1:0")
+	b := newBlocker()
+	w := startWorker(t, Config{Leaders: []string{first.addr, second.addr}, Slots: 1}, b.run)
+	s := first.welcomed()
+	s.work(oneLease(jobMessage(1), 50, 2))
+	<-b.began
+	first.server.Stop()
+
+	s2 := second.welcomed()
+	if s2.hello.GetIdentity() != s.hello.GetIdentity() || s2.hello.GetIncarnation() != s.hello.GetIncarnation() {
+		t.Error("it came back as somebody else")
+	}
+	held := s2.hello.GetHeld()
+	if len(held) != 2 || held[0].GetLease() != 50 || !held[0].GetStarted() || held[1].GetStarted() || held[1].GetIndex() != 1 {
+		t.Fatalf("held = %v, want 50 (started) and 51", held)
+	}
+	b.end <- runner.Outcome{Records: 3}
+	<-b.began
+	b.end <- runner.Outcome{}
+	var leases []uint64
+	for len(leases) < 2 {
+		leases = append(leases, finishedLeases([]*wire.Report{s2.report()})...)
+	}
+	if !slices.Equal(leases, []uint64{50, 51}) {
+		t.Errorf("finished = %v, want 50 and 51 once each", leases)
+	}
+	if !w.State().Connected || w.State().Worker != 7 {
+		t.Errorf("State() = %+v", w.State())
+	}
+	// The verdict is lost on its way: the next session begins with the same report.
+	s2.hangUp()
+	s3 := second.welcomed()
+	if got := finishedLeases([]*wire.Report{s3.report()}); !slices.Equal(got, []uint64{50, 51}) {
+		t.Errorf("finished, told again = %v, want 50 and 51", got)
+	}
+}
+
+func TestWorkerRefused(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	l.refuse = status.Error(codes.FailedPrecondition, "identity is in use by worker 3 on host a")
+	w := startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, nothing)
+	w.mayFail = true
+	err := w.end()
+	if err == nil || !strings.Contains(err.Error(), "identity is in use by worker 3 on host a") {
+		t.Errorf("Run() = %v, want the leader's reason", err)
+	}
+	if n := len(l.sessions); n != 1 {
+		t.Errorf("%d sessions after a refusal, want 1", n)
+	}
+}
+
+func TestWorkerGoesOnWhileNobodyLeads(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	l.refuse = status.Error(codes.Unavailable, "this node does not lead")
+	w := startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, nothing)
+	l.session()
+	l.session()
+	l.mu.Lock()
+	l.refuse = nil
+	l.mu.Unlock()
+	for {
+		s := l.session()
+		select {
+		case s.out <- &wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 1}}}:
+			w.cancel(nil)
+			if err := w.end(); err != nil {
+				t.Errorf("Run() = %v", err)
+			}
+			return
+		case <-s.ended: // refused before the word was given
+		}
+	}
+}
+
+func TestWorkerPanic(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, func(_ context.Context, a *runner.Attempt) runner.Outcome {
+		if a.Index == 1 {
+			panic("poison")
+		}
+		return runner.Outcome{}
+	})
+	s := l.welcomed()
+	s.work(oneLease(jobMessage(1), 10, 3))
+	var leases []uint64
+	var failures []*wire.Failure
+	for len(leases)+len(failures) < 3 {
+		r := s.report()
+		leases = append(leases, finishedLeases([]*wire.Report{r})...)
+		failures = append(failures, r.GetFailed()...)
+	}
+	if !slices.Equal(leases, []uint64{10, 12}) {
+		t.Errorf("finished = %v, want 10 and 12", leases)
+	}
+	f := failures[0]
+	if f.GetLease() != 11 || f.GetKind() != wire.FailureKind_PROGRAM_ERROR || !strings.HasPrefix(f.GetMessage(), "panic: poison") ||
+		len(f.GetMessage()) > failureTextMax {
+		t.Errorf("failure = %v", f)
+	}
+}
+
+func TestWorkerStopsAndCleans(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	out := t.TempDir()
+	job := &wire.Job{Id: 1, Uid: "abc", Output: out, Stages: []string{"map"}}
+	wait := newBlocker()
+	w := startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, func(ctx context.Context, a *runner.Attempt) runner.Outcome {
+		if a.Index == 2 {
+			return wait.run(ctx, a)
+		}
+		file := filepath.Join(out, "_temporary", "abc", runner.AttemptFile("map", a.Index, a.Lease))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("x"), 0o644)); err != nil {
+			t.Error(err)
+		}
+		return runner.Outcome{File: file, Size: 1}
+	})
+	s := l.welcomed()
+	s.work(oneLease(job, 10, 3))
+	var leases []uint64
+	for len(leases) < 2 {
+		leases = append(leases, finishedLeases([]*wire.Report{s.report()})...)
+	}
+	<-wait.began
+	s.work(&wire.Work{Committed: []uint64{10}, Stale: []uint64{11, 12}})
+	if r := s.report(); !slices.Equal(r.GetReturned(), []uint64{12}) {
+		t.Errorf("report = %v, want 12 returned", r)
+	}
+	s.send(&wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{}}})
+	if err := w.end(); err != nil { // and what there was to remove is removed
+		t.Errorf("Run() = %v", err)
+	}
+	entries, err := os.ReadDir(filepath.Join(out, "_temporary", "abc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 || entries[0].Name() != "map-0-10" {
+		t.Errorf("%v is left, want the winner's file alone", entries)
+	}
+}
+
+func TestWorkerDrainAtOnce(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	b := newBlocker()
+	w := startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, b.run)
+	s := l.welcomed()
+	s.work(oneLease(jobMessage(1), 10, 3))
+	<-b.began
+	if st := w.Slots()[0]; !st.Running || st.Job != 1 || st.Stage != "map" || st.Lease != 10 || st.Attempt != 1 {
+		t.Errorf("Slots()[0] = %+v", st)
+	}
+	w.cancel(ErrStopNow)
+	var returned []uint64
+	var kinds []wire.FailureKind
+	for {
+		m := s.next()
+		if m == nil {
+			t.Fatal("left without a goodbye")
+		}
+		if m.GetGoodbye() != nil {
+			break
+		}
+		if !m.GetReport().GetDraining() {
+			t.Errorf("report of a draining worker does not say so: %v", m)
+		}
+		returned = append(returned, m.GetReport().GetReturned()...)
+		for _, f := range m.GetReport().GetFailed() {
+			kinds = append(kinds, f.GetKind())
+		}
+	}
+	if !slices.Equal(returned, []uint64{11, 12}) || !slices.Equal(kinds, []wire.FailureKind{wire.FailureKind_PREEMPTED}) {
+		t.Errorf("returned %v, failed %v; want 11 and 12, and one PREEMPTED", returned, kinds)
+	}
+	if err := w.end(); err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+}
+
+func TestWorkerDataDir(t *testing.T) {
+	cfg := Config{DataDir: t.TempDir(), Leaders: []string{"127.0.0.1:1"}, Slots: 1}
+	w, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "in use by another worker process") ||
+		!strings.Contains(err.Error(), cfg.DataDir) {
+		t.Errorf("New() of a second worker = %v, want it refused", err)
+	}
+	identity := w.dir.identity
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w, err = New(cfg)
+	if err != nil {
+		t.Fatalf("New() after Close: %v", err)
+	}
+	if w.dir.identity != identity {
+		t.Errorf("identity = %s after a restart, want %s", w.dir.identity, identity)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(cfg.DataDir, "identity")
+	if err := os.WriteFile(file, []byte("gar\x00bage"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("New() with a damaged identity = %v, want an error that names %s", err, file)
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	for _, cfg := range []Config{
+		{Leaders: []string{"a"}}, {DataDir: t.TempDir()}, {DataDir: t.TempDir(), Leaders: []string{"a"}, Slots: -1},
+	} {
+		if w, err := New(cfg); err == nil {
+			t.Errorf("New(%+v) gave no error", cfg)
+			_ = w.Close()
+		}
+	}
+}
+
+func TestWorkerSendsLogs(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	goOn := make(chan struct{})
+	startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, func(_ context.Context, a *runner.Attempt) runner.Outcome {
+		if a.Index == 2 {
+			<-goOn
+		}
+		a.Log.Append(fmt.Appendf(nil, "task %d\nand no end", a.Index))
+		return runner.Outcome{}
+	})
+	s := l.welcomed()
+	s.work(oneLease(jobMessage(1), 10, 2))
+	for n := 0; n < 2; {
+		n += len(finishedLeases([]*wire.Report{s.report()}))
+	}
+	read := func(want int) string {
+		var text strings.Builder
+		for range want {
+			for {
+				select {
+				case m := <-l.logs:
+					for _, r := range m.GetRecords() {
+						fmt.Fprintf(&text, "%d/%d#%d:%s|", r.GetIndex(), r.GetLease(), r.GetAttempt(), r.GetText())
+					}
+					if m.GetRecords() == nil {
+						continue
+					}
+				case <-time.After(patience): //nolint:forbidigo // the test has failed by then
+					t.Fatal("no records")
+				}
+				break
+			}
+		}
+		return text.String()
+	}
+	s.send(&wire.ToWorker{Message: &wire.ToWorker_Log{Log: &wire.LogRequest{Request: 5, Job: 1}}})
+	if got, want := read(1), "0/10#1:task 0\n|0/10#1:and no end|1/11#1:task 1\n|1/11#1:and no end|"; got != want {
+		t.Errorf("log = %q, want %q", got, want)
+	}
+	s.send(&wire.ToWorker{Message: &wire.ToWorker_Log{Log: &wire.LogRequest{Request: 6, Job: 1, OneTask: true, Index: 2, Follow: true}}})
+	first := <-l.logs
+	if first.GetRequest() != 6 || first.GetWorker() != 7 {
+		t.Errorf("first message = %v, want request 6 of worker 7", first)
+	}
+	w := oneLease(jobMessage(1), 20, 3)
+	w.Leases[0].Index = []uint64{2}
+	s.work(w)
+	close(goOn)
+	s.report()
+	if got, want := read(1), "2/20#1:task 2\n|2/20#1:and no end|"; got != want {
+		t.Errorf("followed log = %q, want %q", got, want)
+	}
+	close(l.stopLogs) // and the worker's call ends, or goleak says so
+}
+
+func TestWorkerCommits(t *testing.T) {
+	out := t.TempDir()
+	job := &wire.Job{
+		Id: 4, Uid: "abc", Output: out, Stages: []string{"map", "collect", "commit"}, StartedUnixMs: 5000,
+		Program: &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{Argv: [][]byte{[]byte("grep"), []byte("x")}}}},
+	}
+	private := filepath.Join(out, "_temporary", "abc")
+	if err := os.MkdirAll(private, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"map-0-101": "zero", "map-2-300": "two2", "collect-0-400": "all", "map-0-100": "lost"} {
+		if err := os.WriteFile(filepath.Join(private, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := newFakeLeader(t, "127.0.0.1:0")
+	zero := &wire.PartsPage{Index: []uint64{0}, Lease: []uint64{101}, Size: []uint64{4}, Tasks: 3}
+	two := &wire.PartsPage{Index: []uint64{2}, Lease: []uint64{300}, Size: []uint64{4}, Dead: []uint64{1}, Tasks: 3}
+	l.parts[0] = []*wire.PartsPage{zero, nil} // the leader is lost in the middle
+	l.parts[1] = []*wire.PartsPage{{Index: []uint64{0}, Lease: []uint64{400}, Size: []uint64{3}, Tasks: 1}}
+	startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, nothing)
+	s := l.welcomed()
+	s.work(&wire.Work{Jobs: []*wire.Job{job}, Leases: []*wire.Leases{{
+		Job: 4, Stage: 2, FirstLease: 500, Index: []uint64{0}, Action: wire.CommitAction_COMMIT_PARTIAL,
+	}}})
+	l.mu.Lock()
+	l.parts[0] = []*wire.PartsPage{zero, two}
+	l.mu.Unlock()
+	s.hangUp()
+	s = l.welcomed()
+	r := s.report()
+	if got := finishedLeases([]*wire.Report{r}); !slices.Equal(got, []uint64{500}) {
+		t.Fatalf("report = %v, want the commit finished", r)
+	}
+	for name, want := range map[string]string{"part-00000": "zero", "part-00002": "two2", "_RESULT": "all"} {
+		if got, err := os.ReadFile(filepath.Join(out, name)); err != nil || string(got) != want {
+			t.Errorf("%s = %q, %v; want %q", name, got, err, want)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(out, "_PARTIAL"))
+	var m api.Manifest
+	if err := errors.Join(err, json.Unmarshal(text, &m)); err != nil {
+		t.Fatal(err)
+	}
+	if m.Job != 4 || !slices.Equal(m.Missing, []uint64{1}) || len(m.Parts) != 2 || !slices.Equal(m.Program.Command, []string{"grep", "x"}) ||
+		!m.Started.Equal(time.UnixMilli(5000)) {
+		t.Errorf("manifest = %+v", m)
+	}
+	if _, err := os.Stat(filepath.Join(out, "_temporary")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("_temporary is left: %v", err)
+	}
+
+	// The same folder for another job: refused, with the reason.
+	other := &wire.Job{Id: 5, Uid: "def", Output: out, Stages: []string{"map", "commit"}}
+	l.mu.Lock()
+	l.parts[0] = []*wire.PartsPage{{Tasks: 0}}
+	l.mu.Unlock()
+	s.work(&wire.Work{Jobs: []*wire.Job{other}, Leases: []*wire.Leases{{
+		Job: 5, Stage: 1, FirstLease: 600, Index: []uint64{0}, Action: wire.CommitAction_COMMIT,
+	}}})
+	f := s.report().GetFailed()
+	if len(f) != 1 || f[0].GetKind() != wire.FailureKind_OUTPUT_ERROR || !strings.Contains(f[0].GetMessage(), out) {
+		t.Errorf("failed = %v, want an OUTPUT_ERROR that names the folder", f)
+	}
+}
