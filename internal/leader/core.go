@@ -1,0 +1,359 @@
+package leader
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/sched"
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// Timing of the control plane.
+const (
+	heartbeat = 300 * time.Millisecond
+	// lossAfter without a word from a worker, its attempts go to others. With the check every tick and the hand-over it
+	// keeps within the promised three seconds.
+	lossAfter = 2 * time.Second
+	tick      = 100 * time.Millisecond
+)
+
+// Limits of the commit pipeline.
+const (
+	entryItems  = 4000             // transitions in one log entry
+	entryBytes  = 256 << 10        // likewise
+	entryAge    = time.Millisecond // how long an entry waits to grow while others are in flight
+	inFlightMax = 16               // entries proposed and not yet applied
+	// uncommittedMax completions wait for the log before workers get new leases: a slow disk slows the workers down, and
+	// memory stays bounded.
+	uncommittedMax = 1 << 17
+	endedJobsMax   = 1000 // jobs that are over and still remembered
+)
+
+// SessionID names one stream of a worker; the driver gives it.
+type SessionID uint64
+
+// The inputs of the core.
+type (
+	// Input is what may happen to the core.
+	Input interface{ input() }
+	// Hello is the first message of a session.
+	Hello struct {
+		Session SessionID
+		Hello   *wire.Hello
+	}
+	// Report is news from a worker.
+	Report struct {
+		Session SessionID
+		Report  *wire.Report
+	}
+	// Goodbye ends a drained session.
+	Goodbye struct{ Session SessionID }
+	// Closed says that a session's stream has ended.
+	Closed struct{ Session SessionID }
+	// Committed is an entry that the log has committed and fsynced.
+	Committed struct {
+		Index, Term uint64
+		Data        []byte
+	}
+	// Ask adds a client's command to the log. The answer comes as a Reply with the same key.
+	Ask struct {
+		Key string
+		Add func(e *state.Entry)
+	}
+	// FetchLog asks the workers for logs.
+	FetchLog struct{ Request *wire.LogRequest }
+)
+
+func (Hello) input()     {}
+func (Report) input()    {}
+func (Goodbye) input()   {}
+func (Closed) input()    {}
+func (Committed) input() {}
+func (Ask) input()       {}
+func (FetchLog) input()  {}
+
+// Effects is what the driver must do after a step.
+type Effects struct {
+	Propose   [][]byte
+	Send      []Send
+	Close     []Close
+	Replies   []state.Event // RequestApplied
+	Facts     []state.Event // for the log
+	Changed   []state.JobID // jobs whose view is old
+	Forgotten []state.JobID // jobs that are gone
+	Spools    []string      // spool folders that nobody needs any more
+	Wake      time.Time     // step again by then
+}
+
+// Send is a message for a worker.
+type Send struct {
+	Session SessionID
+	Message *wire.ToWorker
+}
+
+// Close ends a session. Refused: for good; the worker must not come back by itself.
+type Close struct {
+	Session SessionID
+	Refused bool
+	Reason  string
+}
+
+// Core holds what a leader knows beyond the log, for one term: sessions, leases, what is open. It is a step function:
+// inputs and the time go in, effects come out; it has no goroutine, no clock and does no I/O.
+type Core struct {
+	machine *state.Machine
+	sched   *sched.Scheduler
+	term    uint64
+	cluster string
+	rand    *rand.Rand
+	seq     uint64 // of the last lease of this term
+
+	workers  map[state.WorkerID]*worker
+	sessions map[SessionID]*session
+	readers  map[state.JobID]*state.InputReader
+	hungry   map[state.WorkerID]*worker // to be looked at by rebalance
+	famine   bool                       // all are hungry
+	order    []state.WorkerID           // of a walk over workers; kept for its memory
+	ripe     time.Time                  // the last end of a back-off that has made all hungry
+	changed  map[state.JobID]struct{}
+	touched  []*session // with something in work
+
+	// began is the last lease number before the job's current stage began in this term. What was leased until then is of no
+	// use any more, whatever a worker that was cut off may say.
+	began map[state.JobID]state.Lease
+
+	// awaited are the workers that were alive when the term began and have not come back yet: until they have, or the
+	// time is up, jobs older than the term are not leased, because their attempts may still run.
+	awaited map[state.WorkerID]struct{}
+	release time.Time
+
+	entry     *state.Entry // being filled; nil: nothing to propose
+	entryBorn time.Time
+	sealed    [][]byte // full entries that wait for their turn
+	inFlight  int
+	// failures are the leases that failed, for each entry that this term has made and that is not applied: the oldest first,
+	// the one being filled last. The state says nothing of a failure that came too late, and its lease must end all the same.
+	failures    [][]failedLease
+	uncommitted int
+	forgetting  bool // an old job, as the log will say
+	result      state.Result
+	joined      []state.Event // registrations in the entry that is being acted on
+	effects     Effects
+	ticked      time.Time
+}
+
+// failedLease is a lease whose attempt has failed.
+type failedLease struct {
+	worker state.WorkerID
+	lease  state.Lease
+}
+
+// session is one stream of a worker.
+type session struct {
+	id     SessionID
+	hello  *wire.Hello
+	worker *worker // nil until the log has registered it
+	known  map[state.JobID]struct{}
+	work   *wire.Work // to be sent at the end of the step
+}
+
+// worker is what the leader knows of a registered worker in this term.
+type worker struct {
+	sched.Worker
+	session     *session // nil: its stream is gone; it may come back
+	incarnation string
+	heard       time.Time
+	lost        bool // given up in this term, until it comes back
+	draining    bool // it, or the user, said so
+	leases      map[state.Lease]lease
+	running     []uint64 // leases in a slot, as of its last heartbeat
+
+	failed map[taskKey]struct{} // tasks that have failed here since the last success
+	won    time.Time            // last success
+	aside  time.Time            // no leases before
+}
+
+// lease is an attempt that a worker was given.
+type lease struct {
+	job   state.JobID
+	stage uint32
+	task  uint64
+	cost  int64
+	ended bool // reported, and on its way through the log
+}
+
+type taskKey struct {
+	job   state.JobID
+	stage uint32
+	task  uint64
+}
+
+// NewCore starts a term over what the log holds. Seed is for the jitter of back-offs.
+func NewCore(m *state.Machine, cluster string, term uint64, now time.Time, seed uint64) *Core {
+	c := &Core{
+		machine: m, sched: sched.New(), term: term, cluster: cluster, rand: rand.New(rand.NewPCG(seed, term)),
+		workers: map[state.WorkerID]*worker{}, sessions: map[SessionID]*session{}, readers: map[state.JobID]*state.InputReader{},
+		hungry: map[state.WorkerID]*worker{}, changed: map[state.JobID]struct{}{}, awaited: map[state.WorkerID]struct{}{},
+		began: map[state.JobID]state.Lease{}, release: now.Add(lossAfter), ticked: now,
+	}
+	for _, id := range m.Workers() {
+		if m.Worker(id).Status != state.WorkerDead {
+			c.awaited[id] = struct{}{}
+		}
+	}
+	for _, id := range m.Live() {
+		c.sched.Start(m.Job(id), len(c.awaited) > 0)
+		c.changed[id] = struct{}{}
+	}
+	return c
+}
+
+// Step takes in what has happened by now, and returns what is to be done. The effects are valid until the next step.
+func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
+	c.effects = Effects{
+		Propose: c.effects.Propose[:0], Send: c.effects.Send[:0], Close: c.effects.Close[:0], Replies: c.effects.Replies[:0],
+		Facts: c.effects.Facts[:0], Changed: c.effects.Changed[:0], Forgotten: c.effects.Forgotten[:0], Spools: c.effects.Spools[:0],
+	}
+	for _, in := range inputs {
+		if err := c.take(now, in); err != nil {
+			return nil, err
+		}
+	}
+	if since := now.Sub(c.ticked); since >= tick {
+		c.ticked = now
+		c.updateClusterStatus(now, since)
+	}
+	if at, ok := c.sched.Wake(); ok && !at.After(now) && at.After(c.ripe) {
+		c.ripe = at
+		c.allHungry()
+	}
+	c.rebalance(now)
+	c.flush(now)
+	c.effects.Changed = slices.AppendSeq(c.effects.Changed, maps.Keys(c.changed))
+	slices.Sort(c.effects.Changed)
+	clear(c.changed)
+	c.effects.Wake = c.wake(now)
+	return &c.effects, nil
+}
+
+func (c *Core) take(now time.Time, in Input) error {
+	switch in := in.(type) {
+	case Hello:
+		c.hello(now, in)
+	case Report:
+		if s := c.sessions[in.Session]; s != nil && s.worker != nil {
+			c.report(now, s.worker, in.Report)
+		}
+	case Goodbye:
+		c.goodbye(now, in.Session)
+	case Closed:
+		c.closed(in.Session)
+	case Ask:
+		in.Add(c.open(now))
+	case FetchLog:
+		for _, id := range c.sorted(c.workers) {
+			if w := c.workers[id]; w.session != nil {
+				c.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Log{Log: in.Request}})
+			}
+		}
+	case Committed:
+		if err := c.machine.Apply(in.Index, in.Data, &c.result); err != nil {
+			return fmt.Errorf("apply: %w", err)
+		}
+		if in.Term == c.term {
+			c.inFlight--
+			c.settleFailures()
+		}
+		c.updateJobStates(now)
+	}
+	return nil
+}
+
+// open returns the entry that is being filled. A full one makes way for a new one, so entries stay bounded.
+func (c *Core) open(now time.Time) *state.Entry {
+	if c.entry != nil && c.full() {
+		c.seal()
+	}
+	if c.entry == nil {
+		c.entry, c.entryBorn = state.NewEntry(now.UnixMilli()), now
+		c.failures = append(c.failures, nil)
+	}
+	return c.entry
+}
+
+func (c *Core) full() bool { return c.entry.Items >= entryItems || c.entry.Size() >= entryBytes }
+
+func (c *Core) seal() {
+	c.sealed = append(c.sealed, c.entry.Data())
+	c.entry = nil
+}
+
+// flush proposes the entry when the log is idle, or when the entry is full or old enough: group commit.
+func (c *Core) flush(now time.Time) {
+	waiting := c.inFlight + len(c.sealed)
+	if c.entry != nil && waiting < inFlightMax && (waiting == 0 || c.full() || now.Sub(c.entryBorn) >= entryAge) {
+		c.seal()
+	}
+	n := min(len(c.sealed), max(0, inFlightMax-c.inFlight))
+	c.effects.Propose = append(c.effects.Propose, c.sealed[:n]...)
+	c.sealed = slices.Delete(c.sealed, 0, n)
+	c.inFlight += n
+}
+
+// wake is when the core must step again though nothing happens.
+func (c *Core) wake(now time.Time) time.Time {
+	at := c.ticked.Add(tick)
+	if c.entry != nil && c.inFlight < inFlightMax {
+		at = earlier(at, c.entryBorn.Add(entryAge))
+	}
+	if next, ok := c.sched.Wake(); ok && next.After(now) {
+		at = earlier(at, next)
+	}
+	return at
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func (c *Core) send(s *session, m *wire.ToWorker) {
+	c.effects.Send = append(c.effects.Send, Send{Session: s.id, Message: m})
+}
+
+// workFor returns the message that the session will get at the end of this step.
+func (c *Core) workFor(s *session) *wire.Work {
+	if s.work == nil {
+		s.work = &wire.Work{}
+		c.touched = append(c.touched, s)
+	}
+	return s.work
+}
+
+func (c *Core) sendWork() {
+	slices.SortFunc(c.touched, func(a, b *session) int { return cmp.Compare(a.id, b.id) })
+	for _, s := range c.touched {
+		if c.sessions[s.id] == s {
+			c.send(s, &wire.ToWorker{Message: &wire.ToWorker_Work{Work: s.work}})
+		}
+		s.work = nil
+	}
+	c.touched = c.touched[:0]
+}
+
+// sorted gives the keys of a set of workers in order: what the core does must not depend on how a map is laid out, or the
+// simulator could not play a failure again. The slice is good until the next call.
+func (c *Core) sorted(set map[state.WorkerID]*worker) []state.WorkerID {
+	c.order = slices.AppendSeq(c.order[:0], maps.Keys(set))
+	slices.Sort(c.order)
+	return c.order
+}
+
+func (c *Core) fact(e state.Event) { c.effects.Facts = append(c.effects.Facts, e) }

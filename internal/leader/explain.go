@@ -1,0 +1,187 @@
+package leader
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/sched"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// explainTasks is how many failed tasks an explanation names.
+const explainTasks = 5
+
+// Explain says why a job, or one of its tasks, is as it is, and what would help.
+func (l *Leader) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
+	if stage != "" {
+		task, err := l.Task(ctx, id, stage, index)
+		if err != nil {
+			return api.Explanation{}, err
+		}
+		job, err := l.Explain(ctx, id, "", 0)
+		if err != nil {
+			return api.Explanation{}, err
+		}
+		return explainTask(&task, &job), nil
+	}
+	var e *explainer
+	if err := l.scan(ctx, id, func() {
+		if job := l.loop.machine.Job(state.JobID(id)); job != nil {
+			e = &explainer{core: l.loop.core, job: job, out: api.Explanation{Subject: fmt.Sprint(id)}}
+			e.explain(time.Now())
+		}
+	}); err != nil {
+		return api.Explanation{}, err
+	}
+	if e == nil {
+		return api.Explanation{}, api.NotFound("there is no job %d", id)
+	}
+	if why := l.notReady.Load(); why != nil {
+		e.because("the leader accepts no writes: %s", *why)
+	}
+	return e.out, nil
+}
+
+// explainer collects what is to be said of one job. It runs in the loop.
+type explainer struct {
+	core *Core
+	job  *state.Job
+	out  api.Explanation
+}
+
+func (e *explainer) because(format string, args ...any) {
+	e.out.Reasons = append(e.out.Reasons, fmt.Sprintf(format, args...))
+}
+
+func (e *explainer) advise(format string, args ...any) {
+	e.out.Advice = append(e.out.Advice, fmt.Sprintf(format, args...))
+}
+
+func (e *explainer) explain(now time.Time) {
+	leased := e.core.sched.Leased(e.job.ID)
+	e.out.Status = e.core.jobStatus(e.job, uint64(leased))
+	stage := e.job.Stages[e.job.Current]
+	switch e.job.Status {
+	case state.JobDone:
+		e.because("all %d tasks are done; the output is in %s", e.job.Stages[0].Tasks, e.job.Spec.Output)
+	case state.JobStopped:
+		e.because("it was stopped")
+		e.advise("bridgefour retry %d runs it again from the start", e.job.ID)
+	case state.JobFailed:
+		e.because("%d of %d tasks of stage %v are dead", stage.Dead, stage.Tasks, stage.Kind)
+		e.failures()
+		e.advise("mend the cause, then: bridgefour retry %d (runs only what failed; what is done is kept)", e.job.ID)
+		e.advise("bridgefour stop %d removes what is kept", e.job.ID)
+	case state.JobStopping, state.JobFailing:
+		e.because("it is ending: its output folder is being cleaned up")
+		e.waiting(now, leased, stage)
+	case state.JobActive:
+		e.because("stage %v: %d of %d tasks done, %d leased to workers, %d dead", stage.Kind, stage.Done, stage.Tasks, leased, stage.Dead)
+		e.waiting(now, leased, stage)
+		e.failures()
+	}
+}
+
+// waiting says why open tasks are not leased.
+func (e *explainer) waiting(now time.Time, leased int, stage *state.Stage) {
+	if uint64(leased)+stage.Done+stage.Dead >= stage.Tasks {
+		return
+	}
+	if e.core.sched.Held(e.job.ID) {
+		e.because("the leader has just started, and waits up to %v for workers that may still run its tasks", lossAfter)
+		return
+	}
+	if n, first := e.core.sched.Waiting(e.job.ID); n > 0 {
+		e.because("%d failed tasks wait before their next attempt, the first for %v more", n, max(0, first.Sub(now)).Round(10*time.Millisecond))
+	}
+	e.workers()
+	for _, id := range e.core.machine.Live() {
+		other := e.core.machine.Job(id)
+		if other.Spec.Priority > e.job.Spec.Priority && e.core.sched.Leased(id) > 0 {
+			e.because("job %d goes first: its priority is %d, this job's %d", id, other.Spec.Priority, e.job.Spec.Priority)
+			e.advise("submit with a higher --priority")
+		}
+	}
+}
+
+// workers says which workers cannot take the job's tasks, and why.
+func (e *explainer) workers() {
+	able, busy := 0, 0
+	for _, id := range slices.Sorted(maps.Keys(e.core.workers)) {
+		w := e.core.workers[id]
+		switch {
+		case w.lost || w.session == nil:
+			e.because("worker %d is not connected", id)
+		case w.draining:
+			e.because("worker %d is draining", id)
+		case !w.aside.IsZero():
+			e.because("worker %d is put aside: many different tasks failed on it", id)
+		case !sched.Eligible(e.job.Spec, &w.Worker):
+			e.because("worker %d does not fit: it has %d slots, %d bytes of memory, labels %v; the job asks for %d slots, %d bytes, labels %v",
+				id, w.Slots, w.Memory, w.Labels, max(1, e.job.Spec.SlotsPerTask), e.job.Spec.Memory, e.job.Spec.Labels)
+		default:
+			able++
+			if len(w.running) >= w.Slots {
+				busy++
+			}
+		}
+	}
+	switch {
+	case able == 0:
+		e.because("no live worker can take its tasks; it is held until one can")
+		e.advise("start a worker: bridgefour worker --leader ADDR")
+	case able == busy:
+		e.because("all slots of the %d workers that could take its tasks are busy", able)
+		e.advise("wait, or start more workers")
+	}
+}
+
+// failures names the first tasks that failed, dead ones first.
+func (e *explainer) failures() {
+	stage := e.job.Stages[e.job.Current]
+	troubled := stage.Troubled()
+	slices.SortStableFunc(troubled, func(a, b uint64) int {
+		return int(stage.Status(b)) - int(stage.Status(a))
+	})
+	for i, task := range troubled {
+		if i == explainTasks {
+			e.because("and %d more tasks have failed at least once", len(troubled)-i)
+			e.advise("bridgefour tasks %d --status dead lists them", e.job.ID)
+			return
+		}
+		t := stage.Trouble(task)
+		if len(t.Last) == 0 {
+			continue
+		}
+		last := t.Last[len(t.Last)-1]
+		e.because("task %d/%v/%d failed %d times; last on worker %d: %v: %s", e.job.ID, stage.Kind, task, t.Ended, last.Worker, last.Kind,
+			strings.TrimSpace(last.Message))
+	}
+}
+
+// explainTask explains one task from its public form and its job's explanation.
+func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
+	out := api.Explanation{Subject: t.Name, Status: t.Status}
+	switch t.Status {
+	case api.TaskRunning:
+		out.Reasons = append(out.Reasons, fmt.Sprintf("attempt %d is leased to worker %d", t.Attempts, t.Worker))
+	case api.TaskDone:
+		out.Reasons = append(out.Reasons, fmt.Sprintf("its output (%d bytes) is committed, after %d attempts", t.Size, t.Attempts))
+	case api.TaskDead:
+		out.Reasons = append(out.Reasons, fmt.Sprintf("it was given up after %d attempts", t.Attempts))
+		out.Advice = append(out.Advice, "mend the cause, then retry the job", "bridgefour logs "+t.Name+" shows what it said")
+	case api.TaskOpen:
+		out.Reasons = append(out.Reasons, "it waits for a slot")
+		out.Reasons = append(out.Reasons, job.Reasons...)
+		out.Advice = append(out.Advice, job.Advice...)
+	}
+	for _, f := range t.Failures {
+		out.Reasons = append(out.Reasons, fmt.Sprintf("attempt %d failed on worker %d: %s: %s", f.Attempt, f.Worker, f.Kind, strings.TrimSpace(f.Message)))
+	}
+	return out
+}

@@ -1,0 +1,327 @@
+package leader
+
+import (
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/sched"
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// updateJobStates is the second duty of a leader: to act on what the log has decided.
+func (c *Core) updateJobStates(now time.Time) {
+	for i := range c.result.Verdicts {
+		c.verdict(&c.result.Verdicts[i])
+	}
+	c.joined = c.joined[:0]
+	for i := range c.result.Events {
+		c.event(now, &c.result.Events[i])
+	}
+	// What a worker holds is judged by the state after the entry, so the scheduler must be as far.
+	for i := range c.joined {
+		c.register(now, &c.joined[i])
+	}
+}
+
+// settleFailures ends the leases of the attempts whose failures were in the entry that was just applied, also where the
+// state took no notice of them because the task, the stage or the job was over.
+func (c *Core) settleFailures() {
+	for _, f := range c.failures[0] {
+		c.uncommitted--
+		w := c.workers[f.worker]
+		if w == nil {
+			continue
+		}
+		delete(w.leases, f.lease)
+		if w.session != nil {
+			work := c.workFor(w.session)
+			work.Stale = append(work.Stale, uint64(f.lease))
+		}
+	}
+	c.failures = c.failures[1:]
+}
+
+// verdict tells a worker what became of a prepared attempt.
+func (c *Core) verdict(v *state.Verdict) {
+	c.uncommitted--
+	c.changed[v.Job] = struct{}{}
+	w := c.workers[v.Worker]
+	if w == nil {
+		return
+	}
+	delete(w.leases, v.Lease)
+	if w.session == nil {
+		return // it asks when it comes back
+	}
+	work := c.workFor(w.session)
+	if v.Won {
+		work.Committed = append(work.Committed, uint64(v.Lease))
+	} else {
+		work.Stale = append(work.Stale, uint64(v.Lease))
+	}
+}
+
+func (c *Core) event(now time.Time, e *state.Event) {
+	if e.Job != 0 {
+		c.changed[e.Job] = struct{}{}
+	}
+	switch e.Kind {
+	case state.JobSubmitted:
+		c.fact(*e)
+	case state.StageStarted:
+		c.revoke(e.Job)
+		c.began[e.Job] = state.NewLease(c.term, c.seq)
+		if job := c.machine.Job(e.Job); job != nil { // the same entry may have ended and forgotten it
+			c.sched.Start(job, false)
+		}
+		c.allHungry()
+		c.fact(*e)
+	case state.TaskReopened:
+		avoid := e.Worker
+		if e.Fault == state.Preempted {
+			avoid = 0
+		}
+		// The tasks of a stage that has begun anew since are open as it is.
+		if e.Lease > c.began[e.Job] {
+			c.sched.Reopen(e.Job, e.Task, c.backOff(now, e), avoid)
+		}
+		c.allHungry()
+	case state.TaskDied:
+		c.fact(*e)
+	case state.JobEnding:
+		c.revoke(e.Job)
+		c.sched.End(e.Job)
+		c.fact(*e)
+	case state.JobEnded:
+		c.endJob(now, e.Job)
+		c.fact(*e)
+	case state.JobForgotten:
+		delete(c.began, e.Job)
+		c.forgetting = false
+		c.forgetOldest(now)
+		c.effects.Forgotten = append(c.effects.Forgotten, e.Job)
+		if e.Output != "" {
+			c.effects.Spools = append(c.effects.Spools, e.Output)
+		}
+	case state.WorkerJoined:
+		c.fact(*e)
+	case state.WorkerChanged:
+		c.workerChanged(now, e.Worker)
+		c.fact(*e)
+	case state.RequestApplied:
+		switch {
+		case strings.HasPrefix(e.Key, registerPrefix):
+			c.joined = append(c.joined, *e)
+		case e.Key == "": // the leader's own
+			c.forgetting = c.forgetting && e.Err == nil
+		default:
+			c.effects.Replies = append(c.effects.Replies, *e)
+		}
+	}
+}
+
+// Back-off of a task's next attempt: doubling, with jitter so that tasks that failed together do not return together.
+const (
+	backOffFirst = 100 * time.Millisecond
+	backOffMax   = 30 * time.Second
+)
+
+func (c *Core) backOff(now time.Time, e *state.Event) time.Time {
+	switch e.Fault {
+	case state.LostWorker, state.Preempted, state.BadProgram:
+		return now
+	default:
+	}
+	d := min(backOffFirst<<min(e.Count-min(e.Count, 1), 16), backOffMax)
+	return now.Add(d/2 + time.Duration(c.rand.Int64N(int64(d))))
+}
+
+// revoke takes back every lease of a job. The workers stop those attempts and remove what they wrote.
+func (c *Core) revoke(id state.JobID) {
+	if c.sched.Leased(id) == 0 { // what is left has ended: its verdict comes from the log
+		return
+	}
+	for _, worker := range c.sorted(c.workers) {
+		w := c.workers[worker]
+		for _, number := range w.standing() {
+			l := w.leases[number]
+			if l.job != id {
+				continue
+			}
+			delete(w.leases, number)
+			c.giveBack(w, l)
+			if w.session != nil {
+				work := c.workFor(w.session)
+				work.Stale = append(work.Stale, uint64(number))
+			}
+		}
+	}
+}
+
+func (c *Core) endJob(now time.Time, id state.JobID) {
+	c.revoke(id)
+	c.sched.End(id)
+	delete(c.readers, id)
+	for _, s := range c.sessions {
+		if _, ok := s.known[id]; ok {
+			delete(s.known, id)
+			c.workFor(s).Ended = append(c.workFor(s).Ended, uint64(id))
+		}
+	}
+	if job := c.machine.Job(id); job != nil && job.Status == state.JobStopped && job.Spec.Spool {
+		c.effects.Spools = append(c.effects.Spools, job.Spec.Output)
+	}
+	c.forgetOldest(now)
+}
+
+// forgetOldest has the log drop the oldest job that is over, if there are too many. One at a time: which is the next is
+// known when it is gone.
+func (c *Core) forgetOldest(now time.Time) {
+	if c.forgetting || c.machine.Len()-len(c.machine.Live()) <= endedJobsMax {
+		return
+	}
+	if oldest, ok := c.machine.OldestEnded(); ok {
+		c.open(now).Forget("", oldest)
+		c.forgetting = true
+	}
+}
+
+// workerChanged acts on a new status that the log has.
+func (c *Core) workerChanged(now time.Time, id state.WorkerID) {
+	if c.machine.Worker(id) == nil {
+		c.arrived(id)
+	}
+	w := c.workers[id]
+	if w == nil {
+		return
+	}
+	info := c.machine.Worker(id)
+	switch {
+	case info == nil:
+		if w.session != nil {
+			delete(c.sessions, w.session.id)
+			c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Refused: true, Reason: removedReason})
+		}
+		c.reopenAll(now, w, nil)
+		c.sched.Leave(id)
+		delete(c.workers, id)
+		delete(c.hungry, id)
+	case info.Status == state.WorkerDraining && !w.draining:
+		w.draining = true
+		c.sched.Leave(id)
+		if w.session != nil {
+			c.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{}}})
+		}
+	}
+}
+
+// assignable reports whether a worker may be given leases.
+func (w *worker) assignable() bool {
+	return w.session != nil && w.session.worker == w && !w.lost && !w.draining && w.aside.IsZero()
+}
+
+// rebalance is the third duty of a leader: to give open tasks to free slots. Only workers for which something has changed
+// are looked at.
+func (c *Core) rebalance(now time.Time) {
+	alone := 0
+	for _, w := range c.workers {
+		if w.assignable() {
+			alone++
+		}
+	}
+	if c.famine {
+		c.famine = false
+		maps.Copy(c.hungry, c.workers)
+	}
+	for _, id := range c.sorted(c.hungry) {
+		w := c.hungry[id]
+		if c.uncommitted >= uncommittedMax {
+			break // the log is behind; they stay hungry
+		}
+		delete(c.hungry, id)
+		if !w.assignable() {
+			continue
+		}
+		w.Alone = alone == 1
+		for {
+			g, ok := c.sched.Next(now, &w.Worker)
+			if !ok {
+				break
+			}
+			c.grant(w, &g)
+		}
+	}
+	c.sendWork()
+}
+
+// grant leases the tasks of g to w.
+func (c *Core) grant(w *worker, g *sched.Grant) {
+	job, stage := g.Job, g.Job.Stages[g.Stage]
+	work := c.workFor(w.session)
+	if _, ok := w.session.known[job.ID]; !ok {
+		w.session.known[job.ID] = struct{}{}
+		work.Jobs = append(work.Jobs, wireJob(job))
+	}
+	out := &wire.Leases{
+		Job: uint64(job.ID), Stage: g.Stage, FirstLease: uint64(state.NewLease(c.term, c.seq+1)),
+		Index: append([]uint64(nil), g.Tasks...), Action: wire.CommitAction(stage.Action),
+	}
+	splits := stage.Kind == state.StageMap && (job.Spec.Input.Kind == state.InputLines || job.Spec.Input.Kind == state.InputFiles)
+	for i, task := range g.Tasks {
+		c.seq++
+		w.leases[state.NewLease(c.term, c.seq)] = lease{job: job.ID, stage: g.Stage, task: task, cost: g.Cost}
+		if attempt := stage.Attempt(task); attempt > 1 || out.Attempt != nil {
+			for len(out.Attempt) < i {
+				out.Attempt = append(out.Attempt, 1)
+			}
+			out.Attempt = append(out.Attempt, attempt)
+		}
+		if splits {
+			out.Splits = append(out.Splits, c.split(job, task))
+		}
+	}
+	work.Leases = append(work.Leases, out)
+	c.changed[job.ID] = struct{}{}
+}
+
+// split is what task of a job's map stage reads. A block that cannot be read gives a split that no runner accepts, so the
+// task fails as bad input and says so.
+func (c *Core) split(job *state.Job, task uint64) *wire.Split {
+	r := c.readers[job.ID]
+	if r == nil {
+		r = state.NewInputReader(&job.Spec.Input)
+		c.readers[job.ID] = r
+	}
+	s, err := r.Split(task)
+	if err != nil {
+		return &wire.Split{}
+	}
+	if s.Path == nil {
+		return &wire.Split{Kind: &wire.Split_Item{Item: s.Item}}
+	}
+	return &wire.Split{Kind: &wire.Split_File{File: &wire.FileSplit{Path: s.Path, Offset: s.Offset, Length: s.Length, Whole: s.Whole}}}
+}
+
+// wireJob is what a worker needs to know of a job.
+func wireJob(j *state.Job) *wire.Job {
+	spec := j.Spec
+	out := &wire.Job{
+		Id: uint64(j.ID), Uid: j.UID, Name: spec.Name, Output: spec.Output, Spool: spec.Spool, Settings: spec.Settings,
+		TimeoutMs: spec.TimeoutMS, Memory: spec.Memory, Dir: spec.Dir, KeepPartial: spec.KeepPartial,
+		CreatedUnixMs: uint64(j.Created), StartedUnixMs: uint64(j.Started), User: spec.User, Overwrite: spec.Overwrite,
+	}
+	if spec.Input.Kind == state.InputRange {
+		out.RangeFrom, out.Range = spec.Input.From, true
+	}
+	if spec.Builtin != "" {
+		out.Program = &wire.Program{Kind: &wire.Program_Builtin{Builtin: spec.Builtin}}
+	} else {
+		out.Program = &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{Argv: spec.Argv}}}
+	}
+	for _, s := range j.Stages {
+		out.Stages = append(out.Stages, s.Kind.String())
+	}
+	return out
+}

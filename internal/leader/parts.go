@@ -1,0 +1,58 @@
+package leader
+
+import (
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// partsPage is how many tasks one page covers: few enough that the loop is not held up.
+const partsPage = 16 << 10
+
+// Parts gives the winners of a stage, page by page.
+func (l *Leader) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire.PartsPage]) error {
+	key := taskKey{job: state.JobID(req.GetJob()), stage: req.GetStage()}
+	for first := uint64(0); ; first += partsPage {
+		page := &wire.PartsPage{}
+		var stage *state.Stage
+		err := l.do(rpc.Context(), func() {
+			stage = stageOf(l.loop.machine.Job(key.job), key)
+			if stage != nil {
+				fillParts(page, stage, first)
+			}
+		})
+		if err != nil {
+			return status.Error(codes.Unavailable, err.Error())
+		}
+		if stage == nil {
+			return status.Errorf(codes.NotFound, "job %d has no stage %d", req.GetJob(), req.GetStage())
+		}
+		if err := rpc.Send(page); err != nil {
+			return err
+		}
+		if first+partsPage >= page.GetTasks() {
+			return nil
+		}
+	}
+}
+
+func fillParts(page *wire.PartsPage, stage *state.Stage, first uint64) {
+	page.Tasks = stage.Tasks
+	for i := first; i < min(first+partsPage, stage.Tasks); i++ {
+		out, done := stage.Output(i)
+		if !done {
+			if stage.Status(i) == state.TaskDead {
+				page.Dead = append(page.Dead, i)
+			}
+			continue
+		}
+		page.Index = append(page.Index, i)
+		page.Lease = append(page.Lease, uint64(out.Winner))
+		page.Size = append(page.Size, out.Size)
+		page.Records = append(page.Records, out.Records)
+		page.Checksum = append(page.Checksum, out.Checksum)
+	}
+}

@@ -1,0 +1,147 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// resultPage is how many parts one visit to the loop lists.
+const resultPage = 4096
+
+// Result writes the collected result of a job, or, where it has none, its parts in task order.
+func (l *Leader) Result(ctx context.Context, id uint64, w io.Writer) error {
+	job, ok := l.views.job(id)
+	switch {
+	case !ok:
+		return api.NotFound("there is no job %d", id)
+	case job.Status == api.JobDone:
+	case job.IsEnded():
+		return api.Conflict("job %d has no result: it %s: %s", id, verb(job.Status), orElse(job.Error, "it was stopped"))
+	default:
+		return api.Conflict("job %d is %s; its result is there when it is done: wait for it", id, job.Status)
+	}
+	store, _, err := blob.For(job.Output)
+	if err != nil {
+		return err
+	}
+	parts := resultParts{leader: l, store: store, job: state.JobID(id)}
+	collected, err := parts.collected(ctx)
+	if err != nil {
+		return err
+	}
+	if collected != "" {
+		return parts.copy(ctx, w, collected)
+	}
+	return parts.copyAll(ctx, w)
+}
+
+func verb(status string) string {
+	if status == api.JobFailed {
+		return "failed"
+	}
+	return "was " + status
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// resultParts reads the outputs of a job that is done.
+type resultParts struct {
+	leader *Leader
+	store  blob.Store
+	job    state.JobID
+}
+
+// collected is the file of the collected result; empty where there is none, or where it was too large to be one.
+func (r *resultParts) collected(ctx context.Context) (file string, err error) {
+	err = r.visit(ctx, func(job *state.Job) {
+		for i, stage := range job.Stages {
+			if stage.Kind != state.StageCollect {
+				continue
+			}
+			if out, ok := stage.Output(0); ok && out.Size > 0 {
+				file = r.file(job, i, 0, out.Winner)
+			}
+		}
+	})
+	return file, err
+}
+
+// visit calls f with the job in the loop.
+func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
+	gone := false
+	if err := r.leader.do(ctx, func() {
+		job := r.leader.loop.machine.Job(r.job)
+		if gone = job == nil; !gone {
+			f(job)
+		}
+	}); err != nil {
+		return err
+	}
+	if gone {
+		return api.NotFound("there is no job %d any more", r.job)
+	}
+	return nil
+}
+
+// file is where the output of a task lies: published, or, in the spool, where the attempt left it.
+func (r *resultParts) file(job *state.Job, stage int, task uint64, winner state.Lease) string {
+	dir := strings.TrimSuffix(job.Spec.Output, "/")
+	kind := job.Stages[stage].Kind
+	switch {
+	case job.Spec.Spool:
+		return fmt.Sprintf("%s/_temporary/%s/%s-%d-%d", dir, job.UID, kind, task, winner)
+	case kind == state.StageCollect:
+		return dir + "/_RESULT"
+	}
+	return fmt.Sprintf("%s/part-%05d", dir, task)
+}
+
+// copyAll writes the parts of the map stage one after the other. Tasks that wrote nothing have no file in the spool.
+func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
+	for first, tasks := uint64(0), uint64(1); first < tasks; first += resultPage {
+		var files []string
+		if err := r.visit(ctx, func(job *state.Job) {
+			stage := job.Stages[0]
+			tasks = stage.Tasks
+			for i := first; i < min(first+resultPage, tasks); i++ {
+				if out, ok := stage.Output(i); ok && out.Size > 0 {
+					files = append(files, r.file(job, 0, i, out.Winner))
+				}
+			}
+		}); err != nil {
+			return err
+		}
+		for _, file := range files {
+			if err := r.copy(ctx, w, file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *resultParts) copy(ctx context.Context, w io.Writer, file string) (err error) {
+	in, err := r.store.Open(ctx, file, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return api.NewProblem(410, "%s is gone: it was removed after job %d had published it", file, r.job)
+	}
+	if err != nil {
+		return fmt.Errorf("result of job %d: %w", r.job, err)
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	_, err = io.Copy(w, in)
+	return err
+}

@@ -1,0 +1,121 @@
+package leader
+
+import (
+	"errors"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// sendQueue is how many messages may wait for one worker. A worker that lets them pile up has its session ended: what it
+// holds is bounded by its leases, so this many mean that it does not read.
+const sendQueue = 4096
+
+// stream is the sending half of a session. The loop owns it; the handler's goroutine empties it.
+type stream struct {
+	out  chan *wire.ToWorker
+	once sync.Once
+	done chan struct{}
+	end  Close // set before done is closed
+}
+
+func (s *stream) send(m *wire.ToWorker) {
+	select {
+	case s.out <- m:
+	default:
+		s.close(Close{Reason: "the worker does not read what it is sent"})
+	}
+}
+
+func (s *stream) close(c Close) {
+	s.once.Do(func() {
+		s.end = c
+		close(s.done)
+	})
+}
+
+// Session serves one worker.
+func (l *Leader) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
+	first, err := rpc.Recv()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	if hello == nil {
+		return status.Error(codes.InvalidArgument, "a session begins with a hello")
+	}
+	l.begin(rpc.Context())
+	if !l.leading.Load() {
+		return status.Error(codes.Unavailable, "this node does not lead")
+	}
+	id := SessionID(l.lastSession.Add(1))
+	st := &stream{out: make(chan *wire.ToWorker, sendQueue), done: make(chan struct{})}
+	if !l.deliver(message{in: Hello{Session: id, Hello: hello}, stream: st}) {
+		return status.Error(codes.Unavailable, "the leader is shutting down")
+	}
+	received := make(chan error, 1)
+	go func() { received <- l.receive(rpc, id) }()
+	defer l.deliver(message{in: Closed{Session: id}})
+	for {
+		select {
+		case m := <-st.out:
+			if err := rpc.Send(m); err != nil {
+				return err
+			}
+		case err := <-received:
+			return err
+		case <-st.done:
+			// What was queued before goes out first: a removed worker is told what became of its last attempts.
+			for len(st.out) > 0 {
+				if err := rpc.Send(<-st.out); err != nil {
+					return err
+				}
+			}
+			code := codes.Unavailable
+			if st.end.Refused {
+				code = codes.FailedPrecondition
+			}
+			return status.Error(code, st.end.Reason)
+		}
+	}
+}
+
+// deliver hands a message to the loop. After the loop has ended there is nobody to tell.
+func (l *Leader) deliver(m message) bool {
+	select {
+	case l.inputs <- m:
+		return true
+	case <-l.stopped:
+		return false
+	}
+}
+
+// receive passes on what the worker says until its stream ends.
+func (l *Leader) receive(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker], id SessionID) error {
+	for {
+		m, err := rpc.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var in Input
+		switch m := m.GetMessage().(type) {
+		case *wire.FromWorker_Report:
+			in = Report{Session: id, Report: m.Report}
+		case *wire.FromWorker_Goodbye:
+			in = Goodbye{Session: id}
+		default:
+			return status.Error(codes.InvalidArgument, "unknown message; the worker may be newer than this leader")
+		}
+		if !l.deliver(message{in: in}) {
+			return status.Error(codes.Unavailable, "the leader is shutting down")
+		}
+	}
+}

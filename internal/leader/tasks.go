@@ -1,0 +1,247 @@
+package leader
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// scanMax bounds how many tasks one page looks at in the loop; a page may then be short, or empty, and still have a next.
+const scanMax = 200_000
+
+// taskRow is what the loop copies out of the state for one task.
+type taskRow struct {
+	stage   int
+	index   uint64
+	status  string
+	attempt uint32
+	worker  state.WorkerID
+	out     state.Output
+	trouble state.Trouble
+}
+
+// taskScan is one page in the making.
+type taskScan struct {
+	query api.TaskQuery
+	stage int // where to go on
+	index uint64
+
+	job  *state.Job // read in the loop only; its Spec and ID anywhere
+	done bool       // the job, when the page was made
+	rows []taskRow
+	next string
+}
+
+// Tasks is a page of tasks. Pages are made from the state as it is: a task that changes between two pages may be missed or
+// seen in its new status.
+func (l *Leader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error) {
+	scan := taskScan{query: q}
+	if q.Cursor != "" {
+		if _, err := fmt.Sscanf(q.Cursor, "%d/%d", &scan.stage, &scan.index); err != nil || scan.stage < 0 {
+			return api.TaskList{}, api.Invalid("cursor %q is not one of ours: pass the next of an earlier page", q.Cursor)
+		}
+	}
+	if err := l.scan(ctx, id, func() { scan.fill(l.loop.machine.Job(state.JobID(id)), l.loop.core) }); err != nil {
+		return api.TaskList{}, err
+	}
+	if scan.job == nil {
+		return api.TaskList{}, api.NotFound("there is no job %d", id)
+	}
+	return api.TaskList{Tasks: scan.tasks(), Next: scan.next}, nil
+}
+
+// scan runs f in the loop while this node leads.
+func (l *Leader) scan(ctx context.Context, id uint64, f func()) error {
+	if _, ok := l.views.job(id); !ok {
+		return api.NotFound("there is no job %d", id)
+	}
+	leading := false
+	if err := l.do(ctx, func() {
+		if leading = l.loop.core != nil; leading {
+			f()
+		}
+	}); err != nil {
+		return err
+	}
+	if !leading {
+		return api.Unavailable("this node does not lead just now")
+	}
+	return nil
+}
+
+// fill collects the page. Called in the loop.
+func (s *taskScan) fill(job *state.Job, c *Core) {
+	s.job = job
+	if job == nil {
+		return
+	}
+	s.done = job.Status == state.JobDone
+	running := c.running(job.ID)
+	looked := 0
+	for ; s.stage < len(job.Stages); s.stage, s.index = s.stage+1, 0 {
+		stage := job.Stages[s.stage]
+		if s.query.Stage != "" && s.query.Stage != stage.Kind.String() {
+			continue
+		}
+		for candidates := s.candidates(stage, running); ; s.index++ {
+			if candidates != nil {
+				at, _ := slices.BinarySearch(candidates, s.index)
+				if at == len(candidates) {
+					break
+				}
+				s.index = candidates[at]
+			}
+			if s.index >= stage.Tasks {
+				break
+			}
+			if len(s.rows) == s.query.Limit || looked == scanMax {
+				s.next = fmt.Sprintf("%d/%d", s.stage, s.index)
+				return
+			}
+			looked++
+			row := makeRow(stage, s.stage, s.index, running)
+			if s.query.Status == "" || s.query.Status == row.status {
+				s.rows = append(s.rows, row)
+			}
+		}
+	}
+}
+
+// candidates are the only tasks that can have the status asked for, in order; nil: any.
+func (s *taskScan) candidates(stage *state.Stage, running map[taskPlace]state.WorkerID) []uint64 {
+	switch s.query.Status {
+	case api.TaskDead:
+		return append([]uint64{}, stage.Troubled()...)
+	case api.TaskRunning:
+		list := []uint64{}
+		for key := range running {
+			if int(key.stage) == s.stage {
+				list = append(list, key.task)
+			}
+		}
+		slices.Sort(list)
+		return list
+	}
+	return nil
+}
+
+func makeRow(stage *state.Stage, number int, index uint64, running map[taskPlace]state.WorkerID) taskRow {
+	row := taskRow{stage: number, index: index, trouble: stage.Trouble(index), attempt: stage.Attempt(index) - 1}
+	switch stage.Status(index) {
+	case state.TaskDone:
+		row.status = api.TaskDone
+		row.attempt++
+		row.out, _ = stage.Output(index)
+	case state.TaskDead:
+		row.status = api.TaskDead
+	case state.TaskOpen:
+		row.status = api.TaskOpen
+		if w, ok := running[taskPlace{uint32(number), index}]; ok {
+			row.status, row.worker = api.TaskRunning, w
+			row.attempt++
+		}
+	}
+	return row
+}
+
+// taskPlace is a task within its job.
+type taskPlace struct {
+	stage uint32
+	task  uint64
+}
+
+// running is the leased tasks of a job, and where they are.
+func (c *Core) running(id state.JobID) map[taskPlace]state.WorkerID {
+	set := map[taskPlace]state.WorkerID{}
+	for _, w := range c.workers {
+		for _, l := range w.leases {
+			if l.job == id && !l.ended {
+				set[taskPlace{l.stage, l.task}] = w.ID
+			}
+		}
+	}
+	return set
+}
+
+// tasks makes the public form of the rows. Splits are read here, outside the loop: a job's input never changes.
+func (s *taskScan) tasks() []api.Task {
+	reader := state.NewInputReader(&s.job.Spec.Input)
+	kinds := stageKinds(s.job.Spec)
+	list := make([]api.Task, 0, len(s.rows))
+	for i := range s.rows {
+		list = append(list, publicTask(s.job, &s.rows[i], kinds[s.rows[i].stage], reader, s.done))
+	}
+	return list
+}
+
+// stageKinds is the line of stages that a job of this spec has.
+func stageKinds(spec *state.Spec) []state.StageKind {
+	kinds := []state.StageKind{state.StageMap}
+	if spec.Collect {
+		kinds = append(kinds, state.StageCollect)
+	}
+	if !spec.Spool {
+		kinds = append(kinds, state.StageCommit)
+	}
+	return kinds
+}
+
+func publicTask(job *state.Job, row *taskRow, kind state.StageKind, reader *state.InputReader, done bool) api.Task {
+	t := api.Task{
+		Name: fmt.Sprintf("%d/%v/%d", job.ID, kind, row.index), Index: row.index, Stage: kind.String(), Status: row.status,
+		Attempts: row.attempt, Worker: uint64(row.worker), Size: row.out.Size, Records: row.out.Records,
+	}
+	if kind == state.StageMap && job.Spec.Input.Kind != state.InputNone {
+		if split, err := reader.Split(row.index); err == nil {
+			t.Input, t.Offset, t.Length = string(split.Item), split.Offset, split.Length
+			if split.Path != nil {
+				t.Input = string(split.Path)
+			}
+		}
+	}
+	if done && row.status == api.TaskDone && kind == state.StageMap && !job.Spec.Spool {
+		t.Part = fmt.Sprintf("%s/part-%05d", strings.TrimSuffix(job.Spec.Output, "/"), row.index)
+	}
+	for _, f := range row.trouble.Last {
+		t.Failures = append(t.Failures, publicFailure(f))
+	}
+	return t
+}
+
+func publicFailure(f state.Failure) api.Failure {
+	return api.Failure{
+		Attempt: f.Attempt, Worker: uint64(f.Worker), Kind: f.Kind.String(), Message: f.Message, Time: time.UnixMilli(f.Time).UTC(),
+	}
+}
+
+// Task is one task.
+func (l *Leader) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
+	var job *state.Job
+	var row *taskRow
+	var kind state.StageKind
+	done := false
+	if err := l.scan(ctx, id, func() {
+		if job = l.loop.machine.Job(state.JobID(id)); job == nil {
+			return
+		}
+		done = job.Status == state.JobDone
+		for i, s := range job.Stages {
+			if s.Kind.String() == stage && index < s.Tasks {
+				r := makeRow(s, i, index, l.loop.core.running(job.ID))
+				row, kind = &r, s.Kind
+			}
+		}
+	}); err != nil {
+		return api.Task{}, err
+	}
+	if row == nil {
+		return api.Task{}, api.NotFound("job %d has no task %s/%s", id, stage, strconv.FormatUint(index, 10))
+	}
+	return publicTask(job, row, kind, state.NewInputReader(&job.Spec.Input), done), nil
+}

@@ -1,0 +1,442 @@
+package leader
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// updateClusterStatus is the first duty of a leader: to know who lives. It gives up workers that were silent for too long,
+// and ends the waiting for those of before the term. Since is the time since it was last called: where that is long, the
+// leader itself was stopped or starved, its workers' news may wait unread, and the time does not count as their silence.
+func (c *Core) updateClusterStatus(now time.Time, since time.Duration) {
+	const starved = lossAfter / 4
+	if since > starved {
+		c.release = c.release.Add(since)
+	}
+	for _, id := range c.sorted(c.workers) {
+		w := c.workers[id]
+		if since > starved {
+			w.heard = earlier(w.heard.Add(since), now)
+		}
+		switch {
+		case !w.lost && now.Sub(w.heard) > lossAfter:
+			c.lose(now, w)
+		case !w.aside.IsZero() && !now.Before(w.aside):
+			w.aside = time.Time{}
+			clear(w.failed)
+			c.hungry[w.ID] = w
+		}
+	}
+	if len(c.awaited) > 0 && now.After(c.release) {
+		for _, id := range slices.Sorted(maps.Keys(c.awaited)) {
+			c.open(now).SetWorker("", id, state.WorkerDead)
+		}
+		clear(c.awaited)
+		c.releaseJobs()
+	}
+	for _, id := range c.machine.Live() { // a job may have become halted, or no longer be
+		c.changed[id] = struct{}{}
+	}
+	if _, ok := c.sched.Wake(); ok {
+		c.allHungry()
+	}
+}
+
+func (c *Core) releaseJobs() {
+	c.sched.Release()
+	c.allHungry()
+}
+
+func (c *Core) allHungry() { c.famine = true }
+
+// arrived takes a worker off those that are awaited, and ends the waiting with the last.
+func (c *Core) arrived(id state.WorkerID) {
+	if _, ok := c.awaited[id]; !ok {
+		return
+	}
+	delete(c.awaited, id)
+	if len(c.awaited) == 0 {
+		c.releaseJobs()
+	}
+}
+
+// hello registers the worker of a new session, or refuses it.
+func (c *Core) hello(now time.Time, in Hello) {
+	h := in.Hello
+	if h.GetIdentity() == "" || h.GetIncarnation() == "" || h.GetSlots() == 0 || h.GetSlots() > 1<<16 {
+		c.refuse(in.Session, "the registration lacks an identity, or its number of slots is not between 1 and 65536")
+		return
+	}
+	if old := c.machine.ByIdentity(h.GetIdentity()); old != nil {
+		w := c.workers[old.ID]
+		if w != nil && w.session != nil && !w.lost && w.incarnation != h.GetIncarnation() { // one that said goodbye is no rival
+			c.refuse(in.Session, fmt.Sprintf("worker %d at %s is connected with the same identity %s: two workers cannot share a data directory; "+
+				"give this one a --data-dir of its own", old.ID, w.session.hello.GetAddress(), h.GetIdentity()))
+			return
+		}
+	}
+	s := &session{id: in.Session, hello: h, known: map[state.JobID]struct{}{}}
+	c.sessions[in.Session] = s
+	c.open(now).Register(registerKey(s.id), &state.WorkerInfo{
+		Identity: h.GetIdentity(), Host: h.GetHost(), Address: h.GetAddress(), Version: h.GetVersion(), Slots: h.GetSlots(),
+		Memory: h.GetMemory(), Labels: h.GetLabels(),
+	})
+}
+
+const registerPrefix = "register/"
+
+func registerKey(id SessionID) string { return fmt.Sprintf("%s%d", registerPrefix, id) }
+
+func (c *Core) refuse(id SessionID, reason string) {
+	c.effects.Close = append(c.effects.Close, Close{Session: id, Refused: true, Reason: reason})
+}
+
+// register goes on with the session that asked for a worker's number when the log has given it.
+func (c *Core) register(now time.Time, e *state.Event) {
+	number, err := strconv.ParseUint(strings.TrimPrefix(e.Key, registerPrefix), 10, 64)
+	if err != nil {
+		return // not a key of ours
+	}
+	s, info := c.sessions[SessionID(number)], c.machine.Worker(e.Worker)
+	switch {
+	case info == nil && s != nil: // removed by the same entry
+		delete(c.sessions, s.id)
+		c.refuse(s.id, removedReason)
+	case info == nil:
+	case s == nil: // its stream broke meanwhile: the log takes it for alive, so its silence is counted from now
+		if w := c.worker(e.Worker); w.session == nil {
+			w.heard, w.lost = now, false
+		}
+	default:
+		c.registered(now, s, info)
+	}
+}
+
+const removedReason = "this worker was removed from the cluster"
+
+// worker is the worker of that number, which may be new to this term.
+func (c *Core) worker(id state.WorkerID) *worker {
+	w := c.workers[id]
+	if w == nil {
+		w = &worker{leases: map[state.Lease]lease{}, failed: map[taskKey]struct{}{}}
+		w.ID = id
+		c.workers[id] = w
+	}
+	return w
+}
+
+// registered makes s the session of its worker.
+func (c *Core) registered(now time.Time, s *session, info *state.Worker) {
+	id := info.ID
+	w := c.worker(id)
+	if w.session != nil && w.session != s { // a reconnect that was faster than the news of the break
+		if w.incarnation != s.hello.GetIncarnation() {
+			delete(c.sessions, s.id)
+			c.refuse(s.id, fmt.Sprintf("worker %d connected at the same moment with the same identity", id))
+			return
+		}
+		delete(c.sessions, w.session.id)
+		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "the worker has connected anew"})
+	}
+	if !w.lost && w.incarnation != "" && w.incarnation != s.hello.GetIncarnation() {
+		c.chargeRunning(now, w, fmt.Sprintf("the process of worker %d ended while it ran this", id))
+	}
+	w.Slots, w.Memory, w.Labels = int(info.Slots), info.Memory, info.Labels
+	w.session, w.incarnation, w.heard, w.lost = s, s.hello.GetIncarnation(), now, false
+	w.draining = info.Status == state.WorkerDraining
+	w.running = nil
+	s.worker = w
+	c.adopt(now, w, s.hello.GetHeld())
+	c.arrived(id)
+	c.allHungry() // others are no longer alone
+}
+
+// adopt takes over the leases that a worker came back with, and answers its Hello. What it held in the leader's view and
+// does not hold itself is open again; what it holds and may not is revoked. A winner's file is never revoked: a worker that
+// missed the verdict gets it now.
+func (c *Core) adopt(now time.Time, w *worker, held []*wire.Held) {
+	welcome := &wire.Welcome{
+		Worker: uint64(w.ID), Term: c.term, HeartbeatMs: uint32(heartbeat.Milliseconds()), Cluster: c.cluster, Drain: w.draining,
+	}
+	holds := make(map[state.Lease]struct{}, len(held))
+	var elsewhere map[taskKey]struct{}
+	var committed []uint64
+	for _, h := range held {
+		number := state.Lease(h.GetLease())
+		holds[number] = struct{}{}
+		if _, ok := w.leases[number]; ok {
+			continue
+		}
+		job := c.machine.Job(state.JobID(h.GetJob()))
+		key := taskKey{job: state.JobID(h.GetJob()), stage: h.GetStage(), task: h.GetIndex()}
+		if stage := stageOf(job, key); stage != nil {
+			if out, done := stage.Output(key.task); done && out.Winner == number {
+				committed = append(committed, uint64(number))
+				continue
+			}
+			if elsewhere == nil {
+				elsewhere = c.leasedTasks()
+			}
+			_, leased := elsewhere[key]
+			current := !job.Status.Ended() && job.Current == int(key.stage) && number > c.began[key.job]
+			if current && !leased && stage.Status(key.task) == state.TaskOpen {
+				cost := c.sched.Adopt(&w.Worker, key.job, key.task)
+				w.leases[number] = lease{job: key.job, stage: key.stage, task: key.task, cost: cost}
+				elsewhere[key] = struct{}{}
+				c.changed[key.job] = struct{}{}
+				continue
+			}
+		}
+		welcome.Revoked = append(welcome.Revoked, uint64(number))
+	}
+	c.reopenAll(now, w, holds)
+	c.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: welcome}})
+	if len(committed) > 0 {
+		c.workFor(w.session).Committed = committed
+	}
+}
+
+func stageOf(job *state.Job, key taskKey) *state.Stage {
+	if job == nil || int(key.stage) >= len(job.Stages) || key.task >= job.Stages[key.stage].Tasks {
+		return nil
+	}
+	return job.Stages[key.stage]
+}
+
+// leasedTasks is the set of all tasks that are leased now.
+func (c *Core) leasedTasks() map[taskKey]struct{} {
+	set := map[taskKey]struct{}{}
+	for _, w := range c.workers {
+		for _, l := range w.leases {
+			set[taskKey{l.job, l.stage, l.task}] = struct{}{}
+		}
+	}
+	return set
+}
+
+// giveBack frees what a lease cost.
+func (c *Core) giveBack(w *worker, l lease) {
+	if job := c.machine.Job(l.job); job != nil {
+		c.sched.Return(&w.Worker, job, 1, l.cost)
+	}
+	c.changed[l.job] = struct{}{}
+	c.hungry[w.ID] = w
+}
+
+// reopen drops a lease that came to nothing through no fault of the task.
+func (c *Core) reopen(now time.Time, w *worker, number state.Lease, l lease) {
+	delete(w.leases, number)
+	c.giveBack(w, l)
+	c.sched.Reopen(l.job, l.task, now, 0)
+	c.allHungry()
+}
+
+// reopenAll drops the leases of a worker that it does not hold. Those that have ended await the word of the log.
+func (c *Core) reopenAll(now time.Time, w *worker, holds map[state.Lease]struct{}) {
+	for _, number := range w.standing() {
+		if _, ok := holds[number]; !ok {
+			c.reopen(now, w, number, w.leases[number])
+		}
+	}
+}
+
+// standing is the leases of a worker that have not ended, in order.
+func (w *worker) standing() []state.Lease {
+	var list []state.Lease
+	for number, l := range w.leases {
+		if !l.ended {
+			list = append(list, number)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (c *Core) closed(id SessionID) {
+	s := c.sessions[id]
+	delete(c.sessions, id)
+	if s != nil && s.worker != nil && s.worker.session == s {
+		s.worker.session = nil // its leases stand until it is silent for too long: it may come back at once
+		c.sched.Leave(s.worker.ID)
+	}
+}
+
+func (c *Core) goodbye(now time.Time, id SessionID) {
+	s := c.sessions[id]
+	if s == nil || s.worker == nil {
+		return
+	}
+	w := s.worker
+	c.reopenAll(now, w, nil)
+	w.lost = true
+	c.sched.Leave(w.ID)
+	c.open(now).SetWorker("", w.ID, state.WorkerRemoved)
+}
+
+// lose gives up a worker: its leases are void, and its tasks go to others. What it was running is counted against the task,
+// in a budget of its own: a task that takes worker after worker down must end.
+func (c *Core) lose(now time.Time, w *worker) {
+	w.lost = true
+	c.sched.Leave(w.ID)
+	if w.session != nil {
+		delete(c.sessions, w.session.id)
+		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "no heartbeat came for too long"})
+		w.session = nil
+	}
+	c.chargeRunning(now, w, fmt.Sprintf("worker %d was not heard of for %v while it ran this", w.ID, lossAfter))
+	c.reopenAll(now, w, nil)
+	if info := c.machine.Worker(w.ID); info != nil && info.Status != state.WorkerDead {
+		c.open(now).SetWorker("", w.ID, state.WorkerDead)
+	}
+}
+
+// chargeRunning counts what a worker that has gone was running against the tasks.
+func (c *Core) chargeRunning(now time.Time, w *worker, message string) {
+	for _, running := range w.running {
+		number := state.Lease(running)
+		if l, ok := w.leases[number]; ok && !l.ended {
+			c.fail(now, w, number, state.Failure{Kind: state.LostWorker, Message: message})
+		}
+	}
+	w.running = nil
+}
+
+// fail ends a lease, and has the log count the failure of its attempt.
+func (c *Core) fail(now time.Time, w *worker, number state.Lease, f state.Failure) {
+	l := w.leases[number]
+	c.giveBack(w, l)
+	l.ended = true
+	w.leases[number] = l
+	c.uncommitted++
+	f.Worker, f.Lease = w.ID, number
+	c.open(now).Failed(l.job, l.stage, l.task, f)
+	last := len(c.failures) - 1
+	c.failures[last] = append(c.failures[last], failedLease{w.ID, number})
+}
+
+// report takes in a worker's news.
+func (c *Core) report(now time.Time, w *worker, r *wire.Report) {
+	w.heard = now
+	if r.GetHeartbeat() {
+		w.running = r.GetRunning()
+	}
+	if r.GetDraining() && !w.draining {
+		w.draining = true
+		c.sched.Leave(w.ID)
+	}
+	for _, f := range r.GetFinished() {
+		c.finished(now, w, f)
+	}
+	for _, f := range r.GetFailed() {
+		c.failed(now, w, f)
+	}
+	for _, number := range r.GetReturned() {
+		if l, ok := w.leases[state.Lease(number)]; ok && !l.ended {
+			c.reopen(now, w, state.Lease(number), l)
+		}
+	}
+	c.hungry[w.ID] = w
+}
+
+// finished takes in prepared attempts: those whose lease stands go to the log, which decides.
+func (c *Core) finished(now time.Time, w *worker, f *wire.Finished) {
+	n := len(f.GetIndex())
+	if len(f.GetLease()) != n {
+		return
+	}
+	id := state.JobID(f.GetJob())
+	job := c.machine.Job(id)
+	list := make([]state.Completion, 0, n)
+	var micros uint64
+	var cost int64
+	for i, index := range f.GetIndex() {
+		number := state.Lease(f.GetLease()[i])
+		l, ok := w.leases[number]
+		if !ok || job == nil || l.job != id || l.stage != f.GetStage() || l.task != index {
+			c.workFor(w.session).Stale = append(c.workFor(w.session).Stale, uint64(number))
+			continue
+		}
+		if l.ended { // told twice, before and after a reconnect
+			continue
+		}
+		cost += l.cost
+		l.ended = true
+		w.leases[number] = l
+		micros += column(f.GetMicros(), i)
+		list = append(list, state.Completion{
+			Index: index, Lease: number, Size: column(f.GetSize(), i), Records: column(f.GetRecords(), i),
+			Checksum: column(f.GetChecksum(), i), InputBytes: column(f.GetInputBytes(), i),
+		})
+	}
+	if len(list) == 0 {
+		return
+	}
+	clear(w.failed)
+	w.won = now
+	c.sched.Return(&w.Worker, job, len(list), cost)
+	c.sched.Observe(id, len(list), micros)
+	c.uncommitted += len(list)
+	for len(list) > 0 {
+		e := c.open(now)
+		k := min(len(list), entryItems)
+		e.Done(w.ID, id, f.GetStage(), list[:k])
+		list = list[k:]
+	}
+}
+
+// column is entry i of a column, which is left out where it would be all zero.
+func column(c []uint64, i int) uint64 {
+	if i < len(c) {
+		return c[i]
+	}
+	return 0
+}
+
+// failed takes in a failed attempt.
+func (c *Core) failed(now time.Time, w *worker, f *wire.Failure) {
+	number := state.Lease(f.GetLease())
+	l, ok := w.leases[number]
+	if !ok || l.ended {
+		if !ok {
+			c.workFor(w.session).Stale = append(c.workFor(w.session).Stale, uint64(number))
+		}
+		return
+	}
+	kind := state.ProgramError // what a newer worker calls something else still is one
+	if k := f.GetKind(); k > 0 && k <= wire.FailureKind(state.OutputError) {
+		kind = state.FailureKind(k)
+	}
+	c.fail(now, w, number, state.Failure{Kind: kind, Message: f.GetMessage()})
+	if kind != state.BadInput && kind != state.Preempted {
+		c.putAside(now, w, taskKey{l.job, l.stage, l.task})
+	}
+}
+
+// When a worker is put aside: asideTasks different tasks have failed on it without a success in between, while another
+// worker has had one in the last asideProof.
+const (
+	asideTasks = 8
+	asideProof = time.Minute
+	asideTime  = 30 * time.Second
+)
+
+func (c *Core) putAside(now time.Time, w *worker, key taskKey) {
+	w.failed[key] = struct{}{}
+	if len(w.failed) < asideTasks {
+		return
+	}
+	for _, other := range c.workers {
+		if other != w && other.assignable() && now.Sub(other.won) < asideProof {
+			w.aside = now.Add(asideTime)
+			c.sched.Leave(w.ID)
+			return
+		}
+	}
+}
