@@ -1,0 +1,298 @@
+// Package client is the Go client of a Bridge Four cluster: submit, watch, fetch.
+//
+// A Client knows one or more leaders. A call tries them in turn, and where none answers it goes on trying for a while, so a
+// restart of a leader is a pause and not an error. Errors are *api.Problem where the cluster said no, and match
+// ErrUnreachable where nobody answered.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// ErrUnreachable means that no leader answered; the error around it names the URLs that were tried and the last cause.
+var ErrUnreachable = errors.New("cluster not reachable")
+
+// Options change how a Client behaves. The zero value is fine.
+type Options struct {
+	// Patience is how long a call goes on while no leader answers. Defaults to 5 s; negative: every URL is tried once.
+	Patience time.Duration
+	// WaitPatience is the same for Wait and Logs, once they have reached the cluster. Defaults to 10 min.
+	WaitPatience time.Duration
+	// OnReconnect, if set, is told when a call finds no leader, and when it has found one again. It is called by the goroutine
+	// of the call, once each.
+	OnReconnect func(Reconnect)
+	// HTTP, if set, replaces the HTTP client. It must follow redirects and have no Timeout of its own.
+	HTTP *http.Client
+}
+
+// Reconnect is what OnReconnect is told.
+type Reconnect struct {
+	Err   error         // why no leader could be reached; nil: one answers again
+	After time.Duration // since the call met the first error
+	Tries time.Duration // how long it will go on, from the first error
+}
+
+// Client calls the HTTP API of a cluster. It may be used by many goroutines.
+type Client struct {
+	urls    []string
+	options Options
+	http    *http.Client
+	current atomic.Uint32 // index of the URL that answered last
+}
+
+// New is a client of the leaders at urls: http://host:port, or host:port.
+func New(urls []string, o Options) (*Client, error) {
+	c := &Client{options: o, http: o.HTTP}
+	for _, s := range urls {
+		base, err := baseURL(s)
+		if err != nil {
+			return nil, err
+		}
+		c.urls = append(c.urls, base)
+	}
+	if len(c.urls) == 0 {
+		return nil, errors.New("no URL of a cluster is given")
+	}
+	if c.options.Patience == 0 {
+		c.options.Patience = 5 * time.Second
+	}
+	if c.options.WaitPatience == 0 {
+		c.options.WaitPatience = 10 * time.Minute
+	}
+	if c.http == nil {
+		c.http = &http.Client{Transport: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+			TLSHandshakeTimeout: 5 * time.Second,
+			MaxIdleConnsPerHost: 8,
+			IdleConnTimeout:     time.Minute,
+		}}
+	}
+	return c, nil
+}
+
+func baseURL(s string) (string, error) {
+	full := s
+	if !strings.Contains(s, "://") {
+		full = "http://" + s
+	}
+	u, err := url.Parse(full)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return "", fmt.Errorf("%q is not the URL of a cluster: expected http://host:port", s)
+	}
+	return strings.TrimRight(u.Scheme+"://"+u.Host+u.Path, "/"), nil
+}
+
+// URLs are the leaders that the client knows, in the form it uses.
+func (c *Client) URLs() []string { return append([]string(nil), c.urls...) }
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// request is one call of the API.
+type request struct {
+	method   string
+	path     string // with its query
+	body     []byte
+	key      string        // Idempotency-Key
+	again    bool          // may be sent again when the connection breaks before the answer
+	timeout  time.Duration // of one attempt, with the body of the answer; 0: none
+	patience time.Duration // 0: the client's
+}
+
+// attemptTimeout is how long one attempt of an ordinary call may take: they are answered from memory or after one fsync.
+const attemptTimeout = 15 * time.Second
+
+func get(path string) request {
+	return request{method: http.MethodGet, path: path, again: true, timeout: attemptTimeout}
+}
+
+// call sends a request and decodes the answer into v, if v is not nil.
+func (c *Client) call(ctx context.Context, q request, v any) error {
+	raw, err := c.raw(ctx, q)
+	if err != nil || v == nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("%s %s: the answer is not what a Bridge Four leader sends: %w", q.method, q.path, err)
+	}
+	return nil
+}
+
+// raw sends a request and returns the body of the answer.
+func (c *Client) raw(ctx context.Context, q request) ([]byte, error) {
+	var body []byte
+	err := c.send(ctx, q, func(r *http.Response) error {
+		var err error
+		body, err = io.ReadAll(r.Body)
+		return errors.Join(err, r.Body.Close())
+	})
+	return body, err
+}
+
+// Raw is the JSON of GET path, such as /v1/jobs/3, exactly as the cluster sent it.
+func (c *Client) Raw(ctx context.Context, path string) (json.RawMessage, error) {
+	return c.raw(ctx, get(path))
+}
+
+// send tries the leaders until one answers, and gives a good answer to read. Where read fails, the answer was cut short: the
+// request is sent again if it may be.
+func (c *Client) send(ctx context.Context, q request, read func(*http.Response) error) error {
+	patience := q.patience
+	if patience == 0 {
+		patience = c.options.Patience
+	}
+	var lost time.Time // when the first error was met
+	wait := 50 * time.Millisecond
+	for {
+		err := c.round(ctx, q, read)
+		if err == nil || !isPassing(err) {
+			if !lost.IsZero() {
+				c.report(Reconnect{After: time.Since(lost), Tries: patience})
+			}
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if lost.IsZero() {
+			lost = time.Now()
+			if patience > 0 {
+				c.report(Reconnect{Err: err, Tries: patience})
+			}
+		}
+		if time.Since(lost)+wait > patience {
+			return err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		wait = min(2*wait, 2*time.Second)
+	}
+}
+
+func (c *Client) report(r Reconnect) {
+	if c.options.OnReconnect != nil {
+		c.options.OnReconnect(r)
+	}
+}
+
+// pause waits for d, give or take a third: the clients of a restarted leader must not all come at once.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d*2/3 + rand.N(d*2/3))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// isPassing reports whether trying again may help.
+func isPassing(err error) bool {
+	if _, ok := errors.AsType[*unknownOutcomeError](err); ok {
+		return false
+	}
+	if p, ok := errors.AsType[*api.Problem](err); ok {
+		// A leader that cannot now, or a proxy before one that is not there.
+		return p.Status == http.StatusServiceUnavailable || p.Status == http.StatusBadGateway
+	}
+	return errors.Is(err, ErrUnreachable)
+}
+
+// unknownOutcomeError is the error of a request that may have been carried out and must not be sent twice.
+type unknownOutcomeError struct{ err error }
+
+func (e *unknownOutcomeError) Error() string {
+	return "the connection broke before the answer, so it may or may not have been done: " + e.err.Error()
+}
+
+func (e *unknownOutcomeError) Unwrap() error { return ErrUnreachable }
+
+// round tries every leader once, beginning with the one that answered last.
+func (c *Client) round(ctx context.Context, q request, read func(*http.Response) error) error {
+	var last error
+	first := int(c.current.Load())
+	for i := range c.urls {
+		n := (first + i) % len(c.urls)
+		err := c.attempt(ctx, c.urls[n], q, read)
+		if err == nil || !isPassing(err) {
+			c.current.Store(uint32(n)) //nolint:gosec // an index of a short list
+			return err
+		}
+		last = err
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return last
+}
+
+// attempt sends a request to one leader.
+func (c *Client) attempt(ctx context.Context, base string, q request, read func(*http.Response) error) error {
+	if q.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, q.timeout)
+		defer cancel()
+	}
+	r, err := http.NewRequestWithContext(ctx, q.method, base+q.path, bytes.NewReader(q.body))
+	if err != nil {
+		return err
+	}
+	if len(q.body) > 0 {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if q.key != "" {
+		r.Header.Set("Idempotency-Key", q.key)
+	}
+	answer, err := c.http.Do(r)
+	if err != nil {
+		return c.unreachable(q, err)
+	}
+	if answer.StatusCode >= http.StatusMultipleChoices {
+		defer answer.Body.Close() //nolint:errcheck // only read
+		return asProblem(r, answer)
+	}
+	if err := read(answer); err != nil {
+		return errors.Join(c.unreachable(q, err), answer.Body.Close())
+	}
+	return nil
+}
+
+// unreachable is the error of an attempt that got no answer, or half of one.
+func (c *Client) unreachable(q request, err error) error {
+	if urlError, ok := errors.AsType[*url.Error](err); ok {
+		err = urlError.Err // it repeats the method and the URL
+	}
+	if op, ok := errors.AsType[*net.OpError](err); !q.again && (!ok || op.Op != "dial") {
+		return &unknownOutcomeError{err: err}
+	}
+	return fmt.Errorf("%w at %s: %w", ErrUnreachable, strings.Join(c.urls, ", "), err)
+}
+
+// asProblem reads an error answer.
+func asProblem(r *http.Request, answer *http.Response) error {
+	const bodyMax = 1 << 20
+	body, err := io.ReadAll(io.LimitReader(answer.Body, bodyMax))
+	p := &api.Problem{}
+	if err == nil && json.Unmarshal(body, p) == nil && p.Status != 0 {
+		return p
+	}
+	return api.NewProblem(answer.StatusCode, "%s %s was answered %s, and not by a Bridge Four leader, it seems",
+		r.Method, r.URL, answer.Status)
+}

@@ -1,0 +1,386 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve runs h and gives its URL.
+func serve(t *testing.T, h http.HandlerFunc) string {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func newClient(t *testing.T, o Options, urls ...string) *Client {
+	t.Helper()
+	c, err := New(urls, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func sendJSON(w http.ResponseWriter, status int, v any) {
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// deadURL is an address where nobody listens.
+func deadURL(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return "http://" + l.Addr().String()
+}
+
+// breakOff ends the connection in the middle of the answer.
+func breakOff() { panic(http.ErrAbortHandler) }
+
+func TestNew(t *testing.T) {
+	c := newClient(t, Options{}, "127.0.0.1:6550", "https://b4.example/base/", "http://[::1]:1")
+	want := []string{"http://127.0.0.1:6550", "https://b4.example/base", "http://[::1]:1"}
+	if !reflect.DeepEqual(c.URLs(), want) {
+		t.Errorf("URLs = %q, want %q", c.URLs(), want)
+	}
+	for _, bad := range [][]string{nil, {""}, {"ftp://x"}, {"http://"}, {"http://a b"}} {
+		if _, err := New(bad, Options{}); err == nil {
+			t.Errorf("New(%q) made a client", bad)
+		}
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	a, b := deadURL(t), deadURL(t)
+	c := newClient(t, Options{Patience: -1}, a, b)
+	_, err := c.Job(t.Context(), 1)
+	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), a) || !strings.Contains(err.Error(), b) {
+		t.Errorf("Job = %v, want ErrUnreachable with both URLs", err)
+	}
+}
+
+func TestPatienceEnds(t *testing.T) {
+	var told []Reconnect
+	c := newClient(t, Options{Patience: 200 * time.Millisecond, OnReconnect: func(r Reconnect) { told = append(told, r) }}, deadURL(t))
+	if _, err := c.Cluster(t.Context()); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("Cluster = %v, want ErrUnreachable", err)
+	}
+	if len(told) != 1 || told[0].Err == nil || told[0].Tries != 200*time.Millisecond {
+		t.Errorf("told %+v, want the loss alone", told)
+	}
+}
+
+func TestAnotherLeaderAnswers(t *testing.T) {
+	var calls atomic.Int32
+	c := newClient(t, Options{Patience: -1}, deadURL(t), serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		sendJSON(w, 200, api.Job{ID: 3})
+	}))
+	for range 2 {
+		if job, err := c.Job(t.Context(), 3); err != nil || job.ID != 3 {
+			t.Errorf("Job = %+v, %v", job, err)
+		}
+	}
+	if calls.Load() != 2 || c.current.Load() != 1 {
+		t.Errorf("%d calls, URL %d remembered; want 2 and 1", calls.Load(), c.current.Load())
+	}
+}
+
+func TestSubmitIsSentAgainWithTheSameKey(t *testing.T) {
+	var keys []string
+	var bodies []string
+	var told []Reconnect
+	base := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		keys, bodies = append(keys, r.Header.Get("Idempotency-Key")), append(bodies, string(body))
+		switch len(keys) {
+		case 1:
+			sendJSON(w, http.StatusServiceUnavailable, api.Unavailable("no leader"))
+		case 2:
+			breakOff() // it may have been done
+		default:
+			sendJSON(w, http.StatusCreated, api.Job{ID: 5})
+		}
+	})
+	c := newClient(t, Options{OnReconnect: func(r Reconnect) { told = append(told, r) }}, base)
+	job, err := c.Submit(t.Context(), &api.JobRequest{Name: "n"}, "")
+	if err != nil || job.ID != 5 {
+		t.Fatalf("Submit = %+v, %v", job, err)
+	}
+	if len(keys) != 3 || keys[0] == "" || keys[1] != keys[0] || keys[2] != keys[0] || bodies[2] != bodies[0] {
+		t.Errorf("keys %q, bodies %q: want three times the same", keys, bodies)
+	}
+	if len(told) != 2 || told[0].Err == nil || told[1].Err != nil {
+		t.Errorf("told %+v, want loss and return", told)
+	}
+}
+
+func TestSubmitRefusesWhatJSONWouldChange(t *testing.T) {
+	c := newClient(t, Options{Patience: -1}, deadURL(t))
+	for _, r := range []api.JobRequest{
+		{Inputs: []string{"/a\xff"}},
+		{Program: api.Program{Command: []string{"cat", "\xfe"}}},
+		{Lines: &api.Lines{Items: []string{"\xfd"}}},
+		{Set: map[string]string{"k": "\xfc"}},
+	} {
+		if _, err := c.Submit(t.Context(), &r, ""); err == nil || errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "UTF-8") {
+			t.Errorf("Submit(%+v) = %v, want an error about UTF-8", r, err)
+		}
+	}
+}
+
+func TestRetryIsNotSentTwice(t *testing.T) {
+	var calls atomic.Int32
+	c := newClient(t, Options{}, serve(t, func(http.ResponseWriter, *http.Request) {
+		calls.Add(1)
+		breakOff()
+	}))
+	_, err := c.Retry(t.Context(), 1)
+	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "may or may not") || calls.Load() != 1 {
+		t.Errorf("Retry = %v after %d calls, want an unknown outcome after one", err, calls.Load())
+	}
+}
+
+func TestRedirectKeepsTheBody(t *testing.T) {
+	leader := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		var req api.JobRequest
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil || r.Header.Get("Idempotency-Key") != "k" {
+			t.Errorf("the leader got %+v, key %q, %v", req, r.Header.Get("Idempotency-Key"), err)
+		}
+		sendJSON(w, http.StatusCreated, api.Job{ID: 1, Name: req.Name})
+	})
+	follower := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, leader+r.URL.Path, http.StatusTemporaryRedirect)
+	})
+	c := newClient(t, Options{Patience: -1}, follower)
+	if job, err := c.Submit(t.Context(), &api.JobRequest{Name: "n"}, "k"); err != nil || job.Name != "n" {
+		t.Errorf("Submit = %+v, %v", job, err)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	sent := api.Invalid("validation failed").With("body.retries", "expected number <= 100", 101.0)
+	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == JobPath(1) {
+			sendJSON(w, sent.Status, sent)
+			return
+		}
+		http.Error(w, "nginx", http.StatusNotFound)
+	}))
+	_, err := c.Job(t.Context(), 1)
+	if p, ok := errors.AsType[*api.Problem](err); !ok || !reflect.DeepEqual(p, sent) {
+		t.Errorf("Job = %v, want %v", err, sent)
+	}
+	_, err = c.Job(t.Context(), 2)
+	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Status != 404 || !strings.Contains(p.Detail, "not by a Bridge Four leader") {
+		t.Errorf("Job of another server = %v", err)
+	}
+}
+
+func TestAnswerOfAStrangerIsAnError(t *testing.T) {
+	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }))
+	if _, err := c.Job(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "Bridge Four") {
+		t.Errorf("Job = %v, want an error that doubts the server", err)
+	}
+}
+
+// TestWaitSurvivesARestart takes the leader away in the middle of a long poll and brings it back on the same address.
+func TestWaitSurvivesARestart(t *testing.T) {
+	reached := make(chan struct{})
+	release := make(chan struct{})
+	first := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("wait") != "30s" {
+			t.Errorf("polls %s", r.URL)
+		}
+		close(reached)
+		<-release
+		breakOff()
+	}))
+	address := first.Listener.Addr().String()
+	back := make(chan *httptest.Server, 1)
+	lost := make(chan struct{}, 1)
+	go func() {
+		<-reached
+		go func() { close(release) }()
+		first.CloseClientConnections()
+		first.Close()
+		<-lost // the client knows; only now does the leader come back
+		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+		if err != nil {
+			t.Error(err)
+			back <- nil
+			return
+		}
+		second := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			sendJSON(w, 200, api.Job{ID: 1, Status: api.JobDone})
+		}))
+		_ = second.Listener.Close()
+		second.Listener = l
+		second.Start()
+		back <- second
+	}()
+	var told []error
+	c := newClient(t, Options{OnReconnect: func(r Reconnect) {
+		told = append(told, r.Err)
+		if r.Err != nil {
+			lost <- struct{}{}
+		}
+	}}, "http://"+address)
+	job, err := c.Wait(t.Context(), 1)
+	if err != nil || job.Status != api.JobDone {
+		t.Errorf("Wait = %+v, %v; want done", job, err)
+	}
+	if len(told) != 2 || told[0] == nil || told[1] != nil {
+		t.Errorf("told %v, want one loss and one return", told)
+	}
+	if second := <-back; second != nil {
+		second.Close()
+	}
+}
+
+func TestWaitPollsUntilTheEnd(t *testing.T) {
+	var calls atomic.Int32
+	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		status := api.JobRunning
+		if calls.Add(1) == 3 {
+			status = api.JobFailed
+		}
+		sendJSON(w, 200, api.Job{ID: 1, Status: status})
+	}))
+	if job, err := c.Wait(t.Context(), 1); err != nil || job.Status != api.JobFailed || calls.Load() != 3 {
+		t.Errorf("Wait = %+v, %v after %d polls", job, err, calls.Load())
+	}
+}
+
+func TestCancelledWait(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("ctrl-c")
+	c := newClient(t, Options{}, serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		cancel(cause)
+		<-r.Context().Done()
+	}))
+	if _, err := c.Wait(ctx, 1); !errors.Is(err, cause) {
+		t.Errorf("Wait = %v, want the cause", err)
+	}
+}
+
+// TestLogsGoOnWhereTheyBroke sends the log of two attempts over connections that break at every place.
+func TestLogsGoOnWhereTheyBroke(t *testing.T) {
+	records := []api.LogRecord{
+		{Task: "1/map/0", Attempt: 1, Text: []byte("one\ntwo\n")},
+		{Task: "1/map/1", Attempt: 1, Text: []byte("uno\n")},
+		{Task: "1/map/0", Attempt: 1, Text: []byte("three\n")},
+		{Task: "1/map/0", Attempt: 2, Text: []byte("again\n")},
+		{Task: "1/map/1", Attempt: 1, Text: []byte("due\n")},
+	}
+	// After a restart the same bytes come in other pieces and with the tasks in another order.
+	regrouped := []api.LogRecord{
+		{Task: "1/map/1", Attempt: 1, Text: []byte("uno\ndue\n")},
+		{Task: "1/map/0", Attempt: 1, Text: []byte("one\n")},
+		{Task: "1/map/0", Attempt: 1, Text: []byte("two\nthree\n")},
+		{Task: "1/map/0", Attempt: 2, Text: []byte("again\n")},
+	}
+	for cut := range len(records) + 1 {
+		t.Run(fmt.Sprint(cut), func(t *testing.T) {
+			var calls atomic.Int32
+			c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.RawQuery != "follow=true" {
+					t.Errorf("asked %s", r.URL)
+				}
+				enc := json.NewEncoder(w)
+				if calls.Add(1) > 1 {
+					for _, record := range regrouped {
+						_ = enc.Encode(record)
+					}
+					return
+				}
+				for _, record := range records[:cut] {
+					_ = enc.Encode(record)
+				}
+				_, _ = io.WriteString(w, `{"task":"1/map/`) // and half a record
+				_ = http.NewResponseController(w).Flush()
+				breakOff()
+			}))
+			got := map[string]string{}
+			for record, err := range c.Logs(t.Context(), api.LogQuery{Job: 1, Follow: true}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got[fmt.Sprintf("%s#%d", record.Task, record.Attempt)] += string(record.Text)
+			}
+			want := map[string]string{"1/map/0#1": "one\ntwo\nthree\n", "1/map/1#1": "uno\ndue\n", "1/map/0#2": "again\n"}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("logs = %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestLogsStopWhenTheCallerHasEnough(t *testing.T) {
+	gone := make(chan struct{})
+	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_ = json.NewEncoder(w).Encode(api.LogRecord{Task: "1/map/0", Text: []byte("a")})
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(gone)
+	}))
+	for _, err := range c.Logs(t.Context(), api.LogQuery{Job: 1, Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	<-gone
+}
+
+func TestLogsOfNoJob(t *testing.T) {
+	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, _ *http.Request) { sendJSON(w, 404, api.NotFound("there is no job 1")) }))
+	var errs []error
+	for _, err := range c.Logs(t.Context(), api.LogQuery{Job: 1}) {
+		errs = append(errs, err)
+	}
+	if len(errs) != 1 || !strings.Contains(errs[0].Error(), "no job 1") {
+		t.Errorf("errors = %v, want the problem once", errs)
+	}
+}
+
+func TestResultSaysWhereItBroke(t *testing.T) {
+	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "12345")
+		_ = http.NewResponseController(w).Flush()
+		breakOff()
+	}))
+	result, err := c.Result(t.Context(), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer result.Close() //nolint:errcheck // only read
+	text, err := io.ReadAll(result)
+	if string(text) != "12345" || err == nil || !strings.Contains(err.Error(), "job 4 broke off after 5 bytes") {
+		t.Errorf("result = %q, %v", text, err)
+	}
+}

@@ -1,0 +1,280 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// Paths of the API, for Raw.
+
+// JobPath is the path of a job.
+func JobPath(id uint64) string { return "/v1/jobs/" + strconv.FormatUint(id, 10) }
+
+// JobsPath is the path of a page of jobs.
+func JobsPath(q api.JobQuery) string {
+	v := url.Values{}
+	if len(q.Status) > 0 {
+		v.Set("status", strings.Join(q.Status, ","))
+	}
+	return withPage("/v1/jobs", v, q.Limit, q.Cursor)
+}
+
+// TasksPath is the path of a page of tasks.
+func TasksPath(id uint64, q api.TaskQuery) string {
+	v := url.Values{}
+	if q.Stage != "" {
+		v.Set("stage", q.Stage)
+	}
+	if q.Status != "" {
+		v.Set("status", q.Status)
+	}
+	return withPage(JobPath(id)+"/tasks", v, q.Limit, q.Cursor)
+}
+
+// TaskPath is the path of a task.
+func TaskPath(id uint64, stage string, index uint64) string {
+	return fmt.Sprintf("%s/tasks/%s/%d", JobPath(id), url.PathEscape(stage), index)
+}
+
+// ExplainPath is the path of an explanation of a job, or of a task where stage is not empty.
+func ExplainPath(id uint64, stage string, index uint64) string {
+	path := JobPath(id) + "/explain"
+	if stage != "" {
+		path += "?task=" + taskName(stage, index)
+	}
+	return path
+}
+
+// The paths of what there is one of in a cluster.
+const (
+	ClusterPath = "/v1/cluster"
+	WorkersPath = "/v1/workers"
+)
+
+// WorkerPath is the path of a worker.
+func WorkerPath(id uint64) string { return WorkersPath + "/" + strconv.FormatUint(id, 10) }
+
+func taskName(stage string, index uint64) string {
+	return url.QueryEscape(stage + "/" + strconv.FormatUint(index, 10))
+}
+
+func withPage(path string, v url.Values, limit int, cursor string) string {
+	if limit > 0 {
+		v.Set("limit", strconv.Itoa(limit))
+	}
+	if cursor != "" {
+		v.Set("cursor", cursor)
+	}
+	if len(v) == 0 {
+		return path
+	}
+	return path + "?" + v.Encode()
+}
+
+// Submit submits a job. It returns when the cluster has made it durable. The key makes sending it twice harmless: within 24
+// hours the same key gives the same job. An empty key stands for a random one.
+func (c *Client) Submit(ctx context.Context, r *api.JobRequest, key string) (api.Job, error) {
+	if err := checkUTF8(r); err != nil {
+		return api.Job{}, err
+	}
+	body, err := json.Marshal(r)
+	if err != nil {
+		return api.Job{}, err
+	}
+	if key == "" {
+		key = rand.Text()
+	}
+	var job api.Job
+	err = c.call(ctx, request{
+		method: http.MethodPost, path: "/v1/jobs", body: body, key: key, again: true,
+		timeout: time.Minute + time.Duration(len(body)>>20)*time.Second, // a slow line carries 1 MiB/s
+	}, &job)
+	return job, err
+}
+
+// checkUTF8 refuses what JSON would silently change.
+func checkUTF8(r *api.JobRequest) error {
+	check := func(what, s string) error {
+		if utf8.ValidString(s) {
+			return nil
+		}
+		return fmt.Errorf("%s %q is not UTF-8, and a request can only carry UTF-8; name a folder or a glob that covers it, or pass it with --lines", what, s)
+	}
+	named := [][2]string{{"name", r.Name}, {"user", r.User}, {"output", r.Output}, {"directory", r.Dir}, {"program", r.Program.Builtin}}
+	for _, s := range r.Inputs {
+		named = append(named, [2]string{"input", s})
+	}
+	for _, s := range r.Program.Command {
+		named = append(named, [2]string{"argument", s})
+	}
+	for k, v := range r.Set {
+		named = append(named, [2]string{"setting", k}, [2]string{"setting", v})
+	}
+	for k, v := range r.Labels {
+		named = append(named, [2]string{"label", k}, [2]string{"label", v})
+	}
+	if r.Lines != nil {
+		for _, s := range r.Lines.Items {
+			if err := check("line", s); err != nil {
+				return err
+			}
+		}
+	}
+	for _, n := range named {
+		if err := check(n[0], n[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Job is one job as it is now.
+func (c *Client) Job(ctx context.Context, id uint64) (api.Job, error) {
+	var job api.Job
+	err := c.call(ctx, get(JobPath(id)), &job)
+	return job, err
+}
+
+// Poll is the job when it has ended, or as it is after wait.
+func (c *Client) Poll(ctx context.Context, id uint64, wait time.Duration) (api.Job, error) {
+	var job api.Job
+	err := c.call(ctx, poll(id, wait, 0), &job)
+	return job, err
+}
+
+func poll(id uint64, wait, patience time.Duration) request {
+	q := get(JobPath(id) + "?wait=" + wait.String())
+	q.timeout += wait
+	q.patience = patience
+	return q
+}
+
+// Wait returns the job when it has ended. Once it has reached the cluster it lives through absences of the leader of up to
+// Options.WaitPatience.
+func (c *Client) Wait(ctx context.Context, id uint64) (api.Job, error) {
+	const wait = 30 * time.Second
+	job, err := c.Poll(ctx, id, wait)
+	for err == nil && !job.IsEnded() {
+		job = api.Job{}
+		err = c.call(ctx, poll(id, wait, c.options.WaitPatience), &job)
+	}
+	return job, err
+}
+
+// Jobs are the jobs that q asks for, newest first, page by page. The sequence ends after its first error.
+func (c *Client) Jobs(ctx context.Context, q api.JobQuery) iter.Seq2[api.Job, error] {
+	return pages(q.Cursor, func(cursor string) ([]api.Job, string, error) {
+		q.Cursor = cursor
+		var list api.JobList
+		err := c.call(ctx, get(JobsPath(q)), &list)
+		return list.Jobs, list.Next, err
+	})
+}
+
+// Tasks are the tasks that q asks for, in index order, page by page. The sequence ends after its first error.
+func (c *Client) Tasks(ctx context.Context, id uint64, q api.TaskQuery) iter.Seq2[api.Task, error] {
+	return pages(q.Cursor, func(cursor string) ([]api.Task, string, error) {
+		q.Cursor = cursor
+		var list api.TaskList
+		err := c.call(ctx, get(TasksPath(id, q)), &list)
+		return list.Tasks, list.Next, err
+	})
+}
+
+// pages walks through a paged list.
+func pages[T any](cursor string, page func(cursor string) ([]T, string, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for cursor := cursor; ; {
+			items, next, err := page(cursor)
+			if err != nil {
+				var zero T
+				yield(zero, err)
+				return
+			}
+			for _, item := range items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if next == "" {
+				return
+			}
+			cursor = next
+		}
+	}
+}
+
+// Task is one task, with its latest failures.
+func (c *Client) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
+	var task api.Task
+	err := c.call(ctx, get(TaskPath(id, stage, index)), &task)
+	return task, err
+}
+
+// Explain says why a job is as it is, or one of its tasks where stage is not empty.
+func (c *Client) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
+	var e api.Explanation
+	err := c.call(ctx, get(ExplainPath(id, stage, index)), &e)
+	return e, err
+}
+
+// Stop stops a job.
+func (c *Client) Stop(ctx context.Context, id uint64) (api.Job, error) {
+	var job api.Job
+	q := request{method: http.MethodPost, path: JobPath(id) + "/stop", again: true, timeout: attemptTimeout}
+	err := c.call(ctx, q, &job)
+	return job, err
+}
+
+// Retry runs again what failed or died of a job.
+func (c *Client) Retry(ctx context.Context, id uint64) (api.Job, error) {
+	var job api.Job
+	q := request{method: http.MethodPost, path: JobPath(id) + "/retry", timeout: attemptTimeout}
+	err := c.call(ctx, q, &job)
+	return job, err
+}
+
+// Cluster is the cluster's health.
+func (c *Client) Cluster(ctx context.Context) (api.Cluster, error) {
+	var cluster api.Cluster
+	err := c.call(ctx, get(ClusterPath), &cluster)
+	return cluster, err
+}
+
+// Workers are all workers, by number.
+func (c *Client) Workers(ctx context.Context) ([]api.Worker, error) {
+	var list api.WorkerList
+	err := c.call(ctx, get(WorkersPath), &list)
+	return list.Workers, err
+}
+
+// Worker is one worker.
+func (c *Client) Worker(ctx context.Context, id uint64) (api.Worker, error) {
+	var worker api.Worker
+	err := c.call(ctx, get(WorkerPath(id)), &worker)
+	return worker, err
+}
+
+// DrainWorker lets a worker finish what it runs and gives it nothing more.
+func (c *Client) DrainWorker(ctx context.Context, id uint64) (api.Worker, error) {
+	var worker api.Worker
+	q := request{method: http.MethodPost, path: WorkerPath(id) + "/drain", again: true, timeout: attemptTimeout}
+	err := c.call(ctx, q, &worker)
+	return worker, err
+}
+
+// RemoveWorker makes the cluster forget a worker; what it runs is run elsewhere.
+func (c *Client) RemoveWorker(ctx context.Context, id uint64) error {
+	return c.call(ctx, request{method: http.MethodDelete, path: WorkerPath(id), timeout: attemptTimeout}, nil)
+}

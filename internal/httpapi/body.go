@@ -1,0 +1,133 @@
+package httpapi
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/transform"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// Limits of bodies.
+const (
+	submitBytesMax = 256 << 20 // a job may name millions of lines
+	bodyBytesMax   = 1 << 20
+
+	// Each piece of a body must arrive within this time: a client that sends a byte now and then must not hold memory here
+	// for hours, and a slow line may still send a large job.
+	bodyPiece     = 64 << 10
+	bodyPieceTime = 30 * time.Second
+)
+
+// decodeBody reads a JSON body of at most limit bytes into v. Strict refuses fields that v does not have.
+// It decodes while it reads, so a large body is in memory once and not as bytes and values and a tree of them.
+func decodeBody(w http.ResponseWriter, r *http.Request, limit int64, strict bool, v any) error {
+	body := &pacedReader{r: http.MaxBytesReader(w, r.Body, limit), control: http.NewResponseController(w)}
+	defer body.done()
+	// encoding/json would turn bytes that are not UTF-8 into U+FFFD, and the job would run over other inputs than it names.
+	dec := json.NewDecoder(transform.NewReader(body, encoding.UTF8Validator))
+	if strict {
+		dec.DisallowUnknownFields()
+	}
+	if err := dec.Decode(v); err != nil {
+		return bodyProblem(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		if err == nil {
+			return api.Malformed("the body has more after its JSON value")
+		}
+		return bodyProblem(err)
+	}
+	return nil
+}
+
+// bodyProblem says what is wrong with a body that could not be decoded.
+func bodyProblem(err error) error {
+	if p, ok := errors.AsType[*api.Problem](err); ok {
+		return p
+	}
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return api.NewProblem(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return api.NewProblem(http.StatusRequestTimeout, "the body came too slowly: %d KiB took longer than %v", bodyPiece>>10, bodyPieceTime)
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		location := "body"
+		if wrong.Field != "" {
+			location += "." + wrong.Field
+		}
+		return api.Invalid("validation failed").With(location, fmt.Sprintf("expected %s, found %s", kindName(wrong.Type), wrong.Value), nil)
+	}
+	// encoding/json has no type for this error.
+	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return api.Invalid("validation failed").With("body."+strings.Trim(field, `"`), "unexpected property", nil)
+	}
+	if corrupt, ok := errors.AsType[base64.CorruptInputError](err); ok {
+		return api.Invalid("validation failed").With("body.lines.raw", corrupt.Error(), nil)
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		return api.Malformed("the body is empty; expected JSON")
+	case errors.Is(err, encoding.ErrInvalidUTF8):
+		return api.Malformed("the body is not UTF-8; send names with other bytes in lines.raw as base64, or name their folder")
+	}
+	return api.Malformed("the body is not JSON: %v", err)
+}
+
+// kindName is what people call a Go type in JSON.
+func kindName(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() { //nolint:exhaustive // the other kinds have no JSON form of their own here
+	case reflect.Struct, reflect.Map:
+		return "object"
+	case reflect.Slice, reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return "base64 string"
+		}
+		return "array"
+	case reflect.Bool:
+		return "boolean"
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		return "whole number of 64 bits"
+	default:
+		return t.Kind().String()
+	}
+}
+
+// pacedReader gives each piece of a body its own deadline.
+type pacedReader struct {
+	r       io.Reader
+	control *http.ResponseController
+	left    int // bytes until the deadline is moved
+}
+
+func (p *pacedReader) Read(b []byte) (int, error) {
+	if p.left <= 0 {
+		p.left = bodyPiece
+		p.deadline(time.Now().Add(bodyPieceTime))
+	}
+	n, err := p.r.Read(b)
+	p.left -= n
+	return n, err
+}
+
+// done takes the deadline away: it would end the request, which may have long to wait for the log.
+func (p *pacedReader) done() { p.deadline(time.Time{}) }
+
+func (p *pacedReader) deadline(t time.Time) {
+	// Not every ResponseWriter has deadlines; without one the server's own limits hold.
+	_ = p.control.SetReadDeadline(t)
+}

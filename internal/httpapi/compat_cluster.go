@@ -1,0 +1,112 @@
+package httpapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// clusterState is the original's ClusterState.
+type clusterState struct {
+	Status  typed                  `json:"status"`
+	Workers map[uint64]workerState `json:"workers"`
+	Slots   slotCounts             `json:"slots"`
+}
+
+// workerState is the original's WorkerState: a worker without slots is dead.
+type workerState struct {
+	ID     uint64      `json:"id"`
+	Slots  []slotState `json:"slots"`
+	Status typed       `json:"status"`
+}
+
+type slotState struct {
+	ID     int   `json:"id"`
+	Status typed `json:"status"`
+}
+
+type slotCounts struct {
+	Open  uint64 `json:"open"`
+	Total uint64 `json:"total"`
+}
+
+func (a *API) compatCluster(*http.Request) (any, error) {
+	workers := a.leader.Workers()
+	out := clusterState{Status: clusterStatus(a.leader.Cluster().Status), Workers: make(map[uint64]workerState, len(workers))}
+	for i := range workers {
+		w := &workers[i]
+		state := workerState{ID: w.ID, Status: workerStatus(w.Status), Slots: []slotState{}}
+		if w.Status != api.WorkerDead {
+			state.Slots = slotStates(int(w.Slots), func(slot int) bool { return slot < int(w.Busy) })
+			out.Slots.Total += uint64(w.Slots)
+			out.Slots.Open += uint64(w.Slots - min(w.Busy, w.Slots))
+		}
+		out.Workers[w.ID] = state
+	}
+	return out, nil
+}
+
+func slotStates(n int, busy func(slot int) bool) []slotState {
+	slots := make([]slotState, n)
+	for i := range slots {
+		slots[i] = slotState{ID: i, Status: slotStatus(busy(i))}
+	}
+	return slots
+}
+
+// compatRemoveWorker answers true, or false where there is no such worker.
+func (a *API) compatRemoveWorker(r *http.Request) (any, error) {
+	id, err := pathNumber(r, "w")
+	if err != nil {
+		return nil, err
+	}
+	err = a.leader.RemoveWorker(r.Context(), id)
+	if isStatus(err, http.StatusNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return true, nil
+}
+
+// raftState is the original's RaftElectionState.
+type raftState struct {
+	OwnID              uint64              `json:"ownId"`
+	Term               uint64              `json:"term"`
+	OwnState           map[string]struct{} `json:"ownState"` // one key: Leader, Follower or Candidate
+	VotedFor           *uint64             `json:"votedFor"`
+	LastElectionEpoch  *int64              `json:"lastElectionEpoch"` // ms
+	LastHeartbeatEpoch *int64              `json:"lastHeartbeatEpoch"`
+	CurrentLeader      *uint64             `json:"currentLeader"`
+	Peers              []raftPeer          `json:"peers"`
+}
+
+type raftPeer struct {
+	ID     uint64 `json:"id"`
+	Schema string `json:"schema"`
+	Host   string `json:"host"`
+	Port   int    `json:"port"`
+}
+
+func (a *API) compatRaft(*http.Request) (any, error) {
+	c := a.leader.Consensus()
+	out := raftState{
+		OwnID: c.ID, Term: c.Term, OwnState: map[string]struct{}{c.Role: {}}, VotedFor: c.VotedFor, CurrentLeader: c.Leader,
+		LastElectionEpoch: epochMillis(c.LastElection), LastHeartbeatEpoch: epochMillis(c.LastHeartbeat),
+		Peers: make([]raftPeer, 0, len(c.Peers)),
+	}
+	for _, p := range c.Peers {
+		out.Peers = append(out.Peers, raftPeer{ID: p.ID, Schema: "http", Host: p.Host, Port: p.Port})
+	}
+	return out, nil
+}
+
+func epochMillis(t *time.Time) *int64 {
+	if t == nil {
+		return nil
+	}
+	ms := t.UnixMilli()
+	return &ms
+}

@@ -1,0 +1,91 @@
+package httpapi
+
+import "github.com/bridgefour/bridgefour/api"
+
+// typed is how the original system writes an enumeration: {"type":"Done"}.
+type typed struct {
+	Type string `json:"type"`
+}
+
+// The original system's words: execution status of jobs, tasks and slots.
+const (
+	notStarted = "NotStarted"
+	inProgress = "InProgress"
+	halted     = "Halted"
+	done       = "Done"
+	failed     = "Error"
+	missing    = "Missing"
+)
+
+// executionStatus is a job's status in the original's words. A stopped job is an Error there: it has no word for it, and its
+// clients poll until the status is none of NotStarted, InProgress and Halted.
+func executionStatus(job *api.Job) typed {
+	switch job.Status {
+	case api.JobWaiting:
+		return typed{notStarted}
+	case api.JobRunning:
+		var open, running uint64
+		for i := range job.Stages {
+			open += job.Stages[i].Open
+			running += job.Stages[i].Running
+		}
+		if open > 0 && running == 0 {
+			return typed{halted}
+		}
+		return typed{inProgress}
+	case api.JobHalted:
+		return typed{halted}
+	case api.JobDone:
+		return typed{done}
+	case api.JobFailed, api.JobStopped:
+		return typed{failed}
+	}
+	return typed{missing}
+}
+
+// assignmentStatus says how many of the tasks that are not done have a slot.
+func assignmentStatus(job *api.Job) typed {
+	stage := fileStage(job)
+	switch {
+	case stage.Running == 0:
+		return typed{"NotAssigned"}
+	case stage.Open > 0:
+		return typed{"PartiallyAssigned"}
+	}
+	return typed{"FullyAssigned"}
+}
+
+// fileStage is the stage whose tasks are the original's: one for each file.
+func fileStage(job *api.Job) api.Stage {
+	if len(job.Stages) == 0 {
+		return api.Stage{}
+	}
+	return job.Stages[0]
+}
+
+// slotStatus is Missing where a slot runs nothing, as in the original.
+func slotStatus(busy bool) typed {
+	if busy {
+		return typed{inProgress}
+	}
+	return typed{missing}
+}
+
+// workerStatus: a draining worker lives.
+func workerStatus(status string) typed {
+	if status == api.WorkerDead {
+		return typed{"Dead"}
+	}
+	return typed{"Alive"}
+}
+
+// clusterStatus is the cluster's health in the original's words.
+func clusterStatus(status string) typed {
+	switch status {
+	case api.ClusterHealthy:
+		return typed{"Healthy"}
+	case api.ClusterDegraded:
+		return typed{"Degraded"}
+	}
+	return typed{"Dead"}
+}

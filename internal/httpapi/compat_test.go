@@ -1,0 +1,251 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// compatLeader is a cluster as the original's scripts meet it: one worker dead, jobs in every state.
+func compatLeader() *fakeLeader {
+	l := newFakeLeader()
+	l.cluster.Status = api.ClusterDegraded
+	l.workers[0] = api.Worker{ID: 0, Status: api.WorkerAlive, Slots: 2, Busy: 1}
+	l.workers[1] = api.Worker{ID: 1, Status: api.WorkerDead, Slots: 2}
+	l.workers[2] = api.Worker{ID: 2, Status: api.WorkerDraining, Slots: 1}
+	voted, elected, heard := uint64(0), time.UnixMilli(1700000000123), time.UnixMilli(1700000000456)
+	l.consensus = api.Consensus{
+		ID: 0, Term: 3, Role: "Leader", VotedFor: &voted, Leader: &voted, LastElection: &elected, LastHeartbeat: &heard,
+		Peers: []api.Peer{{ID: 1, Host: "kaladin-02", Port: 6551}},
+	}
+	status := []string{api.JobWaiting, api.JobRunning, api.JobHalted, api.JobDone, api.JobFailed, api.JobStopped}
+	for i, status := range status {
+		l.set(compatJob(uint64(i)+1, status))
+	}
+	l.tasks[1] = compatTasks(api.TaskOpen, api.TaskOpen)
+	l.tasks[2] = compatTasks(api.TaskDone, api.TaskRunning, api.TaskRunning, api.TaskOpen, api.TaskDead)
+	l.tasks[3] = compatTasks(api.TaskDone, api.TaskOpen)
+	l.tasks[4] = compatTasks(api.TaskDone, api.TaskDone)
+	l.tasks[5] = compatTasks(api.TaskDone, api.TaskDead)
+	l.tasks[6] = compatTasks()
+	for id, tasks := range l.tasks {
+		job := l.jobs[id]
+		stage := &job.Stages[0]
+		for i := range tasks {
+			stage.Tasks++
+			*map[string]*uint64{
+				api.TaskOpen: &stage.Open, api.TaskRunning: &stage.Running, api.TaskDone: &stage.Done, api.TaskDead: &stage.Dead,
+			}[tasks[i].Status]++
+		}
+	}
+	l.result = func(_ context.Context, w io.Writer) error {
+		_, err := io.WriteString(w, "the,31714\nand,20560\n,16663\nBolkónski,3\n")
+		return err
+	}
+	return l
+}
+
+func compatJob(id uint64, status string) api.Job {
+	return api.Job{
+		ID: id, Name: "Example job", Program: api.Program{Builtin: "DelayedWordCount"}, Status: status,
+		Inputs: []string{"/data/in"}, Output: "/data/out", Set: map[string]string{"timeout": "2"}, Stages: []api.Stage{{Name: "map"}},
+	}
+}
+
+func compatTasks(statuses ...string) []api.Task {
+	tasks := make([]api.Task, len(statuses))
+	for i, status := range statuses {
+		tasks[i] = api.Task{Index: uint64(i), Stage: "map", Status: status, Input: fmt.Sprintf("/data/in/war_and_peace.txt.a%c", 'a'+i)}
+		if status == api.TaskRunning {
+			tasks[i].Worker = 2
+		}
+	}
+	return tasks
+}
+
+func TestCompatAnswers(t *testing.T) {
+	a := newAPI(compatLeader())
+	start := `{"name":"Example job","jobClass":"com.chollinger.bridgefour.jobs.example.DelayedWordCountBridgeFourJob",` +
+		`"input":"/data/in","output":"/data/out","userSettings":{"timeout":"2"}}`
+	for _, c := range []struct{ file, method, target, body string }{
+		{"status_waiting.json", "GET", "/job/status/1", ""},
+		{"status_running.json", "GET", "/status/2", ""},
+		{"status_halted.json", "GET", "/job/status/3", ""},
+		{"status_done.json", "GET", "/status/4", ""},
+		{"status_failed.json", "GET", "/job/status/5", ""},
+		{"status_stopped.json", "GET", "/job/status/6", ""},
+		{"status_missing.json", "GET", "/job/status/-1368283400", ""},
+		{"job_waiting.json", "GET", "/job/1", ""},
+		{"job_running.json", "GET", "/job/2", ""},
+		{"job_halted.json", "GET", "/job/3", ""},
+		{"job_done.json", "GET", "/job/4", ""},
+		{"job_failed.json", "GET", "/job/5", ""},
+		{"job_missing.json", "GET", "/job/99", ""},
+		{"list.json", "GET", "/job/list", ""},
+		{"data_done.json", "GET", "/job/data/4", ""},
+		{"data_running.json", "GET", "/data/2", ""},
+		{"data_missing.json", "GET", "/data/99", ""},
+		{"cluster.json", "GET", "/cluster", ""},
+		{"raft_state.json", "GET", "/raft/state", ""},
+		{"start.json", "POST", "/job/start", start},
+		{"stop_running.json", "PUT", "/job/stop/2", ""},
+		{"stop_done.json", "PUT", "/stop/4", ""},
+		{"stop_missing.json", "PUT", "/stop/99", ""},
+		{"remove_worker.json", "DELETE", "/cluster/removeWorker/1", ""},
+		{"remove_no_worker.json", "DELETE", "/cluster/removeWorker/1", ""},
+	} {
+		w := ask(t, a, c.method, c.target, c.body)
+		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%s %s = %d %s, want 200 as JSON", c.method, c.target, w.Code, w.Header().Get("Content-Type"))
+		}
+		var pretty bytes.Buffer
+		if err := json.Indent(&pretty, w.Body.Bytes(), "", "  "); err != nil {
+			t.Errorf("%s: %v", c.target, err)
+		}
+		golden(t, "compat/"+c.file, pretty.String())
+	}
+}
+
+func TestCompatStart(t *testing.T) {
+	settings := map[string]string{"timeout": "2"}
+	for body, want := range map[string]api.JobRequest{
+		`{"name":"n","jobClass":"DelayedWordCount","input":"/in","output":"/out","userSettings":{"timeout":"2"}}`: {
+			Name: "n", Program: api.Program{Builtin: "DelayedWordCount"}, Inputs: []string{"/in"}, Output: "/out", Set: settings, Split: "none",
+		},
+		`{"jobClass":{"type":"com.example.SampleBridgeFourJob"},"userSettings":[["timeout","2"]],"more":1}`: {
+			Program: api.Program{Builtin: "Sample"}, Set: settings, Split: "none",
+		},
+		`{"jobClass":"a.b.AlwaysOkJob","userSettings":[{"timeout":2}]}`: {
+			Program: api.Program{Builtin: "AlwaysOk"}, Set: settings, Split: "none",
+		},
+		`{"jobClass":"Job","userSettings":[{"key":"timeout","value":"2"}]}`: {
+			Program: api.Program{Builtin: "Job"}, Set: settings, Split: "none",
+		},
+	} {
+		l := newFakeLeader()
+		if w := ask(t, newAPI(l), "POST", "/start", body); w.Code != http.StatusOK {
+			t.Errorf("start %s = %d %s", body, w.Code, w.Body)
+		}
+		if !reflect.DeepEqual(l.got, want) {
+			t.Errorf("start %s submitted %+v, want %+v", body, l.got, want)
+		}
+	}
+}
+
+func TestCompatStopOfAJobThatJustEnded(t *testing.T) {
+	l := compatLeader()
+	racing := &racingLeader{fakeLeader: l}
+	w := ask(t, newAPI(racing), "PUT", "/job/stop/2", "")
+	if got := strings.TrimSpace(w.Body.String()); got != `{"type":"Done"}` {
+		t.Errorf("stop = %s, want Done", got)
+	}
+}
+
+// racingLeader's jobs end between the look and the stop.
+type racingLeader struct{ *fakeLeader }
+
+func (l *racingLeader) Stop(_ context.Context, id uint64) (api.Job, error) {
+	if _, err := l.turn(id, api.JobDone); err != nil {
+		return api.Job{}, err
+	}
+	return api.Job{}, api.Conflict("job %d is done", id)
+}
+
+func TestCompatListIsBounded(t *testing.T) {
+	l := newFakeLeader()
+	for id := range uint64(3) {
+		l.set(compatJob(id+1, api.JobRunning))
+		l.tasks[id+1] = make([]api.Task, compatTasksMax*2/3)
+		for i := range l.tasks[id+1] {
+			l.tasks[id+1][i] = api.Task{Index: uint64(i), Stage: "map", Status: api.TaskOpen}
+		}
+	}
+	list := decode[[]jobDetails](t, ask(t, newAPI(l), "GET", "/job/list", ""))
+	var tasks int
+	for i := range list {
+		tasks += len(list[i].OpenTasks)
+	}
+	if len(list) != 3 || tasks != compatTasksMax {
+		t.Errorf("list has %d jobs with %d tasks, want 3 with %d", len(list), tasks, compatTasksMax)
+	}
+}
+
+func TestResultJSON(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                        `{}`,
+		"the,3\nand,2\n":          `{"and":2,"the":3}`,
+		"a,b,3\n,9\n":             `{"":9,"a,b":3}`,
+		"the\t3\na,5\t2\n":        `{"a,5":2,"the":3}`,
+		"tab\tword,3":             `{"tab\tword":3}`,
+		"caf\xe9,1\ncaf\xe8,2\n":  `{"caf\ufffd":3}`,
+		"just text\n":             `"just text\n"`,
+		"key\tvalue\n":            `"key\tvalue\n"`,
+		"the,3\nand,two\n":        `"the,3\nand,two\n"`,
+		"big,9223372036854775808": `"big,9223372036854775808"`,
+	} {
+		got, err := json.Marshal(resultJSON(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var g, w any
+		if err := errors.Join(json.Unmarshal(got, &g), json.Unmarshal([]byte(want), &w)); err != nil || !reflect.DeepEqual(g, w) {
+			t.Errorf("resultJSON(%q) = %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestCompatDataIsBounded(t *testing.T) {
+	l := compatLeader()
+	l.result = func(_ context.Context, w io.Writer) error {
+		chunk := bytes.Repeat([]byte("word,1\n"), 1<<17)
+		for {
+			if _, err := w.Write(chunk); err != nil {
+				return fmt.Errorf("write result: %w", err)
+			}
+		}
+	}
+	p := problemOf(t, ask(t, newAPI(l), "GET", "/job/data/4", ""))
+	if p.Status != http.StatusUnprocessableEntity || !strings.Contains(p.Detail, "/v1/jobs/4/result") {
+		t.Errorf("data = %+v, want 422 with the other route", p)
+	}
+}
+
+// fakeWorker has number 4 and a slot for each entry.
+type fakeWorker []bool
+
+func (fakeWorker) Number() uint64 { return 4 }
+func (w fakeWorker) Busy() []bool { return w }
+
+func TestWorkerRoutes(t *testing.T) {
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") })
+	h := NewWorker(fakeWorker{true, false}, metrics)
+	for target, want := range map[string]string{
+		"/worker/state":   `{"id":4,"slots":[{"id":0,"status":{"type":"InProgress"}},{"id":1,"status":{"type":"Missing"}}],"status":{"type":"Alive"}}`,
+		"/task/status/0":  `{"type":"InProgress"}`,
+		"/task/status/1":  `{"type":"Missing"}`,
+		"/task/status/2":  `{"type":"Missing"}`,
+		"/task/status/-1": `{"type":"Missing"}`,
+		"/healthz":        `{"status":"ok"}`,
+		"/metrics":        `metrics`,
+	} {
+		w := ask(t, h, "GET", target, "")
+		if got := strings.TrimSpace(w.Body.String()); w.Code != http.StatusOK || got != want {
+			t.Errorf("%s = %d %s, want %s", target, w.Code, got, want)
+		}
+	}
+	for _, target := range []string{"/task/status/x", "/v1/jobs", "/job/1"} {
+		if p := problemOf(t, ask(t, h, "GET", target, "")); p.Status != http.StatusNotFound {
+			t.Errorf("%s = %d, want 404", target, p.Status)
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"flag"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares with a file under testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := "testdata/" + name
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s (write anew with -update):\n%s\nwant:\n%s", name, got, want)
+	}
+}
+
+func TestOpenAPIListsEveryRoute(t *testing.T) {
+	a := newAPI(newFakeLeader())
+	w := ask(t, a, http.MethodGet, "/openapi.json", "")
+	var doc struct {
+		OpenAPI string                                `json:"openapi"`
+		Paths   map[string]map[string]json.RawMessage `json:"paths"`
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || doc.OpenAPI != "3.1.0" {
+		t.Fatalf("openapi.json: version %q, %v", doc.OpenAPI, err)
+	}
+	var routes []string
+	for path, item := range doc.Paths {
+		for method := range item {
+			routes = append(routes, strings.ToUpper(method)+" "+path)
+		}
+	}
+	slices.Sort(routes)
+	golden(t, "routes.txt", strings.Join(routes, "\n")+"\n")
+}
+
+func TestDocsNeedNothingFromElsewhere(t *testing.T) {
+	a := newAPI(newFakeLeader())
+	page := ask(t, a, http.MethodGet, "/docs", "").Body.String()
+	if found := regexp.MustCompile(`(?i)<script|<link|<img|src=|https?://|@import`).FindString(page); found != "" {
+		t.Errorf("the page loads something: %q", found)
+	}
+	for _, want := range []string{"POST /v1/jobs", `id="JobRequest"`, `href="#TaskList"`, "PUT /stop/{n}", "slots_per_task"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	for _, link := range regexp.MustCompile(`href="#([^"]+)"`).FindAllStringSubmatch(page, -1) {
+		if !strings.Contains(page, `id="`+link[1]+`"`) {
+			t.Errorf("link to %s leads nowhere", link[1])
+		}
+	}
+}

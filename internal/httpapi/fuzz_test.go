@@ -1,0 +1,123 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// post sends a fuzzed body and checks what holds for every answer: it is JSON, and no body is a defect of the leader.
+func post(t *testing.T, a *API, target, body string, ok int) bool {
+	t.Helper()
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(body)))
+	if !json.Valid(w.Body.Bytes()) {
+		t.Fatalf("answer is not JSON: %.300q", w.Body)
+	}
+	if w.Code == ok {
+		return true
+	}
+	if w.Code != http.StatusBadRequest && w.Code != http.StatusUnprocessableEntity {
+		t.Fatalf("body %.300q = %d: %.300s", body, w.Code, w.Body)
+	}
+	problemOf(t, w)
+	return false
+}
+
+func FuzzSubmit(f *testing.F) {
+	for _, body := range []string{
+		``, `{}`, `null`, `[]`, `{"program":{"builtin":"wordcount"},"inputs":["/a b","/c\n"],"retries":3,"priority":100,"split":"1MiB"}`,
+		`{"program":{"command":["grep","{}"]},"lines":{"items":["a"],"raw":"YQo="}}`, `{"program":{},"range":{"from":-9,"to":9}}`,
+		`{"PROGRAM":{"builtin":"x"},"labels":{"a":"b"},"set":null}`, "{\"name\":\"\xff\"}", `{"retries":1e3}`, `{"name":"\ud800"}`,
+	} {
+		f.Add(body)
+	}
+	l := newFakeLeader()
+	a := newAPI(l)
+	f.Fuzz(func(t *testing.T, body string) {
+		if !post(t, a, "/v1/jobs", body, http.StatusCreated) {
+			return
+		}
+		// What was taken means the same when it is sent again.
+		first := l.got
+		again, err := json.Marshal(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !post(t, a, "/v1/jobs", string(again), http.StatusCreated) {
+			t.Fatalf("%q was taken, and %q not", body, again)
+		}
+		second, err := json.Marshal(l.got)
+		if err != nil || !reflect.DeepEqual(again, second) {
+			t.Fatalf("%s became %s, %v", again, second, err)
+		}
+		inRange := func(v *int) bool { return v == nil || *v >= 0 && *v <= 100 }
+		if !inRange(first.Retries) || !inRange(first.Priority) || first.SlotsPerTask < 0 || first.SlotsPerTask > 1024 {
+			t.Fatalf("out of range: %+v", first)
+		}
+	})
+}
+
+func FuzzStart(f *testing.F) {
+	for _, body := range []string{
+		`{"name":"n","jobClass":"DelayedWordCount","input":"/in","output":"/out","userSettings":{"timeout":"2"}}`, `{"jobClass":{"type":"x.SampleJob"}}`,
+		`{"jobClass":"A","userSettings":[["k","v"],{"k":1},{"key":"k","value":true}]}`, `{"jobClass":null}`, `{"jobClass":"A","userSettings":null}`, `[`,
+	} {
+		f.Add(body)
+	}
+	l := newFakeLeader()
+	a := newAPI(l)
+	f.Fuzz(func(t *testing.T, body string) {
+		if post(t, a, "/start", body, http.StatusOK) && l.got.Program.Builtin == "" {
+			t.Fatalf("%q was submitted without a program", body)
+		}
+	})
+}
+
+func FuzzResultJSON(f *testing.F) {
+	f.Add("the,3\nand,2\n")
+	f.Add("a\tb,3\n\xff\t-1\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		v := resultJSON(text)
+		if _, err := json.Marshal(v); err != nil {
+			t.Fatal(err)
+		}
+		if counts, ok := v.(map[string]int64); ok && len(counts) > strings.Count(text, "\n")+1 {
+			t.Fatalf("%d keys from %q", len(counts), text)
+		}
+	})
+}
+
+func FuzzPath(f *testing.F) {
+	f.Add("/v1/jobs/1", "wait=1ms")
+	f.Add("/v1/jobs/1/tasks", "status=open&limit=3&cursor=x")
+	f.Add("/v1/jobs/1/explain", "task=map/1")
+	f.Add("/job/status/1", "")
+	l := compatLeader()
+	job := fullJob(1)
+	job.Status = api.JobDone // no wait lasts
+	l.set(job)
+	l.logs = func(context.Context, api.LogQuery, func(api.LogRecord) error) error { return nil }
+	a := newAPI(l)
+	f.Fuzz(func(t *testing.T, path, query string) {
+		if strings.Contains(query, "min_index") {
+			return // it would wait for the log
+		}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.URL.Path, r.URL.RawQuery = "/"+strings.TrimLeft(path, "/"), query
+		if !strings.HasPrefix(r.URL.Path, "/v1/jobs/1") && strings.Contains(query, "wait") {
+			return // jobs that have not ended
+		}
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		if w.Code >= 500 && w.Code != http.StatusServiceUnavailable {
+			t.Fatalf("%q?%q = %d: %s", path, query, w.Code, w.Body)
+		}
+	})
+}

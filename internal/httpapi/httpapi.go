@@ -1,0 +1,173 @@
+package httpapi
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// Options says what an API is made of.
+type Options struct {
+	Leader  Leader
+	Metrics http.Handler // answers GET /metrics; nil: there is none
+	Version string       // of the binary, for the OpenAPI document
+	Log     *slog.Logger // required
+}
+
+// API serves the routes of a leader.
+type API struct {
+	leader  Leader
+	log     *slog.Logger
+	mux     *http.ServeMux
+	huma    huma.API
+	foreign *http.CrossOriginProtection
+}
+
+// New builds the API of a leader. It takes about 2 ms: the OpenAPI document is written on first demand.
+func New(o Options) *API {
+	mux := http.NewServeMux()
+	config := huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "Bridge Four", Version: o.Version,
+				Description: "One computation over many inputs, each output exactly once.",
+			},
+		},
+		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat: "application/json",
+		Transformers:  []huma.Transformer{shortenValues},
+	}
+	config.RejectUnknownQueryParameters = true
+	a := &API{
+		leader: o.Leader, log: o.Log, mux: mux, huma: humago.New(mux, config),
+		foreign: http.NewCrossOriginProtection(),
+	}
+	a.addJobs()
+	a.addTasks()
+	a.addStreams()
+	a.addCluster()
+	a.addCompat()
+	a.addService(o.Metrics)
+	return a
+}
+
+// ServeHTTP answers one request.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer a.recovered(w, r)
+	a.stamp(w.Header())
+	w.Header()["X-Content-Type-Options"] = nosniff
+	// A web page that the user visits must not be able to submit programs to a cluster on his machine.
+	if err := a.foreign.Check(r); err != nil {
+		a.writeError(w, r, api.NewProblem(http.StatusForbidden, "%v: browsers may not send this from another site's page", err))
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
+
+//nolint:gochecknoglobals // shared by all answers: http.Header needs a slice, and nobody writes to it
+var nosniff = []string{"nosniff"}
+
+// The headers of every answer, in canonical form.
+const (
+	headerIndex  = "X-Bridgefour-Index"
+	headerAge    = "X-Bridgefour-Age"
+	headerLeader = "X-Bridgefour-Leader"
+)
+
+// stamp says how fresh the answer is. It runs before the state is read, so that the index is never newer than the answer.
+func (a *API) stamp(h http.Header) {
+	index, age, leader := a.leader.Status()
+	values := make([]string, 3)
+	values[0] = strconv.FormatUint(index, 10)
+	values[1] = strconv.FormatInt(age, 10)
+	values[2] = strconv.FormatUint(leader, 10)
+	h[headerIndex] = values[0:1:1]
+	h[headerAge] = values[1:2:2]
+	h[headerLeader] = values[2:3:3]
+}
+
+// index is the log position to send with a state that is read after this call.
+func (a *API) index() uint64 {
+	index, _, _ := a.leader.Status()
+	return index
+}
+
+// recovered turns a panic of a handler into a 500 problem; the other requests go on.
+func (a *API) recovered(w http.ResponseWriter, r *http.Request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(http.ErrAbortHandler) // net/http's way to break a connection off
+	}
+	if err, ok := v.(error); ok && isNetError(err) {
+		panic(http.ErrAbortHandler) // huma panics where the client goes away in the middle of the answer
+	}
+	a.log.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path, "panic", v,
+		"stack", string(debug.Stack()))
+	a.writeError(w, r, api.NewProblem(http.StatusInternalServerError,
+		"this request met a defect of the leader; its log has the details"))
+}
+
+func isNetError(err error) bool {
+	_, ok := errors.AsType[net.Error](err)
+	return ok
+}
+
+// addService adds what probes, monitors and strangers ask for, and answers for unknown routes.
+func (a *API) addService(metrics http.Handler) {
+	a.plain(route{
+		method: http.MethodGet, path: "/healthz", tag: "service", summary: "200 while the process works",
+	}, func(*http.Request) (any, error) {
+		return health{Status: "ok"}, nil
+	})
+	a.plain(route{
+		method: http.MethodGet, path: "/readyz", tag: "service", summary: "200 when the leader takes writes; else 503 with the reason",
+	}, func(*http.Request) (any, error) {
+		if why := a.leader.Cluster().NotReady; why != "" {
+			return nil, api.Unavailable("%s", why)
+		}
+		return health{Status: "ready"}, nil
+	})
+	if metrics != nil {
+		a.describe(route{method: http.MethodGet, path: "/metrics", tag: "service", summary: "Prometheus metrics"})
+		a.mux.Handle("GET /metrics", metrics)
+	}
+	a.addDocs()
+	a.mux.HandleFunc("/", a.unknown)
+}
+
+// health is the answer of the probes.
+type health struct {
+	Status string `json:"status"`
+}
+
+// unknown answers what no route matches: 405 if the path has other methods, else 404.
+func (a *API) unknown(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		probe := &http.Request{Method: method, URL: r.URL, Host: r.Host}
+		if _, pattern := a.mux.Handler(probe); strings.HasPrefix(pattern, method+" ") {
+			allowed = append(allowed, method)
+		}
+	}
+	if len(allowed) == 0 || slices.Contains(allowed, r.Method) {
+		a.writeError(w, r, api.NotFound("no route %s %s; GET /docs lists them", r.Method, r.URL.Path))
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	a.writeError(w, r, api.NewProblem(http.StatusMethodNotAllowed, "%s is not for %s; it takes %s",
+		r.URL.Path, r.Method, strings.Join(allowed, ", ")))
+}

@@ -1,0 +1,167 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// Limits of waiting: a proxy or a NAT forgets connections that are silent for longer.
+const (
+	waitMax  = 10 * time.Minute
+	indexMax = 10 * time.Second // how long min_index waits where wait is not given
+)
+
+// JobPath is the part of an input that names a job. Exported because huma passes over embedded types that are not.
+type JobPath struct {
+	ID uint64 `path:"n" doc:"Number of the job" minimum:"1"`
+}
+
+type getJob struct {
+	JobPath
+	Wait     string `query:"wait" doc:"Answer when the job has ended, or after this time with its state then; at most 10m" example:"30s"`
+	MinIndex uint64 `query:"min_index" doc:"Answer from this log position or a later one: pass X-Bridgefour-Index of a write to read it"`
+}
+
+type listJobs struct {
+	Status []string `query:"status" doc:"Only these, separated by commas" enum:"waiting,running,halted,done,failed,stopped"`
+	Limit  int      `query:"limit" default:"100" minimum:"1" maximum:"1000"`
+	Cursor string   `query:"cursor" doc:"next of the page before" maxLength:"200"`
+}
+
+// answer is a body with the log position it reflects.
+type answer[T any] struct {
+	Index uint64 `header:"X-Bridgefour-Index" doc:"Log position that the answer reflects"`
+	Body  T
+}
+
+func (a *API) addJobs() {
+	a.addSubmit()
+	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs", "list-jobs", "jobs", "Jobs, newest first"), a.listJobs)
+	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}", "get-job", "jobs", "One job; may wait for its end"), a.getJob)
+	huma.Register(a.huma, operation(http.MethodPost, "/v1/jobs/{n}/stop", "stop-job", "jobs", "Stop a job"),
+		func(ctx context.Context, in *JobPath) (*answer[api.Job], error) {
+			return a.change(ctx, in.ID, a.stop)
+		})
+	huma.Register(a.huma, operation(http.MethodPost, "/v1/jobs/{n}/retry", "retry-job", "jobs",
+		"Run again what failed or died, keep what is done"),
+		func(ctx context.Context, in *JobPath) (*answer[api.Job], error) {
+			return a.change(ctx, in.ID, a.leader.Retry)
+		})
+}
+
+// operation describes a typed route.
+func operation(method, path, id, tag, summary string) huma.Operation {
+	return huma.Operation{Method: method, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary}
+}
+
+func (a *API) listJobs(ctx context.Context, in *listJobs) (*answer[api.JobList], error) {
+	index := a.index()
+	list, err := a.leader.Jobs(api.JobQuery{Status: in.Status, Limit: in.Limit, Cursor: in.Cursor})
+	if err != nil {
+		return nil, a.asProblem(ctx, err)
+	}
+	if list.Jobs == nil {
+		list.Jobs = []api.Job{}
+	}
+	return &answer[api.JobList]{Index: index, Body: list}, nil
+}
+
+func (a *API) getJob(ctx context.Context, in *getJob) (*answer[api.Job], error) {
+	wait, err := parseWait(in.Wait)
+	if err != nil {
+		return nil, a.asProblem(ctx, err)
+	}
+	if in.MinIndex > 0 {
+		if err := a.waitIndex(ctx, in.MinIndex, wait); err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+	}
+	if wait > 0 {
+		if err := a.waitJob(ctx, in.ID, wait); err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+	}
+	return a.jobNow(ctx, in.ID)
+}
+
+// jobNow is the job as it is in memory.
+func (a *API) jobNow(ctx context.Context, id uint64) (*answer[api.Job], error) {
+	index := a.index()
+	job, ok := a.leader.Job(id)
+	if !ok {
+		return nil, a.asProblem(ctx, noJob(id))
+	}
+	return &answer[api.Job]{Index: index, Body: job}, nil
+}
+
+func noJob(id uint64) *api.Problem {
+	return api.NotFound("there is no job %d; GET /v1/jobs lists them", id)
+}
+
+// waitJob returns without error when the job has ended or the time is up.
+func (a *API) waitJob(ctx context.Context, id uint64, wait time.Duration) error {
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err := a.leader.WaitJob(waiting, id)
+	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// waitIndex returns without error when the state is at index or later.
+func (a *API) waitIndex(ctx context.Context, index uint64, wait time.Duration) error {
+	if wait == 0 {
+		wait = indexMax
+	}
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err := a.leader.WaitIndex(waiting, index)
+	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
+		return api.Unavailable("this node is at log position %d and did not reach min_index %d within %v", a.index(), index, wait)
+	}
+	return err
+}
+
+// parseWait reads ?wait=.
+func parseWait(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, api.Invalid("validation failed").With("query.wait", "expected a duration such as 30s or 2m", s)
+	}
+	if wait < 0 || wait > waitMax {
+		return 0, api.Invalid("validation failed").With("query.wait", "expected 0s to 10m", s)
+	}
+	return wait, nil
+}
+
+// change carries out a write and answers with the job as it is after it.
+func (a *API) change(ctx context.Context, id uint64, write func(context.Context, uint64) (api.Job, error)) (*answer[api.Job], error) {
+	if _, err := write(ctx, id); err != nil {
+		return nil, a.asProblem(ctx, err)
+	}
+	return a.jobNow(ctx, id)
+}
+
+// stop takes a job that was stopped before as stopped now: a client that got no answer asks again.
+func (a *API) stop(ctx context.Context, id uint64) (api.Job, error) {
+	job, err := a.leader.Stop(ctx, id)
+	if isStatus(err, http.StatusConflict) {
+		if now, ok := a.leader.Job(id); ok && now.Status == api.JobStopped {
+			return now, nil
+		}
+	}
+	return job, err
+}
+
+// jobURL is where a job is found.
+func jobURL(id uint64) string { return "/v1/jobs/" + strconv.FormatUint(id, 10) }

@@ -1,0 +1,54 @@
+package httpapi
+
+import (
+	"context"
+	"io"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// Leader is what the API asks of the leader. Every method may be called from many goroutines.
+//
+// An *api.Problem (anywhere in the error's chain) is sent to the client as it is; any other error becomes a 500 problem
+// with the error's text. Methods without a context answer from memory and never wait for the log, a disk or a worker.
+type Leader interface {
+	// Submit returns when the log has committed the job. A key that was seen within 24 hours returns the job it made then;
+	// an empty key is none.
+	Submit(ctx context.Context, req *api.JobRequest, key string) (api.Job, error)
+	// Stop and Retry return when the log has committed them and Job shows it. Stopping a job that has ended, and retrying
+	// one that has nothing to retry, is a Conflict.
+	Stop(ctx context.Context, id uint64) (api.Job, error)
+	Retry(ctx context.Context, id uint64) (api.Job, error)
+
+	Job(id uint64) (api.Job, bool)
+	Jobs(q api.JobQuery) (api.JobList, error)
+	// WaitJob returns nil when the job has ended, context.Cause(ctx) when ctx is done first, and a NotFound problem for an
+	// unknown job.
+	WaitJob(ctx context.Context, id uint64) error
+	// WaitIndex returns nil when Status reports at least index, and context.Cause(ctx) when ctx is done first.
+	WaitIndex(ctx context.Context, index uint64) error
+
+	// Tasks does not wait for a worker or the log: the original system's routes ask it for up to 10,000 tasks at once.
+	Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error)
+	Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error)
+	// Explain explains a job, or one of its tasks if stage is not empty.
+	Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error)
+	// Result writes the result of an ended job. It must find its errors (no result kept, a part is gone) before it writes:
+	// an error before the first byte becomes a problem, one after it breaks the connection off.
+	Result(ctx context.Context, id uint64, w io.Writer) error
+	// Logs gives the records that the workers hold, those of one attempt in order, and with q.Follow goes on until the job
+	// has ended and everything was given. It returns the first error of emit. The order of one attempt's bytes must be the
+	// same on every call: a client resumes by counting them.
+	Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error
+
+	Cluster() api.Cluster
+	Workers() []api.Worker
+	Worker(id uint64) (api.Worker, bool)
+	// DrainWorker returns when the leader has noted it; the drain itself goes on. Draining twice is no error.
+	DrainWorker(ctx context.Context, id uint64) (api.Worker, error)
+	RemoveWorker(ctx context.Context, id uint64) error
+
+	// Status is the log position that reads reflect, how long ago this node heard from the leader, and the leader's id.
+	Status() (index uint64, ageMillis int64, leader uint64)
+	Consensus() api.Consensus
+}

@@ -1,0 +1,143 @@
+package httpapi
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+type getLogs struct {
+	JobPath
+	Task   string `query:"task" doc:"STAGE/INDEX or JOB/STAGE/INDEX: only this task" example:"map/7" maxLength:"200"`
+	Follow bool   `query:"follow" doc:"Go on until the job has ended"`
+}
+
+// addStreams registers the routes whose answers have no bound. An error before the first byte is a problem; one after it
+// breaks the connection off, so that nobody takes half a result for a whole one.
+func (a *API) addStreams() {
+	result := operation(http.MethodGet, "/v1/jobs/{n}/result", "get-result", "jobs", "The result of an ended job, as the program wrote it")
+	result.Responses = map[string]*huma.Response{"200": {
+		Description: "The collected result, or the tasks' outputs in task order",
+		Content: map[string]*huma.MediaType{
+			"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
+		},
+	}}
+	result.Errors = []int{http.StatusNotFound, http.StatusConflict}
+	huma.Register(a.huma, result, func(ctx context.Context, in *JobPath) (*huma.StreamResponse, error) {
+		job, ok := a.leader.Job(in.ID)
+		if !ok {
+			return nil, a.asProblem(ctx, noJob(in.ID))
+		}
+		if !job.IsEnded() {
+			return nil, a.asProblem(ctx, api.Conflict("job %d is %s: it has no result yet; GET %s?wait=30s waits for its end",
+				job.ID, job.Status, jobURL(job.ID)))
+		}
+		return &huma.StreamResponse{Body: func(hc huma.Context) {
+			r, w := humago.Unwrap(hc)
+			a.sendResult(w, r, in.ID)
+		}}, nil
+	})
+
+	logs := operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "What the tasks wrote to stderr, as JSON lines")
+	record := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.LogRecord](), true, "")
+	logs.Responses = map[string]*huma.Response{"200": {
+		Description: "One LogRecord a line",
+		Content:     map[string]*huma.MediaType{"application/jsonl": {Schema: record}},
+	}}
+	logs.Errors = []int{http.StatusNotFound}
+	huma.Register(a.huma, logs, func(ctx context.Context, in *getLogs) (*huma.StreamResponse, error) {
+		q := api.LogQuery{Job: in.ID, Follow: in.Follow}
+		if in.Task != "" {
+			var err error
+			if q.Stage, q.Index, err = parseTask(in.ID, in.Task); err != nil {
+				return nil, a.asProblem(ctx, err)
+			}
+			q.OneTask = true
+		}
+		if _, ok := a.leader.Job(in.ID); !ok {
+			return nil, a.asProblem(ctx, noJob(in.ID))
+		}
+		return &huma.StreamResponse{Body: func(hc huma.Context) {
+			r, w := humago.Unwrap(hc)
+			a.sendLogs(w, r, q)
+		}}, nil
+	})
+}
+
+func (a *API) sendResult(w http.ResponseWriter, r *http.Request, id uint64) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if r.Method == http.MethodHead {
+		return
+	}
+	out := &answerWriter{w: w}
+	a.endStream(w, r, out, a.leader.Result(r.Context(), id, out))
+}
+
+// endStream deals with how a stream ended.
+func (a *API) endStream(w http.ResponseWriter, r *http.Request, out *answerWriter, err error) {
+	switch {
+	case err == nil:
+		if !out.begun {
+			w.WriteHeader(http.StatusOK)
+		}
+	case !out.begun:
+		a.writeError(w, r, err)
+	default:
+		if r.Context().Err() == nil && out.err == nil {
+			a.log.ErrorContext(r.Context(), "stream broken off", "path", r.URL.Path, "error", err)
+		}
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// answerWriter knows whether the answer has begun.
+type answerWriter struct {
+	w     http.ResponseWriter
+	begun bool
+	err   error // of a write: the client has gone
+}
+
+func (a *answerWriter) Write(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	a.begun = true
+	n, err := a.w.Write(b)
+	a.err = err
+	return n, err
+}
+
+func (a *API) sendLogs(w http.ResponseWriter, r *http.Request, q api.LogQuery) {
+	w.Header().Set("Content-Type", "application/jsonl")
+	if r.Method == http.MethodHead {
+		return
+	}
+	out := &answerWriter{w: w}
+	buffered := bufio.NewWriterSize(out, 32<<10)
+	flusher := http.NewResponseController(w)
+	enc := json.NewEncoder(buffered)
+	enc.SetEscapeHTML(false)
+	err := a.leader.Logs(r.Context(), q, func(record api.LogRecord) error {
+		if err := enc.Encode(record); err != nil {
+			return err
+		}
+		if !q.Follow {
+			return nil
+		}
+		if err := buffered.Flush(); err != nil {
+			return err
+		}
+		return flusher.Flush()
+	})
+	if err == nil {
+		err = buffered.Flush()
+	}
+	a.endStream(w, r, out, err)
+}

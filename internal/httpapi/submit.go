@@ -1,0 +1,100 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+type submit struct {
+	Key string `header:"Idempotency-Key" doc:"A submission with a key seen within 24 hours gives the job it made then" maxLength:"200"`
+}
+
+// addSubmit registers POST /v1/jobs. Its body is not huma's to read: huma would hold it three times, and echo it back where
+// it is malformed.
+func (a *API) addSubmit() {
+	registry := a.huma.OpenAPI().Components.Schemas
+	request := registry.Schema(reflect.TypeFor[api.JobRequest](), true, "")
+	job := registry.Schema(reflect.TypeFor[api.Job](), true, "")
+	op := operation(http.MethodPost, "/v1/jobs", "submit-job", "jobs", "Submit a job")
+	op.DefaultStatus = http.StatusCreated
+	op.Responses = map[string]*huma.Response{"201": {
+		Description: "The job; the log has it",
+		Headers:     map[string]*huma.Param{"Location": {Description: "Where the job is found", Schema: &huma.Schema{Type: huma.TypeString}}},
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: job}},
+	}}
+	op.Errors = []int{http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable}
+	huma.Register(a.huma, op, func(_ context.Context, in *submit) (*huma.StreamResponse, error) {
+		return &huma.StreamResponse{Body: func(hc huma.Context) {
+			r, w := humago.Unwrap(hc)
+			a.submit(w, r, in.Key)
+		}}, nil
+	})
+	// Only now: huma reads the body of an operation that has one.
+	a.huma.OpenAPI().Paths[op.Path].Post.RequestBody = &huma.RequestBody{
+		Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: request}},
+	}
+}
+
+func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {
+	var req api.JobRequest
+	if err := decodeBody(w, r, submitBytesMax, true, &req); err != nil {
+		a.writeError(w, r, err)
+		return
+	}
+	if err := a.validate(&req); err != nil {
+		a.writeError(w, r, err)
+		return
+	}
+	job, err := a.leader.Submit(r.Context(), &req, key)
+	if err != nil {
+		a.writeError(w, r, err)
+		return
+	}
+	a.stamp(w.Header())
+	if now, ok := a.leader.Job(job.ID); ok {
+		job = now
+	}
+	w.Header().Set("Location", jobURL(job.ID))
+	writeJSON(w, http.StatusCreated, "application/json", job)
+}
+
+// validate holds a request against its schema: ranges and lengths. Types and names were checked by decoding it, and
+// lines are left out: they have no limits here and may be many.
+func (a *API) validate(req *api.JobRequest) error {
+	small := *req
+	small.Lines = nil
+	var encoded bytes.Buffer
+	if err := json.NewEncoder(&encoded).Encode(&small); err != nil {
+		return err
+	}
+	var tree any
+	if err := json.Unmarshal(encoded.Bytes(), &tree); err != nil {
+		return err
+	}
+	registry := a.huma.OpenAPI().Components.Schemas
+	path := huma.NewPathBuffer([]byte{}, 0)
+	path.Push("body")
+	var found huma.ValidateResult
+	huma.Validate(registry, registry.Schema(reflect.TypeFor[api.JobRequest](), true, ""), path, huma.ModeWriteToServer, tree, &found)
+	if len(found.Errors) == 0 {
+		return nil
+	}
+	p := api.Invalid("validation failed")
+	for _, err := range found.Errors {
+		field := api.ProblemField{Message: err.Error()}
+		if detailer, ok := err.(huma.ErrorDetailer); ok {
+			detail := detailer.ErrorDetail()
+			field = api.ProblemField{Message: detail.Message, Location: detail.Location, Value: shorten(detail.Value)}
+		}
+		p.Errors = append(p.Errors, field)
+	}
+	return p
+}
