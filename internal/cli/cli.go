@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, as the documentation promises them.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitStopped     = 3
+	exitUnreachable = 4
+	exitInterrupted = 130
+)
+
+// Main runs the command line of this process and returns its exit code. The version is what the build says; without one, it is
+// taken from the module.
+func Main(version string) int {
+	a := &app{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: newConsole(os.Stderr), env: os.LookupEnv, version: version,
+	}
+	return a.main(context.Background(), os.Args[1:])
+}
+
+// app is what the commands share.
+type app struct {
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  *console
+	env     func(name string) (string, bool)
+	version string
+	typed   map[string]bool // flags of the command line, not of the environment or the configuration
+}
+
+// errInterrupted is why the context of a command ends at the first SIGINT or SIGTERM.
+var errInterrupted = errors.New("interrupted")
+
+func (a *app) main(ctx context.Context, args []string) int {
+	// A reader of our output that has enough (head) must give an error, not end the process: an embedded run still has to
+	// clear up. Ignoring the signal would be inherited by the commands that tasks run.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	interrupts := make(chan os.Signal, 2)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(interrupts)
+	go func() {
+		select {
+		case <-interrupts:
+			cancel(errInterrupted)
+		case <-ctx.Done():
+			return
+		}
+		<-interrupts
+		a.stderr.Status("")
+		os.Exit(exitInterrupted)
+	}()
+
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	a.stderr.Status("")
+	return a.report(err)
+}
+
+// root is the command with all its subcommands.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "bridgefour",
+		Short: "One computation over many inputs, on one machine or a thousand, each output exactly once",
+		Example: `  bridgefour run wordcount --input books/ --output counts
+  bridgefour run --input 'logs/*.gz' -- grep -c ERROR
+  bridgefour run --range 1-1000 -- ./simulate {}`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          a.noSuchCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return a.applySettings(cmd)
+		},
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetIn(a.stdin)
+	root.SetFlagErrorFunc(flagError)
+	root.PersistentFlags().String("config", "", "YAML `file` with values for flags, by their names")
+	root.AddGroup(
+		&cobra.Group{ID: groupRun, Title: "Run something:"},
+		&cobra.Group{ID: groupJobs, Title: "Look after jobs of a cluster:"},
+		&cobra.Group{ID: groupCluster, Title: "Run a cluster:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupRun, a.runCommand(), a.submitCommand(), a.devCommand())
+	add(groupJobs, a.jobsCommand(), a.jobCommand(), a.tasksCommand(), a.logsCommand(), a.resultCommand(), a.waitCommand(),
+		a.explainCommand(), a.stopCommand(), a.retryCommand())
+	add(groupCluster, a.leaderCommand(), a.workerCommand(), a.clusterCommand(), a.workersCommand())
+	root.AddCommand(a.versionCommand(), a.completionCommand())
+	return root
+}
+
+// Groups of commands in the help.
+const (
+	groupRun     = "run"
+	groupJobs    = "jobs"
+	groupCluster = "cluster"
+)

@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+)
+
+func (a *app) clusterCommand() *cobra.Command {
+	var r reader
+	cmd := &cobra.Command{
+		Use: "cluster", Short: "Show the cluster's health", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.connect(r.cluster, 0)
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return a.rawJSON(cmd.Context(), c, client.ClusterPath)
+			}
+			cluster, err := c.Cluster(cmd.Context())
+			if err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			t := newTable(a.stdout)
+			t.row("cluster", cluster.Name)
+			t.row("status", cluster.Status)
+			if cluster.NotReady != "" {
+				t.row("not ready", printableLines(cluster.NotReady))
+			}
+			t.row("version", cluster.Version)
+			t.row("leader", fmt.Sprintf("%d (term %d, log position %d)", cluster.Leader, cluster.Term, cluster.Index))
+			t.row("workers", fmt.Sprintf("%d alive, %d dead", cluster.Workers-cluster.Dead, cluster.Dead))
+			t.row("slots", fmt.Sprintf("%d, %d free", cluster.Slots, cluster.Free))
+			t.row("jobs", fmt.Sprintf("%d not over", cluster.Jobs))
+			t.row("spool", printable(cluster.Spool))
+			return t.flush()
+		},
+	}
+	r.add(cmd)
+	return cmd
+}
+
+func (a *app) workersCommand() *cobra.Command {
+	var r reader
+	cmd := &cobra.Command{
+		Use: "workers", Short: "List the workers; 'workers drain W' and 'workers remove W' take one away",
+		Args: a.noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.connect(r.cluster, 0)
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return a.rawJSON(cmd.Context(), c, client.WorkersPath)
+			}
+			workers, err := c.Workers(cmd.Context())
+			if err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			return a.printWorkers(workers)
+		},
+	}
+	r.add(cmd)
+	cmd.AddCommand(a.drainCommand(), a.removeCommand())
+	return cmd
+}
+
+func (a *app) printWorkers(workers []api.Worker) error {
+	if len(workers) == 0 {
+		a.stderr.Printf("no workers; 'bridgefour worker' starts one")
+		return nil
+	}
+	now := time.Now()
+	t := newTable(a.stdout, "WORKER", "STATUS", "SLOTS", "BUSY", "QUEUED", "MEMORY", "HOST", "ADDRESS", "LABELS", "VERSION", "SEEN")
+	for _, w := range workers {
+		status := w.Status
+		if w.Aside {
+			status += ", aside"
+		}
+		memory := "-"
+		if w.Memory > 0 {
+			memory = bytesText(w.Memory)
+		}
+		var labels []string
+		for _, k := range slices.Sorted(maps.Keys(w.Labels)) {
+			labels = append(labels, k+"="+w.Labels[k])
+		}
+		t.row(strconv.FormatUint(w.ID, 10), status, strconv.Itoa(int(w.Slots)), strconv.Itoa(int(w.Busy)), strconv.Itoa(int(w.Queued)),
+			memory, orDash(w.Host), orDash(w.Address), orDash(strings.Join(labels, ",")), orDash(w.Version), ageText(w.Seen, now))
+	}
+	return t.flush()
+}
+
+func (a *app) drainCommand() *cobra.Command {
+	var r reader
+	cmd := &cobra.Command{
+		Use: "drain W", Short: "Let a worker finish what it runs, and give it nothing more", Args: oneArg("a worker's number"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseNumber(cmd, "worker", args[0])
+			if err != nil {
+				return err
+			}
+			c, err := a.connect(r.cluster, 0)
+			if err != nil {
+				return err
+			}
+			worker, err := c.DrainWorker(cmd.Context(), id)
+			if err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			if r.json {
+				return printJSON(a.stdout, worker)
+			}
+			_, err = fmt.Fprintf(a.stdout, "worker %d drains: it finishes %d and gets nothing more\n", worker.ID, worker.Busy)
+			return err
+		},
+	}
+	r.add(cmd)
+	return cmd
+}
+
+func (a *app) removeCommand() *cobra.Command {
+	var cluster string
+	cmd := &cobra.Command{
+		Use: "remove W", Short: "Forget a worker; what it runs is run elsewhere", Args: oneArg("a worker's number"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseNumber(cmd, "worker", args[0])
+			if err != nil {
+				return err
+			}
+			c, err := a.connect(cluster, 0)
+			if err != nil {
+				return err
+			}
+			if err := c.RemoveWorker(cmd.Context(), id); err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			_, err = fmt.Fprintf(a.stdout, "worker %d removed\n", id)
+			return err
+		},
+	}
+	addCluster(cmd, &cluster, clusterDefault)
+	return cmd
+}

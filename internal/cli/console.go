@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// console is where people are told things. On a terminal it keeps a status line below what is printed.
+type console struct {
+	file     *os.File
+	terminal bool
+
+	mu     sync.Mutex
+	status string
+}
+
+func newConsole(f *os.File) *console {
+	return &console{file: f, terminal: term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"}
+}
+
+// Printf prints a line above the status.
+func (c *console) Printf(format string, args ...any) {
+	fmt.Fprintf(c, format+"\n", args...) //nolint:errcheck // there is nowhere left to say it
+}
+
+// Write prints whole lines above the status.
+func (c *console) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.status == "" {
+		return c.file.Write(b)
+	}
+	var out bytes.Buffer
+	out.WriteString(clearLine)
+	out.Write(b)
+	out.WriteString(c.fitted())
+	if _, err := c.file.Write(out.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// Status replaces the status line; an empty one takes it away. Only for terminals. The cursor stays visible and the line has
+// no end: whatever happens to this process, the terminal needs no repair.
+func (c *console) Status(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.terminal || (line == "" && c.status == "") {
+		return
+	}
+	c.status = line
+	_, _ = c.file.WriteString(clearLine + c.fitted())
+}
+
+const clearLine = "\r\x1b[K"
+
+// fitted is the status cut to the width of the terminal: a line that wraps could not be taken back.
+func (c *console) fitted() string {
+	width, _, err := term.GetSize(int(c.file.Fd()))
+	if err != nil || width <= 0 {
+		width = 80
+	}
+	if utf8.RuneCountInString(c.status) < width {
+		return c.status
+	}
+	return string([]rune(c.status)[:max(width-2, 0)]) + "…"
+}
+
+// printable is text for a person's terminal: bytes that are not UTF-8 and control characters become visible.
+func printable(s string) string {
+	clean := strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) < 0
+	if clean {
+		return s
+	}
+	quoted := fmt.Sprintf("%q", s)
+	return quoted[1 : len(quoted)-1]
+}

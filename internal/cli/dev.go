@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) devCommand() *cobra.Command {
+	cfg := embeddedConfig{}
+	var logLevel, addressFile string
+	cmd := &cobra.Command{
+		Use: "dev", Short: "Run a leader and workers in one foreground process", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg.workers < 1 || cfg.slots < 0 {
+				return usagef(cmd, "--workers and --slots must be at least 1")
+			}
+			var err error
+			if cfg.logger, err = a.logger(logLevel); err != nil {
+				return err
+			}
+			if cfg.dataDir, err = a.serverDir(cfg.dataDir, "dev"); err != nil {
+				return err
+			}
+			cfg.version = a.versionText()
+			warnOpen(cfg.logger, cfg.listen)
+			ctx := cmd.Context()
+			e, err := openEmbedded(ctx, cfg)
+			if err != nil {
+				return explainServe(err, cfg.listen, cfg.dataDir)
+			}
+			if err := tellAddress(addressFile, loopback(e.node.address())); err != nil {
+				return errors.Join(err, e.close())
+			}
+			a.stderr.Printf("bridgefour listens on %s, with %s; Ctrl-C ends it\n"+
+				"  API  %s/docs\n"+
+				"  try  bridgefour submit%s --range 1-10 --wait -- echo hello",
+				e.url(), plural(uint64(cfg.workers), "worker"), e.url(), devCluster(e.url()))
+			return e.run(ctx)
+		},
+	}
+	cmd.Flags().StringVar(&cfg.dataDir, "data-dir", "", "`folder` of the log and the workers (default $XDG_STATE_HOME/bridgefour/dev)")
+	cmd.Flags().StringVar(&cfg.listen, "listen", listenDefault, "`address` for clients and workers; port 0: any free one")
+	cmd.Flags().IntVar(&cfg.workers, "workers", 2, "how many workers")
+	cmd.Flags().IntVar(&cfg.slots, "slots", 0, "slots of each worker (default: the CPUs, shared evenly)")
+	addAddressFile(cmd, &addressFile)
+	addLogLevel(cmd, &logLevel, "warn")
+	return cmd
+}
+
+// devCluster is the flag that clients of the cluster need.
+func devCluster(url string) string {
+	if url == clusterDefault {
+		return ""
+	}
+	return " --cluster " + url
+}

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+
+	"github.com/bridgefour/bridgefour/internal/worker"
+	"github.com/bridgefour/bridgefour/jobs"
+)
+
+// embeddedConfig sets up a cluster in this process.
+type embeddedConfig struct {
+	dataDir string // leader/ and worker-1/, worker-2/ …
+	listen  string
+	workers int
+	slots   int // of each worker; 0: the CPUs, shared evenly
+	version string
+	logger  *slog.Logger
+}
+
+// embedded is a node and its workers in this process.
+type embedded struct {
+	node    *node
+	workers []*spren
+	logger  *slog.Logger
+}
+
+func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
+	slots := cfg.slots
+	if slots == 0 {
+		slots = max(1, runtime.GOMAXPROCS(0)/cfg.workers)
+	}
+	n, err := openNode(ctx, nodeConfig{
+		dataDir: filepath.Join(cfg.dataDir, "leader"), listen: cfg.listen, version: cfg.version, logger: cfg.logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := &embedded{node: n, logger: cfg.logger}
+	for i := range cfg.workers {
+		s, err := openSpren(ctx, worker.Config{
+			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{loopback(n.address())},
+			Slots: slots, Version: cfg.version, Jobs: jobs.All(), Logger: cfg.logger,
+		}, "", "")
+		if err != nil {
+			return nil, errors.Join(err, e.close())
+		}
+		e.workers = append(e.workers, s)
+	}
+	return e, nil
+}
+
+// close gives back what openEmbedded took where run is not called.
+func (e *embedded) close() error {
+	err := e.node.close()
+	for _, s := range e.workers {
+		err = errors.Join(err, s.worker.Close())
+	}
+	return err
+}
+
+// url is where clients find the cluster.
+func (e *embedded) url() string { return "http://" + loopback(e.node.address()) }
+
+// run runs the cluster until ctx is done or a part of it fails. The workers end first: the leader hears what they have finished
+// and what they hand back. A cause of worker.ErrStopNow makes them stop what runs.
+func (e *embedded) run(ctx context.Context) error {
+	working, stopWorking := context.WithCancelCause(ctx)
+	defer stopWorking(nil)
+	leading, stopLeading := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopLeading(nil)
+
+	var workers, leader sync.WaitGroup
+	var failed errorList
+	leader.Go(func() {
+		if err := e.node.run(leading); err != nil {
+			failed.add(err)
+			stopWorking(fmt.Errorf("the leader has failed: %w", worker.ErrStopNow))
+		}
+	})
+	for _, s := range e.workers {
+		workers.Go(func() {
+			if err := s.run(working); err != nil {
+				failed.add(err)
+				stopWorking(fmt.Errorf("another worker has failed: %w", worker.ErrStopNow))
+			}
+		})
+	}
+	workers.Wait()
+	stopLeading(nil)
+	leader.Wait()
+	return failed.join()
+}
+
+// errorList collects errors of goroutines.
+type errorList struct {
+	mu   sync.Mutex
+	errs []error
+}
+
+func (l *errorList) add(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.errs = append(l.errs, err)
+}
+
+func (l *errorList) join() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(l.errs...)
+}

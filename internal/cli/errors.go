@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+)
+
+// usageError is what the user typed wrong.
+type usageError struct {
+	message string
+	command string // whose help says more; empty: the root's
+}
+
+func (e *usageError) Error() string { return e.message }
+
+func usagef(cmd *cobra.Command, format string, args ...any) error {
+	e := &usageError{message: fmt.Sprintf(format, args...)}
+	if cmd != nil {
+		e.command = cmd.CommandPath()
+	}
+	return e
+}
+
+// exitError ends the process with a code. Without err, everything has been said.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// report says what is wrong, if anything, and gives the exit code.
+func (a *app) report(err error) int {
+	code := exitCode(err)
+	if err == nil || errors.Is(err, syscall.EPIPE) {
+		return code
+	}
+	var exit *exitError
+	if errors.As(err, &exit) && exit.err == nil {
+		return code
+	}
+	if !errors.Is(err, errInterrupted) {
+		a.stderr.Printf("bridgefour: %s", errorText(err))
+	}
+	var usage *usageError
+	switch {
+	case errors.As(err, &usage):
+		command := usage.command
+		if command == "" {
+			command = "bridgefour"
+		}
+		a.stderr.Printf("See '%s --help'.", command)
+	case errors.Is(err, client.ErrUnreachable):
+		a.stderr.Printf("Is a leader running there? --cluster or BRIDGEFOUR_CLUSTER names another; 'bridgefour dev' starts one on this machine.")
+	}
+	return code
+}
+
+// errorText is an error for people: one wrong field a line, by the names of a job file.
+func errorText(err error) string {
+	problem, ok := errors.AsType[*api.Problem](err)
+	if !ok || len(problem.Errors) == 0 {
+		return err.Error()
+	}
+	text := problem.Detail
+	if text == "" {
+		text = problem.Title
+	}
+	for _, field := range problem.Errors {
+		text += "\n  "
+		if where := strings.TrimPrefix(field.Location, "body."); where != "" {
+			text += where + ": "
+		}
+		text += field.Message
+	}
+	return text
+}
+
+func exitCode(err error) int {
+	var exit *exitError
+	var usage *usageError
+	var problem *api.Problem
+	switch {
+	case err == nil, errors.Is(err, syscall.EPIPE): // who reads our output has enough
+		return exitDone
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.Is(err, client.ErrUnreachable):
+		return exitUnreachable
+	case errors.As(err, &problem):
+		return problemCode(problem)
+	default:
+		return exitFailed
+	}
+}
+
+// problemCode is the exit code of a cluster's no: a request that cannot be carried out as it stands is wrong usage.
+func problemCode(p *api.Problem) int {
+	switch {
+	case p.Status == http.StatusServiceUnavailable || p.Status == http.StatusBadGateway:
+		return exitUnreachable
+	case p.Status >= http.StatusBadRequest && p.Status < http.StatusInternalServerError:
+		return exitUsage
+	default:
+		return exitFailed
+	}
+}
+
+// noSuchCommand is for words that no command has.
+func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(append(names, c.Name()), c.Aliases...)
+		}
+	}
+	if slices.Contains(builtinNames(), args[0]) {
+		return usagef(cmd, "%q is a built-in job; 'bridgefour run %s' runs it", args[0], args[0])
+	}
+	return usagef(cmd, "there is no command %q%s", args[0], didYouMean(args[0], names))
+}
+
+// noArgs refuses arguments.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef(cmd, "%s takes no arguments, and there is %q", cmd.CommandPath(), args[0])
+	}
+	return nil
+}
+
+// flagError explains a flag that could not be read.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return usagef(cmd, "%v", err)
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	given := "--" + unknown.GetSpecifiedName()
+	hint := didYouMean("--"+unknown.GetSpecifiedName(), dashed(names))
+	if short := unknown.GetSpecifiedShortnames(); short != "" {
+		given, hint = "-"+short, ""
+	}
+	if cmd.Flags().Lookup("split") != nil && hint == "" { // run or submit
+		hint = "; a command and its flags come after --, as in 'bridgefour run -- grep -c ERROR'"
+	}
+	return usagef(cmd, "there is no flag %s%s", given, hint)
+}
+
+func dashed(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = "--" + n
+	}
+	return out
+}
+
+// didYouMean is the end of an error sentence, with the name closest to what was given; empty if none is close.
+func didYouMean(given string, names []string) string {
+	best, bestDistance := "", len(given)/3+2
+	for _, name := range names {
+		d := distance(strings.ToLower(given), strings.ToLower(name))
+		if d < bestDistance {
+			best, bestDistance = name, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// distance is how many letters must be put in, taken out, changed, or swapped with their neighbour, to make b of a
+// (Damerau's optimal string alignment).
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}
+
+// explainServe adds the way out to why a server could not start.
+func explainServe(err error, listen, dataDir string) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("address %s is in use by another process: stop that one, or choose another with --listen (port 0: any free one)", listen)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("address %s is none of this machine's: give --listen one of its own, or 0.0.0.0 for all", listen)
+	case errors.Is(err, syscall.EACCES) && strings.Contains(err.Error(), "listen"):
+		return fmt.Errorf("no permission to listen on %s: ports below 1024 are for root; choose another with --listen", listen)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w: give --data-dir a folder that you may write to (it is %s)", err, dataDir)
+	default:
+		return err
+	}
+}

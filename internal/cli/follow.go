@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+)
+
+// failuresShown is how many failed tasks are shown at the end of a job.
+const failuresShown = 5
+
+// watchFlags are the flags of the commands that wait for a job.
+type watchFlags struct {
+	json  bool
+	quiet bool
+}
+
+func (f *watchFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.json, "json", false, "progress as JSON lines: the job as the HTTP API gives it")
+	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "no progress")
+}
+
+// follower watches a job to its end.
+type follower struct {
+	app      *app
+	client   *client.Client
+	progress *progress
+	quiet    bool
+}
+
+func (a *app) follower(c *client.Client, f watchFlags) *follower {
+	return &follower{app: a, client: c, progress: newProgress(a.stderr, f.json, f.quiet), quiet: f.quiet || f.json}
+}
+
+// wait returns the job when it has ended.
+func (f *follower) wait(ctx context.Context, id uint64) (api.Job, error) {
+	defer f.app.stderr.Status("")
+	for {
+		job, err := f.client.Poll(ctx, id, f.progress.every())
+		if err != nil {
+			return job, orInterrupted(ctx, err)
+		}
+		f.progress.update(time.Now(), &job)
+		if job.IsEnded() {
+			return job, nil
+		}
+	}
+}
+
+// orInterrupted is err, or why ctx has ended.
+func orInterrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// say prints a line unless the user wants quiet.
+func (f *follower) say(format string, args ...any) {
+	if !f.quiet {
+		f.app.stderr.Printf(format, args...)
+	}
+}
+
+// verdict is the exit of a command that has waited for a job: nil, or an exitError with everything said.
+func verdict(job *api.Job) error {
+	switch job.Status {
+	case api.JobDone:
+		return nil
+	case api.JobStopped:
+		return &exitError{code: exitStopped}
+	default:
+		return &exitError{code: exitFailed}
+	}
+}
+
+// tellFailure says why a job did not succeed, with its first failed tasks. more is what shows the others.
+func (f *follower) tellFailure(ctx context.Context, job *api.Job, more string) {
+	if job.Status == api.JobStopped {
+		f.app.stderr.Printf("job %d was stopped", job.ID)
+		return
+	}
+	f.app.stderr.Printf("job %d failed: %s", job.ID, job.Error)
+	shown, dead := 0, uint64(0)
+	for _, s := range job.Stages {
+		dead += s.Dead
+	}
+	for task, err := range f.client.Tasks(ctx, job.ID, api.TaskQuery{Status: api.TaskDead, Limit: failuresShown}) {
+		if err != nil {
+			f.app.stderr.Printf("  its tasks could not be asked for: %v", err)
+			return
+		}
+		if shown == failuresShown {
+			break
+		}
+		shown++
+		f.app.stderr.Printf("  %s", taskFailure(&task))
+	}
+	if rest := dead - uint64(shown); dead > uint64(shown) {
+		f.app.stderr.Printf("  and %s more", countText(rest))
+	}
+	if more != "" {
+		f.app.stderr.Printf("%s", more)
+	}
+}
+
+// taskFailure is a dead task in a few lines: what it ran over, how often, and its last error.
+func taskFailure(t *api.Task) string {
+	text := t.Name
+	if t.Input != "" {
+		text += " (" + inputText(t) + ")"
+	}
+	text += ", " + plural(uint64(t.Attempts), "attempt")
+	if len(t.Failures) == 0 {
+		return text
+	}
+	last := t.Failures[len(t.Failures)-1]
+	message := strings.TrimRight(last.Message, "\n")
+	return text + ": " + strings.ReplaceAll(printableLines(message), "\n", "\n    ")
+}
+
+// inputText is what a task reads, for people.
+func inputText(t *api.Task) string {
+	const inputMax = 120
+	text := printable(t.Input)
+	if runes := []rune(text); len(runes) > inputMax {
+		text = string(runes[:inputMax]) + "…"
+	}
+	if t.Offset > 0 {
+		text += " from byte " + strconv.FormatUint(t.Offset, 10)
+	}
+	return text
+}
+
+// printableLines is printable, line by line.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = printable(strings.TrimSuffix(lines[i], "\r"))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// copyResult copies the result of a job to stdout.
+func (a *app) copyResult(ctx context.Context, c *client.Client, id uint64) error {
+	body, err := c.Result(ctx, id)
+	if err != nil {
+		return orInterrupted(ctx, err)
+	}
+	defer body.Close() //nolint:errcheck // only read
+	if _, err := io.Copy(a.stdout, body); err != nil {
+		return orInterrupted(ctx, fmt.Errorf("result of job %d: %w", id, err))
+	}
+	return nil
+}
+
+// summary tells what a job with an --output has made, and where.
+func (f *follower) summary(ctx context.Context, job *api.Job) {
+	if f.quiet {
+		return
+	}
+	parts := uint64(0)
+	if len(job.Stages) > 0 {
+		parts = job.Stages[0].Done
+	}
+	took := ""
+	if job.Started != nil && job.Ended != nil {
+		took = " in " + durationText(job.Ended.Sub(*job.Started))
+	}
+	f.topLines(ctx, job)
+	f.app.stderr.Printf("job %d done%s: %s, %s, in %s", job.ID, took, plural(parts, "part"), bytesText(job.OutputBytes), job.Output)
+}
+
+// topShown is how many lines of a collected result are shown.
+const topShown = 10
+
+// resultBytesRead bounds what is read of a result to find its top lines.
+const resultBytesRead = 64 << 20
+
+// topLines shows the lines with the largest numbers of a collected result, where the result is made of KEY<TAB>NUMBER lines.
+func (f *follower) topLines(ctx context.Context, job *api.Job) {
+	if !slices.ContainsFunc(job.Stages, func(s api.Stage) bool { return s.Name == "collect" }) {
+		return
+	}
+	body, err := f.client.Result(ctx, job.ID)
+	if err != nil {
+		return // the result is where the summary says
+	}
+	defer body.Close() //nolint:errcheck // only read
+	top, all, err := largest(io.LimitReader(body, resultBytesRead), topShown)
+	if err != nil || len(top) == 0 {
+		return
+	}
+	width := len(countText(top[0].n))
+	for _, line := range top {
+		f.app.stderr.Printf("  %*s  %s", width, countText(line.n), printable(line.key))
+	}
+	if rest := all - len(top); rest > 0 {
+		f.app.stderr.Printf("  %*s  and %s more; all of them: %s/_RESULT", width, "", countText(uint64(rest)), job.Output)
+	}
+}
+
+// countLine is a line KEY<TAB>NUMBER.
+type countLine struct {
+	key string
+	n   uint64
+}
+
+var errNotCounts = errors.New("not made of KEY<TAB>NUMBER lines")
+
+// largest gives the n lines with the largest numbers, and how many lines there are.
+func largest(r io.Reader, n int) ([]countLine, int, error) {
+	var top []countLine
+	all := 0
+	br := bufio.NewReaderSize(r, 64<<10)
+	for {
+		line, err := br.ReadSlice('\n')
+		if errors.Is(err, io.EOF) && len(line) == 0 {
+			return top, all, nil
+		}
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
+			return nil, 0, err
+		}
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		tab := bytes.LastIndexByte(line, '\t')
+		if tab < 0 {
+			return nil, 0, errNotCounts
+		}
+		count, err := strconv.ParseUint(string(line[tab+1:]), 10, 64)
+		if err != nil {
+			return nil, 0, errNotCounts
+		}
+		all++
+		if len(top) == n && count <= top[n-1].n {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(top, count, func(l countLine, n uint64) int {
+			if l.n >= n {
+				return -1
+			}
+			return 1
+		})
+		top = slices.Insert(top, at, countLine{key: string(line[:tab]), n: count})
+		top = top[:min(len(top), n)]
+	}
+}

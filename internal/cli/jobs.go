@@ -1,0 +1,423 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+)
+
+func (a *app) jobsCommand() *cobra.Command {
+	var r reader
+	q := api.JobQuery{Limit: 20}
+	cmd := &cobra.Command{
+		Use: "jobs", Short: "List jobs, newest first", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if q.Limit < 1 || q.Limit > api.JobLimitMax {
+				return usagef(cmd, "--limit is %d; expected 1 to %d", q.Limit, api.JobLimitMax)
+			}
+			c, err := a.connect(r.cluster, 0)
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return a.rawJSON(cmd.Context(), c, client.JobsPath(q))
+			}
+			return a.printJobs(cmd.Context(), c, q)
+		},
+	}
+	r.add(cmd)
+	cmd.Flags().StringSliceVar(&q.Status, "status", nil, "only these: waiting, running, halted, done, failed, stopped")
+	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "how many at most")
+	return cmd
+}
+
+func (a *app) printJobs(ctx context.Context, c *client.Client, q api.JobQuery) error {
+	t := newTable(a.stdout, "JOB", "STATUS", "NAME", "PROGRAM", "DONE", "TASKS", "FAILED", "USER", "CREATED")
+	now, shown := time.Now(), 0
+	for job, err := range c.Jobs(ctx, q) {
+		if err != nil {
+			return orInterrupted(ctx, err)
+		}
+		if shown == q.Limit {
+			break
+		}
+		shown++
+		var stage api.Stage
+		if len(job.Stages) > 0 {
+			stage = job.Stages[0]
+		}
+		t.row(strconv.FormatUint(job.ID, 10), job.Status, orDash(printable(job.Name)), printable(programText(job.Program)),
+			countText(stage.Done), countText(stage.Tasks), countText(stage.Dead), orDash(printable(job.User)), ageText(job.Created, now))
+	}
+	if shown == 0 {
+		a.stderr.Printf("no jobs")
+		return nil
+	}
+	return t.flush()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// programText is what a job runs, in short.
+func programText(p api.Program) string {
+	const programMax = 40
+	text := p.Builtin
+	if text == "" {
+		text = strings.Join(p.Command, " ")
+	}
+	if runes := []rune(text); len(runes) > programMax {
+		text = string(runes[:programMax-1]) + "…"
+	}
+	return text
+}
+
+func (a *app) jobCommand() *cobra.Command {
+	var r reader
+	cmd := &cobra.Command{
+		Use: "job N", Short: "Show a job, with its stages and counts", Args: oneArg("a job's number"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseNumber(cmd, "job", args[0])
+			if err != nil {
+				return err
+			}
+			c, err := a.connect(r.cluster, 0)
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return a.rawJSON(cmd.Context(), c, client.JobPath(id))
+			}
+			job, err := c.Job(cmd.Context(), id)
+			if err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			return printJob(a.stdout, &job, time.Now())
+		},
+	}
+	r.add(cmd)
+	return cmd
+}
+
+func printJob(w io.Writer, job *api.Job, now time.Time) error {
+	t := newTable(w)
+	field := func(name, value string) {
+		if value != "" {
+			t.row(name, value)
+		}
+	}
+	field("job", strconv.FormatUint(job.ID, 10))
+	field("name", printable(job.Name))
+	field("status", job.Status)
+	field("error", printableLines(job.Error))
+	field("user", printable(job.User))
+	if job.Program.Builtin != "" {
+		field("built-in job", job.Program.Builtin)
+	} else {
+		field("command", printable(strings.Join(job.Program.Command, " ")))
+	}
+	for _, in := range job.Inputs {
+		field("input", printable(in))
+	}
+	if !job.Spool {
+		field("output", printable(job.Output))
+	}
+	field("created", ageText(job.Created, now))
+	switch {
+	case job.Started != nil && job.Ended != nil:
+		field("took", durationText(job.Ended.Sub(*job.Started)))
+	case job.Started != nil:
+		field("running for", durationText(now.Sub(*job.Started)))
+	}
+	if job.InputBytes > 0 {
+		field("read", bytesText(job.ReadBytes)+" of "+bytesText(job.InputBytes))
+	}
+	field("written", bytesText(job.OutputBytes)+", "+plural(job.Records, "record"))
+	if err := t.flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w) //nolint:errcheck // the table below says it
+	t = newTable(w, "STAGE", "TASKS", "OPEN", "RUNNING", "DONE", "DEAD", "RETRIED")
+	for _, s := range job.Stages {
+		t.row(s.Name, countText(s.Tasks), countText(s.Open), countText(s.Running), countText(s.Done), countText(s.Dead), countText(s.Retried))
+	}
+	return t.flush()
+}
+
+func (a *app) tasksCommand() *cobra.Command {
+	var r reader
+	q := api.TaskQuery{Limit: 1000}
+	cmd := &cobra.Command{
+		Use: "tasks N[/STAGE/INDEX]", Short: "List a job's tasks, or show one", Args: oneArg("a job's number"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := parseSubject(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			statuses := []string{api.TaskOpen, api.TaskRunning, api.TaskDone, api.TaskDead}
+			if q.Status != "" && !slices.Contains(statuses, q.Status) {
+				return usagef(cmd, "--status %s: a task is one of %s%s", q.Status, strings.Join(statuses, ", "), didYouMean(q.Status, statuses))
+			}
+			if q.Limit < 1 || q.Limit > api.TaskLimitMax {
+				return usagef(cmd, "--limit is %d; expected 1 to %d", q.Limit, api.TaskLimitMax)
+			}
+			c, err := a.connect(r.cluster, 0)
+			if err != nil {
+				return err
+			}
+			if s.stage != "" {
+				return a.showTask(cmd.Context(), c, s, r.json)
+			}
+			if r.json {
+				return a.rawJSON(cmd.Context(), c, client.TasksPath(s.job, q))
+			}
+			return a.printTasks(cmd.Context(), c, s.job, q)
+		},
+	}
+	r.add(cmd)
+	cmd.Flags().StringVar(&q.Status, "status", "", "only tasks that are `status`: open, running, done or dead")
+	cmd.Flags().StringVar(&q.Stage, "stage", "", "only tasks of this stage")
+	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "how many at most")
+	cmd.Flags().StringVar(&q.Cursor, "cursor", "", "go on where a page ended: next of its JSON")
+	return cmd
+}
+
+func (a *app) printTasks(ctx context.Context, c *client.Client, job uint64, q api.TaskQuery) error {
+	t := newTable(a.stdout, "TASK", "STATUS", "ATTEMPTS", "WORKER", "SIZE", "RECORDS", "INPUT", "LAST ERROR")
+	shown, more := 0, false
+	for task, err := range c.Tasks(ctx, job, q) {
+		if err != nil {
+			return orInterrupted(ctx, err)
+		}
+		if shown == q.Limit {
+			more = true
+			break
+		}
+		shown++
+		worker, last := "-", ""
+		if task.Worker != 0 {
+			worker = strconv.FormatUint(task.Worker, 10)
+		}
+		if n := len(task.Failures); n > 0 {
+			first, _, _ := strings.Cut(task.Failures[n-1].Message, "\n")
+			last = printable(first)
+		}
+		t.row(task.Name, task.Status, strconv.Itoa(int(task.Attempts)), worker, bytesText(task.Size), countText(task.Records),
+			orDash(inputText(&task)), last)
+	}
+	if shown == 0 {
+		a.stderr.Printf("no such tasks")
+		return nil
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if more {
+		a.stderr.Printf("there are more; --limit shows up to %s, --json has the cursor of the next page", countText(api.TaskLimitMax))
+	}
+	return nil
+}
+
+func (a *app) showTask(ctx context.Context, c *client.Client, s subject, asJSON bool) error {
+	if asJSON {
+		return a.rawJSON(ctx, c, client.TaskPath(s.job, s.stage, s.index))
+	}
+	task, err := c.Task(ctx, s.job, s.stage, s.index)
+	if err != nil {
+		return orInterrupted(ctx, err)
+	}
+	t := newTable(a.stdout)
+	t.row("task", task.Name)
+	t.row("status", task.Status)
+	if task.Input != "" {
+		t.row("input", inputText(&task))
+	}
+	t.row("attempts", strconv.Itoa(int(task.Attempts)))
+	if task.Worker != 0 {
+		t.row("worker", strconv.FormatUint(task.Worker, 10))
+	}
+	if task.Status == api.TaskDone {
+		t.row("output", bytesText(task.Size)+", "+plural(task.Records, "record"))
+	}
+	if task.Part != "" {
+		t.row("part", printable(task.Part))
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, f := range task.Failures {
+		if _, err := fmt.Fprintf(a.stdout, "\nattempt %d on worker %d: %s at %s\n%s\n", f.Attempt, f.Worker,
+			strings.ReplaceAll(f.Kind, "_", " "), f.Time.Local().Format(time.DateTime),
+			printableLines(strings.TrimRight(f.Message, "\n"))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) resultCommand() *cobra.Command {
+	var cluster string
+	cmd := &cobra.Command{
+		Use: "result N", Short: "Print the result of a job that has ended", Args: oneArg("a job's number"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseNumber(cmd, "job", args[0])
+			if err != nil {
+				return err
+			}
+			c, err := a.connect(cluster, 0)
+			if err != nil {
+				return err
+			}
+			return a.copyResult(cmd.Context(), c, id)
+		},
+	}
+	addCluster(cmd, &cluster, clusterDefault)
+	return cmd
+}
+
+func (a *app) waitCommand() *cobra.Command {
+	var cluster string
+	var watch watchFlags
+	cmd := &cobra.Command{
+		Use: "wait N", Short: "Wait for the end of a job; exit 0 if it is done, 1 if it failed, 3 if it was stopped",
+		Args: oneArg("a job's number"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseNumber(cmd, "job", args[0])
+			if err != nil {
+				return err
+			}
+			return a.follow(cmd.Context(), cluster, watch, id)
+		},
+	}
+	addCluster(cmd, &cluster, clusterDefault)
+	watch.add(cmd)
+	return cmd
+}
+
+// follow waits for a submitted job and says how it ended.
+func (a *app) follow(ctx context.Context, cluster string, watch watchFlags, id uint64) error {
+	// Whether there is such a job and a cluster is asked with little patience, the rest with much.
+	first, err := a.connect(cluster, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := first.Job(ctx, id); err != nil {
+		return orInterrupted(ctx, err)
+	}
+	c, err := a.connect(cluster, followPatience)
+	if err != nil {
+		return err
+	}
+	f := a.follower(c, watch)
+	job, err := f.wait(ctx, id)
+	if err != nil {
+		if ctx.Err() != nil {
+			f.app.stderr.Printf("job %d goes on; 'bridgefour wait %d' comes back to it, 'bridgefour stop %d' stops it", id, id, id)
+		}
+		return err
+	}
+	switch {
+	case job.Status != api.JobDone:
+		f.tellFailure(ctx, &job, submittedMore(&job))
+	case !job.Spool:
+		f.summary(ctx, &job)
+	default:
+		f.say("job %d done; 'bridgefour result %d' prints its result", id, id)
+	}
+	return verdict(&job)
+}
+
+// submittedMore says how to see more of a failed job of a cluster.
+func submittedMore(job *api.Job) string {
+	return fmt.Sprintf("'bridgefour tasks %d --status dead' lists all, 'bridgefour logs TASK' has their logs, "+
+		"'bridgefour retry %d' runs them again", job.ID, job.ID)
+}
+
+func (a *app) explainCommand() *cobra.Command {
+	var r reader
+	cmd := &cobra.Command{
+		Use: "explain N[/STAGE/INDEX]", Short: "Say why a job or task is waiting, slow, halted or failed, and what would help",
+		Args: oneArg("a job's number or a task's name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := parseSubject(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			c, err := a.connect(r.cluster, 0)
+			if err != nil {
+				return err
+			}
+			if r.json {
+				return a.rawJSON(cmd.Context(), c, client.ExplainPath(s.job, s.stage, s.index))
+			}
+			e, err := c.Explain(cmd.Context(), s.job, s.stage, s.index)
+			if err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			var text strings.Builder
+			fmt.Fprintf(&text, "%s is %s\n", e.Subject, e.Status)
+			for _, reason := range e.Reasons {
+				fmt.Fprintf(&text, "  because  %s\n", strings.ReplaceAll(printableLines(reason), "\n", "\n           "))
+			}
+			for _, advice := range e.Advice {
+				fmt.Fprintf(&text, "  try      %s\n", printableLines(advice))
+			}
+			_, err = io.WriteString(a.stdout, text.String())
+			return err
+		},
+	}
+	r.add(cmd)
+	return cmd
+}
+
+func (a *app) stopCommand() *cobra.Command {
+	return a.changeCommand("stop N", "Stop a job", "stopped", (*client.Client).Stop)
+}
+
+func (a *app) retryCommand() *cobra.Command {
+	return a.changeCommand("retry N", "Run again what failed or died of a job, keep what is done", "goes on", (*client.Client).Retry)
+}
+
+// changeCommand is a command that changes a job.
+func (a *app) changeCommand(use, short, done string,
+	change func(*client.Client, context.Context, uint64) (api.Job, error),
+) *cobra.Command {
+	var r reader
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: oneArg("a job's number"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseNumber(cmd, "job", args[0])
+			if err != nil {
+				return err
+			}
+			c, err := a.connect(r.cluster, 0)
+			if err != nil {
+				return err
+			}
+			job, err := change(c, cmd.Context(), id)
+			if err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			if r.json {
+				return printJSON(a.stdout, job)
+			}
+			_, err = fmt.Fprintf(a.stdout, "job %d %s\n", job.ID, done)
+			return err
+		},
+	}
+	r.add(cmd)
+	return cmd
+}

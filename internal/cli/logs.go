@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+)
+
+func (a *app) logsCommand() *cobra.Command {
+	var r reader
+	var follow bool
+	cmd := &cobra.Command{
+		Use: "logs N[/STAGE/INDEX]", Short: "Print what a job's tasks, or one task, wrote to stderr",
+		Long: `Print what a job's tasks, or one task, wrote to stderr.
+
+The lines of a job begin with the task they are of. The lines of an attempt whose output did not become the task's
+(it failed, or its worker was lost) also bear the attempt's number: 12/map/7#1.`,
+		Args: oneArg("a job's number or a task's name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := parseSubject(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			patience := followPatience
+			if !follow {
+				patience = 0
+			}
+			c, err := a.connect(r.cluster, patience)
+			if err != nil {
+				return err
+			}
+			return a.printLogs(cmd.Context(), c, s, follow, r.json)
+		},
+	}
+	r.add(cmd)
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the job has ended")
+	return cmd
+}
+
+func (a *app) printLogs(ctx context.Context, c *client.Client, s subject, follow, asJSON bool) error {
+	out := &logPrinter{w: a.stdout, prefix: s.stage == "", open: map[string][]byte{}}
+	for record, err := range c.Logs(ctx, s.logsQuery(follow)) {
+		if err != nil {
+			return orInterrupted(ctx, err)
+		}
+		if asJSON {
+			err = printJSON(a.stdout, record)
+		} else {
+			err = out.add(&record)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return out.end()
+}
+
+// logPrinter prints log records line by line, so that lines of tasks that run side by side do not mix.
+type logPrinter struct {
+	w      io.Writer
+	prefix bool // say of each line which task it is of
+	open   map[string][]byte
+	order  []string // of open, so that the end is the same every time
+}
+
+func (p *logPrinter) add(r *api.LogRecord) error {
+	label := ""
+	switch {
+	case !r.Winner && r.Attempt > 0:
+		label = fmt.Sprintf("%s#%d: ", r.Task, r.Attempt)
+	case p.prefix:
+		label = r.Task + ": "
+	}
+	rest, known := p.open[label]
+	text := r.Text
+	if len(rest) > 0 {
+		text = append(rest, text...)
+	}
+	var out bytes.Buffer
+	for {
+		line, after, found := bytes.Cut(text, []byte("\n"))
+		if !found {
+			break
+		}
+		out.WriteString(label)
+		out.Write(line)
+		out.WriteByte('\n')
+		text = after
+	}
+	if !known {
+		p.order = append(p.order, label)
+	}
+	p.open[label] = bytes.Clone(text)
+	_, err := p.w.Write(out.Bytes())
+	return err
+}
+
+// end prints the lines that have no end.
+func (p *logPrinter) end() error {
+	for _, label := range p.order {
+		if rest := p.open[label]; len(rest) > 0 {
+			if _, err := fmt.Fprintf(p.w, "%s%s\n", label, rest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

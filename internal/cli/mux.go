@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// prefaceStart is how each HTTP/2 connection of a gRPC client begins: "PRI * HTTP/2.0". No HTTP/1 method begins like this.
+const prefaceStart = "PRI "
+
+// prefaceTime is how long a connection may take to say what it is.
+const prefaceTime = 10 * time.Second
+
+// splitter gives the connections of one listener to two servers, by their first bytes: workers speak gRPC, everybody else
+// HTTP/1. gRPC gets its own transport this way, which is several times faster than its handler for net/http.
+type splitter struct {
+	listener net.Listener
+	grpc     *branch
+	http     *branch
+}
+
+func newSplitter(l net.Listener) *splitter {
+	closed := make(chan struct{})
+	var once sync.Once
+	shut := func() error {
+		var err error
+		once.Do(func() {
+			close(closed)
+			err = l.Close()
+		})
+		return err
+	}
+	fresh := func() *branch {
+		return &branch{addr: l.Addr(), conns: make(chan net.Conn), closed: closed, shut: shut}
+	}
+	return &splitter{listener: l, grpc: fresh(), http: fresh()}
+}
+
+// run accepts connections until the listener is closed, which closing either branch does.
+func (s *splitter) run() error {
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	for {
+		c, err := s.listener.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			if passing, ok := err.(net.Error); ok && passing.Timeout() { //nolint:errorlint // as net/http does it
+				continue
+			}
+			return errors.Join(err, s.grpc.Close())
+		}
+		conns.Go(func() { s.route(c) })
+	}
+}
+
+// route reads the start of a connection and hands it on.
+func (s *splitter) route(c net.Conn) {
+	start := make([]byte, len(prefaceStart))
+	// The servers set deadlines of their own from here on.
+	n, err := 0, c.SetReadDeadline(time.Now().Add(prefaceTime))
+	if err == nil {
+		// A server that closes meanwhile must not wait for a silent client.
+		stop := closeOn(s.http.closed, c)
+		n, err = io.ReadFull(c, start)
+		stop()
+	}
+	if err == nil {
+		err = c.SetReadDeadline(time.Time{})
+	}
+	if err != nil && n == 0 {
+		_ = c.Close() // it never said anything
+		return
+	}
+	to := s.http
+	if string(start[:n]) == prefaceStart {
+		to = s.grpc
+	}
+	to.hand(&startedConn{Conn: c, start: start[:n]})
+}
+
+// closeOn closes c when done is, until stop is called.
+func closeOn(done <-chan struct{}, c net.Conn) (stop func()) {
+	over := make(chan struct{})
+	go func() {
+		select {
+		case <-done:
+			_ = c.Close() // whoever reads it is told
+		case <-over:
+		}
+	}()
+	return func() { close(over) }
+}
+
+// branch is a listener that gets some of the connections of another.
+type branch struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	shut   func() error
+}
+
+func (b *branch) hand(c net.Conn) {
+	select {
+	case b.conns <- c:
+	case <-b.closed:
+		_ = c.Close() // the server has gone
+	}
+}
+
+// Accept implements net.Listener.
+func (b *branch) Accept() (net.Conn, error) {
+	select {
+	case c := <-b.conns:
+		return c, nil
+	case <-b.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close closes the whole port.
+func (b *branch) Close() error { return b.shut() }
+
+// Addr implements net.Listener.
+func (b *branch) Addr() net.Addr { return b.addr }
+
+// startedConn is a connection whose first bytes were read already.
+type startedConn struct {
+	net.Conn
+	start []byte
+}
+
+func (c *startedConn) Read(b []byte) (int, error) {
+	if len(c.start) == 0 {
+		return c.Conn.Read(b)
+	}
+	n := copy(b, c.start)
+	c.start = c.start[n:]
+	return n, nil
+}

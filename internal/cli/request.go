@@ -1,0 +1,411 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"sigs.k8s.io/yaml"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/plan"
+	"github.com/bridgefour/bridgefour/jobs"
+)
+
+// linesBytesMax is what --lines may hold: base64 makes it four thirds, and a leader takes requests up to 256 MiB.
+const linesBytesMax = 190 << 20
+
+// jobFlags are the flags of run and submit that describe the job.
+type jobFlags struct {
+	name         string
+	inputs       []string
+	lines        string
+	rng          string
+	split        string
+	output       string
+	overwrite    bool
+	keepPartial  bool
+	set          []string
+	retries      int
+	timeout      time.Duration
+	priority     int
+	slotsPerTask int
+	memory       string
+	labels       []string
+	firstSuccess bool
+}
+
+// add adds the flags to a command. The defaults are the cluster's; they stand here for the help only.
+func (f *jobFlags) add(fs *pflag.FlagSet) {
+	fs.StringArrayVar(&f.inputs, "input", nil, "`file`, folder (its files, not hidden ones) or quoted glob; repeatable")
+	fs.StringVar(&f.lines, "lines", "", "instead of --input: one task per line of `file`; - is standard input")
+	fs.StringVar(&f.rng, "range", "", "instead of --input: one task per number from `A-B`")
+	fs.StringVar(&f.output, "output", "", "`folder` for the parts and _SUCCESS; without it the result goes to stdout and nothing is kept")
+	fs.BoolVar(&f.overwrite, "overwrite", false, "replace what --output holds when the new output is complete")
+	fs.BoolVar(&f.keepPartial, "keep-partial", false, "publish the parts that are there, and _PARTIAL, if the job fails or is stopped")
+	fs.StringVar(&f.split, "split", "64MiB", "largest split, as `size`, cut between lines; none: one task per file")
+	fs.StringArrayVar(&f.set, "set", nil, "user setting `key=value`, seen by the program; repeatable")
+	fs.IntVar(&f.retries, "retries", 3, "how often a failed task is run again")
+	fs.DurationVar(&f.timeout, "timeout", 0, "longest `time` of one attempt, as 90s or 2h; default none")
+	fs.IntVar(&f.priority, "priority", 50, "0 to 100; higher goes first")
+	fs.IntVar(&f.slotsPerTask, "slots-per-task", 1, "slots that one attempt takes")
+	fs.StringVar(&f.memory, "memory", "", "memory that one attempt may use, as 2GiB")
+	fs.StringArrayVar(&f.labels, "label", nil, "only workers with this label, `key=value`; repeatable")
+	fs.BoolVar(&f.firstSuccess, "first-success", false, "done when one task succeeds; the others are stopped")
+	fs.StringVar(&f.name, "name", "", "a name for people")
+}
+
+// jobFlagNames are the names of the flags that add adds.
+func jobFlagNames() []string {
+	var f jobFlags
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f.add(fs)
+	var names []string
+	fs.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	return names
+}
+
+// request is the job that the flags and arguments of cmd describe.
+func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobRequest, error) {
+	program, err := parseProgram(cmd, args)
+	if err != nil {
+		return nil, err
+	}
+	r := &api.JobRequest{
+		Name: f.name, User: a.user(), Program: program,
+		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess,
+	}
+	if r.Dir, err = os.Getwd(); err != nil {
+		return nil, fmt.Errorf("where this command stands: %w", err)
+	}
+	if err := a.requestInput(cmd, f, r); err != nil {
+		return nil, err
+	}
+	if f.output != "" {
+		r.Output = absolute(r.Dir, f.output)
+	}
+	changed := cmd.Flags().Changed
+	if r.Split, err = sizeFlag(cmd, "split", f.split, "none"); err != nil {
+		return nil, err
+	}
+	if r.Memory, err = sizeFlag(cmd, "memory", f.memory); err != nil {
+		return nil, err
+	}
+	if r.Set, err = pairs(cmd, "set", f.set); err != nil {
+		return nil, err
+	}
+	if r.Labels, err = pairs(cmd, "label", f.labels); err != nil {
+		return nil, err
+	}
+	if changed("retries") {
+		r.Retries = &f.retries
+	}
+	if changed("priority") {
+		r.Priority = &f.priority
+	}
+	if changed("slots-per-task") {
+		r.SlotsPerTask = f.slotsPerTask
+		if f.slotsPerTask < 1 {
+			return nil, usagef(cmd, "--slots-per-task is %d; an attempt takes at least 1", f.slotsPerTask)
+		}
+	}
+	if changed("timeout") {
+		if f.timeout <= 0 {
+			return nil, usagef(cmd, "--timeout is %v; expected a time above 0, as 90s or 2h", f.timeout)
+		}
+		r.Timeout = f.timeout.String()
+	}
+	return r, nil
+}
+
+// requestInput fills in what the job runs over.
+func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, r *api.JobRequest) error {
+	var typed, given []string
+	for _, name := range []string{"input", "lines", "range"} {
+		if cmd.Flags().Changed(name) {
+			given = append(given, "--"+name)
+		}
+		if a.typed[name] {
+			typed = append(typed, "--"+name)
+		}
+	}
+	if len(typed) > 0 { // what is typed beats what the environment says of another kind of input
+		given = typed
+	}
+	if len(given) > 1 {
+		return usagef(cmd, "%s exclude each other: a job has one kind of input", strings.Join(given, " and "))
+	}
+	if len(given) == 0 {
+		return nil
+	}
+	switch given[0] {
+	case "--lines":
+		raw, err := a.readLines(cmd, f.lines)
+		if err != nil {
+			return err
+		}
+		r.Lines = &api.Lines{Raw: raw}
+		return nil
+	case "--range":
+		var err error
+		if r.Range, err = parseRange(f.rng); err != nil {
+			return usagef(cmd, "--range %v", err)
+		}
+		return nil
+	}
+	for _, in := range f.inputs {
+		if in == "" {
+			return usagef(cmd, "--input is empty; expected a file, a folder or a glob")
+		}
+		r.Inputs = append(r.Inputs, absoluteInput(r.Dir, in))
+	}
+	return nil
+}
+
+func (a *app) readLines(cmd *cobra.Command, name string) ([]byte, error) {
+	from := a.stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, usagef(cmd, "--lines: %v", err)
+		}
+		defer f.Close() //nolint:errcheck // only read
+		from = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(from, linesBytesMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("--lines %s: %w", name, err)
+	}
+	switch {
+	case len(raw) > linesBytesMax:
+		return nil, usagef(cmd, "--lines %s holds more than %s, the most of one job; split it over several jobs, or use --input, "+
+			"whose tasks read many lines each", name, bytesText(linesBytesMax))
+	case len(raw) == 0:
+		return nil, usagef(cmd, "--lines %s is empty: there is nothing to run over", name)
+	}
+	return raw, nil
+}
+
+// parseProgram reads NAME or -- CMD ARG….
+func parseProgram(cmd *cobra.Command, args []string) (api.Program, error) {
+	dash := cmd.ArgsLenAtDash()
+	switch {
+	case dash > 0:
+		return api.Program{}, usagef(cmd, "there is a built-in job, %q, and a command after --; a job runs one of them", args[0])
+	case dash == 0 && len(args) == 0:
+		return api.Program{}, usagef(cmd, "there is no command after --")
+	case dash == 0:
+		return api.Program{Command: args}, nil
+	case len(args) == 0:
+		return api.Program{}, usagef(cmd, "what shall run? Give a built-in job (%s), or a command after --", strings.Join(builtinNames(), ", "))
+	case len(args) > 1:
+		return api.Program{}, usagef(cmd, "%q stands after the built-in job %q; a command goes after --, as in '%s -- %s'",
+			args[1], args[0], cmd.CommandPath(), strings.Join(args, " "))
+	}
+	return api.Program{Builtin: args[0]}, nil
+}
+
+// checkBuiltin refuses a built-in job that this binary does not have.
+func checkBuiltin(cmd *cobra.Command, p api.Program) error {
+	if p.Builtin == "" {
+		return nil
+	}
+	if _, ok := jobs.Find(jobs.All(), p.Builtin); ok {
+		return nil
+	}
+	names := builtinNames()
+	return usagef(cmd, "there is no built-in job %q%s; there are %s. A command goes after --, as in '%s -- %s'",
+		p.Builtin, didYouMean(p.Builtin, names), strings.Join(names, ", "), cmd.CommandPath(), p.Builtin)
+}
+
+func builtinNames() []string {
+	var names []string
+	for _, job := range jobs.All() {
+		names = append(names, job.Name())
+	}
+	return names
+}
+
+func parseRange(s string) (*api.Range, error) {
+	bad := fmt.Errorf("%q is not a range; expected FROM-TO, as 1-1000", s)
+	if s == "" {
+		return nil, bad
+	}
+	at := strings.IndexByte(s[1:], '-') + 1 // the first character may be a sign
+	if at == 0 {
+		return nil, bad
+	}
+	from, err1 := strconv.ParseInt(s[:at], 10, 64)
+	to, err2 := strconv.ParseInt(s[at+1:], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		if errors.Is(err, strconv.ErrRange) {
+			return nil, fmt.Errorf("%q goes beyond 64 bits", s)
+		}
+		return nil, bad
+	}
+	if to < from {
+		return nil, fmt.Errorf("%q is empty: its first number is larger than its last", s)
+	}
+	return &api.Range{From: from, To: to}, nil
+}
+
+// pairs reads key=value flags.
+func pairs(cmd *cobra.Command, flag string, values []string) (map[string]string, error) {
+	if len(values) == 0 {
+		return nil, nil
+	}
+	out := make(map[string]string, len(values))
+	for _, v := range values {
+		key, value, ok := strings.Cut(v, "=")
+		if !ok || key == "" {
+			return nil, usagef(cmd, "--%s %q: expected KEY=VALUE", flag, v)
+		}
+		out[key] = value
+	}
+	return out, nil
+}
+
+// sizeFlag checks a size that the cluster will read; it is passed on only where it was given.
+func sizeFlag(cmd *cobra.Command, flag, value string, words ...string) (string, error) {
+	if !cmd.Flags().Changed(flag) {
+		return "", nil
+	}
+	for _, w := range words {
+		if value == w {
+			return value, nil
+		}
+	}
+	if _, err := plan.ParseSize(value); err != nil {
+		also := ""
+		if len(words) > 0 {
+			also = ", or " + strings.Join(words, ", ")
+		}
+		return "", usagef(cmd, "--%s: %v%s", flag, err, also)
+	}
+	return value, nil
+}
+
+// absolute is path as seen from dir. What has a scheme is left to the cluster.
+func absolute(dir, path string) string {
+	if strings.Contains(path, "://") {
+		return path
+	}
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(dir, path)
+}
+
+// absoluteInput is absolute for what may be a glob: the characters that are special in one are taken as they are where they
+// come from the name of dir.
+func absoluteInput(dir, path string) string {
+	if _, err := os.Lstat(path); err != nil && strings.ContainsAny(path, `*?[\`) && !filepath.IsAbs(path) {
+		dir = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
+	}
+	return absolute(dir, path)
+}
+
+// user is who submits.
+func (a *app) user() string {
+	for _, name := range []string{"USER", "LOGNAME"} {
+		if v, ok := a.env(name); ok && v != "" {
+			return v
+		}
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return ""
+}
+
+// readJobFile reads a job file: YAML or JSON, the body of POST /v1/jobs.
+func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, error) {
+	var text []byte
+	var err error
+	if name == "-" {
+		text, err = io.ReadAll(a.stdin)
+	} else {
+		text, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, usagef(cmd, "job file: %v", err)
+	}
+	tree, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return nil, usagef(cmd, "job file %s is neither YAML nor JSON: %v", name, err)
+	}
+	var r api.JobRequest
+	dec := json.NewDecoder(bytes.NewReader(tree))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&r); err != nil {
+		return nil, usagef(cmd, "job file %s: %s", name, jobFileError(err))
+	}
+	if r.User == "" {
+		r.User = a.user()
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("where this command stands: %w", err)
+	}
+	r.Dir = absolute(here, r.Dir)
+	for i, in := range r.Inputs {
+		r.Inputs[i] = absoluteInput(here, in)
+	}
+	if r.Output != "" {
+		r.Output = absolute(here, r.Output)
+	}
+	return &r, nil
+}
+
+// jobFileError says in the words of the file what is wrong with it.
+func jobFileError(err error) string {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		where := wrong.Field
+		if where == "" {
+			where = "the file"
+		}
+		return fmt.Sprintf("%s: expected %s, found %s", where, jsonKind(wrong.Type), wrong.Value)
+	}
+	// encoding/json has no type for this error.
+	field, ok := strings.CutPrefix(err.Error(), "json: unknown field ")
+	if !ok {
+		return err.Error()
+	}
+	var names []string
+	for _, t := range []reflect.Type{reflect.TypeFor[api.JobRequest](), reflect.TypeFor[api.Program](), reflect.TypeFor[api.Lines]()} {
+		for i := range t.NumField() {
+			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			names = append(names, name)
+		}
+	}
+	return "there is no field " + field + didYouMean(strings.Trim(field, `"`), names)
+}
+
+// jsonKind is what people call a Go type in a job file.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() { //nolint:exhaustive // the other kinds have no form of their own in JSON
+	case reflect.Pointer:
+		return jsonKind(t.Elem())
+	case reflect.Struct, reflect.Map:
+		return "keys and values"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		return "a whole number"
+	default:
+		return "a text"
+	}
+}

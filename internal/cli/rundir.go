@@ -1,0 +1,197 @@
+package cli
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// runDir is the state of one embedded run: what --resume needs. It is there until the job is done and its result is out.
+//
+//	lock          held (flock) by the process that runs it
+//	run.json      what people are shown of it
+//	request.json  the job, submitted again should the process have died before the log had it
+//	failures.txt  the failed tasks with their errors, if the job has failed
+//	leader/ worker-1/ …
+type runDir struct {
+	path string
+	lock *os.File
+	info runInfo
+}
+
+// runInfo is run.json.
+type runInfo struct {
+	ID      string    `json:"id"`
+	Created time.Time `json:"created"`
+	Program string    `json:"program"`
+	Dir     string    `json:"dir"`
+	Output  string    `json:"output,omitempty"`
+}
+
+var errRunning = errors.New("another process runs it")
+
+// newRunDir makes the state of a new run.
+func newRunDir(runs string, req *api.JobRequest, now time.Time) (*runDir, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	id := now.Format("20060102-150405-") + strings.ToLower(rand.Text()[:4])
+	d := &runDir{path: filepath.Join(runs, id), info: runInfo{
+		ID: id, Created: now, Program: programText(req.Program), Dir: req.Dir, Output: req.Output,
+	}}
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return nil, fmt.Errorf("state of the run: %w; XDG_STATE_HOME names another folder for it", err)
+	}
+	if err := d.take(); err != nil {
+		return nil, err
+	}
+	info, err := json.Marshal(d.info)
+	if err != nil {
+		return nil, errors.Join(err, d.remove())
+	}
+	err = os.WriteFile(d.file("request.json"), body, 0o600)
+	if err == nil {
+		err = os.WriteFile(d.file("run.json"), info, 0o600)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("state of the run: %w", err), d.remove())
+	}
+	return d, nil
+}
+
+func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
+
+// take locks the run for this process.
+func (d *runDir) take() error {
+	f, err := os.OpenFile(d.file("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("state of the run: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a file descriptor is small
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errRunning
+		}
+		return errors.Join(err, f.Close())
+	}
+	d.lock = f
+	return nil
+}
+
+// release lets another process go on with the run.
+func (d *runDir) release() error { return d.lock.Close() }
+
+// remove removes the run: it has ended and nobody needs it.
+func (d *runDir) remove() error {
+	return errors.Join(os.RemoveAll(d.path), d.lock.Close())
+}
+
+// request is the job as it was submitted.
+func (d *runDir) request() (*api.JobRequest, error) {
+	body, err := os.ReadFile(d.file("request.json"))
+	if err != nil {
+		return nil, fmt.Errorf("state of the run: %w", err)
+	}
+	var req api.JobRequest
+	if err := json.Unmarshal(body, &req); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w", d.file("request.json"), err)
+	}
+	return &req, nil
+}
+
+// listRuns are the runs that are there, newest first. Those that cannot be read are left out: they were just begun, or are being
+// removed.
+func listRuns(runs string) ([]runInfo, error) {
+	names, err := os.ReadDir(runs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state of runs: %w", err)
+	}
+	var out []runInfo
+	for _, name := range names {
+		var info runInfo
+		text, err := os.ReadFile(filepath.Join(runs, name.Name(), "run.json"))
+		if err != nil || json.Unmarshal(text, &info) != nil || info.ID != name.Name() {
+			continue
+		}
+		out = append(out, info)
+	}
+	slices.SortFunc(out, func(a, b runInfo) int {
+		if c := b.Created.Compare(a.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(b.ID, a.ID)
+	})
+	return out, nil
+}
+
+// openRun takes hold of the run whose ID begins with id, or of the newest that no process runs.
+func openRun(runs, id string) (*runDir, error) {
+	all, err := listRuns(runs)
+	if err != nil {
+		return nil, err
+	}
+	var found []runInfo
+	for _, info := range all {
+		if strings.HasPrefix(info.ID, id) {
+			found = append(found, info)
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return nil, fmt.Errorf("there is no run to go on with; their state is kept under %s until they are done", runs)
+	case len(found) == 0:
+		return nil, fmt.Errorf("there is no run %q; there are:\n%s", id, runTable(all))
+	case len(found) > 1 && id != "":
+		return nil, fmt.Errorf("which one? %q is the beginning of\n%s", id, runTable(found))
+	}
+	for _, info := range found {
+		d := &runDir{path: filepath.Join(runs, info.ID), info: info}
+		err := d.take()
+		if err == nil {
+			return d, nil
+		}
+		if !errors.Is(err, errRunning) {
+			return nil, err
+		}
+	}
+	if id != "" {
+		return nil, fmt.Errorf("run %s is not over: another process runs it", found[0].ID)
+	}
+	return nil, fmt.Errorf("every run is at work in another process:\n%s", runTable(all))
+}
+
+// runTable lists runs for people.
+func runTable(infos []runInfo) string {
+	var text strings.Builder
+	t := newTable(&text)
+	for _, info := range infos {
+		t.row("  "+info.ID, info.Created.Local().Format(time.DateTime), printable(info.Program), printable(info.Dir))
+	}
+	_ = t.flush() // a strings.Builder takes everything
+	return strings.TrimRight(text.String(), "\n")
+}
+
+// stateDir is where this user's state is kept.
+func (a *app) stateDir() (string, error) {
+	if dir, ok := a.env("XDG_STATE_HOME"); ok && filepath.IsAbs(dir) {
+		return filepath.Join(dir, "bridgefour"), nil
+	}
+	if home, ok := a.env("HOME"); ok && filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "bridgefour"), nil
+	}
+	return "", errors.New("there is no folder to keep state in: neither XDG_STATE_HOME nor HOME is set")
+}

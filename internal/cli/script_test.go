@@ -1,0 +1,157 @@
+package cli_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/bridgefour/bridgefour/internal/cli"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"bridgefour": func() { os.Exit(cli.Main("v0.0.0-test")) },
+	})
+}
+
+// TestScripts runs the scenarios of testdata/script with the real command line, each in processes of its own.
+func TestScripts(t *testing.T) {
+	book, err := filepath.Abs("../../testdata/book/opticks.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "../../testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
+			e.Setenv("USER", "kaladin")
+			e.Setenv("BOOK", book)
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"setfromfile": setFromFile,
+			"until":       until,
+			"exitcode":    exitCode,
+			"lines":       lines,
+			"writename":   writeName,
+		},
+	})
+}
+
+// patience is how long a script waits for something that must happen.
+const patience = 60 * time.Second
+
+// poll tries until it is true. Scripts can only look from outside at what other processes do.
+func poll(ts *testscript.TestScript, what string, try func() bool) {
+	deadline := time.Now().Add(patience)
+	for !try() {
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s: not within %v", what, patience)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// setFromFile waits for a file and sets a variable to its first line: setfromfile VAR FILE.
+func setFromFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: setfromfile VAR FILE")
+	}
+	poll(ts, args[1]+" has a line", func() bool {
+		text, err := os.ReadFile(ts.MkAbs(args[1]))
+		line, _, found := bytes.Cut(text, []byte("\n"))
+		if err == nil && found {
+			ts.Setenv(args[0], string(line))
+		}
+		return err == nil && found
+	})
+}
+
+// until runs a command again and again until its output matches: until REGEXP CMD ARG….
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP CMD ARG…")
+	}
+	want, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	var output []byte
+	defer func() { ts.Logf("last output: %s", output) }()
+	poll(ts, fmt.Sprint(args[1:])+" prints "+args[0], func() bool {
+		cmd := command(ts, args[1:])
+		output, _ = cmd.CombinedOutput() // it may fail until it is time
+		return want.Match(output)
+	})
+}
+
+// exitCode runs a command and wants its exit code: exitcode N CMD ARG….
+func exitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode N CMD ARG…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	cmd := command(ts, args[1:])
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	_ = cmd.Run() // its exit code says how it went
+	ts.Check(os.WriteFile(ts.MkAbs("stdout.txt"), stdout.Bytes(), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("stderr.txt"), stderr.Bytes(), 0o600))
+	ts.Logf("stdout: %s\nstderr: %s", stdout.Bytes(), stderr.Bytes())
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func command(ts *testscript.TestScript, args []string) *exec.Cmd {
+	path := args[0]
+	for dir := range bytes.SplitSeq([]byte(ts.Getenv("PATH")), []byte(":")) {
+		candidate := filepath.Join(string(dir), args[0])
+		if info, err := os.Stat(candidate); err == nil && !info.IsDir() {
+			path = candidate
+			break
+		}
+	}
+	cmd := exec.Command(path, args[1:]...) //nolint:noctx // the script's own deadline ends it
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "XDG_STATE_HOME", "USER", "TMPDIR", "WORK", "BOOK", "BRIDGEFOUR_CLUSTER"} {
+		if v := ts.Getenv(name); v != "" {
+			cmd.Env = append(cmd.Env, name+"="+v)
+		}
+	}
+	return cmd
+}
+
+// lines wants a file to have N lines: lines N FILE.
+func lines(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: lines N FILE")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := bytes.Count([]byte(ts.ReadFile(args[1])), []byte("\n")); got != want {
+		ts.Fatalf("%s has %d lines, want %d", args[1], got, want)
+	}
+}
+
+// writeName makes a file whose name, and a line in it, are given as Go strings without quotes: writename 'a\xffb' TEXT.
+func writeName(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: writename NAME TEXT")
+	}
+	name, err := strconv.Unquote(`"` + args[0] + `"`)
+	ts.Check(err)
+	path := ts.MkAbs(name)
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o700))
+	ts.Check(os.WriteFile(path, []byte(args[1]+"\n"), 0o600))
+}

@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/bridgefour/bridgefour/internal/httpapi"
+	"github.com/bridgefour/bridgefour/internal/worker"
+)
+
+// spren is a worker process: the worker, and the port on which it is asked how it is. Embedded ones have no port.
+type spren struct {
+	worker   *worker.Worker
+	listener net.Listener
+	logger   *slog.Logger
+}
+
+// openSpren takes hold of the data directory and, if listen is not empty, of the port. The address that others are told is
+// advertise, or what it listens on. The caller must call run.
+func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string) (*spren, error) {
+	s := &spren{logger: cfg.Logger}
+	if listen != "" {
+		var lc net.ListenConfig
+		var err error
+		if s.listener, err = lc.Listen(ctx, "tcp", listen); err != nil {
+			return nil, err
+		}
+		cfg.Address = advertise
+		if advertise == "" {
+			cfg.Address = s.listener.Addr().String()
+		}
+	}
+	w, err := worker.New(cfg)
+	if err != nil {
+		if s.listener != nil {
+			err = errors.Join(err, s.listener.Close())
+		}
+		return nil, err
+	}
+	s.worker = w
+	return s, nil
+}
+
+// run works until ctx is done and the drain that this begins is over, or until a leader refuses the worker for good.
+func (s *spren) run(ctx context.Context) error {
+	if s.listener == nil {
+		return errors.Join(s.worker.Run(ctx), s.worker.Close())
+	}
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	server := httpapi.Server(serving, httpapi.NewWorker(sprenState{s.worker}, promhttp.Handler()), s.logger)
+	var serve sync.WaitGroup
+	serve.Go(func() {
+		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			s.logger.Error("http listener of the worker ended", "error", err)
+		}
+	})
+	err := s.worker.Run(ctx)
+	stop()
+	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if server.Shutdown(shutdown) != nil {
+		_ = server.Close() // who has not finished by now is cut off
+	}
+	serve.Wait()
+	if err != nil {
+		err = fmt.Errorf("worker: %w", err)
+	}
+	return errors.Join(err, s.worker.Close())
+}
+
+// sprenState is a worker as its HTTP listener sees it.
+type sprenState struct{ worker *worker.Worker }
+
+// Number implements httpapi.WorkerSource.
+func (s sprenState) Number() uint64 { return s.worker.State().Worker }
+
+// Busy implements httpapi.WorkerSource.
+func (s sprenState) Busy() []bool {
+	slots := s.worker.Slots()
+	busy := make([]bool, len(slots))
+	for i, slot := range slots {
+		busy[i] = slot.Running
+	}
+	return busy
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+func (a *app) submitCommand() *cobra.Command {
+	var (
+		f       jobFlags
+		watch   watchFlags
+		cluster string
+		file    string
+		key     string
+		wait    bool
+	)
+	cmd := &cobra.Command{
+		Use:   "submit PROGRAM | submit -f FILE",
+		Short: "Submit a job to a cluster and print its number",
+		Example: `  bridgefour submit wordcount --input /data/books --output /data/counts
+  bridgefour submit -f job.yaml --wait`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req, err := a.submission(cmd, &f, file, args)
+			if err != nil {
+				return err
+			}
+			c, err := a.connect(cluster, 0)
+			if err != nil {
+				return err
+			}
+			job, err := c.Submit(cmd.Context(), req, key)
+			if err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			if watch.json && !wait {
+				return printJSON(a.stdout, job)
+			}
+			if _, err := fmt.Fprintln(a.stdout, job.ID); err != nil || !wait {
+				return err
+			}
+			return a.follow(cmd.Context(), cluster, watch, job.ID)
+		},
+	}
+	f.add(cmd.Flags())
+	addCluster(cmd, &cluster, clusterDefault)
+	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` that describes the job, YAML or JSON; - is standard input")
+	cmd.Flags().StringVar(&key, "key", "", "submitting again with the same `key` within 24 hours gives the same job")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the end of the job; exit codes as of run")
+	watch.add(cmd)
+	return cmd
+}
+
+// submission is the job to submit, from flags or from a file.
+func (a *app) submission(cmd *cobra.Command, f *jobFlags, file string, args []string) (*api.JobRequest, error) {
+	if file == "" {
+		return a.request(cmd, f, args)
+	}
+	var also []string
+	for _, name := range jobFlagNames() {
+		if a.typed[name] {
+			also = append(also, "--"+name)
+		}
+	}
+	if len(args) > 0 {
+		also = append(also, fmt.Sprintf("%q", args[0]))
+	}
+	if len(also) > 0 {
+		return nil, usagef(cmd, "%s and -f exclude each other: write it into %s", strings.Join(also, ", "), file)
+	}
+	return a.readJobFile(cmd, file)
+}

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/bridgefour/bridgefour/internal/plan"
+	"github.com/bridgefour/bridgefour/internal/worker"
+	"github.com/bridgefour/bridgefour/jobs"
+)
+
+// workerFlags are the flags of worker.
+type workerFlags struct {
+	dataDir     string
+	listen      string
+	advertise   string
+	leader      string
+	slots       int
+	memory      string
+	labels      []string
+	addressFile string
+	logLevel    string
+}
+
+func (a *app) workerCommand() *cobra.Command {
+	var f workerFlags
+	cmd := &cobra.Command{
+		Use: "worker", Aliases: []string{"spren"}, Short: "Run a worker", Args: noArgs,
+		Long: `Run a worker. It dials the leader, so it may sit behind NAT and move, and goes on trying while there is none.
+
+SIGTERM and Ctrl-C drain it: it hands back what it has not begun, finishes what runs (for up to 30 s), and exits 0. A
+second one ends it at once; its tasks then run elsewhere.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runWorker(cmd, &f) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` of the worker's identity and logs "+
+		"(default: the first of $XDG_STATE_HOME/bridgefour/worker-1, -2 … that no process uses)")
+	fs.StringVar(&f.listen, "listen", "127.0.0.1:0", "`address` where it is asked how it is; port 0: any free one")
+	fs.StringVar(&f.advertise, "advertise", "", "`address` that others are told (default: what it listens on)")
+	fs.StringVar(&f.leader, "leader", listenDefault, "`address` of the leader; several, separated by commas, are tried in turn")
+	fs.IntVar(&f.slots, "slots", 0, "how many attempts run at a time (default: one per CPU)")
+	fs.StringVar(&f.memory, "memory", "", "memory `size` that it offers to attempts, as 8GiB (default: not limited)")
+	fs.StringArrayVar(&f.labels, "label", nil, "label `key=value` that jobs can ask for; repeatable")
+	addAddressFile(cmd, &f.addressFile)
+	addLogLevel(cmd, &f.logLevel, "info")
+	return cmd
+}
+
+func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
+	// WORKER_ID is not used: a worker's number is given by the cluster, and its identity kept in its data directory.
+	err := errors.Join(
+		a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", "0")),
+		a.fromContainer(cmd, "leader", a.hostPort("LEADER_HOST", "LEADER_PORT", "127.0.0.1", "6550")),
+	)
+	if err != nil {
+		return err
+	}
+	logger, err := a.logger(f.logLevel)
+	if err != nil {
+		return err
+	}
+	cfg := worker.Config{Slots: f.slots, Version: a.versionText(), Jobs: jobs.All(), Logger: logger}
+	if f.slots < 0 {
+		return usagef(cmd, "--slots is %d; a worker has at least 1", f.slots)
+	}
+	if cfg.Labels, err = pairs(cmd, "label", f.labels); err != nil {
+		return err
+	}
+	if f.memory != "" {
+		if cfg.Memory, err = plan.ParseSize(f.memory); err != nil {
+			return usagef(cmd, "--memory: %v", err)
+		}
+	}
+	for _, address := range strings.Split(f.leader, ",") {
+		address = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(address), "http://"), "/")
+		if address == "" {
+			return usagef(cmd, "--leader %q holds an empty address; expected host:port", f.leader)
+		}
+		if !strings.Contains(address, ":") {
+			address += ":6550"
+		}
+		cfg.Leaders = append(cfg.Leaders, address)
+	}
+	dir, free, err := a.workerDir(f.dataDir)
+	if err != nil {
+		return err
+	}
+	defer free()
+	cfg.DataDir = dir
+	warnOpen(logger, f.listen)
+	s, err := openSpren(cmd.Context(), cfg, f.listen, f.advertise)
+	if err != nil {
+		return explainServe(err, f.listen, dir)
+	}
+	if err := tellAddress(f.addressFile, s.listener.Addr().String()); err != nil {
+		return errors.Join(err, s.listener.Close(), s.worker.Close())
+	}
+	logger.Info("worker listens", "address", s.listener.Addr().String(), "leaders", cfg.Leaders, "data_dir", dir, "version", cfg.Version)
+	err = s.run(cmd.Context())
+	logger.Info("worker ended")
+	return err
+}
+
+// workersOfMachine bounds the search for a free default directory.
+const workersOfMachine = 1000
+
+// workerDir is the data directory that was given, or the first default that no other process uses: workers in several
+// terminals need no flags, and find their identities again. It is held until free is called.
+func (a *app) workerDir(given string) (dir string, free func(), err error) {
+	if given != "" {
+		dir, err = filepath.Abs(given)
+		return dir, func() {}, err
+	}
+	state, err := a.serverDir("", "")
+	if err != nil {
+		return "", nil, err
+	}
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return "", nil, fmt.Errorf("%w; name a folder with --data-dir", err)
+	}
+	for i := 1; i <= workersOfMachine; i++ {
+		dir := filepath.Join(state, "worker-"+strconv.Itoa(i))
+		f, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return "", nil, fmt.Errorf("%w; name a folder with --data-dir", err)
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil { //nolint:gosec // a file descriptor is small
+			return dir, func() { _ = f.Close() }, nil // the kernel does the same at the end of the process
+		}
+		if err := f.Close(); err != nil {
+			return "", nil, err
+		}
+	}
+	return "", nil, fmt.Errorf("%d workers use %s already; name a folder with --data-dir", workersOfMachine, state)
+}
