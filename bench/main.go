@@ -1,0 +1,162 @@
+// Command bench measures Bridge Four on this machine, beside the tools that people use today, and prints one table.
+//
+//	go run ./bench                 # everything; about five minutes
+//	go run ./bench -only noop,true # some rows
+//
+// Ratios are taken from runs that alternate, so that a noisy machine slows both sides; figures are medians. What a rival
+// needs (xargs, GNU parallel) must be installed; a row whose rival is missing says so.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// bench holds what the rows share.
+type bench struct {
+	ctx    context.Context //nolint:containedctx // one run of one program
+	binary string
+	dir    string // scratch, removed at the end
+	runs   int
+	table  *tabwriter.Writer
+}
+
+func main() {
+	only := flag.String("only", "", "comma-separated rows: "+strings.Join(rowNames(), ", "))
+	runs := flag.Int("runs", 5, "runs of each side")
+	dir := flag.String("dir", "", "scratch folder; default: a new one in the temporary folder")
+	flag.Parse()
+	if err := run(*only, *runs, *dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// row is one line of the table.
+type row struct {
+	name string
+	what string
+	must string
+	run  func(*bench) (string, error)
+}
+
+func rows() []row {
+	return []row{
+		{"noop", "no-op built-in tasks, 1 leader + 1 worker, fsync on, 1 M tasks", ">= 250,000/s", (*bench).noop},
+		{"read", "status read while 1 M tasks run", "p99 < 1 ms", (*bench).read},
+		{"true", "no-op commands against xargs -P2 and parallel -j2", "<= 1.10 x xargs, parallel >= 6 x", (*bench).commands},
+		{"wordcount", "wordcount of 1 GB in 16 files against a hand-tuned program", ">= 0.80 of its throughput", (*bench).wordcount},
+		{"start", "run of one no-op task, start to exit", "<= 100 ms", (*bench).start},
+		{"idle", "idle dev, resident memory", "< 50 MB", (*bench).idle},
+		{"state", "leader's memory for a job of 10 M tasks, all done", "< 64 bytes a task", (*bench).state},
+		{"submit", "submit of 10 M tasks, until answered", "< 1 s", (*bench).submit},
+	}
+}
+
+func rowNames() []string {
+	var names []string
+	for _, r := range rows() {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+func run(only string, runs int, dir string) (err error) {
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "bridgefour-bench-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
+	b := &bench{ctx: context.Background(), binary: filepath.Join(dir, "bridgefour"), dir: dir, runs: runs}
+	if err := b.build("./cmd/bridgefour", b.binary); err != nil {
+		return err
+	}
+	b.table = tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(b.table, "what\tmust reach\tmeasured")
+	for _, r := range rows() {
+		if only != "" && !slices.Contains(strings.Split(only, ","), r.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%s …\n", r.name)
+		got, err := r.run(b)
+		if err != nil {
+			got = "not measured: " + err.Error()
+		}
+		fmt.Fprintf(b.table, "%s\t%s\t%s\n", r.what, r.must, got)
+	}
+	return b.table.Flush()
+}
+
+func (b *bench) build(pkg, to string) error {
+	out, err := exec.CommandContext(b.ctx, "go", "build", "-o", to, pkg).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
+}
+
+// command is a bridgefour command with a state folder of its own.
+func (b *bench) command(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(b.ctx, b.binary, args...)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(b.dir, "state"))
+	return cmd
+}
+
+// timed runs a command to its end, output thrown away.
+func timed(cmd *exec.Cmd) (time.Duration, error) {
+	var errs strings.Builder
+	cmd.Stdout, cmd.Stderr = io.Discard, &errs
+	start := time.Now()
+	err := cmd.Run()
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, errs.String())
+	}
+	return time.Since(start), err
+}
+
+// alternate times several commands in turn, runs times, and returns each one's times. The first round only warms up.
+func (b *bench) alternate(make ...func() *exec.Cmd) ([][]time.Duration, error) {
+	times := makeTimes(len(make))
+	for round := range b.runs + 1 {
+		for i, m := range make {
+			d, err := timed(m())
+			if err != nil {
+				return nil, err
+			}
+			if round > 0 {
+				times[i] = append(times[i], d)
+			}
+		}
+	}
+	return times, nil
+}
+
+func makeTimes(n int) [][]time.Duration { return make([][]time.Duration, n) }
+
+func median(d []time.Duration) time.Duration { return percentile(d, 50) }
+
+func percentile(d []time.Duration, p int) time.Duration {
+	d = slices.Clone(d)
+	slices.Sort(d)
+	return d[min(len(d)-1, len(d)*p/100)]
+}
+
+// medianRatio is the median of a[i]/b[i].
+func medianRatio(a, b []time.Duration) float64 {
+	var ratios []float64
+	for i := range a {
+		ratios = append(ratios, float64(a[i])/float64(b[i]))
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2]
+}

@@ -1,0 +1,318 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+const (
+	noopTasks    = 1_000_000
+	commandTasks = 3_000
+)
+
+// cluster is one leader and one worker, as processes of their own.
+type cluster struct {
+	url   string
+	procs []*exec.Cmd
+}
+
+// startCluster starts a leader and a worker and waits until the worker's slots are there.
+func (b *bench) startCluster() (*cluster, error) {
+	dir, err := os.MkdirTemp(b.dir, "cluster-")
+	if err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{url: "http://" + addr}
+	for _, args := range [][]string{
+		{"leader", "--data-dir", filepath.Join(dir, "leader"), "--listen", addr},
+		{"worker", "--data-dir", filepath.Join(dir, "worker"), "--leader", addr, "--slots", "2"},
+	} {
+		cmd := b.command(args...)
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		c.procs = append(c.procs, cmd)
+	}
+	for range 200 {
+		var health api.Cluster
+		if err := c.get(b.ctx, "/v1/cluster", &health); err == nil && health.Slots > 0 {
+			return c, nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	c.stop()
+	return nil, errors.New("the cluster did not come up")
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func (c *cluster) stop() {
+	for _, p := range c.procs {
+		_ = p.Process.Signal(syscall.SIGKILL)
+		_ = p.Wait()
+	}
+}
+
+func (c *cluster) get(ctx context.Context, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
+	if err != nil {
+		return err
+	}
+	return do(req, into)
+}
+
+func do(req *http.Request, into any) error {
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		text, _ := io.ReadAll(resp.Body)
+		return fmt.Errorf("%s: %s", resp.Status, text)
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// submitRange submits AlwaysOk over a range of n numbers.
+func (c *cluster) submitRange(ctx context.Context, n int) (api.Job, error) {
+	body := fmt.Sprintf(`{"program":{"builtin":"AlwaysOk"},"range":{"from":1,"to":%d}}`, n)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/v1/jobs", strings.NewReader(body))
+	if err != nil {
+		return api.Job{}, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	var job api.Job
+	return job, do(req, &job)
+}
+
+func (c *cluster) wait(ctx context.Context, id uint64) (api.Job, error) {
+	for {
+		var job api.Job
+		if err := c.get(ctx, fmt.Sprintf("/v1/jobs/%d?wait=30s", id), &job); err != nil || job.IsEnded() {
+			return job, err
+		}
+	}
+}
+
+// noop times jobs of a million no-op tasks from the submit to the answer that they are done.
+func (b *bench) noop() (string, error) {
+	c, err := b.startCluster()
+	if err != nil {
+		return "", err
+	}
+	defer c.stop()
+	var times []time.Duration
+	for range b.runs {
+		start := time.Now()
+		job, err := c.submitRange(b.ctx, noopTasks)
+		if err != nil {
+			return "", err
+		}
+		if job, err = c.wait(b.ctx, job.ID); err != nil || job.Status != api.JobDone {
+			return "", fmt.Errorf("job %s: %w", job.Status, err)
+		}
+		times = append(times, time.Since(start))
+	}
+	rate := func(d time.Duration) string { return strconv.Itoa(int(noopTasks/d.Seconds()/1000)) + ",000/s" }
+	return fmt.Sprintf("%s (median of %d; best %s)", rate(median(times)), b.runs, rate(percentile(times, 0))), nil
+}
+
+// read asks for the status of a running job every two milliseconds.
+func (b *bench) read() (string, error) {
+	c, err := b.startCluster()
+	if err != nil {
+		return "", err
+	}
+	defer c.stop()
+	var times []time.Duration
+	for range b.runs {
+		job, err := c.submitRange(b.ctx, noopTasks)
+		if err != nil {
+			return "", err
+		}
+		for !job.IsEnded() {
+			time.Sleep(2 * time.Millisecond)
+			start := time.Now()
+			if err := c.get(b.ctx, fmt.Sprintf("/v1/jobs/%d", job.ID), &job); err != nil {
+				return "", err
+			}
+			times = append(times, time.Since(start))
+		}
+	}
+	return fmt.Sprintf("p50 %v, p99 %v (%d reads)", percentile(times, 50), percentile(times, 99), len(times)), nil
+}
+
+// commands runs true some thousand times, each way in turn.
+func (b *bench) commands() (string, error) {
+	n := strconv.Itoa(commandTasks)
+	if _, err := exec.LookPath("parallel"); err != nil {
+		return "", errors.New("GNU parallel is not installed (Debian: apt-get install parallel)")
+	}
+	shell := func(script string) func() *exec.Cmd {
+		return func() *exec.Cmd { return exec.CommandContext(b.ctx, "sh", "-c", script) }
+	}
+	times, err := b.alternate(
+		func() *exec.Cmd {
+			return b.command("run", "--quiet", "--slots", "2", "--range", "1-"+n, "--", "true")
+		},
+		shell("seq "+n+" | xargs -n1 -P2 true"),
+		shell("seq "+n+" | parallel --will-cite -j2 true"),
+	)
+	if err != nil {
+		return "", err
+	}
+	per := func(d []time.Duration) time.Duration { return (median(d) / commandTasks).Round(time.Microsecond) }
+	return fmt.Sprintf("%v a task; xargs %v: %.2f x; parallel %v: %.1f x slower than this", per(times[0]), per(times[1]),
+		medianRatio(times[0], times[1]), per(times[2]), medianRatio(times[2], times[0])), nil
+}
+
+// wordcount counts the same gigabyte both ways.
+func (b *bench) wordcount() (string, error) {
+	rival, text := filepath.Join(b.dir, "rival"), filepath.Join(b.dir, "text")
+	if err := b.build("./bench/wordcount", rival); err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(text); err != nil {
+		if _, err := timed(exec.CommandContext(b.ctx, "go", "run", "./bench/gentext", "-dir", text)); err != nil {
+			return "", err
+		}
+	}
+	bytes, err := folderSize(text)
+	if err != nil {
+		return "", err
+	}
+	out := filepath.Join(b.dir, "counts")
+	times, err := b.alternate(
+		func() *exec.Cmd {
+			return b.command("run", "wordcount", "--quiet", "--slots", "2", "--overwrite", "--input", text, "--output", out)
+		},
+		func() *exec.Cmd { return exec.CommandContext(b.ctx, rival, "-dir", text, "-out", out+".rival") },
+	)
+	if err != nil {
+		return "", err
+	}
+	rate := func(d []time.Duration) float64 { return float64(bytes) / median(d).Seconds() / 1e9 }
+	return fmt.Sprintf("%.2f GB/s against %.2f GB/s: %.2f", rate(times[0]), rate(times[1]), medianRatio(times[1], times[0])), nil
+}
+
+func folderSize(dir string) (int64, error) {
+	var total int64
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return 0, err
+		}
+		total += info.Size()
+	}
+	return total, err
+}
+
+func (b *bench) start() (string, error) {
+	saved := b.runs
+	b.runs = max(b.runs, 10)
+	defer func() { b.runs = saved }()
+	times, err := b.alternate(
+		func() *exec.Cmd { return b.command("run", "--quiet", "AlwaysOk") },
+		func() *exec.Cmd { return b.command("run", "--quiet", "--", "true") },
+	)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("AlwaysOk %v, true %v", median(times[0]).Round(time.Millisecond/10), median(times[1]).Round(time.Millisecond/10)), nil
+}
+
+// idle looks at a dev process that has had ten seconds to settle.
+func (b *bench) idle() (string, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return "", err
+	}
+	cmd := b.command("dev", "--listen", addr, "--data-dir", filepath.Join(b.dir, "dev"))
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	time.Sleep(10 * time.Second)
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if kb, ok := strings.CutPrefix(s.Text(), "VmRSS:"); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(kb, "kB")))
+			return fmt.Sprintf("%.1f MB", float64(n)/1024), err
+		}
+	}
+	return "", errors.New("no VmRSS in /proc")
+}
+
+// state runs the benchmark of the state machine that measures its memory.
+func (b *bench) state() (string, error) {
+	out, err := exec.CommandContext(b.ctx, "go", "test", "-run", "^$", "-bench", "TaskMemory", "-benchtime", "1x", "./internal/state").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "Benchmark") {
+			return strings.Join(strings.Fields(line)[2:], " "), nil
+		}
+	}
+	return "", fmt.Errorf("no benchmark has run: %s", out)
+}
+
+// submit times the answer to a job of ten million tasks, which is then stopped.
+func (b *bench) submit() (string, error) {
+	c, err := b.startCluster()
+	if err != nil {
+		return "", err
+	}
+	defer c.stop()
+	start := time.Now()
+	job, err := c.submitRange(b.ctx, 10_000_000)
+	if err != nil {
+		return "", err
+	}
+	answered := time.Since(start)
+	if job, err = c.wait(b.ctx, job.ID); err != nil || job.Status != api.JobDone {
+		return "", fmt.Errorf("job %s: %w", job.Status, err)
+	}
+	var list api.TaskList
+	read := time.Now()
+	if err := c.get(b.ctx, fmt.Sprintf("/v1/jobs/%d/tasks?limit=1000", job.ID), &list); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%v; all done after %v; a page of 1,000 tasks %v", answered.Round(time.Millisecond), time.Since(start).Round(time.Second/10),
+		time.Since(read).Round(time.Millisecond/10)), nil
+}

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Runs every test, with the race detector. What the tests need beside Go is installed with apt where this is root on a Debian;
+# elsewhere the last lines say what was left out, and why.
+set -eu
+cd "$(dirname "$0")/.."
+
+# command:package:what is left out without it
+needs='gcc:gcc libc6-dev:the race detector
+gzip:gzip:input compressed with gzip
+bzip2:bzip2:input compressed with bzip2
+zstd:zstd:input compressed with zstd
+sort:coreutils:comparison with sort and uniq'
+
+missing() {
+    echo "$needs" | while IFS=: read -r command packages what; do
+        command -v "$command" >/dev/null 2>&1 || echo "$command:$packages:$what"
+    done
+}
+
+if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    packages=$(missing | cut -d: -f2 | tr '\n' ' ')
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086 # several packages
+    apt-get install -y --no-install-recommends $packages >/dev/null ||
+        { apt-get update >/dev/null && apt-get install -y --no-install-recommends $packages >/dev/null; } ||
+        echo "could not install $packages" >&2
+fi
+
+race=-race
+command -v gcc >/dev/null 2>&1 || race=
+[ -z "$race" ] || export CGO_ENABLED=1
+
+status=0
+# shellcheck disable=SC2086 # no argument where there is no race detector
+go test $race -timeout 9m "$@" ./... || status=$?
+
+missing | while IFS=: read -r command packages what; do
+    echo "left out: $what, because there is no $command on this machine (Debian: apt-get install $packages)"
+done
+exit "$status"
