@@ -53,7 +53,7 @@ type Result struct {
 }
 
 // Rejection is a command that was applied and refused: a result like any other.
-type Rejection struct {
+type Rejection struct { //nolint:errname // it is an answer like any other, not a failure
 	Code    RejectionCode
 	Message string
 }

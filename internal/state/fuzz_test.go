@@ -8,8 +8,8 @@ import (
 )
 
 // busy is a machine with a job of every sort; fuzzed commands find something to hit.
-func busy(t testing.TB) *Machine {
-	t.Helper()
+func busy(tb testing.TB) *Machine {
+	tb.Helper()
 	m := New()
 	e := NewEntry(1000)
 	e.Register("", &WorkerInfo{Identity: "a"})
@@ -21,7 +21,7 @@ func busy(t testing.TB) *Machine {
 	e.Stop("", 4)
 	e.Submit("k5", "u5", &Spec{Output: "/5"})
 	e.Failed(5, 0, 0, Failure{Kind: BadInput, Message: "gone"})
-	mustApply(t, m, e)
+	mustApply(tb, m, e)
 	return m
 }
 

@@ -11,11 +11,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-func mustInput(t testing.TB, b *InputBuilder) *Input {
-	t.Helper()
+func mustInput(tb testing.TB, b *InputBuilder) *Input {
+	tb.Helper()
 	in, err := b.Input()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &in
 }

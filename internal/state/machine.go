@@ -2,7 +2,6 @@ package state
 
 import (
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"path"
 	"slices"
@@ -116,16 +115,14 @@ func (m *Machine) apply(d *decoder, out *Result) {
 
 func (m *Machine) submit(d *decoder, out *Result) {
 	key, uid := d.string(), d.string()
-	body := d.buf
 	spec := d.spec()
 	if d.err != nil {
 		return
 	}
-	h := fnv.New64a()
-	_, _ = h.Write(body[:len(body)-len(d.buf)])
+	sum := spec.requestSum()
 	e := Event{Kind: RequestApplied, Key: key}
 	switch seen, ok := m.requests.byKey[key]; {
-	case ok && seen.sum != h.Sum64():
+	case ok && seen.sum != sum:
 		e.Err = reject(Conflict, "the idempotency key %q was used for another request (job %d); use a new key", key, seen.job)
 	case ok:
 		e.Job = seen.job
@@ -139,7 +136,7 @@ func (m *Machine) submit(d *decoder, out *Result) {
 		job := &Job{ID: e.Job, UID: uid, Spec: spec, Created: m.time, Stages: newStages(spec)}
 		m.jobs[e.Job] = job
 		m.live = append(m.live, e.Job)
-		m.requests.add(key, request{job: e.Job, sum: h.Sum64(), time: m.time})
+		m.requests.add(key, request{job: e.Job, sum: sum, time: m.time})
 		out.Events = append(out.Events, Event{Kind: JobSubmitted, Job: e.Job}, Event{Kind: StageStarted, Job: e.Job})
 	}
 	out.Events = append(out.Events, e)

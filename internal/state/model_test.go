@@ -63,7 +63,7 @@ func newModel() *model {
 func newModelStage(kind, action string, tasks uint64) *modelStage {
 	s := &modelStage{kind: kind, action: action}
 	for range tasks {
-		s.tasks = append(s.tasks, &modelTask{status: "open", counts: map[FailureKind]int{}})
+		s.tasks = append(s.tasks, &modelTask{status: "open", counts: make(map[FailureKind]int)})
 	}
 	return s
 }
@@ -90,11 +90,18 @@ func (m *model) begin(now int64) {
 	}
 }
 
-func (m *model) answer(key string, format string, args ...any) {
+func (m *model) answer(key, format string, args ...any) {
 	m.answers = append(m.answers, key+" "+fmt.Sprintf(format, args...))
 }
 
-func specText(spec *Spec) string { return fmt.Sprintf("%+v", *spec) }
+// specText is what the user asked for; the folder in the spool is the leader's.
+func specText(spec *Spec) string {
+	s := *spec
+	if s.Spool {
+		s.Output = "spool"
+	}
+	return fmt.Sprintf("%+v", s)
+}
 
 func (m *model) submit(key, uid string, spec *Spec) {
 	if k, ok := m.keys[key]; ok && key != "" {
@@ -193,7 +200,7 @@ func (m *model) retry(key string, id JobID) {
 		}
 		for _, t := range s.tasks {
 			if t.status == "dead" && !s.closed {
-				t.status, t.counts = "open", map[FailureKind]int{}
+				t.status, t.counts = "open", make(map[FailureKind]int)
 			}
 		}
 	}
@@ -262,7 +269,7 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 	f.Time, f.Attempt = m.time, uint32(len(t.failures)+1)
 	t.failures = append(t.failures, f)
 	t.counts[f.Kind]++
-	survives := map[FailureKind]int{
+	survives := [failureKinds]int{
 		ProgramError: int(j.spec.Retries), Timeout: int(j.spec.Retries), OutOfMemory: int(j.spec.Retries), OutputError: int(j.spec.Retries),
 		LostWorker: 8, BadInput: 0, BadProgram: min(2, int(j.spec.Retries)), Preempted: math.MaxInt,
 	}
@@ -328,10 +335,11 @@ func (m *model) register(key string, info WorkerInfo) {
 func (m *model) setWorker(key string, id WorkerID, to WorkerStatus) {
 	w := m.workers[id]
 	if w != nil && w.Status != to {
-		may := map[WorkerStatus][]WorkerStatus{
+		may := [...][]WorkerStatus{
 			WorkerAlive:    {WorkerDead, WorkerDraining, WorkerRemoved},
 			WorkerDead:     {WorkerAlive, WorkerRemoved},
 			WorkerDraining: {WorkerDead, WorkerRemoved},
+			WorkerRemoved:  nil, // it is not there
 		}
 		if !slices.Contains(may[w.Status], to) {
 			w = nil

@@ -1,5 +1,7 @@
 package state
 
+import "hash/fnv"
+
 // requests remembers the answers to submits, so that a client may ask again.
 type requests struct {
 	byKey map[string]request
@@ -8,8 +10,25 @@ type requests struct {
 
 type request struct {
 	job  JobID
-	sum  uint64 // fnv-1a of the request
+	sum  uint64 // of the request: requestSum
 	time int64
+}
+
+// requestSum tells one request from another. What the leader found or made up while it planned the job is no part of it:
+// asked again, it finds other files and makes another spool folder.
+func (s *Spec) requestSum() uint64 {
+	r := *s
+	if r.Spool {
+		r.Output = ""
+	}
+	if r.Input.Kind == InputFiles {
+		r.Input = Input{Kind: InputFiles, SplitSize: r.Input.SplitSize}
+	}
+	var e encoder
+	e.spec(&r)
+	h := fnv.New64a()
+	_, _ = h.Write(e.buf)
+	return h.Sum64()
 }
 
 // requestTTL is how long an idempotency key is honoured, in milliseconds.

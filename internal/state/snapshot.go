@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -12,7 +13,10 @@ import (
 const snapshotVersion = 1
 
 // snapshotRecordMax bounds a record of a snapshot, so that a damaged length is refused before memory is asked for.
-const snapshotRecordMax = 1 << 30
+const (
+	snapshotRecordMax  = 1 << 30
+	snapshotRecordStep = 1 << 18 // what is asked for before the record is seen
+)
 
 // Snapshot is the state at one log position. It shares its pages with the machine, which copies a page before it changes
 // it: taking a snapshot costs microseconds a job, and writing it out happens beside Apply, in any goroutine.
@@ -239,15 +243,12 @@ func (e *encoder) page(number uint64, p *page) {
 	}
 }
 
-func (d *decoder) page() *page {
-	p := &page{}
+// page reads the columns of p.
+func (d *decoder) page(p *page) {
 	for i := range p.status {
 		if p.status[i] = TaskStatus(d.uint8()); p.status[i] > TaskDead {
 			d.fail()
 		}
-	}
-	if d.err != nil {
-		return p
 	}
 	var last int64
 	for i := range p.winner {
@@ -271,7 +272,6 @@ func (d *decoder) page() *page {
 			}
 		}
 	}
-	return p
 }
 
 // recordWriter writes records; the first error sticks.
@@ -311,15 +311,13 @@ func (r recordReader) record() (*decoder, error) {
 	if n > snapshotRecordMax {
 		return nil, fmt.Errorf("snapshot: record of %d bytes: %w", n, errShort)
 	}
-	// Grown as it arrives: a damaged length must not cost a gigabyte.
-	buf, err := io.ReadAll(io.LimitReader(r.r, int64(n)))
-	if err != nil {
-		return nil, fmt.Errorf("snapshot: %w", err)
+	// A large one grows as it arrives: a damaged length must not cost a gigabyte.
+	var buf bytes.Buffer
+	buf.Grow(int(min(n, snapshotRecordStep)) + bytes.MinRead)
+	if _, err := io.CopyN(&buf, r.r, int64(n)); err != nil {
+		return nil, fmt.Errorf("snapshot: record of %d bytes: %w", n, err)
 	}
-	if len(buf) < int(n) {
-		return nil, fmt.Errorf("snapshot: %w", io.ErrUnexpectedEOF)
-	}
-	return &decoder{buf: buf}, nil
+	return &decoder{buf: buf.Bytes()}, nil
 }
 
 func (r recordReader) job() (*Job, error) {
@@ -342,15 +340,16 @@ func (r recordReader) job() (*Job, error) {
 				break
 			}
 			first := d.uint() * pageTasks
-			p := d.page()
 			if first >= stage.Tasks {
 				d.fail()
+			} else {
+				p := stage.writable(first, 0)
+				d.page(p)
+				have.sum(p)
 			}
 			if err := d.done("snapshot: page"); err != nil {
 				return nil, err
 			}
-			*stage.writable(first, 0) = *p
-			have.sum(p)
 		}
 		if have.Done != stage.Done || have.Dead != stage.Dead || have.Failed != stage.Failed {
 			return nil, fmt.Errorf("snapshot: job %d, stage %v: the counts of its tasks are %d done, %d dead, %d failures, not %d, %d, %d: %w",

@@ -15,11 +15,11 @@ import (
 )
 
 // mustApply applies an entry at the next index.
-func mustApply(t testing.TB, m *Machine, e *Entry) Result {
-	t.Helper()
+func mustApply(tb testing.TB, m *Machine, e *Entry) Result {
+	tb.Helper()
 	var out Result
 	if err := m.Apply(m.Index()+1, e.Data(), &out); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out
 }
@@ -35,13 +35,13 @@ func allocated(do func()) uint64 {
 }
 
 // playFile plays a transcript and returns the machine at its end.
-func playFile(t testing.TB, name string) *Machine {
-	t.Helper()
+func playFile(tb testing.TB, name string) *Machine {
+	tb.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", name+".txt"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	s := &story{t: t, m: New()}
+	s := &story{t: tb, m: New()}
 	s.play(string(text))
 	return s.m
 }
@@ -49,10 +49,10 @@ func playFile(t testing.TB, name string) *Machine {
 // fill sets every field below v to a value of its own that is not zero.
 func fill(v reflect.Value, next *int) {
 	*next++
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // the default panics for a kind that nobody thought of
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(v.Field(i), next)
+		for _, field := range v.Fields() {
+			fill(field, next)
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
@@ -75,7 +75,7 @@ func fill(v reflect.Value, next *int) {
 	case reflect.Uint8:
 		v.SetUint(1 + uint64(*next)%3)
 	default:
-		v.SetUint(uint64(*next)) // panics for a kind that nobody thought of
+		v.SetUint(uint64(*next))
 	}
 }
 
@@ -284,5 +284,54 @@ func TestSnapshotDiskFull(t *testing.T) {
 	}
 	if n, err := s.WriteTo(io.Discard); err != nil || n != int64(size) {
 		t.Errorf("WriteTo = %d, %v, want %d", n, err, size)
+	}
+}
+
+func TestOldestEnded(t *testing.T) {
+	m := New()
+	e := NewEntry(1)
+	for i := range 4 {
+		e.Submit("", "u", &Spec{Output: fmt.Sprint("/", i), Spool: true})
+	}
+	mustApply(t, m, e)
+	if id, ok := m.OldestEnded(); ok || m.Len() != 4 {
+		t.Errorf("OldestEnded() = %d, %v of %d jobs, want none of 4", id, ok, m.Len())
+	}
+	e = NewEntry(2)
+	e.Stop("", 3)
+	e.Stop("", 2)
+	mustApply(t, m, e)
+	if id, ok := m.OldestEnded(); !ok || id != 2 {
+		t.Errorf("OldestEnded() = %d, %v, want 2", id, ok)
+	}
+}
+
+// TestSameRequest: a request that is sent again is the same one though its files have grown meanwhile.
+func TestSameRequest(t *testing.T) {
+	spec := func(name string, size, split uint64) *Spec {
+		b := NewFiles(split)
+		b.AddFile([]byte("/data/a"), size, false)
+		return &Spec{InputNames: []string{name}, Input: *mustInput(t, b), Output: "/o"}
+	}
+	first := spec("/data", 10, 5)
+	for _, test := range []struct {
+		again *Spec
+		same  bool
+	}{
+		{spec("/data", 10, 5), true},
+		{spec("/data", 1000, 5), true},
+		{spec("/other", 10, 5), false},
+		{spec("/data", 10, 6), false},
+	} {
+		m := New()
+		e := NewEntry(1)
+		e.Submit("k", "u1", first)
+		e.Submit("k", "u2", test.again)
+		out := mustApply(t, m, e)
+		last := out.Events[len(out.Events)-1]
+		if (last.Err == nil) != test.same || m.Len() != 1 {
+			t.Errorf("%q, %d tasks of splits of %d: %v, %d jobs; want the same request %v",
+				test.again.InputNames, test.again.Input.Tasks, test.again.Input.SplitSize, last.Err, m.Len(), test.same)
+		}
 	}
 }
