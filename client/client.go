@@ -108,6 +108,7 @@ type request struct {
 	method   string
 	path     string // with its query
 	body     []byte
+	kind     string        // content type of body
 	key      string        // Idempotency-Key
 	again    bool          // may be sent again when the connection breaks before the answer
 	timeout  time.Duration // of one attempt, with the body of the answer; 0: none
@@ -254,8 +255,8 @@ func (c *Client) attempt(ctx context.Context, base string, q request, read func(
 	if err != nil {
 		return err
 	}
-	if len(q.body) > 0 {
-		r.Header.Set("Content-Type", "application/json")
+	if q.kind != "" {
+		r.Header.Set("Content-Type", q.kind)
 	}
 	if q.key != "" {
 		r.Header.Set("Idempotency-Key", q.key)

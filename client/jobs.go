@@ -1,11 +1,13 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"iter"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -88,7 +90,7 @@ func (c *Client) Submit(ctx context.Context, r *api.JobRequest, key string) (api
 	if err := checkUTF8(r); err != nil {
 		return api.Job{}, err
 	}
-	body, err := json.Marshal(r)
+	body, kind, err := encodeSubmit(r)
 	if err != nil {
 		return api.Job{}, err
 	}
@@ -97,10 +99,41 @@ func (c *Client) Submit(ctx context.Context, r *api.JobRequest, key string) (api
 	}
 	var job api.Job
 	err = c.call(ctx, request{
-		method: http.MethodPost, path: "/v1/jobs", body: body, key: key, again: true,
+		method: http.MethodPost, path: "/v1/jobs", body: body, kind: kind, key: key, again: true,
 		timeout: time.Minute + time.Duration(len(body)>>20)*time.Second, // a slow line carries 1 MiB/s
 	}, &job)
 	return job, err
+}
+
+// linesPart is from how many bytes on lines travel in a part of their own.
+const linesPart = 64 << 10
+
+// encodeSubmit makes the body of a submission and its content type.
+func encodeSubmit(r *api.JobRequest) (body []byte, kind string, err error) {
+	if r.Lines == nil || len(r.Lines.Raw) < linesPart || len(r.Lines.Items) > 0 {
+		body, err = json.Marshal(r)
+		return body, "application/json", err
+	}
+	small := *r
+	small.Lines = nil
+	out := bytes.NewBuffer(make([]byte, 0, len(r.Lines.Raw)+linesPart))
+	parts := multipart.NewWriter(out)
+	job, err := parts.CreateFormField("job")
+	if err != nil {
+		return nil, "", err
+	}
+	if err := json.NewEncoder(job).Encode(&small); err != nil {
+		return nil, "", err
+	}
+	lines, err := parts.CreateFormField("lines")
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := lines.Write(r.Lines.Raw); err != nil {
+		return nil, "", err
+	}
+	err = parts.Close() // writes the last boundary
+	return out.Bytes(), parts.FormDataContentType(), err
 }
 
 // checkUTF8 refuses what JSON would silently change.

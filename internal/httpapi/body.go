@@ -20,8 +20,9 @@ import (
 
 // Limits of bodies.
 const (
-	submitBytesMax = 256 << 20 // a job may name millions of lines
-	bodyBytesMax   = 1 << 20
+	submitBytesMax    = 256 << 20 // a job may name millions of lines
+	multipartBytesMax = 1 << 30   // with the lines as they are, which costs no more memory than they take
+	bodyBytesMax      = 1 << 20
 
 	// Each piece of a body must arrive within this time: a client that sends a byte now and then must not hold memory here
 	// for hours, and a slow line may still send a large job.
@@ -32,8 +33,13 @@ const (
 // decodeBody reads a JSON body of at most limit bytes into v. Strict refuses fields that v does not have.
 // It decodes while it reads, so a large body is in memory once and not as bytes and values and a tree of them.
 func decodeBody(w http.ResponseWriter, r *http.Request, limit int64, strict bool, v any) error {
-	body := &pacedReader{r: http.MaxBytesReader(w, r.Body, limit), control: http.NewResponseController(w)}
+	body := newPacedReader(w, r, limit)
 	defer body.done()
+	return decodeJSON(body, strict, v)
+}
+
+// decodeJSON reads one JSON value into v.
+func decodeJSON(body io.Reader, strict bool, v any) error {
 	// encoding/json would turn bytes that are not UTF-8 into U+FFFD, and the job would run over other inputs than it names.
 	dec := json.NewDecoder(transform.NewReader(body, encoding.UTF8Validator))
 	if strict {
@@ -112,6 +118,10 @@ type pacedReader struct {
 	r       io.Reader
 	control *http.ResponseController
 	left    int // bytes until the deadline is moved
+}
+
+func newPacedReader(w http.ResponseWriter, r *http.Request, limit int64) *pacedReader {
+	return &pacedReader{r: http.MaxBytesReader(w, r.Body, limit), control: http.NewResponseController(w)}
 }
 
 func (p *pacedReader) Read(b []byte) (int, error) {

@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
 	"net/http"
 	"reflect"
 
@@ -39,13 +43,22 @@ func (a *API) addSubmit() {
 	})
 	// Only now: huma reads the body of an operation that has one.
 	a.huma.OpenAPI().Paths[op.Path].Post.RequestBody = &huma.RequestBody{
-		Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: request}},
+		Required: true, Content: map[string]*huma.MediaType{
+			"application/json": {Schema: request},
+			"multipart/form-data": {Schema: &huma.Schema{
+				Type: huma.TypeObject, Required: []string{partJob, partLines},
+				Description: "For millions of lines: the request without its lines, then the lines as they are, one a line",
+				Properties: map[string]*huma.Schema{
+					partJob: request, partLines: {Type: huma.TypeString, Format: "binary"},
+				},
+			}},
+		},
 	}
 }
 
 func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {
 	var req api.JobRequest
-	if err := decodeBody(w, r, submitBytesMax, true, &req); err != nil {
+	if err := decodeSubmit(w, r, &req); err != nil {
 		a.writeError(w, r, err)
 		return
 	}
@@ -60,10 +73,56 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {
 	}
 	a.stamp(w.Header())
 	if now, ok := a.leader.Job(job.ID); ok {
+		now.Warnings = job.Warnings
 		job = now
 	}
 	w.Header().Set("Location", jobURL(job.ID))
 	writeJSON(w, http.StatusCreated, "application/json", job)
+}
+
+// The parts of a multipart submission, in this order.
+const (
+	partJob   = "job"
+	partLines = "lines"
+)
+
+// decodeSubmit reads a submission: JSON, or JSON and the lines beside it, which spares base64 and JSON's quoting.
+func decodeSubmit(w http.ResponseWriter, r *http.Request, req *api.JobRequest) error {
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "multipart/form-data" {
+		return decodeBody(w, r, submitBytesMax, true, req)
+	}
+	body := newPacedReader(w, r, multipartBytesMax)
+	defer body.done()
+	parts := multipart.NewReader(body, params["boundary"])
+	part, err := parts.NextPart()
+	switch {
+	case err != nil:
+		return bodyProblem(err)
+	case part.FormName() != partJob:
+		return api.Malformed("the first part of the body is %q; it must be %q", part.FormName(), partJob)
+	}
+	if err := decodeJSON(io.LimitReader(part, bodyBytesMax), true, req); err != nil {
+		return err
+	}
+	part, err = parts.NextPart()
+	switch {
+	case err != nil:
+		return bodyProblem(err)
+	case part.FormName() != partLines:
+		return api.Malformed("the second part of the body is %q; it must be %q", part.FormName(), partLines)
+	case req.Lines != nil:
+		return api.Invalid("validation failed").With("body.lines", "lines are given in the request and in a part of their own", nil)
+	}
+	lines := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), multipartBytesMax)+bytes.MinRead))
+	if _, err := lines.ReadFrom(part); err != nil {
+		return bodyProblem(err)
+	}
+	if _, err := parts.NextPart(); !errors.Is(err, io.EOF) {
+		return api.Malformed("the body has more than the parts %q and %q", partJob, partLines)
+	}
+	req.Lines = &api.Lines{Raw: lines.Bytes()}
+	return nil
 }
 
 // validate holds a request against its schema: ranges and lengths. Types and names were checked by decoding it, and
