@@ -213,7 +213,7 @@ func (b *bench) wordcount() (string, error) {
 		func() *exec.Cmd {
 			return b.command("run", "wordcount", "--quiet", "--slots", "2", "--overwrite", "--input", text, "--output", out)
 		},
-		func() *exec.Cmd { return exec.CommandContext(b.ctx, rival, "-dir", text, "-out", out+".rival") },
+		func() *exec.Cmd { return exec.CommandContext(b.ctx, rival, text, out+".rival") },
 	)
 	if err != nil {
 		return "", err
@@ -280,7 +280,7 @@ func (b *bench) idle() (string, error) {
 
 // state runs the benchmark of the state machine that measures its memory.
 func (b *bench) state() (string, error) {
-	out, err := exec.CommandContext(b.ctx, "go", "test", "-run", "^$", "-bench", "TaskMemory", "-benchtime", "1x", "./internal/state").CombinedOutput()
+	out, err := exec.CommandContext(b.ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkMemory$", "-benchtime", "1x", "./internal/state").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
