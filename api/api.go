@@ -290,6 +290,7 @@ type Peer struct {
 
 // Manifest is _SUCCESS: what makes an output complete.
 type Manifest struct {
+	UID     string         `json:"uid" doc:"Tells this job from those of other clusters"`
 	Job     uint64         `json:"job"`
 	Name    string         `json:"name,omitempty"`
 	User    string         `json:"user,omitempty"`

@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"internal/plan":           {"api", "internal/state", "internal/blob"},
 	"internal/commit":         {"api", "internal/blob"},
 	"internal/runner":         {"", "jobs", "internal/wire", "internal/blob"},
-	"internal/leader":         {"api", "internal/state", "internal/sched", "internal/replica", "internal/wire", "internal/blob", "internal/plan"},
+	"internal/leader":         {"api", "internal/state", "internal/sched", "internal/replica", "internal/wire", "internal/blob", "internal/plan", "internal/commit"},
 	"internal/worker":         {"", "api", "internal/wire", "internal/runner", "internal/blob", "internal/commit", "internal/worker/tasklog"},
 	"internal/worker/tasklog": {},
 	"internal/httpapi":        {"api"},

@@ -187,16 +187,16 @@ func (p *publication) writeManifest(ctx context.Context, name string) error {
 	return p.store.SyncDir(ctx, p.out.Dir)
 }
 
-// head is the manifest as it is written: the uid first, by which a later run knows its own.
+// head is the manifest as it is written. A later run knows its own by the uid.
 type head struct {
-	UID string `json:"uid"`
 	api.Manifest
 	Parts []api.ManifestPart `json:"parts"` // after all the rest
 }
 
 // encodeManifest writes the manifest part by part: as one value a million of them would take a gigabyte.
 func (p *publication) encodeManifest(w io.Writer) error {
-	h := head{UID: p.out.UID, Manifest: p.out.Manifest, Parts: []api.ManifestPart{}}
+	h := head{Manifest: p.out.Manifest, Parts: []api.ManifestPart{}}
+	h.UID = p.out.UID
 	if p.list.result.File != "" {
 		h.Result = Result
 	}

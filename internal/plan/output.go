@@ -41,7 +41,9 @@ func (p *planner) output(ctx context.Context) error {
 	}
 	_, err = store.Stat(ctx, name)
 	p.outputHere = err == nil
-	p.outputHolds(names)
+	if !p.opt.Again {
+		p.outputHolds(names)
+	}
 	return nil
 }
 

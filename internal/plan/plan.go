@@ -21,6 +21,8 @@ type Options struct {
 	DefaultSplit uint64
 	// TasksMax is how many tasks a job may have: each takes up to 64 bytes of the leader's memory. Defaults to 100 million.
 	TasksMax uint64
+	// Again: this very request was accepted before, so what the output holds may be its own and is no obstacle.
+	Again bool
 }
 
 // Builtin is what planning must know of a built-in job.

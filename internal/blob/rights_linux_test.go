@@ -1,0 +1,59 @@
+package blob_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/blob/blobtest"
+)
+
+func TestCheckWritable(t *testing.T) {
+	dir := t.TempDir()
+	s := blob.NewFiles()
+	blobtest.Put(t, s, dir+"/file", "")
+	must(t, os.Symlink("nowhere", dir+"/link"))
+	must(t, os.Mkdir(dir+"/closed", 0o555))
+	for name, want := range map[string]string{
+		"":            "",
+		"/new/er":     "",
+		"/file":       "not a directory",
+		"/file/below": "not a directory",
+		"/link/x":     "leads nowhere",
+		"/closed/x":   "permission denied for user",
+	} {
+		err := asNobody(t, dir, name == "/closed/x", func() error { return s.CheckWritable(t.Context(), dir+name) })
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("CheckWritable(%q) = %v, want %q", name, err, want)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
+		t.Errorf("CheckWritable left %v, %v", entries, err)
+	}
+}
+
+// asNobody calls do without root's rights where they would make it pointless.
+func asNobody(t *testing.T, dir string, drop bool, do func() error) error {
+	t.Helper()
+	if !drop || os.Geteuid() != 0 {
+		return do()
+	}
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		must(t, os.Chmod(d, 0o755))
+	}
+	result := make(chan error)
+	go func() {
+		// The thread, and only it, takes another user's rights, and ends with the goroutine.
+		runtime.LockOSThread()
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
+			result <- errno
+			return
+		}
+		result <- do()
+	}()
+	return <-result
+}
