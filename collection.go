@@ -134,7 +134,7 @@ func (p *Part) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := p.spec.Source.Read(b)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader promises io.EOF itself.
+	if err != nil && err != io.EOF { // io.Reader promises io.EOF itself
 		p.collection.readErr = err
 	}
 	return n, err

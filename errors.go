@@ -21,8 +21,8 @@ func BadInput(err error) error {
 
 // IsBadInput tells whether err, or an error that it wraps, was marked by [BadInput].
 func IsBadInput(err error) bool {
-	var bad *badInputError
-	return errors.As(err, &bad)
+	_, bad := errors.AsType[*badInputError](err)
+	return bad
 }
 
 type badInputError struct{ err error }

@@ -85,7 +85,7 @@ func (t *Task) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := t.spec.Source.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader promises io.EOF itself.
+	if err != nil && err != io.EOF { // io.Reader promises io.EOF itself
 		t.readErr = err
 	}
 	return n, err

@@ -141,7 +141,7 @@ func matcher(settings bridgefour.Settings) (func(line []byte) bool, error) {
 
 // keyCount takes a KEY<TAB>COUNT line apart; the key may hold tabs.
 func keyCount(line []byte) (key []byte, count int64, err error) {
-	const digitsMax = 18
+	const digitsMax = 19 // and the tab
 	for i, unit := len(line)-1, int64(1); i >= max(0, len(line)-digitsMax); i, unit = i-1, unit*10 {
 		switch b := line[i]; {
 		case b >= '0' && b <= '9':

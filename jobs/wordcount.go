@@ -37,7 +37,7 @@ func (WordCount) Name() string { return "wordcount" }
 
 // Map counts the words of a split.
 func (w WordCount) Map(_ context.Context, t *bridgefour.Task) error {
-	counter := w.counters.Get().(*wordCounter) //nolint:errcheck // the pool holds nothing else
+	counter := w.counters.Get().(*wordCounter) // the pool holds nothing else
 	defer w.put(counter)
 	if err := counter.count(t); err != nil {
 		return err
@@ -53,9 +53,9 @@ func (w WordCount) Map(_ context.Context, t *bridgefour.Task) error {
 
 // Collect adds the counts of all parts up, as far as the result may grow.
 func (w WordCount) Collect(_ context.Context, c *bridgefour.Collection) error {
-	counter := w.counters.Get().(*wordCounter) //nolint:errcheck // the pool holds nothing else
+	counter := w.counters.Get().(*wordCounter) // the pool holds nothing else
 	defer w.put(counter)
-	merger := wordMerger{wordCounter: counter}
+	merger := wordMerger{counter: counter}
 	for part, err := range c.Parts() {
 		if err != nil {
 			return err

@@ -21,9 +21,9 @@ type wordRun struct {
 // wordMerger adds sorted parts up. It merges runs of about equal length, as a merge sort does, so that a part costs its
 // own length times the logarithm of the number of parts. It holds about twice the words of the result.
 type wordMerger struct {
-	*wordCounter           // for long words, which are held once
-	runs         []wordRun // each less than half as long as the one before it
-	free         [][]wordRef
+	counter *wordCounter // for long words, which are held once
+	runs    []wordRun    // each less than half as long as the one before it
+	free    [][]wordRef
 }
 
 // part takes a part's lines.
@@ -38,7 +38,7 @@ func (m *wordMerger) part(part *bridgefour.Part) error {
 			return fmt.Errorf("part %d: %w", part.Index(), err)
 		}
 		ref := m.ref(word, uint64(count))
-		if n := len(run.words); n > 0 && m.compare(run.words[n-1], ref) >= 0 {
+		if n := len(run.words); n > 0 && m.counter.compare(run.words[n-1], ref) >= 0 {
 			ordered = false
 		}
 		run.words = append(run.words, ref)
@@ -64,7 +64,7 @@ func (m *wordMerger) part(part *bridgefour.Part) error {
 // ref gives a word of a part. One that is long is put into the counter's table, for the arena to hold it once.
 func (m *wordMerger) ref(word []byte, count uint64) wordRef {
 	if isLong(word) {
-		return m.longWordRef(m.addLong(word, 0), count)
+		return m.counter.longWordRef(m.counter.addLong(word, 0), count)
 	}
 	var first [16]byte
 	copy(first[:], word)
@@ -96,7 +96,7 @@ func (m *wordMerger) mergeLast() {
 	merged := wordRun{words: m.room(len(a.words) + len(b.words)), bytes: a.bytes + b.bytes}
 	left, right, into := a.words, b.words, merged.words
 	for len(left) > 0 && len(right) > 0 {
-		switch order := m.compare(left[0], right[0]); {
+		switch order := m.counter.compare(left[0], right[0]); {
 		case order < 0:
 			into, left = append(into, left[0]), left[1:]
 		case order > 0:
@@ -104,7 +104,7 @@ func (m *wordMerger) mergeLast() {
 		default:
 			into = append(into, left[0])
 			into[len(into)-1].count += right[0].count
-			merged.bytes -= int64(len(m.wordCounter.bytes(&left[0]))) + lineRest
+			merged.bytes -= int64(len(m.counter.bytes(&left[0]))) + lineRest
 			left, right = left[1:], right[1:]
 		}
 	}

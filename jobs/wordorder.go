@@ -23,38 +23,48 @@ const longSizeBits = 24
 
 // sorted gives all words in the order of their bytes.
 //
-// They are dealt out by their first two bytes, and each deal is sorted: comparing what lies near each other in the
-// cache, and half as often, is twice as fast as sorting at once.
+// They are dealt out by their third and fourth byte, then by their first two, which orders them by all four (a radix
+// sort); what is still equal are short stretches, and these are compared.
 func (c *wordCounter) sorted() []wordRef {
-	const firstTwo = 48 // a shift
+	const firstFour, firstTwo = 32, 48 // shifts
 	c.listWords()
-	n := len(c.list)
-	c.spare = slices.Grow(c.spare[:0], n)[:n]
-	if c.ends == nil {
-		c.ends = make([]int32, 1<<16)
+	c.spare = slices.Grow(c.spare[:0], len(c.list))[:len(c.list)]
+	c.deal(c.spare, c.list, firstFour)
+	c.deal(c.list, c.spare, firstTwo)
+	from := 0
+	for i := 1; i <= len(c.list); i++ {
+		if i < len(c.list) && c.list[i].head>>firstFour == c.list[from].head>>firstFour {
+			continue
+		}
+		if i-from > 1 {
+			slices.SortFunc(c.list[from:i], c.compare)
+		}
+		from = i
 	}
-	clear(c.ends)
-	for i := range c.list {
-		c.ends[c.list[i].head>>firstTwo]++
+	return c.list
+}
+
+// deal orders words by the 16 bits of their heads above shift. Those that are equal keep their order.
+func (c *wordCounter) deal(to, from []wordRef, shift int) {
+	const digits = 1 << 16
+	if c.places == nil {
+		c.places = make([]int32, digits)
+	}
+	places := c.places[:digits]
+	clear(places)
+	for i := range from {
+		places[uint16(from[i].head>>shift)]++
 	}
 	sum := int32(0)
-	for i, size := range c.ends {
-		c.ends[i] = sum
+	for i, size := range places {
+		places[i] = sum
 		sum += size
 	}
-	for i := range c.list {
-		at := &c.ends[c.list[i].head>>firstTwo]
-		c.spare[*at] = c.list[i]
-		*at++
+	for i := range from {
+		place := &places[uint16(from[i].head>>shift)]
+		to[*place] = from[i]
+		*place++
 	}
-	from := int32(0)
-	for _, end := range c.ends {
-		if end-from > 1 {
-			slices.SortFunc(c.spare[from:end], c.compare)
-		}
-		from = end
-	}
-	return c.spare
 }
 
 func (c *wordCounter) listWords() {

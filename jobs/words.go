@@ -35,7 +35,7 @@ type wordCounter struct {
 
 	list    []wordRef
 	spare   []wordRef
-	ends    []int32
+	places  []int32
 	scratch [16]byte
 }
 

@@ -57,11 +57,13 @@ func makeVocabulary(r *rand.Rand, size int) []string {
 		for limit := 300; len(list) > limit && syllables < 5 && r.IntN(4) > 0; limit *= 7 {
 			syllables++
 		}
-		word := ""
+		var letters []byte
 		for range syllables {
-			word += onsets[r.IntN(len(onsets))] + vowels[r.IntN(len(vowels))] + codas[r.IntN(len(codas))]
+			for _, sounds := range [][]string{onsets, vowels, codas} {
+				letters = append(letters, sounds[r.IntN(len(sounds))]...)
+			}
 		}
-		if !known[word] {
+		if word := string(letters); !known[word] {
 			known[word] = true
 			list = append(list, word)
 		}

@@ -152,12 +152,9 @@ func isBlank(b byte) bool { return b <= ' ' && blanks>>b&1 != 0 }
 func (c *counter) piece(p piece) error {
 	buf := c.buf
 	at, filled := p.from, 0
-	skip := false
-	if at > 0 {
-		if _, err := p.file.ReadAt(buf[:1], at-1); err != nil {
-			return err
-		}
-		skip = !isBlank(buf[0])
+	skip, err := p.beginsInWord(buf)
+	if err != nil {
+		return err
 	}
 	for at < p.to {
 		n, err := p.file.ReadAt(buf[filled:filled+int(min(blockSize, p.to-at))], at)
@@ -175,15 +172,9 @@ func (c *counter) piece(p piece) error {
 			}
 		}
 		from := 0
-		if skip {
-			for from < filled && !isBlank(buf[from]) {
-				from++
-			}
-			if from == filled {
-				filled = 0
-				continue
-			}
-			skip = false
+		for skip && from < filled {
+			skip = !isBlank(buf[from])
+			from++
 		}
 		end := filled
 		for end > from && !isBlank(buf[end-1]) {
@@ -196,6 +187,15 @@ func (c *counter) piece(p piece) error {
 		}
 	}
 	return nil
+}
+
+// beginsInWord tells whether the piece's first byte may be the middle of a word.
+func (p piece) beginsInWord(buf []byte) (bool, error) {
+	if p.from == 0 {
+		return false, nil
+	}
+	_, err := p.file.ReadAt(buf[:1], p.from-1)
+	return !isBlank(buf[0]), err
 }
 
 // tail reads on to the end of the last word, and puts a blank there if the file has none.

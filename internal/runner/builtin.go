@@ -13,7 +13,7 @@ import (
 )
 
 // errTimeout is the cause of a context that ended because the attempt's time was over.
-var errTimeout = errors.New("the attempt's time is over") //nolint:gochecknoglobals // a sentinel
+var errTimeout = errors.New("the attempt's time is over")
 
 // runBuiltin runs one attempt of a job in this process. An attempt that reads and writes nothing costs no allocation and
 // no system call.
@@ -98,9 +98,12 @@ func (s *Slot) panicked(v any) error {
 	return fmt.Errorf("panic: %v (the stack is in the task's log)", v)
 }
 
-// takeItem gives the line or the number that the attempt is for.
+// takeItem gives the line or the number that the attempt is for; nil for the one task of a job that reads nothing.
 func (s *Slot) takeItem(a *Attempt) []byte {
 	if a.Split == nil {
+		if !a.Job.GetRange() {
+			return nil
+		}
 		s.item = strconv.AppendInt(s.item[:0], a.Job.GetRangeFrom()+int64(a.Index), 10)
 		s.input.item = s.item
 		return s.item

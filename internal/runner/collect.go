@@ -107,8 +107,7 @@ func (r *partReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.file.Read(p)
 	r.bytes += uint64(n)
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		err = r.fail(err)
 	}
 	return n, err

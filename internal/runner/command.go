@@ -61,10 +61,10 @@ func (c *command) lookUp(name string) (string, *failure) {
 	return path, nil
 }
 
-// arguments fills the item in: where the placeholder stands, or as the last argument if it is no file.
-func (c *command) arguments(item string, isFile bool) []string {
+// arguments fills the item in: where the placeholder stands, or as the last argument if it is to be appended.
+func (c *command) arguments(item string, appended bool) []string {
 	if !c.asks {
-		if isFile {
+		if !appended {
 			return c.argv
 		}
 		return append(slices.Clip(c.argv), item)

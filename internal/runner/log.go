@@ -67,15 +67,14 @@ func (l *attemptLog) takeHead(p []byte) int {
 	return n
 }
 
-// passTail ends the log with its last half, before which cut bytes had to go. With a cut the half begins at a whole line.
-func (l *attemptLog) passTail(cut int64, halves ...[]byte) {
+// passTail ends the log with its last half, which lies in two pieces, and before which cut bytes had to go. With a cut
+// the half begins at a whole line, if it has one.
+func (l *attemptLog) passTail(cut int64, older, newer []byte) {
 	if cut > 0 {
-		for i, half := range halves {
-			if end := bytes.IndexByte(half, '\n'); end >= 0 {
-				halves[i] = half[end+1:]
-				cut += int64(end + 1)
-				break
-			}
+		if end := bytes.IndexByte(older, '\n'); end >= 0 {
+			cut, older = cut+int64(end+1), older[end+1:]
+		} else if end := bytes.IndexByte(newer, '\n'); end >= 0 {
+			cut, older, newer = cut+int64(len(older)+end+1), nil, newer[end+1:]
 		}
 		if len(l.line) > 0 {
 			l.line = append(l.line, '\n')
@@ -83,9 +82,8 @@ func (l *attemptLog) passTail(cut int64, halves ...[]byte) {
 		l.line = fmt.Appendf(l.line, "… %d bytes cut …\n", cut)
 		l.flush()
 	}
-	for _, half := range halves {
-		l.pass(half)
-	}
+	l.pass(older)
+	l.pass(newer)
 }
 
 // pass gives whole lines to the sink and keeps the rest.

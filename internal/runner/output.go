@@ -30,6 +30,14 @@ func createIn(folder, path string) (*os.File, error) {
 	return file, err
 }
 
+func createEmpty(folder, path string) error {
+	file, err := createIn(folder, path)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
 // attemptFile is where a built-in job's output goes: made at the first byte, hashed on its way.
 type attemptFile struct {
 	folder  string

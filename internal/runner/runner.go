@@ -123,7 +123,7 @@ const jobsKept = 8
 type Slot struct {
 	runner *Runner
 	jobs   []*jobState // the last used first
-	item   []byte   // of the attempt's range
+	item   []byte      // of the attempt's range
 	input  splitReader
 	output attemptFile
 	task   bridgefour.Task

@@ -26,7 +26,7 @@ type run struct {
 	command *command
 	attempt *Attempt
 	item    string
-	isFile  bool
+	append  bool // the item becomes the last argument where none asks for it
 	stdin   commandInput
 	out     *Outcome
 }
@@ -35,9 +35,10 @@ func (s *Slot) runCommand(ctx context.Context, j *jobState, a *Attempt) Outcome 
 	out := new(Outcome)
 	r := run{slot: s, command: j.command, attempt: a, out: out}
 	if file := a.Split.GetFile(); file != nil {
-		r.item, r.isFile = string(file.GetPath()), true
+		r.item = string(file.GetPath())
 	} else {
-		r.item = string(s.takeItem(a))
+		item := s.takeItem(a)
+		r.item, r.append = string(item), a.Split != nil || item != nil
 	}
 	stdout, err := j.command.stdout.ready()
 	if err != nil {
@@ -125,7 +126,7 @@ func (r *run) watch(ctx context.Context, pid int) (stop func()) {
 // start makes the process. A script that names no interpreter is given to the shell, as shells and xargs do.
 func (r *run) start(stdout, stderr *os.File) (int, *failure) {
 	c := r.command
-	argv := c.arguments(r.item, r.isFile)
+	argv := c.arguments(r.item, r.append)
 	path := c.path
 	if path == "" {
 		var f *failure
@@ -207,12 +208,12 @@ func (r *run) takeOutput(folder string) *failure {
 	}
 	path := filepath.Join(folder, AttemptFile(r.attempt.StageName, r.attempt.Index, r.attempt.Lease))
 	digest := xxhash.New()
-	if size > 0 {
-		if err := r.slot.readBack(stdout.file, digest, size, r.out); err != nil {
-			return outputFailure(folder, err)
-		}
+	if size == 0 {
+		err = createEmpty(folder, path)
+	} else if err = r.slot.readBack(stdout.file, digest, size, r.out); err == nil {
+		err = stdout.take(path)
 	}
-	if err := stdout.take(path); err != nil {
+	if err != nil {
 		return outputFailure(folder, err)
 	}
 	r.out.File, r.out.Size, r.out.Checksum = path, uint64(size), digest.Sum64()
@@ -270,7 +271,7 @@ func (s *Slot) openInput(ctx context.Context, r *run) error {
 		r.stdin.length = file.GetLength()
 		return s.openNull(&r.stdin)
 	}
-	if file.GetOffset() == 0 && !(file.GetWhole() && compression(r.item) != plainText) {
+	if file.GetOffset() == 0 && (!file.GetWhole() || compression(r.item) == plainText) {
 		input, err := os.Open(r.item)
 		if err != nil {
 			return inputError(r.item, s.runner.host, err)
@@ -327,8 +328,7 @@ func (in *commandInput) feed(s *Slot) {
 	go func() {
 		const pieces = 128 << 10
 		_, err := io.CopyBuffer(writerOnly{in.pipe}, &s.input, make([]byte, pieces))
-		var path *fs.PathError
-		if errors.As(err, &path) && path.Op == "write" {
+		if path, ok := errors.AsType[*fs.PathError](err); ok && path.Op == "write" {
 			err = nil // a command may end before its input does: head, grep -q
 		}
 		if err != nil {

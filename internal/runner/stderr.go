@@ -188,7 +188,7 @@ func (s *scratchLog) passTail() {
 	if err != nil {
 		text = text[:max(n, 0)]
 	}
-	s.log.passTail(s.log.cut+from-s.passed, text)
+	s.log.passTail(s.log.cut+from-s.passed, nil, text)
 }
 
 func (s *scratchLog) close() error {

@@ -1,0 +1,99 @@
+package bridgefourtest_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/bridgefourtest"
+)
+
+// longest writes the longest line of each split; its result is the longest of all.
+type longest struct{}
+
+func (longest) Name() string { return "longest" }
+
+func (longest) Map(ctx context.Context, t *bridgefour.Task) error {
+	if t.Settings().String("fail", "") != "" {
+		return bridgefour.BadInput(errors.New("told to fail"))
+	}
+	t.Log().InfoContext(ctx, "reading", "attempt", t.Attempt())
+	return write(t.Records(), t.Out())
+}
+
+func (longest) Collect(_ context.Context, c *bridgefour.Collection) error {
+	var lines []string
+	for part, err := range c.Parts() {
+		if err != nil {
+			return err
+		}
+		records := part.Records()
+		for records.Scan() {
+			lines = append(lines, string(records.Bytes()))
+		}
+		if err := records.Err(); err != nil {
+			return err
+		}
+	}
+	if len(lines) < 2 {
+		return bridgefour.ErrPartsAreResult
+	}
+	_, err := c.Out().WriteString(slices.MaxFunc(lines, byLength))
+	return err
+}
+
+func byLength(a, b string) int { return len(a) - len(b) }
+
+func write(records *bridgefour.Records, out *bridgefour.Output) error {
+	best := ""
+	for records.Scan() {
+		if len(records.Bytes()) > len(best) {
+			best = string(records.Bytes())
+		}
+	}
+	if err := records.Err(); err != nil {
+		return err
+	}
+	_, err := out.WriteString(best + "\n")
+	return err
+}
+
+func TestRun(t *testing.T) {
+	input := bridgefourtest.Input{Files: []string{"one\nthree\n", "seventeen\ntwo"}}
+	got, err := bridgefourtest.Run(t.Context(), t, longest{}, input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"three\n", "seventeen\n"}; !slices.Equal(got.Parts, want) || got.Collected != "seventeen" || got.PartsAreResult {
+		t.Errorf("Run() = %+v, want parts %q, collected seventeen", got, want)
+	}
+	if !strings.Contains(got.Log, "msg=reading attempt=1") {
+		t.Errorf("Run().Log = %q, want what Map logged", got.Log)
+	}
+}
+
+func TestRunItems(t *testing.T) {
+	got, err := bridgefourtest.Run(t.Context(), t, longest{}, bridgefourtest.Input{Items: []string{"item \xff"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"item \xff\n"}; !slices.Equal(got.Parts, want) || !got.PartsAreResult {
+		t.Errorf("Run() = %+v, want parts %q to be the result", got, want)
+	}
+}
+
+func TestRunFailure(t *testing.T) {
+	input := bridgefourtest.Input{Items: []string{"a"}, Settings: bridgefour.Settings{"fail": "yes"}}
+	_, err := bridgefourtest.Run(t.Context(), t, longest{}, input)
+	if want := "map/0: BAD_INPUT: told to fail"; err == nil || err.Error() != want {
+		t.Errorf("Run() = %v, want %q", err, want)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("enough"))
+	if _, err := bridgefourtest.Run(ctx, t, longest{}, bridgefourtest.Input{Items: []string{"a"}}); err == nil || err.Error() != "enough" {
+		t.Errorf("Run() = %v, want enough", err)
+	}
+}

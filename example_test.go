@@ -1,0 +1,137 @@
+package bridgefour_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/bridgefour/bridgefour"
+)
+
+// lineLengths writes each line with its length.
+type lineLengths struct{}
+
+func (lineLengths) Name() string { return "line-lengths" }
+
+func (lineLengths) Map(_ context.Context, t *bridgefour.Task) error {
+	shortest, err := t.Settings().Int("shortest", 0)
+	if err != nil {
+		return err
+	}
+	records := t.Records()
+	for records.Scan() {
+		if line := records.Bytes(); len(line) >= shortest {
+			if err := t.Out().EmitInt(line, int64(len(line))); err != nil {
+				return err
+			}
+		}
+	}
+	return records.Err()
+}
+
+// A job reads the records of its split and writes its part. Users' tests run it with package bridgefourtest.
+func ExampleJob() {
+	var part strings.Builder
+	var task bridgefour.Task
+	task.Reset(&bridgefour.TaskSpec{
+		Source:   strings.NewReader("to be\nor\nnot to be\n"),
+		Settings: bridgefour.Settings{"shortest": "3"},
+		Output:   &part,
+	})
+	err := lineLengths{}.Map(context.Background(), &task)
+	_, finished := task.Finish()
+	fmt.Print(part.String(), errors.Join(err, finished), "\n")
+	// Output:
+	// to be	5
+	// not to be	9
+	// <nil>
+}
+
+// letters counts letters; its result has them added up.
+type letters struct{}
+
+func (letters) Name() string { return "letters" }
+
+func (letters) Map(_ context.Context, t *bridgefour.Task) error {
+	text, err := io.ReadAll(t)
+	if err != nil {
+		return err
+	}
+	return write(t.Out(), map[string]int64{"letters": int64(len(text))})
+}
+
+func (letters) Collect(_ context.Context, c *bridgefour.Collection) error {
+	sums := make(map[string]int64)
+	for part, err := range c.Parts() {
+		if err != nil {
+			return err
+		}
+		records := part.Records()
+		for records.Scan() {
+			var key string
+			var n int64
+			if _, err := fmt.Sscan(string(records.Bytes()), &key, &n); err != nil {
+				return err
+			}
+			sums[key] += n
+		}
+		if err := records.Err(); err != nil {
+			return err
+		}
+	}
+	return write(c.Out(), sums)
+}
+
+func write(out *bridgefour.Output, counts map[string]int64) error {
+	for _, key := range slices.Sorted(maps.Keys(counts)) {
+		if err := out.EmitInt([]byte(key), counts[key]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A Collector merges the parts into the result that is shown.
+func ExampleCollector() {
+	var result strings.Builder
+	parts := []string{"letters\t3\n", "letters\t4\n"}
+	collection := bridgefour.NewCollection(&bridgefour.CollectionSpec{
+		Output: &result,
+		Parts: func(yield func(bridgefour.PartSpec, error) bool) {
+			for i, text := range parts {
+				part := bridgefour.PartSpec{Index: uint64(i), Size: int64(len(text)), Source: strings.NewReader(text)}
+				if !yield(part, nil) {
+					return
+				}
+			}
+		},
+	})
+	_, kept, err := collection.Run(context.Background(), letters{})
+	fmt.Print(result.String(), kept, err, "\n")
+	// Output:
+	// letters	7
+	// true <nil>
+}
+
+// A setting of the wrong form is an error that says what would be right.
+func ExampleSettings() {
+	settings := bridgefour.Settings{"limit": "ten", "buffer": "4MiB"}
+	size, _ := settings.Size("buffer", 0)
+	_, err := settings.Int("limit", 10)
+	fmt.Println(size)
+	fmt.Println(err)
+	// Output:
+	// 4194304
+	// setting limit is "ten"; it must be a whole number, as 30
+}
+
+// BadInput says that trying again is no use.
+func ExampleBadInput() {
+	err := bridgefour.BadInput(fmt.Errorf("line 3: %w", io.ErrUnexpectedEOF))
+	fmt.Println(err, bridgefour.IsBadInput(err), errors.Is(err, io.ErrUnexpectedEOF))
+	// Output: line 3: unexpected EOF true true
+}

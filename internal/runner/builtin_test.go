@@ -1,0 +1,270 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/jobs"
+)
+
+// testJob is a job made of functions.
+type testJob struct {
+	mapTask func(ctx context.Context, t *bridgefour.Task) error
+	collect func(ctx context.Context, c *bridgefour.Collection) error
+}
+
+func (testJob) Name() string { return "test" }
+
+func (j testJob) Map(ctx context.Context, t *bridgefour.Task) error { return j.mapTask(ctx, t) }
+
+func (j testJob) Collect(ctx context.Context, c *bridgefour.Collection) error {
+	return j.collect(ctx, c)
+}
+
+func newBuiltin(t *testing.T, job *wire.Job, mapTask func(context.Context, *bridgefour.Task) error) *fixture {
+	t.Helper()
+	job.Program = builtin("test")
+	return newFixture(t, job, testJob{mapTask: mapTask})
+}
+
+func copyTask(_ context.Context, t *bridgefour.Task) error {
+	_, err := io.Copy(t.Out(), t)
+	return err
+}
+
+func TestBuiltin(t *testing.T) {
+	big := strings.Repeat("a line of text\n", 20_000) + "end"
+	for _, text := range []string{"", "one\n", "no end", big} {
+		for _, spool := range []bool{true, false} {
+			f := newBuiltin(t, &wire.Job{Spool: spool}, copyTask)
+			path := writeFile(t, t.TempDir(), "input", text)
+			out := f.run(t.Context(), wholeFile(path))
+			f.want(out, text)
+			if out.InputBytes != uint64(len(text)) {
+				t.Errorf("Run().InputBytes = %d, want %d", out.InputBytes, len(text))
+			}
+			if text == "" && spool && len(f.files()) > 0 {
+				t.Errorf("an empty output in the spool left %q", f.files())
+			}
+		}
+	}
+}
+
+func TestBuiltinTask(t *testing.T) {
+	f := newBuiltin(t, &wire.Job{Range: true, RangeFrom: -5, Settings: map[string]string{"key": "value"}}, func(_ context.Context, t *bridgefour.Task) error {
+		_, err := fmt.Fprintf(t.Out(), "%d %d %d %s %s %s\n", t.JobID(), t.Index(), t.Attempt(), t.Settings().String("key", ""), t.Item(), t.Input())
+		for records := t.Records(); records.Scan(); {
+			_, _ = t.Out().Write(records.Bytes())
+		}
+		return err
+	})
+	f.want(f.run(t.Context(), nil), "12 3 2 value -2 \n-2")
+	f.want(f.run(t.Context(), itemSplit("item\xff")), "12 3 2 value item\xff \nitem\xff")
+}
+
+func TestBuiltinFailures(t *testing.T) {
+	broken := errors.New("broken")
+	for _, test := range []struct {
+		name string
+		kind wire.FailureKind
+		text string
+		run  func(context.Context, *bridgefour.Task) error
+	}{
+		{"error", wire.FailureKind_PROGRAM_ERROR, "broken", func(context.Context, *bridgefour.Task) error { return broken }},
+		{"bad input", wire.FailureKind_BAD_INPUT, "broken", func(context.Context, *bridgefour.Task) error { return bridgefour.BadInput(broken) }},
+		{"panic", wire.FailureKind_PROGRAM_ERROR, "panic: broken", func(context.Context, *bridgefour.Task) error { panic(broken) }},
+		{"not UTF-8", wire.FailureKind_PROGRAM_ERROR, "\uFFFD", func(context.Context, *bridgefour.Task) error { return errors.New("\xff") }},
+		{"setting", wire.FailureKind_BAD_INPUT, `setting n is "x"`, func(_ context.Context, t *bridgefour.Task) error {
+			_, err := t.Settings().Int("n", 0)
+			return err
+		}},
+	} {
+		f := newBuiltin(t, &wire.Job{Settings: map[string]string{"n": "x"}}, func(ctx context.Context, task *bridgefour.Task) error {
+			_, err := task.Out().Write(make([]byte, 1<<20)) // beyond the buffer: there is a file to remove
+			return errors.Join(err, test.run(ctx, task))
+		})
+		f.wantFailure(f.run(t.Context(), itemSplit("x")), test.kind, test.text)
+		if test.name == "panic" && !strings.Contains(f.log.String(), "builtin_test.go:") {
+			t.Errorf("panic: log = %q, want the stack", f.log)
+		}
+	}
+}
+
+func TestBuiltinOverlooksErrors(t *testing.T) {
+	f := newBuiltin(t, &wire.Job{}, func(_ context.Context, t *bridgefour.Task) error {
+		_, _ = io.ReadAll(t)
+		return nil
+	})
+	f.wantFailure(f.run(t.Context(), wholeFile("/no/such/file")), wire.FailureKind_BAD_INPUT, "/no/such/file", "on here")
+
+	f = newBuiltin(t, &wire.Job{}, func(_ context.Context, t *bridgefour.Task) error {
+		_, _ = t.Out().WriteString("text")
+		return nil
+	})
+	if err := os.RemoveAll(f.output); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Dir(f.output), filepath.Base(f.output), "a file where the folder should be")
+	out := f.run(t.Context(), nil)
+	if out.Failure.GetKind() != wire.FailureKind_OUTPUT_ERROR || !strings.Contains(out.Failure.GetMessage(), f.output) {
+		t.Errorf("Run() = %v, want an output error that names %s", out.Failure, f.output)
+	}
+}
+
+func TestBuiltinLongMessage(t *testing.T) {
+	f := newBuiltin(t, &wire.Job{}, func(context.Context, *bridgefour.Task) error {
+		return errors.New(strings.Repeat("é", messageMax))
+	})
+	out := f.run(t.Context(), nil)
+	if message := out.Failure.GetMessage(); len(message) > messageMax || !strings.HasSuffix(message, "é…") {
+		t.Errorf("Run() has a message of %d bytes, ending in %q", len(message), message[len(message)-8:])
+	}
+}
+
+func TestBuiltinTimeout(t *testing.T) {
+	wait := func(ctx context.Context, t *bridgefour.Task) error {
+		_, _ = t.Out().WriteString("cut short")
+		<-ctx.Done()
+		return nil // does not admit it
+	}
+	f := newBuiltin(t, &wire.Job{TimeoutMs: 10}, wait)
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "not done after 10ms")
+
+	f = newBuiltin(t, &wire.Job{}, wait)
+	ctx, cancel := context.WithCancel(t.Context())
+	stop := context.AfterFunc(ctx, func() {})
+	defer stop()
+	go cancel()
+	if out := f.run(ctx, nil); !out.Canceled || out.Failure != nil || out.File != "" {
+		t.Errorf("Run() = %+v, want it canceled", out)
+	}
+	f.wantNoFiles()
+	if out := f.run(ctx, nil); !out.Canceled {
+		t.Errorf("Run() = %+v with a context that has ended, want it canceled", out)
+	}
+}
+
+func TestBadPrograms(t *testing.T) {
+	f := newFixture(t, &wire.Job{Program: builtin("nojob")}, jobs.AlwaysOk{}, jobs.Grep{})
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_BAD_PROGRAM, `no built-in job is named "nojob"`, "AlwaysOk, grep")
+	f = newFixture(t, &wire.Job{})
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_BAD_PROGRAM, "older than the leader")
+	f = newFixture(t, &wire.Job{Program: commandProgram()})
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_BAD_PROGRAM, "the job's command is empty")
+}
+
+func TestCollect(t *testing.T) {
+	var read []string
+	job := testJob{collect: func(_ context.Context, c *bridgefour.Collection) error {
+		for part, err := range c.Parts() {
+			if err != nil {
+				return err
+			}
+			text, err := io.ReadAll(part)
+			if err != nil {
+				return err
+			}
+			read = append(read, string(text))
+		}
+		_, err := c.Out().WriteString(strings.Join(read, "|"))
+		return err
+	}}
+	f := newFixture(t, &wire.Job{Program: builtin("test"), Spool: true}, job)
+	dir := t.TempDir()
+	var parts []Outcome
+	for i, text := range []string{"one", "", "three"} {
+		out := Outcome{Size: uint64(len(text))}
+		if text != "" {
+			out.File = writeFile(t, dir, fmt.Sprint(i), text)
+		}
+		parts = append(parts, out)
+	}
+	attempt := func() *Attempt {
+		f.lease++
+		f.log = new(logged)
+		return &Attempt{Job: f.job, Stage: 1, StageName: "map", Index: 3, Lease: f.lease, Number: 1, Parts: partsOf(parts), Log: f.log}
+	}
+	out := f.slot.Run(t.Context(), attempt())
+	f.want(out, "one||three")
+	if out.InputBytes != 8 {
+		t.Errorf("Run().InputBytes = %d, want 8", out.InputBytes)
+	}
+	if err := os.Remove(out.File); err != nil {
+		t.Fatal(err)
+	}
+	f.job.Settings = map[string]string{bridgefour.SettingResultMax: "3"}
+	if out := f.slot.Run(t.Context(), attempt()); out.Failure != nil || out.File != "" || out.Size != 0 {
+		t.Errorf("Run() = %+v, want a result that is too large to make no file", out)
+	}
+	if !strings.Contains(f.log.String(), "over its size limit") {
+		t.Errorf("log = %q, want it to say why there is no result", f.log)
+	}
+	f.wantNoFiles()
+	if err := os.Remove(parts[2].File); err != nil {
+		t.Fatal(err)
+	}
+	f.wantFailure(f.slot.Run(t.Context(), attempt()), wire.FailureKind_OUTPUT_ERROR, parts[2].File, "no such file")
+}
+
+func TestCollectFailures(t *testing.T) {
+	for name, test := range map[string]struct {
+		kind wire.FailureKind
+		text string
+		job  bridgefour.Job
+	}{
+		"panic": {wire.FailureKind_PROGRAM_ERROR, "panic: oh", testJob{collect: func(context.Context, *bridgefour.Collection) error { panic("oh") }}},
+		"error": {wire.FailureKind_PROGRAM_ERROR, "broken", testJob{collect: func(context.Context, *bridgefour.Collection) error { return errors.New("broken") }}},
+	} {
+		f := newFixture(t, &wire.Job{Program: builtin("test")}, test.job)
+		f.lease = 1
+		a := &Attempt{Job: f.job, Stage: 1, StageName: "collect", Index: 3, Lease: 1, Parts: partsOf(nil)}
+		f.wantFailure(f.slot.Run(t.Context(), a), test.kind, test.text)
+		t.Log(name)
+	}
+	f := newFixture(t, &wire.Job{Program: builtin("AlwaysOk")}, jobs.AlwaysOk{})
+	f.lease = 1
+	a := &Attempt{Job: f.job, Stage: 1, StageName: "collect", Index: 3, Lease: 1, Parts: partsOf(nil)}
+	f.wantFailure(f.slot.Run(t.Context(), a), wire.FailureKind_BAD_PROGRAM, "cannot collect")
+}
+
+func TestAttemptThatDoesNothingDoesNotAllocate(t *testing.T) {
+	f := newFixture(t, &wire.Job{Program: builtin("AlwaysOk"), Spool: true}, jobs.AlwaysOk{})
+	a := &Attempt{Job: f.job, StageName: "map", Number: 1}
+	ctx := t.Context()
+	allocs := testing.AllocsPerRun(100, func() {
+		a.Index++
+		if out := f.slot.Run(ctx, a); out.Failure != nil {
+			t.Fatal(out.Failure)
+		}
+	})
+	if allocs > 0 {
+		t.Errorf("an attempt allocates %v times, want none", allocs)
+	}
+}
+
+// TestSlotKnowsManyJobs runs more jobs in turn than a slot remembers.
+func TestSlotKnowsManyJobs(t *testing.T) {
+	f := newFixture(t, &wire.Job{Program: builtin("AlwaysOk")}, jobs.AlwaysOk{})
+	var all []*wire.Job
+	for i := range 2 * jobsKept {
+		program := commandProgram("echo", fmt.Sprint(i))
+		all = append(all, &wire.Job{Id: uint64(i), Uid: fmt.Sprint(i), Output: f.output, Program: program, Spool: i%2 == 0})
+	}
+	for range 2 {
+		for i, j := range all {
+			f.lease++
+			out := f.slot.Run(t.Context(), &Attempt{Job: j, StageName: "map", Lease: f.lease, Split: itemSplit("x")})
+			if out.Failure != nil || out.Size != uint64(len(fmt.Sprintf("%d x\n", i))) {
+				t.Fatalf("Run() = %+v", out)
+			}
+		}
+	}
+}

@@ -1,0 +1,408 @@
+//go:build linux
+
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+func newCommandFixture(t *testing.T, job *wire.Job, argv ...string) *fixture {
+	t.Helper()
+	job.Program = commandProgram(argv...)
+	return newFixture(t, job)
+}
+
+func shell(t *testing.T, job *wire.Job, script string) *fixture {
+	t.Helper()
+	return newCommandFixture(t, job, "sh", "-c", script)
+}
+
+func TestCommandOutput(t *testing.T) {
+	big := strings.Repeat("a line of text\n", 20_000) + "end"
+	for _, spool := range []bool{true, false} {
+		f := newCommandFixture(t, &wire.Job{Spool: spool}, "cat")
+		for _, text := range []string{"", "one\n", "", "no end", big, ""} {
+			path := writeFile(t, t.TempDir(), "input", text)
+			out := f.run(t.Context(), wholeFile(path))
+			f.want(out, text)
+			if out.InputBytes != uint64(len(text)) {
+				t.Errorf("Run().InputBytes = %d, want %d", out.InputBytes, len(text))
+			}
+		}
+		idle := 0
+		for _, name := range f.files() {
+			if strings.HasPrefix(name, ".stdout-") {
+				idle++
+			}
+		}
+		if want := map[bool]int{true: 3 + 1, false: 6 + 1}[spool]; len(f.files()) != want || idle != 1 {
+			t.Errorf("spool %v: files = %q, want %d, of which one for the next attempt", spool, f.files(), want)
+		}
+	}
+}
+
+// TestCommandInput gives a command its split: the file itself, a part of it, what it holds compressed.
+func TestCommandInput(t *testing.T) {
+	dir := t.TempDir()
+	text := strings.Repeat("a line of text\n", 50_000)
+	plain := writeFile(t, dir, "plain", text)
+	packed := writeFile(t, dir, "packed.gz", compressed(t, gzipped, text))
+	f := newCommandFixture(t, &wire.Job{}, "cat")
+	for _, test := range []struct {
+		split *wire.Split
+		want  string
+	}{
+		{wholeFile(plain), text},
+		{fileSplit(plain, 0, int64(len(text))), text},
+		{fileSplit(plain, 0, 20), text[:30]},
+		{fileSplit(plain, 10, 20), text[15:30]},
+		{fileSplit(plain, 100, 1<<30), text[105:]},
+		{wholeFile(packed), text},
+	} {
+		f.want(f.run(t.Context(), test.split), test.want)
+	}
+}
+
+// TestCommandIgnoresInput has commands that end before their input does.
+func TestCommandIgnoresInput(t *testing.T) {
+	text := strings.Repeat("a line of text\n", 200_000)
+	path := writeFile(t, t.TempDir(), "packed.gz", compressed(t, gzipped, text))
+	f := newCommandFixture(t, &wire.Job{}, "head", "-n1")
+	f.want(f.run(t.Context(), wholeFile(path)), "a line of text\n")
+	f = newCommandFixture(t, &wire.Job{}, "true")
+	f.want(f.run(t.Context(), wholeFile(path)), "")
+}
+
+func TestCommandBadInput(t *testing.T) {
+	dir := t.TempDir()
+	whole := compressed(t, gzipped, strings.Repeat("some text\n", 100_000))
+	cut := writeFile(t, dir, "cut.gz", whole[:len(whole)-9])
+	f := newCommandFixture(t, &wire.Job{}, "cat")
+	f.wantFailure(f.run(t.Context(), wholeFile(cut)), wire.FailureKind_BAD_INPUT, cut, "ends too early")
+	f.wantFailure(f.run(t.Context(), wholeFile(dir)), wire.FailureKind_BAD_INPUT, dir, "is a directory")
+	gone := filepath.Join(dir, "gone")
+	f.wantFailure(f.run(t.Context(), wholeFile(gone)), wire.FailureKind_BAD_INPUT, gone, "no such file")
+	f.want(f.run(t.Context(), wholeFile(writeFile(t, dir, "ok", "fine"))), "fine")
+}
+
+func TestCommandArguments(t *testing.T) {
+	dir := t.TempDir()
+	path := writeFile(t, dir, "na me\n\xff", "text")
+	for _, test := range []struct {
+		argv  []string
+		split *wire.Split
+		want  string
+	}{
+		{[]string{"printf", "%s|", "a"}, itemSplit("it em\xff"), "a|it em\xff|"},
+		{[]string{"printf", "%s|", "a{}b{}", "c", "{}"}, itemSplit("X"), "aXbX|c|X|"},
+		{[]string{"printf", "%s|"}, itemSplit("{}"), "{}|"},
+		{[]string{"printf", "%s|"}, nil, "103|"},
+		{[]string{"printf", "%s|", "n={}"}, nil, "n=103|"},
+		{[]string{"printf", "%s|", "{}"}, wholeFile(path), path + "|"},
+		{[]string{"sh", "-c", `cat; printf "%s" "$0"`, "{}"}, wholeFile(path), path}, // no standard input
+		{[]string{"{}", "arg"}, itemSplit("echo"), "arg\n"},
+	} {
+		f := newCommandFixture(t, &wire.Job{Range: true, RangeFrom: 100}, test.argv...)
+		f.want(f.run(t.Context(), test.split), test.want)
+	}
+	// The one task of a job without input has no item.
+	f := newCommandFixture(t, &wire.Job{}, "echo", "alone", "<{}>")
+	f.want(f.run(t.Context(), nil), "alone <>\n")
+	f = newCommandFixture(t, &wire.Job{}, "echo", "alone")
+	f.want(f.run(t.Context(), nil), "alone\n")
+}
+
+func TestCommandEnvironment(t *testing.T) {
+	t.Setenv("B4_SET_OLD", "of the job that this worker is a command of")
+	t.Setenv("OWN", "kept")
+	dir := t.TempDir()
+	job := &wire.Job{Dir: dir, Settings: map[string]string{"min-size": "4 MB", "x": "\xff"}}
+	f := shell(t, job, `env | LC_ALL=C grep -a -e ^B4_ -e ^OWN | LC_ALL=C sort; pwd`)
+	path := writeFile(t, dir, "input", "text\n")
+	want := func(offset, length string) string {
+		return fmt.Sprintf("B4_ATTEMPT=2\nB4_INPUT=%s\nB4_JOB=12\nB4_LENGTH=%s\nB4_OFFSET=%s\nB4_OUTPUT=%s\n"+
+			"B4_SET_MIN_SIZE=4 MB\nB4_SET_X=\xff\nB4_STAGE=map\nB4_TASK=3\nB4_WORKER=7\nOWN=kept\n%s\n", path, length, offset, f.output, dir)
+	}
+	f.want(f.run(t.Context(), fileSplit(path, 0, 4)), want("0", "4"))
+	f.want(f.run(t.Context(), wholeFile(path)), want("", ""))
+}
+
+func TestCommandFailures(t *testing.T) {
+	for _, test := range []struct {
+		script string
+		kind   wire.FailureKind
+		texts  []string
+	}{
+		{"echo partial; echo why >&2; exit 3", wire.FailureKind_PROGRAM_ERROR, []string{"exit status 3\nwhy"}},
+		{"exit 65", wire.FailureKind_BAD_INPUT, []string{"exit status 65"}},
+		{"kill -KILL $$", wire.FailureKind_PROGRAM_ERROR, []string{"killed by signal 9 (killed); by the system if here ran out of memory"}},
+		{"kill -SEGV $$", wire.FailureKind_PROGRAM_ERROR, []string{"killed by signal 11 (segmentation fault)"}},
+		{`printf 'a\377b' >&2; exit 1`, wire.FailureKind_PROGRAM_ERROR, []string{"exit status 1\na\uFFFDb"}},
+		{"nosuchcommand", wire.FailureKind_PROGRAM_ERROR, []string{"exit status 127", "nosuchcommand"}},
+	} {
+		f := shell(t, &wire.Job{}, test.script)
+		f.wantFailure(f.run(t.Context(), itemSplit("x")), test.kind, test.texts...)
+	}
+}
+
+// TestCommandFailureThenSuccess has a failed attempt's output and log leave nothing for the next attempt.
+func TestCommandFailureThenSuccess(t *testing.T) {
+	f := shell(t, &wire.Job{}, `cat; echo "log $(wc -c)" >&2; test "$B4_INPUT" = "$0"`)
+	f.job.Program = commandProgram("sh", "-c", `printf "%s" "$1"; echo "log of $1" >&2; test "$1" != bad`, "sh")
+	f.wantFailure(f.run(t.Context(), itemSplit("bad")), wire.FailureKind_PROGRAM_ERROR, "exit status 1\nlog of bad")
+	f.want(f.run(t.Context(), itemSplit("good")), "good")
+	if got := f.log.String(); got != "log of good\n" {
+		t.Errorf("log = %q, want that of this attempt", got)
+	}
+}
+
+func TestCommandThatCannotStart(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, dir, "plain", "text")
+	script := func(name, text string) string {
+		path := writeFile(t, dir, name, text)
+		if err := os.Chmod(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	script("noshebang", "echo by the shell $1")
+	script("interpreter", "#!/no/such/interpreter\n")
+	for _, test := range []struct {
+		argv  []string
+		item  string
+		dir   string
+		kind  wire.FailureKind
+		texts []string
+	}{
+		{[]string{"grpe", "x"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{`command "grpe" not found in PATH on here`}},
+		{[]string{"./gone"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{`command "./gone" not found on here`, dir}},
+		{[]string{"./plain"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{`"./plain" is not executable on here; chmod +x it`}},
+		{[]string{"./interpreter"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{"the interpreter that its first line names"}},
+		{[]string{"{}"}, "grpe", dir, wire.FailureKind_BAD_PROGRAM, []string{`command "grpe" not found in PATH`}},
+		{[]string{"true"}, "x", dir + "/gone", wire.FailureKind_BAD_PROGRAM, []string{"working directory", dir + "/gone", "no such file", "submit from"}},
+		{[]string{"true"}, "x", dir + "/plain", wire.FailureKind_BAD_PROGRAM, []string{"working directory", "not a folder"}},
+		{[]string{"true"}, "a\x00b", dir, wire.FailureKind_BAD_INPUT, []string{`"a\x00b" holds a zero byte`}},
+		{[]string{"true"}, strings.Repeat("x", 1<<20), dir, wire.FailureKind_BAD_INPUT, []string{"too long", "1048576 bytes"}},
+	} {
+		f := newCommandFixture(t, &wire.Job{Dir: test.dir}, test.argv...)
+		f.wantFailure(f.run(t.Context(), itemSplit(test.item)), test.kind, test.texts...)
+	}
+	f := newCommandFixture(t, &wire.Job{Dir: dir}, "./noshebang")
+	f.want(f.run(t.Context(), itemSplit("item")), "by the shell item\n")
+}
+
+// TestCommandIsFoundLater installs a command after it was missed.
+func TestCommandIsFoundLater(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	f := newCommandFixture(t, &wire.Job{Range: true}, "b4testcommand")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_BAD_PROGRAM, "not found in PATH")
+	if err := os.Symlink("/bin/echo", filepath.Join(dir, "b4testcommand")); err != nil {
+		t.Fatal(err)
+	}
+	f.want(f.run(t.Context(), nil), "3\n")
+}
+
+func TestCommandTimeout(t *testing.T) {
+	f := shell(t, &wire.Job{TimeoutMs: 50}, "echo partial; echo waiting >&2; sleep 1000 & wait")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "not done after 50ms\nwaiting")
+	f.job = &wire.Job{Id: 12, Uid: "uid", Output: f.output, TimeoutMs: 50, Program: commandProgram("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")}
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "not done after 50ms")
+}
+
+// TestCommandCanceled cancels once the command is known to run, and expects all of its group to be gone.
+func TestCommandCanceled(t *testing.T) {
+	f := shell(t, &wire.Job{}, `sh -c 'echo $$ >&2; while :; do sleep 0.1; done' & wait`)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	f.lease, f.log = 1, new(logged)
+	begun := f.log.next()
+	go func() {
+		<-begun
+		cancel()
+	}()
+	out := f.slot.Run(ctx, &Attempt{Job: f.job, StageName: "map", Index: 3, Lease: 1, Log: f.log})
+	if !out.Canceled || out.Failure != nil || out.File != "" {
+		t.Errorf("Run() = %+v, want it canceled", out)
+	}
+	wantGone(t, f.log.String())
+	f.wantNoFiles()
+}
+
+// TestCommandLeavesProcesses has a command end before what it started in the background, which wants to write.
+func TestCommandLeavesProcesses(t *testing.T) {
+	f := shell(t, &wire.Job{}, `trap 'echo done; exit 0' USR1; sh -c 'echo $$ >&2; kill -USR1 $PPID; while :; do echo late; done' & while :; do sleep 0.01; done`)
+	for range 3 {
+		out := f.run(t.Context(), nil)
+		if out.Failure != nil {
+			t.Fatalf("Run() = %v", out.Failure)
+		}
+		wantGone(t, f.log.String())
+		got, err := os.ReadFile(out.File)
+		if err != nil || uint64(len(got)) != out.Size || !strings.Contains(string(got), "done\n") {
+			t.Errorf("the file has %d bytes, %v; Run().Size = %d", len(got), err, out.Size)
+		}
+	}
+}
+
+// wantGone checks that a process does not run.
+func wantGone(t *testing.T, pidLine string) {
+	t.Helper()
+	pid, err := strconv.Atoi(strings.TrimSpace(pidLine))
+	if err != nil {
+		t.Fatalf("%q is no process number", pidLine)
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err == nil && !strings.Contains(string(stat), ") Z ") && !strings.Contains(string(stat), ") X ") {
+		t.Errorf("process %d still runs: %s", pid, stat)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
+		t.Error(err)
+	}
+}
+
+func TestCommandLog(t *testing.T) {
+	f := shell(t, &wire.Job{}, `for i in 1 2 3; do echo "line $i" >&2; done; printf "no end\377" >&2`)
+	f.want(f.run(t.Context(), nil), "")
+	if want := "line 1\nline 2\nline 3\nno end\xff"; f.log.String() != want {
+		t.Errorf("log = %q, want %q", f.log, want)
+	}
+	f.job = &wire.Job{Id: 12, Uid: "uid", Output: f.output, Program: commandProgram("sh", "-c", "seq 100000 >&2")}
+	f.want(f.run(t.Context(), nil), "")
+	var all strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintln(&all, i+1)
+	}
+	checkCut(t.Errorf, f.log.String(), all.String(), 4096)
+}
+
+// TestCommandLogWhileItRuns lets a command go on only when what it logged has arrived.
+func TestCommandLogWhileItRuns(t *testing.T) {
+	gate := filepath.Join(t.TempDir(), "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := newCommandFixture(t, &wire.Job{}, "sh", "-c", `echo started >&2; cat "$0"`, gate)
+	f.lease, f.log = 1, new(logged)
+	arrived := f.log.next()
+	opened := make(chan error, 1)
+	go func() {
+		<-arrived
+		opened <- os.WriteFile(gate, []byte("go on"), 0)
+	}()
+	out := f.slot.Run(t.Context(), &Attempt{Job: f.job, StageName: "map", Index: 3, Lease: 1, Split: nil, Log: f.log})
+	if err := <-opened; err != nil {
+		t.Fatal(err)
+	}
+	f.want(out, "go on")
+	if !strings.HasPrefix(f.log.String(), "started\n") {
+		t.Errorf("log = %q", f.log)
+	}
+}
+
+// TestCommandRunawayLog writes more log than the disk should have to hold.
+func TestCommandRunawayLog(t *testing.T) {
+	f := shell(t, &wire.Job{TimeoutMs: 1000}, "yes 'a line of the runaway log' >&2")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "a line of the runaway log")
+	if got := len(f.log.String()); got > 4096+100 || !strings.Contains(f.log.String(), "bytes cut …") {
+		t.Errorf("log has %d bytes, want at most 4096 and a mark", got)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Fstat(f.slot.stderr.fd, &st); err != nil || st.Size != 0 {
+		t.Errorf("the log's file has %d bytes, %v after the attempt", st.Size, err)
+	}
+}
+
+// TestScratchLogFreesDisk ticks by hand.
+func TestScratchLogFreesDisk(t *testing.T) {
+	var l attemptLog
+	var sink logged
+	l.sizeMax = 64 << 10
+	s := scratchLog{dir: t.TempDir(), log: &l}
+	l.begin(&sink)
+	file, err := s.begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s.timer.Stop()
+	var all strings.Builder
+	for i := range 50 {
+		text := strings.Repeat(fmt.Sprintf("line %d\n", i), 10_000)
+		all.WriteString(text)
+		if _, err := file.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		s.tick()
+		s.timer.Stop()
+	}
+	var st syscall.Stat_t
+	if err := syscall.Fstat(s.fd, &st); err != nil || st.Blocks*512 > 4*l.sizeMax {
+		t.Errorf("the file holds %d bytes of disk, %v, for a log of at most %d", st.Blocks*512, err, l.sizeMax)
+	}
+	if last := s.end(true); !strings.HasSuffix(string(last), "line 49\nline 49") || len(last) > lastLogsMax {
+		t.Errorf("last lines = %q", last)
+	}
+	l.finish()
+	checkCut(t.Errorf, sink.String(), all.String(), int(l.sizeMax))
+}
+
+func TestCommandMemory(t *testing.T) {
+	f := shell(t, &wire.Job{Memory: 64 << 20}, `x=$(head -c 200000000 /dev/zero | tr '\0' x); echo "$x" | wc -c; sleep 1000`)
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUT_OF_MEMORY, "MiB of memory; the job allows 64.0 MiB")
+}
+
+// TestCommandOutputFolderIsRemoved aborts a job between two attempts, as a retry of a failed job has it.
+func TestCommandOutputFolderIsRemoved(t *testing.T) {
+	f := shell(t, &wire.Job{Spool: true}, `echo "$1"`)
+	f.job.Program = commandProgram("sh", "-c", `printf "%s" "$1"`, "sh")
+	for range 2 {
+		f.want(f.run(t.Context(), itemSplit("")), "")
+		if err := os.RemoveAll(f.folder()); err != nil {
+			t.Fatal(err)
+		}
+		f.want(f.run(t.Context(), itemSplit("text")), "text")
+	}
+}
+
+func TestSlotCloseRemovesIdleFiles(t *testing.T) {
+	f := newCommandFixture(t, &wire.Job{Spool: true}, "true")
+	f.want(f.run(t.Context(), nil), "")
+	if len(f.files()) != 1 {
+		t.Errorf("files = %q, want the one for the next attempt", f.files())
+	}
+	if err := f.slot.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.files()) != 0 {
+		t.Errorf("files = %q after Close, want none", f.files())
+	}
+}
+
+func TestEnvNames(t *testing.T) {
+	for key, want := range map[string]string{"a": "A", "min-size": "MIN_SIZE", "x.y 9": "X_Y_9", "é": "_"} {
+		if got := envName(key); got != want {
+			t.Errorf("envName(%q) = %q, want %q", key, got, want)
+		}
+	}
+	own := []string{"PATH=/bin", "B4_JOB=1", "B4_X=2"}
+	if env := jobEnv(own, &wire.Job{Spool: true, Output: "/spool"}, 1); !slices.Contains(env, "B4_OUTPUT=") || slices.Contains(env, "B4_X=2") {
+		t.Errorf("jobEnv() = %q, want no spool folder and nothing of another job", env)
+	}
+}

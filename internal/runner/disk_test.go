@@ -1,0 +1,69 @@
+//go:build linux
+
+package runner
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// TestFullDisk fills a small file system.
+func TestFullDisk(t *testing.T) {
+	disk := t.TempDir()
+	if err := syscall.Mount("none", disk, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("no full disk can be had here: mount: %v", err)
+	}
+	defer func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	fill := func(_ context.Context, t *bridgefour.Task) error {
+		_, err := t.Out().WriteString(strings.Repeat("x", 4<<20))
+		return err
+	}
+	f := newBuiltin(t, &wire.Job{}, fill)
+	f.output = filepath.Join(disk, "out")
+	f.job.Output = f.output
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUTPUT_ERROR, f.output, "no space left on device", "of 1.0 MiB free", "make room")
+
+	f = shell(t, &wire.Job{}, "head -c 4000000 /dev/zero")
+	f.output = filepath.Join(disk, "out")
+	f.job.Output = f.output
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUTPUT_ERROR, "is full", "of 1.0 MiB free", "make room")
+
+	f = shell(t, &wire.Job{}, "echo there is room again")
+	f.output = filepath.Join(disk, "out")
+	f.job.Output = f.output
+	f.want(f.run(t.Context(), nil), "there is room again\n")
+	closeSlot(t, f.slot)
+}
+
+func TestDiskSpace(t *testing.T) {
+	dir := t.TempDir()
+	free, total, ok := diskSpace(filepath.Join(dir, "not", "yet", "there"))
+	if !ok || total == 0 || free > total {
+		t.Errorf("diskSpace() = %d of %d, %v", free, total, ok)
+	}
+	if _, _, ok := diskSpace(filepath.Join(writeFile(t, dir, "file", ""), "below")); ok {
+		t.Error("diskSpace() of a path below a file is known")
+	}
+	if err := os.Remove(filepath.Join(dir, "file")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSizeText(t *testing.T) {
+	for size, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 64 << 20: "64.0 MiB", 3 << 50: "3.0 PiB", 1 << 63: "8192.0 PiB"} {
+		if got := sizeText(size); got != want {
+			t.Errorf("sizeText(%d) = %q, want %q", size, got, want)
+		}
+	}
+}
