@@ -193,7 +193,7 @@ func (c *core) ready() (work, error) {
 			c.soft = *rd.SoftState
 		}
 		if !raft.IsEmptyHardState(rd.HardState) {
-			c.term, c.committed = rd.HardState.GetTerm(), rd.HardState.GetCommit()
+			c.term, c.committed = rd.GetTerm(), rd.GetCommit()
 		}
 		if n := len(rd.Entries); n > 0 {
 			c.last = rd.Entries[n-1].GetIndex()

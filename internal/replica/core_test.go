@@ -26,9 +26,9 @@ type rig struct {
 	events  []Event // delivered
 }
 
-func newRig(t testing.TB, id uint64, voters ...uint64) *rig {
-	t.Helper()
-	g := &rig{t: t}
+func newRig(tb testing.TB, id uint64, voters ...uint64) *rig {
+	tb.Helper()
+	g := &rig{t: tb}
 	g.boot(id, voters)
 	return g
 }
@@ -130,9 +130,9 @@ func (g *rig) wantTold(want ...string) {
 	}
 }
 
-func newLoneRig(t testing.TB) *rig {
-	t.Helper()
-	g := newRig(t, 1, 1)
+func newLoneRig(tb testing.TB) *rig {
+	tb.Helper()
+	g := newRig(tb, 1, 1)
 	g.must(g.core.campaign())
 	g.settle()
 	g.wantTold("lead")
@@ -271,11 +271,11 @@ type trio struct {
 	cut  map[uint64]bool
 }
 
-func newTrio(t testing.TB) *trio {
-	t.Helper()
-	c := &trio{t: t, rigs: map[uint64]*rig{}, cut: map[uint64]bool{}}
+func newTrio(tb testing.TB) *trio {
+	tb.Helper()
+	c := &trio{t: tb, rigs: map[uint64]*rig{}, cut: map[uint64]bool{}}
 	for id := range uint64(3) {
-		c.rigs[id+1] = newRig(t, id+1, 1, 2, 3)
+		c.rigs[id+1] = newRig(tb, id+1, 1, 2, 3)
 	}
 	return c
 }

@@ -1,10 +1,12 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,18 +44,18 @@ func forEachDamage(t *testing.T, path string, f func(what string)) {
 	writeFile(t, path, good)
 }
 
-func writeFile(t testing.TB, path string, data []byte) {
-	t.Helper()
+func writeFile(tb testing.TB, path string, data []byte) {
+	tb.Helper()
 	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func readFile(t testing.TB, path string) []byte {
-	t.Helper()
+func readFile(tb testing.TB, path string) []byte {
+	tb.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data
 }
@@ -64,21 +66,21 @@ type place struct {
 	start, end int64
 }
 
-func records(t testing.TB, path string) []place {
-	t.Helper()
+func records(tb testing.TB, path string) []place {
+	tb.Helper()
 	f, err := os.Open(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	dec, rec := wal.NewDecoder(fileutil.NewFileReader(f)), &walpb.Record{}
 	var places []place
 	for {
 		start := dec.LastOffset()
-		if err := dec.Decode(rec); err == io.EOF {
+		if err := dec.Decode(rec); errors.Is(err, io.EOF) {
 			return places
 		} else if err != nil {
-			t.Fatalf("%s at %d: %v", path, start, err)
+			tb.Fatalf("%s at %d: %v", path, start, err)
 		}
 		if rec.GetType() == wal.CrcType {
 			dec.UpdateCRC(rec.GetCrc())
@@ -88,15 +90,15 @@ func records(t testing.TB, path string) []place {
 }
 
 // lastEntry is the last entry record of the log: what was being written when the power failed.
-func lastEntry(t testing.TB, path string) place {
-	t.Helper()
-	all := records(t, path)
-	for i := len(all) - 1; i >= 0; i-- {
-		if all[i].kind == wal.EntryType {
-			return all[i]
+func lastEntry(tb testing.TB, path string) place {
+	tb.Helper()
+	all := records(tb, path)
+	for _, p := range slices.Backward(all) {
+		if p.kind == wal.EntryType {
+			return p
 		}
 	}
-	t.Fatalf("no entry in %s", path)
+	tb.Fatalf("no entry in %s", path)
 	return place{}
 }
 
@@ -214,7 +216,7 @@ func TestDamageIsRefused(t *testing.T) {
 func TestMissingFilesAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	n := start(t, Config{Dir: dir}).lead()
-	for i := range 60 { // several files
+	for i := range 15 { // several files
 		n.proposeNumbers(i, i+1, 1<<20)
 		n.untilEntries(i + 1)
 	}
@@ -267,5 +269,5 @@ func TestMissingFilesAreRefused(t *testing.T) {
 		t.Errorf("with another format: %v", err)
 	}
 	writeFile(t, filepath.Join(dir, formatFile), nil) // never synced: it may come back empty
-	start(t, Config{Dir: dir}).lead().wantNumbers(0, 60)
+	start(t, Config{Dir: dir}).lead().wantNumbers(0, 15)
 }

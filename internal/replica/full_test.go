@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -102,15 +103,17 @@ func TestLogStopsBeforeTheDiskIsFullAndGoesOn(t *testing.T) {
 
 // TestRealENOSPC takes the reserve away, so that the log's own writes fail, each time at another place.
 func TestRealENOSPC(t *testing.T) {
-	for _, size := range []int{1000, 100_000, 3_000_000, 20 << 20} {
-		for _, free := range []int64{40 << 20, 33<<20 + 12345} {
+	for _, size := range []int{10_000, 100_000, 3_000_000} {
+		for _, free := range []int64{8 << 20, 2*testSegmentBytes + 123_456} {
 			t.Run(fmt.Sprintf("%d_of_%d", size, free), func(t *testing.T) { testRealENOSPC(t, size, free) })
 		}
 	}
+	t.Run("entries_larger_than_a_file", func(t *testing.T) { testRealENOSPC(t, 2*testSegmentBytes, 10<<20) })
 }
 
 func testRealENOSPC(t *testing.T, size int, free int64) {
-	disk := smallDisk(t, 160<<20)
+	t.Helper()
+	disk := smallDisk(t, 2*inFlightBytesMax+20<<20) // room for all that may be in flight, twice
 	dir := filepath.Join(disk, "data")
 	ballast := fill(t, disk, free)
 	open := func() *node {
@@ -136,6 +139,13 @@ func testRealENOSPC(t *testing.T, size int, free int64) {
 	n.proposeNumbers(next, next+3, size)
 	n.wantNumbers(0, next+3)
 	next += 3
+	if err := n.saveCount(); err != nil {
+		t.Fatal(err)
+	}
+	snapshot := next
+	n.proposeNumbers(next, next+1, size)
+	next++
+	n.wantNumbers(0, next)
 
 	// Full again, and the process ends; nothing that was acknowledged is lost.
 	ballast = fill(t, disk, 0)
@@ -156,14 +166,16 @@ func testRealENOSPC(t *testing.T, size int, free int64) {
 		t.Fatal(err)
 	}
 	n = open().lead()
-	if got := len(n.entries); got < acknowledged || got > next {
+	n.wantSnapshot(strconv.Itoa(snapshot))
+	got := snapshot + len(n.entries)
+	if got < acknowledged || got > next {
 		t.Fatalf("%d entries after the restart, %d were acknowledged and %d taken", got, acknowledged, next)
 	}
-	n.wantNumbers(0, len(n.entries))
+	n.wantNumbers(snapshot, got)
 }
 
 func TestNoRoomToBegin(t *testing.T) {
-	disk := smallDisk(t, 8<<20)
+	disk := smallDisk(t, 1<<20)
 	if _, err := Open(Config{Dir: filepath.Join(disk, "data")}); !errors.Is(err, ErrLogFull) || !containsAll(err.Error(), disk, "MB free") {
 		t.Errorf("Open = %v, want ErrLogFull", err)
 	}

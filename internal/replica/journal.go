@@ -229,6 +229,9 @@ func (j *journal) chooseSnapshot(store snapStore, scan *logScan, rec *recovered)
 		return fmt.Errorf("the log begins at entry %d (%s), and no snapshot in %s leads up to it: put the snapshot file back, or restore "+
 			"the data directory from a copy", first.index, first.path, store.dir)
 	}
+	if len(scan.snaps) == 0 {
+		return fmt.Errorf("the log file %s is damaged: its head is cut off: restore the data directory from a copy", first.path)
+	}
 	have := uint64(0)
 	if len(rec.snaps) > 0 {
 		have = rec.snaps[0].index

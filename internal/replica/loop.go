@@ -63,7 +63,7 @@ func (l *loop) run(ctx context.Context, failed <-chan error) error {
 			return nil
 		case err = <-failed:
 			l.saverEnded = true
-			return l.ended(ctx, err)
+			return err // nil: it has seen the end of ctx first
 		case <-tick.C:
 			l.core.tick()
 		case p := <-l.open():
@@ -83,13 +83,6 @@ func (l *loop) run(ctx context.Context, failed <-chan error) error {
 			return err
 		}
 	}
-}
-
-func (l *loop) ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil // it has seen the end first
-	}
-	return err
 }
 
 // settle takes the core's work and publishes the status. Deliveries without an event are done with as soon as they are first.

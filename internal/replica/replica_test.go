@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,12 +14,21 @@ import (
 	"sync"
 	"testing"
 
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/goleak"
 )
 
+// testSegmentBytes is the size of the log's files in tests, not in benchmarks: small, so that little data makes many.
+const testSegmentBytes = 2 << 20
+
 func TestMain(m *testing.M) {
+	flag.Parse()
 	if runChild() {
 		return
+	}
+	if flag.Lookup("test.bench").Value.String() == "" {
+		setSegmentBytes()
+		wal.SegmentSizeBytes = testSegmentBytes
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -42,19 +52,19 @@ type node struct {
 }
 
 // start opens and runs a replica on dir; it stops with the test.
-func start(t testing.TB, cfg Config) *node {
-	t.Helper()
+func start(tb testing.TB, cfg Config) *node {
+	tb.Helper()
 	r, err := Open(cfg)
 	if err != nil {
-		t.Fatalf("Open(%s) = %v", cfg.Dir, err)
+		tb.Fatalf("Open(%s) = %v", cfg.Dir, err)
 	}
-	return run(t, r)
+	return run(tb, r)
 }
 
-func run(t testing.TB, r *Replica) *node {
-	t.Helper()
+func run(tb testing.TB, r *Replica) *node {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &node{Replica: r, t: t, cancel: cancel, ended: make(chan error, 1), changed: make(chan struct{})}
+	n := &node{Replica: r, t: tb, cancel: cancel, ended: make(chan error, 1), changed: make(chan struct{})}
 	consumed := make(chan struct{})
 	go func() {
 		defer close(consumed)
@@ -67,7 +77,7 @@ func run(t testing.TB, r *Replica) *node {
 		<-consumed
 		n.ended <- err
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if n.cancel != nil {
 			n.stop()
 		}
@@ -146,17 +156,6 @@ func (n *node) stop() {
 	}
 }
 
-// got is the data of all entries that were delivered.
-func (n *node) got() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var s []string
-	for _, e := range n.entries {
-		s = append(s, string(e.Data))
-	}
-	return s
-}
-
 func (n *node) untilEntries(count int) {
 	n.t.Helper()
 	n.until(fmt.Sprintf("%d entries", count), func() bool { return len(n.entries) >= count })
@@ -227,8 +226,8 @@ func TestLoneLeaderAndRestart(t *testing.T) {
 func TestLeaderIsToldAfterOlderEntries(t *testing.T) {
 	dir := t.TempDir()
 	n := start(t, Config{Dir: dir}).lead()
-	n.proposeNumbers(0, 3000, 10_000) // several deliveries' worth
-	n.wantNumbers(0, 3000)
+	n.proposeNumbers(0, 1000, 10_000) // several deliveries' worth
+	n.wantNumbers(0, 1000)
 	n.stop()
 	r, err := Open(Config{Dir: dir})
 	if err != nil {
@@ -244,8 +243,8 @@ func TestLeaderIsToldAfterOlderEntries(t *testing.T) {
 			break
 		}
 	}
-	if count != 3000 {
-		t.Errorf("leader announced after %d entries, want 3000", count)
+	if count != 1000 {
+		t.Errorf("leader announced after %d entries, want 1000", count)
 	}
 	cancel()
 	if err := <-ended; err != nil {
@@ -352,6 +351,7 @@ func TestOneProcessADirectory(t *testing.T) {
 		t.Fatalf("second Open = %v, want an error that names directory and process", err)
 	}
 	n.propose("still there")
+	n.untilEntries(1)
 	n.stop()
 	start(t, Config{Dir: dir}).lead().untilEntries(1)
 }
@@ -415,11 +415,11 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-func walFiles(t testing.TB, dir string) []segment {
-	t.Helper()
+func walFiles(tb testing.TB, dir string) []segment {
+	tb.Helper()
 	segs, err := listSegments(filepath.Join(dir, "wal"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return segs
 }
@@ -448,6 +448,7 @@ func BenchmarkPropose(b *testing.B) {
 
 // benchmarkPropose keeps inFlight entries on their way and measures the time from the first proposal to the last event.
 func benchmarkPropose(b *testing.B, size, inFlight int) {
+	b.Helper()
 	r, err := Open(Config{Dir: b.TempDir()})
 	if err != nil {
 		b.Fatal(err)
@@ -482,7 +483,9 @@ func benchmarkPropose(b *testing.B, size, inFlight int) {
 			<-slots
 		}
 		if e.WantSnapshot {
-			<-snapshots
+			if err := <-snapshots; err != nil {
+				b.Error(err)
+			}
 			index := r.Status().Applied - 1
 			go func() {
 				snapshots <- r.SaveSnapshot(index, func(w io.Writer) error { _, err := w.Write(data); return err })

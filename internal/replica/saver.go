@@ -131,10 +131,10 @@ func (s *saver) watch(ctx context.Context) {
 
 func (s *saver) tell(ctx context.Context, full error) {
 	if full != nil && !s.full {
-		s.log.Warn("the log takes nothing new", "error", full)
+		s.log.WarnContext(ctx, "the log takes nothing new", "error", full)
 	}
 	if full == nil {
-		s.log.Info("the log has room again")
+		s.log.InfoContext(ctx, "the log has room again")
 	}
 	s.full = full != nil
 	select {

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -208,6 +209,9 @@ func committedBehind(f io.ReaderAt, offset, size int64, last uint64) (uint64, er
 		n, err := f.ReadAt(buf, offset)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return 0, err
+		}
+		if n > 0 && buf[0] == 0 && bytes.Equal(buf[:n-1], buf[1:n]) {
+			continue // all zeros, as most of a preallocated file is
 		}
 		for at := 0; at < chunkBytes && at+8 <= n; at += 8 {
 			if commit := stateCommit(buf[at:n]); commit > last {
