@@ -26,14 +26,19 @@ const (
 
 func compression(path string) format {
 	switch {
-	case strings.HasSuffix(path, ".gz"):
+	case hasSuffix(path, ".gz"):
 		return gzipped
-	case strings.HasSuffix(path, ".zst"):
+	case hasSuffix(path, ".zst"):
 		return zstandard
-	case strings.HasSuffix(path, ".bz2"):
+	case hasSuffix(path, ".bz2"):
 		return bzipped
 	}
 	return plainText
+}
+
+// hasSuffix ignores case, as the planning does: it has made such a file one split.
+func hasSuffix(path, suffix string) bool {
+	return len(path) >= len(suffix) && strings.EqualFold(path[len(path)-len(suffix):], suffix)
 }
 
 // zstdWindowMax is the window of zstd --long=31, the largest that the tool makes.

@@ -27,6 +27,7 @@ const (
 type process struct {
 	mu     sync.Mutex
 	pid    int // also of its group; 0: none runs
+	handle int // pidfd, closed by wait; -1: the system has none
 	reason stopReason
 	rss    uint64 // that was too much
 	grace  *time.Timer
@@ -73,7 +74,7 @@ func (p *process) outOfMemory(rss uint64) {
 // wait waits for the process and ends what it left of its group. quiet is false if some of that may still be writing.
 func (p *process) wait() (status syscall.WaitStatus, reason stopReason, quiet bool, err error) {
 	pid := p.pid
-	status, reaped, err := waitExit(pid)
+	status, reaped, err := waitExit(pid, p.handle)
 	p.mu.Lock()
 	reason = p.reason
 	if p.grace != nil {

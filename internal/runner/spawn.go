@@ -138,8 +138,9 @@ func (r *run) start(stdout, stderr *os.File) (int, *failure) {
 		Dir:   c.dir,
 		Env:   c.attemptEnv(r.attempt, r.item),
 		Files: []uintptr{r.stdin.file.Fd(), stdout.Fd(), stderr.Fd()},
-		Sys:   ownGroup(),
+		Sys:   ownGroup(&r.slot.proc.handle),
 	}
+	r.slot.proc.handle = -1
 	pid, err := syscall.ForkExec(path, argv, &attr)
 	if errors.Is(err, syscall.ENOEXEC) {
 		pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", path}, argv[1:]...), &attr)
