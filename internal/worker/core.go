@@ -14,7 +14,8 @@ const (
 	chunkAge      = 2 * time.Millisecond // after it, what a slot has not begun goes back to the queue
 	reportItems   = 4096                 // of one Report; as many waiting are sent at once
 	failureBytes  = 1 << 20              // of one Report
-	reportDelay   = time.Millisecond     // a result waits for company no longer than this
+	reportDelay   = 5 * time.Millisecond // a result waits for company no longer than this
+	starvedDelay  = time.Millisecond     // the same while a slot has nothing to run
 	reportsOnWire = 4                    // handed to the sender and not sent yet
 	unsentMax     = 4 * reportItems      // with more the slots stall: the leader is slow
 	unackedMax    = 64 << 10             // with more the slots stall: there is no leader, or it gives no verdicts

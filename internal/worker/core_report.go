@@ -123,7 +123,7 @@ func (c *Core) report() {
 	if c.session.phase != sessionUp || o.unsent() == 0 {
 		return
 	}
-	if o.count >= reportItems || c.idle() || !c.now.Before(o.since.Add(reportDelay)) {
+	if o.count >= reportItems || c.idle() || !c.now.Before(c.reportDue()) {
 		if c.session.onWire+len(o.sealed) < reportsOnWire {
 			o.seal()
 		}
@@ -159,6 +159,17 @@ func reportLen(r *wire.Report) int {
 func (c *Core) wakeReport() time.Time {
 	if c.session.phase != sessionUp || c.out.unsent() == 0 || c.session.onWire >= reportsOnWire {
 		return time.Time{}
+	}
+	return c.reportDue()
+}
+
+// reportDue is when what waits is sent though little. A slot that has nothing to run waits for the leases that the report
+// frees; while all are busy, fewer reports leave the machine to the tasks.
+func (c *Core) reportDue() time.Time {
+	for i := range c.slots {
+		if c.slots[i].chunk == nil {
+			return c.out.since.Add(starvedDelay)
+		}
 	}
 	return c.out.since.Add(reportDelay)
 }

@@ -224,10 +224,10 @@ func TestCoreGathersResultsWhileOthersRun(t *testing.T) {
 	if len(c.reports) != 0 {
 		t.Fatal("a result was reported alone while another attempt runs")
 	}
-	if want := c.now.Add(reportDelay); !c.core.Wake().Equal(want) {
-		t.Errorf("Wake() = %v, want %v", c.core.Wake(), want)
+	if want := c.now.Add(starvedDelay); !c.core.Wake().Equal(want) {
+		t.Errorf("Wake() while a slot has nothing to run = %v, want %v", c.core.Wake(), want)
 	}
-	c.later(reportDelay)
+	c.later(starvedDelay)
 	c.wantLeases("finished", finishedLeases(c.reports), 100)
 }
 
