@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -37,6 +38,16 @@ type link struct {
 	over   chan struct{} // closed when the last goroutine has ended
 }
 
+// RefusedError says that a leader will never have this worker, as it is.
+type RefusedError struct {
+	Leader string // its address
+	Reason string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the leader at %s refuses this worker: %s", e.Leader, e.Reason)
+}
+
 type dialFunc func(ctx context.Context, address string) (net.Conn, error)
 
 // openLink starts a session; post takes its inputs for the core and may block.
@@ -64,7 +75,11 @@ func openLink(ctx context.Context, dial dialFunc, c Connect, post func(Input)) (
 			err = context.Cause(ctx)
 		}
 		_ = conn.Close() // says only that it is closed already
-		post(SessionEnded{Epoch: l.epoch, Err: err, Refused: status.Code(err) == codes.FailedPrecondition})
+		refused := status.Code(err) == codes.FailedPrecondition
+		if refused {
+			err = &RefusedError{Leader: c.Leader, Reason: status.Convert(err).Message()}
+		}
+		post(SessionEnded{Epoch: l.epoch, Err: err, Refused: refused})
 	}()
 	return l, nil
 }

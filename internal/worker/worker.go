@@ -108,7 +108,7 @@ func (w *Worker) Drain(stopRunning bool) {
 }
 
 // Run works until ctx ends and the drain that this begins is over, which gives nil; or until a leader refuses the worker
-// for good, which gives the reason. It can be called once.
+// for good, which gives a [RefusedError]. It can be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	w.core = NewCore(CoreConfig{
 		Hello: &wire.Hello{

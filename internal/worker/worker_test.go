@@ -129,8 +129,9 @@ func TestWorkerRefused(t *testing.T) {
 	w := startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, nothing)
 	w.mayFail = true
 	err := w.end()
-	if err == nil || !strings.Contains(err.Error(), "identity is in use by worker 3 on host a") {
-		t.Errorf("Run() = %v, want the leader's reason", err)
+	var refused *RefusedError
+	if !errors.As(err, &refused) || refused.Reason != "identity is in use by worker 3 on host a" || refused.Leader != l.addr {
+		t.Errorf("Run() = %v, want a RefusedError with the leader's reason", err)
 	}
 	if n := len(l.sessions); n != 1 {
 		t.Errorf("%d sessions after a refusal, want 1", n)
