@@ -27,7 +27,6 @@ type bench struct {
 	binary string
 	dir    string // scratch, removed at the end
 	runs   int
-	table  *tabwriter.Writer
 }
 
 func main() {
@@ -75,14 +74,14 @@ func run(only string, runs int, dir string) (err error) {
 		if dir, err = os.MkdirTemp("", "bridgefour-bench-"); err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer os.RemoveAll(dir) //nolint:errcheck // scratch
 	}
 	b := &bench{ctx: context.Background(), binary: filepath.Join(dir, "bridgefour"), dir: dir, runs: runs}
 	if err := b.build("./cmd/bridgefour", b.binary); err != nil {
 		return err
 	}
-	b.table = tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(b.table, "what\tmust reach\tmeasured")
+	table := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	lines := []string{"what\tmust reach\tmeasured"}
 	for _, r := range rows() {
 		if only != "" && !slices.Contains(strings.Split(only, ","), r.name) {
 			continue
@@ -92,9 +91,12 @@ func run(only string, runs int, dir string) (err error) {
 		if err != nil {
 			got = "not measured: " + err.Error()
 		}
-		fmt.Fprintf(b.table, "%s\t%s\t%s\n", r.what, r.must, got)
+		lines = append(lines, r.what+"\t"+r.must+"\t"+got)
 	}
-	return b.table.Flush()
+	if _, err := fmt.Fprintln(table, strings.Join(lines, "\n")); err != nil {
+		return err
+	}
+	return table.Flush()
 }
 
 func (b *bench) build(pkg, to string) error {
@@ -125,11 +127,11 @@ func timed(cmd *exec.Cmd) (time.Duration, error) {
 }
 
 // alternate times several commands in turn, runs times, and returns each one's times. The first round only warms up.
-func (b *bench) alternate(make ...func() *exec.Cmd) ([][]time.Duration, error) {
-	times := makeTimes(len(make))
+func (b *bench) alternate(sides ...func() *exec.Cmd) ([][]time.Duration, error) {
+	times := make([][]time.Duration, len(sides))
 	for round := range b.runs + 1 {
-		for i, m := range make {
-			d, err := timed(m())
+		for i, side := range sides {
+			d, err := timed(side())
 			if err != nil {
 				return nil, err
 			}
@@ -140,8 +142,6 @@ func (b *bench) alternate(make ...func() *exec.Cmd) ([][]time.Duration, error) {
 	}
 	return times, nil
 }
-
-func makeTimes(n int) [][]time.Duration { return make([][]time.Duration, n) }
 
 func median(d []time.Duration) time.Duration { return percentile(d, 50) }
 

@@ -37,7 +37,7 @@ func (b *bench) startCluster() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := freeAddr(b.ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -63,13 +63,12 @@ func (b *bench) startCluster() (*cluster, error) {
 	return nil, errors.New("the cluster did not come up")
 }
 
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddr(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return l.Addr().String(), l.Close()
 }
 
 func (c *cluster) stop() {
@@ -92,7 +91,7 @@ func do(req *http.Request, into any) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // only read
 	if resp.StatusCode >= 300 {
 		text, _ := io.ReadAll(resp.Body)
 		return fmt.Errorf("%s: %s", resp.Status, text)
@@ -251,7 +250,7 @@ func (b *bench) start() (string, error) {
 
 // idle looks at a dev process that has had ten seconds to settle.
 func (b *bench) idle() (string, error) {
-	addr, err := freeAddr()
+	addr, err := freeAddr(b.ctx)
 	if err != nil {
 		return "", err
 	}
@@ -268,7 +267,7 @@ func (b *bench) idle() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	for s := bufio.NewScanner(f); s.Scan(); {
 		if kb, ok := strings.CutPrefix(s.Text(), "VmRSS:"); ok {
 			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(kb, "kB")))
