@@ -24,10 +24,13 @@ const (
 
 // Limits of the commit pipeline.
 const (
-	entryItems  = 4000             // transitions in one log entry
-	entryBytes  = 256 << 10        // likewise
-	entryAge    = time.Millisecond // how long an entry waits to grow while others are in flight
-	inFlightMax = 16               // entries proposed and not yet applied
+	entryItems = 4000      // transitions in one log entry
+	entryBytes = 256 << 10 // likewise
+	// An entry waits so long to grow: entryAge while others are in flight, and patientAge if it holds nothing but completions
+	// whose job goes on anyway. Nobody waits for those, and fewer fsyncs leave the machine to the tasks.
+	entryAge    = time.Millisecond
+	patientAge  = 5 * time.Millisecond
+	inFlightMax = 16 // entries proposed and not yet applied
 	// uncommittedMax completions wait for the log before workers get new leases: a slow disk slows the workers down, and
 	// memory stays bounded.
 	uncommittedMax = 1 << 17
@@ -134,6 +137,7 @@ type Core struct {
 
 	entry     *state.Entry // being filled; nil: nothing to propose
 	entryBorn time.Time
+	urgent    bool     // somebody waits for the entry
 	sealed    [][]byte // full entries that wait for their turn
 	inFlight  int
 	// failures are the leases that failed, for each entry that this term has made and that is not applied: the oldest first,
@@ -274,8 +278,15 @@ func (c *Core) take(now time.Time, in Input) error {
 	return nil
 }
 
-// open returns the entry that is being filled. A full one makes way for a new one, so entries stay bounded.
+// open returns the entry that is being filled, for a command that somebody waits for.
 func (c *Core) open(now time.Time) *state.Entry {
+	e := c.openPatient(now)
+	c.urgent = true
+	return e
+}
+
+// openPatient returns the entry that is being filled. A full one makes way for a new one, so entries stay bounded.
+func (c *Core) openPatient(now time.Time) *state.Entry {
 	if c.entry != nil && c.full() {
 		c.seal()
 	}
@@ -290,13 +301,12 @@ func (c *Core) full() bool { return c.entry.Items >= entryItems || c.entry.Size(
 
 func (c *Core) seal() {
 	c.sealed = append(c.sealed, c.entry.Data())
-	c.entry = nil
+	c.entry, c.urgent = nil, false
 }
 
-// flush proposes the entry when the log is idle, or when the entry is full or old enough: group commit.
+// flush proposes the entry when it is due or full: group commit.
 func (c *Core) flush(now time.Time) {
-	waiting := c.inFlight + len(c.sealed)
-	if c.entry != nil && waiting < inFlightMax && (waiting == 0 || c.full() || now.Sub(c.entryBorn) >= entryAge) {
+	if c.entry != nil && c.inFlight+len(c.sealed) < inFlightMax && (c.full() || !now.Before(c.due())) {
 		c.seal()
 	}
 	n := min(len(c.sealed), max(0, inFlightMax-c.inFlight))
@@ -305,11 +315,22 @@ func (c *Core) flush(now time.Time) {
 	c.inFlight += n
 }
 
+// due is when the entry should be proposed.
+func (c *Core) due() time.Time {
+	switch {
+	case !c.urgent:
+		return c.entryBorn.Add(patientAge)
+	case c.inFlight+len(c.sealed) == 0:
+		return c.entryBorn
+	}
+	return c.entryBorn.Add(entryAge)
+}
+
 // wake is when the core must step again though nothing happens.
 func (c *Core) wake(now time.Time) time.Time {
 	at := c.ticked.Add(tick)
 	if c.entry != nil && c.inFlight < inFlightMax {
-		at = earlier(at, c.entryBorn.Add(entryAge))
+		at = earlier(at, c.due())
 	}
 	if next, ok := c.sched.Wake(); ok && next.After(now) {
 		at = earlier(at, next)

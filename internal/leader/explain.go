@@ -131,11 +131,11 @@ func (e *explainer) workers() {
 			}
 		}
 	}
-	switch {
-	case able == 0:
+	switch able {
+	case 0:
 		e.because("no live worker can take its tasks; it is held until one can")
 		e.advise("start a worker: bridgefour worker --leader ADDR")
-	case able == busy:
+	case busy:
 		e.because("all slots of the %d workers that could take its tasks are busy", able)
 		e.advise("wait, or start more workers")
 	}

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,10 +130,8 @@ const (
 )
 
 func (c *Core) backOff(now time.Time, e *state.Event) time.Time {
-	switch e.Fault {
-	case state.LostWorker, state.Preempted, state.BadProgram:
-		return now
-	default:
+	if e.Fault == state.LostWorker || e.Fault == state.Preempted || e.Fault == state.BadProgram {
+		return now // another worker will do better
 	}
 	d := min(backOffFirst<<min(e.Count-min(e.Count, 1), 16), backOffMax)
 	return now.Add(d/2 + time.Duration(c.rand.Int64N(int64(d))))
@@ -223,37 +222,37 @@ func (w *worker) assignable() bool {
 }
 
 // rebalance is the third duty of a leader: to give open tasks to free slots. Only workers for which something has changed
-// are looked at.
+// are looked at. They take turns, a grant each, so that work is spread over them.
 func (c *Core) rebalance(now time.Time) {
-	alone := 0
-	for _, w := range c.workers {
-		if w.assignable() {
-			alone++
-		}
-	}
+	defer c.sendWork()
 	if c.famine {
 		c.famine = false
 		maps.Copy(c.hungry, c.workers)
 	}
-	for _, id := range c.sorted(c.hungry) {
-		w := c.hungry[id]
-		if c.uncommitted >= uncommittedMax {
-			break // the log is behind; they stay hungry
-		}
-		delete(c.hungry, id)
-		if !w.assignable() {
-			continue
-		}
-		w.Alone = alone == 1
-		for {
-			g, ok := c.sched.Next(now, &w.Worker)
-			if !ok {
-				break
-			}
-			c.grant(w, &g)
+	if c.uncommitted >= uncommittedMax {
+		return // the log is behind; they stay hungry
+	}
+	able := 0
+	for _, w := range c.workers {
+		if w.assignable() {
+			able++
 		}
 	}
-	c.sendWork()
+	for turn := c.sorted(c.hungry); len(turn) > 0; {
+		turn = slices.DeleteFunc(turn, func(id state.WorkerID) bool {
+			w := c.hungry[id]
+			if !w.assignable() {
+				return true
+			}
+			w.Alone = able == 1
+			g, ok := c.sched.Next(now, &w.Worker)
+			if ok {
+				c.grant(w, &g)
+			}
+			return !ok
+		})
+	}
+	clear(c.hungry)
 }
 
 // grant leases the tasks of g to w.

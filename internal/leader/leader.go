@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -58,32 +59,35 @@ type Leader struct {
 	notReady atomic.Pointer[string]
 
 	mu      sync.Mutex
-	waiting map[string][]chan state.Event // by request key
-	fetches map[uint64]*logFetch          // by request number
+	fetches map[uint64]*logFetch // by request number
 
 	loop loop
 }
 
 // loop is what only the goroutine of Run touches.
 type loop struct {
-	machine  *state.Machine
-	core     *Core // nil while this node does not lead
-	term     uint64
-	streams  map[SessionID]*stream
+	machine *state.Machine
+	core    *Core // nil while this node does not lead
+	term    uint64
+	streams map[SessionID]*stream
+	// waiting are those who have asked, by request key and in the order of the log: two who use one key get an answer each.
+	waiting  map[string][]chan<- state.Event
 	inputs   []Input
 	result   state.Result
 	stuck    [][]byte // entries that the log had no room for, oldest first
 	saving   bool     // a snapshot is being written
 	saved    chan error
+	removals sync.WaitGroup           // of spool folders
 	stale    map[state.JobID]struct{} // jobs whose views are old
 	rendered time.Time
 	urgent   bool // somebody waits for the views
 }
 
-// message is an input for the core, with the stream it came in by where that is new.
+// message is an input for the core.
 type message struct {
 	in     Input
-	stream *stream
+	stream *stream            // of a Hello
+	answer chan<- state.Event // of an Ask; closed where there will be none
 }
 
 // New returns a leader over cfg.Log. Run must be called for anything to happen.
@@ -93,10 +97,10 @@ func New(cfg Config) *Leader {
 	}
 	l := &Leader{
 		cfg: cfg, log: cfg.Logger, views: newViews(), inputs: make(chan message, 1024), queries: make(chan func()),
-		begun: make(chan struct{}), stopped: make(chan struct{}), waiting: map[string][]chan state.Event{}, fetches: map[uint64]*logFetch{},
-		loop: loop{machine: state.New(), streams: map[SessionID]*stream{}, saved: make(chan error, 1), stale: map[state.JobID]struct{}{}},
+		begun: make(chan struct{}), stopped: make(chan struct{}), fetches: map[uint64]*logFetch{},
+		loop: loop{machine: state.New(), streams: map[SessionID]*stream{}, waiting: map[string][]chan<- state.Event{}, saved: make(chan error, 1), stale: map[state.JobID]struct{}{}},
 	}
-	l.setNotReady(slog.LevelDebug, "the leader is starting")
+	l.setNotReady("the leader is starting")
 	return l
 }
 
@@ -125,6 +129,7 @@ func (l *Leader) Register(s grpc.ServiceRegistrar) { wire.RegisterLeaderServer(s
 func (l *Leader) Run(ctx context.Context) error {
 	defer close(l.stopped)
 	defer l.stepDown("the leader is shutting down")
+	defer l.loop.removals.Wait()
 	defer l.waitSnapshot()
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
@@ -191,7 +196,13 @@ func (l *Leader) take(m message) {
 		if m.stream != nil {
 			m.stream.close(Close{Reason: "this node does not lead"})
 		}
+		if m.answer != nil {
+			close(m.answer)
+		}
 		return
+	}
+	if a, ok := m.in.(Ask); ok {
+		l.loop.waiting[a.Key] = append(l.loop.waiting[a.Key], m.answer)
 	}
 	if h, ok := m.in.(Hello); ok {
 		l.loop.streams[h.Session] = m.stream
@@ -216,11 +227,10 @@ func (l *Leader) step(ctx context.Context, timer *time.Timer) error {
 	if err != nil {
 		return err
 	}
-	for _, data := range effects.Propose {
-		l.loop.stuck = append(l.loop.stuck, data)
-	}
-	if err := l.propose(ctx); err != nil {
-		return nil // leadership is lost; the role event ends the term
+	l.loop.stuck = append(l.loop.stuck, effects.Propose...)
+	l.propose(ctx)
+	for _, dir := range effects.Spools { // before new leases of the same job go out
+		l.removeSpool(dir)
 	}
 	for _, s := range effects.Send {
 		if st := l.loop.streams[s.Session]; st != nil {
@@ -229,7 +239,7 @@ func (l *Leader) step(ctx context.Context, timer *time.Timer) error {
 	}
 	for _, c := range effects.Close {
 		if st := l.loop.streams[c.Session]; st != nil {
-			l.log.Warn("worker session ended by the leader", "reason", c.Reason, "refused", c.Refused)
+			l.log.WarnContext(ctx, "worker session ended by the leader", "reason", c.Reason, "refused", c.Refused)
 			st.close(c)
 		}
 	}
@@ -240,9 +250,6 @@ func (l *Leader) step(ctx context.Context, timer *time.Timer) error {
 		l.loop.stale[id] = struct{}{}
 	}
 	l.views.forget(effects.Forgotten)
-	for _, dir := range effects.Spools {
-		l.removeSpool(dir)
-	}
 	l.loop.urgent = l.loop.urgent || len(effects.Replies) > 0 || len(effects.Facts) > 0
 	l.render(now)
 	for i := range effects.Replies {
@@ -257,21 +264,23 @@ func (l *Leader) step(ctx context.Context, timer *time.Timer) error {
 }
 
 // propose hands entries to the log in order. Where the log is full they wait, writes are refused, and each step tries again.
-func (l *Leader) propose(ctx context.Context) error {
+// Where this node leads no more, the role event will end the term.
+func (l *Leader) propose(ctx context.Context) {
 	for len(l.loop.stuck) > 0 {
 		err := l.cfg.Log.Propose(ctx, l.loop.stuck[0])
 		switch {
 		case errors.Is(err, replica.ErrLogFull):
-			l.setNotReady(slog.LevelWarn, err.Error())
-			return nil
+			l.logFull(err)
+			return
+		case err != nil && ctx.Err() != nil:
+			return // shutting down
 		case err != nil:
-			l.log.Warn("entry not accepted by the log", "error", err)
-			return err
+			l.log.WarnContext(ctx, "entry not accepted by the log", "error", err)
+			return
 		}
 		l.loop.stuck[0] = nil
 		l.loop.stuck = l.loop.stuck[1:]
 	}
-	return nil
 }
 
 // logEvent takes in news of the log.
@@ -297,7 +306,7 @@ func (l *Leader) logEvent(e replica.Event) error {
 	}
 	switch {
 	case e.LogFull != nil:
-		l.setNotReady(slog.LevelWarn, e.LogFull.Error())
+		l.logFull(e.LogFull)
 	case e.LogRoom && l.leading.Load():
 		l.setReady()
 	}
@@ -327,6 +336,9 @@ func (l *Leader) role(r *replica.Role) error {
 		l.stepDown("this node no longer leads")
 		return nil
 	}
+	if l.loop.core != nil {
+		l.stepDown("a new term begins") // nothing of one term may reach the core of the next
+	}
 	l.loop.term = r.Term
 	l.loop.core = NewCore(l.loop.machine, l.cfg.Cluster, r.Term, time.Now(), rand.Uint64())
 	for _, id := range l.loop.machine.Jobs() {
@@ -351,19 +363,17 @@ func (l *Leader) roleKnown() {
 // stepDown ends what belongs to a term: streams, waiting clients, what was not proposed.
 func (l *Leader) stepDown(why string) {
 	l.leading.Store(false)
-	l.setNotReady(slog.LevelInfo, why)
+	l.setNotReady(why)
 	l.loop.core, l.loop.stuck = nil, nil
 	for id, st := range l.loop.streams {
 		st.close(Close{Reason: why})
 		delete(l.loop.streams, id)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for key, list := range l.waiting {
-		for _, ch := range list {
-			close(ch)
+	for key, list := range l.loop.waiting {
+		for _, answer := range list {
+			close(answer)
 		}
-		delete(l.waiting, key)
+		delete(l.loop.waiting, key)
 	}
 }
 
@@ -392,9 +402,15 @@ func (l *Leader) waitSnapshot() {
 	}
 }
 
-func (l *Leader) setNotReady(level slog.Level, why string) {
-	if old := l.notReady.Swap(&why); old == nil || *old != why {
-		l.log.Log(context.Background(), level, "not accepting writes", "reason", why)
+// setNotReady has writes refused; changed says that they were accepted, or refused for another reason.
+func (l *Leader) setNotReady(why string) (changed bool) {
+	old := l.notReady.Swap(&why)
+	return old == nil || *old != why
+}
+
+func (l *Leader) logFull(err error) {
+	if l.setNotReady(err.Error()) {
+		l.log.Warn("not accepting writes", "error", err)
 	}
 }
 
@@ -404,13 +420,22 @@ func (l *Leader) setReady() {
 	}
 }
 
-// removeSpool deletes a spool folder beside the loop. The name comes from the log, and lies in the spool.
+// removeSpool deletes a spool folder. The name comes from the log, and lies in the spool. It is out of the way when this
+// returns, for the job may be run again in a folder of that name; its files go beside the loop.
 func (l *Leader) removeSpool(dir string) {
-	go func() {
-		if err := os.RemoveAll(dir); err != nil {
-			l.log.Warn("spool folder not removed", "dir", dir, "error", err)
+	aside := fmt.Sprintf("%s.removed-%d", dir, l.lastRequest.Add(1))
+	switch err := os.Rename(dir, aside); {
+	case errors.Is(err, fs.ErrNotExist):
+		return // no attempt has written anything
+	case err != nil:
+		l.log.Warn("spool folder not removed", "dir", dir, "error", err)
+		return
+	}
+	l.loop.removals.Go(func() {
+		if err := os.RemoveAll(aside); err != nil {
+			l.log.Warn("spool folder not removed", "dir", aside, "error", err)
 		}
-	}()
+	})
 }
 
 func (l *Leader) logFact(e *state.Event) {
@@ -459,11 +484,8 @@ func (l *Leader) ask(ctx context.Context, key string, add func(*state.Entry)) (s
 		return state.Event{}, api.Unavailable("%s", *why)
 	}
 	answer := make(chan state.Event, 1)
-	l.mu.Lock()
-	l.waiting[key] = append(l.waiting[key], answer)
-	l.mu.Unlock()
 	select {
-	case l.inputs <- message{in: Ask{Key: key, Add: add}}:
+	case l.inputs <- message{in: Ask{Key: key, Add: add}, answer: answer}:
 	case <-ctx.Done():
 		return state.Event{}, context.Cause(ctx)
 	case <-l.stopped:
@@ -484,12 +506,14 @@ func (l *Leader) ask(ctx context.Context, key string, add func(*state.Entry)) (s
 }
 
 func (l *Leader) reply(e *state.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, ch := range l.waiting[e.Key] {
-		ch <- *e
+	list := l.loop.waiting[e.Key]
+	if len(list) == 0 {
+		return // asked in another term
 	}
-	delete(l.waiting, e.Key)
+	list[0] <- *e
+	if l.loop.waiting[e.Key] = list[1:]; len(list) == 1 {
+		delete(l.loop.waiting, e.Key)
+	}
 }
 
 // problem is what a client is told of a refused command.

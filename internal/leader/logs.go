@@ -19,7 +19,7 @@ const logPatience = 5 * time.Second
 
 // logFetch is one reading of logs: the workers' calls of SendLog meet the reader here.
 type logFetch struct {
-	ctx      context.Context
+	left     <-chan struct{}   // closed when the reader has left
 	expected chan int          // how many workers were asked
 	records  chan workerRecord // closed by nobody: the reader counts the ends
 }
@@ -50,7 +50,7 @@ func (l *Leader) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.Se
 	select {
 	case <-sent:
 		return rpc.SendAndClose(&wire.SendLogDone{})
-	case <-fetch.ctx.Done(): // returning ends the call, and with it pass
+	case <-fetch.left: // returning ends the call, and with it pass
 		return status.Error(codes.Canceled, "the reader of this log has left")
 	}
 }
@@ -72,7 +72,7 @@ func (f *logFetch) give(r workerRecord) bool {
 	select {
 	case f.records <- r:
 		return true
-	case <-f.ctx.Done():
+	case <-f.left:
 		return false
 	}
 }
@@ -133,7 +133,7 @@ func (l *Leader) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogReco
 func (l *Leader) fetchLogs(ctx context.Context, q api.LogQuery, follow bool, given map[logPlace]int, emit func(api.LogRecord) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	fetch := &logFetch{ctx: ctx, expected: make(chan int, 1), records: make(chan workerRecord, 64)}
+	fetch := &logFetch{left: ctx.Done(), expected: make(chan int, 1), records: make(chan workerRecord, 64)}
 	request := l.lastRequest.Add(1)
 	l.mu.Lock()
 	l.fetches[request] = fetch

@@ -49,6 +49,7 @@ type simWorker struct {
 	order       []uint64 // of held, as they came
 	known       map[uint64]bool
 	in          []simMessage
+	out         []*wire.Report // waits for the welcome
 }
 
 // simMessage is on its way to a worker.
@@ -119,7 +120,7 @@ func (s *simWorker) disconnect(now time.Time, tell bool) {
 	if tell {
 		s.w.deliver(now, Closed{Session: s.session})
 	}
-	s.session, s.in = 0, nil
+	s.session, s.in, s.out = 0, nil, nil
 	s.retryAt = now.Add(time.Duration(s.w.rng.IntN(100)) * time.Millisecond)
 }
 
@@ -132,8 +133,12 @@ func (s *simWorker) crash(now time.Time) {
 }
 
 func (s *simWorker) report(now time.Time, r *wire.Report) {
-	if s.session != 0 && s.welcomed {
+	switch {
+	case s.session == 0: // the next hello says what is still held
+	case s.welcomed:
 		s.w.deliver(now, Report{Session: s.session, Report: r})
+	default:
+		s.out = append(s.out, r)
 	}
 }
 
@@ -184,6 +189,10 @@ func (s *simWorker) welcome(now time.Time, m *wire.Welcome) {
 			s.finished(now, a)
 		}
 	}
+	for _, r := range s.out {
+		s.report(now, r)
+	}
+	s.out = nil
 	if m.GetDrain() {
 		s.drain(now)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/commit"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -23,8 +24,10 @@ func (l *Leader) Result(ctx context.Context, id uint64, w io.Writer) error {
 	case !ok:
 		return api.NotFound("there is no job %d", id)
 	case job.Status == api.JobDone:
+	case job.Status == api.JobFailed:
+		return api.Conflict("job %d has no result: it failed: %s", id, job.Error)
 	case job.IsEnded():
-		return api.Conflict("job %d has no result: it %s: %s", id, verb(job.Status), orElse(job.Error, "it was stopped"))
+		return api.Conflict("job %d has no result: it was stopped", id)
 	default:
 		return api.Conflict("job %d is %s; its result is there when it is done: wait for it", id, job.Status)
 	}
@@ -41,20 +44,6 @@ func (l *Leader) Result(ctx context.Context, id uint64, w io.Writer) error {
 		return parts.copy(ctx, w, collected)
 	}
 	return parts.copyAll(ctx, w)
-}
-
-func verb(status string) string {
-	if status == api.JobFailed {
-		return "failed"
-	}
-	return "was " + status
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }
 
 // resultParts reads the outputs of a job that is done.
@@ -106,7 +95,7 @@ func (r *resultParts) file(job *state.Job, stage int, task uint64, winner state.
 	case kind == state.StageCollect:
 		return dir + "/_RESULT"
 	}
-	return fmt.Sprintf("%s/part-%05d", dir, task)
+	return dir + "/" + commit.PartName(task, job.Stages[stage].Tasks)
 }
 
 // copyAll writes the parts of the map stage one after the other. Tasks that wrote nothing have no file in the spool.

@@ -22,9 +22,12 @@ func (l *Leader) Submit(ctx context.Context, req *api.JobRequest, key string) (a
 	if why := l.notReady.Load(); why != nil {
 		return api.Job{}, api.Unavailable("%s", *why)
 	}
-	planned, err := plan.Plan(ctx, req, plan.Options{Builtins: l.cfg.Builtins})
-	var bad plan.Errors
-	if errors.As(err, &bad) {
+	again, err := l.submitted(ctx, key)
+	if err != nil {
+		return api.Job{}, err
+	}
+	planned, err := plan.Plan(ctx, req, plan.Options{Builtins: l.cfg.Builtins, Again: again})
+	if bad, ok := errors.AsType[plan.Errors](err); ok {
 		p := api.Invalid("the job cannot be run as it is")
 		for _, e := range bad {
 			p = p.With("body."+e.Field, e.Message, nil)
@@ -39,13 +42,25 @@ func (l *Leader) Submit(ctx context.Context, req *api.JobRequest, key string) (a
 	if key == "" {
 		key = newID()
 	}
-	e, err := l.ask(ctx, "job/"+key, func(entry *state.Entry) { entry.Submit("job/"+key, uid, spec) })
+	e, err := l.ask(ctx, jobKey(key), func(entry *state.Entry) { entry.Submit(jobKey(key), uid, spec) })
 	if err != nil {
 		return api.Job{}, err
 	}
 	job, err := l.known(e.Job)
 	job.Warnings = planned.Warnings
 	return job, err
+}
+
+// jobKey keeps clients' keys apart from the leader's own.
+func jobKey(key string) string { return "job/" + key }
+
+// submitted reports whether a job was submitted with this key before.
+func (l *Leader) submitted(ctx context.Context, key string) (again bool, err error) {
+	if key == "" {
+		return false, nil
+	}
+	err = l.do(ctx, func() { again = l.loop.machine.Submitted(jobKey(key)) })
+	return again, err
 }
 
 // newID is 16 random bytes in hexadecimal digits.
@@ -194,14 +209,19 @@ func (l *Leader) Worker(id uint64) (api.Worker, bool) {
 
 // DrainWorker has a worker finish what it runs and take nothing new.
 func (l *Leader) DrainWorker(ctx context.Context, id uint64) (api.Worker, error) {
+	before, known := l.Worker(id)
 	if err := l.setWorker(ctx, id, state.WorkerDraining); err != nil {
 		return api.Worker{}, err
 	}
 	w, ok := l.Worker(id)
-	if !ok {
-		return w, api.NotFound("there is no worker %d", id)
+	switch {
+	case ok:
+		return w, nil
+	case known: // it held nothing, and has left already
+		before.Status = state.WorkerDraining.String()
+		return before, nil
 	}
-	return w, nil
+	return w, api.NotFound("there is no worker %d any more", id)
 }
 
 // RemoveWorker forgets a worker. Its attempts go to others.

@@ -299,13 +299,28 @@ func (c *Core) lose(now time.Time, w *worker) {
 
 // chargeRunning counts what a worker that has gone was running against the tasks.
 func (c *Core) chargeRunning(now time.Time, w *worker, message string) {
-	for _, running := range w.running {
-		number := state.Lease(running)
-		if l, ok := w.leases[number]; ok && !l.ended {
-			c.fail(now, w, number, state.Failure{Kind: state.LostWorker, Message: message})
-		}
+	for _, number := range c.begun(w) {
+		c.fail(now, w, number, state.Failure{Kind: state.LostWorker, Message: message})
 	}
 	w.running = nil
+}
+
+// begun is the leases that a worker was running: those that its last heartbeat named, and as many of the oldest as it has slots,
+// because it begins them in order. A task that takes its worker down at once is named by no heartbeat, and must be found out all
+// the same.
+func (c *Core) begun(w *worker) []state.Lease {
+	named := make(map[state.Lease]struct{}, len(w.running))
+	for _, number := range w.running {
+		named[state.Lease(number)] = struct{}{}
+	}
+	free := w.Slots
+	return slices.DeleteFunc(w.standing(), func(number state.Lease) bool {
+		if job := c.machine.Job(w.leases[number].job); job != nil {
+			free -= max(1, int(job.Spec.SlotsPerTask))
+		}
+		_, ok := named[number]
+		return !ok && free < 0
+	})
 }
 
 // fail ends a lease, and has the log count the failure of its attempt.
@@ -360,7 +375,7 @@ func (c *Core) finished(now time.Time, w *worker, f *wire.Finished) {
 		number := state.Lease(f.GetLease()[i])
 		l, ok := w.leases[number]
 		if !ok || job == nil || l.job != id || l.stage != f.GetStage() || l.task != index {
-			c.workFor(w.session).Stale = append(c.workFor(w.session).Stale, uint64(number))
+			c.tellLate(w, taskKey{id, f.GetStage(), index}, number)
 			continue
 		}
 		if l.ended { // told twice, before and after a reconnect
@@ -384,11 +399,25 @@ func (c *Core) finished(now time.Time, w *worker, f *wire.Finished) {
 	c.sched.Observe(id, len(list), micros)
 	c.uncommitted += len(list)
 	for len(list) > 0 {
-		e := c.open(now)
 		k := min(len(list), entryItems)
-		e.Done(w.ID, id, f.GetStage(), list[:k])
+		c.openPatient(now).Done(w.ID, id, f.GetStage(), list[:k])
 		list = list[k:]
 	}
+	// The stage may end with these, or does.
+	c.urgent = c.urgent || c.sched.Leased(id) == 0 || job.Spec.FirstSuccess
+}
+
+// tellLate answers a report on a lease that is not in the books: it has won, was told so, and crossed this report; or it is
+// void.
+func (c *Core) tellLate(w *worker, key taskKey, number state.Lease) {
+	work := c.workFor(w.session)
+	if stage := stageOf(c.machine.Job(key.job), key); stage != nil {
+		if out, done := stage.Output(key.task); done && out.Winner == number {
+			work.Committed = append(work.Committed, uint64(number))
+			return
+		}
+	}
+	work.Stale = append(work.Stale, uint64(number))
 }
 
 // column is entry i of a column, which is left out where it would be all zero.

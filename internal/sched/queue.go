@@ -18,6 +18,7 @@ const horizon = 20 * time.Millisecond
 type queue struct {
 	job   *state.Job
 	stage *state.Stage
+	user  *usage
 	index uint32 // of the stage
 
 	cursor uint64              // tasks of order (or of the index, where order is nil) before it have been leased in this term or are over
@@ -46,10 +47,10 @@ type reopened struct {
 
 type reopenedHeap []reopened
 
-func (h reopenedHeap) Len() int           { return len(h) }
-func (h reopenedHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
-func (h reopenedHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *reopenedHeap) Push(x any)        { *h = append(*h, x.(reopened)) }
+func (h *reopenedHeap) Len() int           { return len(*h) }
+func (h *reopenedHeap) Less(i, j int) bool { return (*h)[i].at.Before((*h)[j].at) }
+func (h *reopenedHeap) Swap(i, j int)      { (*h)[i], (*h)[j] = (*h)[j], (*h)[i] }
+func (h *reopenedHeap) Push(x any)         { *h = append(*h, x.(reopened)) }
 func (h *reopenedHeap) Pop() any {
 	old := *h
 	last := old[len(old)-1]

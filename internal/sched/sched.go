@@ -40,14 +40,20 @@ func (w *Worker) idle() int { return w.Slots - w.promised - (w.leases - w.strict
 type Scheduler struct {
 	queues map[state.JobID]*queue
 	order  []*queue // by priority, then age
-	users  map[string]int64
+	users  map[string]*usage
 	tasks  []uint64 // Grant.Tasks, reused
 	passed []*queue // of one Next: jobs that had nothing for the worker
 }
 
 // New returns an empty scheduler.
 func New() *Scheduler {
-	return &Scheduler{queues: map[state.JobID]*queue{}, users: map[string]int64{}}
+	return &Scheduler{queues: map[state.JobID]*queue{}, users: map[string]*usage{}}
+}
+
+// usage is what the jobs of a user have in use.
+type usage struct {
+	load int64
+	jobs int // that the scheduler holds
 }
 
 // Start opens the tasks of a job's current stage. Held jobs are not leased until Release.
@@ -55,6 +61,12 @@ func (s *Scheduler) Start(job *state.Job, held bool) {
 	s.End(job.ID)
 	q := newQueue(job, uint32(job.Current))
 	q.held = held
+	q.user = s.users[job.Spec.User]
+	if q.user == nil {
+		q.user = &usage{}
+		s.users[job.Spec.User] = q.user
+	}
+	q.user.jobs++
 	s.queues[job.ID] = q
 	at, _ := slices.BinarySearchFunc(s.order, q, func(a, b *queue) int {
 		return cmp.Or(cmp.Compare(b.job.Spec.Priority, a.job.Spec.Priority), cmp.Compare(a.job.ID, b.job.ID))
@@ -68,8 +80,8 @@ func (s *Scheduler) End(id state.JobID) {
 	if q == nil {
 		return
 	}
-	s.users[q.job.Spec.User] -= q.load
-	if s.users[q.job.Spec.User] <= 0 {
+	q.user.load -= q.load
+	if q.user.jobs--; q.user.jobs == 0 {
 		delete(s.users, q.job.Spec.User)
 	}
 	delete(s.queues, id)
@@ -161,7 +173,7 @@ func (s *Scheduler) pick(now time.Time, w *Worker) *queue {
 		if best != nil && q.job.Spec.Priority < best.job.Spec.Priority {
 			break // and so are all that follow
 		}
-		if best != nil && !s.before(q, best) {
+		if best != nil && !before(q, best) {
 			continue
 		}
 		elsewhere := q.reserved != 0 && q.reserved != w.ID && s.room(q, w) <= 0
@@ -185,9 +197,8 @@ func (s *Scheduler) Leave(id state.WorkerID) {
 }
 
 // before is the order of two jobs of one priority.
-func (s *Scheduler) before(a, b *queue) bool {
-	return cmp.Or(cmp.Compare(s.users[a.job.Spec.User], s.users[b.job.Spec.User]), cmp.Compare(a.load, b.load),
-		cmp.Compare(a.job.ID, b.job.ID)) < 0
+func before(a, b *queue) bool {
+	return cmp.Or(cmp.Compare(a.user.load, b.user.load), cmp.Compare(a.load, b.load), cmp.Compare(a.job.ID, b.job.ID)) < 0
 }
 
 // room is how many leases of q worker w can take now.
@@ -205,9 +216,10 @@ func (s *Scheduler) room(q *queue, w *Worker) int {
 		return 1
 	}
 	if w.strict > 0 { // no leasing ahead beside attempts that were promised their share
-		return min(w.idle(), grantTasks)
+		return min(w.idle(), 1)
 	}
-	n := max(1, int(free/cost))
+	// At most what fills one slot, so that jobs share the slots of one worker as they share all.
+	n := max(1, int(min(free, Slot)/cost))
 	n = min(n, leasesPerSlot*w.Slots-w.leases, grantTasks)
 	if q.job.Spec.Input.Kind == state.InputLines || q.job.Spec.Input.Kind == state.InputFiles {
 		n = min(n, grantSplits)
@@ -219,7 +231,7 @@ func (s *Scheduler) lease(q *queue, w *Worker, n int, cost int64) {
 	total := int64(n) * cost
 	q.load += total
 	q.leases += n
-	s.users[q.job.Spec.User] += total
+	q.user.load += total
 	w.load += total
 	w.leases += n
 	if q.strict() {
@@ -241,7 +253,7 @@ func (s *Scheduler) Return(w *Worker, job *state.Job, n int, total int64) {
 	if q := s.queues[job.ID]; q != nil {
 		q.load -= total
 		q.leases -= n
-		s.users[job.Spec.User] -= total
+		q.user.load -= total
 	}
 }
 

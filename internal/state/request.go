@@ -49,3 +49,9 @@ func (r *requests) expire(now int64) {
 		r.order = r.order[1:]
 	}
 }
+
+// Submitted reports whether a submit with this key is remembered.
+func (m *Machine) Submitted(key string) bool {
+	_, ok := m.requests.byKey[key]
+	return ok
+}

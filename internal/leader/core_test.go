@@ -1,0 +1,313 @@
+package leader
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// busyWorker answers every grant at once: all is done.
+type busyWorker struct {
+	session SessionID
+	reports []Input
+	done    int
+	fail    wire.FailureKind // instead, with this
+	long    bool             // attempts take a second, by their report
+}
+
+func (w *busyWorker) take(e *Effects) {
+	for _, m := range e.Send {
+		if m.Session != w.session {
+			continue
+		}
+		for _, l := range m.Message.GetWork().GetLeases() {
+			r := &wire.Report{}
+			f := &wire.Finished{Job: l.GetJob(), Stage: l.GetStage(), Index: l.GetIndex()}
+			for i, index := range l.GetIndex() {
+				lease := l.GetFirstLease() + uint64(i)
+				f.Lease = append(f.Lease, lease)
+				if w.long {
+					f.Micros = append(f.Micros, 1_000_000)
+				}
+				if w.fail != 0 {
+					r.Failed = append(r.Failed, &wire.Failure{Job: l.GetJob(), Stage: l.GetStage(), Index: index, Lease: lease, Kind: w.fail})
+				}
+			}
+			if w.fail == 0 {
+				r.Finished = append(r.Finished, f)
+			}
+			w.done += len(f.GetLease())
+			w.reports = append(w.reports, Report{w.session, r})
+		}
+	}
+}
+
+// coreRig is a core with its log and a clock.
+type coreRig struct {
+	t       *testing.T
+	now     time.Time
+	machine *state.Machine
+	log     *testLog
+	core    *Core
+	workers []*busyWorker
+	last    *Effects
+}
+
+func newCoreRig(t *testing.T, workers int) *coreRig {
+	t.Helper()
+	r := &coreRig{t: t, now: time.UnixMilli(1), machine: state.New()}
+	r.log = &testLog{machine: r.machine, term: 1, latency: func() time.Duration { return 0 }}
+	r.core = NewCore(r.machine, "", 1, r.now, 1)
+	for i := range workers {
+		w := &busyWorker{session: SessionID(i + 1)}
+		r.workers = append(r.workers, w)
+		r.step(Hello{w.session, &wire.Hello{Identity: fmt.Sprint(i), Incarnation: "x", Slots: 2}})
+	}
+	r.step()
+	return r
+}
+
+// step steps once, 200 µs later, with the workers' news and what the log has committed.
+func (r *coreRig) step(inputs ...Input) {
+	r.t.Helper()
+	r.now = r.now.Add(200 * time.Microsecond)
+	for _, w := range r.workers {
+		inputs = append(inputs, w.reports...)
+		w.reports = nil
+	}
+	inputs = append(inputs, r.log.committed(r.now)...)
+	e, err := r.core.Step(r.now, inputs...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.last = e
+	r.log.propose(r.now, e.Propose)
+	for _, w := range r.workers {
+		w.take(e)
+	}
+}
+
+// beat has every worker give a heartbeat.
+func (r *coreRig) beat() {
+	for _, w := range r.workers {
+		w.reports = append(w.reports, Report{w.session, &wire.Report{Heartbeat: true}})
+	}
+}
+
+func (r *coreRig) submit(n int, tasks int64) {
+	r.t.Helper()
+	for range n {
+		spec := &state.Spec{Output: fmt.Sprint("/", r.machine.Len(), "/", r.now.UnixMicro()), Spool: true, Retries: 9}
+		spec.Input, _ = state.RangeInput(1, tasks)
+		r.step(Ask{"k", func(e *state.Entry) { e.Submit("", fmt.Sprint(r.now.UnixMicro()), spec) }})
+	}
+}
+
+// While the log stands still, entries in flight, entries that wait, and completions stay bounded; then all goes on.
+func TestSlowLog(t *testing.T) {
+	r := newCoreRig(t, 2)
+	const tasks = 400_000
+	r.submit(1, tasks)
+	r.step()
+	for r.machine.Job(1).Stages[0].Done < 1000 {
+		r.step()
+	}
+	r.log.held = true
+	for range 2000 {
+		r.step()
+		if r.core.inFlight > inFlightMax {
+			t.Fatalf("%d entries in flight, want at most %d", r.core.inFlight, inFlightMax)
+		}
+	}
+	most := uncommittedMax + 2*2*leasesPerSlotMax
+	if got := r.core.uncommitted; got < uncommittedMax || got > most {
+		t.Errorf("%d completions wait for the log, want between %d and %d", got, uncommittedMax, most)
+	}
+	if got, want := len(r.core.sealed), most/entryItems; got > want {
+		t.Errorf("%d entries wait, want at most %d", got, want)
+	}
+	if r.core.inFlight != inFlightMax {
+		t.Errorf("%d entries in flight, want %d", r.core.inFlight, inFlightMax)
+	}
+	for _, p := range r.log.pending {
+		if len(p.data) > entryBytes*2 {
+			t.Errorf("an entry of %d bytes", len(p.data))
+		}
+	}
+	r.log.held = false
+	for range 2000 {
+		r.step()
+	}
+	if job := r.machine.Job(1); job.Status != state.JobDone || r.core.uncommitted != 0 {
+		t.Errorf("job %v, %d of %d tasks done, %d uncommitted", job.Status, job.Stages[0].Done, tasks, r.core.uncommitted)
+	}
+}
+
+// leasesPerSlotMax is the scheduler's limit.
+const leasesPerSlotMax = 4096
+
+// Jobs that are over are forgotten when there are too many, also when very many end at once.
+func TestOldJobsAreForgotten(t *testing.T) {
+	r := newCoreRig(t, 0)
+	const more = 30
+	r.submit(endedJobsMax+more, 1)
+	r.step()
+	r.step(Ask{"all", func(e *state.Entry) {
+		for _, id := range r.machine.Jobs() {
+			e.Stop("", id)
+		}
+	}})
+	forgotten, spools := 0, 0
+	for range 500 {
+		forgotten += len(r.last.Forgotten)
+		spools += len(r.last.Spools)
+		r.step()
+	}
+	if r.machine.Len() != endedJobsMax || forgotten != more || r.machine.Job(more) != nil || r.machine.Job(more+1) == nil {
+		t.Errorf("%d jobs are remembered and %d forgotten, want %d and the oldest %d", r.machine.Len(), forgotten, endedJobsMax, more)
+	}
+	if len(r.core.began) > endedJobsMax {
+		t.Errorf("the beginnings of %d jobs are remembered", len(r.core.began))
+	}
+	if spools < more {
+		t.Errorf("%d spool folders are given up, want at least %d", spools, more)
+	}
+}
+
+// A worker on which many different tasks fail is put aside for a while, if there is another on which they do not.
+func TestWorkerIsPutAside(t *testing.T) {
+	r := newCoreRig(t, 2)
+	good, bad := r.core.workers[1], r.core.workers[2]
+	r.workers[1].fail = wire.FailureKind_PROGRAM_ERROR
+	r.workers[0].long, r.workers[1].long = true, true
+	r.submit(1, 200)
+	var aside time.Time
+	for i := 0; r.machine.Job(1) == nil || !r.machine.Job(1).Status.Ended(); i++ {
+		if i%1000 == 0 {
+			r.beat()
+		}
+		r.step()
+		if aside.IsZero() && !bad.aside.IsZero() {
+			aside = r.now
+		}
+		if !good.aside.IsZero() {
+			t.Fatal("the good worker was put aside")
+		}
+		if i > 1_000_000 {
+			t.Fatal("the job does not end")
+		}
+	}
+	if job := r.machine.Job(1); job.Status != state.JobDone || aside.IsZero() {
+		t.Errorf("job %v; the bad worker was put aside at %v", job.Status, aside)
+	}
+	if got := r.workers[1].done; got > 3*asideTasks {
+		t.Errorf("the bad worker had %d attempts", got)
+	}
+	for !bad.aside.IsZero() && r.now.Before(aside.Add(2*asideTime)) {
+		r.beat()
+		r.now = r.now.Add(tick)
+		r.step()
+	}
+	if !bad.aside.IsZero() || r.now.Sub(aside) < asideTime {
+		t.Errorf("it came back after %v, want %v", r.now.Sub(aside), asideTime)
+	}
+	// It is better now: it is given work, and what it did before does not count.
+	r.workers[1].fail = 0
+	before := r.workers[1].done
+	r.submit(1, 200)
+	for range 100 {
+		r.step()
+	}
+	if r.workers[1].done == before || !bad.aside.IsZero() {
+		t.Errorf("it is back, and has done %d of 200 tasks", r.workers[1].done-before)
+	}
+}
+
+// Where tasks fail on all workers, it is the tasks' fault.
+func TestNobodyIsPutAsideAlone(t *testing.T) {
+	r := newCoreRig(t, 2)
+	for _, w := range r.workers {
+		w.fail = wire.FailureKind_OUTPUT_ERROR
+	}
+	r.submit(1, 100)
+	for i := range 20_000 {
+		if i%1000 == 0 {
+			r.beat()
+		}
+		r.step()
+		for id, w := range r.core.workers {
+			if !w.aside.IsZero() {
+				t.Fatalf("worker %d was put aside", id)
+			}
+		}
+	}
+}
+
+// The back-off of a task doubles from 100 ms to 30 s, and is spread by half around that.
+func TestBackOff(t *testing.T) {
+	r := newCoreRig(t, 0)
+	for count, want := range map[uint8]time.Duration{0: backOffFirst, 1: backOffFirst, 2: 2 * backOffFirst, 5: 16 * backOffFirst, 9: 256 * backOffFirst, 10: backOffMax, 255: backOffMax} {
+		low, high := time.Hour, time.Duration(0)
+		for range 300 {
+			d := r.core.backOff(r.now, &state.Event{Fault: state.ProgramError, Count: count}).Sub(r.now)
+			low, high = min(low, d), max(high, d)
+		}
+		if low < want/2 || low > want*2/3 || high >= want*3/2 || high < want*4/3 {
+			t.Errorf("failure %d: waits of %v to %v, want %v to %v", count, low, high, want/2, want*3/2)
+		}
+	}
+	for _, kind := range []state.FailureKind{state.LostWorker, state.Preempted, state.BadProgram} {
+		if at := r.core.backOff(r.now, &state.Event{Fault: kind, Count: 1}); !at.Equal(r.now) {
+			t.Errorf("%v: waits %v, want none", kind, at.Sub(r.now))
+		}
+	}
+}
+
+// A request for logs goes to every connected worker.
+func TestFetchLog(t *testing.T) {
+	r := newCoreRig(t, 3)
+	r.step(Closed{2})
+	r.step(FetchLog{&wire.LogRequest{Request: 4, Job: 1}})
+	var asked []SessionID
+	for _, m := range r.last.Send {
+		if m.Message.GetLog().GetRequest() == 4 {
+			asked = append(asked, m.Session)
+		}
+	}
+	if len(asked) != 2 || asked[0] != 1 || asked[1] != 3 {
+		t.Errorf("asked %v, want the sessions 1 and 3", asked)
+	}
+}
+
+// BenchmarkCore is the leader's share of a no-op task: lease, report, log entry, verdict.
+func BenchmarkCore(b *testing.B) {
+	machine := state.New()
+	now := time.UnixMilli(1)
+	log := &testLog{machine: machine, term: 1, latency: func() time.Duration { return 0 }}
+	core := NewCore(machine, "", 1, now, 1)
+	w := &busyWorker{session: 1}
+	done := func() bool { return machine.Job(1) != nil && machine.Job(1).Status.Ended() }
+	spec := &state.Spec{Output: "/x", Spool: true}
+	spec.Input, _ = state.RangeInput(1, int64(b.N))
+	inputs := []Input{
+		Hello{1, &wire.Hello{Identity: "a", Incarnation: "x", Slots: 2}}, Ask{"k", func(e *state.Entry) { e.Submit("", "u", spec) }},
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for !done() {
+		now = now.Add(200 * time.Microsecond)
+		inputs = append(inputs, w.reports...)
+		w.reports = w.reports[:0]
+		inputs = append(inputs, log.committed(now)...)
+		e, err := core.Step(now, inputs...)
+		if err != nil {
+			b.Fatal(err)
+		}
+		inputs = inputs[:0]
+		log.propose(now, e.Propose)
+		w.take(e)
+	}
+}

@@ -1,0 +1,315 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// fakeLog is a log in memory that a test can hold up, fill and take the leadership from.
+type fakeLog struct {
+	events chan replica.Event
+
+	mu     sync.Mutex
+	index  uint64
+	term   uint64
+	leader bool
+	full   error
+	held   bool
+	queue  [][]byte // while held
+	saved  []byte
+	save   chan struct{} // a snapshot is not saved before this is closed
+}
+
+func newFakeLog() *fakeLog {
+	return &fakeLog{events: make(chan replica.Event, 1<<16)} // never full: nobody waits for it
+}
+
+func (l *fakeLog) Events() <-chan replica.Event { return l.events }
+
+func (l *fakeLog) Propose(_ context.Context, data []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.leader:
+		return replica.ErrNotLeader
+	case l.full != nil:
+		return l.full
+	case l.held:
+		l.queue = append(l.queue, data)
+		return nil
+	}
+	l.commit(data)
+	return nil
+}
+
+func (l *fakeLog) commit(data []byte) {
+	l.index++
+	l.events <- replica.Event{Entries: []replica.Entry{{Index: l.index, Term: l.term, Data: data}}}
+}
+
+func (l *fakeLog) SaveSnapshot(_ uint64, write func(io.Writer) error) error {
+	l.mu.Lock()
+	save := l.save
+	l.mu.Unlock()
+	if save != nil {
+		<-save
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(write(w)) }()
+	saved, err := io.ReadAll(r)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.saved = saved
+	return err
+}
+
+func (l *fakeLog) Status() replica.Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := replica.Status{ID: 1, Term: l.term, Leader: l.leader, Committed: l.index, Applied: l.index, Last: l.index, LogFull: l.full}
+	if l.leader {
+		s.LeaderID = 1
+	}
+	return s
+}
+
+// elect makes this node the leader of a new term; depose ends its term, and what is held is lost.
+func (l *fakeLog) elect() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.term++
+	l.leader = true
+	l.events <- replica.Event{Role: &replica.Role{Leader: true, Term: l.term, LeaderID: 1}}
+}
+
+func (l *fakeLog) depose() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leader, l.queue, l.held = false, nil, false
+	l.events <- replica.Event{Role: &replica.Role{Term: l.term}}
+}
+
+// hold keeps what is proposed from being committed, until release.
+func (l *fakeLog) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+func (l *fakeLog) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = false
+	for _, data := range l.queue {
+		l.commit(data)
+	}
+	l.queue = nil
+}
+
+// fill takes the room away, or gives it back.
+func (l *fakeLog) fill(full bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !full {
+		l.full = nil
+		l.events <- replica.Event{LogRoom: true}
+		return
+	}
+	l.full = fmt.Errorf("disk of the test: %w", replica.ErrLogFull)
+	l.events <- replica.Event{LogFull: l.full}
+}
+
+// rig is a running leader, with a way for workers to reach it.
+type rig struct {
+	t        *testing.T
+	log      *fakeLog
+	leader   *Leader
+	spool    string
+	listener *bufconn.Listener
+	stop     context.CancelFunc
+	ended    chan error
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := startRig(t, newFakeLog())
+	r.log.elect()
+	return r
+}
+
+// startRig runs a leader over log, for the time of the test.
+func startRig(t *testing.T, log *fakeLog) *rig {
+	t.Helper()
+	r := &rig{t: t, log: log, spool: t.TempDir(), listener: bufconn.Listen(1 << 20), ended: make(chan error, 1)}
+	r.leader = New(Config{Log: log, Spool: r.spool, Cluster: "test", Version: "1"})
+	server := grpc.NewServer()
+	r.leader.Register(server)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(r.listener) }()
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() { r.ended <- r.leader.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-r.ended; err != nil {
+			t.Errorf("Run() = %v", err)
+		}
+		server.Stop()
+		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // a short test may end before it has begun
+			t.Errorf("Serve() = %v", err)
+		}
+	})
+	return r
+}
+
+// scripted is a worker that answers each lease with what its test says, in a goroutine of its own.
+type scripted struct {
+	t        *testing.T
+	client   wire.LeaderClient
+	session  grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker]
+	answer   func(s *scripted, w *wire.Leases) *wire.Report
+	mu       sync.Mutex // of sends
+	jobs     map[uint64]*wire.Job
+	welcomed chan *wire.Welcome
+	ended    chan error // what ended the session
+}
+
+// worker connects a worker. Answer is called with each grant; nil: it keeps what it gets.
+func (r *rig) worker(identity string, answer func(*scripted, *wire.Leases) *wire.Report) *scripted {
+	r.t.Helper()
+	conn, err := grpc.NewClient("passthrough:///leader", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return r.listener.DialContext(ctx) }))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s := &scripted{
+		t: r.t, client: wire.NewLeaderClient(conn), answer: answer, jobs: map[uint64]*wire.Job{}, welcomed: make(chan *wire.Welcome, 1),
+		ended: make(chan error, 1),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if s.session, err = s.client.Session(ctx); err != nil {
+		r.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	s.send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: &wire.Hello{Identity: identity, Incarnation: identity, Slots: 2}}})
+	go func() {
+		defer close(done)
+		s.ended <- s.receive()
+	}()
+	r.t.Cleanup(func() {
+		cancel()
+		<-done
+		if err := conn.Close(); err != nil {
+			r.t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s *scripted) send(m *wire.FromWorker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Its error is that of the session, which receive sees.
+	_ = s.session.Send(m)
+}
+
+func (s *scripted) report(r *wire.Report) {
+	s.send(&wire.FromWorker{Message: &wire.FromWorker_Report{Report: r}})
+}
+
+func (s *scripted) receive() error {
+	for {
+		m, err := s.session.Recv()
+		if err != nil {
+			return err
+		}
+		switch m := m.GetMessage().(type) {
+		case *wire.ToWorker_Welcome:
+			s.welcomed <- m.Welcome
+		case *wire.ToWorker_Work:
+			for _, job := range m.Work.GetJobs() {
+				s.jobs[job.GetId()] = job
+			}
+			for _, leases := range m.Work.GetLeases() {
+				if s.answer == nil {
+					continue
+				}
+				if r := s.answer(s, leases); r != nil {
+					s.report(r)
+				}
+			}
+		case *wire.ToWorker_Log:
+			s.sendLog(m.Log)
+		case *wire.ToWorker_Drain:
+			s.send(&wire.FromWorker{Message: &wire.FromWorker_Goodbye{Goodbye: &wire.Goodbye{}}})
+		}
+	}
+}
+
+// sendLog answers with one record for each task.
+func (s *scripted) sendLog(request *wire.LogRequest) {
+	call, err := s.client.SendLog(context.Background())
+	if err != nil {
+		return
+	}
+	records := []*wire.LogRecord{{Index: 0, Attempt: 1, Lease: 7, Text: []byte("zero\n")}, {Index: 1, Attempt: 1, Lease: 8, Text: []byte("one\n")}}
+	_ = call.Send(&wire.LogRecords{Request: request.GetRequest(), Worker: 1, Records: records})
+	_, err = call.CloseAndRecv()
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.t.Logf("send log: %v", err) // the reader may have left
+	}
+}
+
+// finishEmpty answers a grant: no task wrote anything.
+func finishEmpty(_ *scripted, w *wire.Leases) *wire.Report {
+	f := &wire.Finished{Job: w.GetJob(), Stage: w.GetStage(), Index: w.GetIndex()}
+	for i := range w.GetIndex() {
+		f.Lease = append(f.Lease, w.GetFirstLease()+uint64(i))
+	}
+	return &wire.Report{Finished: []*wire.Finished{f}}
+}
+
+// finishAll answers a grant: every task wrote its number.
+func finishAll(s *scripted, w *wire.Leases) *wire.Report {
+	f := &wire.Finished{Job: w.GetJob(), Stage: w.GetStage(), Index: w.GetIndex()}
+	job := s.jobs[w.GetJob()]
+	dir := filepath.Join(job.GetOutput(), "_temporary", job.GetUid())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		s.t.Error(err)
+	}
+	for i, index := range w.GetIndex() {
+		lease := w.GetFirstLease() + uint64(i)
+		text := fmt.Sprintf("%s %d\n", job.GetStages()[w.GetStage()], index)
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%d", job.GetStages()[w.GetStage()], index, lease)), []byte(text), 0o600); err != nil {
+			s.t.Error(err)
+		}
+		f.Lease = append(f.Lease, lease)
+		f.Size = append(f.Size, uint64(len(text)))
+	}
+	return &wire.Report{Finished: []*wire.Finished{f}}
+}
+
+// failAll answers a grant: every task was given bad input.
+func failAll(_ *scripted, w *wire.Leases) *wire.Report {
+	r := &wire.Report{}
+	for i, index := range w.GetIndex() {
+		r.Failed = append(r.Failed, &wire.Failure{
+			Job: w.GetJob(), Stage: w.GetStage(), Index: index, Lease: w.GetFirstLease() + uint64(i), Kind: wire.FailureKind_BAD_INPUT, Message: "no such line",
+		})
+	}
+	return r
+}

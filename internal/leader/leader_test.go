@@ -1,0 +1,570 @@
+package leader
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// request is a job of n commands.
+func request(n int64) *api.JobRequest {
+	return &api.JobRequest{Program: api.Program{Command: []string{"true", "{}"}}, Range: &api.Range{From: 1, To: n}}
+}
+
+// problemOf checks that err is a problem of that status, and that it says so.
+func problemOf(t *testing.T, err error, status int, text string) {
+	t.Helper()
+	var p *api.Problem
+	if !errors.As(err, &p) || p.Status != status || !strings.Contains(err.Error(), text) {
+		t.Errorf("error = %v, want a %d that says %q", err, status, text)
+	}
+}
+
+func submit(t *testing.T, l *Leader, req *api.JobRequest, key string) api.Job {
+	t.Helper()
+	job, err := l.Submit(t.Context(), req, key)
+	if err != nil {
+		t.Fatalf("Submit() = %v", err)
+	}
+	return job
+}
+
+// finished waits for the end of a job.
+func finished(t *testing.T, l *Leader, id uint64) api.Job {
+	t.Helper()
+	if err := l.WaitJob(t.Context(), id); err != nil {
+		t.Fatalf("WaitJob(%d) = %v", id, err)
+	}
+	job, _ := l.Job(id)
+	return job
+}
+
+// until waits for something that the views will show.
+func (r *rig) until(what string, done func() bool) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeoutCause(r.t.Context(), 20*time.Second, fmt.Errorf("no sign of: %s", what))
+	defer cancel()
+	if err := r.leader.wait(ctx, func() (bool, error) { return done(), nil }); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestJobRunsToItsResult(t *testing.T) {
+	r := newRig(t)
+	job := submit(t, r.leader, request(3), "")
+	if job.ID != 1 || job.Status != api.JobHalted || job.Name != "true" || !job.Spool {
+		t.Errorf("submitted: %+v, want job 1, halted while there is no worker, named after its command", job)
+	}
+	r.worker("alice", finishAll)
+	job = finished(t, r.leader, 1)
+	if job.Status != api.JobDone || job.Stages[0].Done != 3 || job.OutputBytes != 18 {
+		t.Errorf("finished: %+v, want all three tasks done", job)
+	}
+	var b bytes.Buffer
+	if err := r.leader.Result(t.Context(), 1, &b); err != nil || b.String() != "map 0\nmap 1\nmap 2\n" {
+		t.Errorf("Result() = %q, %v", b.String(), err)
+	}
+	tasks, err := r.leader.Tasks(t.Context(), 1, api.TaskQuery{Limit: 2})
+	if err != nil || len(tasks.Tasks) != 2 || tasks.Tasks[1].Name != "1/map/1" || tasks.Tasks[1].Status != api.TaskDone || tasks.Tasks[1].Input != "2" {
+		t.Errorf("Tasks() = %+v, %v", tasks, err)
+	}
+	tasks, err = r.leader.Tasks(t.Context(), 1, api.TaskQuery{Limit: 2, Cursor: tasks.Next})
+	if err != nil || len(tasks.Tasks) != 1 || tasks.Tasks[0].Name != "1/map/2" || tasks.Next != "" {
+		t.Errorf("Tasks(), second page = %+v, %v", tasks, err)
+	}
+	e, err := r.leader.Explain(t.Context(), 1, "", 0)
+	if err != nil || e.Status != api.JobDone || !strings.Contains(strings.Join(e.Reasons, "\n"), "all 3 tasks are done") {
+		t.Errorf("Explain() = %+v, %v", e, err)
+	}
+	e, err = r.leader.Explain(t.Context(), 1, "map", 2)
+	if err != nil || e.Status != api.TaskDone {
+		t.Errorf("Explain(map/2) = %+v, %v", e, err)
+	}
+}
+
+func TestJobFailsAndIsRetried(t *testing.T) {
+	r := newRig(t)
+	submit(t, r.leader, request(2), "")
+	bad := r.worker("alice", failAll)
+	job := finished(t, r.leader, 1)
+	if job.Status != api.JobFailed || job.Stages[0].Dead != 2 || !strings.Contains(job.Error, "no such line") {
+		t.Errorf("finished: %+v, want it failed with the word of the worker", job)
+	}
+	problemOf(t, r.leader.Result(t.Context(), 1, io.Discard), http.StatusConflict, "no such line")
+	tasks, err := r.leader.Tasks(t.Context(), 1, api.TaskQuery{Status: api.TaskDead, Limit: 10})
+	if err != nil || len(tasks.Tasks) != 2 || len(tasks.Tasks[0].Failures) != 1 || tasks.Tasks[0].Failures[0].Kind != "bad_input" {
+		t.Errorf("Tasks(dead) = %+v, %v", tasks, err)
+	}
+	e, err := r.leader.Explain(t.Context(), 1, "", 0)
+	if err != nil || !strings.Contains(strings.Join(e.Reasons, "\n"), "2 of 2 tasks of stage map are dead") || len(e.Advice) == 0 {
+		t.Errorf("Explain() = %+v, %v", e, err)
+	}
+	<-bad.welcomed
+	if err := r.leader.RemoveWorker(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-bad.ended; status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("the removed worker's session ended with %v, want FailedPrecondition", err)
+	}
+	r.worker("bob", finishAll)
+	if job, err = r.leader.Retry(t.Context(), 1); err != nil || job.Status == api.JobFailed {
+		t.Errorf("Retry() = %+v, %v", job, err)
+	}
+	if job = finished(t, r.leader, 1); job.Status != api.JobDone || job.Error != "" || job.Stages[0].Retried != 2 {
+		t.Errorf("finished: %+v, want it done", job)
+	}
+}
+
+func TestStop(t *testing.T) {
+	r := newRig(t)
+	r.worker("alice", nil)
+	submit(t, r.leader, request(5), "")
+	r.until("two leases", func() bool { job, _ := r.leader.Job(1); return job.Stages[0].Running == 2 })
+	running, err := r.leader.Tasks(t.Context(), 1, api.TaskQuery{Status: api.TaskRunning, Limit: 10})
+	if err != nil || len(running.Tasks) != 2 || running.Tasks[0].Worker != 1 {
+		t.Errorf("Tasks(running) = %+v, %v", running, err)
+	}
+	e, err := r.leader.Explain(t.Context(), 1, "map", 4)
+	if err != nil || e.Status != api.TaskOpen {
+		t.Errorf("Explain(map/4) = %+v, %v", e, err)
+	}
+	dir := filepath.Join(r.spool, "left")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := r.leader.Job(1)
+	if err := os.MkdirAll(filepath.Join(before.Output, "_temporary"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	job, err := r.leader.Stop(t.Context(), 1)
+	if err != nil || job.Status != api.JobStopped {
+		t.Errorf("Stop() = %+v, %v", job, err)
+	}
+	if _, err := os.Stat(before.Output); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the job is stopped; its spool folder: %v, want it out of the way", err)
+	}
+	problemOf(t, r.leader.Result(t.Context(), 1, io.Discard), http.StatusConflict, "it was stopped")
+	if _, err := os.Stat(dir); err != nil {
+		t.Errorf("the rest of the spool is gone too: %v", err)
+	}
+	if job, err = r.leader.Stop(t.Context(), 1); err != nil {
+		t.Errorf("Stop() of a stopped job = %+v, %v, want it to be fine", job, err)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	r := newRig(t)
+	l := r.leader
+	_, err := l.Submit(t.Context(), &api.JobRequest{}, "")
+	problemOf(t, err, http.StatusUnprocessableEntity, "")
+	req := request(1)
+	req.Output = filepath.Join(r.spool, "out")
+	submit(t, l, req, "k")
+	_, err = l.Submit(t.Context(), req, "another")
+	problemOf(t, err, http.StatusConflict, "job 1, which is not over")
+	_, err = l.Stop(t.Context(), 9)
+	problemOf(t, err, http.StatusNotFound, "there is no job 9")
+	_, err = l.Retry(t.Context(), 1)
+	problemOf(t, err, http.StatusConflict, "only a failed or stopped job")
+	_, err = l.Tasks(t.Context(), 9, api.TaskQuery{Limit: 1})
+	problemOf(t, err, http.StatusNotFound, "9")
+	_, err = l.Tasks(t.Context(), 1, api.TaskQuery{Limit: 1, Cursor: "x"})
+	problemOf(t, err, http.StatusUnprocessableEntity, "cursor")
+	_, err = l.Jobs(api.JobQuery{Limit: 1, Cursor: "x"})
+	problemOf(t, err, http.StatusUnprocessableEntity, "cursor")
+	_, err = l.Task(t.Context(), 1, "map", 7)
+	problemOf(t, err, http.StatusNotFound, "map/7")
+	_, err = l.Explain(t.Context(), 9, "", 0)
+	problemOf(t, err, http.StatusNotFound, "9")
+	_, err = l.DrainWorker(t.Context(), 9)
+	problemOf(t, err, http.StatusNotFound, "worker 9")
+	problemOf(t, l.Result(t.Context(), 1, io.Discard), http.StatusConflict, "wait for it")
+	problemOf(t, l.Result(t.Context(), 9, io.Discard), http.StatusNotFound, "9")
+	problemOf(t, l.WaitJob(t.Context(), 9), http.StatusNotFound, "9")
+	problemOf(t, l.Logs(t.Context(), api.LogQuery{Job: 9}, nil), http.StatusNotFound, "9")
+	problemOf(t, l.Logs(t.Context(), api.LogQuery{Job: 1, OneTask: true, Stage: "map", Index: 4}, nil), http.StatusNotFound, "map/4")
+}
+
+// A client that does not know whether its submit was taken sends it again: there is one job.
+func TestIdempotencyKey(t *testing.T) {
+	for _, kind := range []string{"output", "spool"} {
+		t.Run(kind, func(t *testing.T) {
+			r := newRig(t)
+			req := request(2)
+			if kind == "output" {
+				req.Output = filepath.Join(r.spool, "out")
+			}
+			first := submit(t, r.leader, req, "key")
+			again := submit(t, r.leader, req, "key")
+			if first.ID != 1 || again.ID != 1 {
+				t.Errorf("submitted twice with one key: jobs %d and %d, want 1 and 1", first.ID, again.ID)
+			}
+			_, err := r.leader.Submit(t.Context(), request(3), "key")
+			problemOf(t, err, http.StatusConflict, "use a new key")
+		})
+	}
+}
+
+// Two requests with one key are on their way at once: each gets the answer to its own.
+func TestIdempotencyKeyAtOnce(t *testing.T) {
+	r := newRig(t)
+	r.log.hold()
+	add := func(tasks int64) chan error {
+		answer := make(chan error, 1)
+		spec := &state.Spec{Output: "/out"}
+		spec.Input, _ = state.RangeInput(1, tasks)
+		go func() {
+			_, err := r.leader.ask(t.Context(), "k", func(e *state.Entry) { e.Submit("k", "uid", spec) })
+			answer <- err
+		}()
+		return answer
+	}
+	first := add(1)
+	r.asked(1)
+	second := add(2)
+	r.asked(2)
+	r.log.release()
+	if err := <-first; err != nil {
+		t.Errorf("the first = %v, want it to be taken", err)
+	}
+	problemOf(t, <-second, http.StatusConflict, "use a new key")
+}
+
+// asked waits until n requests wait for their answer. The log is silent, so the loop itself is asked.
+func (r *rig) asked(n int) {
+	r.t.Helper()
+	for got := -1; got != n; {
+		if err := r.leader.do(r.t.Context(), func() {
+			got = 0
+			for _, list := range r.leader.loop.waiting {
+				got += len(list)
+			}
+		}); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+func TestLeadershipIsLost(t *testing.T) {
+	r := startRig(t, newFakeLog())
+	r.log.elect()
+	w := r.worker("alice", nil)
+	<-w.welcomed
+	submit(t, r.leader, request(2), "")
+	r.log.hold()
+	stopped := make(chan error, 1)
+	go func() {
+		_, err := r.leader.Stop(t.Context(), 1)
+		stopped <- err
+	}()
+	r.asked(1)
+	r.log.depose()
+	problemOf(t, <-stopped, http.StatusServiceUnavailable, "may or may not")
+	if err := <-w.ended; status.Code(err) != codes.Unavailable {
+		t.Errorf("the worker's session ended with %v, want Unavailable", err)
+	}
+	_, err := r.leader.Submit(t.Context(), request(1), "")
+	problemOf(t, err, http.StatusServiceUnavailable, "no longer leads")
+	_, err = r.leader.Tasks(t.Context(), 1, api.TaskQuery{Limit: 1})
+	problemOf(t, err, http.StatusServiceUnavailable, "does not lead")
+	if c := r.leader.Cluster(); c.NotReady == "" {
+		t.Errorf("Cluster() = %+v, want the reason why nothing is accepted", c)
+	}
+	// An Ask that was on its way while leadership was lost is answered too.
+	answer := make(chan state.Event, 1)
+	r.leader.inputs <- message{in: Ask{Key: "late", Add: func(*state.Entry) {}}, answer: answer}
+	if _, ok := <-answer; ok {
+		t.Error("a request of a node that does not lead was answered")
+	}
+	early := r.worker("early", nil)
+	if err := <-early.ended; status.Code(err) != codes.Unavailable {
+		t.Errorf("a worker at a node that does not lead was told %v, want Unavailable", err)
+	}
+	// It leads again: the job is there, its attempt goes on.
+	r.log.elect()
+	r.until("leading", func() bool { return r.leader.Cluster().Term == 2 })
+	r.worker("alice", finishAll)
+	r.worker("bob", finishAll)
+	if job := finished(t, r.leader, 1); job.Status != api.JobDone {
+		t.Errorf("finished: %+v, want it done", job)
+	}
+}
+
+func TestLogIsFullAndHasRoomAgain(t *testing.T) {
+	r := newRig(t)
+	w := r.worker("alice", nil)
+	<-w.welcomed
+	submit(t, r.leader, request(1), "")
+	r.until("the lease", func() bool { job, _ := r.leader.Job(1); return job.Stages[0].Running == 1 })
+	r.log.fill(true)
+	r.until("the leader knows", func() bool { return r.leader.Cluster().NotReady != "" })
+	_, err := r.leader.Submit(t.Context(), request(1), "")
+	problemOf(t, err, http.StatusServiceUnavailable, "disk of the test")
+	e, err := r.leader.Explain(t.Context(), 1, "", 0)
+	if err != nil || !strings.Contains(strings.Join(e.Reasons, "\n"), "disk of the test") {
+		t.Errorf("Explain() = %+v, %v, want it to name the full disk", e, err)
+	}
+	// A completion that comes now waits, and is not lost.
+	w.report(&wire.Report{Finished: []*wire.Finished{{Job: 1, Index: []uint64{0}, Lease: []uint64{uint64(state.NewLease(1, 1))}}}})
+	r.until("the report", func() bool { job, _ := r.leader.Job(1); return job.Stages[0].Running == 0 })
+	r.log.fill(false)
+	if job := finished(t, r.leader, 1); job.Status != api.JobDone {
+		t.Errorf("finished: %+v, want it done", job)
+	}
+	submit(t, r.leader, request(1), "")
+}
+
+func TestSnapshotWhileRunning(t *testing.T) {
+	r := newRig(t)
+	r.log.save = make(chan struct{})
+	r.log.mu.Lock()
+	r.log.events <- replica.Event{WantSnapshot: true}
+	r.log.mu.Unlock()
+	r.worker("alice", finishEmpty)
+	submit(t, r.leader, request(2000), "")
+	job := finished(t, r.leader, 1) // while the snapshot is being written
+	close(r.log.save)
+	r.stop()
+	err := <-r.ended // which waits for the snapshot
+	r.ended <- err
+	m, rerr := state.Restore(io.NopCloser(bytes.NewReader(r.log.saved)))
+	if rerr != nil || m.Index() > r.log.index {
+		t.Fatalf("Restore() = index %d, %v", m.Index(), rerr)
+	}
+	if job.Status != api.JobDone || m.Job(1) != nil && m.Job(1).Stages[0].Done == 2000 {
+		t.Errorf("the job is %+v; the snapshot, taken before, has %+v", job, m.Job(1))
+	}
+}
+
+func TestLogs(t *testing.T) {
+	r := newRig(t)
+	w := r.worker("alice", nil)
+	<-w.welcomed
+	submit(t, r.leader, request(2), "")
+	var got []string
+	emit := func(rec api.LogRecord) error {
+		got = append(got, fmt.Sprintf("%s %s", rec.Task, rec.Text))
+		return nil
+	}
+	if err := r.leader.Logs(t.Context(), api.LogQuery{Job: 1}, emit); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"1/map/0 zero\n", "1/map/1 one\n"}; !slices.Equal(got, want) {
+		t.Errorf("Logs() gave %q, want %q", got, want)
+	}
+	// Following ends with the job, and nothing comes twice.
+	got = nil
+	followed := make(chan error, 1)
+	given := make(chan struct{}, 10)
+	go func() {
+		followed <- r.leader.Logs(t.Context(), api.LogQuery{Job: 1, Follow: true}, func(rec api.LogRecord) error {
+			defer func() { given <- struct{}{} }()
+			return emit(rec)
+		})
+	}()
+	<-given
+	<-given
+	if _, err := r.leader.Stop(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-followed; err != nil {
+		t.Errorf("Logs(follow) = %v", err)
+	}
+	if want := []string{"1/map/0 zero\n", "1/map/1 one\n"}; !slices.Equal(got, want) {
+		t.Errorf("Logs(follow) gave %q, want %q", got, want)
+	}
+	// A reader that has had enough ends the reading.
+	enough := errors.New("enough")
+	if err := r.leader.Logs(t.Context(), api.LogQuery{Job: 1}, func(api.LogRecord) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("Logs() = %v, want the reader's error", err)
+	}
+}
+
+func TestListsAndViews(t *testing.T) {
+	r := newRig(t)
+	for range 5 {
+		submit(t, r.leader, request(1), "")
+	}
+	if _, err := r.leader.Stop(t.Context(), 3); err != nil {
+		t.Fatal(err)
+	}
+	var ids []uint64
+	for cursor := ""; ; {
+		list, err := r.leader.Jobs(api.JobQuery{Limit: 2, Cursor: cursor})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, job := range list.Jobs {
+			ids = append(ids, job.ID)
+		}
+		if cursor = list.Next; cursor == "" {
+			break
+		}
+	}
+	if want := []uint64{5, 4, 3, 2, 1}; !slices.Equal(ids, want) {
+		t.Errorf("Jobs(), page by page = %v, want %v", ids, want)
+	}
+	list, err := r.leader.Jobs(api.JobQuery{Limit: 10, Status: []string{api.JobStopped}})
+	if err != nil || len(list.Jobs) != 1 || list.Jobs[0].ID != 3 {
+		t.Errorf("Jobs(stopped) = %+v, %v", list, err)
+	}
+	w := r.worker("alice", nil)
+	<-w.welcomed
+	r.until("the worker", func() bool { return len(r.leader.Workers()) == 1 })
+	if c := r.leader.Cluster(); c.Status != "healthy" || c.Workers != 1 || c.Slots != 2 || c.Jobs != 4 {
+		t.Errorf("Cluster() = %+v", c)
+	}
+	if worker, ok := r.leader.Worker(1); !ok || worker.Identity != "alice" {
+		t.Errorf("Worker(1) = %+v, %v", worker, ok)
+	}
+	if _, ok := r.leader.Worker(2); ok {
+		t.Error("Worker(2) is there")
+	}
+	index, age, leader := r.leader.Status()
+	if age != 0 || leader != 1 {
+		t.Errorf("Status() = %d, %d, %d, want age 0 on leader 1", index, age, leader)
+	}
+	waited := make(chan error, 1)
+	go func() { waited <- r.leader.WaitIndex(t.Context(), index+1) }()
+	if _, err := r.leader.Stop(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Errorf("WaitIndex() = %v", err)
+	}
+	if c := r.leader.Consensus(); c.Role != "Leader" || c.Term != 1 || c.Leader == nil || *c.Leader != 1 {
+		t.Errorf("Consensus() = %+v", c)
+	}
+}
+
+func TestDrainWorker(t *testing.T) {
+	r := newRig(t)
+	w := r.worker("alice", nil)
+	<-w.welcomed
+	r.until("the worker", func() bool { return len(r.leader.Workers()) == 1 })
+	if worker, err := r.leader.DrainWorker(t.Context(), 1); err != nil || worker.Status != "draining" {
+		t.Errorf("DrainWorker() = %+v, %v", worker, err)
+	}
+	if err := <-w.ended; status.Code(err) != codes.FailedPrecondition { // it says goodbye, and is removed
+		t.Errorf("the drained worker's session ended with %v, want FailedPrecondition", err)
+	}
+	r.until("it is gone", func() bool { return len(r.leader.Workers()) == 0 })
+}
+
+func TestDuplicateIdentity(t *testing.T) {
+	r := newRig(t)
+	w := r.worker("alice", nil)
+	<-w.welcomed
+	second := r.worker("alice", nil) // the same incarnation: a reconnect
+	<-second.welcomed
+	if err := <-w.ended; status.Code(err) != codes.Unavailable {
+		t.Errorf("the replaced session ended with %v, want Unavailable", err)
+	}
+	third := &wire.Hello{Identity: "alice", Incarnation: "other", Slots: 1}
+	call, err := second.client.Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := call.Send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: third}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call.Recv(); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "data directory") {
+		t.Errorf("a second process with one identity was told %v, want FailedPrecondition", err)
+	}
+	call, err = second.client.Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := call.Send(&wire.FromWorker{Message: &wire.FromWorker_Report{Report: &wire.Report{}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call.Recv(); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a session without a hello was told %v, want InvalidArgument", err)
+	}
+}
+
+func TestParts(t *testing.T) {
+	r := newRig(t)
+	w := r.worker("alice", finishEmpty)
+	n := partsPage + 100
+	submit(t, r.leader, request(int64(n)), "")
+	finished(t, r.leader, 1)
+	call, err := w.client.Parts(t.Context(), &wire.PartsRequest{Job: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []uint64
+	pages := 0
+	for {
+		page, err := call.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages++
+		got = append(got, page.GetIndex()...)
+		if page.GetTasks() != uint64(n) || len(page.GetLease()) != len(page.GetIndex()) {
+			t.Fatalf("page: %d tasks, %d leases for %d", page.GetTasks(), len(page.GetLease()), len(page.GetIndex()))
+		}
+	}
+	if pages != 2 || len(got) != n || !slices.IsSorted(got) {
+		t.Errorf("Parts() = %d pages, %d tasks", pages, len(got))
+	}
+	call, err = w.client.Parts(t.Context(), &wire.PartsRequest{Job: 1, Stage: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call.Recv(); status.Code(err) != codes.NotFound {
+		t.Errorf("Parts(no stage) = %v, want NotFound", err)
+	}
+}
+
+func TestClientsOfALeaderThatEnds(t *testing.T) {
+	r := newRig(t)
+	submit(t, r.leader, request(1), "")
+	waited := make(chan error, 1)
+	go func() { waited <- r.leader.WaitJob(t.Context(), 1) }()
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if err := r.leader.WaitJob(gone, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("WaitJob() of a client that has left = %v", err)
+	}
+	r.stop()
+	err := <-r.ended
+	r.ended <- err
+	problemOf(t, <-waited, http.StatusServiceUnavailable, "shutting down")
+	_, err = r.leader.Stop(t.Context(), 1)
+	problemOf(t, err, http.StatusServiceUnavailable, "shutting down")
+}
+
+func TestLogCloses(t *testing.T) {
+	log := newFakeLog()
+	l := New(Config{Log: log})
+	close(log.events)
+	if err := l.Run(t.Context()); err == nil {
+		t.Error("Run() = nil though the log has closed")
+	}
+}

@@ -1,0 +1,250 @@
+package sched
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// out is a lease that the model has out.
+type out struct {
+	job    *state.Job
+	worker *Worker
+	task   uint64
+	cost   int64
+}
+
+// model drives a scheduler as a leader does, and knows which leases are out.
+type model struct {
+	s       *Scheduler
+	machine *state.Machine
+	now     time.Time
+	workers []*Worker
+	live    []*state.Job
+	leases  []out
+	leased  map[state.JobID]map[uint64]bool
+}
+
+func (m *model) apply(t *rapid.T, add func(e *state.Entry)) {
+	e := state.NewEntry(1)
+	add(e)
+	if err := m.machine.Apply(m.machine.Index()+1, e.Data(), &state.Result{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *model) submit(t *rapid.T) {
+	spec := &state.Spec{
+		Output: fmt.Sprint("/", m.machine.Len()), User: rapid.SampledFrom([]string{"ann", "bob"}).Draw(t, "user"), Retries: 200,
+		Priority: rapid.Uint32Range(0, 2).Draw(t, "priority"),
+	}
+	switch rapid.IntRange(0, 5).Draw(t, "sort") {
+	case 0:
+		spec.SlotsPerTask = rapid.Uint32Range(1, 2).Draw(t, "slots")
+	case 1:
+		spec.Memory = 40
+	}
+	if rapid.Bool().Draw(t, "files") {
+		files := state.NewFiles(0)
+		for i := range rapid.IntRange(1, 20).Draw(t, "number") {
+			files.AddFile(fmt.Appendf(nil, "f%d", i), rapid.Uint64Range(0, 3).Draw(t, "size"), false)
+		}
+		spec.Input, _ = files.Input()
+	} else {
+		spec.Input, _ = state.RangeInput(1, rapid.Int64Range(1, 50).Draw(t, "tasks"))
+	}
+	m.apply(t, func(e *state.Entry) { e.Submit("", "uid", spec) })
+	ids := m.machine.Jobs()
+	job := m.machine.Job(ids[len(ids)-1])
+	m.live = append(m.live, job)
+	m.leased[job.ID] = map[uint64]bool{}
+	held := rapid.IntRange(0, 3).Draw(t, "held") == 0
+	m.s.Start(job, held)
+	if !held {
+		return
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "adopted") {
+		w := rapid.SampledFrom(m.workers).Draw(t, "worker")
+		m.adopt(w, job, rapid.Uint64Range(0, job.Stages[0].Tasks-1).Draw(t, "task"))
+	}
+}
+
+func (m *model) adopt(w *Worker, job *state.Job, task uint64) {
+	if m.leased[job.ID][task] || job.Stages[0].Status(task) != state.TaskOpen {
+		return
+	}
+	m.leased[job.ID][task] = true
+	m.leases = append(m.leases, out{job, w, task, m.s.Adopt(w, job.ID, task)})
+}
+
+// next takes one grant for w, and checks it.
+func (m *model) next(t *rapid.T, w *Worker) bool {
+	g, ok := m.s.Next(m.now, w)
+	if !ok {
+		return false
+	}
+	if len(g.Tasks) == 0 || len(g.Tasks) > grantTasks {
+		t.Fatalf("a grant of %d tasks", len(g.Tasks))
+	}
+	for _, task := range g.Tasks {
+		if m.leased[g.Job.ID][task] {
+			t.Fatalf("task %d/%d is granted, and leased already", g.Job.ID, task)
+		}
+		if g.Job.Stages[g.Stage].Status(task) != state.TaskOpen {
+			t.Fatalf("task %d/%d is granted, and not open", g.Job.ID, task)
+		}
+		m.leased[g.Job.ID][task] = true
+		m.leases = append(m.leases, out{g.Job, w, task, g.Cost})
+	}
+	m.checkLong(t, w)
+	return true
+}
+
+// checkLong: what is granted as long never takes more slots than there are, nor more memory.
+func (m *model) checkLong(t *rapid.T, w *Worker) {
+	long, memory, adopted := 0, uint64(0), false
+	for _, l := range m.leases {
+		if l.worker == w && l.cost >= Slot {
+			long += int(max(1, l.job.Spec.SlotsPerTask))
+			memory += l.job.Spec.Memory
+			adopted = adopted || m.adopted(l)
+		}
+	}
+	if !adopted && (long > w.Slots || w.Memory > 0 && memory > w.Memory) {
+		t.Fatalf("worker %d with %d slots and %d bytes holds leases for %d slots and %d bytes", w.ID, w.Slots, w.Memory, long, memory)
+	}
+}
+
+// adopted leases are what a worker came back with, more than it would be given perhaps.
+func (m *model) adopted(l out) bool {
+	q := m.s.queues[l.job.ID]
+	_, yes := q.skip[l.task]
+	return q != nil && yes
+}
+
+func (m *model) end(t *rapid.T) {
+	if len(m.leases) == 0 {
+		return
+	}
+	i := rapid.IntRange(0, len(m.leases)-1).Draw(t, "lease")
+	l := m.leases[i]
+	m.leases = append(m.leases[:i], m.leases[i+1:]...)
+	delete(m.leased[l.job.ID], l.task)
+	m.s.Return(l.worker, l.job, 1, l.cost)
+	switch rapid.IntRange(0, 3).Draw(t, "end") {
+	case 0:
+		m.apply(t, func(e *state.Entry) { e.Failed(l.job.ID, 0, l.task, state.Failure{Kind: state.Preempted}) })
+		m.s.Reopen(l.job.ID, l.task, m.now.Add(time.Duration(rapid.IntRange(0, 300).Draw(t, "back-off"))*time.Millisecond), l.worker.ID)
+	case 1:
+		m.s.Reopen(l.job.ID, l.task, m.now, 0)
+		if rapid.Bool().Draw(t, "comes back") { // another worker, or the same, turns out to hold it
+			m.adopt(rapid.SampledFrom(m.workers).Draw(t, "worker"), l.job, l.task)
+		}
+	default:
+		m.s.Observe(l.job.ID, 1, rapid.SampledFrom([]uint64{0, 10, 5000, 100_000}).Draw(t, "micros"))
+		m.done(t, l)
+	}
+}
+
+func (m *model) done(t *rapid.T, l out) {
+	m.apply(t, func(e *state.Entry) { e.Done(l.worker.ID, l.job.ID, 0, []state.Completion{{Index: l.task, Lease: 1}}) })
+	if l.job.Current > 0 { // a commit stage, of which this test knows nothing
+		m.s.End(l.job.ID)
+	}
+}
+
+// TestProperties: no task is granted twice at a time; every task is granted in the end; when all is given back, nothing is in
+// the books.
+func TestProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &model{s: New(), machine: state.New(), now: epoch, leased: map[state.JobID]map[uint64]bool{}}
+		for i := range rapid.IntRange(1, 3).Draw(t, "workers") {
+			m.workers = append(m.workers, &Worker{
+				ID: state.WorkerID(i + 1), Slots: rapid.IntRange(1, 3).Draw(t, "slots"), Memory: rapid.SampledFrom([]uint64{0, 100}).Draw(t, "memory"),
+			})
+		}
+		m.workers[0].Slots, m.workers[0].Memory = 3, 100 // it can run anything
+		t.Repeat(map[string]func(*rapid.T){
+			"submit": m.submit,
+			"end":    m.end,
+			"next":   func(t *rapid.T) { m.next(t, rapid.SampledFrom(m.workers).Draw(t, "worker")) },
+			"time": func(t *rapid.T) {
+				m.now = m.now.Add(time.Duration(rapid.IntRange(0, 500).Draw(t, "ms")) * time.Millisecond)
+			},
+			"release": func(*rapid.T) { m.s.Release() },
+			"":        m.check,
+		})
+		m.finish(t)
+	})
+}
+
+// check holds the scheduler's books against the model's.
+func (m *model) check(t *rapid.T) {
+	for _, w := range m.workers {
+		load, n := int64(0), 0
+		for _, l := range m.leases {
+			if l.worker == w {
+				load += l.cost
+				n++
+			}
+		}
+		if w.load != load || w.Leases() != n {
+			t.Fatalf("worker %d: load %d, %d leases; want %d, %d", w.ID, w.load, w.Leases(), load, n)
+		}
+	}
+	users := map[string]int64{}
+	for _, l := range m.leases {
+		users[l.job.Spec.User] += l.cost
+	}
+	for user, load := range users {
+		if m.s.users[user].load != load {
+			t.Fatalf("user %s has %d in use, want %d", user, m.s.users[user].load, load)
+		}
+	}
+	for _, job := range m.live {
+		if got := m.s.Leased(job.ID); m.s.queues[job.ID] != nil && got != len(m.leased[job.ID]) {
+			t.Fatalf("job %d: %d leased, want %d", job.ID, got, len(m.leased[job.ID]))
+		}
+	}
+}
+
+// finish lets everything end well.
+func (m *model) finish(t *rapid.T) {
+	m.s.Release()
+	for range 10_000 {
+		m.now = m.now.Add(2 * time.Second)
+		granted := false
+		for _, w := range m.workers {
+			for m.next(t, w) {
+				granted = true
+			}
+		}
+		if !granted && len(m.leases) == 0 {
+			break
+		}
+		for _, l := range m.leases {
+			delete(m.leased[l.job.ID], l.task)
+			m.s.Return(l.worker, l.job, 1, l.cost)
+			m.done(t, l)
+		}
+		m.leases = m.leases[:0]
+	}
+	for _, job := range m.live {
+		if stage := job.Stages[0]; stage.Done != stage.Tasks {
+			t.Fatalf("job %d: %d of %d tasks were granted in the end", job.ID, stage.Done, stage.Tasks)
+		}
+	}
+	m.check(t)
+	for _, w := range m.workers {
+		if w.load != 0 || w.leases != 0 || w.strict != 0 || w.promised != 0 || w.memoryUsed != 0 {
+			t.Fatalf("all was given back; worker %+v", w)
+		}
+	}
+	if len(m.s.users) != 0 || len(m.s.queues) != 0 || len(m.s.order) != 0 {
+		t.Fatalf("all was given back; users %v, jobs %v", m.s.users, m.s.order)
+	}
+}

@@ -1,0 +1,319 @@
+package sched
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+var update = flag.Bool("update", false, "write the answers of the transcripts in testdata anew")
+
+// TestTranscripts plays testdata/*.txt. A file is a story of blocks: commands, a line "----", and what the scheduler
+// answered; an empty line ends a block. `go test -update` writes the answers anew.
+//
+//	worker W slots=N [memory=N] [label=V]       a worker, or a change of it
+//	job J tasks=N [files=S,S,…] [user=U] [prio=N] [slots=N] [memory=N] [label=V] [first_success] [retries=N] [held]
+//	at DURATION                                 since the beginning
+//	next W …                                    until each has nothing more: prints the grants
+//	once W …                                    one grant each
+//	done J W TASK… [micros=N]                   these leases ended well, in N microseconds each; the tasks are done
+//	back J W TASK…                              these leases came back
+//	fail J W TASK after=DURATION                this attempt failed: the task may go again after DURATION
+//	adopt J W TASK…   release   end J   leave W   restart J
+//	alone W yes|no
+//	show                                        load and leases of all workers and jobs; wake
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := newStory(t).play(string(text))
+			if got == string(text) {
+				return
+			}
+			if !*update {
+				t.Errorf("%s: the answers differ; if they are right, run go test -run Transcripts -update\n%s", file, difference(string(text), got))
+				return
+			}
+			if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// difference shows the first line that is not as it was.
+func difference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		if i >= len(w) || i >= len(g) || w[i] != g[i] {
+			at := func(list []string) string {
+				return strings.Join(list[min(i, len(list)):min(i+4, len(list))], "\n      ")
+			}
+			return fmt.Sprintf("line %d\nwant: %s\ngot:  %s", i+1, at(w), at(g))
+		}
+	}
+	return ""
+}
+
+// story is the state of one transcript.
+type story struct {
+	t       *testing.T
+	now     time.Time
+	s       *Scheduler
+	machine *state.Machine
+	jobs    map[string]*state.Job
+	workers map[string]*Worker
+	costs   map[string]int64 // by "job worker task"
+}
+
+var epoch = time.UnixMilli(0)
+
+func newStory(t *testing.T) *story {
+	t.Helper()
+	return &story{
+		t: t, now: epoch, s: New(), machine: state.New(), jobs: map[string]*state.Job{}, workers: map[string]*Worker{}, costs: map[string]int64{},
+	}
+}
+
+func (st *story) play(text string) string {
+	var b strings.Builder
+	for block := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
+		head, _, asks := strings.Cut(block, "\n----")
+		b.WriteString(head + "\n")
+		if asks {
+			b.WriteString("----\n")
+			for line := range strings.SplitSeq(head, "\n") {
+				if words := strings.Fields(line); len(words) > 0 && !strings.HasPrefix(line, "#") {
+					st.command(&b, words)
+				}
+			}
+		}
+		b.WriteString("\n")
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+// options parts words into plain ones and settings.
+func options(words []string) (list []string, set map[string]string) {
+	set = map[string]string{}
+	for _, w := range words {
+		if k, v, ok := strings.Cut(w, "="); ok {
+			set[k] = v
+		} else {
+			list = append(list, w)
+		}
+	}
+	return list, set
+}
+
+func (st *story) number(s string) uint64 {
+	if s == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	return n
+}
+
+func (st *story) duration(s string) time.Duration {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	return d
+}
+
+func (st *story) command(b *strings.Builder, words []string) {
+	list, set := options(words[1:])
+	switch words[0] {
+	case "worker":
+		w := st.workers[list[0]]
+		if w == nil {
+			w = &Worker{ID: state.WorkerID(len(st.workers) + 1)}
+			st.workers[list[0]] = w
+		}
+		w.Slots, w.Memory, w.Labels = int(st.number(set["slots"])), st.number(set["memory"]), labels(set)
+	case "job":
+		st.job(list, set)
+	case "at":
+		st.now = epoch.Add(st.duration(list[0]))
+	case "next", "once":
+		for _, name := range list {
+			st.next(b, name, words[0] == "once")
+		}
+	case "done", "back", "fail":
+		st.ended(words[0], list[0], list[1], list[2:], set)
+	case "adopt":
+		for _, task := range list[2:] {
+			st.costs[strings.Join([]string{list[0], list[1], task}, " ")] = st.s.Adopt(st.workers[list[1]], st.jobs[list[0]].ID, st.number(task))
+		}
+	case "release":
+		st.s.Release()
+	case "end":
+		st.s.End(st.jobs[list[0]].ID)
+	case "restart":
+		st.s.Start(st.jobs[list[0]], false)
+	case "leave":
+		st.s.Leave(st.workers[list[0]].ID)
+	case "alone":
+		st.workers[list[0]].Alone = list[1] == "yes"
+	case "show":
+		st.show(b)
+	default:
+		st.t.Fatalf("unknown command %q", words)
+	}
+}
+
+func labels(set map[string]string) map[string]string {
+	if set["label"] == "" {
+		return nil
+	}
+	return map[string]string{"label": set["label"]}
+}
+
+func (st *story) job(list []string, set map[string]string) {
+	spec := &state.Spec{
+		Name: list[0], User: set["user"], Output: "/" + list[0], Priority: uint32(st.number(set["prio"])), Retries: 9,
+		SlotsPerTask: uint32(st.number(set["slots"])), Memory: st.number(set["memory"]), Labels: labels(set),
+		FirstSuccess: slices.Contains(list, "first_success"),
+	}
+	if set["files"] != "" {
+		files := state.NewFiles(st.number(set["split"]))
+		for i, size := range strings.Split(set["files"], ",") {
+			files.AddFile(fmt.Appendf(nil, "file%d", i), st.number(size), false)
+		}
+		spec.Input, _ = files.Input()
+	} else {
+		spec.Input, _ = state.RangeInput(1, int64(st.number(set["tasks"])))
+	}
+	st.apply(func(e *state.Entry) { e.Submit("", list[0], spec) })
+	ids := st.machine.Jobs()
+	st.jobs[list[0]] = st.machine.Job(ids[len(ids)-1])
+	st.s.Start(st.jobs[list[0]], slices.Contains(list, "held"))
+}
+
+func (st *story) apply(add func(e *state.Entry)) {
+	e := state.NewEntry(1)
+	add(e)
+	if err := st.machine.Apply(st.machine.Index()+1, e.Data(), &state.Result{}); err != nil {
+		st.t.Fatal(err)
+	}
+}
+
+func (st *story) next(b *strings.Builder, name string, once bool) {
+	w := st.workers[name]
+	for {
+		g, ok := st.s.Next(st.now, w)
+		if !ok {
+			if once {
+				fmt.Fprintf(b, "%s: nothing\n", name)
+			}
+			return
+		}
+		for _, task := range g.Tasks {
+			st.costs[strings.Join([]string{g.Job.Spec.Name, name, fmt.Sprint(task)}, " ")] = g.Cost
+		}
+		fmt.Fprintf(b, "%s: %s %s", name, g.Job.Spec.Name, span(g.Tasks))
+		if g.Cost != Slot {
+			fmt.Fprintf(b, ", %d/%d slot each", g.Cost, Slot)
+		}
+		b.WriteString("\n")
+		if once {
+			return
+		}
+	}
+}
+
+// span prints tasks, neighbours together.
+func span(tasks []uint64) string {
+	var words []string
+	for i := 0; i < len(tasks); {
+		k := i + 1
+		for k < len(tasks) && tasks[k] == tasks[k-1]+1 {
+			k++
+		}
+		if k-i > 2 {
+			words = append(words, fmt.Sprintf("%d-%d", tasks[i], tasks[k-1]))
+		} else {
+			words = append(words, strings.Trim(fmt.Sprint(tasks[i:k]), "[]"))
+		}
+		i = k
+	}
+	return strings.Join(words, " ")
+}
+
+func (st *story) ended(how, job, worker string, tasks []string, set map[string]string) {
+	j, w := st.jobs[job], st.workers[worker]
+	for _, name := range tasks {
+		key := strings.Join([]string{job, worker, name}, " ")
+		cost, leased := st.costs[key]
+		if !leased {
+			st.t.Fatalf("%s is not leased", key)
+		}
+		delete(st.costs, key)
+		task := st.number(name)
+		st.s.Return(w, j, 1, cost)
+		switch how {
+		case "done":
+			st.s.Observe(j.ID, 1, st.number(set["micros"]))
+			st.apply(func(e *state.Entry) {
+				e.Done(w.ID, j.ID, uint32(j.Current), []state.Completion{{Index: task, Lease: 1}})
+			})
+		case "fail":
+			st.apply(func(e *state.Entry) {
+				e.Failed(j.ID, uint32(j.Current), task, state.Failure{Kind: state.ProgramError, Worker: w.ID})
+			})
+			st.s.Reopen(j.ID, task, st.now.Add(st.duration(set["after"])), w.ID)
+		case "back":
+			st.s.Reopen(j.ID, task, st.now, 0)
+		}
+	}
+}
+
+func (st *story) show(b *strings.Builder) {
+	for _, name := range sortedKeys(st.workers) {
+		w := st.workers[name]
+		fmt.Fprintf(b, "worker %s: %d leases, load %.2f\n", name, w.Leases(), float64(w.load)/Slot)
+	}
+	for _, name := range sortedKeys(st.jobs) {
+		id := st.jobs[name].ID
+		n, first := st.s.Waiting(id)
+		fmt.Fprintf(b, "job %s: %d leased", name, st.s.Leased(id))
+		if n > 0 {
+			fmt.Fprintf(b, ", %d wait, the first until %v", n, first.Sub(epoch))
+		}
+		if st.s.Held(id) {
+			b.WriteString(", held back")
+		}
+		b.WriteString("\n")
+	}
+	if at, ok := st.s.Wake(); ok {
+		fmt.Fprintf(b, "wake at %v\n", at.Sub(epoch))
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
