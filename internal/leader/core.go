@@ -171,6 +171,8 @@ type worker struct {
 	sched.Worker
 	session     *session // nil: its stream is gone; it may come back
 	incarnation string
+	rival       string // incarnation of another process that claims the identity
+	rivalSince  time.Time
 	heard       time.Time
 	lost        bool // given up in this term, until it comes back
 	draining    bool // it, or the user, said so
@@ -281,6 +283,7 @@ func (c *Core) take(now time.Time, in Input) error {
 // open returns the entry that is being filled, for a command that somebody waits for.
 func (c *Core) open(now time.Time) *state.Entry {
 	e := c.openPatient(now)
+	e.Fence = state.NewLease(c.term, c.seq)
 	c.urgent = true
 	return e
 }

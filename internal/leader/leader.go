@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +51,7 @@ type Leader struct {
 	views   *views
 	inputs  chan message
 	queries chan func()
-	begun   chan struct{} // closed when this node first knows whether it leads
+	begun   chan struct{} // see Begun
 	stopped chan struct{} // closed when Run returns
 
 	lastSession atomic.Uint64
@@ -80,6 +82,7 @@ type loop struct {
 	removals sync.WaitGroup           // of spool folders
 	stale    map[state.JobID]struct{} // jobs whose views are old
 	rendered time.Time
+	begun    bool // Leader.begun is closed
 	urgent   bool // somebody waits for the views
 }
 
@@ -131,6 +134,7 @@ func (l *Leader) Run(ctx context.Context) error {
 	defer l.stepDown("the leader is shutting down")
 	defer l.loop.removals.Wait()
 	defer l.waitSnapshot()
+	l.loop.removals.Go(l.sweepSpool)
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	for {
@@ -252,6 +256,10 @@ func (l *Leader) step(ctx context.Context, timer *time.Timer) error {
 	l.views.forget(effects.Forgotten)
 	l.loop.urgent = l.loop.urgent || len(effects.Replies) > 0 || len(effects.Facts) > 0
 	l.render(now)
+	if !l.loop.begun {
+		l.loop.begun = true
+		close(l.begun)
+	}
 	for i := range effects.Replies {
 		l.reply(&effects.Replies[i])
 	}
@@ -323,7 +331,6 @@ func (l *Leader) logEvent(e replica.Event) error {
 
 // role begins or ends a term as leader. What the log has committed before is applied before.
 func (l *Leader) role(r *replica.Role) error {
-	defer l.roleKnown()
 	for _, in := range l.loop.inputs {
 		if c, ok := in.(Committed); ok {
 			if err := l.loop.machine.Apply(c.Index, c.Data, &l.loop.result); err != nil {
@@ -351,14 +358,9 @@ func (l *Leader) role(r *replica.Role) error {
 	return nil
 }
 
-// roleKnown lets those go on who came before the first role event.
-func (l *Leader) roleKnown() {
-	select {
-	case <-l.begun:
-	default:
-		close(l.begun)
-	}
-}
+// Begun is closed when this node leads for the first time and its views show what the log held: before that it would deny
+// jobs that it will know in a moment.
+func (l *Leader) Begun() <-chan struct{} { return l.begun }
 
 // stepDown ends what belongs to a term: streams, waiting clients, what was not proposed.
 func (l *Leader) stepDown(why string) {
@@ -420,10 +422,28 @@ func (l *Leader) setReady() {
 	}
 }
 
+// removedMark is in the names of spool folders that are being deleted.
+const removedMark = ".removed-"
+
+// sweepSpool deletes what a leader that died was deleting.
+func (l *Leader) sweepSpool() {
+	entries, err := os.ReadDir(l.cfg.Spool)
+	if err != nil {
+		return // there is no spool yet
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), removedMark) {
+			if err := os.RemoveAll(filepath.Join(l.cfg.Spool, e.Name())); err != nil {
+				l.log.Warn("spool folder not removed", "dir", e.Name(), "error", err)
+			}
+		}
+	}
+}
+
 // removeSpool deletes a spool folder. The name comes from the log, and lies in the spool. It is out of the way when this
 // returns, for the job may be run again in a folder of that name; its files go beside the loop.
 func (l *Leader) removeSpool(dir string) {
-	aside := fmt.Sprintf("%s.removed-%d", dir, l.lastRequest.Add(1))
+	aside := dir + removedMark + newID()
 	switch err := os.Rename(dir, aside); {
 	case errors.Is(err, fs.ErrNotExist):
 		return // no attempt has written anything
@@ -444,7 +464,7 @@ func (l *Leader) logFact(e *state.Event) {
 		l.log.Info("job submitted", "job", e.Job)
 	case state.StageStarted:
 		l.log.Info("stage started", "job", e.Job, "stage", e.Stage)
-	case state.JobEnding, state.JobEnded:
+	case state.JobEnded:
 		if job := l.loop.machine.Job(e.Job); job != nil {
 			l.log.Info("job status changed", "job", e.Job, "status", job.Status.String(), "error", job.Error)
 		}
@@ -458,7 +478,7 @@ func (l *Leader) logFact(e *state.Event) {
 			status = w.Status.String()
 		}
 		l.log.Info("worker status changed", "worker", e.Worker, "status", status)
-	case state.TaskReopened, state.JobForgotten, state.RequestApplied:
+	case state.JobEnding, state.TaskReopened, state.JobForgotten, state.RequestApplied:
 	}
 }
 

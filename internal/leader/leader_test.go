@@ -482,17 +482,26 @@ func TestDuplicateIdentity(t *testing.T) {
 		t.Errorf("the replaced session ended with %v, want Unavailable", err)
 	}
 	third := &wire.Hello{Identity: "alice", Incarnation: "other", Slots: 1}
+	claim := func() error {
+		call, err := second.client.Session(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := call.Send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: third}}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = call.Recv()
+		return err
+	}
+	if err := claim(); status.Code(err) != codes.Unavailable {
+		t.Errorf("a second process with one identity was told %v at first, want Unavailable: the first may be dead", err)
+	}
+	r.until("the second process is refused for good", func() bool {
+		second.report(&wire.Report{Heartbeat: true})
+		err := claim()
+		return status.Code(err) == codes.FailedPrecondition && strings.Contains(err.Error(), "data directory")
+	})
 	call, err := second.client.Session(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := call.Send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: third}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := call.Recv(); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "data directory") {
-		t.Errorf("a second process with one identity was told %v, want FailedPrecondition", err)
-	}
-	call, err = second.client.Session(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -255,9 +255,8 @@ func (w *world) chaos() {
 		id := w.someJob()
 		w.ask(func(e *state.Entry, key string) { e.Stop(key, id) })
 	case dice < 28:
-		if id := w.someJob(); w.retriable(id) {
-			w.ask(func(e *state.Entry, key string) { e.Retry(key, id) })
-		}
+		id := w.someJob()
+		w.ask(func(e *state.Entry, key string) { e.Retry(key, id) })
 	case dice < 36:
 		w.logf("%s loses its stream", s.name)
 		s.disconnect(w.now, w.rng.IntN(3) > 0)
@@ -290,23 +289,6 @@ func (w *world) chaos() {
 			s.name += "'"
 		}
 	}
-}
-
-// retriable leaves out what the engine does not promise: that an attempt from before a stop and a retry is known as such by
-// a leader that was elected later still, if its worker was cut off all the while.
-func (w *world) retriable(id state.JobID) bool {
-	job := w.machine.Job(id)
-	if job == nil || job.Status == state.JobFailed {
-		return true
-	}
-	for _, s := range w.workers {
-		for _, a := range s.held {
-			if state.JobID(a.job) == id {
-				return false
-			}
-		}
-	}
-	return job.Status == state.JobStopped
 }
 
 func (w *world) submit() {

@@ -77,8 +77,7 @@ func (c *Core) hello(now time.Time, in Hello) {
 	if old := c.machine.ByIdentity(h.GetIdentity()); old != nil {
 		w := c.workers[old.ID]
 		if w != nil && w.session != nil && !w.lost && w.incarnation != h.GetIncarnation() { // one that said goodbye is no rival
-			c.refuse(in.Session, fmt.Sprintf("worker %d at %s is connected with the same identity %s: two workers cannot share a data directory; "+
-				"give this one a --data-dir of its own", old.ID, w.session.hello.GetAddress(), h.GetIdentity()))
+			c.rival(now, in.Session, w, h)
 			return
 		}
 	}
@@ -88,6 +87,28 @@ func (c *Core) hello(now time.Time, in Hello) {
 		Identity: h.GetIdentity(), Host: h.GetHost(), Address: h.GetAddress(), Version: h.GetVersion(), Slots: h.GetSlots(),
 		Memory: h.GetMemory(), Labels: h.GetLabels(),
 	})
+}
+
+// rivalProof is for how long two processes must claim one identity before the second is refused for good. Before that, the
+// first may be dead and its stream not yet known to be: the second is the same worker, started again.
+const rivalProof = time.Second
+
+// rival turns away a process that claims the identity of a worker that is connected.
+func (c *Core) rival(now time.Time, id SessionID, w *worker, h *wire.Hello) {
+	if w.rival != h.GetIncarnation() {
+		w.rival, w.rivalSince = h.GetIncarnation(), now
+	}
+	reason := fmt.Sprintf("worker %d at %s is connected with the same identity %s: two workers cannot share a data directory; "+
+		"give this one a --data-dir of its own", w.ID, orElse(w.session.hello.GetAddress(), w.session.hello.GetHost()), h.GetIdentity())
+	refused := now.Sub(w.rivalSince) >= rivalProof && w.heard.After(w.rivalSince)
+	c.effects.Close = append(c.effects.Close, Close{Session: id, Refused: refused, Reason: reason})
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
 }
 
 const registerPrefix = "register/"
@@ -139,7 +160,7 @@ func (c *Core) registered(now time.Time, s *session, info *state.Worker) {
 	if w.session != nil && w.session != s { // a reconnect that was faster than the news of the break
 		if w.incarnation != s.hello.GetIncarnation() {
 			delete(c.sessions, s.id)
-			c.refuse(s.id, fmt.Sprintf("worker %d connected at the same moment with the same identity", id))
+			c.rival(now, s.id, w, s.hello)
 			return
 		}
 		delete(c.sessions, w.session.id)
@@ -185,7 +206,8 @@ func (c *Core) adopt(now time.Time, w *worker, held []*wire.Held) {
 				elsewhere = c.leasedTasks()
 			}
 			_, leased := elsewhere[key]
-			current := !job.Status.Ended() && job.Current == int(key.stage) && number > c.began[key.job]
+			current := !job.Status.Ended() && job.Current == int(key.stage) && number > c.began[key.job] &&
+				!job.Fenced(number)
 			if current && !leased && stage.Status(key.task) == state.TaskOpen {
 				cost := c.sched.Adopt(&w.Worker, key.job, key.task)
 				w.leases[number] = lease{job: key.job, stage: key.stage, task: key.task, cost: cost}

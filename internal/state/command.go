@@ -21,6 +21,9 @@ type Entry struct {
 	enc encoder
 	// Items counts what was added, tasks one by one.
 	Items int
+	// Fence is the last lease that the leader has given. It goes into each Stop and Retry: what was leased before them is
+	// void for the job, also to a later leader that finds a worker still at it.
+	Fence Lease
 }
 
 // NewEntry starts an entry at time now, in Unix milliseconds.
@@ -61,6 +64,7 @@ func (e *Entry) jobCommand(kind uint64, key string, job JobID) {
 	e.enc.uint(kind)
 	e.enc.string(key)
 	e.enc.uint(uint64(job))
+	e.enc.uint(uint64(e.Fence))
 }
 
 // Completion is one prepared attempt.

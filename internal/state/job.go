@@ -131,7 +131,11 @@ type Job struct {
 	ReadBytes               uint64
 	OutputBytes             uint64
 	Records                 uint64
+	Fence                   Lease // see Fenced
 }
+
+// Fenced reports whether a lease was given before the job was last stopped or retried: nothing that comes of it counts.
+func (j *Job) Fenced(l Lease) bool { return j.Fence != 0 && l <= j.Fence }
 
 // Stage returns the stage that runs, or nil when the job is over.
 func (j *Job) Stage() *Stage {

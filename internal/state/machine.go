@@ -79,12 +79,12 @@ func (m *Machine) apply(d *decoder, out *Result) {
 	case cmdSubmit:
 		m.submit(d, out)
 	case cmdStop, cmdRetry, cmdForget:
-		key, id := d.string(), JobID(d.uint())
+		key, id, fence := d.string(), JobID(d.uint()), Lease(d.uint())
 		if d.err != nil {
 			return
 		}
 		e := Event{Kind: RequestApplied, Key: key, Job: id}
-		if err := m.jobCommand(kind, id, out); err != nil {
+		if err := m.jobCommand(kind, id, fence, out); err != nil {
 			e.Err = err
 		}
 		out.Events = append(out.Events, e)
@@ -123,7 +123,7 @@ func (m *Machine) submit(d *decoder, out *Result) {
 	e := Event{Kind: RequestApplied, Key: key}
 	switch seen, ok := m.requests.byKey[key]; {
 	case ok && seen.sum != sum:
-		e.Err = reject(Conflict, "the idempotency key %q was used for another request (job %d); use a new key", key, seen.job)
+		e.Err = reject(Conflict, "this idempotency key was used for another request, which is job %d; use a new key", seen.job)
 	case ok:
 		e.Job = seen.job
 	default:
@@ -178,22 +178,22 @@ func inside(a, b string) bool {
 	return a == b || strings.HasPrefix(a, strings.TrimSuffix(b, "/")+"/")
 }
 
-func (m *Machine) jobCommand(kind uint64, id JobID, out *Result) error {
+func (m *Machine) jobCommand(kind uint64, id JobID, fence Lease, out *Result) error {
 	job := m.jobs[id]
 	if job == nil {
 		return reject(NotFound, "there is no job %d", id)
 	}
 	switch kind {
 	case cmdStop:
-		return m.stop(job, out)
+		return m.stop(job, fence, out)
 	case cmdRetry:
-		return m.retry(job, out)
+		return m.retry(job, fence, out)
 	default:
 		return m.forget(job, out)
 	}
 }
 
-func (m *Machine) stop(job *Job, out *Result) error {
+func (m *Machine) stop(job *Job, fence Lease, out *Result) error {
 	switch job.Status {
 	case JobStopping, JobStopped:
 		return nil // it is what was asked for
@@ -212,6 +212,7 @@ func (m *Machine) stop(job *Job, out *Result) error {
 		m.revive(job)
 	}
 	m.moveJob(job, StopAsked)
+	job.Fence = max(job.Fence, fence)
 	out.Events = append(out.Events, Event{Kind: JobEnding, Job: job.ID})
 	m.cleanUp(job, out)
 	return nil
@@ -236,7 +237,7 @@ func (m *Machine) cleanUp(job *Job, out *Result) {
 	out.Events = append(out.Events, Event{Kind: StageStarted, Job: job.ID, Stage: uint32(commit)})
 }
 
-func (m *Machine) retry(job *Job, out *Result) error {
+func (m *Machine) retry(job *Job, fence Lease, out *Result) error {
 	if job.Status != JobFailed && job.Status != JobStopped {
 		return reject(Conflict, "job %d is %v; only a failed or stopped job can be run again", job.ID, job.Status)
 	}
@@ -245,6 +246,7 @@ func (m *Machine) retry(job *Job, out *Result) error {
 	}
 	fresh := job.Status == JobStopped // a stop has removed what was done
 	m.moveJob(job, RetryAsked)
+	job.Fence = max(job.Fence, fence)
 	m.revive(job)
 	for i, stage := range job.Stages {
 		switch {
@@ -318,7 +320,7 @@ func (m *Machine) done(d *decoder, out *Result) {
 	}
 	for i := range m.batch {
 		c := &m.batch[i]
-		won := stage != nil && stage.complete(c, m.epoch)
+		won := stage != nil && !job.Fenced(c.Lease) && stage.complete(c, m.epoch)
 		if won {
 			m.count(job, stage, c)
 		}
@@ -350,7 +352,7 @@ func (m *Machine) failed(d *decoder, out *Result) {
 	}
 	f.Time = m.time
 	job := m.jobs[id]
-	if job == nil || job.Status.Ended() || int(stageIndex) != job.Current {
+	if job == nil || job.Status.Ended() || int(stageIndex) != job.Current || job.Fenced(f.Lease) {
 		return
 	}
 	stage := job.Stages[stageIndex]

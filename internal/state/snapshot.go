@@ -149,6 +149,7 @@ func (e *encoder) job(j *Job) {
 	e.uint(j.ReadBytes)
 	e.uint(j.OutputBytes)
 	e.uint(j.Records)
+	e.uint(uint64(j.Fence))
 	e.uint(uint64(len(j.Stages)))
 	for _, s := range j.Stages {
 		e.uint(uint64(s.Kind))
@@ -173,6 +174,7 @@ func (d *decoder) job() *Job {
 	j := &Job{ID: JobID(d.uint()), UID: d.string(), Spec: d.spec(), Status: JobStatus(d.uint8()), Current: int(d.uint32())}
 	j.Created, j.Started, j.Ended, j.Error = d.int(), d.int(), d.int(), d.string()
 	j.ReadBytes, j.OutputBytes, j.Records = d.uint(), d.uint(), d.uint()
+	j.Fence = Lease(d.uint())
 	if d.err != nil {
 		return j
 	}

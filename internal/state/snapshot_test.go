@@ -335,3 +335,37 @@ func TestSameRequest(t *testing.T) {
 		}
 	}
 }
+
+// What was leased before a stop or a retry is void, whoever leads when it is reported.
+func TestFence(t *testing.T) {
+	m := New()
+	e := NewEntry(1)
+	e.Submit("", "u", &Spec{Output: "/o", Spool: true, Input: Input{Kind: InputRange, Tasks: 2}})
+	mustApply(t, m, e)
+	e = NewEntry(2)
+	e.Fence = NewLease(3, 7)
+	e.Stop("s", 1)
+	e.Retry("r", 1)
+	mustApply(t, m, e)
+	var buf bytes.Buffer
+	if _, err := m.Snapshot().WriteTo(&buf); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Restore(&buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Job(1).Status != JobActive {
+		t.Fatalf("status = %v, want %v", m.Job(1).Status, JobActive)
+	}
+	e = NewEntry(3)
+	e.Done(1, 1, 0, []Completion{{Index: 0, Lease: NewLease(3, 7)}, {Index: 1, Lease: NewLease(3, 8)}})
+	e.Failed(1, 0, 0, Failure{Kind: BadInput, Lease: NewLease(2, 9)})
+	got := mustApply(t, m, e)
+	if v := got.Verdicts; len(v) != 2 || v[0].Won || !v[1].Won {
+		t.Errorf("verdicts = %+v, want the lease at the fence to lose and the next one to win", v)
+	}
+	if s := m.Job(1).Stages[0]; s.Done != 1 || s.Failed != 0 {
+		t.Errorf("%d done, %d failed, want 1 and none: the failure is of a lease before the fence", s.Done, s.Failed)
+	}
+}
