@@ -74,9 +74,10 @@ type logs struct {
 	moved time.Time             // when the caller was last given something
 }
 
+// attemptName is by lease: an attempt that was lost unseen and the one after it may have one number.
 type attemptName struct {
-	task    string
-	attempt uint32
+	task  string
+	lease uint64
 }
 
 var errEnough = errors.New("the caller wants no more")
@@ -135,7 +136,7 @@ func (l *logs) connection(ctx context.Context, q request) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errBroken, err)
 		}
-		name := attemptName{task: record.Task, attempt: record.Attempt}
+		name := attemptName{task: record.Task, lease: record.Lease}
 		known := min(skip[name], int64(len(record.Text)))
 		skip[name] -= known
 		if record.Text = record.Text[known:]; known > 0 && len(record.Text) == 0 {

@@ -12,7 +12,12 @@ fi
 
 go build ./...
 go vet ./...
-"$linter" fmt --diff
+unformatted=$("$linter" fmt --diff)
+if [ -n "$unformatted" ]; then
+    echo "$unformatted"
+    echo "not formatted: run $linter fmt" >&2
+    exit 1
+fi
 "$linter" run
 go mod tidy -diff
 scripts/check-generated.sh

@@ -67,7 +67,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 		os.Exit(exitInterrupted)
 	}()
 
-	root := a.root()
+	root := a.root() //nolint:contextcheck // cobra gives the commands their context
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	a.stderr.Status("")

@@ -38,7 +38,7 @@ func (a *app) clusterCommand() *cobra.Command {
 			}
 			t.row("version", cluster.Version)
 			t.row("leader", fmt.Sprintf("%d (term %d, log position %d)", cluster.Leader, cluster.Term, cluster.Index))
-			t.row("workers", fmt.Sprintf("%d alive, %d dead", cluster.Workers-cluster.Dead, cluster.Dead))
+			t.row("workers", fmt.Sprintf("%d alive, %d dead", cluster.Workers, cluster.Dead))
 			t.row("slots", fmt.Sprintf("%d, %d free", cluster.Slots, cluster.Free))
 			t.row("jobs", fmt.Sprintf("%d not over", cluster.Jobs))
 			t.row("spool", printable(cluster.Spool))
@@ -103,7 +103,7 @@ func (a *app) printWorkers(workers []api.Worker) error {
 func (a *app) drainCommand() *cobra.Command {
 	var r reader
 	cmd := &cobra.Command{
-		Use: "drain W", Short: "Let a worker finish what it runs, and give it nothing more", Args: oneArg("a worker's number"),
+		Use: "drain W", Short: "Let a worker finish what it runs, and leave", Args: oneArg("a worker's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := parseNumber(cmd, "worker", args[0])
 			if err != nil {
@@ -120,7 +120,7 @@ func (a *app) drainCommand() *cobra.Command {
 			if r.json {
 				return printJSON(a.stdout, worker)
 			}
-			_, err = fmt.Fprintf(a.stdout, "worker %d drains: it finishes %d and gets nothing more\n", worker.ID, worker.Busy)
+			_, err = fmt.Fprintf(a.stdout, "worker %d drains: it finishes the %d that run, gets nothing more, and leaves\n", worker.ID, worker.Busy)
 			return err
 		},
 	}

@@ -50,6 +50,13 @@ func (a *app) tellReconnect(r client.Reconnect) {
 	a.stderr.Printf("the cluster answers again after %v", durationText(r.After))
 }
 
+// warn passes on what the cluster has to say about a request that it took.
+func (a *app) warn(job *api.Job) {
+	for _, w := range job.Warnings {
+		a.stderr.Printf("warning: %s", printableLines(w))
+	}
+}
+
 // rawJSON prints what the API returns for a path.
 func (a *app) rawJSON(ctx context.Context, c *client.Client, path string) error {
 	raw, err := c.Raw(ctx, path)

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/worker"
 	"github.com/bridgefour/bridgefour/jobs"
@@ -22,6 +23,8 @@ type embeddedConfig struct {
 	slots   int // of each worker; 0: the CPUs, shared evenly
 	version string
 	logger  *slog.Logger
+	// drainGrace is how long attempts may go on when the cluster ends. Defaults to the worker's default.
+	drainGrace time.Duration
 }
 
 // embedded is a node and its workers in this process.
@@ -46,7 +49,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	for i := range cfg.workers {
 		s, err := openSpren(ctx, worker.Config{
 			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{loopback(n.address())},
-			Slots: slots, Version: cfg.version, Jobs: jobs.All(), Logger: cfg.logger,
+			Slots: slots, Version: cfg.version, Jobs: jobs.All(), DrainGrace: cfg.drainGrace, Logger: cfg.logger,
 		}, "", "")
 		if err != nil {
 			return nil, errors.Join(err, e.close())
@@ -69,7 +72,7 @@ func (e *embedded) close() error {
 func (e *embedded) url() string { return "http://" + loopback(e.node.address()) }
 
 // run runs the cluster until ctx is done or a part of it fails. The workers end first: the leader hears what they have finished
-// and what they hand back. A cause of worker.ErrStopNow makes them stop what runs.
+// and what they hand back.
 func (e *embedded) run(ctx context.Context) error {
 	working, stopWorking := context.WithCancelCause(ctx)
 	defer stopWorking(nil)

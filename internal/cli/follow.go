@@ -88,6 +88,9 @@ func verdict(job *api.Job) error {
 
 // tellFailure says why a job did not succeed, with its first failed tasks. more is what shows the others.
 func (f *follower) tellFailure(ctx context.Context, job *api.Job, more string) {
+	if f.progress.mode == progressJSON { // the last line had it all
+		return
+	}
 	if job.Status == api.JobStopped {
 		f.app.stderr.Printf("job %d was stopped", job.ID)
 		return
@@ -176,8 +179,8 @@ func (f *follower) summary(ctx context.Context, job *api.Job) {
 		parts = job.Stages[0].Done
 	}
 	took := ""
-	if job.Started != nil && job.Ended != nil {
-		took = " in " + durationText(job.Ended.Sub(*job.Started))
+	if job.Ended != nil {
+		took = " in " + durationText(job.Ended.Sub(job.Created))
 	}
 	f.topLines(ctx, job)
 	f.app.stderr.Printf("job %d done%s: %s, %s, in %s", job.ID, took, plural(parts, "part"), bytesText(job.OutputBytes), job.Output)

@@ -137,8 +137,8 @@ func printJob(w io.Writer, job *api.Job, now time.Time) error {
 	}
 	field("created", ageText(job.Created, now))
 	switch {
-	case job.Started != nil && job.Ended != nil:
-		field("took", durationText(job.Ended.Sub(*job.Started)))
+	case job.Ended != nil:
+		field("took", durationText(job.Ended.Sub(job.Created)))
 	case job.Started != nil:
 		field("running for", durationText(now.Sub(*job.Started)))
 	}

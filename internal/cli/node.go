@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/plan"
@@ -93,8 +94,8 @@ func (n *node) run(ctx context.Context) error {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
 	)
 	n.leader.Register(workers)
-	api := httpapi.New(httpapi.Options{Leader: n.leader, Metrics: metricsHandler(n.leader), Version: n.version, Log: n.logger})
-	clients := httpapi.Server(leading, api, n.logger)
+	routes := httpapi.New(httpapi.Options{Leader: n.leader, Metrics: metricsHandler(n.leader), Version: n.version, Log: n.logger})
+	clients := httpapi.Server(leading, early{n.leader.Begun(), routes}, n.logger)
 
 	var parts sync.WaitGroup
 	failed := make(chan error, 5)
@@ -135,6 +136,42 @@ func (n *node) run(ctx context.Context) error {
 		err = errors.Join(err, e)
 	}
 	return err
+}
+
+// early holds requests back until the leader has read its log: before that it would deny jobs that it will know in a moment.
+type early struct {
+	begun <-chan struct{}
+	next  http.Handler
+}
+
+// earlyMax is how long a request is held. A log of any ordinary size has been read by then.
+const earlyMax = 5 * time.Second
+
+// ServeHTTP implements http.Handler.
+func (e early) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-e.begun:
+		e.next.ServeHTTP(w, r)
+		return
+	default:
+	}
+	switch r.URL.Path {
+	case "/healthz", "/readyz", "/metrics", "/v1/cluster": // these say how it is now
+		e.next.ServeHTTP(w, r)
+		return
+	}
+	timer := time.NewTimer(earlyMax)
+	defer timer.Stop()
+	select {
+	case <-e.begun:
+		e.next.ServeHTTP(w, r)
+	case <-timer.C:
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_ = printJSON(w, api.Unavailable("the leader is starting: it still reads its log")) // who asked may have gone
+	case <-r.Context().Done():
+	}
 }
 
 // builtins tells the leader what it must know of the built-in jobs to plan them.

@@ -10,9 +10,11 @@ import (
 	"os/user"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -94,6 +96,12 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	}
 	if f.output != "" {
 		r.Output = absolute(r.Dir, f.output)
+	}
+	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name}, f.set, f.labels) {
+		if !utf8.ValidString(s) {
+			return nil, usagef(cmd, "%q is not UTF-8, and a request cannot carry it: name the folder that it lies in, or a glob that covers it; "+
+				"items of --lines may hold any bytes", s)
+		}
 	}
 	changed := cmd.Flags().Changed
 	if r.Split, err = sizeFlag(cmd, "split", f.split, "none"); err != nil {
@@ -281,10 +289,8 @@ func sizeFlag(cmd *cobra.Command, flag, value string, words ...string) (string, 
 	if !cmd.Flags().Changed(flag) {
 		return "", nil
 	}
-	for _, w := range words {
-		if value == w {
-			return value, nil
-		}
+	if slices.Contains(words, value) {
+		return value, nil
 	}
 	if _, err := plan.ParseSize(value); err != nil {
 		also := ""
@@ -384,8 +390,8 @@ func jobFileError(err error) string {
 	}
 	var names []string
 	for _, t := range []reflect.Type{reflect.TypeFor[api.JobRequest](), reflect.TypeFor[api.Program](), reflect.TypeFor[api.Lines]()} {
-		for i := range t.NumField() {
-			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		for field := range t.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			names = append(names, name)
 		}
 	}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
-	"github.com/bridgefour/bridgefour/internal/worker"
 )
 
 // runOptions are the flags of run that do not describe the job.
@@ -43,11 +42,13 @@ an argument holds {}, the path of its input there. With --lines and --range, {} 
 What it writes to standard output is the task's part of the output.
 
 Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 stopped, 4 cluster not reachable, 130 interrupted. A run that was
-interrupted, or whose process died, goes on with --resume; what is done is not run again.`,
+interrupted, failed, or whose process died, goes on with --resume; what is done is not run again. The state of the 20
+newest such runs is kept, under $XDG_STATE_HOME/bridgefour/runs.`,
 		Example: `  bridgefour run wordcount --input books/ --output counts
   bridgefour run --input 'logs/*.gz' -- grep -c ERROR
   bridgefour run --range 1-1000 -- ./simulate {}
   bridgefour run --lines urls.txt --retries 5 -- curl -fsS`,
+		ValidArgsFunction: completeBuiltins,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.workers < 1 || o.slots < 0 {
 				return usagef(cmd, "--workers and --slots must be at least 1")
@@ -83,7 +84,7 @@ interrupted, or whose process died, goes on with --resume; what is done is not r
 	cmd.Flags().IntVar(&o.slots, "slots", 0, "slots of each worker of the embedded cluster (default: one per CPU)")
 	cmd.Flags().StringVar(&o.resume, "resume", "", "go on with the embedded run `id`; without id, with the newest that no process runs")
 	cmd.Flags().Lookup("resume").NoOptDefVal = resumeNewest
-	addLogLevel(cmd, &o.logLevel, "warn")
+	addLogLevel(cmd, &o.logLevel, "error")
 	return cmd
 }
 
@@ -112,6 +113,7 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, req *api.JobReques
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
+	a.warn(&job)
 	c, err := a.connect(o.cluster, followPatience)
 	if err != nil {
 		return err
@@ -177,18 +179,18 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 	return a.runIn(cmd.Context(), o, dir, req)
 }
 
-// startMax is how long a run waits for its own cluster before it asks it.
-const startMax = 5 * time.Second
+// runGrace stops what runs when the run ends: it is of no use any more, or will be run again by --resume. Unlike
+// worker.ErrStopNow, the end of a grace lets the log take what has finished.
+const runGrace = time.Millisecond
 
-// errRunEnds is why the cluster of a run ends: what still runs in it is of no use, or will be run again by --resume.
-var errRunEnds = fmt.Errorf("the run ends: %w", worker.ErrStopNow)
+var errRunEnds = errors.New("the run ends")
 
 // runIn runs an embedded cluster over the state in dir, and one job in it. It lets go of dir, or removes it.
 func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.JobRequest) (err error) {
 	keep := true
 	defer func() {
 		if keep {
-			err = errors.Join(err, dir.release())
+			err = errors.Join(err, dir.release(), pruneRuns(filepath.Dir(dir.path), runsKept))
 		} else {
 			err = errors.Join(err, dir.remove())
 		}
@@ -199,6 +201,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	}
 	cluster, err := openEmbedded(ctx, embeddedConfig{
 		dataDir: dir.path, listen: "127.0.0.1:0", workers: o.workers, slots: o.slots, version: a.versionText(), logger: logger,
+		drainGrace: runGrace,
 	})
 	if err != nil {
 		return err
@@ -214,10 +217,6 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		}
 		ended <- err
 	}()
-	// The first thing that a new log holds is that its worker is there. To submit before is to be told to come again.
-	started, cancelStarted := context.WithTimeout(work, startMax)
-	_ = cluster.node.leader.WaitIndex(started, 1) // the submission finds out what is wrong
-	cancelStarted()
 	c, err := client.New([]string{cluster.url()}, client.Options{})
 	if err == nil {
 		r := embeddedRun{app: a, follower: a.follower(c, o.watch), dir: dir, request: req, resumed: o.resume != ""}
@@ -230,10 +229,10 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 
 // failedAfter is the error of a cluster that has ended, unless the run has told it already.
 func failedAfter(clusterErr, runErr error) error {
-	if clusterErr == nil || runErr != nil {
-		return nil
+	if runErr == nil && clusterErr != nil {
+		return fmt.Errorf("the embedded cluster failed: %w", clusterErr)
 	}
-	return fmt.Errorf("the embedded cluster failed: %w", clusterErr)
+	return nil
 }
 
 // embeddedRun is one job in an embedded cluster.
@@ -280,6 +279,10 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 // job is the job of the run: submitted now, or found in the log.
 func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 	if r.resumed {
+		// Until the leader has read its log, there are no jobs. The client tries until it has.
+		if _, err := r.follower.client.Raw(ctx, "/readyz"); err != nil {
+			return api.Job{}, err
+		}
 		for job, err := range r.follower.client.Jobs(ctx, api.JobQuery{Limit: 1}) {
 			if err != nil || job.Status != api.JobFailed {
 				return job, err
@@ -287,7 +290,9 @@ func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 			return r.follower.client.Retry(ctx, job.ID)
 		}
 	}
-	return r.follower.client.Submit(ctx, r.request, r.dir.info.ID)
+	job, err := r.follower.client.Submit(ctx, r.request, r.dir.info.ID)
+	r.app.warn(&job)
+	return job, err
 }
 
 // interrupted says how to go on after err.

@@ -138,6 +138,28 @@ func listRuns(runs string) ([]runInfo, error) {
 	return out, nil
 }
 
+// runsKept is how many runs that did not end well are kept for --resume: each takes some 32 MiB, and what it has spooled.
+const runsKept = 20
+
+// pruneRuns removes the oldest runs beyond the newest n. Those at work stay.
+func pruneRuns(runs string, n int) error {
+	all, err := listRuns(runs)
+	if err != nil {
+		return err
+	}
+	for _, info := range all[min(n, len(all)):] {
+		d := &runDir{path: filepath.Join(runs, info.ID), info: info}
+		err := d.take()
+		if err == nil {
+			err = d.remove()
+		}
+		if err != nil && !errors.Is(err, errRunning) && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // openRun takes hold of the run whose ID begins with id, or of the newest that no process runs.
 func openRun(runs, id string) (*runDir, error) {
 	all, err := listRuns(runs)

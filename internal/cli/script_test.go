@@ -7,7 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,13 +46,14 @@ func TestScripts(t *testing.T) {
 			"until":       until,
 			"exitcode":    exitCode,
 			"lines":       lines,
+			"terminate":   terminate,
 			"writename":   writeName,
 		},
 	})
 }
 
 // patience is how long a script waits for something that must happen.
-const patience = 60 * time.Second
+const patience = 20 * time.Second
 
 // poll tries until it is true. Scripts can only look from outside at what other processes do.
 func poll(ts *testscript.TestScript, what string, try func() bool) {
@@ -130,6 +133,23 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 		}
 	}
 	return cmd
+}
+
+// terminate sends SIGTERM to the background processes that have a word among their arguments: terminate WORD.
+func terminate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: terminate WORD")
+	}
+	found := false
+	for _, cmd := range ts.BackgroundCmds() {
+		if slices.Contains(cmd.Args, args[0]) && cmd.ProcessState == nil {
+			found = true
+			ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+		}
+	}
+	if !found {
+		ts.Fatalf("no background process has %q among its arguments", args[0])
+	}
 }
 
 // lines wants a file to have N lines: lines N FILE.

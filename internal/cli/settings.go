@@ -62,8 +62,7 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 func setFlag(cmd *cobra.Command, f *pflag.Flag, values []string, source string) error {
 	for _, v := range values {
 		if err := cmd.Flags().Set(f.Name, v); err != nil {
-			var invalid *pflag.InvalidValueError
-			if errors.As(err, &invalid) {
+			if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 				err = invalid.Unwrap()
 			}
 			return usagef(cmd, "%s: %q is no value for --%s: %v", source, v, f.Name, err)

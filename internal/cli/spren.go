@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -35,7 +37,7 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string)
 		}
 		cfg.Address = advertise
 		if advertise == "" {
-			cfg.Address = s.listener.Addr().String()
+			cfg.Address = reachable(s.listener.Addr())
 		}
 	}
 	w, err := worker.New(cfg)
@@ -49,6 +51,19 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string)
 	return s, nil
 }
 
+// reachable is the address of a listener as others may reach it: one that listens everywhere goes by this machine's name.
+func reachable(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return addr.String()
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return addr.String()
+	}
+	return net.JoinHostPort(name, strconv.Itoa(tcp.Port))
+}
+
 // run works until ctx is done and the drain that this begins is over, or until a leader refuses the worker for good.
 func (s *spren) run(ctx context.Context) error {
 	if s.listener == nil {
@@ -60,7 +75,7 @@ func (s *spren) run(ctx context.Context) error {
 	var serve sync.WaitGroup
 	serve.Go(func() {
 		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			s.logger.Error("http listener of the worker ended", "error", err)
+			s.logger.ErrorContext(serving, "http listener of the worker ended", "error", err)
 		}
 	})
 	err := s.worker.Run(ctx)

@@ -23,6 +23,7 @@ func (a *app) submitCommand() *cobra.Command {
 		Short: "Submit a job to a cluster and print its number",
 		Example: `  bridgefour submit wordcount --input /data/books --output /data/counts
   bridgefour submit -f job.yaml --wait`,
+		ValidArgsFunction: completeBuiltins,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := a.submission(cmd, &f, file, args)
 			if err != nil {
@@ -36,6 +37,7 @@ func (a *app) submitCommand() *cobra.Command {
 			if err != nil {
 				return orInterrupted(cmd.Context(), err)
 			}
+			a.warn(&job)
 			if watch.json && !wait {
 				return printJSON(a.stdout, job)
 			}

@@ -42,6 +42,14 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
+// completeBuiltins offers the built-in jobs to a shell.
+func completeBuiltins(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return builtinNames(), cobra.ShellCompDirectiveNoFileComp
+}
+
 func (a *app) completionCommand() *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &cobra.Command{

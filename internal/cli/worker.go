@@ -78,7 +78,7 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 			return usagef(cmd, "--memory: %v", err)
 		}
 	}
-	for _, address := range strings.Split(f.leader, ",") {
+	for address := range strings.SplitSeq(f.leader, ",") {
 		address = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(address), "http://"), "/")
 		if address == "" {
 			return usagef(cmd, "--leader %q holds an empty address; expected host:port", f.leader)

@@ -193,6 +193,9 @@ type head struct {
 	Parts []api.ManifestPart `json:"parts"` // after all the rest
 }
 
+// emptyChecksum is the xxh64 of no bytes.
+const emptyChecksum = 0xef46db3751d8e999
+
 // encodeManifest writes the manifest part by part: as one value a million of them would take a gigabyte.
 func (p *publication) encodeManifest(w io.Writer) error {
 	h := head{Manifest: p.out.Manifest, Parts: []api.ManifestPart{}}
@@ -217,8 +220,12 @@ func (p *publication) encodeManifest(w io.Writer) error {
 	)
 	for i := range p.list.parts {
 		e := &p.list.parts[i]
+		checksum := e.checksum
+		if e.size == 0 {
+			checksum = emptyChecksum // nobody is asked for the checksum of nothing
+		}
 		line = fmt.Appendf(line[:0], `%s    {"part":%q,"size":%d,"records":%d,"xxh64":"%016x"}`,
-			separator, PartName(e.index, p.out.Tasks), e.size, e.records, e.checksum)
+			separator, PartName(e.index, p.out.Tasks), e.size, e.records, checksum)
 		separator = ",\n"
 		if _, err := w.Write(line); err != nil {
 			return err

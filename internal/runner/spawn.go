@@ -64,7 +64,11 @@ func (s *Slot) runCommand(ctx context.Context, j *jobState, a *Attempt) Outcome 
 	}
 	if f != nil || out.Canceled {
 		*out = Outcome{InputBytes: out.InputBytes, Failure: out.Failure, Canceled: out.Canceled}
-		r.discardOutput()
+		if out.Canceled {
+			j.command.stdout.close() // the job may be over: nothing of it may stay
+		} else {
+			r.discardOutput()
+		}
 	}
 	return *out
 }

@@ -173,9 +173,9 @@ func (r *splitReader) readPlain(p []byte) (int, error) {
 	if r.last == '\n' {
 		return 0, io.EOF
 	}
-	// The last line goes on behind the split's end.
-	if len(p) > lineProbe {
-		p = p[:lineProbe]
+	// The last line goes on behind the split's end, mostly not far: what is read at once grows with what it was so far.
+	if most := max(lineProbe, r.pos-r.end); int64(len(p)) > most {
+		p = p[:most]
 	}
 	n, err := r.file.ReadAt(p, r.pos)
 	if i := bytes.IndexByte(p[:n], '\n'); i >= 0 {

@@ -132,9 +132,10 @@ func (c *Core) ran(r ref) {
 	}
 }
 
-// throwAway removes what an attempt left, if anything, and hands its lease back.
+// throwAway removes what an attempt left, and hands its lease back. Also where it left no file: it may have made the folder again
+// after the job was over.
 func (c *Core) throwAway(r ref) {
-	c.removeFile(r)
+	c.removed = append(c.removed, r.file())
 	c.giveBack(r)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path"
+	"slices"
 	"sync"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
@@ -75,9 +76,22 @@ func (d *disk) removeAll(ctx context.Context) {
 	files := d.remove
 	d.remove = nil
 	d.mu.Unlock()
+	var folders []string
 	for _, f := range files {
 		if err := d.store.Remove(ctx, f.path()); err != nil {
 			d.logger.WarnContext(ctx, "file of a lost attempt not removed", "file", f.path(), "error", err)
+		}
+		if folder := attemptFolder(f.Job); !slices.Contains(folders, folder) {
+			folders = append(folders, folder)
+		}
+	}
+	// An attempt that went on after its job was over, because its worker was cut off, has made these folders again. Where they
+	// are still of use they are not empty, or are made when they are needed.
+	for _, folder := range folders {
+		for _, dir := range []string{folder, path.Dir(folder)} {
+			if err := d.store.RemoveEmpty(ctx, dir); err != nil {
+				d.logger.WarnContext(ctx, "folder of a lost attempt not removed", "folder", dir, "error", err)
+			}
 		}
 	}
 }

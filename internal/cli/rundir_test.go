@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// makeRuns makes n runs, a minute apart, the oldest first. They are held.
+func makeRuns(t *testing.T, runs string, n int) []*runDir {
+	t.Helper()
+	start := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	out := make([]*runDir, n)
+	for i := range out {
+		req := &api.JobRequest{Program: api.Program{Builtin: "wordcount"}}
+		d, err := newRunDir(runs, req, start.Add(time.Duration(i)*time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[i] = d
+	}
+	return out
+}
+
+func TestOpenRun(t *testing.T) {
+	runs := filepath.Join(t.TempDir(), "runs")
+	if _, err := openRun(runs, ""); err == nil || !strings.Contains(err.Error(), "no run to go on with") {
+		t.Errorf("openRun without any = %v, want that there is none", err)
+	}
+	made := makeRuns(t, runs, 3)
+	if _, err := openRun(runs, ""); err == nil || !strings.Contains(err.Error(), "at work in another process") {
+		t.Errorf("openRun of held ones = %v, want that they are at work", err)
+	}
+	for _, d := range made[:2] {
+		if err := d.release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A folder that is being made has no run.json yet.
+	if err := os.Mkdir(filepath.Join(runs, "20270101-000000-new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	got, err := openRun(runs, "")
+	if err != nil || got.info.ID != made[1].info.ID {
+		t.Fatalf("openRun = %v, %v, want the newest that is free, %s", got, err, made[1].info.ID)
+	}
+	req, err := got.request()
+	if err != nil || req.Program.Builtin != "wordcount" {
+		t.Errorf("request = %v, %v, want the one that was made", req, err)
+	}
+	if _, err := openRun(runs, made[1].info.ID); err == nil || !strings.Contains(err.Error(), "another process runs it") {
+		t.Errorf("openRun of one that is held = %v, want that it is not over", err)
+	}
+	if _, err := openRun(runs, "2026"); err == nil || !strings.Contains(err.Error(), "which one?") || !strings.Contains(err.Error(), made[0].info.ID) {
+		t.Errorf("openRun of a beginning of three = %v, want them listed", err)
+	}
+	if err := got.remove(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(got.path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the removed run is still there: %v", err)
+	}
+}
+
+func TestPruneRuns(t *testing.T) {
+	runs := t.TempDir()
+	made := makeRuns(t, runs, 5)
+	for _, d := range made[1:] { // the oldest stays held
+		if err := d.release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := pruneRuns(runs, 2); err != nil {
+		t.Fatal(err)
+	}
+	left, err := listRuns(runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, info := range left {
+		ids = append(ids, info.ID)
+	}
+	want := strings.Join([]string{made[4].info.ID, made[3].info.ID, made[0].info.ID}, " ")
+	if got := strings.Join(ids, " "); got != want {
+		t.Errorf("left are %s, want %s", got, want)
+	}
+}
