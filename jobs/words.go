@@ -8,6 +8,7 @@ import (
 	"slices"
 	"unicode"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // wordCounter is a hash table of words, made for text: a word of up to 8 bytes is held and compared as one integer, one
@@ -293,11 +294,23 @@ func (c *wordCounter) longBytes(entry *longWord) []byte {
 }
 
 // full keeps tables at most half full: most words are found at the first look, which the processor then foresees.
+// fresh makes a table of n places, and writes to each of its pages: a page that is first read from costs a second fault, and an
+// interrupt of the other processors, when it is written to.
+func fresh[T any](n int) []T {
+	const pageBytes = 4096
+	var zero T
+	table := make([]T, n)
+	for i := 0; i < n; i += max(1, pageBytes/int(unsafe.Sizeof(zero))) {
+		table[i] = zero
+	}
+	return table
+}
+
 func full(used, size int) bool { return used > size/2 }
 
 func (c *wordCounter) growShort() {
 	old := c.short
-	c.short = make([]shortWord, 2*len(old))
+	c.short = fresh[shortWord](2 * len(old))
 	c.shortShift--
 	mask := uint64(len(c.short) - 1)
 	for _, entry := range old {
@@ -314,7 +327,7 @@ func (c *wordCounter) growShort() {
 
 func (c *wordCounter) growMiddle() {
 	old := c.middle
-	c.middle = make([]middleWord, 2*len(old))
+	c.middle = fresh[middleWord](2 * len(old))
 	c.middleShift--
 	mask := uint64(len(c.middle) - 1)
 	for _, entry := range old {
@@ -331,7 +344,7 @@ func (c *wordCounter) growMiddle() {
 
 func (c *wordCounter) growLong() {
 	old := c.long
-	c.long = make([]longWord, 2*len(old))
+	c.long = fresh[longWord](2 * len(old))
 	c.longMask = uint64(len(c.long) - 1)
 	for _, entry := range old {
 		if entry.hash == 0 {

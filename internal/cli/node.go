@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -79,8 +80,18 @@ func (n *node) address() *net.TCPAddr {
 // close gives back what openNode took where run is not called.
 func (n *node) close() error { return errors.Join(n.listener.Close(), n.replica.Close()) }
 
+// spareProcs are Go processors beyond the CPUs. While every processor runs a goroutine, the runtime looks for network input only
+// now and then (up to 10 ms later); with one to spare a read is taken up at once, though the loop, or a built-in job in the
+// same process, keeps the CPUs busy.
+const spareProcs = 2
+
 // run leads until ctx is done, which gives nil, or until a part of the node fails.
 func (n *node) run(ctx context.Context) error {
+	if os.Getenv("GOMAXPROCS") == "" {
+		procs := runtime.GOMAXPROCS(0)
+		runtime.GOMAXPROCS(procs + spareProcs)
+		defer runtime.GOMAXPROCS(procs)
+	}
 	// The parts end in this order: requests that wait, the leader, the port, the log.
 	leading, stopLeading := context.WithCancelCause(ctx)
 	defer stopLeading(nil)
