@@ -35,10 +35,7 @@ type embedded struct {
 }
 
 func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
-	slots := cfg.slots
-	if slots == 0 {
-		slots = max(1, runtime.GOMAXPROCS(0)/cfg.workers)
-	}
+	slots := embeddedSlots(cfg.slots, cfg.workers)
 	n, err := openNode(ctx, nodeConfig{
 		dataDir: filepath.Join(cfg.dataDir, "leader"), listen: cfg.listen, version: cfg.version, logger: cfg.logger,
 	})
@@ -57,6 +54,14 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 		e.workers = append(e.workers, s)
 	}
 	return e, nil
+}
+
+// embeddedSlots is how many slots each of so many workers has; given is what was asked for, or 0.
+func embeddedSlots(given, workers int) int {
+	if given > 0 {
+		return given
+	}
+	return max(1, runtime.GOMAXPROCS(0)/workers)
 }
 
 // close gives back what openEmbedded took where run is not called.

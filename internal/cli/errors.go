@@ -183,7 +183,7 @@ func dashed(names []string) []string {
 
 // didYouMean is the end of an error sentence, with the name closest to what was given; empty if none is close.
 func didYouMean(given string, names []string) string {
-	best, bestDistance := "", len(given)/3+2
+	best, bestDistance := "", len(strings.TrimLeft(given, "-"))/3+2 // dashes are no sign of likeness
 	for _, name := range names {
 		d := distance(strings.ToLower(given), strings.ToLower(name))
 		if d < bestDistance {

@@ -50,7 +50,7 @@ newest such runs is kept, under $XDG_STATE_HOME/bridgefour/runs.`,
   bridgefour run --lines urls.txt --retries 5 -- curl -fsS`,
 		ValidArgsFunction: completeBuiltins,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.workers < 1 || o.slots < 0 {
+			if o.workers < 1 || o.slots < 0 || o.slots == 0 && a.typed["slots"] {
 				return usagef(cmd, "--workers and --slots must be at least 1")
 			}
 			if o.resume != "" {
@@ -64,6 +64,9 @@ newest such runs is kept, under $XDG_STATE_HOME/bridgefour/runs.`,
 				return a.runSubmitted(cmd, &o, req)
 			}
 			if err := checkBuiltin(cmd, req.Program); err != nil {
+				return err
+			}
+			if err := checkFits(cmd, &o, req); err != nil {
 				return err
 			}
 			runs, err := a.runsDir()
@@ -86,6 +89,20 @@ newest such runs is kept, under $XDG_STATE_HOME/bridgefour/runs.`,
 	cmd.Flags().Lookup("resume").NoOptDefVal = resumeNewest
 	addLogLevel(cmd, &o.logLevel, "error")
 	return cmd
+}
+
+// checkFits refuses a job that no worker of the embedded cluster could take: none that could will ever join it, and the run
+// would wait for one until it is interrupted.
+func checkFits(cmd *cobra.Command, o *runOptions, req *api.JobRequest) error {
+	slots := embeddedSlots(o.slots, o.workers)
+	switch {
+	case len(req.Labels) > 0:
+		return usagef(cmd, "--label chooses among the workers of a cluster; those of the embedded one have no labels")
+	case req.SlotsPerTask > slots:
+		return usagef(cmd, "--slots-per-task is %d, more than the slots of a worker, %d here; --slots %d gives it enough", req.SlotsPerTask,
+			slots, req.SlotsPerTask)
+	}
+	return nil
 }
 
 // runsDir is where the state of embedded runs is kept.
@@ -170,6 +187,9 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 		return &exitError{code: exitUsage, err: err}
 	}
 	req, err := dir.request()
+	if err == nil {
+		err = checkFits(cmd, o, req)
+	}
 	if err != nil {
 		return errors.Join(err, dir.release())
 	}

@@ -67,7 +67,7 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	cfg := worker.Config{Slots: f.slots, Version: a.versionText(), Jobs: jobs.All(), Logger: logger}
-	if f.slots < 0 {
+	if f.slots < 0 || f.slots == 0 && a.typed["slots"] {
 		return usagef(cmd, "--slots is %d; a worker has at least 1", f.slots)
 	}
 	if cfg.Labels, err = pairs(cmd, "label", f.labels); err != nil {

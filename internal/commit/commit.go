@@ -140,6 +140,13 @@ type publication struct {
 }
 
 func (p *publication) run(ctx context.Context) error {
+	// Jobs of one cluster do not share an output, but those of two embedded ones may: both would find it empty, and each put
+	// its parts over the other's.
+	unlock, err := lock(ctx, p.store, p.out.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	own, err := ownership(ctx, p.store, p.out)
 	if err != nil {
 		return err
@@ -169,6 +176,18 @@ func (p *publication) run(ctx context.Context) error {
 		}
 	}
 	return removePrivate(ctx, p.store, p.out)
+}
+
+// lock keeps others from publishing in dir, if the store can do that.
+func lock(ctx context.Context, store blob.Store, dir string) (unlock func(), err error) {
+	locker, ok := store.(blob.Locker)
+	if !ok {
+		return func() {}, nil
+	}
+	if err := store.MkdirAll(ctx, dir); err != nil { // there may be no part that has made it
+		return nil, err
+	}
+	return locker.LockDir(ctx, dir)
 }
 
 // owned says by which signs the output folder is known to be this job's.

@@ -242,6 +242,9 @@ func TestNobodyIsPutAsideAlone(t *testing.T) {
 			if !w.aside.IsZero() {
 				t.Fatalf("worker %d was put aside", id)
 			}
+			if len(w.failed) > asideTasks {
+				t.Fatalf("%d failed tasks of worker %d are remembered, want at most %d", len(w.failed), id, asideTasks)
+			}
 		}
 	}
 }

@@ -122,8 +122,7 @@ func (e *explainer) workers() {
 		case !w.aside.IsZero():
 			e.because("worker %d is put aside: many different tasks failed on it", id)
 		case !sched.Eligible(e.job.Spec, &w.Worker):
-			e.because("worker %d does not fit: it has %d slots, %d bytes of memory, labels %v; the job asks for %d slots, %d bytes, labels %v",
-				id, w.Slots, w.Memory, w.Labels, max(1, e.job.Spec.SlotsPerTask), e.job.Spec.Memory, e.job.Spec.Labels)
+			e.because("worker %d does not fit: %s", id, strings.Join(lacks(e.job.Spec, &w.Worker), "; "))
 		default:
 			able++
 			if len(w.running) >= w.Slots {
@@ -134,11 +133,40 @@ func (e *explainer) workers() {
 	switch able {
 	case 0:
 		e.because("no live worker can take its tasks; it is held until one can")
-		e.advise("start a worker: bridgefour worker --leader ADDR")
+		e.advise("start a worker that fits: bridgefour worker --leader ADDR%s", fitting(e.job.Spec))
 	case busy:
 		e.because("all slots of the %d workers that could take its tasks are busy", able)
 		e.advise("wait, or start more workers")
 	}
+}
+
+// lacks says what of a job's needs a worker that is not [sched.Eligible] does not have.
+func lacks(spec *state.Spec, w *sched.Worker) []string {
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
+		if v := spec.Labels[k]; w.Labels[k] != v {
+			list = append(list, fmt.Sprintf("it has no label %s=%s", k, v))
+		}
+	}
+	if int(spec.SlotsPerTask) > w.Slots {
+		list = append(list, fmt.Sprintf("an attempt takes %s, of which it has %d", counted(uint64(spec.SlotsPerTask), "slot"), w.Slots))
+	}
+	if w.Memory > 0 && spec.Memory > w.Memory {
+		list = append(list, fmt.Sprintf("an attempt takes %d bytes of memory, of which it has %d", spec.Memory, w.Memory))
+	}
+	return list
+}
+
+// fitting is the flags of a worker that could take a job's tasks, where not any could.
+func fitting(spec *state.Spec) string {
+	var flags strings.Builder
+	if spec.SlotsPerTask > 1 {
+		fmt.Fprintf(&flags, " --slots %d", spec.SlotsPerTask)
+	}
+	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
+		fmt.Fprintf(&flags, " --label %s=%s", k, spec.Labels[k])
+	}
+	return flags.String()
 }
 
 // failures names the first tasks that failed, dead ones first.
@@ -159,9 +187,17 @@ func (e *explainer) failures() {
 			continue
 		}
 		last := t.Last[len(t.Last)-1]
-		e.because("task %d/%v/%d failed %d times; last on worker %d: %v: %s", e.job.ID, stage.Kind, task, t.Ended, last.Worker, last.Kind,
+		e.because("task %d/%v/%d failed %s; last on worker %d: %v: %s", e.job.ID, stage.Kind, task, counted(uint64(t.Ended), "time"), last.Worker, last.Kind,
 			strings.TrimSpace(last.Message))
 	}
+}
+
+// counted is a number of things.
+func counted(n uint64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // explainTask explains one task from its public form and its job's explanation.
@@ -171,9 +207,9 @@ func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 	case api.TaskRunning:
 		out.Reasons = append(out.Reasons, fmt.Sprintf("attempt %d is leased to worker %d", t.Attempts, t.Worker))
 	case api.TaskDone:
-		out.Reasons = append(out.Reasons, fmt.Sprintf("its output (%d bytes) is committed, after %d attempts", t.Size, t.Attempts))
+		out.Reasons = append(out.Reasons, fmt.Sprintf("its output (%s) is committed, after %s", counted(t.Size, "byte"), counted(uint64(t.Attempts), "attempt")))
 	case api.TaskDead:
-		out.Reasons = append(out.Reasons, fmt.Sprintf("it was given up after %d attempts", t.Attempts))
+		out.Reasons = append(out.Reasons, "it was given up after "+counted(uint64(t.Attempts), "attempt"))
 		out.Advice = append(out.Advice, "mend the cause, then retry the job", "bridgefour logs "+t.Name+" shows what it said")
 	case api.TaskOpen:
 		out.Reasons = append(out.Reasons, "it waits for a slot")

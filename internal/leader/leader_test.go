@@ -311,6 +311,25 @@ func TestLeadershipIsLost(t *testing.T) {
 	}
 }
 
+func TestExplainNamesWhatWorkersLack(t *testing.T) {
+	r := newRig(t)
+	w := r.worker("alice", nil)
+	<-w.welcomed
+	req := request(1)
+	req.SlotsPerTask, req.Labels = 50, map[string]string{"gpu": "yes"}
+	submit(t, r.leader, req, "")
+	e, err := r.leader.Explain(t.Context(), 1, "", 0)
+	said := strings.Join(append(e.Reasons, e.Advice...), "\n")
+	for _, want := range []string{
+		"worker 1 does not fit: it has no label gpu=yes; an attempt takes 50 slots, of which it has ",
+		"bridgefour worker --leader ADDR --slots 50 --label gpu=yes",
+	} {
+		if err != nil || !strings.Contains(said, want) {
+			t.Errorf("Explain() = %s, %v, want %q in it", said, err, want)
+		}
+	}
+}
+
 func TestLogIsFullAndHasRoomAgain(t *testing.T) {
 	r := newRig(t)
 	w := r.worker("alice", nil)

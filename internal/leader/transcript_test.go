@@ -1,11 +1,8 @@
 package leader
 
 import (
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,10 +10,9 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/transcript"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
-
-var update = flag.Bool("update", false, "write the answers of the transcripts in testdata anew")
 
 // TestTranscripts plays testdata/*.txt: a core in virtual time, with a log that commits after a millisecond, and scripted
 // workers. A file is a story of blocks: commands, a line "----", and what the core did; an empty line ends a block. The
@@ -37,43 +33,10 @@ var update = flag.Bool("update", false, "write the answers of the transcripts in
 //	together … end                              the commands between come in one step, and one entry
 //	job J   books
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := newStory(t).play(string(text))
-			if got == string(text) {
-				return
-			}
-			if !*update {
-				t.Errorf("%s: the answers differ; if they are right, run go test -run Transcripts -update\n%s", file, difference(string(text), got))
-				return
-			}
-			if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
-
-// difference shows the first line that is not as it was.
-func difference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		if i >= len(w) || i >= len(g) || w[i] != g[i] {
-			at := func(list []string) string {
-				return strings.Join(list[min(i, len(list)):min(i+4, len(list))], "\n      ")
-			}
-			return fmt.Sprintf("line %d\nwant: %s\ngot:  %s", i+1, at(w), at(g))
-		}
-	}
-	return ""
+	transcript.Run(t, func(t *testing.T, text string) string {
+		t.Helper()
+		return newStory(t).play(text)
+	})
 }
 
 // story is the state of one transcript.

@@ -172,7 +172,7 @@ func (c *Core) registered(now time.Time, s *session, info *state.Worker) {
 	w.Slots, w.Memory, w.Labels = int(info.Slots), info.Memory, info.Labels
 	w.session, w.incarnation, w.heard, w.lost = s, s.hello.GetIncarnation(), now, false
 	w.draining = info.Status == state.WorkerDraining
-	w.running = nil
+	w.running, w.Behind = nil, false
 	s.worker = w
 	c.adopt(now, w, s.hello.GetHeld())
 	c.arrived(id)
@@ -376,6 +376,7 @@ func (c *Core) report(now time.Time, w *worker, r *wire.Report) {
 	}
 	for _, number := range r.GetReturned() {
 		if l, ok := w.leases[state.Lease(number)]; ok && !l.ended {
+			w.Behind = true
 			c.reopen(now, w, state.Lease(number), l)
 		}
 	}
@@ -416,7 +417,7 @@ func (c *Core) finished(now time.Time, w *worker, f *wire.Finished) {
 		return
 	}
 	clear(w.failed)
-	w.won = now
+	w.won, w.Behind = now, false
 	c.sched.Return(&w.Worker, job, len(list), cost)
 	c.sched.Observe(id, len(list), micros)
 	c.uncommitted += len(list)
@@ -460,11 +461,12 @@ func (c *Core) failed(now time.Time, w *worker, f *wire.Failure) {
 		}
 		return
 	}
+	w.Behind = false
 	kind := state.ProgramError // what a newer worker calls something else still is one
 	if k := f.GetKind(); k > 0 && k <= wire.FailureKind(state.OutputError) {
 		kind = state.FailureKind(k)
 	}
-	c.fail(now, w, number, state.Failure{Kind: kind, Message: f.GetMessage()})
+	c.fail(now, w, number, state.Failure{Kind: kind, Message: wire.FailureMessage(f.GetMessage())}) // the log keeps it: whatever the worker, it is short
 	if kind != state.BadInput && kind != state.Preempted {
 		c.putAside(now, w, taskKey{l.job, l.stage, l.task})
 	}
@@ -479,7 +481,9 @@ const (
 )
 
 func (c *Core) putAside(now time.Time, w *worker, key taskKey) {
-	w.failed[key] = struct{}{}
+	if len(w.failed) < asideTasks { // more need not be known: a worker that is alone may fail every task of a job
+		w.failed[key] = struct{}{}
+	}
 	if len(w.failed) < asideTasks {
 		return
 	}

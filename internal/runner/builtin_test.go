@@ -121,10 +121,10 @@ func TestBuiltinOverlooksErrors(t *testing.T) {
 
 func TestBuiltinLongMessage(t *testing.T) {
 	f := newBuiltin(t, &wire.Job{}, func(context.Context, *bridgefour.Task) error {
-		return errors.New(strings.Repeat("é", messageMax))
+		return errors.New(strings.Repeat("é", wire.FailureMessageMax))
 	})
 	out := f.run(t.Context(), nil)
-	if message := out.Failure.GetMessage(); len(message) > messageMax || !strings.HasSuffix(message, "é…") {
+	if message := out.Failure.GetMessage(); len(message) > wire.FailureMessageMax || !strings.HasSuffix(message, "é…") {
 		t.Errorf("Run() has a message of %d bytes, ending in %q", len(message), message[len(message)-8:])
 	}
 }

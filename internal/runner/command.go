@@ -222,6 +222,9 @@ func (c *command) startFailure(path string, argv []string, item string, err erro
 		}
 		return failed(wire.FailureKind_BAD_PROGRAM, "command %q not found on %s (looked in %q)", argv[0], c.host, filepath.Dir(c.resolve(path)))
 	case errors.Is(err, fs.ErrPermission):
+		if info, statErr := os.Stat(c.resolve(path)); statErr == nil && info.IsDir() {
+			return failed(wire.FailureKind_BAD_PROGRAM, "command %q is a folder on %s; name the program in it", path, c.host)
+		}
 		return failed(wire.FailureKind_BAD_PROGRAM, "command %q is not executable on %s; chmod +x it", path, c.host)
 	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ELOOP):
 		return failed(wire.FailureKind_BAD_PROGRAM, "start %q on %s: %v", path, c.host, err)

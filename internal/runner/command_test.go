@@ -188,6 +188,7 @@ func TestCommandThatCannotStart(t *testing.T) {
 	}{
 		{[]string{"grpe", "x"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{`command "grpe" not found in PATH on here`}},
 		{[]string{"./gone"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{`command "./gone" not found on here`, dir}},
+		{[]string{"../" + filepath.Base(dir)}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{`is a folder on here`}},
 		{[]string{"./plain"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{`"./plain" is not executable on here; chmod +x it`}},
 		{[]string{"./interpreter"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{"the interpreter that its first line names"}},
 		{[]string{"{}"}, "grpe", dir, wire.FailureKind_BAD_PROGRAM, []string{`command "grpe" not found in PATH`}},

@@ -5,18 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 	"syscall"
-	"unicode/utf8"
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-const (
-	messageMax  = 4 << 10 // of a wire.Failure
-	lastLogsMax = 3 << 10 // the share of it that the log's last lines may take
-)
+// lastLogsMax is the share of a failure's message that the log's last lines may take.
+const lastLogsMax = wire.FailureMessageMax * 3 / 4
 
 // A failure ends an attempt.
 type failure struct {
@@ -28,17 +24,8 @@ func failed(kind wire.FailureKind, format string, args ...any) *failure {
 	return &failure{kind: kind, message: fmt.Sprintf(format, args...)}
 }
 
-// wire makes the message fit: valid UTF-8 of bounded length.
 func (f *failure) wire() *wire.Failure {
-	message := strings.ToValidUTF8(f.message, "\uFFFD")
-	if len(message) > messageMax {
-		cut := messageMax - len("…")
-		for !utf8.RuneStart(message[cut]) {
-			cut--
-		}
-		message = message[:cut] + "…"
-	}
-	return &wire.Failure{Kind: f.kind, Message: message}
+	return &wire.Failure{Kind: f.kind, Message: wire.FailureMessage(f.message)}
 }
 
 // jobFailure is the failure of a job in this process that returned err, or overlooked it.

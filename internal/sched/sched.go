@@ -22,6 +22,7 @@ type Worker struct {
 	Memory uint64 // bytes for tasks; 0: not limited
 	Labels map[string]string
 	Alone  bool // no other worker could take its tasks
+	Behind bool // it has handed back what waited there too long: until an attempt has ended, it is given what it can begin at once
 
 	load       int64 // cost of its leases
 	leases     int
@@ -215,7 +216,7 @@ func (s *Scheduler) room(q *queue, w *Worker) int {
 		}
 		return 1
 	}
-	if w.strict > 0 { // no leasing ahead beside attempts that were promised their share
+	if w.strict > 0 || w.Behind { // no leasing ahead beside attempts that were promised their share, or that take long
 		return min(w.idle(), 1)
 	}
 	// At most what fills one slot, so that jobs share the slots of one worker as they share all.

@@ -1,10 +1,7 @@
 package sched
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,9 +9,8 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/transcript"
 )
-
-var update = flag.Bool("update", false, "write the answers of the transcripts in testdata anew")
 
 // TestTranscripts plays testdata/*.txt. A file is a story of blocks: commands, a line "----", and what the scheduler
 // answered; an empty line ends a block. `go test -update` writes the answers anew.
@@ -29,45 +25,13 @@ var update = flag.Bool("update", false, "write the answers of the transcripts in
 //	fail J W TASK after=DURATION                this attempt failed: the task may go again after DURATION
 //	adopt J W TASK…   release   end J   leave W   restart J
 //	alone W yes|no
+//	behind W yes|no
 //	show                                        load and leases of all workers and jobs; wake
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := newStory(t).play(string(text))
-			if got == string(text) {
-				return
-			}
-			if !*update {
-				t.Errorf("%s: the answers differ; if they are right, run go test -run Transcripts -update\n%s", file, difference(string(text), got))
-				return
-			}
-			if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
-
-// difference shows the first line that is not as it was.
-func difference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		if i >= len(w) || i >= len(g) || w[i] != g[i] {
-			at := func(list []string) string {
-				return strings.Join(list[min(i, len(list)):min(i+4, len(list))], "\n      ")
-			}
-			return fmt.Sprintf("line %d\nwant: %s\ngot:  %s", i+1, at(w), at(g))
-		}
-	}
-	return ""
+	transcript.Run(t, func(t *testing.T, text string) string {
+		t.Helper()
+		return newStory(t).play(text)
+	})
 }
 
 // story is the state of one transcript.
@@ -174,6 +138,8 @@ func (st *story) command(b *strings.Builder, words []string) {
 		st.s.Leave(st.workers[list[0]].ID)
 	case "alone":
 		st.workers[list[0]].Alone = list[1] == "yes"
+	case "behind":
+		st.workers[list[0]].Behind = list[1] == "yes"
 	case "show":
 		st.show(b)
 	default:

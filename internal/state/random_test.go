@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/bridgefour/bridgefour/internal/transcript"
 )
 
 // world drives the machine, the model and a twin of the machine that lives from snapshot to snapshot, with one log.
@@ -211,7 +213,7 @@ func (w *world) apply(t *rapid.T) {
 	w.entry, w.expect = NewEntry(w.now), nil
 
 	if want, have := w.model.dump(), dumpMachine(w.m); have != want {
-		t.Fatalf("state differs, %s", difference(want, have))
+		t.Fatalf("state differs, %s", transcript.Difference(want, have))
 	}
 	w.answered(t, got)
 	w.invariants(t, got)

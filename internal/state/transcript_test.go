@@ -2,17 +2,14 @@ package state
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the answers of the transcripts in testdata anew")
+	"github.com/bridgefour/bridgefour/internal/transcript"
+)
 
 // TestTranscripts plays testdata/*.txt. A file is a story of blocks: commands, a line "----", and what the machine answered;
 // an empty line ends a block. The logged commands of one block are one log entry; what shows the state comes after it.
@@ -28,43 +25,10 @@ var update = flag.Bool("update", false, "write the answers of the transcripts in
 //	job N · jobs · workers                      not logged: shows the state
 //	restore                                     not logged: goes on from a snapshot, in a new machine
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := (&story{t: t, m: New()}).play(string(text))
-			if got == string(text) {
-				return
-			}
-			if !*update {
-				t.Errorf("%s: the answers differ; if they are right, run go test -run Transcripts -update\n%s", file, difference(string(text), got))
-				return
-			}
-			if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
-
-// difference shows the first line that is not as it was.
-func difference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		if i >= len(w) || i >= len(g) || w[i] != g[i] {
-			at := func(list []string) string {
-				return strings.Join(list[min(i, len(list)):min(i+4, len(list))], "\n      ")
-			}
-			return fmt.Sprintf("line %d\nwant: %s\ngot:  %s", i+1, at(w), at(g))
-		}
-	}
-	return ""
+	transcript.Run(t, func(t *testing.T, text string) string {
+		t.Helper()
+		return (&story{t: t, m: New()}).play(text)
+	})
 }
 
 // story is the state of one transcript.

@@ -9,17 +9,18 @@ import (
 
 // Bounds of the core. None is a setting: they trade memory for round trips, and were chosen by measurement.
 const (
-	chunkMax      = 512                  // leases handed to a slot at once
-	chunkTime     = time.Millisecond     // what a chunk should take
-	chunkAge      = 2 * time.Millisecond // after it, what a slot has not begun goes back to the queue
-	reportItems   = 4096                 // of one Report; as many waiting are sent at once
-	failureBytes  = 1 << 20              // of one Report
-	reportDelay   = 5 * time.Millisecond // a result waits for company no longer than this
-	starvedDelay  = time.Millisecond     // the same while a slot has nothing to run
-	reportsOnWire = 4                    // handed to the sender and not sent yet
-	unsentMax     = 4 * reportItems      // with more the slots stall: the leader is slow
-	unackedMax    = 64 << 10             // with more the slots stall: there is no leader, or it gives no verdicts
-	welcomeMax    = 10 * time.Second     // from dialing to the Welcome
+	chunkMax      = 512                    // leases handed to a slot at once
+	chunkTime     = time.Millisecond       // what a chunk should take
+	chunkAge      = 2 * time.Millisecond   // after it, what a slot has not begun goes back to the queue
+	queueAge      = 100 * time.Millisecond // after it, what no slot has had time for goes back to the leader
+	reportItems   = 4096                   // of one Report; as many waiting are sent at once
+	failureBytes  = 1 << 20                // of one Report
+	reportDelay   = 5 * time.Millisecond   // a result waits for company no longer than this
+	starvedDelay  = time.Millisecond       // the same while a slot has nothing to run
+	reportsOnWire = 4                      // handed to the sender and not sent yet
+	unsentMax     = 4 * reportItems        // with more the slots stall: the leader is slow
+	unackedMax    = 64 << 10               // with more the slots stall: there is no leader, or it gives no verdicts
+	welcomeMax    = 10 * time.Second       // from dialing to the Welcome
 	backoffMin    = 50 * time.Millisecond
 	backoffMax    = time.Second
 	settledAfter  = time.Second     // a session that lasted so long starts the back-off anew
@@ -153,6 +154,7 @@ type Core struct {
 
 	ledger ledger
 	queue  queue
+	fed    time.Time // when a slot was last given something, or there was something to give
 	slots  []slotState
 
 	session session
@@ -228,6 +230,7 @@ func (c *Core) advance() {
 	c.collectLate()
 	c.advanceDrain()
 	c.schedule()
+	c.handBack()
 	c.startSync()
 	c.advanceSession()
 	c.report()
@@ -256,6 +259,7 @@ func (c *Core) Wake() time.Time {
 			at(s.since.Add(chunkAge))
 		}
 	}
+	at(c.wakeHandBack())
 	at(c.wakeSession())
 	at(c.wakeReport())
 	at(c.wakeDrain())

@@ -237,6 +237,9 @@ func (c *Core) granted(w *wire.Leases) {
 		}
 		return
 	}
+	if c.ledger.counts[queued] == 0 {
+		c.fed = c.now
+	}
 	g := c.ledger.add(info, w)
 	if g == nil {
 		c.emit(Misled{Job: w.GetJob(), Lease: w.GetFirstLease(), What: "leases that are empty, ragged or known already"})

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -34,7 +35,28 @@ func (c *Core) chunkLen(g *grant) int {
 	return max(1, min(share, int(chunkTime.Nanoseconds()/nanos), chunkMax))
 }
 
+// handBack gives leases that wait behind attempts which take longer than was expected back to the leader: others may be idle.
+func (c *Core) handBack() {
+	if at := c.wakeHandBack(); at.IsZero() || c.now.Before(at) {
+		return
+	}
+	c.ledger.all(func(r ref) {
+		if r.state() == queued {
+			c.giveBack(r)
+		}
+	})
+}
+
+// wakeHandBack is the zero time while there is nothing to hand back, or nobody to hand it to.
+func (c *Core) wakeHandBack() time.Time {
+	if c.ledger.counts[queued] == 0 || c.session.phase != sessionUp || c.stalled() {
+		return time.Time{}
+	}
+	return c.fed.Add(queueAge)
+}
+
 func (c *Core) start(slot int, run span) {
+	c.fed = c.now
 	g, n := run.g, run.to-run.from
 	if g.results == nil {
 		g.results = make([]Result, len(g.index))
@@ -193,7 +215,7 @@ func (c *Core) synced(errs []error) {
 		case errs != nil && errs[i] != nil:
 			c.fail(r, &wire.Failure{
 				Kind:    wire.FailureKind_OUTPUT_ERROR,
-				Message: fmt.Sprintf("the output could not be made durable: %v", errs[i]),
+				Message: wire.FailureMessage(fmt.Sprintf("the output could not be made durable: %v", errs[i])),
 			})
 		default:
 			c.prepared(r)

@@ -97,7 +97,7 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, action wire.Co
 		s.broken = true
 		res = Result{Failure: &wire.Failure{
 			Kind:    wire.FailureKind_PROGRAM_ERROR,
-			Message: firstBytes(fmt.Sprintf("panic: %v\n\n%s", p, stack), failureTextMax),
+			Message: wire.FailureMessage(fmt.Sprintf("panic: %v\n\n%s", p, stack)),
 		}}
 	}()
 	var out runner.Outcome
@@ -132,14 +132,4 @@ func (s *slot) closeRunner() {
 	if err := s.runner.Close(); err != nil {
 		s.logger.Warn("slot not closed", "slot", s.id, "error", err)
 	}
-}
-
-// failureTextMax is the longest message of a failure, in bytes.
-const failureTextMax = 4 << 10
-
-func firstBytes(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return s[:n]
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -24,7 +23,7 @@ func (s *stages) commit(ctx context.Context, a *runner.Attempt, action wire.Comm
 		return Result{Canceled: true}
 	default:
 		return Result{Failure: &wire.Failure{
-			Kind: wire.FailureKind_OUTPUT_ERROR, Message: firstBytes(strings.ToValidUTF8(err.Error(), "\uFFFD"), failureTextMax),
+			Kind: wire.FailureKind_OUTPUT_ERROR, Message: wire.FailureMessage(err.Error()),
 		}}
 	}
 }
@@ -41,17 +40,19 @@ func (s *stages) commitAction(ctx context.Context, job *wire.Job, action wire.Co
 	default:
 		return fmt.Errorf("commit of job %d: this worker does not know action %d; is it older than the leader?", job.GetId(), action)
 	}
-	// The list is asked for twice, because it may be too long to keep: first for what the manifest says at its beginning.
+	// The list is asked for twice, because it may be too long to keep: first for what the manifest says at its beginning. That
+	// nothing is missing from an output that is not partial is known before: then the first page says it all.
 	var about stageParts
 	var next uint64
 	for p, err := range s.parts(ctx, job.GetId(), 0, &about) {
 		if err != nil {
 			return err
 		}
-		if out.Partial {
-			out.Manifest.Missing = appendRange(out.Manifest.Missing, next, p.index)
-			next = p.index + 1
+		if !out.Partial {
+			break
 		}
+		out.Manifest.Missing = appendRange(out.Manifest.Missing, next, p.index)
+		next = p.index + 1
 	}
 	if out.Partial {
 		out.Manifest.Missing = appendRange(out.Manifest.Missing, next, about.tasks)

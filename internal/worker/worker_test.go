@@ -165,7 +165,7 @@ func TestWorkerPanic(t *testing.T) {
 	l := newFakeLeader(t, "127.0.0.1:0")
 	startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, func(_ context.Context, a *runner.Attempt) runner.Outcome {
 		if a.Index == 1 {
-			panic("poison")
+			panic("poison \xff" + strings.Repeat("é", wire.FailureMessageMax)) // neither valid UTF-8, nor short enough
 		}
 		return runner.Outcome{}
 	})
@@ -182,8 +182,8 @@ func TestWorkerPanic(t *testing.T) {
 		t.Errorf("finished = %v, want 10 and 12", leases)
 	}
 	f := failures[0]
-	if f.GetLease() != 11 || f.GetKind() != wire.FailureKind_PROGRAM_ERROR || !strings.HasPrefix(f.GetMessage(), "panic: poison") ||
-		len(f.GetMessage()) > failureTextMax {
+	if f.GetLease() != 11 || f.GetKind() != wire.FailureKind_PROGRAM_ERROR || !strings.HasPrefix(f.GetMessage(), "panic: poison \uFFFD") ||
+		len(f.GetMessage()) > wire.FailureMessageMax {
 		t.Errorf("failure = %v", f)
 	}
 }

@@ -1,0 +1,24 @@
+package wire
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// FailureMessageMax is the longest message of a Failure, in bytes.
+const FailureMessageMax = 4 << 10
+
+// FailureMessage makes text fit for a Failure's message: of bounded length, and valid UTF-8. A message that is not could not be
+// encoded, and its Report, sent again in each session, would cut the worker off for good.
+func FailureMessage(text string) string {
+	const mark = "…"
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= FailureMessageMax {
+		return text
+	}
+	cut := FailureMessageMax - len(mark)
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + mark
+}

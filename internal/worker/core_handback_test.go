@@ -1,0 +1,37 @@
+package worker
+
+import "testing"
+
+// TestCoreHandsBackWhatNoSlotHasTimeFor: leases that were given ahead of need must not wait behind long attempts while other
+// workers are idle.
+func TestCoreHandsBackWhatNoSlotHasTimeFor(t *testing.T) {
+	c := newCoreTest(t, 2)
+	c.welcome()
+	c.lease(100, 5)
+	for slot := range 2 {
+		c.starts[slot].Claim() // and they take their time
+	}
+	c.later(queueAge - 1)
+	c.wantLeases("returned", returnedLeases(c.reports))
+	if want := c.now.Add(1); c.core.Wake().After(want) {
+		t.Errorf("Wake() = %v, want %v at the latest", c.core.Wake(), want)
+	}
+	c.later(1)
+	c.later(reportDelay)
+	c.wantLeases("returned", returnedLeases(c.reports), 102, 103, 104)
+
+	// What comes now has its own time.
+	c.lease(200, 1)
+	c.later(queueAge - 1)
+	c.wantLeases("returned", returnedLeases(c.reports), 102, 103, 104)
+	c.later(1)
+	c.later(reportDelay)
+	c.wantLeases("returned", returnedLeases(c.reports), 102, 103, 104, 200)
+
+	// There is nobody to hand it to.
+	c.lease(300, 1)
+	c.lose()
+	c.later(2 * queueAge)
+	c.wantLeases("returned", returnedLeases(c.reports), 102, 103, 104, 200)
+	c.wantLeases("held", c.held(), 100, 101, 300)
+}
