@@ -1,0 +1,233 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// TestAttempts lets tasks fail in every way, on one cluster of two workers.
+func TestAttempts(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.workers(2)
+	for _, test := range []struct {
+		name string
+		run  func(*cluster)
+	}{
+		{"kinds", failureKinds},
+		{"other worker", otherWorker},
+		{"first success", firstSuccess},
+		{"stop", stopWhileRunning},
+		{"retry", retryFailed},
+		{"follow logs", followLogs},
+		{"killer", workerKiller},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.run(&cluster{lab: newLab(t), leader: c.leader, address: c.address, client: c.client})
+		})
+	}
+}
+
+// failureKinds: each failure says of which kind it is, what happened, and what the task wrote last.
+func failureKinds(c *cluster) {
+	type expectation struct {
+		request  api.JobRequest
+		kind     string
+		attempts uint32
+		text     []string
+	}
+	one := &api.Range{From: 1, To: 1}
+	sh := func(text string) api.Program { return script("echo last words >&2; " + text) }
+	wants := []expectation{
+		{api.JobRequest{Range: one, Retries: new(1), Program: sh("exit 7")}, "program_error", 2, []string{"exit status 7", "last words"}},
+		{api.JobRequest{Range: one, Retries: new(0), Program: sh("kill -SEGV $$")}, "program_error", 1, []string{"signal 11", "last words"}},
+		{api.JobRequest{Range: one, Program: sh("exit 65")}, "bad_input", 1, []string{"bad input", "last words"}},
+		{
+			api.JobRequest{Range: one, Retries: new(1), Program: api.Program{Command: []string{"no-such-command"}}},
+			"bad_program", 2,
+			[]string{`"no-such-command"`, "not found"},
+		},
+		{
+			api.JobRequest{Range: one, Retries: new(0), Program: api.Program{Command: []string{"./no-such-file"}}, Dir: c.dir},
+			"bad_program", 1,
+			[]string{`"./no-such-file"`, "not found", c.dir},
+		},
+		{
+			api.JobRequest{Range: one, Retries: new(0), Program: api.Program{Command: []string{"true"}}, Dir: c.path("nowhere")},
+			"bad_program", 1,
+			[]string{"working directory", c.path("nowhere")},
+		},
+		{api.JobRequest{Range: one, Retries: new(0), Timeout: "300ms", Program: sh("sleep 600")}, "timeout", 1, []string{"300ms", "last words"}},
+		{
+			api.JobRequest{
+				Range: one, Retries: new(0), Memory: "50MiB",
+				Program: sh(`x=$(head -c 300000000 /dev/zero | tr '\000' x); ` + gate(c.path("never"))),
+			},
+			"out_of_memory", 1,
+			[]string{"50.0 MiB", "--memory"},
+		},
+	}
+	ids := make([]uint64, len(wants))
+	for i := range wants {
+		ids[i] = c.submit(&wants[i].request)
+	}
+	for i, want := range wants {
+		c.fails(ids[i])
+		dead := c.tasks(ids[i], api.TaskQuery{Status: api.TaskDead})
+		if len(dead) != 1 || dead[0].Attempts != want.attempts || len(dead[0].Failures) == 0 {
+			c.t.Errorf("%s: dead tasks %+v, want one after %d attempts", want.kind, dead, want.attempts)
+			continue
+		}
+		last := dead[0].Failures[len(dead[0].Failures)-1]
+		if last.Kind != want.kind {
+			c.t.Errorf("%+v, want %s", last, want.kind)
+		}
+		wantText(c.t, last.Message, want.text...)
+	}
+}
+
+// otherWorker: a task that failed on one worker is tried on the other.
+func otherWorker(c *cluster) {
+	l := c.ledger("ledger")
+	c.done(c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 8}, Program: script(l.enter() + `test $B4_ATTEMPT = 2`)}))
+	on := map[int][]int{}
+	for _, e := range l.entries() {
+		on[e.task] = append(on[e.task], e.worker)
+	}
+	for task, workers := range on {
+		if len(workers) != 2 || workers[0] == workers[1] {
+			c.t.Errorf("task %d ran on workers %v, want two different ones", task, workers)
+		}
+	}
+}
+
+// firstSuccess: the first success ends the job; the others are stopped and leave nothing.
+func firstSuccess(c *cluster) {
+	l := c.ledger("ledger")
+	out := c.path("out")
+	id := c.submit(&api.JobRequest{
+		Range: &api.Range{From: 1, To: 40}, Output: out, FirstSuccess: true,
+		Program: script(l.enter() + `echo $1; test $1 = 3 || { ` + gate(c.path("never")) + `}`),
+	})
+	c.done(id)
+	wantNames(c.t, out, "_SUCCESS", "part-00002")
+	if got := readFile(c.t, out+"/part-00002"); got != "3\n" {
+		c.t.Errorf("the part holds %q", got)
+	}
+	if m := readManifest(c.t, out+"/_SUCCESS"); len(m.Parts) != 1 || m.Parts[0].Part != "part-00002" {
+		c.t.Errorf("the manifest lists %+v", m.Parts)
+	}
+	c.untilIdle()
+	wantNames(c.t, out, "_SUCCESS", "part-00002")
+}
+
+// untilIdle waits until no slot is busy: what was stopped has ended.
+func (c *cluster) untilIdle() {
+	c.t.Helper()
+	until(c.t, "no slot is busy", func() bool {
+		for _, w := range c.listWorkers() {
+			if w.Status == api.WorkerAlive && w.Busy+w.Queued > 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// stopWhileRunning: a job that is stopped leaves no part, no manifest, nothing. It can be run again from its beginning.
+func stopWhileRunning(c *cluster) {
+	files := book(c.t, c.path("in"), 6)
+	out := c.path("out")
+	l := c.ledger("ledger")
+	id := c.submit(&api.JobRequest{
+		Inputs: []string{c.path("in")}, Split: "none", Output: out,
+		Program: piped(l.enter() + `trap 'exit 1' TERM; test $B4_TASK -lt 2 || { ` + gate(c.path("gate")) + `}; ` + upperCaseAll),
+	})
+	c.untilMap(id, "2 done, 4 begun", func(s api.Stage) bool { return s.Done == 2 && len(l.entries()) == 6 })
+	if code, _, stderr := c.cli("stop", fmt.Sprint(id)); code != 0 {
+		c.t.Fatalf("stop: exit code %d: %s", code, stderr)
+	}
+	if code, _, _ := c.cli("wait", fmt.Sprint(id)); code != 3 {
+		c.t.Errorf("wait: exit code %d, want 3", code)
+	}
+	c.untilIdle()
+	wantNames(c.t, out)
+	if code, _, stderr := c.cli("result", fmt.Sprint(id)); code == 0 || !strings.Contains(stderr, "stopped") {
+		c.t.Errorf("result: exit code %d: %s", code, stderr)
+	}
+	write(c.t, c.path("gate"), "")
+	if _, err := c.client.Retry(c.t.Context(), id); err != nil {
+		c.t.Fatal(err)
+	}
+	c.done(id)
+	wantOutput(c.t, out, each(c.t, files, upperCaseOf))
+}
+
+// retryFailed: a retry runs what failed, with a budget of its own, and nothing else.
+func retryFailed(c *cluster) {
+	l := c.ledger("ledger")
+	out := c.path("out")
+	id := c.submit(&api.JobRequest{
+		Range: &api.Range{From: 1, To: 6}, Output: out, Retries: new(1),
+		Program: script(l.enter() + `echo $1; test $1 -lt 5 -o -e '` + c.path("fixed") + `' -a $B4_ATTEMPT = 4`),
+	})
+	c.fails(id)
+	write(c.t, c.path("fixed"), "")
+	if code, stdout, stderr := c.cli("retry", fmt.Sprint(id)); code != 0 || !strings.Contains(stdout, "goes on") {
+		c.t.Fatalf("retry: exit code %d: %s%s", code, stdout, stderr)
+	}
+	c.done(id)
+	wantOutput(c.t, out, each(c.t, []string{"1", "2", "3", "4", "5", "6"}, `echo $1`))
+	for task, n := range l.count() {
+		if want := map[bool]int{true: 1, false: 4}[task < 4]; n != want {
+			c.t.Errorf("task %d was begun %d times, want %d", task, n, want)
+		}
+	}
+}
+
+// followLogs: logs -f shows what tasks write while they write it, and ends with the job.
+func followLogs(c *cluster) {
+	id := c.submit(&api.JobRequest{
+		Range:   &api.Range{From: 1, To: 2},
+		Program: script(`echo begin $1 >&2; ` + gate(c.path("gate")) + `echo middle $1 >&2; ` + gate(c.path("gate2")) + `printf 'end %s' $1 >&2`),
+	})
+	p := c.start("logs", "logs", "-f", fmt.Sprint(id), "--cluster", c.address)
+	until(c.t, "both beginnings", func() bool {
+		return strings.Count(p.readStdout(), "begin") == 2
+	})
+	write(c.t, c.path("gate"), "")
+	until(c.t, "both middles", func() bool { return strings.Count(p.readStdout(), "middle") == 2 })
+	write(c.t, c.path("gate2"), "")
+	c.done(id)
+	p.wantExit(0)
+	text := strings.ReplaceAll(p.readStdout(), "#1", "") // nobody knew which attempts would win
+	for _, part := range []string{"begin", "middle", "end"} {
+		for _, task := range []int{0, 1} {
+			if line := fmt.Sprintf("%d/map/%d: %s %d\n", id, task, part, task+1); strings.Count(text, line) != 1 {
+				c.t.Errorf("%q is not there once: %s", line, text)
+			}
+		}
+	}
+}
+
+// workerKiller: a task that takes worker after worker down at once must end, though nobody ever heard that it ran.
+func workerKiller(c *cluster) {
+	own := newCluster(c.t)
+	l := own.ledger("ledger")
+	id := own.submit(&api.JobRequest{
+		Range: &api.Range{From: 1, To: 1}, Program: api.Program{Command: []string{"sh", "-c", l.enter() + `kill -KILL $PPID`}},
+	})
+	for range 20 { // more than any budget
+		if own.job(id).IsEnded() {
+			break
+		}
+		w := own.worker("worker-1")
+		until(c.t, "the worker or the job ends", func() bool { return w.hasEnded() || own.job(id).IsEnded() })
+	}
+	job := own.fails(id)
+	wantText(c.t, job.Error, "worker", "ended while it ran this")
+	c.t.Logf("the task took %d workers down", len(l.entries()))
+}

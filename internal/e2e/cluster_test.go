@@ -1,0 +1,275 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+)
+
+// cluster is a leader with its workers, each a process.
+type cluster struct {
+	*lab
+
+	leader  *process
+	address string
+	client  *client.Client
+}
+
+// newCluster starts a leader.
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{lab: newLab(t)}
+	c.startLeader()
+	return c
+}
+
+// startLeader starts the leader, at the address that it had before, and waits until it accepts writes.
+func (c *cluster) startLeader() { c.t.Helper(); c.startLeaderIn(c.path("leader")) }
+
+func (c *cluster) startLeaderIn(dir string) {
+	c.t.Helper()
+	listen := c.address
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	file := c.path("leader.addr")
+	if err := os.RemoveAll(file); err != nil {
+		c.t.Fatal(err)
+	}
+	c.leader = c.start("leader", "leader", "--data-dir", dir, "--listen", listen, "--address-file", file)
+	c.address = c.leader.addressIn(file)
+	if c.client == nil {
+		var err error
+		if c.client, err = client.New([]string{c.address}, client.Options{}); err != nil {
+			c.t.Fatal(err)
+		}
+		c.t.Cleanup(c.client.Close)
+	}
+	until(c.t, "the leader is ready", func() bool { code, _ := c.get("/readyz"); return code == http.StatusOK })
+}
+
+// addressIn is the address that the process writes to the file.
+func (p *process) addressIn(file string) string {
+	p.t.Helper()
+	var address string
+	until(p.t, p.name+" listens", func() bool {
+		if p.hasEnded() {
+			p.t.Fatalf("%s has ended with exit code %d: %s", p.name, p.cmd.ProcessState.ExitCode(), p.readStderr())
+		}
+		address = strings.TrimSpace(readFile(p.t, file))
+		return address != ""
+	})
+	return address
+}
+
+// worker starts a worker with the data directory of that name.
+func (c *cluster) worker(name string, flags ...string) *process {
+	c.t.Helper()
+	args := []string{"worker", "--data-dir", c.path(name), "--leader", c.address}
+	if !strings.Contains(strings.Join(flags, " "), "--slots") {
+		args = append(args, "--slots", "2")
+	}
+	return c.start(name, append(args, flags...)...)
+}
+
+// workers starts n workers, and waits until the cluster has them.
+func (c *cluster) workers(n int, flags ...string) []*process {
+	c.t.Helper()
+	var list []*process
+	for i := range n {
+		list = append(list, c.worker("worker-"+strconv.Itoa(i+1), flags...))
+	}
+	c.untilAlive(n)
+	return list
+}
+
+// untilAlive waits until n workers live.
+func (c *cluster) untilAlive(n int) {
+	c.t.Helper()
+	until(c.t, fmt.Sprintf("%d workers live", n), func() bool { return c.alive() == n })
+}
+
+func (c *cluster) alive() int {
+	n := 0
+	for _, w := range c.listWorkers() {
+		if w.Status == api.WorkerAlive {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *cluster) listWorkers() []api.Worker {
+	c.t.Helper()
+	list, err := c.client.Workers(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return list
+}
+
+// run starts a command of the binary on this cluster.
+func (c *cluster) cli(args ...string) (code int, stdout, stderr string) {
+	c.t.Helper()
+	return c.run(append([]string{args[0], "--cluster", "http://" + c.address}, args[1:]...)...)
+}
+
+// get asks the leader as curl does.
+func (c *cluster) get(path string) (code int, body string) {
+	c.t.Helper()
+	return c.request(http.MethodGet, "http://"+c.address+path, "")
+}
+
+// request is one HTTP request; code 0: nobody answered.
+func (c *cluster) request(method, url, body string) (code int, answer string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(text)
+}
+
+// submit submits a job, which must be accepted.
+func (c *cluster) submit(r *api.JobRequest) uint64 {
+	c.t.Helper()
+	if r.Dir == "" {
+		r.Dir = c.dir
+	}
+	job, err := c.client.Submit(c.t.Context(), r, "")
+	if err != nil {
+		c.t.Fatalf("submit: %v %+v", err, problemOf(err))
+	}
+	return job.ID
+}
+
+// refused submits a job, which must not be accepted, and gives all that the problem says.
+func (c *cluster) refused(r *api.JobRequest) string {
+	c.t.Helper()
+	job, err := c.client.Submit(c.t.Context(), r, "")
+	if err == nil {
+		c.t.Fatalf("submit was accepted as job %d", job.ID)
+	}
+	text := err.Error()
+	for _, field := range problemOf(err).Errors {
+		text += "\n" + field.Location + ": " + field.Message
+	}
+	return text
+}
+
+func problemOf(err error) *api.Problem {
+	if p, ok := errors.AsType[*api.Problem](err); ok {
+		return p
+	}
+	return &api.Problem{}
+}
+
+func (c *cluster) job(id uint64) api.Job {
+	c.t.Helper()
+	job, err := c.client.Job(c.t.Context(), id)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return job
+}
+
+// ends waits for the end of a job.
+func (c *cluster) ends(id uint64) api.Job {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	job, err := c.client.Wait(ctx, id)
+	if err != nil {
+		c.t.Fatalf("wait for job %d: %v; it is %+v", id, err, c.job(id))
+	}
+	return job
+}
+
+// done waits for the end of a job, which must be done.
+func (c *cluster) done(id uint64) api.Job {
+	c.t.Helper()
+	job := c.ends(id)
+	if job.Status != api.JobDone {
+		c.t.Fatalf("job %d is %s: %s", id, job.Status, job.Error)
+	}
+	return job
+}
+
+// fails waits for the end of a job, which must have failed.
+func (c *cluster) fails(id uint64) api.Job {
+	c.t.Helper()
+	job := c.ends(id)
+	if job.Status != api.JobFailed {
+		c.t.Fatalf("job %d is %s, want failed", id, job.Status)
+	}
+	return job
+}
+
+// untilMap waits until the counts of a job's map stage are as they shall be.
+func (c *cluster) untilMap(id uint64, what string, is func(s api.Stage) bool) {
+	c.t.Helper()
+	until(c.t, fmt.Sprintf("job %d: %s", id, what), func() bool { return is(c.job(id).Stages[0]) })
+}
+
+func (c *cluster) tasks(id uint64, q api.TaskQuery) []api.Task {
+	c.t.Helper()
+	if q.Limit == 0 {
+		q.Limit = api.TaskLimitMax
+	}
+	var list []api.Task
+	for task, err := range c.client.Tasks(c.t.Context(), id, q) {
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		list = append(list, task)
+	}
+	return list
+}
+
+// result is the result of an ended job.
+func (c *cluster) result(id uint64) string {
+	c.t.Helper()
+	body, err := c.client.Result(c.t.Context(), id)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer body.Close() //nolint:errcheck // only read
+	text, err := io.ReadAll(body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// script is a job whose tasks are shell scripts: $1 is the item or the input's path.
+func script(text string) api.Program {
+	return api.Program{Command: []string{"sh", "-c", text, "sh", "{}"}}
+}
+
+// piped is a job whose tasks are shell scripts that read their split from standard input.
+func piped(text string) api.Program {
+	return api.Program{Command: []string{"sh", "-c", text}}
+}

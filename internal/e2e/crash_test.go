@@ -1,0 +1,318 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// TestWorkerKilled kills a worker that is running tasks: they run elsewhere, and nothing that was done is run again.
+func TestWorkerKilled(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	first := c.worker("one")
+	c.untilAlive(1)
+	files := book(t, c.path("in"), 8)
+	l := c.ledger("ledger")
+	out := c.path("out")
+	// Tasks 2 and up wait at the gate; so the first worker has done two, and runs two.
+	id := c.submit(&api.JobRequest{
+		Inputs: []string{c.path("in")}, Split: "none", Output: out,
+		Program: piped(l.enter() + `echo "attempt $B4_ATTEMPT by $B4_WORKER" >&2; test $B4_TASK -lt 2 || { ` + gate(c.path("gate")) + `}; ` + upperCaseAll),
+	})
+	c.untilMap(id, "two done, two running", func(s api.Stage) bool { return s.Done == 2 && len(l.entries()) == 4 })
+
+	until(t, "the log of a running task", func() bool { return len(c.logs(id, 2)) == 1 })
+	c.worker("two", "--slots", "8") // room for all tasks at once
+	c.untilAlive(2)
+	first.kill()
+	until(t, "both lost tasks run elsewhere", func() bool {
+		return slices.Contains(l.entries(), entry{2, 2, 2}) && slices.Contains(l.entries(), entry{3, 2, 2})
+	})
+	write(t, c.path("gate"), "")
+	job := c.done(id)
+	wantOutput(t, out, each(t, files, upperCaseOf))
+	if got, want := l.count(), map[int]int{0: 1, 1: 1, 2: 2, 3: 2, 4: 1, 5: 1, 6: 1, 7: 1}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("begun: %v, want %v", got, want)
+	}
+	if retried := job.Stages[0].Retried; retried != 2 {
+		t.Errorf("retried %d, want 2", retried)
+	}
+	for _, task := range c.tasks(id, api.TaskQuery{Stage: "map"})[2:4] {
+		if len(task.Failures) != 1 || task.Failures[0].Kind != "lost_worker" || task.Failures[0].Worker != 1 {
+			t.Errorf("failures of %s: %+v, want one lost worker, number 1", task.Name, task.Failures)
+		}
+	}
+	code, body := c.get("/cluster")
+	if code != 200 || !strings.Contains(body, `"status":{"type":"Degraded"}`) || !strings.Contains(body, `{"id":1,"slots":[],"status":{"type":"Dead"}}`) {
+		t.Errorf("cluster = %d %s, want degraded, worker 1 dead without slots", code, body)
+	}
+	if _, stdout, _ := c.cli("cluster"); !strings.Contains(stdout, "1 alive, 1 dead") {
+		t.Errorf("cluster: %s\nwant 1 alive, 1 dead", stdout)
+	}
+
+	// The worker comes back from the same folder, on another port: it is who it was, and the log of its lost attempt is still there.
+	c.worker("one")
+	c.untilAlive(2)
+	if n := len(c.listWorkers()); n != 2 {
+		t.Errorf("%d workers, want 2: the one that came back is no new one", n)
+	}
+	wantLogs(c, id)
+}
+
+// attempt is the log of one attempt.
+type attempt struct {
+	number uint32
+	winner bool
+	text   string
+}
+
+// logs are the logs of a task's attempts that can be read now.
+func (c *cluster) logs(id, task uint64) []attempt {
+	c.t.Helper()
+	var got []attempt
+	for r, err := range c.client.Logs(c.t.Context(), api.LogQuery{Job: id, OneTask: true, Stage: "map", Index: task}) {
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		got = append(got, attempt{r.Attempt, r.Winner, string(r.Text)})
+	}
+	return got
+}
+
+// wantLogs wants the log of a lost attempt to be kept, and apart from the winner's.
+func wantLogs(c *cluster, id uint64) {
+	c.t.Helper()
+	var got []attempt
+	until(c.t, "the logs of both attempts", func() bool {
+		got = c.logs(id, 2)
+		return len(got) == 2
+	})
+	slices.SortFunc(got, func(a, b attempt) int { return int(a.number) - int(b.number) })
+	if want := []attempt{{1, false, "attempt 1 by 1\n"}, {2, true, "attempt 2 by 2\n"}}; !slices.Equal(got, want) {
+		c.t.Errorf("logs: %+v, want %+v", got, want)
+	}
+	if _, stdout, _ := c.cli("logs", fmt.Sprint(id)); !strings.Contains(stdout, fmt.Sprintf("%d/map/2#1: attempt 1 by 1\n", id)) ||
+		!strings.Contains(stdout, fmt.Sprintf("%d/map/2: attempt 2 by 2\n", id)) {
+		c.t.Errorf("logs: %s\nwant the lines of the lost attempt marked #1, those of the winner not", stdout)
+	}
+}
+
+// TestLeaderKilled kills the leader while tasks wait, run, and are done, and once more: one task ends while there is no leader.
+func TestLeaderKilled(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.workers(2)
+	files := book(t, c.path("in"), 12)
+	l := c.ledger("ledger")
+	out := c.path("out")
+	id := c.submit(&api.JobRequest{
+		Inputs: []string{c.path("in")}, Split: "none", Output: out,
+		Program: piped(l.enter() + `test $B4_TASK -lt 4 || { ` + strings.ReplaceAll(gate(c.path("gate-$B4_TASK")), "'", `"`) + `}; ` +
+			upperCaseAll + `; echo >> '` + c.path("ended") + `'`),
+	})
+	c.untilMap(id, "4 done, 4 running", func(s api.Stage) bool { return s.Done == 4 && len(l.entries()) == 8 })
+
+	c.leader.kill()
+	// The tasks that run go on, and one of them ends: its worker keeps what it made.
+	running := slices.IndexFunc(l.entries(), func(e entry) bool { return e.task >= 4 })
+	write(t, c.path(fmt.Sprintf("gate-%d", l.entries()[running].task)), "")
+	until(t, "a task ends without a leader", func() bool { return strings.Count(readFile(t, c.path("ended")), "\n") == 5 })
+	c.startLeader()
+	c.untilAlive(2)
+	c.untilMap(id, "5 done", func(s api.Stage) bool { return s.Done == 5 })
+
+	c.leader.kill()
+	c.startLeader()
+	for i := range files {
+		write(t, c.path(fmt.Sprintf("gate-%d", i)), "")
+	}
+	job := c.done(id)
+	wantOutput(t, out, each(t, files, upperCaseOf))
+	l.wantOnce(len(files))
+	if job.Stages[0].Retried != 0 {
+		t.Errorf("retried %d, want 0", job.Stages[0].Retried)
+	}
+}
+
+var killSeed = flag.Uint64("kill.seed", 0, "what TestEverythingKilled takes its moments from; 0: chance")
+
+// TestEverythingKilled kills every process at once, at random moments, round after round.
+func TestEverythingKilled(t *testing.T) {
+	t.Parallel()
+	seed := *killSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("go test -run TestEverythingKilled -kill.seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	c := newCluster(t)
+	workers := c.workers(2)
+	const tasks = 120
+	files := book(t, c.path("in"), tasks)
+	l := c.ledger("ledger")
+	out, counts := c.path("out"), c.path("counts")
+	id := c.submit(&api.JobRequest{
+		Inputs: []string{c.path("in")}, Split: "none", Output: out, Program: piped(l.enter() + `sleep 0.01; ` + upperCaseAll),
+	})
+	known := map[uint64]string{id: out}
+	acknowledged := map[int]int{} // how often tasks had been begun when they were known to be done
+	for round := range 5 {
+		// Half of a round's length is chance; a time is not waited for to synchronise with anything.
+		target := c.job(id).Stages[0].Done + uint64(random.IntN(tasks/6))
+		c.untilMap(id, "more done", func(s api.Stage) bool { return s.Done >= min(target, tasks) })
+		moment := time.NewTimer(time.Duration(random.IntN(30)) * time.Millisecond)
+		if round == 2 { // a submit is acknowledged just before the power goes
+			wc := c.submit(&api.JobRequest{Inputs: []string{c.path("in")}, Output: counts, Program: api.Program{Builtin: "wordcount"}})
+			known[wc] = counts
+		}
+		for _, task := range c.tasks(id, api.TaskQuery{Stage: "map", Status: api.TaskDone}) {
+			if _, ok := acknowledged[int(task.Index)]; !ok {
+				acknowledged[int(task.Index)] = -1
+			}
+		}
+		<-moment.C
+		for _, p := range append(workers, c.leader) {
+			p.signal(syscall.SIGKILL)
+		}
+		for _, p := range append(workers, c.leader) {
+			<-p.ended
+		}
+		for task, n := range acknowledged {
+			if n < 0 {
+				acknowledged[task] = l.count()[task]
+			}
+		}
+		c.startLeader()
+		workers = []*process{c.worker("worker-1"), c.worker("worker-2")}
+		for job, output := range known {
+			if got := c.job(job).Output; got != output {
+				t.Errorf("round %d: job %d has the output %q, want %q", round, job, got, output)
+			}
+		}
+		if done := c.job(id).Stages[0].Done; done < uint64(len(acknowledged)) {
+			t.Errorf("round %d: %d done, and %d were known to be", round, done, len(acknowledged))
+		}
+	}
+	for job := range known {
+		c.done(job)
+	}
+	wantOutput(t, out, each(t, files, upperCaseOf))
+	wantOutput(t, counts, each(t, files, wordsOf), "_RESULT")
+	if got, want := readFile(t, counts+"/_RESULT"), string(sh(t, "/", resultOf, files...)); got != want {
+		t.Errorf("_RESULT is %s, want %s", brief([]byte(got)), brief([]byte(want)))
+	}
+	for task, n := range acknowledged {
+		if got := l.count()[task]; got != n {
+			t.Errorf("task %d was begun %d times, and had been done after %d", task, got, n)
+		}
+	}
+}
+
+// TestWorkerElsewhere restarts a worker on another port in the middle of a job, by SIGKILL and by SIGTERM.
+func TestWorkerElsewhere(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	w := c.workers(1)[0]
+	l := c.ledger("ledger")
+	id := c.submit(&api.JobRequest{
+		Range: &api.Range{From: 1, To: 6}, Output: c.path("out"), Program: script(l.enter() + gate(c.path("gate")) + `echo $1`),
+	})
+	until(t, "two run", func() bool { return len(l.entries()) == 2 })
+	address := c.listWorkers()[0].Address
+	w.kill()
+	w = c.worker("worker-1")
+	until(t, "both run again", func() bool { return len(l.entries()) == 4 })
+	list := c.listWorkers()
+	if len(list) != 1 || list[0].ID != 1 || list[0].Address == address {
+		t.Errorf("workers: %+v, want number 1 at another address than %s", list, address)
+	}
+
+	// A drain finishes what runs, and hands back the rest.
+	w.signal(syscall.SIGTERM)
+	until(t, "the worker drains", func() bool { return strings.Contains(w.readStderr(), "worker drains") })
+	write(t, c.path("gate"), "")
+	w.wantExit(0)
+	if done := c.job(id).Stages[0].Done; done != 2 {
+		t.Errorf("%d done after the drain, want the 2 that ran", done)
+	}
+	until(t, "the job is halted", func() bool { return c.job(id).Status == api.JobHalted })
+	c.worker("worker-1")
+	c.done(id)
+	wantOutput(t, c.path("out"), each(t, []string{"1", "2", "3", "4", "5", "6"}, `echo $1`))
+	for task, n := range l.count() {
+		if n > 2 || task > 1 && n > 1 {
+			t.Errorf("task %d was begun %d times", task, n)
+		}
+	}
+}
+
+// TestCopiedIdentity starts a second worker with the identity of the first: it is told, and ends; the first works on.
+func TestCopiedIdentity(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	first := c.workers(1)[0]
+	write(t, c.path("copy", "identity"), readFile(t, c.path("worker-1", "identity")))
+	second := c.worker("copy")
+	second.wantExit(1)
+	wantText(t, second.readStderr(), "refuses this worker", "same identity", "--data-dir")
+
+	third := c.worker("worker-1")
+	third.wantExit(1)
+	wantText(t, third.readStderr(), "in use by another worker process", "--data-dir", c.path("worker-1"))
+
+	c.done(c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 3}, Program: script("echo $1")}))
+	if first.hasEnded() {
+		t.Error("the first worker has ended")
+	}
+}
+
+// wantText wants a text to hold all of these.
+func wantText(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in: %s", part, tail(text))
+		}
+	}
+}
+
+// TestNoWorker holds a job while there is no worker, and goes on when one comes. Workers may be there before the leader is.
+func TestNoWorker(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	out := c.path("out")
+	id := c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 4}, Output: out, Program: script("echo $1")})
+	until(t, "the job is halted", func() bool { return c.job(id).Status == api.JobHalted })
+	if code, body := c.get(fmt.Sprintf("/job/status/%d", id)); code != 200 || strings.TrimSpace(body) != `{"type":"Halted"}` {
+		t.Errorf("status = %d %s, want Halted", code, body)
+	}
+	_, stdout, _ := c.cli("explain", fmt.Sprint(id))
+	wantText(t, stdout, "halted", "no live worker", "bridgefour worker")
+
+	// The only worker comes, takes a task with it into death, and the job is halted again.
+	w := c.worker("worker-1")
+	c.done(id)
+	wantOutput(t, out, each(t, []string{"1", "2", "3", "4"}, `echo $1`))
+	id = c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 4}, Program: script("echo $1; " + gate(c.path("gate")))})
+	c.untilMap(id, "two running", func(s api.Stage) bool { return s.Running >= 2 })
+	w.kill()
+	until(t, "the job is halted", func() bool { return c.job(id).Status == api.JobHalted })
+
+	c.leader.kill()
+	w = c.worker("worker-1")
+	until(t, "the worker looks for a leader", func() bool { return strings.Contains(w.readStderr(), "no leader reached") })
+	write(t, c.path("gate"), "")
+	c.startLeader()
+	c.done(id)
+	if got := c.result(id); got != "1\n2\n3\n4\n" {
+		t.Errorf("result %q", got)
+	}
+}

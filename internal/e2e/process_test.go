@@ -1,0 +1,259 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary is the program under test, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(buildAndRun(m))
+}
+
+// buildAndRun builds the binary the way the tests are built, and runs them.
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "bridgefour-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // the system clears its temporary files too
+	binary = filepath.Join(dir, "bridgefour")
+	args := []string{"build", "-o", binary, "../../cmd/bridgefour"}
+	if raceDetector {
+		args = append(args[:1:1], append([]string{"-race"}, args[1:]...)...)
+	}
+	build := exec.CommandContext(context.Background(), "go", args...)
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "build the program under test:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// patience is how long a test waits for what must happen. Only a broken program makes a test wait so long.
+const patience = 45 * time.Second
+
+// until asks again and again until what is so.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	ticks := time.NewTicker(10 * time.Millisecond)
+	defer ticks.Stop()
+	deadline := time.Now().Add(patience)
+	for !is() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %v", what, patience)
+		}
+		<-ticks.C
+	}
+}
+
+// process is a running bridgefour. Its output goes to files: a reader of pipes would wait for what it leaves behind.
+type process struct {
+	t      *testing.T
+	name   string
+	cmd    *exec.Cmd
+	stdout string // paths
+	stderr string
+	ended  chan struct{} // closed when it has ended and was waited for
+}
+
+// lab is the folder of one test, with the environment of its processes.
+type lab struct {
+	t   *testing.T
+	dir string
+
+	mu      sync.Mutex
+	started int
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &lab{t: t, dir: dir}
+}
+
+// path is a path in the lab.
+func (l *lab) path(name ...string) string { return filepath.Join(append([]string{l.dir}, name...)...) }
+
+// command is the binary with arguments, in the lab.
+func (l *lab) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Dir = l.dir
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + l.path("home"), "XDG_STATE_HOME=" + l.path("state"), "USER=kaladin",
+		"TMPDIR=" + os.TempDir(), "LC_ALL=C", "GORACE=halt_on_error=1",
+	}
+	return cmd
+}
+
+// start starts a process, which is killed at the end of the test if it is still there.
+func (l *lab) start(name string, args ...string) *process {
+	l.t.Helper()
+	l.mu.Lock()
+	l.started++
+	base := l.path(fmt.Sprintf("%s.%d", name, l.started))
+	l.mu.Unlock()
+	p := &process{
+		t: l.t, name: filepath.Base(base), cmd: l.command(context.Background(), args...), stdout: base + ".stdout", stderr: base + ".stderr",
+		ended: make(chan struct{}),
+	}
+	stdout, err := os.Create(p.stdout)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	stderr, err := os.Create(p.stderr)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
+	if err := p.cmd.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait() // its ProcessState says how it ended
+		_, _ = stdout.Close(), stderr.Close()
+	}()
+	l.t.Cleanup(p.cleanUp)
+	return p
+}
+
+func (p *process) cleanUp() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.ended
+	text := p.readStderr()
+	if strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic:") {
+		p.t.Errorf("%s reports a data race or a panic", p.name)
+	}
+	if p.t.Failed() {
+		p.t.Logf("%s (%s)\nstdout: %s\nstderr: %s", p.name, strings.Join(p.cmd.Args[1:], " "), tail(p.readStdout()), tail(text))
+	}
+}
+
+// tail is the end of a text, enough to see what went wrong.
+func tail(text string) string {
+	const most = 20_000
+	if len(text) > most {
+		return "…" + text[len(text)-most:]
+	}
+	return text
+}
+
+func (p *process) readStderr() string { return readFile(p.t, p.stderr) }
+func (p *process) readStdout() string { return readFile(p.t, p.stdout) }
+
+// kill ends the process as a power cut would: it cannot say goodbye.
+func (p *process) kill() {
+	p.t.Helper()
+	p.signal(syscall.SIGKILL)
+	<-p.ended
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatalf("signal %v to %s: %v", s, p.name, err)
+	}
+}
+
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait waits for the end of the process and gives its exit code.
+func (p *process) wait() int {
+	p.t.Helper()
+	until(p.t, p.name+" ends", p.hasEnded)
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// wantExit waits for the end of the process, which must have the exit code.
+func (p *process) wantExit(code int) {
+	p.t.Helper()
+	if got := p.wait(); got != code {
+		p.t.Fatalf("%s: exit code %d, want %d\nstderr: %s", p.name, got, code, tail(p.readStderr()))
+	}
+}
+
+// run runs the binary to its end.
+func (l *lab) run(args ...string) (code int, stdout, stderr string) {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := l.command(ctx, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		l.t.Fatal(err)
+	}
+	if strings.Contains(errs.String(), "DATA RACE") {
+		l.t.Errorf("%q reports a data race: %s", args, errs.String())
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// readFile is a file's text; empty if there is none.
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// write makes a file, with the folders above it.
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// sh runs a shell command of the oracle: coreutils and their kin, which share no line with the program under test.
+func sh(t *testing.T, dir, script string, args ...string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, "sh"}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("sh -c %q: %v: %s", script, err, errs.String())
+	}
+	return out
+}
