@@ -2,6 +2,7 @@ package leader
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ type busyWorker struct {
 	reports []Input
 	done    int
 	fail    wire.FailureKind // instead, with this
+	message string           // of the failures
 	long    bool             // attempts take a second, by their report
 }
 
@@ -33,7 +35,9 @@ func (w *busyWorker) take(e *Effects) {
 					f.Micros = append(f.Micros, 1_000_000)
 				}
 				if w.fail != 0 {
-					r.Failed = append(r.Failed, &wire.Failure{Job: l.GetJob(), Stage: l.GetStage(), Index: index, Lease: lease, Kind: w.fail})
+					r.Failed = append(r.Failed, &wire.Failure{
+						Job: l.GetJob(), Stage: l.GetStage(), Index: index, Lease: lease, Kind: w.fail, Message: w.message,
+					})
 				}
 			}
 			if w.fail == 0 {
@@ -246,6 +250,20 @@ func TestNobodyIsPutAsideAlone(t *testing.T) {
 				t.Fatalf("%d failed tasks of worker %d are remembered, want at most %d", len(w.failed), id, asideTasks)
 			}
 		}
+	}
+}
+
+// A worker that keeps no bound on its messages cannot fill the log with them.
+func TestLongMessagesAreCut(t *testing.T) {
+	r := newCoreRig(t, 1)
+	r.workers[0].fail, r.workers[0].message = wire.FailureKind_BAD_INPUT, strings.Repeat("x", 2*wire.FailureMessageMax)
+	r.submit(1, 1)
+	for range 10 {
+		r.step()
+	}
+	last := r.machine.Job(1).Stages[0].Trouble(0).Last
+	if len(last) != 1 || len(last[0].Message) != wire.FailureMessageMax {
+		t.Errorf("the log has %d failures, want one with a message of %d bytes", len(last), wire.FailureMessageMax)
 	}
 }
 

@@ -466,7 +466,8 @@ func (c *Core) failed(now time.Time, w *worker, f *wire.Failure) {
 	if k := f.GetKind(); k > 0 && k <= wire.FailureKind(state.OutputError) {
 		kind = state.FailureKind(k)
 	}
-	c.fail(now, w, number, state.Failure{Kind: kind, Message: wire.FailureMessage(f.GetMessage())}) // the log keeps it: whatever the worker, it is short
+	// The log keeps the message, so its bound does not hang on the worker.
+	c.fail(now, w, number, state.Failure{Kind: kind, Message: wire.FailureMessage(f.GetMessage())})
 	if kind != state.BadInput && kind != state.Preempted {
 		c.putAside(now, w, taskKey{l.job, l.stage, l.task})
 	}
