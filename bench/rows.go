@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -139,7 +140,7 @@ func (b *bench) noop() (string, error) {
 		}
 		times = append(times, time.Since(start))
 	}
-	rate := func(d time.Duration) string { return strconv.Itoa(int(noopTasks/d.Seconds()/1000)) + ",000/s" }
+	rate := func(d time.Duration) string { return fmt.Sprintf("%.2f M/s", noopTasks/d.Seconds()/1e6) }
 	return fmt.Sprintf("%s (median of %d; best %s)", rate(median(times)), b.runs, rate(percentile(times, 0))), nil
 }
 
@@ -283,12 +284,20 @@ func (b *bench) state() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
+	var figures []string
 	for line := range strings.Lines(string(out)) {
-		if strings.HasPrefix(line, "Benchmark") {
-			return strings.Join(strings.Fields(line)[2:], " "), nil
+		name, rest, ok := strings.Cut(line, " ")
+		if kind, of := strings.CutPrefix(name, "BenchmarkMemory/"); ok && of {
+			fields := strings.Fields(rest)
+			if at := slices.Index(fields, "B/task"); at > 0 {
+				figures = append(figures, kind[:strings.LastIndexByte(kind, '-')]+" "+fields[at-1])
+			}
 		}
 	}
-	return "", fmt.Errorf("no benchmark has run: %s", out)
+	if len(figures) == 0 {
+		return "", fmt.Errorf("no benchmark has run: %s", out)
+	}
+	return strings.Join(figures, ", "), nil
 }
 
 // submit times the answer to a job of ten million tasks, which is then stopped.

@@ -80,7 +80,7 @@ func (a *app) root() *cobra.Command {
 		Use:   "bridgefour",
 		Short: "One computation over many inputs, on one machine or a thousand, each output exactly once",
 		Example: `  bridgefour run wordcount --input books/ --output counts
-  bridgefour run --input 'logs/*.gz' -- grep -c ERROR
+  bridgefour run --input 'logs/*.gz' -- sh -c 'grep -c ERROR || [ $? = 1 ]'
   bridgefour run --range 1-1000 -- ./simulate {}`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -94,8 +94,11 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if err := a.requestInput(cmd, f, r); err != nil {
 		return nil, err
 	}
-	if f.output != "" {
+	switch {
+	case f.output != "":
 		r.Output = absolute(r.Dir, f.output)
+	case a.typed["output"]:
+		return nil, usagef(cmd, "--output is empty; is a variable not set? Leave the flag out to have the result on standard output")
 	}
 	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name}, f.set, f.labels) {
 		if !utf8.ValidString(s) {

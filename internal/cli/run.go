@@ -45,7 +45,7 @@ Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 stopped, 4 cluster not re
 interrupted, failed, or whose process died, goes on with --resume; what is done is not run again. The state of the 20
 newest such runs is kept, under $XDG_STATE_HOME/bridgefour/runs.`,
 		Example: `  bridgefour run wordcount --input books/ --output counts
-  bridgefour run --input 'logs/*.gz' -- grep -c ERROR
+  bridgefour run --input 'logs/*.gz' -- sh -c 'grep -c ERROR || [ $? = 1 ]'
   bridgefour run --range 1-1000 -- ./simulate {}
   bridgefour run --lines urls.txt --retries 5 -- curl -fsS`,
 		ValidArgsFunction: completeBuiltins,

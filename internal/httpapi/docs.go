@@ -68,6 +68,7 @@ func (a *API) addDocs() {
 		_, _ = w.Write(body)
 	})
 	page := sync.OnceValue(func() []byte { return docsPage(a.huma.OpenAPI()) })
+	a.mux.Handle("GET /{$}", http.RedirectHandler("/docs", http.StatusFound))
 	a.mux.HandleFunc("GET /docs", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")

@@ -53,6 +53,9 @@ func TestOpenAPIListsEveryRoute(t *testing.T) {
 
 func TestDocsNeedNothingFromElsewhere(t *testing.T) {
 	a := newAPI(newFakeLeader())
+	if got := ask(t, a, http.MethodGet, "/", ""); got.Code != http.StatusFound || got.Header().Get("Location") != "/docs" {
+		t.Errorf("GET / = %d to %q, want a redirect to /docs", got.Code, got.Header().Get("Location"))
+	}
 	page := ask(t, a, http.MethodGet, "/docs", "").Body.String()
 	if found := regexp.MustCompile(`(?i)<script|<link|<img|src=|https?://|@import`).FindString(page); found != "" {
 		t.Errorf("the page loads something: %q", found)

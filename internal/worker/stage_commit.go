@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -21,11 +22,12 @@ func (s *stages) commit(ctx context.Context, a *runner.Attempt, action wire.Comm
 		return Result{}
 	case ctx.Err() != nil:
 		return Result{Canceled: true}
-	default:
-		return Result{Failure: &wire.Failure{
-			Kind: wire.FailureKind_OUTPUT_ERROR, Message: wire.FailureMessage(err.Error()),
-		}}
 	}
+	kind := wire.FailureKind_OUTPUT_ERROR
+	if _, occupied := errors.AsType[*commit.OccupiedError](err); occupied {
+		kind = wire.FailureKind_BAD_INPUT // another output stands there: trying again is no use
+	}
+	return Result{Failure: &wire.Failure{Kind: kind, Message: wire.FailureMessage(err.Error())}}
 }
 
 func (s *stages) commitAction(ctx context.Context, job *wire.Job, action wire.CommitAction) error {

@@ -424,7 +424,7 @@ func TestWorkerCommits(t *testing.T) {
 		Job: 5, Stage: 1, FirstLease: 600, Index: []uint64{0}, Action: wire.CommitAction_COMMIT,
 	}}})
 	f := s.report().GetFailed()
-	if len(f) != 1 || f[0].GetKind() != wire.FailureKind_OUTPUT_ERROR || !strings.Contains(f[0].GetMessage(), out) {
-		t.Errorf("failed = %v, want an OUTPUT_ERROR that names the folder", f)
+	if len(f) != 1 || f[0].GetKind() != wire.FailureKind_BAD_INPUT || !strings.Contains(f[0].GetMessage(), out) {
+		t.Errorf("failed = %v, want a BAD_INPUT that names the folder", f)
 	}
 }
