@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the scenarios of testdata/script with the real command line, each in processes of its own.
 func TestScripts(t *testing.T) {
-	book, err := filepath.Abs("../../testdata/book/opticks.txt")
+	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("USER", "kaladin")
-			e.Setenv("BOOK", book)
+			e.Setenv("BOOK", filepath.Join(root, "testdata/book/opticks.txt"))
+			e.Setenv("README", filepath.Join(root, "README.md"))
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -125,7 +125,7 @@ func (e *explainer) workers() {
 			e.because("worker %d does not fit: %s", id, strings.Join(lacks(e.job.Spec, &w.Worker), "; "))
 		default:
 			able++
-			if len(w.running) >= w.Slots {
+			if w.busy() == w.Slots {
 				busy++
 			}
 		}

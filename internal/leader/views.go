@@ -199,6 +199,9 @@ func stamp(ms int64) *time.Time {
 	return &t
 }
 
+// busy is how many slots run an attempt: a worker begins what it is given at once, as far as it has slots.
+func (w *worker) busy() int { return min(w.Leases(), w.Slots) }
+
 // clusterView makes the public view of the workers and the cluster.
 func (c *Core) clusterView(cfg Config, log replica.Status, now time.Time) *clusterView {
 	v := &clusterView{cluster: api.Cluster{
@@ -212,8 +215,8 @@ func (c *Core) clusterView(cfg Config, log replica.Status, now time.Time) *clust
 			Version: info.Version, Slots: info.Slots, Memory: info.Memory, Labels: info.Labels,
 		}
 		if live := c.workers[id]; live != nil {
-			w.Busy = min(uint32(len(live.running)), w.Slots)
-			w.Queued = uint32(max(0, live.Leases()-len(live.running)))
+			w.Busy = uint32(live.busy())
+			w.Queued = uint32(live.Leases() - live.busy())
 			w.Seen, w.Aside = live.heard, !live.aside.IsZero()
 		}
 		v.workers = append(v.workers, w)
