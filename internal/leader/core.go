@@ -35,6 +35,7 @@ const (
 	// memory stays bounded.
 	uncommittedMax = 1 << 17
 	endedJobsMax   = 1000 // jobs that are over and still remembered
+	deadWorkersMax = 1000 // workers that are dead and still remembered
 )
 
 // SessionID names one stream of a worker; the driver gives it.

@@ -181,6 +181,23 @@ func TestOldJobsAreForgotten(t *testing.T) {
 	}
 }
 
+func TestDeadWorkersAreForgotten(t *testing.T) {
+	r := newCoreRig(t, 0)
+	const more = 30
+	r.step(Ask{"all", func(e *state.Entry) {
+		for i := range deadWorkersMax + more {
+			e.Register("", &state.WorkerInfo{Identity: fmt.Sprint(i), Slots: 1})
+			e.SetWorker("", state.WorkerID(i+1), state.WorkerDead)
+		}
+	}})
+	for range 200 {
+		r.step()
+	}
+	if n := len(r.machine.Workers()); n != deadWorkersMax || r.machine.Worker(more) != nil || r.machine.Worker(more+1) == nil {
+		t.Errorf("%d workers are remembered, want %d, and the oldest %d gone", n, deadWorkersMax, more)
+	}
+}
+
 // A worker on which many different tasks fail is put aside for a while, if there is another on which they do not.
 func TestWorkerIsPutAside(t *testing.T) {
 	r := newCoreRig(t, 2)

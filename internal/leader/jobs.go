@@ -110,6 +110,7 @@ func (c *Core) event(now time.Time, e *state.Event) {
 		c.fact(*e)
 	case state.WorkerChanged:
 		c.workerChanged(now, e.Worker)
+		c.forgetDead(now)
 		c.fact(*e)
 	case state.RequestApplied:
 		switch {
@@ -213,6 +214,24 @@ func (c *Core) workerChanged(now time.Time, id state.WorkerID) {
 		if w.session != nil {
 			c.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{}}})
 		}
+	}
+}
+
+// forgetDead removes the oldest dead worker when there are too many: containers that never come back with the same data
+// folder would grow the state for ever.
+func (c *Core) forgetDead(now time.Time) {
+	var oldest state.WorkerID
+	dead := 0
+	for _, id := range c.machine.Workers() {
+		if c.machine.Worker(id).Status != state.WorkerDead {
+			continue
+		}
+		if dead++; dead == 1 {
+			oldest = id
+		}
+	}
+	if dead > deadWorkersMax {
+		c.open(now).SetWorker("", oldest, state.WorkerRemoved)
 	}
 }
 
