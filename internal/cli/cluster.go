@@ -105,11 +105,7 @@ func (a *app) drainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "drain W", Short: "Let a worker finish what it runs, and leave", Args: oneArg("a worker's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseNumber(cmd, "worker", args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.connect(r.cluster, 0)
+			c, id, err := a.numbered(cmd, "worker", args, r.cluster)
 			if err != nil {
 				return err
 			}
@@ -133,11 +129,7 @@ func (a *app) removeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "remove W", Short: "Forget a worker; what it runs is run elsewhere", Args: oneArg("a worker's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseNumber(cmd, "worker", args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.connect(cluster, 0)
+			c, id, err := a.numbered(cmd, "worker", args, cluster)
 			if err != nil {
 				return err
 			}

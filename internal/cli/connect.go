@@ -96,6 +96,16 @@ func parseNumber(cmd *cobra.Command, noun, s string) (uint64, error) {
 	return n, nil
 }
 
+// numbered reads the number that is a command's one argument, and makes a client of its cluster.
+func (a *app) numbered(cmd *cobra.Command, noun string, args []string, cluster string) (*client.Client, uint64, error) {
+	id, err := parseNumber(cmd, noun, args[0])
+	if err != nil {
+		return nil, 0, err
+	}
+	c, err := a.connect(cluster, 0)
+	return c, id, err
+}
+
 // oneArg takes exactly one argument.
 func oneArg(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

@@ -90,11 +90,7 @@ func (a *app) jobCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "job N", Short: "Show a job, with its stages and counts", Args: oneArg("a job's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseNumber(cmd, "job", args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.connect(r.cluster, 0)
+			c, id, err := a.numbered(cmd, "job", args, r.cluster)
 			if err != nil {
 				return err
 			}
@@ -273,11 +269,7 @@ func (a *app) resultCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "result N", Short: "Print the result of a job that has ended", Args: oneArg("a job's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseNumber(cmd, "job", args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.connect(cluster, 0)
+			c, id, err := a.numbered(cmd, "job", args, cluster)
 			if err != nil {
 				return err
 			}
@@ -399,11 +391,7 @@ func (a *app) changeCommand(use, short, done string,
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: oneArg("a job's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseNumber(cmd, "job", args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.connect(r.cluster, 0)
+			c, id, err := a.numbered(cmd, "job", args, r.cluster)
 			if err != nil {
 				return err
 			}

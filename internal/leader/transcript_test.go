@@ -33,9 +33,9 @@ import (
 //	together … end                              the commands between come in one step, and one entry
 //	job J   books
 func TestTranscripts(t *testing.T) {
-	transcript.Run(t, func(t *testing.T, text string) string {
+	transcript.Run(t, func(t *testing.T) func([][]string) string {
 		t.Helper()
-		return newStory(t).play(text)
+		return newStory(t).block
 	})
 }
 
@@ -67,23 +67,12 @@ func newStory(t *testing.T) *story {
 	return s
 }
 
-func (s *story) play(text string) string {
-	var out strings.Builder
-	for block := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
-		head, _, asks := strings.Cut(block, "\n----")
-		out.WriteString(head + "\n")
-		if asks {
-			s.b.Reset()
-			for line := range strings.SplitSeq(head, "\n") {
-				if words := strings.Fields(line); len(words) > 0 && !strings.HasPrefix(line, "#") {
-					s.command(words)
-				}
-			}
-			out.WriteString("----\n" + s.b.String())
-		}
-		out.WriteString("\n")
+func (s *story) block(commands [][]string) string {
+	s.b.Reset()
+	for _, words := range commands {
+		s.command(words)
 	}
-	return strings.TrimRight(out.String(), "\n") + "\n"
+	return s.b.String()
 }
 
 func (s *story) say(format string, args ...any) {
@@ -147,20 +136,8 @@ func (s *story) place(text string) place {
 	return place{s.lease(lease), s.number(w[0]), s.number(w[2]), uint32(s.number(w[1]))}
 }
 
-func options(words []string) (list []string, set map[string]string) {
-	set = map[string]string{}
-	for _, w := range words {
-		if k, v, ok := strings.Cut(w, "="); ok {
-			set[k] = v
-		} else {
-			list = append(list, w)
-		}
-	}
-	return list, set
-}
-
 func (s *story) command(words []string) {
-	list, set := options(words[1:])
+	list, set := transcript.Options(words[1:])
 	switch words[0] {
 	case "run":
 		s.run(s.now.Add(s.duration(list[0])))

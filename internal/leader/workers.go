@@ -44,7 +44,7 @@ func (c *Core) updateClusterStatus(now time.Time, since time.Duration) {
 	for _, id := range c.machine.Live() { // a job may have become halted, or no longer be
 		c.changed[id] = struct{}{}
 	}
-	if _, ok := c.sched.Wake(); ok {
+	if _, ok := c.sched.Wake(); ok { // the backstop: Step wakes them when a back-off ends
 		c.allHungry()
 	}
 }

@@ -28,9 +28,9 @@ import (
 //	behind W yes|no
 //	show                                        load and leases of all workers and jobs; wake
 func TestTranscripts(t *testing.T) {
-	transcript.Run(t, func(t *testing.T, text string) string {
+	transcript.Run(t, func(t *testing.T) func([][]string) string {
 		t.Helper()
-		return newStory(t).play(text)
+		return newStory(t).block
 	})
 }
 
@@ -54,35 +54,12 @@ func newStory(t *testing.T) *story {
 	}
 }
 
-func (st *story) play(text string) string {
+func (st *story) block(commands [][]string) string {
 	var b strings.Builder
-	for block := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
-		head, _, asks := strings.Cut(block, "\n----")
-		b.WriteString(head + "\n")
-		if asks {
-			b.WriteString("----\n")
-			for line := range strings.SplitSeq(head, "\n") {
-				if words := strings.Fields(line); len(words) > 0 && !strings.HasPrefix(line, "#") {
-					st.command(&b, words)
-				}
-			}
-		}
-		b.WriteString("\n")
+	for _, words := range commands {
+		st.command(&b, words)
 	}
-	return strings.TrimRight(b.String(), "\n") + "\n"
-}
-
-// options parts words into plain ones and settings.
-func options(words []string) (list []string, set map[string]string) {
-	set = map[string]string{}
-	for _, w := range words {
-		if k, v, ok := strings.Cut(w, "="); ok {
-			set[k] = v
-		} else {
-			list = append(list, w)
-		}
-	}
-	return list, set
+	return b.String()
 }
 
 func (st *story) number(s string) uint64 {
@@ -105,7 +82,7 @@ func (st *story) duration(s string) time.Duration {
 }
 
 func (st *story) command(b *strings.Builder, words []string) {
-	list, set := options(words[1:])
+	list, set := transcript.Options(words[1:])
 	switch words[0] {
 	case "worker":
 		w := st.workers[list[0]]

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/transcript"
 )
 
 // mustApply applies an entry at the next index.
@@ -42,7 +44,7 @@ func playFile(tb testing.TB, name string) *Machine {
 		tb.Fatal(err)
 	}
 	s := &story{t: tb, m: New()}
-	s.play(string(text))
+	transcript.Play(string(text), s.block)
 	return s.m
 }
 

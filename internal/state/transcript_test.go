@@ -25,9 +25,9 @@ import (
 //	job N · jobs · workers                      not logged: shows the state
 //	restore                                     not logged: goes on from a snapshot, in a new machine
 func TestTranscripts(t *testing.T) {
-	transcript.Run(t, func(t *testing.T, text string) string {
+	transcript.Run(t, func(t *testing.T) func([][]string) string {
 		t.Helper()
-		return (&story{t: t, m: New()}).play(text)
+		return (&story{t: t, m: New()}).block
 	})
 }
 
@@ -40,28 +40,11 @@ type story struct {
 }
 
 // play answers every block of text.
-func (s *story) play(text string) string {
-	var b strings.Builder
-	for block := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
-		head, _, asks := strings.Cut(block, "\n----")
-		b.WriteString(head + "\n")
-		if asks {
-			b.WriteString("----\n" + s.block(head))
-		}
-		b.WriteString("\n")
-	}
-	return strings.TrimRight(b.String(), "\n") + "\n"
-}
-
 // block runs the commands of one block.
-func (s *story) block(head string) string {
+func (s *story) block(commands [][]string) string {
 	var shows []func() string
 	entry := NewEntry(s.time)
-	for line := range strings.SplitSeq(head, "\n") {
-		words := strings.Fields(line)
-		if len(words) == 0 || strings.HasPrefix(line, "#") {
-			continue
-		}
+	for _, words := range commands {
 		switch words[0] {
 		case "at":
 			s.time = int64(s.number(words[1]))
@@ -102,7 +85,7 @@ func (s *story) workers() string {
 
 // command adds a logged command to e.
 func (s *story) command(e *Entry, words []string) {
-	list, set := s.options(words[1:])
+	list, set := transcript.Options(words[1:])
 	switch words[0] {
 	case "submit":
 		spec := &Spec{
@@ -163,19 +146,6 @@ func (s *story) command(e *Entry, words []string) {
 	default:
 		s.t.Fatalf("unknown command %q", words)
 	}
-}
-
-// options splits words into plain ones and key=value ones.
-func (s *story) options(words []string) (list []string, set map[string]string) {
-	set = map[string]string{}
-	for _, w := range words {
-		if key, value, ok := strings.Cut(w, "="); ok {
-			set[key] = value
-		} else {
-			list = append(list, w)
-		}
-	}
-	return list, set
 }
 
 func (s *story) number(word string) uint64 {

@@ -1,5 +1,8 @@
 // Package transcript runs tests that are stories: files of commands and of what was answered, which are played and compared, and
 // written anew with `go test -run Transcripts -update`.
+//
+// A file is blocks with empty lines between them. A block is commands, one a line, a line "----", and the answer. Lines that
+// begin with # are for readers; a block without "----" is, too.
 package transcript
 
 import (
@@ -13,8 +16,9 @@ import (
 
 var update = flag.Bool("update", false, "write the answers of the transcripts in testdata anew") //nolint:gochecknoglobals // a flag of go test
 
-// Run plays each testdata/*.txt in a subtest. Play returns the file's text with the answers as they are now.
-func Run(t *testing.T, play func(t *testing.T, text string) string) {
+// Run plays each testdata/*.txt in a subtest. Begin starts a story, and returns what answers a block of commands, each parted
+// into its words; an answer ends with a newline, or is empty.
+func Run(t *testing.T, begin func(t *testing.T) (answer func(commands [][]string) string)) {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -26,7 +30,7 @@ func Run(t *testing.T, play func(t *testing.T, text string) string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := play(t, string(text))
+			got := Play(string(text), begin(t))
 			if got == string(text) {
 				return
 			}
@@ -39,6 +43,42 @@ func Run(t *testing.T, play func(t *testing.T, text string) string) {
 			}
 		})
 	}
+}
+
+// Play returns a story's text with the answers as they are now.
+func Play(text string, answer func([][]string) string) string {
+	var b strings.Builder
+	for block := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
+		head, _, asks := strings.Cut(block, "\n----")
+		b.WriteString(head + "\n")
+		if asks {
+			b.WriteString("----\n" + answer(commands(head)))
+		}
+		b.WriteString("\n")
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+func commands(head string) (list [][]string) {
+	for line := range strings.SplitSeq(head, "\n") {
+		if words := strings.Fields(line); len(words) > 0 && !strings.HasPrefix(line, "#") {
+			list = append(list, words)
+		}
+	}
+	return list
+}
+
+// Options parts a command's words into plain ones and settings.
+func Options(words []string) (list []string, set map[string]string) {
+	set = map[string]string{}
+	for _, w := range words {
+		if k, v, ok := strings.Cut(w, "="); ok {
+			set[k] = v
+		} else {
+			list = append(list, w)
+		}
+	}
+	return list, set
 }
 
 // Difference shows the first line that is not as it was.
