@@ -157,6 +157,7 @@ const (
 	WorkerAlive    = "alive"
 	WorkerDead     = "dead"
 	WorkerDraining = "draining"
+	WorkerIdle     = "idle" // no member yet: it waits to be invited
 )
 
 // Cluster statuses.
@@ -168,9 +169,9 @@ const (
 
 // Worker is one worker.
 type Worker struct {
-	ID       uint64            `json:"id"`
+	ID       uint64            `json:"id" doc:"0: it waits to be invited"`
 	Identity string            `json:"identity"`
-	Status   string            `json:"status" enum:"alive,dead,draining"`
+	Status   string            `json:"status" enum:"alive,dead,draining,idle"`
 	Aside    bool              `json:"aside,omitempty" doc:"Put aside: many different tasks failed on it"`
 	Host     string            `json:"host,omitempty"`
 	Address  string            `json:"address,omitempty"`
@@ -188,12 +189,22 @@ type WorkerList struct {
 	Workers []Worker `json:"workers"`
 }
 
+// Invitation asks an idle worker to join a cluster: POST /worker/invite of the worker's own listener.
+type Invitation struct {
+	Leaders     []string `json:"leaders" doc:"host:port, at least one"`
+	ClusterID   string   `json:"cluster_id"`
+	ClusterName string   `json:"cluster_name"`
+}
+
 // Cluster is the cluster's health.
 type Cluster struct {
+	ID       string `json:"id" doc:"Tells clusters of one name apart"`
 	Name     string `json:"name"`
 	Status   string `json:"status" enum:"healthy,degraded,dead" doc:"degraded: a worker is dead; dead: no worker lives"`
 	Version  string `json:"version"`
-	Leader   uint64 `json:"leader"`
+	Node     uint64 `json:"node" doc:"The leader that answers"`
+	Leader   uint64 `json:"leader" doc:"The one that leads; 0: none is known"`
+	Leaders  int    `json:"leaders" doc:"How many leaders the cluster has"`
 	Term     uint64 `json:"term"`
 	Index    uint64 `json:"index" doc:"Log position"`
 	Workers  int    `json:"workers"`
@@ -203,6 +214,71 @@ type Cluster struct {
 	Jobs     int    `json:"jobs" doc:"Jobs that are not over"`
 	Spool    string `json:"spool" doc:"Where jobs without an output leave their parts"`
 	NotReady string `json:"not_ready,omitempty" doc:"Why writes are refused, if they are"`
+}
+
+// Statuses of a leader.
+const (
+	LeaderLeads   = "leader"
+	LeaderFollows = "follower"
+	LeaderLearns  = "learner" // has no vote yet: it is catching up
+	LeaderSilent  = "silent"  // not heard of for longer than an election takes
+	LeaderUnknown = "unknown" // nobody leads, so nobody can say
+)
+
+// LeaderNode is one leader of the cluster.
+type LeaderNode struct {
+	ID      uint64     `json:"id"`
+	Address string     `json:"address" doc:"host:port, for clients, workers and the other leaders"`
+	Status  string     `json:"status" enum:"leader,follower,learner,silent,unknown"`
+	Votes   bool       `json:"votes" doc:"Counts for the majority"`
+	Self    bool       `json:"self,omitempty" doc:"It is the one that answers"`
+	Index   uint64     `json:"index" doc:"Last log position that it is known to have"`
+	Heard   *time.Time `json:"heard,omitempty" doc:"When the leader heard of it last"`
+}
+
+// LeaderList is all leaders, by number.
+type LeaderList struct {
+	Cluster string       `json:"cluster"`
+	Name    string       `json:"name"`
+	Term    uint64       `json:"term"`
+	Leaders []LeaderNode `json:"leaders"`
+}
+
+// LeaderRequest asks for a new leader: the one that listens at Address, and is not yet used for anything.
+type LeaderRequest struct {
+	Address string `json:"address" doc:"host:port" minLength:"1" maxLength:"260" example:"10.0.0.7:6550"`
+}
+
+// Types of events.
+const (
+	EventJobSubmitted  = "job_submitted"
+	EventStageStarted  = "stage_started"
+	EventJobEnding     = "job_ending" // told to stop, or failing
+	EventJobEnded      = "job_ended"
+	EventJobForgotten  = "job_forgotten"
+	EventTaskDied      = "task_died"
+	EventWorkerJoined  = "worker_joined"
+	EventWorkerChanged = "worker_changed"
+)
+
+// Event is a fact that the log has decided. Every leader tells the same ones in the same order with the same ids.
+type Event struct {
+	Index  uint64    `json:"index" doc:"Log position"`
+	Seq    uint32    `json:"seq" doc:"Counts the events of one log position, from 0"`
+	Type   string    `json:"type" enum:"job_submitted,stage_started,job_ending,job_ended,job_forgotten,task_died,worker_joined,worker_changed"`
+	Time   time.Time `json:"time"`
+	Job    uint64    `json:"job,omitempty"`
+	Stage  string    `json:"stage,omitempty"`
+	Task   *uint64   `json:"task,omitempty" doc:"Index in its stage"`
+	Worker uint64    `json:"worker,omitempty"`
+	Status string    `json:"status,omitempty" doc:"Of the job or the worker, after it"`
+	Detail string    `json:"detail,omitempty" doc:"For people"`
+}
+
+// Position is a place in the stream of events: that of the last one seen. The zero value is before all.
+type Position struct {
+	Index uint64
+	Seq   uint32
 }
 
 // Explanation says why a job or task is as it is.

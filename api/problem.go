@@ -55,6 +55,11 @@ func Conflict(format string, args ...any) *Problem {
 	return NewProblem(http.StatusConflict, format, args...)
 }
 
+// Gone is 410: it was there once, and is not kept any more.
+func Gone(format string, args ...any) *Problem {
+	return NewProblem(http.StatusGone, format, args...)
+}
+
 // Invalid is 422: readable, but asks for what cannot be.
 func Invalid(format string, args ...any) *Problem {
 	return NewProblem(http.StatusUnprocessableEntity, format, args...)
@@ -63,4 +68,14 @@ func Invalid(format string, args ...any) *Problem {
 // Unavailable is 503: not now (no leader, disk full); the same request may be sent again.
 func Unavailable(format string, args ...any) *Problem {
 	return NewProblem(http.StatusServiceUnavailable, format, args...)
+}
+
+// TypeNotLeader is the type of the problem that NotLeader makes.
+const TypeNotLeader = "urn:bridgefour:not-leader"
+
+// NotLeader is 503: this node does not lead, and has done nothing of what was asked; another node, or this one later, may.
+func NotLeader(format string, args ...any) *Problem {
+	p := Unavailable(format, args...)
+	p.Type = TypeNotLeader
+	return p
 }

@@ -251,6 +251,9 @@ type ToWorker struct {
 	//	*ToWorker_Work
 	//	*ToWorker_Log
 	//	*ToWorker_Drain
+	//	*ToWorker_Elsewhere
+	//	*ToWorker_Leaders
+	//	*ToWorker_Ping
 	Message       isToWorker_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -329,6 +332,33 @@ func (x *ToWorker) GetDrain() *Drain {
 	return nil
 }
 
+func (x *ToWorker) GetElsewhere() *Elsewhere {
+	if x != nil {
+		if x, ok := x.Message.(*ToWorker_Elsewhere); ok {
+			return x.Elsewhere
+		}
+	}
+	return nil
+}
+
+func (x *ToWorker) GetLeaders() *Leaders {
+	if x != nil {
+		if x, ok := x.Message.(*ToWorker_Leaders); ok {
+			return x.Leaders
+		}
+	}
+	return nil
+}
+
+func (x *ToWorker) GetPing() *Ping {
+	if x != nil {
+		if x, ok := x.Message.(*ToWorker_Ping); ok {
+			return x.Ping
+		}
+	}
+	return nil
+}
+
 type isToWorker_Message interface {
 	isToWorker_Message()
 }
@@ -349,6 +379,18 @@ type ToWorker_Drain struct {
 	Drain *Drain `protobuf:"bytes,4,opt,name=drain,proto3,oneof"`
 }
 
+type ToWorker_Elsewhere struct {
+	Elsewhere *Elsewhere `protobuf:"bytes,5,opt,name=elsewhere,proto3,oneof"`
+}
+
+type ToWorker_Leaders struct {
+	Leaders *Leaders `protobuf:"bytes,6,opt,name=leaders,proto3,oneof"`
+}
+
+type ToWorker_Ping struct {
+	Ping *Ping `protobuf:"bytes,7,opt,name=ping,proto3,oneof"`
+}
+
 func (*ToWorker_Welcome) isToWorker_Message() {}
 
 func (*ToWorker_Work) isToWorker_Message() {}
@@ -356,6 +398,12 @@ func (*ToWorker_Work) isToWorker_Message() {}
 func (*ToWorker_Log) isToWorker_Message() {}
 
 func (*ToWorker_Drain) isToWorker_Message() {}
+
+func (*ToWorker_Elsewhere) isToWorker_Message() {}
+
+func (*ToWorker_Leaders) isToWorker_Message() {}
+
+func (*ToWorker_Ping) isToWorker_Message() {}
 
 // Hello registers a worker, or brings a known one back.
 type Hello struct {
@@ -371,6 +419,11 @@ type Hello struct {
 	// the rest in its Welcome.
 	Held          []*Held `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
 	Host          string  `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`
+	ClusterId     string  `protobuf:"bytes,10,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`        // the cluster it belongs to, kept in its data directory; empty: none yet
+	ClusterName   string  `protobuf:"bytes,11,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`  // the cluster it was told to join; empty: any
+	Protocol      uint32  `protobuf:"varint,12,opt,name=protocol,proto3" json:"protocol,omitempty"`                          // version of these messages that it speaks (package wire); 0: from before they had one
+	ProtocolMin   uint32  `protobuf:"varint,13,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"` // and the oldest that it can do with
+	UnixMs        int64   `protobuf:"varint,14,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`                // its clock; 0: not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -468,6 +521,177 @@ func (x *Hello) GetHost() string {
 	return ""
 }
 
+func (x *Hello) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *Hello) GetClusterName() string {
+	if x != nil {
+		return x.ClusterName
+	}
+	return ""
+}
+
+func (x *Hello) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Hello) GetProtocolMin() uint32 {
+	if x != nil {
+		return x.ProtocolMin
+	}
+	return 0
+}
+
+func (x *Hello) GetUnixMs() int64 {
+	if x != nil {
+		return x.UnixMs
+	}
+	return 0
+}
+
+// Elsewhere comes instead of a Welcome from a node that does not lead. The stream then ends with UNAVAILABLE.
+type Elsewhere struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leader        string                 `protobuf:"bytes,1,opt,name=leader,proto3" json:"leader,omitempty"`   // host:port; empty: none is known just now
+	Leaders       []string               `protobuf:"bytes,2,rep,name=leaders,proto3" json:"leaders,omitempty"` // all leaders of the cluster
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Elsewhere) Reset() {
+	*x = Elsewhere{}
+	mi := &file_wire_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Elsewhere) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Elsewhere) ProtoMessage() {}
+
+func (x *Elsewhere) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Elsewhere.ProtoReflect.Descriptor instead.
+func (*Elsewhere) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Elsewhere) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *Elsewhere) GetLeaders() []string {
+	if x != nil {
+		return x.Leaders
+	}
+	return nil
+}
+
+// Leaders tells a worker where the leaders of its cluster are, whenever this changes.
+type Leaders struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addresses     []string               `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leaders) Reset() {
+	*x = Leaders{}
+	mi := &file_wire_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leaders) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leaders) ProtoMessage() {}
+
+func (x *Leaders) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leaders.ProtoReflect.Descriptor instead.
+func (*Leaders) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Leaders) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+// Ping is the leader's heartbeat: without any message for Welcome.silence_ms, the worker looks for another leader. Any node
+// answers a Hello with one at once, before it knows whether it leads: so it is told from one that is stopped.
+type Ping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ping) Reset() {
+	*x = Ping{}
+	mi := &file_wire_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ping) ProtoMessage() {}
+
+func (x *Ping) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ping.ProtoReflect.Descriptor instead.
+func (*Ping) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{5}
+}
+
 type Held struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -482,7 +706,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +718,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +731,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{3}
+	return file_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Held) GetJob() uint64 {
@@ -560,13 +784,16 @@ type Welcome struct {
 	Revoked       []uint64               `protobuf:"varint,4,rep,packed,name=revoked,proto3" json:"revoked,omitempty"`                     // leases of Hello.held that are stale: stop them, remove what they wrote
 	Cluster       string                 `protobuf:"bytes,5,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	Drain         bool                   `protobuf:"varint,6,opt,name=drain,proto3" json:"drain,omitempty"` // it was told to drain before it came back
+	ClusterId     string                 `protobuf:"bytes,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Leaders       []string               `protobuf:"bytes,8,rep,name=leaders,proto3" json:"leaders,omitempty"`                       // host:port of all leaders of the cluster
+	SilenceMs     uint32                 `protobuf:"varint,9,opt,name=silence_ms,json=silenceMs,proto3" json:"silence_ms,omitempty"` // see Ping; 0: this leader does not ping
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +805,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +818,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Welcome) GetWorker() uint64 {
@@ -636,6 +863,27 @@ func (x *Welcome) GetDrain() bool {
 	return false
 }
 
+func (x *Welcome) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *Welcome) GetLeaders() []string {
+	if x != nil {
+		return x.Leaders
+	}
+	return nil
+}
+
+func (x *Welcome) GetSilenceMs() uint32 {
+	if x != nil {
+		return x.SilenceMs
+	}
+	return 0
+}
+
 // Report is the worker's news and its heartbeat (then empty but for running).
 type Report struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -651,7 +899,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +911,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +924,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Report) GetFinished() []*Finished {
@@ -739,7 +987,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +999,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +1012,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Finished) GetJob() uint64 {
@@ -845,7 +1093,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1105,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1118,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -930,7 +1178,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1190,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1203,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 // Work is what the leader has for a worker: verdicts on what it reported, and new leases.
@@ -972,7 +1220,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1232,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1245,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Work) GetJobs() []*Job {
@@ -1062,7 +1310,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1322,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1335,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Job) GetId() uint64 {
@@ -1229,7 +1477,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1489,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1502,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Program) GetKind() isProgram_Kind {
@@ -1307,7 +1555,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1567,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1580,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Command) GetArgv() [][]byte {
@@ -1359,7 +1607,7 @@ type Leases struct {
 
 func (x *Leases) Reset() {
 	*x = Leases{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1619,7 @@ func (x *Leases) String() string {
 func (*Leases) ProtoMessage() {}
 
 func (x *Leases) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1632,7 @@ func (x *Leases) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leases.ProtoReflect.Descriptor instead.
 func (*Leases) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Leases) GetJob() uint64 {
@@ -1449,7 +1697,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1709,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1722,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Split) GetKind() isSplit_Kind {
@@ -1532,7 +1780,7 @@ type FileSplit struct {
 
 func (x *FileSplit) Reset() {
 	*x = FileSplit{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1792,7 @@ func (x *FileSplit) String() string {
 func (*FileSplit) ProtoMessage() {}
 
 func (x *FileSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1805,7 @@ func (x *FileSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSplit.ProtoReflect.Descriptor instead.
 func (*FileSplit) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FileSplit) GetPath() []byte {
@@ -1602,7 +1850,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1614,7 +1862,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1627,7 +1875,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LogRequest) GetRequest() uint64 {
@@ -1683,7 +1931,7 @@ type LogRecords struct {
 
 func (x *LogRecords) Reset() {
 	*x = LogRecords{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1943,7 @@ func (x *LogRecords) String() string {
 func (*LogRecords) ProtoMessage() {}
 
 func (x *LogRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1956,7 @@ func (x *LogRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecords.ProtoReflect.Descriptor instead.
 func (*LogRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LogRecords) GetRequest() uint64 {
@@ -1745,7 +1993,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +2005,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +2018,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogRecord) GetStage() uint32 {
@@ -1816,7 +2064,7 @@ type SendLogDone struct {
 
 func (x *SendLogDone) Reset() {
 	*x = SendLogDone{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +2076,7 @@ func (x *SendLogDone) String() string {
 func (*SendLogDone) ProtoMessage() {}
 
 func (x *SendLogDone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +2089,7 @@ func (x *SendLogDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLogDone.ProtoReflect.Descriptor instead.
 func (*SendLogDone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 type PartsRequest struct {
@@ -1854,7 +2102,7 @@ type PartsRequest struct {
 
 func (x *PartsRequest) Reset() {
 	*x = PartsRequest{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +2114,7 @@ func (x *PartsRequest) String() string {
 func (*PartsRequest) ProtoMessage() {}
 
 func (x *PartsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +2127,7 @@ func (x *PartsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsRequest.ProtoReflect.Descriptor instead.
 func (*PartsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PartsRequest) GetJob() uint64 {
@@ -1912,7 +2160,7 @@ type PartsPage struct {
 
 func (x *PartsPage) Reset() {
 	*x = PartsPage{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +2172,7 @@ func (x *PartsPage) String() string {
 func (*PartsPage) ProtoMessage() {}
 
 func (x *PartsPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2185,7 @@ func (x *PartsPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsPage.ProtoReflect.Descriptor instead.
 func (*PartsPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PartsPage) GetIndex() []uint64 {
@@ -1989,16 +2237,18 @@ func (x *PartsPage) GetTasks() uint64 {
 	return 0
 }
 
+// Drain has the worker finish or stop what it runs, and leave.
 type Drain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	StopRunning   bool                   `protobuf:"varint,1,opt,name=stop_running,json=stopRunning,proto3" json:"stop_running,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // for its log
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2260,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2273,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Drain) GetStopRunning() bool {
@@ -2031,6 +2281,214 @@ func (x *Drain) GetStopRunning() bool {
 		return x.StopRunning
 	}
 	return false
+}
+
+func (x *Drain) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ShadowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // of the leader that asks
+	ClusterId     string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShadowRequest) Reset() {
+	*x = ShadowRequest{}
+	mi := &file_wire_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShadowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShadowRequest) ProtoMessage() {}
+
+func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShadowRequest.ProtoReflect.Descriptor instead.
+func (*ShadowRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ShadowRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ShadowRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+// ShadowState is what the leader knows beyond the log. Lists of one group are columns of equal length.
+type ShadowState struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Term           uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Index          uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                      // log position that it belongs to
+	NotReady       string                 `protobuf:"bytes,3,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"` // why writes are refused, if they are
+	Worker         []uint64               `protobuf:"varint,4,rep,packed,name=worker,proto3" json:"worker,omitempty"`             // those that this leader has heard of in its term
+	WorkerBusy     []uint32               `protobuf:"varint,5,rep,packed,name=worker_busy,json=workerBusy,proto3" json:"worker_busy,omitempty"`
+	WorkerQueued   []uint32               `protobuf:"varint,6,rep,packed,name=worker_queued,json=workerQueued,proto3" json:"worker_queued,omitempty"`
+	WorkerSilentMs []uint64               `protobuf:"varint,7,rep,packed,name=worker_silent_ms,json=workerSilentMs,proto3" json:"worker_silent_ms,omitempty"`
+	WorkerAside    []bool                 `protobuf:"varint,8,rep,packed,name=worker_aside,json=workerAside,proto3" json:"worker_aside,omitempty"`
+	Job            []uint64               `protobuf:"varint,9,rep,packed,name=job,proto3" json:"job,omitempty"` // jobs that are not over
+	JobLeased      []uint64               `protobuf:"varint,10,rep,packed,name=job_leased,json=jobLeased,proto3" json:"job_leased,omitempty"`
+	JobEligible    []bool                 `protobuf:"varint,11,rep,packed,name=job_eligible,json=jobEligible,proto3" json:"job_eligible,omitempty"` // some live worker could run its attempts
+	Leader         []uint64               `protobuf:"varint,12,rep,packed,name=leader,proto3" json:"leader,omitempty"`                              // the other leaders
+	LeaderMatch    []uint64               `protobuf:"varint,13,rep,packed,name=leader_match,json=leaderMatch,proto3" json:"leader_match,omitempty"` // last log position that it is known to have
+	LeaderSilentMs []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ShadowState) Reset() {
+	*x = ShadowState{}
+	mi := &file_wire_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShadowState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShadowState) ProtoMessage() {}
+
+func (x *ShadowState) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
+func (*ShadowState) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ShadowState) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ShadowState) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ShadowState) GetNotReady() string {
+	if x != nil {
+		return x.NotReady
+	}
+	return ""
+}
+
+func (x *ShadowState) GetWorker() []uint64 {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
+}
+
+func (x *ShadowState) GetWorkerBusy() []uint32 {
+	if x != nil {
+		return x.WorkerBusy
+	}
+	return nil
+}
+
+func (x *ShadowState) GetWorkerQueued() []uint32 {
+	if x != nil {
+		return x.WorkerQueued
+	}
+	return nil
+}
+
+func (x *ShadowState) GetWorkerSilentMs() []uint64 {
+	if x != nil {
+		return x.WorkerSilentMs
+	}
+	return nil
+}
+
+func (x *ShadowState) GetWorkerAside() []bool {
+	if x != nil {
+		return x.WorkerAside
+	}
+	return nil
+}
+
+func (x *ShadowState) GetJob() []uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *ShadowState) GetJobLeased() []uint64 {
+	if x != nil {
+		return x.JobLeased
+	}
+	return nil
+}
+
+func (x *ShadowState) GetJobEligible() []bool {
+	if x != nil {
+		return x.JobEligible
+	}
+	return nil
+}
+
+func (x *ShadowState) GetLeader() []uint64 {
+	if x != nil {
+		return x.Leader
+	}
+	return nil
+}
+
+func (x *ShadowState) GetLeaderMatch() []uint64 {
+	if x != nil {
+		return x.LeaderMatch
+	}
+	return nil
+}
+
+func (x *ShadowState) GetLeaderSilentMs() []uint64 {
+	if x != nil {
+		return x.LeaderSilentMs
+	}
+	return nil
 }
 
 var File_wire_proto protoreflect.FileDescriptor
@@ -2044,13 +2502,16 @@ const file_wire_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x19.bridgefour.wire.v1.HelloH\x00R\x05hello\x124\n" +
 	"\x06report\x18\x02 \x01(\v2\x1a.bridgefour.wire.v1.ReportH\x00R\x06report\x127\n" +
 	"\agoodbye\x18\x03 \x01(\v2\x1b.bridgefour.wire.v1.GoodbyeH\x00R\agoodbyeB\t\n" +
-	"\amessage\"\xe5\x01\n" +
+	"\amessage\"\x8d\x03\n" +
 	"\bToWorker\x127\n" +
 	"\awelcome\x18\x01 \x01(\v2\x1b.bridgefour.wire.v1.WelcomeH\x00R\awelcome\x12.\n" +
 	"\x04work\x18\x02 \x01(\v2\x18.bridgefour.wire.v1.WorkH\x00R\x04work\x122\n" +
 	"\x03log\x18\x03 \x01(\v2\x1e.bridgefour.wire.v1.LogRequestH\x00R\x03log\x121\n" +
-	"\x05drain\x18\x04 \x01(\v2\x19.bridgefour.wire.v1.DrainH\x00R\x05drainB\t\n" +
-	"\amessage\"\xe3\x02\n" +
+	"\x05drain\x18\x04 \x01(\v2\x19.bridgefour.wire.v1.DrainH\x00R\x05drain\x12=\n" +
+	"\telsewhere\x18\x05 \x01(\v2\x1d.bridgefour.wire.v1.ElsewhereH\x00R\telsewhere\x127\n" +
+	"\aleaders\x18\x06 \x01(\v2\x1b.bridgefour.wire.v1.LeadersH\x00R\aleaders\x12.\n" +
+	"\x04ping\x18\a \x01(\v2\x18.bridgefour.wire.v1.PingH\x00R\x04pingB\t\n" +
+	"\amessage\"\xfd\x03\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x18\n" +
@@ -2060,24 +2521,42 @@ const file_wire_proto_rawDesc = "" +
 	"\x06memory\x18\x06 \x01(\x04R\x06memory\x12=\n" +
 	"\x06labels\x18\a \x03(\v2%.bridgefour.wire.v1.Hello.LabelsEntryR\x06labels\x12,\n" +
 	"\x04held\x18\b \x03(\v2\x18.bridgefour.wire.v1.HeldR\x04held\x12\x12\n" +
-	"\x04host\x18\t \x01(\tR\x04host\x1a9\n" +
+	"\x04host\x18\t \x01(\tR\x04host\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\n" +
+	" \x01(\tR\tclusterId\x12!\n" +
+	"\fcluster_name\x18\v \x01(\tR\vclusterName\x12\x1a\n" +
+	"\bprotocol\x18\f \x01(\rR\bprotocol\x12!\n" +
+	"\fprotocol_min\x18\r \x01(\rR\vprotocolMin\x12\x17\n" +
+	"\aunix_ms\x18\x0e \x01(\x03R\x06unixMs\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8e\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
+	"\tElsewhere\x12\x16\n" +
+	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x18\n" +
+	"\aleaders\x18\x02 \x03(\tR\aleaders\"'\n" +
+	"\aLeaders\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\"\x06\n" +
+	"\x04Ping\"\x8e\x01\n" +
 	"\x04Held\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x18\n" +
 	"\aattempt\x18\x05 \x01(\rR\aattempt\x12\x18\n" +
-	"\astarted\x18\x06 \x01(\bR\astarted\"\xa2\x01\n" +
+	"\astarted\x18\x06 \x01(\bR\astarted\"\xfa\x01\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\x04R\x06worker\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12!\n" +
 	"\fheartbeat_ms\x18\x03 \x01(\rR\vheartbeatMs\x12\x18\n" +
 	"\arevoked\x18\x04 \x03(\x04R\arevoked\x12\x18\n" +
 	"\acluster\x18\x05 \x01(\tR\acluster\x12\x14\n" +
-	"\x05drain\x18\x06 \x01(\bR\x05drain\"\xe7\x01\n" +
+	"\x05drain\x18\x06 \x01(\bR\x05drain\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\a \x01(\tR\tclusterId\x12\x18\n" +
+	"\aleaders\x18\b \x03(\tR\aleaders\x12\x1d\n" +
+	"\n" +
+	"silence_ms\x18\t \x01(\rR\tsilenceMs\"\xe7\x01\n" +
 	"\x06Report\x128\n" +
 	"\bfinished\x18\x01 \x03(\v2\x1c.bridgefour.wire.v1.FinishedR\bfinished\x123\n" +
 	"\x06failed\x18\x02 \x03(\v2\x1b.bridgefour.wire.v1.FailureR\x06failed\x12\x18\n" +
@@ -2190,9 +2669,32 @@ const file_wire_proto_rawDesc = "" +
 	"\arecords\x18\x04 \x03(\x04R\arecords\x12\x1a\n" +
 	"\bchecksum\x18\x05 \x03(\x06R\bchecksum\x12\x12\n" +
 	"\x04dead\x18\x06 \x03(\x04R\x04dead\x12\x14\n" +
-	"\x05tasks\x18\a \x01(\x04R\x05tasks\"*\n" +
+	"\x05tasks\x18\a \x01(\x04R\x05tasks\"B\n" +
 	"\x05Drain\x12!\n" +
-	"\fstop_running\x18\x01 \x01(\bR\vstopRunning*\xb0\x01\n" +
+	"\fstop_running\x18\x01 \x01(\bR\vstopRunning\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\">\n" +
+	"\rShadowRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\xb8\x03\n" +
+	"\vShadowState\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1b\n" +
+	"\tnot_ready\x18\x03 \x01(\tR\bnotReady\x12\x16\n" +
+	"\x06worker\x18\x04 \x03(\x04R\x06worker\x12\x1f\n" +
+	"\vworker_busy\x18\x05 \x03(\rR\n" +
+	"workerBusy\x12#\n" +
+	"\rworker_queued\x18\x06 \x03(\rR\fworkerQueued\x12(\n" +
+	"\x10worker_silent_ms\x18\a \x03(\x04R\x0eworkerSilentMs\x12!\n" +
+	"\fworker_aside\x18\b \x03(\bR\vworkerAside\x12\x10\n" +
+	"\x03job\x18\t \x03(\x04R\x03job\x12\x1d\n" +
+	"\n" +
+	"job_leased\x18\n" +
+	" \x03(\x04R\tjobLeased\x12!\n" +
+	"\fjob_eligible\x18\v \x03(\bR\vjobEligible\x12\x16\n" +
+	"\x06leader\x18\f \x03(\x04R\x06leader\x12!\n" +
+	"\fleader_match\x18\r \x03(\x04R\vleaderMatch\x12(\n" +
+	"\x10leader_silent_ms\x18\x0e \x03(\x04R\x0eleaderSilentMs*\xb0\x01\n" +
 	"\vFailureKind\x12\x1c\n" +
 	"\x18FAILURE_KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPROGRAM_ERROR\x10\x01\x12\v\n" +
@@ -2208,11 +2710,12 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\x06COMMIT\x10\x01\x12\x12\n" +
 	"\x0eCOMMIT_PARTIAL\x10\x02\x12\t\n" +
-	"\x05ABORT\x10\x032\xef\x01\n" +
+	"\x05ABORT\x10\x032\xbf\x02\n" +
 	"\x06Leader\x12K\n" +
 	"\aSession\x12\x1e.bridgefour.wire.v1.FromWorker\x1a\x1c.bridgefour.wire.v1.ToWorker(\x010\x01\x12L\n" +
 	"\aSendLog\x12\x1e.bridgefour.wire.v1.LogRecords\x1a\x1f.bridgefour.wire.v1.SendLogDone(\x01\x12J\n" +
-	"\x05Parts\x12 .bridgefour.wire.v1.PartsRequest\x1a\x1d.bridgefour.wire.v1.PartsPage0\x01B0Z.github.com/bridgefour/bridgefour/internal/wireb\x06proto3"
+	"\x05Parts\x12 .bridgefour.wire.v1.PartsRequest\x1a\x1d.bridgefour.wire.v1.PartsPage0\x01\x12N\n" +
+	"\x06Shadow\x12!.bridgefour.wire.v1.ShadowRequest\x1a\x1f.bridgefour.wire.v1.ShadowState0\x01B0Z.github.com/bridgefour/bridgefour/internal/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -2227,69 +2730,79 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_wire_proto_goTypes = []any{
-	(FailureKind)(0),     // 0: bridgefour.wire.v1.FailureKind
-	(CommitAction)(0),    // 1: bridgefour.wire.v1.CommitAction
-	(*FromWorker)(nil),   // 2: bridgefour.wire.v1.FromWorker
-	(*ToWorker)(nil),     // 3: bridgefour.wire.v1.ToWorker
-	(*Hello)(nil),        // 4: bridgefour.wire.v1.Hello
-	(*Held)(nil),         // 5: bridgefour.wire.v1.Held
-	(*Welcome)(nil),      // 6: bridgefour.wire.v1.Welcome
-	(*Report)(nil),       // 7: bridgefour.wire.v1.Report
-	(*Finished)(nil),     // 8: bridgefour.wire.v1.Finished
-	(*Failure)(nil),      // 9: bridgefour.wire.v1.Failure
-	(*Goodbye)(nil),      // 10: bridgefour.wire.v1.Goodbye
-	(*Work)(nil),         // 11: bridgefour.wire.v1.Work
-	(*Job)(nil),          // 12: bridgefour.wire.v1.Job
-	(*Program)(nil),      // 13: bridgefour.wire.v1.Program
-	(*Command)(nil),      // 14: bridgefour.wire.v1.Command
-	(*Leases)(nil),       // 15: bridgefour.wire.v1.Leases
-	(*Split)(nil),        // 16: bridgefour.wire.v1.Split
-	(*FileSplit)(nil),    // 17: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),   // 18: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),   // 19: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),    // 20: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),  // 21: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil), // 22: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),    // 23: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),        // 24: bridgefour.wire.v1.Drain
-	nil,                  // 25: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                  // 26: bridgefour.wire.v1.Job.SettingsEntry
+	(FailureKind)(0),      // 0: bridgefour.wire.v1.FailureKind
+	(CommitAction)(0),     // 1: bridgefour.wire.v1.CommitAction
+	(*FromWorker)(nil),    // 2: bridgefour.wire.v1.FromWorker
+	(*ToWorker)(nil),      // 3: bridgefour.wire.v1.ToWorker
+	(*Hello)(nil),         // 4: bridgefour.wire.v1.Hello
+	(*Elsewhere)(nil),     // 5: bridgefour.wire.v1.Elsewhere
+	(*Leaders)(nil),       // 6: bridgefour.wire.v1.Leaders
+	(*Ping)(nil),          // 7: bridgefour.wire.v1.Ping
+	(*Held)(nil),          // 8: bridgefour.wire.v1.Held
+	(*Welcome)(nil),       // 9: bridgefour.wire.v1.Welcome
+	(*Report)(nil),        // 10: bridgefour.wire.v1.Report
+	(*Finished)(nil),      // 11: bridgefour.wire.v1.Finished
+	(*Failure)(nil),       // 12: bridgefour.wire.v1.Failure
+	(*Goodbye)(nil),       // 13: bridgefour.wire.v1.Goodbye
+	(*Work)(nil),          // 14: bridgefour.wire.v1.Work
+	(*Job)(nil),           // 15: bridgefour.wire.v1.Job
+	(*Program)(nil),       // 16: bridgefour.wire.v1.Program
+	(*Command)(nil),       // 17: bridgefour.wire.v1.Command
+	(*Leases)(nil),        // 18: bridgefour.wire.v1.Leases
+	(*Split)(nil),         // 19: bridgefour.wire.v1.Split
+	(*FileSplit)(nil),     // 20: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),    // 21: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),    // 22: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),     // 23: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),   // 24: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),  // 25: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),     // 26: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),         // 27: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil), // 28: bridgefour.wire.v1.ShadowRequest
+	(*ShadowState)(nil),   // 29: bridgefour.wire.v1.ShadowState
+	nil,                   // 30: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                   // 31: bridgefour.wire.v1.Job.SettingsEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	4,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
-	7,  // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
-	10, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
-	6,  // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
-	11, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	18, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	24, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
-	25, // 7: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
-	5,  // 8: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
-	8,  // 9: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
-	9,  // 10: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
-	0,  // 11: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
-	12, // 12: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	15, // 13: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	13, // 14: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	26, // 15: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	14, // 16: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	16, // 17: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
-	1,  // 18: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	17, // 19: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	20, // 20: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	2,  // 21: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	19, // 22: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	22, // 23: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	3,  // 24: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	21, // 25: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	23, // 26: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	24, // [24:27] is the sub-list for method output_type
-	21, // [21:24] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	10, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
+	13, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
+	9,  // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
+	14, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
+	21, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	27, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	5,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
+	6,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
+	7,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
+	30, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	8,  // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
+	11, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
+	12, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
+	0,  // 14: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
+	15, // 15: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
+	18, // 16: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	16, // 17: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	31, // 18: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	17, // 19: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	19, // 20: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	1,  // 21: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
+	20, // 22: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	23, // 23: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	2,  // 24: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	22, // 25: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	25, // 26: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	28, // 27: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	3,  // 28: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	24, // 29: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	26, // 30: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	29, // 31: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	28, // [28:32] is the sub-list for method output_type
+	24, // [24:28] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2307,12 +2820,15 @@ func file_wire_proto_init() {
 		(*ToWorker_Work)(nil),
 		(*ToWorker_Log)(nil),
 		(*ToWorker_Drain)(nil),
+		(*ToWorker_Elsewhere)(nil),
+		(*ToWorker_Leaders)(nil),
+		(*ToWorker_Ping)(nil),
 	}
-	file_wire_proto_msgTypes[11].OneofWrappers = []any{
+	file_wire_proto_msgTypes[14].OneofWrappers = []any{
 		(*Program_Builtin)(nil),
 		(*Program_Command)(nil),
 	}
-	file_wire_proto_msgTypes[14].OneofWrappers = []any{
+	file_wire_proto_msgTypes[17].OneofWrappers = []any{
 		(*Split_Item)(nil),
 		(*Split_File)(nil),
 	}
@@ -2322,7 +2838,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   25,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

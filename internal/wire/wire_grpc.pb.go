@@ -27,14 +27,15 @@ const (
 	Leader_Session_FullMethodName = "/bridgefour.wire.v1.Leader/Session"
 	Leader_SendLog_FullMethodName = "/bridgefour.wire.v1.Leader/SendLog"
 	Leader_Parts_FullMethodName   = "/bridgefour.wire.v1.Leader/Parts"
+	Leader_Shadow_FullMethodName  = "/bridgefour.wire.v1.Leader/Shadow"
 )
 
 // LeaderClient is the client API for Leader service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type LeaderClient interface {
-	// Session lasts as long as the worker trusts this leader. The worker's first message is a Hello; the leader's first is
-	// a Welcome, or the stream ends with FAILED_PRECONDITION (refused for good: the message says why) or UNAVAILABLE (this
+	// Session lasts as long as the worker trusts this leader. The worker's first message is a Hello; the leader answers with
+	// a Welcome (and pings before), or the stream ends with FAILED_PRECONDITION (refused for good: the message says why) or UNAVAILABLE (this
 	// node does not lead: try another, or later).
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromWorker, ToWorker], error)
 	// SendLog answers one LogRequest: the worker sends the kept records, and goes on while follow is set.
@@ -42,6 +43,9 @@ type LeaderClient interface {
 	SendLog(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[LogRecords, SendLogDone], error)
 	// Parts gives the committed outputs of a stage in task order: what the tasks that read or commit them need.
 	Parts(ctx context.Context, in *PartsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PartsPage], error)
+	// Shadow gives another leader of the cluster what this one, leading, knows beyond the log, so that reads served there can
+	// show it: at once, and then again at an interval. It ends with UNAVAILABLE when this node no longer leads.
+	Shadow(ctx context.Context, in *ShadowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShadowState], error)
 }
 
 type leaderClient struct {
@@ -97,12 +101,31 @@ func (c *leaderClient) Parts(ctx context.Context, in *PartsRequest, opts ...grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Leader_PartsClient = grpc.ServerStreamingClient[PartsPage]
 
+func (c *leaderClient) Shadow(ctx context.Context, in *ShadowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShadowState], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Leader_ServiceDesc.Streams[3], Leader_Shadow_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ShadowRequest, ShadowState]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Leader_ShadowClient = grpc.ServerStreamingClient[ShadowState]
+
 // LeaderServer is the server API for Leader service.
 // All implementations must embed UnimplementedLeaderServer
 // for forward compatibility.
 type LeaderServer interface {
-	// Session lasts as long as the worker trusts this leader. The worker's first message is a Hello; the leader's first is
-	// a Welcome, or the stream ends with FAILED_PRECONDITION (refused for good: the message says why) or UNAVAILABLE (this
+	// Session lasts as long as the worker trusts this leader. The worker's first message is a Hello; the leader answers with
+	// a Welcome (and pings before), or the stream ends with FAILED_PRECONDITION (refused for good: the message says why) or UNAVAILABLE (this
 	// node does not lead: try another, or later).
 	Session(grpc.BidiStreamingServer[FromWorker, ToWorker]) error
 	// SendLog answers one LogRequest: the worker sends the kept records, and goes on while follow is set.
@@ -110,6 +133,9 @@ type LeaderServer interface {
 	SendLog(grpc.ClientStreamingServer[LogRecords, SendLogDone]) error
 	// Parts gives the committed outputs of a stage in task order: what the tasks that read or commit them need.
 	Parts(*PartsRequest, grpc.ServerStreamingServer[PartsPage]) error
+	// Shadow gives another leader of the cluster what this one, leading, knows beyond the log, so that reads served there can
+	// show it: at once, and then again at an interval. It ends with UNAVAILABLE when this node no longer leads.
+	Shadow(*ShadowRequest, grpc.ServerStreamingServer[ShadowState]) error
 	mustEmbedUnimplementedLeaderServer()
 }
 
@@ -128,6 +154,9 @@ func (UnimplementedLeaderServer) SendLog(grpc.ClientStreamingServer[LogRecords, 
 }
 func (UnimplementedLeaderServer) Parts(*PartsRequest, grpc.ServerStreamingServer[PartsPage]) error {
 	return status.Error(codes.Unimplemented, "method Parts not implemented")
+}
+func (UnimplementedLeaderServer) Shadow(*ShadowRequest, grpc.ServerStreamingServer[ShadowState]) error {
+	return status.Error(codes.Unimplemented, "method Shadow not implemented")
 }
 func (UnimplementedLeaderServer) mustEmbedUnimplementedLeaderServer() {}
 func (UnimplementedLeaderServer) testEmbeddedByValue()                {}
@@ -175,6 +204,17 @@ func _Leader_Parts_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Leader_PartsServer = grpc.ServerStreamingServer[PartsPage]
 
+func _Leader_Shadow_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ShadowRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LeaderServer).Shadow(m, &grpc.GenericServerStream[ShadowRequest, ShadowState]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Leader_ShadowServer = grpc.ServerStreamingServer[ShadowState]
+
 // Leader_ServiceDesc is the grpc.ServiceDesc for Leader service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -197,6 +237,11 @@ var Leader_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Parts",
 			Handler:       _Leader_Parts_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Shadow",
+			Handler:       _Leader_Shadow_Handler,
 			ServerStreams: true,
 		},
 	},
