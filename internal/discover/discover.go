@@ -1,0 +1,123 @@
+package discover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	// DefaultPort is the port of a leader where none is named.
+	DefaultPort = "6550"
+	// Local is the leader that [Parse] tries first for "auto": the one that a user has started without flags.
+	Local = "127.0.0.1:" + DefaultPort
+
+	addressesMax = 64 // of one source
+)
+
+// Source looks for leaders of a cluster, or of any if clusterID is empty. It may give both addresses and an error, whose
+// text stays the same as long as its cause does.
+type Source func(ctx context.Context, clusterID string) ([]string, error)
+
+// Any asks all sources at once, and gives what they find in their order.
+func Any(sources ...Source) Source {
+	return func(ctx context.Context, clusterID string) ([]string, error) {
+		type answer struct {
+			addresses []string
+			err       error
+		}
+		answers := make([]chan answer, len(sources))
+		for i, source := range sources {
+			answers[i] = make(chan answer, 1)
+			go func() {
+				addresses, err := source(ctx, clusterID)
+				answers[i] <- answer{addresses, err}
+			}()
+		}
+		var all []string
+		var errs []error
+		for _, ch := range answers {
+			a := <-ch
+			errs = append(errs, a.err)
+			for _, address := range a.addresses {
+				if !slices.Contains(all, address) {
+					all = append(all, address)
+				}
+			}
+		}
+		return all, errors.Join(errs...)
+	}
+}
+
+// Choice is how a worker finds its leaders.
+type Choice struct {
+	Leaders []string // fixed, as host:port
+	Source  Source   // nil: nothing is looked for
+}
+
+// Parse reads a list, separated by commas, of what --leader may say:
+//
+//	HOST[:PORT]  a leader
+//	auto         one on this machine at the default port, and those that answer on the network
+//	dns:NAME     the SRV records _bridgefour._tcp.NAME, or else the addresses of NAME; with NAME:PORT those alone
+//	_SRV.NAME    the SRV records of exactly that name
+//	wait         none: the worker waits to be invited; it stands alone
+func Parse(list, clusterName string, logger *slog.Logger) (Choice, error) {
+	if strings.TrimSpace(list) == "wait" {
+		return Choice{}, nil
+	}
+	var c Choice
+	var sources []Source
+	for element := range strings.SplitSeq(list, ",") {
+		element = strings.TrimSpace(element)
+		name, isDNS := strings.CutPrefix(element, "dns:")
+		switch {
+		case element == "wait":
+			return c, fmt.Errorf("%q: wait stands alone", list)
+		case element == "auto":
+			c.Leaders = append(c.Leaders, Local)
+			sources = append(sources, Multicast(clusterName, logger))
+		case isDNS, strings.HasPrefix(element, "_"):
+			source, err := DNS(name, nil)
+			if err != nil {
+				return c, fmt.Errorf("%q: %w", element, err)
+			}
+			sources = append(sources, source)
+		default:
+			address, err := Address(element)
+			if err != nil {
+				return c, err
+			}
+			c.Leaders = append(c.Leaders, address)
+		}
+	}
+	if len(sources) > 0 {
+		c.Source = Any(sources...)
+	}
+	return c, nil
+}
+
+// Address completes what a user may write for a leader: with http:// before it, and without a port.
+func Address(text string) (string, error) {
+	bare := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), "http://"), "/")
+	if bare == "" {
+		return "", errors.New("an empty address; expected host:port")
+	}
+	host, port, err := net.SplitHostPort(bare)
+	if err != nil {
+		host, port = strings.Trim(bare, "[]"), DefaultPort
+		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
+			return "", fmt.Errorf("%q is no address; expected host:port", text)
+		}
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, " \t/@?#\\") {
+		return "", fmt.Errorf("%q is no address; expected host:port", text)
+	}
+	return net.JoinHostPort(host, port), nil
+}
