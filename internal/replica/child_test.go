@@ -42,6 +42,7 @@ func runChild() bool {
 			}
 		}
 		if e.Role != nil && e.Role.Leader {
+			fmt.Println("found", next) // nothing was proposed in this life yet
 			go func() {
 				for i := next; ; i++ {
 					if err := r.Propose(context.Background(), numbered(i, 100+i%5000)); err != nil {
@@ -71,42 +72,50 @@ func readCount(r io.ReadCloser) (int, error) {
 	return strconv.Atoi(string(text))
 }
 
+// oneLife runs a process that proposes on dir and kills it when it has acknowledged a number of entries beyond those that were
+// acknowledged before, all of which it must find. It gives the last that it has acknowledged.
+func oneLife(t *testing.T, dir string, acknowledged, beyond int) int {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Wait() }() // killed
+	defer func() { _ = cmd.Process.Kill() }()
+	last, found := -1, -1
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if _, err := fmt.Sscanf(lines.Text(), "found %d", &found); err == nil {
+			if found <= acknowledged {
+				t.Fatalf("%d was acknowledged, and %d entries are there", acknowledged, found)
+			}
+			continue
+		}
+		i, err := strconv.Atoi(lines.Text())
+		if err != nil || i != last+1 { // each life begins with what is there
+			t.Fatalf("%s follows %d", lines.Text(), last)
+		}
+		last = i
+		if found >= 0 && i == max(found, acknowledged+beyond) {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return last
+}
+
 // TestNothingAcknowledgedIsLostByKill kills a process that proposes, again and again, and looks for what it has acknowledged.
 func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 	dir := t.TempDir()
 	acknowledged := -1
 	for life := range 8 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		last := -1
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			i, err := strconv.Atoi(lines.Text())
-			if err != nil {
-				t.Fatalf("life %d: %s", life, lines.Text())
-			}
-			if i != last+1 { // each life begins with what is there
-				t.Fatalf("life %d: %d follows %d", life, i, last)
-			}
-			last = i
-			if i == acknowledged+50+300*life { // some way beyond what was there
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		_ = cmd.Wait() // killed
-		if last < acknowledged {
-			t.Fatalf("life %d: %d was acknowledged, only %d is there", life, acknowledged, last)
-		}
-		acknowledged = last
+		acknowledged = oneLife(t, dir, acknowledged, 50+300*life)
 	}
 	n := start(t, Config{Dir: dir}).lead()
 	first, err := strconv.Atoi(string(n.snapshot))

@@ -4,140 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"testing"
-
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 )
-
-// rig is a core with a disk and a consumer that do what it wants only when told to.
-type rig struct {
-	t    testing.TB
-	core *core
-
-	saves      []*raftpb.Message // wanted, not carried out
-	deliveries []delivery
-	messages   []*raftpb.Message
-
-	state   *raftpb.HardState // on disk
-	entries []*raftpb.Entry
-	events  []Event // delivered
-}
-
-func newRig(tb testing.TB, id uint64, voters ...uint64) *rig {
-	tb.Helper()
-	g := &rig{t: tb}
-	g.boot(id, voters)
-	return g
-}
-
-// boot starts the core from what is on disk.
-func (g *rig) boot(id uint64, voters []uint64) {
-	g.t.Helper()
-	c, err := newCore(coreConfig{
-		id: id, electionTicks: 10, heartbeatTicks: 1,
-		snap: snapMeta{conf: &raftpb.ConfState{Voters: voters}}, state: g.state, entries: slices.Clone(g.entries),
-		logger: raftLogger{slog.New(slog.DiscardHandler)},
-	})
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	*g = rig{t: g.t, core: c, state: g.state, entries: g.entries}
-}
-
-func (g *rig) must(err error) {
-	g.t.Helper()
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	w, err := g.core.ready()
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	g.saves = append(g.saves, w.saves...)
-	g.deliveries = append(g.deliveries, w.deliveries...)
-	g.messages = append(g.messages, w.messages...)
-}
-
-// save carries out the first wanted save.
-func (g *rig) save() {
-	g.t.Helper()
-	m := g.saves[0]
-	g.saves = g.saves[1:]
-	if m.Term != nil {
-		g.state = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
-	}
-	for _, e := range m.GetEntries() {
-		g.entries = append(slices.Clone(g.entries[:e.GetIndex()-1]), e)
-	}
-	g.must(g.core.saved([]*raftpb.Message{m}))
-}
-
-// deliver carries out the first wanted delivery.
-func (g *rig) deliver() {
-	g.t.Helper()
-	d := g.deliveries[0]
-	g.deliveries = g.deliveries[1:]
-	if !d.silent {
-		g.events = append(g.events, d.event)
-	}
-	g.must(g.core.delivered(d))
-}
-
-// settle carries out all that does not need others.
-func (g *rig) settle() {
-	g.t.Helper()
-	for g.must(nil); len(g.saves)+len(g.deliveries) > 0; {
-		if len(g.saves) > 0 {
-			g.save()
-		} else {
-			g.deliver()
-		}
-	}
-}
-
-func (g *rig) propose(data ...string) {
-	g.t.Helper()
-	var batch [][]byte
-	for _, d := range data {
-		batch = append(batch, []byte(d))
-	}
-	g.must(g.core.propose(batch))
-}
-
-// told is the events in short: data of entries, and roles.
-func (g *rig) told() []string {
-	var s []string
-	for _, e := range g.events {
-		for _, e := range e.Entries {
-			s = append(s, string(e.Data))
-		}
-		if r := e.Role; r != nil && r.Leader {
-			s = append(s, "lead")
-		} else if r != nil {
-			s = append(s, fmt.Sprintf("follow %d", r.LeaderID))
-		}
-	}
-	return s
-}
-
-func (g *rig) wantTold(want ...string) {
-	g.t.Helper()
-	if got := g.told(); !slices.Equal(got, want) {
-		g.t.Fatalf("told %q, want %q", got, want)
-	}
-}
-
-func newLoneRig(tb testing.TB) *rig {
-	tb.Helper()
-	g := newRig(tb, 1, 1)
-	g.must(g.core.campaign())
-	g.settle()
-	g.wantTold("lead")
-	return g
-}
 
 func TestNothingIsDeliveredBeforeItIsOnDisk(t *testing.T) {
 	g := newLoneRig(t)
@@ -159,10 +28,10 @@ func TestNothingIsDeliveredBeforeItIsOnDisk(t *testing.T) {
 }
 
 func TestLeaderIsToldWithTheFirstEntryOfItsTerm(t *testing.T) {
-	g := newRig(t, 1, 1)
-	g.must(g.core.campaign())
+	g := newRig(t, 1, Beginning(voters(1)))
+	g.must(g.core.Campaign())
 	for len(g.entries) == 0 {
-		if err := g.core.propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
+		if err := g.core.Propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
 			t.Fatalf("propose before the first entry of the term is saved = %v, want ErrNotLeader", err)
 		}
 		if got := g.told(); len(got) > 0 {
@@ -176,8 +45,8 @@ func TestLeaderIsToldWithTheFirstEntryOfItsTerm(t *testing.T) {
 	g.propose("a")
 	g.settle()
 	g.propose("lost") // not saved: never acknowledged
-	g.boot(1, []uint64{1})
-	g.must(g.core.campaign())
+	g.boot()
+	g.must(g.core.Campaign())
 	g.settle()
 	g.wantTold("a", "lead")
 }
@@ -186,8 +55,8 @@ func TestInFlightIsBounded(t *testing.T) {
 	g := newLoneRig(t)
 	big := make([]byte, 1<<20)
 	count := 0
-	for g.core.room() {
-		g.must(g.core.propose([][]byte{big}))
+	for g.core.Room() {
+		g.must(g.core.Propose([][]byte{big}))
 		count++
 	}
 	if want := inFlightBytesMax / len(big); count != want {
@@ -196,7 +65,7 @@ func TestInFlightIsBounded(t *testing.T) {
 	for len(g.saves) > 0 {
 		g.save()
 	}
-	if g.core.room() {
+	if g.core.Room() {
 		t.Error("room, though nothing was delivered")
 	}
 	for range count {
@@ -213,143 +82,79 @@ func TestInFlightIsBounded(t *testing.T) {
 func TestLoneVoterForgetsWhatIsApplied(t *testing.T) {
 	g := newLoneRig(t)
 	for range 100 {
-		g.must(g.core.propose([][]byte{make([]byte, 1<<20)}))
+		g.must(g.core.Propose([][]byte{make([]byte, 1<<20)}))
 		g.settle()
 	}
-	if g.core.keptBytes > 2*trimBytes {
-		t.Errorf("%d bytes of the log kept in memory, want at most %d", g.core.keptBytes, 2*trimBytes)
+	if g.core.log.bytes > 2*trimBytes {
+		t.Errorf("%d bytes of the log kept in memory, want at most %d", g.core.log.bytes, 2*trimBytes)
 	}
 }
 
 func TestSnapshotAtKnowsTermAndMembers(t *testing.T) {
-	g := newLoneRig(t) // entry 1, term 1
-	g.propose("a")     // 2
+	g := newLoneRig(t) // entry 2, term 1
+	g.propose("a")     // 3
 	g.settle()
-	g.boot(1, []uint64{1})
-	g.must(g.core.campaign())
-	g.settle()     // entry 3, term 2
-	g.propose("b") // 4
+	g.boot()
+	g.must(g.core.Campaign())
+	g.settle()     // entry 4, term 2
+	g.propose("b") // 5
 	g.settle()
-	add := &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: new(uint64(9))}}}
 	if !g.core.lone() {
 		t.Error("not lone before there is a learner")
 	}
-	g.must(g.core.node.ProposeConfChange(add)) // 5
-	g.settle()
+	g.change(Change{Op: OpAdd, Member: Member{ID: 9, Address: "nine"}}) // 6
 	if g.core.lone() {
 		t.Error("lone with a learner")
 	}
-	for _, tt := range []struct{ index, term, learners uint64 }{{1, 1, 0}, {2, 1, 0}, {3, 2, 0}, {4, 2, 0}, {5, 2, 1}} {
-		m, err := g.core.snapshotAt(tt.index)
-		if err != nil || m.index != tt.index || m.term != tt.term || len(m.conf.GetLearners()) != int(tt.learners) {
-			t.Errorf("snapshotAt(%d) = %v, %v, want term %d and %d learners", tt.index, m, err, tt.term, tt.learners)
+	g.propose("c") // 7
+	g.settle()
+	for _, tt := range []struct {
+		index, term uint64
+		members     int
+	}{{3, 2, 1}, {4, 2, 1}, {5, 2, 2}, {6, 2, 2}, {7, 2, 2}} {
+		// Of raft's own entries, 4 and 6, the state is that before them, and the position theirs.
+		want := map[uint64]uint64{3: 4, 4: 4, 5: 6, 6: 6, 7: 7}[tt.index]
+		p, err := g.core.SnapshotAt(tt.index)
+		if err != nil || p.Index != want || p.Term != tt.term || len(p.Members.List) != tt.members {
+			t.Errorf("SnapshotAt(%d) = %v, %v, want term %d and %d members", tt.index, p, err, tt.term, tt.members)
 		}
 	}
-	if _, err := g.core.snapshotAt(6); err == nil {
+	if _, err := g.core.SnapshotAt(8); err == nil {
 		t.Error("snapshot of an entry that is not delivered")
 	}
-	m, err := g.core.snapshotAt(4)
+	p, err := g.core.SnapshotAt(5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.must(g.core.snapshotted(m, 2))
-	if _, err := g.core.snapshotAt(4); err == nil {
-		t.Error("second snapshot at the same entry")
-	}
-	if m, err := g.core.snapshotAt(5); err != nil || m.term != 2 || len(m.conf.GetLearners()) != 1 {
-		t.Errorf("snapshotAt(5) = %v, %v", m, err)
-	}
-	if first, err := g.core.log.FirstIndex(); err != nil || first != 3 {
-		t.Errorf("log in memory begins at %d, %v, want 3", first, err)
-	}
-}
-
-// trio is three cores with a network that may lose what goes to or from a member.
-type trio struct {
-	t    testing.TB
-	rigs map[uint64]*rig
-	cut  map[uint64]bool
-}
-
-func newTrio(tb testing.TB) *trio {
-	tb.Helper()
-	c := &trio{t: tb, rigs: map[uint64]*rig{}, cut: map[uint64]bool{}}
-	for id := range uint64(3) {
-		c.rigs[id+1] = newRig(tb, id+1, 1, 2, 3)
-	}
-	return c
-}
-
-// settle passes messages until there are none.
-func (c *trio) settle() {
-	c.t.Helper()
-	for busy := true; busy; {
-		busy = false
-		for id := uint64(1); id <= 3; id++ {
-			g := c.rigs[id]
-			g.settle()
-			messages := g.messages
-			g.messages = nil
-			for _, m := range messages {
-				if c.cut[m.GetFrom()] || c.cut[m.GetTo()] {
-					continue
-				}
-				busy = true
-				to := c.rigs[m.GetTo()]
-				to.must(to.core.step(proto.Clone(m).(*raftpb.Message)))
-			}
+	g.must(g.core.Snapshotted(p, 3))
+	for _, index := range []uint64{5, 6} {
+		if _, err := g.core.SnapshotAt(index); err == nil {
+			t.Errorf("second snapshot at entry %d", index)
 		}
 	}
-}
-
-// leader ticks until a member that is not cut off leads.
-func (c *trio) leader() *rig {
-	c.t.Helper()
-	for range 10_000 {
-		for id := uint64(1); id <= 3; id++ {
-			if g := c.rigs[id]; !c.cut[id] && g.core.role.Leader {
-				return g
-			}
-		}
-		c.tick(1)
+	if first, err := g.core.log.FirstIndex(); err != nil || first != 4 {
+		t.Errorf("log in memory begins at %d, %v, want 4", first, err)
 	}
-	c.t.Fatal("no leader")
-	return nil
-}
-
-func (c *trio) tick(n int) {
-	c.t.Helper()
-	for range n {
-		for id := uint64(1); id <= 3; id++ {
-			c.rigs[id].core.tick()
-			c.settle()
-		}
+	// Behind what the consumer knows of, raft's own entries do not change the state.
+	g.change(Change{Op: OpAdd, Member: Member{ID: 10, Address: "ten"}}) // 8
+	if p, err := g.core.SnapshotAt(7); err != nil || p.Index != 8 || len(p.Members.List) != 3 {
+		t.Errorf("SnapshotAt(7) = %v, %v, want the position of entry 8", p, err)
 	}
-}
-
-func (g *rig) data() []string {
-	var s []string
-	for _, e := range g.events {
-		for _, e := range e.Entries {
-			s = append(s, string(e.Data))
-		}
-	}
-	return s
 }
 
 func TestThreeMembersAgreeAcrossALostLeader(t *testing.T) {
-	c := newTrio(t)
+	c := newGroup(t, 1, 2, 3)
 	old := c.leader()
 	old.propose("a")
 	c.settle()
 	c.tick(2)
 	for id, g := range c.rigs {
-		if got := g.data(); !slices.Equal(got, []string{"a"}) {
+		if got := g.data; !slices.Equal(got, []string{"a"}) {
 			t.Fatalf("member %d got %q, want a", id, got)
 		}
 	}
 
-	c.cut[old.core.id] = true
+	c.cut[old.id] = true
 	old.propose("never") // nobody hears of it
 	c.settle()
 	next := c.leader()
@@ -359,40 +164,40 @@ func TestThreeMembersAgreeAcrossALostLeader(t *testing.T) {
 	if old.core.role.Leader {
 		t.Error("a leader without a quorum still leads")
 	}
-	if err := old.core.propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
+	if err := old.core.Propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("propose without a quorum = %v, want ErrNotLeader", err)
 	}
-	if got := old.data(); !slices.Equal(got, []string{"a"}) {
+	if got := old.data; !slices.Equal(got, []string{"a"}) {
 		t.Errorf("cut off member got %q, want a", got)
 	}
 
-	c.cut[old.core.id] = false
+	c.cut[old.id] = false
 	c.tick(30)
 	c.leader().propose("c")
 	c.settle()
 	c.tick(2)
 	for id, g := range c.rigs {
-		if got := g.data(); !slices.Equal(got, []string{"a", "b", "c"}) {
+		if got := g.data; !slices.Equal(got, []string{"a", "b", "c"}) {
 			t.Errorf("member %d got %q, want a b c", id, got)
 		}
 	}
 }
 
 func TestThreeMembersSurviveRestarts(t *testing.T) {
-	c := newTrio(t)
+	c := newGroup(t, 1, 2, 3)
 	want := []string{}
 	for i := range 9 {
 		id := uint64(i%3) + 1
 		c.leader().propose(fmt.Sprint(i))
 		want = append(want, fmt.Sprint(i))
 		c.settle()
-		c.rigs[id].boot(id, []uint64{1, 2, 3}) // from its disk; it delivers all again
+		c.rigs[id].boot() // from its disk; it delivers all again
 		c.tick(30)
 		c.leader()
 	}
 	c.tick(5)
 	for id, g := range c.rigs {
-		if got := g.data(); !slices.Equal(got, want) {
+		if got := g.data; !slices.Equal(got, want) {
 			t.Errorf("member %d got %q, want %q", id, got, want)
 		}
 	}
@@ -400,22 +205,22 @@ func TestThreeMembersSurviveRestarts(t *testing.T) {
 
 func TestSnapshotFileRefusesEveryFlippedBit(t *testing.T) {
 	store := snapStore{dir: t.TempDir()}
-	m := snapMeta{index: 12, term: 3, conf: &raftpb.ConfState{Voters: []uint64{1}}}
+	m := Position{Index: 12, Term: 3, Members: &Members{Cluster: "c", List: []Member{{ID: 1, Address: "a:1", Directory: "d", Voter: true}}}}
 	if err := store.create(m, func(w io.Writer) error { _, err := io.WriteString(w, "the state"); return err }); err != nil {
 		t.Fatal(err)
 	}
-	body, conf, err := store.open(m)
+	body, err := store.open(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, err := io.ReadAll(body); err != nil || string(text) != "the state" || !slices.Equal(conf.GetVoters(), []uint64{1}) {
-		t.Errorf("open = %q, %v, %v", text, conf, err)
+	if text, err := io.ReadAll(body); err != nil || string(text) != "the state" || !body.at.Members.equal(m.Members) {
+		t.Errorf("open = %q, %+v, %v", text, body.at.Members, err)
 	}
 	if err := body.Close(); err != nil {
 		t.Error(err)
 	}
 	forEachDamage(t, store.path(m), func(what string) {
-		if body, _, err := store.open(m); err == nil {
+		if body, err := store.open(m); err == nil {
 			t.Errorf("%s: opened", what)
 			_ = body.Close()
 		} else if !containsAll(err.Error(), store.path(m), "damaged", "move it away") {
@@ -427,7 +232,7 @@ func TestSnapshotFileRefusesEveryFlippedBit(t *testing.T) {
 func TestSnapshotThatFailsLeavesNothing(t *testing.T) {
 	store := snapStore{dir: t.TempDir()}
 	broken := errors.New("broken")
-	m := snapMeta{index: 1, term: 1, conf: &raftpb.ConfState{}}
+	m := Position{Index: 1, Term: 1, Members: &Members{}}
 	if err := store.create(m, func(io.Writer) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("create = %v, want %v", err, broken)
 	}

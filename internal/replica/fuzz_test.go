@@ -7,13 +7,11 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-
-	"go.etcd.io/raft/v3/raftpb"
 )
 
 // FuzzSnapshotFile opens any bytes as a snapshot: an error, or a body and members that make the same file again.
 func FuzzSnapshotFile(f *testing.F) {
-	m := snapMeta{index: 12, term: 3, conf: &raftpb.ConfState{Voters: []uint64{1, 2}}}
+	m := Position{Index: 12, Term: 3, Members: &Members{Cluster: "c", List: []Member{{ID: 1, Voter: true}, {ID: 2}}}}
 	store := snapStore{dir: f.TempDir()}
 	if err := store.create(m, func(w io.Writer) error { _, err := io.WriteString(w, "state"); return err }); err != nil {
 		f.Fatal(err)
@@ -25,7 +23,7 @@ func FuzzSnapshotFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		store := snapStore{dir: t.TempDir()}
 		writeFile(t, store.path(m), data)
-		body, conf, err := store.open(m)
+		body, err := store.open(m)
 		if err != nil {
 			return
 		}
@@ -36,11 +34,11 @@ func FuzzSnapshotFile(f *testing.F) {
 		if err := body.Close(); err != nil {
 			t.Fatal(err)
 		}
-		again := snapMeta{index: m.index, term: m.term, conf: conf}
+		again := body.at
 		if err := store.create(again, func(w io.Writer) error { _, err := w.Write(text); return err }); err != nil {
 			t.Fatal(err)
 		}
-		body, _, err = store.open(again)
+		body, err = store.open(again)
 		if err != nil {
 			t.Fatalf("written again: %v", err)
 		}

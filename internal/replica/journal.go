@@ -4,12 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
@@ -28,18 +26,6 @@ const segmentBytes = 16 << 20
 //
 //nolint:gochecknoglobals // the variable it guards is a global of etcd's package
 var setSegmentBytes = sync.OnceFunc(func() { wal.SegmentSizeBytes = segmentBytes })
-
-const (
-	formatFile = "FORMAT"
-	formatText = "bridgefour log 1\n"
-)
-
-// journalHead is what stands at the head of each log file.
-type journalHead struct {
-	Version int      `json:"version"`
-	ID      uint64   `json:"id"`
-	Voters  []uint64 `json:"voters"` // the first members
-}
 
 // journal is the log on disk: etcd's write-ahead log and what it takes to survive a full disk. It is not safe for
 // concurrent use.
@@ -60,28 +46,36 @@ type journal struct {
 // recovered is what an existing log holds.
 type recovered struct {
 	head    journalHead
-	body    *openSnapshot // nil: none
-	snaps   []snapMeta    // newest first, at most two
+	start   Position      // what entries follows
+	body    *openSnapshot // of start; nil: there is no snapshot
+	snaps   []Position    // newest first, at most two
 	state   *raftpb.HardState
 	entries []*raftpb.Entry
 	bytes   int64
 }
 
-func (j *journal) walDir() string { return filepath.Join(j.dir, "wal") }
+func (j *journal) walDir() string { return filepath.Join(j.dir, walName) }
 
-// openJournal opens the log of dir, or begins one whose only member is id.
-func openJournal(dir string, id uint64, store snapStore, log *slog.Logger) (*journal, *recovered, error) {
+func newJournal(dir string, log *slog.Logger) *journal {
 	setSegmentBytes()
-	j := &journal{dir: dir, log: log, zap: walLogger(log), state: &raftpb.HardState{}}
-	if err := checkFormat(dir); err != nil {
+	return &journal{dir: dir, log: log, zap: walLogger(log), state: &raftpb.HardState{}}
+}
+
+// openJournal opens the log of cfg.Dir, or begins the one that cfg asks for.
+func openJournal(cfg Config, store snapStore) (*journal, *recovered, error) {
+	if err := checkFormat(cfg.Dir); err != nil {
 		return nil, nil, err
 	}
+	if err := finishRecovery(cfg.Dir); err != nil {
+		return nil, nil, err
+	}
+	j := newJournal(cfg.Dir, cfg.Logger)
 	var rec *recovered
 	var err error
 	if wal.Exist(j.walDir()) {
 		rec, err = j.recover(store)
 	} else {
-		rec, err = j.create(id, store)
+		rec, err = j.create(cfg, store)
 	}
 	if err != nil {
 		if noSpace(err) {
@@ -92,36 +86,8 @@ func openJournal(dir string, id uint64, store snapStore, log *slog.Logger) (*jou
 	return j, rec, nil
 }
 
-// markFormat writes the version of the layout where it is missing. It is not fsynced: its absence costs a check only.
-func markFormat(dir string) error {
-	path := filepath.Join(dir, formatFile)
-	if text, err := os.ReadFile(path); err == nil && len(text) > 0 {
-		return nil
-	}
-	if err := os.WriteFile(path, []byte(formatText), 0o600); err != nil && !noSpace(err) {
-		return fmt.Errorf("mark data directory: %w", err)
-	}
-	return nil
-}
-
-// checkFormat refuses a layout of another version.
-func checkFormat(dir string) error {
-	text, err := os.ReadFile(filepath.Join(dir, formatFile))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read format of the data directory: %w", err)
-	}
-	if len(text) > 0 && string(text) != formatText {
-		return fmt.Errorf("data directory %s has the format %q, this program reads %q: use the program that wrote it, or another directory",
-			dir, strings.TrimSpace(string(text)), strings.TrimSpace(formatText))
-	}
-	return nil
-}
-
 // create begins an empty log, unless there are signs that there was one.
-func (j *journal) create(id uint64, store snapStore) (*recovered, error) {
+func (j *journal) create(cfg Config, store snapStore) (*recovered, error) {
 	snaps, err := store.list()
 	if err != nil {
 		return nil, err
@@ -132,15 +98,33 @@ func (j *journal) create(id uint64, store snapStore) (*recovered, error) {
 		return nil, fmt.Errorf("the log %s is missing, though data directory %s was in use: restore the directory from a copy; "+
 			"or remove it to start empty, which loses every job in it", j.walDir(), j.dir)
 	}
-	head := journalHead{Version: 1, ID: id, Voters: []uint64{id}}
+	head, err := cfg.newHead()
+	if err != nil {
+		return nil, err
+	}
+	if err := j.begin(j.walDir(), head); err != nil {
+		return nil, err
+	}
+	start := head.start()
+	if start.Index > 0 {
+		if err := j.w.SaveSnapshot(start.record()); err != nil {
+			return nil, errors.Join(fmt.Errorf("create log %s: %w", j.walDir(), err), j.close())
+		}
+		j.snap, j.synced = start.record(), start.id()
+	}
+	return &recovered{head: head, start: start}, nil
+}
+
+// begin makes an empty log in dir.
+func (j *journal) begin(dir string, head journalHead) error {
 	raw, err := json.Marshal(head)
 	if err != nil {
-		return nil, fmt.Errorf("encode head of the log: %w", err)
+		return fmt.Errorf("encode head of the log: %w", err)
 	}
-	if j.w, err = wal.Create(j.zap, j.walDir(), raw); err != nil {
-		return nil, fmt.Errorf("create log %s: %w", j.walDir(), err)
+	if j.w, err = wal.Create(j.zap, dir, raw); err != nil {
+		return fmt.Errorf("create log %s: %w", dir, err)
 	}
-	return &recovered{head: head}, nil
+	return nil
 }
 
 // recover reads what the log holds and opens it for appending.
@@ -153,31 +137,32 @@ func (j *journal) recover(store snapStore) (*recovered, error) {
 		return nil, err
 	}
 	rec := &recovered{bytes: scan.bytes}
-	if err := json.Unmarshal(scan.metadata, &rec.head); err != nil || rec.head.Version != 1 || rec.head.ID == 0 {
-		return nil, fmt.Errorf("the log %s is not one of this program (its head is %q): use another data directory",
-			j.walDir(), scan.metadata)
+	if rec.head, err = decodeHead(scan.metadata, j.walDir()); err != nil {
+		return nil, err
 	}
 	if scan.torn != nil {
 		if err := j.repair(scan); err != nil {
 			return nil, err
 		}
 	}
-	if err := j.chooseSnapshot(store, scan, rec); err != nil {
+	if err := j.chooseStart(store, scan, rec); err != nil {
 		return nil, err
 	}
-	start := &walpb.Snapshot{Index: new(uint64(0)), Term: new(uint64(0))}
-	if rec.body != nil {
-		start = rec.body.meta.record()
-		j.snap = start
+	record := &walpb.Snapshot{Index: new(uint64(0)), Term: new(uint64(0))}
+	if rec.start.Index > 0 {
+		record = rec.start.record()
+		j.snap = record
 	}
-	if rec.state, rec.entries, err = j.open(start); err != nil {
+	if rec.state, rec.entries, err = j.open(record); err != nil {
 		if rec.body != nil {
 			err = errors.Join(err, rec.body.Close())
 		}
 		return nil, err
 	}
-	// A snapshot is of committed entries, whatever the last state record says: see save.
-	rec.state.Commit = new(max(rec.state.GetCommit(), start.GetIndex()))
+	// Entries that a peer's snapshot has made void are followed by nothing yet, so that reading them in order does not tell.
+	if n := len(rec.entries); n > 0 {
+		rec.entries = rec.entries[:min(uint64(n), scan.last.index-min(rec.start.Index, scan.last.index))]
+	}
 	j.state, j.synced, j.fresh = rec.state, scan.last, true
 	return rec, nil
 }
@@ -207,34 +192,29 @@ func (j *journal) repair(scan *logScan) error {
 	return nil
 }
 
-// openSnapshot is the snapshot that the state starts from.
-type openSnapshot struct {
-	meta snapMeta
-	io.ReadCloser
-}
-
-// chooseSnapshot finds the newest snapshot that the log knows, and verifies and opens it.
-func (j *journal) chooseSnapshot(store snapStore, scan *logScan, rec *recovered) error {
+// chooseStart finds the newest snapshot that the log knows, and verifies and opens it; or where the log begins without one.
+func (j *journal) chooseStart(store snapStore, scan *logScan, rec *recovered) error {
 	files, err := store.list()
 	if err != nil {
 		return err
 	}
-	for _, m := range files {
-		if slices.Contains(scan.snaps, entryID{index: m.index, term: m.term}) && len(rec.snaps) < 2 {
-			rec.snaps = append(rec.snaps, m)
+	for _, p := range files {
+		if slices.Contains(scan.snaps, p.id()) && p.Index >= scan.base.index && len(rec.snaps) < 2 {
+			rec.snaps = append(rec.snaps, p)
 		}
 	}
 	first := scan.segments[0]
-	if len(rec.snaps) == 0 && first.index > 1 {
+	rec.start = rec.head.start()
+	if len(rec.snaps) == 0 && (first.index > 1 || scan.base.index > rec.start.Index) {
 		return fmt.Errorf("the log begins at entry %d (%s), and no snapshot in %s leads up to it: put the snapshot file back, or restore "+
-			"the data directory from a copy", first.index, first.path, store.dir)
+			"the data directory from a copy", max(first.index, scan.base.index+1), first.path, store.dir)
 	}
 	if len(scan.snaps) == 0 {
 		return fmt.Errorf("the log file %s is damaged: its head is cut off: restore the data directory from a copy", first.path)
 	}
-	have := uint64(0)
+	have := rec.start.Index
 	if len(rec.snaps) > 0 {
-		have = rec.snaps[0].index
+		have = rec.snaps[0].Index
 	}
 	if newest := scan.snaps[len(scan.snaps)-1]; newest.index > have {
 		j.log.Warn("the newest snapshot is missing; starting from what was before it", "missing_index", newest.index, "index", have)
@@ -243,21 +223,31 @@ func (j *journal) chooseSnapshot(store snapStore, scan *logScan, rec *recovered)
 		return nil
 	}
 	// The members of the older one are in its file; only its position is needed from now on.
-	body, conf, err := store.open(rec.snaps[0])
-	if err != nil {
+	if rec.body, err = store.open(rec.snaps[0]); err != nil {
 		return err
 	}
-	rec.snaps[0].conf = conf
-	rec.body = &openSnapshot{meta: rec.snaps[0], ReadCloser: body}
-	if err := store.keep(rec.snaps); err != nil {
-		return errors.Join(err, body.Close())
+	rec.snaps[0] = rec.body.at
+	rec.start = rec.body.at
+	if rec.start.Index <= rec.head.Overruled {
+		rec.start.Members = rec.head.First
+	}
+	err = nil
+	if rec.start.Members.Cluster != rec.head.Cluster {
+		err = fmt.Errorf("snapshot %s belongs to cluster %s, and this data directory to cluster %s: put the right file back, or restore "+
+			"the data directory from a copy", store.path(rec.start), rec.start.Members.Cluster, rec.head.Cluster)
+	}
+	if err == nil {
+		err = store.keep(rec.snaps, true)
+	}
+	if err != nil {
+		return errors.Join(err, rec.body.Close())
 	}
 	return nil
 }
 
 // record is what the log says of a snapshot.
-func (m snapMeta) record() *walpb.Snapshot {
-	return &walpb.Snapshot{Index: new(m.index), Term: new(m.term), ConfState: m.conf}
+func (p Position) record() *walpb.Snapshot {
+	return &walpb.Snapshot{Index: new(p.Index), Term: new(p.Term), ConfState: p.Members.conf()}
 }
 
 // open opens the checked log for appending and gives what it holds beyond start.
@@ -279,24 +269,44 @@ func (j *journal) open(start *walpb.Snapshot) (*raftpb.HardState, []*raftpb.Entr
 // The commit index is written only up to entries that an earlier save has fsynced, so that one found in the log proves that
 // these entries were durable (see committedBehind). It is a hint anyway: raft finds it again after a restart.
 func (j *journal) save(b batch) error {
-	var entries []*raftpb.Entry
-	dirty := j.fresh
-	for _, m := range b.saves {
-		entries = append(entries, m.GetEntries()...)
-		if m.Term != nil || m.Vote != nil || m.Commit != nil {
-			j.state, dirty = &raftpb.HardState{Term: new(m.GetTerm()), Vote: new(m.GetVote()), Commit: new(m.GetCommit())}, true
-		}
-	}
 	if j.w == nil {
 		if err := j.reopen(); err != nil {
 			return err
 		}
 	}
+	dirty := j.fresh
 	if j.fresh && j.snap != nil {
 		if err := j.w.SaveSnapshot(j.snap); err != nil {
 			return fmt.Errorf("write log %s: %w", j.walDir(), err)
 		}
 	}
+	var entries []*raftpb.Entry
+	for _, m := range b.saves {
+		if s := m.GetSnapshot(); !raft.IsEmptySnap(s) { // what came before it goes before it
+			if err := j.append(entries, dirty); err != nil {
+				return err
+			}
+			entries, dirty = nil, true
+			if err := j.install(s); err != nil {
+				return err
+			}
+		}
+		entries = append(entries, m.GetEntries()...)
+		if m.Term != nil || m.Vote != nil || m.Commit != nil {
+			j.state, dirty = &raftpb.HardState{Term: new(m.GetTerm()), Vote: new(m.GetVote()), Commit: new(m.GetCommit())}, true
+		}
+	}
+	if err := j.append(entries, dirty); err != nil {
+		return err
+	}
+	if b.snap != nil {
+		return j.saveSnapshot(b)
+	}
+	return nil
+}
+
+// append writes entries and, where dirty, the state, and fsyncs them.
+func (j *journal) append(entries []*raftpb.Entry, dirty bool) error {
 	var state *raftpb.HardState
 	if dirty {
 		state = j.durableState()
@@ -308,8 +318,21 @@ func (j *journal) save(b batch) error {
 	if n := len(entries); n > 0 {
 		j.synced = entryID{index: entries[n-1].GetIndex(), term: entries[n-1].GetTerm()}
 	}
-	if b.snap != nil {
-		return j.saveSnapshot(b)
+	return nil
+}
+
+// install records a peer's snapshot, whose file is durable: the log goes on behind it. Nothing that the log held counts any more, which
+// a reader knows because the log did not hold the snapshot's last entry (see logScan.snapshot).
+func (j *journal) install(s *raftpb.Snapshot) error {
+	record := &walpb.Snapshot{
+		Index: new(s.GetMetadata().GetIndex()), Term: new(s.GetMetadata().GetTerm()), ConfState: s.GetMetadata().GetConfState(),
+	}
+	if err := j.w.SaveSnapshot(record); err != nil {
+		return fmt.Errorf("write log %s: %w", j.walDir(), err)
+	}
+	j.snap, j.synced = record, entryID{index: record.GetIndex(), term: record.GetTerm()}
+	if err := j.w.ReleaseLockTo(record.GetIndex()); err != nil {
+		return fmt.Errorf("release log %s: %w", j.walDir(), err)
 	}
 	return nil
 }
@@ -407,7 +430,7 @@ func removeSegments(dir string, keep uint64) error {
 	}
 	// The same rule as wal.ReleaseLockTo, which has let go of them.
 	for i := 0; i+1 < len(segs) && segs[i+1].index < keep; i++ {
-		if err := os.Remove(segs[i].path); err != nil {
+		if err := os.Remove(segs[i].path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove old log file: %w", err)
 		}
 	}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -26,19 +27,35 @@ const (
 	defaultTick          = 10 * time.Millisecond
 	defaultSnapshotBytes = 64 << 20
 	// Ticks of an election and of a heartbeat. A lone voter campaigns at once and has nobody to wait for.
-	electionTicks  = 2
-	heartbeatTicks = 1
+	electionTicks  = 50
+	heartbeatTicks = 5
 
 	eventsQueued    = 16
 	proposalsQueued = 64
+	inboxQueued     = 64
 )
 
 // Config says where and how a replica keeps its log.
 type Config struct {
 	// Dir is the data directory: Dir/wal, Dir/snap; created where missing. One process at a time can use it.
 	Dir string
-	// ID is the member's; it does not change in the life of a data directory. Defaults to 1, or to what Dir says.
+	// ID is the member's; it does not change in the life of a data directory. Defaults to 1, or to what Dir says; with Peers or
+	// Join it must be given for a new directory.
 	ID uint64
+	// Address is where other members reach this one, host:port.
+	Address string
+	// Cluster is the id of a new cluster, or of the one joined. Defaults to what Dir says; for a new cluster to a random one, or
+	// with Peers to one that follows from them, the same on each.
+	Cluster string
+	// Directory is the name of a new Dir, by which the members know it (see Member). Defaults to a random one.
+	Directory string
+	// Peers are the first members of a new cluster, this one included; the same on each of them. None: this node alone. With
+	// Join, the members that this one was told of. What an existing Dir says counts more.
+	Peers []Member
+	// Join: a new Dir is that of a new member of the running cluster Cluster, which has added it as ID, with Directory.
+	Join bool
+	// Transport carries messages to other members; nil only where there never are any.
+	Transport Transport
 	// Tick is the unit of election and heartbeat times. Defaults to 10 ms.
 	Tick time.Duration
 	// Logger defaults to one that drops everything.
@@ -47,10 +64,19 @@ type Config struct {
 	SnapshotBytes int64
 }
 
+// Transport carries messages to other members. Its methods are called by one goroutine, which must not be blocked.
+type Transport interface {
+	// Send passes messages on to the members they are for; it may drop them. Of a MsgSnap it reports what became of it
+	// (Replica.ReportSnapshot); its body is what Replica.OpenSnapshot gives. Messages must not be changed.
+	Send(messages []*raftpb.Message)
+	// SetMembers tells who the members are: at the start, and whenever that changes, before the first message to a new one.
+	SetMembers(m Members)
+}
+
 // Event tells the consumer one thing; exactly one of its fields (with SnapshotIndex, one of two) is set.
 type Event struct {
-	// Snapshot is the state to start from: the first event, where there is one. The consumer closes it. It was verified
-	// when the log was opened.
+	// Snapshot is the state to start from: the first event, where there is one; later, one that came from the leader, in
+	// place of the entries up to it. The consumer closes it. It was verified.
 	Snapshot      io.ReadCloser
 	SnapshotIndex uint64
 	// Entries are committed and on this node's disk. They follow each other, and the snapshot, without a gap or a double (indexes
@@ -58,7 +84,7 @@ type Event struct {
 	Entries []Entry
 	// Role: this node's role changed. Leader is set once every entry of earlier terms has been delivered.
 	Role *Role
-	// WantSnapshot: the log has grown; please call SaveSnapshot soon. Not repeated while one is being saved.
+	// WantSnapshot: the log has grown, or a member needs one; please call SaveSnapshot soon. Not repeated while one is being saved.
 	WantSnapshot bool
 	// LogFull: there is no room for the log, so nothing can be proposed; matches ErrLogFull and tells a person what to do.
 	// What was proposed before still stands. It holds until LogRoom.
@@ -90,31 +116,52 @@ type Status struct {
 	Applied   uint64 // index up to which events were delivered
 	Last      uint64 // index of the last entry, durable or not
 	LogFull   error  // see Event.LogFull
+
+	Role       string       // "Leader", "Follower" or "Candidate"; a leader that is not ready yet is one here already
+	VotedFor   uint64       // in this term; 0: nobody
+	Heard      time.Time    // when the leader's last valid message came; zero: never; on the leader: now
+	Campaigned time.Time    // the last election that this node stood in or saw; zero: none
+	Peers      []PeerStatus // on the leader, of the others, by ID
+}
+
+// PeerStatus is what a leader knows of another member.
+type PeerStatus struct {
+	ID     uint64
+	Match  uint64 // its log is the leader's up to this index
+	Heard  time.Time
+	Active bool // heard of within an election time
 }
 
 // Replica is one member of the replicated log.
 type Replica struct {
 	cfg     Config
 	id      uint64
+	head    journalHead
 	log     *slog.Logger
 	lock    *os.File
 	store   snapStore
 	journal *journal
-	core    *core
-	snaps   []snapMeta // newest first, at most two; the loop's
+	core    *Core
+	snaps   []Position // newest first, at most two; the loop's
 	bytes   int64      // of the log at open
 	body    *openSnapshot
+	nonce   [8]byte // of this process, in the names of its reads
 
 	// Of the saver; tests change them.
 	reserve    int64
 	checkEvery time.Duration
+	beforeSave func() // called before each; nil: nothing
 
 	events    chan Event
 	proposals chan proposal
+	inbox     chan []*raftpb.Message
+	reads     chan read
 	calls     chan func(*loop)
+	receiving chan struct{} // room for one: who has put something in receives a snapshot
 	done      chan struct{} // closed when Run ends
 	started   atomic.Bool
 	status    atomic.Pointer[Status]
+	members   atomic.Pointer[Members]
 }
 
 type proposal struct {
@@ -122,7 +169,8 @@ type proposal struct {
 	verdict chan error // room for one
 }
 
-// Open recovers what cfg.Dir holds, or begins a cluster whose only member is this node. The caller must call Run or Close.
+// Open recovers what cfg.Dir holds, or begins there what cfg says: a cluster whose only member is this node, a cluster of several, or a
+// new member. The caller must call Run or Close.
 func Open(cfg Config) (*Replica, error) {
 	if cfg.Tick <= 0 {
 		cfg.Tick = defaultTick
@@ -139,11 +187,17 @@ func Open(cfg Config) (*Replica, error) {
 		store:     snapStore{dir: filepath.Join(cfg.Dir, "snap")},
 		events:    make(chan Event, eventsQueued),
 		proposals: make(chan proposal, proposalsQueued),
+		inbox:     make(chan []*raftpb.Message, inboxQueued),
+		reads:     make(chan read, proposalsQueued),
 		calls:     make(chan func(*loop)),
+		receiving: make(chan struct{}, 1),
 		done:      make(chan struct{}),
 
 		reserve:    reserveBytes,
 		checkEvery: spaceCheckEvery,
+	}
+	if _, err := rand.Read(r.nonce[:]); err != nil {
+		return nil, fmt.Errorf("name of this process: %w", err)
 	}
 	if err := os.MkdirAll(r.store.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
@@ -163,34 +217,38 @@ func (r *Replica) open() error {
 	if err := r.store.removeTemporary(); err != nil {
 		return err
 	}
-	id := max(r.cfg.ID, 1)
 	var rec *recovered
 	var err error
-	if r.journal, rec, err = openJournal(r.cfg.Dir, id, r.store, r.log); err != nil {
+	if r.journal, rec, err = openJournal(r.cfg, r.store); err != nil {
 		return err
 	}
-	r.snaps, r.bytes, r.body = rec.snaps, rec.bytes, rec.body
-	if r.cfg.ID != 0 && r.cfg.ID != rec.head.ID {
-		return fmt.Errorf("data directory %s belongs to member %d, not %d: give that id, or another directory",
-			r.cfg.Dir, rec.head.ID, r.cfg.ID)
+	r.head, r.snaps, r.bytes, r.body = rec.head, rec.snaps, rec.bytes, rec.body
+	if err := r.cfg.fits(r.head); err != nil {
+		return err
 	}
-	r.id = rec.head.ID
+	r.id = r.head.ID
 	if err := markFormat(r.cfg.Dir); err != nil {
 		return err
 	}
-	start := snapMeta{conf: &raftpb.ConfState{Voters: rec.head.Voters}}
-	if rec.body != nil {
-		start = rec.body.meta
-	}
-	r.core, err = newCore(coreConfig{
-		id: r.id, electionTicks: electionTicks, heartbeatTicks: heartbeatTicks,
-		snap: start, state: rec.state, entries: rec.entries, logger: raftLogger{r.log},
+	r.core, err = NewCore(CoreConfig{
+		ID: r.id, Address: r.cfg.Address, Directory: r.head.Directory, ElectionTicks: electionTicks, HeartbeatTicks: heartbeatTicks,
+		Start: rec.start, Overruled: r.head.Overruled, State: rec.state, Entries: rec.entries, Logger: raftLogger{r.log},
 	})
 	if err != nil {
 		return err
 	}
-	r.status.Store(&Status{ID: r.id, Term: r.core.term, Committed: r.core.committed, Applied: r.core.applied, Last: r.core.last})
+	r.status.Store(new(r.core.Status()))
+	r.setMembers(r.core.Members())
 	return nil
+}
+
+// setMembers publishes the members. A new member that has heard nothing yet goes by what it was told.
+func (r *Replica) setMembers(m *Members) *Members {
+	if len(m.List) == 0 {
+		m = &Members{Cluster: m.Cluster, List: r.head.Others}
+	}
+	r.members.Store(m)
+	return m
 }
 
 // Close gives back what Open took where Run is not going to be called. After Run it does nothing.
@@ -216,17 +274,17 @@ func (r *Replica) release() error {
 }
 
 // Run takes part in the cluster until ctx is done; then it closes the log and the events and returns nil. Any other end is an
-// error, after which the process should start again and recover: after a failed fsync nobody knows what is on disk. It must be
-// called once.
+// error: one that matches ErrRemoved when this member was removed, else one after which the process should start again and
+// recover, for after a failed fsync nobody knows what is on disk. It must be called once.
 func (r *Replica) Run(ctx context.Context) (err error) {
 	if !r.started.CompareAndSwap(false, true) {
 		return fmt.Errorf("run: %w", ErrClosed)
 	}
 	s := &saver{
-		journal: r.journal, log: r.log, reserve: r.reserve, every: r.checkEvery,
+		journal: r.journal, store: r.store, log: r.log, reserve: r.reserve, every: r.checkEvery, before: r.beforeSave,
 		in: make(chan batch), out: make(chan batch), room: make(chan error),
 	}
-	l := &loop{r: r, core: r.core, saver: s, bytes: r.bytes, snapshotAt: r.cfg.SnapshotBytes}
+	l := newLoop(r, s)
 	saverCtx, stop := context.WithCancel(ctx)
 	failed := make(chan error, 1)
 	go func() { failed <- s.run(saverCtx) }()
@@ -237,7 +295,7 @@ func (r *Replica) Run(ctx context.Context) (err error) {
 		if !l.saverEnded {
 			err = errors.Join(err, <-failed)
 		}
-		err = errors.Join(err, r.release())
+		err = errors.Join(err, l.close(), r.release())
 		close(r.events)
 	}()
 	return l.run(ctx, failed)
@@ -288,67 +346,47 @@ func (r *Replica) lateVerdict(p proposal) error {
 	}
 }
 
+// ID is this member's.
+func (r *Replica) ID() uint64 { return r.id }
+
+// Directory is the name of the data directory: see Member.
+func (r *Replica) Directory() string { return r.head.Directory }
+
+// Members are the members as of the newest entry that is committed and known here. Nobody changes them.
+func (r *Replica) Members() Members { return *r.members.Load() }
+
 // Status is what the replica is now, from any goroutine.
-func (r *Replica) Status() Status { return *r.status.Load() }
-
-// SaveSnapshot saves the state after the entry at index, which write writes out; index must have been delivered. It is called
-// from another goroutine than Run's and the consumer's, and delays neither for as long as write takes. When it
-// returns nil, the snapshot is durable, and the log before the snapshot before it is gone.
-func (r *Replica) SaveSnapshot(index uint64, write func(io.Writer) error) error {
-	type begun struct {
-		meta snapMeta
-		err  error
+func (r *Replica) Status() Status {
+	s := *r.status.Load()
+	if s.Role == roleLeader {
+		s.Heard = time.Now()
 	}
-	b, ok := await(r, func(l *loop, out chan<- begun) {
-		meta, err := l.beginSnapshot(index)
-		out <- begun{meta, err}
-	})
-	if !ok {
-		return ErrClosed
-	}
-	if b.err != nil {
-		return b.err
-	}
-	recorded, err := r.saveSnapshot(b.meta, write)
-	await(r, func(l *loop, out chan<- struct{}) {
-		l.endSnapshot(!recorded)
-		out <- struct{}{}
-	})
-	return err
-}
-
-// saveSnapshot writes the file, has it recorded in the log, and removes what is no longer needed. It says whether it was recorded:
-// a failure after that costs disk space only, and the next snapshot removes what is left.
-func (r *Replica) saveSnapshot(meta snapMeta, write func(io.Writer) error) (recorded bool, err error) {
-	if err := r.store.create(meta, write); err != nil {
-		return false, err
-	}
-	kept, ok := await(r, func(l *loop, out chan<- []snapMeta) { l.recordSnapshot(meta, out) })
-	if !ok {
-		return false, ErrClosed
-	}
-	if len(kept) > 1 {
-		if err := removeSegments(r.journal.walDir(), kept[1].index); err != nil {
-			return true, err
-		}
-	}
-	return true, r.store.keep(kept)
+	return s
 }
 
 // await runs f in the loop and waits for what it sends, at once or later. It is not ok when Run ends first.
 func await[T any](r *Replica, f func(*loop, chan<- T)) (T, bool) {
+	v, err := awaitUntil(context.Background(), r, f)
+	return v, err == nil
+}
+
+// awaitUntil is await that gives up with ctx; then nobody knows what became of it.
+func awaitUntil[T any](ctx context.Context, r *Replica, f func(*loop, chan<- T)) (T, error) {
+	var none T
 	out := make(chan T, 1)
 	select {
 	case r.calls <- func(l *loop) { f(l, out) }:
+	case <-ctx.Done():
+		return none, ctx.Err()
 	case <-r.done:
-		var none T
-		return none, false
+		return none, ErrClosed
 	}
 	select {
 	case v := <-out:
-		return v, true
+		return v, nil
+	case <-ctx.Done():
+		return none, ctx.Err()
 	case <-r.done:
-		var none T
-		return none, false
+		return none, ErrClosed
 	}
 }

@@ -502,3 +502,33 @@ func benchmarkPropose(b *testing.B, size, inFlight int) {
 		b.Error(err)
 	}
 }
+
+// BenchmarkTransitions measures durable transitions: entries of 1,000 times 64 bytes, 16 of them in flight, with one replica and with
+// three whose logs share one disk.
+func BenchmarkTransitions(b *testing.B) {
+	const perEntry, inFlight = 1000, 16
+	for _, size := range []uint64{1, 3} {
+		b.Run(fmt.Sprintf("%d_replicas", size), func(b *testing.B) {
+			f := newFleet(b)
+			var peers []Member
+			for id := range size {
+				peers = append(peers, Member{ID: id + 1, Address: fmt.Sprint("a", id+1)})
+			}
+			for _, p := range peers {
+				f.start(Config{Dir: b.TempDir(), ID: p.ID, Address: p.Address, Peers: peers, Tick: defaultTick})
+			}
+			leader := f.leader()
+			b.SetBytes(perEntry * 64)
+			b.ResetTimer()
+			for i := range b.N {
+				if err := leader.Propose(b.Context(), numbered(i, perEntry*64)); err != nil {
+					b.Fatal(err)
+				}
+				f.until("room", func() bool { return len(leader.numbers) > i-inFlight })
+			}
+			f.until("the end", func() bool { return len(leader.numbers) >= b.N })
+			b.StopTimer()
+			b.ReportMetric(float64(b.N*perEntry)/b.Elapsed().Seconds(), "transitions/s")
+		})
+	}
+}

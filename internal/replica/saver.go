@@ -22,9 +22,11 @@ const (
 // batch is what the saver makes durable at once.
 type batch struct {
 	saves []*raftpb.Message
-	snap  *snapMeta // a snapshot file to record, or nil
+	snap  *Position // a snapshot file to record, or nil
 	keep  uint64    // with snap: the log is wanted from here on
 	bytes int64     // of the entries
+	// installed: saves hold a snapshot that came from a peer, the last one of them here.
+	installed *Position
 	// urgent: something waits for it. Without, the batch is a new commit index alone and can ride with the next one.
 	urgent bool
 }
@@ -32,7 +34,7 @@ type batch struct {
 func (b *batch) add(saves []*raftpb.Message) {
 	b.saves = append(b.saves, saves...)
 	for _, m := range saves {
-		b.urgent = b.urgent || len(m.GetEntries()) > 0 || len(m.GetResponses()) > 0
+		b.urgent = b.urgent || len(m.GetEntries()) > 0 || len(m.GetResponses()) > 0 || m.GetSnapshot() != nil
 		for _, e := range m.GetEntries() {
 			b.bytes += int64(len(e.GetData()))
 		}
@@ -42,9 +44,11 @@ func (b *batch) add(saves []*raftpb.Message) {
 // saver owns the journal while the replica runs.
 type saver struct {
 	journal *journal
+	store   snapStore
 	log     *slog.Logger
 	reserve int64         // free space below which nothing new is taken
 	every   time.Duration // the disk is looked at
+	before  func()        // called before each save; nil: nothing
 	full    bool
 	tick    *time.Ticker
 
@@ -66,8 +70,16 @@ func (s *saver) run(ctx context.Context) error {
 			s.watch(ctx)
 		case b := <-s.in:
 			s.watch(ctx)
+			if s.before != nil {
+				s.before()
+			}
 			if saved, err := s.save(ctx, b); err != nil || !saved {
 				return err
+			}
+			if p := b.installed; p != nil {
+				if err := removeOld(s.journal.walDir(), s.store, []Position{*p}, p.Index); err != nil {
+					return err
+				}
 			}
 			select {
 			case s.out <- b:

@@ -38,10 +38,14 @@ type logScan struct {
 	metadata []byte
 	snaps    []entryID
 	state    *raftpb.HardState
-	last     entryID
-	bytes    int64 // of the records
-	end      position
-	torn     error // not nil: the records end at end because what follows is torn
+	// runs tell the terms of the entries that count: each begins where an entry's term differs from that before it.
+	runs []entryID
+	last entryID
+	// base is the newest snapshot that came from a peer, or the beginning of the cluster: no entry up to there counts.
+	base  entryID
+	bytes int64 // of the records
+	end   position
+	torn  error // not nil: the records end at end because what follows is torn
 	// after is the end of the record of the entry that was asked for, if it was found.
 	after *position
 }
@@ -128,7 +132,7 @@ func (s *logScan) scanSegment(i int, crc uint32, find entryID) (uint32, error) {
 			return 0, fmt.Errorf("the log file %s is damaged at byte %d (%w): restore the data directory from a copy", path, offset, err)
 		}
 		s.bytes += dec.LastOffset() - offset
-		if rec.GetType() == wal.EntryType && s.last == find {
+		if s.ends(rec.GetType()) && s.last == find {
 			s.after = &position{segment: i, offset: dec.LastOffset()}
 		}
 	}
@@ -143,10 +147,10 @@ func (s *logScan) add(rec *walpb.Record) error {
 		if err := proto.Unmarshal(rec.GetData(), e); err != nil {
 			return fmt.Errorf("entry: %w", err)
 		}
-		if s.last.index != 0 && e.GetIndex() > s.last.index+1 {
+		if len(s.runs) > 0 && e.GetIndex() > s.last.index+1 {
 			return fmt.Errorf("entry %d follows entry %d", e.GetIndex(), s.last.index)
 		}
-		s.last = entryID{index: e.GetIndex(), term: e.GetTerm()}
+		s.entry(entryID{index: e.GetIndex(), term: e.GetTerm()})
 	case wal.StateType:
 		st := &raftpb.HardState{}
 		if err := proto.Unmarshal(rec.GetData(), st); err != nil {
@@ -158,7 +162,7 @@ func (s *logScan) add(rec *walpb.Record) error {
 		if err := proto.Unmarshal(rec.GetData(), snap); err != nil {
 			return fmt.Errorf("snapshot record: %w", err)
 		}
-		s.snaps = append(s.snaps, entryID{index: snap.GetIndex(), term: snap.GetTerm()})
+		s.snapshot(entryID{index: snap.GetIndex(), term: snap.GetTerm()})
 	case wal.MetadataType:
 		s.metadata = rec.GetData()
 	case wal.CrcType:
@@ -166,6 +170,49 @@ func (s *logScan) add(rec *walpb.Record) error {
 		return fmt.Errorf("record type %d is unknown", rec.GetType())
 	}
 	return nil
+}
+
+// entry goes on with e, in place of what was at its index and behind it.
+func (s *logScan) entry(e entryID) {
+	for len(s.runs) > 0 && s.runs[len(s.runs)-1].index >= e.index {
+		s.runs = s.runs[:len(s.runs)-1]
+	}
+	if n := len(s.runs); n == 0 || s.runs[n-1].term != e.term {
+		s.runs = append(s.runs, e)
+	}
+	s.last = e
+}
+
+// snapshot takes the record of one. When the log holds the entry that it leads up to, it is this node's own. When not, it has come from
+// a peer, and all that was before it is void.
+func (s *logScan) snapshot(at entryID) {
+	s.snaps = append(s.snaps, at)
+	first := s.segments[0].index
+	if len(s.runs) > 0 {
+		first = s.runs[0].index
+	}
+	if at.index == 0 || at.index < first || s.holds(at) {
+		return
+	}
+	s.base, s.last, s.runs = at, at, []entryID{at}
+}
+
+// holds says whether e is among the entries that count.
+func (s *logScan) holds(e entryID) bool {
+	if e.index > s.last.index {
+		return false
+	}
+	for _, r := range slices.Backward(s.runs) {
+		if r.index <= e.index {
+			return r.term == e.term
+		}
+	}
+	return false
+}
+
+// ends says whether the record that was just taken, of that type, is the one that s.last stands for.
+func (s *logScan) ends(kind int64) bool {
+	return kind == wal.EntryType || (kind == wal.SnapshotType && s.last == s.base && len(s.snaps) > 0 && s.snaps[len(s.snaps)-1] == s.base)
 }
 
 // endAt judges why the records of f end at offset: cause is nil when there is only preallocated space, or it seems so.
@@ -177,12 +224,16 @@ func (s *logScan) endAt(f *os.File, offset int64, isLast bool, cause error) erro
 	damaged := func(why any) error {
 		out := "restore the data directory from a copy"
 		if isLast {
-			out += fmt.Sprintf("; or, to give up all that was logged after the damage, run: truncate -s %d %s", offset, f.Name())
+			out += fmt.Sprintf("; or, to give up all that was logged after the damage, run: truncate -s %d %s && truncate -s %d %[2]s",
+				offset, f.Name(), max(info.Size(), wal.SegmentSizeBytes))
 		}
 		return fmt.Errorf("the log file %s is damaged at byte %d of %d (%v): %s", f.Name(), offset, info.Size(), why, out)
 	}
 	if offset == 0 {
 		return damaged("its head is missing") // it is fsynced before the file gets its name
+	}
+	if isLast && info.Size() < wal.SegmentSizeBytes { // it has its whole size before it gets its name, and keeps it
+		return damaged(fmt.Sprintf("its end is cut off: the newest file of the log is never shorter than %d bytes", wal.SegmentSizeBytes))
 	}
 	if cause != nil && (!isLast || !errors.Is(cause, io.ErrUnexpectedEOF)) {
 		return damaged(cause)
@@ -250,7 +301,8 @@ func cutLog(segs []segment, p position) error {
 	if err != nil {
 		return fmt.Errorf("cut log: %w", err)
 	}
-	if err := errors.Join(f.Truncate(p.offset), f.Sync(), f.Close()); err != nil {
+	// The file keeps its size: a shorter one is taken for damaged.
+	if err := errors.Join(f.Truncate(p.offset), f.Truncate(max(p.offset, wal.SegmentSizeBytes)), f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("cut log: %w", err)
 	}
 	return syncDir(filepath.Dir(segs[p.segment].path))

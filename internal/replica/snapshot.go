@@ -13,64 +13,52 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 )
 
 // A snapshot file, integers little endian:
 //
 //	magic    8 bytes "B4SNAP\r\n"
-//	version  4 bytes, 1
+//	version  4 bytes, 2
 //	index    8 bytes: the last entry that is in the state
 //	term     8 bytes: that entry's
-//	members  4 bytes length, then raftpb.ConfState
+//	members  4 bytes length, then Members as JSON
 //	body     what the state wrote
 //	length   8 bytes: of the body
 //	crc      4 bytes: CRC-32C of all before it
 const (
-	snapMagic     = "B4SNAP\r\n"
-	snapVersion   = 1
-	snapHeadBytes = 8 + 4 + 8 + 8 + 4
-	snapTailBytes = 8 + 4
-	snapConfMax   = 1 << 20
-	snapExt       = ".snap"
-	tmpExt        = ".tmp"
+	snapMagic      = "B4SNAP\r\n"
+	snapVersion    = 2
+	snapHeadBytes  = 8 + 4 + 8 + 8 + 4
+	snapTailBytes  = 8 + 4
+	snapMembersMax = 1 << 20
+	snapExt        = ".snap"
+	tmpExt         = ".tmp"
 )
 
-// snapMeta is a position in the log with the members as of there.
-type snapMeta struct {
-	index, term uint64
-	conf        *raftpb.ConfState
-}
-
-func (m snapMeta) fileName() string { return fmt.Sprintf("%016x-%016x%s", m.index, m.term, snapExt) }
+func (p Position) fileName() string { return fmt.Sprintf("%016x-%016x%s", p.Index, p.Term, snapExt) }
 
 // snapStore is the directory of snapshot files.
 type snapStore struct{ dir string }
 
-func (s snapStore) path(m snapMeta) string { return filepath.Join(s.dir, m.fileName()) }
+func (s snapStore) path(p Position) string { return filepath.Join(s.dir, p.fileName()) }
 
 // list gives the positions of the snapshot files, newest first, without their members.
-func (s snapStore) list() ([]snapMeta, error) {
+func (s snapStore) list() ([]Position, error) {
 	files, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
-	var metas []snapMeta
+	var found []Position
 	for _, f := range files {
-		var m snapMeta
-		if _, err := fmt.Sscanf(f.Name(), "%016x-%016x", &m.index, &m.term); err == nil && m.fileName() == f.Name() {
-			metas = append(metas, m)
+		var p Position
+		if _, err := fmt.Sscanf(f.Name(), "%016x-%016x", &p.Index, &p.Term); err == nil && p.fileName() == f.Name() {
+			found = append(found, p)
 		}
 	}
-	slices.SortFunc(metas, func(a, b snapMeta) int {
-		if a.index != b.index {
-			return cmp.Compare(b.index, a.index)
-		}
-		return cmp.Compare(b.term, a.term)
+	slices.SortFunc(found, func(a, b Position) int {
+		return cmp.Or(cmp.Compare(b.Index, a.Index), cmp.Compare(b.Term, a.Term))
 	})
-	return metas, nil
+	return found, nil
 }
 
 // removeTemporary removes what an interrupted create left behind.
@@ -93,8 +81,8 @@ func escapeGlob(dir string) string {
 }
 
 // create writes a snapshot file whose body is what write writes. When it returns nil, the file is durable; else there is none.
-func (s snapStore) create(m snapMeta, write func(io.Writer) error) (err error) {
-	tmp := s.path(m) + tmpExt
+func (s snapStore) create(p Position, write func(io.Writer) error) (err error) {
+	tmp := s.path(p) + tmpExt
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("create snapshot: %w", err)
@@ -102,12 +90,12 @@ func (s snapStore) create(m snapMeta, write func(io.Writer) error) (err error) {
 	defer func() {
 		if err != nil {
 			_ = f.Close() // closed already, or given up
-			err = errors.Join(fmt.Errorf("write snapshot %s: %w", s.path(m), err), os.RemoveAll(tmp))
+			err = errors.Join(fmt.Errorf("write snapshot %s: %w", s.path(p), err), os.RemoveAll(tmp))
 		}
 	}()
 	buf := bufio.NewWriterSize(f, 256<<10)
 	sum := &summer{w: buf, crc: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
-	head, err := m.header()
+	head, err := p.header()
 	if err != nil {
 		return err
 	}
@@ -133,23 +121,23 @@ func (s snapStore) create(m snapMeta, write func(io.Writer) error) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, s.path(m)); err != nil {
+	if err := os.Rename(tmp, s.path(p)); err != nil {
 		return err
 	}
 	return syncDir(s.dir)
 }
 
-func (m snapMeta) header() ([]byte, error) {
-	conf, err := proto.Marshal(m.conf)
+func (p Position) header() ([]byte, error) {
+	members, err := p.Members.encode()
 	if err != nil {
-		return nil, fmt.Errorf("encode members: %w", err)
+		return nil, err
 	}
 	head := []byte(snapMagic)
 	head = binary.LittleEndian.AppendUint32(head, snapVersion)
-	head = binary.LittleEndian.AppendUint64(head, m.index)
-	head = binary.LittleEndian.AppendUint64(head, m.term)
-	head = binary.LittleEndian.AppendUint32(head, uint32(len(conf)))
-	return append(head, conf...), nil
+	head = binary.LittleEndian.AppendUint64(head, p.Index)
+	head = binary.LittleEndian.AppendUint64(head, p.Term)
+	head = binary.LittleEndian.AppendUint32(head, uint32(len(members)))
+	return append(head, members...), nil
 }
 
 // summer counts and sums what passes.
@@ -166,24 +154,66 @@ func (s *summer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// open verifies the whole file of m and gives its body and its members.
-func (s snapStore) open(m snapMeta) (io.ReadCloser, *raftpb.ConfState, error) {
-	f, err := os.Open(s.path(m))
-	if err != nil {
-		return nil, nil, fmt.Errorf("open snapshot: %w", err)
-	}
-	body, conf, err := readSnapshot(f, m)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("snapshot %s is damaged (%w): put back a good copy of it; or move it away: then the older "+
-			"snapshot, if there is one, and the log are used, and nothing is lost", f.Name(), err), f.Close())
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{body, f}, conf, nil
+// errSnapVersion: the file is whole, and of another version of this layout.
+var errSnapVersion = errors.New("another version")
+
+// openSnapshot is a snapshot file that was verified, at its body.
+type openSnapshot struct {
+	at Position
+	io.Reader
+	io.Closer
 }
 
-func readSnapshot(f *os.File, want snapMeta) (io.Reader, *raftpb.ConfState, error) {
+// open verifies the whole file of p, whose members need not be known, and opens it.
+func (s snapStore) open(p Position) (*openSnapshot, error) {
+	f, err := os.Open(s.path(p))
+	if err != nil {
+		return nil, fmt.Errorf("open snapshot: %w", err)
+	}
+	body, members, err := readSnapshot(f, p)
+	if errors.Is(err, errSnapVersion) {
+		return nil, errors.Join(fmt.Errorf("snapshot %s: %w: use the program that wrote it", f.Name(), err), f.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("snapshot %s is damaged (%w): put back a good copy of it; or move it away: then the older "+
+			"snapshot, if there is one, and the log are used, and nothing is lost", f.Name(), err), f.Close())
+	}
+	p.Members = members
+	return &openSnapshot{at: p, Reader: body, Closer: f}, nil
+}
+
+// receive writes the file of p, whose bytes src gives, verifies it and makes it durable. It is left open. On an error
+// there is none.
+func (s snapStore) receive(p Position, src io.Reader) (_ *openSnapshot, err error) {
+	f, err := os.CreateTemp(s.dir, "received-*"+tmpExt)
+	if err != nil {
+		return nil, fmt.Errorf("receive snapshot: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("receive snapshot %s: %w", p.fileName(), err), f.Close(), os.RemoveAll(f.Name()))
+		}
+	}()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, src, make([]byte, 256<<10)); err != nil {
+		return nil, err
+	}
+	body, members, err := readSnapshot(f, p)
+	if err != nil {
+		return nil, fmt.Errorf("what came is not what was sent (%w)", err)
+	}
+	if !members.equal(p.Members) {
+		return nil, errors.New("its members are not those of its message")
+	}
+	if err := f.Sync(); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(f.Name(), s.path(p)); err != nil {
+		return nil, err
+	}
+	return &openSnapshot{at: p, Reader: body, Closer: f}, syncDir(s.dir)
+}
+
+func readSnapshot(f *os.File, want Position) (io.Reader, *Members, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, nil, err
@@ -191,6 +221,13 @@ func readSnapshot(f *os.File, want snapMeta) (io.Reader, *raftpb.ConfState, erro
 	size := info.Size()
 	if size < snapHeadBytes+snapTailBytes {
 		return nil, nil, fmt.Errorf("only %d bytes long", size)
+	}
+	head := make([]byte, snapHeadBytes)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return nil, nil, err
+	}
+	if string(head[:8]) != snapMagic {
+		return nil, nil, errors.New("it is no snapshot")
 	}
 	crc := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	if _, err := io.CopyBuffer(struct{ io.Writer }{crc}, io.NewSectionReader(f, 0, size-4), make([]byte, 256<<10)); err != nil {
@@ -203,48 +240,51 @@ func readSnapshot(f *os.File, want snapMeta) (io.Reader, *raftpb.ConfState, erro
 	if got, want := crc.Sum32(), binary.LittleEndian.Uint32(tail[8:]); got != want {
 		return nil, nil, fmt.Errorf("its checksum is %08x, not %08x", got, want)
 	}
-	head := make([]byte, snapHeadBytes)
-	if _, err := f.ReadAt(head, 0); err != nil {
-		return nil, nil, err
-	}
-	if string(head[:8]) != snapMagic {
-		return nil, nil, errors.New("it is no snapshot")
-	}
 	if v := binary.LittleEndian.Uint32(head[8:]); v != snapVersion {
-		return nil, nil, fmt.Errorf("its version is %d, this program reads %d", v, snapVersion)
+		return nil, nil, fmt.Errorf("%w: its version is %d, this program reads %d", errSnapVersion, v, snapVersion)
 	}
-	got := snapMeta{index: binary.LittleEndian.Uint64(head[12:]), term: binary.LittleEndian.Uint64(head[20:])}
-	if got.index != want.index || got.term != want.term {
-		return nil, nil, fmt.Errorf("it belongs to entry %d of term %d", got.index, got.term)
+	got := Position{Index: binary.LittleEndian.Uint64(head[12:]), Term: binary.LittleEndian.Uint64(head[20:])}
+	if got.Index != want.Index || got.Term != want.Term {
+		return nil, nil, fmt.Errorf("it belongs to entry %d of term %d", got.Index, got.Term)
 	}
-	confBytes := int64(binary.LittleEndian.Uint32(head[28:]))
-	bodyBytes := size - snapHeadBytes - confBytes - snapTailBytes
-	if confBytes > snapConfMax || bodyBytes < 0 || uint64(bodyBytes) != binary.LittleEndian.Uint64(tail) {
+	membersBytes := int64(binary.LittleEndian.Uint32(head[28:]))
+	bodyBytes := size - snapHeadBytes - membersBytes - snapTailBytes
+	if membersBytes > snapMembersMax || bodyBytes < 0 || uint64(bodyBytes) != binary.LittleEndian.Uint64(tail) {
 		return nil, nil, errors.New("its lengths do not add up")
 	}
-	raw, conf := make([]byte, confBytes), &raftpb.ConfState{}
+	raw := make([]byte, membersBytes)
 	if _, err := f.ReadAt(raw, snapHeadBytes); err != nil {
 		return nil, nil, err
 	}
-	if err := proto.Unmarshal(raw, conf); err != nil {
-		return nil, nil, fmt.Errorf("decode members: %w", err)
+	members, err := decodeMembers(raw)
+	if err != nil {
+		return nil, nil, err
 	}
-	return io.NewSectionReader(f, snapHeadBytes+confBytes, bodyBytes), conf, nil
+	return io.NewSectionReader(f, snapHeadBytes+membersBytes, bodyBytes), members, nil
 }
 
-// keep removes all snapshots but these, oldest first.
-func (s snapStore) keep(wanted []snapMeta) error {
-	metas, err := s.list()
+// keep removes all snapshots but these, newest first, oldest first; and those newer than all of them, which may be on their way
+// into the log, only if asked to.
+func (s snapStore) keep(wanted []Position, newer bool) error {
+	found, err := s.list()
 	if err != nil {
 		return err
 	}
-	for _, m := range slices.Backward(metas) {
-		if slices.ContainsFunc(wanted, func(w snapMeta) bool { return w.index == m.index && w.term == m.term }) {
+	for _, p := range slices.Backward(found) {
+		if slices.ContainsFunc(wanted, func(w Position) bool { return w.id() == p.id() }) || (!newer && p.Index > wanted[0].Index) {
 			continue
 		}
-		if err := os.Remove(s.path(m)); err != nil {
-			return fmt.Errorf("remove old snapshot: %w", err)
+		if err := s.remove(p); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// remove removes the file of p, if it is there.
+func (s snapStore) remove(p Position) error {
+	if err := os.Remove(s.path(p)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove old snapshot: %w", err)
 	}
 	return nil
 }

@@ -111,8 +111,8 @@ func TestSnapshotThatTheLogDoesNotKnowIsDropped(t *testing.T) {
 	n := start(t, Config{Dir: dir}).lead()
 	n.proposeNumbers(0, 10, 100)
 	n.untilEntries(10)
-	meta, ok := await(n.Replica, func(l *loop, out chan<- snapMeta) {
-		m, err := l.core.snapshotAt(5)
+	meta, ok := await(n.Replica, func(l *loop, out chan<- Position) {
+		m, err := l.core.SnapshotAt(5)
 		if err != nil {
 			t.Error(err)
 		}

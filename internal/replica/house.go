@@ -1,0 +1,324 @@
+package replica
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// What a leading core does by itself and what it does for operators: members, promotion, handing leadership over.
+
+// round measures whether a learner keeps up, as section 4.2.1 of the Raft thesis has it: in a round it is sent what the log
+// held when the round began. When a round takes less than an election, the learner has caught up.
+type round struct {
+	target uint64 // index
+	began  int    // ticks
+}
+
+// disk is what the driver says of this node's disk.
+type disk struct {
+	hung bool // a save has been under way for too long
+	full bool // there is no room for the log
+}
+
+// handOver is how a leader that should not lead gets rid of its leadership.
+type handOver struct {
+	tries int
+	next  int // ticks when it tries again
+}
+
+// SetDisk tells whether a save has been under way for too long, and whether there is no room for the log. With either, a leader
+// hands its leadership to who can acknowledge something, again and again; nobody else makes it leader; and with a hung disk
+// it does not stand for election.
+func (c *Core) SetDisk(hung, full bool) {
+	if !hung && !full {
+		c.handOver = handOver{}
+	}
+	c.disk = disk{hung: hung, full: full}
+}
+
+// answers says whether a member was heard of within an election time.
+func (c *Core) answers(id uint64) bool {
+	at, ok := c.heard[id]
+	return id == c.id || (ok && c.ticks-at <= c.cfg.ElectionTicks)
+}
+
+// progress gives what raft, leading, knows of the others.
+func (c *Core) progress() map[uint64]tracker.Progress {
+	all := map[uint64]tracker.Progress{}
+	c.node.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) { all[id] = pr })
+	return all
+}
+
+// successors gives the voters that could lead, the most up to date first.
+func (c *Core) successors() []uint64 {
+	all := c.progress()
+	ids := slices.DeleteFunc(c.Members().voters(), func(id uint64) bool { return id == c.id || !c.answers(id) })
+	slices.SortStableFunc(ids, func(a, b uint64) int { return cmp.Compare(all[b].Match, all[a].Match) })
+	return ids
+}
+
+// errNoSuccessor: nobody else could lead.
+var errNoSuccessor = errors.New("no other leader answers that could take over")
+
+// Transfer begins to hand leadership to the most up-to-date voter that answers; tries says how often that has failed, so that
+// others have their turn. It ends within an election time, well or not.
+func (c *Core) Transfer(tries int) error {
+	if c.soft.RaftState != raft.StateLeader {
+		return ErrNotLeader
+	}
+	ids := c.successors()
+	if len(ids) == 0 {
+		return errNoSuccessor
+	}
+	c.node.TransferLeader(ids[tries%len(ids)])
+	c.handing = true
+	return nil
+}
+
+// transferring says whether leadership is being handed over.
+func (c *Core) transferring() bool {
+	c.handing = c.handing && c.node.BasicStatus().LeadTransferee != raft.None
+	return c.handing
+}
+
+// errSelf: this node, leading, was asked to remove itself; another leader can do it.
+var errSelf = errors.New("a leader does not remove itself")
+
+// keepHouse is what a leader does in each tick.
+func (c *Core) keepHouse() {
+	if c.disk.hung || c.disk.full {
+		c.flee()
+		return
+	}
+	if !c.role.Leader || c.pending() {
+		return
+	}
+	c.introduce()
+	if !c.pending() {
+		c.promote()
+	}
+}
+
+// flee hands leadership over, if the others can go on without this node.
+func (c *Core) flee() {
+	if c.ticks < c.handOver.next {
+		return
+	}
+	voters := c.Members().voters()
+	if len(c.successors()) < len(voters)/2+1 {
+		return
+	}
+	if c.Transfer(c.handOver.tries) == nil {
+		c.handOver.next = c.ticks + c.cfg.ElectionTicks<<min(c.handOver.tries, 4)
+		c.handOver.tries++
+	}
+}
+
+// introduce has the members say where this node is, when they do not. It may be refused, say because the address is another's:
+// there is nothing to be done about that here.
+func (c *Core) introduce() {
+	self, ok := c.Members().Get(c.id)
+	if !ok {
+		return
+	}
+	want := self
+	want.Address = cmp.Or(c.cfg.Address, self.Address)
+	want.Directory = cmp.Or(self.Directory, c.cfg.Directory)
+	if want != self {
+		_, _, _ = c.ProposeMember(Change{Op: OpUpdate, Member: want}, false)
+	}
+}
+
+// promote makes voters of learners that have caught up, one after the other.
+func (c *Core) promote() {
+	var all map[uint64]tracker.Progress
+	for _, m := range c.Members().List {
+		if m.Voter {
+			delete(c.rounds, m.ID)
+			continue
+		}
+		if all == nil {
+			all = c.progress()
+		}
+		pr, r := all[m.ID], c.rounds[m.ID]
+		if r.target == 0 || !c.answers(m.ID) {
+			c.rounds[m.ID] = round{target: c.last, began: c.ticks}
+			continue
+		}
+		if pr.State != tracker.StateReplicate || pr.Match < r.target {
+			continue
+		}
+		if c.ticks-r.began > c.cfg.ElectionTicks {
+			c.rounds[m.ID] = round{target: c.last, began: c.ticks}
+			continue
+		}
+		if _, _, err := c.ProposeMember(Change{Op: OpPromote, Member: m}, false); err == nil {
+			return
+		}
+	}
+}
+
+// pending says whether raft would drop a change of the members now: an older one is not applied yet.
+func (c *Core) pending() bool { return c.changing > c.node.BasicStatus().Applied }
+
+// ProposeMember proposes one change of the members. It gives the member as it will be, and the entry after which it is; 0: the
+// members say so already. Errors: ErrNotLeader, ErrChanging, ErrQuorum (with force only for the last voter), or what is wrong
+// with the change. A leader does not remove itself: hand leadership over first.
+func (c *Core) ProposeMember(change Change, force bool) (Member, uint64, error) {
+	if !c.role.Leader {
+		return Member{}, 0, ErrNotLeader
+	}
+	if c.pending() {
+		return Member{}, 0, ErrChanging
+	}
+	change, needed, err := c.Members().plan(change)
+	if err != nil || !needed {
+		return change.Member, 0, err
+	}
+	if change.Op == OpRemove && !force {
+		if err := c.quorumWithout(change.Member); err != nil {
+			return Member{}, 0, err
+		}
+	}
+	if change.Op == OpRemove && change.Member.ID == c.id {
+		return Member{}, 0, errSelf
+	}
+	cc, err := change.entry()
+	if err != nil {
+		return Member{}, 0, err
+	}
+	err = c.node.ProposeConfChange(cc)
+	if errors.Is(err, raft.ErrProposalDropped) {
+		return Member{}, 0, ErrNotLeader
+	}
+	if err != nil {
+		return Member{}, 0, fmt.Errorf("propose a change of the members: %w", err)
+	}
+	c.last++
+	c.changing = c.last
+	return change.Member, c.last, nil
+}
+
+// quorumWithout refuses what would leave a cluster that cannot go on.
+func (c *Core) quorumWithout(m Member) error {
+	if !m.Voter {
+		return nil
+	}
+	voters := c.Members().voters()
+	answer := 0
+	for _, id := range voters {
+		if c.answers(id) {
+			answer++
+		}
+	}
+	left, majority := len(voters)-1, (len(voters)-1)/2+1
+	then := answer
+	if c.answers(m.ID) {
+		then--
+	}
+	if then >= majority {
+		return nil
+	}
+	return fmt.Errorf("%d leaders, %d of them answer; without leader %d there are %d, a majority is %d, and %d answers: "+
+		"bring back one that does not answer or remove that one first, or force it: %w", len(voters), answer, m.ID, left, majority, then, ErrQuorum)
+}
+
+// changeMembers carries out a committed change of the members.
+func (c *Core) changeMembers(e *raftpb.Entry) (*Members, error) {
+	change, cc, err := decodeChange(e)
+	if err != nil {
+		return nil, err
+	}
+	members, applied, err := c.Members().apply(change)
+	if err != nil || !applied {
+		return members, err
+	}
+	var goodbye *raftpb.Message
+	if change.Op == OpRemove && change.Member.ID != c.id && c.soft.RaftState == raft.StateLeader {
+		goodbye = c.goodbye(change.Member.ID, e)
+	}
+	conf := c.node.ApplyConfChange(cc)
+	if err := conf.Equivalent(members.conf()); err != nil {
+		return nil, fmt.Errorf("raft and this program disagree on who the members are: %w", err)
+	}
+	if goodbye != nil {
+		c.peers = append(c.peers, goodbye)
+	}
+	return members, nil
+}
+
+// goodbye tells a member that e, which is committed, has removed it; nil where it is too far behind. Raft itself forgets a member
+// at once, which would never know why it does not hear from anybody any more.
+func (c *Core) goodbye(id uint64, e *raftpb.Entry) *raftpb.Message {
+	match := c.progress()[id].Match
+	term, err := c.log.Term(match)
+	if err != nil || match == 0 || match > e.GetIndex() {
+		match, term = e.GetIndex(), e.GetTerm()
+	}
+	var entries []*raftpb.Entry
+	if match < e.GetIndex() {
+		entries, err = c.log.Entries(match+1, e.GetIndex()+1, appendBytesMax)
+		if err != nil || len(entries) < int(e.GetIndex()-match) {
+			return nil
+		}
+	}
+	return &raftpb.Message{
+		Type: raftpb.MsgApp.Enum(), From: new(c.id), To: new(id), Term: new(c.term),
+		Index: new(match), LogTerm: new(term), Entries: entries, Commit: new(e.GetIndex()),
+	}
+}
+
+// peerStatus is what a leader knows of the other members.
+func (c *Core) peerStatus() []PeerStatus {
+	if c.soft.RaftState != raft.StateLeader || len(c.Members().List) < 2 {
+		return nil
+	}
+	all := c.progress()
+	var peers []PeerStatus
+	for _, m := range c.Members().List {
+		if m.ID != c.id {
+			peers = append(peers, PeerStatus{ID: m.ID, Match: all[m.ID].Match, Active: c.answers(m.ID)})
+		}
+	}
+	return peers
+}
+
+// The values of Status.Role.
+const (
+	roleLeader    = "Leader"
+	roleFollower  = "Follower"
+	roleCandidate = "Candidate"
+)
+
+// Leading says whether this node leads as far as it knows, ready or not.
+func (c *Core) Leading() bool { return c.soft.RaftState == raft.StateLeader }
+
+// Status is a view of the core, without times.
+func (c *Core) Status() Status {
+	s := c.status()
+	s.Peers = c.peerStatus()
+	return s
+}
+
+// status leaves Peers out, which cost more.
+func (c *Core) status() Status {
+	s := Status{
+		ID: c.id, Term: c.term, Leader: c.role.Leader, LeaderID: c.role.LeaderID, VotedFor: c.vote,
+		Committed: c.committed, Applied: c.applied, Last: c.last,
+	}
+	switch c.soft.RaftState {
+	case raft.StateLeader:
+		s.Role = roleLeader
+	case raft.StateCandidate, raft.StatePreCandidate:
+		s.Role = roleCandidate
+	case raft.StateFollower:
+		s.Role = roleFollower
+	}
+	return s
+}

@@ -1,0 +1,275 @@
+package replica
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// Why a change of the members was refused, where a caller may want to know.
+var (
+	// ErrRemoved: this member was removed from its cluster for good.
+	ErrRemoved = errors.New("removed from the cluster")
+	// ErrChanging: another change of the members is under way; try again when it is through.
+	ErrChanging = errors.New("another change of the leaders is under way")
+	// ErrQuorum: the change would leave too few members to go on.
+	ErrQuorum = errors.New("too few leaders would be left")
+)
+
+// Member is one of those who keep the log. It is known by its ID: its address may change.
+type Member struct {
+	ID      uint64 `json:"id"`
+	Address string `json:"address,omitempty"` // host:port
+	// Directory is the random name of its data directory, made once when the directory is. Empty: not known yet.
+	Directory string `json:"directory,omitempty"`
+	// Voter: it counts in elections and for what is committed. Others only follow, until they have caught up.
+	Voter bool `json:"voter,omitempty"`
+}
+
+// Members are the members as of some entry of the log.
+type Members struct {
+	Cluster string   `json:"cluster"`          // id
+	Former  []string `json:"former,omitempty"` // ids that this cluster had before a recovery, oldest first
+	List    []Member `json:"list"`             // by ID
+	Removed []uint64 `json:"removed,omitempty"`
+}
+
+// Get gives the member with that id.
+func (m *Members) Get(id uint64) (Member, bool) {
+	i, ok := slices.BinarySearchFunc(m.List, id, func(a Member, id uint64) int { return cmp.Compare(a.ID, id) })
+	if !ok {
+		return Member{}, false
+	}
+	return m.List[i], true
+}
+
+// clone gives a copy that shares nothing.
+func (m *Members) clone() *Members {
+	return &Members{
+		Cluster: m.Cluster, Former: slices.Clone(m.Former), List: slices.Clone(m.List), Removed: slices.Clone(m.Removed),
+	}
+}
+
+func (m *Members) equal(o *Members) bool {
+	return m.Cluster == o.Cluster && slices.Equal(m.Former, o.Former) && slices.Equal(m.List, o.List) && slices.Equal(m.Removed, o.Removed)
+}
+
+func (m *Members) voters() []uint64 {
+	var ids []uint64
+	for _, v := range m.List {
+		if v.Voter {
+			ids = append(ids, v.ID)
+		}
+	}
+	return ids
+}
+
+// conf is the members as raft knows them.
+func (m *Members) conf() *raftpb.ConfState {
+	conf := &raftpb.ConfState{Voters: m.voters()}
+	for _, v := range m.List {
+		if !v.Voter {
+			conf.Learners = append(conf.Learners, v.ID)
+		}
+	}
+	return conf
+}
+
+// nextID is one that no member has or had.
+func (m *Members) nextID() uint64 {
+	next := uint64(1)
+	for _, v := range m.List {
+		next = max(next, v.ID+1)
+	}
+	for _, id := range m.Removed {
+		next = max(next, id+1)
+	}
+	return next
+}
+
+func (m *Members) encode() ([]byte, error) {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode members: %w", err)
+	}
+	return raw, nil
+}
+
+func decodeMembers(raw []byte) (*Members, error) {
+	m := &Members{}
+	if err := json.Unmarshal(raw, m); err != nil {
+		return nil, fmt.Errorf("decode members: %w", err)
+	}
+	for i := 1; i < len(m.List); i++ {
+		if m.List[i].ID <= m.List[i-1].ID {
+			return nil, fmt.Errorf("decode members: member %d follows member %d", m.List[i].ID, m.List[i-1].ID)
+		}
+	}
+	return m, nil
+}
+
+// Op is what a Change does.
+type Op string
+
+// The changes there are.
+const (
+	OpAdd     Op = "add"     // a learner; with ID 0 it is given one that was never used
+	OpPromote Op = "promote" // a learner becomes a voter
+	OpUpdate  Op = "update"  // a new address, or the name of a directory that was not known
+	OpRemove  Op = "remove"  // for good
+)
+
+// Change is one change of the members. It is what the log keeps of it.
+type Change struct {
+	Op     Op     `json:"op"`
+	Member Member `json:"member"`
+}
+
+// plan completes c against the members as they are. It is not needed when they say already what c asks for.
+func (m *Members) plan(c Change) (_ Change, needed bool, err error) {
+	switch c.Op {
+	case OpAdd:
+		return m.planAdd(c)
+	case OpUpdate:
+		have, ok := m.Get(c.Member.ID)
+		if !ok {
+			return c, false, m.unknown(c.Member.ID)
+		}
+		if c.Member.Directory != "" && have.Directory != "" && c.Member.Directory != have.Directory {
+			return c, false, fmt.Errorf("leader %d was here before with another data directory: its log is gone; "+
+				"run `leaders remove %d` and join anew", have.ID, have.ID)
+		}
+		want := have
+		want.Address, want.Directory = cmp.Or(c.Member.Address, have.Address), cmp.Or(c.Member.Directory, have.Directory)
+		if err := m.addressFree(want); err != nil {
+			return c, false, err
+		}
+		return Change{Op: OpUpdate, Member: want}, want != have, nil
+	case OpPromote:
+		have, ok := m.Get(c.Member.ID)
+		if !ok {
+			return c, false, m.unknown(c.Member.ID)
+		}
+		return Change{Op: OpPromote, Member: have}, !have.Voter, nil
+	case OpRemove:
+		if slices.Contains(m.Removed, c.Member.ID) {
+			return c, false, nil
+		}
+		have, ok := m.Get(c.Member.ID)
+		if !ok {
+			return c, false, m.unknown(c.Member.ID)
+		}
+		if have.Voter && len(m.voters()) == 1 {
+			return c, false, fmt.Errorf("leader %d is the last one: without it nothing is left of the cluster: %w", have.ID, ErrQuorum)
+		}
+		return Change{Op: OpRemove, Member: have}, true, nil
+	}
+	return c, false, fmt.Errorf("change %q of the leaders is unknown", c.Op)
+}
+
+func (m *Members) planAdd(c Change) (_ Change, needed bool, err error) {
+	want := c.Member
+	want.Voter = false
+	for _, have := range m.List {
+		if want.Directory == "" || have.Directory != want.Directory {
+			continue
+		}
+		if want.ID != 0 && want.ID != have.ID {
+			return c, false, fmt.Errorf("the data directory of leader %d asks to join as leader %d: start it without that id", have.ID, want.ID)
+		}
+		want.ID = have.ID
+		return m.plan(Change{Op: OpUpdate, Member: want})
+	}
+	if slices.Contains(m.Removed, want.ID) {
+		return c, false, fmt.Errorf("leader %d was removed from the cluster: its id is not used again; join without an id, "+
+			"with an empty data directory: %w", want.ID, ErrRemoved)
+	}
+	if have, ok := m.Get(want.ID); ok {
+		return c, false, fmt.Errorf("leader %d is there already, at %s with another data directory: join with another id, or without one; "+
+			"if that leader is gone for good, run `leaders remove %d` first", have.ID, have.Address, have.ID)
+	}
+	if want.ID == 0 {
+		want.ID = m.nextID()
+	}
+	return Change{Op: OpAdd, Member: want}, true, m.addressFree(want)
+}
+
+func (m *Members) unknown(id uint64) error {
+	var ids []string
+	for _, v := range m.List {
+		ids = append(ids, fmt.Sprint(v.ID))
+	}
+	return fmt.Errorf("there is no leader %d: there are %s", id, strings.Join(ids, ", "))
+}
+
+func (m *Members) addressFree(want Member) error {
+	for _, have := range m.List {
+		if want.Address != "" && have.Address == want.Address && have.ID != want.ID {
+			return fmt.Errorf("leader %d has the address %s already: if it is gone for good, run `leaders remove %d` first",
+				have.ID, have.Address, have.ID)
+		}
+	}
+	return nil
+}
+
+// apply gives the members after c. A change that makes no sense any more is without effect: all members see the same log, so
+// they all agree on that.
+func (m *Members) apply(c Change) (_ *Members, applied bool, err error) {
+	switch c.Op {
+	case OpAdd, OpPromote, OpUpdate, OpRemove:
+	default:
+		return nil, false, fmt.Errorf("change %q of the members is unknown: a newer version wrote it, run that one", c.Op)
+	}
+	planned, needed, err := m.plan(c)
+	if err != nil || !needed || planned.Op != c.Op {
+		return m, false, nil //nolint:nilerr // see above
+	}
+	next := m.clone()
+	i, found := slices.BinarySearchFunc(next.List, planned.Member.ID, func(a Member, id uint64) int { return cmp.Compare(a.ID, id) })
+	switch {
+	case c.Op == OpRemove:
+		next.List = slices.Delete(next.List, i, i+1)
+		next.Removed = append(next.Removed, planned.Member.ID)
+		slices.Sort(next.Removed)
+	case found:
+		next.List[i] = planned.Member
+		next.List[i].Voter = planned.Member.Voter || c.Op == OpPromote
+	default:
+		next.List = slices.Insert(next.List, i, planned.Member)
+	}
+	return next, true, nil
+}
+
+// entry makes what is proposed for c.
+func (c Change) entry() (*raftpb.ConfChangeV2, error) {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encode change of the members: %w", err)
+	}
+	kind := map[Op]raftpb.ConfChangeType{
+		OpAdd: raftpb.ConfChangeAddLearnerNode, OpPromote: raftpb.ConfChangeAddNode,
+		OpUpdate: raftpb.ConfChangeUpdateNode, OpRemove: raftpb.ConfChangeRemoveNode,
+	}[c.Op]
+	return &raftpb.ConfChangeV2{
+		Changes: []*raftpb.ConfChangeSingle{{Type: kind.Enum(), NodeId: new(c.Member.ID)}}, Context: raw,
+	}, nil
+}
+
+// decodeChange reads what entry made.
+func decodeChange(e *raftpb.Entry) (Change, *raftpb.ConfChangeV2, error) {
+	var c Change
+	cc := &raftpb.ConfChangeV2{}
+	if e.GetType() != raftpb.EntryConfChangeV2 {
+		return c, nil, fmt.Errorf("entry type %v is unknown", e.GetType())
+	}
+	if err := proto.Unmarshal(e.GetData(), cc); err != nil {
+		return c, nil, err
+	}
+	return c, cc, json.Unmarshal(cc.GetContext(), &c)
+}

@@ -1,0 +1,166 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// A recovery writes a new log beside the old one and puts it in its place when it is whole.
+const (
+	recoveringName = "wal.recovering" // not whole yet
+	recoveredName  = "wal.recovered"  // whole; the old log may be gone already
+)
+
+// Recovered says what Recover has made of a data directory.
+type Recovered struct {
+	ID          uint64
+	Cluster     string // the new id
+	Former      string // the one before
+	Last        uint64 // the last entry, which counts from now on
+	Uncommitted uint64 // entries of which this member did not know that a majority had them
+	Dropped     []Member
+}
+
+// Recover makes a cluster of one from the data directory of a member whose cluster has lost its majority for good. All entries in its
+// log count from then on, whether they were committed or not; what only the others had is lost. rename gives the
+// id of the cluster that it makes from that of the old one, so that who is left of that cannot mix with it. The other
+// members are removed: they must start with empty directories. No process may use the directory.
+func Recover(dir string, rename func(former string) string) (_ Recovered, err error) {
+	lock, err := lockDir(dir)
+	if err != nil {
+		return Recovered{}, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := checkFormat(dir); err != nil {
+		return Recovered{}, err
+	}
+	if err := finishRecovery(dir); err != nil {
+		return Recovered{}, err
+	}
+	old := newJournal(dir, slog.New(slog.DiscardHandler))
+	if !wal.Exist(old.walDir()) {
+		return Recovered{}, fmt.Errorf("recover %s: there is no log in it; give the data directory of a leader", dir)
+	}
+	rec, err := old.recover(snapStore{dir: filepath.Join(dir, "snap")})
+	if err != nil {
+		return Recovered{}, err
+	}
+	if rec.body != nil {
+		err = rec.body.Close()
+	}
+	if err := errors.Join(err, old.close()); err != nil {
+		return Recovered{}, err
+	}
+	members, err := rec.lastMembers()
+	if err != nil {
+		return Recovered{}, err
+	}
+	out, head, err := rec.alone(members, rename(members.Cluster))
+	if err != nil {
+		return Recovered{}, fmt.Errorf("recover %s: %w", dir, err)
+	}
+	if err := writeRecovered(dir, head, rec); err != nil {
+		return Recovered{}, err
+	}
+	return out, finishRecovery(dir)
+}
+
+// lastMembers are the members as of the last entry, committed or not.
+func (rec *recovered) lastMembers() (*Members, error) {
+	members := rec.start.Members
+	for _, e := range rec.entries {
+		if e.GetType() == raftpb.EntryNormal || e.GetIndex() <= rec.head.Overruled {
+			continue
+		}
+		change, _, err := decodeChange(e)
+		if err == nil {
+			members, _, err = members.apply(change)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("change of the members in entry %d: %w", e.GetIndex(), err)
+		}
+	}
+	return members, nil
+}
+
+// alone makes the head of a log whose only member is the one that rec belongs to.
+func (rec *recovered) alone(members *Members, cluster string) (Recovered, journalHead, error) {
+	self, ok := members.Get(rec.head.ID)
+	if !ok {
+		if len(members.List) == 0 {
+			return Recovered{}, journalHead{}, errors.New("its log is empty: it had joined, but never heard from the others")
+		}
+		return Recovered{}, journalHead{}, fmt.Errorf("leader %d was removed from the cluster before: recover the data directory of another", rec.head.ID)
+	}
+	if cluster == "" || cluster == members.Cluster {
+		return Recovered{}, journalHead{}, fmt.Errorf("cluster %s needs a new id, not %q", members.Cluster, cluster)
+	}
+	self.Voter, self.Directory = true, rec.head.Directory
+	out := Recovered{ID: rec.head.ID, Cluster: cluster, Former: members.Cluster, Last: rec.start.Index + uint64(len(rec.entries))}
+	out.Uncommitted = out.Last - min(out.Last, max(rec.state.GetCommit(), rec.start.Index))
+	first := &Members{Cluster: cluster, Former: append(members.clone().Former, members.Cluster), List: []Member{self}, Removed: members.clone().Removed}
+	for _, m := range members.List {
+		if m.ID != self.ID {
+			out.Dropped = append(out.Dropped, m)
+			first.Removed = append(first.Removed, m.ID)
+		}
+	}
+	head := rec.head
+	head.Cluster, head.First, head.Overruled = cluster, first, out.Last
+	return out, head, nil
+}
+
+// writeRecovered writes what rec holds into a log with that head, beside the old one.
+func writeRecovered(dir string, head journalHead, rec *recovered) error {
+	path := filepath.Join(dir, recoveringName)
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("remove an unfinished recovery: %w", err)
+	}
+	j := newJournal(dir, slog.New(slog.DiscardHandler))
+	if err := j.begin(path, head); err != nil {
+		return err
+	}
+	write := func() error {
+		if rec.start.Index > 0 {
+			start := rec.start
+			start.Members = head.First
+			if err := j.w.SaveSnapshot(start.record()); err != nil {
+				return err
+			}
+		}
+		// Entries first: a commit index in the log proves that they are durable (see journal.save).
+		if err := j.w.Save(nil, rec.entries); err != nil {
+			return err
+		}
+		return j.w.Save(rec.state, nil)
+	}
+	if err := errors.Join(write(), j.close()); err != nil {
+		return fmt.Errorf("write log %s: %w", path, err)
+	}
+	if err := os.Rename(path, filepath.Join(dir, recoveredName)); err != nil {
+		return fmt.Errorf("finish the recovery: %w", err)
+	}
+	return syncDir(dir)
+}
+
+// finishRecovery puts a recovered log that is whole in the place of the old one.
+func finishRecovery(dir string) error {
+	path := filepath.Join(dir, recoveredName)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	// The old log's head must go last of it: without it, what is left counts as a log that is missing.
+	if err := os.RemoveAll(filepath.Join(dir, walName)); err != nil {
+		return fmt.Errorf("remove the log before the recovery: %w", err)
+	}
+	if err := os.Rename(path, filepath.Join(dir, walName)); err != nil {
+		return fmt.Errorf("finish the recovery: %w", err)
+	}
+	return syncDir(dir)
+}

@@ -1,0 +1,182 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Receive takes messages of a peer; a MsgSnap comes by ReceiveSnapshot. It blocks while this node is busy with earlier ones. An error
+// other than that of ctx or ErrClosed means that the peer has sent what no member sends.
+func (r *Replica) Receive(ctx context.Context, messages ...*raftpb.Message) error {
+	for _, m := range messages {
+		err := acceptable(m, r.id)
+		if err == nil && m.GetType() == raftpb.MsgSnap {
+			err = errors.New("a snapshot without its body")
+		}
+		if err != nil {
+			return fmt.Errorf("message of member %d: %w", m.GetFrom(), err)
+		}
+	}
+	select {
+	case r.inbox <- messages:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.done:
+		return ErrClosed
+	}
+}
+
+// ReportUnreachable tells that messages to that member were lost.
+func (r *Replica) ReportUnreachable(id uint64) {
+	await(r, func(l *loop, out chan<- struct{}) {
+		l.core.ReportUnreachable(id)
+		out <- struct{}{}
+	})
+}
+
+// ReportSnapshot tells what became of the snapshot that was last sent to that member.
+func (r *Replica) ReportSnapshot(id uint64, ok bool) {
+	await(r, func(l *loop, out chan<- struct{}) {
+		l.core.ReportSnapshot(id, ok)
+		out <- struct{}{}
+	})
+}
+
+// OpenSnapshot gives the body of the MsgSnap m, which this node sends: a whole snapshot file. The caller closes it.
+func (r *Replica) OpenSnapshot(m *raftpb.Message) (io.ReadCloser, error) {
+	p, err := positionOf(m.GetSnapshot())
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(r.store.path(p))
+	if err != nil {
+		return nil, fmt.Errorf("open snapshot to send: %w", err) // a newer one has taken its place
+	}
+	return f, nil
+}
+
+// ReceiveSnapshot takes the MsgSnap m of a peer with its body, what the peer's OpenSnapshot gave. When it returns nil, the
+// snapshot is durable and will be installed, or it was not needed. It takes one at a time.
+func (r *Replica) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, body io.Reader) error {
+	err := acceptable(m, r.id)
+	if err == nil && m.GetType() != raftpb.MsgSnap {
+		err = fmt.Errorf("%v is not a snapshot", m.GetType())
+	}
+	var p Position
+	if err == nil {
+		p, err = positionOf(m.GetSnapshot())
+	}
+	if err == nil && p.Members.Cluster != r.head.Cluster {
+		err = fmt.Errorf("its snapshot belongs to cluster %s, not %s", p.Members.Cluster, r.head.Cluster)
+	}
+	if err != nil {
+		return fmt.Errorf("message of member %d: %w", m.GetFrom(), err)
+	}
+	select {
+	case r.receiving <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.done:
+		return ErrClosed
+	}
+	defer func() { <-r.receiving }()
+
+	a := &arrival{message: m}
+	if p.Index > r.Status().Committed {
+		if a.body, err = r.store.receive(p, contextReader{ctx, body}); err != nil {
+			return err
+		}
+	}
+	// From here on it is up to the loop: the body may be the consumer's already when ctx ends.
+	err, ok := await(r, func(l *loop, out chan<- error) { l.arrive(a, out) })
+	if !ok {
+		err = ErrClosed
+	}
+	if a.body == nil || a.taken.Load() {
+		return err
+	}
+	return errors.Join(err, a.body.Close(), r.store.remove(p))
+}
+
+// arrival is a snapshot that has come from a peer.
+type arrival struct {
+	message *raftpb.Message
+	body    *openSnapshot // its file; nil: it is known that it is not needed
+	// taken: the file is recorded, or going to be, and body belongs to the loop.
+	taken atomic.Bool
+}
+
+// contextReader reads until its context ends.
+type contextReader struct {
+	ctx context.Context //nolint:containedctx // it lives as long as one call
+	io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}
+
+// SaveSnapshot saves the state after the entry at index, which write writes out; index must have been delivered. It is called
+// from another goroutine than Run's and the consumer's, and delays neither for as long as write takes. When it
+// returns nil, the snapshot is durable, and the log before the snapshot before it is gone.
+func (r *Replica) SaveSnapshot(index uint64, write func(io.Writer) error) error {
+	type begun struct {
+		p   Position
+		err error
+	}
+	b, ok := await(r, func(l *loop, out chan<- begun) {
+		p, err := l.beginSnapshot(index)
+		out <- begun{p, err}
+	})
+	if !ok {
+		return ErrClosed
+	}
+	if b.err != nil {
+		return b.err
+	}
+	recorded, err := r.saveSnapshot(b.p, write)
+	await(r, func(l *loop, out chan<- struct{}) {
+		l.endSnapshot(!recorded)
+		out <- struct{}{}
+	})
+	return err
+}
+
+// saveSnapshot writes the file, has it recorded in the log, and removes what is no longer needed. It says whether it was recorded:
+// a failure after that costs disk space only, and the next snapshot removes what is left.
+func (r *Replica) saveSnapshot(p Position, write func(io.Writer) error) (recorded bool, err error) {
+	if err := r.store.create(p, write); err != nil {
+		return false, err
+	}
+	kept, ok := await(r, func(l *loop, out chan<- []Position) { l.recordSnapshot(p, out) })
+	if !ok {
+		return false, ErrClosed
+	}
+	if len(kept) == 0 { // a peer's snapshot has overtaken it
+		return true, r.store.remove(p)
+	}
+	from := uint64(0)
+	if len(kept) > 1 {
+		from = kept[1].Index
+	}
+	return true, removeOld(r.journal.walDir(), r.store, kept, from)
+}
+
+// removeOld removes the files that nobody needs once kept are the snapshots, newest first, and the log is wanted behind entry
+// from only.
+func removeOld(walDir string, store snapStore, kept []Position, from uint64) error {
+	if err := removeSegments(walDir, from); err != nil {
+		return err
+	}
+	return store.keep(kept, false)
+}
