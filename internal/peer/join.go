@@ -1,0 +1,267 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
+	"github.com/bridgefour/bridgefour/internal/replica"
+)
+
+const (
+	// joinTime is how long one leader may take to answer who asks for a place: the log must take it.
+	joinTime = 10 * time.Second
+	// dialTime is how long a leader may take to accept a connection before the next one is asked.
+	dialTime = silenceMax
+	// hintsMax is how many hints are followed without a pause.
+	hintsMax = 3
+)
+
+// JoinConfig says how to ask for a place among the leaders of a cluster.
+type JoinConfig struct {
+	// Addresses are of some of the cluster's leaders, host:port.
+	Addresses []string
+	// Self is the node that is to become a member: where it will be reached, and the name of its data directory. ID 0 asks for one
+	// that was never used.
+	Self replica.Member
+	// Name is the cluster's, Cluster its id. Empty: any.
+	Name, Cluster string
+	// Version is the program's, for messages to people.
+	Version string
+	// Logger defaults to one that drops everything.
+	Logger *slog.Logger
+	// Dial connects to host:port. Defaults to plain TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+// JoinReply is a place among the leaders.
+type JoinReply struct {
+	Cluster, Name string
+	ID            uint64
+	Members       replica.Members
+}
+
+// Join asks for a place among the leaders until it is given one. Addresses that do not answer, and leaders that do not lead,
+// are asked again, ever more slowly, until ctx is done; the error then says what each said last. Who is refused for good gets a
+// *RefusedError at once. Asking again with the same data directory gives the same place.
+func Join(ctx context.Context, cfg JoinConfig) (JoinReply, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if len(cfg.Addresses) == 0 {
+		return JoinReply{}, errors.New("join: no address of a leader is given")
+	}
+	a := applicant{cfg: cfg, known: slices.Clone(cfg.Addresses), said: map[string]string{}}
+	var wait backOff
+	var hint string
+	for next, hints := 0, 0; ; {
+		address := hint
+		if hint == "" {
+			address = a.known[next%len(a.known)]
+			next++
+		}
+		reply, err := a.ask(ctx, address)
+		if _, ok := errors.AsType[*RefusedError](err); ok {
+			return JoinReply{}, fmt.Errorf("join: %w", err)
+		}
+		if err == nil && reply.GetId() != 0 {
+			return placeOf(reply), nil
+		}
+		hint = a.learn(address, reply, err)
+		if hint != "" && hints < hintsMax {
+			hints++
+			continue
+		}
+		hints = 0
+		wait.wait(ctx, backOffMax, nil)
+		if ctx.Err() != nil {
+			return JoinReply{}, fmt.Errorf("join: no leader has given this node a place: %s: %w", a.story(), context.Cause(ctx))
+		}
+	}
+}
+
+// applicant is a node that asks for a place.
+type applicant struct {
+	cfg   JoinConfig
+	known []string // addresses to ask in turn: those given, then those heard of
+	said  map[string]string
+}
+
+// knownMax bounds what an applicant learns of addresses.
+const knownMax = 32
+
+func (a *applicant) ask(ctx context.Context, address string) (*peerpb.JoinReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	defer cancel()
+	return call(ctx, withDefault(a.cfg.Dial), address, func(ctx context.Context, c peerpb.PeerClient) (*peerpb.JoinReply, error) {
+		return c.Join(ctx, &peerpb.JoinRequest{
+			ClusterName: a.cfg.Name, ClusterId: a.cfg.Cluster, Id: a.cfg.Self.ID, Address: a.cfg.Self.Address, Directory: a.cfg.Self.Directory,
+			Version: a.cfg.Version, Protocol: Protocol, ProtocolMin: ProtocolMin,
+		})
+	})
+}
+
+// learn takes from an answer that is no place whom else to ask, and logs what is new. It gives who leads, if that was said.
+func (a *applicant) learn(address string, reply *peerpb.JoinReply, err error) (hint string) {
+	said := fmt.Sprintf("it does not lead; %s does", reply.GetLeader())
+	switch {
+	case err != nil:
+		said = err.Error()
+	case reply.GetLeader() == "" || reply.GetLeader() == address:
+		said = "no leader is elected"
+	default:
+		hint = reply.GetLeader()
+	}
+	if a.said[address] != said {
+		a.said[address] = said
+		a.cfg.Logger.Info("asked a leader for a place", "address", address, "answer", said)
+	}
+	for _, other := range reply.GetLeaders() {
+		if len(a.known) < knownMax && !slices.Contains(a.known, other) {
+			a.known = append(a.known, other)
+		}
+	}
+	return hint
+}
+
+// story is what each leader has said last.
+func (a *applicant) story() string {
+	var all []string
+	for _, address := range slices.Compact(a.known) {
+		if said := a.said[address]; said != "" {
+			all = append(all, address+": "+said)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// call makes one call to the leader at address. A refusal comes back as a *RefusedError, other errors in words for people.
+func call[Reply any](ctx context.Context, dial dialFunc, address string,
+	do func(context.Context, peerpb.PeerClient) (*Reply, error),
+) (*Reply, error) {
+	conn, err := dialFunc(func(ctx context.Context, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTime)
+		defer cancel()
+		return dial(ctx, address)
+	}).open(address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }() // says only that it is closed already
+	reply, err := do(ctx, peerpb.NewPeerClient(conn))
+	if err == nil {
+		return reply, nil
+	}
+	if refusal := refusalOf(err); refusal != nil {
+		return nil, &RefusedError{Address: address, Reason: refusal.GetReason()}
+	}
+	switch status.Code(err) { //nolint:exhaustive // the rest speaks for itself
+	case codes.Unimplemented:
+		return nil, errors.New("no leader of this version listens there")
+	case codes.DeadlineExceeded:
+		return nil, errors.New("it does not answer")
+	case codes.Canceled:
+		return nil, context.Cause(ctx)
+	}
+	return nil, errors.New(plain(err))
+}
+
+// plain is what a call's error says, without the wrapping in which gRPC hands over that of a dial.
+func plain(err error) string {
+	text := status.Convert(err).Message()
+	if _, dialing, ok := strings.Cut(text, "Error while dialing: "); ok {
+		return strings.TrimSuffix(dialing, `"`)
+	}
+	return text
+}
+
+func placeOf(reply *peerpb.JoinReply) JoinReply {
+	place := JoinReply{
+		Cluster: reply.GetClusterId(), Name: reply.GetClusterName(), ID: reply.GetId(),
+		Members: replica.Members{Cluster: reply.GetClusterId(), Former: reply.GetFormer(), Removed: reply.GetRemoved()},
+	}
+	for _, m := range reply.GetMembers() {
+		place.Members.List = append(place.Members.List, replica.Member{
+			ID: m.GetId(), Address: m.GetAddress(), Directory: m.GetDirectory(), Voter: m.GetVoter(),
+		})
+	}
+	return place
+}
+
+// Join implements peerpb.PeerServer.
+func (s service) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.JoinReply, error) {
+	t := s.t
+	if err := t.enter(); err != nil {
+		return nil, err
+	}
+	defer t.handlers.Done()
+	leads := t.replica.Status().Leader
+	t.mu.Lock()
+	refusal := t.door().checkApplicant(req)
+	if refusal == nil && leads {
+		refusal = t.door().checkPlace(req)
+	}
+	t.mu.Unlock()
+	switch {
+	case refusal != nil:
+		t.logRefusal(req.GetDirectory(), refusal)
+		return nil, refusalError(refusal)
+	case !leads:
+		return t.elsewhere(), nil
+	}
+	ctx, release := t.whileOpen(ctx)
+	defer release()
+	m, err := t.replica.AddMember(ctx, replica.Member{ID: req.GetId(), Address: req.GetAddress(), Directory: req.GetDirectory()})
+	switch {
+	case errors.Is(err, replica.ErrNotLeader):
+		return t.elsewhere(), nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		t.log.WarnContext(ctx, "a node was not added to the leaders", "address", req.GetAddress(), "error", err)
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	t.log.InfoContext(ctx, "a node was given a place among the leaders", "peer", m.ID, "address", m.Address)
+	members := t.replica.Members()
+	reply := &peerpb.JoinReply{
+		ClusterId: members.Cluster, ClusterName: t.cfg.Name, Id: m.ID, Removed: members.Removed, Former: members.Former,
+	}
+	for _, m := range members.List {
+		reply.Members = append(reply.Members, &peerpb.Member{Id: m.ID, Address: m.Address, Directory: m.Directory, Voter: m.Voter})
+	}
+	return reply, nil
+}
+
+// elsewhere says who leads.
+func (t *Transport) elsewhere() *peerpb.JoinReply {
+	leader := t.replica.Status().LeaderID
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	reply := &peerpb.JoinReply{ClusterId: t.book.members.Cluster, ClusterName: t.cfg.Name, Leaders: t.addresses()}
+	if leader != t.self.ID {
+		if known := t.book.addresses(leader); len(known) > 0 {
+			reply.Leader = known[0]
+		}
+	}
+	return reply
+}
+
+// addresses are those of all leaders, this one first. t.mu is held.
+func (t *Transport) addresses() []string {
+	all := []string{t.self.Address}
+	for _, m := range t.book.members.List {
+		if m.ID != t.self.ID {
+			all = append(all, t.book.addresses(m.ID)...)
+		}
+	}
+	return all
+}

@@ -1,0 +1,229 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
+)
+
+const (
+	quickBytesMax = 1 << 20  // of votes and heartbeats that wait for one member
+	bulkBytesMax  = 32 << 20 // of the rest
+	batchBytesMax = 1 << 20  // after which a batch is closed
+
+	backOffMin  = 50 * time.Millisecond
+	backOffMax  = time.Second      // between dials of who does not answer
+	refusedMax  = 30 * time.Second // between dials of who has refused
+	steadyAfter = 2 * time.Second  // a connection that lasted so long was a good one
+
+	// messageBytesMax is the largest message to take; an entry of the log is one.
+	messageBytesMax = 64 << 20
+)
+
+type dialFunc func(ctx context.Context, address string) (net.Conn, error)
+
+func withDefault(dial dialFunc) dialFunc {
+	if dial != nil {
+		return dial
+	}
+	var d net.Dialer
+	return func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+}
+
+// open returns a connection that is dialed when it is first used.
+func (dial dialFunc) open(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(dial),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)),
+		grpc.WithDisableServiceConfig(),
+	)
+}
+
+// link is all that this node sends to one other member.
+type link struct {
+	t         *Transport
+	id        uint64
+	quick     *lane
+	bulk      *lane
+	snapshots chan *raftpb.Message // room for one, the newest
+	said      string               // what was logged of it last; guarded by t.mu
+}
+
+func newLink(t *Transport, id uint64) *link {
+	l := &link{t: t, id: id, snapshots: make(chan *raftpb.Message, 1)}
+	l.quick = &lane{link: l, kind: peerpb.Lane_LANE_QUICK, queue: newQueue(quickBytesMax), again: make(chan struct{}, 1)}
+	l.bulk = &lane{link: l, kind: peerpb.Lane_LANE_BULK, queue: newQueue(bulkBytesMax), again: make(chan struct{}, 1)}
+	return l
+}
+
+// say notes what is to be logged of the link, and gives false when it was logged already. It is logged without t.mu: the
+// replica's loop may wait for that, and the log for whoever reads it.
+func (l *link) say(what string) bool {
+	l.t.mu.Lock()
+	defer l.t.mu.Unlock()
+	said := l.said
+	l.said = what
+	return said != what
+}
+
+// lane is the one that m goes by.
+func (l *link) lane(m *raftpb.Message) *lane {
+	switch m.GetType() { //nolint:exhaustive // the rest may wait
+	case raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
+		raftpb.MsgTimeoutNow, raftpb.MsgReadIndex, raftpb.MsgReadIndexResp:
+		return l.quick
+	default:
+		return l.bulk
+	}
+}
+
+// redial has the lanes that wait before they dial again dial now: there is news of the member.
+func (l *link) redial() {
+	signal(l.quick.again)
+	signal(l.bulk.again)
+}
+
+// run sends to the member until ctx is done.
+func (l *link) run(ctx context.Context, r Replica) {
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { l.quick.run(ctx) })
+	parts.Go(func() { l.bulk.run(ctx) })
+	parts.Go(func() { l.sendSnapshots(ctx, r) })
+}
+
+// What is logged of a link, beside refusals: it stands when both lanes do.
+const (
+	saidLinked = "linked"
+	saidLost   = "lost"
+)
+
+// lane is one of the two streams of a link.
+type lane struct {
+	link  *link
+	kind  peerpb.Lane
+	queue queue
+	again chan struct{} // room for one: dial now
+	up    bool          // guarded by t.mu
+}
+
+// run connects and sends, again and again, until ctx is done.
+func (l *lane) run(ctx context.Context) {
+	t, id := l.link.t, l.link.id
+	var wait backOff
+	for try := 0; ; try++ {
+		t.mu.Lock()
+		addresses := t.book.addresses(id)
+		t.mu.Unlock()
+		limit := backOffMax
+		if len(addresses) > 0 {
+			address := addresses[try%len(addresses)]
+			begun := time.Now()
+			err := l.connect(ctx, address)
+			if ctx.Err() != nil {
+				return
+			}
+			if time.Since(begun) > steadyAfter {
+				wait.reset()
+				try = -1 // the likeliest address first
+			}
+			if l.lost(address, err) {
+				limit = refusedMax
+			}
+		}
+		if woken := wait.wait(ctx, limit, l.again); woken {
+			wait.reset()
+			try = -1
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// lost deals with the end of a connection, or with there having been none, and says whether the member has refused this node.
+func (l *lane) lost(address string, err error) (refused bool) {
+	t := l.link.t
+	l.queue.clear() // raft has newer ones by the time they could be sent
+	defer t.reports.add(l.link.id, report{unreachable: true})
+	t.mu.Lock()
+	l.up = false
+	t.mu.Unlock()
+	if rejected, ok := errors.AsType[*rejectedError](err); ok {
+		t.logRefusal(rejected.directory, rejected.refusal)
+		return true
+	}
+	if refusal := refusalOf(err); refusal != nil {
+		t.refused(l.link, address, refusal)
+		return true
+	}
+	if l.link.say(saidLost) {
+		t.log.Warn("no link to a leader", "peer", l.link.id, "address", address, "error", plain(err))
+	}
+	return false
+}
+
+// linked deals with a welcome.
+func (l *lane) linked(address string) {
+	t := l.link.t
+	t.mu.Lock()
+	l.up = true
+	both := l.link.quick.up && l.link.bulk.up
+	t.mu.Unlock()
+	if both && l.link.say(saidLinked) {
+		t.log.Info("linked to a leader", "peer", l.link.id, "address", address)
+	}
+}
+
+// connect sends what is queued to address, until the connection is lost or ctx is done. It does not return nil.
+func (l *lane) connect(ctx context.Context, address string) error {
+	t, id := l.link.t, l.link.id
+	raft := func(ctx context.Context, c peerpb.PeerClient) (outgoing[peerpb.Batch], error) {
+		return c.Raft(ctx)
+	}
+	return converse(ctx, t, id, address, silenceMax, raft, &peerpb.Batch{Handshake: t.handshake(id, l.kind)},
+		func(ctx context.Context, stream outgoing[peerpb.Batch]) error {
+			l.linked(address)
+			return l.pump(ctx, stream)
+		})
+}
+
+// pump sends what is queued until ctx, which ends with the stream, is done.
+func (l *lane) pump(ctx context.Context, stream outgoing[peerpb.Batch]) error {
+	pulse := time.NewTicker(pulseEvery)
+	defer pulse.Stop()
+	for {
+		b := &peerpb.Batch{}
+		for _, m := range l.queue.take(batchBytesMax) {
+			raw, err := proto.Marshal(m)
+			if err != nil {
+				return fmt.Errorf("encode a message for leader %d: %w", l.link.id, err)
+			}
+			b.Messages = append(b.Messages, raw)
+		}
+		if len(b.GetMessages()) == 0 {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-l.queue.some:
+				continue
+			case <-pulse.C:
+			}
+		}
+		if err := stream.Send(b); err != nil {
+			<-ctx.Done() // the receiving side gets the reason
+			return context.Cause(ctx)
+		}
+	}
+}
