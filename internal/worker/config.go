@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/bridgefour/bridgefour"
@@ -16,12 +17,25 @@ import (
 	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
 )
 
+// connectMax is for an address to which nothing gets through; a leader that takes the connection gets longer to answer.
+const connectMax = 2 * time.Second
+
 // Config sets a worker up.
 type Config struct {
 	// DataDir holds the worker's identity, its tasks' logs and their scratch files. It belongs to one process at a time.
 	DataDir string
-	// Leaders are dialed in turn, as host:port, until one accepts.
+	// Leaders are dialed in turn, as host:port, until one accepts; those that a leader has told of before come first. With
+	// none, and no Discover, the worker waits to be invited.
 	Leaders []string
+	// Discover looks for leaders where those that are known are of no use, of that cluster if it is not empty. It may give both
+	// addresses and an error, and is not called again before it has returned. Defaults to none.
+	Discover func(ctx context.Context, clusterID string) ([]string, error)
+	// Announce tells others that this worker waits for a leader, until ctx ends: called while it has none. Defaults to none.
+	Announce func(ctx context.Context, identity, clusterID string)
+	// ClusterName is the cluster to join. Defaults to whichever is found.
+	ClusterName string
+	// ClusterID tells clusters of one name apart. Defaults to the one that the worker belongs to, or none.
+	ClusterID string
 	// Slots is how many attempts run at a time. Defaults to the number of CPUs.
 	Slots int
 	// Memory is the bytes offered to attempts. Defaults to 0: not limited.
@@ -52,8 +66,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.DataDir == "":
 		return c, errors.New("worker: no data directory given")
-	case len(c.Leaders) == 0:
-		return c, errors.New("worker: no leader given; pass its host:port")
+	case slices.ContainsFunc(c.Leaders, func(a string) bool { return !dialable(a) }):
+		return c, fmt.Errorf("worker: leaders %q: expected each as host:port", c.Leaders)
 	case c.Slots < 0:
 		return c, fmt.Errorf("worker: %d slots; a worker has at least 1", c.Slots)
 	}
@@ -70,7 +84,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Store = blob.NewFiles()
 	}
 	if c.Dial == nil {
-		dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		dialer := &net.Dialer{Timeout: connectMax, KeepAliveConfig: net.KeepAliveConfig{
 			Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3,
 		}}
 		c.Dial = func(ctx context.Context, address string) (net.Conn, error) {

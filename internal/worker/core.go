@@ -20,7 +20,10 @@ const (
 	reportsOnWire = 4                      // handed to the sender and not sent yet
 	unsentMax     = 4 * reportItems        // with more the slots stall: the leader is slow
 	unackedMax    = 64 << 10               // with more the slots stall: there is no leader, or it gives no verdicts
-	welcomeMax    = 10 * time.Second       // from dialing to the Welcome
+	wordMin       = 400 * time.Millisecond // from dialing to a node's first word, the first time and with others to dial
+	wordNear      = time.Second            // the same at most, while other nodes do answer
+	welcomeMin    = 3 * time.Second        // from the first word to the Welcome: the log must have the registration
+	welcomeMax    = 10 * time.Second       // either at most
 	backoffMin    = 50 * time.Millisecond
 	backoffMax    = time.Second
 	settledAfter  = time.Second     // a session that lasted so long starts the back-off anew
@@ -30,8 +33,11 @@ const (
 
 // CoreConfig is what the core has to know.
 type CoreConfig struct {
-	Hello      *wire.Hello // but for held, which the core fills in
-	Leaders    []string    // dialed in turn
+	Hello      *wire.Hello // but for what the core fills in: held, the cluster's id, and the time
+	Leaders    []string    // by configuration
+	Known      []string    // leaders of the worker's cluster, kept from before
+	ClusterID  string      // the cluster that the worker belongs to; empty: none yet
+	Looks      bool        // [Look] finds leaders that nobody has told of
 	DrainGrace time.Duration
 	Seed       uint64 // of the back-off's jitter
 }
@@ -51,7 +57,8 @@ type Received struct {
 // Sent says that one message of a [Send] that was not urgent has left.
 type Sent struct{ Epoch uint64 }
 
-// SessionEnded says that a session could not be opened or has ended. Refused: the leader will never have this worker.
+// SessionEnded says that a session could not be opened or has ended. Refused: the leader will not have this worker as it
+// is; Err then says why, in words that do not change from try to try.
 type SessionEnded struct {
 	Epoch   uint64
 	Err     error
@@ -64,6 +71,19 @@ type SlotIdle struct{ Slot int }
 // Synced answers a [Sync]: Errs is nil, or one entry for each file asked for, in that order.
 type Synced struct{ Errs []error }
 
+// Candidates answers a [Look]: addresses of leaders, and why there may be more.
+type Candidates struct {
+	Leaders []string
+	Err     error
+}
+
+// Invited says that a leader asks this worker to join its cluster. It is answered at once, with [Answered].
+type Invited struct {
+	Leaders     []string
+	ClusterID   string
+	ClusterName string
+}
+
 // DrainRequest asks for the end: hand back, finish, leave.
 type DrainRequest struct{ StopRunning bool }
 
@@ -73,6 +93,8 @@ func (Sent) input()         {}
 func (SessionEnded) input() {}
 func (SlotIdle) input()     {}
 func (Synced) input()       {}
+func (Candidates) input()   {}
+func (Invited) input()      {}
 func (DrainRequest) input() {}
 
 // Effect is something the driver has to do for the core.
@@ -121,8 +143,50 @@ type Remove struct{ Files []AttemptRef }
 // SendLog asks to answer a leader's request for logs.
 type SendLog struct{ Request *wire.LogRequest }
 
-// Welcomed tells that a leader has accepted the worker.
-type Welcomed struct{ Welcome *wire.Welcome }
+// Look asks to look around for leaders, of that cluster if it is not empty. At most one is under way.
+type Look struct{ ClusterID string }
+
+// Welcomed tells that the leader at that address has accepted the worker.
+type Welcomed struct {
+	Leader  string
+	Welcome *wire.Welcome
+}
+
+// Keep asks to note durably, in its time, which cluster the worker belongs to and where its leaders are.
+type Keep struct{ Membership Membership }
+
+// Membership is what a worker keeps of its cluster.
+type Membership struct {
+	ClusterID string
+	Leaders   []string
+}
+
+// Lost tells that the session with the worker's leader has ended.
+type Lost struct{ Err error }
+
+// Alone tells, whenever it changes, why there is no leader. Refused: a leader will not have this worker as it is.
+type Alone struct {
+	Reason  string
+	Refused bool
+}
+
+// Refusal tells that a leader will not have this worker, each reason once.
+type Refusal struct{ Err error }
+
+// Outdated tells of a leader that was left because its term is over.
+type Outdated struct {
+	Leader    string
+	Term, Now uint64
+}
+
+// Blind tells, whenever it changes, why a [Look] found less than it might.
+type Blind struct{ Err error }
+
+// Answered is the answer to an [Invited]: nil: the worker goes there.
+type Answered struct{ Err error }
+
+// SentAway tells that the leader has the worker leave: it drains.
+type SentAway struct{ Reason string }
 
 // Misled tells of a leader's message that makes no sense and was passed over.
 type Misled struct {
@@ -130,8 +194,8 @@ type Misled struct {
 	What       string
 }
 
-// Exit is the last effect: the worker has left (nil), or was refused.
-type Exit struct{ Err error }
+// Exit is the last effect: the worker has left.
+type Exit struct{}
 
 func (Connect) effect()    {}
 func (Disconnect) effect() {}
@@ -141,7 +205,16 @@ func (Stop) effect()       {}
 func (Sync) effect()       {}
 func (Remove) effect()     {}
 func (SendLog) effect()    {}
+func (Look) effect()       {}
 func (Welcomed) effect()   {}
+func (Keep) effect()       {}
+func (Lost) effect()       {}
+func (Alone) effect()      {}
+func (Refusal) effect()    {}
+func (Outdated) effect()   {}
+func (Blind) effect()      {}
+func (Answered) effect()   {}
+func (SentAway) effect()   {}
 func (Misled) effect()     {}
 func (Exit) effect()       {}
 
@@ -157,8 +230,10 @@ type Core struct {
 	fed    time.Time // when a slot was last given something, or there was something to give
 	slots  []slotState
 
-	session session
-	out     outbox
+	session   session
+	search    search
+	clusterID string // empty: the worker belongs to none yet
+	out       outbox
 
 	toSync  []ref
 	inSync  []ref // under way; empty: none is
@@ -182,6 +257,7 @@ func NewCore(cfg CoreConfig) *Core {
 	return &Core{
 		cfg:    cfg,
 		rng:    rand.New(rand.NewPCG(cfg.Seed, cfg.Seed)),
+		search: newSearch(cfg), clusterID: cfg.ClusterID,
 		ledger: newLedger(),
 		slots:  make([]slotState, max(1, int(cfg.Hello.GetSlots()))),
 	}
@@ -199,6 +275,7 @@ func (c *Core) Step(now time.Time, in Input) []Effect {
 	case Tick:
 	case Received:
 		if in.Epoch == c.session.epoch && c.session.phase != sessionDown {
+			c.session.heardAt = now
 			c.receive(in.Message)
 		}
 	case Sent:
@@ -207,13 +284,17 @@ func (c *Core) Step(now time.Time, in Input) []Effect {
 		}
 	case SessionEnded:
 		if in.Epoch == c.session.epoch && c.session.phase != sessionDown {
-			c.sessionEnded(in)
+			c.sessionEnded(in.Err, in.Refused)
 		}
 	case SlotIdle:
 		c.collect(in.Slot)
 		c.slots[in.Slot] = slotState{}
 	case Synced:
 		c.synced(in.Errs)
+	case Candidates:
+		c.looked(in)
+	case Invited:
+		c.emit(Answered{c.invite(in)})
 	case DrainRequest:
 		c.startDrain(in.StopRunning)
 	}
@@ -266,7 +347,7 @@ func (c *Core) Wake() time.Time {
 	return wake
 }
 
-func (c *Core) exit(err error) {
+func (c *Core) exit() {
 	c.exited = true
-	c.emit(Exit{err})
+	c.emit(Exit{})
 }

@@ -70,14 +70,14 @@ func (c *Core) advanceLeave() {
 	}
 	if d.goodbye {
 		if c.session.phase != sessionUp || c.session.onWire == 0 {
-			c.exit(nil)
+			c.exit()
 		}
 		return
 	}
 	if !c.idle() {
 		// An attempt that does not heed its stop must not hold the process for ever.
 		if d.stopped && !c.now.Before(d.until) {
-			c.exit(nil)
+			c.exit()
 		}
 		return
 	}
@@ -90,7 +90,7 @@ func (c *Core) advanceLeave() {
 	switch {
 	case held && !late:
 	case !up:
-		c.exit(nil)
+		c.exit()
 	default:
 		d.goodbye = true
 		c.session.onWire++

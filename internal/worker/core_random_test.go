@@ -24,6 +24,7 @@ type randomWorld struct {
 	core *Core
 	now  time.Time
 
+	leaders randomLeaders
 	epoch   uint64
 	up      bool
 	onWire  int
@@ -76,6 +77,7 @@ func (w *randomWorld) take(e Effect) {
 	switch e := e.(type) {
 	case Connect:
 		w.epoch, w.up, w.onWire = e.Epoch, false, 0
+		w.dials(e.Leader)
 		held := map[uint64]bool{}
 		for _, h := range e.Hello.GetHeld() {
 			if held[h.GetLease()] {
@@ -124,7 +126,12 @@ func (w *randomWorld) take(e Effect) {
 		}
 	case Exit:
 		w.exited = true
-	case SendLog, Welcomed:
+	case Look:
+		if w.leaders.looking {
+			w.fatalf("two looks at once")
+		}
+		w.leaders.looking = true
+	case SendLog, Welcomed, Keep, Lost, Alone, Outdated, Blind, Refusal, Answered:
 	case Misled:
 		w.fatalf("misled: %+v", e)
 	}
@@ -144,7 +151,7 @@ func (w *randomWorld) note(e Effect) {
 		_, _ = fmt.Fprint(w.trace, len(e.Files))
 	case Remove:
 		_, _ = fmt.Fprint(w.trace, len(e.Files))
-	case Stop, Disconnect, Welcomed, SendLog, Misled, Exit:
+	case Stop, Disconnect, Welcomed, SendLog, Misled, Exit, Keep, Lost, Alone, Look, Outdated, Blind, Refusal, Answered:
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
@@ -200,7 +207,7 @@ func (w *randomWorld) work(m *wire.Work) {
 }
 
 func (w *randomWorld) grant() {
-	if !w.up || w.goodbye {
+	if !w.talks() || w.goodbye {
 		return
 	}
 	m := &wire.Work{}
@@ -250,6 +257,9 @@ func (w *randomWorld) runSlot() {
 		return
 	}
 	l := w.leases[ch.Lease(i)]
+	if l == nil {
+		w.fatalf("lease %d is run, which came in a session that is over", ch.Lease(i))
+	}
 	if l.claimed {
 		w.fatalf("lease %d is run twice", ch.Lease(i))
 	}
@@ -261,7 +271,7 @@ func (w *randomWorld) runSlot() {
 
 // judge gives some verdicts.
 func (w *randomWorld) judge() {
-	if !w.up {
+	if !w.talks() {
 		return
 	}
 	m := &wire.Work{}
@@ -283,7 +293,7 @@ func (w *randomWorld) judge() {
 }
 
 func (w *randomWorld) endJob() {
-	if !w.up || w.jobs == 0 {
+	if !w.talks() || w.jobs == 0 {
 		return
 	}
 	job := 1 + w.rng.Uint64N(w.jobs)
@@ -293,18 +303,10 @@ func (w *randomWorld) endJob() {
 	}
 }
 
-func (w *randomWorld) session() {
-	if w.up {
-		w.up = false
-		w.step(SessionEnded{Epoch: w.epoch, Err: errors.New("lost")})
-		return
-	}
-	if w.core.session.phase != sessionDialing {
-		return
-	}
+func (w *randomWorld) welcome() {
 	w.up = true
 	clear(w.told)
-	m := &wire.Welcome{Worker: 1, Term: 1, HeartbeatMs: 200}
+	m := w.welcomeOf(w.leaders.dialed)
 	for _, lease := range slices.Sorted(maps.Keys(w.leases)) {
 		l := w.leases[lease]
 		// A winner is never revoked; what was told before may be.
@@ -338,10 +340,15 @@ func (w *randomWorld) sender() {
 }
 
 func (w *randomWorld) tick() {
-	if wake := w.core.Wake(); !wake.IsZero() && w.rng.IntN(2) == 0 && wake.After(w.now) {
+	answers := w.core.session.phase == sessionDialing && (w.leaders.dialed == nil || !w.leaders.dialed.stopped) // in less time
+	if wake := w.core.Wake(); !wake.IsZero() && !answers && w.rng.IntN(2) == 0 && wake.After(w.now) {
 		w.now = wake
 	} else {
 		w.now = w.now.Add(time.Duration(w.rng.Int64N(int64(3 * time.Millisecond))))
+	}
+	if w.talks() {
+		w.step(Received{w.epoch, &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}})
+		return
 	}
 	w.step(Tick{})
 }
@@ -366,12 +373,13 @@ func runRandomWorld(t *testing.T, seed uint64) uint64 {
 	}
 	slots := 1 + w.rng.IntN(4)
 	w.slots, w.stopped = make([]*Chunk, slots), make([]bool, slots)
+	w.openLeaders()
 	w.core = NewCore(CoreConfig{
-		Hello: &wire.Hello{Slots: uint32(slots)}, Leaders: []string{"a"}, DrainGrace: time.Second, Seed: seed,
+		Hello: &wire.Hello{Slots: uint32(slots)}, Leaders: w.addresses(), Looks: w.leaders.looks, DrainGrace: time.Second, Seed: seed,
 	})
 	w.step(Tick{})
-	actions := []func(){w.grant, w.runSlot, w.judge, w.endJob, w.session, w.disk, w.sender, w.tick}
-	weights := []int{4, 60, 6, 1, 1, 10, 10, 10}
+	actions := []func(){w.grant, w.runSlot, w.judge, w.endJob, w.session, w.disk, w.sender, w.tick, w.changeLeaders, w.late, w.answerLook}
+	weights := []int{4, 60, 6, 1, 10, 10, 10, 10, 2, 1, 5}
 	var lots []int
 	for i, n := range weights {
 		for range n {
@@ -387,10 +395,7 @@ func runRandomWorld(t *testing.T, seed uint64) uint64 {
 
 // finish lets the leader stay and the worker drain.
 func (w *randomWorld) finish() {
-	for !w.up {
-		w.tick()
-		w.session()
-	}
+	w.attach()
 	w.step(DrainRequest{})
 	for i := 0; !w.exited; i++ {
 		if i > 200_000 {

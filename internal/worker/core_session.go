@@ -1,6 +1,9 @@
 package worker
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -20,29 +23,48 @@ const (
 type session struct {
 	epoch     uint64
 	phase     sessionPhase
-	leader    int // of the list: the one dialed last
-	failures  int // in a row
-	retryAt   time.Time
+	losses    int       // of sessions that did not last, in a row
+	retryAt   time.Time // zero: as soon as there is somebody to dial
 	giveUpAt  time.Time
+	heard     bool // the node that is dialed has said something
 	upSince   time.Time
 	onWire    int // messages handed to the sender
 	heartbeat time.Duration
 	beatAt    time.Time
+	silence   time.Duration // 0: this leader may be silent for any time
+	heardAt   time.Time
+	term      uint64 // the highest of a leader followed: those of lower terms are over
+	alone     string // what was told last about having no leader
 }
 
 func (c *Core) advanceSession() {
 	s := &c.session
 	switch s.phase {
 	case sessionDown:
-		if !c.now.Before(s.retryAt) {
+		c.look()
+		if c.now.Before(s.retryAt) {
+			return
+		}
+		if !c.search.more(c.now) {
+			c.search.begin(c.now)
+		}
+		if c.search.more(c.now) {
 			c.connect()
+		} else {
+			c.waitForLeader()
 		}
 	case sessionDialing:
 		if !c.now.Before(s.giveUpAt) {
-			c.emit(Disconnect{s.epoch})
-			c.sessionEnded(SessionEnded{Epoch: s.epoch})
+			if !s.heard {
+				c.search.silent()
+			}
+			c.leave(errors.New("it does not answer"))
 		}
 	case sessionUp:
+		if c.silent() {
+			c.leave(fmt.Errorf("the leader has said nothing for %v", s.silence))
+			return
+		}
 		if !c.now.Before(s.beatAt) {
 			s.beatAt = c.now.Add(s.heartbeat)
 			c.emit(Send{s.epoch, fromWorker(&wire.Report{
@@ -52,26 +74,56 @@ func (c *Core) advanceSession() {
 	}
 }
 
-func (c *Core) wakeSession() time.Time {
-	switch c.session.phase {
-	case sessionDown:
-		return c.session.retryAt
-	case sessionDialing:
-		return c.session.giveUpAt
-	case sessionUp:
+// silent says whether the leader has been silent for too long. Where the core itself was not run for so long, because its
+// process was stopped, what the leader said meanwhile has not been read yet.
+func (c *Core) silent() bool {
+	s := &c.session
+	if s.silence == 0 {
+		return false
 	}
-	return c.session.beatAt
+	late := c.now.Sub(s.heardAt) - s.silence
+	if late > s.silence/2 {
+		s.heardAt = c.now.Add(-s.silence / 2)
+		return false
+	}
+	return late >= 0
+}
+
+func (c *Core) wakeSession() time.Time {
+	s := &c.session
+	switch s.phase {
+	case sessionDown:
+		at, looks := c.search.wantsLook(c.now)
+		if !looks || !s.retryAt.IsZero() && s.retryAt.Before(at) {
+			return s.retryAt
+		}
+		return later(at, c.now)
+	case sessionDialing:
+		return s.giveUpAt
+	case sessionUp:
+		if at := s.heardAt.Add(s.silence); s.silence > 0 && at.Before(s.beatAt) {
+			return at
+		}
+	}
+	return s.beatAt
 }
 
 func (c *Core) connect() {
 	s := &c.session
+	leader := c.search.next(c.now)
 	s.epoch++
 	s.phase = sessionDialing
-	s.giveUpAt = c.now.Add(welcomeMax)
+	s.giveUpAt = c.now.Add(c.search.patience(leader, c.now))
+	s.heard = false
 	s.onWire = 0
 	hello := proto.CloneOf(c.cfg.Hello)
 	hello.Held = c.heldNow()
-	c.emit(Connect{Epoch: s.epoch, Leader: c.cfg.Leaders[s.leader], Hello: hello})
+	hello.UnixMs = c.now.UnixMilli()
+	hello.ClusterId = c.clusterID
+	if c.clusterID == "" && slices.Contains(c.search.invited, leader) {
+		hello.ClusterId = c.search.invitedTo // whoever listens there by now
+	}
+	c.emit(Connect{Epoch: s.epoch, Leader: leader, Hello: hello})
 }
 
 // heldNow is every lease that the worker would go on with.
@@ -120,30 +172,53 @@ func (c *Core) running() []uint64 {
 	return leases
 }
 
-func (c *Core) sessionEnded(in SessionEnded) {
+// leave ends the session from this side.
+func (c *Core) leave(why error) {
+	c.emit(Disconnect{c.session.epoch})
+	c.sessionEnded(why, false)
+}
+
+func (c *Core) sessionEnded(err error, refused bool) {
 	s := &c.session
-	if in.Refused {
-		c.exit(in.Err)
-		return
-	}
-	if s.phase == sessionUp && c.now.Sub(s.upSince) >= settledAfter {
-		s.failures = 0
-	}
+	wasUp := s.phase == sessionUp
 	s.phase = sessionDown
-	s.retryAt = c.now.Add(c.backoff(s.failures))
-	s.failures++
-	s.leader = (s.leader + 1) % len(c.cfg.Leaders)
 	// What was on its way may be lost. What finished is in the ledger and is reported again; a lease that was handed back
 	// is known to be free by its absence from the next Hello.
 	c.out.reset()
+	if err != nil {
+		c.search.failure = fmt.Sprintf("%s: %v", c.search.last, err)
+	}
+	if refused {
+		c.search.answered()
+		if c.search.refuse(reasonOf(err), c.now) {
+			c.emit(Refusal{err})
+		}
+	}
+	switch {
+	case wasUp:
+		if c.now.Sub(s.upSince) >= settledAfter {
+			s.losses = 0
+		}
+		s.retryAt = c.now.Add(c.backoff(s.losses, backoffMax))
+		s.losses++
+		c.search.begin(c.now)
+		c.emit(Lost{err})
+	case c.search.more(c.now):
+		s.retryAt = c.now
+	default:
+		most := backoffMax
+		if c.search.alive {
+			most = electionWait
+		}
+		s.retryAt = c.now.Add(c.backoff(s.losses+c.search.rounds, most))
+		c.search.rounds++
+		c.tellAlone()
+	}
 }
 
-// backoff is 50 ms doubling up to 1 s, less up to a half by lot, so that workers do not come back all at once.
-func (c *Core) backoff(failures int) time.Duration {
-	d := backoffMax
-	if failures < 5 {
-		d = min(d, backoffMin<<failures)
-	}
+// backoff is 50 ms doubling up to most, less up to a half by lot, so that workers do not come back all at once.
+func (c *Core) backoff(failures int, most time.Duration) time.Duration {
+	d := min(most, backoffMin<<min(failures, 8))
 	return d/2 + time.Duration(c.rng.Int64N(int64(d/2)+1))
 }
 
@@ -158,7 +233,22 @@ func (c *Core) receive(m *wire.ToWorker) {
 	case *wire.ToWorker_Log:
 		c.emit(SendLog{m.Log})
 	case *wire.ToWorker_Drain:
+		c.emit(SentAway{m.Drain.GetReason()})
 		c.startDrain(m.Drain.GetStopRunning())
+	case *wire.ToWorker_Elsewhere:
+		c.search.elsewhere(m.Elsewhere, c.now)
+		c.leave(errors.New("it does not lead"))
+	case *wire.ToWorker_Leaders:
+		if c.session.phase == sessionUp {
+			c.search.learn(m.Leaders.GetAddresses())
+			c.keep()
+		}
+	case *wire.ToWorker_Ping:
+		if s := &c.session; s.phase == sessionDialing && !s.heard {
+			s.heard = true
+			c.search.answered()
+			s.giveUpAt = c.now.Add(min(welcomeMax, welcomeMin<<min(c.search.rounds, 8)))
+		}
 	default:
 		// A message of a newer leader. It does not count on an answer from workers that do not know it.
 		c.emit(Misled{What: "unknown message"})
@@ -171,7 +261,12 @@ func (c *Core) welcomed(w *wire.Welcome) {
 		c.emit(Misled{What: "second welcome in a session"})
 		return
 	}
-	c.emit(Welcomed{w})
+	if !c.follows(w) {
+		return
+	}
+	c.emit(Welcomed{c.search.last, w})
+	c.search.arrived(w.GetLeaders())
+	c.keep()
 	// While the session is not up yet: what dropping brings to light is reported below, with the rest of the ledger.
 	for _, lease := range w.GetRevoked() {
 		c.drop(lease)
@@ -180,6 +275,8 @@ func (c *Core) welcomed(w *wire.Welcome) {
 	s.upSince = c.now
 	s.heartbeat = time.Duration(max(1, w.GetHeartbeatMs())) * time.Millisecond
 	s.beatAt = c.now.Add(s.heartbeat)
+	s.silence = time.Duration(w.GetSilenceMs()) * time.Millisecond
+	s.alone = ""
 	// Jobs that ended while there was no leader are never named again; those that live are, before their next lease.
 	for id, info := range c.ledger.jobs {
 		if info.live == 0 {

@@ -14,12 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const identityLen = 16 // bytes, written in hex
+const (
+	identityLen = 16     // bytes, written in hex
+	temporary   = ".tmp" // in the names of files that are being written
+)
 
 // dataDir is a worker's directory, held against a second process until it is closed.
 type dataDir struct {
 	lock     *os.File
 	identity string
+	kept     Membership
 }
 
 func openDataDir(dir string) (*dataDir, error) {
@@ -38,11 +42,29 @@ func openDataDir(dir string) (*dataDir, error) {
 		}
 		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
 	}
+	if err := removeTemporaries(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("worker data directory: %w", err), lock.Close())
+	}
 	identity, err := loadIdentity(dir)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return &dataDir{lock, identity}, nil
+	kept, err := loadMembership(dir)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &dataDir{lock, identity, kept}, nil
+}
+
+// removeTemporaries removes what writeDurably has left if the process was killed in it.
+func removeTemporaries(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.Contains(e.Name(), temporary) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 // close gives the directory free; the kernel does the same when the process dies.
@@ -82,7 +104,7 @@ func randomHex() string {
 
 // writeDurably makes a file appear whole or not at all, also across a power loss.
 func writeDurably(dir, name, text string) (err error) {
-	tmp, err := os.CreateTemp(dir, name+".tmp*")
+	tmp, err := os.CreateTemp(dir, name+temporary+"*")
 	if err != nil {
 		return err
 	}

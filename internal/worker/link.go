@@ -38,7 +38,7 @@ type link struct {
 	over   chan struct{} // closed when the last goroutine has ended
 }
 
-// RefusedError says that a leader will never have this worker, as it is.
+// RefusedError says that a leader will not have this worker as it is.
 type RefusedError struct {
 	Leader string // its address
 	Reason string
@@ -52,9 +52,10 @@ type dialFunc func(ctx context.Context, address string) (net.Conn, error)
 
 // openLink starts a session; post takes its inputs for the core and may block.
 func openLink(ctx context.Context, dial dialFunc, c Connect, post func(Input)) (*link, error) {
-	conn, err := grpc.NewClient("passthrough:///"+c.Leader,
+	// The address goes by the dialer alone: with a zone, as in [fe80::1%eth0]:6550, it is no URL.
+	conn, err := grpc.NewClient("passthrough:///leader",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(dial),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, c.Leader) }),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: welcomeMax}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)),
 		grpc.WithInitialWindowSize(4<<20), grpc.WithInitialConnWindowSize(8<<20),
@@ -76,8 +77,10 @@ func openLink(ctx context.Context, dial dialFunc, c Connect, post func(Input)) (
 		}
 		_ = conn.Close() // says only that it is closed already
 		refused := status.Code(err) == codes.FailedPrecondition
-		if refused {
-			err = &RefusedError{Leader: c.Leader, Reason: status.Convert(err).Message()}
+		if s, ok := status.FromError(err); refused {
+			err = &RefusedError{Leader: c.Leader, Reason: s.Message()}
+		} else if ok && err != nil {
+			err = errors.New(s.Message()) // for people; the code says no more
 		}
 		post(SessionEnded{Epoch: l.epoch, Err: err, Refused: refused})
 	}()

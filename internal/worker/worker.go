@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,8 +40,9 @@ type Worker struct {
 	logger *slog.Logger
 
 	number    atomic.Uint64 // 0: not welcomed yet
-	connected atomic.Bool
+	tie       atomic.Pointer[tie]
 	drains    chan bool // requests by Drain: stop what runs
+	invites   chan invitation
 	inputs    chan Input
 	done      chan struct{} // closed when the driver takes no more inputs
 	slots     []*slot
@@ -50,10 +52,19 @@ type Worker struct {
 	core    *Core
 	link    *link
 	links   sync.WaitGroup
+	seekers sync.WaitGroup          // who look around, or announce this worker
+	hush    context.CancelCauseFunc // ends the announcement; nil: there is none
+	keeper  *keeper
 	stops   []context.CancelCauseFunc // by slot, of its chunk
-	refused bool                      // the last try to reach a leader failed: said once
+	alone   bool                      // that there is no leader has been logged
+	answer  chan<- error              // of the invitation that the core is asked about
 	exiting bool
-	exitErr error
+}
+
+// invitation is a call of Invite.
+type invitation struct {
+	Invited
+	answer chan error // takes one
 }
 
 // New takes hold of the data directory. The caller closes the Worker.
@@ -65,6 +76,10 @@ func New(cfg Config) (*Worker, error) {
 	dir, err := openDataDir(cfg.DataDir)
 	if err != nil {
 		return nil, err
+	}
+	if id := dir.kept.ClusterID; cfg.ClusterID != "" && id != "" && id != cfg.ClusterID {
+		return nil, errors.Join(fmt.Errorf("data directory %s is that of a worker of cluster %s, and the cluster asked for is %s; "+
+			"name another directory with --data-dir, or leave --cluster-id out", cfg.DataDir, id, cfg.ClusterID), dir.close())
 	}
 	scratch := filepath.Join(cfg.DataDir, "scratch")
 	// What a killed process left there is of no use to anyone.
@@ -78,9 +93,10 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, dir: dir, log: log, logger: cfg.Logger, leader: newLeaderConn(),
 		disk:   newDisk(cfg.Store, cfg.Logger),
-		drains: make(chan bool, 1), inputs: make(chan Input, 256), done: make(chan struct{}),
+		drains: make(chan bool, 1), invites: make(chan invitation), inputs: make(chan Input, 256), done: make(chan struct{}),
 		slots: make([]*slot, cfg.Slots), stops: make([]context.CancelCauseFunc, cfg.Slots),
 	}
+	w.tie.Store(&tie{clusterID: cmp.Or(dir.kept.ClusterID, cfg.ClusterID)})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
 		Jobs: cfg.Jobs, ScratchDir: scratch, LogBytesMax: cfg.LogBytesMax, Worker: w.number.Load, Logger: cfg.Logger,
@@ -107,16 +123,33 @@ func (w *Worker) Drain(stopRunning bool) {
 	}
 }
 
-// Run works until ctx ends and the drain that this begins is over, which gives nil; or until a leader refuses the worker
-// for good, which gives a [RefusedError]. It can be called once.
+// Invite has the worker join the cluster of those leaders, if it belongs to none or to that one. It returns once that is
+// decided, before any of them is reached; an error is for the one who invites.
+func (w *Worker) Invite(ctx context.Context, leaders []string, clusterID, clusterName string) error {
+	in := invitation{Invited{Leaders: leaders, ClusterID: clusterID, ClusterName: clusterName}, make(chan error, 1)}
+	select {
+	case w.invites <- in:
+		return <-in.answer
+	case <-w.done:
+		return errLeft
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Run works until ctx ends and the drain that this begins is over, which gives nil. A leader that refuses the worker does not end
+// it: it says so, and asks again later. It can be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	w.core = NewCore(CoreConfig{
 		Hello: &wire.Hello{
 			Identity: w.dir.identity, Incarnation: randomHex(), Version: w.cfg.Version, Address: w.cfg.Address,
 			Slots: uint32(w.cfg.Slots), Memory: w.cfg.Memory, Labels: w.cfg.Labels, Host: w.cfg.host(),
+			ClusterName: w.cfg.ClusterName, Protocol: wire.Protocol, ProtocolMin: wire.ProtocolMin,
 		},
-		Leaders: w.cfg.Leaders, DrainGrace: w.cfg.DrainGrace, Seed: seed(),
+		Leaders: w.cfg.Leaders, Known: w.dir.kept.Leaders, ClusterID: w.tie.Load().clusterID,
+		Looks: w.cfg.Discover != nil, DrainGrace: w.cfg.DrainGrace, Seed: seed(),
 	})
+	w.keeper = newKeeper(w.cfg.DataDir, w.dir.kept, w.logger)
 	// Everything that is started here outlives ctx, which only asks for a drain.
 	life, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	var slots, disk sync.WaitGroup
@@ -125,15 +158,19 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	disk.Go(func() { w.disk.runSync(life, w.post) })
 	disk.Go(func() { w.disk.runRemove(life) })
+	disk.Go(w.keeper.run)
+	seeking, stopSeeking := context.WithCancelCause(life)
 
-	w.loop(ctx, life)
+	w.loop(ctx, life, seeking)
 
 	close(w.done)
-	if w.link != nil && w.connected.Load() {
+	stopSeeking(errLeft)
+	if w.link != nil && w.tie.Load().leader != "" {
 		w.link.leave()
 	}
 	w.hangUp(errLeft)
 	w.links.Wait()
+	w.seekers.Wait()
 	for _, s := range w.slots {
 		close(s.work)
 	}
@@ -145,10 +182,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	waitAtMost(&slots, killMax)
 	close(w.disk.sync)
 	close(w.disk.wake)
+	close(w.keeper.wake)
 	disk.Wait()
 	stop(errLeft)
 	w.logs.group.Wait()
-	return w.exitErr
+	return nil
 }
 
 // waitAtMost gives up on a built-in job that does not heed its context: the process is about to end.
@@ -167,7 +205,7 @@ func waitAtMost(group *sync.WaitGroup, d time.Duration) {
 }
 
 // loop feeds the core until it has left. Nothing in it waits but its one select.
-func (w *Worker) loop(ctx, life context.Context) {
+func (w *Worker) loop(ctx, life, seeking context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	leave := ctx.Done()
@@ -178,15 +216,19 @@ func (w *Worker) loop(ctx, life context.Context) {
 		case <-timer.C:
 		case stopRunning := <-w.drains:
 			in = DrainRequest{stopRunning}
+		case invited := <-w.invites:
+			in, w.answer = invited.Invited, invited.answer
 		case <-leave:
 			leave = nil
 			in = DrainRequest{errors.Is(context.Cause(ctx), ErrStopNow)}
 			w.logger.InfoContext(ctx, "worker drains", "reason", context.Cause(ctx))
 		}
 		now := time.Now()
-		w.observe(in)
+		if ended, ok := in.(SessionEnded); ok && w.link != nil && ended.Epoch == w.link.epoch {
+			w.hangUp(ended.Err) // frees what it held
+		}
 		for _, e := range w.core.Step(now, in) {
-			w.carryOut(life, e)
+			w.carryOut(life, seeking, e)
 		}
 		if wake := w.core.Wake(); wake.IsZero() {
 			timer.Stop()
@@ -204,7 +246,7 @@ func (w *Worker) post(in Input) {
 	}
 }
 
-func (w *Worker) carryOut(ctx context.Context, e Effect) {
+func (w *Worker) carryOut(ctx, seeking context.Context, e Effect) {
 	switch e := e.(type) {
 	case Start:
 		chunkCtx, cancel := context.WithCancelCause(ctx)
@@ -224,14 +266,24 @@ func (w *Worker) carryOut(ctx context.Context, e Effect) {
 		w.connect(ctx, e)
 	case Disconnect:
 		w.hangUp(errReplaced)
-	case Welcomed:
-		w.welcomed(e.Welcome)
 	case SendLog:
 		w.logs.answer(ctx, e.Request)
 	case Misled:
 		w.logger.WarnContext(ctx, "message of the leader passed over", "what", e.What, "job", e.Job, "lease", e.Lease)
+	case Keep:
+		w.keeper.keepLater(e.Membership)
+		w.told(func(t *tie) { t.clusterID = e.Membership.ClusterID })
+	case Look:
+		w.seekers.Go(func() {
+			found, err := w.cfg.Discover(seeking, e.ClusterID)
+			w.post(Candidates{found, err})
+		})
+	case Answered:
+		w.answer <- e.Err
+	case Welcomed, Lost, Alone, Refusal, Outdated, Blind, SentAway:
+		w.tell(seeking, e)
 	case Exit:
-		w.exiting, w.exitErr = true, e.Err
+		w.exiting = true
 	}
 }
 
@@ -254,32 +306,5 @@ func (w *Worker) hangUp(why error) {
 	if w.link != nil {
 		w.link.end(why)
 		w.link = nil
-	}
-}
-
-func (w *Worker) welcomed(m *wire.Welcome) {
-	w.number.Store(m.GetWorker())
-	w.connected.Store(true)
-	w.refused = false
-	w.leader.set(w.link.conn)
-	w.logger.Info("worker joined", "worker", m.GetWorker(), "cluster", m.GetCluster(), "term", m.GetTerm(),
-		"revoked", len(m.GetRevoked()))
-}
-
-// observe logs the end of sessions: once for a leader lost, and once while none can be reached.
-func (w *Worker) observe(in Input) {
-	ended, ok := in.(SessionEnded)
-	if !ok || w.link == nil || ended.Epoch != w.link.epoch {
-		return
-	}
-	w.leader.set(nil)
-	switch {
-	case ended.Refused:
-		w.logger.Error("worker refused for good", "error", ended.Err)
-	case w.connected.Swap(false):
-		w.logger.Warn("leader lost; running attempts go on", "error", ended.Err)
-	case !w.refused:
-		w.refused = true
-		w.logger.Warn("no leader reached; will go on trying", "leaders", w.cfg.Leaders, "error", ended.Err)
 	}
 }

@@ -123,21 +123,6 @@ func TestWorkerSurvivesItsLeader(t *testing.T) {
 	}
 }
 
-func TestWorkerRefused(t *testing.T) {
-	l := newFakeLeader(t, "127.0.0.1:0")
-	l.refuse = status.Error(codes.FailedPrecondition, "identity is in use by worker 3 on host a")
-	w := startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, nothing)
-	w.mayFail = true
-	err := w.end()
-	var refused *RefusedError
-	if !errors.As(err, &refused) || refused.Reason != "identity is in use by worker 3 on host a" || refused.Leader != l.addr {
-		t.Errorf("Run() = %v, want a RefusedError with the leader's reason", err)
-	}
-	if n := len(l.sessions); n != 1 {
-		t.Errorf("%d sessions after a refusal, want 1", n)
-	}
-}
-
 func TestWorkerGoesOnWhileNobodyLeads(t *testing.T) {
 	l := newFakeLeader(t, "127.0.0.1:0")
 	l.refuse = status.Error(codes.Unavailable, "this node does not lead")
@@ -299,7 +284,9 @@ func TestWorkerDataDir(t *testing.T) {
 
 func TestConfigErrors(t *testing.T) {
 	for _, cfg := range []Config{
-		{Leaders: []string{"a"}}, {DataDir: t.TempDir()}, {DataDir: t.TempDir(), Leaders: []string{"a"}, Slots: -1},
+		{Leaders: []string{"a:1"}},
+		{DataDir: t.TempDir(), Leaders: []string{"a"}},
+		{DataDir: t.TempDir(), Leaders: []string{"a:1"}, Slots: -1},
 	} {
 		if w, err := New(cfg); err == nil {
 			t.Errorf("New(%+v) gave no error", cfg)

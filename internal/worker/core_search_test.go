@@ -1,0 +1,531 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// dialed is the leaders dialed since the last call.
+func (c *coreTest) dialed() []string {
+	var leaders []string
+	for _, e := range c.connects {
+		leaders = append(leaders, e.Leader)
+	}
+	c.connects = nil
+	return leaders
+}
+
+func (c *coreTest) wantDialed(what string, want ...string) {
+	c.t.Helper()
+	if got := c.dialed(); !slices.Equal(got, want) {
+		c.t.Errorf("%s: dialed %v, want %v", what, got, want)
+	}
+}
+
+// fail has the present dial fail.
+func (c *coreTest) fail() {
+	c.t.Helper()
+	c.step(SessionEnded{Epoch: c.epoch, Err: errors.New("connection refused")})
+}
+
+// refuse has the leader refuse the worker.
+func (c *coreTest) refuse(reason string) {
+	c.t.Helper()
+	leader := c.core.search.last
+	c.step(SessionEnded{Epoch: c.epoch, Err: &RefusedError{Leader: leader, Reason: reason}, Refused: true})
+}
+
+// elsewhere has the node that was dialed say that it does not lead.
+func (c *coreTest) elsewhere(leader string, leaders ...string) {
+	c.t.Helper()
+	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: &wire.Elsewhere{Leader: leader, Leaders: leaders}}})
+}
+
+func (c *coreTest) welcomeAs(w *wire.Welcome) {
+	c.t.Helper()
+	w.Worker, w.HeartbeatMs = 3, 60_000
+	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: w}})
+}
+
+func (c *coreTest) up() bool { return c.core.session.phase == sessionUp }
+
+// wait lets time pass until the core has nothing to wait for within d.
+func (c *coreTest) wait(d time.Duration) {
+	c.t.Helper()
+	for end := c.now.Add(d); ; {
+		wake := c.core.Wake()
+		if wake.IsZero() || wake.After(end) {
+			c.now = end
+			c.step(Tick{})
+			return
+		}
+		if wake.Before(c.now) {
+			c.t.Fatalf("Wake() = %v ago", c.now.Sub(wake))
+		}
+		c.now = wake
+		c.step(Tick{})
+	}
+}
+
+func helloOf(name string) *wire.Hello {
+	return &wire.Hello{Identity: "w", Slots: 1, ClusterName: name}
+}
+
+func TestSearchGoesInRounds(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:2", "k:1"}, Known: []string{"k:1", "k:2", "no port"}})
+	for range 4 { // the last one is at its end already
+		c.fail()
+	}
+	c.wantDialed("first round", "k:1", "k:2", "a:1", "b:2")
+	var waits []time.Duration
+	for range 8 {
+		waits = append(waits, c.core.Wake().Sub(c.now))
+		c.now = c.core.Wake()
+		c.step(Tick{})
+		for range 4 {
+			c.fail()
+		}
+		c.wantDialed("next round", "k:1", "k:2", "a:1", "b:2")
+	}
+	for i, w := range waits {
+		full := min(backoffMax, backoffMin<<i)
+		if w < full/2 || w > full {
+			t.Errorf("wait %d = %v, want %v to %v", i, w, full/2, full)
+		}
+	}
+	if len(c.alone) == 0 || !strings.Contains(c.alone[0].Reason, "no leader reached at k:1, k:2, a:1, b:2; it goes on trying") ||
+		!strings.Contains(c.alone[0].Reason, "b:2: connection refused") || c.alone[0].Refused {
+		t.Errorf("alone = %+v, want every leader tried and why the last was not reached", c.alone)
+	}
+}
+
+func TestSearchTriesTheLostLeaderLast(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1"}})
+	c.welcomeAs(&wire.Welcome{Term: 1, Leaders: []string{"a:1", "b:1", "c:1"}})
+	c.dialed()
+	c.fail()
+	if len(c.lost) != 1 {
+		t.Errorf("lost = %q, want one", c.lost)
+	}
+	for range 3 {
+		c.wait(backoffMin)
+		c.fail()
+	}
+	c.wantDialed("after the loss", "b:1", "c:1", "a:1")
+}
+
+func TestSearchFollowsHints(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c.elsewhere("c:1", "a:1", "b:1", "c:1", "d:1")
+	c.wantDialed("hint", "a:1", "c:1")
+	if !slices.Equal(c.left, []uint64{1}) {
+		t.Errorf("left = %v, want the first session", c.left)
+	}
+	c.elsewhere("d:1")
+	c.elsewhere("a:1") // they send it round in a circle
+	c.wantDialed("hints", "d:1", "b:1")
+	c.elsewhere("") // nobody leads just now
+	c.wantDialed("round over")
+	if wait := c.core.Wake().Sub(c.now); wait <= 0 || wait > electionWait {
+		t.Errorf("wait = %v, want up to %v", wait, electionWait)
+	}
+	for range 8 {
+		c.wait(electionWait)
+		for range 4 {
+			c.elsewhere("")
+		}
+		if n := len(c.dialed()); n == 0 {
+			t.Errorf("waits longer than %v while there is an election", electionWait)
+		}
+	}
+	// The first hint of the last round is followed at once in the next.
+	c.elsewhere("bad address")
+	c.wait(electionWait)
+	c.elsewhere("b:1")
+	c.dialed()
+	c.welcomeAs(&wire.Welcome{Term: 1})
+	// Nodes that do not lead may be of another cluster: what they say is not kept.
+	if want := []string{"b:1"}; len(c.kept) != 1 || !slices.Equal(c.kept[0].Leaders, want) {
+		t.Errorf("kept = %+v, want %v", c.kept, want)
+	}
+}
+
+// TestSearchIsBounded has a node name others without end.
+func TestSearchIsBounded(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1"}})
+	for i := range 1000 {
+		if c.core.session.phase != sessionDialing {
+			break
+		}
+		c.elsewhere(fmt.Sprintf("h%d:1", i), fmt.Sprintf("x%d:1", i), fmt.Sprintf("y%d:1", i))
+	}
+	if n := len(c.dialed()); n != leadersMax {
+		t.Errorf("dialed %d without a wait, want %d", n, leadersMax)
+	}
+}
+
+func TestSearchWhenTheLeaderStepsDown(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1"}})
+	c.welcomeAs(&wire.Welcome{Term: 1, Leaders: []string{"a:1", "b:1", "c:1"}})
+	c.later(settledAfter)
+	c.dialed()
+	c.elsewhere("c:1")
+	c.wait(backoffMin)
+	c.wantDialed("after the leader's word", "c:1")
+}
+
+func TestSearchRefusedAndStays(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c.refuse("identity in use by worker 3 on host x")
+	c.wantDialed("after a refusal", "a:1", "b:1")
+	c.elsewhere("a:1") // which has refused
+	c.wait(refusedWait - time.Second)
+	c.wantDialed("for a minute")
+	c.wait(time.Second)
+	c.wantDialed("after a minute", "a:1")
+	c.refuse("identity in use by worker 3 on host x")
+	c.elsewhere("a:1")
+	c.wait(refusedWait)
+	c.refuse("identity in use by worker 3 on host x")
+	if want := []string{"the leader at a:1 refuses this worker: identity in use by worker 3 on host x"}; !slices.Equal(c.refusals, want) {
+		t.Errorf("refusals = %q, want %q", c.refusals, want)
+	}
+	if last := c.alone[len(c.alone)-1]; !last.Refused || !strings.Contains(last.Reason, "identity in use") {
+		t.Errorf("alone = %+v, want the refusal", last)
+	}
+	c.dialed()
+	c.fail() // b:1 is down
+	c.wait(refusedWait)
+	c.refuse("the clock is 6 minutes ahead")
+	if len(c.refusals) != 2 {
+		t.Errorf("refusals = %q, want the new reason too", c.refusals)
+	}
+	for !c.up() {
+		c.wait(time.Second)
+		if c.core.session.phase == sessionDialing {
+			c.welcomeAs(&wire.Welcome{Term: 1})
+		}
+	}
+	if c.exit != nil {
+		t.Error("a refusal ends the worker")
+	}
+}
+
+// TestSearchRefusedInASession has the leader turn away a worker that it had: what it runs goes on, and its results are kept.
+func TestSearchRefusedInASession(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1"}})
+	c.welcome()
+	c.lease(100, 2)
+	c.starts[0].Claim()
+	c.refuse("removed")
+	c.starts[0].Finish(0, Result{})
+	c.idle(0)
+	if len(c.stops) != 0 {
+		t.Error("a refusal stops what runs")
+	}
+	c.dialed()
+	c.wait(refusedWait)
+	c.welcome()
+	c.wait(reportDelay)
+	c.wantLeases("finished", finishedLeases(c.reports), 100)
+}
+
+func TestSearchLeavesASilentLeader(t *testing.T) {
+	ping := &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c.welcomeAs(&wire.Welcome{Term: 4, SilenceMs: 1000, Leaders: []string{"a:1", "b:1"}})
+	c.lease(100, 1)
+	c.starts[0].Claim()
+	for range 10 {
+		c.wait(900 * time.Millisecond)
+		c.receive(ping)
+	}
+	if !c.up() {
+		t.Fatal("left a leader that pings")
+	}
+	c.dialed()
+	c.wait(time.Second)
+	if c.up() || len(c.left) != 1 || len(c.lost) != 1 {
+		t.Fatalf("up = %v, left = %v, lost = %q; want the session left", c.up(), c.left, c.lost)
+	}
+	c.wait(backoffMin)
+	c.wantDialed("after the silence", "b:1")
+	c.wantLeases("held", []uint64{c.core.ledger.grants[0].first}, 100)
+
+	// Another leads by now; it ends, and the old one wakes up.
+	c.welcomeAs(&wire.Welcome{Term: 5, SilenceMs: 1000, Leaders: []string{"a:1", "b:1"}})
+	c.fail()
+	c.wait(2 * backoffMin)
+	c.wantDialed("next", "a:1")
+	c.welcomeAs(&wire.Welcome{Term: 4, SilenceMs: 1000})
+	if c.up() || len(c.outdated) != 1 || c.outdated[0] != (Outdated{"a:1", 4, 5}) {
+		t.Errorf("up = %v, outdated = %+v; want the leader of term 4 left for one of term 5", c.up(), c.outdated)
+	}
+	c.wait(wordMin / 2)
+	c.wantDialed("after the old leader", "b:1")
+	if len(c.stops) != 0 {
+		t.Error("what runs was stopped")
+	}
+}
+
+// TestSearchAfterItsOwnSleep stops the worker's process: what the leader has said meanwhile is not read yet.
+func TestSearchAfterItsOwnSleep(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c.welcomeAs(&wire.Welcome{Term: 4, SilenceMs: 1000})
+	c.later(20 * time.Second)
+	if !c.up() {
+		t.Fatal("left the leader before reading what it has said")
+	}
+	c.wait(500 * time.Millisecond)
+	if c.up() {
+		t.Error("stays with a leader that said nothing")
+	}
+}
+
+func TestSearchWithALeaderThatDoesNotPing(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf("alpha"), Leaders: []string{"a:1"}})
+	c.welcomeAs(&wire.Welcome{Term: 4, Cluster: "alpha"})
+	c.wait(time.Hour)
+	if !c.up() {
+		t.Error("left a leader that does not ping")
+	}
+	if len(c.kept) != 1 || c.kept[0].ClusterID != "" || !slices.Equal(c.kept[0].Leaders, []string{"a:1"}) {
+		t.Errorf("kept = %+v, want the address that works", c.kept)
+	}
+}
+
+func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
+	ping := &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c.wait(wordMin)
+	c.wantDialed("with others to dial", "a:1", "b:1")
+	c.wait(wordMin / 2)
+	c.receive(ping)
+	c.wait(welcomeMin - time.Millisecond)
+	c.wantDialed("while a slow log has the registration")
+	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 1}}})
+	if !c.up() {
+		t.Error("the Welcome of the present session was not taken")
+	}
+
+	c = newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1"}})
+	c.wait(welcomeMax - time.Millisecond)
+	if len(c.left) != 0 {
+		t.Error("gave the only leader up early")
+	}
+	c.wait(backoffMax)
+	c.wantDialed("with none other", "a:1", "a:1")
+	c.step(Received{1, &wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 1}}}})
+	if c.up() {
+		t.Error("a Welcome of an old session was taken")
+	}
+}
+
+// TestSearchIsNotKeptByAStoppedLeader: however long there is no leader, a node that is stopped costs a round little time.
+func TestSearchIsNotKeptByAStoppedLeader(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1", "c:1"}})
+	elsewhere := &wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: &wire.Elsewhere{}}}
+	dials, begun := 0, c.now
+	for c.now.Sub(begun) < 30*time.Second {
+		if last := c.connects[len(c.connects)-1]; len(c.connects) > dials {
+			dials = len(c.connects)
+			if last.Leader != "a:1" { // a:1 is stopped, the others know no leader
+				c.receive(elsewhere)
+				continue
+			}
+			at := c.now
+			for len(c.left) == 0 || c.left[len(c.left)-1] != last.Epoch {
+				c.wait(10 * time.Millisecond)
+			}
+			if took := c.now.Sub(at); took > wordNear {
+				t.Fatalf("waited %v for a node that says nothing, while others answer", took)
+			}
+		}
+		c.wait(10 * time.Millisecond)
+	}
+}
+
+func TestSearchKeepsWhatItsLeaderTells(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"nat:1"}, ClusterID: "old"})
+	if got := c.connects[0].Hello; got.GetClusterId() != "old" || got.GetUnixMs() != c.now.UnixMilli() {
+		t.Errorf("hello = %v, want the cluster and the time", got)
+	}
+	c.welcomeAs(&wire.Welcome{Term: 9, ClusterId: "old", Leaders: []string{"a:1", "b:1", "b:1", "bad", "x:0", " :1"}})
+	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Leaders{Leaders: &wire.Leaders{Addresses: []string{"c:1"}}}})
+	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Leaders{Leaders: &wire.Leaders{}}})
+	c.dialed()
+	c.fail()
+	c.wait(backoffMin)
+	// Recovered under another id, in a lower term.
+	c.welcomeAs(&wire.Welcome{Term: 3, ClusterId: "new", Leaders: []string{"c:1"}})
+	if !c.up() {
+		t.Error("a recovered cluster is not followed")
+	}
+	var got []string
+	for _, k := range c.kept {
+		got = append(got, k.ClusterID+" "+strings.Join(k.Leaders, ","))
+	}
+	want := []string{"old a:1,b:1,nat:1", "old c:1,nat:1", "old c:1,nat:1", "new c:1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("kept = %q, want %q", got, want)
+	}
+	c.fail()
+	c.wait(2 * backoffMin)
+	if got := c.connects[len(c.connects)-1].Hello.GetClusterId(); got != "new" {
+		t.Errorf("hello's cluster = %q, want the new one", got)
+	}
+}
+
+// TestSearchOfAnotherName meets a leader from before names were checked.
+func TestSearchOfAnotherName(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf("alpha"), Leaders: []string{"a:1"}})
+	c.welcomeAs(&wire.Welcome{Term: 1, Cluster: "beta"})
+	if c.up() || len(c.refusals) != 1 || !strings.Contains(c.refusals[0], "alpha") || !strings.Contains(c.refusals[0], "beta") {
+		t.Errorf("up = %v, refusals = %q; want a refusal that names both clusters", c.up(), c.refusals)
+	}
+	if len(c.kept) != 0 {
+		t.Errorf("kept = %+v, want nothing of another cluster", c.kept)
+	}
+}
+
+func TestSearchLooksAround(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Looks: true})
+	c.wantDialed("with nobody known")
+	if !slices.Equal(c.looks, []string{""}) {
+		t.Fatalf("looks = %q, want one at once", c.looks)
+	}
+	c.wait(time.Minute)
+	if len(c.looks) != 1 {
+		t.Errorf("%d looks at a time, want 1", len(c.looks))
+	}
+	ambiguous := errors.New("two clusters\nanswer")
+	c.step(Candidates{nil, ambiguous})
+	if len(c.blind) != 1 || c.alone[len(c.alone)-1].Reason != "no leader found: two clusters; answer" {
+		t.Errorf("blind = %q, alone = %+v; want the reason in both", c.blind, c.alone)
+	}
+	for range 20 {
+		c.wait(lookWaitMax)
+		c.step(Candidates{nil, ambiguous})
+	}
+	if n := len(c.looks); n != 21 {
+		t.Errorf("%d looks in 20 waits, want each wait to end with one", n)
+	}
+	if len(c.blind) != 1 {
+		t.Errorf("blind = %q, want it told once", c.blind)
+	}
+	c.wait(lookWaitMax)
+	c.step(Candidates{[]string{"f:1", "nonsense", "g:1"}, nil})
+	c.fail()
+	c.wantDialed("found", "f:1", "g:1")
+	c.welcomeAs(&wire.Welcome{Term: 1, ClusterId: "id", Leaders: []string{"g:1", "h:1"}})
+
+	// All of them move.
+	looks := len(c.looks)
+	c.fail()
+	for len(c.looks) == looks {
+		c.wait(backoffMin / 2)
+		if c.core.session.phase == sessionDialing {
+			c.fail()
+		}
+		if len(c.connects) > 100 {
+			t.Fatal("does not look around though all known leaders are gone")
+		}
+	}
+	if c.looks[looks] != "id" {
+		t.Errorf("looks for cluster %q, want its own", c.looks[looks])
+	}
+	if n := len(c.dialed()); n < 2*lookAfter {
+		t.Errorf("dialed known leaders %d times before looking around, want %d rounds", n, lookAfter)
+	}
+	c.step(Candidates{[]string{"new:1"}, nil})
+	for range 4 {
+		if c.core.session.phase == sessionDialing && c.core.search.last == "new:1" {
+			return
+		}
+		c.fail()
+	}
+	t.Error("the leader that was found is not dialed at once")
+}
+
+func TestSearchWaitsToBeInvited(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf("")})
+	c.wait(time.Hour)
+	c.wantDialed("without a word")
+	if len(c.looks) != 0 || len(c.alone) != 1 || c.alone[0].Reason != "waits to be invited by a leader" {
+		t.Errorf("looks = %q, alone = %+v", c.looks, c.alone)
+	}
+	c.step(Invited{Leaders: []string{"a:1", "b:1"}, ClusterID: "id", ClusterName: "alpha"})
+	if got := c.connects[0].Hello.GetClusterId(); got != "id" {
+		t.Errorf("hello's cluster = %q, want that of the invitation", got)
+	}
+	c.fail()
+	c.fail()
+	c.wait(wordMin / 2)
+	c.wantDialed("invited", "a:1", "b:1", "a:1")
+	c.refuse("another cluster by now")
+	c.step(Invited{Leaders: []string{"a:1"}, ClusterID: "id"}) // while b:1 is being dialed
+	c.wantDialed("invited again", "b:1", "a:1")
+	c.welcomeAs(&wire.Welcome{Term: 1, ClusterId: "id"})
+	if !slices.Equal(c.answers, []error{nil, nil}) || len(c.kept) != 1 {
+		t.Errorf("answers = %v, kept = %+v", c.answers, c.kept)
+	}
+}
+
+func TestSearchInvitations(t *testing.T) {
+	two := []string{"a:1", "b:1"}
+	up := func(id string) func(*coreTest) {
+		return func(c *coreTest) { c.welcomeAs(&wire.Welcome{Term: 1, ClusterId: id}) }
+	}
+	tests := []struct {
+		name  string
+		own   string // cluster
+		begin func(*coreTest)
+		in    Invited
+		want  string // in the answer; empty: accepted
+	}{
+		{"no cluster yet", "", nil, Invited{two, "id", "alpha"}, ""},
+		{"a leader without an id", "", nil, Invited{two, "", "alpha"}, ""},
+		{"the same cluster", "id", nil, Invited{two, "id", "alpha"}, ""},
+		{"the same cluster, in session", "id", up("id"), Invited{two, "id", "alpha"}, ""},
+		{"another cluster", "id", nil, Invited{two, "other", "alpha"}, "belongs to cluster id, and is invited to \"alpha\" (other)"},
+		{"another cluster, since it joined", "", up("id"), Invited{two, "other", "alpha"}, "belongs to cluster id"},
+		{"a cluster without an id", "id", nil, Invited{two, "", "alpha"}, "no id given"},
+		{"another name", "", nil, Invited{two, "id", "beta"}, `told to join cluster "alpha", and is invited to "beta"`},
+		{"in session with a leader without an id", "", up(""), Invited{two, "id", "alpha"}, "has a leader already"},
+		{"nobody", "", nil, Invited{nil, "id", "alpha"}, "names no leader"},
+		{"nonsense", "", nil, Invited{[]string{"a", "b c:1", ":1", "x:99999"}, "id", "alpha"}, "names no leader"},
+		{"a drain", "", func(c *coreTest) {
+			c.welcome()
+			c.lease(100, 1)
+			c.step(DrainRequest{})
+		}, Invited{two, "id", "alpha"}, "leaving"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCoreTestOf(t, CoreConfig{Hello: helloOf("alpha"), Leaders: []string{"s:1"}, ClusterID: test.own})
+			if test.begin != nil {
+				test.begin(c)
+			}
+			wasUp := c.up()
+			c.dialed()
+			c.step(test.in)
+			if len(c.answers) != 1 {
+				t.Fatalf("answers = %v, want one", c.answers)
+			}
+			if err := c.answers[0]; test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("answer = %v, want %q", err, test.want)
+			}
+			c.fail()
+			c.wait(backoffMax)
+			if got, want := slices.Contains(c.dialed(), "a:1"), test.want == "" && !wasUp; got != want {
+				t.Errorf("dialed the leader of the invitation: %v, want %v", got, want)
+			}
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package worker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+)
+
+// membershipFile is in the data directory.
+const membershipFile = "cluster"
+
+// membershipText is the file's form.
+type membershipText struct {
+	ClusterID string   `json:"cluster_id"`
+	Leaders   []string `json:"leaders"`
+}
+
+// loadMembership reads which cluster the worker belongs to: none, if it has never had a leader.
+func loadMembership(dir string) (Membership, error) {
+	path := filepath.Join(dir, membershipFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Membership{}, nil
+	}
+	if err != nil {
+		return Membership{}, fmt.Errorf("worker's cluster: %w", err)
+	}
+	var m membershipText
+	if err := json.Unmarshal(text, &m); err != nil {
+		return Membership{}, fmt.Errorf("%s is damaged (%w); remove it to have the worker look for its leaders anew", path, err)
+	}
+	return Membership{ClusterID: m.ClusterID, Leaders: cleanAddresses(m.Leaders)}, nil
+}
+
+// keeper writes down which cluster the worker belongs to, beside the driver: a disk may take its time.
+type keeper struct {
+	dir    string
+	saved  Membership
+	logger *slog.Logger
+	wake   chan struct{} // holds one: there is something to write
+
+	mu   sync.Mutex
+	next Membership
+}
+
+func newKeeper(dir string, saved Membership, logger *slog.Logger) *keeper {
+	return &keeper{dir: dir, saved: saved, next: saved, logger: logger, wake: make(chan struct{}, 1)}
+}
+
+func (k *keeper) keepLater(m Membership) {
+	k.mu.Lock()
+	k.next = m
+	k.mu.Unlock()
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run works until wake is closed. What cannot be written is tried again with the next news; until then the worker goes on
+// with what it has in memory.
+func (k *keeper) run() {
+	for range k.wake {
+		k.save()
+	}
+}
+
+func (k *keeper) save() {
+	k.mu.Lock()
+	m := k.next
+	k.mu.Unlock()
+	if m.ClusterID == k.saved.ClusterID && slices.Equal(m.Leaders, k.saved.Leaders) {
+		return
+	}
+	text, err := json.Marshal(membershipText(m))
+	if err == nil {
+		err = writeDurably(k.dir, membershipFile, string(text)+"\n")
+	}
+	if err != nil {
+		k.logger.Warn("the worker's cluster and leaders not written down", "error", err)
+		return
+	}
+	k.saved = m
+}

@@ -1,0 +1,270 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/internal/runner"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+func (s *fakeSession) welcome(w *wire.Welcome) {
+	s.t.Helper()
+	if w.HeartbeatMs == 0 {
+		w.HeartbeatMs = 1000
+	}
+	s.send(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: w}})
+}
+
+// TestWorkerRemembersItsCluster restarts a worker that was told nothing but one address, which has moved.
+func TestWorkerRemembersItsCluster(t *testing.T) {
+	first, second := newFakeLeader(t, "127.0.0.1:0"), newFakeLeader(t, "127.0.0.1:0")
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "cluster.tmp123"), []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := startWorker(t, Config{DataDir: dir, Leaders: []string{first.addr}, Slots: 1, ClusterName: "alpha"}, nothing)
+	s := first.session()
+	h := s.hello
+	if h.GetClusterId() != "" || h.GetClusterName() != "alpha" || h.GetProtocol() != wire.Protocol ||
+		h.GetProtocolMin() != wire.ProtocolMin || h.GetUnixMs() == 0 {
+		t.Errorf("hello = %v", h)
+	}
+	s.welcome(&wire.Welcome{Worker: 7, Term: 3, Cluster: "alpha", ClusterId: "c1", Leaders: []string{first.addr}})
+	s.send(&wire.ToWorker{Message: &wire.ToWorker_Leaders{Leaders: &wire.Leaders{Addresses: []string{second.addr}}}})
+	s.work(oneLease(jobMessage(1), 10, 1))
+	s.report() // so all before it has been taken in
+	if st := w.State(); !st.Connected || st.Leader != first.addr || st.Term != 3 || st.Cluster != "alpha" || st.ClusterID != "c1" ||
+		st.Reason != "" || st.Refused {
+		t.Errorf("State() = %+v", st)
+	}
+	w.cancel(ErrStopNow)
+	if err := w.end(); err != nil {
+		t.Fatal(err)
+	}
+	first.server.Stop()
+	if left, err := filepath.Glob(filepath.Join(dir, "*.tmp*")); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+
+	startWorker(t, Config{DataDir: dir, Leaders: []string{"127.0.0.1:1"}, Slots: 1}, nothing)
+	s = second.session()
+	if got := s.hello.GetClusterId(); got != "c1" {
+		t.Errorf("hello's cluster after a restart = %q, want c1", got)
+	}
+}
+
+func TestWorkerOfAnotherCluster(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, membershipFile)
+	if err := os.WriteFile(file, []byte(`{"cluster_id":"c1","leaders":["a:1"],"later":"field"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Config{DataDir: dir, ClusterID: "c2", Slots: 1}); err == nil || !strings.Contains(err.Error(), "c1") ||
+		!strings.Contains(err.Error(), "c2") || !strings.Contains(err.Error(), dir) {
+		t.Errorf("New() for another cluster = %v, want an error that names both and the directory", err)
+	}
+	w, err := New(Config{DataDir: dir, ClusterID: "c1", Slots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"", "{", "[]", "\x00\x01"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(Config{DataDir: dir, Slots: 1}); err == nil || !strings.Contains(err.Error(), file+" is damaged") {
+			t.Errorf("New() with %q in %s = %v, want it called damaged", text, file, err)
+		}
+	}
+}
+
+// TestKeeperFails has the disk refuse: the worker goes on, and writes with the next news.
+func TestKeeperFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	var said sync.WaitGroup
+	said.Add(1)
+	k := newKeeper(dir, Membership{}, slog.New(onWarn{slog.DiscardHandler, said.Done}))
+	m := Membership{ClusterID: "c1", Leaders: []string{"a:1"}}
+	var run sync.WaitGroup
+	run.Go(k.run)
+	k.keepLater(m)
+	said.Wait()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	k.keepLater(m)
+	close(k.wake)
+	run.Wait()
+	got, err := loadMembership(dir)
+	if err != nil || got.ClusterID != "c1" || !slices.Equal(got.Leaders, m.Leaders) {
+		t.Errorf("loadMembership() = %+v, %v; want %+v", got, err, m)
+	}
+}
+
+// onWarn calls f for each record.
+type onWarn struct {
+	slog.Handler
+	f func()
+}
+
+func (onWarn) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h onWarn) Handle(context.Context, slog.Record) error {
+	h.f()
+	return nil
+}
+
+func TestWorkerRefusedStays(t *testing.T) {
+	l, other := newFakeLeader(t, "127.0.0.1:0"), newFakeLeader(t, "127.0.0.1:0")
+	l.refuse = status.Error(codes.FailedPrecondition, "identity is in use by worker 3 on host a")
+	said := make(chan struct{}, 16)
+	alone := make(chan struct{}, 1)
+	w := startWorker(t, Config{
+		Leaders: []string{l.addr}, Slots: 1, Logger: slog.New(onError{slog.DiscardHandler, said}),
+		Announce: func(context.Context, string, string) { alone <- struct{}{} },
+	}, nothing)
+	l.session()
+	<-said
+	<-alone
+	st := w.State()
+	if !st.Refused || st.Connected || !strings.Contains(st.Reason, "identity is in use by worker 3") || !strings.Contains(st.Reason, l.addr) {
+		t.Errorf("State() = %+v, want the refusal", st)
+	}
+	// It is alive, and takes an invitation elsewhere.
+	if err := w.Invite(t.Context(), []string{other.addr}, "c2", "beta"); err != nil {
+		t.Fatalf("Invite() = %v", err)
+	}
+	s := other.session()
+	s.welcome(&wire.Welcome{Worker: 1, Term: 1, ClusterId: "c2"})
+	s.work(oneLease(jobMessage(1), 10, 1))
+	s.report() // so the Welcome has been taken in
+	if err := w.Invite(t.Context(), []string{l.addr}, "c9", "gamma"); err == nil || !strings.Contains(err.Error(), "c2") {
+		t.Errorf("Invite() to another cluster = %v, want it refused", err)
+	}
+	w.cancel(ErrStopNow)
+	if err := w.end(); err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+	if err := w.Invite(t.Context(), []string{l.addr}, "c2", ""); err == nil {
+		t.Error("Invite() of a worker that has left gave no error")
+	}
+	if len(said) > 0 || len(l.sessions) > 0 {
+		t.Errorf("%d more errors logged, %d more sessions tried; want none within a minute", len(said), len(l.sessions))
+	}
+}
+
+// onError tells of each error logged.
+type onError struct {
+	slog.Handler
+	said chan struct{}
+}
+
+func (onError) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+
+func (h onError) Handle(context.Context, slog.Record) error {
+	h.said <- struct{}{}
+	return nil
+}
+
+func TestWorkerSurvivesASilentLeader(t *testing.T) {
+	first, second := newFakeLeader(t, "127.0.0.1:0"), newFakeLeader(t, "127.0.0.1:0")
+	b := newBlocker()
+	w := startWorker(t, Config{Leaders: []string{first.addr}, Slots: 1}, b.run)
+	s := first.session()
+	both := []string{first.addr, second.addr}
+	s.welcome(&wire.Welcome{Worker: 7, Term: 1, Leaders: both, SilenceMs: 1000})
+	s.work(oneLease(jobMessage(1), 50, 1))
+	<-b.began // and from now on, silence
+	s2 := second.session()
+	if held := s2.hello.GetHeld(); len(held) != 1 || held[0].GetLease() != 50 || !held[0].GetStarted() {
+		t.Errorf("held = %v, want 50, started", held)
+	}
+	s2.welcome(&wire.Welcome{Worker: 7, Term: 2, Leaders: both})
+	b.end <- runner.Outcome{}
+	if got := finishedLeases([]*wire.Report{s2.report()}); !slices.Equal(got, []uint64{50}) {
+		t.Errorf("finished = %v, want 50", got)
+	}
+	// It goes; the old one wakes up and believes that it leads. It must not be followed.
+	second.server.Stop()
+	s = first.session()
+	s.out <- &wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 7, Term: 1}}}
+	<-s.ended
+	if st := w.State(); st.Connected {
+		t.Errorf("State() = %+v, want no leader", st)
+	}
+}
+
+func TestWorkerFollowsElsewhere(t *testing.T) {
+	follower, leader := newFakeLeader(t, "127.0.0.1:0"), newFakeLeader(t, "127.0.0.1:0")
+	startWorker(t, Config{Leaders: []string{follower.addr}, Slots: 1}, nothing)
+	s := follower.session()
+	s.send(&wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: &wire.Elsewhere{Leader: leader.addr}}})
+	leader.session().welcome(&wire.Welcome{Worker: 1, Term: 1})
+}
+
+// TestWorkerDialsByZone reaches a leader by an address that is only good on one interface.
+func TestWorkerDialsByZone(t *testing.T) {
+	if _, err := net.ResolveTCPAddr("tcp", "[::1%lo]:1"); err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	}
+	var lc net.ListenConfig
+	probe, err := lc.Listen(t.Context(), "tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	}
+	if err := probe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l := newFakeLeader(t, "[::1]:0")
+	startWorker(t, Config{Leaders: []string{strings.Replace(l.addr, "[::1]", "[::1%lo]", 1)}, Slots: 1}, nothing)
+	l.session().welcome(&wire.Welcome{Worker: 1, Term: 1})
+}
+
+func TestWorkerDiscoversAndAnnounces(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	announced, hushed := make(chan string, 1), make(chan error, 1)
+	asked := make(chan string, 16)
+	start := make(chan struct{})
+	w := startWorker(t, Config{
+		Slots: 1, ClusterID: "c1",
+		Discover: func(ctx context.Context, clusterID string) ([]string, error) {
+			asked <- clusterID
+			select {
+			case <-start:
+				return []string{l.addr}, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		},
+		Announce: func(ctx context.Context, identity, clusterID string) {
+			announced <- identity + " of " + clusterID
+			<-ctx.Done()
+			hushed <- context.Cause(ctx)
+		},
+	}, nothing)
+	if got := <-asked; got != "c1" {
+		t.Errorf("Discover() for cluster %q, want c1", got)
+	}
+	if got, want := <-announced, w.dir.identity+" of c1"; got != want {
+		t.Errorf("announced as %q, want %q", got, want)
+	}
+	close(start)
+	l.session().welcome(&wire.Welcome{Worker: 1, Term: 1, ClusterId: "c1"})
+	if err := <-hushed; !errors.Is(err, errFound) {
+		t.Errorf("the announcement ended with %v, want %v", err, errFound)
+	}
+}
