@@ -16,6 +16,8 @@ import (
 // Timing of the control plane.
 const (
 	heartbeat = 300 * time.Millisecond
+	// silence is how long a worker waits for a word from its leader before it looks for another.
+	silence = time.Second
 	// lossAfter without a word from a worker, its attempts go to others. With the check every tick and the hand-over it
 	// keeps within the promised three seconds.
 	lossAfter = 2 * time.Second
@@ -71,6 +73,12 @@ type (
 	}
 	// FetchLog asks the workers for logs.
 	FetchLog struct{ Request *wire.LogRequest }
+	// Members is what workers are told of the leaders, and what their hellos are held against.
+	Members struct {
+		ClusterID string   // empty: not known; no worker is refused for it
+		Former    []string // what the cluster was called before it was recovered
+		Addresses []string // host:port of all leaders. Never changed after it was given
+	}
 )
 
 func (Hello) input()     {}
@@ -80,6 +88,7 @@ func (Closed) input()    {}
 func (Committed) input() {}
 func (Ask) input()       {}
 func (FetchLog) input()  {}
+func (Members) input()   {}
 
 // Effects is what the driver must do after a step.
 type Effects struct {
@@ -113,23 +122,30 @@ type Core struct {
 	machine *state.Machine
 	sched   *sched.Scheduler
 	term    uint64
-	cluster string
+	name    string // of the cluster
+	members Members
+	pinging *wire.ToWorker // one for all
 	rand    *rand.Rand
 	seq     uint64 // of the last lease of this term
 
 	workers  map[state.WorkerID]*worker
 	sessions map[SessionID]*session
 	readers  map[state.JobID]*state.InputReader
-	hungry   map[state.WorkerID]*worker // to be looked at by rebalance
-	famine   bool                       // all are hungry
-	order    []state.WorkerID           // of a walk over workers; kept for its memory
-	ripe     time.Time                  // the last end of a back-off that has made all hungry
+	hungry   []*worker        // to be looked at by rebalance; each once
+	famine   bool             // all are hungry
+	order    []state.WorkerID // of a walk over workers; kept for its memory
+	ripe     time.Time        // the last end of a back-off that has made all hungry
 	changed  map[state.JobID]struct{}
 	touched  []*session // with something in work
 
 	// began is the last lease number before the job's current stage began in this term. What was leased until then is of no
 	// use any more, whatever a worker that was cut off may say.
 	began map[state.JobID]state.Lease
+
+	// leased says which lease of this term's books each task has. It is nil most of the time: made when a worker comes with
+	// leases, for thousands may come with thousands each, and dropped when no more have come for a tick.
+	leased     map[taskKey]state.Lease
+	leasedUsed bool // since the last tick
 
 	// awaited are the workers that were alive when the term began and have not come back yet: until they have, or the
 	// time is up, jobs older than the term are not leased, because their attempts may still run.
@@ -141,15 +157,25 @@ type Core struct {
 	urgent    bool     // somebody waits for the entry
 	sealed    [][]byte // full entries that wait for their turn
 	inFlight  int
-	// failures are the leases that failed, for each entry that this term has made and that is not applied: the oldest first,
-	// the one being filled last. The state says nothing of a failure that came too late, and its lease must end all the same.
-	failures    [][]failedLease
+	// proposals are the entries that this term has made and that are not applied: the oldest first, the one being filled last.
+	proposals   []proposal
+	frozen      map[state.JobID]int // jobs that proposals will fence: in how many
 	uncommitted int
 	forgetting  bool // an old job, as the log will say
 	result      state.Result
 	joined      []state.Event // registrations in the entry that is being acted on
 	effects     Effects
 	ticked      time.Time
+	now         time.Time // of the step
+}
+
+// proposal is what must be done when an entry is applied, whatever the state says of it.
+type proposal struct {
+	// failures are the leases that failed. The state says nothing of a failure that came too late, and its lease must end
+	// all the same.
+	failures []failedLease
+	// fenced are the jobs of which no lease is given meanwhile.
+	fenced []state.JobID
 }
 
 // failedLease is a lease whose attempt has failed.
@@ -165,6 +191,7 @@ type session struct {
 	worker *worker // nil until the log has registered it
 	known  map[state.JobID]struct{}
 	work   *wire.Work // to be sent at the end of the step
+	sent   time.Time  // last message
 }
 
 // worker is what the leader knows of a registered worker in this term.
@@ -178,6 +205,7 @@ type worker struct {
 	lost        bool // given up in this term, until it comes back
 	draining    bool // it, or the user, said so
 	leases      map[state.Lease]lease
+	hungry      bool     // it is in Core.hungry
 	running     []uint64 // leases in a slot, as of its last heartbeat
 
 	failed map[taskKey]struct{} // tasks that have failed here since the last success
@@ -200,13 +228,33 @@ type taskKey struct {
 	task  uint64
 }
 
-// NewCore starts a term over what the log holds. Seed is for the jitter of back-offs.
-func NewCore(m *state.Machine, cluster string, term uint64, now time.Time, seed uint64) *Core {
+// Plants are the bugs that a build with the tag planted can be given.
+type Plants struct {
+	StaleLease bool // a worker that was given up is heard further, and its report on a lease that is void is accepted
+	AdoptOld   bool // a lease is adopted though it is fenced, or its task was given to another since
+	ForgetDone bool // a term begins with completions forgotten
+}
+
+// CoreConfig is what a term begins with.
+type CoreConfig struct {
+	Machine *state.Machine
+	Cluster string // name of the cluster
+	Members Members
+	Term    uint64
+	Now     time.Time
+	Seed    uint64 // for the jitter of back-offs
+}
+
+// NewCore starts a term over what the log holds.
+func NewCore(cfg CoreConfig) *Core {
+	m, now := cfg.Machine, cfg.Now
+	forgetDone(m) // where that bug was planted
 	c := &Core{
-		machine: m, sched: sched.New(), term: term, cluster: cluster, rand: rand.New(rand.NewPCG(seed, term)),
+		machine: m, sched: sched.New(), term: cfg.Term, name: cfg.Cluster, members: cfg.Members,
+		pinging: &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}, rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		workers: map[state.WorkerID]*worker{}, sessions: map[SessionID]*session{}, readers: map[state.JobID]*state.InputReader{},
-		hungry: map[state.WorkerID]*worker{}, changed: map[state.JobID]struct{}{}, awaited: map[state.WorkerID]struct{}{},
-		began: map[state.JobID]state.Lease{}, release: now.Add(lossAfter), ticked: now,
+		changed: map[state.JobID]struct{}{}, awaited: map[state.WorkerID]struct{}{},
+		began: map[state.JobID]state.Lease{}, frozen: map[state.JobID]int{}, release: now.Add(lossAfter), ticked: now, now: now,
 	}
 	for _, id := range m.Workers() {
 		if m.Worker(id).Status != state.WorkerDead {
@@ -226,6 +274,7 @@ func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
 		Propose: c.effects.Propose[:0], Send: c.effects.Send[:0], Close: c.effects.Close[:0], Replies: c.effects.Replies[:0],
 		Facts: c.effects.Facts[:0], Changed: c.effects.Changed[:0], Forgotten: c.effects.Forgotten[:0], Spools: c.effects.Spools[:0],
 	}
+	c.now = now
 	for _, in := range inputs {
 		if err := c.take(now, in); err != nil {
 			return nil, err
@@ -261,7 +310,9 @@ func (c *Core) take(now time.Time, in Input) error {
 	case Closed:
 		c.closed(in.Session)
 	case Ask:
-		in.Add(c.open(now))
+		c.ask(now, in)
+	case Members:
+		c.setMembers(in)
 	case FetchLog:
 		for _, id := range c.sorted(c.workers) {
 			if w := c.workers[id]; w.session != nil {
@@ -274,11 +325,24 @@ func (c *Core) take(now time.Time, in Input) error {
 		}
 		if in.Term == c.term {
 			c.inFlight--
-			c.settleFailures()
+			c.settleProposal()
 		}
 		c.updateJobStates(now)
 	}
 	return nil
+}
+
+// ask adds a client's commands to the entry. A job that they stop or retry gets no lease until they are applied.
+func (c *Core) ask(now time.Time, in Ask) {
+	e := c.open(now)
+	known := len(e.Fenced)
+	in.Add(e)
+	p := &c.proposals[len(c.proposals)-1]
+	for _, id := range e.Fenced[known:] {
+		p.fenced = append(p.fenced, id)
+		c.frozen[id]++
+		c.sched.Freeze(id, true)
+	}
 }
 
 // open returns the entry that is being filled, for a command that somebody waits for.
@@ -296,7 +360,7 @@ func (c *Core) openPatient(now time.Time) *state.Entry {
 	}
 	if c.entry == nil {
 		c.entry, c.entryBorn = state.NewEntry(now.UnixMilli()), now
-		c.failures = append(c.failures, nil)
+		c.proposals = append(c.proposals, proposal{})
 	}
 	return c.entry
 }
@@ -350,6 +414,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 func (c *Core) send(s *session, m *wire.ToWorker) {
+	s.sent = c.now
 	c.effects.Send = append(c.effects.Send, Send{Session: s.id, Message: m})
 }
 

@@ -64,7 +64,7 @@ func newCoreRig(t *testing.T, workers int) *coreRig {
 	t.Helper()
 	r := &coreRig{t: t, now: time.UnixMilli(1), machine: state.New()}
 	r.log = &testLog{machine: r.machine, term: 1, latency: func() time.Duration { return 0 }}
-	r.core = NewCore(r.machine, "", 1, r.now, 1)
+	r.core = NewCore(CoreConfig{Machine: r.machine, Term: 1, Now: r.now, Seed: 1})
 	for i := range workers {
 		w := &busyWorker{session: SessionID(i + 1)}
 		r.workers = append(r.workers, w)
@@ -320,12 +320,67 @@ func TestFetchLog(t *testing.T) {
 	}
 }
 
+// Whatever was leased when the log has a stop and a retry is fenced: a leader that comes after must not adopt it.
+func TestNoLeaseSlipsBetweenStopAndRetry(t *testing.T) {
+	r := newCoreRig(t, 2)
+	r.submit(1, 100_000)
+	for r.machine.Job(1) == nil || r.machine.Job(1).Stages[0].Done < 1000 {
+		r.step()
+	}
+	leases := map[state.JobID][]state.Lease{}
+	step := func(inputs ...Input) {
+		r.step(inputs...)
+		for _, m := range r.last.Send {
+			for _, l := range m.Message.GetWork().GetLeases() {
+				leases[state.JobID(l.GetJob())] = append(leases[state.JobID(l.GetJob())], state.Lease(l.GetFirstLease())+state.Lease(len(l.GetIndex()))-1)
+			}
+		}
+	}
+	r.log.held = true
+	ask := func(add func(e *state.Entry)) Input { return Ask{"k", add} }
+	step(ask(func(e *state.Entry) { e.Stop("", 1) }), ask(func(e *state.Entry) { e.Retry("", 1) }))
+	r.submit(1, 100_000) // another job, which goes on
+	for range 20 {
+		step(ask(func(e *state.Entry) { e.Stop("", 1) }))
+		step()
+		step(ask(func(e *state.Entry) { e.Retry("", 1) }))
+	}
+	step()
+	r.log.held = false
+	var before []state.Lease
+	for r.machine.Job(1).Fence == 0 {
+		before = leases[1]
+		step()
+	}
+	job := r.machine.Job(1)
+	if len(leases[2]) == 0 {
+		t.Error("job 2 got no lease meanwhile")
+	}
+	for _, lease := range before {
+		if !job.Fenced(lease) {
+			t.Fatalf("lease %d was given before the log had the retry, and is not fenced: the fence is at %d", lease, job.Fence)
+		}
+	}
+	// It goes on, also when what froze it was refused.
+	for range 20 {
+		step(ask(func(e *state.Entry) { e.Retry("", 1); e.Stop("", 99) }))
+	}
+	for i := 0; r.machine.Job(1).Status != state.JobDone || r.machine.Job(2).Status != state.JobDone; i++ {
+		if step(); i > 100_000 {
+			t.Fatalf("job 1 is %v, job 2 is %v", r.machine.Job(1).Status, r.machine.Job(2).Status)
+		}
+	}
+	if err := r.core.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
 // BenchmarkCore is the leader's share of a no-op task: lease, report, log entry, verdict.
 func BenchmarkCore(b *testing.B) {
 	machine := state.New()
 	now := time.UnixMilli(1)
 	log := &testLog{machine: machine, term: 1, latency: func() time.Duration { return 0 }}
-	core := NewCore(machine, "", 1, now, 1)
+	core := NewCore(CoreConfig{Machine: machine, Term: 1, Now: now, Seed: 1})
 	w := &busyWorker{session: 1}
 	done := func() bool { return machine.Job(1) != nil && machine.Job(1).Status.Ended() }
 	spec := &state.Spec{Output: "/x", Spool: true}

@@ -15,123 +15,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
-	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
-
-// fakeLog is a log in memory that a test can hold up, fill and take the leadership from.
-type fakeLog struct {
-	events chan replica.Event
-
-	mu     sync.Mutex
-	index  uint64
-	term   uint64
-	leader bool
-	full   error
-	held   bool
-	queue  [][]byte // while held
-	saved  []byte
-	save   chan struct{} // a snapshot is not saved before this is closed
-}
-
-func newFakeLog() *fakeLog {
-	return &fakeLog{events: make(chan replica.Event, 1<<16)} // never full: nobody waits for it
-}
-
-func (l *fakeLog) Events() <-chan replica.Event { return l.events }
-
-func (l *fakeLog) Propose(_ context.Context, data []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case !l.leader:
-		return replica.ErrNotLeader
-	case l.full != nil:
-		return l.full
-	case l.held:
-		l.queue = append(l.queue, data)
-		return nil
-	}
-	l.commit(data)
-	return nil
-}
-
-func (l *fakeLog) commit(data []byte) {
-	l.index++
-	l.events <- replica.Event{Entries: []replica.Entry{{Index: l.index, Term: l.term, Data: data}}}
-}
-
-func (l *fakeLog) SaveSnapshot(_ uint64, write func(io.Writer) error) error {
-	l.mu.Lock()
-	save := l.save
-	l.mu.Unlock()
-	if save != nil {
-		<-save
-	}
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(write(w)) }()
-	saved, err := io.ReadAll(r)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.saved = saved
-	return err
-}
-
-func (l *fakeLog) Status() replica.Status {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := replica.Status{ID: 1, Term: l.term, Leader: l.leader, Committed: l.index, Applied: l.index, Last: l.index, LogFull: l.full}
-	if l.leader {
-		s.LeaderID = 1
-	}
-	return s
-}
-
-// elect makes this node the leader of a new term; depose ends its term, and what is held is lost.
-func (l *fakeLog) elect() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.term++
-	l.leader = true
-	l.events <- replica.Event{Role: &replica.Role{Leader: true, Term: l.term, LeaderID: 1}}
-}
-
-func (l *fakeLog) depose() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.leader, l.queue, l.held = false, nil, false
-	l.events <- replica.Event{Role: &replica.Role{Term: l.term}}
-}
-
-// hold keeps what is proposed from being committed, until release.
-func (l *fakeLog) hold() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held = true
-}
-
-func (l *fakeLog) release() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held = false
-	for _, data := range l.queue {
-		l.commit(data)
-	}
-	l.queue = nil
-}
-
-// fill takes the room away, or gives it back.
-func (l *fakeLog) fill(full bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !full {
-		l.full = nil
-		l.events <- replica.Event{LogRoom: true}
-		return
-	}
-	l.full = fmt.Errorf("disk of the test: %w", replica.ErrLogFull)
-	l.events <- replica.Event{LogFull: l.full}
-}
 
 // rig is a running leader, with a way for workers to reach it.
 type rig struct {
@@ -152,10 +38,15 @@ func newRig(t *testing.T) *rig {
 }
 
 // startRig runs a leader over log, for the time of the test.
-func startRig(t *testing.T, log *fakeLog) *rig {
+func startRig(t *testing.T, log *fakeLog, configure ...func(*Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, log: log, spool: t.TempDir(), listener: bufconn.Listen(1 << 20), ended: make(chan error, 1)}
-	r.leader = New(Config{Log: log, Spool: r.spool, Cluster: "test", Version: "1"})
+	cfg := Config{Log: log, Spool: r.spool, Cluster: "test", Version: "1"}
+	for _, f := range configure {
+		f(&cfg)
+	}
+	r.spool = cfg.Spool
+	r.leader = New(cfg)
 	server := grpc.NewServer()
 	r.leader.Register(server)
 	served := make(chan error, 1)
@@ -176,6 +67,43 @@ func startRig(t *testing.T, log *fakeLog) *rig {
 	return r
 }
 
+// end ends the leader and waits for it.
+func (r *rig) end() {
+	r.stop()
+	err := <-r.ended
+	r.ended <- err
+}
+
+// newRigs runs n leaders of one cluster, which reach each other and share a spool. The first leads.
+func newRigs(t *testing.T, n int) []*rig {
+	t.Helper()
+	logs := newFakeGroup(n)
+	spool := t.TempDir()
+	var rigs []*rig
+	var mu sync.Mutex // of rigs
+	for _, log := range logs {
+		r := startRig(t, log, func(c *Config) {
+			c.Spool = spool
+			c.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, other := range rigs {
+					if fmt.Sprintf("leader-%d:1", other.log.id) == address {
+						return other.listener.DialContext(ctx)
+					}
+				}
+				return nil, fmt.Errorf("nobody listens at %s yet", address)
+			}
+		})
+		mu.Lock()
+		rigs = append(rigs, r)
+		mu.Unlock()
+	}
+	logs[0].elect()
+	rigs[0].until("leading", func() bool { _, self := rigs[0].leader.LeaderAddress(); return self })
+	return rigs
+}
+
 // scripted is a worker that answers each lease with what its test says, in a goroutine of its own.
 type scripted struct {
 	t        *testing.T
@@ -185,7 +113,10 @@ type scripted struct {
 	mu       sync.Mutex // of sends
 	jobs     map[uint64]*wire.Job
 	welcomed chan *wire.Welcome
-	ended    chan error // what ended the session
+	leaders  chan *wire.Leaders
+	// What ended the session, and, before that, where it was sent.
+	ended     chan error
+	elsewhere chan *wire.Elsewhere
 }
 
 // worker connects a worker. Answer is called with each grant; nil: it keeps what it gets.
@@ -198,7 +129,7 @@ func (r *rig) worker(identity string, answer func(*scripted, *wire.Leases) *wire
 	}
 	s := &scripted{
 		t: r.t, client: wire.NewLeaderClient(conn), answer: answer, jobs: map[uint64]*wire.Job{}, welcomed: make(chan *wire.Welcome, 1),
-		ended: make(chan error, 1),
+		leaders: make(chan *wire.Leaders, 8), ended: make(chan error, 1), elsewhere: make(chan *wire.Elsewhere, 1),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	if s.session, err = s.client.Session(ctx); err != nil {
@@ -227,6 +158,18 @@ func (s *scripted) send(m *wire.FromWorker) {
 	_ = s.session.Send(m)
 }
 
+// hello opens another session over the same connection, for the time of the test.
+func (s *scripted) hello(h *wire.Hello) {
+	s.t.Helper()
+	call, err := s.client.Session(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := call.Send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: h}}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *scripted) report(r *wire.Report) {
 	s.send(&wire.FromWorker{Message: &wire.FromWorker_Report{Report: r}})
 }
@@ -240,6 +183,10 @@ func (s *scripted) receive() error {
 		switch m := m.GetMessage().(type) {
 		case *wire.ToWorker_Welcome:
 			s.welcomed <- m.Welcome
+		case *wire.ToWorker_Elsewhere:
+			s.elsewhere <- m.Elsewhere
+		case *wire.ToWorker_Leaders:
+			s.leaders <- m.Leaders
 		case *wire.ToWorker_Work:
 			for _, job := range m.Work.GetJobs() {
 				s.jobs[job.GetId()] = job
@@ -312,4 +259,12 @@ func failAll(_ *scripted, w *wire.Leases) *wire.Report {
 		})
 	}
 	return r
+}
+
+// notLeaderOf checks that err says, for programs, that nothing was done and another node may do it.
+func notLeaderOf(t *testing.T, err error) {
+	t.Helper()
+	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Type != api.TypeNotLeader {
+		t.Errorf("error = %v, want api.NotLeader", err)
+	}
 }

@@ -31,8 +31,8 @@ func (l *Leader) Explain(ctx context.Context, id uint64, stage string, index uin
 	}
 	var e *explainer
 	if err := l.scan(ctx, id, func() {
-		if job := l.loop.machine.Job(state.JobID(id)); job != nil {
-			e = &explainer{core: l.loop.core, job: job, out: api.Explanation{Subject: fmt.Sprint(id)}}
+		if job := l.loop.node.Machine().Job(state.JobID(id)); job != nil {
+			e = &explainer{core: l.loop.node.Core(), job: job, out: api.Explanation{Subject: fmt.Sprint(id)}}
 			e.explain(time.Now())
 		}
 	}); err != nil {
@@ -64,7 +64,7 @@ func (e *explainer) advise(format string, args ...any) {
 
 func (e *explainer) explain(now time.Time) {
 	leased := e.core.sched.Leased(e.job.ID)
-	e.out.Status = e.core.jobStatus(e.job, uint64(leased))
+	e.out.Status = jobStatus(e.job, leaderKnows{e.core})
 	stage := e.job.Stages[e.job.Current]
 	switch e.job.Status {
 	case state.JobDone:

@@ -1,7 +1,7 @@
 package leader
 
 import (
-	"maps"
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -17,8 +17,13 @@ func (c *Core) updateJobStates(now time.Time) {
 		c.verdict(&c.result.Verdicts[i])
 	}
 	c.joined = c.joined[:0]
+	workers := false
 	for i := range c.result.Events {
 		c.event(now, &c.result.Events[i])
+		workers = workers || c.result.Events[i].Kind == state.WorkerChanged
+	}
+	if workers {
+		c.forgetDead(now)
 	}
 	// What a worker holds is judged by the state after the entry, so the scheduler must be as far.
 	for i := range c.joined {
@@ -26,22 +31,30 @@ func (c *Core) updateJobStates(now time.Time) {
 	}
 }
 
-// settleFailures ends the leases of the attempts whose failures were in the entry that was just applied, also where the
-// state took no notice of them because the task, the stage or the job was over.
-func (c *Core) settleFailures() {
-	for _, f := range c.failures[0] {
+// settleProposal does what an entry of this term leaves to be done when it is applied. It ends the leases of the attempts whose
+// failures were in it, also where the state took no notice of them because the task, the stage or the job was over.
+func (c *Core) settleProposal() {
+	p := c.proposals[0]
+	c.proposals = c.proposals[1:]
+	for _, id := range p.fenced {
+		if c.frozen[id]--; c.frozen[id] == 0 {
+			delete(c.frozen, id)
+			c.sched.Freeze(id, false)
+			c.allHungry()
+		}
+	}
+	for _, f := range p.failures {
 		c.uncommitted--
 		w := c.workers[f.worker]
 		if w == nil {
 			continue
 		}
-		delete(w.leases, f.lease)
+		c.drop(w, f.lease)
 		if w.session != nil {
 			work := c.workFor(w.session)
 			work.Stale = append(work.Stale, uint64(f.lease))
 		}
 	}
-	c.failures = c.failures[1:]
 }
 
 // verdict tells a worker what became of a prepared attempt.
@@ -52,7 +65,7 @@ func (c *Core) verdict(v *state.Verdict) {
 	if w == nil {
 		return
 	}
-	delete(w.leases, v.Lease)
+	c.drop(w, v.Lease)
 	if w.session == nil {
 		return // it asks when it comes back
 	}
@@ -76,6 +89,7 @@ func (c *Core) event(now time.Time, e *state.Event) {
 		c.began[e.Job] = state.NewLease(c.term, c.seq)
 		if job := c.machine.Job(e.Job); job != nil { // the same entry may have ended and forgotten it
 			c.sched.Start(job, false)
+			c.sched.Freeze(job.ID, c.frozen[job.ID] > 0)
 		}
 		c.allHungry()
 		c.fact(*e)
@@ -110,7 +124,6 @@ func (c *Core) event(now time.Time, e *state.Event) {
 		c.fact(*e)
 	case state.WorkerChanged:
 		c.workerChanged(now, e.Worker)
-		c.forgetDead(now)
 		c.fact(*e)
 	case state.RequestApplied:
 		switch {
@@ -150,7 +163,7 @@ func (c *Core) revoke(id state.JobID) {
 			if l.job != id {
 				continue
 			}
-			delete(w.leases, number)
+			c.drop(w, number)
 			c.giveBack(w, l)
 			if w.session != nil {
 				work := c.workFor(w.session)
@@ -201,18 +214,18 @@ func (c *Core) workerChanged(now time.Time, id state.WorkerID) {
 	switch {
 	case info == nil:
 		if w.session != nil {
-			delete(c.sessions, w.session.id)
-			c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Refused: true, Reason: removedReason})
+			c.dismiss(w.session)
 		}
 		c.reopenAll(now, w, nil)
 		c.sched.Leave(id)
 		delete(c.workers, id)
-		delete(c.hungry, id)
+		w.lost = true  // rebalance may still look at it
+		c.leased = nil // what has ended went with it
 	case info.Status == state.WorkerDraining && !w.draining:
 		w.draining = true
 		c.sched.Leave(id)
 		if w.session != nil {
-			c.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{}}})
+			c.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{Reason: "a user has asked for it"}}})
 		}
 	}
 }
@@ -246,32 +259,52 @@ func (c *Core) rebalance(now time.Time) {
 	defer c.sendWork()
 	if c.famine {
 		c.famine = false
-		maps.Copy(c.hungry, c.workers)
+		for _, w := range c.workers {
+			c.feed(w)
+		}
 	}
 	if c.uncommitted >= uncommittedMax {
 		return // the log is behind; they stay hungry
 	}
-	able := 0
-	for _, w := range c.workers {
-		if w.assignable() {
-			able++
-		}
+	if len(c.hungry) == 0 {
+		return
 	}
-	for turn := c.sorted(c.hungry); len(turn) > 0; {
-		turn = slices.DeleteFunc(turn, func(id state.WorkerID) bool {
-			w := c.hungry[id]
-			if !w.assignable() {
-				return true
-			}
-			w.Alone = able == 1
-			g, ok := c.sched.Next(now, &w.Worker)
+	alone := c.able(2) == 1
+	slices.SortFunc(c.hungry, func(a, b *worker) int { return cmp.Compare(a.ID, b.ID) })
+	for len(c.hungry) > 0 {
+		c.hungry = slices.DeleteFunc(c.hungry, func(w *worker) bool {
+			ok := w.assignable()
 			if ok {
-				c.grant(w, &g)
+				w.Alone = alone
+				var g sched.Grant
+				if g, ok = c.sched.Next(now, &w.Worker); ok {
+					c.grant(w, &g)
+				}
 			}
+			w.hungry = ok
 			return !ok
 		})
 	}
-	clear(c.hungry)
+}
+
+// feed has rebalance look at a worker.
+func (c *Core) feed(w *worker) {
+	if !w.hungry {
+		w.hungry = true
+		c.hungry = append(c.hungry, w)
+	}
+}
+
+// able counts the workers that may be given leases, up to a limit.
+func (c *Core) able(limit int) (n int) {
+	for _, w := range c.workers {
+		if w.assignable() {
+			if n++; n == limit {
+				break
+			}
+		}
+	}
+	return n
 }
 
 // grant leases the tasks of g to w.
@@ -289,7 +322,7 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 	splits := stage.Kind == state.StageMap && (job.Spec.Input.Kind == state.InputLines || job.Spec.Input.Kind == state.InputFiles)
 	for i, task := range g.Tasks {
 		c.seq++
-		w.leases[state.NewLease(c.term, c.seq)] = lease{job: job.ID, stage: g.Stage, task: task, cost: g.Cost}
+		c.hold(w, state.NewLease(c.term, c.seq), lease{job: job.ID, stage: g.Stage, task: task, cost: g.Cost})
 		if attempt := stage.Attempt(task); attempt > 1 || out.Attempt != nil {
 			for len(out.Attempt) < i {
 				out.Attempt = append(out.Attempt, 1)

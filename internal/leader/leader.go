@@ -3,14 +3,10 @@ package leader
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"strings"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +26,10 @@ type Log interface {
 	Propose(ctx context.Context, data []byte) error
 	SaveSnapshot(index uint64, write func(io.Writer) error) error
 	Status() replica.Status
+	// ReadIndex returns a position that has all that was acknowledged before the call.
+	ReadIndex(ctx context.Context) (uint64, error)
+	Members() replica.Members
+	RemoveMember(ctx context.Context, id uint64, force bool) error
 }
 
 // Config sets a leader up.
@@ -40,24 +40,39 @@ type Config struct {
 	Version  string         // of the program
 	Builtins []plan.Builtin // the built-in jobs
 	Logger   *slog.Logger
+
+	// Dial reaches another leader. Defaults to TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// InviteLeader asks the fresh leader at an address to join; InviteWorker asks an idle worker. They return when it has
+	// agreed. Nil: nobody can be invited.
+	InviteLeader func(ctx context.Context, address string) error
+	InviteWorker func(ctx context.Context, address string) error
+	// IdleWorkers are the workers on the network that wait to be invited. It answers from memory. Nil: none is known.
+	IdleWorkers func() []api.Worker
 }
 
-// Leader is the driver of the core: the goroutine of Run owns the clock, the workers' streams, the log and the state, feeds
-// the core and carries out its effects. Everything else reaches the state through it, or reads the views it publishes.
+// Leader is the driver of a node: the goroutine of Run owns the clock, the workers' streams, the log and the state, feeds
+// the node and carries out its effects, whether it leads or follows. Everything else reaches the state through it, or reads
+// the views it publishes.
 type Leader struct {
 	wire.UnimplementedLeaderServer
 	cfg     Config
 	log     *slog.Logger
+	born    time.Time
 	views   *views
 	inputs  chan message
 	queries chan func()
 	begun   chan struct{} // see Begun
 	stopped chan struct{} // closed when Run returns
+	// changes tells of a change in who leads, who the members are, or whether writes are accepted.
+	changes *news
+	members atomic.Pointer[replica.Members]
 
 	lastSession atomic.Uint64
 	lastRequest atomic.Uint64
 	leading     atomic.Bool
-	// notReady is why writes are refused, if they are.
+	waiting     atomic.Int64 // who waits for a position of the log
+	// notReady is why a node that leads refuses writes, if it does.
 	notReady atomic.Pointer[string]
 
 	mu      sync.Mutex
@@ -68,29 +83,32 @@ type Leader struct {
 
 // loop is what only the goroutine of Run touches.
 type loop struct {
-	machine *state.Machine
-	core    *Core // nil while this node does not lead
-	term    uint64
+	node    *Node
 	streams map[SessionID]*stream
-	// waiting are those who have asked, by request key and in the order of the log: two who use one key get an answer each.
-	waiting  map[string][]chan<- state.Event
-	inputs   []Input
-	result   state.Result
-	stuck    [][]byte // entries that the log had no room for, oldest first
-	saving   bool     // a snapshot is being written
-	saved    chan error
-	removals sync.WaitGroup           // of spool folders
-	stale    map[state.JobID]struct{} // jobs whose views are old
+	asked   asked
+	stuck   [][]byte // entries that the log had no room for, oldest first
+	saving  bool     // a snapshot is being written
+	saved   chan error
+	helpers sync.WaitGroup           // goroutines that act for the loop
+	stale   map[state.JobID]struct{} // jobs whose views are old
+	// reached is a position up to which all news of the log was taken in. The state's own may be lower: raft has entries
+	// of its own.
+	reached  uint64
 	rendered time.Time
-	begun    bool // Leader.begun is closed
-	urgent   bool // somebody waits for the views
+	looked   time.Time // at who the members are
+	leader   uint64    // at that time
+	begun    bool      // Leader.begun is closed
+	urgent   bool      // somebody waits for the views
+	target   uint64    // position at which a follower begins
+	shadow   *shadow   // what the leader has told; nil while none has, and on the leader
+	told     told      // what this node, leading, tells the others
 }
 
 // message is an input for the core.
 type message struct {
 	in     Input
-	stream *stream            // of a Hello
-	answer chan<- state.Event // of an Ask; closed where there will be none
+	stream *stream        // of a Hello
+	answer chan<- outcome // of an Ask; there is room for it
 }
 
 // New returns a leader over cfg.Log. Run must be called for anything to happen.
@@ -98,48 +116,41 @@ func New(cfg Config) *Leader {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Leader{
-		cfg: cfg, log: cfg.Logger, views: newViews(), inputs: make(chan message, 1024), queries: make(chan func()),
-		begun: make(chan struct{}), stopped: make(chan struct{}), fetches: map[uint64]*logFetch{},
-		loop: loop{machine: state.New(), streams: map[SessionID]*stream{}, waiting: map[string][]chan<- state.Event{}, saved: make(chan error, 1), stale: map[state.JobID]struct{}{}},
+	if cfg.Dial == nil {
+		cfg.Dial = dialTCP
 	}
+	l := &Leader{
+		cfg: cfg, log: cfg.Logger, born: time.Now(), views: newViews(), inputs: make(chan message, 1024), queries: make(chan func()),
+		begun: make(chan struct{}), stopped: make(chan struct{}), changes: newNews(), fetches: map[uint64]*logFetch{},
+		loop: loop{
+			node:    NewNode(NodeConfig{Cluster: cfg.Cluster, Seed: rand.Uint64}),
+			streams: map[SessionID]*stream{}, asked: newAsked(), saved: make(chan error, 1), stale: map[state.JobID]struct{}{},
+		},
+	}
+	members := cfg.Log.Members()
+	l.members.Store(&members)
+	l.loop.node.SetMembers(members)
 	l.setNotReady("the leader is starting")
 	return l
 }
 
-// begin waits a moment for a node that is just starting, so that who comes early need not come again.
-func (l *Leader) begin(ctx context.Context) {
-	select {
-	case <-l.begun:
-		return
-	default:
-	}
-	const patience = time.Second
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-l.begun:
-	case <-ctx.Done():
-	case <-l.stopped:
-	case <-timer.C:
-	}
-}
-
-// Register adds the leader's service for workers to a gRPC server.
+// Register adds the leader's service for workers, and for other leaders, to a gRPC server.
 func (l *Leader) Register(s grpc.ServiceRegistrar) { wire.RegisterLeaderServer(s, l) }
 
 // Run leads, or follows, until ctx is done or the log is lost. It returns nil for the former.
 func (l *Leader) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	defer close(l.stopped)
-	defer l.stepDown("the leader is shutting down")
-	defer l.loop.removals.Wait()
+	defer l.endTerm("the leader is shutting down")
+	defer l.loop.helpers.Wait()
+	defer cancel()
 	defer l.waitSnapshot()
-	l.loop.removals.Go(l.sweepSpool)
+	l.loop.helpers.Go(l.sweepSpool)
+	l.loop.helpers.Go(func() { l.follow(ctx) })
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	for {
 		var err error
-		l.loop.inputs = l.loop.inputs[:0]
 		select {
 		case <-ctx.Done():
 			return nil
@@ -150,7 +161,7 @@ func (l *Leader) Run(ctx context.Context) error {
 				}
 				return errors.New("the log has closed")
 			}
-			err = l.logEvent(e)
+			err = l.logEvent(ctx, e)
 		case m := <-l.inputs:
 			l.take(m)
 		case query := <-l.queries:
@@ -161,7 +172,7 @@ func (l *Leader) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		if err == nil {
-			err = l.drain()
+			err = l.drain(ctx)
 		}
 		if err == nil {
 			err = l.step(ctx, timer)
@@ -176,19 +187,21 @@ func (l *Leader) Run(ctx context.Context) error {
 const batchMax = 64
 
 // drain takes in what else has come, so that one step, and one log entry, serves it all.
-func (l *Leader) drain() error {
+func (l *Leader) drain(ctx context.Context) error {
+	applied := l.cfg.Log.Status().Applied // all news of the log up to there is in the channel by now, or was taken
 	for range batchMax {
 		select {
 		case e, ok := <-l.cfg.Log.Events():
 			if !ok {
 				return nil // seen again, and acted on, by Run
 			}
-			if err := l.logEvent(e); err != nil {
+			if err := l.logEvent(ctx, e); err != nil {
 				return err
 			}
 		case m := <-l.inputs:
 			l.take(m)
 		default:
+			l.loop.reached = max(l.loop.reached, applied)
 			return nil
 		}
 	}
@@ -196,38 +209,31 @@ func (l *Leader) drain() error {
 }
 
 func (l *Leader) take(m message) {
-	if l.loop.core == nil {
+	if !l.loop.node.Take(m.in) {
 		if m.stream != nil {
-			m.stream.close(Close{Reason: "this node does not lead"})
+			m.stream.close(Close{Reason: notLeading})
 		}
 		if m.answer != nil {
-			close(m.answer)
+			m.answer <- outcome{fate: notDone}
 		}
 		return
 	}
-	if a, ok := m.in.(Ask); ok {
-		l.loop.waiting[a.Key] = append(l.loop.waiting[a.Key], m.answer)
+	switch in := m.in.(type) {
+	case Ask:
+		l.loop.asked.add(in.Key, m.answer)
+	case Hello:
+		l.loop.streams[in.Session] = m.stream
+	case Closed:
+		delete(l.loop.streams, in.Session)
+	case FetchLog:
+		l.expectLogs(in.Request.GetRequest())
 	}
-	if h, ok := m.in.(Hello); ok {
-		l.loop.streams[h.Session] = m.stream
-	}
-	if c, ok := m.in.(Closed); ok {
-		delete(l.loop.streams, c.Session)
-	}
-	if f, ok := m.in.(FetchLog); ok {
-		l.expectLogs(f.Request.GetRequest())
-	}
-	l.loop.inputs = append(l.loop.inputs, m.in)
 }
 
-// step lets the core act, and carries out its effects.
+// step lets the node act, and carries out its effects.
 func (l *Leader) step(ctx context.Context, timer *time.Timer) error {
 	now := time.Now()
-	if l.loop.core == nil {
-		timer.Reset(tick)
-		return nil
-	}
-	effects, err := l.loop.core.Step(now, l.loop.inputs...)
+	effects, err := l.loop.node.Step(now)
 	if err != nil {
 		return err
 	}
@@ -239,6 +245,9 @@ func (l *Leader) step(ctx context.Context, timer *time.Timer) error {
 	for _, s := range effects.Send {
 		if st := l.loop.streams[s.Session]; st != nil {
 			st.send(s.Message)
+			if s.Message.GetWelcome() != nil {
+				l.askForLogs(st)
+			}
 		}
 	}
 	for _, c := range effects.Close {
@@ -247,29 +256,36 @@ func (l *Leader) step(ctx context.Context, timer *time.Timer) error {
 			st.close(c)
 		}
 	}
-	for i := range effects.Facts {
-		l.logFact(&effects.Facts[i])
+	if l.leading.Load() { // the others have the same facts: one of them tells
+		for i := range effects.Facts {
+			l.logFact(&effects.Facts[i])
+		}
 	}
 	for _, id := range effects.Changed {
 		l.loop.stale[id] = struct{}{}
 	}
 	l.views.forget(effects.Forgotten)
 	l.loop.urgent = l.loop.urgent || len(effects.Replies) > 0 || len(effects.Facts) > 0
+	l.lookAround(now)
 	l.render(now)
-	if !l.loop.begun {
-		l.loop.begun = true
-		close(l.begun)
-	}
+	l.beginIfKnown(now)
 	for i := range effects.Replies {
-		l.reply(&effects.Replies[i])
+		l.loop.asked.reply(&effects.Replies[i])
 	}
+	l.loop.asked.reached(l.index())
 	wake := effects.Wake
 	if len(l.loop.stale) > 0 {
 		wake = earlier(wake, l.loop.rendered.Add(renderEvery))
 	}
+	if l.waiting.Load() > 0 || l.loop.asked.until != 0 { // entries of raft's own come without any news
+		wake = earlier(wake, now.Add(renderEvery))
+	}
 	timer.Reset(max(0, wake.Sub(now)))
 	return nil
 }
+
+// index is the log position that the state reflects.
+func (l *Leader) index() uint64 { return max(l.loop.node.Machine().Index(), l.loop.reached) }
 
 // propose hands entries to the log in order. Where the log is full they wait, writes are refused, and each step tries again.
 // Where this node leads no more, the role event will end the term.
@@ -283,7 +299,7 @@ func (l *Leader) propose(ctx context.Context) {
 		case err != nil && ctx.Err() != nil:
 			return // shutting down
 		case err != nil:
-			l.log.WarnContext(ctx, "entry not accepted by the log", "error", err)
+			l.log.DebugContext(ctx, "entry not accepted by the log", "error", err)
 			return
 		}
 		l.loop.stuck[0] = nil
@@ -292,36 +308,21 @@ func (l *Leader) propose(ctx context.Context) {
 }
 
 // logEvent takes in news of the log.
-func (l *Leader) logEvent(e replica.Event) error {
-	if e.Snapshot != nil {
-		m, err := state.Restore(e.Snapshot)
-		if cerr := e.Snapshot.Close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
-			return fmt.Errorf("snapshot at %d: %w", e.SnapshotIndex, err)
-		}
-		l.loop.machine = m
+func (l *Leader) logEvent(ctx context.Context, e replica.Event) error {
+	if err := l.loop.node.Log(time.Now(), e); err != nil {
+		return err
 	}
-	for _, entry := range e.Entries {
-		if l.loop.core != nil {
-			l.loop.inputs = append(l.loop.inputs, Committed{Index: entry.Index, Term: entry.Term, Data: entry.Data})
-			continue
-		}
-		if err := l.loop.machine.Apply(entry.Index, entry.Data, &l.loop.result); err != nil {
-			return fmt.Errorf("apply: %w", err)
-		}
+	if e.Snapshot != nil {
+		l.loop.urgent = true
 	}
 	switch {
-	case e.LogFull != nil:
+	case e.LogFull != nil && l.leading.Load():
 		l.logFull(e.LogFull)
 	case e.LogRoom && l.leading.Load():
 		l.setReady()
 	}
 	if e.Role != nil {
-		if err := l.role(e.Role); err != nil {
-			return err
-		}
+		l.role(ctx, e.Role)
 	}
 	if e.WantSnapshot && !l.loop.saving {
 		l.saveSnapshot()
@@ -329,61 +330,75 @@ func (l *Leader) logEvent(e replica.Event) error {
 	return nil
 }
 
-// role begins or ends a term as leader. What the log has committed before is applied before.
-func (l *Leader) role(r *replica.Role) error {
-	for _, in := range l.loop.inputs {
-		if c, ok := in.(Committed); ok {
-			if err := l.loop.machine.Apply(c.Index, c.Data, &l.loop.result); err != nil {
-				return fmt.Errorf("apply: %w", err)
-			}
-		}
-	}
-	l.loop.inputs = l.loop.inputs[:0]
-	if !r.Leader {
-		l.stepDown("this node no longer leads")
-		return nil
-	}
-	if l.loop.core != nil {
-		l.stepDown("a new term begins") // nothing of one term may reach the core of the next
-	}
-	l.loop.term = r.Term
-	l.loop.core = NewCore(l.loop.machine, l.cfg.Cluster, r.Term, time.Now(), rand.Uint64())
-	for _, id := range l.loop.machine.Jobs() {
-		l.loop.stale[id] = struct{}{}
+// role begins or ends a term as leader, as the node has it.
+func (l *Leader) role(ctx context.Context, r *replica.Role) {
+	if l.leading.Load() { // nothing of one term may reach the core of the next
+		l.endTerm("this node no longer leads")
+		l.settleAsked(ctx)
 	}
 	l.loop.urgent = true
-	l.leading.Store(true)
-	l.setReady()
-	l.log.Info("leading", "term", r.Term, "index", l.loop.machine.Index(), "jobs", l.loop.machine.Len())
-	return nil
+	if r.Leader {
+		l.loop.asked.fail(notDone) // what an earlier term has put into the log is applied by now
+		l.loop.shadow = nil
+		if err := l.cfg.Log.Status().LogFull; err != nil {
+			l.logFull(err)
+		} else {
+			l.setReady()
+		}
+		l.leading.Store(true)
+		m := l.loop.node.Machine()
+		l.log.InfoContext(ctx, "leading", "term", r.Term, "index", m.Index(), "jobs", m.Len())
+	}
+	switch {
+	case r.Leader: // said above
+	case r.LeaderID == 0:
+		l.log.InfoContext(ctx, "no leader is known", "term", r.Term)
+	default:
+		l.log.InfoContext(ctx, "following", "term", r.Term, "leader", r.LeaderID)
+	}
+	l.changes.tell()
 }
 
-// Begun is closed when this node leads for the first time and its views show what the log held: before that it would deny
-// jobs that it will know in a moment.
-func (l *Leader) Begun() <-chan struct{} { return l.begun }
-
-// stepDown ends what belongs to a term: streams, waiting clients, what was not proposed.
-func (l *Leader) stepDown(why string) {
+// endTerm ends what belongs to a term: streams, and what was not proposed.
+func (l *Leader) endTerm(why string) {
 	l.leading.Store(false)
 	l.setNotReady(why)
-	l.loop.core, l.loop.stuck = nil, nil
+	l.loop.stuck, l.loop.told = nil, told{}
 	for id, st := range l.loop.streams {
 		st.close(Close{Reason: why})
 		delete(l.loop.streams, id)
 	}
-	for key, list := range l.loop.waiting {
-		for _, answer := range list {
-			close(answer)
-		}
-		delete(l.loop.waiting, key)
+}
+
+// Begun is closed when this node's views show what the log held when it came up, and it leads or knows who does: before
+// that it would deny jobs that it will know in a moment. A node that hears of no leader begins after a while all the same.
+func (l *Leader) Begun() <-chan struct{} { return l.begun }
+
+// lonely is how long a node that hears of no leader keeps its readers waiting.
+const lonely = 2 * time.Second
+
+// beginIfKnown closes begun when it is time. Called after the views were published.
+func (l *Leader) beginIfKnown(now time.Time) {
+	if l.loop.begun {
+		return
+	}
+	status := l.cfg.Log.Status()
+	if l.loop.target == 0 && status.LeaderID != 0 {
+		l.loop.target = status.Committed
+	}
+	follows := !status.Leader && status.LeaderID != 0 && l.views.index.Load() >= l.loop.target
+	if l.leading.Load() || follows || now.Sub(l.born) > lonely && l.views.index.Load() >= status.Committed {
+		l.loop.begun = true
+		close(l.begun)
+		l.changes.tell()
 	}
 }
 
 // saveSnapshot writes the state out beside the loop.
 func (l *Leader) saveSnapshot() {
 	l.loop.saving = true
-	snapshot := l.loop.machine.Snapshot()
-	go func() {
+	snapshot := l.loop.node.Machine().Snapshot()
+	go func() { // snapshotSaved takes its word, waitSnapshot at the latest
 		l.loop.saved <- l.cfg.Log.SaveSnapshot(snapshot.Index(), func(w io.Writer) error {
 			_, err := snapshot.WriteTo(w)
 			return err
@@ -419,43 +434,8 @@ func (l *Leader) logFull(err error) {
 func (l *Leader) setReady() {
 	if l.notReady.Swap(nil) != nil {
 		l.log.Info("accepting writes")
+		l.changes.tell()
 	}
-}
-
-// removedMark is in the names of spool folders that are being deleted.
-const removedMark = ".removed-"
-
-// sweepSpool deletes what a leader that died was deleting.
-func (l *Leader) sweepSpool() {
-	entries, err := os.ReadDir(l.cfg.Spool)
-	if err != nil {
-		return // there is no spool yet
-	}
-	for _, e := range entries {
-		if strings.Contains(e.Name(), removedMark) {
-			if err := os.RemoveAll(filepath.Join(l.cfg.Spool, e.Name())); err != nil {
-				l.log.Warn("spool folder not removed", "dir", e.Name(), "error", err)
-			}
-		}
-	}
-}
-
-// removeSpool deletes a spool folder. The name comes from the log, and lies in the spool. It is out of the way when this
-// returns, for the job may be run again in a folder of that name; its files go beside the loop.
-func (l *Leader) removeSpool(dir string) {
-	aside := dir + removedMark + newID()
-	switch err := os.Rename(dir, aside); {
-	case errors.Is(err, fs.ErrNotExist):
-		return // no attempt has written anything
-	case err != nil:
-		l.log.Warn("spool folder not removed", "dir", dir, "error", err)
-		return
-	}
-	l.loop.removals.Go(func() {
-		if err := os.RemoveAll(aside); err != nil {
-			l.log.Warn("spool folder not removed", "dir", aside, "error", err)
-		}
-	})
 }
 
 func (l *Leader) logFact(e *state.Event) {
@@ -465,7 +445,7 @@ func (l *Leader) logFact(e *state.Event) {
 	case state.StageStarted:
 		l.log.Info("stage started", "job", e.Job, "stage", e.Stage)
 	case state.JobEnded:
-		if job := l.loop.machine.Job(e.Job); job != nil {
+		if job := l.loop.node.Machine().Job(e.Job); job != nil {
 			l.log.Info("job status changed", "job", e.Job, "status", job.Status.String(), "error", job.Error)
 		}
 	case state.TaskDied:
@@ -474,78 +454,10 @@ func (l *Leader) logFact(e *state.Event) {
 		l.log.Info("worker registered", "worker", e.Worker)
 	case state.WorkerChanged:
 		status := "removed"
-		if w := l.loop.machine.Worker(e.Worker); w != nil {
+		if w := l.loop.node.Machine().Worker(e.Worker); w != nil {
 			status = w.Status.String()
 		}
 		l.log.Info("worker status changed", "worker", e.Worker, "status", status)
 	case state.JobEnding, state.TaskReopened, state.JobForgotten, state.RequestApplied:
 	}
-}
-
-// do runs f in the loop, where it may read the state and the core. It must be quick.
-func (l *Leader) do(ctx context.Context, f func()) error {
-	done := make(chan struct{})
-	query := func() { defer close(done); f() }
-	select {
-	case l.queries <- query:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-l.stopped:
-		return api.Unavailable("the leader is shutting down")
-	}
-	<-done // the loop never abandons a query it has taken
-	return nil
-}
-
-// ask has the log apply a command and returns its answer.
-func (l *Leader) ask(ctx context.Context, key string, add func(*state.Entry)) (state.Event, error) {
-	l.begin(ctx)
-	if why := l.notReady.Load(); why != nil {
-		return state.Event{}, api.Unavailable("%s", *why)
-	}
-	answer := make(chan state.Event, 1)
-	select {
-	case l.inputs <- message{in: Ask{Key: key, Add: add}, answer: answer}:
-	case <-ctx.Done():
-		return state.Event{}, context.Cause(ctx)
-	case <-l.stopped:
-		return state.Event{}, api.Unavailable("the leader is shutting down")
-	}
-	select {
-	case e, ok := <-answer:
-		if !ok {
-			return e, api.Unavailable("leadership was lost before the log had the request: it may or may not be carried out; " +
-				"send it again with the same Idempotency-Key")
-		}
-		return e, problem(e.Err)
-	case <-ctx.Done():
-		return state.Event{}, context.Cause(ctx)
-	case <-l.stopped:
-		return state.Event{}, api.Unavailable("the leader stopped before the log had the request; send it again with the same Idempotency-Key")
-	}
-}
-
-func (l *Leader) reply(e *state.Event) {
-	list := l.loop.waiting[e.Key]
-	if len(list) == 0 {
-		return // asked in another term
-	}
-	list[0] <- *e
-	if l.loop.waiting[e.Key] = list[1:]; len(list) == 1 {
-		delete(l.loop.waiting, e.Key)
-	}
-}
-
-// problem is what a client is told of a refused command.
-func problem(err error) error {
-	var r *state.Rejection
-	if !errors.As(err, &r) {
-		return err
-	}
-	switch r.Code {
-	case state.NotFound:
-		return api.NotFound("%s", r.Message)
-	case state.Conflict:
-	}
-	return api.Conflict("%s", r.Message)
 }

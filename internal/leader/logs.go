@@ -3,6 +3,7 @@ package leader
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,13 +20,17 @@ const logPatience = 5 * time.Second
 
 // logFetch is one reading of logs: the workers' calls of SendLog meet the reader here.
 type logFetch struct {
-	left     <-chan struct{}   // closed when the reader has left
+	left     <-chan struct{} // closed when the reader has left
+	request  *wire.LogRequest
 	expected chan int          // how many workers were asked
 	records  chan workerRecord // closed by nobody: the reader counts the ends
+	calls    uint64            // under Leader.mu
+	senders  sync.WaitGroup    // those who fill it; begun under Leader.mu while the reader is there, who waits for them
 }
 
 // workerRecord is a record of one worker's log, or the end of it.
 type workerRecord struct {
+	call   uint64 // of SendLog; each gives a worker's log from its start
 	worker uint64
 	record *wire.LogRecord // nil: this worker has sent all it has
 }
@@ -36,17 +41,21 @@ func (l *Leader) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.Se
 	if err != nil {
 		return err
 	}
+	sent := make(chan struct{})
 	l.mu.Lock()
 	fetch := l.fetches[first.GetRequest()]
+	if fetch != nil {
+		fetch.calls++
+		call := fetch.calls
+		fetch.senders.Go(func() {
+			defer close(sent)
+			fetch.pass(call, first, rpc)
+		})
+	}
 	l.mu.Unlock()
 	if fetch == nil {
 		return status.Error(codes.Canceled, "nobody reads this log any more")
 	}
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		fetch.pass(first, rpc)
-	}()
 	select {
 	case <-sent:
 		return rpc.SendAndClose(&wire.SendLogDone{})
@@ -56,16 +65,16 @@ func (l *Leader) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.Se
 }
 
 // pass hands on what one worker sends, and its end.
-func (f *logFetch) pass(first *wire.LogRecords, rpc grpc.ClientStreamingServer[wire.LogRecords, wire.SendLogDone]) {
+func (f *logFetch) pass(call uint64, first *wire.LogRecords, rpc grpc.ClientStreamingServer[wire.LogRecords, wire.SendLogDone]) {
 	var err error
 	for m := first; err == nil; m, err = rpc.Recv() {
 		for _, record := range m.GetRecords() {
-			if !f.give(workerRecord{first.GetWorker(), record}) {
+			if !f.give(workerRecord{call, first.GetWorker(), record}) {
 				return
 			}
 		}
 	}
-	f.give(workerRecord{worker: first.GetWorker()}) // io.EOF, or a broken stream: either way it is over
+	f.give(workerRecord{call: call, worker: first.GetWorker()}) // io.EOF, or a broken stream: either way it is over
 }
 
 func (f *logFetch) give(r workerRecord) bool {
@@ -86,7 +95,7 @@ func (l *Leader) expectLogs(request uint64) {
 		return
 	}
 	n := 0
-	for _, w := range l.loop.core.workers {
+	for _, w := range l.loop.node.Core().workers {
 		if w.session != nil {
 			n++
 		}
@@ -94,69 +103,81 @@ func (l *Leader) expectLogs(request uint64) {
 	fetch.expected <- n
 }
 
+// askForLogs asks a worker that has just come for the logs that are being followed. Called in the loop.
+func (l *Leader) askForLogs(st *stream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, fetch := range l.fetches {
+		if fetch.request.GetFollow() {
+			st.send(&wire.ToWorker{Message: &wire.ToWorker_Log{Log: fetch.request}})
+		}
+	}
+}
+
 // logPlace is where a reader stands in one attempt's log.
 type logPlace struct {
 	worker, lease uint64
 }
 
-// Logs gives what the workers hold. With q.Follow it goes on until the job has ended, and then reads once more from the
-// start, passing over what it gave, so that nothing written at the end is missed.
+// Logs gives what the workers hold. With q.Follow it goes on until the job has ended, and then reads once more, so that
+// nothing written at the end is missed. It ends with api.NotLeader when this node leads no more: the workers are elsewhere.
 func (l *Leader) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
-	if _, ok := l.views.job(q.Job); !ok {
-		return api.NotFound("there is no job %d", q.Job)
-	}
 	given := map[logPlace]int{}
 	if q.Follow {
 		follow, cancel := context.WithCancelCause(ctx)
-		go func() { cancel(l.WaitJob(follow, q.Job)) }()
-		err := l.fetchLogs(follow, q, true, given, emit)
+		var waiting sync.WaitGroup
+		waiting.Go(func() { cancel(l.WaitJob(follow, q.Job)) })
+		err := l.fetchLogs(follow, q, given, emit)
 		ended := follow.Err() != nil
 		cancel(nil)
+		waiting.Wait()
 		if ctx.Err() != nil || err != nil && !ended {
 			return err
 		}
 	}
-	seen := map[logPlace]int{}
-	return l.fetchLogs(ctx, q, false, seen, func(r api.LogRecord) error {
-		place := logPlace{r.Worker, r.Lease}
-		end := seen[place]
-		skip := max(0, len(r.Text)-(end-given[place]))
-		if skip >= len(r.Text) {
-			return nil
-		}
-		r.Text = r.Text[skip:]
-		return emit(r)
-	})
+	q.Follow = false
+	return l.fetchLogs(ctx, q, given, emit)
 }
 
-// fetchLogs asks the workers and emits what they send; given counts the bytes of each attempt, this record included.
-func (l *Leader) fetchLogs(ctx context.Context, q api.LogQuery, follow bool, given map[logPlace]int, emit func(api.LogRecord) error) error {
+// fetchLogs asks the workers and emits what they send beyond what was given: the bytes of each attempt that the reader has.
+func (l *Leader) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace]int, emit func(api.LogRecord) error) error {
+	changed := l.changes.next()
+	stages, err := l.stageNames(ctx, q)
+	if err == nil && !q.Follow {
+		err = l.workersBack(ctx)
+	}
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	fetch := &logFetch{left: ctx.Done(), expected: make(chan int, 1), records: make(chan workerRecord, 64)}
 	request := l.lastRequest.Add(1)
+	fetch := &logFetch{
+		left: ctx.Done(), expected: make(chan int, 1), records: make(chan workerRecord, 64),
+		request: &wire.LogRequest{Request: request, Job: q.Job, OneTask: q.OneTask, Stage: stages.number(q.Stage), Index: q.Index, Follow: q.Follow},
+	}
 	l.mu.Lock()
 	l.fetches[request] = fetch
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
-		defer l.mu.Unlock()
 		delete(l.fetches, request)
+		l.mu.Unlock()
+		cancel() // ends the workers' calls
+		fetch.senders.Wait()
 	}()
-	stages, err := l.stageNames(ctx, q)
-	if err != nil {
-		return err
-	}
-	r := &wire.LogRequest{Request: request, Job: q.Job, OneTask: q.OneTask, Stage: stages.number(q.Stage), Index: q.Index, Follow: follow}
 	select {
-	case l.inputs <- message{in: FetchLog{Request: r}}:
+	case l.inputs <- message{in: FetchLog{Request: fetch.request}}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-l.stopped:
+		return l.stopping()
 	}
+	type place struct{ call, lease uint64 }
+	at := map[place]int{}
 	patience := time.NewTimer(logPatience)
 	defer patience.Stop()
 	expected, ended := -1, 0
-	for expected < 0 || ended < expected {
+	for q.Follow || expected < 0 || ended < expected {
 		select {
 		case expected = <-fetch.expected:
 		case w := <-fetch.records:
@@ -165,24 +186,52 @@ func (l *Leader) fetchLogs(ctx context.Context, q api.LogQuery, follow bool, giv
 				ended++
 				continue
 			}
-			given[logPlace{w.worker, w.record.GetLease()}] += len(w.record.GetText())
+			text, lease := w.record.GetText(), w.record.GetLease()
+			at[place{w.call, lease}] += len(text)
+			fresh := at[place{w.call, lease}] - given[logPlace{w.worker, lease}]
+			if fresh <= 0 {
+				continue
+			}
+			given[logPlace{w.worker, lease}] += fresh
+			w.record.Text = text[len(text)-min(fresh, len(text)):]
 			if err := emit(l.logRecord(ctx, q.Job, stages, w)); err != nil {
 				return err
 			}
 		case <-patience.C:
-			if !follow {
+			if !q.Follow {
 				return nil // what the silent ones hold is read when they answer again
 			}
-			patience.Reset(logPatience)
+		case <-changed:
+			if changed = l.changes.next(); !l.leading.Load() {
+				return l.notLeader()
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-l.stopped:
+			return l.stopping()
+		}
+	}
+	return nil
+}
+
+// workersBack waits for the workers that the leader before has had, as the core does, for as long as it does.
+func (l *Leader) workersBack(ctx context.Context) error {
+	for {
+		next := l.views.news.next()
+		awaited := 0
+		if err := l.do(ctx, func() {
+			if c := l.loop.node.Core(); c != nil {
+				awaited = len(c.awaited)
+			}
+		}); err != nil || awaited == 0 {
+			return err
+		}
+		select {
+		case <-next:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	if follow { // every worker has gone; wait for the job, or the reader, to end
-		<-ctx.Done()
-		return context.Cause(ctx)
-	}
-	return nil
 }
 
 // stageList names a job's stages by number.
@@ -201,7 +250,7 @@ func (l *Leader) stageNames(ctx context.Context, q api.LogQuery) (stageList, err
 	var names stageList
 	known := !q.OneTask
 	err := l.scan(ctx, q.Job, func() {
-		job := l.loop.machine.Job(state.JobID(q.Job))
+		job := l.loop.node.Machine().Job(state.JobID(q.Job))
 		if job == nil {
 			return
 		}
@@ -229,7 +278,7 @@ func (l *Leader) logRecord(ctx context.Context, id uint64, stages stageList, w w
 	// A reader that leaves in the middle does not need to know who won.
 	_ = l.do(ctx, func() {
 		key := taskKey{job: state.JobID(id), stage: r.GetStage(), task: r.GetIndex()}
-		if stage := stageOf(l.loop.machine.Job(key.job), key); stage != nil {
+		if stage := stageOf(l.loop.node.Machine().Job(key.job), key); stage != nil {
 			won, done := stage.Output(key.task)
 			out.Winner = done && uint64(won.Winner) == r.GetLease()
 		}

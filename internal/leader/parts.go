@@ -12,20 +12,26 @@ import (
 // partsPage is how many tasks one page covers: few enough that the loop is not held up.
 const partsPage = 16 << 10
 
-// Parts gives the winners of a stage, page by page.
+// Parts gives the winners of a stage, page by page. A node that does not lead, and so may be behind, gives those of a stage
+// that is over, which change no more while anybody may need them.
 func (l *Leader) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire.PartsPage]) error {
 	key := taskKey{job: state.JobID(req.GetJob()), stage: req.GetStage()}
 	for first := uint64(0); ; first += partsPage {
 		page := &wire.PartsPage{}
 		var stage *state.Stage
+		behind := false
 		err := l.do(rpc.Context(), func() {
-			stage = stageOf(l.loop.machine.Job(key.job), key)
-			if stage != nil {
+			job := l.loop.node.Machine().Job(key.job)
+			stage = stageOf(job, key)
+			if behind = !l.loop.node.Leading() && (stage == nil || job.Current <= int(key.stage)); !behind && stage != nil {
 				fillParts(page, stage, first)
 			}
 		})
 		if err != nil {
 			return status.Error(codes.Unavailable, err.Error())
+		}
+		if behind {
+			return status.Error(codes.Unavailable, l.notLeader().Error())
 		}
 		if stage == nil {
 			return status.Errorf(codes.NotFound, "job %d has no stage %d", req.GetJob(), req.GetStage())

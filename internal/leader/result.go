@@ -36,6 +36,9 @@ func (l *Leader) Result(ctx context.Context, id uint64, w io.Writer) error {
 		return err
 	}
 	parts := resultParts{leader: l, store: store, job: state.JobID(id)}
+	if job.Spool {
+		parts.spool = job.Output
+	}
 	collected, err := parts.collected(ctx)
 	if err != nil {
 		return err
@@ -51,6 +54,7 @@ type resultParts struct {
 	leader *Leader
 	store  blob.Store
 	job    state.JobID
+	spool  string // the job's folder in the spool; empty: it has an output of its own
 }
 
 // collected is the file of the collected result; empty where there is none, or where it was too large to be one.
@@ -72,7 +76,7 @@ func (r *resultParts) collected(ctx context.Context) (file string, err error) {
 func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 	gone := false
 	if err := r.leader.do(ctx, func() {
-		job := r.leader.loop.machine.Job(r.job)
+		job := r.leader.loop.node.Machine().Job(r.job)
 		if gone = job == nil; !gone {
 			f(job)
 		}
@@ -124,6 +128,9 @@ func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 
 func (r *resultParts) copy(ctx context.Context, w io.Writer, file string) (err error) {
 	in, err := r.store.Open(ctx, file, 0)
+	if errors.Is(err, fs.ErrNotExist) && r.spool != "" {
+		return r.unreachable(file)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return api.NewProblem(410, "%s is gone: it was removed after job %d had published it", file, r.job)
 	}
@@ -133,4 +140,26 @@ func (r *resultParts) copy(ctx context.Context, w io.Writer, file string) (err e
 	defer func() { err = errors.Join(err, in.Close()) }()
 	_, err = io.Copy(w, in)
 	return err
+}
+
+// unreachable is what a reader is told of a file in the spool that is not here. The spool of the leader that took the job need
+// not be a folder that this one shares.
+func (r *resultParts) unreachable(file string) error {
+	id := r.leader.cfg.Log.Status().ID
+	node := fmt.Sprintf("leader %d", id)
+	if address := r.leader.address(id); address != "" {
+		node += " (" + address + ")"
+	}
+	var others []string
+	for _, m := range r.leader.members.Load().List {
+		if m.ID != id {
+			others = append(others, fmt.Sprintf("leader %d at %s", m.ID, m.Address))
+		}
+	}
+	if len(others) == 0 {
+		return api.Gone("%s is not there any more, or not reachable from %s: it was written to the spool %s by job %d", file, node, r.spool, r.job)
+	}
+	return api.Gone("%s is not reachable from %s, whose spool is %s: job %d was taken by a leader whose spool lies elsewhere, or the file was removed. "+
+		"Ask another leader (%s), give all leaders one --spool that they share, or submit with --output",
+		file, node, r.leader.cfg.Spool, r.job, strings.Join(others, ", "))
 }

@@ -18,9 +18,8 @@ import (
 
 // Submit plans the job and adds it to the log. The planning reads the input's folders; it happens in the caller's goroutine.
 func (l *Leader) Submit(ctx context.Context, req *api.JobRequest, key string) (api.Job, error) {
-	l.begin(ctx)
-	if why := l.notReady.Load(); why != nil {
-		return api.Job{}, api.Unavailable("%s", *why)
+	if err := l.acceptsWrites(ctx); err != nil {
+		return api.Job{}, err
 	}
 	again, err := l.submitted(ctx, key)
 	if err != nil {
@@ -59,7 +58,7 @@ func (l *Leader) submitted(ctx context.Context, key string) (again bool, err err
 	if key == "" {
 		return false, nil
 	}
-	err = l.do(ctx, func() { again = l.loop.machine.Submitted(jobKey(key)) })
+	err = l.do(ctx, func() { again = l.loop.node.Machine().Submitted(jobKey(key)) })
 	return again, err
 }
 
@@ -152,9 +151,9 @@ func (l *Leader) Jobs(q api.JobQuery) (api.JobList, error) {
 	}
 }
 
-// WaitJob returns when the job has ended.
+// WaitJob returns when the job has ended. It goes on whoever leads.
 func (l *Leader) WaitJob(ctx context.Context, id uint64) error {
-	return l.wait(ctx, func() (bool, error) {
+	return l.wait(ctx, l.views.news, func() (bool, error) {
 		job, ok := l.views.job(id)
 		if !ok {
 			return false, api.NotFound("there is no job %d", id)
@@ -163,43 +162,67 @@ func (l *Leader) WaitJob(ctx context.Context, id uint64) error {
 	})
 }
 
-// WaitIndex returns when the views reflect at least index.
+// WaitIndex returns when the views reflect at least index. They are published at once when they do.
 func (l *Leader) WaitIndex(ctx context.Context, index uint64) error {
-	return l.wait(ctx, func() (bool, error) { return l.views.index.Load() >= index, nil })
+	if l.views.index.Load() >= index {
+		return nil
+	}
+	l.waiting.Add(1)
+	defer l.waiting.Add(-1)
+	if err := l.do(ctx, func() {}); err != nil { // the loop may have it, and not know that anybody waits
+		return err
+	}
+	return l.wait(ctx, l.views.news, func() (bool, error) { return l.views.index.Load() >= index, nil })
 }
 
-// wait looks at the views at each publication until done says so.
-func (l *Leader) wait(ctx context.Context, done func() (bool, error)) error {
+// wait looks at each news until done says so.
+func (l *Leader) wait(ctx context.Context, news *news, done func() (bool, error)) error {
 	for {
-		news := *l.views.news.Load()
+		next := news.next()
 		if ok, err := done(); ok || err != nil {
 			return err
 		}
 		select {
-		case <-news:
+		case <-next:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-l.stopped:
-			return api.Unavailable("the leader is shutting down")
+			return l.stopping()
 		}
 	}
 }
 
 // Cluster is the cluster's health.
 func (l *Leader) Cluster() api.Cluster {
-	c := l.views.cluster.Load().cluster
-	if why := l.notReady.Load(); why != nil {
-		c.NotReady = *why
+	view, members, status := l.views.cluster.Load(), l.members.Load(), l.cfg.Log.Status()
+	c := view.cluster
+	c.ID, c.Node, c.Leader, c.Leaders, c.Term, c.Index = members.Cluster, status.ID, status.LeaderID, len(members.List), status.Term, l.views.index.Load()
+	switch why := l.notReady.Load(); {
+	case l.leading.Load():
+		if why != nil {
+			c.NotReady = *why
+		}
+	case !l.hasBegun():
+		c.NotReady = "the leader is starting"
+	case status.LeaderID == 0:
+		c.NotReady = "no leader is known: an election is under way, or no majority of the leaders can be reached"
+	case status.Leader:
+		c.NotReady = "this node was elected just now"
+	default:
+		c.NotReady = view.notReady
 	}
 	return c
 }
 
-// Workers are all workers, by number.
-func (l *Leader) Workers() []api.Worker { return l.views.cluster.Load().workers }
+// Workers are all workers, by number, and then those that wait to be invited.
+func (l *Leader) Workers() []api.Worker {
+	workers := l.views.cluster.Load().workers
+	return append(slices.Clip(workers), l.idleWorkers()...)
+}
 
 // Worker is one worker.
 func (l *Leader) Worker(id uint64) (api.Worker, bool) {
-	for _, w := range l.Workers() {
+	for _, w := range l.views.cluster.Load().workers {
 		if w.ID == id {
 			return w, true
 		}
@@ -238,22 +261,12 @@ func (l *Leader) setWorker(ctx context.Context, id uint64, status state.WorkerSt
 // Status is the log position that reads reflect, their age, and the leader's id.
 func (l *Leader) Status() (index uint64, ageMillis int64, leader uint64) {
 	status := l.cfg.Log.Status()
-	age := int64(0)
-	if !status.Leader {
-		age = time.Since(l.views.cluster.Load().made).Milliseconds()
+	if !l.leading.Load() {
+		heard := status.Heard
+		if heard.IsZero() {
+			heard = l.born
+		}
+		ageMillis = max(0, time.Since(heard).Milliseconds())
 	}
-	return l.views.index.Load(), age, status.LeaderID
-}
-
-// Consensus is this node's view of the election.
-func (l *Leader) Consensus() api.Consensus {
-	status := l.cfg.Log.Status()
-	c := api.Consensus{ID: status.ID, Term: status.Term, Role: "Follower", Peers: []api.Peer{}}
-	if status.LeaderID != 0 {
-		c.Leader = &status.LeaderID
-	}
-	if status.Leader {
-		c.Role, c.VotedFor = "Leader", &status.ID
-	}
-	return c
+	return l.views.index.Load(), ageMillis, status.LeaderID
 }

@@ -1,9 +1,11 @@
 package leader
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -15,6 +17,10 @@ import (
 // sendQueue is how many messages may wait for one worker. A worker that lets them pile up has its session ended: what it
 // holds is bounded by its leases, so this many mean that it does not read.
 const sendQueue = 4096
+
+// electionPatience is how long a worker that comes while nobody leads is kept, so that it is sent to the next leader as soon
+// as there is one. It is less than a worker waits for an answer.
+const electionPatience = 500 * time.Millisecond
 
 // stream is the sending half of a session. The loop owns it; the handler's goroutine empties it.
 type stream struct {
@@ -49,9 +55,15 @@ func (l *Leader) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWo
 	if hello == nil {
 		return status.Error(codes.InvalidArgument, "a session begins with a hello")
 	}
-	l.begin(rpc.Context())
-	if !l.leading.Load() {
-		return status.Error(codes.Unavailable, "this node does not lead")
+	// A first word at once: the worker would leave a node that seems to be stopped.
+	if err := rpc.Send(&wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}); err != nil {
+		return err
+	}
+	soon, cancel := context.WithTimeout(rpc.Context(), electionPatience)
+	leads := l.leads(soon)
+	cancel()
+	if !leads {
+		return l.elsewhere(rpc)
 	}
 	id := SessionID(l.lastSession.Add(1))
 	st := &stream{out: make(chan *wire.ToWorker, sendQueue), done: make(chan struct{})}
@@ -59,11 +71,13 @@ func (l *Leader) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWo
 		return status.Error(codes.Unavailable, "the leader is shutting down")
 	}
 	received := make(chan error, 1)
-	go func() { received <- l.receive(rpc, id) }()
+	go func() { received <- l.receive(rpc, id) }() // ends when this call does
 	defer l.deliver(message{in: Closed{Session: id}})
+	welcomed := false
 	for {
 		select {
 		case m := <-st.out:
+			welcomed = true
 			if err := rpc.Send(m); err != nil {
 				return err
 			}
@@ -72,17 +86,40 @@ func (l *Leader) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWo
 		case <-st.done:
 			// What was queued before goes out first: a removed worker is told what became of its last attempts.
 			for len(st.out) > 0 {
+				welcomed = true
 				if err := rpc.Send(<-st.out); err != nil {
 					return err
 				}
+			}
+			if !welcomed && !l.leading.Load() {
+				return l.elsewhere(rpc)
 			}
 			code := codes.Unavailable
 			if st.end.Refused {
 				code = codes.FailedPrecondition
 			}
 			return status.Error(code, st.end.Reason)
+		case <-l.stopped: // before the loop had taken the Hello
+			return status.Error(codes.Unavailable, l.stopping().Error())
 		}
 	}
+}
+
+// elsewhere sends a worker on to who leads, or, where nobody knows, to the other leaders.
+func (l *Leader) elsewhere(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
+	e := &wire.Elsewhere{}
+	if address, self := l.LeaderAddress(); !self {
+		e.Leader = address
+	}
+	for _, m := range l.members.Load().List {
+		if m.Address != "" {
+			e.Leaders = append(e.Leaders, m.Address)
+		}
+	}
+	if err := rpc.Send(&wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: e}}); err != nil {
+		return err
+	}
+	return status.Error(codes.Unavailable, l.notLeader().Error())
 }
 
 // deliver hands a message to the loop. After the loop has ended there is nobody to tell.

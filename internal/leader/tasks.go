@@ -48,7 +48,7 @@ func (l *Leader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 			return api.TaskList{}, api.Invalid("cursor %q is not one of ours: pass the next of an earlier page", q.Cursor)
 		}
 	}
-	if err := l.scan(ctx, id, func() { scan.fill(l.loop.machine.Job(state.JobID(id)), l.loop.core) }); err != nil {
+	if err := l.scan(ctx, id, func() { scan.fill(l.loop.node.Machine().Job(state.JobID(id)), l.loop.node.Core()) }); err != nil {
 		return api.TaskList{}, err
 	}
 	if scan.job == nil {
@@ -57,21 +57,24 @@ func (l *Leader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 	return api.TaskList{Tasks: scan.tasks(), Next: scan.next}, nil
 }
 
-// scan runs f in the loop while this node leads.
+// scan runs f in the loop while this node leads: it alone knows what runs where.
 func (l *Leader) scan(ctx context.Context, id uint64, f func()) error {
+	if !l.leads(ctx) {
+		return l.notLeader()
+	}
 	if _, ok := l.views.job(id); !ok {
 		return api.NotFound("there is no job %d", id)
 	}
 	leading := false
 	if err := l.do(ctx, func() {
-		if leading = l.loop.core != nil; leading {
+		if leading = l.loop.node.Leading(); leading {
 			f()
 		}
 	}); err != nil {
 		return err
 	}
 	if !leading {
-		return api.Unavailable("this node does not lead just now")
+		return l.notLeader()
 	}
 	return nil
 }
@@ -228,13 +231,13 @@ func (l *Leader) Task(ctx context.Context, id uint64, stage string, index uint64
 	var kind state.StageKind
 	done := false
 	if err := l.scan(ctx, id, func() {
-		if job = l.loop.machine.Job(state.JobID(id)); job == nil {
+		if job = l.loop.node.Machine().Job(state.JobID(id)); job == nil {
 			return
 		}
 		done = job.Status == state.JobDone
 		for i, s := range job.Stages {
 			if s.Kind.String() == stage && index < s.Tasks {
-				r := makeRow(s, i, index, l.loop.core.running(job.ID))
+				r := makeRow(s, i, index, l.loop.node.Core().running(job.ID))
 				row, kind = &r, s.Kind
 			}
 		}

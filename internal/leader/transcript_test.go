@@ -63,7 +63,7 @@ func newStory(t *testing.T) *story {
 		beating: map[string]time.Time{}, last: map[string]uint64{},
 	}
 	s.log = &testLog{machine: s.machine, term: 1, latency: func() time.Duration { return time.Millisecond }}
-	s.core = NewCore(s.machine, "test", 1, s.now, 1)
+	s.core = NewCore(CoreConfig{Machine: s.machine, Cluster: "test", Term: 1, Now: s.now, Seed: 1})
 	return s
 }
 
@@ -151,7 +151,7 @@ func (s *story) command(words []string) {
 		}
 	case "leader":
 		s.log.elect(s.t, len(s.log.pending))
-		s.core = NewCore(s.machine, "test", s.log.term, s.now, 1)
+		s.core = NewCore(CoreConfig{Machine: s.machine, Cluster: "test", Term: s.log.term, Now: s.now, Seed: 1})
 		clear(s.beating)
 		s.step()
 	case "together":
@@ -450,7 +450,7 @@ func (s *story) work(to string, w *wire.Work) {
 
 func (s *story) job(id state.JobID) {
 	job := s.machine.Job(id)
-	text := fmt.Sprintf("job %d is %s (%v) %s", id, s.core.jobStatus(job, uint64(s.core.sched.Leased(id))), job.Status, job.Error)
+	text := fmt.Sprintf("job %d is %s (%v) %s", id, jobStatus(job, leaderKnows{s.core}), job.Status, job.Error)
 	for _, stage := range job.Stages {
 		text += fmt.Sprintf("; %v %d/%d done, %d dead, %d failed", stage.Kind, stage.Done, stage.Tasks, stage.Dead, stage.Failed)
 	}

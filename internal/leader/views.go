@@ -1,13 +1,13 @@
 package leader
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
@@ -23,9 +23,9 @@ type views struct {
 	ids  []uint64 // ascending
 
 	index   atomic.Uint64 // log position that the views reflect
+	facts   atomic.Uint64 // the views of this position had a new fact
 	cluster atomic.Pointer[clusterView]
-	// news is closed, and replaced, at each publication.
-	news atomic.Pointer[chan struct{}]
+	news    *news // tells of each publication
 }
 
 type jobView struct {
@@ -36,13 +36,15 @@ type clusterView struct {
 	made    time.Time
 	cluster api.Cluster
 	workers []api.Worker
+	// What a follower was told by the leader.
+	notReady  string
+	leaders   map[uint64]shadowLeader
+	leadersAt uint64 // the leader's own position
 }
 
 func newViews() *views {
-	v := &views{jobs: map[uint64]*jobView{}}
+	v := &views{jobs: map[uint64]*jobView{}, news: newNews()}
 	v.cluster.Store(&clusterView{})
-	news := make(chan struct{})
-	v.news.Store(&news)
 	return v
 }
 
@@ -99,34 +101,78 @@ func (v *views) before(id uint64, n int) []api.Job {
 	return list
 }
 
-// published tells those who wait.
-func (v *views) published() {
-	next := make(chan struct{})
-	close(*v.news.Swap(&next))
+// workerNews is what only the leader of the term knows of a worker.
+type workerNews struct {
+	busy, queued uint32
+	seen         time.Time
+	aside        bool
 }
 
-// render publishes the views of what has changed.
+// beyondLog is what views show of what is in no log: the leader's core knows it, and a follower has been told.
+type beyondLog interface {
+	leased(id state.JobID) uint64
+	eligible(job *state.Job) bool // a live worker could run an attempt of the job
+	worker(id state.WorkerID) (workerNews, bool)
+}
+
+// leaderKnows is what the core of the term knows.
+type leaderKnows struct{ core *Core }
+
+func (k leaderKnows) leased(id state.JobID) uint64 { return uint64(k.core.sched.Leased(id)) }
+
+func (k leaderKnows) eligible(job *state.Job) bool {
+	for _, w := range k.core.workers {
+		if w.assignable() && sched.Eligible(job.Spec, &w.Worker) {
+			return true
+		}
+	}
+	return false
+}
+
+func (k leaderKnows) worker(id state.WorkerID) (workerNews, bool) {
+	w := k.core.workers[id]
+	if w == nil {
+		return workerNews{}, false
+	}
+	return workerNews{busy: uint32(w.busy()), queued: uint32(w.Leases() - w.busy()), seen: w.heard, aside: !w.aside.IsZero()}, true
+}
+
+// beyond is what this node knows beyond the log.
+func (l *Leader) beyond() beyondLog {
+	if c := l.loop.node.Core(); c != nil {
+		return leaderKnows{c}
+	}
+	return l.loop.shadow
+}
+
+// render publishes the views of what has changed: now and then, and at once where somebody waits for it.
 func (l *Leader) render(now time.Time) {
-	c := l.loop.core
-	if !l.loop.urgent && now.Sub(l.loop.rendered) < renderEvery {
+	index := l.index()
+	awaited := l.waiting.Load() > 0 && index > l.views.index.Load()
+	if !l.loop.urgent && !awaited && now.Sub(l.loop.rendered) < renderEvery {
 		return
 	}
-	if l.loop.urgent || now.Sub(l.views.cluster.Load().made) >= tick {
-		l.views.cluster.Store(c.clusterView(l.cfg, l.cfg.Log.Status(), now))
+	m, knows := l.loop.node.Machine(), l.beyond()
+	last := l.views.cluster.Load()
+	if l.loop.urgent || now.Sub(last.made) >= tick || len(m.Live()) != last.cluster.Jobs {
+		l.views.cluster.Store(l.clusterView(knows, now))
 	}
 	for id := range l.loop.stale {
 		delete(l.loop.stale, id)
-		if job := l.loop.machine.Job(id); job != nil {
-			l.views.put(c.jobView(job))
+		if job := m.Job(id); job != nil {
+			l.views.put(makeJobView(job, knows))
 		}
 	}
-	l.views.index.Store(l.loop.machine.Index())
+	if facts, ok := m.FactsAfter(state.Position{Index: l.views.facts.Load(), Seq: math.MaxUint32}); len(facts) > 0 || !ok {
+		l.views.facts.Store(m.Index())
+	}
+	l.views.index.Store(index)
 	l.loop.rendered, l.loop.urgent = now, false
-	l.views.published()
+	l.views.news.tell()
 }
 
-// jobView makes the public view of a job.
-func (c *Core) jobView(j *state.Job) *api.Job {
+// makeJobView makes the public view of a job.
+func makeJobView(j *state.Job, knows beyondLog) *api.Job {
 	spec := j.Spec
 	v := &api.Job{
 		ID: uint64(j.ID), Name: spec.Name, User: spec.User, Program: apiProgram(spec), Error: j.Error, Inputs: spec.InputNames,
@@ -135,7 +181,7 @@ func (c *Core) jobView(j *state.Job) *api.Job {
 		Created: time.UnixMilli(j.Created).UTC(), Started: stamp(j.Started), Ended: stamp(j.Ended),
 		Stages: make([]api.Stage, len(j.Stages)),
 	}
-	leased := uint64(c.sched.Leased(j.ID))
+	leased := knows.leased(j.ID)
 	for i, s := range j.Stages {
 		stage := api.Stage{Name: s.Kind.String(), Tasks: s.Tasks, Done: s.Done, Dead: s.Dead, Retried: s.Failed}
 		if i == j.Current && !j.Status.Ended() {
@@ -144,11 +190,11 @@ func (c *Core) jobView(j *state.Job) *api.Job {
 		stage.Open = s.Tasks - s.Done - s.Dead - stage.Running
 		v.Stages[i] = stage
 	}
-	v.Status = c.jobStatus(j, leased)
+	v.Status = jobStatus(j, knows)
 	return v
 }
 
-func (c *Core) jobStatus(j *state.Job, leased uint64) string {
+func jobStatus(j *state.Job, knows beyondLog) string {
 	switch j.Status {
 	case state.JobDone:
 		return api.JobDone
@@ -159,24 +205,14 @@ func (c *Core) jobStatus(j *state.Job, leased uint64) string {
 	case state.JobActive, state.JobStopping, state.JobFailing:
 	}
 	switch {
-	case leased > 0:
+	case knows.leased(j.ID) > 0:
 		return api.JobRunning
-	case !c.anyEligible(j.Spec):
+	case !knows.eligible(j):
 		return api.JobHalted
 	case j.Started == 0:
 		return api.JobWaiting
 	}
 	return api.JobRunning
-}
-
-// anyEligible reports whether a live worker could run an attempt of the job.
-func (c *Core) anyEligible(spec *state.Spec) bool {
-	for _, w := range c.workers {
-		if w.assignable() && sched.Eligible(spec, &w.Worker) {
-			return true
-		}
-	}
-	return false
 }
 
 func apiProgram(spec *state.Spec) api.Program {
@@ -202,22 +238,18 @@ func stamp(ms int64) *time.Time {
 // busy is how many slots run an attempt: a worker begins what it is given at once, as far as it has slots.
 func (w *worker) busy() int { return min(w.Leases(), w.Slots) }
 
-// clusterView makes the public view of the workers and the cluster.
-func (c *Core) clusterView(cfg Config, log replica.Status, now time.Time) *clusterView {
-	v := &clusterView{cluster: api.Cluster{
-		Name: cfg.Cluster, Version: cfg.Version, Leader: log.ID, Term: c.term, Index: c.machine.Index(), Spool: cfg.Spool,
-		Jobs: len(c.machine.Live()), Status: "healthy",
-	}}
-	for _, id := range c.machine.Workers() {
-		info := c.machine.Worker(id)
+// clusterView makes the public view of the workers and the cluster. Who leads is filled in when it is asked for.
+func (l *Leader) clusterView(knows beyondLog, now time.Time) *clusterView {
+	m := l.loop.node.Machine()
+	v := &clusterView{cluster: api.Cluster{Name: l.cfg.Cluster, Version: l.cfg.Version, Spool: l.cfg.Spool, Jobs: len(m.Live()), Status: api.ClusterHealthy}}
+	for _, id := range m.Workers() {
+		info := m.Worker(id)
 		w := api.Worker{
 			ID: uint64(id), Identity: info.Identity, Status: info.Status.String(), Host: info.Host, Address: info.Address,
 			Version: info.Version, Slots: info.Slots, Memory: info.Memory, Labels: info.Labels,
 		}
-		if live := c.workers[id]; live != nil {
-			w.Busy = uint32(live.busy())
-			w.Queued = uint32(live.Leases() - live.busy())
-			w.Seen, w.Aside = live.heard, !live.aside.IsZero()
+		if news, ok := knows.worker(id); ok {
+			w.Busy, w.Queued, w.Seen, w.Aside = news.busy, news.queued, news.seen, news.aside
 		}
 		v.workers = append(v.workers, w)
 		if info.Status == state.WorkerDead {
@@ -226,13 +258,17 @@ func (c *Core) clusterView(cfg Config, log replica.Status, now time.Time) *clust
 		}
 		v.cluster.Workers++
 		v.cluster.Slots += info.Slots
-		v.cluster.Free += info.Slots - w.Busy
+		v.cluster.Free += info.Slots - min(w.Busy, info.Slots)
 	}
 	switch {
 	case v.cluster.Workers == 0:
-		v.cluster.Status = "dead"
+		v.cluster.Status = api.ClusterDead
 	case v.cluster.Dead > 0:
-		v.cluster.Status = "degraded"
+		v.cluster.Status = api.ClusterDegraded
+	}
+	if l.loop.shadow != nil {
+		v.notReady = l.loop.shadow.notReady
+		v.leaders, v.leadersAt = l.loop.shadow.leaders, l.loop.shadow.index
 	}
 	v.made = now
 	return v

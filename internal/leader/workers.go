@@ -24,6 +24,7 @@ func (c *Core) updateClusterStatus(now time.Time, since time.Duration) {
 		w := c.workers[id]
 		if since > starved {
 			w.heard = earlier(w.heard.Add(since), now)
+			w.rivalSince = earlier(w.rivalSince.Add(since), now) // that the first was heard of since then would not be true
 		}
 		switch {
 		case !w.lost && now.Sub(w.heard) > lossAfter:
@@ -31,21 +32,45 @@ func (c *Core) updateClusterStatus(now time.Time, since time.Duration) {
 		case !w.aside.IsZero() && !now.Before(w.aside):
 			w.aside = time.Time{}
 			clear(w.failed)
-			c.hungry[w.ID] = w
+			c.feed(w)
 		}
+		c.ping(now, w)
 	}
 	if len(c.awaited) > 0 && now.After(c.release) {
-		for _, id := range slices.Sorted(maps.Keys(c.awaited)) {
-			c.open(now).SetWorker("", id, state.WorkerDead)
-		}
-		clear(c.awaited)
-		c.releaseJobs()
+		c.stopWaiting(now)
 	}
+	if !c.leasedUsed {
+		c.leased = nil
+	}
+	c.leasedUsed = false
 	for _, id := range c.machine.Live() { // a job may have become halted, or no longer be
 		c.changed[id] = struct{}{}
 	}
 	if _, ok := c.sched.Wake(); ok { // the backstop: Step wakes them when a back-off ends
 		c.allHungry()
+	}
+}
+
+// stopWaiting gives up the workers of before the term that have not come. Those whose registrations are on their way through a
+// slow log have come: their attempts must not be given to others a moment before they can be adopted.
+func (c *Core) stopWaiting(now time.Time) {
+	coming := map[state.WorkerID]struct{}{}
+	for _, s := range c.sessions {
+		if s.worker != nil {
+			continue
+		}
+		if w := c.machine.ByIdentity(s.hello.GetIdentity()); w != nil {
+			coming[w.ID] = struct{}{}
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.awaited)) {
+		if _, ok := coming[id]; !ok {
+			c.open(now).SetWorker("", id, state.WorkerDead)
+			delete(c.awaited, id)
+		}
+	}
+	if len(c.awaited) == 0 {
+		c.releaseJobs()
 	}
 }
 
@@ -65,28 +90,6 @@ func (c *Core) arrived(id state.WorkerID) {
 	if len(c.awaited) == 0 {
 		c.releaseJobs()
 	}
-}
-
-// hello registers the worker of a new session, or refuses it.
-func (c *Core) hello(now time.Time, in Hello) {
-	h := in.Hello
-	if h.GetIdentity() == "" || h.GetIncarnation() == "" || h.GetSlots() == 0 || h.GetSlots() > 1<<16 {
-		c.refuse(in.Session, "the registration lacks an identity, or its number of slots is not between 1 and 65536")
-		return
-	}
-	if old := c.machine.ByIdentity(h.GetIdentity()); old != nil {
-		w := c.workers[old.ID]
-		if w != nil && w.session != nil && !w.lost && w.incarnation != h.GetIncarnation() { // one that said goodbye is no rival
-			c.rival(now, in.Session, w, h)
-			return
-		}
-	}
-	s := &session{id: in.Session, hello: h, known: map[state.JobID]struct{}{}}
-	c.sessions[in.Session] = s
-	c.open(now).Register(registerKey(s.id), &state.WorkerInfo{
-		Identity: h.GetIdentity(), Host: h.GetHost(), Address: h.GetAddress(), Version: h.GetVersion(), Slots: h.GetSlots(),
-		Memory: h.GetMemory(), Labels: h.GetLabels(),
-	})
 }
 
 // rivalProof is for how long two processes must claim one identity before the second is refused for good. Before that, the
@@ -128,8 +131,7 @@ func (c *Core) register(now time.Time, e *state.Event) {
 	s, info := c.sessions[SessionID(number)], c.machine.Worker(e.Worker)
 	switch {
 	case info == nil && s != nil: // removed by the same entry
-		delete(c.sessions, s.id)
-		c.refuse(s.id, removedReason)
+		c.dismiss(s)
 	case info == nil:
 	case s == nil: // its stream broke meanwhile: the log takes it for alive, so its silence is counted from now
 		if w := c.worker(e.Worker); w.session == nil {
@@ -141,6 +143,13 @@ func (c *Core) register(now time.Time, e *state.Event) {
 }
 
 const removedReason = "this worker was removed from the cluster"
+
+// dismiss ends the session and the process of a worker that was removed: left alone, it would come back as a new one.
+func (c *Core) dismiss(s *session) {
+	delete(c.sessions, s.id)
+	c.send(s, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{StopRunning: true, Reason: removedReason}}})
+	c.refuse(s.id, removedReason)
+}
 
 // worker is the worker of that number, which may be new to this term.
 func (c *Core) worker(id state.WorkerID) *worker {
@@ -176,18 +185,18 @@ func (c *Core) registered(now time.Time, s *session, info *state.Worker) {
 	s.worker = w
 	c.adopt(now, w, s.hello.GetHeld())
 	c.arrived(id)
-	c.allHungry() // others are no longer alone
+	c.feed(w)
+	if c.able(3) < 3 {
+		c.allHungry() // another is no longer alone
+	}
 }
 
 // adopt takes over the leases that a worker came back with, and answers its Hello. What it held in the leader's view and
 // does not hold itself is open again; what it holds and may not is revoked. A winner's file is never revoked: a worker that
 // missed the verdict gets it now.
 func (c *Core) adopt(now time.Time, w *worker, held []*wire.Held) {
-	welcome := &wire.Welcome{
-		Worker: uint64(w.ID), Term: c.term, HeartbeatMs: uint32(heartbeat.Milliseconds()), Cluster: c.cluster, Drain: w.draining,
-	}
+	welcome := c.welcome(w)
 	holds := make(map[state.Lease]struct{}, len(held))
-	var elsewhere map[taskKey]struct{}
 	var committed []uint64
 	for _, h := range held {
 		number := state.Lease(h.GetLease())
@@ -202,16 +211,12 @@ func (c *Core) adopt(now time.Time, w *worker, held []*wire.Held) {
 				committed = append(committed, uint64(number))
 				continue
 			}
-			if elsewhere == nil {
-				elsewhere = c.leasedTasks()
-			}
-			_, leased := elsewhere[key]
-			current := !job.Status.Ended() && job.Current == int(key.stage) && number > c.began[key.job] &&
-				!job.Fenced(number)
-			if current && !leased && stage.Status(key.task) == state.TaskOpen {
+			_, leased := c.leasedTasks()[key]
+			open := !job.Status.Ended() && job.Current == int(key.stage) && stage.Status(key.task) == state.TaskOpen
+			valid := !leased && number > c.began[key.job] && !job.Fenced(number)
+			if open && (valid || planted().AdoptOld) {
 				cost := c.sched.Adopt(&w.Worker, key.job, key.task)
-				w.leases[number] = lease{job: key.job, stage: key.stage, task: key.task, cost: cost}
-				elsewhere[key] = struct{}{}
+				c.hold(w, number, lease{job: key.job, stage: key.stage, task: key.task, cost: cost})
 				c.changed[key.job] = struct{}{}
 				continue
 			}
@@ -232,15 +237,38 @@ func stageOf(job *state.Job, key taskKey) *state.Stage {
 	return job.Stages[key.stage]
 }
 
-// leasedTasks is the set of all tasks that are leased now.
-func (c *Core) leasedTasks() map[taskKey]struct{} {
-	set := map[taskKey]struct{}{}
-	for _, w := range c.workers {
-		for _, l := range w.leases {
-			set[taskKey{l.job, l.stage, l.task}] = struct{}{}
+// leasedTasks is all tasks that are leased now.
+func (c *Core) leasedTasks() map[taskKey]state.Lease {
+	c.leasedUsed = true
+	if c.leased == nil {
+		c.leased = map[taskKey]state.Lease{}
+		for _, w := range c.workers {
+			for number, l := range w.leases {
+				key := taskKey{l.job, l.stage, l.task}
+				c.leased[key] = max(number, c.leased[key]) // of a stage that began anew, there may be one that has ended
+			}
 		}
 	}
-	return set
+	return c.leased
+}
+
+// hold puts a lease into the books.
+func (c *Core) hold(w *worker, number state.Lease, l lease) {
+	w.leases[number] = l
+	if c.leased != nil {
+		c.leased[taskKey{l.job, l.stage, l.task}] = number
+	}
+}
+
+// drop takes a lease out of the books.
+func (c *Core) drop(w *worker, number state.Lease) {
+	if c.leased != nil {
+		l := w.leases[number]
+		if key := (taskKey{l.job, l.stage, l.task}); c.leased[key] == number {
+			delete(c.leased, key)
+		}
+	}
+	delete(w.leases, number)
 }
 
 // giveBack frees what a lease cost.
@@ -249,12 +277,12 @@ func (c *Core) giveBack(w *worker, l lease) {
 		c.sched.Return(&w.Worker, job, 1, l.cost)
 	}
 	c.changed[l.job] = struct{}{}
-	c.hungry[w.ID] = w
+	c.feed(w)
 }
 
 // reopen drops a lease that came to nothing through no fault of the task.
 func (c *Core) reopen(now time.Time, w *worker, number state.Lease, l lease) {
-	delete(w.leases, number)
+	c.drop(w, number)
 	c.giveBack(w, l)
 	c.sched.Reopen(l.job, l.task, now, 0)
 	c.allHungry()
@@ -307,7 +335,7 @@ func (c *Core) goodbye(now time.Time, id SessionID) {
 func (c *Core) lose(now time.Time, w *worker) {
 	w.lost = true
 	c.sched.Leave(w.ID)
-	if w.session != nil {
+	if w.session != nil && !planted().StaleLease {
 		delete(c.sessions, w.session.id)
 		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "no heartbeat came for too long"})
 		w.session = nil
@@ -354,8 +382,8 @@ func (c *Core) fail(now time.Time, w *worker, number state.Lease, f state.Failur
 	c.uncommitted++
 	f.Worker, f.Lease = w.ID, number
 	c.open(now).Failed(l.job, l.stage, l.task, f)
-	last := len(c.failures) - 1
-	c.failures[last] = append(c.failures[last], failedLease{w.ID, number})
+	p := &c.proposals[len(c.proposals)-1]
+	p.failures = append(p.failures, failedLease{w.ID, number})
 }
 
 // report takes in a worker's news.
@@ -380,7 +408,9 @@ func (c *Core) report(now time.Time, w *worker, r *wire.Report) {
 			c.reopen(now, w, state.Lease(number), l)
 		}
 	}
-	c.hungry[w.ID] = w
+	if len(c.machine.Live()) > 0 {
+		c.feed(w) // also after a heartbeat: a task that avoided it may not have found another worker
+	}
 }
 
 // finished takes in prepared attempts: those whose lease stands go to the log, which decides.
@@ -397,6 +427,9 @@ func (c *Core) finished(now time.Time, w *worker, f *wire.Finished) {
 	for i, index := range f.GetIndex() {
 		number := state.Lease(f.GetLease()[i])
 		l, ok := w.leases[number]
+		if !ok && planted().StaleLease {
+			l, ok = lease{job: id, stage: f.GetStage(), task: index}, true
+		}
 		if !ok || job == nil || l.job != id || l.stage != f.GetStage() || l.task != index {
 			c.tellLate(w, taskKey{id, f.GetStage(), index}, number)
 			continue

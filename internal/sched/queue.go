@@ -35,6 +35,7 @@ type queue struct {
 	load     int64   // cost of the leases that are out
 	leases   int
 	held     bool           // not to be leased: workers may still come back with its attempts
+	frozen   bool           // not to be leased: see Freeze
 	reserved state.WorkerID // this worker is being emptied for a task that needs much of it
 }
 
@@ -112,7 +113,7 @@ func (q *queue) wake(now time.Time) {
 
 // open reports whether a task could be leased now.
 func (q *queue) open(now time.Time) bool {
-	if q.held || q.stage.Closed {
+	if q.held || q.frozen || q.stage.Closed {
 		return false
 	}
 	q.wake(now)

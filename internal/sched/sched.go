@@ -96,6 +96,13 @@ func (s *Scheduler) Release() {
 	}
 }
 
+// Freeze has nothing of a job leased while the log decides whether its attempts are void; the leader says when that is over.
+func (s *Scheduler) Freeze(id state.JobID, on bool) {
+	if q := s.queues[id]; q != nil {
+		q.frozen = on
+	}
+}
+
 // Reopen puts a task back that was leased: it may go out again at the given time, to another worker than avoid if there is
 // one.
 func (s *Scheduler) Reopen(id state.JobID, task uint64, at time.Time, avoid state.WorkerID) {

@@ -23,7 +23,7 @@ import (
 //	done J W TASK… [micros=N]                   these leases ended well, in N microseconds each; the tasks are done
 //	back J W TASK…                              these leases came back
 //	fail J W TASK after=DURATION                this attempt failed: the task may go again after DURATION
-//	adopt J W TASK…   release   end J   leave W   restart J
+//	adopt J W TASK…   release   freeze J yes|no   end J   leave W   restart J
 //	alone W yes|no
 //	behind W yes|no
 //	show                                        load and leases of all workers and jobs; wake
@@ -107,6 +107,8 @@ func (st *story) command(b *strings.Builder, words []string) {
 		}
 	case "release":
 		st.s.Release()
+	case "freeze":
+		st.s.Freeze(st.jobs[list[0]].ID, list[1] == "yes")
 	case "end":
 		st.s.End(st.jobs[list[0]].ID)
 	case "restart":

@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"testing"
+	"time"
 )
 
 const (
@@ -153,6 +154,46 @@ func BenchmarkSnapshot(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkStall is for how long a snapshot stops the loop of a leader that runs a job of ten million tasks, half of them done: it is
+// taken, and then an entry is applied that must copy what the snapshot shares. Scattered: no two tasks of the entry are neighbours,
+// which is the worst there is.
+func BenchmarkStall(b *testing.B) {
+	m := benchMachine(b, true)
+	for i := uint64(0); i < benchTasks; i += 2 * benchBatch {
+		mustApply(b, m, completions(i, 1000))
+	}
+	next := map[string]uint64{}
+	for name, entry := range map[string]func(n uint64) *Entry{
+		"in_order": func(n uint64) *Entry { return completions((2*n+1)*benchBatch%benchTasks, 1000) },
+		"scattered": func(n uint64) *Entry {
+			e := NewEntry(int64(n))
+			for i := range uint64(benchBatch) {
+				e.Failed(1, 0, i*(benchTasks/benchBatch)+benchBatch-1-n%100, Failure{Kind: Preempted, Worker: 1, Lease: 1})
+			}
+			return e
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			var out Result
+			var longest time.Duration
+			for b.Loop() {
+				b.StopTimer()
+				data := entry(next[name]).Data()
+				next[name]++
+				start := b.Elapsed()
+				b.StartTimer()
+				s := m.Snapshot()
+				if err := m.Apply(m.Index()+1, data, &out); err != nil {
+					b.Fatal(err)
+				}
+				longest = max(longest, b.Elapsed()-start)
+				runtime.KeepAlive(s)
+			}
+			b.ReportMetric(float64(longest.Microseconds())/1000, "ms-longest")
+		})
+	}
 }
 
 // BenchmarkLines makes an input of ten million lines, and reads it in order.

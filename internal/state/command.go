@@ -24,6 +24,9 @@ type Entry struct {
 	// Fence is the last lease that the leader has given. It goes into each Stop and Retry: what was leased before them is
 	// void for the job, also to a later leader that finds a worker still at it.
 	Fence Lease
+	// Fenced are the jobs of its Stops and Retries. The leader gives no lease of these until the log has the entry: it would be
+	// one of before, and not be void.
+	Fenced []JobID
 }
 
 // NewEntry starts an entry at time now, in Unix milliseconds.
@@ -51,10 +54,16 @@ func (e *Entry) Submit(key, uid string, spec *Spec) {
 }
 
 // Stop ends a job early.
-func (e *Entry) Stop(key string, job JobID) { e.jobCommand(cmdStop, key, job) }
+func (e *Entry) Stop(key string, job JobID) {
+	e.Fenced = append(e.Fenced, job)
+	e.jobCommand(cmdStop, key, job)
+}
 
 // Retry opens what failed of an ended job again.
-func (e *Entry) Retry(key string, job JobID) { e.jobCommand(cmdRetry, key, job) }
+func (e *Entry) Retry(key string, job JobID) {
+	e.Fenced = append(e.Fenced, job)
+	e.jobCommand(cmdRetry, key, job)
+}
 
 // Forget drops an ended job from the state.
 func (e *Entry) Forget(key string, job JobID) { e.jobCommand(cmdForget, key, job) }

@@ -38,9 +38,13 @@
 //	dead     | alive |      |          | removed
 //	draining |       | dead |          | removed
 //
-// Tasks are columns in pages of 4,096, made when the first of a page is over or fails: 10 bytes for a done task, 34 with
+// Tasks are columns in pages of 256, made when the first of a page is over or fails: 11 bytes for a done task, 35 with
 // output, 48 when it has failed before (BenchmarkMemory). Splits are derived from the input, not stored. A Snapshot shares
-// the pages, and Apply copies one before it writes to it, so a snapshot is taken in microseconds and written beside Apply.
+// the pages, and Apply copies one before it writes to it, so a snapshot is taken in microseconds and written beside Apply
+// (BenchmarkStall).
+//
+// The latest 4,096 facts are part of the state (FactsAfter), so whoever follows what happens may go on at another leader,
+// also at one that has just read a snapshot.
 package state
 
 // MaxTasks is the largest number of tasks of one stage.

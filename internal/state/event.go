@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// EventKind is what a fact is about.
+// EventKind is what a fact is about. Snapshots have the numbers: never renumber.
 type EventKind uint8
 
 // The facts that Apply returns.
@@ -34,7 +34,9 @@ type Event struct {
 	Fault  FailureKind // of TaskReopened and TaskDied
 	Lease  Lease       // of TaskReopened and TaskDied
 	Count  uint8       // of TaskReopened: failures of that kind so far
-	Output string      // of JobForgotten: its spool folder, if it had one
+	// Message is of TaskDied: what the attempt said.
+	Message string
+	Output  string // of JobForgotten: its spool folder, if it had one
 }
 
 // Verdict is the log's word on one prepared attempt.

@@ -50,6 +50,11 @@ func entries() [][]byte {
 		func(e *Entry) { e.Failed(1, 0, 1, Failure{Kind: Timeout, Worker: 1, Lease: 5, Message: "slow"}) },
 		func(e *Entry) { e.Register("w", &WorkerInfo{Identity: "b", Labels: map[string]string{"zone": "y"}}) },
 		func(e *Entry) { e.SetWorker("w", 1, WorkerDraining) },
+		func(e *Entry) { // a task as far out as there can be one
+			e.Submit("", "far", &Spec{Output: "/far", Input: Input{Kind: InputRange, Tasks: MaxTasks}})
+			e.Failed(6, 0, MaxTasks-1, Failure{Kind: Timeout})
+			e.Failed(7, 0, MaxTasks-1, Failure{Kind: Timeout})
+		},
 	} {
 		one := NewEntry(2000)
 		add(one)
@@ -113,6 +118,13 @@ func FuzzRestore(f *testing.F) {
 	}
 	f.Add(snapshotBytes(f, New().Snapshot()))
 	f.Add(snapshotBytes(f, busy(f).Snapshot()))
+	far := busy(f)
+	var out Result
+	list := entries()
+	if err := far.Apply(2, list[len(list)-2], &out); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(snapshotBytes(f, far.Snapshot()))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var m *Machine
 		var err error
@@ -137,6 +149,8 @@ func FuzzRestore(f *testing.F) {
 
 // dumpReaders calls what readers call, for the first and last tasks of each stage.
 func dumpReaders(m *Machine) {
+	m.FactsAfter(Position{})
+	m.FactsAfter(Position{Index: m.Index()})
 	for _, id := range m.Jobs() {
 		j := m.Job(id)
 		_ = j.Stage()

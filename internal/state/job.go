@@ -134,6 +134,16 @@ type Job struct {
 	Fence                   Lease // see Fenced
 }
 
+// clone makes a copy that shares the pages of its stages: of the two, one may be written to.
+func (j *Job) clone() *Job {
+	c := *j
+	c.Stages = make([]*Stage, len(j.Stages))
+	for i, s := range j.Stages {
+		c.Stages[i] = s.clone()
+	}
+	return &c
+}
+
 // Fenced reports whether a lease was given before the job was last stopped or retried: nothing that comes of it counts.
 func (j *Job) Fenced(l Lease) bool { return j.Fence != 0 && l <= j.Fence }
 

@@ -20,6 +20,8 @@ type Machine struct {
 	byIdentity map[string]WorkerID
 	lastWorker WorkerID
 	requests   requests
+	history    history
+	told       uint32       // facts of the entry that is being applied
 	batch      []Completion // of the command that is being applied; kept for its memory
 }
 
@@ -27,7 +29,7 @@ type Machine struct {
 func New() *Machine {
 	return &Machine{
 		jobs: map[JobID]*Job{}, workers: map[WorkerID]*Worker{}, byIdentity: map[string]WorkerID{},
-		requests: requests{byKey: map[string]request{}},
+		requests: requests{byKey: map[string]*request{}},
 	}
 }
 
@@ -65,7 +67,7 @@ func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 	}
 	d := &decoder{buf: data[min(1, len(data)):]}
 	if now := d.int(); d.err == nil {
-		m.index, m.time = index, max(m.time, now)
+		m.index, m.time, m.told = index, max(m.time, now), 0
 		m.requests.expire(m.time)
 	}
 	for d.err == nil && len(d.buf) > 0 {
@@ -136,8 +138,9 @@ func (m *Machine) submit(d *decoder, out *Result) {
 		job := &Job{ID: e.Job, UID: uid, Spec: spec, Created: m.time, Stages: newStages(spec)}
 		m.jobs[e.Job] = job
 		m.live = append(m.live, e.Job)
-		m.requests.add(key, request{job: e.Job, sum: sum, time: m.time})
-		out.Events = append(out.Events, Event{Kind: JobSubmitted, Job: e.Job}, Event{Kind: StageStarted, Job: e.Job})
+		m.requests.add(&request{key: key, job: e.Job, sum: sum, time: m.time})
+		m.tell(Event{Kind: JobSubmitted, Job: e.Job}, out)
+		m.tell(Event{Kind: StageStarted, Job: e.Job}, out)
 	}
 	out.Events = append(out.Events, e)
 }
@@ -209,11 +212,11 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) error {
 		if err := m.outputLeft(job); err != nil {
 			return err
 		}
-		m.revive(job)
+		job = m.revive(job)
 	}
 	m.moveJob(job, StopAsked)
 	job.Fence = max(job.Fence, fence)
-	out.Events = append(out.Events, Event{Kind: JobEnding, Job: job.ID})
+	m.tell(Event{Kind: JobEnding, Job: job.ID}, out)
 	m.cleanUp(job, out)
 	return nil
 }
@@ -234,7 +237,7 @@ func (m *Machine) cleanUp(job *Job, out *Result) {
 		return
 	}
 	job.Stages[commit], job.Current = stage, commit
-	out.Events = append(out.Events, Event{Kind: StageStarted, Job: job.ID, Stage: uint32(commit)})
+	m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(commit)}, out)
 }
 
 func (m *Machine) retry(job *Job, fence Lease, out *Result) error {
@@ -245,9 +248,9 @@ func (m *Machine) retry(job *Job, fence Lease, out *Result) error {
 		return err
 	}
 	fresh := job.Status == JobStopped // a stop has removed what was done
+	job = m.revive(job)
 	m.moveJob(job, RetryAsked)
 	job.Fence = max(job.Fence, fence)
-	m.revive(job)
 	for i, stage := range job.Stages {
 		switch {
 		case fresh || stage.Kind == StageCommit && stage.Action != Commit:
@@ -262,27 +265,30 @@ func (m *Machine) retry(job *Job, fence Lease, out *Result) error {
 	job.Error = ""
 	// There is one: a dead task was reopened, or the commit stage is new.
 	job.Current = slices.IndexFunc(job.Stages, func(s *Stage) bool { return !s.settled() })
-	out.Events = append(out.Events, Event{Kind: StageStarted, Job: job.ID, Stage: uint32(job.Current)})
+	m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(job.Current)}, out)
 	return nil
 }
 
-// revive puts a job that was over back among the live ones.
-func (m *Machine) revive(job *Job) {
+// revive puts a job that was over back among the live ones. It is another Job from here on: snapshots share the ended one.
+func (m *Machine) revive(ended *Job) *Job {
+	job := ended.clone()
 	job.Ended = 0
+	m.jobs[job.ID] = job
 	at, _ := slices.BinarySearch(m.live, job.ID)
 	m.live = slices.Insert(m.live, at, job.ID)
+	return job
 }
 
 func (m *Machine) forget(job *Job, out *Result) error {
 	if !job.Status.Ended() {
 		return reject(Conflict, "job %d is not over; stop it first", job.ID)
 	}
-	delete(m.jobs, job.ID)
 	e := Event{Kind: JobForgotten, Job: job.ID}
 	if job.Spec.Spool {
 		e.Output = job.Spec.Output
 	}
-	out.Events = append(out.Events, e)
+	m.tell(e, out)
+	delete(m.jobs, job.ID)
 	return nil
 }
 
@@ -304,7 +310,7 @@ func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
 	if at, ok := slices.BinarySearch(m.live, job.ID); ok {
 		m.live = slices.Delete(m.live, at, at+1)
 	}
-	out.Events = append(out.Events, Event{Kind: JobEnded, Job: job.ID})
+	m.tell(Event{Kind: JobEnded, Job: job.ID}, out)
 }
 
 // done applies the completions of one worker in one stage.
@@ -366,12 +372,14 @@ func (m *Machine) failed(d *decoder, out *Result) {
 	e := Event{Kind: TaskReopened, Job: id, Stage: stageIndex, Task: index, Worker: f.Worker, Fault: f.Kind, Lease: f.Lease}
 	e.Count = stage.Trouble(index).Counts[f.Kind]
 	if dead {
-		e.Kind = TaskDied
+		e.Kind, e.Message = TaskDied, f.Message
 		if job.Error == "" {
 			job.Error = fmt.Sprintf("task %d/%v/%d: %s", id, stage.Kind, index, f.Message)
 		}
+		m.tell(e, out)
+	} else {
+		out.Events = append(out.Events, e)
 	}
-	out.Events = append(out.Events, e)
 	if stage.settled() {
 		m.stageSettled(job, out)
 	}
@@ -388,7 +396,7 @@ func (m *Machine) stageSettled(job *Job, out *Result) {
 		m.endJob(job, CleanupDone, out)
 	case dead:
 		m.moveJob(job, TasksDead)
-		out.Events = append(out.Events, Event{Kind: JobEnding, Job: job.ID})
+		m.tell(Event{Kind: JobEnding, Job: job.ID}, out)
 		if stage.Kind == StageCommit {
 			m.endJob(job, CleanupDone, out) // committing is what failed: all stays for a retry
 			return
@@ -398,7 +406,7 @@ func (m *Machine) stageSettled(job *Job, out *Result) {
 		m.endJob(job, StagesDone, out)
 	default:
 		job.Current++
-		out.Events = append(out.Events, Event{Kind: StageStarted, Job: job.ID, Stage: uint32(job.Current)})
+		m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(job.Current)}, out)
 	}
 }
 

@@ -19,6 +19,7 @@ type model struct {
 	workers map[WorkerID]*Worker
 	joined  WorkerID
 
+	facts   []string // all of them
 	answers []string // what the requests of the last entry were told
 	wins    []bool   // the verdicts of the last entry
 }
@@ -90,6 +91,19 @@ func (m *model) begin(now int64) {
 	}
 }
 
+// tell adds a fact: about a job, one of its stages or tasks, or about a worker.
+func (m *model) tell(kind, about, status, detail string) {
+	m.facts = append(m.facts, fmt.Sprintf("at %d: %s %s, %s, %q", m.time, kind, about, status, detail))
+}
+
+func (m *model) tellJob(kind string, j *modelJob, detail string) {
+	m.tell(kind, fmt.Sprintf("job %d", j.id), j.status, detail)
+}
+
+func (m *model) tellStage(j *modelJob) {
+	m.tell("stage", fmt.Sprintf("job %d %s", j.id, j.stages[j.current].kind), j.status, "")
+}
+
 func (m *model) answer(key, format string, args ...any) {
 	m.answers = append(m.answers, key+" "+fmt.Sprintf(format, args...))
 }
@@ -119,6 +133,8 @@ func (m *model) submit(key, uid string, spec *Spec) {
 	m.made++
 	m.jobs[m.made] = &modelJob{id: m.made, uid: uid, spec: spec, status: "active", stages: modelStages(spec), created: m.time}
 	m.keys[key] = modelKey{job: m.made, text: specText(spec), time: m.time}
+	m.tellJob("submitted", m.jobs[m.made], spec.Name)
+	m.tellStage(m.jobs[m.made])
 	m.answer(key, "job %d", m.made)
 }
 
@@ -153,6 +169,7 @@ func (m *model) end(j *modelJob, status string) {
 	if status == "done" {
 		j.err = ""
 	}
+	m.tellJob("ended", j, j.err)
 }
 
 // wind ends a job early: by its commit stage where there is something for it to do, or at once.
@@ -167,6 +184,7 @@ func (m *model) wind(j *modelJob) {
 		return
 	}
 	j.stages[commit], j.current = newModelStage("commit", action, 1), commit
+	m.tellStage(j)
 }
 
 func (m *model) stop(key string, id JobID) {
@@ -183,6 +201,7 @@ func (m *model) stop(key string, id JobID) {
 		return
 	}
 	j.status, j.over, j.ended = "stopping", false, 0
+	m.tellJob("ending", j, j.err)
 	m.wind(j)
 	m.answer(key, "job %d", id)
 }
@@ -207,15 +226,18 @@ func (m *model) retry(key string, id JobID) {
 	j.status, j.over, j.ended, j.err = "active", false, 0, ""
 	for j.current = 0; j.stages[j.current].settled(); j.current++ {
 	}
+	m.tellStage(j)
 	m.answer(key, "job %d", id)
 }
 
 func (m *model) forget(key string, id JobID) {
-	if j := m.jobs[id]; j == nil || !j.over {
+	j := m.jobs[id]
+	if j == nil || !j.over {
 		m.answer(key, "refused")
 		return
 	}
 	delete(m.jobs, id)
+	m.tellJob("forgotten", j, "")
 	m.answer(key, "job %d", id)
 }
 
@@ -278,6 +300,9 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 		if j.err == "" {
 			j.err = fmt.Sprintf("task %d/%s/%d: %s", id, s.kind, index, f.Message)
 		}
+		if s.count("dead") <= 100 {
+			m.tell("died", fmt.Sprintf("task %d/%s/%d on worker %d", id, s.kind, index, f.Worker), j.status, fmt.Sprintf("%v: %s", f.Kind, f.Message))
+		}
 	}
 	m.advance(j)
 }
@@ -304,15 +329,19 @@ func (m *model) advance(j *modelJob) {
 		m.end(j, "stopped")
 	case j.status == "failing":
 		m.end(j, "failed")
-	case s.count("dead") > 0 && !s.closed && s.kind == "commit":
-		m.end(j, "failed")
 	case s.count("dead") > 0 && !s.closed:
 		j.status = "failing"
+		m.tellJob("ending", j, j.err)
+		if s.kind == "commit" {
+			m.end(j, "failed")
+			return
+		}
 		m.wind(j)
 	case j.current == len(j.stages)-1:
 		m.end(j, "done")
 	default:
 		j.current++
+		m.tellStage(j)
 	}
 }
 
@@ -322,6 +351,7 @@ func (m *model) register(key string, info WorkerInfo) {
 			w.WorkerInfo = info
 			if w.Status == WorkerDead {
 				w.Status = WorkerAlive
+				m.tell("joined", fmt.Sprintf("worker %d", id), "alive", w.Host)
 			}
 			m.answer(key, "worker %d", id)
 			return
@@ -329,6 +359,7 @@ func (m *model) register(key string, info WorkerInfo) {
 	}
 	m.joined++
 	m.workers[m.joined] = &Worker{ID: m.joined, WorkerInfo: info}
+	m.tell("joined", fmt.Sprintf("worker %d", m.joined), "alive", info.Host)
 	m.answer(key, "worker %d", m.joined)
 }
 
@@ -348,6 +379,13 @@ func (m *model) setWorker(key string, id WorkerID, to WorkerStatus) {
 	if w == nil {
 		m.answer(key, "refused")
 		return
+	}
+	if w.Status != to {
+		detail := w.Host
+		if to == WorkerRemoved {
+			detail = ""
+		}
+		m.tell("changed", fmt.Sprintf("worker %d", id), to.String(), detail)
 	}
 	if w.Status = to; to == WorkerRemoved {
 		delete(m.workers, id)
@@ -430,4 +468,24 @@ func dumpMachine(m *Machine) string {
 		fmt.Fprintf(&b, "worker %d %+v\n", id, *m.Worker(id))
 	}
 	return b.String()
+}
+
+// dumpFacts writes facts down as the model does.
+func dumpFacts(facts []Fact) (lines []string) {
+	kinds := [...]string{"submitted", "stage", "reopened", "died", "ending", "ended", "forgotten", "joined", "changed", "applied"} // as EventKind counts
+	for i := range facts {
+		f := &facts[i]
+		about, status := fmt.Sprintf("job %d", f.Job), f.JobStatus.String()
+		switch f.Kind {
+		case StageStarted:
+			about += " " + f.Stage.String()
+		case TaskDied:
+			about = fmt.Sprintf("task %d/%v/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
+		case WorkerJoined, WorkerChanged:
+			about, status = fmt.Sprintf("worker %d", f.Worker), f.WorkerStatus.String()
+		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied:
+		}
+		lines = append(lines, fmt.Sprintf("at %d: %s %s, %s, %q", f.Time, kinds[f.Kind], about, status, f.Detail))
+	}
+	return lines
 }

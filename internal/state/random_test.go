@@ -3,8 +3,10 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -215,8 +217,26 @@ func (w *world) apply(t *rapid.T) {
 	if want, have := w.model.dump(), dumpMachine(w.m); have != want {
 		t.Fatalf("state differs, %s", transcript.Difference(want, have))
 	}
+	w.history(t)
 	w.answered(t, got)
 	w.invariants(t, got)
+}
+
+// history compares the facts, and those after the entry before.
+func (w *world) history(t *rapid.T) {
+	facts, _ := w.m.FactsAfter(Position{})
+	if want, have := strings.Join(w.model.facts, "\n"), strings.Join(dumpFacts(facts), "\n"); have != want {
+		t.Fatalf("the history differs, %s", transcript.Difference(want, have))
+	}
+	now, ok := w.m.FactsAfter(Position{Index: w.m.Index() - 1, Seq: math.MaxUint32})
+	for i := range now {
+		if f := &now[i]; f.Index != w.m.Index() || f.Seq != uint32(i) || !reflect.DeepEqual(*f, facts[len(facts)-len(now)+i]) {
+			t.Fatalf("fact %d of entry %d is %+v", i, w.m.Index(), *f)
+		}
+	}
+	if before := len(facts) - len(now); !ok || before > 0 && facts[before-1].Index >= w.m.Index() {
+		t.Fatalf("of %d facts, %d are of entry %d, %v", len(facts), len(now), w.m.Index(), ok)
+	}
 }
 
 // answered compares what requests were told, and the verdicts.

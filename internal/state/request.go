@@ -4,11 +4,12 @@ import "hash/fnv"
 
 // requests remembers the answers to submits, so that a client may ask again.
 type requests struct {
-	byKey map[string]request
-	order []string // oldest first
+	byKey map[string]*request
+	order []*request // oldest first; what was appended never changes: snapshots share it
 }
 
 type request struct {
+	key  string
 	job  JobID
 	sum  uint64 // of the request: requestSum
 	time int64
@@ -35,17 +36,17 @@ func (s *Spec) requestSum() uint64 {
 const requestTTL = 24 * 60 * 60 * 1000
 
 // add remembers q. An empty key is no key: nobody can ask for it again.
-func (r *requests) add(key string, q request) {
-	if key == "" {
+func (r *requests) add(q *request) {
+	if q.key == "" {
 		return
 	}
-	r.byKey[key] = q
-	r.order = append(r.order, key)
+	r.byKey[q.key] = q
+	r.order = append(r.order, q)
 }
 
 func (r *requests) expire(now int64) {
-	for len(r.order) > 0 && now-r.byKey[r.order[0]].time > requestTTL {
-		delete(r.byKey, r.order[0])
+	for len(r.order) > 0 && now-r.order[0].time > requestTTL {
+		delete(r.byKey, r.order[0].key)
 		r.order = r.order[1:]
 	}
 }

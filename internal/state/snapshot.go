@@ -18,29 +18,24 @@ const (
 	snapshotRecordStep = 1 << 18 // what is asked for before the record is seen
 )
 
-// Snapshot is the state at one log position. It shares its pages with the machine, which copies a page before it changes
-// it: taking a snapshot costs microseconds a job, and writing it out happens beside Apply, in any goroutine.
+// Snapshot is the state at one log position. It shares with the machine the pages of tasks, which the machine copies before it
+// changes them, and all that only grows or never changes: taking a snapshot costs microseconds for each live job, and writing
+// it out happens beside Apply, in any goroutine.
 type Snapshot struct {
 	machine *Machine
 }
 
 // Snapshot returns the state as it stands.
 func (m *Machine) Snapshot() *Snapshot {
-	c := *m
-	c.jobs = make(map[JobID]*Job, len(m.jobs))
-	for id, job := range m.jobs {
-		j := *job
-		j.Stages = make([]*Stage, len(job.Stages))
-		for i, s := range job.Stages {
-			j.Stages[i] = s.clone()
-		}
-		c.jobs[id] = &j
+	c := &Machine{
+		index: m.index, time: m.time, lastJob: m.lastJob, lastWorker: m.lastWorker,
+		jobs: maps.Clone(m.jobs), workers: maps.Clone(m.workers), requests: requests{order: m.requests.order}, history: m.history,
 	}
-	c.workers, c.byIdentity = maps.Clone(m.workers), maps.Clone(m.byIdentity)
-	c.live, c.batch = slices.Clone(m.live), nil
-	c.requests = requests{byKey: maps.Clone(m.requests.byKey), order: slices.Clone(m.requests.order)}
+	for _, id := range m.live { // those that are over stay as they are
+		c.jobs[id] = m.jobs[id].clone()
+	}
 	m.epoch++
-	return &Snapshot{machine: &c}
+	return &Snapshot{machine: c}
 }
 
 // Index is the log position of the snapshot.
@@ -63,23 +58,21 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 			e.workerInfo(&m.workers[id].WorkerInfo)
 		}
 		e.uint(uint64(len(m.requests.order)))
-		for _, key := range m.requests.order {
-			q := m.requests.byKey[key]
-			e.string(key)
+		for _, q := range m.requests.order {
+			e.string(q.key)
 			e.uint(uint64(q.job))
 			e.fixed(q.sum)
 			e.int(q.time)
 		}
 		e.uint(uint64(len(m.jobs)))
 	})
+	out.record(func(e *encoder) { e.history(&m.history) })
 	for _, id := range m.Jobs() {
 		job := m.jobs[id]
 		out.record(func(e *encoder) { e.job(job) })
 		for _, stage := range job.Stages {
-			for p, page := range stage.pages {
-				if page != nil {
-					out.record(func(e *encoder) { e.page(uint64(p), page) })
-				}
+			for n, page := range stage.all() {
+				out.record(func(e *encoder) { e.page(n, page) })
 			}
 			out.record(func(*encoder) {}) // an empty record ends the pages of a stage
 		}
@@ -111,11 +104,17 @@ func Restore(r io.Reader) (*Machine, error) {
 		m.workers[w.ID], m.byIdentity[w.Identity] = w, w.ID
 	}
 	for range d.count() {
-		key := d.string()
-		m.requests.add(key, request{job: JobID(d.uint()), sum: d.fixed(), time: d.int()})
+		m.requests.add(&request{key: d.string(), job: JobID(d.uint()), sum: d.fixed(), time: d.int()})
 	}
 	jobs := d.uint()
 	if err := d.done("snapshot header"); err != nil {
+		return nil, err
+	}
+	if d, err = in.record(); err != nil {
+		return nil, err
+	}
+	m.history = d.history()
+	if err := d.done("snapshot: history"); err != nil {
 		return nil, err
 	}
 	for range jobs {

@@ -142,8 +142,12 @@ func TestSnapshotBesideApply(t *testing.T) {
 			e.Failed(1, 0, i+12, Failure{Kind: ProgramError, Message: "exit 1"})
 		}
 		e.SetWorker("", 1, []WorkerStatus{WorkerDead, WorkerAlive}[round%2])
-		e.Submit(fmt.Sprint(round), "u", &Spec{Output: fmt.Sprint("/", round)})
+		e.Submit(fmt.Sprint(round), "u", &Spec{Output: fmt.Sprint("/", round), Spool: round%2 == 0})
+		e.Failed(JobID(round), 0, 0, Failure{Kind: BadInput, Message: "gone"}) // a job that is over by now lives again, and ends
+		e.Retry("", JobID(round))
+		e.Failed(JobID(round), 0, 0, Failure{Kind: BadInput, Message: "gone"})
 		e.Stop("", JobID(round))
+		e.Retry("", JobID(round-min(round, 2)))
 		mustApply(t, m, e)
 	}
 	wait.Wait()
@@ -253,7 +257,7 @@ func TestRestoreCounts(t *testing.T) {
 		"dead":     func(s *Stage) { s.Dead-- },
 		"failures": func(s *Stage) { s.Failed++ },
 		"tasks":    func(s *Stage) { s.Tasks++ },
-		"a page":   func(s *Stage) { s.pages = nil },
+		"a page":   func(s *Stage) { s.chapters = nil },
 	} {
 		m := playFile(t, "stop_failed")
 		spoil(m.Job(1).Stages[0])

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -95,18 +96,33 @@ func (s TaskStatus) Next(e TaskEvent) (next TaskStatus, ok bool) {
 	return s, false
 }
 
-// pageTasks is the number of tasks whose columns are kept, and copied for a snapshot, together.
-const pageTasks = 4096
+// pageTasks is the number of tasks whose columns are kept, and copied for a snapshot, together: small, so that an entry whose
+// tasks lie far apart has little to copy (BenchmarkStall). Snapshots are written by the page: it cannot change.
+const pageTasks = 256
 
 // page holds the columns of pageTasks tasks: 9 bytes a task, 24 more where tasks have output and 13 more where tasks have
 // failed. A page is made when the first of its tasks is over or has failed, so a job of ten million tasks begins as nothing.
 type page struct {
-	epoch   uint64 // pages of an older epoch than the machine's are shared with a snapshot: copy before writing
+	// Epochs of the page itself, out and trouble. What is of an older one than the machine's is shared with a snapshot: copy
+	// before writing.
+	epoch, outEpoch, troubleEpoch uint64
+
 	status  [pageTasks]TaskStatus
 	winner  [pageTasks]Lease
 	out     *outputs  // nil while no task of the page has written a byte
 	trouble *troubles // nil while no task of the page has failed
 }
+
+// chapter is neighbouring pages, so that a snapshot of a stage of billions of tasks has little to copy, too.
+type chapter struct {
+	epoch uint64 // as of a page
+	pages [chapterPages]*page
+}
+
+const (
+	chapterPages = 64
+	chapterTasks = chapterPages * pageTasks
+)
 
 // outputs are the columns of what tasks wrote.
 type outputs struct {
@@ -148,18 +164,38 @@ type Stage struct {
 	Failed uint64 // attempts that have failed
 	// Closed stages take no more completions though tasks are open: one success was enough.
 	Closed bool
-	pages  []*page              // by task/pageTasks, as far as one was needed; nil: its tasks are open and have never failed
-	failed map[uint64][]Failure // Trouble.Last, of at most troublesDetails tasks
+	// chapters are by task/chapterTasks, as far as one was needed. Where there is no chapter or no page, the tasks are open
+	// and have never failed.
+	chapters []*chapter
+	failed   map[uint64][]Failure // Trouble.Last, of at most troublesDetails tasks
+	// failedEpoch is to failed what page.epoch is to a page.
+	failedEpoch uint64
 }
 
 func newStage(kind StageKind, tasks uint64) *Stage { return &Stage{Kind: kind, Tasks: tasks} }
 
 // page returns the page of task i, or nil.
 func (s *Stage) page(i uint64) *page {
-	if n := i / pageTasks; n < uint64(len(s.pages)) {
-		return s.pages[n]
+	if n := i / chapterTasks; n < uint64(len(s.chapters)) && s.chapters[n] != nil {
+		return s.chapters[n].pages[i/pageTasks%chapterPages]
 	}
 	return nil
+}
+
+// all gives the pages that there are, by number. They may be made writable meanwhile.
+func (s *Stage) all() iter.Seq2[uint64, *page] {
+	return func(yield func(uint64, *page) bool) {
+		for n, c := range s.chapters {
+			if c == nil {
+				continue
+			}
+			for k, p := range c.pages {
+				if p != nil && !yield(uint64(n)*chapterPages+uint64(k), p) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // settled reports whether nothing of the stage is left to run.
@@ -218,13 +254,13 @@ func (s *Stage) Trouble(i uint64) Trouble {
 // Troubled returns the tasks that have failed at least once, in order.
 func (s *Stage) Troubled() []uint64 {
 	var list []uint64
-	for n, p := range s.pages {
-		if p == nil || p.trouble == nil {
+	for n, p := range s.all() {
+		if p.trouble == nil {
 			continue
 		}
 		for k, ended := range p.trouble.ended {
 			if ended > 0 {
-				list = append(list, uint64(n)*pageTasks+uint64(k))
+				list = append(list, n*pageTasks+uint64(k))
 			}
 		}
 	}
@@ -239,29 +275,56 @@ func (s *Stage) Attempt(i uint64) uint32 {
 	return 1
 }
 
-// writable returns the page of task i for writing.
+// writable returns the page of task i for writing to its own columns.
 func (s *Stage) writable(i, epoch uint64) *page {
-	n := i / pageTasks
-	if short := n + 1 - min(n+1, uint64(len(s.pages))); short > 0 {
-		s.pages = append(s.pages, make([]*page, short)...)
+	n := i / chapterTasks
+	if short := n + 1 - min(n+1, uint64(len(s.chapters))); short > 0 {
+		s.chapters = append(s.chapters, make([]*chapter, short)...)
 	}
-	switch old := s.pages[n]; {
+	switch old := s.chapters[n]; {
 	case old == nil:
-		s.pages[n] = &page{epoch: epoch}
+		s.chapters[n] = &chapter{epoch: epoch}
 	case old.epoch != epoch:
 		c := *old
 		c.epoch = epoch
-		if old.out != nil {
-			out := *old.out
-			c.out = &out
-		}
-		if old.trouble != nil {
-			trouble := *old.trouble
-			c.trouble = &trouble
-		}
-		s.pages[n] = &c
+		s.chapters[n] = &c
 	}
-	return s.pages[n]
+	p := &s.chapters[n].pages[i/pageTasks%chapterPages]
+	switch old := *p; {
+	case old == nil:
+		*p = &page{epoch: epoch}
+	case old.epoch != epoch:
+		c := *old
+		c.epoch = epoch
+		*p = &c
+	}
+	return *p
+}
+
+// outputs returns the columns of what the tasks of a page wrote, for writing.
+func (p *page) outputs(epoch uint64) *outputs {
+	switch {
+	case p.out == nil:
+		p.out = &outputs{}
+	case p.outEpoch != epoch:
+		c := *p.out
+		p.out = &c
+	}
+	p.outEpoch = epoch
+	return p.out
+}
+
+// troubles returns the columns of how the tasks of a page failed, for writing.
+func (p *page) troubles(epoch uint64) *troubles {
+	switch {
+	case p.trouble == nil:
+		p.trouble = &troubles{}
+	case p.troubleEpoch != epoch:
+		c := *p.trouble
+		p.trouble = &c
+	}
+	p.troubleEpoch = epoch
+	return p.trouble
 }
 
 // complete records the winner of task c.Index; false: it has one already, or is dead, or the stage is closed.
@@ -276,10 +339,8 @@ func (s *Stage) complete(c *Completion, epoch uint64) bool {
 	p, k := s.writable(c.Index, epoch), c.Index%pageTasks
 	p.status[k], p.winner[k] = next, c.Lease
 	if c.Size > 0 || c.Records > 0 {
-		if p.out == nil {
-			p.out = &outputs{}
-		}
-		p.out.size[k], p.out.records[k], p.out.checksum[k] = c.Size, c.Records, c.Checksum
+		out := p.outputs(epoch)
+		out.size[k], out.records[k], out.checksum[k] = c.Size, c.Records, c.Checksum
 	}
 	s.Done++
 	return true
@@ -291,16 +352,14 @@ func (s *Stage) fail(i uint64, f Failure, retries uint32, epoch uint64) (dead, o
 		return false, false
 	}
 	p, k := s.writable(i, epoch), i%pageTasks
-	if p.trouble == nil {
-		p.trouble = &troubles{}
-	}
-	count := &p.trouble.counts[k][f.Kind]
+	trouble := p.troubles(epoch)
+	count := &trouble.counts[k][f.Kind]
 	if *count < math.MaxUint8 {
 		*count++
 	}
-	p.trouble.ended[k]++
-	f.Attempt = p.trouble.ended[k]
-	s.keep(i, f)
+	trouble.ended[k]++
+	f.Attempt = trouble.ended[k]
+	s.keep(i, f, epoch)
 	s.Failed++
 	event := AttemptFailed
 	if n, limited := budget(f.Kind, retries); limited && uint32(*count) > n {
@@ -314,14 +373,18 @@ func (s *Stage) fail(i uint64, f Failure, retries uint32, epoch uint64) (dead, o
 }
 
 // keep keeps f with its message, if there is room.
-func (s *Stage) keep(i uint64, f Failure) {
+func (s *Stage) keep(i uint64, f Failure, epoch uint64) {
 	last, known := s.failed[i]
 	if !known && len(s.failed) >= troublesDetails {
 		return
 	}
-	if s.failed == nil {
+	switch {
+	case s.failed == nil:
 		s.failed = map[uint64][]Failure{}
+	case s.failedEpoch != epoch:
+		s.failed = maps.Clone(s.failed)
 	}
+	s.failedEpoch = epoch
 	if len(last) == failuresKept {
 		last = last[1:]
 	}
@@ -333,27 +396,23 @@ func (s *Stage) reopen(epoch uint64) {
 	if s.Closed || s.Dead == 0 {
 		return
 	}
-	for n, p := range s.pages {
-		if p == nil {
-			continue
-		}
+	for n, p := range s.all() {
 		for k, status := range p.status {
 			next, ok := status.Next(TaskRetried)
 			if !ok {
 				continue
 			}
-			p := s.writable(uint64(n)*pageTasks+uint64(k), epoch)
+			p := s.writable(n*pageTasks+uint64(k), epoch)
 			p.status[k] = next
-			p.trouble.counts[k] = [failureKinds]uint8{}
+			p.troubles(epoch).counts[k] = [failureKinds]uint8{}
 			s.Dead--
 		}
 	}
 }
 
-// clone makes a copy that shares its pages: for a snapshot, after which the machine writes to copies of them.
+// clone makes a copy that shares its pages and its failures.
 func (s *Stage) clone() *Stage {
 	c := *s
-	c.pages = slices.Clone(s.pages)
-	c.failed = maps.Clone(s.failed)
+	c.chapters = slices.Clone(s.chapters)
 	return &c
 }

@@ -23,6 +23,7 @@ import (
 //	register IDENTITY [host=H]      worker W STATUS
 //	raw HEX                                     bytes after the entry's commands
 //	job N · jobs · workers                      not logged: shows the state
+//	history [INDEX-SEQ]                         not logged: shows the facts after a position
 //	restore                                     not logged: goes on from a snapshot, in a new machine
 func TestTranscripts(t *testing.T) {
 	transcript.Run(t, func(t *testing.T) func([][]string) string {
@@ -55,6 +56,8 @@ func (s *story) block(commands [][]string) string {
 			shows = append(shows, func() string { return fmt.Sprintf("jobs %v, live %v\n", s.m.Jobs(), s.m.Live()) })
 		case "workers":
 			shows = append(shows, s.workers)
+		case "history":
+			shows = append(shows, func() string { return s.history(append(words, "0-0")[1]) })
 		case "restore":
 			shows = append(shows, s.restore)
 		default:
@@ -79,6 +82,20 @@ func (s *story) workers() string {
 	for _, id := range s.m.Workers() {
 		w := s.m.Worker(id)
 		fmt.Fprintf(&b, "worker %d %v %s on %q\n", id, w.Status, w.Identity, w.Host)
+	}
+	return b.String()
+}
+
+// history shows the facts after a position.
+func (s *story) history(after string) string {
+	n := s.numbers(after, "-")
+	facts, ok := s.m.FactsAfter(Position{Index: n[0], Seq: uint32(n[1])})
+	if !ok {
+		return "some facts after that are no longer known\n"
+	}
+	var b strings.Builder
+	for i, line := range dumpFacts(facts) {
+		fmt.Fprintf(&b, "%d-%d %s\n", facts[i].Index, facts[i].Seq, line)
 	}
 	return b.String()
 }

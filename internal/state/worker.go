@@ -56,20 +56,27 @@ type Worker struct {
 
 func (m *Machine) register(info WorkerInfo, out *Result) WorkerID {
 	id, known := m.byIdentity[info.Identity]
-	if !known {
+	var w Worker // another one: a snapshot may still read the old
+	if known {
+		w = *m.workers[id]
+	} else {
 		m.lastWorker++
 		id = m.lastWorker
 		m.byIdentity[info.Identity] = id
-		m.workers[id] = &Worker{ID: id, WorkerInfo: info}
-	} else {
-		w := *m.workers[id] // a snapshot may still read the old value
-		w.WorkerInfo = info
-		if w.Status == WorkerDead {
-			w.Status = WorkerAlive
-		}
-		m.workers[id] = &w
+		w.ID = id
 	}
-	out.Events = append(out.Events, Event{Kind: WorkerJoined, Worker: id})
+	again := known && w.Status != WorkerDead
+	w.WorkerInfo = info
+	if w.Status == WorkerDead {
+		w.Status = WorkerAlive
+	}
+	m.workers[id] = &w
+	joined := Event{Kind: WorkerJoined, Worker: id}
+	if again { // all workers come again to a new leader; that is no news to those who follow the history
+		out.Events = append(out.Events, joined)
+	} else {
+		m.tell(joined, out)
+	}
 	return id
 }
 
@@ -92,6 +99,6 @@ func (m *Machine) setWorker(id WorkerID, status WorkerStatus, out *Result) error
 		w.Status = status
 		m.workers[id] = &w
 	}
-	out.Events = append(out.Events, Event{Kind: WorkerChanged, Worker: id})
+	m.tell(Event{Kind: WorkerChanged, Worker: id}, out)
 	return nil
 }

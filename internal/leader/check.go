@@ -1,0 +1,74 @@
+package leader
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// Check holds the books against each other and against the state; an error is a broken invariant. It looks at every lease: the
+// model test and the simulator call it after each step, the leader never does.
+func (c *Core) Check() error {
+	if c.uncommitted < 0 || c.inFlight < 0 || c.inFlight > inFlightMax {
+		return fmt.Errorf("%d completions wait for the log, in %d entries in flight", c.uncommitted, c.inFlight)
+	}
+	current := map[taskKey]state.Lease{}
+	leased := map[state.JobID]int{}
+	ended := 0
+	for _, id := range c.sorted(c.workers) {
+		w, standing := c.workers[id], 0
+		for _, number := range slices.Sorted(maps.Keys(w.leases)) {
+			l := w.leases[number]
+			if key := (taskKey{l.job, l.stage, l.task}); number > c.began[l.job] {
+				if other, twice := current[key]; twice {
+					return fmt.Errorf("task %v has the leases %d and %d", key, other, number)
+				}
+				current[key] = number
+			}
+			if l.ended {
+				ended++
+				continue
+			}
+			standing++
+			leased[l.job]++
+			if err := c.checkLease(number, l); err != nil {
+				return fmt.Errorf("worker %d: %w", id, err)
+			}
+		}
+		if w.Leases() != standing {
+			return fmt.Errorf("worker %d holds %d leases, and is taken to hold %d", id, standing, w.Leases())
+		}
+	}
+	for _, id := range c.machine.Jobs() {
+		if got := c.sched.Leased(id); got != leased[id] {
+			return fmt.Errorf("job %d has %d leases out, and is taken to have %d", id, leased[id], got)
+		}
+	}
+	return c.checkIdle(ended)
+}
+
+// checkIdle: with nothing on its way through the log, nothing waits for it, and no lease has ended that is still in the books.
+func (c *Core) checkIdle(ended int) error {
+	if c.inFlight > 0 || c.entry != nil || len(c.sealed) > 0 {
+		return nil
+	}
+	if ended > 0 || c.uncommitted != 0 || len(c.proposals) != 0 || len(c.frozen) != 0 {
+		return fmt.Errorf("the log is idle; %d leases have ended, %d completions wait for it, and %v; the jobs %v are frozen",
+			ended, c.uncommitted, c.proposals, c.frozen)
+	}
+	return nil
+}
+
+// checkLease holds a lease that stands against the state.
+func (c *Core) checkLease(number state.Lease, l lease) error {
+	job := c.machine.Job(l.job)
+	if job == nil || job.Status.Ended() || job.Current != int(l.stage) || job.Stages[l.stage].Status(l.task) != state.TaskOpen {
+		return fmt.Errorf("lease %d is of task %d/%d/%d, which is not open", number, l.job, l.stage, l.task)
+	}
+	if job.Fenced(number) {
+		return fmt.Errorf("lease %d is of task %d/%d/%d, and fenced at %d", number, l.job, l.stage, l.task, job.Fence)
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package leader
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// Events emits the events after a position, oldest first, and goes on with those to come. They are part of the state, so a
+// reader may go on at another leader where it left off here. What has been given to a reader is its own: one that is slow
+// holds nobody up, until what it has not read is no longer kept.
+func (l *Leader) Events(ctx context.Context, after api.Position, emit func(api.Event) error) error {
+	at := state.Position{Index: after.Index, Seq: after.Seq}
+	for {
+		shown := l.views.index.Load() // who hears of an event must find it in the views; taken first, so that facts has all up to there
+		var facts []state.Fact
+		kept := false
+		if err := l.do(ctx, func() { facts, kept = l.loop.node.Machine().FactsAfter(at) }); err != nil {
+			return err
+		}
+		if !kept {
+			return api.Gone("the events after %d-%d are no longer kept: too many have come since; begin anew without a position", at.Index, at.Seq)
+		}
+		for i := range facts {
+			if facts[i].Index > shown {
+				break
+			}
+			if err := emit(publicEvent(&facts[i])); err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		if all := (state.Position{Index: shown, Seq: math.MaxUint32}); at.Compare(all) < 0 {
+			at = all
+		}
+		if err := l.wait(ctx, l.views.news, func() (bool, error) {
+			return at.Compare(state.Position{Index: l.views.facts.Load(), Seq: math.MaxUint32}) < 0, nil
+		}); err != nil {
+			return err
+		}
+	}
+}
+
+// publicEvent makes the public form of a fact. It says nothing that is not in the fact, so all leaders say the same.
+func publicEvent(f *state.Fact) api.Event {
+	e := api.Event{
+		Index: f.Index, Seq: f.Seq, Type: eventType(f.Kind), Time: time.UnixMilli(f.Time).UTC(), Job: uint64(f.Job), Worker: uint64(f.Worker),
+		Detail: f.Detail,
+	}
+	switch f.Kind {
+	case state.StageStarted:
+		e.Stage = f.Stage.String()
+	case state.TaskDied:
+		e.Stage, e.Task = f.Stage.String(), &f.Task
+	case state.JobEnding, state.JobEnded:
+		e.Status = f.JobStatus.String()
+	case state.WorkerJoined, state.WorkerChanged:
+		e.Status = f.WorkerStatus.String()
+	case state.JobSubmitted, state.JobForgotten, state.TaskReopened, state.RequestApplied:
+	}
+	return e
+}
+
+func eventType(k state.EventKind) string {
+	switch k {
+	case state.JobSubmitted:
+		return api.EventJobSubmitted
+	case state.StageStarted:
+		return api.EventStageStarted
+	case state.JobEnding:
+		return api.EventJobEnding
+	case state.JobEnded:
+		return api.EventJobEnded
+	case state.JobForgotten:
+		return api.EventJobForgotten
+	case state.TaskDied:
+		return api.EventTaskDied
+	case state.WorkerJoined:
+		return api.EventWorkerJoined
+	case state.WorkerChanged:
+		return api.EventWorkerChanged
+	case state.TaskReopened, state.RequestApplied: // the leader's own; no history has them
+	}
+	return ""
+}

@@ -1,0 +1,274 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/replica"
+)
+
+// fakeGroup is the log of a whole cluster, in memory: what its leader proposes is committed at once and told to all, unless
+// a test holds it up, cuts a node off, or takes the leadership away.
+type fakeGroup struct {
+	mu      sync.Mutex
+	logs    []*fakeLog // by id, from 1
+	members replica.Members
+	entries []replica.Entry // of which those without data are raft's own
+	term    uint64
+	leader  uint64
+	full    error
+	held    bool
+	queue   [][]byte      // proposed while held
+	silent  bool          // no majority answers
+	changed chan struct{} // closed, and made anew, when a read that waits should look again
+}
+
+// fakeLog is the log as one node has it.
+type fakeLog struct {
+	*fakeGroup
+	id      uint64
+	events  chan replica.Event
+	applied uint64
+	cut     bool // nothing reaches this node
+	saved   []byte
+	save    chan struct{} // a snapshot is not saved before this is closed
+}
+
+func newFakeGroup(n int) []*fakeLog {
+	g := &fakeGroup{changed: make(chan struct{}), members: replica.Members{Cluster: "c1"}}
+	for i := range n {
+		id := uint64(i) + 1
+		g.logs = append(g.logs, &fakeLog{fakeGroup: g, id: id, events: make(chan replica.Event, 1<<16)}) // never full: nobody waits for it
+		g.members.List = append(g.members.List, replica.Member{ID: id, Address: fmt.Sprintf("leader-%d:1", id), Voter: true})
+	}
+	return g.logs
+}
+
+func newFakeLog() *fakeLog { return newFakeGroup(1)[0] }
+
+func (l *fakeLog) Events() <-chan replica.Event { return l.events }
+
+func (l *fakeLog) Propose(_ context.Context, data []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.leader != l.id:
+		return replica.ErrNotLeader
+	case l.full != nil:
+		return l.full
+	case l.held:
+		l.queue = append(l.queue, data)
+		return nil
+	}
+	l.commit(data)
+	return nil
+}
+
+// commit is called with the lock held. Without data it is an entry of raft's own.
+func (g *fakeGroup) commit(data []byte) {
+	g.entries = append(g.entries, replica.Entry{Index: uint64(len(g.entries)) + 1, Term: g.term, Data: data})
+	for _, l := range g.logs {
+		l.deliver()
+	}
+	g.tell()
+}
+
+func (g *fakeGroup) tell() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// deliver brings a node up to date, unless it is cut off.
+func (l *fakeLog) deliver() {
+	if l.cut || l.applied >= uint64(len(l.entries)) {
+		return
+	}
+	for _, e := range l.entries[l.applied:] {
+		if len(e.Data) > 0 {
+			l.events <- replica.Event{Entries: []replica.Entry{e}}
+		}
+	}
+	l.applied = uint64(len(l.entries))
+}
+
+func (l *fakeLog) SaveSnapshot(_ uint64, write func(io.Writer) error) error {
+	l.mu.Lock()
+	save := l.save
+	l.mu.Unlock()
+	if save != nil {
+		<-save
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(write(w)) }()
+	saved, err := io.ReadAll(r)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.saved = saved
+	return err
+}
+
+func (l *fakeLog) Status() replica.Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := uint64(len(l.entries))
+	s := replica.Status{ID: l.id, Term: l.term, Leader: l.leader == l.id, Committed: n, Applied: l.applied, Last: n, LogFull: l.full, Role: "Follower"}
+	if l.cut {
+		s.Committed, s.Last = l.applied, l.applied
+		return s
+	}
+	if s.LeaderID = l.leader; s.LeaderID != 0 {
+		s.Heard = time.Now()
+	}
+	if s.Leader {
+		s.Role, s.VotedFor = "Leader", l.id
+		for _, other := range l.logs {
+			if other != l {
+				s.Peers = append(s.Peers, replica.PeerStatus{ID: other.id, Match: other.applied, Heard: time.Now(), Active: true})
+			}
+		}
+	}
+	return s
+}
+
+func (l *fakeLog) Members() replica.Members {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.members
+	m.List = slices.Clone(m.List)
+	return m
+}
+
+// setMembers changes who the members are.
+func (g *fakeGroup) setMembers(change func(m *replica.Members)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	change(&g.members)
+}
+
+func (l *fakeLog) RemoveMember(_ context.Context, id uint64, force bool) error {
+	switch {
+	case !force:
+		return fmt.Errorf("%w: arithmetic of the test", replica.ErrQuorum)
+	case id == l.id:
+		return replica.ErrNotLeader
+	}
+	l.setMembers(func(m *replica.Members) {
+		m.List = slices.DeleteFunc(slices.Clone(m.List), func(m replica.Member) bool { return m.ID == id })
+	})
+	return nil
+}
+
+// ReadIndex waits for a leader that a majority answers.
+func (l *fakeLog) ReadIndex(ctx context.Context) (uint64, error) {
+	for {
+		l.mu.Lock()
+		index, ok, changed := uint64(len(l.entries)), l.leader != 0 && !l.silent && !l.cut, l.changed
+		l.mu.Unlock()
+		if ok {
+			return index, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// elect makes this node the leader of a new term. Of what was held the first kept entries are committed by it, the rest is lost.
+func (l *fakeLog) elect(kept ...int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	queue := l.queue
+	l.queue, l.held = nil, false
+	l.term++
+	last := l.leader
+	l.leader = l.id
+	for _, other := range l.logs {
+		if !other.cut && (other != l || last == l.id) {
+			other.events <- replica.Event{Role: &replica.Role{Term: l.term, LeaderID: l.id}}
+		}
+	}
+	for _, n := range kept {
+		for _, data := range queue[:n] {
+			l.commit(data)
+		}
+	}
+	l.commit(nil)
+	l.events <- replica.Event{Role: &replica.Role{Leader: true, Term: l.term, LeaderID: l.id}}
+}
+
+// depose ends the term of this node; there is no other leader yet. What is held may be committed by the next one.
+func (l *fakeLog) depose() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leader = 0
+	for _, other := range l.logs {
+		if !other.cut {
+			other.events <- replica.Event{Role: &replica.Role{Term: l.term}}
+		}
+	}
+}
+
+// hold keeps what is proposed from being committed, until release.
+func (g *fakeGroup) hold() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held = true
+}
+
+func (g *fakeGroup) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held = false
+	for _, data := range g.queue {
+		g.commit(data)
+	}
+	g.queue = nil
+}
+
+// setSilent takes the majority away, or gives it back.
+func (g *fakeGroup) setSilent(silent bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.silent = silent
+	g.tell()
+}
+
+// setCut cuts the node off from all others, or brings it back.
+func (l *fakeLog) setCut(cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = cut
+	l.deliver()
+	l.tell()
+}
+
+// install brings a node that was cut off up to date by a snapshot instead of entries.
+func (l *fakeLog) install(snapshot io.ReadCloser, index uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events <- replica.Event{Snapshot: snapshot, SnapshotIndex: index}
+	l.applied, l.cut = index, false
+	l.deliver()
+}
+
+// fill takes the room away, or gives it back.
+func (l *fakeLog) fill(full bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !full {
+		l.full = nil
+		l.events <- replica.Event{LogRoom: true}
+		return
+	}
+	l.full = fmt.Errorf("disk of the test: %w", replica.ErrLogFull)
+	l.events <- replica.Event{LogFull: l.full}
+}
+
+var errTest = errors.New("said the test")

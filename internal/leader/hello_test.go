@@ -1,0 +1,187 @@
+package leader
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// newHelloRig is a core of cluster "blue", id c2, which was c1 before it was recovered.
+func newHelloRig(t *testing.T) *coreRig {
+	t.Helper()
+	r := &coreRig{t: t, now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), machine: state.New()}
+	r.log = &testLog{machine: r.machine, term: 7, latency: func() time.Duration { return 0 }}
+	r.core = NewCore(CoreConfig{
+		Machine: r.machine, Cluster: "blue", Members: Members{ClusterID: "c2", Former: []string{"c0", "c1"}, Addresses: []string{"a:1", "b:2"}},
+		Term: 7, Now: r.now, Seed: 1,
+	})
+	return r
+}
+
+// sent is what the last step has sent to a session.
+func (r *coreRig) sent(id SessionID) (list []*wire.ToWorker) {
+	for _, m := range r.last.Send {
+		if m.Session == id {
+			list = append(list, m.Message)
+		}
+	}
+	return list
+}
+
+// A worker that does not belong here is refused for good, with what both sides have and the way out; all others get in.
+func TestHelloIsChecked(t *testing.T) {
+	at := func(d time.Duration) int64 { return time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC).Add(d).UnixMilli() }
+	for name, test := range map[string]struct {
+		change func(h *wire.Hello)
+		want   []string // parts of the refusal; none: it gets in
+	}{
+		"one that says nothing of clusters": {func(*wire.Hello) {}, nil},
+		"one of this cluster":               {func(h *wire.Hello) { h.ClusterId, h.ClusterName = "c2", "blue" }, nil},
+		"one of before the recovery":        {func(h *wire.Hello) { h.ClusterId = "c1" }, nil},
+		"one of another cluster": {
+			func(h *wire.Hello) { h.ClusterId, h.ClusterName = "c9", "blue" }, []string{"cluster c9", "cluster c2", `"blue"`, "--data-dir"},
+		},
+		"one of another name": {func(h *wire.Hello) { h.ClusterName = "green" }, []string{`"green"`, `"blue"`, "--cluster-name blue"}},
+		"a newer one that can do with less": {
+			func(h *wire.Hello) { h.Protocol, h.ProtocolMin = wire.Protocol+3, wire.Protocol }, nil,
+		},
+		"one that is too new": {
+			func(h *wire.Hello) { h.Version, h.Protocol, h.ProtocolMin = "v9", wire.Protocol+3, wire.Protocol+1 },
+			[]string{`version "v9"`, fmt.Sprint("before ", wire.Protocol+1), fmt.Sprint("after ", wire.Protocol), "upgrade the leaders"},
+		},
+		"a clock that is slow": {func(h *wire.Hello) { h.UnixMs = at(time.Second - clockMax) }, nil},
+		"a clock that is fast": {func(h *wire.Hello) { h.UnixMs = at(clockMax) }, nil},
+		"a clock that is wrong": {
+			func(h *wire.Hello) { h.UnixMs = at(-clockMax - time.Second) }, []string{"2030-01-02T02:59:04Z", "2030-01-02T03:04:05Z", "5m0s"},
+		},
+		"a clock of tomorrow":     {func(h *wire.Hello) { h.UnixMs = at(24 * time.Hour) }, []string{"2030-01-03T03:04:05Z"}},
+		"a clock before all time": {func(h *wire.Hello) { h.UnixMs = -1 << 63 }, []string{"clock"}},
+		"no identity":             {func(h *wire.Hello) { h.Identity = "" }, []string{`""`, "identity in its data directory"}},
+		"no incarnation":          {func(h *wire.Hello) { h.Incarnation = "" }, []string{`""`}},
+		"an identity of two lines": {
+			func(h *wire.Hello) { h.Identity = "a\nb" }, []string{`"a\nb"`},
+		},
+		"an identity without end": {func(h *wire.Hello) { h.Identity = strings.Repeat("x", 1<<20) }, []string{`xxx"`, "1 to 128"}},
+		"no slots":                {func(h *wire.Hello) { h.Slots = 0 }, []string{"0 slots", "1 to 65536", "--slots"}},
+		"too many slots":          {func(h *wire.Hello) { h.Slots = 1 << 20 }, []string{"1048576 slots"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newHelloRig(t)
+			h := &wire.Hello{Identity: "w", Incarnation: "i", Slots: 1}
+			test.change(h)
+			r.step(Hello{1, h})
+			if len(test.want) == 0 {
+				r.step()
+				if len(r.sent(1)) != 1 || r.sent(1)[0].GetWelcome() == nil {
+					t.Fatalf("answers %v, closes %+v; want a welcome", r.last.Send, r.last.Close)
+				}
+				return
+			}
+			if len(r.last.Close) != 1 || !r.last.Close[0].Refused {
+				t.Fatalf("closes %+v; want it refused for good", r.last.Close)
+			}
+			reason := r.last.Close[0].Reason
+			for _, want := range test.want {
+				if !strings.Contains(reason, want) {
+					t.Errorf("the reason is %q; %q is not in it", reason, want)
+				}
+			}
+			if len(reason) > 1000 {
+				t.Errorf("the reason has %d bytes", len(reason))
+			}
+			if r.step(); len(r.machine.Workers()) != 0 {
+				t.Error("it was registered")
+			}
+		})
+	}
+}
+
+// Of a worker and a leader that share no protocol, the older one is to be upgraded.
+func TestProtocols(t *testing.T) {
+	for _, test := range []struct {
+		speaks, least, ours, oursLeast uint32
+		want                           string
+	}{
+		{0, 0, 1, 1, ""},
+		{1, 1, 2, 1, ""},
+		{2, 1, 1, 1, ""},
+		{3, 2, 2, 1, ""},
+		{0, 0, 3, 2, "speaks protocol 1, and this leader none before 2: upgrade the worker"},
+		{2, 1, 4, 3, "upgrade the worker"},
+		{3, 2, 1, 1, "speaks no protocol before 2, and this leader none after 1: upgrade the leaders"},
+	} {
+		got := mute(&wire.Hello{Protocol: test.speaks, ProtocolMin: test.least}, test.oursLeast, test.ours)
+		if (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
+			t.Errorf("worker %d to %d, leader %d to %d: %q, want %q", test.least, test.speaks, test.oursLeast, test.ours, got, test.want)
+		}
+	}
+}
+
+// The welcome says what a worker needs to find its way when this leader is gone; news of the leaders follow.
+func TestWorkersKnowTheLeaders(t *testing.T) {
+	r := newHelloRig(t)
+	for id := range SessionID(2) {
+		r.step(Hello{id + 1, &wire.Hello{Identity: fmt.Sprint(id), Incarnation: "i", Slots: 1}})
+		r.step()
+		w := r.sent(id + 1)[0].GetWelcome()
+		if w.GetClusterId() != "c2" || w.GetCluster() != "blue" || !slices.Equal(w.GetLeaders(), []string{"a:1", "b:2"}) || w.GetSilenceMs() != 1000 || w.GetTerm() != 7 {
+			t.Fatalf("the welcome is %v", w)
+		}
+	}
+	r.step(Closed{2})
+	r.step(Members{ClusterID: "c2", Addresses: []string{"a:1", "b:2"}})
+	if len(r.last.Send) != 0 {
+		t.Errorf("the leaders are where they were; sent %v", r.last.Send)
+	}
+	r.step(Members{ClusterID: "c2", Addresses: []string{"b:2", "c:3"}})
+	if len(r.last.Send) != 1 || !slices.Equal(r.sent(1)[0].GetLeaders().GetAddresses(), []string{"b:2", "c:3"}) {
+		t.Errorf("sent %v, want the leaders to the one worker that is connected", r.last.Send)
+	}
+}
+
+// No worker waits longer than a heartbeat for a word from the leader, and none is pinged that has just had one.
+func TestPing(t *testing.T) {
+	r := newCoreRig(t, 2)
+	for _, test := range []struct {
+		every int // steps of 200 µs between messages; 0: none
+		pings bool
+	}{{0, true}, {500, false}, {2500, true}} {
+		last := map[SessionID]time.Time{}
+		pings := 0
+		start := r.now
+		for i := range 30_000 {
+			if i%1000 == 0 {
+				r.beat()
+			}
+			var inputs []Input
+			if test.every > 0 && i%test.every == 0 {
+				inputs = append(inputs, FetchLog{&wire.LogRequest{}})
+			}
+			r.step(inputs...)
+			for _, m := range r.last.Send {
+				if at, ok := last[m.Session]; ok && r.now.Sub(at) > heartbeat {
+					t.Fatalf("nothing was sent to worker %d for %v", m.Session, r.now.Sub(at))
+				}
+				last[m.Session] = r.now
+				if m.Message.GetPing() != nil {
+					pings++
+				}
+			}
+		}
+		took := r.now.Sub(start)
+		if most := 2 * int(took/(heartbeat-tick)); pings > most || (pings > 0) != test.pings {
+			t.Errorf("%d pings to two workers in %v, with other news each %d steps; want at most %d, and some: %v", pings, took, test.every, most, test.pings)
+		}
+	}
+	r.step(Closed{1})
+	for range 3000 {
+		if r.step(); len(r.sent(1)) > 0 {
+			t.Fatal("a session that has ended is pinged")
+		}
+	}
+}

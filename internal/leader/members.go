@@ -1,0 +1,317 @@
+package leader
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// lookAround takes note, now and then, of what comes without an event: who the members are, and that nothing is heard any more.
+func (l *Leader) lookAround(now time.Time) {
+	if now.Sub(l.loop.looked) < tick {
+		return
+	}
+	l.loop.looked = now
+	l.dropShadow(now)
+	members, leader := l.cfg.Log.Members(), l.cfg.Log.Status().LeaderID
+	old := l.members.Load()
+	if members.Cluster != old.Cluster || !slices.Equal(members.List, old.List) || !slices.Equal(members.Former, old.Former) {
+		l.members.Store(&members)
+		l.loop.node.SetMembers(members)
+		l.changes.tell()
+	}
+	if leader != l.loop.leader {
+		l.loop.leader = leader
+		l.changes.tell()
+	}
+}
+
+// address is where a member is reached; empty where it is none.
+func (l *Leader) address(id uint64) string {
+	m, _ := l.members.Load().Get(id)
+	return m.Address
+}
+
+// LeaderAddress is where the node that leads is reached, and whether it is this one. Empty: none is known. A node that was
+// elected leads once it has applied what the log holds, and not before.
+func (l *Leader) LeaderAddress() (address string, self bool) {
+	status := l.cfg.Log.Status()
+	switch {
+	case l.leading.Load():
+		return l.address(status.ID), true
+	case status.LeaderID == 0 || status.LeaderID == status.ID:
+		return "", false
+	}
+	return l.address(status.LeaderID), false
+}
+
+// WaitLeader returns when a leader is known.
+func (l *Leader) WaitLeader(ctx context.Context) error {
+	return l.wait(ctx, l.changes, func() (bool, error) {
+		address, self := l.LeaderAddress()
+		return self || address != "", nil
+	})
+}
+
+// ReadIndex returns a position of the log that has all that was acknowledged before the call, by whatever node.
+func (l *Leader) ReadIndex(ctx context.Context) (uint64, error) {
+	const patience = 5 * time.Second
+	patient, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	index, err := l.cfg.Log.ReadIndex(patient)
+	switch {
+	case err == nil:
+		return index, nil
+	case ctx.Err() != nil:
+		return 0, context.Cause(ctx)
+	case patient.Err() != nil:
+		return 0, api.Unavailable("no majority of the %d leaders has answered within %v, so nobody can say what is true now; "+
+			"?consistency=stale reads what this leader knows", len(l.members.Load().List), patience)
+	}
+	return 0, api.Unavailable("strong read: %v", err)
+}
+
+// silentAfter without a word a leader counts as silent: an election takes no longer.
+const silentAfter = time.Second
+
+// Leaders are all leaders of the cluster, by number.
+func (l *Leader) Leaders() api.LeaderList {
+	members, status, now := l.members.Load(), l.cfg.Log.Status(), time.Now()
+	list := api.LeaderList{Cluster: members.Cluster, Name: l.cfg.Cluster, Term: status.Term, Leaders: make([]api.LeaderNode, 0, len(members.List))}
+	view := l.views.cluster.Load()
+	for _, m := range members.List {
+		n := api.LeaderNode{ID: m.ID, Address: m.Address, Votes: m.Voter, Self: m.ID == status.ID}
+		var heard time.Time
+		switch {
+		case n.Self:
+			n.Index, heard = status.Last, now
+		case status.Leader:
+			if i := slices.IndexFunc(status.Peers, func(p replica.PeerStatus) bool { return p.ID == m.ID }); i >= 0 {
+				n.Index, heard = status.Peers[i].Match, status.Peers[i].Heard
+			}
+		case m.ID == status.LeaderID:
+			n.Index, heard = view.leadersAt, status.Heard
+		default:
+			n.Index, heard = view.leaders[m.ID].match, view.leaders[m.ID].heard
+		}
+		untold := !status.Leader && view.leaders == nil && m.ID != status.LeaderID
+		n.Status = leaderStatus(&n, status.LeaderID, untold, now.Sub(heard) > silentAfter)
+		if !heard.IsZero() {
+			n.Heard = &heard
+		}
+		list.Leaders = append(list.Leaders, n)
+	}
+	return list
+}
+
+func leaderStatus(n *api.LeaderNode, leader uint64, untold, silent bool) string {
+	switch {
+	case !n.Self && (leader == 0 || untold):
+		return api.LeaderUnknown
+	case silent:
+		return api.LeaderSilent
+	case n.ID == leader:
+		return api.LeaderLeads
+	case !n.Votes:
+		return api.LeaderLearns
+	}
+	return api.LeaderFollows
+}
+
+// invitePatience is how long an invitation waits for who has agreed to come.
+const invitePatience = 10 * time.Second
+
+// AddLeader asks the fresh leader at address to join, and returns when it is a member.
+func (l *Leader) AddLeader(ctx context.Context, address string) (api.LeaderNode, error) {
+	if err := hostPort(address); err != nil {
+		return api.LeaderNode{}, err
+	}
+	if !l.leads(ctx) {
+		return api.LeaderNode{}, l.notLeader()
+	}
+	before := l.Leaders().Leaders
+	if i := slices.IndexFunc(before, func(n api.LeaderNode) bool { return n.Address == address }); i >= 0 {
+		return before[i], nil
+	}
+	if l.cfg.InviteLeader == nil {
+		return api.LeaderNode{}, api.Conflict("this leader stands alone: it was started to be the only one")
+	}
+	if err := l.cfg.InviteLeader(ctx, address); err != nil {
+		return api.LeaderNode{}, invited(ctx, "leader", address, err)
+	}
+	var added api.LeaderNode
+	err := l.come(ctx, "leader", address, l.changes, func() (bool, error) {
+		for _, n := range l.Leaders().Leaders { // it may call itself by another address
+			if !slices.ContainsFunc(before, func(b api.LeaderNode) bool { return b.ID == n.ID }) {
+				added = n
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	return added, err
+}
+
+// RemoveLeader returns when the leader is no member any more.
+func (l *Leader) RemoveLeader(ctx context.Context, id uint64, force bool) error {
+	if !l.leads(ctx) {
+		return l.notLeader()
+	}
+	members := l.cfg.Log.Members()
+	if _, ok := members.Get(id); !ok {
+		return api.NotFound("there is no leader %d", id)
+	}
+	err := l.cfg.Log.RemoveMember(ctx, id, force)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, replica.ErrNotLeader):
+		return l.notLeader()
+	case errors.Is(err, replica.ErrClosed):
+		return l.stopping()
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return api.Conflict("remove leader %d: %v", id, err)
+}
+
+// InviteWorker asks the idle worker at address to join, and returns when it has registered.
+func (l *Leader) InviteWorker(ctx context.Context, address string) (api.Worker, error) {
+	if err := hostPort(address); err != nil {
+		return api.Worker{}, err
+	}
+	if !l.leads(ctx) {
+		return api.Worker{}, l.notLeader()
+	}
+	if l.cfg.InviteWorker == nil {
+		return api.Worker{}, api.Conflict("this leader invites no workers")
+	}
+	same := addressMatcher(ctx, address)
+	identity := "" // of the idle worker that is found there: it may register with another of its addresses
+	if l.cfg.IdleWorkers != nil {
+		for _, w := range l.cfg.IdleWorkers() {
+			if same(w.Address) {
+				identity = w.Identity
+			}
+		}
+	}
+	var found api.Worker
+	here := func() (bool, error) {
+		for _, w := range l.views.cluster.Load().workers {
+			known := w.Identity == identity && identity != "" || same(w.Address)
+			if known && w.Status != state.WorkerDead.String() {
+				found = w
+				return true, nil
+			}
+		}
+		return false, nil
+	}
+	if ok, _ := here(); ok {
+		return found, nil
+	}
+	if err := l.cfg.InviteWorker(ctx, address); err != nil {
+		return api.Worker{}, invited(ctx, "worker", address, err)
+	}
+	err := l.come(ctx, "worker", address, l.views.news, here)
+	return found, err
+}
+
+// come waits for somebody who has agreed to come.
+func (l *Leader) come(ctx context.Context, what, address string, news *news, here func() (bool, error)) error {
+	late := api.Unavailable("the %s at %s has agreed to join, but has not come within %v; its log says why", what, address, invitePatience)
+	patient, cancel := context.WithTimeoutCause(ctx, invitePatience, late)
+	defer cancel()
+	return l.wait(patient, news, here)
+}
+
+// invited is what a client is told of an invitation that has come to nothing.
+func invited(ctx context.Context, what, address string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if p, ok := errors.AsType[*api.Problem](err); ok {
+		return p
+	}
+	return api.Conflict("invite the %s at %s: %v", what, address, err)
+}
+
+// hostPort refuses what is no address.
+func hostPort(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || host == "" || perr != nil || n == 0 {
+		return api.Invalid("%q is no address: give host:port", address)
+	}
+	return nil
+}
+
+// addressMatcher says which addresses are the same as address: it may be a name, and a worker tells a number.
+func addressMatcher(ctx context.Context, address string) func(other string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return func(string) bool { return false }
+	}
+	hosts, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		hosts = nil
+	}
+	return func(other string) bool {
+		h, p, err := net.SplitHostPort(other)
+		return err == nil && p == port && (h == host || slices.Contains(hosts, h))
+	}
+}
+
+// idleWorkers are those on the network that wait to be invited, and are no members.
+func (l *Leader) idleWorkers() []api.Worker {
+	if l.cfg.IdleWorkers == nil {
+		return nil
+	}
+	members := l.views.cluster.Load().workers
+	list := slices.DeleteFunc(slices.Clone(l.cfg.IdleWorkers()), func(idle api.Worker) bool {
+		return slices.ContainsFunc(members, func(w api.Worker) bool { return w.Identity == idle.Identity })
+	})
+	slices.SortFunc(list, func(a, b api.Worker) int { return cmp.Compare(a.Address, b.Address) })
+	for i := range list {
+		list[i].ID, list[i].Status = 0, api.WorkerIdle
+	}
+	return list
+}
+
+// Consensus is this node's view of the election.
+func (l *Leader) Consensus() api.Consensus {
+	status := l.cfg.Log.Status()
+	c := api.Consensus{ID: status.ID, Term: status.Term, Role: status.Role, Peers: []api.Peer{}}
+	some := func(id uint64) *uint64 {
+		if id == 0 {
+			return nil
+		}
+		return &id
+	}
+	when := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return &t
+	}
+	c.VotedFor, c.Leader = some(status.VotedFor), some(status.LeaderID)
+	c.LastElection, c.LastHeartbeat = when(status.Campaigned), when(status.Heard)
+	for _, m := range l.members.Load().List {
+		if m.ID == status.ID {
+			continue
+		}
+		p := api.Peer{ID: m.ID}
+		if host, port, err := net.SplitHostPort(m.Address); err == nil {
+			p.Host = host
+			p.Port, _ = strconv.Atoi(port) // what is no number is shown as 0
+		}
+		c.Peers = append(c.Peers, p)
+	}
+	return c
+}

@@ -1,0 +1,294 @@
+package leader
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// shadowEvery is how often the leader tells the others what it knows beyond the log.
+const shadowEvery = 200 * time.Millisecond
+
+// told is what a leader has told the others last.
+type told struct {
+	state *wire.ShadowState // never changed once it is here: several streams send it
+	at    time.Time
+}
+
+// Shadow tells another leader what this one, leading, knows beyond the log.
+func (l *Leader) Shadow(req *wire.ShadowRequest, rpc grpc.ServerStreamingServer[wire.ShadowState]) error {
+	if ours := l.members.Load().Cluster; req.GetClusterId() != ours {
+		return status.Errorf(codes.FailedPrecondition, "leader %d is of cluster %q, and this is cluster %q", req.GetId(), req.GetClusterId(), ours)
+	}
+	every := time.NewTicker(shadowEvery)
+	defer every.Stop()
+	for {
+		var state *wire.ShadowState
+		if err := l.do(rpc.Context(), func() { state = l.shadowState(time.Now()) }); err != nil {
+			return status.Error(codes.Unavailable, err.Error())
+		}
+		if state == nil {
+			return status.Error(codes.Unavailable, notLeading)
+		}
+		if err := rpc.Send(state); err != nil {
+			return err
+		}
+		select {
+		case <-every.C:
+		case <-rpc.Context().Done():
+			return context.Cause(rpc.Context())
+		case <-l.stopped:
+			return status.Error(codes.Unavailable, l.stopping().Error())
+		}
+	}
+}
+
+// shadowState is what this node knows beyond the log; nil where it does not lead. Called in the loop.
+func (l *Leader) shadowState(now time.Time) *wire.ShadowState {
+	if !l.loop.node.Leading() {
+		return nil
+	}
+	if l.loop.told.state != nil && now.Sub(l.loop.told.at) < shadowEvery/2 {
+		return l.loop.told.state
+	}
+	c := l.loop.node.Core()
+	log := l.cfg.Log.Status()
+	s := &wire.ShadowState{Term: l.loop.node.Term(), Index: l.index()}
+	if why := l.notReady.Load(); why != nil {
+		s.NotReady = *why
+	}
+	knows := leaderKnows{c}
+	for _, id := range c.machine.Workers() {
+		w, ok := knows.worker(id)
+		if !ok {
+			continue
+		}
+		s.Worker = append(s.Worker, uint64(id))
+		s.WorkerBusy = append(s.WorkerBusy, w.busy)
+		s.WorkerQueued = append(s.WorkerQueued, w.queued)
+		s.WorkerSilentMs = append(s.WorkerSilentMs, millisSince(w.seen, now))
+		s.WorkerAside = append(s.WorkerAside, w.aside)
+	}
+	for _, id := range c.machine.Live() {
+		leased := knows.leased(id)
+		s.Job = append(s.Job, uint64(id))
+		s.JobLeased = append(s.JobLeased, leased)
+		s.JobEligible = append(s.JobEligible, leased > 0 || knows.eligible(c.machine.Job(id)))
+	}
+	for _, p := range log.Peers {
+		s.Leader = append(s.Leader, p.ID)
+		s.LeaderMatch = append(s.LeaderMatch, p.Match)
+		s.LeaderSilentMs = append(s.LeaderSilentMs, millisSince(p.Heard, now))
+	}
+	l.loop.told = told{s, now}
+	return s
+}
+
+func millisSince(t, now time.Time) uint64 { return uint64(max(0, now.Sub(t).Milliseconds())) }
+
+// columnAt is entry i of a column; zero where another version of the program has left it out.
+func columnAt[T any](c []T, i int) (v T) {
+	if i < len(c) {
+		v = c[i]
+	}
+	return v
+}
+
+// shadow is what the leader has told this node, which follows.
+type shadow struct {
+	term     uint64
+	index    uint64
+	received time.Time
+	notReady string
+	jobs     map[state.JobID]shadowJob
+	workers  map[state.WorkerID]workerNews
+	leaders  map[uint64]shadowLeader
+}
+
+type shadowJob struct {
+	leased   uint64
+	eligible bool
+}
+
+type shadowLeader struct {
+	match uint64
+	heard time.Time
+}
+
+func newShadow(s *wire.ShadowState, now time.Time) *shadow {
+	out := &shadow{
+		term: s.GetTerm(), index: s.GetIndex(), received: now, notReady: s.GetNotReady(), jobs: make(map[state.JobID]shadowJob, len(s.GetJob())),
+		workers: make(map[state.WorkerID]workerNews, len(s.GetWorker())), leaders: make(map[uint64]shadowLeader, len(s.GetLeader())),
+	}
+	ago := func(ms uint64) time.Time { return now.Add(-time.Duration(ms) * time.Millisecond) }
+	for i, id := range s.GetWorker() {
+		out.workers[state.WorkerID(id)] = workerNews{
+			busy: columnAt(s.GetWorkerBusy(), i), queued: columnAt(s.GetWorkerQueued(), i), seen: ago(columnAt(s.GetWorkerSilentMs(), i)),
+			aside: columnAt(s.GetWorkerAside(), i),
+		}
+	}
+	for i, id := range s.GetJob() {
+		out.jobs[state.JobID(id)] = shadowJob{leased: columnAt(s.GetJobLeased(), i), eligible: columnAt(s.GetJobEligible(), i)}
+	}
+	for i, id := range s.GetLeader() {
+		out.leaders[id] = shadowLeader{match: columnAt(s.GetLeaderMatch(), i), heard: ago(columnAt(s.GetLeaderSilentMs(), i))}
+	}
+	return out
+}
+
+// A node that has been told nothing yet shows no attempt as running, and no job as halted.
+
+func (s *shadow) leased(id state.JobID) uint64 {
+	if s == nil {
+		return 0
+	}
+	return s.jobs[id].leased
+}
+
+func (s *shadow) eligible(job *state.Job) bool {
+	if s == nil {
+		return true
+	}
+	told, ok := s.jobs[job.ID]
+	return !ok || told.eligible
+}
+
+func (s *shadow) worker(id state.WorkerID) (workerNews, bool) {
+	if s == nil {
+		return workerNews{}, false
+	}
+	w, ok := s.workers[id]
+	return w, ok
+}
+
+// takeShadow takes in what the leader has told. Called in the loop.
+func (l *Leader) takeShadow(next *shadow) {
+	last := l.loop.shadow
+	if l.leading.Load() || last != nil && next.term < last.term {
+		return // of a term that is over
+	}
+	l.loop.shadow = next
+	for id, job := range next.jobs {
+		if last != nil {
+			if before, ok := last.jobs[id]; ok && before == job {
+				continue
+			}
+		}
+		l.loop.stale[id] = struct{}{}
+	}
+}
+
+// dropShadow lets go of what a leader has told long ago: it is not true any more.
+func (l *Leader) dropShadow(now time.Time) {
+	if l.loop.shadow == nil || now.Sub(l.loop.shadow.received) < shadowKept {
+		return
+	}
+	l.loop.shadow = nil
+	for _, id := range l.loop.node.Machine().Live() {
+		l.loop.stale[id] = struct{}{}
+	}
+}
+
+// How a follower keeps in touch with the leader.
+const (
+	shadowSilence  = 5 * shadowEvery // then the stream is opened anew
+	shadowKept     = 5 * time.Second
+	shadowPauseMin = 50 * time.Millisecond
+	shadowPauseMax = time.Second
+)
+
+// follow keeps a stream open to whoever leads, for what that one knows beyond the log.
+func (l *Leader) follow(ctx context.Context) {
+	pause := shadowPauseMin
+	retry := time.NewTimer(pause)
+	defer retry.Stop()
+	for ctx.Err() == nil {
+		changed := l.changes.next()
+		address, self := l.LeaderAddress()
+		if address != "" && !self {
+			heard, err := l.receiveShadows(ctx, address)
+			l.log.DebugContext(ctx, "not following the leader's news any more", "leader", address, "error", err)
+			if heard {
+				pause = shadowPauseMin
+			}
+			retry.Reset(pause)
+			pause = min(2*pause, shadowPauseMax)
+		}
+		select {
+		case <-changed:
+		case <-retry.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// receiveShadows takes in what the leader at address tells, until it says no more, is silent, or is not the leader any more.
+func (l *Leader) receiveShadows(ctx context.Context, address string) (heard bool, err error) {
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(l.cfg.Dial),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(shadowBytesMax)))
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer func() {
+		cancel()
+		watch.Wait()
+		if cerr := conn.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	watch.Go(func() {
+		l.whileLeads(ctx, address)
+		cancel()
+	})
+	silence := time.AfterFunc(shadowSilence, cancel)
+	defer silence.Stop()
+	rpc, err := wire.NewLeaderClient(conn).Shadow(ctx, &wire.ShadowRequest{Id: l.cfg.Log.Status().ID, ClusterId: l.members.Load().Cluster})
+	if err != nil {
+		return false, err
+	}
+	for {
+		s, err := rpc.Recv()
+		if err != nil {
+			return heard, err
+		}
+		heard = true
+		silence.Reset(shadowSilence)
+		if err := l.do(ctx, func() { l.takeShadow(newShadow(s, time.Now())) }); err != nil {
+			return heard, err
+		}
+	}
+}
+
+// shadowBytesMax bounds what a leader may tell at once.
+const shadowBytesMax = 64 << 20
+
+// whileLeads returns when the leader is somebody else than the one at address.
+func (l *Leader) whileLeads(ctx context.Context, address string) {
+	for {
+		changed := l.changes.next()
+		if now, self := l.LeaderAddress(); now != address || self {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func dialTCP(ctx context.Context, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", address)
+}

@@ -1,0 +1,105 @@
+package leader
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// removedMark is in the names of spool folders that are being deleted.
+const removedMark = ".removed-"
+
+// sweepSpool deletes what a leader that died was deleting.
+func (l *Leader) sweepSpool() {
+	entries, err := os.ReadDir(l.cfg.Spool)
+	if err != nil {
+		return // there is no spool yet
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), removedMark) {
+			if err := os.RemoveAll(filepath.Join(l.cfg.Spool, e.Name())); err != nil {
+				l.log.Warn("spool folder not removed", "dir", e.Name(), "error", err)
+			}
+		}
+	}
+}
+
+// removeSpool deletes what nobody needs any more of a spool folder, beside the loop. The name comes from the log. Of a job that
+// is still known, and may be run again in this folder, only what was written before it ended goes: a leader that was stopped
+// in between may be long deposed by now, and the job at work again under the next one.
+func (l *Leader) removeSpool(dir string) {
+	if job := l.spooled(dir); job != nil {
+		files := filepath.Join(dir, "_temporary", job.UID)
+		fence := job.Fence
+		l.loop.helpers.Go(func() { l.removeFenced(files, fence) })
+		return
+	}
+	aside := dir + removedMark + newID()
+	switch err := os.Rename(dir, aside); {
+	case errors.Is(err, fs.ErrNotExist):
+		return // no attempt has written anything, or it is on another leader's disk, or gone already
+	case err != nil:
+		l.log.Warn("spool folder not removed", "dir", dir, "error", err)
+		return
+	}
+	l.loop.helpers.Go(func() {
+		if err := os.RemoveAll(aside); err != nil {
+			l.log.Warn("spool folder not removed", "dir", aside, "error", err)
+		}
+	})
+}
+
+// spooled is the job whose spool folder it is; nil: that job is forgotten.
+func (l *Leader) spooled(dir string) *state.Job {
+	m := l.loop.node.Machine()
+	for _, id := range m.Jobs() {
+		if job := m.Job(id); job.Spec.Spool && job.Spec.Output == dir {
+			return job
+		}
+	}
+	return nil
+}
+
+// removeFenced removes the files of attempts whose lease is not above the fence, in which their names end.
+func (l *Leader) removeFenced(dir string, fence state.Lease) {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return // no attempt has written anything here
+	}
+	for err == nil {
+		var names []string
+		names, err = folder.Readdirnames(removeBatch)
+		for _, name := range names {
+			lease, bad := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64)
+			if bad != nil || state.Lease(lease) > fence {
+				continue
+			}
+			if rerr := os.Remove(filepath.Join(dir, name)); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+				err = rerr
+			}
+		}
+	}
+	if cerr := folder.Close(); errors.Is(err, io.EOF) {
+		err = cerr
+	}
+	if err != nil {
+		l.log.Warn("spool folder not emptied; it goes when the job is forgotten", "dir", dir, "error", err)
+		return
+	}
+	// The folders go where they are empty now: the next run of the job makes its own.
+	for range 3 { // OUTPUT/_temporary/UID
+		if os.Remove(dir) != nil {
+			return
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// removeBatch is how many names are read at once: a job may have left millions.
+const removeBatch = 1024

@@ -1,0 +1,57 @@
+package leader
+
+import (
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// TestSlowRegistrationKeepsItsAttempt: a worker that has come in time is not given up because the log is slow to say so.
+func TestSlowRegistrationKeepsItsAttempt(t *testing.T) {
+	r := newCoreRig(t, 1)
+	r.workers = nil // it says nothing more: its attempt runs
+	r.submit(1, 1)
+	var held state.Lease
+	for range 100 {
+		r.step()
+		for number := range r.core.workers[1].leases {
+			held = number
+		}
+	}
+	if held == 0 {
+		t.Fatal("no lease was given")
+	}
+	r.log.term = 2
+	r.core = NewCore(CoreConfig{Machine: r.machine, Term: 2, Now: r.now, Seed: 1})
+	r.step(Hello{8, &wire.Hello{Identity: "another", Incarnation: "y", Slots: 2}})
+	r.step()
+	r.log.latency = func() time.Duration { return lossAfter + time.Second }
+	r.step(Hello{7, &wire.Hello{
+		Identity: "0", Incarnation: "x", Slots: 2, Held: []*wire.Held{{Job: 1, Lease: uint64(held), Attempt: 1, Started: true}},
+	}})
+	for range 35 {
+		r.now = r.now.Add(tick)
+		r.step(Report{8, &wire.Report{Heartbeat: true}})
+	}
+	if w := r.core.workers[1]; w == nil || len(w.leases) != 1 || w.leases[held].job != 1 {
+		t.Errorf("worker 1 = %+v, want it to go on with lease %v", w, held)
+	}
+}
+
+// TestStarvedLeaderTakesNobodyForARival: the time that a leader was stopped proves nothing about who was alive in it.
+func TestStarvedLeaderTakesNobodyForARival(t *testing.T) {
+	r := newCoreRig(t, 1)
+	again := &wire.Hello{Identity: "0", Incarnation: "again", Slots: 2}
+	r.step(Hello{7, again})
+	if len(r.last.Close) != 1 || r.last.Close[0].Refused {
+		t.Fatalf("closed %+v, want the second process asked to come later", r.last.Close)
+	}
+	r.now = r.now.Add(2 * rivalProof)
+	r.step()
+	r.step(Hello{8, again})
+	if len(r.last.Close) != 1 || r.last.Close[0].Refused {
+		t.Errorf("closed %+v after the leader was stopped, want the worker not refused for good: the first process is dead", r.last.Close)
+	}
+}

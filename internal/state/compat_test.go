@@ -1,0 +1,319 @@
+package state
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/transcript"
+)
+
+// recordedFormat is the folder of testdata/compat that holds what this program writes.
+const recordedFormat = "v0.1"
+
+var record = flag.String("record", "", "write what this program writes to testdata/compat/`VERSION`, which must be new")
+
+// TestCompat reads the logs and snapshots that released programs have written, and compares what they mean with what they
+// meant then. See testdata/compat/README.md.
+func TestCompat(t *testing.T) {
+	if *record != "" {
+		writeRecording(t, filepath.Join("testdata", "compat", *record))
+	}
+	dirs, err := filepath.Glob("testdata/compat/v*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no recordings: %v", err)
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			compare(t, filepath.Join(dir, "log.txt"), playLog(t, readLog(t, filepath.Join(dir, "log.bin")), New()))
+			snapshots, err := filepath.Glob(filepath.Join(dir, "*.snapshot"))
+			if err != nil || len(snapshots) == 0 {
+				t.Fatalf("no snapshots: %v", err)
+			}
+			for _, file := range snapshots {
+				data := readFile(t, file)
+				m, err := Restore(bytes.NewReader(data))
+				if err != nil {
+					t.Fatalf("%s: %v", file, err)
+				}
+				compare(t, strings.TrimSuffix(file, ".snapshot")+".txt", meaning(m))
+				if data[0] == snapshotVersion && !bytes.Equal(snapshotBytes(t, m.Snapshot()), data) {
+					t.Errorf("%s, of version %d, is written in another way now: give that a version of its own", file, snapshotVersion)
+				}
+			}
+		})
+	}
+}
+
+// TestCompatIsRecorded: what this program writes is what the newest recording holds, so that no change of the format goes out
+// without a recording.
+func TestCompatIsRecorded(t *testing.T) {
+	dir := filepath.Join("testdata", "compat", recordedFormat)
+	for name, want := range recording(t) {
+		if got := readFile(t, filepath.Join(dir, name)); !bytes.Equal(got, want) {
+			t.Errorf("%s is not what this program writes. If the change is meant, and older programs can read it (or never see it), "+
+				"record it as a new version: go test ./internal/state -run Compat -record VERSION", filepath.Join(dir, name))
+		}
+	}
+}
+
+// recording is the files of a recording.
+func recording(t *testing.T) map[string][]byte {
+	t.Helper()
+	log := compatLog(t)
+	small, large := New(), New()
+	files := map[string][]byte{"empty.snapshot": snapshotBytes(t, New().Snapshot()), "empty.txt": []byte(meaning(New()))}
+	playLog(t, log[:3], small)
+	files["log.txt"] = []byte(playLog(t, log, large))
+	files["small.snapshot"], files["small.txt"] = snapshotBytes(t, small.Snapshot()), []byte(meaning(small))
+	files["large.snapshot"], files["large.txt"] = snapshotBytes(t, large.Snapshot()), []byte(meaning(large))
+	var all []byte
+	for _, entry := range log {
+		all = append(binary.AppendUvarint(all, uint64(len(entry))), entry...)
+	}
+	files["log.bin"] = all
+	return files
+}
+
+// writeRecording writes a new recording. It never touches one that is there.
+func writeRecording(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatalf("a recording is never written again: %v", err)
+	}
+	for name, data := range recording(t) {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("recorded in %s; now set recordedFormat", dir)
+}
+
+// compatLog is a log with every kind of command, and with every field that a command can have.
+func compatLog(t *testing.T) [][]byte {
+	t.Helper()
+	files, lines := NewFiles(10), NewLines()
+	for _, b := range []*InputBuilder{files, lines} { // the same whatever version of Go compresses
+		var err error
+		if b.deflate, err = flate.NewWriter(io.Discard, flate.NoCompression); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files.AddFile([]byte("/data/\xff.txt"), 25, false)
+	files.AddFile([]byte("/data/b.gz"), 99, true)
+	for _, line := range []string{"one", "", "\xff three"} {
+		lines.AddLine([]byte(line))
+	}
+	const large = 3*pageTasks - 50
+	var list []Completion
+	for i := range uint64(large - 20) {
+		list = append(list, Completion{Index: i, Lease: NewLease(2, 9+i), Size: i % 5 * 100, Records: i % 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 7})
+	}
+	var log [][]byte
+	entry := func(fill func(e *Entry)) {
+		e := NewEntry(1_700_000_000_000 + int64(len(log))*1000)
+		fill(e)
+		log = append(log, e.Data())
+	}
+	entry(func(e *Entry) {
+		e.Register("register/1", &WorkerInfo{
+			Identity: "0123abcd", Host: "alpha", Address: "alpha:7000", Version: "v0.1.0", Slots: 4, Memory: 1 << 30, Labels: map[string]string{"zone": "x", "gpu": ""},
+		})
+		e.Register("register/2", &WorkerInfo{Identity: "4567", Slots: 1})
+	})
+	entry(func(e *Entry) {
+		e.Submit("key-1", "uid1", &Spec{
+			Name: "count", User: "ann", Argv: [][]byte{[]byte("grep"), []byte("-c"), {0xff}}, Input: *mustInput(t, files), InputNames: []string{"/data", "x*"},
+			Output: "/out/1", Overwrite: true, Collect: true, Settings: map[string]string{"a": "b", "": "empty"}, Dir: "/home/ann", Retries: 2,
+			Priority: 50, SlotsPerTask: 2, TimeoutMS: 60_000, Memory: 1 << 20, Labels: map[string]string{"zone": "x"},
+		})
+		e.Submit("key-2", "uid2", &Spec{Builtin: "wordcount", Input: *mustInput(t, lines), Output: "/spool/uid2", Spool: true, FirstSuccess: true})
+	})
+	entry(func(e *Entry) {
+		e.Submit("", "uid3", &Spec{Output: "/out/3", Input: Input{Kind: InputRange, From: -5, Tasks: large}, KeepPartial: true, Retries: 1})
+		e.Submit("key-1", "uid4", &Spec{Name: "another"})
+		e.Submit("", "uid5", &Spec{Output: "/out/3/below"})
+	})
+	entry(func(e *Entry) {
+		e.Done(1, 3, 0, list)
+		for kind := ProgramError; kind < failureKinds; kind++ {
+			e.Failed(3, 0, large-uint64(kind), Failure{Kind: kind, Worker: 2, Lease: NewLease(2, 1000+uint64(kind)), Message: kind.String() + "\xff"})
+		}
+	})
+	entry(func(e *Entry) {
+		e.Done(1, 1, 0, []Completion{{Index: 3, Lease: NewLease(3, 4), Size: 1 << 40, Records: 5, Checksum: 6, InputBytes: 7}})
+		e.Done(1, 1, 0, []Completion{{Index: 0, Lease: NewLease(3, 5)}, {Index: 2, Lease: NewLease(3, 9)}, {Index: 1, Lease: NewLease(3, 2)}})
+		e.Done(1, 1, 1, []Completion{{Lease: NewLease(3, 11), Size: 3}})
+		e.Done(2, 1, 2, []Completion{{Lease: NewLease(3, 12)}})
+		e.Done(2, 2, 0, []Completion{{Index: 1, Lease: NewLease(3, 13)}, {Index: 0, Lease: NewLease(3, 14)}})
+	})
+	entry(func(e *Entry) {
+		e.Fence = NewLease(3, 20)
+		e.Stop("stop", 3)
+		e.Stop("stop-2", 2)
+		e.Done(1, 3, 1, []Completion{{Lease: NewLease(3, 20)}, {Lease: NewLease(3, 21)}})
+	})
+	entry(func(e *Entry) {
+		e.Fence = NewLease(3, 30)
+		e.Retry("retry", 3)
+		e.Done(1, 3, 0, list[:300])
+		for i := range list {
+			list[i].Lease = NewLease(4, uint64(i))
+		}
+		e.Done(1, 3, 0, list[:300])
+		e.Failed(3, 0, large-1, Failure{Kind: BadInput, Worker: 1, Lease: NewLease(4, 999), Message: "gone"})
+		e.Failed(3, 0, large-2, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(4, 998), Message: "exit 1"})
+	})
+	entry(func(e *Entry) {
+		e.Forget("forget", 1)
+		e.Forget("forget-3", 3)
+		e.SetWorker("drain", 1, WorkerDraining)
+		e.SetWorker("", 2, WorkerDead)
+		e.SetWorker("again", 1, WorkerAlive)
+		e.Register("register/3", &WorkerInfo{Identity: "89ab", Host: "gamma"})
+		e.SetWorker("", 3, WorkerRemoved)
+		e.Register("register/4", &WorkerInfo{Identity: "cdef", Host: "delta", Slots: 8})
+		e.SetWorker("", 4, WorkerDead)
+	})
+	return log
+}
+
+// playLog applies a log to m, and tells all that came of it. Of a refusal it tells the code: the words may be others one day.
+func playLog(t *testing.T, log [][]byte, m *Machine) string {
+	t.Helper()
+	var b strings.Builder
+	var out Result
+	for i, entry := range log {
+		if err := m.Apply(uint64(i+1), entry, &out); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "entry %d\n", i+1)
+		for k, v := range out.Verdicts {
+			if last := (Verdict{v.Worker, v.Job, v.Stage, v.Lease - 1, v.Won}); k > 0 && out.Verdicts[k-1] == last {
+				continue // one line for leases in a row
+			}
+			fmt.Fprintf(&b, "%d/%d, worker %d: from lease %s on, won %v\n", v.Job, v.Stage, v.Worker, leaseName(v.Lease), v.Won)
+		}
+		for _, e := range out.Events {
+			if refusal, ok := errors.AsType[*Rejection](e.Err); ok {
+				fmt.Fprintf(&b, "%q refused: %d\n", e.Key, refusal.Code)
+			} else {
+				b.WriteString(factLine(e) + "\n")
+			}
+		}
+	}
+	return b.String() + meaning(m)
+}
+
+func readLog(t *testing.T, file string) (log [][]byte) {
+	t.Helper()
+	d := &decoder{buf: readFile(t, file)}
+	for len(d.buf) > 0 {
+		log = append(log, d.bytes())
+	}
+	if err := d.done("%s", file); err != nil {
+		t.Fatal(err)
+	}
+	return log
+}
+
+func readFile(t *testing.T, file string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func compare(t *testing.T, file, got string) {
+	t.Helper()
+	if want := string(readFile(t, file)); got != want {
+		t.Errorf("%s: it means something else now, %s", file, transcript.Difference(want, got))
+	}
+}
+
+// meaning tells all of a machine's state. What is zero is left out, so that a field that came later does not change it.
+func meaning(m *Machine) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "index %d, time %d, live %v, last job %d, last worker %d\n", m.Index(), m.Time(), m.Live(), m.lastJob, m.lastWorker)
+	for _, q := range m.requests.order {
+		fmt.Fprintf(&b, "request %q: job %d, sum %x, at %d\n", q.key, q.job, q.sum, q.time)
+	}
+	for _, id := range m.Workers() {
+		describe(&b, fmt.Sprintf("worker %d", id), reflect.ValueOf(*m.Worker(id)))
+	}
+	for _, id := range m.Jobs() {
+		job := m.Job(id)
+		describe(&b, fmt.Sprintf("job %d", id), reflect.ValueOf(*job))
+		for i, stage := range job.Stages {
+			for k := range stage.Tasks {
+				out, _ := stage.Output(k)
+				if trouble := stage.Trouble(k); stage.Status(k) != TaskOpen || trouble.Ended > 0 {
+					fmt.Fprintf(&b, "task %d/%d/%d %v %v %v\n", id, i, k, stage.Status(k), out, trouble)
+				}
+			}
+		}
+		r := NewInputReader(&job.Spec.Input)
+		for k := range min(job.Spec.Input.Tasks, 10) {
+			split, err := r.Split(k)
+			fmt.Fprintf(&b, "split %d/%d %+q %v\n", id, k, fmt.Sprint(split), err)
+		}
+	}
+	facts, _ := m.FactsAfter(Position{})
+	for i := range facts {
+		describe(&b, fmt.Sprintf("fact %d", i), reflect.ValueOf(facts[i]))
+	}
+	return b.String()
+}
+
+// describe writes down what is not zero in v, a line for each value.
+func describe(b *strings.Builder, path string, v reflect.Value) {
+	if v.IsZero() {
+		return
+	}
+	switch v.Kind() { //nolint:exhaustive // the rest is written as it is
+	case reflect.Struct:
+		for field, value := range v.Fields() {
+			if field.IsExported() {
+				describe(b, path+" "+field.Name, value)
+			}
+		}
+	case reflect.Pointer:
+		describe(b, path, v.Elem())
+	case reflect.Map:
+		values := map[string]reflect.Value{}
+		for k, value := range v.Seq2() {
+			values[fmt.Sprintf("%q", k)] = value
+		}
+		for _, k := range slices.Sorted(maps.Keys(values)) {
+			fmt.Fprintf(b, "%s %s: %q\n", path, k, values[k])
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			fmt.Fprintf(b, "%s: %q\n", path, v.Bytes())
+			return
+		}
+		for i := range v.Len() {
+			describe(b, fmt.Sprintf("%s %d", path, i), v.Index(i))
+		}
+	case reflect.String:
+		fmt.Fprintf(b, "%s: %q\n", path, v)
+	default:
+		fmt.Fprintf(b, "%s: %v\n", path, v)
+	}
+}

@@ -1,0 +1,171 @@
+package state
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of the history.
+const (
+	historyMax = 4096 // facts
+	detailMax  = 256  // bytes of a fact's detail
+	deathsTold = 100  // dead tasks of a stage of which each is a fact
+)
+
+// Position is a place in the history: that of a fact. The zero value is before all.
+type Position struct {
+	Index uint64 // of the log entry
+	Seq   uint32 // counts the facts of one entry, from 0
+}
+
+// Compare orders positions as the log does.
+func (p Position) Compare(q Position) int {
+	return cmp.Or(cmp.Compare(p.Index, q.Index), cmp.Compare(p.Seq, q.Seq))
+}
+
+// Fact is an event as the history keeps it, for those who follow what happens from outside. It says by itself what there is
+// to say, for the job or worker may be gone by the time it is read.
+type Fact struct {
+	Position
+
+	Time   int64     // Unix ms
+	Kind   EventKind // not TaskReopened and not RequestApplied: those are the leader's
+	Job    JobID
+	Stage  StageKind // of StageStarted and TaskDied
+	Task   uint64    // of TaskDied
+	Worker WorkerID
+	// JobStatus or WorkerStatus is how the job, or the worker, stood after it, where Kind is about one.
+	JobStatus    JobStatus
+	WorkerStatus WorkerStatus
+	Detail       string // for people: the job's name, its error, the worker's host
+}
+
+// history is the latest facts, oldest first. It is part of the state, so every leader tells the same ones, and one that was
+// restored from a snapshot does, too.
+type history struct {
+	// facts holds up to twice historyMax of them; only the last historyMax count, so that what is told does not depend on
+	// when the rest was dropped. What was appended never changes: snapshots and readers share it.
+	facts []Fact
+	lost  Position // of the last fact that was dropped from facts
+}
+
+func (h *history) add(f *Fact) {
+	if len(h.facts) == 2*historyMax {
+		h.lost = h.facts[historyMax-1].Position
+		h.facts = append(make([]Fact, 0, 2*historyMax), h.facts[historyMax:]...)
+	}
+	h.facts = append(h.facts, *f)
+}
+
+// kept is the facts that count, and the position of the last one before them.
+func (h *history) kept() (facts []Fact, lost Position) {
+	if n := len(h.facts) - historyMax; n > 0 {
+		return slices.Clip(h.facts[n:]), h.facts[n-1].Position
+	}
+	return slices.Clip(h.facts), h.lost
+}
+
+// FactsAfter returns the facts after a position, oldest first; ok is false when some of those are no longer kept. The slice
+// stays as it is: any goroutine may read it, for as long as it likes.
+func (m *Machine) FactsAfter(p Position) (facts []Fact, ok bool) {
+	facts, lost := m.history.kept()
+	if p.Compare(lost) < 0 {
+		return nil, false
+	}
+	at, found := slices.BinarySearchFunc(facts, p, func(f Fact, p Position) int { return f.Compare(p) })
+	if found {
+		at++
+	}
+	return facts[at:], true
+}
+
+// tell adds a fact to what Apply returns and to the history.
+func (m *Machine) tell(e Event, out *Result) {
+	out.Events = append(out.Events, e)
+	f := Fact{Position: Position{Index: m.index, Seq: m.told}, Time: m.time, Kind: e.Kind, Job: e.Job, Worker: e.Worker}
+	if job := m.jobs[e.Job]; job != nil {
+		f.JobStatus = job.Status
+		switch e.Kind {
+		case JobSubmitted:
+			f.Detail = job.Spec.Name
+		case StageStarted:
+			f.Stage = job.Stages[e.Stage].Kind
+		case TaskDied:
+			stage := job.Stages[e.Stage]
+			if stage.Dead > deathsTold {
+				return // the job's counts say how many more there are
+			}
+			f.Stage, f.Task, f.Detail = stage.Kind, e.Task, fmt.Sprintf("%v: %s", e.Fault, e.Message)
+		case JobEnding, JobEnded:
+			f.Detail = job.Error
+		case TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied:
+		}
+	}
+	if w := m.workers[e.Worker]; w != nil && e.Job == 0 {
+		f.WorkerStatus, f.Detail = w.Status, w.Host
+	} else if e.Kind == WorkerChanged {
+		f.WorkerStatus = WorkerRemoved
+	}
+	f.Detail = shorten(f.Detail)
+	m.told++
+	m.history.add(&f)
+}
+
+// shorten cuts a text to detailMax bytes, not inside a character. It is a copy, so that what is cut off is not kept.
+func shorten(s string) string {
+	if len(s) <= detailMax {
+		return s
+	}
+	n := detailMax
+	for n > detailMax-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return strings.Clone(s[:n])
+}
+
+func (e *encoder) history(h *history) {
+	facts, lost := h.kept()
+	e.uint(lost.Index)
+	e.uint(uint64(lost.Seq))
+	e.uint(uint64(len(facts)))
+	for i := range facts {
+		f := &facts[i]
+		e.uint(f.Index)
+		e.uint(uint64(f.Seq))
+		e.int(f.Time)
+		e.uint(uint64(f.Kind))
+		e.uint(uint64(f.Job))
+		e.uint(uint64(f.Stage))
+		e.uint(f.Task)
+		e.uint(uint64(f.Worker))
+		e.uint(uint64(f.JobStatus))
+		e.uint(uint64(f.WorkerStatus))
+		e.string(f.Detail)
+	}
+}
+
+func (d *decoder) history() history {
+	h := history{lost: Position{Index: d.uint(), Seq: d.uint32()}}
+	last := h.lost
+	n := d.count()
+	if n > historyMax {
+		d.fail()
+	}
+	for range n {
+		f := Fact{Position: Position{Index: d.uint(), Seq: d.uint32()}, Time: d.int(), Kind: EventKind(d.uint8()), Job: JobID(d.uint())}
+		f.Stage, f.Task, f.Worker = StageKind(d.uint8()), d.uint(), WorkerID(d.uint())
+		f.JobStatus, f.WorkerStatus = JobStatus(d.uint8()), WorkerStatus(d.uint8())
+		f.Detail = d.string()
+		if f.Compare(last) <= 0 || f.Kind > WorkerChanged || f.JobStatus > JobStopped || f.WorkerStatus > WorkerRemoved {
+			d.fail()
+		}
+		if last = f.Position; d.err != nil {
+			break
+		}
+		h.facts = append(h.facts, f)
+	}
+	return h
+}
