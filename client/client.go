@@ -1,12 +1,15 @@
 // Package client is the Go client of a Bridge Four cluster: submit, watch, fetch.
 //
 // A Client knows one or more leaders. A call tries them in turn, and where none answers it goes on trying for a while, so a
-// restart of a leader is a pause and not an error. Errors are *api.Problem where the cluster said no, and match
-// ErrUnreachable where nobody answered.
+// restart of a leader or a change of leaders is a pause and not an error. A leader that hangs holds no call for long: when
+// nothing comes for a few seconds, not even to a probe, the call goes to the next. Calls that may last (Poll, Wait, Logs, Events)
+// first learn which other leaders there are, and carry on with those without gap or double. An answer is never older than the
+// one before it, whichever leader gave that. Errors are *api.Problem where the cluster said no, and match ErrUnreachable
+// where nobody answered.
 package client
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,8 +19,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -30,12 +34,12 @@ var ErrUnreachable = errors.New("cluster not reachable")
 type Options struct {
 	// Patience is how long a call goes on while no leader answers. Defaults to 5 s; negative: every URL is tried once.
 	Patience time.Duration
-	// WaitPatience is the same for Wait and Logs, once they have reached the cluster. Defaults to 10 min.
+	// WaitPatience is the same for Wait, Logs and Events, once they have reached the cluster. Defaults to 10 min.
 	WaitPatience time.Duration
 	// OnReconnect, if set, is told when a call finds no leader, and when it has found one again. It is called by the goroutine
 	// of the call, once each.
 	OnReconnect func(Reconnect)
-	// HTTP, if set, replaces the HTTP client. It must follow redirects and have no Timeout of its own.
+	// HTTP, if set, replaces the HTTP client. It must have no Timeout of its own; its CheckRedirect is not used.
 	HTTP *http.Client
 }
 
@@ -48,40 +52,60 @@ type Reconnect struct {
 
 // Client calls the HTTP API of a cluster. It may be used by many goroutines.
 type Client struct {
-	urls    []string
+	given   []string
 	options Options
 	http    *http.Client
-	current atomic.Uint32 // index of the URL that answered last
+	silence time.Duration // after which a leader is probed
+	probing time.Duration // that a probe may take
+
+	mu      sync.Mutex
+	learned []string // the leaders that the cluster says it has
+	asked   bool     // the cluster has said it
+	first   string   // the URL that the next call tries first: the one that answered last, and did not break since
+	latest  position // of the last answer
+}
+
+// position is the log position of an answer, and who gave it.
+type position struct {
+	base  string
+	index uint64
 }
 
 // New is a client of the leaders at urls: http://host:port, or host:port.
 func New(urls []string, o Options) (*Client, error) {
-	c := &Client{options: o, http: o.HTTP}
+	c := &Client{options: o, silence: silenceMax, probing: probeMax}
 	for _, s := range urls {
 		base, err := baseURL(s)
 		if err != nil {
 			return nil, err
 		}
-		c.urls = append(c.urls, base)
+		c.given = append(c.given, base)
 	}
-	if len(c.urls) == 0 {
+	if len(c.given) == 0 {
 		return nil, errors.New("no URL of a cluster is given")
 	}
+	c.first = c.given[0]
 	if c.options.Patience == 0 {
 		c.options.Patience = 5 * time.Second
 	}
 	if c.options.WaitPatience == 0 {
 		c.options.WaitPatience = 10 * time.Minute
 	}
-	if c.http == nil {
+	if o.HTTP != nil {
+		own := *o.HTTP
+		c.http = &own
+	} else {
 		c.http = &http.Client{Transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-			TLSHandshakeTimeout: 5 * time.Second,
-			MaxIdleConnsPerHost: 8,
-			IdleConnTimeout:     time.Minute,
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+			TLSHandshakeTimeout:   5 * time.Second,
+			ExpectContinueTimeout: time.Second,
+			MaxIdleConnsPerHost:   8,
+			IdleConnTimeout:       time.Minute,
 		}}
 	}
+	// The client follows them itself: they tell who leads.
+	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
 }
 
@@ -97,8 +121,12 @@ func baseURL(s string) (string, error) {
 	return strings.TrimRight(u.Scheme+"://"+u.Host+u.Path, "/"), nil
 }
 
-// URLs are the leaders that the client knows, in the form it uses.
-func (c *Client) URLs() []string { return append([]string(nil), c.urls...) }
+// URLs are the leaders that the client knows, in the form it uses: those it was given, and those it has learned of.
+func (c *Client) URLs() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known()
+}
 
 // Close lets go of idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
@@ -110,9 +138,12 @@ type request struct {
 	body     []byte
 	kind     string        // content type of body
 	key      string        // Idempotency-Key
+	lastSeen string        // Last-Event-ID
 	again    bool          // may be sent again when the connection breaks before the answer
 	timeout  time.Duration // of one attempt, with the body of the answer; 0: none
-	patience time.Duration // 0: the client's
+	patience time.Duration // 0: Options.Patience
+	goesOn   bool          // it is one of several calls, with whichever leader, that must fit together
+	quietMax time.Duration // a stream that brings nothing for this long has broken; 0: it may be silent
 }
 
 // attemptTimeout is how long one attempt of an ordinary call may take: they are answered from memory or after one fsync.
@@ -128,6 +159,11 @@ func (c *Client) call(ctx context.Context, q request, v any) error {
 	if err != nil || v == nil {
 		return err
 	}
+	return q.decode(raw, v)
+}
+
+// decode reads an answer into v.
+func (q *request) decode(raw []byte, v any) error {
 	if err := json.Unmarshal(raw, v); err != nil {
 		return fmt.Errorf("%s %s: the answer is not what a Bridge Four leader sends: %w", q.method, q.path, err)
 	}
@@ -139,10 +175,16 @@ func (c *Client) raw(ctx context.Context, q request) ([]byte, error) {
 	var body []byte
 	err := c.send(ctx, q, func(r *http.Response) error {
 		var err error
-		body, err = io.ReadAll(r.Body)
-		return errors.Join(err, r.Body.Close())
+		body, err = readBody(r)
+		return err
 	})
 	return body, err
+}
+
+// readBody reads an answer to its end, without which its connection could not be used again.
+func readBody(r *http.Response) ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	return body, errors.Join(err, r.Body.Close())
 }
 
 // Raw is the JSON of GET path, such as /v1/jobs/3, exactly as the cluster sent it.
@@ -153,17 +195,16 @@ func (c *Client) Raw(ctx context.Context, path string) (json.RawMessage, error) 
 // send tries the leaders until one answers, and gives a good answer to read. Where read fails, the answer was cut short: the
 // request is sent again if it may be.
 func (c *Client) send(ctx context.Context, q request, read func(*http.Response) error) error {
-	patience := q.patience
-	if patience == 0 {
-		patience = c.options.Patience
-	}
+	patience := cmp.Or(q.patience, c.options.Patience)
 	var lost time.Time // when the first error was met
-	wait := 50 * time.Millisecond
 	for {
 		err := c.round(ctx, q, read)
 		if err == nil || !isPassing(err) {
 			if !lost.IsZero() {
 				c.report(Reconnect{After: time.Since(lost), Tries: patience})
+				if q.goesOn && err == nil {
+					c.learn(ctx) // they may have changed meanwhile
+				}
 			}
 			return err
 		}
@@ -176,14 +217,19 @@ func (c *Client) send(ctx context.Context, q request, read func(*http.Response) 
 				c.report(Reconnect{Err: err, Tries: patience})
 			}
 		}
+		wait := backOff(lost)
 		if time.Since(lost)+wait > patience {
 			return err
 		}
 		if err := pause(ctx, wait); err != nil {
 			return err
 		}
-		wait = min(2*wait, 2*time.Second)
 	}
+}
+
+// backOff is how long to wait before the next try. An election takes about a second, so the first ones come soon.
+func backOff(lost time.Time) time.Duration {
+	return min(max(50*time.Millisecond, time.Since(lost)/4), 2*time.Second)
 }
 
 func (c *Client) report(r Reconnect) {
@@ -228,51 +274,23 @@ func (e *unknownOutcomeError) Unwrap() error { return ErrUnreachable }
 // round tries every leader once, beginning with the one that answered last.
 func (c *Client) round(ctx context.Context, q request, read func(*http.Response) error) error {
 	var last error
-	first := int(c.current.Load())
-	for i := range c.urls {
-		n := (first + i) % len(c.urls)
-		err := c.attempt(ctx, c.urls[n], q, read)
+	var failed []string
+	for _, base := range c.order() {
+		if slices.Contains(failed, base) {
+			continue // another one has sent the request there; to find out again that it hangs would take its time
+		}
+		at, err := c.attempt(ctx, base, q, read)
 		if err == nil || !isPassing(err) {
-			c.current.Store(uint32(n)) //nolint:gosec // an index of a short list
 			return err
 		}
+		c.moveOn(base)
 		last = err
+		failed = append(failed, at)
 		if ctx.Err() != nil {
 			break
 		}
 	}
 	return last
-}
-
-// attempt sends a request to one leader.
-func (c *Client) attempt(ctx context.Context, base string, q request, read func(*http.Response) error) error {
-	if q.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, q.timeout)
-		defer cancel()
-	}
-	r, err := http.NewRequestWithContext(ctx, q.method, base+q.path, bytes.NewReader(q.body))
-	if err != nil {
-		return err
-	}
-	if q.kind != "" {
-		r.Header.Set("Content-Type", q.kind)
-	}
-	if q.key != "" {
-		r.Header.Set("Idempotency-Key", q.key)
-	}
-	answer, err := c.http.Do(r)
-	if err != nil {
-		return c.unreachable(q, err)
-	}
-	if answer.StatusCode >= http.StatusMultipleChoices {
-		defer answer.Body.Close() //nolint:errcheck // only read
-		return asProblem(r, answer)
-	}
-	if err := read(answer); err != nil {
-		return errors.Join(c.unreachable(q, err), answer.Body.Close())
-	}
-	return nil
 }
 
 // unreachable is the error of an attempt that got no answer, or half of one.
@@ -283,7 +301,7 @@ func (c *Client) unreachable(q request, err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); !q.again && (!ok || op.Op != "dial") {
 		return &unknownOutcomeError{err: err}
 	}
-	return fmt.Errorf("%w at %s: %w", ErrUnreachable, strings.Join(c.urls, ", "), err)
+	return fmt.Errorf("%w at %s: %w", ErrUnreachable, strings.Join(c.URLs(), ", "), err)
 }
 
 // asProblem reads an error answer.

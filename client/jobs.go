@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -62,6 +63,7 @@ func ExplainPath(id uint64, stage string, index uint64) string {
 const (
 	ClusterPath = "/v1/cluster"
 	WorkersPath = "/v1/workers"
+	LeadersPath = "/v1/leaders"
 )
 
 // WorkerPath is the path of a worker.
@@ -179,30 +181,48 @@ func (c *Client) Job(ctx context.Context, id uint64) (api.Job, error) {
 	return job, err
 }
 
+const (
+	// pollWait is how long one poll of Wait lasts: whoever is cut off from the others answers with what it knew before.
+	pollWait = 10 * time.Second
+	// ageMax is how long ago a node that is still worth polling has heard from the leader.
+	ageMax = 5 * time.Second
+)
+
 // Poll is the job when it has ended, or as it is after wait.
 func (c *Client) Poll(ctx context.Context, id uint64, wait time.Duration) (api.Job, error) {
-	var job api.Job
-	err := c.call(ctx, poll(id, wait, 0), &job)
-	return job, err
-}
-
-func poll(id uint64, wait, patience time.Duration) request {
-	q := get(JobPath(id) + "?wait=" + wait.String())
-	q.timeout += wait
-	q.patience = patience
-	return q
+	return c.poll(ctx, id, wait, c.options.Patience)
 }
 
 // Wait returns the job when it has ended. Once it has reached the cluster it lives through absences of the leader of up to
 // Options.WaitPatience.
 func (c *Client) Wait(ctx context.Context, id uint64) (api.Job, error) {
-	const wait = 30 * time.Second
-	job, err := c.Poll(ctx, id, wait)
+	job, err := c.Job(ctx, id)
 	for err == nil && !job.IsEnded() {
-		job = api.Job{}
-		err = c.call(ctx, poll(id, wait, c.options.WaitPatience), &job)
+		job, err = c.poll(ctx, id, pollWait, c.options.WaitPatience)
 	}
 	return job, err
+}
+
+func (c *Client) poll(ctx context.Context, id uint64, wait, patience time.Duration) (api.Job, error) {
+	c.learnOnce(ctx) // whom to ask if the answer does not come
+	q := get(JobPath(id) + "?wait=" + wait.String())
+	q.timeout += wait
+	q.patience, q.goesOn = patience, true
+	var job api.Job
+	var strange error
+	err := c.send(ctx, q, func(r *http.Response) error {
+		body, err := readBody(r)
+		if err != nil {
+			return err
+		}
+		job = api.Job{}
+		strange = q.decode(body, &job)
+		if age := ageOf(r); !job.IsEnded() && age > ageMax {
+			return fmt.Errorf("%s has not heard from the leader for %v", r.Request.URL.Host, age.Round(time.Second))
+		}
+		return nil
+	})
+	return job, cmp.Or(err, strange)
 }
 
 // Jobs are the jobs that q asks for, newest first, page by page. The sequence ends after its first error.

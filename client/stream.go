@@ -54,12 +54,20 @@ func LogsPath(q api.LogQuery) string {
 	return path
 }
 
+// logsQuietMax is for how long a followed log may bring nothing, not even the empty lines that say it goes on.
+const logsQuietMax = 30 * time.Second
+
 // Logs are the log records that q asks for. With q.Follow the sequence goes on until the job has ended. A broken connection is
-// taken up again where it broke, for up to Options.WaitPatience. The sequence ends after its first error.
+// taken up again where it broke, with whichever leader answers, for up to Options.WaitPatience. The sequence ends after its
+// first error.
 func (c *Client) Logs(ctx context.Context, q api.LogQuery) iter.Seq2[api.LogRecord, error] {
 	return func(yield func(api.LogRecord, error) bool) {
-		l := logs{c: c, yield: yield, seen: map[attemptName]int64{}}
-		if err := l.run(ctx, q); err != nil {
+		l := logs{yield: yield, seen: map[attemptName]int64{}}
+		request := get(LogsPath(q))
+		if q.Follow {
+			request.quietMax = logsQuietMax
+		}
+		if err := c.endure(ctx, &request, fmt.Sprintf("logs of job %d", q.Job), l.read); err != nil {
 			yield(api.LogRecord{}, err)
 		}
 	}
@@ -68,10 +76,8 @@ func (c *Client) Logs(ctx context.Context, q api.LogQuery) iter.Seq2[api.LogReco
 // logs reads one log through any number of connections. The leader sends each attempt's bytes in the same order every time, so
 // counting them is enough to go on where the last connection broke.
 type logs struct {
-	c     *Client
 	yield func(api.LogRecord, error) bool
 	seen  map[attemptName]int64 // bytes given to the caller
-	moved time.Time             // when the caller was last given something
 }
 
 // attemptName is by lease: an attempt that was lost unseen and the one after it may have one number.
@@ -80,61 +86,18 @@ type attemptName struct {
 	lease uint64
 }
 
-var errEnough = errors.New("the caller wants no more")
-
-func (l *logs) run(ctx context.Context, q api.LogQuery) error {
-	request := get(LogsPath(q))
-	request.timeout = 0 // it may be long silent
-	wait := 50 * time.Millisecond
-	var lost time.Time // when the first of a row of useless connections broke
-	for {
-		moved, begun := l.moved, time.Now()
-		err := l.connection(ctx, request)
-		switch {
-		case err == nil, errors.Is(err, errEnough):
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case !errors.Is(err, errBroken):
-			return err
-		}
-		request.patience = l.c.options.WaitPatience
-		// A job may be silent for hours: a connection that held for a while was of use though it brought nothing.
-		if lost.IsZero() || l.moved.After(moved) || time.Since(begun) > time.Minute {
-			lost, wait = time.Now(), 50*time.Millisecond
-		}
-		if time.Since(lost) > l.c.options.WaitPatience {
-			return fmt.Errorf("%w: logs of job %d: %w", ErrUnreachable, q.Job, err)
-		}
-		if err := pause(ctx, wait); err != nil {
-			return err
-		}
-		wait = min(2*wait, 2*time.Second)
-	}
-}
-
-var errBroken = errors.New("connection broke")
-
-// connection reads until the log ends (nil), the caller has enough, or the connection breaks.
-func (l *logs) connection(ctx context.Context, q request) error {
-	var body io.ReadCloser
-	if err := l.c.send(ctx, q, func(r *http.Response) error {
-		body = r.Body
-		return nil
-	}); err != nil {
-		return err
-	}
-	defer body.Close() //nolint:errcheck // only read
+// read implements reader.
+func (l *logs) read(body io.Reader) (moved bool, err error) {
 	skip := maps.Clone(l.seen)
 	dec := json.NewDecoder(body)
 	for {
 		var record api.LogRecord
 		err := dec.Decode(&record)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return moved, nil
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", errBroken, err)
+			return moved, fmt.Errorf("%w: %w", errBroken, err)
 		}
 		name := attemptName{task: record.Task, lease: record.Lease}
 		known := min(skip[name], int64(len(record.Text)))
@@ -143,9 +106,67 @@ func (l *logs) connection(ctx context.Context, q request) error {
 			continue
 		}
 		l.seen[name] += int64(len(record.Text))
-		l.moved = time.Now()
+		moved = true
 		if !l.yield(record, nil) {
-			return errEnough
+			return moved, errEnough
 		}
 	}
+}
+
+var (
+	errBroken = errors.New("connection broke")
+	errEnough = errors.New("the caller wants no more")
+)
+
+// reader reads one connection of a stream, and says whether it brought anything new. Its error is nil when the stream is over,
+// errEnough when the caller wants no more, and errBroken when the stream is to go on with another connection.
+type reader func(body io.Reader) (moved bool, err error)
+
+// usefulTime is from when on a connection was of use though it brought nothing: a stream may be silent for hours.
+const usefulTime = 5 * time.Second
+
+// endure reads a stream through as many connections as it takes. q is changed between them: by itself, and by read.
+func (c *Client) endure(ctx context.Context, q *request, what string, read reader) error {
+	q.timeout = 0      // it may be long
+	var lost time.Time // when the first of a row of useless connections broke
+	for {
+		begun := time.Now()
+		moved, err := c.connection(ctx, *q, read)
+		switch {
+		case err == nil, errors.Is(err, errEnough):
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !errors.Is(err, errBroken):
+			return err
+		}
+		q.patience, q.goesOn = c.options.WaitPatience, true
+		if lost.IsZero() || moved || time.Since(begun) > usefulTime {
+			lost = time.Now()
+		}
+		if time.Since(lost) > c.options.WaitPatience {
+			return fmt.Errorf("%w: %s: %w", ErrUnreachable, what, err)
+		}
+		if err := pause(ctx, backOff(lost)); err != nil {
+			return err
+		}
+	}
+}
+
+// connection opens one connection and reads it.
+func (c *Client) connection(ctx context.Context, q request, read reader) (moved bool, err error) {
+	var body *watchedBody
+	if err := c.send(ctx, q, func(r *http.Response) error {
+		body = r.Body.(*watchedBody) //nolint:forcetypeassert // as exchange makes it
+		return nil
+	}); err != nil {
+		return false, err
+	}
+	defer body.Close() //nolint:errcheck // only read
+	c.learnOnce(ctx)
+	moved, err = read(body)
+	if errors.Is(err, errBroken) {
+		c.moveOn(body.base)
+	}
+	return moved, err
 }

@@ -9,7 +9,11 @@ needs='gcc:gcc libc6-dev:the race detector
 gzip:gzip:input compressed with gzip
 bzip2:bzip2:input compressed with bzip2
 zstd:zstd:input compressed with zstd
-sort:coreutils:comparison with sort and uniq'
+sort:coreutils:comparison with sort and uniq
+curl:curl:requests as an ordinary client sends them
+ip:iproute2:leaders in network namespaces, and multicast between them
+nsenter:util-linux:leaders in network namespaces
+mkfs.ext4:e2fsprogs:power loss with writes that were not fsynced'
 
 missing() {
     echo "$needs" | while IFS=: read -r command packages what; do
@@ -37,5 +41,5 @@ go test $race -timeout 9m "$@" ./... || status=$?
 missing | while IFS=: read -r command packages what; do
     echo "left out: $what, because there is no $command on this machine (Debian: apt-get install $packages)"
 done
-[ "$(id -u)" = 0 ] || echo "left out: jobs and logs on a full disk, because only root can mount a small file system"
+[ "$(id -u)" = 0 ] || echo "left out: full, frozen and unplugged disks and networks, because only root can make them"
 exit "$status"

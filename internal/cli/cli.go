@@ -110,7 +110,8 @@ func (a *app) root() *cobra.Command {
 	add(groupRun, a.runCommand(), a.submitCommand(), a.devCommand())
 	add(groupJobs, a.jobsCommand(), a.jobCommand(), a.tasksCommand(), a.logsCommand(), a.resultCommand(), a.waitCommand(),
 		a.explainCommand(), a.stopCommand(), a.retryCommand())
-	add(groupCluster, a.leaderCommand(), a.workerCommand(), a.clusterCommand(), a.workersCommand())
+	add(groupCluster, a.leaderCommand(), a.workerCommand(), a.clusterCommand(), a.leadersCommand(), a.workersCommand(),
+		a.recoverCommand())
 	root.AddCommand(a.versionCommand(), a.completionCommand())
 	return root
 }

@@ -31,13 +31,13 @@ func (a *app) clusterCommand() *cobra.Command {
 				return orInterrupted(cmd.Context(), err)
 			}
 			t := newTable(a.stdout)
-			t.row("cluster", cluster.Name)
+			t.row("cluster", cluster.ID)
 			t.row("status", cluster.Status)
 			if cluster.NotReady != "" {
 				t.row("not ready", printableLines(cluster.NotReady))
 			}
 			t.row("version", cluster.Version)
-			t.row("leader", fmt.Sprintf("%d (term %d, log position %d)", cluster.Leader, cluster.Term, cluster.Index))
+			t.row("leader", leaderText(&cluster))
 			t.row("workers", fmt.Sprintf("%d alive, %d dead", cluster.Workers, cluster.Dead))
 			t.row("slots", fmt.Sprintf("%d, %d free", cluster.Slots, cluster.Free))
 			t.row("jobs", fmt.Sprintf("%d not over", cluster.Jobs))
@@ -47,6 +47,18 @@ func (a *app) clusterCommand() *cobra.Command {
 	}
 	r.add(cmd)
 	return cmd
+}
+
+func leaderText(c *api.Cluster) string {
+	who := "none is known"
+	if c.Leader != 0 {
+		who = fmt.Sprintf("%d of %d", c.Leader, c.Leaders)
+	}
+	text := fmt.Sprintf("%s (term %d, log position %d)", who, c.Term, c.Index)
+	if c.Node != c.Leader {
+		text += fmt.Sprintf("; asked leader %d", c.Node)
+	}
+	return text
 }
 
 func (a *app) workersCommand() *cobra.Command {

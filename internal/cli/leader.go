@@ -2,55 +2,220 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
-func (a *app) leaderCommand() *cobra.Command {
-	var dataDir, listen, advertise, logLevel, addressFile string
-	cmd := &cobra.Command{
-		Use: "leader", Aliases: []string{"kaladin"}, Short: "Run the leader of a cluster", Args: noArgs,
-		Long: `Run the leader of a cluster. On an empty data directory it begins a new cluster.
+// clusterNameDefault is the name of a cluster that was given none.
+const clusterNameDefault = "bridgefour"
 
-SIGTERM and Ctrl-C end it in order, a second one at once. Running tasks go on and report to the next leader over the same
-data directory.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			// LEADER_ID and the STANDBY_LEADER_ variables are about several leaders, the WORKER ones about dialing workers: here
-			// the workers dial.
-			if err := a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", "6550")); err != nil {
-				return err
-			}
-			logger, err := a.logger(logLevel)
-			if err != nil {
-				return err
-			}
-			dir, err := a.serverDir(dataDir, "leader")
-			if err != nil {
-				return err
-			}
-			warnOpen(logger, listen)
-			ctx := cmd.Context()
-			n, err := openNode(ctx, nodeConfig{dataDir: dir, listen: listen, version: a.versionText(), logger: logger})
-			if err != nil {
-				return explainServe(err, listen, dir)
-			}
-			if advertise == "" {
-				advertise = loopback(n.address())
-			}
-			if err := tellAddress(addressFile, loopback(n.address())); err != nil {
-				return errors.Join(err, n.close())
-			}
-			logger.Info("leader listens", "address", n.address().String(), "url", "http://"+advertise, "data_dir", dir,
-				"version", a.versionText())
-			err = n.run(ctx)
-			logger.Info("leader ended")
-			return err
-		},
+// leaderFlags are the flags of leader.
+type leaderFlags struct {
+	dataDir     string
+	listen      string
+	advertise   string
+	id          uint64
+	peers       string
+	join        string
+	clusterName string
+	spool       string
+	addressFile string
+	logLevel    string
+
+	contained bool // the peers come from the variables of the original system's containers
+}
+
+func (a *app) leaderCommand() *cobra.Command {
+	var f leaderFlags
+	cmd := &cobra.Command{
+		Use: "leader", Aliases: []string{"kaladin"}, Short: "Run one leader of a cluster of 1, 3 or 5", Args: noArgs,
+		Long: `Run one leader of a cluster of 1, 3 or 5. On an empty data directory it begins
+
+  a new cluster of one       without further flags
+  a new cluster of several   with --peers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, the same list on each, and its own --id
+  as one more leader         of a running cluster, with --join HOST:PORT of any of its leaders
+
+On a data directory that is in use it goes on as what it was; these flags then change nothing.
+
+SIGTERM and Ctrl-C end it in order, handing over to another leader first; a second one ends it at once. Running tasks go on
+and report to the next leader.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runLeader(cmd, &f) },
 	}
-	cmd.Flags().StringVar(&dataDir, "data-dir", "", "`folder` of the log (default $XDG_STATE_HOME/bridgefour/leader)")
-	cmd.Flags().StringVar(&listen, "listen", listenDefault, "`address` for clients and workers; port 0: any free one")
-	cmd.Flags().StringVar(&advertise, "advertise", "", "`address` that others are told (default: what it listens on)")
-	addAddressFile(cmd, &addressFile)
-	addLogLevel(cmd, &logLevel, "info")
+	fs := cmd.Flags()
+	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` of the log (default $XDG_STATE_HOME/bridgefour/leader)")
+	fs.StringVar(&f.listen, "listen", listenDefault, "`address` for clients, workers and leaders; port 0: any free one")
+	fs.StringVar(&f.advertise, "advertise", "", "`address` that others are told (default: its own of --peers, or what it listens on)")
+	fs.Uint64Var(&f.id, "id", 0, "`number` of this leader (default: of --peers the one with its address; else 1, or what the cluster gives)")
+	fs.StringVar(&f.peers, "peers", "", "the leaders of a new cluster: `ID=HOST:PORT,…`")
+	fs.StringVar(&f.join, "join", "", "`address` of a leader of the cluster to join; several, separated by commas, are tried in turn")
+	fs.StringVar(&f.clusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of different names never mix")
+	fs.StringVar(&f.spool, "spool", "", "`folder` for the outputs of jobs that name none, the same on all machines (default: spool in the data directory)")
+	addAddressFile(cmd, &f.addressFile)
+	addLogLevel(cmd, &f.logLevel, "info")
 	return cmd
+}
+
+func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
+	if err := a.leaderFromContainer(cmd, f); err != nil {
+		return err
+	}
+	logger, err := a.logger(f.logLevel)
+	if err != nil {
+		return err
+	}
+	cfg, err := a.leaderConfig(cmd, f)
+	if err != nil {
+		return err
+	}
+	cfg.logger, cfg.version = logger, a.versionText()
+	warnOpen(logger, cfg.listen)
+	ctx := cmd.Context()
+	for {
+		n, err := openNode(ctx, cfg)
+		if err != nil {
+			return orInterrupted(ctx, explainServe(err, cfg.listen, cfg.dataDir))
+		}
+		if err := tellAddress(f.addressFile, loopback(n.address())); err != nil {
+			return errors.Join(err, n.close())
+		}
+		logger.Info("leader listens", "address", n.address().String(), "url", "http://"+n.advertised, "data_dir", cfg.dataDir,
+			"id", n.replica.ID(), "cluster", cfg.clusterName, "version", cfg.version)
+		err = n.run(ctx)
+		if invited, ok := errors.AsType[*invitedError](err); ok {
+			logger.Info("joining another cluster, as it asks for", "leaders", invited.leaders)
+			if err := leaveCluster(cfg.dataDir, invited.leaders); err != nil {
+				return err
+			}
+			cfg.listen = n.address().String() // where it was invited
+			continue
+		}
+		logger.Info("leader ended")
+		return err
+	}
+}
+
+// leaderConfig makes sense of the flags.
+func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (nodeConfig, error) {
+	cfg := nodeConfig{listen: f.listen, advertise: f.advertise, id: f.id, clusterName: f.clusterName, invitable: true}
+	if f.peers != "" && f.join != "" {
+		return cfg, usagef(cmd, "--peers begins a new cluster and --join enters a running one; give one of them")
+	}
+	if !clusterNamePattern.MatchString(f.clusterName) {
+		return cfg, usagef(cmd, "--cluster-name %q: expected up to 63 letters, digits, dots, dashes and underscores", f.clusterName)
+	}
+	var err error
+	if f.advertise != "" {
+		if cfg.advertise, err = leaderAddress(f.advertise); err != nil {
+			return cfg, usagef(cmd, "--advertise: %v", err)
+		}
+	}
+	if f.join != "" {
+		if cfg.join, err = leaderAddresses(f.join); err != nil {
+			return cfg, usagef(cmd, "--join: %v", err)
+		}
+	}
+	if f.peers != "" {
+		if err := a.peersConfig(cmd, f, &cfg); err != nil {
+			return cfg, err
+		}
+	}
+	if cfg.dataDir, err = a.serverDir(f.dataDir, "leader"); err != nil {
+		return cfg, err
+	}
+	if f.spool != "" {
+		cfg.spool, err = a.serverDir(f.spool, "")
+	}
+	return cfg, err
+}
+
+// peersConfig finds this leader in --peers.
+func (a *app) peersConfig(cmd *cobra.Command, f *leaderFlags, cfg *nodeConfig) error {
+	var err error
+	if cfg.peers, err = parsePeers(f.peers); err != nil {
+		return usagef(cmd, "--peers: %v", err)
+	}
+	if len(cfg.peers)%2 == 0 {
+		a.stderr.Printf("warning: %d leaders survive the loss of no more of them than %d do; 1, 3 or 5 make sense", len(cfg.peers), len(cfg.peers)-1)
+	}
+	self := slices.IndexFunc(cfg.peers, func(p replica.Member) bool {
+		return p.ID == f.id || f.id == 0 && (p.Address == f.listen || p.Address == cfg.advertise)
+	})
+	if self < 0 {
+		return usagef(cmd, "--peers %s does not hold this leader: say which one it is with --id", f.peers)
+	}
+	cfg.id = cfg.peers[self].ID
+	own := cfg.peers[self].Address
+	if cfg.advertise == "" {
+		cfg.advertise = own
+	}
+	if !a.typed["listen"] && !cmd.Flags().Changed("listen") {
+		cfg.listen = own
+	}
+	cfg.clusterID = peersClusterID(f.clusterName, cfg.peers, f.contained)
+	return nil
+}
+
+// leaderFromContainer takes the variables of the original system's containers: LEADER_ID counts from 0, and the others are
+// named as standby leaders. The WORKER variables are about dialing workers: here the workers dial.
+func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
+	if err := a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", portDefault)); err != nil {
+		return err
+	}
+	text, ok := a.env("LEADER_ID")
+	if !ok || cmd.Flags().Changed("id") {
+		return nil
+	}
+	id, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return usagef(cmd, "LEADER_ID=%q is no number from 0 on", text)
+	}
+	peers := ""
+	for i := 1; ; i++ {
+		prefix := fmt.Sprintf("STANDBY_LEADER_%d_", i)
+		address := a.hostPort(prefix+"HOST", prefix+"PORT", "localhost", portDefault)
+		other, ok := a.env(prefix + "ID")
+		if !ok || address == "" {
+			break
+		}
+		n, err := strconv.ParseUint(other, 10, 32)
+		if err != nil {
+			return usagef(cmd, "%sID=%q is no number from 0 on", prefix, other)
+		}
+		peers += fmt.Sprintf(",%d=%s", n+1, address)
+	}
+	if peers == "" || cmd.Flags().Changed("peers") || cmd.Flags().Changed("join") {
+		return a.fromContainer(cmd, "id", strconv.FormatUint(id+1, 10))
+	}
+	own, err := a.containerAddress(cmd)
+	if err != nil {
+		return err
+	}
+	f.contained = true
+	return errors.Join(
+		a.fromContainer(cmd, "id", strconv.FormatUint(id+1, 10)),
+		a.fromContainer(cmd, "advertise", own),
+		a.fromContainer(cmd, "peers", fmt.Sprintf("%d=%s%s", id+1, own, peers)),
+	)
+}
+
+// containerAddress is how other containers reach this one: by its host name, where it listens everywhere.
+func (a *app) containerAddress(cmd *cobra.Command) (string, error) {
+	listen := cmd.Flags().Lookup("listen").Value.String()
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", usagef(cmd, "--listen %q is no host:port", listen)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if host, err = os.Hostname(); err != nil {
+			return "", fmt.Errorf("name of this machine: %w", err)
+		}
+	}
+	return net.JoinHostPort(host, port), nil
 }

@@ -14,6 +14,9 @@ import (
 type clusterSource interface {
 	Cluster() api.Cluster
 	Workers() []api.Worker
+	Leaders() api.LeaderList
+	// Status is the log position, the milliseconds since this node heard from the leader, and the leader's number.
+	Status() (index uint64, ageMillis int64, leader uint64)
 }
 
 // metricsHandler serves Prometheus metrics: those of the process, those of the log, and the cluster's. It is made at its
@@ -23,8 +26,11 @@ func metricsHandler(source clusterSource) http.Handler {
 		own := prometheus.NewRegistry()
 		own.MustRegister(&clusterCollector{
 			source:  source,
-			ready:   prometheus.NewDesc("bridgefour_ready", "1 while the leader takes writes.", nil, nil),
-			term:    prometheus.NewDesc("bridgefour_term", "Term of the leader.", nil, nil),
+			ready:   prometheus.NewDesc("bridgefour_ready", "1 while this leader takes writes.", nil, nil),
+			leading: prometheus.NewDesc("bridgefour_leading", "1 while this leader is the one that leads.", nil, nil),
+			age:     prometheus.NewDesc("bridgefour_age_seconds", "Time since this leader heard from the one that leads.", nil, nil),
+			leaders: prometheus.NewDesc("bridgefour_leaders", "Leaders by status, as far as this one knows.", []string{"status"}, nil),
+			term:    prometheus.NewDesc("bridgefour_term", "Term of the election.", nil, nil),
 			index:   prometheus.NewDesc("bridgefour_log_index", "Position in the replicated log.", nil, nil),
 			jobs:    prometheus.NewDesc("bridgefour_jobs", "Jobs that are not over.", nil, nil),
 			slots:   prometheus.NewDesc("bridgefour_slots", "Slots of living workers.", nil, nil),
@@ -40,13 +46,14 @@ func metricsHandler(source clusterSource) http.Handler {
 
 // clusterCollector turns the cluster's state into metrics when it is asked.
 type clusterCollector struct {
-	source                                                 clusterSource
-	ready, term, index, jobs, slots, free, workers, queued *prometheus.Desc
+	source                                          clusterSource
+	ready, leading, age, leaders                    *prometheus.Desc
+	term, index, jobs, slots, free, workers, queued *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c *clusterCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.ready, c.term, c.index, c.jobs, c.slots, c.free, c.workers, c.queued} {
+	for _, d := range []*prometheus.Desc{c.ready, c.leading, c.age, c.leaders, c.term, c.index, c.jobs, c.slots, c.free, c.workers, c.queued} {
 		to <- d
 	}
 }
@@ -62,6 +69,20 @@ func (c *clusterCollector) Collect(to chan<- prometheus.Metric) {
 		ready = 0
 	}
 	gauge(c.ready, ready)
+	leading := 0.0
+	if cluster.Node == cluster.Leader {
+		leading = 1
+	}
+	gauge(c.leading, leading)
+	_, age, _ := c.source.Status()
+	gauge(c.age, float64(age)/1000)
+	leaders := map[string]int{}
+	for _, l := range c.source.Leaders().Leaders {
+		leaders[l.Status]++
+	}
+	for status, n := range leaders {
+		gauge(c.leaders, float64(n), status)
+	}
 	gauge(c.term, float64(cluster.Term))
 	gauge(c.index, float64(cluster.Index))
 	gauge(c.jobs, float64(cluster.Jobs))

@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,6 +22,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/jobs"
@@ -30,25 +33,42 @@ const messageBytesMax = 64 << 20
 
 // nodeConfig sets a leader process up.
 type nodeConfig struct {
-	dataDir string // log/ holds the replicated log, spool/ the outputs of jobs that name none
-	listen  string
-	version string
-	logger  *slog.Logger
+	dataDir   string // log/ holds the replicated log, spool/ the outputs of jobs that name none
+	listen    string
+	advertise string // empty: what it listens on
+	spool     string // empty: spool/ of dataDir
+
+	// On an empty data directory; all but the name are ignored on one that is in use.
+	id          uint64           // 0: what there is, or what the cluster gives
+	peers       []replica.Member // the leaders of a new cluster; none: this one alone
+	join        []string         // leaders of a running cluster
+	clusterName string
+	clusterID   string // of a new cluster; empty: a random one
+
+	invitable bool // may be made a leader of another cluster while it is fresh
+	version   string
+	logger    *slog.Logger
 }
 
-// node is a leader process: the log, the leader over it, and one port for workers and clients.
+// node is a leader process: the log, the leader over it, and one port for workers, leaders and clients.
 type node struct {
-	listener net.Listener
-	replica  *replica.Replica
-	leader   *leader.Leader
-	logger   *slog.Logger
-	version  string
+	cfg        nodeConfig
+	listener   net.Listener
+	advertised string
+	replica    *replica.Replica
+	transport  *peer.Transport
+	leader     *leader.Leader
+	invited    chan []string                // by the leaders that it names
+	idlers     atomic.Pointer[[]api.Worker] // workers that wait to be invited
 }
 
-// openNode takes hold of the data directory and the port. The caller must call run or close.
-func openNode(ctx context.Context, cfg nodeConfig) (*node, error) {
-	spool := filepath.Join(cfg.dataDir, "spool")
-	if err := os.MkdirAll(spool, 0o755); err != nil {
+// openNode takes hold of the port and the data directory; where it joins a cluster, it asks for that first, however long it
+// takes. The caller must call run or close.
+func openNode(ctx context.Context, cfg nodeConfig) (n *node, err error) {
+	if cfg.spool == "" {
+		cfg.spool = filepath.Join(cfg.dataDir, "spool")
+	}
+	if err := errors.Join(os.MkdirAll(cfg.dataDir, 0o755), os.MkdirAll(cfg.spool, 0o755)); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	var lc net.ListenConfig
@@ -56,16 +76,23 @@ func openNode(ctx context.Context, cfg nodeConfig) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := replica.Open(replica.Config{Dir: filepath.Join(cfg.dataDir, "log"), Logger: cfg.logger})
-	if err != nil {
-		return nil, errors.Join(err, l.Close())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	n = &node{cfg: cfg, listener: l, advertised: cfg.advertise, invited: make(chan []string, 1)}
+	if n.advertised == "" {
+		n.advertised = reachable(l.Addr())
 	}
-	return &node{
-		listener: l, replica: r, logger: cfg.logger, version: cfg.version,
-		leader: leader.New(leader.Config{
-			Log: r, Spool: spool, Cluster: "bridgefour", Version: cfg.version, Builtins: builtins(), Logger: cfg.logger,
-		}),
-	}, nil
+	if err := n.openLog(ctx); err != nil {
+		return nil, err
+	}
+	n.leader = leader.New(leader.Config{
+		Log: n.replica, Spool: cfg.spool, Cluster: cfg.clusterName, Version: cfg.version, Builtins: builtins(), Logger: cfg.logger,
+		InviteLeader: n.transport.Invite, InviteWorker: n.inviteWorker, IdleWorkers: n.idleWorkers,
+	})
+	return n, nil
 }
 
 // address is where the node listens.
@@ -92,11 +119,13 @@ func (n *node) run(ctx context.Context) error {
 		runtime.GOMAXPROCS(procs + spareProcs)
 		defer runtime.GOMAXPROCS(procs)
 	}
-	// The parts end in this order: requests that wait, the leader, the port, the log.
+	// The parts end in this order: requests that wait, the leader, the port, the traffic with other leaders, the log.
 	leading, stopLeading := context.WithCancelCause(ctx)
 	defer stopLeading(nil)
 	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLogging()
+	talking, stopTalking := context.WithCancel(logging)
+	defer stopTalking()
 
 	split := newSplitter(n.listener)
 	workers := grpc.NewServer(
@@ -105,11 +134,12 @@ func (n *node) run(ctx context.Context) error {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
 	)
 	n.leader.Register(workers)
-	routes := httpapi.New(httpapi.Options{Leader: n.leader, Metrics: metricsHandler(n.leader), Version: n.version, Log: n.logger})
-	clients := httpapi.Server(leading, early{n.leader.Begun(), routes}, n.logger)
+	n.transport.Register(workers)
+	routes := httpapi.New(httpapi.Options{Leader: n.leader, Metrics: metricsHandler(n.leader), Version: n.cfg.version, Log: n.cfg.logger})
+	clients := httpapi.Server(leading, early{n.leader.Begun(), routes}, n.cfg.logger)
 
 	var parts sync.WaitGroup
-	failed := make(chan error, 5)
+	failed := make(chan error, 6)
 	part := func(what string, run func() error) {
 		parts.Go(func() {
 			if err := run(); err != nil {
@@ -117,12 +147,19 @@ func (n *node) run(ctx context.Context) error {
 			}
 		})
 	}
-	ended := make(chan struct{})
+	ended, silent := make(chan struct{}), make(chan struct{})
 	part("log", func() error { return n.replica.Run(logging) })
+	part("traffic with other leaders", func() error {
+		defer close(silent)
+		return n.transport.Run(talking)
+	})
 	part("leader", func() error {
 		defer close(ended)
 		return n.leader.Run(leading)
 	})
+	if n.cfg.invitable {
+		parts.Go(func() { n.beFound(leading) })
+	}
 	part("port", split.run)
 	part("worker traffic", func() error { return ignore(workers.Serve(split.grpc), grpc.ErrServerStopped, net.ErrClosed) })
 	part("http", func() error { return ignore(clients.Serve(split.http), http.ErrServerClosed, net.ErrClosed) })
@@ -130,7 +167,10 @@ func (n *node) run(ctx context.Context) error {
 	var err error
 	select {
 	case err = <-failed:
+	case others := <-n.invited:
+		err = &invitedError{leaders: others}
 	case <-ctx.Done():
+		n.handOver(logging)
 	}
 	stopLeading(errNodeEnds)
 	<-ended
@@ -139,7 +179,10 @@ func (n *node) run(ctx context.Context) error {
 	if clients.Shutdown(stop) != nil {
 		_ = clients.Close() // who has not finished by now is cut off
 	}
-	workers.Stop()
+	routes.Close()
+	stopServer(workers)
+	stopTalking()
+	<-silent
 	stopLogging()
 	parts.Wait()
 	close(failed)
@@ -147,6 +190,51 @@ func (n *node) run(ctx context.Context) error {
 		err = errors.Join(err, e)
 	}
 	return err
+}
+
+// stopServer lets short calls, as the one that has invited this node, have their answers, and cuts off the rest.
+func stopServer(s *grpc.Server) {
+	const grace = 200 * time.Millisecond
+	cut := time.AfterFunc(grace, s.Stop)
+	defer cut.Stop()
+	s.GracefulStop()
+}
+
+// handOver makes another leader lead, where there is one and this one does: then nobody waits for an election.
+func (n *node) handOver(ctx context.Context) {
+	const handOverMax = 2 * time.Second // an election comes by itself after that
+	if len(n.replica.Members().List) < 2 || !n.replica.Status().Leader {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverMax)
+	defer cancel()
+	if err := n.replica.TransferLeadership(ctx); err != nil {
+		n.cfg.logger.Warn("leadership not handed over; the others will elect a leader", "error", err)
+	}
+}
+
+// invitedError ends a node that is to become a leader of another cluster.
+type invitedError struct{ leaders []string }
+
+func (e *invitedError) Error() string {
+	return "invited by the leaders " + strings.Join(e.leaders, ", ")
+}
+
+// fresh reports whether nothing would be lost if this node's cluster were given up: it was never used.
+func (n *node) fresh() bool {
+	jobs, err := n.leader.Jobs(api.JobQuery{Limit: 1})
+	c := n.leader.Cluster()
+	return n.cfg.invitable && len(n.replica.Members().List) == 1 && err == nil && len(jobs.Jobs) == 0 && c.Workers+c.Dead == 0
+}
+
+// onInvite has the node give up its cluster once the invitation is answered.
+func (n *node) onInvite(req peer.InviteRequest) error {
+	select {
+	case n.invited <- req.Leaders:
+		return nil
+	default:
+		return errors.New("it was invited already, and joins that cluster")
+	}
 }
 
 // early holds requests back until the leader has read its log: before that it would deny jobs that it will know in a moment.

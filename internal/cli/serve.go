@@ -12,7 +12,7 @@ import (
 )
 
 // listenDefault is where a leader listens.
-const listenDefault = "127.0.0.1:6550"
+const listenDefault = "127.0.0.1:" + portDefault
 
 func addLogLevel(cmd *cobra.Command, to *string, def string) {
 	cmd.Flags().StringVar(to, "log-level", def, "debug, info, warn or error")
@@ -37,17 +37,17 @@ func (a *app) fromContainer(cmd *cobra.Command, flag, value string) error {
 }
 
 // hostPort joins two variables of the original system's containers; empty if neither is set.
-func (a *app) hostPort(hostVar, portVar, hostDefault, portDefault string) string {
+func (a *app) hostPort(hostVar, portVar, hostElse, portElse string) string {
 	host, hasHost := a.env(hostVar)
 	port, hasPort := a.env(portVar)
 	if !hasHost && !hasPort {
 		return ""
 	}
 	if host == "" {
-		host = hostDefault
+		host = hostElse
 	}
 	if port == "" {
-		port = portDefault
+		port = portElse
 	}
 	return net.JoinHostPort(host, port)
 }

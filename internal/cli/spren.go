@@ -39,6 +39,7 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string)
 		if advertise == "" {
 			cfg.Address = reachable(s.listener.Addr())
 		}
+		cfg.Announce = announcer(&cfg)
 	}
 	w, err := worker.New(cfg)
 	if err != nil {
@@ -106,4 +107,18 @@ func (s sprenState) Busy() []bool {
 		busy[i] = slot.Running
 	}
 	return busy
+}
+
+// NotReady implements httpapi.WorkerSource.
+func (s sprenState) NotReady() string {
+	state := s.worker.State()
+	if state.Connected || state.Reason != "" {
+		return state.Reason
+	}
+	return "it looks for a leader"
+}
+
+// Invite implements httpapi.WorkerSource.
+func (s sprenState) Invite(ctx context.Context, leaders []string, clusterID, clusterName string) error {
+	return s.worker.Invite(ctx, leaders, clusterID, clusterName)
 }

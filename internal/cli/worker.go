@@ -6,11 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/worker"
 	"github.com/bridgefour/bridgefour/jobs"
@@ -22,6 +22,8 @@ type workerFlags struct {
 	listen      string
 	advertise   string
 	leader      string
+	clusterName string
+	clusterID   string
 	slots       int
 	memory      string
 	labels      []string
@@ -33,7 +35,15 @@ func (a *app) workerCommand() *cobra.Command {
 	var f workerFlags
 	cmd := &cobra.Command{
 		Use: "worker", Aliases: []string{"spren"}, Short: "Run a worker", Args: noArgs,
-		Long: `Run a worker. It dials the leader, so it may sit behind NAT and move, and goes on trying while there is none.
+		Long: `Run a worker. It dials the leader, so it may sit behind NAT and move, and goes on trying while there is none. It keeps track
+of all leaders of its cluster, and of where they move. Without --leader it finds them by itself: on this machine, or by
+multicast on its network.
+
+--leader takes, separated by commas:
+  HOST:PORT   a leader; any of a cluster will do
+  auto        what stands without the flag
+  dns:NAME    the SRV records _bridgefour._tcp.NAME, or else the addresses of NAME
+  wait        nothing else: the worker waits until a leader invites it (POST /cluster/addWorker)
 
 SIGTERM and Ctrl-C drain it: it hands back what it has not begun, finishes what runs (for up to 30 s), and exits 0. A
 second one ends it at once; its tasks then run elsewhere.`,
@@ -44,7 +54,9 @@ second one ends it at once; its tasks then run elsewhere.`,
 		"(default: the first of $XDG_STATE_HOME/bridgefour/worker-1, -2 … that no process uses)")
 	fs.StringVar(&f.listen, "listen", "127.0.0.1:0", "`address` where it is asked how it is; port 0: any free one")
 	fs.StringVar(&f.advertise, "advertise", "", "`address` that others are told (default: what it listens on)")
-	fs.StringVar(&f.leader, "leader", listenDefault, "`address` of the leader; several, separated by commas, are tried in turn")
+	fs.StringVar(&f.leader, "leader", "auto", "where the leaders are: `ADDR,…`, auto, dns:NAME, or wait to be invited")
+	fs.StringVar(&f.clusterName, "cluster-name", "", "`name` of the cluster to join (default: whichever answers)")
+	fs.StringVar(&f.clusterID, "cluster-id", "", "`id` of the cluster to join, where there are two of one name")
 	fs.IntVar(&f.slots, "slots", 0, "how many attempts run at a time (default: one per CPU)")
 	fs.StringVar(&f.memory, "memory", "", "memory `size` that it offers to attempts, as 8GiB (default: not limited)")
 	fs.StringArrayVar(&f.labels, "label", nil, "label `key=value` that jobs can ask for; repeatable")
@@ -78,16 +90,12 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 			return usagef(cmd, "--memory: %v", err)
 		}
 	}
-	for address := range strings.SplitSeq(f.leader, ",") {
-		address = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(address), "http://"), "/")
-		if address == "" {
-			return usagef(cmd, "--leader %q holds an empty address; expected host:port", f.leader)
-		}
-		if !strings.Contains(address, ":") {
-			address += ":6550"
-		}
-		cfg.Leaders = append(cfg.Leaders, address)
+	found, err := discover.Parse(f.leader, f.clusterName, logger)
+	if err != nil {
+		return usagef(cmd, "--leader: %v", err)
 	}
+	cfg.Leaders, cfg.Discover = found.Leaders, found.Source
+	cfg.ClusterName, cfg.ClusterID = f.clusterName, f.clusterID
 	dir, free, err := a.workerDir(f.dataDir)
 	if err != nil {
 		return err
@@ -102,7 +110,7 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	if err := tellAddress(f.addressFile, s.listener.Addr().String()); err != nil {
 		return errors.Join(err, s.listener.Close(), s.worker.Close())
 	}
-	logger.Info("worker listens", "address", s.listener.Addr().String(), "leaders", cfg.Leaders, "data_dir", dir, "version", cfg.Version)
+	logger.Info("worker listens", "address", s.listener.Addr().String(), "leader", f.leader, "data_dir", dir, "version", cfg.Version)
 	err = s.run(cmd.Context())
 	logger.Info("worker ended")
 	return err

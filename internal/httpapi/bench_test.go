@@ -31,6 +31,14 @@ func BenchmarkGetJob(b *testing.B) {
 	benchmarkHandler(b, "/v1/jobs/1")
 }
 
+// BenchmarkGetJobOnFollower is the same on a node that does not lead.
+func BenchmarkGetJobOnFollower(b *testing.B) {
+	l := newFakeLeader()
+	l.set(fullJob(1))
+	l.follow("10.0.0.2:6550")
+	benchmark(b, l, "/v1/jobs/1")
+}
+
 // BenchmarkCompatStatus is the original's status read without the network.
 func BenchmarkCompatStatus(b *testing.B) {
 	benchmarkHandler(b, "/job/status/1")
@@ -40,6 +48,11 @@ func benchmarkHandler(b *testing.B, target string) {
 	b.Helper()
 	l := newFakeLeader()
 	l.set(fullJob(1))
+	benchmark(b, l, target)
+}
+
+func benchmark(b *testing.B, l *fakeLeader, target string) {
+	b.Helper()
 	a := newAPI(l)
 	r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, target, nil)
 	b.ReportAllocs()

@@ -102,6 +102,28 @@ func TestClient(t *testing.T) {
 	if err := c.RemoveWorker(ctx, 0); err != nil {
 		t.Errorf("RemoveWorker = %v", err)
 	}
+	if node, err := c.AddLeader(ctx, "10.0.0.2:6550"); err != nil || node.ID != 1 {
+		t.Errorf("AddLeader = %+v, %v", node, err)
+	}
+	if list, err := c.Leaders(ctx); err != nil || len(list.Leaders) != 1 || list.Leaders[0].Address != "10.0.0.2:6550" {
+		t.Errorf("Leaders = %+v, %v", list, err)
+	}
+	if err := c.RemoveLeader(ctx, 1, true); err != nil {
+		t.Errorf("RemoveLeader = %v", err)
+	}
+	tellThree(l)
+	var told []string
+	for event, err := range c.Events(ctx, &api.Position{Index: 8}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told = append(told, event.Type); len(told) == 2 {
+			break
+		}
+	}
+	if !reflect.DeepEqual(told, []string{api.EventStageStarted, api.EventTaskDied}) {
+		t.Errorf("Events = %q", told)
+	}
 	raw, err := c.Raw(ctx, client.WorkersPath)
 	if w := ask(t, newAPI(l), http.MethodGet, client.WorkersPath, ""); err != nil || string(raw) != w.Body.String() {
 		t.Errorf("Raw = %s, %v; want %s", raw, err, w.Body)

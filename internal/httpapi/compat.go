@@ -58,6 +58,8 @@ type compatSlotID struct {
 // addCompat registers the original system's routes.
 func (a *API) addCompat() {
 	const tag = "original"
+	// These list the tasks.
+	a.forwarded["GET /job/list"], a.forwarded["GET /job/{n}"] = true, true
 	for _, r := range []struct {
 		method, path, summary string
 		handle                func(*http.Request) (any, error)
@@ -80,6 +82,8 @@ func (a *API) addCompat() {
 		a.describe(route{method: http.MethodPost, path: path, tag: tag, summary: "Submit a job"})
 		a.mux.HandleFunc("POST "+path, a.compatStart)
 	}
+	a.describe(route{method: http.MethodPost, path: "/cluster/addWorker", tag: tag, summary: "Invite an idle worker: WorkerState"})
+	a.mux.HandleFunc("POST /cluster/addWorker", a.compatAddWorker)
 }
 
 // pathNumber reads a number of the path. What is no number names nothing: the original's answer to that is 404.

@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -36,15 +38,25 @@ func (a *API) compatCluster(*http.Request) (any, error) {
 	out := clusterState{Status: clusterStatus(a.leader.Cluster().Status), Workers: make(map[uint64]workerState, len(workers))}
 	for i := range workers {
 		w := &workers[i]
-		state := workerState{ID: w.ID, Status: workerStatus(w.Status), Slots: []slotState{}}
+		if w.Status == api.WorkerIdle {
+			continue // the original knows none that is not a member
+		}
 		if w.Status != api.WorkerDead {
-			state.Slots = slotStates(int(w.Slots), func(slot int) bool { return slot < int(w.Busy) })
 			out.Slots.Total += uint64(w.Slots)
 			out.Slots.Open += uint64(w.Slots - min(w.Busy, w.Slots))
 		}
-		out.Workers[w.ID] = state
+		out.Workers[w.ID] = compatWorker(w)
 	}
 	return out, nil
+}
+
+// compatWorker is a worker as the original shows it.
+func compatWorker(w *api.Worker) workerState {
+	state := workerState{ID: w.ID, Status: workerStatus(w.Status), Slots: []slotState{}}
+	if w.Status != api.WorkerDead {
+		state.Slots = slotStates(int(w.Slots), func(slot int) bool { return slot < int(w.Busy) })
+	}
+	return state
 }
 
 func slotStates(n int, busy func(slot int) bool) []slotState {
@@ -53,6 +65,43 @@ func slotStates(n int, busy func(slot int) bool) []slotState {
 		slots[i] = slotState{ID: i, Status: slotStatus(busy(i))}
 	}
 	return slots
+}
+
+// workerConfig is the original's WorkerConfig. Its id is not read: a worker's number comes from the log.
+type workerConfig struct {
+	Schema string `json:"schema"`
+	Host   string `json:"host"`
+	Port   int64  `json:"port"`
+}
+
+func (a *API) compatAddWorker(w http.ResponseWriter, r *http.Request) {
+	state, err := a.addWorker(w, r)
+	if err != nil {
+		a.writeError(w, r, err)
+		return
+	}
+	a.stamp(w.Header())
+	writeJSON(w, http.StatusOK, "application/json", state)
+}
+
+func (a *API) addWorker(w http.ResponseWriter, r *http.Request) (workerState, error) {
+	var in workerConfig
+	if err := decodeBody(w, r, bodyBytesMax, false, &in); err != nil {
+		return workerState{}, err
+	}
+	switch {
+	case in.Schema != "" && in.Schema != "http":
+		return workerState{}, api.Invalid("validation failed").With("body.schema", "expected http", shorten(in.Schema))
+	case in.Host == "":
+		return workerState{}, api.Invalid("validation failed").With("body.host", "expected the host that the worker listens on", nil)
+	case in.Port < 1 || in.Port > 65535:
+		return workerState{}, api.Invalid("validation failed").With("body.port", "expected the port that the worker listens on", in.Port)
+	}
+	worker, err := a.leader.InviteWorker(r.Context(), net.JoinHostPort(in.Host, strconv.FormatInt(in.Port, 10)))
+	if err != nil {
+		return workerState{}, err
+	}
+	return compatWorker(&worker), nil
 }
 
 // compatRemoveWorker answers true, or false where there is no such worker.

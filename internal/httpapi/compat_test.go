@@ -219,33 +219,3 @@ func TestCompatDataIsBounded(t *testing.T) {
 		t.Errorf("data = %+v, want 422 with the other route", p)
 	}
 }
-
-// fakeWorker has number 4 and a slot for each entry.
-type fakeWorker []bool
-
-func (fakeWorker) Number() uint64 { return 4 }
-func (w fakeWorker) Busy() []bool { return w }
-
-func TestWorkerRoutes(t *testing.T) {
-	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") })
-	h := NewWorker(fakeWorker{true, false}, metrics)
-	for target, want := range map[string]string{
-		"/worker/state":   `{"id":4,"slots":[{"id":0,"status":{"type":"InProgress"}},{"id":1,"status":{"type":"Missing"}}],"status":{"type":"Alive"}}`,
-		"/task/status/0":  `{"type":"InProgress"}`,
-		"/task/status/1":  `{"type":"Missing"}`,
-		"/task/status/2":  `{"type":"Missing"}`,
-		"/task/status/-1": `{"type":"Missing"}`,
-		"/healthz":        `{"status":"ok"}`,
-		"/metrics":        `metrics`,
-	} {
-		w := ask(t, h, "GET", target, "")
-		if got := strings.TrimSpace(w.Body.String()); w.Code != http.StatusOK || got != want {
-			t.Errorf("%s = %d %s, want %s", target, w.Code, got, want)
-		}
-	}
-	for _, target := range []string{"/task/status/x", "/v1/jobs", "/job/1"} {
-		if p := problemOf(t, ask(t, h, "GET", target, "")); p.Status != http.StatusNotFound {
-			t.Errorf("%s = %d, want 404", target, p.Status)
-		}
-	}
-}

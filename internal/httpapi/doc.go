@@ -1,7 +1,13 @@
 // Package httpapi is the public HTTP API of a leader, the routes of the original system, and the few routes of a worker.
 //
 // It holds no state: it turns requests into calls of Leader, an interface declared here that speaks the types of package
-// api only, and turns answers and api.Problem errors into JSON. The typed routes are declared with huma, which derives the
+// api only, and turns answers and api.Problem errors into JSON.
+//
+// Every leader of a cluster serves it. A request passes, in this order: the check against other sites' pages; on a node that
+// does not lead, the way to the one that does (writes are redirected, reads of what only it knows are forwarded, once); the
+// wait for the consistency that a read asks for; the route. So a route need not know who leads or how fresh its node is.
+//
+// The typed routes are declared with huma, which derives the
 // OpenAPI document from the same Go types that are served; bodies and streams are read and written here, because a
 // submission may be 256 MiB and a log may never end.
 package httpapi

@@ -31,8 +31,17 @@ type fakeLeader struct {
 	got     api.JobRequest // the last submission
 	changed chan struct{}  // closed and replaced at each change
 
+	address string // of the node that leads; empty: none is known
+	self    bool   // it is this one
+	age     int64
+	leaders api.LeaderList
+	idle    map[string]api.Worker // by address: workers that wait to be invited
+	events  []api.Event
+	oldest  uint64 // events before this log position are not kept
+
 	cluster   api.Cluster
 	consensus api.Consensus
+	readIndex func(ctx context.Context) (uint64, error)
 	submit    func(*api.JobRequest) error
 	result    func(ctx context.Context, w io.Writer) error
 	logs      func(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error
@@ -41,7 +50,7 @@ type fakeLeader struct {
 func newFakeLeader() *fakeLeader {
 	return &fakeLeader{
 		index: 7, jobs: map[uint64]api.Job{}, tasks: map[uint64][]api.Task{}, workers: map[uint64]api.Worker{}, keys: map[string]uint64{},
-		changed: make(chan struct{}), cluster: api.Cluster{Name: "test", Status: api.ClusterHealthy},
+		changed: make(chan struct{}), address: "10.0.0.1:6550", self: true, idle: map[string]api.Worker{}, cluster: api.Cluster{Name: "test", Status: api.ClusterHealthy},
 	}
 }
 
@@ -263,7 +272,108 @@ func (l *fakeLeader) RemoveWorker(_ context.Context, id uint64) error {
 func (l *fakeLeader) Status() (index uint64, ageMillis int64, leader uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.index, 0, 1
+	return l.index, l.age, 1
+}
+
+// follow makes it a node that follows the one at address; empty: nobody leads.
+func (l *fakeLeader) follow(address string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.address, l.self = address, false
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *fakeLeader) LeaderAddress() (address string, self bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.address, l.self
+}
+
+func (l *fakeLeader) WaitLeader(ctx context.Context) error {
+	return l.until(ctx, func() (bool, error) { return l.address != "", nil })
+}
+
+func (l *fakeLeader) ReadIndex(ctx context.Context) (uint64, error) {
+	if l.readIndex != nil {
+		return l.readIndex(ctx)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.index, nil
+}
+
+func (l *fakeLeader) Leaders() api.LeaderList {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := l.leaders
+	list.Leaders = slices.Clone(list.Leaders)
+	return list
+}
+
+func (l *fakeLeader) AddLeader(_ context.Context, address string) (api.LeaderNode, error) {
+	var node api.LeaderNode
+	l.change(func() {
+		node = api.LeaderNode{ID: uint64(len(l.leaders.Leaders)) + 1, Address: address, Status: api.LeaderLearns}
+		l.leaders.Leaders = append(l.leaders.Leaders, node)
+	})
+	return node, nil
+}
+
+func (l *fakeLeader) RemoveLeader(_ context.Context, id uint64, force bool) error {
+	list := l.Leaders().Leaders
+	at := slices.IndexFunc(list, func(n api.LeaderNode) bool { return n.ID == id })
+	switch {
+	case at < 0:
+		return api.NotFound("there is no leader %d", id)
+	case len(list) == 2 && !force:
+		return api.Conflict("without leader %d there is no majority", id)
+	}
+	l.change(func() { l.leaders.Leaders = slices.Delete(list, at, at+1) })
+	return nil
+}
+
+func (l *fakeLeader) InviteWorker(_ context.Context, address string) (api.Worker, error) {
+	w, ok := l.idle[address]
+	if !ok {
+		return api.Worker{}, api.Conflict("no worker answers at %s", address)
+	}
+	l.change(func() { l.workers[w.ID] = w })
+	return w, nil
+}
+
+// tell appends an event at the next log position.
+func (l *fakeLeader) tell(e api.Event) {
+	l.change(func() {
+		e.Index = l.index + 1
+		l.events = append(l.events, e)
+	})
+}
+
+func (l *fakeLeader) Events(ctx context.Context, after api.Position, emit func(api.Event) error) error {
+	for {
+		var next []api.Event
+		if err := l.until(ctx, func() (bool, error) {
+			if after.Index < l.oldest {
+				return false, api.Gone("events after %d-%d are not kept", after.Index, after.Seq)
+			}
+			next = nil
+			for _, e := range l.events {
+				if e.Index > after.Index || e.Index == after.Index && e.Seq > after.Seq {
+					next = append(next, e)
+				}
+			}
+			return len(next) > 0, nil
+		}); err != nil {
+			return err
+		}
+		for _, e := range next {
+			if err := emit(e); err != nil {
+				return err
+			}
+			after = api.Position{Index: e.Index, Seq: e.Seq}
+		}
+	}
 }
 
 // fullJob has every field that a status read encodes.

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -31,6 +33,9 @@ type API struct {
 	mux     *http.ServeMux
 	huma    huma.API
 	foreign *http.CrossOriginProtection
+
+	forwarded  map[string]bool // patterns of the reads that a follower sends on to the leader
+	forwarding *http.Transport
 }
 
 // New builds the API of a leader. It takes about 2 ms: the OpenAPI document is written on first demand.
@@ -51,26 +56,42 @@ func New(o Options) *API {
 	config.RejectUnknownQueryParameters = true
 	a := &API{
 		leader: o.Leader, log: o.Log, mux: mux, huma: humago.New(mux, config),
-		foreign: http.NewCrossOriginProtection(),
+		foreign: http.NewCrossOriginProtection(), forwarded: map[string]bool{}, forwarding: newForwarding(),
 	}
 	a.addJobs()
 	a.addTasks()
 	a.addStreams()
+	a.addEvents()
 	a.addCluster()
+	a.addLeaders()
 	a.addCompat()
 	a.addService(o.Metrics)
+	a.describeFreshness()
 	return a
 }
+
+// Close lets go of idle connections to other leaders.
+func (a *API) Close() { a.forwarding.CloseIdleConnections() }
 
 // ServeHTTP answers one request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer a.recovered(w, r)
 	a.stamp(w.Header())
-	w.Header()["X-Content-Type-Options"] = nosniff
+	w.Header()[headerNosniff] = nosniff
 	// A web page that the user visits must not be able to submit programs to a cluster on his machine.
 	if err := a.foreign.Check(r); err != nil {
 		a.writeError(w, r, api.NewProblem(http.StatusForbidden, "%v: browsers may not send this from another site's page", err))
 		return
+	}
+	if _, self := a.leader.LeaderAddress(); !self && a.elsewhere(w, r) {
+		return
+	}
+	if r.URL.RawQuery != "" && isRead(r) {
+		var err error
+		if r, err = a.refresh(w, r); err != nil {
+			a.writeError(w, r, err)
+			return
+		}
 	}
 	a.mux.ServeHTTP(w, r)
 }
@@ -83,6 +104,8 @@ const (
 	headerIndex  = "X-Bridgefour-Index"
 	headerAge    = "X-Bridgefour-Age"
 	headerLeader = "X-Bridgefour-Leader"
+
+	headerNosniff = "X-Content-Type-Options"
 )
 
 // stamp says how fresh the answer is. It runs before the state is read, so that the index is never newer than the answer.
@@ -134,9 +157,10 @@ func (a *API) addService(metrics http.Handler) {
 		return health{Status: "ok"}, nil
 	})
 	a.plain(route{
-		method: http.MethodGet, path: "/readyz", tag: "service", summary: "200 when the leader takes writes; else 503 with the reason",
+		method: http.MethodGet, path: "/readyz", tag: "service",
+		summary: "200 when this node, leading, takes writes, or, following, hears from the leader; else 503 with the reason",
 	}, func(*http.Request) (any, error) {
-		if why := a.leader.Cluster().NotReady; why != "" {
+		if why := a.notReady(); why != "" {
 			return nil, api.Unavailable("%s", why)
 		}
 		return health{Status: "ready"}, nil
@@ -146,8 +170,27 @@ func (a *API) addService(metrics http.Handler) {
 		a.mux.Handle("GET /metrics", metrics)
 	}
 	a.addDocs()
-	a.mux.HandleFunc("/", a.unknown)
+	a.mux.HandleFunc(unknownPattern, a.unknown)
 }
+
+// notReady says why this node is of no use just now; empty: it is.
+func (a *API) notReady() string {
+	address, self := a.leader.LeaderAddress()
+	if self {
+		return a.leader.Cluster().NotReady
+	}
+	_, age, _ := a.leader.Status()
+	switch {
+	case address == "":
+		return "no leader is known here: an election needs a majority of the leaders"
+	case age >= readyAgeMax.Milliseconds():
+		return fmt.Sprintf("nothing was heard from the leader at %s for %v", address, time.Duration(age)*time.Millisecond)
+	}
+	return ""
+}
+
+// readyAgeMax is how long ago a follower that is ready has heard from the leader: a few missed heartbeats and an election.
+const readyAgeMax = 2 * time.Second
 
 // health is the answer of the probes.
 type health struct {

@@ -269,23 +269,18 @@ func TestWait(t *testing.T) {
 			}
 		})
 	})
-	t.Run("min_index", func(t *testing.T) {
+	t.Run("says how fresh it is at the end", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := newFakeLeader()
-			l.set(fullJob(1)) // index 8
+			l.set(fullJob(1))
 			a := newAPI(l)
 			go func() {
 				time.Sleep(time.Second)
-				job := fullJob(1)
-				job.Name = "later"
-				l.set(job)
+				l.change(func() { l.age = 900 })
 			}()
-			w := ask(t, a, "GET", "/v1/jobs/1?min_index=9", "")
-			if job := decode[api.Job](t, w); job.Name != "later" || w.Header().Get("X-Bridgefour-Index") != "9" {
-				t.Errorf("min_index=9 gave %q at %s, want later at 9", job.Name, w.Header().Get("X-Bridgefour-Index"))
-			}
-			if p := problemOf(t, ask(t, a, "GET", "/v1/jobs/1?min_index=99", "")); p.Status != http.StatusServiceUnavailable {
-				t.Errorf("min_index=99 = %d, want 503", p.Status)
+			w := ask(t, a, "GET", "/v1/jobs/1?wait=2s", "")
+			if w.Header().Get(headerAge) != "900" || w.Header().Get(headerIndex) != "9" || len(w.Header()[headerAge]) != 1 {
+				t.Errorf("wait ends with headers %v, want age 900 at 9", w.Header())
 			}
 		})
 	})

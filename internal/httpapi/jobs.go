@@ -11,11 +11,8 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// Limits of waiting: a proxy or a NAT forgets connections that are silent for longer.
-const (
-	waitMax  = 10 * time.Minute
-	indexMax = 10 * time.Second // how long min_index waits where wait is not given
-)
+// waitMax bounds ?wait=: a proxy or a NAT forgets connections that are silent for longer.
+const waitMax = 10 * time.Minute
 
 // JobPath is the part of an input that names a job. Exported because huma passes over embedded types that are not.
 type JobPath struct {
@@ -24,8 +21,7 @@ type JobPath struct {
 
 type getJob struct {
 	JobPath
-	Wait     string `query:"wait" doc:"Answer when the job has ended, or after this time with its state then; at most 10m" example:"30s"`
-	MinIndex uint64 `query:"min_index" doc:"Answer from this log position or a later one: pass X-Bridgefour-Index of a write to read it"`
+	Wait string `query:"wait" doc:"Answer when the job has ended, or after this time with its state then; at most 10m" example:"30s"`
 }
 
 type listJobs struct {
@@ -37,7 +33,10 @@ type listJobs struct {
 // answer is a body with the log position it reflects.
 type answer[T any] struct {
 	Index uint64 `header:"X-Bridgefour-Index" doc:"Log position that the answer reflects"`
-	Body  T
+	// These two are set where the handler has waited; else ServeHTTP has said all.
+	Age    string `header:"X-Bridgefour-Age" doc:"Milliseconds since this node heard from the leader; 0 on the leader"`
+	Leader string `header:"X-Bridgefour-Leader" doc:"Number of the leader"`
+	Body   T
 }
 
 func (a *API) addJobs() {
@@ -77,17 +76,18 @@ func (a *API) getJob(ctx context.Context, in *getJob) (*answer[api.Job], error) 
 	if err != nil {
 		return nil, a.asProblem(ctx, err)
 	}
-	if in.MinIndex > 0 {
-		if err := a.waitIndex(ctx, in.MinIndex, wait); err != nil {
-			return nil, a.asProblem(ctx, err)
-		}
+	if wait == 0 {
+		return a.jobNow(ctx, in.ID)
 	}
-	if wait > 0 {
-		if err := a.waitJob(ctx, in.ID, wait); err != nil {
-			return nil, a.asProblem(ctx, err)
-		}
+	if err := a.waitJob(ctx, in.ID, wait); err != nil {
+		return nil, a.asProblem(ctx, err)
 	}
-	return a.jobNow(ctx, in.ID)
+	out, err := a.jobNow(ctx, in.ID)
+	if err == nil {
+		_, age, leader := a.leader.Status()
+		out.Age, out.Leader = strconv.FormatInt(age, 10), strconv.FormatUint(leader, 10)
+	}
+	return out, err
 }
 
 // jobNow is the job as it is in memory.
@@ -111,20 +111,6 @@ func (a *API) waitJob(ctx context.Context, id uint64, wait time.Duration) error 
 	err := a.leader.WaitJob(waiting, id)
 	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
 		return nil
-	}
-	return err
-}
-
-// waitIndex returns without error when the state is at index or later.
-func (a *API) waitIndex(ctx context.Context, index uint64, wait time.Duration) error {
-	if wait == 0 {
-		wait = indexMax
-	}
-	waiting, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	err := a.leader.WaitIndex(waiting, index)
-	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
-		return api.Unavailable("this node is at log position %d and did not reach min_index %d within %v", a.index(), index, wait)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -45,10 +46,10 @@ func (a *API) addStreams() {
 		}}, nil
 	})
 
-	logs := operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "What the tasks wrote to stderr, as JSON lines")
+	logs := a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "What the tasks wrote to stderr, as JSON lines"))
 	record := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.LogRecord](), true, "")
 	logs.Responses = map[string]*huma.Response{"200": {
-		Description: "One LogRecord a line",
+		Description: "One LogRecord a line; a followed log has an empty line now and then while there is nothing to send",
 		Content:     map[string]*huma.MediaType{"application/jsonl": {Schema: record}},
 	}}
 	logs.Errors = []int{http.StatusNotFound}
@@ -119,25 +120,55 @@ func (a *API) sendLogs(w http.ResponseWriter, r *http.Request, q api.LogQuery) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	out := &answerWriter{w: w}
-	buffered := bufio.NewWriterSize(out, 32<<10)
-	flusher := http.NewResponseController(w)
-	enc := json.NewEncoder(buffered)
-	enc.SetEscapeHTML(false)
-	err := a.leader.Logs(r.Context(), q, func(record api.LogRecord) error {
-		if err := enc.Encode(record); err != nil {
-			return err
-		}
-		if !q.Follow {
-			return nil
-		}
-		if err := buffered.Flush(); err != nil {
-			return err
-		}
-		return flusher.Flush()
-	})
-	if err == nil {
-		err = buffered.Flush()
+	out := newLogSink(w)
+	logs := func(ctx context.Context, emit func(api.LogRecord) error) error { return a.leader.Logs(ctx, q, emit) }
+	var err error
+	if q.Follow {
+		err = relay(r.Context(), logsFirst, logsBeat, out, logs)
+	} else {
+		err = logs(r.Context(), out.write)
 	}
-	a.endStream(w, r, out, err)
+	if err == nil {
+		err = out.buffered.Flush()
+	}
+	a.endStream(w, r, &out.answerWriter, err)
+}
+
+const (
+	// logsFirst is how long the head of a followed log waits for a first record or an error.
+	logsFirst = time.Second
+	// logsBeat is how long a followed log may be silent: who reads it can tell a silent job from a node that hangs.
+	logsBeat = 5 * time.Second
+)
+
+// logSink writes records as JSON lines.
+type logSink struct {
+	answerWriter
+	control  *http.ResponseController
+	buffered *bufio.Writer
+	enc      *json.Encoder
+}
+
+func newLogSink(w http.ResponseWriter) *logSink {
+	s := &logSink{answerWriter: answerWriter{w: w}, control: http.NewResponseController(w)}
+	s.buffered = bufio.NewWriterSize(&s.answerWriter, 32<<10)
+	s.enc = json.NewEncoder(s.buffered)
+	s.enc.SetEscapeHTML(false)
+	return s
+}
+
+func (s *logSink) write(record api.LogRecord) error { return s.enc.Encode(record) }
+
+// beat sends an empty line, which is white space between JSON values.
+func (s *logSink) beat() error {
+	_ = s.buffered.WriteByte('\n') // its error stays, and Flush returns it
+	return s.flush()
+}
+
+func (s *logSink) flush() error {
+	if err := s.buffered.Flush(); err != nil {
+		return err
+	}
+	s.err = s.control.Flush()
+	return s.err
 }

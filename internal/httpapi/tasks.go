@@ -32,12 +32,12 @@ type explain struct {
 }
 
 func (a *API) addTasks() {
-	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}/tasks", "list-tasks", "jobs", "Tasks of a job, in index order"),
-		a.listTasks)
-	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}/tasks/{stage}/{i}", "get-task", "jobs",
-		"One task with its failed attempts"), a.getTask)
-	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}/explain", "explain", "jobs",
-		"Why a job or task is waiting, slow, halted or failed, and what would help"), a.explain)
+	huma.Register(a.huma, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/tasks", "list-tasks", "jobs",
+		"Tasks of a job, in index order")), a.listTasks)
+	huma.Register(a.huma, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/tasks/{stage}/{i}", "get-task", "jobs",
+		"One task with its failed attempts")), a.getTask)
+	huma.Register(a.huma, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/explain", "explain", "jobs",
+		"Why a job or task is waiting, slow, halted or failed, and what would help")), a.explain)
 }
 
 func (a *API) listTasks(ctx context.Context, in *listTasks) (*answer[api.TaskList], error) {

@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// inviteMax is how long a worker may take to answer.
+const inviteMax = 5 * time.Second
+
+// inviteWorker asks the worker that listens at address to join this cluster.
+func (n *node) inviteWorker(ctx context.Context, address string) error {
+	members := n.replica.Members()
+	in := api.Invitation{ClusterID: members.Cluster, ClusterName: n.cfg.clusterName}
+	for _, m := range members.List {
+		in.Leaders = append(in.Leaders, m.Address)
+	}
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, inviteMax)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/worker/invite", bytes.NewReader(body))
+	if err != nil {
+		return api.Invalid("%q is no address of a worker; expected host:port", address)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return api.Conflict("no worker answers at %s (%v): start one with 'bridgefour worker --leader wait --listen %[1]s'", address, err)
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return fmt.Errorf("invite worker at %s: %w", address, err)
+	}
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		p := &api.Problem{}
+		if json.Unmarshal(text, p) == nil && p.Detail != "" {
+			return api.Conflict("the worker at %s does not come: %s", address, p.Detail)
+		}
+		return api.Conflict("what listens at %s is no worker: it answers %s", address, resp.Status)
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/bridgefour/bridgefour/internal/replica"
+)
+
+// portDefault is the port of a leader's address that names none.
+const portDefault = "6550"
+
+// parsePeers reads --peers: 1=host:port,2=host:port,…
+func parsePeers(text string) ([]replica.Member, error) {
+	var peers []replica.Member
+	for item := range strings.SplitSeq(text, ",") {
+		number, address, ok := strings.Cut(strings.TrimSpace(item), "=")
+		id, err := strconv.ParseUint(number, 10, 64)
+		if !ok || err != nil || id == 0 {
+			return nil, fmt.Errorf("%q is no ID=host:port, with an ID from 1 on", item)
+		}
+		if address, err = leaderAddress(address); err != nil {
+			return nil, err
+		}
+		peers = append(peers, replica.Member{ID: id, Address: address, Voter: true})
+	}
+	slices.SortFunc(peers, func(a, b replica.Member) int { return int(a.ID) - int(b.ID) }) //nolint:gosec // small numbers
+	for i := range peers {
+		for _, other := range peers[:i] {
+			if other.ID == peers[i].ID || other.Address == peers[i].Address {
+				return nil, fmt.Errorf("leaders %d=%s and %d=%s share an ID or an address", other.ID, other.Address, peers[i].ID, peers[i].Address)
+			}
+		}
+	}
+	return peers, nil
+}
+
+// leaderAddress is a leader's host:port; a URL and an address without a port will do.
+func leaderAddress(text string) (string, error) {
+	address := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), "http://"), "/")
+	if address == "" {
+		return "", errors.New("there is an empty address; expected host:port")
+	}
+	if host, port, err := net.SplitHostPort(address); err == nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
+			return "", fmt.Errorf("%q is no host:port", text)
+		}
+		return address, nil
+	}
+	if strings.Count(address, ":") > 1 && !strings.HasPrefix(address, "[") {
+		return "", fmt.Errorf("%q: an IPv6 address stands in brackets, as [::1]:%s", text, portDefault)
+	}
+	return strings.TrimSuffix(address, ":") + ":" + portDefault, nil
+}
+
+// leaderAddresses reads a list of them.
+func leaderAddresses(text string) ([]string, error) {
+	var list []string
+	for item := range strings.SplitSeq(text, ",") {
+		address, err := leaderAddress(item)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, address)
+	}
+	return list, nil
+}
+
+// clusterID is the id of a cluster that begins with these leaders: each of them must come to the same, without asking.
+func clusterID(name string, parts []string) string {
+	sum := sha256.Sum256([]byte(name + "\n" + strings.Join(parts, "\n")))
+	return name + "-" + hex.EncodeToString(sum[:4])
+}
+
+// peersClusterID is clusterID of a --peers list. In the original system's containers nobody knows how the others name him, so
+// there the numbers and ports must do.
+func peersClusterID(name string, peers []replica.Member, portsOnly bool) string {
+	parts := make([]string, len(peers))
+	for i, p := range peers {
+		address := p.Address
+		if portsOnly {
+			address = address[strings.LastIndexByte(address, ':'):]
+		}
+		parts[i] = fmt.Sprintf("%d=%s", p.ID, address)
+	}
+	return clusterID(name, parts)
+}

@@ -1,0 +1,152 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+const (
+	// leaderMax is how long a request that only the leading node can answer waits for one to be known: an election and what
+	// comes after it take about a second.
+	leaderMax = 2 * time.Second
+	// forwardSilence is how long the leading node may take to begin its answer to a forwarded request. Each of them answers
+	// from memory, or begins to.
+	forwardSilence = 30 * time.Second
+	// forwardCheck is how often a forwarded request looks whether the node that answers it still leads.
+	forwardCheck = 500 * time.Millisecond
+)
+
+// headerForwarded marks a request that a follower has sent on, with the follower's number. It is not sent on again: two nodes
+// that each take the other for the leader would keep it for ever.
+const headerForwarded = "X-Bridgefour-Forwarded"
+
+// unknownPattern is the pattern of what no route matches.
+const unknownPattern = "/"
+
+// newForwarding is the transport of forwarded requests.
+func newForwarding() *http.Transport {
+	return &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+		ResponseHeaderTimeout: forwardSilence,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       time.Minute,
+		DisableCompression:    true, // it passes on what it gets
+	}
+}
+
+// onLeader marks a read that only the leading node can answer: a follower forwards it.
+func (a *API) onLeader(op huma.Operation) huma.Operation {
+	a.forwarded[op.Method+" "+op.Path] = true
+	return op
+}
+
+// elsewhere answers a request that this node, following, cannot answer by itself: writes are sent to the leader by a redirect, so
+// that a large body travels once, and reads of what only the leader knows are forwarded. False: it is answered here.
+func (a *API) elsewhere(w http.ResponseWriter, r *http.Request) bool {
+	_, pattern := a.mux.Handler(r)
+	write := !isRead(r) && pattern != unknownPattern
+	if !write && !a.forwarded[pattern] {
+		return false
+	}
+	if from := r.Header.Get(headerForwarded); from != "" {
+		a.writeError(w, r, api.NotLeader("leader %s sent this request on to here, but this node does not lead; send it again", shorten(from)))
+		return true
+	}
+	address, self, err := a.findLeader(r.Context())
+	switch {
+	case err != nil:
+		a.writeError(w, r, err)
+	case self:
+		return false
+	case write:
+		target := *r.URL
+		target.Scheme, target.Host, target.Opaque, target.User = "http", address, "", nil
+		w.Header().Set("Location", target.String())
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	default:
+		a.forward(w, r, address)
+	}
+	return true
+}
+
+// findLeader is the address of the node that leads, and whether it is this one. While none is known it waits.
+func (a *API) findLeader(ctx context.Context) (address string, self bool, err error) {
+	waiting, cancel := context.WithTimeout(ctx, leaderMax)
+	defer cancel()
+	for {
+		if address, self = a.leader.LeaderAddress(); address != "" || self {
+			return address, self, nil
+		}
+		err := a.leader.WaitLeader(waiting)
+		if ctx.Err() == nil && waiting.Err() != nil {
+			err = api.NotLeader("no leader is known here: an election takes about a second, and needs a majority of the leaders; send it again")
+		}
+		if err != nil {
+			return "", false, err
+		}
+	}
+}
+
+// errLeaderMoved ends a forwarded request.
+var errLeaderMoved = errors.New("another node leads now")
+
+// forward has the node at address answer. What has no length, such as a followed log, is passed on as it comes.
+func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		a.watchLeader(ctx, address, cancel)
+	}()
+	defer func() {
+		cancel(nil)
+		<-watched
+	}()
+	for _, name := range []string{headerIndex, headerAge, headerLeader, headerNosniff} {
+		w.Header().Del(name) // the answer brings its own
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.URL.RawQuery = "http", address, p.In.URL.RawQuery
+			p.Out.Host = address
+			p.Out.Header.Set(headerForwarded, strconv.FormatUint(a.leader.Cluster().Node, 10))
+		},
+		Transport: a.forwarding,
+		ErrorLog:  slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			if cause := context.Cause(ctx); errors.Is(cause, errLeaderMoved) {
+				err = cause
+			}
+			a.stamp(w.Header())
+			a.writeError(w, r, api.NotLeader("this is asked of the leader at %s, which does not answer: %v; send it again", address, err))
+		},
+	}
+	proxy.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// watchLeader cancels when the node at address no longer leads: one that hangs would hold the request for ever.
+func (a *API) watchLeader(ctx context.Context, address string, cancel context.CancelCauseFunc) {
+	ticker := time.NewTicker(forwardCheck)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if now, _ := a.leader.LeaderAddress(); now != "" && now != address {
+			cancel(errLeaderMoved)
+			return
+		}
+	}
+}

@@ -1,0 +1,365 @@
+package httpapi
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+)
+
+// pair is a leader and a follower on real sockets.
+type pair struct {
+	leader, follower *fakeLeader
+	address          string // of the leader
+	url              string // of the follower
+
+	mu    sync.Mutex
+	asked []*http.Request // what has reached the leader
+}
+
+// reached gives the requests that have reached the leader since it was called last.
+func (p *pair) reached() []*http.Request {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	asked := p.asked
+	p.asked = nil
+	return asked
+}
+
+// newPair makes a pair with the same state. The leader's node also sees what comes to it.
+func newPair(t *testing.T, state func() *fakeLeader) *pair {
+	t.Helper()
+	p := &pair{leader: state(), follower: state()}
+	leading := newAPI(p.leader)
+	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		p.asked = append(p.asked, r.Clone(r.Context()))
+		p.mu.Unlock()
+		leading.ServeHTTP(w, r)
+	}))
+	p.address = strings.TrimPrefix(server, "http://")
+	p.leader.address, p.follower.age = p.address, 40
+	p.follower.follow(p.address)
+	following := newAPI(p.follower)
+	t.Cleanup(following.Close)
+	p.url = serve(t, following)
+	return p
+}
+
+func TestEveryWriteIsRedirected(t *testing.T) {
+	l := readAll()
+	l.follow("10.0.0.2:6551")
+	a := newAPI(l)
+	before := l.index
+	for _, route := range operations(t, a, http.MethodPost, http.MethodPut, http.MethodDelete) {
+		method, path, _ := strings.Cut(route, " ")
+		w := ask(t, a, method, path+"?a=%2F&b", "{}")
+		if got, want := w.Header().Get("Location"), "http://10.0.0.2:6551"+path+"?a=%2F&b"; w.Code != http.StatusTemporaryRedirect || got != want {
+			t.Errorf("%s = %d to %q, want 307 to %q", route, w.Code, got, want)
+		}
+		if w.Header().Get(headerIndex) == "" || w.Header().Get(headerLeader) == "" {
+			t.Errorf("%s is not stamped: %v", route, w.Header())
+		}
+	}
+	if l.index != before {
+		t.Error("a write was carried out by a follower")
+	}
+	// A path is sent on as it was written.
+	if w := ask(t, a, "PUT", "http://x/job/stop/1%2f2", ""); w.Header().Get("Location") != "http://10.0.0.2:6551/job/stop/1%2f2" {
+		t.Errorf("Location = %q", w.Header().Get("Location"))
+	}
+	// What is no route is answered here.
+	for target, want := range map[string]int{"POST /nonsense": 404, "DELETE /v1/jobs": 405, "PATCH /v1/jobs/1": 405, "POST /": 405} {
+		method, path, _ := strings.Cut(target, " ")
+		if w := ask(t, a, method, path, ""); w.Code != want {
+			t.Errorf("%s on a follower = %d, want %d", target, w.Code, want)
+		}
+	}
+}
+
+// TestSubmitToAFollower sends small and large bodies the way clients do.
+func TestSubmitToAFollower(t *testing.T) {
+	for name, lines := range map[string]int{"small": 1, "large": 1 << 20} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, newFakeLeader)
+			c, err := client.New([]string{p.url}, client.Options{Patience: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			raw := []byte(strings.Repeat("line\n", lines))
+			for range 2 {
+				job, err := c.Submit(t.Context(), &api.JobRequest{Program: api.Program{Builtin: "x"}, Lines: &api.Lines{Raw: raw}}, "key")
+				if err != nil || job.ID != 1 {
+					t.Fatalf("Submit = %+v, %v; want job 1", job, err)
+				}
+			}
+			if got := p.leader.got.Lines; got == nil || len(got.Raw) != len(raw) || len(p.follower.jobs) != 0 {
+				t.Errorf("the leader got %d bytes of lines, want %d; the follower has %d jobs", len(got.Raw), len(raw), len(p.follower.jobs))
+			}
+		})
+	}
+}
+
+func TestNobodyLeads(t *testing.T) {
+	for _, target := range []string{"POST /v1/jobs", "PUT /job/stop/1", "GET /v1/jobs/4/logs", "GET /job/list"} {
+		method, path, _ := strings.Cut(target, " ")
+		synctest.Test(t, func(t *testing.T) {
+			l := readAll()
+			l.follow("")
+			begun := time.Now()
+			w := ask(t, newAPI(l), method, path, "{}")
+			p := problemOf(t, w)
+			if p.Status != 503 || p.Type != api.TypeNotLeader || w.Header().Get("Retry-After") != "1" || time.Since(begun) != leaderMax {
+				t.Errorf("%s = %+v, Retry-After %q after %v; want 503 and 1 after %v", target, p, w.Header().Get("Retry-After"), time.Since(begun), leaderMax)
+			}
+		})
+	}
+	t.Run("until one is elected", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := readAll()
+			l.follow("")
+			go func() {
+				time.Sleep(time.Second)
+				l.follow("10.0.0.3:6550")
+			}()
+			begun := time.Now()
+			w := ask(t, newAPI(l), "POST", "/v1/jobs", "{}")
+			if w.Code != 307 || w.Header().Get("Location") != "http://10.0.0.3:6550/v1/jobs" || time.Since(begun) != time.Second {
+				t.Errorf("submit = %d to %q after %v, want 307 to the new leader after 1s", w.Code, w.Header().Get("Location"), time.Since(begun))
+			}
+		})
+	})
+	t.Run("until this one is elected", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := newFakeLeader()
+			l.follow("")
+			go func() {
+				time.Sleep(time.Second)
+				l.change(func() { l.address, l.self = "10.0.0.1:6550", true })
+			}()
+			if w := ask(t, newAPI(l), "POST", "/v1/jobs", `{"program":{"builtin":"x"}}`); w.Code != http.StatusCreated {
+				t.Errorf("submit = %d %s, want 201", w.Code, w.Body)
+			}
+		})
+	})
+	t.Run("other reads do not ask", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := readAll()
+			l.follow("")
+			begun := time.Now()
+			for _, path := range []string{"/v1/jobs/4", "/v1/jobs", "/v1/cluster", "/v1/workers", "/v1/leaders", "/v1/jobs/4/result", "/job/status/4", "/raft/state"} {
+				if w := ask(t, newAPI(l), "GET", path, ""); w.Code != http.StatusOK {
+					t.Errorf("GET %s = %d without a leader, want 200", path, w.Code)
+				}
+			}
+			if time.Since(begun) != 0 {
+				t.Errorf("reads took %v", time.Since(begun))
+			}
+		})
+	})
+}
+
+func TestReadsOfWhatTheLeaderKnows(t *testing.T) {
+	p := newPair(t, readAll)
+	p.leader.logs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
+		return emit(api.LogRecord{Task: "4/map/0", Text: []byte("\xff")})
+	}
+	p.leader.tell(api.Event{}) // so that the two differ in their log positions
+	for _, target := range []string{
+		"/v1/jobs/4/logs", "/v1/jobs/4/logs?task=map%2f0", "/v1/jobs/4/tasks?limit=3", "/v1/jobs/4/tasks/map/0", "/v1/jobs/4/explain",
+		"/job/4", "/job/list", "/v1/jobs/99/tasks", "/v1/jobs/4/tasks?limit=0", "/v1/jobs/4/explain?consistency=strong&min_index=2",
+	} {
+		straight, err := fetch(t, "http://"+p.address+target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		through, err := fetch(t, p.url+target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, wantErr := io.ReadAll(straight.Body)
+		got, gotErr := io.ReadAll(through.Body)
+		if err := errors.Join(wantErr, gotErr, straight.Body.Close(), through.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range []http.Header{straight.Header, through.Header} {
+			h.Del("Date")
+		}
+		if through.StatusCode != straight.StatusCode || string(got) != string(want) || !reflect.DeepEqual(through.Header, straight.Header) {
+			t.Errorf("%s of the follower = %d %v %s, want as the leader's %d %v %s", target, through.StatusCode, through.Header, got,
+				straight.StatusCode, straight.Header, want)
+		}
+		asked := p.reached()
+		if len(asked) != 2 || asked[1].Header.Get(headerForwarded) == "" || asked[1].URL.String() != target {
+			t.Errorf("%s reached the leader as %v", target, asked[len(asked)-1].URL)
+		}
+	}
+}
+
+// TestTwoThatTakeEachOtherForTheLeader must not send a request to and fro.
+func TestTwoThatTakeEachOtherForTheLeader(t *testing.T) {
+	var asked atomic.Int32
+	one, two := readAll(), readAll()
+	urls := make([]string, 2)
+	for i, l := range []*fakeLeader{one, two} {
+		a := newAPI(l)
+		t.Cleanup(a.Close)
+		urls[i] = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			a.ServeHTTP(w, r)
+		}))
+	}
+	one.follow(strings.TrimPrefix(urls[1], "http://"))
+	two.follow(strings.TrimPrefix(urls[0], "http://"))
+	answer, err := fetch(t, urls[0]+"/v1/jobs/4/tasks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err := errors.Join(err, answer.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if answer.StatusCode != http.StatusServiceUnavailable || asked.Load() != 2 || !strings.Contains(string(body), "does not lead") || answer.Header.Get("Retry-After") != "1" {
+		t.Errorf("tasks = %d %s after %d requests, want 503 after 2", answer.StatusCode, body, asked.Load())
+	}
+	// A client that is sent to and fro by a write ends too.
+	c, err := client.New(urls, client.Options{Patience: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	if _, err := c.Retry(t.Context(), 1); !errors.Is(err, client.ErrUnreachable) || !strings.Contains(err.Error(), "do not agree") {
+		t.Errorf("Retry = %v, want that the leaders do not agree", err)
+	}
+}
+
+func TestForwardedLogsArriveAtOnceAndEndWithTheirReader(t *testing.T) {
+	p := newPair(t, readAll)
+	read, gone := make(chan struct{}), make(chan error, 1)
+	p.leader.logs = func(ctx context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
+		if err := emit(api.LogRecord{Text: []byte("a")}); err != nil {
+			return err
+		}
+		select {
+		case <-read: // the first has reached the reader
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := emit(api.LogRecord{Text: []byte("b")}); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		gone <- ctx.Err()
+		return ctx.Err()
+	}
+	answer, err := fetch(t, p.url+"/v1/jobs/4/logs?follow=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(answer.Body)
+	if !lines.Scan() {
+		t.Fatal(lines.Err())
+	}
+	close(read)
+	if !lines.Scan() {
+		t.Fatal(lines.Err())
+	}
+	_ = answer.Body.Close()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Errorf("the leader's context ended with %v, want canceled", err)
+	}
+}
+
+// TestForwardedRequestLeavesALeaderThatHangs ends a log that a former leader would never end.
+func TestForwardedRequestLeavesALeaderThatHangs(t *testing.T) {
+	p := newPair(t, readAll)
+	hung := make(chan struct{})
+	t.Cleanup(func() { close(hung) })
+	p.leader.logs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
+		err := emit(api.LogRecord{Text: []byte("a")})
+		<-hung
+		return err
+	}
+	answer, err := fetch(t, p.url+"/v1/jobs/4/logs?follow=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close() //nolint:errcheck // only read
+	lines := bufio.NewScanner(answer.Body)
+	if !lines.Scan() {
+		t.Fatal(lines.Err())
+	}
+	p.follower.follow("10.0.0.9:6550")
+	if lines.Scan() || lines.Err() == nil {
+		t.Errorf("the log goes on or ends well: %q, %v", lines.Text(), lines.Err())
+	}
+}
+
+func TestForwardToALeaderThatIsGone(t *testing.T) {
+	server := httptest.NewServer(nil)
+	address := server.Listener.Addr().String()
+	server.Close()
+	l := readAll()
+	l.follow(address)
+	a := newAPI(l)
+	w := ask(t, a, "GET", "/v1/jobs/4/tasks", "")
+	p := problemOf(t, w)
+	if p.Status != 503 || !strings.Contains(p.Detail, address) || w.Header().Get("Retry-After") != "1" || len(w.Header()[headerIndex]) != 1 {
+		t.Errorf("tasks = %+v %v, want 503 with the leader's address", p, w.Header())
+	}
+}
+
+func TestForeignPagesAreNotRedirected(t *testing.T) {
+	l := newFakeLeader()
+	l.follow("10.0.0.2:6551")
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "http://127.0.0.1:6550/v1/jobs", strings.NewReader(`{}`))
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	w := httptest.NewRecorder()
+	newAPI(l).ServeHTTP(w, r)
+	if p := problemOf(t, w); p.Status != http.StatusForbidden || w.Header().Get("Location") != "" {
+		t.Errorf("cross-site submit to a follower = %d to %q, want 403", p.Status, w.Header().Get("Location"))
+	}
+}
+
+func TestReadyz(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  func(*fakeLeader)
+		says string // why not; empty: ready
+	}{
+		{"leads", func(*fakeLeader) {}, ""},
+		{"leads with a full disk", func(l *fakeLeader) { l.cluster.NotReady = "no space left" }, "no space left"},
+		{"follows", func(l *fakeLeader) { l.follow("10.0.0.2:1"); l.age = 1999 }, ""},
+		{"follows one with a full disk", func(l *fakeLeader) { l.follow("10.0.0.2:1"); l.cluster.NotReady = "no space left" }, ""},
+		{"hears nothing", func(l *fakeLeader) { l.follow("10.0.0.2:1"); l.age = 2000 }, "10.0.0.2:1 for 2s"},
+		{"knows no leader", func(l *fakeLeader) { l.follow("") }, "no leader is known"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newFakeLeader()
+			c.set(l)
+			w := ask(t, newAPI(l), "GET", "/readyz", "")
+			if c.says == "" {
+				if w.Code != http.StatusOK {
+					t.Errorf("readyz = %d %s, want 200", w.Code, w.Body)
+				}
+				return
+			}
+			if p := problemOf(t, w); p.Status != 503 || !strings.Contains(p.Detail, c.says) {
+				t.Errorf("readyz = %+v, want 503 with %q", p, c.says)
+			}
+		})
+	}
+}

@@ -1,0 +1,64 @@
+package httpapi
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+type addLeader struct {
+	Body api.LeaderRequest
+}
+
+type removeLeader struct {
+	ID    uint64 `path:"id" doc:"Number of the leader"`
+	Force bool   `query:"force" doc:"Also when no majority is left: a majority that is gone for good"`
+}
+
+func (a *API) addLeaders() {
+	huma.Register(a.huma, operation(http.MethodGet, "/v1/leaders", "list-leaders", "cluster", "All leaders, by number"),
+		func(context.Context, *struct{}) (*answer[api.LeaderList], error) {
+			out := &answer[api.LeaderList]{Index: a.index(), Body: a.leader.Leaders()}
+			if out.Body.Leaders == nil {
+				out.Body.Leaders = []api.LeaderNode{}
+			}
+			return out, nil
+		})
+	add := operation(http.MethodPost, "/v1/leaders", "add-leader", "cluster",
+		"Ask a new leader to join; it gets a vote when it has caught up")
+	add.DefaultStatus = http.StatusCreated
+	huma.Register(a.huma, add, func(ctx context.Context, in *addLeader) (*answer[api.LeaderNode], error) {
+		if err := checkAddress("body.address", in.Body.Address); err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+		node, err := a.leader.AddLeader(ctx, in.Body.Address)
+		if err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+		return &answer[api.LeaderNode]{Index: a.index(), Body: node}, nil
+	})
+	huma.Register(a.huma, operation(http.MethodDelete, "/v1/leaders/{id}", "remove-leader", "cluster",
+		"Take a leader out of the cluster; refused where it would leave no majority"),
+		func(ctx context.Context, in *removeLeader) (*removed, error) {
+			if err := a.leader.RemoveLeader(ctx, in.ID, in.Force); err != nil {
+				return nil, a.asProblem(ctx, err)
+			}
+			return &removed{Index: a.index()}, nil
+		})
+}
+
+// checkAddress refuses what is not host:port.
+func checkAddress(location, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil && host != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil && n > 0 {
+			return nil
+		}
+	}
+	return api.Invalid("validation failed").With(location, "expected host:port, such as 10.0.0.7:6550", shorten(address))
+}
