@@ -26,7 +26,7 @@ func TestAttempts(t *testing.T) {
 		{"killer", workerKiller},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			test.run(&cluster{lab: newLab(t), leader: c.leader, address: c.address, client: c.client})
+			test.run(c.in(newLab(t)))
 		})
 	}
 }
@@ -194,7 +194,7 @@ func followLogs(c *cluster) {
 		Range:   &api.Range{From: 1, To: 2},
 		Program: script(`echo begin $1 >&2; ` + gate(c.path("gate")) + `echo middle $1 >&2; ` + gate(c.path("gate2")) + `printf 'end %s' $1 >&2`),
 	})
-	p := c.start("logs", "logs", "-f", fmt.Sprint(id), "--cluster", c.address)
+	p := c.start("logs", "logs", "-f", fmt.Sprint(id), "--cluster", c.known)
 	until(c.t, "both beginnings", func() bool {
 		return strings.Count(p.readStdout(), "begin") == 2
 	})

@@ -35,7 +35,7 @@ func TestInput(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			// A cluster of the subtest's own folder, with the processes of the test.
-			test.run(&cluster{lab: newLab(t), leader: c.leader, address: c.address, client: c.client})
+			test.run(c.in(newLab(t)))
 		})
 	}
 }

@@ -21,6 +21,7 @@ type cluster struct {
 
 	leader  *process
 	address string
+	known   string // where workers and the command line are told to look for leaders: addresses, separated by commas
 	client  *client.Client
 }
 
@@ -30,6 +31,13 @@ func newCluster(t *testing.T) *cluster {
 	c := &cluster{lab: newLab(t)}
 	c.startLeader()
 	return c
+}
+
+// in is the same cluster, for a test with a folder of its own.
+func (c *cluster) in(l *lab) *cluster {
+	own := *c
+	own.lab = l
+	return &own
 }
 
 // startLeader starts the leader, at the address that it had before, and waits until it accepts writes.
@@ -47,6 +55,7 @@ func (c *cluster) startLeaderIn(dir string) {
 	}
 	c.leader = c.start("leader", "leader", "--data-dir", dir, "--listen", listen, "--address-file", file)
 	c.address = c.leader.addressIn(file)
+	c.known = c.address
 	if c.client == nil {
 		var err error
 		if c.client, err = client.New([]string{c.address}, client.Options{}); err != nil {
@@ -74,7 +83,7 @@ func (p *process) addressIn(file string) string {
 // worker starts a worker with the data directory of that name.
 func (c *cluster) worker(name string, flags ...string) *process {
 	c.t.Helper()
-	args := []string{"worker", "--data-dir", c.path(name), "--leader", c.address}
+	args := []string{"worker", "--data-dir", c.path(name), "--leader", c.known}
 	if !strings.Contains(strings.Join(flags, " "), "--slots") {
 		args = append(args, "--slots", "2")
 	}
@@ -117,10 +126,10 @@ func (c *cluster) listWorkers() []api.Worker {
 	return list
 }
 
-// run starts a command of the binary on this cluster.
+// cli runs a command of the binary on this cluster.
 func (c *cluster) cli(args ...string) (code int, stdout, stderr string) {
 	c.t.Helper()
-	return c.run(append([]string{args[0], "--cluster", "http://" + c.address}, args[1:]...)...)
+	return c.run([]string{"BRIDGEFOUR_CLUSTER=" + c.known}, args...)
 }
 
 // get asks the leader as curl does.

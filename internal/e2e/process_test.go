@@ -20,6 +20,8 @@ import (
 // binary is the program under test, built once.
 var binary string
 
+var givenBinary = flag.String("binary", "", "test this binary, and build none: say, one that is wrong on purpose")
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	os.Exit(buildAndRun(m))
@@ -27,6 +29,10 @@ func TestMain(m *testing.M) {
 
 // buildAndRun builds the binary the way the tests are built, and runs them.
 func buildAndRun(m *testing.M) int {
+	if *givenBinary != "" {
+		binary = *givenBinary
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "bridgefour-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -106,16 +112,20 @@ func (l *lab) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// start starts a process, which is killed at the end of the test if it is still there.
+// start starts the binary, which is killed at the end of the test if it is still there.
 func (l *lab) start(name string, args ...string) *process {
+	l.t.Helper()
+	return l.launch(name, l.command(context.Background(), args...))
+}
+
+func (l *lab) launch(name string, cmd *exec.Cmd) *process {
 	l.t.Helper()
 	l.mu.Lock()
 	l.started++
 	base := l.path(fmt.Sprintf("%s.%d", name, l.started))
 	l.mu.Unlock()
 	p := &process{
-		t: l.t, name: filepath.Base(base), cmd: l.command(context.Background(), args...), stdout: base + ".stdout", stderr: base + ".stderr",
-		ended: make(chan struct{}),
+		t: l.t, name: filepath.Base(base), cmd: cmd, stdout: base + ".stdout", stderr: base + ".stderr", ended: make(chan struct{}),
 	}
 	stdout, err := os.Create(p.stdout)
 	if err != nil {
@@ -200,12 +210,13 @@ func (p *process) wantExit(code int) {
 	}
 }
 
-// run runs the binary to its end.
-func (l *lab) run(args ...string) (code int, stdout, stderr string) {
+// run runs the binary to its end, with further variables in its environment.
+func (l *lab) run(env []string, args ...string) (code int, stdout, stderr string) {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := l.command(ctx, args...)
+	cmd.Env = append(cmd.Env, env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {

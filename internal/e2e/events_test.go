@@ -1,0 +1,261 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// fact is an event as its stream gives it.
+type fact struct {
+	id   string
+	kind string
+	api.Event
+}
+
+// stream reads the event stream of a leader from after a position on, until give wants no more or the connection ends.
+func (n *node) stream(ctx context.Context, after string, give func(fact) bool) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.listen+"/v1/events", http.NoBody)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Last-Event-ID", after)
+	resp, err := direct.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || !strings.HasPrefix(kind, "text/event-stream") {
+		return fmt.Errorf("%v answers %s, %s", n, resp.Status, kind)
+	}
+	var next fact
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		field, value, _ := strings.Cut(lines.Text(), ":")
+		value = strings.TrimPrefix(value, " ")
+		switch field {
+		case "id":
+			next.id = value
+		case "event":
+			next.kind = value
+		case "data":
+			if err := json.Unmarshal([]byte(value), &next.Event); err != nil {
+				return fmt.Errorf("%q: %w", value, err)
+			}
+		case "":
+			if lines.Text() == "" && next.kind != "" { // not a comment, nor a position alone
+				if !give(next) {
+					return nil
+				}
+				next = fact{id: next.id}
+			}
+		}
+	}
+	return lines.Err()
+}
+
+// factsUntil are a leader's facts from the beginning on, up to the end of a job.
+func (n *node) factsUntil(job uint64) []fact {
+	n.g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var list []fact
+	if err := n.stream(ctx, "0-0", func(f fact) bool {
+		list = append(list, f)
+		return f.kind != api.EventJobEnded || f.Job != job
+	}); err != nil {
+		n.g.t.Errorf("events of %v: %v, after %d", n, err, len(list))
+	}
+	return list
+}
+
+// wantFacts wants each fact to be well formed, and later than the one before.
+func wantFacts(t *testing.T, list []fact) {
+	t.Helper()
+	var last api.Position
+	for _, f := range list {
+		at := api.Position{Index: f.Index, Seq: f.Seq}
+		if f.id != fmt.Sprintf("%d-%d", f.Index, f.Seq) || f.kind != f.Type || f.Time.IsZero() {
+			t.Errorf("event %+v: id and type are not those of its data", f)
+		}
+		if len(list) > 0 && (at.Index < last.Index || at.Index == last.Index && at.Seq <= last.Seq) && last != (api.Position{}) {
+			t.Errorf("event %s comes after %d-%d", f.id, last.Index, last.Seq)
+		}
+		last = at
+	}
+}
+
+// follower follows the events of the cluster as a client does, until it is told to stop.
+type follower struct {
+	t    *testing.T
+	stop context.CancelFunc
+	done chan struct{}
+
+	mu   sync.Mutex
+	list []api.Event
+	err  error
+}
+
+// follow begins to follow events from the first one on.
+func (g *group) follow() *follower {
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &follower{t: g.t, stop: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(f.done)
+		for e, err := range g.client.Events(ctx, &api.Position{}) {
+			f.mu.Lock()
+			if err != nil {
+				f.err = err
+			} else {
+				f.list = append(f.list, e)
+			}
+			f.mu.Unlock()
+		}
+	}()
+	g.t.Cleanup(func() { cancel(); <-f.done })
+	return f
+}
+
+// heard are the events so far.
+func (f *follower) heard() []api.Event {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		f.t.Fatalf("the stream of events has ended: %v, after %d", f.err, len(f.list))
+	}
+	return slices.Clone(f.list)
+}
+
+// wantAll waits for the end of a job, and wants the follower to have heard each event that the leader tells, once.
+func (f *follower) wantAll(from *node, job uint64) {
+	f.t.Helper()
+	ended := func(e api.Event) bool { return e.Type == api.EventJobEnded && e.Job == job }
+	until(f.t, fmt.Sprintf("the end of job %d is told", job), func() bool { return slices.ContainsFunc(f.heard(), ended) })
+	got := f.heard()
+	got = got[:1+slices.IndexFunc(got, ended)]
+	want := from.factsUntil(job)
+	wantFacts(f.t, want)
+	if len(got) != len(want) {
+		f.t.Errorf("%d events heard, want %d", len(got), len(want))
+	}
+	for i := range min(len(got), len(want)) {
+		g, w := got[i], want[i].Event
+		if !g.Time.Equal(w.Time) || g.Index != w.Index || g.Seq != w.Seq || g.Type != w.Type || g.Job != w.Job {
+			f.t.Errorf("event %d: heard %+v, want %+v", i, g, w)
+			break
+		}
+	}
+}
+
+// submitter submits small jobs, one after the other, and remembers those that were acknowledged.
+type submitter struct {
+	t    *testing.T
+	stop context.CancelFunc
+	done chan struct{}
+
+	last  int // number in the name of the last one
+	found map[uint64]bool
+
+	mu    sync.Mutex
+	known map[uint64]string // names by number
+}
+
+// submits begins to submit jobs until the test ends, or it is told to stop.
+func (g *group) submits() *submitter {
+	s := &submitter{t: g.t, known: map[uint64]string{}, found: map[uint64]bool{}}
+	s.begin(g)
+	return s
+}
+
+// begin goes on after an end.
+func (s *submitter) begin(g *group) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop, s.done = cancel, make(chan struct{})
+	go func() {
+		defer close(s.done)
+		pace := time.NewTicker(30 * time.Millisecond)
+		defer pace.Stop()
+		for ctx.Err() == nil {
+			s.last++
+			name := fmt.Sprintf("small %d", s.last)
+			job, err := g.client.Submit(ctx, &api.JobRequest{Name: name, Range: &api.Range{From: 1, To: 1}, Program: script("true")}, "")
+			s.mu.Lock()
+			switch {
+			case err == nil && s.known[job.ID] != "":
+				s.t.Errorf("%q and %q were both acknowledged as job %d", s.known[job.ID], name, job.ID)
+			case err == nil:
+				s.known[job.ID] = name
+			case ctx.Err() == nil:
+				s.t.Errorf("submit: %v", err)
+			}
+			s.mu.Unlock()
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	g.t.Cleanup(func() { s.end() })
+}
+
+// end ends it; what is under way is given up.
+func (s *submitter) end() {
+	s.stop()
+	<-s.done
+}
+
+// acknowledged is how many were, so far.
+func (s *submitter) acknowledged() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.known)
+}
+
+// untilMore waits until another submit has been acknowledged.
+func (s *submitter) untilMore() {
+	s.t.Helper()
+	n := s.acknowledged()
+	until(s.t, "another submit is acknowledged", func() bool { return s.acknowledged() > n })
+}
+
+// wantThere wants each job that was acknowledged so far to be there, in the eyes of the node. Those that were found are looked for no more:
+// a cluster forgets the oldest of a thousand.
+func (s *submitter) wantThere(at *node) {
+	s.t.Helper()
+	s.mu.Lock()
+	known := maps.Clone(s.known)
+	s.mu.Unlock()
+	for id, name := range known {
+		if s.found[id] {
+			continue
+		}
+		if job := decode[api.Job](s.t, at.get(fmt.Sprintf("/v1/jobs/%d?consistency=strong", id))); job.Name != name {
+			s.t.Errorf("job %d is %q, want %q", id, job.Name, name)
+		}
+		s.found[id] = true
+	}
+}
+
+// wantKept ends it, and wants each acknowledged job to be there, in the eyes of the node, and to end well.
+func (s *submitter) wantKept(g *group, at *node) {
+	s.t.Helper()
+	s.end()
+	s.t.Logf("%d submits were acknowledged", len(s.known))
+	s.wantThere(at)
+	newest := slices.Sorted(maps.Keys(s.known))
+	for _, id := range newest[max(0, len(newest)-100):] {
+		g.done(id)
+	}
+}

@@ -1,0 +1,278 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// loss is a way in which a group loses the leader that leads, and gets it back.
+type loss struct {
+	group func(t *testing.T) *group
+	lose  func(n *node)
+	// lost looks at the one that was lost, while another leads: it must not make believe that it leads.
+	lost func(n *node, job uint64)
+	back func(n *node)
+}
+
+// TestLeaderLost loses the leader that leads in every way, while a job is at work.
+func TestLeaderLost(t *testing.T) {
+	t.Parallel()
+	three := func(t *testing.T) *group { t.Helper(); return newGroup(t, 3) }
+	linked := func(t *testing.T) *group { t.Helper(); return newLinkedGroup(t, 3) }
+	heal := func(n *node) { n.g.net.heal() }
+	for name, how := range map[string]loss{
+		"killed": {
+			group: three, lose: func(n *node) { n.kill() }, lost: func(*node, uint64) {}, back: func(n *node) { n.start() },
+		},
+		"stopped": {
+			group: three, lose: func(n *node) { n.signal(syscall.SIGSTOP) }, lost: func(*node, uint64) {}, back: wakeUp,
+		},
+		"ended": { // in order: it hands over
+			group: three, lose: func(n *node) { n.signal(syscall.SIGTERM); n.wantExit(0) }, lost: func(*node, uint64) {}, back: func(n *node) { n.start() },
+		},
+		"cut off": {
+			group: linked, lose: func(n *node) { n.g.net.set(true, append(n.in(true), n.out(true)...)...) }, lost: noLies, back: heal,
+		},
+		"deaf": {
+			group: linked, lose: func(n *node) { n.g.net.set(true, n.in(true)...) }, lost: noLies, back: heal,
+		},
+		"mute": {
+			group: linked, lose: func(n *node) { n.g.net.set(true, n.out(true)...) }, lost: noLies, back: heal,
+		},
+		"cut off from leaders": { // workers and clients still reach it
+			group: linked, lose: func(n *node) { n.g.net.set(true, append(n.in(false), n.out(false)...)...) }, lost: noLies, back: heal,
+		},
+		"unplugged": {
+			group: func(t *testing.T) *group { t.Helper(); return newSpacedGroup(t, 3) },
+			lose:  unplug, lost: noLiesInside, back: plugIn,
+		},
+		"slow disk": {
+			group: newFrozenGroup, lose: freeze, lost: func(*node, uint64) {}, back: thaw,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			loseLeader(how.group(t), how)
+		})
+	}
+}
+
+// loseLeader runs a job while the leader is lost, and comes back. Four tasks run at that moment; none of them is run again. What
+// was begun before that, to wait, to read the log, to hear events, goes on by itself.
+func loseLeader(g *group, how loss) {
+	t := g.t
+	g.workers(2)
+	files := book(t, g.path("in"), 12)
+	l := g.ledger("ledger")
+	out := g.path("out")
+	id := g.submit(&api.JobRequest{
+		Inputs: []string{g.path("in")}, Split: "none", Output: out,
+		Program: piped(l.enter() + `echo begin $B4_TASK >&2; test $B4_TASK -lt 4 || { ` + strings.ReplaceAll(gate(g.path("gate-$B4_TASK")), "'", `"`) + `}; ` +
+			upperCaseAll + `; echo end $B4_TASK >&2`),
+	})
+	g.untilMap(id, "4 done, 4 running", func(s api.Stage) bool { return s.Done == 4 && len(l.entries()) == 8 })
+	wait := g.start("wait", "wait", strconv.FormatUint(id, 10), "--cluster", g.known)
+	logs := g.start("logs", "logs", "-f", strconv.FormatUint(id, 10), "--cluster", g.known)
+	events := g.follow()
+	submits := g.submits()
+	until(t, "logs and events are told", func() bool {
+		return strings.Count(logs.readStdout(), "begin") == 8 && len(events.heard()) > 0
+	})
+
+	lead := g.leading()
+	submits.untilMore()
+	lost := time.Now()
+	how.lose(lead)
+	next := g.leading(lead)
+	took := time.Since(lost)
+	submits.untilMore()
+	t.Logf("%v was lost; %v led %v later; a client's submit was acknowledged after %v", lead, next,
+		took.Round(time.Millisecond), time.Since(lost).Round(time.Millisecond))
+	how.lost(lead, id)
+	open := func(task int) { write(t, g.path(fmt.Sprintf("gate-%d", task)), "") }
+	open(l.entries()[7].task)
+	g.untilMap(id, "one more done", func(s api.Stage) bool { return s.Done == 5 })
+	for task := range len(files) - 1 {
+		open(task)
+	}
+	g.untilMap(id, "11 done", func(s api.Stage) bool { return s.Done == 11 })
+
+	how.back(lead)
+	until(t, "the one that was lost follows", func() bool { v, ok := lead.view(); return ok && v.Leader != 0 && v.Leader != v.Node })
+	var job api.Job
+	until(t, "it answers a strong read", func() bool {
+		a := lead.get(fmt.Sprintf("/v1/jobs/%d?consistency=strong", id))
+		if a.code != http.StatusOK {
+			return false
+		}
+		job = decode[api.Job](t, a)
+		return true
+	})
+	if job.Stages[0].Done < 11 {
+		t.Errorf("a strong read at %v: %d done, and 11 were known to be", lead, job.Stages[0].Done)
+	}
+	open(len(files) - 1)
+	if job = g.done(id); job.Stages[0].Retried != 0 {
+		t.Errorf("retried %d, want 0", job.Stages[0].Retried)
+	}
+	wantOutput(t, out, each(t, files, upperCaseOf))
+	l.wantOnce(len(files))
+	wait.wantExit(0)
+	logs.wantExit(0)
+	wantLines(t, logs.readStdout(), id, len(files))
+	for _, n := range g.nodes {
+		events.wantAll(n, id)
+	}
+	submits.wantKept(g, lead)
+}
+
+// wantLines wants the logs of a job of loseLeader, each line once.
+func wantLines(t *testing.T, text string, job uint64, tasks int) {
+	t.Helper()
+	text = strings.ReplaceAll(text, "#1", "") // nobody knew yet which attempts would win
+	for task := range tasks {
+		for _, word := range []string{"begin", "end"} {
+			if line := fmt.Sprintf("%d/map/%d: %s %d\n", job, task, word, task); strings.Count(text, line) != 1 {
+				t.Errorf("%q is not there once: %s", line, text)
+			}
+		}
+	}
+	if got := strings.Count(text, "\n"); got != 2*tasks {
+		t.Errorf("%d lines of logs, want %d: %s", got, 2*tasks, text)
+	}
+}
+
+// in are the routes to a node, and out those from it: of the other leaders, and of everybody if they too are meant.
+func (n *node) in(everyone bool) []route {
+	var list []route
+	for _, other := range n.g.nodes {
+		if other != n {
+			list = append(list, route{other.id, n.id})
+		}
+	}
+	if everyone {
+		list = append(list, route{everybody, n.id})
+	}
+	return list
+}
+
+func (n *node) out(everyone bool) []route {
+	list := n.in(everyone)
+	for i, r := range list {
+		list[i] = route{r.to, r.from}
+	}
+	return list
+}
+
+// noLies asks a leader that is cut off, from where it is: it neither accepts a write nor says what it cannot know.
+func noLies(n *node, job uint64) {
+	t := n.g.t
+	submit := make(chan answer, 1)
+	go func() { submit <- n.ask(http.MethodPost, "/v1/jobs", tiny("lost", "true")) }()
+	if a := n.get(fmt.Sprintf("/v1/jobs/%d?consistency=strong", job)); a.code != http.StatusServiceUnavailable {
+		t.Errorf("%v is cut off, and answers a strong read: %v, want 503", n, a)
+	}
+	// One that can hear knows who leads now.
+	if a := <-submit; a.code != http.StatusServiceUnavailable && a.code != http.StatusTemporaryRedirect {
+		t.Errorf("%v is cut off, and answers a submit: %v, want 503 or 307", n, a)
+	}
+	until(t, "it says how stale its answers are", func() bool {
+		a := n.get(fmt.Sprintf("/v1/jobs/%d", job))
+		return a.code == http.StatusOK && a.number("X-Bridgefour-Age") > 1000
+	})
+	until(t, "it is not ready", func() bool { return n.get("/readyz").code == http.StatusServiceUnavailable })
+}
+
+// wakeUp wakes a leader that was stopped, and finds questions waiting that were sent before: it does not answer as if it led.
+func wakeUp(n *node) {
+	t := n.g.t
+	const strong, submit = "GET /v1/jobs/1?consistency=strong HTTP/1.1\r\nHost: leader\r\nConnection: close\r\n\r\n",
+		"POST /v1/jobs HTTP/1.1\r\nHost: leader\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+	body := tiny("asleep", "true")
+	var conns []net.Conn
+	for i := range 20 {
+		conn, err := net.Dial("tcp", n.listen) //nolint:noctx // the kernel answers
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close() //nolint:errcheck // only read
+		text := strong
+		if i%4 == 0 {
+			text = fmt.Sprintf(submit, len(body), body)
+		}
+		if _, err := io.WriteString(conn, text); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	n.signal(syscall.SIGCONT)
+	for i, conn := range conns {
+		_ = conn.SetReadDeadline(time.Now().Add(asking))
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			continue // no answer is no lie
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil {
+			continue
+		}
+		a := answer{code: resp.StatusCode, header: resp.Header, body: string(text)}
+		switch {
+		case i%4 == 0 && a.code == http.StatusCreated:
+			job := decode[api.Job](t, a)
+			if kept := n.g.job(job.ID); kept.Name != "asleep" {
+				t.Errorf("a submit that was acknowledged on waking up as job %d is %q there", job.ID, kept.Name)
+			}
+		case i%4 != 0 && a.code == http.StatusOK:
+			if job := decode[api.Job](t, a); job.Stages[0].Done < 11 {
+				t.Errorf("a strong read on waking up: %d done, and 11 were known to be", job.Stages[0].Done)
+			}
+		}
+	}
+}
+
+// newFrozenGroup is a group whose leaders have a disk each, which can be frozen.
+func newFrozenGroup(t *testing.T) *group {
+	t.Helper()
+	needRoot(t, "mount the disks that are to hang")
+	g := emptyGroup(t)
+	for range 3 {
+		n := g.newNode("")
+		newImage(t, n.dir+".image", n.dir)
+	}
+	g.tellPeers()
+	for _, n := range g.nodes {
+		n.start()
+	}
+	g.knowAll()
+	g.leading()
+	return g
+}
+
+// freeze makes the disk of a leader hang: who writes to it waits.
+func freeze(n *node) {
+	fsfreeze(n.g.t, "--freeze", n.dir)
+	n.g.t.Cleanup(func() { fsfreeze(n.g.t, "--unfreeze", n.dir) }) // what waits for it cannot even be killed
+}
+
+func thaw(n *node) { fsfreeze(n.g.t, "--unfreeze", n.dir) }
+
+func fsfreeze(t *testing.T, how, dir string) {
+	t.Helper()
+	out, err := command(t, "fsfreeze", how, dir)
+	if err != nil && !bytes.Contains(out, []byte("Invalid argument")) { // it is not frozen any more
+		t.Errorf("fsfreeze %s %s: %v: %s", how, dir, err, out)
+	}
+}

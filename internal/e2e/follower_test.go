@@ -1,0 +1,363 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// TestFollowers asks leaders that do not lead, on one group.
+func TestFollowers(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, 3)
+	g.workers(1)
+	for _, test := range []struct {
+		name string
+		run  func(*group)
+	}{
+		{"consistency", askedConsistency},
+		{"long poll", longPoll},
+		{"writes", writesElsewhere},
+		{"forwarded", forwardedReads},
+		{"events", eventsAnywhere},
+		{"consensus", consensus},
+		{"commands", commandsAtFollower},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			own := *g
+			own.cluster = g.in(newLab(t))
+			own.nodes = nil
+			for _, n := range g.nodes {
+				copied := *n
+				copied.g = &own
+				own.nodes = append(own.nodes, &copied)
+			}
+			test.run(&own)
+		})
+	}
+}
+
+// askedConsistency: each answer says what it reflects; who asks for more gets more.
+func askedConsistency(g *group) {
+	t := g.t
+	leads := g.leading()
+	for i := range 20 {
+		name := fmt.Sprintf("read %d", i)
+		a := leads.ask(http.MethodPost, "/v1/jobs", tiny(name, "true"))
+		job := decode[api.Job](t, a)
+		index := a.number("X-Bridgefour-Index")
+		if index == 0 {
+			t.Fatalf("no index in %v", a.header)
+		}
+		path := fmt.Sprintf("/v1/jobs/%d", job.ID)
+		for _, n := range g.nodes {
+			for _, query := range []string{fmt.Sprintf("?consistency=index&min_index=%d", index), "?consistency=strong"} {
+				read := n.get(path + query)
+				if got := decode[api.Job](t, read); got.Name != name || read.number("X-Bridgefour-Index") < index {
+					t.Errorf("%v: %s%s = %v, want %q, of log position %d or later", n, path, query, read, name, index)
+				}
+			}
+		}
+	}
+	for _, n := range g.nodes {
+		for _, path := range []string{"/v1/jobs", "/v1/cluster", "/v1/workers", "/v1/leaders", "/cluster", "/job/list", "/raft/state", "/v1/jobs/1", "/job/status/1", "/v1/jobs/999999"} {
+			a := n.get(path)
+			if a.number("X-Bridgefour-Leader") != leads.id || a.number("X-Bridgefour-Index") == 0 || a.header.Get("X-Bridgefour-Age") == "" {
+				t.Errorf("%v: %s: %v", n, path, a.header)
+			}
+			if age := a.number("X-Bridgefour-Age"); n.listen == leads.listen && age != 0 {
+				t.Errorf("%v leads, and the age of %s is %d", n, path, age)
+			}
+		}
+		for _, query := range []string{"?consistency=eventual", "?consistency=index&min_index=x", "?min_index=-1"} {
+			if a := n.get("/v1/jobs" + query); a.code < 400 || a.code >= 500 {
+				t.Errorf("%v: %s = %v, want a problem of the request", n, query, a)
+			}
+		}
+		if a := n.get("/readyz"); a.code != http.StatusOK {
+			t.Errorf("%v: readyz = %v", n, a)
+		}
+	}
+}
+
+// longPoll: a follower holds a read until the job has ended.
+func longPoll(g *group) {
+	t := g.t
+	id := g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script(gate(g.path("gate")))})
+	answers := make(chan answer)
+	for _, n := range g.nodes {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		go func() {
+			answers <- askAt(ctx, direct, http.MethodGet, fmt.Sprintf("http://%s/v1/jobs/%d?wait=40s&consistency=strong", n.listen, id), "")
+		}()
+	}
+	g.untilMap(id, "running", func(s api.Stage) bool { return s.Running == 1 })
+	select {
+	case a := <-answers:
+		t.Errorf("answered while the job runs: %v", a)
+	default:
+	}
+	write(t, g.path("gate"), "")
+	for range g.nodes {
+		if job := decode[api.Job](t, <-answers); job.Status != api.JobDone {
+			t.Errorf("the job is %s, want done", job.Status)
+		}
+	}
+}
+
+// writesElsewhere: a follower sends writers to the one that leads, and an ordinary client gets there.
+func writesElsewhere(g *group) {
+	t := g.t
+	leads := g.leading()
+	follows := g.followers(leads)[0]
+	for _, write := range [][2]string{
+		{http.MethodPost, "/v1/jobs"},
+		{http.MethodPost, "/v1/jobs/1/stop"},
+		{http.MethodPost, "/v1/jobs/1/retry"},
+		{http.MethodPost, "/job/start"},
+		{http.MethodPut, "/job/stop/1"},
+		{http.MethodPost, "/v1/workers/1/drain"},
+		{http.MethodDelete, "/v1/workers/1"},
+		{http.MethodPost, "/v1/leaders"},
+		{http.MethodDelete, "/v1/leaders/1?force=true"},
+		{http.MethodDelete, "/cluster/removeWorker/1"},
+		{http.MethodPost, "/cluster/addWorker"},
+	} {
+		a := follows.ask(write[0], write[1], "{}")
+		if want := "http://" + leads.address + write[1]; a.code != http.StatusTemporaryRedirect || a.header.Get("Location") != want {
+			t.Errorf("%s %s = %v, Location %q, want 307 to %s", write[0], write[1], a, a.header.Get("Location"), want)
+		}
+	}
+	url := "http://" + follows.address + "/v1/jobs"
+	job := decode[api.Job](t, askAt(t.Context(), http.DefaultClient, http.MethodPost, url, tiny("by an ordinary client", "true")))
+	g.done(job.ID)
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Logf("left out: there is no curl here")
+		return
+	}
+	var answered api.Job
+	out := sh(t, "/", `curl --silent --fail --location --header 'Content-Type: application/json' --data "$1" "$2"`, tiny("by curl", "true"), url)
+	if err := json.Unmarshal(out, &answered); err != nil || g.done(answered.ID).Name != "by curl" {
+		t.Errorf("curl: %s: %v", out, err)
+	}
+}
+
+// forwardedReads: what only the one that leads knows is told by the others too.
+func forwardedReads(g *group) {
+	t := g.t
+	id := g.submit(&api.JobRequest{
+		Range: &api.Range{From: 1, To: 3}, Program: script(`echo log of $1 >&2; echo $1; test $1 != 3 || { ` + gate(g.path("gate")) + `}`),
+	})
+	g.untilMap(id, "2 done, 1 running", func(s api.Stage) bool { return s.Done == 2 && s.Running == 1 })
+	leads := g.leading()
+	paths := []string{"tasks", "tasks?status=running", "tasks/map/2", "tasks/map/7", "explain", "logs", "logs?task=map/1"}
+	for i, p := range paths {
+		paths[i] = fmt.Sprintf("/v1/jobs/%d/%s", id, p)
+	}
+	paths = append(paths, fmt.Sprintf("/job/%d", id), "/job/list")
+	for _, path := range paths {
+		want := leads.get(path)
+		for _, n := range g.followers(leads) {
+			if got := n.get(path); got.code != want.code || sorted(got.body) != sorted(want.body) || got.header.Get("Content-Type") != want.header.Get("Content-Type") {
+				t.Errorf("%v: %s = %v\nwant %v", n, path, got, want)
+			}
+		}
+	}
+	// The views of a follower have it too, from what the one that leads tells them.
+	for _, n := range g.followers(leads) {
+		until(t, "a follower shows what runs", func() bool {
+			job := decode[api.Job](t, n.get(fmt.Sprintf("/v1/jobs/%d", id)))
+			workers := decode[api.WorkerList](t, n.get("/v1/workers"))
+			return job.Status == api.JobRunning && job.Stages[0].Running == 1 && len(workers.Workers) == 1 && workers.Workers[0].Busy == 1
+		})
+	}
+	write(t, g.path("gate"), "")
+	g.done(id)
+	for _, n := range g.nodes {
+		a := n.get(fmt.Sprintf("/v1/jobs/%d/result?consistency=strong", id))
+		if a.code != http.StatusOK || a.body != "1\n2\n3\n" {
+			t.Errorf("%v: result = %v", n, a)
+		}
+	}
+}
+
+// sorted is a text with its lines in order: logs of several tasks come in any.
+func sorted(text string) string {
+	lines := strings.Split(text, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// eventsAnywhere: every leader tells the same events, and any of them goes on where another broke off.
+func eventsAnywhere(g *group) {
+	t := g.t
+	var last uint64
+	for range 3 {
+		last = g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 2}, Program: script("true")})
+		g.done(last)
+	}
+	all := g.nodes[0].factsUntil(last)
+	wantFacts(t, all)
+	if len(all) < 9 {
+		t.Fatalf("%d events of 3 jobs: %+v", len(all), all)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	after, heard := "0-0", 0
+	for heard < len(all) { // a few here, a few there
+		some := 1 + heard%3
+		if err := g.nodes[heard%len(g.nodes)].stream(ctx, after, func(f fact) bool {
+			if want := all[heard]; f.id != want.id || f.kind != want.kind || !f.Time.Equal(want.Time) {
+				t.Fatalf("event %d: %+v, want %+v", heard, f, want)
+			}
+			after = f.id
+			heard++
+			some--
+			return some > 0 && heard < len(all)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Without a position the stream begins now.
+	begun := make(chan fact, 100)
+	listening, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		_ = g.nodes[1].stream(listening, "", func(f fact) bool { begun <- f; return true })
+		close(begun)
+	}()
+	for first := true; first; {
+		g.submit(&api.JobRequest{Name: "now", Range: &api.Range{From: 1, To: 1}, Program: script("true")})
+		timer := time.NewTimer(100 * time.Millisecond) // the stream may not have begun yet: then another job
+		select {
+		case f := <-begun:
+			if first = false; f.Job <= last {
+				t.Errorf("the first event is %+v, of a job from before", f)
+			}
+		case <-timer.C:
+		}
+	}
+	if a := g.nodes[2].ask(http.MethodGet, "/v1/events", "", "Last-Event-ID", "yesterday"); a.code < 400 || a.code >= 500 {
+		t.Errorf("a position that is none: %v", a)
+	}
+}
+
+// consensus: the election as the original's clients see it.
+func consensus(g *group) {
+	t := g.t
+	leads := g.leading()
+	type peer struct {
+		ID           *int
+		Schema, Host string
+		Port         int
+	}
+	type raftState struct {
+		OwnID              *int `json:"ownId"`
+		Term               int
+		OwnState           map[string]any
+		VotedFor           *int
+		LastElectionEpoch  *int64
+		LastHeartbeatEpoch *int64
+		CurrentLeader      *int
+		Peers              []peer
+	}
+	terms, ids := map[int]bool{}, map[int]bool{}
+	var leader *int
+	for _, n := range g.nodes {
+		s := decode[raftState](t, n.get("/raft/state"))
+		role := "Follower"
+		if n.listen == leads.listen {
+			role = "Leader"
+		}
+		if _, ok := s.OwnState[role]; !ok || len(s.OwnState) != 1 || s.OwnID == nil || s.CurrentLeader == nil || len(s.Peers) != 2 {
+			t.Fatalf("%v: raft state: %+v, want a %s with two peers", n, s, role)
+		}
+		if leader == nil {
+			leader = s.CurrentLeader
+		}
+		if *s.CurrentLeader != *leader || role == "Leader" && *s.OwnID != *leader || s.LastHeartbeatEpoch == nil || s.LastElectionEpoch == nil {
+			t.Errorf("%v: raft state: %+v, want leader %d", n, s, *leader)
+		}
+		for _, p := range s.Peers {
+			if p.ID == nil || *p.ID == *s.OwnID || p.Schema != "http" || p.Host == "" || p.Port == 0 {
+				t.Errorf("%v: peer %+v", n, p)
+			}
+		}
+		terms[s.Term], ids[*s.OwnID] = true, true
+	}
+	if len(terms) != 1 || len(ids) != 3 {
+		t.Errorf("terms %v, want one; own ids %v, want three", terms, ids)
+	}
+}
+
+// commandsAtFollower: the command line works with any leader.
+func commandsAtFollower(g *group) {
+	t := g.t
+	leads := g.leading()
+	g.know(g.followers(leads)[0].address)
+	code, stdout, stderr := g.cli("submit", "--wait", "--range", "1-2", "--", "echo")
+	if code != 0 || stdout != "1\n2\n" && !strings.Contains(stdout, "\n") {
+		t.Fatalf("submit: exit code %d: %s%s", code, stdout, stderr)
+	}
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"leaders"}, []string{g.nodes[0].address, g.nodes[1].address, g.nodes[2].address, api.LeaderLeads, api.LeaderFollows}},
+		{[]string{"cluster"}, []string{"healthy", "1 alive"}},
+		{[]string{"workers"}, []string{"alive"}},
+		{[]string{"jobs"}, []string{"done"}},
+	} {
+		code, stdout, stderr := g.cli(test.args...)
+		if code != 0 {
+			t.Errorf("%q: exit code %d: %s", test.args, code, stderr)
+		}
+		wantText(t, stdout, test.want...)
+	}
+}
+
+// TestInviteWorker starts a worker that waits to be invited, and has it invited as the original's clients do, at a leader that does
+// not lead.
+func TestInviteWorker(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, 3)
+	file := g.path("idle.addr")
+	idle := g.start("idle", "worker", "--data-dir", g.path("idle"), "--leader", "wait", "--slots", "1", "--address-file", file)
+	host, port, err := net.SplitHostPort(idle.addressIn(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := askAt(t.Context(), direct, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", "")
+	if a.code != http.StatusServiceUnavailable {
+		t.Errorf("an idle worker: readyz = %v, want 503", a)
+	}
+	id := g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("echo $1")})
+	until(t, "the job is halted", func() bool { return g.job(id).Status == api.JobHalted })
+	url := "http://" + g.followers(g.leading())[0].address + "/cluster/addWorker"
+	a = askAt(t.Context(), http.DefaultClient, http.MethodPost, url, fmt.Sprintf(`{"id":5,"schema":"http","host":%q,"port":%s}`, host, port))
+	if a.code != http.StatusOK || !strings.Contains(a.body, `"status":{"type":"Alive"}`) {
+		t.Errorf("addWorker = %v", a)
+	}
+	g.done(id)
+	g.untilAlive(1)
+	// It is a worker of this cluster now, and comes back to it by itself.
+	idle.kill()
+	g.start("again", "worker", "--data-dir", g.path("idle"), "--leader", "wait", "--slots", "1")
+	g.done(g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("echo $1")}))
+
+	a = askAt(t.Context(), http.DefaultClient, http.MethodPost, url, `{"id":6,"schema":"http","host":"127.0.0.1","port":1}`)
+	if a.code < 400 {
+		t.Errorf("addWorker of nobody = %v", a)
+	}
+	wantText(t, a.body, "127.0.0.1:1")
+}

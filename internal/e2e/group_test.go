@@ -1,0 +1,367 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+)
+
+// group is a cluster of several leaders, each a process.
+type group struct {
+	*cluster
+
+	nodes []*node // those that were ever there
+	net   *network
+	// command makes the command of a leader; it is replaced where leaders live in network namespaces.
+	command func(n *node, args ...string) *exec.Cmd
+	hub     string // switch of the network namespaces, where there are any
+	// data is the folder of the data directories, and of the spool.
+	data string
+}
+
+// node is one leader of a group. It keeps its data directory and its address when its process ends and begins again.
+type node struct {
+	g       *group
+	id      uint64 // 0: not known yet
+	dir     string
+	listen  string
+	address string   // what others are told: where its link is, if it has one
+	flags   []string // of every start, as a service manager would repeat them
+	*process
+}
+
+// newGroup starts n leaders that know each other, and waits until one leads.
+func newGroup(t *testing.T, n int) *group {
+	t.Helper()
+	g := emptyGroup(t)
+	g.found(n)
+	return g
+}
+
+// newLinkedGroup is a group whose leaders are reached through a network that can be cut.
+func newLinkedGroup(t *testing.T, n int) *group {
+	t.Helper()
+	g := emptyGroup(t)
+	g.net = newNetwork(t)
+	g.found(n)
+	return g
+}
+
+func emptyGroup(t *testing.T) *group {
+	t.Helper()
+	g := &group{cluster: &cluster{lab: newLab(t)}}
+	g.data = g.dir
+	g.command = func(_ *node, args ...string) *exec.Cmd { return g.lab.command(context.Background(), args...) }
+	return g
+}
+
+// found makes a new cluster of n leaders.
+func (g *group) found(n int) {
+	g.t.Helper()
+	for range n {
+		g.newNode("")
+	}
+	if n > 1 {
+		g.tellPeers()
+	}
+	for _, node := range g.nodes {
+		node.start()
+	}
+	g.knowAll()
+	g.leading()
+}
+
+// tellPeers gives the nodes the flags with which they begin a cluster together.
+func (g *group) tellPeers() {
+	var peers []string
+	for i, node := range g.nodes {
+		node.id = uint64(i + 1)
+		peers = append(peers, fmt.Sprintf("%d=%s", node.id, node.address))
+	}
+	for _, node := range g.nodes {
+		node.flags = []string{"--id", strconv.FormatUint(node.id, 10), "--peers", strings.Join(peers, ",")}
+	}
+}
+
+// newNode makes a node that is not started yet. Where address is empty it gets one of its own.
+func (g *group) newNode(address string, flags ...string) *node {
+	g.t.Helper()
+	if address == "" {
+		address = ownAddress(g.t)
+	}
+	n := &node{g: g, listen: address, address: address, flags: flags, dir: fmt.Sprintf("%s/leader-%d", g.data, len(g.nodes)+1)}
+	if g.net != nil {
+		n.id = uint64(len(g.nodes) + 1)
+		front := ownAddress(g.t)
+		l, err := net.Listen("tcp", front) //nolint:noctx // opens at once
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		n.address = front
+		g.net.link(n.id, l, n.listen)
+	}
+	g.nodes = append(g.nodes, n)
+	return n
+}
+
+var addresses atomic.Uint32
+
+// ownAddress is one that nobody else has: while a leader is away, no connection that goes out may take its port.
+func ownAddress(t *testing.T) string {
+	t.Helper()
+	var some [2]byte
+	_, _ = rand.Read(some[:]) // never fails; another run of these tests has others
+	host := fmt.Sprintf("127.%d.%d.%d", 1+some[0]%254, some[1], 1+addresses.Add(1)%254)
+	for _, address := range []string{host + ":6550", "127.0.0.1:0"} { // not every system has so many loopback addresses
+		l, err := net.Listen("tcp", address) //nolint:noctx // opens at once
+		if err != nil {
+			continue
+		}
+		defer l.Close() //nolint:errcheck // it was only tried
+		return l.Addr().String()
+	}
+	t.Fatal("this machine has no free port")
+	return ""
+}
+
+// knowAll tells workers and clients that are started from now on about all nodes.
+func (g *group) knowAll() {
+	g.t.Helper()
+	var list []string
+	for _, n := range g.nodes {
+		list = append(list, n.address)
+	}
+	g.know(list...)
+}
+
+func (g *group) know(list ...string) {
+	g.t.Helper()
+	g.address, g.known = list[0], strings.Join(list, ",")
+	c, err := client.New(list, client.Options{Patience: patience})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.client = c
+	g.t.Cleanup(c.Close)
+}
+
+// start starts the process of a node, with its data directory as it is.
+func (n *node) start() {
+	n.g.t.Helper()
+	args := []string{
+		"leader", "--data-dir", n.dir, "--listen", n.listen, "--advertise", n.address, "--spool", n.g.data + "/spool",
+	}
+	n.process = n.g.launch("leader-"+n.address, n.g.command(n, append(args, n.flags...)...))
+	if n.g.net != nil {
+		n.g.net.here(n.id, n.cmd.Process.Pid)
+	}
+}
+
+func (n *node) String() string { return fmt.Sprintf("leader %d (%s)", n.id, n.address) }
+
+// answer is what a node answers; code 0: nothing, because of err.
+type answer struct {
+	code   int
+	header http.Header
+	body   string
+	err    error
+}
+
+func (a answer) String() string {
+	if a.err != nil {
+		return a.err.Error()
+	}
+	return fmt.Sprintf("%d %s (%s)", a.code, strings.TrimSpace(a.body), a.header.Get("X-Bridgefour-Index"))
+}
+
+// number is a header that is a number.
+func (a answer) number(header string) uint64 {
+	v, err := strconv.ParseUint(a.header.Get(header), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// direct asks one leader and follows no redirect. Connections are not kept: each request finds the process that is there now.
+var direct = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// asking is how long a test waits for an answer that may not come: longer than any leader waits for something itself.
+const asking = 10 * time.Second
+
+// ask sends one request to this node, past its link, and nowhere else.
+func (n *node) ask(method, path, body string, header ...string) answer {
+	ctx, cancel := context.WithTimeout(context.Background(), asking)
+	defer cancel()
+	return askAt(ctx, direct, method, "http://"+n.listen+path, body, header...)
+}
+
+func (n *node) get(path string) answer { return n.ask(http.MethodGet, path, "") }
+
+// askAt sends one request; header is names and values in turn.
+func askAt(ctx context.Context, c *http.Client, method, url, body string, header ...string) answer {
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		return answer{err: err}
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return answer{err: err}
+	}
+	return answer{code: resp.StatusCode, header: resp.Header, body: string(text)}
+}
+
+// decode reads a good answer.
+func decode[T any](t *testing.T, a answer) T {
+	t.Helper()
+	var v T
+	if a.code != http.StatusOK && a.code != http.StatusCreated {
+		t.Fatalf("answer: %v", a)
+	}
+	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
+		t.Fatalf("%v in %s", err, a.body)
+	}
+	return v
+}
+
+// view is the cluster as the node sees it; false: it does not say.
+func (n *node) view() (api.Cluster, bool) {
+	var v api.Cluster
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	a := askAt(ctx, direct, http.MethodGet, "http://"+n.listen+"/v1/cluster", "")
+	return v, a.code == http.StatusOK && json.Unmarshal([]byte(a.body), &v) == nil
+}
+
+// running are the nodes whose process has not ended.
+func (g *group) running() []*node {
+	return slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool { return n.process == nil || n.hasEnded() })
+}
+
+// leading waits until one of the nodes leads, and is ready, in the eyes of a majority of all that run.
+func (g *group) leading(but ...*node) *node {
+	g.t.Helper()
+	var leads *node
+	until(g.t, "one leads", func() bool {
+		votes := map[uint64]int{}
+		leads = nil
+		var term uint64
+		list := slices.DeleteFunc(g.running(), func(n *node) bool { return slices.Contains(but, n) })
+		for _, n := range list {
+			v, ok := n.view()
+			if !ok {
+				continue
+			}
+			if votes[v.Leader]++; v.Leader == v.Node && v.NotReady == "" && v.Term >= term {
+				leads, n.id, term = n, v.Node, v.Term
+			}
+		}
+		return leads != nil && votes[leads.id] > len(list)/2
+	})
+	return leads
+}
+
+// followers are the running nodes but one.
+func (g *group) followers(leads *node) []*node {
+	return slices.DeleteFunc(g.running(), func(n *node) bool { return n == leads })
+}
+
+// leaders are the members in the eyes of a node.
+func (n *node) leaders() api.LeaderList {
+	n.g.t.Helper()
+	return decode[api.LeaderList](n.g.t, n.get("/v1/leaders"))
+}
+
+// untilMembers waits until all nodes of the list, and only they, are members with a vote in the eyes of each of them.
+func (g *group) untilMembers(want ...*node) {
+	g.t.Helper()
+	addresses := map[string]bool{}
+	for _, n := range want {
+		addresses[n.address] = true
+	}
+	var got string
+	defer func() {
+		if g.t.Failed() {
+			g.t.Logf("members: %s", got)
+		}
+	}()
+	until(g.t, fmt.Sprintf("the members are %v", slices.Sorted(maps.Keys(addresses))), func() bool {
+		for _, n := range want {
+			if n.hasEnded() {
+				g.t.Fatalf("%v has ended: %s", n, n.readStderr())
+			}
+		}
+		for _, n := range want {
+			a := n.get("/v1/leaders")
+			got = fmt.Sprintf("%v: %v", n, a)
+			var list api.LeaderList
+			if a.code != http.StatusOK || json.Unmarshal([]byte(a.body), &list) != nil || len(list.Leaders) != len(want) {
+				return false
+			}
+			for _, l := range list.Leaders {
+				if !l.Votes || !addresses[l.Address] || l.Status == api.LeaderSilent || l.Status == api.LeaderUnknown {
+					return false
+				}
+				if l.Address == n.address {
+					n.id = l.ID
+				}
+			}
+		}
+		return true
+	})
+}
+
+// index is the log position that the node's reads reflect.
+func (n *node) index() uint64 { return n.get("/v1/cluster").number("X-Bridgefour-Index") }
+
+// untilLevel waits until the nodes' reads reflect at least what the leading one's do now.
+func (g *group) untilLevel(nodes ...*node) {
+	g.t.Helper()
+	want := g.leading().index()
+	for _, n := range nodes {
+		until(g.t, fmt.Sprintf("%v has log position %d", n, want), func() bool { return n.index() >= want })
+	}
+}
+
+// tiny is the body of a job of one task.
+func tiny(name, command string) string {
+	return fmt.Sprintf(`{"name":%q,"program":{"command":["sh","-c",%q]},"range":{"from":1,"to":1}}`, name, command)
+}
+
+// needRoot leaves a test out where it is not root that runs it.
+func needRoot(t *testing.T, what string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skipf("left out: only root can %s", what)
+	}
+}
