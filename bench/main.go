@@ -58,6 +58,12 @@ func rows() []row {
 		{"idle", "idle dev, resident memory", "< 50 MB", (*bench).idle},
 		{"state", "leader's memory for a job of 10 M tasks, all done", "< 64 bytes a task", (*bench).state},
 		{"submit", "submit of 10 M tasks, until answered", "< 1 s", (*bench).submit},
+		{"failover", "kill -9 of the leader of three, until another accepts a write", "median < 1 s, p99 < 2 s", (*bench).failover},
+		{"reattach", "100 workers with 800 running attempts, from then until all are adopted", "< 1 s", (*bench).reattach},
+		{"detect", "kill -9 of a worker, until it is taken for dead", "< 3 s", (*bench).detect},
+		{"three", "no-op tasks with three leaders against one, on this machine", ">= 0.5", (*bench).three},
+		{"stale", "stale read on a follower while 1 M tasks run", "p99 < 1 ms", (*bench).stale},
+		{"idle1000", "a leader's CPU with 1,000 idle workers", "< 10 % of a core", (*bench).idleWorkers},
 	}
 }
 
