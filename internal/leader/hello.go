@@ -32,8 +32,9 @@ func (c *Core) hello(now time.Time, in Hello) {
 			return
 		}
 	}
-	s := &session{id: in.Session, hello: h, known: map[state.JobID]struct{}{}}
+	s := &session{id: in.Session, hello: h, known: map[state.JobID]struct{}{}, sent: now}
 	c.sessions[in.Session] = s
+	c.send(s, c.pinging) // until a slow log has the registration, this is all that the worker hears of a leader that is there
 	c.open(now).Register(registerKey(s.id), &state.WorkerInfo{
 		Identity: h.GetIdentity(), Host: h.GetHost(), Address: h.GetAddress(), Version: h.GetVersion(), Slots: h.GetSlots(),
 		Memory: h.GetMemory(), Labels: h.GetLabels(),
@@ -115,8 +116,22 @@ func (c *Core) setMembers(m Members) {
 
 // ping sends something to a worker that has not been sent anything for as long as a heartbeat, or would not have been by the
 // next tick: a leader that is cut off, stopped or gone is known by its silence.
-func (c *Core) ping(now time.Time, w *worker) {
-	if w.session != nil && now.Sub(w.session.sent)+tick > heartbeat {
-		c.send(w.session, c.pinging)
+func (c *Core) ping(now time.Time, s *session) {
+	if now.Sub(s.sent)+tick > heartbeat {
+		c.send(s, c.pinging)
+	}
+}
+
+// pingNewcomers pings the workers whose registrations are on their way through the log.
+func (c *Core) pingNewcomers(now time.Time) {
+	var pending []SessionID
+	for id, s := range c.sessions {
+		if s.worker == nil {
+			pending = append(pending, id)
+		}
+	}
+	slices.Sort(pending)
+	for _, id := range pending {
+		c.ping(now, c.sessions[id])
 	}
 }

@@ -185,3 +185,17 @@ func TestPing(t *testing.T) {
 		}
 	}
 }
+
+// A worker whose registration the log is slow to take hears at once that there is a leader: it would look for another one.
+func TestHelloIsAnsweredAtOnce(t *testing.T) {
+	r := newHelloRig(t)
+	r.log.held = true
+	r.step(Hello{1, &wire.Hello{Identity: "w", Incarnation: "x", Slots: 1}})
+	if m := r.sent(1); len(m) != 1 || m[0].GetPing() == nil {
+		t.Errorf("before the log has the registration, the worker is sent %v, want a ping", m)
+	}
+	r.step(Hello{2, &wire.Hello{Identity: "v", Incarnation: "x", Slots: 1, ClusterName: "green"}})
+	if m := r.sent(2); len(m) != 0 {
+		t.Errorf("a worker that is refused is sent %v", m)
+	}
+}

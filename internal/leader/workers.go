@@ -34,8 +34,11 @@ func (c *Core) updateClusterStatus(now time.Time, since time.Duration) {
 			clear(w.failed)
 			c.feed(w)
 		}
-		c.ping(now, w)
+		if w.session != nil {
+			c.ping(now, w.session)
+		}
 	}
+	c.pingNewcomers(now)
 	if len(c.awaited) > 0 && now.After(c.release) {
 		c.stopWaiting(now)
 	}

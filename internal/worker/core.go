@@ -21,9 +21,8 @@ const (
 	unsentMax     = 4 * reportItems        // with more the slots stall: the leader is slow
 	unackedMax    = 64 << 10               // with more the slots stall: there is no leader, or it gives no verdicts
 	wordMin       = 400 * time.Millisecond // from dialing to a node's first word, the first time and with others to dial
-	wordNear      = time.Second            // the same at most, while other nodes do answer
-	welcomeMin    = 3 * time.Second        // from the first word to the Welcome: the log must have the registration
-	welcomeMax    = 10 * time.Second       // either at most
+	wordNear      = time.Second            // the same at most, while other nodes do answer; from there on, from word to word
+	welcomeMax    = 10 * time.Second       // from dialing to the Welcome at most
 	backoffMin    = 50 * time.Millisecond
 	backoffMax    = time.Second
 	settledAfter  = time.Second     // a session that lasted so long starts the back-off anew

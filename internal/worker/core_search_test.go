@@ -307,8 +307,11 @@ func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
 	c.wantDialed("with others to dial", "a:1", "b:1")
 	c.wait(wordMin / 2)
 	c.receive(ping)
-	c.wait(welcomeMin - time.Millisecond)
-	c.wantDialed("while a slow log has the registration")
+	for c.now.Sub(c.core.session.dialedAt) < welcomeMax-wordNear { // a slow log has the registration, and the leader pings meanwhile
+		c.wait(wordNear - time.Millisecond)
+		c.receive(ping)
+	}
+	c.wantDialed("while the leader pings")
 	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 1}}})
 	if !c.up() {
 		t.Error("the Welcome of the present session was not taken")
@@ -328,6 +331,20 @@ func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
 }
 
 // TestSearchIsNotKeptByAStoppedLeader: however long there is no leader, a node that is stopped costs a round little time.
+func TestSearchLeavesALeaderThatPingsForEver(t *testing.T) {
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	for range 2 * int(welcomeMax/wordMin) {
+		if len(c.left) > 0 {
+			break
+		}
+		c.receive(&wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}})
+		c.wait(wordMin / 2)
+	}
+	if len(c.left) == 0 {
+		t.Error("never left a leader that does not welcome")
+	}
+}
+
 func TestSearchIsNotKeptByAStoppedLeader(t *testing.T) {
 	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1", "c:1"}})
 	elsewhere := &wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: &wire.Elsewhere{}}}

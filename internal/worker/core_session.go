@@ -25,6 +25,7 @@ type session struct {
 	phase     sessionPhase
 	losses    int       // of sessions that did not last, in a row
 	retryAt   time.Time // zero: as soon as there is somebody to dial
+	dialedAt  time.Time
 	giveUpAt  time.Time
 	heard     bool // the node that is dialed has said something
 	upSince   time.Time
@@ -113,7 +114,7 @@ func (c *Core) connect() {
 	leader := c.search.next(c.now)
 	s.epoch++
 	s.phase = sessionDialing
-	s.giveUpAt = c.now.Add(c.search.patience(leader, c.now))
+	s.dialedAt, s.giveUpAt = c.now, c.now.Add(c.search.patience(leader, c.now))
 	s.heard = false
 	s.onWire = 0
 	hello := proto.CloneOf(c.cfg.Hello)
@@ -244,10 +245,10 @@ func (c *Core) receive(m *wire.ToWorker) {
 			c.keep()
 		}
 	case *wire.ToWorker_Ping:
-		if s := &c.session; s.phase == sessionDialing && !s.heard {
+		if s := &c.session; s.phase == sessionDialing {
 			s.heard = true
 			c.search.answered()
-			s.giveUpAt = c.now.Add(min(welcomeMax, welcomeMin<<min(c.search.rounds, 8)))
+			s.giveUpAt = earlier(c.now.Add(wordNear), s.dialedAt.Add(welcomeMax)) // the log may be slow to have the registration
 		}
 	default:
 		// A message of a newer leader. It does not count on an answer from workers that do not know it.
