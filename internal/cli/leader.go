@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -176,7 +177,7 @@ func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
 	if err != nil {
 		return usagef(cmd, "LEADER_ID=%q is no number from 0 on", text)
 	}
-	peers := ""
+	var peers []string
 	for i := 1; ; i++ {
 		prefix := fmt.Sprintf("STANDBY_LEADER_%d_", i)
 		address := a.hostPort(prefix+"HOST", prefix+"PORT", "localhost", portDefault)
@@ -188,9 +189,9 @@ func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
 		if err != nil {
 			return usagef(cmd, "%sID=%q is no number from 0 on", prefix, other)
 		}
-		peers += fmt.Sprintf(",%d=%s", n+1, address)
+		peers = append(peers, fmt.Sprintf("%d=%s", n+1, address))
 	}
-	if peers == "" || cmd.Flags().Changed("peers") || cmd.Flags().Changed("join") {
+	if len(peers) == 0 || cmd.Flags().Changed("peers") || cmd.Flags().Changed("join") {
 		return a.fromContainer(cmd, "id", strconv.FormatUint(id+1, 10))
 	}
 	own, err := a.containerAddress(cmd)
@@ -201,7 +202,7 @@ func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
 	return errors.Join(
 		a.fromContainer(cmd, "id", strconv.FormatUint(id+1, 10)),
 		a.fromContainer(cmd, "advertise", own),
-		a.fromContainer(cmd, "peers", fmt.Sprintf("%d=%s%s", id+1, own, peers)),
+		a.fromContainer(cmd, "peers", strings.Join(append(peers, fmt.Sprintf("%d=%s", id+1, own)), ",")),
 	)
 }
 

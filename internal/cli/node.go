@@ -209,7 +209,7 @@ func (n *node) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverMax)
 	defer cancel()
 	if err := n.replica.TransferLeadership(ctx); err != nil {
-		n.cfg.logger.Warn("leadership not handed over; the others will elect a leader", "error", err)
+		n.cfg.logger.WarnContext(ctx, "leadership not handed over; the others will elect a leader", "error", err)
 	}
 }
 

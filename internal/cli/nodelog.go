@@ -166,4 +166,4 @@ func clusterName(id string) string {
 }
 
 // clusterNamePattern is what a cluster may be called.
-var clusterNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`) //nolint:gochecknoglobals // a constant, but for the language
+var clusterNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)

@@ -16,7 +16,7 @@ import (
 // portDefault is the port of a leader's address that names none.
 const portDefault = "6550"
 
-// parsePeers reads --peers: 1=host:port,2=host:port,…
+// parsePeers reads --peers, a list of ID=host:port.
 func parsePeers(text string) ([]replica.Member, error) {
 	var peers []replica.Member
 	for item := range strings.SplitSeq(text, ",") {
