@@ -2,7 +2,7 @@
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 BINARY  := bin/bridgefour
 
-.PHONY: build run test check bench clean
+.PHONY: build run test check sim soak bench clean
 
 # One static binary.
 build:
@@ -19,6 +19,16 @@ test:
 # Format, vet, lint, tidiness, generated code.
 check:
 	scripts/check.sh
+
+# Plays one world of the simulator and tells each step: make sim SEED=128
+SEED ?= 1
+sim:
+	go test -count 1 -timeout 0 -run '^TestSeeds$$' -v ./internal/sim -sim.seed $(SEED)
+
+# Plays worlds at random for so long; a failure prints its seed, and the faults that it takes: make soak FOR=10m
+FOR ?= 10m
+soak:
+	go test -count 1 -timeout 0 -run '^TestSoak$$' -v ./internal/sim -sim.soak $(FOR)
 
 # Prints the table of the README's figures.
 bench: build

@@ -1,0 +1,268 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/worker"
+)
+
+func (u *undo) end() {
+	if !u.done {
+		u.done = true
+		u.do()
+	}
+}
+
+// until ends a fault after a while, at the latest when all faults end.
+func (w *World) until(after time.Duration, do func()) {
+	u := &undo{do: do}
+	w.lasting = append(w.lasting, u)
+	w.after(after, u.end)
+}
+
+// befall lets a fault happen.
+func (w *World) befall(f Fault) {
+	w.stats.Faults++
+	w.trace("fault", uint64(f.Kind), uint64(f.Who), uint64(f.Other), uint64(f.For), uint64(f.Size))
+	if w.verbose != nil {
+		_, _ = fmt.Fprintf(w.verbose, "%v\n", f)
+	}
+	if faultTable[f.Kind].worker {
+		w.befallWorker(f, w.workers[f.Who%len(w.workers)])
+		return
+	}
+	all := w.members()
+	l, other := all[f.Who%len(all)], all[f.Other%len(all)]
+	if cut := faultTable[f.Kind].cut; cut != nil {
+		w.cut(f.For, cut(f, l.addr, other.addr))
+		return
+	}
+	switch f.Kind {
+	case KillLeader:
+		l.kill(false)
+		w.until(f.For, l.revive)
+	case PowerLoss:
+		w.powerLoss(f.For)
+	case PauseLeader:
+		l.pause()
+		w.until(f.For, l.resume)
+	case RestartLeader:
+		w.restart(l, f.For)
+	case BadWeather:
+		w.badWeather(f, l.addr)
+	case SlowDisk:
+		w.during(f.For, &l.disk.slow)
+	case HungDisk:
+		w.during(f.For, &l.disk.hung)
+	case FullDisk:
+		w.during(f.For, &l.disk.full)
+		l.exec(l.diskRoom)
+		w.until(f.For, func() { l.exec(l.diskRoom) })
+	case ClockJump:
+		const most = 3 * time.Minute // with more, workers are refused
+		if l.local(w.now)-w.now < most {
+			l.skew += time.Duration(f.Size) * time.Millisecond
+		}
+	case ClockDrift:
+		l.setDrift(int64(f.Size))
+		w.until(f.For, func() { l.setDrift(0) })
+	case ReplaceLeader:
+		w.replace(l)
+	case MoveLeader:
+		w.move(l, f.For)
+	case CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, KillWorker, LoseWorker, PauseWorker, BreakSession, CutOffWorker,
+		WorkerDiskFull, WorkerClockWrong, DrainWorker, RemoveWorker, faultKinds: // see above
+	}
+}
+
+func (w *World) befallWorker(f Fault, s *simWorker) {
+	switch f.Kind {
+	case KillWorker, LoseWorker:
+		s.kill(f.Kind == LoseWorker)
+		w.until(f.For, s.revive)
+	case PauseWorker:
+		s.pause()
+		w.until(f.For, s.resume)
+	case BreakSession:
+		if s.link != nil {
+			s.link.conn.snap()
+		}
+	case CutOffWorker:
+		w.cut(f.For, &cut{is(s.addr), anybody, true})
+	case WorkerDiskFull:
+		w.during(f.For, &s.diskFull)
+	case WorkerClockWrong:
+		w.during(f.For, &s.wrongTime)
+		w.until(f.For, func() { s.wrongUntil = w.now })
+	case DrainWorker:
+		s.exec(func() { s.step(worker.DrainRequest{StopRunning: f.Size == 1}) })
+	case RemoveWorker:
+		w.removeWorker(s)
+	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadWeather, SlowDisk,
+		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, faultKinds:
+	}
+}
+
+// during counts a fault for as long as it lasts: several of a kind may be on at once.
+func (w *World) during(lasts time.Duration, count *int) {
+	*count++
+	w.until(lasts, func() { *count-- })
+}
+
+func (l *simLeader) revive() {
+	if !l.up && !l.gone {
+		l.boot()
+	}
+}
+
+func (s *simWorker) revive() {
+	if !s.up {
+		s.boot()
+	}
+}
+
+func (w *World) powerLoss(down time.Duration) {
+	for _, l := range w.order {
+		l.kill(true)
+		w.until(down+between(l.rng, 0, time.Second), l.revive)
+	}
+	for _, s := range w.workers {
+		s.kill(true)
+		w.until(down+between(s.rng, 0, time.Second), s.revive)
+	}
+}
+
+// restart has a leader hand over before it ends.
+func (w *World) restart(l *simLeader, down time.Duration) {
+	const patience = 20
+	life := l.life
+	var try func(n int)
+	try = func(n int) {
+		if l.life != life || !l.up || w.now > w.cfg.Span {
+			return
+		}
+		if n == patience || !l.core.Status().Leader {
+			l.kill(false)
+			return
+		}
+		_ = l.core.Transfer(n / 5) // without a successor it ends all the same
+		l.pump()
+		l.after(100*time.Millisecond, func() { try(n + 1) })
+	}
+	l.exec(func() { try(0) })
+	w.until(down+patience*100*time.Millisecond, l.revive)
+}
+
+func anybody(addr) bool { return true }
+
+func is(a addr) func(addr) bool { return func(b addr) bool { return a == b } }
+
+func (w *World) cut(lasts time.Duration, c *cut) {
+	w.net.cuts = append(w.net.cuts, c)
+	w.until(lasts, func() { w.net.cuts = slices.DeleteFunc(w.net.cuts, func(x *cut) bool { return x == c }) })
+}
+
+func (w *World) badWeather(f Fault, a addr) {
+	touches := anybody
+	if f.Size%2 == 0 {
+		touches = is(a)
+	}
+	bad := &weather{
+		touches: touches, delay: time.Duration(f.Size) * time.Millisecond / 4, lose: f.Size / 2, repeat: f.Size,
+	}
+	w.net.weather = append(w.net.weather, bad)
+	w.until(f.For, func() {
+		w.net.weather = slices.DeleteFunc(w.net.weather, func(x *weather) bool { return x == bad })
+	})
+}
+
+// diskRoom tells the leader whether its disk has room.
+func (l *simLeader) diskRoom() {
+	l.full = l.disk.full > 0
+	if !l.full {
+		l.propose()
+	}
+}
+
+// removeWorker is a user who takes a worker for gone.
+func (w *World) removeWorker(s *simWorker) {
+	id := state.WorkerID(s.id)
+	for _, l := range w.members() {
+		if id != 0 && l.up && l.paused == 0 && l.node.Leading() {
+			s.wasRemoved = true
+			l.take(leader.Ask{Key: "remove", Add: func(e *state.Entry) { e.SetWorker("remove", id, state.WorkerRemoved) }})
+			return
+		}
+	}
+}
+
+// replace takes a leader's machine away for good, and puts a new one, with another id, in its place.
+func (w *World) replace(l *simLeader) {
+	if w.replacing || w.moved != nil || !w.whole() {
+		return // a user would not do that now
+	}
+	w.replacing, w.replaced = true, true
+	l.kill(true)
+	l.gone = true
+	id := uint64(l.addr)
+	w.change(replica.Change{Op: replica.OpRemove, Member: replica.Member{ID: id}}, func(replica.Member) {
+		next := addr(1)
+		for _, m := range w.order {
+			next = max(next, m.addr+1)
+		}
+		member := replica.Member{ID: uint64(next), Address: addressOf(next, firstPort), Directory: dirOf(next)}
+		w.change(replica.Change{Op: replica.OpAdd, Member: member}, func(m replica.Member) {
+			w.addLeader(addr(m.ID), replica.NewMember(clusterID)).boot()
+			w.replacing = false
+		})
+	})
+}
+
+// move has a leader start again at another address.
+func (w *World) move(l *simLeader, down time.Duration) {
+	if w.replaced || w.moved != nil && w.moved != l || !w.whole() {
+		return // one that has moved must find the others where its disk says that they are
+	}
+	w.moved = l
+	l.kill(false)
+	l.port++
+	w.until(down, l.revive)
+}
+
+// whole says whether all leaders are there, have a vote, and are known to all by their addresses: what a user looks for before
+// one is replaced or moved.
+func (w *World) whole() bool {
+	all := w.members()
+	return !slices.ContainsFunc(all, func(l *simLeader) bool {
+		return !l.up || len(l.core.Members().List) != len(all) || slices.ContainsFunc(all, func(other *simLeader) bool {
+			m, known := l.core.Members().Get(uint64(other.addr))
+			return !known || !m.Voter || m.Address != other.address()
+		})
+	})
+}
+
+// change has whoever leads change the members, until it is done.
+func (w *World) change(c replica.Change, then func(replica.Member)) {
+	again := func() { w.after(200*time.Millisecond, func() { w.change(c, then) }) }
+	for _, l := range w.order {
+		if !l.up || l.paused > 0 || !l.core.Status().Leader {
+			continue
+		}
+		m, index, err := l.core.ProposeMember(c, false)
+		l.pump()
+		switch {
+		case err != nil:
+			w.trace("no change", uint64(l.addr))
+		case index == 0:
+			then(m)
+			return
+		}
+		break // the next try finds it done
+	}
+	again()
+}

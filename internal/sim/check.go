@@ -1,0 +1,433 @@
+package sim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker"
+)
+
+// checker holds all that happens against the promises. It knows more than any process could: the log as it was first
+// delivered anywhere, and every attempt.
+type checker struct {
+	w      *World
+	log    []logged       // ascending by index
+	oracle *state.Machine // what the log comes to
+	result state.Result
+	owners map[uint64]addr        // who leads, by term
+	snaps  map[uint64]uint64      // sum of the state, by log position
+	acked  uint64                 // the highest log position that somebody was told the outcome of
+	keys   map[string]state.JobID // submits that were acknowledged
+	lines  map[stageKey]*line
+	leases map[uint64]*leaseBook // by term
+	calm   bool                  // no attempt may be run again: nothing befalls workers or the network
+}
+
+type logged struct{ index, term, sum uint64 }
+
+type stageKey struct {
+	job   state.JobID
+	stage uint32
+}
+
+// line is what is known of a stage's tasks.
+type line struct {
+	winner []state.Lease
+	latest []state.Lease // the last one that was granted
+}
+
+// attempt is one lease and what became of it.
+type attempt struct {
+	job      state.JobID
+	task     uint64
+	stage    uint32
+	worker   int32 // number of the worker that got it, from 0
+	state    attemptState
+	won      bool
+	stale    bool        // its worker was told so
+	returned bool        // its leader has heard that it has come to nothing
+	before   state.Lease // the one granted before it for the same task
+	session  *session    // over which it was granted
+}
+
+// attemptState is what the worker has made of a lease.
+type attemptState uint8
+
+const (
+	attemptGranted attemptState = iota
+	attemptRunning
+	attemptFinished
+	attemptFailed
+	attemptCanceled
+	attemptLost // with its worker
+)
+
+// jobKey begins the keys of submits.
+const jobKey = "job/"
+
+func newChecker(w *World) *checker {
+	return &checker{
+		w: w, oracle: state.New(), owners: map[uint64]addr{}, snaps: map[uint64]uint64{}, keys: map[string]state.JobID{},
+		lines: map[stageKey]*line{}, leases: map[uint64]*leaseBook{},
+		calm: !slices.ContainsFunc(w.cfg.Kinds, func(k FaultKind) bool { return !slices.Contains(OfLeaders(), k) }),
+	}
+}
+
+func leaseName(l state.Lease) string { return fmt.Sprintf("%d.%d", l.Term(), sequence(l)) }
+
+func (c *checker) attempt(l state.Lease) *attempt {
+	b, seq := c.leases[l.Term()], sequence(l)
+	if b == nil || seq == 0 || seq > b.last {
+		return nil
+	}
+	a := &b.pages[seq/leasePage][seq%leasePage]
+	if a.session == nil {
+		return nil // it was granted and never sent
+	}
+	return a
+}
+
+// sequence is the number of a lease in its term, from 1.
+func sequence(l state.Lease) uint64 { return uint64(l) & (1<<40 - 1) }
+
+// leaseBook is the leases of one term. They do not move.
+type leaseBook struct {
+	last  uint64 // the highest one sent
+	floor uint64 // the highest one sent in earlier steps of the leader
+	pages []*[leasePage]attempt
+}
+
+const leasePage = 1024
+
+// at is the place of a lease.
+func (b *leaseBook) at(seq uint64) *attempt {
+	for uint64(len(b.pages)) <= seq/leasePage {
+		b.pages = append(b.pages, new([leasePage]attempt))
+	}
+	b.last = max(b.last, seq)
+	return &b.pages[seq/leasePage][seq%leasePage]
+}
+
+func (c *checker) book(term uint64) *leaseBook {
+	b := c.leases[term]
+	if b == nil {
+		b = &leaseBook{}
+		c.leases[term] = b
+	}
+	return b
+}
+
+// delivered is an entry that a leader's log has given out as committed. All must give out the same.
+func (c *checker) delivered(by addr, e replica.Entry) {
+	sum := xxhash.Sum64(e.Data)
+	n := len(c.log)
+	if n == 0 || c.log[n-1].index < e.Index {
+		c.log = append(c.log, logged{e.Index, e.Term, sum})
+		c.apply(e)
+		return
+	}
+	i, ok := slices.BinarySearchFunc(c.log, e.Index, func(l logged, index uint64) int { return int(int64(l.index) - int64(index)) })
+	if !ok {
+		c.w.fail("leader %d has an entry at %d in term %d, where the log has none", by, e.Index, e.Term)
+		return
+	}
+	if c.log[i].term != e.Term || c.log[i].sum != sum {
+		c.w.fail("leader %d has another entry at %d than was committed: term %d for %d", by, e.Index, e.Term, c.log[i].term)
+	}
+}
+
+// apply applies an entry to the oracle, and looks at what it does.
+func (c *checker) apply(e replica.Entry) {
+	if err := c.oracle.Apply(e.Index, e.Data, &c.result); err != nil {
+		c.w.fail("entry %d: %v", e.Index, err)
+		return
+	}
+	// Verdicts first: what an entry holds of a job after a retry are not attempts of it yet.
+	for i := range c.result.Verdicts {
+		if v := &c.result.Verdicts[i]; v.Won {
+			c.won(v, e.Term)
+		}
+	}
+	for i := range c.result.Events {
+		if ev := &c.result.Events[i]; ev.Kind == state.StageStarted || ev.Kind == state.JobForgotten {
+			c.stageStarted(ev.Job)
+		}
+		if ev := &c.result.Events[i]; ev.Kind == state.JobEnded {
+			c.jobEnded(ev.Job)
+		}
+		c.w.trace("event", uint64(c.result.Events[i].Kind), uint64(c.result.Events[i].Job), uint64(c.result.Events[i].Worker), e.Index, e.Term)
+	}
+}
+
+// stageStarted forgets the winners of stages that begin anew.
+func (c *checker) stageStarted(id state.JobID) {
+	job := c.oracle.Job(id)
+	if job == nil {
+		maps.DeleteFunc(c.lines, func(key stageKey, _ *line) bool { return key.job == id })
+		return
+	}
+	for i := job.Current; i < len(job.Stages); i++ {
+		if l := c.lines[stageKey{id, uint32(i)}]; l != nil && job.Stages[i].Done == 0 {
+			clear(l.winner)
+		}
+	}
+	if job.Current == 0 && job.Stages[0].Done == 0 {
+		delete(c.w.store.parts, id) // what a stopped job had published, if it was asked to
+	}
+}
+
+func (c *checker) line(key stageKey) *line {
+	l := c.lines[key]
+	if l == nil {
+		tasks := uint64(0)
+		if job := c.oracle.Job(key.job); job != nil {
+			tasks = job.Stages[key.stage].Tasks
+		}
+		l = &line{winner: make([]state.Lease, tasks), latest: make([]state.Lease, tasks)}
+		c.lines[key] = l
+	}
+	return l
+}
+
+// won is a task's winner, by the log.
+func (c *checker) won(v *state.Verdict, term uint64) {
+	a := c.attempt(v.Lease)
+	if a == nil || a.job != v.Job || a.stage != v.Stage {
+		c.w.fail("lease %s has won a task of job %d; nobody granted it", leaseName(v.Lease), v.Job)
+		return
+	}
+	a.won = true
+	c.w.trace("won", uint64(v.Lease))
+	l := c.line(stageKey{a.job, a.stage})
+	switch was := l.winner[a.task]; {
+	case was != 0:
+		c.w.fail("task %d/%d/%d has the winners %s and %s", a.job, a.stage, a.task, leaseName(was), leaseName(v.Lease))
+	case a.state != attemptFinished && a.state != attemptLost:
+		c.w.fail("task %d/%d/%d was won by lease %s, which has not finished", a.job, a.stage, a.task, leaseName(v.Lease))
+	case a.stale:
+		c.w.fail("task %d/%d/%d was won by lease %s, whose worker was told that it is stale", a.job, a.stage, a.task, leaseName(v.Lease))
+	}
+	l.winner[a.task] = v.Lease
+	// A leader that has granted a task anew holds to that, unless what it granted has come to nothing.
+	if latest := l.latest[a.task]; latest > v.Lease && latest.Term() == term {
+		b := c.attempt(latest)
+		if b.session.open && !b.returned && !b.stale && b.session.worker.up {
+			c.w.fail("task %d/%d/%d was won by lease %s in term %d, though that leader had leased it anew as %s", a.job, a.stage, a.task,
+				leaseName(v.Lease), term, leaseName(latest))
+		}
+	}
+}
+
+// jobEnded looks at what a job leaves.
+func (c *checker) jobEnded(id state.JobID) {
+	job := c.oracle.Job(id)
+	if job == nil || job.Status != state.JobDone {
+		return
+	}
+	if job.Spec.Spool {
+		if kind, task, lease, lost := c.w.store.missing(job, len(job.Stages)); lost {
+			c.w.fail("job %d is done; the file of the winner of %v/%d, lease %s, is gone", id, kind, task, leaseName(lease))
+		}
+		return
+	}
+	stage, parts := job.Stages[0], c.w.store.parts[id]
+	for i := range stage.Tasks {
+		if out, done := stage.Output(i); done && out.Size > 0 && parts[i] != out.Winner {
+			c.w.fail("job %d is done; part %d is of lease %s, the winner is %s", id, i, leaseName(parts[i]), leaseName(out.Winner))
+		}
+	}
+}
+
+// granted is a row of leases that a leader sends.
+func (c *checker) granted(term uint64, s *session, g *wire.Leases) {
+	book := c.book(term)
+	for i, task := range g.GetIndex() {
+		lease := state.Lease(g.GetFirstLease() + uint64(i))
+		if lease.Term() != term || sequence(lease) <= book.floor {
+			c.w.fail("leader %d grants lease %s in term %d after %d: fencing numbers grow", s.leader.addr, leaseName(lease), term, book.floor)
+			return
+		}
+		a := book.at(sequence(lease))
+		if a.session != nil {
+			c.w.fail("leader %d grants lease %s twice", s.leader.addr, leaseName(lease))
+			return
+		}
+		*a = attempt{
+			job: state.JobID(g.GetJob()), task: task, stage: g.GetStage(), worker: int32(s.worker.number), session: s,
+		}
+		if job := c.oracle.Job(a.job); job != nil && int(a.stage) < len(job.Stages) && task < job.Stages[a.stage].Tasks {
+			l := c.line(stageKey{a.job, a.stage})
+			a.before, l.latest[task] = l.latest[task], lease
+		}
+	}
+}
+
+// welcomed is a worker that came back to a leader, which goes on with what it holds, but for what it revokes in the first of these
+// messages, or calls stale in those that follow at once.
+func (c *checker) welcomed(l *simLeader, messages []leader.Send) {
+	s := l.sessions[messages[0].Session]
+	if s == nil {
+		return
+	}
+	void := slices.Clone(messages[0].Message.GetWelcome().GetRevoked())
+	for i := range messages {
+		if messages[i].Session == s.id {
+			void = append(void, messages[i].Message.GetWork().GetStale()...)
+		}
+	}
+	for _, h := range s.hello.GetHeld() {
+		lease := state.Lease(h.GetLease())
+		job := l.node.Machine().Job(state.JobID(h.GetJob()))
+		a := c.attempt(lease)
+		if slices.Contains(void, h.GetLease()) || job == nil || a == nil || a.won {
+			continue
+		}
+		if job.Fenced(lease) {
+			c.w.fail("leader %d goes on with lease %s of worker %d, which was given before job %d was last stopped or retried",
+				l.addr, leaseName(lease), s.worker.number, job.ID)
+		}
+		latest := c.line(stageKey{a.job, a.stage}).latest[a.task]
+		b := c.attempt(latest)
+		if latest != lease && b.session.leader == l && b.session.open && !b.returned && !b.stale && !b.won {
+			c.w.fail("leader %d goes on with lease %s of worker %d, though it has leased that task anew as %s", l.addr,
+				leaseName(lease), s.worker.number, leaseName(latest))
+		}
+	}
+}
+
+// heard is a report as a leader takes it in.
+func (c *checker) heard(s *session, r *wire.Report) {
+	for _, f := range r.GetFinished() {
+		for _, lease := range f.GetLease() {
+			c.w.trace("reported", uint64(s.worker.number), uint64(s.id), lease)
+		}
+	}
+	for _, lease := range r.GetReturned() {
+		c.gone(lease)
+	}
+	for _, f := range r.GetFailed() {
+		c.gone(f.GetLease())
+	}
+}
+
+func (c *checker) gone(lease uint64) {
+	if a := c.attempt(state.Lease(lease)); a != nil {
+		a.returned = true
+	}
+}
+
+// attemptStarted is a slot that begins a lease.
+func (c *checker) attemptStarted(s *simWorker, ch *worker.Chunk, i int) *attempt {
+	lease := state.Lease(ch.Lease(i))
+	a := c.attempt(lease)
+	if a == nil || a.state != attemptGranted || int(a.worker) != s.number {
+		c.w.fail("worker %d runs lease %s, which it was not given, or for the second time", s.number, leaseName(lease))
+		return nil
+	}
+	a.state = attemptRunning
+	c.w.stats.Attempts++
+	if !c.calm || a.stale {
+		return a
+	}
+	job := c.oracle.Job(a.job)
+	for before := a.before; before != 0; {
+		b := c.attempt(before)
+		live := b.state == attemptRunning || b.state == attemptFinished && !b.won
+		if live && !b.stale && !b.returned && job != nil && !job.Fenced(before) && !job.Status.Ended() && job.Current == int(a.stage) {
+			c.w.fail("task %d/%d/%d is run again as %s on worker %d, though lease %s of worker %d goes on and nothing has befallen that worker",
+				a.job, a.stage, a.task, leaseName(lease), s.number, leaseName(before), b.worker)
+			return nil
+		}
+		before = b.before
+	}
+	return a
+}
+
+func (c *checker) attemptEnded(a *attempt, how attemptState) { a.state = how }
+
+// isWinner says whether a lease is the winner of its task, and of use: the job is not being stopped.
+func (c *checker) isWinner(lease state.Lease) bool {
+	a := c.attempt(lease)
+	if a == nil || !a.won || c.line(stageKey{a.job, a.stage}).winner[a.task] != lease {
+		return false
+	}
+	job := c.oracle.Job(a.job)
+	return job != nil && (job.Status == state.JobActive || job.Status == state.JobDone)
+}
+
+func (c *checker) toldCommitted(s *simWorker, lease uint64) {
+	if a := c.attempt(state.Lease(lease)); a == nil || !a.won {
+		c.w.fail("worker %d is told that lease %s is committed; the log does not have it", s.number, leaseName(state.Lease(lease)))
+	}
+}
+
+func (c *checker) toldStale(s *simWorker, lease uint64) {
+	c.w.trace("told stale", uint64(s.number), lease)
+	if c.isWinner(state.Lease(lease)) {
+		c.w.fail("worker %d is told that lease %s is stale; it is a winner", s.number, leaseName(state.Lease(lease)))
+	}
+	if a := c.attempt(state.Lease(lease)); a != nil {
+		a.stale = true
+	}
+}
+
+func (c *checker) removed(job state.JobID, lease state.Lease, by int) {
+	if c.isWinner(lease) {
+		c.w.fail("worker %d removes the file of lease %s, a winner of job %d", by, leaseName(lease), job)
+	}
+}
+
+// refused is a worker that a leader will not have.
+func (c *checker) refused(s *simWorker, err error) {
+	c.w.trace("refused", uint64(s.number))
+	const late = time.Minute // it may have been wrong when it asked
+	if s.wrongTime == 0 && (s.wrongUntil == 0 || c.w.now-s.wrongUntil > late) && !s.wasRemoved {
+		c.w.fail("worker %d is refused: %v", s.number, err)
+	}
+}
+
+// leads is a leader that begins a term.
+func (c *checker) leads(l *simLeader, term uint64) {
+	if owner, ok := c.owners[term]; ok && owner != l.addr {
+		c.w.fail("leaders %d and %d both lead in term %d", owner, l.addr, term)
+	}
+	c.owners[term] = l.addr
+	c.w.stats.Terms++
+	if l.applied < c.acked {
+		c.w.fail("leader %d leads in term %d with the log up to %d; what was acknowledged goes to %d", l.addr, term, l.applied, c.acked)
+	}
+}
+
+// acknowledged is a client that was told the outcome of its request.
+func (c *checker) acknowledged(l *simLeader, e *state.Event) {
+	index := l.node.Machine().Index()
+	if n := len(c.log); n == 0 || c.log[n-1].index < index {
+		c.w.fail("leader %d acknowledges entry %d, which no log has given out", l.addr, index)
+	}
+	c.acked = max(c.acked, index)
+	if e.Err != nil || !strings.HasPrefix(e.Key, jobKey) {
+		return
+	}
+	if was, ok := c.keys[e.Key]; ok && was != e.Job {
+		c.w.fail("submit %q was acknowledged as job %d, and now as job %d", e.Key, was, e.Job)
+	}
+	c.keys[e.Key] = e.Job
+}
+
+// snapshot is the state of a leader at a position of the log, byte for byte: all leaders have the same there.
+func (c *checker) snapshot(by addr, index uint64, body []byte) {
+	sum := xxhash.Sum64(body)
+	if was, ok := c.snaps[index]; ok && was != sum {
+		c.w.fail("the state of leader %d at %d is not that of another leader there", by, index)
+	}
+	c.snaps[index] = sum
+}

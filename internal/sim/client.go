@@ -1,0 +1,304 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// client asks leaders for things, one after the other, and asks again when it gets no answer.
+type client struct {
+	process
+
+	number int
+	rng    *rand.Rand
+	leader addr // asked last
+	mine   []*jobPlan
+	next   int // of mine: to be submitted
+	seen   map[addr]servedAt
+	idle   bool // there is nothing more to ask
+}
+
+// servedAt is how far a node was when it last answered this client.
+type servedAt struct {
+	life  int
+	index uint64
+}
+
+// jobPlan is a job that a client will submit, and how its attempts will fare.
+type jobPlan struct {
+	key     string
+	uid     string
+	spec    *state.Spec
+	mean    time.Duration
+	failing int    // attempts in a thousand
+	poison  int    // tasks in a thousand that always fail
+	lot     uint64 // all chance of its attempts comes from here
+	id      state.JobID
+	index   uint64 // of the log, as it was acknowledged: its reader must see it from there on
+}
+
+// reply is what a node answers.
+type reply struct {
+	from     addr
+	life     int
+	again    bool // not carried out: ask another
+	leader   addr // to ask; 0: none is known
+	unknown  bool // carried out, or not
+	event    state.Event
+	index    uint64 // the log position that it reflects
+	missing  bool
+	status   state.JobStatus
+	progress uint64
+}
+
+const (
+	callTimeout = 3 * time.Second
+	thinkMax    = 800 * time.Millisecond
+)
+
+// plans draws the jobs of all clients.
+func (w *World) planJobs() {
+	for i := range w.cfg.Jobs {
+		rng := stream(w.cfg.Seed, "job", uint64(i))
+		p := &jobPlan{key: fmt.Sprint(jobKey, i), uid: fmt.Sprint("uid", i), lot: rng.Uint64()}
+		n := 1 + rng.IntN(w.cfg.Tasks)
+		if w.cfg.Plain {
+			n = w.cfg.Tasks
+		}
+		p.mean = w.cfg.Mean/4 + time.Duration(rng.Int64N(int64(2*w.cfg.Mean)))
+		p.failing = w.cfg.Failing
+		if p.failing > 0 && oneIn(rng, 4) {
+			p.poison = 1 + rng.IntN(50)
+		}
+		p.spec = &state.Spec{
+			Name: p.uid, User: []string{"ann", "bob"}[rng.IntN(2)], Output: "/out/" + p.uid, Spool: oneIn(rng, 3), Collect: oneIn(rng, 3),
+			KeepPartial: oneIn(rng, 4), FirstSuccess: oneIn(rng, 8), Retries: uint32(1 + rng.IntN(4)), Priority: uint32(rng.IntN(3)),
+		}
+		if w.cfg.Slots != 1 && oneIn(rng, 6) {
+			p.spec.SlotsPerTask = 2
+		}
+		p.spec.Input, _ = state.RangeInput(1, int64(n)) // n is at least 1
+		w.plans[p.uid] = p
+		c := w.clients[i%len(w.clients)]
+		c.mine = append(c.mine, p)
+	}
+}
+
+// live begins the client's work.
+func (c *client) live() {
+	c.start()
+	c.after(between(c.rng, 0, thinkMax), c.act)
+}
+
+// act asks for the next thing.
+func (c *client) act() {
+	if c.w.now > c.w.cfg.Span && c.next == len(c.mine) {
+		c.idle = true
+		return
+	}
+	again := func() { c.after(between(c.rng, 0, thinkMax), c.act) }
+	p := c.known()
+	switch dice := c.rng.IntN(100); {
+	case c.next < len(c.mine) && (dice < 40 || p == nil || c.w.now > c.w.cfg.Span):
+		p := c.mine[c.next]
+		c.next++
+		c.submit(p, again)
+	case p == nil:
+		again()
+	case dice < 50:
+		c.command(opStop, p, again)
+	case dice < 62:
+		c.command(opRetry, p, again)
+	case dice < 80:
+		c.read(p, strongRead, again)
+	case dice < 90:
+		c.read(p, indexRead, again)
+	default:
+		c.read(p, staleRead, again)
+	}
+}
+
+// known is a job that this client knows to be there.
+func (c *client) known() *jobPlan {
+	var list []*jobPlan
+	for _, p := range c.w.clients[c.rng.IntN(len(c.w.clients))].mine {
+		if p.id != 0 {
+			list = append(list, p)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return list[c.rng.IntN(len(list))]
+}
+
+// ask sends a request to a node and waits for its answer, for so long.
+func (c *client) ask(to *simLeader, handle func(l *simLeader, answer func(reply)), then func(reply)) {
+	done := false
+	finish := func(r reply) {
+		if !done {
+			done = true
+			then(r)
+		}
+	}
+	c.after(callTimeout, func() { finish(reply{unknown: true}) })
+	net := c.w.net
+	net.once(c.addr, &to.process, func() {
+		life := to.life
+		handle(to, func(r reply) {
+			r.from, r.life = to.addr, life
+			net.once(to.addr, &c.process, func() { finish(r) }, nil)
+		})
+	}, func() { finish(reply{again: true}) })
+}
+
+// target is the node that is asked next.
+func (c *client) target() *simLeader {
+	if l := c.w.leaders[c.leader]; l != nil {
+		return l
+	}
+	all := c.w.members()
+	return all[c.rng.IntN(len(all))]
+}
+
+// redirect goes where a reply says.
+func (c *client) redirect(r reply) {
+	c.leader = r.leader
+	if r.unknown {
+		c.leader = 0
+	}
+}
+
+// submit asks with one key until there is an answer.
+func (c *client) submit(p *jobPlan, then func()) {
+	op := c.w.history.call(c.number, c.w.now, request{opSubmit, p.key})
+	add := func(e *state.Entry) { e.Submit(p.key, p.uid, p.spec) }
+	c.ask(c.target(), func(l *simLeader, answer func(reply)) { l.write(p.key, add, answer) }, func(r reply) {
+		c.redirect(r)
+		switch {
+		case r.again || r.unknown:
+			if r.again {
+				c.w.history.forget(op)
+			}
+			c.after(between(c.rng, 20*time.Millisecond, 500*time.Millisecond), func() { c.submit(p, then) })
+			return
+		case r.event.Err != nil:
+			c.w.fail("submit of %q is refused: %v", p.key, r.event.Err)
+		}
+		if p.id != 0 && p.id != r.event.Job {
+			c.w.fail("submit of %q was answered with job %d, and with job %d", p.key, p.id, r.event.Job)
+		}
+		c.w.history.answered(op, c.w.now, answer{job: r.event.Job})
+		p.id, p.index = r.event.Job, r.index
+		then()
+	})
+}
+
+// command stops or retries a job. Where the outcome is not known, it stays so.
+func (c *client) command(kind opKind, p *jobPlan, then func()) {
+	op := c.w.history.call(c.number, c.w.now, request{kind, p.key})
+	c.w.asks++
+	key := fmt.Sprint("ask/", c.number, "/", c.w.asks)
+	add := func(e *state.Entry) { e.Stop(key, p.id) }
+	if kind == opRetry {
+		add = func(e *state.Entry) { e.Retry(key, p.id) }
+	}
+	c.ask(c.target(), func(l *simLeader, answer func(reply)) { l.write(key, add, answer) }, func(r reply) {
+		c.redirect(r)
+		switch {
+		case r.again:
+			c.w.history.forget(op)
+		case !r.unknown:
+			c.w.history.answered(op, c.w.now, answer{refused: r.event.Err != nil})
+			p.index = max(p.index, r.index)
+		}
+		then()
+	})
+}
+
+// consistency is what a reader asks for.
+type consistency uint8
+
+const (
+	staleRead consistency = iota
+	indexRead
+	strongRead
+)
+
+// read looks at a job, at any node.
+func (c *client) read(p *jobPlan, how consistency, then func()) {
+	all := c.w.members()
+	to := all[c.rng.IntN(len(all))]
+	op := -1
+	if how == strongRead {
+		op = c.w.history.call(c.number, c.w.now, request{opRead, p.key})
+	}
+	want := p.index
+	id := p.id
+	c.ask(to, func(l *simLeader, answer func(reply)) { l.read(id, how, want, answer) }, func(r reply) {
+		if !r.again && !r.unknown {
+			c.judge(r, how, want)
+			if how == strongRead {
+				c.w.history.answered(op, c.w.now, answer{missing: r.missing, status: r.status, done: r.progress})
+			}
+			c.w.stats.Reads++
+		}
+		then()
+	})
+}
+
+// judge holds a read against what was promised for it.
+func (c *client) judge(r reply, how consistency, want uint64) {
+	if how == indexRead && (r.index < want || r.missing) {
+		c.w.fail("leader %d was asked for a state of at least %d, and answers with %d (job missing: %v)", r.from, want, r.index, r.missing)
+	}
+	was := c.seen[r.from]
+	if was.life == r.life && r.index < was.index {
+		c.w.fail("leader %d answers client %d with the state of %d, after that of %d", r.from, c.number, r.index, was.index)
+	}
+	c.seen[r.from] = servedAt{r.life, r.index}
+}
+
+// fate is what becomes of an attempt that is left alone.
+type fate struct {
+	takes   time.Duration
+	size    uint64 // of its file; 0: it leaves none
+	failure *wire.Failure
+}
+
+// fate draws it from the job's lot: the same task's same attempt always fares alike.
+func (w *World) fate(a *attempt, number uint32) fate {
+	job := w.check.oracle.Job(a.job)
+	if job == nil {
+		return fate{takes: time.Millisecond}
+	}
+	p := w.plans[job.UID]
+	x := lot(p.lot, uint64(a.stage), a.task, uint64(number))
+	f := fate{takes: time.Duration(float64(p.mean) * (0.2 + 1.6*float64(x%1024)/1024))}
+	if oneOf(x>>10, 50) {
+		f.takes *= 8
+	}
+	if !w.cfg.Plain && !oneOf(x>>20, 3) {
+		f.size = 8 + x>>32%1000
+	}
+	poisoned := lot(p.lot, uint64(a.stage), a.task)%1000 < uint64(p.poison) && a.stage == 0
+	if poisoned || w.now < w.cfg.Span && int(x>>40%1000) < p.failing { // after the faults, only what is poisoned fails
+		f.failure = failureOf(lot(x, 1))
+	}
+	return f
+}
+
+// failureOf draws why an attempt fails.
+func failureOf(x uint64) *wire.Failure {
+	kinds := []wire.FailureKind{
+		wire.FailureKind_PROGRAM_ERROR, wire.FailureKind_PROGRAM_ERROR, wire.FailureKind_TIMEOUT, wire.FailureKind_OUT_OF_MEMORY,
+		wire.FailureKind_BAD_PROGRAM, wire.FailureKind_OUTPUT_ERROR,
+	}
+	return &wire.Failure{Kind: kinds[x%uint64(len(kinds))], Message: "bad luck"}
+}
+
+func oneOf(x, n uint64) bool { return x%n == 0 }

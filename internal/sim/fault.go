@@ -1,0 +1,176 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// FaultKind is what can go wrong.
+type FaultKind uint8
+
+// The faults. Who is the leader or worker that is hit, Other the second one.
+const (
+	KillLeader    FaultKind = iota // kill -9, and a start after For
+	PowerLoss                      // of all machines at once
+	PauseLeader                    // SIGSTOP
+	RestartLeader                  // SIGTERM: it hands over first
+	CutLeaders                     // Who and Other do not reach each other
+	CutOneWay                      // Other does not hear Who
+	CutOff                         // Who reaches nobody
+	CutMute                        // nobody hears Who
+	CutDeaf                        // Who hears nobody
+	SplitNetwork                   // into two halves
+	BadWeather                     // messages are late, lost, doubled
+	SlowDisk                       // of a leader
+	HungDisk
+	FullDisk
+	ClockJump  // of a leader, forward by Size milliseconds
+	ClockDrift // of a leader, by Size parts in a million
+	ReplaceLeader
+	MoveLeader // kill -9, and a start at another address
+	KillWorker // its process
+	LoseWorker // its machine: nobody hears of its end
+	PauseWorker
+	BreakSession // of a worker
+	CutOffWorker
+	WorkerDiskFull
+	WorkerClockWrong // by ten minutes: it is refused while that is so
+	DrainWorker      // SIGTERM, and a start after For
+	RemoveWorker     // by the user
+	faultKinds
+)
+
+// faultKind is what there is to know of a kind of fault.
+type faultKind struct {
+	name   string
+	worker bool                 // it befalls a worker
+	pair   bool                 // it takes another leader besides
+	lasts  bool                 // for a while
+	size   func(*rand.Rand) int // nil: it has none
+	cut    func(f Fault, who, other addr) *cut
+}
+
+//nolint:gochecknoglobals // a table
+var faultTable = [faultKinds]faultKind{
+	KillLeader:    {name: "kill leader", lasts: true},
+	PowerLoss:     {name: "power loss", lasts: true},
+	PauseLeader:   {name: "pause leader", lasts: true},
+	RestartLeader: {name: "restart leader", lasts: true},
+	CutLeaders:    {name: "cut leaders", lasts: true, pair: true, cut: func(_ Fault, who, other addr) *cut { return &cut{is(who), is(other), true} }},
+	CutOneWay:     {name: "cut one way", lasts: true, pair: true, cut: func(_ Fault, who, other addr) *cut { return &cut{is(who), is(other), false} }},
+	CutOff:        {name: "cut off leader", lasts: true, cut: func(_ Fault, who, _ addr) *cut { return &cut{is(who), anybody, true} }},
+	CutMute:       {name: "mute leader", lasts: true, cut: func(_ Fault, who, _ addr) *cut { return &cut{is(who), anybody, false} }},
+	CutDeaf:       {name: "deafen leader", lasts: true, cut: func(_ Fault, who, _ addr) *cut { return &cut{anybody, is(who), false} }},
+	SplitNetwork: {name: "split network", lasts: true, size: upTo(1 << 16), cut: func(f Fault, _, _ addr) *cut {
+		side := func(x addr) bool { return lot(uint64(f.Size), uint64(x))%2 == 0 }
+		return &cut{side, func(x addr) bool { return !side(x) }, true}
+	}},
+	BadWeather:       {name: "bad weather", lasts: true, size: func(rng *rand.Rand) int { return 1 + rng.IntN(400) }},
+	SlowDisk:         {name: "slow disk", lasts: true},
+	HungDisk:         {name: "hung disk", lasts: true},
+	FullDisk:         {name: "full disk", lasts: true},
+	ClockJump:        {name: "clock jump", size: upTo(60_000)},
+	ClockDrift:       {name: "clock drift", lasts: true, size: func(rng *rand.Rand) int { return rng.IntN(40_000) - 20_000 }},
+	ReplaceLeader:    {name: "replace leader", pair: true},
+	MoveLeader:       {name: "move leader", lasts: true, pair: true},
+	KillWorker:       {name: "kill worker", lasts: true, worker: true},
+	LoseWorker:       {name: "lose worker", lasts: true, worker: true},
+	PauseWorker:      {name: "pause worker", lasts: true, worker: true},
+	BreakSession:     {name: "break session", worker: true},
+	CutOffWorker:     {name: "cut off worker", lasts: true, worker: true},
+	WorkerDiskFull:   {name: "worker disk full", lasts: true, worker: true},
+	WorkerClockWrong: {name: "worker clock wrong", lasts: true, worker: true},
+	DrainWorker:      {name: "drain worker", worker: true, size: upTo(2)},
+	RemoveWorker:     {name: "remove worker", worker: true},
+}
+
+func upTo(n int) func(*rand.Rand) int { return func(rng *rand.Rand) int { return rng.IntN(n) } }
+
+func (k FaultKind) String() string {
+	if k < faultKinds {
+		return faultTable[k].name
+	}
+	return fmt.Sprintf("fault %d", uint8(k))
+}
+
+// Fault is one thing that goes wrong. It is chosen before the world begins to run, so that it can be left out.
+type Fault struct {
+	At, For    time.Duration
+	Kind       FaultKind
+	Who, Other int // numbers of leaders or workers, from 0
+	Size       int
+}
+
+func (f Fault) String() string {
+	s := fmt.Sprintf("%9.3fs %s %d", f.At.Seconds(), f.Kind, f.Who)
+	if faultTable[f.Kind].pair {
+		s += fmt.Sprintf(", %d", f.Other)
+	}
+	if f.For > 0 {
+		s += fmt.Sprintf(" for %.3fs", f.For.Seconds())
+	}
+	if f.Size != 0 {
+		s += fmt.Sprintf(" (%d)", f.Size)
+	}
+	return s
+}
+
+// OfLeaders are the faults that leave workers and the network alone: whatever happens then, no attempt is run again.
+func OfLeaders() []FaultKind {
+	return []FaultKind{KillLeader, PauseLeader, RestartLeader, HungDisk, SlowDisk, ClockDrift}
+}
+
+// plan draws the faults of a world that has those kinds.
+func plan(rng *rand.Rand, c *Config, kinds []FaultKind) []Fault {
+	var list []Fault
+	if len(kinds) == 0 {
+		return nil
+	}
+	for at := between(rng, 0, 2*c.Pace); at < c.Span; at += between(rng, 0, 2*c.Pace) {
+		f := Fault{At: at, Kind: kinds[rng.IntN(len(kinds))]}
+		k := &faultTable[f.Kind]
+		long := between(rng, 10*time.Millisecond, []time.Duration{time.Second, 3 * time.Second, 8 * time.Second}[rng.IntN(3)])
+		if k.lasts {
+			f.For = long
+		}
+		f.Who = rng.IntN(c.Leaders)
+		if k.worker {
+			f.Who = rng.IntN(c.Workers)
+		}
+		if k.pair {
+			f.Other = (f.Who + 1 + rng.IntN(max(1, c.Leaders-1))) % c.Leaders
+		}
+		if k.size != nil {
+			f.Size = k.size(rng)
+		}
+		if !k.pair || c.Leaders > 1 {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+func allFaults() []FaultKind {
+	list := make([]FaultKind, faultKinds)
+	for i := range list {
+		list[i] = FaultKind(i)
+	}
+	return list
+}
+
+// someFaults draws which kinds of fault a world has: a few that meet often find more than many that meet seldom.
+func someFaults(rng *rand.Rand) []FaultKind {
+	all := allFaults()
+	switch rng.IntN(6) {
+	case 0:
+		return all
+	case 1:
+		return OfLeaders()
+	}
+	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	kinds := all[:1+rng.IntN(6)]
+	slices.Sort(kinds)
+	return kinds
+}

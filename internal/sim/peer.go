@@ -1,0 +1,51 @@
+package sim
+
+import (
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// post sends a message to another leader. A snapshot takes its body along.
+func (l *simLeader) post(m *raftpb.Message) {
+	to := l.w.leaders[addr(m.GetTo())]
+	reached := to != nil && to.address() == l.addressOfMember(m.GetTo()) // or it has moved, and has not said where to
+	l.w.trace("raft", uint64(l.addr), m.GetTo(), uint64(m.GetType()), m.GetTerm(), m.GetIndex(), m.GetCommit(), uint64(len(m.GetEntries())))
+	switch {
+	case m.GetType() == raftpb.MsgSnap && reached:
+		l.postSnapshot(to, m)
+		return
+	case m.GetType() == raftpb.MsgSnap:
+		l.after(0, func() { l.snapshotSent(m.GetTo(), false) })
+		return
+	case !reached:
+		return
+	}
+	if l.w.cfg.Plant == ForgedQuorum && m.GetType() == raftpb.MsgApp && len(m.GetEntries()) > 0 && oneIn(l.w.net.rng, 3) {
+		l.forge(to, m)
+		return
+	}
+	address := l.address()
+	l.w.net.post(l.addr, &to.process, func() {
+		to.book[m.GetFrom()] = address
+		to.receive(proto.Clone(m).(*raftpb.Message))
+	})
+}
+
+// forge answers for a follower that has never got the entries.
+func (l *simLeader) forge(to *simLeader, m *raftpb.Message) {
+	l.w.net.post(to.addr, &l.process, func() {
+		l.receive(&raftpb.Message{
+			Type: raftpb.MsgAppResp.Enum(), From: m.To, To: m.From, Term: m.Term,
+			Index: new(m.GetIndex() + uint64(len(m.GetEntries()))),
+		})
+	})
+}
+
+// receive takes another leader's message. One that is refused changes nothing.
+func (l *simLeader) receive(m *raftpb.Message) {
+	if err := l.core.Step(m); err != nil {
+		l.w.trace("not taken", uint64(l.addr), m.GetFrom(), uint64(m.GetType()))
+		return
+	}
+	l.pump()
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package sim
+
+// raceDetector says whether these tests were built with the race detector, which makes them several times slower.
+const raceDetector = true

@@ -1,0 +1,118 @@
+package sim
+
+import (
+	"errors"
+
+	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker"
+)
+
+// session is a worker's stream as its leader has it.
+type session struct {
+	leader *simLeader
+	worker *simWorker
+	hello  *wire.Hello
+	id     leader.SessionID
+	end    *end
+	open   bool
+}
+
+// goodbye ends a session with a word.
+type goodbye struct {
+	refused bool
+	reason  string
+}
+
+func (g goodbye) err(leader string) error {
+	if g.refused {
+		return &worker.RefusedError{Leader: leader, Reason: g.reason}
+	}
+	return errors.New(g.reason)
+}
+
+// accept takes a worker's connection.
+func (l *simLeader) accept(e *end, hello *wire.Hello) {
+	from := l.w.workers[int(e.peer().proc.addr-firstWorker)]
+	if !l.node.Leading() {
+		there := &wire.Elsewhere{Leaders: l.memberAddresses()}
+		if l.leaderID != 0 && l.leaderID != uint64(l.addr) {
+			there.Leader = l.addressOfMember(l.leaderID)
+		}
+		e.recv, e.broken = func(any) {}, func() {}
+		e.send(&wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: there}})
+		e.send(goodbye{reason: "this node does not lead"})
+		e.close()
+		return
+	}
+	l.w.sessions++
+	s := &session{leader: l, worker: from, hello: hello, id: leader.SessionID(l.w.sessions), end: e, open: true}
+	l.sessions[s.id] = s
+	e.recv = func(m any) {
+		if !s.open {
+			return
+		}
+		switch m := m.(*wire.FromWorker).GetMessage().(type) {
+		case *wire.FromWorker_Report:
+			l.w.trace("report", uint64(from.number), uint64(s.id))
+			l.w.check.heard(s, m.Report)
+			l.take(leader.Report{Session: s.id, Report: m.Report})
+		case *wire.FromWorker_Goodbye:
+			l.take(leader.Goodbye{Session: s.id})
+		}
+	}
+	e.broken = func() {
+		if s.open {
+			l.w.trace("closed", uint64(from.number), uint64(s.id))
+			l.forget(s)
+			l.take(leader.Closed{Session: s.id})
+		}
+	}
+	l.w.trace("hello", uint64(from.number), uint64(s.id))
+	l.take(leader.Hello{Session: s.id, Hello: hello})
+}
+
+func (l *simLeader) memberAddresses() []string {
+	var list []string
+	for _, m := range l.core.Members().List {
+		list = append(list, l.addressOfMember(m.ID))
+	}
+	return list
+}
+
+func (l *simLeader) address() string { return addressOf(l.addr, l.port) }
+
+// addressOfMember is where another leader listens, as far as this one knows: a leader that has moved says so itself.
+func (l *simLeader) addressOfMember(id uint64) string {
+	if said, ok := l.book[id]; ok {
+		return said
+	}
+	m, _ := l.core.Members().Get(id)
+	return m.Address
+}
+
+func (l *simLeader) forget(s *session) {
+	s.open = false
+	delete(l.sessions, s.id)
+}
+
+func (l *simLeader) closeSession(s *session, why goodbye) {
+	if !s.open {
+		return
+	}
+	l.forget(s)
+	s.end.send(why)
+	s.end.close()
+}
+
+// tell sends a worker a message.
+func (l *simLeader) tell(id leader.SessionID, m *wire.ToWorker) {
+	s := l.sessions[id]
+	if s == nil {
+		return
+	}
+	for _, g := range m.GetWork().GetLeases() {
+		l.w.check.granted(l.term, s, g)
+	}
+	s.end.send(m)
+}

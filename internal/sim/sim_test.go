@@ -1,0 +1,174 @@
+package sim
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	seedFlag  = flag.Uint64("sim.seed", 0, "the only seed to play, told step by step; 0: a fixed set")
+	seedsFlag = flag.Int("sim.seeds", 0, "how many seeds of the fixed set to play; 0: as many as the time allows")
+	soakFlag  = flag.Duration("sim.soak", 0, "play seeds at random for so long")
+)
+
+// seeds is how many worlds of the fixed set are played: all tests of this package are to take well under a minute, and
+// not much more with the race detector.
+func seeds() int {
+	switch {
+	case *seedsFlag > 0:
+		return *seedsFlag
+	case testing.Short():
+		return 20
+	case raceDetector:
+		return 20
+	}
+	return 100
+}
+
+// TestSeeds plays a fixed set of worlds, and those that have found a bug.
+func TestSeeds(t *testing.T) {
+	if *seedFlag != 0 {
+		c := Draw(*seedFlag)
+		r := Run(c, c.Faults(), os.Stdout)
+		t.Logf("%v\n%+v", &c, r.Stats)
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		return
+	}
+	var total Stats
+	for seed := uint64(1); seed <= uint64(seeds()); seed++ {
+		total.add(playSeed(t, seed))
+	}
+	for _, seed := range keptSeeds(t) {
+		total.add(playSeed(t, seed))
+	}
+	t.Logf("%+v", total)
+}
+
+// playSeed plays the world of a seed, and tells how to play it again where it fails.
+func playSeed(t *testing.T, seed uint64) Stats {
+	t.Helper()
+	c := Draw(seed)
+	faults := c.Faults()
+	r := Run(c, faults, nil)
+	if r.Err == nil {
+		return r.Stats
+	}
+	var last error
+	const tries = 300
+	least := Shrink(faults, tries, func(f []Fault) bool {
+		r := Run(c, f, nil)
+		if r.Err != nil {
+			last = r.Err
+		}
+		return r.Err != nil
+	})
+	var list strings.Builder
+	for _, f := range least {
+		fmt.Fprintf(&list, "\n  %v", f)
+	}
+	if last == nil {
+		last = r.Err
+	}
+	t.Errorf("%v\n%v\nwith these %d of %d faults alone:%s\n%v\nmake sim SEED=%d plays it step by step",
+		&c, r.Err, len(least), len(faults), list.String(), last, seed)
+	return r.Stats
+}
+
+// keptSeeds are the seeds that have found bugs, from testdata.
+func keptSeeds(t *testing.T) []uint64 {
+	t.Helper()
+	f, err := os.Open("testdata/seeds.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	var list []uint64
+	for scan := bufio.NewScanner(f); scan.Scan(); {
+		number, _, _ := strings.Cut(scan.Text(), " ")
+		if number == "" || number == "#" {
+			continue
+		}
+		seed, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			t.Fatalf("testdata/seeds.txt: %v", err)
+		}
+		list = append(list, seed)
+	}
+	return list
+}
+
+// TestSoak plays seeds at random for as long as asked.
+func TestSoak(t *testing.T) {
+	if *soakFlag == 0 {
+		t.Skip("not asked for; make soak FOR=10m plays seeds at random for so long")
+	}
+	var total Stats
+	begin := time.Now()
+	told, played := begin, 0
+	for !t.Failed() && time.Since(begin) < *soakFlag {
+		total.add(playSeed(t, rand.Uint64()>>1))
+		played++
+		if time.Since(told) > 30*time.Second {
+			told = time.Now()
+			fmt.Printf("%d seeds: %.1f virtual hours, %d faults\n", played, total.Virtual.Hours(), total.Faults)
+		}
+	}
+	fmt.Printf("%d seeds survived: %.1f virtual hours, %d faults; %+v\n", played, total.Virtual.Hours(), total.Faults, total)
+}
+
+// TestReplay: one seed always comes to the same, or no failure could be looked at again.
+func TestReplay(t *testing.T) {
+	for seed := uint64(1); seed <= 4; seed++ {
+		c := Draw(seed)
+		a, b := Run(c, c.Faults(), nil), Run(c, c.Faults(), nil)
+		if a.Trace != b.Trace || a.Stats != b.Stats {
+			t.Errorf("seed %d came to %x %+v, and then to %x %+v", seed, a.Trace, a.Stats, b.Trace, b.Stats)
+		}
+		if other := Run(c, nil, nil); other.Trace == a.Trace {
+			t.Errorf("seed %d comes to the same without its faults: the trace tells nothing", seed)
+		}
+	}
+}
+
+// TestLeadersAlone: whatever befalls leaders, attempts go on and none is run again, unless there is no leader for long.
+func TestLeadersAlone(t *testing.T) {
+	for seed := uint64(1); seed <= uint64(seeds()/4); seed++ {
+		c := Draw(seed)
+		c.Leaders, c.Kinds, c.Failing = 3+2*int(seed%2), OfLeaders(), 0
+		c.Mean, c.Tasks, c.Pace = 2*time.Second, 20, 3*time.Second
+		if r := Run(c, c.Faults(), nil); r.Err != nil {
+			t.Errorf("%v\n%v", &c, r.Err)
+		}
+	}
+}
+
+// TestTenThousandWorkers plays a large cluster for a short time, with a million tasks.
+func TestTenThousandWorkers(t *testing.T) {
+	if testing.Short() || raceDetector {
+		t.Skip("takes too long for this build")
+	}
+	for i, tasks := range []int{250_000, 5_000} {
+		c := Config{
+			Seed: uint64(i + 3), Leaders: 3, Workers: 10_000, Slots: 1, Clients: 1, Jobs: 4, Tasks: tasks, Plain: true,
+			Mean: 300 * time.Microsecond, Span: 3 * time.Second, Pace: 250 * time.Millisecond, SnapshotEvery: 200, StepEvery: 2 * time.Millisecond,
+			Kinds: []FaultKind{KillLeader, PauseLeader, KillWorker, PauseWorker, BreakSession, CutOffWorker},
+		}
+		r := Run(c, c.Faults(), nil)
+		t.Logf("%+v", r.Stats)
+		if r.Err != nil {
+			t.Errorf("%v\n%v", &c, r.Err)
+		}
+		if r.Attempts < 4*tasks {
+			t.Errorf("seed %d: %d attempts, want %d", c.Seed, r.Attempts, 4*tasks)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package sim
+
+import (
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker"
+)
+
+// store is the file system that all workers share: what attempts have written, and the parts that were published.
+type store struct {
+	w     *World
+	files map[state.JobID]map[uint64]*file // by lease
+	parts map[state.JobID]map[uint64]state.Lease
+}
+
+type file struct {
+	worker int
+	synced bool
+}
+
+func (s *store) add(a *attempt, lease uint64, worker int) {
+	if s.files[a.job] == nil {
+		s.files[a.job] = map[uint64]*file{}
+	}
+	s.files[a.job][lease] = &file{worker: worker}
+}
+
+func (s *store) find(lease uint64) (*file, state.JobID) {
+	a := s.w.check.attempt(state.Lease(lease))
+	if a == nil {
+		return nil, 0
+	}
+	return s.files[a.job][lease], a.job
+}
+
+func (s *store) synced(leases []uint64) {
+	for _, lease := range leases {
+		if f, _ := s.find(lease); f != nil {
+			f.synced = true
+		}
+	}
+}
+
+// remove removes the file of an attempt that has lost, as its worker believes.
+func (s *store) remove(lease uint64, by int) {
+	_, job := s.find(lease)
+	delete(s.files[job], lease)
+	s.w.check.removed(job, state.Lease(lease), by)
+}
+
+// forgetUnsynced is the end of a worker's machine.
+func (s *store) forgetUnsynced(worker int) {
+	for _, files := range s.files {
+		for lease, f := range files {
+			if f.worker == worker && !f.synced {
+				delete(files, lease)
+			}
+		}
+	}
+}
+
+// missing gives the first winner of the job's stages before end whose file is not there; ok is false when all are.
+func (s *store) missing(job *state.Job, end int) (kind state.StageKind, task uint64, lease state.Lease, ok bool) {
+	for _, stage := range job.Stages[:end] {
+		for i := range stage.Tasks {
+			out, done := stage.Output(i)
+			if done && out.Size > 0 && s.files[job.ID][uint64(out.Winner)] == nil {
+				return stage.Kind, i, out.Winner, true
+			}
+		}
+	}
+	return 0, 0, 0, false
+}
+
+// publish is what the task of a commit stage does to the output folder. How it gets along with rivals is tested where it
+// is written; here, one whose lease does not stand any more is refused.
+func (s *store) publish(a *attempt, ch *worker.Chunk) *wire.Failure {
+	job := s.w.check.oracle.Job(a.job)
+	if job == nil || job.Status.Ended() || job.Current != int(a.stage) || job.Stages[a.stage].Status(0) != state.TaskOpen {
+		return &wire.Failure{Kind: wire.FailureKind_OUTPUT_ERROR, Message: "the job has gone on without this attempt"}
+	}
+	if ch.Action == wire.CommitAction_ABORT {
+		delete(s.files, a.job)
+		delete(s.parts, a.job)
+		return nil
+	}
+	if kind, task, lease, lost := s.missing(job, int(a.stage)); lost {
+		s.w.fail("job %d is committed; the file of the winner of %v/%d, lease %s, is gone", a.job, kind, task, leaseName(lease))
+		return nil
+	}
+	parts := s.parts[a.job]
+	if parts == nil {
+		parts = map[uint64]state.Lease{}
+		s.parts[a.job] = parts
+	}
+	stage := job.Stages[0]
+	for i := range stage.Tasks {
+		out, done := stage.Output(i)
+		if !done || out.Size == 0 {
+			continue
+		}
+		if was, published := parts[i]; published && was != out.Winner {
+			s.w.fail("part %d of job %d is of lease %s; lease %s is published over it", i, a.job, leaseName(was), leaseName(out.Winner))
+		}
+		parts[i] = out.Winner
+	}
+	return nil
+}
+
+func newStore(w *World) *store {
+	return &store{w: w, files: map[state.JobID]map[uint64]*file{}, parts: map[state.JobID]map[uint64]state.Lease{}}
+}

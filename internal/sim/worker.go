@@ -1,0 +1,353 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker"
+)
+
+// simWorker is one worker: the real core, and a driver that runs attempts that do nothing but take their time.
+type simWorker struct {
+	process
+
+	number   int
+	rng      *rand.Rand
+	identity string
+	slots    int
+	kept     worker.Membership // in its data directory
+	id       uint64            // its number in the cluster; 0: none yet
+
+	core     *worker.Core
+	link     *end   // nil: it is dialing nobody
+	epoch    uint64 // of the link
+	refused  bool   // by a leader: it asks again
+	running  []*run // by slot; nil: idle
+	wakeAt   time.Duration
+	stepping bool
+	inputs   []worker.Input // for the core, while it is being stepped
+
+	diskFull   int           // so many faults leave no room for files
+	wrongTime  int           // so many faults have its date wrong
+	wrongUntil time.Duration // when it was wrong last
+	wasRemoved bool          // by a user, at some time
+}
+
+// run is what a slot does.
+type run struct {
+	chunk   *worker.Chunk
+	entry   int // of chunk
+	attempt *attempt
+	stopped bool
+	begun   time.Duration
+	seq     int // tells the end of this attempt from that of one before
+}
+
+const (
+	clusterName = "sim"
+	clusterID   = "0123456789abcdef"
+)
+
+var (
+	errNobody = errors.New("connection refused")
+	errBroken = errors.New("connection reset")
+)
+
+// addressOf is where a leader listens: its machine's address, and a port that it has anew when it has moved.
+func addressOf(leader addr, port int) string {
+	return net.JoinHostPort(fmt.Sprintf("10.0.%d.%d", leader/250, leader%250), strconv.Itoa(port))
+}
+
+// leaderAt is the leader that listens at an address; nil: nobody does.
+func (w *World) leaderAt(address string) *simLeader {
+	for _, l := range w.order {
+		if l.address() == address {
+			return l
+		}
+	}
+	return nil
+}
+
+// boot starts the worker's process.
+func (s *simWorker) boot() {
+	s.start()
+	s.running = make([]*run, s.slots)
+	s.link, s.inputs, s.wakeAt, s.refused = nil, nil, 0, false
+	s.core = worker.NewCore(worker.CoreConfig{
+		Hello: &wire.Hello{
+			Identity: s.identity, Incarnation: s.identity + "-" + strconv.Itoa(s.life), Version: "sim", Host: "worker",
+			Address: fmt.Sprintf("10.1.%d.%d:%d", s.number/250, s.number%250, 7000+s.life), Slots: uint32(s.slots), ClusterName: clusterName,
+			Protocol: wire.Protocol, ProtocolMin: wire.ProtocolMin,
+		},
+		Leaders: s.w.addresses(), Known: s.kept.Leaders, ClusterID: s.kept.ClusterID,
+		DrainGrace: 2 * time.Second, Seed: s.rng.Uint64(),
+	})
+	s.after(between(s.rng, 0, 20*time.Millisecond), func() { s.step(worker.Tick{}) })
+}
+
+// kill is the end of its process; quiet: of its machine, which nobody hears of.
+func (s *simWorker) kill(quiet bool) {
+	if !s.up {
+		return
+	}
+	for _, r := range s.running {
+		if r != nil && r.attempt != nil {
+			s.w.check.attemptEnded(r.attempt, attemptLost)
+		}
+	}
+	if s.link != nil {
+		if quiet {
+			s.link.lose()
+		} else {
+			s.link.close()
+		}
+	}
+	s.link = nil
+	s.die(quiet)
+	if quiet {
+		s.w.store.forgetUnsynced(s.number)
+	}
+}
+
+// step gives the core an input and carries out what it wants. What that leads to at once waits for its turn.
+func (s *simWorker) step(in worker.Input) {
+	s.inputs = append(s.inputs, in)
+	if s.stepping {
+		return
+	}
+	s.stepping = true
+	for len(s.inputs) > 0 && s.up {
+		in := s.inputs[0]
+		s.inputs = s.inputs[1:]
+		for _, e := range s.core.Step(s.now(), in) {
+			s.carryOut(e)
+		}
+	}
+	s.stepping = false
+	s.arm()
+}
+
+// arm has the core stepped when it wants to be.
+func (s *simWorker) arm() {
+	wake := s.core.Wake()
+	if wake.IsZero() || !s.up {
+		return
+	}
+	at := s.w.now + max(0, s.world(wake.Sub(s.now())))
+	if s.wakeAt > s.w.now && s.wakeAt <= at {
+		return // it will be looked at before
+	}
+	s.wakeAt = at
+	s.after(at-s.w.now, func() {
+		if s.wakeAt == at {
+			s.wakeAt = 0
+		}
+		s.step(worker.Tick{})
+	})
+}
+
+func (s *simWorker) carryOut(e worker.Effect) {
+	s.w.trace("worker", uint64(s.number), kindOf(e))
+	switch e := e.(type) {
+	case worker.Connect:
+		s.connect(e)
+	case worker.Disconnect:
+		if s.link != nil && s.epoch == e.Epoch {
+			s.link.close()
+			s.link = nil
+		}
+	case worker.Send:
+		s.send(e)
+	case worker.Start:
+		s.running[e.Slot] = &run{chunk: e.Chunk}
+		s.next(e.Slot)
+	case worker.Stop:
+		s.stop(e.Slot)
+	case worker.Sync:
+		s.sync(e)
+	case worker.Remove:
+		for _, f := range e.Files {
+			s.w.store.remove(f.Lease, s.number)
+		}
+	case worker.Welcomed:
+		s.refused, s.id = false, e.Welcome.GetWorker()
+		s.w.trace("welcomed", uint64(s.number), e.Welcome.GetWorker(), e.Welcome.GetTerm())
+		for _, lease := range e.Welcome.GetRevoked() {
+			s.w.check.toldStale(s, lease)
+		}
+	case worker.Keep:
+		s.kept = e.Membership
+	case worker.Refusal:
+		s.refused = true
+		s.w.check.refused(s, e.Err)
+	case worker.Misled:
+		s.w.fail("worker %d was misled: %s (job %d, lease %d)", s.number, e.What, e.Job, e.Lease)
+	case worker.Exit:
+		s.exit()
+	case worker.SendLog, worker.Look, worker.Lost, worker.Alone, worker.Outdated, worker.Blind, worker.Answered:
+	}
+}
+
+// exit is the end of a drain. Somebody starts it again.
+func (s *simWorker) exit() {
+	s.w.trace("exit", uint64(s.number))
+	s.kill(false)
+	s.w.after(between(s.rng, 0, 2*time.Second), func() {
+		if !s.up {
+			s.boot()
+		}
+	})
+}
+
+// connect dials a leader.
+func (s *simWorker) connect(e worker.Connect) {
+	if s.link != nil {
+		s.link.close()
+		s.link = nil
+	}
+	s.epoch = e.Epoch
+	ended := func(err error, refused bool) {
+		s.step(worker.SessionEnded{Epoch: e.Epoch, Err: err, Refused: refused})
+	}
+	to := s.w.leaderAt(e.Leader)
+	if to == nil {
+		s.after(latencyMax, func() { ended(errNobody, false) })
+		return
+	}
+	hello := e.Hello
+	if s.wrongTime > 0 {
+		hello.UnixMs -= (10 * time.Minute).Milliseconds()
+	}
+	s.w.trace("connect", uint64(s.number), uint64(to.addr), uint64(len(hello.GetHeld())))
+	here := s.w.net.dial(&s.process, &to.process, func(there *end) { to.accept(there, hello) }, func() { ended(errNobody, false) })
+	here.recv = func(m any) {
+		switch m := m.(type) {
+		case *wire.ToWorker:
+			s.heard(m)
+			s.step(worker.Received{Epoch: e.Epoch, Message: m})
+		case goodbye:
+			here.close()
+			ended(m.err(e.Leader), m.refused)
+		}
+	}
+	here.broken = func() { ended(errBroken, false) }
+	s.link = here
+}
+
+// heard notes what a leader has said of attempts.
+func (s *simWorker) heard(m *wire.ToWorker) {
+	w := m.GetWork()
+	for _, lease := range w.GetCommitted() {
+		s.w.check.toldCommitted(s, lease)
+	}
+	for _, lease := range w.GetStale() {
+		s.w.check.toldStale(s, lease)
+	}
+}
+
+func (s *simWorker) send(e worker.Send) {
+	if s.link == nil || s.epoch != e.Epoch {
+		return
+	}
+	s.link.send(e.Message)
+	switch {
+	case e.Urgent:
+	case s.w.cfg.Plain: // a worker that is never held up costs an event less
+		s.inputs = append(s.inputs, worker.Sent{Epoch: e.Epoch})
+	default:
+		s.after(latencyMin, func() { s.step(worker.Sent{Epoch: e.Epoch}) })
+	}
+}
+
+// next begins the next attempt of a slot's chunk, or says that there is none.
+func (s *simWorker) next(slot int) {
+	r := s.running[slot]
+	r.attempt = nil
+	i, ok := r.chunk.Claim()
+	if !ok {
+		s.running[slot] = nil
+		s.step(worker.SlotIdle{Slot: slot})
+		return
+	}
+	r.entry, r.begun, r.stopped = i, s.w.now, false
+	r.seq++
+	r.attempt = s.w.check.attemptStarted(s, r.chunk, i)
+	if r.attempt == nil {
+		return
+	}
+	fate := s.w.fate(r.attempt, r.chunk.AttemptNumber(i))
+	s.ends(slot, r, fate.takes, func() { s.ended(slot, r, fate) })
+}
+
+// ends has the attempt that the slot runs end after a while, unless it does so before.
+func (s *simWorker) ends(slot int, r *run, after time.Duration, do func()) {
+	seq := r.seq
+	s.after(after, func() {
+		if s.running[slot] == r && r.seq == seq && r.attempt != nil {
+			do()
+		}
+	})
+}
+
+// ended is the end of an attempt, well or not.
+func (s *simWorker) ended(slot int, r *run, f fate) {
+	a := r.attempt
+	res := worker.Result{Nanos: int64(s.w.now - r.begun), Size: f.size, Records: f.size / 8, Checksum: f.size * 31, Input: 8}
+	why := f.failure
+	if why == nil && r.chunk.Action != wire.CommitAction_COMMIT_ACTION_UNSPECIFIED {
+		why = s.w.store.publish(a, r.chunk)
+	}
+	if why != nil {
+		s.w.check.attemptEnded(a, attemptFailed)
+		r.chunk.Finish(r.entry, worker.Result{Nanos: res.Nanos, Failure: why})
+	} else {
+		s.w.check.attemptEnded(a, attemptFinished)
+		if f.size > 0 {
+			res.File = true
+			s.w.store.add(a, r.chunk.Lease(r.entry), s.number)
+		}
+		r.chunk.Finish(r.entry, res)
+	}
+	s.next(slot)
+}
+
+// stop has an attempt end soon, or when it would have: not all heed it.
+func (s *simWorker) stop(slot int) {
+	r := s.running[slot]
+	if r == nil || r.attempt == nil || r.stopped {
+		return
+	}
+	r.stopped = true
+	if oneIn(s.rng, 5) {
+		return
+	}
+	s.ends(slot, r, between(s.rng, 0, 30*time.Millisecond), func() {
+		s.w.check.attemptEnded(r.attempt, attemptCanceled)
+		r.chunk.Finish(r.entry, worker.Result{Nanos: int64(s.w.now - r.begun), Canceled: true})
+		s.next(slot)
+	})
+}
+
+func (s *simWorker) sync(e worker.Sync) {
+	leases := make([]uint64, len(e.Files))
+	for i, f := range e.Files {
+		leases[i] = f.Lease
+	}
+	s.after(between(s.rng, syncMin, syncMax), func() {
+		var errs []error
+		if s.diskFull > 0 {
+			errs = make([]error, len(leases))
+			for i := range errs {
+				errs[i] = errFull
+			}
+		} else {
+			s.w.store.synced(leases)
+		}
+		s.step(worker.Synced{Errs: errs})
+	})
+}

@@ -1,0 +1,394 @@
+package sim
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/worker"
+)
+
+// World is a cluster in virtual time, with all that is around it.
+type World struct {
+	cfg       Config
+	now       time.Duration
+	agenda    agenda
+	net       *network
+	store     *store
+	check     *checker
+	history   history
+	leaders   map[addr]*simLeader
+	order     []*simLeader // as they came
+	workers   []*simWorker
+	clients   []*client
+	plans     map[string]*jobPlan // by uid
+	lasting   []*undo
+	sessions  int
+	asks      int
+	replacing bool       // a leader is being replaced
+	replaced  bool       // one was
+	moved     *simLeader // the one that has moved
+	stats     Stats
+	failure   error
+	sum       uint64 // of the trace
+	verbose   io.Writer
+}
+
+// Stats count what has happened in a world.
+type Stats struct {
+	Virtual   time.Duration
+	Events    int
+	Faults    int
+	Terms     int
+	Attempts  int
+	Snapshots int
+	Installed int // snapshots of others
+	Reads     int
+}
+
+// Result is how a world has fared.
+type Result struct {
+	Stats
+
+	Trace uint64 // a sum over all that happened, in order
+	Err   error  // the first promise that was broken; nil: none
+}
+
+// Addresses of workers and clients begin here.
+const (
+	firstWorker = 1 << 16
+	firstClient = 1 << 20
+)
+
+// firstPort is where leaders listen until they move.
+const firstPort = 6550
+
+// epoch is when virtual time begins.
+var epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
+
+// undo ends a fault.
+type undo struct {
+	do   func()
+	done bool
+}
+
+// Run plays a world with these faults. Verbose, if it is not nil, gets a line for each thing that happens. Only one world can
+// run at a time: raft takes its random numbers from a source that belongs to the whole process.
+func Run(cfg Config, faults []Fault, verbose io.Writer) Result {
+	was := rand.Reader // raft draws its timeouts there
+	rand.Reader = entropy{stream(cfg.Seed, "raft", 0)}
+	defer func() { rand.Reader = was }()
+	w := newWorld(cfg, verbose)
+	w.play(faults)
+	w.stats.Virtual = w.now
+	return Result{Stats: w.stats, Trace: w.sum, Err: w.failure}
+}
+
+func newWorld(cfg Config, verbose io.Writer) *World {
+	if cfg.StepEvery == 0 {
+		cfg.StepEvery = 50 * time.Microsecond
+	}
+	w := &World{
+		cfg: cfg, leaders: map[addr]*simLeader{}, plans: map[string]*jobPlan{}, verbose: verbose, sum: cfg.Seed,
+	}
+	w.net = &network{w: w, rng: stream(cfg.Seed, "network", 0)}
+	w.store = newStore(w)
+	w.check = newChecker(w)
+	first := replica.Members{Cluster: clusterID}
+	for i := range cfg.Leaders {
+		id := addr(i + 1)
+		first.List = append(first.List, replica.Member{ID: uint64(id), Address: addressOf(id, firstPort), Voter: true})
+	}
+	for i := range cfg.Leaders {
+		w.addLeader(addr(i+1), replica.Beginning(first))
+	}
+	for i := range cfg.Workers {
+		rng := stream(cfg.Seed, "worker", uint64(i))
+		s := &simWorker{number: i, rng: rng, identity: fmt.Sprint("worker-", i), slots: cmp.Or(cfg.Slots, 2+rng.IntN(6))}
+		s.process = process{w: w, addr: firstWorker + addr(i)}
+		w.workers = append(w.workers, s)
+	}
+	for i := range cfg.Clients {
+		c := &client{number: i, rng: stream(cfg.Seed, "client", uint64(i)), seen: map[addr]servedAt{}}
+		c.process = process{w: w, addr: firstClient + addr(i)}
+		w.clients = append(w.clients, c)
+	}
+	w.planJobs()
+	return w
+}
+
+// addLeader makes a leader that is not started yet.
+func (w *World) addLeader(id addr, begin replica.Position) *simLeader {
+	l := &simLeader{port: firstPort, rng: stream(w.cfg.Seed, "leader", uint64(id)), image: image{begin: begin}}
+	l.process = process{w: w, addr: id}
+	l.disk = &disk{w: w, proc: &l.process, rng: stream(w.cfg.Seed, "disk", uint64(id)), lies: w.cfg.Plant == AckUnsynced}
+	w.leaders[id] = l
+	w.order = append(w.order, l)
+	return l
+}
+
+// addresses are those that workers are started with.
+func (w *World) addresses() []string {
+	var list []string
+	for _, l := range w.members() {
+		list = append(list, l.address())
+	}
+	return list
+}
+
+// members are the leaders that were not removed.
+func (w *World) members() []*simLeader {
+	return slices.DeleteFunc(slices.Clone(w.order), func(l *simLeader) bool { return l.gone })
+}
+
+// play runs the world: the time of faults, and then until all is done.
+func (w *World) play(faults []Fault) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.fail("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	for _, l := range w.order {
+		w.after(between(l.rng, 0, 50*time.Millisecond), l.boot)
+	}
+	for _, s := range w.workers {
+		w.after(between(s.rng, 0, 200*time.Millisecond), s.boot)
+	}
+	for _, c := range w.clients {
+		c.live()
+	}
+	for _, f := range faults {
+		w.at(f.At, func() { w.befall(f) })
+	}
+	w.run(w.cfg.Span)
+	w.heal()
+	w.settle()
+	if w.failure == nil {
+		w.finalChecks()
+	}
+}
+
+// run lets happen what there is until end.
+func (w *World) run(end time.Duration) {
+	for w.failure == nil {
+		e, ok := w.agenda.next(end)
+		if !ok {
+			w.now = end
+			return
+		}
+		w.now = e.at
+		w.stats.Events++
+		e.do()
+	}
+}
+
+func (w *World) at(t time.Duration, do func())    { w.agenda.add(max(t, w.now), do) }
+func (w *World) after(d time.Duration, do func()) { w.agenda.add(w.now+max(0, d), do) }
+
+// fail notes the first promise that was broken; it ends the world.
+func (w *World) fail(format string, args ...any) {
+	if w.failure == nil {
+		w.failure = fmt.Errorf("at %.6fs: %s", w.now.Seconds(), fmt.Sprintf(format, args...))
+	}
+}
+
+// trace adds something that has happened to the sum of all, and tells it where it is wanted.
+func (w *World) trace(what string, of ...uint64) {
+	h := w.sum ^ uint64(w.now)
+	for i := range len(what) {
+		h = (h ^ uint64(what[i])) * 0x100000001b3
+	}
+	for _, v := range of {
+		h = mix(h ^ v)
+	}
+	w.sum = h
+	if w.verbose != nil {
+		_, _ = fmt.Fprintf(w.verbose, "%12.6f %s %s\n", w.now.Seconds(), what, strings.Trim(fmt.Sprint(of), "[]"))
+	}
+}
+
+// heal ends all faults, and starts what is down.
+func (w *World) heal() {
+	w.trace("heal")
+	for _, u := range w.lasting {
+		u.end()
+	}
+	for _, l := range w.order {
+		if !l.up && !l.gone {
+			l.boot()
+		}
+	}
+	for _, s := range w.workers {
+		if !s.up {
+			s.boot()
+		}
+		// All the leaders that it knew may have been replaced while it could not hear of the new ones.
+		s.step(worker.Invited{Leaders: w.addresses(), ClusterID: clusterID, ClusterName: clusterName})
+	}
+}
+
+// settle waits until every job has ended, which takes as long as the work that is left takes, and some time to find each other.
+func (w *World) settle() {
+	slots := 0
+	for _, s := range w.workers {
+		slots += s.slots
+	}
+	var work time.Duration
+	for _, p := range w.plans {
+		work += time.Duration(p.spec.Input.Tasks) * p.mean
+	}
+	end := w.now + 4*time.Minute + 8*work/time.Duration(slots)
+	for w.failure == nil && !w.settled() && w.now < end {
+		w.run(w.now + time.Second)
+	}
+	if w.failure != nil {
+		return
+	}
+	if !w.settled() {
+		w.fail("%s", w.unsettled())
+		return
+	}
+	// Verdicts, and what followers have not heard of yet. A worker that has lost a message of a connection waits for ten seconds.
+	for end := w.now + 30*time.Second; w.failure == nil && w.now < end; {
+		w.run(w.now + time.Second)
+		if w.quiet() {
+			return
+		}
+	}
+}
+
+// quiet says whether all leaders have all of the log, and no worker runs anything.
+func (w *World) quiet() bool {
+	last := w.check.log[len(w.check.log)-1].index
+	return !slices.ContainsFunc(w.members(), func(l *simLeader) bool { return l.applied < last }) && w.busyWorker() == nil
+}
+
+// busyWorker is a worker that runs something and was not told to stop it; nil: there is none.
+func (w *World) busyWorker() *simWorker {
+	for _, s := range w.workers {
+		if slices.ContainsFunc(s.running, func(r *run) bool { return r != nil && !r.stopped }) {
+			return s
+		}
+	}
+	return nil
+}
+
+func (w *World) settled() bool {
+	return len(w.check.oracle.Live()) == 0 && !slices.ContainsFunc(w.clients, func(c *client) bool { return !c.idle })
+}
+
+// unsettled says what has not come to its end.
+func (w *World) unsettled() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v after the last fault, not all is done: jobs %v live", w.now-w.cfg.Span, w.check.oracle.Live())
+	for _, id := range w.check.oracle.Live() {
+		job := w.check.oracle.Job(id)
+		fmt.Fprintf(&b, "; job %d is %v in stage %d: %d of %d done, %d dead", id, job.Status, job.Current, job.Stage().Done, job.Stage().Tasks, job.Stage().Dead)
+	}
+	for _, c := range w.clients {
+		if !c.idle {
+			fmt.Fprintf(&b, "; client %d waits, %d of %d jobs submitted", c.number, c.next, len(c.mine))
+		}
+	}
+	for _, l := range w.members() {
+		st := l.core.Status()
+		fmt.Fprintf(&b, "; leader %d: up %v, paused %d, %s of term %d under %d, log up to %d, applied %d", l.addr, l.up, l.paused, st.Role, st.Term, st.LeaderID, st.Last, st.Applied)
+	}
+	for _, s := range w.workers {
+		fmt.Fprintf(&b, "; worker %d: up %v, paused %d, refused %v, id %d", s.number, s.up, s.paused, s.refused, s.id)
+	}
+	return b.String()
+}
+
+// finalChecks holds what is left against the promises.
+func (w *World) finalChecks() {
+	if err := w.history.check(10 * time.Second); err != nil {
+		w.fail("%v", err)
+	}
+	for _, l := range w.members() {
+		if !l.up || l.applied < w.check.acked {
+			w.fail("leader %d has the log up to %d in the end; what was acknowledged goes to %d", l.addr, l.applied, w.check.acked)
+			return
+		}
+		var body bytes.Buffer
+		if _, err := l.node.Machine().Snapshot().WriteTo(&body); err != nil {
+			w.fail("leader %d: snapshot: %v", l.addr, err)
+		}
+		w.check.snapshot(l.addr, l.node.Machine().Index(), body.Bytes())
+		w.trace("end", uint64(l.addr), l.node.Machine().Index(), w.check.snaps[l.node.Machine().Index()])
+		for _, key := range sortedKeys(w.check.keys) {
+			if id := w.check.keys[key]; l.node.Machine().Job(id) == nil {
+				w.fail("submit %q was acknowledged as job %d; leader %d does not have it", key, id, l.addr)
+			}
+		}
+	}
+	if s := w.busyWorker(); s != nil {
+		w.fail("no job lives; worker %d still runs something", s.number)
+	}
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+func boolNumber(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// kindOf numbers what a worker wants, for the trace.
+func kindOf(e worker.Effect) uint64 {
+	switch e := e.(type) {
+	case worker.Connect:
+		return 1
+	case worker.Disconnect:
+		return 2
+	case worker.Send:
+		return 3
+	case worker.Start:
+		return 4 + uint64(e.Chunk.Len())<<8 + e.Chunk.FirstLease<<16
+	case worker.Stop:
+		return 5
+	case worker.Sync:
+		return 6 + uint64(len(e.Files))<<8
+	case worker.Remove:
+		return 7 + uint64(len(e.Files))<<8
+	default:
+		return 8
+	}
+}
+
+// silent is a logger of raft that says nothing. What raft takes for impossible ends the world.
+type silent struct{}
+
+func (silent) Debug(...any)              {}
+func (silent) Debugf(string, ...any)     {}
+func (silent) Error(...any)              {}
+func (silent) Errorf(string, ...any)     {}
+func (silent) Info(...any)               {}
+func (silent) Infof(string, ...any)      {}
+func (silent) Warning(...any)            {}
+func (silent) Warningf(string, ...any)   {}
+func (silent) Fatal(v ...any)            { panic(fmt.Sprint(v...)) }
+func (silent) Fatalf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
+func (silent) Panic(v ...any)            { panic(fmt.Sprint(v...)) }
+func (silent) Panicf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
+
+func (s *Stats) add(o Stats) {
+	s.Virtual += o.Virtual
+	s.Events += o.Events
+	s.Faults += o.Faults
+	s.Terms += o.Terms
+	s.Attempts += o.Attempts
+	s.Snapshots += o.Snapshots
+	s.Installed += o.Installed
+	s.Reads += o.Reads
+}
