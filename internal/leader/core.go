@@ -21,7 +21,11 @@ const (
 	// lossAfter without a word from a worker, its attempts go to others. With the check every tick and the hand-over it
 	// keeps within the promised three seconds.
 	lossAfter = 2 * time.Second
-	tick      = 100 * time.Millisecond
+	// The same for workers without a lease. They have nothing that somebody waits for, and a thousand of them should cost little.
+	idleHeartbeat = time.Second
+	idleSilence   = 2500 * time.Millisecond
+	idleLossAfter = 3 * time.Second
+	tick          = 100 * time.Millisecond
 )
 
 // Limits of the commit pipeline.

@@ -96,6 +96,7 @@ func (c *Core) welcome(w *worker) *wire.Welcome {
 	return &wire.Welcome{
 		Worker: uint64(w.ID), Term: c.term, HeartbeatMs: uint32(heartbeat.Milliseconds()), Cluster: c.name, Drain: w.draining,
 		ClusterId: c.members.ClusterID, Leaders: c.members.Addresses, SilenceMs: uint32(silence.Milliseconds()),
+		IdleHeartbeatMs: uint32(idleHeartbeat.Milliseconds()), IdleSilenceMs: uint32(idleSilence.Milliseconds()),
 	}
 }
 
@@ -117,7 +118,11 @@ func (c *Core) setMembers(m Members) {
 // ping sends something to a worker that has not been sent anything for as long as a heartbeat, or would not have been by the
 // next tick: a leader that is cut off, stopped or gone is known by its silence.
 func (c *Core) ping(now time.Time, s *session) {
-	if now.Sub(s.sent)+tick > heartbeat {
+	every := heartbeat
+	if s.worker != nil && len(s.worker.leases) == 0 {
+		every = idleHeartbeat
+	}
+	if now.Sub(s.sent)+tick > every {
 		c.send(s, c.pinging)
 	}
 }

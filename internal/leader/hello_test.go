@@ -150,7 +150,7 @@ func TestPing(t *testing.T) {
 	for _, test := range []struct {
 		every int // steps of 200 µs between messages; 0: none
 		pings bool
-	}{{0, true}, {500, false}, {2500, true}} {
+	}{{0, true}, {4000, false}, {6000, true}} {
 		last := map[SessionID]time.Time{}
 		pings := 0
 		start := r.now
@@ -164,7 +164,7 @@ func TestPing(t *testing.T) {
 			}
 			r.step(inputs...)
 			for _, m := range r.last.Send {
-				if at, ok := last[m.Session]; ok && r.now.Sub(at) > heartbeat {
+				if at, ok := last[m.Session]; ok && r.now.Sub(at) > idleHeartbeat {
 					t.Fatalf("nothing was sent to worker %d for %v", m.Session, r.now.Sub(at))
 				}
 				last[m.Session] = r.now
@@ -174,14 +174,36 @@ func TestPing(t *testing.T) {
 			}
 		}
 		took := r.now.Sub(start)
-		if most := 2 * int(took/(heartbeat-tick)); pings > most || (pings > 0) != test.pings {
+		if most := 2 * int(took/(idleHeartbeat-tick)); pings > most || (pings > 0) != test.pings {
 			t.Errorf("%d pings to two workers in %v, with other news each %d steps; want at most %d, and some: %v", pings, took, test.every, most, test.pings)
 		}
 	}
 	r.step(Closed{1})
-	for range 3000 {
+	for range 6000 {
 		if r.step(); len(r.sent(1)) > 0 {
 			t.Fatal("a session that has ended is pinged")
+		}
+	}
+}
+
+func TestPingOfABusyWorker(t *testing.T) {
+	r := newCoreRig(t, 1)
+	r.workers = nil // it says nothing but that it lives: its attempt runs
+	r.submit(1, 1)
+	for range 5 {
+		r.step()
+	}
+	if len(r.core.workers[1].leases) != 1 {
+		t.Fatal("no lease was given")
+	}
+	last := r.now
+	for range 100 {
+		r.now = r.now.Add(tick / 2)
+		if r.step(Report{1, &wire.Report{Heartbeat: true}}); len(r.sent(1)) > 0 {
+			last = r.now
+		}
+		if r.now.Sub(last) > heartbeat {
+			t.Fatalf("nothing was sent to a busy worker for %v", r.now.Sub(last))
 		}
 	}
 }

@@ -27,7 +27,7 @@ func (c *Core) updateClusterStatus(now time.Time, since time.Duration) {
 			w.rivalSince = earlier(w.rivalSince.Add(since), now) // that the first was heard of since then would not be true
 		}
 		switch {
-		case !w.lost && now.Sub(w.heard) > lossAfter:
+		case !w.lost && now.Sub(w.heard) > w.patience():
 			c.lose(now, w)
 		case !w.aside.IsZero() && !now.Before(w.aside):
 			w.aside = time.Time{}
@@ -52,6 +52,14 @@ func (c *Core) updateClusterStatus(now time.Time, since time.Duration) {
 	if _, ok := c.sched.Wake(); ok { // the backstop: Step wakes them when a back-off ends
 		c.allHungry()
 	}
+}
+
+// patience is how long a worker may be silent. One whose connection is gone is not merely idle.
+func (w *worker) patience() time.Duration {
+	if w.session != nil && len(w.leases) == 0 {
+		return idleLossAfter
+	}
+	return lossAfter
 }
 
 // stopWaiting gives up the workers of before the term that have not come. Those whose registrations are on their way through a

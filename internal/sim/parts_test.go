@@ -190,7 +190,7 @@ func TestShrinkFindsTheLeast(t *testing.T) {
 
 // TestShrinkOfAWorld: what a failure is told with is a list of faults that is short, and fails.
 func TestShrinkOfAWorld(t *testing.T) {
-	for seed := uint64(1); seed <= 20; seed++ {
+	for seed := uint64(1); seed <= 60; seed++ {
 		c := Draw(seed)
 		c.Plant = AckUnsynced
 		faults := c.Faults()

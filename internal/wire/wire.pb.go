@@ -777,18 +777,21 @@ func (x *Held) GetStarted() bool {
 }
 
 type Welcome struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Worker        uint64                 `protobuf:"varint,1,opt,name=worker,proto3" json:"worker,omitempty"` // its number, given by the log
-	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
-	HeartbeatMs   uint32                 `protobuf:"varint,3,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"` // a report at least this often
-	Revoked       []uint64               `protobuf:"varint,4,rep,packed,name=revoked,proto3" json:"revoked,omitempty"`                     // leases of Hello.held that are stale: stop them, remove what they wrote
-	Cluster       string                 `protobuf:"bytes,5,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Drain         bool                   `protobuf:"varint,6,opt,name=drain,proto3" json:"drain,omitempty"` // it was told to drain before it came back
-	ClusterId     string                 `protobuf:"bytes,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Leaders       []string               `protobuf:"bytes,8,rep,name=leaders,proto3" json:"leaders,omitempty"`                       // host:port of all leaders of the cluster
-	SilenceMs     uint32                 `protobuf:"varint,9,opt,name=silence_ms,json=silenceMs,proto3" json:"silence_ms,omitempty"` // see Ping; 0: this leader does not ping
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Worker      uint64                 `protobuf:"varint,1,opt,name=worker,proto3" json:"worker,omitempty"` // its number, given by the log
+	Term        uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	HeartbeatMs uint32                 `protobuf:"varint,3,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"` // a report at least this often
+	Revoked     []uint64               `protobuf:"varint,4,rep,packed,name=revoked,proto3" json:"revoked,omitempty"`                     // leases of Hello.held that are stale: stop them, remove what they wrote
+	Cluster     string                 `protobuf:"bytes,5,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Drain       bool                   `protobuf:"varint,6,opt,name=drain,proto3" json:"drain,omitempty"` // it was told to drain before it came back
+	ClusterId   string                 `protobuf:"bytes,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Leaders     []string               `protobuf:"bytes,8,rep,name=leaders,proto3" json:"leaders,omitempty"`                       // host:port of all leaders of the cluster
+	SilenceMs   uint32                 `protobuf:"varint,9,opt,name=silence_ms,json=silenceMs,proto3" json:"silence_ms,omitempty"` // see Ping; 0: this leader does not ping
+	// The same while the worker holds no lease: there is less to lose, and idle workers should cost little. 0: as above.
+	IdleHeartbeatMs uint32 `protobuf:"varint,10,opt,name=idle_heartbeat_ms,json=idleHeartbeatMs,proto3" json:"idle_heartbeat_ms,omitempty"`
+	IdleSilenceMs   uint32 `protobuf:"varint,11,opt,name=idle_silence_ms,json=idleSilenceMs,proto3" json:"idle_silence_ms,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
@@ -880,6 +883,20 @@ func (x *Welcome) GetLeaders() []string {
 func (x *Welcome) GetSilenceMs() uint32 {
 	if x != nil {
 		return x.SilenceMs
+	}
+	return 0
+}
+
+func (x *Welcome) GetIdleHeartbeatMs() uint32 {
+	if x != nil {
+		return x.IdleHeartbeatMs
+	}
+	return 0
+}
+
+func (x *Welcome) GetIdleSilenceMs() uint32 {
+	if x != nil {
+		return x.IdleSilenceMs
 	}
 	return 0
 }
@@ -2544,7 +2561,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x18\n" +
 	"\aattempt\x18\x05 \x01(\rR\aattempt\x12\x18\n" +
-	"\astarted\x18\x06 \x01(\bR\astarted\"\xfa\x01\n" +
+	"\astarted\x18\x06 \x01(\bR\astarted\"\xce\x02\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\x04R\x06worker\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12!\n" +
@@ -2556,7 +2573,10 @@ const file_wire_proto_rawDesc = "" +
 	"cluster_id\x18\a \x01(\tR\tclusterId\x12\x18\n" +
 	"\aleaders\x18\b \x03(\tR\aleaders\x12\x1d\n" +
 	"\n" +
-	"silence_ms\x18\t \x01(\rR\tsilenceMs\"\xe7\x01\n" +
+	"silence_ms\x18\t \x01(\rR\tsilenceMs\x12*\n" +
+	"\x11idle_heartbeat_ms\x18\n" +
+	" \x01(\rR\x0fidleHeartbeatMs\x12&\n" +
+	"\x0fidle_silence_ms\x18\v \x01(\rR\ridleSilenceMs\"\xe7\x01\n" +
 	"\x06Report\x128\n" +
 	"\bfinished\x18\x01 \x03(\v2\x1c.bridgefour.wire.v1.FinishedR\bfinished\x123\n" +
 	"\x06failed\x18\x02 \x03(\v2\x1b.bridgefour.wire.v1.FailureR\x06failed\x12\x18\n" +

@@ -22,7 +22,7 @@ func (c *Core) startDrain(stopRunning bool) {
 	if !d.on {
 		d.on = true
 		d.until = c.now.Add(c.cfg.DrainGrace)
-		c.session.beatAt = c.now // the leader should know before it sees slots free
+		c.session.beaten = time.Time{} // the leader should know before it sees slots free
 		for slot := range c.slots {
 			if c.slots[slot].chunk != nil {
 				c.cut(slot)

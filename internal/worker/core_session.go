@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,21 +22,34 @@ const (
 
 // session is the tie to a leader. Epochs tell its messages from those of the sessions before.
 type session struct {
-	epoch     uint64
-	phase     sessionPhase
-	losses    int       // of sessions that did not last, in a row
-	retryAt   time.Time // zero: as soon as there is somebody to dial
-	dialedAt  time.Time
-	giveUpAt  time.Time
-	heard     bool // the node that is dialed has said something
-	upSince   time.Time
-	onWire    int // messages handed to the sender
+	epoch    uint64
+	phase    sessionPhase
+	losses   int       // of sessions that did not last, in a row
+	retryAt  time.Time // zero: as soon as there is somebody to dial
+	dialedAt time.Time
+	giveUpAt time.Time
+	heard    bool // the node that is dialed has said something
+	upSince  time.Time
+	onWire   int       // messages handed to the sender
+	beaten   time.Time // the last heartbeat
+	busy     rhythm    // while it holds leases
+	idle     rhythm    // while it does not
+	heardAt  time.Time
+	term     uint64 // the highest of a leader followed: those of lower terms are over
+	alone    string // what was told last about having no leader
+}
+
+// rhythm is how often worker and leader hear of each other.
+type rhythm struct {
 	heartbeat time.Duration
-	beatAt    time.Time
-	silence   time.Duration // 0: this leader may be silent for any time
-	heardAt   time.Time
-	term      uint64 // the highest of a leader followed: those of lower terms are over
-	alone     string // what was told last about having no leader
+	silence   time.Duration // 0: the leader may be silent for any time
+}
+
+func (c *Core) rhythm() rhythm {
+	if c.ledger.held() == 0 {
+		return c.session.idle
+	}
+	return c.session.busy
 }
 
 func (c *Core) advanceSession() {
@@ -63,11 +77,11 @@ func (c *Core) advanceSession() {
 		}
 	case sessionUp:
 		if c.silent() {
-			c.leave(fmt.Errorf("the leader has said nothing for %v", s.silence))
+			c.leave(fmt.Errorf("the leader has said nothing for %v", c.rhythm().silence))
 			return
 		}
-		if !c.now.Before(s.beatAt) {
-			s.beatAt = c.now.Add(s.heartbeat)
+		if !c.now.Before(s.beaten.Add(c.rhythm().heartbeat)) {
+			s.beaten = c.now
 			c.emit(Send{s.epoch, fromWorker(&wire.Report{
 				Heartbeat: true, Running: c.running(), Draining: c.drain.on,
 			}), true})
@@ -75,16 +89,20 @@ func (c *Core) advanceSession() {
 	}
 }
 
+func rhythmOf(heartbeatMillis, silenceMillis uint32) rhythm {
+	return rhythm{time.Duration(heartbeatMillis) * time.Millisecond, time.Duration(silenceMillis) * time.Millisecond}
+}
+
 // silent says whether the leader has been silent for too long. Where the core itself was not run for so long, because its
 // process was stopped, what the leader said meanwhile has not been read yet.
 func (c *Core) silent() bool {
-	s := &c.session
-	if s.silence == 0 {
+	s, silence := &c.session, c.rhythm().silence
+	if silence == 0 {
 		return false
 	}
-	late := c.now.Sub(s.heardAt) - s.silence
-	if late > s.silence/2 {
-		s.heardAt = c.now.Add(-s.silence / 2)
+	late := c.now.Sub(s.heardAt) - silence
+	if late > silence/2 {
+		s.heardAt = c.now.Add(-silence / 2)
 		return false
 	}
 	return late >= 0
@@ -102,11 +120,13 @@ func (c *Core) wakeSession() time.Time {
 	case sessionDialing:
 		return s.giveUpAt
 	case sessionUp:
-		if at := s.heardAt.Add(s.silence); s.silence > 0 && at.Before(s.beatAt) {
-			return at
-		}
 	}
-	return s.beatAt
+	r := c.rhythm()
+	beat := s.beaten.Add(r.heartbeat)
+	if r.silence > 0 {
+		return earlier(beat, s.heardAt.Add(r.silence))
+	}
+	return beat
 }
 
 func (c *Core) connect() {
@@ -274,9 +294,9 @@ func (c *Core) welcomed(w *wire.Welcome) {
 	}
 	s.phase = sessionUp
 	s.upSince = c.now
-	s.heartbeat = time.Duration(max(1, w.GetHeartbeatMs())) * time.Millisecond
-	s.beatAt = c.now.Add(s.heartbeat)
-	s.silence = time.Duration(w.GetSilenceMs()) * time.Millisecond
+	s.beaten = c.now
+	s.busy = rhythmOf(max(1, w.GetHeartbeatMs()), w.GetSilenceMs())
+	s.idle = rhythmOf(cmp.Or(w.GetIdleHeartbeatMs(), max(1, w.GetHeartbeatMs())), cmp.Or(w.GetIdleSilenceMs(), w.GetSilenceMs()))
 	s.alone = ""
 	// Jobs that ended while there was no leader are never named again; those that live are, before their next lease.
 	for id, info := range c.ledger.jobs {
