@@ -288,6 +288,43 @@ func TestSearchAfterItsOwnSleep(t *testing.T) {
 	}
 }
 
+func TestHeartbeatsOfAnIdleWorker(t *testing.T) {
+	ping := &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
+	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{
+		Worker: 1, Term: 1, HeartbeatMs: 300, SilenceMs: 1000, IdleHeartbeatMs: 1000, IdleSilenceMs: 2500,
+	}}})
+	want := func(what string, n int) {
+		t.Helper()
+		if len(c.beats) != n {
+			t.Fatalf("%s: %d heartbeats, want %d", what, len(c.beats), n)
+		}
+	}
+	c.wait(999 * time.Millisecond)
+	want("idle", 0)
+	c.wait(time.Millisecond)
+	want("idle for a second", 1)
+	c.wait(400 * time.Millisecond)
+	c.receive(ping)
+	want("a ping soon after", 1)
+	c.wait(200 * time.Millisecond)
+	c.receive(ping)
+	want("a ping when the next is near", 2)
+	c.wait(400 * time.Millisecond)
+	c.lease(100, 1)
+	want("a lease, and the last heartbeat older than a busy worker's may be", 3)
+	c.wait(300 * time.Millisecond)
+	want("busy", 4)
+	c.wait(600 * time.Millisecond)
+	if !c.up() {
+		t.Error("left a leader early")
+	}
+	c.wait(300 * time.Millisecond)
+	if c.up() {
+		t.Error("stays, busy, with a leader that is silent for over a second")
+	}
+}
+
 func TestSearchWithALeaderThatDoesNotPing(t *testing.T) {
 	c := newCoreTestOf(t, CoreConfig{Hello: helloOf("alpha"), Leaders: []string{"a:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 4, Cluster: "alpha"})

@@ -265,7 +265,13 @@ func (c *Core) receive(m *wire.ToWorker) {
 			c.keep()
 		}
 	case *wire.ToWorker_Ping:
-		if s := &c.session; s.phase == sessionDialing {
+		s := &c.session
+		switch {
+		case s.phase == sessionUp && c.now.Sub(s.beaten) >= c.rhythm().heartbeat/2:
+			// The heartbeat goes with the ping: the leader pings many workers at once, and has their answers together, which
+			// costs it far less than hearing of each at a time of its own.
+			s.beaten = time.Time{}
+		case s.phase == sessionDialing:
 			s.heard = true
 			c.search.answered()
 			s.giveUpAt = earlier(c.now.Add(wordNear), s.dialedAt.Add(welcomeMax)) // the log may be slow to have the registration
