@@ -78,7 +78,7 @@ directory and not used for anything. It catches up first, and gets a vote once i
 			}
 			text := "joins: it catches up, and votes once it has"
 			if node.Votes {
-				text = "is a leader of this cluster already"
+				text = "is a leader of this cluster"
 			}
 			_, err = fmt.Fprintf(a.stdout, "leader %d at %s %s\n", node.ID, node.Address, text)
 			return err
