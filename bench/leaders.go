@@ -75,10 +75,26 @@ func (ls *leaders) kill(i int) {
 	_ = ls.procs[i].Wait()
 }
 
+// stop ends the leaders, and the workers that startWorking has started.
 func (ls *leaders) stop() {
 	for i := range ls.procs {
 		ls.kill(i)
 	}
+}
+
+// startWorking is startLeaders with a worker.
+func (b *bench) startWorking(n int) (*leaders, error) {
+	ls, err := b.startLeaders(n)
+	if err != nil {
+		return nil, err
+	}
+	w, err := ls.startWorker()
+	if err != nil {
+		ls.stop()
+		return nil, err
+	}
+	ls.procs = append(ls.procs, w) // it ends with them
+	return ls, nil
 }
 
 // leading waits until all know the same leader and it takes writes, and says which one it is.
@@ -207,19 +223,11 @@ func (b *bench) detect() (string, error) {
 func (b *bench) three() (string, error) {
 	var clusters []*leaders
 	for _, n := range []int{1, 3} {
-		ls, err := b.startLeaders(n)
+		ls, err := b.startWorking(n)
 		if err != nil {
 			return "", err
 		}
 		defer ls.stop()
-		w, err := ls.startWorker()
-		if err != nil {
-			return "", err
-		}
-		defer func() {
-			_ = w.Process.Kill()
-			_ = w.Wait()
-		}()
 		clusters = append(clusters, ls)
 	}
 	times := make([][]time.Duration, len(clusters))
@@ -260,19 +268,11 @@ func (c *cluster) timeNoop(ctx context.Context) (time.Duration, error) {
 
 // stale reads a job's status at a follower while a million tasks run.
 func (b *bench) stale() (string, error) {
-	ls, err := b.startLeaders(3)
+	ls, err := b.startWorking(3)
 	if err != nil {
 		return "", err
 	}
 	defer ls.stop()
-	w, err := ls.startWorker()
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		_ = w.Process.Kill()
-		_ = w.Wait()
-	}()
 	leading, err := ls.leading()
 	if err != nil {
 		return "", err

@@ -49,6 +49,11 @@ SIGTERM and Ctrl-C end it in order, handing over to another leader first; a seco
 and report to the next leader.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runLeader(cmd, &f) },
 	}
+	f.add(cmd)
+	return cmd
+}
+
+func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` of the log (default $XDG_STATE_HOME/bridgefour/leader)")
 	fs.StringVar(&f.listen, "listen", listenDefault, "`address` for clients, workers and leaders; port 0: any free one")
@@ -60,7 +65,6 @@ and report to the next leader.`,
 	fs.StringVar(&f.spool, "spool", "", "`folder` for the outputs of jobs that name none, the same on all machines (default: spool in the data directory)")
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
-	return cmd
 }
 
 func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {

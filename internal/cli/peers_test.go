@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/internal/replica"
+)
+
+func TestParsePeers(t *testing.T) {
+	got, err := parsePeers("3=c:3, 1=http://a:1/,2=b")
+	want := []replica.Member{
+		{ID: 1, Address: "a:1", Voter: true}, {ID: 2, Address: "b:6550", Voter: true}, {ID: 3, Address: "c:3", Voter: true},
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("parsePeers = %+v, %v; want %+v", got, err, want)
+	}
+	for text, say := range map[string]string{
+		"":              "no ID=host:port",
+		"a:1":           "no ID=host:port",
+		"0=a:1":         "from 1 on",
+		"x=a:1":         "no ID=host:port",
+		"1=":            "empty address",
+		"1=a:0":         "no host:port",
+		"1=a:99999":     "no host:port",
+		"1=::1":         "in brackets",
+		"1=a:1,1=b:1":   "share an ID or an address",
+		"1=a:1,2=a:1":   "share an ID or an address",
+		"1=a:1,2=b:1,,": "no ID=host:port",
+	} {
+		if got, err := parsePeers(text); err == nil || !strings.Contains(err.Error(), say) {
+			t.Errorf("parsePeers(%q) = %+v, %v; want an error that says %q", text, got, err, say)
+		}
+	}
+}
+
+// configOf is what leader makes of its environment and flags.
+func configOf(t *testing.T, env map[string]string, args ...string) (nodeConfig, error) {
+	t.Helper()
+	a := &app{stderr: newConsole(os.Stderr), typed: map[string]bool{}, env: func(name string) (string, bool) {
+		v, ok := env[name]
+		return v, ok
+	}}
+	var f leaderFlags
+	cmd := &cobra.Command{Use: "leader"}
+	f.add(cmd)
+	if err := cmd.ParseFlags(append(args, "--data-dir", t.TempDir())); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.leaderFromContainer(cmd, &f); err != nil {
+		return nodeConfig{}, err
+	}
+	return a.leaderConfig(cmd, &f)
+}
+
+// TestLeadersOfTheOriginalsContainers: each knows its own number and how it names the others, and all must come to one cluster.
+func TestLeadersOfTheOriginalsContainers(t *testing.T) {
+	var ids []string
+	for own := range 3 {
+		env := map[string]string{"LEADER_ID": fmt.Sprint(own), "BRIDGEFOUR_HOST": "0.0.0.0", "BRIDGEFOUR_PORT": fmt.Sprint(6550 + own)}
+		for i, other := range []int{(own + 1) % 3, (own + 2) % 3} {
+			prefix := fmt.Sprintf("STANDBY_LEADER_%d_", i+1)
+			env[prefix+"ID"], env[prefix+"HOST"], env[prefix+"PORT"] = fmt.Sprint(other), fmt.Sprintf("kaladin-0%d", other), fmt.Sprint(6550+other)
+		}
+		cfg, err := configOf(t, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg.id != uint64(own+1) || len(cfg.peers) != 3 || cfg.listen != fmt.Sprintf("0.0.0.0:%d", 6550+own) {
+			t.Errorf("leader %d = %+v, want number %d of three, listening where it was told to", own, cfg, own+1)
+		}
+		for _, p := range cfg.peers {
+			if want := fmt.Sprintf("kaladin-0%d:%d", p.ID-1, 6549+p.ID); p.ID != cfg.id && p.Address != want {
+				t.Errorf("leader %d looks for %d at %s, want %s", own, p.ID, p.Address, want)
+			}
+		}
+		ids = append(ids, cfg.clusterID)
+	}
+	if ids[0] == "" || ids[0] != ids[1] || ids[1] != ids[2] {
+		t.Errorf("they come to the clusters %q, want one", ids)
+	}
+	if cfg, err := configOf(t, map[string]string{"LEADER_ID": "0"}); err != nil || cfg.id != 1 || len(cfg.peers) != 0 {
+		t.Errorf("a leader without standbys = %+v, %v; want number 1, alone", cfg, err)
+	}
+	if _, err := configOf(t, map[string]string{"LEADER_ID": "first"}); err == nil {
+		t.Error("a number that is none was taken")
+	}
+}
+
+func TestPeersKnowThemselves(t *testing.T) {
+	const peers = "1=10.0.0.1:6550,2=10.0.0.2:6550,3=10.0.0.3:6550"
+	cfg, err := configOf(t, nil, "--peers", peers, "--id", "2")
+	if err != nil || cfg.listen != "10.0.0.2:6550" || cfg.advertise != cfg.listen {
+		t.Errorf("--id 2 = %+v, %v; want it to listen at its own address of the list", cfg, err)
+	}
+	other, err := configOf(t, nil, "--peers", peers, "--listen", "10.0.0.3:6550")
+	if err != nil || other.id != 3 || other.clusterID != cfg.clusterID {
+		t.Errorf("--listen = %+v, %v; want number 3 of the same cluster", other, err)
+	}
+	named, err := configOf(t, nil, "--peers", peers, "--id", "2", "--cluster-name", "nightly")
+	if err != nil || clusterName(named.clusterID) != "nightly" {
+		t.Errorf("--cluster-name = %+v, %v; want it in the cluster's id", named, err)
+	}
+}
