@@ -291,9 +291,10 @@ func (c *Core) welcomed(w *wire.Welcome) {
 	if !c.follows(w) {
 		return
 	}
-	c.emit(Welcomed{c.search.last, w})
+	leader := c.search.last
 	c.search.arrived(w.GetLeaders())
-	c.keep()
+	c.keep() // first: whom it belongs to, the worker must know before it works for him
+	c.emit(Welcomed{leader, w})
 	// While the session is not up yet: what dropping brings to light is reported below, with the rest of the ledger.
 	for _, lease := range w.GetRevoked() {
 		c.drop(lease)

@@ -38,12 +38,14 @@ func loadMembership(dir string) (Membership, error) {
 	return Membership{ClusterID: m.ClusterID, Leaders: cleanAddresses(m.Leaders)}, nil
 }
 
-// keeper writes down which cluster the worker belongs to, beside the driver: a disk may take its time.
+// keeper writes down which cluster the worker belongs to, beside the driver where it can: a disk may take its time.
 type keeper struct {
 	dir    string
-	saved  Membership
 	logger *slog.Logger
 	wake   chan struct{} // holds one: there is something to write
+
+	saving sync.Mutex // held while the file is written
+	saved  Membership
 
 	mu   sync.Mutex
 	next Membership
@@ -53,10 +55,17 @@ func newKeeper(dir string, saved Membership, logger *slog.Logger) *keeper {
 	return &keeper{dir: dir, saved: saved, next: saved, logger: logger, wake: make(chan struct{}, 1)}
 }
 
-func (k *keeper) keepLater(m Membership) {
+// keep has m written down: at once where it is another cluster, so that a worker that dies now comes back to this one; else
+// later.
+func (k *keeper) keep(m Membership) {
 	k.mu.Lock()
+	moved := m.ClusterID != k.next.ClusterID
 	k.next = m
 	k.mu.Unlock()
+	if moved {
+		k.save()
+		return
+	}
 	select {
 	case k.wake <- struct{}{}:
 	default:
@@ -72,6 +81,8 @@ func (k *keeper) run() {
 }
 
 func (k *keeper) save() {
+	k.saving.Lock()
+	defer k.saving.Unlock()
 	k.mu.Lock()
 	m := k.next
 	k.mu.Unlock()

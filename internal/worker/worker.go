@@ -271,7 +271,7 @@ func (w *Worker) carryOut(ctx, seeking context.Context, e Effect) {
 	case Misled:
 		w.logger.WarnContext(ctx, "message of the leader passed over", "what", e.What, "job", e.Job, "lease", e.Lease)
 	case Keep:
-		w.keeper.keepLater(e.Membership)
+		w.keeper.keep(e.Membership)
 		w.told(func(t *tie) { t.clusterID = e.Membership.ClusterID })
 	case Look:
 		w.seekers.Go(func() {

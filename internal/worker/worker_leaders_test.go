@@ -101,12 +101,12 @@ func TestKeeperFails(t *testing.T) {
 	m := Membership{ClusterID: "c1", Leaders: []string{"a:1"}}
 	var run sync.WaitGroup
 	run.Go(k.run)
-	k.keepLater(m)
+	k.keep(m)
 	said.Wait()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	k.keepLater(m)
+	k.keep(m)
 	close(k.wake)
 	run.Wait()
 	got, err := loadMembership(dir)
