@@ -54,6 +54,7 @@ type Core struct {
 	log  *memoryLog
 
 	ticks     int
+	ledSince  int // in ticks: when this node began to lead last
 	soft      raft.SoftState
 	term      uint64
 	vote      uint64
@@ -319,6 +320,9 @@ func (c *Core) newRole() (Role, bool) {
 		return Role{}, false // a new term alone, with nobody elected, is nothing to act on
 	}
 	c.role = now
+	if now.Leader {
+		c.ledSince = c.ticks
+	}
 	if c.flightTerm != now.Term {
 		c.flightTerm, c.flightBytes = now.Term, 0
 	}

@@ -182,7 +182,11 @@ func (c *Core) ProposeMember(change Change, force bool) (Member, uint64, error) 
 		return change.Member, 0, err
 	}
 	if change.Op == OpRemove && !force {
-		if err := c.quorumWithout(change.Member); err != nil {
+		err := c.quorumWithout(change.Member)
+		if err != nil && c.ticks-c.ledSince <= c.cfg.ElectionTicks {
+			return Member{}, 0, fmt.Errorf("this leader has just begun to lead, and has not heard of all others yet: %w", ErrChanging)
+		}
+		if err != nil {
 			return Member{}, 0, err
 		}
 	}

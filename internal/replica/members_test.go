@@ -184,6 +184,28 @@ func TestChangesOfMembersAreChecked(t *testing.T) {
 	}
 }
 
+// TestNewLeaderHearsOfTheOthersFirst: that it has not heard of a member yet says nothing of it in the first moments.
+func TestNewLeaderHearsOfTheOthersFirst(t *testing.T) {
+	c := newGroup(t, 1, 2, 3)
+	old := c.leader()
+	next, cut := c.rigs[old.id%3+1], (old.id+1)%3+1
+	c.cut[cut] = true
+	c.tick(2 * rigElection)
+	next.must(old.core.Transfer(0))
+	c.until("another leads", func() bool { c.tick(1); return next.core.Leading() })
+	remove := func() error {
+		_, _, err := next.core.ProposeMember(Change{Op: OpRemove, Member: Member{ID: old.id}}, false)
+		return err
+	}
+	if err := remove(); !errors.Is(err, ErrChanging) {
+		t.Fatalf("a new leader that has not heard of all removes one = %v, want ErrChanging", err)
+	}
+	c.tick(2 * rigElection)
+	if err := remove(); !errors.Is(err, ErrQuorum) {
+		t.Errorf("the same later = %v, want ErrQuorum", err)
+	}
+}
+
 func TestQuorumIsNotRemoved(t *testing.T) {
 	c := newGroup(t, 1, 2, 3)
 	leader := c.leader()
