@@ -90,6 +90,7 @@ type conn struct {
 	net    *network
 	number int
 	ends   [2]*end
+	dead   bool // nothing gets through any more; the sides may not know it yet
 }
 
 // end is one side of a conn.
@@ -182,6 +183,9 @@ func (e *end) send(m any) {
 }
 
 func (e *end) push(m any) {
+	if e.conn.dead {
+		return // after what was lost nothing may arrive: it is a stream
+	}
 	net, p := e.conn.net, e.peer()
 	p.last = max(p.last, net.w.now+net.latency(e.proc.addr, p.proc.addr))
 	p.queue = append(p.queue, packet{p.last, m})
@@ -238,6 +242,7 @@ func (e *end) deliver(m any) {
 
 // snap breaks a connection whose packets do not get through: each side notices in its own time.
 func (c *conn) snap() {
+	c.dead = true
 	for _, e := range c.ends {
 		e.queue = nil
 		c.net.w.after(between(c.net.rng, 0, giveUpMin), func() { e.deliver(nil) })
