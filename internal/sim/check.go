@@ -13,7 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
-	"github.com/bridgefour/bridgefour/internal/worker"
+	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // checker holds all that happens against the promises. It knows more than any process could: the log as it was first

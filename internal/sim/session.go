@@ -5,7 +5,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/wire"
-	"github.com/bridgefour/bridgefour/internal/worker"
+	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // session is a worker's stream as its leader has it.

@@ -3,7 +3,7 @@ package sim
 import (
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
-	"github.com/bridgefour/bridgefour/internal/worker"
+	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // store is the file system that all workers share: what attempts have written, and the parts that were published.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/wire"
-	"github.com/bridgefour/bridgefour/internal/worker"
+	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // simWorker is one worker: the real core, and a driver that runs attempts that do nothing but take their time.
@@ -78,7 +78,7 @@ func (s *simWorker) boot() {
 	s.start()
 	s.running = make([]*run, s.slots)
 	s.link, s.inputs, s.wakeAt, s.refused = nil, nil, 0, false
-	s.core = worker.NewCore(worker.CoreConfig{
+	s.core = worker.New(worker.Config{
 		Hello: &wire.Hello{
 			Identity: s.identity, Incarnation: s.identity + "-" + strconv.Itoa(s.life), Version: "sim", Host: "worker",
 			Address: fmt.Sprintf("10.1.%d.%d:%d", s.number/250, s.number%250, 7000+s.life), Slots: uint32(s.slots), ClusterName: clusterName,

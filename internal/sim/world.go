@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/replica"
-	"github.com/bridgefour/bridgefour/internal/worker"
+	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // World is a cluster in virtual time, with all that is around it.

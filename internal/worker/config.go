@@ -14,6 +14,7 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
 )
 
@@ -66,7 +67,7 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.DataDir == "":
 		return c, errors.New("worker: no data directory given")
-	case slices.ContainsFunc(c.Leaders, func(a string) bool { return !dialable(a) }):
+	case slices.ContainsFunc(c.Leaders, func(a string) bool { return wire.CheckAddress(a) != nil }):
 		return c, fmt.Errorf("worker: leaders %q: expected each as host:port", c.Leaders)
 	case c.Slots < 0:
 		return c, fmt.Errorf("worker: %d slots; a worker has at least 1", c.Slots)

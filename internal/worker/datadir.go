@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 type dataDir struct {
 	lock     *os.File
 	identity string
-	kept     Membership
+	kept     core.Membership
 }
 
 func openDataDir(dir string) (*dataDir, error) {

@@ -1,11 +1,10 @@
 // Package worker is a spren: it dials a leader, holds slots, and runs the attempts that the leader leases to it.
 //
-// It has two layers. The [Core] owns all that is decided: which leases are held, what runs in which slot, what has
-// finished and is not acknowledged, when to dial, when to flush. It is a step function with no goroutine, clock or I/O, so a
-// simulator can run thousands of them in one thread. The [Worker] is its driver: it owns the clock, the stream to the
-// leader, the slots' goroutines and the disk, feeds the core and carries out its effects.
+// It has two layers. Package core decides: which leases are held, what runs in which slot, what has finished and is not
+// acknowledged, when to dial, when to flush. The [Worker] is its driver: it owns the clock, the stream to the leader, the
+// slots' goroutines and the disk, feeds the core and carries out its effects.
 //
-// The way of a lease: Work from the leader → the ledger (one grant per column set) → the queue → a [Chunk] of up to
+// The way of a lease: Work from the leader → the ledger (one grant per column set) → the queue → a [core.Chunk] of up to
 // some hundred leases for one slot → results written in place → files fsynced in groups → a Report in columns →
 // the leader's verdict → forgotten.
 //

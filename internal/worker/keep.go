@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // membershipFile is in the data directory.
@@ -22,20 +24,20 @@ type membershipText struct {
 }
 
 // loadMembership reads which cluster the worker belongs to: none, if it has never had a leader.
-func loadMembership(dir string) (Membership, error) {
+func loadMembership(dir string) (core.Membership, error) {
 	path := filepath.Join(dir, membershipFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Membership{}, nil
+		return core.Membership{}, nil
 	}
 	if err != nil {
-		return Membership{}, fmt.Errorf("worker's cluster: %w", err)
+		return core.Membership{}, fmt.Errorf("worker's cluster: %w", err)
 	}
 	var m membershipText
 	if err := json.Unmarshal(text, &m); err != nil {
-		return Membership{}, fmt.Errorf("%s is damaged (%w); remove it to have the worker look for its leaders anew", path, err)
+		return core.Membership{}, fmt.Errorf("%s is damaged (%w); remove it to have the worker look for its leaders anew", path, err)
 	}
-	return Membership{ClusterID: m.ClusterID, Leaders: cleanAddresses(m.Leaders)}, nil
+	return core.Membership(m), nil
 }
 
 // keeper writes down which cluster the worker belongs to, beside the driver where it can: a disk may take its time.
@@ -45,19 +47,19 @@ type keeper struct {
 	wake   chan struct{} // holds one: there is something to write
 
 	saving sync.Mutex // held while the file is written
-	saved  Membership
+	saved  core.Membership
 
 	mu   sync.Mutex
-	next Membership
+	next core.Membership
 }
 
-func newKeeper(dir string, saved Membership, logger *slog.Logger) *keeper {
+func newKeeper(dir string, saved core.Membership, logger *slog.Logger) *keeper {
 	return &keeper{dir: dir, saved: saved, next: saved, logger: logger, wake: make(chan struct{}, 1)}
 }
 
 // keep has m written down: at once where it is another cluster, so that a worker that dies now comes back to this one; else
 // later.
-func (k *keeper) keep(m Membership) {
+func (k *keeper) keep(m core.Membership) {
 	k.mu.Lock()
 	moved := m.ClusterID != k.next.ClusterID
 	k.next = m

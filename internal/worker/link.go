@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 const (
@@ -38,25 +38,15 @@ type link struct {
 	over   chan struct{} // closed when the last goroutine has ended
 }
 
-// RefusedError says that a leader will not have this worker as it is.
-type RefusedError struct {
-	Leader string // its address
-	Reason string
-}
-
-func (e *RefusedError) Error() string {
-	return fmt.Sprintf("the leader at %s refuses this worker: %s", e.Leader, e.Reason)
-}
-
 type dialFunc func(ctx context.Context, address string) (net.Conn, error)
 
 // openLink starts a session; post takes its inputs for the core and may block.
-func openLink(ctx context.Context, dial dialFunc, c Connect, post func(Input)) (*link, error) {
+func openLink(ctx context.Context, dial dialFunc, c core.Connect, post func(core.Input)) (*link, error) {
 	// The address goes by the dialer alone: with a zone, as in [fe80::1%eth0]:6550, it is no URL.
 	conn, err := grpc.NewClient("passthrough:///leader",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, c.Leader) }),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: welcomeMax}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: core.WelcomeMax}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)),
 		grpc.WithInitialWindowSize(4<<20), grpc.WithInitialConnWindowSize(8<<20),
 		grpc.WithDisableServiceConfig(),
@@ -67,7 +57,7 @@ func openLink(ctx context.Context, dial dialFunc, c Connect, post func(Input)) (
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := &link{
 		epoch: c.Epoch, conn: conn, cancel: cancel, over: make(chan struct{}),
-		bulk: make(chan *wire.FromWorker, reportsOnWire+1), urgent: make(chan *wire.FromWorker, 1),
+		bulk: make(chan *wire.FromWorker, core.ReportsOnWire+1), urgent: make(chan *wire.FromWorker, 1),
 	}
 	go func() {
 		defer close(l.over)
@@ -78,16 +68,16 @@ func openLink(ctx context.Context, dial dialFunc, c Connect, post func(Input)) (
 		_ = conn.Close() // says only that it is closed already
 		refused := status.Code(err) == codes.FailedPrecondition
 		if s, ok := status.FromError(err); refused {
-			err = &RefusedError{Leader: c.Leader, Reason: s.Message()}
+			err = &core.RefusedError{Leader: c.Leader, Reason: s.Message()}
 		} else if ok && err != nil {
 			err = errors.New(s.Message()) // for people; the code says no more
 		}
-		post(SessionEnded{Epoch: l.epoch, Err: err, Refused: refused})
+		post(core.SessionEnded{Epoch: l.epoch, Err: err, Refused: refused})
 	}()
 	return l, nil
 }
 
-func (l *link) run(ctx context.Context, hello *wire.Hello, post func(Input)) error {
+func (l *link) run(ctx context.Context, hello *wire.Hello, post func(core.Input)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stream, err := wire.NewLeaderClient(l.conn).Session(ctx)
 	if err != nil {
@@ -106,7 +96,7 @@ func (l *link) run(ctx context.Context, hello *wire.Hello, post func(Input)) err
 		if err != nil {
 			return err
 		}
-		post(Received{l.epoch, m})
+		post(core.Received{Epoch: l.epoch, Message: m})
 	}
 }
 
@@ -123,7 +113,7 @@ func receiveErr(stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker],
 
 // send passes messages on, urgent ones first, until the stream or ctx ends or bulk is closed. An error needs no word: the
 // receiving side gets it too, with its reason.
-func (l *link) send(ctx context.Context, stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker], post func(Input)) {
+func (l *link) send(ctx context.Context, stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker], post func(core.Input)) {
 	for {
 		select {
 		case m := <-l.urgent:
@@ -146,7 +136,7 @@ func (l *link) send(ctx context.Context, stream grpc.BidiStreamingClient[wire.Fr
 			if stream.Send(m) != nil {
 				return
 			}
-			post(Sent{l.epoch})
+			post(core.Sent{Epoch: l.epoch})
 		case <-ctx.Done():
 			return
 		}
@@ -154,7 +144,7 @@ func (l *link) send(ctx context.Context, stream grpc.BidiStreamingClient[wire.Fr
 }
 
 // put hands a message over without waiting.
-func (l *link) put(s Send) {
+func (l *link) put(s core.Send) {
 	if s.Urgent {
 		select {
 		case l.urgent <- s.Message:

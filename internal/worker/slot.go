@@ -12,6 +12,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker/core"
 	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
 )
 
@@ -34,13 +35,13 @@ type slot struct {
 
 	attempt runner.Attempt // reused: a runner keeps no attempt
 	// now is what people see of the slot; nil: it is idle.
-	now atomic.Pointer[Chunk]
+	now atomic.Pointer[core.Chunk]
 }
 
 type slotWork struct {
 	ctx    context.Context //nolint:containedctx // it travels with its chunk through a channel
 	cancel context.CancelCauseFunc
-	chunk  *Chunk
+	chunk  *core.Chunk
 }
 
 // errChunkEnd cancels the context of a chunk that has run to its end.
@@ -59,9 +60,9 @@ func (s *slot) run(idle func()) {
 	}
 }
 
-func (s *slot) runChunk(ctx context.Context, ch *Chunk) {
+func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 	a := &s.attempt
-	*a = runner.Attempt{Job: ch.Job, Stage: uint64(ch.Stage), StageName: ch.stageName(), Log: s.sink}
+	*a = runner.Attempt{Job: ch.Job, Stage: uint64(ch.Stage), StageName: ch.StageName(), Log: s.sink}
 	begin := time.Now()
 	for {
 		i, ok := ch.Claim()
@@ -85,7 +86,7 @@ func (s *slot) runChunk(ctx context.Context, ch *Chunk) {
 }
 
 // runAttempt turns a panic into the failure of this attempt: a poison input must not take the worker with it.
-func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, action wire.CommitAction) (res Result) {
+func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, action wire.CommitAction) (res core.Result) {
 	defer func() {
 		p := recover()
 		if p == nil {
@@ -95,7 +96,7 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, action wire.Co
 		s.logger.ErrorContext(ctx, "attempt panicked", "job", a.Job.GetId(), "stage", a.StageName, "task", a.Index,
 			"lease", a.Lease, "panic", fmt.Sprint(p), "stack", string(stack))
 		s.broken = true
-		res = Result{Failure: &wire.Failure{
+		res = core.Result{Failure: &wire.Failure{
 			Kind:    wire.FailureKind_PROGRAM_ERROR,
 			Message: wire.FailureMessage(fmt.Sprintf("panic: %v\n\n%s", p, stack)),
 		}}
@@ -111,7 +112,7 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, action wire.Co
 	default:
 		out = s.runner.Run(ctx, a)
 	}
-	return Result{
+	return core.Result{
 		Size: out.Size, Records: out.Records, Input: out.InputBytes, Checksum: out.Checksum,
 		Failure: out.Failure, Canceled: out.Canceled, File: out.File != "",
 	}

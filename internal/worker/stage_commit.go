@@ -12,22 +12,23 @@ import (
 	"github.com/bridgefour/bridgefour/internal/commit"
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // commit carries out the commit stage: it is the only place where an output becomes visible.
-func (s *stages) commit(ctx context.Context, a *runner.Attempt, action wire.CommitAction) Result {
+func (s *stages) commit(ctx context.Context, a *runner.Attempt, action wire.CommitAction) core.Result {
 	err := s.commitAction(ctx, a.Job, action)
 	switch {
 	case err == nil:
-		return Result{}
+		return core.Result{}
 	case ctx.Err() != nil:
-		return Result{Canceled: true}
+		return core.Result{Canceled: true}
 	}
 	kind := wire.FailureKind_OUTPUT_ERROR
 	if _, occupied := errors.AsType[*commit.OccupiedError](err); occupied {
 		kind = wire.FailureKind_BAD_INPUT // another output stands there: trying again is no use
 	}
-	return Result{Failure: &wire.Failure{Kind: kind, Message: wire.FailureMessage(err.Error())}}
+	return core.Result{Failure: &wire.Failure{Kind: kind, Message: wire.FailureMessage(err.Error())}}
 }
 
 func (s *stages) commitAction(ctx context.Context, job *wire.Job, action wire.CommitAction) error {

@@ -144,28 +144,20 @@ func eachPage(
 		}
 		n := len(page.GetIndex())
 		for _, col := range [][]uint64{page.GetLease(), page.GetSize(), page.GetRecords(), page.GetChecksum()} {
-			if bad(len(col), n) {
+			if !wire.ColumnFits(col, n) {
 				return status.Error(codes.Internal, "a page of parts has columns of different lengths")
 			}
 		}
 		for i := range n {
 			p := wirePart{
-				index: page.GetIndex()[i], lease: at(page.GetLease(), i), size: at(page.GetSize(), i),
-				records: at(page.GetRecords(), i), checksum: at(page.GetChecksum(), i),
+				index: page.GetIndex()[i], lease: wire.Entry(page.GetLease(), i), size: wire.Entry(page.GetSize(), i),
+				records: wire.Entry(page.GetRecords(), i), checksum: wire.Entry(page.GetChecksum(), i),
 			}
 			if !f(p) {
 				return errReaderGone
 			}
 		}
 	}
-}
-
-// at reads a column that is left out when all of it is zero.
-func at(col []uint64, i int) uint64 {
-	if col == nil {
-		return 0
-	}
-	return col[i]
 }
 
 // mapParts is what the collect stage reads.

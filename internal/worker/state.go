@@ -54,7 +54,7 @@ func (w *Worker) Slots() []SlotState {
 			continue
 		}
 		states[i] = SlotState{
-			ID: i, Running: true, Job: ch.Job.GetId(), Stage: ch.stageName(), Index: ch.Index[at],
+			ID: i, Running: true, Job: ch.Job.GetId(), Stage: ch.StageName(), Index: ch.Index[at],
 			Attempt: ch.AttemptNumber(at), Lease: ch.Lease(at),
 		}
 	}

@@ -9,35 +9,36 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/runner"
+	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // disk makes attempts' files durable in groups, and removes those of attempts that lost.
 type disk struct {
 	store  blob.Store
 	logger *slog.Logger
-	sync   chan []AttemptRef // holds one: the core has one under way
-	wake   chan struct{}     // holds one: there is something to remove
+	sync   chan []core.AttemptRef // holds one: the core has one under way
+	wake   chan struct{}          // holds one: there is something to remove
 
 	mu     sync.Mutex
-	remove []AttemptRef // bounded by the leases that a worker holds
+	remove []core.AttemptRef // bounded by the leases that a worker holds
 }
 
 func newDisk(store blob.Store, logger *slog.Logger) *disk {
-	return &disk{store: store, logger: logger, sync: make(chan []AttemptRef, 1), wake: make(chan struct{}, 1)}
+	return &disk{store: store, logger: logger, sync: make(chan []core.AttemptRef, 1), wake: make(chan struct{}, 1)}
 }
 
 // runSync works until its channel is closed.
-func (d *disk) runSync(ctx context.Context, post func(Input)) {
+func (d *disk) runSync(ctx context.Context, post func(core.Input)) {
 	for files := range d.sync {
-		post(Synced{d.syncAll(ctx, files)})
+		post(core.Synced{Errs: d.syncAll(ctx, files)})
 	}
 }
 
 // syncAll syncs files at once, and one by one if that fails, so that one bad file is the failure of one attempt.
-func (d *disk) syncAll(ctx context.Context, files []AttemptRef) []error {
+func (d *disk) syncAll(ctx context.Context, files []core.AttemptRef) []error {
 	names := make([]string, len(files))
 	for i, f := range files {
-		names[i] = f.path()
+		names[i] = attemptPath(f)
 	}
 	err := d.store.Sync(ctx, names...)
 	if err == nil {
@@ -53,7 +54,7 @@ func (d *disk) syncAll(ctx context.Context, files []AttemptRef) []error {
 	return errs
 }
 
-func (d *disk) removeLater(files []AttemptRef) {
+func (d *disk) removeLater(files []core.AttemptRef) {
 	d.mu.Lock()
 	d.remove = append(d.remove, files...)
 	d.mu.Unlock()
@@ -78,8 +79,8 @@ func (d *disk) removeAll(ctx context.Context) {
 	d.mu.Unlock()
 	var folders []string
 	for _, f := range files {
-		if err := d.store.Remove(ctx, f.path()); err != nil {
-			d.logger.WarnContext(ctx, "file of a lost attempt not removed", "file", f.path(), "error", err)
+		if err := d.store.Remove(ctx, attemptPath(f)); err != nil {
+			d.logger.WarnContext(ctx, "file of a lost attempt not removed", "file", attemptPath(f), "error", err)
 		}
 		if folder := attemptFolder(f.Job); !slices.Contains(folders, folder) {
 			folders = append(folders, folder)
@@ -96,7 +97,7 @@ func (d *disk) removeAll(ctx context.Context) {
 	}
 }
 
-// path is where the attempt wrote.
-func (a AttemptRef) path() string {
+// attemptPath is where the attempt wrote.
+func attemptPath(a core.AttemptRef) string {
 	return path.Join(attemptFolder(a.Job), runner.AttemptFile(a.Stage, a.Index, a.Lease))
 }

@@ -3,39 +3,41 @@ package worker
 import (
 	"context"
 	"errors"
+
+	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // errFound is why an announcement ends.
 var errFound = errors.New("the worker has a leader")
 
 // tell makes what the core has come to known: in the log, and to those who ask for the worker's state.
-func (w *Worker) tell(ctx context.Context, e Effect) {
+func (w *Worker) tell(ctx context.Context, e core.Effect) {
 	switch e := e.(type) {
-	case Welcomed:
+	case core.Welcomed:
 		w.welcomed(e)
-	case Lost:
+	case core.Lost:
 		w.leader.set(nil)
 		w.told(func(t *tie) { t.leader = "" })
 		w.logger.WarnContext(ctx, "leader lost; running attempts go on", "error", e.Err)
-	case Alone:
+	case core.Alone:
 		w.told(func(t *tie) { t.reason, t.refused = e.Reason, e.Refused })
 		if !w.alone && !e.Refused { // a refusal is told by itself
 			w.alone = true
 			w.logger.WarnContext(ctx, "worker has no leader", "reason", e.Reason)
 		}
 		w.announce(ctx)
-	case Refusal:
+	case core.Refusal:
 		w.logger.ErrorContext(ctx, "worker refused; it stays, and asks again every minute", "error", e.Err)
-	case Outdated:
+	case core.Outdated:
 		w.logger.WarnContext(ctx, "leader left; its term is over", "leader", e.Leader, "term", e.Term, "term_now", e.Now)
-	case SentAway:
+	case core.SentAway:
 		w.logger.InfoContext(ctx, "worker drains, as the leader tells it to", "reason", e.Reason)
-	case Blind:
+	case core.Blind:
 		w.logger.WarnContext(ctx, "leaders may be there that are not found", "error", e.Err)
 	}
 }
 
-func (w *Worker) welcomed(e Welcomed) {
+func (w *Worker) welcomed(e core.Welcomed) {
 	m := e.Welcome
 	w.number.Store(m.GetWorker())
 	w.told(func(t *tie) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker/core"
 	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
 )
 
@@ -43,13 +44,13 @@ type Worker struct {
 	tie       atomic.Pointer[tie]
 	drains    chan bool // requests by Drain: stop what runs
 	invites   chan invitation
-	inputs    chan Input
+	inputs    chan core.Input
 	done      chan struct{} // closed when the driver takes no more inputs
 	slots     []*slot
 	newRunner func() attemptRunner
 
 	// These belong to Run's goroutine.
-	core    *Core
+	core    *core.Core
 	link    *link
 	links   sync.WaitGroup
 	seekers sync.WaitGroup          // who look around, or announce this worker
@@ -63,7 +64,7 @@ type Worker struct {
 
 // invitation is a call of Invite.
 type invitation struct {
-	Invited
+	core.Invited
 	answer chan error // takes one
 }
 
@@ -93,7 +94,7 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, dir: dir, log: log, logger: cfg.Logger, leader: newLeaderConn(),
 		disk:   newDisk(cfg.Store, cfg.Logger),
-		drains: make(chan bool, 1), invites: make(chan invitation), inputs: make(chan Input, 256), done: make(chan struct{}),
+		drains: make(chan bool, 1), invites: make(chan invitation), inputs: make(chan core.Input, 256), done: make(chan struct{}),
 		slots: make([]*slot, cfg.Slots), stops: make([]context.CancelCauseFunc, cfg.Slots),
 	}
 	w.tie.Store(&tie{clusterID: cmp.Or(dir.kept.ClusterID, cfg.ClusterID)})
@@ -126,7 +127,7 @@ func (w *Worker) Drain(stopRunning bool) {
 // Invite has the worker join the cluster of those leaders, if it belongs to none or to that one. It returns once that is
 // decided, before any of them is reached; an error is for the one who invites.
 func (w *Worker) Invite(ctx context.Context, leaders []string, clusterID, clusterName string) error {
-	in := invitation{Invited{Leaders: leaders, ClusterID: clusterID, ClusterName: clusterName}, make(chan error, 1)}
+	in := invitation{core.Invited{Leaders: leaders, ClusterID: clusterID, ClusterName: clusterName}, make(chan error, 1)}
 	select {
 	case w.invites <- in:
 		return <-in.answer
@@ -140,7 +141,7 @@ func (w *Worker) Invite(ctx context.Context, leaders []string, clusterID, cluste
 // Run works until ctx ends and the drain that this begins is over, which gives nil. A leader that refuses the worker does not end
 // it: it says so, and asks again later. It can be called once.
 func (w *Worker) Run(ctx context.Context) error {
-	w.core = NewCore(CoreConfig{
+	w.core = core.New(core.Config{
 		Hello: &wire.Hello{
 			Identity: w.dir.identity, Incarnation: randomHex(), Version: w.cfg.Version, Address: w.cfg.Address,
 			Slots: uint32(w.cfg.Slots), Memory: w.cfg.Memory, Labels: w.cfg.Labels, Host: w.cfg.host(),
@@ -154,7 +155,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	life, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	var slots, disk sync.WaitGroup
 	for _, s := range w.slots {
-		slots.Go(func() { s.run(func() { w.post(SlotIdle{s.id}) }) })
+		slots.Go(func() { s.run(func() { w.post(core.SlotIdle{Slot: s.id}) }) })
 	}
 	disk.Go(func() { w.disk.runSync(life, w.post) })
 	disk.Go(func() { w.disk.runRemove(life) })
@@ -179,7 +180,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			stop(errLeft)
 		}
 	}
-	waitAtMost(&slots, killMax)
+	waitAtMost(&slots, core.KillMax)
 	close(w.disk.sync)
 	close(w.disk.wake)
 	close(w.keeper.wake)
@@ -210,21 +211,21 @@ func (w *Worker) loop(ctx, life, seeking context.Context) {
 	defer timer.Stop()
 	leave := ctx.Done()
 	for !w.exiting {
-		var in Input = Tick{}
+		var in core.Input = core.Tick{}
 		select {
 		case in = <-w.inputs:
 		case <-timer.C:
 		case stopRunning := <-w.drains:
-			in = DrainRequest{stopRunning}
+			in = core.DrainRequest{StopRunning: stopRunning}
 		case invited := <-w.invites:
 			in, w.answer = invited.Invited, invited.answer
 		case <-leave:
 			leave = nil
-			in = DrainRequest{errors.Is(context.Cause(ctx), ErrStopNow)}
+			in = core.DrainRequest{StopRunning: errors.Is(context.Cause(ctx), ErrStopNow)}
 			w.logger.InfoContext(ctx, "worker drains", "reason", context.Cause(ctx))
 		}
 		now := time.Now()
-		if ended, ok := in.(SessionEnded); ok && w.link != nil && ended.Epoch == w.link.epoch {
+		if ended, ok := in.(core.SessionEnded); ok && w.link != nil && ended.Epoch == w.link.epoch {
 			w.hangUp(ended.Err) // frees what it held
 		}
 		for _, e := range w.core.Step(now, in) {
@@ -239,50 +240,50 @@ func (w *Worker) loop(ctx, life, seeking context.Context) {
 }
 
 // post hands an input to the driver, or drops it when there is none any more.
-func (w *Worker) post(in Input) {
+func (w *Worker) post(in core.Input) {
 	select {
 	case w.inputs <- in:
 	case <-w.done:
 	}
 }
 
-func (w *Worker) carryOut(ctx, seeking context.Context, e Effect) {
+func (w *Worker) carryOut(ctx, seeking context.Context, e core.Effect) {
 	switch e := e.(type) {
-	case Start:
+	case core.Start:
 		chunkCtx, cancel := context.WithCancelCause(ctx)
 		w.stops[e.Slot] = cancel
 		w.slots[e.Slot].work <- slotWork{chunkCtx, cancel, e.Chunk}
-	case Stop:
+	case core.Stop:
 		w.stops[e.Slot](errStopped)
-	case Send:
+	case core.Send:
 		if w.link != nil && w.link.epoch == e.Epoch {
 			w.link.put(e)
 		}
-	case Sync:
+	case core.Sync:
 		w.disk.sync <- e.Files
-	case Remove:
+	case core.Remove:
 		w.disk.removeLater(e.Files)
-	case Connect:
+	case core.Connect:
 		w.connect(ctx, e)
-	case Disconnect:
+	case core.Disconnect:
 		w.hangUp(errReplaced)
-	case SendLog:
+	case core.SendLog:
 		w.logs.answer(ctx, e.Request)
-	case Misled:
+	case core.Misled:
 		w.logger.WarnContext(ctx, "message of the leader passed over", "what", e.What, "job", e.Job, "lease", e.Lease)
-	case Keep:
+	case core.Keep:
 		w.keeper.keep(e.Membership)
 		w.told(func(t *tie) { t.clusterID = e.Membership.ClusterID })
-	case Look:
+	case core.Look:
 		w.seekers.Go(func() {
 			found, err := w.cfg.Discover(seeking, e.ClusterID)
-			w.post(Candidates{found, err})
+			w.post(core.Candidates{Leaders: found, Err: err})
 		})
-	case Answered:
+	case core.Answered:
 		w.answer <- e.Err
-	case Welcomed, Lost, Alone, Refusal, Outdated, Blind, SentAway:
+	case core.Welcomed, core.Lost, core.Alone, core.Refusal, core.Outdated, core.Blind, core.SentAway:
 		w.tell(seeking, e)
-	case Exit:
+	case core.Exit:
 		w.exiting = true
 	}
 }
@@ -290,12 +291,12 @@ func (w *Worker) carryOut(ctx, seeking context.Context, e Effect) {
 // errStopped is why an attempt's context ends before the attempt does.
 var errStopped = errors.New("the leader or a drain has stopped the attempt")
 
-func (w *Worker) connect(ctx context.Context, c Connect) {
+func (w *Worker) connect(ctx context.Context, c core.Connect) {
 	w.hangUp(errReplaced)
 	l, err := openLink(ctx, w.cfg.Dial, c, w.post)
 	if err != nil {
 		// Only an address that cannot be one gets here; the loop takes it up at its next turn.
-		w.links.Go(func() { w.post(SessionEnded{Epoch: c.Epoch, Err: err}) })
+		w.links.Go(func() { w.post(core.SessionEnded{Epoch: c.Epoch, Err: err}) })
 		return
 	}
 	w.link = l

@@ -17,6 +17,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 func (s *fakeSession) welcome(w *wire.Welcome) {
@@ -97,8 +98,8 @@ func TestKeeperFails(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
 	var said sync.WaitGroup
 	said.Add(1)
-	k := newKeeper(dir, Membership{}, slog.New(onWarn{slog.DiscardHandler, said.Done}))
-	m := Membership{ClusterID: "c1", Leaders: []string{"a:1"}}
+	k := newKeeper(dir, core.Membership{}, slog.New(onWarn{slog.DiscardHandler, said.Done}))
+	m := core.Membership{ClusterID: "c1", Leaders: []string{"a:1"}}
 	var run sync.WaitGroup
 	run.Go(k.run)
 	k.keep(m)

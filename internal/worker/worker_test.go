@@ -22,6 +22,20 @@ import (
 
 func nothing(context.Context, *runner.Attempt) runner.Outcome { return runner.Outcome{} }
 
+func jobMessage(id uint64) *wire.Job {
+	return &wire.Job{Id: id, Uid: "u", Output: "/out", Stages: []string{"map"}}
+}
+
+func finishedLeases(reports []*wire.Report) []uint64 {
+	var leases []uint64
+	for _, r := range reports {
+		for _, f := range r.GetFinished() {
+			leases = append(leases, f.GetLease()...)
+		}
+	}
+	return leases
+}
+
 // oneLease is work of a new job with n leases from first on.
 func oneLease(job *wire.Job, first uint64, n int) *wire.Work {
 	index := make([]uint64, n)

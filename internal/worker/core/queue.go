@@ -1,4 +1,4 @@
-package worker
+package core
 
 // span is entries [from, to) of a grant. Those that are no longer queued are holes.
 type span struct {

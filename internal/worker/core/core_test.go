@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"errors"
@@ -38,15 +38,15 @@ type coreTest struct {
 
 const testJob = 12
 
-func newCoreTest(t *testing.T, slots uint32) *coreTest {
+func newTest(t *testing.T, slots uint32) *coreTest {
 	t.Helper()
-	return newCoreTestOf(t, CoreConfig{Hello: &wire.Hello{Identity: "w", Slots: slots}, Leaders: []string{"a:1", "b:2"}})
+	return newTestOf(t, Config{Hello: &wire.Hello{Identity: "w", Slots: slots}, Leaders: []string{"a:1", "b:2"}})
 }
 
-func newCoreTestOf(t *testing.T, cfg CoreConfig) *coreTest {
+func newTestOf(t *testing.T, cfg Config) *coreTest {
 	t.Helper()
 	cfg.DrainGrace, cfg.Seed = 30*time.Second, 7
-	c := &coreTest{t: t, now: time.Unix(1000, 0), starts: map[int]*Chunk{}, core: NewCore(cfg)}
+	c := &coreTest{t: t, now: time.Unix(1000, 0), starts: map[int]*Chunk{}, core: New(cfg)}
 	c.step(Tick{})
 	return c
 }
@@ -206,7 +206,7 @@ func (c *coreTest) wantLeases(what string, got []uint64, want ...uint64) {
 }
 
 func TestCoreReportsASingleTaskAtOnce(t *testing.T) {
-	c := newCoreTest(t, 2)
+	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 1)
 	c.run(0, Result{Records: 5, Nanos: 7_000_000})
@@ -224,7 +224,7 @@ func TestCoreReportsASingleTaskAtOnce(t *testing.T) {
 }
 
 func TestCoreColumnsThatStartWithZeros(t *testing.T) {
-	c := newCoreTest(t, 1)
+	c := newTest(t, 1)
 	c.welcome()
 	c.lease(100, 3)
 	for i := range 3 {
@@ -244,7 +244,7 @@ func TestCoreColumnsThatStartWithZeros(t *testing.T) {
 }
 
 func TestCoreGathersResultsWhileOthersRun(t *testing.T) {
-	c := newCoreTest(t, 2)
+	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 2)
 	c.run(0, Result{})
@@ -260,7 +260,7 @@ func TestCoreGathersResultsWhileOthersRun(t *testing.T) {
 }
 
 func TestCoreGivesBackWhatWaitsBehindALongAttempt(t *testing.T) {
-	c := newCoreTest(t, 2)
+	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 2)
 	for slot := range 2 { // now the stage is known to be quick
@@ -293,7 +293,7 @@ func TestCoreGivesBackWhatWaitsBehindALongAttempt(t *testing.T) {
 }
 
 func TestCoreSyncsInGroups(t *testing.T) {
-	c := newCoreTest(t, 2)
+	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 4)
 	c.run(0, Result{File: true, Size: 9})
@@ -325,7 +325,7 @@ func TestCoreSyncsInGroups(t *testing.T) {
 }
 
 func TestCoreKeepsWhatFinishedUntilTheVerdict(t *testing.T) {
-	c := newCoreTest(t, 4)
+	c := newTest(t, 4)
 	c.welcome()
 	c.lease(100, 4)
 	c.run(0, Result{Size: 1})
@@ -355,7 +355,7 @@ func TestCoreKeepsWhatFinishedUntilTheVerdict(t *testing.T) {
 }
 
 func TestCoreDropsWhatTheLeaderCallsStale(t *testing.T) {
-	c := newCoreTest(t, 3)
+	c := newTest(t, 3)
 	c.welcome()
 	c.lease(100, 5)
 	c.run(0, Result{File: true})
@@ -379,7 +379,7 @@ func TestCoreDropsWhatTheLeaderCallsStale(t *testing.T) {
 }
 
 func TestCoreRemovesTheFileOfALostAttempt(t *testing.T) {
-	c := newCoreTest(t, 1)
+	c := newTest(t, 1)
 	c.welcome()
 	c.lease(100, 1)
 	c.run(0, Result{File: true})
@@ -392,7 +392,7 @@ func TestCoreRemovesTheFileOfALostAttempt(t *testing.T) {
 }
 
 func TestCoreRevokedAfterASleep(t *testing.T) {
-	c := newCoreTest(t, 2)
+	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 3)
 	c.run(0, Result{File: true})
@@ -415,7 +415,7 @@ func TestCoreRevokedAfterASleep(t *testing.T) {
 }
 
 func TestCoreJobEnded(t *testing.T) {
-	c := newCoreTest(t, 2)
+	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 4)
 	c.run(0, Result{File: true})
@@ -438,7 +438,7 @@ func TestCoreJobEnded(t *testing.T) {
 }
 
 func TestCoreStopThatHitsTheNextAttempt(t *testing.T) {
-	c := newCoreTest(t, 1)
+	c := newTest(t, 1)
 	c.welcome()
 	c.lease(100, 1)
 	c.starts[0].Claim()
@@ -448,7 +448,7 @@ func TestCoreStopThatHitsTheNextAttempt(t *testing.T) {
 }
 
 func TestCoreStallsWhenTheLeaderIsSlow(t *testing.T) {
-	c := newCoreTest(t, 1)
+	c := newTest(t, 1)
 	c.welcome()
 	const all = 200_000
 	c.lease(1, all)
@@ -464,10 +464,10 @@ func TestCoreStallsWhenTheLeaderIsSlow(t *testing.T) {
 		}
 		c.idle(0)
 	}
-	if len(c.reports) != reportsOnWire {
-		t.Errorf("%d reports on their way, want %d", len(c.reports), reportsOnWire)
+	if len(c.reports) != ReportsOnWire {
+		t.Errorf("%d reports on their way, want %d", len(c.reports), ReportsOnWire)
 	}
-	if most := unsentMax + (reportsOnWire+1)*reportItems; ran > most || ran < unsentMax {
+	if most := unsentMax + (ReportsOnWire+1)*reportItems; ran > most || ran < unsentMax {
 		t.Errorf("ran %d attempts against a leader that takes nothing, want between %d and %d", ran, unsentMax, most)
 	}
 	c.step(Sent{c.epoch})
@@ -478,7 +478,7 @@ func TestCoreStallsWhenTheLeaderIsSlow(t *testing.T) {
 }
 
 func TestCoreHeartbeat(t *testing.T) {
-	c := newCoreTest(t, 2)
+	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 2)
 	c.starts[1].Claim()
@@ -517,7 +517,7 @@ func TestCoreDrain(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			c := newCoreTest(t, 1)
+			c := newTest(t, 1)
 			c.welcome()
 			c.lease(100, 3)
 			c.starts[0].Claim()
@@ -560,13 +560,13 @@ func TestCoreDrain(t *testing.T) {
 }
 
 func TestCoreDrainWithoutALeader(t *testing.T) {
-	c := newCoreTest(t, 1)
+	c := newTest(t, 1)
 	c.step(DrainRequest{})
 	if c.exit == nil {
 		t.Fatal("an idle worker without a leader does not leave at once")
 	}
 
-	c = newCoreTest(t, 1)
+	c = newTest(t, 1)
 	c.welcome()
 	c.lease(100, 1)
 	c.run(0, Result{})
@@ -583,19 +583,19 @@ func TestCoreDrainWithoutALeader(t *testing.T) {
 }
 
 func TestCoreDrainLeavesAnAttemptThatHeedsNothing(t *testing.T) {
-	c := newCoreTest(t, 1)
+	c := newTest(t, 1)
 	c.welcome()
 	c.lease(100, 1)
 	c.starts[0].Claim()
 	c.step(DrainRequest{StopRunning: true})
-	c.later(killMax)
+	c.later(KillMax)
 	if c.exit == nil {
 		t.Fatal("waits without end for an attempt that does not heed its stop")
 	}
 }
 
 func TestCoreLeasesThatMakeNoSense(t *testing.T) {
-	c := newCoreTest(t, 1)
+	c := newTest(t, 1)
 	c.welcome()
 	c.work(&wire.Work{Leases: []*wire.Leases{{Job: 99, FirstLease: 5, Index: []uint64{0, 1}}}})
 	c.wantLeases("returned", returnedLeases(c.reports), 5, 6)

@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"time"
@@ -48,7 +48,7 @@ func (c *Core) preempt() {
 		return
 	}
 	d.stopped = true
-	d.until = c.now.Add(killMax)
+	d.until = c.now.Add(KillMax)
 	for slot := range c.slots {
 		if c.slots[slot].chunk != nil {
 			c.stop(slot)

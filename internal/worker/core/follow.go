@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"errors"
@@ -152,4 +152,14 @@ func orNone(id string) string {
 		return "no id given"
 	}
 	return id
+}
+
+// RefusedError says that a leader will not have this worker as it is.
+type RefusedError struct {
+	Leader string // its address
+	Reason string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the leader at %s refuses this worker: %s", e.Leader, e.Reason)
 }

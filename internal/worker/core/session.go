@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"cmp"
@@ -274,7 +274,7 @@ func (c *Core) receive(m *wire.ToWorker) {
 		case s.phase == sessionDialing:
 			s.heard = true
 			c.search.answered()
-			s.giveUpAt = earlier(c.now.Add(wordNear), s.dialedAt.Add(welcomeMax)) // the log may be slow to have the registration
+			s.giveUpAt = earlier(c.now.Add(wordNear), s.dialedAt.Add(WelcomeMax)) // the log may be slow to have the registration
 		}
 	default:
 		// A message of a newer leader. It does not count on an answer from workers that do not know it.

@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"errors"
@@ -167,7 +167,7 @@ func (w *randomWorld) sent(s Send) {
 	if s.Urgent {
 		return
 	}
-	if w.onWire++; w.onWire > reportsOnWire+1 {
+	if w.onWire++; w.onWire > ReportsOnWire+1 {
 		w.fatalf("%d messages on the wire", w.onWire)
 	}
 	if s.Message.GetGoodbye() != nil {
@@ -374,7 +374,7 @@ func runRandomWorld(t *testing.T, seed uint64) uint64 {
 	slots := 1 + w.rng.IntN(4)
 	w.slots, w.stopped = make([]*Chunk, slots), make([]bool, slots)
 	w.openLeaders()
-	w.core = NewCore(CoreConfig{
+	w.core = New(Config{
 		Hello: &wire.Hello{Slots: uint32(slots)}, Leaders: w.addresses(), Looks: w.leaders.looks, DrainGrace: time.Second, Seed: seed,
 	})
 	w.step(Tick{})

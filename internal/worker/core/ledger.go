@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"slices"
@@ -95,7 +95,7 @@ func newLedger() ledger { return ledger{jobs: map[uint64]*jobInfo{}} }
 // is known already.
 func (l *ledger) add(info *jobInfo, w *wire.Leases) *grant {
 	n := len(w.GetIndex())
-	if n == 0 || w.GetFirstLease()+uint64(n) < w.GetFirstLease() || bad(len(w.GetAttempt()), n) || bad(len(w.GetSplits()), n) {
+	if n == 0 || w.GetFirstLease()+uint64(n) < w.GetFirstLease() || !wire.ColumnFits(w.GetAttempt(), n) || !wire.ColumnFits(w.GetSplits(), n) {
 		return nil
 	}
 	at := len(l.grants)
@@ -129,9 +129,6 @@ func (l *ledger) add(info *jobInfo, w *wire.Leases) *grant {
 	info.live += n
 	return g
 }
-
-// bad says whether an optional column of a grant of n entries has a wrong length.
-func bad(column, n int) bool { return column != 0 && column != n }
 
 func (l *ledger) find(lease uint64) (ref, bool) {
 	g := l.last

@@ -1,10 +1,8 @@
-package worker
+package core
 
 import (
 	"fmt"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,7 +12,6 @@ import (
 const (
 	refusedWait  = time.Minute // a leader that has refused this worker is not asked again before
 	leadersMax   = 64          // leaders of one kind that are remembered, and dials of one round
-	addressMax   = 260         // bytes of one address
 	hopsMax      = 2           // hints followed at once between two waits: two nodes may name each other
 	electionWait = 400 * time.Millisecond
 	lookAfter    = 3 // rounds in vain with known leaders before others are looked for: an election takes about so many
@@ -59,7 +56,7 @@ type refusal struct {
 	until  time.Time
 }
 
-func newSearch(cfg CoreConfig) search {
+func newSearch(cfg Config) search {
 	return search{
 		fixed: cleanAddresses(cfg.Leaders), known: cleanAddresses(cfg.Known), looks: cfg.Looks, lookWait: lookWaitMin,
 		refusals: map[string]refusal{}, silences: map[string]int{},
@@ -70,9 +67,9 @@ func newSearch(cfg CoreConfig) search {
 // this worker from the others: the new leader waits for its workers for two seconds only. But all may be far away, or busy.
 func (s *search) patience(address string, now time.Time) time.Duration {
 	if len(s.candidates(now)) < 2 {
-		return welcomeMax
+		return WelcomeMax
 	}
-	most := welcomeMax
+	most := WelcomeMax
 	if s.alive || s.lively {
 		most = wordNear
 	}
@@ -97,20 +94,11 @@ func (s *search) answered() {
 func cleanAddresses(list []string) []string {
 	var clean []string
 	for _, a := range list {
-		if len(clean) < leadersMax && dialable(a) && !slices.Contains(clean, a) {
+		if len(clean) < leadersMax && wire.CheckAddress(a) == nil && !slices.Contains(clean, a) {
 			clean = append(clean, a)
 		}
 	}
 	return clean
-}
-
-func dialable(address string) bool {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || host == "" || len(address) > addressMax || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return false
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n > 0
 }
 
 // candidates is every leader worth a try, best first; the one dialed last comes last.
@@ -169,7 +157,7 @@ func (s *search) next(now time.Time) string {
 // elsewhere takes what a node says that does not lead.
 func (s *search) elsewhere(m *wire.Elsewhere, now time.Time) {
 	s.answered()
-	if hint := m.GetLeader(); dialable(hint) && hint != s.last {
+	if hint := m.GetLeader(); wire.CheckAddress(hint) == nil && hint != s.last {
 		s.hint = hint
 		// It would send this worker to a leader that has refused it: its cluster need not be asked by another door.
 		if r, ok := s.refusals[hint]; ok && now.Before(r.until) {

@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"testing"
@@ -19,14 +19,16 @@ func FuzzCoreReceive(f *testing.F) {
 		f.Add(raw, raw)
 	}
 	seed(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 1, Revoked: []uint64{100, 102}, Drain: true}}})
-	seed(&wire.ToWorker{Message: &wire.ToWorker_Work{Work: oneLease(jobMessage(testJob), 1<<64-2, 5)}})
+	seed(&wire.ToWorker{Message: &wire.ToWorker_Work{Work: &wire.Work{
+		Jobs: []*wire.Job{jobMessage(testJob)}, Leases: []*wire.Leases{{Job: testJob, FirstLease: 1<<64 - 2, Index: []uint64{0, 1, 2, 3, 4}}},
+	}}})
 	seed(&wire.ToWorker{Message: &wire.ToWorker_Work{Work: &wire.Work{
 		Stale: []uint64{101}, Ended: []uint64{testJob}, Committed: []uint64{100}, Leases: []*wire.Leases{{Job: testJob, Stage: 1 << 31}},
 	}}})
 	seed(&wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{StopRunning: true}}})
 	seed(&wire.ToWorker{})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		c := newCoreTest(t, 2)
+		c := newTest(t, 2)
 		c.welcome()
 		c.lease(100, 5)
 		c.run(0, Result{File: true})

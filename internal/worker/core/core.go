@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"math/rand/v2"
@@ -17,21 +17,21 @@ const (
 	failureBytes  = 1 << 20                // of one Report
 	reportDelay   = 5 * time.Millisecond   // a result waits for company no longer than this
 	starvedDelay  = time.Millisecond       // the same while a slot has nothing to run
-	reportsOnWire = 4                      // handed to the sender and not sent yet
+	ReportsOnWire = 4                      // handed to the sender and not sent yet
 	unsentMax     = 4 * reportItems        // with more the slots stall: the leader is slow
 	unackedMax    = 64 << 10               // with more the slots stall: there is no leader, or it gives no verdicts
 	wordMin       = 400 * time.Millisecond // from dialing to a node's first word, the first time and with others to dial
 	wordNear      = time.Second            // the same at most, while other nodes do answer; from there on, from word to word
-	welcomeMax    = 10 * time.Second       // from dialing to the Welcome at most
+	WelcomeMax    = 10 * time.Second       // from dialing to the Welcome at most
 	backoffMin    = 50 * time.Millisecond
 	backoffMax    = time.Second
 	settledAfter  = time.Second     // a session that lasted so long starts the back-off anew
 	verdictMax    = 2 * time.Second // a drain waits so long for verdicts on the last reports
-	killMax       = 5 * time.Second // a drain waits so long for an attempt it has stopped
+	KillMax       = 5 * time.Second // a drain waits so long for an attempt it has stopped
 )
 
-// CoreConfig is what the core has to know.
-type CoreConfig struct {
+// Config is what the core has to know.
+type Config struct {
 	Hello      *wire.Hello // but for what the core fills in: held, the cluster's id, and the time
 	Leaders    []string    // by configuration
 	Known      []string    // leaders of the worker's cluster, kept from before
@@ -219,7 +219,7 @@ func (Exit) effect()       {}
 
 // Core decides. It is not safe for concurrent use: its driver owns it.
 type Core struct {
-	cfg     CoreConfig
+	cfg     Config
 	rng     *rand.Rand
 	now     time.Time
 	effects []Effect
@@ -251,8 +251,8 @@ type slotState struct {
 	stopped   bool // a Stop has been given
 }
 
-// NewCore makes a core that dials at its first step.
-func NewCore(cfg CoreConfig) *Core {
+// New makes a core that dials at its first step.
+func New(cfg Config) *Core {
 	return &Core{
 		cfg:    cfg,
 		rng:    rand.New(rand.NewPCG(cfg.Seed, cfg.Seed)),

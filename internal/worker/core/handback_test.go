@@ -1,11 +1,11 @@
-package worker
+package core
 
 import "testing"
 
 // TestCoreHandsBackWhatNoSlotHasTimeFor: leases that were given ahead of need must not wait behind long attempts while other
 // workers are idle.
 func TestCoreHandsBackWhatNoSlotHasTimeFor(t *testing.T) {
-	c := newCoreTest(t, 2)
+	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 5)
 	for slot := range 2 {

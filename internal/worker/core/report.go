@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"time"
@@ -124,12 +124,12 @@ func (c *Core) report() {
 		return
 	}
 	if o.count >= reportItems || c.idle() || !c.now.Before(c.reportDue()) {
-		if c.session.onWire+len(o.sealed) < reportsOnWire {
+		if c.session.onWire+len(o.sealed) < ReportsOnWire {
 			o.seal()
 		}
 	}
 	n := 0
-	for ; n < len(o.sealed) && c.session.onWire < reportsOnWire; n++ {
+	for ; n < len(o.sealed) && c.session.onWire < ReportsOnWire; n++ {
 		o.sealed[n].Draining = c.drain.on
 		c.emit(Send{c.session.epoch, fromWorker(o.sealed[n]), false})
 		o.items -= reportLen(o.sealed[n])
@@ -157,7 +157,7 @@ func reportLen(r *wire.Report) int {
 
 // wakeReport is the zero time while the sender is full: its [Sent] is what goes on then.
 func (c *Core) wakeReport() time.Time {
-	if c.session.phase != sessionUp || c.out.unsent() == 0 || c.session.onWire >= reportsOnWire {
+	if c.session.phase != sessionUp || c.out.unsent() == 0 || c.session.onWire >= ReportsOnWire {
 		return time.Time{}
 	}
 	return c.reportDue()

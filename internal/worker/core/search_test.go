@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"errors"
@@ -78,7 +78,7 @@ func helloOf(name string) *wire.Hello {
 }
 
 func TestSearchGoesInRounds(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:2", "k:1"}, Known: []string{"k:1", "k:2", "no port"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:2", "k:1"}, Known: []string{"k:1", "k:2", "no port"}})
 	for range 4 { // the last one is at its end already
 		c.fail()
 	}
@@ -106,7 +106,7 @@ func TestSearchGoesInRounds(t *testing.T) {
 }
 
 func TestSearchTriesTheLostLeaderLast(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 1, Leaders: []string{"a:1", "b:1", "c:1"}})
 	c.dialed()
 	c.fail()
@@ -121,7 +121,7 @@ func TestSearchTriesTheLostLeaderLast(t *testing.T) {
 }
 
 func TestSearchFollowsHints(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
 	c.elsewhere("c:1", "a:1", "b:1", "c:1", "d:1")
 	c.wantDialed("hint", "a:1", "c:1")
 	if !slices.Equal(c.left, []uint64{1}) {
@@ -158,7 +158,7 @@ func TestSearchFollowsHints(t *testing.T) {
 
 // TestSearchIsBounded has a node name others without end.
 func TestSearchIsBounded(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1"}})
 	for i := range 1000 {
 		if c.core.session.phase != sessionDialing {
 			break
@@ -171,7 +171,7 @@ func TestSearchIsBounded(t *testing.T) {
 }
 
 func TestSearchWhenTheLeaderStepsDown(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 1, Leaders: []string{"a:1", "b:1", "c:1"}})
 	c.later(settledAfter)
 	c.dialed()
@@ -181,7 +181,7 @@ func TestSearchWhenTheLeaderStepsDown(t *testing.T) {
 }
 
 func TestSearchRefusedAndStays(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
 	c.refuse("identity in use by worker 3 on host x")
 	c.wantDialed("after a refusal", "a:1", "b:1")
 	c.elsewhere("a:1") // which has refused
@@ -219,7 +219,7 @@ func TestSearchRefusedAndStays(t *testing.T) {
 
 // TestSearchRefusedInASession has the leader turn away a worker that it had: what it runs goes on, and its results are kept.
 func TestSearchRefusedInASession(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1"}})
 	c.welcome()
 	c.lease(100, 2)
 	c.starts[0].Claim()
@@ -238,7 +238,7 @@ func TestSearchRefusedInASession(t *testing.T) {
 
 func TestSearchLeavesASilentLeader(t *testing.T) {
 	ping := &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 4, SilenceMs: 1000, Leaders: []string{"a:1", "b:1"}})
 	c.lease(100, 1)
 	c.starts[0].Claim()
@@ -276,7 +276,7 @@ func TestSearchLeavesASilentLeader(t *testing.T) {
 
 // TestSearchAfterItsOwnSleep stops the worker's process: what the leader has said meanwhile is not read yet.
 func TestSearchAfterItsOwnSleep(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 4, SilenceMs: 1000})
 	c.later(20 * time.Second)
 	if !c.up() {
@@ -290,7 +290,7 @@ func TestSearchAfterItsOwnSleep(t *testing.T) {
 
 func TestHeartbeatsOfAnIdleWorker(t *testing.T) {
 	ping := &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
 	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{
 		Worker: 1, Term: 1, HeartbeatMs: 300, SilenceMs: 1000, IdleHeartbeatMs: 1000, IdleSilenceMs: 2500,
 	}}})
@@ -326,7 +326,7 @@ func TestHeartbeatsOfAnIdleWorker(t *testing.T) {
 }
 
 func TestSearchWithALeaderThatDoesNotPing(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf("alpha"), Leaders: []string{"a:1"}})
+	c := newTestOf(t, Config{Hello: helloOf("alpha"), Leaders: []string{"a:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 4, Cluster: "alpha"})
 	c.wait(time.Hour)
 	if !c.up() {
@@ -339,12 +339,12 @@ func TestSearchWithALeaderThatDoesNotPing(t *testing.T) {
 
 func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
 	ping := &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
 	c.wait(wordMin)
 	c.wantDialed("with others to dial", "a:1", "b:1")
 	c.wait(wordMin / 2)
 	c.receive(ping)
-	for c.now.Sub(c.core.session.dialedAt) < welcomeMax-wordNear { // a slow log has the registration, and the leader pings meanwhile
+	for c.now.Sub(c.core.session.dialedAt) < WelcomeMax-wordNear { // a slow log has the registration, and the leader pings meanwhile
 		c.wait(wordNear - time.Millisecond)
 		c.receive(ping)
 	}
@@ -354,8 +354,8 @@ func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
 		t.Error("the Welcome of the present session was not taken")
 	}
 
-	c = newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1"}})
-	c.wait(welcomeMax - time.Millisecond)
+	c = newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1"}})
+	c.wait(WelcomeMax - time.Millisecond)
 	if len(c.left) != 0 {
 		t.Error("gave the only leader up early")
 	}
@@ -369,8 +369,8 @@ func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
 
 // TestSearchIsNotKeptByAStoppedLeader: however long there is no leader, a node that is stopped costs a round little time.
 func TestSearchLeavesALeaderThatPingsForEver(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
-	for range 2 * int(welcomeMax/wordMin) {
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
+	for range 2 * int(WelcomeMax/wordMin) {
 		if len(c.left) > 0 {
 			break
 		}
@@ -383,7 +383,7 @@ func TestSearchLeavesALeaderThatPingsForEver(t *testing.T) {
 }
 
 func TestSearchIsNotKeptByAStoppedLeader(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"a:1", "b:1", "c:1"}})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1", "c:1"}})
 	elsewhere := &wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: &wire.Elsewhere{}}}
 	dials, begun := 0, c.now
 	for c.now.Sub(begun) < 30*time.Second {
@@ -406,7 +406,7 @@ func TestSearchIsNotKeptByAStoppedLeader(t *testing.T) {
 }
 
 func TestSearchKeepsWhatItsLeaderTells(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Leaders: []string{"nat:1"}, ClusterID: "old"})
+	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"nat:1"}, ClusterID: "old"})
 	if got := c.connects[0].Hello; got.GetClusterId() != "old" || got.GetUnixMs() != c.now.UnixMilli() {
 		t.Errorf("hello = %v, want the cluster and the time", got)
 	}
@@ -438,7 +438,7 @@ func TestSearchKeepsWhatItsLeaderTells(t *testing.T) {
 
 // TestSearchOfAnotherName meets a leader from before names were checked.
 func TestSearchOfAnotherName(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf("alpha"), Leaders: []string{"a:1"}})
+	c := newTestOf(t, Config{Hello: helloOf("alpha"), Leaders: []string{"a:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 1, Cluster: "beta"})
 	if c.up() || len(c.refusals) != 1 || !strings.Contains(c.refusals[0], "alpha") || !strings.Contains(c.refusals[0], "beta") {
 		t.Errorf("up = %v, refusals = %q; want a refusal that names both clusters", c.up(), c.refusals)
@@ -449,7 +449,7 @@ func TestSearchOfAnotherName(t *testing.T) {
 }
 
 func TestSearchLooksAround(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf(""), Looks: true})
+	c := newTestOf(t, Config{Hello: helloOf(""), Looks: true})
 	c.wantDialed("with nobody known")
 	if !slices.Equal(c.looks, []string{""}) {
 		t.Fatalf("looks = %q, want one at once", c.looks)
@@ -508,7 +508,7 @@ func TestSearchLooksAround(t *testing.T) {
 }
 
 func TestSearchWaitsToBeInvited(t *testing.T) {
-	c := newCoreTestOf(t, CoreConfig{Hello: helloOf("")})
+	c := newTestOf(t, Config{Hello: helloOf("")})
 	c.wait(time.Hour)
 	c.wantDialed("without a word")
 	if len(c.looks) != 0 || len(c.alone) != 1 || c.alone[0].Reason != "waits to be invited by a leader" {
@@ -562,7 +562,7 @@ func TestSearchInvitations(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			c := newCoreTestOf(t, CoreConfig{Hello: helloOf("alpha"), Leaders: []string{"s:1"}, ClusterID: test.own})
+			c := newTestOf(t, Config{Hello: helloOf("alpha"), Leaders: []string{"s:1"}, ClusterID: test.own})
 			if test.begin != nil {
 				test.begin(c)
 			}

@@ -1,4 +1,4 @@
-package worker
+package core
 
 import (
 	"sync/atomic"
@@ -101,4 +101,5 @@ func (c *Chunk) cut() (next, limit int) {
 	}
 }
 
-func (c *Chunk) stageName() string { return stageName(c.Job, c.Stage) }
+// StageName is the name of the stage.
+func (c *Chunk) StageName() string { return stageName(c.Job, c.Stage) }
