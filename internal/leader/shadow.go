@@ -95,14 +95,6 @@ func (l *Leader) shadowState(now time.Time) *wire.ShadowState {
 
 func millisSince(t, now time.Time) uint64 { return uint64(max(0, now.Sub(t).Milliseconds())) }
 
-// columnAt is entry i of a column; zero where another version of the program has left it out.
-func columnAt[T any](c []T, i int) (v T) {
-	if i < len(c) {
-		v = c[i]
-	}
-	return v
-}
-
 // shadow is what the leader has told this node, which follows.
 type shadow struct {
 	term     uint64
@@ -132,15 +124,15 @@ func newShadow(s *wire.ShadowState, now time.Time) *shadow {
 	ago := func(ms uint64) time.Time { return now.Add(-time.Duration(ms) * time.Millisecond) }
 	for i, id := range s.GetWorker() {
 		out.workers[state.WorkerID(id)] = workerNews{
-			busy: columnAt(s.GetWorkerBusy(), i), queued: columnAt(s.GetWorkerQueued(), i), seen: ago(columnAt(s.GetWorkerSilentMs(), i)),
-			aside: columnAt(s.GetWorkerAside(), i),
+			busy: wire.Entry(s.GetWorkerBusy(), i), queued: wire.Entry(s.GetWorkerQueued(), i), seen: ago(wire.Entry(s.GetWorkerSilentMs(), i)),
+			aside: wire.Entry(s.GetWorkerAside(), i),
 		}
 	}
 	for i, id := range s.GetJob() {
-		out.jobs[state.JobID(id)] = shadowJob{leased: columnAt(s.GetJobLeased(), i), eligible: columnAt(s.GetJobEligible(), i)}
+		out.jobs[state.JobID(id)] = shadowJob{leased: wire.Entry(s.GetJobLeased(), i), eligible: wire.Entry(s.GetJobEligible(), i)}
 	}
 	for i, id := range s.GetLeader() {
-		out.leaders[id] = shadowLeader{match: columnAt(s.GetLeaderMatch(), i), heard: ago(columnAt(s.GetLeaderSilentMs(), i))}
+		out.leaders[id] = shadowLeader{match: wire.Entry(s.GetLeaderMatch(), i), heard: ago(wire.Entry(s.GetLeaderSilentMs(), i))}
 	}
 	return out
 }

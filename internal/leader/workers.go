@@ -451,10 +451,10 @@ func (c *Core) finished(now time.Time, w *worker, f *wire.Finished) {
 		cost += l.cost
 		l.ended = true
 		w.leases[number] = l
-		micros += column(f.GetMicros(), i)
+		micros += wire.Entry(f.GetMicros(), i)
 		list = append(list, state.Completion{
-			Index: index, Lease: number, Size: column(f.GetSize(), i), Records: column(f.GetRecords(), i),
-			Checksum: column(f.GetChecksum(), i), InputBytes: column(f.GetInputBytes(), i),
+			Index: index, Lease: number, Size: wire.Entry(f.GetSize(), i), Records: wire.Entry(f.GetRecords(), i),
+			Checksum: wire.Entry(f.GetChecksum(), i), InputBytes: wire.Entry(f.GetInputBytes(), i),
 		})
 	}
 	if len(list) == 0 {
@@ -485,14 +485,6 @@ func (c *Core) tellLate(w *worker, key taskKey, number state.Lease) {
 		}
 	}
 	work.Stale = append(work.Stale, uint64(number))
-}
-
-// column is entry i of a column, which is left out where it would be all zero.
-func column(c []uint64, i int) uint64 {
-	if i < len(c) {
-		return c[i]
-	}
-	return 0
 }
 
 // failed takes in a failed attempt.
