@@ -34,7 +34,8 @@ var allowed = map[string][]string{
 	"internal/worker":         {"", "api", "internal/wire", "internal/runner", "internal/blob", "internal/commit", "internal/worker/core", "internal/worker/tasklog"},
 	"internal/worker/core":    {"internal/wire"},
 	"internal/worker/tasklog": {},
-	"internal/httpapi":        {"api"},
+	"internal/access":         {"api"},
+	"internal/httpapi":        {"api", "internal/access"},
 	"internal/blob/blobtest":  {"internal/blob"},
 }
 

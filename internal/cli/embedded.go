@@ -19,6 +19,7 @@ import (
 type embeddedConfig struct {
 	dataDir string // leader/ and worker-1/, worker-2/ …
 	listen  string
+	hosts   []string // further names that clients use for it
 	workers int
 	slots   int // of each worker; 0: the CPUs, shared evenly
 	version string
@@ -37,7 +38,7 @@ type embedded struct {
 func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	slots := embeddedSlots(cfg.slots, cfg.workers)
 	n, err := openNode(ctx, nodeConfig{
-		dataDir: filepath.Join(cfg.dataDir, "leader"), listen: cfg.listen, version: cfg.version, logger: cfg.logger,
+		dataDir: filepath.Join(cfg.dataDir, "leader"), listen: cfg.listen, hosts: cfg.hosts, version: cfg.version, logger: cfg.logger,
 	})
 	if err != nil {
 		return nil, err

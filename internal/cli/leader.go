@@ -22,6 +22,7 @@ type leaderFlags struct {
 	dataDir     string
 	listen      string
 	advertise   string
+	hosts       []string
 	id          uint64
 	peers       string
 	join        string
@@ -63,6 +64,7 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.join, "join", "", "`address` of a leader of the cluster to join; several, separated by commas, are tried in turn")
 	fs.StringVar(&f.clusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of different names never mix")
 	fs.StringVar(&f.spool, "spool", "", "`folder` for the outputs of jobs that name none, the same on all machines (default: spool in the data directory)")
+	addAcceptHost(cmd, &f.hosts)
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 }
@@ -108,7 +110,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 
 // leaderConfig makes sense of the flags.
 func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (nodeConfig, error) {
-	cfg := nodeConfig{listen: f.listen, advertise: f.advertise, id: f.id, clusterName: f.clusterName, invitable: true}
+	cfg := nodeConfig{listen: f.listen, advertise: f.advertise, hosts: f.hosts, id: f.id, clusterName: f.clusterName, invitable: true}
 	if f.peers != "" && f.join != "" {
 		return cfg, usagef(cmd, "--peers begins a new cluster and --join enters a running one; give one of them")
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/peer"
@@ -35,8 +36,9 @@ const messageBytesMax = 64 << 20
 type nodeConfig struct {
 	dataDir   string // log/ holds the replicated log, spool/ the outputs of jobs that name none
 	listen    string
-	advertise string // empty: what it listens on
-	spool     string // empty: spool/ of dataDir
+	advertise string   // empty: what it listens on
+	spool     string   // empty: spool/ of dataDir
+	hosts     []string // further names that clients use for it
 
 	// On an empty data directory; all but the name are ignored on one that is in use.
 	id          uint64           // 0: what there is, or what the cluster gives
@@ -135,7 +137,9 @@ func (n *node) run(ctx context.Context) error {
 	)
 	n.leader.Register(workers)
 	n.transport.Register(workers)
-	routes := httpapi.New(httpapi.Options{Leader: n.leader, Metrics: metricsHandler(n.leader), Version: n.cfg.version, Log: n.cfg.logger})
+	routes := httpapi.New(httpapi.Options{
+		Leader: n.leader, Hosts: access.NewHosts(append(n.cfg.hosts, n.cfg.listen, n.advertised)...), Metrics: metricsHandler(n.leader), Version: n.cfg.version, Log: n.cfg.logger,
+	})
 	clients := httpapi.Server(leading, early{n.leader.Begun(), routes}, n.cfg.logger)
 
 	var parts sync.WaitGroup

@@ -100,6 +100,10 @@ func tellAddress(file, address string) error {
 	return nil
 }
 
+func addAcceptHost(cmd *cobra.Command, to *[]string) {
+	cmd.Flags().StringArrayVar(to, "accept-host", nil, "a further host `name` that clients may use in URLs, as of a proxy; repeatable")
+}
+
 func addAddressFile(cmd *cobra.Command, to *string) {
 	cmd.Flags().StringVar(to, "address-file", "", "write the address that it listens on to `file`, once it does")
 }

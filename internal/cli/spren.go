@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/worker"
 )
@@ -22,12 +23,13 @@ import (
 type spren struct {
 	worker   *worker.Worker
 	listener net.Listener
+	hosts    access.Hosts
 	logger   *slog.Logger
 }
 
 // openSpren takes hold of the data directory and, if listen is not empty, of the port. The address that others are told is
-// advertise, or what it listens on. The caller must call run.
-func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string) (*spren, error) {
+// advertise, or what it listens on; hosts are further names that clients use for it. The caller must call run.
+func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string, hosts ...string) (*spren, error) {
 	s := &spren{logger: cfg.Logger}
 	if listen != "" {
 		var lc net.ListenConfig
@@ -40,6 +42,7 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string)
 			cfg.Address = reachable(s.listener.Addr())
 		}
 		cfg.Announce = announcer(&cfg)
+		s.hosts = access.NewHosts(append(hosts, listen, cfg.Address)...)
 	}
 	w, err := worker.New(cfg)
 	if err != nil {
@@ -72,7 +75,7 @@ func (s *spren) run(ctx context.Context) error {
 	}
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	server := httpapi.Server(serving, httpapi.NewWorker(sprenState{s.worker}, promhttp.Handler()), s.logger)
+	server := httpapi.Server(serving, httpapi.NewWorker(sprenState{s.worker}, promhttp.Handler(), s.hosts), s.logger)
 	var serve sync.WaitGroup
 	serve.Go(func() {
 		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {

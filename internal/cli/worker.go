@@ -21,6 +21,7 @@ type workerFlags struct {
 	dataDir     string
 	listen      string
 	advertise   string
+	hosts       []string
 	leader      string
 	clusterName string
 	clusterID   string
@@ -60,6 +61,7 @@ second one ends it at once; its tasks then run elsewhere.`,
 	fs.IntVar(&f.slots, "slots", 0, "how many attempts run at a time (default: one per CPU)")
 	fs.StringVar(&f.memory, "memory", "", "memory `size` that it offers to attempts, as 8GiB (default: not limited)")
 	fs.StringArrayVar(&f.labels, "label", nil, "label `key=value` that jobs can ask for; repeatable")
+	addAcceptHost(cmd, &f.hosts)
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 	return cmd
@@ -103,7 +105,7 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	defer free()
 	cfg.DataDir = dir
 	warnOpen(logger, f.listen)
-	s, err := openSpren(cmd.Context(), cfg, f.listen, f.advertise)
+	s, err := openSpren(cmd.Context(), cfg, f.listen, f.advertise, f.hosts...)
 	if err != nil {
 		return explainServe(err, f.listen, dir)
 	}

@@ -197,8 +197,8 @@ func noLies(n *node, job uint64) {
 // wakeUp wakes a leader that was stopped, and finds questions waiting that were sent before: it does not answer as if it led.
 func wakeUp(n *node) {
 	t := n.g.t
-	const strong, submit = "GET /v1/jobs/1?consistency=strong HTTP/1.1\r\nHost: leader\r\nConnection: close\r\n\r\n",
-		"POST /v1/jobs HTTP/1.1\r\nHost: leader\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+	const strong, submit = "GET /v1/jobs/1?consistency=strong HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+		"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
 	body := tiny("asleep", "true")
 	var conns []net.Conn
 	for i := range 20 {

@@ -77,7 +77,7 @@ func TestEveryWriteIsRedirected(t *testing.T) {
 		t.Error("a write was carried out by a follower")
 	}
 	// A path is sent on as it was written.
-	if w := ask(t, a, "PUT", "http://x/job/stop/1%2f2", ""); w.Header().Get("Location") != "http://10.0.0.2:6551/job/stop/1%2f2" {
+	if w := ask(t, a, "PUT", "http://localhost/job/stop/1%2f2", ""); w.Header().Get("Location") != "http://10.0.0.2:6551/job/stop/1%2f2" {
 		t.Errorf("Location = %q", w.Header().Get("Location"))
 	}
 	// What is no route is answered here.

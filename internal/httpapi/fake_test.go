@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -54,8 +55,11 @@ func newFakeLeader() *fakeLeader {
 	}
 }
 
+// ownHosts accepts the host of httptest's requests.
+func ownHosts() access.Hosts { return access.NewHosts("example.com") }
+
 func newAPI(l Leader) *API {
-	return New(Options{Leader: l, Version: "v0", Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
+	return New(Options{Leader: l, Hosts: ownHosts(), Version: "v0", Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
 }
 
 // change changes the state and moves the log on.

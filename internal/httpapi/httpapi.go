@@ -16,11 +16,13 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 )
 
 // Options says what an API is made of.
 type Options struct {
 	Leader  Leader
+	Hosts   access.Hosts // that requests may be sent to
 	Metrics http.Handler // answers GET /metrics; nil: there is none
 	Version string       // of the binary, for the OpenAPI document
 	Log     *slog.Logger // required
@@ -29,6 +31,7 @@ type Options struct {
 // API serves the routes of a leader.
 type API struct {
 	leader  Leader
+	hosts   access.Hosts
 	log     *slog.Logger
 	mux     *http.ServeMux
 	huma    huma.API
@@ -55,7 +58,7 @@ func New(o Options) *API {
 	}
 	config.RejectUnknownQueryParameters = true
 	a := &API{
-		leader: o.Leader, log: o.Log, mux: mux, huma: humago.New(mux, config),
+		leader: o.Leader, hosts: o.Hosts, log: o.Log, mux: mux, huma: humago.New(mux, config),
 		foreign: http.NewCrossOriginProtection(), forwarded: map[string]bool{}, forwarding: newForwarding(),
 	}
 	a.addJobs()
@@ -78,7 +81,11 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer a.recovered(w, r)
 	a.stamp(w.Header())
 	w.Header()[headerNosniff] = nosniff
-	// A web page that the user visits must not be able to submit programs to a cluster on his machine.
+	// A web page that the user visits must not be able to submit programs to a cluster on the user's machine.
+	if err := a.hosts.Check(r); err != nil {
+		a.writeError(w, r, err)
+		return
+	}
 	if err := a.foreign.Check(r); err != nil {
 		a.writeError(w, r, api.NewProblem(http.StatusForbidden, "%v: browsers may not send this from another site's page", err))
 		return

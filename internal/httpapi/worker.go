@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 )
 
 // WorkerSource is what the HTTP listener of a worker asks it. Every method but Invite answers from memory.
@@ -29,8 +30,8 @@ const (
 )
 
 // NewWorker serves the routes of a worker: the original system's two, the invitation, the probes, and /metrics where metrics is
-// not nil.
-func NewWorker(source WorkerSource, metrics http.Handler) http.Handler {
+// not nil, to requests that are sent to hosts.
+func NewWorker(source WorkerSource, metrics http.Handler, hosts access.Hosts) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /worker/state", func(w http.ResponseWriter, _ *http.Request) {
 		busy := source.Busy()
@@ -77,7 +78,14 @@ func NewWorker(source WorkerSource, metrics http.Handler) http.Handler {
 	foreign.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		workerProblem(w, api.NewProblem(http.StatusForbidden, "browsers may not send this from another site's page"))
 	}))
-	return foreign.Handler(mux)
+	protected := foreign.Handler(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := hosts.Check(r); err != nil {
+			workerProblem(w, err)
+			return
+		}
+		protected.ServeHTTP(w, r)
+	})
 }
 
 // workerProblem sends an error; one that is no problem is a refusal.

@@ -33,7 +33,7 @@ func (w *fakeWorker) Invite(_ context.Context, leaders []string, clusterID, clus
 
 func TestWorkerRoutes(t *testing.T) {
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") })
-	h := NewWorker(&fakeWorker{busy: []bool{true, false}}, metrics)
+	h := NewWorker(&fakeWorker{busy: []bool{true, false}}, metrics, ownHosts())
 	for target, want := range map[string]string{
 		"/worker/state":   `{"id":4,"slots":[{"id":0,"status":{"type":"InProgress"}},{"id":1,"status":{"type":"Missing"}}],"status":{"type":"Alive"}}`,
 		"/task/status/0":  `{"type":"InProgress"}`,
@@ -58,7 +58,7 @@ func TestWorkerRoutes(t *testing.T) {
 
 func TestWorkerThatIsRefused(t *testing.T) {
 	why := `cluster "b4": your clock is 7m off`
-	h := NewWorker(&fakeWorker{notReady: why}, nil)
+	h := NewWorker(&fakeWorker{notReady: why}, nil, ownHosts())
 	if p := problemOf(t, ask(t, h, "GET", "/readyz", "")); p.Status != http.StatusServiceUnavailable || p.Detail != why {
 		t.Errorf("readyz = %+v, want 503 with the reason", p)
 	}
@@ -69,7 +69,7 @@ func TestWorkerThatIsRefused(t *testing.T) {
 
 func TestInvite(t *testing.T) {
 	w := &fakeWorker{}
-	h := NewWorker(w, nil)
+	h := NewWorker(w, nil, ownHosts())
 	body := `{"leaders":["10.0.0.1:6550","[::1]:6551"],"cluster_id":"c1","cluster_name":"b4"}`
 	want := api.Invitation{Leaders: []string{"10.0.0.1:6550", "[::1]:6551"}, ClusterID: "c1", ClusterName: "b4"}
 	if answer := ask(t, h, "POST", invitePath, body); answer.Code != http.StatusOK || !reflect.DeepEqual(w.got, want) {
@@ -93,7 +93,7 @@ func TestBadInvitations(t *testing.T) {
 		`{"leaders":["a:1"],"cluster_id":"` + strings.Repeat("x", bodyBytesMax) + `"}`: 413,
 	} {
 		w := &fakeWorker{}
-		answer := ask(t, NewWorker(w, nil), "POST", invitePath, body)
+		answer := ask(t, NewWorker(w, nil, ownHosts()), "POST", invitePath, body)
 		if answer.Code != want || (w.got.Leaders != nil) != (want == 200) {
 			t.Errorf("invitation %.60s = %d %.200s, passed on %v; want %d", body, answer.Code, answer.Body, w.got.Leaders != nil, want)
 		}
@@ -105,7 +105,7 @@ func TestBadInvitations(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), "POST", "http://127.0.0.1:5555"+invitePath, strings.NewReader(`{"leaders":["a:1"]}`))
 	r.Header.Set("Origin", "https://evil.example")
 	answer := httptest.NewRecorder()
-	NewWorker(w, nil).ServeHTTP(answer, r)
+	NewWorker(w, nil, ownHosts()).ServeHTTP(answer, r)
 	if p := problemOf(t, answer); p.Status != http.StatusForbidden || w.got.Leaders != nil {
 		t.Errorf("cross-site invitation = %d, want 403", p.Status)
 	}

@@ -1,0 +1,2 @@
+// Package access decides who may use a server.
+package access
