@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -14,15 +15,22 @@ const prefaceStart = "PRI "
 // prefaceTime is how long a connection may take to say what it is.
 const prefaceTime = 10 * time.Second
 
+// Delays after a temporary error of Accept, as in net/http.
+const (
+	acceptDelayMin = 5 * time.Millisecond
+	acceptDelayMax = time.Second
+)
+
 // splitter gives the connections of one listener to two servers, by their first bytes: workers speak gRPC, everybody else
 // HTTP/1. gRPC gets its own transport this way, which is several times faster than its handler for net/http.
 type splitter struct {
 	listener net.Listener
 	grpc     *branch
 	http     *branch
+	logger   *slog.Logger
 }
 
-func newSplitter(l net.Listener) *splitter {
+func newSplitter(l net.Listener, logger *slog.Logger) *splitter {
 	closed := make(chan struct{})
 	var once sync.Once
 	shut := func() error {
@@ -36,24 +44,34 @@ func newSplitter(l net.Listener) *splitter {
 	fresh := func() *branch {
 		return &branch{addr: l.Addr(), conns: make(chan net.Conn), closed: closed, shut: shut}
 	}
-	return &splitter{listener: l, grpc: fresh(), http: fresh()}
+	return &splitter{listener: l, grpc: fresh(), http: fresh(), logger: logger}
 }
 
 // run accepts connections until the listener is closed, which closing either branch does.
 func (s *splitter) run() error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
+	var delay time.Duration
 	for {
 		c, err := s.listener.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			if passing, ok := err.(net.Error); ok && passing.Timeout() { //nolint:errorlint // as net/http does it
-				continue
+			// Temporary errors include EMFILE and ENFILE: connections that are open will end.
+			if temporary, ok := err.(interface{ Temporary() bool }); !ok || !temporary.Temporary() { //nolint:errorlint // as net/http does it
+				return errors.Join(err, s.grpc.Close())
 			}
-			return errors.Join(err, s.grpc.Close())
+			delay = min(max(2*delay, acceptDelayMin), acceptDelayMax)
+			s.logger.Warn("connection not accepted", "error", err, "retry_in", delay)
+			select {
+			case <-time.After(delay):
+			case <-s.http.closed:
+				return nil
+			}
+			continue
 		}
+		delay = 0
 		conns.Go(func() { s.route(c) })
 	}
 }

@@ -4,9 +4,15 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"os"
+	"slices"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // TestSplitter holds that each connection reaches the server that its first bytes ask for, with all of its bytes.
@@ -16,7 +22,7 @@ func TestSplitter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSplitter(l)
+	s := newSplitter(l, slog.New(slog.DiscardHandler))
 	var parts sync.WaitGroup
 	parts.Go(func() {
 		if err := s.run(); err != nil {
@@ -84,4 +90,77 @@ func TestSplitter(t *testing.T) {
 	if _, err := silent.Read(make([]byte, 1)); err == nil {
 		t.Error("the silent connection got an answer, want its end")
 	}
+}
+
+// failingListener fails with its errors, then accepts one connection, then waits for Close.
+type failingListener struct {
+	errs   []error
+	conn   net.Conn
+	closed chan struct{}
+	calls  []time.Time
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	l.calls = append(l.calls, time.Now())
+	if n := len(l.calls) - 1; n < len(l.errs) {
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", l.errs[n])}
+	} else if n == len(l.errs) {
+		return l.conn, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (*failingListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (l *failingListener) Close() error {
+	close(l.closed)
+	return nil
+}
+
+func TestSplitterOutlivesAcceptErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		l := &failingListener{conn: server, closed: make(chan struct{})}
+		for range 10 {
+			l.errs = append(l.errs, syscall.EMFILE)
+		}
+		l.errs = append(l.errs, syscall.ENFILE)
+		s := newSplitter(l, slog.New(slog.DiscardHandler))
+		ended := make(chan error, 1)
+		go func() { ended <- s.run() }()
+		go func() { _, _ = io.WriteString(client, "GET /") }()
+		conn, err := s.http.Accept()
+		if err != nil || len(l.calls) < len(l.errs)+1 {
+			t.Fatalf("Accept = %v, %v after %d calls; want the connection after %d", conn, err, len(l.calls), len(l.errs)+1)
+		}
+		var delays []time.Duration
+		for i := range l.errs {
+			delays = append(delays, l.calls[i+1].Sub(l.calls[i]))
+		}
+		for i, d := range delays {
+			if want := min(5*time.Millisecond<<i, time.Second); d != want {
+				t.Errorf("delay %d = %v, want %v", i, d, want)
+			}
+		}
+		if err := errors.Join(conn.Close(), client.Close(), s.http.Close(), <-ended); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSplitterEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &failingListener{errs: []error{syscall.EINVAL}, closed: make(chan struct{})}
+		if err := newSplitter(l, slog.New(slog.DiscardHandler)).run(); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("run = %v, want EINVAL", err)
+		}
+		// Close ends a delay.
+		l = &failingListener{errs: slices.Repeat([]error{syscall.EMFILE}, 20), closed: make(chan struct{})}
+		s, begun := newSplitter(l, slog.New(slog.DiscardHandler)), time.Now()
+		time.AfterFunc(2500*time.Millisecond, func() { _ = s.http.Close() })
+		if err := s.run(); err != nil || time.Since(begun) != 2500*time.Millisecond {
+			t.Errorf("run = %v after %v, want nil at once when the listener is closed", err, time.Since(begun))
+		}
+	})
 }

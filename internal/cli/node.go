@@ -129,7 +129,7 @@ func (n *node) run(ctx context.Context) error {
 	talking, stopTalking := context.WithCancel(logging)
 	defer stopTalking()
 
-	split := newSplitter(n.listener)
+	split := newSplitter(n.listener, n.cfg.logger)
 	workers := grpc.NewServer(
 		grpc.MaxRecvMsgSize(messageBytesMax), grpc.MaxSendMsgSize(messageBytesMax),
 		grpc.InitialWindowSize(4<<20), grpc.InitialConnWindowSize(8<<20),
