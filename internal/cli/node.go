@@ -22,7 +22,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
-	"github.com/bridgefour/bridgefour/internal/leader"
+	driver "github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/replica"
@@ -59,7 +59,7 @@ type node struct {
 	advertised string
 	replica    *replica.Replica
 	transport  *peer.Transport
-	leader     *leader.Leader
+	leader     *driver.Node
 	invited    chan []string                // by the leaders that it names
 	idlers     atomic.Pointer[[]api.Worker] // workers that wait to be invited
 }
@@ -90,7 +90,7 @@ func openNode(ctx context.Context, cfg nodeConfig) (n *node, err error) {
 	if err := n.openLog(ctx); err != nil {
 		return nil, err
 	}
-	n.leader = leader.New(leader.Config{
+	n.leader = driver.New(driver.Config{
 		Log: n.replica, Spool: cfg.spool, Cluster: cfg.clusterName, Version: cfg.version, Builtins: builtins(), Logger: cfg.logger,
 		InviteLeader: n.transport.Invite, InviteWorker: n.inviteWorker, IdleWorkers: n.idleWorkers,
 	})

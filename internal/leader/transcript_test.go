@@ -448,9 +448,24 @@ func (s *story) work(to string, w *wire.Work) {
 	s.say("to %s: %s", to, strings.Join(parts, "; "))
 }
 
+// statusText is the public status of a job.
+func statusText(job *state.Job, c *Core) string {
+	switch {
+	case job.Status == state.JobDone, job.Status == state.JobFailed, job.Status == state.JobStopped:
+		return job.Status.String()
+	case c.Leased(job.ID) > 0:
+		return "running"
+	case !c.Eligible(job.Spec):
+		return "halted"
+	case job.Started == 0:
+		return "waiting"
+	}
+	return "running"
+}
+
 func (s *story) job(id state.JobID) {
 	job := s.machine.Job(id)
-	text := fmt.Sprintf("job %d is %s (%v) %s", id, jobStatus(job, leaderKnows{s.core}), job.Status, job.Error)
+	text := fmt.Sprintf("job %d is %s (%v) %s", id, statusText(job, s.core), job.Status, job.Error)
 	for _, stage := range job.Stages {
 		text += fmt.Sprintf("; %v %d/%d done, %d dead, %d failed", stage.Kind, stage.Done, stage.Tasks, stage.Dead, stage.Failed)
 	}

@@ -40,6 +40,17 @@ type Members struct {
 	Removed []uint64 `json:"removed,omitempty"`
 }
 
+// Addresses returns the addresses of the members that have one.
+func (m *Members) Addresses() []string {
+	var list []string
+	for _, member := range m.List {
+		if member.Address != "" {
+			list = append(list, member.Address)
+		}
+	}
+	return list
+}
+
 // Get gives the member with that id.
 func (m *Members) Get(id uint64) (Member, bool) {
 	i, ok := slices.BinarySearchFunc(m.List, id, func(a Member, id uint64) int { return cmp.Compare(a.ID, id) })

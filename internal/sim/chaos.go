@@ -193,7 +193,7 @@ func (l *simLeader) diskRoom() {
 func (w *World) removeWorker(s *simWorker) {
 	id := state.WorkerID(s.id)
 	for _, l := range w.members() {
-		if id != 0 && l.up && l.paused == 0 && l.node.Leading() {
+		if id != 0 && l.up && l.paused == 0 && l.controller.Leading() {
 			s.wasRemoved = true
 			l.take(leader.Ask{Key: "remove", Add: func(e *state.Entry) { e.SetWorker("remove", id, state.WorkerRemoved) }})
 			return

@@ -286,7 +286,7 @@ func (c *checker) welcomed(l *simLeader, messages []leader.Send) {
 	}
 	for _, h := range s.hello.GetHeld() {
 		lease := state.Lease(h.GetLease())
-		job := l.node.Machine().Job(state.JobID(h.GetJob()))
+		job := l.controller.Machine().Job(state.JobID(h.GetJob()))
 		a := c.attempt(lease)
 		if slices.Contains(void, h.GetLease()) || job == nil || a == nil || a.won {
 			continue
@@ -409,7 +409,7 @@ func (c *checker) leads(l *simLeader, term uint64) {
 
 // acknowledged is a client that was told the outcome of its request.
 func (c *checker) acknowledged(l *simLeader, e *state.Event) {
-	index := l.node.Machine().Index()
+	index := l.controller.Machine().Index()
 	if n := len(c.log); n == 0 || c.log[n-1].index < index {
 		c.w.fail("leader %d acknowledges entry %d, which no log has given out", l.addr, index)
 	}

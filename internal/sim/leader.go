@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
@@ -26,19 +27,19 @@ type simLeader struct {
 	disk  *disk
 	image image // what is on its disk
 
-	core     *replica.Core
-	node     *leader.Node
-	told     *replica.Members // to the node
-	applied  uint64           // log position that the state machine has come to, raft's own entries counted
-	queue    []replica.Delivery
-	handing  bool     // an event will hand over the next delivery
-	stuck    [][]byte // entries that the log has not taken yet
-	full     bool     // the log has no room
-	saving   bool     // a snapshot
-	since    uint64   // entries delivered since the last one
-	term     uint64
-	leading  bool
-	leaderID uint64
+	core       *replica.Core
+	controller *leader.Controller
+	told       *replica.Members // to the node
+	applied    uint64           // log position that the state machine has come to, raft's own entries counted
+	queue      []replica.Delivery
+	handing    bool     // an event will hand over the next delivery
+	stuck      [][]byte // entries that the log has not taken yet
+	full       bool     // the log has no room
+	saving     bool     // a snapshot
+	since      uint64   // entries delivered since the last one
+	term       uint64
+	leading    bool
+	leaderID   uint64
 
 	sessions map[leader.SessionID]*session
 	waiting  map[string][]func(reply) // clients, by the key of their request
@@ -72,7 +73,7 @@ func (l *simLeader) boot() {
 		return
 	}
 	l.core, l.since = core, 0
-	l.node = leader.NewNode(leader.NodeConfig{Cluster: clusterName, Seed: l.rng.Uint64})
+	l.controller = leader.NewController(leader.ControllerConfig{Cluster: clusterName, Seed: l.rng.Uint64})
 	if len(l.image.snaps) > 0 {
 		s := l.image.snaps[0]
 		l.log(replica.Event{Snapshot: io.NopCloser(bytes.NewReader(s.body)), SnapshotIndex: s.at.Index})
@@ -151,7 +152,7 @@ func (l *simLeader) pump() {
 	}
 	if m := l.core.Members(); m != l.told {
 		l.told = m
-		l.node.SetMembers(*m)
+		l.controller.SetMembers(node.Members(*m))
 		l.soon()
 	}
 	if l.core.Removed() && !l.gone {
@@ -235,7 +236,7 @@ func (l *simLeader) deliver(d replica.Delivery) {
 	}
 }
 
-func (l *simLeader) log(e replica.Event) { l.must(l.node.Log(l.now(), e)) }
+func (l *simLeader) log(e replica.Event) { l.must(node.HandleLog(l.controller, l.now(), e)) }
 
 // role begins or ends what belongs to a term.
 func (l *simLeader) role(r *replica.Role) {
@@ -265,7 +266,7 @@ func (l *simLeader) endTerm(why string) {
 }
 
 func (l *simLeader) take(in leader.Input) bool {
-	if !l.node.Take(in) {
+	if !l.controller.Take(in) {
 		return false
 	}
 	l.soon()
@@ -289,7 +290,7 @@ func (l *simLeader) step() {
 	if !l.up {
 		return
 	}
-	e, err := l.node.Step(l.now())
+	e, err := l.controller.Step(l.now())
 	if err != nil {
 		l.w.fail("leader %d: %v", l.addr, err)
 		return
@@ -308,7 +309,7 @@ func (l *simLeader) step() {
 	for _, c := range e.Close {
 		if s := l.sessions[c.Session]; s != nil {
 			l.closeSession(s, goodbye{c.Refused, c.Reason})
-			l.node.Take(leader.Closed{Session: c.Session})
+			l.controller.Take(leader.Closed{Session: c.Session})
 		}
 	}
 	for i := range e.Replies {
@@ -372,7 +373,7 @@ func (l *simLeader) reply(e *state.Event) {
 		return // of another node's client, or of one that asked in another term
 	}
 	l.w.check.acknowledged(l, e)
-	list[0](reply{event: *e, index: l.node.Machine().Index(), leader: l.addr})
+	list[0](reply{event: *e, index: l.controller.Machine().Index(), leader: l.addr})
 	if l.waiting[e.Key] = list[1:]; len(list) == 1 {
 		delete(l.waiting, e.Key)
 	}

@@ -62,7 +62,7 @@ func (l *simLeader) serveReads() {
 		switch {
 		case p.index <= l.applied:
 			r := reply{index: l.applied, missing: true}
-			if job := l.node.Machine().Job(p.job); job != nil {
+			if job := l.controller.Machine().Job(p.job); job != nil {
 				r.missing, r.status, r.progress = false, job.Status, job.Stages[0].Done
 			}
 			p.answer(r)

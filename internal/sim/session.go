@@ -34,7 +34,7 @@ func (g goodbye) err(leader string) error {
 // accept takes a worker's connection.
 func (l *simLeader) accept(e *end, hello *wire.Hello) {
 	from := l.w.workers[int(e.peer().proc.addr-firstWorker)]
-	if !l.node.Leading() {
+	if !l.controller.Leading() {
 		there := &wire.Elsewhere{Leaders: l.memberAddresses()}
 		if l.leaderID != 0 && l.leaderID != uint64(l.addr) {
 			there.Leader = l.addressOfMember(l.leaderID)

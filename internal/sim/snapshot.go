@@ -17,16 +17,16 @@ func (l *simLeader) snapshot() {
 		return
 	}
 	l.step() // what has been delivered is in the state
-	at, err := l.core.SnapshotAt(l.node.Machine().Index())
+	at, err := l.core.SnapshotAt(l.controller.Machine().Index())
 	if err != nil {
 		return // there is one, or an entry is on its way
 	}
 	var body bytes.Buffer
-	if _, err := l.node.Machine().Snapshot().WriteTo(&body); err != nil {
+	if _, err := l.controller.Machine().Snapshot().WriteTo(&body); err != nil {
 		l.w.fail("leader %d: snapshot: %v", l.addr, err)
 		return
 	}
-	l.w.check.snapshot(l.addr, l.node.Machine().Index(), body.Bytes())
+	l.w.check.snapshot(l.addr, l.controller.Machine().Index(), body.Bytes())
 	l.saving, l.since = true, 0
 	s := savedSnapshot{at, body.Bytes()}
 	l.disk.save(write{

@@ -319,13 +319,13 @@ func (w *World) finalChecks() {
 			return
 		}
 		var body bytes.Buffer
-		if _, err := l.node.Machine().Snapshot().WriteTo(&body); err != nil {
+		if _, err := l.controller.Machine().Snapshot().WriteTo(&body); err != nil {
 			w.fail("leader %d: snapshot: %v", l.addr, err)
 		}
-		w.check.snapshot(l.addr, l.node.Machine().Index(), body.Bytes())
-		w.trace("end", uint64(l.addr), l.node.Machine().Index(), w.check.snaps[l.node.Machine().Index()])
+		w.check.snapshot(l.addr, l.controller.Machine().Index(), body.Bytes())
+		w.trace("end", uint64(l.addr), l.controller.Machine().Index(), w.check.snaps[l.controller.Machine().Index()])
 		for _, key := range sortedKeys(w.check.keys) {
-			if id := w.check.keys[key]; l.node.Machine().Job(id) == nil {
+			if id := w.check.keys[key]; l.controller.Machine().Job(id) == nil {
 				w.fail("submit %q was acknowledged as job %d; leader %d does not have it", key, id, l.addr)
 			}
 		}

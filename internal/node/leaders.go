@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"cmp"
@@ -14,59 +14,62 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
+// lookEvery is how often the node looks for what comes without an event.
+const lookEvery = 100 * time.Millisecond
+
 // lookAround takes note, now and then, of what comes without an event: who the members are, and that nothing is heard any more.
-func (l *Leader) lookAround(now time.Time) {
-	if now.Sub(l.loop.looked) < tick {
+func (n *Node) lookAround(now time.Time) {
+	if now.Sub(n.loop.looked) < lookEvery {
 		return
 	}
-	l.loop.looked = now
-	l.dropShadow(now)
-	members, leader := l.cfg.Log.Members(), l.cfg.Log.Status().LeaderID
-	old := l.members.Load()
+	n.loop.looked = now
+	n.dropShadow(now)
+	members, leader := n.cfg.Log.Members(), n.cfg.Log.Status().LeaderID
+	old := n.members.Load()
 	if members.Cluster != old.Cluster || !slices.Equal(members.List, old.List) || !slices.Equal(members.Former, old.Former) {
-		l.members.Store(&members)
-		l.loop.node.SetMembers(members)
-		l.changes.tell()
+		n.members.Store(&members)
+		n.loop.controller.SetMembers(Members(members))
+		n.changes.tell()
 	}
-	if leader != l.loop.leader {
-		l.loop.leader = leader
-		l.changes.tell()
+	if leader != n.loop.leader {
+		n.loop.leader = leader
+		n.changes.tell()
 	}
 }
 
 // address is where a member is reached; empty where it is none.
-func (l *Leader) address(id uint64) string {
-	m, _ := l.members.Load().Get(id)
+func (n *Node) address(id uint64) string {
+	m, _ := n.members.Load().Get(id)
 	return m.Address
 }
 
 // LeaderAddress is where the node that leads is reached, and whether it is this one. Empty: none is known. A node that was
 // elected leads once it has applied what the log holds, and not before.
-func (l *Leader) LeaderAddress() (address string, self bool) {
-	status := l.cfg.Log.Status()
+func (n *Node) LeaderAddress() (address string, self bool) {
+	status := n.cfg.Log.Status()
 	switch {
-	case l.leading.Load():
-		return l.address(status.ID), true
+	case n.leading.Load():
+		return n.address(status.ID), true
 	case status.LeaderID == 0 || status.LeaderID == status.ID:
 		return "", false
 	}
-	return l.address(status.LeaderID), false
+	return n.address(status.LeaderID), false
 }
 
 // WaitLeader returns when a leader is known.
-func (l *Leader) WaitLeader(ctx context.Context) error {
-	return l.wait(ctx, l.changes, func() (bool, error) {
-		address, self := l.LeaderAddress()
+func (n *Node) WaitLeader(ctx context.Context) error {
+	return n.wait(ctx, n.changes, func() (bool, error) {
+		address, self := n.LeaderAddress()
 		return self || address != "", nil
 	})
 }
 
 // ReadIndex returns a position of the log that has all that was acknowledged before the call, by whatever node.
-func (l *Leader) ReadIndex(ctx context.Context) (uint64, error) {
+func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 	const patience = 5 * time.Second
 	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	index, err := l.cfg.Log.ReadIndex(patient)
+	index, err := n.cfg.Log.ReadIndex(patient)
 	switch {
 	case err == nil:
 		return index, nil
@@ -74,7 +77,7 @@ func (l *Leader) ReadIndex(ctx context.Context) (uint64, error) {
 		return 0, context.Cause(ctx)
 	case patient.Err() != nil:
 		return 0, api.Unavailable("no majority of the %d leaders has answered within %v, so nobody can say what is true now; "+
-			"?consistency=stale reads what this leader knows", len(l.members.Load().List), patience)
+			"?consistency=stale reads what this leader knows", len(n.members.Load().List), patience)
 	}
 	return 0, api.Unavailable("strong read: %v", err)
 }
@@ -83,31 +86,31 @@ func (l *Leader) ReadIndex(ctx context.Context) (uint64, error) {
 const silentAfter = time.Second
 
 // Leaders are all leaders of the cluster, by number.
-func (l *Leader) Leaders() api.LeaderList {
-	members, status, now := l.members.Load(), l.cfg.Log.Status(), time.Now()
-	list := api.LeaderList{Cluster: members.Cluster, Name: l.cfg.Cluster, Term: status.Term, Leaders: make([]api.LeaderNode, 0, len(members.List))}
-	view := l.views.cluster.Load()
+func (n *Node) Leaders() api.LeaderList {
+	members, status, now := n.members.Load(), n.cfg.Log.Status(), time.Now()
+	list := api.LeaderList{Cluster: members.Cluster, Name: n.cfg.Cluster, Term: status.Term, Leaders: make([]api.LeaderNode, 0, len(members.List))}
+	view := n.views.cluster.Load()
 	for _, m := range members.List {
-		n := api.LeaderNode{ID: m.ID, Address: m.Address, Votes: m.Voter, Self: m.ID == status.ID}
+		l := api.LeaderNode{ID: m.ID, Address: m.Address, Votes: m.Voter, Self: m.ID == status.ID}
 		var heard time.Time
 		switch {
-		case n.Self:
-			n.Index, heard = status.Last, now
+		case l.Self:
+			l.Index, heard = status.Last, now
 		case status.Leader:
 			if i := slices.IndexFunc(status.Peers, func(p replica.PeerStatus) bool { return p.ID == m.ID }); i >= 0 {
-				n.Index, heard = status.Peers[i].Match, status.Peers[i].Heard
+				l.Index, heard = status.Peers[i].Match, status.Peers[i].Heard
 			}
 		case m.ID == status.LeaderID:
-			n.Index, heard = view.leadersAt, status.Heard
+			l.Index, heard = view.leadersAt, status.Heard
 		default:
-			n.Index, heard = view.leaders[m.ID].match, view.leaders[m.ID].heard
+			l.Index, heard = view.leaders[m.ID].match, view.leaders[m.ID].heard
 		}
 		untold := !status.Leader && view.leaders == nil && m.ID != status.LeaderID
-		n.Status = leaderStatus(&n, status.LeaderID, untold, now.Sub(heard) > silentAfter)
+		l.Status = leaderStatus(&l, status.LeaderID, untold, now.Sub(heard) > silentAfter)
 		if !heard.IsZero() {
-			n.Heard = &heard
+			l.Heard = &heard
 		}
-		list.Leaders = append(list.Leaders, n)
+		list.Leaders = append(list.Leaders, l)
 	}
 	return list
 }
@@ -130,28 +133,28 @@ func leaderStatus(n *api.LeaderNode, leader uint64, untold, silent bool) string 
 const invitePatience = 10 * time.Second
 
 // AddLeader asks the fresh leader at address to join, and returns when it is a member.
-func (l *Leader) AddLeader(ctx context.Context, address string) (api.LeaderNode, error) {
+func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, error) {
 	if err := hostPort(address); err != nil {
 		return api.LeaderNode{}, err
 	}
-	if !l.leads(ctx) {
-		return api.LeaderNode{}, l.notLeader()
+	if !n.leads(ctx) {
+		return api.LeaderNode{}, n.notLeader()
 	}
-	before := l.Leaders().Leaders
-	if i := slices.IndexFunc(before, func(n api.LeaderNode) bool { return n.Address == address }); i >= 0 {
+	before := n.Leaders().Leaders
+	if i := slices.IndexFunc(before, func(l api.LeaderNode) bool { return l.Address == address }); i >= 0 {
 		return before[i], nil
 	}
-	if l.cfg.InviteLeader == nil {
+	if n.cfg.InviteLeader == nil {
 		return api.LeaderNode{}, api.Conflict("this leader stands alone: it was started to be the only one")
 	}
-	if err := l.cfg.InviteLeader(ctx, address); err != nil {
+	if err := n.cfg.InviteLeader(ctx, address); err != nil {
 		return api.LeaderNode{}, invited(ctx, "leader", address, err)
 	}
 	var added api.LeaderNode
-	err := l.come(ctx, "leader", address, l.changes, func() (bool, error) {
-		for _, n := range l.Leaders().Leaders { // it may call itself by another address
-			if !slices.ContainsFunc(before, func(b api.LeaderNode) bool { return b.ID == n.ID }) {
-				added = n
+	err := n.come(ctx, "leader", address, n.changes, func() (bool, error) {
+		for _, l := range n.Leaders().Leaders { // it may call itself by another address
+			if !slices.ContainsFunc(before, func(b api.LeaderNode) bool { return b.ID == l.ID }) {
+				added = l
 				return true, nil
 			}
 		}
@@ -161,22 +164,22 @@ func (l *Leader) AddLeader(ctx context.Context, address string) (api.LeaderNode,
 }
 
 // RemoveLeader returns when the leader is no member any more.
-func (l *Leader) RemoveLeader(ctx context.Context, id uint64, force bool) error {
-	if !l.leads(ctx) {
-		return l.notLeader()
+func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
+	if !n.leads(ctx) {
+		return n.notLeader()
 	}
-	members := l.cfg.Log.Members()
+	members := n.cfg.Log.Members()
 	if _, ok := members.Get(id); !ok {
 		return api.NotFound("there is no leader %d", id)
 	}
-	err := l.cfg.Log.RemoveMember(ctx, id, force)
+	err := n.cfg.Log.RemoveMember(ctx, id, force)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, replica.ErrNotLeader):
-		return l.notLeader()
+		return n.notLeader()
 	case errors.Is(err, replica.ErrClosed):
-		return l.stopping()
+		return n.stopping()
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
@@ -184,20 +187,20 @@ func (l *Leader) RemoveLeader(ctx context.Context, id uint64, force bool) error 
 }
 
 // InviteWorker asks the idle worker at address to join, and returns when it has registered.
-func (l *Leader) InviteWorker(ctx context.Context, address string) (api.Worker, error) {
+func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, error) {
 	if err := hostPort(address); err != nil {
 		return api.Worker{}, err
 	}
-	if !l.leads(ctx) {
-		return api.Worker{}, l.notLeader()
+	if !n.leads(ctx) {
+		return api.Worker{}, n.notLeader()
 	}
-	if l.cfg.InviteWorker == nil {
+	if n.cfg.InviteWorker == nil {
 		return api.Worker{}, api.Conflict("this leader invites no workers")
 	}
 	same := addressMatcher(ctx, address)
 	identity := "" // of the idle worker that is found there: it may register with another of its addresses
-	if l.cfg.IdleWorkers != nil {
-		for _, w := range l.cfg.IdleWorkers() {
+	if n.cfg.IdleWorkers != nil {
+		for _, w := range n.cfg.IdleWorkers() {
 			if same(w.Address) {
 				identity = w.Identity
 			}
@@ -205,7 +208,7 @@ func (l *Leader) InviteWorker(ctx context.Context, address string) (api.Worker, 
 	}
 	var found api.Worker
 	here := func() (bool, error) {
-		for _, w := range l.views.cluster.Load().workers {
+		for _, w := range n.views.cluster.Load().workers {
 			known := w.Identity == identity && identity != "" || same(w.Address)
 			if known && w.Status != state.WorkerDead.String() {
 				found = w
@@ -217,19 +220,19 @@ func (l *Leader) InviteWorker(ctx context.Context, address string) (api.Worker, 
 	if ok, _ := here(); ok {
 		return found, nil
 	}
-	if err := l.cfg.InviteWorker(ctx, address); err != nil {
+	if err := n.cfg.InviteWorker(ctx, address); err != nil {
 		return api.Worker{}, invited(ctx, "worker", address, err)
 	}
-	err := l.come(ctx, "worker", address, l.views.news, here)
+	err := n.come(ctx, "worker", address, n.views.news, here)
 	return found, err
 }
 
 // come waits for somebody who has agreed to come.
-func (l *Leader) come(ctx context.Context, what, address string, news *news, here func() (bool, error)) error {
+func (n *Node) come(ctx context.Context, what, address string, news *news, here func() (bool, error)) error {
 	late := api.Unavailable("the %s at %s has agreed to join, but has not come within %v; its log says why", what, address, invitePatience)
 	patient, cancel := context.WithTimeoutCause(ctx, invitePatience, late)
 	defer cancel()
-	return l.wait(patient, news, here)
+	return n.wait(patient, news, here)
 }
 
 // invited is what a client is told of an invitation that has come to nothing.
@@ -269,12 +272,12 @@ func addressMatcher(ctx context.Context, address string) func(other string) bool
 }
 
 // idleWorkers are those on the network that wait to be invited, and are no members.
-func (l *Leader) idleWorkers() []api.Worker {
-	if l.cfg.IdleWorkers == nil {
+func (n *Node) idleWorkers() []api.Worker {
+	if n.cfg.IdleWorkers == nil {
 		return nil
 	}
-	members := l.views.cluster.Load().workers
-	list := slices.DeleteFunc(slices.Clone(l.cfg.IdleWorkers()), func(idle api.Worker) bool {
+	members := n.views.cluster.Load().workers
+	list := slices.DeleteFunc(slices.Clone(n.cfg.IdleWorkers()), func(idle api.Worker) bool {
 		return slices.ContainsFunc(members, func(w api.Worker) bool { return w.Identity == idle.Identity })
 	})
 	slices.SortFunc(list, func(a, b api.Worker) int { return cmp.Compare(a.Address, b.Address) })
@@ -285,8 +288,8 @@ func (l *Leader) idleWorkers() []api.Worker {
 }
 
 // Consensus is this node's view of the election.
-func (l *Leader) Consensus() api.Consensus {
-	status := l.cfg.Log.Status()
+func (n *Node) Consensus() api.Consensus {
+	status := n.cfg.Log.Status()
 	c := api.Consensus{ID: status.ID, Term: status.Term, Role: status.Role, Peers: []api.Peer{}}
 	some := func(id uint64) *uint64 {
 		if id == 0 {
@@ -302,7 +305,7 @@ func (l *Leader) Consensus() api.Consensus {
 	}
 	c.VotedFor, c.Leader = some(status.VotedFor), some(status.LeaderID)
 	c.LastElection, c.LastHeartbeat = when(status.Campaigned), when(status.Heard)
-	for _, m := range l.members.Load().List {
+	for _, m := range n.members.Load().List {
 		if m.ID == status.ID {
 			continue
 		}

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"google.golang.org/grpc"
@@ -14,16 +14,15 @@ const partsPage = 16 << 10
 
 // Parts gives the winners of a stage, page by page. A node that does not lead, and so may be behind, gives those of a stage
 // that is over, which change no more while anybody may need them.
-func (l *Leader) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire.PartsPage]) error {
-	key := taskKey{job: state.JobID(req.GetJob()), stage: req.GetStage()}
+func (n *Node) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire.PartsPage]) error {
 	for first := uint64(0); ; first += partsPage {
 		page := &wire.PartsPage{}
 		var stage *state.Stage
 		behind := false
-		err := l.do(rpc.Context(), func() {
-			job := l.loop.node.Machine().Job(key.job)
-			stage = stageOf(job, key)
-			if behind = !l.loop.node.Leading() && (stage == nil || job.Current <= int(key.stage)); !behind && stage != nil {
+		err := n.do(rpc.Context(), func() {
+			job := n.loop.controller.Machine().Job(state.JobID(req.GetJob()))
+			stage = stageOf(job, req.GetStage())
+			if behind = !n.loop.controller.Leading() && (stage == nil || job.Current <= int(req.GetStage())); !behind && stage != nil {
 				fillParts(page, stage, first)
 			}
 		})
@@ -31,7 +30,7 @@ func (l *Leader) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wi
 			return status.Error(codes.Unavailable, err.Error())
 		}
 		if behind {
-			return status.Error(codes.Unavailable, l.notLeader().Error())
+			return status.Error(codes.Unavailable, n.notLeader().Error())
 		}
 		if stage == nil {
 			return status.Errorf(codes.NotFound, "job %d has no stage %d", req.GetJob(), req.GetStage())
@@ -43,6 +42,14 @@ func (l *Leader) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wi
 			return nil
 		}
 	}
+}
+
+// stageOf returns a stage of a job; nil if there is no such job or stage.
+func stageOf(job *state.Job, stage uint32) *state.Stage {
+	if job == nil || int(stage) >= len(job.Stages) {
+		return nil
+	}
+	return job.Stages[stage]
 }
 
 func fillParts(page *wire.PartsPage, stage *state.Stage, first uint64) {

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/sched"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -17,22 +17,22 @@ import (
 const explainTasks = 5
 
 // Explain says why a job, or one of its tasks, is as it is, and what would help.
-func (l *Leader) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
+func (n *Node) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
 	if stage != "" {
-		task, err := l.Task(ctx, id, stage, index)
+		task, err := n.Task(ctx, id, stage, index)
 		if err != nil {
 			return api.Explanation{}, err
 		}
-		job, err := l.Explain(ctx, id, "", 0)
+		job, err := n.Explain(ctx, id, "", 0)
 		if err != nil {
 			return api.Explanation{}, err
 		}
 		return explainTask(&task, &job), nil
 	}
 	var e *explainer
-	if err := l.scan(ctx, id, func() {
-		if job := l.loop.node.Machine().Job(state.JobID(id)); job != nil {
-			e = &explainer{core: l.loop.node.Core(), job: job, out: api.Explanation{Subject: fmt.Sprint(id)}}
+	if err := n.scan(ctx, id, func() {
+		if job := n.loop.controller.Machine().Job(state.JobID(id)); job != nil {
+			e = &explainer{machine: n.loop.controller.Machine(), core: n.loop.controller.Core(), job: job, out: api.Explanation{Subject: fmt.Sprint(id)}}
 			e.explain(time.Now())
 		}
 	}); err != nil {
@@ -41,7 +41,7 @@ func (l *Leader) Explain(ctx context.Context, id uint64, stage string, index uin
 	if e == nil {
 		return api.Explanation{}, api.NotFound("there is no job %d", id)
 	}
-	if why := l.notReady.Load(); why != nil {
+	if why := n.notReady.Load(); why != nil {
 		e.because("the leader accepts no writes: %s", *why)
 	}
 	return e.out, nil
@@ -49,9 +49,10 @@ func (l *Leader) Explain(ctx context.Context, id uint64, stage string, index uin
 
 // explainer collects what is to be said of one job. It runs in the loop.
 type explainer struct {
-	core *Core
-	job  *state.Job
-	out  api.Explanation
+	machine *state.Machine
+	core    *leader.Core
+	job     *state.Job
+	out     api.Explanation
 }
 
 func (e *explainer) because(format string, args ...any) {
@@ -63,7 +64,7 @@ func (e *explainer) advise(format string, args ...any) {
 }
 
 func (e *explainer) explain(now time.Time) {
-	leased := e.core.sched.Leased(e.job.ID)
+	leased := e.core.Leased(e.job.ID)
 	e.out.Status = jobStatus(e.job, leaderKnows{e.core})
 	stage := e.job.Stages[e.job.Current]
 	switch e.job.Status {
@@ -88,21 +89,21 @@ func (e *explainer) explain(now time.Time) {
 }
 
 // waiting says why open tasks are not leased.
-func (e *explainer) waiting(now time.Time, leased int, stage *state.Stage) {
-	if uint64(leased)+stage.Done+stage.Dead >= stage.Tasks {
+func (e *explainer) waiting(now time.Time, leased uint64, stage *state.Stage) {
+	if leased+stage.Done+stage.Dead >= stage.Tasks {
 		return
 	}
-	if e.core.sched.Held(e.job.ID) {
-		e.because("the leader has just started, and waits up to %v for workers that may still run its tasks", lossAfter)
+	if e.core.Held(e.job.ID) {
+		e.because("the leader has just started, and waits up to %v for workers that may still run its tasks", leader.LossAfter)
 		return
 	}
-	if n, first := e.core.sched.Waiting(e.job.ID); n > 0 {
+	if n, first := e.core.Waiting(e.job.ID); n > 0 {
 		e.because("%d failed tasks wait before their next attempt, the first for %v more", n, max(0, first.Sub(now)).Round(10*time.Millisecond))
 	}
 	e.workers()
-	for _, id := range e.core.machine.Live() {
-		other := e.core.machine.Job(id)
-		if other.Spec.Priority > e.job.Spec.Priority && e.core.sched.Leased(id) > 0 {
+	for _, id := range e.machine.Live() {
+		other := e.machine.Job(id)
+		if other.Spec.Priority > e.job.Spec.Priority && e.core.Leased(id) > 0 {
 			e.because("job %d goes first: its priority is %d, this job's %d", id, other.Spec.Priority, e.job.Spec.Priority)
 			e.advise("submit with a higher --priority")
 		}
@@ -112,20 +113,24 @@ func (e *explainer) waiting(now time.Time, leased int, stage *state.Stage) {
 // workers says which workers cannot take the job's tasks, and why.
 func (e *explainer) workers() {
 	able, busy := 0, 0
-	for _, id := range slices.Sorted(maps.Keys(e.core.workers)) {
-		w := e.core.workers[id]
+	for _, id := range e.machine.Workers() {
+		w, known := e.core.WorkerState(id)
+		if !known {
+			continue
+		}
+		info := e.machine.Worker(id)
 		switch {
-		case w.lost || w.session == nil:
+		case !w.Connected:
 			e.because("worker %d is not connected", id)
-		case w.draining:
+		case w.Draining:
 			e.because("worker %d is draining", id)
-		case !w.aside.IsZero():
+		case w.Aside:
 			e.because("worker %d is put aside: many different tasks failed on it", id)
-		case !sched.Eligible(e.job.Spec, &w.Worker):
-			e.because("worker %d does not fit: %s", id, strings.Join(lacks(e.job.Spec, &w.Worker), "; "))
+		case !e.core.Fits(id, e.job.Spec):
+			e.because("worker %d does not fit: %s", id, strings.Join(lacks(e.job.Spec, info), "; "))
 		default:
 			able++
-			if w.busy() == w.Slots {
+			if w.Busy == info.Slots {
 				busy++
 			}
 		}
@@ -140,15 +145,15 @@ func (e *explainer) workers() {
 	}
 }
 
-// lacks says what of a job's needs a worker that is not [sched.Eligible] does not have.
-func lacks(spec *state.Spec, w *sched.Worker) []string {
+// lacks says what of a job's needs a worker that does not fit it does not have.
+func lacks(spec *state.Spec, w *state.Worker) []string {
 	var list []string
 	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
 		if v := spec.Labels[k]; w.Labels[k] != v {
 			list = append(list, fmt.Sprintf("it has no label %s=%s", k, v))
 		}
 	}
-	if int(spec.SlotsPerTask) > w.Slots {
+	if spec.SlotsPerTask > w.Slots {
 		list = append(list, fmt.Sprintf("an attempt takes %s, of which it has %d", counted(uint64(spec.SlotsPerTask), "slot"), w.Slots))
 	}
 	if w.Memory > 0 && spec.Memory > w.Memory {

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"bytes"
@@ -41,7 +41,7 @@ func problemOf(t *testing.T, err error, status int, text string) {
 	}
 }
 
-func submit(t *testing.T, l *Leader, req *api.JobRequest, key string) api.Job {
+func submit(t *testing.T, l *Node, req *api.JobRequest, key string) api.Job {
 	t.Helper()
 	job, err := l.Submit(t.Context(), req, key)
 	if err != nil {
@@ -51,7 +51,7 @@ func submit(t *testing.T, l *Leader, req *api.JobRequest, key string) api.Job {
 }
 
 // finished waits for the end of a job.
-func finished(t *testing.T, l *Leader, id uint64) api.Job {
+func finished(t *testing.T, l *Node, id uint64) api.Job {
 	t.Helper()
 	if err := l.WaitJob(t.Context(), id); err != nil {
 		t.Fatalf("WaitJob(%d) = %v", id, err)

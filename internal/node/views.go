@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"math"
@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/sched"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -116,59 +116,49 @@ type beyondLog interface {
 }
 
 // leaderKnows is what the core of the term knows.
-type leaderKnows struct{ core *Core }
+type leaderKnows struct{ core *leader.Core }
 
-func (k leaderKnows) leased(id state.JobID) uint64 { return uint64(k.core.sched.Leased(id)) }
+func (k leaderKnows) leased(id state.JobID) uint64 { return k.core.Leased(id) }
 
-func (k leaderKnows) eligible(job *state.Job) bool {
-	for _, w := range k.core.workers {
-		if w.assignable() && sched.Eligible(job.Spec, &w.Worker) {
-			return true
-		}
-	}
-	return false
-}
+func (k leaderKnows) eligible(job *state.Job) bool { return k.core.Eligible(job.Spec) }
 
 func (k leaderKnows) worker(id state.WorkerID) (workerNews, bool) {
-	w := k.core.workers[id]
-	if w == nil {
-		return workerNews{}, false
-	}
-	return workerNews{busy: uint32(w.busy()), queued: uint32(w.Leases() - w.busy()), seen: w.heard, aside: !w.aside.IsZero()}, true
+	w, ok := k.core.WorkerState(id)
+	return workerNews{busy: w.Busy, queued: w.Queued, seen: w.Heard, aside: w.Aside}, ok
 }
 
 // beyond is what this node knows beyond the log.
-func (l *Leader) beyond() beyondLog {
-	if c := l.loop.node.Core(); c != nil {
+func (n *Node) beyond() beyondLog {
+	if c := n.loop.controller.Core(); c != nil {
 		return leaderKnows{c}
 	}
-	return l.loop.shadow
+	return n.loop.shadow
 }
 
 // render publishes the views of what has changed: now and then, and at once where somebody waits for it.
-func (l *Leader) render(now time.Time) {
-	index := l.index()
-	awaited := l.waiting.Load() > 0 && index > l.views.index.Load()
-	if !l.loop.urgent && !awaited && now.Sub(l.loop.rendered) < renderEvery {
+func (n *Node) render(now time.Time) {
+	index := n.index()
+	awaited := n.waiting.Load() > 0 && index > n.views.index.Load()
+	if !n.loop.urgent && !awaited && now.Sub(n.loop.rendered) < renderEvery {
 		return
 	}
-	m, knows := l.loop.node.Machine(), l.beyond()
-	last := l.views.cluster.Load()
-	if l.loop.urgent || now.Sub(last.made) >= tick || len(m.Live()) != last.cluster.Jobs {
-		l.views.cluster.Store(l.clusterView(knows, now))
+	m, knows := n.loop.controller.Machine(), n.beyond()
+	last := n.views.cluster.Load()
+	if n.loop.urgent || now.Sub(last.made) >= lookEvery || len(m.Live()) != last.cluster.Jobs {
+		n.views.cluster.Store(n.clusterView(knows, now))
 	}
-	for id := range l.loop.stale {
-		delete(l.loop.stale, id)
+	for id := range n.loop.stale {
+		delete(n.loop.stale, id)
 		if job := m.Job(id); job != nil {
-			l.views.put(makeJobView(job, knows))
+			n.views.put(makeJobView(job, knows))
 		}
 	}
-	if facts, ok := m.FactsAfter(state.Position{Index: l.views.facts.Load(), Seq: math.MaxUint32}); len(facts) > 0 || !ok {
-		l.views.facts.Store(m.Index())
+	if facts, ok := m.FactsAfter(state.Position{Index: n.views.facts.Load(), Seq: math.MaxUint32}); len(facts) > 0 || !ok {
+		n.views.facts.Store(m.Index())
 	}
-	l.views.index.Store(index)
-	l.loop.rendered, l.loop.urgent = now, false
-	l.views.news.tell()
+	n.views.index.Store(index)
+	n.loop.rendered, n.loop.urgent = now, false
+	n.views.news.tell()
 }
 
 // makeJobView makes the public view of a job.
@@ -235,13 +225,10 @@ func stamp(ms int64) *time.Time {
 	return &t
 }
 
-// busy is how many slots run an attempt: a worker begins what it is given at once, as far as it has slots.
-func (w *worker) busy() int { return min(w.Leases(), w.Slots) }
-
 // clusterView makes the public view of the workers and the cluster. Who leads is filled in when it is asked for.
-func (l *Leader) clusterView(knows beyondLog, now time.Time) *clusterView {
-	m := l.loop.node.Machine()
-	v := &clusterView{cluster: api.Cluster{Name: l.cfg.Cluster, Version: l.cfg.Version, Spool: l.cfg.Spool, Jobs: len(m.Live()), Status: api.ClusterHealthy}}
+func (n *Node) clusterView(knows beyondLog, now time.Time) *clusterView {
+	m := n.loop.controller.Machine()
+	v := &clusterView{cluster: api.Cluster{Name: n.cfg.Cluster, Version: n.cfg.Version, Spool: n.cfg.Spool, Jobs: len(m.Live()), Status: api.ClusterHealthy}}
 	for _, id := range m.Workers() {
 		info := m.Worker(id)
 		w := api.Worker{
@@ -266,9 +253,9 @@ func (l *Leader) clusterView(knows beyondLog, now time.Time) *clusterView {
 	case v.cluster.Dead > 0:
 		v.cluster.Status = api.ClusterDegraded
 	}
-	if l.loop.shadow != nil {
-		v.notReady = l.loop.shadow.notReady
-		v.leaders, v.leadersAt = l.loop.shadow.leaders, l.loop.shadow.index
+	if n.loop.shadow != nil {
+		v.notReady = n.loop.shadow.notReady
+		v.leaders, v.leadersAt = n.loop.shadow.leaders, n.loop.shadow.index
 	}
 	v.made = now
 	return v

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/commit"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -41,14 +42,14 @@ type taskScan struct {
 
 // Tasks is a page of tasks. Pages are made from the state as it is: a task that changes between two pages may be missed or
 // seen in its new status.
-func (l *Leader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error) {
+func (n *Node) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error) {
 	scan := taskScan{query: q}
 	if q.Cursor != "" {
 		if _, err := fmt.Sscanf(q.Cursor, "%d/%d", &scan.stage, &scan.index); err != nil || scan.stage < 0 {
 			return api.TaskList{}, api.Invalid("cursor %q is not one of ours: pass the next of an earlier page", q.Cursor)
 		}
 	}
-	if err := l.scan(ctx, id, func() { scan.fill(l.loop.node.Machine().Job(state.JobID(id)), l.loop.node.Core()) }); err != nil {
+	if err := n.scan(ctx, id, func() { scan.fill(n.loop.controller.Machine().Job(state.JobID(id)), n.loop.controller.Core()) }); err != nil {
 		return api.TaskList{}, err
 	}
 	if scan.job == nil {
@@ -58,35 +59,35 @@ func (l *Leader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 }
 
 // scan runs f in the loop while this node leads: it alone knows what runs where.
-func (l *Leader) scan(ctx context.Context, id uint64, f func()) error {
-	if !l.leads(ctx) {
-		return l.notLeader()
+func (n *Node) scan(ctx context.Context, id uint64, f func()) error {
+	if !n.leads(ctx) {
+		return n.notLeader()
 	}
-	if _, ok := l.views.job(id); !ok {
+	if _, ok := n.views.job(id); !ok {
 		return api.NotFound("there is no job %d", id)
 	}
 	leading := false
-	if err := l.do(ctx, func() {
-		if leading = l.loop.node.Leading(); leading {
+	if err := n.do(ctx, func() {
+		if leading = n.loop.controller.Leading(); leading {
 			f()
 		}
 	}); err != nil {
 		return err
 	}
 	if !leading {
-		return l.notLeader()
+		return n.notLeader()
 	}
 	return nil
 }
 
 // fill collects the page. Called in the loop.
-func (s *taskScan) fill(job *state.Job, c *Core) {
+func (s *taskScan) fill(job *state.Job, c *leader.Core) {
 	s.job = job
 	if job == nil {
 		return
 	}
 	s.done = job.Status == state.JobDone
-	running := c.running(job.ID)
+	running := c.Running(job.ID)
 	looked := 0
 	for ; s.stage < len(job.Stages); s.stage, s.index = s.stage+1, 0 {
 		stage := job.Stages[s.stage]
@@ -118,15 +119,15 @@ func (s *taskScan) fill(job *state.Job, c *Core) {
 }
 
 // candidates are the only tasks that can have the status asked for, in order; nil: any.
-func (s *taskScan) candidates(stage *state.Stage, running map[taskPlace]state.WorkerID) []uint64 {
+func (s *taskScan) candidates(stage *state.Stage, running map[leader.TaskPlace]state.WorkerID) []uint64 {
 	switch s.query.Status {
 	case api.TaskDead:
 		return append([]uint64{}, stage.Troubled()...)
 	case api.TaskRunning:
 		list := []uint64{}
 		for key := range running {
-			if int(key.stage) == s.stage {
-				list = append(list, key.task)
+			if int(key.Stage) == s.stage {
+				list = append(list, key.Task)
 			}
 		}
 		slices.Sort(list)
@@ -135,7 +136,7 @@ func (s *taskScan) candidates(stage *state.Stage, running map[taskPlace]state.Wo
 	return nil
 }
 
-func makeRow(stage *state.Stage, number int, index uint64, running map[taskPlace]state.WorkerID) taskRow {
+func makeRow(stage *state.Stage, number int, index uint64, running map[leader.TaskPlace]state.WorkerID) taskRow {
 	row := taskRow{stage: number, index: index, trouble: stage.Trouble(index), attempt: stage.Attempt(index) - 1}
 	switch stage.Status(index) {
 	case state.TaskDone:
@@ -146,31 +147,12 @@ func makeRow(stage *state.Stage, number int, index uint64, running map[taskPlace
 		row.status = api.TaskDead
 	case state.TaskOpen:
 		row.status = api.TaskOpen
-		if w, ok := running[taskPlace{uint32(number), index}]; ok {
+		if w, ok := running[leader.TaskPlace{Stage: uint32(number), Task: index}]; ok {
 			row.status, row.worker = api.TaskRunning, w
 			row.attempt++
 		}
 	}
 	return row
-}
-
-// taskPlace is a task within its job.
-type taskPlace struct {
-	stage uint32
-	task  uint64
-}
-
-// running is the leased tasks of a job, and where they are.
-func (c *Core) running(id state.JobID) map[taskPlace]state.WorkerID {
-	set := map[taskPlace]state.WorkerID{}
-	for _, w := range c.workers {
-		for _, l := range w.leases {
-			if l.job == id && !l.ended {
-				set[taskPlace{l.stage, l.task}] = w.ID
-			}
-		}
-	}
-	return set
 }
 
 // tasks makes the public form of the rows. Splits are read here, outside the loop: a job's input never changes.
@@ -225,19 +207,19 @@ func publicFailure(f state.Failure) api.Failure {
 }
 
 // Task is one task.
-func (l *Leader) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
+func (n *Node) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
 	var job *state.Job
 	var row *taskRow
 	var kind state.StageKind
 	done := false
-	if err := l.scan(ctx, id, func() {
-		if job = l.loop.node.Machine().Job(state.JobID(id)); job == nil {
+	if err := n.scan(ctx, id, func() {
+		if job = n.loop.controller.Machine().Job(state.JobID(id)); job == nil {
 			return
 		}
 		done = job.Status == state.JobDone
 		for i, s := range job.Stages {
 			if s.Kind.String() == stage && index < s.Tasks {
-				r := makeRow(s, i, index, l.loop.node.Core().running(job.ID))
+				r := makeRow(s, i, index, n.loop.controller.Core().Running(job.ID))
 				row, kind = &r, s.Kind
 			}
 		}

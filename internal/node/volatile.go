@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"context"
@@ -25,15 +25,15 @@ type told struct {
 }
 
 // Shadow tells another leader what this one, leading, knows beyond the log.
-func (l *Leader) Shadow(req *wire.ShadowRequest, rpc grpc.ServerStreamingServer[wire.ShadowState]) error {
-	if ours := l.members.Load().Cluster; req.GetClusterId() != ours {
+func (n *Node) Shadow(req *wire.ShadowRequest, rpc grpc.ServerStreamingServer[wire.ShadowState]) error {
+	if ours := n.members.Load().Cluster; req.GetClusterId() != ours {
 		return status.Errorf(codes.FailedPrecondition, "leader %d is of cluster %q, and this is cluster %q", req.GetId(), req.GetClusterId(), ours)
 	}
 	every := time.NewTicker(shadowEvery)
 	defer every.Stop()
 	for {
 		var state *wire.ShadowState
-		if err := l.do(rpc.Context(), func() { state = l.shadowState(time.Now()) }); err != nil {
+		if err := n.do(rpc.Context(), func() { state = n.shadowState(time.Now()) }); err != nil {
 			return status.Error(codes.Unavailable, err.Error())
 		}
 		if state == nil {
@@ -46,28 +46,28 @@ func (l *Leader) Shadow(req *wire.ShadowRequest, rpc grpc.ServerStreamingServer[
 		case <-every.C:
 		case <-rpc.Context().Done():
 			return context.Cause(rpc.Context())
-		case <-l.stopped:
-			return status.Error(codes.Unavailable, l.stopping().Error())
+		case <-n.stopped:
+			return status.Error(codes.Unavailable, n.stopping().Error())
 		}
 	}
 }
 
 // shadowState is what this node knows beyond the log; nil where it does not lead. Called in the loop.
-func (l *Leader) shadowState(now time.Time) *wire.ShadowState {
-	if !l.loop.node.Leading() {
+func (n *Node) shadowState(now time.Time) *wire.ShadowState {
+	if !n.loop.controller.Leading() {
 		return nil
 	}
-	if l.loop.told.state != nil && now.Sub(l.loop.told.at) < shadowEvery/2 {
-		return l.loop.told.state
+	if n.loop.told.state != nil && now.Sub(n.loop.told.at) < shadowEvery/2 {
+		return n.loop.told.state
 	}
-	c := l.loop.node.Core()
-	log := l.cfg.Log.Status()
-	s := &wire.ShadowState{Term: l.loop.node.Term(), Index: l.index()}
-	if why := l.notReady.Load(); why != nil {
+	c, m := n.loop.controller.Core(), n.loop.controller.Machine()
+	log := n.cfg.Log.Status()
+	s := &wire.ShadowState{Term: n.loop.controller.Term(), Index: n.index()}
+	if why := n.notReady.Load(); why != nil {
 		s.NotReady = *why
 	}
 	knows := leaderKnows{c}
-	for _, id := range c.machine.Workers() {
+	for _, id := range m.Workers() {
 		w, ok := knows.worker(id)
 		if !ok {
 			continue
@@ -78,18 +78,18 @@ func (l *Leader) shadowState(now time.Time) *wire.ShadowState {
 		s.WorkerSilentMs = append(s.WorkerSilentMs, millisSince(w.seen, now))
 		s.WorkerAside = append(s.WorkerAside, w.aside)
 	}
-	for _, id := range c.machine.Live() {
+	for _, id := range m.Live() {
 		leased := knows.leased(id)
 		s.Job = append(s.Job, uint64(id))
 		s.JobLeased = append(s.JobLeased, leased)
-		s.JobEligible = append(s.JobEligible, leased > 0 || knows.eligible(c.machine.Job(id)))
+		s.JobEligible = append(s.JobEligible, leased > 0 || knows.eligible(m.Job(id)))
 	}
 	for _, p := range log.Peers {
 		s.Leader = append(s.Leader, p.ID)
 		s.LeaderMatch = append(s.LeaderMatch, p.Match)
 		s.LeaderSilentMs = append(s.LeaderSilentMs, millisSince(p.Heard, now))
 	}
-	l.loop.told = told{s, now}
+	n.loop.told = told{s, now}
 	return s
 }
 
@@ -163,30 +163,30 @@ func (s *shadow) worker(id state.WorkerID) (workerNews, bool) {
 }
 
 // takeShadow takes in what the leader has told. Called in the loop.
-func (l *Leader) takeShadow(next *shadow) {
-	last := l.loop.shadow
-	if l.leading.Load() || last != nil && next.term < last.term {
+func (n *Node) takeShadow(next *shadow) {
+	last := n.loop.shadow
+	if n.leading.Load() || last != nil && next.term < last.term {
 		return // of a term that is over
 	}
-	l.loop.shadow = next
+	n.loop.shadow = next
 	for id, job := range next.jobs {
 		if last != nil {
 			if before, ok := last.jobs[id]; ok && before == job {
 				continue
 			}
 		}
-		l.loop.stale[id] = struct{}{}
+		n.loop.stale[id] = struct{}{}
 	}
 }
 
 // dropShadow lets go of what a leader has told long ago: it is not true any more.
-func (l *Leader) dropShadow(now time.Time) {
-	if l.loop.shadow == nil || now.Sub(l.loop.shadow.received) < shadowKept {
+func (n *Node) dropShadow(now time.Time) {
+	if n.loop.shadow == nil || now.Sub(n.loop.shadow.received) < shadowKept {
 		return
 	}
-	l.loop.shadow = nil
-	for _, id := range l.loop.node.Machine().Live() {
-		l.loop.stale[id] = struct{}{}
+	n.loop.shadow = nil
+	for _, id := range n.loop.controller.Machine().Live() {
+		n.loop.stale[id] = struct{}{}
 	}
 }
 
@@ -199,16 +199,16 @@ const (
 )
 
 // follow keeps a stream open to whoever leads, for what that one knows beyond the log.
-func (l *Leader) follow(ctx context.Context) {
+func (n *Node) follow(ctx context.Context) {
 	pause := shadowPauseMin
 	retry := time.NewTimer(pause)
 	defer retry.Stop()
 	for ctx.Err() == nil {
-		changed := l.changes.next()
-		address, self := l.LeaderAddress()
+		changed := n.changes.next()
+		address, self := n.LeaderAddress()
 		if address != "" && !self {
-			heard, err := l.receiveShadows(ctx, address)
-			l.log.DebugContext(ctx, "not following the leader's news any more", "leader", address, "error", err)
+			heard, err := n.receiveShadows(ctx, address)
+			n.log.DebugContext(ctx, "not following the leader's news any more", "leader", address, "error", err)
 			if heard {
 				pause = shadowPauseMin
 			}
@@ -224,8 +224,8 @@ func (l *Leader) follow(ctx context.Context) {
 }
 
 // receiveShadows takes in what the leader at address tells, until it says no more, is silent, or is not the leader any more.
-func (l *Leader) receiveShadows(ctx context.Context, address string) (heard bool, err error) {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(l.cfg.Dial),
+func (n *Node) receiveShadows(ctx context.Context, address string) (heard bool, err error) {
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(n.cfg.Dial),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(shadowBytesMax)))
 	if err != nil {
 		return false, err
@@ -240,12 +240,12 @@ func (l *Leader) receiveShadows(ctx context.Context, address string) (heard bool
 		}
 	}()
 	watch.Go(func() {
-		l.whileLeads(ctx, address)
+		n.whileLeads(ctx, address)
 		cancel()
 	})
 	silence := time.AfterFunc(shadowSilence, cancel)
 	defer silence.Stop()
-	rpc, err := wire.NewLeaderClient(conn).Shadow(ctx, &wire.ShadowRequest{Id: l.cfg.Log.Status().ID, ClusterId: l.members.Load().Cluster})
+	rpc, err := wire.NewLeaderClient(conn).Shadow(ctx, &wire.ShadowRequest{Id: n.cfg.Log.Status().ID, ClusterId: n.members.Load().Cluster})
 	if err != nil {
 		return false, err
 	}
@@ -256,7 +256,7 @@ func (l *Leader) receiveShadows(ctx context.Context, address string) (heard bool
 		}
 		heard = true
 		silence.Reset(shadowSilence)
-		if err := l.do(ctx, func() { l.takeShadow(newShadow(s, time.Now())) }); err != nil {
+		if err := n.do(ctx, func() { n.takeShadow(newShadow(s, time.Now())) }); err != nil {
 			return heard, err
 		}
 	}
@@ -266,10 +266,10 @@ func (l *Leader) receiveShadows(ctx context.Context, address string) (heard bool
 const shadowBytesMax = 64 << 20
 
 // whileLeads returns when the leader is somebody else than the one at address.
-func (l *Leader) whileLeads(ctx context.Context, address string) {
+func (n *Node) whileLeads(ctx context.Context, address string) {
 	for {
-		changed := l.changes.next()
-		if now, self := l.LeaderAddress(); now != address || self {
+		changed := n.changes.next()
+		if now, self := n.LeaderAddress(); now != address || self {
 			return
 		}
 		select {

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"bytes"
@@ -83,7 +83,7 @@ func TestEventsGoOnAtAnotherLeader(t *testing.T) {
 	var b bytes.Buffer
 	var index uint64
 	if err := rigs[0].leader.do(t.Context(), func() {
-		snapshot := rigs[0].leader.loop.node.Machine().Snapshot()
+		snapshot := rigs[0].leader.loop.controller.Machine().Snapshot()
 		index = snapshot.Index()
 		_, _ = snapshot.WriteTo(&b) // to memory
 	}); err != nil {
@@ -165,7 +165,7 @@ func TestEventsOfASlowReader(t *testing.T) {
 	<-reading
 	for {
 		kept := true
-		if err := r.leader.do(t.Context(), func() { _, kept = r.leader.loop.node.Machine().FactsAfter(state.Position{Index: 10}) }); err != nil {
+		if err := r.leader.do(t.Context(), func() { _, kept = r.leader.loop.controller.Machine().FactsAfter(state.Position{Index: 10}) }); err != nil {
 			t.Fatal(err)
 		}
 		if !kept {

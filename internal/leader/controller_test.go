@@ -2,54 +2,49 @@ package leader
 
 import (
 	"bytes"
-	"io"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// lonelyNode is a node with nothing around it: what it proposes is committed when the test says so.
-type lonelyNode struct {
-	*Node
+// controllerRig is a controller with nothing around it: what it proposes is committed when the test says so.
+type controllerRig struct {
+	*Controller
 	t     *testing.T
 	now   time.Time
 	index uint64
 }
 
-func newLonelyNode(t *testing.T) *lonelyNode {
+func newControllerRig(t *testing.T) *controllerRig {
 	t.Helper()
-	n := &lonelyNode{Node: NewNode(NodeConfig{Cluster: "test", Seed: func() uint64 { return 1 }}), t: t, now: time.Unix(1000, 0)}
-	n.SetMembers(replica.Members{Cluster: "c1", List: []replica.Member{{ID: 1, Address: "one:1"}, {ID: 2}}})
+	n := &controllerRig{Controller: NewController(ControllerConfig{Cluster: "test", Seed: func() uint64 { return 1 }}), t: t, now: time.Unix(1000, 0)}
+	n.SetMembers(Members{ClusterID: "c1", Addresses: []string{"one:1"}})
 	return n
 }
 
-func (n *lonelyNode) log(e replica.Event) {
+func (n *controllerRig) role(term uint64, leads bool) {
 	n.t.Helper()
-	if err := n.Log(n.now, e); err != nil {
+	if err := n.SetRole(n.now, leads, term); err != nil {
 		n.t.Fatal(err)
 	}
 }
 
-func (n *lonelyNode) role(term uint64, leads bool) {
-	n.t.Helper()
-	n.log(replica.Event{Role: &replica.Role{Leader: leads, Term: term}})
-}
-
-func (n *lonelyNode) commit(term uint64, entries ...[]byte) {
+func (n *controllerRig) commit(term uint64, entries ...[]byte) {
 	n.t.Helper()
 	for _, data := range entries {
 		n.index++
-		n.log(replica.Event{Entries: []replica.Entry{{Index: n.index, Term: term, Data: bytes.Clone(data)}}})
+		if err := n.Commit(Committed{Index: n.index, Term: term, Data: bytes.Clone(data)}); err != nil {
+			n.t.Fatal(err)
+		}
 	}
 }
 
 // step gives a copy of the effects, with what is due of the entries.
-func (n *lonelyNode) step() Effects {
+func (n *controllerRig) step() Effects {
 	n.t.Helper()
 	n.now = n.now.Add(10 * time.Millisecond)
 	e, err := n.Step(n.now)
@@ -59,14 +54,14 @@ func (n *lonelyNode) step() Effects {
 	return *e
 }
 
-func (n *lonelyNode) submit(key string) bool {
+func (n *controllerRig) submit(key string) bool {
 	spec := &state.Spec{Output: "/spool/" + key, Spool: true}
 	spec.Input, _ = state.RangeInput(1, 3)
 	return n.Take(Ask{Key: key, Add: func(e *state.Entry) { e.Submit(key, "uid-"+key, spec) }})
 }
 
-func TestNodeFollowsLeadsAndFollows(t *testing.T) {
-	n := newLonelyNode(t)
+func TestControllerFollowsLeadsAndFollows(t *testing.T) {
+	n := newControllerRig(t)
 	if n.Leading() || n.Term() != 0 || n.Core() != nil || n.submit("early") {
 		t.Error("a new node leads")
 	}
@@ -107,9 +102,9 @@ func TestNodeFollowsLeadsAndFollows(t *testing.T) {
 }
 
 // A follower tells what the entries of others have changed, and a leader knows its members.
-func TestNodeTellsWhatItHasApplied(t *testing.T) {
-	n := newLonelyNode(t)
-	leader := newLonelyNode(t)
+func TestControllerReportsAppliedEntries(t *testing.T) {
+	n := newControllerRig(t)
+	leader := newControllerRig(t)
 	leader.role(1, true)
 	leader.Take(Hello{Session: 1, Hello: &wire.Hello{Identity: "alice", Incarnation: "x", Slots: 2}})
 	leader.submit("a")
@@ -123,7 +118,7 @@ func TestNodeTellsWhatItHasApplied(t *testing.T) {
 					welcome = w
 				}
 				for _, grant := range s.Message.GetWork().GetLeases() {
-					leader.Take(Report{Session: 1, Report: finishEmpty(nil, grant)})
+					leader.Take(Report{Session: 1, Report: allFinished(grant)})
 				}
 			}
 			for _, data := range e.Propose {
@@ -147,30 +142,36 @@ func TestNodeTellsWhatItHasApplied(t *testing.T) {
 	}
 }
 
-func TestNodeRefusesWhatItCannotRead(t *testing.T) {
-	n := newLonelyNode(t)
-	bad := replica.Event{Entries: []replica.Entry{{Index: 7, Term: 1, Data: []byte{255, 1, 2}}}}
-	if err := n.Log(n.now, bad); err == nil || !strings.Contains(err.Error(), "log entry 7") {
-		t.Errorf("Log(an entry of the future) = %v", err)
+// allFinished reports every attempt as finished without output.
+func allFinished(w *wire.Leases) *wire.Report {
+	f := &wire.Finished{Job: w.GetJob(), Stage: w.GetStage()}
+	for i, index := range w.GetIndex() {
+		f.Index = append(f.Index, index)
+		f.Lease = append(f.Lease, w.GetFirstLease()+uint64(i))
 	}
-	n = newLonelyNode(t)
+	return &wire.Report{Finished: []*wire.Finished{f}}
+}
+
+func TestControllerRefusesUnknownEntry(t *testing.T) {
+	bad := Committed{Index: 7, Term: 1, Data: []byte{255, 1, 2}}
+	n := newControllerRig(t)
+	if err := n.Commit(bad); err == nil || !strings.Contains(err.Error(), "log entry 7") {
+		t.Errorf("Commit(an unknown entry) = %v", err)
+	}
+	n = newControllerRig(t)
 	n.role(1, true)
-	if err := n.Log(n.now, bad); err != nil {
-		t.Errorf("Log() = %v; a leader sees it in its step", err)
+	if err := n.Commit(bad); err != nil {
+		t.Errorf("Commit() = %v; a leader applies it in its step", err)
 	}
 	if _, err := n.Step(n.now); err == nil || !strings.Contains(err.Error(), "log entry 7") {
-		t.Errorf("Step(an entry of the future) = %v", err)
+		t.Errorf("Step(an unknown entry) = %v", err)
 	}
-	n = newLonelyNode(t)
+	n = newControllerRig(t)
 	n.role(1, true)
-	if err := n.Log(n.now, bad); err != nil {
+	if err := n.Commit(bad); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Log(n.now, replica.Event{Role: &replica.Role{Term: 2}}); err == nil {
-		t.Error("Log(the end of the term) = nil, though an entry before it cannot be read")
-	}
-	n = newLonelyNode(t)
-	if err := n.Log(n.now, replica.Event{Snapshot: io.NopCloser(strings.NewReader("nonsense")), SnapshotIndex: 9}); err == nil || !strings.Contains(err.Error(), "snapshot at 9") {
-		t.Errorf("Log(nonsense) = %v", err)
+	if err := n.SetRole(n.now, false, 2); err == nil {
+		t.Error("SetRole() = nil at the end of the term, though an entry before it cannot be read")
 	}
 }

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -27,18 +28,18 @@ type stream struct {
 	out  chan *wire.ToWorker
 	once sync.Once
 	done chan struct{}
-	end  Close // set before done is closed
+	end  leader.Close // set before done is closed
 }
 
 func (s *stream) send(m *wire.ToWorker) {
 	select {
 	case s.out <- m:
 	default:
-		s.close(Close{Reason: "the worker does not read what it is sent"})
+		s.close(leader.Close{Reason: "the worker does not read what it is sent"})
 	}
 }
 
-func (s *stream) close(c Close) {
+func (s *stream) close(c leader.Close) {
 	s.once.Do(func() {
 		s.end = c
 		close(s.done)
@@ -46,7 +47,7 @@ func (s *stream) close(c Close) {
 }
 
 // Session serves one worker.
-func (l *Leader) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
+func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
 	first, err := rpc.Recv()
 	if err != nil {
 		return err
@@ -60,19 +61,19 @@ func (l *Leader) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWo
 		return err
 	}
 	soon, cancel := context.WithTimeout(rpc.Context(), electionPatience)
-	leads := l.leads(soon)
+	leads := n.leads(soon)
 	cancel()
 	if !leads {
-		return l.elsewhere(rpc)
+		return n.elsewhere(rpc)
 	}
-	id := SessionID(l.lastSession.Add(1))
+	id := leader.SessionID(n.lastSession.Add(1))
 	st := &stream{out: make(chan *wire.ToWorker, sendQueue), done: make(chan struct{})}
-	if !l.deliver(message{in: Hello{Session: id, Hello: hello}, stream: st}) {
+	if !n.deliver(message{in: leader.Hello{Session: id, Hello: hello}, stream: st}) {
 		return status.Error(codes.Unavailable, "the leader is shutting down")
 	}
 	received := make(chan error, 1)
-	go func() { received <- l.receive(rpc, id) }() // ends when this call does
-	defer l.deliver(message{in: Closed{Session: id}})
+	go func() { received <- n.receive(rpc, id) }() // ends when this call does
+	defer n.deliver(message{in: leader.Closed{Session: id}})
 	welcomed := false
 	for {
 		select {
@@ -91,49 +92,45 @@ func (l *Leader) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWo
 					return err
 				}
 			}
-			if !welcomed && !l.leading.Load() {
-				return l.elsewhere(rpc)
+			if !welcomed && !n.leading.Load() {
+				return n.elsewhere(rpc)
 			}
 			code := codes.Unavailable
 			if st.end.Refused {
 				code = codes.FailedPrecondition
 			}
 			return status.Error(code, st.end.Reason)
-		case <-l.stopped: // before the loop had taken the Hello
-			return status.Error(codes.Unavailable, l.stopping().Error())
+		case <-n.stopped: // before the loop had taken the Hello
+			return status.Error(codes.Unavailable, n.stopping().Error())
 		}
 	}
 }
 
 // elsewhere sends a worker on to who leads, or, where nobody knows, to the other leaders.
-func (l *Leader) elsewhere(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
+func (n *Node) elsewhere(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
 	e := &wire.Elsewhere{}
-	if address, self := l.LeaderAddress(); !self {
+	if address, self := n.LeaderAddress(); !self {
 		e.Leader = address
 	}
-	for _, m := range l.members.Load().List {
-		if m.Address != "" {
-			e.Leaders = append(e.Leaders, m.Address)
-		}
-	}
+	e.Leaders = n.members.Load().Addresses()
 	if err := rpc.Send(&wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: e}}); err != nil {
 		return err
 	}
-	return status.Error(codes.Unavailable, l.notLeader().Error())
+	return status.Error(codes.Unavailable, n.notLeader().Error())
 }
 
 // deliver hands a message to the loop. After the loop has ended there is nobody to tell.
-func (l *Leader) deliver(m message) bool {
+func (n *Node) deliver(m message) bool {
 	select {
-	case l.inputs <- m:
+	case n.inputs <- m:
 		return true
-	case <-l.stopped:
+	case <-n.stopped:
 		return false
 	}
 }
 
 // receive passes on what the worker says until its stream ends.
-func (l *Leader) receive(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker], id SessionID) error {
+func (n *Node) receive(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker], id leader.SessionID) error {
 	for {
 		m, err := rpc.Recv()
 		if errors.Is(err, io.EOF) {
@@ -142,16 +139,16 @@ func (l *Leader) receive(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWo
 		if err != nil {
 			return err
 		}
-		var in Input
+		var in leader.Input
 		switch m := m.GetMessage().(type) {
 		case *wire.FromWorker_Report:
-			in = Report{Session: id, Report: m.Report}
+			in = leader.Report{Session: id, Report: m.Report}
 		case *wire.FromWorker_Goodbye:
-			in = Goodbye{Session: id}
+			in = leader.Goodbye{Session: id}
 		default:
 			return status.Error(codes.InvalidArgument, "unknown message; the worker may be newer than this leader")
 		}
-		if !l.deliver(message{in: in}) {
+		if !n.deliver(message{in: in}) {
 			return status.Error(codes.Unavailable, "the leader is shutting down")
 		}
 	}

@@ -6,21 +6,20 @@ import (
 	"slices"
 	"time"
 
-	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// NodeConfig sets a node up.
-type NodeConfig struct {
+// ControllerConfig sets a controller up.
+type ControllerConfig struct {
 	Cluster string        // name of the cluster
 	Seed    func() uint64 // for the jitter of back-offs; called once a term
 }
 
-// Node is the pure part of a leader process: the state machine and, while this node leads, the core of the term. It has no
+// Controller is the pure part of a node: the state machine and, while the node leads, the core of the term. It has no
 // goroutine and no clock and does no I/O: the driver, and the simulator, bring it what the log and the workers say, let it
 // step, and carry out the effects.
-type Node struct {
-	cfg     NodeConfig
+type Controller struct {
+	cfg     ControllerConfig
 	members Members
 	machine *state.Machine
 	core    *Core // nil while this node does not lead
@@ -34,22 +33,22 @@ type Node struct {
 	given   Effects // by the last step
 }
 
-// NewNode returns a node that follows, with an empty state.
-func NewNode(cfg NodeConfig) *Node {
-	return &Node{cfg: cfg, machine: state.New(), changed: map[state.JobID]struct{}{}}
+// NewController returns a controller that follows, with an empty state.
+func NewController(cfg ControllerConfig) *Controller {
+	return &Controller{cfg: cfg, machine: state.New(), changed: map[state.JobID]struct{}{}}
 }
 
 // Machine is the state. It is another one after a snapshot.
-func (n *Node) Machine() *state.Machine { return n.machine }
+func (n *Controller) Machine() *state.Machine { return n.machine }
 
 // Core is the core of the term; nil while this node does not lead.
-func (n *Node) Core() *Core { return n.core }
+func (n *Controller) Core() *Core { return n.core }
 
 // Leading reports whether this node leads.
-func (n *Node) Leading() bool { return n.core != nil }
+func (n *Controller) Leading() bool { return n.core != nil }
 
 // Term is the term in which this node leads; 0 while it does not.
-func (n *Node) Term() uint64 {
+func (n *Controller) Term() uint64 {
 	if n.core == nil {
 		return 0
 	}
@@ -57,43 +56,29 @@ func (n *Node) Term() uint64 {
 }
 
 // SetMembers takes in who the leaders are, at first and whenever it changes.
-func (n *Node) SetMembers(m replica.Members) {
-	n.members = Members{ClusterID: m.Cluster, Former: m.Former}
-	for _, member := range m.List {
-		if member.Address != "" {
-			n.members.Addresses = append(n.members.Addresses, member.Address)
-		}
-	}
-	n.Take(n.members)
+func (n *Controller) SetMembers(m Members) {
+	n.members = m
+	n.Take(m)
 }
 
-// Log takes in news of the log: a snapshot, entries, a role. Whoever calls it ends what belongs to a term, its sessions
-// above all, when Term is another one afterwards. Entries wait for the core's next step; without a core they are applied at once.
-func (n *Node) Log(now time.Time, e replica.Event) error {
-	if e.Snapshot != nil {
-		if err := n.restore(e); err != nil {
-			return err
-		}
-	}
-	for _, entry := range e.Entries {
-		in := Committed{Index: entry.Index, Term: entry.Term, Data: entry.Data}
-		if n.core != nil {
-			n.inputs = append(n.inputs, in)
-			continue
-		}
-		if err := n.apply(in); err != nil {
-			return err
-		}
-	}
-	if e.Role == nil {
+// Commit takes in an entry that the log has committed, in log order. It waits for the core's next step; without a core it is
+// applied at once.
+func (n *Controller) Commit(entry Committed) error {
+	if n.core != nil {
+		n.inputs = append(n.inputs, entry)
 		return nil
 	}
-	// Nothing of one term may reach the core of the next, but what the log has committed stands.
+	return n.apply(entry)
+}
+
+// SetRole ends the term that this node led, if it did, and begins the given one if the node leads it. Nothing of one term
+// reaches the core of the next, but what the log has committed stands.
+func (n *Controller) SetRole(now time.Time, leads bool, term uint64) error {
 	if err := n.endTerm(); err != nil {
 		return err
 	}
-	if e.Role.Leader {
-		n.term = e.Role.Term
+	if leads {
+		n.term = term
 		n.core = NewCore(CoreConfig{
 			Machine: n.machine, Cluster: n.cfg.Cluster, Members: n.members, Term: n.term, Now: now, Seed: n.cfg.Seed(),
 		})
@@ -102,16 +87,9 @@ func (n *Node) Log(now time.Time, e replica.Event) error {
 	return nil
 }
 
-// restore begins anew from a snapshot.
-func (n *Node) restore(e replica.Event) error {
-	m, err := state.Restore(e.Snapshot)
-	if cerr := e.Snapshot.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("snapshot at %d: %w", e.SnapshotIndex, err)
-	}
-	n.core, n.inputs = nil, n.inputs[:0] // a node that leads never gets one; if it did, it would not lead any more
+// Restore replaces the state by that of a snapshot. A node that leads never gets one; if it did, it would no longer lead.
+func (n *Controller) Restore(m *state.Machine) {
+	n.core, n.inputs = nil, n.inputs[:0]
 	for _, id := range n.machine.Jobs() {
 		if m.Job(id) == nil {
 			n.applied.Forgotten = append(n.applied.Forgotten, id)
@@ -119,23 +97,22 @@ func (n *Node) restore(e replica.Event) error {
 	}
 	n.machine = m
 	n.allChanged()
-	return nil
 }
 
-func (n *Node) allChanged() {
+func (n *Controller) allChanged() {
 	for _, id := range n.machine.Jobs() {
 		n.changed[id] = struct{}{}
 	}
 }
 
 // endTerm drops the core, and applies the entries that waited for its next step.
-func (n *Node) endTerm() error {
+func (n *Controller) endTerm() error {
 	n.core = nil
 	inputs := n.inputs
 	n.inputs = n.inputs[:0]
 	for _, in := range inputs {
-		if c, ok := in.(Committed); ok {
-			if err := n.apply(c); err != nil {
+		if entry, ok := in.(Committed); ok {
+			if err := n.apply(entry); err != nil {
 				return err
 			}
 		}
@@ -145,8 +122,8 @@ func (n *Node) endTerm() error {
 }
 
 // apply applies an entry without a core, and keeps what the next step must tell.
-func (n *Node) apply(c Committed) error {
-	if err := n.machine.Apply(c.Index, c.Data, &n.result); err != nil {
+func (n *Controller) apply(entry Committed) error {
+	if err := n.machine.Apply(entry.Index, entry.Data, &n.result); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
 	last := state.JobID(0)
@@ -176,7 +153,7 @@ func (n *Node) apply(c Committed) error {
 }
 
 // Take queues an input for the next step. Where this node does not lead there is nobody to take it, and Take reports false.
-func (n *Node) Take(in Input) bool {
+func (n *Controller) Take(in Input) bool {
 	if n.core == nil {
 		return false
 	}
@@ -187,7 +164,7 @@ func (n *Node) Take(in Input) bool {
 // Step lets the core act on what has come. The effects, valid until the next step, are those of the core and of entries that
 // were applied without one: their Replies answer requests of a term that has ended, and their Changed and Forgotten are
 // what a follower must render anew.
-func (n *Node) Step(now time.Time) (*Effects, error) {
+func (n *Controller) Step(now time.Time) (*Effects, error) {
 	out := Effects{Wake: now.Add(tick)}
 	if n.core != nil {
 		effects, err := n.core.Step(now, n.inputs...)
@@ -215,6 +192,6 @@ func (n *Node) Step(now time.Time) (*Effects, error) {
 }
 
 // pending reports whether there is something to tell of entries that were applied without a core.
-func (n *Node) pending() bool {
+func (n *Controller) pending() bool {
 	return len(n.changed) > 0 || len(n.applied.Replies) > 0 || len(n.applied.Forgotten) > 0 || len(n.applied.Spools) > 0
 }

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"net/http"
@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -103,7 +104,7 @@ func TestLeadershipIsLost(t *testing.T) {
 	}
 	// An Ask that was on its way while leadership was lost is answered too.
 	answer := make(chan outcome, 1)
-	r.leader.inputs <- message{in: Ask{Key: "late", Add: func(*state.Entry) {}}, answer: answer}
+	r.leader.inputs <- message{in: leader.Ask{Key: "late", Add: func(*state.Entry) {}}, answer: answer}
 	if got := <-answer; got.fate != notDone {
 		t.Errorf("a request of a node that does not lead came to %v, want %v", got.fate, notDone)
 	}

@@ -1,8 +1,9 @@
-package leader
+package node
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -54,7 +56,7 @@ type Config struct {
 // Leader is the driver of a node: the goroutine of Run owns the clock, the workers' streams, the log and the state, feeds
 // the node and carries out its effects, whether it leads or follows. Everything else reaches the state through it, or reads
 // the views it publishes.
-type Leader struct {
+type Node struct {
 	wire.UnimplementedLeaderServer
 	cfg     Config
 	log     *slog.Logger
@@ -83,14 +85,14 @@ type Leader struct {
 
 // loop is what only the goroutine of Run touches.
 type loop struct {
-	node    *Node
-	streams map[SessionID]*stream
-	asked   asked
-	stuck   [][]byte // entries that the log had no room for, oldest first
-	saving  bool     // a snapshot is being written
-	saved   chan error
-	helpers sync.WaitGroup           // goroutines that act for the loop
-	stale   map[state.JobID]struct{} // jobs whose views are old
+	controller *leader.Controller
+	streams    map[leader.SessionID]*stream
+	asked      asked
+	stuck      [][]byte // entries that the log had no room for, oldest first
+	saving     bool     // a snapshot is being written
+	saved      chan error
+	helpers    sync.WaitGroup           // goroutines that act for the loop
+	stale      map[state.JobID]struct{} // jobs whose views are old
 	// reached is a position up to which all news of the log was taken in. The state's own may be lower: raft has entries
 	// of its own.
 	reached  uint64
@@ -106,76 +108,76 @@ type loop struct {
 
 // message is an input for the core.
 type message struct {
-	in     Input
+	in     leader.Input
 	stream *stream        // of a Hello
 	answer chan<- outcome // of an Ask; there is room for it
 }
 
 // New returns a leader over cfg.Log. Run must be called for anything to happen.
-func New(cfg Config) *Leader {
+func New(cfg Config) *Node {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Dial == nil {
 		cfg.Dial = dialTCP
 	}
-	l := &Leader{
+	l := &Node{
 		cfg: cfg, log: cfg.Logger, born: time.Now(), views: newViews(), inputs: make(chan message, 1024), queries: make(chan func()),
 		begun: make(chan struct{}), stopped: make(chan struct{}), changes: newNews(), fetches: map[uint64]*logFetch{},
 		loop: loop{
-			node:    NewNode(NodeConfig{Cluster: cfg.Cluster, Seed: rand.Uint64}),
-			streams: map[SessionID]*stream{}, asked: newAsked(), saved: make(chan error, 1), stale: map[state.JobID]struct{}{},
+			controller: leader.NewController(leader.ControllerConfig{Cluster: cfg.Cluster, Seed: rand.Uint64}),
+			streams:    map[leader.SessionID]*stream{}, asked: newAsked(), saved: make(chan error, 1), stale: map[state.JobID]struct{}{},
 		},
 	}
 	members := cfg.Log.Members()
 	l.members.Store(&members)
-	l.loop.node.SetMembers(members)
+	l.loop.controller.SetMembers(Members(members))
 	l.setNotReady("the leader is starting")
 	return l
 }
 
 // Register adds the leader's service for workers, and for other leaders, to a gRPC server.
-func (l *Leader) Register(s grpc.ServiceRegistrar) { wire.RegisterLeaderServer(s, l) }
+func (n *Node) Register(s grpc.ServiceRegistrar) { wire.RegisterLeaderServer(s, n) }
 
 // Run leads, or follows, until ctx is done or the log is lost. It returns nil for the former.
-func (l *Leader) Run(ctx context.Context) error {
+func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer close(l.stopped)
-	defer l.endTerm("the leader is shutting down")
-	defer l.loop.helpers.Wait()
+	defer close(n.stopped)
+	defer n.endTerm("the leader is shutting down")
+	defer n.loop.helpers.Wait()
 	defer cancel()
-	defer l.waitSnapshot()
-	l.loop.helpers.Go(l.sweepSpool)
-	l.loop.helpers.Go(func() { l.follow(ctx) })
-	timer := time.NewTimer(tick)
+	defer n.waitSnapshot()
+	n.loop.helpers.Go(n.sweepSpool)
+	n.loop.helpers.Go(func() { n.follow(ctx) })
+	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case e, ok := <-l.cfg.Log.Events():
+		case e, ok := <-n.cfg.Log.Events():
 			if !ok {
 				if ctx.Err() != nil {
 					return nil
 				}
 				return errors.New("the log has closed")
 			}
-			err = l.logEvent(ctx, e)
-		case m := <-l.inputs:
-			l.take(m)
-		case query := <-l.queries:
+			err = n.logEvent(ctx, e)
+		case m := <-n.inputs:
+			n.take(m)
+		case query := <-n.queries:
 			query()
-		case err = <-l.loop.saved:
-			l.snapshotSaved(err)
+		case err = <-n.loop.saved:
+			n.snapshotSaved(err)
 			err = nil
 		case <-timer.C:
 		}
 		if err == nil {
-			err = l.drain(ctx)
+			err = n.drain(ctx)
 		}
 		if err == nil {
-			err = l.step(ctx, timer)
+			err = n.step(ctx, timer)
 		}
 		if err != nil {
 			return err
@@ -187,31 +189,31 @@ func (l *Leader) Run(ctx context.Context) error {
 const batchMax = 64
 
 // drain takes in what else has come, so that one step, and one log entry, serves it all.
-func (l *Leader) drain(ctx context.Context) error {
-	applied := l.cfg.Log.Status().Applied // all news of the log up to there is in the channel by now, or was taken
+func (n *Node) drain(ctx context.Context) error {
+	applied := n.cfg.Log.Status().Applied // all news of the log up to there is in the channel by now, or was taken
 	for range batchMax {
 		select {
-		case e, ok := <-l.cfg.Log.Events():
+		case e, ok := <-n.cfg.Log.Events():
 			if !ok {
 				return nil // seen again, and acted on, by Run
 			}
-			if err := l.logEvent(ctx, e); err != nil {
+			if err := n.logEvent(ctx, e); err != nil {
 				return err
 			}
-		case m := <-l.inputs:
-			l.take(m)
+		case m := <-n.inputs:
+			n.take(m)
 		default:
-			l.loop.reached = max(l.loop.reached, applied)
+			n.loop.reached = max(n.loop.reached, applied)
 			return nil
 		}
 	}
 	return nil
 }
 
-func (l *Leader) take(m message) {
-	if !l.loop.node.Take(m.in) {
+func (n *Node) take(m message) {
+	if !n.loop.controller.Take(m.in) {
 		if m.stream != nil {
-			m.stream.close(Close{Reason: notLeading})
+			m.stream.close(leader.Close{Reason: notLeading})
 		}
 		if m.answer != nil {
 			m.answer <- outcome{fate: notDone}
@@ -219,245 +221,280 @@ func (l *Leader) take(m message) {
 		return
 	}
 	switch in := m.in.(type) {
-	case Ask:
-		l.loop.asked.add(in.Key, m.answer)
-	case Hello:
-		l.loop.streams[in.Session] = m.stream
-	case Closed:
-		delete(l.loop.streams, in.Session)
-	case FetchLog:
-		l.expectLogs(in.Request.GetRequest())
+	case leader.Ask:
+		n.loop.asked.add(in.Key, m.answer)
+	case leader.Hello:
+		n.loop.streams[in.Session] = m.stream
+	case leader.Closed:
+		delete(n.loop.streams, in.Session)
+	case leader.FetchLog:
+		n.expectLogs(in.Request.GetRequest())
 	}
 }
 
 // step lets the node act, and carries out its effects.
-func (l *Leader) step(ctx context.Context, timer *time.Timer) error {
+func (n *Node) step(ctx context.Context, timer *time.Timer) error {
 	now := time.Now()
-	effects, err := l.loop.node.Step(now)
+	effects, err := n.loop.controller.Step(now)
 	if err != nil {
 		return err
 	}
-	l.loop.stuck = append(l.loop.stuck, effects.Propose...)
-	l.propose(ctx)
+	n.loop.stuck = append(n.loop.stuck, effects.Propose...)
+	n.propose(ctx)
 	for _, dir := range effects.Spools { // before new leases of the same job go out
-		l.removeSpool(dir)
+		n.removeSpool(dir)
 	}
 	for _, s := range effects.Send {
-		if st := l.loop.streams[s.Session]; st != nil {
+		if st := n.loop.streams[s.Session]; st != nil {
 			st.send(s.Message)
 			if s.Message.GetWelcome() != nil {
-				l.askForLogs(st)
+				n.askForLogs(st)
 			}
 		}
 	}
 	for _, c := range effects.Close {
-		if st := l.loop.streams[c.Session]; st != nil {
-			l.log.WarnContext(ctx, "worker session ended by the leader", "reason", c.Reason, "refused", c.Refused)
+		if st := n.loop.streams[c.Session]; st != nil {
+			n.log.WarnContext(ctx, "worker session ended by the leader", "reason", c.Reason, "refused", c.Refused)
 			st.close(c)
 		}
 	}
-	if l.leading.Load() { // the others have the same facts: one of them tells
+	if n.leading.Load() { // the others have the same facts: one of them tells
 		for i := range effects.Facts {
-			l.logFact(&effects.Facts[i])
+			n.logFact(&effects.Facts[i])
 		}
 	}
 	for _, id := range effects.Changed {
-		l.loop.stale[id] = struct{}{}
+		n.loop.stale[id] = struct{}{}
 	}
-	l.views.forget(effects.Forgotten)
-	l.loop.urgent = l.loop.urgent || len(effects.Replies) > 0 || len(effects.Facts) > 0
-	l.lookAround(now)
-	l.render(now)
-	l.beginIfKnown(now)
+	n.views.forget(effects.Forgotten)
+	n.loop.urgent = n.loop.urgent || len(effects.Replies) > 0 || len(effects.Facts) > 0
+	n.lookAround(now)
+	n.render(now)
+	n.beginIfKnown(now)
 	for i := range effects.Replies {
-		l.loop.asked.reply(&effects.Replies[i])
+		n.loop.asked.reply(&effects.Replies[i])
 	}
-	l.loop.asked.reached(l.index())
+	n.loop.asked.reached(n.index())
 	wake := effects.Wake
-	if len(l.loop.stale) > 0 {
-		wake = earlier(wake, l.loop.rendered.Add(renderEvery))
+	if len(n.loop.stale) > 0 {
+		wake = earlier(wake, n.loop.rendered.Add(renderEvery))
 	}
-	if l.waiting.Load() > 0 || l.loop.asked.until != 0 { // entries of raft's own come without any news
+	if n.waiting.Load() > 0 || n.loop.asked.until != 0 { // entries of raft's own come without any news
 		wake = earlier(wake, now.Add(renderEvery))
 	}
 	timer.Reset(max(0, wake.Sub(now)))
 	return nil
 }
 
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 // index is the log position that the state reflects.
-func (l *Leader) index() uint64 { return max(l.loop.node.Machine().Index(), l.loop.reached) }
+func (n *Node) index() uint64 { return max(n.loop.controller.Machine().Index(), n.loop.reached) }
 
 // propose hands entries to the log in order. Where the log is full they wait, writes are refused, and each step tries again.
 // Where this node leads no more, the role event will end the term.
-func (l *Leader) propose(ctx context.Context) {
-	for len(l.loop.stuck) > 0 {
-		err := l.cfg.Log.Propose(ctx, l.loop.stuck[0])
+func (n *Node) propose(ctx context.Context) {
+	for len(n.loop.stuck) > 0 {
+		err := n.cfg.Log.Propose(ctx, n.loop.stuck[0])
 		switch {
 		case errors.Is(err, replica.ErrLogFull):
-			l.logFull(err)
+			n.logFull(err)
 			return
 		case err != nil && ctx.Err() != nil:
 			return // shutting down
 		case err != nil:
-			l.log.DebugContext(ctx, "entry not accepted by the log", "error", err)
+			n.log.DebugContext(ctx, "entry not accepted by the log", "error", err)
 			return
 		}
-		l.loop.stuck[0] = nil
-		l.loop.stuck = l.loop.stuck[1:]
+		n.loop.stuck[0] = nil
+		n.loop.stuck = n.loop.stuck[1:]
 	}
 }
 
+// HandleLog brings an event of the log to the controller. The simulator does it in the same way.
+func HandleLog(c *leader.Controller, now time.Time, e replica.Event) error {
+	if e.Snapshot != nil {
+		m, err := state.Restore(e.Snapshot)
+		if cerr := e.Snapshot.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return fmt.Errorf("snapshot at %d: %w", e.SnapshotIndex, err)
+		}
+		c.Restore(m)
+	}
+	for _, entry := range e.Entries {
+		if err := c.Commit(leader.Committed{Index: entry.Index, Term: entry.Term, Data: entry.Data}); err != nil {
+			return err
+		}
+	}
+	if e.Role != nil {
+		return c.SetRole(now, e.Role.Leader, e.Role.Term)
+	}
+	return nil
+}
+
+// Members is what the controller knows of the members.
+func Members(m replica.Members) leader.Members {
+	return leader.Members{ClusterID: m.Cluster, Former: m.Former, Addresses: m.Addresses()}
+}
+
 // logEvent takes in news of the log.
-func (l *Leader) logEvent(ctx context.Context, e replica.Event) error {
-	if err := l.loop.node.Log(time.Now(), e); err != nil {
+func (n *Node) logEvent(ctx context.Context, e replica.Event) error {
+	if err := HandleLog(n.loop.controller, time.Now(), e); err != nil {
 		return err
 	}
 	if e.Snapshot != nil {
-		l.loop.urgent = true
+		n.loop.urgent = true
 	}
 	switch {
-	case e.LogFull != nil && l.leading.Load():
-		l.logFull(e.LogFull)
-	case e.LogRoom && l.leading.Load():
-		l.setReady()
+	case e.LogFull != nil && n.leading.Load():
+		n.logFull(e.LogFull)
+	case e.LogRoom && n.leading.Load():
+		n.setReady()
 	}
 	if e.Role != nil {
-		l.role(ctx, e.Role)
+		n.role(ctx, e.Role)
 	}
-	if e.WantSnapshot && !l.loop.saving {
-		l.saveSnapshot()
+	if e.WantSnapshot && !n.loop.saving {
+		n.saveSnapshot()
 	}
 	return nil
 }
 
 // role begins or ends a term as leader, as the node has it.
-func (l *Leader) role(ctx context.Context, r *replica.Role) {
-	if l.leading.Load() { // nothing of one term may reach the core of the next
-		l.endTerm("this node no longer leads")
-		l.settleAsked(ctx)
+func (n *Node) role(ctx context.Context, r *replica.Role) {
+	if n.leading.Load() { // nothing of one term may reach the core of the next
+		n.endTerm("this node no longer leads")
+		n.settleAsked(ctx)
 	}
-	l.loop.urgent = true
+	n.loop.urgent = true
 	if r.Leader {
-		l.loop.asked.fail(notDone) // what an earlier term has put into the log is applied by now
-		l.loop.shadow = nil
-		if err := l.cfg.Log.Status().LogFull; err != nil {
-			l.logFull(err)
+		n.loop.asked.fail(notDone) // what an earlier term has put into the log is applied by now
+		n.loop.shadow = nil
+		if err := n.cfg.Log.Status().LogFull; err != nil {
+			n.logFull(err)
 		} else {
-			l.setReady()
+			n.setReady()
 		}
-		l.leading.Store(true)
-		m := l.loop.node.Machine()
-		l.log.InfoContext(ctx, "leading", "term", r.Term, "index", m.Index(), "jobs", m.Len())
+		n.leading.Store(true)
+		m := n.loop.controller.Machine()
+		n.log.InfoContext(ctx, "leading", "term", r.Term, "index", m.Index(), "jobs", m.Len())
 	}
 	switch {
 	case r.Leader: // said above
 	case r.LeaderID == 0:
-		l.log.InfoContext(ctx, "no leader is known", "term", r.Term)
+		n.log.InfoContext(ctx, "no leader is known", "term", r.Term)
 	default:
-		l.log.InfoContext(ctx, "following", "term", r.Term, "leader", r.LeaderID)
+		n.log.InfoContext(ctx, "following", "term", r.Term, "leader", r.LeaderID)
 	}
-	l.changes.tell()
+	n.changes.tell()
 }
 
 // endTerm ends what belongs to a term: streams, and what was not proposed.
-func (l *Leader) endTerm(why string) {
-	l.leading.Store(false)
-	l.setNotReady(why)
-	l.loop.stuck, l.loop.told = nil, told{}
-	for id, st := range l.loop.streams {
-		st.close(Close{Reason: why})
-		delete(l.loop.streams, id)
+func (n *Node) endTerm(why string) {
+	n.leading.Store(false)
+	n.setNotReady(why)
+	n.loop.stuck, n.loop.told = nil, told{}
+	for id, st := range n.loop.streams {
+		st.close(leader.Close{Reason: why})
+		delete(n.loop.streams, id)
 	}
 }
 
 // Begun is closed when this node's views show what the log held when it came up, and it leads or knows who does: before
 // that it would deny jobs that it will know in a moment. A node that hears of no leader begins after a while all the same.
-func (l *Leader) Begun() <-chan struct{} { return l.begun }
+func (n *Node) Begun() <-chan struct{} { return n.begun }
 
 // lonely is how long a node that hears of no leader keeps its readers waiting.
 const lonely = 2 * time.Second
 
 // beginIfKnown closes begun when it is time. Called after the views were published.
-func (l *Leader) beginIfKnown(now time.Time) {
-	if l.loop.begun {
+func (n *Node) beginIfKnown(now time.Time) {
+	if n.loop.begun {
 		return
 	}
-	status := l.cfg.Log.Status()
-	if l.loop.target == 0 && status.LeaderID != 0 {
-		l.loop.target = status.Committed
+	status := n.cfg.Log.Status()
+	if n.loop.target == 0 && status.LeaderID != 0 {
+		n.loop.target = status.Committed
 	}
-	follows := !status.Leader && status.LeaderID != 0 && l.views.index.Load() >= l.loop.target
-	if l.leading.Load() || follows || now.Sub(l.born) > lonely && l.views.index.Load() >= status.Committed {
-		l.loop.begun = true
-		close(l.begun)
-		l.changes.tell()
+	follows := !status.Leader && status.LeaderID != 0 && n.views.index.Load() >= n.loop.target
+	if n.leading.Load() || follows || now.Sub(n.born) > lonely && n.views.index.Load() >= status.Committed {
+		n.loop.begun = true
+		close(n.begun)
+		n.changes.tell()
 	}
 }
 
 // saveSnapshot writes the state out beside the loop.
-func (l *Leader) saveSnapshot() {
-	l.loop.saving = true
-	snapshot := l.loop.node.Machine().Snapshot()
+func (n *Node) saveSnapshot() {
+	n.loop.saving = true
+	snapshot := n.loop.controller.Machine().Snapshot()
 	go func() { // snapshotSaved takes its word, waitSnapshot at the latest
-		l.loop.saved <- l.cfg.Log.SaveSnapshot(snapshot.Index(), func(w io.Writer) error {
+		n.loop.saved <- n.cfg.Log.SaveSnapshot(snapshot.Index(), func(w io.Writer) error {
 			_, err := snapshot.WriteTo(w)
 			return err
 		})
 	}()
 }
 
-func (l *Leader) snapshotSaved(err error) {
-	l.loop.saving = false
+func (n *Node) snapshotSaved(err error) {
+	n.loop.saving = false
 	if err != nil {
-		l.log.Warn("snapshot not saved; the log keeps growing until one is", "error", err)
+		n.log.Warn("snapshot not saved; the log keeps growing until one is", "error", err)
 	}
 }
 
-func (l *Leader) waitSnapshot() {
-	if l.loop.saving {
-		l.snapshotSaved(<-l.loop.saved)
+func (n *Node) waitSnapshot() {
+	if n.loop.saving {
+		n.snapshotSaved(<-n.loop.saved)
 	}
 }
 
 // setNotReady has writes refused; changed says that they were accepted, or refused for another reason.
-func (l *Leader) setNotReady(why string) (changed bool) {
-	old := l.notReady.Swap(&why)
+func (n *Node) setNotReady(why string) (changed bool) {
+	old := n.notReady.Swap(&why)
 	return old == nil || *old != why
 }
 
-func (l *Leader) logFull(err error) {
-	if l.setNotReady(err.Error()) {
-		l.log.Warn("not accepting writes", "error", err)
+func (n *Node) logFull(err error) {
+	if n.setNotReady(err.Error()) {
+		n.log.Warn("not accepting writes", "error", err)
 	}
 }
 
-func (l *Leader) setReady() {
-	if l.notReady.Swap(nil) != nil {
-		l.log.Info("accepting writes")
-		l.changes.tell()
+func (n *Node) setReady() {
+	if n.notReady.Swap(nil) != nil {
+		n.log.Info("accepting writes")
+		n.changes.tell()
 	}
 }
 
-func (l *Leader) logFact(e *state.Event) {
+func (n *Node) logFact(e *state.Event) {
 	switch e.Kind {
 	case state.JobSubmitted:
-		l.log.Info("job submitted", "job", e.Job)
+		n.log.Info("job submitted", "job", e.Job)
 	case state.StageStarted:
-		l.log.Info("stage started", "job", e.Job, "stage", e.Stage)
+		n.log.Info("stage started", "job", e.Job, "stage", e.Stage)
 	case state.JobEnded:
-		if job := l.loop.node.Machine().Job(e.Job); job != nil {
-			l.log.Info("job status changed", "job", e.Job, "status", job.Status.String(), "error", job.Error)
+		if job := n.loop.controller.Machine().Job(e.Job); job != nil {
+			n.log.Info("job status changed", "job", e.Job, "status", job.Status.String(), "error", job.Error)
 		}
 	case state.TaskDied:
-		l.log.Warn("task is dead", "job", e.Job, "stage", e.Stage, "task", e.Task, "worker", e.Worker, "kind", e.Fault.String())
+		n.log.Warn("task is dead", "job", e.Job, "stage", e.Stage, "task", e.Task, "worker", e.Worker, "kind", e.Fault.String())
 	case state.WorkerJoined:
-		l.log.Info("worker registered", "worker", e.Worker)
+		n.log.Info("worker registered", "worker", e.Worker)
 	case state.WorkerChanged:
 		status := "removed"
-		if w := l.loop.node.Machine().Worker(e.Worker); w != nil {
+		if w := n.loop.controller.Machine().Worker(e.Worker); w != nil {
 			status = w.Status.String()
 		}
-		l.log.Info("worker status changed", "worker", e.Worker, "status", status)
+		n.log.Info("worker status changed", "worker", e.Worker, "status", status)
 	case state.JobEnding, state.TaskReopened, state.JobForgotten, state.RequestApplied:
 	}
 }

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"context"
@@ -18,8 +18,8 @@ import (
 const resultPage = 4096
 
 // Result writes the collected result of a job, or, where it has none, its parts in task order.
-func (l *Leader) Result(ctx context.Context, id uint64, w io.Writer) error {
-	job, ok := l.views.job(id)
+func (n *Node) Result(ctx context.Context, id uint64, w io.Writer) error {
+	job, ok := n.views.job(id)
 	switch {
 	case !ok:
 		return api.NotFound("there is no job %d", id)
@@ -35,7 +35,7 @@ func (l *Leader) Result(ctx context.Context, id uint64, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	parts := resultParts{leader: l, store: store, job: state.JobID(id)}
+	parts := resultParts{leader: n, store: store, job: state.JobID(id)}
 	if job.Spool {
 		parts.spool = job.Output
 	}
@@ -51,7 +51,7 @@ func (l *Leader) Result(ctx context.Context, id uint64, w io.Writer) error {
 
 // resultParts reads the outputs of a job that is done.
 type resultParts struct {
-	leader *Leader
+	leader *Node
 	store  blob.Store
 	job    state.JobID
 	spool  string // the job's folder in the spool; empty: it has an output of its own
@@ -76,7 +76,7 @@ func (r *resultParts) collected(ctx context.Context) (file string, err error) {
 func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 	gone := false
 	if err := r.leader.do(ctx, func() {
-		job := r.leader.loop.node.Machine().Job(r.job)
+		job := r.leader.loop.controller.Machine().Job(r.job)
 		if gone = job == nil; !gone {
 			f(job)
 		}

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"context"
@@ -23,7 +23,7 @@ import (
 type rig struct {
 	t        *testing.T
 	log      *fakeLog
-	leader   *Leader
+	leader   *Node
 	spool    string
 	listener *bufconn.Listener
 	stop     context.CancelFunc

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"errors"
@@ -16,15 +16,15 @@ import (
 const removedMark = ".removed-"
 
 // sweepSpool deletes what a leader that died was deleting.
-func (l *Leader) sweepSpool() {
-	entries, err := os.ReadDir(l.cfg.Spool)
+func (n *Node) sweepSpool() {
+	entries, err := os.ReadDir(n.cfg.Spool)
 	if err != nil {
 		return // there is no spool yet
 	}
 	for _, e := range entries {
 		if strings.Contains(e.Name(), removedMark) {
-			if err := os.RemoveAll(filepath.Join(l.cfg.Spool, e.Name())); err != nil {
-				l.log.Warn("spool folder not removed", "dir", e.Name(), "error", err)
+			if err := os.RemoveAll(filepath.Join(n.cfg.Spool, e.Name())); err != nil {
+				n.log.Warn("spool folder not removed", "dir", e.Name(), "error", err)
 			}
 		}
 	}
@@ -33,11 +33,11 @@ func (l *Leader) sweepSpool() {
 // removeSpool deletes what nobody needs any more of a spool folder, beside the loop. The name comes from the log. Of a job that
 // is still known, and may be run again in this folder, only what was written before it ended goes: a leader that was stopped
 // in between may be long deposed by now, and the job at work again under the next one.
-func (l *Leader) removeSpool(dir string) {
-	if job := l.spooled(dir); job != nil {
+func (n *Node) removeSpool(dir string) {
+	if job := n.spooled(dir); job != nil {
 		files := filepath.Join(dir, "_temporary", job.UID)
 		fence := job.Fence
-		l.loop.helpers.Go(func() { l.removeFenced(files, fence) })
+		n.loop.helpers.Go(func() { n.removeFenced(files, fence) })
 		return
 	}
 	aside := dir + removedMark + newID()
@@ -45,19 +45,19 @@ func (l *Leader) removeSpool(dir string) {
 	case errors.Is(err, fs.ErrNotExist):
 		return // no attempt has written anything, or it is on another leader's disk, or gone already
 	case err != nil:
-		l.log.Warn("spool folder not removed", "dir", dir, "error", err)
+		n.log.Warn("spool folder not removed", "dir", dir, "error", err)
 		return
 	}
-	l.loop.helpers.Go(func() {
+	n.loop.helpers.Go(func() {
 		if err := os.RemoveAll(aside); err != nil {
-			l.log.Warn("spool folder not removed", "dir", aside, "error", err)
+			n.log.Warn("spool folder not removed", "dir", aside, "error", err)
 		}
 	})
 }
 
 // spooled is the job whose spool folder it is; nil: that job is forgotten.
-func (l *Leader) spooled(dir string) *state.Job {
-	m := l.loop.node.Machine()
+func (n *Node) spooled(dir string) *state.Job {
+	m := n.loop.controller.Machine()
 	for _, id := range m.Jobs() {
 		if job := m.Job(id); job.Spec.Spool && job.Spec.Output == dir {
 			return job
@@ -67,7 +67,7 @@ func (l *Leader) spooled(dir string) *state.Job {
 }
 
 // removeFenced removes the files of attempts whose lease is not above the fence, in which their names end.
-func (l *Leader) removeFenced(dir string, fence state.Lease) {
+func (n *Node) removeFenced(dir string, fence state.Lease) {
 	folder, err := os.Open(dir)
 	if err != nil {
 		return // no attempt has written anything here
@@ -89,7 +89,7 @@ func (l *Leader) removeFenced(dir string, fence state.Lease) {
 		err = cerr
 	}
 	if err != nil {
-		l.log.Warn("spool folder not emptied; it goes when the job is forgotten", "dir", dir, "error", err)
+		n.log.Warn("spool folder not emptied; it goes when the job is forgotten", "dir", dir, "error", err)
 		return
 	}
 	// The folders go where they are empty now: the next run of the job makes its own.

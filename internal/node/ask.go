@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -81,20 +82,20 @@ const settlePatience = time.Second
 // settleAsked finds out what has become of the requests that were in flight when the term ended. A read index that the next
 // leader gives lies behind its first entry, so behind all that it has kept of this node's entries: what is not among the
 // entries up to there is lost for certain, and whoever waits may be told so.
-func (l *Leader) settleAsked(ctx context.Context) {
-	a := &l.loop.asked
+func (n *Node) settleAsked(ctx context.Context) {
+	a := &n.loop.asked
 	a.until = 0
 	a.settling++
 	if len(a.waiting) == 0 {
 		return
 	}
 	now := a.settling
-	l.loop.helpers.Go(func() {
+	n.loop.helpers.Go(func() {
 		patient, cancel := context.WithTimeout(ctx, settlePatience)
 		defer cancel()
-		index, err := l.cfg.Log.ReadIndex(patient)
+		index, err := n.cfg.Log.ReadIndex(patient)
 		settle := func(f func()) {
-			_ = l.do(ctx, func() { // refused only when the loop has ended, and all who wait know it
+			_ = n.do(ctx, func() { // refused only when the loop has ended, and all who wait know it
 				if a.settling == now {
 					f()
 				}
@@ -109,17 +110,17 @@ func (l *Leader) settleAsked(ctx context.Context) {
 }
 
 // ask has the log apply a command and returns its answer.
-func (l *Leader) ask(ctx context.Context, key string, add func(*state.Entry)) (state.Event, error) {
-	if err := l.acceptsWrites(ctx); err != nil {
+func (n *Node) ask(ctx context.Context, key string, add func(*state.Entry)) (state.Event, error) {
+	if err := n.acceptsWrites(ctx); err != nil {
 		return state.Event{}, err
 	}
 	answer := make(chan outcome, 1)
 	select {
-	case l.inputs <- message{in: Ask{Key: key, Add: add}, answer: answer}:
+	case n.inputs <- message{in: leader.Ask{Key: key, Add: add}, answer: answer}:
 	case <-ctx.Done():
 		return state.Event{}, context.Cause(ctx)
-	case <-l.stopped:
-		return state.Event{}, l.stopping()
+	case <-n.stopped:
+		return state.Event{}, n.stopping()
 	}
 	select {
 	case o := <-answer:
@@ -134,7 +135,7 @@ func (l *Leader) ask(ctx context.Context, key string, add func(*state.Entry)) (s
 		return o.event, problem(o.event.Err)
 	case <-ctx.Done():
 		return state.Event{}, context.Cause(ctx)
-	case <-l.stopped:
+	case <-n.stopped:
 		return state.Event{}, api.Unavailable("the leader stopped before the log had the request: it may or may not be carried out; " +
 			"send it again with the same Idempotency-Key")
 	}
@@ -155,36 +156,36 @@ func problem(err error) error {
 }
 
 // do runs f in the loop, where it may read the state and the core. It must be quick.
-func (l *Leader) do(ctx context.Context, f func()) error {
+func (n *Node) do(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	query := func() { defer close(done); f() }
 	select {
-	case l.queries <- query:
+	case n.queries <- query:
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-l.stopped:
-		return l.stopping()
+	case <-n.stopped:
+		return n.stopping()
 	}
 	<-done // the loop never abandons a query it has taken
 	return nil
 }
 
-func (l *Leader) stopping() error { return api.Unavailable("the leader is shutting down") }
+func (n *Node) stopping() error { return api.Unavailable("the leader is shutting down") }
 
 // notLeading is what a node that does not lead tells workers and clients.
 const notLeading = "this node does not lead"
 
 // leads reports whether this node leads. Where that may be so in a moment, because it was just elected or nobody is yet, it
 // waits: who comes early need not come again.
-func (l *Leader) leads(ctx context.Context) bool {
+func (n *Node) leads(ctx context.Context) bool {
 	const patience = time.Second
 	var timeout <-chan time.Time
 	for {
-		changed := l.changes.next()
-		if l.leading.Load() {
+		changed := n.changes.next()
+		if n.leading.Load() {
 			return true
 		}
-		if status := l.cfg.Log.Status(); status.LeaderID != 0 && status.LeaderID != status.ID {
+		if status := n.cfg.Log.Status(); status.LeaderID != 0 && status.LeaderID != status.ID {
 			return false
 		}
 		if timeout == nil {
@@ -196,7 +197,7 @@ func (l *Leader) leads(ctx context.Context) bool {
 		case <-changed:
 		case <-timeout:
 			return false
-		case <-l.stopped:
+		case <-n.stopped:
 			return false
 		case <-ctx.Done():
 			return false
@@ -204,9 +205,9 @@ func (l *Leader) leads(ctx context.Context) bool {
 	}
 }
 
-func (l *Leader) hasBegun() bool {
+func (n *Node) hasBegun() bool {
 	select {
-	case <-l.begun:
+	case <-n.begun:
 		return true
 	default:
 		return false
@@ -214,24 +215,24 @@ func (l *Leader) hasBegun() bool {
 }
 
 // acceptsWrites is nil where this node leads and its log has room.
-func (l *Leader) acceptsWrites(ctx context.Context) error {
-	if !l.leads(ctx) {
-		return l.notLeader()
+func (n *Node) acceptsWrites(ctx context.Context) error {
+	if !n.leads(ctx) {
+		return n.notLeader()
 	}
-	if why := l.notReady.Load(); why != nil {
+	if why := n.notReady.Load(); why != nil {
 		return api.Unavailable("%s", *why)
 	}
 	return nil
 }
 
 // notLeader is the refusal of what only the leader does.
-func (l *Leader) notLeader() error {
+func (n *Node) notLeader() error {
 	select {
-	case <-l.stopped:
-		return l.stopping()
+	case <-n.stopped:
+		return n.stopping()
 	default:
 	}
-	if address, self := l.LeaderAddress(); address != "" && !self {
+	if address, self := n.LeaderAddress(); address != "" && !self {
 		return api.NotLeader("%s; the leader is at %s", notLeading, address)
 	}
 	return api.NotLeader("%s, and knows of none just now: try again in a moment", notLeading)

@@ -1,4 +1,4 @@
-package leader
+package node
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -36,14 +37,14 @@ type workerRecord struct {
 }
 
 // SendLog takes a worker's answer to a LogRequest.
-func (l *Leader) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.SendLogDone]) error {
+func (n *Node) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.SendLogDone]) error {
 	first, err := rpc.Recv()
 	if err != nil {
 		return err
 	}
 	sent := make(chan struct{})
-	l.mu.Lock()
-	fetch := l.fetches[first.GetRequest()]
+	n.mu.Lock()
+	fetch := n.fetches[first.GetRequest()]
 	if fetch != nil {
 		fetch.calls++
 		call := fetch.calls
@@ -52,7 +53,7 @@ func (l *Leader) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.Se
 			fetch.pass(call, first, rpc)
 		})
 	}
-	l.mu.Unlock()
+	n.mu.Unlock()
 	if fetch == nil {
 		return status.Error(codes.Canceled, "nobody reads this log any more")
 	}
@@ -87,27 +88,21 @@ func (f *logFetch) give(r workerRecord) bool {
 }
 
 // expectLogs is called in the loop when the workers are asked.
-func (l *Leader) expectLogs(request uint64) {
-	l.mu.Lock()
-	fetch := l.fetches[request]
-	l.mu.Unlock()
+func (n *Node) expectLogs(request uint64) {
+	n.mu.Lock()
+	fetch := n.fetches[request]
+	n.mu.Unlock()
 	if fetch == nil {
 		return
 	}
-	n := 0
-	for _, w := range l.loop.node.Core().workers {
-		if w.session != nil {
-			n++
-		}
-	}
-	fetch.expected <- n
+	fetch.expected <- n.loop.controller.Core().Connected()
 }
 
 // askForLogs asks a worker that has just come for the logs that are being followed. Called in the loop.
-func (l *Leader) askForLogs(st *stream) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, fetch := range l.fetches {
+func (n *Node) askForLogs(st *stream) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, fetch := range n.fetches {
 		if fetch.request.GetFollow() {
 			st.send(&wire.ToWorker{Message: &wire.ToWorker_Log{Log: fetch.request}})
 		}
@@ -121,13 +116,13 @@ type logPlace struct {
 
 // Logs gives what the workers hold. With q.Follow it goes on until the job has ended, and then reads once more, so that
 // nothing written at the end is missed. It ends with api.NotLeader when this node leads no more: the workers are elsewhere.
-func (l *Leader) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
+func (n *Node) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 	given := map[logPlace]int{}
 	if q.Follow {
 		follow, cancel := context.WithCancelCause(ctx)
 		var waiting sync.WaitGroup
-		waiting.Go(func() { cancel(l.WaitJob(follow, q.Job)) })
-		err := l.fetchLogs(follow, q, given, emit)
+		waiting.Go(func() { cancel(n.WaitJob(follow, q.Job)) })
+		err := n.fetchLogs(follow, q, given, emit)
 		ended := follow.Err() != nil
 		cancel(nil)
 		waiting.Wait()
@@ -136,41 +131,41 @@ func (l *Leader) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogReco
 		}
 	}
 	q.Follow = false
-	return l.fetchLogs(ctx, q, given, emit)
+	return n.fetchLogs(ctx, q, given, emit)
 }
 
 // fetchLogs asks the workers and emits what they send beyond what was given: the bytes of each attempt that the reader has.
-func (l *Leader) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace]int, emit func(api.LogRecord) error) error {
-	changed := l.changes.next()
-	stages, err := l.stageNames(ctx, q)
+func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace]int, emit func(api.LogRecord) error) error {
+	changed := n.changes.next()
+	stages, err := n.stageNames(ctx, q)
 	if err == nil && !q.Follow {
-		err = l.workersBack(ctx)
+		err = n.workersBack(ctx)
 	}
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	request := l.lastRequest.Add(1)
+	request := n.lastRequest.Add(1)
 	fetch := &logFetch{
 		left: ctx.Done(), expected: make(chan int, 1), records: make(chan workerRecord, 64),
 		request: &wire.LogRequest{Request: request, Job: q.Job, OneTask: q.OneTask, Stage: stages.number(q.Stage), Index: q.Index, Follow: q.Follow},
 	}
-	l.mu.Lock()
-	l.fetches[request] = fetch
-	l.mu.Unlock()
+	n.mu.Lock()
+	n.fetches[request] = fetch
+	n.mu.Unlock()
 	defer func() {
-		l.mu.Lock()
-		delete(l.fetches, request)
-		l.mu.Unlock()
+		n.mu.Lock()
+		delete(n.fetches, request)
+		n.mu.Unlock()
 		cancel() // ends the workers' calls
 		fetch.senders.Wait()
 	}()
 	select {
-	case l.inputs <- message{in: FetchLog{Request: fetch.request}}:
+	case n.inputs <- message{in: leader.FetchLog{Request: fetch.request}}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-l.stopped:
-		return l.stopping()
+	case <-n.stopped:
+		return n.stopping()
 	}
 	type place struct{ call, lease uint64 }
 	at := map[place]int{}
@@ -194,7 +189,7 @@ func (l *Leader) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPla
 			}
 			given[logPlace{w.worker, lease}] += fresh
 			w.record.Text = text[len(text)-min(fresh, len(text)):]
-			if err := emit(l.logRecord(ctx, q.Job, stages, w)); err != nil {
+			if err := emit(n.logRecord(ctx, q.Job, stages, w)); err != nil {
 				return err
 			}
 		case <-patience.C:
@@ -202,26 +197,26 @@ func (l *Leader) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPla
 				return nil // what the silent ones hold is read when they answer again
 			}
 		case <-changed:
-			if changed = l.changes.next(); !l.leading.Load() {
-				return l.notLeader()
+			if changed = n.changes.next(); !n.leading.Load() {
+				return n.notLeader()
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-l.stopped:
-			return l.stopping()
+		case <-n.stopped:
+			return n.stopping()
 		}
 	}
 	return nil
 }
 
 // workersBack waits for the workers that the leader before has had, as the core does, for as long as it does.
-func (l *Leader) workersBack(ctx context.Context) error {
+func (n *Node) workersBack(ctx context.Context) error {
 	for {
-		next := l.views.news.next()
+		next := n.views.news.next()
 		awaited := 0
-		if err := l.do(ctx, func() {
-			if c := l.loop.node.Core(); c != nil {
-				awaited = len(c.awaited)
+		if err := n.do(ctx, func() {
+			if c := n.loop.controller.Core(); c != nil {
+				awaited = c.Awaited()
 			}
 		}); err != nil || awaited == 0 {
 			return err
@@ -246,11 +241,11 @@ func (s stageList) number(name string) uint32 {
 	return 0
 }
 
-func (l *Leader) stageNames(ctx context.Context, q api.LogQuery) (stageList, error) {
+func (n *Node) stageNames(ctx context.Context, q api.LogQuery) (stageList, error) {
 	var names stageList
 	known := !q.OneTask
-	err := l.scan(ctx, q.Job, func() {
-		job := l.loop.node.Machine().Job(state.JobID(q.Job))
+	err := n.scan(ctx, q.Job, func() {
+		job := n.loop.controller.Machine().Job(state.JobID(q.Job))
 		if job == nil {
 			return
 		}
@@ -266,7 +261,7 @@ func (l *Leader) stageNames(ctx context.Context, q api.LogQuery) (stageList, err
 }
 
 // logRecord makes the public form of a record.
-func (l *Leader) logRecord(ctx context.Context, id uint64, stages stageList, w workerRecord) api.LogRecord {
+func (n *Node) logRecord(ctx context.Context, id uint64, stages stageList, w workerRecord) api.LogRecord {
 	r := w.record
 	name := "?"
 	if int(r.GetStage()) < len(stages) {
@@ -276,10 +271,10 @@ func (l *Leader) logRecord(ctx context.Context, id uint64, stages stageList, w w
 		Task: fmt.Sprintf("%d/%s/%d", id, name, r.GetIndex()), Attempt: r.GetAttempt(), Worker: w.worker, Lease: r.GetLease(), Text: r.GetText(),
 	}
 	// A reader that leaves in the middle does not need to know who won.
-	_ = l.do(ctx, func() {
-		key := taskKey{job: state.JobID(id), stage: r.GetStage(), task: r.GetIndex()}
-		if stage := stageOf(l.loop.node.Machine().Job(key.job), key); stage != nil {
-			won, done := stage.Output(key.task)
+	_ = n.do(ctx, func() {
+		stage := stageOf(n.loop.controller.Machine().Job(state.JobID(id)), r.GetStage())
+		if stage != nil && r.GetIndex() < stage.Tasks {
+			won, done := stage.Output(r.GetIndex())
 			out.Winner = done && uint64(won.Winner) == r.GetLease()
 		}
 	})

@@ -1,0 +1,94 @@
+package leader
+
+import (
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/sched"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// LossAfter is how long a worker may be silent before its attempts are given to others.
+const LossAfter = lossAfter
+
+// WorkerState is the volatile state of a worker: what no log entry says of it.
+type WorkerState struct {
+	Connected bool // it has a session and is not considered lost
+	Draining  bool
+	Aside     bool   // no attempt is leased to it, because too many tasks failed on it
+	Busy      uint32 // slots that run an attempt
+	Queued    uint32 // attempts leased ahead of need
+	Heard     time.Time
+}
+
+// TaskPlace is a task within its job.
+type TaskPlace struct {
+	Stage uint32
+	Task  uint64
+}
+
+// WorkerState returns the volatile state of a worker; false if it has not connected in this term.
+func (c *Core) WorkerState(id state.WorkerID) (WorkerState, bool) {
+	w := c.workers[id]
+	if w == nil {
+		return WorkerState{}, false
+	}
+	return WorkerState{
+		Connected: w.session != nil && !w.lost, Draining: w.draining, Aside: !w.aside.IsZero(),
+		Busy: uint32(w.busy()), Queued: uint32(w.Leases() - w.busy()), Heard: w.heard,
+	}, true
+}
+
+// busy is how many slots run an attempt: a worker begins what it is given at once, as far as it has slots.
+func (w *worker) busy() int { return min(w.Leases(), w.Slots) }
+
+// Leased returns how many tasks of a job are leased.
+func (c *Core) Leased(id state.JobID) uint64 { return uint64(c.sched.Leased(id)) }
+
+// Eligible reports whether a worker that accepts leases can run an attempt of a job.
+func (c *Core) Eligible(spec *state.Spec) bool {
+	for _, w := range c.workers {
+		if w.assignable() && sched.Eligible(spec, &w.Worker) {
+			return true
+		}
+	}
+	return false
+}
+
+// Fits reports whether a worker has what an attempt of a job needs.
+func (c *Core) Fits(id state.WorkerID, spec *state.Spec) bool {
+	w := c.workers[id]
+	return w != nil && sched.Eligible(spec, &w.Worker)
+}
+
+// Held reports whether a job is not leased yet because workers of the previous term may still run its tasks.
+func (c *Core) Held(id state.JobID) bool { return c.sched.Held(id) }
+
+// Waiting returns how many failed tasks of a job wait for their back-off to end, and when the first one does.
+func (c *Core) Waiting(id state.JobID) (tasks int, first time.Time) { return c.sched.Waiting(id) }
+
+// Running returns the leased tasks of a job and their workers.
+func (c *Core) Running(id state.JobID) map[TaskPlace]state.WorkerID {
+	set := map[TaskPlace]state.WorkerID{}
+	for _, w := range c.workers {
+		for _, l := range w.leases {
+			if l.job == id && !l.ended {
+				set[TaskPlace{l.stage, l.task}] = w.ID
+			}
+		}
+	}
+	return set
+}
+
+// Connected returns how many workers have a session.
+func (c *Core) Connected() int {
+	n := 0
+	for _, w := range c.workers {
+		if w.session != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// Awaited returns how many workers of the previous term are still waited for.
+func (c *Core) Awaited() int { return len(c.awaited) }
