@@ -21,8 +21,8 @@ const (
 	exitInterrupted = 130
 )
 
-// Main runs the command line of this process and returns its exit code. The version is what the build says; without one, it is
-// taken from the module.
+// Main runs the command line of this process and returns its exit code. Without a version from the build, that of the module is
+// used.
 func Main(version string) int {
 	a := &app{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: newConsole(os.Stderr), env: os.LookupEnv, version: version,
@@ -30,22 +30,22 @@ func Main(version string) int {
 	return a.main(context.Background(), os.Args[1:])
 }
 
-// app is what the commands share.
+// app holds what all commands share.
 type app struct {
 	stdin   io.Reader
 	stdout  io.Writer
 	stderr  *console
 	env     func(name string) (string, bool)
 	version string
-	typed   map[string]bool // flags of the command line, not of the environment or the configuration
+	typed   map[string]bool // flags set on the command line, not by the environment or the configuration file
 }
 
-// errInterrupted is why the context of a command ends at the first SIGINT or SIGTERM.
+// errInterrupted is the cancellation cause of a command's context at the first SIGINT or SIGTERM.
 var errInterrupted = errors.New("interrupted")
 
 func (a *app) main(ctx context.Context, args []string) int {
-	// A reader of our output that has enough (head) must give an error, not end the process: an embedded run still has to
-	// clear up. Ignoring the signal would be inherited by the commands that tasks run.
+	// A closed stdout (as by head) must give EPIPE and not end the process: an embedded run still has to clean up. The signal is
+	// caught rather than ignored, because tasks would inherit an ignored signal.
 	pipes := make(chan os.Signal, 1)
 	signal.Notify(pipes, syscall.SIGPIPE)
 	defer signal.Stop(pipes)
@@ -84,7 +84,7 @@ func (a *app) root() *cobra.Command {
   bridgefour run --range 1-1000 -- ./simulate {}`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          a.noSuchCommand,
+		Args:          a.unknownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return a.applySettings(cmd)
@@ -97,8 +97,8 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().String("config", "", "YAML `file` with values for flags, by their names")
 	root.AddGroup(
-		&cobra.Group{ID: groupRun, Title: "Run something:"},
-		&cobra.Group{ID: groupJobs, Title: "Look after jobs of a cluster:"},
+		&cobra.Group{ID: groupRun, Title: "Run jobs:"},
+		&cobra.Group{ID: groupJobs, Title: "Manage jobs of a cluster:"},
 		&cobra.Group{ID: groupCluster, Title: "Run a cluster:"},
 	)
 	add := func(group string, commands ...*cobra.Command) {

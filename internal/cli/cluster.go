@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) clusterCommand() *cobra.Command {
-	var r reader
+	var r readFlags
 	cmd := &cobra.Command{
 		Use: "cluster", Short: "Show the cluster's health", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,22 +50,22 @@ func (a *app) clusterCommand() *cobra.Command {
 }
 
 func leaderText(c *api.Cluster) string {
-	who := "none is known"
+	role := "unknown"
 	if c.Leader != 0 {
-		who = fmt.Sprintf("%d of %d", c.Leader, c.Leaders)
+		role = fmt.Sprintf("%d of %d", c.Leader, c.Leaders)
 	}
-	text := fmt.Sprintf("%s (term %d, log position %d)", who, c.Term, c.Index)
+	text := fmt.Sprintf("%s (term %d, log position %d)", role, c.Term, c.Index)
 	if c.Node != c.Leader {
-		text += fmt.Sprintf("; asked leader %d", c.Node)
+		text += fmt.Sprintf("; answered by leader %d", c.Node)
 	}
 	return text
 }
 
 func (a *app) workersCommand() *cobra.Command {
-	var r reader
+	var r readFlags
 	cmd := &cobra.Command{
-		Use: "workers", Short: "List the workers; 'workers drain W' and 'workers remove W' take one away",
-		Args: a.noSuchCommand,
+		Use: "workers", Short: "List the workers; 'workers drain W' and 'workers remove W' remove one",
+		Args: a.unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {
@@ -113,9 +113,9 @@ func (a *app) printWorkers(workers []api.Worker) error {
 }
 
 func (a *app) drainCommand() *cobra.Command {
-	var r reader
+	var r readFlags
 	cmd := &cobra.Command{
-		Use: "drain W", Short: "Let a worker finish what it runs, and leave", Args: oneArg("a worker's number"),
+		Use: "drain W", Short: "Let a worker finish its attempts and leave", Args: oneArg("a worker's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.numbered(cmd, "worker", args, r.cluster)
 			if err != nil {
@@ -128,7 +128,7 @@ func (a *app) drainCommand() *cobra.Command {
 			if r.json {
 				return printJSON(a.stdout, worker)
 			}
-			_, err = fmt.Fprintf(a.stdout, "worker %d drains: it finishes the %d that run, gets nothing more, and leaves\n", worker.ID, worker.Busy)
+			_, err = fmt.Fprintf(a.stdout, "worker %d is draining: it finishes %d running attempts, takes no more, and leaves\n", worker.ID, worker.Busy)
 			return err
 		},
 	}
@@ -139,7 +139,7 @@ func (a *app) drainCommand() *cobra.Command {
 func (a *app) removeCommand() *cobra.Command {
 	var cluster string
 	cmd := &cobra.Command{
-		Use: "remove W", Short: "Forget a worker; what it runs is run elsewhere", Args: oneArg("a worker's number"),
+		Use: "remove W", Short: "Remove a worker; its attempts are run elsewhere", Args: oneArg("a worker's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.numbered(cmd, "worker", args, cluster)
 			if err != nil {

@@ -15,16 +15,16 @@ import (
 // clusterDefault is where a leader listens unless told otherwise.
 const clusterDefault = "http://127.0.0.1:6550"
 
-// followPatience is how long a command that watches a job lives through the absence of a leader.
-const followPatience = 10 * time.Minute
+// followRetryFor is how long a command that watches a job retries while there is no leader.
+const followRetryFor = 10 * time.Minute
 
-// reader is what the commands share that ask a cluster.
-type reader struct {
+// readFlags are the flags of the commands that read from a cluster.
+type readFlags struct {
 	cluster string
 	json    bool
 }
 
-func (r *reader) add(cmd *cobra.Command) {
+func (r *readFlags) add(cmd *cobra.Command) {
 	addCluster(cmd, &r.cluster, clusterDefault)
 	cmd.Flags().BoolVar(&r.json, "json", false, "print what the HTTP API returns")
 }
@@ -33,25 +33,25 @@ func addCluster(cmd *cobra.Command, to *string, def string) {
 	cmd.Flags().StringVar(to, "cluster", def, "`url` of the cluster; several, separated by commas, are tried in turn")
 }
 
-// connect makes a client of a cluster; nothing is sent yet.
+// connect makes a client of a cluster without sending anything.
 func (a *app) connect(cluster string, patience time.Duration) (*client.Client, error) {
-	c, err := client.New(strings.Split(cluster, ","), client.Options{Patience: patience, OnReconnect: a.tellReconnect})
+	c, err := client.New(strings.Split(cluster, ","), client.Options{Patience: patience, OnReconnect: a.reportReconnect})
 	if err != nil {
 		return nil, usagef(nil, "--cluster: %v", err)
 	}
 	return c, nil
 }
 
-func (a *app) tellReconnect(r client.Reconnect) {
+func (a *app) reportReconnect(r client.Reconnect) {
 	if r.Err != nil {
-		a.stderr.Printf("%v; trying for %v", r.Err, durationText(r.Tries))
+		a.stderr.Printf("%v; retrying for %v", r.Err, durationText(r.Tries))
 		return
 	}
-	a.stderr.Printf("the cluster answers again after %v", durationText(r.After))
+	a.stderr.Printf("the cluster is reachable again after %v", durationText(r.After))
 }
 
-// warn passes on what the cluster has to say about a request that it took.
-func (a *app) warn(job *api.Job) {
+// printWarnings prints the warnings of an accepted job.
+func (a *app) printWarnings(job *api.Job) {
 	for _, w := range job.Warnings {
 		a.stderr.Printf("warning: %s", printableLines(w))
 	}
@@ -67,7 +67,7 @@ func (a *app) rawJSON(ctx context.Context, c *client.Client, path string) error 
 	return err
 }
 
-// subject is N or N/STAGE/INDEX.
+// subject is a job (N) or a task (N/STAGE/INDEX).
 type subject struct {
 	job   uint64
 	stage string // empty: the job
@@ -83,7 +83,7 @@ func parseSubject(cmd *cobra.Command, s string) (subject, error) {
 	stage, index, _ := strings.Cut(task, "/")
 	i, err := strconv.ParseUint(index, 10, 64)
 	if err != nil || stage == "" {
-		return subject{}, usagef(cmd, "%q is no task; expected JOB/STAGE/INDEX, as 12/map/7", s)
+		return subject{}, usagef(cmd, "invalid task %q: want JOB/STAGE/INDEX, such as 12/map/7", s)
 	}
 	return subject{job: job, stage: stage, index: i}, nil
 }
@@ -91,12 +91,12 @@ func parseSubject(cmd *cobra.Command, s string) (subject, error) {
 func parseNumber(cmd *cobra.Command, noun, s string) (uint64, error) {
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		return 0, usagef(cmd, "%q is no %s number", s, noun)
+		return 0, usagef(cmd, "invalid %s number %q", noun, s)
 	}
 	return n, nil
 }
 
-// numbered reads the number that is a command's one argument, and makes a client of its cluster.
+// numbered parses the number that is a command's only argument and makes a client of its cluster.
 func (a *app) numbered(cmd *cobra.Command, noun string, args []string, cluster string) (*client.Client, uint64, error) {
 	id, err := parseNumber(cmd, noun, args[0])
 	if err != nil {
@@ -106,21 +106,21 @@ func (a *app) numbered(cmd *cobra.Command, noun string, args []string, cluster s
 	return c, id, err
 }
 
-// oneArg takes exactly one argument.
+// oneArg accepts exactly one argument; what describes it in errors.
 func oneArg(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch len(args) {
 		case 1:
 			return nil
 		case 0:
-			return usagef(cmd, "which one? %s takes %s", cmd.CommandPath(), what)
+			return usagef(cmd, "%s: missing argument: want %s", cmd.CommandPath(), what)
 		default:
-			return usagef(cmd, "%s takes %s, and there is also %q", cmd.CommandPath(), what, args[1])
+			return usagef(cmd, "%s takes one argument, %s; unexpected %q", cmd.CommandPath(), what, args[1])
 		}
 	}
 }
 
-// logsQuery is the question for the logs of a subject.
+// logsQuery is the query for the logs of a subject.
 func (s subject) logsQuery(follow bool) api.LogQuery {
 	return api.LogQuery{Job: s.job, OneTask: s.stage != "", Stage: s.stage, Index: s.index, Follow: follow}
 }

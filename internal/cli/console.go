@@ -11,7 +11,7 @@ import (
 	"golang.org/x/term"
 )
 
-// console is where people are told things. On a terminal it keeps a status line below what is printed.
+// console is the diagnostic output (stderr). On a terminal it keeps a status line below what is printed.
 type console struct {
 	file     *os.File
 	terminal bool
@@ -26,7 +26,7 @@ func newConsole(f *os.File) *console {
 
 // Printf prints a line above the status.
 func (c *console) Printf(format string, args ...any) {
-	fmt.Fprintf(c, format+"\n", args...) //nolint:errcheck // there is nowhere left to say it
+	fmt.Fprintf(c, format+"\n", args...) //nolint:errcheck // there is no other output
 }
 
 // Write prints whole lines above the status.
@@ -46,8 +46,8 @@ func (c *console) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Status replaces the status line; an empty one takes it away. Only for terminals. The cursor stays visible and the line has
-// no end: whatever happens to this process, the terminal needs no repair.
+// Status replaces the status line; an empty string removes it. Only terminals show it. The cursor stays visible and the line is not
+// terminated, so that a killed process leaves the terminal usable.
 func (c *console) Status(line string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,7 +60,7 @@ func (c *console) Status(line string) {
 
 const clearLine = "\r\x1b[K"
 
-// fitted is the status cut to the width of the terminal: a line that wraps could not be taken back.
+// fitted is the status cut to the terminal's width: a wrapped line could not be erased.
 func (c *console) fitted() string {
 	width, _, err := term.GetSize(int(c.file.Fd()))
 	if err != nil || width <= 0 {
@@ -72,7 +72,7 @@ func (c *console) fitted() string {
 	return string([]rune(c.status)[:max(width-2, 0)]) + "…"
 }
 
-// printable is text for a person's terminal: bytes that are not UTF-8 and control characters become visible.
+// printable makes text safe for a terminal: control characters and invalid UTF-8 are escaped.
 func printable(s string) string {
 	clean := strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) < 0
 	if clean {

@@ -29,7 +29,7 @@ func (a *app) devCommand() *cobra.Command {
 			if err != nil {
 				return explainServe(err, cfg.listen, cfg.dataDir)
 			}
-			if err := tellAddress(addressFile, loopback(e.node.address())); err != nil {
+			if err := writeAddress(addressFile, loopback(e.node.address())); err != nil {
 				return errors.Join(err, e.close())
 			}
 			a.stderr.Printf("bridgefour listens on %s, with %s; Ctrl-C ends it\n"+
@@ -49,7 +49,7 @@ func (a *app) devCommand() *cobra.Command {
 	return cmd
 }
 
-// devCluster is the flag that clients of the cluster need.
+// devCluster is the --cluster flag that clients need, if any.
 func devCluster(url string) string {
 	if url == clusterDefault {
 		return ""

@@ -15,7 +15,7 @@ import (
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// embeddedConfig sets up a cluster in this process.
+// embeddedConfig configures a cluster in this process.
 type embeddedConfig struct {
 	dataDir string // leader/ and worker-1/, worker-2/ …
 	listen  string
@@ -24,7 +24,7 @@ type embeddedConfig struct {
 	slots   int // of each worker; 0: the CPUs, shared evenly
 	version string
 	logger  *slog.Logger
-	// drainGrace is how long attempts may go on when the cluster ends. Defaults to the worker's default.
+	// drainGrace is how long attempts may run on when the cluster ends. Defaults to the worker's default.
 	drainGrace time.Duration
 }
 
@@ -57,7 +57,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	return e, nil
 }
 
-// embeddedSlots is how many slots each of so many workers has; given is what was asked for, or 0.
+// embeddedSlots is the number of slots of each worker; given is the --slots flag, or 0.
 func embeddedSlots(given, workers int) int {
 	if given > 0 {
 		return given
@@ -65,7 +65,7 @@ func embeddedSlots(given, workers int) int {
 	return max(1, runtime.GOMAXPROCS(0)/workers)
 }
 
-// close gives back what openEmbedded took where run is not called.
+// close releases the resources of openEmbedded when run is not called.
 func (e *embedded) close() error {
 	err := e.node.close()
 	for _, s := range e.workers {
@@ -74,11 +74,11 @@ func (e *embedded) close() error {
 	return err
 }
 
-// url is where clients find the cluster.
+// url is the cluster's base URL.
 func (e *embedded) url() string { return "http://" + loopback(e.node.address()) }
 
-// run runs the cluster until ctx is done or a part of it fails. The workers end first: the leader hears what they have finished
-// and what they hand back.
+// run runs the cluster until ctx is done or a part of it fails. The workers end first, so that the leader receives their last
+// results and returned leases.
 func (e *embedded) run(ctx context.Context) error {
 	working, stopWorking := context.WithCancelCause(ctx)
 	defer stopWorking(nil)
@@ -90,14 +90,14 @@ func (e *embedded) run(ctx context.Context) error {
 	leader.Go(func() {
 		if err := e.node.run(leading); err != nil {
 			failed.add(err)
-			stopWorking(fmt.Errorf("the leader has failed: %w", worker.ErrStopNow))
+			stopWorking(fmt.Errorf("the leader failed: %w", worker.ErrStopNow))
 		}
 	})
 	for _, s := range e.workers {
 		workers.Go(func() {
 			if err := s.run(working); err != nil {
 				failed.add(err)
-				stopWorking(fmt.Errorf("another worker has failed: %w", worker.ErrStopNow))
+				stopWorking(fmt.Errorf("another worker failed: %w", worker.ErrStopNow))
 			}
 		})
 	}

@@ -17,10 +17,10 @@ import (
 	"github.com/bridgefour/bridgefour/client"
 )
 
-// usageError is what the user typed wrong.
+// usageError is an error in the command line.
 type usageError struct {
 	message string
-	command string // whose help says more; empty: the root's
+	command string // command path for the help hint; empty: the root command
 }
 
 func (e *usageError) Error() string { return e.message }
@@ -33,7 +33,7 @@ func usagef(cmd *cobra.Command, format string, args ...any) error {
 	return e
 }
 
-// exitError ends the process with a code. Without err, everything has been said.
+// exitError ends the process with a code. A nil err means that the error has been printed already.
 type exitError struct {
 	code int
 	err  error
@@ -48,7 +48,7 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// report says what is wrong, if anything, and gives the exit code.
+// report prints err, if any, and returns the exit code.
 func (a *app) report(err error) int {
 	code := exitCode(err)
 	if err == nil || errors.Is(err, syscall.EPIPE) {
@@ -70,12 +70,12 @@ func (a *app) report(err error) int {
 		}
 		a.stderr.Printf("See '%s --help'.", command)
 	case errors.Is(err, client.ErrUnreachable):
-		a.stderr.Printf("Is a leader running there? --cluster or BRIDGEFOUR_CLUSTER names another; 'bridgefour dev' starts one on this machine.")
+		a.stderr.Printf("Is a leader running there? Choose another with --cluster or BRIDGEFOUR_CLUSTER; 'bridgefour dev' starts one on this machine.")
 	}
 	return code
 }
 
-// errorText is an error for people: one wrong field a line, by the names of a job file.
+// errorText formats an error: one invalid field per line, named as in a job file.
 func errorText(err error) string {
 	problem, ok := errors.AsType[*api.Problem](err)
 	if !ok || len(problem.Errors) == 0 {
@@ -100,7 +100,7 @@ func exitCode(err error) int {
 	var usage *usageError
 	var problem *api.Problem
 	switch {
-	case err == nil, errors.Is(err, syscall.EPIPE): // who reads our output has enough
+	case err == nil, errors.Is(err, syscall.EPIPE): // stdout was closed
 		return exitDone
 	case errors.As(err, &exit):
 		return exit.code
@@ -117,7 +117,7 @@ func exitCode(err error) int {
 	}
 }
 
-// problemCode is the exit code of a cluster's no: a request that cannot be carried out as it stands is wrong usage.
+// problemCode is the exit code for an API problem: a request that is refused as invalid is wrong usage.
 func problemCode(p *api.Problem) int {
 	switch {
 	case p.Status == http.StatusServiceUnavailable || p.Status == http.StatusBadGateway:
@@ -129,8 +129,8 @@ func problemCode(p *api.Problem) int {
 	}
 }
 
-// noSuchCommand is for words that no command has.
-func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
+// unknownCommand refuses arguments that name no command.
+func (a *app) unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
@@ -143,18 +143,18 @@ func (a *app) noSuchCommand(cmd *cobra.Command, args []string) error {
 	if slices.Contains(builtinNames(), args[0]) {
 		return usagef(cmd, "%q is a built-in job; 'bridgefour run %s' runs it", args[0], args[0])
 	}
-	return usagef(cmd, "there is no command %q%s", args[0], didYouMean(args[0], names))
+	return usagef(cmd, "unknown command %q%s", args[0], didYouMean(args[0], names))
 }
 
 // noArgs refuses arguments.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usagef(cmd, "%s takes no arguments, and there is %q", cmd.CommandPath(), args[0])
+		return usagef(cmd, "%s takes no arguments; unexpected %q", cmd.CommandPath(), args[0])
 	}
 	return nil
 }
 
-// flagError explains a flag that could not be read.
+// flagError explains a flag that could not be parsed.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
@@ -170,7 +170,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	if cmd.Flags().Lookup("split") != nil && hint == "" { // run or submit
 		hint = "; a command and its flags come after --, as in 'bridgefour run -- grep -c ERROR'"
 	}
-	return usagef(cmd, "there is no flag %s%s", given, hint)
+	return usagef(cmd, "unknown flag %s%s", given, hint)
 }
 
 func dashed(names []string) []string {
@@ -181,9 +181,9 @@ func dashed(names []string) []string {
 	return out
 }
 
-// didYouMean is the end of an error sentence, with the name closest to what was given; empty if none is close.
+// didYouMean is a suffix for an error message that suggests the closest of names; empty if none is close.
 func didYouMean(given string, names []string) string {
-	best, bestDistance := "", len(strings.TrimLeft(given, "-"))/3+2 // dashes are no sign of likeness
+	best, bestDistance := "", len(strings.TrimLeft(given, "-"))/3+2 // leading dashes do not count
 	for _, name := range names {
 		d := distance(strings.ToLower(given), strings.ToLower(name))
 		if d < bestDistance {
@@ -196,8 +196,7 @@ func didYouMean(given string, names []string) string {
 	return fmt.Sprintf("; did you mean %s?", best)
 }
 
-// distance is how many letters must be put in, taken out, changed, or swapped with their neighbour, to make b of a
-// (Damerau's optimal string alignment).
+// distance is the optimal string alignment distance (restricted Damerau-Levenshtein) of a and b, in bytes.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {
@@ -222,17 +221,17 @@ func distance(a, b string) int {
 	return rows[len(a)][len(b)]
 }
 
-// explainServe adds the way out to why a server could not start.
+// explainServe adds a remedy to the error of a server that could not start.
 func explainServe(err error, listen, dataDir string) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("address %s is in use by another process: stop that one, or choose another with --listen (port 0: any free one)", listen)
+		return fmt.Errorf("address %s is in use by another process: stop it, or choose another address with --listen (port 0: any free one)", listen)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("address %s is none of this machine's: give --listen one of its own, or 0.0.0.0 for all", listen)
+		return fmt.Errorf("address %s does not belong to this machine: use one of its addresses with --listen, or 0.0.0.0 for all", listen)
 	case errors.Is(err, syscall.EACCES) && strings.Contains(err.Error(), "listen"):
-		return fmt.Errorf("no permission to listen on %s: ports below 1024 are for root; choose another with --listen", listen)
+		return fmt.Errorf("no permission to listen on %s: ports below 1024 require root; choose another with --listen", listen)
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%w: give --data-dir a folder that you may write to (it is %s)", err, dataDir)
+		return fmt.Errorf("%w: choose a writable folder with --data-dir (now %s)", err, dataDir)
 	default:
 		return err
 	}

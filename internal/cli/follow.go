@@ -21,14 +21,14 @@ import (
 // failuresShown is how many failed tasks are shown at the end of a job.
 const failuresShown = 5
 
-// watchFlags are the flags of the commands that wait for a job.
+// watchFlags are the flags of commands that wait for a job.
 type watchFlags struct {
 	json  bool
 	quiet bool
 }
 
 func (f *watchFlags) add(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.json, "json", false, "progress as JSON lines: the job as the HTTP API gives it")
+	cmd.Flags().BoolVar(&f.json, "json", false, "progress as JSON lines: the job as in the HTTP API")
 	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "no progress")
 }
 
@@ -59,7 +59,7 @@ func (f *follower) wait(ctx context.Context, id uint64) (api.Job, error) {
 	}
 }
 
-// orInterrupted is err, or why ctx has ended.
+// orInterrupted returns the cause of ctx if it is done, else err.
 func orInterrupted(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -67,15 +67,15 @@ func orInterrupted(ctx context.Context, err error) error {
 	return err
 }
 
-// say prints a line unless the user wants quiet.
-func (f *follower) say(format string, args ...any) {
+// printf prints a line unless --quiet or --json is set.
+func (f *follower) printf(format string, args ...any) {
 	if !f.quiet {
 		f.app.stderr.Printf(format, args...)
 	}
 }
 
-// verdict is the exit of a command that has waited for a job: nil, or an exitError with everything said.
-func verdict(job *api.Job) error {
+// exitStatus is the result of a command that has waited for a job: nil, or an exitError whose message was printed already.
+func exitStatus(job *api.Job) error {
 	switch job.Status {
 	case api.JobDone:
 		return nil
@@ -86,9 +86,9 @@ func verdict(job *api.Job) error {
 	}
 }
 
-// tellFailure says why a job did not succeed, with its first failed tasks. more is what shows the others.
-func (f *follower) tellFailure(ctx context.Context, job *api.Job, more string) {
-	if f.progress.mode == progressJSON { // the last line had it all
+// printFailure prints why a job did not succeed, with its first failed tasks. more is a hint that is printed last.
+func (f *follower) printFailure(ctx context.Context, job *api.Job, more string) {
+	if f.progress.mode == progressJSON { // the last line has everything
 		return
 	}
 	if job.Status == api.JobStopped {
@@ -102,7 +102,7 @@ func (f *follower) tellFailure(ctx context.Context, job *api.Job, more string) {
 	}
 	for task, err := range f.client.Tasks(ctx, job.ID, api.TaskQuery{Status: api.TaskDead, Limit: failuresShown}) {
 		if err != nil {
-			f.app.stderr.Printf("  its tasks could not be asked for: %v", err)
+			f.app.stderr.Printf("  its failed tasks could not be listed: %v", err)
 			return
 		}
 		if shown == failuresShown {
@@ -119,7 +119,7 @@ func (f *follower) tellFailure(ctx context.Context, job *api.Job, more string) {
 	}
 }
 
-// taskFailure is a dead task in a few lines: what it ran over, how often, and its last error.
+// taskFailure describes a dead task: its input, its attempts and its last error.
 func taskFailure(t *api.Task) string {
 	text := t.Name
 	if t.Input != "" {
@@ -134,7 +134,7 @@ func taskFailure(t *api.Task) string {
 	return text + ": " + strings.ReplaceAll(printableLines(message), "\n", "\n    ")
 }
 
-// inputText is what a task reads, for people.
+// inputText describes the input of a task.
 func inputText(t *api.Task) string {
 	const inputMax = 120
 	text := printable(t.Input)
@@ -147,7 +147,7 @@ func inputText(t *api.Task) string {
 	return text
 }
 
-// printableLines is printable, line by line.
+// printableLines is printable applied to each line.
 func printableLines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i := range lines {
@@ -169,7 +169,7 @@ func (a *app) copyResult(ctx context.Context, c *client.Client, id uint64) error
 	return nil
 }
 
-// summary tells what a job with an --output has made, and where.
+// summary prints what a job with an --output has produced, and where.
 func (f *follower) summary(ctx context.Context, job *api.Job) {
 	if f.quiet {
 		return
@@ -189,17 +189,17 @@ func (f *follower) summary(ctx context.Context, job *api.Job) {
 // topShown is how many lines of a collected result are shown.
 const topShown = 10
 
-// resultBytesRead bounds what is read of a result to find its top lines.
+// resultBytesRead bounds how much of a result is read to find its top lines.
 const resultBytesRead = 64 << 20
 
-// topLines shows the lines with the largest numbers of a collected result, where the result is made of KEY<TAB>NUMBER lines.
+// topLines prints the lines with the largest numbers of a collected result that consists of KEY<TAB>NUMBER lines.
 func (f *follower) topLines(ctx context.Context, job *api.Job) {
 	if !slices.ContainsFunc(job.Stages, func(s api.Stage) bool { return s.Name == "collect" }) {
 		return
 	}
 	body, err := f.client.Result(ctx, job.ID)
 	if err != nil {
-		return // the result is where the summary says
+		return // the summary names the file
 	}
 	defer body.Close() //nolint:errcheck // only read
 	top, all, err := largest(io.LimitReader(body, resultBytesRead), topShown)
@@ -221,9 +221,9 @@ type countLine struct {
 	n   uint64
 }
 
-var errNotCounts = errors.New("not made of KEY<TAB>NUMBER lines")
+var errNotCounts = errors.New("not KEY<TAB>NUMBER lines")
 
-// largest gives the n lines with the largest numbers, and how many lines there are.
+// largest returns the n lines with the largest numbers, and the number of lines.
 func largest(r io.Reader, n int) ([]countLine, int, error) {
 	var top []countLine
 	all := 0

@@ -13,7 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// inviteMax is how long a worker may take to answer.
+// inviteMax bounds the time until an invited worker answers.
 const inviteMax = 5 * time.Second
 
 // inviteWorker asks the worker that listens at address to join this cluster.
@@ -31,7 +31,7 @@ func (n *node) inviteWorker(ctx context.Context, address string) error {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/worker/invite", bytes.NewReader(body))
 	if err != nil {
-		return api.Invalid("%q is no address of a worker; expected host:port", address)
+		return api.Invalid("invalid worker address %q: want host:port", address)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
@@ -45,9 +45,9 @@ func (n *node) inviteWorker(ctx context.Context, address string) error {
 	if resp.StatusCode >= http.StatusMultipleChoices {
 		p := &api.Problem{}
 		if json.Unmarshal(text, p) == nil && p.Detail != "" {
-			return api.Conflict("the worker at %s does not come: %s", address, p.Detail)
+			return api.Conflict("the worker at %s refused: %s", address, p.Detail)
 		}
-		return api.Conflict("what listens at %s is no worker: it answers %s", address, resp.Status)
+		return api.Conflict("%s is not a worker: it answered %s", address, resp.Status)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) jobsCommand() *cobra.Command {
-	var r reader
+	var r readFlags
 	q := api.JobQuery{Limit: 20}
 	cmd := &cobra.Command{
 		Use: "jobs", Short: "List jobs, newest first", Args: noArgs,
@@ -35,8 +35,8 @@ func (a *app) jobsCommand() *cobra.Command {
 		},
 	}
 	r.add(cmd)
-	cmd.Flags().StringSliceVar(&q.Status, "status", nil, "only these: waiting, running, halted, done, failed, stopped")
-	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "how many at most")
+	cmd.Flags().StringSliceVar(&q.Status, "status", nil, "only jobs with these statuses: waiting, running, halted, done, failed, stopped")
+	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "maximum number")
 	return cmd
 }
 
@@ -72,7 +72,7 @@ func orDash(s string) string {
 	return s
 }
 
-// programText is what a job runs, in short.
+// programText is a short form of a job's program.
 func programText(p api.Program) string {
 	const programMax = 40
 	text := p.Builtin
@@ -86,7 +86,7 @@ func programText(p api.Program) string {
 }
 
 func (a *app) jobCommand() *cobra.Command {
-	var r reader
+	var r readFlags
 	cmd := &cobra.Command{
 		Use: "job N", Short: "Show a job, with its stages and counts", Args: oneArg("a job's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -145,7 +145,7 @@ func printJob(w io.Writer, job *api.Job, now time.Time) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(w) //nolint:errcheck // the table below says it
+	fmt.Fprintln(w) //nolint:errcheck // reported by the table below
 	t = newTable(w, "STAGE", "TASKS", "OPEN", "RUNNING", "DONE", "DEAD", "RETRIED")
 	for _, s := range job.Stages {
 		t.row(s.Name, countText(s.Tasks), countText(s.Open), countText(s.Running), countText(s.Done), countText(s.Dead), countText(s.Retried))
@@ -154,7 +154,7 @@ func printJob(w io.Writer, job *api.Job, now time.Time) error {
 }
 
 func (a *app) tasksCommand() *cobra.Command {
-	var r reader
+	var r readFlags
 	q := api.TaskQuery{Limit: 1000}
 	cmd := &cobra.Command{
 		Use: "tasks N[/STAGE/INDEX]", Short: "List a job's tasks, or show one", Args: oneArg("a job's number"),
@@ -186,8 +186,8 @@ func (a *app) tasksCommand() *cobra.Command {
 	r.add(cmd)
 	cmd.Flags().StringVar(&q.Status, "status", "", "only tasks that are `status`: open, running, done or dead")
 	cmd.Flags().StringVar(&q.Stage, "stage", "", "only tasks of this stage")
-	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "how many at most")
-	cmd.Flags().StringVar(&q.Cursor, "cursor", "", "go on where a page ended: next of its JSON")
+	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "maximum number")
+	cmd.Flags().StringVar(&q.Cursor, "cursor", "", "continue after an earlier page: the next field of its JSON")
 	return cmd
 }
 
@@ -215,14 +215,14 @@ func (a *app) printTasks(ctx context.Context, c *client.Client, job uint64, q ap
 			orDash(inputText(&task)), last)
 	}
 	if shown == 0 {
-		a.stderr.Printf("no such tasks")
+		a.stderr.Printf("no matching tasks")
 		return nil
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	if more {
-		a.stderr.Printf("there are more; --limit shows up to %s, --json has the cursor of the next page", countText(api.TaskLimitMax))
+		a.stderr.Printf("more tasks exist; --limit shows up to %s, --json has the cursor of the next page", countText(api.TaskLimitMax))
 	}
 	return nil
 }
@@ -284,7 +284,7 @@ func (a *app) waitCommand() *cobra.Command {
 	var cluster string
 	var watch watchFlags
 	cmd := &cobra.Command{
-		Use: "wait N", Short: "Wait for the end of a job; exit 0 if it is done, 1 if it failed, 3 if it was stopped",
+		Use: "wait N", Short: "Wait for a job to end; exit 0 if done, 1 if failed, 3 if stopped",
 		Args: oneArg("a job's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := parseNumber(cmd, "job", args[0])
@@ -299,9 +299,9 @@ func (a *app) waitCommand() *cobra.Command {
 	return cmd
 }
 
-// follow waits for a submitted job and says how it ended.
+// follow waits for a submitted job and prints how it ended.
 func (a *app) follow(ctx context.Context, cluster string, watch watchFlags, id uint64) error {
-	// Whether there is such a job and a cluster is asked with little patience, the rest with much.
+	// The first request fails at once when there is no such job or cluster; later ones are retried.
 	first, err := a.connect(cluster, 0)
 	if err != nil {
 		return err
@@ -309,7 +309,7 @@ func (a *app) follow(ctx context.Context, cluster string, watch watchFlags, id u
 	if _, err := first.Job(ctx, id); err != nil {
 		return orInterrupted(ctx, err)
 	}
-	c, err := a.connect(cluster, followPatience)
+	c, err := a.connect(cluster, followRetryFor)
 	if err != nil {
 		return err
 	}
@@ -317,31 +317,31 @@ func (a *app) follow(ctx context.Context, cluster string, watch watchFlags, id u
 	job, err := f.wait(ctx, id)
 	if err != nil {
 		if ctx.Err() != nil {
-			f.app.stderr.Printf("job %d goes on; 'bridgefour wait %d' comes back to it, 'bridgefour stop %d' stops it", id, id, id)
+			f.app.stderr.Printf("job %d continues; 'bridgefour wait %d' waits for it again, 'bridgefour stop %d' stops it", id, id, id)
 		}
 		return err
 	}
 	switch {
 	case job.Status != api.JobDone:
-		f.tellFailure(ctx, &job, submittedMore(&job))
+		f.printFailure(ctx, &job, submittedMore(&job))
 	case !job.Spool:
 		f.summary(ctx, &job)
 	default:
-		f.say("job %d done; 'bridgefour result %d' prints its result", id, id)
+		f.printf("job %d done; 'bridgefour result %d' prints its result", id, id)
 	}
-	return verdict(&job)
+	return exitStatus(&job)
 }
 
-// submittedMore says how to see more of a failed job of a cluster.
+// submittedMore is a hint on how to inspect a failed job of a cluster.
 func submittedMore(job *api.Job) string {
 	return fmt.Sprintf("'bridgefour tasks %d --status dead' lists all, 'bridgefour logs TASK' has their logs, "+
 		"'bridgefour retry %d' runs them again", job.ID, job.ID)
 }
 
 func (a *app) explainCommand() *cobra.Command {
-	var r reader
+	var r readFlags
 	cmd := &cobra.Command{
-		Use: "explain N[/STAGE/INDEX]", Short: "Say why a job or task is waiting, slow, halted or failed, and what would help",
+		Use: "explain N[/STAGE/INDEX]", Short: "Explain why a job or task is waiting, slow, halted or failed, and what would help",
 		Args: oneArg("a job's number or a task's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := parseSubject(cmd, args[0])
@@ -380,14 +380,14 @@ func (a *app) stopCommand() *cobra.Command {
 }
 
 func (a *app) retryCommand() *cobra.Command {
-	return a.changeCommand("retry N", "Run again what failed or died of a job, keep what is done", "goes on", (*client.Client).Retry)
+	return a.changeCommand("retry N", "Run failed tasks of a job again; finished tasks are kept", "continues", (*client.Client).Retry)
 }
 
-// changeCommand is a command that changes a job.
+// changeCommand makes a command that changes a job.
 func (a *app) changeCommand(use, short, done string,
 	change func(*client.Client, context.Context, uint64) (api.Job, error),
 ) *cobra.Command {
-	var r reader
+	var r readFlags
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: oneArg("a job's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {

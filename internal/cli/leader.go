@@ -14,7 +14,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
-// clusterNameDefault is the name of a cluster that was given none.
+// clusterNameDefault is the name of a cluster that was started without one.
 const clusterNameDefault = "bridgefour"
 
 // leaderFlags are the flags of leader.
@@ -31,23 +31,23 @@ type leaderFlags struct {
 	addressFile string
 	logLevel    string
 
-	contained bool // the peers come from the variables of the original system's containers
+	contained bool // the peers come from the environment of the original system's containers
 }
 
 func (a *app) leaderCommand() *cobra.Command {
 	var f leaderFlags
 	cmd := &cobra.Command{
 		Use: "leader", Aliases: []string{"kaladin"}, Short: "Run one leader of a cluster of 1, 3 or 5", Args: noArgs,
-		Long: `Run one leader of a cluster of 1, 3 or 5. On an empty data directory it begins
+		Long: `Run one leader of a cluster of 1, 3 or 5. On an empty data directory it starts
 
   a new cluster of one       without further flags
   a new cluster of several   with --peers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, the same list on each, and its own --id
   as one more leader         of a running cluster, with --join HOST:PORT of any of its leaders
 
-On a data directory that is in use it goes on as what it was; these flags then change nothing.
+On a data directory that is in use the leader resumes its role; these flags then have no effect.
 
-SIGTERM and Ctrl-C end it in order, handing over to another leader first; a second one ends it at once. Running tasks go on
-and report to the next leader.`,
+SIGTERM and Ctrl-C stop it cleanly, after it has handed over leadership; a second signal stops it at once. Running tasks
+continue and report to the next leader.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runLeader(cmd, &f) },
 	}
 	f.add(cmd)
@@ -58,12 +58,12 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` of the log (default $XDG_STATE_HOME/bridgefour/leader)")
 	fs.StringVar(&f.listen, "listen", listenDefault, "`address` for clients, workers and leaders; port 0: any free one")
-	fs.StringVar(&f.advertise, "advertise", "", "`address` that others are told (default: its own of --peers, or what it listens on)")
-	fs.Uint64Var(&f.id, "id", 0, "`number` of this leader (default: of --peers the one with its address; else 1, or what the cluster gives)")
+	fs.StringVar(&f.advertise, "advertise", "", "`address` announced to others (default: its own of --peers, or the listen address)")
+	fs.Uint64Var(&f.id, "id", 0, "`number` of this leader (default: the one of --peers with its address, else 1, or assigned by the cluster)")
 	fs.StringVar(&f.peers, "peers", "", "the leaders of a new cluster: `ID=HOST:PORT,…`")
 	fs.StringVar(&f.join, "join", "", "`address` of a leader of the cluster to join; several, separated by commas, are tried in turn")
-	fs.StringVar(&f.clusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of different names never mix")
-	fs.StringVar(&f.spool, "spool", "", "`folder` for the outputs of jobs that name none, the same on all machines (default: spool in the data directory)")
+	fs.StringVar(&f.clusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
+	fs.StringVar(&f.spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
 	addAcceptHost(cmd, &f.hosts)
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
@@ -89,7 +89,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 		if err != nil {
 			return orInterrupted(ctx, explainServe(err, cfg.listen, cfg.dataDir))
 		}
-		if err := tellAddress(f.addressFile, loopback(n.address())); err != nil {
+		if err := writeAddress(f.addressFile, loopback(n.address())); err != nil {
 			return errors.Join(err, n.close())
 		}
 		logger.Info("leader listens", "address", n.address().String(), "url", "http://"+n.advertised, "data_dir", cfg.dataDir,
@@ -100,7 +100,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 			if err := leaveCluster(cfg.dataDir, invited.leaders); err != nil {
 				return err
 			}
-			cfg.listen = n.address().String() // where it was invited
+			cfg.listen = n.address().String() // the address that was invited
 			continue
 		}
 		logger.Info("leader ended")
@@ -108,11 +108,11 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 	}
 }
 
-// leaderConfig makes sense of the flags.
+// leaderConfig converts the flags.
 func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (nodeConfig, error) {
 	cfg := nodeConfig{listen: f.listen, advertise: f.advertise, hosts: f.hosts, id: f.id, clusterName: f.clusterName, invitable: true}
 	if f.peers != "" && f.join != "" {
-		return cfg, usagef(cmd, "--peers begins a new cluster and --join enters a running one; give one of them")
+		return cfg, usagef(cmd, "--peers starts a new cluster and --join enters a running one; use one of them")
 	}
 	if !clusterNamePattern.MatchString(f.clusterName) {
 		return cfg, usagef(cmd, "--cluster-name %q: expected up to 63 letters, digits, dots, dashes and underscores", f.clusterName)
@@ -142,20 +142,20 @@ func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (nodeConfig, erro
 	return cfg, err
 }
 
-// peersConfig finds this leader in --peers.
+// peersConfig parses --peers and finds this leader in it.
 func (a *app) peersConfig(cmd *cobra.Command, f *leaderFlags, cfg *nodeConfig) error {
 	var err error
 	if cfg.peers, err = parsePeers(f.peers); err != nil {
 		return usagef(cmd, "--peers: %v", err)
 	}
 	if len(cfg.peers)%2 == 0 {
-		a.stderr.Printf("warning: %d leaders survive the loss of no more of them than %d do; 1, 3 or 5 make sense", len(cfg.peers), len(cfg.peers)-1)
+		a.stderr.Printf("warning: %d leaders tolerate no more failures than %d; use 1, 3 or 5", len(cfg.peers), len(cfg.peers)-1)
 	}
 	self := slices.IndexFunc(cfg.peers, func(p replica.Member) bool {
 		return p.ID == f.id || f.id == 0 && (p.Address == f.listen || p.Address == cfg.advertise)
 	})
 	if self < 0 {
-		return usagef(cmd, "--peers %s does not hold this leader: say which one it is with --id", f.peers)
+		return usagef(cmd, "--peers %s does not contain this leader: set its --id", f.peers)
 	}
 	cfg.id = cfg.peers[self].ID
 	own := cfg.peers[self].Address
@@ -169,8 +169,8 @@ func (a *app) peersConfig(cmd *cobra.Command, f *leaderFlags, cfg *nodeConfig) e
 	return nil
 }
 
-// leaderFromContainer takes the variables of the original system's containers: LEADER_ID counts from 0, and the others are
-// named as standby leaders. The WORKER variables are about dialing workers: here the workers dial.
+// leaderFromContainer applies the environment variables of the original system's containers: LEADER_ID counts from 0, the other
+// leaders are named as standby leaders. The WORKER variables are ignored: here the workers dial the leader.
 func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
 	if err := a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", portDefault)); err != nil {
 		return err
@@ -181,7 +181,7 @@ func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
 	}
 	id, err := strconv.ParseUint(text, 10, 32)
 	if err != nil {
-		return usagef(cmd, "LEADER_ID=%q is no number from 0 on", text)
+		return usagef(cmd, "invalid LEADER_ID=%q: want a number of 0 or more", text)
 	}
 	var peers []string
 	for i := 1; ; i++ {
@@ -193,7 +193,7 @@ func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
 		}
 		n, err := strconv.ParseUint(other, 10, 32)
 		if err != nil {
-			return usagef(cmd, "%sID=%q is no number from 0 on", prefix, other)
+			return usagef(cmd, "invalid %sID=%q: want a number of 0 or more", prefix, other)
 		}
 		peers = append(peers, fmt.Sprintf("%d=%s", n+1, address))
 	}
@@ -212,12 +212,12 @@ func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
 	)
 }
 
-// containerAddress is how other containers reach this one: by its host name, where it listens everywhere.
+// containerAddress is the address for other containers: the host name if the leader listens on all interfaces.
 func (a *app) containerAddress(cmd *cobra.Command) (string, error) {
 	listen := cmd.Flags().Lookup("listen").Value.String()
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "", usagef(cmd, "--listen %q is no host:port", listen)
+		return "", usagef(cmd, "--listen invalid address %q: want host:port", listen)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		if host, err = os.Hostname(); err != nil {

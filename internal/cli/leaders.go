@@ -12,12 +12,12 @@ import (
 )
 
 func (a *app) leadersCommand() *cobra.Command {
-	var r reader
+	var r readFlags
 	cmd := &cobra.Command{
-		Use: "leaders", Short: "List the leaders; 'leaders add ADDR' and 'leaders remove ID' change who they are",
-		Long: `List the leaders of a cluster, and who of them leads. A majority of those that vote must live for the cluster to work:
-of 3 leaders one may be lost, of 5 two.`,
-		Args: a.noSuchCommand,
+		Use: "leaders", Short: "List the leaders; 'leaders add ADDR' and 'leaders remove ID' change the membership",
+		Long: `List the leaders of a cluster and their roles. The cluster needs a majority of its voters: 3 leaders tolerate the loss of
+one, 5 of two.`,
+		Args: a.unknownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {
@@ -56,11 +56,11 @@ func (a *app) printLeaders(list *api.LeaderList) error {
 }
 
 func (a *app) addLeaderCommand() *cobra.Command {
-	var r reader
+	var r readFlags
 	cmd := &cobra.Command{
-		Use: "add ADDR", Short: "Make the fresh leader that listens at host:port a leader of this cluster",
-		Long: `Make the leader that listens at host:port a leader of this cluster. It must be fresh: started on an empty data
-directory and not used for anything. It catches up first, and gets a vote once it has.
+		Use: "add ADDR", Short: "Add the fresh leader at host:port to this cluster",
+		Long: `Add the leader at host:port to this cluster. It must be fresh: started on an empty data directory and unused. It becomes a
+voter once it has caught up.
 
 'bridgefour leader --join ADDR' on the new machine does the same from there.`,
 		Args: oneArg("the host:port of a fresh leader"),
@@ -76,7 +76,7 @@ directory and not used for anything. It catches up first, and gets a vote once i
 			if r.json {
 				return printJSON(a.stdout, node)
 			}
-			text := "joins: it catches up, and votes once it has"
+			text := "is joining: it votes once it has caught up"
 			if node.Votes {
 				text = "is a leader of this cluster"
 			}
@@ -92,9 +92,9 @@ func (a *app) removeLeaderCommand() *cobra.Command {
 	var cluster string
 	var force bool
 	cmd := &cobra.Command{
-		Use: "remove ID", Short: "Take a leader out of the cluster, alive or dead", Args: oneArg("a leader's number"),
-		Long: `Take a leader out of the cluster, alive or dead. Its number is never given again, and its data directory cannot come
-back: a replacement joins as a new leader. Where those that stay would be no majority, this is refused.`,
+		Use: "remove ID", Short: "Remove a leader from the cluster, alive or dead", Args: oneArg("a leader's number"),
+		Long: `Remove a leader from the cluster, alive or dead. Its number is never used again and its data directory cannot rejoin: a
+replacement joins as a new leader. Refused when the remaining leaders would have no majority.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.numbered(cmd, "leader", args, cluster)
 			if err != nil {
@@ -108,6 +108,6 @@ back: a replacement joins as a new leader. Where those that stay would be no maj
 		},
 	}
 	addCluster(cmd, &cluster, clusterDefault)
-	cmd.Flags().BoolVar(&force, "force", false, "remove it though those that stay may be no majority: writes then wait until one more lives")
+	cmd.Flags().BoolVar(&force, "force", false, "remove it even if the rest has no majority: writes then wait until one more leader is up")
 	return cmd
 }

@@ -13,21 +13,21 @@ import (
 )
 
 func (a *app) logsCommand() *cobra.Command {
-	var r reader
+	var r readFlags
 	var follow bool
 	cmd := &cobra.Command{
-		Use: "logs N[/STAGE/INDEX]", Short: "Print what a job's tasks, or one task, wrote to stderr",
-		Long: `Print what a job's tasks, or one task, wrote to stderr.
+		Use: "logs N[/STAGE/INDEX]", Short: "Print the logs (stderr) of a job's tasks, or of one task",
+		Long: `Print the logs (stderr) of a job's tasks, or of one task.
 
-The lines of a job begin with the task they are of. The lines of an attempt whose output did not become the task's
-(it failed, or its worker was lost) also bear the attempt's number: 12/map/7#1.`,
+Each line of a job is prefixed with its task. Lines of an attempt that did not win (it failed, or its worker was lost)
+also show the attempt number: 12/map/7#1.`,
 		Args: oneArg("a job's number or a task's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := parseSubject(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			patience := followPatience
+			patience := followRetryFor
 			if !follow {
 				patience = 0
 			}
@@ -39,7 +39,7 @@ The lines of a job begin with the task they are of. The lines of an attempt whos
 		},
 	}
 	r.add(cmd)
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the job has ended")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "continue until the job has ended")
 	return cmd
 }
 
@@ -61,12 +61,12 @@ func (a *app) printLogs(ctx context.Context, c *client.Client, s subject, follow
 	return out.end()
 }
 
-// logPrinter prints log records line by line, so that lines of tasks that run side by side do not mix.
+// logPrinter prints log records by whole lines, so that lines of concurrent tasks do not mix.
 type logPrinter struct {
 	w      io.Writer
-	prefix bool // say of each line which task it is of
+	prefix bool // prefix each line with its task
 	open   map[string][]byte
-	order  []string // of open, so that the end is the same every time
+	order  []string // of open, for a deterministic end
 }
 
 func (p *logPrinter) add(r *api.LogRecord) error {
@@ -101,7 +101,7 @@ func (p *logPrinter) add(r *api.LogRecord) error {
 	return err
 }
 
-// end prints the lines that have no end.
+// end prints unterminated lines.
 func (p *logPrinter) end() error {
 	for _, label := range p.order {
 		if rest := p.open[label]; len(rest) > 0 {

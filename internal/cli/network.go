@@ -35,7 +35,7 @@ func (n *node) beFound(ctx context.Context) {
 	}, n.cfg.logger)
 }
 
-// idle is those who wait to be invited and could come here.
+// idle lists the workers that wait for an invitation and could join this cluster.
 func (n *node) idle(found []discover.Node) []api.Worker {
 	var idle []api.Worker
 	cluster := n.replica.Members().Cluster

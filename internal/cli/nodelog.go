@@ -17,17 +17,17 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
-// joiningFile is there while a data directory waits to become part of a cluster: what it asked for once, it asks for again, under
-// the same name, so that a crash in between leaves no member behind that never comes.
+// joiningFile exists while a data directory waits to join a cluster. A restart repeats the same request under the same directory
+// name, so that a crash leaves no member behind that never starts.
 const joiningFile = "joining.json"
 
-// joining is the text of joiningFile.
+// joining is the content of joiningFile.
 type joining struct {
 	Leaders   []string `json:"leaders"` // host:port, to ask
 	Directory string   `json:"directory"`
 }
 
-// openLog opens the log of the data directory, or begins one.
+// openLog opens the log of the data directory or creates it.
 func (n *node) openLog(ctx context.Context) error {
 	cfg := &n.cfg
 	rc := replica.Config{
@@ -43,7 +43,7 @@ func (n *node) openLog(ctx context.Context) error {
 		return err
 	case used:
 	case waiting != nil || len(cfg.join) > 0:
-		if err := n.askToJoin(ctx, waiting, &rc); err != nil {
+		if err := n.requestJoin(ctx, waiting, &rc); err != nil {
 			return err
 		}
 	case len(cfg.peers) > 0:
@@ -70,8 +70,8 @@ func (n *node) openLog(ctx context.Context) error {
 	return nil
 }
 
-// askToJoin has the cluster take this node as a member, and sets rc to begin as that.
-func (n *node) askToJoin(ctx context.Context, waiting *joining, rc *replica.Config) error {
+// requestJoin adds this node to the cluster as a member and sets rc accordingly.
+func (n *node) requestJoin(ctx context.Context, waiting *joining, rc *replica.Config) error {
 	if waiting == nil {
 		waiting = &joining{Directory: randomID() + randomID()}
 	}
@@ -97,7 +97,7 @@ func readJoining(dataDir string) (*joining, error) {
 	path := filepath.Join(dataDir, joiningFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // there is none, which is no error
+		return nil, nil //nolint:nilnil // a missing file is not an error
 	}
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -109,7 +109,7 @@ func readJoining(dataDir string) (*joining, error) {
 	return j, nil
 }
 
-// writeJoining makes the file appear whole, and durably.
+// writeJoining writes the file atomically and durably.
 func writeJoining(dataDir string, j *joining) error {
 	text, err := json.Marshal(j)
 	if err != nil {
@@ -141,14 +141,13 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// leaveCluster gives up the cluster of a fresh node that was invited into another one. Its log is empty: there is nothing
-// to lose.
+// leaveCluster discards the cluster of a fresh node that was invited into another one. Its log is empty.
 func leaveCluster(dataDir string, leaders []string) error {
 	if err := writeJoining(dataDir, &joining{Leaders: leaders, Directory: randomID() + randomID()}); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(filepath.Join(dataDir, "log")); err != nil {
-		return fmt.Errorf("give up the empty cluster of data directory %s: %w", dataDir, err)
+		return fmt.Errorf("discard the empty cluster of data directory %s: %w", dataDir, err)
 	}
 	return nil
 }
@@ -159,11 +158,11 @@ func randomID() string {
 	return hex.EncodeToString(raw[:])
 }
 
-// clusterName is the name in a cluster's id.
+// clusterName is the name part of a cluster ID.
 func clusterName(id string) string {
 	at := strings.LastIndexByte(id, '-')
 	return id[:max(at, 0)]
 }
 
-// clusterNamePattern is what a cluster may be called.
+// clusterNamePattern matches valid cluster names.
 var clusterNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)

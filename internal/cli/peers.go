@@ -13,17 +13,17 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
-// portDefault is the port of a leader's address that names none.
+// portDefault is the port of a leader address without one.
 const portDefault = "6550"
 
-// parsePeers reads --peers, a list of ID=host:port.
+// parsePeers parses --peers, a list of ID=host:port.
 func parsePeers(text string) ([]replica.Member, error) {
 	var peers []replica.Member
 	for item := range strings.SplitSeq(text, ",") {
 		number, address, ok := strings.Cut(strings.TrimSpace(item), "=")
 		id, err := strconv.ParseUint(number, 10, 64)
 		if !ok || err != nil || id == 0 {
-			return nil, fmt.Errorf("%q is no ID=host:port, with an ID from 1 on", item)
+			return nil, fmt.Errorf("invalid peer %q: want ID=host:port, with an ID of 1 or more", item)
 		}
 		if address, err = leaderAddress(address); err != nil {
 			return nil, err
@@ -41,25 +41,25 @@ func parsePeers(text string) ([]replica.Member, error) {
 	return peers, nil
 }
 
-// leaderAddress is a leader's host:port; a URL and an address without a port will do.
+// leaderAddress parses a leader's host:port; a URL or an address without a port is accepted.
 func leaderAddress(text string) (string, error) {
 	address := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), "http://"), "/")
 	if address == "" {
-		return "", errors.New("there is an empty address; expected host:port")
+		return "", errors.New("empty address: want host:port")
 	}
 	if host, port, err := net.SplitHostPort(address); err == nil {
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
-			return "", fmt.Errorf("%q is no host:port", text)
+			return "", fmt.Errorf("invalid address %q: want host:port", text)
 		}
 		return address, nil
 	}
 	if strings.Count(address, ":") > 1 && !strings.HasPrefix(address, "[") {
-		return "", fmt.Errorf("%q: an IPv6 address stands in brackets, as [::1]:%s", text, portDefault)
+		return "", fmt.Errorf("invalid address %q: put an IPv6 address in brackets, such as [::1]:%s", text, portDefault)
 	}
 	return strings.TrimSuffix(address, ":") + ":" + portDefault, nil
 }
 
-// leaderAddresses reads a list of them.
+// leaderAddresses parses a comma-separated list of leader addresses.
 func leaderAddresses(text string) ([]string, error) {
 	var list []string
 	for item := range strings.SplitSeq(text, ",") {
@@ -72,14 +72,14 @@ func leaderAddresses(text string) ([]string, error) {
 	return list, nil
 }
 
-// clusterID is the id of a cluster that begins with these leaders: each of them must come to the same, without asking.
+// clusterID derives the ID of a cluster from its initial leaders, so that each of them computes the same one.
 func clusterID(name string, parts []string) string {
 	sum := sha256.Sum256([]byte(name + "\n" + strings.Join(parts, "\n")))
 	return name + "-" + hex.EncodeToString(sum[:4])
 }
 
-// peersClusterID is clusterID of a --peers list. In the original system's containers nobody knows how the others name him, so
-// there the numbers and ports must do.
+// peersClusterID is the clusterID of a --peers list. In the original system's containers each leader sees other host names, so
+// only numbers and ports are used there.
 func peersClusterID(name string, peers []replica.Member, portsOnly bool) string {
 	parts := make([]string, len(peers))
 	for i, p := range peers {

@@ -21,17 +21,17 @@ func TestParsePeers(t *testing.T) {
 		t.Errorf("parsePeers = %+v, %v; want %+v", got, err, want)
 	}
 	for text, say := range map[string]string{
-		"":              "no ID=host:port",
-		"a:1":           "no ID=host:port",
-		"0=a:1":         "from 1 on",
-		"x=a:1":         "no ID=host:port",
+		"":              "want ID=host:port",
+		"a:1":           "want ID=host:port",
+		"0=a:1":         "an ID of 1 or more",
+		"x=a:1":         "want ID=host:port",
 		"1=":            "empty address",
-		"1=a:0":         "no host:port",
-		"1=a:99999":     "no host:port",
+		"1=a:0":         "want host:port",
+		"1=a:99999":     "want host:port",
 		"1=::1":         "in brackets",
 		"1=a:1,1=b:1":   "share an ID or an address",
 		"1=a:1,2=a:1":   "share an ID or an address",
-		"1=a:1,2=b:1,,": "no ID=host:port",
+		"1=a:1,2=b:1,,": "want ID=host:port",
 	} {
 		if got, err := parsePeers(text); err == nil || !strings.Contains(err.Error(), say) {
 			t.Errorf("parsePeers(%q) = %+v, %v; want an error that says %q", text, got, err, say)

@@ -14,22 +14,22 @@ const (
 	jsonEvery     = time.Second
 )
 
-// progressMode says how progress is shown.
+// progressMode selects how progress is shown.
 type progressMode int
 
 const (
-	progressPlain    progressMode = iota // a line now and then
+	progressPlain    progressMode = iota // a line every plainEvery
 	progressTerminal                     // one line that is rewritten
 	progressJSON                         // the job as JSON, a line each time
 	progressNone
 )
 
-// progress shows how a job gets on.
+// progress shows the progress of a job.
 type progress struct {
 	out   *console
 	mode  progressMode
 	speed meter
-	shown time.Time // when a line was last printed, or the watching began
+	shown time.Time // time of the last printed line, or of the start
 }
 
 func newProgress(out *console, asJSON, quiet bool) *progress {
@@ -45,7 +45,7 @@ func newProgress(out *console, asJSON, quiet bool) *progress {
 	return p
 }
 
-// every is how often the job is to be looked at.
+// every is the polling interval.
 func (p *progress) every() time.Duration {
 	if p.mode == progressTerminal {
 		return terminalEvery
@@ -53,7 +53,7 @@ func (p *progress) every() time.Duration {
 	return jsonEvery
 }
 
-// update shows a job as it is now.
+// update shows the current state of a job.
 func (p *progress) update(now time.Time, job *api.Job) {
 	p.speed.add(now, job)
 	if p.shown.IsZero() && p.mode == progressPlain {
@@ -68,12 +68,12 @@ func (p *progress) update(now time.Time, job *api.Job) {
 			p.out.Printf("%s", progressLine(job, &p.speed))
 		}
 	case progressJSON:
-		_ = printJSON(p.out, job) // there is nowhere left to say it
+		_ = printJSON(p.out, job) // there is no other output
 	case progressNone:
 	}
 }
 
-// progressLine is a job's progress in a line.
+// progressLine formats a job's progress as one line.
 func progressLine(job *api.Job, speed *meter) string {
 	stage := currentStage(job)
 	parts := []string{fmt.Sprintf("job %d %s: %s of %s done", job.ID, stage.Name, countText(stage.Done), plural(stage.Tasks, "task"))}
@@ -119,7 +119,7 @@ func currentStage(job *api.Job) api.Stage {
 	return job.Stages[len(job.Stages)-1]
 }
 
-// timeLeft goes by bytes where they are known: tasks may differ much in size.
+// timeLeft estimates by bytes when they are known, because task sizes vary.
 func timeLeft(job *api.Job, stage api.Stage, tasks, bytes float64) (time.Duration, bool) {
 	var seconds float64
 	switch {
@@ -144,10 +144,10 @@ func rateText(v float64) string {
 	return countText(uint64(v + 0.5))
 }
 
-// meterSpan is the time over which rates are taken: long enough to be steady, short enough to follow a change.
+// meterSpan is the window of the rates: long enough to be steady, short enough to follow a change.
 const meterSpan = 15 * time.Second
 
-// meter measures how fast a job gets on.
+// meter measures the rate of a job.
 type meter struct{ samples []sample }
 
 type sample struct {
@@ -174,7 +174,7 @@ func (m *meter) rates() (tasks, bytes float64) {
 	}
 	first, last := m.samples[0], m.samples[len(m.samples)-1]
 	span := last.at.Sub(first.at).Seconds()
-	if span <= 0 || last.done < first.done || last.bytes < first.bytes { // less than before: it was retried
+	if span <= 0 || last.done < first.done || last.bytes < first.bytes { // the counters fell: the job was retried
 		return 0, 0
 	}
 	return float64(last.done-first.done) / span, float64(last.bytes-first.bytes) / span

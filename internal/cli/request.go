@@ -25,10 +25,10 @@ import (
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// linesBytesMax is what --lines may hold: base64 makes it four thirds, and a leader takes requests up to 256 MiB.
+// linesBytesMax bounds --lines: base64 adds a third, and a leader accepts requests up to 256 MiB.
 const linesBytesMax = 190 << 20
 
-// jobFlags are the flags of run and submit that describe the job.
+// jobFlags are the flags of run and submit that describe a job.
 type jobFlags struct {
 	name         string
 	inputs       []string
@@ -48,24 +48,24 @@ type jobFlags struct {
 	firstSuccess bool
 }
 
-// add adds the flags to a command. The defaults are the cluster's; they stand here for the help only.
+// add registers the flags. The defaults are the cluster's and are repeated here for the help only.
 func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.inputs, "input", nil, "`file`, folder (its files, not hidden ones) or quoted glob; repeatable")
 	fs.StringVar(&f.lines, "lines", "", "instead of --input: one task per line of `file`; - is standard input")
 	fs.StringVar(&f.rng, "range", "", "instead of --input: one task per number from `A-B`")
 	fs.StringVar(&f.output, "output", "", "`folder` for the parts and _SUCCESS; without it the result goes to stdout and nothing is kept")
-	fs.BoolVar(&f.overwrite, "overwrite", false, "replace what --output holds when the new output is complete")
-	fs.BoolVar(&f.keepPartial, "keep-partial", false, "publish the parts that are there, and _PARTIAL, if the job fails or is stopped")
-	fs.StringVar(&f.split, "split", "64MiB", "largest split, as `size`, cut between lines; none: one task per file")
+	fs.BoolVar(&f.overwrite, "overwrite", false, "replace the content of --output once the new output is complete")
+	fs.BoolVar(&f.keepPartial, "keep-partial", false, "publish finished parts, and _PARTIAL, if the job fails or is stopped")
+	fs.StringVar(&f.split, "split", "64MiB", "maximum split `size`, cut between lines; none: one task per file")
 	fs.StringArrayVar(&f.set, "set", nil, "user setting `key=value`, seen by the program; repeatable")
-	fs.IntVar(&f.retries, "retries", 3, "how often a failed task is run again")
-	fs.DurationVar(&f.timeout, "timeout", 0, "longest `time` of one attempt, as 90s or 2h; default none")
-	fs.IntVar(&f.priority, "priority", 50, "0 to 100; higher goes first")
-	fs.IntVar(&f.slotsPerTask, "slots-per-task", 1, "slots that one attempt takes")
-	fs.StringVar(&f.memory, "memory", "", "memory that one attempt may use, as 2GiB")
+	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
+	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
+	fs.IntVar(&f.priority, "priority", 50, "0 to 100; higher runs first")
+	fs.IntVar(&f.slotsPerTask, "slots-per-task", 1, "slots per attempt")
+	fs.StringVar(&f.memory, "memory", "", "memory limit of one attempt, such as 2GiB")
 	fs.StringArrayVar(&f.labels, "label", nil, "only workers with this label, `key=value`; repeatable")
-	fs.BoolVar(&f.firstSuccess, "first-success", false, "done when one task succeeds; the others are stopped")
-	fs.StringVar(&f.name, "name", "", "a name for people")
+	fs.BoolVar(&f.firstSuccess, "first-success", false, "the job is done when one task succeeds; the others are stopped")
+	fs.StringVar(&f.name, "name", "", "display name")
 }
 
 // jobFlagNames are the names of the flags that add adds.
@@ -78,7 +78,7 @@ func jobFlagNames() []string {
 	return names
 }
 
-// request is the job that the flags and arguments of cmd describe.
+// request builds the job request from the flags and arguments of cmd.
 func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobRequest, error) {
 	program, err := parseProgram(cmd, args)
 	if err != nil {
@@ -89,7 +89,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess,
 	}
 	if r.Dir, err = os.Getwd(); err != nil {
-		return nil, fmt.Errorf("where this command stands: %w", err)
+		return nil, fmt.Errorf("working directory: %w", err)
 	}
 	if err := a.requestInput(cmd, f, r); err != nil {
 		return nil, err
@@ -98,11 +98,11 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	case f.output != "":
 		r.Output = absolute(r.Dir, f.output)
 	case a.typed["output"]:
-		return nil, usagef(cmd, "--output is empty; is a variable not set? Leave the flag out to have the result on standard output")
+		return nil, usagef(cmd, "--output is empty; is a variable unset? Without the flag the result goes to standard output")
 	}
 	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name}, f.set, f.labels) {
 		if !utf8.ValidString(s) {
-			return nil, usagef(cmd, "%q is not UTF-8, and a request cannot carry it: name the folder that it lies in, or a glob that covers it; "+
+			return nil, usagef(cmd, "%q is not valid UTF-8: pass its folder or a matching glob instead; "+
 				"items of --lines may hold any bytes", s)
 		}
 	}
@@ -140,7 +140,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	return r, nil
 }
 
-// requestInput fills in what the job runs over.
+// requestInput sets the input of the request.
 func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, r *api.JobRequest) error {
 	var typed, given []string
 	for _, name := range []string{"input", "lines", "range"} {
@@ -151,11 +151,11 @@ func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, r *api.JobRequest) e
 			typed = append(typed, "--"+name)
 		}
 	}
-	if len(typed) > 0 { // what is typed beats what the environment says of another kind of input
+	if len(typed) > 0 { // a flag overrides another kind of input from the environment
 		given = typed
 	}
 	if len(given) > 1 {
-		return usagef(cmd, "%s exclude each other: a job has one kind of input", strings.Join(given, " and "))
+		return usagef(cmd, "%s are mutually exclusive: a job has one kind of input", strings.Join(given, " and "))
 	}
 	if len(given) == 0 {
 		return nil
@@ -203,25 +203,25 @@ func (a *app) readLines(cmd *cobra.Command, name string) ([]byte, error) {
 		return nil, usagef(cmd, "--lines %s holds more than %s, the most of one job; split it over several jobs, or use --input, "+
 			"whose tasks read many lines each", name, bytesText(linesBytesMax))
 	case len(raw) == 0:
-		return nil, usagef(cmd, "--lines %s is empty: there is nothing to run over", name)
+		return nil, usagef(cmd, "--lines %s is empty: no tasks to run", name)
 	}
 	return raw, nil
 }
 
-// parseProgram reads NAME or -- CMD ARG….
+// parseProgram parses NAME or -- CMD ARG….
 func parseProgram(cmd *cobra.Command, args []string) (api.Program, error) {
 	dash := cmd.ArgsLenAtDash()
 	switch {
 	case dash > 0:
-		return api.Program{}, usagef(cmd, "there is a built-in job, %q, and a command after --; a job runs one of them", args[0])
+		return api.Program{}, usagef(cmd, "both a built-in job (%q) and a command after -- are given; a job runs one of them", args[0])
 	case dash == 0 && len(args) == 0:
-		return api.Program{}, usagef(cmd, "there is no command after --")
+		return api.Program{}, usagef(cmd, "no command after --")
 	case dash == 0:
 		return api.Program{Command: args}, nil
 	case len(args) == 0:
-		return api.Program{}, usagef(cmd, "what shall run? Give a built-in job (%s), or a command after --", strings.Join(builtinNames(), ", "))
+		return api.Program{}, usagef(cmd, "no program given: name a built-in job (%s), or put -- before a command", strings.Join(builtinNames(), ", "))
 	case len(args) > 1:
-		return api.Program{}, usagef(cmd, "%q stands after the built-in job %q; a command goes after --, as in '%s -- %s'",
+		return api.Program{}, usagef(cmd, "unexpected argument %q after the built-in job %q; put -- before a command, as in '%s -- %s'",
 			args[1], args[0], cmd.CommandPath(), strings.Join(args, " "))
 	}
 	return api.Program{Builtin: args[0]}, nil
@@ -236,7 +236,7 @@ func checkBuiltin(cmd *cobra.Command, p api.Program) error {
 		return nil
 	}
 	names := builtinNames()
-	return usagef(cmd, "there is no built-in job %q%s; there are %s. A command goes after --, as in '%s -- %s'",
+	return usagef(cmd, "unknown built-in job %q%s; known: %s. Put -- before a command, as in '%s -- %s'",
 		p.Builtin, didYouMean(p.Builtin, names), strings.Join(names, ", "), cmd.CommandPath(), p.Builtin)
 }
 
@@ -261,17 +261,17 @@ func parseRange(s string) (*api.Range, error) {
 	to, err2 := strconv.ParseInt(s[at+1:], 10, 64)
 	if err := errors.Join(err1, err2); err != nil {
 		if errors.Is(err, strconv.ErrRange) {
-			return nil, fmt.Errorf("%q goes beyond 64 bits", s)
+			return nil, fmt.Errorf("%q exceeds 64 bits", s)
 		}
 		return nil, bad
 	}
 	if to < from {
-		return nil, fmt.Errorf("%q is empty: its first number is larger than its last", s)
+		return nil, fmt.Errorf("%q is empty: its first number exceeds its last", s)
 	}
 	return &api.Range{From: from, To: to}, nil
 }
 
-// pairs reads key=value flags.
+// pairs parses key=value flags.
 func pairs(cmd *cobra.Command, flag string, values []string) (map[string]string, error) {
 	if len(values) == 0 {
 		return nil, nil
@@ -287,7 +287,7 @@ func pairs(cmd *cobra.Command, flag string, values []string) (map[string]string,
 	return out, nil
 }
 
-// sizeFlag checks a size that the cluster will read; it is passed on only where it was given.
+// sizeFlag checks a size flag; it is sent to the cluster only if set. words are accepted beside sizes.
 func sizeFlag(cmd *cobra.Command, flag, value string, words ...string) (string, error) {
 	if !cmd.Flags().Changed(flag) {
 		return "", nil
@@ -305,7 +305,7 @@ func sizeFlag(cmd *cobra.Command, flag, value string, words ...string) (string, 
 	return value, nil
 }
 
-// absolute is path as seen from dir. What has a scheme is left to the cluster.
+// absolute resolves path against dir. URLs are returned unchanged.
 func absolute(dir, path string) string {
 	if strings.Contains(path, "://") {
 		return path
@@ -316,8 +316,7 @@ func absolute(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// absoluteInput is absolute for what may be a glob: the characters that are special in one are taken as they are where they
-// come from the name of dir.
+// absoluteInput is absolute for a path that may be a glob: special characters in dir are escaped.
 func absoluteInput(dir, path string) string {
 	if _, err := os.Lstat(path); err != nil && strings.ContainsAny(path, `*?[\`) && !filepath.IsAbs(path) {
 		dir = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
@@ -325,7 +324,7 @@ func absoluteInput(dir, path string) string {
 	return absolute(dir, path)
 }
 
-// user is who submits.
+// user is the name of the submitting user.
 func (a *app) user() string {
 	for _, name := range []string{"USER", "LOGNAME"} {
 		if v, ok := a.env(name); ok && v != "" {
@@ -338,7 +337,7 @@ func (a *app) user() string {
 	return ""
 }
 
-// readJobFile reads a job file: YAML or JSON, the body of POST /v1/jobs.
+// readJobFile reads a job file: YAML or JSON in the form of the body of POST /v1/jobs.
 func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, error) {
 	var text []byte
 	var err error
@@ -365,7 +364,7 @@ func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, err
 	}
 	here, err := os.Getwd()
 	if err != nil {
-		return nil, fmt.Errorf("where this command stands: %w", err)
+		return nil, fmt.Errorf("working directory: %w", err)
 	}
 	r.Dir = absolute(here, r.Dir)
 	for i, in := range r.Inputs {
@@ -377,7 +376,7 @@ func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, err
 	return &r, nil
 }
 
-// jobFileError says in the words of the file what is wrong with it.
+// jobFileError formats a decoding error in terms of the file.
 func jobFileError(err error) string {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		where := wrong.Field
@@ -398,10 +397,10 @@ func jobFileError(err error) string {
 			names = append(names, name)
 		}
 	}
-	return "there is no field " + field + didYouMean(strings.Trim(field, `"`), names)
+	return "unknown field " + field + didYouMean(strings.Trim(field, `"`), names)
 }
 
-// jsonKind is what people call a Go type in a job file.
+// jsonKind names the JSON form of a Go type.
 func jsonKind(t reflect.Type) string {
 	switch t.Kind() { //nolint:exhaustive // the other kinds have no form of their own in JSON
 	case reflect.Pointer:

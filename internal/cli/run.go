@@ -16,7 +16,7 @@ import (
 	"github.com/bridgefour/bridgefour/client"
 )
 
-// runOptions are the flags of run that do not describe the job.
+// runOptions are the flags of run beside those of the job.
 type runOptions struct {
 	watch    watchFlags
 	cluster  string
@@ -34,16 +34,16 @@ func (a *app) runCommand() *cobra.Command {
 	var o runOptions
 	cmd := &cobra.Command{
 		Use:   "run PROGRAM",
-		Short: "Start an embedded cluster, run one job, show progress, print the result, leave",
-		Long: `Start an embedded cluster, run one job, show progress, print the result, leave.
+		Short: "Start an embedded cluster, run one job, show progress, print the result, exit",
+		Long: `Start an embedded cluster, run one job, show progress, print the result, exit.
 
 PROGRAM is the name of a built-in job, or -- and a command. A command's task gets its split on standard input, or, where
 an argument holds {}, the path of its input there. With --lines and --range, {} or else the last argument is the item.
 What it writes to standard output is the task's part of the output.
 
 Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 stopped, 4 cluster not reachable, 130 interrupted. A run that was
-interrupted, failed, or whose process died, goes on with --resume; what is done is not run again. The state of the 20
-newest such runs is kept, under $XDG_STATE_HOME/bridgefour/runs.`,
+interrupted, failed, or whose process died, is continued by --resume without running finished tasks again. The state of
+the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
 		Example: `  bridgefour run wordcount --input books/ --output counts
   bridgefour run --input 'logs/*.gz' -- sh -c 'grep -c ERROR || [ $? = 1 ]'
   bridgefour run --range 1-1000 -- ./simulate {}
@@ -85,27 +85,26 @@ newest such runs is kept, under $XDG_STATE_HOME/bridgefour/runs.`,
 	addCluster(cmd, &o.cluster, "")
 	cmd.Flags().IntVar(&o.workers, "workers", 1, "workers of the embedded cluster")
 	cmd.Flags().IntVar(&o.slots, "slots", 0, "slots of each worker of the embedded cluster (default: one per CPU)")
-	cmd.Flags().StringVar(&o.resume, "resume", "", "go on with the embedded run `id`; without id, with the newest that no process runs")
+	cmd.Flags().StringVar(&o.resume, "resume", "", "resume the embedded run `id`; without id, the newest one that no process runs")
 	cmd.Flags().Lookup("resume").NoOptDefVal = resumeNewest
 	addLogLevel(cmd, &o.logLevel, "error")
 	return cmd
 }
 
-// checkFits refuses a job that no worker of the embedded cluster could take: none that could will ever join it, and the run
-// would wait for one until it is interrupted.
+// checkFits refuses a job that no worker of the embedded cluster could run: it would wait until interrupted.
 func checkFits(cmd *cobra.Command, o *runOptions, req *api.JobRequest) error {
 	slots := embeddedSlots(o.slots, o.workers)
 	switch {
 	case len(req.Labels) > 0:
-		return usagef(cmd, "--label chooses among the workers of a cluster; those of the embedded one have no labels")
+		return usagef(cmd, "--label selects workers of a cluster; workers of an embedded run have no labels")
 	case req.SlotsPerTask > slots:
-		return usagef(cmd, "--slots-per-task is %d, more than the slots of a worker, %d here; --slots %d gives it enough", req.SlotsPerTask,
+		return usagef(cmd, "--slots-per-task is %d, but a worker has %d here; use --slots %d", req.SlotsPerTask,
 			slots, req.SlotsPerTask)
 	}
 	return nil
 }
 
-// runsDir is where the state of embedded runs is kept.
+// runsDir is the folder of the state of embedded runs.
 func (a *app) runsDir() (string, error) {
 	state, err := a.stateDir()
 	if err != nil {
@@ -114,11 +113,11 @@ func (a *app) runsDir() (string, error) {
 	return filepath.Join(state, "runs"), nil
 }
 
-// runSubmitted runs a job on a cluster that is there already.
+// runSubmitted runs a job on an existing cluster.
 func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, req *api.JobRequest) error {
 	for _, name := range []string{"workers", "slots"} {
 		if a.typed[name] {
-			return usagef(cmd, "--%s is for the embedded cluster; %s has its own workers", name, o.cluster)
+			return usagef(cmd, "--%s applies to an embedded run only; %s has its own workers", name, o.cluster)
 		}
 	}
 	ctx := cmd.Context()
@@ -130,30 +129,30 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, req *api.JobReques
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
-	a.warn(&job)
-	c, err := a.connect(o.cluster, followPatience)
+	a.printWarnings(&job)
+	c, err := a.connect(o.cluster, followRetryFor)
 	if err != nil {
 		return err
 	}
 	f := a.follower(c, o.watch)
-	f.say("job %d on %s", job.ID, o.cluster)
+	f.printf("job %d on %s", job.ID, o.cluster)
 	id := job.ID
 	if job, err = f.wait(ctx, id); err != nil {
 		if ctx.Err() != nil {
-			a.stderr.Printf("job %d goes on; 'bridgefour wait %d' comes back to it, 'bridgefour result %d' then prints its result, "+
+			a.stderr.Printf("job %d continues; 'bridgefour wait %d' waits for it again, 'bridgefour result %d' then prints its result, "+
 				"'bridgefour stop %d' stops it", id, id, id, id)
 		}
 		return err
 	}
 	if job.Status != api.JobDone {
-		f.tellFailure(ctx, &job, submittedMore(&job))
-		return verdict(&job)
+		f.printFailure(ctx, &job, submittedMore(&job))
+		return exitStatus(&job)
 	}
-	return f.deliver(ctx, &job)
+	return f.printResult(ctx, &job)
 }
 
-// deliver gives the user what a done job has made.
-func (f *follower) deliver(ctx context.Context, job *api.Job) error {
+// printResult prints the result or the summary of a done job.
+func (f *follower) printResult(ctx context.Context, job *api.Job) error {
 	if !job.Spool {
 		f.summary(ctx, job)
 		return nil
@@ -161,11 +160,11 @@ func (f *follower) deliver(ctx context.Context, job *api.Job) error {
 	return f.app.copyResult(ctx, f.client, job.ID)
 }
 
-// resumeRun goes on with an embedded run.
+// resumeRun resumes an embedded run.
 func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error {
 	for _, name := range append(jobFlagNames(), "cluster") {
 		if a.typed[name] {
-			return usagef(cmd, "--resume goes on with a job as it is; --%s cannot change it", name)
+			return usagef(cmd, "--resume continues a job unchanged; remove --%s", name)
 		}
 	}
 	id := o.resume
@@ -176,7 +175,7 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 		}
 	}
 	if len(args) > 0 {
-		return usagef(cmd, "--resume goes on with a job as it is; %q cannot change it", args[0])
+		return usagef(cmd, "--resume continues a job unchanged; unexpected argument %q", args[0])
 	}
 	runs, err := a.runsDir()
 	if err != nil {
@@ -194,18 +193,18 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 		return errors.Join(err, dir.release())
 	}
 	if !o.watch.quiet && !o.watch.json {
-		a.stderr.Printf("going on with run %s: %s", dir.info.ID, printable(dir.info.Program))
+		a.stderr.Printf("resuming run %s: %s", dir.info.ID, printable(dir.info.Program))
 	}
 	return a.runIn(cmd.Context(), o, dir, req)
 }
 
-// runGrace stops what runs when the run ends: it is of no use any more, or will be run again by --resume. Unlike
-// worker.ErrStopNow, the end of a grace lets the log take what has finished.
+// runGrace is the drain grace at the end of a run: running attempts are no longer needed, or are run again by --resume. Unlike
+// worker.ErrStopNow, a drain still logs finished attempts.
 const runGrace = time.Millisecond
 
 var errRunEnds = errors.New("the run ends")
 
-// runIn runs an embedded cluster over the state in dir, and one job in it. It lets go of dir, or removes it.
+// runIn runs an embedded cluster and one job over the state in dir. It releases or removes dir.
 func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.JobRequest) (err error) {
 	keep := true
 	defer func() {
@@ -247,7 +246,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	return errors.Join(err, failedAfter(<-ended, err))
 }
 
-// failedAfter is the error of a cluster that has ended, unless the run has told it already.
+// failedAfter is the error of the ended cluster, unless the run has returned it already.
 func failedAfter(clusterErr, runErr error) error {
 	if runErr == nil && clusterErr != nil {
 		return fmt.Errorf("the embedded cluster failed: %w", clusterErr)
@@ -264,12 +263,12 @@ type embeddedRun struct {
 	resumed  bool // the log may have the job
 }
 
-// run brings the job to its end. It says whether the state is to be kept for --resume.
+// run runs the job to its end. keep reports whether the state is needed for --resume.
 func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 	job, err := r.job(ctx)
 	if err != nil {
 		if _, refused := errors.AsType[*api.Problem](err); refused {
-			return false, err // there is no job to go on with
+			return false, err // there is no job to resume
 		}
 		return true, r.interrupted(ctx, err)
 	}
@@ -278,28 +277,28 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 	}
 	switch job.Status {
 	case api.JobDone:
-		err := r.follower.deliver(ctx, &job)
+		err := r.follower.printResult(ctx, &job)
 		if err != nil && !errors.Is(err, syscall.EPIPE) {
 			return true, r.interrupted(ctx, err)
 		}
 		return false, err
 	case api.JobStopped:
-		r.follower.tellFailure(ctx, &job, "")
-		return false, verdict(&job)
+		r.follower.printFailure(ctx, &job, "")
+		return false, exitStatus(&job)
 	default:
-		more := fmt.Sprintf("'bridgefour run --resume %s' runs the failed tasks again, and nothing that is done", r.dir.info.ID)
+		more := fmt.Sprintf("'bridgefour run --resume %s' runs only the failed tasks again", r.dir.info.ID)
 		if path, err := r.writeFailures(ctx, &job); err == nil && path != "" {
 			more = "All failures: " + path + "\n" + more
 		}
-		r.follower.tellFailure(ctx, &job, more)
-		return true, verdict(&job)
+		r.follower.printFailure(ctx, &job, more)
+		return true, exitStatus(&job)
 	}
 }
 
-// job is the job of the run: submitted now, or found in the log.
+// job returns the job of the run: submitted now, or found in the log.
 func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 	if r.resumed {
-		// Until the leader has read its log, there are no jobs. The client tries until it has.
+		// The leader lists no jobs until it has read its log; the client retries until then.
 		if _, err := r.follower.client.Raw(ctx, "/readyz"); err != nil {
 			return api.Job{}, err
 		}
@@ -311,22 +310,22 @@ func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 		}
 	}
 	job, err := r.follower.client.Submit(ctx, r.request, r.dir.info.ID)
-	r.app.warn(&job)
+	r.app.printWarnings(&job)
 	return job, err
 }
 
-// interrupted says how to go on after err.
+// interrupted prints how to resume after err.
 func (r *embeddedRun) interrupted(ctx context.Context, err error) error {
 	err = orInterrupted(ctx, err)
 	what := "the run ended early"
 	if errors.Is(err, errInterrupted) {
 		what = "interrupted"
 	}
-	r.app.stderr.Printf("%s; what is done is kept: 'bridgefour run --resume %s' goes on", what, r.dir.info.ID)
+	r.app.stderr.Printf("%s; finished tasks are kept: 'bridgefour run --resume %s' continues", what, r.dir.info.ID)
 	return err
 }
 
-// writeFailures lists all failed tasks in a file: the cluster that could be asked for them ends with this process.
+// writeFailures writes all failed tasks to a file, since the embedded cluster ends with this process.
 func (r *embeddedRun) writeFailures(ctx context.Context, job *api.Job) (path string, err error) {
 	var text bytes.Buffer
 	n := 0

@@ -17,11 +17,11 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// runDir is the state of one embedded run: what --resume needs. It is there until the job is done and its result is out.
+// runDir is the state of one embedded run, for --resume. It is removed when the job is done and its result printed.
 //
 //	lock          held (flock) by the process that runs it
-//	run.json      what people are shown of it
-//	request.json  the job, submitted again should the process have died before the log had it
+//	run.json      summary for lists
+//	request.json  the job request, submitted again if the process died before the log had it
 //	failures.txt  the failed tasks with their errors, if the job has failed
 //	leader/ worker-1/ …
 type runDir struct {
@@ -39,9 +39,9 @@ type runInfo struct {
 	Output  string    `json:"output,omitempty"`
 }
 
-var errRunning = errors.New("another process runs it")
+var errRunning = errors.New("in use by another process")
 
-// newRunDir makes the state of a new run.
+// newRunDir creates the state of a new run.
 func newRunDir(runs string, req *api.JobRequest, now time.Time) (*runDir, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
@@ -52,9 +52,9 @@ func newRunDir(runs string, req *api.JobRequest, now time.Time) (*runDir, error)
 		ID: id, Created: now, Program: programText(req.Program), Dir: req.Dir, Output: req.Output,
 	}}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
-		return nil, fmt.Errorf("state of the run: %w; XDG_STATE_HOME names another folder for it", err)
+		return nil, fmt.Errorf("state of the run: %w; set XDG_STATE_HOME to another folder", err)
 	}
-	if err := d.take(); err != nil {
+	if err := d.acquire(); err != nil {
 		return nil, err
 	}
 	info, err := json.Marshal(d.info)
@@ -73,8 +73,8 @@ func newRunDir(runs string, req *api.JobRequest, now time.Time) (*runDir, error)
 
 func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
 
-// take locks the run for this process.
-func (d *runDir) take() error {
+// acquire locks the run for this process.
+func (d *runDir) acquire() error {
 	f, err := os.OpenFile(d.file("lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("state of the run: %w", err)
@@ -89,10 +89,10 @@ func (d *runDir) take() error {
 	return nil
 }
 
-// release lets another process go on with the run.
+// release unlocks the run, so that another process can resume it.
 func (d *runDir) release() error { return d.lock.Close() }
 
-// remove removes the run: it has ended and nobody needs it.
+// remove removes the state of the run.
 func (d *runDir) remove() error {
 	return errors.Join(os.RemoveAll(d.path), d.lock.Close())
 }
@@ -110,8 +110,7 @@ func (d *runDir) request() (*api.JobRequest, error) {
 	return &req, nil
 }
 
-// listRuns are the runs that are there, newest first. Those that cannot be read are left out: they were just begun, or are being
-// removed.
+// listRuns lists the runs, newest first. Unreadable ones are skipped: they are being created or removed.
 func listRuns(runs string) ([]runInfo, error) {
 	names, err := os.ReadDir(runs)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -138,10 +137,10 @@ func listRuns(runs string) ([]runInfo, error) {
 	return out, nil
 }
 
-// runsKept is how many runs that did not end well are kept for --resume: each takes some 32 MiB, and what it has spooled.
+// runsKept is how many unfinished runs are kept for --resume: each takes about 32 MiB and its spool.
 const runsKept = 20
 
-// pruneRuns removes the oldest runs beyond the newest n. Those at work stay.
+// pruneRuns removes all but the newest n runs. Runs in use stay.
 func pruneRuns(runs string, n int) error {
 	all, err := listRuns(runs)
 	if err != nil {
@@ -149,7 +148,7 @@ func pruneRuns(runs string, n int) error {
 	}
 	for _, info := range all[min(n, len(all)):] {
 		d := &runDir{path: filepath.Join(runs, info.ID), info: info}
-		err := d.take()
+		err := d.acquire()
 		if err == nil {
 			err = d.remove()
 		}
@@ -160,7 +159,7 @@ func pruneRuns(runs string, n int) error {
 	return nil
 }
 
-// openRun takes hold of the run whose ID begins with id, or of the newest that no process runs.
+// openRun locks the run whose ID begins with id, or the newest one that is not in use.
 func openRun(runs, id string) (*runDir, error) {
 	all, err := listRuns(runs)
 	if err != nil {
@@ -174,15 +173,15 @@ func openRun(runs, id string) (*runDir, error) {
 	}
 	switch {
 	case len(all) == 0:
-		return nil, fmt.Errorf("there is no run to go on with; their state is kept under %s until they are done", runs)
+		return nil, fmt.Errorf("no run to resume; the state of unfinished runs is kept under %s", runs)
 	case len(found) == 0:
-		return nil, fmt.Errorf("there is no run %q; there are:\n%s", id, runTable(all))
+		return nil, fmt.Errorf("unknown run %q; known:\n%s", id, runTable(all))
 	case len(found) > 1 && id != "":
-		return nil, fmt.Errorf("which one? %q is the beginning of\n%s", id, runTable(found))
+		return nil, fmt.Errorf("ambiguous run %q; it matches:\n%s", id, runTable(found))
 	}
 	for _, info := range found {
 		d := &runDir{path: filepath.Join(runs, info.ID), info: info}
-		err := d.take()
+		err := d.acquire()
 		if err == nil {
 			return d, nil
 		}
@@ -191,23 +190,23 @@ func openRun(runs, id string) (*runDir, error) {
 		}
 	}
 	if id != "" {
-		return nil, fmt.Errorf("run %s is not over: another process runs it", found[0].ID)
+		return nil, fmt.Errorf("run %s is in use by another process", found[0].ID)
 	}
-	return nil, fmt.Errorf("every run is at work in another process:\n%s", runTable(all))
+	return nil, fmt.Errorf("every run is in use by another process:\n%s", runTable(all))
 }
 
-// runTable lists runs for people.
+// runTable formats runs as a table.
 func runTable(infos []runInfo) string {
 	var text strings.Builder
 	t := newTable(&text)
 	for _, info := range infos {
 		t.row("  "+info.ID, info.Created.Local().Format(time.DateTime), printable(info.Program), printable(info.Dir))
 	}
-	_ = t.flush() // a strings.Builder takes everything
+	_ = t.flush() // a strings.Builder does not fail
 	return strings.TrimRight(text.String(), "\n")
 }
 
-// stateDir is where this user's state is kept.
+// stateDir is the folder of this user's state.
 func (a *app) stateDir() (string, error) {
 	if dir, ok := a.env("XDG_STATE_HOME"); ok && filepath.IsAbs(dir) {
 		return filepath.Join(dir, "bridgefour"), nil
@@ -215,5 +214,5 @@ func (a *app) stateDir() (string, error) {
 	if home, ok := a.env("HOME"); ok && filepath.IsAbs(home) {
 		return filepath.Join(home, ".local", "state", "bridgefour"), nil
 	}
-	return "", errors.New("there is no folder to keep state in: neither XDG_STATE_HOME nor HOME is set")
+	return "", errors.New("no state directory: neither XDG_STATE_HOME nor HOME is set")
 }

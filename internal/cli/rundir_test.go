@@ -29,12 +29,12 @@ func makeRuns(t *testing.T, runs string, n int) []*runDir {
 
 func TestOpenRun(t *testing.T) {
 	runs := filepath.Join(t.TempDir(), "runs")
-	if _, err := openRun(runs, ""); err == nil || !strings.Contains(err.Error(), "no run to go on with") {
-		t.Errorf("openRun without any = %v, want that there is none", err)
+	if _, err := openRun(runs, ""); err == nil || !strings.Contains(err.Error(), "no run to resume") {
+		t.Errorf("openRun without any = %v, want an error that says so", err)
 	}
 	made := makeRuns(t, runs, 3)
-	if _, err := openRun(runs, ""); err == nil || !strings.Contains(err.Error(), "at work in another process") {
-		t.Errorf("openRun of held ones = %v, want that they are at work", err)
+	if _, err := openRun(runs, ""); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("openRun of held ones = %v, want that they are in use", err)
 	}
 	for _, d := range made[:2] {
 		if err := d.release(); err != nil {
@@ -53,10 +53,10 @@ func TestOpenRun(t *testing.T) {
 	if err != nil || req.Program.Builtin != "wordcount" {
 		t.Errorf("request = %v, %v, want the one that was made", req, err)
 	}
-	if _, err := openRun(runs, made[1].info.ID); err == nil || !strings.Contains(err.Error(), "another process runs it") {
+	if _, err := openRun(runs, made[1].info.ID); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("openRun of one that is held = %v, want that it is not over", err)
 	}
-	if _, err := openRun(runs, "2026"); err == nil || !strings.Contains(err.Error(), "which one?") || !strings.Contains(err.Error(), made[0].info.ID) {
+	if _, err := openRun(runs, "2026"); err == nil || !strings.Contains(err.Error(), "ambiguous") || !strings.Contains(err.Error(), made[0].info.ID) {
 		t.Errorf("openRun of a beginning of three = %v, want them listed", err)
 	}
 	if err := got.remove(); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// listenDefault is where a leader listens.
+// listenDefault is the default address of a leader.
 const listenDefault = "127.0.0.1:" + portDefault
 
 func addLogLevel(cmd *cobra.Command, to *string, def string) {
@@ -28,7 +28,7 @@ func (a *app) logger(level string) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: l})), nil
 }
 
-// fromContainer gives a flag that was set nowhere a value from a variable of the original system's containers.
+// fromContainer sets an unset flag from an environment variable of the original system's containers.
 func (a *app) fromContainer(cmd *cobra.Command, flag, value string) error {
 	if value == "" || cmd.Flags().Changed(flag) {
 		return nil
@@ -36,7 +36,7 @@ func (a *app) fromContainer(cmd *cobra.Command, flag, value string) error {
 	return cmd.Flags().Set(flag, value)
 }
 
-// hostPort joins two variables of the original system's containers; empty if neither is set.
+// hostPort joins two environment variables of the original system's containers; empty if neither is set.
 func (a *app) hostPort(hostVar, portVar, hostElse, portElse string) string {
 	host, hasHost := a.env(hostVar)
 	port, hasPort := a.env(portVar)
@@ -52,20 +52,20 @@ func (a *app) hostPort(hostVar, portVar, hostElse, portElse string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// warnOpen says what it means to listen for everybody.
+// warnOpen warns about listening beyond loopback.
 func warnOpen(logger *slog.Logger, listen string) {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
-		return // listening will say it better
+		return // Listen reports it
 	}
 	if ip := net.ParseIP(host); host == "localhost" || (ip != nil && ip.IsLoopback()) {
 		return
 	}
-	logger.Warn("whoever reaches this port can run programs on the workers of this cluster: keep it inside a network you trust",
+	logger.Warn("any client that reaches this port can run programs on the workers of this cluster: expose it to trusted networks only",
 		"listen", listen)
 }
 
-// loopback is how this machine reaches a port that it listens on.
+// loopback is the address by which this machine reaches its own listener.
 func loopback(addr *net.TCPAddr) string {
 	if addr.IP.IsUnspecified() {
 		return fmt.Sprintf("127.0.0.1:%d", addr.Port)
@@ -73,20 +73,20 @@ func loopback(addr *net.TCPAddr) string {
 	return addr.String()
 }
 
-// serverDir is the data directory of a server: the one given, or the default.
+// serverDir is the data directory of a server: given, or the default.
 func (a *app) serverDir(given, name string) (string, error) {
 	if given != "" {
 		return filepath.Abs(given)
 	}
 	state, err := a.stateDir()
 	if err != nil {
-		return "", fmt.Errorf("%w; name a folder with --data-dir", err)
+		return "", fmt.Errorf("%w; set --data-dir", err)
 	}
 	return filepath.Join(state, name), nil
 }
 
-// tellAddress writes the address of a server, with the port that the system has chosen, for scripts to wait for.
-func tellAddress(file, address string) error {
+// writeAddress writes the address of a server, with the chosen port, to a file that scripts can wait for.
+func writeAddress(file, address string) error {
 	if file == "" {
 		return nil
 	}
@@ -105,5 +105,5 @@ func addAcceptHost(cmd *cobra.Command, to *[]string) {
 }
 
 func addAddressFile(cmd *cobra.Command, to *string) {
-	cmd.Flags().StringVar(to, "address-file", "", "write the address that it listens on to `file`, once it does")
+	cmd.Flags().StringVar(to, "address-file", "", "write the listen address to `file` once the server listens")
 }

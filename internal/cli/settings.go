@@ -15,12 +15,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// envName is the environment variable of a flag.
+// envName is the environment variable for a flag.
 func envName(flag string) string {
 	return "BRIDGEFOUR_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// applySettings gives the flags that were not typed their values from the environment, then from the --config file.
+// applySettings sets flags that are not on the command line from the environment, then from the --config file.
 func (a *app) applySettings(cmd *cobra.Command) error {
 	a.typed = map[string]bool{}
 	cmd.Flags().Visit(func(f *pflag.Flag) { a.typed[f.Name] = true })
@@ -40,7 +40,7 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 		if f.Changed || f.Name == "help" || f.Name == "config" || err != nil {
 			return
 		}
-		// An empty variable is none, as compose files and CI settings leave them.
+		// An empty variable counts as unset: compose files and CI settings define such variables.
 		if v, ok := a.env(envName(f.Name)); ok && v != "" {
 			values := []string{v}
 			if isRepeatable(f) {
@@ -65,7 +65,7 @@ func setFlag(cmd *cobra.Command, f *pflag.Flag, values []string, source string) 
 			if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 				err = invalid.Unwrap()
 			}
-			return usagef(cmd, "%s: %q is no value for --%s: %v", source, v, f.Name, err)
+			return usagef(cmd, "%s: invalid value %q for --%s: %v", source, v, f.Name, err)
 		}
 	}
 	return nil
@@ -76,7 +76,7 @@ func isRepeatable(f *pflag.Flag) bool {
 	return ok
 }
 
-// readConfig reads a --config file. Its keys are names of flags, of any command.
+// readConfig reads a --config file. Its keys are flag names of any command.
 func readConfig(cmd *cobra.Command, path string) (map[string]any, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -88,7 +88,7 @@ func readConfig(cmd *cobra.Command, path string) (map[string]any, error) {
 	}
 	var file map[string]any
 	dec := json.NewDecoder(bytes.NewReader(tree))
-	dec.UseNumber() // a number is passed on as it was written
+	dec.UseNumber() // numbers keep their spelling
 	if err := dec.Decode(&file); err != nil {
 		return nil, usagef(cmd, "config file %s must hold keys and values, such as 'listen: 127.0.0.1:6550'", path)
 	}
@@ -103,14 +103,14 @@ func readConfig(cmd *cobra.Command, path string) (map[string]any, error) {
 	collect(cmd.Root())
 	for _, key := range slices.Sorted(maps.Keys(file)) {
 		if !known[key] {
-			return nil, usagef(cmd, "%s: there is no flag --%s for key %s%s", path, key, key,
+			return nil, usagef(cmd, "%s: unknown key %q: no flag --%s%s", path, key, key,
 				didYouMean(key, slices.Sorted(maps.Keys(known))))
 		}
 	}
 	return file, nil
 }
 
-// configValues are the values that a key of a config file gives to a flag.
+// configValues converts a value of a config file to flag values.
 func configValues(f *pflag.Flag, v any) ([]string, error) {
 	var values []string
 	switch v := v.(type) {

@@ -37,7 +37,7 @@ func (a *app) submitCommand() *cobra.Command {
 			if err != nil {
 				return orInterrupted(cmd.Context(), err)
 			}
-			a.warn(&job)
+			a.printWarnings(&job)
 			if watch.json && !wait {
 				return printJSON(a.stdout, job)
 			}
@@ -56,7 +56,7 @@ func (a *app) submitCommand() *cobra.Command {
 	return cmd
 }
 
-// submission is the job to submit, from flags or from a file.
+// submission is the job request from flags or from a file.
 func (a *app) submission(cmd *cobra.Command, f *jobFlags, file string, args []string) (*api.JobRequest, error) {
 	if file == "" {
 		return a.request(cmd, f, args)
@@ -71,7 +71,7 @@ func (a *app) submission(cmd *cobra.Command, f *jobFlags, file string, args []st
 		also = append(also, fmt.Sprintf("%q", args[0]))
 	}
 	if len(also) > 0 {
-		return nil, usagef(cmd, "%s and -f exclude each other: write it into %s", strings.Join(also, ", "), file)
+		return nil, usagef(cmd, "%s cannot be combined with -f: set it in %s", strings.Join(also, ", "), file)
 	}
 	return a.readJobFile(cmd, file)
 }

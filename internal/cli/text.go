@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// bytesText is a number of bytes for people.
+// bytesText formats a number of bytes with a binary unit.
 func bytesText(n uint64) string {
 	const units = "KMGTPE"
 	if n < 1024 {
@@ -24,7 +24,7 @@ func bytesText(n uint64) string {
 	return strings.TrimSuffix(text, ".0") + " " + units[unit:unit+1] + "iB"
 }
 
-// countText is a count with its digits in groups of three.
+// countText formats a count with digits grouped by three.
 func countText(n uint64) string {
 	s := strconv.FormatUint(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -41,7 +41,7 @@ func plural(n uint64, noun string) string {
 	return countText(n) + " " + noun + "s"
 }
 
-// durationText is a length of time for people, with two units at most.
+// durationText formats a duration with two units at most.
 func durationText(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -57,7 +57,7 @@ func durationText(d time.Duration) string {
 	}
 }
 
-// ageText is how long ago something was.
+// ageText formats the time since t.
 func ageText(t, now time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -69,7 +69,7 @@ func ageText(t, now time.Time) string {
 	return durationText(d) + " ago"
 }
 
-// table is a table for people.
+// table aligns columns of text.
 type table struct{ w *tabwriter.Writer }
 
 func newTable(w io.Writer, titles ...string) *table {
@@ -81,12 +81,12 @@ func newTable(w io.Writer, titles ...string) *table {
 }
 
 func (t *table) row(cells ...string) {
-	fmt.Fprintln(t.w, strings.TrimRight(strings.Join(cells, "\t"), "\t")) //nolint:errcheck // flush says it
+	fmt.Fprintln(t.w, strings.TrimRight(strings.Join(cells, "\t"), "\t")) //nolint:errcheck // flush reports it
 }
 
 func (t *table) flush() error { return t.w.Flush() }
 
-// printJSON prints one JSON value on a line.
+// printJSON prints one JSON value as a line.
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// versionText is the version that the build gave, or that the module or the version control has.
+// versionText is the version set by the build, else that of the module or of version control.
 func (a *app) versionText() string {
 	if a.version != "" {
 		return a.version
@@ -69,7 +69,7 @@ func (a *app) completionCommand() *cobra.Command {
 			case "powershell":
 				return root.GenPowerShellCompletionWithDesc(a.stdout)
 			}
-			return usagef(cmd, "there is no completion for %q; there is for bash, zsh, fish and powershell%s", args[0], didYouMean(args[0], shells))
+			return usagef(cmd, "unknown shell %q: want bash, zsh, fish or powershell%s", args[0], didYouMean(args[0], shells))
 		},
 	}
 }

@@ -109,7 +109,7 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	if err != nil {
 		return explainServe(err, f.listen, dir)
 	}
-	if err := tellAddress(f.addressFile, s.listener.Addr().String()); err != nil {
+	if err := writeAddress(f.addressFile, s.listener.Addr().String()); err != nil {
 		return errors.Join(err, s.listener.Close(), s.worker.Close())
 	}
 	logger.Info("worker listens", "address", s.listener.Addr().String(), "leader", f.leader, "data_dir", dir, "version", cfg.Version)

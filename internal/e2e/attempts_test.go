@@ -176,7 +176,7 @@ func retryFailed(c *cluster) {
 	})
 	c.fails(id)
 	write(c.t, c.path("fixed"), "")
-	if code, stdout, stderr := c.cli("retry", fmt.Sprint(id)); code != 0 || !strings.Contains(stdout, "goes on") {
+	if code, stdout, stderr := c.cli("retry", fmt.Sprint(id)); code != 0 || !strings.Contains(stdout, "continues") {
 		c.t.Fatalf("retry: exit code %d: %s%s", code, stdout, stderr)
 	}
 	c.done(id)
