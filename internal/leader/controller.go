@@ -58,7 +58,7 @@ func (n *Controller) Term() uint64 {
 // SetMembers takes in who the leaders are, at first and whenever it changes.
 func (n *Controller) SetMembers(m Members) {
 	n.members = m
-	n.Take(m)
+	n.Handle(m)
 }
 
 // Commit takes in an entry that the log has committed, in log order. It waits for the core's next step; without a core it is
@@ -152,8 +152,8 @@ func (n *Controller) apply(entry Committed) error {
 	return nil
 }
 
-// Take queues an input for the next step. Where this node does not lead there is nobody to take it, and Take reports false.
-func (n *Controller) Take(in Input) bool {
+// Handle queues an input for the core's next step. It reports false, and drops the input, while the node does not lead.
+func (n *Controller) Handle(in Input) bool {
 	if n.core == nil {
 		return false
 	}

@@ -57,7 +57,7 @@ func (n *controllerRig) step() Effects {
 func (n *controllerRig) submit(key string) bool {
 	spec := &state.Spec{Output: "/spool/" + key, Spool: true}
 	spec.Input, _ = state.RangeInput(1, 3)
-	return n.Take(Ask{Key: key, Add: func(e *state.Entry) { e.Submit(key, "uid-"+key, spec) }})
+	return n.Handle(Command{Key: key, Add: func(e *state.Entry) { e.Submit(key, "uid-"+key, spec) }})
 }
 
 func TestControllerFollowsLeadsAndFollows(t *testing.T) {
@@ -106,7 +106,7 @@ func TestControllerReportsAppliedEntries(t *testing.T) {
 	n := newControllerRig(t)
 	leader := newControllerRig(t)
 	leader.role(1, true)
-	leader.Take(Hello{Session: 1, Hello: &wire.Hello{Identity: "alice", Incarnation: "x", Slots: 2}})
+	leader.Handle(Hello{Session: 1, Hello: &wire.Hello{Identity: "alice", Incarnation: "x", Slots: 2}})
 	leader.submit("a")
 	var welcome *wire.Welcome
 	run := func() {
@@ -118,7 +118,7 @@ func TestControllerReportsAppliedEntries(t *testing.T) {
 					welcome = w
 				}
 				for _, grant := range s.Message.GetWork().GetLeases() {
-					leader.Take(Report{Session: 1, Report: allFinished(grant)})
+					leader.Handle(Report{Session: 1, Report: allFinished(grant)})
 				}
 			}
 			for _, data := range e.Propose {
@@ -135,7 +135,7 @@ func TestControllerReportsAppliedEntries(t *testing.T) {
 	if job := n.Machine().Job(1); job == nil || job.Status != state.JobDone || !slices.Equal(e.Changed, []state.JobID{1}) {
 		t.Errorf("a follower: changed %v, job %+v, want it done", e.Changed, job)
 	}
-	leader.Take(Ask{Key: "f", Add: func(e *state.Entry) { e.Forget("f", 1) }})
+	leader.Handle(Command{Key: "f", Add: func(e *state.Entry) { e.Forget("f", 1) }})
 	run()
 	if e = n.step(); !slices.Equal(e.Forgotten, []state.JobID{1}) || !slices.Equal(e.Spools, []string{"/spool/a"}) {
 		t.Errorf("a follower: forgotten %v, spools %v, want job 1 and its folder", e.Forgotten, e.Spools)

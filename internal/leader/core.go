@@ -61,8 +61,8 @@ type (
 		Session SessionID
 		Report  *wire.Report
 	}
-	// Goodbye ends a drained session.
-	Goodbye struct{ Session SessionID }
+	// Drained says that the worker of a session has drained and exits.
+	Drained struct{ Session SessionID }
 	// Closed says that a session's stream has ended.
 	Closed struct{ Session SessionID }
 	// Committed is an entry that the log has committed and fsynced.
@@ -70,8 +70,8 @@ type (
 		Index, Term uint64
 		Data        []byte
 	}
-	// Ask adds a client's command to the log. The answer comes as a Reply with the same key.
-	Ask struct {
+	// Command adds a client's commands to the log. The result is an event among the Replies with the same key.
+	Command struct {
 		Key string
 		Add func(e *state.Entry)
 	}
@@ -87,10 +87,10 @@ type (
 
 func (Hello) input()     {}
 func (Report) input()    {}
-func (Goodbye) input()   {}
+func (Drained) input()   {}
 func (Closed) input()    {}
 func (Committed) input() {}
-func (Ask) input()       {}
+func (Command) input()   {}
 func (FetchLog) input()  {}
 func (Members) input()   {}
 
@@ -309,11 +309,11 @@ func (c *Core) take(now time.Time, in Input) error {
 		if s := c.sessions[in.Session]; s != nil && s.worker != nil {
 			c.report(now, s.worker, in.Report)
 		}
-	case Goodbye:
+	case Drained:
 		c.goodbye(now, in.Session)
 	case Closed:
 		c.closed(in.Session)
-	case Ask:
+	case Command:
 		c.ask(now, in)
 	case Members:
 		c.setMembers(in)
@@ -337,7 +337,7 @@ func (c *Core) take(now time.Time, in Input) error {
 }
 
 // ask adds a client's commands to the entry. A job that they stop or retry gets no lease until they are applied.
-func (c *Core) ask(now time.Time, in Ask) {
+func (c *Core) ask(now time.Time, in Command) {
 	e := c.open(now)
 	known := len(e.Fenced)
 	in.Add(e)

@@ -106,7 +106,7 @@ func (r *coreRig) submit(n int, tasks int64) {
 	for range n {
 		spec := &state.Spec{Output: fmt.Sprint("/", r.machine.Len(), "/", r.now.UnixMicro()), Spool: true, Retries: 9}
 		spec.Input, _ = state.RangeInput(1, tasks)
-		r.step(Ask{"k", func(e *state.Entry) { e.Submit("", fmt.Sprint(r.now.UnixMicro()), spec) }})
+		r.step(Command{"k", func(e *state.Entry) { e.Submit("", fmt.Sprint(r.now.UnixMicro()), spec) }})
 	}
 }
 
@@ -159,7 +159,7 @@ func TestOldJobsAreForgotten(t *testing.T) {
 	const more = 30
 	r.submit(endedJobsMax+more, 1)
 	r.step()
-	r.step(Ask{"all", func(e *state.Entry) {
+	r.step(Command{"all", func(e *state.Entry) {
 		for _, id := range r.machine.Jobs() {
 			e.Stop("", id)
 		}
@@ -184,7 +184,7 @@ func TestOldJobsAreForgotten(t *testing.T) {
 func TestDeadWorkersAreForgotten(t *testing.T) {
 	r := newCoreRig(t, 0)
 	const more = 30
-	r.step(Ask{"all", func(e *state.Entry) {
+	r.step(Command{"all", func(e *state.Entry) {
 		for i := range deadWorkersMax + more {
 			e.Register("", &state.WorkerInfo{Identity: fmt.Sprint(i), Slots: 1})
 			e.SetWorker("", state.WorkerID(i+1), state.WorkerDead)
@@ -337,7 +337,7 @@ func TestNoLeaseSlipsBetweenStopAndRetry(t *testing.T) {
 		}
 	}
 	r.log.held = true
-	ask := func(add func(e *state.Entry)) Input { return Ask{"k", add} }
+	ask := func(add func(e *state.Entry)) Input { return Command{"k", add} }
 	step(ask(func(e *state.Entry) { e.Stop("", 1) }), ask(func(e *state.Entry) { e.Retry("", 1) }))
 	r.submit(1, 100_000) // another job, which goes on
 	for range 20 {
@@ -386,7 +386,7 @@ func BenchmarkCore(b *testing.B) {
 	spec := &state.Spec{Output: "/x", Spool: true}
 	spec.Input, _ = state.RangeInput(1, int64(b.N))
 	inputs := []Input{
-		Hello{1, &wire.Hello{Identity: "a", Incarnation: "x", Slots: 2}}, Ask{"k", func(e *state.Entry) { e.Submit("", "u", spec) }},
+		Hello{1, &wire.Hello{Identity: "a", Incarnation: "x", Slots: 2}}, Command{"k", func(e *state.Entry) { e.Submit("", "u", spec) }},
 	}
 	b.ReportAllocs()
 	b.ResetTimer()

@@ -240,7 +240,7 @@ func (w *world) ask(add func(e *state.Entry, key string)) {
 	w.lastKey++
 	key := fmt.Sprint("ask", w.lastKey)
 	w.asked[key] = true
-	w.deliver(w.now, Ask{Key: key, Add: func(e *state.Entry) { add(e, key) }})
+	w.deliver(w.now, Command{Key: key, Add: func(e *state.Entry) { add(e, key) }})
 }
 
 func (w *world) someJob() state.JobID { return state.JobID(1 + w.rng.IntN(max(1, w.machine.Len()))) }

@@ -80,7 +80,7 @@ func (s *simWorker) step(now time.Time) {
 	if s.welcomed && !now.Before(s.beatAt) {
 		s.beat(now)
 		if s.draining && len(s.order) == 0 {
-			s.w.deliver(now, Goodbye{Session: s.session})
+			s.w.deliver(now, Drained{Session: s.session})
 			s.gone = true
 		}
 	}

@@ -183,11 +183,11 @@ func (s *story) input(command string, list []string, set map[string]string) Inpu
 	case "submit", "stop", "retry", "drain", "remove":
 		s.requests++
 		key := fmt.Sprintf("%s#%d", command, s.requests)
-		return Ask{Key: key, Add: s.request(command, key, list, set)}
+		return Command{Key: key, Add: s.request(command, key, list, set)}
 	case "hello":
 		return s.hello(list, set)
 	case "goodbye":
-		return Goodbye{s.sessions[list[0]]}
+		return Drained{s.sessions[list[0]]}
 	case "close":
 		delete(s.beating, list[0])
 		return Closed{s.sessions[list[0]]}

@@ -116,7 +116,7 @@ func (n *Node) ask(ctx context.Context, key string, add func(*state.Entry)) (sta
 	}
 	answer := make(chan outcome, 1)
 	select {
-	case n.inputs <- message{in: leader.Ask{Key: key, Add: add}, answer: answer}:
+	case n.inputs <- message{in: leader.Command{Key: key, Add: add}, answer: answer}:
 	case <-ctx.Done():
 		return state.Event{}, context.Cause(ctx)
 	case <-n.stopped:

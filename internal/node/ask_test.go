@@ -102,9 +102,9 @@ func TestLeadershipIsLost(t *testing.T) {
 	if c := r.leader.Cluster(); c.NotReady == "" {
 		t.Errorf("Cluster() = %+v, want the reason why nothing is accepted", c)
 	}
-	// An Ask that was on its way while leadership was lost is answered too.
+	// A Command that was on its way while leadership was lost is answered too.
 	answer := make(chan outcome, 1)
-	r.leader.inputs <- message{in: leader.Ask{Key: "late", Add: func(*state.Entry) {}}, answer: answer}
+	r.leader.inputs <- message{in: leader.Command{Key: "late", Add: func(*state.Entry) {}}, answer: answer}
 	if got := <-answer; got.fate != notDone {
 		t.Errorf("a request of a node that does not lead came to %v, want %v", got.fate, notDone)
 	}

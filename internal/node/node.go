@@ -110,7 +110,7 @@ type loop struct {
 type message struct {
 	in     leader.Input
 	stream *stream        // of a Hello
-	answer chan<- outcome // of an Ask; there is room for it
+	answer chan<- outcome // of a Command; there is room for it
 }
 
 // New returns a leader over cfg.Log. Run must be called for anything to happen.
@@ -211,7 +211,7 @@ func (n *Node) drain(ctx context.Context) error {
 }
 
 func (n *Node) take(m message) {
-	if !n.loop.controller.Take(m.in) {
+	if !n.loop.controller.Handle(m.in) {
 		if m.stream != nil {
 			m.stream.close(leader.Close{Reason: notLeading})
 		}
@@ -221,7 +221,7 @@ func (n *Node) take(m message) {
 		return
 	}
 	switch in := m.in.(type) {
-	case leader.Ask:
+	case leader.Command:
 		n.loop.asked.add(in.Key, m.answer)
 	case leader.Hello:
 		n.loop.streams[in.Session] = m.stream

@@ -144,7 +144,7 @@ func (n *Node) receive(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 		case *wire.FromWorker_Report:
 			in = leader.Report{Session: id, Report: m.Report}
 		case *wire.FromWorker_Goodbye:
-			in = leader.Goodbye{Session: id}
+			in = leader.Drained{Session: id}
 		default:
 			return status.Error(codes.InvalidArgument, "unknown message; the worker may be newer than this leader")
 		}

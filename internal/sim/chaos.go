@@ -195,7 +195,7 @@ func (w *World) removeWorker(s *simWorker) {
 	for _, l := range w.members() {
 		if id != 0 && l.up && l.paused == 0 && l.controller.Leading() {
 			s.wasRemoved = true
-			l.take(leader.Ask{Key: "remove", Add: func(e *state.Entry) { e.SetWorker("remove", id, state.WorkerRemoved) }})
+			l.take(leader.Command{Key: "remove", Add: func(e *state.Entry) { e.SetWorker("remove", id, state.WorkerRemoved) }})
 			return
 		}
 	}

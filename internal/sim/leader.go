@@ -266,7 +266,7 @@ func (l *simLeader) endTerm(why string) {
 }
 
 func (l *simLeader) take(in leader.Input) bool {
-	if !l.controller.Take(in) {
+	if !l.controller.Handle(in) {
 		return false
 	}
 	l.soon()
@@ -309,7 +309,7 @@ func (l *simLeader) step() {
 	for _, c := range e.Close {
 		if s := l.sessions[c.Session]; s != nil {
 			l.closeSession(s, goodbye{c.Refused, c.Reason})
-			l.controller.Take(leader.Closed{Session: c.Session})
+			l.controller.Handle(leader.Closed{Session: c.Session})
 		}
 	}
 	for i := range e.Replies {
@@ -348,7 +348,7 @@ func (l *simLeader) propose() {
 
 // write puts a client's command into the log and answers with what became of it.
 func (l *simLeader) write(key string, add func(*state.Entry), answer func(reply)) {
-	if l.full || !l.take(leader.Ask{Key: key, Add: add}) {
+	if l.full || !l.take(leader.Command{Key: key, Add: add}) {
 		answer(reply{again: true, leader: l.elsewhere()})
 		return
 	}

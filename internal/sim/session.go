@@ -58,7 +58,7 @@ func (l *simLeader) accept(e *end, hello *wire.Hello) {
 			l.w.check.heard(s, m.Report)
 			l.take(leader.Report{Session: s.id, Report: m.Report})
 		case *wire.FromWorker_Goodbye:
-			l.take(leader.Goodbye{Session: s.id})
+			l.take(leader.Drained{Session: s.id})
 		}
 	}
 	e.broken = func() {
