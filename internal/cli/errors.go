@@ -15,6 +15,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/suggest"
 )
 
 // usageError is an error in the command line.
@@ -183,42 +184,10 @@ func dashed(names []string) []string {
 
 // didYouMean is a suffix for an error message that suggests the closest of names; empty if none is close.
 func didYouMean(given string, names []string) string {
-	best, bestDistance := "", len(strings.TrimLeft(given, "-"))/3+2 // leading dashes do not count
-	for _, name := range names {
-		d := distance(strings.ToLower(given), strings.ToLower(name))
-		if d < bestDistance {
-			best, bestDistance = name, d
-		}
+	if closest := suggest.Closest(given, names); closest != "" {
+		return fmt.Sprintf("; did you mean %s?", closest)
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %s?", best)
-}
-
-// distance is the optimal string alignment distance (restricted Damerau-Levenshtein) of a and b, in bytes.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			change := 1
-			if a[i-1] == b[j-1] {
-				change = 0
-			}
-			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+change)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(a)][len(b)]
+	return ""
 }
 
 // explainServe adds a remedy to the error of a server that could not start.

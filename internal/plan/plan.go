@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"path"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/suggest"
 )
 
 // Options are the limits of the cluster and what it can run.
@@ -144,44 +144,14 @@ func (p *planner) builtin(name string) {
 		return
 	}
 	var names []string
-	closest, distance := "", math.MaxInt
 	for _, b := range p.opt.Builtins {
 		names = append(names, b.Name)
-		if d := editDistance(strings.ToLower(name), strings.ToLower(b.Name)); d < distance {
-			closest, distance = b.Name, d
-		}
 	}
-	if distance <= max(2, len(closest)/3) {
-		p.fail("program.builtin", "there is no built-in job %q; did you mean %q? A command is written as -- %s", name, closest, name)
+	if closest := suggest.Closest(name, names); closest != "" {
+		p.fail("program.builtin", "unknown built-in job %q; did you mean %q? A command is written as -- %s", name, closest, name)
 		return
 	}
-	p.fail("program.builtin", "there is no built-in job %q; there are %s. A command is written as -- %s",
-		name, strings.Join(names, ", "), name)
-}
-
-// editDistance is Levenshtein's, in bytes. Long names are not near to any.
-func editDistance(a, b string) int {
-	const longest = 64
-	if len(a) > longest || len(b) > longest {
-		return math.MaxInt
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	p.fail("program.builtin", "unknown built-in job %q; known: %s. A command is written as -- %s", name, strings.Join(names, ", "), name)
 }
 
 // settings checks what programs see in their environment.
