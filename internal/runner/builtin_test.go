@@ -58,6 +58,17 @@ func TestBuiltin(t *testing.T) {
 	}
 }
 
+// TestBuiltinOutputIsNew has a file stand under the attempt's name.
+func TestBuiltinOutputIsNew(t *testing.T) {
+	f := newBuiltin(t, &wire.Job{}, copyTask)
+	f.want(f.run(t.Context(), itemSplit("text")), "text\n")
+	f.lease--
+	out := f.run(t.Context(), itemSplit("other"))
+	if out.Failure.GetKind() != wire.FailureKind_OUTPUT_ERROR || !strings.Contains(out.Failure.GetMessage(), "file exists") {
+		t.Errorf("Run() = %+v, want an output error", out)
+	}
+}
+
 func TestBuiltinTask(t *testing.T) {
 	f := newBuiltin(t, &wire.Job{Range: true, RangeFrom: -5, Settings: map[string]string{"key": "value"}}, func(_ context.Context, t *bridgefour.Task) error {
 		_, err := fmt.Fprintf(t.Out(), "%d %d %d %s %s %s\n", t.JobID(), t.Index(), t.Attempt(), t.Settings().String("key", ""), t.Item(), t.Input())

@@ -130,33 +130,42 @@ func (c *command) attemptEnv(a *Attempt, item string) []string {
 		"B4_LENGTH="+length)
 }
 
-// stdoutFile takes the standard output of a slot's attempts of one job. It lies in the job's attempt-private folder, so
-// that it needs only a new name to become an attempt's file, and stays there for the next attempt while attempts write
-// nothing.
+// stdoutFile takes the standard output of an attempt. It lies in the job's attempt-private folder, so that it needs only a
+// new name to become an attempt's file.
+//
+// A process that an attempt leaves behind may keep the file open, and what it writes later must not become the output of
+// another attempt. So an attempt gets a new file, or one that is empty and that no other process can have open: each
+// attempt gets an opening of its own of it, and [exclusive] tells when all of those are closed. (Always to make a new one
+// would double the cost of a short command that writes nothing: ext4 without a journal takes a millisecond for it.)
 type stdoutFile struct {
 	folder string
 	path   string
-	file   *os.File
-	fd     int
+	file   *os.File // nil: none
+	fd     int      // of file
+	given  int      // the attempt's, until it has started
 }
 
-// ready gives the file, empty.
-func (s *stdoutFile) ready() (*os.File, error) {
-	if s.file != nil {
-		var st syscall.Stat_t
-		if err := syscall.Fstat(s.fd, &st); err == nil && st.Nlink == 1 {
-			return s.file, nil
-		}
+// begin gives a file for an attempt's standard output.
+func (s *stdoutFile) begin() error {
+	var st syscall.Stat_t
+	if s.file != nil && (syscall.Fstat(s.fd, &st) != nil || st.Nlink != 1) {
 		s.close() // the folder was removed: the job was over, and is now run again
 	}
-	// Named at random: workers that share the folder know nothing of each other.
-	path := filepath.Join(s.folder, ".stdout-"+strconv.FormatUint(rand.Uint64(), 36))
-	file, err := createIn(s.folder, path)
-	if err != nil {
-		return nil, err
+	if s.file == nil {
+		// Named at random: workers that share the folder know nothing of each other.
+		path := filepath.Join(s.folder, ".stdout-"+strconv.FormatUint(rand.Uint64(), 36))
+		file, err := createNew(s.folder, path)
+		if err != nil {
+			return err
+		}
+		s.path, s.file, s.fd = path, file, int(file.Fd())
 	}
-	s.path, s.file, s.fd = path, file, int(file.Fd())
-	return file, nil
+	given, err := syscall.Open(s.path, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	s.given = given
+	return nil
 }
 
 // size of what the attempt wrote.
@@ -168,25 +177,42 @@ func (s *stdoutFile) size() (int64, error) {
 	return st.Size, nil
 }
 
-// clear makes the file fit for another attempt.
+// clear makes the file fit for another attempt, or removes it.
 func (s *stdoutFile) clear() {
-	err := s.file.Truncate(0)
-	if err == nil {
-		_, err = s.file.Seek(0, 0)
+	if s.file == nil {
+		return
 	}
-	if err != nil {
+	if !exclusive(s.fd) {
+		s.close()
+		return
+	}
+	if size, err := s.size(); err != nil || size > 0 && s.file.Truncate(0) != nil {
 		s.close()
 	}
 }
 
-// take renames the file: it is the attempt's now.
-func (s *stdoutFile) take(path string) error {
-	if err := os.Rename(s.path, path); err != nil {
-		return err
+// errHeld is the failure of a command whose output could still change.
+var errHeld = errors.New("a process that the command started still has its output open")
+
+// take renames the file: it is the attempt's now. What is counted must be what is published, so that nothing may be able
+// to write to it any more. The caller closes what take returns, which is open for reading.
+func (s *stdoutFile) take(path string) (*os.File, error) {
+	file, err := os.Open(s.path)
+	if err != nil {
+		return nil, err
 	}
-	err := s.file.Close()
+	err = s.file.Close()
 	s.file = nil
-	return err
+	if err == nil && !readOnly(int(file.Fd())) {
+		err = errHeld
+	}
+	if err == nil {
+		err = os.Rename(s.path, path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close(), os.Remove(s.path))
+	}
+	return file, nil
 }
 
 func (s *stdoutFile) close() {

@@ -258,6 +258,31 @@ func TestCommandLeavesProcesses(t *testing.T) {
 	}
 }
 
+// TestCommandLeavesWriter has a process leave its attempt's process group and outlive the attempt. While the slot runs the
+// next one, the process writes to the output and the log that it inherited.
+func TestCommandLeavesWriter(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"begun", "go", "written"} {
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const leave = `setsid sh -c 'echo >begun; cat go; echo LATE; echo LATE >&2; echo >written' & cat begun >/dev/null; `
+	for name, end := range map[string]string{"failed": "exit 1", "timed out": "sleep 1000", "succeeded": "echo done"} {
+		f := shell(t, &wire.Job{Dir: dir, TimeoutMs: 1000}, `if [ "$1" = first ]; then `+leave+end+`; else echo begin; echo >go; cat written >/dev/null; echo end; fi`)
+		f.job.Program.GetCommand().Argv = append(f.job.Program.GetCommand().GetArgv(), []byte("sh"))
+		out := f.run(t.Context(), itemSplit("first"))
+		if out.Failure == nil {
+			t.Errorf("%s: Run() = %+v, want a failure: a process can still write to the output", name, out)
+		}
+		f.job = &wire.Job{Id: 12, Uid: "uid", Dir: dir, Output: f.output, Program: f.job.GetProgram()}
+		f.want(f.run(t.Context(), itemSplit("second")), "begin\nend\n")
+		if f.log.String() != "" {
+			t.Errorf("%s: log of the next attempt = %q, want none", name, f.log)
+		}
+	}
+}
+
 // wantGone checks that a process does not run.
 func wantGone(t *testing.T, pidLine string) {
 	t.Helper()
@@ -333,12 +358,12 @@ func TestScratchLogFreesDisk(t *testing.T) {
 	l.sizeMax = 64 << 10
 	s := scratchLog{dir: t.TempDir(), log: &l}
 	l.begin(&sink)
-	file, err := s.begin()
+	given, err := s.begin()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := s.close(); err != nil {
+		if err := errors.Join(syscall.Close(given), s.close()); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -347,7 +372,7 @@ func TestScratchLogFreesDisk(t *testing.T) {
 	for i := range 50 {
 		text := strings.Repeat(fmt.Sprintf("line %d\n", i), 10_000)
 		all.WriteString(text)
-		if _, err := file.WriteString(text); err != nil {
+		if _, err := syscall.Write(given, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		s.tick()

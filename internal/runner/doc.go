@@ -1,7 +1,8 @@
 // Package runner runs one attempt of a task: a built-in job in the worker's own process, or a command.
 //
 // A [Slot] runs one attempt at a time and keeps what the next one can use again: buffers, decoders, and for commands two
-// open files, one that takes standard output and one that takes standard error. A task that writes nothing therefore
+// open files, one that takes standard output and one that takes standard error, once no process of an earlier attempt can
+// have them open any more. A task that writes nothing therefore
 // costs a command no file at all, and a built-in job no system call.
 //
 // An attempt writes to the attempt-private folder OUTPUT/_temporary/UID, which is made when it is first needed, and to one
@@ -13,8 +14,8 @@
 // A command runs in a process group of its own, in the job's working directory. It reads its split, decompressed, from
 // standard input; where an argument holds {} it gets the input's path or the item there and no standard input, and an
 // item that no argument asks for becomes the last argument. When the command has ended, what is left of its group is
-// killed, so that no straggler writes into the output of the next task. A program that leaves its group (setsid) has to
-// close the output that it inherited.
+// killed. A process that has left the group (setsid, timeout) goes on; if it still has the output open, the attempt fails,
+// because what it may write would change a part that is already counted.
 //
 // To the worker's own environment are added
 //

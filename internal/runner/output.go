@@ -17,21 +17,21 @@ func attemptFolder(j *wire.Job) string {
 	return filepath.Join(j.GetOutput(), "_temporary", j.GetUid())
 }
 
-// createIn creates a file, and its folder where that is missing. The folder is not remembered: an aborted job's folder is
-// removed, and made again by a retry.
-func createIn(folder, path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
+// createNew creates a file, and its folder where that is missing. The folder is not remembered: an aborted job's folder is
+// removed, and made again by a retry. A file that is there already is an error: an earlier attempt may have it open.
+func createNew(folder, path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(folder, 0o777); err != nil {
 			return nil, err
 		}
-		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
+		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	}
 	return file, err
 }
 
 func createEmpty(folder, path string) error {
-	file, err := createIn(folder, path)
+	file, err := createNew(folder, path)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (f *attemptFile) begin(folder string, a *Attempt) {
 
 func (f *attemptFile) create() error {
 	path := filepath.Join(f.folder, AttemptFile(f.attempt.StageName, f.attempt.Index, f.attempt.Lease))
-	file, err := createIn(f.folder, path)
+	file, err := createNew(f.folder, path)
 	if err != nil {
 		return err
 	}

@@ -40,17 +40,18 @@ func (s *Slot) runCommand(ctx context.Context, j *jobState, a *Attempt) Outcome 
 		item := s.takeItem(a)
 		r.item, r.append = string(item), a.Split != nil || item != nil
 	}
-	stdout, err := j.command.stdout.ready()
-	if err != nil {
+	stdout := &j.command.stdout
+	if err := stdout.begin(); err != nil {
 		return Outcome{Failure: outputFailure(j.folder, err).wire()}
 	}
 	s.log.begin(a.Log)
 	stderr, err := s.stderr.begin()
 	if err != nil {
+		_ = syscall.Close(stdout.given) // nothing was written to it
 		return Outcome{Failure: failed(wire.FailureKind_OUTPUT_ERROR, "make the log's file in %q on %s: %v",
 			s.runner.scratchDir, s.runner.host, bare(err)).wire()}
 	}
-	f := r.run(ctx, stdout, stderr)
+	f := r.run(ctx, stdout.given, stderr)
 	last := s.stderr.end(f != nil && f.kind != wire.FailureKind_BAD_PROGRAM)
 	s.log.finish()
 	if f == nil && !out.Canceled {
@@ -64,22 +65,28 @@ func (s *Slot) runCommand(ctx context.Context, j *jobState, a *Attempt) Outcome 
 	}
 	if f != nil || out.Canceled {
 		*out = Outcome{InputBytes: out.InputBytes, Failure: out.Failure, Canceled: out.Canceled}
-		if out.Canceled {
-			j.command.stdout.close() // the job may be over: nothing of it may stay
-		} else {
-			r.discardOutput()
-		}
+	}
+	if out.Canceled {
+		stdout.close() // the job may be over: nothing of it may stay
+	} else {
+		stdout.clear()
 	}
 	return *out
 }
 
-// run starts the command and waits for its end.
-func (r *run) run(ctx context.Context, stdout, stderr *os.File) *failure {
+// run starts the command and waits for its end. It closes stdout and stderr.
+func (r *run) run(ctx context.Context, stdout, stderr int) *failure {
 	s, c := r.slot, r.command
-	if err := s.openInput(ctx, r); err != nil {
+	err := s.openInput(ctx, r)
+	var pid int
+	var f *failure
+	if err == nil {
+		pid, f = r.start(stdout, stderr)
+	}
+	_ = errors.Join(syscall.Close(stdout), syscall.Close(stderr)) // the command has its own
+	if err != nil {
 		return jobFailure(err)
 	}
-	pid, f := r.start(stdout, stderr)
 	if f != nil {
 		r.stdin.abandon()
 		return f
@@ -90,11 +97,6 @@ func (r *run) run(ctx context.Context, stdout, stderr *os.File) *failure {
 	status, reason, quiet, err := s.proc.wait()
 	stop()
 	inputErr := r.stdin.finish(s, r.out)
-	if !quiet {
-		// Something of the command lives on in spite of SIGKILL, in a system call that does not end. Its files go with it.
-		defer c.stdout.close()
-		defer s.stderr.forget()
-	}
 	if err != nil {
 		return failed(wire.FailureKind_PROGRAM_ERROR, "wait for %q: %v", c.argv[0], err)
 	}
@@ -128,7 +130,7 @@ func (r *run) watch(ctx context.Context, pid int) (stop func()) {
 }
 
 // start makes the process. A script that names no interpreter is given to the shell, as shells and xargs do.
-func (r *run) start(stdout, stderr *os.File) (int, *failure) {
+func (r *run) start(stdout, stderr int) (int, *failure) {
 	c := r.command
 	argv := c.arguments(r.item, r.append)
 	path := c.path
@@ -141,7 +143,7 @@ func (r *run) start(stdout, stderr *os.File) (int, *failure) {
 	attr := syscall.ProcAttr{
 		Dir:   c.dir,
 		Env:   c.attemptEnv(r.attempt, r.item),
-		Files: []uintptr{r.stdin.file.Fd(), stdout.Fd(), stderr.Fd()},
+		Files: []uintptr{r.stdin.file.Fd(), uintptr(stdout), uintptr(stderr)},
 		Sys:   ownGroup(&r.slot.proc.handle),
 	}
 	r.slot.proc.handle = -1
@@ -215,14 +217,34 @@ func (r *run) takeOutput(folder string) *failure {
 	digest := xxhash.New()
 	if size == 0 {
 		err = createEmpty(folder, path)
-	} else if err = r.slot.readBack(stdout.file, digest, size, r.out); err == nil {
-		err = stdout.take(path)
+	} else {
+		size, err = r.takeFile(path, digest)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errHeld):
+		return failed(wire.FailureKind_PROGRAM_ERROR, "%v; wait for its end in the command, or start it with >/dev/null", err)
+	case err != nil:
 		return outputFailure(folder, err)
 	}
 	r.out.File, r.out.Size, r.out.Checksum = path, uint64(size), digest.Sum64()
 	return nil
+}
+
+// takeFile makes the file of standard output the attempt's, and then counts it: nothing can write to it any more.
+func (r *run) takeFile(path string, digest *xxhash.Digest) (size int64, err error) {
+	file, err := r.command.stdout.take(path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close() //nolint:errcheck // only read from
+	var st syscall.Stat_t
+	if err = syscall.Fstat(int(file.Fd()), &st); err == nil {
+		err = r.slot.readBack(file, digest, st.Size, r.out)
+	}
+	if err != nil {
+		return 0, errors.Join(err, os.Remove(path))
+	}
+	return st.Size, nil
 }
 
 // readBack hashes an output and counts its lines.
@@ -246,17 +268,6 @@ func (s *Slot) readBack(file io.ReaderAt, digest *xxhash.Digest, size int64, out
 		out.Records++
 	}
 	return nil
-}
-
-// discardOutput makes the output file empty again if the attempt wrote to it.
-func (r *run) discardOutput() {
-	stdout := &r.command.stdout
-	if stdout.file == nil {
-		return
-	}
-	if size, err := stdout.size(); err != nil || size > 0 {
-		stdout.clear()
-	}
 }
 
 // commandInput is a command's standard input.

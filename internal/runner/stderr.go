@@ -20,7 +20,8 @@ const (
 // passed on; what is neither the first nor the last half of what a log may be is given back to the disk.
 //
 // The file has no name, so that nothing is left of it whatever becomes of the worker. Commands append to it: emptied
-// between two attempts, it is written from its beginning again.
+// between two attempts, it is written from its beginning again. As with standard output (see stdoutFile), another attempt
+// gets it only when no process has it open any more.
 type scratchLog struct {
 	dir string
 	log *attemptLog
@@ -36,14 +37,17 @@ type scratchLog struct {
 	chunk   []byte
 }
 
-// begin gives the file for an attempt's standard error.
-func (s *scratchLog) begin() (*os.File, error) {
+// begin gives an opening of the file for an attempt's standard error, which the caller closes.
+func (s *scratchLog) begin() (given int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file == nil {
 		if err := s.create(); err != nil {
-			return nil, err
+			return 0, err
 		}
+	}
+	if given, err = openAgain(s.fd); err != nil {
+		return 0, err
 	}
 	s.running = true
 	s.size, s.passed, s.freed = 0, 0, 0
@@ -52,7 +56,7 @@ func (s *scratchLog) begin() (*os.File, error) {
 	} else {
 		s.timer.Reset(logInterval)
 	}
-	return s.file, nil
+	return given, nil
 }
 
 func (s *scratchLog) create() error {
@@ -144,15 +148,16 @@ func (s *scratchLog) end(wantLast bool) (last []byte) {
 	s.running = false
 	s.timer.Stop()
 	s.pass()
-	if s.size == 0 && s.log.cut == 0 {
-		return nil
+	reusable := exclusive(s.fd)
+	if s.size > 0 || s.log.cut > 0 {
+		if wantLast {
+			last = s.lastLines()
+		}
+		s.passTail()
+		reusable = reusable && s.file.Truncate(0) == nil
 	}
-	if wantLast {
-		last = s.lastLines()
-	}
-	s.passTail()
-	if err := s.file.Truncate(0); err != nil {
-		_ = s.file.Close() // the next attempt gets another file
+	if !reusable {
+		_ = s.file.Close() // what it held was read, or is lost
 		s.file = nil
 	}
 	return last
@@ -200,14 +205,4 @@ func (s *scratchLog) close() error {
 	err := s.file.Close()
 	s.file = nil
 	return err
-}
-
-// forget gives the file up to a process that cannot be kept from writing to it.
-func (s *scratchLog) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.file != nil {
-		_ = s.file.Close() // what it held was read, or is lost
-		s.file = nil
-	}
 }
