@@ -45,9 +45,9 @@ func (w *worker) busy() int { return min(w.Leases(), w.Slots) }
 func (c *Core) Leased(id state.JobID) uint64 { return uint64(c.sched.Leased(id)) }
 
 // Eligible reports whether a worker that accepts leases can run an attempt of a job.
-func (c *Core) Eligible(spec *state.Spec) bool {
+func (c *Core) Eligible(job *state.Job) bool {
 	for _, w := range c.workers {
-		if w.assignable() && sched.Eligible(spec, &w.Worker) {
+		if w.assignable() && sched.Eligible(job.Spec, &w.Worker) {
 			return true
 		}
 	}

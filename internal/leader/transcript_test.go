@@ -455,7 +455,7 @@ func statusText(job *state.Job, c *Core) string {
 		return job.Status.String()
 	case c.Leased(job.ID) > 0:
 		return "running"
-	case !c.Eligible(job.Spec):
+	case !c.Eligible(job):
 		return "halted"
 	case job.Started == 0:
 		return "waiting"

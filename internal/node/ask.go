@@ -79,6 +79,9 @@ func (a *asked) reached(index uint64) {
 // settlePatience is how long a deposed leader tries to find out what has become of the requests it had in flight.
 const settlePatience = time.Second
 
+// settleEvery is how often the position of the log is compared meanwhile.
+const settleEvery = 5 * time.Millisecond
+
 // settleAsked finds out what has become of the requests that were in flight when the term ended. A read index that the next
 // leader gives lies behind its first entry, so behind all that it has kept of this node's entries: what is not among the
 // entries up to there is lost for certain, and whoever waits may be told so.
@@ -155,6 +158,39 @@ func problem(err error) error {
 	return api.Conflict("%s", r.Message)
 }
 
+// Do implements [view.Source].
+func (n *Node) Do(ctx context.Context, f func(*leader.Controller)) error {
+	return n.do(ctx, func() { f(n.loop.controller) })
+}
+
+// DoLeading implements [view.Source].
+func (n *Node) DoLeading(ctx context.Context, f func(*state.Machine, *leader.Core)) error {
+	if !n.leads(ctx) {
+		return n.notLeader()
+	}
+	leading := false
+	if err := n.do(ctx, func() {
+		if core := n.loop.controller.Core(); core != nil {
+			leading = true
+			f(n.loop.controller.Machine(), core)
+		}
+	}); err != nil {
+		return err
+	}
+	if !leading {
+		return n.notLeader()
+	}
+	return nil
+}
+
+// WritesRefused implements [view.Source].
+func (n *Node) WritesRefused() string {
+	if why := n.notReady.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
 // do runs f in the loop, where it may read the state and the core. It must be quick.
 func (n *Node) do(ctx context.Context, f func()) error {
 	done := make(chan struct{})
@@ -181,7 +217,7 @@ func (n *Node) leads(ctx context.Context) bool {
 	const patience = time.Second
 	var timeout <-chan time.Time
 	for {
-		changed := n.changes.next()
+		changed := n.changes.Changed()
 		if n.leading.Load() {
 			return true
 		}

@@ -2,7 +2,7 @@
 //
 // The [Node] is the goroutine that owns the clock, the log, the state and the workers' streams. It feeds the pure
 // [leader.Controller] and carries out its effects: entries for the log, messages for workers, answers for clients. Clients'
-// reads are served from views that it publishes and nobody changes, so they neither wait for it nor slow it.
+// reads are served by package view.
 //
 // Every node publishes views, whoever leads. What they show comes from the log, except for the volatile state, what runs
 // where, which the leader's core alone knows: the leader sends it to the others, several times a second, over a stream that

@@ -431,11 +431,11 @@ func TestOldShadowIsDropped(t *testing.T) {
 	rigs[1].until("what runs", func() bool { job, _ := follower.Job(1); return len(job.Stages) == 1 && job.Stages[0].Running == 2 })
 	if err := follower.do(t.Context(), func() {
 		follower.dropShadow(time.Now())
-		if follower.loop.shadow == nil {
+		if follower.received.Load() == nil {
 			t.Error("what was told just now is dropped")
 		}
 		follower.dropShadow(time.Now().Add(shadowKept))
-		follower.render(time.Now().Add(shadowKept))
+		follower.loop.publisher.Publish(time.Now().Add(shadowKept), follower.index(), follower.loop.controller.Machine(), follower.volatile())
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/view"
 )
 
 // lookEvery is how often the node looks for what comes without an event.
@@ -29,11 +30,11 @@ func (n *Node) lookAround(now time.Time) {
 	if members.Cluster != old.Cluster || !slices.Equal(members.List, old.List) || !slices.Equal(members.Former, old.Former) {
 		n.members.Store(&members)
 		n.loop.controller.SetMembers(Members(members))
-		n.changes.tell()
+		n.changes.Notify()
 	}
 	if leader != n.loop.leader {
 		n.loop.leader = leader
-		n.changes.tell()
+		n.changes.Notify()
 	}
 }
 
@@ -58,7 +59,7 @@ func (n *Node) LeaderAddress() (address string, self bool) {
 
 // WaitLeader returns when a leader is known.
 func (n *Node) WaitLeader(ctx context.Context) error {
-	return n.wait(ctx, n.changes, func() (bool, error) {
+	return n.changes.Wait(ctx, func() (bool, error) {
 		address, self := n.LeaderAddress()
 		return self || address != "", nil
 	})
@@ -89,7 +90,10 @@ const silentAfter = time.Second
 func (n *Node) Leaders() api.LeaderList {
 	members, status, now := n.members.Load(), n.cfg.Log.Status(), time.Now()
 	list := api.LeaderList{Cluster: members.Cluster, Name: n.cfg.Cluster, Term: status.Term, Leaders: make([]api.LeaderNode, 0, len(members.List))}
-	view := n.views.cluster.Load()
+	told := n.received.Load()
+	if told == nil {
+		told = &shadow{}
+	}
 	for _, m := range members.List {
 		l := api.LeaderNode{ID: m.ID, Address: m.Address, Votes: m.Voter, Self: m.ID == status.ID}
 		var heard time.Time
@@ -101,11 +105,11 @@ func (n *Node) Leaders() api.LeaderList {
 				l.Index, heard = status.Peers[i].Match, status.Peers[i].Heard
 			}
 		case m.ID == status.LeaderID:
-			l.Index, heard = view.leadersAt, status.Heard
+			l.Index, heard = told.index, status.Heard
 		default:
-			l.Index, heard = view.leaders[m.ID].match, view.leaders[m.ID].heard
+			l.Index, heard = told.leaders[m.ID].match, told.leaders[m.ID].heard
 		}
-		untold := !status.Leader && view.leaders == nil && m.ID != status.LeaderID
+		untold := !status.Leader && told.leaders == nil && m.ID != status.LeaderID
 		l.Status = leaderStatus(&l, status.LeaderID, untold, now.Sub(heard) > silentAfter)
 		if !heard.IsZero() {
 			l.Heard = &heard
@@ -208,7 +212,8 @@ func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, er
 	}
 	var found api.Worker
 	here := func() (bool, error) {
-		for _, w := range n.views.cluster.Load().workers {
+		_, workers := n.views.Cluster()
+		for _, w := range workers {
 			known := w.Identity == identity && identity != "" || same(w.Address)
 			if known && w.Status != state.WorkerDead.String() {
 				found = w
@@ -223,16 +228,16 @@ func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, er
 	if err := n.cfg.InviteWorker(ctx, address); err != nil {
 		return api.Worker{}, invited(ctx, "worker", address, err)
 	}
-	err := n.come(ctx, "worker", address, n.views.news, here)
+	err := n.come(ctx, "worker", address, n.views.Changed(), here)
 	return found, err
 }
 
 // come waits for somebody who has agreed to come.
-func (n *Node) come(ctx context.Context, what, address string, news *news, here func() (bool, error)) error {
+func (n *Node) come(ctx context.Context, what, address string, changed *view.Broadcast, here func() (bool, error)) error {
 	late := api.Unavailable("the %s at %s has agreed to join, but has not come within %v; its log says why", what, address, invitePatience)
 	patient, cancel := context.WithTimeoutCause(ctx, invitePatience, late)
 	defer cancel()
-	return n.wait(patient, news, here)
+	return changed.Wait(patient, here)
 }
 
 // invited is what a client is told of an invitation that has come to nothing.
@@ -276,7 +281,7 @@ func (n *Node) idleWorkers() []api.Worker {
 	if n.cfg.IdleWorkers == nil {
 		return nil
 	}
-	members := n.views.cluster.Load().workers
+	_, members := n.views.Cluster()
 	list := slices.DeleteFunc(slices.Clone(n.cfg.IdleWorkers()), func(idle api.Worker) bool {
 		return slices.ContainsFunc(members, func(w api.Worker) bool { return w.Identity == idle.Identity })
 	})

@@ -136,7 +136,7 @@ func (n *Node) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord
 
 // fetchLogs asks the workers and emits what they send beyond what was given: the bytes of each attempt that the reader has.
 func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace]int, emit func(api.LogRecord) error) error {
-	changed := n.changes.next()
+	changed := n.changes.Changed()
 	stages, err := n.stageNames(ctx, q)
 	if err == nil && !q.Follow {
 		err = n.workersBack(ctx)
@@ -197,7 +197,7 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace
 				return nil // what the silent ones hold is read when they answer again
 			}
 		case <-changed:
-			if changed = n.changes.next(); !n.leading.Load() {
+			if changed = n.changes.Changed(); !n.leading.Load() {
 				return n.notLeader()
 			}
 		case <-ctx.Done():
@@ -211,22 +211,15 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace
 
 // workersBack waits for the workers that the leader before has had, as the core does, for as long as it does.
 func (n *Node) workersBack(ctx context.Context) error {
-	for {
-		next := n.views.news.next()
+	return n.views.Changed().Wait(ctx, func() (bool, error) {
 		awaited := 0
-		if err := n.do(ctx, func() {
+		err := n.do(ctx, func() {
 			if c := n.loop.controller.Core(); c != nil {
 				awaited = c.Awaited()
 			}
-		}); err != nil || awaited == 0 {
-			return err
-		}
-		select {
-		case <-next:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+		})
+		return awaited == 0, err
+	})
 }
 
 // stageList names a job's stages by number.
@@ -244,17 +237,23 @@ func (s stageList) number(name string) uint32 {
 func (n *Node) stageNames(ctx context.Context, q api.LogQuery) (stageList, error) {
 	var names stageList
 	known := !q.OneTask
-	err := n.scan(ctx, q.Job, func() {
-		job := n.loop.controller.Machine().Job(state.JobID(q.Job))
+	found := false
+	err := n.DoLeading(ctx, func(m *state.Machine, _ *leader.Core) {
+		job := m.Job(state.JobID(q.Job))
 		if job == nil {
 			return
 		}
+		found = true
 		for _, s := range job.Stages {
 			names = append(names, s.Kind.String())
 			known = known || s.Kind.String() == q.Stage && q.Index < s.Tasks
 		}
 	})
-	if err == nil && !known {
+	switch {
+	case err != nil:
+	case !found:
+		err = api.NotFound("there is no job %d", q.Job)
+	case !known:
 		err = api.NotFound("job %d has no task %s/%d", q.Job, q.Stage, q.Index)
 	}
 	return names, err

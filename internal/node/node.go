@@ -19,6 +19,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/view"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -53,27 +54,29 @@ type Config struct {
 	IdleWorkers func() []api.Worker
 }
 
-// Leader is the driver of a node: the goroutine of Run owns the clock, the workers' streams, the log and the state, feeds
+// Node is the driver: the goroutine of Run owns the clock, the workers' streams, the log and the state, feeds
 // the node and carries out its effects, whether it leads or follows. Everything else reaches the state through it, or reads
 // the views it publishes.
 type Node struct {
 	wire.UnimplementedLeaderServer
+	*view.Reader
 	cfg     Config
 	log     *slog.Logger
 	born    time.Time
-	views   *views
+	views   *view.Views
 	inputs  chan message
 	queries chan func()
 	begun   chan struct{} // see Begun
 	stopped chan struct{} // closed when Run returns
 	// changes tells of a change in who leads, who the members are, or whether writes are accepted.
-	changes *news
+	changes *view.Broadcast
 	members atomic.Pointer[replica.Members]
+	// received is the volatile state that the leader has sent; nil while none has, and on the leader. Run stores it.
+	received atomic.Pointer[shadow]
 
 	lastSession atomic.Uint64
 	lastRequest atomic.Uint64
 	leading     atomic.Bool
-	waiting     atomic.Int64 // who waits for a position of the log
 	// notReady is why a node that leads refuses writes, if it does.
 	notReady atomic.Pointer[string]
 
@@ -91,19 +94,16 @@ type loop struct {
 	stuck      [][]byte // entries that the log had no room for, oldest first
 	saving     bool     // a snapshot is being written
 	saved      chan error
-	helpers    sync.WaitGroup           // goroutines that act for the loop
-	stale      map[state.JobID]struct{} // jobs whose views are old
+	helpers    sync.WaitGroup // goroutines that act for the loop
 	// reached is a position up to which all news of the log was taken in. The state's own may be lower: raft has entries
 	// of its own.
-	reached  uint64
-	rendered time.Time
-	looked   time.Time // at who the members are
-	leader   uint64    // at that time
-	begun    bool      // Leader.begun is closed
-	urgent   bool      // somebody waits for the views
-	target   uint64    // position at which a follower begins
-	shadow   *shadow   // what the leader has told; nil while none has, and on the leader
-	told     told      // what this node, leading, tells the others
+	reached   uint64
+	looked    time.Time // at who the members are
+	leader    uint64    // at that time
+	begun     bool      // Leader.begun is closed
+	target    uint64    // position at which a follower begins
+	publisher *view.Publisher
+	told      told // what this node, leading, tells the others
 }
 
 // message is an input for the core.
@@ -121,19 +121,21 @@ func New(cfg Config) *Node {
 	if cfg.Dial == nil {
 		cfg.Dial = dialTCP
 	}
-	l := &Node{
-		cfg: cfg, log: cfg.Logger, born: time.Now(), views: newViews(), inputs: make(chan message, 1024), queries: make(chan func()),
-		begun: make(chan struct{}), stopped: make(chan struct{}), changes: newNews(), fetches: map[uint64]*logFetch{},
+	n := &Node{
+		cfg: cfg, log: cfg.Logger, born: time.Now(), views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),
+		begun: make(chan struct{}), stopped: make(chan struct{}), changes: view.NewBroadcast(), fetches: map[uint64]*logFetch{},
 		loop: loop{
 			controller: leader.NewController(leader.ControllerConfig{Cluster: cfg.Cluster, Seed: rand.Uint64}),
-			streams:    map[leader.SessionID]*stream{}, asked: newAsked(), saved: make(chan error, 1), stale: map[state.JobID]struct{}{},
+			streams:    map[leader.SessionID]*stream{}, asked: newAsked(), saved: make(chan error, 1),
 		},
 	}
+	n.Reader = view.NewReader(n.views, n, cfg.Spool)
+	n.loop.publisher = view.NewPublisher(n.views, api.Cluster{Name: cfg.Cluster, Version: cfg.Version, Spool: cfg.Spool})
 	members := cfg.Log.Members()
-	l.members.Store(&members)
-	l.loop.controller.SetMembers(Members(members))
-	l.setNotReady("the leader is starting")
-	return l
+	n.members.Store(&members)
+	n.loop.controller.SetMembers(Members(members))
+	n.setNotReady("the leader is starting")
+	return n
 }
 
 // Register adds the leader's service for workers, and for other leaders, to a gRPC server.
@@ -142,7 +144,7 @@ func (n *Node) Register(s grpc.ServiceRegistrar) { wire.RegisterLeaderServer(s, 
 // Run leads, or follows, until ctx is done or the log is lost. It returns nil for the former.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer close(n.stopped)
+	defer n.end()
 	defer n.endTerm("the leader is shutting down")
 	defer n.loop.helpers.Wait()
 	defer cancel()
@@ -183,6 +185,13 @@ func (n *Node) Run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// end answers all who wait for the node.
+func (n *Node) end() {
+	close(n.stopped)
+	n.changes.Close(n.stopping())
+	n.views.Changed().Close(n.stopping())
 }
 
 // batchMax bounds how much is taken in before a step.
@@ -264,23 +273,25 @@ func (n *Node) step(ctx context.Context, timer *time.Timer) error {
 		}
 	}
 	for _, id := range effects.Changed {
-		n.loop.stale[id] = struct{}{}
+		n.loop.publisher.Invalidate(id)
 	}
-	n.views.forget(effects.Forgotten)
-	n.loop.urgent = n.loop.urgent || len(effects.Replies) > 0 || len(effects.Facts) > 0
+	n.loop.publisher.Forget(effects.Forgotten)
+	if len(effects.Replies) > 0 || len(effects.Facts) > 0 {
+		n.loop.publisher.Hurry()
+	}
 	n.lookAround(now)
-	n.render(now)
+	n.loop.publisher.Publish(now, n.index(), n.loop.controller.Machine(), n.volatile())
 	n.beginIfKnown(now)
 	for i := range effects.Replies {
 		n.loop.asked.reply(&effects.Replies[i])
 	}
 	n.loop.asked.reached(n.index())
 	wake := effects.Wake
-	if len(n.loop.stale) > 0 {
-		wake = earlier(wake, n.loop.rendered.Add(renderEvery))
+	if due := n.loop.publisher.Due(now); !due.IsZero() {
+		wake = earlier(wake, due)
 	}
-	if n.waiting.Load() > 0 || n.loop.asked.until != 0 { // entries of raft's own come without any news
-		wake = earlier(wake, now.Add(renderEvery))
+	if n.loop.asked.until != 0 { // raft's own entries come without an event
+		wake = earlier(wake, now.Add(settleEvery))
 	}
 	timer.Reset(max(0, wake.Sub(now)))
 	return nil
@@ -350,7 +361,7 @@ func (n *Node) logEvent(ctx context.Context, e replica.Event) error {
 		return err
 	}
 	if e.Snapshot != nil {
-		n.loop.urgent = true
+		n.loop.publisher.Hurry()
 	}
 	switch {
 	case e.LogFull != nil && n.leading.Load():
@@ -373,10 +384,10 @@ func (n *Node) role(ctx context.Context, r *replica.Role) {
 		n.endTerm("this node no longer leads")
 		n.settleAsked(ctx)
 	}
-	n.loop.urgent = true
+	n.loop.publisher.Hurry()
 	if r.Leader {
 		n.loop.asked.fail(notDone) // what an earlier term has put into the log is applied by now
-		n.loop.shadow = nil
+		n.received.Store(nil)
 		if err := n.cfg.Log.Status().LogFull; err != nil {
 			n.logFull(err)
 		} else {
@@ -393,7 +404,7 @@ func (n *Node) role(ctx context.Context, r *replica.Role) {
 	default:
 		n.log.InfoContext(ctx, "following", "term", r.Term, "leader", r.LeaderID)
 	}
-	n.changes.tell()
+	n.changes.Notify()
 }
 
 // endTerm ends what belongs to a term: streams, and what was not proposed.
@@ -423,11 +434,11 @@ func (n *Node) beginIfKnown(now time.Time) {
 	if n.loop.target == 0 && status.LeaderID != 0 {
 		n.loop.target = status.Committed
 	}
-	follows := !status.Leader && status.LeaderID != 0 && n.views.index.Load() >= n.loop.target
-	if n.leading.Load() || follows || now.Sub(n.born) > lonely && n.views.index.Load() >= status.Committed {
+	follows := !status.Leader && status.LeaderID != 0 && n.views.Index() >= n.loop.target
+	if n.leading.Load() || follows || now.Sub(n.born) > lonely && n.views.Index() >= status.Committed {
 		n.loop.begun = true
 		close(n.begun)
-		n.changes.tell()
+		n.changes.Notify()
 	}
 }
 
@@ -471,7 +482,7 @@ func (n *Node) logFull(err error) {
 func (n *Node) setReady() {
 	if n.notReady.Swap(nil) != nil {
 		n.log.Info("accepting writes")
-		n.changes.tell()
+		n.changes.Notify()
 	}
 }
 

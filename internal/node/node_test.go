@@ -65,7 +65,7 @@ func (r *rig) until(what string, done func() bool) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeoutCause(r.t.Context(), 20*time.Second, fmt.Errorf("no sign of: %s", what))
 	defer cancel()
-	if err := r.leader.wait(ctx, r.leader.views.news, func() (bool, error) { return done(), nil }); err != nil {
+	if err := r.leader.views.Changed().Wait(ctx, func() (bool, error) { return done(), nil }); err != nil {
 		r.t.Fatal(err)
 	}
 }

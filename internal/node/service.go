@@ -5,10 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"math"
 	"path"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -94,7 +92,7 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 
 // known is the view of a job that the log has just named.
 func (n *Node) known(id state.JobID) (api.Job, error) {
-	if job, ok := n.views.job(uint64(id)); ok {
+	if job, ok := n.Job(uint64(id)); ok {
 		return job, nil
 	}
 	return api.Job{}, api.NotFound("there is no job %d", id)
@@ -119,84 +117,11 @@ func (n *Node) jobCommand(ctx context.Context, id uint64, add func(e *state.Entr
 	return n.known(e.Job)
 }
 
-// Job is a job as it was last published.
-func (n *Node) Job(id uint64) (api.Job, bool) { return n.views.job(id) }
-
-// Jobs is a page of jobs.
-func (n *Node) Jobs(q api.JobQuery) (api.JobList, error) {
-	before := uint64(math.MaxUint64)
-	if q.Cursor != "" {
-		var err error
-		if before, err = strconv.ParseUint(q.Cursor, 10, 64); err != nil {
-			return api.JobList{}, api.Invalid("cursor %q is not one of ours: pass the next of an earlier page", q.Cursor)
-		}
-	}
-	list := api.JobList{Jobs: []api.Job{}}
-	const chunk = 256
-	for {
-		jobs := n.views.before(before, chunk)
-		for i := range jobs {
-			if len(list.Jobs) == q.Limit {
-				list.Next = strconv.FormatUint(before, 10)
-				return list, nil
-			}
-			before = jobs[i].ID
-			if len(q.Status) == 0 || slices.Contains(q.Status, jobs[i].Status) {
-				list.Jobs = append(list.Jobs, jobs[i])
-			}
-		}
-		if len(jobs) < chunk {
-			return list, nil
-		}
-	}
-}
-
-// WaitJob returns when the job has ended. It goes on whoever leads.
-func (n *Node) WaitJob(ctx context.Context, id uint64) error {
-	return n.wait(ctx, n.views.news, func() (bool, error) {
-		job, ok := n.views.job(id)
-		if !ok {
-			return false, api.NotFound("there is no job %d", id)
-		}
-		return job.IsEnded(), nil
-	})
-}
-
-// WaitIndex returns when the views reflect at least index. They are published at once when they do.
-func (n *Node) WaitIndex(ctx context.Context, index uint64) error {
-	if n.views.index.Load() >= index {
-		return nil
-	}
-	n.waiting.Add(1)
-	defer n.waiting.Add(-1)
-	if err := n.do(ctx, func() {}); err != nil { // the loop may have it, and not know that anybody waits
-		return err
-	}
-	return n.wait(ctx, n.views.news, func() (bool, error) { return n.views.index.Load() >= index, nil })
-}
-
-// wait looks at each news until done says so.
-func (n *Node) wait(ctx context.Context, news *news, done func() (bool, error)) error {
-	for {
-		next := news.next()
-		if ok, err := done(); ok || err != nil {
-			return err
-		}
-		select {
-		case <-next:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-n.stopped:
-			return n.stopping()
-		}
-	}
-}
-
 // Cluster is the cluster's health.
 func (n *Node) Cluster() api.Cluster {
-	view, members, status := n.views.cluster.Load(), n.members.Load(), n.cfg.Log.Status()
-	c := view.cluster
-	c.ID, c.Node, c.Leader, c.Leaders, c.Term, c.Index = members.Cluster, status.ID, status.LeaderID, len(members.List), status.Term, n.views.index.Load()
+	members, status := n.members.Load(), n.cfg.Log.Status()
+	c, _ := n.views.Cluster()
+	c.ID, c.Node, c.Leader, c.Leaders, c.Term, c.Index = members.Cluster, status.ID, status.LeaderID, len(members.List), status.Term, n.views.Index()
 	switch why := n.notReady.Load(); {
 	case n.leading.Load():
 		if why != nil {
@@ -209,20 +134,23 @@ func (n *Node) Cluster() api.Cluster {
 	case status.Leader:
 		c.NotReady = "this node was elected just now"
 	default:
-		c.NotReady = view.notReady
+		if told := n.received.Load(); told != nil {
+			c.NotReady = told.notReady
+		}
 	}
 	return c
 }
 
 // Workers are all workers, by number, and then those that wait to be invited.
 func (n *Node) Workers() []api.Worker {
-	workers := n.views.cluster.Load().workers
+	_, workers := n.views.Cluster()
 	return append(slices.Clip(workers), n.idleWorkers()...)
 }
 
 // Worker is one worker.
 func (n *Node) Worker(id uint64) (api.Worker, bool) {
-	for _, w := range n.views.cluster.Load().workers {
+	_, workers := n.views.Cluster()
+	for _, w := range workers {
 		if w.ID == id {
 			return w, true
 		}
@@ -268,5 +196,5 @@ func (n *Node) Status() (index uint64, ageMillis int64, leader uint64) {
 		}
 		ageMillis = max(0, time.Since(heard).Milliseconds())
 	}
-	return n.views.index.Load(), ageMillis, status.LeaderID
+	return n.views.Index(), ageMillis, status.LeaderID
 }

@@ -11,7 +11,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/view"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -66,23 +68,22 @@ func (n *Node) shadowState(now time.Time) *wire.ShadowState {
 	if why := n.notReady.Load(); why != nil {
 		s.NotReady = *why
 	}
-	knows := leaderKnows{c}
 	for _, id := range m.Workers() {
-		w, ok := knows.worker(id)
+		w, ok := c.WorkerState(id)
 		if !ok {
 			continue
 		}
 		s.Worker = append(s.Worker, uint64(id))
-		s.WorkerBusy = append(s.WorkerBusy, w.busy)
-		s.WorkerQueued = append(s.WorkerQueued, w.queued)
-		s.WorkerSilentMs = append(s.WorkerSilentMs, millisSince(w.seen, now))
-		s.WorkerAside = append(s.WorkerAside, w.aside)
+		s.WorkerBusy = append(s.WorkerBusy, w.Busy)
+		s.WorkerQueued = append(s.WorkerQueued, w.Queued)
+		s.WorkerSilentMs = append(s.WorkerSilentMs, millisSince(w.Heard, now))
+		s.WorkerAside = append(s.WorkerAside, w.Aside)
 	}
 	for _, id := range m.Live() {
-		leased := knows.leased(id)
+		leased := c.Leased(id)
 		s.Job = append(s.Job, uint64(id))
 		s.JobLeased = append(s.JobLeased, leased)
-		s.JobEligible = append(s.JobEligible, leased > 0 || knows.eligible(m.Job(id)))
+		s.JobEligible = append(s.JobEligible, leased > 0 || c.Eligible(m.Job(id)))
 	}
 	for _, p := range log.Peers {
 		s.Leader = append(s.Leader, p.ID)
@@ -102,7 +103,7 @@ type shadow struct {
 	received time.Time
 	notReady string
 	jobs     map[state.JobID]shadowJob
-	workers  map[state.WorkerID]workerNews
+	workers  map[state.WorkerID]leader.WorkerState
 	leaders  map[uint64]shadowLeader
 }
 
@@ -119,13 +120,13 @@ type shadowLeader struct {
 func newShadow(s *wire.ShadowState, now time.Time) *shadow {
 	out := &shadow{
 		term: s.GetTerm(), index: s.GetIndex(), received: now, notReady: s.GetNotReady(), jobs: make(map[state.JobID]shadowJob, len(s.GetJob())),
-		workers: make(map[state.WorkerID]workerNews, len(s.GetWorker())), leaders: make(map[uint64]shadowLeader, len(s.GetLeader())),
+		workers: make(map[state.WorkerID]leader.WorkerState, len(s.GetWorker())), leaders: make(map[uint64]shadowLeader, len(s.GetLeader())),
 	}
 	ago := func(ms uint64) time.Time { return now.Add(-time.Duration(ms) * time.Millisecond) }
 	for i, id := range s.GetWorker() {
-		out.workers[state.WorkerID(id)] = workerNews{
-			busy: wire.Entry(s.GetWorkerBusy(), i), queued: wire.Entry(s.GetWorkerQueued(), i), seen: ago(wire.Entry(s.GetWorkerSilentMs(), i)),
-			aside: wire.Entry(s.GetWorkerAside(), i),
+		out.workers[state.WorkerID(id)] = leader.WorkerState{
+			Busy: wire.Entry(s.GetWorkerBusy(), i), Queued: wire.Entry(s.GetWorkerQueued(), i), Heard: ago(wire.Entry(s.GetWorkerSilentMs(), i)),
+			Aside: wire.Entry(s.GetWorkerAside(), i),
 		}
 	}
 	for i, id := range s.GetJob() {
@@ -139,14 +140,14 @@ func newShadow(s *wire.ShadowState, now time.Time) *shadow {
 
 // A node that has been told nothing yet shows no attempt as running, and no job as halted.
 
-func (s *shadow) leased(id state.JobID) uint64 {
+func (s *shadow) Leased(id state.JobID) uint64 {
 	if s == nil {
 		return 0
 	}
 	return s.jobs[id].leased
 }
 
-func (s *shadow) eligible(job *state.Job) bool {
+func (s *shadow) Eligible(job *state.Job) bool {
 	if s == nil {
 		return true
 	}
@@ -154,39 +155,47 @@ func (s *shadow) eligible(job *state.Job) bool {
 	return !ok || told.eligible
 }
 
-func (s *shadow) worker(id state.WorkerID) (workerNews, bool) {
+func (s *shadow) WorkerState(id state.WorkerID) (leader.WorkerState, bool) {
 	if s == nil {
-		return workerNews{}, false
+		return leader.WorkerState{}, false
 	}
 	w, ok := s.workers[id]
 	return w, ok
 }
 
+// volatile is the volatile state as far as this node knows it.
+func (n *Node) volatile() view.Volatile {
+	if c := n.loop.controller.Core(); c != nil {
+		return c
+	}
+	return n.received.Load()
+}
+
 // takeShadow takes in what the leader has told. Called in the loop.
 func (n *Node) takeShadow(next *shadow) {
-	last := n.loop.shadow
+	last := n.received.Load()
 	if n.leading.Load() || last != nil && next.term < last.term {
 		return // of a term that is over
 	}
-	n.loop.shadow = next
+	n.received.Store(next)
 	for id, job := range next.jobs {
 		if last != nil {
 			if before, ok := last.jobs[id]; ok && before == job {
 				continue
 			}
 		}
-		n.loop.stale[id] = struct{}{}
+		n.loop.publisher.Invalidate(id)
 	}
 }
 
 // dropShadow lets go of what a leader has told long ago: it is not true any more.
 func (n *Node) dropShadow(now time.Time) {
-	if n.loop.shadow == nil || now.Sub(n.loop.shadow.received) < shadowKept {
+	if told := n.received.Load(); told == nil || now.Sub(told.received) < shadowKept {
 		return
 	}
-	n.loop.shadow = nil
+	n.received.Store(nil)
 	for _, id := range n.loop.controller.Machine().Live() {
-		n.loop.stale[id] = struct{}{}
+		n.loop.publisher.Invalidate(id)
 	}
 }
 
@@ -204,7 +213,7 @@ func (n *Node) follow(ctx context.Context) {
 	retry := time.NewTimer(pause)
 	defer retry.Stop()
 	for ctx.Err() == nil {
-		changed := n.changes.next()
+		changed := n.changes.Changed()
 		address, self := n.LeaderAddress()
 		if address != "" && !self {
 			heard, err := n.receiveShadows(ctx, address)
@@ -268,7 +277,7 @@ const shadowBytesMax = 64 << 20
 // whileLeads returns when the leader is somebody else than the one at address.
 func (n *Node) whileLeads(ctx context.Context, address string) {
 	for {
-		changed := n.changes.next()
+		changed := n.changes.Changed()
 		if now, self := n.LeaderAddress(); now != address || self {
 			return
 		}

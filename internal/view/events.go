@@ -1,4 +1,4 @@
-package node
+package view
 
 import (
 	"context"
@@ -6,19 +6,20 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 // Events emits the events after a position, oldest first, and goes on with those to come. They are part of the state, so a
 // reader may go on at another leader where it left off here. What has been given to a reader is its own: one that is slow
 // holds nobody up, until what it has not read is no longer kept.
-func (n *Node) Events(ctx context.Context, after api.Position, emit func(api.Event) error) error {
+func (r *Reader) Events(ctx context.Context, after api.Position, emit func(api.Event) error) error {
 	at := state.Position{Index: after.Index, Seq: after.Seq}
 	for {
-		shown := n.views.index.Load() // who hears of an event must find it in the views; taken first, so that facts has all up to there
+		shown := r.views.Index() // who hears of an event must find it in the views; taken first, so that facts has all up to there
 		var facts []state.Fact
 		kept := false
-		if err := n.do(ctx, func() { facts, kept = n.loop.controller.Machine().FactsAfter(at) }); err != nil {
+		if err := r.source.Do(ctx, func(c *leader.Controller) { facts, kept = c.Machine().FactsAfter(at) }); err != nil {
 			return err
 		}
 		if !kept {
@@ -38,8 +39,8 @@ func (n *Node) Events(ctx context.Context, after api.Position, emit func(api.Eve
 		if all := (state.Position{Index: shown, Seq: math.MaxUint32}); at.Compare(all) < 0 {
 			at = all
 		}
-		if err := n.wait(ctx, n.views.news, func() (bool, error) {
-			return at.Compare(state.Position{Index: n.views.facts.Load(), Seq: math.MaxUint32}) < 0, nil
+		if err := r.views.changed.Wait(ctx, func() (bool, error) {
+			return at.Compare(state.Position{Index: r.views.facts.Load(), Seq: math.MaxUint32}) < 0, nil
 		}); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package node
+package view
 
 import (
 	"context"
@@ -17,32 +17,27 @@ import (
 const explainTasks = 5
 
 // Explain says why a job, or one of its tasks, is as it is, and what would help.
-func (n *Node) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
+func (r *Reader) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
 	if stage != "" {
-		task, err := n.Task(ctx, id, stage, index)
+		task, err := r.Task(ctx, id, stage, index)
 		if err != nil {
 			return api.Explanation{}, err
 		}
-		job, err := n.Explain(ctx, id, "", 0)
+		job, err := r.Explain(ctx, id, "", 0)
 		if err != nil {
 			return api.Explanation{}, err
 		}
 		return explainTask(&task, &job), nil
 	}
 	var e *explainer
-	if err := n.scan(ctx, id, func() {
-		if job := n.loop.controller.Machine().Job(state.JobID(id)); job != nil {
-			e = &explainer{machine: n.loop.controller.Machine(), core: n.loop.controller.Core(), job: job, out: api.Explanation{Subject: fmt.Sprint(id)}}
-			e.explain(time.Now())
-		}
+	if err := r.scan(ctx, id, func(job *state.Job, m *state.Machine, c *leader.Core) {
+		e = &explainer{machine: m, core: c, job: job, out: api.Explanation{Subject: fmt.Sprint(id)}}
+		e.explain(time.Now())
 	}); err != nil {
 		return api.Explanation{}, err
 	}
-	if e == nil {
-		return api.Explanation{}, api.NotFound("there is no job %d", id)
-	}
-	if why := n.notReady.Load(); why != nil {
-		e.because("the leader accepts no writes: %s", *why)
+	if why := r.source.WritesRefused(); why != "" {
+		e.because("the leader accepts no writes: %s", why)
 	}
 	return e.out, nil
 }
@@ -65,7 +60,7 @@ func (e *explainer) advise(format string, args ...any) {
 
 func (e *explainer) explain(now time.Time) {
 	leased := e.core.Leased(e.job.ID)
-	e.out.Status = jobStatus(e.job, leaderKnows{e.core})
+	e.out.Status = jobStatus(e.job, e.core)
 	stage := e.job.Stages[e.job.Current]
 	switch e.job.Status {
 	case state.JobDone:

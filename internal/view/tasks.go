@@ -1,10 +1,9 @@
-package node
+package view
 
 import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -42,50 +41,22 @@ type taskScan struct {
 
 // Tasks is a page of tasks. Pages are made from the state as it is: a task that changes between two pages may be missed or
 // seen in its new status.
-func (n *Node) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error) {
+func (r *Reader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error) {
 	scan := taskScan{query: q}
 	if q.Cursor != "" {
 		if _, err := fmt.Sscanf(q.Cursor, "%d/%d", &scan.stage, &scan.index); err != nil || scan.stage < 0 {
-			return api.TaskList{}, api.Invalid("cursor %q is not one of ours: pass the next of an earlier page", q.Cursor)
+			return api.TaskList{}, badCursor(q.Cursor)
 		}
 	}
-	if err := n.scan(ctx, id, func() { scan.fill(n.loop.controller.Machine().Job(state.JobID(id)), n.loop.controller.Core()) }); err != nil {
+	if err := r.scan(ctx, id, func(job *state.Job, _ *state.Machine, c *leader.Core) { scan.fill(job, c) }); err != nil {
 		return api.TaskList{}, err
 	}
-	if scan.job == nil {
-		return api.TaskList{}, api.NotFound("there is no job %d", id)
-	}
 	return api.TaskList{Tasks: scan.tasks(), Next: scan.next}, nil
-}
-
-// scan runs f in the loop while this node leads: it alone knows what runs where.
-func (n *Node) scan(ctx context.Context, id uint64, f func()) error {
-	if !n.leads(ctx) {
-		return n.notLeader()
-	}
-	if _, ok := n.views.job(id); !ok {
-		return api.NotFound("there is no job %d", id)
-	}
-	leading := false
-	if err := n.do(ctx, func() {
-		if leading = n.loop.controller.Leading(); leading {
-			f()
-		}
-	}); err != nil {
-		return err
-	}
-	if !leading {
-		return n.notLeader()
-	}
-	return nil
 }
 
 // fill collects the page. Called in the loop.
 func (s *taskScan) fill(job *state.Job, c *leader.Core) {
 	s.job = job
-	if job == nil {
-		return
-	}
 	s.done = job.Status == state.JobDone
 	running := c.Running(job.ID)
 	looked := 0
@@ -207,19 +178,16 @@ func publicFailure(f state.Failure) api.Failure {
 }
 
 // Task is one task.
-func (n *Node) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
+func (r *Reader) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
 	var job *state.Job
 	var row *taskRow
 	var kind state.StageKind
 	done := false
-	if err := n.scan(ctx, id, func() {
-		if job = n.loop.controller.Machine().Job(state.JobID(id)); job == nil {
-			return
-		}
-		done = job.Status == state.JobDone
+	if err := r.scan(ctx, id, func(j *state.Job, _ *state.Machine, c *leader.Core) {
+		job, done = j, j.Status == state.JobDone
 		for i, s := range job.Stages {
 			if s.Kind.String() == stage && index < s.Tasks {
-				r := makeRow(s, i, index, n.loop.controller.Core().Running(job.ID))
+				r := makeRow(s, i, index, c.Running(job.ID))
 				row, kind = &r, s.Kind
 			}
 		}
@@ -227,7 +195,7 @@ func (n *Node) Task(ctx context.Context, id uint64, stage string, index uint64) 
 		return api.Task{}, err
 	}
 	if row == nil {
-		return api.Task{}, api.NotFound("job %d has no task %s/%s", id, stage, strconv.FormatUint(index, 10))
+		return api.Task{}, api.NotFound("job %d has no task %s/%d", id, stage, index)
 	}
 	return publicTask(job, row, kind, state.NewInputReader(&job.Spec.Input), done), nil
 }

@@ -1,4 +1,4 @@
-package node
+package view
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/commit"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -18,11 +19,11 @@ import (
 const resultPage = 4096
 
 // Result writes the collected result of a job, or, where it has none, its parts in task order.
-func (n *Node) Result(ctx context.Context, id uint64, w io.Writer) error {
-	job, ok := n.views.job(id)
+func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
+	job, err := r.known(id)
 	switch {
-	case !ok:
-		return api.NotFound("there is no job %d", id)
+	case err != nil:
+		return err
 	case job.Status == api.JobDone:
 	case job.Status == api.JobFailed:
 		return api.Conflict("job %d has no result: it failed: %s", id, job.Error)
@@ -35,7 +36,7 @@ func (n *Node) Result(ctx context.Context, id uint64, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	parts := resultParts{leader: n, store: store, job: state.JobID(id)}
+	parts := resultParts{reader: r, store: store, job: state.JobID(id)}
 	if job.Spool {
 		parts.spool = job.Output
 	}
@@ -51,7 +52,7 @@ func (n *Node) Result(ctx context.Context, id uint64, w io.Writer) error {
 
 // resultParts reads the outputs of a job that is done.
 type resultParts struct {
-	leader *Node
+	reader *Reader
 	store  blob.Store
 	job    state.JobID
 	spool  string // the job's folder in the spool; empty: it has an output of its own
@@ -75,8 +76,8 @@ func (r *resultParts) collected(ctx context.Context) (file string, err error) {
 // visit calls f with the job in the loop.
 func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 	gone := false
-	if err := r.leader.do(ctx, func() {
-		job := r.leader.loop.controller.Machine().Job(r.job)
+	if err := r.reader.source.Do(ctx, func(c *leader.Controller) {
+		job := c.Machine().Job(r.job)
 		if gone = job == nil; !gone {
 			f(job)
 		}
@@ -145,15 +146,16 @@ func (r *resultParts) copy(ctx context.Context, w io.Writer, file string) (err e
 // unreachable is what a reader is told of a file in the spool that is not here. The spool of the leader that took the job need
 // not be a folder that this one shares.
 func (r *resultParts) unreachable(file string) error {
-	id := r.leader.cfg.Log.Status().ID
-	node := fmt.Sprintf("leader %d", id)
-	if address := r.leader.address(id); address != "" {
-		node += " (" + address + ")"
-	}
+	node := "this leader"
 	var others []string
-	for _, m := range r.leader.members.Load().List {
-		if m.ID != id {
-			others = append(others, fmt.Sprintf("leader %d at %s", m.ID, m.Address))
+	for _, l := range r.reader.source.Leaders().Leaders {
+		switch {
+		case !l.Self:
+			others = append(others, fmt.Sprintf("leader %d at %s", l.ID, l.Address))
+		case l.Address != "":
+			node = fmt.Sprintf("leader %d (%s)", l.ID, l.Address)
+		default:
+			node = fmt.Sprintf("leader %d", l.ID)
 		}
 	}
 	if len(others) == 0 {
@@ -161,5 +163,5 @@ func (r *resultParts) unreachable(file string) error {
 	}
 	return api.Gone("%s is not reachable from %s, whose spool is %s: job %d was taken by a leader whose spool lies elsewhere, or the file was removed. "+
 		"Ask another leader (%s), give all leaders one --spool that they share, or submit with --output",
-		file, node, r.leader.cfg.Spool, r.job, strings.Join(others, ", "))
+		file, node, r.reader.spool, r.job, strings.Join(others, ", "))
 }

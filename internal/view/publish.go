@@ -1,0 +1,185 @@
+package view
+
+import (
+	"math"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+const (
+	// publishEvery bounds how often the views of busy jobs are made; a change that a client waits for is published at once.
+	publishEvery = 5 * time.Millisecond
+	// clusterEvery bounds how often the view of the cluster is made while nothing urgent happens.
+	clusterEvery = 100 * time.Millisecond
+)
+
+// Volatile is what views show of the volatile state, which is in no log: the leader's core knows it, and a follower has
+// received it from the leader.
+type Volatile interface {
+	Leased(id state.JobID) uint64
+	Eligible(job *state.Job) bool // a live worker could run an attempt of the job
+	WorkerState(id state.WorkerID) (leader.WorkerState, bool)
+}
+
+// Publisher makes the views of what has changed. It belongs to the goroutine that owns the state.
+type Publisher struct {
+	views     *Views
+	cluster   api.Cluster // its constant fields
+	stale     map[state.JobID]struct{}
+	urgent    bool
+	published time.Time
+}
+
+// NewPublisher returns a publisher of views. The cluster gives the fields that never change: its name, the version, the spool.
+func NewPublisher(views *Views, cluster api.Cluster) *Publisher {
+	return &Publisher{views: views, cluster: cluster, stale: map[state.JobID]struct{}{}}
+}
+
+// Invalidate marks the view of a job as old.
+func (p *Publisher) Invalidate(id state.JobID) { p.stale[id] = struct{}{} }
+
+// Forget drops the views of jobs at once.
+func (p *Publisher) Forget(ids []state.JobID) { p.views.forget(ids) }
+
+// Hurry makes the next Publish publish.
+func (p *Publisher) Hurry() { p.urgent = true }
+
+// Due is when Publish should be called next though nothing happens; zero: not before something happens.
+func (p *Publisher) Due(now time.Time) time.Time {
+	switch {
+	case len(p.stale) > 0:
+		return p.published.Add(publishEvery)
+	case p.views.waiting.Load() > 0: // the log's own entries come without an event
+		return now.Add(publishEvery)
+	}
+	return time.Time{}
+}
+
+// Publish publishes the views of what has changed up to the log position index, unless it is too early for that and no client
+// waits for it.
+func (p *Publisher) Publish(now time.Time, index uint64, m *state.Machine, v Volatile) {
+	awaited := p.views.waiting.Load() > 0 && index > p.views.index.Load()
+	if !p.urgent && !awaited && now.Sub(p.published) < publishEvery {
+		return
+	}
+	last := p.views.cluster.Load()
+	if p.urgent || now.Sub(last.made) >= clusterEvery || len(m.Live()) != last.cluster.Jobs {
+		p.views.cluster.Store(p.clusterView(now, m, v))
+	}
+	for id := range p.stale {
+		delete(p.stale, id)
+		if job := m.Job(id); job != nil {
+			p.views.put(publicJob(job, v))
+		}
+	}
+	if facts, ok := m.FactsAfter(state.Position{Index: p.views.facts.Load(), Seq: math.MaxUint32}); len(facts) > 0 || !ok {
+		p.views.facts.Store(m.Index())
+	}
+	p.views.index.Store(index)
+	p.published, p.urgent = now, false
+	p.views.changed.Notify()
+}
+
+// publicJob makes the public form of a job.
+func publicJob(j *state.Job, volatile Volatile) *api.Job {
+	spec := j.Spec
+	v := &api.Job{
+		ID: uint64(j.ID), Name: spec.Name, User: spec.User, Program: apiProgram(spec), Error: j.Error, Inputs: spec.InputNames,
+		Set: spec.Settings, Priority: int(spec.Priority), Retries: int(spec.Retries), Spool: spec.Spool, Output: spec.Output,
+		InputBytes: spec.Input.Bytes, ReadBytes: j.ReadBytes, OutputBytes: j.OutputBytes, Records: j.Records,
+		Created: time.UnixMilli(j.Created).UTC(), Started: stamp(j.Started), Ended: stamp(j.Ended),
+		Stages: make([]api.Stage, len(j.Stages)),
+	}
+	leased := volatile.Leased(j.ID)
+	for i, s := range j.Stages {
+		stage := api.Stage{Name: s.Kind.String(), Tasks: s.Tasks, Done: s.Done, Dead: s.Dead, Retried: s.Failed}
+		if i == j.Current && !j.Status.Ended() {
+			stage.Running = min(leased, s.Tasks-s.Done-s.Dead)
+		}
+		stage.Open = s.Tasks - s.Done - s.Dead - stage.Running
+		v.Stages[i] = stage
+	}
+	v.Status = jobStatus(j, volatile)
+	return v
+}
+
+func jobStatus(j *state.Job, volatile Volatile) string {
+	switch j.Status {
+	case state.JobDone:
+		return api.JobDone
+	case state.JobFailed:
+		return api.JobFailed
+	case state.JobStopped:
+		return api.JobStopped
+	case state.JobActive, state.JobStopping, state.JobFailing:
+	}
+	switch {
+	case volatile.Leased(j.ID) > 0:
+		return api.JobRunning
+	case !volatile.Eligible(j):
+		return api.JobHalted
+	case j.Started == 0:
+		return api.JobWaiting
+	}
+	return api.JobRunning
+}
+
+func apiProgram(spec *state.Spec) api.Program {
+	if spec.Builtin != "" {
+		return api.Program{Builtin: spec.Builtin}
+	}
+	p := api.Program{}
+	for _, a := range spec.Argv {
+		p.Command = append(p.Command, string(a))
+	}
+	return p
+}
+
+// stamp is a time of the state; nil where it has not come yet.
+func stamp(ms int64) *time.Time {
+	if ms == 0 {
+		return nil
+	}
+	t := time.UnixMilli(ms).UTC()
+	return &t
+}
+
+type clusterView struct {
+	made    time.Time
+	cluster api.Cluster
+	workers []api.Worker
+}
+
+// clusterView makes the view of the workers and the cluster. What depends on the node, as who leads, is added when it is read.
+func (p *Publisher) clusterView(now time.Time, m *state.Machine, volatile Volatile) *clusterView {
+	v := &clusterView{made: now, cluster: p.cluster}
+	v.cluster.Jobs, v.cluster.Status = len(m.Live()), api.ClusterHealthy
+	for _, id := range m.Workers() {
+		info := m.Worker(id)
+		w := api.Worker{
+			ID: uint64(id), Identity: info.Identity, Status: info.Status.String(), Host: info.Host, Address: info.Address,
+			Version: info.Version, Slots: info.Slots, Memory: info.Memory, Labels: info.Labels,
+		}
+		if s, ok := volatile.WorkerState(id); ok {
+			w.Busy, w.Queued, w.Seen, w.Aside = s.Busy, s.Queued, s.Heard, s.Aside
+		}
+		v.workers = append(v.workers, w)
+		if info.Status == state.WorkerDead {
+			v.cluster.Dead++
+			continue
+		}
+		v.cluster.Workers++
+		v.cluster.Slots += info.Slots
+		v.cluster.Free += info.Slots - min(w.Busy, info.Slots)
+	}
+	switch {
+	case v.cluster.Workers == 0:
+		v.cluster.Status = api.ClusterDead
+	case v.cluster.Dead > 0:
+		v.cluster.Status = api.ClusterDegraded
+	}
+	return v
+}

@@ -1,0 +1,120 @@
+package view
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// Source is the node whose state is read.
+type Source interface {
+	// Do runs f in the goroutine that owns the state. f must be quick: nothing else happens meanwhile.
+	Do(ctx context.Context, f func(*leader.Controller)) error
+	// DoLeading is Do on the node that leads, which alone knows what runs where; elsewhere it is an error that names the leader.
+	DoLeading(ctx context.Context, f func(*state.Machine, *leader.Core)) error
+	// WritesRefused says why the node that leads refuses writes; empty: it accepts them.
+	WritesRefused() string
+	Leaders() api.LeaderList
+}
+
+// Reader serves the reads of a node.
+type Reader struct {
+	views  *Views
+	source Source
+	spool  string
+}
+
+// NewReader returns a reader of the views and the state of source, whose spool folder is spool.
+func NewReader(views *Views, source Source, spool string) *Reader {
+	return &Reader{views: views, source: source, spool: spool}
+}
+
+// Job is a job as it was last published.
+func (r *Reader) Job(id uint64) (api.Job, bool) { return r.views.Job(id) }
+
+// known is the job, or the problem that there is none.
+func (r *Reader) known(id uint64) (api.Job, error) {
+	job, ok := r.views.Job(id)
+	if !ok {
+		return api.Job{}, noJob(id)
+	}
+	return job, nil
+}
+
+func noJob(id uint64) error { return api.NotFound("there is no job %d", id) }
+
+// Jobs is a page of jobs.
+func (r *Reader) Jobs(q api.JobQuery) (api.JobList, error) {
+	before := uint64(math.MaxUint64)
+	if q.Cursor != "" {
+		var err error
+		if before, err = strconv.ParseUint(q.Cursor, 10, 64); err != nil {
+			return api.JobList{}, badCursor(q.Cursor)
+		}
+	}
+	list := api.JobList{Jobs: []api.Job{}}
+	const chunk = 256
+	for {
+		jobs := r.views.before(before, chunk)
+		for i := range jobs {
+			if len(list.Jobs) == q.Limit {
+				list.Next = strconv.FormatUint(before, 10)
+				return list, nil
+			}
+			before = jobs[i].ID
+			if len(q.Status) == 0 || slices.Contains(q.Status, jobs[i].Status) {
+				list.Jobs = append(list.Jobs, jobs[i])
+			}
+		}
+		if len(jobs) < chunk {
+			return list, nil
+		}
+	}
+}
+
+func badCursor(cursor string) error {
+	return api.Invalid("cursor %q is not one of ours: pass the next of an earlier page", cursor)
+}
+
+// WaitJob returns when the job has ended. It goes on whoever leads.
+func (r *Reader) WaitJob(ctx context.Context, id uint64) error {
+	return r.views.changed.Wait(ctx, func() (bool, error) {
+		job, err := r.known(id)
+		return err == nil && job.IsEnded(), err
+	})
+}
+
+// WaitIndex returns when the views reflect at least index. They are published at once when they do.
+func (r *Reader) WaitIndex(ctx context.Context, index uint64) error {
+	if r.views.Index() >= index {
+		return nil
+	}
+	r.views.waiting.Add(1)
+	defer r.views.waiting.Add(-1)
+	if err := r.source.Do(ctx, func(*leader.Controller) {}); err != nil { // the state may be there, and the publisher not know of the waiter
+		return err
+	}
+	return r.views.changed.Wait(ctx, func() (bool, error) { return r.views.Index() >= index, nil })
+}
+
+// scan runs f in the goroutine that owns the state, on the node that leads, if there is such a job.
+func (r *Reader) scan(ctx context.Context, id uint64, f func(*state.Job, *state.Machine, *leader.Core)) error {
+	found := false
+	if err := r.source.DoLeading(ctx, func(m *state.Machine, c *leader.Core) {
+		if job := m.Job(state.JobID(id)); job != nil {
+			found = true
+			f(job, m, c)
+		}
+	}); err != nil {
+		return err
+	}
+	if !found {
+		return noJob(id)
+	}
+	return nil
+}
