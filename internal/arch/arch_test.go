@@ -3,9 +3,16 @@ package arch
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -42,16 +49,26 @@ var allowed = map[string][]string{
 	"internal/blob/blobtest":  {"internal/blob"},
 }
 
-// pure packages know neither time nor the world.
-var pure = []string{"internal/state", "internal/sched", "internal/worker/core"}
+// pure packages are step functions: what happens and the time go in, what is to be done comes out. They have no clock, no
+// goroutine, no channel, no randomness of their own, and do no I/O, so that the simulator can play them and replay a failure.
+var pure = []string{"internal/state", "internal/sched", "internal/leader", "internal/worker/core"}
 
-// seeded packages are pure, and draw random numbers from a generator whose seed they are given.
-var seeded = []string{"internal/worker/core"}
+// impure is what pure packages may not import.
+var impure = []string{"context", "crypto/rand", "io/fs", "log", "log/slog", "math/rand", "net", "net/http", "os", "os/exec", "runtime", "sync", "syscall", "google.golang.org/grpc"}
 
-var impure = []string{"os", "net", "context", "log/slog", "math/rand/v2", "math/rand", "sync", "io/fs"}
+// usable is all that pure packages may use of packages that they may not use as a whole.
+var usable = map[string][]string{
+	"math/rand/v2": {"New", "NewPCG", "PCG", "Rand"}, // generators that are given their seed
+	"time": {
+		"Time", "Duration", "Month", "Weekday", "Unix", "UnixMilli", "UnixMicro", "Date", "UTC",
+		"Nanosecond", "Microsecond", "Millisecond", "Second", "Minute", "Hour", "RFC3339", "RFC3339Nano",
+	},
+}
 
 type pkg struct {
 	ImportPath string
+	Dir        string
+	GoFiles    []string
 	Imports    []string
 }
 
@@ -67,10 +84,6 @@ func TestImportsKeepToTheLayers(t *testing.T) {
 			if ours && limited && !slices.Contains(may, of) {
 				t.Errorf("%s imports %s; it may import %q", name, of, may)
 			}
-			random := imp == "math/rand/v2" && slices.Contains(seeded, name)
-			if slices.Contains(pure, name) && slices.Contains(impure, imp) && !random {
-				t.Errorf("%s imports %s; it is pure", name, imp)
-			}
 			if name == "" && !ours && strings.Contains(strings.Split(imp, "/")[0], ".") {
 				t.Errorf("the SDK imports %s; it uses the standard library alone", imp)
 			}
@@ -83,9 +96,105 @@ func TestImportsKeepToTheLayers(t *testing.T) {
 	}
 }
 
+func TestPurePackages(t *testing.T) {
+	seen := 0
+	for _, p := range list(t) {
+		if !slices.Contains(pure, strings.TrimPrefix(p.ImportPath, module+"/")) {
+			continue
+		}
+		seen++
+		for _, file := range p.GoFiles {
+			path := filepath.Join(p.Dir, file)
+			src, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, broken := range impurities(t, path, src) {
+				t.Error(broken)
+			}
+		}
+	}
+	if seen != len(pure) {
+		t.Errorf("%d of the pure packages %q exist", seen, pure)
+	}
+}
+
+// impurities returns what a file of a pure package may not contain, with its position.
+func impurities(t *testing.T, path string, src []byte) (found []string) {
+	t.Helper()
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, path, src, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := func(n ast.Node, what string) {
+		found = append(found, fmt.Sprintf("%s: %s in a pure package", fset.Position(n.Pos()), what))
+	}
+	limited := map[string]string{} // the name of an import in the file -> its path
+	for _, imp := range f.Imports {
+		of, _ := strconv.Unquote(imp.Path.Value)
+		if slices.Contains(impure, of) {
+			report(imp, "import of "+of)
+		}
+		if _, ok := usable[of]; ok {
+			name := strings.TrimSuffix(of, "/v2")
+			name = name[strings.LastIndexByte(name, '/')+1:]
+			if imp.Name != nil {
+				name = imp.Name.Name
+			}
+			limited[name] = of
+		}
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			report(n, "go statement")
+		case *ast.ChanType:
+			report(n, "channel")
+		case *ast.SelectStmt:
+			report(n, "select statement")
+		case *ast.SelectorExpr:
+			x, ok := n.X.(*ast.Ident)
+			if !ok {
+				break
+			}
+			if of := limited[x.Name]; of != "" && !slices.Contains(usable[of], n.Sel.Name) {
+				report(n, of+"."+n.Sel.Name)
+			}
+		}
+		return true
+	})
+	return found
+}
+
+func TestImpuritiesAreFound(t *testing.T) {
+	src := `package p
+import (
+	"math/rand/v2"
+	"os"
+	clock "time"
+)
+func f(a chan int, d clock.Duration) {
+	go f(nil, 0)
+	select {}
+	clock.Sleep(d)
+	_ = clock.Now().Add(rand.N(d))
+	_ = rand.New(rand.NewPCG(1, 2))
+	os.Exit(1)
+}`
+	var got []string
+	for _, s := range impurities(t, "p.go", []byte(src)) {
+		got = append(got, strings.TrimSuffix(s[strings.LastIndex(s, ": ")+2:], " in a pure package"))
+	}
+	want := []string{"import of os", "channel", "go statement", "select statement", "time.Sleep", "time.Now", "math/rand/v2.N"}
+	if !slices.Equal(got, want) {
+		t.Errorf("impurities() = %q, want %q", got, want)
+	}
+}
+
 func list(t *testing.T) []pkg {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"/...").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Dir,GoFiles,Imports", module+"/...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
