@@ -60,6 +60,11 @@ func Gone(format string, args ...any) *Problem {
 	return NewProblem(http.StatusGone, format, args...)
 }
 
+// TooLarge is 413: more than can be carried.
+func TooLarge(format string, args ...any) *Problem {
+	return NewProblem(http.StatusRequestEntityTooLarge, format, args...)
+}
+
 // Invalid is 422: readable, but asks for what cannot be.
 func Invalid(format string, args ...any) *Problem {
 	return NewProblem(http.StatusUnprocessableEntity, format, args...)

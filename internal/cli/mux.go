@@ -59,13 +59,14 @@ func (s *splitter) run() error {
 				return nil
 			}
 			// Temporary errors include EMFILE and ENFILE: connections that are open will end.
-			if temporary, ok := err.(interface{ Temporary() bool }); !ok || !temporary.Temporary() { //nolint:errorlint // as net/http does it
+			if temporary, ok := err.(interface{ Temporary() bool }); !ok || !temporary.Temporary() {
 				return errors.Join(err, s.grpc.Close())
 			}
 			delay = min(max(2*delay, acceptDelayMin), acceptDelayMax)
 			s.logger.Warn("connection not accepted", "error", err, "retry_in", delay)
+			retry := time.NewTimer(delay)
 			select {
-			case <-time.After(delay):
+			case <-retry.C:
 			case <-s.http.closed:
 				return nil
 			}

@@ -195,6 +195,7 @@ type session struct {
 	worker *worker // nil until the log has registered it
 	known  map[state.JobID]struct{}
 	work   *wire.Work // to be sent at the end of the step
+	bytes  int        // of the jobs and leases in work, about
 	sent   time.Time  // last message
 }
 
@@ -425,10 +426,21 @@ func (c *Core) send(s *session, m *wire.ToWorker) {
 // workFor returns the message that the session will get at the end of this step.
 func (c *Core) workFor(s *session) *wire.Work {
 	if s.work == nil {
-		s.work = &wire.Work{}
+		s.work, s.bytes = &wire.Work{}, 0
 		c.touched = append(c.touched, s)
 	}
 	return s.work
+}
+
+// workWith is workFor with room for so many bytes more: if they would make the message too large, it is sent, and another begun.
+func (c *Core) workWith(s *session, bytes int) *wire.Work {
+	if s.work != nil && s.bytes+bytes > workBytesMax {
+		c.send(s, &wire.ToWorker{Message: &wire.ToWorker_Work{Work: s.work}})
+		s.work, s.bytes = &wire.Work{}, 0
+	}
+	work := c.workFor(s)
+	s.bytes += bytes
+	return work
 }
 
 func (c *Core) sendWork() {

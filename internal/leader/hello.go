@@ -13,6 +13,8 @@ import (
 const (
 	slotsMax    = 1 << 16
 	identityMax = 128 // bytes
+	// helloBytesMax bounds what the log keeps of a worker beside its identity.
+	helloBytesMax = 64 << 10
 	// clockMax is how far a worker's clock may be from the leader's. Times are shown to people and order nothing, but where
 	// they are this far apart, one of the two machines is set wrong.
 	clockMax = 5 * time.Minute
@@ -53,6 +55,9 @@ func (c *Core) objection(now time.Time, h *wire.Hello) string {
 			"remove the file identity in its data directory, and it makes a new one", identityMax, h.GetIdentity(), identityMax, h.GetIncarnation(), identityMax)
 	case h.GetSlots() == 0 || h.GetSlots() > slotsMax:
 		return fmt.Sprintf("the worker offers %d slots; it should be 1 to %d: start it with another --slots", h.GetSlots(), slotsMax)
+	case helloBytes(h) > helloBytesMax:
+		return fmt.Sprintf("the worker's host, address, version and labels have %d bytes; they should have at most %d: start it with fewer or "+
+			"shorter --label", helloBytes(h), helloBytesMax)
 	case h.GetClusterName() != "" && h.GetClusterName() != c.name:
 		return fmt.Sprintf("the worker is to join cluster %q, and this leader is of cluster %q: start the worker with --cluster-name %s, "+
 			"or with the address of a leader of %q", h.GetClusterName(), c.name, c.name, h.GetClusterName())
@@ -65,6 +70,14 @@ func (c *Core) objection(now time.Time, h *wire.Hello) string {
 			theirs.UTC().Format(time.RFC3339), ours.UTC().Format(time.RFC3339), clockMax)
 	}
 	return ""
+}
+
+func helloBytes(h *wire.Hello) int {
+	n := len(h.GetHost()) + len(h.GetAddress()) + len(h.GetVersion())
+	for k, v := range h.GetLabels() {
+		n += len(k) + len(v)
+	}
+	return n
 }
 
 // mute says why a worker and a leader that speaks the protocols from least to most share none; empty: they do.

@@ -67,8 +67,12 @@ func TestHelloIsChecked(t *testing.T) {
 			func(h *wire.Hello) { h.Identity = "a\nb" }, []string{`"a\nb"`},
 		},
 		"an identity without end": {func(h *wire.Hello) { h.Identity = strings.Repeat("x", 1<<20) }, []string{`xxx"`, "1 to 128"}},
-		"no slots":                {func(h *wire.Hello) { h.Slots = 0 }, []string{"0 slots", "1 to 65536", "--slots"}},
-		"too many slots":          {func(h *wire.Hello) { h.Slots = 1 << 20 }, []string{"1048576 slots"}},
+		"labels without end": {
+			func(h *wire.Hello) { h.Labels = map[string]string{"k": strings.Repeat("x", helloBytesMax)} }, []string{"65537 bytes", "65536", "--label"},
+		},
+		"a long host name": {func(h *wire.Hello) { h.Host = strings.Repeat("x", helloBytesMax) }, nil},
+		"no slots":         {func(h *wire.Hello) { h.Slots = 0 }, []string{"0 slots", "1 to 65536", "--slots"}},
+		"too many slots":   {func(h *wire.Hello) { h.Slots = 1 << 20 }, []string{"1048576 slots"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newHelloRig(t)

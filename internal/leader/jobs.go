@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -310,30 +312,48 @@ func (c *Core) able(limit int) (n int) {
 // grant leases the tasks of g to w.
 func (c *Core) grant(w *worker, g *sched.Grant) {
 	job, stage := g.Job, g.Job.Stages[g.Stage]
-	work := c.workFor(w.session)
 	if _, ok := w.session.known[job.ID]; !ok {
 		w.session.known[job.ID] = struct{}{}
-		work.Jobs = append(work.Jobs, wireJob(job))
+		message := wireJob(job)
+		work := c.workWith(w.session, proto.Size(message))
+		work.Jobs = append(work.Jobs, message)
 	}
-	out := &wire.Leases{
-		Job: uint64(job.ID), Stage: g.Stage, FirstLease: uint64(state.NewLease(c.term, c.seq+1)),
-		Index: append([]uint64(nil), g.Tasks...), Action: wire.CommitAction(stage.Action),
+	var out *wire.Leases
+	bytes := 0
+	send := func() {
+		work := c.workWith(w.session, bytes)
+		work.Leases = append(work.Leases, out)
 	}
 	splits := stage.Kind == state.StageMap && (job.Spec.Input.Kind == state.InputLines || job.Spec.Input.Kind == state.InputFiles)
-	for i, task := range g.Tasks {
+	for _, task := range g.Tasks {
 		c.seq++
+		if out != nil && bytes > workBytesMax/2 {
+			send()
+			out = nil
+		}
+		if out == nil {
+			bytes = 0
+			out = &wire.Leases{
+				Job: uint64(job.ID), Stage: g.Stage, FirstLease: uint64(state.NewLease(c.term, c.seq)), Action: wire.CommitAction(stage.Action),
+				Index: make([]uint64, 0, len(g.Tasks)),
+			}
+		}
 		c.hold(w, state.NewLease(c.term, c.seq), lease{job: job.ID, stage: g.Stage, task: task, cost: g.Cost})
 		if attempt := stage.Attempt(task); attempt > 1 || out.Attempt != nil {
-			for len(out.Attempt) < i {
+			for len(out.Attempt) < len(out.Index) {
 				out.Attempt = append(out.Attempt, 1)
 			}
 			out.Attempt = append(out.Attempt, attempt)
 		}
 		if splits {
-			out.Splits = append(out.Splits, c.split(job, task))
+			split := c.split(job, task)
+			bytes += len(split.GetItem()) + len(split.GetFile().GetPath())
+			out.Splits = append(out.Splits, split)
 		}
+		out.Index = append(out.Index, task)
+		bytes += leaseBytes
 	}
-	work.Leases = append(work.Leases, out)
+	send()
 	c.changed[job.ID] = struct{}{}
 }
 

@@ -39,6 +39,9 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (api
 	if key == "" {
 		key = newID()
 	}
+	if err := checkSize(jobKey(key), uid, spec); err != nil {
+		return api.Job{}, err
+	}
 	e, err := n.ask(ctx, jobKey(key), func(entry *state.Entry) { entry.Submit(jobKey(key), uid, spec) })
 	if err != nil {
 		return api.Job{}, err

@@ -87,6 +87,9 @@ func (p *planner) tooMany(field string, tasks float64, wayOut string) {
 	p.fail(field, "%.0f tasks are too many: a job may have %d here; %s", tasks, p.opt.TasksMax, wayOut)
 }
 
+// lineBytesMax bounds a line: it is sent to a worker, and shown in lists of tasks.
+const lineBytesMax = 1 << 20
+
 // lines makes a task of each line.
 func (p *planner) lines() {
 	items, raw := p.req.Lines.Items, p.req.Lines.Raw
@@ -95,10 +98,13 @@ func (p *planner) lines() {
 		return
 	}
 	b := state.NewLines()
-	var n, empty, crlf uint64
+	var n, empty, crlf, long, longBytes uint64
 	add := func(line []byte) {
 		n++
-		if n > p.opt.TasksMax {
+		if len(line) > lineBytesMax && long == 0 {
+			long, longBytes = n, uint64(len(line))
+		}
+		if n > p.opt.TasksMax || long > 0 {
 			return // counted on, for the message
 		}
 		if len(line) == 0 {
@@ -118,6 +124,9 @@ func (p *planner) lines() {
 		return
 	case n > p.opt.TasksMax:
 		p.tooMany("lines", float64(n), "make several jobs of it")
+		return
+	case long > 0:
+		p.fail("lines", "line %d has %d bytes, and a line may have %d: put it into a file, and pass that with --input", long, longBytes, lineBytesMax)
 		return
 	}
 	if empty > 0 {

@@ -299,6 +299,10 @@ func wrongs(dir string) []wrong {
 
 		{"no lines", withLines(&api.Lines{}), "lines", "there is no line"},
 		{"too many lines", withLines(&api.Lines{Raw: []byte(strings.Repeat("\n", 1001))}), "lines", "1001 tasks are too many: a job may have 1000 here"},
+		{
+			"long line", withLines(&api.Lines{Raw: append([]byte("a\n"), make([]byte, 1<<20+1)...)}), "lines",
+			"line 2 has 1048577 bytes, and a line may have 1048576: put it into a file",
+		},
 		{"items and raw", withLines(&api.Lines{Items: []string{"a"}, Raw: []byte("b")}), "lines", "not both"},
 		{"range", withRange(2, 1), "range", "range 2-1 is empty"},
 		{"long range", withRange(1, 1001), "range", "1001 tasks are too many"},

@@ -1,0 +1,24 @@
+package leader
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// JobBytesMax bounds the submit command of a job and the job's message to workers. Leaders and workers take messages of 64 MiB:
+// a larger job would be sent, refused and sent again for ever.
+const JobBytesMax = 32 << 20
+
+// workBytesMax bounds a message of work, unless one job alone is larger: paths and lines of many leases add up.
+const workBytesMax = 16 << 20
+
+// leaseBytes is what a lease takes in a message beside its path or line, at most.
+const leaseBytes = 64
+
+// JobBytes is the size of a job's submit command or of its message, whichever is larger.
+func JobBytes(key, uid string, spec *state.Spec) int {
+	entry := state.NewEntry(0)
+	entry.Submit(key, uid, spec)
+	return max(entry.Size(), proto.Size(wireJob(&state.Job{UID: uid, Spec: spec})))
+}

@@ -1,0 +1,49 @@
+package leader
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// The lines of many leases are sent in several messages that a worker can take.
+func TestWorkIsBounded(t *testing.T) {
+	r := newCoreRig(t, 0)
+	r.workers = append(r.workers, &busyWorker{session: 1})
+	r.step(Hello{1, &wire.Hello{Identity: "w", Incarnation: "i", Slots: 100}})
+	lines := state.NewLines()
+	for i := range 100 {
+		lines.AddLine(append(bytes.Repeat([]byte("x"), 1<<20), byte(i)))
+	}
+	spec := &state.Spec{Output: "/out", Spool: true, Retries: 9, Settings: map[string]string{"k": string(bytes.Repeat([]byte("x"), 20<<20))}}
+	spec.Input, _ = lines.Input()
+	r.step(Command{"k", func(e *state.Entry) { e.Submit("", "uid", spec) }})
+	var messages, leased int
+	for range 10 {
+		r.step()
+		for _, m := range r.sent(1) {
+			if size := proto.Size(m); size > JobBytesMax {
+				t.Errorf("a message has %d bytes", size)
+			}
+			if m.GetWork() != nil {
+				messages++
+			}
+			for _, leases := range m.GetWork().GetLeases() {
+				for i, split := range leases.GetSplits() {
+					if item := split.GetItem(); uint64(item[len(item)-1]) != leases.GetIndex()[i] {
+						t.Fatalf("task %d got the line of task %d", leases.GetIndex()[i], item[len(item)-1])
+					}
+				}
+				leased += len(leases.GetIndex())
+			}
+		}
+	}
+	if leased < 100 || messages < 7 || r.machine.Job(1).Status != state.JobDone {
+		t.Errorf("%d leases in %d messages, job %v; want 100 in several, and the job done", leased, messages, fmt.Sprint(r.machine.Job(1).Status))
+	}
+}
