@@ -28,20 +28,10 @@ const (
 	tick          = 100 * time.Millisecond
 )
 
-// Limits of the commit pipeline.
+// What the state remembers of the past: enough for a person to look at, little enough for snapshots to stay small.
 const (
-	entryItems = 4000      // transitions in one log entry
-	entryBytes = 256 << 10 // likewise
-	// An entry waits so long to grow: entryAge while others are in flight, and patientAge if it holds nothing but completions
-	// whose job goes on anyway. Nobody waits for those, and fewer fsyncs leave the machine to the tasks.
-	entryAge    = time.Millisecond
-	patientAge  = 5 * time.Millisecond
-	inFlightMax = 16 // entries proposed and not yet applied
-	// uncommittedMax completions wait for the log before workers get new leases: a slow disk slows the workers down, and
-	// memory stays bounded.
-	uncommittedMax = 1 << 17
-	endedJobsMax   = 1000 // jobs that are over and still remembered
-	deadWorkersMax = 1000 // workers that are dead and still remembered
+	endedJobsMax   = 1000
+	deadWorkersMax = 1000
 )
 
 // SessionID names one stream of a worker; the driver gives it.
@@ -156,36 +146,13 @@ type Core struct {
 	awaited map[state.WorkerID]struct{}
 	release time.Time
 
-	entry     *state.Entry // being filled; nil: nothing to propose
-	entryBorn time.Time
-	urgent    bool     // somebody waits for the entry
-	sealed    [][]byte // full entries that wait for their turn
-	inFlight  int
-	// proposals are the entries that this term has made and that are not applied: the oldest first, the one being filled last.
-	proposals   []proposal
-	frozen      map[state.JobID]int // jobs that proposals will fence: in how many
-	uncommitted int
-	forgetting  bool // an old job, as the log will say
-	result      state.Result
-	joined      []state.Event // registrations in the entry that is being acted on
-	effects     Effects
-	ticked      time.Time
-	now         time.Time // of the step
-}
-
-// proposal is what must be done when an entry is applied, whatever the state says of it.
-type proposal struct {
-	// failures are the leases that failed. The state says nothing of a failure that came too late, and its lease must end
-	// all the same.
-	failures []failedLease
-	// fenced are the jobs of which no lease is given meanwhile.
-	fenced []state.JobID
-}
-
-// failedLease is a lease whose attempt has failed.
-type failedLease struct {
-	worker state.WorkerID
-	lease  state.Lease
+	pipeline   pipeline // to the log
+	forgetting bool     // an old job, as the log will say
+	result     state.Result
+	joined     []state.Event // registrations in the entry that is being acted on
+	effects    Effects
+	ticked     time.Time
+	now        time.Time // of the step
 }
 
 // session is one stream of a worker.
@@ -259,7 +226,7 @@ func NewCore(cfg CoreConfig) *Core {
 		pinging: &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}, rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		workers: map[state.WorkerID]*worker{}, sessions: map[SessionID]*session{}, readers: map[state.JobID]*state.InputReader{},
 		changed: map[state.JobID]struct{}{}, awaited: map[state.WorkerID]struct{}{},
-		began: map[state.JobID]state.Lease{}, frozen: map[state.JobID]int{}, release: now.Add(lossAfter), ticked: now, now: now,
+		began: map[state.JobID]state.Lease{}, pipeline: newPipeline(), release: now.Add(lossAfter), ticked: now, now: now,
 	}
 	for _, id := range m.Workers() {
 		if m.Worker(id).Status != state.WorkerDead {
@@ -294,7 +261,7 @@ func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
 		c.allHungry()
 	}
 	c.rebalance(now)
-	c.flush(now)
+	c.effects.Propose = c.pipeline.flush(now, c.effects.Propose)
 	c.effects.Changed = slices.AppendSeq(c.effects.Changed, maps.Keys(c.changed))
 	slices.Sort(c.effects.Changed)
 	clear(c.changed)
@@ -329,8 +296,7 @@ func (c *Core) take(now time.Time, in Input) error {
 			return fmt.Errorf("apply: %w", err)
 		}
 		if in.Term == c.term {
-			c.inFlight--
-			c.settleProposal()
+			c.settle()
 		}
 		c.updateJobStates(now)
 	}
@@ -342,68 +308,23 @@ func (c *Core) ask(now time.Time, in Command) {
 	e := c.open(now)
 	known := len(e.Fenced)
 	in.Add(e)
-	p := &c.proposals[len(c.proposals)-1]
-	for _, id := range e.Fenced[known:] {
-		p.fenced = append(p.fenced, id)
-		c.frozen[id]++
+	fenced := e.Fenced[known:]
+	c.pipeline.freeze(fenced)
+	for _, id := range fenced {
 		c.sched.Freeze(id, true)
 	}
 }
 
-// open returns the entry that is being filled, for a command that somebody waits for.
+// open returns the log entry for a command that is waited for.
 func (c *Core) open(now time.Time) *state.Entry {
-	e := c.openPatient(now)
-	e.Fence = state.NewLease(c.term, c.seq)
-	c.urgent = true
-	return e
-}
-
-// openPatient returns the entry that is being filled. A full one makes way for a new one, so entries stay bounded.
-func (c *Core) openPatient(now time.Time) *state.Entry {
-	if c.entry != nil && c.full() {
-		c.seal()
-	}
-	if c.entry == nil {
-		c.entry, c.entryBorn = state.NewEntry(now.UnixMilli()), now
-		c.proposals = append(c.proposals, proposal{})
-	}
-	return c.entry
-}
-
-func (c *Core) full() bool { return c.entry.Items >= entryItems || c.entry.Size() >= entryBytes }
-
-func (c *Core) seal() {
-	c.sealed = append(c.sealed, c.entry.Data())
-	c.entry, c.urgent = nil, false
-}
-
-// flush proposes the entry when it is due or full: group commit.
-func (c *Core) flush(now time.Time) {
-	if c.entry != nil && c.inFlight+len(c.sealed) < inFlightMax && (c.full() || !now.Before(c.due())) {
-		c.seal()
-	}
-	n := min(len(c.sealed), max(0, inFlightMax-c.inFlight))
-	c.effects.Propose = append(c.effects.Propose, c.sealed[:n]...)
-	c.sealed = slices.Delete(c.sealed, 0, n)
-	c.inFlight += n
-}
-
-// due is when the entry should be proposed.
-func (c *Core) due() time.Time {
-	switch {
-	case !c.urgent:
-		return c.entryBorn.Add(patientAge)
-	case c.inFlight+len(c.sealed) == 0:
-		return c.entryBorn
-	}
-	return c.entryBorn.Add(entryAge)
+	return c.pipeline.openUrgent(now, state.NewLease(c.term, c.seq))
 }
 
 // wake is when the core must step again though nothing happens.
 func (c *Core) wake(now time.Time) time.Time {
 	at := c.ticked.Add(tick)
-	if c.entry != nil && c.inFlight < inFlightMax {
-		at = earlier(at, c.due())
+	if due, ok := c.pipeline.wake(); ok {
+		at = earlier(at, due)
 	}
 	if next, ok := c.sched.Wake(); ok && next.After(now) {
 		at = earlier(at, next)

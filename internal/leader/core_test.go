@@ -122,19 +122,19 @@ func TestSlowLog(t *testing.T) {
 	r.log.held = true
 	for range 2000 {
 		r.step()
-		if r.core.inFlight > inFlightMax {
-			t.Fatalf("%d entries in flight, want at most %d", r.core.inFlight, inFlightMax)
+		if r.core.pipeline.inFlight > inFlightMax {
+			t.Fatalf("%d entries in flight, want at most %d", r.core.pipeline.inFlight, inFlightMax)
 		}
 	}
 	most := uncommittedMax + 2*2*leasesPerSlotMax
-	if got := r.core.uncommitted; got < uncommittedMax || got > most {
+	if got := r.core.pipeline.uncommitted; got < uncommittedMax || got > most {
 		t.Errorf("%d completions wait for the log, want between %d and %d", got, uncommittedMax, most)
 	}
-	if got, want := len(r.core.sealed), most/entryItems; got > want {
+	if got, want := len(r.core.pipeline.sealed), most/entryItems; got > want {
 		t.Errorf("%d entries wait, want at most %d", got, want)
 	}
-	if r.core.inFlight != inFlightMax {
-		t.Errorf("%d entries in flight, want %d", r.core.inFlight, inFlightMax)
+	if r.core.pipeline.inFlight != inFlightMax {
+		t.Errorf("%d entries in flight, want %d", r.core.pipeline.inFlight, inFlightMax)
 	}
 	for _, p := range r.log.pending {
 		if len(p.data) > entryBytes*2 {
@@ -145,8 +145,8 @@ func TestSlowLog(t *testing.T) {
 	for range 2000 {
 		r.step()
 	}
-	if job := r.machine.Job(1); job.Status != state.JobDone || r.core.uncommitted != 0 {
-		t.Errorf("job %v, %d of %d tasks done, %d uncommitted", job.Status, job.Stages[0].Done, tasks, r.core.uncommitted)
+	if job := r.machine.Job(1); job.Status != state.JobDone || r.core.pipeline.uncommitted != 0 {
+		t.Errorf("job %v, %d of %d tasks done, %d uncommitted", job.Status, job.Stages[0].Done, tasks, r.core.pipeline.uncommitted)
 	}
 }
 

@@ -33,20 +33,15 @@ func (c *Core) updateJobStates(now time.Time) {
 	}
 }
 
-// settleProposal does what an entry of this term leaves to be done when it is applied. It ends the leases of the attempts whose
-// failures were in it, also where the state took no notice of them because the task, the stage or the job was over.
-func (c *Core) settleProposal() {
-	p := c.proposals[0]
-	c.proposals = c.proposals[1:]
-	for _, id := range p.fenced {
-		if c.frozen[id]--; c.frozen[id] == 0 {
-			delete(c.frozen, id)
-			c.sched.Freeze(id, false)
-			c.allHungry()
-		}
+// settle ends what waited for the oldest entry of this term, which was applied. Failed leases end also if the state ignored their
+// failures because the task, the stage or the job was over.
+func (c *Core) settle() {
+	failures, thawed := c.pipeline.applied()
+	for _, id := range thawed {
+		c.sched.Freeze(id, false)
+		c.allHungry()
 	}
-	for _, f := range p.failures {
-		c.uncommitted--
+	for _, f := range failures {
 		w := c.workers[f.worker]
 		if w == nil {
 			continue
@@ -61,7 +56,7 @@ func (c *Core) settleProposal() {
 
 // verdict tells a worker what became of a prepared attempt.
 func (c *Core) verdict(v *state.Verdict) {
-	c.uncommitted--
+	c.pipeline.decided()
 	c.changed[v.Job] = struct{}{}
 	w := c.workers[v.Worker]
 	if w == nil {
@@ -91,7 +86,7 @@ func (c *Core) event(now time.Time, e *state.Event) {
 		c.began[e.Job] = state.NewLease(c.term, c.seq)
 		if job := c.machine.Job(e.Job); job != nil { // the same entry may have ended and forgotten it
 			c.sched.Start(job, false)
-			c.sched.Freeze(job.ID, c.frozen[job.ID] > 0)
+			c.sched.Freeze(job.ID, c.pipeline.frozen(job.ID))
 		}
 		c.allHungry()
 		c.fact(*e)
@@ -265,7 +260,7 @@ func (c *Core) rebalance(now time.Time) {
 			c.feed(w)
 		}
 	}
-	if c.uncommitted >= uncommittedMax {
+	if c.pipeline.behind() {
 		return // the log is behind; they stay hungry
 	}
 	if len(c.hungry) == 0 {

@@ -357,7 +357,7 @@ func (w *world) check() {
 	for _, id := range c.machine.Jobs() {
 		w.checkWinners(c.machine.Job(id))
 	}
-	if idle := c.inFlight == 0 && c.entry == nil && len(c.sealed) == 0; idle {
+	if c.pipeline.idle() {
 		w.checkIdle()
 	}
 }

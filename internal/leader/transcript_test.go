@@ -494,5 +494,5 @@ func (s *story) books() {
 		}
 		s.say("%s", text)
 	}
-	s.say("%d uncommitted, %d entries in flight, %d wait", c.uncommitted, c.inFlight, len(c.sealed))
+	s.say("%d uncommitted, %d entries in flight, %d wait", c.pipeline.uncommitted, c.pipeline.inFlight, len(c.pipeline.sealed))
 }

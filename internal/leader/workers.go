@@ -390,11 +390,9 @@ func (c *Core) fail(now time.Time, w *worker, number state.Lease, f state.Failur
 	c.giveBack(w, l)
 	l.ended = true
 	w.leases[number] = l
-	c.uncommitted++
 	f.Worker, f.Lease = w.ID, number
 	c.open(now).Failed(l.job, l.stage, l.task, f)
-	p := &c.proposals[len(c.proposals)-1]
-	p.failures = append(p.failures, failedLease{w.ID, number})
+	c.pipeline.addFailure(failedLease{w.ID, number})
 }
 
 // report takes in a worker's news.
@@ -464,14 +462,15 @@ func (c *Core) finished(now time.Time, w *worker, f *wire.Finished) {
 	w.won, w.Behind = now, false
 	c.sched.Return(&w.Worker, job, len(list), cost)
 	c.sched.Observe(id, len(list), micros)
-	c.uncommitted += len(list)
+	c.pipeline.addCompletions(len(list))
 	for len(list) > 0 {
 		k := min(len(list), entryItems)
-		c.openPatient(now).Done(w.ID, id, f.GetStage(), list[:k])
+		c.pipeline.open(now).Done(w.ID, id, f.GetStage(), list[:k])
 		list = list[k:]
 	}
-	// The stage may end with these, or does.
-	c.urgent = c.urgent || c.sched.Leased(id) == 0 || job.Spec.FirstSuccess
+	if c.sched.Leased(id) == 0 || job.Spec.FirstSuccess { // the stage may end with these
+		c.pipeline.urge()
+	}
 }
 
 // tellLate answers a report on a lease that is not in the books: it has won, was told so, and crossed this report; or it is

@@ -1,0 +1,114 @@
+package leader
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+func TestPipelineProposesWhenDue(t *testing.T) {
+	start := time.UnixMilli(1)
+	tests := []struct {
+		name string
+		fill func(p *pipeline)
+		want time.Duration // from the opening of the entry to its proposal
+	}{
+		{"completions alone", func(p *pipeline) { p.open(start).Done(1, 1, 0, make([]state.Completion, 3)) }, entryAgeIdle},
+		{"a command that is waited for", func(p *pipeline) { p.openUrgent(start, 1).Stop("", 1) }, 0},
+		{"completions that may end a stage", func(p *pipeline) { p.open(start).Stop("", 1); p.urge() }, 0},
+		{"a command, with entries in flight", func(p *pipeline) {
+			p.openUrgent(start, 1).Stop("", 1)
+			p.flush(start, nil)
+			p.openUrgent(start, 1).Stop("", 1)
+		}, entryAge},
+		{"a full entry, with entries in flight", func(p *pipeline) {
+			p.openUrgent(start, 1).Stop("", 1)
+			p.flush(start, nil)
+			p.open(start).Done(1, 1, 0, make([]state.Completion, entryItems))
+		}, 0},
+	}
+	for _, tt := range tests {
+		p := newPipeline()
+		tt.fill(&p)
+		at := start.Add(tt.want)
+		if tt.want > 0 {
+			if list := p.flush(at.Add(-1), nil); len(list) != 0 {
+				t.Errorf("%s: proposed before %v", tt.name, tt.want)
+			}
+			if wake, ok := p.wake(); !ok || !wake.Equal(at) {
+				t.Errorf("%s: wake() = %v, %v, want %v", tt.name, wake, ok, at)
+			}
+		}
+		if list := p.flush(at, nil); len(list) != 1 {
+			t.Errorf("%s: %d entries proposed after %v, want 1", tt.name, len(list), tt.want)
+		}
+		if err := p.check(); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// While the log applies nothing, entries are full before they are sealed and no more than inFlightMax are proposed.
+func TestPipelineIsBounded(t *testing.T) {
+	p := newPipeline()
+	now := time.UnixMilli(1)
+	var proposed [][]byte
+	const more = 5
+	for range inFlightMax + more {
+		for range entryItems {
+			p.openUrgent(now, 1).Stop("", 1)
+		}
+		proposed = p.flush(now, proposed)
+	}
+	if len(proposed) != inFlightMax || p.inFlight != inFlightMax || len(p.sealed) != more-1 {
+		t.Errorf("%d entries proposed, %d sealed, want %d and %d", len(proposed), len(p.sealed), inFlightMax, more-1)
+	}
+	if _, ok := p.wake(); ok {
+		t.Error("wake() with as many entries in flight as may be: want none")
+	}
+	for range inFlightMax + more {
+		p.applied()
+		proposed = p.flush(now, proposed)
+		if err := p.check(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(proposed) != inFlightMax+more || !p.idle() {
+		t.Errorf("%d entries proposed in the end, want %d; idle: %v", len(proposed), inFlightMax+more, p.idle())
+	}
+}
+
+// A job is frozen until the last entry that fences it is applied, and a failed lease ends with its own entry.
+func TestPipelineSettlesEntriesInOrder(t *testing.T) {
+	p := newPipeline()
+	now := time.UnixMilli(1)
+	for i := range 2 {
+		p.openUrgent(now, 1).Stop("", 7)
+		p.freeze([]state.JobID{7})
+		p.addFailure(failedLease{worker: 1, lease: state.Lease(i)})
+		p.flush(now.Add(entryAge), nil)
+	}
+	p.open(now).Done(1, 1, 0, make([]state.Completion, 2))
+	p.addCompletions(2)
+	if p.uncommitted != 4 || !p.frozen(7) || p.frozen(8) {
+		t.Errorf("%d reports wait, job 7 frozen: %v, job 8: %v; want 4, true, false", p.uncommitted, p.frozen(7), p.frozen(8))
+	}
+	for i, thaws := range []bool{false, true} {
+		failures, thawed := p.applied()
+		if want := []failedLease{{1, state.Lease(i)}}; !slices.Equal(failures, want) {
+			t.Errorf("entry %d: failures %v, want %v", i, failures, want)
+		}
+		if got := slices.Equal(thawed, []state.JobID{7}); got != thaws || p.frozen(7) == thaws {
+			t.Errorf("entry %d: thawed %v, want job 7: %v", i, thawed, thaws)
+		}
+	}
+	p.flush(now.Add(entryAgeIdle), nil)
+	p.applied()
+	p.decided()
+	p.decided()
+	if err := p.check(); err != nil || !p.idle() {
+		t.Errorf("in the end: idle %v, %v", p.idle(), err)
+	}
+}
