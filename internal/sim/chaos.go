@@ -100,7 +100,7 @@ func (w *World) befallWorker(f Fault, s *simWorker) {
 		w.during(f.For, &s.wrongTime)
 		w.until(f.For, func() { s.wrongUntil = w.now })
 	case DrainWorker:
-		s.exec(func() { s.step(worker.DrainRequest{StopRunning: f.Size == 1}) })
+		s.exec(func() { s.step(worker.Drain{StopRunning: f.Size == 1}) })
 	case RemoveWorker:
 		w.removeWorker(s)
 	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadWeather, SlowDisk,

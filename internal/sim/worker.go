@@ -87,7 +87,7 @@ func (s *simWorker) boot() {
 		Leaders: s.w.addresses(), Known: s.kept.Leaders, ClusterID: s.kept.ClusterID,
 		DrainGrace: 2 * time.Second, Seed: s.rng.Uint64(),
 	})
-	s.after(between(s.rng, 0, 20*time.Millisecond), func() { s.step(worker.Tick{}) })
+	s.after(between(s.rng, 0, 20*time.Millisecond), func() { s.step() })
 }
 
 // kill is the end of its process; quiet: of its machine, which nobody hears of.
@@ -114,27 +114,29 @@ func (s *simWorker) kill(quiet bool) {
 	}
 }
 
-// step gives the core an input and carries out what it wants. What that leads to at once waits for its turn.
-func (s *simWorker) step(in worker.Input) {
-	s.inputs = append(s.inputs, in)
+// step steps the core and carries out the effects. Inputs that these cause are for the next step.
+func (s *simWorker) step(inputs ...worker.Input) {
+	s.inputs = append(s.inputs, inputs...)
 	if s.stepping {
 		return
 	}
 	s.stepping = true
-	for len(s.inputs) > 0 && s.up {
-		in := s.inputs[0]
-		s.inputs = s.inputs[1:]
-		for _, e := range s.core.Step(s.now(), in) {
+	var wake time.Time
+	for again := true; again && s.up; again = len(s.inputs) > 0 {
+		inputs := s.inputs
+		s.inputs = nil
+		effects := s.core.Step(s.now(), inputs...)
+		wake = effects.Wake
+		for _, e := range effects.List {
 			s.carryOut(e)
 		}
 	}
 	s.stepping = false
-	s.arm()
+	s.arm(wake)
 }
 
-// arm has the core stepped when it wants to be.
-func (s *simWorker) arm() {
-	wake := s.core.Wake()
+// arm schedules the step at wake.
+func (s *simWorker) arm(wake time.Time) {
 	if wake.IsZero() || !s.up {
 		return
 	}
@@ -147,7 +149,7 @@ func (s *simWorker) arm() {
 		if s.wakeAt == at {
 			s.wakeAt = 0
 		}
-		s.step(worker.Tick{})
+		s.step()
 	})
 }
 
@@ -180,16 +182,17 @@ func (s *simWorker) carryOut(e worker.Effect) {
 		for _, lease := range e.Welcome.GetRevoked() {
 			s.w.check.toldStale(s, lease)
 		}
-	case worker.Keep:
+	case worker.SaveMembership:
 		s.kept = e.Membership
-	case worker.Refusal:
+	case worker.Refused:
 		s.refused = true
 		s.w.check.refused(s, e.Err)
-	case worker.Misled:
-		s.w.fail("worker %d was misled: %s (job %d, lease %d)", s.number, e.What, e.Job, e.Lease)
+	case worker.BadMessage:
+		s.w.fail("worker %d got a bad message: %s (job %d, lease %d)", s.number, e.Reason, e.Job, e.Lease)
 	case worker.Exit:
 		s.exit()
-	case worker.SendLog, worker.Look, worker.Lost, worker.Alone, worker.Outdated, worker.Blind, worker.Answered:
+	case worker.SendLog, worker.Discover, worker.LeaderLost, worker.NoLeader, worker.StaleLeader, worker.DiscoveryFailed,
+		worker.InviteAnswered, worker.DrainOrdered:
 	}
 }
 

@@ -231,7 +231,7 @@ func (w *World) heal() {
 			s.boot()
 		}
 		// All the leaders that it knew may have been replaced while it could not hear of the new ones.
-		s.step(worker.Invited{Leaders: w.addresses(), ClusterID: clusterID, ClusterName: clusterName})
+		s.step(worker.Invite{Leaders: w.addresses(), ClusterID: clusterID, ClusterName: clusterName})
 	}
 }
 

@@ -46,7 +46,7 @@ func openLink(ctx context.Context, dial dialFunc, c core.Connect, post func(core
 	conn, err := grpc.NewClient("passthrough:///leader",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, c.Leader) }),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: core.WelcomeMax}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: core.WelcomeTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)),
 		grpc.WithInitialWindowSize(4<<20), grpc.WithInitialConnWindowSize(8<<20),
 		grpc.WithDisableServiceConfig(),
@@ -57,7 +57,7 @@ func openLink(ctx context.Context, dial dialFunc, c core.Connect, post func(core
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := &link{
 		epoch: c.Epoch, conn: conn, cancel: cancel, over: make(chan struct{}),
-		bulk: make(chan *wire.FromWorker, core.ReportsOnWire+1), urgent: make(chan *wire.FromWorker, 1),
+		bulk: make(chan *wire.FromWorker, core.ReportsInFlight+1), urgent: make(chan *wire.FromWorker, 1),
 	}
 	go func() {
 		defer close(l.over)

@@ -15,24 +15,24 @@ func (w *Worker) tell(ctx context.Context, e core.Effect) {
 	switch e := e.(type) {
 	case core.Welcomed:
 		w.welcomed(e)
-	case core.Lost:
+	case core.LeaderLost:
 		w.leader.set(nil)
 		w.told(func(t *tie) { t.leader = "" })
 		w.logger.WarnContext(ctx, "leader lost; running attempts go on", "error", e.Err)
-	case core.Alone:
+	case core.NoLeader:
 		w.told(func(t *tie) { t.reason, t.refused = e.Reason, e.Refused })
 		if !w.alone && !e.Refused { // a refusal is told by itself
 			w.alone = true
 			w.logger.WarnContext(ctx, "worker has no leader", "reason", e.Reason)
 		}
 		w.announce(ctx)
-	case core.Refusal:
+	case core.Refused:
 		w.logger.ErrorContext(ctx, "worker refused; it stays, and asks again every minute", "error", e.Err)
-	case core.Outdated:
-		w.logger.WarnContext(ctx, "leader left; its term is over", "leader", e.Leader, "term", e.Term, "term_now", e.Now)
-	case core.SentAway:
+	case core.StaleLeader:
+		w.logger.WarnContext(ctx, "leader left; its term is over", "leader", e.Leader, "term", e.Term, "term_now", e.LatestTerm)
+	case core.DrainOrdered:
 		w.logger.InfoContext(ctx, "worker drains, as the leader tells it to", "reason", e.Reason)
-	case core.Blind:
+	case core.DiscoveryFailed:
 		w.logger.WarnContext(ctx, "leaders may be there that are not found", "error", e.Err)
 	}
 }

@@ -64,7 +64,7 @@ type Worker struct {
 
 // invitation is a call of Invite.
 type invitation struct {
-	core.Invited
+	core.Invite
 	answer chan error // takes one
 }
 
@@ -127,7 +127,7 @@ func (w *Worker) Drain(stopRunning bool) {
 // Invite has the worker join the cluster of those leaders, if it belongs to none or to that one. It returns once that is
 // decided, before any of them is reached; an error is for the one who invites.
 func (w *Worker) Invite(ctx context.Context, leaders []string, clusterID, clusterName string) error {
-	in := invitation{core.Invited{Leaders: leaders, ClusterID: clusterID, ClusterName: clusterName}, make(chan error, 1)}
+	in := invitation{core.Invite{Leaders: leaders, ClusterID: clusterID, ClusterName: clusterName}, make(chan error, 1)}
 	select {
 	case w.invites <- in:
 		return <-in.answer
@@ -148,7 +148,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			ClusterName: w.cfg.ClusterName, Protocol: wire.Protocol, ProtocolMin: wire.ProtocolMin,
 		},
 		Leaders: w.cfg.Leaders, Known: w.dir.kept.Leaders, ClusterID: w.tie.Load().clusterID,
-		Looks: w.cfg.Discover != nil, DrainGrace: w.cfg.DrainGrace, Seed: seed(),
+		Discovers: w.cfg.Discover != nil, DrainGrace: w.cfg.DrainGrace, Seed: seed(),
 	})
 	w.keeper = newKeeper(w.cfg.DataDir, w.dir.kept, w.logger)
 	// Everything that is started here outlives ctx, which only asks for a drain.
@@ -180,7 +180,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			stop(errLeft)
 		}
 	}
-	waitAtMost(&slots, core.KillMax)
+	waitAtMost(&slots, core.KillTimeout)
 	close(w.disk.sync)
 	close(w.disk.wake)
 	close(w.keeper.wake)
@@ -210,33 +210,52 @@ func (w *Worker) loop(ctx, life, seeking context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	leave := ctx.Done()
+	var inputs []core.Input
 	for !w.exiting {
-		var in core.Input = core.Tick{}
+		inputs = inputs[:0]
 		select {
-		case in = <-w.inputs:
+		case in := <-w.inputs:
+			inputs = w.pending(append(inputs, in))
 		case <-timer.C:
 		case stopRunning := <-w.drains:
-			in = core.DrainRequest{StopRunning: stopRunning}
+			inputs = append(inputs, core.Drain{StopRunning: stopRunning})
 		case invited := <-w.invites:
-			in, w.answer = invited.Invited, invited.answer
+			w.answer = invited.answer
+			inputs = append(inputs, invited.Invite)
 		case <-leave:
 			leave = nil
-			in = core.DrainRequest{StopRunning: errors.Is(context.Cause(ctx), ErrStopNow)}
+			inputs = append(inputs, core.Drain{StopRunning: errors.Is(context.Cause(ctx), ErrStopNow)})
 			w.logger.InfoContext(ctx, "worker drains", "reason", context.Cause(ctx))
 		}
 		now := time.Now()
-		if ended, ok := in.(core.SessionEnded); ok && w.link != nil && ended.Epoch == w.link.epoch {
-			w.hangUp(ended.Err) // frees what it held
-		}
-		for _, e := range w.core.Step(now, in) {
+		effects := w.core.Step(now, inputs...)
+		for _, e := range effects.List {
 			w.carryOut(life, seeking, e)
 		}
-		if wake := w.core.Wake(); wake.IsZero() {
+		for _, in := range inputs {
+			if ended, ok := in.(core.SessionEnded); ok && w.link != nil && ended.Epoch == w.link.epoch {
+				w.hangUp(ended.Err) // releases its resources
+			}
+		}
+		if effects.Wake.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(wake.Sub(now))
+			timer.Reset(effects.Wake.Sub(now))
 		}
 	}
+}
+
+// pending appends the inputs that are waiting.
+func (w *Worker) pending(inputs []core.Input) []core.Input {
+	for len(inputs) < cap(w.inputs) {
+		select {
+		case in := <-w.inputs:
+			inputs = append(inputs, in)
+		default:
+			return inputs
+		}
+	}
+	return inputs
 }
 
 // post hands an input to the driver, or drops it when there is none any more.
@@ -269,19 +288,19 @@ func (w *Worker) carryOut(ctx, seeking context.Context, e core.Effect) {
 		w.hangUp(errReplaced)
 	case core.SendLog:
 		w.logs.answer(ctx, e.Request)
-	case core.Misled:
-		w.logger.WarnContext(ctx, "message of the leader passed over", "what", e.What, "job", e.Job, "lease", e.Lease)
-	case core.Keep:
+	case core.BadMessage:
+		w.logger.WarnContext(ctx, "message of the leader passed over", "what", e.Reason, "job", e.Job, "lease", e.Lease)
+	case core.SaveMembership:
 		w.keeper.keep(e.Membership)
 		w.told(func(t *tie) { t.clusterID = e.Membership.ClusterID })
-	case core.Look:
+	case core.Discover:
 		w.seekers.Go(func() {
 			found, err := w.cfg.Discover(seeking, e.ClusterID)
-			w.post(core.Candidates{Leaders: found, Err: err})
+			w.post(core.Discovered{Leaders: found, Err: err})
 		})
-	case core.Answered:
+	case core.InviteAnswered:
 		w.answer <- e.Err
-	case core.Welcomed, core.Lost, core.Alone, core.Refusal, core.Outdated, core.Blind, core.SentAway:
+	case core.Welcomed, core.LeaderLost, core.NoLeader, core.Refused, core.StaleLeader, core.DiscoveryFailed, core.DrainOrdered:
 		w.tell(seeking, e)
 	case core.Exit:
 		w.exiting = true

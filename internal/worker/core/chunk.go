@@ -6,18 +6,18 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// Result is what an attempt came to. A slot writes it in place; the core reads it once it is published (see [Chunk]).
+// Result is the outcome of an attempt. A slot writes it in place; the core reads it once it is published (see [Chunk]).
 type Result struct {
 	Size, Records, Input, Checksum uint64
 	Nanos                          int64
-	Failure                        *wire.Failure // nil: it succeeded, or was canceled
-	Canceled                       bool          // it was stopped from outside before its end
-	File                           bool          // it left a file in the attempt-private folder
+	Failure                        *wire.Failure // nil: success, or canceled
+	Canceled                       bool          // stopped from outside before its end
+	File                           bool          // there is a file in the attempt-private folder
 }
 
-// Chunk is a run of leases handed to a slot at once, so that short attempts cost no channel hop each. It is the one thing
-// that core and slot share. The slot claims entries in order and publishes each result; the core may cut the chunk at
-// any moment, which keeps the entries that are not claimed yet from being run.
+// Chunk is a run of leases that a slot gets at once, so that short attempts cost no channel operation each. It is the only
+// state that core and slots share. The slot claims entries in order and publishes each result; the core may cut the chunk at
+// any moment, which keeps unclaimed entries from being run.
 type Chunk struct {
 	Job        *wire.Job
 	Stage      uint32
@@ -30,14 +30,14 @@ type Chunk struct {
 	grant *grant
 	from  int // of the grant's entries
 
-	// results[i] belongs to the slot until done passes i, and to the core after.
+	// results[i] belongs to the slot until done passes i, and to the core afterwards.
 	results []Result
 	// cursor packs next (high half: the first entry not claimed) and limit (low half: entries that may be claimed).
 	cursor atomic.Uint64
 	done   atomic.Uint32
 }
 
-// Claim gives the slot the next entry to run; false when there is none left.
+// Claim returns the next entry to run; false if there is none left.
 func (c *Chunk) Claim() (int, bool) {
 	for {
 		v := c.cursor.Load()
@@ -68,7 +68,7 @@ func (c *Chunk) AttemptNumber(i int) uint32 {
 	return c.Attempt[i]
 }
 
-// Split of entry i; nil where the stage has none.
+// Split of entry i; nil if the stage has none.
 func (c *Chunk) Split(i int) *wire.Split {
 	if c.Splits == nil {
 		return nil
@@ -79,19 +79,19 @@ func (c *Chunk) Split(i int) *wire.Split {
 // Lease of entry i.
 func (c *Chunk) Lease(i int) uint64 { return c.FirstLease + uint64(i) }
 
-// Running is the entry in the slot now; false between two entries.
+// Running is the entry that the slot runs; false between two entries.
 func (c *Chunk) Running() (int, bool) {
 	done := int(c.done.Load())
 	next := int(c.cursor.Load() >> 32)
 	return done, next > done
 }
 
-// has says whether the chunk has the lease: entries behind a cut are no longer its own, and may lie in another chunk.
+// has reports whether the chunk holds the lease. Entries behind a cut may be in another chunk.
 func (c *Chunk) has(r ref) bool {
 	return c.grant == r.g && r.i >= c.from && r.i < c.from+int(c.cursor.Load()&0xffffffff)
 }
 
-// cut stops further claims. What it returns, [next, limit), nobody will run.
+// cut stops further claims, and returns the entries [next, limit) that are not going to be run.
 func (c *Chunk) cut() (next, limit int) {
 	for {
 		v := c.cursor.Load()

@@ -9,249 +9,76 @@ import (
 
 // Bounds of the core. None is a setting: they trade memory for round trips, and were chosen by measurement.
 const (
-	chunkMax      = 512                    // leases handed to a slot at once
-	chunkTime     = time.Millisecond       // what a chunk should take
-	chunkAge      = 2 * time.Millisecond   // after it, what a slot has not begun goes back to the queue
-	queueAge      = 100 * time.Millisecond // after it, what no slot has had time for goes back to the leader
-	reportItems   = 4096                   // of one Report; as many waiting are sent at once
-	failureBytes  = 1 << 20                // of one Report
-	reportDelay   = 5 * time.Millisecond   // a result waits for company no longer than this
-	starvedDelay  = time.Millisecond       // the same while a slot has nothing to run
-	ReportsOnWire = 4                      // handed to the sender and not sent yet
-	unsentMax     = 4 * reportItems        // with more the slots stall: the leader is slow
-	unackedMax    = 64 << 10               // with more the slots stall: there is no leader, or it gives no verdicts
-	wordMin       = 400 * time.Millisecond // from dialing to a node's first word, the first time and with others to dial
-	wordNear      = time.Second            // the same at most, while other nodes do answer; from there on, from word to word
-	WelcomeMax    = 10 * time.Second       // from dialing to the Welcome at most
-	backoffMin    = 50 * time.Millisecond
-	backoffMax    = time.Second
-	settledAfter  = time.Second     // a session that lasted so long starts the back-off anew
-	verdictMax    = 2 * time.Second // a drain waits so long for verdicts on the last reports
-	KillMax       = 5 * time.Second // a drain waits so long for an attempt it has stopped
+	chunkMax        = 512                    // leases of one chunk
+	chunkTime       = time.Millisecond       // target duration of a chunk
+	chunkAge        = 2 * time.Millisecond   // then the unstarted rest of a chunk returns to the queue
+	queueAge        = 100 * time.Millisecond // then queued leases return to the leader, if no slot becomes free
+	reportItems     = 4096                   // of one report; a full report is sent at once
+	failureBytes    = 1 << 20                // of one report
+	reportDelay     = 5 * time.Millisecond   // of a result before its report is sent
+	idleReportDelay = time.Millisecond       // the same while a slot is idle
+	unsentMax       = 4 * reportItems        // with more the slots pause: the leader is slow
+	unackedMax      = 64 << 10               // with more the slots pause: there is no leader, or no verdicts come
+	verdictMax      = 2 * time.Second        // a drain's wait for the verdicts on the last reports
 )
 
-// Config is what the core has to know.
+// Bounds that the driver shares.
+const (
+	ReportsInFlight = 4                // messages handed to the sender and not sent yet
+	WelcomeTimeout  = 10 * time.Second // from dialing to the Welcome
+	KillTimeout     = 5 * time.Second  // a drain's wait for an attempt after its Stop
+)
+
+// Config is what the core is told at its start.
 type Config struct {
-	Hello      *wire.Hello // but for what the core fills in: held, the cluster's id, and the time
+	Hello      *wire.Hello // without held leases, cluster id and time, which the core fills in
 	Leaders    []string    // by configuration
-	Known      []string    // leaders of the worker's cluster, kept from before
-	ClusterID  string      // the cluster that the worker belongs to; empty: none yet
-	Looks      bool        // [Look] finds leaders that nobody has told of
+	Known      []string    // leaders of the worker's cluster, from its membership
+	ClusterID  string      // the worker's cluster; empty: none yet
+	Discovers  bool        // [Discover] may find more leaders
 	DrainGrace time.Duration
 	Seed       uint64 // of the back-off's jitter
 }
-
-// Input is something that happened to the worker.
-type Input interface{ input() }
-
-// Tick says that the time given by [Core.Wake] has come; an early one does no harm.
-type Tick struct{}
-
-// Received is a message of the session of that epoch.
-type Received struct {
-	Epoch   uint64
-	Message *wire.ToWorker
-}
-
-// Sent says that one message of a [Send] that was not urgent has left.
-type Sent struct{ Epoch uint64 }
-
-// SessionEnded says that a session could not be opened or has ended. Refused: the leader will not have this worker as it
-// is; Err then says why, in words that do not change from try to try.
-type SessionEnded struct {
-	Epoch   uint64
-	Err     error
-	Refused bool
-}
-
-// SlotIdle says that a slot has run its chunk to the end.
-type SlotIdle struct{ Slot int }
-
-// Synced answers a [Sync]: Errs is nil, or one entry for each file asked for, in that order.
-type Synced struct{ Errs []error }
-
-// Candidates answers a [Look]: addresses of leaders, and why there may be more.
-type Candidates struct {
-	Leaders []string
-	Err     error
-}
-
-// Invited says that a leader asks this worker to join its cluster. It is answered at once, with [Answered].
-type Invited struct {
-	Leaders     []string
-	ClusterID   string
-	ClusterName string
-}
-
-// DrainRequest asks for the end: hand back, finish, leave.
-type DrainRequest struct{ StopRunning bool }
-
-func (Tick) input()         {}
-func (Received) input()     {}
-func (Sent) input()         {}
-func (SessionEnded) input() {}
-func (SlotIdle) input()     {}
-func (Synced) input()       {}
-func (Candidates) input()   {}
-func (Invited) input()      {}
-func (DrainRequest) input() {}
-
-// Effect is something the driver has to do for the core.
-type Effect interface{ effect() }
-
-// Connect asks to dial Leader and open a session with Hello as its first message. It replaces any session before.
-type Connect struct {
-	Epoch  uint64
-	Leader string
-	Hello  *wire.Hello
-}
-
-// Disconnect asks to end the session of that epoch; no SessionEnded need follow.
-type Disconnect struct{ Epoch uint64 }
-
-// Send asks to send a message. An urgent one overtakes those that are not, and is not answered with [Sent].
-type Send struct {
-	Epoch   uint64
-	Message *wire.FromWorker
-	Urgent  bool
-}
-
-// Start gives a chunk to an idle slot.
-type Start struct {
-	Slot  int
-	Chunk *Chunk
-}
-
-// Stop cancels what a slot runs. Its chunk is cut already.
-type Stop struct{ Slot int }
-
-// AttemptRef names an attempt's file.
-type AttemptRef struct {
-	Job   *wire.Job
-	Stage string
-	Index uint64
-	Lease uint64
-}
-
-// Sync asks to make files durable. At most one is under way.
-type Sync struct{ Files []AttemptRef }
-
-// Remove asks to remove the files of attempts that lost; one that is not there is fine.
-type Remove struct{ Files []AttemptRef }
-
-// SendLog asks to answer a leader's request for logs.
-type SendLog struct{ Request *wire.LogRequest }
-
-// Look asks to look around for leaders, of that cluster if it is not empty. At most one is under way.
-type Look struct{ ClusterID string }
-
-// Welcomed tells that the leader at that address has accepted the worker.
-type Welcomed struct {
-	Leader  string
-	Welcome *wire.Welcome
-}
-
-// Keep asks to note durably, in its time, which cluster the worker belongs to and where its leaders are.
-type Keep struct{ Membership Membership }
-
-// Membership is what a worker keeps of its cluster.
-type Membership struct {
-	ClusterID string
-	Leaders   []string
-}
-
-// Lost tells that the session with the worker's leader has ended.
-type Lost struct{ Err error }
-
-// Alone tells, whenever it changes, why there is no leader. Refused: a leader will not have this worker as it is.
-type Alone struct {
-	Reason  string
-	Refused bool
-}
-
-// Refusal tells that a leader will not have this worker, each reason once.
-type Refusal struct{ Err error }
-
-// Outdated tells of a leader that was left because its term is over.
-type Outdated struct {
-	Leader    string
-	Term, Now uint64
-}
-
-// Blind tells, whenever it changes, why a [Look] found less than it might.
-type Blind struct{ Err error }
-
-// Answered is the answer to an [Invited]: nil: the worker goes there.
-type Answered struct{ Err error }
-
-// SentAway tells that the leader has the worker leave: it drains.
-type SentAway struct{ Reason string }
-
-// Misled tells of a leader's message that makes no sense and was passed over.
-type Misled struct {
-	Job, Lease uint64
-	What       string
-}
-
-// Exit is the last effect: the worker has left.
-type Exit struct{}
-
-func (Connect) effect()    {}
-func (Disconnect) effect() {}
-func (Send) effect()       {}
-func (Start) effect()      {}
-func (Stop) effect()       {}
-func (Sync) effect()       {}
-func (Remove) effect()     {}
-func (SendLog) effect()    {}
-func (Look) effect()       {}
-func (Welcomed) effect()   {}
-func (Keep) effect()       {}
-func (Lost) effect()       {}
-func (Alone) effect()      {}
-func (Refusal) effect()    {}
-func (Outdated) effect()   {}
-func (Blind) effect()      {}
-func (Answered) effect()   {}
-func (SentAway) effect()   {}
-func (Misled) effect()     {}
-func (Exit) effect()       {}
 
 // Core decides. It is not safe for concurrent use: its driver owns it.
 type Core struct {
 	cfg     Config
 	rng     *rand.Rand
 	now     time.Time
-	effects []Effect
+	effects Effects
 
 	ledger ledger
 	queue  queue
-	fed    time.Time // when a slot was last given something, or there was something to give
+	fedAt  time.Time // when a slot last got a chunk, or the first lease was queued
 	slots  []slotState
+	files  files
 
 	session   session
 	search    search
-	clusterID string // empty: the worker belongs to none yet
+	clusterID string // empty: none yet
 	out       outbox
-
-	toSync  []ref
-	inSync  []ref // under way; empty: none is
-	removed []AttemptRef
 
 	drain  drain
 	exited bool
 }
 
-// slotState is what the core knows of a slot. chunk is nil exactly while the slot is idle.
+// slotState is the core's view of a slot. chunk is nil exactly while the slot is idle.
 type slotState struct {
 	chunk     *Chunk
 	since     time.Time
-	collected int  // entries of chunk whose results are taken
-	cut       bool // nothing more of it will be claimed
-	stopped   bool // a Stop has been given
+	collected int  // entries of chunk whose results were collected
+	cut       bool // no more of its entries can be claimed
+	stopped   bool // Stop was emitted
 }
 
-// New makes a core that dials at its first step.
+// files is the work for the disk.
+type files struct {
+	toSync  []ref
+	syncing []ref // under way; empty: none is
+	removed []AttemptRef
+}
+
+// New returns a core that dials at its first step.
 func New(cfg Config) *Core {
 	return &Core{
 		cfg:    cfg,
@@ -262,27 +89,37 @@ func New(cfg Config) *Core {
 	}
 }
 
-// Step takes in what happened and gives what has to be done, in order. The slice is reused by the next step.
-func (c *Core) Step(now time.Time, in Input) []Effect {
+// Step handles inputs, and whatever the time allows. The effects are valid until the next step.
+func (c *Core) Step(now time.Time, inputs ...Input) *Effects {
 	c.now = now
-	clear(c.effects)
-	c.effects = c.effects[:0]
+	clear(c.effects.List)
+	c.effects = Effects{List: c.effects.List[:0]}
 	if c.exited {
-		return nil
+		return &c.effects
 	}
+	for _, in := range inputs {
+		c.handle(in)
+	}
+	c.advance()
+	if !c.exited {
+		c.effects.Wake = c.wake()
+	}
+	return &c.effects
+}
+
+func (c *Core) handle(in Input) {
 	switch in := in.(type) {
-	case Tick:
 	case Received:
-		if in.Epoch == c.session.epoch && c.session.phase != sessionDown {
-			c.session.heardAt = now
+		if c.session.open(in.Epoch) {
+			c.session.receivedAt = c.now
 			c.receive(in.Message)
 		}
 	case Sent:
-		if in.Epoch == c.session.epoch && c.session.phase != sessionDown {
-			c.session.onWire--
+		if c.session.open(in.Epoch) {
+			c.session.inFlight--
 		}
 	case SessionEnded:
-		if in.Epoch == c.session.epoch && c.session.phase != sessionDown {
+		if c.session.open(in.Epoch) {
 			c.sessionEnded(in.Err, in.Refused)
 		}
 	case SlotIdle:
@@ -290,44 +127,36 @@ func (c *Core) Step(now time.Time, in Input) []Effect {
 		c.slots[in.Slot] = slotState{}
 	case Synced:
 		c.synced(in.Errs)
-	case Candidates:
-		c.looked(in)
-	case Invited:
-		c.emit(Answered{c.invite(in)})
-	case DrainRequest:
+	case Discovered:
+		c.discovered(in)
+	case Invite:
+		c.emit(InviteAnswered{c.invite(in)})
+	case Drain:
 		c.startDrain(in.StopRunning)
 	}
-	c.advance()
-	return c.effects
 }
 
-// advance does whatever the present state and time allow. Its order matters: results first, so that slots and the report
-// see them; slots before the report, because only a worker that has run dry reports at once.
+// advance does whatever the present state and time allow. The order matters: results first, so that slots and the report
+// see them; slots before the report, because only a worker with idle slots reports at once.
 func (c *Core) advance() {
-	if c.exited {
-		return
-	}
-	c.collectLate()
+	c.cutOldChunks()
 	c.advanceDrain()
 	c.schedule()
-	c.handBack()
+	c.returnQueued()
 	c.startSync()
 	c.advanceSession()
 	c.report()
-	if len(c.removed) > 0 {
-		c.emit(Remove{c.removed})
-		c.removed = nil
+	if len(c.files.removed) > 0 {
+		c.emit(Remove{c.files.removed})
+		c.files.removed = nil
 	}
-	c.advanceLeave()
+	c.advanceExit()
 }
 
-func (c *Core) emit(e Effect) { c.effects = append(c.effects, e) }
+func (c *Core) emit(e Effect) { c.effects.List = append(c.effects.List, e) }
 
-// Wake is when the core wants a [Tick] at the latest; the zero time: never.
-func (c *Core) Wake() time.Time {
-	if c.exited {
-		return time.Time{}
-	}
+// wake is [Effects.Wake].
+func (c *Core) wake() time.Time {
 	var wake time.Time
 	at := func(t time.Time) {
 		if !t.IsZero() && (wake.IsZero() || t.Before(wake)) {
@@ -339,7 +168,7 @@ func (c *Core) Wake() time.Time {
 			at(s.since.Add(chunkAge))
 		}
 	}
-	at(c.wakeHandBack())
+	at(c.wakeReturnQueued())
 	at(c.wakeSession())
 	at(c.wakeReport())
 	at(c.wakeDrain())

@@ -14,26 +14,27 @@ type coreTest struct {
 	t    *testing.T
 	core *Core
 	now  time.Time
+	wake time.Time
 
-	epoch    uint64
-	connects []Connect
-	starts   map[int]*Chunk
-	stops    []int
-	reports  []*wire.Report
-	beats    []*wire.Report
-	syncs    [][]AttemptRef
-	removed  []uint64
-	goodbye  bool
-	exit     *Exit
-	left     []uint64 // epochs of Disconnect
-	kept     []Membership
-	alone    []Alone
-	refusals []string
-	outdated []Outdated
-	lost     []string
-	looks    []string // clusters of Look
-	blind    []string
-	answers  []error
+	epoch        uint64
+	connects     []Connect
+	starts       map[int]*Chunk
+	stops        []int
+	reports      []*wire.Report
+	beats        []*wire.Report
+	syncs        [][]AttemptRef
+	removed      []uint64
+	goodbye      bool
+	exit         *Exit
+	left         []uint64 // epochs of Disconnect
+	saved        []Membership
+	noLeader     []NoLeader
+	refusals     []string
+	stale        []StaleLeader
+	lost         []string
+	discoveries  []string // clusters of Discover
+	undiscovered []string
+	answers      []error
 }
 
 const testJob = 12
@@ -47,13 +48,15 @@ func newTestOf(t *testing.T, cfg Config) *coreTest {
 	t.Helper()
 	cfg.DrainGrace, cfg.Seed = 30*time.Second, 7
 	c := &coreTest{t: t, now: time.Unix(1000, 0), starts: map[int]*Chunk{}, core: New(cfg)}
-	c.step(Tick{})
+	c.step()
 	return c
 }
 
-func (c *coreTest) step(in Input) {
+func (c *coreTest) step(inputs ...Input) {
 	c.t.Helper()
-	for _, e := range c.core.Step(c.now, in) {
+	effects := c.core.Step(c.now, inputs...)
+	c.wake = effects.Wake
+	for _, e := range effects.List {
 		switch e := e.(type) {
 		case Connect:
 			c.connects = append(c.connects, e)
@@ -84,23 +87,23 @@ func (c *coreTest) step(in Input) {
 			c.exit = &e
 		case Disconnect:
 			c.left = append(c.left, e.Epoch)
-		case Keep:
-			c.kept = append(c.kept, e.Membership)
-		case Alone:
-			c.alone = append(c.alone, e)
-		case Refusal:
+		case SaveMembership:
+			c.saved = append(c.saved, e.Membership)
+		case NoLeader:
+			c.noLeader = append(c.noLeader, e)
+		case Refused:
 			c.refusals = append(c.refusals, e.Err.Error())
-		case Outdated:
-			c.outdated = append(c.outdated, e)
-		case Lost:
+		case StaleLeader:
+			c.stale = append(c.stale, e)
+		case LeaderLost:
 			c.lost = append(c.lost, e.Err.Error())
-		case Look:
-			c.looks = append(c.looks, e.ClusterID)
-		case Blind:
-			c.blind = append(c.blind, e.Err.Error())
-		case Answered:
+		case Discover:
+			c.discoveries = append(c.discoveries, e.ClusterID)
+		case DiscoveryFailed:
+			c.undiscovered = append(c.undiscovered, e.Err.Error())
+		case InviteAnswered:
 			c.answers = append(c.answers, e.Err)
-		case Welcomed, SendLog, Misled:
+		case Welcomed, SendLog, BadMessage:
 		}
 	}
 }
@@ -158,7 +161,7 @@ func (c *coreTest) idle(slot int) {
 func (c *coreTest) later(d time.Duration) {
 	c.t.Helper()
 	c.now = c.now.Add(d)
-	c.step(Tick{})
+	c.step()
 }
 
 // lose ends the session and goes on to the next attempt to connect.
@@ -252,10 +255,10 @@ func TestCoreGathersResultsWhileOthersRun(t *testing.T) {
 	if len(c.reports) != 0 {
 		t.Fatal("a result was reported alone while another attempt runs")
 	}
-	if want := c.now.Add(starvedDelay); !c.core.Wake().Equal(want) {
-		t.Errorf("Wake() while a slot has nothing to run = %v, want %v", c.core.Wake(), want)
+	if want := c.now.Add(idleReportDelay); !c.wake.Equal(want) {
+		t.Errorf("Wake() while a slot has nothing to run = %v, want %v", c.wake, want)
 	}
-	c.later(starvedDelay)
+	c.later(idleReportDelay)
 	c.wantLeases("finished", finishedLeases(c.reports), 100)
 }
 
@@ -464,10 +467,10 @@ func TestCoreStallsWhenTheLeaderIsSlow(t *testing.T) {
 		}
 		c.idle(0)
 	}
-	if len(c.reports) != ReportsOnWire {
-		t.Errorf("%d reports on their way, want %d", len(c.reports), ReportsOnWire)
+	if len(c.reports) != ReportsInFlight {
+		t.Errorf("%d reports on their way, want %d", len(c.reports), ReportsInFlight)
 	}
-	if most := unsentMax + (ReportsOnWire+1)*reportItems; ran > most || ran < unsentMax {
+	if most := unsentMax + (ReportsInFlight+1)*reportItems; ran > most || ran < unsentMax {
 		t.Errorf("ran %d attempts against a leader that takes nothing, want between %d and %d", ran, unsentMax, most)
 	}
 	c.step(Sent{c.epoch})
@@ -497,21 +500,21 @@ func TestCoreDrain(t *testing.T) {
 		kind  wire.FailureKind // of lease 100; 0: it finishes
 	}{
 		{
-			"lets what runs finish", func(c *coreTest) { c.step(DrainRequest{}) },
+			"lets what runs finish", func(c *coreTest) { c.step(Drain{}) },
 			func(c *coreTest) { c.later(time.Second); c.starts[0].Finish(0, Result{}) }, 0,
 		},
 		{"at the leader's word", func(c *coreTest) {
 			c.receive(&wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{}}})
 		}, func(c *coreTest) { c.starts[0].Finish(0, Result{}) }, 0},
 		{
-			"stops what runs after the grace", func(c *coreTest) { c.step(DrainRequest{}) },
+			"stops what runs after the grace", func(c *coreTest) { c.step(Drain{}) },
 			func(c *coreTest) {
 				c.later(30 * time.Second)
 				c.starts[0].Finish(0, Result{Canceled: len(c.stops) == 1})
 			}, wire.FailureKind_PREEMPTED,
 		},
 		{
-			"stops what runs at once", func(c *coreTest) { c.step(DrainRequest{StopRunning: true}) },
+			"stops what runs at once", func(c *coreTest) { c.step(Drain{StopRunning: true}) },
 			func(c *coreTest) { c.starts[0].Finish(0, Result{Canceled: len(c.stops) == 1}) }, wire.FailureKind_PREEMPTED,
 		},
 	}
@@ -549,7 +552,7 @@ func TestCoreDrain(t *testing.T) {
 			if !c.goodbye {
 				t.Fatal("no goodbye though nothing is held")
 			}
-			for c.exit == nil && c.core.session.onWire > 0 {
+			for c.exit == nil && c.core.session.inFlight > 0 {
 				c.step(Sent{c.epoch})
 			}
 			if c.exit == nil {
@@ -561,7 +564,7 @@ func TestCoreDrain(t *testing.T) {
 
 func TestCoreDrainWithoutALeader(t *testing.T) {
 	c := newTest(t, 1)
-	c.step(DrainRequest{})
+	c.step(Drain{})
 	if c.exit == nil {
 		t.Fatal("an idle worker without a leader does not leave at once")
 	}
@@ -572,7 +575,7 @@ func TestCoreDrainWithoutALeader(t *testing.T) {
 	c.run(0, Result{})
 	c.idle(0)
 	c.lose()
-	c.step(DrainRequest{})
+	c.step(Drain{})
 	if c.exit != nil {
 		t.Fatal("left with a result that a leader may still take")
 	}
@@ -587,8 +590,8 @@ func TestCoreDrainLeavesAnAttemptThatHeedsNothing(t *testing.T) {
 	c.welcome()
 	c.lease(100, 1)
 	c.starts[0].Claim()
-	c.step(DrainRequest{StopRunning: true})
-	c.later(KillMax)
+	c.step(Drain{StopRunning: true})
+	c.later(KillTimeout)
 	if c.exit == nil {
 		t.Fatal("waits without end for an attempt that does not heed its stop")
 	}

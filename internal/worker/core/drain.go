@@ -6,34 +6,30 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// drain is the way out. Once on, it stays on.
+// drain is the shutdown. Once on, it stays on.
 type drain struct {
 	on        bool
-	stopped   bool      // what runs was told to stop
-	hasty     bool      // by request: then no verdict is waited for either
-	until     time.Time // then what runs is stopped; later, then the worker leaves whatever is left
+	stopped   bool      // running attempts were stopped
+	hasty     bool      // by request: do not wait for verdicts either
+	until     time.Time // then running attempts are stopped; once they are: then the worker exits regardless
 	verdictBy time.Time // set once nothing runs
-	goodbye   bool
+	goodbye   bool      // sent
 }
 
-// startDrain hands back what has not begun. A second request can only hasten the first.
+// startDrain returns the leases that have not started. A second call can only hasten the first.
 func (c *Core) startDrain(stopRunning bool) {
 	d := &c.drain
 	if !d.on {
 		d.on = true
 		d.until = c.now.Add(c.cfg.DrainGrace)
-		c.session.beaten = time.Time{} // the leader should know before it sees slots free
+		c.session.heartbeatAt = time.Time{} // the leader must learn of the drain before it sees free slots
 		for slot := range c.slots {
 			if c.slots[slot].chunk != nil {
 				c.cut(slot)
 				c.collect(slot)
 			}
 		}
-		c.ledger.all(func(r ref) {
-			if r.state() == queued {
-				c.giveBack(r)
-			}
-		})
+		c.returnAllQueued()
 	}
 	if stopRunning {
 		d.hasty = true
@@ -41,14 +37,14 @@ func (c *Core) startDrain(stopRunning bool) {
 	}
 }
 
-// preempt stops what runs; it is reported as PREEMPTED, which is no fault of the task's.
+// preempt stops running attempts. They are reported as PREEMPTED, which does not count against the task.
 func (c *Core) preempt() {
 	d := &c.drain
 	if d.stopped {
 		return
 	}
 	d.stopped = true
-	d.until = c.now.Add(KillMax)
+	d.until = c.now.Add(KillTimeout)
 	for slot := range c.slots {
 		if c.slots[slot].chunk != nil {
 			c.stop(slot)
@@ -62,20 +58,20 @@ func (c *Core) advanceDrain() {
 	}
 }
 
-// advanceLeave says goodbye once nothing is held, and leaves once that is sent.
-func (c *Core) advanceLeave() {
+// advanceExit sends the goodbye once nothing is held, and exits once it is sent.
+func (c *Core) advanceExit() {
 	d := &c.drain
 	if !d.on {
 		return
 	}
 	if d.goodbye {
-		if c.session.phase != sessionUp || c.session.onWire == 0 {
+		if c.session.phase != sessionUp || c.session.inFlight == 0 {
 			c.exit()
 		}
 		return
 	}
 	if !c.idle() {
-		// An attempt that does not heed its stop must not hold the process for ever.
+		// An attempt that ignores its Stop must not keep the process alive.
 		if d.stopped && !c.now.Before(d.until) {
 			c.exit()
 		}
@@ -93,7 +89,7 @@ func (c *Core) advanceLeave() {
 		c.exit()
 	default:
 		d.goodbye = true
-		c.session.onWire++
+		c.session.inFlight++
 		c.emit(Send{
 			c.session.epoch, &wire.FromWorker{Message: &wire.FromWorker_Goodbye{Goodbye: &wire.Goodbye{}}}, false,
 		})

@@ -13,8 +13,8 @@ func TestCoreHandsBackWhatNoSlotHasTimeFor(t *testing.T) {
 	}
 	c.later(queueAge - 1)
 	c.wantLeases("returned", returnedLeases(c.reports))
-	if want := c.now.Add(1); c.core.Wake().After(want) {
-		t.Errorf("Wake() = %v, want %v at the latest", c.core.Wake(), want)
+	if want := c.now.Add(1); c.wake.After(want) {
+		t.Errorf("Wake() = %v, want %v at the latest", c.wake, want)
 	}
 	c.later(1)
 	c.later(reportDelay)

@@ -7,7 +7,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// leaseState is where a lease stands. gone is final; the others are left only by the arrows:
+// leaseState is the state of a lease. gone is final; the transitions of the others are:
 //
 //	queued → inSlot → stopping → gone (returned)
 //	queued → gone (returned)
@@ -21,18 +21,18 @@ const (
 	gone leaseState = iota
 	queued
 	inSlot
-	stopping // whatever it comes to is thrown away, and the lease returned
-	syncing  // ran; its file is being fsynced
+	stopping // its result is discarded, and the lease returned
+	syncing  // its file is being fsynced
 	finished // prepared; kept until the leader's verdict
 	failed   // kept until reported
 )
 
-// jobInfo is what is known of a job. It is dropped when the job has ended and none of its leases is held.
+// jobInfo is a job. It is dropped when the job has ended and none of its leases is held.
 type jobInfo struct {
 	job   *wire.Job
 	live  int // leases held
 	ended bool
-	// nanos is how long an attempt of a stage takes, by stage; 0: not known yet.
+	// nanos is the duration of an attempt, by stage; 0: unknown.
 	nanos []int64
 }
 
@@ -47,7 +47,7 @@ type grant struct {
 	action  wire.CommitAction
 	state   []leaseState
 	results []Result // nil until the first entry goes to a slot
-	live    int      // entries not gone; at 0 only info, stage, first and state are left
+	live    int      // entries not gone; at 0 only info, stage, first and state remain
 }
 
 func (g *grant) number(i int) uint32 {
@@ -64,7 +64,7 @@ func stageName(job *wire.Job, stage uint32) string {
 	return ""
 }
 
-// ref names one lease held.
+// ref is one lease.
 type ref struct {
 	g *grant
 	i int
@@ -79,8 +79,8 @@ func (r ref) failure() *wire.Failure {
 	return r.result().Failure
 }
 
-// ledger holds every lease that is not gone. Grants are found by lease number without an entry per lease: they are kept
-// sorted, and leaders grant growing numbers, so that adding is an append and looking up mostly hits the last one found.
+// ledger holds every lease that is not gone. Leases are found without an index entry each: grants are sorted, leaders grant
+// increasing numbers, so that adding is an append and a lookup mostly hits the grant found last.
 type ledger struct {
 	jobs   map[uint64]*jobInfo
 	grants []*grant // by first; some may be dead (live 0)
@@ -91,8 +91,8 @@ type ledger struct {
 
 func newLedger() ledger { return ledger{jobs: map[uint64]*jobInfo{}} }
 
-// add takes a grant of which all entries are queued. It gives nil when the columns contradict each other or a lease of it
-// is known already.
+// add adds a grant with all entries queued. It returns nil if the columns contradict each other or one of the leases is
+// known already.
 func (l *ledger) add(info *jobInfo, w *wire.Leases) *grant {
 	n := len(w.GetIndex())
 	if n == 0 || w.GetFirstLease()+uint64(n) < w.GetFirstLease() || !wire.ColumnFits(w.GetAttempt(), n) || !wire.ColumnFits(w.GetSplits(), n) {
@@ -147,7 +147,7 @@ func (l *ledger) find(lease uint64) (ref, bool) {
 	return r, r.state() != gone
 }
 
-// move sets a state and keeps the counts; moving to gone forgets the lease.
+// move changes a state and updates the counts; moving to gone drops the lease.
 func (l *ledger) move(r ref, to leaseState) {
 	l.counts[r.state()]--
 	r.set(to)
@@ -157,7 +157,7 @@ func (l *ledger) move(r ref, to leaseState) {
 	}
 	r.g.info.live--
 	r.g.live--
-	l.dropIfOver(r.g.info)
+	l.dropEnded(r.g.info)
 	if r.g.live == 0 {
 		r.g.index, r.g.attempt, r.g.splits, r.g.results = nil, nil, nil, nil
 		l.dead++
@@ -174,13 +174,13 @@ func (l *ledger) moveAll(g *grant, from, to int, was, state leaseState) {
 	l.counts[state] += to - from
 }
 
-func (l *ledger) dropIfOver(info *jobInfo) {
+func (l *ledger) dropEnded(info *jobInfo) {
 	if info.ended && info.live == 0 {
 		delete(l.jobs, info.job.GetId())
 	}
 }
 
-// compact drops dead grants once they are the larger half, so that the cost per grant stays constant.
+// compact drops dead grants once they are the majority, so that the cost per grant stays constant.
 func (l *ledger) compact() {
 	if l.dead*2 <= len(l.grants) {
 		return

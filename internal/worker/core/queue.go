@@ -1,14 +1,14 @@
 package core
 
-// span is entries [from, to) of a grant. Those that are no longer queued are holes.
+// span is entries [from, to) of a grant. Those that are no longer queued are skipped.
 type span struct {
 	g        *grant
 	from, to int
 }
 
-// queue is the leases that wait for a slot, first come first served.
+// queue is the leases that wait for a slot, first in first out.
 type queue struct {
-	front []span // what was taken and given back, last first
+	front []span // popped and pushed back, last first
 	back  []span
 	head  int // of back
 }
@@ -16,8 +16,8 @@ type queue struct {
 func (q *queue) push(s span)      { q.back = append(q.back, s) }
 func (q *queue) pushFront(s span) { q.front = append(q.front, s) }
 
-// take removes a run of at most n queued entries of one grant from the front. n is asked for once the grant is known.
-func (q *queue) take(n func(*grant) int) (span, bool) {
+// pop removes a run of queued entries of one grant from the front, at most n(grant) of them.
+func (q *queue) pop(n func(*grant) int) (span, bool) {
 	for {
 		s, ok := q.peek()
 		if !ok {
@@ -27,7 +27,7 @@ func (q *queue) take(n func(*grant) int) (span, bool) {
 			s.from++
 		}
 		if s.from == s.to {
-			q.pop()
+			q.popSpan()
 			continue
 		}
 		run := span{s.g, s.from, s.from + 1}
@@ -49,7 +49,7 @@ func (q *queue) peek() (*span, bool) {
 	return nil, false
 }
 
-func (q *queue) pop() {
+func (q *queue) popSpan() {
 	if n := len(q.front); n > 0 {
 		q.front[n-1] = span{}
 		q.front = q.front[:n-1]

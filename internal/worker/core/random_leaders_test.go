@@ -216,9 +216,9 @@ func (w *randomWorld) answerLook() {
 		return
 	}
 	w.leaders.looking = false
-	in := Candidates{Leaders: w.addresses()}
+	in := Discovered{Leaders: w.addresses()}
 	if !w.leaders.calm && w.rng.IntN(2) == 0 {
-		in = Candidates{Err: errors.New("no answer")}
+		in = Discovered{Err: errors.New("no answer")}
 	}
 	w.step(in)
 }

@@ -23,6 +23,7 @@ type randomWorld struct {
 	rng  *rand.Rand
 	core *Core
 	now  time.Time
+	wake time.Time
 
 	leaders randomLeaders
 	epoch   uint64
@@ -58,8 +59,10 @@ func (w *randomWorld) fatalf(format string, args ...any) {
 	w.t.Fatalf("seed %d: %s", w.seed, fmt.Sprintf(format, args...))
 }
 
-func (w *randomWorld) step(in Input) {
-	for _, e := range w.core.Step(w.now, in) {
+func (w *randomWorld) step(inputs ...Input) {
+	effects := w.core.Step(w.now, inputs...)
+	w.wake = effects.Wake
+	for _, e := range effects.List {
 		if w.exited {
 			w.fatalf("%T after Exit", e)
 		}
@@ -126,13 +129,13 @@ func (w *randomWorld) take(e Effect) {
 		}
 	case Exit:
 		w.exited = true
-	case Look:
+	case Discover:
 		if w.leaders.looking {
 			w.fatalf("two looks at once")
 		}
 		w.leaders.looking = true
-	case SendLog, Welcomed, Keep, Lost, Alone, Outdated, Blind, Refusal, Answered:
-	case Misled:
+	case SendLog, Welcomed, SaveMembership, LeaderLost, NoLeader, StaleLeader, DiscoveryFailed, Refused, InviteAnswered:
+	case BadMessage:
 		w.fatalf("misled: %+v", e)
 	}
 }
@@ -151,7 +154,7 @@ func (w *randomWorld) note(e Effect) {
 		_, _ = fmt.Fprint(w.trace, len(e.Files))
 	case Remove:
 		_, _ = fmt.Fprint(w.trace, len(e.Files))
-	case Stop, Disconnect, Welcomed, SendLog, Misled, Exit, Keep, Lost, Alone, Look, Outdated, Blind, Refusal, Answered:
+	case Stop, Disconnect, Welcomed, SendLog, BadMessage, Exit, SaveMembership, LeaderLost, NoLeader, Discover, StaleLeader, DiscoveryFailed, Refused, InviteAnswered:
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
@@ -167,7 +170,7 @@ func (w *randomWorld) sent(s Send) {
 	if s.Urgent {
 		return
 	}
-	if w.onWire++; w.onWire > ReportsOnWire+1 {
+	if w.onWire++; w.onWire > ReportsInFlight+1 {
 		w.fatalf("%d messages on the wire", w.onWire)
 	}
 	if s.Message.GetGoodbye() != nil {
@@ -341,7 +344,7 @@ func (w *randomWorld) sender() {
 
 func (w *randomWorld) tick() {
 	answers := w.core.session.phase == sessionDialing && (w.leaders.dialed == nil || !w.leaders.dialed.stopped) // in less time
-	if wake := w.core.Wake(); !wake.IsZero() && !answers && w.rng.IntN(2) == 0 && wake.After(w.now) {
+	if wake := w.wake; !wake.IsZero() && !answers && w.rng.IntN(2) == 0 && wake.After(w.now) {
 		w.now = wake
 	} else {
 		w.now = w.now.Add(time.Duration(w.rng.Int64N(int64(3 * time.Millisecond))))
@@ -350,7 +353,7 @@ func (w *randomWorld) tick() {
 		w.step(Received{w.epoch, &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}})
 		return
 	}
-	w.step(Tick{})
+	w.step()
 }
 
 // TestCoreRandom has seeds decide what happens, checks the package's promises at each step, and that a drain then ends
@@ -375,9 +378,9 @@ func runRandomWorld(t *testing.T, seed uint64) uint64 {
 	w.slots, w.stopped = make([]*Chunk, slots), make([]bool, slots)
 	w.openLeaders()
 	w.core = New(Config{
-		Hello: &wire.Hello{Slots: uint32(slots)}, Leaders: w.addresses(), Looks: w.leaders.looks, DrainGrace: time.Second, Seed: seed,
+		Hello: &wire.Hello{Slots: uint32(slots)}, Leaders: w.addresses(), Discovers: w.leaders.looks, DrainGrace: time.Second, Seed: seed,
 	})
-	w.step(Tick{})
+	w.step()
 	actions := []func(){w.grant, w.runSlot, w.judge, w.endJob, w.session, w.disk, w.sender, w.tick, w.changeLeaders, w.late, w.answerLook}
 	weights := []int{4, 60, 6, 1, 10, 10, 10, 10, 2, 1, 5}
 	var lots []int
@@ -396,7 +399,7 @@ func runRandomWorld(t *testing.T, seed uint64) uint64 {
 // finish lets the leader stay and the worker drain.
 func (w *randomWorld) finish() {
 	w.attach()
-	w.step(DrainRequest{})
+	w.step(Drain{})
 	for i := 0; !w.exited; i++ {
 		if i > 200_000 {
 			w.fatalf("the drain has no end")

@@ -6,24 +6,23 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// outbox gathers what the leader has to hear into reports, in columns. It is emptied when a session ends: all that matters
-// in it can be made again from the ledger.
+// outbox collects results into reports, in columns. It is cleared when a session ends: the ledger can rebuild it.
 type outbox struct {
-	sealed []*wire.Report // full ones, oldest first
+	sealed []*wire.Report // complete, oldest first
 	items  int            // of sealed
 	open   *wire.Report
-	count  int // items of open
-	bytes  int // of open's failures
-	since  time.Time
-	failed []ref // of open and sealed: forgotten once handed to the sender
-	last   *wire.Finished
+	count  int            // items of open
+	bytes  int            // of open's failures
+	last   *wire.Finished // columns of open that were appended to last
+	since  time.Time      // when the oldest unsent item was added
+	failed []ref          // of open and sealed: dropped from the ledger once handed to the sender
 }
 
 func (o *outbox) reset() { *o = outbox{} }
 
 func (o *outbox) unsent() int { return o.items + o.count }
 
-// grow makes room for one more item.
+// grow returns the open report, with room for one more item.
 func (o *outbox) grow(now time.Time) *wire.Report {
 	if o.count >= reportItems || o.bytes >= failureBytes {
 		o.seal()
@@ -47,21 +46,21 @@ func (o *outbox) seal() {
 	o.open, o.last, o.count, o.bytes = nil, nil, 0, 0
 }
 
-func (o *outbox) giveBack(lease uint64, now time.Time) {
+func (o *outbox) addReturned(lease uint64, now time.Time) {
 	r := o.grow(now)
 	r.Returned = append(r.Returned, lease)
 }
 
-func (o *outbox) fail(r ref, now time.Time) {
+func (o *outbox) addFailed(r ref, now time.Time) {
 	rep := o.grow(now)
 	rep.Failed = append(rep.Failed, r.failure())
 	o.bytes += len(r.failure().GetMessage())
 	o.failed = append(o.failed, r)
 }
 
-func (o *outbox) finish(r ref, now time.Time) {
+func (o *outbox) addFinished(r ref, now time.Time) {
 	rep := o.grow(now)
-	f := o.columns(rep, r)
+	f := o.columns(rep, r.g.info.job.GetId(), r.g.stage)
 	n := len(f.Index)
 	f.Index = append(f.Index, r.index())
 	f.Lease = append(f.Lease, r.lease())
@@ -73,9 +72,8 @@ func (o *outbox) finish(r ref, now time.Time) {
 	f.InputBytes = appendColumn(f.InputBytes, n, res.Input)
 }
 
-// columns finds the columns of the lease's stage in a report, or adds them.
-func (o *outbox) columns(rep *wire.Report, r ref) *wire.Finished {
-	job, stage := r.g.info.job.GetId(), r.g.stage
+// columns returns a report's columns of a stage, and adds them if they are not there.
+func (o *outbox) columns(rep *wire.Report, job uint64, stage uint32) *wire.Finished {
 	if o.last != nil && o.last.Job == job && o.last.Stage == stage {
 		return o.last
 	}
@@ -90,7 +88,7 @@ func (o *outbox) columns(rep *wire.Report, r ref) *wire.Finished {
 	return o.last
 }
 
-// appendColumn adds entry n to a column that is left out as long as all of it is zero.
+// appendColumn appends entry n to a column, which is absent as long as it is all zero.
 func appendColumn(col []uint64, n int, v uint64) []uint64 {
 	if v == 0 && len(col) == 0 {
 		return col
@@ -101,45 +99,45 @@ func appendColumn(col []uint64, n int, v uint64) []uint64 {
 	return append(col, v)
 }
 
-// idle says that no result is about to come: what is there need not wait for company.
+// idle reports that no result is about to come: a report has nothing to wait for.
 func (c *Core) idle() bool {
 	for i := range c.slots {
 		if c.slots[i].chunk != nil {
 			return false
 		}
 	}
-	return len(c.inSync) == 0 && len(c.toSync) == 0
+	return len(c.files.syncing) == 0 && len(c.files.toSync) == 0
 }
 
-// stalled says that results come faster than the leader takes them. Nothing more is begun then, so that memory stays
-// bounded; what runs goes on.
+// stalled reports that results come faster than the leader takes them. Nothing more is started then, which bounds the
+// memory; running attempts continue.
 func (c *Core) stalled() bool {
 	return c.out.unsent() > unsentMax || c.ledger.counts[finished]+c.ledger.counts[failed] > unackedMax
 }
 
-// report hands what is due to the sender.
+// report hands the reports that are due to the sender.
 func (c *Core) report() {
 	o := &c.out
 	if c.session.phase != sessionUp || o.unsent() == 0 {
 		return
 	}
 	if o.count >= reportItems || c.idle() || !c.now.Before(c.reportDue()) {
-		if c.session.onWire+len(o.sealed) < ReportsOnWire {
+		if c.session.inFlight+len(o.sealed) < ReportsInFlight {
 			o.seal()
 		}
 	}
 	n := 0
-	for ; n < len(o.sealed) && c.session.onWire < ReportsOnWire; n++ {
+	for ; n < len(o.sealed) && c.session.inFlight < ReportsInFlight; n++ {
 		o.sealed[n].Draining = c.drain.on
-		c.emit(Send{c.session.epoch, fromWorker(o.sealed[n]), false})
+		c.emit(Send{c.session.epoch, reportMessage(o.sealed[n]), false})
 		o.items -= reportLen(o.sealed[n])
 		for range o.sealed[n].GetFailed() {
-			if r := o.failed[0]; r.state() == failed { // and not dropped meanwhile
+			if r := o.failed[0]; r.state() == failed { // else it was dropped meanwhile
 				c.ledger.move(r, gone)
 			}
 			o.failed = o.failed[1:]
 		}
-		c.session.onWire++
+		c.session.inFlight++
 	}
 	o.sealed = o.sealed[n:]
 	if n > 0 {
@@ -155,25 +153,25 @@ func reportLen(r *wire.Report) int {
 	return n
 }
 
-// wakeReport is the zero time while the sender is full: its [Sent] is what goes on then.
+// wakeReport is the zero time while the sender is full: its [Sent] continues.
 func (c *Core) wakeReport() time.Time {
-	if c.session.phase != sessionUp || c.out.unsent() == 0 || c.session.onWire >= ReportsOnWire {
+	if c.session.phase != sessionUp || c.out.unsent() == 0 || c.session.inFlight >= ReportsInFlight {
 		return time.Time{}
 	}
 	return c.reportDue()
 }
 
-// reportDue is when what waits is sent though little. A slot that has nothing to run waits for the leases that the report
-// frees; while all are busy, fewer reports leave the machine to the tasks.
+// reportDue is when the unsent items are sent even if they are few. An idle slot waits for the leases that the report
+// makes room for; while all are busy, fewer reports leave the CPU to the tasks.
 func (c *Core) reportDue() time.Time {
 	for i := range c.slots {
 		if c.slots[i].chunk == nil {
-			return c.out.since.Add(starvedDelay)
+			return c.out.since.Add(idleReportDelay)
 		}
 	}
 	return c.out.since.Add(reportDelay)
 }
 
-func fromWorker(r *wire.Report) *wire.FromWorker {
+func reportMessage(r *wire.Report) *wire.FromWorker {
 	return &wire.FromWorker{Message: &wire.FromWorker_Report{Report: r}}
 }

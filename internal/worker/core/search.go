@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,87 +11,91 @@ import (
 )
 
 const (
-	refusedWait  = time.Minute // a leader that has refused this worker is not asked again before
-	leadersMax   = 64          // leaders of one kind that are remembered, and dials of one round
-	hopsMax      = 2           // hints followed at once between two waits: two nodes may name each other
-	electionWait = 400 * time.Millisecond
-	lookAfter    = 3 // rounds in vain with known leaders before others are looked for: an election takes about so many
-	lookWaitMin  = time.Second
-	lookWaitMax  = 10 * time.Second
+	refusedWait   = time.Minute            // before a leader that refused this worker is asked again
+	leadersMax    = 64                     // leaders of one source, and dials of one round
+	hintsMax      = 2                      // hints followed in one round: two nodes may name each other
+	electionWait  = 400 * time.Millisecond // between rounds, at most, while nodes answer: an election is under way
+	discoverAfter = 3                      // failed rounds with known leaders before a discovery: an election takes about as long
+	discoverMin   = time.Second            // between two discoveries, at first
+	discoverMax   = 10 * time.Second       // and at last
+	answerMin     = 400 * time.Millisecond // from dialing to a node's first message, at first
+	answerMax     = time.Second            // the same, at most, while other nodes answer; then from message to message
 )
 
-// search decides which leader is dialed next. It goes in rounds: each candidate once, without a wait between them, then
-// a wait that grows from round to round.
-type search struct {
-	fixed   []string // by configuration
-	known   []string // told by the leader of the last session, and the address under which it was reached
-	invited []string // by an invitation, until the next session
-	told    []string // by nodes that do not lead, until the next session: they may be of another cluster
-	found   []string // by the last look around
+// source is where an address comes from. Addresses of a lower one are dialed first.
+type source uint8
 
-	invitedTo string // the cluster of the invitation
+const (
+	fromInvite    source = iota // until the next session
+	fromLeader                  // of the last session; includes the address under which it was reached
+	fromFollower                // nodes that do not lead; until the next session, because they may be of another cluster
+	fromConfig                  // the worker's configuration
+	fromDiscovery               // the last one
+	sources
+)
 
-	hint     string // the leader, as named by the node dialed last
-	hops     int
-	last     string         // dialed last
-	round    []string       // still to be dialed before the next wait
-	tried    []string       // dialed in this round
-	rounds   int            // in vain, in a row
-	alive    bool           // a node has answered in this round: there is an election, or it will know soon
-	lively   bool           // in the round before
-	silences map[string]int // dials in a row that a node let pass without a word
-
-	refusals map[string]refusal // by address
-	failure  string             // why the last dial was in vain
-
-	looks    bool // there is somewhere to look around
-	looking  bool
-	lookAt   time.Time
-	lookWait time.Duration
-	blind    string // why the last look around found less than it might
+// candidate is an address that may be a leader's.
+type candidate struct {
+	address  string
+	rank     [sources]int // in the list of a source, from 1; 0: not in it
+	tried    bool         // in this round
+	timeouts int          // consecutive dials without an answer
+	refusal  string       // reason of its last refusal
+	askAgain time.Time    // after its last refusal; zero: it has not refused
 }
 
-// refusal keeps a leader out of the rounds until its time.
-type refusal struct {
-	reason string
-	until  time.Time
+// source is the best source that has the candidate; false: none has.
+func (d *candidate) source() (source, bool) {
+	for s, rank := range d.rank {
+		if rank > 0 {
+			return source(s), true
+		}
+	}
+	return sources, false
+}
+
+func (d *candidate) refuses(now time.Time) bool { return now.Before(d.askAgain) }
+
+// search decides which leader to dial next. It works in rounds: each candidate once, without a wait between them, then a wait
+// that grows from round to round.
+type search struct {
+	list      []*candidate // in the order of the round
+	last      *candidate   // dialed last; never nil
+	invitedTo string       // the cluster of the invitation
+	failure   string       // of the last dial
+
+	round     round
+	failed    int  // rounds in a row
+	wasAlive  bool // round.alive of the round before
+	discovery discovery
+}
+
+// round is one pass over the candidates.
+type round struct {
+	dials int
+	hint  string // the leader, according to the node dialed last
+	hints int    // followed
+	alive bool   // a node has answered: an election is under way, or it will be informed soon
+}
+
+// discovery is the search for leaders that no node has named.
+type discovery struct {
+	on      bool // by configuration
+	running bool
+	at      time.Time // not before
+	wait    time.Duration
+	failure string // of the last one
 }
 
 func newSearch(cfg Config) search {
-	return search{
-		fixed: cleanAddresses(cfg.Leaders), known: cleanAddresses(cfg.Known), looks: cfg.Looks, lookWait: lookWaitMin,
-		refusals: map[string]refusal{}, silences: map[string]int{},
-	}
+	s := search{last: &candidate{}, discovery: discovery{on: cfg.Discovers, wait: discoverMin}}
+	s.set(fromConfig, cfg.Leaders)
+	s.set(fromLeader, cfg.Known)
+	s.begin(time.Time{})
+	return s
 }
 
-// patience is how long to wait for the first word of the node that is dialed now. One that is stopped or cut off must not keep
-// this worker from the others: the new leader waits for its workers for two seconds only. But all may be far away, or busy.
-func (s *search) patience(address string, now time.Time) time.Duration {
-	if len(s.candidates(now)) < 2 {
-		return WelcomeMax
-	}
-	most := WelcomeMax
-	if s.alive || s.lively {
-		most = wordNear
-	}
-	return min(most, wordMin<<min(s.silences[address], 8))
-}
-
-// silent notes that the node dialed last has let its time pass without a word.
-func (s *search) silent() {
-	if len(s.silences) > leadersMax { // addresses that are no more
-		clear(s.silences)
-	}
-	s.silences[s.last]++
-}
-
-// answered notes that the node dialed last has said something.
-func (s *search) answered() {
-	s.alive = true
-	delete(s.silences, s.last)
-}
-
-// cleanAddresses drops what cannot be dialed and what is there twice: lists come from other machines.
+// cleanAddresses drops invalid addresses and duplicates.
 func cleanAddresses(list []string) []string {
 	var clean []string
 	for _, a := range list {
@@ -101,174 +106,247 @@ func cleanAddresses(list []string) []string {
 	return clean
 }
 
-// candidates is every leader worth a try, best first; the one dialed last comes last.
+// find returns the candidate of an address, and adds it if it is new.
+func (s *search) find(address string) *candidate {
+	i := slices.IndexFunc(s.list, func(d *candidate) bool { return d.address == address })
+	if i >= 0 {
+		return s.list[i]
+	}
+	d := &candidate{address: address}
+	s.list = append(s.list, d)
+	return d
+}
+
+// set replaces the list of a source. It reports whether there is an address that no source had.
+func (s *search) set(from source, addresses []string) (added bool) {
+	clean := cleanAddresses(addresses)
+	for _, d := range s.list {
+		if !slices.Contains(clean, d.address) {
+			d.rank[from] = 0
+		}
+	}
+	for i, a := range clean {
+		d := s.find(a)
+		_, known := d.source()
+		added = added || !known
+		d.rank[from] = i + 1
+	}
+	return added
+}
+
+// addresses is the list of a source.
+func (s *search) addresses(from source) []string {
+	var list []*candidate
+	for _, d := range s.list {
+		if d.rank[from] > 0 {
+			list = append(list, d)
+		}
+	}
+	slices.SortFunc(list, func(a, b *candidate) int { return a.rank[from] - b.rank[from] })
+	addresses := make([]string, len(list))
+	for i, d := range list {
+		addresses[i] = d.address
+	}
+	return addresses
+}
+
+// candidates returns the addresses worth a dial, in the order of the round.
 func (s *search) candidates(now time.Time) []string {
-	var all []string
-	for _, list := range [][]string{s.invited, s.known, s.told, s.fixed, s.found} {
-		for _, a := range list {
-			if !slices.Contains(all, a) && !s.aside(a, now) {
-				all = append(all, a)
-			}
+	var list []string
+	for _, d := range s.list {
+		if _, known := d.source(); known && !d.refuses(now) {
+			list = append(list, d.address)
 		}
 	}
-	if i := slices.Index(all, s.last); i >= 0 {
-		all = append(slices.Delete(all, i, i+1), s.last)
-	}
-	return all
+	return list
 }
 
-func (s *search) aside(address string, now time.Time) bool {
-	r, ok := s.refusals[address]
-	return ok && now.Before(r.until)
-}
-
-// begin makes a new round.
+// begin begins a round: the best sources first, the leader dialed last at the end.
 func (s *search) begin(now time.Time) {
-	s.lively = s.alive
-	s.round, s.tried, s.hops, s.alive = s.candidates(now), nil, 0, false
-}
-
-// more says whether the round goes on.
-func (s *search) more(now time.Time) bool {
-	return s.followsHint(now) || len(s.round) > 0 && len(s.tried) < leadersMax
-}
-
-func (s *search) followsHint(now time.Time) bool {
-	return s.hint != "" && s.hops < hopsMax && !s.aside(s.hint, now)
-}
-
-// next takes the next one of the round, of which there must be more.
-func (s *search) next(now time.Time) string {
-	var a string
-	if s.followsHint(now) {
-		a = s.hint
-		s.hops++
-		s.round = slices.DeleteFunc(s.round, func(b string) bool { return b == a })
-	} else {
-		a = s.round[0]
-		s.round = s.round[1:]
+	s.wasAlive, s.round = s.round.alive, round{hint: s.round.hint}
+	s.list = slices.DeleteFunc(s.list, func(d *candidate) bool {
+		_, known := d.source()
+		return !known && d != s.last && !now.Before(d.askAgain.Add(refusedWait)) // [search.refuse] needs it no more
+	})
+	for _, d := range s.list {
+		_, known := d.source()
+		d.tried = !known
 	}
-	s.hint = ""
-	s.tried = append(s.tried, a)
-	s.last = a
-	return a
+	slices.SortStableFunc(s.list, func(a, b *candidate) int {
+		from, known := a.source()
+		other, _ := b.source()
+		switch {
+		case a == s.last:
+			return 1
+		case b == s.last:
+			return -1
+		case from != other || !known:
+			return cmp.Compare(from, other)
+		}
+		return cmp.Compare(a.rank[from], b.rank[from])
+	})
 }
 
-// elsewhere takes what a node says that does not lead.
-func (s *search) elsewhere(m *wire.Elsewhere, now time.Time) {
+// next is the candidate to dial next; nil: the round is over.
+func (s *search) next(now time.Time) *candidate {
+	if r := &s.round; r.hint != "" && r.hints < hintsMax {
+		if d := s.find(r.hint); !d.refuses(now) {
+			return d
+		}
+	}
+	if s.round.dials >= leadersMax {
+		return nil
+	}
+	for _, d := range s.list {
+		if !d.tried && !d.refuses(now) {
+			return d
+		}
+	}
+	return nil
+}
+
+// dial marks the candidate as dialed.
+func (s *search) dial(d *candidate) {
+	if d.address == s.round.hint {
+		s.round.hints++
+	}
+	s.round.hint = ""
+	s.round.dials++
+	d.tried = true
+	s.last = d
+}
+
+// answerTimeout is the wait for the first message of the node that is dialed. A node that is stopped or cut off must not keep
+// this worker from the others: the new leader waits for its workers for two seconds only. But all may be far away, or busy.
+func (s *search) answerTimeout(now time.Time) time.Duration {
+	if len(s.candidates(now)) < 2 {
+		return WelcomeTimeout
+	}
+	most := WelcomeTimeout
+	if s.round.alive || s.wasAlive {
+		most = answerMax
+	}
+	return min(most, answerMin<<min(s.last.timeouts, 8))
+}
+
+// answered records that the node dialed last has answered.
+func (s *search) answered() {
+	s.round.alive = true
+	s.last.timeouts = 0
+}
+
+// redirect records the answer of a node that does not lead.
+func (s *search) redirect(m *wire.Elsewhere, now time.Time) {
 	s.answered()
-	if hint := m.GetLeader(); wire.CheckAddress(hint) == nil && hint != s.last {
-		s.hint = hint
-		// It would send this worker to a leader that has refused it: its cluster need not be asked by another door.
-		if r, ok := s.refusals[hint]; ok && now.Before(r.until) {
-			s.refusals[s.last] = r
-		}
+	s.set(fromFollower, m.GetLeaders())
+	hint := m.GetLeader()
+	if wire.CheckAddress(hint) != nil || hint == s.last.address {
+		return
 	}
-	s.told = cleanAddresses(m.GetLeaders())
-	for _, a := range s.told {
-		if a != s.hint && !slices.Contains(s.tried, a) && !slices.Contains(s.round, a) && !s.aside(a, now) {
-			s.round = append(s.round, a)
-		}
+	s.round.hint = hint
+	// The hint may name a leader that has refused this worker: that holds for its followers.
+	if d := s.find(hint); d.refuses(now) {
+		s.last.refusal, s.last.askAgain = d.refusal, d.askAgain
 	}
 }
 
-// refuse notes a refusal, and says whether it is news: the same word of another leader of the cluster is not.
+// refuse records a refusal by the node dialed last. It reports whether the reason is new: leaders of one cluster give the same.
 func (s *search) refuse(reason string, now time.Time) bool {
-	for a, r := range s.refusals {
-		if !now.Before(r.until.Add(refusedWait)) { // it was not asked again: it is no candidate any more
-			delete(s.refusals, a)
-		}
-	}
-	news := true
-	for _, r := range s.refusals {
-		news = news && r.reason != reason
-	}
-	s.refusals[s.last] = refusal{reason, now.Add(refusedWait)}
-	return news
+	added := !slices.ContainsFunc(s.list, func(d *candidate) bool {
+		return d.refusal == reason && now.Before(d.askAgain.Add(refusedWait))
+	})
+	s.last.refusal, s.last.askAgain = reason, now.Add(refusedWait)
+	return added
 }
 
-// refused is a refusal that holds, and who gave it.
-func (s *search) refused(now time.Time) (address, reason string, until time.Time) {
-	for a, r := range s.refusals {
-		if now.Before(r.until) && (address == "" || r.until.Before(until) || r.until.Equal(until) && a < address) {
-			address, reason, until = a, r.reason, r.until
+// refused is the refusal in force that ends first; nil: there is none.
+func (s *search) refused(now time.Time) *candidate {
+	var first *candidate
+	for _, d := range s.list {
+		if d.refuses(now) && (first == nil || d.askAgain.Before(first.askAgain)) {
+			first = d
 		}
 	}
-	return address, reason, until
+	return first
 }
 
-// arrived ends the search: the leader dialed last has welcomed this worker, and named the others.
-func (s *search) arrived(leaders []string) {
+// welcomed ends the search: the leader dialed last has accepted this worker, and named the others.
+func (s *search) welcomed(leaders []string) {
 	s.learn(leaders)
-	s.invited, s.told, s.invitedTo = nil, nil, ""
-	s.hint, s.round, s.rounds, s.hops, s.failure, s.blind = "", nil, 0, 0, "", ""
-	s.lookAt, s.lookWait = time.Time{}, lookWaitMin
-	s.alive, s.lively = false, false
-	clear(s.refusals)
-	clear(s.silences)
+	s.set(fromInvite, nil)
+	s.set(fromFollower, nil)
+	for _, d := range s.list {
+		d.timeouts, d.refusal, d.askAgain = 0, "", time.Time{}
+	}
+	s.invitedTo, s.failure, s.failed = "", "", 0
+	s.round, s.wasAlive = round{}, false
+	s.discovery = discovery{on: s.discovery.on, running: s.discovery.running, wait: discoverMin}
 }
 
-// learn takes the leaders of the cluster. The address by which this worker has come stays among them: it works from here,
-// which those that leaders have of themselves need not.
+// learn records the leaders of the cluster. The address of the session is kept among them: unlike those that leaders have of
+// themselves, it is known to work from here.
 func (s *search) learn(leaders []string) {
 	leaders = cleanAddresses(leaders)
 	if len(leaders) == 0 {
-		leaders = s.known // a leader from before they were told
+		leaders = s.addresses(fromLeader) // the leader is of a version that names none
 	}
-	if !slices.Contains(leaders, s.last) {
-		leaders = append(slices.Clone(leaders[:min(len(leaders), leadersMax-1)]), s.last)
+	if own := s.last.address; !slices.Contains(leaders, own) {
+		leaders = append(leaders[:min(len(leaders), leadersMax-1)], own)
 	}
-	s.known = leaders
+	s.set(fromLeader, leaders)
 }
 
-// wantsLook says whether to look around for leaders that nobody has told of, and when.
-func (s *search) wantsLook(now time.Time) (time.Time, bool) {
-	if !s.looks || s.looking {
+// discoverAt is when to start a discovery; false: not now.
+func (s *search) discoverAt(now time.Time) (time.Time, bool) {
+	if !s.discovery.on || s.discovery.running {
 		return time.Time{}, false
 	}
-	if s.rounds >= lookAfter || len(s.known) == 0 && s.rounds > 0 || len(s.candidates(now)) == 0 {
-		return s.lookAt, true
+	if s.failed >= discoverAfter || s.failed > 0 && len(s.addresses(fromLeader)) == 0 || len(s.candidates(now)) == 0 {
+		return s.discovery.at, true
 	}
 	return time.Time{}, false
 }
 
-// looked takes what a look around has found, and says whether there is somebody new to dial.
-func (s *search) looked(found []string, now time.Time) bool {
-	before := s.candidates(now)
-	s.looking = false
-	s.lookAt = now.Add(s.lookWait)
-	s.lookWait = min(2*s.lookWait, lookWaitMax)
-	s.found = cleanAddresses(found)
-	news := false
-	for _, a := range s.found {
-		if !slices.Contains(before, a) && !s.aside(a, now) {
-			news = true
-			s.round = append(s.round, a)
-		}
-	}
-	return news
+// discovered records the result of a discovery. It reports whether there is a new address to dial.
+func (s *search) discovered(found []string, failure string, now time.Time) bool {
+	d := &s.discovery
+	d.running, d.failure = false, failure
+	d.at = now.Add(d.wait)
+	d.wait = min(2*d.wait, discoverMax)
+	return s.set(fromDiscovery, found)
 }
 
-// why says, for people, why there is no leader; refused: because one refuses this worker.
-func (s *search) why(now time.Time) (reason string, refused bool) {
-	if by, why, _ := s.refused(now); by != "" {
-		return (&RefusedError{Leader: by, Reason: why}).Error() + "; it is asked again every minute", true
+// reason is why there is no leader, for users. refused: a leader refuses this worker.
+func (s *search) reason(now time.Time) (reason string, refused bool) {
+	if by := s.refused(now); by != nil {
+		return (&RefusedError{Leader: by.address, Reason: by.refusal}).Error() + "; trying again every minute", true
 	}
 	all := s.candidates(now)
+	failure := s.discovery.failure
 	switch {
-	case len(all) == 0 && !s.looks:
-		return "waits to be invited by a leader", false
-	case len(all) == 0 && s.blind != "":
-		return "no leader found: " + s.blind, false
+	case len(all) == 0 && !s.discovery.on:
+		return "waiting for an invitation by a leader", false
+	case len(all) == 0 && failure != "":
+		return "no leader found: " + failure, false
 	case len(all) == 0:
-		return "no leader found yet; it goes on looking", false
+		return "no leader found yet; still searching", false
 	}
-	reason = fmt.Sprintf("no leader reached at %s; it goes on trying", strings.Join(all, ", "))
+	reason = fmt.Sprintf("no leader reached at %s; still trying", strings.Join(all, ", "))
 	if s.failure != "" {
 		reason += ": " + s.failure
 	}
-	if s.blind != "" {
-		reason += "; " + s.blind
+	if failure != "" {
+		reason += "; " + failure
 	}
 	return reason, false
+}
+
+// RefusedError reports that a leader rejects this worker as it is configured.
+type RefusedError struct {
+	Leader string // its address
+	Reason string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the leader at %s refuses this worker: %s", e.Leader, e.Reason)
 }

@@ -37,7 +37,7 @@ func (c *coreTest) fail() {
 // refuse has the leader refuse the worker.
 func (c *coreTest) refuse(reason string) {
 	c.t.Helper()
-	leader := c.core.search.last
+	leader := c.core.search.last.address
 	c.step(SessionEnded{Epoch: c.epoch, Err: &RefusedError{Leader: leader, Reason: reason}, Refused: true})
 }
 
@@ -59,17 +59,17 @@ func (c *coreTest) up() bool { return c.core.session.phase == sessionUp }
 func (c *coreTest) wait(d time.Duration) {
 	c.t.Helper()
 	for end := c.now.Add(d); ; {
-		wake := c.core.Wake()
+		wake := c.wake
 		if wake.IsZero() || wake.After(end) {
 			c.now = end
-			c.step(Tick{})
+			c.step()
 			return
 		}
 		if wake.Before(c.now) {
 			c.t.Fatalf("Wake() = %v ago", c.now.Sub(wake))
 		}
 		c.now = wake
-		c.step(Tick{})
+		c.step()
 	}
 }
 
@@ -85,9 +85,9 @@ func TestSearchGoesInRounds(t *testing.T) {
 	c.wantDialed("first round", "k:1", "k:2", "a:1", "b:2")
 	var waits []time.Duration
 	for range 8 {
-		waits = append(waits, c.core.Wake().Sub(c.now))
-		c.now = c.core.Wake()
-		c.step(Tick{})
+		waits = append(waits, c.wake.Sub(c.now))
+		c.now = c.wake
+		c.step()
 		for range 4 {
 			c.fail()
 		}
@@ -99,9 +99,9 @@ func TestSearchGoesInRounds(t *testing.T) {
 			t.Errorf("wait %d = %v, want %v to %v", i, w, full/2, full)
 		}
 	}
-	if len(c.alone) == 0 || !strings.Contains(c.alone[0].Reason, "no leader reached at k:1, k:2, a:1, b:2; it goes on trying") ||
-		!strings.Contains(c.alone[0].Reason, "b:2: connection refused") || c.alone[0].Refused {
-		t.Errorf("alone = %+v, want every leader tried and why the last was not reached", c.alone)
+	if len(c.noLeader) == 0 || !strings.Contains(c.noLeader[0].Reason, "no leader reached at k:1, k:2, a:1, b:2; still trying") ||
+		!strings.Contains(c.noLeader[0].Reason, "b:2: connection refused") || c.noLeader[0].Refused {
+		t.Errorf("noLeader = %+v, want every leader tried and why the last was not reached", c.noLeader)
 	}
 }
 
@@ -132,7 +132,7 @@ func TestSearchFollowsHints(t *testing.T) {
 	c.wantDialed("hints", "d:1", "b:1")
 	c.elsewhere("") // nobody leads just now
 	c.wantDialed("round over")
-	if wait := c.core.Wake().Sub(c.now); wait <= 0 || wait > electionWait {
+	if wait := c.wake.Sub(c.now); wait <= 0 || wait > electionWait {
 		t.Errorf("wait = %v, want up to %v", wait, electionWait)
 	}
 	for range 8 {
@@ -151,8 +151,8 @@ func TestSearchFollowsHints(t *testing.T) {
 	c.dialed()
 	c.welcomeAs(&wire.Welcome{Term: 1})
 	// Nodes that do not lead may be of another cluster: what they say is not kept.
-	if want := []string{"b:1"}; len(c.kept) != 1 || !slices.Equal(c.kept[0].Leaders, want) {
-		t.Errorf("kept = %+v, want %v", c.kept, want)
+	if want := []string{"b:1"}; len(c.saved) != 1 || !slices.Equal(c.saved[0].Leaders, want) {
+		t.Errorf("saved = %+v, want %v", c.saved, want)
 	}
 }
 
@@ -196,8 +196,8 @@ func TestSearchRefusedAndStays(t *testing.T) {
 	if want := []string{"the leader at a:1 refuses this worker: identity in use by worker 3 on host x"}; !slices.Equal(c.refusals, want) {
 		t.Errorf("refusals = %q, want %q", c.refusals, want)
 	}
-	if last := c.alone[len(c.alone)-1]; !last.Refused || !strings.Contains(last.Reason, "identity in use") {
-		t.Errorf("alone = %+v, want the refusal", last)
+	if last := c.noLeader[len(c.noLeader)-1]; !last.Refused || !strings.Contains(last.Reason, "identity in use") {
+		t.Errorf("noLeader = %+v, want the refusal", last)
 	}
 	c.dialed()
 	c.fail() // b:1 is down
@@ -264,10 +264,10 @@ func TestSearchLeavesASilentLeader(t *testing.T) {
 	c.wait(2 * backoffMin)
 	c.wantDialed("next", "a:1")
 	c.welcomeAs(&wire.Welcome{Term: 4, SilenceMs: 1000})
-	if c.up() || len(c.outdated) != 1 || c.outdated[0] != (Outdated{"a:1", 4, 5}) {
-		t.Errorf("up = %v, outdated = %+v; want the leader of term 4 left for one of term 5", c.up(), c.outdated)
+	if c.up() || len(c.stale) != 1 || c.stale[0] != (StaleLeader{"a:1", 4, 5}) {
+		t.Errorf("up = %v, stale = %+v; want the leader of term 4 left for one of term 5", c.up(), c.stale)
 	}
-	c.wait(wordMin / 2)
+	c.wait(answerMin / 2)
 	c.wantDialed("after the old leader", "b:1")
 	if len(c.stops) != 0 {
 		t.Error("what runs was stopped")
@@ -332,20 +332,20 @@ func TestSearchWithALeaderThatDoesNotPing(t *testing.T) {
 	if !c.up() {
 		t.Error("left a leader that does not ping")
 	}
-	if len(c.kept) != 1 || c.kept[0].ClusterID != "" || !slices.Equal(c.kept[0].Leaders, []string{"a:1"}) {
-		t.Errorf("kept = %+v, want the address that works", c.kept)
+	if len(c.saved) != 1 || c.saved[0].ClusterID != "" || !slices.Equal(c.saved[0].Leaders, []string{"a:1"}) {
+		t.Errorf("saved = %+v, want the address that works", c.saved)
 	}
 }
 
 func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
 	ping := &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
-	c.wait(wordMin)
+	c.wait(answerMin)
 	c.wantDialed("with others to dial", "a:1", "b:1")
-	c.wait(wordMin / 2)
+	c.wait(answerMin / 2)
 	c.receive(ping)
-	for c.now.Sub(c.core.session.dialedAt) < WelcomeMax-wordNear { // a slow log has the registration, and the leader pings meanwhile
-		c.wait(wordNear - time.Millisecond)
+	for c.now.Sub(c.core.session.dialedAt) < WelcomeTimeout-answerMax { // a slow log has the registration, and the leader pings meanwhile
+		c.wait(answerMax - time.Millisecond)
 		c.receive(ping)
 	}
 	c.wantDialed("while the leader pings")
@@ -355,7 +355,7 @@ func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
 	}
 
 	c = newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1"}})
-	c.wait(WelcomeMax - time.Millisecond)
+	c.wait(WelcomeTimeout - time.Millisecond)
 	if len(c.left) != 0 {
 		t.Error("gave the only leader up early")
 	}
@@ -370,12 +370,12 @@ func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
 // TestSearchIsNotKeptByAStoppedLeader: however long there is no leader, a node that is stopped costs a round little time.
 func TestSearchLeavesALeaderThatPingsForEver(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
-	for range 2 * int(WelcomeMax/wordMin) {
+	for range 2 * int(WelcomeTimeout/answerMin) {
 		if len(c.left) > 0 {
 			break
 		}
 		c.receive(&wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}})
-		c.wait(wordMin / 2)
+		c.wait(answerMin / 2)
 	}
 	if len(c.left) == 0 {
 		t.Error("never left a leader that does not welcome")
@@ -397,7 +397,7 @@ func TestSearchIsNotKeptByAStoppedLeader(t *testing.T) {
 			for len(c.left) == 0 || c.left[len(c.left)-1] != last.Epoch {
 				c.wait(10 * time.Millisecond)
 			}
-			if took := c.now.Sub(at); took > wordNear {
+			if took := c.now.Sub(at); took > answerMax {
 				t.Fatalf("waited %v for a node that says nothing, while others answer", took)
 			}
 		}
@@ -422,12 +422,12 @@ func TestSearchKeepsWhatItsLeaderTells(t *testing.T) {
 		t.Error("a recovered cluster is not followed")
 	}
 	var got []string
-	for _, k := range c.kept {
+	for _, k := range c.saved {
 		got = append(got, k.ClusterID+" "+strings.Join(k.Leaders, ","))
 	}
 	want := []string{"old a:1,b:1,nat:1", "old c:1,nat:1", "old c:1,nat:1", "new c:1"}
 	if !slices.Equal(got, want) {
-		t.Errorf("kept = %q, want %q", got, want)
+		t.Errorf("saved = %q, want %q", got, want)
 	}
 	c.fail()
 	c.wait(2 * backoffMin)
@@ -443,46 +443,46 @@ func TestSearchOfAnotherName(t *testing.T) {
 	if c.up() || len(c.refusals) != 1 || !strings.Contains(c.refusals[0], "alpha") || !strings.Contains(c.refusals[0], "beta") {
 		t.Errorf("up = %v, refusals = %q; want a refusal that names both clusters", c.up(), c.refusals)
 	}
-	if len(c.kept) != 0 {
-		t.Errorf("kept = %+v, want nothing of another cluster", c.kept)
+	if len(c.saved) != 0 {
+		t.Errorf("saved = %+v, want nothing of another cluster", c.saved)
 	}
 }
 
 func TestSearchLooksAround(t *testing.T) {
-	c := newTestOf(t, Config{Hello: helloOf(""), Looks: true})
+	c := newTestOf(t, Config{Hello: helloOf(""), Discovers: true})
 	c.wantDialed("with nobody known")
-	if !slices.Equal(c.looks, []string{""}) {
-		t.Fatalf("looks = %q, want one at once", c.looks)
+	if !slices.Equal(c.discoveries, []string{""}) {
+		t.Fatalf("discoveries = %q, want one at once", c.discoveries)
 	}
 	c.wait(time.Minute)
-	if len(c.looks) != 1 {
-		t.Errorf("%d looks at a time, want 1", len(c.looks))
+	if len(c.discoveries) != 1 {
+		t.Errorf("%d looks at a time, want 1", len(c.discoveries))
 	}
 	ambiguous := errors.New("two clusters\nanswer")
-	c.step(Candidates{nil, ambiguous})
-	if len(c.blind) != 1 || c.alone[len(c.alone)-1].Reason != "no leader found: two clusters; answer" {
-		t.Errorf("blind = %q, alone = %+v; want the reason in both", c.blind, c.alone)
+	c.step(Discovered{nil, ambiguous})
+	if len(c.undiscovered) != 1 || c.noLeader[len(c.noLeader)-1].Reason != "no leader found: two clusters; answer" {
+		t.Errorf("undiscovered = %q, noLeader = %+v; want the reason in both", c.undiscovered, c.noLeader)
 	}
 	for range 20 {
-		c.wait(lookWaitMax)
-		c.step(Candidates{nil, ambiguous})
+		c.wait(discoverMax)
+		c.step(Discovered{nil, ambiguous})
 	}
-	if n := len(c.looks); n != 21 {
+	if n := len(c.discoveries); n != 21 {
 		t.Errorf("%d looks in 20 waits, want each wait to end with one", n)
 	}
-	if len(c.blind) != 1 {
-		t.Errorf("blind = %q, want it told once", c.blind)
+	if len(c.undiscovered) != 1 {
+		t.Errorf("undiscovered = %q, want it told once", c.undiscovered)
 	}
-	c.wait(lookWaitMax)
-	c.step(Candidates{[]string{"f:1", "nonsense", "g:1"}, nil})
+	c.wait(discoverMax)
+	c.step(Discovered{[]string{"f:1", "nonsense", "g:1"}, nil})
 	c.fail()
 	c.wantDialed("found", "f:1", "g:1")
 	c.welcomeAs(&wire.Welcome{Term: 1, ClusterId: "id", Leaders: []string{"g:1", "h:1"}})
 
 	// All of them move.
-	looks := len(c.looks)
+	looks := len(c.discoveries)
 	c.fail()
-	for len(c.looks) == looks {
+	for len(c.discoveries) == looks {
 		c.wait(backoffMin / 2)
 		if c.core.session.phase == sessionDialing {
 			c.fail()
@@ -491,15 +491,15 @@ func TestSearchLooksAround(t *testing.T) {
 			t.Fatal("does not look around though all known leaders are gone")
 		}
 	}
-	if c.looks[looks] != "id" {
-		t.Errorf("looks for cluster %q, want its own", c.looks[looks])
+	if c.discoveries[looks] != "id" {
+		t.Errorf("looks for cluster %q, want its own", c.discoveries[looks])
 	}
-	if n := len(c.dialed()); n < 2*lookAfter {
-		t.Errorf("dialed known leaders %d times before looking around, want %d rounds", n, lookAfter)
+	if n := len(c.dialed()); n < 2*discoverAfter {
+		t.Errorf("dialed known leaders %d times before looking around, want %d rounds", n, discoverAfter)
 	}
-	c.step(Candidates{[]string{"new:1"}, nil})
+	c.step(Discovered{[]string{"new:1"}, nil})
 	for range 4 {
-		if c.core.session.phase == sessionDialing && c.core.search.last == "new:1" {
+		if c.core.session.phase == sessionDialing && c.core.search.last.address == "new:1" {
 			return
 		}
 		c.fail()
@@ -511,23 +511,23 @@ func TestSearchWaitsToBeInvited(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf("")})
 	c.wait(time.Hour)
 	c.wantDialed("without a word")
-	if len(c.looks) != 0 || len(c.alone) != 1 || c.alone[0].Reason != "waits to be invited by a leader" {
-		t.Errorf("looks = %q, alone = %+v", c.looks, c.alone)
+	if len(c.discoveries) != 0 || len(c.noLeader) != 1 || c.noLeader[0].Reason != "waiting for an invitation by a leader" {
+		t.Errorf("discoveries = %q, noLeader = %+v", c.discoveries, c.noLeader)
 	}
-	c.step(Invited{Leaders: []string{"a:1", "b:1"}, ClusterID: "id", ClusterName: "alpha"})
+	c.step(Invite{Leaders: []string{"a:1", "b:1"}, ClusterID: "id", ClusterName: "alpha"})
 	if got := c.connects[0].Hello.GetClusterId(); got != "id" {
 		t.Errorf("hello's cluster = %q, want that of the invitation", got)
 	}
 	c.fail()
 	c.fail()
-	c.wait(wordMin / 2)
+	c.wait(answerMin / 2)
 	c.wantDialed("invited", "a:1", "b:1", "a:1")
 	c.refuse("another cluster by now")
-	c.step(Invited{Leaders: []string{"a:1"}, ClusterID: "id"}) // while b:1 is being dialed
+	c.step(Invite{Leaders: []string{"a:1"}, ClusterID: "id"}) // while b:1 is being dialed
 	c.wantDialed("invited again", "b:1", "a:1")
 	c.welcomeAs(&wire.Welcome{Term: 1, ClusterId: "id"})
-	if !slices.Equal(c.answers, []error{nil, nil}) || len(c.kept) != 1 {
-		t.Errorf("answers = %v, kept = %+v", c.answers, c.kept)
+	if !slices.Equal(c.answers, []error{nil, nil}) || len(c.saved) != 1 {
+		t.Errorf("answers = %v, saved = %+v", c.answers, c.saved)
 	}
 }
 
@@ -540,25 +540,25 @@ func TestSearchInvitations(t *testing.T) {
 		name  string
 		own   string // cluster
 		begin func(*coreTest)
-		in    Invited
+		in    Invite
 		want  string // in the answer; empty: accepted
 	}{
-		{"no cluster yet", "", nil, Invited{two, "id", "alpha"}, ""},
-		{"a leader without an id", "", nil, Invited{two, "", "alpha"}, ""},
-		{"the same cluster", "id", nil, Invited{two, "id", "alpha"}, ""},
-		{"the same cluster, in session", "id", up("id"), Invited{two, "id", "alpha"}, ""},
-		{"another cluster", "id", nil, Invited{two, "other", "alpha"}, "belongs to cluster id, and is invited to \"alpha\" (other)"},
-		{"another cluster, since it joined", "", up("id"), Invited{two, "other", "alpha"}, "belongs to cluster id"},
-		{"a cluster without an id", "id", nil, Invited{two, "", "alpha"}, "no id given"},
-		{"another name", "", nil, Invited{two, "id", "beta"}, `told to join cluster "alpha", and is invited to "beta"`},
-		{"in session with a leader without an id", "", up(""), Invited{two, "id", "alpha"}, "has a leader already"},
-		{"nobody", "", nil, Invited{nil, "id", "alpha"}, "names no leader"},
-		{"nonsense", "", nil, Invited{[]string{"a", "b c:1", ":1", "x:99999"}, "id", "alpha"}, "names no leader"},
+		{"no cluster yet", "", nil, Invite{two, "id", "alpha"}, ""},
+		{"a leader without an id", "", nil, Invite{two, "", "alpha"}, ""},
+		{"the same cluster", "id", nil, Invite{two, "id", "alpha"}, ""},
+		{"the same cluster, in session", "id", up("id"), Invite{two, "id", "alpha"}, ""},
+		{"another cluster", "id", nil, Invite{two, "other", "alpha"}, "belongs to cluster id, and is invited to \"alpha\" (other)"},
+		{"another cluster, since it joined", "", up("id"), Invite{two, "other", "alpha"}, "belongs to cluster id"},
+		{"a cluster without an id", "id", nil, Invite{two, "", "alpha"}, "no id given"},
+		{"another name", "", nil, Invite{two, "id", "beta"}, `started for cluster "alpha", and is invited to "beta"`},
+		{"in session with a leader without an id", "", up(""), Invite{two, "id", "alpha"}, "has a leader already"},
+		{"nobody", "", nil, Invite{nil, "id", "alpha"}, "no valid address"},
+		{"nonsense", "", nil, Invite{[]string{"a", "b c:1", ":1", "x:99999"}, "id", "alpha"}, "no valid address"},
 		{"a drain", "", func(c *coreTest) {
 			c.welcome()
 			c.lease(100, 1)
-			c.step(DrainRequest{})
-		}, Invited{two, "id", "alpha"}, "leaving"},
+			c.step(Drain{})
+		}, Invite{two, "id", "alpha"}, "shutting down"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -5,11 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+const (
+	backoffMin   = 50 * time.Millisecond
+	backoffMax   = time.Second
+	settledAfter = time.Second // a session of that length resets the back-off
 )
 
 type sessionPhase uint8
@@ -20,32 +27,40 @@ const (
 	sessionUp
 )
 
-// session is the tie to a leader. Epochs tell its messages from those of the sessions before.
+// session is the stream to a leader. Epochs tell its messages from those of earlier sessions.
 type session struct {
 	epoch    uint64
 	phase    sessionPhase
+	inFlight int    // messages handed to the sender and not sent yet
+	term     uint64 // the highest of a leader followed: leaders of lower terms are stale
+
 	losses   int       // of sessions that did not last, in a row
-	retryAt  time.Time // zero: as soon as there is somebody to dial
+	retryAt  time.Time // zero: as soon as there is a candidate
 	dialedAt time.Time
 	giveUpAt time.Time
-	heard    bool // the node that is dialed has said something
-	upSince  time.Time
-	onWire   int       // messages handed to the sender
-	beaten   time.Time // the last heartbeat
-	busy     rhythm    // while it holds leases
-	idle     rhythm    // while it does not
-	heardAt  time.Time
-	term     uint64 // the highest of a leader followed: those of lower terms are over
-	alone    string // what was told last about having no leader
+	pinged   bool   // by the node that is dialed
+	noLeader string // the last reason of NoLeader
+
+	upAt        time.Time
+	heartbeatAt time.Time // the last one sent
+	receivedAt  time.Time // the last message
+	busy, idle  intervals // with and without leases
 }
 
-// rhythm is how often worker and leader hear of each other.
-type rhythm struct {
-	heartbeat time.Duration
-	silence   time.Duration // 0: the leader may be silent for any time
+// intervals bound the silence of worker and leader.
+type intervals struct {
+	heartbeat  time.Duration
+	silenceMax time.Duration // of the leader; 0: not bounded
 }
 
-func (c *Core) rhythm() rhythm {
+func newIntervals(heartbeatMillis, silenceMillis uint32) intervals {
+	return intervals{time.Duration(heartbeatMillis) * time.Millisecond, time.Duration(silenceMillis) * time.Millisecond}
+}
+
+// open reports whether the session of that epoch has not ended.
+func (s *session) open(epoch uint64) bool { return s.epoch == epoch && s.phase != sessionDown }
+
+func (c *Core) intervals() intervals {
 	if c.ledger.held() == 0 {
 		return c.session.idle
 	}
@@ -56,53 +71,56 @@ func (c *Core) advanceSession() {
 	s := &c.session
 	switch s.phase {
 	case sessionDown:
-		c.look()
+		c.discover()
 		if c.now.Before(s.retryAt) {
 			return
 		}
-		if !c.search.more(c.now) {
+		d := c.search.next(c.now)
+		if d == nil {
 			c.search.begin(c.now)
+			d = c.search.next(c.now)
 		}
-		if c.search.more(c.now) {
-			c.connect()
-		} else {
-			c.waitForLeader()
-		}
-	case sessionDialing:
-		if !c.now.Before(s.giveUpAt) {
-			if !s.heard {
-				c.search.silent()
-			}
-			c.leave(errors.New("it does not answer"))
-		}
-	case sessionUp:
-		if c.silent() {
-			c.leave(fmt.Errorf("the leader has said nothing for %v", c.rhythm().silence))
+		if d != nil {
+			c.connect(d)
 			return
 		}
-		if !c.now.Before(s.beaten.Add(c.rhythm().heartbeat)) {
-			s.beaten = c.now
-			c.emit(Send{s.epoch, fromWorker(&wire.Report{
+		// Wait until a leader that has refused may be asked again, or an address becomes known.
+		s.retryAt = time.Time{}
+		if by := c.search.refused(c.now); by != nil {
+			s.retryAt = by.askAgain
+		}
+		c.reportNoLeader()
+	case sessionDialing:
+		if !c.now.Before(s.giveUpAt) {
+			if !s.pinged {
+				c.search.last.timeouts++
+			}
+			c.leave(errors.New("no answer"))
+		}
+	case sessionUp:
+		if c.leaderSilent() {
+			c.leave(fmt.Errorf("no message of the leader for %v", c.intervals().silenceMax))
+			return
+		}
+		if !c.now.Before(s.heartbeatAt.Add(c.intervals().heartbeat)) {
+			s.heartbeatAt = c.now
+			c.emit(Send{s.epoch, reportMessage(&wire.Report{
 				Heartbeat: true, Running: c.running(), Draining: c.drain.on,
 			}), true})
 		}
 	}
 }
 
-func rhythmOf(heartbeatMillis, silenceMillis uint32) rhythm {
-	return rhythm{time.Duration(heartbeatMillis) * time.Millisecond, time.Duration(silenceMillis) * time.Millisecond}
-}
-
-// silent says whether the leader has been silent for too long. Where the core itself was not run for so long, because its
-// process was stopped, what the leader said meanwhile has not been read yet.
-func (c *Core) silent() bool {
-	s, silence := &c.session, c.rhythm().silence
+// leaderSilent reports whether the leader has been silent for too long. If the core itself was not stepped for so long,
+// because its process was stopped, the leader's messages have not been read yet.
+func (c *Core) leaderSilent() bool {
+	s, silence := &c.session, c.intervals().silenceMax
 	if silence == 0 {
 		return false
 	}
-	late := c.now.Sub(s.heardAt) - silence
+	late := c.now.Sub(s.receivedAt) - silence
 	if late > silence/2 {
-		s.heardAt = c.now.Add(-silence / 2)
+		s.receivedAt = c.now.Add(-silence / 2)
 		return false
 	}
 	return late >= 0
@@ -112,8 +130,8 @@ func (c *Core) wakeSession() time.Time {
 	s := &c.session
 	switch s.phase {
 	case sessionDown:
-		at, looks := c.search.wantsLook(c.now)
-		if !looks || !s.retryAt.IsZero() && s.retryAt.Before(at) {
+		at, ok := c.search.discoverAt(c.now)
+		if !ok || !s.retryAt.IsZero() && s.retryAt.Before(at) {
 			return s.retryAt
 		}
 		return later(at, c.now)
@@ -121,34 +139,48 @@ func (c *Core) wakeSession() time.Time {
 		return s.giveUpAt
 	case sessionUp:
 	}
-	r := c.rhythm()
-	beat := s.beaten.Add(r.heartbeat)
-	if r.silence > 0 {
-		return earlier(beat, s.heardAt.Add(r.silence))
+	v := c.intervals()
+	heartbeat := s.heartbeatAt.Add(v.heartbeat)
+	if v.silenceMax > 0 {
+		return earlier(heartbeat, s.receivedAt.Add(v.silenceMax))
 	}
-	return beat
+	return heartbeat
 }
 
-func (c *Core) connect() {
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+func (c *Core) connect(d *candidate) {
 	s := &c.session
-	leader := c.search.next(c.now)
+	c.search.dial(d)
 	s.epoch++
 	s.phase = sessionDialing
-	s.dialedAt, s.giveUpAt = c.now, c.now.Add(c.search.patience(leader, c.now))
-	s.heard = false
-	s.onWire = 0
+	s.dialedAt, s.giveUpAt = c.now, c.now.Add(c.search.answerTimeout(c.now))
+	s.pinged = false
+	s.inFlight = 0
 	hello := proto.CloneOf(c.cfg.Hello)
-	hello.Held = c.heldNow()
+	hello.Held = c.held()
 	hello.UnixMs = c.now.UnixMilli()
 	hello.ClusterId = c.clusterID
-	if c.clusterID == "" && slices.Contains(c.search.invited, leader) {
-		hello.ClusterId = c.search.invitedTo // whoever listens there by now
+	if c.clusterID == "" && d.rank[fromInvite] > 0 {
+		hello.ClusterId = c.search.invitedTo // another cluster may have the address by now
 	}
-	c.emit(Connect{Epoch: s.epoch, Leader: leader, Hello: hello})
+	c.emit(Connect{Epoch: s.epoch, Leader: d.address, Hello: hello})
 }
 
-// heldNow is every lease that the worker would go on with.
-func (c *Core) heldNow() []*wire.Held {
+// held is every lease that the worker would continue.
+func (c *Core) held() []*wire.Held {
 	for slot := range c.slots {
 		c.collect(slot)
 	}
@@ -159,15 +191,15 @@ func (c *Core) heldNow() []*wire.Held {
 		}
 		held = append(held, &wire.Held{
 			Job: r.g.info.job.GetId(), Stage: r.g.stage, Index: r.index(), Lease: r.lease(), Attempt: r.g.number(r.i),
-			Started: r.state() != queued && !c.unbegun(r),
+			Started: r.state() != queued && !c.unclaimed(r),
 		})
 	})
 	return held
 }
 
-// unbegun says whether a lease lies in a slot's chunk and is not claimed yet. It may be claimed the moment after: then the
-// leader learns of it with the next heartbeat.
-func (c *Core) unbegun(r ref) bool {
+// unclaimed reports whether a lease is in a slot's chunk and not claimed yet. It may be claimed right after: then the leader
+// learns of it with the next heartbeat.
+func (c *Core) unclaimed(r ref) bool {
 	if r.state() != inSlot {
 		return false
 	}
@@ -180,7 +212,7 @@ func (c *Core) unbegun(r ref) bool {
 	return false
 }
 
-// running is the leases in a slot now.
+// running is the leases that the slots run.
 func (c *Core) running() []uint64 {
 	var leases []uint64
 	for i := range c.slots {
@@ -203,109 +235,193 @@ func (c *Core) sessionEnded(err error, refused bool) {
 	s := &c.session
 	wasUp := s.phase == sessionUp
 	s.phase = sessionDown
-	// What was on its way may be lost. What finished is in the ledger and is reported again; a lease that was handed back
-	// is known to be free by its absence from the next Hello.
+	// Messages in flight may be lost. Finished attempts are in the ledger and are reported again; the leader takes a lease
+	// that is absent from the next Hello for returned.
 	c.out.reset()
 	if err != nil {
-		c.search.failure = fmt.Sprintf("%s: %v", c.search.last, err)
+		c.search.failure = fmt.Sprintf("%s: %v", c.search.last.address, err)
 	}
 	if refused {
 		c.search.answered()
-		if c.search.refuse(reasonOf(err), c.now) {
-			c.emit(Refusal{err})
+		if c.search.refuse(refusalReason(err), c.now) {
+			c.emit(Refused{err})
 		}
 	}
 	switch {
 	case wasUp:
-		if c.now.Sub(s.upSince) >= settledAfter {
+		if c.now.Sub(s.upAt) >= settledAfter {
 			s.losses = 0
 		}
 		s.retryAt = c.now.Add(c.backoff(s.losses, backoffMax))
 		s.losses++
 		c.search.begin(c.now)
-		c.emit(Lost{err})
-	case c.search.more(c.now):
+		c.emit(LeaderLost{err})
+	case c.search.next(c.now) != nil:
 		s.retryAt = c.now
 	default:
 		most := backoffMax
-		if c.search.alive {
+		if c.search.round.alive {
 			most = electionWait
 		}
-		s.retryAt = c.now.Add(c.backoff(s.losses+c.search.rounds, most))
-		c.search.rounds++
-		c.tellAlone()
+		s.retryAt = c.now.Add(c.backoff(s.losses+c.search.failed, most))
+		c.search.failed++
+		c.reportNoLeader()
 	}
 }
 
-// backoff is 50 ms doubling up to most, less up to a half by lot, so that workers do not come back all at once.
+// refusalReason is a leader's reason without its address: leaders of one cluster give the same.
+func refusalReason(err error) string {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
+		return refused.Reason
+	}
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// backoff is 50 ms, doubled up to most, less a random part of up to a half: workers must not return all at once.
 func (c *Core) backoff(failures int, most time.Duration) time.Duration {
 	d := min(most, backoffMin<<min(failures, 8))
 	return d/2 + time.Duration(c.rng.Int64N(int64(d/2)+1))
 }
 
+func (c *Core) reportNoLeader() {
+	if reason, refused := c.search.reason(c.now); reason != c.session.noLeader {
+		c.session.noLeader = reason
+		c.emit(NoLeader{reason, refused})
+	}
+}
+
+// discover starts a discovery when the known leaders are of no use.
+func (c *Core) discover() {
+	if at, ok := c.search.discoverAt(c.now); ok && !c.now.Before(at) {
+		c.search.discovery.running = true
+		c.emit(Discover{c.clusterID})
+	}
+}
+
+func (c *Core) discovered(in Discovered) {
+	s := &c.search
+	failure := ""
+	if in.Err != nil {
+		failure = strings.ReplaceAll(in.Err.Error(), "\n", "; ")
+	}
+	if in.Err != nil && failure != s.discovery.failure {
+		c.emit(DiscoveryFailed{in.Err})
+	}
+	added := s.discovered(in.Leaders, failure, c.now)
+	// Workers that started together need not search together.
+	s.discovery.at = s.discovery.at.Add(-time.Duration(c.rng.Int64N(int64(discoverMin / 2))))
+	switch {
+	case c.session.phase != sessionDown:
+	case added:
+		c.session.retryAt = c.now
+	default:
+		c.reportNoLeader()
+	}
+}
+
+// invite handles an invitation. Nil: it is accepted.
+func (c *Core) invite(in Invite) error {
+	s := &c.search
+	name := c.cfg.Hello.GetClusterName()
+	leaders := cleanAddresses(in.Leaders)
+	up := c.session.phase == sessionUp
+	switch {
+	case c.drain.on:
+		return errors.New("this worker is shutting down")
+	case len(leaders) == 0:
+		return errors.New("the invitation has no valid address of a leader: want host:port")
+	case name != "" && in.ClusterName != "" && name != in.ClusterName:
+		return fmt.Errorf("this worker was started for cluster %q, and is invited to %q; start it with --cluster-name %[2]s",
+			name, in.ClusterName)
+	case c.clusterID != "" && in.ClusterID != c.clusterID:
+		return fmt.Errorf("this worker belongs to cluster %s, and is invited to %q (%s); start it with another --data-dir "+
+			"to have it join there", c.clusterID, in.ClusterName, cmp.Or(in.ClusterID, "no id given"))
+	case up && c.clusterID == "":
+		return errors.New("this worker has a leader already")
+	case up:
+		return nil // it is a member
+	}
+	s.set(fromInvite, leaders)
+	s.invitedTo, s.failed, s.round.hint = in.ClusterID, 0, ""
+	for _, a := range leaders {
+		s.find(a).askAgain = time.Time{}
+	}
+	s.begin(c.now)
+	switch {
+	case c.session.phase == sessionDown:
+		c.session.retryAt = c.now
+	case !slices.Contains(leaders, s.last.address):
+		c.leave(errors.New("given up for an invitation"))
+	}
+	return nil
+}
+
 func (c *Core) receive(m *wire.ToWorker) {
+	s := &c.session
 	switch m := m.GetMessage().(type) {
 	case *wire.ToWorker_Welcome:
 		c.welcomed(m.Welcome)
 	case *wire.ToWorker_Work:
-		if c.session.phase == sessionUp {
+		if s.phase == sessionUp {
 			c.work(m.Work)
 		}
 	case *wire.ToWorker_Log:
 		c.emit(SendLog{m.Log})
 	case *wire.ToWorker_Drain:
-		c.emit(SentAway{m.Drain.GetReason()})
+		c.emit(DrainOrdered{m.Drain.GetReason()})
 		c.startDrain(m.Drain.GetStopRunning())
 	case *wire.ToWorker_Elsewhere:
-		c.search.elsewhere(m.Elsewhere, c.now)
+		c.search.redirect(m.Elsewhere, c.now)
 		c.leave(errors.New("it does not lead"))
 	case *wire.ToWorker_Leaders:
-		if c.session.phase == sessionUp {
+		if s.phase == sessionUp {
 			c.search.learn(m.Leaders.GetAddresses())
-			c.keep()
+			c.saveMembership()
 		}
 	case *wire.ToWorker_Ping:
-		s := &c.session
 		switch {
-		case s.phase == sessionUp && c.now.Sub(s.beaten) >= c.rhythm().heartbeat/2:
-			// The heartbeat goes with the ping: the leader pings many workers at once, and has their answers together, which
-			// costs it far less than hearing of each at a time of its own.
-			s.beaten = time.Time{}
+		case s.phase == sessionUp && c.now.Sub(s.heartbeatAt) >= c.intervals().heartbeat/2:
+			// The heartbeat answers the ping: the leader pings many workers at once and gets their answers together, which
+			// costs it far less than one at a time.
+			s.heartbeatAt = time.Time{}
 		case s.phase == sessionDialing:
-			s.heard = true
+			s.pinged = true
 			c.search.answered()
-			s.giveUpAt = earlier(c.now.Add(wordNear), s.dialedAt.Add(WelcomeMax)) // the log may be slow to have the registration
+			// The log may need long for the registration.
+			s.giveUpAt = earlier(c.now.Add(answerMax), s.dialedAt.Add(WelcomeTimeout))
 		}
 	default:
-		// A message of a newer leader. It does not count on an answer from workers that do not know it.
-		c.emit(Misled{What: "unknown message"})
+		// A message of a newer leader. It does not expect an answer of workers that do not know the message.
+		c.emit(BadMessage{Reason: "unknown message"})
 	}
 }
 
 func (c *Core) welcomed(w *wire.Welcome) {
 	s := &c.session
 	if s.phase != sessionDialing {
-		c.emit(Misled{What: "second welcome in a session"})
+		c.emit(BadMessage{Reason: "second welcome in a session"})
 		return
 	}
-	if !c.follows(w) {
+	if !c.accepts(w) {
 		return
 	}
-	leader := c.search.last
-	c.search.arrived(w.GetLeaders())
-	c.keep() // first: whom it belongs to, the worker must know before it works for him
-	c.emit(Welcomed{leader, w})
-	// While the session is not up yet: what dropping brings to light is reported below, with the rest of the ledger.
+	c.search.welcomed(w.GetLeaders())
+	// Save the membership first: after a crash the worker must not join another cluster.
+	c.saveMembership()
+	c.emit(Welcomed{c.search.last.address, w})
+	// The session is not up yet: the results of revoked leases are reported below, with the rest of the ledger.
 	for _, lease := range w.GetRevoked() {
 		c.drop(lease)
 	}
 	s.phase = sessionUp
-	s.upSince = c.now
-	s.beaten = c.now
-	s.busy = rhythmOf(max(1, w.GetHeartbeatMs()), w.GetSilenceMs())
-	s.idle = rhythmOf(cmp.Or(w.GetIdleHeartbeatMs(), max(1, w.GetHeartbeatMs())), cmp.Or(w.GetIdleSilenceMs(), w.GetSilenceMs()))
-	s.alone = ""
-	// Jobs that ended while there was no leader are never named again; those that live are, before their next lease.
+	s.upAt, s.heartbeatAt = c.now, c.now
+	s.busy = newIntervals(max(1, w.GetHeartbeatMs()), w.GetSilenceMs())
+	s.idle = newIntervals(cmp.Or(w.GetIdleHeartbeatMs(), max(1, w.GetHeartbeatMs())), cmp.Or(w.GetIdleSilenceMs(), w.GetSilenceMs()))
+	s.noLeader = ""
+	// Jobs that ended while there was no leader are not named again; the others are, before their next lease.
 	for id, info := range c.ledger.jobs {
 		if info.live == 0 {
 			delete(c.ledger.jobs, id)
@@ -314,9 +430,9 @@ func (c *Core) welcomed(w *wire.Welcome) {
 	c.ledger.all(func(r ref) {
 		switch r.state() {
 		case finished:
-			c.out.finish(r, c.now)
+			c.out.addFinished(r, c.now)
 		case failed:
-			c.out.fail(r, c.now)
+			c.out.addFailed(r, c.now)
 		case gone, queued, inSlot, stopping, syncing:
 		}
 	})
@@ -325,114 +441,31 @@ func (c *Core) welcomed(w *wire.Welcome) {
 	}
 }
 
-// work takes verdicts before new leases: a job may end and its number of leases shrink in one message.
-func (c *Core) work(w *wire.Work) {
-	for _, lease := range w.GetCommitted() {
-		if r, ok := c.ledger.find(lease); ok && r.state() == finished {
-			c.ledger.move(r, gone)
-		}
+// accepts reports whether the leader is to be followed, and leaves it if not.
+func (c *Core) accepts(w *wire.Welcome) bool {
+	s := &c.session
+	name, id := c.cfg.Hello.GetClusterName(), w.GetClusterId()
+	switch {
+	case name != "" && w.GetCluster() != "" && w.GetCluster() != name:
+		// The leader is of a version that does not check names.
+		c.emit(Disconnect{s.epoch})
+		c.sessionEnded(fmt.Errorf("it leads cluster %q, and this worker was started for %q", w.GetCluster(), name), true)
+		return false
+	case id != "" && c.clusterID != "" && id != c.clusterID:
+		s.term = 0 // the cluster was recovered under a new id, and its terms start again
 	}
-	for _, lease := range w.GetStale() {
-		c.drop(lease)
+	if w.GetTerm() < s.term {
+		c.emit(StaleLeader{c.search.last.address, w.GetTerm(), s.term})
+		c.leave(fmt.Errorf("it leads in term %d, which is over: another has led in term %d", w.GetTerm(), s.term))
+		return false
 	}
-	for _, job := range w.GetEnded() {
-		c.jobEnded(job)
+	s.term = w.GetTerm()
+	if id != "" {
+		c.clusterID = id
 	}
-	for _, job := range w.GetJobs() {
-		if info := c.ledger.jobs[job.GetId()]; info != nil {
-			// Told again in a new session. What is running goes by the first description: runners tell jobs by it.
-			info.ended = false
-			continue
-		}
-		c.ledger.jobs[job.GetId()] = &jobInfo{job: job}
-	}
-	for _, leases := range w.GetLeases() {
-		c.granted(leases)
-	}
+	return true
 }
 
-func (c *Core) granted(w *wire.Leases) {
-	info := c.ledger.jobs[w.GetJob()]
-	if info == nil || c.drain.on {
-		for i := range w.GetIndex() {
-			c.out.giveBack(w.GetFirstLease()+uint64(i), c.now)
-		}
-		if info == nil {
-			c.emit(Misled{Job: w.GetJob(), Lease: w.GetFirstLease(), What: "leases of a job that was never described; handed back"})
-		}
-		return
-	}
-	if c.ledger.counts[queued] == 0 {
-		c.fed = c.now
-	}
-	g := c.ledger.add(info, w)
-	if g == nil {
-		c.emit(Misled{Job: w.GetJob(), Lease: w.GetFirstLease(), What: "leases that are empty, ragged or known already"})
-		return
-	}
-	c.queue.push(span{g, 0, len(g.index)})
-}
-
-// drop ends the worker's interest in a lease that is no longer its own.
-func (c *Core) drop(lease uint64) {
-	if r, ok := c.ledger.find(lease); ok {
-		c.dropRef(r, false)
-	}
-}
-
-// dropRef drops a lease in any state. jobEnded: what has finished is kept for its verdict, because it may be the winner,
-// and the winner's file is the job's output.
-func (c *Core) dropRef(r ref, jobEnded bool) {
-	switch r.state() {
-	case queued:
-		c.giveBack(r)
-	case inSlot:
-		c.dropInSlot(r, jobEnded)
-	case syncing:
-		c.ledger.move(r, stopping)
-	case finished:
-		if jobEnded {
-			return
-		}
-		c.removeFile(r)
-		c.ledger.move(r, gone)
-	case failed:
-		c.ledger.move(r, gone)
-	case gone, stopping:
-	}
-}
-
-// dropInSlot stops the lease if it runs, and takes it out of its chunk if it has not begun.
-func (c *Core) dropInSlot(r ref, jobEnded bool) {
-	for slot := range c.slots {
-		ch := c.slots[slot].chunk
-		if ch == nil || !ch.has(r) {
-			continue
-		}
-		c.cut(slot)
-		c.collect(slot)
-		switch r.state() {
-		case inSlot: // claimed, and not done
-			c.ledger.move(r, stopping)
-			c.stop(slot)
-		case gone, queued, stopping, syncing, finished, failed:
-			c.dropRef(r, jobEnded)
-		}
-		return
-	}
-}
-
-// jobEnded stops what is left of a job.
-func (c *Core) jobEnded(id uint64) {
-	info := c.ledger.jobs[id]
-	if info == nil {
-		return
-	}
-	info.ended = true
-	c.ledger.all(func(r ref) {
-		if r.g.info == info {
-			c.dropRef(r, true)
-		}
-	})
-	c.ledger.dropIfOver(info)
+func (c *Core) saveMembership() {
+	c.emit(SaveMembership{Membership{ClusterID: c.clusterID, Leaders: c.search.addresses(fromLeader)}})
 }

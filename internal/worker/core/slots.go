@@ -7,7 +7,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// schedule gives chunks to idle slots while there is room for their results.
+// schedule starts chunks in idle slots while there is room for their results.
 func (c *Core) schedule() {
 	if c.drain.on || c.stalled() {
 		return
@@ -16,7 +16,7 @@ func (c *Core) schedule() {
 		if c.slots[slot].chunk != nil {
 			continue
 		}
-		run, ok := c.queue.take(c.chunkLen)
+		run, ok := c.queue.pop(c.chunkLen)
 		if !ok {
 			return
 		}
@@ -24,8 +24,8 @@ func (c *Core) schedule() {
 	}
 }
 
-// chunkLen is how many leases a slot should get: a millisecond's worth, and no more than leaves the other slots a share.
-// A stage of which nothing is known yet gets one.
+// chunkLen is the number of leases that a slot gets: as many as take chunkTime, and few enough to leave the other slots a
+// share. A stage without an estimate gets one.
 func (c *Core) chunkLen(g *grant) int {
 	nanos := g.info.estimate(g.stage)
 	if nanos == 0 {
@@ -35,28 +35,31 @@ func (c *Core) chunkLen(g *grant) int {
 	return max(1, min(share, int(chunkTime.Nanoseconds()/nanos), chunkMax))
 }
 
-// handBack gives leases that wait behind attempts which take longer than was expected back to the leader: others may be idle.
-func (c *Core) handBack() {
-	if at := c.wakeHandBack(); at.IsZero() || c.now.Before(at) {
-		return
+// returnQueued returns leases to the leader when they have waited too long for a slot: other workers may be idle.
+func (c *Core) returnQueued() {
+	if at := c.wakeReturnQueued(); !at.IsZero() && !c.now.Before(at) {
+		c.returnAllQueued()
 	}
+}
+
+func (c *Core) returnAllQueued() {
 	c.ledger.all(func(r ref) {
 		if r.state() == queued {
-			c.giveBack(r)
+			c.returnLease(r)
 		}
 	})
 }
 
-// wakeHandBack is the zero time while there is nothing to hand back, or nobody to hand it to.
-func (c *Core) wakeHandBack() time.Time {
+// wakeReturnQueued is the zero time while there is nothing to return, or no leader to return it to.
+func (c *Core) wakeReturnQueued() time.Time {
 	if c.ledger.counts[queued] == 0 || c.session.phase != sessionUp || c.stalled() {
 		return time.Time{}
 	}
-	return c.fed.Add(queueAge)
+	return c.fedAt.Add(queueAge)
 }
 
 func (c *Core) start(slot int, run span) {
-	c.fed = c.now
+	c.fedAt = c.now
 	g, n := run.g, run.to-run.from
 	if g.results == nil {
 		g.results = make([]Result, len(g.index))
@@ -73,14 +76,14 @@ func (c *Core) start(slot int, run span) {
 	}
 	ch.cursor.Store(uint64(n))
 	c.ledger.moveAll(g, run.from, run.to, queued, inSlot)
-	// A chunk of one has nothing to cut, and so needs no look at its age.
+	// A chunk of one has nothing to cut: its age does not matter.
 	c.slots[slot] = slotState{chunk: ch, since: c.now, cut: n == 1}
 	c.emit(Start{slot, ch})
 }
 
-// collectLate takes the results of chunks that are long in their slot, and gives what is not begun back to the queue: an
-// attempt must not wait behind a long one while it could run elsewhere.
-func (c *Core) collectLate() {
+// cutOldChunks collects the results of chunks older than chunkAge and queues their unstarted rest again: an attempt must not
+// wait behind a long one while another slot or worker could run it.
+func (c *Core) cutOldChunks() {
 	for slot := range c.slots {
 		s := &c.slots[slot]
 		if s.chunk != nil && !s.cut && !c.now.Before(s.since.Add(chunkAge)) {
@@ -90,7 +93,7 @@ func (c *Core) collectLate() {
 	}
 }
 
-// cut keeps the slot from beginning more of its chunk, and queues the rest again.
+// cut keeps a slot from starting more of its chunk, and queues the rest again.
 func (c *Core) cut(slot int) {
 	s := &c.slots[slot]
 	s.cut = true
@@ -103,7 +106,7 @@ func (c *Core) cut(slot int) {
 	c.queue.pushFront(span{g, from, to})
 }
 
-// stop cancels what the slot runs.
+// stop cancels the attempt that a slot runs.
 func (c *Core) stop(slot int) {
 	c.cut(slot)
 	if s := &c.slots[slot]; !s.stopped {
@@ -112,7 +115,7 @@ func (c *Core) stop(slot int) {
 	}
 }
 
-// collect takes the results that a slot has published.
+// collect handles the results that a slot has published.
 func (c *Core) collect(slot int) {
 	s := &c.slots[slot]
 	if s.chunk == nil {
@@ -128,47 +131,47 @@ func (c *Core) collect(slot int) {
 	for i := from; i < to; i++ {
 		r := ref{g, s.chunk.from + i}
 		nanos += r.result().Nanos
-		c.ran(r)
+		c.ended(r)
 	}
-	g.info.measured(g.stage, nanos/int64(to-from))
+	g.info.updateEstimate(g.stage, nanos/int64(to-from))
 }
 
-// ran decides what becomes of an attempt that has come to its end.
-func (c *Core) ran(r ref) {
+// ended handles the end of an attempt.
+func (c *Core) ended(r ref) {
 	res := r.result()
 	switch {
 	case r.state() == stopping:
-		c.throwAway(r)
+		c.discard(r)
 	case res.Failure != nil:
 		c.fail(r, res.Failure)
 	case res.Canceled && c.drain.stopped:
-		c.fail(r, &wire.Failure{Kind: wire.FailureKind_PREEMPTED, Message: "stopped because its worker was told to leave"})
+		c.fail(r, &wire.Failure{Kind: wire.FailureKind_PREEMPTED, Message: "stopped: its worker is shutting down"})
 	case res.Canceled:
-		// It was hit by a Stop meant for the attempt before it, and had hardly begun.
-		c.throwAway(r)
+		// A Stop meant for the attempt before it hit this one, which had hardly started.
+		c.discard(r)
 	case res.File:
 		c.ledger.move(r, syncing)
-		c.toSync = append(c.toSync, r)
+		c.files.toSync = append(c.files.toSync, r)
 	default:
 		c.prepared(r)
 	}
 }
 
-// throwAway removes what an attempt left, and hands its lease back. Also where it left no file: it may have made the folder again
-// after the job was over.
-func (c *Core) throwAway(r ref) {
-	c.removed = append(c.removed, r.file())
-	c.giveBack(r)
+// discard removes an attempt's file and returns its lease. An attempt without a file is included: it may have created the
+// job's folder again after the job ended.
+func (c *Core) discard(r ref) {
+	c.files.removed = append(c.files.removed, r.file())
+	c.returnLease(r)
 }
 
-func (c *Core) giveBack(r ref) {
-	c.out.giveBack(r.lease(), c.now)
+func (c *Core) returnLease(r ref) {
+	c.out.addReturned(r.lease(), c.now)
 	c.ledger.move(r, gone)
 }
 
 func (c *Core) removeFile(r ref) {
 	if r.g.results != nil && r.result().File {
-		c.removed = append(c.removed, r.file())
+		c.files.removed = append(c.files.removed, r.file())
 	}
 }
 
@@ -183,48 +186,49 @@ func (c *Core) fail(r ref, f *wire.Failure) {
 	c.removeFile(r)
 	c.ledger.move(r, failed)
 	if c.session.phase == sessionUp {
-		c.out.fail(r, c.now)
+		c.out.addFailed(r, c.now)
 	}
 }
 
-// prepared keeps a result for the verdict, and reports it if there is a session; if not, the next one begins with it.
+// prepared keeps a result until its verdict, and reports it if there is a session. If not, the next one starts with it.
 func (c *Core) prepared(r ref) {
 	c.ledger.move(r, finished)
 	if c.session.phase == sessionUp {
-		c.out.finish(r, c.now)
+		c.out.addFinished(r, c.now)
 	}
 }
 
 func (c *Core) startSync() {
-	if len(c.inSync) > 0 || len(c.toSync) == 0 {
+	f := &c.files
+	if len(f.syncing) > 0 || len(f.toSync) == 0 {
 		return
 	}
-	c.inSync, c.toSync = c.toSync, nil
-	files := make([]AttemptRef, len(c.inSync))
-	for i, r := range c.inSync {
+	f.syncing, f.toSync = f.toSync, nil
+	files := make([]AttemptRef, len(f.syncing))
+	for i, r := range f.syncing {
 		files[i] = r.file()
 	}
 	c.emit(Sync{files})
 }
 
 func (c *Core) synced(errs []error) {
-	for i, r := range c.inSync {
+	for i, r := range c.files.syncing {
 		switch {
 		case r.state() == stopping:
-			c.throwAway(r)
+			c.discard(r)
 		case errs != nil && errs[i] != nil:
 			c.fail(r, &wire.Failure{
 				Kind:    wire.FailureKind_OUTPUT_ERROR,
-				Message: wire.FailureMessage(fmt.Sprintf("the output could not be made durable: %v", errs[i])),
+				Message: wire.FailureMessage(fmt.Sprintf("fsync of the output: %v", errs[i])),
 			})
 		default:
 			c.prepared(r)
 		}
 	}
-	c.inSync = nil
+	c.files.syncing = nil
 }
 
-// estimate is how long an attempt of a stage takes, in nanoseconds; 0: not known.
+// estimate is the duration of an attempt of a stage, in nanoseconds; 0: unknown.
 func (j *jobInfo) estimate(stage uint32) int64 {
 	if int(stage) >= len(j.nanos) {
 		return 0
@@ -232,8 +236,8 @@ func (j *jobInfo) estimate(stage uint32) int64 {
 	return j.nanos[stage]
 }
 
-// measured follows a rise at once and a fall slowly: a chunk too long delays others, a chunk too short costs little.
-func (j *jobInfo) measured(stage uint32, nanos int64) {
+// updateEstimate follows a rise at once and a fall slowly: a chunk too long delays others, a chunk too short costs little.
+func (j *jobInfo) updateEstimate(stage uint32, nanos int64) {
 	for len(j.nanos) <= int(stage) {
 		j.nanos = append(j.nanos, 0)
 	}

@@ -1,0 +1,116 @@
+package core
+
+import "github.com/bridgefour/bridgefour/internal/wire"
+
+// work handles verdicts before new leases: one message may end a job and grant leases.
+func (c *Core) work(w *wire.Work) {
+	for _, lease := range w.GetCommitted() {
+		if r, ok := c.ledger.find(lease); ok && r.state() == finished {
+			c.ledger.move(r, gone)
+		}
+	}
+	for _, lease := range w.GetStale() {
+		c.drop(lease)
+	}
+	for _, job := range w.GetEnded() {
+		c.jobEnded(job)
+	}
+	for _, job := range w.GetJobs() {
+		if info := c.ledger.jobs[job.GetId()]; info != nil {
+			// Repeated in a new session. Keep the first description: runners identify jobs by its pointer.
+			info.ended = false
+			continue
+		}
+		c.ledger.jobs[job.GetId()] = &jobInfo{job: job}
+	}
+	for _, leases := range w.GetLeases() {
+		c.grant(leases)
+	}
+}
+
+// grant queues leases. A draining worker returns them.
+func (c *Core) grant(w *wire.Leases) {
+	info := c.ledger.jobs[w.GetJob()]
+	if info == nil || c.drain.on {
+		for i := range w.GetIndex() {
+			c.out.addReturned(w.GetFirstLease()+uint64(i), c.now)
+		}
+		if info == nil {
+			c.emit(BadMessage{Job: w.GetJob(), Lease: w.GetFirstLease(), Reason: "leases of an unknown job; returned"})
+		}
+		return
+	}
+	if c.ledger.counts[queued] == 0 {
+		c.fedAt = c.now
+	}
+	g := c.ledger.add(info, w)
+	if g == nil {
+		c.emit(BadMessage{Job: w.GetJob(), Lease: w.GetFirstLease(), Reason: "leases with no entries, with columns of different lengths, or known already"})
+		return
+	}
+	c.queue.push(span{g, 0, len(g.index)})
+}
+
+// drop drops a lease that the leader has taken back.
+func (c *Core) drop(lease uint64) {
+	if r, ok := c.ledger.find(lease); ok {
+		c.dropRef(r, false)
+	}
+}
+
+// dropRef drops a lease in any state. jobEnded: a finished attempt is kept until its verdict, because it may be the winner, and
+// the winner's file is the job's output.
+func (c *Core) dropRef(r ref, jobEnded bool) {
+	switch r.state() {
+	case queued:
+		c.returnLease(r)
+	case inSlot:
+		c.dropInSlot(r, jobEnded)
+	case syncing:
+		c.ledger.move(r, stopping)
+	case finished:
+		if jobEnded {
+			return
+		}
+		c.removeFile(r)
+		c.ledger.move(r, gone)
+	case failed:
+		c.ledger.move(r, gone)
+	case gone, stopping:
+	}
+}
+
+// dropInSlot stops the lease if it runs, and removes it from its chunk if it has not started.
+func (c *Core) dropInSlot(r ref, jobEnded bool) {
+	for slot := range c.slots {
+		ch := c.slots[slot].chunk
+		if ch == nil || !ch.has(r) {
+			continue
+		}
+		c.cut(slot)
+		c.collect(slot)
+		switch r.state() {
+		case inSlot: // claimed, not done
+			c.ledger.move(r, stopping)
+			c.stop(slot)
+		case gone, queued, stopping, syncing, finished, failed:
+			c.dropRef(r, jobEnded)
+		}
+		return
+	}
+}
+
+// jobEnded drops the leases of a job.
+func (c *Core) jobEnded(id uint64) {
+	info := c.ledger.jobs[id]
+	if info == nil {
+		return
+	}
+	info.ended = true
+	c.ledger.all(func(r ref) {
+		if r.g.info == info {
+			c.dropRef(r, true)
+		}
+	})
+	c.ledger.dropEnded(info)
+}
