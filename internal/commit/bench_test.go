@@ -3,11 +3,13 @@ package commit_test
 import (
 	"fmt"
 	"os"
+	"path"
 	"syscall"
 	"testing"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/commit"
+	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
 // BenchmarkPublish renames files of 10 bytes on a real file system.
@@ -17,7 +19,7 @@ func BenchmarkPublish(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		b.StopTimer()
 		out := commit.Output{Dir: fmt.Sprintf("%s/%d", root, i), UID: uid, Tasks: n}
-		private := commit.Private(out.Dir, uid)
+		private := path.Join(out.Dir, layout.Private(uid))
 		if err := os.MkdirAll(private, 0o700); err != nil {
 			b.Fatal(err)
 		}

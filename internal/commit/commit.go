@@ -15,16 +15,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
-)
-
-// Names in an output folder, besides those of the parts.
-const (
-	Success   = "_SUCCESS"   // the manifest of a complete output
-	Partial   = "_PARTIAL"   // the manifest of what a failed job leaves, if asked to
-	Result    = "_RESULT"    // the collected result
-	Temporary = "_temporary" // holds a folder for each job that is writing
-
-	mark = "_OURS"
+	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
 // CollectStage is the name of the stage whose output is published as Result.
@@ -67,26 +58,8 @@ type Summary struct {
 	Result                bool // it has a collected result
 }
 
-// Private is the folder that attempts of the job write to.
-func Private(dir, uid string) string { return path.Join(dir, Temporary, uid) }
-
-// PartName is the name of a task's part. All parts of a job have names of one length, so that `cat part-*` is in task order.
-func PartName(index, tasks uint64) string {
-	digits := 5
-	for n := uint64(100_000); n < tasks; n *= 10 {
-		digits++
-		if digits == 20 {
-			break
-		}
-	}
-	return fmt.Sprintf("part-%0*d", digits, index)
-}
-
-// isPart reports whether PartName gives such names.
-func isPart(name string) bool {
-	digits, ok := strings.CutPrefix(name, "part-")
-	return ok && len(digits) >= 5 && strings.Trim(digits, "0123456789") == ""
-}
+// private is the folder that attempts of the job write to.
+func (o Output) private() string { return path.Join(o.Dir, layout.Private(o.UID)) }
 
 // OccupiedError says that an output folder holds another output.
 type OccupiedError struct {
@@ -110,7 +83,7 @@ type PartsError struct {
 func (e *PartsError) Error() string {
 	return fmt.Sprintf("%d of %d parts of output %q are not as their tasks left them (%s): somebody has changed %s, or it is "+
 		"not the same folder on all workers",
-		e.Bad, e.Parts, e.Dir, strings.Join(e.Samples, ", "), path.Join(e.Dir, Temporary))
+		e.Bad, e.Parts, e.Dir, strings.Join(e.Samples, ", "), path.Join(e.Dir, layout.Temporary))
 }
 
 // Publish makes an output complete. It may be run again after it failed or its process died at any point, also when it had
@@ -123,7 +96,7 @@ func Publish(ctx context.Context, store blob.Store, out Output, parts iter.Seq2[
 	if err != nil {
 		return Summary{}, err
 	}
-	p := publication{store: store, out: out, private: Private(out.Dir, out.UID), list: list}
+	p := publication{store: store, out: out, private: out.private(), list: list}
 	summary := list.summary()
 	if err := p.run(ctx); err != nil {
 		return Summary{}, fmt.Errorf("publish output %q: %w", out.Dir, err)
@@ -151,9 +124,9 @@ func (p *publication) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manifest := Success
+	manifest := layout.Success
 	if p.out.Partial {
-		manifest = Partial
+		manifest = layout.Partial
 	}
 	// The manifest is the last thing written: with it here, only cleaning is left. But a partial output may have grown since.
 	if !own.success || p.out.Partial {
@@ -171,7 +144,7 @@ func (p *publication) run(ctx context.Context) error {
 		}
 	}
 	if !p.out.Partial && own.partial {
-		if err := p.store.Remove(ctx, path.Join(p.out.Dir, Partial)); err != nil {
+		if err := p.store.Remove(ctx, path.Join(p.out.Dir, layout.Partial)); err != nil {
 			return err
 		}
 	}
@@ -200,9 +173,9 @@ func ownership(ctx context.Context, store blob.Store, out Output) (owned, error)
 		own  owned
 		errs [3]error
 	)
-	own.success, errs[0] = isManifestOf(ctx, store, path.Join(out.Dir, Success), out.UID)
-	own.partial, errs[1] = isManifestOf(ctx, store, path.Join(out.Dir, Partial), out.UID)
-	_, errs[2] = store.Stat(ctx, path.Join(Private(out.Dir, out.UID), mark))
+	own.success, errs[0] = isManifestOf(ctx, store, path.Join(out.Dir, layout.Success), out.UID)
+	own.partial, errs[1] = isManifestOf(ctx, store, path.Join(out.Dir, layout.Partial), out.UID)
+	_, errs[2] = store.Stat(ctx, path.Join(out.private(), layout.Mark))
 	own.mark = errs[2] == nil
 	if isMissing(errs[2]) {
 		errs[2] = nil
@@ -230,7 +203,7 @@ func (p *publication) claim(ctx context.Context, own owned) error {
 
 // setMark is durable when it returns.
 func setMark(ctx context.Context, store blob.Store, private string) error {
-	w, err := store.Create(ctx, path.Join(private, mark))
+	w, err := store.Create(ctx, path.Join(private, layout.Mark))
 	if err != nil {
 		return err
 	}
@@ -261,13 +234,13 @@ func outputFiles(ctx context.Context, store blob.Store, dir string) ([]string, e
 	var manifests, rest []string
 	keep := func(name string, folder bool) bool {
 		base := path.Base(name)
-		return !folder && (isPart(base) || base == Success || base == Partial || base == Result)
+		return !folder && layout.IsPublished(base)
 	}
 	for info, err := range store.List(ctx, dir, keep) {
 		switch base := path.Base(info.Name); {
 		case err != nil && !isMissing(err):
 			return nil, err
-		case base == Success || base == Partial:
+		case layout.IsManifest(base):
 			manifests = append(manifests, info.Name)
 		default:
 			rest = append(rest, info.Name)
@@ -280,7 +253,7 @@ func outputFiles(ctx context.Context, store blob.Store, dir string) ([]string, e
 // complete.
 func removeOutput(ctx context.Context, store blob.Store, dir string, names []string) error {
 	manifests := 0
-	for manifests < len(names) && !isPart(path.Base(names[manifests])) && path.Base(names[manifests]) != Result {
+	for manifests < len(names) && layout.IsManifest(path.Base(names[manifests])) {
 		manifests++
 	}
 	for _, group := range [][]string{names[:manifests], names[manifests:]} {
@@ -299,8 +272,8 @@ func removeOutput(ctx context.Context, store blob.Store, dir string, names []str
 
 // removePrivate removes the job's private folder, durably: nobody would look for it after a loss of power.
 func removePrivate(ctx context.Context, store blob.Store, out Output) error {
-	temporary := path.Join(out.Dir, Temporary)
-	if err := store.RemoveAll(ctx, Private(out.Dir, out.UID)); err != nil {
+	temporary := path.Join(out.Dir, layout.Temporary)
+	if err := store.RemoveAll(ctx, out.private()); err != nil {
 		return err
 	}
 	if err := store.RemoveEmpty(ctx, temporary); err != nil {
@@ -333,7 +306,7 @@ func abort(ctx context.Context, store blob.Store, out Output) error {
 	if own.any() {
 		if !own.mark {
 			// The manifest, which tells that the parts are ours, goes before they do.
-			if err := setMark(ctx, store, Private(out.Dir, out.UID)); err != nil {
+			if err := setMark(ctx, store, out.private()); err != nil {
 				return err
 			}
 		}

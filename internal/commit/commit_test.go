@@ -18,6 +18,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/blob/blobtest"
 	"github.com/bridgefour/bridgefour/internal/commit"
+	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
 const (
@@ -52,7 +53,7 @@ func newJob(dir string, n uint64, absent ...uint64) *job {
 		j.parts = append(j.parts, commit.Part{
 			Stage: "map", Index: i, Size: i + 1, Records: 10 * i, Checksum: i, File: fmt.Sprintf("map-%d-%d", i, 100+i),
 		})
-		j.text[commit.PartName(i, n)] = text
+		j.text[layout.Part(i, n)] = text
 	}
 	return j
 }
@@ -60,7 +61,7 @@ func newJob(dir string, n uint64, absent ...uint64) *job {
 // withResult adds a collected result.
 func (j *job) withResult() *job {
 	j.parts = append(j.parts, commit.Part{Stage: "collect", Size: 6, File: "collect-0-999"})
-	j.text[commit.Result] = "result"
+	j.text[layout.Result] = "result"
 	return j
 }
 
@@ -77,15 +78,15 @@ func (j *job) seq() iter.Seq2[commit.Part, error] {
 // prepare writes what the attempts of the parts leave, and something of a lost attempt.
 func (j *job) prepare(t *testing.T, store blob.Store) {
 	t.Helper()
-	private := commit.Private(j.out.Dir, j.out.UID)
+	private := path.Join(j.out.Dir, layout.Private(j.out.UID))
 	names := []string{path.Join(private, "map-0-55")}
 	blobtest.Put(t, store, names[0], "loser")
 	for _, p := range j.parts {
 		name := path.Join(private, p.File)
 		names = append(names, name)
-		public := commit.Result
+		public := layout.Result
 		if p.Stage == "map" {
-			public = commit.PartName(p.Index, j.out.Tasks)
+			public = layout.Part(p.Index, j.out.Tasks)
 		}
 		blobtest.Put(t, store, name, j.text[public])
 	}
@@ -96,9 +97,9 @@ func (j *job) prepare(t *testing.T, store blob.Store) {
 
 func (j *job) manifest() string {
 	if j.out.Partial {
-		return commit.Partial
+		return layout.Partial
 	}
-	return commit.Success
+	return layout.Success
 }
 
 // verify looks whether the output is complete, with nothing else in it but extra.
@@ -116,14 +117,14 @@ func (j *job) verify(t *testing.T, store blob.Store, extra ...string) {
 		}
 	}
 	wantManifest := j.out.Manifest
-	if _, ok := j.text[commit.Result]; ok {
-		wantManifest.Result = commit.Result
+	if _, ok := j.text[layout.Result]; ok {
+		wantManifest.Result = layout.Result
 	}
 	wantManifest.Parts = []api.ManifestPart{}
 	for _, p := range j.parts {
 		if p.Stage == "map" {
 			wantManifest.Parts = append(wantManifest.Parts, api.ManifestPart{
-				Part: commit.PartName(p.Index, j.out.Tasks), Size: p.Size, Records: p.Records, XXH64: fmt.Sprintf("%016x", p.Checksum),
+				Part: layout.Part(p.Index, j.out.Tasks), Size: p.Size, Records: p.Records, XXH64: fmt.Sprintf("%016x", p.Checksum),
 			})
 		}
 	}
@@ -162,7 +163,7 @@ func TestPublish(t *testing.T) {
 			store := blob.NewMemory()
 			j.out.Partial = name == "missing"
 			j.prepare(t, store)
-			want := commit.Summary{Result: j.text[commit.Result] != ""}
+			want := commit.Summary{Result: j.text[layout.Result] != ""}
 			for _, p := range j.parts {
 				if p.Stage == "map" {
 					want.Parts++
@@ -205,26 +206,6 @@ func TestOtherJobsTemporaryStays(t *testing.T) {
 	j.prepare(t, store)
 	j.publish(t, store)
 	j.verify(t, store, "_temporary/other/map-0-1")
-}
-
-func TestPartName(t *testing.T) {
-	for _, test := range []struct {
-		index, tasks uint64
-		want         string
-	}{
-		{0, 0, "part-00000"},
-		{7, 8, "part-00007"},
-		{99_999, 100_000, "part-99999"},
-		{0, 100_001, "part-000000"},
-		{100_000, 100_001, "part-100000"},
-		{999_999, 1_000_000, "part-999999"},
-		{5, 1 << 32, "part-0000000005"},
-		{1 << 63, 1<<64 - 1, "part-09223372036854775808"},
-	} {
-		if got := commit.PartName(test.index, test.tasks); got != test.want {
-			t.Errorf("PartName(%d, %d) = %q, want %q", test.index, test.tasks, got, test.want)
-		}
-	}
 }
 
 // earlier leaves another job's output and a file of the user's.
@@ -274,12 +255,12 @@ func TestMissingPartChangesNothing(t *testing.T) {
 	for name, spoil := range map[string]func(*blob.Memory){
 		"3 of 9": func(m *blob.Memory) {
 			for _, f := range []string{"map-1-101", "map-4-104", "map-7-107"} {
-				if err := m.Remove(t.Context(), path.Join(commit.Private(dir, uid), f)); err != nil {
+				if err := m.Remove(t.Context(), path.Join(path.Join(dir, layout.Private(uid)), f)); err != nil {
 					t.Fatal(err)
 				}
 			}
 		},
-		"1 of 9": func(m *blob.Memory) { blobtest.Put(t, m, path.Join(commit.Private(dir, uid), "map-4-104"), "yy") },
+		"1 of 9": func(m *blob.Memory) { blobtest.Put(t, m, path.Join(path.Join(dir, layout.Private(uid)), "map-4-104"), "yy") },
 	} {
 		store := blob.NewMemory()
 		earlier(t, store)
@@ -336,7 +317,7 @@ func TestPartialThenWhole(t *testing.T) {
 		all.out.Overwrite = overwrite
 		for _, i := range some.absent {
 			p := all.parts[i]
-			blobtest.Put(t, store, path.Join(commit.Private(dir, uid), p.File), all.text[commit.PartName(i, 5)])
+			blobtest.Put(t, store, path.Join(dir, layout.Private(uid), p.File), all.text[layout.Part(i, 5)])
 		}
 		all.publish(t, store)
 		all.verify(t, store)
@@ -383,20 +364,20 @@ func scenarios() map[string]scenario {
 	names := func(j *job) []string { return slices.Sorted(maps.Keys(j.text)) }
 	return map[string]scenario{
 		"publish": {
-			setup: whole.prepare, run: publish(whole), manifest: commit.Success, files: names(whole),
+			setup: whole.prepare, run: publish(whole), manifest: layout.Success, files: names(whole),
 			verify: func(t *testing.T, s blob.Store) { t.Helper(); whole.verify(t, s) },
 		},
 		"overwrite": {
 			setup: func(t *testing.T, s blob.Store) { t.Helper(); earlier(t, s); over.prepare(t, s) }, run: publish(over),
 			// The earlier manifest counts too: it goes before its parts do.
-			manifest: commit.Success, files: names(over),
+			manifest: layout.Success, files: names(over),
 			verify: func(t *testing.T, s blob.Store) {
 				t.Helper()
 				over.verify(t, s, "notes.txt", "part-1", "part-00001.gz", "sub/part-00001")
 			},
 		},
 		"partial": {
-			setup: partial.prepare, run: publish(partial), manifest: commit.Partial, files: names(partial),
+			setup: partial.prepare, run: publish(partial), manifest: layout.Partial, files: names(partial),
 			verify: func(t *testing.T, s blob.Store) { t.Helper(); partial.verify(t, s) },
 		},
 		"grown": {
@@ -404,24 +385,24 @@ func scenarios() map[string]scenario {
 				t.Helper()
 				partial.prepare(t, s)
 				partial.publish(t, s)
-				name := path.Join(commit.Private(dir, uid), grown.parts[2].File)
+				name := path.Join(path.Join(dir, layout.Private(uid)), grown.parts[2].File)
 				blobtest.Put(t, s, name, "xxx")
 				if err := s.Sync(t.Context(), name); err != nil {
 					t.Fatal(err)
 				}
 			},
-			run: publish(grown), manifest: commit.Success, files: names(grown),
+			run: publish(grown), manifest: layout.Success, files: names(grown),
 			verify: func(t *testing.T, s blob.Store) { t.Helper(); grown.verify(t, s) },
 		},
 		"abort of nothing":  {setup: func(t *testing.T, _ blob.Store) { t.Helper() }, run: abort(whole), verify: nothing},
 		"abort of attempts": {setup: whole.prepare, run: abort(whole), verify: nothing},
 		"abort of an output": {
 			setup: func(t *testing.T, s blob.Store) { t.Helper(); whole.prepare(t, s); whole.publish(t, s) },
-			run:   abort(whole), verify: nothing, manifest: commit.Success, files: names(whole),
+			run:   abort(whole), verify: nothing, manifest: layout.Success, files: names(whole),
 		},
 		"abort of a partial output": {
 			setup: func(t *testing.T, s blob.Store) { t.Helper(); partial.prepare(t, s); partial.publish(t, s) },
-			run:   abort(partial), verify: nothing, manifest: commit.Partial, files: names(partial),
+			run:   abort(partial), verify: nothing, manifest: layout.Partial, files: names(partial),
 		},
 	}
 }
@@ -450,7 +431,7 @@ func TestCrashAnywhere(t *testing.T) {
 }
 
 func isManifest(name string) bool {
-	return name == path.Join(dir, commit.Success) || name == path.Join(dir, commit.Partial)
+	return name == path.Join(dir, layout.Success) || name == path.Join(dir, layout.Partial)
 }
 
 // crash runs once for each number, dying at that operation, and then to the end. It reports whether the last crash came

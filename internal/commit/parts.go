@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
 // partList keeps parts in about 70 bytes each: they are gone through several times, and there may be millions.
@@ -68,14 +69,14 @@ func (l *partList) len() int {
 func (p *publication) file(i int) (private, public string, size uint64) {
 	l := p.list
 	if i == len(l.parts) {
-		return l.result.File, Result, l.result.Size
+		return l.result.File, layout.Result, l.result.Size
 	}
 	from := uint64(0)
 	if i > 0 {
 		from = l.parts[i-1].nameEnd
 	}
 	e := &l.parts[i]
-	return string(l.names[from:e.nameEnd]), PartName(e.index, p.out.Tasks), e.size
+	return string(l.names[from:e.nameEnd]), layout.Part(e.index, p.out.Tasks), e.size
 }
 
 // check looks whether every file is there: in the private folder, or already published if the folder is ours.
@@ -201,7 +202,7 @@ func (p *publication) encodeManifest(w io.Writer) error {
 	h := head{Manifest: p.out.Manifest, Parts: []api.ManifestPart{}}
 	h.UID = p.out.UID
 	if p.list.result.File != "" {
-		h.Result = Result
+		h.Result = layout.Result
 	}
 	text, err := json.MarshalIndent(h, "", "  ")
 	if err != nil {
@@ -225,7 +226,7 @@ func (p *publication) encodeManifest(w io.Writer) error {
 			checksum = emptyChecksum // nobody is asked for the checksum of nothing
 		}
 		line = fmt.Appendf(line[:0], `%s    {"part":%q,"size":%d,"records":%d,"xxh64":"%016x"}`,
-			separator, PartName(e.index, p.out.Tasks), e.size, e.records, checksum)
+			separator, layout.Part(e.index, p.out.Tasks), e.size, e.records, checksum)
 		separator = ",\n"
 		if _, err := w.Write(line); err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/blob/blobtest"
 	"github.com/bridgefour/bridgefour/internal/commit"
+	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
 // TestRivals lets jobs that know nothing of each other publish in one folder at once: one has it all, the others are told.
@@ -57,7 +58,7 @@ func TestEmptyPart(t *testing.T) {
 	store := blob.NewMemory()
 	j := newJob(dir, 1)
 	j.parts[0].Size, j.parts[0].Checksum = 0, 0
-	j.text[commit.PartName(0, 1)] = ""
+	j.text[layout.Part(0, 1)] = ""
 	j.prepare(t, store)
 	j.publish(t, store)
 	if manifest, want := blobtest.Get(t, store, dir+"/_SUCCESS"), fmt.Sprintf(`"xxh64":"%016x"`, xxhash.Sum64(nil)); !strings.Contains(manifest, want) {

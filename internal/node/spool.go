@@ -6,9 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -35,7 +35,7 @@ func (n *Node) sweepSpool() {
 // in between may be long deposed by now, and the job at work again under the next one.
 func (n *Node) removeSpool(dir string) {
 	if job := n.spooled(dir); job != nil {
-		files := filepath.Join(dir, "_temporary", job.UID)
+		files := filepath.Join(dir, layout.Private(job.UID))
 		fence := job.Fence
 		n.loop.helpers.Go(func() { n.removeFenced(files, fence) })
 		return
@@ -76,8 +76,8 @@ func (n *Node) removeFenced(dir string, fence state.Lease) {
 		var names []string
 		names, err = folder.Readdirnames(removeBatch)
 		for _, name := range names {
-			lease, bad := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64)
-			if bad != nil || state.Lease(lease) > fence {
+			lease, ok := layout.Lease(name)
+			if !ok || state.Lease(lease) > fence {
 				continue
 			}
 			if rerr := os.Remove(filepath.Join(dir, name)); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {

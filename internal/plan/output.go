@@ -10,10 +10,8 @@ import (
 	"sync"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/layout"
 )
-
-// temporary is where jobs keep in an output folder what is not published yet.
-const temporary = "_temporary"
 
 // output checks where the parts are to go.
 func (p *planner) output(ctx context.Context) error {
@@ -50,9 +48,9 @@ func (p *planner) output(ctx context.Context) error {
 // outputHolds judges what the output folder holds already.
 func (p *planner) outputHolds(names []string) {
 	name := p.result.Output
-	if i := slices.Index(names, temporary); i >= 0 {
+	if i := slices.Index(names, layout.Temporary); i >= 0 {
 		names = slices.Delete(names, i, i+1)
-		p.warn("output %q holds %s: another job writes there now, or one has died in it", name, temporary)
+		p.warn("output %q holds %s: another job writes there now, or one has died in it", name, layout.Temporary)
 	}
 	if len(names) == 0 {
 		return
@@ -61,15 +59,9 @@ func (p *planner) outputHolds(names []string) {
 		p.fail("output", "output %q is not empty: it holds %s; use --overwrite or name another folder", name, some(names))
 		return
 	}
-	if others := slices.DeleteFunc(names, isOutputFile); len(others) > 0 {
+	if others := slices.DeleteFunc(names, layout.IsPublished); len(others) > 0 {
 		p.warn("output %q also holds %s, which stays there", name, some(others))
 	}
-}
-
-// isOutputFile reports whether --overwrite removes such names.
-func isOutputFile(name string) bool {
-	digits, ok := strings.CutPrefix(name, "part-")
-	return ok && len(digits) >= 5 && isDigits(digits) || slices.Contains([]string{"_SUCCESS", "_PARTIAL", "_RESULT"}, name)
 }
 
 // some names the first few of a sorted list.

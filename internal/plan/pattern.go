@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
 // pattern is a path in which parts are patterns of path.Match's, or ** for any number of folders.
@@ -140,7 +141,7 @@ func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, 
 func (p *planner) outputMatches(pt *pattern) bool {
 	resolved := *pt
 	resolved.base = realPath(pt.base)
-	whole, _ := resolved.match(path.Join(p.realOutput, "part-00000"))
+	whole, _ := resolved.match(path.Join(p.realOutput, layout.Part(0, 1)))
 	if whole {
 		return true
 	}

@@ -6,7 +6,7 @@
 // costs a command no file at all, and a built-in job no system call.
 //
 // An attempt writes to the attempt-private folder OUTPUT/_temporary/UID, which is made when it is first needed, and to one
-// file there, see [AttemptFile]. Nothing here makes it durable or visible: the worker syncs, the leader's log decides,
+// file there, named by package layout. Nothing here makes it durable or visible: the worker syncs, the leader's log decides,
 // the commit task renames.
 //
 // # Commands

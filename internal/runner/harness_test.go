@@ -15,6 +15,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -152,7 +153,7 @@ func (f *fixture) want(out Outcome, text string) {
 	if out.File == "" && text == "" && f.job.GetSpool() {
 		return
 	}
-	if want := filepath.Join(f.folder(), AttemptFile("map", 3, f.lease)); out.File != want {
+	if want := filepath.Join(f.folder(), layout.Attempt("map", 3, f.lease)); out.File != want {
 		f.t.Errorf("Run().File = %q, want %q", out.File, want)
 		return
 	}
@@ -195,7 +196,7 @@ func (f *fixture) wantNoFiles() {
 	}
 }
 
-func (f *fixture) folder() string { return filepath.Join(f.output, "_temporary", "uid") }
+func (f *fixture) folder() string { return filepath.Join(f.output, layout.Private("uid")) }
 
 func (f *fixture) files() []string {
 	f.t.Helper()

@@ -9,13 +9,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/layout"
 )
-
-// attemptFolder is the job's attempt-private folder.
-func attemptFolder(j *wire.Job) string {
-	return filepath.Join(j.GetOutput(), "_temporary", j.GetUid())
-}
 
 // createNew creates a file, and its folder where that is missing. The folder is not remembered: an aborted job's folder is
 // removed, and made again by a retry. A file that is there already is an error: an earlier attempt may have it open.
@@ -54,7 +49,7 @@ func (f *attemptFile) begin(folder string, a *Attempt) {
 }
 
 func (f *attemptFile) create() error {
-	path := filepath.Join(f.folder, AttemptFile(f.attempt.StageName, f.attempt.Index, f.attempt.Lease))
+	path := filepath.Join(f.folder, layout.Attempt(f.attempt.StageName, f.attempt.Index, f.attempt.Lease))
 	file, err := createNew(f.folder, path)
 	if err != nil {
 		return err

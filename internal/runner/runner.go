@@ -6,11 +6,12 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -106,14 +107,6 @@ type Outcome struct {
 	Checksum   uint64 // xxh64 of File
 	Failure    *wire.Failure
 	Canceled   bool // the context given to Run ended first
-}
-
-// AttemptFile names an attempt's file within the attempt-private folder.
-func AttemptFile(stage string, index, lease uint64) string {
-	name := make([]byte, 0, len(stage)+42)
-	name = append(append(name, stage...), '-')
-	name = append(strconv.AppendUint(name, index, 10), '-')
-	return string(strconv.AppendUint(name, lease, 10))
 }
 
 // jobsKept is how many jobs a slot remembers: enough for jobs that take turns in it.
@@ -218,7 +211,7 @@ type jobState struct {
 }
 
 func (r *Runner) prepare(j *wire.Job) *jobState {
-	state := &jobState{wire: j, folder: attemptFolder(j)}
+	state := &jobState{wire: j, folder: filepath.Join(j.GetOutput(), layout.Private(j.GetUid()))}
 	switch program := j.GetProgram().GetKind().(type) {
 	case *wire.Program_Builtin:
 		job, ok := r.jobs[program.Builtin]

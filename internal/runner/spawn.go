@@ -14,6 +14,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -213,7 +214,7 @@ func (r *run) takeOutput(folder string) *failure {
 	if size == 0 && r.attempt.Job.GetSpool() {
 		return nil
 	}
-	path := filepath.Join(folder, AttemptFile(r.attempt.StageName, r.attempt.Index, r.attempt.Lease))
+	path := filepath.Join(folder, layout.Attempt(r.attempt.StageName, r.attempt.Index, r.attempt.Lease))
 	digest := xxhash.New()
 	if size == 0 {
 		err = createEmpty(folder, path)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
-	"github.com/bridgefour/bridgefour/internal/commit"
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
@@ -96,11 +96,11 @@ func (r *resultParts) file(job *state.Job, stage int, task uint64, winner state.
 	kind := job.Stages[stage].Kind
 	switch {
 	case job.Spec.Spool:
-		return fmt.Sprintf("%s/_temporary/%s/%s-%d-%d", dir, job.UID, kind, task, winner)
+		return dir + "/" + layout.Private(job.UID) + "/" + layout.Attempt(kind.String(), task, uint64(winner))
 	case kind == state.StageCollect:
-		return dir + "/_RESULT"
+		return dir + "/" + layout.Result
 	}
-	return dir + "/" + commit.PartName(task, job.Stages[stage].Tasks)
+	return dir + "/" + layout.Part(task, job.Stages[stage].Tasks)
 }
 
 // copyAll writes the parts of the map stage one after the other. Tasks that wrote nothing have no file in the spool.

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/commit"
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
@@ -163,7 +163,7 @@ func publicTask(job *state.Job, row *taskRow, kind state.StageKind, reader *stat
 		}
 	}
 	if done && row.status == api.TaskDone && kind == state.StageMap && !job.Spec.Spool {
-		t.Part = strings.TrimSuffix(job.Spec.Output, "/") + "/" + commit.PartName(row.index, job.Spec.Input.Tasks)
+		t.Part = strings.TrimSuffix(job.Spec.Output, "/") + "/" + layout.Part(row.index, job.Spec.Input.Tasks)
 	}
 	for _, f := range row.trouble.Last {
 		t.Failures = append(t.Failures, publicFailure(f))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/commit"
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
@@ -84,7 +85,7 @@ func (s *stages) winners(ctx context.Context, job *wire.Job) iter.Seq2[commit.Pa
 			for p, err := range s.parts(ctx, job.GetId(), uint32(number), nil) {
 				part := commit.Part{
 					Stage: stage, Index: p.index, Size: p.size, Records: p.records, Checksum: p.checksum,
-					File: runner.AttemptFile(stage, p.index, p.lease),
+					File: layout.Attempt(stage, p.index, p.lease),
 				}
 				if !yield(part, err) || err != nil {
 					return

@@ -15,6 +15,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/commit"
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -166,7 +167,7 @@ func (s *stages) mapParts(ctx context.Context, job *wire.Job) iter.Seq2[runner.P
 		for p, err := range s.parts(ctx, job.GetId(), 0, nil) {
 			part := runner.Part{
 				Index: p.index, Size: p.size, Records: p.records,
-				Path: path.Join(attemptFolder(job), runner.AttemptFile(stageMap, p.index, p.lease)),
+				Path: path.Join(attemptFolder(job), layout.Attempt(stageMap, p.index, p.lease)),
 			}
 			if !yield(part, err) {
 				return
@@ -176,4 +177,6 @@ func (s *stages) mapParts(ctx context.Context, job *wire.Job) iter.Seq2[runner.P
 }
 
 // attemptFolder is the folder that attempts of a job write to.
-func attemptFolder(job *wire.Job) string { return commit.Private(job.GetOutput(), job.GetUid()) }
+func attemptFolder(job *wire.Job) string {
+	return path.Join(job.GetOutput(), layout.Private(job.GetUid()))
+}

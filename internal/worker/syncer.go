@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
-	"github.com/bridgefour/bridgefour/internal/runner"
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
@@ -99,5 +99,5 @@ func (d *disk) removeAll(ctx context.Context) {
 
 // attemptPath is where the attempt wrote.
 func attemptPath(a core.AttemptRef) string {
-	return path.Join(attemptFolder(a.Job), runner.AttemptFile(a.Stage, a.Index, a.Lease))
+	return path.Join(attemptFolder(a.Job), layout.Attempt(a.Stage, a.Index, a.Lease))
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -196,7 +197,7 @@ func TestWorkerStopsAndCleans(t *testing.T) {
 		if a.Index == 2 {
 			return wait.run(ctx, a)
 		}
-		file := filepath.Join(out, "_temporary", "abc", runner.AttemptFile("map", a.Index, a.Lease))
+		file := filepath.Join(out, "_temporary", "abc", layout.Attempt("map", a.Index, a.Lease))
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("x"), 0o644)); err != nil {
 			t.Error(err)
 		}
