@@ -226,7 +226,7 @@ func NewCore(cfg CoreConfig) *Core {
 		pinging: &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}, rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		workers: map[state.WorkerID]*worker{}, sessions: map[SessionID]*session{}, readers: map[state.JobID]*state.InputReader{},
 		changed: map[state.JobID]struct{}{}, awaited: map[state.WorkerID]struct{}{},
-		began: map[state.JobID]state.Lease{}, pipeline: newPipeline(), release: now.Add(lossAfter), ticked: now, now: now,
+		began: map[state.JobID]state.Lease{}, pipeline: newPipeline(m.Level()), release: now.Add(lossAfter), ticked: now, now: now,
 	}
 	for _, id := range m.Workers() {
 		if m.Worker(id).Status != state.WorkerDead {
@@ -295,6 +295,7 @@ func (c *Core) take(now time.Time, in Input) error {
 		if err := c.machine.Apply(in.Index, in.Data, &c.result); err != nil {
 			return fmt.Errorf("apply: %w", err)
 		}
+		c.pipeline.level = c.machine.Level()
 		if in.Term == c.term {
 			c.settle()
 		}

@@ -28,6 +28,7 @@ const (
 // done once it is applied. An entry is open (being filled), then sealed (complete, not proposed), then in flight (proposed, not
 // applied); the log applies the entries of a term in the order in which they were proposed.
 type pipeline struct {
+	level    uint32       // the feature level of entries that are opened
 	entry    *state.Entry // the open entry; nil: none
 	opened   time.Time
 	urgent   bool     // a client, a worker or the progress of a job waits for the open entry
@@ -52,7 +53,7 @@ type failedLease struct {
 	lease  state.Lease
 }
 
-func newPipeline() pipeline { return pipeline{fences: map[state.JobID]int{}} }
+func newPipeline(level uint32) pipeline { return pipeline{level: level, fences: map[state.JobID]int{}} }
 
 // open returns the open entry, for commands that nobody waits for. A full one is sealed first, so entries are bounded.
 func (p *pipeline) open(now time.Time) *state.Entry {
@@ -60,7 +61,7 @@ func (p *pipeline) open(now time.Time) *state.Entry {
 		p.seal()
 	}
 	if p.entry == nil {
-		p.entry, p.opened = state.NewEntry(now.UnixMilli()), now
+		p.entry, p.opened = state.NewEntry(now.UnixMilli(), p.level), now
 		p.settlements = append(p.settlements, settlement{})
 	}
 	return p.entry

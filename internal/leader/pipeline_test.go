@@ -30,7 +30,7 @@ func TestPipelineProposesWhenDue(t *testing.T) {
 		}, 0},
 	}
 	for _, tt := range tests {
-		p := newPipeline()
+		p := newPipeline(0)
 		tt.fill(&p)
 		at := start.Add(tt.want)
 		if tt.want > 0 {
@@ -52,7 +52,7 @@ func TestPipelineProposesWhenDue(t *testing.T) {
 
 // While the log applies nothing, entries are full before they are sealed and no more than inFlightMax are proposed.
 func TestPipelineIsBounded(t *testing.T) {
-	p := newPipeline()
+	p := newPipeline(0)
 	now := time.UnixMilli(1)
 	var proposed [][]byte
 	const more = 5
@@ -82,7 +82,7 @@ func TestPipelineIsBounded(t *testing.T) {
 
 // A job is frozen until the last entry that fences it is applied, and a failed lease ends with its own entry.
 func TestPipelineSettlesEntriesInOrder(t *testing.T) {
-	p := newPipeline()
+	p := newPipeline(0)
 	now := time.UnixMilli(1)
 	for i := range 2 {
 		p.openUrgent(now, 1).Stop("", 7)

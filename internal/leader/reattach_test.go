@@ -18,7 +18,7 @@ type reattachment struct {
 func newReattachment(tb testing.TB, workers, held int) *reattachment {
 	tb.Helper()
 	a := &reattachment{machine: state.New()}
-	e := state.NewEntry(1)
+	e := state.NewEntry(1, 0)
 	spec := &state.Spec{Output: "/x", Spool: true}
 	spec.Input, _ = state.RangeInput(1, int64(workers*held+1))
 	e.Submit("", "u", spec)

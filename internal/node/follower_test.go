@@ -262,7 +262,7 @@ func TestFollowerIsBroughtUpToDateByASnapshot(t *testing.T) {
 	away.caughtUp()
 	away.log.setCut(true)
 	other := state.New()
-	e := state.NewEntry(1)
+	e := state.NewEntry(1, 0)
 	spec := &state.Spec{Output: "/out", Spool: true}
 	spec.Input, _ = state.RangeInput(1, 7)
 	e.Submit("a", "u1", spec)

@@ -13,7 +13,7 @@ func jobsOf(b *testing.B, s *Scheduler, jobs int, tasks int64) *state.Machine {
 	b.Helper()
 	m := state.New()
 	for i := range jobs {
-		e := state.NewEntry(1)
+		e := state.NewEntry(1, 0)
 		spec := &state.Spec{Output: fmt.Sprint("/", i), User: fmt.Sprint("user", i%7)}
 		spec.Input, _ = state.RangeInput(1, tasks)
 		e.Submit("", "uid", spec)

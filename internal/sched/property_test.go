@@ -30,7 +30,7 @@ type model struct {
 }
 
 func (m *model) apply(t *rapid.T, add func(e *state.Entry)) {
-	e := state.NewEntry(1)
+	e := state.NewEntry(1, 0)
 	add(e)
 	if err := m.machine.Apply(m.machine.Index()+1, e.Data(), &state.Result{}); err != nil {
 		t.Fatal(err)

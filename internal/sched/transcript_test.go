@@ -155,7 +155,7 @@ func (st *story) job(list []string, set map[string]string) {
 }
 
 func (st *story) apply(add func(e *state.Entry)) {
-	e := state.NewEntry(1)
+	e := state.NewEntry(1, 0)
 	add(e)
 	if err := st.machine.Apply(st.machine.Index()+1, e.Data(), &state.Result{}); err != nil {
 		st.t.Fatal(err)

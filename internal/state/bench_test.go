@@ -28,23 +28,23 @@ func completions(first, size uint64) *Entry {
 	for i := first; i < min(first+benchBatch, benchTasks); i++ {
 		list = append(list, Completion{Index: i, Lease: NewLease(7, i+1), Size: size, Records: size / 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 99})
 	}
-	e := NewEntry(int64(first))
+	e := NewEntry(int64(first), FeatureLevel)
 	e.Done(WorkerID(1+first%2), 1, 0, list)
 	return e
 }
 
 func benchMachine(b *testing.B, failed bool) *Machine {
 	b.Helper()
-	m := New()
+	m := latest()
 	in, err := RangeInput(1, benchTasks)
 	if err != nil {
 		b.Fatal(err)
 	}
-	e := NewEntry(1)
+	e := NewEntry(1, FeatureLevel)
 	e.Submit("k", "u", &Spec{Output: "/o", Input: in, Retries: 3})
 	mustApply(b, m, e)
 	for i := uint64(0); failed && i < benchTasks; {
-		e := NewEntry(1)
+		e := NewEntry(1, FeatureLevel)
 		for range benchBatch {
 			e.Failed(1, 0, i, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(6, i), Message: "exit status 1"})
 			i++
@@ -119,7 +119,7 @@ func BenchmarkEncode(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		e := NewEntry(1)
+		e := NewEntry(1, FeatureLevel)
 		e.Done(1, 1, 0, list)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchBatch, "ns/completion")
@@ -168,7 +168,7 @@ func BenchmarkStall(b *testing.B) {
 	for name, entry := range map[string]func(n uint64) *Entry{
 		"in_order": func(n uint64) *Entry { return completions((2*n+1)*benchBatch%benchTasks, 1000) },
 		"scattered": func(n uint64) *Entry {
-			e := NewEntry(int64(n))
+			e := NewEntry(int64(n), FeatureLevel)
 			for i := range uint64(benchBatch) {
 				e.Failed(1, 0, i*(benchTasks/benchBatch)+benchBatch-1-n%100, Failure{Kind: Preempted, Worker: 1, Lease: 1})
 			}

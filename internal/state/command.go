@@ -1,7 +1,17 @@
 package state
 
-// entryVersion is the first byte of every log entry; entries of an unknown version are refused, never guessed at.
-const entryVersion = 1
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// An entry begins with its version and its time. The commands of version 1 are positional (compat_v1.go), those of version 2
+// are fields of the entry, numbered by their kind: length-prefixed, so that an unknown one is recognised.
+const (
+	entryV1 = 1
+	entryV2 = 2
+)
 
 // Command kinds as the log has them; never renumber.
 const (
@@ -13,12 +23,118 @@ const (
 	cmdFailed
 	cmdRegister
 	cmdWorker
+	cmdRaiseLevel
 )
+
+// command is one command. Each kind uses some of the fields.
+type command struct {
+	key         string // of the client's request
+	uid         string
+	spec        *Spec
+	sum         uint64 // of a submit: Spec.requestSum, as the proposer made it
+	job         JobID
+	fence       Lease
+	worker      WorkerID
+	status      WorkerStatus
+	info        *WorkerInfo
+	stage       uint32
+	task        uint64
+	failure     *Failure
+	completions []Completion
+	level       uint32
+	needs       string // the oldest version of the program that reads level
+}
+
+func (e *encoder) command(c *command) {
+	e.stringField(1, c.key)
+	e.stringField(2, c.uid)
+	if c.spec != nil {
+		e.nest(3, func() { e.spec(c.spec) })
+	}
+	e.fixedField(4, c.sum)
+	e.uintField(5, uint64(c.job))
+	e.uintField(6, uint64(c.fence))
+	e.uintField(7, uint64(c.worker))
+	e.uintField(8, uint64(c.status))
+	if c.info != nil {
+		e.nest(9, func() { e.workerInfo(c.info) })
+	}
+	e.uintField(10, uint64(c.stage))
+	e.uintField(11, c.task)
+	if c.failure != nil {
+		e.nest(12, func() { e.failure(c.failure) })
+	}
+	if len(c.completions) > 0 {
+		e.nest(13, func() { e.completions(c.completions) })
+	}
+	e.uintField(14, uint64(c.level))
+	e.stringField(15, c.needs)
+}
+
+// command reads the next command into c, whose completions are appended to.
+func (d *decoder) command(c *command) (kind int) {
+	number, t, n := protowire.ConsumeTag(d.buf)
+	if n < 0 || t != protowire.BytesType {
+		d.fail()
+		return 0
+	}
+	kind, d.buf = int(number), d.buf[n:]
+	if kind > cmdRaiseLevel {
+		d.newer(fmt.Sprintf("unknown command %d", kind))
+		return kind
+	}
+	d.nest(func() { d.commandFields(c) })
+	if kind == cmdSubmit && c.spec == nil || kind == cmdRegister && c.info == nil || kind == cmdFailed && c.failure == nil {
+		d.fail()
+	}
+	return kind
+}
+
+func (d *decoder) commandFields(c *command) {
+	for n := range d.fields() {
+		switch n {
+		case 1:
+			c.key = d.string()
+		case 2:
+			c.uid = d.string()
+		case 3:
+			c.spec = nested(d, (*decoder).spec)
+		case 4:
+			c.sum = d.fixed()
+		case 5:
+			c.job = JobID(d.uint())
+		case 6:
+			c.fence = Lease(d.uint())
+		case 7:
+			c.worker = WorkerID(d.uint())
+		case 8:
+			c.status = WorkerStatus(d.uint8())
+		case 9:
+			c.info = new(nested(d, (*decoder).workerInfo))
+		case 10:
+			c.stage = d.uint32()
+		case 11:
+			c.task = d.uint()
+		case 12:
+			c.failure = new(nested(d, (*decoder).failure))
+		case 13:
+			d.nest(func() { c.completions = d.completions(c.completions) })
+		case 14:
+			c.level = d.uint32()
+		case 15:
+			c.needs = d.string()
+			d.needs = c.needs
+		default:
+			d.unknown(n, "a command")
+		}
+	}
+}
 
 // Entry builds a log entry: a batch of commands that are applied in order. Its time is the proposing leader's clock; the
 // machine never lets time go back.
 type Entry struct {
-	enc encoder
+	enc   encoder
+	level uint32
 	// Items counts what was added, tasks one by one.
 	Items int
 	// Fence is the last lease that the leader has given. It goes into each Stop and Retry: what was leased before them is
@@ -29,12 +145,33 @@ type Entry struct {
 	Fenced []JobID
 }
 
-// NewEntry starts an entry at time now, in Unix milliseconds.
-func NewEntry(now int64) *Entry {
-	e := &Entry{enc: encoder{buf: make([]byte, 0, 512)}}
-	e.enc.buf = append(e.enc.buf, entryVersion)
+// NewEntry starts an entry at time now, in Unix milliseconds, for a machine at a feature level.
+func NewEntry(now int64, level uint32) *Entry {
+	e := &Entry{enc: encoder{buf: make([]byte, 0, 512)}, level: level}
+	version := byte(entryV1)
+	if level > 0 {
+		version = entryV2
+	}
+	e.enc.buf = append(e.enc.buf, version)
 	e.enc.int(now)
 	return e
+}
+
+// RaiseLevel makes the entry that raises the feature level. Every node must be able to read level: the entry itself is written in its
+// format, so that an older program refuses it by its version. Needs is the oldest version of the program that reads level.
+func RaiseLevel(now int64, level uint32, needs string) *Entry {
+	e := NewEntry(now, level)
+	e.add(cmdRaiseLevel, &command{level: level, needs: needs})
+	return e
+}
+
+func (e *Entry) add(kind int, c *command) {
+	e.Items += max(1, len(c.completions))
+	if e.level == 0 {
+		e.enc.commandV1(kind, c)
+	} else {
+		e.enc.nest(kind, func() { e.enc.command(c) })
+	}
 }
 
 // Data is the entry's encoding.
@@ -46,34 +183,28 @@ func (e *Entry) Size() int { return len(e.enc.buf) }
 // Submit adds a job. Key makes it idempotent: a second submit with the same key answers with the first one's job, for a day.
 // An empty key is no key. UID names the job's private folder and must be new.
 func (e *Entry) Submit(key, uid string, spec *Spec) {
-	e.Items++
-	e.enc.uint(cmdSubmit)
-	e.enc.string(key)
-	e.enc.string(uid)
-	e.enc.spec(spec)
+	c := &command{key: key, uid: uid, spec: spec}
+	if e.level > 0 { // version 1 has no place for it
+		c.sum = spec.requestSum()
+	}
+	e.add(cmdSubmit, c)
 }
 
 // Stop ends a job early.
 func (e *Entry) Stop(key string, job JobID) {
 	e.Fenced = append(e.Fenced, job)
-	e.jobCommand(cmdStop, key, job)
+	e.add(cmdStop, &command{key: key, job: job, fence: e.Fence})
 }
 
 // Retry opens what failed of an ended job again.
 func (e *Entry) Retry(key string, job JobID) {
 	e.Fenced = append(e.Fenced, job)
-	e.jobCommand(cmdRetry, key, job)
+	e.add(cmdRetry, &command{key: key, job: job, fence: e.Fence})
 }
 
 // Forget drops an ended job from the state.
-func (e *Entry) Forget(key string, job JobID) { e.jobCommand(cmdForget, key, job) }
-
-func (e *Entry) jobCommand(kind uint64, key string, job JobID) {
-	e.Items++
-	e.enc.uint(kind)
-	e.enc.string(key)
-	e.enc.uint(uint64(job))
-	e.enc.uint(uint64(e.Fence))
+func (e *Entry) Forget(key string, job JobID) {
+	e.add(cmdForget, &command{key: key, job: job, fence: e.Fence})
 }
 
 // Completion is one prepared attempt.
@@ -88,42 +219,25 @@ type Completion struct {
 
 // Done adds the completions of one worker in one stage. Neighbouring tasks of neighbouring leases take five bytes each.
 func (e *Entry) Done(worker WorkerID, job JobID, stage uint32, list []Completion) {
-	e.Items += len(list)
-	e.enc.uint(cmdDone)
-	e.enc.uint(uint64(worker))
-	e.enc.uint(uint64(job))
-	e.enc.uint(uint64(stage))
-	e.enc.completions(list)
+	e.add(cmdDone, &command{worker: worker, job: job, stage: stage, completions: list})
 }
 
 // Failed adds one failed attempt. Its Attempt number and Time are given by the machine. A kind that the log does not know
 // counts as a program error, and a long message is cut: one odd worker must not stop or fill the leaders.
 func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure) {
-	e.Items++
 	if f.Kind == 0 || f.Kind >= failureKinds {
 		f.Kind = ProgramError
 	}
 	f.Message = f.Message[:min(len(f.Message), messageMax)]
-	e.enc.uint(cmdFailed)
-	e.enc.uint(uint64(job))
-	e.enc.uint(uint64(stage))
-	e.enc.uint(index)
-	e.enc.failure(f)
+	e.add(cmdFailed, &command{job: job, stage: stage, task: index, failure: &f})
 }
 
 // Register makes a worker known, or brings a known one back.
 func (e *Entry) Register(key string, w *WorkerInfo) {
-	e.Items++
-	e.enc.uint(cmdRegister)
-	e.enc.string(key)
-	e.enc.workerInfo(w)
+	e.add(cmdRegister, &command{key: key, info: w})
 }
 
 // SetWorker changes a worker's status.
 func (e *Entry) SetWorker(key string, id WorkerID, status WorkerStatus) {
-	e.Items++
-	e.enc.uint(cmdWorker)
-	e.enc.string(key)
-	e.enc.uint(uint64(id))
-	e.enc.uint(uint64(status))
+	e.add(cmdWorker, &command{key: key, worker: id, status: status})
 }

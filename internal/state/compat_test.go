@@ -19,8 +19,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/transcript"
 )
 
-// recordedFormat is the folder of testdata/compat that holds what this program writes.
-const recordedFormat = "v0.1"
+// recorded has, by feature level, the folder of testdata/compat that holds what this program writes.
+var recorded = []string{"v0.1", "v0.3"}
 
 var record = flag.String("record", "", "write what this program writes to testdata/compat/`VERSION`, which must be new")
 
@@ -48,36 +48,41 @@ func TestCompat(t *testing.T) {
 					t.Fatalf("%s: %v", file, err)
 				}
 				compare(t, strings.TrimSuffix(file, ".snapshot")+".txt", meaning(m))
-				if data[0] == snapshotVersion && !bytes.Equal(snapshotBytes(t, m.Snapshot()), data) {
-					t.Errorf("%s, of version %d, is written in another way now: give that a version of its own", file, snapshotVersion)
+				if !bytes.Equal(snapshotBytes(t, m.Snapshot()), data) {
+					t.Errorf("%s is written in another way now, at the same feature level", file)
 				}
 			}
 		})
 	}
 }
 
-// TestCompatIsRecorded: what this program writes is what the newest recording holds, so that no change of the format goes out
-// without a recording.
+// TestCompatIsRecorded fails when the program writes, at any feature level, something else than what was recorded.
 func TestCompatIsRecorded(t *testing.T) {
-	dir := filepath.Join("testdata", "compat", recordedFormat)
-	for name, want := range recording(t) {
-		if got := readFile(t, filepath.Join(dir, name)); !bytes.Equal(got, want) {
-			t.Errorf("%s is not what this program writes. If the change is meant, and older programs can read it (or never see it), "+
-				"record it as a new version: go test ./internal/state -run Compat -record VERSION", filepath.Join(dir, name))
+	if len(recorded) != FeatureLevel+1 {
+		t.Fatalf("%d feature levels are recorded, want %d", len(recorded), FeatureLevel+1)
+	}
+	for level, version := range recorded {
+		dir := filepath.Join("testdata", "compat", version)
+		for name, want := range recording(t, uint32(level)) {
+			if got := readFile(t, filepath.Join(dir, name)); !bytes.Equal(got, want) {
+				t.Errorf("%s is not what this program writes at feature level %d. If a new field is meant, give it a new level and record "+
+					"that: go test ./internal/state -run Compat -record VERSION", filepath.Join(dir, name), level)
+			}
 		}
 	}
 }
 
 // recording is the files of a recording.
-func recording(t *testing.T) map[string][]byte {
+func recording(t *testing.T, level uint32) map[string][]byte {
 	t.Helper()
-	log := compatLog(t)
-	small, large := New(), New()
-	files := map[string][]byte{"empty.snapshot": snapshotBytes(t, New().Snapshot()), "empty.txt": []byte(meaning(New()))}
-	playLog(t, log[:3], small)
-	files["log.txt"] = []byte(playLog(t, log, large))
-	files["small.snapshot"], files["small.txt"] = snapshotBytes(t, small.Snapshot()), []byte(meaning(small))
-	files["large.snapshot"], files["large.txt"] = snapshotBytes(t, large.Snapshot()), []byte(meaning(large))
+	log := compatLog(t, level)
+	small, large, empty := New(), New(), New()
+	playLog(t, log[:len(log)-8], empty)
+	playLog(t, log[:len(log)-5], small)
+	files := map[string][]byte{"log.txt": []byte(playLog(t, log, large))}
+	for name, m := range map[string]*Machine{"empty": empty, "small": small, "large": large} {
+		files[name+".snapshot"], files[name+".txt"] = snapshotBytes(t, m.Snapshot()), []byte(meaning(m))
+	}
 	var all []byte
 	for _, entry := range log {
 		all = append(binary.AppendUvarint(all, uint64(len(entry))), entry...)
@@ -95,16 +100,16 @@ func writeRecording(t *testing.T, dir string) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatalf("a recording is never written again: %v", err)
 	}
-	for name, data := range recording(t) {
+	for name, data := range recording(t, FeatureLevel) {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("recorded in %s; now set recordedFormat", dir)
+	t.Logf("written to %s; add it to recorded", dir)
 }
 
-// compatLog is a log with every kind of command, and with every field that a command can have.
-func compatLog(t *testing.T) [][]byte {
+// compatLog is a log with every kind of command, and with every field that a command can have at a feature level.
+func compatLog(t *testing.T, level uint32) [][]byte {
 	t.Helper()
 	files, lines := NewFiles(10), NewLines()
 	for _, b := range []*InputBuilder{files, lines} { // the same whatever version of Go compresses
@@ -125,9 +130,12 @@ func compatLog(t *testing.T) [][]byte {
 	}
 	var log [][]byte
 	entry := func(fill func(e *Entry)) {
-		e := NewEntry(1_700_000_000_000 + int64(len(log))*1000)
+		e := NewEntry(1_700_000_000_000+int64(len(log))*1000, level)
 		fill(e)
 		log = append(log, e.Data())
+	}
+	if level > 0 {
+		log = append(log, RaiseLevel(1_700_000_000_000, level, "v0.3.0").Data())
 	}
 	entry(func(e *Entry) {
 		e.Register("register/1", &WorkerInfo{
@@ -225,7 +233,7 @@ func readLog(t *testing.T, file string) (log [][]byte) {
 	for len(d.buf) > 0 {
 		log = append(log, d.bytes())
 	}
-	if err := d.done("%s", file); err != nil {
+	if err := d.finish("%s", file); err != nil {
 		t.Fatal(err)
 	}
 	return log
@@ -251,6 +259,9 @@ func compare(t *testing.T, file, got string) {
 func meaning(m *Machine) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "index %d, time %d, live %v, last job %d, last worker %d\n", m.Index(), m.Time(), m.Live(), m.lastJob, m.lastWorker)
+	if m.level > 0 {
+		fmt.Fprintf(&b, "feature level %d, needs %s\n", m.level, m.needs)
+	}
 	for _, q := range m.requests.order {
 		fmt.Fprintf(&b, "request %q: job %d, sum %x, at %d\n", q.key, q.job, q.sum, q.time)
 	}

@@ -10,8 +10,8 @@ import (
 // busy is a machine with a job of every sort; fuzzed commands find something to hit.
 func busy(tb testing.TB) *Machine {
 	tb.Helper()
-	m := New()
-	e := NewEntry(1000)
+	m := latest()
+	e := NewEntry(1000, FeatureLevel)
 	e.Register("", &WorkerInfo{Identity: "a"})
 	e.Submit("k1", "u1", &Spec{Output: "/1", Collect: true, Retries: 1, Input: Input{Kind: InputRange, Tasks: 3}})
 	e.Submit("k2", "u2", &Spec{Output: "/2", Spool: true, FirstSuccess: true, Input: Input{Kind: InputRange, Tasks: pageTasks + 2}})
@@ -25,13 +25,13 @@ func busy(tb testing.TB) *Machine {
 	return m
 }
 
-// entries are one of each command, and all of them.
-func entries() [][]byte {
+// entries are one of each command, and all of them, at a feature level.
+func entries(level uint32) [][]byte {
 	files := NewFiles(10)
 	files.AddFile([]byte("/data/\xff"), 25, false)
 	input, _ := files.Input()
 	var all [][]byte
-	whole := NewEntry(2000)
+	whole := NewEntry(2000, level)
 	for _, add := range []func(e *Entry){
 		func(e *Entry) {
 			e.Submit("k9", "u9", &Spec{
@@ -56,7 +56,7 @@ func entries() [][]byte {
 			e.Failed(7, 0, MaxTasks-1, Failure{Kind: Timeout})
 		},
 	} {
-		one := NewEntry(2000)
+		one := NewEntry(2000, level)
 		add(one)
 		add(whole)
 		all = append(all, one.Data())
@@ -66,10 +66,12 @@ func entries() [][]byte {
 
 // FuzzApply: no bytes make the machine panic, ask for memory they could not fill, or leave half a command behind.
 func FuzzApply(f *testing.F) {
-	for _, data := range entries() {
-		f.Add(data)
-		f.Add(data[:len(data)-1])
-		f.Add(append(bytes.Clone(data), 0xff, 0xff, 0xff, 0xff, 0x7f))
+	for level := range uint32(FeatureLevel + 1) {
+		for _, data := range append(entries(level), RaiseLevel(1, level+1, "v1").Data()) {
+			f.Add(data)
+			f.Add(data[:len(data)-1])
+			f.Add(append(bytes.Clone(data), 0xff, 0xff, 0xff, 0xff, 0x7f))
+		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 512 {
@@ -92,7 +94,7 @@ func FuzzApply(f *testing.F) {
 		}
 		// The longest readable beginning is all that is applied.
 		for cut := len(data) - 1; cut > 0; cut-- {
-			if New().Apply(2, data[:cut], &out) == nil { // what is readable does not depend on the state
+			if latest().Apply(2, data[:cut], &out) == nil { // what is readable does not depend on the state
 				m := busy(t)
 				_ = m.Apply(2, data[:cut], &out)
 				if !bytes.Equal(snapshotBytes(t, m.Snapshot()), got) {
@@ -113,18 +115,21 @@ func FuzzRestore(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	machines := []*Machine{latest(), busy(f), busy(f)}
 	for _, file := range files {
-		f.Add(snapshotBytes(f, playFile(f, strings.TrimSuffix(filepath.Base(file), ".txt")).Snapshot()))
+		machines = append(machines, playFile(f, strings.TrimSuffix(filepath.Base(file), ".txt")))
 	}
-	f.Add(snapshotBytes(f, New().Snapshot()))
-	f.Add(snapshotBytes(f, busy(f).Snapshot()))
-	far := busy(f)
 	var out Result
-	list := entries()
-	if err := far.Apply(2, list[len(list)-2], &out); err != nil {
+	list := entries(FeatureLevel)
+	if err := machines[2].Apply(2, list[len(list)-2], &out); err != nil { // a task as far out as there can be one
 		f.Fatal(err)
 	}
-	f.Add(snapshotBytes(f, far.Snapshot()))
+	for _, m := range machines {
+		for level := range uint32(FeatureLevel + 1) {
+			m.level = level
+			f.Add(snapshotBytes(f, m.Snapshot()))
+		}
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var m *Machine
 		var err error

@@ -128,44 +128,87 @@ func shorten(s string) string {
 
 func (e *encoder) history(h *history) {
 	facts, lost := h.kept()
-	e.uint(lost.Index)
-	e.uint(uint64(lost.Seq))
-	e.uint(uint64(len(facts)))
+	e.uintField(1, lost.Index)
+	e.uintField(2, uint64(lost.Seq))
 	for i := range facts {
-		f := &facts[i]
-		e.uint(f.Index)
-		e.uint(uint64(f.Seq))
-		e.int(f.Time)
-		e.uint(uint64(f.Kind))
-		e.uint(uint64(f.Job))
-		e.uint(uint64(f.Stage))
-		e.uint(f.Task)
-		e.uint(uint64(f.Worker))
-		e.uint(uint64(f.JobStatus))
-		e.uint(uint64(f.WorkerStatus))
-		e.string(f.Detail)
+		e.nest(3, func() { e.fact(&facts[i]) })
 	}
 }
 
-func (d *decoder) history() history {
-	h := history{lost: Position{Index: d.uint(), Seq: d.uint32()}}
-	last := h.lost
-	n := d.count()
-	if n > historyMax {
-		d.fail()
+func (d *decoder) history() (h history) {
+	for n := range d.fields() {
+		switch n {
+		case 1:
+			h.lost.Index = d.uint()
+		case 2:
+			h.lost.Seq = d.uint32()
+		case 3:
+			h.facts = append(h.facts, nested(d, (*decoder).fact))
+		default:
+			d.unknown(n, "the history")
+		}
 	}
-	for range n {
-		f := Fact{Position: Position{Index: d.uint(), Seq: d.uint32()}, Time: d.int(), Kind: EventKind(d.uint8()), Job: JobID(d.uint())}
-		f.Stage, f.Task, f.Worker = StageKind(d.uint8()), d.uint(), WorkerID(d.uint())
-		f.JobStatus, f.WorkerStatus = JobStatus(d.uint8()), WorkerStatus(d.uint8())
-		f.Detail = d.string()
+	d.checkHistory(&h)
+	return h
+}
+
+// checkHistory bounds what was decoded.
+func (d *decoder) checkHistory(h *history) {
+	last := h.lost
+	for i := range h.facts {
+		f := &h.facts[i]
 		if f.Compare(last) <= 0 || f.Kind > WorkerChanged || f.JobStatus > JobStopped || f.WorkerStatus > WorkerRemoved {
 			d.fail()
 		}
-		if last = f.Position; d.err != nil {
-			break
-		}
-		h.facts = append(h.facts, f)
+		last = f.Position
 	}
-	return h
+	if len(h.facts) > historyMax {
+		d.fail()
+	}
+}
+
+func (e *encoder) fact(f *Fact) {
+	e.uintField(1, f.Index)
+	e.uintField(2, uint64(f.Seq))
+	e.intField(3, f.Time)
+	e.uintField(4, uint64(f.Kind))
+	e.uintField(5, uint64(f.Job))
+	e.uintField(6, uint64(f.Stage))
+	e.uintField(7, f.Task)
+	e.uintField(8, uint64(f.Worker))
+	e.uintField(9, uint64(f.JobStatus))
+	e.uintField(10, uint64(f.WorkerStatus))
+	e.stringField(11, f.Detail)
+}
+
+func (d *decoder) fact() (f Fact) {
+	for n := range d.fields() {
+		switch n {
+		case 1:
+			f.Index = d.uint()
+		case 2:
+			f.Seq = d.uint32()
+		case 3:
+			f.Time = d.int()
+		case 4:
+			f.Kind = EventKind(d.uint8())
+		case 5:
+			f.Job = JobID(d.uint())
+		case 6:
+			f.Stage = StageKind(d.uint8())
+		case 7:
+			f.Task = d.uint()
+		case 8:
+			f.Worker = WorkerID(d.uint())
+		case 9:
+			f.JobStatus = JobStatus(d.uint8())
+		case 10:
+			f.WorkerStatus = WorkerStatus(d.uint8())
+		case 11:
+			f.Detail = d.string()
+		default:
+			d.unknown(n, "a fact")
+		}
+	}
+	return f
 }

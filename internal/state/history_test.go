@@ -12,12 +12,12 @@ import (
 
 // TestHistory fills the history several times over. One machine goes on from snapshot to snapshot; both must tell the same.
 func TestHistory(t *testing.T) {
-	m, twin := New(), New()
+	m, twin := latest(), latest()
 	var all []Fact
 	var kept []Fact // as it was read once, and must stay
 	for round := range 5 {
 		for i := range 500 {
-			e := NewEntry(int64(round))
+			e := NewEntry(int64(round), FeatureLevel)
 			for k := range 1 + i%8 {
 				e.Register("", &WorkerInfo{Identity: fmt.Sprint(round, "/", i, "/", k), Host: "h"})
 			}
@@ -67,8 +67,8 @@ func checkHistory(t *testing.T, m *Machine, all []Fact) {
 // TestHistoryIsBounded: whatever happens, the history takes little room, and the deaths of one job do not push out the rest.
 func TestHistoryIsBounded(t *testing.T) {
 	const tasks = 300
-	m := New()
-	e := NewEntry(1)
+	m := latest()
+	e := NewEntry(1, FeatureLevel)
 	e.Submit("", "u", &Spec{Output: "/o", Name: "first", Spool: true, Input: Input{Kind: InputRange, Tasks: tasks}})
 	for range 2 {
 		for i := range uint64(tasks) {

@@ -21,6 +21,8 @@ type Machine struct {
 	lastWorker WorkerID
 	requests   requests
 	history    history
+	level      uint32       // see Level
+	needs      string       // see Needs
 	told       uint32       // facts of the entry that is being applied
 	batch      []Completion // of the command that is being applied; kept for its memory
 }
@@ -38,6 +40,12 @@ func (m *Machine) Index() uint64 { return m.index }
 
 // Time is the time of the last applied entry, in Unix milliseconds.
 func (m *Machine) Time() int64 { return m.time }
+
+// Level is the feature level: what nodes may write. See FeatureLevel.
+func (m *Machine) Level() uint32 { return m.level }
+
+// Needs is the oldest version of the program that reads what the level allows; empty at level 0.
+func (m *Machine) Needs() string { return m.needs }
 
 // Job returns a job, or nil.
 func (m *Machine) Job(id JobID) *Job { return m.jobs[id] }
@@ -59,90 +67,86 @@ func (m *Machine) Workers() []WorkerID { return slices.Sorted(maps.Keys(m.worker
 
 // Apply applies the entry at index and puts what happened into out. An error means that the entry cannot be read: the
 // machine stands where it stood before the unreadable command, the commands before it are applied, and the process must
-// not go on.
+// not go on. It is an ErrVersion if a newer program can read the entry.
 func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 	out.Events, out.Verdicts = out.Events[:0], out.Verdicts[:0]
-	if len(data) > 0 && data[0] != entryVersion {
-		return fmt.Errorf("log entry %d: %w", index, ErrVersion)
+	d := &decoder{buf: data[min(1, len(data)):], needs: m.needs}
+	read := d.command
+	switch {
+	case len(data) > 0 && data[0] == entryV1:
+		read = d.commandV1
+	case len(data) > 0 && data[0] != entryV2:
+		d.newer(fmt.Sprintf("version %d", data[0]))
 	}
-	d := &decoder{buf: data[min(1, len(data)):]}
 	if now := d.int(); d.err == nil {
 		m.index, m.time, m.told = index, max(m.time, now), 0
 		m.requests.expire(m.time)
 	}
 	for d.err == nil && len(d.buf) > 0 {
-		m.apply(d, out)
+		c := command{completions: m.batch[:0]}
+		kind := read(&c)
+		m.batch = c.completions
+		switch {
+		case kind == cmdRaiseLevel && c.level > FeatureLevel:
+			d.newer(fmt.Sprintf("feature level %d", c.level))
+		case kind != cmdRaiseLevel && m.level == 0 && data[0] == entryV2:
+			d.fail() // a node that wrote it did not keep to the level
+		}
+		if d.err == nil {
+			m.apply(kind, &c, out)
+		}
 	}
-	return d.done("log entry %d", index)
+	return d.finish("log entry %d", index)
 }
 
-func (m *Machine) apply(d *decoder, out *Result) {
-	switch kind := d.uint(); kind {
+func (m *Machine) apply(kind int, c *command, out *Result) {
+	answer := Event{Kind: RequestApplied, Key: c.key, Job: c.job, Worker: c.worker}
+	var err *Rejection
+	switch kind {
 	case cmdSubmit:
-		m.submit(d, out)
+		answer.Job, err = m.submit(c, out)
 	case cmdStop, cmdRetry, cmdForget:
-		key, id, fence := d.string(), JobID(d.uint()), Lease(d.uint())
-		if d.err != nil {
-			return
-		}
-		e := Event{Kind: RequestApplied, Key: key, Job: id}
-		if err := m.jobCommand(kind, id, fence, out); err != nil {
-			e.Err = err
-		}
-		out.Events = append(out.Events, e)
-	case cmdDone:
-		m.done(d, out)
-	case cmdFailed:
-		m.failed(d, out)
+		err = m.jobCommand(kind, c, out)
 	case cmdRegister:
-		key, info := d.string(), d.workerInfo()
-		if d.err != nil {
-			return
-		}
-		out.Events = append(out.Events, Event{Kind: RequestApplied, Key: key, Worker: m.register(info, out)})
+		answer.Worker = m.register(*c.info, out)
 	case cmdWorker:
-		key, id, status := d.string(), WorkerID(d.uint()), WorkerStatus(d.uint8())
-		if d.err != nil {
-			return
+		err = m.setWorker(c.worker, c.status, out)
+	case cmdDone:
+		m.done(c, out)
+		return
+	case cmdFailed:
+		m.failed(c, out)
+		return
+	case cmdRaiseLevel:
+		if c.level > m.level {
+			m.level, m.needs = c.level, c.needs
 		}
-		e := Event{Kind: RequestApplied, Key: key, Worker: id}
-		if err := m.setWorker(id, status, out); err != nil {
-			e.Err = err
-		}
-		out.Events = append(out.Events, e)
-	default:
-		d.fail()
-	}
-}
-
-func (m *Machine) submit(d *decoder, out *Result) {
-	key, uid := d.string(), d.string()
-	spec := d.spec()
-	if d.err != nil {
 		return
 	}
-	sum := spec.requestSum()
-	e := Event{Kind: RequestApplied, Key: key}
-	switch seen, ok := m.requests.byKey[key]; {
-	case ok && seen.sum != sum:
-		e.Err = reject(Conflict, "this idempotency key was used for another request, which is job %d; use a new key", seen.job)
-	case ok:
-		e.Job = seen.job
-	default:
-		if err := m.outputFree(spec); err != nil {
-			e.Err = err
-			break
-		}
-		m.lastJob++
-		e.Job = m.lastJob
-		job := &Job{ID: e.Job, UID: uid, Spec: spec, Created: m.time, Stages: newStages(spec)}
-		m.jobs[e.Job] = job
-		m.live = append(m.live, e.Job)
-		m.requests.add(&request{key: key, job: e.Job, sum: sum, time: m.time})
-		m.tell(Event{Kind: JobSubmitted, Job: e.Job}, out)
-		m.tell(Event{Kind: StageStarted, Job: e.Job}, out)
+	if err != nil {
+		answer.Err = err
 	}
-	out.Events = append(out.Events, e)
+	out.Events = append(out.Events, answer)
+}
+
+func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
+	if seen, ok := m.requests.byKey[c.key]; ok {
+		if seen.sum != c.sum {
+			return 0, reject(Conflict, "this idempotency key was used for another request, which is job %d; use a new key", seen.job)
+		}
+		return seen.job, nil
+	}
+	if err := m.outputFree(c.spec); err != nil {
+		return 0, err
+	}
+	m.lastJob++
+	job := &Job{ID: m.lastJob, UID: c.uid, Spec: c.spec, Created: m.time, Stages: newStages(c.spec)}
+	m.jobs[job.ID] = job
+	m.live = append(m.live, job.ID)
+	m.requests.add(&request{key: c.key, job: job.ID, sum: c.sum, time: m.time})
+	m.tell(Event{Kind: JobSubmitted, Job: job.ID}, out)
+	m.tell(Event{Kind: StageStarted, Job: job.ID}, out)
+	return job.ID, nil
 }
 
 // outputFree refuses an output that a live job writes to, or that lies in or around one.
@@ -181,22 +185,22 @@ func inside(a, b string) bool {
 	return a == b || strings.HasPrefix(a, strings.TrimSuffix(b, "/")+"/")
 }
 
-func (m *Machine) jobCommand(kind uint64, id JobID, fence Lease, out *Result) error {
-	job := m.jobs[id]
+func (m *Machine) jobCommand(kind int, c *command, out *Result) *Rejection {
+	job := m.jobs[c.job]
 	if job == nil {
-		return reject(NotFound, "there is no job %d", id)
+		return reject(NotFound, "there is no job %d", c.job)
 	}
 	switch kind {
 	case cmdStop:
-		return m.stop(job, fence, out)
+		return m.stop(job, c.fence, out)
 	case cmdRetry:
-		return m.retry(job, fence, out)
+		return m.retry(job, c.fence, out)
 	default:
 		return m.forget(job, out)
 	}
 }
 
-func (m *Machine) stop(job *Job, fence Lease, out *Result) error {
+func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 	switch job.Status {
 	case JobStopping, JobStopped:
 		return nil // it is what was asked for
@@ -240,7 +244,7 @@ func (m *Machine) cleanUp(job *Job, out *Result) {
 	m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(commit)}, out)
 }
 
-func (m *Machine) retry(job *Job, fence Lease, out *Result) error {
+func (m *Machine) retry(job *Job, fence Lease, out *Result) *Rejection {
 	if job.Status != JobFailed && job.Status != JobStopped {
 		return reject(Conflict, "job %d is %v; only a failed or stopped job can be run again", job.ID, job.Status)
 	}
@@ -279,7 +283,7 @@ func (m *Machine) revive(ended *Job) *Job {
 	return job
 }
 
-func (m *Machine) forget(job *Job, out *Result) error {
+func (m *Machine) forget(job *Job, out *Result) *Rejection {
 	if !job.Status.Ended() {
 		return reject(Conflict, "job %d is not over; stop it first", job.ID)
 	}
@@ -314,23 +318,19 @@ func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
 }
 
 // done applies the completions of one worker in one stage.
-func (m *Machine) done(d *decoder, out *Result) {
-	worker, id, stageIndex := WorkerID(d.uint()), JobID(d.uint()), d.uint32()
-	if m.batch = d.completions(m.batch[:0]); d.err != nil {
-		return
-	}
-	job := m.jobs[id]
+func (m *Machine) done(c *command, out *Result) {
+	job := m.jobs[c.job]
 	var stage *Stage
-	if job != nil && !job.Status.Ended() && int(stageIndex) == job.Current {
-		stage = job.Stages[stageIndex]
+	if job != nil && !job.Status.Ended() && int(c.stage) == job.Current {
+		stage = job.Stages[c.stage]
 	}
-	for i := range m.batch {
-		c := &m.batch[i]
-		won := stage != nil && !job.Fenced(c.Lease) && stage.complete(c, m.epoch)
+	for i := range c.completions {
+		done := &c.completions[i]
+		won := stage != nil && !job.Fenced(done.Lease) && stage.complete(done, m.epoch)
 		if won {
-			m.count(job, stage, c)
+			m.count(job, stage, done)
 		}
-		out.Verdicts = append(out.Verdicts, Verdict{Worker: worker, Job: id, Stage: stageIndex, Lease: c.Lease, Won: won})
+		out.Verdicts = append(out.Verdicts, Verdict{Worker: c.worker, Job: c.job, Stage: c.stage, Lease: done.Lease, Won: won})
 	}
 	if stage != nil && stage.settled() {
 		m.stageSettled(job, out)
@@ -350,31 +350,27 @@ func (m *Machine) count(job *Job, stage *Stage, c *Completion) {
 	}
 }
 
-func (m *Machine) failed(d *decoder, out *Result) {
-	id, stageIndex, index := JobID(d.uint()), d.uint32(), d.uint()
-	f := d.failure()
-	if d.err != nil {
-		return
-	}
+func (m *Machine) failed(c *command, out *Result) {
+	f := *c.failure
 	f.Time = m.time
-	job := m.jobs[id]
-	if job == nil || job.Status.Ended() || int(stageIndex) != job.Current || job.Fenced(f.Lease) {
+	job := m.jobs[c.job]
+	if job == nil || job.Status.Ended() || int(c.stage) != job.Current || job.Fenced(f.Lease) {
 		return
 	}
-	stage := job.Stages[stageIndex]
-	dead, ok := stage.fail(index, f, job.Spec.Retries, m.epoch)
+	stage := job.Stages[c.stage]
+	dead, ok := stage.fail(c.task, f, job.Spec.Retries, m.epoch)
 	if !ok {
 		return
 	}
 	if job.Started == 0 {
 		job.Started = m.time
 	}
-	e := Event{Kind: TaskReopened, Job: id, Stage: stageIndex, Task: index, Worker: f.Worker, Fault: f.Kind, Lease: f.Lease}
-	e.Count = stage.Trouble(index).Counts[f.Kind]
+	e := Event{Kind: TaskReopened, Job: job.ID, Stage: c.stage, Task: c.task, Worker: f.Worker, Fault: f.Kind, Lease: f.Lease}
+	e.Count = stage.Trouble(c.task).Counts[f.Kind]
 	if dead {
 		e.Kind, e.Message = TaskDied, f.Message
 		if job.Error == "" {
-			job.Error = fmt.Sprintf("task %d/%v/%d: %s", id, stage.Kind, index, f.Message)
+			job.Error = fmt.Sprintf("task %d/%v/%d: %s", job.ID, stage.Kind, c.task, f.Message)
 		}
 		m.tell(e, out)
 	} else {

@@ -151,8 +151,8 @@ func TestRegisterStatus(t *testing.T) {
 		{WorkerDraining, WorkerDraining, true},
 		{WorkerRemoved, WorkerAlive, false},
 	} {
-		m, out := New(), Result{}
-		e := NewEntry(1)
+		m, out := latest(), Result{}
+		e := NewEntry(1, FeatureLevel)
 		e.Register("", &WorkerInfo{Identity: "spren", Host: "a"})
 		if test.before != WorkerAlive {
 			e.SetWorker("", 1, test.before)

@@ -45,7 +45,7 @@ func TestRandom(t *testing.T) {
 			m: New(), twin: New(), model: newModel(), now: 1, lease: NewLease(1, 0),
 			winners: map[*Stage]map[uint64]Lease{}, wins: map[*Stage]uint64{}, known: map[JobID]bool{},
 		}
-		w.entry = NewEntry(w.now)
+		w.entry = NewEntry(w.now, w.m.Level())
 		t.Repeat(map[string]func(*rapid.T){
 			"submit":   w.submit,
 			"done":     w.done,
@@ -59,6 +59,7 @@ func TestRandom(t *testing.T) {
 			"apply":    w.apply,
 			"apply_":   w.apply,
 			"snapshot": w.snapshot,
+			"raise":    w.raise,
 		})
 		w.apply(t)
 		w.replay(t)
@@ -186,7 +187,17 @@ func (w *world) worker(t *rapid.T) {
 func (w *world) pass(t *rapid.T) {
 	w.apply(t)
 	w.now = max(1, w.now+rapid.SampledFrom([]int64{1, 1000, -5000, 24 * 3600 * 1000, 24*3600*1000 + 1}).Draw(t, "passed"))
-	w.entry = NewEntry(w.now)
+	w.entry = NewEntry(w.now, w.m.Level())
+}
+
+// raise raises the feature level once: what was written until then is of version 1.
+func (w *world) raise(t *rapid.T) {
+	w.apply(t)
+	if w.m.Level() == 0 && rapid.IntRange(0, 3).Draw(t, "raise") == 0 {
+		w.entry = RaiseLevel(w.now, FeatureLevel, "v1")
+		w.expect = append(w.expect, func() {})
+		w.apply(t)
+	}
 }
 
 // apply applies what has been gathered, and compares.
@@ -212,7 +223,7 @@ func (w *world) apply(t *rapid.T) {
 	for _, do := range w.expect {
 		do()
 	}
-	w.entry, w.expect = NewEntry(w.now), nil
+	w.entry, w.expect = NewEntry(w.now, w.m.Level()), nil
 
 	if want, have := w.model.dump(), dumpMachine(w.m); have != want {
 		t.Fatalf("state differs, %s", transcript.Difference(want, have))

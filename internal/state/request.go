@@ -15,8 +15,12 @@ type request struct {
 	time int64
 }
 
-// requestSum tells one request from another. What the leader found or made up while it planned the job is no part of it:
-// asked again, it finds other files and makes another spool folder.
+// requestSum tells one request from another: FNV-1a of a fixed form of the spec. The sum is part of the submit command, as the
+// proposer made it. Only for entries of version 1, which have no place for it, does each node compute it from the fields received.
+//
+// The form is specV1 of the fields of version 1, so that a key that was used before an upgrade is found after it. A field that is
+// newer follows as in encoder.spec, if it is not zero and comes from the user. What the leader found or made up while it planned
+// the job is no part of it: asked again, it finds other files and makes another spool folder.
 func (s *Spec) requestSum() uint64 {
 	r := *s
 	if r.Spool {
@@ -26,7 +30,7 @@ func (s *Spec) requestSum() uint64 {
 		r.Input = Input{Kind: InputFiles, SplitSize: r.Input.SplitSize}
 	}
 	var e encoder
-	e.spec(&r)
+	e.specV1(&r)
 	h := fnv.New64a()
 	_, _ = h.Write(e.buf)
 	return h.Sum64()

@@ -9,8 +9,11 @@ import (
 	"slices"
 )
 
-// snapshotVersion is the first byte of a snapshot.
-const snapshotVersion = 1
+// The first byte of a snapshot. The records of version 1 are positional (compat_v1.go), those of version 2 are tagged.
+const (
+	snapshotV1 = 1
+	snapshotV2 = 2
+)
 
 // snapshotRecordMax bounds a record of a snapshot, so that a damaged length is refused before memory is asked for.
 const (
@@ -30,6 +33,7 @@ func (m *Machine) Snapshot() *Snapshot {
 	c := &Machine{
 		index: m.index, time: m.time, lastJob: m.lastJob, lastWorker: m.lastWorker,
 		jobs: maps.Clone(m.jobs), workers: maps.Clone(m.workers), requests: requests{order: m.requests.order}, history: m.history,
+		level: m.level, needs: m.needs,
 	}
 	for _, id := range m.live { // those that are over stay as they are
 		c.jobs[id] = m.jobs[id].clone()
@@ -45,80 +49,62 @@ func (s *Snapshot) Index() uint64 { return s.machine.index }
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	m := s.machine
 	out := recordWriter{w: w}
-	out.write([]byte{snapshotVersion})
-	out.record(func(e *encoder) {
-		e.uint(m.index)
-		e.int(m.time)
-		e.uint(uint64(m.lastJob))
-		e.uint(uint64(m.lastWorker))
-		e.uint(uint64(len(m.workers)))
-		for _, id := range m.Workers() {
-			e.uint(uint64(id))
-			e.uint(uint64(m.workers[id].Status))
-			e.workerInfo(&m.workers[id].WorkerInfo)
-		}
-		e.uint(uint64(len(m.requests.order)))
-		for _, q := range m.requests.order {
-			e.string(q.key)
-			e.uint(uint64(q.job))
-			e.fixed(q.sum)
-			e.int(q.time)
-		}
-		e.uint(uint64(len(m.jobs)))
-	})
-	out.record(func(e *encoder) { e.history(&m.history) })
-	for _, id := range m.Jobs() {
-		job := m.jobs[id]
-		out.record(func(e *encoder) { e.job(job) })
-		for _, stage := range job.Stages {
-			for n, page := range stage.all() {
-				out.record(func(e *encoder) { e.page(n, page) })
-			}
-			out.record(func(*encoder) {}) // an empty record ends the pages of a stage
-		}
+	if m.level == 0 {
+		out.machineV1(m)
+	} else {
+		out.machine(m)
 	}
 	return out.n, out.err
 }
 
-// Restore reads what WriteTo wrote.
+func (w *recordWriter) machine(m *Machine) {
+	w.write([]byte{snapshotV2})
+	w.record(func(e *encoder) { e.format(m) })
+	w.record(func(e *encoder) { e.header(m) })
+	w.record(func(e *encoder) { e.history(&m.history) })
+	w.jobs(m, (*encoder).job, (*encoder).page)
+}
+
+func (w *recordWriter) jobs(m *Machine, write func(*encoder, *Job), writePage func(*encoder, uint64, *page)) {
+	for _, id := range m.Jobs() {
+		job := m.jobs[id]
+		w.record(func(e *encoder) { write(e, job) })
+		for _, stage := range job.Stages {
+			for n, page := range stage.all() {
+				w.record(func(e *encoder) { writePage(e, n, page) })
+			}
+			w.record(func(*encoder) {}) // an empty record ends the pages of a stage
+		}
+	}
+}
+
+// Restore reads what WriteTo wrote. The error is an ErrVersion if a newer program can read it.
 func Restore(r io.Reader) (*Machine, error) {
 	in := recordReader{r: r}
 	var version [1]byte
 	if _, err := io.ReadFull(r, version[:]); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	if version[0] != snapshotVersion {
-		return nil, fmt.Errorf("snapshot: %w", ErrVersion)
-	}
 	m := New()
-	d, err := in.record()
+	var jobs uint64
+	var err error
+	switch version[0] {
+	case snapshotV1:
+		in.job, in.page = (*decoder).jobV1, (*decoder).pageV1
+		jobs, err = in.headV1(m)
+	case snapshotV2:
+		in.job, in.page = (*decoder).job, (*decoder).page
+		jobs, err = in.head(m)
+	default:
+		d := decoder{}
+		d.newer(fmt.Sprintf("version %d", version[0]))
+		err = d.finish("snapshot")
+	}
 	if err != nil {
 		return nil, err
 	}
-	m.index, m.time, m.lastJob, m.lastWorker = d.uint(), d.int(), JobID(d.uint()), WorkerID(d.uint())
-	for range d.count() {
-		w := &Worker{ID: WorkerID(d.uint()), Status: WorkerStatus(d.uint8()), WorkerInfo: d.workerInfo()}
-		if w.Status >= WorkerRemoved {
-			d.fail()
-		}
-		m.workers[w.ID], m.byIdentity[w.Identity] = w, w.ID
-	}
-	for range d.count() {
-		m.requests.add(&request{key: d.string(), job: JobID(d.uint()), sum: d.fixed(), time: d.int()})
-	}
-	jobs := d.uint()
-	if err := d.done("snapshot header"); err != nil {
-		return nil, err
-	}
-	if d, err = in.record(); err != nil {
-		return nil, err
-	}
-	m.history = d.history()
-	if err := d.done("snapshot: history"); err != nil {
-		return nil, err
-	}
 	for range jobs {
-		job, err := in.job()
+		job, err := in.readJob()
 		if err != nil {
 			return nil, err
 		}
@@ -135,144 +121,392 @@ func Restore(r io.Reader) (*Machine, error) {
 	return m, nil
 }
 
-func (e *encoder) job(j *Job) {
-	e.uint(uint64(j.ID))
-	e.string(j.UID)
-	e.spec(j.Spec)
-	e.uint(uint64(j.Status))
-	e.uint(uint64(j.Current))
-	e.int(j.Created)
-	e.int(j.Started)
-	e.int(j.Ended)
-	e.string(j.Error)
-	e.uint(j.ReadBytes)
-	e.uint(j.OutputBytes)
-	e.uint(j.Records)
-	e.uint(uint64(j.Fence))
-	e.uint(uint64(len(j.Stages)))
-	for _, s := range j.Stages {
-		e.uint(uint64(s.Kind))
-		e.uint(uint64(s.Action))
-		e.uint(s.Tasks)
-		e.uint(s.Done)
-		e.uint(s.Dead)
-		e.uint(s.Failed)
-		e.bool(s.Closed)
-		e.uint(uint64(len(s.failed)))
-		for _, i := range slices.Sorted(maps.Keys(s.failed)) {
-			e.uint(i)
-			e.uint(uint64(len(s.failed[i])))
-			for _, f := range s.failed[i] {
-				e.failure(f)
-			}
+// head reads what comes before the jobs, and returns their number. Its first record says whether this program can read the rest.
+func (r *recordReader) head(m *Machine) (jobs uint64, err error) {
+	if err := r.read("format", func(d *decoder) { d.format(m) }); err != nil {
+		return 0, err
+	}
+	r.needs = m.needs
+	if err := r.read("header", func(d *decoder) { jobs = d.header(m) }); err != nil {
+		return 0, err
+	}
+	return jobs, r.read("history", func(d *decoder) { m.history = d.history() })
+}
+
+func (e *encoder) format(m *Machine) {
+	e.uintField(1, uint64(m.level))
+	e.stringField(2, m.needs)
+}
+
+func (d *decoder) format(m *Machine) {
+	for n := range d.fields() {
+		switch n {
+		case 1:
+			m.level = d.uint32()
+		case 2:
+			m.needs = d.string()
+			d.needs = m.needs
+		default:
+			d.unknown(n, "the snapshot's format")
 		}
+	}
+	if m.level > FeatureLevel {
+		d.newer(fmt.Sprintf("feature level %d", m.level))
+	}
+	if m.level == 0 {
+		d.fail()
+	}
+}
+
+// header writes what comes between the format and the history.
+func (e *encoder) header(m *Machine) {
+	e.uintField(1, m.index)
+	e.intField(2, m.time)
+	e.uintField(3, uint64(m.lastJob))
+	e.uintField(4, uint64(m.lastWorker))
+	for _, id := range m.Workers() {
+		w := m.workers[id]
+		e.nest(5, func() {
+			e.uintField(1, uint64(w.ID))
+			e.uintField(2, uint64(w.Status))
+			e.nest(3, func() { e.workerInfo(&w.WorkerInfo) })
+		})
+	}
+	for _, q := range m.requests.order {
+		e.nest(6, func() {
+			e.stringField(1, q.key)
+			e.uintField(2, uint64(q.job))
+			e.fixedField(3, q.sum)
+			e.intField(4, q.time)
+		})
+	}
+	e.uintField(7, uint64(len(m.jobs)))
+}
+
+// header reads into m, and returns the number of jobs.
+func (d *decoder) header(m *Machine) (jobs uint64) {
+	for n := range d.fields() {
+		switch n {
+		case 1:
+			m.index = d.uint()
+		case 2:
+			m.time = d.int()
+		case 3:
+			m.lastJob = JobID(d.uint())
+		case 4:
+			m.lastWorker = WorkerID(d.uint())
+		case 5:
+			m.restoreWorker(nested(d, (*decoder).worker))
+		case 6:
+			m.requests.add(nested(d, (*decoder).request))
+		case 7:
+			jobs = d.uint()
+		default:
+			d.unknown(n, "the snapshot's header")
+		}
+	}
+	return jobs
+}
+
+func (m *Machine) restoreWorker(w *Worker) { m.workers[w.ID], m.byIdentity[w.Identity] = w, w.ID }
+
+func (d *decoder) worker() *Worker {
+	w := &Worker{}
+	for n := range d.fields() {
+		switch n {
+		case 1:
+			w.ID = WorkerID(d.uint())
+		case 2:
+			w.Status = WorkerStatus(d.uint8())
+		case 3:
+			w.WorkerInfo = nested(d, (*decoder).workerInfo)
+		default:
+			d.unknown(n, "a worker")
+		}
+	}
+	if w.Status >= WorkerRemoved {
+		d.fail()
+	}
+	return w
+}
+
+func (d *decoder) request() *request {
+	q := &request{}
+	for n := range d.fields() {
+		switch n {
+		case 1:
+			q.key = d.string()
+		case 2:
+			q.job = JobID(d.uint())
+		case 3:
+			q.sum = d.fixed()
+		case 4:
+			q.time = d.int()
+		default:
+			d.unknown(n, "a request")
+		}
+	}
+	return q
+}
+
+func (e *encoder) job(j *Job) {
+	e.uintField(1, uint64(j.ID))
+	e.stringField(2, j.UID)
+	e.nest(3, func() { e.spec(j.Spec) })
+	e.uintField(4, uint64(j.Status))
+	e.uintField(5, uint64(j.Current))
+	e.intField(6, j.Created)
+	e.intField(7, j.Started)
+	e.intField(8, j.Ended)
+	e.stringField(9, j.Error)
+	e.uintField(10, j.ReadBytes)
+	e.uintField(11, j.OutputBytes)
+	e.uintField(12, j.Records)
+	e.uintField(13, uint64(j.Fence))
+	for _, s := range j.Stages {
+		e.nest(14, func() { e.stage(s) })
 	}
 }
 
 func (d *decoder) job() *Job {
-	j := &Job{ID: JobID(d.uint()), UID: d.string(), Spec: d.spec(), Status: JobStatus(d.uint8()), Current: int(d.uint32())}
-	j.Created, j.Started, j.Ended, j.Error = d.int(), d.int(), d.int(), d.string()
-	j.ReadBytes, j.OutputBytes, j.Records = d.uint(), d.uint(), d.uint()
-	j.Fence = Lease(d.uint())
-	if d.err != nil {
-		return j
-	}
-	j.Stages = newStages(j.Spec)
-	if d.uint() != uint64(len(j.Stages)) || j.Status > JobStopped || j.Current >= len(j.Stages) {
-		d.fail()
-		return j
-	}
-	for _, s := range j.Stages {
-		kind, action, tasks := StageKind(d.uint8()), CommitAction(d.uint8()), d.uint()
-		if kind != s.Kind || action > Abort || tasks != s.Tasks {
-			d.fail()
-			return j
+	j := &Job{}
+	for n := range d.fields() {
+		switch n {
+		case 1:
+			j.ID = JobID(d.uint())
+		case 2:
+			j.UID = d.string()
+		case 3:
+			j.Spec = nested(d, (*decoder).spec)
+		case 4:
+			j.Status = JobStatus(d.uint8())
+		case 5:
+			j.Current = int(d.uint32())
+		case 6:
+			j.Created = d.int()
+		case 7:
+			j.Started = d.int()
+		case 8:
+			j.Ended = d.int()
+		case 9:
+			j.Error = d.string()
+		case 10:
+			j.ReadBytes = d.uint()
+		case 11:
+			j.OutputBytes = d.uint()
+		case 12:
+			j.Records = d.uint()
+		case 13:
+			j.Fence = Lease(d.uint())
+		case 14:
+			j.Stages = append(j.Stages, nested(d, (*decoder).stage))
+		default:
+			d.unknown(n, "a job")
 		}
-		s.Action = action
-		s.Done, s.Dead, s.Failed, s.Closed = d.uint(), d.uint(), d.uint(), d.bool()
-		s.failed = d.failures()
 	}
 	return j
 }
 
-func (d *decoder) failures() map[uint64][]Failure {
-	n := d.count()
-	if n == 0 {
-		return nil
+// valid reports whether a restored job is one that the machine can have.
+func (j *Job) valid() bool {
+	if j.Spec == nil || j.Status > JobStopped || j.Current >= len(j.Stages) {
+		return false
 	}
-	m := make(map[uint64][]Failure, n)
-	for range n {
-		i := d.uint()
-		var list []Failure
-		for range d.count() {
-			list = append(list, d.failure())
+	return slices.EqualFunc(j.Stages, newStages(j.Spec), func(is, want *Stage) bool {
+		return is.Kind == want.Kind && is.Action <= Abort && is.Tasks == want.Tasks
+	})
+}
+
+// stage writes all of a stage but its pages.
+func (e *encoder) stage(s *Stage) {
+	e.uintField(1, uint64(s.Kind))
+	e.uintField(2, uint64(s.Action))
+	e.uintField(3, s.Tasks)
+	e.uintField(4, s.Done)
+	e.uintField(5, s.Dead)
+	e.uintField(6, s.Failed)
+	e.boolField(7, s.Closed)
+	for _, i := range slices.Sorted(maps.Keys(s.failed)) {
+		e.nest(8, func() {
+			e.uintField(1, i)
+			for k := range s.failed[i] {
+				e.nest(2, func() { e.failure(&s.failed[i][k]) })
+			}
+		})
+	}
+}
+
+func (d *decoder) stage() *Stage {
+	s := &Stage{}
+	for n := range d.fields() {
+		switch n {
+		case 1:
+			s.Kind = StageKind(d.uint8())
+		case 2:
+			s.Action = CommitAction(d.uint8())
+		case 3:
+			s.Tasks = d.uint()
+		case 4:
+			s.Done = d.uint()
+		case 5:
+			s.Dead = d.uint()
+		case 6:
+			s.Failed = d.uint()
+		case 7:
+			s.Closed = d.bool()
+		case 8:
+			if s.failed == nil {
+				s.failed = map[uint64][]Failure{}
+			}
+			task, list := d.failures()
+			s.failed[task] = list
+		default:
+			d.unknown(n, "a stage")
 		}
-		m[i] = list
 	}
-	return m
+	return s
+}
+
+// failures reads those of one task.
+func (d *decoder) failures() (task uint64, list []Failure) {
+	d.nest(func() {
+		for n := range d.fields() {
+			switch n {
+			case 1:
+				task = d.uint()
+			case 2:
+				list = append(list, nested(d, (*decoder).failure))
+			default:
+				d.unknown(n, "a task's failures")
+			}
+		}
+	})
+	return task, list
 }
 
 // page writes the columns of page p.
 func (e *encoder) page(number uint64, p *page) {
-	e.uint(number)
-	for _, s := range p.status {
-		e.buf = append(e.buf, byte(s))
-	}
-	var last int64
-	for _, w := range p.winner {
-		e.int(int64(w) - last)
-		last = int64(w)
-	}
-	e.bool(p.out != nil)
+	e.uintField(1, number)
+	e.nest(2, func() { e.statuses(p) })
+	e.nest(3, func() { e.winners(p) })
 	if p.out != nil {
-		for i := range pageTasks {
-			e.uint(p.out.size[i])
-			e.uint(p.out.records[i])
-			if p.out.size[i] > 0 {
-				e.fixed(p.out.checksum[i])
-			}
-		}
+		e.nest(4, func() { e.outputs(p.out) })
 	}
-	e.bool(p.trouble != nil)
 	if p.trouble != nil {
-		for i, ended := range p.trouble.ended {
-			e.uint(uint64(ended))
-			if ended > 0 {
-				e.buf = append(e.buf, p.trouble.counts[i][:]...)
-			}
-		}
+		e.nest(5, func() { e.troubles(p.trouble) })
 	}
 }
 
-// page reads the columns of p.
-func (d *decoder) page(p *page) {
+// page reads a page of s.
+func (d *decoder) page(s *Stage) *page {
+	var number uint64
+	var p *page
+	for n := range d.fields() {
+		if n == 1 {
+			number = d.uint()
+			continue
+		}
+		if p == nil {
+			p = d.addPage(s, number)
+		}
+		d.nest(func() {
+			switch n {
+			case 2:
+				d.statuses(p)
+			case 3:
+				d.winners(p)
+			case 4:
+				p.out = d.outputs()
+			case 5:
+				p.trouble = d.troubles()
+			default:
+				d.unknown(n, "a page of tasks")
+			}
+		})
+	}
+	if p == nil {
+		d.fail()
+	}
+	return p
+}
+
+// addPage makes page number of s.
+func (d *decoder) addPage(s *Stage, number uint64) *page {
+	if number >= MaxTasks/pageTasks || number*pageTasks >= s.Tasks {
+		d.fail()
+		return &page{}
+	}
+	return s.writable(number*pageTasks, 0)
+}
+
+func (e *encoder) statuses(p *page) {
+	for _, s := range p.status {
+		e.buf = append(e.buf, byte(s))
+	}
+}
+
+func (d *decoder) statuses(p *page) {
 	for i := range p.status {
 		if p.status[i] = TaskStatus(d.uint8()); p.status[i] > TaskDead {
 			d.fail()
 		}
 	}
+}
+
+func (e *encoder) winners(p *page) {
+	var last int64
+	for _, w := range p.winner {
+		e.int(int64(w) - last)
+		last = int64(w)
+	}
+}
+
+func (d *decoder) winners(p *page) {
 	var last int64
 	for i := range p.winner {
 		last += d.int()
 		p.winner[i] = Lease(last)
 	}
-	if d.bool() {
-		p.out = &outputs{}
-		for i := range pageTasks {
-			p.out.size[i], p.out.records[i] = d.uint(), d.uint()
-			if p.out.size[i] > 0 {
-				p.out.checksum[i] = d.fixed()
-			}
+}
+
+func (e *encoder) outputs(out *outputs) {
+	for i := range pageTasks {
+		e.uint(out.size[i])
+		e.uint(out.records[i])
+		if out.size[i] > 0 {
+			e.fixed(out.checksum[i])
 		}
 	}
-	if d.bool() {
-		p.trouble = &troubles{}
-		for i := range p.trouble.ended {
-			if p.trouble.ended[i] = d.uint32(); p.trouble.ended[i] > 0 {
-				d.copy(p.trouble.counts[i][:])
-			}
+}
+
+func (d *decoder) outputs() *outputs {
+	out := &outputs{}
+	for i := range pageTasks {
+		out.size[i], out.records[i] = d.uint(), d.uint()
+		if out.size[i] > 0 {
+			out.checksum[i] = d.fixed()
 		}
 	}
+	return out
+}
+
+func (e *encoder) troubles(t *troubles) {
+	for i, ended := range t.ended {
+		e.uint(uint64(ended))
+		if ended > 0 {
+			e.buf = append(e.buf, t.counts[i][:]...)
+		}
+	}
+}
+
+func (d *decoder) troubles() *troubles {
+	t := &troubles{}
+	for i := range t.ended {
+		if t.ended[i] = d.uint32(); t.ended[i] > 0 {
+			d.copyTo(t.counts[i][:])
+		}
+	}
+	return t
 }
 
 // recordWriter writes records; the first error sticks.
@@ -301,9 +535,15 @@ func (w *recordWriter) record(fill func(*encoder)) {
 	w.write(w.enc.buf)
 }
 
-type recordReader struct{ r io.Reader }
+// recordReader reads the records of a snapshot of some version.
+type recordReader struct {
+	r     io.Reader
+	job   func(*decoder) *Job
+	page  func(*decoder, *Stage) *page
+	needs string
+}
 
-func (r recordReader) record() (*decoder, error) {
+func (r *recordReader) record() (*decoder, error) {
 	var size [4]byte
 	if _, err := io.ReadFull(r.r, size[:]); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
@@ -318,16 +558,26 @@ func (r recordReader) record() (*decoder, error) {
 	if _, err := io.CopyN(&buf, r.r, int64(n)); err != nil {
 		return nil, fmt.Errorf("snapshot: record of %d bytes: %w", n, err)
 	}
-	return &decoder{buf: buf.Bytes()}, nil
+	return &decoder{buf: buf.Bytes(), needs: r.needs}, nil
 }
 
-func (r recordReader) job() (*Job, error) {
+// read reads the next record, which what names.
+func (r *recordReader) read(what string, read func(*decoder)) error {
 	d, err := r.record()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	j := d.job()
-	if err := d.done("snapshot: job"); err != nil {
+	read(d)
+	return d.finish("snapshot: %s", what)
+}
+
+func (r *recordReader) readJob() (*Job, error) {
+	var j *Job
+	if err := r.read("job", func(d *decoder) {
+		if j = r.job(d); d.err == nil && !j.valid() {
+			d.fail()
+		}
+	}); err != nil {
 		return nil, err
 	}
 	for _, stage := range j.Stages {
@@ -340,17 +590,11 @@ func (r recordReader) job() (*Job, error) {
 			if len(d.buf) == 0 {
 				break
 			}
-			first := d.uint() * pageTasks
-			if first >= stage.Tasks {
-				d.fail()
-			} else {
-				p := stage.writable(first, 0)
-				d.page(p)
-				have.sum(p)
-			}
-			if err := d.done("snapshot: page"); err != nil {
+			p := r.page(d, stage)
+			if err := d.finish("snapshot: page"); err != nil {
 				return nil, err
 			}
+			have.sum(p)
 		}
 		if have.Done != stage.Done || have.Dead != stage.Dead || have.Failed != stage.Failed {
 			return nil, fmt.Errorf("snapshot: job %d, stage %v: the counts of its tasks are %d done, %d dead, %d failures, not %d, %d, %d: %w",

@@ -43,7 +43,7 @@ func playFile(tb testing.TB, name string) *Machine {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &story{t: tb, m: New()}
+	s := &story{t: tb, m: latest()}
 	transcript.Play(string(text), s.block)
 	return s.m
 }
@@ -88,8 +88,8 @@ func TestNothingIsForgotten(t *testing.T) {
 	next := 0
 	fill(reflect.ValueOf(&spec).Elem(), &next)
 	fill(reflect.ValueOf(&info).Elem(), &next)
-	m := New()
-	e := NewEntry(5)
+	m := latest()
+	e := NewEntry(5, FeatureLevel)
 	e.Submit("key", "uid", &spec)
 	e.Register("key", &info)
 	mustApply(t, m, e)
@@ -113,8 +113,8 @@ func TestNothingIsForgotten(t *testing.T) {
 // TestSnapshotBesideApply writes snapshots in other goroutines while the machine goes on; the race detector watches.
 func TestSnapshotBesideApply(t *testing.T) {
 	const tasks = 3*pageTasks + 100
-	m := New()
-	e := NewEntry(1)
+	m := latest()
+	e := NewEntry(1, FeatureLevel)
 	e.Submit("", "u", &Spec{Output: "/o", Input: Input{Kind: InputRange, Tasks: tasks}, Retries: 1})
 	e.Register("", &WorkerInfo{Identity: "w"})
 	mustApply(t, m, e)
@@ -131,7 +131,7 @@ func TestSnapshotBesideApply(t *testing.T) {
 				}
 			}
 		})
-		e := NewEntry(int64(round))
+		e := NewEntry(int64(round), FeatureLevel)
 		var list []Completion
 		for i := round; i < tasks; i += 25 {
 			lease++
@@ -157,7 +157,7 @@ func TestSnapshotIndex(t *testing.T) {
 	m := playFile(t, "restart")
 	s := m.Snapshot()
 	at := m.Index()
-	mustApply(t, m, NewEntry(1))
+	mustApply(t, m, NewEntry(1, FeatureLevel))
 	if s.Index() != at || m.Index() != at+1 {
 		t.Errorf("Index() = %d, and of the machine %d, want %d, %d", s.Index(), m.Index(), at, at+1)
 	}
@@ -166,8 +166,8 @@ func TestSnapshotIndex(t *testing.T) {
 // TestManyTroubles: the messages of a thousand tasks are kept, the counts of all.
 func TestManyTroubles(t *testing.T) {
 	const tasks = pageTasks + troublesDetails
-	m := New()
-	e := NewEntry(1)
+	m := latest()
+	e := NewEntry(1, FeatureLevel)
 	e.Submit("", "u", &Spec{Output: "/o", Spool: true, Input: Input{Kind: InputRange, Tasks: tasks}, Retries: 9})
 	for range 2 {
 		for i := range uint64(tasks) {
@@ -203,8 +203,8 @@ func TestManyTroubles(t *testing.T) {
 // TestRestoreDamaged flips the bits of a snapshot: the replica's checksum finds that, so an error is not asked for, but a
 // panic or gigabytes of memory would be one damage more.
 func TestRestoreDamaged(t *testing.T) {
-	m := New()
-	e := NewEntry(7)
+	m := latest()
+	e := NewEntry(7, FeatureLevel)
 	e.Register("", &WorkerInfo{Identity: "a", Host: "rock", Labels: map[string]string{"zone": "x"}})
 	e.Submit("k", "u", &Spec{Name: "n", Argv: [][]byte{{'a'}}, Output: "/o", Spool: true, Retries: 1, Input: Input{Kind: InputRange, Tasks: 9}})
 	e.Done(1, 1, 0, []Completion{{Index: 1, Lease: NewLease(1, 1), Size: 3, Checksum: 1 << 60}, {Index: 2, Lease: NewLease(1, 2)}})
@@ -235,17 +235,17 @@ func TestRestoreDamaged(t *testing.T) {
 }
 
 func TestRestoreNewer(t *testing.T) {
-	good := snapshotBytes(t, New().Snapshot())
+	good := snapshotBytes(t, latest().Snapshot())
 	good[0]++
 	if _, err := Restore(bytes.NewReader(good)); !errors.Is(err, ErrVersion) {
 		t.Errorf("Restore of a newer snapshot: %v, want %v", err, ErrVersion)
 	}
-	entry := NewEntry(1).Data()
+	entry := NewEntry(1, FeatureLevel).Data()
 	entry[0]++
-	if err := New().Apply(1, entry, &Result{}); !errors.Is(err, ErrVersion) {
+	if err := latest().Apply(1, entry, &Result{}); !errors.Is(err, ErrVersion) {
 		t.Errorf("Apply of a newer entry: %v, want %v", err, ErrVersion)
 	}
-	if err := New().Apply(1, nil, &Result{}); !errors.Is(err, errShort) {
+	if err := latest().Apply(1, nil, &Result{}); !errors.Is(err, errShort) {
 		t.Errorf("Apply of nothing: %v, want %v", err, errShort)
 	}
 }
@@ -294,8 +294,8 @@ func TestSnapshotDiskFull(t *testing.T) {
 }
 
 func TestOldestEnded(t *testing.T) {
-	m := New()
-	e := NewEntry(1)
+	m := latest()
+	e := NewEntry(1, FeatureLevel)
 	for i := range 4 {
 		e.Submit("", "u", &Spec{Output: fmt.Sprint("/", i), Spool: true})
 	}
@@ -303,7 +303,7 @@ func TestOldestEnded(t *testing.T) {
 	if id, ok := m.OldestEnded(); ok || m.Len() != 4 {
 		t.Errorf("OldestEnded() = %d, %v of %d jobs, want none of 4", id, ok, m.Len())
 	}
-	e = NewEntry(2)
+	e = NewEntry(2, FeatureLevel)
 	e.Stop("", 3)
 	e.Stop("", 2)
 	mustApply(t, m, e)
@@ -329,8 +329,8 @@ func TestSameRequest(t *testing.T) {
 		{spec("/other", 10, 5), false},
 		{spec("/data", 10, 6), false},
 	} {
-		m := New()
-		e := NewEntry(1)
+		m := latest()
+		e := NewEntry(1, FeatureLevel)
 		e.Submit("k", "u1", first)
 		e.Submit("k", "u2", test.again)
 		out := mustApply(t, m, e)
@@ -344,11 +344,11 @@ func TestSameRequest(t *testing.T) {
 
 // What was leased before a stop or a retry is void, whoever leads when it is reported.
 func TestFence(t *testing.T) {
-	m := New()
-	e := NewEntry(1)
+	m := latest()
+	e := NewEntry(1, FeatureLevel)
 	e.Submit("", "u", &Spec{Output: "/o", Spool: true, Input: Input{Kind: InputRange, Tasks: 2}})
 	mustApply(t, m, e)
-	e = NewEntry(2)
+	e = NewEntry(2, FeatureLevel)
 	e.Fence = NewLease(3, 7)
 	e.Stop("s", 1)
 	e.Retry("r", 1)
@@ -364,7 +364,7 @@ func TestFence(t *testing.T) {
 	if m.Job(1).Status != JobActive {
 		t.Fatalf("status = %v, want %v", m.Job(1).Status, JobActive)
 	}
-	e = NewEntry(3)
+	e = NewEntry(3, FeatureLevel)
 	e.Done(1, 1, 0, []Completion{{Index: 0, Lease: NewLease(3, 7)}, {Index: 1, Lease: NewLease(3, 8)}})
 	e.Failed(1, 0, 0, Failure{Kind: BadInput, Lease: NewLease(2, 9)})
 	got := mustApply(t, m, e)
@@ -374,4 +374,11 @@ func TestFence(t *testing.T) {
 	if s := m.Job(1).Stages[0]; s.Done != 1 || s.Failed != 0 {
 		t.Errorf("%d done, %d failed, want 1 and none: the failure is of a lease before the fence", s.Done, s.Failed)
 	}
+}
+
+// latest is an empty machine at the highest feature level.
+func latest() *Machine {
+	m := New()
+	m.level = FeatureLevel
+	return m
 }

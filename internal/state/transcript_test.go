@@ -28,6 +28,14 @@ import (
 func TestTranscripts(t *testing.T) {
 	transcript.Run(t, func(t *testing.T) func([][]string) string {
 		t.Helper()
+		return (&story{t: t, m: latest()}).block
+	})
+}
+
+// TestTranscriptsAtLevel0 gives the same commands to a machine that writes and reads version 1.
+func TestTranscriptsAtLevel0(t *testing.T) {
+	transcript.Run(t, func(t *testing.T) func([][]string) string {
+		t.Helper()
 		return (&story{t: t, m: New()}).block
 	})
 }
@@ -44,12 +52,12 @@ type story struct {
 // block runs the commands of one block.
 func (s *story) block(commands [][]string) string {
 	var shows []func() string
-	entry := NewEntry(s.time)
+	entry := NewEntry(s.time, s.m.Level())
 	for _, words := range commands {
 		switch words[0] {
 		case "at":
 			s.time = int64(s.number(words[1]))
-			entry = NewEntry(s.time)
+			entry = NewEntry(s.time, s.m.Level())
 		case "job":
 			shows = append(shows, func() string { return s.job(JobID(s.number(words[1]))) })
 		case "jobs":
@@ -65,7 +73,7 @@ func (s *story) block(commands [][]string) string {
 		}
 	}
 	var b strings.Builder
-	if entry.Size() > NewEntry(s.time).Size() {
+	if entry.Size() > NewEntry(s.time, s.m.Level()).Size() {
 		if err := s.m.Apply(s.m.Index()+1, entry.Data(), &s.out); err != nil {
 			fmt.Fprintf(&b, "error: %v\n", err)
 		}

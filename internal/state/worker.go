@@ -80,7 +80,7 @@ func (m *Machine) register(info WorkerInfo, out *Result) WorkerID {
 	return id
 }
 
-func (m *Machine) setWorker(id WorkerID, status WorkerStatus, out *Result) error {
+func (m *Machine) setWorker(id WorkerID, status WorkerStatus, out *Result) *Rejection {
 	old := m.workers[id]
 	if old == nil {
 		return reject(NotFound, "there is no worker %d", id)

@@ -1,0 +1,9 @@
+package state
+
+// FeatureLevel is the highest feature level that this program reads. The level of a cluster is part of its state: it says what
+// nodes may write into the log and into snapshots, and is raised (RaiseLevel) once every node can read it. It never falls.
+//
+//	level | since  | allows
+//	0     | v0.1   | positional records: version 1 of entries and snapshots
+//	1     | v0.3   | tagged records: version 2
+const FeatureLevel = 1
