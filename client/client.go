@@ -128,6 +128,18 @@ func (c *Client) URLs() []string {
 	return c.known()
 }
 
+// WithPatience is a client with another Options.Patience. It continues where c is: its answers are never older than those of c.
+func (c *Client) WithPatience(d time.Duration) *Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := c.options
+	o.Patience = d
+	return &Client{
+		given: c.given, options: o, http: c.http, silence: c.silence, probing: c.probing,
+		learned: slices.Clone(c.learned), asked: c.asked, first: c.first, latest: c.latest,
+	}
+}
+
 // Close lets go of idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 

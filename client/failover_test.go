@@ -428,6 +428,27 @@ func TestAnswersDoNotGetOlder(t *testing.T) {
 	}
 }
 
+// TestWithPatienceKeepsThePosition: a job submitted through a follower is found, however far that one is behind.
+func TestWithPatienceKeepsThePosition(t *testing.T) {
+	nodes := newNodes(t, 2)
+	nodes[0].set(redirectTo(nodes[1]))
+	nodes[1].set(func(w http.ResponseWriter, _ *http.Request) { at(w, 9, 0, api.Job{ID: 1}) })
+	c := newClient(t, Options{Patience: -1}, nodes[0].url())
+	if _, err := c.Submit(t.Context(), &api.JobRequest{}, "key"); err != nil {
+		t.Fatal(err)
+	}
+	nodes[1].kill()
+	nodes[0].set(func(w http.ResponseWriter, r *http.Request) {
+		if got := r.URL.Query().Get("min_index"); got != "9" {
+			t.Errorf("min_index = %q, want 9", got)
+		}
+		at(w, 9, 0, api.Job{ID: 1, Status: api.JobDone})
+	})
+	if job, err := c.WithPatience(time.Minute).Poll(t.Context(), 1, time.Second); err != nil || job.Status != api.JobDone {
+		t.Errorf("Poll = %+v, %v; want the job", job, err)
+	}
+}
+
 // TestLogsGoOnWithAnotherLeader cuts a followed log at every place, by death and by hanging.
 func TestLogsGoOnWithAnotherLeader(t *testing.T) {
 	whole := []api.LogRecord{

@@ -291,7 +291,14 @@ func (a *app) waitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.follow(cmd.Context(), cluster, watch, id)
+			c, err := a.connect(cluster, 0)
+			if err != nil {
+				return err
+			}
+			if _, err := c.Job(cmd.Context(), id); err != nil { // an error at once if there is no such job or cluster
+				return orInterrupted(cmd.Context(), err)
+			}
+			return a.follow(cmd.Context(), c, watch, id)
 		},
 	}
 	addCluster(cmd, &cluster, clusterDefault)
@@ -300,20 +307,8 @@ func (a *app) waitCommand() *cobra.Command {
 }
 
 // follow waits for a submitted job and prints how it ended.
-func (a *app) follow(ctx context.Context, cluster string, watch watchFlags, id uint64) error {
-	// The first request fails at once when there is no such job or cluster; later ones are retried.
-	first, err := a.connect(cluster, 0)
-	if err != nil {
-		return err
-	}
-	if _, err := first.Job(ctx, id); err != nil {
-		return orInterrupted(ctx, err)
-	}
-	c, err := a.connect(cluster, followRetryFor)
-	if err != nil {
-		return err
-	}
-	f := a.follower(c, watch)
+func (a *app) follow(ctx context.Context, c *client.Client, watch watchFlags, id uint64) error {
+	f := a.follower(c.WithPatience(followRetryFor), watch)
 	job, err := f.wait(ctx, id)
 	if err != nil {
 		if ctx.Err() != nil {

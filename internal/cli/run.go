@@ -121,20 +121,16 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, req *api.JobReques
 		}
 	}
 	ctx := cmd.Context()
-	first, err := a.connect(o.cluster, 0)
+	c, err := a.connect(o.cluster, 0)
 	if err != nil {
 		return err
 	}
-	job, err := first.Submit(ctx, req, "")
+	job, err := c.Submit(ctx, req, "")
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
 	a.printWarnings(&job)
-	c, err := a.connect(o.cluster, followRetryFor)
-	if err != nil {
-		return err
-	}
-	f := a.follower(c, o.watch)
+	f := a.follower(c.WithPatience(followRetryFor), o.watch)
 	f.printf("job %d on %s", job.ID, o.cluster)
 	id := job.ID
 	if job, err = f.wait(ctx, id); err != nil {

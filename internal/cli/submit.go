@@ -44,7 +44,7 @@ func (a *app) submitCommand() *cobra.Command {
 			if _, err := fmt.Fprintln(a.stdout, job.ID); err != nil || !wait {
 				return err
 			}
-			return a.follow(cmd.Context(), cluster, watch, job.ID)
+			return a.follow(cmd.Context(), c, watch, job.ID)
 		},
 	}
 	f.add(cmd.Flags())
