@@ -27,7 +27,8 @@ var allowed = map[string][]string{
 	"jobs":                    {""},
 	"client":                  {"api"},
 	"internal/state":          {},
-	"internal/replica":        {},
+	"internal/replica":        {"internal/replica/core"},
+	"internal/replica/core":   {},
 	"internal/wire":           {},
 	"internal/discover":       {},
 	"internal/suggest":        {},
@@ -51,7 +52,7 @@ var allowed = map[string][]string{
 
 // pure packages are step functions: what happens and the time go in, what is to be done comes out. They have no clock, no
 // goroutine, no channel, no randomness of their own, and do no I/O, so that the simulator can play them and replay a failure.
-var pure = []string{"internal/state", "internal/sched", "internal/leader", "internal/worker/core"}
+var pure = []string{"internal/state", "internal/sched", "internal/leader", "internal/worker/core", "internal/replica/core"}
 
 // impure is what pure packages may not import.
 var impure = []string{"context", "crypto/rand", "io/fs", "log", "log/slog", "math/rand", "net", "net/http", "os", "os/exec", "runtime", "sync", "syscall", "google.golang.org/grpc"}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 func TestReplicasFailOverAndCatchUp(t *testing.T) {
@@ -64,7 +66,7 @@ func TestCutOffLeaderIsReplaced(t *testing.T) {
 	f.change(func() { f.cut[old.ID()] = true })
 	sure = append(sure, f.put(20)...)
 	f.until("the old leader's end", func() bool { return !old.role.Leader })
-	ctx, cancel := context.WithTimeout(t.Context(), 2*readTicks*fleetTick)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*heartbeatTicks*fleetTick)
 	defer cancel()
 	if index, err := old.ReadIndex(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("ReadIndex of who is cut off = %d, %v", index, err)
@@ -204,14 +206,14 @@ func TestLeadershipIsHandedOver(t *testing.T) {
 		if err := old.TransferLeadership(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if s := old.Status(); s.Leader || s.Role == roleLeader {
+		if s := old.Status(); s.Leader || s.Role == core.RoleLeader {
 			t.Errorf("after the transfer the status is %+v", s)
 		}
 		sure = append(sure, f.put(10)...)
 	}
 	f.same(sure, 1, 2, 3)
 	lone := start(t, Config{Dir: t.TempDir()}).lead()
-	if err := lone.TransferLeadership(t.Context()); !errors.Is(err, errNoSuccessor) {
+	if err := lone.TransferLeadership(t.Context()); !errors.Is(err, core.ErrNoSuccessor) {
 		t.Errorf("TransferLeadership of a lone leader = %v", err)
 	}
 }
@@ -243,11 +245,11 @@ func TestReadIndexOnEveryMember(t *testing.T) {
 	}
 	status := f.leader().Status()
 	if len(status.Peers) != 2 || !status.Peers[0].Active || status.Peers[0].Match == 0 || status.Peers[0].Heard.IsZero() ||
-		status.Heard.IsZero() || status.Campaigned.IsZero() || status.VotedFor != status.ID || status.Role != roleLeader {
+		status.Heard.IsZero() || status.Campaigned.IsZero() || status.VotedFor != status.ID || status.Role != core.RoleLeader {
 		t.Errorf("status of the leader = %+v", status)
 	}
 	other := f.mates[status.Peers[0].ID].Status()
-	if other.Role != roleFollower || other.Heard.IsZero() || other.LeaderID != status.ID || other.Peers != nil {
+	if other.Role != core.RoleFollower || other.Heard.IsZero() || other.LeaderID != status.ID || other.Peers != nil {
 		t.Errorf("status of a follower = %+v", other)
 	}
 }
@@ -311,10 +313,16 @@ func TestStoppedProcessDoesNotGoOnLeading(t *testing.T) {
 	f.put(5)
 	old := f.leader()
 	// As after SIGSTOP and SIGCONT: the time is gone, and nothing was heard meanwhile.
-	await(old.Replica, func(l *loop, out chan<- struct{}) {
-		l.ticked = l.ticked.Add(-2 * l.electionTime())
-		out <- struct{}{}
-	})
+	stopped := make(chan struct{})
+	refused := core.BeginSnapshot{Ref: old.newRef(), Index: 1 << 60}
+	stop := func(core.Answer) {
+		close(stopped)
+		time.Sleep(2 * electionTicks * fleetTick)
+	}
+	if err := old.queue(t.Context(), request{input: refused, ref: refused.Ref, answer: stop}); err != nil {
+		t.Fatal(err)
+	}
+	<-stopped
 	if err := old.Propose(t.Context(), []byte("x")); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("Propose = %v, want ErrNotLeader", err)
 	}
@@ -333,15 +341,14 @@ func TestReceivedSnapshotIsVerified(t *testing.T) {
 	index, numbers := lone.index, slices.Clone(lone.numbers)
 	f.mu.Unlock()
 	lone.save(index, numbers)
-	status, ok := await(lone.Replica, func(l *loop, out chan<- *raftpb.Snapshot) {
-		s, err := l.core.log.Snapshot()
-		if err != nil {
-			t.Error(err)
-		}
-		out <- s
-	})
-	if !ok {
-		t.Fatal("ended")
+	snaps, err := lone.store.list()
+	if err != nil || len(snaps) != 1 {
+		t.Fatalf("snapshots = %v, %v, want one", snaps, err)
+	}
+	snaps[0].Members = new(lone.Members())
+	status, err := snaps[0].Snapshot()
+	if err != nil {
+		t.Fatal(err)
 	}
 	m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(uint64(1)), To: new(added.ID), Term: new(uint64(1)), Snapshot: status}
 	body, err := lone.OpenSnapshot(m)
@@ -563,14 +570,15 @@ func TestJoinerWaitsToBeTold(t *testing.T) {
 	others := []Member{{ID: 1, Address: "a1", Voter: true}}
 	f := newFleet(t)
 	for range 2 {
-		m := f.start(Config{Dir: dir, ID: 2, Cluster: "c", Join: true, Peers: others, Tick: time.Millisecond})
-		await(m.Replica, func(l *loop, out chan<- struct{}) {
-			for range 5 * electionTicks {
-				l.core.Tick()
+		m := f.open(Config{Dir: dir, ID: 2, Cluster: "c", Join: true, Peers: others, Tick: time.Millisecond})
+		now := time.Now().Add(-time.Second)
+		for i := range 5 * electionTicks {
+			if _, err := m.core.Step(now.Add(time.Duration(i) * time.Millisecond)); err != nil {
+				t.Fatal(err)
 			}
-			out <- struct{}{}
-		})
-		if s := m.Status(); s.Role != roleFollower || s.Term != 0 {
+		}
+		m.run()
+		if s := m.Status(); s.Role != core.RoleFollower || s.Term != 0 {
 			t.Errorf("status = %+v, want a follower that waits", s)
 		}
 		if got := m.Members(); got.Cluster != "c" || !slices.Equal(got.List, others) {

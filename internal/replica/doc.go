@@ -1,26 +1,25 @@
 // Package replica is the replicated log and the election: what is committed here is what every leader agrees on, and
 // what survives kill -9 and power loss.
 //
-// It has two layers. The core (core.go, house.go, storage.go) wraps go.etcd.io/raft's RawNode as a step function: ticks,
-// proposals and messages go in, work comes out; it has no goroutine, clock or I/O, so a simulator can drive it. The driver
-// (loop.go, saver.go) owns the goroutines: the loop, which alone touches the core, and the saver, which alone touches
-// the write-ahead log.
+// It has two layers. The core (internal/replica/core) wraps go.etcd.io/raft's RawNode as a step function: inputs and the time go in,
+// effects come out; it has no goroutine, clock or I/O, so a simulator can drive it. The driver (loop.go, saver.go) owns the
+// goroutines: the loop, which alone steps the core, and the saver, which alone touches the write-ahead log.
 //
-//	Propose ──> loop ──> core ──> entries to save ──> saver: one write + one fsync for all that is queued
+//	Propose ──> loop ──> core ──> batch to persist ──> saver: one write + one fsync
 //	               ^                                    │
-//	               └─────────── saved ──────────────────┘
+//	               └────────── persisted ───────────────┘
 //	Events  <── loop <── core: committed, and on this node's disk
 //
 // The saver takes whatever has gathered while its last fsync ran, so the number of entries per fsync grows with the load
 // by itself. No entry is delivered before it is on this node's own disk, however small the cluster.
 //
-// The members are part of the log (members.go): an entry that changes them takes effect when it is committed, one at a time, and
+// The members are part of the log (core/members.go): an entry that changes them takes effect when it is committed, one at a time, and
 // snapshots carry them. The first members of a cluster are at entry 1, which is no entry but where every log of theirs begins;
 // who joins later begins at 0, so raft sends it a snapshot first, and with it the members. A new member only follows until
 // it keeps up; then the leader makes it a voter. A removed one's number is never used again.
 //
 // A leader gives up what it should not hold. One that was stopped looks whether a majority still follows it before it does anything
-// else (Core.CatchUp). One whose disk hangs or is full hands over to another, and does not take it back (Core.SetDisk). One
+// else (core.Core.Step). One whose disk hangs or is full hands over to another, and does not take it back. One
 // that ends in an orderly way hands over first (TransferLeadership). One that hears from no majority for an election
 // time steps down by itself.
 //

@@ -32,7 +32,7 @@ func TestFormatIsKept(t *testing.T) {
 	want := &Members{Cluster: "kept-1", List: []Member{
 		{ID: 1, Address: "a:1", Directory: "first", Voter: true}, {ID: 3, Address: "c:33", Directory: "third"},
 	}, Removed: []uint64{2}}
-	if got := n.Members(); !got.equal(want) {
+	if got := n.Members(); !got.Equal(want) {
 		t.Errorf("members = %+v, want %+v", got, want)
 	}
 }

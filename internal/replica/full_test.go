@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // smallDisk mounts a disk of its own that ends with the test.
@@ -113,7 +115,7 @@ func TestRealENOSPC(t *testing.T) {
 
 func testRealENOSPC(t *testing.T, size int, free int64) {
 	t.Helper()
-	disk := smallDisk(t, 2*inFlightBytesMax+20<<20) // room for all that may be in flight, twice
+	disk := smallDisk(t, 2*core.InFlightBytesMax+20<<20) // room for all that may be in flight, twice
 	dir := filepath.Join(disk, "data")
 	ballast := fill(t, disk, free)
 	open := func() *node {

@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // FuzzSnapshotFile opens any bytes as a snapshot: an error, or a body and members that make the same file again.
 func FuzzSnapshotFile(f *testing.F) {
-	m := Position{Index: 12, Term: 3, Members: &Members{Cluster: "c", List: []Member{{ID: 1, Voter: true}, {ID: 2}}}}
+	m := core.Position{Index: 12, Term: 3, Members: &Members{Cluster: "c", List: []Member{{ID: 1, Voter: true}, {ID: 2}}}}
 	store := snapStore{dir: f.TempDir()}
 	if err := store.create(m, func(w io.Writer) error { _, err := io.WriteString(w, "state"); return err }); err != nil {
 		f.Fatal(err)

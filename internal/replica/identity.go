@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 const (
@@ -36,11 +38,11 @@ type journalHead struct {
 }
 
 // start is what the log's first entry follows.
-func (h journalHead) start() Position {
+func (h journalHead) start() core.Position {
 	if h.First == nil {
-		return NewMember(h.Cluster)
+		return core.NewMember(h.Cluster)
 	}
-	return Beginning(*h.First)
+	return core.Beginning(*h.First)
 }
 
 func decodeHead(raw []byte, walDir string) (journalHead, error) {

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // journalRig is a journal without a replica.
@@ -60,7 +62,7 @@ func newJournalRig(t *testing.T) *journalRig {
 
 func (d *journalRig) save(saves ...*raftpb.Message) {
 	d.t.Helper()
-	if err := d.j.save(batch{saves: saves}); err != nil {
+	if err := d.j.save(core.Batch{Saves: saves}); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -80,12 +82,12 @@ func entriesSave(term, commit, from, to uint64) *raftpb.Message {
 // install is what raft has saved when a peer's snapshot at that entry comes; its file is made too.
 func (d *journalRig) install(index, term uint64, behind ...*raftpb.Entry) *raftpb.Message {
 	d.t.Helper()
-	members := d.rec.start.Members.clone()
-	p := Position{Index: index, Term: term, Members: members}
+	members := d.rec.start.Members
+	p := core.Position{Index: index, Term: term, Members: members}
 	if err := d.store().create(p, writeText("state")); err != nil {
 		d.t.Fatal(err)
 	}
-	s, err := p.snapshot()
+	s, err := p.Snapshot()
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -125,11 +127,11 @@ func TestInstalledSnapshotVoidsWhatWasBefore(t *testing.T) {
 			d.save(entriesSave(3, tt.install, tt.install+1, tt.install+5))
 			d.want(tt.install, 3, tt.install+1, tt.install+5)
 			// Its own snapshots do not void anything.
-			p := Position{Index: tt.install + 2, Term: 3, Members: d.rec.start.Members}
+			p := core.Position{Index: tt.install + 2, Term: 3, Members: d.rec.start.Members}
 			if err := d.store().create(p, writeText("own")); err != nil {
 				t.Fatal(err)
 			}
-			if err := d.j.save(batch{snap: &p, keep: tt.install}); err != nil {
+			if err := d.j.save(core.Batch{Snapshot: &p, Keep: tt.install}); err != nil {
 				t.Fatal(err)
 			}
 			d.want(p.Index, 3, p.Index+1, tt.install+5)
@@ -138,7 +140,7 @@ func TestInstalledSnapshotVoidsWhatWasBefore(t *testing.T) {
 				t.Fatal(err)
 			}
 			d.want(tt.install, 3, tt.install+1, tt.install+5)
-			if err := d.store().remove(Position{Index: tt.install, Term: 3}); err != nil {
+			if err := d.store().remove(core.Position{Index: tt.install, Term: 3}); err != nil {
 				t.Fatal(err)
 			}
 			if err := d.j.close(); err != nil {
@@ -201,8 +203,8 @@ func TestPeerSnapshotOvertakesItsOwn(t *testing.T) {
 	writing, goOn, saved := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() { saved <- joiner.SaveSnapshot(index, pausedWrite(writing, goOn)) }()
 	<-writing
-	p := Position{Index: index + 1000, Term: joiner.Status().Term, Members: new(joiner.Members())}
-	s, err := p.snapshot()
+	p := core.Position{Index: index + 1000, Term: joiner.Status().Term, Members: new(joiner.Members())}
+	s, err := p.Snapshot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,8 +222,8 @@ func TestPeerSnapshotOvertakesItsOwn(t *testing.T) {
 	if err := <-saved; err != nil {
 		t.Errorf("SaveSnapshot that was overtaken = %v, want nil: there is a newer one", err)
 	}
-	if files := snapFiles(t, joiner.cfg.Dir); len(files) != 1 || filepath.Base(files[0]) != p.fileName() {
-		t.Errorf("snapshots %v, want only %s", files, p.fileName())
+	if files := snapFiles(t, joiner.cfg.Dir); len(files) != 1 || filepath.Base(files[0]) != fileName(p) {
+		t.Errorf("snapshots %v, want only %s", files, fileName(p))
 	}
 	f.restartAlone(2, p.Index)
 }

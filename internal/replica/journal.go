@@ -16,6 +16,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // segmentBytes is the size of the log's files, preallocated, one ahead of need. etcd's default of 64 MB costs an embedded
@@ -46,9 +48,9 @@ type journal struct {
 // recovered is what an existing log holds.
 type recovered struct {
 	head    journalHead
-	start   Position      // what entries follows
-	body    *openSnapshot // of start; nil: there is no snapshot
-	snaps   []Position    // newest first, at most two
+	start   core.Position   // what entries follows
+	body    *openSnapshot   // of start; nil: there is no snapshot
+	snaps   []core.Position // newest first, at most two
 	state   *raftpb.HardState
 	entries []*raftpb.Entry
 	bytes   int64
@@ -107,10 +109,10 @@ func (j *journal) create(cfg Config, store snapStore) (*recovered, error) {
 	}
 	start := head.start()
 	if start.Index > 0 {
-		if err := j.w.SaveSnapshot(start.record()); err != nil {
+		if err := j.w.SaveSnapshot(walSnapshot(start)); err != nil {
 			return nil, errors.Join(fmt.Errorf("create log %s: %w", j.walDir(), err), j.close())
 		}
-		j.snap, j.synced = start.record(), start.id()
+		j.snap, j.synced = walSnapshot(start), idOf(start)
 	}
 	return &recovered{head: head, start: start}, nil
 }
@@ -150,7 +152,7 @@ func (j *journal) recover(store snapStore) (*recovered, error) {
 	}
 	record := &walpb.Snapshot{Index: new(uint64(0)), Term: new(uint64(0))}
 	if rec.start.Index > 0 {
-		record = rec.start.record()
+		record = walSnapshot(rec.start)
 		j.snap = record
 	}
 	if rec.state, rec.entries, err = j.open(record); err != nil {
@@ -199,7 +201,7 @@ func (j *journal) chooseStart(store snapStore, scan *logScan, rec *recovered) er
 		return err
 	}
 	for _, p := range files {
-		if slices.Contains(scan.snaps, p.id()) && p.Index >= scan.base.index && len(rec.snaps) < 2 {
+		if slices.Contains(scan.snaps, idOf(p)) && p.Index >= scan.base.index && len(rec.snaps) < 2 {
 			rec.snaps = append(rec.snaps, p)
 		}
 	}
@@ -245,9 +247,9 @@ func (j *journal) chooseStart(store snapStore, scan *logScan, rec *recovered) er
 	return nil
 }
 
-// record is what the log says of a snapshot.
-func (p Position) record() *walpb.Snapshot {
-	return &walpb.Snapshot{Index: new(p.Index), Term: new(p.Term), ConfState: p.Members.conf()}
+// walSnapshot is what the log says of a snapshot.
+func walSnapshot(p core.Position) *walpb.Snapshot {
+	return &walpb.Snapshot{Index: new(p.Index), Term: new(p.Term), ConfState: p.Members.ConfState()}
 }
 
 // open opens the checked log for appending and gives what it holds beyond start.
@@ -268,7 +270,7 @@ func (j *journal) open(start *walpb.Snapshot) (*raftpb.HardState, []*raftpb.Entr
 //
 // The commit index is written only up to entries that an earlier save has fsynced, so that one found in the log proves that
 // these entries were durable (see committedBehind). It is a hint anyway: raft finds it again after a restart.
-func (j *journal) save(b batch) error {
+func (j *journal) save(b core.Batch) error {
 	if j.w == nil {
 		if err := j.reopen(); err != nil {
 			return err
@@ -281,7 +283,7 @@ func (j *journal) save(b batch) error {
 		}
 	}
 	var entries []*raftpb.Entry
-	for _, m := range b.saves {
+	for _, m := range b.Saves {
 		if s := m.GetSnapshot(); !raft.IsEmptySnap(s) { // what came before it goes before it
 			if err := j.append(entries, dirty); err != nil {
 				return err
@@ -299,7 +301,7 @@ func (j *journal) save(b batch) error {
 	if err := j.append(entries, dirty); err != nil {
 		return err
 	}
-	if b.snap != nil {
+	if b.Snapshot != nil {
 		return j.saveSnapshot(b)
 	}
 	return nil
@@ -348,16 +350,16 @@ func (j *journal) durableState() *raftpb.HardState {
 }
 
 // saveSnapshot records that the snapshot of b is there, and lets go of the log's files that only older ones need.
-func (j *journal) saveSnapshot(b batch) error {
+func (j *journal) saveSnapshot(b core.Batch) error {
 	// Its entries are delivered, so they are durable: the commit index on disk must not be behind the snapshot.
 	if err := j.w.Save(j.durableState(), nil); err != nil {
 		return fmt.Errorf("write log %s: %w", j.walDir(), err)
 	}
-	if err := j.w.SaveSnapshot(b.snap.record()); err != nil {
+	if err := j.w.SaveSnapshot(walSnapshot(*b.Snapshot)); err != nil {
 		return fmt.Errorf("write log %s: %w", j.walDir(), err)
 	}
-	j.snap = b.snap.record()
-	if err := j.w.ReleaseLockTo(b.keep); err != nil {
+	j.snap = walSnapshot(*b.Snapshot)
+	if err := j.w.ReleaseLockTo(b.Keep); err != nil {
 		return fmt.Errorf("release log %s: %w", j.walDir(), err)
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // raftLogger sends raft's own messages to slog at debug level: what an operator should hear of is told by this package.
@@ -34,13 +36,14 @@ func (l raftLogger) Warningf(format string, v ...any) { l.putf(slog.LevelDebug, 
 func (l raftLogger) Error(v ...any)                   { l.put(slog.LevelError, v) }
 func (l raftLogger) Errorf(format string, v ...any)   { l.putf(slog.LevelError, format, v) }
 
-// raftPanic is what raft panics with when it finds that an invariant is broken: going on could lose what was acknowledged.
-type raftPanic string
-
-func (l raftLogger) Fatal(v ...any)                 { panic(raftPanic(fmt.Sprint(v...))) }
-func (l raftLogger) Fatalf(format string, v ...any) { panic(raftPanic(fmt.Sprintf(format, v...))) }
-func (l raftLogger) Panic(v ...any)                 { panic(raftPanic(fmt.Sprint(v...))) }
-func (l raftLogger) Panicf(format string, v ...any) { panic(raftPanic(fmt.Sprintf(format, v...))) }
+func (l raftLogger) Fatal(v ...any) { panic(core.InvariantError(fmt.Sprint(v...))) }
+func (l raftLogger) Fatalf(format string, v ...any) {
+	panic(core.InvariantError(fmt.Sprintf(format, v...)))
+}
+func (l raftLogger) Panic(v ...any) { panic(core.InvariantError(fmt.Sprint(v...))) }
+func (l raftLogger) Panicf(format string, v ...any) {
+	panic(core.InvariantError(fmt.Sprintf(format, v...)))
+}
 
 // walLogger sends the messages of etcd's write-ahead log to slog: warnings as warnings, the rest at debug level (its errors
 // are returned to us as well, and handled).

@@ -4,111 +4,73 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// proposeBytesMax bounds what is proposed in one step, so that the loop does not turn away from all else for long.
+// proposeBytesMax bounds what is proposed in one step, so that the loop does not neglect everything else for long.
 const proposeBytesMax = 1 << 20
 
-// loop is the goroutine that owns the core. It never blocks: what others do not take at once waits in its fields, which
-// inFlightBytesMax, deliverBytesMax and, on a follower, the leader's sendBytesMax bound.
+// loop is the goroutine that owns the core and carries out its effects. It never blocks: what others do not take at once waits in
+// its fields, within the core's bounds.
 type loop struct {
 	r     *Replica
-	core  *Core
+	core  *core.Core
 	saver *saver
 
-	ticked  time.Time // when the core last ticked
-	members *Members  // as they were last told
-	peers   []PeerStatus
+	deliveries []core.Delivery
+	pending    map[core.Ref]func(core.Answer)
+	bodies     map[entryID]*openSnapshot // of snapshots to be delivered
+	received   *openSnapshot             // of the MsgSnap that is stepped now; nil: none, or it is in bodies
 
-	deliveries []Delivery
-	next       batch     // for the saver, when it is free
-	saving     time.Time // when the saver took its batch; zero: it is free
-	full       error     // why there is no room for the log
+	room bool // for proposals
+	wake *time.Timer
+	due  time.Time // of wake
 
-	bytes      int64 // the log's growth since the last snapshot
-	snapshotAt int64 // growth at which a snapshot is asked for
-	asked      bool  // a snapshot was asked for, or is being written
-	writing    bool  // a snapshot is being written
-	covered    int64 // of bytes, by the snapshot that is being written
-	recorded   chan<- []Position
-	patience   int // ticks before which none is asked for because a member needs it: one has just failed
-
-	arrival *arrival                  // was stepped; settle finds out what becomes of it
-	arrived chan<- error              // then answered
-	bodies  map[entryID]*openSnapshot // of snapshots that are being installed
-
-	changes  []*memberChange
-	handings []handing
-	reads    reads
-
-	campaigned time.Time
 	saverEnded bool
 }
 
 func newLoop(r *Replica, s *saver) *loop {
 	l := &loop{
-		r: r, core: r.core, saver: s, bytes: r.bytes, snapshotAt: r.cfg.SnapshotBytes, bodies: map[entryID]*openSnapshot{},
-		ticked: time.Now(),
+		r: r, core: r.core, saver: s, pending: map[core.Ref]func(core.Answer){}, bodies: map[entryID]*openSnapshot{},
+		wake: time.NewTimer(0),
 	}
 	if b := r.body; b != nil {
 		r.body = nil
-		l.deliveries = append(l.deliveries, Delivery{Event: Event{Snapshot: b, SnapshotIndex: b.at.Index}})
+		l.bodies[idOf(b.at)] = b
 	}
 	return l
 }
 
-// close gives back what the consumer has not got.
+// close closes the snapshots that the consumer has not got.
 func (l *loop) close() error {
+	l.wake.Stop()
 	var errs []error
 	for _, b := range l.bodies { // in any order: nothing depends on it
 		errs = append(errs, b.Close())
 	}
-	for _, d := range l.deliveries {
-		if d.Event.Snapshot != nil {
-			errs = append(errs, d.Event.Snapshot.Close())
-		}
-	}
 	return errors.Join(errs...)
 }
 
-// run drives the core until ctx is done or something breaks. failed tells of the end of the saver.
-func (l *loop) run(ctx context.Context, failed <-chan error) (err error) {
-	defer func() {
-		switch v := recover().(type) {
-		case nil:
-		case raftPanic:
-			err = fmt.Errorf("the log in %s breaks a rule of raft (%s): it may have lost entries; restore the data directory from a copy, "+
-				"or, where other leaders live, remove this one and let it join anew with an empty directory", l.r.cfg.Dir, string(v))
-		default:
-			panic(v)
-		}
-	}()
-	if l.core.sole() {
-		if err := l.core.Campaign(); err != nil {
-			return err
-		}
+// run drives the core until ctx is done or something breaks. failed receives the saver's result.
+func (l *loop) run(ctx context.Context, failed <-chan error) error {
+	if _, err := l.step(); err != nil {
+		return err
 	}
-	tick := time.NewTicker(l.r.cfg.Tick)
-	defer tick.Stop()
 	for {
-		if err := l.settle(); err != nil {
-			return err
-		}
 		var event Event
 		events := l.r.events
 		if len(l.deliveries) > 0 {
-			event = l.deliveries[0].Event
+			event = l.event(l.deliveries[0])
 		} else {
 			events = nil
 		}
-		save := l.saver.in
-		if !l.next.urgent {
-			save = nil
+		proposals := l.r.proposals
+		if !l.room {
+			proposals = nil
 		}
 		var err error
 		select {
@@ -117,27 +79,21 @@ func (l *loop) run(ctx context.Context, failed <-chan error) (err error) {
 		case err = <-failed:
 			l.saverEnded = true
 			return err // nil: it has seen the end of ctx first
-		case <-tick.C:
-			l.tick()
+		case <-l.wake.C:
+			l.due = time.Time{}
+			_, err = l.step()
 		case messages := <-l.r.inbox:
-			l.catchUp()
-			l.step(messages)
-		case p := <-l.open():
-			l.catchUp()
-			l.propose(p)
-		case save <- l.next:
-			l.next, l.saving = batch{}, time.Now()
-		case b := <-l.saver.out:
-			err = l.saved(b)
+			err = l.receive(messages)
+		case p := <-proposals:
+			err = l.propose(p)
+		case <-l.saver.out:
+			_, err = l.step(core.Persisted{})
 		case events <- event:
 			err = l.delivered()
 		case full := <-l.saver.room:
-			l.tellRoom(full)
-		case q := <-l.r.reads:
-			l.reads.waiting = append(l.reads.waiting, q)
-		case call := <-l.r.calls:
-			l.catchUp()
-			call(l)
+			_, err = l.step(core.DiskRoom{Full: full})
+		case q := <-l.r.requests:
+			err = l.request(q)
 		}
 		if err != nil {
 			return err
@@ -145,193 +101,111 @@ func (l *loop) run(ctx context.Context, failed <-chan error) (err error) {
 	}
 }
 
-// electionTime is how long the others wait for a leader before they elect another.
-func (l *loop) electionTime() time.Duration { return electionTicks * l.r.cfg.Tick }
-
-// catchUp is called before anything that a leader alone may do: when this process was stopped for a while, there may be another.
-func (l *loop) catchUp() {
-	if time.Since(l.ticked) > l.electionTime() {
-		l.core.CatchUp()
-		l.ticked = time.Now()
+// step steps the core and carries out its effects.
+func (l *loop) step(inputs ...core.Input) (*core.Effects, error) {
+	now := time.Now()
+	e, err := l.core.Step(now, inputs...)
+	if broken := core.InvariantError(""); errors.As(err, &broken) {
+		return nil, fmt.Errorf("the log in %s breaks a rule of raft (%w): it may have lost entries; restore the data directory from a copy, "+
+			"or, if other leaders live, remove this one and let it join again with an empty directory", l.r.cfg.Dir, err)
 	}
+	if err != nil {
+		return nil, err
+	}
+	if err := l.send(e); err != nil {
+		return nil, err
+	}
+	for _, at := range e.Accepted {
+		l.bodies[idOf(at)], l.received = l.received, nil
+	}
+	if e.Persist != nil {
+		l.saver.in <- *e.Persist // has room: there is one batch at a time
+	}
+	l.deliveries = append(l.deliveries, e.Deliveries...)
+	l.room = e.Room
+	if e.DiskHung > 0 {
+		l.r.log.Warn("the disk under the log does not answer", "dir", l.r.cfg.Dir, "for", e.DiskHung.Round(time.Millisecond))
+	}
+	l.r.status.Store(new(l.core.Status()))
+	for _, a := range e.Answers {
+		if answer := l.pending[a.Ref]; answer != nil {
+			delete(l.pending, a.Ref)
+			answer(a)
+		}
+	}
+	if e.Removed {
+		return nil, fmt.Errorf("leader %d was removed from the cluster %s: to let it lead again, start it with an empty data directory "+
+			"instead of %s, and --join: %w", l.r.id, l.r.head.Cluster, l.r.cfg.Dir, ErrRemoved)
+	}
+	if l.due != e.Wake {
+		l.due = e.Wake
+		l.wake.Reset(e.Wake.Sub(now))
+	}
+	return e, nil
 }
 
-func (l *loop) tick() {
-	l.catchUp()
-	l.ticked = time.Now()
-	hung := !l.saving.IsZero() && l.ticked.Sub(l.saving) > l.electionTime()
-	if hung && !l.core.disk.hung && l.full == nil { // that it is full was told already
-		l.r.log.Warn("the disk under the log does not answer", "dir", l.r.cfg.Dir, "for", l.ticked.Sub(l.saving).Round(time.Millisecond))
-	}
-	l.core.SetDisk(hung, l.full != nil)
-	l.core.Tick()
-	l.peers = l.peerStatus()
-	l.dropReads()
-}
-
-func (l *loop) step(messages []*raftpb.Message) {
-	for _, m := range messages {
-		if err := l.core.Step(m); err != nil {
-			l.r.log.Warn("message refused", "error", err)
-		}
-	}
-}
-
-// settle takes the core's work and publishes the status. Deliveries without an event are done with as soon as they are first.
-func (l *loop) settle() error {
-	l.settleChanges()
-	l.settleReads()
-	for {
-		w, err := l.core.Ready()
-		if err != nil {
-			return err
-		}
-		if err := l.send(w.Messages); err != nil {
-			return err
-		}
-		l.next.add(w.Saves)
-		l.takeBody(w.Saves)
-		for _, d := range w.Deliveries {
-			if d.Snapshot != nil {
-				d.Event.Snapshot = l.bodies[d.Snapshot.id()]
-				delete(l.bodies, d.Snapshot.id())
-			}
-			l.deliveries = append(l.deliveries, d)
-		}
-		l.answerReads(w.Reads)
-		if len(l.deliveries) == 0 || !l.deliveries[0].Silent {
-			break
-		}
-		if err := l.delivered(); err != nil {
-			return err
-		}
-	}
-	if l.arrival != nil {
-		l.arrived <- nil
-		l.arrival, l.arrived = nil, nil
-	}
-	if l.core.Removed() && l.flushed() {
-		return fmt.Errorf("leader %d was removed from the cluster %s: to let it lead again, start it with an empty data directory "+
-			"instead of %s, and --join: %w", l.core.id, l.r.head.Cluster, l.r.cfg.Dir, ErrRemoved)
-	}
-	l.settleHandings()
-	l.askForSnapshot(l.core.WantsSnapshot())
-	l.publish()
-	return nil
-}
-
-// flushed says whether all that was to be saved is saved; if not, it will be soon. A member that was removed must know it when it is
-// started again, for nobody will tell it any more, and a commit index alone is in no hurry otherwise.
-func (l *loop) flushed() bool {
-	l.next.urgent = l.next.urgent || len(l.next.saves) > 0
-	return !l.next.urgent && l.saving.IsZero()
-}
-
-// send passes messages on. Before the members change for the transport, what is still for those who were removed goes out.
-func (l *loop) send(messages []*raftpb.Message) error {
-	members := l.core.Members()
-	known := func(m *raftpb.Message) bool {
-		_, ok := members.Get(m.GetTo())
-		return ok
-	}
+// send passes messages to the transport.
+func (l *loop) send(e *core.Effects) error {
 	transport := l.r.cfg.Transport
-	if transport == nil && len(messages) > 0 {
-		return fmt.Errorf("message for member %d, but there is nothing that could carry it", messages[0].GetTo())
-	}
-	if members != l.members {
-		l.members = members
-		told := l.r.setMembers(members)
-		if transport == nil {
-			return nil
+	if transport == nil {
+		if len(e.Messages) > 0 {
+			return fmt.Errorf("message for member %d, but there is no transport", e.Messages[0].GetTo())
 		}
-		if last := slices.DeleteFunc(slices.Clone(messages), known); len(last) > 0 {
-			transport.Send(last)
-			messages = slices.DeleteFunc(messages, func(m *raftpb.Message) bool { return !known(m) })
+		if e.Members != nil {
+			l.r.setMembers(e.Members)
 		}
-		transport.SetMembers(*told)
-	}
-	if len(messages) > 0 {
-		transport.Send(messages)
-	}
-	return nil
-}
-
-// publish makes the status what it is now.
-func (l *loop) publish() {
-	now, old := l.core.status(), l.r.status.Load()
-	if now.Term != old.Term || (now.Role == roleCandidate && old.Role != roleCandidate) {
-		l.campaigned = time.Now()
-	}
-	now.LogFull, now.Campaigned, now.Peers = l.full, l.campaigned, l.peers
-	if now.Role != roleLeader {
-		now.Peers = nil
-	}
-	if l.core.heardLead > 0 {
-		now.Heard = l.timeOf(l.core.heardLead)
-	}
-	l.r.status.Store(&now)
-}
-
-// timeOf is when the core had ticked that often.
-func (l *loop) timeOf(ticks int) time.Time {
-	return l.ticked.Add(-time.Duration(l.core.ticks-ticks) * l.r.cfg.Tick)
-}
-
-func (l *loop) peerStatus() []PeerStatus {
-	peers := l.core.peerStatus()
-	for i, p := range peers {
-		if at, ok := l.core.heard[p.ID]; ok {
-			peers[i].Heard = l.timeOf(at)
-		}
-	}
-	return peers
-}
-
-// delivered goes on after the first delivery has reached the consumer.
-func (l *loop) delivered() error {
-	d := l.deliveries[0]
-	l.deliveries[0] = Delivery{} // lets go of its entries
-	l.deliveries = l.deliveries[1:]
-	return l.core.Delivered(d)
-}
-
-func (l *loop) saved(b batch) error {
-	l.saving = time.Time{}
-	if err := l.core.Saved(b.saves); err != nil {
-		return err
-	}
-	l.bytes += b.bytes
-	if b.installed != nil {
-		l.r.snaps = []Position{*b.installed}
-		l.bytes, l.covered = 0, 0
-	}
-	if b.snap != nil {
-		if err := l.snapshotRecorded(*b.snap, b.keep); err != nil {
-			return err
-		}
-	}
-	l.askForSnapshot(false)
-	return nil
-}
-
-// askForSnapshot asks once for each snapshot that is due, when there is something to put into it.
-func (l *loop) askForSnapshot(wanted bool) {
-	if !l.asked && l.core.applied > l.core.log.newest.Index && ((wanted && l.core.ticks >= l.patience) || l.bytes >= l.snapshotAt) {
-		l.asked = true
-		l.deliveries = append(l.deliveries, Delivery{Event: Event{WantSnapshot: true}})
-	}
-}
-
-// open is where proposals come from: nowhere while too much is in flight. While the disk is full they are taken to be refused.
-func (l *loop) open() <-chan proposal {
-	if l.full == nil && !l.core.Room() {
 		return nil
 	}
-	return l.r.proposals
+	if len(e.LastMessages) > 0 {
+		transport.Send(e.LastMessages)
+	}
+	if e.Members != nil {
+		transport.SetMembers(*l.r.setMembers(e.Members))
+	}
+	if len(e.Messages) > 0 {
+		transport.Send(e.Messages)
+	}
+	return nil
+}
+
+// event makes the consumer's event of a delivery.
+func (l *loop) event(d core.Delivery) Event {
+	e := Event{Entries: d.Entries, Role: d.Role, WantSnapshot: d.WantSnapshot, LogFull: d.LogFull, LogRoom: d.LogRoom}
+	if d.Snapshot != nil {
+		e.Snapshot, e.SnapshotIndex = l.bodies[idOf(*d.Snapshot)], d.Snapshot.Index
+	}
+	return e
+}
+
+// delivered goes on after the first delivery has reached the consumer, which then owns its snapshot.
+func (l *loop) delivered() error {
+	d := l.deliveries[0]
+	l.deliveries[0] = core.Delivery{} // release its entries
+	l.deliveries = l.deliveries[1:]
+	if d.Snapshot != nil {
+		delete(l.bodies, idOf(*d.Snapshot))
+	}
+	_, err := l.step(core.Delivered{})
+	return err
+}
+
+func (l *loop) receive(messages []*raftpb.Message) error {
+	inputs := make([]core.Input, len(messages))
+	for i, m := range messages {
+		inputs[i] = core.Receive{Message: m}
+	}
+	e, err := l.step(inputs...)
+	if err != nil {
+		return err
+	}
+	for _, err := range e.Refused {
+		l.r.log.Warn("message refused", "error", err)
+	}
+	return nil
 }
 
 // propose proposes p and what is queued behind it, in one step.
-func (l *loop) propose(p proposal) {
+func (l *loop) propose(p proposal) error {
 	waiting, data, bytes := []proposal{p}, [][]byte{p.data}, len(p.data)
 	for more := true; more && bytes < proposeBytesMax; {
 		select {
@@ -341,87 +215,33 @@ func (l *loop) propose(p proposal) {
 			more = false
 		}
 	}
-	err := l.full
-	if err == nil || !l.core.role.Leader {
-		err = l.core.Propose(data)
-	}
-	for _, q := range waiting {
-		q.verdict <- err
-	}
-}
-
-func (l *loop) tellRoom(full error) {
-	l.full = full
-	l.deliveries = append(l.deliveries, Delivery{Event: Event{LogFull: full, LogRoom: full == nil}})
-}
-
-// arrive steps a snapshot that has come from a peer. settle answers.
-func (l *loop) arrive(a *arrival, out chan<- error) {
-	if err := l.core.Step(a.message); err != nil {
-		out <- err
-		return
-	}
-	l.arrival, l.arrived = a, out
-}
-
-// takeBody keeps the body of the snapshot that was stepped, if it is to be installed.
-func (l *loop) takeBody(saves []*raftpb.Message) {
-	for _, m := range saves {
-		if raft.IsEmptySnap(m.GetSnapshot()) {
-			continue
-		}
-		at := l.arrival.body.at
-		l.bodies[at.id()] = l.arrival.body
-		l.arrival.taken.Store(true)
-		l.next.installed = &at
-		if l.next.snap != nil { // this node's own is older, and of no use any more
-			l.next.snap = nil
-			l.recorded <- nil
+	ref := l.r.newRef()
+	l.pending[ref] = func(a core.Answer) {
+		for _, q := range waiting {
+			q.verdict <- a.Err
 		}
 	}
+	_, err := l.step(core.Propose{Ref: ref, Data: data})
+	return err
 }
 
-// beginSnapshot says what the snapshot at index must say of the log. Until endSnapshot there can be no other.
-func (l *loop) beginSnapshot(index uint64) (Position, error) {
-	if l.writing {
-		return Position{}, fmt.Errorf("snapshot at entry %d: another one is being saved", index)
+// request steps an input of another goroutine.
+func (l *loop) request(q request) error {
+	if c, ok := q.input.(core.Cancel); ok {
+		delete(l.pending, c.Ref)
 	}
-	l.writing, l.asked, l.covered = true, true, l.bytes
-	p, err := l.core.SnapshotAt(index)
-	if err != nil {
-		l.endSnapshot(true)
+	if q.answer != nil {
+		l.pending[q.ref] = q.answer
 	}
-	return p, err
-}
-
-// endSnapshot lets another one begin. One that failed is asked for again only when the log has grown by another quarter: it
-// would most likely fail again now.
-func (l *loop) endSnapshot(failed bool) {
-	l.writing, l.asked = false, false
-	if failed {
-		l.snapshotAt = l.bytes + l.r.cfg.SnapshotBytes/4
-		l.patience = l.core.ticks + electionTicks
+	l.received = q.body
+	e, err := l.step(q.input)
+	if q.outcome != nil {
+		o := outcome{accepted: q.body != nil && l.received == nil}
+		if err == nil {
+			o.err = errors.Join(e.Refused...)
+		}
+		q.outcome <- o
 	}
-	l.askForSnapshot(false)
-}
-
-// recordSnapshot has the snapshot, whose file is durable, recorded in the log; then the snapshots to keep are sent to out: none when
-// a peer's has overtaken it.
-func (l *loop) recordSnapshot(p Position, out chan<- []Position) {
-	if l.core.Overtaken(p) || l.next.installed != nil || len(l.bodies) > 0 {
-		out <- nil
-		return
-	}
-	l.next.snap, l.next.urgent = &p, true
-	if len(l.r.snaps) > 0 {
-		l.next.keep = l.r.snaps[0].Index
-	}
-	l.recorded = out
-}
-
-func (l *loop) snapshotRecorded(p Position, keep uint64) error {
-	l.r.snaps = append([]Position{p}, l.r.snaps[:min(1, len(l.r.snaps))]...)
-	l.bytes, l.snapshotAt = l.bytes-l.covered, l.r.cfg.SnapshotBytes
-	l.recorded <- append([]Position(nil), l.r.snaps...)
-	return l.core.Snapshotted(p, keep)
+	l.received = nil
+	return err
 }

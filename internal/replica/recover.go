@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
-	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // A recovery writes a new log beside the old one and puts it in its place when it is whole.
@@ -57,7 +59,7 @@ func Recover(dir string, rename func(former string) string) (_ Recovered, err er
 	if err := errors.Join(err, old.close()); err != nil {
 		return Recovered{}, err
 	}
-	members, err := rec.lastMembers()
+	members, err := core.MembersAfter(rec.start.Members, rec.entries, rec.head.Overruled)
 	if err != nil {
 		return Recovered{}, err
 	}
@@ -69,24 +71,6 @@ func Recover(dir string, rename func(former string) string) (_ Recovered, err er
 		return Recovered{}, err
 	}
 	return out, finishRecovery(dir)
-}
-
-// lastMembers are the members as of the last entry, committed or not.
-func (rec *recovered) lastMembers() (*Members, error) {
-	members := rec.start.Members
-	for _, e := range rec.entries {
-		if e.GetType() == raftpb.EntryNormal || e.GetIndex() <= rec.head.Overruled {
-			continue
-		}
-		change, _, err := decodeChange(e)
-		if err == nil {
-			members, _, err = members.apply(change)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("change of the members in entry %d: %w", e.GetIndex(), err)
-		}
-	}
-	return members, nil
 }
 
 // alone makes the head of a log whose only member is the one that rec belongs to.
@@ -104,7 +88,7 @@ func (rec *recovered) alone(members *Members, cluster string) (Recovered, journa
 	self.Voter, self.Directory = true, rec.head.Directory
 	out := Recovered{ID: rec.head.ID, Cluster: cluster, Former: members.Cluster, Last: rec.start.Index + uint64(len(rec.entries))}
 	out.Uncommitted = out.Last - min(out.Last, max(rec.state.GetCommit(), rec.start.Index))
-	first := &Members{Cluster: cluster, Former: append(members.clone().Former, members.Cluster), List: []Member{self}, Removed: members.clone().Removed}
+	first := &Members{Cluster: cluster, Former: append(slices.Clone(members.Former), members.Cluster), List: []Member{self}, Removed: slices.Clone(members.Removed)}
 	for _, m := range members.List {
 		if m.ID != self.ID {
 			out.Dropped = append(out.Dropped, m)
@@ -130,7 +114,7 @@ func writeRecovered(dir string, head journalHead, rec *recovered) error {
 		if rec.start.Index > 0 {
 			start := rec.start
 			start.Members = head.First
-			if err := j.w.SaveSnapshot(start.record()); err != nil {
+			if err := j.w.SaveSnapshot(walSnapshot(start)); err != nil {
 				return err
 			}
 		}

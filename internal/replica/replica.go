@@ -13,14 +13,36 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// Why a proposal was not taken. It is then certain that it is not in the log.
+// Why a request was refused; errors match these.
 var (
-	// ErrNotLeader: this node does not lead, or not yet, or no more.
-	ErrNotLeader = errors.New("this node does not lead")
-	// ErrClosed: Run has ended.
+	// ErrNotLeader: this node does not lead, not yet or no longer. What was proposed is not in the log.
+	ErrNotLeader = core.ErrNotLeader
+	// ErrClosed: Run has ended. What was proposed is not in the log.
 	ErrClosed = errors.New("the replicated log is closed")
+	// ErrRemoved: this member was removed from its cluster for good.
+	ErrRemoved = core.ErrRemoved
+	// ErrQuorum: the change would leave too few members to go on.
+	ErrQuorum = core.ErrQuorum
+)
+
+// The types of the core that callers see.
+type (
+	// Member is one of those that keep the log.
+	Member = core.Member
+	// Members are the members as of some entry of the log.
+	Members = core.Members
+	// Entry is one proposal that is committed.
+	Entry = core.Entry
+	// Role is what a node is in a term.
+	Role = core.Role
+	// Status is the state of the replica at one moment.
+	Status = core.Status
+	// PeerStatus is what a leader knows of another member.
+	PeerStatus = core.PeerStatus
 )
 
 const (
@@ -93,45 +115,6 @@ type Event struct {
 	LogRoom bool
 }
 
-// Entry is one proposal that is committed.
-type Entry struct {
-	Index, Term uint64
-	Data        []byte
-}
-
-// Role is what a node is in a term. LeaderID is 0 while no leader is known.
-type Role struct {
-	Leader   bool
-	Term     uint64
-	LeaderID uint64
-}
-
-// Status is a view of the replica at one moment.
-type Status struct {
-	ID        uint64
-	Term      uint64
-	Leader    bool
-	LeaderID  uint64
-	Committed uint64 // index
-	Applied   uint64 // index up to which events were delivered
-	Last      uint64 // index of the last entry, durable or not
-	LogFull   error  // see Event.LogFull
-
-	Role       string       // "Leader", "Follower" or "Candidate"; a leader that is not ready yet is one here already
-	VotedFor   uint64       // in this term; 0: nobody
-	Heard      time.Time    // when the leader's last valid message came; zero: never; on the leader: now
-	Campaigned time.Time    // the last election that this node stood in or saw; zero: none
-	Peers      []PeerStatus // on the leader, of the others, by ID
-}
-
-// PeerStatus is what a leader knows of another member.
-type PeerStatus struct {
-	ID     uint64
-	Match  uint64 // its log is the leader's up to this index
-	Heard  time.Time
-	Active bool // heard of within an election time
-}
-
 // Replica is one member of the replicated log.
 type Replica struct {
 	cfg     Config
@@ -141,11 +124,8 @@ type Replica struct {
 	lock    *os.File
 	store   snapStore
 	journal *journal
-	core    *Core
-	snaps   []Position // newest first, at most two; the loop's
-	bytes   int64      // of the log at open
-	body    *openSnapshot
-	nonce   [8]byte // of this process, in the names of its reads
+	core    *core.Core    // the loop's while Run runs
+	body    *openSnapshot // of the newest snapshot, until Run delivers it
 
 	// Of the saver; tests change them.
 	reserve    int64
@@ -155,8 +135,8 @@ type Replica struct {
 	events    chan Event
 	proposals chan proposal
 	inbox     chan []*raftpb.Message
-	reads     chan read
-	calls     chan func(*loop)
+	requests  chan request
+	refs      atomic.Uint64
 	receiving chan struct{} // room for one: who has put something in receives a snapshot
 	done      chan struct{} // closed when Run ends
 	started   atomic.Bool
@@ -188,16 +168,12 @@ func Open(cfg Config) (*Replica, error) {
 		events:    make(chan Event, eventsQueued),
 		proposals: make(chan proposal, proposalsQueued),
 		inbox:     make(chan []*raftpb.Message, inboxQueued),
-		reads:     make(chan read, proposalsQueued),
-		calls:     make(chan func(*loop)),
+		requests:  make(chan request, proposalsQueued),
 		receiving: make(chan struct{}, 1),
 		done:      make(chan struct{}),
 
 		reserve:    reserveBytes,
 		checkEvery: spaceCheckEvery,
-	}
-	if _, err := rand.Read(r.nonce[:]); err != nil {
-		return nil, fmt.Errorf("name of this process: %w", err)
 	}
 	if err := os.MkdirAll(r.store.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
@@ -222,7 +198,7 @@ func (r *Replica) open() error {
 	if r.journal, rec, err = openJournal(r.cfg, r.store); err != nil {
 		return err
 	}
-	r.head, r.snaps, r.bytes, r.body = rec.head, rec.snaps, rec.bytes, rec.body
+	r.head, r.body = rec.head, rec.body
 	if err := r.cfg.fits(r.head); err != nil {
 		return err
 	}
@@ -230,11 +206,16 @@ func (r *Replica) open() error {
 	if err := markFormat(r.cfg.Dir); err != nil {
 		return err
 	}
-	r.core, err = NewCore(CoreConfig{
-		ID: r.id, Address: r.cfg.Address, Directory: r.head.Directory, ElectionTicks: electionTicks, HeartbeatTicks: heartbeatTicks,
-		Start: rec.start, Overruled: r.head.Overruled, State: rec.state, Entries: rec.entries, Logger: raftLogger{r.log},
-	})
-	if err != nil {
+	cfg := core.Config{
+		ID: r.id, Address: r.cfg.Address, Directory: r.head.Directory,
+		Tick: r.cfg.Tick, ElectionTicks: electionTicks, HeartbeatTicks: heartbeatTicks, Logger: raftLogger{r.log},
+		Start: rec.start, Snapshots: rec.snaps, Overruled: r.head.Overruled, State: rec.state, Entries: rec.entries,
+		LogBytes: rec.bytes, SnapshotBytes: r.cfg.SnapshotBytes,
+	}
+	if _, err := rand.Read(cfg.Nonce[:]); err != nil {
+		return fmt.Errorf("draw a nonce: %w", err)
+	}
+	if r.core, err = core.New(cfg); err != nil {
 		return err
 	}
 	r.status.Store(new(r.core.Status()))
@@ -282,7 +263,7 @@ func (r *Replica) Run(ctx context.Context) (err error) {
 	}
 	s := &saver{
 		journal: r.journal, store: r.store, log: r.log, reserve: r.reserve, every: r.checkEvery, before: r.beforeSave,
-		in: make(chan batch), out: make(chan batch), room: make(chan error),
+		in: make(chan core.Batch, 1), out: make(chan struct{}), room: make(chan error),
 	}
 	l := newLoop(r, s)
 	saverCtx, stop := context.WithCancel(ctx)
@@ -358,35 +339,55 @@ func (r *Replica) Members() Members { return *r.members.Load() }
 // Status is what the replica is now, from any goroutine.
 func (r *Replica) Status() Status {
 	s := *r.status.Load()
-	if s.Role == roleLeader {
+	if s.Role == core.RoleLeader {
 		s.Heard = time.Now()
 	}
 	return s
 }
 
-// await runs f in the loop and waits for what it sends, at once or later. It is not ok when Run ends first.
-func await[T any](r *Replica, f func(*loop, chan<- T)) (T, bool) {
-	v, err := awaitUntil(context.Background(), r, f)
-	return v, err == nil
+// request is an input of another goroutine.
+type request struct {
+	input  core.Input
+	ref    core.Ref
+	answer func(core.Answer) // called by the loop, which it must not block; nil: there is no answer
+
+	body    *openSnapshot // of a received MsgSnap; nil: none
+	outcome chan outcome  // of a received MsgSnap; room for one
 }
 
-// awaitUntil is await that gives up with ctx; then nobody knows what became of it.
-func awaitUntil[T any](ctx context.Context, r *Replica, f func(*loop, chan<- T)) (T, error) {
-	var none T
-	out := make(chan T, 1)
+// outcome is what became of a received MsgSnap.
+type outcome struct {
+	accepted bool // the snapshot is going to be recorded, and its body belongs to the loop
+	err      error
+}
+
+func (r *Replica) newRef() core.Ref { return core.Ref(r.refs.Add(1)) }
+
+// queue queues a request for the loop.
+func (r *Replica) queue(ctx context.Context, q request) error {
 	select {
-	case r.calls <- func(l *loop) { f(l, out) }:
+	case r.requests <- q:
+		return nil
 	case <-ctx.Done():
-		return none, ctx.Err()
+		return ctx.Err()
 	case <-r.done:
-		return none, ErrClosed
+		return ErrClosed
+	}
+}
+
+// ask has the loop step the input that input makes of a ref, and waits for its answer. When ctx ends first, the outcome is unknown.
+func (r *Replica) ask(ctx context.Context, input func(core.Ref) core.Input) (core.Answer, error) {
+	ref, out := r.newRef(), make(chan core.Answer, 1)
+	if err := r.queue(ctx, request{input: input(ref), ref: ref, answer: func(a core.Answer) { out <- a }}); err != nil {
+		return core.Answer{}, err
 	}
 	select {
-	case v := <-out:
-		return v, nil
+	case a := <-out:
+		return a, a.Err
 	case <-ctx.Done():
-		return none, ctx.Err()
+		_ = r.queue(context.WithoutCancel(ctx), request{input: core.Cancel{Ref: ref}}) // at the end of Run nothing is left to cancel
+		return core.Answer{}, ctx.Err()
 	case <-r.done:
-		return none, ErrClosed
+		return core.Answer{}, ErrClosed
 	}
 }

@@ -16,6 +16,8 @@ import (
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/goleak"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // testSegmentBytes is the size of the log's files in tests, not in benchmarks: small, so that little data makes many.
@@ -321,7 +323,7 @@ func TestConsumerMayProposeBelowTheBound(t *testing.T) {
 		}
 	}
 	const size = 1 << 20
-	const count = inFlightBytesMax/size - 1
+	const count = core.InFlightBytesMax/size - 1
 	for i := range count { // nobody takes events meanwhile; it must not wait for itself
 		if err := r.Propose(ctx, numbered(i, size)); err != nil {
 			t.Fatal(err)

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"go.etcd.io/raft/v3/raftpb"
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 const (
@@ -19,28 +19,6 @@ const (
 	retryTicksMax = 16
 )
 
-// batch is what the saver makes durable at once.
-type batch struct {
-	saves []*raftpb.Message
-	snap  *Position // a snapshot file to record, or nil
-	keep  uint64    // with snap: the log is wanted from here on
-	bytes int64     // of the entries
-	// installed: saves hold a snapshot that came from a peer, the last one of them here.
-	installed *Position
-	// urgent: something waits for it. Without, the batch is a new commit index alone and can ride with the next one.
-	urgent bool
-}
-
-func (b *batch) add(saves []*raftpb.Message) {
-	b.saves = append(b.saves, saves...)
-	for _, m := range saves {
-		b.urgent = b.urgent || len(m.GetEntries()) > 0 || len(m.GetResponses()) > 0 || m.GetSnapshot() != nil
-		for _, e := range m.GetEntries() {
-			b.bytes += int64(len(e.GetData()))
-		}
-	}
-}
-
 // saver owns the journal while the replica runs.
 type saver struct {
 	journal *journal
@@ -52,9 +30,9 @@ type saver struct {
 	full    bool
 	tick    *time.Ticker
 
-	in   chan batch
-	out  chan batch // batches that are durable, in order
-	room chan error // what changed about the room for the log: why there is none, or nil: there is
+	in   chan core.Batch // room for one, which is all there is at a time
+	out  chan struct{}   // a batch is durable
+	room chan error      // what changed about the room for the log: why there is none, or nil: there is
 }
 
 // run saves what comes until ctx is done. It returns early when the log cannot be written for another reason than a full disk:
@@ -76,13 +54,13 @@ func (s *saver) run(ctx context.Context) error {
 			if saved, err := s.save(ctx, b); err != nil || !saved {
 				return err
 			}
-			if p := b.installed; p != nil {
-				if err := removeOld(s.journal.walDir(), s.store, []Position{*p}, p.Index); err != nil {
+			if p := b.Installed; p != nil {
+				if err := removeOld(s.journal.walDir(), s.store, []core.Position{*p}, p.Index); err != nil {
 					return err
 				}
 			}
 			select {
-			case s.out <- b:
+			case s.out <- struct{}{}:
 			case <-ctx.Done():
 				return nil
 			}
@@ -91,7 +69,7 @@ func (s *saver) run(ctx context.Context) error {
 }
 
 // save saves b, however long it takes until there is room for it; only the end of ctx leaves it unsaved.
-func (s *saver) save(ctx context.Context, b batch) (bool, error) {
+func (s *saver) save(ctx context.Context, b core.Batch) (bool, error) {
 	for wait := 1; ; wait = min(2*wait, retryTicksMax) {
 		err := s.journal.save(b)
 		if err == nil {
@@ -104,7 +82,7 @@ func (s *saver) save(ctx context.Context, b batch) (bool, error) {
 			return false, err
 		}
 		if !s.full {
-			s.tell(ctx, s.journal.full(err))
+			s.reportRoom(ctx, s.journal.full(err))
 		}
 		for ticks := 0; ticks < wait || s.lacksRoom(); ticks++ {
 			select {
@@ -135,13 +113,13 @@ func (s *saver) lacksRoom() bool {
 func (s *saver) watch(ctx context.Context) {
 	switch lacks := s.lacksRoom(); {
 	case lacks && !s.full:
-		s.tell(ctx, s.journal.full(nil))
+		s.reportRoom(ctx, s.journal.full(nil))
 	case !lacks && s.full:
-		s.tell(ctx, nil)
+		s.reportRoom(ctx, nil)
 	}
 }
 
-func (s *saver) tell(ctx context.Context, full error) {
+func (s *saver) reportRoom(ctx context.Context, full error) {
 	if full != nil && !s.full {
 		s.log.WarnContext(ctx, "the log takes nothing new", "error", full)
 	}

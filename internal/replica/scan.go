@@ -15,6 +15,8 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // segment is a file of the write-ahead log. Its name gives its number and the index of the first entry that may be in it.
@@ -31,6 +33,8 @@ type position struct {
 
 // entryID names one version of an entry: an index may be written again in a later term.
 type entryID struct{ index, term uint64 }
+
+func idOf(p core.Position) entryID { return entryID{index: p.Index, term: p.Term} }
 
 // logScan is what reading the whole log found.
 type logScan struct {

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // A snapshot file, integers little endian:
@@ -35,27 +37,27 @@ const (
 	tmpExt         = ".tmp"
 )
 
-func (p Position) fileName() string { return fmt.Sprintf("%016x-%016x%s", p.Index, p.Term, snapExt) }
+func fileName(p core.Position) string { return fmt.Sprintf("%016x-%016x%s", p.Index, p.Term, snapExt) }
 
 // snapStore is the directory of snapshot files.
 type snapStore struct{ dir string }
 
-func (s snapStore) path(p Position) string { return filepath.Join(s.dir, p.fileName()) }
+func (s snapStore) path(p core.Position) string { return filepath.Join(s.dir, fileName(p)) }
 
 // list gives the positions of the snapshot files, newest first, without their members.
-func (s snapStore) list() ([]Position, error) {
+func (s snapStore) list() ([]core.Position, error) {
 	files, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
-	var found []Position
+	var found []core.Position
 	for _, f := range files {
-		var p Position
-		if _, err := fmt.Sscanf(f.Name(), "%016x-%016x", &p.Index, &p.Term); err == nil && p.fileName() == f.Name() {
+		var p core.Position
+		if _, err := fmt.Sscanf(f.Name(), "%016x-%016x", &p.Index, &p.Term); err == nil && fileName(p) == f.Name() {
 			found = append(found, p)
 		}
 	}
-	slices.SortFunc(found, func(a, b Position) int {
+	slices.SortFunc(found, func(a, b core.Position) int {
 		return cmp.Or(cmp.Compare(b.Index, a.Index), cmp.Compare(b.Term, a.Term))
 	})
 	return found, nil
@@ -81,7 +83,7 @@ func escapeGlob(dir string) string {
 }
 
 // create writes a snapshot file whose body is what write writes. When it returns nil, the file is durable; else there is none.
-func (s snapStore) create(p Position, write func(io.Writer) error) (err error) {
+func (s snapStore) create(p core.Position, write func(io.Writer) error) (err error) {
 	tmp := s.path(p) + tmpExt
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -95,7 +97,7 @@ func (s snapStore) create(p Position, write func(io.Writer) error) (err error) {
 	}()
 	buf := bufio.NewWriterSize(f, 256<<10)
 	sum := &summer{w: buf, crc: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
-	head, err := p.header()
+	head, err := snapshotHeader(p)
 	if err != nil {
 		return err
 	}
@@ -127,8 +129,8 @@ func (s snapStore) create(p Position, write func(io.Writer) error) (err error) {
 	return syncDir(s.dir)
 }
 
-func (p Position) header() ([]byte, error) {
-	members, err := p.Members.encode()
+func snapshotHeader(p core.Position) ([]byte, error) {
+	members, err := p.Members.Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -159,13 +161,13 @@ var errSnapVersion = errors.New("another version")
 
 // openSnapshot is a snapshot file that was verified, at its body.
 type openSnapshot struct {
-	at Position
+	at core.Position
 	io.Reader
 	io.Closer
 }
 
 // open verifies the whole file of p, whose members need not be known, and opens it.
-func (s snapStore) open(p Position) (*openSnapshot, error) {
+func (s snapStore) open(p core.Position) (*openSnapshot, error) {
 	f, err := os.Open(s.path(p))
 	if err != nil {
 		return nil, fmt.Errorf("open snapshot: %w", err)
@@ -184,14 +186,14 @@ func (s snapStore) open(p Position) (*openSnapshot, error) {
 
 // receive writes the file of p, whose bytes src gives, verifies it and makes it durable. It is left open. On an error
 // there is none.
-func (s snapStore) receive(p Position, src io.Reader) (_ *openSnapshot, err error) {
+func (s snapStore) receive(p core.Position, src io.Reader) (_ *openSnapshot, err error) {
 	f, err := os.CreateTemp(s.dir, "received-*"+tmpExt)
 	if err != nil {
 		return nil, fmt.Errorf("receive snapshot: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("receive snapshot %s: %w", p.fileName(), err), f.Close(), os.RemoveAll(f.Name()))
+			err = errors.Join(fmt.Errorf("receive snapshot %s: %w", fileName(p), err), f.Close(), os.RemoveAll(f.Name()))
 		}
 	}()
 	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, src, make([]byte, 256<<10)); err != nil {
@@ -201,7 +203,7 @@ func (s snapStore) receive(p Position, src io.Reader) (_ *openSnapshot, err erro
 	if err != nil {
 		return nil, fmt.Errorf("what came is not what was sent (%w)", err)
 	}
-	if !members.equal(p.Members) {
+	if !members.Equal(p.Members) {
 		return nil, errors.New("its members are not those of its message")
 	}
 	if err := f.Sync(); err != nil {
@@ -213,7 +215,7 @@ func (s snapStore) receive(p Position, src io.Reader) (_ *openSnapshot, err erro
 	return &openSnapshot{at: p, Reader: body, Closer: f}, syncDir(s.dir)
 }
 
-func readSnapshot(f *os.File, want Position) (io.Reader, *Members, error) {
+func readSnapshot(f *os.File, want core.Position) (io.Reader, *core.Members, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, nil, err
@@ -243,7 +245,7 @@ func readSnapshot(f *os.File, want Position) (io.Reader, *Members, error) {
 	if v := binary.LittleEndian.Uint32(head[8:]); v != snapVersion {
 		return nil, nil, fmt.Errorf("%w: its version is %d, this program reads %d", errSnapVersion, v, snapVersion)
 	}
-	got := Position{Index: binary.LittleEndian.Uint64(head[12:]), Term: binary.LittleEndian.Uint64(head[20:])}
+	got := core.Position{Index: binary.LittleEndian.Uint64(head[12:]), Term: binary.LittleEndian.Uint64(head[20:])}
 	if got.Index != want.Index || got.Term != want.Term {
 		return nil, nil, fmt.Errorf("it belongs to entry %d of term %d", got.Index, got.Term)
 	}
@@ -256,7 +258,7 @@ func readSnapshot(f *os.File, want Position) (io.Reader, *Members, error) {
 	if _, err := f.ReadAt(raw, snapHeadBytes); err != nil {
 		return nil, nil, err
 	}
-	members, err := decodeMembers(raw)
+	members, err := core.DecodeMembers(raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -265,13 +267,13 @@ func readSnapshot(f *os.File, want Position) (io.Reader, *Members, error) {
 
 // keep removes all snapshots but these, newest first, oldest first; and those newer than all of them, which may be on their way
 // into the log, only if asked to.
-func (s snapStore) keep(wanted []Position, newer bool) error {
+func (s snapStore) keep(wanted []core.Position, newer bool) error {
 	found, err := s.list()
 	if err != nil {
 		return err
 	}
 	for _, p := range slices.Backward(found) {
-		if slices.ContainsFunc(wanted, func(w Position) bool { return w.id() == p.id() }) || (!newer && p.Index > wanted[0].Index) {
+		if slices.ContainsFunc(wanted, func(w core.Position) bool { return idOf(w) == idOf(p) }) || (!newer && p.Index > wanted[0].Index) {
 			continue
 		}
 		if err := s.remove(p); err != nil {
@@ -282,7 +284,7 @@ func (s snapStore) keep(wanted []Position, newer bool) error {
 }
 
 // remove removes the file of p, if it is there.
-func (s snapStore) remove(p Position) error {
+func (s snapStore) remove(p core.Position) error {
 	if err := os.Remove(s.path(p)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove old snapshot: %w", err)
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // saveCount saves a snapshot of a state that is the count of the entries so far.
@@ -111,16 +113,11 @@ func TestSnapshotThatTheLogDoesNotKnowIsDropped(t *testing.T) {
 	n := start(t, Config{Dir: dir}).lead()
 	n.proposeNumbers(0, 10, 100)
 	n.untilEntries(10)
-	meta, ok := await(n.Replica, func(l *loop, out chan<- Position) {
-		m, err := l.core.SnapshotAt(5)
-		if err != nil {
-			t.Error(err)
-		}
-		out <- m
-	})
-	if !ok {
-		t.Fatal("ended")
+	begun, err := n.ask(t.Context(), func(ref core.Ref) core.Input { return core.BeginSnapshot{Ref: ref, Index: 5} })
+	if err != nil {
+		t.Fatal(err)
 	}
+	meta := begun.Position
 	n.stop()
 	// A crash after the file was written and before it was recorded, and one while it was being written.
 	if err := n.store.create(meta, func(w io.Writer) error { _, err := io.WriteString(w, "orphan"); return err }); err != nil {
@@ -213,5 +210,43 @@ func TestFailedSnapshotChangesNothing(t *testing.T) {
 	}
 	if err := n.saveCount(); err != nil {
 		t.Errorf("snapshot after a failed one = %v", err)
+	}
+}
+
+func TestSnapshotFileRefusesEveryFlippedBit(t *testing.T) {
+	store := snapStore{dir: t.TempDir()}
+	m := core.Position{Index: 12, Term: 3, Members: &Members{Cluster: "c", List: []Member{{ID: 1, Address: "a:1", Directory: "d", Voter: true}}}}
+	if err := store.create(m, func(w io.Writer) error { _, err := io.WriteString(w, "the state"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	body, err := store.open(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(body); err != nil || string(text) != "the state" || !body.at.Members.Equal(m.Members) {
+		t.Errorf("open = %q, %+v, %v", text, body.at.Members, err)
+	}
+	if err := body.Close(); err != nil {
+		t.Error(err)
+	}
+	forEachDamage(t, store.path(m), func(what string) {
+		if body, err := store.open(m); err == nil {
+			t.Errorf("%s: opened", what)
+			_ = body.Close()
+		} else if !containsAll(err.Error(), store.path(m), "damaged", "move it away") {
+			t.Errorf("%s: error does not name the file and the way out: %v", what, err)
+		}
+	})
+}
+
+func TestSnapshotThatFailsLeavesNothing(t *testing.T) {
+	store := snapStore{dir: t.TempDir()}
+	broken := errors.New("broken")
+	m := core.Position{Index: 1, Term: 1, Members: &Members{}}
+	if err := store.create(m, func(io.Writer) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("create = %v, want %v", err, broken)
+	}
+	if metas, err := store.list(); err != nil || len(metas) != 0 {
+		t.Errorf("list = %v, %v, want none", metas, err)
 	}
 }

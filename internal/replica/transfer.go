@@ -6,16 +6,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // Receive takes messages of a peer; a MsgSnap comes by ReceiveSnapshot. It blocks while this node is busy with earlier ones. An error
 // other than that of ctx or ErrClosed means that the peer has sent what no member sends.
 func (r *Replica) Receive(ctx context.Context, messages ...*raftpb.Message) error {
 	for _, m := range messages {
-		err := acceptable(m, r.id)
+		err := core.Acceptable(m, r.id)
 		if err == nil && m.GetType() == raftpb.MsgSnap {
 			err = errors.New("a snapshot without its body")
 		}
@@ -35,23 +36,17 @@ func (r *Replica) Receive(ctx context.Context, messages ...*raftpb.Message) erro
 
 // ReportUnreachable tells that messages to that member were lost.
 func (r *Replica) ReportUnreachable(id uint64) {
-	await(r, func(l *loop, out chan<- struct{}) {
-		l.core.ReportUnreachable(id)
-		out <- struct{}{}
-	})
+	_ = r.queue(context.Background(), request{input: core.ReportUnreachable{To: id}}) // after the end of Run it does not matter
 }
 
 // ReportSnapshot tells what became of the snapshot that was last sent to that member.
 func (r *Replica) ReportSnapshot(id uint64, ok bool) {
-	await(r, func(l *loop, out chan<- struct{}) {
-		l.core.ReportSnapshot(id, ok)
-		out <- struct{}{}
-	})
+	_ = r.queue(context.Background(), request{input: core.ReportSnapshot{To: id, OK: ok}}) // after the end of Run it does not matter
 }
 
 // OpenSnapshot gives the body of the MsgSnap m, which this node sends: a whole snapshot file. The caller closes it.
 func (r *Replica) OpenSnapshot(m *raftpb.Message) (io.ReadCloser, error) {
-	p, err := positionOf(m.GetSnapshot())
+	p, err := core.PositionOf(m.GetSnapshot())
 	if err != nil {
 		return nil, err
 	}
@@ -65,13 +60,13 @@ func (r *Replica) OpenSnapshot(m *raftpb.Message) (io.ReadCloser, error) {
 // ReceiveSnapshot takes the MsgSnap m of a peer with its body, what the peer's OpenSnapshot gave. When it returns nil, the
 // snapshot is durable and will be installed, or it was not needed. It takes one at a time.
 func (r *Replica) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, body io.Reader) error {
-	err := acceptable(m, r.id)
+	err := core.Acceptable(m, r.id)
 	if err == nil && m.GetType() != raftpb.MsgSnap {
 		err = fmt.Errorf("%v is not a snapshot", m.GetType())
 	}
-	var p Position
+	var p core.Position
 	if err == nil {
-		p, err = positionOf(m.GetSnapshot())
+		p, err = core.PositionOf(m.GetSnapshot())
 	}
 	if err == nil && p.Members.Cluster != r.head.Cluster {
 		err = fmt.Errorf("its snapshot belongs to cluster %s, not %s", p.Members.Cluster, r.head.Cluster)
@@ -88,29 +83,35 @@ func (r *Replica) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, body i
 	}
 	defer func() { <-r.receiving }()
 
-	a := &arrival{message: m}
-	if p.Index > r.Status().Committed {
-		if a.body, err = r.store.receive(p, contextReader{ctx, body}); err != nil {
+	q := request{input: core.Receive{Message: m}, outcome: make(chan outcome, 1)}
+	if p.Index > r.Status().Committed { // otherwise it is not needed
+		if q.body, err = r.store.receive(p, contextReader{ctx, body}); err != nil {
 			return err
 		}
 	}
-	// From here on it is up to the loop: the body may be the consumer's already when ctx ends.
-	err, ok := await(r, func(l *loop, out chan<- error) { l.arrive(a, out) })
-	if !ok {
-		err = ErrClosed
+	// Not canceled with ctx: the body may belong to the consumer by then.
+	o := outcome{err: r.queue(context.WithoutCancel(ctx), q)}
+	if o.err == nil {
+		select {
+		case o = <-q.outcome:
+		case <-r.done:
+			o = lastOutcome(q)
+		}
 	}
-	if a.body == nil || a.taken.Load() {
-		return err
+	if q.body == nil || o.accepted {
+		return o.err
 	}
-	return errors.Join(err, a.body.Close(), r.store.remove(p))
+	return errors.Join(o.err, q.body.Close(), r.store.remove(p))
 }
 
-// arrival is a snapshot that has come from a peer.
-type arrival struct {
-	message *raftpb.Message
-	body    *openSnapshot // its file; nil: it is known that it is not needed
-	// taken: the file is recorded, or going to be, and body belongs to the loop.
-	taken atomic.Bool
+// lastOutcome is the outcome of a request that was queued when Run ended.
+func lastOutcome(q request) outcome {
+	select {
+	case o := <-q.outcome:
+		return o
+	default:
+		return outcome{err: ErrClosed}
+	}
 }
 
 // contextReader reads until its context ends.
@@ -130,38 +131,27 @@ func (r contextReader) Read(p []byte) (int, error) {
 // from another goroutine than Run's and the consumer's, and delays neither for as long as write takes. When it
 // returns nil, the snapshot is durable, and the log before the snapshot before it is gone.
 func (r *Replica) SaveSnapshot(index uint64, write func(io.Writer) error) error {
-	type begun struct {
-		p   Position
-		err error
+	ctx := context.Background() // the steps are short, and end with Run
+	begun, err := r.ask(ctx, func(ref core.Ref) core.Input { return core.BeginSnapshot{Ref: ref, Index: index} })
+	if err != nil {
+		return err
 	}
-	b, ok := await(r, func(l *loop, out chan<- begun) {
-		p, err := l.beginSnapshot(index)
-		out <- begun{p, err}
-	})
-	if !ok {
-		return ErrClosed
-	}
-	if b.err != nil {
-		return b.err
-	}
-	recorded, err := r.saveSnapshot(b.p, write)
-	await(r, func(l *loop, out chan<- struct{}) {
-		l.endSnapshot(!recorded)
-		out <- struct{}{}
-	})
+	recorded, err := r.saveSnapshot(ctx, begun.Position, write)
+	_ = r.queue(ctx, request{input: core.EndSnapshot{Failed: !recorded}}) // after the end of Run it does not matter
 	return err
 }
 
 // saveSnapshot writes the file, has it recorded in the log, and removes what is no longer needed. It says whether it was recorded:
 // a failure after that costs disk space only, and the next snapshot removes what is left.
-func (r *Replica) saveSnapshot(p Position, write func(io.Writer) error) (recorded bool, err error) {
+func (r *Replica) saveSnapshot(ctx context.Context, p core.Position, write func(io.Writer) error) (recorded bool, err error) {
 	if err := r.store.create(p, write); err != nil {
 		return false, err
 	}
-	kept, ok := await(r, func(l *loop, out chan<- []Position) { l.recordSnapshot(p, out) })
-	if !ok {
-		return false, ErrClosed
+	a, err := r.ask(ctx, func(ref core.Ref) core.Input { return core.RecordSnapshot{Ref: ref, Position: p} })
+	if err != nil {
+		return false, err
 	}
+	kept := a.Snapshots
 	if len(kept) == 0 { // a peer's snapshot has overtaken it
 		return true, r.store.remove(p)
 	}
@@ -174,7 +164,7 @@ func (r *Replica) saveSnapshot(p Position, write func(io.Writer) error) (recorde
 
 // removeOld removes the files that nobody needs once kept are the snapshots, newest first, and the log is wanted behind entry
 // from only.
-func removeOld(walDir string, store snapStore, kept []Position, from uint64) error {
+func removeOld(walDir string, store snapStore, kept []core.Position, from uint64) error {
 	if err := removeSegments(walDir, from); err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/leader"
-	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 	"github.com/bridgefour/bridgefour/internal/state"
 	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
@@ -139,23 +139,19 @@ func (w *World) powerLoss(down time.Duration) {
 
 // restart has a leader hand over before it ends.
 func (w *World) restart(l *simLeader, down time.Duration) {
-	const patience = 20
+	const timeout = 2 * time.Second
 	life := l.life
-	var try func(n int)
-	try = func(n int) {
-		if l.life != life || !l.up || w.now > w.cfg.Span {
-			return
-		}
-		if n == patience || !l.core.Status().Leader {
+	end := func() {
+		if l.life == life && w.now < w.cfg.Span {
 			l.kill(false)
-			return
 		}
-		_ = l.core.Transfer(n / 5) // without a successor it ends all the same
-		l.pump()
-		l.after(100*time.Millisecond, func() { try(n + 1) })
 	}
-	l.exec(func() { try(0) })
-	w.until(down+patience*100*time.Millisecond, l.revive)
+	l.exec(func() {
+		l.after(timeout, end)
+		// Without a successor it ends all the same.
+		l.ask(func(ref core.Ref) core.Input { return core.Transfer{Ref: ref} }, func(core.Answer) { l.after(0, end) })
+	})
+	w.until(down+timeout, l.revive)
 }
 
 func anybody(addr) bool { return true }
@@ -184,9 +180,12 @@ func (w *World) badWeather(f Fault, a addr) {
 // diskRoom tells the leader whether its disk has room.
 func (l *simLeader) diskRoom() {
 	l.full = l.disk.full > 0
-	if !l.full {
-		l.propose()
+	room := core.DiskRoom{}
+	if l.full {
+		room.Full = errFull
 	}
+	l.drive(room)
+	l.propose()
 }
 
 // removeWorker is a user who takes a worker for gone.
@@ -210,14 +209,14 @@ func (w *World) replace(l *simLeader) {
 	l.kill(true)
 	l.gone = true
 	id := uint64(l.addr)
-	w.change(replica.Change{Op: replica.OpRemove, Member: replica.Member{ID: id}}, func(replica.Member) {
+	w.change(core.Change{Op: core.OpRemove, Member: core.Member{ID: id}}, func(core.Member) {
 		next := addr(1)
 		for _, m := range w.order {
 			next = max(next, m.addr+1)
 		}
-		member := replica.Member{ID: uint64(next), Address: addressOf(next, firstPort), Directory: dirOf(next)}
-		w.change(replica.Change{Op: replica.OpAdd, Member: member}, func(m replica.Member) {
-			w.addLeader(addr(m.ID), replica.NewMember(clusterID)).boot()
+		member := core.Member{ID: uint64(next), Address: addressOf(next, firstPort), Directory: dirOf(next)}
+		w.change(core.Change{Op: core.OpAdd, Member: member}, func(m core.Member) {
+			w.addLeader(addr(m.ID), core.NewMember(clusterID)).boot()
 			w.replacing = false
 		})
 	})
@@ -247,22 +246,27 @@ func (w *World) whole() bool {
 }
 
 // change has whoever leads change the members, until it is done.
-func (w *World) change(c replica.Change, then func(replica.Member)) {
-	again := func() { w.after(200*time.Millisecond, func() { w.change(c, then) }) }
+func (w *World) change(c core.Change, then func(core.Member)) {
+	open := true
 	for _, l := range w.order {
 		if !l.up || l.paused > 0 || !l.core.Status().Leader {
 			continue
 		}
-		m, index, err := l.core.ProposeMember(c, false)
-		l.pump()
-		switch {
-		case err != nil:
-			w.trace("no change", uint64(l.addr))
-		case index == 0:
-			then(m)
-			return
-		}
-		break // the next try finds it done
+		l.ask(func(ref core.Ref) core.Input { return core.ChangeMembers{Ref: ref, Change: c} }, func(a core.Answer) {
+			switch {
+			case a.Err != nil:
+				w.trace("no change", uint64(l.addr))
+			case open:
+				open = false
+				then(a.Member)
+			}
+		})
+		break
 	}
-	again()
+	w.after(200*time.Millisecond, func() {
+		if open {
+			open = false
+			w.change(c, then)
+		}
+	})
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/bridgefour/bridgefour/internal/leader"
-	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	worker "github.com/bridgefour/bridgefour/internal/worker/core"
@@ -127,7 +127,7 @@ func (c *checker) book(term uint64) *leaseBook {
 }
 
 // delivered is an entry that a leader's log has given out as committed. All must give out the same.
-func (c *checker) delivered(by addr, e replica.Entry) {
+func (c *checker) delivered(by addr, e core.Entry) {
 	sum := xxhash.Sum64(e.Data)
 	n := len(c.log)
 	if n == 0 || c.log[n-1].index < e.Index {
@@ -146,7 +146,7 @@ func (c *checker) delivered(by addr, e replica.Entry) {
 }
 
 // apply applies an entry to the oracle, and looks at what it does.
-func (c *checker) apply(e replica.Entry) {
+func (c *checker) apply(e core.Entry) {
 	if err := c.oracle.Apply(e.Index, e.Data, &c.result); err != nil {
 		c.w.fail("entry %d: %v", e.Index, err)
 		return

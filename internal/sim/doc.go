@@ -1,4 +1,4 @@
-// Package sim runs whole clusters in virtual time, in one thread, from one seed: the real consensus (replica.Core), the real
+// Package sim runs whole clusters in virtual time, in one thread, from one seed: the real consensus (internal/replica/core), the real
 // state machine and leader's core (leader.Controller) and the real worker's core (worker.Core), over a network, disks and clocks that
 // this package owns. Only their drivers are replaced. Days pass in seconds, and every failure can be played again.
 //

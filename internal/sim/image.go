@@ -7,23 +7,23 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
-	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // image is what a leader's disk holds.
 type image struct {
-	begin   replica.Position // where there is no snapshot yet
+	begin   core.Position // where there is no snapshot yet
 	state   *raftpb.HardState
 	entries []*raftpb.Entry
 	snaps   []savedSnapshot // newest first, at most two
 }
 
 type savedSnapshot struct {
-	at   replica.Position
+	at   core.Position
 	body []byte
 }
 
-func (d *image) start() replica.Position {
+func (d *image) start() core.Position {
 	if len(d.snaps) > 0 {
 		return d.snaps[0].at
 	}
@@ -38,7 +38,7 @@ func (d *image) save(m *raftpb.Message, body []byte, torn int) {
 	}
 	synced := d.start().Index + uint64(len(d.entries)) // the commit index on disk covers only what was there before
 	if s := m.GetSnapshot(); s != nil && torn < 0 && s.GetMetadata().GetIndex() > 0 {
-		p := replica.Position{Index: s.GetMetadata().GetIndex(), Term: s.GetMetadata().GetTerm(), Members: &replica.Members{}}
+		p := core.Position{Index: s.GetMetadata().GetIndex(), Term: s.GetMetadata().GetTerm(), Members: &core.Members{}}
 		if err := json.Unmarshal(s.GetData(), p.Members); err != nil {
 			panic(fmt.Sprintf("members of snapshot %d: %v", p.Index, err))
 		}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,11 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"go.etcd.io/raft/v3/raftpb"
-
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -27,61 +27,65 @@ type simLeader struct {
 	disk  *disk
 	image image // what is on its disk
 
-	core       *replica.Core
+	core       *core.Core
 	controller *leader.Controller
-	told       *replica.Members // to the node
-	applied    uint64           // log position that the state machine has come to, raft's own entries counted
-	queue      []replica.Delivery
-	handing    bool     // an event will hand over the next delivery
-	stuck      [][]byte // entries that the log has not taken yet
-	full       bool     // the log has no room
-	saving     bool     // a snapshot
-	since      uint64   // entries delivered since the last one
+	applied    uint64 // index that the state machine has applied, raft's own entries counted
+	since      uint64 // entries delivered since the last snapshot
 	term       uint64
 	leading    bool
 	leaderID   uint64
+	logDriver
 
 	sessions map[leader.SessionID]*session
 	waiting  map[string][]func(reply) // clients, by the key of their request
 	reads    []*pendingRead
-	nextRead uint64
 
-	ticked  time.Time     // by its clock
 	stepDue bool          // an event will step the node
 	wakeAt  time.Duration // when the node wants to be stepped
 
-	port   int
-	book   map[uint64]string // addresses of other leaders that have said where they are
-	bodies map[uint64][]byte // snapshots of others that were received, by log position
-	gone   bool              // removed from the cluster
+	port int
+	book map[uint64]string // addresses of other leaders that have said where they are
+	gone bool              // removed from the cluster
+}
+
+// logDriver is what the driver of the core remembers.
+type logDriver struct {
+	deliveries []core.Delivery
+	handing    bool     // an event will hand over the next delivery
+	proposals  [][]byte // that the log has not accepted yet
+	full       bool     // the log has no room
+	room       bool     // the core accepts proposals
+	lastRef    core.Ref
+	pending    map[core.Ref]func(core.Answer)
+	wake       time.Time         // of the core; zero: no event will step it
+	written    savedSnapshot     // its own snapshot that is being recorded
+	bodies     map[uint64][]byte // snapshots of others that were received, by index
 }
 
 // boot starts the leader's process from what its disk holds.
 func (l *simLeader) boot() {
 	l.start()
-	l.applied, l.queue, l.handing, l.saving, l.stuck, l.full = 0, nil, false, false, nil, false
-	l.term, l.leading, l.leaderID, l.reads, l.stepDue, l.wakeAt, l.told = 0, false, 0, nil, false, 0, nil
-	l.sessions, l.waiting = map[leader.SessionID]*session{}, map[string][]func(reply){}
-	l.bodies, l.book = map[uint64][]byte{}, map[uint64]string{}
-	core, err := replica.NewCore(replica.CoreConfig{
-		ID: uint64(l.addr), Address: l.address(), Directory: dirOf(l.addr), ElectionTicks: electionTicks,
-		HeartbeatTicks: heartbeatTicks, Start: l.image.start(), State: l.image.state, Entries: slices.Clone(l.image.entries),
-		Logger: silent{},
-	})
+	l.applied, l.since, l.term, l.leading, l.leaderID, l.reads, l.stepDue, l.wakeAt = 0, 0, 0, false, 0, nil, false, 0
+	l.logDriver = logDriver{pending: map[core.Ref]func(core.Answer){}, bodies: map[uint64][]byte{}}
+	l.sessions, l.waiting, l.book = map[leader.SessionID]*session{}, map[string][]func(reply){}, map[uint64]string{}
+	cfg := core.Config{
+		ID: uint64(l.addr), Address: l.address(), Directory: dirOf(l.addr),
+		Tick: tickEvery, ElectionTicks: electionTicks, HeartbeatTicks: heartbeatTicks,
+		Start: l.image.start(), State: l.image.state, Entries: slices.Clone(l.image.entries), SnapshotBytes: 1 << 40,
+	}
+	binary.BigEndian.PutUint32(cfg.Nonce[:], uint32(l.life))
+	for _, snap := range l.image.snaps {
+		cfg.Snapshots = append(cfg.Snapshots, snap.at)
+		l.bodies[snap.at.Index] = snap.body
+	}
+	var err error
+	l.core, err = core.New(cfg)
 	if err != nil {
 		l.w.fail("leader %d does not start: %v", l.addr, err)
 		return
 	}
-	l.core, l.since = core, 0
 	l.controller = leader.NewController(leader.ControllerConfig{Cluster: clusterName, Seed: l.rng.Uint64})
-	if len(l.image.snaps) > 0 {
-		s := l.image.snaps[0]
-		l.log(replica.Event{Snapshot: io.NopCloser(bytes.NewReader(s.body)), SnapshotIndex: s.at.Index})
-		l.applied = s.at.Index
-	}
-	l.ticked = l.now()
-	l.tick()
-	l.pump()
+	l.drive()
 	l.step()
 }
 
@@ -108,80 +112,91 @@ const (
 	tickEvery      = 10 * time.Millisecond
 	electionTicks  = 50
 	heartbeatTicks = 5
-	hungAfter      = 500 * time.Millisecond // a save has been under way for so long
 )
 
-// tick passes raft's time. After a gap the process knows that it was stopped.
-func (l *simLeader) tick() {
-	now := l.now()
-	if now.Sub(l.ticked) > electionTicks*tickEvery {
-		l.core.CatchUp()
-	}
-	l.ticked = now
-	l.core.SetDisk(len(l.disk.busy) > 0 && l.w.now-l.disk.begun > hungAfter, l.full)
-	l.core.Tick()
-	l.pump()
-	l.after(l.world(tickEvery), l.tick)
-}
-
-// pump carries out what the consensus wants.
-func (l *simLeader) pump() {
-	w, err := l.core.Ready()
+// drive steps the core and carries out its effects.
+func (l *simLeader) drive(inputs ...core.Input) {
+	e, err := l.core.Step(l.now(), inputs...)
 	if err != nil {
 		l.w.fail("leader %d: %v", l.addr, err)
 		return
 	}
-	for _, m := range w.Saves {
-		l.save(m, nil)
+	for range e.Refused {
+		l.w.trace("refused", uint64(l.addr))
 	}
-	for _, m := range w.Messages {
+	if e.Persist != nil {
+		l.save(*e.Persist)
+	}
+	for _, m := range append(e.LastMessages, e.Messages...) {
 		l.post(m)
 	}
-	l.queue = append(l.queue, w.Deliveries...)
+	if e.Members != nil {
+		l.controller.SetMembers(node.Members(*e.Members))
+		l.soon()
+	}
+	l.deliveries = append(l.deliveries, e.Deliveries...)
 	l.hand()
-	for _, r := range w.Reads {
-		for _, p := range l.reads {
-			if p.context == string(r.Context) {
-				p.index = r.Index
-			}
+	l.room = e.Room
+	for _, a := range e.Answers {
+		if answer := l.pending[a.Ref]; answer != nil {
+			delete(l.pending, a.Ref)
+			answer(a)
 		}
 	}
 	l.serveReads()
-	if l.core.WantsSnapshot() {
-		l.snapshot()
-	}
-	if m := l.core.Members(); m != l.told {
-		l.told = m
-		l.controller.SetMembers(node.Members(*m))
-		l.soon()
-	}
-	if l.core.Removed() && !l.gone {
+	if e.Removed && !l.gone {
 		l.gone = true
 		l.w.trace("removed", uint64(l.addr))
 		l.kill(false)
+		return
 	}
+	if l.wake.Equal(e.Wake) {
+		return
+	}
+	l.wake = e.Wake
+	l.after(max(0, l.world(e.Wake.Sub(l.now()))), func() {
+		if l.wake.Equal(e.Wake) {
+			l.wake = time.Time{}
+			l.drive()
+		}
+	})
 }
 
-func (l *simLeader) save(m *raftpb.Message, body []byte) {
-	bytes := 64
-	for _, e := range m.GetEntries() {
-		bytes += len(e.GetData()) + 32
-	}
-	if s := m.GetSnapshot(); s != nil {
-		body = l.received(s.GetMetadata().GetIndex())
-	}
+// ask steps the input that input makes of a ref; answer is called with its answer.
+func (l *simLeader) ask(input func(core.Ref) core.Input, answer func(core.Answer)) core.Ref {
+	l.lastRef++
+	ref := l.lastRef
+	l.pending[ref] = answer
+	l.drive(input(ref))
+	return ref
+}
+
+// save makes a batch durable.
+func (l *simLeader) save(b core.Batch) {
+	bytes := int(b.Bytes) + 64*len(b.Saves)
 	l.disk.save(write{
 		bytes: bytes,
-		apply: func() { l.image.save(m, body, -1) },
-		tear: func(rng *rand.Rand) {
-			if n := len(m.GetEntries()); n > 0 {
-				l.image.save(m, nil, rng.IntN(n))
+		apply: func() {
+			for _, m := range b.Saves {
+				l.image.save(m, l.bodies[m.GetSnapshot().GetMetadata().GetIndex()], -1)
+			}
+			if b.Snapshot != nil {
+				l.image.keep(l.written)
 			}
 		},
-		done: func(error) {
-			l.must(l.core.Saved([]*raftpb.Message{m}))
-			l.pump()
+		tear: func(rng *rand.Rand) {
+			for _, m := range b.Saves {
+				n := len(m.GetEntries())
+				if m.GetSnapshot().GetMetadata().GetIndex() > 0 || n == 0 {
+					return
+				}
+				kept := rng.IntN(n + 1)
+				if l.image.save(m, nil, kept); kept < n {
+					return
+				}
+			}
 		},
+		done: func(error) { l.drive(core.Persisted{}) },
 	})
 }
 
@@ -191,47 +206,47 @@ func (l *simLeader) must(err error) {
 	}
 }
 
-// hand gives the state machine the next delivery, a moment later.
+// hand gives the state machine the next deliveries, a moment later.
 func (l *simLeader) hand() {
-	if l.handing || len(l.queue) == 0 {
+	if l.handing || len(l.deliveries) == 0 {
 		return
 	}
 	l.handing = true
 	l.after(between(l.rng, 0, 200*time.Microsecond), func() {
 		l.handing = false
-		batch := l.queue
-		l.queue = nil
+		batch := l.deliveries
+		l.deliveries = nil
 		for _, d := range batch {
 			if !l.up {
 				return
 			}
 			l.deliver(d)
 		}
-		l.pump()
 		l.step()
 	})
 }
 
-func (l *simLeader) deliver(d replica.Delivery) {
+func (l *simLeader) deliver(d core.Delivery) {
+	e := replica.Event{Entries: d.Entries, Role: d.Role, WantSnapshot: d.WantSnapshot, LogFull: d.LogFull, LogRoom: d.LogRoom}
 	if d.Snapshot != nil {
-		body := l.received(d.Snapshot.Index)
-		d.Event.Snapshot = io.NopCloser(bytes.NewReader(body))
-		l.w.trace("installed", uint64(l.addr), d.Snapshot.Index)
-		l.w.stats.Installed++
+		e.SnapshotIndex = d.Snapshot.Index
+		e.Snapshot = io.NopCloser(bytes.NewReader(l.bodies[d.Snapshot.Index]))
+		if l.applied > 0 {
+			l.w.trace("installed", uint64(l.addr), d.Snapshot.Index)
+			l.w.stats.Installed++
+		}
 	}
-	for _, e := range d.Event.Entries {
-		l.w.check.delivered(l.addr, e)
+	for _, entry := range d.Entries {
+		l.w.check.delivered(l.addr, entry)
 		l.since++
 	}
-	if !d.Silent {
-		l.log(d.Event)
-	}
-	l.must(l.core.Delivered(d))
+	l.log(e)
+	l.drive(core.Delivered{})
 	l.applied = l.core.Status().Applied
-	if r := d.Event.Role; r != nil {
-		l.role(r)
+	if d.Role != nil {
+		l.role(d.Role)
 	}
-	if l.since >= l.w.cfg.SnapshotEvery {
+	if d.WantSnapshot || l.since >= l.w.cfg.SnapshotEvery {
 		l.snapshot()
 	}
 }
@@ -262,7 +277,7 @@ func (l *simLeader) endTerm(why string) {
 		}
 	}
 	clear(l.waiting)
-	l.stuck = nil
+	l.proposals = nil
 }
 
 func (l *simLeader) take(in leader.Input) bool {
@@ -295,7 +310,7 @@ func (l *simLeader) step() {
 		l.w.fail("leader %d: %v", l.addr, err)
 		return
 	}
-	l.stuck = append(l.stuck, e.Propose...)
+	l.proposals = append(l.proposals, e.Propose...)
 	l.propose()
 	if book := l.w.check.book(l.term); l.leading {
 		book.floor = book.last
@@ -335,15 +350,18 @@ func (l *simLeader) arm(wake time.Time) {
 }
 
 func (l *simLeader) propose() {
-	if len(l.stuck) == 0 || l.full || !l.core.Room() {
+	if len(l.proposals) == 0 || l.full || !l.room {
 		return
 	}
-	if err := l.core.Propose(l.stuck); err == nil {
-		l.stuck = nil
-		l.pump()
-	} else if !errors.Is(err, replica.ErrNotLeader) { // the role will tell
-		l.w.fail("leader %d: %v", l.addr, err)
-	}
+	batch := l.proposals
+	l.proposals = nil
+	l.ask(func(ref core.Ref) core.Input { return core.Propose{Ref: ref, Data: batch} }, func(a core.Answer) {
+		if errors.Is(a.Err, core.ErrNotLeader) {
+			l.proposals = batch // until the role changes
+		} else if a.Err != nil {
+			l.w.fail("leader %d: %v", l.addr, a.Err)
+		}
+	})
 }
 
 // write puts a client's command into the log and answers with what became of it.

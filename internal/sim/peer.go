@@ -3,6 +3,8 @@ package sim
 import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // post sends a message to another leader. A snapshot takes its body along.
@@ -27,25 +29,16 @@ func (l *simLeader) post(m *raftpb.Message) {
 	address := l.address()
 	l.w.net.post(l.addr, &to.process, func() {
 		to.book[m.GetFrom()] = address
-		to.receive(proto.Clone(m).(*raftpb.Message))
+		to.drive(core.Receive{Message: proto.Clone(m).(*raftpb.Message)})
 	})
 }
 
 // forge answers for a follower that has never got the entries.
 func (l *simLeader) forge(to *simLeader, m *raftpb.Message) {
 	l.w.net.post(to.addr, &l.process, func() {
-		l.receive(&raftpb.Message{
+		l.drive(core.Receive{Message: &raftpb.Message{
 			Type: raftpb.MsgAppResp.Enum(), From: m.To, To: m.From, Term: m.Term,
 			Index: new(m.GetIndex() + uint64(len(m.GetEntries()))),
-		})
+		}})
 	})
-}
-
-// receive takes another leader's message. One that is refused changes nothing.
-func (l *simLeader) receive(m *raftpb.Message) {
-	if err := l.core.Step(m); err != nil {
-		l.w.trace("not taken", uint64(l.addr), m.GetFrom(), uint64(m.GetType()))
-		return
-	}
-	l.pump()
 }

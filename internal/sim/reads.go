@@ -1,27 +1,23 @@
 package sim
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 // pendingRead waits for the log to have come far enough.
 type pendingRead struct {
-	context string // of the question for the index, while it is open
-	asked   time.Duration
-	index   uint64
-	job     state.JobID
-	answer  func(reply)
+	asked  time.Duration
+	index  uint64
+	job    state.JobID
+	answer func(reply)
 }
 
-// How often a question for the index is repeated, and how long a read may wait.
-const (
-	askAgain     = 100 * time.Millisecond
-	readPatience = 2 * time.Second
-)
+// readTimeout is how long a read may wait.
+const readTimeout = 2 * time.Second
 
 // read answers with how a job stands, as fresh as it was asked for.
 func (l *simLeader) read(job state.JobID, how consistency, index uint64, answer func(reply)) {
@@ -39,21 +35,11 @@ func (l *simLeader) read(job state.JobID, how consistency, index uint64, answer 
 	l.serveReads()
 }
 
-// askIndex asks what the log has committed by now, and asks again when there is no answer.
+// askIndex asks what the log has committed by now.
 func (l *simLeader) askIndex(p *pendingRead) {
-	if l.w.now-p.asked > readPatience {
-		return // serveReads gives up
-	}
-	l.nextRead++
-	p.context = fmt.Sprintf("%d/%d/%d", l.addr, l.life, l.nextRead)
 	p.index = ^uint64(0)
-	_ = l.core.ReadIndex([]byte(p.context)) // without a leader: asked again
-	l.pump()
-	l.after(askAgain, func() {
-		if p.index == ^uint64(0) && slices.Contains(l.reads, p) {
-			l.askIndex(p)
-		}
-	})
+	ref := l.ask(func(ref core.Ref) core.Input { return core.ReadIndex{Ref: ref} }, func(a core.Answer) { p.index = a.Index })
+	l.after(readTimeout+time.Millisecond, func() { l.drive(core.Cancel{Ref: ref}) })
 }
 
 // serveReads answers the reads for which the state is far enough, and those that have waited for too long.
@@ -67,7 +53,7 @@ func (l *simLeader) serveReads() {
 			}
 			p.answer(r)
 			return true
-		case l.w.now-p.asked > readPatience:
+		case l.w.now-p.asked > readTimeout:
 			p.answer(reply{again: true})
 			return true
 		}

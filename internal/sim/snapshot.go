@@ -6,46 +6,41 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
 // linkBytes is what a connection between leaders carries in a second.
 const linkBytes = 50 << 20
 
-// snapshot saves the state and lets go of the log before it.
+// snapshot saves the state, and drops the log before it.
 func (l *simLeader) snapshot() {
-	if l.saving {
-		return
-	}
 	l.step() // what has been delivered is in the state
-	at, err := l.core.SnapshotAt(l.controller.Machine().Index())
-	if err != nil {
-		return // there is one, or an entry is on its way
-	}
-	var body bytes.Buffer
-	if _, err := l.controller.Machine().Snapshot().WriteTo(&body); err != nil {
-		l.w.fail("leader %d: snapshot: %v", l.addr, err)
-		return
-	}
-	l.w.check.snapshot(l.addr, l.controller.Machine().Index(), body.Bytes())
-	l.saving, l.since = true, 0
-	s := savedSnapshot{at, body.Bytes()}
-	l.disk.save(write{
-		bytes: body.Len(),
-		apply: func() { l.image.keep(s) },
-		done: func(error) {
-			l.saving = false
-			if l.core.Overtaken(s.at) {
-				return
-			}
-			keep := s.at.Index
-			if len(l.image.snaps) > 1 {
-				keep = l.image.snaps[1].at.Index
-			}
-			l.w.trace("snapshot", uint64(l.addr), s.at.Index, uint64(len(s.body)))
+	index := l.controller.Machine().Index()
+	l.ask(func(ref core.Ref) core.Input { return core.BeginSnapshot{Ref: ref, Index: index} }, func(a core.Answer) {
+		if a.Err != nil {
+			return // there is one, or one is being saved
+		}
+		var body bytes.Buffer
+		if _, err := l.controller.Machine().Snapshot().WriteTo(&body); err != nil {
+			l.w.fail("leader %d: snapshot: %v", l.addr, err)
+			return
+		}
+		l.w.check.snapshot(l.addr, index, body.Bytes())
+		l.since = 0
+		l.written = savedSnapshot{a.Position, body.Bytes()}
+		l.disk.save(write{bytes: body.Len(), apply: func() {}, done: func(error) { l.recordSnapshot() }})
+	})
+}
+
+func (l *simLeader) recordSnapshot() {
+	at := l.written.at
+	l.ask(func(ref core.Ref) core.Input { return core.RecordSnapshot{Ref: ref, Position: at} }, func(a core.Answer) {
+		if len(a.Snapshots) > 0 {
+			l.w.trace("snapshot", uint64(l.addr), at.Index, uint64(len(l.written.body)))
 			l.w.stats.Snapshots++
-			l.must(l.core.Snapshotted(s.at, keep))
-			l.pump()
-		},
+		}
+		l.drive(core.EndSnapshot{})
 	})
 }
 
@@ -71,11 +66,7 @@ func (l *simLeader) postSnapshot(to *simLeader, m *raftpb.Message) {
 	})
 }
 
-// snapshotSent tells raft what became of a snapshot on its way.
-func (l *simLeader) snapshotSent(to uint64, ok bool) {
-	l.core.ReportSnapshot(to, ok)
-	l.pump()
-}
+func (l *simLeader) snapshotSent(to uint64, ok bool) { l.drive(core.ReportSnapshot{To: to, OK: ok}) }
 
 // install writes a snapshot's body to the disk, and only then tells raft of it.
 func (l *simLeader) install(m *raftpb.Message, body []byte) {
@@ -85,10 +76,7 @@ func (l *simLeader) install(m *raftpb.Message, body []byte) {
 		apply: func() {},
 		done: func(error) {
 			l.bodies[index] = body
-			l.receive(m)
+			l.drive(core.Receive{Message: m})
 		},
 	})
 }
-
-// received is the body of a snapshot that was received.
-func (l *simLeader) received(index uint64) []byte { return l.bodies[index] }

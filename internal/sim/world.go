@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/replica/core"
 	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
@@ -102,13 +102,13 @@ func newWorld(cfg Config, verbose io.Writer) *World {
 	w.net = &network{w: w, rng: stream(cfg.Seed, "network", 0)}
 	w.store = newStore(w)
 	w.check = newChecker(w)
-	first := replica.Members{Cluster: clusterID}
+	first := core.Members{Cluster: clusterID}
 	for i := range cfg.Leaders {
 		id := addr(i + 1)
-		first.List = append(first.List, replica.Member{ID: uint64(id), Address: addressOf(id, firstPort), Voter: true})
+		first.List = append(first.List, core.Member{ID: uint64(id), Address: addressOf(id, firstPort), Voter: true})
 	}
 	for i := range cfg.Leaders {
-		w.addLeader(addr(i+1), replica.Beginning(first))
+		w.addLeader(addr(i+1), core.Beginning(first))
 	}
 	for i := range cfg.Workers {
 		rng := stream(cfg.Seed, "worker", uint64(i))
@@ -126,7 +126,7 @@ func newWorld(cfg Config, verbose io.Writer) *World {
 }
 
 // addLeader makes a leader that is not started yet.
-func (w *World) addLeader(id addr, begin replica.Position) *simLeader {
+func (w *World) addLeader(id addr, begin core.Position) *simLeader {
 	l := &simLeader{port: firstPort, rng: stream(w.cfg.Seed, "leader", uint64(id)), image: image{begin: begin}}
 	l.process = process{w: w, addr: id}
 	l.disk = &disk{w: w, proc: &l.process, rng: stream(w.cfg.Seed, "disk", uint64(id)), lies: w.cfg.Plant == AckUnsynced}
@@ -365,22 +365,6 @@ func kindOf(e worker.Effect) uint64 {
 		return 8
 	}
 }
-
-// silent is a logger of raft that says nothing. What raft takes for impossible ends the world.
-type silent struct{}
-
-func (silent) Debug(...any)              {}
-func (silent) Debugf(string, ...any)     {}
-func (silent) Error(...any)              {}
-func (silent) Errorf(string, ...any)     {}
-func (silent) Info(...any)               {}
-func (silent) Infof(string, ...any)      {}
-func (silent) Warning(...any)            {}
-func (silent) Warningf(string, ...any)   {}
-func (silent) Fatal(v ...any)            { panic(fmt.Sprint(v...)) }
-func (silent) Fatalf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
-func (silent) Panic(v ...any)            { panic(fmt.Sprint(v...)) }
-func (silent) Panicf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
 
 func (s *Stats) add(o Stats) {
 	s.Virtual += o.Virtual

@@ -1,4 +1,4 @@
-package replica
+package core
 
 import (
 	"crypto/rand"
@@ -66,7 +66,7 @@ func (c *chaos) act() {
 	case n < 350:
 		c.carry()
 	case n < 550:
-		g.core.Tick()
+		g.core.tick()
 		g.must(nil)
 	case n < 700:
 		if len(g.saves) > 0 {
@@ -83,7 +83,7 @@ func (c *chaos) act() {
 			}
 		}
 		c.next++
-		err := g.core.Propose([][]byte{[]byte(fmt.Sprint(c.next))})
+		err := g.core.propose([][]byte{[]byte(fmt.Sprint(c.next))})
 		if errors.Is(err, ErrNotLeader) {
 			err = nil
 		}
@@ -96,10 +96,10 @@ func (c *chaos) act() {
 	case n < 960:
 		_ = g.snapshot(uint64(c.rnd.IntN(5))) // there may be one
 	case n < 962:
-		g.core.CatchUp()
+		g.core.catchUp()
 		g.must(nil)
 	case n < 968:
-		g.core.SetDisk(c.rnd.IntN(3) == 0, c.rnd.IntN(3) == 0)
+		g.core.setDisk(c.rnd.IntN(3) == 0, c.rnd.IntN(3) == 0)
 	case n < 975:
 		c.changeMembers(g)
 	case n < 980:
@@ -112,7 +112,7 @@ func (c *chaos) act() {
 
 // collect takes what a member sends.
 func (c *chaos) collect(g *rig) {
-	if g.core.WantsSnapshot() {
+	if g.core.wantsSnapshot() {
 		_ = g.snapshot(uint64(c.rnd.IntN(5)))
 	}
 	c.net = append(c.net, g.messages...)
@@ -132,7 +132,7 @@ func (c *chaos) carry() {
 	if c.rnd.IntN(20) == 0 {
 		if m.GetType() == raftpb.MsgSnap {
 			from := c.rigs[m.GetFrom()]
-			from.core.ReportSnapshot(m.GetTo(), false)
+			from.core.reportSnapshot(m.GetTo(), false)
 			from.must(nil)
 		}
 		return
@@ -168,13 +168,13 @@ func (c *chaos) check(g *rig) {
 // changeMembers asks g for a change; most are refused, which is fine.
 func (c *chaos) changeMembers(g *rig) {
 	ch := Change{Op: OpRemove, Member: Member{ID: c.any().id}}
-	joins := len(g.core.Members().List) < 5 && c.rnd.IntN(2) == 0
+	joins := len(g.core.members().List) < 5 && c.rnd.IntN(2) == 0
 	if joins {
 		ch = Change{Op: OpAdd, Member: Member{ID: c.ids + 1, Address: fmt.Sprint("a", c.ids+1), Directory: fmt.Sprint("d", c.ids+1)}}
-	} else if len(g.core.Members().voters()) <= 3 {
+	} else if len(g.core.members().voters()) <= 3 {
 		return
 	}
-	_, index, err := g.core.ProposeMember(ch, false)
+	_, index, err := g.core.proposeMember(ch, false)
 	g.must(nil)
 	if err == nil && index > 0 && joins {
 		c.ids++
@@ -187,7 +187,7 @@ func (c *chaos) heal() int {
 	c.t.Helper()
 	clear(c.cut)
 	for _, id := range c.group.ids {
-		c.rigs[id].core.SetDisk(false, false)
+		c.rigs[id].core.setDisk(false, false)
 		c.collect(c.rigs[id])
 	}
 	for len(c.net) > 0 {
@@ -201,7 +201,7 @@ func (c *chaos) heal() int {
 	leader.propose("end")
 	c.settle()
 	c.until("a common end", func() bool {
-		for _, m := range leader.core.Members().List {
+		for _, m := range leader.core.members().List {
 			g, ok := c.rigs[m.ID]
 			if !ok || !m.Voter || len(g.data) != len(leader.data) {
 				return false

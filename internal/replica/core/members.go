@@ -1,4 +1,4 @@
-package replica
+package core
 
 import (
 	"cmp"
@@ -67,7 +67,8 @@ func (m *Members) clone() *Members {
 	}
 }
 
-func (m *Members) equal(o *Members) bool {
+// Equal compares everything that members hold.
+func (m *Members) Equal(o *Members) bool {
 	return m.Cluster == o.Cluster && slices.Equal(m.Former, o.Former) && slices.Equal(m.List, o.List) && slices.Equal(m.Removed, o.Removed)
 }
 
@@ -81,8 +82,8 @@ func (m *Members) voters() []uint64 {
 	return ids
 }
 
-// conf is the members as raft knows them.
-func (m *Members) conf() *raftpb.ConfState {
+// ConfState is the members as raft knows them.
+func (m *Members) ConfState() *raftpb.ConfState {
 	conf := &raftpb.ConfState{Voters: m.voters()}
 	for _, v := range m.List {
 		if !v.Voter {
@@ -104,7 +105,8 @@ func (m *Members) nextID() uint64 {
 	return next
 }
 
-func (m *Members) encode() ([]byte, error) {
+// Encode returns what DecodeMembers reads.
+func (m *Members) Encode() ([]byte, error) {
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("encode members: %w", err)
@@ -112,7 +114,8 @@ func (m *Members) encode() ([]byte, error) {
 	return raw, nil
 }
 
-func decodeMembers(raw []byte) (*Members, error) {
+// DecodeMembers checks the order of the list only.
+func DecodeMembers(raw []byte) (*Members, error) {
 	m := &Members{}
 	if err := json.Unmarshal(raw, m); err != nil {
 		return nil, fmt.Errorf("decode members: %w", err)
@@ -283,4 +286,21 @@ func decodeChange(e *raftpb.Entry) (Change, *raftpb.ConfChangeV2, error) {
 		return c, nil, err
 	}
 	return c, cc, json.Unmarshal(cc.GetContext(), &c)
+}
+
+// MembersAfter applies the changes of the members in entries, committed or not, to members. Those up to the entry overruled are skipped.
+func MembersAfter(members *Members, entries []*raftpb.Entry, overruled uint64) (*Members, error) {
+	for _, e := range entries {
+		if e.GetType() == raftpb.EntryNormal || e.GetIndex() <= overruled {
+			continue
+		}
+		change, _, err := decodeChange(e)
+		if err == nil {
+			members, _, err = members.apply(change)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("change of the members in entry %d: %w", e.GetIndex(), err)
+		}
+	}
+	return members, nil
 }

@@ -1,4 +1,4 @@
-package replica
+package core
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 
 func (g *rig) members() []string {
 	var s []string
-	for _, m := range g.core.Members().List {
+	for _, m := range g.core.members().List {
 		text := fmt.Sprint(m.ID)
 		if !m.Voter {
 			text += "?"
@@ -25,7 +25,7 @@ func (g *rig) members() []string {
 func (c *group) wantMembers(want ...string) {
 	c.t.Helper()
 	for _, id := range c.ids {
-		if g := c.rigs[id]; !c.cut[id] && !g.core.Removed() && !slices.Equal(g.members(), want) {
+		if g := c.rigs[id]; !c.cut[id] && !g.core.removed() && !slices.Equal(g.members(), want) {
 			c.t.Errorf("member %d knows the members %v, want %v", id, g.members(), want)
 		}
 	}
@@ -37,7 +37,7 @@ func TestOneGrowsToThreeAndShrinks(t *testing.T) {
 	c.settle()
 	for id := range uint64(2) {
 		g := c.join(id + 2)
-		c.until("promotion", func() bool { m, ok := g.core.Members().Get(id + 2); return ok && m.Voter })
+		c.until("promotion", func() bool { m, ok := g.core.members().Get(id + 2); return ok && m.Voter })
 		c.leader().propose(fmt.Sprint("with ", id+2))
 		c.settle()
 	}
@@ -49,16 +49,16 @@ func TestOneGrowsToThreeAndShrinks(t *testing.T) {
 	for _, left := range [][]string{{"2", "3"}, {"3"}} {
 		leader := c.leader()
 		gone := leader.id
-		if _, _, err := leader.core.ProposeMember(Change{Op: OpRemove, Member: Member{ID: gone}}, false); !errors.Is(err, errSelf) {
+		if _, _, err := leader.core.proposeMember(Change{Op: OpRemove, Member: Member{ID: gone}}, false); !errors.Is(err, ErrSelf) {
 			t.Fatalf("remove the leader = %v, want a refusal", err)
 		}
 		for tries := 0; c.leader().id == gone; tries++ {
-			leader.must(leader.core.Transfer(tries))
+			leader.must(leader.core.transferLeadership(tries))
 			c.settle()
 		}
 		c.change(Change{Op: OpRemove, Member: Member{ID: gone}})
 		c.tick(2)
-		if !c.rigs[gone].core.Removed() {
+		if !c.rigs[gone].core.removed() {
 			t.Errorf("member %d does not know that it was removed", gone)
 		}
 		if len(left) == 2 { // who is left does not depend on who leads
@@ -75,11 +75,11 @@ func TestOneGrowsToThreeAndShrinks(t *testing.T) {
 	last.propose("z")
 	c.settle()
 	c.wantData("a", "with 2", "with 3", "z")
-	if _, _, err := last.core.ProposeMember(Change{Op: OpRemove, Member: Member{ID: last.id}}, true); !errors.Is(err, ErrQuorum) {
+	if _, _, err := last.core.proposeMember(Change{Op: OpRemove, Member: Member{ID: last.id}}, true); !errors.Is(err, ErrQuorum) {
 		t.Errorf("remove the last member by force = %v, want ErrQuorum", err)
 	}
 	last.boot()
-	if last.core.Removed() || !last.core.sole() && len(last.core.Members().List) == 1 {
+	if last.core.removed() || !last.core.sole() && len(last.core.members().List) == 1 {
 		t.Errorf("after a restart the members are %v", last.members())
 	}
 	c.leader()
@@ -100,7 +100,7 @@ func TestDeadMemberIsReplaced(t *testing.T) {
 		t.Fatalf("the new member is %+v, want a learner with the id 4", m)
 	}
 	g := c.start(4, NewMember("c"))
-	c.until("promotion", func() bool { m, ok := g.core.Members().Get(4); return ok && m.Voter })
+	c.until("promotion", func() bool { m, ok := g.core.members().Get(4); return ok && m.Voter })
 	c.tick(2)
 	c.wantData("a", "b")
 
@@ -131,7 +131,7 @@ func TestChangesOfMembersAreChecked(t *testing.T) {
 	leader := c.leader()
 	c.tick(2)
 	propose := func(ch Change) (Member, uint64, error) {
-		m, index, err := leader.core.ProposeMember(ch, false)
+		m, index, err := leader.core.proposeMember(ch, false)
 		leader.must(nil)
 		c.settle()
 		c.tick(1)
@@ -179,7 +179,7 @@ func TestChangesOfMembersAreChecked(t *testing.T) {
 	if _, _, err := propose(Change{Op: OpUpdate, Member: Member{ID: 3, Directory: "other"}}); err == nil || !strings.Contains(err.Error(), "its log is gone") {
 		t.Errorf("another directory of leader 3 = %v", err)
 	}
-	if _, _, err := c.rigs[leader.id%3+1].core.ProposeMember(Change{Op: OpRemove, Member: Member{ID: 5}}, false); !errors.Is(err, ErrNotLeader) {
+	if _, _, err := c.rigs[leader.id%3+1].core.proposeMember(Change{Op: OpRemove, Member: Member{ID: 5}}, false); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("change by a follower = %v, want ErrNotLeader", err)
 	}
 }
@@ -191,10 +191,10 @@ func TestNewLeaderHearsOfTheOthersFirst(t *testing.T) {
 	next, cut := c.rigs[old.id%3+1], (old.id+1)%3+1
 	c.cut[cut] = true
 	c.tick(2 * rigElection)
-	next.must(old.core.Transfer(0))
-	c.until("another leads", func() bool { c.tick(1); return next.core.Leading() })
+	next.must(old.core.transferLeadership(0))
+	c.until("another leads", func() bool { c.tick(1); return next.core.leading() })
 	remove := func() error {
-		_, _, err := next.core.ProposeMember(Change{Op: OpRemove, Member: Member{ID: old.id}}, false)
+		_, _, err := next.core.proposeMember(Change{Op: OpRemove, Member: Member{ID: old.id}}, false)
 		return err
 	}
 	if err := remove(); !errors.Is(err, ErrChanging) {
@@ -212,7 +212,7 @@ func TestQuorumIsNotRemoved(t *testing.T) {
 	live, dead := leader.id%3+1, (leader.id+1)%3+1
 	c.cut[dead] = true
 	c.tick(2 * rigElection)
-	_, _, err := leader.core.ProposeMember(Change{Op: OpRemove, Member: Member{ID: live}}, false)
+	_, _, err := leader.core.proposeMember(Change{Op: OpRemove, Member: Member{ID: live}}, false)
 	want := fmt.Sprintf("3 leaders, 2 of them answer; without leader %d there are 2, a majority is 2, and 1 answers", live)
 	if !errors.Is(err, ErrQuorum) || !strings.Contains(err.Error(), want) {
 		t.Fatalf("remove one of the two that live = %v, want %q", err, want)
@@ -220,7 +220,7 @@ func TestQuorumIsNotRemoved(t *testing.T) {
 	c.change(Change{Op: OpRemove, Member: Member{ID: dead}})
 	c.tick(2)
 	c.wantMembers(slices.Sorted(slices.Values([]string{fmt.Sprint(leader.id), fmt.Sprint(live)}))...)
-	if _, _, err := leader.core.ProposeMember(Change{Op: OpRemove, Member: Member{ID: live}}, false); err != nil {
+	if _, _, err := leader.core.proposeMember(Change{Op: OpRemove, Member: Member{ID: live}}, false); err != nil {
 		t.Errorf("remove one of two that live = %v: one is left, and is a majority of one", err)
 	}
 }
@@ -231,12 +231,12 @@ func TestForcedRemovalGoesThroughAllTheSame(t *testing.T) {
 	live, dead := leader.id%3+1, (leader.id+1)%3+1
 	c.cut[dead] = true
 	c.tick(2 * rigElection)
-	if _, _, err := leader.core.ProposeMember(Change{Op: OpRemove, Member: Member{ID: live}}, true); err != nil {
+	if _, _, err := leader.core.proposeMember(Change{Op: OpRemove, Member: Member{ID: live}}, true); err != nil {
 		t.Fatal(err)
 	}
 	leader.must(nil)
 	c.settle()
-	if _, ok := leader.core.Members().Get(live); ok {
+	if _, ok := leader.core.members().Get(live); ok {
 		t.Error("the member is still there")
 	}
 	c.tick(3 * rigElection) // two are left, and one of them is dead
@@ -279,7 +279,7 @@ func TestNewMemberCatchesUpFromASnapshotWhileEntriesFlow(t *testing.T) {
 	}
 	c.until("promotion", func() bool {
 		flow()
-		m, ok := g.core.Members().Get(2)
+		m, ok := g.core.members().Get(2)
 		return ok && m.Voter
 	})
 	c.tick(2)
@@ -289,7 +289,7 @@ func TestNewMemberCatchesUpFromASnapshotWhileEntriesFlow(t *testing.T) {
 	}
 	installs := 0
 	for _, e := range g.events {
-		if e.SnapshotIndex > 0 {
+		if e.Snapshot != nil {
 			installs++
 		}
 	}
@@ -328,7 +328,7 @@ func TestFollowerWhoseEntriesAreGoneGetsASnapshot(t *testing.T) {
 	}
 	// It may lead now, and give others what they need.
 	for tries := 0; c.leader().id != behind; tries++ {
-		c.leader().must(c.leader().core.Transfer(tries))
+		c.leader().must(c.leader().core.transferLeadership(tries))
 		c.settle()
 	}
 	leader = c.leader()
@@ -345,7 +345,7 @@ func TestSecondVoterDoesNotKnowMoreThanTheFirst(t *testing.T) {
 	g.propose("a")
 	c.settle()
 	second := c.join(2)
-	c.until("promotion", func() bool { m, _ := g.core.Members().Get(2); return m.Voter })
+	c.until("promotion", func() bool { m, _ := g.core.members().Get(2); return m.Voter })
 	promoted := g.core.changed
 	g.stuck = true
 	g.propose("lost")
@@ -363,9 +363,9 @@ func TestSecondVoterDoesNotKnowMoreThanTheFirst(t *testing.T) {
 func TestPausedLeaderLosesItsLeadership(t *testing.T) {
 	c := newGroup(t, 1, 2, 3)
 	old := c.leader()
-	old.core.CatchUp()
+	old.core.catchUp()
 	old.must(nil)
-	if err := old.core.Propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
+	if err := old.core.propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("Propose after a pause = %v, want ErrNotLeader", err)
 	}
 	c.leader().propose("a")
@@ -374,7 +374,7 @@ func TestPausedLeaderLosesItsLeadership(t *testing.T) {
 	c.wantData("a")
 
 	lone := newLoneRig(t)
-	lone.core.CatchUp()
+	lone.core.catchUp()
 	lone.must(nil)
 	lone.propose("a") // nobody else can lead
 }
@@ -386,7 +386,7 @@ func TestLeaderWithAHungDiskHandsOver(t *testing.T) {
 		old.stuck = true
 		old.propose("a")
 		c.settle()
-		old.core.SetDisk(!full, full)
+		old.core.setDisk(!full, full)
 		c.until("another leader", func() bool {
 			for _, g := range c.rigs {
 				if g != old && g.core.role.Leader {
@@ -396,10 +396,10 @@ func TestLeaderWithAHungDiskHandsOver(t *testing.T) {
 			return false
 		})
 		// Nobody makes it leader again, and it does not stand itself.
-		old.must(old.core.Step(&raftpb.Message{
+		old.must(old.core.step(&raftpb.Message{
 			Type: raftpb.MsgTimeoutNow.Enum(), To: new(old.id), From: new(c.leader().id), Term: new(old.core.term),
 		}))
-		if old.core.Leading() || old.core.soft.RaftState != 0 {
+		if old.core.leading() || old.core.soft.RaftState != 0 {
 			t.Errorf("full %v: it stands for election when asked to", full)
 		}
 		c.tick(1)
@@ -412,7 +412,7 @@ func TestLeaderWithAHungDiskHandsOver(t *testing.T) {
 			continue
 		}
 		for range 10 * rigElection {
-			old.core.Tick()
+			old.core.tick()
 			old.must(nil)
 		}
 		if old.core.soft.RaftState != 0 {
@@ -423,23 +423,23 @@ func TestLeaderWithAHungDiskHandsOver(t *testing.T) {
 	d := newGroup(t, 1, 2, 3)
 	old := d.leader()
 	for id, g := range d.rigs {
-		g.core.SetDisk(false, id != old.id)
+		g.core.setDisk(false, id != old.id)
 	}
 	roles := len(old.events)
-	old.must(old.core.Transfer(0))
-	if old.core.Room() {
+	old.must(old.core.transferLeadership(0))
+	if old.core.room() {
 		t.Error("room for proposals while leadership is handed over")
 	}
 	d.tick(rigElection + 1)
-	if !old.core.Room() || !old.core.role.Leader || len(old.events) != roles {
-		t.Errorf("after a transfer that failed: room %v, role %+v", old.core.Room(), old.core.role)
+	if !old.core.room() || !old.core.role.Leader || len(old.events) != roles {
+		t.Errorf("after a transfer that failed: room %v, role %+v", old.core.room(), old.core.role)
 	}
 	// With nobody to hand over to, it goes on.
 	c := newGroup(t, 1, 2)
 	leader := c.leader()
-	leader.core.SetDisk(true, false)
+	leader.core.setDisk(true, false)
 	c.tick(rigElection)
-	if !leader.core.Leading() {
+	if !leader.core.leading() {
 		t.Error("one of two gave up, though the other cannot lead alone")
 	}
 }
@@ -453,16 +453,16 @@ func TestReadsAreConfirmed(t *testing.T) {
 	for i, id := range c.ids {
 		g := c.rigs[id]
 		name := []byte(fmt.Sprint("read ", i))
-		g.must(g.core.ReadIndex(name))
+		g.must(g.core.readIndex(name))
 		c.settle()
-		if len(g.reads) != 1 || g.reads[0].Index != leader.core.committed || string(g.reads[0].Context) != string(name) {
+		if len(g.reads) != 1 || g.reads[0].Index != leader.core.committed || string(g.reads[0].RequestCtx) != string(name) {
 			t.Errorf("member %d: reads %+v, want one at %d", id, g.reads, leader.core.committed)
 		}
 	}
 	// A leader that nobody follows any more answers nothing, and then knows it.
 	c.cut[leader.id] = true
 	leader.reads = nil
-	leader.must(leader.core.ReadIndex([]byte("x")))
+	leader.must(leader.core.readIndex([]byte("x")))
 	next := c.leader()
 	next.propose("b")
 	c.settle()
@@ -470,8 +470,8 @@ func TestReadsAreConfirmed(t *testing.T) {
 	if len(leader.reads) > 0 {
 		t.Errorf("a leader of the past answers reads: %+v", leader.reads)
 	}
-	if err := leader.core.ReadIndex([]byte("y")); !errors.Is(err, ErrNoLeader) {
-		t.Errorf("ReadIndex without a leader = %v, want ErrNoLeader", err)
+	if err := leader.core.readIndex([]byte("y")); !errors.Is(err, errNoLeader) {
+		t.Errorf("ReadIndex without a leader = %v, want errNoLeader", err)
 	}
 
 	// One that has just been elected does not know yet what is committed, though it is alone.
@@ -481,10 +481,10 @@ func TestReadsAreConfirmed(t *testing.T) {
 	committed := lone.core.committed
 	lone.state.Commit = new(uint64(1)) // the log on disk says less than it could
 	lone.boot()
-	lone.must(lone.core.Campaign())
+	lone.must(lone.core.campaign())
 	for i := 0; !lone.core.role.Leader; i++ {
-		if err := lone.core.ReadIndex([]byte{1, byte(i)}); !errors.Is(err, ErrNoLeader) {
-			t.Fatalf("ReadIndex before the term's first entry = %v, want ErrNoLeader", err)
+		if err := lone.core.readIndex([]byte{1, byte(i)}); !errors.Is(err, errNoLeader) {
+			t.Fatalf("ReadIndex before the term's first entry = %v, want errNoLeader", err)
 		}
 		if len(lone.saves) > 0 {
 			lone.save()
@@ -492,7 +492,7 @@ func TestReadsAreConfirmed(t *testing.T) {
 			lone.deliver()
 		}
 	}
-	lone.must(lone.core.ReadIndex([]byte{2}))
+	lone.must(lone.core.readIndex([]byte{2}))
 	if len(lone.reads) != 1 || lone.reads[0].Index < committed {
 		t.Errorf("reads %+v, want one at %d at least", lone.reads, committed)
 	}
@@ -502,7 +502,7 @@ func TestStrangeMessagesAreRefused(t *testing.T) {
 	c := newGroup(t, 1, 2, 3)
 	g := c.leader()
 	other := Members{Cluster: "other", List: []Member{{ID: g.id, Voter: true}}}
-	stranger, err := (Position{Index: 100, Term: 1, Members: &other}).snapshot()
+	stranger, err := (Position{Index: 100, Term: 1, Members: &other}).Snapshot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -518,7 +518,7 @@ func TestStrangeMessagesAreRefused(t *testing.T) {
 		{Type: raftpb.MsgSnap.Enum(), From: new(g.id%3 + 1), To: new(g.id), Term: new(uint64(9))},
 		{Type: raftpb.MsgSnap.Enum(), From: new(g.id%3 + 1), To: new(g.id), Term: new(uint64(9)), Snapshot: stranger},
 	} {
-		if err := g.core.Step(m); err == nil {
+		if err := g.core.step(m); err == nil {
 			t.Errorf("taken: %v", m)
 		}
 	}
@@ -531,13 +531,13 @@ func TestStrangeMessagesAreRefused(t *testing.T) {
 func TestLeaderSaysWhereItIs(t *testing.T) {
 	g := newLoneRig(t)
 	g.core.cfg.Address, g.core.cfg.Directory = "b:2", "d"
-	g.core.Tick()
+	g.core.tick()
 	g.settle()
-	if m, _ := g.core.Members().Get(1); m.Address != "b:2" || m.Directory != "d" {
+	if m, _ := g.core.members().Get(1); m.Address != "b:2" || m.Directory != "d" {
 		t.Errorf("member = %+v", m)
 	}
 	last := g.core.last
-	g.core.Tick()
+	g.core.tick()
 	g.settle()
 	if g.core.last != last {
 		t.Error("it says so again")

@@ -1,4 +1,4 @@
-package replica
+package core
 
 import (
 	"errors"
@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// inFlightBytesMax bounds the entries that this leader has proposed and that are not delivered yet.
-	inFlightBytesMax = 32 << 20
+	// InFlightBytesMax bounds the entries that this leader has proposed and that are not delivered yet.
+	InFlightBytesMax = 32 << 20
 	// entryOverheadBytes is what an entry costs in memory beside its data, roughly.
 	entryOverheadBytes = 128
 	// deliverBytesMax bounds one delivery, and with it what waits for the consumer of the events beyond the channel.
@@ -29,101 +29,79 @@ const (
 	keptBytesMax = 32 << 20
 )
 
-// CoreConfig is what a core starts from: the newest snapshot's position and what the log holds beyond it.
-type CoreConfig struct {
-	ID uint64
-	// Address and Directory are what this member should be known by: a leading core has the members say so. Empty ones are
-	// left alone.
-	Address, Directory string
-	ElectionTicks      int
-	HeartbeatTicks     int
-	Start              Position // of the newest snapshot; without one, Beginning or NewMember
-	// Overruled: the members are those of Start, whatever entries up to this index say (see Recover).
-	Overruled uint64
-	State     *raftpb.HardState // nil: nothing was ever saved
-	Entries   []*raftpb.Entry   // those after Start
-	Logger    raft.Logger
-}
-
-// Core is the consensus of one member as a step function. Its methods must not be called concurrently. After any of them,
-// the caller takes what is to do from Ready.
-type Core struct {
+// consensus is one member's raft: it wraps a RawNode, and knows the members, what is in flight and what a snapshot must say.
+// After any call, ready returns the work that it caused.
+type consensus struct {
 	id   uint64
-	cfg  CoreConfig // without Entries
+	cfg  Config // without Entries
 	node *raft.RawNode
 	log  *memoryLog
 
-	ticks     int
-	ledSince  int // in ticks: when this node began to lead last
-	soft      raft.SoftState
-	term      uint64
-	vote      uint64
+	ticks int // starts at 1, so that 0 means never
+	soft  raft.SoftState
+	term  uint64
+	vote  uint64
+
 	committed uint64
-	last      uint64 // last index of the log, saved or not
+	last      uint64 // last index of the log, persisted or not
 	applied   uint64 // delivered up to here
-
-	role      Role   // what was announced last
-	readyTerm uint64 // the newest term in which this node, leading, has committed an entry of its own
-
-	// flightTerm and flightBytes: what was proposed in this term and not delivered yet. Reset with the term: what was
-	// proposed in an older one may never be delivered.
-	flightTerm  uint64
-	flightBytes int
-
-	// marks are the positions where the term or the members changed, ascending; the first is at or before the newest
-	// snapshot, the others are entries of raft's own. They answer what a snapshot at some index must say.
-	marks []Position
-	// normal is the last entry delivered that the consumer knows of: those behind it are raft's own.
+	// normal is the last delivered entry that the consumer knows of: those behind it are raft's own.
 	normal uint64
-	// changed is the entry of the newest change of members taken, changing that of the newest proposed in this term.
+	// marks are the positions at which the term or the members changed, ascending; the first is at or before the newest
+	// snapshot, the others are raft's own entries. They give the term and the members at any index.
+	marks []Position
+
+	leadership
+	contacts
+	flight   flight
+	transfer transferState
+	disk     diskState
+
+	// changed is the index of the newest applied change of the members, changing that of the newest proposed in this term.
 	changed, changing uint64
 
-	heard     map[uint64]int // ticks when a member's last message came
-	heardLead int            // ticks when the leader's last valid message came; 0: never
-	rounds    map[uint64]round
-	disk      disk
-	handOver  handOver
-	handing   bool // leadership was being handed over when it was last looked at
-
 	peers    []*raftpb.Message // to send with the next work
-	held     []*raftpb.Message // to send when their entries are saved: see outgoing
-	installs []Delivery        // snapshots that were saved, for the next work
+	held     []*raftpb.Message // to send once their entries are persisted: see outgoing
+	installs []Delivery        // snapshots that were persisted, for the next work
 }
 
-// Work is what the core wants done. Saves must be made durable in order and handed back to Saved; deliveries must be
-// carried out in order and handed back to Delivered; messages go to peers and may be lost, but for the loss of a MsgSnap, which
-// is reported by ReportSnapshot. Entries and messages must not be changed.
-type Work struct {
-	Saves      []*raftpb.Message
-	Deliveries []Delivery
-	Messages   []*raftpb.Message
-	Reads      []Read
+// leadership is what a member has announced of its role.
+type leadership struct {
+	role      Role   // announced last
+	readyTerm uint64 // the newest term in which this node, leading, has committed an entry of its own
+	ledSince  int    // in ticks: when this node last became leader
 }
 
-// Delivery is one event for the consumer, or none (Silent): then it is handed back in its turn all the same.
-type Delivery struct {
-	Event  Event
-	Silent bool
-	// Snapshot: an installed snapshot is delivered; Event.SnapshotIndex is set, its body is for the caller to add.
-	Snapshot *Position
-
-	index     uint64 // applied once delivered; 0: unchanged
-	responses []*raftpb.Message
+// contacts is when other members were last heard from, in ticks, and how far learners have caught up.
+type contacts struct {
+	heard     map[uint64]int
+	heardLead int // the last valid message of the leader; 0: never
+	rounds    map[uint64]round
 }
 
-// Read answers ReadIndex(Context): who has applied the entry at Index may read.
-type Read struct {
-	Index   uint64
-	Context []byte
+// flight is what was proposed in this term and is not delivered yet. It is reset with the term: proposals of an older one may
+// never be delivered.
+type flight struct {
+	term  uint64
+	bytes int
 }
 
-// NewCore starts a member. An error means that what cfg holds cannot have come from a log that is whole.
-func NewCore(cfg CoreConfig) (_ *Core, err error) {
+// work is what the consensus wants done: saves must be persisted in order and handed back to saved, deliveries carried out in order
+// and handed back to delivered. Messages may be lost, but the loss of a MsgSnap must be reported by reportSnapshot.
+type work struct {
+	saves      []*raftpb.Message
+	deliveries []Delivery
+	messages   []*raftpb.Message
+	reads      []raft.ReadState
+}
+
+// newConsensus starts a member. An error means that what cfg holds cannot have come from a log that is whole.
+func newConsensus(cfg Config) (_ *consensus, err error) {
 	defer func() {
 		switch v := recover().(type) {
 		case nil:
-		case raftPanic:
-			err = fmt.Errorf("start as member %d: %s", cfg.ID, string(v))
+		case InvariantError:
+			err = fmt.Errorf("start as member %d: %w", cfg.ID, v)
 		default:
 			panic(v)
 		}
@@ -131,6 +109,9 @@ func NewCore(cfg CoreConfig) (_ *Core, err error) {
 	if cfg.State.GetCommit() < cfg.Start.Index && cfg.State != nil {
 		// What is in a snapshot is committed, whatever was saved of it.
 		cfg.State = &raftpb.HardState{Term: cfg.State.Term, Vote: cfg.State.Vote, Commit: new(cfg.Start.Index)}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = silent{}
 	}
 	log, err := newMemoryLog(cfg.Start, cfg.State, cfg.Entries)
 	if err != nil {
@@ -159,7 +140,7 @@ func NewCore(cfg CoreConfig) (_ *Core, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("start raft as member %d: %w", cfg.ID, err)
 	}
-	c := &Core{
+	c := &consensus{
 		id:        cfg.ID,
 		node:      node,
 		log:       log,
@@ -170,31 +151,30 @@ func NewCore(cfg CoreConfig) (_ *Core, err error) {
 		last:      cfg.Start.Index + uint64(len(cfg.Entries)),
 		applied:   cfg.Start.Index,
 		marks:     []Position{cfg.Start},
-		heard:     map[uint64]int{},
-		rounds:    map[uint64]round{},
+		contacts:  contacts{heard: map[uint64]int{}, rounds: map[uint64]round{}},
 	}
 	cfg.Entries = nil
 	c.cfg = cfg
 	return c, nil
 }
 
-// Members are the members as of the last committed entry taken from raft. Nobody changes them.
-func (c *Core) Members() *Members { return c.marks[len(c.marks)-1].Members }
+// members are the members as of the last committed entry taken from raft. Nobody changes them.
+func (c *consensus) members() *Members { return c.marks[len(c.marks)-1].Members }
 
 // sole says that this node is the only voter: it needs nobody's vote.
-func (c *Core) sole() bool {
-	voters := c.Members().voters()
+func (c *consensus) sole() bool {
+	voters := c.members().voters()
 	return len(voters) == 1 && voters[0] == c.id
 }
 
 // lone says that this node is all there is: it also keeps entries for nobody.
-func (c *Core) lone() bool { return c.sole() && len(c.Members().List) == 1 }
+func (c *consensus) lone() bool { return c.sole() && len(c.members().List) == 1 }
 
-// Removed says that this member was removed for good.
-func (c *Core) Removed() bool { return slices.Contains(c.Members().Removed, c.id) }
+// removed says that this member was removed for good.
+func (c *consensus) removed() bool { return slices.Contains(c.members().Removed, c.id) }
 
-// Tick tells that one unit of time has passed.
-func (c *Core) Tick() {
+// tick tells that one unit of time has passed.
+func (c *consensus) tick() {
 	c.ticks++
 	leading := c.soft.RaftState == raft.StateLeader
 	if c.disk.hung && !leading {
@@ -203,17 +183,17 @@ func (c *Core) Tick() {
 	c.node.Tick()
 	switch {
 	case leading:
-		c.keepHouse()
+		c.duties()
 	case c.soft.RaftState == raft.StateFollower && c.sole():
 		// Nobody else can lead. Raft ignores it while changes of the members wait to be delivered.
 		_ = c.node.Campaign() // the next tick tries again
 	}
 }
 
-// CatchUp is for when ticks were missed, at least those of an election: others may have elected another leader meanwhile, so one that
+// catchUp is for when ticks were missed, at least those of an election: others may have elected another leader meanwhile, so one that
 // leads must not act before it has heard of a quorum. Raft looks once in an election time whether it has since it looked last; so
 // it takes two looks to find that it has not.
-func (c *Core) CatchUp() {
+func (c *consensus) catchUp() {
 	if c.sole() {
 		return
 	}
@@ -226,21 +206,21 @@ func (c *Core) CatchUp() {
 	}
 }
 
-// Campaign stands for election now.
-func (c *Core) Campaign() error {
+// campaign stands for election now.
+func (c *consensus) campaign() error {
 	if err := c.node.Campaign(); err != nil {
 		return fmt.Errorf("campaign: %w", err)
 	}
 	return nil
 }
 
-// Room says whether Propose may be called: what is in flight is below its bound, and leadership is not being handed over, which may fail:
+// room says whether Propose may be called: what is in flight is below its bound, and leadership is not being handed over, which may fail:
 // then this node goes on leading, and its consumer must not have been told otherwise.
-func (c *Core) Room() bool { return c.flightBytes < inFlightBytesMax && !c.transferring() }
+func (c *consensus) room() bool { return c.flight.bytes < InFlightBytesMax && !c.transferring() }
 
-// Propose appends the batch to the log, in order, one entry each, all or none. Only a leader that has announced itself takes
+// propose appends the batch to the log, in order, one entry each, all or none. Only a leader that has announced itself takes
 // proposals; others get ErrNotLeader.
-func (c *Core) Propose(batch [][]byte) error {
+func (c *consensus) propose(batch [][]byte) error {
 	if !c.role.Leader {
 		return ErrNotLeader
 	}
@@ -258,13 +238,13 @@ func (c *Core) Propose(batch [][]byte) error {
 		return fmt.Errorf("propose: %w", err)
 	}
 	c.last += uint64(len(batch))
-	c.flightBytes += bytes
+	c.flight.bytes += bytes
 	return nil
 }
 
-// Ready takes all work that the steps so far have caused.
-func (c *Core) Ready() (Work, error) {
-	w := Work{Deliveries: c.installs}
+// ready takes all work that the steps so far have caused.
+func (c *consensus) ready() (work, error) {
+	w := work{deliveries: c.installs}
 	c.installs = nil
 	for c.node.HasReady() {
 		rd := c.node.Ready()
@@ -280,35 +260,33 @@ func (c *Core) Ready() (Work, error) {
 		if n := len(rd.Entries); n > 0 {
 			c.last = rd.Entries[n-1].GetIndex()
 		}
-		for _, s := range rd.ReadStates {
-			w.Reads = append(w.Reads, Read{Index: s.Index, Context: s.RequestCtx})
-		}
+		w.reads = append(w.reads, rd.ReadStates...)
 		for _, m := range rd.Messages {
 			switch m.GetTo() {
 			case raft.LocalAppendThread:
-				w.Saves = append(w.Saves, m)
+				w.saves = append(w.saves, m)
 			case raft.LocalApplyThread:
-				d, err := c.take(m)
+				d, err := c.deliver(m)
 				if err != nil {
-					return Work{}, err
+					return work{}, err
 				}
-				w.Deliveries = append(w.Deliveries, d)
+				w.deliveries = append(w.deliveries, d)
 			default:
-				w.Messages = append(w.Messages, m)
+				w.messages = append(w.messages, m)
 			}
 		}
 		if role, changed := c.newRole(); changed {
-			w.Deliveries = append(w.Deliveries, Delivery{Event: Event{Role: &role}})
+			w.deliveries = append(w.deliveries, Delivery{Role: &role})
 		}
 	}
-	w.Messages = c.outgoing(append(w.Messages, c.peers...))
+	w.messages = c.outgoing(append(w.messages, c.peers...))
 	c.peers = nil
 	return w, nil
 }
 
 // newRole compares what this node is with what it has announced. A leader is announced when it has committed an entry of
 // its own term, for only then does it know all that is committed.
-func (c *Core) newRole() (Role, bool) {
+func (c *consensus) newRole() (Role, bool) {
 	now := Role{Term: c.term, LeaderID: c.soft.Lead}
 	if c.soft.RaftState == raft.StateLeader {
 		now.Leader = c.readyTerm == c.term
@@ -323,21 +301,21 @@ func (c *Core) newRole() (Role, bool) {
 	if now.Leader {
 		c.ledSince = c.ticks
 	}
-	if c.flightTerm != now.Term {
-		c.flightTerm, c.flightBytes = now.Term, 0
+	if c.flight.term != now.Term {
+		c.flight = flight{term: now.Term}
 	}
 	return now, true
 }
 
-// take turns committed entries into a delivery. Changes of the members take effect here.
-func (c *Core) take(m *raftpb.Message) (Delivery, error) {
+// deliver turns committed entries into a delivery. Changes of the members take effect here.
+func (c *consensus) deliver(m *raftpb.Message) (Delivery, error) {
 	d := Delivery{responses: m.GetResponses()}
 	for _, e := range m.GetEntries() {
-		members := c.Members()
+		members := c.members()
 		switch {
 		case e.GetType() == raftpb.EntryNormal:
 			if len(e.GetData()) > 0 {
-				d.Event.Entries = append(d.Event.Entries, Entry{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()})
+				d.Entries = append(d.Entries, Entry{Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData()})
 			}
 		case e.GetIndex() > c.cfg.Overruled:
 			var err error
@@ -356,12 +334,11 @@ func (c *Core) take(m *raftpb.Message) (Delivery, error) {
 		}
 		d.index = e.GetIndex()
 	}
-	d.Silent = len(d.Event.Entries) == 0
 	return d, nil
 }
 
-// Saved tells that these saves, the oldest not reported yet, are durable.
-func (c *Core) Saved(saves []*raftpb.Message) error {
+// saved tells that these saves, the oldest not reported yet, are durable.
+func (c *consensus) saved(saves []*raftpb.Message) error {
 	for _, m := range saves {
 		if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
 			if err := c.install(s); err != nil {
@@ -386,8 +363,8 @@ func (c *Core) Saved(saves []*raftpb.Message) error {
 }
 
 // install goes on behind a peer's snapshot, which is durable.
-func (c *Core) install(s *raftpb.Snapshot) error {
-	p, err := positionOf(s)
+func (c *consensus) install(s *raftpb.Snapshot) error {
+	p, err := PositionOf(s)
 	if err != nil {
 		return err
 	}
@@ -395,20 +372,20 @@ func (c *Core) install(s *raftpb.Snapshot) error {
 		return err
 	}
 	c.marks, c.log.newest, c.log.now = []Position{p}, p, p.Members
-	c.installs = append(c.installs, Delivery{Event: Event{SnapshotIndex: p.Index}, Snapshot: &p, index: p.Index})
+	c.installs = append(c.installs, Delivery{Snapshot: &p, index: p.Index})
 	return nil
 }
 
-// Delivered tells that the oldest delivery not reported yet has reached the consumer.
-func (c *Core) Delivered(d Delivery) error {
+// delivered tells that the oldest delivery not reported yet has reached the consumer.
+func (c *consensus) delivered(d Delivery) error {
 	c.applied = max(c.applied, d.index)
 	if d.Snapshot != nil {
 		c.normal = d.Snapshot.Index
 	}
-	for _, e := range d.Event.Entries {
+	for _, e := range d.Entries {
 		c.normal = e.Index
-		if e.Term == c.flightTerm {
-			c.flightBytes = max(0, c.flightBytes-len(e.Data)-entryOverheadBytes)
+		if e.Term == c.flight.term {
+			c.flight.bytes = max(0, c.flight.bytes-len(e.Data)-entryOverheadBytes)
 		}
 	}
 	for _, resp := range d.responses {
@@ -422,9 +399,9 @@ func (c *Core) Delivered(d Delivery) error {
 	return nil
 }
 
-// SnapshotAt gives what a snapshot of the state after the entry at index must say of the log. It is the position of a later entry when
+// snapshotAt gives what a snapshot of the state after the entry at index must say of the log. It is the position of a later entry when
 // only raft's own lie between: a snapshot that a new member can use must lie behind the entry that made it one.
-func (c *Core) SnapshotAt(index uint64) (Position, error) {
+func (c *consensus) snapshotAt(index uint64) (Position, error) {
 	if index > c.applied {
 		return Position{}, fmt.Errorf("snapshot at entry %d: only %d are delivered", index, c.applied)
 	}
@@ -445,11 +422,11 @@ func (c *Core) SnapshotAt(index uint64) (Position, error) {
 	return p, nil
 }
 
-// Overtaken says whether a peer's snapshot was installed that is newer than p.
-func (c *Core) Overtaken(p Position) bool { return p.Index <= c.log.newest.Index }
+// overtaken says whether a peer's snapshot was installed that is newer than p.
+func (c *consensus) overtaken(p Position) bool { return p.Index <= c.log.newest.Index }
 
-// Snapshotted tells that the snapshot at p is durable and that the log is wanted from keep on only.
-func (c *Core) Snapshotted(p Position, keep uint64) error {
+// snapshotted tells that the snapshot at p is durable and that the log is wanted from keep on only.
+func (c *consensus) snapshotted(p Position, keep uint64) error {
 	i := sort.Search(len(c.marks), func(i int) bool { return c.marks[i].Index > p.Index })
 	c.marks = slices.Insert(slices.Clone(c.marks[i:]), 0, p)
 	c.log.newest = p
@@ -459,8 +436,8 @@ func (c *Core) Snapshotted(p Position, keep uint64) error {
 	return c.log.trimTo(keptBytesMax, p.Index)
 }
 
-// WantsSnapshot says, once each time, that a member needs a snapshot that there is not.
-func (c *Core) WantsSnapshot() bool {
+// wantsSnapshot says, once each time, that a member needs a snapshot that there is not.
+func (c *consensus) wantsSnapshot() bool {
 	wanted := c.log.wanted
 	c.log.wanted = false
 	return wanted

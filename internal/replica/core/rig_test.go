@@ -1,9 +1,8 @@
-package replica
+package core
 
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"testing"
 
@@ -18,27 +17,32 @@ const (
 	rigHeartbeat = 1
 )
 
+// entryID names one version of an entry.
+type entryID struct{ index, term uint64 }
+
+func idOf(p Position) entryID { return entryID{p.Index, p.Term} }
+
 // rig is a core with a disk and a consumer that do what it wants only when told to.
 type rig struct {
 	t     testing.TB
 	id    uint64
-	core  *Core
+	core  *consensus
 	shelf map[entryID][]string // bodies of snapshots; shared by a group, as if messages carried them
 
 	stuck      bool              // settle saves nothing
 	saves      []*raftpb.Message // wanted, not carried out
 	deliveries []Delivery
 	messages   []*raftpb.Message
-	reads      []Read
+	reads      []raft.ReadState
 
 	// On disk.
 	start   Position
 	state   *raftpb.HardState
 	entries []*raftpb.Entry
 
-	events []Event  // delivered
-	data   []string // the consumer's state: all that was proposed and committed
-	index  uint64   // the last entry that it knows of
+	events []Delivery // delivered
+	data   []string   // the consumer's state: all that was proposed and committed
+	index  uint64     // the last entry that it knows of
 }
 
 func voters(ids ...uint64) Members {
@@ -59,16 +63,15 @@ func newRig(tb testing.TB, id uint64, start Position) *rig {
 // boot starts the core from what is on disk.
 func (g *rig) boot() {
 	g.t.Helper()
-	c, err := NewCore(CoreConfig{
+	c, err := newConsensus(Config{
 		ID: g.id, ElectionTicks: rigElection, HeartbeatTicks: rigHeartbeat, Start: g.start, State: g.state, Entries: slices.Clone(g.entries),
-		Logger: raftLogger{slog.New(slog.DiscardHandler)},
 	})
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	*g = rig{
 		t: g.t, id: g.id, core: c, shelf: g.shelf, start: g.start, state: g.state, entries: g.entries,
-		data: slices.Clone(g.shelf[g.start.id()]), index: g.start.Index,
+		data: slices.Clone(g.shelf[idOf(g.start)]), index: g.start.Index,
 	}
 }
 
@@ -77,14 +80,14 @@ func (g *rig) must(err error) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	w, err := g.core.Ready()
+	w, err := g.core.ready()
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	g.saves = append(g.saves, w.Saves...)
-	g.deliveries = append(g.deliveries, w.Deliveries...)
-	g.messages = append(g.messages, w.Messages...)
-	g.reads = append(g.reads, w.Reads...)
+	g.saves = append(g.saves, w.saves...)
+	g.deliveries = append(g.deliveries, w.deliveries...)
+	g.messages = append(g.messages, w.messages...)
+	g.reads = append(g.reads, w.reads...)
 }
 
 // save carries out the first wanted save.
@@ -93,7 +96,7 @@ func (g *rig) save() {
 	m := g.saves[0]
 	g.saves = g.saves[1:]
 	if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
-		p, err := positionOf(s)
+		p, err := PositionOf(s)
 		if err != nil {
 			g.t.Fatal(err)
 		}
@@ -105,7 +108,7 @@ func (g *rig) save() {
 	for _, e := range m.GetEntries() {
 		g.entries = append(slices.Clone(g.entries[:e.GetIndex()-1-g.start.Index]), e)
 	}
-	g.must(g.core.Saved([]*raftpb.Message{m}))
+	g.must(g.core.saved([]*raftpb.Message{m}))
 }
 
 // deliver carries out the first wanted delivery.
@@ -113,11 +116,11 @@ func (g *rig) deliver() {
 	g.t.Helper()
 	d := g.deliveries[0]
 	g.deliveries = g.deliveries[1:]
-	if !d.Silent {
-		g.events = append(g.events, d.Event)
+	if !d.silent() {
+		g.events = append(g.events, d)
 	}
 	if d.Snapshot != nil {
-		body, ok := g.shelf[d.Snapshot.id()]
+		body, ok := g.shelf[idOf(*d.Snapshot)]
 		if !ok {
 			g.t.Fatalf("member %d installs a snapshot at %d that nobody made", g.id, d.Snapshot.Index)
 		}
@@ -126,26 +129,26 @@ func (g *rig) deliver() {
 		}
 		g.data, g.index = slices.Clone(body), d.Snapshot.Index
 	}
-	for _, e := range d.Event.Entries {
+	for _, e := range d.Entries {
 		if e.Index <= g.index {
 			g.t.Fatalf("member %d got entry %d after %d", g.id, e.Index, g.index)
 		}
 		g.data, g.index = append(g.data, string(e.Data)), e.Index
 	}
-	g.must(g.core.Delivered(d))
+	g.must(g.core.delivered(d))
 }
 
 // snapshot saves one of the consumer's state; keep is how many entries before it stay in memory.
 func (g *rig) snapshot(keep uint64) error {
 	g.t.Helper()
-	p, err := g.core.SnapshotAt(g.index)
+	p, err := g.core.snapshotAt(g.index)
 	if err != nil {
 		return err
 	}
-	g.shelf[p.id()] = slices.Clone(g.data)
+	g.shelf[idOf(p)] = slices.Clone(g.data)
 	g.entries = slices.Clone(g.entries[p.Index-g.start.Index:])
 	g.start = p
-	g.must(g.core.Snapshotted(p, p.Index-min(keep, p.Index)))
+	g.must(g.core.snapshotted(p, p.Index-min(keep, p.Index)))
 	return nil
 }
 
@@ -167,7 +170,7 @@ func (g *rig) propose(data ...string) {
 	for _, d := range data {
 		batch = append(batch, []byte(d))
 	}
-	g.must(g.core.Propose(batch))
+	g.must(g.core.propose(batch))
 }
 
 // told is the events in short: data of entries, and roles.
@@ -196,7 +199,7 @@ func (g *rig) wantTold(want ...string) {
 func newLoneRig(tb testing.TB) *rig {
 	tb.Helper()
 	g := newRig(tb, 1, Beginning(voters(1)))
-	g.must(g.core.Campaign())
+	g.must(g.core.campaign())
 	g.settle()
 	g.wantTold("lead")
 	return g
@@ -205,7 +208,7 @@ func newLoneRig(tb testing.TB) *rig {
 // change proposes a change of the members, which needs nobody else, and carries it out.
 func (g *rig) change(c Change) Member {
 	g.t.Helper()
-	m, _, err := g.core.ProposeMember(c, false)
+	m, _, err := g.core.proposeMember(c, false)
 	g.must(err)
 	g.settle()
 	return m
@@ -254,7 +257,7 @@ func (c *group) change(ch Change) Member {
 	c.t.Helper()
 	for range 1000 {
 		leader := c.leader()
-		m, index, err := leader.core.ProposeMember(ch, false)
+		m, index, err := leader.core.proposeMember(ch, false)
 		if errors.Is(err, ErrChanging) {
 			c.tick(1)
 			continue
@@ -280,7 +283,7 @@ func (c *group) settle() {
 		for _, id := range c.ids {
 			g := c.rigs[id]
 			g.settle()
-			if g.core.WantsSnapshot() {
+			if g.core.wantsSnapshot() {
 				_ = g.snapshot(0) // there may be one already, and the one who needs it not be there yet
 			}
 			messages := g.messages
@@ -296,16 +299,16 @@ func (c *group) settle() {
 func (c *group) pass(m *raftpb.Message) bool {
 	c.t.Helper()
 	to, ok := c.rigs[m.GetTo()]
-	lost := !ok || c.cut[m.GetFrom()] || c.cut[m.GetTo()] || to.core.Removed() || (c.drop != nil && c.drop(m))
+	lost := !ok || c.cut[m.GetFrom()] || c.cut[m.GetTo()] || to.core.removed() || (c.drop != nil && c.drop(m))
 	if m.GetType() == raftpb.MsgSnap {
 		from := c.rigs[m.GetFrom()]
-		from.core.ReportSnapshot(m.GetTo(), !lost)
+		from.core.reportSnapshot(m.GetTo(), !lost)
 		from.must(nil)
 	}
 	if lost {
 		return false
 	}
-	to.must(to.core.Step(proto.Clone(m).(*raftpb.Message)))
+	to.must(to.core.step(proto.Clone(m).(*raftpb.Message)))
 	return true
 }
 
@@ -328,7 +331,7 @@ func (c *group) tick(n int) {
 	c.t.Helper()
 	for range n {
 		for _, id := range c.ids {
-			c.rigs[id].core.Tick()
+			c.rigs[id].core.tick()
 			c.settle()
 		}
 	}
@@ -351,7 +354,7 @@ func (c *group) wantData(want ...string) {
 	c.t.Helper()
 	for _, id := range c.ids {
 		g := c.rigs[id]
-		if !c.cut[id] && !g.core.Removed() && !slices.Equal(g.data, want) {
+		if !c.cut[id] && !g.core.removed() && !slices.Equal(g.data, want) {
 			c.t.Errorf("member %d holds %q, want %q", id, g.data, want)
 		}
 	}

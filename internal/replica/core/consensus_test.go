@@ -1,9 +1,8 @@
-package replica
+package core
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"testing"
 )
@@ -29,9 +28,9 @@ func TestNothingIsDeliveredBeforeItIsOnDisk(t *testing.T) {
 
 func TestLeaderIsToldWithTheFirstEntryOfItsTerm(t *testing.T) {
 	g := newRig(t, 1, Beginning(voters(1)))
-	g.must(g.core.Campaign())
+	g.must(g.core.campaign())
 	for len(g.entries) == 0 {
-		if err := g.core.Propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
+		if err := g.core.propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
 			t.Fatalf("propose before the first entry of the term is saved = %v, want ErrNotLeader", err)
 		}
 		if got := g.told(); len(got) > 0 {
@@ -46,7 +45,7 @@ func TestLeaderIsToldWithTheFirstEntryOfItsTerm(t *testing.T) {
 	g.settle()
 	g.propose("lost") // not saved: never acknowledged
 	g.boot()
-	g.must(g.core.Campaign())
+	g.must(g.core.campaign())
 	g.settle()
 	g.wantTold("a", "lead")
 }
@@ -55,17 +54,17 @@ func TestInFlightIsBounded(t *testing.T) {
 	g := newLoneRig(t)
 	big := make([]byte, 1<<20)
 	count := 0
-	for g.core.Room() {
-		g.must(g.core.Propose([][]byte{big}))
+	for g.core.room() {
+		g.must(g.core.propose([][]byte{big}))
 		count++
 	}
-	if want := inFlightBytesMax / len(big); count != want {
+	if want := InFlightBytesMax / len(big); count != want {
 		t.Errorf("room for %d MiB, want %d", count, want)
 	}
 	for len(g.saves) > 0 {
 		g.save()
 	}
-	if g.core.Room() {
+	if g.core.room() {
 		t.Error("room, though nothing was delivered")
 	}
 	for range count {
@@ -74,15 +73,15 @@ func TestInFlightIsBounded(t *testing.T) {
 		}
 	}
 	g.settle()
-	if g.core.flightBytes != 0 {
-		t.Errorf("%d bytes in flight after all was delivered, want 0", g.core.flightBytes)
+	if g.core.flight.bytes != 0 {
+		t.Errorf("%d bytes in flight after all was delivered, want 0", g.core.flight.bytes)
 	}
 }
 
 func TestLoneVoterForgetsWhatIsApplied(t *testing.T) {
 	g := newLoneRig(t)
 	for range 100 {
-		g.must(g.core.Propose([][]byte{make([]byte, 1<<20)}))
+		g.must(g.core.propose([][]byte{make([]byte, 1<<20)}))
 		g.settle()
 	}
 	if g.core.log.bytes > 2*trimBytes {
@@ -95,7 +94,7 @@ func TestSnapshotAtKnowsTermAndMembers(t *testing.T) {
 	g.propose("a")     // 3
 	g.settle()
 	g.boot()
-	g.must(g.core.Campaign())
+	g.must(g.core.campaign())
 	g.settle()     // entry 4, term 2
 	g.propose("b") // 5
 	g.settle()
@@ -114,21 +113,21 @@ func TestSnapshotAtKnowsTermAndMembers(t *testing.T) {
 	}{{3, 2, 1}, {4, 2, 1}, {5, 2, 2}, {6, 2, 2}, {7, 2, 2}} {
 		// Of raft's own entries, 4 and 6, the state is that before them, and the position theirs.
 		want := map[uint64]uint64{3: 4, 4: 4, 5: 6, 6: 6, 7: 7}[tt.index]
-		p, err := g.core.SnapshotAt(tt.index)
+		p, err := g.core.snapshotAt(tt.index)
 		if err != nil || p.Index != want || p.Term != tt.term || len(p.Members.List) != tt.members {
 			t.Errorf("SnapshotAt(%d) = %v, %v, want term %d and %d members", tt.index, p, err, tt.term, tt.members)
 		}
 	}
-	if _, err := g.core.SnapshotAt(8); err == nil {
+	if _, err := g.core.snapshotAt(8); err == nil {
 		t.Error("snapshot of an entry that is not delivered")
 	}
-	p, err := g.core.SnapshotAt(5)
+	p, err := g.core.snapshotAt(5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.must(g.core.Snapshotted(p, 3))
+	g.must(g.core.snapshotted(p, 3))
 	for _, index := range []uint64{5, 6} {
-		if _, err := g.core.SnapshotAt(index); err == nil {
+		if _, err := g.core.snapshotAt(index); err == nil {
 			t.Errorf("second snapshot at entry %d", index)
 		}
 	}
@@ -137,7 +136,7 @@ func TestSnapshotAtKnowsTermAndMembers(t *testing.T) {
 	}
 	// Behind what the consumer knows of, raft's own entries do not change the state.
 	g.change(Change{Op: OpAdd, Member: Member{ID: 10, Address: "ten"}}) // 8
-	if p, err := g.core.SnapshotAt(7); err != nil || p.Index != 8 || len(p.Members.List) != 3 {
+	if p, err := g.core.snapshotAt(7); err != nil || p.Index != 8 || len(p.Members.List) != 3 {
 		t.Errorf("SnapshotAt(7) = %v, %v, want the position of entry 8", p, err)
 	}
 }
@@ -164,7 +163,7 @@ func TestThreeMembersAgreeAcrossALostLeader(t *testing.T) {
 	if old.core.role.Leader {
 		t.Error("a leader without a quorum still leads")
 	}
-	if err := old.core.Propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
+	if err := old.core.propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("propose without a quorum = %v, want ErrNotLeader", err)
 	}
 	if got := old.data; !slices.Equal(got, []string{"a"}) {
@@ -200,43 +199,5 @@ func TestThreeMembersSurviveRestarts(t *testing.T) {
 		if got := g.data; !slices.Equal(got, want) {
 			t.Errorf("member %d got %q, want %q", id, got, want)
 		}
-	}
-}
-
-func TestSnapshotFileRefusesEveryFlippedBit(t *testing.T) {
-	store := snapStore{dir: t.TempDir()}
-	m := Position{Index: 12, Term: 3, Members: &Members{Cluster: "c", List: []Member{{ID: 1, Address: "a:1", Directory: "d", Voter: true}}}}
-	if err := store.create(m, func(w io.Writer) error { _, err := io.WriteString(w, "the state"); return err }); err != nil {
-		t.Fatal(err)
-	}
-	body, err := store.open(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, err := io.ReadAll(body); err != nil || string(text) != "the state" || !body.at.Members.equal(m.Members) {
-		t.Errorf("open = %q, %+v, %v", text, body.at.Members, err)
-	}
-	if err := body.Close(); err != nil {
-		t.Error(err)
-	}
-	forEachDamage(t, store.path(m), func(what string) {
-		if body, err := store.open(m); err == nil {
-			t.Errorf("%s: opened", what)
-			_ = body.Close()
-		} else if !containsAll(err.Error(), store.path(m), "damaged", "move it away") {
-			t.Errorf("%s: error does not name the file and the way out: %v", what, err)
-		}
-	})
-}
-
-func TestSnapshotThatFailsLeavesNothing(t *testing.T) {
-	store := snapStore{dir: t.TempDir()}
-	broken := errors.New("broken")
-	m := Position{Index: 1, Term: 1, Members: &Members{}}
-	if err := store.create(m, func(io.Writer) error { return broken }); !errors.Is(err, broken) {
-		t.Errorf("create = %v, want %v", err, broken)
-	}
-	if metas, err := store.list(); err != nil || len(metas) != 0 {
-		t.Errorf("list = %v, %v, want none", metas, err)
 	}
 }

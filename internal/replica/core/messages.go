@@ -1,4 +1,4 @@
-package replica
+package core
 
 import (
 	"errors"
@@ -9,14 +9,12 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// What a core takes from its peers and sends to them.
+// errNoLeader: no leader is known, or it is not ready yet, so a read must be requested again.
+var errNoLeader = errors.New("no leader is known")
 
-// ErrNoLeader is why a read cannot be asked for now: no leader is known, or it is not ready yet.
-var ErrNoLeader = errors.New("no leader is known")
-
-// Step takes a message of a peer. An error means that the message was refused; it changes nothing.
-func (c *Core) Step(m *raftpb.Message) error {
-	err := acceptable(m, c.id)
+// step takes a message of a peer. An error means that the message was refused; it changes nothing.
+func (c *consensus) step(m *raftpb.Message) error {
+	err := Acceptable(m, c.id)
 	if err == nil && m.GetType() == raftpb.MsgSnap {
 		err = c.acceptableSnapshot(m)
 	}
@@ -40,8 +38,8 @@ func (c *Core) Step(m *raftpb.Message) error {
 	return nil // an answer of a member that was removed meanwhile is no error
 }
 
-// acceptable says whether a peer may send m to member id.
-func acceptable(m *raftpb.Message, id uint64) error {
+// Acceptable says whether a peer may send m to member id.
+func Acceptable(m *raftpb.Message, id uint64) error {
 	if m.GetTo() != id {
 		return fmt.Errorf("it is for member %d, this is member %d", m.GetTo(), id)
 	}
@@ -63,16 +61,16 @@ func acceptable(m *raftpb.Message, id uint64) error {
 }
 
 // acceptableSnapshot says whether the snapshot of m can be one of this cluster.
-func (c *Core) acceptableSnapshot(m *raftpb.Message) error {
-	p, err := positionOf(m.GetSnapshot())
-	if err == nil && p.Members.Cluster != c.Members().Cluster {
-		err = fmt.Errorf("its snapshot belongs to cluster %s, not %s", p.Members.Cluster, c.Members().Cluster)
+func (c *consensus) acceptableSnapshot(m *raftpb.Message) error {
+	p, err := PositionOf(m.GetSnapshot())
+	if err == nil && p.Members.Cluster != c.members().Cluster {
+		err = fmt.Errorf("its snapshot belongs to cluster %s, not %s", p.Members.Cluster, c.members().Cluster)
 	}
 	return err
 }
 
 // fromLeader says whether m, which was stepped, shows that its sender leads now.
-func (c *Core) fromLeader(m *raftpb.Message) bool {
+func (c *consensus) fromLeader(m *raftpb.Message) bool {
 	if t := m.GetType(); t != raftpb.MsgApp && t != raftpb.MsgHeartbeat && t != raftpb.MsgSnap {
 		return false
 	}
@@ -80,18 +78,18 @@ func (c *Core) fromLeader(m *raftpb.Message) bool {
 	return status.Lead == m.GetFrom() && status.GetTerm() == m.GetTerm()
 }
 
-// ReadIndex asks for the index that a linearizable read must wait for; Work.Reads answers it, or nothing does, and then it is
+// readIndex asks for the index that a linearizable read must wait for; Work.Reads answers it, or nothing does, and then it is
 // to be asked again. context must be unlike any that this member ever used in another read, also before it was started again.
-func (c *Core) ReadIndex(context []byte) error {
+func (c *consensus) readIndex(context []byte) error {
 	if c.soft.Lead == raft.None || (c.soft.RaftState == raft.StateLeader && c.readyTerm != c.term) {
-		return ErrNoLeader
+		return errNoLeader
 	}
 	c.node.ReadIndex(context)
 	return nil
 }
 
-// ReportSnapshot tells what became of the MsgSnap that was last sent to that member.
-func (c *Core) ReportSnapshot(id uint64, ok bool) {
+// reportSnapshot tells what became of the MsgSnap that was last sent to that member.
+func (c *consensus) reportSnapshot(id uint64, ok bool) {
 	status := raft.SnapshotFinish
 	if !ok {
 		status = raft.SnapshotFailure
@@ -99,8 +97,8 @@ func (c *Core) ReportSnapshot(id uint64, ok bool) {
 	c.node.ReportSnapshot(id, status)
 }
 
-// ReportUnreachable tells that messages to that member were lost.
-func (c *Core) ReportUnreachable(id uint64) { c.node.ReportUnreachable(id) }
+// reportUnreachable tells that messages to that member were lost.
+func (c *consensus) reportUnreachable(id uint64) { c.node.ReportUnreachable(id) }
 
 // outgoing holds back entries that this leader has not on its own disk yet, while there are no more than two voters.
 //
@@ -108,7 +106,7 @@ func (c *Core) ReportUnreachable(id uint64) { c.node.ReportUnreachable(id) }
 // end of its log, which the second had been sent already, nobody could be elected: the second does not vote for a log that is
 // shorter than its own, and does not stand for election itself, as what it has on disk does not say that it is a voter. With
 // three voters or more there is always one that can be elected, and entries go out while they are being saved.
-func (c *Core) outgoing(messages []*raftpb.Message) []*raftpb.Message {
+func (c *consensus) outgoing(messages []*raftpb.Message) []*raftpb.Message {
 	if c.soft.RaftState != raft.StateLeader {
 		c.held = nil // of a term that is over
 		return messages
@@ -116,7 +114,7 @@ func (c *Core) outgoing(messages []*raftpb.Message) []*raftpb.Message {
 	if len(c.held) > 0 {
 		messages, c.held = append(c.held, messages...), nil
 	}
-	if len(c.Members().voters()) > 2 {
+	if len(c.members().voters()) > 2 {
 		return messages
 	}
 	waits := func(m *raftpb.Message) bool {

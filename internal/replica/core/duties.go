@@ -1,4 +1,4 @@
-package replica
+package core
 
 import (
 	"cmp"
@@ -20,110 +20,111 @@ type round struct {
 	began  int    // ticks
 }
 
-// disk is what the driver says of this node's disk.
-type disk struct {
-	hung bool // a save has been under way for too long
+// diskState is the condition of this node's disk.
+type diskState struct {
+	hung bool // a write has not finished within an election time
 	full bool // there is no room for the log
 }
 
-// handOver is how a leader that should not lead gets rid of its leadership.
-type handOver struct {
-	tries int
-	next  int // ticks when it tries again
+// transferState is a transfer of leadership that is under way or, when the disk is hung or full, repeated with back-off.
+type transferState struct {
+	active bool // when last checked
+	tries  int
+	next   int // tick of the next try
 }
 
-// SetDisk tells whether a save has been under way for too long, and whether there is no room for the log. With either, a leader
+// setDisk tells whether a save has been under way for too long, and whether there is no room for the log. With either, a leader
 // hands its leadership to who can acknowledge something, again and again; nobody else makes it leader; and with a hung disk
 // it does not stand for election.
-func (c *Core) SetDisk(hung, full bool) {
+func (c *consensus) setDisk(hung, full bool) {
 	if !hung && !full {
-		c.handOver = handOver{}
+		c.transfer.tries, c.transfer.next = 0, 0
 	}
-	c.disk = disk{hung: hung, full: full}
+	c.disk = diskState{hung: hung, full: full}
 }
 
 // answers says whether a member was heard of within an election time.
-func (c *Core) answers(id uint64) bool {
+func (c *consensus) answers(id uint64) bool {
 	at, ok := c.heard[id]
 	return id == c.id || (ok && c.ticks-at <= c.cfg.ElectionTicks)
 }
 
 // progress gives what raft, leading, knows of the others.
-func (c *Core) progress() map[uint64]tracker.Progress {
+func (c *consensus) progress() map[uint64]tracker.Progress {
 	all := map[uint64]tracker.Progress{}
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) { all[id] = pr })
 	return all
 }
 
 // successors gives the voters that could lead, the most up to date first.
-func (c *Core) successors() []uint64 {
+func (c *consensus) successors() []uint64 {
 	all := c.progress()
-	ids := slices.DeleteFunc(c.Members().voters(), func(id uint64) bool { return id == c.id || !c.answers(id) })
+	ids := slices.DeleteFunc(c.members().voters(), func(id uint64) bool { return id == c.id || !c.answers(id) })
 	slices.SortStableFunc(ids, func(a, b uint64) int { return cmp.Compare(all[b].Match, all[a].Match) })
 	return ids
 }
 
-// errNoSuccessor: nobody else could lead.
-var errNoSuccessor = errors.New("no other leader answers that could take over")
+// ErrNoSuccessor means that no other voter could lead.
+var ErrNoSuccessor = errors.New("no other leader answers that could take over")
 
-// Transfer begins to hand leadership to the most up-to-date voter that answers; tries says how often that has failed, so that
+// transferLeadership begins to hand leadership to the most up-to-date voter that answers; tries says how often that has failed, so that
 // others have their turn. It ends within an election time, well or not.
-func (c *Core) Transfer(tries int) error {
+func (c *consensus) transferLeadership(tries int) error {
 	if c.soft.RaftState != raft.StateLeader {
 		return ErrNotLeader
 	}
 	ids := c.successors()
 	if len(ids) == 0 {
-		return errNoSuccessor
+		return ErrNoSuccessor
 	}
 	c.node.TransferLeader(ids[tries%len(ids)])
-	c.handing = true
+	c.transfer.active = true
 	return nil
 }
 
 // transferring says whether leadership is being handed over.
-func (c *Core) transferring() bool {
-	c.handing = c.handing && c.node.BasicStatus().LeadTransferee != raft.None
-	return c.handing
+func (c *consensus) transferring() bool {
+	c.transfer.active = c.transfer.active && c.node.BasicStatus().LeadTransferee != raft.None
+	return c.transfer.active
 }
 
-// errSelf: this node, leading, was asked to remove itself; another leader can do it.
-var errSelf = errors.New("a leader does not remove itself")
+// ErrSelf means that this node, leading, was asked to remove itself: another leader must do it.
+var ErrSelf = errors.New("a leader does not remove itself")
 
-// keepHouse is what a leader does in each tick.
-func (c *Core) keepHouse() {
+// duties is what a leader does in each tick.
+func (c *consensus) duties() {
 	if c.disk.hung || c.disk.full {
-		c.flee()
+		c.stepAside()
 		return
 	}
 	if !c.role.Leader || c.pending() {
 		return
 	}
-	c.introduce()
+	c.publishAddress()
 	if !c.pending() {
 		c.promote()
 	}
 }
 
-// flee hands leadership over, if the others can go on without this node.
-func (c *Core) flee() {
-	if c.ticks < c.handOver.next {
+// stepAside hands leadership over, if the others can go on without this node.
+func (c *consensus) stepAside() {
+	if c.ticks < c.transfer.next {
 		return
 	}
-	voters := c.Members().voters()
+	voters := c.members().voters()
 	if len(c.successors()) < len(voters)/2+1 {
 		return
 	}
-	if c.Transfer(c.handOver.tries) == nil {
-		c.handOver.next = c.ticks + c.cfg.ElectionTicks<<min(c.handOver.tries, 4)
-		c.handOver.tries++
+	if c.transferLeadership(c.transfer.tries) == nil {
+		c.transfer.next = c.ticks + c.cfg.ElectionTicks<<min(c.transfer.tries, 4)
+		c.transfer.tries++
 	}
 }
 
-// introduce has the members say where this node is, when they do not. It may be refused, say because the address is another's:
+// publishAddress has the members say where this node is, when they do not. It may be refused, say because the address is another's:
 // there is nothing to be done about that here.
-func (c *Core) introduce() {
-	self, ok := c.Members().Get(c.id)
+func (c *consensus) publishAddress() {
+	self, ok := c.members().Get(c.id)
 	if !ok {
 		return
 	}
@@ -131,14 +132,14 @@ func (c *Core) introduce() {
 	want.Address = cmp.Or(c.cfg.Address, self.Address)
 	want.Directory = cmp.Or(self.Directory, c.cfg.Directory)
 	if want != self {
-		_, _, _ = c.ProposeMember(Change{Op: OpUpdate, Member: want}, false)
+		_, _, _ = c.proposeMember(Change{Op: OpUpdate, Member: want}, false)
 	}
 }
 
 // promote makes voters of learners that have caught up, one after the other.
-func (c *Core) promote() {
+func (c *consensus) promote() {
 	var all map[uint64]tracker.Progress
-	for _, m := range c.Members().List {
+	for _, m := range c.members().List {
 		if m.Voter {
 			delete(c.rounds, m.ID)
 			continue
@@ -158,26 +159,26 @@ func (c *Core) promote() {
 			c.rounds[m.ID] = round{target: c.last, began: c.ticks}
 			continue
 		}
-		if _, _, err := c.ProposeMember(Change{Op: OpPromote, Member: m}, false); err == nil {
+		if _, _, err := c.proposeMember(Change{Op: OpPromote, Member: m}, false); err == nil {
 			return
 		}
 	}
 }
 
 // pending says whether raft would drop a change of the members now: an older one is not applied yet.
-func (c *Core) pending() bool { return c.changing > c.node.BasicStatus().Applied }
+func (c *consensus) pending() bool { return c.changing > c.node.BasicStatus().Applied }
 
-// ProposeMember proposes one change of the members. It gives the member as it will be, and the entry after which it is; 0: the
+// proposeMember proposes one change of the members. It gives the member as it will be, and the entry after which it is; 0: the
 // members say so already. Errors: ErrNotLeader, ErrChanging, ErrQuorum (with force only for the last voter), or what is wrong
 // with the change. A leader does not remove itself: hand leadership over first.
-func (c *Core) ProposeMember(change Change, force bool) (Member, uint64, error) {
+func (c *consensus) proposeMember(change Change, force bool) (Member, uint64, error) {
 	if !c.role.Leader {
 		return Member{}, 0, ErrNotLeader
 	}
 	if c.pending() {
 		return Member{}, 0, ErrChanging
 	}
-	change, needed, err := c.Members().plan(change)
+	change, needed, err := c.members().plan(change)
 	if err != nil || !needed {
 		return change.Member, 0, err
 	}
@@ -191,7 +192,7 @@ func (c *Core) ProposeMember(change Change, force bool) (Member, uint64, error) 
 		}
 	}
 	if change.Op == OpRemove && change.Member.ID == c.id {
-		return Member{}, 0, errSelf
+		return Member{}, 0, ErrSelf
 	}
 	cc, err := change.entry()
 	if err != nil {
@@ -210,11 +211,11 @@ func (c *Core) ProposeMember(change Change, force bool) (Member, uint64, error) 
 }
 
 // quorumWithout refuses what would leave a cluster that cannot go on.
-func (c *Core) quorumWithout(m Member) error {
+func (c *consensus) quorumWithout(m Member) error {
 	if !m.Voter {
 		return nil
 	}
-	voters := c.Members().voters()
+	voters := c.members().voters()
 	answer := 0
 	for _, id := range voters {
 		if c.answers(id) {
@@ -234,12 +235,12 @@ func (c *Core) quorumWithout(m Member) error {
 }
 
 // changeMembers carries out a committed change of the members.
-func (c *Core) changeMembers(e *raftpb.Entry) (*Members, error) {
+func (c *consensus) changeMembers(e *raftpb.Entry) (*Members, error) {
 	change, cc, err := decodeChange(e)
 	if err != nil {
 		return nil, err
 	}
-	members, applied, err := c.Members().apply(change)
+	members, applied, err := c.members().apply(change)
 	if err != nil || !applied {
 		return members, err
 	}
@@ -248,7 +249,7 @@ func (c *Core) changeMembers(e *raftpb.Entry) (*Members, error) {
 		goodbye = c.goodbye(change.Member.ID, e)
 	}
 	conf := c.node.ApplyConfChange(cc)
-	if err := conf.Equivalent(members.conf()); err != nil {
+	if err := conf.Equivalent(members.ConfState()); err != nil {
 		return nil, fmt.Errorf("raft and this program disagree on who the members are: %w", err)
 	}
 	if goodbye != nil {
@@ -259,7 +260,7 @@ func (c *Core) changeMembers(e *raftpb.Entry) (*Members, error) {
 
 // goodbye tells a member that e, which is committed, has removed it; nil where it is too far behind. Raft itself forgets a member
 // at once, which would never know why it does not hear from anybody any more.
-func (c *Core) goodbye(id uint64, e *raftpb.Entry) *raftpb.Message {
+func (c *consensus) goodbye(id uint64, e *raftpb.Entry) *raftpb.Message {
 	match := c.progress()[id].Match
 	term, err := c.log.Term(match)
 	if err != nil || match == 0 || match > e.GetIndex() {
@@ -279,13 +280,13 @@ func (c *Core) goodbye(id uint64, e *raftpb.Entry) *raftpb.Message {
 }
 
 // peerStatus is what a leader knows of the other members.
-func (c *Core) peerStatus() []PeerStatus {
-	if c.soft.RaftState != raft.StateLeader || len(c.Members().List) < 2 {
+func (c *consensus) peerStatus() []PeerStatus {
+	if c.soft.RaftState != raft.StateLeader || len(c.members().List) < 2 {
 		return nil
 	}
 	all := c.progress()
 	var peers []PeerStatus
-	for _, m := range c.Members().List {
+	for _, m := range c.members().List {
 		if m.ID != c.id {
 			peers = append(peers, PeerStatus{ID: m.ID, Match: all[m.ID].Match, Active: c.answers(m.ID)})
 		}
@@ -293,36 +294,22 @@ func (c *Core) peerStatus() []PeerStatus {
 	return peers
 }
 
-// The values of Status.Role.
-const (
-	roleLeader    = "Leader"
-	roleFollower  = "Follower"
-	roleCandidate = "Candidate"
-)
-
-// Leading says whether this node leads as far as it knows, ready or not.
-func (c *Core) Leading() bool { return c.soft.RaftState == raft.StateLeader }
-
-// Status is a view of the core, without times.
-func (c *Core) Status() Status {
-	s := c.status()
-	s.Peers = c.peerStatus()
-	return s
-}
+// leading says whether this node leads as far as it knows, ready or not.
+func (c *consensus) leading() bool { return c.soft.RaftState == raft.StateLeader }
 
 // status leaves Peers out, which cost more.
-func (c *Core) status() Status {
+func (c *consensus) status() Status {
 	s := Status{
 		ID: c.id, Term: c.term, Leader: c.role.Leader, LeaderID: c.role.LeaderID, VotedFor: c.vote,
 		Committed: c.committed, Applied: c.applied, Last: c.last,
 	}
 	switch c.soft.RaftState {
 	case raft.StateLeader:
-		s.Role = roleLeader
+		s.Role = RoleLeader
 	case raft.StateCandidate, raft.StatePreCandidate:
-		s.Role = roleCandidate
+		s.Role = RoleCandidate
 	case raft.StateFollower:
-		s.Role = roleFollower
+		s.Role = RoleFollower
 	}
 	return s
 }

@@ -1,4 +1,4 @@
-package replica
+package core
 
 import (
 	"fmt"
@@ -25,26 +25,24 @@ func Beginning(first Members) Position {
 // NewMember is where a new member of a running cluster starts from: it knows nobody, and waits to be told.
 func NewMember(cluster string) Position { return Position{Members: &Members{Cluster: cluster}} }
 
-func (p Position) id() entryID { return entryID{index: p.Index, term: p.Term} }
-
-// snapshot is what raft sends to who needs the snapshot at p; its file goes another way.
-func (p Position) snapshot() (*raftpb.Snapshot, error) {
-	members, err := p.Members.encode()
+// Snapshot is what raft sends to who needs the snapshot at p; its file goes another way.
+func (p Position) Snapshot() (*raftpb.Snapshot, error) {
+	members, err := p.Members.Encode()
 	if err != nil {
 		return nil, err
 	}
 	return &raftpb.Snapshot{Data: members, Metadata: &raftpb.SnapshotMetadata{
-		Index: new(p.Index), Term: new(p.Term), ConfState: p.Members.conf(),
+		Index: new(p.Index), Term: new(p.Term), ConfState: p.Members.ConfState(),
 	}}, nil
 }
 
-// positionOf reads what snapshot made.
-func positionOf(s *raftpb.Snapshot) (Position, error) {
-	members, err := decodeMembers(s.GetData())
+// PositionOf reads what snapshot made.
+func PositionOf(s *raftpb.Snapshot) (Position, error) {
+	members, err := DecodeMembers(s.GetData())
 	if err != nil {
 		return Position{}, fmt.Errorf("snapshot at entry %d: %w", s.GetMetadata().GetIndex(), err)
 	}
-	if err := members.conf().Equivalent(raftpb.EnsureConfState(s.GetMetadata().GetConfState())); err != nil {
+	if err := members.ConfState().Equivalent(raftpb.EnsureConfState(s.GetMetadata().GetConfState())); err != nil {
 		return Position{}, fmt.Errorf("snapshot at entry %d contradicts itself: %w", s.GetMetadata().GetIndex(), err)
 	}
 	return Position{Index: s.GetMetadata().GetIndex(), Term: s.GetMetadata().GetTerm(), Members: members}, nil
@@ -72,7 +70,7 @@ func newMemoryLog(start Position, state *raftpb.HardState, entries []*raftpb.Ent
 
 // restart drops all entries: the log goes on behind p.
 func (l *memoryLog) restart(p Position) error {
-	s, err := p.snapshot()
+	s, err := p.Snapshot()
 	if err != nil {
 		return err
 	}
@@ -171,5 +169,5 @@ func (l *memoryLog) Snapshot() (*raftpb.Snapshot, error) {
 		l.wanted = true
 		return nil, raft.ErrSnapshotTemporarilyUnavailable
 	}
-	return l.newest.snapshot()
+	return l.newest.Snapshot()
 }
