@@ -29,7 +29,7 @@ func (a *app) devCommand() *cobra.Command {
 			if err != nil {
 				return explainServe(err, cfg.listen, cfg.dataDir)
 			}
-			if err := writeAddress(addressFile, loopback(e.node.address())); err != nil {
+			if err := writeAddress(addressFile, loopback(e.node.Address())); err != nil {
 				return errors.Join(err, e.close())
 			}
 			a.stderr.Printf("bridgefour listens on %s, with %s; Ctrl-C ends it\n"+

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/worker"
 	"github.com/bridgefour/bridgefour/jobs"
 )
@@ -30,23 +31,23 @@ type embeddedConfig struct {
 
 // embedded is a node and its workers in this process.
 type embedded struct {
-	node    *node
+	node    *node.Process
 	workers []*spren
 	logger  *slog.Logger
 }
 
 func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	slots := embeddedSlots(cfg.slots, cfg.workers)
-	n, err := openNode(ctx, nodeConfig{
-		dataDir: filepath.Join(cfg.dataDir, "leader"), listen: cfg.listen, hosts: cfg.hosts, version: cfg.version, logger: cfg.logger,
-	})
+	n, err := openNode(ctx, node.ProcessConfig{
+		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Version: cfg.version, Logger: cfg.logger,
+	}, cfg.hosts...)
 	if err != nil {
 		return nil, err
 	}
 	e := &embedded{node: n, logger: cfg.logger}
 	for i := range cfg.workers {
 		s, err := openSpren(ctx, worker.Config{
-			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{loopback(n.address())},
+			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{loopback(n.Address())},
 			Slots: slots, Version: cfg.version, Jobs: jobs.All(), DrainGrace: cfg.drainGrace, Logger: cfg.logger,
 		}, "", "")
 		if err != nil {
@@ -67,7 +68,7 @@ func embeddedSlots(given, workers int) int {
 
 // close releases the resources of openEmbedded when run is not called.
 func (e *embedded) close() error {
-	err := e.node.close()
+	err := e.node.Close()
 	for _, s := range e.workers {
 		err = errors.Join(err, s.worker.Close())
 	}
@@ -75,7 +76,7 @@ func (e *embedded) close() error {
 }
 
 // url is the cluster's base URL.
-func (e *embedded) url() string { return "http://" + loopback(e.node.address()) }
+func (e *embedded) url() string { return "http://" + loopback(e.node.Address()) }
 
 // run runs the cluster until ctx is done or a part of it fails. The workers end first, so that the leader receives their last
 // results and returned leases.
@@ -88,7 +89,7 @@ func (e *embedded) run(ctx context.Context) error {
 	var workers, leader sync.WaitGroup
 	var failed errorList
 	leader.Go(func() {
-		if err := e.node.run(leading); err != nil {
+		if err := e.node.Run(leading); err != nil {
 			failed.add(err)
 			stopWorking(fmt.Errorf("the leader failed: %w", worker.ErrStopNow))
 		}

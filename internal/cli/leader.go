@@ -5,17 +5,22 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
 // clusterNameDefault is the name of a cluster that was started without one.
 const clusterNameDefault = "bridgefour"
+
+// clusterNamePattern matches valid cluster names.
+var clusterNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // leaderFlags are the flags of leader.
 type leaderFlags struct {
@@ -81,26 +86,26 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 	if err != nil {
 		return err
 	}
-	cfg.logger, cfg.version = logger, a.versionText()
-	warnOpen(logger, cfg.listen)
+	cfg.Logger, cfg.Version = logger, a.versionText()
+	warnOpen(logger, cfg.Listen)
 	ctx := cmd.Context()
 	for {
-		n, err := openNode(ctx, cfg)
+		n, err := openNode(ctx, cfg, f.hosts...)
 		if err != nil {
-			return orInterrupted(ctx, explainServe(err, cfg.listen, cfg.dataDir))
+			return orInterrupted(ctx, explainServe(err, cfg.Listen, cfg.DataDir))
 		}
-		if err := writeAddress(f.addressFile, loopback(n.address())); err != nil {
-			return errors.Join(err, n.close())
+		if err := writeAddress(f.addressFile, loopback(n.Address())); err != nil {
+			return errors.Join(err, n.Close())
 		}
-		logger.Info("leader listens", "address", n.address().String(), "url", "http://"+n.advertised, "data_dir", cfg.dataDir,
-			"id", n.replica.ID(), "cluster", cfg.clusterName, "version", cfg.version)
-		err = n.run(ctx)
-		if invited, ok := errors.AsType[*invitedError](err); ok {
-			logger.Info("joining another cluster, as it asks for", "leaders", invited.leaders)
-			if err := leaveCluster(cfg.dataDir, invited.leaders); err != nil {
+		logger.Info("leader listens", "address", n.Address().String(), "url", "http://"+n.Advertised(), "data_dir", cfg.DataDir,
+			"id", n.ID(), "cluster", cfg.ClusterName, "version", cfg.Version)
+		err = n.Run(ctx)
+		if invited, ok := errors.AsType[*node.InvitedError](err); ok {
+			logger.Info("joining another cluster, as it asks for", "leaders", invited.Leaders)
+			if err := node.LeaveCluster(cfg.DataDir, invited.Leaders); err != nil {
 				return err
 			}
-			cfg.listen = n.address().String() // the address that was invited
+			cfg.Listen = n.Address().String() // the address that was invited
 			continue
 		}
 		logger.Info("leader ended")
@@ -109,8 +114,8 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 }
 
 // leaderConfig converts the flags.
-func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (nodeConfig, error) {
-	cfg := nodeConfig{listen: f.listen, advertise: f.advertise, hosts: f.hosts, id: f.id, clusterName: f.clusterName, invitable: true}
+func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (node.ProcessConfig, error) {
+	cfg := node.ProcessConfig{Listen: f.listen, Advertise: f.advertise, ID: f.id, ClusterName: f.clusterName, Invitable: true}
 	if f.peers != "" && f.join != "" {
 		return cfg, usagef(cmd, "--peers starts a new cluster and --join enters a running one; use one of them")
 	}
@@ -119,12 +124,12 @@ func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (nodeConfig, erro
 	}
 	var err error
 	if f.advertise != "" {
-		if cfg.advertise, err = leaderAddress(f.advertise); err != nil {
+		if cfg.Advertise, err = leaderAddress(f.advertise); err != nil {
 			return cfg, usagef(cmd, "--advertise: %v", err)
 		}
 	}
 	if f.join != "" {
-		if cfg.join, err = leaderAddresses(f.join); err != nil {
+		if cfg.Join, err = leaderAddresses(f.join); err != nil {
 			return cfg, usagef(cmd, "--join: %v", err)
 		}
 	}
@@ -133,39 +138,39 @@ func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (nodeConfig, erro
 			return cfg, err
 		}
 	}
-	if cfg.dataDir, err = a.serverDir(f.dataDir, "leader"); err != nil {
+	if cfg.DataDir, err = a.serverDir(f.dataDir, "leader"); err != nil {
 		return cfg, err
 	}
 	if f.spool != "" {
-		cfg.spool, err = a.serverDir(f.spool, "")
+		cfg.Spool, err = a.serverDir(f.spool, "")
 	}
 	return cfg, err
 }
 
 // peersConfig parses --peers and finds this leader in it.
-func (a *app) peersConfig(cmd *cobra.Command, f *leaderFlags, cfg *nodeConfig) error {
+func (a *app) peersConfig(cmd *cobra.Command, f *leaderFlags, cfg *node.ProcessConfig) error {
 	var err error
-	if cfg.peers, err = parsePeers(f.peers); err != nil {
+	if cfg.Peers, err = parsePeers(f.peers); err != nil {
 		return usagef(cmd, "--peers: %v", err)
 	}
-	if len(cfg.peers)%2 == 0 {
-		a.stderr.Printf("warning: %d leaders tolerate no more failures than %d; use 1, 3 or 5", len(cfg.peers), len(cfg.peers)-1)
+	if len(cfg.Peers)%2 == 0 {
+		a.stderr.Printf("warning: %d leaders tolerate no more failures than %d; use 1, 3 or 5", len(cfg.Peers), len(cfg.Peers)-1)
 	}
-	self := slices.IndexFunc(cfg.peers, func(p replica.Member) bool {
-		return p.ID == f.id || f.id == 0 && (p.Address == f.listen || p.Address == cfg.advertise)
+	self := slices.IndexFunc(cfg.Peers, func(p replica.Member) bool {
+		return p.ID == f.id || f.id == 0 && (p.Address == f.listen || p.Address == cfg.Advertise)
 	})
 	if self < 0 {
 		return usagef(cmd, "--peers %s does not contain this leader: set its --id", f.peers)
 	}
-	cfg.id = cfg.peers[self].ID
-	own := cfg.peers[self].Address
-	if cfg.advertise == "" {
-		cfg.advertise = own
+	cfg.ID = cfg.Peers[self].ID
+	own := cfg.Peers[self].Address
+	if cfg.Advertise == "" {
+		cfg.Advertise = own
 	}
 	if !a.typed["listen"] && !cmd.Flags().Changed("listen") {
-		cfg.listen = own
+		cfg.Listen = own
 	}
-	cfg.clusterID = peersClusterID(f.clusterName, cfg.peers, f.contained)
+	cfg.ClusterID = peersClusterID(f.clusterName, cfg.Peers, f.contained)
 	return nil
 }
 

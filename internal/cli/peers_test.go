@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
@@ -40,7 +41,7 @@ func TestParsePeers(t *testing.T) {
 }
 
 // configOf is what leader makes of its environment and flags.
-func configOf(t *testing.T, env map[string]string, args ...string) (nodeConfig, error) {
+func configOf(t *testing.T, env map[string]string, args ...string) (node.ProcessConfig, error) {
 	t.Helper()
 	a := &app{stderr: newConsole(os.Stderr), typed: map[string]bool{}, env: func(name string) (string, bool) {
 		v, ok := env[name]
@@ -53,7 +54,7 @@ func configOf(t *testing.T, env map[string]string, args ...string) (nodeConfig, 
 		t.Fatal(err)
 	}
 	if err := a.leaderFromContainer(cmd, &f); err != nil {
-		return nodeConfig{}, err
+		return node.ProcessConfig{}, err
 	}
 	return a.leaderConfig(cmd, &f)
 }
@@ -71,20 +72,20 @@ func TestLeadersOfTheOriginalsContainers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cfg.id != uint64(own+1) || len(cfg.peers) != 3 || cfg.listen != fmt.Sprintf("0.0.0.0:%d", 6550+own) {
+		if cfg.ID != uint64(own+1) || len(cfg.Peers) != 3 || cfg.Listen != fmt.Sprintf("0.0.0.0:%d", 6550+own) {
 			t.Errorf("leader %d = %+v, want number %d of three, listening where it was told to", own, cfg, own+1)
 		}
-		for _, p := range cfg.peers {
-			if want := fmt.Sprintf("kaladin-0%d:%d", p.ID-1, 6549+p.ID); p.ID != cfg.id && p.Address != want {
+		for _, p := range cfg.Peers {
+			if want := fmt.Sprintf("kaladin-0%d:%d", p.ID-1, 6549+p.ID); p.ID != cfg.ID && p.Address != want {
 				t.Errorf("leader %d looks for %d at %s, want %s", own, p.ID, p.Address, want)
 			}
 		}
-		ids = append(ids, cfg.clusterID)
+		ids = append(ids, cfg.ClusterID)
 	}
 	if ids[0] == "" || ids[0] != ids[1] || ids[1] != ids[2] {
 		t.Errorf("they come to the clusters %q, want one", ids)
 	}
-	if cfg, err := configOf(t, map[string]string{"LEADER_ID": "0"}); err != nil || cfg.id != 1 || len(cfg.peers) != 0 {
+	if cfg, err := configOf(t, map[string]string{"LEADER_ID": "0"}); err != nil || cfg.ID != 1 || len(cfg.Peers) != 0 {
 		t.Errorf("a leader without standbys = %+v, %v; want number 1, alone", cfg, err)
 	}
 	if _, err := configOf(t, map[string]string{"LEADER_ID": "first"}); err == nil {
@@ -95,15 +96,15 @@ func TestLeadersOfTheOriginalsContainers(t *testing.T) {
 func TestPeersKnowThemselves(t *testing.T) {
 	const peers = "1=10.0.0.1:6550,2=10.0.0.2:6550,3=10.0.0.3:6550"
 	cfg, err := configOf(t, nil, "--peers", peers, "--id", "2")
-	if err != nil || cfg.listen != "10.0.0.2:6550" || cfg.advertise != cfg.listen {
+	if err != nil || cfg.Listen != "10.0.0.2:6550" || cfg.Advertise != cfg.Listen {
 		t.Errorf("--id 2 = %+v, %v; want it to listen at its own address of the list", cfg, err)
 	}
 	other, err := configOf(t, nil, "--peers", peers, "--listen", "10.0.0.3:6550")
-	if err != nil || other.id != 3 || other.clusterID != cfg.clusterID {
+	if err != nil || other.ID != 3 || other.ClusterID != cfg.ClusterID {
 		t.Errorf("--listen = %+v, %v; want number 3 of the same cluster", other, err)
 	}
 	named, err := configOf(t, nil, "--peers", peers, "--id", "2", "--cluster-name", "nightly")
-	if err != nil || clusterName(named.clusterID) != "nightly" {
+	if err != nil || node.ClusterNameOf(named.ClusterID) != "nightly" {
 		t.Errorf("--cluster-name = %+v, %v; want it in the cluster's id", named, err)
 	}
 }

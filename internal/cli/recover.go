@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
@@ -27,7 +28,7 @@ another cluster. Workers reconnect by themselves.`,
 				return err
 			}
 			got, err := replica.Recover(filepath.Join(dir, "log"), func(former string) string {
-				return clusterName(former) + "-" + randomID()
+				return node.NewClusterID(node.ClusterNameOf(former))
 			})
 			if err != nil {
 				return err

@@ -7,14 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/worker"
 )
@@ -39,7 +38,7 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string,
 		}
 		cfg.Address = advertise
 		if advertise == "" {
-			cfg.Address = reachable(s.listener.Addr())
+			cfg.Address = discover.Reachable(s.listener.Addr())
 		}
 		cfg.Announce = announcer(&cfg)
 		s.hosts = access.NewHosts(append(hosts, listen, cfg.Address)...)
@@ -53,19 +52,6 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string,
 	}
 	s.worker = w
 	return s, nil
-}
-
-// reachable is the address of a listener as others may reach it: one that listens everywhere goes by this machine's name.
-func reachable(addr net.Addr) string {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok || !tcp.IP.IsUnspecified() {
-		return addr.String()
-	}
-	name, err := os.Hostname()
-	if err != nil {
-		return addr.String()
-	}
-	return net.JoinHostPort(name, strconv.Itoa(tcp.Port))
 }
 
 // run works until ctx is done and the drain that this begins is over, or until a leader refuses the worker for good.

@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"errors"
@@ -68,6 +68,7 @@ func (s *splitter) run() error {
 			select {
 			case <-retry.C:
 			case <-s.http.closed:
+				retry.Stop()
 				return nil
 			}
 			continue

@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/bridgefour/bridgefour/internal/peer"
@@ -28,62 +27,62 @@ type joining struct {
 }
 
 // openLog opens the log of the data directory or creates it.
-func (n *node) openLog(ctx context.Context) error {
-	cfg := &n.cfg
+func (p *Process) openLog(ctx context.Context) error {
+	cfg := &p.cfg
 	rc := replica.Config{
-		Dir: filepath.Join(cfg.dataDir, "log"), ID: cfg.id, Address: n.advertised, Logger: cfg.logger,
+		Dir: filepath.Join(cfg.DataDir, "log"), ID: cfg.ID, Address: p.advertised, Logger: cfg.Logger,
 	}
 	used, err := replica.InUse(rc.Dir)
 	if err != nil {
 		return err
 	}
-	waiting, err := readJoining(cfg.dataDir)
+	waiting, err := readJoining(cfg.DataDir)
 	switch {
 	case err != nil:
 		return err
 	case used:
-	case waiting != nil || len(cfg.join) > 0:
-		if err := n.requestJoin(ctx, waiting, &rc); err != nil {
+	case waiting != nil || len(cfg.Join) > 0:
+		if err := p.requestJoin(ctx, waiting, &rc); err != nil {
 			return err
 		}
-	case len(cfg.peers) > 0:
-		rc.Peers, rc.Cluster = cfg.peers, cfg.clusterID
+	case len(cfg.Peers) > 0:
+		rc.Peers, rc.Cluster = cfg.Peers, cfg.ClusterID
 	default:
-		rc.Cluster = cfg.clusterName + "-" + randomID()
+		rc.Cluster = NewClusterID(cfg.ClusterName)
 	}
-	n.transport = peer.New(peer.Config{
-		Name: cfg.clusterName, Self: replica.Member{Address: n.advertised}, Version: cfg.version, Logger: cfg.logger, Fresh: n.fresh, OnInvite: n.onInvite,
+	p.transport = peer.New(peer.Config{
+		Name: cfg.ClusterName, Self: replica.Member{Address: p.advertised}, Version: cfg.Version, Logger: cfg.Logger, Fresh: p.fresh, OnInvite: p.onInvite,
 	})
-	rc.Transport = n.transport
-	if n.replica, err = replica.Open(rc); err != nil {
+	rc.Transport = p.transport
+	if p.replica, err = replica.Open(rc); err != nil {
 		return err
 	}
-	if name := clusterName(n.replica.Members().Cluster); name != cfg.clusterName {
+	if name := ClusterNameOf(p.replica.Members().Cluster); name != cfg.ClusterName {
 		err := fmt.Errorf("data directory %s belongs to the cluster %q (%s), not to %q: give --cluster-name %s, or another --data-dir",
-			cfg.dataDir, name, n.replica.Members().Cluster, cfg.clusterName, name)
-		return errors.Join(err, n.replica.Close())
+			cfg.DataDir, name, p.replica.Members().Cluster, cfg.ClusterName, name)
+		return errors.Join(err, p.replica.Close())
 	}
-	n.transport.Attach(n.replica)
-	if waiting, _ := readJoining(cfg.dataDir); waiting != nil {
-		return errors.Join(os.Remove(filepath.Join(cfg.dataDir, joiningFile)))
+	p.transport.Attach(p.replica)
+	if waiting, _ := readJoining(cfg.DataDir); waiting != nil {
+		return errors.Join(os.Remove(filepath.Join(cfg.DataDir, joiningFile)))
 	}
 	return nil
 }
 
 // requestJoin adds this node to the cluster as a member and sets rc accordingly.
-func (n *node) requestJoin(ctx context.Context, waiting *joining, rc *replica.Config) error {
+func (p *Process) requestJoin(ctx context.Context, waiting *joining, rc *replica.Config) error {
 	if waiting == nil {
 		waiting = &joining{Directory: randomID() + randomID()}
 	}
-	if len(n.cfg.join) > 0 {
-		waiting.Leaders = n.cfg.join
+	if len(p.cfg.Join) > 0 {
+		waiting.Leaders = p.cfg.Join
 	}
-	if err := writeJoining(n.cfg.dataDir, waiting); err != nil {
+	if err := writeJoining(p.cfg.DataDir, waiting); err != nil {
 		return err
 	}
 	reply, err := peer.Join(ctx, peer.JoinConfig{
-		Addresses: waiting.Leaders, Name: n.cfg.clusterName, Version: n.cfg.version, Logger: n.cfg.logger,
-		Self: replica.Member{ID: n.cfg.id, Address: n.advertised, Directory: waiting.Directory},
+		Addresses: waiting.Leaders, Name: p.cfg.ClusterName, Version: p.cfg.Version, Logger: p.cfg.Logger,
+		Self: replica.Member{ID: p.cfg.ID, Address: p.advertised, Directory: waiting.Directory},
 	})
 	if err != nil {
 		return err
@@ -141,8 +140,8 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// leaveCluster discards the cluster of a fresh node that was invited into another one. Its log is empty.
-func leaveCluster(dataDir string, leaders []string) error {
+// LeaveCluster discards the cluster of a fresh node that was invited into another one. Its log is empty.
+func LeaveCluster(dataDir string, leaders []string) error {
 	if err := writeJoining(dataDir, &joining{Leaders: leaders, Directory: randomID() + randomID()}); err != nil {
 		return err
 	}
@@ -152,17 +151,17 @@ func leaveCluster(dataDir string, leaders []string) error {
 	return nil
 }
 
+// NewClusterID returns a new id for a cluster of that name.
+func NewClusterID(name string) string { return name + "-" + randomID() }
+
+// ClusterNameOf returns the name in a cluster's id.
+func ClusterNameOf(id string) string {
+	at := strings.LastIndexByte(id, '-')
+	return id[:max(at, 0)]
+}
+
 func randomID() string {
 	var raw [4]byte
 	_, _ = rand.Read(raw[:]) // never fails, or ends the process
 	return hex.EncodeToString(raw[:])
 }
-
-// clusterName is the name part of a cluster ID.
-func clusterName(id string) string {
-	at := strings.LastIndexByte(id, '-')
-	return id[:max(at, 0)]
-}
-
-// clusterNamePattern matches valid cluster names.
-var clusterNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)

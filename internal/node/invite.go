@@ -1,4 +1,4 @@
-package cli
+package node
 
 import (
 	"bytes"
@@ -17,9 +17,9 @@ import (
 const inviteMax = 5 * time.Second
 
 // inviteWorker asks the worker that listens at address to join this cluster.
-func (n *node) inviteWorker(ctx context.Context, address string) error {
-	members := n.replica.Members()
-	in := api.Invitation{ClusterID: members.Cluster, ClusterName: n.cfg.clusterName}
+func (p *Process) inviteWorker(ctx context.Context, address string) error {
+	members := p.replica.Members()
+	in := api.Invitation{ClusterID: members.Cluster, ClusterName: p.cfg.ClusterName}
 	for _, m := range members.List {
 		in.Leaders = append(in.Leaders, m.Address)
 	}

@@ -1,0 +1,20 @@
+package discover
+
+import (
+	"net"
+	"os"
+	"strconv"
+)
+
+// Reachable is the address of a listener as others may reach it: one that listens everywhere goes by this machine's name.
+func Reachable(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return addr.String()
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return addr.String()
+	}
+	return net.JoinHostPort(name, strconv.Itoa(tcp.Port))
+}
