@@ -269,8 +269,9 @@ func (n *Node) logRecord(ctx context.Context, id uint64, stages stageList, w wor
 	out := api.LogRecord{
 		Task: fmt.Sprintf("%d/%s/%d", id, name, r.GetIndex()), Attempt: r.GetAttempt(), Worker: w.worker, Lease: r.GetLease(), Text: r.GetText(),
 	}
-	// A reader that leaves in the middle does not need to know who won.
-	_ = n.do(ctx, func() {
+	// Without ctx: a followed log ends with the job, and its last records must say who won all the same. The only error is that
+	// the node stops, which ends the reader.
+	_ = n.do(context.WithoutCancel(ctx), func() {
 		stage := stageOf(n.loop.controller.Machine().Job(state.JobID(id)), r.GetStage())
 		if stage != nil && r.GetIndex() < stage.Tasks {
 			won, done := stage.Output(r.GetIndex())
