@@ -18,30 +18,30 @@ import (
 	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
 )
 
-// connectMax is for an address to which nothing gets through; a leader that takes the connection gets longer to answer.
-const connectMax = 2 * time.Second
+// dialTimeout is for an unreachable address; a leader that accepts the connection gets longer to answer.
+const dialTimeout = 2 * time.Second
 
-// Config sets a worker up.
+// Config configures a worker.
 type Config struct {
-	// DataDir holds the worker's identity, its tasks' logs and their scratch files. It belongs to one process at a time.
+	// DataDir holds the worker's identity, its cluster, its tasks' logs and their scratch files. One process can use it at a time.
 	DataDir string
-	// Leaders are dialed in turn, as host:port, until one accepts; those that a leader has told of before come first. With
-	// none, and no Discover, the worker waits to be invited.
+	// Leaders are addresses as host:port, dialed in turn until one accepts, after those that the last leader has named. With
+	// none, and no Discover, the worker waits for an invitation.
 	Leaders []string
-	// Discover looks for leaders where those that are known are of no use, of that cluster if it is not empty. It may give both
+	// Discover searches for leaders, of that cluster if it is not empty, when the known ones are of no use. It may return both
 	// addresses and an error, and is not called again before it has returned. Defaults to none.
 	Discover func(ctx context.Context, clusterID string) ([]string, error)
-	// Announce tells others that this worker waits for a leader, until ctx ends: called while it has none. Defaults to none.
+	// Announce makes the worker known on the network until ctx ends. It is called while there is no leader. Defaults to none.
 	Announce func(ctx context.Context, identity, clusterID string)
-	// ClusterName is the cluster to join. Defaults to whichever is found.
+	// ClusterName is the cluster to join. Defaults to any.
 	ClusterName string
-	// ClusterID tells clusters of one name apart. Defaults to the one that the worker belongs to, or none.
+	// ClusterID distinguishes clusters of one name. Defaults to the worker's cluster, or none.
 	ClusterID string
-	// Slots is how many attempts run at a time. Defaults to the number of CPUs.
+	// Slots is the number of attempts that run at a time. Defaults to the number of CPUs.
 	Slots int
 	// Memory is the bytes offered to attempts. Defaults to 0: not limited.
 	Memory uint64
-	// Labels are offered to jobs that ask for some.
+	// Labels are matched against those that jobs require.
 	Labels map[string]string
 	// Address is the host:port of the worker's own HTTP listener, as others reach it. Defaults to none.
 	Address string
@@ -49,9 +49,9 @@ type Config struct {
 	Version string
 	// Jobs are the built-in jobs.
 	Jobs []bridgefour.Job
-	// LogBytesMax is what is kept of one attempt's log. Defaults to the runner's default.
+	// LogBytesMax bounds the log of one attempt. Defaults to the runner's default.
 	LogBytesMax int64
-	// DrainGrace is how long a drain lets attempts run before it stops them. Defaults to 30 s.
+	// DrainGrace is the time that a drain gives running attempts before it stops them. Defaults to 30 s.
 	DrainGrace time.Duration
 	// Logs bounds the logs of all attempts together. Its Dir and Logger are set by the worker.
 	Logs tasklog.Config
@@ -68,9 +68,9 @@ func (c Config) withDefaults() (Config, error) {
 	case c.DataDir == "":
 		return c, errors.New("worker: no data directory given")
 	case slices.ContainsFunc(c.Leaders, func(a string) bool { return wire.CheckAddress(a) != nil }):
-		return c, fmt.Errorf("worker: leaders %q: expected each as host:port", c.Leaders)
+		return c, fmt.Errorf("worker: invalid leaders %q: want host:port", c.Leaders)
 	case c.Slots < 0:
-		return c, fmt.Errorf("worker: %d slots; a worker has at least 1", c.Slots)
+		return c, fmt.Errorf("worker: %d slots: want at least 1", c.Slots)
 	}
 	if c.Slots == 0 {
 		c.Slots = runtime.GOMAXPROCS(0)
@@ -85,7 +85,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Store = blob.NewFiles()
 	}
 	if c.Dial == nil {
-		dialer := &net.Dialer{Timeout: connectMax, KeepAliveConfig: net.KeepAliveConfig{
+		dialer := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{
 			Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3,
 		}}
 		c.Dial = func(ctx context.Context, address string) (net.Conn, error) {

@@ -21,11 +21,11 @@ const (
 	temporary   = ".tmp" // in the names of files that are being written
 )
 
-// dataDir is a worker's directory, held against a second process until it is closed.
+// dataDir is a worker's directory, locked until it is closed.
 type dataDir struct {
 	lock     *os.File
 	identity string
-	kept     core.Membership
+	member   core.Membership
 }
 
 func openDataDir(dir string) (*dataDir, error) {
@@ -51,14 +51,14 @@ func openDataDir(dir string) (*dataDir, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	kept, err := loadMembership(dir)
+	member, err := loadMembership(dir)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return &dataDir{lock, identity, kept}, nil
+	return &dataDir{lock, identity, member}, nil
 }
 
-// removeTemporaries removes what writeDurably has left if the process was killed in it.
+// removeTemporaries removes files that writeDurably left when the process was killed in it.
 func removeTemporaries(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
@@ -69,17 +69,17 @@ func removeTemporaries(dir string) error {
 	return err
 }
 
-// close gives the directory free; the kernel does the same when the process dies.
+// close unlocks the directory; the kernel does the same when the process dies.
 func (d *dataDir) close() error { return d.lock.Close() }
 
-// loadIdentity reads who the worker is, or makes it up in an empty directory.
+// loadIdentity reads the worker's identity, or creates one in an empty directory.
 func loadIdentity(dir string) (string, error) {
 	path := filepath.Join(dir, "identity")
 	text, err := os.ReadFile(path)
 	if err == nil {
 		id := strings.TrimSpace(string(text))
 		if raw, err := hex.DecodeString(id); err != nil || len(raw) != identityLen {
-			return "", fmt.Errorf("%s is damaged: it should hold %d hex digits; remove it to join the cluster as a new worker",
+			return "", fmt.Errorf("%s is damaged: want %d hex digits; remove it to join the cluster as a new worker",
 				path, 2*identityLen)
 		}
 		return id, nil
@@ -94,17 +94,17 @@ func loadIdentity(dir string) (string, error) {
 	return id, nil
 }
 
-// seed is for what need not be secret.
+// seed is for random numbers that need not be secret.
 func seed() uint64 { return mathrand.Uint64() }
 
 func randomHex() string {
 	var raw [identityLen]byte
-	// Never fails: crypto/rand ends the process when the system has no random numbers.
+	// Never fails: crypto/rand ends the process if the system has no random numbers.
 	_, _ = rand.Read(raw[:])
 	return hex.EncodeToString(raw[:])
 }
 
-// writeDurably makes a file appear whole or not at all, also across a power loss.
+// writeDurably replaces a file atomically, also with respect to power loss.
 func writeDurably(dir, name, text string) (err error) {
 	tmp, err := os.CreateTemp(dir, name+temporary+"*")
 	if err != nil {

@@ -19,20 +19,20 @@ import (
 
 const (
 	messageBytesMax = 64 << 20
-	farewellMax     = time.Second // a leader gets so long to take the last messages
+	flushTimeout    = time.Second // of the last messages
 )
 
 var (
 	errReplaced = errors.New("the session was replaced")
-	errLeft     = errors.New("the worker has left")
+	errFlushed  = errors.New("the last message was sent")
 )
 
-// link is one session's connection. Its goroutines tell the driver what comes in, what has left, and when it is over.
+// link is the connection of one session. Its goroutines post messages received and sent, and the end.
 type link struct {
 	epoch  uint64
 	conn   *grpc.ClientConn
 	cancel context.CancelCauseFunc
-	// Both are never full: bulk holds what the core may have on the wire, and a heartbeat that finds one waiting is dropped.
+	// Neither is ever full: bulk holds what the core may have in flight, and a heartbeat is dropped while another one waits.
 	bulk   chan *wire.FromWorker
 	urgent chan *wire.FromWorker
 	over   chan struct{} // closed when the last goroutine has ended
@@ -40,9 +40,9 @@ type link struct {
 
 type dialFunc func(ctx context.Context, address string) (net.Conn, error)
 
-// openLink starts a session; post takes its inputs for the core and may block.
+// openLink starts a session. post may block.
 func openLink(ctx context.Context, dial dialFunc, c core.Connect, post func(core.Input)) (*link, error) {
-	// The address goes by the dialer alone: with a zone, as in [fe80::1%eth0]:6550, it is no URL.
+	// Only the dialer sees the address: with a zone, as in [fe80::1%eth0]:6550, it is no URL.
 	conn, err := grpc.NewClient("passthrough:///leader",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, c.Leader) }),
@@ -65,12 +65,12 @@ func openLink(ctx context.Context, dial dialFunc, c core.Connect, post func(core
 		if ctx.Err() != nil && status.Code(err) == codes.Canceled {
 			err = context.Cause(ctx)
 		}
-		_ = conn.Close() // says only that it is closed already
+		_ = conn.Close() // its only error is that it is closed already
 		refused := status.Code(err) == codes.FailedPrecondition
 		if s, ok := status.FromError(err); refused {
 			err = &core.RefusedError{Leader: c.Leader, Reason: s.Message()}
 		} else if ok && err != nil {
-			err = errors.New(s.Message()) // for people; the code says no more
+			err = errors.New(s.Message()) // for users; the code adds nothing
 		}
 		post(core.SessionEnded{Epoch: l.epoch, Err: err, Refused: refused})
 	}()
@@ -90,7 +90,7 @@ func (l *link) run(ctx context.Context, hello *wire.Hello, post func(core.Input)
 	if err := stream.Send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: hello}}); err != nil {
 		return receiveErr(stream, err)
 	}
-	sender.Go(func() { l.send(ctx, stream, post) })
+	sender.Go(func() { l.write(ctx, stream, post) })
 	for {
 		m, err := stream.Recv()
 		if err != nil {
@@ -100,7 +100,7 @@ func (l *link) run(ctx context.Context, hello *wire.Hello, post func(core.Input)
 	}
 }
 
-// receiveErr is why a stream ended: Send says only that it has.
+// receiveErr is the reason for the end of a stream, which Send does not return.
 func receiveErr(stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker], err error) error {
 	for {
 		if _, recvErr := stream.Recv(); recvErr != nil {
@@ -111,9 +111,9 @@ func receiveErr(stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker],
 	}
 }
 
-// send passes messages on, urgent ones first, until the stream or ctx ends or bulk is closed. An error needs no word: the
-// receiving side gets it too, with its reason.
-func (l *link) send(ctx context.Context, stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker], post func(core.Input)) {
+// write writes messages to the stream, urgent ones first, until the stream or ctx ends or bulk is closed. Errors are ignored: the
+// receiving side gets them too, with the reason.
+func (l *link) write(ctx context.Context, stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker], post func(core.Input)) {
 	for {
 		select {
 		case m := <-l.urgent:
@@ -143,8 +143,8 @@ func (l *link) send(ctx context.Context, stream grpc.BidiStreamingClient[wire.Fr
 	}
 }
 
-// put hands a message over without waiting.
-func (l *link) put(s core.Send) {
+// send queues a message; it does not block.
+func (l *link) send(s core.Send) {
 	if s.Urgent {
 		select {
 		case l.urgent <- s.Message:
@@ -158,14 +158,14 @@ func (l *link) put(s core.Send) {
 // end closes the session at once.
 func (l *link) end(why error) { l.cancel(why) }
 
-// leave lets what was sent arrive, and then closes.
-func (l *link) leave() {
+// flush sends the queued messages, and closes the session.
+func (l *link) flush() {
 	close(l.bulk)
-	timer := time.NewTimer(farewellMax)
+	timer := time.NewTimer(flushTimeout)
 	defer timer.Stop()
 	select {
 	case <-l.over:
 	case <-timer.C:
 	}
-	l.end(errLeft)
+	l.end(errFlushed)
 }

@@ -22,29 +22,29 @@ type attemptRunner interface {
 	io.Closer
 }
 
-// slot is one slot's goroutine and what it owns. It gets chunks from the driver, one at a time.
+// slot is the goroutine of a slot and its state. It gets chunks from the driver, one at a time.
 type slot struct {
 	id     int
-	work   chan slotWork // holds one: the driver never waits for a slot
+	work   chan slotWork // holds one: the driver does not wait for a slot
 	fresh  func() attemptRunner
 	runner attemptRunner
-	broken bool // the runner panicked: nobody knows what it holds
+	broken bool // the runner panicked: its state is unknown
 	stages *stages
 	sink   *tasklog.Sink
 	logger *slog.Logger
 
 	attempt runner.Attempt // reused: a runner keeps no attempt
-	// now is what people see of the slot; nil: it is idle.
-	now atomic.Pointer[core.Chunk]
+	// chunk is for [Worker.Slots]; nil: the slot is idle.
+	chunk atomic.Pointer[core.Chunk]
 }
 
 type slotWork struct {
-	ctx    context.Context //nolint:containedctx // it travels with its chunk through a channel
+	ctx    context.Context //nolint:containedctx // passed with its chunk through a channel
 	cancel context.CancelCauseFunc
 	chunk  *core.Chunk
 }
 
-// errChunkEnd cancels the context of a chunk that has run to its end.
+// errChunkEnd is the cause of the end of a finished chunk's context.
 var errChunkEnd = errors.New("the attempt has ended")
 
 // run works until its channel is closed. idle is called after each chunk.
@@ -52,9 +52,9 @@ func (s *slot) run(idle func()) {
 	s.runner = s.fresh()
 	defer func() { s.closeRunner() }()
 	for w := range s.work {
-		s.now.Store(w.chunk)
+		s.chunk.Store(w.chunk)
 		s.runChunk(w.ctx, w.chunk)
-		s.now.Store(nil)
+		s.chunk.Store(nil)
 		w.cancel(errChunkEnd)
 		idle()
 	}
@@ -85,7 +85,7 @@ func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 	}
 }
 
-// runAttempt turns a panic into the failure of this attempt: a poison input must not take the worker with it.
+// runAttempt turns a panic into the failure of this attempt: a poison input must not end the worker.
 func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, action wire.CommitAction) (res core.Result) {
 	defer func() {
 		p := recover()
@@ -123,7 +123,7 @@ func (s *slot) replaceRunner() {
 	s.runner, s.broken = s.fresh(), false
 }
 
-// closeRunner may meet a panic of its own in a runner that has panicked before.
+// closeRunner recovers from a panic: the runner may have panicked before.
 func (s *slot) closeRunner() {
 	defer func() {
 		if p := recover(); p != nil {

@@ -68,7 +68,7 @@ func TestWorkerRemembersItsCluster(t *testing.T) {
 
 func TestWorkerOfAnotherCluster(t *testing.T) {
 	dir := t.TempDir()
-	file := filepath.Join(dir, membershipFile)
+	file := filepath.Join(dir, membershipName)
 	if err := os.WriteFile(file, []byte(`{"cluster_id":"c1","leaders":["a:1"],"later":"field"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -93,21 +93,21 @@ func TestWorkerOfAnotherCluster(t *testing.T) {
 	}
 }
 
-// TestKeeperFails has the disk refuse: the worker goes on, and writes with the next news.
-func TestKeeperFails(t *testing.T) {
+// TestMembershipFileRetries has the first write fail.
+func TestMembershipFileRetries(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
 	var said sync.WaitGroup
 	said.Add(1)
-	k := newKeeper(dir, core.Membership{}, slog.New(onWarn{slog.DiscardHandler, said.Done}))
+	k := newMembershipFile(dir, core.Membership{}, slog.New(onWarn{slog.DiscardHandler, said.Done}))
 	m := core.Membership{ClusterID: "c1", Leaders: []string{"a:1"}}
 	var run sync.WaitGroup
 	run.Go(k.run)
-	k.keep(m)
+	k.save(m)
 	said.Wait()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	k.keep(m)
+	k.save(m)
 	close(k.wake)
 	run.Wait()
 	got, err := loadMembership(dir)
@@ -265,7 +265,7 @@ func TestWorkerDiscoversAndAnnounces(t *testing.T) {
 	}
 	close(start)
 	l.session().welcome(&wire.Welcome{Worker: 1, Term: 1, ClusterId: "c1"})
-	if err := <-hushed; !errors.Is(err, errFound) {
-		t.Errorf("the announcement ended with %v, want %v", err, errFound)
+	if err := <-hushed; !errors.Is(err, errJoined) {
+		t.Errorf("the announcement ended with %v, want %v", err, errJoined)
 	}
 }

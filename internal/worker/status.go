@@ -1,0 +1,134 @@
+package worker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/bridgefour/bridgefour/internal/worker/core"
+)
+
+// errJoined is the cause of the end of an announcement.
+var errJoined = errors.New("the worker has joined a cluster")
+
+// State is a worker's state for users.
+type State struct {
+	Worker    uint64 // its number; 0: never welcomed yet
+	Connected bool   // it has a leader
+	Leader    string // address; empty: it has none
+	Term      uint64 // of its leader
+	Cluster   string // name of its cluster, according to the last leader
+	ClusterID string // its cluster, or the one it was configured to join; empty: none yet
+	Reason    string // why it has no leader; empty: it has one, or has just started to search
+	Refused   bool   // a leader rejects it as it is configured
+	Slots     []SlotState
+}
+
+// leaderStatus is the part of [State] that changes with the leader.
+type leaderStatus struct {
+	leader, cluster, clusterID, reason string
+	term                               uint64
+	refused                            bool
+}
+
+// SlotState is one slot. While it is idle, only ID counts.
+type SlotState struct {
+	ID      int
+	Running bool
+	Job     uint64
+	Stage   string
+	Index   uint64
+	Attempt uint32
+	Lease   uint64
+}
+
+// State returns a snapshot; it is safe for concurrent use.
+func (w *Worker) State() State {
+	s := w.status.Load()
+	return State{
+		Worker: w.number.Load(), Connected: s.leader != "", Leader: s.leader, Term: s.term, Cluster: s.cluster,
+		ClusterID: s.clusterID, Reason: s.reason, Refused: s.refused, Slots: w.Slots(),
+	}
+}
+
+// Slots returns what each slot runs; it is safe for concurrent use.
+func (w *Worker) Slots() []SlotState {
+	states := make([]SlotState, len(w.slots))
+	for i, s := range w.slots {
+		states[i].ID = i
+		ch := s.chunk.Load()
+		if ch == nil {
+			continue
+		}
+		at, ok := ch.Running()
+		if !ok || at >= ch.Len() {
+			continue
+		}
+		states[i] = SlotState{
+			ID: i, Running: true, Job: ch.Job.GetId(), Stage: ch.StageName(), Index: ch.Index[at],
+			Attempt: ch.AttemptNumber(at), Lease: ch.Lease(at),
+		}
+	}
+	return states
+}
+
+// updateStatus is called by the driver only.
+func (w *Worker) updateStatus(update func(*leaderStatus)) {
+	s := *w.status.Load()
+	update(&s)
+	w.status.Store(&s)
+}
+
+// observe records the core's facts in the log and the status.
+func (d *driver) observe(ctx context.Context, e core.Effect) {
+	switch e := e.(type) {
+	case core.Welcomed:
+		d.welcomed(ctx, e)
+	case core.LeaderLost:
+		d.leader.set(nil)
+		d.updateStatus(func(s *leaderStatus) { s.leader = "" })
+		d.logger.WarnContext(ctx, "leader lost; running attempts continue", "error", e.Err)
+	case core.NoLeader:
+		d.updateStatus(func(s *leaderStatus) { s.reason, s.refused = e.Reason, e.Refused })
+		if !d.warned && !e.Refused { // a refusal has its own message
+			d.warned = true
+			d.logger.WarnContext(ctx, "worker has no leader", "reason", e.Reason)
+		}
+		d.announce(ctx)
+	case core.Refused:
+		d.logger.ErrorContext(ctx, "worker refused; trying again every minute", "error", e.Err)
+	case core.StaleLeader:
+		d.logger.WarnContext(ctx, "stale leader left", "leader", e.Leader, "term", e.Term, "latest_term", e.LatestTerm)
+	case core.DrainOrdered:
+		d.logger.InfoContext(ctx, "worker drains, as ordered by the leader", "reason", e.Reason)
+	case core.DiscoveryFailed:
+		d.logger.WarnContext(ctx, "discovery of leaders incomplete", "error", e.Err)
+	case core.BadMessage:
+		d.logger.WarnContext(ctx, "invalid message of the leader ignored", "reason", e.Reason, "job", e.Job, "lease", e.Lease)
+	}
+}
+
+func (d *driver) welcomed(ctx context.Context, e core.Welcomed) {
+	m := e.Welcome
+	d.number.Store(m.GetWorker())
+	d.updateStatus(func(s *leaderStatus) {
+		s.leader, s.cluster, s.term, s.reason, s.refused = e.Leader, m.GetCluster(), m.GetTerm(), "", false
+	})
+	d.warned = false
+	if d.stopAnnouncing != nil {
+		d.stopAnnouncing(errJoined)
+		d.stopAnnouncing = nil
+	}
+	d.leader.set(d.link.conn)
+	d.logger.InfoContext(ctx, "worker joined", "worker", m.GetWorker(), "cluster", m.GetCluster(), "leader", e.Leader,
+		"term", m.GetTerm(), "revoked", len(m.GetRevoked()))
+}
+
+// announce makes this worker known to leaders while it has none.
+func (d *driver) announce(ctx context.Context) {
+	if d.cfg.Announce == nil || d.stopAnnouncing != nil {
+		return
+	}
+	ctx, d.stopAnnouncing = context.WithCancelCause(ctx)
+	clusterID := d.status.Load().clusterID
+	d.searches.Go(func() { d.cfg.Announce(ctx, d.dir.identity, clusterID) })
+}
