@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/datadir"
 )
 
 // runDir is the state of one embedded run, for --resume. It is removed when the job is done and its result printed.
@@ -75,15 +74,12 @@ func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
 
 // acquire locks the run for this process.
 func (d *runDir) acquire() error {
-	f, err := os.OpenFile(d.file("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := datadir.Lock(d.file("lock"))
+	if errors.Is(err, datadir.ErrLocked) {
+		return errors.Join(errRunning, f.Close())
+	}
 	if err != nil {
 		return fmt.Errorf("state of the run: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a file descriptor is small
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errRunning
-		}
-		return errors.Join(err, f.Close())
 	}
 	d.lock = f
 	return nil

@@ -8,8 +8,8 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/worker"
@@ -137,12 +137,12 @@ func (a *app) workerDir(given string) (dir string, free func(), err error) {
 	}
 	for i := 1; i <= workersOfMachine; i++ {
 		dir := filepath.Join(state, "worker-"+strconv.Itoa(i))
-		f, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
-			return "", nil, fmt.Errorf("%w; name a folder with --data-dir", err)
-		}
-		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil { //nolint:gosec // a file descriptor is small
+		f, err := datadir.Lock(dir + ".lock")
+		if err == nil {
 			return dir, func() { _ = f.Close() }, nil // the kernel does the same at the end of the process
+		}
+		if !errors.Is(err, datadir.ErrLocked) {
+			return "", nil, fmt.Errorf("%w; name a folder with --data-dir", err)
 		}
 		if err := f.Close(); err != nil {
 			return "", nil, err

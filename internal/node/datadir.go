@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
@@ -114,30 +115,10 @@ func writeJoining(dataDir string, j *joining) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dataDir, joiningFile)
-	f, err := os.Create(path + ".tmp")
-	if err != nil {
-		return fmt.Errorf("data directory: %w", err)
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(dataDir)
-	}
-	if err != nil {
+	if err := datadir.WriteFile(filepath.Join(dataDir, joiningFile), text); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // LeaveCluster discards the cluster of a fresh node that was invited into another one. Its log is empty.

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bridgefour/bridgefour/internal/datadir"
 )
 
 // ErrLogFull matches the errors that say that the disk under the log has no room. Nothing acknowledged is lost; the log goes
@@ -55,13 +57,8 @@ func noSpace(err error) bool {
 
 // lockDir takes the directory for this process. The lock dies with the process, so it is never stale.
 func lockDir(dir string) (*os.File, error) {
-	path := filepath.Join(dir, "LOCK")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w", err)
-	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	f, err := datadir.Lock(filepath.Join(dir, "LOCK"))
+	if errors.Is(err, datadir.ErrLocked) {
 		holder := "another process"
 		if pid, rerr := io.ReadAll(io.LimitReader(f, 32)); rerr == nil && len(pid) > 0 {
 			holder = "process " + strings.TrimSpace(string(pid))
@@ -70,7 +67,7 @@ func lockDir(dir string) (*os.File, error) {
 			dir, holder), f.Close())
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", dir, err), f.Close())
+		return nil, fmt.Errorf("lock data directory: %w", err)
 	}
 	if err := f.Truncate(0); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock data directory: %w", err), f.Close())

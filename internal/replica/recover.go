@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
 
+	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
@@ -130,7 +131,7 @@ func writeRecovered(dir string, head journalHead, rec *recovered) error {
 	if err := os.Rename(path, filepath.Join(dir, recoveredName)); err != nil {
 		return fmt.Errorf("finish the recovery: %w", err)
 	}
-	return syncDir(dir)
+	return datadir.SyncDir(dir)
 }
 
 // finishRecovery puts a recovered log that is whole in the place of the old one.
@@ -146,5 +147,5 @@ func finishRecovery(dir string) error {
 	if err := os.Rename(path, filepath.Join(dir, walName)); err != nil {
 		return fmt.Errorf("finish the recovery: %w", err)
 	}
-	return syncDir(dir)
+	return datadir.SyncDir(dir)
 }

@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
@@ -309,5 +310,5 @@ func cutLog(segs []segment, p position) error {
 	if err := errors.Join(f.Truncate(p.offset), f.Truncate(max(p.offset, wal.SegmentSizeBytes)), f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("cut log: %w", err)
 	}
-	return syncDir(filepath.Dir(segs[p.segment].path))
+	return datadir.SyncDir(filepath.Dir(segs[p.segment].path))
 }

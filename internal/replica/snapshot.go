@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
@@ -126,7 +127,7 @@ func (s snapStore) create(p core.Position, write func(io.Writer) error) (err err
 	if err := os.Rename(tmp, s.path(p)); err != nil {
 		return err
 	}
-	return syncDir(s.dir)
+	return datadir.SyncDir(s.dir)
 }
 
 func snapshotHeader(p core.Position) ([]byte, error) {
@@ -212,7 +213,7 @@ func (s snapStore) receive(p core.Position, src io.Reader) (_ *openSnapshot, err
 	if err := os.Rename(f.Name(), s.path(p)); err != nil {
 		return nil, err
 	}
-	return &openSnapshot{at: p, Reader: body, Closer: f}, syncDir(s.dir)
+	return &openSnapshot{at: p, Reader: body, Closer: f}, datadir.SyncDir(s.dir)
 }
 
 func readSnapshot(f *os.File, want core.Position) (io.Reader, *core.Members, error) {
@@ -289,16 +290,4 @@ func (s snapStore) remove(p core.Position) error {
 		return fmt.Errorf("remove old snapshot: %w", err)
 	}
 	return nil
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	if err := d.Sync(); err != nil {
-		return errors.Join(fmt.Errorf("sync directory %s: %w", dir, err), d.Close())
-	}
-	return d.Close()
 }

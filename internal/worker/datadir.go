@@ -11,14 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 const (
-	identityLen = 16     // bytes, written in hex
-	temporary   = ".tmp" // in the names of files that are being written
+	identityLen = 16 // bytes, written in hex
 )
 
 // dataDir is a worker's directory, locked until it is closed.
@@ -32,17 +30,13 @@ func openDataDir(dir string) (*dataDir, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("worker data directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	lock, err := datadir.Lock(filepath.Join(dir, "lock"))
+	if errors.Is(err, datadir.ErrLocked) {
+		return nil, errors.Join(fmt.Errorf("data directory %s is in use by another worker process; stop it, or give this one "+
+			"a directory of its own with --data-dir", dir), lock.Close())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("worker data directory: %w", err)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		err = errors.Join(err, lock.Close())
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("data directory %s is in use by another worker process; stop it, or give this one "+
-				"a directory of its own with --data-dir", dir)
-		}
-		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
 	}
 	if err := removeTemporaries(dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("worker data directory: %w", err), lock.Close())
@@ -58,11 +52,11 @@ func openDataDir(dir string) (*dataDir, error) {
 	return &dataDir{lock, identity, member}, nil
 }
 
-// removeTemporaries removes files that writeDurably left when the process was killed in it.
+// removeTemporaries removes files that datadir.WriteFile left when the process was killed in it.
 func removeTemporaries(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		if strings.Contains(e.Name(), temporary) {
+		if strings.Contains(e.Name(), datadir.Temporary) {
 			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
 		}
 	}
@@ -88,7 +82,7 @@ func loadIdentity(dir string) (string, error) {
 		return "", fmt.Errorf("worker identity: %w", err)
 	}
 	id := randomHex()
-	if err := writeDurably(dir, "identity", id+"\n"); err != nil {
+	if err := datadir.WriteFile(path, []byte(id+"\n")); err != nil {
 		return "", fmt.Errorf("worker identity: %w", err)
 	}
 	return id, nil
@@ -102,30 +96,4 @@ func randomHex() string {
 	// Never fails: crypto/rand ends the process if the system has no random numbers.
 	_, _ = rand.Read(raw[:])
 	return hex.EncodeToString(raw[:])
-}
-
-// writeDurably replaces a file atomically, also with respect to power loss.
-func writeDurably(dir, name, text string) (err error) {
-	tmp, err := os.CreateTemp(dir, name+temporary+"*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	_, err = tmp.WriteString(text)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

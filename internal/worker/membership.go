@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
@@ -92,7 +93,7 @@ func (f *membershipFile) write() {
 	}
 	text, err := json.Marshal(membershipJSON(m))
 	if err == nil {
-		err = writeDurably(f.dir, membershipName, string(text)+"\n")
+		err = datadir.WriteFile(filepath.Join(f.dir, membershipName), append(text, '\n'))
 	}
 	if err != nil {
 		f.logger.Warn("membership not saved", "error", err)
