@@ -18,7 +18,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/worker"
 )
 
-// spren is a worker process: the worker, and the port on which it is asked how it is. Embedded ones have no port.
+// spren is a worker and its HTTP listener. Embedded workers have no listener.
 type spren struct {
 	worker   *worker.Worker
 	listener net.Listener
@@ -26,8 +26,8 @@ type spren struct {
 	logger   *slog.Logger
 }
 
-// openSpren takes hold of the data directory and, if listen is not empty, of the port. The address that others are told is
-// advertise, or what it listens on; hosts are further names that clients use for it. The caller must call run.
+// openSpren locks the data directory and, if listen is not empty, opens the listener. The worker's advertised address is
+// advertise, or that of the listener; hosts are further names that clients use for it. The caller must call run.
 func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string, hosts ...string) (*spren, error) {
 	s := &spren{logger: cfg.Logger}
 	if listen != "" {
@@ -54,7 +54,7 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string,
 	return s, nil
 }
 
-// run works until ctx is done and the drain that this begins is over, or until a leader refuses the worker for good.
+// run works until ctx ends and the drain that this starts is complete.
 func (s *spren) run(ctx context.Context) error {
 	if s.listener == nil {
 		return errors.Join(s.worker.Run(ctx), s.worker.Close())
@@ -65,7 +65,7 @@ func (s *spren) run(ctx context.Context) error {
 	var serve sync.WaitGroup
 	serve.Go(func() {
 		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			s.logger.ErrorContext(serving, "http listener of the worker ended", "error", err)
+			s.logger.ErrorContext(serving, "http listener of the worker failed", "error", err)
 		}
 	})
 	err := s.worker.Run(ctx)
@@ -73,7 +73,7 @@ func (s *spren) run(ctx context.Context) error {
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if server.Shutdown(shutdown) != nil {
-		_ = server.Close() // who has not finished by now is cut off
+		_ = server.Close() // ends the requests that are left
 	}
 	serve.Wait()
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *spren) run(ctx context.Context) error {
 	return errors.Join(err, s.worker.Close())
 }
 
-// sprenState is a worker as its HTTP listener sees it.
+// sprenState is the state of a worker for its HTTP listener.
 type sprenState struct{ worker *worker.Worker }
 
 // Number implements httpapi.WorkerSource.
@@ -104,7 +104,7 @@ func (s sprenState) NotReady() string {
 	if state.Connected || state.Reason != "" {
 		return state.Reason
 	}
-	return "it looks for a leader"
+	return "searching for a leader"
 }
 
 // Invite implements httpapi.WorkerSource.

@@ -16,7 +16,7 @@ import (
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// workerFlags are the flags of worker.
+// workerFlags are the flags of the worker command.
 type workerFlags struct {
 	dataDir     string
 	listen      string
@@ -36,31 +36,31 @@ func (a *app) workerCommand() *cobra.Command {
 	var f workerFlags
 	cmd := &cobra.Command{
 		Use: "worker", Aliases: []string{"spren"}, Short: "Run a worker", Args: noArgs,
-		Long: `Run a worker. It dials the leader, so it may sit behind NAT and move, and goes on trying while there is none. It keeps track
-of all leaders of its cluster, and of where they move. Without --leader it finds them by itself: on this machine, or by
+		Long: `Run a worker. It dials the leader, so it can be behind NAT and change its address, and retries while there is none. It keeps
+track of all leaders of its cluster and of their addresses. Without --leader it finds them by itself: on this machine, or by
 multicast on its network.
 
---leader takes, separated by commas:
-  HOST:PORT   a leader; any of a cluster will do
-  auto        what stands without the flag
+--leader is a list, separated by commas, of:
+  HOST:PORT   a leader; any one of a cluster is enough
+  auto        the default
   dns:NAME    the SRV records _bridgefour._tcp.NAME, or else the addresses of NAME
-  wait        nothing else: the worker waits until a leader invites it (POST /cluster/addWorker)
+  wait        alone: the worker waits until a leader invites it (POST /cluster/addWorker)
 
-SIGTERM and Ctrl-C drain it: it hands back what it has not begun, finishes what runs (for up to 30 s), and exits 0. A
-second one ends it at once; its tasks then run elsewhere.`,
+SIGTERM and Ctrl-C drain the worker: it returns tasks that have not started, finishes those that run (for up to 30 s), and
+exits 0. A second signal ends it at once; its tasks then run elsewhere.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runWorker(cmd, &f) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` of the worker's identity and logs "+
 		"(default: the first of $XDG_STATE_HOME/bridgefour/worker-1, -2 … that no process uses)")
-	fs.StringVar(&f.listen, "listen", "127.0.0.1:0", "`address` where it is asked how it is; port 0: any free one")
-	fs.StringVar(&f.advertise, "advertise", "", "`address` that others are told (default: what it listens on)")
-	fs.StringVar(&f.leader, "leader", "auto", "where the leaders are: `ADDR,…`, auto, dns:NAME, or wait to be invited")
-	fs.StringVar(&f.clusterName, "cluster-name", "", "`name` of the cluster to join (default: whichever answers)")
-	fs.StringVar(&f.clusterID, "cluster-id", "", "`id` of the cluster to join, where there are two of one name")
-	fs.IntVar(&f.slots, "slots", 0, "how many attempts run at a time (default: one per CPU)")
-	fs.StringVar(&f.memory, "memory", "", "memory `size` that it offers to attempts, as 8GiB (default: not limited)")
-	fs.StringArrayVar(&f.labels, "label", nil, "label `key=value` that jobs can ask for; repeatable")
+	fs.StringVar(&f.listen, "listen", "127.0.0.1:0", "`address` of its HTTP listener, for status and metrics; port 0: any free one")
+	fs.StringVar(&f.advertise, "advertise", "", "`address` that others use for the listener (default: its own)")
+	fs.StringVar(&f.leader, "leader", "auto", "the leaders: `ADDR,…`, auto, dns:NAME, or wait for an invitation")
+	fs.StringVar(&f.clusterName, "cluster-name", "", "`name` of the cluster to join (default: any)")
+	fs.StringVar(&f.clusterID, "cluster-id", "", "`id` of the cluster to join, if two have one name")
+	fs.IntVar(&f.slots, "slots", 0, "attempts to run at a time (default: one per CPU)")
+	fs.StringVar(&f.memory, "memory", "", "memory `size` for attempts, such as 8GiB (default: not limited)")
+	fs.StringArrayVar(&f.labels, "label", nil, "label `key=value` that jobs can require; repeatable")
 	addAcceptHost(cmd, &f.hosts)
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
@@ -68,7 +68,7 @@ second one ends it at once; its tasks then run elsewhere.`,
 }
 
 func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
-	// WORKER_ID is not used: a worker's number is given by the cluster, and its identity kept in its data directory.
+	// WORKER_ID is ignored: the cluster assigns the number, and the identity is in the data directory.
 	err := errors.Join(
 		a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", "0")),
 		a.fromContainer(cmd, "leader", a.hostPort("LEADER_HOST", "LEADER_PORT", "127.0.0.1", "6550")),
@@ -82,7 +82,7 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	}
 	cfg := worker.Config{Slots: f.slots, Version: a.versionText(), Jobs: jobs.All(), Logger: logger}
 	if f.slots < 0 || f.slots == 0 && a.typed["slots"] {
-		return usagef(cmd, "--slots is %d; a worker has at least 1", f.slots)
+		return usagef(cmd, "--slots is %d: want at least 1", f.slots)
 	}
 	if cfg.Labels, err = pairs(cmd, "label", f.labels); err != nil {
 		return err
@@ -121,8 +121,8 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 // workersOfMachine bounds the search for a free default directory.
 const workersOfMachine = 1000
 
-// workerDir is the data directory that was given, or the first default that no other process uses: workers in several
-// terminals need no flags, and find their identities again. It is held until free is called.
+// workerDir is the given data directory, or the first default that no other process uses: workers in several terminals need no
+// flags and keep their identities. It is locked until free is called.
 func (a *app) workerDir(given string) (dir string, free func(), err error) {
 	if given != "" {
 		dir, err = filepath.Abs(given)
@@ -148,5 +148,5 @@ func (a *app) workerDir(given string) (dir string, free func(), err error) {
 			return "", nil, err
 		}
 	}
-	return "", nil, fmt.Errorf("%d workers use %s already; name a folder with --data-dir", workersOfMachine, state)
+	return "", nil, fmt.Errorf("%d workers use %s already: name a folder with --data-dir", workersOfMachine, state)
 }
