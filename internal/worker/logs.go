@@ -19,31 +19,31 @@ const (
 	logRecordsExtra = 64 // bytes that a record costs beside its text
 )
 
-// logSender answers the leader's requests for logs, each over a call of its own.
+// logSender answers the leader's requests for logs, each with a call of its own.
 type logSender struct {
 	log    *tasklog.Log
 	leader *leaderConn
 	worker func() uint64 // its number
 	logger *slog.Logger
-	room   chan struct{} // one for each request being answered
+	active chan struct{} // one entry per request being answered
 	group  sync.WaitGroup
 }
 
 func newLogSender(log *tasklog.Log, leader *leaderConn, worker func() uint64, logger *slog.Logger) *logSender {
-	return &logSender{log: log, leader: leader, worker: worker, logger: logger, room: make(chan struct{}, logReadersMax)}
+	return &logSender{log: log, leader: leader, worker: worker, logger: logger, active: make(chan struct{}, logReadersMax)}
 }
 
-// answer starts to answer a request. One too many gets an empty answer.
+// answer starts to answer a request. One beyond logReadersMax gets an empty answer.
 func (s *logSender) answer(ctx context.Context, req *wire.LogRequest) {
 	var full bool
 	select {
-	case s.room <- struct{}{}:
+	case s.active <- struct{}{}:
 	default:
 		full = true
 	}
 	s.group.Go(func() {
 		if !full {
-			defer func() { <-s.room }()
+			defer func() { <-s.active }()
 		}
 		if err := s.send(ctx, req, full); err != nil && ctx.Err() == nil && !passing(err) {
 			s.logger.WarnContext(ctx, "task log not sent", "job", req.GetJob(), "error", err)
@@ -62,7 +62,7 @@ func (s *logSender) send(ctx context.Context, req *wire.LogRequest, full bool) e
 		cancel()
 		return err
 	}
-	// The leader ends the call when its reader goes away; only receiving notices that while there is nothing to send.
+	// The leader ends the call when its reader leaves; only receiving notices that while there is nothing to send.
 	answered := make(chan error, 1)
 	go func() {
 		answered <- stream.RecvMsg(&wire.SendLogDone{})
@@ -88,15 +88,15 @@ func (s *logSender) send(ctx context.Context, req *wire.LogRequest, full bool) e
 	return errors.Join(err, answer)
 }
 
-// errLogReaderGone says that the leader wants no more; its answer says why.
-var errLogReaderGone = errors.New("the leader takes no more records")
+// errLogReaderGone reports that the leader has ended the call; its answer has the reason.
+var errLogReaderGone = errors.New("the leader accepts no more records")
 
-// logPage gathers records into messages.
+// logPage collects records into messages.
 type logPage struct {
 	stream grpc.ClientStreamingClient[wire.LogRecords, wire.SendLogDone]
 	out    *wire.LogRecords
 	bytes  int
-	first  bool // the first message is sent even if it is empty: it tells the request
+	first  bool // the first message is sent even if it is empty: it names the request
 }
 
 func (p *logPage) add(r *tasklog.Record) error {

@@ -17,21 +17,21 @@ import (
 	"time"
 )
 
-// bufferMax is the text of a job that waits for the flusher; with more, who appends writes it.
+// bufferMax is the text of a job that is buffered for the flusher; beyond it the appending goroutine writes.
 const bufferMax = 64 << 10
 
 // Config bounds a worker's logs.
 type Config struct {
 	Dir string
-	// JobBytesMax is the size of one job's log, beyond which text is dropped with a remark. Defaults to 64 MiB.
+	// JobBytesMax bounds one job's log; text beyond it is dropped, and a remark logged instead. Defaults to 64 MiB.
 	JobBytesMax int64
-	// TotalBytesMax is the size of all logs, beyond which those of the jobs longest silent are removed. Defaults to 1 GiB.
+	// TotalBytesMax bounds all logs together; beyond it the least recently written are removed. Defaults to 1 GiB.
 	TotalBytesMax int64
-	// JobsMax is the number of logs, bounded likewise. Defaults to 10,000.
+	// JobsMax bounds the number of logs in the same way. Defaults to 10,000.
 	JobsMax int
-	// OpenFilesMax is how many files are kept open for appending. Defaults to 16.
+	// OpenFilesMax is the number of files kept open for appending. Defaults to 16.
 	OpenFilesMax int
-	// FlushDelay is how long text may wait in memory. Defaults to 100 ms.
+	// FlushDelay bounds the time that text stays in memory. Defaults to 100 ms.
 	FlushDelay time.Duration
 	// Logger defaults to none.
 	Logger *slog.Logger
@@ -64,21 +64,21 @@ type Log struct {
 	closed bool
 }
 
-// jobLog is one job's log; the Log's mutex guards it. Writing under it is writing to the page cache.
+// jobLog is one job's log, guarded by the Log's mutex. Writes under the mutex go to the page cache.
 type jobLog struct {
 	job     uint64
 	size    int64 // of whole records in the file
-	checked bool  // size is that, and not just the file's length
+	checked bool  // size is exact, and not just the file's length
 	file    *os.File
 	buf     []byte // records not written yet
 	full    bool
-	failing bool   // the last write failed; said once
-	used    uint64 // the Log's clock when last appended to: who is silent longest goes first
+	failing bool   // the last write failed; logged once
+	used    uint64 // the Log's clock at the last append: the oldest is removed first
 	readers int
-	grown   chan struct{} // closed, and replaced, when size grows
+	grown   chan struct{} // closed and replaced when size grows
 }
 
-// Open takes over the logs in cfg.Dir, which it makes if needed. The caller closes the Log.
+// Open opens the logs in cfg.Dir, which it creates if needed. The caller closes the Log.
 func Open(cfg Config) (*Log, error) {
 	l := &Log{
 		cfg: cfg.withDefaults(), jobs: map[uint64]*jobLog{},
@@ -87,15 +87,15 @@ func Open(cfg Config) (*Log, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("task logs: %w", err)
 	}
-	if err := l.adopt(); err != nil {
+	if err := l.load(); err != nil {
 		return nil, fmt.Errorf("task logs: %w", err)
 	}
-	l.flusher.Go(l.flushInTime)
+	l.flusher.Go(l.runFlusher)
 	return l, nil
 }
 
-// adopt registers the files of earlier processes, the oldest as the longest silent.
-func (l *Log) adopt() error {
+// load registers the files of earlier processes, in order of their last write.
+func (l *Log) load() error {
 	entries, err := os.ReadDir(l.cfg.Dir)
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (l *Log) touch(j *jobLog) {
 	j.used = l.clock
 }
 
-// append takes text of at most textMax.
+// append appends text of at most textMax bytes.
 func (l *Log) append(a Attempt, text []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,7 +155,7 @@ func (l *Log) append(a Attempt, text []byte) {
 	rec := Record{Stage: a.Stage, Index: a.Index, Number: a.Number, Lease: a.Lease, Text: text}
 	if j.size+int64(len(j.buf)+len(text)) > l.cfg.JobBytesMax {
 		j.full = true
-		rec = Record{Text: fmt.Appendf(nil, "[the log of job %d on this worker has reached its limit of %d bytes; what follows is lost]\n",
+		rec = Record{Text: fmt.Appendf(nil, "[the log of job %d on this worker has reached its limit of %d bytes; further text is dropped]\n",
 			a.Job, l.cfg.JobBytesMax)}
 	}
 	j.buf = appendRecord(j.buf, &rec)
@@ -170,7 +170,7 @@ func (l *Log) append(a Attempt, text []byte) {
 	}
 }
 
-// write moves a job's buffer to its file. Text that cannot be written is dropped: a full disk must not stop the attempts.
+// write moves a job's buffer to its file. Text that cannot be written is dropped: a full disk must not stop attempts.
 func (l *Log) write(j *jobLog) {
 	if len(j.buf) == 0 {
 		return
@@ -198,11 +198,11 @@ func (l *Log) write(j *jobLog) {
 func (l *Log) failed(j *jobLog, err error) {
 	if !j.failing {
 		j.failing = true
-		l.cfg.Logger.Error("task log not written; its text is lost", "job", j.job, "error", err)
+		l.cfg.Logger.Error("task log not written; text dropped", "job", j.job, "error", err)
 	}
 }
 
-// open readies the job's file for writing at size.
+// open opens the job's file for writing at size.
 func (l *Log) open(j *jobLog) error {
 	if j.file != nil {
 		return nil
@@ -230,7 +230,7 @@ func (l *Log) open(j *jobLog) error {
 	return nil
 }
 
-// wholeRecords is the length of the part of a file that can be read.
+// wholeRecords is the length of the readable part of a file.
 func wholeRecords(f io.Reader) (int64, error) {
 	d := newDecoder(f)
 	var rec Record
@@ -266,7 +266,7 @@ func (l *Log) closeFile(j *jobLog) {
 	l.opened--
 }
 
-// prune removes the logs of the jobs longest silent until the rest is within bounds. Those that are being read stay.
+// prune removes the least recently written logs until the rest is within bounds. Logs with readers are kept.
 func (l *Log) prune() {
 	for l.total > l.cfg.TotalBytesMax || len(l.jobs) > l.cfg.JobsMax {
 		var oldest *jobLog
@@ -287,7 +287,7 @@ func (l *Log) prune() {
 	}
 }
 
-func (l *Log) flushInTime() {
+func (l *Log) runFlusher() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -306,7 +306,7 @@ func (l *Log) flushInTime() {
 	}
 }
 
-// Flush writes what waits in memory.
+// Flush writes the buffered text.
 func (l *Log) Flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -316,7 +316,7 @@ func (l *Log) Flush() {
 	l.prune()
 }
 
-// Close writes what waits in memory, and ends those who follow.
+// Close writes the buffered text, and ends the calls that follow.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -334,21 +334,21 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// Query says what to read.
+// Query selects records.
 type Query struct {
 	Job     uint64
 	OneTask bool // then Stage and Index count
 	Stage   uint32
 	Index   uint64
-	Follow  bool // go on with what is written later
+	Follow  bool // continue with records written later
 }
 
-func (q *Query) wants(r *Record) bool {
-	return r.mark() || !q.OneTask || r.Stage == q.Stage && r.Index == q.Index
+func (q *Query) matches(r *Record) bool {
+	return r.remark() || !q.OneTask || r.Stage == q.Stage && r.Index == q.Index
 }
 
-// Read calls f for the records asked for, in the order they were written, and caughtUp whenever it has come to the end of
-// what there is. With Follow it ends when ctx does, or the Log is closed, which is no error.
+// Read calls f for the records of a query, in the order of their writing, and caughtUp whenever it has reached the end. With
+// Follow it returns nil when ctx ends or the Log is closed.
 func (l *Log) Read(ctx context.Context, q Query, f func(*Record) error, caughtUp func() error) error {
 	l.mu.Lock()
 	j := l.job(q.Job)
@@ -367,7 +367,7 @@ func (l *Log) Read(ctx context.Context, q Query, f func(*Record) error, caughtUp
 			if err != nil {
 				return err
 			}
-			// Behind a torn record there is nothing, until an append begins anew in its place.
+			// There is nothing behind a torn record until an append replaces it.
 			at += n
 		}
 		if err := caughtUp(); err != nil {
@@ -379,14 +379,14 @@ func (l *Log) Read(ctx context.Context, q Query, f func(*Record) error, caughtUp
 		select {
 		case <-grown:
 		case <-l.closing:
-			last = true // once more, for what was written at the end
+			last = true // once more, for the last records
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// readDone forgets a job that was only asked for.
+// readDone drops a job that has no log.
 func (l *Log) readDone(j *jobLog) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -412,7 +412,7 @@ func (l *Log) readFrom(q Query, from, to int64, f func(*Record) error) (n int64,
 		if err != nil {
 			return d.n, fmt.Errorf("log of job %d: %w", q.Job, err)
 		}
-		if !q.wants(&rec) {
+		if !q.matches(&rec) {
 			continue
 		}
 		if err := f(&rec); err != nil {

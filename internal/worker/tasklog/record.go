@@ -16,10 +16,10 @@ const (
 	payloadMax = textMax + 4*binary.MaxVarintLen64
 )
 
-// errTorn says that a file ends inside a record, or that a record is damaged.
+// errTorn reports that a file ends inside a record, or that a record is damaged.
 var errTorn = errors.New("torn or damaged record")
 
-// Attempt names who wrote a text.
+// Attempt names the attempt that wrote a text.
 type Attempt struct {
 	Job    uint64
 	Stage  uint32
@@ -32,13 +32,13 @@ type Attempt struct {
 type Record struct {
 	Stage  uint32
 	Index  uint64
-	Number uint32 // of the attempt; 0 with Lease 0: text is a remark of the log itself
+	Number uint32 // of the attempt; 0 with Lease 0: the text is a remark of the log itself
 	Lease  uint64
 	Text   []byte // valid until the next record is read
 }
 
-// mark says whether the record is the log's own remark, which concerns every attempt.
-func (r *Record) mark() bool { return r.Number == 0 && r.Lease == 0 }
+// remark reports whether the record is a remark of the log itself, which concerns every attempt.
+func (r *Record) remark() bool { return r.Number == 0 && r.Lease == 0 }
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
@@ -66,7 +66,7 @@ type decoder struct {
 
 func newDecoder(r io.Reader) *decoder { return &decoder{r: bufio.NewReaderSize(r, textMax)} }
 
-// next gives the next record; io.EOF at the end, errTorn where no record can be read.
+// next reads the next record; io.EOF at the end, errTorn if no record can be read.
 func (d *decoder) next(rec *Record) error {
 	var header [headerLen]byte
 	if _, err := io.ReadFull(d.r, header[:]); err != nil {

@@ -5,21 +5,21 @@ import (
 	"sync"
 )
 
-// Sink takes what one attempt after the other writes. It is safe for concurrent use between Begin and End.
+// Sink writes the log of one attempt after another. It is safe for concurrent use between Begin and End.
 type Sink struct {
 	log     *Log
 	mu      sync.Mutex
 	attempt Attempt
-	carry   []byte // the beginning of a line whose end is still to come
+	carry   []byte // an incomplete line
 }
 
-// NewSink gives a sink to use for any number of attempts, one at a time.
+// NewSink returns a sink for any number of attempts, one at a time.
 func (l *Log) NewSink() *Sink { return &Sink{log: l} }
 
-// Begin says whose text follows.
+// Begin starts the log of an attempt.
 func (s *Sink) Begin(a Attempt) { s.attempt = a }
 
-// Append takes text. It keeps no reference to it.
+// Append appends text. It keeps no reference to it.
 func (s *Sink) Append(text []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,11 +36,11 @@ func (s *Sink) Append(text []byte) {
 		s.log.append(s.attempt, rest[:n])
 		rest = rest[n:]
 	}
-	// rest may lie in carry itself: append moves it to the front.
+	// rest may be part of carry: append moves it to the front.
 	s.carry = append(s.carry[:0], rest...)
 }
 
-// lineCut is how much of text makes the next record; 0: wait for the end of the line.
+// lineCut is the length of the next record in text; 0: wait for the end of the line.
 func lineCut(text []byte) int {
 	window := text[:min(len(text), textMax)]
 	if i := bytes.LastIndexByte(window, '\n'); i >= 0 {
@@ -52,7 +52,7 @@ func lineCut(text []byte) int {
 	return 0
 }
 
-// End writes what is left of the attempt's last line.
+// End writes the attempt's incomplete line.
 func (s *Sink) End() {
 	if len(s.carry) > 0 {
 		s.log.append(s.attempt, s.carry)

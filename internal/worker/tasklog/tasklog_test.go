@@ -35,7 +35,7 @@ func open(tb testing.TB, cfg Config) *Log {
 	return l
 }
 
-// write has an attempt of task index write text.
+// write writes text as an attempt of task index.
 func write(l *Log, job, index uint64, text string) {
 	s := l.NewSink()
 	s.Begin(Attempt{Job: job, Index: index, Number: 1, Lease: 1000 + index})
@@ -43,7 +43,7 @@ func write(l *Log, job, index uint64, text string) {
 	s.End()
 }
 
-// read gives "INDEX:TEXT" of all records, one after the other.
+// read returns "INDEX:TEXT" of all records, concatenated.
 func read(tb testing.TB, l *Log, q Query) string {
 	tb.Helper()
 	var text strings.Builder
@@ -57,7 +57,7 @@ func read(tb testing.TB, l *Log, q Query) string {
 	return text.String()
 }
 
-func TestReadWhatWasWritten(t *testing.T) {
+func TestRead(t *testing.T) {
 	l := open(t, Config{})
 	write(l, 1, 0, "a\nb\n")
 	write(l, 2, 0, "other job\n")
@@ -120,7 +120,7 @@ func TestSinkKeepsLinesWhole(t *testing.T) {
 	}
 }
 
-func TestAnAttemptWithoutOutputCostsNothing(t *testing.T) {
+func TestAttemptWithoutOutput(t *testing.T) {
 	l := open(t, Config{})
 	s := l.NewSink()
 	allocs := testing.AllocsPerRun(100, func() {
@@ -132,7 +132,7 @@ func TestAnAttemptWithoutOutputCostsNothing(t *testing.T) {
 	}
 }
 
-// TestTornTail cuts a log at every byte, as a power loss might, and goes on in a new process.
+// TestTornTail cuts a log at every byte, as a power loss might, and continues in a new process.
 func TestTornTail(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, Config{Dir: dir})
@@ -181,7 +181,7 @@ func TestJobLimit(t *testing.T) {
 	}
 	write(l, 2, 0, "other\n")
 	got := read(t, l, Query{Job: 1})
-	const mark = "has reached its limit of 2000 bytes; what follows is lost]\n"
+	const mark = "has reached its limit of 2000 bytes; further text is dropped]\n"
 	if !strings.HasSuffix(got, mark) || strings.Count(got, mark) != 1 {
 		t.Errorf("the log ends %q, want one remark that it is cut", got[max(0, len(got)-120):])
 	}
@@ -275,7 +275,7 @@ func TestFollow(t *testing.T) {
 	})
 }
 
-func TestFollowEndsWithTheLog(t *testing.T) {
+func TestFollowEndsAtClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := open(t, Config{})
 		result := make(chan error, 1)
@@ -300,7 +300,7 @@ func TestFollowEndsWithTheLog(t *testing.T) {
 	})
 }
 
-func TestReadStopsWhenItsReaderDoes(t *testing.T) {
+func TestReadStopsAtAnError(t *testing.T) {
 	l := open(t, Config{})
 	write(l, 1, 0, "a\n")
 	write(l, 1, 0, "b\n")
@@ -312,10 +312,10 @@ func TestReadStopsWhenItsReaderDoes(t *testing.T) {
 	}
 }
 
-func TestFullDiskLosesOnlyText(t *testing.T) {
+func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, Config{Dir: dir})
-	// A folder stands where the file should be: it cannot be written.
+	// The file is a folder: it cannot be written.
 	if err := os.Mkdir(filepath.Join(dir, "1.log"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
-// disk makes attempts' files durable in groups, and removes those of attempts that lost.
+// disk fsyncs attempts' files in groups, and removes those of attempts that lost.
 type disk struct {
 	store  blob.Store
 	logger *slog.Logger
@@ -20,7 +20,7 @@ type disk struct {
 	wake   chan struct{}          // holds one: there is something to remove
 
 	mu     sync.Mutex
-	remove []core.AttemptRef // bounded by the leases that a worker holds
+	remove []core.AttemptRef // bounded by the number of leases
 }
 
 func newDisk(store blob.Store, logger *slog.Logger) *disk {
@@ -34,7 +34,7 @@ func (d *disk) runSync(ctx context.Context, post func(core.Input)) {
 	}
 }
 
-// syncAll syncs files at once, and one by one if that fails, so that one bad file is the failure of one attempt.
+// syncAll syncs files together, and one by one if that fails: one bad file must fail one attempt only.
 func (d *disk) syncAll(ctx context.Context, files []core.AttemptRef) []error {
 	names := make([]string, len(files))
 	for i, f := range files {
@@ -64,7 +64,7 @@ func (d *disk) removeLater(files []core.AttemptRef) {
 	}
 }
 
-// runRemove works until wake is closed, and finishes what is there then.
+// runRemove works until wake is closed, and then removes the rest.
 func (d *disk) runRemove(ctx context.Context) {
 	for range d.wake {
 		d.removeAll(ctx)
@@ -86,8 +86,8 @@ func (d *disk) removeAll(ctx context.Context) {
 			folders = append(folders, folder)
 		}
 	}
-	// An attempt that went on after its job was over, because its worker was cut off, has made these folders again. Where they
-	// are still of use they are not empty, or are made when they are needed.
+	// An attempt of a worker that was cut off may outlive its job and create these folders again. Folders in use are not empty,
+	// or are created when needed.
 	for _, folder := range folders {
 		for _, dir := range []string{folder, path.Dir(folder)} {
 			if err := d.store.RemoveEmpty(ctx, dir); err != nil {
@@ -97,7 +97,7 @@ func (d *disk) removeAll(ctx context.Context) {
 	}
 }
 
-// attemptPath is where the attempt wrote.
+// attemptPath is the path of an attempt's file.
 func attemptPath(a core.AttemptRef) string {
 	return path.Join(attemptFolder(a.Job), layout.Attempt(a.Stage, a.Index, a.Lease))
 }
