@@ -21,7 +21,7 @@ func (c *Core) Check() error {
 		w, standing := c.workers[id], 0
 		for _, number := range slices.Sorted(maps.Keys(w.leases)) {
 			l := w.leases[number]
-			if key := (taskKey{l.job, l.stage, l.task}); number > c.began[l.job] {
+			if key := (taskKey{l.job, l.stage, l.task}); number > c.began[l.job][l.stage] {
 				if other, twice := current[key]; twice {
 					return fmt.Errorf("task %v has the leases %d and %d", key, other, number)
 				}
@@ -55,7 +55,7 @@ func (c *Core) Check() error {
 // checkLease holds a lease that stands against the state.
 func (c *Core) checkLease(number state.Lease, l lease) error {
 	job := c.machine.Job(l.job)
-	if job == nil || job.Status.Ended() || job.Current != int(l.stage) || job.Stages[l.stage].Status(l.task) != state.TaskOpen {
+	if job == nil || !job.Open(int(l.stage), l.task) {
 		return fmt.Errorf("lease %d is of task %d/%d/%d, which is not open", number, l.job, l.stage, l.task)
 	}
 	if job.Fenced(number) {

@@ -132,9 +132,9 @@ type Core struct {
 	changed  map[state.JobID]struct{}
 	touched  []*session // with something in work
 
-	// began is the last lease number before the job's current stage began in this term. What was leased until then is of no
-	// use any more, whatever a worker that was cut off may say.
-	began map[state.JobID]state.Lease
+	// began is, by stage, the last lease number before the stage started in this term. What was leased until then is void,
+	// whatever a worker that was cut off may say.
+	began map[state.JobID]map[uint32]state.Lease
 
 	// leased says which lease of this term's books each task has. It is nil most of the time: made when a worker comes with
 	// leases, for thousands may come with thousands each, and dropped when no more have come for a tick.
@@ -226,7 +226,7 @@ func NewCore(cfg CoreConfig) *Core {
 		pinging: &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}, rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		workers: map[state.WorkerID]*worker{}, sessions: map[SessionID]*session{}, readers: map[state.JobID]*state.InputReader{},
 		changed: map[state.JobID]struct{}{}, awaited: map[state.WorkerID]struct{}{},
-		began: map[state.JobID]state.Lease{}, pipeline: newPipeline(m.Level()), release: now.Add(lossAfter), ticked: now, now: now,
+		began: map[state.JobID]map[uint32]state.Lease{}, pipeline: newPipeline(m.Level()), release: now.Add(lossAfter), ticked: now, now: now,
 	}
 	for _, id := range m.Workers() {
 		if m.Worker(id).Status != state.WorkerDead {
@@ -234,7 +234,11 @@ func NewCore(cfg CoreConfig) *Core {
 		}
 	}
 	for _, id := range m.Live() {
-		c.sched.Start(m.Job(id), len(c.awaited) > 0)
+		for i, job := 0, m.Job(id); i < len(job.Stages); i++ {
+			if job.Ready(i) {
+				c.sched.Start(job, uint32(i), len(c.awaited) > 0)
+			}
+		}
 		c.changed[id] = struct{}{}
 	}
 	return c

@@ -82,29 +82,24 @@ func (c *Core) event(now time.Time, e *state.Event) {
 	case state.JobSubmitted:
 		c.fact(*e)
 	case state.StageStarted:
-		c.revoke(e.Job)
-		c.began[e.Job] = state.NewLease(c.term, c.seq)
-		if job := c.machine.Job(e.Job); job != nil { // the same entry may have ended and forgotten it
-			c.sched.Start(job, false)
-			c.sched.Freeze(job.ID, c.pipeline.frozen(job.ID))
-		}
-		c.allHungry()
+		c.startStage(sched.Key{Job: e.Job, Stage: e.Stage})
 		c.fact(*e)
+	case state.StageEnded:
+		c.endStage(sched.Key{Job: e.Job, Stage: e.Stage})
 	case state.TaskReopened:
 		avoid := e.Worker
 		if e.Fault == state.Preempted {
 			avoid = 0
 		}
-		// The tasks of a stage that has begun anew since are open as it is.
-		if e.Lease > c.began[e.Job] {
-			c.sched.Reopen(e.Job, e.Task, c.backOff(now, e), avoid)
+		// The tasks of a stage that has started again since are open as it is.
+		if e.Lease > c.began[e.Job][e.Stage] {
+			c.sched.Reopen(sched.Key{Job: e.Job, Stage: e.Stage}, e.Task, c.backOff(now, e), avoid)
 		}
 		c.allHungry()
 	case state.TaskDied:
 		c.fact(*e)
 	case state.JobEnding:
-		c.revoke(e.Job)
-		c.sched.End(e.Job)
+		c.revokeJob(e.Job)
 		c.fact(*e)
 	case state.JobEnded:
 		c.endJob(now, e.Job)
@@ -148,16 +143,42 @@ func (c *Core) backOff(now time.Time, e *state.Event) time.Time {
 	return now.Add(d/2 + time.Duration(c.rand.Int64N(int64(d))))
 }
 
-// revoke takes back every lease of a job. The workers stop those attempts and remove what they wrote.
-func (c *Core) revoke(id state.JobID) {
-	if c.sched.Leased(id) == 0 { // what is left has ended: its verdict comes from the log
-		return
+// startStage opens the tasks of a stage, which may be one that starts again.
+func (c *Core) startStage(key sched.Key) {
+	c.endStage(key)
+	if c.began[key.Job] == nil {
+		c.began[key.Job] = map[uint32]state.Lease{}
 	}
+	c.began[key.Job][key.Stage] = state.NewLease(c.term, c.seq)
+	if job := c.machine.Job(key.Job); job != nil { // the same entry may have ended and forgotten it
+		c.sched.Start(job, key.Stage, false)
+	}
+	c.allHungry()
+}
+
+// endStage revokes the leases of a stage, and gives no more of it.
+func (c *Core) endStage(key sched.Key) {
+	if c.sched.StageLeased(key) > 0 { // others have ended: their verdicts come from the log
+		c.revoke(func(l lease) bool { return l.job == key.Job && l.stage == key.Stage })
+	}
+	c.sched.EndStage(key)
+}
+
+// revokeJob revokes the leases of a job, and gives no more of it.
+func (c *Core) revokeJob(id state.JobID) {
+	if c.sched.Leased(id) > 0 {
+		c.revoke(func(l lease) bool { return l.job == id })
+	}
+	c.sched.End(id)
+}
+
+// revoke revokes the leases for which void is true. The workers stop those attempts and remove what they wrote.
+func (c *Core) revoke(void func(lease) bool) {
 	for _, worker := range c.sorted(c.workers) {
 		w := c.workers[worker]
 		for _, number := range w.standing() {
 			l := w.leases[number]
-			if l.job != id {
+			if !void(l) {
 				continue
 			}
 			c.drop(w, number)
@@ -171,8 +192,7 @@ func (c *Core) revoke(id state.JobID) {
 }
 
 func (c *Core) endJob(now time.Time, id state.JobID) {
-	c.revoke(id)
-	c.sched.End(id)
+	c.revokeJob(id)
 	delete(c.readers, id)
 	for _, s := range c.sessions {
 		if _, ok := s.known[id]; ok {
@@ -319,7 +339,7 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 		work := c.workWith(w.session, bytes)
 		work.Leases = append(work.Leases, out)
 	}
-	splits := stage.Kind == state.StageMap && (job.Spec.Input.Kind == state.InputLines || job.Spec.Input.Kind == state.InputFiles)
+	splits := job.Spec.Splits(int(g.Stage))
 	for _, task := range g.Tasks {
 		c.seq++
 		if out != nil && bytes > workBytesMax/2 {
@@ -387,7 +407,7 @@ func wireJob(j *state.Job) *wire.Job {
 		out.Program = &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{Argv: spec.Argv}}}
 	}
 	for _, s := range j.Stages {
-		out.Stages = append(out.Stages, s.Kind.String())
+		out.Stages = append(out.Stages, s.Name)
 	}
 	return out
 }

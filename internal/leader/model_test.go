@@ -131,7 +131,7 @@ func (w *world) removeFile(job, lease uint64, why string) {
 // commit is what the task of a commit stage does; it returns what is wrong.
 func (w *world) commit(a *simAttempt) string {
 	job := w.machine.Job(state.JobID(a.job))
-	if job == nil || job.Status.Ended() || job.Current != int(a.stage) || job.Stages[a.stage].Status(0) != state.TaskOpen {
+	if job == nil || !job.Open(int(a.stage), 0) {
 		return "" // a stale attempt: in a real cluster, it is refused the winners
 	}
 	if a.action == wire.CommitAction_ABORT {
@@ -148,7 +148,7 @@ func (w *world) missing(job *state.Job, stages int) string {
 	for _, stage := range job.Stages[:stages] {
 		for i := range stage.Tasks {
 			if out, ok := stage.Output(i); ok && !w.files[uint64(job.ID)][uint64(out.Winner)] {
-				return fmt.Sprintf("the file of the winner of %v/%d, lease %d, is gone: %s", stage.Kind, i, out.Winner, w.removed[uint64(out.Winner)])
+				return fmt.Sprintf("the file of the winner of %v/%d, lease %d, is gone: %s", stage.Name, i, out.Winner, w.removed[uint64(out.Winner)])
 			}
 		}
 	}
@@ -379,7 +379,7 @@ func (w *world) checkWinners(job *state.Job) {
 		for task := range stage.Tasks {
 			key := taskKey{job.ID, uint32(i), task}
 			out, ok := stage.Output(task)
-			if was, known := w.winners[key]; known && (!ok || was != out.Winner) && stage.Kind != state.StageCommit {
+			if was, known := w.winners[key]; known && (!ok || was != out.Winner) && stage.Role != state.RoleCommit {
 				w.fatalf("task %v had the winner %d; now it has %d (%v)", key, was, out.Winner, ok)
 			}
 			if ok {

@@ -44,6 +44,11 @@ func (w *worker) busy() int { return min(w.Leases(), w.Slots) }
 // Leased returns how many tasks of a job are leased.
 func (c *Core) Leased(id state.JobID) uint64 { return uint64(c.sched.Leased(id)) }
 
+// StageLeased returns how many tasks of a stage are leased.
+func (c *Core) StageLeased(id state.JobID, stage uint32) uint64 {
+	return uint64(c.sched.StageLeased(sched.Key{Job: id, Stage: stage}))
+}
+
 // Eligible reports whether a worker that accepts leases can run an attempt of a job.
 func (c *Core) Eligible(job *state.Job) bool {
 	for _, w := range c.workers {
@@ -62,6 +67,12 @@ func (c *Core) Fits(id state.WorkerID, spec *state.Spec) bool {
 
 // Held reports whether a job is not leased yet because workers of the previous term may still run its tasks.
 func (c *Core) Held(id state.JobID) bool { return c.sched.Held(id) }
+
+// Demand is how many tasks wait for workers with the same.
+type Demand = sched.Demand
+
+// Demand returns what waits for workers.
+func (c *Core) Demand() []Demand { return c.sched.Demand() }
 
 // Waiting returns how many failed tasks of a job wait for their back-off to end, and when the first one does.
 func (c *Core) Waiting(id state.JobID) (tasks int, first time.Time) { return c.sched.Waiting(id) }

@@ -376,7 +376,7 @@ func (s *story) fact(f *state.Event) {
 			status = w.Status
 		}
 		s.say("worker %d is %v", f.Worker, status)
-	case state.TaskReopened, state.JobForgotten, state.RequestApplied:
+	case state.TaskReopened, state.StageEnded, state.JobForgotten, state.RequestApplied:
 		s.say("fact %+v", *f)
 	}
 }
@@ -467,7 +467,7 @@ func (s *story) job(id state.JobID) {
 	job := s.machine.Job(id)
 	text := fmt.Sprintf("job %d is %s (%v) %s", id, statusText(job, s.core), job.Status, job.Error)
 	for _, stage := range job.Stages {
-		text += fmt.Sprintf("; %v %d/%d done, %d dead, %d failed", stage.Kind, stage.Done, stage.Tasks, stage.Dead, stage.Failed)
+		text += fmt.Sprintf("; %s %d/%d done, %d dead, %d failed", stage.Name, stage.Done, stage.Tasks, stage.Dead, stage.Failed)
 	}
 	s.say("%s", text)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -223,10 +224,10 @@ func (c *Core) adopt(now time.Time, w *worker, held []*wire.Held) {
 				continue
 			}
 			_, leased := c.leasedTasks()[key]
-			open := !job.Status.Ended() && job.Current == int(key.stage) && stage.Status(key.task) == state.TaskOpen
-			valid := !leased && number > c.began[key.job] && !job.Fenced(number)
+			open := job.Open(int(key.stage), key.task)
+			valid := !leased && number > c.began[key.job][key.stage] && !job.Fenced(number)
 			if open && (valid || planted().AdoptOld) {
-				cost := c.sched.Adopt(&w.Worker, key.job, key.task)
+				cost := c.sched.Adopt(&w.Worker, sched.Key{Job: key.job, Stage: key.stage}, key.task)
 				c.hold(w, number, lease{job: key.job, stage: key.stage, task: key.task, cost: cost})
 				c.changed[key.job] = struct{}{}
 				continue
@@ -285,7 +286,7 @@ func (c *Core) drop(w *worker, number state.Lease) {
 // giveBack frees what a lease cost.
 func (c *Core) giveBack(w *worker, l lease) {
 	if job := c.machine.Job(l.job); job != nil {
-		c.sched.Return(&w.Worker, job, 1, l.cost)
+		c.sched.Return(&w.Worker, job, l.stage, 1, l.cost)
 	}
 	c.changed[l.job] = struct{}{}
 	c.feed(w)
@@ -295,7 +296,7 @@ func (c *Core) giveBack(w *worker, l lease) {
 func (c *Core) reopen(now time.Time, w *worker, number state.Lease, l lease) {
 	c.drop(w, number)
 	c.giveBack(w, l)
-	c.sched.Reopen(l.job, l.task, now, 0)
+	c.sched.Reopen(sched.Key{Job: l.job, Stage: l.stage}, l.task, now, 0)
 	c.allHungry()
 }
 
@@ -460,15 +461,16 @@ func (c *Core) finished(now time.Time, w *worker, f *wire.Finished) {
 	}
 	clear(w.failed)
 	w.won, w.Behind = now, false
-	c.sched.Return(&w.Worker, job, len(list), cost)
-	c.sched.Observe(id, len(list), micros)
+	stage := sched.Key{Job: id, Stage: f.GetStage()}
+	c.sched.Return(&w.Worker, job, stage.Stage, len(list), cost)
+	c.sched.Observe(stage, len(list), micros)
 	c.pipeline.addCompletions(len(list))
 	for len(list) > 0 {
 		k := min(len(list), entryItems)
 		c.pipeline.open(now).Done(w.ID, id, f.GetStage(), list[:k])
 		list = list[k:]
 	}
-	if c.sched.Leased(id) == 0 || job.Spec.FirstSuccess { // the stage may end with these
+	if c.sched.StageLeased(stage) == 0 || job.Spec.FirstSuccess { // the stage may end with these
 		c.pipeline.urge()
 	}
 }

@@ -245,8 +245,8 @@ func (n *Node) stageNames(ctx context.Context, q api.LogQuery) (stageList, error
 		}
 		found = true
 		for _, s := range job.Stages {
-			names = append(names, s.Kind.String())
-			known = known || s.Kind.String() == q.Stage && q.Index < s.Tasks
+			names = append(names, s.Name)
+			known = known || s.Name == q.Stage && q.Index < s.Tasks
 		}
 	})
 	switch {

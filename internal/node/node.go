@@ -506,6 +506,6 @@ func (n *Node) logFact(e *state.Event) {
 			status = w.Status.String()
 		}
 		n.log.Info("worker status changed", "worker", e.Worker, "status", status)
-	case state.JobEnding, state.TaskReopened, state.JobForgotten, state.RequestApplied:
+	case state.JobEnding, state.StageEnded, state.TaskReopened, state.JobForgotten, state.RequestApplied:
 	}
 }

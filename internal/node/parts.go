@@ -12,8 +12,7 @@ import (
 // partsPage is how many tasks one page covers: few enough that the loop is not held up.
 const partsPage = 16 << 10
 
-// Parts gives the winners of a stage, page by page. A node that does not lead, and so may be behind, gives those of a stage
-// that is over, which change no more while anybody may need them.
+// Parts gives the winners of a stage, page by page, once it is final. Any node can do that, unless it is behind.
 func (n *Node) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire.PartsPage]) error {
 	for first := uint64(0); ; first += partsPage {
 		page := &wire.PartsPage{}
@@ -22,8 +21,10 @@ func (n *Node) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire
 		err := n.do(rpc.Context(), func() {
 			job := n.loop.controller.Machine().Job(state.JobID(req.GetJob()))
 			stage = stageOf(job, req.GetStage())
-			if behind = !n.loop.controller.Leading() && (stage == nil || job.Current <= int(req.GetStage())); !behind && stage != nil {
+			if stage != nil && job.Final(int(req.GetStage())) {
 				fillParts(page, stage, first)
+			} else {
+				behind = stage != nil || !n.loop.controller.Leading()
 			}
 		})
 		if err != nil {

@@ -74,7 +74,7 @@ func newID() string {
 func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec {
 	s := &state.Spec{
 		Name: req.Name, User: req.User, Builtin: req.Program.Builtin, Input: p.Input, InputNames: req.Inputs, Output: p.Output,
-		Overwrite: req.Overwrite, KeepPartial: req.KeepPartial, FirstSuccess: req.FirstSuccess, Collect: p.Collects,
+		Overwrite: req.Overwrite, KeepPartial: req.KeepPartial, FirstSuccess: req.FirstSuccess, Collect: p.Collects, Stages: p.Stages,
 		Settings: req.Set, Dir: req.Dir, Retries: p.Retries, Priority: p.Priority, SlotsPerTask: p.SlotsPerTask,
 		TimeoutMS: uint64(p.Timeout.Milliseconds()), Memory: p.Memory, Labels: req.Labels,
 	}

@@ -37,6 +37,7 @@ type Result struct {
 	Input        state.Input
 	Output       string // clean and absolute; empty if the request names none
 	Collects     bool
+	Stages       []state.StageSpec
 	Retries      uint32
 	Priority     uint32
 	SlotsPerTask uint32
@@ -91,6 +92,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 	if len(p.errs) > 0 {
 		return Result{}, p.errs
 	}
+	p.result.Stages = state.DefaultPlan(p.result.Input.Tasks, p.result.Collects, p.result.Output != "")
 	return p.result, nil
 }
 

@@ -211,7 +211,7 @@ func TestResult(t *testing.T) {
 	req := wordcount(dir, "in")
 	res, err := plan.Plan(t.Context(), req, options())
 	res.Input = state.Input{}
-	want := plan.Result{Collects: true, Retries: 3, Priority: 50, SlotsPerTask: 1}
+	want := plan.Result{Collects: true, Stages: state.DefaultPlan(1, true, false), Retries: 3, Priority: 50, SlotsPerTask: 1}
 	if err != nil || fmt.Sprintf("%+v", res) != fmt.Sprintf("%+v", want) {
 		t.Errorf("Plan = %+v, %v, want %+v", res, err, want)
 	}
@@ -220,7 +220,10 @@ func TestResult(t *testing.T) {
 	req.Output = dir + "/x/../new/out/"
 	res, err = plan.Plan(t.Context(), req, options())
 	res.Input = state.Input{}
-	want = plan.Result{Retries: 2, Priority: 10, SlotsPerTask: 4, Timeout: 90 * time.Second, Memory: 3 << 29, Output: dir + "/new/out"}
+	want = plan.Result{
+		Stages: state.DefaultPlan(1, false, true), Retries: 2, Priority: 10, SlotsPerTask: 4, Timeout: 90 * time.Second, Memory: 3 << 29,
+		Output: dir + "/new/out",
+	}
 	if err != nil || fmt.Sprintf("%+v", res) != fmt.Sprintf("%+v", want) {
 		t.Errorf("Plan = %+v, %v, want %+v", res, err, want)
 	}

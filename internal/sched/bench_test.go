@@ -21,8 +21,8 @@ func jobsOf(b *testing.B, s *Scheduler, jobs int, tasks int64) *state.Machine {
 			b.Fatal(err)
 		}
 		job := m.Job(state.JobID(i + 1))
-		s.Start(job, false)
-		s.Observe(job.ID, 1, 0)
+		s.Start(job, 0, false)
+		s.Observe(Key{job.ID, 0}, 1, 0)
 	}
 	return m
 }
@@ -41,12 +41,12 @@ func BenchmarkGrant(b *testing.B) {
 			for granted < b.N {
 				g, ok := s.Next(now, w)
 				if !ok {
-					s.Start(m.Job(1), false) // all were granted: again
-					s.Observe(1, 1, 0)
+					s.Start(m.Job(1), 0, false) // all were granted: again
+					s.Observe(Key{1, 0}, 1, 0)
 					continue
 				}
 				granted += len(g.Tasks)
-				s.Return(w, g.Job, len(g.Tasks), int64(len(g.Tasks))*g.Cost)
+				s.Return(w, g.Job, 0, len(g.Tasks), int64(len(g.Tasks))*g.Cost)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(granted), "ns/task")
 		})
@@ -60,7 +60,7 @@ func BenchmarkDecision(b *testing.B) {
 			s := New()
 			m := jobsOf(b, s, jobs, 10_000_000)
 			for _, id := range m.Live() {
-				s.Observe(id, 64, 64*1_000_000)
+				s.Observe(Key{id, 0}, 64, 64*1_000_000)
 			}
 			w := &Worker{ID: 1, Slots: 1}
 			now := time.UnixMilli(0)
@@ -70,7 +70,7 @@ func BenchmarkDecision(b *testing.B) {
 				if !ok {
 					b.Fatal("nothing to grant")
 				}
-				s.Return(w, g.Job, 1, g.Cost)
+				s.Return(w, g.Job, 0, 1, g.Cost)
 			}
 		})
 	}
@@ -88,20 +88,20 @@ func BenchmarkReopened(b *testing.B) {
 			for leased := 0; leased < waiting; {
 				g, _ := s.Next(now, w)
 				leased += len(g.Tasks)
-				s.Return(w, job, len(g.Tasks), int64(len(g.Tasks))*g.Cost)
+				s.Return(w, job, 0, len(g.Tasks), int64(len(g.Tasks))*g.Cost)
 				for _, task := range g.Tasks {
-					s.Reopen(1, task, now, 0)
+					s.Reopen(Key{1, 0}, task, now, 0)
 				}
 			}
-			s.Observe(1, 64, 64*1_000_000) // one task a grant
+			s.Observe(Key{1, 0}, 64, 64*1_000_000) // one task a grant
 			b.ReportAllocs()
 			for b.Loop() {
 				g, ok := s.Next(now, w)
 				if !ok {
 					b.Fatal("nothing to grant")
 				}
-				s.Return(w, job, 1, g.Cost)
-				s.Reopen(1, g.Tasks[0], now, 0)
+				s.Return(w, job, 0, 1, g.Cost)
+				s.Reopen(Key{1, 0}, g.Tasks[0], now, 0)
 			}
 		})
 	}

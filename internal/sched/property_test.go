@@ -63,7 +63,7 @@ func (m *model) submit(t *rapid.T) {
 	m.live = append(m.live, job)
 	m.leased[job.ID] = map[uint64]bool{}
 	held := rapid.IntRange(0, 3).Draw(t, "held") == 0
-	m.s.Start(job, held)
+	m.s.Start(job, 0, held)
 	if !held {
 		return
 	}
@@ -78,7 +78,7 @@ func (m *model) adopt(w *Worker, job *state.Job, task uint64) {
 		return
 	}
 	m.leased[job.ID][task] = true
-	m.leases = append(m.leases, out{job, w, task, m.s.Adopt(w, job.ID, task)})
+	m.leases = append(m.leases, out{job, w, task, m.s.Adopt(w, Key{job.ID, 0}, task)})
 }
 
 // next takes one grant for w, and checks it.
@@ -121,7 +121,7 @@ func (m *model) checkLong(t *rapid.T, w *Worker) {
 
 // adopted leases are what a worker came back with, more than it would be given perhaps.
 func (m *model) adopted(l out) bool {
-	q := m.s.queues[l.job.ID]
+	q := m.s.queues[Key{l.job.ID, 0}]
 	_, yes := q.skip[l.task]
 	return q != nil && yes
 }
@@ -134,25 +134,25 @@ func (m *model) end(t *rapid.T) {
 	l := m.leases[i]
 	m.leases = append(m.leases[:i], m.leases[i+1:]...)
 	delete(m.leased[l.job.ID], l.task)
-	m.s.Return(l.worker, l.job, 1, l.cost)
+	m.s.Return(l.worker, l.job, 0, 1, l.cost)
 	switch rapid.IntRange(0, 3).Draw(t, "end") {
 	case 0:
 		m.apply(t, func(e *state.Entry) { e.Failed(l.job.ID, 0, l.task, state.Failure{Kind: state.Preempted}) })
-		m.s.Reopen(l.job.ID, l.task, m.now.Add(time.Duration(rapid.IntRange(0, 300).Draw(t, "back-off"))*time.Millisecond), l.worker.ID)
+		m.s.Reopen(Key{l.job.ID, 0}, l.task, m.now.Add(time.Duration(rapid.IntRange(0, 300).Draw(t, "back-off"))*time.Millisecond), l.worker.ID)
 	case 1:
-		m.s.Reopen(l.job.ID, l.task, m.now, 0)
+		m.s.Reopen(Key{l.job.ID, 0}, l.task, m.now, 0)
 		if rapid.Bool().Draw(t, "comes back") { // another worker, or the same, turns out to hold it
 			m.adopt(rapid.SampledFrom(m.workers).Draw(t, "worker"), l.job, l.task)
 		}
 	default:
-		m.s.Observe(l.job.ID, 1, rapid.SampledFrom([]uint64{0, 10, 5000, 100_000}).Draw(t, "micros"))
+		m.s.Observe(Key{l.job.ID, 0}, 1, rapid.SampledFrom([]uint64{0, 10, 5000, 100_000}).Draw(t, "micros"))
 		m.done(t, l)
 	}
 }
 
 func (m *model) done(t *rapid.T, l out) {
 	m.apply(t, func(e *state.Entry) { e.Done(l.worker.ID, l.job.ID, 0, []state.Completion{{Index: l.task, Lease: 1}}) })
-	if l.job.Current > 0 { // a commit stage, of which this test knows nothing
+	if !l.job.Ready(0) { // a commit stage, of which this test knows nothing
 		m.s.End(l.job.ID)
 	}
 }
@@ -206,7 +206,7 @@ func (m *model) check(t *rapid.T) {
 		}
 	}
 	for _, job := range m.live {
-		if got := m.s.Leased(job.ID); m.s.queues[job.ID] != nil && got != len(m.leased[job.ID]) {
+		if got := m.s.Leased(job.ID); m.s.queues[Key{job.ID, 0}] != nil && got != len(m.leased[job.ID]) {
 			t.Fatalf("job %d: %d leased, want %d", job.ID, got, len(m.leased[job.ID]))
 		}
 	}
@@ -228,7 +228,7 @@ func (m *model) finish(t *rapid.T) {
 		}
 		for _, l := range m.leases {
 			delete(m.leased[l.job.ID], l.task)
-			m.s.Return(l.worker, l.job, 1, l.cost)
+			m.s.Return(l.worker, l.job, 0, 1, l.cost)
 			m.done(t, l)
 		}
 		m.leases = m.leases[:0]

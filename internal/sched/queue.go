@@ -14,19 +14,34 @@ const Slot = 1 << 16
 // spare, and bounds by how much one worker can end later than another.
 const horizon = 20 * time.Millisecond
 
-// queue is what is open of one job's current stage.
+// Key names a stage of a job.
+type Key struct {
+	Job   state.JobID
+	Stage uint32
+}
+
+// inUse is what the leases of a job take, those of all of its stages.
+type inUse struct {
+	user   *usage
+	load   int64
+	leases int
+	queues int // stages that the scheduler holds
+}
+
+// queue is what is open of one stage.
 type queue struct {
-	job   *state.Job
-	stage *state.Stage
-	user  *usage
-	index uint32 // of the stage
+	job    *state.Job
+	stage  *state.Stage
+	index  uint32 // of the stage
+	use    *inUse
+	splits bool // each lease carries a split
 
 	cursor uint64              // tasks of order (or of the index, where order is nil) before it have been leased in this term or are over
 	order  []uint32            // longest first; nil: as numbered
 	skip   map[uint64]struct{} // adopted, so the cursor passes over them
 
 	// waiting says when each task that waits for another attempt may go. It decides: an entry of ready or later that it does
-	// not know, or knows with another time, is void. So a task that is adopted, or reopened anew, while it waits goes out once.
+	// not know, or knows with another time, is void. So a task that is adopted, or reopened again, while it waits goes out once.
 	waiting map[uint64]time.Time
 	ready   []reopened // may be leased now
 	later   reopenedHeap
@@ -35,7 +50,6 @@ type queue struct {
 	load     int64   // cost of the leases that are out
 	leases   int
 	held     bool           // not to be leased: workers may still come back with its attempts
-	frozen   bool           // not to be leased: see Freeze
 	reserved state.WorkerID // this worker is being emptied for a task that needs much of it
 }
 
@@ -60,12 +74,14 @@ func (h *reopenedHeap) Pop() any {
 }
 
 func newQueue(job *state.Job, index uint32) *queue {
-	q := &queue{job: job, stage: job.Stages[index], index: index}
-	if q.stage.Kind == state.StageMap {
+	q := &queue{job: job, stage: job.Stages[index], index: index, splits: job.Spec.Splits(int(index))}
+	if q.stage.Role == state.RoleMap {
 		q.order = job.Spec.Input.Longest()
 	}
 	return q
 }
+
+func (q *queue) key() Key { return Key{q.job.ID, q.index} }
 
 // cost of one lease of the job, in parts of a slot.
 func (q *queue) cost() int64 {
@@ -113,7 +129,7 @@ func (q *queue) wake(now time.Time) {
 
 // open reports whether a task could be leased now.
 func (q *queue) open(now time.Time) bool {
-	if q.held || q.frozen || q.stage.Closed {
+	if q.held || q.stage.Closed {
 		return false
 	}
 	q.wake(now)

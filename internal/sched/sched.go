@@ -39,16 +39,20 @@ func (w *Worker) idle() int { return w.Slots - w.promised - (w.leases - w.strict
 
 // Scheduler holds the open tasks of all jobs. The zero value is not usable: New.
 type Scheduler struct {
-	queues map[state.JobID]*queue
-	order  []*queue // by priority, then age
+	queues map[Key]*queue
+	order  []*queue // by priority, then age of the job, then stage
+	jobs   map[state.JobID]*inUse
 	users  map[string]*usage
+	frozen map[state.JobID]struct{}
 	tasks  []uint64 // Grant.Tasks, reused
-	passed []*queue // of one Next: jobs that had nothing for the worker
+	passed []*queue // of one Next: stages that had nothing for the worker
 }
 
 // New returns an empty scheduler.
 func New() *Scheduler {
-	return &Scheduler{queues: map[state.JobID]*queue{}, users: map[string]*usage{}}
+	return &Scheduler{
+		queues: map[Key]*queue{}, jobs: map[state.JobID]*inUse{}, users: map[string]*usage{}, frozen: map[state.JobID]struct{}{},
+	}
 }
 
 // usage is what the jobs of a user have in use.
@@ -57,36 +61,73 @@ type usage struct {
 	jobs int // that the scheduler holds
 }
 
-// Start opens the tasks of a job's current stage. Held jobs are not leased until Release.
-func (s *Scheduler) Start(job *state.Job, held bool) {
-	s.End(job.ID)
-	q := newQueue(job, uint32(job.Current))
+// Start opens the tasks of a stage. Held stages are not leased until Release.
+func (s *Scheduler) Start(job *state.Job, stage uint32, held bool) {
+	s.EndStage(Key{job.ID, stage})
+	q := newQueue(job, stage)
 	q.held = held
-	q.user = s.users[job.Spec.User]
-	if q.user == nil {
-		q.user = &usage{}
-		s.users[job.Spec.User] = q.user
+	s.add(q)
+}
+
+// Resume opens one task of a stage that was over: its output was lost. If the stage is still open, the task joins it.
+func (s *Scheduler) Resume(job *state.Job, stage uint32, task uint64, now time.Time) {
+	q := s.queues[Key{job.ID, stage}]
+	if q == nil {
+		q = newQueue(job, stage)
+		q.order, q.cursor = nil, q.stage.Tasks
+		s.add(q)
 	}
-	q.user.jobs++
-	s.queues[job.ID] = q
+	q.reopen(reopened{task: task, at: now})
+}
+
+// add puts a new queue among the others.
+func (s *Scheduler) add(q *queue) {
+	q.use = s.jobs[q.job.ID]
+	if q.use == nil {
+		user := s.users[q.job.Spec.User]
+		if user == nil {
+			user = &usage{}
+			s.users[q.job.Spec.User] = user
+		}
+		user.jobs++
+		q.use = &inUse{user: user}
+		s.jobs[q.job.ID] = q.use
+	}
+	q.use.queues++
+	s.queues[q.key()] = q
 	at, _ := slices.BinarySearchFunc(s.order, q, func(a, b *queue) int {
-		return cmp.Or(cmp.Compare(b.job.Spec.Priority, a.job.Spec.Priority), cmp.Compare(a.job.ID, b.job.ID))
+		return cmp.Or(cmp.Compare(b.job.Spec.Priority, a.job.Spec.Priority), cmp.Compare(a.job.ID, b.job.ID), cmp.Compare(a.index, b.index))
 	})
 	s.order = slices.Insert(s.order, at, q)
 }
 
 // End forgets a job. Its leases must have been given back with Return, or are forgotten with it.
 func (s *Scheduler) End(id state.JobID) {
-	q := s.queues[id]
+	for _, q := range slices.Clone(s.order) {
+		if q.job.ID == id {
+			s.EndStage(q.key())
+		}
+	}
+}
+
+// EndStage forgets a stage. Its leases must have been given back with Return, or are forgotten with it.
+func (s *Scheduler) EndStage(key Key) {
+	q := s.queues[key]
 	if q == nil {
 		return
 	}
-	q.user.load -= q.load
-	if q.user.jobs--; q.user.jobs == 0 {
+	delete(s.queues, key)
+	s.order = slices.DeleteFunc(s.order, func(o *queue) bool { return o == q })
+	q.use.load -= q.load
+	q.use.leases -= q.leases
+	q.use.user.load -= q.load
+	if q.use.queues--; q.use.queues > 0 {
+		return
+	}
+	delete(s.jobs, key.Job)
+	if q.use.user.jobs--; q.use.user.jobs == 0 {
 		delete(s.users, q.job.Spec.User)
 	}
-	delete(s.queues, id)
-	s.order = slices.DeleteFunc(s.order, func(o *queue) bool { return o == q })
 }
 
 // Release ends the holding back of all jobs.
@@ -98,34 +139,41 @@ func (s *Scheduler) Release() {
 
 // Freeze has nothing of a job leased while the log decides whether its attempts are void; the leader says when that is over.
 func (s *Scheduler) Freeze(id state.JobID, on bool) {
-	if q := s.queues[id]; q != nil {
-		q.frozen = on
+	if on {
+		s.frozen[id] = struct{}{}
+	} else {
+		delete(s.frozen, id)
 	}
+}
+
+func (s *Scheduler) isFrozen(id state.JobID) bool {
+	_, frozen := s.frozen[id]
+	return frozen
 }
 
 // Reopen puts a task back that was leased: it may go out again at the given time, to another worker than avoid if there is
 // one.
-func (s *Scheduler) Reopen(id state.JobID, task uint64, at time.Time, avoid state.WorkerID) {
-	if q := s.queues[id]; q != nil {
+func (s *Scheduler) Reopen(key Key, task uint64, at time.Time, avoid state.WorkerID) {
+	if q := s.queues[key]; q != nil {
 		q.reopen(reopened{task: task, at: at, avoid: avoid})
 	}
 }
 
-// Adopt takes note of a lease from an earlier term that goes on, and returns its cost.
-func (s *Scheduler) Adopt(w *Worker, id state.JobID, task uint64) int64 {
-	q := s.queues[id]
+// Adopt records a lease from an earlier term that goes on, and returns its cost.
+func (s *Scheduler) Adopt(w *Worker, key Key, task uint64) int64 {
+	q := s.queues[key]
 	if q == nil {
 		return 0
 	}
 	q.adopt(task)
 	c := q.cost()
-	s.lease(q, w, 1, c)
+	lease(q, w, 1, c)
 	return c
 }
 
-// Observe is told the run times of n attempts of a job that have ended well.
-func (s *Scheduler) Observe(id state.JobID, n int, micros uint64) {
-	q := s.queues[id]
+// Observe records the run times of n attempts of a stage that have ended well.
+func (s *Scheduler) Observe(key Key, n int, micros uint64) {
+	q := s.queues[key]
 	if q == nil || n == 0 {
 		return
 	}
@@ -138,7 +186,7 @@ func (s *Scheduler) Observe(id state.JobID, n int, micros uint64) {
 	q.mean += (mean - q.mean) * min(1, float64(n)/window)
 }
 
-// Grant is a number of tasks of one job for one worker.
+// Grant is a number of tasks of one stage for one worker.
 type Grant struct {
 	Job   *state.Job
 	Stage uint32
@@ -157,7 +205,7 @@ func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
 		if q == nil {
 			return g, false
 		}
-		n := s.room(q, w)
+		n := room(q, w)
 		if n <= 0 {
 			return g, false
 		}
@@ -168,13 +216,13 @@ func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
 		}
 		q.reserved = 0
 		g = Grant{Job: q.job, Stage: q.index, Cost: q.cost(), Tasks: s.tasks}
-		s.lease(q, w, len(s.tasks), g.Cost)
+		lease(q, w, len(s.tasks), g.Cost)
 		return g, true
 	}
 }
 
-// pick returns the job whose turn it is at worker w. A strict job that does not fit reserves one worker: that one is given
-// nothing else until it is empty enough; the other workers go on with other jobs.
+// pick returns the stage whose turn it is at worker w. A strict one that does not fit reserves one worker: that one is given
+// nothing else until it is empty enough; the other workers go on with other stages.
 func (s *Scheduler) pick(now time.Time, w *Worker) *queue {
 	var best *queue
 	for _, q := range s.order {
@@ -184,12 +232,15 @@ func (s *Scheduler) pick(now time.Time, w *Worker) *queue {
 		if best != nil && !before(q, best) {
 			continue
 		}
-		elsewhere := q.reserved != 0 && q.reserved != w.ID && s.room(q, w) <= 0
-		if !elsewhere && Eligible(q.job.Spec, w) && q.open(now) && !slices.Contains(s.passed, q) {
+		elsewhere := q.reserved != 0 && q.reserved != w.ID && room(q, w) <= 0
+		if elsewhere || len(s.frozen) > 0 && s.isFrozen(q.job.ID) {
+			continue
+		}
+		if Eligible(q.job.Spec, w) && q.open(now) && !slices.Contains(s.passed, q) {
 			best = q
 		}
 	}
-	if best != nil && best.strict() && s.room(best, w) <= 0 {
+	if best != nil && best.strict() && room(best, w) <= 0 {
 		best.reserved = w.ID
 	}
 	return best
@@ -204,13 +255,16 @@ func (s *Scheduler) Leave(id state.WorkerID) {
 	}
 }
 
-// before is the order of two jobs of one priority.
+// before is the order of two stages of one priority.
 func before(a, b *queue) bool {
-	return cmp.Or(cmp.Compare(a.user.load, b.user.load), cmp.Compare(a.load, b.load), cmp.Compare(a.job.ID, b.job.ID)) < 0
+	return cmp.Or(
+		cmp.Compare(a.use.user.load, b.use.user.load), cmp.Compare(a.use.load, b.use.load), cmp.Compare(a.job.ID, b.job.ID),
+		cmp.Compare(a.index, b.index),
+	) < 0
 }
 
 // room is how many leases of q worker w can take now.
-func (s *Scheduler) room(q *queue, w *Worker) int {
+func room(q *queue, w *Worker) int {
 	free := int64(w.Slots)*Slot - w.load
 	if free <= 0 {
 		return 0
@@ -229,17 +283,19 @@ func (s *Scheduler) room(q *queue, w *Worker) int {
 	// At most what fills one slot, so that jobs share the slots of one worker as they share all.
 	n := max(1, int(min(free, Slot)/cost))
 	n = min(n, leasesPerSlot*w.Slots-w.leases, grantTasks)
-	if q.job.Spec.Input.Kind == state.InputLines || q.job.Spec.Input.Kind == state.InputFiles {
+	if q.splits {
 		n = min(n, grantSplits)
 	}
 	return n
 }
 
-func (s *Scheduler) lease(q *queue, w *Worker, n int, cost int64) {
+func lease(q *queue, w *Worker, n int, cost int64) {
 	total := int64(n) * cost
 	q.load += total
 	q.leases += n
-	q.user.load += total
+	q.use.leases += n
+	q.use.load += total
+	q.use.user.load += total
 	w.load += total
 	w.leases += n
 	if q.strict() {
@@ -249,8 +305,8 @@ func (s *Scheduler) lease(q *queue, w *Worker, n int, cost int64) {
 	}
 }
 
-// Return gives back n leases of a job at worker w that cost total together: they have ended, one way or another.
-func (s *Scheduler) Return(w *Worker, job *state.Job, n int, total int64) {
+// Return gives back n leases of a stage at worker w that cost total together: they have ended, one way or another.
+func (s *Scheduler) Return(w *Worker, job *state.Job, stage uint32, n int, total int64) {
 	w.load -= total
 	w.leases -= n
 	if strict(job.Spec) {
@@ -258,16 +314,26 @@ func (s *Scheduler) Return(w *Worker, job *state.Job, n int, total int64) {
 		w.promised -= n * slots(job.Spec)
 		w.memoryUsed -= min(w.memoryUsed, uint64(n)*job.Spec.Memory)
 	}
-	if q := s.queues[job.ID]; q != nil {
+	if q := s.queues[Key{job.ID, stage}]; q != nil {
 		q.load -= total
 		q.leases -= n
-		q.user.load -= total
+		q.use.leases -= n
+		q.use.load -= total
+		q.use.user.load -= total
 	}
 }
 
 // Leased is the number of leases of a job that are out.
 func (s *Scheduler) Leased(id state.JobID) int {
-	if q := s.queues[id]; q != nil {
+	if use := s.jobs[id]; use != nil {
+		return use.leases
+	}
+	return 0
+}
+
+// StageLeased is the number of leases of a stage that are out.
+func (s *Scheduler) StageLeased(key Key) int {
+	if q := s.queues[key]; q != nil {
 		return q.leases
 	}
 	return 0
@@ -275,17 +341,21 @@ func (s *Scheduler) Leased(id state.JobID) int {
 
 // Waiting is how many tasks of a job wait for their next attempt's time, and when the first of them may go.
 func (s *Scheduler) Waiting(id state.JobID) (n int, first time.Time) {
-	q := s.queues[id]
-	if q == nil || len(q.later) == 0 {
-		return 0, time.Time{}
+	for _, q := range s.order {
+		if q.job.ID != id || len(q.later) == 0 {
+			continue
+		}
+		if n == 0 || q.later[0].at.Before(first) {
+			first = q.later[0].at
+		}
+		n += len(q.later)
 	}
-	return len(q.later), q.later[0].at
+	return n, first
 }
 
-// Held reports whether a job is held back because workers may still come back with its attempts.
+// Held reports whether tasks of a job are held back because workers may still come back with its attempts.
 func (s *Scheduler) Held(id state.JobID) bool {
-	q := s.queues[id]
-	return q != nil && q.held
+	return slices.ContainsFunc(s.order, func(q *queue) bool { return q.job.ID == id && q.held })
 }
 
 // Wake is when the next task's back-off ends; ok is false when none waits.

@@ -24,6 +24,7 @@ import (
 //	back J W TASK…                              these leases came back
 //	fail J W TASK after=DURATION                this attempt failed: the task may go again after DURATION
 //	adopt J W TASK…   release   freeze J yes|no   end J   leave W   restart J
+//	                                            J is the first stage of a job; J/N, which a job does not start with, is another
 //	alone W yes|no
 //	behind W yes|no
 //	show                                        load and leases of all workers and jobs; wake
@@ -103,7 +104,8 @@ func (st *story) command(b *strings.Builder, words []string) {
 		st.ended(words[0], list[0], list[1], list[2:], set)
 	case "adopt":
 		for _, task := range list[2:] {
-			st.costs[strings.Join([]string{list[0], list[1], task}, " ")] = st.s.Adopt(st.workers[list[1]], st.jobs[list[0]].ID, st.number(task))
+			_, key := st.stage(list[0])
+			st.costs[strings.Join([]string{list[0], list[1], task}, " ")] = st.s.Adopt(st.workers[list[1]], key, st.number(task))
 		}
 	case "release":
 		st.s.Release()
@@ -112,7 +114,8 @@ func (st *story) command(b *strings.Builder, words []string) {
 	case "end":
 		st.s.End(st.jobs[list[0]].ID)
 	case "restart":
-		st.s.Start(st.jobs[list[0]], false)
+		job, key := st.stage(list[0])
+		st.s.Start(job, key.Stage, false)
 	case "leave":
 		st.s.Leave(st.workers[list[0]].ID)
 	case "alone":
@@ -151,7 +154,14 @@ func (st *story) job(list []string, set map[string]string) {
 	st.apply(func(e *state.Entry) { e.Submit("", list[0], spec) })
 	ids := st.machine.Jobs()
 	st.jobs[list[0]] = st.machine.Job(ids[len(ids)-1])
-	st.s.Start(st.jobs[list[0]], slices.Contains(list, "held"))
+	st.s.Start(st.jobs[list[0]], 0, slices.Contains(list, "held"))
+}
+
+// stage finds J, the first stage of a job, or J/N.
+func (st *story) stage(name string) (*state.Job, Key) {
+	name, number, _ := strings.Cut(name, "/")
+	job := st.jobs[name]
+	return job, Key{job.ID, uint32(st.number(number))}
 }
 
 func (st *story) apply(add func(e *state.Entry)) {
@@ -172,10 +182,14 @@ func (st *story) next(b *strings.Builder, name string, once bool) {
 			}
 			return
 		}
-		for _, task := range g.Tasks {
-			st.costs[strings.Join([]string{g.Job.Spec.Name, name, fmt.Sprint(task)}, " ")] = g.Cost
+		stage := g.Job.Spec.Name
+		if g.Stage > 0 {
+			stage = fmt.Sprintf("%s/%d", stage, g.Stage)
 		}
-		fmt.Fprintf(b, "%s: %s %s", name, g.Job.Spec.Name, span(g.Tasks))
+		for _, task := range g.Tasks {
+			st.costs[strings.Join([]string{stage, name, fmt.Sprint(task)}, " ")] = g.Cost
+		}
+		fmt.Fprintf(b, "%s: %s %s", name, stage, span(g.Tasks))
 		if g.Cost != Slot {
 			fmt.Fprintf(b, ", %d/%d slot each", g.Cost, Slot)
 		}
@@ -205,29 +219,30 @@ func span(tasks []uint64) string {
 }
 
 func (st *story) ended(how, job, worker string, tasks []string, set map[string]string) {
-	j, w := st.jobs[job], st.workers[worker]
+	j, key := st.stage(job)
+	w := st.workers[worker]
 	for _, name := range tasks {
-		key := strings.Join([]string{job, worker, name}, " ")
-		cost, leased := st.costs[key]
+		lease := strings.Join([]string{job, worker, name}, " ")
+		cost, leased := st.costs[lease]
 		if !leased {
-			st.t.Fatalf("%s is not leased", key)
+			st.t.Fatalf("%s is not leased", lease)
 		}
-		delete(st.costs, key)
+		delete(st.costs, lease)
 		task := st.number(name)
-		st.s.Return(w, j, 1, cost)
+		st.s.Return(w, j, key.Stage, 1, cost)
 		switch how {
 		case "done":
-			st.s.Observe(j.ID, 1, st.number(set["micros"]))
+			st.s.Observe(key, 1, st.number(set["micros"]))
 			st.apply(func(e *state.Entry) {
-				e.Done(w.ID, j.ID, uint32(j.Current), []state.Completion{{Index: task, Lease: 1}})
+				e.Done(w.ID, j.ID, key.Stage, []state.Completion{{Index: task, Lease: 1}})
 			})
 		case "fail":
 			st.apply(func(e *state.Entry) {
-				e.Failed(j.ID, uint32(j.Current), task, state.Failure{Kind: state.ProgramError, Worker: w.ID})
+				e.Failed(j.ID, key.Stage, task, state.Failure{Kind: state.ProgramError, Worker: w.ID})
 			})
-			st.s.Reopen(j.ID, task, st.now.Add(st.duration(set["after"])), w.ID)
+			st.s.Reopen(key, task, st.now.Add(st.duration(set["after"])), w.ID)
 		case "back":
-			st.s.Reopen(j.ID, task, st.now, 0)
+			st.s.Reopen(key, task, st.now, 0)
 		}
 	}
 }

@@ -168,19 +168,19 @@ func (c *checker) apply(e core.Entry) {
 	}
 }
 
-// stageStarted forgets the winners of stages that begin anew.
+// stageStarted forgets the winners of stages that start again.
 func (c *checker) stageStarted(id state.JobID) {
 	job := c.oracle.Job(id)
 	if job == nil {
 		maps.DeleteFunc(c.lines, func(key stageKey, _ *line) bool { return key.job == id })
 		return
 	}
-	for i := job.Current; i < len(job.Stages); i++ {
+	for i := range job.Stages {
 		if l := c.lines[stageKey{id, uint32(i)}]; l != nil && job.Stages[i].Done == 0 {
 			clear(l.winner)
 		}
 	}
-	if job.Current == 0 && job.Stages[0].Done == 0 {
+	if job.Parts().Done == 0 {
 		delete(c.w.store.parts, id) // what a stopped job had published, if it was asked to
 	}
 }
@@ -234,12 +234,12 @@ func (c *checker) jobEnded(id state.JobID) {
 		return
 	}
 	if job.Spec.Spool {
-		if kind, task, lease, lost := c.w.store.missing(job, len(job.Stages)); lost {
-			c.w.fail("job %d is done; the file of the winner of %v/%d, lease %s, is gone", id, kind, task, leaseName(lease))
+		if name, task, lease, lost := c.w.store.missing(job, len(job.Stages)); lost {
+			c.w.fail("job %d is done; the file of the winner of %s/%d, lease %s, is gone", id, name, task, leaseName(lease))
 		}
 		return
 	}
-	stage, parts := job.Stages[0], c.w.store.parts[id]
+	stage, parts := job.Parts(), c.w.store.parts[id]
 	for i := range stage.Tasks {
 		if out, done := stage.Output(i); done && out.Size > 0 && parts[i] != out.Winner {
 			c.w.fail("job %d is done; part %d is of lease %s, the winner is %s", id, i, leaseName(parts[i]), leaseName(out.Winner))
@@ -342,7 +342,7 @@ func (c *checker) attemptStarted(s *simWorker, ch *worker.Chunk, i int) *attempt
 	for before := a.before; before != 0; {
 		b := c.attempt(before)
 		live := b.state == attemptRunning || b.state == attemptFinished && !b.won
-		if live && !b.stale && !b.returned && job != nil && !job.Fenced(before) && !job.Status.Ended() && job.Current == int(a.stage) {
+		if live && !b.stale && !b.returned && job != nil && !job.Fenced(before) && job.Ready(int(a.stage)) {
 			c.w.fail("task %d/%d/%d is run again as %s on worker %d, though lease %s of worker %d goes on and nothing has befallen that worker",
 				a.job, a.stage, a.task, leaseName(lease), s.number, leaseName(before), b.worker)
 			return nil

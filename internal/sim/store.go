@@ -60,23 +60,23 @@ func (s *store) forgetUnsynced(worker int) {
 }
 
 // missing gives the first winner of the job's stages before end whose file is not there; ok is false when all are.
-func (s *store) missing(job *state.Job, end int) (kind state.StageKind, task uint64, lease state.Lease, ok bool) {
+func (s *store) missing(job *state.Job, end int) (stage string, task uint64, lease state.Lease, ok bool) {
 	for _, stage := range job.Stages[:end] {
 		for i := range stage.Tasks {
 			out, done := stage.Output(i)
 			if done && out.Size > 0 && s.files[job.ID][uint64(out.Winner)] == nil {
-				return stage.Kind, i, out.Winner, true
+				return stage.Name, i, out.Winner, true
 			}
 		}
 	}
-	return 0, 0, 0, false
+	return "", 0, 0, false
 }
 
 // publish is what the task of a commit stage does to the output folder. How it gets along with rivals is tested where it
 // is written; here, one whose lease does not stand any more is refused.
 func (s *store) publish(a *attempt, ch *worker.Chunk) *wire.Failure {
 	job := s.w.check.oracle.Job(a.job)
-	if job == nil || job.Status.Ended() || job.Current != int(a.stage) || job.Stages[a.stage].Status(0) != state.TaskOpen {
+	if job == nil || !job.Open(int(a.stage), 0) {
 		return &wire.Failure{Kind: wire.FailureKind_OUTPUT_ERROR, Message: "the job has gone on without this attempt"}
 	}
 	if ch.Action == wire.CommitAction_ABORT {
@@ -84,8 +84,8 @@ func (s *store) publish(a *attempt, ch *worker.Chunk) *wire.Failure {
 		delete(s.parts, a.job)
 		return nil
 	}
-	if kind, task, lease, lost := s.missing(job, int(a.stage)); lost {
-		s.w.fail("job %d is committed; the file of the winner of %v/%d, lease %s, is gone", a.job, kind, task, leaseName(lease))
+	if name, task, lease, lost := s.missing(job, int(a.stage)); lost {
+		s.w.fail("job %d is committed; the file of the winner of %s/%d, lease %s, is gone", a.job, name, task, leaseName(lease))
 		return nil
 	}
 	parts := s.parts[a.job]
@@ -93,7 +93,7 @@ func (s *store) publish(a *attempt, ch *worker.Chunk) *wire.Failure {
 		parts = map[uint64]state.Lease{}
 		s.parts[a.job] = parts
 	}
-	stage := job.Stages[0]
+	stage := job.Parts()
 	for i := range stage.Tasks {
 		out, done := stage.Output(i)
 		if !done || out.Size == 0 {

@@ -291,7 +291,10 @@ func (w *World) unsettled() string {
 	fmt.Fprintf(&b, "%v after the last fault, not all is done: jobs %v live", w.now-w.cfg.Span, w.check.oracle.Live())
 	for _, id := range w.check.oracle.Live() {
 		job := w.check.oracle.Job(id)
-		fmt.Fprintf(&b, "; job %d is %v in stage %d: %d of %d done, %d dead", id, job.Status, job.Current, job.Stage().Done, job.Stage().Tasks, job.Stage().Dead)
+		fmt.Fprintf(&b, "; job %d is %v", id, job.Status)
+		for _, stage := range job.Stages {
+			fmt.Fprintf(&b, ", %s: %d of %d done, %d dead", stage.Name, stage.Done, stage.Tasks, stage.Dead)
+		}
 	}
 	for _, c := range w.clients {
 		if !c.idle {

@@ -87,6 +87,7 @@ func (d *decoder) specV1() *Spec {
 	s.Retries, s.Priority, s.SlotsPerTask = d.uint32(), d.uint32(), d.uint32()
 	s.TimeoutMS, s.Memory = d.uint(), d.uint()
 	s.Labels = d.stringMap()
+	s.Stages = DefaultPlan(s.Input.Tasks, s.Collect, !s.Spool)
 	return s
 }
 
@@ -253,6 +254,16 @@ func (d *decoder) headerV1(m *Machine) (jobs uint64) {
 	return d.uint()
 }
 
+// roleNumberV1 is how version 1 names a stage: the name of each is that of its role.
+func roleNumberV1(stage string) (n uint64) {
+	for r := range stageRoles {
+		if r.String() == stage {
+			n = uint64(r)
+		}
+	}
+	return n
+}
+
 func (e *encoder) historyV1(h *history) {
 	facts, lost := h.kept()
 	e.uint(lost.Index)
@@ -265,7 +276,7 @@ func (e *encoder) historyV1(h *history) {
 		e.int(f.Time)
 		e.uint(uint64(f.Kind))
 		e.uint(uint64(f.Job))
-		e.uint(uint64(f.Stage))
+		e.uint(roleNumberV1(f.Stage))
 		e.uint(f.Task)
 		e.uint(uint64(f.Worker))
 		e.uint(uint64(f.JobStatus))
@@ -278,7 +289,11 @@ func (d *decoder) historyV1() history {
 	h := history{lost: Position{Index: d.uint(), Seq: d.uint32()}}
 	for range d.count() {
 		f := Fact{Position: Position{Index: d.uint(), Seq: d.uint32()}, Time: d.int(), Kind: EventKind(d.uint8()), Job: JobID(d.uint())}
-		f.Stage, f.Task, f.Worker = StageKind(d.uint8()), d.uint(), WorkerID(d.uint())
+		role := StageRole(d.uint8())
+		f.Task, f.Worker = d.uint(), WorkerID(d.uint())
+		if f.Kind == StageStarted || f.Kind == TaskDied {
+			f.Stage = role.String()
+		}
 		f.JobStatus, f.WorkerStatus = JobStatus(d.uint8()), WorkerStatus(d.uint8())
 		f.Detail = d.string()
 		if d.err != nil {
@@ -295,7 +310,7 @@ func (e *encoder) jobV1(j *Job) {
 	e.string(j.UID)
 	e.specV1(j.Spec)
 	e.uint(uint64(j.Status))
-	e.uint(uint64(j.Current))
+	e.uint(uint64(j.currentV1()))
 	e.int(j.Created)
 	e.int(j.Started)
 	e.int(j.Ended)
@@ -306,7 +321,7 @@ func (e *encoder) jobV1(j *Job) {
 	e.uint(uint64(j.Fence))
 	e.uint(uint64(len(j.Stages)))
 	for _, s := range j.Stages {
-		e.uint(uint64(s.Kind))
+		e.uint(uint64(s.Role))
 		e.uint(uint64(s.Action))
 		e.uint(s.Tasks)
 		e.uint(s.Done)
@@ -324,13 +339,28 @@ func (e *encoder) jobV1(j *Job) {
 	}
 }
 
+// currentV1 is the number of the one stage that runs, or that ran last: in version 1 the plan is a line.
+func (j *Job) currentV1() int {
+	if i := j.commitStage(); i >= 0 && j.Stages[i].Action != Commit {
+		return i // it cleans up, and the others are as they were
+	}
+	if i := slices.IndexFunc(j.Stages, func(s *Stage) bool { return !s.complete() }); i >= 0 {
+		return i
+	}
+	return len(j.Stages) - 1
+}
+
 func (d *decoder) jobV1() *Job {
-	j := &Job{ID: JobID(d.uint()), UID: d.string(), Spec: d.specV1(), Status: JobStatus(d.uint8()), Current: int(d.uint32())}
+	j := &Job{ID: JobID(d.uint()), UID: d.string(), Spec: d.specV1(), Status: JobStatus(d.uint8())}
+	d.uint() // currentV1
 	j.Created, j.Started, j.Ended, j.Error = d.int(), d.int(), d.int(), d.string()
 	j.ReadBytes, j.OutputBytes, j.Records = d.uint(), d.uint(), d.uint()
 	j.Fence = Lease(d.uint())
-	for range d.count() {
-		s := &Stage{Kind: StageKind(d.uint8()), Action: CommitAction(d.uint8()), Tasks: d.uint()}
+	for i := range d.count() {
+		role, s, tasks := StageRole(d.uint8()), &Stage{Action: CommitAction(d.uint8())}, d.uint()
+		if i >= len(j.Spec.Stages) || role != j.Spec.Stages[i].Role || tasks != j.Spec.Stages[i].Tasks {
+			d.fail()
+		}
 		s.Done, s.Dead, s.Failed, s.Closed = d.uint(), d.uint(), d.uint(), d.bool()
 		s.failed = d.failuresV1()
 		j.Stages = append(j.Stages, s)

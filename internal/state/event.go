@@ -20,6 +20,7 @@ const (
 	WorkerJoined             // Worker is alive, new or again
 	WorkerChanged            // its status is another
 	RequestApplied           // Key was applied: Job or Worker, or Err
+	StageEnded               // Stage of a Job that goes on has no task to run any more, or not until StageStarted says so again
 )
 
 // Event is a fact: what Apply has changed.

@@ -158,8 +158,8 @@ func dumpReaders(m *Machine) {
 	m.FactsAfter(Position{Index: m.Index()})
 	for _, id := range m.Jobs() {
 		j := m.Job(id)
-		_ = j.Stage()
-		for _, s := range j.Stages {
+		for k, s := range j.Stages {
+			_ = j.Ready(k)
 			for _, i := range []uint64{0, 1, s.Tasks / 2, s.Tasks - 1} {
 				s.Status(i)
 				s.Output(i)

@@ -32,10 +32,10 @@ type Fact struct {
 	Position
 
 	Time   int64     // Unix ms
-	Kind   EventKind // not TaskReopened and not RequestApplied: those are the leader's
+	Kind   EventKind // not TaskReopened, RequestApplied and StageEnded: those are the leader's
 	Job    JobID
-	Stage  StageKind // of StageStarted and TaskDied
-	Task   uint64    // of TaskDied
+	Stage  string // name, of StageStarted and TaskDied
+	Task   uint64 // of TaskDied
 	Worker WorkerID
 	// JobStatus or WorkerStatus is how the job, or the worker, stood after it, where Kind is about one.
 	JobStatus    JobStatus
@@ -92,16 +92,16 @@ func (m *Machine) tell(e Event, out *Result) {
 		case JobSubmitted:
 			f.Detail = job.Spec.Name
 		case StageStarted:
-			f.Stage = job.Stages[e.Stage].Kind
+			f.Stage = job.Stages[e.Stage].Name
 		case TaskDied:
 			stage := job.Stages[e.Stage]
 			if stage.Dead > deathsTold {
 				return // the job's counts say how many more there are
 			}
-			f.Stage, f.Task, f.Detail = stage.Kind, e.Task, fmt.Sprintf("%v: %s", e.Fault, e.Message)
+			f.Stage, f.Task, f.Detail = stage.Name, e.Task, fmt.Sprintf("%v: %s", e.Fault, e.Message)
 		case JobEnding, JobEnded:
 			f.Detail = job.Error
-		case TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied:
+		case TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded:
 		}
 	}
 	if w := m.workers[e.Worker]; w != nil && e.Job == 0 {
@@ -173,7 +173,7 @@ func (e *encoder) fact(f *Fact) {
 	e.intField(3, f.Time)
 	e.uintField(4, uint64(f.Kind))
 	e.uintField(5, uint64(f.Job))
-	e.uintField(6, uint64(f.Stage))
+	e.stringField(6, f.Stage)
 	e.uintField(7, f.Task)
 	e.uintField(8, uint64(f.Worker))
 	e.uintField(9, uint64(f.JobStatus))
@@ -195,7 +195,7 @@ func (d *decoder) fact() (f Fact) {
 		case 5:
 			f.Job = JobID(d.uint())
 		case 6:
-			f.Stage = StageKind(d.uint8())
+			f.Stage = d.string()
 		case 7:
 			f.Task = d.uint()
 		case 8:

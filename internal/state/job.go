@@ -45,6 +45,7 @@ type Spec struct {
 	TimeoutMS    uint64
 	Memory       uint64 // bytes an attempt may use; 0: not limited
 	Labels       map[string]string
+	Stages       []StageSpec // the plan; never empty once it is in the state
 }
 
 // JobStatus is where a job stands.
@@ -52,7 +53,7 @@ type JobStatus uint8
 
 // The statuses of a job. Only a job that is Active has tasks to run.
 const (
-	JobActive   JobStatus = iota // its stages run, one after the other
+	JobActive   JobStatus = iota // its stages run, each as soon as those that it comes from are complete
 	JobStopping                  // told to stop: its last stage removes or publishes what is there
 	JobFailing                   // tasks are dead: its last stage publishes the rest
 	JobDone
@@ -119,12 +120,11 @@ func (s JobStatus) Next(e JobEvent) (JobStatus, error) {
 
 // Job is one job. Readers outside the machine must not change it.
 type Job struct {
-	ID      JobID
-	UID     string
-	Spec    *Spec
-	Status  JobStatus
-	Stages  []*Stage
-	Current int // index into Stages of the stage that runs
+	ID     JobID
+	UID    string
+	Spec   *Spec
+	Status JobStatus
+	Stages []*Stage // of Spec.Stages, one each
 
 	Created, Started, Ended int64 // Unix ms; 0: not yet. Started is the first completion or failure.
 	Error                   string
@@ -147,30 +147,57 @@ func (j *Job) clone() *Job {
 // Fenced reports whether a lease was given before the job was last stopped or retried: nothing that comes of it counts.
 func (j *Job) Fenced(l Lease) bool { return j.Fence != 0 && l <= j.Fence }
 
-// Stage returns the stage that runs, or nil when the job is over.
-func (j *Job) Stage() *Stage {
-	if j.Status.Ended() {
-		return nil
+// Ready reports whether tasks of stage i may run now: all that it comes from is complete and it is not settled. While a job
+// is cleaned up, that is its commit stage alone.
+func (j *Job) Ready(i int) bool {
+	if i < 0 || i >= len(j.Stages) || j.Stages[i].settled() {
+		return false
 	}
-	return j.Stages[j.Current]
+	switch j.Status {
+	case JobActive:
+		return j.fed(i)
+	case JobStopping, JobFailing:
+		return j.Stages[i].Role == RoleCommit
+	case JobDone, JobFailed, JobStopped:
+	}
+	return false
 }
 
-// newStages lays out the line of stages of a job.
+// fed reports whether every stage that stage i comes from is complete.
+func (j *Job) fed(i int) bool {
+	return !slices.ContainsFunc(j.Stages[i].From, func(from uint32) bool { return !j.Stages[from].complete() })
+}
+
+// Open reports whether task number task of stage i waits for an attempt, or has one that counts.
+func (j *Job) Open(i int, task uint64) bool {
+	return j.Ready(i) && j.Stages[i].Status(task) == TaskOpen
+}
+
+// Final reports whether stage i has all the outputs that it will have, so that others may read them.
+func (j *Job) Final(i int) bool {
+	return j.Stages[i].complete() || j.Status != JobActive && !j.Ready(i)
+}
+
+// Parts returns the stage whose outputs are the parts of the job.
+func (j *Job) Parts() *Stage { return j.Stages[j.Spec.PartStage()] }
+
+// Splits reports whether each task of stage i reads a split of its own, which goes with its lease.
+func (s *Spec) Splits(i int) bool {
+	return s.Stages[i].Role == RoleMap && (s.Input.Kind == InputLines || s.Input.Kind == InputFiles)
+}
+
+// newStages returns the stages of a job that has just been submitted.
 func newStages(s *Spec) []*Stage {
-	stages := []*Stage{newStage(StageMap, max(s.Input.Tasks, 1))}
-	if s.Collect {
-		stages = append(stages, newStage(StageCollect, 1))
-	}
-	if !s.Spool {
-		stages = append(stages, newStage(StageCommit, 1))
-		stages[len(stages)-1].Action = Commit
+	stages := make([]*Stage, len(s.Stages))
+	for i := range s.Stages {
+		stages[i] = newStage(&s.Stages[i])
 	}
 	return stages
 }
 
-// commitStage is the index of the stage that writes the output folder, or -1.
+// commitStage is the number of the stage that writes the output folder, or -1.
 func (j *Job) commitStage() int {
-	return slices.IndexFunc(j.Stages, func(s *Stage) bool { return s.Kind == StageCommit })
+	return slices.IndexFunc(j.Stages, func(s *Stage) bool { return s.Role == RoleCommit })
 }
 
 // FailureKind says why an attempt failed. Each kind has a budget of its own. The numbers are those of the wire.

@@ -145,7 +145,7 @@ func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
 	m.live = append(m.live, job.ID)
 	m.requests.add(&request{key: c.key, job: job.ID, sum: c.sum, time: m.time})
 	m.tell(Event{Kind: JobSubmitted, Job: job.ID}, out)
-	m.tell(Event{Kind: StageStarted, Job: job.ID}, out)
+	m.startReady(job, out)
 	return job.ID, nil
 }
 
@@ -209,7 +209,7 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 	case JobActive, JobFailing, JobFailed:
 	}
 	commit := job.commitStage()
-	if job.Status == JobActive && commit >= 0 && job.Current == commit {
+	if job.Status == JobActive && job.Ready(commit) {
 		return reject(Conflict, "job %d is being committed: it is too late to stop it", job.ID)
 	}
 	if job.Status.Ended() {
@@ -232,7 +232,7 @@ func (m *Machine) cleanUp(job *Job, out *Result) {
 		m.endJob(job, CleanupDone, out)
 		return
 	}
-	stage := newStage(StageCommit, 1)
+	stage := newStage(&job.Spec.Stages[commit])
 	stage.Action = Abort
 	if job.Spec.KeepPartial {
 		stage.Action = CommitPartial
@@ -240,7 +240,7 @@ func (m *Machine) cleanUp(job *Job, out *Result) {
 		m.endJob(job, CleanupDone, out) // what is done stays in _temporary for a retry
 		return
 	}
-	job.Stages[commit], job.Current = stage, commit
+	job.Stages[commit] = stage
 	m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(commit)}, out)
 }
 
@@ -257,8 +257,8 @@ func (m *Machine) retry(job *Job, fence Lease, out *Result) *Rejection {
 	job.Fence = max(job.Fence, fence)
 	for i, stage := range job.Stages {
 		switch {
-		case fresh || stage.Kind == StageCommit && stage.Action != Commit:
-			job.Stages[i] = newStages(job.Spec)[i]
+		case fresh || stage.Role == RoleCommit && stage.Action != Commit:
+			job.Stages[i] = newStage(&job.Spec.Stages[i])
 		default:
 			stage.reopen(m.epoch)
 		}
@@ -267,9 +267,7 @@ func (m *Machine) retry(job *Job, fence Lease, out *Result) *Rejection {
 		job.ReadBytes, job.OutputBytes, job.Records = 0, 0, 0
 	}
 	job.Error = ""
-	// There is one: a dead task was reopened, or the commit stage is new.
-	job.Current = slices.IndexFunc(job.Stages, func(s *Stage) bool { return !s.settled() })
-	m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(job.Current)}, out)
+	m.startReady(job, out) // there is one: a dead task was reopened, or the commit stage is new
 	return nil
 }
 
@@ -321,19 +319,19 @@ func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
 func (m *Machine) done(c *command, out *Result) {
 	job := m.jobs[c.job]
 	var stage *Stage
-	if job != nil && !job.Status.Ended() && int(c.stage) == job.Current {
+	if job != nil && job.Ready(int(c.stage)) {
 		stage = job.Stages[c.stage]
 	}
 	for i := range c.completions {
 		done := &c.completions[i]
-		won := stage != nil && !job.Fenced(done.Lease) && stage.complete(done, m.epoch)
+		won := stage != nil && !job.Fenced(done.Lease) && stage.finish(done, m.epoch)
 		if won {
 			m.count(job, stage, done)
 		}
 		out.Verdicts = append(out.Verdicts, Verdict{Worker: c.worker, Job: c.job, Stage: c.stage, Lease: done.Lease, Won: won})
 	}
 	if stage != nil && stage.settled() {
-		m.stageSettled(job, out)
+		m.stageSettled(job, c.stage, out)
 	}
 }
 
@@ -342,8 +340,10 @@ func (m *Machine) count(job *Job, stage *Stage, c *Completion) {
 	if job.Started == 0 {
 		job.Started = m.time
 	}
-	if stage.Kind == StageMap {
+	if stage.Role == RoleMap {
 		job.ReadBytes += c.InputBytes
+	}
+	if stage == job.Parts() {
 		job.OutputBytes += c.Size
 		job.Records += c.Records
 		stage.Closed = job.Spec.FirstSuccess
@@ -354,7 +354,7 @@ func (m *Machine) failed(c *command, out *Result) {
 	f := *c.failure
 	f.Time = m.time
 	job := m.jobs[c.job]
-	if job == nil || job.Status.Ended() || int(c.stage) != job.Current || job.Fenced(f.Lease) {
+	if job == nil || !job.Ready(int(c.stage)) || job.Fenced(f.Lease) {
 		return
 	}
 	stage := job.Stages[c.stage]
@@ -370,39 +370,51 @@ func (m *Machine) failed(c *command, out *Result) {
 	if dead {
 		e.Kind, e.Message = TaskDied, f.Message
 		if job.Error == "" {
-			job.Error = fmt.Sprintf("task %d/%v/%d: %s", job.ID, stage.Kind, c.task, f.Message)
+			job.Error = fmt.Sprintf("task %d/%s/%d: %s", job.ID, stage.Name, c.task, f.Message)
 		}
 		m.tell(e, out)
 	} else {
 		out.Events = append(out.Events, e)
 	}
 	if stage.settled() {
-		m.stageSettled(job, out)
+		m.stageSettled(job, c.stage, out)
 	}
 }
 
-// stageSettled decides what comes after the current stage.
-func (m *Machine) stageSettled(job *Job, out *Result) {
-	stage := job.Stages[job.Current]
-	dead := stage.Dead > 0 && !stage.Closed
+// stageSettled decides what comes after stage i.
+func (m *Machine) stageSettled(job *Job, i uint32, out *Result) {
+	stage := job.Stages[i]
 	switch {
-	case job.Status != JobActive && dead:
+	case job.Status != JobActive && !stage.complete():
 		m.endJob(job, CleanupFailed, out)
 	case job.Status != JobActive:
 		m.endJob(job, CleanupDone, out)
-	case dead:
+	case !stage.complete():
 		m.moveJob(job, TasksDead)
 		m.tell(Event{Kind: JobEnding, Job: job.ID}, out)
-		if stage.Kind == StageCommit {
+		if stage.Role == RoleCommit {
 			m.endJob(job, CleanupDone, out) // committing is what failed: all stays for a retry
 			return
 		}
 		m.cleanUp(job, out)
-	case job.Current == len(job.Stages)-1:
+	case !slices.ContainsFunc(job.Stages, func(s *Stage) bool { return !s.complete() }):
 		m.endJob(job, StagesDone, out)
 	default:
-		job.Current++
-		m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(job.Current)}, out)
+		out.Events = append(out.Events, Event{Kind: StageEnded, Job: job.ID, Stage: i})
+		for k := int(i) + 1; k < len(job.Stages); k++ {
+			if slices.Contains(job.Stages[k].From, i) && job.Ready(k) {
+				m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(k)}, out)
+			}
+		}
+	}
+}
+
+// startReady reports the stages that may run.
+func (m *Machine) startReady(job *Job, out *Result) {
+	for i := range job.Stages {
+		if job.Ready(i) {
+			m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(i)}, out)
+		}
 	}
 }
 

@@ -405,8 +405,8 @@ func (m *model) dump() string {
 				read, wrote, records = read+t.won.InputBytes, wrote+t.won.Size, records+t.won.Records
 			}
 		}
-		fmt.Fprintf(&b, "job %d %s %s at %d over %v; %d %d %d; %q; %d %d %d\n",
-			id, j.uid, j.status, j.current, j.over, j.created, j.started, j.ended, j.err, read, wrote, records)
+		fmt.Fprintf(&b, "job %d %s %s over %v; %d %d %d; %q; %d %d %d\n",
+			id, j.uid, j.status, j.over, j.created, j.started, j.ended, j.err, read, wrote, records)
 		for i, s := range j.stages {
 			failures := 0
 			for _, t := range s.tasks {
@@ -446,11 +446,11 @@ func dumpMachine(m *Machine) string {
 	fmt.Fprintf(&b, "time %d, jobs %d, workers %d\n", m.Time(), m.lastJob, m.lastWorker)
 	for _, id := range m.Jobs() {
 		j := m.Job(id)
-		fmt.Fprintf(&b, "job %d %s %v at %d over %v; %d %d %d; %q; %d %d %d\n", id, j.UID, j.Status, j.Current, !slices.Contains(m.Live(), id),
+		fmt.Fprintf(&b, "job %d %s %v over %v; %d %d %d; %q; %d %d %d\n", id, j.UID, j.Status, !slices.Contains(m.Live(), id),
 			j.Created, j.Started, j.Ended, j.Error, j.ReadBytes, j.OutputBytes, j.Records)
 		for i, s := range j.Stages {
 			action := [...]string{"", "publish", "partial", "abort"}[s.Action]
-			fmt.Fprintf(&b, " stage %d %v %s: %d %d %d %d %v\n", i, s.Kind, action, s.Tasks, s.Done, s.Dead, s.Failed, s.Closed)
+			fmt.Fprintf(&b, " stage %d %s %s: %d %d %d %d %v\n", i, s.Name, action, s.Tasks, s.Done, s.Dead, s.Failed, s.Closed)
 			for k := range s.Tasks {
 				status, trouble := s.Status(k), s.Trouble(k)
 				if status == TaskOpen && trouble.Ended == 0 {
@@ -478,12 +478,12 @@ func dumpFacts(facts []Fact) (lines []string) {
 		about, status := fmt.Sprintf("job %d", f.Job), f.JobStatus.String()
 		switch f.Kind {
 		case StageStarted:
-			about += " " + f.Stage.String()
+			about += " " + f.Stage
 		case TaskDied:
-			about = fmt.Sprintf("task %d/%v/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
+			about = fmt.Sprintf("task %d/%s/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
 		case WorkerJoined, WorkerChanged:
 			about, status = fmt.Sprintf("worker %d", f.Worker), f.WorkerStatus.String()
-		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied:
+		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded:
 		}
 		lines = append(lines, fmt.Sprintf("at %d: %s %s, %s, %q", f.Time, kinds[f.Kind], about, status, f.Detail))
 	}

@@ -188,7 +188,7 @@ func TestBudget(t *testing.T) {
 		Preempted:    {never, never, never, never, never, never},
 	} {
 		for i, r := range retries {
-			s, survived := newStage(StageMap, 1), 0
+			s, survived := newStage(&StageSpec{Tasks: 1}), 0
 			for ; survived < 1000; survived++ {
 				if dead, ok := s.fail(0, Failure{Kind: FailureKind(kind)}, r, 0); dead {
 					break
@@ -217,10 +217,10 @@ func TestNames(t *testing.T) {
 		BadProgram.String():      "bad_program",
 		OutputError.String():     "output_error",
 		failureKinds.String():    "kind 9",
-		StageMap.String():        "map",
-		StageCollect.String():    "collect",
-		StageCommit.String():     "commit",
-		StageKind(9).String():    "stage 9",
+		RoleMap.String():         "map",
+		RoleCollect.String():     "collect",
+		RoleCommit.String():      "commit",
+		StageRole(9).String():    "role 9",
 		JobStatus(9).String():    "status 9",
 		JobEvent(9).String():     "event 9",
 		TaskStatus(9).String():   "status 9",

@@ -99,9 +99,19 @@ func (w *world) submit(t *rapid.T) {
 func (w *world) target(t *rapid.T) (id JobID, stage uint32, tasks uint64) {
 	if live := w.m.Live(); len(live) > 0 && rapid.IntRange(0, 9).Draw(t, "sense") > 0 {
 		j := w.m.Job(rapid.SampledFrom(live).Draw(t, "live job"))
-		return j.ID, uint32(j.Current), j.Stage().Tasks
+		i := rapid.SampledFrom(readyStages(j)).Draw(t, "ready stage")
+		return j.ID, uint32(i), j.Stages[i].Tasks
 	}
 	return JobID(jobGen.Draw(t, "job")), rapid.Uint32Range(0, 4).Draw(t, "stage"), 3
+}
+
+func readyStages(j *Job) (list []int) {
+	for i := range j.Stages {
+		if j.Ready(i) {
+			list = append(list, i)
+		}
+	}
+	return list
 }
 
 // index picks a task: of the first few, around the edge of a page, the last ones, or one that is not there.
@@ -287,7 +297,7 @@ func (w *world) invariants(t *rapid.T, got Result) {
 			w.known[e.Job] = true
 		case JobForgotten:
 			w.known[e.Job] = false
-		case StageStarted, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied:
+		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied:
 		}
 	}
 	for id, there := range w.known {
@@ -300,11 +310,8 @@ func (w *world) invariants(t *rapid.T, got Result) {
 		if !j.Status.Ended() {
 			live = append(live, id)
 		}
-		if (j.Ended != 0) != j.Status.Ended() || (j.Stage() == nil) != j.Status.Ended() {
-			t.Fatalf("job %d is %v and ended at %d", id, j.Status, j.Ended)
-		}
-		if s := j.Stage(); s != nil && s.settled() {
-			t.Fatalf("job %d is %v and waits for nothing", id, j.Status)
+		if (j.Ended != 0) != j.Status.Ended() || (len(readyStages(j)) == 0) != j.Status.Ended() {
+			t.Fatalf("job %d is %v, ended at %d, and the stages %v are ready", id, j.Status, j.Ended, readyStages(j))
 		}
 		for _, s := range j.Stages {
 			w.stage(t, j, s)
@@ -326,7 +333,7 @@ func (w *world) stage(t *rapid.T, j *Job, s *Stage) {
 	for i := range s.Tasks {
 		out, ok := s.Output(i)
 		if won, had := old[i]; had && (!ok || won != out.Winner) {
-			t.Fatalf("task %d/%v/%d: its winner was %d and is %d", j.ID, s.Kind, i, won, out.Winner)
+			t.Fatalf("task %d/%s/%d: its winner was %d and is %d", j.ID, s.Name, i, won, out.Winner)
 		}
 		if ok {
 			old[i] = out.Winner
@@ -347,8 +354,8 @@ func (w *world) stage(t *rapid.T, j *Job, s *Stage) {
 		}
 	}
 	if open+done+dead != s.Tasks || done != s.Done || dead != s.Dead || failed != s.Failed || uint64(len(old)) != s.Done {
-		t.Fatalf("job %d, %v: %d open, %d done, %d dead, %d failures, %d winners; the stage says %+v",
-			j.ID, s.Kind, open, done, dead, failed, len(old), *s)
+		t.Fatalf("job %d, %s: %d open, %d done, %d dead, %d failures, %d winners; the stage says %+v",
+			j.ID, s.Name, open, done, dead, failed, len(old), *s)
 	}
 	if i, ok := s.NextOpen(0); ok != (open > 0) || ok && i != firstOpen {
 		t.Fatalf("NextOpen(0) = %d, %v, want %d, %v", i, ok, firstOpen, open > 0)

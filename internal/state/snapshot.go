@@ -254,17 +254,16 @@ func (e *encoder) job(j *Job) {
 	e.stringField(2, j.UID)
 	e.nest(3, func() { e.spec(j.Spec) })
 	e.uintField(4, uint64(j.Status))
-	e.uintField(5, uint64(j.Current))
-	e.intField(6, j.Created)
-	e.intField(7, j.Started)
-	e.intField(8, j.Ended)
-	e.stringField(9, j.Error)
-	e.uintField(10, j.ReadBytes)
-	e.uintField(11, j.OutputBytes)
-	e.uintField(12, j.Records)
-	e.uintField(13, uint64(j.Fence))
+	e.intField(5, j.Created)
+	e.intField(6, j.Started)
+	e.intField(7, j.Ended)
+	e.stringField(8, j.Error)
+	e.uintField(9, j.ReadBytes)
+	e.uintField(10, j.OutputBytes)
+	e.uintField(11, j.Records)
+	e.uintField(12, uint64(j.Fence))
 	for _, s := range j.Stages {
-		e.nest(14, func() { e.stage(s) })
+		e.nest(13, func() { e.stage(s) })
 	}
 }
 
@@ -281,24 +280,22 @@ func (d *decoder) job() *Job {
 		case 4:
 			j.Status = JobStatus(d.uint8())
 		case 5:
-			j.Current = int(d.uint32())
-		case 6:
 			j.Created = d.int()
-		case 7:
+		case 6:
 			j.Started = d.int()
-		case 8:
+		case 7:
 			j.Ended = d.int()
-		case 9:
+		case 8:
 			j.Error = d.string()
-		case 10:
+		case 9:
 			j.ReadBytes = d.uint()
-		case 11:
+		case 10:
 			j.OutputBytes = d.uint()
-		case 12:
+		case 11:
 			j.Records = d.uint()
-		case 13:
+		case 12:
 			j.Fence = Lease(d.uint())
-		case 14:
+		case 13:
 			j.Stages = append(j.Stages, nested(d, (*decoder).stage))
 		default:
 			d.unknown(n, "a job")
@@ -307,27 +304,29 @@ func (d *decoder) job() *Job {
 	return j
 }
 
-// valid reports whether a restored job is one that the machine can have.
-func (j *Job) valid() bool {
-	if j.Spec == nil || j.Status > JobStopped || j.Current >= len(j.Stages) {
-		return false
+// checkJob refuses a job that the machine cannot have, and gives each stage its part of the plan.
+func (d *decoder) checkJob(j *Job) {
+	if j.Spec == nil || j.Status > JobStopped || len(j.Stages) != len(j.Spec.Stages) {
+		d.fail()
+		return
 	}
-	return slices.EqualFunc(j.Stages, newStages(j.Spec), func(is, want *Stage) bool {
-		return is.Kind == want.Kind && is.Action <= Abort && is.Tasks == want.Tasks
-	})
+	for i, s := range j.Stages {
+		s.StageSpec = j.Spec.Stages[i]
+		if s.Action > Abort || (s.Action != 0) != (s.Role == RoleCommit) {
+			d.fail()
+		}
+	}
 }
 
-// stage writes all of a stage but its pages.
+// stage writes all of a stage but its part of the plan and its pages.
 func (e *encoder) stage(s *Stage) {
-	e.uintField(1, uint64(s.Kind))
-	e.uintField(2, uint64(s.Action))
-	e.uintField(3, s.Tasks)
-	e.uintField(4, s.Done)
-	e.uintField(5, s.Dead)
-	e.uintField(6, s.Failed)
-	e.boolField(7, s.Closed)
+	e.uintField(1, uint64(s.Action))
+	e.uintField(2, s.Done)
+	e.uintField(3, s.Dead)
+	e.uintField(4, s.Failed)
+	e.boolField(5, s.Closed)
 	for _, i := range slices.Sorted(maps.Keys(s.failed)) {
-		e.nest(8, func() {
+		e.nest(6, func() {
 			e.uintField(1, i)
 			for k := range s.failed[i] {
 				e.nest(2, func() { e.failure(&s.failed[i][k]) })
@@ -341,20 +340,16 @@ func (d *decoder) stage() *Stage {
 	for n := range d.fields() {
 		switch n {
 		case 1:
-			s.Kind = StageKind(d.uint8())
-		case 2:
 			s.Action = CommitAction(d.uint8())
-		case 3:
-			s.Tasks = d.uint()
-		case 4:
+		case 2:
 			s.Done = d.uint()
-		case 5:
+		case 3:
 			s.Dead = d.uint()
-		case 6:
+		case 4:
 			s.Failed = d.uint()
-		case 7:
+		case 5:
 			s.Closed = d.bool()
-		case 8:
+		case 6:
 			if s.failed == nil {
 				s.failed = map[uint64][]Failure{}
 			}
@@ -574,8 +569,8 @@ func (r *recordReader) read(what string, read func(*decoder)) error {
 func (r *recordReader) readJob() (*Job, error) {
 	var j *Job
 	if err := r.read("job", func(d *decoder) {
-		if j = r.job(d); d.err == nil && !j.valid() {
-			d.fail()
+		if j = r.job(d); d.err == nil {
+			d.checkJob(j)
 		}
 	}); err != nil {
 		return nil, err
@@ -597,8 +592,8 @@ func (r *recordReader) readJob() (*Job, error) {
 			have.sum(p)
 		}
 		if have.Done != stage.Done || have.Dead != stage.Dead || have.Failed != stage.Failed {
-			return nil, fmt.Errorf("snapshot: job %d, stage %v: the counts of its tasks are %d done, %d dead, %d failures, not %d, %d, %d: %w",
-				j.ID, stage.Kind, have.Done, have.Dead, have.Failed, stage.Done, stage.Dead, stage.Failed, errShort)
+			return nil, fmt.Errorf("snapshot: job %d, stage %s: the counts of its tasks are %d done, %d dead, %d failures, not %d, %d, %d: %w",
+				j.ID, stage.Name, have.Done, have.Dead, have.Failed, stage.Done, stage.Dead, stage.Failed, errShort)
 		}
 	}
 	return j, nil

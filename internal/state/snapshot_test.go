@@ -87,6 +87,7 @@ func TestNothingIsForgotten(t *testing.T) {
 	var info WorkerInfo
 	next := 0
 	fill(reflect.ValueOf(&spec).Elem(), &next)
+	spec.Stages = DefaultPlan(spec.Input.Tasks, spec.Collect, !spec.Spool)
 	fill(reflect.ValueOf(&info).Elem(), &next)
 	m := latest()
 	e := NewEntry(5, FeatureLevel)
@@ -252,15 +253,17 @@ func TestRestoreNewer(t *testing.T) {
 
 // TestRestoreCounts: a snapshot whose counts are not those of its tasks is refused.
 func TestRestoreCounts(t *testing.T) {
-	for name, spoil := range map[string]func(s *Stage){
-		"done":     func(s *Stage) { s.Done++ },
-		"dead":     func(s *Stage) { s.Dead-- },
-		"failures": func(s *Stage) { s.Failed++ },
-		"tasks":    func(s *Stage) { s.Tasks++ },
-		"a page":   func(s *Stage) { s.chapters = nil },
+	for name, spoil := range map[string]func(j *Job){
+		"done":     func(j *Job) { j.Stages[0].Done++ },
+		"dead":     func(j *Job) { j.Stages[0].Dead-- },
+		"failures": func(j *Job) { j.Stages[0].Failed++ },
+		"tasks":    func(j *Job) { j.Spec.Stages[0].Tasks++ },
+		"stages":   func(j *Job) { j.Stages = j.Stages[:1] },
+		"action":   func(j *Job) { j.Stages[0].Action = Commit },
+		"a page":   func(j *Job) { j.Stages[0].chapters = nil },
 	} {
 		m := playFile(t, "stop_failed")
-		spoil(m.Job(1).Stages[0])
+		spoil(m.Job(1))
 		if _, err := Restore(bytes.NewReader(snapshotBytes(t, m.Snapshot()))); !errors.Is(err, errShort) {
 			t.Errorf("Restore with wrong %s: %v, want %v", name, err, errShort)
 		}

@@ -8,24 +8,6 @@ import (
 	"slices"
 )
 
-// StageKind is what the tasks of a stage do.
-type StageKind uint8
-
-// The kinds of stage.
-const (
-	StageMap     StageKind = iota // run the program on a split
-	StageCollect                  // merge the parts into the result
-	StageCommit                   // publish the parts, or remove them
-)
-
-func (k StageKind) String() string {
-	names := [...]string{"map", "collect", "commit"}
-	if int(k) < len(names) {
-		return names[k]
-	}
-	return fmt.Sprintf("stage %d", uint8(k))
-}
-
 // CommitAction is what the commit stage does with the output folder. The numbers are those of the wire.
 type CommitAction uint8
 
@@ -156,13 +138,13 @@ const (
 
 // Stage is one stage of a job. Open tasks = Tasks - Done - Dead; some of them run.
 type Stage struct {
-	Kind   StageKind
+	StageSpec
+
 	Action CommitAction // of a commit stage
-	Tasks  uint64
 	Done   uint64
 	Dead   uint64
 	Failed uint64 // attempts that have failed
-	// Closed stages take no more completions though tasks are open: one success was enough.
+	// Closed stages accept no more completions though tasks are open: one success was enough.
 	Closed bool
 	// chapters are by task/chapterTasks, as far as one was needed. Where there is no chapter or no page, the tasks are open
 	// and have never failed.
@@ -172,7 +154,14 @@ type Stage struct {
 	failedEpoch uint64
 }
 
-func newStage(kind StageKind, tasks uint64) *Stage { return &Stage{Kind: kind, Tasks: tasks} }
+// newStage returns a stage of which no task has run. A commit stage publishes, unless told otherwise.
+func newStage(spec *StageSpec) *Stage {
+	s := &Stage{StageSpec: *spec}
+	if s.Role == RoleCommit {
+		s.Action = Commit
+	}
+	return s
+}
 
 // page returns the page of task i, or nil.
 func (s *Stage) page(i uint64) *page {
@@ -198,8 +187,11 @@ func (s *Stage) all() iter.Seq2[uint64, *page] {
 	}
 }
 
-// settled reports whether nothing of the stage is left to run.
+// settled reports whether no task of the stage is left to run.
 func (s *Stage) settled() bool { return s.Closed || s.Done+s.Dead == s.Tasks }
+
+// complete reports whether the stage has all the outputs that it will have.
+func (s *Stage) complete() bool { return s.Closed || s.Done == s.Tasks }
 
 // Status returns the status of task i.
 func (s *Stage) Status(i uint64) TaskStatus {
@@ -327,8 +319,8 @@ func (p *page) troubles(epoch uint64) *troubles {
 	return p.trouble
 }
 
-// complete records the winner of task c.Index; false: it has one already, or is dead, or the stage is closed.
-func (s *Stage) complete(c *Completion, epoch uint64) bool {
+// finish records the winner of task c.Index; false: it has one already, or is dead, or the stage is closed.
+func (s *Stage) finish(c *Completion, epoch uint64) bool {
 	if s.Closed || c.Index >= s.Tasks {
 		return false
 	}

@@ -183,6 +183,9 @@ func (e *encoder) spec(s *Spec) {
 	e.uintField(18, s.TimeoutMS)
 	e.uintField(19, s.Memory)
 	e.mapField(20, s.Labels)
+	for i := range s.Stages {
+		e.nest(21, func() { e.stageSpec(&s.Stages[i]) })
+	}
 }
 
 func (d *decoder) spec() *Spec {
@@ -229,8 +232,49 @@ func (d *decoder) spec() *Spec {
 			s.Memory = d.uint()
 		case 20:
 			d.mapItem(&s.Labels)
+		case 21:
+			s.Stages = append(s.Stages, nested(d, (*decoder).stageSpec))
 		default:
 			d.unknown(n, "a job's spec")
+		}
+	}
+	d.checkPlan(s)
+	return s
+}
+
+// checkPlan refuses an invalid plan, and makes the default one if there is none.
+func (d *decoder) checkPlan(s *Spec) {
+	if len(s.Stages) == 0 {
+		s.Stages = DefaultPlan(s.Input.Tasks, s.Collect, !s.Spool)
+	}
+	if d.err == nil && checkPlan(s.Stages, &s.Input) != nil {
+		d.fail()
+	}
+}
+
+func (e *encoder) stageSpec(s *StageSpec) {
+	e.stringField(1, s.Name)
+	e.uintField(2, uint64(s.Role))
+	e.uintField(3, s.Tasks)
+	for _, from := range s.From {
+		e.tag(4, protowire.VarintType)
+		e.uint(uint64(from))
+	}
+}
+
+func (d *decoder) stageSpec() (s StageSpec) {
+	for n := range d.fields() {
+		switch n {
+		case 1:
+			s.Name = d.string()
+		case 2:
+			s.Role = StageRole(d.uint8())
+		case 3:
+			s.Tasks = d.uint()
+		case 4:
+			s.From = append(s.From, d.uint32())
+		default:
+			d.unknown(n, "a stage's plan")
 		}
 	}
 	return s

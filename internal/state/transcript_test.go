@@ -223,6 +223,8 @@ func factLine(e Event) string {
 		return fmt.Sprintf("job %d submitted", e.Job)
 	case StageStarted:
 		return fmt.Sprintf("job %d stage %d started", e.Job, e.Stage)
+	case StageEnded:
+		return fmt.Sprintf("job %d stage %d ended", e.Job, e.Stage)
 	case TaskReopened:
 		return fmt.Sprintf("%s reopened: %v number %d, lease %s of worker %d", task, e.Fault, e.Count, leaseName(e.Lease), e.Worker)
 	case TaskDied:
@@ -261,14 +263,14 @@ func (s *story) job(id JobID) string {
 	actions := [...]string{"", " publish", " publish partially", " abort"}
 	for i, stage := range j.Stages {
 		mark, closed := " ", ""
-		if stage == j.Stage() {
+		if j.Ready(i) {
 			mark = ">"
 		}
 		if stage.Closed {
 			closed = ", closed"
 		}
 		fmt.Fprintf(&b, "%s %d %v%s: %d tasks, %d done, %d dead, %d failures%s\n",
-			mark, i, stage.Kind, actions[stage.Action], stage.Tasks, stage.Done, stage.Dead, stage.Failed, closed)
+			mark, i, stage.Name, actions[stage.Action], stage.Tasks, stage.Done, stage.Dead, stage.Failed, closed)
 		for k := range stage.Tasks {
 			trouble := stage.Trouble(k)
 			if stage.Status(k) == TaskOpen && trouble.Ended == 0 {

@@ -55,14 +55,14 @@ func publicEvent(f *state.Fact) api.Event {
 	}
 	switch f.Kind {
 	case state.StageStarted:
-		e.Stage = f.Stage.String()
+		e.Stage = f.Stage
 	case state.TaskDied:
-		e.Stage, e.Task = f.Stage.String(), &f.Task
+		e.Stage, e.Task = f.Stage, &f.Task
 	case state.JobEnding, state.JobEnded:
 		e.Status = f.JobStatus.String()
 	case state.WorkerJoined, state.WorkerChanged:
 		e.Status = f.WorkerStatus.String()
-	case state.JobSubmitted, state.JobForgotten, state.TaskReopened, state.RequestApplied:
+	case state.JobSubmitted, state.JobForgotten, state.TaskReopened, state.StageEnded, state.RequestApplied:
 	}
 	return e
 }
@@ -85,7 +85,7 @@ func eventType(k state.EventKind) string {
 		return api.EventWorkerJoined
 	case state.WorkerChanged:
 		return api.EventWorkerChanged
-	case state.TaskReopened, state.RequestApplied: // the leader's own; no history has them
+	case state.TaskReopened, state.StageEnded, state.RequestApplied: // the leader's own; no history has them
 	}
 	return ""
 }

@@ -59,33 +59,45 @@ func (e *explainer) advise(format string, args ...any) {
 }
 
 func (e *explainer) explain(now time.Time) {
-	leased := e.core.Leased(e.job.ID)
 	e.out.Status = jobStatus(e.job, e.core)
-	stage := e.job.Stages[e.job.Current]
 	switch e.job.Status {
 	case state.JobDone:
-		e.because("all %d tasks are done; the output is in %s", e.job.Stages[0].Tasks, e.job.Spec.Output)
+		e.because("all %d tasks are done; the output is in %s", e.job.Parts().Tasks, e.job.Spec.Output)
 	case state.JobStopped:
 		e.because("it was stopped")
 		e.advise("bridgefour retry %d runs it again from the start", e.job.ID)
 	case state.JobFailed:
-		e.because("%d of %d tasks of stage %v are dead", stage.Dead, stage.Tasks, stage.Kind)
-		e.failures()
+		for _, stage := range e.job.Stages {
+			if stage.Dead > 0 {
+				e.because("%d of %d tasks of stage %s are dead", stage.Dead, stage.Tasks, stage.Name)
+				e.failures(stage)
+			}
+		}
 		e.advise("mend the cause, then: bridgefour retry %d (runs only what failed; what is done is kept)", e.job.ID)
 		e.advise("bridgefour stop %d removes what is kept", e.job.ID)
 	case state.JobStopping, state.JobFailing:
 		e.because("it is ending: its output folder is being cleaned up")
-		e.waiting(now, leased, stage)
+		e.waiting(now)
 	case state.JobActive:
-		e.because("stage %v: %d of %d tasks done, %d leased to workers, %d dead", stage.Kind, stage.Done, stage.Tasks, leased, stage.Dead)
-		e.waiting(now, leased, stage)
-		e.failures()
+		for i, stage := range e.job.Stages {
+			if e.job.Ready(i) {
+				leased := e.core.StageLeased(e.job.ID, uint32(i))
+				e.because("stage %s: %d of %d tasks done, %d leased to workers, %d dead", stage.Name, stage.Done, stage.Tasks, leased, stage.Dead)
+			}
+		}
+		e.waiting(now)
+		for i, stage := range e.job.Stages {
+			if e.job.Ready(i) {
+				e.failures(stage)
+			}
+		}
 	}
 }
 
 // waiting says why open tasks are not leased.
-func (e *explainer) waiting(now time.Time, leased uint64, stage *state.Stage) {
-	if leased+stage.Done+stage.Dead >= stage.Tasks {
+func (e *explainer) waiting(now time.Time) {
+	demand, own := e.demand()
+	if own == 0 {
 		return
 	}
 	if e.core.Held(e.job.ID) {
@@ -96,6 +108,10 @@ func (e *explainer) waiting(now time.Time, leased uint64, stage *state.Stage) {
 		e.because("%d failed tasks wait before their next attempt, the first for %v more", n, max(0, first.Sub(now)).Round(10*time.Millisecond))
 	}
 	e.workers()
+	if others := len(demand.Jobs) - 1; others > 0 {
+		e.because("%s of this job wait for a slot, and %d of %s that can use the same workers",
+			counted(own, "task"), demand.Tasks-own, counted(uint64(others), "other job"))
+	}
 	for _, id := range e.machine.Live() {
 		other := e.machine.Job(id)
 		if other.Spec.Priority > e.job.Spec.Priority && e.core.Leased(id) > 0 {
@@ -103,6 +119,18 @@ func (e *explainer) waiting(now time.Time, leased uint64, stage *state.Stage) {
 			e.advise("submit with a higher --priority")
 		}
 	}
+}
+
+// demand is what the workers that the job needs are wanted for, and the job's own part of it.
+func (e *explainer) demand() (all leader.Demand, own uint64) {
+	for _, d := range e.core.Demand() {
+		for _, j := range d.Jobs {
+			if j.Job == e.job.ID {
+				return d, j.Tasks
+			}
+		}
+	}
+	return leader.Demand{}, 0
 }
 
 // workers says which workers cannot take the job's tasks, and why.
@@ -169,9 +197,8 @@ func fitting(spec *state.Spec) string {
 	return flags.String()
 }
 
-// failures names the first tasks that failed, dead ones first.
-func (e *explainer) failures() {
-	stage := e.job.Stages[e.job.Current]
+// failures names the first tasks of a stage that failed, dead ones first.
+func (e *explainer) failures(stage *state.Stage) {
 	troubled := stage.Troubled()
 	slices.SortStableFunc(troubled, func(a, b uint64) int {
 		return int(stage.Status(b)) - int(stage.Status(a))
@@ -187,7 +214,7 @@ func (e *explainer) failures() {
 			continue
 		}
 		last := t.Last[len(t.Last)-1]
-		e.because("task %d/%v/%d failed %s; last on worker %d: %v: %s", e.job.ID, stage.Kind, task, counted(uint64(t.Ended), "time"), last.Worker, last.Kind,
+		e.because("task %d/%s/%d failed %s; last on worker %d: %v: %s", e.job.ID, stage.Name, task, counted(uint64(t.Ended), "time"), last.Worker, last.Kind,
 			strings.TrimSpace(last.Message))
 	}
 }

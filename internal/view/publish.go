@@ -95,9 +95,10 @@ func publicJob(j *state.Job, volatile Volatile) *api.Job {
 	}
 	leased := volatile.Leased(j.ID)
 	for i, s := range j.Stages {
-		stage := api.Stage{Name: s.Kind.String(), Tasks: s.Tasks, Done: s.Done, Dead: s.Dead, Retried: s.Failed}
-		if i == j.Current && !j.Status.Ended() {
+		stage := api.Stage{Name: s.Name, Tasks: s.Tasks, Done: s.Done, Dead: s.Dead, Retried: s.Failed}
+		if j.Ready(i) { // of stages that run side by side, the first are taken to hold the leases
 			stage.Running = min(leased, s.Tasks-s.Done-s.Dead)
+			leased -= stage.Running
 		}
 		stage.Open = s.Tasks - s.Done - s.Dead - stage.Running
 		v.Stages[i] = stage

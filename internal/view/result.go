@@ -62,7 +62,7 @@ type resultParts struct {
 func (r *resultParts) collected(ctx context.Context) (file string, err error) {
 	err = r.visit(ctx, func(job *state.Job) {
 		for i, stage := range job.Stages {
-			if stage.Kind != state.StageCollect {
+			if stage.Role != state.RoleCollect {
 				continue
 			}
 			if out, ok := stage.Output(0); ok && out.Size > 0 {
@@ -93,26 +93,25 @@ func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 // file is where the output of a task lies: published, or, in the spool, where the attempt left it.
 func (r *resultParts) file(job *state.Job, stage int, task uint64, winner state.Lease) string {
 	dir := strings.TrimSuffix(job.Spec.Output, "/")
-	kind := job.Stages[stage].Kind
 	switch {
 	case job.Spec.Spool:
-		return dir + "/" + layout.Private(job.UID) + "/" + layout.Attempt(kind.String(), task, uint64(winner))
-	case kind == state.StageCollect:
+		return dir + "/" + layout.Private(job.UID) + "/" + layout.Attempt(job.Stages[stage].Name, task, uint64(winner))
+	case job.Stages[stage].Role == state.RoleCollect:
 		return dir + "/" + layout.Result
 	}
 	return dir + "/" + layout.Part(task, job.Stages[stage].Tasks)
 }
 
-// copyAll writes the parts of the map stage one after the other. Tasks that wrote nothing have no file in the spool.
+// copyAll writes the parts one after the other. Tasks that wrote nothing have no file in the spool.
 func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 	for first, tasks := uint64(0), uint64(1); first < tasks; first += resultPage {
 		var files []string
 		if err := r.visit(ctx, func(job *state.Job) {
-			stage := job.Stages[0]
+			stage := job.Parts()
 			tasks = stage.Tasks
 			for i := first; i < min(first+resultPage, tasks); i++ {
 				if out, ok := stage.Output(i); ok && out.Size > 0 {
-					files = append(files, r.file(job, 0, i, out.Winner))
+					files = append(files, r.file(job, job.Spec.PartStage(), i, out.Winner))
 				}
 			}
 		}); err != nil {

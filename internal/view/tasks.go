@@ -62,7 +62,7 @@ func (s *taskScan) fill(job *state.Job, c *leader.Core) {
 	looked := 0
 	for ; s.stage < len(job.Stages); s.stage, s.index = s.stage+1, 0 {
 		stage := job.Stages[s.stage]
-		if s.query.Stage != "" && s.query.Stage != stage.Kind.String() {
+		if s.query.Stage != "" && s.query.Stage != stage.Name {
 			continue
 		}
 		for candidates := s.candidates(stage, running); ; s.index++ {
@@ -129,32 +129,20 @@ func makeRow(stage *state.Stage, number int, index uint64, running map[leader.Ta
 // tasks makes the public form of the rows. Splits are read here, outside the loop: a job's input never changes.
 func (s *taskScan) tasks() []api.Task {
 	reader := state.NewInputReader(&s.job.Spec.Input)
-	kinds := stageKinds(s.job.Spec)
 	list := make([]api.Task, 0, len(s.rows))
 	for i := range s.rows {
-		list = append(list, publicTask(s.job, &s.rows[i], kinds[s.rows[i].stage], reader, s.done))
+		list = append(list, publicTask(s.job, &s.rows[i], reader, s.done))
 	}
 	return list
 }
 
-// stageKinds is the line of stages that a job of this spec has.
-func stageKinds(spec *state.Spec) []state.StageKind {
-	kinds := []state.StageKind{state.StageMap}
-	if spec.Collect {
-		kinds = append(kinds, state.StageCollect)
-	}
-	if !spec.Spool {
-		kinds = append(kinds, state.StageCommit)
-	}
-	return kinds
-}
-
-func publicTask(job *state.Job, row *taskRow, kind state.StageKind, reader *state.InputReader, done bool) api.Task {
+func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bool) api.Task {
+	stage := &job.Spec.Stages[row.stage]
 	t := api.Task{
-		Name: fmt.Sprintf("%d/%v/%d", job.ID, kind, row.index), Index: row.index, Stage: kind.String(), Status: row.status,
+		Name: fmt.Sprintf("%d/%s/%d", job.ID, stage.Name, row.index), Index: row.index, Stage: stage.Name, Status: row.status,
 		Attempts: row.attempt, Worker: uint64(row.worker), Size: row.out.Size, Records: row.out.Records,
 	}
-	if kind == state.StageMap && job.Spec.Input.Kind != state.InputNone {
+	if stage.Role == state.RoleMap && job.Spec.Input.Kind != state.InputNone {
 		if split, err := reader.Split(row.index); err == nil {
 			t.Input, t.Offset, t.Length = string(split.Item), split.Offset, split.Length
 			if split.Path != nil {
@@ -162,8 +150,8 @@ func publicTask(job *state.Job, row *taskRow, kind state.StageKind, reader *stat
 			}
 		}
 	}
-	if done && row.status == api.TaskDone && kind == state.StageMap && !job.Spec.Spool {
-		t.Part = strings.TrimSuffix(job.Spec.Output, "/") + "/" + layout.Part(row.index, job.Spec.Input.Tasks)
+	if done && row.status == api.TaskDone && row.stage == job.Spec.PartStage() && !job.Spec.Spool {
+		t.Part = strings.TrimSuffix(job.Spec.Output, "/") + "/" + layout.Part(row.index, stage.Tasks)
 	}
 	for _, f := range row.trouble.Last {
 		t.Failures = append(t.Failures, publicFailure(f))
@@ -181,14 +169,13 @@ func publicFailure(f state.Failure) api.Failure {
 func (r *Reader) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
 	var job *state.Job
 	var row *taskRow
-	var kind state.StageKind
 	done := false
 	if err := r.scan(ctx, id, func(j *state.Job, _ *state.Machine, c *leader.Core) {
 		job, done = j, j.Status == state.JobDone
 		for i, s := range job.Stages {
-			if s.Kind.String() == stage && index < s.Tasks {
+			if s.Name == stage && index < s.Tasks {
 				r := makeRow(s, i, index, c.Running(job.ID))
-				row, kind = &r, s.Kind
+				row = &r
 			}
 		}
 	}); err != nil {
@@ -197,5 +184,5 @@ func (r *Reader) Task(ctx context.Context, id uint64, stage string, index uint64
 	if row == nil {
 		return api.Task{}, api.NotFound("job %d has no task %s/%d", id, stage, index)
 	}
-	return publicTask(job, row, kind, state.NewInputReader(&job.Spec.Input), done), nil
+	return publicTask(job, row, state.NewInputReader(&job.Spec.Input), done), nil
 }

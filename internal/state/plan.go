@@ -1,0 +1,125 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// StageRole says what the tasks of a stage do. Log and snapshots have the numbers: never renumber.
+type StageRole uint8
+
+// The roles of a stage.
+const (
+	RoleMap     StageRole = iota // run the program, each task on one split of the input
+	RoleCollect                  // merge the outputs of the stages in From into the result
+	RoleCommit                   // publish the outputs of the stages in From, or remove them
+	stageRoles
+)
+
+func (r StageRole) String() string {
+	names := [...]string{"map", "collect", "commit"}
+	if int(r) < len(names) {
+		return names[r]
+	}
+	return fmt.Sprintf("role %d", uint8(r))
+}
+
+// StageSpec is one stage of a job's plan. It never changes.
+type StageSpec struct {
+	Name  string // unique in its job; part of the names of tasks and files
+	Role  StageRole
+	Tasks uint64
+	From  []uint32 // stages that must be complete before its tasks run, ascending; all are earlier ones
+}
+
+// Bounds of a plan.
+const (
+	stagesMax    = 64
+	stageNameMax = 64 // bytes
+)
+
+// DefaultPlan is map, then collect if the program merges its parts, then commit if there is an output folder to publish in.
+// Jobs from before plans were recorded have this one.
+func DefaultPlan(tasks uint64, collect, publish bool) []StageSpec {
+	plan := []StageSpec{{Name: "map", Role: RoleMap, Tasks: max(tasks, 1)}}
+	if collect {
+		plan = append(plan, StageSpec{Name: "collect", Role: RoleCollect, Tasks: 1, From: []uint32{0}})
+	}
+	if publish {
+		commit := StageSpec{Name: "commit", Role: RoleCommit, Tasks: 1}
+		for i := range plan {
+			commit.From = append(commit.From, uint32(i))
+		}
+		plan = append(plan, commit)
+	}
+	return plan
+}
+
+// checkPlan reports the first thing that makes a plan of a job with this input invalid.
+func checkPlan(plan []StageSpec, input *Input) error {
+	if len(plan) == 0 || len(plan) > stagesMax {
+		return fmt.Errorf("a plan of %d stages; want 1 to %d", len(plan), stagesMax)
+	}
+	commits := 0
+	for i := range plan {
+		s := &plan[i]
+		if err := s.check(uint32(i), input); err != nil {
+			return fmt.Errorf("stage %d, %q: %w", i, s.Name, err)
+		}
+		if slices.ContainsFunc(plan[:i], func(other StageSpec) bool { return other.Name == s.Name }) {
+			return fmt.Errorf("stage %d: the name %q is taken", i, s.Name)
+		}
+		if s.Role == RoleCommit {
+			commits++
+		}
+	}
+	if commits > 1 {
+		return fmt.Errorf("%d commit stages; want one at most", commits)
+	}
+	if plan[0].Role != RoleMap {
+		return errors.New("the first stage must read the input")
+	}
+	return nil
+}
+
+// check reports what makes s invalid as stage i.
+func (s *StageSpec) check(i uint32, input *Input) error {
+	if s.Name == "" || len(s.Name) > stageNameMax {
+		return fmt.Errorf("a name of %d bytes; want 1 to %d", len(s.Name), stageNameMax)
+	}
+	for _, c := range []byte(s.Name) { // it becomes part of a file's name and of a URL
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return errors.New("a name has the characters a-z, 0-9 and _")
+		}
+	}
+	for k, from := range s.From {
+		if from >= i || k > 0 && from <= s.From[k-1] {
+			return fmt.Errorf("it comes from %v; want earlier stages in ascending order", s.From)
+		}
+	}
+	tasks := uint64(1)
+	switch {
+	case s.Role >= stageRoles:
+		return fmt.Errorf("unknown %v", s.Role)
+	case s.Role == RoleMap:
+		tasks = max(input.Tasks, 1)
+	case len(s.From) == 0:
+		return fmt.Errorf("a %v stage must come from another stage", s.Role)
+	}
+	if s.Tasks != tasks {
+		return fmt.Errorf("%d tasks; want %d", s.Tasks, tasks)
+	}
+	return nil
+}
+
+// PartStage is the number of the stage whose outputs are the parts of the job: the last one that makes data, and does not
+// merge or publish it.
+func (s *Spec) PartStage() int {
+	for i := len(s.Stages) - 1; i > 0; i-- {
+		if role := s.Stages[i].Role; role != RoleCollect && role != RoleCommit {
+			return i
+		}
+	}
+	return 0
+}
