@@ -67,6 +67,13 @@ const (
 	TaskDead    = "dead"
 )
 
+// Stage roles.
+const (
+	RoleMap     = "map"
+	RoleCollect = "collect"
+	RoleCommit  = "commit"
+)
+
 // Job is one job and where it stands.
 type Job struct {
 	ID      uint64  `json:"id"`
@@ -79,7 +86,7 @@ type Job struct {
 	Spool   bool    `json:"spool,omitempty" doc:"Output is a folder in the cluster's spool: the job named none"`
 	// Warnings are about the request; only the answer to a submit has them.
 	Warnings []string `json:"warnings,omitempty"`
-	// Stages in order: map, then collect and commit where the job has them.
+	// Stages in the order of the plan: each comes after those that it reads.
 	Stages []Stage `json:"stages"`
 
 	Inputs   []string          `json:"inputs,omitempty"`
@@ -97,6 +104,19 @@ type Job struct {
 	Ended   *time.Time `json:"ended,omitempty"`
 }
 
+// PartStage is the stage whose tasks write the parts of the output.
+func (j Job) PartStage() Stage {
+	for _, s := range j.Stages {
+		if s.Parts {
+			return s
+		}
+	}
+	if len(j.Stages) > 0 { // a server from before stages said so
+		return j.Stages[0]
+	}
+	return Stage{}
+}
+
 // IsEnded reports whether the job is over.
 func (j Job) IsEnded() bool {
 	return j.Status == JobDone || j.Status == JobFailed || j.Status == JobStopped
@@ -105,6 +125,8 @@ func (j Job) IsEnded() bool {
 // Stage counts the tasks of a stage: Tasks = Open + Running + Done + Dead.
 type Stage struct {
 	Name    string `json:"name"`
+	Role    string `json:"role" enum:"map,collect,commit" doc:"What its tasks do"`
+	Parts   bool   `json:"parts,omitempty" doc:"Its tasks write the parts of the output"`
 	Tasks   uint64 `json:"tasks"`
 	Open    uint64 `json:"open"`
 	Running uint64 `json:"running"`

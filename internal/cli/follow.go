@@ -174,16 +174,12 @@ func (f *follower) summary(ctx context.Context, job *api.Job) {
 	if f.quiet {
 		return
 	}
-	parts := uint64(0)
-	if len(job.Stages) > 0 {
-		parts = job.Stages[0].Done
-	}
 	took := ""
 	if job.Ended != nil {
 		took = " in " + durationText(job.Ended.Sub(job.Created))
 	}
 	f.topLines(ctx, job)
-	f.app.stderr.Printf("job %d done%s: %s, %s, in %s", job.ID, took, plural(parts, "part"), bytesText(job.OutputBytes), job.Output)
+	f.app.stderr.Printf("job %d done%s: %s, %s, in %s", job.ID, took, plural(job.PartStage().Done, "part"), bytesText(job.OutputBytes), job.Output)
 }
 
 // topShown is how many lines of a collected result are shown.
@@ -194,7 +190,7 @@ const resultBytesRead = 64 << 20
 
 // topLines prints the lines with the largest numbers of a collected result that consists of KEY<TAB>NUMBER lines.
 func (f *follower) topLines(ctx context.Context, job *api.Job) {
-	if !slices.ContainsFunc(job.Stages, func(s api.Stage) bool { return s.Name == "collect" }) {
+	if !slices.ContainsFunc(job.Stages, func(s api.Stage) bool { return s.Role == api.RoleCollect }) {
 		return
 	}
 	body, err := f.client.Result(ctx, job.ID)

@@ -51,10 +51,7 @@ func (a *app) printJobs(ctx context.Context, c *client.Client, q api.JobQuery) e
 			break
 		}
 		shown++
-		var stage api.Stage
-		if len(job.Stages) > 0 {
-			stage = job.Stages[0]
-		}
+		stage := job.PartStage()
 		t.row(strconv.FormatUint(job.ID, 10), job.Status, orDash(printable(job.Name)), printable(programText(job.Program)),
 			countText(stage.Done), countText(stage.Tasks), countText(stage.Dead), orDash(printable(job.User)), ageText(job.Created, now))
 	}

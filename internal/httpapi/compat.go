@@ -188,7 +188,7 @@ func (a *API) details(ctx context.Context, job *api.Job, tasksMax int) (jobDetai
 	if tasksMax <= 0 || len(job.Stages) == 0 {
 		return out, 0, nil
 	}
-	page, err := a.leader.Tasks(ctx, job.ID, api.TaskQuery{Stage: job.Stages[0].Name, Limit: tasksMax})
+	page, err := a.leader.Tasks(ctx, job.ID, api.TaskQuery{Stage: job.PartStage().Name, Limit: tasksMax})
 	if err != nil {
 		return jobDetails{}, 0, err
 	}

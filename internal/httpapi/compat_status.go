@@ -45,7 +45,7 @@ func executionStatus(job *api.Job) typed {
 
 // assignmentStatus says how many of the tasks that are not done have a slot.
 func assignmentStatus(job *api.Job) typed {
-	stage := fileStage(job)
+	stage := job.PartStage()
 	switch {
 	case stage.Running == 0:
 		return typed{"NotAssigned"}
@@ -53,14 +53,6 @@ func assignmentStatus(job *api.Job) typed {
 		return typed{"PartiallyAssigned"}
 	}
 	return typed{"FullyAssigned"}
-}
-
-// fileStage is the stage whose tasks are the original's: one for each file.
-func fileStage(job *api.Job) api.Stage {
-	if len(job.Stages) == 0 {
-		return api.Stage{}
-	}
-	return job.Stages[0]
 }
 
 // slotStatus is Missing where a slot runs nothing, as in the original.
