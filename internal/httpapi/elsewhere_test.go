@@ -333,33 +333,3 @@ func TestForeignPagesAreNotRedirected(t *testing.T) {
 		t.Errorf("cross-site submit to a follower = %d to %q, want 403", p.Status, w.Header().Get("Location"))
 	}
 }
-
-func TestReadyz(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		set  func(*fakeLeader)
-		says string // why not; empty: ready
-	}{
-		{"leads", func(*fakeLeader) {}, ""},
-		{"leads with a full disk", func(l *fakeLeader) { l.cluster.NotReady = "no space left" }, "no space left"},
-		{"follows", func(l *fakeLeader) { l.follow("10.0.0.2:1"); l.age = 1999 }, ""},
-		{"follows one with a full disk", func(l *fakeLeader) { l.follow("10.0.0.2:1"); l.cluster.NotReady = "no space left" }, ""},
-		{"hears nothing", func(l *fakeLeader) { l.follow("10.0.0.2:1"); l.age = 2000 }, "10.0.0.2:1 for 2s"},
-		{"knows no leader", func(l *fakeLeader) { l.follow("") }, "no leader is known"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			l := newFakeLeader()
-			c.set(l)
-			w := ask(t, newAPI(l), "GET", "/readyz", "")
-			if c.says == "" {
-				if w.Code != http.StatusOK {
-					t.Errorf("readyz = %d %s, want 200", w.Code, w.Body)
-				}
-				return
-			}
-			if p := problemOf(t, w); p.Status != 503 || !strings.Contains(p.Detail, c.says) {
-				t.Errorf("readyz = %+v, want 503 with %q", p, c.says)
-			}
-		})
-	}
-}

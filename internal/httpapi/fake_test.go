@@ -41,6 +41,7 @@ type fakeLeader struct {
 	oldest  uint64 // events before this log position are not kept
 
 	cluster   api.Cluster
+	notReady  string
 	consensus api.Consensus
 	readIndex func(ctx context.Context) (uint64, error)
 	submit    func(*api.JobRequest) error
@@ -234,6 +235,8 @@ func (l *fakeLeader) Result(ctx context.Context, _ uint64, w io.Writer) error {
 func (l *fakeLeader) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 	return l.logs(ctx, q, emit)
 }
+
+func (l *fakeLeader) NotReady() string { return l.notReady }
 
 func (l *fakeLeader) Cluster() api.Cluster     { return l.cluster }
 func (l *fakeLeader) Consensus() api.Consensus { return l.consensus }

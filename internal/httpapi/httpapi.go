@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -167,7 +165,7 @@ func (a *API) addService(metrics http.Handler) {
 		method: http.MethodGet, path: "/readyz", tag: "service",
 		summary: "200 when this node, leading, takes writes, or, following, hears from the leader; else 503 with the reason",
 	}, func(*http.Request) (any, error) {
-		if why := a.notReady(); why != "" {
+		if why := a.leader.NotReady(); why != "" {
 			return nil, api.Unavailable("%s", why)
 		}
 		return health{Status: "ready"}, nil
@@ -179,25 +177,6 @@ func (a *API) addService(metrics http.Handler) {
 	a.addDocs()
 	a.mux.HandleFunc(unknownPattern, a.unknown)
 }
-
-// notReady says why this node is of no use just now; empty: it is.
-func (a *API) notReady() string {
-	address, self := a.leader.LeaderAddress()
-	if self {
-		return a.leader.Cluster().NotReady
-	}
-	_, age, _ := a.leader.Status()
-	switch {
-	case address == "":
-		return "no leader is known here: an election needs a majority of the leaders"
-	case age >= readyAgeMax.Milliseconds():
-		return fmt.Sprintf("nothing was heard from the leader at %s for %v", address, time.Duration(age)*time.Millisecond)
-	}
-	return ""
-}
-
-// readyAgeMax is how long ago a follower that is ready has heard from the leader: a few missed heartbeats and an election.
-const readyAgeMax = 2 * time.Second
 
 // health is the answer of the probes.
 type health struct {

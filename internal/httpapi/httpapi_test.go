@@ -372,8 +372,8 @@ func TestProbes(t *testing.T) {
 			t.Errorf("%s = %d, want 200", target, w.Code)
 		}
 	}
-	l.cluster.NotReady = "no space left under /var/lib"
-	if p := problemOf(t, ask(t, a, "GET", "/readyz", "")); p.Status != 503 || p.Detail != l.cluster.NotReady {
+	l.notReady = "no space left under /var/lib"
+	if p := problemOf(t, ask(t, a, "GET", "/readyz", "")); p.Status != 503 || p.Detail != l.notReady {
 		t.Errorf("readyz = %+v, want 503 with the reason", p)
 	}
 	if w := ask(t, a, "GET", "/healthz", ""); w.Code != http.StatusOK {

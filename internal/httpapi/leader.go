@@ -57,6 +57,8 @@ type Leader interface {
 	DrainWorker(ctx context.Context, id uint64) (api.Worker, error)
 	RemoveWorker(ctx context.Context, id uint64) error
 
+	// NotReady says why clients should use another node now; empty: this one leads and accepts writes, or hears from the leader.
+	NotReady() string
 	// Status is the log position that reads reflect, how long ago this node heard from the leader, and the leader's id.
 	Status() (index uint64, ageMillis int64, leader uint64)
 	Consensus() api.Consensus

@@ -302,8 +302,8 @@ func TestBegunWithoutALeader(t *testing.T) {
 	if address, self := r.leader.LeaderAddress(); address != "" || self {
 		t.Errorf("LeaderAddress() = %q, %v, want none", address, self)
 	}
-	if _, age, _ := r.leader.Status(); age < lonely.Milliseconds() {
-		t.Errorf("Status() = age %d ms of a node that has never heard of a leader for %v", age, lonely)
+	if _, age, _ := r.leader.Status(); age < beginAlone.Milliseconds() {
+		t.Errorf("Status() = age %d ms of a node that has never heard of a leader for %v", age, beginAlone)
 	}
 	waited := make(chan error, 1)
 	go func() { waited <- r.leader.WaitLeader(t.Context()) }()
@@ -391,9 +391,9 @@ func TestLogsOverAChangeOfLeader(t *testing.T) {
 	rigs[1].leads()
 	records, ended = follow(rigs[1])
 	rigs[1].until("the reader", func() bool {
-		rigs[1].leader.mu.Lock()
-		defer rigs[1].leader.mu.Unlock()
-		return len(rigs[1].leader.fetches) == 1
+		rigs[1].leader.fetches.mu.Lock()
+		defer rigs[1].leader.fetches.mu.Unlock()
+		return len(rigs[1].leader.fetches.byRequest) == 1
 	})
 	rigs[1].worker("alice", nil)
 	if got := []string{<-records, <-records}; !slices.Equal(got, []string{"zero\n", "one\n"}) {

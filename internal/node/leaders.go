@@ -30,11 +30,11 @@ func (n *Node) lookAround(now time.Time) {
 	if members.Cluster != old.Cluster || !slices.Equal(members.List, old.List) || !slices.Equal(members.Former, old.Former) {
 		n.members.Store(&members)
 		n.loop.controller.SetMembers(Members(members))
-		n.changes.Notify()
+		n.ready.changed.Notify()
 	}
 	if leader != n.loop.leader {
 		n.loop.leader = leader
-		n.changes.Notify()
+		n.ready.changed.Notify()
 	}
 }
 
@@ -49,7 +49,7 @@ func (n *Node) address(id uint64) string {
 func (n *Node) LeaderAddress() (address string, self bool) {
 	status := n.cfg.Log.Status()
 	switch {
-	case n.leading.Load():
+	case n.ready.leading():
 		return n.address(status.ID), true
 	case status.LeaderID == 0 || status.LeaderID == status.ID:
 		return "", false
@@ -59,7 +59,7 @@ func (n *Node) LeaderAddress() (address string, self bool) {
 
 // WaitLeader returns when a leader is known.
 func (n *Node) WaitLeader(ctx context.Context) error {
-	return n.changes.Wait(ctx, func() (bool, error) {
+	return n.ready.changed.Wait(ctx, func() (bool, error) {
 		address, self := n.LeaderAddress()
 		return self || address != "", nil
 	})
@@ -141,7 +141,7 @@ func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, e
 	if err := hostPort(address); err != nil {
 		return api.LeaderNode{}, err
 	}
-	if !n.leads(ctx) {
+	if !n.awaitLeading(ctx, electionWait) {
 		return api.LeaderNode{}, n.notLeader()
 	}
 	before := n.Leaders().Leaders
@@ -155,7 +155,7 @@ func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, e
 		return api.LeaderNode{}, invited(ctx, "leader", address, err)
 	}
 	var added api.LeaderNode
-	err := n.come(ctx, "leader", address, n.changes, func() (bool, error) {
+	err := n.come(ctx, "leader", address, n.ready.changed, func() (bool, error) {
 		for _, l := range n.Leaders().Leaders { // it may call itself by another address
 			if !slices.ContainsFunc(before, func(b api.LeaderNode) bool { return b.ID == l.ID }) {
 				added = l
@@ -169,7 +169,7 @@ func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, e
 
 // RemoveLeader returns when the leader is no member any more.
 func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
-	if !n.leads(ctx) {
+	if !n.awaitLeading(ctx, electionWait) {
 		return n.notLeader()
 	}
 	members := n.cfg.Log.Members()
@@ -195,7 +195,7 @@ func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, er
 	if err := hostPort(address); err != nil {
 		return api.Worker{}, err
 	}
-	if !n.leads(ctx) {
+	if !n.awaitLeading(ctx, electionWait) {
 		return api.Worker{}, n.notLeader()
 	}
 	if n.cfg.InviteWorker == nil {

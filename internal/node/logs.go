@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,14 +20,21 @@ import (
 // logPatience is how long a reader waits for a worker that does not begin to answer.
 const logPatience = 5 * time.Second
 
+// logFetches are the readings of logs that are under way.
+type logFetches struct {
+	last      atomic.Uint64 // request number
+	mu        sync.Mutex
+	byRequest map[uint64]*logFetch
+}
+
 // logFetch is one reading of logs: the workers' calls of SendLog meet the reader here.
 type logFetch struct {
 	left     <-chan struct{} // closed when the reader has left
 	request  *wire.LogRequest
 	expected chan int          // how many workers were asked
 	records  chan workerRecord // closed by nobody: the reader counts the ends
-	calls    uint64            // under Leader.mu
-	senders  sync.WaitGroup    // those who fill it; begun under Leader.mu while the reader is there, who waits for them
+	calls    uint64            // under logFetches.mu
+	senders  sync.WaitGroup    // those who fill it; begun under logFetches.mu while the reader is there, who waits for them
 }
 
 // workerRecord is a record of one worker's log, or the end of it.
@@ -43,8 +51,8 @@ func (n *Node) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.Send
 		return err
 	}
 	sent := make(chan struct{})
-	n.mu.Lock()
-	fetch := n.fetches[first.GetRequest()]
+	n.fetches.mu.Lock()
+	fetch := n.fetches.byRequest[first.GetRequest()]
 	if fetch != nil {
 		fetch.calls++
 		call := fetch.calls
@@ -53,7 +61,7 @@ func (n *Node) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.Send
 			fetch.pass(call, first, rpc)
 		})
 	}
-	n.mu.Unlock()
+	n.fetches.mu.Unlock()
 	if fetch == nil {
 		return status.Error(codes.Canceled, "nobody reads this log any more")
 	}
@@ -89,9 +97,9 @@ func (f *logFetch) give(r workerRecord) bool {
 
 // expectLogs is called in the loop when the workers are asked.
 func (n *Node) expectLogs(request uint64) {
-	n.mu.Lock()
-	fetch := n.fetches[request]
-	n.mu.Unlock()
+	n.fetches.mu.Lock()
+	fetch := n.fetches.byRequest[request]
+	n.fetches.mu.Unlock()
 	if fetch == nil {
 		return
 	}
@@ -100,9 +108,9 @@ func (n *Node) expectLogs(request uint64) {
 
 // askForLogs asks a worker that has just come for the logs that are being followed. Called in the loop.
 func (n *Node) askForLogs(st *stream) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, fetch := range n.fetches {
+	n.fetches.mu.Lock()
+	defer n.fetches.mu.Unlock()
+	for _, fetch := range n.fetches.byRequest {
 		if fetch.request.GetFollow() {
 			st.send(&wire.ToWorker{Message: &wire.ToWorker_Log{Log: fetch.request}})
 		}
@@ -136,7 +144,7 @@ func (n *Node) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord
 
 // fetchLogs asks the workers and emits what they send beyond what was given: the bytes of each attempt that the reader has.
 func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace]int, emit func(api.LogRecord) error) error {
-	changed := n.changes.Changed()
+	changed := n.ready.changed.Changed()
 	stages, err := n.stageNames(ctx, q)
 	if err == nil && !q.Follow {
 		err = n.workersBack(ctx)
@@ -145,18 +153,18 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	request := n.lastRequest.Add(1)
+	request := n.fetches.last.Add(1)
 	fetch := &logFetch{
 		left: ctx.Done(), expected: make(chan int, 1), records: make(chan workerRecord, 64),
 		request: &wire.LogRequest{Request: request, Job: q.Job, OneTask: q.OneTask, Stage: stages.number(q.Stage), Index: q.Index, Follow: q.Follow},
 	}
-	n.mu.Lock()
-	n.fetches[request] = fetch
-	n.mu.Unlock()
+	n.fetches.mu.Lock()
+	n.fetches.byRequest[request] = fetch
+	n.fetches.mu.Unlock()
 	defer func() {
-		n.mu.Lock()
-		delete(n.fetches, request)
-		n.mu.Unlock()
+		n.fetches.mu.Lock()
+		delete(n.fetches.byRequest, request)
+		n.fetches.mu.Unlock()
 		cancel() // ends the workers' calls
 		fetch.senders.Wait()
 	}()
@@ -197,7 +205,7 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace
 				return nil // what the silent ones hold is read when they answer again
 			}
 		case <-changed:
-			if changed = n.changes.Changed(); !n.leading.Load() {
+			if changed = n.ready.changed.Changed(); !n.ready.leading() {
 				return n.notLeader()
 			}
 		case <-ctx.Done():

@@ -66,22 +66,16 @@ type Node struct {
 	views   *view.Views
 	inputs  chan message
 	queries chan func()
-	begun   chan struct{} // see Begun
 	stopped chan struct{} // closed when Run returns
-	// changes tells of a change in who leads, who the members are, or whether writes are accepted.
-	changes *view.Broadcast
+	ready   *readiness
+	fetches logFetches
 	members atomic.Pointer[replica.Members]
 	// received is the volatile state that the leader has sent; nil while none has, and on the leader. Run stores it.
 	received atomic.Pointer[shadow]
 
 	lastSession atomic.Uint64
-	lastRequest atomic.Uint64
-	leading     atomic.Bool
-	// notReady is why a node that leads refuses writes, if it does.
-	notReady atomic.Pointer[string]
-
-	mu      sync.Mutex
-	fetches map[uint64]*logFetch // by request number
+	// whileLeading run, each in a goroutine, while this node leads; their contexts end when it steps down, which waits for them.
+	whileLeading []func(ctx context.Context)
 
 	loop loop
 }
@@ -90,7 +84,7 @@ type Node struct {
 type loop struct {
 	controller *leader.Controller
 	streams    map[leader.SessionID]*stream
-	asked      asked
+	requests   requests
 	stuck      [][]byte // entries that the log had no room for, oldest first
 	saving     bool     // a snapshot is being written
 	saved      chan error
@@ -100,10 +94,10 @@ type loop struct {
 	reached   uint64
 	looked    time.Time // at who the members are
 	leader    uint64    // at that time
-	begun     bool      // Leader.begun is closed
 	target    uint64    // position at which a follower begins
 	publisher *view.Publisher
 	told      told // what this node, leading, tells the others
+	timer     *time.Timer
 }
 
 // message is an input for the core.
@@ -123,10 +117,10 @@ func New(cfg Config) *Node {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, born: time.Now(), views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),
-		begun: make(chan struct{}), stopped: make(chan struct{}), changes: view.NewBroadcast(), fetches: map[uint64]*logFetch{},
+		stopped: make(chan struct{}), ready: newReadiness(), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
 		loop: loop{
 			controller: leader.NewController(leader.ControllerConfig{Cluster: cfg.Cluster, Seed: rand.Uint64}),
-			streams:    map[leader.SessionID]*stream{}, asked: newAsked(), saved: make(chan error, 1),
+			streams:    map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),
 		},
 	}
 	n.Reader = view.NewReader(n.views, n, cfg.Spool)
@@ -134,7 +128,7 @@ func New(cfg Config) *Node {
 	members := cfg.Log.Members()
 	n.members.Store(&members)
 	n.loop.controller.SetMembers(Members(members))
-	n.setNotReady("the leader is starting")
+	n.whileLeading = append(n.whileLeading, n.sweepSpool)
 	return n
 }
 
@@ -145,43 +139,33 @@ func (n *Node) Register(s grpc.ServiceRegistrar) { wire.RegisterLeaderServer(s, 
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer n.end()
-	defer n.endTerm("the leader is shutting down")
 	defer n.loop.helpers.Wait()
 	defer cancel()
 	defer n.waitSnapshot()
-	n.loop.helpers.Go(n.sweepSpool)
-	n.loop.helpers.Go(func() { n.follow(ctx) })
-	timer := time.NewTimer(lookEvery)
-	defer timer.Stop()
+	n.loop.helpers.Go(func() { n.sweepSpool(ctx) })
+	n.loop.helpers.Go(func() { n.receiveVolatile(ctx) })
+	n.loop.timer = time.NewTimer(0)
+	defer n.loop.timer.Stop()
+	for ctx.Err() == nil {
+		term := n.serve
+		if n.loop.controller.Leading() {
+			term = n.lead
+		}
+		if err := term(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serve feeds the controller and carries out its effects. It returns nil when ctx is done, or when this node has begun or ceased
+// to lead.
+func (n *Node) serve(ctx context.Context) error {
 	for {
-		var err error
-		select {
-		case <-ctx.Done():
-			return nil
-		case e, ok := <-n.cfg.Log.Events():
-			if !ok {
-				if ctx.Err() != nil {
-					return nil
-				}
-				return errors.New("the log has closed")
-			}
-			err = n.logEvent(ctx, e)
-		case m := <-n.inputs:
-			n.take(m)
-		case query := <-n.queries:
-			query()
-		case err = <-n.loop.saved:
-			n.snapshotSaved(err)
-			err = nil
-		case <-timer.C:
+		if err := n.step(ctx); err != nil {
+			return err
 		}
-		if err == nil {
-			err = n.drain(ctx)
-		}
-		if err == nil {
-			err = n.step(ctx, timer)
-		}
-		if err != nil {
+		if turned, err := n.await(ctx); turned || err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -190,33 +174,54 @@ func (n *Node) Run(ctx context.Context) error {
 // end answers all who wait for the node.
 func (n *Node) end() {
 	close(n.stopped)
-	n.changes.Close(n.stopping())
+	n.ready.changed.Close(n.stopping())
 	n.views.Changed().Close(n.stopping())
 }
 
 // batchMax bounds how much is taken in before a step.
 const batchMax = 64
 
-// drain takes in what else has come, so that one step, and one log entry, serves it all.
-func (n *Node) drain(ctx context.Context) error {
+// await waits until something happens or the next step is due, and takes in what else has happened by then, so that one step,
+// and one log entry, serves it all. It reports when this node has begun or ceased to lead: what comes later belongs to
+// another term.
+func (n *Node) await(ctx context.Context) (turned bool, err error) {
+	select {
+	case <-ctx.Done():
+		return false, nil
+	case e, ok := <-n.cfg.Log.Events():
+		switch {
+		case ok:
+			turned, err = n.logEvent(ctx, e)
+		case ctx.Err() == nil:
+			err = errors.New("the log has closed")
+		}
+	case m := <-n.inputs:
+		n.take(m)
+	case query := <-n.queries:
+		query()
+	case err := <-n.loop.saved:
+		n.snapshotSaved(err)
+	case <-n.loop.timer.C:
+	}
 	applied := n.cfg.Log.Status().Applied // all news of the log up to there is in the channel by now, or was taken
 	for range batchMax {
+		if turned || err != nil {
+			break
+		}
 		select {
 		case e, ok := <-n.cfg.Log.Events():
 			if !ok {
-				return nil // seen again, and acted on, by Run
+				return false, nil // seen again at the next call
 			}
-			if err := n.logEvent(ctx, e); err != nil {
-				return err
-			}
+			turned, err = n.logEvent(ctx, e)
 		case m := <-n.inputs:
 			n.take(m)
 		default:
 			n.loop.reached = max(n.loop.reached, applied)
-			return nil
+			return false, nil
 		}
 	}
-	return nil
+	return turned, err
 }
 
 func (n *Node) take(m message) {
@@ -231,7 +236,7 @@ func (n *Node) take(m message) {
 	}
 	switch in := m.in.(type) {
 	case leader.Command:
-		n.loop.asked.add(in.Key, m.answer)
+		n.loop.requests.add(in.Key, m.answer)
 	case leader.Hello:
 		n.loop.streams[in.Session] = m.stream
 	case leader.Closed:
@@ -242,7 +247,7 @@ func (n *Node) take(m message) {
 }
 
 // step lets the node act, and carries out its effects.
-func (n *Node) step(ctx context.Context, timer *time.Timer) error {
+func (n *Node) step(ctx context.Context) error {
 	now := time.Now()
 	effects, err := n.loop.controller.Step(now)
 	if err != nil {
@@ -267,7 +272,7 @@ func (n *Node) step(ctx context.Context, timer *time.Timer) error {
 			st.close(c)
 		}
 	}
-	if n.leading.Load() { // the others have the same facts: one of them tells
+	if n.ready.leading() { // the others have the same facts: one of them tells
 		for i := range effects.Facts {
 			n.logFact(&effects.Facts[i])
 		}
@@ -281,19 +286,19 @@ func (n *Node) step(ctx context.Context, timer *time.Timer) error {
 	}
 	n.lookAround(now)
 	n.loop.publisher.Publish(now, n.index(), n.loop.controller.Machine(), n.volatile())
-	n.beginIfKnown(now)
+	n.beginIfCaughtUp(now)
 	for i := range effects.Replies {
-		n.loop.asked.reply(&effects.Replies[i])
+		n.loop.requests.reply(&effects.Replies[i])
 	}
-	n.loop.asked.reached(n.index())
+	n.loop.requests.reached(n.index())
 	wake := effects.Wake
 	if due := n.loop.publisher.Due(now); !due.IsZero() {
 		wake = earlier(wake, due)
 	}
-	if n.loop.asked.until != 0 { // raft's own entries come without an event
+	if n.loop.requests.until != 0 { // raft's own entries come without an event
 		wake = earlier(wake, now.Add(settleEvery))
 	}
-	timer.Reset(max(0, wake.Sub(now)))
+	n.loop.timer.Reset(max(0, wake.Sub(now)))
 	return nil
 }
 
@@ -314,7 +319,7 @@ func (n *Node) propose(ctx context.Context) {
 		err := n.cfg.Log.Propose(ctx, n.loop.stuck[0])
 		switch {
 		case errors.Is(err, replica.ErrLogFull):
-			n.logFull(err)
+			n.refuseWrites(err)
 			return
 		case err != nil && ctx.Err() != nil:
 			return // shutting down
@@ -355,91 +360,29 @@ func Members(m replica.Members) leader.Members {
 	return leader.Members{ClusterID: m.Cluster, Former: m.Former, Addresses: m.Addresses()}
 }
 
-// logEvent takes in news of the log.
-func (n *Node) logEvent(ctx context.Context, e replica.Event) error {
+// logEvent takes in an event of the log, and reports when this node has begun or ceased to lead.
+func (n *Node) logEvent(ctx context.Context, e replica.Event) (turned bool, err error) {
+	led := n.loop.controller.Leading()
 	if err := HandleLog(n.loop.controller, time.Now(), e); err != nil {
-		return err
+		return false, err
 	}
-	if e.Snapshot != nil {
+	if e.Snapshot != nil || e.Role != nil {
 		n.loop.publisher.Hurry()
 	}
 	switch {
-	case e.LogFull != nil && n.leading.Load():
-		n.logFull(e.LogFull)
-	case e.LogRoom && n.leading.Load():
-		n.setReady()
+	case e.LogFull != nil && n.ready.leading():
+		n.refuseWrites(e.LogFull)
+	case e.LogRoom && n.ready.leading():
+		n.acceptWrites()
 	}
 	if e.Role != nil {
-		n.role(ctx, e.Role)
+		n.logRole(ctx, e.Role)
+		n.ready.changed.Notify()
 	}
 	if e.WantSnapshot && !n.loop.saving {
 		n.saveSnapshot()
 	}
-	return nil
-}
-
-// role begins or ends a term as leader, as the node has it.
-func (n *Node) role(ctx context.Context, r *replica.Role) {
-	if n.leading.Load() { // nothing of one term may reach the core of the next
-		n.endTerm("this node no longer leads")
-		n.settleAsked(ctx)
-	}
-	n.loop.publisher.Hurry()
-	if r.Leader {
-		n.loop.asked.fail(notDone) // what an earlier term has put into the log is applied by now
-		n.received.Store(nil)
-		if err := n.cfg.Log.Status().LogFull; err != nil {
-			n.logFull(err)
-		} else {
-			n.setReady()
-		}
-		n.leading.Store(true)
-		m := n.loop.controller.Machine()
-		n.log.InfoContext(ctx, "leading", "term", r.Term, "index", m.Index(), "jobs", m.Len())
-	}
-	switch {
-	case r.Leader: // said above
-	case r.LeaderID == 0:
-		n.log.InfoContext(ctx, "no leader is known", "term", r.Term)
-	default:
-		n.log.InfoContext(ctx, "following", "term", r.Term, "leader", r.LeaderID)
-	}
-	n.changes.Notify()
-}
-
-// endTerm ends what belongs to a term: streams, and what was not proposed.
-func (n *Node) endTerm(why string) {
-	n.leading.Store(false)
-	n.setNotReady(why)
-	n.loop.stuck, n.loop.told = nil, told{}
-	for id, st := range n.loop.streams {
-		st.close(leader.Close{Reason: why})
-		delete(n.loop.streams, id)
-	}
-}
-
-// Begun is closed when this node's views show what the log held when it came up, and it leads or knows who does: before
-// that it would deny jobs that it will know in a moment. A node that hears of no leader begins after a while all the same.
-func (n *Node) Begun() <-chan struct{} { return n.begun }
-
-// lonely is how long a node that hears of no leader keeps its readers waiting.
-const lonely = 2 * time.Second
-
-// beginIfKnown closes begun when it is time. Called after the views were published.
-func (n *Node) beginIfKnown(now time.Time) {
-	if n.loop.begun {
-		return
-	}
-	status := n.cfg.Log.Status()
-	if n.loop.target == 0 && status.LeaderID != 0 {
-		n.loop.target = status.Committed
-	}
-	follows := !status.Leader && status.LeaderID != 0 && n.views.Index() >= n.loop.target
-	if n.leading.Load() || follows || now.Sub(n.born) > lonely && n.views.Index() >= status.Committed {
-		n.loop.begun = true
-		close(n.begun)
-		n.changes.Notify()
-	}
+	return e.Role != nil && (led || e.Role.Leader), nil
 }
 
 // saveSnapshot writes the state out beside the loop.
@@ -464,25 +407,6 @@ func (n *Node) snapshotSaved(err error) {
 func (n *Node) waitSnapshot() {
 	if n.loop.saving {
 		n.snapshotSaved(<-n.loop.saved)
-	}
-}
-
-// setNotReady has writes refused; changed says that they were accepted, or refused for another reason.
-func (n *Node) setNotReady(why string) (changed bool) {
-	old := n.notReady.Swap(&why)
-	return old == nil || *old != why
-}
-
-func (n *Node) logFull(err error) {
-	if n.setNotReady(err.Error()) {
-		n.log.Warn("not accepting writes", "error", err)
-	}
-}
-
-func (n *Node) setReady() {
-	if n.notReady.Swap(nil) != nil {
-		n.log.Info("accepting writes")
-		n.changes.Notify()
 	}
 }
 

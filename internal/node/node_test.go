@@ -268,7 +268,7 @@ func (r *rig) asked(n int) {
 	for got := -1; got != n; {
 		if err := r.leader.do(r.t.Context(), func() {
 			got = 0
-			for _, list := range r.leader.loop.asked.waiting {
+			for _, list := range r.leader.loop.requests.waiting {
 				got += len(list)
 			}
 		}); err != nil {

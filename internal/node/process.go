@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -242,42 +241,6 @@ func (p *Process) onInvite(req peer.InviteRequest) error {
 		return nil
 	default:
 		return errors.New("it was invited already, and joins that cluster")
-	}
-}
-
-// early holds requests back until the leader has read its log: before that it would deny jobs that it will know in a moment.
-type early struct {
-	begun <-chan struct{}
-	next  http.Handler
-}
-
-// earlyMax is how long a request is held. A log of any ordinary size has been read by then.
-const earlyMax = 5 * time.Second
-
-// ServeHTTP implements http.Handler.
-func (e early) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	select {
-	case <-e.begun:
-		e.next.ServeHTTP(w, r)
-		return
-	default:
-	}
-	switch r.URL.Path {
-	case "/healthz", "/readyz", "/metrics", "/v1/cluster": // these say how it is now
-		e.next.ServeHTTP(w, r)
-		return
-	}
-	timer := time.NewTimer(earlyMax)
-	defer timer.Stop()
-	select {
-	case <-e.begun:
-		e.next.ServeHTTP(w, r)
-	case <-timer.C:
-		w.Header().Set("Content-Type", "application/problem+json")
-		w.Header().Set("Retry-After", "1")
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_ = json.NewEncoder(w).Encode(api.Unavailable("the leader is starting: it still reads its log")) // who asked may have gone
-	case <-r.Context().Done():
 	}
 }
 

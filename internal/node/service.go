@@ -125,22 +125,7 @@ func (n *Node) Cluster() api.Cluster {
 	members, status := n.members.Load(), n.cfg.Log.Status()
 	c, _ := n.views.Cluster()
 	c.ID, c.Node, c.Leader, c.Leaders, c.Term, c.Index = members.Cluster, status.ID, status.LeaderID, len(members.List), status.Term, n.views.Index()
-	switch why := n.notReady.Load(); {
-	case n.leading.Load():
-		if why != nil {
-			c.NotReady = *why
-		}
-	case !n.hasBegun():
-		c.NotReady = "the leader is starting"
-	case status.LeaderID == 0:
-		c.NotReady = "no leader is known: an election is under way, or no majority of the leaders can be reached"
-	case status.Leader:
-		c.NotReady = "this node was elected just now"
-	default:
-		if told := n.received.Load(); told != nil {
-			c.NotReady = told.notReady
-		}
-	}
+	c.NotReady = n.clusterNotReady(&status)
 	return c
 }
 
@@ -192,7 +177,7 @@ func (n *Node) setWorker(ctx context.Context, id uint64, status state.WorkerStat
 // Status is the log position that reads reflect, their age, and the leader's id.
 func (n *Node) Status() (index uint64, ageMillis int64, leader uint64) {
 	status := n.cfg.Log.Status()
-	if !n.leading.Load() {
+	if !n.ready.leading() {
 		heard := status.Heard
 		if heard.IsZero() {
 			heard = n.born

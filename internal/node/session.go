@@ -1,11 +1,9 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"io"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -18,10 +16,6 @@ import (
 // sendQueue is how many messages may wait for one worker. A worker that lets them pile up has its session ended: what it
 // holds is bounded by its leases, so this many mean that it does not read.
 const sendQueue = 4096
-
-// electionPatience is how long a worker that comes while nobody leads is kept, so that it is sent to the next leader as soon
-// as there is one. It is less than a worker waits for an answer.
-const electionPatience = 500 * time.Millisecond
 
 // stream is the sending half of a session. The loop owns it; the handler's goroutine empties it.
 type stream struct {
@@ -60,10 +54,7 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 	if err := rpc.Send(&wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}); err != nil {
 		return err
 	}
-	soon, cancel := context.WithTimeout(rpc.Context(), electionPatience)
-	leads := n.leads(soon)
-	cancel()
-	if !leads {
+	if !n.awaitLeading(rpc.Context(), workerElectionWait) {
 		return n.elsewhere(rpc)
 	}
 	id := leader.SessionID(n.lastSession.Add(1))
@@ -72,7 +63,7 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 		return status.Error(codes.Unavailable, "the leader is shutting down")
 	}
 	received := make(chan error, 1)
-	go func() { received <- n.receive(rpc, id) }() // ends when this call does
+	go func() { received <- n.receiveReports(rpc, id) }() // ends when this call does
 	defer n.deliver(message{in: leader.Closed{Session: id}})
 	welcomed := false
 	for {
@@ -92,7 +83,7 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 					return err
 				}
 			}
-			if !welcomed && !n.leading.Load() {
+			if !welcomed && !n.ready.leading() {
 				return n.elsewhere(rpc)
 			}
 			code := codes.Unavailable
@@ -129,8 +120,8 @@ func (n *Node) deliver(m message) bool {
 	}
 }
 
-// receive passes on what the worker says until its stream ends.
-func (n *Node) receive(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker], id leader.SessionID) error {
+// receiveReports passes on what the worker says until its stream ends.
+func (n *Node) receiveReports(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker], id leader.SessionID) error {
 	for {
 		m, err := rpc.Recv()
 		if errors.Is(err, io.EOF) {

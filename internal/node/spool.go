@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -15,19 +16,62 @@ import (
 // removedMark is in the names of spool folders that are being deleted.
 const removedMark = ".removed-"
 
-// sweepSpool deletes what a leader that died was deleting.
-func (n *Node) sweepSpool() {
+// sweepSpool deletes what a node that died was deleting: this one, at its start, or with a shared spool another one, when this
+// one begins to lead.
+func (n *Node) sweepSpool(ctx context.Context) {
 	entries, err := os.ReadDir(n.cfg.Spool)
 	if err != nil {
 		return // there is no spool yet
 	}
 	for _, e := range entries {
-		if strings.Contains(e.Name(), removedMark) {
-			if err := os.RemoveAll(filepath.Join(n.cfg.Spool, e.Name())); err != nil {
-				n.log.Warn("spool folder not removed", "dir", e.Name(), "error", err)
-			}
+		if !strings.Contains(e.Name(), removedMark) {
+			continue
+		}
+		if err := removeTree(ctx, filepath.Join(n.cfg.Spool, e.Name())); err != nil && ctx.Err() == nil {
+			n.log.WarnContext(ctx, "spool folder not removed", "dir", e.Name(), "error", err)
 		}
 	}
+}
+
+// removeTree is os.RemoveAll that ends early with ctx: a folder may hold millions of files.
+func removeTree(ctx context.Context, dir string) error {
+	for {
+		folder, err := os.Open(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // another node sweeps the same spool
+		}
+		if err != nil {
+			return err
+		}
+		entries, err := folder.ReadDir(removeBatch) // from the start each time: what was read is gone
+		if cerr := folder.Close(); err == nil {
+			err = cerr
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		for _, e := range entries {
+			path := filepath.Join(dir, e.Name())
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err == nil && e.IsDir() {
+				err = removeTree(ctx, path)
+			} else if err == nil {
+				err = os.Remove(path)
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // removeSpool deletes what nobody needs any more of a spool folder, beside the loop. The name comes from the log. Of a job that

@@ -64,10 +64,7 @@ func (n *Node) shadowState(now time.Time) *wire.ShadowState {
 	}
 	c, m := n.loop.controller.Core(), n.loop.controller.Machine()
 	log := n.cfg.Log.Status()
-	s := &wire.ShadowState{Term: n.loop.controller.Term(), Index: n.index()}
-	if why := n.notReady.Load(); why != nil {
-		s.NotReady = *why
-	}
+	s := &wire.ShadowState{Term: n.loop.controller.Term(), Index: n.index(), NotReady: n.ready.refusal()}
 	for _, id := range m.Workers() {
 		w, ok := c.WorkerState(id)
 		if !ok {
@@ -174,7 +171,7 @@ func (n *Node) volatile() view.Volatile {
 // takeShadow takes in what the leader has told. Called in the loop.
 func (n *Node) takeShadow(next *shadow) {
 	last := n.received.Load()
-	if n.leading.Load() || last != nil && next.term < last.term {
+	if n.ready.leading() || last != nil && next.term < last.term {
 		return // of a term that is over
 	}
 	n.received.Store(next)
@@ -207,13 +204,13 @@ const (
 	shadowPauseMax = time.Second
 )
 
-// follow keeps a stream open to whoever leads, for what that one knows beyond the log.
-func (n *Node) follow(ctx context.Context) {
+// receiveVolatile keeps a stream open to whoever leads, for what that one knows beyond the log.
+func (n *Node) receiveVolatile(ctx context.Context) {
 	pause := shadowPauseMin
 	retry := time.NewTimer(pause)
 	defer retry.Stop()
 	for ctx.Err() == nil {
-		changed := n.changes.Changed()
+		changed := n.ready.changed.Changed()
 		address, self := n.LeaderAddress()
 		if address != "" && !self {
 			heard, err := n.receiveShadows(ctx, address)
@@ -277,7 +274,7 @@ const shadowBytesMax = 64 << 20
 // whileLeads returns when the leader is somebody else than the one at address.
 func (n *Node) whileLeads(ctx context.Context, address string) {
 	for {
-		changed := n.changes.Changed()
+		changed := n.ready.changed.Changed()
 		if now, self := n.LeaderAddress(); now != address || self {
 			return
 		}

@@ -18,7 +18,7 @@ const (
 	applied fate = iota
 	// notDone: it is certain that the log will never have it.
 	notDone
-	// unknown: leadership was lost, and no majority has told within settlePatience whether the log has it.
+	// unknown: leadership was lost, and no majority has told within settleTime whether the log has it.
 	unknown
 )
 
@@ -28,9 +28,9 @@ type outcome struct {
 	event state.Event // of an applied one
 }
 
-// asked are the requests that await the word of the log. They outlive the term: what was in flight when it ended may be
+// requests are the clients' requests that await the word of the log. They outlive the term: what was in flight when it ended may be
 // committed by the next leader, and this node sees it then as a follower.
-type asked struct {
+type requests struct {
 	// waiting are those who have asked, by request key and in the order of the log: two who use one key get an answer each.
 	waiting map[string][]chan<- outcome
 	// settling changes whenever those who wait are others: what is found out about some says nothing of the next.
@@ -39,76 +39,76 @@ type asked struct {
 	until uint64
 }
 
-func newAsked() asked { return asked{waiting: map[string][]chan<- outcome{}} }
+func newRequests() requests { return requests{waiting: map[string][]chan<- outcome{}} }
 
-func (a *asked) add(key string, answer chan<- outcome) {
-	a.waiting[key] = append(a.waiting[key], answer)
+func (r *requests) add(key string, answer chan<- outcome) {
+	r.waiting[key] = append(r.waiting[key], answer)
 }
 
 // reply answers the first who has asked with this key.
-func (a *asked) reply(e *state.Event) {
-	list := a.waiting[e.Key]
+func (r *requests) reply(e *state.Event) {
+	list := r.waiting[e.Key]
 	if len(list) == 0 {
 		return // asked of another node, or the client has left
 	}
 	list[0] <- outcome{event: *e}
-	if a.waiting[e.Key] = list[1:]; len(list) == 1 {
-		delete(a.waiting, e.Key)
+	if r.waiting[e.Key] = list[1:]; len(list) == 1 {
+		delete(r.waiting, e.Key)
 	}
 }
 
 // fail answers all who still wait.
-func (a *asked) fail(f fate) {
-	a.until = 0
-	a.settling++
-	for key, list := range a.waiting {
+func (r *requests) fail(f fate) {
+	r.until = 0
+	r.settling++
+	for key, list := range r.waiting {
 		for _, answer := range list {
 			answer <- outcome{fate: f}
 		}
-		delete(a.waiting, key)
+		delete(r.waiting, key)
 	}
 }
 
 // reached answers those whose requests would have been seen by this position.
-func (a *asked) reached(index uint64) {
-	if a.until != 0 && index >= a.until {
-		a.fail(notDone)
+func (r *requests) reached(index uint64) {
+	if r.until != 0 && index >= r.until {
+		r.fail(notDone)
 	}
 }
 
-// settlePatience is how long a deposed leader tries to find out what has become of the requests it had in flight.
-const settlePatience = time.Second
+// settleTime is how long a deposed leader tries to find out what has become of the requests it had in flight.
+const settleTime = time.Second
 
 // settleEvery is how often the position of the log is compared meanwhile.
 const settleEvery = 5 * time.Millisecond
 
-// settleAsked finds out what has become of the requests that were in flight when the term ended. A read index that the next
+// settleRequests finds out what has become of the requests that were in flight when the term ended. A read index that the next
 // leader gives lies behind its first entry, so behind all that it has kept of this node's entries: what is not among the
 // entries up to there is lost for certain, and whoever waits may be told so.
-func (n *Node) settleAsked(ctx context.Context) {
-	a := &n.loop.asked
-	a.until = 0
-	a.settling++
-	if len(a.waiting) == 0 {
-		return
+func (n *Node) settleRequests(ctx context.Context) {
+	r := &n.loop.requests
+	r.until = 0
+	r.settling++
+	if len(r.waiting) == 0 || ctx.Err() != nil {
+		return // with ctx, the node ends, and they are told that
 	}
-	now := a.settling
+	now := r.settling
 	n.loop.helpers.Go(func() {
-		patient, cancel := context.WithTimeout(ctx, settlePatience)
+		waiting, cancel := context.WithTimeout(ctx, settleTime)
 		defer cancel()
-		index, err := n.cfg.Log.ReadIndex(patient)
+		index, err := n.cfg.Log.ReadIndex(waiting)
 		settle := func(f func()) {
 			_ = n.do(ctx, func() { // refused only when the loop has ended, and all who wait know it
-				if a.settling == now {
+				if r.settling == now {
 					f()
 				}
 			})
 		}
 		if err == nil {
-			settle(func() { a.until = index })
-			<-patient.Done() // a disk that hangs keeps the log from getting there
+			settle(func() { r.until = index })
+			<-waiting.Done() // a disk that hangs keeps the log from getting there
 		}
-		settle(func() { a.fail(unknown) })
+		settle(func() { r.fail(unknown) })
 	})
 }
 
@@ -165,7 +165,7 @@ func (n *Node) Do(ctx context.Context, f func(*leader.Controller)) error {
 
 // DoLeading implements [view.Source].
 func (n *Node) DoLeading(ctx context.Context, f func(*state.Machine, *leader.Core)) error {
-	if !n.leads(ctx) {
+	if !n.awaitLeading(ctx, electionWait) {
 		return n.notLeader()
 	}
 	leading := false
@@ -181,14 +181,6 @@ func (n *Node) DoLeading(ctx context.Context, f func(*state.Machine, *leader.Cor
 		return n.notLeader()
 	}
 	return nil
-}
-
-// WritesRefused implements [view.Source].
-func (n *Node) WritesRefused() string {
-	if why := n.notReady.Load(); why != nil {
-		return *why
-	}
-	return ""
 }
 
 // do runs f in the loop, where it may read the state and the core. It must be quick.
@@ -207,69 +199,3 @@ func (n *Node) do(ctx context.Context, f func()) error {
 }
 
 func (n *Node) stopping() error { return api.Unavailable("the leader is shutting down") }
-
-// notLeading is what a node that does not lead tells workers and clients.
-const notLeading = "this node does not lead"
-
-// leads reports whether this node leads. Where that may be so in a moment, because it was just elected or nobody is yet, it
-// waits: who comes early need not come again.
-func (n *Node) leads(ctx context.Context) bool {
-	const patience = time.Second
-	var timeout <-chan time.Time
-	for {
-		changed := n.changes.Changed()
-		if n.leading.Load() {
-			return true
-		}
-		if status := n.cfg.Log.Status(); status.LeaderID != 0 && status.LeaderID != status.ID {
-			return false
-		}
-		if timeout == nil {
-			timer := time.NewTimer(patience)
-			defer timer.Stop()
-			timeout = timer.C
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			return false
-		case <-n.stopped:
-			return false
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-func (n *Node) hasBegun() bool {
-	select {
-	case <-n.begun:
-		return true
-	default:
-		return false
-	}
-}
-
-// acceptsWrites is nil where this node leads and its log has room.
-func (n *Node) acceptsWrites(ctx context.Context) error {
-	if !n.leads(ctx) {
-		return n.notLeader()
-	}
-	if why := n.notReady.Load(); why != nil {
-		return api.Unavailable("%s", *why)
-	}
-	return nil
-}
-
-// notLeader is the refusal of what only the leader does.
-func (n *Node) notLeader() error {
-	select {
-	case <-n.stopped:
-		return n.stopping()
-	default:
-	}
-	if address, self := n.LeaderAddress(); address != "" && !self {
-		return api.NotLeader("%s; the leader is at %s", notLeading, address)
-	}
-	return api.NotLeader("%s, and knows of none just now: try again in a moment", notLeading)
-}

@@ -3,6 +3,7 @@ package node
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,8 +21,8 @@ func TestEarly(t *testing.T) {
 		if code, took := ask("/healthz"); code != http.StatusTeapot || took > 0 {
 			t.Errorf("/healthz before the start = %d after %v, want it passed on at once", code, took)
 		}
-		if code, took := ask("/v1/jobs/1"); code != http.StatusServiceUnavailable || took != earlyMax {
-			t.Errorf("a read that waits in vain = %d after %v, want 503 after %v", code, took, earlyMax)
+		if code, took := ask("/v1/jobs/1"); code != http.StatusServiceUnavailable || took != beginWait {
+			t.Errorf("a read that waits in vain = %d after %v, want 503 after %v", code, took, beginWait)
 		}
 		time.AfterFunc(time.Second, func() { close(begun) })
 		if code, took := ask("/v1/jobs/1"); code != http.StatusTeapot || took != time.Second {
@@ -31,4 +32,22 @@ func TestEarly(t *testing.T) {
 			t.Errorf("a read after the start = %d after %v, want it passed on at once", code, took)
 		}
 	})
+}
+
+func TestNotReady(t *testing.T) {
+	rigs := newRigs(t, 2)
+	leads, follows := rigs[0].leader, rigs[1].leader
+	if why := leads.NotReady(); why != "" {
+		t.Errorf("NotReady() of the leader = %q, want that it is ready", why)
+	}
+	if why := follows.NotReady(); why != "" {
+		t.Errorf("NotReady() of a follower = %q, want that it is ready", why)
+	}
+	rigs[0].log.fill(true)
+	rigs[0].until("a full log", func() bool { return leads.NotReady() != "" })
+	if why := leads.NotReady(); !strings.Contains(why, "no room") && !strings.Contains(why, "full") {
+		t.Errorf("NotReady() with a full log = %q", why)
+	}
+	rigs[0].log.depose()
+	rigs[1].until("no leader", func() bool { return strings.Contains(follows.NotReady(), "no leader is known") })
 }
