@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// silenceMax is how long a leader may send nothing before it is probed, and probeMax how long the probe may take: together a
+	// silenceMax is how long a leader may send nothing before it is probed, and probeTimeout how long the probe may take: together a
 	// little more than the others need to elect another. One that has answered a probe is left in peace for longer.
-	silenceMax = 800 * time.Millisecond
-	probeMax   = 700 * time.Millisecond
-	peaceMax   = 4 // times silenceMax
+	silenceMax   = 800 * time.Millisecond
+	probeTimeout = 700 * time.Millisecond
+	peaceMax     = 4 // times silenceMax
 
 	// redirectsMax bounds how often one attempt is sent on: leaders that do not agree about who leads would do it for ever.
 	redirectsMax = 3
@@ -43,7 +43,8 @@ func (c *Client) attempt(ctx context.Context, base string, q request, read func(
 			defer answer.Body.Close() //nolint:errcheck // only read
 			return base, asProblem(answer.Request, answer)
 		case next == nil:
-			c.answered(base, answer)
+			index, err := strconv.ParseUint(answer.Header.Get("X-Bridgefour-Index"), 10, 64)
+			c.servers.answered(base, index, err == nil)
 			if err := read(answer); err != nil {
 				return base, errors.Join(c.unreachable(q, err), answer.Body.Close())
 			}
@@ -152,42 +153,26 @@ func (w *watch) note(idle bool) {
 }
 
 func (w *watch) run(ctx context.Context, c *Client, base string) {
-	timer := time.NewTimer(c.silence)
+	timer := time.NewTimer(c.silenceMax)
 	defer timer.Stop()
-	for peace := c.silence; ; {
+	for peace := c.silenceMax; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
-		next := c.silence - w.quiet()
+		next := c.silenceMax - w.quiet()
 		if next <= 0 {
-			peace = min(2*peace, peaceMax*c.silence)
+			peace = min(2*peace, peaceMax*c.silenceMax)
 			next = peace
-			err := c.probe(ctx, base)
-			if quiet := w.quiet(); quiet >= c.silence && err != nil || w.quietMax > 0 && quiet > w.quietMax {
+			_, _, err := c.probe(ctx, base+"/healthz")
+			if quiet := w.quiet(); quiet >= c.silenceMax && err != nil || w.quietMax > 0 && quiet > w.quietMax {
 				w.cancel(fmt.Errorf("%w: nothing came from %s for %v", errSilent, base, quiet.Round(time.Millisecond)))
 				return
 			}
 		}
 		timer.Reset(next)
 	}
-}
-
-// probe returns nil when whatever listens at base answers at all.
-func (c *Client) probe(ctx context.Context, base string) error {
-	ctx, cancel := context.WithTimeout(ctx, c.probing)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/healthz", nil)
-	if err != nil {
-		return err
-	}
-	answer, err := c.http.Do(r)
-	if err != nil {
-		return err
-	}
-	_, err = readBody(answer)
-	return err
 }
 
 // explain gives the reason why the watch has ended an attempt, if it has.
@@ -231,15 +216,13 @@ func (b *watchedBody) Close() error {
 
 // freshPath is the path of q, such that a leader that is behind what the client has seen catches up before it answers.
 func (c *Client) freshPath(base string, q *request) string {
-	c.mu.Lock()
-	latest := c.latest
-	c.mu.Unlock()
+	latest := c.servers.position()
 	if q.method != http.MethodGet || latest.index == 0 || strings.Contains(q.path, "min_index=") || strings.Contains(q.path, "consistency=") {
 		return q.path
 	}
 	// The leader that gave the last answer has that. After a restart it may be behind for a moment, which matters to who goes
 	// on; and it may be another cluster, made anew on the same address, which matters to who only asks.
-	if latest.base == base && !q.goesOn {
+	if latest.url == base && !q.goesOn {
 		return q.path
 	}
 	sep := "?"

@@ -21,7 +21,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -52,39 +51,27 @@ type Reconnect struct {
 
 // Client calls the HTTP API of a cluster. It may be used by many goroutines.
 type Client struct {
-	given   []string
 	options Options
 	http    *http.Client
-	silence time.Duration // after which a leader is probed
-	probing time.Duration // that a probe may take
+	servers *servers
 
-	mu      sync.Mutex
-	learned []string // the leaders that the cluster says it has
-	asked   bool     // the cluster has said it
-	first   string   // the URL that the next call tries first: the one that answered last, and did not break since
-	latest  position // of the last answer
-}
-
-// position is the log position of an answer, and who gave it.
-type position struct {
-	base  string
-	index uint64
+	silenceMax   time.Duration // of a server before it is probed
+	probeTimeout time.Duration
 }
 
 // New is a client of the leaders at urls: http://host:port, or host:port.
 func New(urls []string, o Options) (*Client, error) {
-	c := &Client{options: o, silence: silenceMax, probing: probeMax}
+	c := &Client{options: o, servers: &servers{}, silenceMax: silenceMax, probeTimeout: probeTimeout}
 	for _, s := range urls {
 		base, err := baseURL(s)
 		if err != nil {
 			return nil, err
 		}
-		c.given = append(c.given, base)
+		c.servers.list = append(c.servers.list, server{url: base, given: true})
 	}
-	if len(c.given) == 0 {
+	if len(c.servers.list) == 0 {
 		return nil, errors.New("no URL of a cluster is given")
 	}
-	c.first = c.given[0]
 	if c.options.Patience == 0 {
 		c.options.Patience = 5 * time.Second
 	}
@@ -121,23 +108,17 @@ func baseURL(s string) (string, error) {
 	return strings.TrimRight(u.Scheme+"://"+u.Host+u.Path, "/"), nil
 }
 
-// URLs are the leaders that the client knows, in the form it uses: those it was given, and those it has learned of.
+// URLs are the leaders that the client knows, in the form it uses: those it was given, and those that the cluster has listed.
 func (c *Client) URLs() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.known()
+	urls, _ := c.servers.urls()
+	return urls
 }
 
 // WithPatience is a client with another Options.Patience. It continues where c is: its answers are never older than those of c.
 func (c *Client) WithPatience(d time.Duration) *Client {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	o := c.options
-	o.Patience = d
-	return &Client{
-		given: c.given, options: o, http: c.http, silence: c.silence, probing: c.probing,
-		learned: slices.Clone(c.learned), asked: c.asked, first: c.first, latest: c.latest,
-	}
+	other := *c
+	other.options.Patience = d
+	return &other
 }
 
 // Close lets go of idle connections.
@@ -215,7 +196,7 @@ func (c *Client) send(ctx context.Context, q request, read func(*http.Response) 
 			if !lost.IsZero() {
 				c.report(Reconnect{After: time.Since(lost), Tries: patience})
 				if q.goesOn && err == nil {
-					c.learn(ctx) // they may have changed meanwhile
+					c.listServers(ctx) // they may have changed meanwhile
 				}
 			}
 			return err
@@ -287,7 +268,8 @@ func (e *unknownOutcomeError) Unwrap() error { return ErrUnreachable }
 func (c *Client) round(ctx context.Context, q request, read func(*http.Response) error) error {
 	var last error
 	var failed []string
-	for _, base := range c.order() {
+	urls, first := c.servers.urls()
+	for _, base := range slices.Concat(urls[first:], urls[:first]) {
 		if slices.Contains(failed, base) {
 			continue // another one has sent the request there; to find out again that it hangs would take its time
 		}
@@ -295,7 +277,7 @@ func (c *Client) round(ctx context.Context, q request, read func(*http.Response)
 		if err == nil || !isPassing(err) {
 			return err
 		}
-		c.moveOn(base)
+		c.servers.failed(base)
 		last = err
 		failed = append(failed, at)
 		if ctx.Err() != nil {

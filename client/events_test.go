@@ -127,7 +127,7 @@ func TestEventsOfASilentStream(t *testing.T) {
 	})
 	var got []api.Position
 	q := get(EventsPath)
-	q.quietMax = 2 * c.silence
+	q.quietMax = 2 * c.silenceMax
 	e := events{q: &q, yield: func(event api.Event, _ error) bool {
 		got = append(got, api.Position{Index: event.Index, Seq: event.Seq})
 		return len(got) < len(theHistory)

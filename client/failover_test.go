@@ -123,7 +123,7 @@ func (n *node) wait(r *http.Request) {
 
 // hasty makes a client that notices quickly that a leader hangs.
 func hasty(c *Client) *Client {
-	c.silence, c.probing = 50*time.Millisecond, 500*time.Millisecond
+	c.silenceMax, c.probeTimeout = 50*time.Millisecond, 500*time.Millisecond
 	return c
 }
 
@@ -249,7 +249,7 @@ func TestSlowLeaderIsGivenTime(t *testing.T) {
 		sendJSON(w, http.StatusCreated, api.Job{ID: 1})
 	})
 	c := newClient(t, Options{Patience: -1}, base)
-	c.silence = 20 * time.Millisecond
+	c.silenceMax = 20 * time.Millisecond
 	if job, err := c.Submit(t.Context(), &api.JobRequest{}, "k"); err != nil || job.ID != 1 {
 		t.Errorf("Submit = %+v, %v", job, err)
 	}
@@ -403,15 +403,15 @@ func TestAnswersDoNotGetOlder(t *testing.T) {
 	nodes[0].kill()
 	ask("/v1/jobs/1")
 	ask("/v1/jobs?limit=3") // and now of the other
-	c.moveOn(nodes[1].url())
-	c.mu.Lock()
-	c.latest.base = "elsewhere"
-	c.mu.Unlock()
+	c.servers.failed(nodes[1].url())
+	c.servers.mu.Lock()
+	c.servers.latest.url = "elsewhere"
+	c.servers.mu.Unlock()
 	ask("/v1/jobs?limit=3")
 	ask("/v1/cluster?consistency=strong")
-	c.mu.Lock()
-	c.latest.base = "elsewhere"
-	c.mu.Unlock()
+	c.servers.mu.Lock()
+	c.servers.latest.url = "elsewhere"
+	c.servers.mu.Unlock()
 	ask("/v1/cluster?consistency=strong")
 	var asked []string
 	for _, n := range nodes {
@@ -503,17 +503,17 @@ func TestLearningKeepsToWhatWasGiven(t *testing.T) {
 		}
 		return list
 	})}
-	c.learn(t.Context())
-	if want := []string{c.given[0], "http://10.0.0.1:6550"}; !reflect.DeepEqual(c.URLs(), want) {
+	c.listServers(t.Context())
+	if want := []string{c.URLs()[0], "http://10.0.0.1:6550"}; !reflect.DeepEqual(c.URLs(), want) {
 		t.Errorf("URLs = %q, want %q", c.URLs(), want)
 	}
 	list = `<html>`
-	c.learn(t.Context())
+	c.listServers(t.Context())
 	if len(c.URLs()) != 2 {
 		t.Errorf("an answer that is none changed the URLs to %q", c.URLs())
 	}
 	list = `{"leaders":[]}` // the other has left
-	c.learn(t.Context())
+	c.listServers(t.Context())
 	if len(c.URLs()) != 1 {
 		t.Errorf("URLs = %q, want the one that was given", c.URLs())
 	}
@@ -523,7 +523,7 @@ func TestLearningKeepsToWhatWasGiven(t *testing.T) {
 			t.Errorf("asked %s", r.URL)
 			return list
 		})}
-		c.learn(t.Context())
+		c.listServers(t.Context())
 	}
 }
 

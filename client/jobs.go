@@ -204,7 +204,7 @@ func (c *Client) Wait(ctx context.Context, id uint64) (api.Job, error) {
 }
 
 func (c *Client) poll(ctx context.Context, id uint64, wait, patience time.Duration) (api.Job, error) {
-	c.learnOnce(ctx) // whom to ask if the answer does not come
+	c.listServersOnce(ctx) // for when the answer does not come
 	q := get(JobPath(id) + "?wait=" + wait.String())
 	q.timeout += wait
 	q.patience, q.goesOn = patience, true

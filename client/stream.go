@@ -163,10 +163,10 @@ func (c *Client) connection(ctx context.Context, q request, read reader) (moved 
 		return false, err
 	}
 	defer body.Close() //nolint:errcheck // only read
-	c.learnOnce(ctx)
+	c.listServersOnce(ctx)
 	moved, err = read(body)
 	if errors.Is(err, errBroken) {
-		c.moveOn(body.base)
+		c.servers.failed(body.base)
 	}
 	return moved, err
 }
