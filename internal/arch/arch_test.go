@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"internal/wire":           {},
 	"internal/discover":       {},
 	"internal/suggest":        {},
-	"internal/peer":           {"internal/replica", "internal/peer/peerpb"},
+	"internal/peer":           {"internal/replica", "internal/wire", "internal/peer/peerpb"},
 	"internal/peer/peerpb":    {},
 	"internal/blob":           {},
 	"internal/sched":          {"internal/state"},

@@ -250,7 +250,7 @@ func TestClusterOverTCP(t *testing.T) {
 		return !slices.ContainsFunc(ms[0].replica.Members().List, func(m replica.Member) bool { return m.Directory == "" })
 	})
 
-	// A leader that nobody hears loses its leadership, and the others elect another one.
+	// A leader that is cut off loses its leadership, and the others elect another one.
 	deposed := leader(t, ms)
 	if err := deposed.unlink(); err != nil {
 		t.Fatalf("Run() of the transport = %v", err)
@@ -260,7 +260,7 @@ func TestClusterOverTCP(t *testing.T) {
 	agree(t, 200, rest...)
 	eventually(t, "the old leader to notice", func() bool { return !deposed.replica.Status().Leader })
 
-	// It comes back elsewhere.
+	// It comes back redirect.
 	id := deposed.replica.ID()
 	deposed.stop()
 	back := startMember(t, newListener(t), replica.Config{Dir: filepath.Join(dir, fmt.Sprint(id))})

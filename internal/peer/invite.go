@@ -10,20 +10,20 @@ import (
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
 )
 
-// InviteRequest is a cluster's invitation to a node that was never used.
+// InviteRequest is a cluster's invitation to an unused node.
 type InviteRequest struct {
 	Cluster, Name string
-	Leaders       []string // addresses to ask for a place
+	Leaders       []string // addresses to join at
 }
 
-// Invite asks the node that listens at address to become a leader of this cluster. It must be alone and have nothing in its state.
-// When Invite returns nil, the node is about to ask for a place.
+// Invite asks the node that listens at address to become a leader of this cluster. It must be alone and unused.
+// When Invite returns nil, the node is about to join.
 func (t *Transport) Invite(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTime)
 	defer cancel()
 	t.mu.Lock()
 	req := &peerpb.InviteRequest{
-		ClusterId: t.book.members.Cluster, ClusterName: t.cfg.Name, Leaders: t.addresses(),
+		ClusterId: t.members.logged.Cluster, ClusterName: t.cfg.Name, Leaders: t.addresses(),
 		Version: t.cfg.Version, Protocol: Protocol, ProtocolMin: ProtocolMin,
 	}
 	t.mu.Unlock()
@@ -39,13 +39,13 @@ func (t *Transport) Invite(ctx context.Context, address string) error {
 // Invite implements peerpb.PeerServer.
 func (s service) Invite(ctx context.Context, req *peerpb.InviteRequest) (*peerpb.InviteReply, error) {
 	t := s.t
-	if err := t.enter(); err != nil {
+	if err := t.startHandler(); err != nil {
 		return nil, err
 	}
 	defer t.handlers.Done()
 	fresh := t.cfg.Fresh != nil && t.cfg.OnInvite != nil && t.cfg.Fresh()
 	t.mu.Lock()
-	refusal, here := t.door().checkInvite(req, fresh)
+	refusal, here := t.policy().checkInvite(req, fresh)
 	t.mu.Unlock()
 	switch {
 	case refusal != nil:
@@ -62,23 +62,23 @@ func (s service) Invite(ctx context.Context, req *peerpb.InviteRequest) (*peerpb
 	return &peerpb.InviteReply{}, nil
 }
 
-// checkInvite says why an invitation is not followed, or that this node is in that cluster already.
-func (d door) checkInvite(req *peerpb.InviteRequest, fresh bool) (_ *peerpb.Refusal, here bool) {
-	m := d.book.members
+// checkInvite returns why an invitation is refused, or that this node is in that cluster already.
+func (p policy) checkInvite(req *peerpb.InviteRequest, fresh bool) (_ *peerpb.Refusal, here bool) {
+	m := p.members.logged
 	switch {
 	case req.GetProtocol() < ProtocolMin || Protocol < req.GetProtocolMin():
-		return d.otherProtocol(fmt.Sprintf("cluster %q (%s)", req.GetClusterName(), req.GetClusterId()), req.GetVersion(),
+		return p.otherProtocol(fmt.Sprintf("cluster %q (%s)", req.GetClusterName(), req.GetClusterId()), req.GetVersion(),
 			req.GetProtocolMin(), req.GetProtocol()), false
 	case len(req.GetLeaders()) == 0 || req.GetClusterId() == "":
 		return refuse(peerpb.Refusal_MALFORMED, true, "the invitation names no cluster or no leaders"), false
 	case req.GetClusterId() == m.Cluster:
 		return nil, true
-	case d.name != "" && req.GetClusterName() != "" && d.name != req.GetClusterName():
+	case p.name != "" && req.GetClusterName() != "" && p.name != req.GetClusterName():
 		return refuse(peerpb.Refusal_OTHER_NAME, true, "cluster %q (%s) invites %s, which was started for a cluster named %q: start it with "+
-			"the other name, or with none", req.GetClusterName(), req.GetClusterId(), d.me(), d.name), false
+			"the other name, or with none", req.GetClusterName(), req.GetClusterId(), p.me(), p.name), false
 	case len(m.List) > 1 || !fresh:
 		return refuse(peerpb.Refusal_NOT_FRESH, true, "%s was used already (its cluster: %s), and would lose what it holds: invite one "+
-			"with an empty data directory", d.me(), d.cluster()), false
+			"with an empty data directory", p.me(), p.cluster()), false
 	}
 	return nil, false
 }

@@ -18,20 +18,19 @@ import (
 )
 
 const (
-	// joinTime is how long one leader may take to answer who asks for a place: the log must take it.
+	// joinTime bounds one join request: the log must commit it.
 	joinTime = 10 * time.Second
-	// dialTime is how long a leader may take to accept a connection before the next one is asked.
+	// dialTime bounds a dial, after which the next leader is asked.
 	dialTime = silenceMax
-	// hintsMax is how many hints are followed without a pause.
+	// hintsMax bounds the redirects that are followed without a pause.
 	hintsMax = 3
 )
 
-// JoinConfig says how to ask for a place among the leaders of a cluster.
+// JoinConfig configures Join.
 type JoinConfig struct {
 	// Addresses are of some of the cluster's leaders, host:port.
 	Addresses []string
-	// Self is the node that is to become a member: where it will be reached, and the name of its data directory. ID 0 asks for one
-	// that was never used.
+	// Self is the new member: its address, and the name of its data directory. ID 0 requests one that was never used.
 	Self replica.Member
 	// Name is the cluster's, Cluster its id. Empty: any.
 	Name, Cluster string
@@ -43,16 +42,16 @@ type JoinConfig struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
-// JoinReply is a place among the leaders.
+// JoinReply is the membership that was granted.
 type JoinReply struct {
 	Cluster, Name string
 	ID            uint64
 	Members       replica.Members
 }
 
-// Join asks for a place among the leaders until it is given one. Addresses that do not answer, and leaders that do not lead,
-// are asked again, ever more slowly, until ctx is done; the error then says what each said last. Who is refused for good gets a
-// *RefusedError at once. Asking again with the same data directory gives the same place.
+// Join asks the leaders to become a member until it succeeds. Addresses that do not answer, and nodes that do not lead, are retried
+// with back-off until ctx is done; the error then has each one's last answer. A final refusal is returned as a *RefusedError at
+// once. Joining again with the same data directory returns the same membership.
 func Join(ctx context.Context, cfg JoinConfig) (JoinReply, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -60,7 +59,7 @@ func Join(ctx context.Context, cfg JoinConfig) (JoinReply, error) {
 	if len(cfg.Addresses) == 0 {
 		return JoinReply{}, errors.New("join: no address of a leader is given")
 	}
-	a := applicant{cfg: cfg, known: slices.Clone(cfg.Addresses), said: map[string]string{}}
+	a := applicant{cfg: cfg, known: slices.Clone(cfg.Addresses), answers: map[string]string{}}
 	var wait backOff
 	var hint string
 	for next, hints := 0, 0; ; {
@@ -84,19 +83,19 @@ func Join(ctx context.Context, cfg JoinConfig) (JoinReply, error) {
 		hints = 0
 		wait.wait(ctx, backOffMax, nil)
 		if ctx.Err() != nil {
-			return JoinReply{}, fmt.Errorf("join: no leader has given this node a place: %s: %w", a.story(), context.Cause(ctx))
+			return JoinReply{}, fmt.Errorf("join: no leader has accepted this node: %s: %w", a.summary(), context.Cause(ctx))
 		}
 	}
 }
 
-// applicant is a node that asks for a place.
+// applicant is a node that asks to join.
 type applicant struct {
-	cfg   JoinConfig
-	known []string // addresses to ask in turn: those given, then those heard of
-	said  map[string]string
+	cfg     JoinConfig
+	known   []string          // addresses to ask in turn: those given, then those learned
+	answers map[string]string // last, by address
 }
 
-// knownMax bounds what an applicant learns of addresses.
+// knownMax bounds applicant.known.
 const knownMax = 32
 
 func (a *applicant) ask(ctx context.Context, address string) (*peerpb.JoinReply, error) {
@@ -110,20 +109,20 @@ func (a *applicant) ask(ctx context.Context, address string) (*peerpb.JoinReply,
 	})
 }
 
-// learn takes from an answer that is no place whom else to ask, and logs what is new. It gives who leads, if that was said.
+// learn adds the addresses of an answer, and logs the answer if it is new. It returns the leader's address, if it was named.
 func (a *applicant) learn(address string, reply *peerpb.JoinReply, err error) (hint string) {
-	said := fmt.Sprintf("it does not lead; %s does", reply.GetLeader())
+	answer := fmt.Sprintf("it does not lead; %s does", reply.GetLeader())
 	switch {
 	case err != nil:
-		said = err.Error()
+		answer = err.Error()
 	case reply.GetLeader() == "" || reply.GetLeader() == address:
-		said = "no leader is elected"
+		answer = "no leader is elected"
 	default:
 		hint = reply.GetLeader()
 	}
-	if a.said[address] != said {
-		a.said[address] = said
-		a.cfg.Logger.Info("asked a leader for a place", "address", address, "answer", said)
+	if a.answers[address] != answer {
+		a.answers[address] = answer
+		a.cfg.Logger.Info("asked a leader to join", "address", address, "answer", answer)
 	}
 	for _, other := range reply.GetLeaders() {
 		if len(a.known) < knownMax && !slices.Contains(a.known, other) {
@@ -133,18 +132,18 @@ func (a *applicant) learn(address string, reply *peerpb.JoinReply, err error) (h
 	return hint
 }
 
-// story is what each leader has said last.
-func (a *applicant) story() string {
+// summary lists each leader's last answer.
+func (a *applicant) summary() string {
 	var all []string
 	for _, address := range slices.Compact(a.known) {
-		if said := a.said[address]; said != "" {
-			all = append(all, address+": "+said)
+		if answer := a.answers[address]; answer != "" {
+			all = append(all, address+": "+answer)
 		}
 	}
 	return strings.Join(all, "; ")
 }
 
-// call makes one call to the leader at address. A refusal comes back as a *RefusedError, other errors in words for people.
+// call makes one call to the leader at address. A refusal is returned as a *RefusedError, other errors without gRPC's wrapping.
 func call[Reply any](ctx context.Context, dial dialFunc, address string,
 	do func(context.Context, peerpb.PeerClient) (*Reply, error),
 ) (*Reply, error) {
@@ -175,7 +174,7 @@ func call[Reply any](ctx context.Context, dial dialFunc, address string,
 	return nil, errors.New(plain(err))
 }
 
-// plain is what a call's error says, without the wrapping in which gRPC hands over that of a dial.
+// plain returns the text of a call's error, without gRPC's wrapping of dial errors.
 func plain(err error) string {
 	text := status.Convert(err).Message()
 	if _, dialing, ok := strings.Cut(text, "Error while dialing: "); ok {
@@ -200,15 +199,15 @@ func placeOf(reply *peerpb.JoinReply) JoinReply {
 // Join implements peerpb.PeerServer.
 func (s service) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.JoinReply, error) {
 	t := s.t
-	if err := t.enter(); err != nil {
+	if err := t.startHandler(); err != nil {
 		return nil, err
 	}
 	defer t.handlers.Done()
 	leads := t.replica.Status().Leader
 	t.mu.Lock()
-	refusal := t.door().checkApplicant(req)
+	refusal := t.policy().checkApplicant(req)
 	if refusal == nil && leads {
-		refusal = t.door().checkPlace(req)
+		refusal = t.policy().checkPlace(req)
 	}
 	t.mu.Unlock()
 	switch {
@@ -216,21 +215,21 @@ func (s service) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.Joi
 		t.logRefusal(req.GetDirectory(), refusal)
 		return nil, refusalError(refusal)
 	case !leads:
-		return t.elsewhere(), nil
+		return t.redirect(), nil
 	}
 	ctx, release := t.whileOpen(ctx)
 	defer release()
 	m, err := t.replica.AddMember(ctx, replica.Member{ID: req.GetId(), Address: req.GetAddress(), Directory: req.GetDirectory()})
 	switch {
 	case errors.Is(err, replica.ErrNotLeader):
-		return t.elsewhere(), nil
+		return t.redirect(), nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
-		t.log.WarnContext(ctx, "a node was not added to the leaders", "address", req.GetAddress(), "error", err)
+		t.log.WarnContext(ctx, "node not added to the leaders", "address", req.GetAddress(), "error", err)
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	t.log.InfoContext(ctx, "a node was given a place among the leaders", "peer", m.ID, "address", m.Address)
+	t.log.InfoContext(ctx, "node added to the leaders", "peer", m.ID, "address", m.Address)
 	members := t.replica.Members()
 	reply := &peerpb.JoinReply{
 		ClusterId: members.Cluster, ClusterName: t.cfg.Name, Id: m.ID, Removed: members.Removed, Former: members.Former,
@@ -241,26 +240,26 @@ func (s service) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.Joi
 	return reply, nil
 }
 
-// elsewhere says who leads.
-func (t *Transport) elsewhere() *peerpb.JoinReply {
+// redirect answers with the leader's address.
+func (t *Transport) redirect() *peerpb.JoinReply {
 	leader := t.replica.Status().LeaderID
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	reply := &peerpb.JoinReply{ClusterId: t.book.members.Cluster, ClusterName: t.cfg.Name, Leaders: t.addresses()}
+	reply := &peerpb.JoinReply{ClusterId: t.members.logged.Cluster, ClusterName: t.cfg.Name, Leaders: t.addresses()}
 	if leader != t.self.ID {
-		if known := t.book.addresses(leader); len(known) > 0 {
+		if known := t.members.addresses(leader); len(known) > 0 {
 			reply.Leader = known[0]
 		}
 	}
 	return reply
 }
 
-// addresses are those of all leaders, this one first. t.mu is held.
+// addresses returns those of all leaders, this one first. t.mu must be held.
 func (t *Transport) addresses() []string {
 	all := []string{t.self.Address}
-	for _, m := range t.book.members.List {
+	for _, m := range t.members.logged.List {
 		if m.ID != t.self.ID {
-			all = append(all, t.book.addresses(m.ID)...)
+			all = append(all, t.members.addresses(m.ID)...)
 		}
 	}
 	return all

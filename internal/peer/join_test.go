@@ -62,7 +62,7 @@ func TestJoinByAHint(t *testing.T) {
 	}
 }
 
-// While nobody leads, the one that asks goes on, also at leaders that it has only heard of.
+// Without a leader a join goes on, also at addresses that it has learned.
 func TestJoinWaitsForALeader(t *testing.T) {
 	nodes := cluster(t, 2)
 	dead := newListener(t)
@@ -89,7 +89,7 @@ func TestJoinWaitsForALeader(t *testing.T) {
 		reply, err := Join(t.Context(), cfg)
 		done <- result{reply, err}
 	}()
-	receive(t, asked, "the answer that nobody leads")
+	receive(t, asked, "the answer without a leader")
 	leads(nodes[1], nodes[1]) // the first has yet to hear of it
 	if got := receive(t, done, "the place"); got.err != nil || got.ID != 3 {
 		t.Errorf("Join() = %+v, %v, want id 3", got.JoinReply, got.err)
@@ -212,10 +212,10 @@ func TestInviteIsFollowed(t *testing.T) {
 			t.Errorf("Invite() of a node that was used = %v, want a *RefusedError that says so", err)
 		}
 	}
-	nobody := newListener(t)
-	shut(t, nobody)
-	if err := nodes[0].Invite(t.Context(), nobody.Addr().String()); err == nil || !strings.Contains(err.Error(), "refused") {
-		t.Errorf("Invite() of nobody = %v, want that the connection was refused", err)
+	closed := newListener(t)
+	shut(t, closed)
+	if err := nodes[0].Invite(t.Context(), closed.Addr().String()); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("Invite() of a closed port = %v, want that the connection was refused", err)
 	}
 	r, _ = alone("own")
 	busy := startNode(t, newListener(t), r, func(c *Config) {

@@ -17,16 +17,16 @@ import (
 )
 
 const (
-	quickBytesMax = 1 << 20  // of votes and heartbeats that wait for one member
+	quickBytesMax = 1 << 20  // of queued votes and heartbeats for one member
 	bulkBytesMax  = 32 << 20 // of the rest
 	batchBytesMax = 1 << 20  // after which a batch is closed
 
 	backOffMin  = 50 * time.Millisecond
-	backOffMax  = time.Second      // between dials of who does not answer
-	refusedMax  = 30 * time.Second // between dials of who has refused
-	steadyAfter = 2 * time.Second  // a connection that lasted so long was a good one
+	backOffMax  = time.Second      // between dials of a member that does not answer
+	refusedMax  = 30 * time.Second // between dials of a member that has refused
+	steadyAfter = 2 * time.Second  // a connection that lasted so long resets the back-off
 
-	// messageBytesMax is the largest message to take; an entry of the log is one.
+	// messageBytesMax bounds a message; an entry of the log must fit.
 	messageBytesMax = 64 << 20
 )
 
@@ -50,14 +50,14 @@ func (dial dialFunc) open(address string) (*grpc.ClientConn, error) {
 	)
 }
 
-// link is all that this node sends to one other member.
+// link is the outgoing side to one other member.
 type link struct {
 	t         *Transport
 	id        uint64
 	quick     *lane
 	bulk      *lane
 	snapshots chan *raftpb.Message // room for one, the newest
-	said      string               // what was logged of it last; guarded by t.mu
+	logged    string               // what was logged of it last; guarded by t.mu
 }
 
 func newLink(t *Transport, id uint64) *link {
@@ -67,17 +67,17 @@ func newLink(t *Transport, id uint64) *link {
 	return l
 }
 
-// say notes what is to be logged of the link, and gives false when it was logged already. It is logged without t.mu: the
-// replica's loop may wait for that, and the log for whoever reads it.
-func (l *link) say(what string) bool {
+// isNew reports whether what is to be logged of the link differs from what was logged last. Logging itself is done without t.mu, which
+// the replica's loop may wait for.
+func (l *link) isNew(what string) bool {
 	l.t.mu.Lock()
 	defer l.t.mu.Unlock()
-	said := l.said
-	l.said = what
-	return said != what
+	before := l.logged
+	l.logged = what
+	return before != what
 }
 
-// lane is the one that m goes by.
+// lane returns the lane that carries m.
 func (l *link) lane(m *raftpb.Message) *lane {
 	switch m.GetType() { //nolint:exhaustive // the rest may wait
 	case raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
@@ -88,7 +88,7 @@ func (l *link) lane(m *raftpb.Message) *lane {
 	}
 }
 
-// redial has the lanes that wait before they dial again dial now: there is news of the member.
+// redial ends the back-off of the lanes: the member may have a new address.
 func (l *link) redial() {
 	signal(l.quick.again)
 	signal(l.bulk.again)
@@ -103,10 +103,10 @@ func (l *link) run(ctx context.Context, r Replica) {
 	parts.Go(func() { l.sendSnapshots(ctx, r) })
 }
 
-// What is logged of a link, beside refusals: it stands when both lanes do.
+// What is logged of a link besides refusals: it is linked when both lanes are.
 const (
-	saidLinked = "linked"
-	saidLost   = "lost"
+	logLinked = "linked"
+	logLost   = "lost"
 )
 
 // lane is one of the two streams of a link.
@@ -118,13 +118,13 @@ type lane struct {
 	up    bool          // guarded by t.mu
 }
 
-// run connects and sends, again and again, until ctx is done.
+// run connects and sends, and reconnects, until ctx is done.
 func (l *lane) run(ctx context.Context) {
 	t, id := l.link.t, l.link.id
 	var wait backOff
 	for try := 0; ; try++ {
 		t.mu.Lock()
-		addresses := t.book.addresses(id)
+		addresses := t.members.addresses(id)
 		t.mu.Unlock()
 		limit := backOffMax
 		if len(addresses) > 0 {
@@ -152,7 +152,7 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// lost deals with the end of a connection, or with there having been none, and says whether the member has refused this node.
+// lost handles the end of a connection or a failed dial, and reports whether the member has refused this node.
 func (l *lane) lost(address string, err error) (refused bool) {
 	t := l.link.t
 	l.queue.clear() // raft has newer ones by the time they could be sent
@@ -168,20 +168,20 @@ func (l *lane) lost(address string, err error) (refused bool) {
 		t.refused(l.link, address, refusal)
 		return true
 	}
-	if l.link.say(saidLost) {
+	if l.link.isNew(logLost) {
 		t.log.Warn("no link to a leader", "peer", l.link.id, "address", address, "error", plain(err))
 	}
 	return false
 }
 
-// linked deals with a welcome.
+// linked handles a welcome.
 func (l *lane) linked(address string) {
 	t := l.link.t
 	t.mu.Lock()
 	l.up = true
 	both := l.link.quick.up && l.link.bulk.up
 	t.mu.Unlock()
-	if both && l.link.say(saidLinked) {
+	if both && l.link.isNew(logLinked) {
 		t.log.Info("linked to a leader", "peer", l.link.id, "address", address)
 	}
 }
@@ -192,7 +192,7 @@ func (l *lane) connect(ctx context.Context, address string) error {
 	raft := func(ctx context.Context, c peerpb.PeerClient) (outgoing[peerpb.Batch], error) {
 		return c.Raft(ctx)
 	}
-	return converse(ctx, t, id, address, silenceMax, raft, &peerpb.Batch{Handshake: t.handshake(id, l.kind)},
+	return openStream(ctx, t, id, address, silenceMax, raft, &peerpb.Batch{Handshake: t.handshake(id, l.kind)},
 		func(ctx context.Context, stream outgoing[peerpb.Batch]) error {
 			l.linked(address)
 			return l.pump(ctx, stream)
@@ -201,7 +201,7 @@ func (l *lane) connect(ctx context.Context, address string) error {
 
 // pump sends what is queued until ctx, which ends with the stream, is done.
 func (l *lane) pump(ctx context.Context, stream outgoing[peerpb.Batch]) error {
-	pulse := time.NewTicker(pulseEvery)
+	pulse := time.NewTicker(keepaliveEvery)
 	defer pulse.Stop()
 	for {
 		b := &peerpb.Batch{}

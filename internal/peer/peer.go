@@ -18,17 +18,17 @@ import (
 )
 
 const (
-	// Each side says something at least every pulseEvery; the one that dialed gives up after silenceMax without a word, so a
-	// cut link is noticed well within two seconds. The other side has nothing to do about it but to tidy up, and so has time.
-	pulseEvery = 300 * time.Millisecond
-	silenceMax = 1500 * time.Millisecond
-	guestsMax  = 5 * time.Second // silence after which the side that was dialed gives up
+	// Each side sends something at least every keepaliveEvery. The dialing side gives up after silenceMax, so a cut link is
+	// detected well within two seconds; the other side only cleans up, and may take longer.
+	keepaliveEvery    = 300 * time.Millisecond
+	silenceMax        = 1500 * time.Millisecond
+	inboundSilenceMax = 5 * time.Second // of an inbound stream
 
-	newsEvery = 500 * time.Millisecond // between looks at what the log should say of the members
-	newsMax   = 5 * time.Second        // for the log to take it
+	updateEvery   = 500 * time.Millisecond // between comparisons of the members with the log
+	updateTimeout = 5 * time.Second        // for one update of the log
 )
 
-// Replica is what the transport needs of a member of the replicated log; *replica.Replica is one.
+// Replica is the part of *replica.Replica that the transport uses.
 type Replica interface {
 	ID() uint64
 	Directory() string
@@ -43,22 +43,22 @@ type Replica interface {
 	UpdateMember(ctx context.Context, m replica.Member) error
 }
 
-// Config sets a transport up.
+// Config configures a transport.
 type Config struct {
-	// Name is the cluster's; members that call it by another name are refused. Empty: any.
+	// Name is the cluster's; members with another name for it are refused. Empty: any.
 	Name string
-	// Self is this node. Address is where the others reach it. ID and Directory are taken from the replica once it is attached.
+	// Self is this node, with the address that it advertises. ID and Directory come from the attached replica.
 	Self replica.Member
-	// Version is the program's, for messages to people.
+	// Version is the program's, for error messages.
 	Version string
 	// Logger defaults to one that drops everything.
 	Logger *slog.Logger
 	// Dial connects to host:port. Defaults to plain TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
-	// Fresh says whether this node's cluster was never used for anything, so that nothing is lost when it is given up. nil: it is not.
+	// Fresh reports whether this node's cluster is unused, so that nothing is lost when it is discarded. nil: it is not.
 	Fresh func() bool
-	// OnInvite has this node leave its empty cluster and join the one that asks. It must not wait for that: the answer to the
-	// invitation goes out when it returns.
+	// OnInvite makes this node leave its empty cluster and join the inviting one. It must not wait for that: the invitation is
+	// answered when it returns.
 	OnInvite func(InviteRequest) error
 }
 
@@ -69,63 +69,62 @@ type Transport struct {
 	dial        dialFunc
 	incarnation string
 
-	changed chan struct{} // room for one: links came or went
-	broken  chan error    // room for one: why this node cannot be a member any more
+	changed chan struct{} // room for one: links were added or removed
+	broken  chan error    // room for one: why this node can no longer be a member
 	closed  chan struct{} // closed when Run ends
 	reports reports
-	news    chan struct{} // room for one: a member has said something new of itself
+	updates chan struct{} // room for one: a member has announced a new address or directory
 
 	mu       sync.Mutex
 	replica  Replica // nil until attached
 	self     replica.Member
-	book     book
+	members  members
 	links    map[uint64]*link
 	sessions map[sessionKey]*session
-	// told is why a caller was refused last, so that each reason is logged once. Bounded by toldMax.
-	told map[string]string
-	// strangers are members at whose address another cluster answered; met: a member has answered, so addresses are right.
-	strangers map[uint64]bool
-	met       bool
-	handlers  sync.WaitGroup // of calls; none is added once closed
+	// refusals are the last reasons for which callers were refused, so that each is logged once. Bounded by refusalsMax.
+	refusals map[string]string
+	// wrongCluster are members at whose address another cluster answered. answered: a member has, so the addresses are right.
+	wrongCluster map[uint64]bool
+	answered     bool
+	handlers     sync.WaitGroup // of calls; none is added once closed
 }
 
-// toldMax bounds Transport.told; who has that many ids under which to be refused may fill the log a little.
-const toldMax = 256
+// refusalsMax bounds Transport.refusals. A caller with more ids than that may be logged again.
+const refusalsMax = 256
 
-// New returns a transport. It carries nothing until a replica is attached and Run is called, and remembers meanwhile who the
-// members are.
+// New returns a transport. It carries nothing until a replica is attached and Run is called.
 func New(cfg Config) *Transport {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Transport{
 		cfg: cfg, log: cfg.Logger, dial: withDefault(cfg.Dial), incarnation: rand.Text(),
-		changed: make(chan struct{}, 1), broken: make(chan error, 1), closed: make(chan struct{}), news: make(chan struct{}, 1),
-		reports: newReports(), self: cfg.Self, book: newBook(), links: map[uint64]*link{}, sessions: map[sessionKey]*session{},
-		told: map[string]string{}, strangers: map[uint64]bool{},
+		changed: make(chan struct{}, 1), broken: make(chan error, 1), closed: make(chan struct{}), updates: make(chan struct{}, 1),
+		reports: newReports(), self: cfg.Self, members: newMembers(), links: map[uint64]*link{}, sessions: map[sessionKey]*session{},
+		refusals: map[string]string{}, wrongCluster: map[uint64]bool{},
 	}
 }
 
-// Attach names the replica that the messages are for. It must be called once, before Run.
+// Attach sets the replica that receives the messages. It must be called once, before Run.
 func (t *Transport) Attach(r Replica) {
 	members := r.Members()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.replica = r
 	t.self.ID, t.self.Directory = r.ID(), r.Directory()
-	if t.book.members.Cluster == "" { // else SetMembers was faster, and knows better
-		t.book.setMembers(members)
+	if t.members.logged.Cluster == "" { // otherwise SetMembers was called already, with newer ones
+		t.members.setMembers(members)
 	}
 	t.relink()
 }
 
-// Register offers the transport's service to the other leaders. The server must allow messages as large as the largest entry
+// Register registers the transport's service. The server must allow messages as large as the largest entry
 // of the log.
 func (t *Transport) Register(s grpc.ServiceRegistrar) { peerpb.RegisterPeerServer(s, service{t: t}) }
 
-// Run keeps the links to the other members up until ctx is done, which gives nil. It returns a *RefusedError when the others
-// will never have this node as it is. It must be called once, and the replica must run for as long. The server with which the
-// transport is registered may end before or after it.
+// Run maintains the links to the other members until ctx is done, and then returns nil. It returns a *RefusedError when the others
+// refuse this node for good. It must be called once, while the replica runs. The server on which the transport is registered may
+// stop before or after it.
 func (t *Transport) Run(ctx context.Context) error {
 	t.mu.Lock()
 	r := t.replica
@@ -144,7 +143,7 @@ func (t *Transport) Run(ctx context.Context) error {
 		t.handlers.Wait()
 	}()
 	parts.Go(func() { t.reports.run(ctx, r) })
-	parts.Go(func() { t.spreadNews(ctx, r) })
+	parts.Go(func() { t.publishUpdates(ctx, r) })
 
 	running := map[*link]context.CancelFunc{}
 	for {
@@ -182,39 +181,40 @@ func (t *Transport) Run(ctx context.Context) error {
 func (t *Transport) SetMembers(m replica.Members) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	before := t.book.members
-	t.book.setMembers(m)
+	before := t.members.logged
+	t.members.setMembers(m)
 	t.relink()
 	for _, is := range m.List {
 		if was, ok := before.Get(is.ID); ok && was.Address != is.Address && is.ID != t.self.ID {
 			t.links[is.ID].redial()
 		}
 	}
-	d := t.door()
+	p := t.policy()
 	for key, s := range t.sessions {
-		if t.book.removed(key.id) {
-			s.end(refusalError(d.wasRemoved(key.id)))
-		} else if r := d.checkDirectory(key.id, s.address, s.directory); r != nil {
+		if t.members.removed(key.id) {
+			s.end(refusalError(p.wasRemoved(key.id)))
+		} else if r := p.checkDirectory(key.id, s.address, s.directory); r != nil {
 			s.end(refusalError(r))
 		}
 	}
 }
 
-// relink has a link for each member but this node, and for those that have said they are and that the log has yet to name.
+// relink creates a link for every other member, including those that have connected and that the log does not name yet, and removes
+// the links of former members.
 func (t *Transport) relink() {
-	for _, m := range t.book.members.List {
+	for _, m := range t.members.logged.List {
 		t.link(m.ID)
 	}
 	for id := range t.links {
-		if !t.book.known(id) || t.book.removed(id) || id == t.self.ID {
+		if !t.members.known(id) || t.members.removed(id) || id == t.self.ID {
 			delete(t.links, id)
-			delete(t.strangers, id)
+			delete(t.wrongCluster, id)
 		}
 	}
 	signal(t.changed)
 }
 
-// link gives the link to a member; nil for this node itself.
+// link returns the link to a member; nil for this node itself.
 func (t *Transport) link(id uint64) *link {
 	l := t.links[id]
 	if l == nil && id != t.self.ID {
@@ -243,47 +243,47 @@ func (t *Transport) Send(msgs []*raftpb.Message) {
 	}
 }
 
-// door is what callers are checked against. t.mu is held, also while it is used.
-func (t *Transport) door() door {
-	d := door{book: &t.book, self: t.self, name: t.cfg.Name, version: t.cfg.Version}
+// policy returns the policy for inbound calls. t.mu must be held, also while it is used.
+func (t *Transport) policy() policy {
+	p := policy{members: &t.members, self: t.self, name: t.cfg.Name, version: t.cfg.Version}
 	if t.replica != nil {
-		d.applied = t.replica.Status().Applied
+		p.applied = t.replica.Status().Applied
 	}
-	return d
+	return p
 }
 
-// spreadNews has the log learn, while this node leads, what members say of themselves: where they are reached now, and which data
-// directory they came with first.
-func (t *Transport) spreadNews(ctx context.Context, r Replica) {
-	ticker := time.NewTicker(newsEvery)
+// publishUpdates writes to the log, while this node leads, what members have announced: their current address, and the first data
+// directory.
+func (t *Transport) publishUpdates(ctx context.Context, r Replica) {
+	ticker := time.NewTicker(updateEvery)
 	defer ticker.Stop()
-	said := map[uint64]string{} // what was logged of a member that could not be updated
+	failed := map[uint64]string{} // the last error logged of a member
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-		case <-t.news:
+		case <-t.updates:
 		}
 		if !r.Status().Leader {
 			continue
 		}
 		t.mu.Lock()
-		news := t.book.news(t.self)
+		updates := t.members.updates(t.self)
 		t.mu.Unlock()
-		for _, m := range news {
-			updating, cancel := context.WithTimeout(ctx, newsMax)
+		for _, m := range updates {
+			updating, cancel := context.WithTimeout(ctx, updateTimeout)
 			err := r.UpdateMember(updating, m)
 			cancel()
 			if err != nil { // tried again at the next tick, if this node leads then
-				if text := err.Error(); said[m.ID] != text && !errors.Is(err, replica.ErrNotLeader) && ctx.Err() == nil {
-					said[m.ID] = text
-					t.log.WarnContext(ctx, "what is new of a leader was not put into the log", "peer", m.ID, "address", m.Address, "error", err)
+				if text := err.Error(); failed[m.ID] != text && !errors.Is(err, replica.ErrNotLeader) && ctx.Err() == nil {
+					failed[m.ID] = text
+					t.log.WarnContext(ctx, "leader not updated in the log", "peer", m.ID, "address", m.Address, "error", err)
 				}
 				continue
 			}
-			delete(said, m.ID)
-			t.log.InfoContext(ctx, "what is new of a leader was put into the log", "peer", m.ID, "address", m.Address)
+			delete(failed, m.ID)
+			t.log.InfoContext(ctx, "leader updated in the log", "peer", m.ID, "address", m.Address)
 		}
 	}
 }
@@ -292,11 +292,11 @@ func (t *Transport) spreadNews(ctx context.Context, r Replica) {
 func (t *Transport) fail(err error) {
 	select {
 	case t.broken <- err:
-	default: // it has been told why already
+	default: // it has a reason already
 	}
 }
 
-// signal wakes who waits on c, now or later.
+// signal wakes the goroutine that waits on c, now or later.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -209,7 +209,7 @@ func TestBrokenSnapshotIsReported(t *testing.T) {
 	}
 	a.mu.Unlock()
 	send()
-	if err := receive(t, b.taken, "the end of the snapshot"); err == nil || !strings.Contains(err.Error(), "broken off after") {
+	if err := receive(t, b.taken, "the end of the snapshot"); err == nil || !strings.Contains(err.Error(), "interrupted after") {
 		t.Errorf("a snapshot that its sender cannot read ends with %v at the receiver, want an error", err)
 	}
 
@@ -322,13 +322,13 @@ func TestOneStrangerEndsNothing(t *testing.T) {
 	nodes := cluster(t, 2)
 	linked(t, nodes...)
 	l := newListener(t)
-	stranger := startNode(t, l, newFakeReplica(3, replica.Members{Cluster: "other"}), nil)
+	foreign := startNode(t, l, newFakeReplica(3, replica.Members{Cluster: "other"}), nil)
 	members := nodes[0].replica.members
 	members.List = append([]replica.Member(nil), members.List...)
-	members.List = append(members.List, replica.Member{ID: 3, Address: stranger.address, Voter: true})
+	members.List = append(members.List, replica.Member{ID: 3, Address: foreign.address, Voter: true})
 	drain(nodes[0].replica.lost)
 	nodes[0].SetMembers(members)
-	if got := receive(t, nodes[0].replica.lost, "the stranger's refusal"); got != 3 {
+	if got := receive(t, nodes[0].replica.lost, "the foreign's refusal"); got != 3 {
 		t.Errorf("leader %d is reported unreachable, want 3", got)
 	}
 	linked(t, nodes...)

@@ -6,13 +6,13 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// messageOverheadBytes and entryOverheadBytes are what a message and an entry take beside their data, roughly.
+// messageOverheadBytes and entryOverheadBytes are roughly the memory of a message and an entry besides their data.
 const (
 	messageOverheadBytes = 128
 	entryOverheadBytes   = 32
 )
 
-// queue is messages that wait to be sent, bounded in bytes.
+// queue is a queue of messages to send, bounded in bytes.
 type queue struct {
 	max  int
 	some chan struct{} // room for one: there are messages
@@ -32,7 +32,7 @@ func bytesOf(m *raftpb.Message) int {
 	return n
 }
 
-// put adds m unless the queue is full. A message that alone is larger than the bound is taken by an empty queue.
+// put adds m unless the queue is full. A message that alone is larger than the bound fits an empty queue.
 func (q *queue) put(m *raftpb.Message) bool {
 	n := bytesOf(m)
 	q.mu.Lock()
@@ -57,12 +57,12 @@ func (q *queue) take(bytesMax int) []*raftpb.Message {
 	taken := q.messages[:n:n]
 	q.messages, q.bytes = q.messages[n:], q.bytes-bytes
 	if len(q.messages) == 0 {
-		q.messages = nil // lets go of what was sent
+		q.messages = nil // release what was sent
 	}
 	return taken
 }
 
-// clear drops all, and says whether there was any.
+// clear drops all messages, and reports whether there were any.
 func (q *queue) clear() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

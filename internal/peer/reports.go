@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// reports is what the replica must be told of others. The goroutine that tells it is one of its own: Send is called from the
-// replica's loop and must not wait for that same loop.
+// reports are pending reports to the replica. They are delivered by a goroutine of their own: Send is called from the replica's
+// loop and must not wait for that loop.
 type reports struct {
 	some chan struct{} // room for one
 

@@ -18,7 +18,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
-// service is the transport as others call it.
+// service is the gRPC side of a transport.
 type service struct {
 	peerpb.UnimplementedPeerServer
 	t *Transport
@@ -27,55 +27,55 @@ type service struct {
 var (
 	errClosing   = status.Error(codes.Unavailable, "this leader is shutting down")
 	errStarting  = status.Error(codes.Unavailable, "this leader is starting")
-	errReplaced  = status.Error(codes.Aborted, "the member has connected anew")
-	errNoMessage = status.Error(codes.DeadlineExceeded, "nothing was heard for "+guestsMax.String())
+	errReplaced  = status.Error(codes.Aborted, "the member has reconnected")
+	errNoMessage = status.Error(codes.DeadlineExceeded, "nothing was heard for "+inboundSilenceMax.String())
 )
 
-// incoming is a stream that another node has opened.
+// incoming is a stream opened by another node.
 type incoming[Req any] = grpc.BidiStreamingServer[Req, peerpb.Reply]
 
-// sessionKey names what a member has one of at a time.
+// sessionKey identifies a session: a member has one per lane at a time.
 type sessionKey struct {
 	id   uint64
 	lane peerpb.Lane
 }
 
-// session is a stream of a member that is welcome.
+// session is an accepted stream of a member.
 type session struct {
 	address, directory, incarnation string
 	end                             context.CancelCauseFunc
-	over                            chan struct{} // closed when nothing of it goes on
+	over                            chan struct{} // closed when its handler has finished
 	heard                           atomic.Int64  // Unix nanoseconds
 }
 
-// guest is a stream of which a handler's two goroutines take care: work reads, the handler itself writes.
-type guest struct {
+// inbound is a stream that a handler's two goroutines serve: work reads, the handler itself writes.
+type inbound struct {
 	welcomes chan *peerpb.Welcome
 	cancel   context.CancelCauseFunc
-	// silent ends the stream. It runs only while the guest is listened to.
-	silent *time.Timer
+	// idle ends the stream. It runs only while the stream is read.
+	idle *time.Timer
 }
 
-// host serves a stream: work reads it, in a goroutine of its own, for a Recv ends only when the handler has returned.
-func (t *Transport) host(stream interface {
+// serve serves a stream: work reads it in a goroutine of its own, because a Recv ends only when the handler has returned.
+func (t *Transport) serve(stream interface {
 	Context() context.Context
 	Send(*peerpb.Reply) error
-}, work func(context.Context, *guest) error,
+}, work func(context.Context, *inbound) error,
 ) error {
-	if err := t.enter(); err != nil {
+	if err := t.startHandler(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	g := &guest{welcomes: make(chan *peerpb.Welcome), cancel: cancel}
-	g.silent = time.AfterFunc(guestsMax, func() { cancel(errNoMessage) })
+	g := &inbound{welcomes: make(chan *peerpb.Welcome), cancel: cancel}
+	g.idle = time.AfterFunc(inboundSilenceMax, func() { cancel(errNoMessage) })
 	done := make(chan error, 1)
 	go func() {
 		defer t.handlers.Done()
-		defer g.silent.Stop()
+		defer g.idle.Stop()
 		done <- work(ctx, g)
 	}()
-	var pulses <-chan time.Time
+	var keepalive <-chan time.Time
 	for {
 		reply := &peerpb.Reply{}
 		select {
@@ -86,10 +86,10 @@ func (t *Transport) host(stream interface {
 		case <-t.closed:
 			return errClosing
 		case reply.Welcome = <-g.welcomes:
-			ticker := time.NewTicker(pulseEvery)
+			ticker := time.NewTicker(keepaliveEvery)
 			defer ticker.Stop()
-			pulses = ticker.C
-		case <-pulses:
+			keepalive = ticker.C
+		case <-keepalive:
 		}
 		if err := stream.Send(reply); err != nil {
 			return err
@@ -97,8 +97,8 @@ func (t *Transport) host(stream interface {
 	}
 }
 
-// enter counts a handler in, unless Run has ended or not begun to be possible. Who is in calls t.handlers.Done at the end.
-func (t *Transport) enter() error {
+// startHandler registers a handler, unless Run has ended or no replica is attached. The handler must call t.handlers.Done.
+func (t *Transport) startHandler() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	select {
@@ -113,7 +113,7 @@ func (t *Transport) enter() error {
 	return nil
 }
 
-// whileOpen gives a context that ends with the transport. The caller must call release.
+// whileOpen returns a context that ends with the transport. The caller must call release.
 func (t *Transport) whileOpen(ctx context.Context) (_ context.Context, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	over := make(chan struct{})
@@ -131,15 +131,15 @@ func (t *Transport) whileOpen(ctx context.Context) (_ context.Context, release f
 	}
 }
 
-// admit checks the handshake of a guest, and takes it in; the guest must be shown out by calling leave.
-func (t *Transport) admit(ctx context.Context, g *guest, hs *peerpb.Handshake) (s *session, leave func(), err error) {
+// accept checks the handshake of an inbound stream and registers its session; leave must be called at its end.
+func (t *Transport) accept(ctx context.Context, g *inbound, hs *peerpb.Handshake) (s *session, leave func(), err error) {
 	key := sessionKey{hs.GetFrom(), hs.GetLane()}
 	s = &session{
 		address: hs.GetAddress(), directory: hs.GetDirectory(), incarnation: hs.GetIncarnation(), end: g.cancel, over: make(chan struct{}),
 	}
 	s.heard.Store(time.Now().UnixNano())
 	for {
-		before, refusal := t.tryAdmit(key, s, hs)
+		before, refusal := t.tryAccept(key, s, hs)
 		if refusal != nil {
 			t.logRefusal(hs.GetDirectory(), refusal)
 			return nil, nil, refusalError(refusal)
@@ -147,7 +147,7 @@ func (t *Transport) admit(ctx context.Context, g *guest, hs *peerpb.Handshake) (
 		if before == nil {
 			break
 		}
-		// The member has noticed sooner than this node that its stream was cut.
+		// The member has detected the loss of its stream earlier than this node.
 		before.end(errReplaced)
 		select {
 		case <-before.over:
@@ -173,56 +173,56 @@ func (t *Transport) admit(ctx context.Context, g *guest, hs *peerpb.Handshake) (
 	}
 }
 
-// tryAdmit takes s in, or gives the session in whose place it would come, or the reason why it is refused.
-func (t *Transport) tryAdmit(key sessionKey, s *session, hs *peerpb.Handshake) (before *session, refusal *peerpb.Refusal) {
+// tryAccept registers s, or returns the session that it would replace, or the refusal.
+func (t *Transport) tryAccept(key sessionKey, s *session, hs *peerpb.Handshake) (before *session, refusal *peerpb.Refusal) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d := t.door()
-	if r := d.check(hs); r != nil {
+	p := t.policy()
+	if r := p.check(hs); r != nil {
 		return nil, r
 	}
 	if before := t.sessions[key]; before != nil {
 		alive := time.Since(time.Unix(0, before.heard.Load())) < silenceMax
 		if alive && before.incarnation != s.incarnation {
 			return nil, refuse(peerpb.Refusal_TWIN, false, "another process is connected as leader %d, with the same data directory (%s): "+
-				"if the directory was copied, remove the copy, and --join anew", key.id, s.directory)
+				"if the directory was copied, remove the copy, and --join again", key.id, s.directory)
 		}
 		return before, nil
 	}
 	t.sessions[key] = s
-	delete(t.told, s.directory)
-	t.met = true
-	t.book.hear(key.id, s.address, s.directory)
-	signal(t.news)
+	delete(t.refusals, s.directory)
+	t.answered = true
+	t.members.announce(key.id, s.address, s.directory)
+	signal(t.updates)
 	t.link(key.id).redial()
 	return nil, nil
 }
 
 // Raft implements peerpb.PeerServer.
 func (s service) Raft(stream incoming[peerpb.Batch]) error {
-	return s.t.host(stream, func(ctx context.Context, g *guest) error {
+	return s.t.serve(stream, func(ctx context.Context, g *inbound) error {
 		first, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		session, leave, err := s.t.admit(ctx, g, first.GetHandshake())
+		session, leave, err := s.t.accept(ctx, g, first.GetHandshake())
 		if err != nil {
 			return err
 		}
 		defer leave()
 		from := first.GetHandshake().GetFrom()
 		for batch := first; ; {
-			g.silent.Stop()
+			g.idle.Stop()
 			msgs, err := s.t.decode(from, batch.GetMessages()...)
 			if err != nil {
 				return err
 			}
 			if len(msgs) > 0 {
 				if err := s.t.replica.Receive(ctx, msgs...); err != nil {
-					return s.t.notTaken(ctx, from, "messages", err)
+					return s.t.notAccepted(ctx, from, "messages", err)
 				}
 			}
-			g.silent.Reset(guestsMax)
+			g.idle.Reset(inboundSilenceMax)
 			if batch, err = stream.Recv(); err != nil {
 				return ignoreEnd(err)
 			}
@@ -231,7 +231,7 @@ func (s service) Raft(stream incoming[peerpb.Batch]) error {
 	})
 }
 
-// decode reads messages that a member has sent.
+// decode decodes messages of a member.
 func (t *Transport) decode(from uint64, raw ...[]byte) ([]*raftpb.Message, error) {
 	msgs := make([]*raftpb.Message, len(raw))
 	for i, r := range raw {
@@ -239,7 +239,7 @@ func (t *Transport) decode(from uint64, raw ...[]byte) ([]*raftpb.Message, error
 		if err := proto.Unmarshal(r, m); err != nil {
 			return nil, status.Errorf(codes.InvalidArgument, "a message of leader %d: %v", from, err)
 		}
-		// Nobody speaks for others: a message that says so was mixed up on its way.
+		// A message of or for another member was misdelivered.
 		if m.GetFrom() != from || m.GetTo() != t.replica.ID() {
 			return nil, status.Errorf(codes.InvalidArgument, "leader %d sends leader %d a message from %d to %d", from, t.replica.ID(),
 				m.GetFrom(), m.GetTo())
@@ -249,19 +249,19 @@ func (t *Transport) decode(from uint64, raw ...[]byte) ([]*raftpb.Message, error
 	return msgs, nil
 }
 
-// notTaken is what a member is told when what it has sent was not taken.
-func (t *Transport) notTaken(ctx context.Context, from uint64, what string, err error) error {
+// notAccepted returns the status for messages that the replica has refused.
+func (t *Transport) notAccepted(ctx context.Context, from uint64, what string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, replica.ErrClosed):
 		return errClosing
 	}
-	t.log.WarnContext(ctx, "what a leader has sent was not taken", "peer", from, "what", what, "error", err)
-	return status.Errorf(codes.Aborted, "%s not taken: %v", what, err)
+	t.log.WarnContext(ctx, "messages of a leader refused", "peer", from, "what", what, "error", err)
+	return status.Errorf(codes.Aborted, "%s refused: %v", what, err)
 }
 
-// ignoreEnd drops the error that only says that the other side has nothing more to say.
+// ignoreEnd drops the error that means the orderly end of a stream.
 func ignoreEnd(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
@@ -271,12 +271,12 @@ func ignoreEnd(err error) error {
 
 // Snapshot implements peerpb.PeerServer.
 func (s service) Snapshot(stream incoming[peerpb.Chunk]) error {
-	return s.t.host(stream, func(ctx context.Context, g *guest) error {
+	return s.t.serve(stream, func(ctx context.Context, g *inbound) error {
 		first, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		session, leave, err := s.t.admit(ctx, g, first.GetHandshake())
+		session, leave, err := s.t.accept(ctx, g, first.GetHandshake())
 		if err != nil {
 			return err
 		}
@@ -286,12 +286,12 @@ func (s service) Snapshot(stream incoming[peerpb.Chunk]) error {
 		if err != nil {
 			return err
 		}
-		body := &snapshotBody{stream: stream, guest: g, session: session, rest: first.GetData()}
-		g.silent.Stop() // it runs while the body is read
+		body := &snapshotBody{stream: stream, inbound: g, session: session, rest: first.GetData()}
+		g.idle.Stop() // snapshotBody resets it
 		if err := s.t.replica.ReceiveSnapshot(ctx, msgs[0], body); err != nil {
-			return s.t.notTaken(ctx, from, "snapshot", err)
+			return s.t.notAccepted(ctx, from, "snapshot", err)
 		}
-		s.t.log.InfoContext(ctx, "the snapshot of a leader was taken", "peer", from, "bytes", body.bytes)
+		s.t.log.InfoContext(ctx, "snapshot received from a leader", "peer", from, "bytes", body.bytes)
 		return nil
 	})
 }
@@ -299,7 +299,7 @@ func (s service) Snapshot(stream incoming[peerpb.Chunk]) error {
 // snapshotBody reads a snapshot from its chunks.
 type snapshotBody struct {
 	stream  incoming[peerpb.Chunk]
-	guest   *guest
+	inbound *inbound
 	session *session
 	rest    []byte // of the last chunk
 	bytes   int64
@@ -308,14 +308,14 @@ type snapshotBody struct {
 // Read implements io.Reader.
 func (b *snapshotBody) Read(p []byte) (int, error) {
 	for len(b.rest) == 0 {
-		b.guest.silent.Reset(guestsMax)
+		b.inbound.idle.Reset(inboundSilenceMax)
 		chunk, err := b.stream.Recv()
-		b.guest.silent.Stop()
+		b.inbound.idle.Stop()
 		if errors.Is(err, io.EOF) {
 			return 0, io.EOF
 		}
 		if err != nil {
-			return 0, fmt.Errorf("broken off after %d bytes: %w", b.bytes, err)
+			return 0, fmt.Errorf("interrupted after %d bytes: %w", b.bytes, err)
 		}
 		b.session.heard.Store(time.Now().UnixNano())
 		b.rest = chunk.GetData()

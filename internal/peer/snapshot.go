@@ -16,13 +16,12 @@ import (
 const (
 	chunkBytes         = 256 << 10        // of a snapshot, in one message
 	snapshotBackOffMax = 10 * time.Second // between tries to send one
-	// snapshotSilenceMax is longer than that of a lane: nobody waits for the end of a link that is slow, and what was sent of a
-	// snapshot is sent again after it.
+	// snapshotSilenceMax is longer than that of a lane: nothing depends on detecting a slow link soon, and an interrupted snapshot
+	// is sent again from the beginning.
 	snapshotSilenceMax = 10 * time.Second
 )
 
-// putSnapshot has m sent once the snapshot before it is through. One that waits already is old: m is sent in its place. It is called by
-// one goroutine at a time.
+// putSnapshot queues m behind the snapshot that is being sent, in place of one that is queued already. It must not be called concurrently.
 func (l *link) putSnapshot(m *raftpb.Message) {
 	select {
 	case <-l.snapshots:
@@ -31,7 +30,7 @@ func (l *link) putSnapshot(m *raftpb.Message) {
 	l.snapshots <- m
 }
 
-// sendSnapshots sends snapshots, one at a time, and tells the replica what became of them.
+// sendSnapshots sends snapshots, one at a time, and reports the outcome to the replica.
 func (l *link) sendSnapshots(ctx context.Context, r Replica) {
 	var wait backOff
 	for {
@@ -46,7 +45,7 @@ func (l *link) sendSnapshots(ctx context.Context, r Replica) {
 				return
 			case err != nil:
 				l.t.log.WarnContext(ctx, "snapshot not sent to a leader", "peer", l.id, "index", index, "bytes", bytes, "error", plain(err))
-				// The report has raft try again with the next heartbeat, which would be a hot loop of megabytes.
+				// Delay the report: raft retries with the next heartbeat, which would be a hot loop of megabytes.
 				wait.wait(ctx, snapshotBackOffMax, nil)
 			default:
 				wait.reset()
@@ -63,10 +62,10 @@ func (l *link) sendSnapshot(ctx context.Context, r Replica, m *raftpb.Message) (
 		return 0, fmt.Errorf("encode its message: %w", err)
 	}
 	l.t.mu.Lock()
-	addresses := l.t.book.addresses(l.id)
+	addresses := l.t.members.addresses(l.id)
 	l.t.mu.Unlock()
 	if len(addresses) == 0 {
-		return 0, errors.New("its address is not known")
+		return 0, errors.New("its address is unknown")
 	}
 	body, err := r.OpenSnapshot(m)
 	if err != nil {
@@ -76,7 +75,7 @@ func (l *link) sendSnapshot(ctx context.Context, r Replica, m *raftpb.Message) (
 	open := func(ctx context.Context, c peerpb.PeerClient) (outgoing[peerpb.Chunk], error) { return c.Snapshot(ctx) }
 	first := &peerpb.Chunk{Handshake: l.t.handshake(l.id, peerpb.Lane_LANE_SNAPSHOT), Message: raw}
 	for _, address := range addresses {
-		err = converse(ctx, l.t, l.id, address, snapshotSilenceMax, open, first, func(ctx context.Context, stream outgoing[peerpb.Chunk]) error {
+		err = openStream(ctx, l.t, l.id, address, snapshotSilenceMax, open, first, func(ctx context.Context, stream outgoing[peerpb.Chunk]) error {
 			bytes, err = sendBody(ctx, stream, body)
 			return err
 		})
@@ -84,16 +83,16 @@ func (l *link) sendSnapshot(ctx context.Context, r Replica, m *raftpb.Message) (
 			return bytes, nil
 		}
 		if bytes > 0 {
-			break // the body is spent
+			break // the body has been read
 		}
 	}
 	return bytes, err
 }
 
-// sendBody sends the whole of body and waits until the other side is through with it, which is errEnded.
+// sendBody sends body and waits until the other side has processed it, which is errEnded.
 func sendBody(ctx context.Context, stream outgoing[peerpb.Chunk], body io.Reader) (bytes int64, err error) {
 	for {
-		chunk := make([]byte, chunkBytes) // not used again: the stream may still hold it
+		chunk := make([]byte, chunkBytes) // not reused: the stream may still hold it
 		n, err := io.ReadFull(body, chunk)
 		if n > 0 {
 			bytes += int64(n)

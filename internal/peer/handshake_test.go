@@ -10,9 +10,9 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
-// doorOf is leader 1 of three; 9 was removed, 3 has not said yet which directory it has.
-func doorOf(heard map[uint64]heard) door {
-	b := newBook()
+// policyOf is leader 1 of three; 9 was removed, 3 has not announced its directory.
+func policyOf(heard map[uint64]announcement) policy {
+	b := newMembers()
 	b.setMembers(replica.Members{
 		Cluster: "c2", Former: []string{"c1"}, Removed: []uint64{9},
 		List: []replica.Member{
@@ -22,10 +22,10 @@ func doorOf(heard map[uint64]heard) door {
 		},
 	})
 	for id, h := range heard {
-		b.hear(id, h.address, h.directory)
+		b.announce(id, h.address, h.directory)
 	}
-	return door{
-		book: &b, self: replica.Member{ID: 1, Address: "one:6550", Directory: "d1"}, name: "prod", version: "v1", applied: 100,
+	return policy{
+		members: &b, self: replica.Member{ID: 1, Address: "one:6550", Directory: "d1"}, name: "prod", version: "v1", applied: 100,
 	}
 }
 
@@ -42,7 +42,7 @@ func TestHandshake(t *testing.T) {
 		says   []string
 	}{
 		{"as expected", func(*peerpb.Handshake) {}, 0, false, nil},
-		{"moved", func(hs *peerpb.Handshake) { hs.Address = "elsewhere:1" }, 0, false, nil},
+		{"moved", func(hs *peerpb.Handshake) { hs.Address = "redirect:1" }, 0, false, nil},
 		{"without a name", func(hs *peerpb.Handshake) { hs.ClusterName = "" }, 0, false, nil},
 		{"newer, but can do with ours", func(hs *peerpb.Handshake) { hs.Protocol = Protocol + 1 }, 0, false, nil},
 		{"first directory", func(hs *peerpb.Handshake) { hs.From, hs.Directory = 3, "d3" }, 0, false, nil},
@@ -83,7 +83,7 @@ func TestHandshake(t *testing.T) {
 			[]string{`"test"`, `"prod"`},
 		},
 		{
-			"for somebody else", func(hs *peerpb.Handshake) { hs.To = 3 },
+			"for another member", func(hs *peerpb.Handshake) { hs.To = 3 },
 			peerpb.Refusal_OTHER_MEMBER, false,
 			[]string{"looked for leader 3", "leader 1 at one:6550"},
 		},
@@ -106,33 +106,33 @@ func TestHandshake(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			hs := proto.CloneOf(good)
 			tt.change(hs)
-			matches(t, doorOf(nil).check(hs), tt.kind, tt.final, tt.says)
+			matches(t, policyOf(nil).check(hs), tt.kind, tt.final, tt.says)
 		})
 	}
 }
 
 // A directory that only a handshake has named keeps others out, but not for good: the log may say otherwise.
 func TestHandshakeAgainstWhatWasHeard(t *testing.T) {
-	d := doorOf(map[uint64]heard{3: {address: "three:6550", directory: "d3"}})
+	p := policyOf(map[uint64]announcement{3: {address: "three:6550", directory: "d3"}})
 	hs := &peerpb.Handshake{
 		ClusterId: "c2", From: 3, Address: "three:6550", Directory: "other", To: 1, Protocol: Protocol, ProtocolMin: ProtocolMin,
 	}
-	matches(t, d.check(hs), peerpb.Refusal_OTHER_DIRECTORY, false, []string{"leader 3 was here before"})
+	matches(t, p.check(hs), peerpb.Refusal_OTHER_DIRECTORY, false, []string{"leader 3 was here before"})
 	hs.Directory = "d3"
-	matches(t, d.check(hs), 0, false, nil)
+	matches(t, p.check(hs), 0, false, nil)
 }
 
-// A node that has yet to be told of the members believes who knows its cluster.
+// A new node that does not know the members yet accepts any member of its cluster.
 func TestHandshakeAtANewMember(t *testing.T) {
-	b := newBook()
+	b := newMembers()
 	b.setMembers(replica.Members{Cluster: "c2"})
-	d := door{book: &b, self: replica.Member{ID: 4, Address: "four:6550", Directory: "d4"}}
+	p := policy{members: &b, self: replica.Member{ID: 4, Address: "four:6550", Directory: "d4"}}
 	hs := &peerpb.Handshake{
 		ClusterId: "c2", From: 1, Address: "one:6550", Directory: "d1", To: 4, Protocol: Protocol, ProtocolMin: ProtocolMin,
 	}
-	matches(t, d.check(hs), 0, false, nil)
+	matches(t, p.check(hs), 0, false, nil)
 	hs.ClusterId = "x"
-	matches(t, d.check(hs), peerpb.Refusal_OTHER_CLUSTER, false, nil)
+	matches(t, p.check(hs), peerpb.Refusal_OTHER_CLUSTER, false, nil)
 }
 
 func matches(t *testing.T, r *peerpb.Refusal, kind peerpb.Refusal_Kind, final bool, says []string) {
@@ -166,8 +166,8 @@ func TestApplication(t *testing.T) {
 		{"other name", func(r *peerpb.JoinRequest) { r.ClusterName = "test" }, peerpb.Refusal_OTHER_NAME, []string{`"test"`, `"prod" (c2)`}},
 		{"other cluster", func(r *peerpb.JoinRequest) { r.ClusterId = "x" }, peerpb.Refusal_OTHER_CLUSTER, []string{"cluster x", "c2"}},
 		{"no directory", func(r *peerpb.JoinRequest) { r.Directory = "" }, peerpb.Refusal_MALFORMED, []string{"data directory"}},
-		{"no port", func(r *peerpb.JoinRequest) { r.Address = "four" }, peerpb.Refusal_MALFORMED, []string{`"four"`, "--advertise"}},
-		{"port 0", func(r *peerpb.JoinRequest) { r.Address = "four:0" }, peerpb.Refusal_MALFORMED, []string{"no port"}},
+		{"invalid port", func(r *peerpb.JoinRequest) { r.Address = "four" }, peerpb.Refusal_MALFORMED, []string{`"four"`, "--advertise"}},
+		{"port 0", func(r *peerpb.JoinRequest) { r.Address = "four:0" }, peerpb.Refusal_MALFORMED, []string{"invalid address"}},
 		{"any host", func(r *peerpb.JoinRequest) { r.Address = "0.0.0.0:1" }, peerpb.Refusal_MALFORMED, []string{"--advertise"}},
 		{"too new", func(r *peerpb.JoinRequest) { r.ProtocolMin = Protocol + 1 }, peerpb.Refusal_OTHER_PROTOCOL, []string{"upgrade"}},
 		{"removed", func(r *peerpb.JoinRequest) { r.Id = 9 }, peerpb.Refusal_REMOVED, []string{"leader 9", "leave the id out"}},
@@ -183,10 +183,10 @@ func TestApplication(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			req := proto.CloneOf(good)
 			tt.change(req)
-			d := doorOf(nil)
-			r := d.checkApplicant(req)
+			p := policyOf(nil)
+			r := p.checkApplicant(req)
 			if r == nil {
-				r = d.checkPlace(req)
+				r = p.checkPlace(req)
 			}
 			matches(t, r, tt.kind, r.GetFinal(), tt.says)
 		})
@@ -194,35 +194,35 @@ func TestApplication(t *testing.T) {
 }
 
 func TestInvitation(t *testing.T) {
-	lone := newBook()
+	lone := newMembers()
 	lone.setMembers(replica.Members{Cluster: "c9", List: []replica.Member{{ID: 1, Address: "new:6550", Voter: true}}})
-	alone := door{book: &lone, self: replica.Member{ID: 1, Address: "new:6550"}, name: "prod"}
+	alone := policy{members: &lone, self: replica.Member{ID: 1, Address: "new:6550"}, name: "prod"}
 	good := &peerpb.InviteRequest{
 		ClusterId: "c2", ClusterName: "prod", Leaders: []string{"one:6550"}, Protocol: Protocol, ProtocolMin: ProtocolMin,
 	}
 	tests := []struct {
 		name   string
-		door   door
+		policy policy
 		fresh  bool
 		change func(*peerpb.InviteRequest)
 		kind   peerpb.Refusal_Kind
 		says   []string
 	}{
 		{"fresh", alone, true, func(*peerpb.InviteRequest) {}, 0, nil},
-		{"a member already", doorOf(nil), false, func(*peerpb.InviteRequest) {}, 0, nil},
+		{"a member already", policyOf(nil), false, func(*peerpb.InviteRequest) {}, 0, nil},
 		{"used", alone, false, func(*peerpb.InviteRequest) {}, peerpb.Refusal_NOT_FRESH, []string{"used already", "c9", "empty data"}},
-		{"not alone", doorOf(nil), true, func(r *peerpb.InviteRequest) { r.ClusterId = "x" }, peerpb.Refusal_NOT_FRESH, nil},
+		{"not alone", policyOf(nil), true, func(r *peerpb.InviteRequest) { r.ClusterId = "x" }, peerpb.Refusal_NOT_FRESH, nil},
 		{"other name", alone, true, func(r *peerpb.InviteRequest) { r.ClusterName = "test" }, peerpb.Refusal_OTHER_NAME, []string{`"test"`}},
-		{"nobody to ask", alone, true, func(r *peerpb.InviteRequest) { r.Leaders = nil }, peerpb.Refusal_MALFORMED, nil},
+		{"no leaders", alone, true, func(r *peerpb.InviteRequest) { r.Leaders = nil }, peerpb.Refusal_MALFORMED, nil},
 		{"too old", alone, true, func(r *peerpb.InviteRequest) { r.Protocol = 0 }, peerpb.Refusal_OTHER_PROTOCOL, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			req := proto.CloneOf(good)
 			tt.change(req)
-			r, here := tt.door.checkInvite(req, tt.fresh)
+			r, here := tt.policy.checkInvite(req, tt.fresh)
 			matches(t, r, tt.kind, r.GetFinal(), tt.says)
-			if want := tt.door.book.members.Cluster == req.GetClusterId(); here != want {
+			if want := tt.policy.members.logged.Cluster == req.GetClusterId(); here != want {
 				t.Errorf("is a member = %v, want %v", here, want)
 			}
 		})

@@ -16,23 +16,23 @@ func TestBook(t *testing.T) {
 		return replica.Members{Cluster: "c", List: []replica.Member{self, two}}
 	}
 	logged := replica.Member{ID: 2, Address: "a2", Directory: "d2", Voter: true}
-	b := newBook()
+	b := newMembers()
 	b.setMembers(members(logged))
 	check := func(what string, addresses []string, news ...replica.Member) {
 		t.Helper()
 		if got := b.addresses(2); !slices.Equal(got, addresses) {
 			t.Errorf("%s: addresses = %v, want %v", what, got, addresses)
 		}
-		if got := b.news(self); !slices.Equal(got, news) {
+		if got := b.updates(self); !slices.Equal(got, news) {
 			t.Errorf("%s: news = %v, want %v", what, got, news)
 		}
 	}
 	check("known", []string{"a2"})
 
-	b.hear(2, "a2", "d2")
+	b.announce(2, "a2", "d2")
 	check("heard nothing new", []string{"a2"})
 
-	b.hear(2, "moved", "d2")
+	b.announce(2, "moved", "d2")
 	check("moved", []string{"moved", "a2"}, replica.Member{ID: 2, Address: "moved", Directory: "d2", Voter: true})
 
 	b.setMembers(members(replica.Member{ID: 2, Address: "moved", Directory: "d2", Voter: true}))
@@ -52,14 +52,14 @@ func TestBook(t *testing.T) {
 }
 
 func TestBookLearnsDirectories(t *testing.T) {
-	b := newBook()
+	b := newMembers()
 	b.setMembers(replica.Members{List: []replica.Member{{ID: 1, Address: "old"}, {ID: 2, Address: "a2"}}})
-	b.hear(2, "a2", "d2")
+	b.announce(2, "a2", "d2")
 	if name, logged := b.directory(2); name != "d2" || logged {
 		t.Errorf("directory = %q, logged %v, want d2 of the handshake", name, logged)
 	}
 	want := []replica.Member{{ID: 1, Address: "a1", Directory: "d1"}, {ID: 2, Address: "a2", Directory: "d2"}}
-	if got := b.news(replica.Member{ID: 1, Address: "a1", Directory: "d1"}); !slices.Equal(got, want) {
+	if got := b.updates(replica.Member{ID: 1, Address: "a1", Directory: "d1"}); !slices.Equal(got, want) {
 		t.Errorf("news = %v, want %v", got, want)
 	}
 }

@@ -9,32 +9,33 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// Versions of the messages. A program speaks Protocol and can do with ProtocolMin: that of the previous minor release, so
-// that leaders are upgraded one by one.
+// Versions of the messages. A program speaks Protocol and accepts ProtocolMin, that of the previous minor release, so that
+// leaders can be upgraded one by one.
 const (
 	Protocol    = 1
 	ProtocolMin = 1
 )
 
-// door is what this node checks others against.
-type door struct {
-	book    *book
+// policy is what this node checks callers and dialed members against.
+type policy struct {
+	members *members
 	self    replica.Member
 	name    string // of the cluster
 	version string
 	applied uint64 // index
 }
 
-func (d door) cluster() string {
-	if d.name == "" {
-		return d.book.members.Cluster
+func (p policy) cluster() string {
+	if p.name == "" {
+		return p.members.logged.Cluster
 	}
-	return fmt.Sprintf("%q (%s)", d.name, d.book.members.Cluster)
+	return fmt.Sprintf("%q (%s)", p.name, p.members.logged.Cluster)
 }
 
-func (d door) me() string { return who(d.self.ID, d.self.Address) }
+func (p policy) me() string { return who(p.self.ID, p.self.Address) }
 
 func who(id uint64, address string) string {
 	if address == "" {
@@ -47,10 +48,10 @@ func refuse(kind peerpb.Refusal_Kind, final bool, format string, args ...any) *p
 	return &peerpb.Refusal{Kind: kind, Final: final, Reason: fmt.Sprintf(format, args...)}
 }
 
-const unreachable = "a leader cannot be reached at %q (%v): set --advertise to host:port as the other leaders see it"
+const unreachable = "other leaders cannot reach %q (%v): set --advertise to host:port as they see it"
 
-// check says why the one that shakes hands is not accepted; nil: it is.
-func (d door) check(hs *peerpb.Handshake) *peerpb.Refusal {
+// check returns why a handshake is refused; nil: it is accepted.
+func (p policy) check(hs *peerpb.Handshake) *peerpb.Refusal {
 	from, address := who(hs.GetFrom(), hs.GetAddress()), checkAddress(hs.GetAddress())
 	switch {
 	case hs.GetFrom() == 0 || hs.GetDirectory() == "":
@@ -58,83 +59,83 @@ func (d door) check(hs *peerpb.Handshake) *peerpb.Refusal {
 	case address != nil:
 		return refuse(peerpb.Refusal_MALFORMED, false, unreachable, hs.GetAddress(), address)
 	case hs.GetProtocol() < ProtocolMin || Protocol < hs.GetProtocolMin():
-		return d.otherProtocol(from, hs.GetVersion(), hs.GetProtocolMin(), hs.GetProtocol())
+		return p.otherProtocol(from, hs.GetVersion(), hs.GetProtocolMin(), hs.GetProtocol())
 	}
-	if r := d.checkCluster(from, hs.GetClusterId(), hs.GetClusterName()); r != nil {
+	if r := p.checkCluster(from, hs.GetClusterId(), hs.GetClusterName()); r != nil {
 		return r
 	}
-	if hs.GetTo() != d.self.ID {
+	if hs.GetTo() != p.self.ID {
 		return refuse(peerpb.Refusal_OTHER_MEMBER, false, "%s looked for leader %d and found %s: one of them has moved, or was given "+
-			"the address of the other", from, hs.GetTo(), d.me())
+			"the address of the other", from, hs.GetTo(), p.me())
 	}
-	if d.book.removed(hs.GetFrom()) {
-		return d.wasRemoved(hs.GetFrom())
+	if p.members.removed(hs.GetFrom()) {
+		return p.wasRemoved(hs.GetFrom())
 	}
-	return d.checkMember(hs)
+	return p.checkMember(hs)
 }
 
-// checkCluster compares the clusters of this node and of another.
-func (d door) checkCluster(from, id, name string) *peerpb.Refusal {
-	m := d.book.members
+// checkCluster compares the cluster of another node with this node's.
+func (p policy) checkCluster(from, id, name string) *peerpb.Refusal {
+	m := p.members.logged
 	if id != m.Cluster {
 		if slices.Contains(m.Former, id) {
 			return refuse(peerpb.Refusal_RECOVERED, true, "the cluster of %s (%s) was recovered as cluster %s, of which %s is a "+
 				"member; what %[1]s holds is of before that, and would make two clusters of one: start it with an empty data "+
-				"directory and --join %[5]s", from, id, d.cluster(), d.me(), d.self.Address)
+				"directory and --join %[5]s", from, id, p.cluster(), p.me(), p.self.Address)
 		}
 		return refuse(peerpb.Refusal_OTHER_CLUSTER, false, "%s belongs to cluster %q (%s), and %s to cluster %s: one of the addresses "+
-			"is wrong, or a data directory is of another cluster", from, name, id, d.me(), d.cluster())
+			"is wrong, or a data directory is of another cluster", from, name, id, p.me(), p.cluster())
 	}
-	if d.name != "" && name != "" && d.name != name {
+	if p.name != "" && name != "" && p.name != name {
 		return refuse(peerpb.Refusal_OTHER_NAME, false, "%s calls cluster %s %q, and %s calls it %q: start both with one name",
-			from, id, name, d.me(), d.name)
+			from, id, name, p.me(), p.name)
 	}
 	return nil
 }
 
-// checkMember compares what somebody of this cluster says of itself with what this node knows of that member.
-func (d door) checkMember(hs *peerpb.Handshake) *peerpb.Refusal {
+// checkMember compares the handshake of a node of this cluster with what is known of that member.
+func (p policy) checkMember(hs *peerpb.Handshake) *peerpb.Refusal {
 	id := hs.GetFrom()
-	if id == d.self.ID {
+	if id == p.self.ID {
 		return refuse(peerpb.Refusal_OTHER_DIRECTORY, false, "leader %d is the one at %s, and the one at %s says it is too: give one of "+
-			"them another id", id, d.self.Address, hs.GetAddress())
+			"them another id", id, p.self.Address, hs.GetAddress())
 	}
-	if r := d.checkDirectory(id, hs.GetAddress(), hs.GetDirectory()); r != nil {
+	if r := p.checkDirectory(id, hs.GetAddress(), hs.GetDirectory()); r != nil {
 		return r
 	}
-	_, member := d.book.member(id)
-	// A new member has yet to be told of the others. And one that was away may find the others replaced: whoever has more of
-	// the log than this node may well be a member that it has not read of.
-	if !member && len(d.book.members.List) > 0 && hs.GetCommitted() <= d.applied {
+	_, member := p.members.member(id)
+	// A new member does not know the others yet. And after an absence the others may have been replaced: a node with a longer log
+	// may be a member that this node has not read of.
+	if !member && len(p.members.logged.List) > 0 && hs.GetCommitted() <= p.applied {
 		return refuse(peerpb.Refusal_UNKNOWN, false, "cluster %s has no leader %d; it has %s: to make it one, start it with an empty data "+
-			"directory and --join %s", d.cluster(), id, ids(d.book.members.List), d.self.Address)
+			"directory and --join %s", p.cluster(), id, ids(p.members.logged.List), p.self.Address)
 	}
 	return nil
 }
 
-// checkDirectory finds a member that comes back without its log.
-func (d door) checkDirectory(id uint64, address, directory string) *peerpb.Refusal {
-	was, logged := d.book.directory(id)
+// checkDirectory detects a member that has lost its log.
+func (p policy) checkDirectory(id uint64, address, directory string) *peerpb.Refusal {
+	was, logged := p.members.directory(id)
 	if was == "" || was == directory {
 		return nil
 	}
 	return refuse(peerpb.Refusal_OTHER_DIRECTORY, logged, "leader %d was here before with another data directory (%s; the one at %s has "+
 		"%s): its log is gone, and with it what it had acknowledged; run \"bridgefour leaders remove %[1]d\", and start it with "+
-		"an empty data directory and --join %[5]s", id, was, address, directory, d.self.Address)
+		"an empty data directory and --join %[5]s", id, was, address, directory, p.self.Address)
 }
 
-func (d door) wasRemoved(id uint64) *peerpb.Refusal {
+func (p policy) wasRemoved(id uint64) *peerpb.Refusal {
 	return refuse(peerpb.Refusal_REMOVED, true, "leader %d was removed from cluster %s, and an id is not used twice: to bring the node back, "+
-		"start it with an empty data directory and --join %s", id, d.cluster(), d.self.Address)
+		"start it with an empty data directory and --join %s", id, p.cluster(), p.self.Address)
 }
 
-func (d door) otherProtocol(from, version string, least, most uint32) *peerpb.Refusal {
+func (p policy) otherProtocol(from, version string, least, most uint32) *peerpb.Refusal {
 	return refuse(peerpb.Refusal_OTHER_PROTOCOL, false, "%s (program %s) speaks versions %d to %d of the leaders' messages, and %s (program %s) "+
-		"%d to %d: upgrade by one minor release at a time", from, version, least, most, d.me(), d.version, ProtocolMin, Protocol)
+		"%d to %d: upgrade by one minor release at a time", from, version, least, most, p.me(), p.version, ProtocolMin, Protocol)
 }
 
-// checkApplicant says why the one that asks for a place is not of a kind to be given one; nil: it may be.
-func (d door) checkApplicant(req *peerpb.JoinRequest) *peerpb.Refusal {
+// checkApplicant returns why a node cannot join at all; nil: it may.
+func (p policy) checkApplicant(req *peerpb.JoinRequest) *peerpb.Refusal {
 	from, address := "the node at "+req.GetAddress(), checkAddress(req.GetAddress())
 	switch {
 	case req.GetDirectory() == "":
@@ -142,25 +143,25 @@ func (d door) checkApplicant(req *peerpb.JoinRequest) *peerpb.Refusal {
 	case address != nil:
 		return refuse(peerpb.Refusal_MALFORMED, true, unreachable, req.GetAddress(), address)
 	case req.GetProtocol() < ProtocolMin || Protocol < req.GetProtocolMin():
-		return d.otherProtocol(from, req.GetVersion(), req.GetProtocolMin(), req.GetProtocol())
-	case req.GetClusterId() != "" && req.GetClusterId() != d.book.members.Cluster:
+		return p.otherProtocol(from, req.GetVersion(), req.GetProtocolMin(), req.GetProtocol())
+	case req.GetClusterId() != "" && req.GetClusterId() != p.members.logged.Cluster:
 		return refuse(peerpb.Refusal_OTHER_CLUSTER, true, "%s wants to join cluster %s, and %s belongs to %s: name a leader of the other one, "+
-			"or leave the cluster id out", from, req.GetClusterId(), d.me(), d.cluster())
-	case req.GetClusterName() != "" && d.name != "" && req.GetClusterName() != d.name:
+			"or leave the cluster id out", from, req.GetClusterId(), p.me(), p.cluster())
+	case req.GetClusterName() != "" && p.name != "" && req.GetClusterName() != p.name:
 		return refuse(peerpb.Refusal_OTHER_NAME, true, "%s wants to join a cluster named %q, and %s belongs to %s: name a leader of the other "+
-			"one, or this cluster's name", from, req.GetClusterName(), d.me(), d.cluster())
+			"one, or this cluster's name", from, req.GetClusterName(), p.me(), p.cluster())
 	}
 	return nil
 }
 
-// checkPlace says why there is no place for the one that asks, whatever is tried later; nil: there may be. Only who leads knows.
-func (d door) checkPlace(req *peerpb.JoinRequest) *peerpb.Refusal {
+// checkPlace returns why a node cannot join as the member that it asks to be, now or later; nil: it may. Only the leader can tell.
+func (p policy) checkPlace(req *peerpb.JoinRequest) *peerpb.Refusal {
 	id := req.GetId()
-	if id != 0 && d.book.removed(id) {
+	if id != 0 && p.members.removed(id) {
 		return refuse(peerpb.Refusal_REMOVED, true, "leader %d was removed from cluster %s, and an id is not used twice: leave the id out, "+
-			"and a new one is given", id, d.cluster())
+			"and a new one is given", id, p.cluster())
 	}
-	for _, other := range d.book.members.List {
+	for _, other := range p.members.logged.List {
 		same := req.GetDirectory() == other.Directory
 		switch {
 		case same && id != 0 && id != other.ID:
@@ -169,26 +170,22 @@ func (d door) checkPlace(req *peerpb.JoinRequest) *peerpb.Refusal {
 		case !same && id == other.ID:
 			return refuse(peerpb.Refusal_OTHER_DIRECTORY, true, "cluster %s has a leader %d already, at %s and with another data directory: "+
 				"leave the id out, and a new one is given; if this is to replace it, run \"bridgefour leaders remove %[2]d\" as well",
-				d.cluster(), other.ID, other.Address)
+				p.cluster(), other.ID, other.Address)
 		case !same && req.GetAddress() == other.Address:
 			return refuse(peerpb.Refusal_OTHER_DIRECTORY, true, "leader %d of cluster %s has the address %s already: if it is gone for good, "+
-				"run \"bridgefour leaders remove %[1]d\" first", other.ID, d.cluster(), other.Address)
+				"run \"bridgefour leaders remove %[1]d\" first", other.ID, p.cluster(), other.Address)
 		}
 	}
 	return nil
 }
 
-// checkAddress says why others cannot dial address.
+// checkAddress returns why other machines cannot dial address.
 func checkAddress(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
+	if err := wire.CheckAddress(address); err != nil {
 		return err
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("%q is no port", port)
-	}
-	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		return fmt.Errorf("%q is no host that others can reach", host)
+	if host, _, _ := net.SplitHostPort(address); net.ParseIP(host).IsUnspecified() {
+		return fmt.Errorf("%s stands for every address of a machine", host)
 	}
 	return nil
 }
