@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	// silenceMax is how long a leader may send nothing before it is probed, and probeTimeout how long the probe may take: together a
-	// little more than the others need to elect another. One that has answered a probe is left in peace for longer.
-	silenceMax   = 800 * time.Millisecond
-	probeTimeout = 700 * time.Millisecond
-	peaceMax     = 4 // times silenceMax
+	// silenceMax is the silence of a server before it is probed, and probeTimeout that of the probe: together a little more than
+	// an election takes. After each answered probe the next one comes later.
+	silenceMax       = 800 * time.Millisecond
+	probeTimeout     = 700 * time.Millisecond
+	probeIntervalMax = 4 // times silenceMax
 
-	// redirectsMax bounds how often one attempt is sent on: leaders that do not agree about who leads would do it for ever.
+	// redirectsMax bounds the redirects of one attempt: leaders that disagree about who leads would continue for ever.
 	redirectsMax = 3
 
-	// expectBytes is from what size on a body is sent only after the leader has said that it takes it: a follower redirects
-	// before it has read a body, and breaks the connection off where it is large.
+	// expectBytes is the size from which a body is sent only after the server has accepted it: a follower redirects before it
+	// has read the body, and closes the connection if it is large.
 	expectBytes = 64 << 10
 )
 
-// attempt sends a request to one leader, and where that one says to. It returns who was asked last.
+// attempt sends a request to one server, and follows its redirects. It returns the last server.
 func (c *Client) attempt(ctx context.Context, base string, q request, read func(*http.Response) error) (at string, err error) {
 	target := base + c.freshPath(base, &q)
 	for hop := 0; ; hop++ {
@@ -54,7 +54,7 @@ func (c *Client) attempt(ctx context.Context, base string, q request, read func(
 			return base, c.unreachable(q, err)
 		}
 		if hop == redirectsMax {
-			return base, fmt.Errorf("%w: the leaders send each other this request: they do not agree who leads; the last was %s", ErrUnreachable, base)
+			return base, fmt.Errorf("%w: too many redirects, the last by %s: the leaders do not agree which of them leads", ErrUnreachable, base)
 		}
 		if host := next.Scheme + "://" + next.Host; !strings.HasPrefix(base+"/", host+"/") {
 			base = host
@@ -63,13 +63,13 @@ func (c *Client) attempt(ctx context.Context, base string, q request, read func(
 	}
 }
 
-// redirection is where the answer sends the request; nil: it does not.
+// redirection is the target of a redirect; nil: the answer is none.
 func redirection(q *request, answer *http.Response) *url.URL {
 	switch answer.StatusCode {
 	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther:
 		if q.method != http.MethodGet {
-			return nil // it would become a GET
+			return nil // the request would become a GET
 		}
 	default:
 		return nil
@@ -81,7 +81,7 @@ func redirection(q *request, answer *http.Response) *url.URL {
 	return next
 }
 
-// exchange sends a request once. The body of the answer must be closed.
+// exchange sends a request once. The caller closes the body of the answer.
 func (c *Client) exchange(ctx context.Context, base, target string, q *request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	release := func() { cancel(nil) }
@@ -123,22 +123,22 @@ func (c *Client) exchange(ctx context.Context, base, target string, q *request) 
 	return answer, nil
 }
 
-// errSilent ends an attempt.
-var errSilent = errors.New("it hangs")
+// errSilent is the cause of the end of an attempt whose server hangs.
+var errSilent = errors.New("the server hangs")
 
-// watch ends an attempt whose leader hangs: nothing has come for a while, and nothing comes to a probe either. One that only
-// takes long (a large input is listed, a job is silent) answers the probe, and has all the time it needs.
+// watch ends an attempt whose server hangs: it has sent nothing for a while, and does not answer a probe either. A server that
+// only needs long (to list a large input, or because a job is silent) answers the probe, and gets all the time it needs.
 type watch struct {
 	begun    time.Time
-	heard    atomic.Int64 // when the last byte came, or somebody began to wait for one: nanoseconds since begun
-	idle     atomic.Bool  // nobody waits for bytes: the caller works on those he has
+	heard    atomic.Int64 // when the last byte came, or the caller began to wait for one: nanoseconds since begun
+	idle     atomic.Bool  // the caller does not wait: it processes the bytes it has
 	quietMax time.Duration
 	cancel   context.CancelCauseFunc
 	release  func()
 	ended    chan struct{}
 }
 
-// quiet is for how long somebody has waited for bytes in vain.
+// quiet is how long the caller has been waiting for bytes.
 func (w *watch) quiet() time.Duration {
 	if w.idle.Load() {
 		return 0
@@ -146,7 +146,7 @@ func (w *watch) quiet() time.Duration {
 	return time.Since(w.begun) - time.Duration(w.heard.Load())
 }
 
-// note says that a byte has come, or that the wait for one begins; idle: nobody waits from now on.
+// note records that a byte has come, or that the wait for one begins; idle: the caller does not wait from now on.
 func (w *watch) note(idle bool) {
 	w.heard.Store(int64(time.Since(w.begun)))
 	w.idle.Store(idle)
@@ -155,7 +155,7 @@ func (w *watch) note(idle bool) {
 func (w *watch) run(ctx context.Context, c *Client, base string) {
 	timer := time.NewTimer(c.silenceMax)
 	defer timer.Stop()
-	for peace := c.silenceMax; ; {
+	for interval := c.silenceMax; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -163,11 +163,11 @@ func (w *watch) run(ctx context.Context, c *Client, base string) {
 		}
 		next := c.silenceMax - w.quiet()
 		if next <= 0 {
-			peace = min(2*peace, peaceMax*c.silenceMax)
-			next = peace
+			interval = min(2*interval, probeIntervalMax*c.silenceMax)
+			next = interval
 			_, _, err := c.probe(ctx, base+"/healthz")
 			if quiet := w.quiet(); quiet >= c.silenceMax && err != nil || w.quietMax > 0 && quiet > w.quietMax {
-				w.cancel(fmt.Errorf("%w: nothing came from %s for %v", errSilent, base, quiet.Round(time.Millisecond)))
+				w.cancel(fmt.Errorf("%w: no data from %s for %v", errSilent, base, quiet.Round(time.Millisecond)))
 				return
 			}
 		}
@@ -175,7 +175,7 @@ func (w *watch) run(ctx context.Context, c *Client, base string) {
 	}
 }
 
-// explain gives the reason why the watch has ended an attempt, if it has.
+// explain returns the reason if the watch has ended the attempt, else err.
 func (w *watch) explain(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
 		return cause
@@ -183,7 +183,7 @@ func (w *watch) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// end returns when the watch is over.
+// end ends the watch and waits for it.
 func (w *watch) end() {
 	w.release()
 	<-w.ended
@@ -192,9 +192,9 @@ func (w *watch) end() {
 // watchedBody is the body of an answer, watched until it is closed.
 type watchedBody struct {
 	io.ReadCloser
-	ctx   context.Context //nolint:containedctx // that of the request: it says why the body ended
+	ctx   context.Context //nolint:containedctx // of the request: its cause is why the body ended
 	watch *watch
-	base  string // who sends it
+	base  string // of the server
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
@@ -214,15 +214,15 @@ func (b *watchedBody) Close() error {
 	return err
 }
 
-// freshPath is the path of q, such that a leader that is behind what the client has seen catches up before it answers.
+// freshPath is the path of q, with the position that the client has seen: a server that is behind it catches up before it answers.
 func (c *Client) freshPath(base string, q *request) string {
 	latest := c.servers.position()
 	if q.method != http.MethodGet || latest.index == 0 || strings.Contains(q.path, "min_index=") || strings.Contains(q.path, "consistency=") {
 		return q.path
 	}
-	// The leader that gave the last answer has that. After a restart it may be behind for a moment, which matters to who goes
-	// on; and it may be another cluster, made anew on the same address, which matters to who only asks.
-	if latest.url == base && !q.goesOn {
+	// The server of the last answer has that position. After a restart it may be behind for a moment, which matters to a call
+	// that continues an earlier one; or it may be a new cluster on the same address, which matters to the others.
+	if latest.url == base && !q.continues {
 		return q.path
 	}
 	sep := "?"
@@ -232,11 +232,11 @@ func (c *Client) freshPath(base string, q *request) string {
 	return q.path + sep + "min_index=" + strconv.FormatUint(latest.index, 10)
 }
 
-// ageOf is how long before the answer its sender had heard from the leader.
+// ageOf is the time since the server last heard from the leader.
 func ageOf(r *http.Response) time.Duration {
 	ms, err := strconv.ParseInt(r.Header.Get("X-Bridgefour-Age"), 10, 64)
 	if err != nil {
-		return 0 // not said: a leader of before there were several
+		return 0 // a version without several leaders
 	}
 	return time.Duration(ms) * time.Millisecond
 }

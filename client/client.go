@@ -1,11 +1,11 @@
 // Package client is the Go client of a Bridge Four cluster: submit, watch, fetch.
 //
-// A Client knows one or more leaders. A call tries them in turn, and where none answers it goes on trying for a while, so a
-// restart of a leader or a change of leaders is a pause and not an error. A leader that hangs holds no call for long: when
-// nothing comes for a few seconds, not even to a probe, the call goes to the next. Calls that may last (Poll, Wait, Logs, Events)
-// first learn which other leaders there are, and carry on with those without gap or double. An answer is never older than the
-// one before it, whichever leader gave that. Errors are *api.Problem where the cluster said no, and match ErrUnreachable
-// where nobody answered.
+// A Client knows one or more leaders. A call tries them in turn, and keeps trying for a while if none answers, so the restart of
+// a leader or a change of leaders is a pause and not an error. A leader that hangs delays a call only briefly: if it sends
+// nothing for a few seconds and does not answer a probe, the call goes to the next one. Calls that may last (Poll, Wait, Logs,
+// Events) first list the other leaders, and continue with those without a gap or a repetition. An answer is never older than
+// the one before it, whichever leader gave it. Errors are *api.Problem if the cluster rejected the request, and match
+// ErrUnreachable if no leader answered.
 package client
 
 import (
@@ -26,30 +26,30 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// ErrUnreachable means that no leader answered; the error around it names the URLs that were tried and the last cause.
+// ErrUnreachable means that no leader answered. The error around it names the URLs tried and the last cause.
 var ErrUnreachable = errors.New("cluster not reachable")
 
-// Options change how a Client behaves. The zero value is fine.
+// Options of a Client. The zero value is usable.
 type Options struct {
-	// Patience is how long a call goes on while no leader answers. Defaults to 5 s; negative: every URL is tried once.
+	// Patience is how long a call keeps trying while no leader answers. Defaults to 5 s; negative: every URL is tried once.
 	Patience time.Duration
 	// WaitPatience is the same for Wait, Logs and Events, once they have reached the cluster. Defaults to 10 min.
 	WaitPatience time.Duration
-	// OnReconnect, if set, is told when a call finds no leader, and when it has found one again. It is called by the goroutine
-	// of the call, once each.
+	// OnReconnect, if set, is called when a call finds no leader, and when it has found one again, once each, by the goroutine
+	// of the call. Defaults to none.
 	OnReconnect func(Reconnect)
-	// HTTP, if set, replaces the HTTP client. It must have no Timeout of its own; its CheckRedirect is not used.
+	// HTTP, if set, is used instead of a default HTTP client. It must have no Timeout; its CheckRedirect is ignored.
 	HTTP *http.Client
 }
 
-// Reconnect is what OnReconnect is told.
+// Reconnect is the argument of OnReconnect.
 type Reconnect struct {
-	Err   error         // why no leader could be reached; nil: one answers again
-	After time.Duration // since the call met the first error
-	Tries time.Duration // how long it will go on, from the first error
+	Err   error         // why no leader was reached; nil: one answers again
+	After time.Duration // since the first error of the call
+	Tries time.Duration // how long the call keeps trying, from the first error
 }
 
-// Client calls the HTTP API of a cluster. It may be used by many goroutines.
+// Client calls the HTTP API of a cluster. It is safe for concurrent use.
 type Client struct {
 	options Options
 	http    *http.Client
@@ -59,7 +59,7 @@ type Client struct {
 	probeTimeout time.Duration
 }
 
-// New is a client of the leaders at urls: http://host:port, or host:port.
+// New returns a client of the leaders at urls: http://host:port, or host:port.
 func New(urls []string, o Options) (*Client, error) {
 	c := &Client{options: o, servers: &servers{}, silenceMax: silenceMax, probeTimeout: probeTimeout}
 	for _, s := range urls {
@@ -70,7 +70,7 @@ func New(urls []string, o Options) (*Client, error) {
 		c.servers.list = append(c.servers.list, server{url: base, given: true})
 	}
 	if len(c.servers.list) == 0 {
-		return nil, errors.New("no URL of a cluster is given")
+		return nil, errors.New("no URL of a cluster given")
 	}
 	if c.options.Patience == 0 {
 		c.options.Patience = 5 * time.Second
@@ -91,7 +91,7 @@ func New(urls []string, o Options) (*Client, error) {
 			IdleConnTimeout:       time.Minute,
 		}}
 	}
-	// The client follows them itself: they tell who leads.
+	// The client follows redirects itself: they name the leader.
 	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return c, nil
 }
@@ -103,7 +103,7 @@ func baseURL(s string) (string, error) {
 	}
 	u, err := url.Parse(full)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", fmt.Errorf("%q is not the URL of a cluster: expected http://host:port", s)
+		return "", fmt.Errorf("invalid cluster URL %q: want http://host:port", s)
 	}
 	return strings.TrimRight(u.Scheme+"://"+u.Host+u.Path, "/"), nil
 }
@@ -114,14 +114,14 @@ func (c *Client) URLs() []string {
 	return urls
 }
 
-// WithPatience is a client with another Options.Patience. It continues where c is: its answers are never older than those of c.
+// WithPatience returns a client with another Options.Patience. Its answers are never older than those of c.
 func (c *Client) WithPatience(d time.Duration) *Client {
 	other := *c
 	other.options.Patience = d
 	return &other
 }
 
-// Close lets go of idle connections.
+// Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // request is one call of the API.
@@ -132,14 +132,15 @@ type request struct {
 	kind     string        // content type of body
 	key      string        // Idempotency-Key
 	lastSeen string        // Last-Event-ID
-	again    bool          // may be sent again when the connection breaks before the answer
-	timeout  time.Duration // of one attempt, with the body of the answer; 0: none
+	again    bool          // may be sent again if the connection breaks before the answer
+	timeout  time.Duration // of one attempt, including the body of the answer; 0: none
 	patience time.Duration // 0: Options.Patience
-	goesOn   bool          // it is one of several calls, with whichever leader, that must fit together
-	quietMax time.Duration // a stream that brings nothing for this long has broken; 0: it may be silent
+	// continues: it is one of several calls, to any of the leaders, whose answers must fit together.
+	continues bool
+	quietMax  time.Duration // a stream that is silent for longer is broken; 0: it may be silent
 }
 
-// attemptTimeout is how long one attempt of an ordinary call may take: they are answered from memory or after one fsync.
+// attemptTimeout bounds one attempt of an ordinary call: those are answered from memory or after one fsync.
 const attemptTimeout = 15 * time.Second
 
 func get(path string) request {
@@ -158,7 +159,7 @@ func (c *Client) call(ctx context.Context, q request, v any) error {
 // decode reads an answer into v.
 func (q *request) decode(raw []byte, v any) error {
 	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("%s %s: the answer is not what a Bridge Four leader sends: %w", q.method, q.path, err)
+		return fmt.Errorf("%s %s: not the answer of a Bridge Four leader: %w", q.method, q.path, err)
 	}
 	return nil
 }
@@ -174,28 +175,28 @@ func (c *Client) raw(ctx context.Context, q request) ([]byte, error) {
 	return body, err
 }
 
-// readBody reads an answer to its end, without which its connection could not be used again.
+// readBody reads an answer to its end, so that its connection can be used again.
 func readBody(r *http.Response) ([]byte, error) {
 	body, err := io.ReadAll(r.Body)
 	return body, errors.Join(err, r.Body.Close())
 }
 
-// Raw is the JSON of GET path, such as /v1/jobs/3, exactly as the cluster sent it.
+// Raw returns the JSON of GET path, such as /v1/jobs/3, exactly as the cluster sent it.
 func (c *Client) Raw(ctx context.Context, path string) (json.RawMessage, error) {
 	return c.raw(ctx, get(path))
 }
 
-// send tries the leaders until one answers, and gives a good answer to read. Where read fails, the answer was cut short: the
+// send tries the leaders until one answers, and passes a successful answer to read. If read fails, the answer was cut short: the
 // request is sent again if it may be.
 func (c *Client) send(ctx context.Context, q request, read func(*http.Response) error) error {
 	patience := cmp.Or(q.patience, c.options.Patience)
-	var lost time.Time // when the first error was met
+	var lost time.Time // the time of the first error
 	for {
 		err := c.round(ctx, q, read)
 		if err == nil || !isPassing(err) {
 			if !lost.IsZero() {
 				c.report(Reconnect{After: time.Since(lost), Tries: patience})
-				if q.goesOn && err == nil {
+				if q.continues && err == nil {
 					c.listServers(ctx) // they may have changed meanwhile
 				}
 			}
@@ -220,7 +221,7 @@ func (c *Client) send(ctx context.Context, q request, read func(*http.Response) 
 	}
 }
 
-// backOff is how long to wait before the next try. An election takes about a second, so the first ones come soon.
+// backOff is the wait before the next try. An election takes about a second, so the first tries come soon.
 func backOff(lost time.Time) time.Duration {
 	return min(max(50*time.Millisecond, time.Since(lost)/4), 2*time.Second)
 }
@@ -231,7 +232,7 @@ func (c *Client) report(r Reconnect) {
 	}
 }
 
-// pause waits for d, give or take a third: the clients of a restarted leader must not all come at once.
+// pause waits for d, plus or minus a third: the clients of a restarted leader must not all return at once.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d*2/3 + rand.N(d*2/3))
 	defer timer.Stop()
@@ -249,29 +250,29 @@ func isPassing(err error) bool {
 		return false
 	}
 	if p, ok := errors.AsType[*api.Problem](err); ok {
-		// A leader that cannot now, or a proxy before one that is not there.
+		// A leader that is not ready, or a proxy without a backend.
 		return p.Status == http.StatusServiceUnavailable || p.Status == http.StatusBadGateway
 	}
 	return errors.Is(err, ErrUnreachable)
 }
 
-// unknownOutcomeError is the error of a request that may have been carried out and must not be sent twice.
+// unknownOutcomeError is the error of a request that may have been executed and must not be sent twice.
 type unknownOutcomeError struct{ err error }
 
 func (e *unknownOutcomeError) Error() string {
-	return "the connection broke before the answer, so it may or may not have been done: " + e.err.Error()
+	return "the connection broke before the answer, so the request may or may not have been executed: " + e.err.Error()
 }
 
 func (e *unknownOutcomeError) Unwrap() error { return ErrUnreachable }
 
-// round tries every leader once, beginning with the one that answered last.
+// round tries every server once, starting with the one that answered last.
 func (c *Client) round(ctx context.Context, q request, read func(*http.Response) error) error {
 	var last error
 	var failed []string
 	urls, first := c.servers.urls()
 	for _, base := range slices.Concat(urls[first:], urls[:first]) {
 		if slices.Contains(failed, base) {
-			continue // another one has sent the request there; to find out again that it hangs would take its time
+			continue // tried already after a redirect; if it hangs, a second try would take long
 		}
 		at, err := c.attempt(ctx, base, q, read)
 		if err == nil || !isPassing(err) {
@@ -287,10 +288,10 @@ func (c *Client) round(ctx context.Context, q request, read func(*http.Response)
 	return last
 }
 
-// unreachable is the error of an attempt that got no answer, or half of one.
+// unreachable is the error of an attempt that got no answer, or only a part of it.
 func (c *Client) unreachable(q request, err error) error {
 	if urlError, ok := errors.AsType[*url.Error](err); ok {
-		err = urlError.Err // it repeats the method and the URL
+		err = urlError.Err // without the method and the URL
 	}
 	if op, ok := errors.AsType[*net.OpError](err); !q.again && (!ok || op.Op != "dial") {
 		return &unknownOutcomeError{err: err}
@@ -306,6 +307,6 @@ func asProblem(r *http.Request, answer *http.Response) error {
 	if err == nil && json.Unmarshal(body, p) == nil && p.Status != 0 {
 		return p
 	}
-	return api.NewProblem(answer.StatusCode, "%s %s was answered %s, and not by a Bridge Four leader, it seems",
+	return api.NewProblem(answer.StatusCode, "%s %s: answer %s, apparently not by a Bridge Four leader",
 		r.Method, r.URL, answer.Status)
 }

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// serve runs h and gives its URL. It is a leader that does not say which others there are.
+// serve runs h, a leader that does not list the others, and returns its URL.
 func serve(t *testing.T, h http.HandlerFunc) string {
 	t.Helper()
 	server := httptest.NewServer(alone(h))
@@ -56,7 +56,7 @@ func sendJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// deadURL is an address where nobody listens.
+// deadURL is an address without a listener.
 func deadURL(t *testing.T) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -69,7 +69,7 @@ func deadURL(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-// breakOff ends the connection in the middle of the answer.
+// breakOff closes the connection within the answer.
 func breakOff() { panic(http.ErrAbortHandler) }
 
 func TestNew(t *testing.T) {
@@ -121,7 +121,7 @@ func TestAnotherLeaderAnswers(t *testing.T) {
 	}
 }
 
-func TestSubmitIsSentAgainWithTheSameKey(t *testing.T) {
+func TestSubmitRepeatsItsKey(t *testing.T) {
 	var mu sync.Mutex
 	var keys []string
 	var bodies []string
@@ -153,7 +153,7 @@ func TestSubmitIsSentAgainWithTheSameKey(t *testing.T) {
 	}
 }
 
-func TestSubmitRefusesWhatJSONWouldChange(t *testing.T) {
+func TestSubmitRejectsInvalidUTF8(t *testing.T) {
 	c := newClient(t, Options{Patience: -1}, deadURL(t))
 	for _, r := range []api.JobRequest{
 		{Inputs: []string{"/a\xff"}},
@@ -210,12 +210,12 @@ func TestProblems(t *testing.T) {
 		t.Errorf("Job = %v, want %v", err, sent)
 	}
 	_, err = c.Job(t.Context(), 2)
-	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Status != 404 || !strings.Contains(p.Detail, "not by a Bridge Four leader") {
+	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Status != 404 || !strings.Contains(p.Detail, "apparently not by a Bridge Four leader") {
 		t.Errorf("Job of another server = %v", err)
 	}
 }
 
-func TestAnswerOfAStrangerIsAnError(t *testing.T) {
+func TestAnswerOfAnotherServer(t *testing.T) {
 	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }))
 	if _, err := c.Job(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "Bridge Four") {
 		t.Errorf("Job = %v, want an error that doubts the server", err)
@@ -225,7 +225,7 @@ func TestAnswerOfAStrangerIsAnError(t *testing.T) {
 	}
 }
 
-// TestWaitSurvivesARestart takes the leader away in the middle of a long poll and brings it back on the same address.
+// TestWaitSurvivesARestart stops the leader during a long poll and restarts it on the same address.
 func TestWaitSurvivesARestart(t *testing.T) {
 	reached := make(chan struct{})
 	release := make(chan struct{})
@@ -306,8 +306,8 @@ func TestCancelledWait(t *testing.T) {
 	}
 }
 
-// TestLogsGoOnWhereTheyBroke sends the log of two attempts over connections that break at every place.
-func TestLogsGoOnWhereTheyBroke(t *testing.T) {
+// TestLogsContinue breaks connections after every byte of the log of two attempts.
+func TestLogsContinue(t *testing.T) {
 	records := []api.LogRecord{
 		{Task: "1/map/0", Attempt: 1, Text: []byte("one\ntwo\n")},
 		{Task: "1/map/1", Attempt: 1, Text: []byte("uno\n")},
@@ -358,7 +358,7 @@ func TestLogsGoOnWhereTheyBroke(t *testing.T) {
 	}
 }
 
-func TestLogsStopWhenTheCallerHasEnough(t *testing.T) {
+func TestLogsEndedByTheCaller(t *testing.T) {
 	gone := make(chan struct{})
 	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(api.LogRecord{Task: "1/map/0", Text: []byte("a")})
@@ -386,7 +386,7 @@ func TestLogsOfNoJob(t *testing.T) {
 	}
 }
 
-func TestResultSaysWhereItBroke(t *testing.T) {
+func TestResultNamesTheOffset(t *testing.T) {
 	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "12345")
 		_ = http.NewResponseController(w).Flush()
@@ -398,7 +398,7 @@ func TestResultSaysWhereItBroke(t *testing.T) {
 	}
 	defer result.Close() //nolint:errcheck // only read
 	text, err := io.ReadAll(result)
-	if string(text) != "12345" || err == nil || !strings.Contains(err.Error(), "job 4 broke off after 5 bytes") {
+	if string(text) != "12345" || err == nil || !strings.Contains(err.Error(), "job 4 broken off after 5 bytes") {
 		t.Errorf("result = %q, %v", text, err)
 	}
 }

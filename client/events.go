@@ -19,16 +19,16 @@ const (
 	// EventsPath is the path of the stream of events.
 	EventsPath = "/v1/events"
 
-	// eventsQuietMax is for how long the stream may bring nothing: a leader says every 10 s that it goes on.
+	// eventsQuietMax bounds the silence of the stream: a leader sends a heartbeat every 10 s.
 	eventsQuietMax = 30 * time.Second
 	// eventBytesMax bounds one line of the stream.
 	eventBytesMax = 1 << 20
 )
 
-// Events are the events after a position, oldest first, and then those to come; nil stands for now. The sequence goes on until
-// ctx is done or the caller leaves it. A broken connection is taken up again after the last event, with whichever leader
-// answers, for up to Options.WaitPatience. The sequence ends after its first error; an *api.Problem with status 410 means that
-// the events after the position are no longer kept.
+// Events returns the events after a position, oldest first, and then new ones; a nil position is the present. The sequence
+// continues until ctx ends or the caller ends it. After a broken connection it continues after the last event with any leader
+// that answers, for up to Options.WaitPatience. The sequence ends after its first error; an *api.Problem with status 410 means
+// that the events after the position are no longer stored.
 func (c *Client) Events(ctx context.Context, after *api.Position) iter.Seq2[api.Event, error] {
 	return func(yield func(api.Event, error) bool) {
 		q := get(EventsPath)
@@ -37,7 +37,7 @@ func (c *Client) Events(ctx context.Context, after *api.Position) iter.Seq2[api.
 		if after != nil {
 			e.at(*after)
 		}
-		if err := c.endure(ctx, &q, "events", e.read); err != nil {
+		if err := c.stream(ctx, &q, "events", e.read); err != nil {
 			yield(api.Event{}, err)
 		}
 	}
@@ -46,12 +46,12 @@ func (c *Client) Events(ctx context.Context, after *api.Position) iter.Seq2[api.
 // events reads the stream through any number of connections.
 type events struct {
 	yield func(api.Event, error) bool
-	q     *request // asks for what comes after the last event
-	known bool     // the position is: it is set from the first line of the first connection on
+	q     *request // for the events after the last one
+	known bool     // last is set, by the caller or by the first line of the first connection
 	last  api.Position
 }
 
-// at notes a position.
+// at sets the position.
 func (e *events) at(p api.Position) {
 	e.known, e.last = true, p
 	e.q.lastSeen = fmt.Sprintf("%d-%d", p.Index, p.Seq)
@@ -62,8 +62,8 @@ func (e *events) isNew(p api.Position) bool {
 	return !e.known || p.Index > e.last.Index || p.Index == e.last.Index && p.Seq > e.last.Seq
 }
 
-// read implements reader. It reads server-sent events: lines "field: value", an empty line after each event. An event that was
-// not ended by it has not come.
+// read implements reader. It reads server-sent events: lines "field: value", and an empty line after each event. An event
+// without it is incomplete and ignored.
 func (e *events) read(body io.Reader) (moved bool, err error) {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(nil, eventBytesMax)
@@ -88,10 +88,10 @@ func (e *events) read(body io.Reader) (moved bool, err error) {
 		if e.isNew(position) {
 			moved = true
 			e.at(position)
-			if len(data) > 0 { // without: where the stream begins
+			if len(data) > 0 { // else it is the start of the stream
 				var event api.Event
 				if err := json.Unmarshal(data, &event); err != nil {
-					return moved, fmt.Errorf("event %s is not what a Bridge Four leader sends: %w", id, err)
+					return moved, fmt.Errorf("event %s: not the event of a Bridge Four leader: %w", id, err)
 				}
 				if !e.yield(event, nil) {
 					return moved, errEnough
@@ -102,7 +102,7 @@ func (e *events) read(body io.Reader) (moved bool, err error) {
 	}
 	err = lines.Err()
 	if err == nil {
-		err = io.ErrUnexpectedEOF // events never end
+		err = io.ErrUnexpectedEOF // the stream has no end
 	}
 	return moved, fmt.Errorf("%w: %w", errBroken, err)
 }
@@ -113,7 +113,7 @@ func parsePosition(id string) (api.Position, error) {
 	i, err := strconv.ParseUint(index, 10, 64)
 	s, seqErr := strconv.ParseUint(seq, 10, 32)
 	if err != nil || seqErr != nil {
-		return api.Position{}, fmt.Errorf("%q is not the id of an event; what answers is no Bridge Four leader, it seems", id)
+		return api.Position{}, fmt.Errorf("invalid event id %q: apparently not from a Bridge Four leader", id)
 	}
 	return api.Position{Index: i, Seq: uint32(s)}, nil
 }

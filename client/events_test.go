@@ -14,13 +14,13 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// history is a stream of events, as every node of a cluster tells it.
+// history is a stream of events, the same on every node of a cluster.
 type history []api.Position
 
 var theHistory = history{{Index: 3}, {Index: 3, Seq: 1}, {Index: 5}, {Index: 9}, {Index: 9, Seq: 1}}
 
-// tell sends the events after an id as a leader does, in all at most most bytes; negative: all.
-func (h history) tell(w io.Writer, after string, most int) {
+// send sends the events after an id as a leader does, in all at most most bytes; negative: all.
+func (h history) send(w io.Writer, after string, most int) {
 	var text strings.Builder
 	var last api.Position
 	if after == "" {
@@ -60,8 +60,8 @@ func collect(t *testing.T, c *Client, after *api.Position, n int) []api.Position
 	return got
 }
 
-// TestEventsGoOnWithAnotherLeader cuts the stream after every byte.
-func TestEventsGoOnWithAnotherLeader(t *testing.T) {
+// TestEventsContinueWithAnotherLeader cuts the stream after every byte.
+func TestEventsContinueWithAnotherLeader(t *testing.T) {
 	nodes := newNodes(t, 2)
 	c := newClient(t, Options{}, nodes[0].url(), nodes[1].url())
 	var mu sync.Mutex
@@ -74,7 +74,7 @@ func TestEventsGoOnWithAnotherLeader(t *testing.T) {
 				most = -1
 			}
 			mu.Unlock()
-			theHistory.tell(w, after, most)
+			theHistory.send(w, after, most)
 			if most < 0 {
 				n.wait(r) // for more events
 			}
@@ -96,12 +96,12 @@ func TestEventsGoOnWithAnotherLeader(t *testing.T) {
 func TestEventsOfALeaderThatHangs(t *testing.T) {
 	nodes := newNodes(t, 2)
 	nodes[0].set(func(w http.ResponseWriter, r *http.Request) {
-		theHistory[:2].tell(w, r.Header.Get("Last-Event-ID"), -1)
+		theHistory[:2].send(w, r.Header.Get("Last-Event-ID"), -1)
 		nodes[0].hang()
 		nodes[0].wait(r)
 	})
 	nodes[1].set(func(w http.ResponseWriter, r *http.Request) {
-		theHistory.tell(w, "0-0", -1) // also what the reader has already
+		theHistory.send(w, "0-0", -1) // also what the reader has already
 		nodes[1].wait(r)
 	})
 	c := hasty(newClient(t, Options{}, nodes[0].url(), nodes[1].url()))
@@ -118,11 +118,11 @@ func TestEventsOfASilentStream(t *testing.T) {
 	nodes := newNodes(t, 2)
 	c := hasty(newClient(t, Options{}, nodes[0].url(), nodes[1].url()))
 	nodes[0].set(func(w http.ResponseWriter, r *http.Request) {
-		theHistory[:1].tell(w, "0-0", -1)
+		theHistory[:1].send(w, "0-0", -1)
 		nodes[0].wait(r)
 	})
 	nodes[1].set(func(w http.ResponseWriter, r *http.Request) {
-		theHistory.tell(w, r.Header.Get("Last-Event-ID"), -1)
+		theHistory.send(w, r.Header.Get("Last-Event-ID"), -1)
 		nodes[1].wait(r)
 	})
 	var got []api.Position
@@ -132,12 +132,12 @@ func TestEventsOfASilentStream(t *testing.T) {
 		got = append(got, api.Position{Index: event.Index, Seq: event.Seq})
 		return len(got) < len(theHistory)
 	}}
-	if err := c.endure(t.Context(), &q, "events", e.read); err != nil || !reflect.DeepEqual(got, []api.Position(theHistory)) {
+	if err := c.stream(t.Context(), &q, "events", e.read); err != nil || !reflect.DeepEqual(got, []api.Position(theHistory)) {
 		t.Errorf("events %v, %v; want %v", got, err, theHistory)
 	}
 }
 
-func TestEventsThatAreGone(t *testing.T) {
+func TestEventsNoLongerStored(t *testing.T) {
 	nodes := newNodes(t, 1)
 	nodes[0].set(func(w http.ResponseWriter, _ *http.Request) {
 		sendJSON(w, 410, api.Gone("events after 1-0 are not kept"))
@@ -155,7 +155,7 @@ func TestEventsThatAreGone(t *testing.T) {
 func TestEventsEndWithTheirContext(t *testing.T) {
 	nodes := newNodes(t, 1)
 	nodes[0].set(func(w http.ResponseWriter, r *http.Request) {
-		theHistory[:1].tell(w, "0-0", -1)
+		theHistory[:1].send(w, "0-0", -1)
 		nodes[0].wait(r)
 	})
 	c := newClient(t, Options{}, nodes[0].url())
@@ -172,7 +172,7 @@ func TestEventsEndWithTheirContext(t *testing.T) {
 	}
 }
 
-func TestEventsOfAStranger(t *testing.T) {
+func TestEventsOfAnotherServer(t *testing.T) {
 	for _, text := range []string{"id: x\n\n", "id: 1-1-1\n\n", "id: 1-0\ndata: <html>\n\n", "id: -1-0\n\n"} {
 		c := newClient(t, Options{Patience: -1}, serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }))
 		var last error

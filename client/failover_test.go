@@ -18,7 +18,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// node is one leader of a cluster: a real server whose behaviour the test changes.
+// node is one leader of a cluster: a real server with the behaviour that the test sets.
 type node struct {
 	server  *httptest.Server
 	others  *[]*node
@@ -32,7 +32,7 @@ type node struct {
 	bodies []string
 }
 
-// newNodes starts n leaders that know each other.
+// newNodes starts the leaders of a cluster.
 func newNodes(t *testing.T, n int) []*node {
 	t.Helper()
 	nodes := make([]*node, n)
@@ -57,7 +57,7 @@ func (n *node) set(h http.HandlerFunc) {
 	n.handle = h
 }
 
-// hang makes the node take connections and answer nothing, as a stopped process does.
+// hang makes the node accept connections without answering, as a stopped process does.
 func (n *node) hang() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -113,7 +113,7 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait lasts until the client goes or the test ends.
+// wait returns when the client has left or the test ends.
 func (n *node) wait(r *http.Request) {
 	select {
 	case <-n.release:
@@ -121,7 +121,7 @@ func (n *node) wait(r *http.Request) {
 	}
 }
 
-// hasty makes a client that notices quickly that a leader hangs.
+// hasty shortens the timeouts of a client.
 func hasty(c *Client) *Client {
 	c.silenceMax, c.probeTimeout = 50*time.Millisecond, 500*time.Millisecond
 	return c
@@ -141,7 +141,7 @@ func redirectTo(n *node) http.HandlerFunc {
 	}
 }
 
-func TestWaitGoesOnWithALearnedLeader(t *testing.T) {
+func TestWaitContinuesWithAListedLeader(t *testing.T) {
 	nodes := newNodes(t, 3)
 	nodes[0].set(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("wait") == "" {
@@ -171,7 +171,7 @@ func TestWaitGoesOnWithALearnedLeader(t *testing.T) {
 	}
 }
 
-func TestHungLeaderHoldsNoCall(t *testing.T) {
+func TestHungLeader(t *testing.T) {
 	calls := map[string]func(context.Context, *Client) error{
 		"read": func(ctx context.Context, c *Client) error { _, err := c.Job(ctx, 1); return err },
 		"wait": func(ctx context.Context, c *Client) error { _, err := c.Wait(ctx, 1); return err },
@@ -235,8 +235,8 @@ func TestHungLeaderHoldsNoCall(t *testing.T) {
 	})
 }
 
-// TestSlowLeaderIsGivenTime answers only after it was probed three times.
-func TestSlowLeaderIsGivenTime(t *testing.T) {
+// TestSlowLeader answers only after three probes.
+func TestSlowLeader(t *testing.T) {
 	probed := make(chan struct{}, 100)
 	base := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthz" {
@@ -255,8 +255,8 @@ func TestSlowLeaderIsGivenTime(t *testing.T) {
 	}
 }
 
-// TestSlowCallerIsNoHungLeader: nobody waits for bytes while the caller works on those it has.
-func TestSlowCallerIsNoHungLeader(t *testing.T) {
+// TestSlowCaller: a server is not silent while the caller processes its bytes.
+func TestSlowCaller(t *testing.T) {
 	w := &watch{begun: time.Now().Add(-time.Hour)}
 	if w.quiet() < time.Hour {
 		t.Errorf("no answer for an hour is quiet for %v", w.quiet())
@@ -272,7 +272,7 @@ func TestSlowCallerIsNoHungLeader(t *testing.T) {
 	}
 }
 
-func TestRedirectShowsTheWayToTheLeader(t *testing.T) {
+func TestRedirectNamesTheLeader(t *testing.T) {
 	nodes := newNodes(t, 2)
 	nodes[0].set(redirectTo(nodes[1]))
 	nodes[1].set(func(w http.ResponseWriter, r *http.Request) {
@@ -298,7 +298,7 @@ func TestRedirectShowsTheWayToTheLeader(t *testing.T) {
 	}
 }
 
-// TestLargeBodyIsSentOnce: a follower must not have to read what it does not take.
+// TestLargeBodyIsSentOnce: a follower must not have to read it.
 func TestLargeBodyIsSentOnce(t *testing.T) {
 	for lines, want := range map[int]string{10: "", expectBytes: "100-continue"} {
 		leader := serve(t, func(w http.ResponseWriter, _ *http.Request) { sendJSON(w, http.StatusCreated, api.Job{ID: 1}) })
@@ -316,7 +316,7 @@ func TestLargeBodyIsSentOnce(t *testing.T) {
 	}
 }
 
-func TestRedirectInACircleEnds(t *testing.T) {
+func TestRedirectLoop(t *testing.T) {
 	nodes := newNodes(t, 2)
 	nodes[0].set(redirectTo(nodes[1]))
 	nodes[1].set(redirectTo(nodes[0]))
@@ -330,7 +330,7 @@ func TestRedirectInACircleEnds(t *testing.T) {
 	}
 }
 
-// TestFailoverOfWrites has the leader die with the outcome unknown, the follower send to the dead one, then to nobody, then lead.
+// TestFailoverOfWrites kills the leader before its answer; the follower redirects to it, then has no leader, then leads.
 func TestFailoverOfWrites(t *testing.T) {
 	nodes := newNodes(t, 2)
 	nodes[0].set(func(http.ResponseWriter, *http.Request) {
@@ -364,7 +364,7 @@ func TestFailoverOfWrites(t *testing.T) {
 	}
 }
 
-func TestWaitLeavesANodeThatIsCutOff(t *testing.T) {
+func TestWaitLeavesAPartitionedNode(t *testing.T) {
 	nodes := newNodes(t, 2)
 	nodes[0].set(func(w http.ResponseWriter, r *http.Request) {
 		age := 0
@@ -378,7 +378,7 @@ func TestWaitLeavesANodeThatIsCutOff(t *testing.T) {
 	if job, err := c.Wait(t.Context(), 1); err != nil || job.Status != api.JobFailed || len(nodes[0].requests()) != 2 {
 		t.Errorf("Wait = %+v, %v after %d requests to the node that is cut off; want failed after 2", job, err, len(nodes[0].requests()))
 	}
-	// What has ended stays so, whoever says it.
+	// The end of a job is final, even in an old answer.
 	nodes[1].kill()
 	nodes[0].set(func(w http.ResponseWriter, _ *http.Request) { at(w, 41, 99999, api.Job{ID: 1, Status: api.JobDone}) })
 	if job, err := c.Wait(t.Context(), 1); err != nil || job.Status != api.JobDone {
@@ -386,7 +386,7 @@ func TestWaitLeavesANodeThatIsCutOff(t *testing.T) {
 	}
 }
 
-func TestAnswersDoNotGetOlder(t *testing.T) {
+func TestAnswersAreMonotonic(t *testing.T) {
 	nodes := newNodes(t, 2)
 	answer := func(w http.ResponseWriter, _ *http.Request) { at(w, 41, 0, api.Job{ID: 1}) }
 	nodes[0].set(answer)
@@ -449,8 +449,8 @@ func TestWithPatienceKeepsThePosition(t *testing.T) {
 	}
 }
 
-// TestLogsGoOnWithAnotherLeader cuts a followed log at every place, by death and by hanging.
-func TestLogsGoOnWithAnotherLeader(t *testing.T) {
+// TestLogsContinueWithAnotherLeader ends a followed log after every record, by a kill and by a hang.
+func TestLogsContinueWithAnotherLeader(t *testing.T) {
 	whole := []api.LogRecord{
 		{Task: "1/map/0", Attempt: 1, Text: []byte("one\ntwo\n")},
 		{Task: "1/map/1", Attempt: 1, Text: []byte("uno\n")},
@@ -494,7 +494,7 @@ func TestLogsGoOnWithAnotherLeader(t *testing.T) {
 	}
 }
 
-func TestLearningKeepsToWhatWasGiven(t *testing.T) {
+func TestListServers(t *testing.T) {
 	list := `{"leaders":[{"id":1,"address":"10.0.0.1:6550"},{"id":2,"address":""},{"id":3,"address":"http://10.0.0.3:1/x"},{"id":4,"address":"::"}]}`
 	c := newClient(t, Options{}, deadURL(t))
 	c.http = &http.Client{Transport: roundTrip(func(r *http.Request) string {

@@ -50,7 +50,7 @@ func TaskPath(id uint64, stage string, index uint64) string {
 	return fmt.Sprintf("%s/tasks/%s/%d", JobPath(id), url.PathEscape(stage), index)
 }
 
-// ExplainPath is the path of an explanation of a job, or of a task where stage is not empty.
+// ExplainPath is the path of the explanation of a job, or of a task if stage is not empty.
 func ExplainPath(id uint64, stage string, index uint64) string {
 	path := JobPath(id) + "/explain"
 	if stage != "" {
@@ -59,7 +59,7 @@ func ExplainPath(id uint64, stage string, index uint64) string {
 	return path
 }
 
-// The paths of what there is one of in a cluster.
+// Paths of the cluster and its members.
 const (
 	ClusterPath = "/v1/cluster"
 	WorkersPath = "/v1/workers"
@@ -86,8 +86,8 @@ func withPage(path string, v url.Values, limit int, cursor string) string {
 	return path + "?" + v.Encode()
 }
 
-// Submit submits a job. It returns when the cluster has made it durable. The key makes sending it twice harmless: within 24
-// hours the same key gives the same job. An empty key stands for a random one.
+// Submit submits a job. It returns when the job is durable. The key makes a repetition harmless: within 24 hours the same key
+// gives the same job. An empty key stands for a random one.
 func (c *Client) Submit(ctx context.Context, r *api.JobRequest, key string) (api.Job, error) {
 	if err := checkUTF8(r); err != nil {
 		return api.Job{}, err
@@ -102,15 +102,15 @@ func (c *Client) Submit(ctx context.Context, r *api.JobRequest, key string) (api
 	var job api.Job
 	err = c.call(ctx, request{
 		method: http.MethodPost, path: "/v1/jobs", body: body, kind: kind, key: key, again: true,
-		timeout: time.Minute + time.Duration(len(body)>>20)*time.Second, // a slow line carries 1 MiB/s
+		timeout: time.Minute + time.Duration(len(body)>>20)*time.Second, // a slow network has 1 MiB/s
 	}, &job)
 	return job, err
 }
 
-// linesPart is from how many bytes on lines travel in a part of their own.
+// linesPart is the size from which lines are sent in a part of their own.
 const linesPart = 64 << 10
 
-// encodeSubmit makes the body of a submission and its content type.
+// encodeSubmit returns the body of a submission and its content type.
 func encodeSubmit(r *api.JobRequest) (body []byte, kind string, err error) {
 	if r.Lines == nil || len(r.Lines.Raw) < linesPart || len(r.Lines.Items) > 0 {
 		body, err = json.Marshal(r)
@@ -138,13 +138,13 @@ func encodeSubmit(r *api.JobRequest) (body []byte, kind string, err error) {
 	return out.Bytes(), parts.FormDataContentType(), err
 }
 
-// checkUTF8 refuses what JSON would silently change.
+// checkUTF8 rejects text that JSON would silently change.
 func checkUTF8(r *api.JobRequest) error {
 	check := func(what, s string) error {
 		if utf8.ValidString(s) {
 			return nil
 		}
-		return fmt.Errorf("%s %q is not UTF-8, and a request can only carry UTF-8; name a folder or a glob that covers it, or pass it with --lines", what, s)
+		return fmt.Errorf("%s %q is not UTF-8, which a request requires: name a folder or a glob that covers it, or pass it with --lines", what, s)
 	}
 	named := [][2]string{{"name", r.Name}, {"user", r.User}, {"output", r.Output}, {"directory", r.Dir}, {"program", r.Program.Builtin}}
 	for _, s := range r.Inputs {
@@ -174,7 +174,7 @@ func checkUTF8(r *api.JobRequest) error {
 	return nil
 }
 
-// Job is one job as it is now.
+// Job returns a job.
 func (c *Client) Job(ctx context.Context, id uint64) (api.Job, error) {
 	var job api.Job
 	err := c.call(ctx, get(JobPath(id)), &job)
@@ -182,18 +182,18 @@ func (c *Client) Job(ctx context.Context, id uint64) (api.Job, error) {
 }
 
 const (
-	// pollWait is how long one poll of Wait lasts: whoever is cut off from the others answers with what it knew before.
+	// pollWait is the duration of one poll of Wait: a leader that is cut off from the others answers with an old state.
 	pollWait = 10 * time.Second
-	// ageMax is how long ago a node that is still worth polling has heard from the leader.
+	// ageMax is the age, by ageOf, up to which a node is worth polling.
 	ageMax = 5 * time.Second
 )
 
-// Poll is the job when it has ended, or as it is after wait.
+// Poll returns the job when it has ended, or after wait.
 func (c *Client) Poll(ctx context.Context, id uint64, wait time.Duration) (api.Job, error) {
 	return c.poll(ctx, id, wait, c.options.Patience)
 }
 
-// Wait returns the job when it has ended. Once it has reached the cluster it lives through absences of the leader of up to
+// Wait returns the job when it has ended. Once it has reached the cluster it survives absences of the leader of up to
 // Options.WaitPatience.
 func (c *Client) Wait(ctx context.Context, id uint64) (api.Job, error) {
 	job, err := c.Job(ctx, id)
@@ -207,25 +207,25 @@ func (c *Client) poll(ctx context.Context, id uint64, wait, patience time.Durati
 	c.listServersOnce(ctx) // for when the answer does not come
 	q := get(JobPath(id) + "?wait=" + wait.String())
 	q.timeout += wait
-	q.patience, q.goesOn = patience, true
+	q.patience, q.continues = patience, true
 	var job api.Job
-	var strange error
+	var invalid error
 	err := c.send(ctx, q, func(r *http.Response) error {
 		body, err := readBody(r)
 		if err != nil {
 			return err
 		}
 		job = api.Job{}
-		strange = q.decode(body, &job)
+		invalid = q.decode(body, &job)
 		if age := ageOf(r); !job.IsEnded() && age > ageMax {
 			return fmt.Errorf("%s has not heard from the leader for %v", r.Request.URL.Host, age.Round(time.Second))
 		}
 		return nil
 	})
-	return job, cmp.Or(err, strange)
+	return job, cmp.Or(err, invalid)
 }
 
-// Jobs are the jobs that q asks for, newest first, page by page. The sequence ends after its first error.
+// Jobs returns the jobs that q selects, newest first, page by page. The sequence ends after its first error.
 func (c *Client) Jobs(ctx context.Context, q api.JobQuery) iter.Seq2[api.Job, error] {
 	return pages(q.Cursor, func(cursor string) ([]api.Job, string, error) {
 		q.Cursor = cursor
@@ -235,7 +235,7 @@ func (c *Client) Jobs(ctx context.Context, q api.JobQuery) iter.Seq2[api.Job, er
 	})
 }
 
-// Tasks are the tasks that q asks for, in index order, page by page. The sequence ends after its first error.
+// Tasks returns the tasks that q selects, in index order, page by page. The sequence ends after its first error.
 func (c *Client) Tasks(ctx context.Context, id uint64, q api.TaskQuery) iter.Seq2[api.Task, error] {
 	return pages(q.Cursor, func(cursor string) ([]api.Task, string, error) {
 		q.Cursor = cursor
@@ -245,7 +245,7 @@ func (c *Client) Tasks(ctx context.Context, id uint64, q api.TaskQuery) iter.Seq
 	})
 }
 
-// pages walks through a paged list.
+// pages iterates over a paged list.
 func pages[T any](cursor string, page func(cursor string) ([]T, string, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for cursor := cursor; ; {
@@ -268,14 +268,14 @@ func pages[T any](cursor string, page func(cursor string) ([]T, string, error)) 
 	}
 }
 
-// Task is one task, with its latest failures.
+// Task returns a task, with its latest failures.
 func (c *Client) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
 	var task api.Task
 	err := c.call(ctx, get(TaskPath(id, stage, index)), &task)
 	return task, err
 }
 
-// Explain says why a job is as it is, or one of its tasks where stage is not empty.
+// Explain returns the reasons for the state of a job, or of a task if stage is not empty.
 func (c *Client) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
 	var e api.Explanation
 	err := c.call(ctx, get(ExplainPath(id, stage, index)), &e)
@@ -290,7 +290,7 @@ func (c *Client) Stop(ctx context.Context, id uint64) (api.Job, error) {
 	return job, err
 }
 
-// Retry runs again what failed or died of a job.
+// Retry runs the failed and dead tasks of a job again.
 func (c *Client) Retry(ctx context.Context, id uint64) (api.Job, error) {
 	var job api.Job
 	q := request{method: http.MethodPost, path: JobPath(id) + "/retry", timeout: attemptTimeout}
@@ -298,28 +298,28 @@ func (c *Client) Retry(ctx context.Context, id uint64) (api.Job, error) {
 	return job, err
 }
 
-// Cluster is the cluster's health.
+// Cluster returns the cluster's health.
 func (c *Client) Cluster(ctx context.Context) (api.Cluster, error) {
 	var cluster api.Cluster
 	err := c.call(ctx, get(ClusterPath), &cluster)
 	return cluster, err
 }
 
-// Workers are all workers, by number.
+// Workers returns all workers, by number.
 func (c *Client) Workers(ctx context.Context) ([]api.Worker, error) {
 	var list api.WorkerList
 	err := c.call(ctx, get(WorkersPath), &list)
 	return list.Workers, err
 }
 
-// Worker is one worker.
+// Worker returns a worker.
 func (c *Client) Worker(ctx context.Context, id uint64) (api.Worker, error) {
 	var worker api.Worker
 	err := c.call(ctx, get(WorkerPath(id)), &worker)
 	return worker, err
 }
 
-// DrainWorker lets a worker finish what it runs and gives it nothing more.
+// DrainWorker lets a worker finish its running tasks and gives it no more.
 func (c *Client) DrainWorker(ctx context.Context, id uint64) (api.Worker, error) {
 	var worker api.Worker
 	q := request{method: http.MethodPost, path: WorkerPath(id) + "/drain", again: true, timeout: attemptTimeout}
@@ -327,7 +327,7 @@ func (c *Client) DrainWorker(ctx context.Context, id uint64) (api.Worker, error)
 	return worker, err
 }
 
-// RemoveWorker makes the cluster forget a worker; what it runs is run elsewhere.
+// RemoveWorker removes a worker from the cluster. Its tasks run elsewhere.
 func (c *Client) RemoveWorker(ctx context.Context, id uint64) error {
 	return c.call(ctx, request{method: http.MethodDelete, path: WorkerPath(id), timeout: attemptTimeout}, nil)
 }

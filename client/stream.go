@@ -14,10 +14,10 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// Result is the result of an ended job. Who reads it to the end without an error has all of it. Close it.
+// Result returns the result of an ended job. It is complete if it is read to the end without an error. The caller closes it.
 func (c *Client) Result(ctx context.Context, id uint64) (io.ReadCloser, error) {
 	q := get(JobPath(id) + "/result")
-	q.timeout = 0 // it may be long
+	q.timeout = 0 // the result may be long
 	var body io.ReadCloser
 	err := c.send(ctx, q, func(r *http.Response) error {
 		body = &result{ReadCloser: r.Body, id: id}
@@ -26,7 +26,7 @@ func (c *Client) Result(ctx context.Context, id uint64) (io.ReadCloser, error) {
 	return body, err
 }
 
-// result says what was being read when the connection broke.
+// result adds the job and the offset to an error.
 type result struct {
 	io.ReadCloser
 	id  uint64
@@ -37,12 +37,12 @@ func (r *result) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	r.got += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = fmt.Errorf("result of job %d broke off after %d bytes; fetch it again: %w", r.id, r.got, err)
+		err = fmt.Errorf("result of job %d broken off after %d bytes: fetch it again: %w", r.id, r.got, err)
 	}
 	return n, err
 }
 
-// LogsPath is the path of the logs that q asks for; what it gives is JSON lines.
+// LogsPath is the path of the logs that q selects, as JSON lines.
 func LogsPath(q api.LogQuery) string {
 	path, sep := JobPath(q.Job)+"/logs", "?"
 	if q.OneTask {
@@ -54,12 +54,12 @@ func LogsPath(q api.LogQuery) string {
 	return path
 }
 
-// logsQuietMax is for how long a followed log may bring nothing, not even the empty lines that say it goes on.
+// logsQuietMax bounds the silence of a followed log: empty lines are sent as heartbeats.
 const logsQuietMax = 30 * time.Second
 
-// Logs are the log records that q asks for. With q.Follow the sequence goes on until the job has ended. A broken connection is
-// taken up again where it broke, with whichever leader answers, for up to Options.WaitPatience. The sequence ends after its
-// first error.
+// Logs returns the log records that q selects. With q.Follow the sequence continues until the job has ended. After a broken
+// connection it continues at the same record with any leader that answers, for up to Options.WaitPatience. The sequence ends
+// after its first error.
 func (c *Client) Logs(ctx context.Context, q api.LogQuery) iter.Seq2[api.LogRecord, error] {
 	return func(yield func(api.LogRecord, error) bool) {
 		l := logs{yield: yield, seen: map[attemptName]int64{}}
@@ -67,20 +67,20 @@ func (c *Client) Logs(ctx context.Context, q api.LogQuery) iter.Seq2[api.LogReco
 		if q.Follow {
 			request.quietMax = logsQuietMax
 		}
-		if err := c.endure(ctx, &request, fmt.Sprintf("logs of job %d", q.Job), l.read); err != nil {
+		if err := c.stream(ctx, &request, fmt.Sprintf("logs of job %d", q.Job), l.read); err != nil {
 			yield(api.LogRecord{}, err)
 		}
 	}
 }
 
-// logs reads one log through any number of connections. The leader sends each attempt's bytes in the same order every time, so
-// counting them is enough to go on where the last connection broke.
+// logs reads one log through any number of connections. Each attempt's bytes always come in the same order, so counting them is
+// enough to continue after a broken connection.
 type logs struct {
 	yield func(api.LogRecord, error) bool
 	seen  map[attemptName]int64 // bytes given to the caller
 }
 
-// attemptName is by lease: an attempt that was lost unseen and the one after it may have one number.
+// attemptName includes the lease: an attempt lost without a report and the next one may have the same number.
 type attemptName struct {
 	task  string
 	lease uint64
@@ -115,20 +115,20 @@ func (l *logs) read(body io.Reader) (moved bool, err error) {
 
 var (
 	errBroken = errors.New("connection broke")
-	errEnough = errors.New("the caller wants no more")
+	errEnough = errors.New("ended by the caller")
 )
 
-// reader reads one connection of a stream, and says whether it brought anything new. Its error is nil when the stream is over,
-// errEnough when the caller wants no more, and errBroken when the stream is to go on with another connection.
+// reader reads one connection of a stream, and reports whether it brought anything new. Its error is nil at the end of the
+// stream, errEnough if the caller ended it, and errBroken if the stream continues with another connection.
 type reader func(body io.Reader) (moved bool, err error)
 
-// usefulTime is from when on a connection was of use though it brought nothing: a stream may be silent for hours.
+// usefulTime is the age from which a connection counts as useful although it brought nothing: a stream may be silent for hours.
 const usefulTime = 5 * time.Second
 
-// endure reads a stream through as many connections as it takes. q is changed between them: by itself, and by read.
-func (c *Client) endure(ctx context.Context, q *request, what string, read reader) error {
-	q.timeout = 0      // it may be long
-	var lost time.Time // when the first of a row of useless connections broke
+// stream reads a stream through any number of connections. It changes q between them, and so may read.
+func (c *Client) stream(ctx context.Context, q *request, what string, read reader) error {
+	q.timeout = 0      // the stream may be long
+	var lost time.Time // the end of the first of consecutive useless connections
 	for {
 		begun := time.Now()
 		moved, err := c.connection(ctx, *q, read)
@@ -140,7 +140,7 @@ func (c *Client) endure(ctx context.Context, q *request, what string, read reade
 		case !errors.Is(err, errBroken):
 			return err
 		}
-		q.patience, q.goesOn = c.options.WaitPatience, true
+		q.patience, q.continues = c.options.WaitPatience, true
 		if lost.IsZero() || moved || time.Since(begun) > usefulTime {
 			lost = time.Now()
 		}
