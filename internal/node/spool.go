@@ -35,7 +35,7 @@ func (n *Node) sweepSpool(ctx context.Context) {
 
 // removeTree is os.RemoveAll that ends early with ctx: a folder may hold millions of files.
 func removeTree(ctx context.Context, dir string) error {
-	for {
+	for more := true; more; {
 		folder, err := os.Open(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // another node sweeps the same spool
@@ -44,32 +44,30 @@ func removeTree(ctx context.Context, dir string) error {
 			return err
 		}
 		entries, err := folder.ReadDir(removeBatch) // from the start each time: what was read is gone
-		if cerr := folder.Close(); err == nil {
-			err = cerr
+		if more = !errors.Is(err, io.EOF); !more {
+			err = nil
 		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		for _, e := range entries {
-			path := filepath.Join(dir, e.Name())
-			if err == nil {
-				err = ctx.Err()
-			}
-			if err == nil && e.IsDir() {
-				err = removeTree(ctx, path)
-			} else if err == nil {
-				err = os.Remove(path)
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
+		if err = errors.Join(err, folder.Close()); err == nil {
+			err = removeEntries(ctx, dir, entries)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := os.Remove(dir); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	return ignore(os.Remove(dir), fs.ErrNotExist)
+}
+
+func removeEntries(ctx context.Context, dir string, entries []fs.DirEntry) error {
+	for _, e := range entries {
+		path, err := filepath.Join(dir, e.Name()), ctx.Err()
+		if err == nil && e.IsDir() {
+			err = removeTree(ctx, path)
+		} else if err == nil {
+			err = ignore(os.Remove(path), fs.ErrNotExist)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

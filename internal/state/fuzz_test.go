@@ -167,7 +167,9 @@ func dumpReaders(m *Machine) {
 				s.Attempt(i)
 			}
 			s.NextOpen(s.Tasks - 1)
-			s.Troubled()
+			for range s.Troubled(0) {
+				break
+			}
 		}
 	}
 }

@@ -360,11 +360,11 @@ func (w *world) stage(t *rapid.T, j *Job, s *Stage) {
 	if i, ok := s.NextOpen(0); ok != (open > 0) || ok && i != firstOpen {
 		t.Fatalf("NextOpen(0) = %d, %v, want %d, %v", i, ok, firstOpen, open > 0)
 	}
-	for _, i := range s.Troubled() {
+	for i := range s.Troubled(0) {
 		failed -= uint64(s.Trouble(i).Ended)
 	}
 	if failed != 0 {
-		t.Fatalf("Troubled() misses %d failures", failed)
+		t.Fatalf("Troubled(0) misses %d failures", failed)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime/metrics"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -195,9 +196,13 @@ func TestManyTroubles(t *testing.T) {
 			t.Fatalf("task %d keeps %d failures, the last with %d bytes", i, len(trouble.Last), len(trouble.Last[1].Message))
 		}
 	}
-	if kept != troublesDetails || s.Failed != 2*tasks || len(s.Troubled()) != tasks {
+	troubled := len(slices.Collect(s.Troubled(0)))
+	if kept != troublesDetails || s.Failed != 2*tasks || troubled != tasks {
 		t.Errorf("%d tasks keep messages, %d failures, %d troubled; want %d, %d, %d",
-			kept, s.Failed, len(s.Troubled()), troublesDetails, 2*tasks, tasks)
+			kept, s.Failed, troubled, troublesDetails, 2*tasks, tasks)
+	}
+	if got := slices.Collect(s.Troubled(tasks - 2)); !slices.Equal(got, []uint64{tasks - 2, tasks - 1}) {
+		t.Errorf("Troubled(%d) = %d, want the last two", tasks-2, got)
 	}
 }
 

@@ -243,20 +243,20 @@ func (s *Stage) Trouble(i uint64) Trouble {
 	return Trouble{Counts: p.trouble.counts[k], Ended: p.trouble.ended[k], Last: s.failed[i]}
 }
 
-// Troubled returns the tasks that have failed at least once, in order.
-func (s *Stage) Troubled() []uint64 {
-	var list []uint64
-	for n, p := range s.all() {
-		if p.trouble == nil {
-			continue
-		}
-		for k, ended := range p.trouble.ended {
-			if ended > 0 {
-				list = append(list, n*pageTasks+uint64(k))
+// Troubled yields the tasks from the given one on that have failed at least once, in order.
+func (s *Stage) Troubled(from uint64) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for n, p := range s.all() {
+			if p.trouble == nil || (n+1)*pageTasks <= from {
+				continue
+			}
+			for k, ended := range p.trouble.ended {
+				if i := n*pageTasks + uint64(k); ended > 0 && i >= from && !yield(i) {
+					return
+				}
 			}
 		}
 	}
-	return list
 }
 
 // Attempt is the number of the next attempt of task i.

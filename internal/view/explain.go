@@ -197,18 +197,23 @@ func fitting(spec *state.Spec) string {
 	return flags.String()
 }
 
-// failures names the first tasks of a stage that failed, dead ones first.
+// failures names the first tasks of a stage that failed, dead ones first, of those that a scan of bounded length visits.
 func (e *explainer) failures(stage *state.Stage) {
-	troubled := stage.Troubled()
-	slices.SortStableFunc(troubled, func(a, b uint64) int {
-		return int(stage.Status(b)) - int(stage.Status(a))
-	})
-	for i, task := range troubled {
-		if i == explainTasks {
-			e.because("and %d more tasks have failed at least once", len(troubled)-i)
-			e.advise("bridgefour tasks %d --status dead lists them", e.job.ID)
-			return
+	first := [...][]uint64{state.TaskOpen: nil, state.TaskDone: nil, state.TaskDead: nil} // by status
+	visited, more := 0, ""
+	for task := range stage.Troubled(0) {
+		if visited == scanMax {
+			more = "more than "
+			break
 		}
+		visited++
+		if status := stage.Status(task); len(first[status]) < explainTasks {
+			first[status] = append(first[status], task)
+		}
+	}
+	named := slices.Concat(first[state.TaskDead], first[state.TaskDone], first[state.TaskOpen])
+	named = named[:min(len(named), explainTasks)]
+	for _, task := range named {
 		t := stage.Trouble(task)
 		if len(t.Last) == 0 {
 			continue
@@ -216,6 +221,10 @@ func (e *explainer) failures(stage *state.Stage) {
 		last := t.Last[len(t.Last)-1]
 		e.because("task %d/%s/%d failed %s; last on worker %d: %v: %s", e.job.ID, stage.Name, task, counted(uint64(t.Ended), "time"), last.Worker, last.Kind,
 			strings.TrimSpace(last.Message))
+	}
+	if others := visited - len(named); others > 0 {
+		e.because("and %s%d more tasks have failed at least once", more, others)
+		e.advise("bridgefour tasks %d --status dead lists them", e.job.ID)
 	}
 }
 

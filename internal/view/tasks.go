@@ -3,6 +3,7 @@ package view
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +14,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// scanMax bounds how many tasks one page looks at in the loop; a page may then be short, or empty, and still have a next.
+// scanMax bounds how many tasks are visited at once, for a page or an explanation; a page may then be short, or empty, and still have
+// a next.
 const scanMax = 200_000
 
 // taskRow is what the loop copies out of the state for one task.
@@ -33,10 +35,11 @@ type taskScan struct {
 	stage int // where to go on
 	index uint64
 
-	job  *state.Job // read in the loop only; its Spec and ID anywhere
-	done bool       // the job, when the page was made
-	rows []taskRow
-	next string
+	job     *state.Job // read by its owner only; its Spec and ID anywhere
+	done    bool       // the job, when the page was made
+	rows    []taskRow
+	visited int // tasks
+	next    string
 }
 
 // Tasks is a page of tasks. Pages are made from the state as it is: a task that changes between two pages may be missed or
@@ -54,34 +57,23 @@ func (r *Reader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 	return api.TaskList{Tasks: scan.tasks(), Next: scan.next}, nil
 }
 
-// fill collects the page. Called in the loop.
+// fill collects the page. Called in the goroutine that owns the state.
 func (s *taskScan) fill(job *state.Job, c *leader.Core) {
 	s.job = job
 	s.done = job.Status == state.JobDone
 	running := c.Running(job.ID)
-	looked := 0
 	for ; s.stage < len(job.Stages); s.stage, s.index = s.stage+1, 0 {
 		stage := job.Stages[s.stage]
 		if s.query.Stage != "" && s.query.Stage != stage.Name {
 			continue
 		}
-		for candidates := s.candidates(stage, running); ; s.index++ {
-			if candidates != nil {
-				at, _ := slices.BinarySearch(candidates, s.index)
-				if at == len(candidates) {
-					break
-				}
-				s.index = candidates[at]
-			}
-			if s.index >= stage.Tasks {
-				break
-			}
-			if len(s.rows) == s.query.Limit || looked == scanMax {
-				s.next = fmt.Sprintf("%d/%d", s.stage, s.index)
+		for index := range s.candidates(stage, running) {
+			if len(s.rows) == s.query.Limit || s.visited == scanMax {
+				s.next = fmt.Sprintf("%d/%d", s.stage, index)
 				return
 			}
-			looked++
-			row := makeRow(stage, s.stage, s.index, running)
+			s.visited++
+			row := makeRow(stage, s.stage, index, running)
 			if s.query.Status == "" || s.query.Status == row.status {
 				s.rows = append(s.rows, row)
 			}
@@ -89,22 +81,28 @@ func (s *taskScan) fill(job *state.Job, c *leader.Core) {
 	}
 }
 
-// candidates are the only tasks that can have the status asked for, in order; nil: any.
-func (s *taskScan) candidates(stage *state.Stage, running map[leader.TaskPlace]state.WorkerID) []uint64 {
+// candidates yields, from s.index on, the tasks that can have the status asked for, in order.
+func (s *taskScan) candidates(stage *state.Stage, running map[leader.TaskPlace]state.WorkerID) iter.Seq[uint64] {
 	switch s.query.Status {
 	case api.TaskDead:
-		return append([]uint64{}, stage.Troubled()...)
+		return stage.Troubled(s.index)
 	case api.TaskRunning:
-		list := []uint64{}
+		var list []uint64
 		for key := range running {
-			if int(key.Stage) == s.stage {
+			if int(key.Stage) == s.stage && key.Task >= s.index {
 				list = append(list, key.Task)
 			}
 		}
 		slices.Sort(list)
-		return list
+		return slices.Values(list)
 	}
-	return nil
+	return func(yield func(uint64) bool) {
+		for i := s.index; i < stage.Tasks; i++ {
+			if !yield(i) {
+				return
+			}
+		}
+	}
 }
 
 func makeRow(stage *state.Stage, number int, index uint64, running map[leader.TaskPlace]state.WorkerID) taskRow {
