@@ -26,6 +26,8 @@ type policy struct {
 	name    string // of the cluster
 	version string
 	applied uint64 // index
+	level   uint32 // of the cluster
+	needs   string // the oldest version of the program that reads it
 }
 
 func (p policy) cluster() string {
@@ -70,6 +72,9 @@ func (p policy) check(hs *peerpb.Handshake) *peerpb.Refusal {
 	}
 	if p.members.removed(hs.GetFrom()) {
 		return p.wasRemoved(hs.GetFrom())
+	}
+	if hs.GetFeatureLevel() < p.level {
+		return p.outdated(from, hs.GetVersion(), hs.GetFeatureLevel())
 	}
 	return p.checkMember(hs)
 }
@@ -134,6 +139,12 @@ func (p policy) otherProtocol(from, version string, least, most uint32) *peerpb.
 		"%d to %d: upgrade by one minor release at a time", from, version, least, most, p.me(), p.version, ProtocolMin, Protocol)
 }
 
+// outdated refuses a program that is older than the feature level. It is final: the level never falls.
+func (p policy) outdated(from, version string, level uint32) *peerpb.Refusal {
+	return refuse(peerpb.Refusal_OUTDATED, true, "%s (program %s) reads feature level %d, and cluster %s is at level %d: install bridgefour %s "+
+		"or newer on it", from, version, level, p.cluster(), p.level, p.needs)
+}
+
 // checkApplicant returns why a node cannot join at all; nil: it may.
 func (p policy) checkApplicant(req *peerpb.JoinRequest) *peerpb.Refusal {
 	from, address := "the node at "+req.GetAddress(), checkAddress(req.GetAddress())
@@ -147,6 +158,8 @@ func (p policy) checkApplicant(req *peerpb.JoinRequest) *peerpb.Refusal {
 	case req.GetClusterId() != "" && req.GetClusterId() != p.members.logged.Cluster:
 		return refuse(peerpb.Refusal_OTHER_CLUSTER, true, "%s wants to join cluster %s, and %s belongs to %s: name a leader of the other one, "+
 			"or leave the cluster id out", from, req.GetClusterId(), p.me(), p.cluster())
+	case req.GetFeatureLevel() < p.level:
+		return p.outdated(from, req.GetVersion(), req.GetFeatureLevel())
 	case req.GetClusterName() != "" && p.name != "" && req.GetClusterName() != p.name:
 		return refuse(peerpb.Refusal_OTHER_NAME, true, "%s wants to join a cluster named %q, and %s belongs to %s: name a leader of the other "+
 			"one, or this cluster's name", from, req.GetClusterName(), p.me(), p.cluster())

@@ -26,6 +26,7 @@ func policyOf(heard map[uint64]announcement) policy {
 	}
 	return policy{
 		members: &b, self: replica.Member{ID: 1, Address: "one:6550", Directory: "d1"}, name: "prod", version: "v1", applied: 100,
+		level: 2, needs: "v0.9.0",
 	}
 }
 
@@ -33,6 +34,7 @@ func TestHandshake(t *testing.T) {
 	good := &peerpb.Handshake{
 		ClusterId: "c2", ClusterName: "prod", From: 2, Address: "two:6550", Directory: "d2", To: 1, Version: "v1",
 		Protocol: Protocol, ProtocolMin: ProtocolMin, Lane: peerpb.Lane_LANE_BULK, Committed: 50, Incarnation: "i",
+		FeatureLevel: 2,
 	}
 	tests := []struct {
 		name   string
@@ -97,6 +99,12 @@ func TestHandshake(t *testing.T) {
 			peerpb.Refusal_OTHER_PROTOCOL, false,
 			[]string{"upgrade"},
 		},
+		{
+			"older than the feature level", func(hs *peerpb.Handshake) { hs.FeatureLevel = 1 },
+			peerpb.Refusal_OUTDATED, true,
+			[]string{"leader 2 at two:6550 (program v1) reads feature level 1", `"prod" (c2)`, "level 2", "v0.9.0 or newer"},
+		},
+		{"newer than the feature level", func(hs *peerpb.Handshake) { hs.FeatureLevel = 3 }, 0, false, nil},
 		{"no id", func(hs *peerpb.Handshake) { hs.From = 0 }, peerpb.Refusal_MALFORMED, false, []string{"names no id"}},
 		{"no directory", func(hs *peerpb.Handshake) { hs.Directory = "" }, peerpb.Refusal_MALFORMED, false, []string{"data directory"}},
 		{"no address", func(hs *peerpb.Handshake) { hs.Address = ":6550" }, peerpb.Refusal_MALFORMED, false, []string{"--advertise"}},
@@ -116,6 +124,7 @@ func TestHandshakeAgainstWhatWasHeard(t *testing.T) {
 	p := policyOf(map[uint64]announcement{3: {address: "three:6550", directory: "d3"}})
 	hs := &peerpb.Handshake{
 		ClusterId: "c2", From: 3, Address: "three:6550", Directory: "other", To: 1, Protocol: Protocol, ProtocolMin: ProtocolMin,
+		FeatureLevel: 2,
 	}
 	matches(t, p.check(hs), peerpb.Refusal_OTHER_DIRECTORY, false, []string{"leader 3 was here before"})
 	hs.Directory = "d3"
@@ -150,6 +159,7 @@ func matches(t *testing.T, r *peerpb.Refusal, kind peerpb.Refusal_Kind, final bo
 func TestApplication(t *testing.T) {
 	good := &peerpb.JoinRequest{
 		ClusterName: "prod", Address: "four:6550", Directory: "d4", Version: "v1", Protocol: Protocol, ProtocolMin: ProtocolMin,
+		FeatureLevel: 2,
 	}
 	tests := []struct {
 		name   string
@@ -169,6 +179,7 @@ func TestApplication(t *testing.T) {
 		{"invalid port", func(r *peerpb.JoinRequest) { r.Address = "four" }, peerpb.Refusal_MALFORMED, []string{`"four"`, "--advertise"}},
 		{"port 0", func(r *peerpb.JoinRequest) { r.Address = "four:0" }, peerpb.Refusal_MALFORMED, []string{"invalid address"}},
 		{"any host", func(r *peerpb.JoinRequest) { r.Address = "0.0.0.0:1" }, peerpb.Refusal_MALFORMED, []string{"--advertise"}},
+		{"older than the feature level", func(r *peerpb.JoinRequest) { r.FeatureLevel = 1 }, peerpb.Refusal_OUTDATED, []string{"four:6550", "level 2", "v0.9.0"}},
 		{"too new", func(r *peerpb.JoinRequest) { r.ProtocolMin = Protocol + 1 }, peerpb.Refusal_OTHER_PROTOCOL, []string{"upgrade"}},
 		{"removed", func(r *peerpb.JoinRequest) { r.Id = 9 }, peerpb.Refusal_REMOVED, []string{"leader 9", "leave the id out"}},
 		{"taken id", func(r *peerpb.JoinRequest) { r.Id = 2 }, peerpb.Refusal_OTHER_DIRECTORY, []string{"leader 2", "two:6550", "remove 2"}},

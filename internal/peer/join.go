@@ -34,8 +34,9 @@ type JoinConfig struct {
 	Self replica.Member
 	// Name is the cluster's, Cluster its id. Empty: any.
 	Name, Cluster string
-	// Version is the program's, for messages to people.
+	// Version is the program's, for messages to people. Level is the highest feature level that it reads.
 	Version string
+	Level   uint32
 	// Logger defaults to one that drops everything.
 	Logger *slog.Logger
 	// Dial connects to host:port. Defaults to plain TCP.
@@ -104,7 +105,7 @@ func (a *applicant) ask(ctx context.Context, address string) (*peerpb.JoinReply,
 	return call(ctx, withDefault(a.cfg.Dial), address, func(ctx context.Context, c peerpb.PeerClient) (*peerpb.JoinReply, error) {
 		return c.Join(ctx, &peerpb.JoinRequest{
 			ClusterName: a.cfg.Name, ClusterId: a.cfg.Cluster, Id: a.cfg.Self.ID, Address: a.cfg.Self.Address, Directory: a.cfg.Self.Directory,
-			Version: a.cfg.Version, Protocol: Protocol, ProtocolMin: ProtocolMin,
+			Version: a.cfg.Version, Protocol: Protocol, ProtocolMin: ProtocolMin, FeatureLevel: a.cfg.Level,
 		})
 	})
 }

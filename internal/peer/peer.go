@@ -49,8 +49,9 @@ type Config struct {
 	Name string
 	// Self is this node, with the address that it advertises. ID and Directory come from the attached replica.
 	Self replica.Member
-	// Version is the program's, for error messages.
+	// Version is the program's, for error messages. Level is the highest feature level that it reads.
 	Version string
+	Level   uint32
 	// Logger defaults to one that drops everything.
 	Logger *slog.Logger
 	// Dial connects to host:port. Defaults to plain TCP.
@@ -79,6 +80,8 @@ type Transport struct {
 	replica  Replica // nil until attached
 	self     replica.Member
 	members  members
+	level    uint32 // of the cluster: see SetLevel
+	needs    string
 	links    map[uint64]*link
 	sessions map[sessionKey]*session
 	// refusals are the last reasons for which callers were refused, so that each is logged once. Bounded by refusalsMax.
@@ -199,6 +202,40 @@ func (t *Transport) SetMembers(m replica.Members) {
 	}
 }
 
+// SetLevel has nodes refused that cannot read a feature level; needs is a version of the program that can. It is called whenever
+// the cluster's level has risen.
+func (t *Transport) SetLevel(level uint32, needs string) {
+	refused := map[string]*peerpb.Refusal{}
+	t.mu.Lock()
+	t.level, t.needs = level, needs
+	p := t.policy()
+	for key, s := range t.sessions {
+		if s.level < level {
+			r := p.outdated(who(key.id, s.address), s.version, s.level)
+			refused[s.directory] = r
+			s.end(refusalError(r))
+		}
+	}
+	t.mu.Unlock()
+	for directory, r := range refused {
+		t.logRefusal(directory, r)
+	}
+}
+
+// Behind returns the members that are not connected, or whose program cannot read a feature level.
+func (t *Transport) Behind(level uint32) []uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var behind []uint64
+	for _, m := range t.members.logged.List {
+		s := t.sessions[sessionKey{m.ID, peerpb.Lane_LANE_QUICK}]
+		if m.ID != t.self.ID && (s == nil || s.level < level) {
+			behind = append(behind, m.ID)
+		}
+	}
+	return behind
+}
+
 // relink creates a link for every other member, including those that have connected and that the log does not name yet, and removes
 // the links of former members.
 func (t *Transport) relink() {
@@ -245,7 +282,7 @@ func (t *Transport) Send(msgs []*raftpb.Message) {
 
 // policy returns the policy for inbound calls. t.mu must be held, also while it is used.
 func (t *Transport) policy() policy {
-	p := policy{members: &t.members, self: t.self, name: t.cfg.Name, version: t.cfg.Version}
+	p := policy{members: &t.members, self: t.self, name: t.cfg.Name, version: t.cfg.Version, level: t.level, needs: t.needs}
 	if t.replica != nil {
 		p.applied = t.replica.Status().Applied
 	}

@@ -42,10 +42,11 @@ type sessionKey struct {
 
 // session is an accepted stream of a member.
 type session struct {
-	address, directory, incarnation string
-	end                             context.CancelCauseFunc
-	over                            chan struct{} // closed when its handler has finished
-	heard                           atomic.Int64  // Unix nanoseconds
+	address, directory, incarnation, version string
+	level                                    uint32 // the highest feature level that the member reads
+	end                                      context.CancelCauseFunc
+	over                                     chan struct{} // closed when its handler has finished
+	heard                                    atomic.Int64  // Unix nanoseconds
 }
 
 // inbound is a stream that a handler's two goroutines serve: work reads, the handler itself writes.
@@ -135,7 +136,8 @@ func (t *Transport) whileOpen(ctx context.Context) (_ context.Context, release f
 func (t *Transport) accept(ctx context.Context, g *inbound, hs *peerpb.Handshake) (s *session, leave func(), err error) {
 	key := sessionKey{hs.GetFrom(), hs.GetLane()}
 	s = &session{
-		address: hs.GetAddress(), directory: hs.GetDirectory(), incarnation: hs.GetIncarnation(), end: g.cancel, over: make(chan struct{}),
+		address: hs.GetAddress(), directory: hs.GetDirectory(), incarnation: hs.GetIncarnation(), version: hs.GetVersion(),
+		level: hs.GetFeatureLevel(), end: g.cancel, over: make(chan struct{}),
 	}
 	s.heard.Store(time.Now().UnixNano())
 	for {

@@ -91,7 +91,7 @@ func (t *Transport) handshake(id uint64, lane peerpb.Lane) *peerpb.Handshake {
 	return &peerpb.Handshake{
 		ClusterId: t.members.logged.Cluster, ClusterName: t.cfg.Name, From: t.self.ID, Address: t.self.Address, Directory: t.self.Directory,
 		To: id, Version: t.cfg.Version, Protocol: Protocol, ProtocolMin: ProtocolMin, Lane: lane,
-		Committed: t.replica.Status().Committed, Incarnation: t.incarnation,
+		Committed: t.replica.Status().Committed, Incarnation: t.incarnation, FeatureLevel: t.cfg.Level,
 	}
 }
 

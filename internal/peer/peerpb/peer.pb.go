@@ -92,6 +92,7 @@ const (
 	Refusal_TWIN             Refusal_Kind = 9  // another process is connected as this member
 	Refusal_NOT_FRESH        Refusal_Kind = 10 // invited, but it has a state of its own
 	Refusal_MALFORMED        Refusal_Kind = 11
+	Refusal_OUTDATED         Refusal_Kind = 12 // cannot read what the cluster's feature level allows
 )
 
 // Enum value maps for Refusal_Kind.
@@ -109,6 +110,7 @@ var (
 		9:  "TWIN",
 		10: "NOT_FRESH",
 		11: "MALFORMED",
+		12: "OUTDATED",
 	}
 	Refusal_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -123,6 +125,7 @@ var (
 		"TWIN":             9,
 		"NOT_FRESH":        10,
 		"MALFORMED":        11,
+		"OUTDATED":         12,
 	}
 )
 
@@ -166,8 +169,9 @@ type Handshake struct {
 	Protocol      uint32                 `protobuf:"varint,8,opt,name=protocol,proto3" json:"protocol,omitempty"`                          // version of these messages that it speaks (package peer)
 	ProtocolMin   uint32                 `protobuf:"varint,9,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"` // and the oldest that it can do with
 	Lane          Lane                   `protobuf:"varint,10,opt,name=lane,proto3,enum=bridgefour.peer.v1.Lane" json:"lane,omitempty"`
-	Committed     uint64                 `protobuf:"varint,11,opt,name=committed,proto3" json:"committed,omitempty"`    // index: who knows more of the log knows more of the members
-	Incarnation   string                 `protobuf:"bytes,12,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // random per process: two that share a copied data directory are told apart by it
+	Committed     uint64                 `protobuf:"varint,11,opt,name=committed,proto3" json:"committed,omitempty"`                           // index: who knows more of the log knows more of the members
+	Incarnation   string                 `protobuf:"bytes,12,opt,name=incarnation,proto3" json:"incarnation,omitempty"`                        // random per process: two that share a copied data directory are told apart by it
+	FeatureLevel  uint32                 `protobuf:"varint,13,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"` // the highest that it reads
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +288,13 @@ func (x *Handshake) GetIncarnation() string {
 		return x.Incarnation
 	}
 	return ""
+}
+
+func (x *Handshake) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
 }
 
 type Welcome struct {
@@ -640,7 +651,8 @@ type JoinRequest struct {
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	Protocol      uint32                 `protobuf:"varint,6,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	ProtocolMin   uint32                 `protobuf:"varint,7,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"`
-	ClusterId     string                 `protobuf:"bytes,8,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // empty: any
+	ClusterId     string                 `protobuf:"bytes,8,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`           // empty: any
+	FeatureLevel  uint32                 `protobuf:"varint,9,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"` // the highest that it reads
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,6 +741,13 @@ func (x *JoinRequest) GetClusterId() string {
 		return x.ClusterId
 	}
 	return ""
+}
+
+func (x *JoinRequest) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
 }
 
 // JoinReply holds either a place (id is set) or the address of who leads, which may be empty: nobody is known to, just now.
@@ -957,7 +976,7 @@ var File_peer_proto protoreflect.FileDescriptor
 const file_peer_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"peer.proto\x12\x12bridgefour.peer.v1\"\xf0\x02\n" +
+	"peer.proto\x12\x12bridgefour.peer.v1\"\x95\x03\n" +
 	"\tHandshake\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12!\n" +
@@ -972,7 +991,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x04lane\x18\n" +
 	" \x01(\x0e2\x18.bridgefour.peer.v1.LaneR\x04lane\x12\x1c\n" +
 	"\tcommitted\x18\v \x01(\x04R\tcommitted\x12 \n" +
-	"\vincarnation\x18\f \x01(\tR\vincarnation\"]\n" +
+	"\vincarnation\x18\f \x01(\tR\vincarnation\x12#\n" +
+	"\rfeature_level\x18\r \x01(\rR\ffeatureLevel\"]\n" +
 	"\aWelcome\x12\x1c\n" +
 	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
@@ -985,11 +1005,11 @@ const file_peer_proto_rawDesc = "" +
 	"\x05Chunk\x12;\n" +
 	"\thandshake\x18\x01 \x01(\v2\x1d.bridgefour.peer.v1.HandshakeR\thandshake\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\fR\amessage\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\xbb\x02\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"\xc9\x02\n" +
 	"\aRefusal\x124\n" +
 	"\x04kind\x18\x01 \x01(\x0e2 .bridgefour.peer.v1.Refusal.KindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05final\x18\x03 \x01(\bR\x05final\"\xcb\x01\n" +
+	"\x05final\x18\x03 \x01(\bR\x05final\"\xd9\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eOTHER_PROTOCOL\x10\x01\x12\x11\n" +
@@ -1004,12 +1024,13 @@ const file_peer_proto_rawDesc = "" +
 	"\x04TWIN\x10\t\x12\r\n" +
 	"\tNOT_FRESH\x10\n" +
 	"\x12\r\n" +
-	"\tMALFORMED\x10\v\"f\n" +
+	"\tMALFORMED\x10\v\x12\f\n" +
+	"\bOUTDATED\x10\f\"f\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1c\n" +
 	"\tdirectory\x18\x03 \x01(\tR\tdirectory\x12\x14\n" +
-	"\x05voter\x18\x04 \x01(\bR\x05voter\"\xf0\x01\n" +
+	"\x05voter\x18\x04 \x01(\bR\x05voter\"\x95\x02\n" +
 	"\vJoinRequest\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x18\n" +
@@ -1019,7 +1040,8 @@ const file_peer_proto_rawDesc = "" +
 	"\bprotocol\x18\x06 \x01(\rR\bprotocol\x12!\n" +
 	"\fprotocol_min\x18\a \x01(\rR\vprotocolMin\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\b \x01(\tR\tclusterId\"\xf7\x01\n" +
+	"cluster_id\x18\b \x01(\tR\tclusterId\x12#\n" +
+	"\rfeature_level\x18\t \x01(\rR\ffeatureLevel\"\xf7\x01\n" +
 	"\tJoinReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12!\n" +
