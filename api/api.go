@@ -234,6 +234,7 @@ type Cluster struct {
 	Slots    uint32 `json:"slots"`
 	Free     uint32 `json:"free_slots"`
 	Jobs     int    `json:"jobs" doc:"Jobs that are not over"`
+	Level    uint32 `json:"feature_level" doc:"What the leaders may write. It rises once all of them can read it"`
 	Spool    string `json:"spool" doc:"Where jobs without an output leave their parts"`
 	NotReady string `json:"not_ready,omitempty" doc:"Why writes are refused, if they are"`
 }

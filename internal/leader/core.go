@@ -67,6 +67,9 @@ type (
 	}
 	// FetchLog asks the workers for logs.
 	FetchLog struct{ Request *wire.LogRequest }
+	// RaiseLevel raises the feature level to the highest that this program reads. Every leader can read it; Needs is the version of the
+	// program that can.
+	RaiseLevel struct{ Needs string }
 	// Members is what workers are told of the leaders, and what their hellos are held against.
 	Members struct {
 		ClusterID string   // empty: not known; no worker is refused for it
@@ -75,14 +78,15 @@ type (
 	}
 )
 
-func (Hello) input()     {}
-func (Report) input()    {}
-func (Drained) input()   {}
-func (Closed) input()    {}
-func (Committed) input() {}
-func (Command) input()   {}
-func (FetchLog) input()  {}
-func (Members) input()   {}
+func (Hello) input()      {}
+func (Report) input()     {}
+func (Drained) input()    {}
+func (Closed) input()     {}
+func (Committed) input()  {}
+func (Command) input()    {}
+func (FetchLog) input()   {}
+func (RaiseLevel) input() {}
+func (Members) input()    {}
 
 // Effects is what the driver must do after a step.
 type Effects struct {
@@ -147,6 +151,7 @@ type Core struct {
 	release time.Time
 
 	pipeline   pipeline // to the log
+	raising    bool     // the feature level: an entry of this term does it
 	forgetting bool     // an old job, as the log will say
 	result     state.Result
 	joined     []state.Event // registrations in the entry that is being acted on
@@ -289,6 +294,11 @@ func (c *Core) take(now time.Time, in Input) error {
 		c.ask(now, in)
 	case Members:
 		c.setMembers(in)
+	case RaiseLevel:
+		if !c.raising && c.machine.Level() < state.FeatureLevel {
+			c.raising = true
+			c.pipeline.add(state.RaiseLevel(now.UnixMilli(), state.FeatureLevel, in.Needs))
+		}
 	case FetchLog:
 		for _, id := range c.sorted(c.workers) {
 			if w := c.workers[id]; w.session != nil {

@@ -75,6 +75,16 @@ func (p *pipeline) openUrgent(now time.Time, fence state.Lease) *state.Entry {
 	return e
 }
 
+// add seals an entry that was made elsewhere, after the open one.
+func (p *pipeline) add(e *state.Entry) {
+	if p.entry != nil {
+		p.seal()
+	}
+	p.entry = e
+	p.settlements = append(p.settlements, settlement{})
+	p.seal()
+}
+
 // urge makes the open entry, if there is one, urgent.
 func (p *pipeline) urge() { p.urgent = p.entry != nil }
 

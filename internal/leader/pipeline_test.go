@@ -112,3 +112,28 @@ func TestPipelineSettlesEntriesInOrder(t *testing.T) {
 		t.Errorf("in the end: idle %v, %v", p.idle(), err)
 	}
 }
+
+// TestRaiseLevel: commands that were given before are proposed before, and the level is raised once.
+func TestRaiseLevel(t *testing.T) {
+	r := newCoreRig(t, 0)
+	r.submit(1, 1)
+	r.log.held = true
+	r.step(Command{"k", func(e *state.Entry) { e.Submit("", "u", &state.Spec{Output: "/o"}) }}, RaiseLevel{Needs: "v2"}, RaiseLevel{Needs: "v3"})
+	r.step(RaiseLevel{Needs: "v3"})
+	r.log.held = false
+	for r.machine.Level() == 0 {
+		r.step()
+	}
+	if r.machine.Level() != state.FeatureLevel || r.machine.Needs() != "v2" || r.machine.Len() != 2 {
+		t.Errorf("level %d needs %q, %d jobs, want level %d, v2 and 2", r.machine.Level(), r.machine.Needs(), r.machine.Len(), state.FeatureLevel)
+	}
+	index := r.machine.Index()
+	r.step(RaiseLevel{Needs: "v3"})
+	r.submit(1, 1)
+	for r.machine.Len() == 2 {
+		r.step()
+	}
+	if r.machine.Index() != index+1 {
+		t.Errorf("%d entries follow, want 1", r.machine.Index()-index)
+	}
+}

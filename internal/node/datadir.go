@@ -15,6 +15,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 // joiningFile exists while a data directory waits to join a cluster. A restart repeats the same request under the same directory
@@ -52,7 +53,7 @@ func (p *Process) openLog(ctx context.Context) error {
 		rc.Cluster = NewClusterID(cfg.ClusterName)
 	}
 	p.transport = peer.New(peer.Config{
-		Name: cfg.ClusterName, Self: replica.Member{Address: p.advertised}, Version: cfg.Version, Logger: cfg.Logger, Fresh: p.fresh, OnInvite: p.onInvite,
+		Name: cfg.ClusterName, Self: replica.Member{Address: p.advertised}, Version: cfg.Version, Level: state.FeatureLevel, Logger: cfg.Logger, Fresh: p.fresh, OnInvite: p.onInvite,
 	})
 	rc.Transport = p.transport
 	if p.replica, err = replica.Open(rc); err != nil {
@@ -82,7 +83,7 @@ func (p *Process) requestJoin(ctx context.Context, waiting *joining, rc *replica
 		return err
 	}
 	reply, err := peer.Join(ctx, peer.JoinConfig{
-		Addresses: waiting.Leaders, Name: p.cfg.ClusterName, Version: p.cfg.Version, Logger: p.cfg.Logger,
+		Addresses: waiting.Leaders, Name: p.cfg.ClusterName, Version: p.cfg.Version, Level: state.FeatureLevel, Logger: p.cfg.Logger,
 		Self: replica.Member{ID: p.cfg.ID, Address: p.advertised, Directory: waiting.Directory},
 	})
 	if err != nil {

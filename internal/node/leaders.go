@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/view"
@@ -25,6 +26,7 @@ func (n *Node) lookAround(now time.Time) {
 	}
 	n.loop.looked = now
 	n.dropShadow(now)
+	n.lookAtLevel()
 	members, leader := n.cfg.Log.Members(), n.cfg.Log.Status().LeaderID
 	old := n.members.Load()
 	if members.Cluster != old.Cluster || !slices.Equal(members.List, old.List) || !slices.Equal(members.Former, old.Former) {
@@ -35,6 +37,22 @@ func (n *Node) lookAround(now time.Time) {
 	if leader != n.loop.leader {
 		n.loop.leader = leader
 		n.ready.changed.Notify()
+	}
+}
+
+// lookAtLevel raises the feature level once every leader can read the highest that this program can, and has those refused that
+// cannot read the cluster's.
+func (n *Node) lookAtLevel() {
+	m := n.loop.controller.Machine()
+	if level := m.Level(); level != n.loop.level {
+		n.loop.level = level
+		n.log.Info("feature level", "level", level, "needs", m.Needs())
+		if n.cfg.Peers != nil {
+			n.cfg.Peers.SetLevel(level, m.Needs())
+		}
+	}
+	if n.loop.controller.Leading() && n.loop.level < state.FeatureLevel && (n.cfg.Peers == nil || len(n.cfg.Peers.Behind(state.FeatureLevel)) == 0) {
+		n.loop.controller.Handle(leader.RaiseLevel{Needs: n.cfg.Version})
 	}
 }
 

@@ -35,6 +35,14 @@ type Log interface {
 	RemoveMember(ctx context.Context, id uint64, force bool) error
 }
 
+// Peers are the other leaders; *peer.Transport is one.
+type Peers interface {
+	// Behind returns the leaders that are not connected, or cannot read a feature level.
+	Behind(level uint32) []uint64
+	// SetLevel has leaders refused that cannot read the cluster's feature level. Needs is the version that can.
+	SetLevel(level uint32, needs string)
+}
+
 // Config sets a leader up.
 type Config struct {
 	Log      Log
@@ -46,6 +54,8 @@ type Config struct {
 
 	// Dial reaches another leader. Defaults to TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Peers is nil where there are no other leaders.
+	Peers Peers
 	// InviteLeader asks the fresh leader at an address to join; InviteWorker asks an idle worker. They return when it has
 	// agreed. Nil: nobody can be invited.
 	InviteLeader func(ctx context.Context, address string) error
@@ -94,6 +104,7 @@ type loop struct {
 	reached   uint64
 	looked    time.Time // at who the members are
 	leader    uint64    // at that time
+	level     uint32    // the feature level at that time
 	target    uint64    // position at which a follower begins
 	publisher *view.Publisher
 	told      told // what this node, leading, tells the others

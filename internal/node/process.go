@@ -91,7 +91,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	}
 	p.Node = New(Config{
 		Log: p.replica, Spool: cfg.Spool, Cluster: cfg.ClusterName, Version: cfg.Version, Builtins: cfg.Builtins, Logger: cfg.Logger,
-		InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers,
+		Peers: p.transport, InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers,
 	})
 	return p, nil
 }

@@ -27,7 +27,7 @@ type policy struct {
 	version string
 	applied uint64 // index
 	level   uint32 // of the cluster
-	needs   string // the oldest version of the program that reads it
+	needs   string // a version of the program that reads it
 }
 
 func (p policy) cluster() string {

@@ -305,6 +305,9 @@ func (l *simLeader) step() {
 	if !l.up {
 		return
 	}
+	if l.w.now >= l.w.cfg.Span/2 { // worlds see both what feature level 0 writes and what the latest does
+		l.controller.Handle(leader.RaiseLevel{Needs: "simulated"})
+	}
 	e, err := l.controller.Step(l.now())
 	if err != nil {
 		l.w.fail("leader %d: %v", l.addr, err)

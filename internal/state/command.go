@@ -42,7 +42,7 @@ type command struct {
 	failure     *Failure
 	completions []Completion
 	level       uint32
-	needs       string // the oldest version of the program that reads level
+	needs       string // a version of the program that reads level
 }
 
 func (e *encoder) command(c *command) {
@@ -158,7 +158,7 @@ func NewEntry(now int64, level uint32) *Entry {
 }
 
 // RaiseLevel makes the entry that raises the feature level. Every node must be able to read level: the entry itself is written in its
-// format, so that an older program refuses it by its version. Needs is the oldest version of the program that reads level.
+// format, so that an older program refuses it by its version. Needs is a version of the program that reads level.
 func RaiseLevel(now int64, level uint32, needs string) *Entry {
 	e := NewEntry(now, level)
 	e.add(cmdRaiseLevel, &command{level: level, needs: needs})

@@ -44,7 +44,7 @@ func (m *Machine) Time() int64 { return m.time }
 // Level is the feature level: what nodes may write. See FeatureLevel.
 func (m *Machine) Level() uint32 { return m.level }
 
-// Needs is the oldest version of the program that reads what the level allows; empty at level 0.
+// Needs is a version of the program that reads what the level allows; empty at level 0.
 func (m *Machine) Needs() string { return m.needs }
 
 // Job returns a job, or nil.

@@ -159,7 +159,7 @@ type clusterView struct {
 // clusterView makes the view of the workers and the cluster. What depends on the node, as who leads, is added when it is read.
 func (p *Publisher) clusterView(now time.Time, m *state.Machine, volatile Volatile) *clusterView {
 	v := &clusterView{made: now, cluster: p.cluster}
-	v.cluster.Jobs, v.cluster.Status = len(m.Live()), api.ClusterHealthy
+	v.cluster.Jobs, v.cluster.Level, v.cluster.Status = len(m.Live()), m.Level(), api.ClusterHealthy
 	for _, id := range m.Workers() {
 		info := m.Worker(id)
 		w := api.Worker{

@@ -1,0 +1,47 @@
+package node
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// fakePeers are other leaders, some of which may be behind.
+type fakePeers struct {
+	behind atomic.Bool
+	asked  chan uint32 // room for one
+	level  atomic.Uint32
+}
+
+func (p *fakePeers) Behind(level uint32) []uint64 {
+	select {
+	case p.asked <- level:
+	default:
+	}
+	if p.behind.Load() {
+		return []uint64{2}
+	}
+	return nil
+}
+
+func (p *fakePeers) SetLevel(level uint32, _ string) { p.level.Store(level) }
+
+func TestFeatureLevelRisesOnceAllCanReadIt(t *testing.T) {
+	log, peers := newFakeLog(), &fakePeers{asked: make(chan uint32, 1)}
+	peers.behind.Store(true)
+	r := startRig(t, log, func(c *Config) { c.Peers = peers })
+	log.elect()
+	for range 3 {
+		if level := <-peers.asked; level != state.FeatureLevel {
+			t.Fatalf("the leaders are asked for level %d, want %d", level, state.FeatureLevel)
+		}
+	}
+	if got := r.leader.Cluster().Level; got != 0 {
+		t.Fatalf("feature level %d while a leader is behind, want 0", got)
+	}
+	peers.behind.Store(false)
+	r.until("the level rises", func() bool {
+		return r.leader.Cluster().Level == state.FeatureLevel && peers.level.Load() == state.FeatureLevel
+	})
+}
