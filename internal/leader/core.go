@@ -205,13 +205,6 @@ type taskKey struct {
 	task  uint64
 }
 
-// Plants are the bugs that a build with the tag planted can be given.
-type Plants struct {
-	StaleLease bool // a worker that was given up is heard further, and its report on a lease that is void is accepted
-	AdoptOld   bool // a lease is adopted though it is fenced, or its task was given to another since
-	ForgetDone bool // a term begins with completions forgotten
-}
-
 // CoreConfig is what a term begins with.
 type CoreConfig struct {
 	Machine *state.Machine
@@ -225,7 +218,6 @@ type CoreConfig struct {
 // NewCore starts a term over what the log holds.
 func NewCore(cfg CoreConfig) *Core {
 	m, now := cfg.Machine, cfg.Now
-	forgetDone(m) // where that bug was planted
 	c := &Core{
 		machine: m, sched: sched.New(), term: cfg.Term, name: cfg.Cluster, members: cfg.Members,
 		pinging: &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}, rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),

@@ -226,7 +226,7 @@ func (c *Core) adopt(now time.Time, w *worker, held []*wire.Held) {
 			_, leased := c.leasedTasks()[key]
 			open := job.Open(int(key.stage), key.task)
 			valid := !leased && number > c.began[key.job][key.stage] && !job.Fenced(number)
-			if open && (valid || planted().AdoptOld) {
+			if open && valid {
 				cost := c.sched.Adopt(&w.Worker, sched.Key{Job: key.job, Stage: key.stage}, key.task)
 				c.hold(w, number, lease{job: key.job, stage: key.stage, task: key.task, cost: cost})
 				c.changed[key.job] = struct{}{}
@@ -347,7 +347,7 @@ func (c *Core) goodbye(now time.Time, id SessionID) {
 func (c *Core) lose(now time.Time, w *worker) {
 	w.lost = true
 	c.sched.Leave(w.ID)
-	if w.session != nil && !planted().StaleLease {
+	if w.session != nil {
 		delete(c.sessions, w.session.id)
 		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "no heartbeat came for too long"})
 		w.session = nil
@@ -437,9 +437,6 @@ func (c *Core) finished(now time.Time, w *worker, f *wire.Finished) {
 	for i, index := range f.GetIndex() {
 		number := state.Lease(f.GetLease()[i])
 		l, ok := w.leases[number]
-		if !ok && planted().StaleLease {
-			l, ok = lease{job: id, stage: f.GetStage(), task: index}, true
-		}
 		if !ok || job == nil || l.job != id || l.stage != f.GetStage() || l.task != index {
 			c.tellLate(w, taskKey{id, f.GetStage(), index}, number)
 			continue

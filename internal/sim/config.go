@@ -30,13 +30,16 @@ type Config struct {
 // Plant is a bug that a world is built with, to show that it is found.
 type Plant uint8
 
-// The bugs of the world itself. Those of the leader are built in with the tag planted.
+// Bugs of disks, of the network and of the driver, and bugs of the leader's core (see leaderBug).
 const (
 	NoBug        Plant = iota
 	AckUnsynced        // disks say that a write is durable when it is not
 	ForgedQuorum       // followers' answers say that they have entries that they have not
 	EarlyAck           // a stop or a retry is acknowledged before the log has it
 	LazyRead           // a strong read is answered from memory
+	StaleLease         // a worker that was given up is still listened to, and its completion of a void lease goes into the log
+	AdoptOld           // a worker goes on with a lease that is fenced, or whose task was leased again since
+	ForgetDone         // a term starts without the last completions
 )
 
 // Draw gives the world of a seed.

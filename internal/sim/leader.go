@@ -29,8 +29,9 @@ type simLeader struct {
 
 	core       *core.Core
 	controller *leader.Controller
-	applied    uint64 // index that the state machine has applied, raft's own entries counted
-	since      uint64 // entries delivered since the last snapshot
+	bug        *leaderBug // nil: none
+	applied    uint64     // index that the state machine has applied, raft's own entries counted
+	since      uint64     // entries delivered since the last snapshot
 	term       uint64
 	leading    bool
 	leaderID   uint64
@@ -85,6 +86,7 @@ func (l *simLeader) boot() {
 		return
 	}
 	l.controller = leader.NewController(leader.ControllerConfig{Cluster: clusterName, Seed: l.rng.Uint64})
+	l.bug = newLeaderBug(l)
 	l.drive()
 	l.step()
 }
@@ -251,7 +253,7 @@ func (l *simLeader) deliver(d core.Delivery) {
 	}
 }
 
-func (l *simLeader) log(e replica.Event) { l.must(node.HandleLog(l.controller, l.now(), e)) }
+func (l *simLeader) log(e replica.Event) { l.must(node.HandleLog(l.controller, l.now(), l.bug.log(e))) }
 
 // role begins or ends what belongs to a term.
 func (l *simLeader) role(r *replica.Role) {
@@ -281,7 +283,7 @@ func (l *simLeader) endTerm(why string) {
 }
 
 func (l *simLeader) take(in leader.Input) bool {
-	if !l.controller.Handle(in) {
+	if !l.controller.Handle(l.bug.input(in)) {
 		return false
 	}
 	l.soon()
@@ -313,6 +315,7 @@ func (l *simLeader) step() {
 		l.w.fail("leader %d: %v", l.addr, err)
 		return
 	}
+	l.bug.effects(e)
 	l.proposals = append(l.proposals, e.Propose...)
 	l.propose()
 	if book := l.w.check.book(l.term); l.leading {
