@@ -173,8 +173,8 @@ func TestOldJobsAreForgotten(t *testing.T) {
 	if r.machine.Len() != endedJobsMax || forgotten != more || r.machine.Job(more) != nil || r.machine.Job(more+1) == nil {
 		t.Errorf("%d jobs are remembered and %d forgotten, want %d and the oldest %d", r.machine.Len(), forgotten, endedJobsMax, more)
 	}
-	if len(r.core.began) > endedJobsMax {
-		t.Errorf("the beginnings of %d jobs are remembered", len(r.core.began))
+	if len(r.core.leases.started) > endedJobsMax {
+		t.Errorf("the beginnings of %d jobs are remembered", len(r.core.leases.started))
 	}
 	if spools < more {
 		t.Errorf("%d spool folders are given up, want at least %d", spools, more)
@@ -201,7 +201,7 @@ func TestDeadWorkersAreForgotten(t *testing.T) {
 // A worker on which many different tasks fail is put aside for a while, if there is another on which they do not.
 func TestWorkerIsPutAside(t *testing.T) {
 	r := newCoreRig(t, 2)
-	good, bad := r.core.workers[1], r.core.workers[2]
+	good, bad := r.core.registry.workers[1], r.core.registry.workers[2]
 	r.workers[1].fail = wire.FailureKind_PROGRAM_ERROR
 	r.workers[0].long, r.workers[1].long = true, true
 	r.submit(1, 200)
@@ -211,10 +211,10 @@ func TestWorkerIsPutAside(t *testing.T) {
 			r.beat()
 		}
 		r.step()
-		if aside.IsZero() && !bad.aside.IsZero() {
+		if aside.IsZero() && bad.quarantine.active() {
 			aside = r.now
 		}
-		if !good.aside.IsZero() {
+		if good.quarantine.active() {
 			t.Fatal("the good worker was put aside")
 		}
 		if i > 1_000_000 {
@@ -224,16 +224,16 @@ func TestWorkerIsPutAside(t *testing.T) {
 	if job := r.machine.Job(1); job.Status != state.JobDone || aside.IsZero() {
 		t.Errorf("job %v; the bad worker was put aside at %v", job.Status, aside)
 	}
-	if got := r.workers[1].done; got > 3*asideTasks {
+	if got := r.workers[1].done; got > 3*quarantineTasks {
 		t.Errorf("the bad worker had %d attempts", got)
 	}
-	for !bad.aside.IsZero() && r.now.Before(aside.Add(2*asideTime)) {
+	for bad.quarantine.active() && r.now.Before(aside.Add(2*quarantineTime)) {
 		r.beat()
 		r.now = r.now.Add(tick)
 		r.step()
 	}
-	if !bad.aside.IsZero() || r.now.Sub(aside) < asideTime {
-		t.Errorf("it came back after %v, want %v", r.now.Sub(aside), asideTime)
+	if bad.quarantine.active() || r.now.Sub(aside) < quarantineTime {
+		t.Errorf("it came back after %v, want %v", r.now.Sub(aside), quarantineTime)
 	}
 	// It is better now: it is given work, and what it did before does not count.
 	r.workers[1].fail = 0
@@ -242,7 +242,7 @@ func TestWorkerIsPutAside(t *testing.T) {
 	for range 100 {
 		r.step()
 	}
-	if r.workers[1].done == before || !bad.aside.IsZero() {
+	if r.workers[1].done == before || bad.quarantine.active() {
 		t.Errorf("it is back, and has done %d of 200 tasks", r.workers[1].done-before)
 	}
 }
@@ -259,12 +259,12 @@ func TestNobodyIsPutAsideAlone(t *testing.T) {
 			r.beat()
 		}
 		r.step()
-		for id, w := range r.core.workers {
-			if !w.aside.IsZero() {
+		for id, w := range r.core.registry.workers {
+			if w.quarantine.active() {
 				t.Fatalf("worker %d was put aside", id)
 			}
-			if len(w.failed) > asideTasks {
-				t.Fatalf("%d failed tasks of worker %d are remembered, want at most %d", len(w.failed), id, asideTasks)
+			if len(w.quarantine.failed) > quarantineTasks {
+				t.Fatalf("%d failed tasks of worker %d are remembered, want at most %d", len(w.quarantine.failed), id, quarantineTasks)
 			}
 		}
 	}
@@ -290,7 +290,7 @@ func TestBackOff(t *testing.T) {
 	for count, want := range map[uint8]time.Duration{0: backOffFirst, 1: backOffFirst, 2: 2 * backOffFirst, 5: 16 * backOffFirst, 9: 256 * backOffFirst, 10: backOffMax, 255: backOffMax} {
 		low, high := time.Hour, time.Duration(0)
 		for range 300 {
-			d := r.core.backOff(r.now, &state.Event{Fault: state.ProgramError, Count: count}).Sub(r.now)
+			d := r.core.backOff(&state.Event{Fault: state.ProgramError, Count: count}).Sub(r.now)
 			low, high = min(low, d), max(high, d)
 		}
 		if low < want/2 || low > want*2/3 || high >= want*3/2 || high < want*4/3 {
@@ -298,7 +298,7 @@ func TestBackOff(t *testing.T) {
 		}
 	}
 	for _, kind := range []state.FailureKind{state.LostWorker, state.Preempted, state.BadProgram} {
-		if at := r.core.backOff(r.now, &state.Event{Fault: kind, Count: 1}); !at.Equal(r.now) {
+		if at := r.core.backOff(&state.Event{Fault: kind, Count: 1}); !at.Equal(r.now) {
 			t.Errorf("%v: waits %v, want none", kind, at.Sub(r.now))
 		}
 	}

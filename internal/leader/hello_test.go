@@ -197,7 +197,7 @@ func TestPingOfABusyWorker(t *testing.T) {
 	for range 5 {
 		r.step()
 	}
-	if len(r.core.workers[1].leases) != 1 {
+	if len(r.core.registry.workers[1].leases) != 1 {
 		t.Fatal("no lease was given")
 	}
 	last := r.now

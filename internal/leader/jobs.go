@@ -1,35 +1,38 @@
 package leader
 
 import (
-	"cmp"
-	"slices"
 	"strings"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
+// What the state remembers of the past: enough for a person to look at, little enough for snapshots to stay small.
+const (
+	endedJobsMax   = 1000
+	deadWorkersMax = 1000
+)
+
 // updateJobStates is the second duty of a leader: to act on what the log has decided.
-func (c *Core) updateJobStates(now time.Time) {
+func (c *Core) updateJobStates() {
 	for i := range c.result.Verdicts {
-		c.verdict(&c.result.Verdicts[i])
+		c.handleVerdict(&c.result.Verdicts[i])
 	}
-	c.joined = c.joined[:0]
 	workers := false
 	for i := range c.result.Events {
-		c.event(now, &c.result.Events[i])
+		c.handleEvent(&c.result.Events[i])
 		workers = workers || c.result.Events[i].Kind == state.WorkerChanged
 	}
 	if workers {
-		c.forgetDead(now)
+		c.forgetDead()
 	}
-	// What a worker holds is judged by the state after the entry, so the scheduler must be as far.
-	for i := range c.joined {
-		c.register(now, &c.joined[i])
+	// Registrations last: what a worker holds is judged by the state after the entry, and the scheduler must have caught up with it.
+	for i := range c.result.Events {
+		if e := &c.result.Events[i]; e.Kind == state.RequestApplied && strings.HasPrefix(e.Key, registerPrefix) {
+			c.completeRegistration(e)
+		}
 	}
 }
 
@@ -39,88 +42,79 @@ func (c *Core) settle() {
 	failures, thawed := c.pipeline.applied()
 	for _, id := range thawed {
 		c.sched.Freeze(id, false)
-		c.allHungry()
+		c.dirty.markAll()
 	}
 	for _, f := range failures {
-		w := c.workers[f.worker]
-		if w == nil {
-			continue
-		}
-		c.drop(w, f.lease)
-		if w.session != nil {
-			work := c.workFor(w.session)
-			work.Stale = append(work.Stale, uint64(f.lease))
+		if w := c.registry.workers[f.worker]; w != nil {
+			c.leases.drop(w.leases, f.lease)
+			c.outbox.stale(w, f.lease)
 		}
 	}
 }
 
-// verdict tells a worker what became of a prepared attempt.
-func (c *Core) verdict(v *state.Verdict) {
+// handleVerdict ends the lease of a finished attempt, and tells its worker whether it has won. A worker that is not connected asks when it
+// comes back.
+func (c *Core) handleVerdict(v *state.Verdict) {
 	c.pipeline.decided()
 	c.changed[v.Job] = struct{}{}
-	w := c.workers[v.Worker]
+	w := c.registry.workers[v.Worker]
 	if w == nil {
 		return
 	}
-	c.drop(w, v.Lease)
-	if w.session == nil {
-		return // it asks when it comes back
-	}
-	work := c.workFor(w.session)
+	c.leases.drop(w.leases, v.Lease)
 	if v.Won {
-		work.Committed = append(work.Committed, uint64(v.Lease))
+		c.outbox.committed(w, v.Lease)
 	} else {
-		work.Stale = append(work.Stale, uint64(v.Lease))
+		c.outbox.stale(w, v.Lease)
 	}
 }
 
-func (c *Core) event(now time.Time, e *state.Event) {
+func (c *Core) handleEvent(e *state.Event) {
 	if e.Job != 0 {
 		c.changed[e.Job] = struct{}{}
 	}
+	stage := sched.Key{Job: e.Job, Stage: e.Stage}
 	switch e.Kind {
 	case state.JobSubmitted:
-		c.fact(*e)
+		c.addFact(e)
 	case state.StageStarted:
-		c.startStage(sched.Key{Job: e.Job, Stage: e.Stage})
-		c.fact(*e)
+		c.startStage(stage)
+		c.addFact(e)
 	case state.StageEnded:
-		c.endStage(sched.Key{Job: e.Job, Stage: e.Stage})
+		c.endStage(stage)
 	case state.TaskReopened:
 		avoid := e.Worker
 		if e.Fault == state.Preempted {
 			avoid = 0
 		}
-		// The tasks of a stage that has started again since are open as it is.
-		if e.Lease > c.began[e.Job][e.Stage] {
-			c.sched.Reopen(sched.Key{Job: e.Job, Stage: e.Stage}, e.Task, c.backOff(now, e), avoid)
+		if c.leases.current(e.Lease, stage) { // if its stage has started again since, the task is open already
+			c.sched.Reopen(stage, e.Task, c.backOff(e), avoid)
 		}
-		c.allHungry()
+		c.dirty.markAll()
 	case state.TaskDied:
-		c.fact(*e)
+		c.addFact(e)
 	case state.JobEnding:
-		c.revokeJob(e.Job)
-		c.fact(*e)
+		c.endLeases(e.Job)
+		c.addFact(e)
 	case state.JobEnded:
-		c.endJob(now, e.Job)
-		c.fact(*e)
+		c.endJob(e.Job)
+		c.addFact(e)
 	case state.JobForgotten:
-		delete(c.began, e.Job)
+		c.leases.forget(e.Job)
 		c.forgetting = false
-		c.forgetOldest(now)
+		c.forgetOldest()
 		c.effects.Forgotten = append(c.effects.Forgotten, e.Job)
 		if e.Output != "" {
 			c.effects.Spools = append(c.effects.Spools, e.Output)
 		}
 	case state.WorkerJoined:
-		c.fact(*e)
+		c.addFact(e)
 	case state.WorkerChanged:
-		c.workerChanged(now, e.Worker)
-		c.fact(*e)
+		c.workerChanged(e.Worker)
+		c.addFact(e)
 	case state.RequestApplied:
 		switch {
-		case strings.HasPrefix(e.Key, registerPrefix):
-			c.joined = append(c.joined, *e)
+		case strings.HasPrefix(e.Key, registerPrefix): // see updateJobStates
 		case e.Key == "": // the leader's own
 			c.forgetting = c.forgetting && e.Err == nil
 		default:
@@ -135,95 +129,87 @@ const (
 	backOffMax   = 30 * time.Second
 )
 
-func (c *Core) backOff(now time.Time, e *state.Event) time.Time {
+func (c *Core) backOff(e *state.Event) time.Time {
 	if e.Fault == state.LostWorker || e.Fault == state.Preempted || e.Fault == state.BadProgram {
-		return now // another worker will do better
+		return c.now // another worker will do better
 	}
 	d := min(backOffFirst<<min(e.Count-min(e.Count, 1), 16), backOffMax)
-	return now.Add(d/2 + time.Duration(c.rand.Int64N(int64(d))))
+	return c.now.Add(d/2 + time.Duration(c.rand.Int64N(int64(d))))
 }
 
 // startStage opens the tasks of a stage, which may be one that starts again.
 func (c *Core) startStage(key sched.Key) {
 	c.endStage(key)
-	if c.began[key.Job] == nil {
-		c.began[key.Job] = map[uint32]state.Lease{}
-	}
-	c.began[key.Job][key.Stage] = state.NewLease(c.term, c.seq)
+	c.leases.startStage(key)
 	if job := c.machine.Job(key.Job); job != nil { // the same entry may have ended and forgotten it
 		c.sched.Start(job, key.Stage, false)
 	}
-	c.allHungry()
+	c.dirty.markAll()
 }
 
-// endStage revokes the leases of a stage, and gives no more of it.
+// endStage revokes the leases of a stage, and grants no more of it.
 func (c *Core) endStage(key sched.Key) {
 	if c.sched.StageLeased(key) > 0 { // others have ended: their verdicts come from the log
-		c.revoke(func(l lease) bool { return l.job == key.Job && l.stage == key.Stage })
+		c.revoke(func(l lease) bool { return l.Key == key })
 	}
 	c.sched.EndStage(key)
 }
 
-// revokeJob revokes the leases of a job, and gives no more of it.
-func (c *Core) revokeJob(id state.JobID) {
+// endLeases revokes the leases of a job, and grants no more of it.
+func (c *Core) endLeases(id state.JobID) {
 	if c.sched.Leased(id) > 0 {
-		c.revoke(func(l lease) bool { return l.job == id })
+		c.revoke(func(l lease) bool { return l.Job == id })
 	}
 	c.sched.End(id)
 }
 
-// revoke revokes the leases for which void is true. The workers stop those attempts and remove what they wrote.
+// revoke revokes the leases for which void is true: their workers stop the attempts and remove what they wrote.
 func (c *Core) revoke(void func(lease) bool) {
-	for _, worker := range c.sorted(c.workers) {
-		w := c.workers[worker]
-		for _, number := range w.standing() {
-			l := w.leases[number]
-			if !void(l) {
-				continue
-			}
-			c.drop(w, number)
-			c.giveBack(w, l)
-			if w.session != nil {
-				work := c.workFor(w.session)
-				work.Stale = append(work.Stale, uint64(number))
+	for _, w := range c.registry.inOrder() {
+		for _, number := range w.leases.standing() {
+			if l := w.leases[number]; void(l) {
+				c.leases.drop(w.leases, number)
+				c.release(w, l)
+				c.outbox.stale(w, number)
 			}
 		}
 	}
 }
 
-func (c *Core) endJob(now time.Time, id state.JobID) {
-	c.revokeJob(id)
+func (c *Core) endJob(id state.JobID) {
+	c.endLeases(id)
 	delete(c.readers, id)
-	for _, s := range c.sessions {
+	for _, s := range c.registry.sessions {
 		if _, ok := s.known[id]; ok {
 			delete(s.known, id)
-			c.workFor(s).Ended = append(c.workFor(s).Ended, uint64(id))
+			work := c.outbox.work(s)
+			work.Ended = append(work.Ended, uint64(id))
 		}
 	}
 	if job := c.machine.Job(id); job != nil && job.Status == state.JobStopped && job.Spec.Spool {
 		c.effects.Spools = append(c.effects.Spools, job.Spec.Output)
 	}
-	c.forgetOldest(now)
+	c.forgetOldest()
 }
 
 // forgetOldest has the log drop the oldest job that is over, if there are too many. One at a time: which is the next is
 // known when it is gone.
-func (c *Core) forgetOldest(now time.Time) {
+func (c *Core) forgetOldest() {
 	if c.forgetting || c.machine.Len()-len(c.machine.Live()) <= endedJobsMax {
 		return
 	}
 	if oldest, ok := c.machine.OldestEnded(); ok {
-		c.open(now).Forget("", oldest)
+		c.open().Forget("", oldest)
 		c.forgetting = true
 	}
 }
 
 // workerChanged acts on a new status that the log has.
-func (c *Core) workerChanged(now time.Time, id state.WorkerID) {
+func (c *Core) workerChanged(id state.WorkerID) {
 	if c.machine.Worker(id) == nil {
 		c.arrived(id)
 	}
-	w := c.workers[id]
+	w := c.registry.workers[id]
 	if w == nil {
 		return
 	}
@@ -233,23 +219,23 @@ func (c *Core) workerChanged(now time.Time, id state.WorkerID) {
 		if w.session != nil {
 			c.dismiss(w.session)
 		}
-		c.reopenAll(now, w, nil)
+		c.reopenAll(w, nil)
 		c.sched.Leave(id)
-		delete(c.workers, id)
-		w.lost = true  // rebalance may still look at it
-		c.leased = nil // what has ended went with it
+		delete(c.registry.workers, id)
+		c.leases.remove(id)
+		w.lost = true // rebalance may still look at it
 	case info.Status == state.WorkerDraining && !w.draining:
 		w.draining = true
 		c.sched.Leave(id)
 		if w.session != nil {
-			c.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{Reason: "a user has asked for it"}}})
+			c.outbox.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{Reason: "a user has asked for it"}}})
 		}
 	}
 }
 
 // forgetDead removes the oldest dead worker when there are too many: containers that never come back with the same data
 // folder would grow the state for ever.
-func (c *Core) forgetDead(now time.Time) {
+func (c *Core) forgetDead() {
 	var oldest state.WorkerID
 	dead := 0
 	for _, id := range c.machine.Workers() {
@@ -261,153 +247,6 @@ func (c *Core) forgetDead(now time.Time) {
 		}
 	}
 	if dead > deadWorkersMax {
-		c.open(now).SetWorker("", oldest, state.WorkerRemoved)
+		c.open().SetWorker("", oldest, state.WorkerRemoved)
 	}
-}
-
-// assignable reports whether a worker may be given leases.
-func (w *worker) assignable() bool {
-	return w.session != nil && w.session.worker == w && !w.lost && !w.draining && w.aside.IsZero()
-}
-
-// rebalance is the third duty of a leader: to give open tasks to free slots. Only workers for which something has changed
-// are looked at. They take turns, a grant each, so that work is spread over them.
-func (c *Core) rebalance(now time.Time) {
-	defer c.sendWork()
-	if c.famine {
-		c.famine = false
-		for _, w := range c.workers {
-			c.feed(w)
-		}
-	}
-	if c.pipeline.behind() {
-		return // the log is behind; they stay hungry
-	}
-	if len(c.hungry) == 0 {
-		return
-	}
-	alone := c.able(2) == 1
-	slices.SortFunc(c.hungry, func(a, b *worker) int { return cmp.Compare(a.ID, b.ID) })
-	for len(c.hungry) > 0 {
-		c.hungry = slices.DeleteFunc(c.hungry, func(w *worker) bool {
-			ok := w.assignable()
-			if ok {
-				w.Alone = alone
-				var g sched.Grant
-				if g, ok = c.sched.Next(now, &w.Worker); ok {
-					c.grant(w, &g)
-				}
-			}
-			w.hungry = ok
-			return !ok
-		})
-	}
-}
-
-// feed has rebalance look at a worker.
-func (c *Core) feed(w *worker) {
-	if !w.hungry {
-		w.hungry = true
-		c.hungry = append(c.hungry, w)
-	}
-}
-
-// able counts the workers that may be given leases, up to a limit.
-func (c *Core) able(limit int) (n int) {
-	for _, w := range c.workers {
-		if w.assignable() {
-			if n++; n == limit {
-				break
-			}
-		}
-	}
-	return n
-}
-
-// grant leases the tasks of g to w.
-func (c *Core) grant(w *worker, g *sched.Grant) {
-	job, stage := g.Job, g.Job.Stages[g.Stage]
-	if _, ok := w.session.known[job.ID]; !ok {
-		w.session.known[job.ID] = struct{}{}
-		message := wireJob(job)
-		work := c.workWith(w.session, proto.Size(message))
-		work.Jobs = append(work.Jobs, message)
-	}
-	var out *wire.Leases
-	bytes := 0
-	send := func() {
-		work := c.workWith(w.session, bytes)
-		work.Leases = append(work.Leases, out)
-	}
-	splits := job.Spec.Splits(int(g.Stage))
-	for _, task := range g.Tasks {
-		c.seq++
-		if out != nil && bytes > workBytesMax/2 {
-			send()
-			out = nil
-		}
-		if out == nil {
-			bytes = 0
-			out = &wire.Leases{
-				Job: uint64(job.ID), Stage: g.Stage, FirstLease: uint64(state.NewLease(c.term, c.seq)), Action: wire.CommitAction(stage.Action),
-				Index: make([]uint64, 0, len(g.Tasks)),
-			}
-		}
-		c.hold(w, state.NewLease(c.term, c.seq), lease{job: job.ID, stage: g.Stage, task: task, cost: g.Cost})
-		if attempt := stage.Attempt(task); attempt > 1 || out.Attempt != nil {
-			for len(out.Attempt) < len(out.Index) {
-				out.Attempt = append(out.Attempt, 1)
-			}
-			out.Attempt = append(out.Attempt, attempt)
-		}
-		if splits {
-			split := c.split(job, task)
-			bytes += len(split.GetItem()) + len(split.GetFile().GetPath())
-			out.Splits = append(out.Splits, split)
-		}
-		out.Index = append(out.Index, task)
-		bytes += leaseBytes
-	}
-	send()
-	c.changed[job.ID] = struct{}{}
-}
-
-// split is what task of a job's map stage reads. A block that cannot be read gives a split that no runner accepts, so the
-// task fails as bad input and says so.
-func (c *Core) split(job *state.Job, task uint64) *wire.Split {
-	r := c.readers[job.ID]
-	if r == nil {
-		r = state.NewInputReader(&job.Spec.Input)
-		c.readers[job.ID] = r
-	}
-	s, err := r.Split(task)
-	if err != nil {
-		return &wire.Split{}
-	}
-	if s.Path == nil {
-		return &wire.Split{Kind: &wire.Split_Item{Item: s.Item}}
-	}
-	return &wire.Split{Kind: &wire.Split_File{File: &wire.FileSplit{Path: s.Path, Offset: s.Offset, Length: s.Length, Whole: s.Whole}}}
-}
-
-// wireJob is what a worker needs to know of a job.
-func wireJob(j *state.Job) *wire.Job {
-	spec := j.Spec
-	out := &wire.Job{
-		Id: uint64(j.ID), Uid: j.UID, Name: spec.Name, Output: spec.Output, Spool: spec.Spool, Settings: spec.Settings,
-		TimeoutMs: spec.TimeoutMS, Memory: spec.Memory, Dir: spec.Dir, KeepPartial: spec.KeepPartial,
-		CreatedUnixMs: uint64(j.Created), StartedUnixMs: uint64(j.Started), User: spec.User, Overwrite: spec.Overwrite,
-	}
-	if spec.Input.Kind == state.InputRange {
-		out.RangeFrom, out.Range = spec.Input.From, true
-	}
-	if spec.Builtin != "" {
-		out.Program = &wire.Program{Kind: &wire.Program_Builtin{Builtin: spec.Builtin}}
-	} else {
-		out.Program = &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{Argv: spec.Argv}}}
-	}
-	for _, s := range j.Stages {
-		out.Stages = append(out.Stages, s.Name)
-	}
-	return out
 }

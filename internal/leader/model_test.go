@@ -229,7 +229,7 @@ func (w *world) jobEnded(job *state.Job) {
 
 func (w *world) forgetWinners(id state.JobID) {
 	for key := range w.winners {
-		if key.job == id {
+		if key.Job == id {
 			delete(w.winners, key)
 		}
 	}
@@ -339,7 +339,7 @@ func (w *world) check() {
 	if err := c.Check(); err != nil {
 		w.fatalf("%v", err)
 	}
-	for id, worker := range c.workers {
+	for id, worker := range c.registry.workers {
 		load := int64(0)
 		for _, l := range worker.leases {
 			if !l.ended {
@@ -377,7 +377,7 @@ func (w *world) checkWinners(job *state.Job) {
 	}
 	for i, stage := range job.Stages {
 		for task := range stage.Tasks {
-			key := taskKey{job.ID, uint32(i), task}
+			key := newTaskKey(uint64(job.ID), uint64(i), task)
 			out, ok := stage.Output(task)
 			if was, known := w.winners[key]; known && (!ok || was != out.Winner) && stage.Role != state.RoleCommit {
 				w.fatalf("task %v had the winner %d; now it has %d (%v)", key, was, out.Winner, ok)
@@ -415,7 +415,7 @@ func (w *world) settle() {
 	for range 500 { // verdicts, goodbyes and losses that are on their way
 		w.step()
 	}
-	for id, worker := range w.core.workers {
+	for id, worker := range w.core.registry.workers {
 		if len(worker.leases) > 0 {
 			w.fatalf("no job lives; worker %d still has the leases %v", id, worker.leases)
 		}
@@ -430,7 +430,7 @@ func (w *world) settle() {
 		w.fatalf("no job lives; the scheduler has %+v", w.core.sched)
 	}
 	for _, id := range w.machine.Workers() {
-		if info := w.machine.Worker(id); info.Status == state.WorkerAlive && w.core.workers[id] == nil {
+		if info := w.machine.Worker(id); info.Status == state.WorkerAlive && w.core.registry.workers[id] == nil {
 			w.fatalf("worker %d is alive for the log, and unknown to the leader", id)
 		}
 	}

@@ -29,6 +29,7 @@ const (
 // applied); the log applies the entries of a term in the order in which they were proposed.
 type pipeline struct {
 	level    uint32       // the feature level of entries that are opened
+	raised   bool         // an entry of this term raises the level
 	entry    *state.Entry // the open entry; nil: none
 	opened   time.Time
 	urgent   bool     // a client, a worker or the progress of a job waits for the open entry
@@ -75,12 +76,16 @@ func (p *pipeline) openUrgent(now time.Time, fence state.Lease) *state.Entry {
 	return e
 }
 
-// add seals an entry that was made elsewhere, after the open one.
-func (p *pipeline) add(e *state.Entry) {
+// raiseLevel adds an entry that raises the feature level, once in a term. Commands that were added before are proposed before it.
+func (p *pipeline) raiseLevel(now time.Time, needs string) {
+	if p.raised {
+		return
+	}
+	p.raised = true
 	if p.entry != nil {
 		p.seal()
 	}
-	p.entry = e
+	p.entry = state.RaiseLevel(now.UnixMilli(), state.FeatureLevel, needs)
 	p.settlements = append(p.settlements, settlement{})
 	p.seal()
 }
@@ -88,7 +93,7 @@ func (p *pipeline) add(e *state.Entry) {
 // urge makes the open entry, if there is one, urgent.
 func (p *pipeline) urge() { p.urgent = p.entry != nil }
 
-// freeze notes that the open entry fences jobs: they are frozen until it is applied.
+// freeze notes that the open entry fences jobs. No lease of them may be granted until it is applied: the fence would not cover it.
 func (p *pipeline) freeze(jobs []state.JobID) {
 	s := &p.settlements[len(p.settlements)-1]
 	for _, id := range jobs {
@@ -96,9 +101,6 @@ func (p *pipeline) freeze(jobs []state.JobID) {
 		p.fences[id]++
 	}
 }
-
-// frozen reports whether an entry that is not applied fences a job. No lease of it may be granted: the fence does not cover it.
-func (p *pipeline) frozen(id state.JobID) bool { return p.fences[id] > 0 }
 
 // addFailure notes that the open entry has the failure of a lease.
 func (p *pipeline) addFailure(f failedLease) {

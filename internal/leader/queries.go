@@ -28,12 +28,12 @@ type TaskPlace struct {
 
 // WorkerState returns the volatile state of a worker; false if it has not connected in this term.
 func (c *Core) WorkerState(id state.WorkerID) (WorkerState, bool) {
-	w := c.workers[id]
+	w := c.registry.workers[id]
 	if w == nil {
 		return WorkerState{}, false
 	}
 	return WorkerState{
-		Connected: w.session != nil && !w.lost, Draining: w.draining, Aside: !w.aside.IsZero(),
+		Connected: w.session != nil && !w.lost, Draining: w.draining, Aside: w.quarantine.active(),
 		Busy: uint32(w.busy()), Queued: uint32(w.Leases() - w.busy()), Heard: w.heard,
 	}, true
 }
@@ -51,7 +51,7 @@ func (c *Core) StageLeased(id state.JobID, stage uint32) uint64 {
 
 // Eligible reports whether a worker that accepts leases can run an attempt of a job.
 func (c *Core) Eligible(job *state.Job) bool {
-	for _, w := range c.workers {
+	for _, w := range c.registry.workers {
 		if w.assignable() && sched.Eligible(job.Spec, &w.Worker) {
 			return true
 		}
@@ -61,7 +61,7 @@ func (c *Core) Eligible(job *state.Job) bool {
 
 // Fits reports whether a worker has what an attempt of a job needs.
 func (c *Core) Fits(id state.WorkerID, spec *state.Spec) bool {
-	w := c.workers[id]
+	w := c.registry.workers[id]
 	return w != nil && sched.Eligible(spec, &w.Worker)
 }
 
@@ -80,10 +80,10 @@ func (c *Core) Waiting(id state.JobID) (tasks int, first time.Time) { return c.s
 // Running returns the leased tasks of a job and their workers.
 func (c *Core) Running(id state.JobID) map[TaskPlace]state.WorkerID {
 	set := map[TaskPlace]state.WorkerID{}
-	for _, w := range c.workers {
+	for _, w := range c.registry.workers {
 		for _, l := range w.leases {
-			if l.job == id && !l.ended {
-				set[TaskPlace{l.stage, l.task}] = w.ID
+			if l.Job == id && !l.ended {
+				set[TaskPlace{l.Stage, l.task}] = w.ID
 			}
 		}
 	}
@@ -93,7 +93,7 @@ func (c *Core) Running(id state.JobID) map[TaskPlace]state.WorkerID {
 // Connected returns how many workers have a session.
 func (c *Core) Connected() int {
 	n := 0
-	for _, w := range c.workers {
+	for _, w := range c.registry.workers {
 		if w.session != nil {
 			n++
 		}
@@ -102,4 +102,4 @@ func (c *Core) Connected() int {
 }
 
 // Awaited returns how many workers of the previous term are still waited for.
-func (c *Core) Awaited() int { return len(c.awaited) }
+func (c *Core) Awaited() int { return len(c.registry.awaited) }

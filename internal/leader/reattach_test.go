@@ -74,7 +74,7 @@ func TestReattach(t *testing.T) {
 	if err := core.Check(); err != nil {
 		t.Fatal(err)
 	}
-	for id, w := range core.workers {
+	for id, w := range core.registry.workers {
 		for lease, l := range w.leases {
 			if want := int(id-1)*held + int(l.task%held); lease.Term() == 1 && (int(l.task) != want || lease != state.NewLease(1, l.task+1)) {
 				t.Fatalf("worker %d holds %v of task %d", id, lease, l.task)

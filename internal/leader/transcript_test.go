@@ -280,7 +280,7 @@ func (s *story) spec(list []string, set map[string]string) *state.Spec {
 // run lets time pass: the core is stepped when it asks for it, when the log has news, and when a heartbeat is due.
 func (s *story) run(until time.Time) {
 	for {
-		next := s.core.wake(s.now)
+		next := s.core.wake()
 		if at, ok := s.log.next(); ok {
 			next = earlier(next, at)
 		}
@@ -474,8 +474,8 @@ func (s *story) job(id state.JobID) {
 
 func (s *story) books() {
 	c := s.core
-	for _, id := range slices.Sorted(maps.Keys(c.workers)) {
-		w := c.workers[id]
+	for _, id := range slices.Sorted(maps.Keys(c.registry.workers)) {
+		w := c.registry.workers[id]
 		text := fmt.Sprintf("worker %d: %d leases", id, w.Leases())
 		var ended []uint64
 		for number, l := range w.leases {
@@ -487,7 +487,7 @@ func (s *story) books() {
 		if len(ended) > 0 {
 			text += ", ended " + leaseNames(ended)
 		}
-		for i, on := range []bool{w.lost, !w.aside.IsZero(), w.draining, w.session == nil} {
+		for i, on := range []bool{w.lost, w.quarantine.active(), w.draining, w.session == nil} {
 			if on {
 				text += []string{", lost", ", put aside", ", draining", ", no session"}[i]
 			}

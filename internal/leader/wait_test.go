@@ -16,7 +16,7 @@ func TestSlowRegistrationKeepsItsAttempt(t *testing.T) {
 	var held state.Lease
 	for range 100 {
 		r.step()
-		for number := range r.core.workers[1].leases {
+		for number := range r.core.registry.workers[1].leases {
 			held = number
 		}
 	}
@@ -35,7 +35,7 @@ func TestSlowRegistrationKeepsItsAttempt(t *testing.T) {
 		r.now = r.now.Add(tick)
 		r.step(Report{8, &wire.Report{Heartbeat: true}})
 	}
-	if w := r.core.workers[1]; w == nil || len(w.leases) != 1 || w.leases[held].job != 1 {
+	if w := r.core.registry.workers[1]; w == nil || len(w.leases) != 1 || w.leases[held].Job != 1 {
 		t.Errorf("worker 1 = %+v, want it to go on with lease %v", w, held)
 	}
 }
@@ -48,7 +48,7 @@ func TestStarvedLeaderTakesNobodyForARival(t *testing.T) {
 	if len(r.last.Close) != 1 || r.last.Close[0].Refused {
 		t.Fatalf("closed %+v, want the second process asked to come later", r.last.Close)
 	}
-	r.now = r.now.Add(2 * rivalProof)
+	r.now = r.now.Add(2 * duplicateProof)
 	r.step()
 	r.step(Hello{8, again})
 	if len(r.last.Close) != 1 || r.last.Close[0].Refused {

@@ -2,120 +2,75 @@ package leader
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// updateClusterStatus is the first duty of a leader: to know who lives. It gives up workers that were silent for too long,
-// and ends the waiting for those of before the term. Since is the time since it was last called: where that is long, the
-// leader itself was stopped or starved, its workers' news may wait unread, and the time does not count as their silence.
-func (c *Core) updateClusterStatus(now time.Time, since time.Duration) {
-	const starved = lossAfter / 4
+// updateClusterStatus is the first duty of a leader: to know which workers are alive. It gives up those that were silent for too long and
+// those of before the term that have not come in time. Since is the time since it was last called.
+func (c *Core) updateClusterStatus(since time.Duration) {
 	if since > starved {
-		c.release = c.release.Add(since)
+		c.registry.excuse(c.now, since)
 	}
-	for _, id := range c.sorted(c.workers) {
-		w := c.workers[id]
-		if since > starved {
-			w.heard = earlier(w.heard.Add(since), now)
-			w.rivalSince = earlier(w.rivalSince.Add(since), now) // that the first was heard of since then would not be true
-		}
+	for _, w := range c.registry.inOrder() {
 		switch {
-		case !w.lost && now.Sub(w.heard) > w.patience():
-			c.lose(now, w)
-		case !w.aside.IsZero() && !now.Before(w.aside):
-			w.aside = time.Time{}
-			clear(w.failed)
-			c.feed(w)
+		case w.silent(c.now):
+			c.lose(w)
+		case w.quarantine.expired(c.now):
+			w.quarantine.lift()
+			c.dirty.mark(w)
 		}
-		if w.session != nil {
-			c.ping(now, w.session)
-		}
+		c.ping(w.session)
 	}
-	c.pingNewcomers(now)
-	if len(c.awaited) > 0 && now.After(c.release) {
-		c.stopWaiting(now)
+	for _, s := range c.registry.unregistered() {
+		c.ping(s)
 	}
-	if !c.leasedUsed {
-		c.leased = nil
+	for _, id := range c.registry.overdue(c.machine, c.now) {
+		c.open().SetWorker("", id, state.WorkerDead)
+		c.arrived(id)
 	}
-	c.leasedUsed = false
+	c.leases.tick()
 	for _, id := range c.machine.Live() { // a job may have become halted, or no longer be
 		c.changed[id] = struct{}{}
 	}
-	if _, ok := c.sched.Wake(); ok { // the backstop: Step wakes them when a back-off ends
-		c.allHungry()
+	if _, ok := c.sched.Wake(); ok { // the backstop: Step marks them when a back-off ends
+		c.dirty.markAll()
 	}
 }
 
-// patience is how long a worker may be silent. One whose connection is gone is not merely idle.
-func (w *worker) patience() time.Duration {
-	if w.session != nil && len(w.leases) == 0 {
-		return idleLossAfter
-	}
-	return lossAfter
-}
-
-// stopWaiting gives up the workers of before the term that have not come. Those whose registrations are on their way through a
-// slow log have come: their attempts must not be given to others a moment before they can be adopted.
-func (c *Core) stopWaiting(now time.Time) {
-	coming := map[state.WorkerID]struct{}{}
-	for _, s := range c.sessions {
-		if s.worker != nil {
-			continue
-		}
-		if w := c.machine.ByIdentity(s.hello.GetIdentity()); w != nil {
-			coming[w.ID] = struct{}{}
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(c.awaited)) {
-		if _, ok := coming[id]; !ok {
-			c.open(now).SetWorker("", id, state.WorkerDead)
-			delete(c.awaited, id)
-		}
-	}
-	if len(c.awaited) == 0 {
-		c.releaseJobs()
-	}
-}
-
-func (c *Core) releaseJobs() {
-	c.sched.Release()
-	c.allHungry()
-}
-
-func (c *Core) allHungry() { c.famine = true }
-
-// arrived takes a worker off those that are awaited, and ends the waiting with the last.
+// arrived ends the wait for a worker of before the term; after the last, the jobs that were held for them are released.
 func (c *Core) arrived(id state.WorkerID) {
-	if _, ok := c.awaited[id]; !ok {
-		return
-	}
-	delete(c.awaited, id)
-	if len(c.awaited) == 0 {
-		c.releaseJobs()
+	if c.registry.arrived(id) {
+		c.sched.Release()
+		c.dirty.markAll()
 	}
 }
 
-// rivalProof is for how long two processes must claim one identity before the second is refused for good. Before that, the
-// first may be dead and its stream not yet known to be: the second is the same worker, started again.
-const rivalProof = time.Second
+// ping sends something on a session that has been quiet.
+func (c *Core) ping(s *session) {
+	if s != nil && s.pingDue(c.now) {
+		c.outbox.send(s, newPing())
+	}
+}
 
-// rival turns away a process that claims the identity of a worker that is connected.
-func (c *Core) rival(now time.Time, id SessionID, w *worker, h *wire.Hello) {
-	if w.rival != h.GetIncarnation() {
-		w.rival, w.rivalSince = h.GetIncarnation(), now
+// duplicateProof is how long two processes must use one identity before the second is refused for good. Before that the first may be
+// dead, with a stream that has not ended yet: then the second is the same worker, started again.
+const duplicateProof = time.Second
+
+// rejectDuplicate rejects a process that has the identity of a worker that is connected.
+func (c *Core) rejectDuplicate(id SessionID, w *worker, h *wire.Hello) {
+	d := &w.duplicate
+	if d.incarnation != h.GetIncarnation() {
+		*d = duplicate{h.GetIncarnation(), c.now}
 	}
 	reason := fmt.Sprintf("worker %d at %s is connected with the same identity %s: two workers cannot share a data directory; "+
 		"give this one a --data-dir of its own", w.ID, orElse(w.session.hello.GetAddress(), w.session.hello.GetHost()), h.GetIdentity())
-	refused := now.Sub(w.rivalSince) >= rivalProof && w.heard.After(w.rivalSince)
+	refused := c.now.Sub(d.since) >= duplicateProof && w.heard.After(d.since)
 	c.effects.Close = append(c.effects.Close, Close{Session: id, Refused: refused, Reason: reason})
 }
 
@@ -126,258 +81,196 @@ func orElse(s, other string) string {
 	return s
 }
 
+// registerPrefix begins the keys of registrations; the number of the session follows.
 const registerPrefix = "register/"
 
 func registerKey(id SessionID) string { return fmt.Sprintf("%s%d", registerPrefix, id) }
 
-func (c *Core) refuse(id SessionID, reason string) {
+// reject ends a session for good.
+func (c *Core) reject(id SessionID, reason string) {
 	c.effects.Close = append(c.effects.Close, Close{Session: id, Refused: true, Reason: reason})
 }
 
-// register goes on with the session that asked for a worker's number when the log has given it.
-func (c *Core) register(now time.Time, e *state.Event) {
+// completeRegistration completes the registration of a session once its entry is applied.
+func (c *Core) completeRegistration(e *state.Event) {
 	number, err := strconv.ParseUint(strings.TrimPrefix(e.Key, registerPrefix), 10, 64)
 	if err != nil {
-		return // not a key of ours
+		return // not a key of a session
 	}
-	s, info := c.sessions[SessionID(number)], c.machine.Worker(e.Worker)
+	s, info := c.registry.sessions[SessionID(number)], c.machine.Worker(e.Worker)
 	switch {
 	case info == nil && s != nil: // removed by the same entry
 		c.dismiss(s)
 	case info == nil:
-	case s == nil: // its stream broke meanwhile: the log takes it for alive, so its silence is counted from now
-		if w := c.worker(e.Worker); w.session == nil {
-			w.heard, w.lost = now, false
+	case s == nil: // its stream has ended meanwhile: it is alive in the log, so its silence counts from now
+		if w := c.registry.worker(e.Worker, &c.leases); w.session == nil {
+			w.heard, w.lost = c.now, false
 		}
 	default:
-		c.registered(now, s, info)
+		c.connect(s, info)
 	}
 }
 
 const removedReason = "this worker was removed from the cluster"
 
-// dismiss ends the session and the process of a worker that was removed: left alone, it would come back as a new one.
+// dismiss ends the session and the process of a worker that was removed: otherwise it would come back as a new one.
 func (c *Core) dismiss(s *session) {
-	delete(c.sessions, s.id)
-	c.send(s, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{StopRunning: true, Reason: removedReason}}})
-	c.refuse(s.id, removedReason)
+	delete(c.registry.sessions, s.id)
+	c.outbox.send(s, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{StopRunning: true, Reason: removedReason}}})
+	c.reject(s.id, removedReason)
 }
 
-// worker is the worker of that number, which may be new to this term.
-func (c *Core) worker(id state.WorkerID) *worker {
-	w := c.workers[id]
-	if w == nil {
-		w = &worker{leases: map[state.Lease]lease{}, failed: map[taskKey]struct{}{}}
-		w.ID = id
-		c.workers[id] = w
+// connect makes s the session of its worker.
+func (c *Core) connect(s *session, info *state.Worker) {
+	w := c.registry.worker(info.ID, &c.leases)
+	another := w.incarnation != s.hello.GetIncarnation()
+	if w.session != nil && another { // a reconnect that was faster than the end of the first stream
+		delete(c.registry.sessions, s.id)
+		c.rejectDuplicate(s.id, w, s.hello)
+		return
 	}
-	return w
-}
-
-// registered makes s the session of its worker.
-func (c *Core) registered(now time.Time, s *session, info *state.Worker) {
-	id := info.ID
-	w := c.worker(id)
-	if w.session != nil && w.session != s { // a reconnect that was faster than the news of the break
-		if w.incarnation != s.hello.GetIncarnation() {
-			delete(c.sessions, s.id)
-			c.rival(now, s.id, w, s.hello)
-			return
-		}
-		delete(c.sessions, w.session.id)
-		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "the worker has connected anew"})
+	if !w.lost && w.incarnation != "" && another {
+		c.chargeRunning(w, fmt.Sprintf("the process of worker %d ended while it ran this", w.ID))
 	}
-	if !w.lost && w.incarnation != "" && w.incarnation != s.hello.GetIncarnation() {
-		c.chargeRunning(now, w, fmt.Sprintf("the process of worker %d ended while it ran this", id))
+	if old := c.registry.attach(w, s, c.now); old != nil {
+		c.effects.Close = append(c.effects.Close, Close{Session: old.id, Reason: "the worker has connected again"})
 	}
 	w.Slots, w.Memory, w.Labels = int(info.Slots), info.Memory, info.Labels
-	w.session, w.incarnation, w.heard, w.lost = s, s.hello.GetIncarnation(), now, false
 	w.draining = info.Status == state.WorkerDraining
-	w.running, w.Behind = nil, false
-	s.worker = w
-	c.adopt(now, w, s.hello.GetHeld())
-	c.arrived(id)
-	c.feed(w)
-	if c.able(3) < 3 {
-		c.allHungry() // another is no longer alone
+	c.adopt(w, s.hello.GetHeld())
+	c.arrived(w.ID)
+	c.dirty.mark(w)
+	if c.registry.assignable(3) < 3 {
+		c.dirty.markAll() // another is no longer alone
 	}
 }
 
-// adopt takes over the leases that a worker came back with, and answers its Hello. What it held in the leader's view and
-// does not hold itself is open again; what it holds and may not is revoked. A winner's file is never revoked: a worker that
-// missed the verdict gets it now.
-func (c *Core) adopt(now time.Time, w *worker, held []*wire.Held) {
+// adopt takes over the leases that a worker has come with, and answers its Hello. What it held in the leader's view and does not hold
+// is open again; what it holds and may not is revoked. A winner's file is never revoked: a worker that missed the verdict gets it
+// now.
+func (c *Core) adopt(w *worker, held []*wire.Held) {
 	welcome := c.welcome(w)
 	holds := make(map[state.Lease]struct{}, len(held))
-	var committed []uint64
+	var committed []state.Lease
 	for _, h := range held {
 		number := state.Lease(h.GetLease())
 		holds[number] = struct{}{}
-		if _, ok := w.leases[number]; ok {
-			continue
+		key := newTaskKey(h.GetJob(), uint64(h.GetStage()), h.GetIndex())
+		_, known := w.leases[number]
+		switch {
+		case known:
+		case c.won(key, number):
+			committed = append(committed, number)
+		case c.adoptable(key, number):
+			cost := c.sched.Adopt(&w.Worker, key.Key, key.task)
+			c.leases.put(w.leases, number, lease{taskKey: key, cost: cost})
+			c.changed[key.Job] = struct{}{}
+		default:
+			welcome.Revoked = append(welcome.Revoked, uint64(number))
 		}
-		job := c.machine.Job(state.JobID(h.GetJob()))
-		key := taskKey{job: state.JobID(h.GetJob()), stage: h.GetStage(), task: h.GetIndex()}
-		if stage := stageOf(job, key); stage != nil {
-			if out, done := stage.Output(key.task); done && out.Winner == number {
-				committed = append(committed, uint64(number))
-				continue
-			}
-			_, leased := c.leasedTasks()[key]
-			open := job.Open(int(key.stage), key.task)
-			valid := !leased && number > c.began[key.job][key.stage] && !job.Fenced(number)
-			if open && valid {
-				cost := c.sched.Adopt(&w.Worker, sched.Key{Job: key.job, Stage: key.stage}, key.task)
-				c.hold(w, number, lease{job: key.job, stage: key.stage, task: key.task, cost: cost})
-				c.changed[key.job] = struct{}{}
-				continue
-			}
-		}
-		welcome.Revoked = append(welcome.Revoked, uint64(number))
 	}
-	c.reopenAll(now, w, holds)
-	c.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: welcome}})
-	if len(committed) > 0 {
-		c.workFor(w.session).Committed = committed
-	}
+	c.reopenAll(w, holds)
+	c.outbox.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: welcome}})
+	c.outbox.committed(w, committed...)
 }
 
+// adoptable reports whether a worker that comes with a lease may go on with it: the task is open, nobody else has it, and nothing has
+// voided the lease since it was granted.
+func (c *Core) adoptable(key taskKey, number state.Lease) bool {
+	job := c.machine.Job(key.Job)
+	if stageOf(job, key) == nil || !job.Open(int(key.Stage), key.task) {
+		return false
+	}
+	return !c.leases.leased(key) && c.leases.current(number, key.Key) && !job.Fenced(number)
+}
+
+// won reports whether a lease is the winner of its task.
+func (c *Core) won(key taskKey, number state.Lease) bool {
+	stage := stageOf(c.machine.Job(key.Job), key)
+	if stage == nil {
+		return false
+	}
+	out, done := stage.Output(key.task)
+	return done && out.Winner == number
+}
+
+// stageOf returns the stage of a task; nil if there is no such task.
 func stageOf(job *state.Job, key taskKey) *state.Stage {
-	if job == nil || int(key.stage) >= len(job.Stages) || key.task >= job.Stages[key.stage].Tasks {
+	if job == nil || int(key.Stage) >= len(job.Stages) || key.task >= job.Stages[key.Stage].Tasks {
 		return nil
 	}
-	return job.Stages[key.stage]
+	return job.Stages[key.Stage]
 }
 
-// leasedTasks is all tasks that are leased now.
-func (c *Core) leasedTasks() map[taskKey]state.Lease {
-	c.leasedUsed = true
-	if c.leased == nil {
-		c.leased = map[taskKey]state.Lease{}
-		for _, w := range c.workers {
-			for number, l := range w.leases {
-				key := taskKey{l.job, l.stage, l.task}
-				c.leased[key] = max(number, c.leased[key]) // of a stage that began anew, there may be one that has ended
-			}
-		}
+// release gives back what a lease cost.
+func (c *Core) release(w *worker, l lease) {
+	if job := c.machine.Job(l.Job); job != nil {
+		c.sched.Return(&w.Worker, job, l.Stage, 1, l.cost)
 	}
-	return c.leased
+	c.changed[l.Job] = struct{}{}
+	c.dirty.mark(w)
 }
 
-// hold puts a lease into the books.
-func (c *Core) hold(w *worker, number state.Lease, l lease) {
-	w.leases[number] = l
-	if c.leased != nil {
-		c.leased[taskKey{l.job, l.stage, l.task}] = number
-	}
+// reopen drops a lease whose attempt has come to nothing through no fault of the task.
+func (c *Core) reopen(w *worker, number state.Lease, l lease) {
+	c.leases.drop(w.leases, number)
+	c.release(w, l)
+	c.sched.Reopen(l.Key, l.task, c.now, 0)
+	c.dirty.markAll()
 }
 
-// drop takes a lease out of the books.
-func (c *Core) drop(w *worker, number state.Lease) {
-	if c.leased != nil {
-		l := w.leases[number]
-		if key := (taskKey{l.job, l.stage, l.task}); c.leased[key] == number {
-			delete(c.leased, key)
-		}
-	}
-	delete(w.leases, number)
-}
-
-// giveBack frees what a lease cost.
-func (c *Core) giveBack(w *worker, l lease) {
-	if job := c.machine.Job(l.job); job != nil {
-		c.sched.Return(&w.Worker, job, l.stage, 1, l.cost)
-	}
-	c.changed[l.job] = struct{}{}
-	c.feed(w)
-}
-
-// reopen drops a lease that came to nothing through no fault of the task.
-func (c *Core) reopen(now time.Time, w *worker, number state.Lease, l lease) {
-	c.drop(w, number)
-	c.giveBack(w, l)
-	c.sched.Reopen(sched.Key{Job: l.job, Stage: l.stage}, l.task, now, 0)
-	c.allHungry()
-}
-
-// reopenAll drops the leases of a worker that it does not hold. Those that have ended await the word of the log.
-func (c *Core) reopenAll(now time.Time, w *worker, holds map[state.Lease]struct{}) {
-	for _, number := range w.standing() {
+// reopenAll drops the leases of a worker that it does not hold. Those that have ended wait for the log.
+func (c *Core) reopenAll(w *worker, holds map[state.Lease]struct{}) {
+	for _, number := range w.leases.standing() {
 		if _, ok := holds[number]; !ok {
-			c.reopen(now, w, number, w.leases[number])
+			c.reopen(w, number, w.leases[number])
 		}
 	}
 }
 
-// standing is the leases of a worker that have not ended, in order.
-func (w *worker) standing() []state.Lease {
-	var list []state.Lease
-	for number, l := range w.leases {
-		if !l.ended {
-			list = append(list, number)
-		}
-	}
-	slices.Sort(list)
-	return list
-}
-
-func (c *Core) closed(id SessionID) {
-	s := c.sessions[id]
-	delete(c.sessions, id)
-	if s != nil && s.worker != nil && s.worker.session == s {
-		s.worker.session = nil // its leases stand until it is silent for too long: it may come back at once
-		c.sched.Leave(s.worker.ID)
-	}
-}
-
-func (c *Core) goodbye(now time.Time, id SessionID) {
-	s := c.sessions[id]
-	if s == nil || s.worker == nil {
-		return
-	}
-	w := s.worker
-	c.reopenAll(now, w, nil)
+// drained ends the registration of a worker that has drained.
+func (c *Core) drained(w *worker) {
+	c.reopenAll(w, nil)
 	w.lost = true
 	c.sched.Leave(w.ID)
-	c.open(now).SetWorker("", w.ID, state.WorkerRemoved)
+	c.open().SetWorker("", w.ID, state.WorkerRemoved)
 }
 
-// lose gives up a worker: its leases are void, and its tasks go to others. What it was running is counted against the task,
-// in a budget of its own: a task that takes worker after worker down must end.
-func (c *Core) lose(now time.Time, w *worker) {
+// lose gives up a worker: its leases are void, and its tasks are open again. What it was running is charged to the tasks, in a budget
+// of its own: a task that takes down worker after worker must end.
+func (c *Core) lose(w *worker) {
 	w.lost = true
 	c.sched.Leave(w.ID)
 	if w.session != nil {
-		delete(c.sessions, w.session.id)
-		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "no heartbeat came for too long"})
+		delete(c.registry.sessions, w.session.id)
+		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "no heartbeat for too long"})
 		w.session = nil
 	}
-	c.chargeRunning(now, w, fmt.Sprintf("worker %d was not heard of for %v while it ran this", w.ID, lossAfter))
-	c.reopenAll(now, w, nil)
+	c.chargeRunning(w, fmt.Sprintf("no heartbeat of worker %d for %v while it ran this", w.ID, lossAfter))
+	c.reopenAll(w, nil)
 	if info := c.machine.Worker(w.ID); info != nil && info.Status != state.WorkerDead {
-		c.open(now).SetWorker("", w.ID, state.WorkerDead)
+		c.open().SetWorker("", w.ID, state.WorkerDead)
 	}
 }
 
-// chargeRunning counts what a worker that has gone was running against the tasks.
-func (c *Core) chargeRunning(now time.Time, w *worker, message string) {
-	for _, number := range c.begun(w) {
-		c.fail(now, w, number, state.Failure{Kind: state.LostWorker, Message: message})
+// chargeRunning charges the loss of a worker to the tasks that it was running.
+func (c *Core) chargeRunning(w *worker, message string) {
+	for _, number := range c.started(w) {
+		c.fail(w, number, state.Failure{Kind: state.LostWorker, Message: message})
 	}
 	w.running = nil
 }
 
-// begun is the leases that a worker was running: those that its last heartbeat named, and as many of the oldest as it has slots,
-// because it begins them in order. A task that takes its worker down at once is named by no heartbeat, and must be found out all
-// the same.
-func (c *Core) begun(w *worker) []state.Lease {
+// started returns the leases that a worker was running: those that its last heartbeat named, and as many of the oldest as it has slots,
+// because it starts them in order. A task that takes down its worker at once is named by no heartbeat, and must be charged too.
+func (c *Core) started(w *worker) []state.Lease {
 	named := make(map[state.Lease]struct{}, len(w.running))
 	for _, number := range w.running {
 		named[state.Lease(number)] = struct{}{}
 	}
 	free := w.Slots
-	return slices.DeleteFunc(w.standing(), func(number state.Lease) bool {
-		if job := c.machine.Job(w.leases[number].job); job != nil {
+	return slices.DeleteFunc(w.leases.standing(), func(number state.Lease) bool {
+		if job := c.machine.Job(w.leases[number].Job); job != nil {
 			free -= max(1, int(job.Spec.SlotsPerTask))
 		}
 		_, ok := named[number]
@@ -385,148 +278,12 @@ func (c *Core) begun(w *worker) []state.Lease {
 	})
 }
 
-// fail ends a lease, and has the log count the failure of its attempt.
-func (c *Core) fail(now time.Time, w *worker, number state.Lease, f state.Failure) {
+// fail ends a lease, and adds the failure of its attempt to the log.
+func (c *Core) fail(w *worker, number state.Lease, f state.Failure) {
 	l := w.leases[number]
-	c.giveBack(w, l)
-	l.ended = true
-	w.leases[number] = l
+	c.release(w, l)
+	c.leases.end(w.leases, number)
 	f.Worker, f.Lease = w.ID, number
-	c.open(now).Failed(l.job, l.stage, l.task, f)
+	c.open().Failed(l.Job, l.Stage, l.task, f)
 	c.pipeline.addFailure(failedLease{w.ID, number})
-}
-
-// report takes in a worker's news.
-func (c *Core) report(now time.Time, w *worker, r *wire.Report) {
-	w.heard = now
-	if r.GetHeartbeat() {
-		w.running = r.GetRunning()
-	}
-	if r.GetDraining() && !w.draining {
-		w.draining = true
-		c.sched.Leave(w.ID)
-	}
-	for _, f := range r.GetFinished() {
-		c.finished(now, w, f)
-	}
-	for _, f := range r.GetFailed() {
-		c.failed(now, w, f)
-	}
-	for _, number := range r.GetReturned() {
-		if l, ok := w.leases[state.Lease(number)]; ok && !l.ended {
-			w.Behind = true
-			c.reopen(now, w, state.Lease(number), l)
-		}
-	}
-	if len(c.machine.Live()) > 0 {
-		c.feed(w) // also after a heartbeat: a task that avoided it may not have found another worker
-	}
-}
-
-// finished takes in prepared attempts: those whose lease stands go to the log, which decides.
-func (c *Core) finished(now time.Time, w *worker, f *wire.Finished) {
-	n := len(f.GetIndex())
-	if len(f.GetLease()) != n {
-		return
-	}
-	id := state.JobID(f.GetJob())
-	job := c.machine.Job(id)
-	list := make([]state.Completion, 0, n)
-	var micros uint64
-	var cost int64
-	for i, index := range f.GetIndex() {
-		number := state.Lease(f.GetLease()[i])
-		l, ok := w.leases[number]
-		if !ok || job == nil || l.job != id || l.stage != f.GetStage() || l.task != index {
-			c.tellLate(w, taskKey{id, f.GetStage(), index}, number)
-			continue
-		}
-		if l.ended { // told twice, before and after a reconnect
-			continue
-		}
-		cost += l.cost
-		l.ended = true
-		w.leases[number] = l
-		micros += wire.Entry(f.GetMicros(), i)
-		list = append(list, state.Completion{
-			Index: index, Lease: number, Size: wire.Entry(f.GetSize(), i), Records: wire.Entry(f.GetRecords(), i),
-			Checksum: wire.Entry(f.GetChecksum(), i), InputBytes: wire.Entry(f.GetInputBytes(), i),
-		})
-	}
-	if len(list) == 0 {
-		return
-	}
-	clear(w.failed)
-	w.won, w.Behind = now, false
-	stage := sched.Key{Job: id, Stage: f.GetStage()}
-	c.sched.Return(&w.Worker, job, stage.Stage, len(list), cost)
-	c.sched.Observe(stage, len(list), micros)
-	c.pipeline.addCompletions(len(list))
-	for len(list) > 0 {
-		k := min(len(list), entryItems)
-		c.pipeline.open(now).Done(w.ID, id, f.GetStage(), list[:k])
-		list = list[k:]
-	}
-	if c.sched.StageLeased(stage) == 0 || job.Spec.FirstSuccess { // the stage may end with these
-		c.pipeline.urge()
-	}
-}
-
-// tellLate answers a report on a lease that is not in the books: it has won, was told so, and crossed this report; or it is
-// void.
-func (c *Core) tellLate(w *worker, key taskKey, number state.Lease) {
-	work := c.workFor(w.session)
-	if stage := stageOf(c.machine.Job(key.job), key); stage != nil {
-		if out, done := stage.Output(key.task); done && out.Winner == number {
-			work.Committed = append(work.Committed, uint64(number))
-			return
-		}
-	}
-	work.Stale = append(work.Stale, uint64(number))
-}
-
-// failed takes in a failed attempt.
-func (c *Core) failed(now time.Time, w *worker, f *wire.Failure) {
-	number := state.Lease(f.GetLease())
-	l, ok := w.leases[number]
-	if !ok || l.ended {
-		if !ok {
-			c.workFor(w.session).Stale = append(c.workFor(w.session).Stale, uint64(number))
-		}
-		return
-	}
-	w.Behind = false
-	kind := state.ProgramError // what a newer worker calls something else still is one
-	if k := f.GetKind(); k > 0 && k <= wire.FailureKind(state.OutputError) {
-		kind = state.FailureKind(k)
-	}
-	// The log keeps the message, so its bound does not hang on the worker.
-	c.fail(now, w, number, state.Failure{Kind: kind, Message: wire.FailureMessage(f.GetMessage())})
-	if kind != state.BadInput && kind != state.Preempted {
-		c.putAside(now, w, taskKey{l.job, l.stage, l.task})
-	}
-}
-
-// When a worker is put aside: asideTasks different tasks have failed on it without a success in between, while another
-// worker has had one in the last asideProof.
-const (
-	asideTasks = 8
-	asideProof = time.Minute
-	asideTime  = 30 * time.Second
-)
-
-func (c *Core) putAside(now time.Time, w *worker, key taskKey) {
-	if len(w.failed) < asideTasks { // more need not be known: a worker that is alone may fail every task of a job
-		w.failed[key] = struct{}{}
-	}
-	if len(w.failed) < asideTasks {
-		return
-	}
-	for _, other := range c.workers {
-		if other != w && other.assignable() && now.Sub(other.won) < asideProof {
-			w.aside = now.Add(asideTime)
-			c.sched.Leave(w.ID)
-			return
-		}
-	}
 }

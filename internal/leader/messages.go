@@ -1,0 +1,58 @@
+package leader
+
+import (
+	"slices"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// welcome is the answer to the Hello of a worker that is registered.
+func (c *Core) welcome(w *worker) *wire.Welcome {
+	return &wire.Welcome{
+		Worker: uint64(w.ID), Term: c.term, HeartbeatMs: uint32(heartbeat.Milliseconds()), Cluster: c.cluster, Drain: w.draining,
+		ClusterId: c.members.ClusterID, Leaders: c.members.Addresses, SilenceMs: uint32(silence.Milliseconds()),
+		IdleHeartbeatMs: uint32(idleHeartbeat.Milliseconds()), IdleSilenceMs: uint32(idleSilence.Milliseconds()),
+	}
+}
+
+// handleMembers tells every connected worker where the leaders are now, if that has changed.
+func (c *Core) handleMembers(m Members) {
+	moved := !slices.Equal(m.Addresses, c.members.Addresses)
+	c.members = m
+	if !moved {
+		return
+	}
+	leaders := &wire.ToWorker{Message: &wire.ToWorker_Leaders{Leaders: &wire.Leaders{Addresses: m.Addresses}}}
+	for _, w := range c.registry.inOrder() {
+		if w.session != nil {
+			c.outbox.send(w.session, leaders)
+		}
+	}
+}
+
+func newPing() *wire.ToWorker {
+	return &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
+}
+
+// wireJob is the description of a job for workers.
+func wireJob(j *state.Job) *wire.Job {
+	spec := j.Spec
+	out := &wire.Job{
+		Id: uint64(j.ID), Uid: j.UID, Name: spec.Name, Output: spec.Output, Spool: spec.Spool, Settings: spec.Settings,
+		TimeoutMs: spec.TimeoutMS, Memory: spec.Memory, Dir: spec.Dir, KeepPartial: spec.KeepPartial,
+		CreatedUnixMs: uint64(j.Created), StartedUnixMs: uint64(j.Started), User: spec.User, Overwrite: spec.Overwrite,
+	}
+	if spec.Input.Kind == state.InputRange {
+		out.RangeFrom, out.Range = spec.Input.From, true
+	}
+	if spec.Builtin != "" {
+		out.Program = &wire.Program{Kind: &wire.Program_Builtin{Builtin: spec.Builtin}}
+	} else {
+		out.Program = &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{Argv: spec.Argv}}}
+	}
+	for _, s := range j.Stages {
+		out.Stages = append(out.Stages, s.Name)
+	}
+	return out
+}

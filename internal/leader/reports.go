@@ -1,0 +1,113 @@
+package leader
+
+import (
+	"github.com/bridgefour/bridgefour/internal/sched"
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// handleReport handles a report of a connected worker.
+func (c *Core) handleReport(w *worker, r *wire.Report) {
+	w.heard = c.now
+	if r.GetHeartbeat() {
+		w.running = r.GetRunning()
+	}
+	if r.GetDraining() && !w.draining {
+		w.draining = true
+		c.sched.Leave(w.ID)
+	}
+	for _, f := range r.GetFinished() {
+		c.handleFinished(w, f)
+	}
+	for _, f := range r.GetFailed() {
+		c.handleFailed(w, f)
+	}
+	for _, number := range r.GetReturned() {
+		if l, ok := w.leases[state.Lease(number)]; ok && !l.ended {
+			w.Behind = true
+			c.reopen(w, state.Lease(number), l)
+		}
+	}
+	if len(c.machine.Live()) > 0 {
+		c.dirty.mark(w) // also after a heartbeat: a task that avoids it may not have found another worker
+	}
+}
+
+// handleFinished adds finished attempts whose leases stand to the log, which decides the winner.
+func (c *Core) handleFinished(w *worker, f *wire.Finished) {
+	n := len(f.GetIndex())
+	if len(f.GetLease()) != n {
+		return
+	}
+	id := state.JobID(f.GetJob())
+	job, stage := c.machine.Job(id), sched.Key{Job: id, Stage: f.GetStage()}
+	list := make([]state.Completion, 0, n)
+	var micros uint64
+	var cost int64
+	for i, index := range f.GetIndex() {
+		number := state.Lease(f.GetLease()[i])
+		l, ok := w.leases[number]
+		key := taskKey{stage, index}
+		if !ok || job == nil || l.taskKey != key {
+			c.answerLate(w, key, number)
+			continue
+		}
+		if l.ended { // reported twice, before and after a reconnect
+			continue
+		}
+		cost += l.cost
+		c.leases.end(w.leases, number)
+		micros += wire.Entry(f.GetMicros(), i)
+		list = append(list, state.Completion{
+			Index: index, Lease: number, Size: wire.Entry(f.GetSize(), i), Records: wire.Entry(f.GetRecords(), i),
+			Checksum: wire.Entry(f.GetChecksum(), i), InputBytes: wire.Entry(f.GetInputBytes(), i),
+		})
+	}
+	if len(list) == 0 {
+		return
+	}
+	w.quarantine.succeed(c.now)
+	w.Behind = false
+	c.sched.Return(&w.Worker, job, stage.Stage, len(list), cost)
+	c.sched.Observe(stage, len(list), micros)
+	c.pipeline.addCompletions(len(list))
+	for len(list) > 0 {
+		k := min(len(list), entryItems)
+		c.pipeline.open(c.now).Done(w.ID, id, stage.Stage, list[:k])
+		list = list[k:]
+	}
+	if c.sched.StageLeased(stage) == 0 || job.Spec.FirstSuccess { // the stage may end with these
+		c.pipeline.urge()
+	}
+}
+
+// answerLate answers a report on a lease that the worker does not have: it has won, and the verdict crossed this report; or it is void.
+func (c *Core) answerLate(w *worker, key taskKey, number state.Lease) {
+	if c.won(key, number) {
+		c.outbox.committed(w, number)
+	} else {
+		c.outbox.stale(w, number)
+	}
+}
+
+// handleFailed adds a failed attempt whose lease stands to the log.
+func (c *Core) handleFailed(w *worker, f *wire.Failure) {
+	number := state.Lease(f.GetLease())
+	l, ok := w.leases[number]
+	if !ok {
+		c.outbox.stale(w, number)
+	}
+	if !ok || l.ended {
+		return
+	}
+	w.Behind = false
+	kind := state.ProgramError // also what a newer worker gives another name
+	if k := f.GetKind(); k > 0 && k <= wire.FailureKind(state.OutputError) {
+		kind = state.FailureKind(k)
+	}
+	// The message goes into the log: cut here, its bound does not depend on the worker.
+	c.fail(w, number, state.Failure{Kind: kind, Message: wire.FailureMessage(f.GetMessage())})
+	if kind != state.BadInput && kind != state.Preempted && w.quarantine.fail(l.taskKey) {
+		c.quarantine(w)
+	}
+}
