@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
 // BenchmarkNew is what the API adds to the start of a process.
 func BenchmarkNew(b *testing.B) {
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	for b.Loop() {
 		New(Options{Leader: l, Log: slog.New(slog.DiscardHandler)})
 	}
@@ -33,9 +35,9 @@ func BenchmarkGetJob(b *testing.B) {
 
 // BenchmarkGetJobOnFollower is the same on a node that does not lead.
 func BenchmarkGetJobOnFollower(b *testing.B) {
-	l := newFakeLeader()
-	l.set(fullJob(1))
-	l.follow("10.0.0.2:6550")
+	l := httpapitest.NewFake()
+	l.Set(fullJob(1))
+	l.Follow("10.0.0.2:6550")
 	benchmark(b, l, "/v1/jobs/1")
 }
 
@@ -46,12 +48,12 @@ func BenchmarkCompatStatus(b *testing.B) {
 
 func benchmarkHandler(b *testing.B, target string) {
 	b.Helper()
-	l := newFakeLeader()
-	l.set(fullJob(1))
+	l := httpapitest.NewFake()
+	l.Set(fullJob(1))
 	benchmark(b, l, target)
 }
 
-func benchmark(b *testing.B, l *fakeLeader, target string) {
+func benchmark(b *testing.B, l *httpapitest.Fake, target string) {
 	b.Helper()
 	a := newAPI(l)
 	r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, target, nil)
@@ -63,8 +65,8 @@ func benchmark(b *testing.B, l *fakeLeader, target string) {
 
 // BenchmarkGetJobOverHTTP is a status read through net/http on a kept connection, with the least of clients.
 func BenchmarkGetJobOverHTTP(b *testing.B) {
-	l := newFakeLeader()
-	l.set(fullJob(1))
+	l := httpapitest.NewFake()
+	l.Set(fullJob(1))
 	server := httptest.NewServer(newAPI(l))
 	defer server.Close()
 	conn, err := (&net.Dialer{}).DialContext(b.Context(), "tcp", server.Listener.Addr().String())

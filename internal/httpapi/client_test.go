@@ -11,12 +11,13 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
 // TestClient calls every method of the client, so that the two sides agree on every path and shape.
 func TestClient(t *testing.T) {
-	l := compatLeader()
-	l.logs = func(_ context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
+	l := httpapitest.NewCluster()
+	l.OnLogs = func(_ context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 		return emit(api.LogRecord{Task: fmt.Sprintf("%d/%s/%d", q.Job, q.Stage, q.Index), Text: []byte{0xff}})
 	}
 	c, err := client.New([]string{serve(t, newAPI(l))}, client.Options{Patience: -1})
@@ -125,7 +126,7 @@ func TestClient(t *testing.T) {
 		t.Errorf("Events = %q", told)
 	}
 	raw, err := c.Raw(ctx, client.WorkersPath)
-	if w := ask(t, newAPI(l), http.MethodGet, client.WorkersPath, ""); err != nil || string(raw) != w.Body.String() {
+	if w := httpapitest.Ask(t, newAPI(l), http.MethodGet, client.WorkersPath, ""); err != nil || string(raw) != w.Body.String() {
 		t.Errorf("Raw = %s, %v; want %s", raw, err, w.Body)
 	}
 	_, err = c.Job(ctx, 99)

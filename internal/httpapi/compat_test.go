@@ -11,70 +11,13 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
-// compatLeader is a cluster as the original's scripts meet it: one worker dead, jobs in every state.
-func compatLeader() *fakeLeader {
-	l := newFakeLeader()
-	l.cluster.Status = api.ClusterDegraded
-	l.workers[0] = api.Worker{ID: 0, Status: api.WorkerAlive, Slots: 2, Busy: 1}
-	l.workers[1] = api.Worker{ID: 1, Status: api.WorkerDead, Slots: 2}
-	l.workers[2] = api.Worker{ID: 2, Status: api.WorkerDraining, Slots: 1}
-	voted, elected, heard := uint64(0), time.UnixMilli(1700000000123), time.UnixMilli(1700000000456)
-	l.consensus = api.Consensus{
-		ID: 0, Term: 3, Role: "Leader", VotedFor: &voted, Leader: &voted, LastElection: &elected, LastHeartbeat: &heard,
-		Peers: []api.Peer{{ID: 1, Host: "kaladin-02", Port: 6551}},
-	}
-	status := []string{api.JobWaiting, api.JobRunning, api.JobHalted, api.JobDone, api.JobFailed, api.JobStopped}
-	for i, status := range status {
-		l.set(compatJob(uint64(i)+1, status))
-	}
-	l.tasks[1] = compatTasks(api.TaskOpen, api.TaskOpen)
-	l.tasks[2] = compatTasks(api.TaskDone, api.TaskRunning, api.TaskRunning, api.TaskOpen, api.TaskDead)
-	l.tasks[3] = compatTasks(api.TaskDone, api.TaskOpen)
-	l.tasks[4] = compatTasks(api.TaskDone, api.TaskDone)
-	l.tasks[5] = compatTasks(api.TaskDone, api.TaskDead)
-	l.tasks[6] = compatTasks()
-	for id, tasks := range l.tasks {
-		job := l.jobs[id]
-		stage := &job.Stages[0]
-		for i := range tasks {
-			stage.Tasks++
-			*map[string]*uint64{
-				api.TaskOpen: &stage.Open, api.TaskRunning: &stage.Running, api.TaskDone: &stage.Done, api.TaskDead: &stage.Dead,
-			}[tasks[i].Status]++
-		}
-	}
-	l.result = func(_ context.Context, w io.Writer) error {
-		_, err := io.WriteString(w, "the,31714\nand,20560\n,16663\nBolkónski,3\n")
-		return err
-	}
-	return l
-}
-
-func compatJob(id uint64, status string) api.Job {
-	return api.Job{
-		ID: id, Name: "Example job", Program: api.Program{Builtin: "DelayedWordCount"}, Status: status,
-		Inputs: []string{"/data/in"}, Output: "/data/out", Set: map[string]string{"timeout": "2"}, Stages: []api.Stage{{Name: "map"}},
-	}
-}
-
-func compatTasks(statuses ...string) []api.Task {
-	tasks := make([]api.Task, len(statuses))
-	for i, status := range statuses {
-		tasks[i] = api.Task{Index: uint64(i), Stage: "map", Status: status, Input: fmt.Sprintf("/data/in/war_and_peace.txt.a%c", 'a'+i)}
-		if status == api.TaskRunning {
-			tasks[i].Worker = 2
-		}
-	}
-	return tasks
-}
-
 func TestCompatAnswers(t *testing.T) {
-	a := newAPI(compatLeader())
+	a := newAPI(httpapitest.NewCluster())
 	start := `{"name":"Example job","jobClass":"com.chollinger.bridgefour.jobs.example.DelayedWordCountBridgeFourJob",` +
 		`"input":"/data/in","output":"/data/out","userSettings":{"timeout":"2"}}`
 	for _, c := range []struct{ file, method, target, body string }{
@@ -104,7 +47,7 @@ func TestCompatAnswers(t *testing.T) {
 		{"remove_worker.json", "DELETE", "/cluster/removeWorker/1", ""},
 		{"remove_no_worker.json", "DELETE", "/cluster/removeWorker/1", ""},
 	} {
-		w := ask(t, a, c.method, c.target, c.body)
+		w := httpapitest.Ask(t, a, c.method, c.target, c.body)
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s %s = %d %s, want 200 as JSON", c.method, c.target, w.Code, w.Header().Get("Content-Type"))
 		}
@@ -112,7 +55,7 @@ func TestCompatAnswers(t *testing.T) {
 		if err := json.Indent(&pretty, w.Body.Bytes(), "", "  "); err != nil {
 			t.Errorf("%s: %v", c.target, err)
 		}
-		golden(t, "compat/"+c.file, pretty.String())
+		httpapitest.Golden(t, "compat/"+c.file, pretty.String())
 	}
 }
 
@@ -132,45 +75,45 @@ func TestCompatStart(t *testing.T) {
 			Program: api.Program{Builtin: "Job"}, Set: settings, Split: "none",
 		},
 	} {
-		l := newFakeLeader()
-		if w := ask(t, newAPI(l), "POST", "/start", body); w.Code != http.StatusOK {
+		l := httpapitest.NewFake()
+		if w := httpapitest.Ask(t, newAPI(l), "POST", "/start", body); w.Code != http.StatusOK {
 			t.Errorf("start %s = %d %s", body, w.Code, w.Body)
 		}
-		if !reflect.DeepEqual(l.got, want) {
-			t.Errorf("start %s submitted %+v, want %+v", body, l.got, want)
+		if !reflect.DeepEqual(l.Got, want) {
+			t.Errorf("start %s submitted %+v, want %+v", body, l.Got, want)
 		}
 	}
 }
 
 func TestCompatStopOfAJobThatJustEnded(t *testing.T) {
-	l := compatLeader()
-	racing := &racingLeader{fakeLeader: l}
-	w := ask(t, newAPI(racing), "PUT", "/job/stop/2", "")
+	l := httpapitest.NewCluster()
+	racing := &racingLeader{Fake: l}
+	w := httpapitest.Ask(t, newAPI(racing), "PUT", "/job/stop/2", "")
 	if got := strings.TrimSpace(w.Body.String()); got != `{"type":"Done"}` {
 		t.Errorf("stop = %s, want Done", got)
 	}
 }
 
 // racingLeader's jobs end between the look and the stop.
-type racingLeader struct{ *fakeLeader }
+type racingLeader struct{ *httpapitest.Fake }
 
 func (l *racingLeader) Stop(_ context.Context, id uint64) (api.Job, error) {
-	if _, err := l.turn(id, api.JobDone); err != nil {
+	if _, err := l.Turn(id, api.JobDone); err != nil {
 		return api.Job{}, err
 	}
 	return api.Job{}, api.Conflict("job %d is done", id)
 }
 
 func TestCompatListIsBounded(t *testing.T) {
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	for id := range uint64(3) {
-		l.set(compatJob(id+1, api.JobRunning))
-		l.tasks[id+1] = make([]api.Task, compatTasksMax*2/3)
-		for i := range l.tasks[id+1] {
-			l.tasks[id+1][i] = api.Task{Index: uint64(i), Stage: "map", Status: api.TaskOpen}
+		l.Set(httpapitest.Job(id+1, api.JobRunning))
+		l.TasksOf[id+1] = make([]api.Task, compatTasksMax*2/3)
+		for i := range l.TasksOf[id+1] {
+			l.TasksOf[id+1][i] = api.Task{Index: uint64(i), Stage: "map", Status: api.TaskOpen}
 		}
 	}
-	list := decode[[]jobDetails](t, ask(t, newAPI(l), "GET", "/job/list", ""))
+	list := httpapitest.Decode[[]jobDetails](t, httpapitest.Ask(t, newAPI(l), "GET", "/job/list", ""))
 	var tasks int
 	for i := range list {
 		tasks += len(list[i].OpenTasks)
@@ -205,8 +148,8 @@ func TestResultJSON(t *testing.T) {
 }
 
 func TestCompatDataIsBounded(t *testing.T) {
-	l := compatLeader()
-	l.result = func(_ context.Context, w io.Writer) error {
+	l := httpapitest.NewCluster()
+	l.OnResult = func(_ context.Context, w io.Writer) error {
 		chunk := bytes.Repeat([]byte("word,1\n"), 1<<17)
 		for {
 			if _, err := w.Write(chunk); err != nil {
@@ -214,7 +157,7 @@ func TestCompatDataIsBounded(t *testing.T) {
 			}
 		}
 	}
-	p := problemOf(t, ask(t, newAPI(l), "GET", "/job/data/4", ""))
+	p := httpapitest.ProblemOf(t, httpapitest.Ask(t, newAPI(l), "GET", "/job/data/4", ""))
 	if p.Status != http.StatusUnprocessableEntity || !strings.Contains(p.Detail, "/v1/jobs/4/result") {
 		t.Errorf("data = %+v, want 422 with the other route", p)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
 // operations lists the routes with a method as the OpenAPI document has them, with values for what they have in braces.
@@ -22,7 +23,7 @@ func operations(t *testing.T, a *API, methods ...string) []string {
 	var doc struct {
 		Paths map[string]map[string]json.RawMessage `json:"paths"`
 	}
-	if err := json.Unmarshal(ask(t, a, http.MethodGet, "/openapi.json", "").Body.Bytes(), &doc); err != nil {
+	if err := json.Unmarshal(httpapitest.Ask(t, a, http.MethodGet, "/openapi.json", "").Body.Bytes(), &doc); err != nil {
 		t.Fatal(err)
 	}
 	var found []string
@@ -41,10 +42,10 @@ func operations(t *testing.T, a *API, methods ...string) []string {
 }
 
 // readAll is a leader that answers every read of operations.
-func readAll() *fakeLeader {
-	l := compatLeader()
-	l.tasks[4] = compatTasks(api.TaskDone)
-	l.logs = func(context.Context, api.LogQuery, func(api.LogRecord) error) error { return nil }
+func readAll() *httpapitest.Fake {
+	l := httpapitest.NewCluster()
+	l.TasksOf[4] = httpapitest.Tasks(api.TaskDone)
+	l.OnLogs = func(context.Context, api.LogQuery, func(api.LogRecord) error) error { return nil }
 	return l
 }
 
@@ -55,7 +56,7 @@ func read(t *testing.T, a *API, target string) *httptest.ResponseRecorder {
 	if strings.HasPrefix(target, "/v1/events") {
 		method = http.MethodHead
 	}
-	return ask(t, a, method, target, "")
+	return httpapitest.Ask(t, a, method, target, "")
 }
 
 func TestConsistencyOfEveryRead(t *testing.T) {
@@ -86,11 +87,11 @@ func TestConsistencyOfEveryRead(t *testing.T) {
 			{"min_index=1&min_index=2", 0, 0, "query.min_index: is given twice"},
 		} {
 			l := readAll()
-			before := l.index
+			before := l.Index
 			rounds := 0
-			l.readIndex = func(context.Context) (uint64, error) {
+			l.OnReadIndex = func(context.Context) (uint64, error) {
 				rounds++
-				l.change(func() {}) // somebody writes meanwhile
+				l.Change(func() {}) // somebody writes meanwhile
 				return before + 1, nil
 			}
 			w := read(t, newAPI(l), path+"?"+c.query)
@@ -98,7 +99,7 @@ func TestConsistencyOfEveryRead(t *testing.T) {
 				t.Errorf("%s?%s confirmed %d times what is current, want %d", path, c.query, rounds, c.strong)
 			}
 			if c.says != "" {
-				if p := problemOf(t, w); p.Status != http.StatusUnprocessableEntity || !strings.Contains(p.Error(), c.says) {
+				if p := httpapitest.ProblemOf(t, w); p.Status != http.StatusUnprocessableEntity || !strings.Contains(p.Error(), c.says) {
 					t.Errorf("%s?%s = %v, want 422 with %q", path, c.query, p.Error(), c.says)
 				}
 				continue
@@ -122,13 +123,13 @@ func TestReadsThatCannotBeFreshInTime(t *testing.T) {
 		} {
 			synctest.Test(t, func(t *testing.T) {
 				l := readAll()
-				l.readIndex = func(ctx context.Context) (uint64, error) {
+				l.OnReadIndex = func(ctx context.Context) (uint64, error) {
 					<-ctx.Done()
 					return 0, context.Cause(ctx)
 				}
 				begun := time.Now()
-				w := ask(t, newAPI(l), http.MethodGet, path+"?"+query, "")
-				if p := problemOf(t, w); p.Status != http.StatusServiceUnavailable || !strings.Contains(p.Detail, says) || time.Since(begun) != freshMax {
+				w := httpapitest.Ask(t, newAPI(l), http.MethodGet, path+"?"+query, "")
+				if p := httpapitest.ProblemOf(t, w); p.Status != http.StatusServiceUnavailable || !strings.Contains(p.Detail, says) || time.Since(begun) != freshMax {
 					t.Errorf("%s?%s = %d %q after %v, want 503 with %q after %v", path, query, p.Status, p.Detail, time.Since(begun), says, freshMax)
 				}
 				if w.Header().Get("Retry-After") != "1" {
@@ -141,18 +142,18 @@ func TestReadsThatCannotBeFreshInTime(t *testing.T) {
 
 func TestReadWaitsForItsIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newFakeLeader()
-		l.set(fullJob(1)) // index 8
-		l.age = 700
+		l := httpapitest.NewFake()
+		l.Set(fullJob(1)) // index 8
+		l.Age = 700
 		a := newAPI(l)
 		go func() {
 			time.Sleep(time.Second)
 			job := fullJob(1)
 			job.Name = "later"
-			l.change(func() { l.jobs[1], l.age = job, 0 })
+			l.Change(func() { l.JobByID[1], l.Age = job, 0 })
 		}()
-		w := ask(t, a, "GET", "/v1/jobs/1?min_index=9", "")
-		if job := decode[api.Job](t, w); job.Name != "later" || w.Header().Get(headerIndex) != "9" || w.Header().Get(headerAge) != "0" {
+		w := httpapitest.Ask(t, a, "GET", "/v1/jobs/1?min_index=9", "")
+		if job := httpapitest.Decode[api.Job](t, w); job.Name != "later" || w.Header().Get(headerIndex) != "9" || w.Header().Get(headerAge) != "0" {
 			t.Errorf("min_index=9 gave %q at %s with age %s, want later at 9 with age 0", job.Name, w.Header().Get(headerIndex), w.Header().Get(headerAge))
 		}
 	})
@@ -160,28 +161,28 @@ func TestReadWaitsForItsIndex(t *testing.T) {
 
 func TestStrongReadWaitsForWhatIsCurrent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newFakeLeader()
-		l.set(fullJob(1)) // index 8
-		l.readIndex = func(context.Context) (uint64, error) { return 9, nil }
+		l := httpapitest.NewFake()
+		l.Set(fullJob(1)) // index 8
+		l.OnReadIndex = func(context.Context) (uint64, error) { return 9, nil }
 		go func() {
 			time.Sleep(time.Second)
 			job := fullJob(1)
 			job.Name = "later"
-			l.set(job)
+			l.Set(job)
 		}()
-		w := ask(t, newAPI(l), "GET", "/v1/jobs/1?consistency=strong", "")
-		if job := decode[api.Job](t, w); job.Name != "later" || w.Header().Get(headerIndex) != "9" {
+		w := httpapitest.Ask(t, newAPI(l), "GET", "/v1/jobs/1?consistency=strong", "")
+		if job := httpapitest.Decode[api.Job](t, w); job.Name != "later" || w.Header().Get(headerIndex) != "9" {
 			t.Errorf("strong read gave %q at %s, want later at 9", job.Name, w.Header().Get(headerIndex))
 		}
 	})
 }
 
 func TestStrongReadSaysWhatTheLeaderSays(t *testing.T) {
-	l := newFakeLeader()
-	l.readIndex = func(context.Context) (uint64, error) {
+	l := httpapitest.NewFake()
+	l.OnReadIndex = func(context.Context) (uint64, error) {
 		return 0, errors.Join(errors.New("read"), api.Unavailable("no quorum"))
 	}
-	if p := problemOf(t, ask(t, newAPI(l), "GET", "/v1/cluster?consistency=strong", "")); p.Status != 503 || p.Detail != "no quorum" {
+	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, newAPI(l), "GET", "/v1/cluster?consistency=strong", "")); p.Status != 503 || p.Detail != "no quorum" {
 		t.Errorf("strong read = %+v, want the leader's own 503", p)
 	}
 }
@@ -197,7 +198,7 @@ func TestOpenAPIDescribesConsistency(t *testing.T) {
 			} `json:"parameters"`
 		} `json:"paths"`
 	}
-	if err := json.Unmarshal(ask(t, newAPI(newFakeLeader()), "GET", "/openapi.json", "").Body.Bytes(), &doc); err != nil {
+	if err := json.Unmarshal(httpapitest.Ask(t, newAPI(httpapitest.NewFake()), "GET", "/openapi.json", "").Body.Bytes(), &doc); err != nil {
 		t.Fatal(err)
 	}
 	for path, item := range doc.Paths {

@@ -2,38 +2,18 @@ package httpapi
 
 import (
 	"encoding/json"
-	"flag"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden compares with a file under testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := "testdata/" + name
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s (write anew with -update):\n%s\nwant:\n%s", name, got, want)
-	}
-}
-
 func TestOpenAPIListsEveryRoute(t *testing.T) {
-	a := newAPI(newFakeLeader())
-	w := ask(t, a, http.MethodGet, "/openapi.json", "")
+	a := newAPI(httpapitest.NewFake())
+	w := httpapitest.Ask(t, a, http.MethodGet, "/openapi.json", "")
 	var doc struct {
 		OpenAPI string                                `json:"openapi"`
 		Paths   map[string]map[string]json.RawMessage `json:"paths"`
@@ -48,15 +28,15 @@ func TestOpenAPIListsEveryRoute(t *testing.T) {
 		}
 	}
 	slices.Sort(routes)
-	golden(t, "routes.txt", strings.Join(routes, "\n")+"\n")
+	httpapitest.Golden(t, "routes.txt", strings.Join(routes, "\n")+"\n")
 }
 
 func TestDocsNeedNothingFromElsewhere(t *testing.T) {
-	a := newAPI(newFakeLeader())
-	if got := ask(t, a, http.MethodGet, "/", ""); got.Code != http.StatusFound || got.Header().Get("Location") != "/docs" {
+	a := newAPI(httpapitest.NewFake())
+	if got := httpapitest.Ask(t, a, http.MethodGet, "/", ""); got.Code != http.StatusFound || got.Header().Get("Location") != "/docs" {
 		t.Errorf("GET / = %d to %q, want a redirect to /docs", got.Code, got.Header().Get("Location"))
 	}
-	page := ask(t, a, http.MethodGet, "/docs", "").Body.String()
+	page := httpapitest.Ask(t, a, http.MethodGet, "/docs", "").Body.String()
 	if found := regexp.MustCompile(`(?i)<script|<link|<img|src=|https?://|@import`).FindString(page); found != "" {
 		t.Errorf("the page loads something: %q", found)
 	}

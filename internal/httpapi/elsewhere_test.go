@@ -17,11 +17,12 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
 // pair is a leader and a follower on real sockets.
 type pair struct {
-	leader, follower *fakeLeader
+	leader, follower *httpapitest.Fake
 	address          string // of the leader
 	url              string // of the follower
 
@@ -39,7 +40,7 @@ func (p *pair) reached() []*http.Request {
 }
 
 // newPair makes a pair with the same state. The leader's node also sees what comes to it.
-func newPair(t *testing.T, state func() *fakeLeader) *pair {
+func newPair(t *testing.T, state func() *httpapitest.Fake) *pair {
 	t.Helper()
 	p := &pair{leader: state(), follower: state()}
 	leading := newAPI(p.leader)
@@ -50,8 +51,8 @@ func newPair(t *testing.T, state func() *fakeLeader) *pair {
 		leading.ServeHTTP(w, r)
 	}))
 	p.address = strings.TrimPrefix(server, "http://")
-	p.leader.address, p.follower.age = p.address, 40
-	p.follower.follow(p.address)
+	p.leader.Address, p.follower.Age = p.address, 40
+	p.follower.Follow(p.address)
 	following := newAPI(p.follower)
 	t.Cleanup(following.Close)
 	p.url = serve(t, following)
@@ -60,12 +61,12 @@ func newPair(t *testing.T, state func() *fakeLeader) *pair {
 
 func TestEveryWriteIsRedirected(t *testing.T) {
 	l := readAll()
-	l.follow("10.0.0.2:6551")
+	l.Follow("10.0.0.2:6551")
 	a := newAPI(l)
-	before := l.index
+	before := l.Index
 	for _, route := range operations(t, a, http.MethodPost, http.MethodPut, http.MethodDelete) {
 		method, path, _ := strings.Cut(route, " ")
-		w := ask(t, a, method, path+"?a=%2F&b", "{}")
+		w := httpapitest.Ask(t, a, method, path+"?a=%2F&b", "{}")
 		if got, want := w.Header().Get("Location"), "http://10.0.0.2:6551"+path+"?a=%2F&b"; w.Code != http.StatusTemporaryRedirect || got != want {
 			t.Errorf("%s = %d to %q, want 307 to %q", route, w.Code, got, want)
 		}
@@ -73,17 +74,17 @@ func TestEveryWriteIsRedirected(t *testing.T) {
 			t.Errorf("%s is not stamped: %v", route, w.Header())
 		}
 	}
-	if l.index != before {
+	if l.Index != before {
 		t.Error("a write was carried out by a follower")
 	}
 	// A path is sent on as it was written.
-	if w := ask(t, a, "PUT", "http://localhost/job/stop/1%2f2", ""); w.Header().Get("Location") != "http://10.0.0.2:6551/job/stop/1%2f2" {
+	if w := httpapitest.Ask(t, a, "PUT", "http://localhost/job/stop/1%2f2", ""); w.Header().Get("Location") != "http://10.0.0.2:6551/job/stop/1%2f2" {
 		t.Errorf("Location = %q", w.Header().Get("Location"))
 	}
 	// What is no route is answered here.
 	for target, want := range map[string]int{"POST /nonsense": 404, "DELETE /v1/jobs": 405, "PATCH /v1/jobs/1": 405, "POST /": 405} {
 		method, path, _ := strings.Cut(target, " ")
-		if w := ask(t, a, method, path, ""); w.Code != want {
+		if w := httpapitest.Ask(t, a, method, path, ""); w.Code != want {
 			t.Errorf("%s on a follower = %d, want %d", target, w.Code, want)
 		}
 	}
@@ -93,7 +94,7 @@ func TestEveryWriteIsRedirected(t *testing.T) {
 func TestSubmitToAFollower(t *testing.T) {
 	for name, lines := range map[string]int{"small": 1, "large": 1 << 20} {
 		t.Run(name, func(t *testing.T) {
-			p := newPair(t, newFakeLeader)
+			p := newPair(t, httpapitest.NewFake)
 			c, err := client.New([]string{p.url}, client.Options{Patience: -1})
 			if err != nil {
 				t.Fatal(err)
@@ -106,8 +107,8 @@ func TestSubmitToAFollower(t *testing.T) {
 					t.Fatalf("Submit = %+v, %v; want job 1", job, err)
 				}
 			}
-			if got := p.leader.got.Lines; got == nil || len(got.Raw) != len(raw) || len(p.follower.jobs) != 0 {
-				t.Errorf("the leader got %d bytes of lines, want %d; the follower has %d jobs", len(got.Raw), len(raw), len(p.follower.jobs))
+			if got := p.leader.Got.Lines; got == nil || len(got.Raw) != len(raw) || len(p.follower.JobByID) != 0 {
+				t.Errorf("the leader got %d bytes of lines, want %d; the follower has %d jobs", len(got.Raw), len(raw), len(p.follower.JobByID))
 			}
 		})
 	}
@@ -118,10 +119,10 @@ func TestNobodyLeads(t *testing.T) {
 		method, path, _ := strings.Cut(target, " ")
 		synctest.Test(t, func(t *testing.T) {
 			l := readAll()
-			l.follow("")
+			l.Follow("")
 			begun := time.Now()
-			w := ask(t, newAPI(l), method, path, "{}")
-			p := problemOf(t, w)
+			w := httpapitest.Ask(t, newAPI(l), method, path, "{}")
+			p := httpapitest.ProblemOf(t, w)
 			if p.Status != 503 || p.Type != api.TypeNotLeader || w.Header().Get("Retry-After") != "1" || time.Since(begun) != leaderMax {
 				t.Errorf("%s = %+v, Retry-After %q after %v; want 503 and 1 after %v", target, p, w.Header().Get("Retry-After"), time.Since(begun), leaderMax)
 			}
@@ -130,13 +131,13 @@ func TestNobodyLeads(t *testing.T) {
 	t.Run("until one is elected", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := readAll()
-			l.follow("")
+			l.Follow("")
 			go func() {
 				time.Sleep(time.Second)
-				l.follow("10.0.0.3:6550")
+				l.Follow("10.0.0.3:6550")
 			}()
 			begun := time.Now()
-			w := ask(t, newAPI(l), "POST", "/v1/jobs", "{}")
+			w := httpapitest.Ask(t, newAPI(l), "POST", "/v1/jobs", "{}")
 			if w.Code != 307 || w.Header().Get("Location") != "http://10.0.0.3:6550/v1/jobs" || time.Since(begun) != time.Second {
 				t.Errorf("submit = %d to %q after %v, want 307 to the new leader after 1s", w.Code, w.Header().Get("Location"), time.Since(begun))
 			}
@@ -144,13 +145,13 @@ func TestNobodyLeads(t *testing.T) {
 	})
 	t.Run("until this one is elected", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := newFakeLeader()
-			l.follow("")
+			l := httpapitest.NewFake()
+			l.Follow("")
 			go func() {
 				time.Sleep(time.Second)
-				l.change(func() { l.address, l.self = "10.0.0.1:6550", true })
+				l.Change(func() { l.Address, l.Self = "10.0.0.1:6550", true })
 			}()
-			if w := ask(t, newAPI(l), "POST", "/v1/jobs", `{"program":{"builtin":"x"}}`); w.Code != http.StatusCreated {
+			if w := httpapitest.Ask(t, newAPI(l), "POST", "/v1/jobs", `{"program":{"builtin":"x"}}`); w.Code != http.StatusCreated {
 				t.Errorf("submit = %d %s, want 201", w.Code, w.Body)
 			}
 		})
@@ -158,10 +159,10 @@ func TestNobodyLeads(t *testing.T) {
 	t.Run("other reads do not ask", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := readAll()
-			l.follow("")
+			l.Follow("")
 			begun := time.Now()
 			for _, path := range []string{"/v1/jobs/4", "/v1/jobs", "/v1/cluster", "/v1/workers", "/v1/leaders", "/v1/jobs/4/result", "/job/status/4", "/raft/state"} {
-				if w := ask(t, newAPI(l), "GET", path, ""); w.Code != http.StatusOK {
+				if w := httpapitest.Ask(t, newAPI(l), "GET", path, ""); w.Code != http.StatusOK {
 					t.Errorf("GET %s = %d without a leader, want 200", path, w.Code)
 				}
 			}
@@ -174,10 +175,10 @@ func TestNobodyLeads(t *testing.T) {
 
 func TestReadsOfWhatTheLeaderKnows(t *testing.T) {
 	p := newPair(t, readAll)
-	p.leader.logs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
+	p.leader.OnLogs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
 		return emit(api.LogRecord{Task: "4/map/0", Text: []byte("\xff")})
 	}
-	p.leader.tell(api.Event{}) // so that the two differ in their log positions
+	p.leader.Emit(api.Event{}) // so that the two differ in their log positions
 	for _, target := range []string{
 		"/v1/jobs/4/logs", "/v1/jobs/4/logs?task=map%2f0", "/v1/jobs/4/tasks?limit=3", "/v1/jobs/4/tasks/map/0", "/v1/jobs/4/explain",
 		"/job/4", "/job/list", "/v1/jobs/99/tasks", "/v1/jobs/4/tasks?limit=0", "/v1/jobs/4/explain?consistency=strong&min_index=2",
@@ -214,7 +215,7 @@ func TestTwoThatTakeEachOtherForTheLeader(t *testing.T) {
 	var asked atomic.Int32
 	one, two := readAll(), readAll()
 	urls := make([]string, 2)
-	for i, l := range []*fakeLeader{one, two} {
+	for i, l := range []*httpapitest.Fake{one, two} {
 		a := newAPI(l)
 		t.Cleanup(a.Close)
 		urls[i] = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -222,8 +223,8 @@ func TestTwoThatTakeEachOtherForTheLeader(t *testing.T) {
 			a.ServeHTTP(w, r)
 		}))
 	}
-	one.follow(strings.TrimPrefix(urls[1], "http://"))
-	two.follow(strings.TrimPrefix(urls[0], "http://"))
+	one.Follow(strings.TrimPrefix(urls[1], "http://"))
+	two.Follow(strings.TrimPrefix(urls[0], "http://"))
 	answer, err := fetch(t, urls[0]+"/v1/jobs/4/tasks")
 	if err != nil {
 		t.Fatal(err)
@@ -249,7 +250,7 @@ func TestTwoThatTakeEachOtherForTheLeader(t *testing.T) {
 func TestForwardedLogsArriveAtOnceAndEndWithTheirReader(t *testing.T) {
 	p := newPair(t, readAll)
 	read, gone := make(chan struct{}), make(chan error, 1)
-	p.leader.logs = func(ctx context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
+	p.leader.OnLogs = func(ctx context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
 		if err := emit(api.LogRecord{Text: []byte("a")}); err != nil {
 			return err
 		}
@@ -288,7 +289,7 @@ func TestForwardedRequestLeavesALeaderThatHangs(t *testing.T) {
 	p := newPair(t, readAll)
 	hung := make(chan struct{})
 	t.Cleanup(func() { close(hung) })
-	p.leader.logs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
+	p.leader.OnLogs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
 		err := emit(api.LogRecord{Text: []byte("a")})
 		<-hung
 		return err
@@ -302,7 +303,7 @@ func TestForwardedRequestLeavesALeaderThatHangs(t *testing.T) {
 	if !lines.Scan() {
 		t.Fatal(lines.Err())
 	}
-	p.follower.follow("10.0.0.9:6550")
+	p.follower.Follow("10.0.0.9:6550")
 	if lines.Scan() || lines.Err() == nil {
 		t.Errorf("the log goes on or ends well: %q, %v", lines.Text(), lines.Err())
 	}
@@ -313,23 +314,23 @@ func TestForwardToALeaderThatIsGone(t *testing.T) {
 	address := server.Listener.Addr().String()
 	server.Close()
 	l := readAll()
-	l.follow(address)
+	l.Follow(address)
 	a := newAPI(l)
-	w := ask(t, a, "GET", "/v1/jobs/4/tasks", "")
-	p := problemOf(t, w)
+	w := httpapitest.Ask(t, a, "GET", "/v1/jobs/4/tasks", "")
+	p := httpapitest.ProblemOf(t, w)
 	if p.Status != 503 || !strings.Contains(p.Detail, address) || w.Header().Get("Retry-After") != "1" || len(w.Header()[headerIndex]) != 1 {
 		t.Errorf("tasks = %+v %v, want 503 with the leader's address", p, w.Header())
 	}
 }
 
 func TestForeignPagesAreNotRedirected(t *testing.T) {
-	l := newFakeLeader()
-	l.follow("10.0.0.2:6551")
+	l := httpapitest.NewFake()
+	l.Follow("10.0.0.2:6551")
 	r := httptest.NewRequestWithContext(t.Context(), "POST", "http://127.0.0.1:6550/v1/jobs", strings.NewReader(`{}`))
 	r.Header.Set("Sec-Fetch-Site", "cross-site")
 	w := httptest.NewRecorder()
 	newAPI(l).ServeHTTP(w, r)
-	if p := problemOf(t, w); p.Status != http.StatusForbidden || w.Header().Get("Location") != "" {
+	if p := httpapitest.ProblemOf(t, w); p.Status != http.StatusForbidden || w.Header().Get("Location") != "" {
 		t.Errorf("cross-site submit to a follower = %d to %q, want 403", p.Status, w.Header().Get("Location"))
 	}
 }

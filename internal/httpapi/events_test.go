@@ -14,19 +14,20 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
 // tellThree fills a history: two events at log position 8, one at 9, and the log is at 11.
-func tellThree(l *fakeLeader) {
+func tellThree(l *httpapitest.Fake) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	task := uint64(7)
-	l.change(func() {
-		l.events = []api.Event{
+	l.Change(func() {
+		l.EventLog = []api.Event{
 			{Index: 8, Type: api.EventJobSubmitted, Time: at, Job: 1, Detail: "<a & b>"},
 			{Index: 8, Seq: 1, Type: api.EventStageStarted, Time: at, Job: 1, Stage: "map"},
 			{Index: 9, Type: api.EventTaskDied, Time: at, Job: 1, Stage: "map", Task: &task},
 		}
-		l.index = 10
+		l.Index = 10
 	})
 }
 
@@ -41,7 +42,7 @@ const (
 )
 
 // watchEvents reads the stream for a while, in which one more event comes.
-func watchEvents(t *testing.T, l *fakeLeader, query, lastEventID string, d time.Duration) (w *httptest.ResponseRecorder) {
+func watchEvents(t *testing.T, l *httpapitest.Fake, query, lastEventID string, d time.Duration) (w *httptest.ResponseRecorder) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
@@ -51,7 +52,7 @@ func watchEvents(t *testing.T, l *fakeLeader, query, lastEventID string, d time.
 	}
 	go func() {
 		time.Sleep(time.Second)
-		l.tell(api.Event{Type: api.EventJobEnded, Job: 1})
+		l.Emit(api.Event{Type: api.EventJobEnded, Job: 1})
 	}()
 	w = httptest.NewRecorder()
 	defer func() {
@@ -75,7 +76,7 @@ func TestEventsBeginWhereTheReaderSays(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := newFakeLeader()
+				l := httpapitest.NewFake()
 				tellThree(l)
 				w := watchEvents(t, l, c.query, c.header, 5*time.Second)
 				if got := w.Body.String(); got != c.want {
@@ -91,7 +92,7 @@ func TestEventsBeginWhereTheReaderSays(t *testing.T) {
 
 func TestEventsSayThatTheyGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newFakeLeader()
+		l := httpapitest.NewFake()
 		tellThree(l)
 		// The head, the event at 1 s, and a beat after each 10 s of silence.
 		got := watchEvents(t, l, "?after=9-0", "", 35*time.Second).Body.String()
@@ -102,11 +103,11 @@ func TestEventsSayThatTheyGoOn(t *testing.T) {
 }
 
 func TestEventsThatAreNotKept(t *testing.T) {
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	tellThree(l)
-	l.oldest = 9
+	l.Oldest = 9
 	for _, id := range []string{"8-1", "0-0"} {
-		p := problemOf(t, ask(t, newAPI(l), "GET", "/v1/events?after="+id, ""))
+		p := httpapitest.ProblemOf(t, httpapitest.Ask(t, newAPI(l), "GET", "/v1/events?after="+id, ""))
 		if p.Status != http.StatusGone || !strings.Contains(p.Detail, "after "+id) {
 			t.Errorf("events after %s = %+v, want 410", id, p)
 		}
@@ -114,17 +115,17 @@ func TestEventsThatAreNotKept(t *testing.T) {
 }
 
 func TestBadPositions(t *testing.T) {
-	a := newAPI(newFakeLeader())
+	a := newAPI(httpapitest.NewFake())
 	for _, id := range []string{"1", "x-1", "1-x", "-1-1", "1-4294967296", "18446744073709551616-0", "1-1-1", " ", strings.Repeat("1", 60)} {
 		r := httptest.NewRequestWithContext(t.Context(), "GET", "/v1/events", nil)
 		r.Header.Set("Last-Event-ID", id)
 		w := httptest.NewRecorder()
 		a.ServeHTTP(w, r)
-		if p := problemOf(t, w); p.Status != 422 || !strings.Contains(p.Error(), "Last-Event-ID") {
+		if p := httpapitest.ProblemOf(t, w); p.Status != 422 || !strings.Contains(p.Error(), "Last-Event-ID") {
 			t.Errorf("Last-Event-ID %q = %s, want 422", id, p.Error())
 		}
 		target := "/v1/events?after=" + strings.ReplaceAll(id, " ", "%20")
-		if p := problemOf(t, ask(t, a, "GET", target, "")); p.Status != 422 || !strings.Contains(p.Error(), "query.after") {
+		if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, a, "GET", target, "")); p.Status != 422 || !strings.Contains(p.Error(), "query.after") {
 			t.Errorf("after=%s = %s, want 422", id, p.Error())
 		}
 	}
@@ -133,10 +134,10 @@ func TestBadPositions(t *testing.T) {
 // TestEventsOfANodeThatIsCutOff end, so that the reader goes to another one.
 func TestEventsOfANodeThatIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newFakeLeader()
+		l := httpapitest.NewFake()
 		tellThree(l)
-		l.follow("")
-		l.age = 10_001
+		l.Follow("")
+		l.Age = 10_001
 		begun := time.Now()
 		w := watchEvents(t, l, "?after=8-1", "", time.Minute)
 		if got := w.Body.String(); got != sentDied+sentLater || time.Since(begun) != 11*time.Second {
@@ -146,7 +147,7 @@ func TestEventsOfANodeThatIsCutOff(t *testing.T) {
 }
 
 func TestEventsArriveAtOnce(t *testing.T) {
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	tellThree(l)
 	answer, err := fetch(t, serve(t, newAPI(l))+"/v1/events?after=9-0")
 	if err != nil {
@@ -154,7 +155,7 @@ func TestEventsArriveAtOnce(t *testing.T) {
 	}
 	defer answer.Body.Close() //nolint:errcheck // only read
 	lines := bufio.NewScanner(answer.Body)
-	l.tell(api.Event{Type: api.EventJobEnded, Job: 1})
+	l.Emit(api.Event{Type: api.EventJobEnded, Job: 1})
 	var got strings.Builder
 	for lines.Scan() {
 		if !strings.HasPrefix(lines.Text(), ":") && (got.Len() > 0 || lines.Text() != "") {
@@ -205,7 +206,7 @@ func (w *stuckWriter) SetWriteDeadline(t time.Time) error {
 func TestSlowReaderOfEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := 0
-		l := &tellingLeader{fakeLeader: newFakeLeader(), told: &told}
+		l := &tellingLeader{Fake: httpapitest.NewFake(), told: &told}
 		w := &stuckWriter{header: http.Header{}, free: 100_000}
 		r := httptest.NewRequestWithContext(t.Context(), "GET", "/v1/events", nil)
 		begun := time.Now()
@@ -228,7 +229,7 @@ func TestSlowReaderOfEvents(t *testing.T) {
 
 // tellingLeader tells events without end.
 type tellingLeader struct {
-	*fakeLeader
+	*httpapitest.Fake
 	told  *int
 	ended error
 }
@@ -244,29 +245,29 @@ func (l *tellingLeader) Events(_ context.Context, _ api.Position, emit func(api.
 
 func TestFollowedLogsSayThatTheyGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newFakeLeader()
-		l.set(fullJob(1))
-		l.logs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
+		l := httpapitest.NewFake()
+		l.Set(fullJob(1))
+		l.OnLogs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
 			time.Sleep(12 * time.Second)
 			return emit(api.LogRecord{Text: []byte("a")})
 		}
-		w := ask(t, newAPI(l), "GET", "/v1/jobs/1/logs?follow=true", "")
+		w := httpapitest.Ask(t, newAPI(l), "GET", "/v1/jobs/1/logs?follow=true", "")
 		lines := strings.SplitAfter(w.Body.String(), "\n")
 		if len(lines) != 5 || lines[0]+lines[1]+lines[2] != "\n\n\n" || !strings.HasPrefix(lines[3], "{") { // at 1, 6 and 11 s
 			t.Errorf("log = %q, want three empty lines and a record", lines)
 		}
 		// An error that comes in time is a problem, and a log that is read at once has no beats.
-		l.logs = func(context.Context, api.LogQuery, func(api.LogRecord) error) error {
+		l.OnLogs = func(context.Context, api.LogQuery, func(api.LogRecord) error) error {
 			return api.NotFound("there is no task 9")
 		}
-		if p := problemOf(t, ask(t, newAPI(l), "GET", "/v1/jobs/1/logs?follow=true", "")); p.Status != 404 {
+		if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, newAPI(l), "GET", "/v1/jobs/1/logs?follow=true", "")); p.Status != 404 {
 			t.Errorf("log of no task = %+v, want 404", p)
 		}
-		l.logs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
+		l.OnLogs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
 			time.Sleep(12 * time.Second)
 			return emit(api.LogRecord{Text: []byte("a")})
 		}
-		if w := ask(t, newAPI(l), "GET", "/v1/jobs/1/logs", ""); strings.Count(w.Body.String(), "\n") != 1 {
+		if w := httpapitest.Ask(t, newAPI(l), "GET", "/v1/jobs/1/logs", ""); strings.Count(w.Body.String(), "\n") != 1 {
 			t.Errorf("log = %q, want one line", w.Body)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
 // post sends a fuzzed body and checks what holds for every answer: it is JSON, and no body is a defect of the leader.
@@ -26,7 +27,7 @@ func post(t *testing.T, a *API, target, body string, ok int) bool {
 	if w.Code != http.StatusBadRequest && w.Code != http.StatusUnprocessableEntity {
 		t.Fatalf("body %.300q = %d: %.300s", body, w.Code, w.Body)
 	}
-	problemOf(t, w)
+	httpapitest.ProblemOf(t, w)
 	return false
 }
 
@@ -38,14 +39,14 @@ func FuzzSubmit(f *testing.F) {
 	} {
 		f.Add(body)
 	}
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	a := newAPI(l)
 	f.Fuzz(func(t *testing.T, body string) {
 		if !post(t, a, "/v1/jobs", body, http.StatusCreated) {
 			return
 		}
 		// What was taken means the same when it is sent again.
-		first := l.got
+		first := l.Got
 		again, err := json.Marshal(first)
 		if err != nil {
 			t.Fatal(err)
@@ -53,7 +54,7 @@ func FuzzSubmit(f *testing.F) {
 		if !post(t, a, "/v1/jobs", string(again), http.StatusCreated) {
 			t.Fatalf("%q was taken, and %q not", body, again)
 		}
-		second, err := json.Marshal(l.got)
+		second, err := json.Marshal(l.Got)
 		if err != nil || !reflect.DeepEqual(again, second) {
 			t.Fatalf("%s became %s, %v", again, second, err)
 		}
@@ -71,10 +72,10 @@ func FuzzStart(f *testing.F) {
 	} {
 		f.Add(body)
 	}
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	a := newAPI(l)
 	f.Fuzz(func(t *testing.T, body string) {
-		if post(t, a, "/start", body, http.StatusOK) && l.got.Program.Builtin == "" {
+		if post(t, a, "/start", body, http.StatusOK) && l.Got.Program.Builtin == "" {
 			t.Fatalf("%q was submitted without a program", body)
 		}
 	})
@@ -99,11 +100,11 @@ func FuzzPath(f *testing.F) {
 	f.Add("/v1/jobs/1/tasks", "status=open&limit=3&cursor=x")
 	f.Add("/v1/jobs/1/explain", "task=map/1")
 	f.Add("/job/status/1", "")
-	l := compatLeader()
+	l := httpapitest.NewCluster()
 	job := fullJob(1)
 	job.Status = api.JobDone // no wait lasts
-	l.set(job)
-	l.logs = func(context.Context, api.LogQuery, func(api.LogRecord) error) error { return nil }
+	l.Set(job)
+	l.OnLogs = func(context.Context, api.LogQuery, func(api.LogRecord) error) error { return nil }
 	a := newAPI(l)
 	f.Fuzz(func(t *testing.T, path, query string) {
 		if strings.Contains(query, "min_index") {

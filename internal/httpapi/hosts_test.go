@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
 // TestForeignHosts sends what a web page could send once its name was rebound to a server's address.
@@ -15,7 +17,7 @@ func TestForeignHosts(t *testing.T) {
 	servers := []http.Handler{leader, NewWorker(worker, http.NotFoundHandler(), ownHosts())}
 	routes := operations(t, leader, http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete)
 	routes = append(routes, "GET /", "GET /nonsense", "POST "+invitePath, "GET /worker/state", "OPTIONS /v1/jobs")
-	before := l.index
+	before := l.Index
 	for _, route := range routes {
 		method, path, _ := strings.Cut(route, " ")
 		for _, server := range servers {
@@ -23,12 +25,12 @@ func TestForeignHosts(t *testing.T) {
 			r.Host = "evil.example:6550"
 			w := httptest.NewRecorder()
 			server.ServeHTTP(w, r)
-			if p := problemOf(t, w); p.Status != http.StatusMisdirectedRequest || !strings.Contains(p.Detail, "evil.example") {
+			if p := httpapitest.ProblemOf(t, w); p.Status != http.StatusMisdirectedRequest || !strings.Contains(p.Detail, "evil.example") {
 				t.Errorf("%s of evil.example = %+v, want 421", route, p)
 			}
 		}
 	}
-	if l.index != before || worker.got.Leaders != nil {
+	if l.Index != before || worker.got.Leaders != nil {
 		t.Error("a request of evil.example was carried out")
 	}
 }

@@ -16,53 +16,18 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
-// ask sends one request without a socket.
-func ask(t *testing.T, h http.Handler, method, target, body string) *httptest.ResponseRecorder {
-	t.Helper()
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body)))
-	return w
-}
-
-// problemOf decodes a problem, which every error answer must be.
-func problemOf(t *testing.T, w *httptest.ResponseRecorder) api.Problem {
-	t.Helper()
-	if got := w.Header().Get("Content-Type"); got != "application/problem+json" {
-		t.Fatalf("Content-Type = %q, want a problem; body %.300s", got, w.Body)
-	}
-	var p api.Problem
-	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
-		t.Fatalf("problem %.300s: %v", w.Body, err)
-	}
-	if p.Status != w.Code || p.Title == "" {
-		t.Errorf("problem = %+v with status %d, want the same status and a title", p, w.Code)
-	}
-	return p
-}
-
-func decode[T any](t *testing.T, w *httptest.ResponseRecorder) T {
-	t.Helper()
-	var v T
-	if w.Code >= 300 {
-		t.Fatalf("status %d: %s", w.Code, w.Body)
-	}
-	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
-		t.Fatalf("decode %.300s: %v", w.Body, err)
-	}
-	return v
-}
-
 func TestSubmit(t *testing.T) {
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	a := newAPI(l)
 	body := `{"name":"n","program":{"command":["grep","x"]},"lines":{"raw":"YQpiAP8K"},"retries":0,"set":{"k":"v"},"split":"none"}`
 	r := httptest.NewRequestWithContext(t.Context(), "POST", "/v1/jobs", strings.NewReader(body))
 	r.Header.Set("Idempotency-Key", "once")
 	w := httptest.NewRecorder()
 	a.ServeHTTP(w, r)
-	job := decode[api.Job](t, w)
+	job := httpapitest.Decode[api.Job](t, w)
 	if w.Code != http.StatusCreated || w.Header().Get("Location") != "/v1/jobs/1" || job.ID != 1 {
 		t.Errorf("submit = %d, Location %q, job %d; want 201, /v1/jobs/1, 1", w.Code, w.Header().Get("Location"), job.ID)
 	}
@@ -74,21 +39,21 @@ func TestSubmit(t *testing.T) {
 		Name: "n", Program: api.Program{Command: []string{"grep", "x"}}, Lines: &api.Lines{Raw: []byte("a\nb\x00\xff\n")},
 		Retries: &zero, Set: map[string]string{"k": "v"}, Split: "none",
 	}
-	if !reflect.DeepEqual(l.got, want) {
-		t.Errorf("leader got %+v, want %+v", l.got, want)
+	if !reflect.DeepEqual(l.Got, want) {
+		t.Errorf("leader got %+v, want %+v", l.Got, want)
 	}
 	r = httptest.NewRequestWithContext(t.Context(), "POST", "/v1/jobs", strings.NewReader(body))
 	r.Header.Set("Idempotency-Key", "once")
 	w = httptest.NewRecorder()
 	a.ServeHTTP(w, r)
-	if again := decode[api.Job](t, w); again.ID != 1 {
+	if again := httpapitest.Decode[api.Job](t, w); again.ID != 1 {
 		t.Errorf("the same key gave job %d, want 1", again.ID)
 	}
 }
 
 func TestBadRequests(t *testing.T) {
-	l := newFakeLeader()
-	l.set(fullJob(1))
+	l := httpapitest.NewFake()
+	l.Set(fullJob(1))
 	a := newAPI(l)
 	long := strings.Repeat("x", 5000)
 	for _, c := range []struct {
@@ -146,11 +111,11 @@ func TestBadRequests(t *testing.T) {
 		{"status of no number", "GET", "/job/status/x", "", 404, "not a number"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := ask(t, a, c.method, c.target, c.body)
+			w := httpapitest.Ask(t, a, c.method, c.target, c.body)
 			if w.Code != c.status {
 				t.Fatalf("%s %s = %d, want %d: %.300s", c.method, c.target, w.Code, c.status, w.Body)
 			}
-			p := problemOf(t, w)
+			p := httpapitest.ProblemOf(t, w)
 			if !strings.Contains(p.Error(), c.says) {
 				t.Errorf("problem %q does not say %q", p.Error(), c.says)
 			}
@@ -162,15 +127,15 @@ func TestBadRequests(t *testing.T) {
 			}
 		})
 	}
-	if w := ask(t, a, "DELETE", "/v1/jobs", ""); w.Header().Get("Allow") != "GET, POST" {
+	if w := httpapitest.Ask(t, a, "DELETE", "/v1/jobs", ""); w.Header().Get("Allow") != "GET, POST" {
 		t.Errorf("Allow = %q, want GET, POST", w.Header().Get("Allow"))
 	}
 }
 
 func TestBodyLimits(t *testing.T) {
-	a := newAPI(newFakeLeader())
-	w := ask(t, a, "POST", "/job/start", `{"jobClass":"Sample","name":"`+strings.Repeat("x", bodyBytesMax)+`"}`)
-	if p := problemOf(t, w); p.Status != http.StatusRequestEntityTooLarge {
+	a := newAPI(httpapitest.NewFake())
+	w := httpapitest.Ask(t, a, "POST", "/job/start", `{"jobClass":"Sample","name":"`+strings.Repeat("x", bodyBytesMax)+`"}`)
+	if p := httpapitest.ProblemOf(t, w); p.Status != http.StatusRequestEntityTooLarge {
 		t.Errorf("large start = %d, want 413", p.Status)
 	}
 	// The limit itself is allowed.
@@ -189,7 +154,7 @@ func TestBodyLimits(t *testing.T) {
 }
 
 func TestErrorsOfTheLeader(t *testing.T) {
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	a := newAPI(l)
 	for _, c := range []struct {
 		err    error
@@ -201,45 +166,45 @@ func TestErrorsOfTheLeader(t *testing.T) {
 		{errors.Join(errors.New("plan"), &api.Problem{Status: 409, Detail: "output is not empty"}), 409, ""},
 		{errors.New("broken"), 500, ""},
 	} {
-		l.submit = func(*api.JobRequest) error { return c.err }
-		w := ask(t, a, "POST", "/v1/jobs", `{"program":{"builtin":"x"}}`)
+		l.OnSubmit = func(*api.JobRequest) error { return c.err }
+		w := httpapitest.Ask(t, a, "POST", "/v1/jobs", `{"program":{"builtin":"x"}}`)
 		if w.Code != c.status || w.Header().Get("Retry-After") != c.retry {
 			t.Errorf("%v = %d, Retry-After %q; want %d, %q", c.err, w.Code, w.Header().Get("Retry-After"), c.status, c.retry)
 		}
-		problemOf(t, w)
+		httpapitest.ProblemOf(t, w)
 	}
-	l.submit = func(*api.JobRequest) error { panic("a secret") }
-	if p := problemOf(t, ask(t, a, "POST", "/v1/jobs", `{"program":{"builtin":"x"}}`)); p.Status != 500 || strings.Contains(p.Detail, "secret") {
+	l.OnSubmit = func(*api.JobRequest) error { panic("a secret") }
+	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, a, "POST", "/v1/jobs", `{"program":{"builtin":"x"}}`)); p.Status != 500 || strings.Contains(p.Detail, "secret") {
 		t.Errorf("a panic = %+v, want 500 without its text", p)
 	}
 }
 
 func TestForeignPagesAreRefused(t *testing.T) {
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	a := newAPI(l)
 	r := httptest.NewRequestWithContext(t.Context(), "POST", "http://127.0.0.1:6550/v1/jobs", strings.NewReader(`{"program":{"builtin":"x"}}`))
 	r.Header.Set("Origin", "https://evil.example")
 	w := httptest.NewRecorder()
 	a.ServeHTTP(w, r)
-	if p := problemOf(t, w); p.Status != http.StatusForbidden || len(l.jobs) != 0 {
-		t.Errorf("cross-site submit = %d with %d jobs, want 403 and none", p.Status, len(l.jobs))
+	if p := httpapitest.ProblemOf(t, w); p.Status != http.StatusForbidden || len(l.JobByID) != 0 {
+		t.Errorf("cross-site submit = %d with %d jobs, want 403 and none", p.Status, len(l.JobByID))
 	}
 }
 
 func TestWait(t *testing.T) {
 	t.Run("ends", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := newFakeLeader()
-			l.set(fullJob(1))
+			l := httpapitest.NewFake()
+			l.Set(fullJob(1))
 			a := newAPI(l)
 			go func() {
 				time.Sleep(3 * time.Second)
 				job := fullJob(1)
 				job.Status = api.JobDone
-				l.set(job)
+				l.Set(job)
 			}()
 			begun := time.Now()
-			job := decode[api.Job](t, ask(t, a, "GET", "/v1/jobs/1?wait=30s", ""))
+			job := httpapitest.Decode[api.Job](t, httpapitest.Ask(t, a, "GET", "/v1/jobs/1?wait=30s", ""))
 			if waited := time.Since(begun); job.Status != api.JobDone || waited != 3*time.Second {
 				t.Errorf("wait gave %s after %v, want done after 3s", job.Status, waited)
 			}
@@ -247,10 +212,10 @@ func TestWait(t *testing.T) {
 	})
 	t.Run("time is up", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := newFakeLeader()
-			l.set(fullJob(1))
+			l := httpapitest.NewFake()
+			l.Set(fullJob(1))
 			begun := time.Now()
-			job := decode[api.Job](t, ask(t, newAPI(l), "GET", "/v1/jobs/1?wait=30s", ""))
+			job := httpapitest.Decode[api.Job](t, httpapitest.Ask(t, newAPI(l), "GET", "/v1/jobs/1?wait=30s", ""))
 			if waited := time.Since(begun); job.Status != api.JobRunning || waited != 30*time.Second {
 				t.Errorf("wait gave %s after %v, want running after 30s", job.Status, waited)
 			}
@@ -258,27 +223,27 @@ func TestWait(t *testing.T) {
 	})
 	t.Run("the server stops", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := newFakeLeader()
-			l.set(fullJob(1))
+			l := httpapitest.NewFake()
+			l.Set(fullJob(1))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			w := httptest.NewRecorder()
 			newAPI(l).ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/v1/jobs/1?wait=30s", nil))
-			if p := problemOf(t, w); p.Status != http.StatusServiceUnavailable {
+			if p := httpapitest.ProblemOf(t, w); p.Status != http.StatusServiceUnavailable {
 				t.Errorf("wait on a stopping leader = %d, want 503", p.Status)
 			}
 		})
 	})
 	t.Run("says how fresh it is at the end", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := newFakeLeader()
-			l.set(fullJob(1))
+			l := httpapitest.NewFake()
+			l.Set(fullJob(1))
 			a := newAPI(l)
 			go func() {
 				time.Sleep(time.Second)
-				l.change(func() { l.age = 900 })
+				l.Change(func() { l.Age = 900 })
 			}()
-			w := ask(t, a, "GET", "/v1/jobs/1?wait=2s", "")
+			w := httpapitest.Ask(t, a, "GET", "/v1/jobs/1?wait=2s", "")
 			if w.Header().Get(headerAge) != "900" || w.Header().Get(headerIndex) != "9" || len(w.Header()[headerAge]) != 1 {
 				t.Errorf("wait ends with headers %v, want age 900 at 9", w.Header())
 			}
@@ -287,20 +252,20 @@ func TestWait(t *testing.T) {
 }
 
 func TestReads(t *testing.T) {
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	for id := range uint64(5) {
 		job := fullJob(id + 1)
 		if id%2 == 0 {
 			job.Status = api.JobDone
 		}
-		l.set(job)
+		l.Set(job)
 	}
-	l.tasks[1] = []api.Task{{Name: "1/map/0", Stage: "map", Status: api.TaskDone}, {Name: "1/map/1", Index: 1, Stage: "map", Status: api.TaskDead}}
-	l.workers[3] = api.Worker{ID: 3, Status: api.WorkerAlive, Slots: 2}
+	l.TasksOf[1] = []api.Task{{Name: "1/map/0", Stage: "map", Status: api.TaskDone}, {Name: "1/map/1", Index: 1, Stage: "map", Status: api.TaskDead}}
+	l.WorkerByID[3] = api.Worker{ID: 3, Status: api.WorkerAlive, Slots: 2}
 	a := newAPI(l)
 
-	w := ask(t, a, "GET", "/v1/jobs/2", "")
-	if got := decode[api.Job](t, w); !reflect.DeepEqual(got, fullJob(2)) {
+	w := httpapitest.Ask(t, a, "GET", "/v1/jobs/2", "")
+	if got := httpapitest.Decode[api.Job](t, w); !reflect.DeepEqual(got, fullJob(2)) {
 		t.Errorf("job = %+v, want %+v", got, fullJob(2))
 	}
 	for header, want := range map[string]string{"X-Bridgefour-Index": "12", "X-Bridgefour-Age": "0", "X-Bridgefour-Leader": "1"} {
@@ -308,75 +273,75 @@ func TestReads(t *testing.T) {
 			t.Errorf("%s = %q, want %q", header, got, want)
 		}
 	}
-	page := decode[api.JobList](t, ask(t, a, "GET", "/v1/jobs?status=done,failed&limit=2", ""))
+	page := httpapitest.Decode[api.JobList](t, httpapitest.Ask(t, a, "GET", "/v1/jobs?status=done,failed&limit=2", ""))
 	if len(page.Jobs) != 2 || page.Jobs[0].ID != 5 || page.Jobs[1].ID != 3 || page.Next == "" {
 		t.Fatalf("page = %+v, want jobs 5 and 3 and a next", page)
 	}
-	if page = decode[api.JobList](t, ask(t, a, "GET", "/v1/jobs?status=done,failed&limit=2&cursor="+page.Next, "")); len(page.Jobs) != 1 || page.Jobs[0].ID != 1 {
+	if page = httpapitest.Decode[api.JobList](t, httpapitest.Ask(t, a, "GET", "/v1/jobs?status=done,failed&limit=2&cursor="+page.Next, "")); len(page.Jobs) != 1 || page.Jobs[0].ID != 1 {
 		t.Errorf("second page = %+v, want job 1", page)
 	}
-	if got := ask(t, newAPI(newFakeLeader()), "GET", "/v1/jobs", "").Body.String(); got != `{"jobs":[]}`+"\n" {
+	if got := httpapitest.Ask(t, newAPI(httpapitest.NewFake()), "GET", "/v1/jobs", "").Body.String(); got != `{"jobs":[]}`+"\n" {
 		t.Errorf("no jobs = %s, want an empty list", got)
 	}
-	if tasks := decode[api.TaskList](t, ask(t, a, "GET", "/v1/jobs/1/tasks?status=dead", "")); len(tasks.Tasks) != 1 || tasks.Tasks[0].Index != 1 {
+	if tasks := httpapitest.Decode[api.TaskList](t, httpapitest.Ask(t, a, "GET", "/v1/jobs/1/tasks?status=dead", "")); len(tasks.Tasks) != 1 || tasks.Tasks[0].Index != 1 {
 		t.Errorf("dead tasks = %+v, want task 1", tasks)
 	}
-	if task := decode[api.Task](t, ask(t, a, "GET", "/v1/jobs/1/tasks/map/1", "")); task.Name != "1/map/1" {
+	if task := httpapitest.Decode[api.Task](t, httpapitest.Ask(t, a, "GET", "/v1/jobs/1/tasks/map/1", "")); task.Name != "1/map/1" {
 		t.Errorf("task = %+v, want 1/map/1", task)
 	}
 	for target, want := range map[string]string{
 		"/v1/jobs/1/explain": "1", "/v1/jobs/1/explain?task=map/7": "1/map/7", "/v1/jobs/1/explain?task=1/map/7": "1/map/7",
 	} {
-		if e := decode[api.Explanation](t, ask(t, a, "GET", target, "")); e.Subject != want || e.Reasons == nil {
+		if e := httpapitest.Decode[api.Explanation](t, httpapitest.Ask(t, a, "GET", target, "")); e.Subject != want || e.Reasons == nil {
 			t.Errorf("%s = %+v, want subject %s and a list of reasons", target, e, want)
 		}
 	}
-	if c := decode[api.Cluster](t, ask(t, a, "GET", "/v1/cluster", "")); c.Name != "test" {
+	if c := httpapitest.Decode[api.Cluster](t, httpapitest.Ask(t, a, "GET", "/v1/cluster", "")); c.Name != "test" {
 		t.Errorf("cluster = %+v", c)
 	}
-	if list := decode[api.WorkerList](t, ask(t, a, "GET", "/v1/workers", "")); len(list.Workers) != 1 {
+	if list := httpapitest.Decode[api.WorkerList](t, httpapitest.Ask(t, a, "GET", "/v1/workers", "")); len(list.Workers) != 1 {
 		t.Errorf("workers = %+v, want one", list)
 	}
 }
 
 func TestWrites(t *testing.T) {
-	l := newFakeLeader()
-	l.set(fullJob(1))
-	l.workers[3] = api.Worker{ID: 3, Status: api.WorkerAlive, Slots: 2}
+	l := httpapitest.NewFake()
+	l.Set(fullJob(1))
+	l.WorkerByID[3] = api.Worker{ID: 3, Status: api.WorkerAlive, Slots: 2}
 	a := newAPI(l)
 	for range 2 { // the second time by a client that did not hear the first answer
-		if job := decode[api.Job](t, ask(t, a, "POST", "/v1/jobs/1/stop", "")); job.Status != api.JobStopped {
+		if job := httpapitest.Decode[api.Job](t, httpapitest.Ask(t, a, "POST", "/v1/jobs/1/stop", "")); job.Status != api.JobStopped {
 			t.Errorf("stop = %s", job.Status)
 		}
 	}
-	l.set(compatJob(2, api.JobDone))
-	if p := problemOf(t, ask(t, a, "POST", "/v1/jobs/2/stop", "")); p.Status != http.StatusConflict {
+	l.Set(httpapitest.Job(2, api.JobDone))
+	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, a, "POST", "/v1/jobs/2/stop", "")); p.Status != http.StatusConflict {
 		t.Errorf("stop of a done job = %d, want 409", p.Status)
 	}
-	if job := decode[api.Job](t, ask(t, a, "POST", "/v1/jobs/1/retry", "")); job.Status != api.JobRunning {
+	if job := httpapitest.Decode[api.Job](t, httpapitest.Ask(t, a, "POST", "/v1/jobs/1/retry", "")); job.Status != api.JobRunning {
 		t.Errorf("retry = %s", job.Status)
 	}
-	if w := decode[api.Worker](t, ask(t, a, "POST", "/v1/workers/3/drain", "")); w.Status != api.WorkerDraining {
+	if w := httpapitest.Decode[api.Worker](t, httpapitest.Ask(t, a, "POST", "/v1/workers/3/drain", "")); w.Status != api.WorkerDraining {
 		t.Errorf("drain = %s", w.Status)
 	}
-	if w := ask(t, a, "DELETE", "/v1/workers/3", ""); w.Code != http.StatusNoContent || w.Header().Get("X-Bridgefour-Index") != "13" {
+	if w := httpapitest.Ask(t, a, "DELETE", "/v1/workers/3", ""); w.Code != http.StatusNoContent || w.Header().Get("X-Bridgefour-Index") != "13" {
 		t.Errorf("remove = %d at %s, want 204 at 13", w.Code, w.Header().Get("X-Bridgefour-Index"))
 	}
 }
 
 func TestProbes(t *testing.T) {
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	a := newAPI(l)
 	for _, target := range []string{"/healthz", "/readyz"} {
-		if w := ask(t, a, "GET", target, ""); w.Code != http.StatusOK {
+		if w := httpapitest.Ask(t, a, "GET", target, ""); w.Code != http.StatusOK {
 			t.Errorf("%s = %d, want 200", target, w.Code)
 		}
 	}
-	l.notReady = "no space left under /var/lib"
-	if p := problemOf(t, ask(t, a, "GET", "/readyz", "")); p.Status != 503 || p.Detail != l.notReady {
+	l.Unready = "no space left under /var/lib"
+	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, a, "GET", "/readyz", "")); p.Status != 503 || p.Detail != l.Unready {
 		t.Errorf("readyz = %+v, want 503 with the reason", p)
 	}
-	if w := ask(t, a, "GET", "/healthz", ""); w.Code != http.StatusOK {
+	if w := httpapitest.Ask(t, a, "GET", "/healthz", ""); w.Code != http.StatusOK {
 		t.Errorf("healthz of a full disk = %d, want 200: a restart would not help", w.Code)
 	}
 }
@@ -400,10 +365,10 @@ func fetch(t *testing.T, target string) (*http.Response, error) {
 }
 
 func TestResult(t *testing.T) {
-	l := newFakeLeader()
+	l := httpapitest.NewFake()
 	job := fullJob(1)
 	job.Status = api.JobDone
-	l.set(job)
+	l.Set(job)
 	base := serve(t, newAPI(l))
 	for _, c := range []struct {
 		name   string
@@ -426,7 +391,7 @@ func TestResult(t *testing.T) {
 		}, 200, "xxx", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l.result = c.result
+			l.OnResult = c.result
 			answer, err := fetch(t, base+"/v1/jobs/1/result")
 			if err != nil {
 				t.Fatal(err)
@@ -441,10 +406,10 @@ func TestResult(t *testing.T) {
 }
 
 func TestFollowedLogsArriveAtOnce(t *testing.T) {
-	l := newFakeLeader()
-	l.set(fullJob(1))
+	l := httpapitest.NewFake()
+	l.Set(fullJob(1))
 	read := make(chan struct{})
-	l.logs = func(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
+	l.OnLogs = func(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 		want := api.LogQuery{Job: 1, OneTask: true, Stage: "map", Index: 7, Follow: true}
 		if q != want {
 			t.Errorf("query = %+v, want %+v", q, want)
@@ -482,10 +447,10 @@ func TestFollowedLogsArriveAtOnce(t *testing.T) {
 }
 
 func TestReaderOfLogsGoes(t *testing.T) {
-	l := newFakeLeader()
-	l.set(fullJob(1))
+	l := httpapitest.NewFake()
+	l.Set(fullJob(1))
 	gone := make(chan error, 1)
-	l.logs = func(ctx context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
+	l.OnLogs = func(ctx context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
 		if err := emit(api.LogRecord{Text: []byte("a")}); err != nil {
 			return err
 		}
@@ -504,8 +469,8 @@ func TestReaderOfLogsGoes(t *testing.T) {
 }
 
 func TestServerEndsWaits(t *testing.T) {
-	l := newFakeLeader()
-	l.set(fullJob(1))
+	l := httpapitest.NewFake()
+	l.Set(fullJob(1))
 	ctx, cancel := context.WithCancel(t.Context())
 	server := Server(ctx, newAPI(l), newAPI(l).log)
 	ts := httptest.NewUnstartedServer(nil)

@@ -7,32 +7,33 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
 func TestLeaders(t *testing.T) {
-	l := newFakeLeader()
-	l.leaders = api.LeaderList{Cluster: "c1", Name: "b4", Term: 3, Leaders: []api.LeaderNode{
+	l := httpapitest.NewFake()
+	l.LeaderList = api.LeaderList{Cluster: "c1", Name: "b4", Term: 3, Leaders: []api.LeaderNode{
 		{ID: 1, Address: "10.0.0.1:6550", Status: api.LeaderLeads, Votes: true, Self: true, Index: 7},
 		{ID: 2, Address: "10.0.0.2:6550", Status: api.LeaderFollows, Votes: true, Index: 7},
 	}}
 	a := newAPI(l)
-	if list := decode[api.LeaderList](t, ask(t, a, "GET", "/v1/leaders", "")); len(list.Leaders) != 2 || !list.Leaders[0].Self || list.Cluster != "c1" {
+	if list := httpapitest.Decode[api.LeaderList](t, httpapitest.Ask(t, a, "GET", "/v1/leaders", "")); len(list.Leaders) != 2 || !list.Leaders[0].Self || list.Cluster != "c1" {
 		t.Errorf("leaders = %+v", list)
 	}
-	w := ask(t, a, "POST", "/v1/leaders", `{"address":"10.0.0.3:6550"}`)
-	if node := decode[api.LeaderNode](t, w); w.Code != http.StatusCreated || node.ID != 3 || node.Address != "10.0.0.3:6550" || w.Header().Get(headerIndex) != "8" {
+	w := httpapitest.Ask(t, a, "POST", "/v1/leaders", `{"address":"10.0.0.3:6550"}`)
+	if node := httpapitest.Decode[api.LeaderNode](t, w); w.Code != http.StatusCreated || node.ID != 3 || node.Address != "10.0.0.3:6550" || w.Header().Get(headerIndex) != "8" {
 		t.Errorf("add = %d %+v at %s, want 201, leader 3 at 8", w.Code, node, w.Header().Get(headerIndex))
 	}
-	if w := ask(t, a, "DELETE", "/v1/leaders/3", ""); w.Code != http.StatusNoContent || w.Header().Get(headerIndex) != "9" {
+	if w := httpapitest.Ask(t, a, "DELETE", "/v1/leaders/3", ""); w.Code != http.StatusNoContent || w.Header().Get(headerIndex) != "9" {
 		t.Errorf("remove = %d at %s, want 204 at 9", w.Code, w.Header().Get(headerIndex))
 	}
-	if p := problemOf(t, ask(t, a, "DELETE", "/v1/leaders/2", "")); p.Status != http.StatusConflict || !strings.Contains(p.Detail, "majority") {
+	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, a, "DELETE", "/v1/leaders/2", "")); p.Status != http.StatusConflict || !strings.Contains(p.Detail, "majority") {
 		t.Errorf("remove of a majority = %+v, want 409", p)
 	}
-	if w := ask(t, a, "DELETE", "/v1/leaders/2?force=true", ""); w.Code != http.StatusNoContent {
+	if w := httpapitest.Ask(t, a, "DELETE", "/v1/leaders/2?force=true", ""); w.Code != http.StatusNoContent {
 		t.Errorf("forced remove = %d, want 204", w.Code)
 	}
-	if p := problemOf(t, ask(t, a, "DELETE", "/v1/leaders/9", "")); p.Status != http.StatusNotFound {
+	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, a, "DELETE", "/v1/leaders/9", "")); p.Status != http.StatusNotFound {
 		t.Errorf("remove of nobody = %+v, want 404", p)
 	}
 	for body, says := range map[string]string{
@@ -40,16 +41,16 @@ func TestLeaders(t *testing.T) {
 		`{"address":"http://10.0.0.3:6550"}`: "host:port", `{"address":"a:b"}`: "host:port", `{"address":"a:0"}`: "host:port",
 		`{"address":"` + strings.Repeat("x", 300) + `:1"}`: "length", `{"address":"a:1","id":3}`: "id",
 	} {
-		if p := problemOf(t, ask(t, a, "POST", "/v1/leaders", body)); p.Status/100 != 4 || !strings.Contains(p.Error(), says) {
+		if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, a, "POST", "/v1/leaders", body)); p.Status/100 != 4 || !strings.Contains(p.Error(), says) {
 			t.Errorf("add %s = %d %s, want a refusal with %q", body, p.Status, p.Error(), says)
 		}
 	}
 	for _, target := range []string{"/v1/leaders/x", "/v1/leaders/-1", "/v1/leaders/1?force=maybe", "/v1/leaders/1?froce=true"} {
-		if p := problemOf(t, ask(t, a, "DELETE", target, "")); p.Status != http.StatusUnprocessableEntity {
+		if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, a, "DELETE", target, "")); p.Status != http.StatusUnprocessableEntity {
 			t.Errorf("DELETE %s = %d, want 422", target, p.Status)
 		}
 	}
-	if got := ask(t, newAPI(newFakeLeader()), "GET", "/v1/leaders", "").Body.String(); !strings.Contains(got, `"leaders":[]`) {
+	if got := httpapitest.Ask(t, newAPI(httpapitest.NewFake()), "GET", "/v1/leaders", "").Body.String(); !strings.Contains(got, `"leaders":[]`) {
 		t.Errorf("no leaders = %s, want an empty list", got)
 	}
 }
@@ -67,9 +68,9 @@ func TestRaftState(t *testing.T) {
 			ID: 1, Term: 5, Role: "Candidate", VotedFor: &one, LastElection: &heard,
 		},
 	} {
-		l := newFakeLeader()
-		l.consensus = c
-		if got := strings.TrimSpace(ask(t, newAPI(l), "GET", "/raft/state", "").Body.String()); got != want {
+		l := httpapitest.NewFake()
+		l.ConsensusState = c
+		if got := strings.TrimSpace(httpapitest.Ask(t, newAPI(l), "GET", "/raft/state", "").Body.String()); got != want {
 			t.Errorf("raft state = %s, want %s", got, want)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
 // fakeWorker has number 4.
@@ -44,13 +45,13 @@ func TestWorkerRoutes(t *testing.T) {
 		"/readyz":         `{"status":"ready"}`,
 		"/metrics":        `metrics`,
 	} {
-		w := ask(t, h, "GET", target, "")
+		w := httpapitest.Ask(t, h, "GET", target, "")
 		if got := strings.TrimSpace(w.Body.String()); w.Code != http.StatusOK || got != want {
 			t.Errorf("%s = %d %s, want %s", target, w.Code, got, want)
 		}
 	}
 	for _, target := range []string{"/task/status/x", "/v1/jobs", "/job/1"} {
-		if p := problemOf(t, ask(t, h, "GET", target, "")); p.Status != http.StatusNotFound {
+		if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, h, "GET", target, "")); p.Status != http.StatusNotFound {
 			t.Errorf("%s = %d, want 404", target, p.Status)
 		}
 	}
@@ -59,10 +60,10 @@ func TestWorkerRoutes(t *testing.T) {
 func TestWorkerThatIsRefused(t *testing.T) {
 	why := `cluster "b4": your clock is 7m off`
 	h := NewWorker(&fakeWorker{notReady: why}, nil, ownHosts())
-	if p := problemOf(t, ask(t, h, "GET", "/readyz", "")); p.Status != http.StatusServiceUnavailable || p.Detail != why {
+	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, h, "GET", "/readyz", "")); p.Status != http.StatusServiceUnavailable || p.Detail != why {
 		t.Errorf("readyz = %+v, want 503 with the reason", p)
 	}
-	if w := ask(t, h, "GET", "/healthz", ""); w.Code != http.StatusOK {
+	if w := httpapitest.Ask(t, h, "GET", "/healthz", ""); w.Code != http.StatusOK {
 		t.Errorf("healthz = %d, want 200: a restart would not help", w.Code)
 	}
 }
@@ -72,15 +73,15 @@ func TestInvite(t *testing.T) {
 	h := NewWorker(w, nil, ownHosts())
 	body := `{"leaders":["10.0.0.1:6550","[::1]:6551"],"cluster_id":"c1","cluster_name":"b4"}`
 	want := api.Invitation{Leaders: []string{"10.0.0.1:6550", "[::1]:6551"}, ClusterID: "c1", ClusterName: "b4"}
-	if answer := ask(t, h, "POST", invitePath, body); answer.Code != http.StatusOK || !reflect.DeepEqual(w.got, want) {
+	if answer := httpapitest.Ask(t, h, "POST", invitePath, body); answer.Code != http.StatusOK || !reflect.DeepEqual(w.got, want) {
 		t.Errorf("invitation = %d %s, the worker got %+v; want %+v", answer.Code, answer.Body, w.got, want)
 	}
 	w.refuse = errors.New("this worker belongs to cluster c2")
-	if p := problemOf(t, ask(t, h, "POST", invitePath, body)); p.Status != http.StatusConflict || p.Detail != "this worker belongs to cluster c2" {
+	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, h, "POST", invitePath, body)); p.Status != http.StatusConflict || p.Detail != "this worker belongs to cluster c2" {
 		t.Errorf("refused invitation = %+v, want 409 with what the worker says", p)
 	}
 	w.refuse = api.Unavailable("the worker is stopping")
-	if p := problemOf(t, ask(t, h, "POST", invitePath, body)); p.Status != http.StatusServiceUnavailable {
+	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, h, "POST", invitePath, body)); p.Status != http.StatusServiceUnavailable {
 		t.Errorf("invitation of a stopping worker = %+v, want its own 503", p)
 	}
 }
@@ -93,12 +94,12 @@ func TestBadInvitations(t *testing.T) {
 		`{"leaders":["a:1"],"cluster_id":"` + strings.Repeat("x", bodyBytesMax) + `"}`: 413,
 	} {
 		w := &fakeWorker{}
-		answer := ask(t, NewWorker(w, nil, ownHosts()), "POST", invitePath, body)
+		answer := httpapitest.Ask(t, NewWorker(w, nil, ownHosts()), "POST", invitePath, body)
 		if answer.Code != want || (w.got.Leaders != nil) != (want == 200) {
 			t.Errorf("invitation %.60s = %d %.200s, passed on %v; want %d", body, answer.Code, answer.Body, w.got.Leaders != nil, want)
 		}
 		if want != 200 {
-			problemOf(t, answer)
+			httpapitest.ProblemOf(t, answer)
 		}
 	}
 	w := &fakeWorker{}
@@ -106,21 +107,21 @@ func TestBadInvitations(t *testing.T) {
 	r.Header.Set("Origin", "https://evil.example")
 	answer := httptest.NewRecorder()
 	NewWorker(w, nil, ownHosts()).ServeHTTP(answer, r)
-	if p := problemOf(t, answer); p.Status != http.StatusForbidden || w.got.Leaders != nil {
+	if p := httpapitest.ProblemOf(t, answer); p.Status != http.StatusForbidden || w.got.Leaders != nil {
 		t.Errorf("cross-site invitation = %d, want 403", p.Status)
 	}
 }
 
 func TestAddWorker(t *testing.T) {
-	l := newFakeLeader()
-	l.idle["10.0.0.7:5555"] = api.Worker{ID: 9, Status: api.WorkerAlive, Slots: 2, Busy: 1}
-	l.idle["[::1]:5556"] = api.Worker{ID: 10, Status: api.WorkerAlive}
+	l := httpapitest.NewFake()
+	l.Idle["10.0.0.7:5555"] = api.Worker{ID: 9, Status: api.WorkerAlive, Slots: 2, Busy: 1}
+	l.Idle["[::1]:5556"] = api.Worker{ID: 10, Status: api.WorkerAlive}
 	a := newAPI(l)
 	for body, want := range map[string]string{
 		`{"id":3,"schema":"http","host":"10.0.0.7","port":5555}`: `{"id":9,"slots":[{"id":0,"status":{"type":"InProgress"}},{"id":1,"status":{"type":"Missing"}}],"status":{"type":"Alive"}}`,
 		`{"host":"::1","port":5556,"more":true}`:                 `{"id":10,"slots":[],"status":{"type":"Alive"}}`,
 	} {
-		w := ask(t, a, "POST", "/cluster/addWorker", body)
+		w := httpapitest.Ask(t, a, "POST", "/cluster/addWorker", body)
 		if got := strings.TrimSpace(w.Body.String()); w.Code != http.StatusOK || got != want {
 			t.Errorf("addWorker %s = %d %s, want %s", body, w.Code, got, want)
 		}
@@ -129,8 +130,8 @@ func TestAddWorker(t *testing.T) {
 		``: 400, `{"host":"a"}`: 422, `{"port":1}`: 422, `{"host":"a","port":0}`: 422, `{"host":"a","port":65536}`: 422, `{"host":"a","port":"x"}`: 422,
 		`{"schema":"https","host":"a","port":1}`: 422, `{"host":"10.0.0.8","port":5555}`: 409,
 	} {
-		w := ask(t, a, "POST", "/cluster/addWorker", body)
-		if p := problemOf(t, w); p.Status != want {
+		w := httpapitest.Ask(t, a, "POST", "/cluster/addWorker", body)
+		if p := httpapitest.ProblemOf(t, w); p.Status != want {
 			t.Errorf("addWorker %s = %+v, want %d", body, p, want)
 		}
 	}
@@ -138,16 +139,16 @@ func TestAddWorker(t *testing.T) {
 
 // TestIdleWorkersAreNoMembers: the original's cluster state is a map by number, and they have none.
 func TestIdleWorkersAreNoMembers(t *testing.T) {
-	l := newFakeLeader()
-	l.workers[1] = api.Worker{ID: 1, Status: api.WorkerAlive, Slots: 2}
-	l.workers[99] = api.Worker{Status: api.WorkerIdle, Address: "10.0.0.7:5555", Slots: 8}
+	l := httpapitest.NewFake()
+	l.WorkerByID[1] = api.Worker{ID: 1, Status: api.WorkerAlive, Slots: 2}
+	l.WorkerByID[99] = api.Worker{Status: api.WorkerIdle, Address: "10.0.0.7:5555", Slots: 8}
 	a := newAPI(l)
 	want := `{"status":{"type":"Healthy"},"workers":{"1":{"id":1,"slots":[{"id":0,"status":{"type":"Missing"}},{"id":1,"status":{"type":"Missing"}}],` +
 		`"status":{"type":"Alive"}}},"slots":{"open":2,"total":2}}`
-	if got := strings.TrimSpace(ask(t, a, "GET", "/cluster", "").Body.String()); got != want {
+	if got := strings.TrimSpace(httpapitest.Ask(t, a, "GET", "/cluster", "").Body.String()); got != want {
 		t.Errorf("cluster = %s, want %s", got, want)
 	}
-	if list := decode[api.WorkerList](t, ask(t, a, "GET", "/v1/workers", "")); len(list.Workers) != 2 {
+	if list := httpapitest.Decode[api.WorkerList](t, httpapitest.Ask(t, a, "GET", "/v1/workers", "")); len(list.Workers) != 2 {
 		t.Errorf("workers = %+v, want both", fmt.Sprint(list.Workers))
 	}
 }

@@ -1,0 +1,405 @@
+// Package httpapitest holds a leader in memory for tests of the HTTP routes, and the suite that it and a real node pass.
+package httpapitest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// Fake is a node in memory, as the HTTP routes use one. Its state is changed within Change, or before it is used.
+type Fake struct {
+	mu      sync.Mutex
+	changed chan struct{}     // closed and replaced at each change
+	keys    map[string]uint64 // jobs by Idempotency-Key
+
+	Index      uint64
+	JobByID    map[uint64]api.Job
+	TasksOf    map[uint64][]api.Task // by job
+	WorkerByID map[uint64]api.Worker
+	Got        api.JobRequest // the last submission
+
+	Address    string // of the node that leads; empty: none is known
+	Self       bool   // it is this one
+	Age        int64
+	LeaderList api.LeaderList
+	Idle       map[string]api.Worker // by address: workers that wait to be invited
+	EventLog   []api.Event
+	Oldest     uint64 // events before this log position are not kept
+
+	ClusterState   api.Cluster
+	ConsensusState api.Consensus
+	Unready        string // what NotReady returns
+
+	// Hooks replace or, OnSubmit, precede single methods.
+	OnReadIndex func(ctx context.Context) (uint64, error)
+	OnSubmit    func(*api.JobRequest) error
+	OnResult    func(ctx context.Context, w io.Writer) error
+	OnLogs      func(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error
+}
+
+// NewFake is a leader of a healthy cluster without jobs and workers, at log position 7.
+func NewFake() *Fake {
+	return &Fake{
+		Index: 7, JobByID: map[uint64]api.Job{}, TasksOf: map[uint64][]api.Task{}, WorkerByID: map[uint64]api.Worker{}, keys: map[string]uint64{},
+		changed: make(chan struct{}), Address: "10.0.0.1:6550", Self: true, Idle: map[string]api.Worker{},
+		ClusterState: api.Cluster{Name: "test", Status: api.ClusterHealthy},
+	}
+}
+
+// Change changes the state and moves the log on.
+func (l *Fake) Change(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+	l.Index++
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Set adds or replaces a job.
+func (l *Fake) Set(job api.Job) { l.Change(func() { l.JobByID[job.ID] = job }) }
+
+// until waits until ok.
+func (l *Fake) until(ctx context.Context, ok func() (bool, error)) error {
+	for {
+		l.mu.Lock()
+		good, err := ok()
+		changed := l.changed
+		l.mu.Unlock()
+		if good || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Submit implements httpapi.Leader.
+func (l *Fake) Submit(_ context.Context, req *api.JobRequest, key string) (api.Job, error) {
+	if l.OnSubmit != nil {
+		if err := l.OnSubmit(req); err != nil {
+			return api.Job{}, err
+		}
+	}
+	var job api.Job
+	l.Change(func() {
+		l.Got = *req
+		id, known := l.keys[key]
+		if !known || key == "" {
+			id = uint64(len(l.JobByID)) + 1
+			l.keys[key] = id
+			l.JobByID[id] = api.Job{
+				ID: id, Name: req.Name, Program: req.Program, Status: api.JobWaiting, Output: req.Output, Inputs: req.Inputs, Set: req.Set,
+				Stages: []api.Stage{{Name: "map", Tasks: uint64(len(req.Inputs)), Open: uint64(len(req.Inputs))}},
+			}
+			l.TasksOf[id] = []api.Task{}
+			for i, input := range req.Inputs {
+				l.TasksOf[id] = append(l.TasksOf[id], api.Task{Index: uint64(i), Stage: "map", Status: api.TaskOpen, Input: input})
+			}
+		}
+		job = l.JobByID[id]
+	})
+	return job, nil
+}
+
+// Turn gives a job another status.
+func (l *Fake) Turn(id uint64, status string) (api.Job, error) {
+	job, ok := l.Job(id)
+	if !ok {
+		return api.Job{}, api.NotFound("there is no job %d", id)
+	}
+	job.Status = status
+	l.Set(job)
+	return job, nil
+}
+
+// Stop implements httpapi.Leader.
+func (l *Fake) Stop(_ context.Context, id uint64) (api.Job, error) {
+	if job, ok := l.Job(id); ok && job.IsEnded() {
+		return api.Job{}, api.Conflict("job %d is %s", id, job.Status)
+	}
+	return l.Turn(id, api.JobStopped)
+}
+
+// Retry implements httpapi.Leader.
+func (l *Fake) Retry(_ context.Context, id uint64) (api.Job, error) {
+	return l.Turn(id, api.JobRunning)
+}
+
+// Job implements httpapi.Leader.
+func (l *Fake) Job(id uint64) (api.Job, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	job, ok := l.JobByID[id]
+	return job, ok
+}
+
+// Jobs implements httpapi.Leader.
+func (l *Fake) Jobs(q api.JobQuery) (api.JobList, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := uint64(1 << 62)
+	if q.Cursor != "" {
+		n, err := strconv.ParseUint(q.Cursor, 10, 64)
+		if err != nil {
+			return api.JobList{}, api.Invalid("cursor %q is not one of this API", q.Cursor)
+		}
+		before = n
+	}
+	var list api.JobList
+	ids := slices.Sorted(maps.Keys(l.JobByID))
+	slices.Reverse(ids)
+	for _, id := range ids {
+		if id >= before || len(q.Status) > 0 && !slices.Contains(q.Status, l.JobByID[id].Status) {
+			continue
+		}
+		if len(list.Jobs) == q.Limit {
+			list.Next = fmt.Sprint(list.Jobs[len(list.Jobs)-1].ID)
+			break
+		}
+		list.Jobs = append(list.Jobs, l.JobByID[id])
+	}
+	return list, nil
+}
+
+// WaitJob implements httpapi.Leader.
+func (l *Fake) WaitJob(ctx context.Context, id uint64) error {
+	return l.until(ctx, func() (bool, error) {
+		job, ok := l.JobByID[id]
+		if !ok {
+			return false, api.NotFound("there is no job %d", id)
+		}
+		return job.IsEnded(), nil
+	})
+}
+
+// WaitIndex implements httpapi.Leader.
+func (l *Fake) WaitIndex(ctx context.Context, index uint64) error {
+	return l.until(ctx, func() (bool, error) { return l.Index >= index, nil })
+}
+
+// Tasks implements httpapi.Leader.
+func (l *Fake) Tasks(_ context.Context, id uint64, q api.TaskQuery) (api.TaskList, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tasks, ok := l.TasksOf[id]
+	if !ok {
+		return api.TaskList{}, api.NotFound("there is no job %d", id)
+	}
+	var list api.TaskList
+	first, _ := strconv.Atoi(q.Cursor)
+	for i, task := range tasks {
+		if i < first || q.Status != "" && q.Status != task.Status || q.Stage != "" && q.Stage != task.Stage {
+			continue
+		}
+		if len(list.Tasks) == q.Limit {
+			list.Next = strconv.Itoa(i)
+			break
+		}
+		list.Tasks = append(list.Tasks, task)
+	}
+	return list, nil
+}
+
+// Task implements httpapi.Leader.
+func (l *Fake) Task(_ context.Context, id uint64, stage string, index uint64) (api.Task, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if stage != "map" || index >= uint64(len(l.TasksOf[id])) {
+		return api.Task{}, api.NotFound("there is no task %d/%s/%d", id, stage, index)
+	}
+	return l.TasksOf[id][index], nil
+}
+
+// Explain implements httpapi.Leader.
+func (l *Fake) Explain(_ context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
+	subject := fmt.Sprint(id)
+	if stage != "" {
+		subject = fmt.Sprintf("%d/%s/%d", id, stage, index)
+	}
+	return api.Explanation{Subject: subject, Status: "waiting"}, nil
+}
+
+// Result implements httpapi.Leader.
+func (l *Fake) Result(ctx context.Context, _ uint64, w io.Writer) error {
+	return l.OnResult(ctx, w)
+}
+
+// Logs implements httpapi.Leader.
+func (l *Fake) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
+	return l.OnLogs(ctx, q, emit)
+}
+
+// NotReady implements httpapi.Leader.
+func (l *Fake) NotReady() string { return l.Unready }
+
+// Cluster implements httpapi.Leader.
+func (l *Fake) Cluster() api.Cluster { return l.ClusterState }
+
+// Consensus implements httpapi.Leader.
+func (l *Fake) Consensus() api.Consensus { return l.ConsensusState }
+
+// Workers implements httpapi.Leader.
+func (l *Fake) Workers() []api.Worker {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var workers []api.Worker
+	for _, id := range slices.Sorted(maps.Keys(l.WorkerByID)) {
+		workers = append(workers, l.WorkerByID[id])
+	}
+	return workers
+}
+
+// Worker implements httpapi.Leader.
+func (l *Fake) Worker(id uint64) (api.Worker, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w, ok := l.WorkerByID[id]
+	return w, ok
+}
+
+// DrainWorker implements httpapi.Leader.
+func (l *Fake) DrainWorker(_ context.Context, id uint64) (api.Worker, error) {
+	w, ok := l.Worker(id)
+	if !ok {
+		return api.Worker{}, api.NotFound("there is no worker %d", id)
+	}
+	w.Status = api.WorkerDraining
+	l.Change(func() { l.WorkerByID[id] = w })
+	return w, nil
+}
+
+// RemoveWorker implements httpapi.Leader.
+func (l *Fake) RemoveWorker(_ context.Context, id uint64) error {
+	if _, ok := l.Worker(id); !ok {
+		return api.NotFound("there is no worker %d", id)
+	}
+	l.Change(func() { delete(l.WorkerByID, id) })
+	return nil
+}
+
+// Status implements httpapi.Leader.
+func (l *Fake) Status() (index uint64, ageMillis int64, leader uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Index, l.Age, 1
+}
+
+// Follow makes it a node that follows the one at address; empty: nobody leads.
+func (l *Fake) Follow(address string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.Address, l.Self = address, false
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// LeaderAddress implements httpapi.Leader.
+func (l *Fake) LeaderAddress() (address string, self bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Address, l.Self
+}
+
+// WaitLeader implements httpapi.Leader.
+func (l *Fake) WaitLeader(ctx context.Context) error {
+	return l.until(ctx, func() (bool, error) { return l.Address != "", nil })
+}
+
+// ReadIndex implements httpapi.Leader.
+func (l *Fake) ReadIndex(ctx context.Context) (uint64, error) {
+	if l.OnReadIndex != nil {
+		return l.OnReadIndex(ctx)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Index, nil
+}
+
+// Leaders implements httpapi.Leader.
+func (l *Fake) Leaders() api.LeaderList {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := l.LeaderList
+	list.Leaders = slices.Clone(list.Leaders)
+	return list
+}
+
+// AddLeader implements httpapi.Leader.
+func (l *Fake) AddLeader(_ context.Context, address string) (api.LeaderNode, error) {
+	var node api.LeaderNode
+	l.Change(func() {
+		node = api.LeaderNode{ID: uint64(len(l.LeaderList.Leaders)) + 1, Address: address, Status: api.LeaderLearns}
+		l.LeaderList.Leaders = append(l.LeaderList.Leaders, node)
+	})
+	return node, nil
+}
+
+// RemoveLeader implements httpapi.Leader.
+func (l *Fake) RemoveLeader(_ context.Context, id uint64, force bool) error {
+	list := l.Leaders().Leaders
+	at := slices.IndexFunc(list, func(n api.LeaderNode) bool { return n.ID == id })
+	switch {
+	case at < 0:
+		return api.NotFound("there is no leader %d", id)
+	case len(list) == 2 && !force:
+		return api.Conflict("without leader %d there is no majority", id)
+	}
+	l.Change(func() { l.LeaderList.Leaders = slices.Delete(list, at, at+1) })
+	return nil
+}
+
+// InviteWorker implements httpapi.Leader.
+func (l *Fake) InviteWorker(_ context.Context, address string) (api.Worker, error) {
+	w, ok := l.Idle[address]
+	if !ok {
+		return api.Worker{}, api.Conflict("no worker answers at %s", address)
+	}
+	l.Change(func() { l.WorkerByID[w.ID] = w })
+	return w, nil
+}
+
+// Emit appends an event at the next log position.
+func (l *Fake) Emit(e api.Event) {
+	l.Change(func() {
+		e.Index = l.Index + 1
+		l.EventLog = append(l.EventLog, e)
+	})
+}
+
+// Events implements httpapi.Leader.
+func (l *Fake) Events(ctx context.Context, after api.Position, emit func(api.Event) error) error {
+	for {
+		var next []api.Event
+		if err := l.until(ctx, func() (bool, error) {
+			if after.Index < l.Oldest {
+				return false, api.Gone("events after %d-%d are not kept", after.Index, after.Seq)
+			}
+			next = nil
+			for _, e := range l.EventLog {
+				if e.Index > after.Index || e.Index == after.Index && e.Seq > after.Seq {
+					next = append(next, e)
+				}
+			}
+			return len(next) > 0, nil
+		}); err != nil {
+			return err
+		}
+		for _, e := range next {
+			if err := emit(e); err != nil {
+				return err
+			}
+			after = api.Position{Index: e.Index, Seq: e.Seq}
+		}
+	}
+}
