@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -38,6 +39,12 @@ func (p *Problem) With(location, message string, value any) *Problem {
 // NewProblem is a problem with an HTTP status.
 func NewProblem(status int, format string, args ...any) *Problem {
 	return &Problem{Status: status, Title: http.StatusText(status), Detail: fmt.Sprintf(format, args...)}
+}
+
+// IsStatus reports whether err is a problem with this HTTP status.
+func IsStatus(err error, status int) bool {
+	p, ok := errors.AsType[*Problem](err)
+	return ok && p.Status == status
 }
 
 // Malformed is 400: the request cannot be read.

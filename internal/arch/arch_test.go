@@ -48,6 +48,7 @@ var allowed = map[string][]string{
 	"internal/worker/tasklog": {},
 	"internal/access":         {"api"},
 	"internal/httpapi":        {"api", "internal/access"},
+	"internal/compat":         {"api"},
 	"internal/blob/blobtest":  {"internal/blob"},
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/plan"
@@ -17,7 +18,8 @@ func openNode(ctx context.Context, cfg node.ProcessConfig, hosts ...string) (*no
 	cfg.Builtins = builtins()
 	cfg.HTTP = func(ctx context.Context, p *node.Process) (*http.Server, func()) {
 		routes := httpapi.New(httpapi.Options{
-			Leader: p, Hosts: access.NewHosts(append(hosts, cfg.Listen, p.Advertised())...), Metrics: metricsHandler(p), Version: cfg.Version, Log: cfg.Logger,
+			Leader: p, Routes: compat.Routes(p), Hosts: access.NewHosts(append(hosts, cfg.Listen, p.Advertised())...),
+			Metrics: metricsHandler(p), Version: cfg.Version, Log: cfg.Logger,
 		})
 		return httpapi.Server(ctx, routes, cfg.Logger), routes.Close
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/worker"
@@ -61,7 +62,9 @@ func (s *spren) run(ctx context.Context) error {
 	}
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	server := httpapi.Server(serving, httpapi.NewWorker(sprenState{s.worker}, promhttp.Handler(), s.hosts), s.logger)
+	server := httpapi.Server(serving, httpapi.NewWorker(httpapi.WorkerOptions{
+		Worker: sprenState{s.worker}, Routes: compat.WorkerRoutes(sprenState{s.worker}), Metrics: promhttp.Handler(), Hosts: s.hosts,
+	}), s.logger)
 	var serve sync.WaitGroup
 	serve.Go(func() {
 		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -85,10 +88,10 @@ func (s *spren) run(ctx context.Context) error {
 // sprenState is the state of a worker for its HTTP listener.
 type sprenState struct{ worker *worker.Worker }
 
-// Number implements httpapi.WorkerSource.
+// Number implements compat.Worker.
 func (s sprenState) Number() uint64 { return s.worker.State().Worker }
 
-// Busy implements httpapi.WorkerSource.
+// Busy implements compat.Worker.
 func (s sprenState) Busy() []bool {
 	slots := s.worker.Slots()
 	busy := make([]bool, len(slots))
@@ -98,7 +101,7 @@ func (s sprenState) Busy() []bool {
 	return busy
 }
 
-// NotReady implements httpapi.WorkerSource.
+// NotReady implements httpapi.Worker.
 func (s sprenState) NotReady() string {
 	state := s.worker.State()
 	if state.Connected || state.Reason != "" {
@@ -107,7 +110,7 @@ func (s sprenState) NotReady() string {
 	return "searching for a leader"
 }
 
-// Invite implements httpapi.WorkerSource.
+// Invite implements httpapi.Worker.
 func (s sprenState) Invite(ctx context.Context, leaders []string, clusterID, clusterName string) error {
 	return s.worker.Invite(ctx, leaders, clusterID, clusterName)
 }

@@ -1,4 +1,4 @@
-// Package httpapi is the public HTTP API of a leader, the routes of the original system, and the few routes of a worker.
+// Package httpapi is the public HTTP API of a leader, and the few routes of a worker. Routes of other packages are served beside its own.
 //
 // It holds no state: it turns requests into calls of Leader, an interface declared here that speaks the types of package
 // api only, and turns answers and api.Problem errors into JSON.

@@ -14,21 +14,29 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// route describes a handler that huma does not know.
-type route struct {
-	method, path, tag, summary string
+// Route is a route without typed input. Handle returns the answer, which is sent as JSON; body decodes the request's JSON body, of
+// which unknown fields are ignored. It is an alias, so that packages can offer routes without importing this one.
+type Route = struct {
+	Method, Path, Tag, Summary string
+
+	OnLeader bool // only the node that leads can answer: a follower forwards it
+	Handle   func(r *http.Request, body func(v any) error) (any, error)
 }
 
-// plain registers a handler whose answer is JSON.
-func (a *API) plain(r route, handle func(*http.Request) (any, error)) {
+// add registers a route.
+func (a *API) add(r Route) {
 	a.describe(r)
-	a.mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) {
-		v, err := handle(req)
+	pattern := r.Method + " " + r.Path
+	if r.OnLeader {
+		a.forwarded[pattern] = true
+	}
+	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
+		v, err := r.Handle(req, func(v any) error { return decodeBody(w, req, bodyBytesMax, false, v) })
 		if err != nil {
 			a.writeError(w, req, err)
 			return
 		}
-		if r.method != http.MethodGet {
+		if r.Method != http.MethodGet {
 			a.stamp(w.Header()) // the answer reflects what the write did
 		}
 		writeJSON(w, http.StatusOK, "application/json", v)
@@ -36,10 +44,10 @@ func (a *API) plain(r route, handle func(*http.Request) (any, error)) {
 }
 
 // describe puts a route into the OpenAPI document.
-func (a *API) describe(r route) {
-	op := operation(r.method, r.path, operationID(r), r.tag, r.summary)
+func (a *API) describe(r Route) {
+	op := operation(r.Method, r.Path, operationID(r), r.Tag, r.Summary)
 	op.Responses = map[string]*huma.Response{"200": {Description: http.StatusText(http.StatusOK)}}
-	for segment := range strings.SplitSeq(r.path, "/") {
+	for segment := range strings.SplitSeq(r.Path, "/") {
 		if strings.HasPrefix(segment, "{") {
 			op.Parameters = append(op.Parameters, &huma.Param{
 				Name: strings.Trim(segment, "{}"), In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeInteger},
@@ -49,14 +57,14 @@ func (a *API) describe(r route) {
 	a.huma.OpenAPI().AddOperation(&op)
 }
 
-func operationID(r route) string {
-	return r.tag + "-" + strings.ToLower(r.method) + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(r.path)
+func operationID(r Route) string {
+	return r.Tag + "-" + strings.ToLower(r.Method) + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(r.Path)
 }
 
 // addDocs serves the OpenAPI document and a page made of it. The page is whole in itself: clusters often have no way out.
 func (a *API) addDocs() {
-	a.describe(route{method: http.MethodGet, path: "/openapi.json", tag: "service", summary: "This document"})
-	a.describe(route{method: http.MethodGet, path: "/docs", tag: "service", summary: "This document for people"})
+	a.describe(Route{Method: http.MethodGet, Path: "/openapi.json", Tag: "service", Summary: "This document"})
+	a.describe(Route{Method: http.MethodGet, Path: "/docs", Tag: "service", Summary: "This document for people"})
 	document := sync.OnceValues(func() ([]byte, error) { return json.Marshal(a.huma.OpenAPI()) })
 	a.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		body, err := document()

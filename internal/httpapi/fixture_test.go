@@ -10,6 +10,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/compat"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -18,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func ownHosts() access.Hosts { return access.NewHosts("example.com") }
 
 func newAPI(l Leader) *API {
-	return New(Options{Leader: l, Hosts: ownHosts(), Version: "v0", Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
+	return New(Options{Leader: l, Routes: compat.Routes(l), Hosts: ownHosts(), Version: "v0", Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
 }
 
 // fullJob has every field that a status read encodes.

@@ -65,36 +65,6 @@ func FuzzSubmit(f *testing.F) {
 	})
 }
 
-func FuzzStart(f *testing.F) {
-	for _, body := range []string{
-		`{"name":"n","jobClass":"DelayedWordCount","input":"/in","output":"/out","userSettings":{"timeout":"2"}}`, `{"jobClass":{"type":"x.SampleJob"}}`,
-		`{"jobClass":"A","userSettings":[["k","v"],{"k":1},{"key":"k","value":true}]}`, `{"jobClass":null}`, `{"jobClass":"A","userSettings":null}`, `[`,
-	} {
-		f.Add(body)
-	}
-	l := httpapitest.NewFake()
-	a := newAPI(l)
-	f.Fuzz(func(t *testing.T, body string) {
-		if post(t, a, "/start", body, http.StatusOK) && l.Got.Program.Builtin == "" {
-			t.Fatalf("%q was submitted without a program", body)
-		}
-	})
-}
-
-func FuzzResultJSON(f *testing.F) {
-	f.Add("the,3\nand,2\n")
-	f.Add("a\tb,3\n\xff\t-1\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		v := resultJSON(text)
-		if _, err := json.Marshal(v); err != nil {
-			t.Fatal(err)
-		}
-		if counts, ok := v.(map[string]int64); ok && len(counts) > strings.Count(text, "\n")+1 {
-			t.Fatalf("%d keys from %q", len(counts), text)
-		}
-	})
-}
-
 func FuzzPath(f *testing.F) {
 	f.Add("/v1/jobs/1", "wait=1ms")
 	f.Add("/v1/jobs/1/tasks", "status=open&limit=3&cursor=x")

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
@@ -14,7 +15,9 @@ func TestForeignHosts(t *testing.T) {
 	l := readAll()
 	leader := newAPI(l)
 	worker := &fakeWorker{}
-	servers := []http.Handler{leader, NewWorker(worker, http.NotFoundHandler(), ownHosts())}
+	servers := []http.Handler{leader, NewWorker(WorkerOptions{
+		Worker: worker, Routes: compat.WorkerRoutes(slots{}), Metrics: http.NotFoundHandler(), Hosts: ownHosts(),
+	})}
 	routes := operations(t, leader, http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete)
 	routes = append(routes, "GET /", "GET /nonsense", "POST "+invitePath, "GET /worker/state", "OPTIONS /v1/jobs")
 	before := l.Index

@@ -21,6 +21,7 @@ import (
 type Options struct {
 	Leader  Leader
 	Hosts   access.Hosts // that requests may be sent to
+	Routes  []Route      // beside those of this package
 	Metrics http.Handler // answers GET /metrics; nil: there is none
 	Version string       // of the binary, for the OpenAPI document
 	Log     *slog.Logger // required
@@ -65,7 +66,9 @@ func New(o Options) *API {
 	a.addEvents()
 	a.addCluster()
 	a.addLeaders()
-	a.addCompat()
+	for _, r := range o.Routes {
+		a.add(r)
+	}
 	a.addService(o.Metrics)
 	a.describeFreshness()
 	return a
@@ -156,22 +159,24 @@ func isNetError(err error) bool {
 
 // addService adds what probes, monitors and strangers ask for, and answers for unknown routes.
 func (a *API) addService(metrics http.Handler) {
-	a.plain(route{
-		method: http.MethodGet, path: "/healthz", tag: "service", summary: "200 while the process works",
-	}, func(*http.Request) (any, error) {
-		return health{Status: "ok"}, nil
+	a.add(Route{
+		Method: http.MethodGet, Path: "/healthz", Tag: "service", Summary: "200 while the process works",
+		Handle: func(*http.Request, func(any) error) (any, error) {
+			return health{Status: "ok"}, nil
+		},
 	})
-	a.plain(route{
-		method: http.MethodGet, path: "/readyz", tag: "service",
-		summary: "200 when this node, leading, takes writes, or, following, hears from the leader; else 503 with the reason",
-	}, func(*http.Request) (any, error) {
-		if why := a.leader.NotReady(); why != "" {
-			return nil, api.Unavailable("%s", why)
-		}
-		return health{Status: "ready"}, nil
+	a.add(Route{
+		Method: http.MethodGet, Path: "/readyz", Tag: "service",
+		Summary: "200 when this node, leading, takes writes, or, following, hears from the leader; else 503 with the reason",
+		Handle: func(*http.Request, func(any) error) (any, error) {
+			if why := a.leader.NotReady(); why != "" {
+				return nil, api.Unavailable("%s", why)
+			}
+			return health{Status: "ready"}, nil
+		},
 	})
 	if metrics != nil {
-		a.describe(route{method: http.MethodGet, path: "/metrics", tag: "service", summary: "Prometheus metrics"})
+		a.describe(Route{Method: http.MethodGet, Path: "/metrics", Tag: "service", Summary: "Prometheus metrics"})
 		a.mux.Handle("GET /metrics", metrics)
 	}
 	a.addDocs()

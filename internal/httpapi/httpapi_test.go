@@ -147,7 +147,7 @@ func TestBodyLimits(t *testing.T) {
 		if (err == nil) != want {
 			t.Errorf("decodeBody(%d bytes, limit 100) = %v, want success %v", size, err, want)
 		}
-		if err != nil && !isStatus(err, http.StatusRequestEntityTooLarge) {
+		if err != nil && !api.IsStatus(err, http.StatusRequestEntityTooLarge) {
 			t.Errorf("decodeBody(%d bytes, limit 100) = %v, want 413", size, err)
 		}
 	}

@@ -141,7 +141,7 @@ func (a *API) change(ctx context.Context, id uint64, write func(context.Context,
 // stop takes a job that was stopped before as stopped now: a client that got no answer asks again.
 func (a *API) stop(ctx context.Context, id uint64) (api.Job, error) {
 	job, err := a.leader.Stop(ctx, id)
-	if isStatus(err, http.StatusConflict) {
+	if api.IsStatus(err, http.StatusConflict) {
 		if now, ok := a.leader.Job(id); ok && now.Status == api.JobStopped {
 			return now, nil
 		}

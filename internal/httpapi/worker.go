@@ -5,18 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 )
 
-// WorkerSource is what the HTTP listener of a worker asks it. Every method but Invite answers from memory.
-type WorkerSource interface {
-	// Number is the number that the cluster gave the worker; 0 before it has one.
-	Number() uint64
-	// Busy says of each slot whether it runs an attempt.
-	Busy() []bool
+// Worker is what the HTTP listener of a worker asks it. Every method but Invite answers from memory.
+type Worker interface {
 	// NotReady says why the worker gets no work: it found no leader, was refused, waits to be invited; empty: it is a member.
 	NotReady() string
 	// Invite has the worker join the cluster of these leaders, and returns when that is decided. An error is a refusal, for the
@@ -29,29 +24,29 @@ const (
 	inviteLeadersMax = 64
 )
 
-// NewWorker serves the routes of a worker: the original system's two, the invitation, the probes, and /metrics where metrics is
-// not nil, to requests that are sent to hosts.
-func NewWorker(source WorkerSource, metrics http.Handler, hosts access.Hosts) http.Handler {
+// WorkerOptions configure the routes of a worker.
+type WorkerOptions struct {
+	Worker  Worker
+	Routes  []Route      // beside those of this package
+	Metrics http.Handler // answers GET /metrics; nil: there is none
+	Hosts   access.Hosts // that requests may be sent to
+}
+
+// NewWorker serves the routes of a worker: the invitation, the probes, and those of the options.
+func NewWorker(o WorkerOptions) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /worker/state", func(w http.ResponseWriter, _ *http.Request) {
-		busy := source.Busy()
-		state := workerState{
-			ID: source.Number(), Status: typed{"Alive"},
-			Slots: slotStates(len(busy), func(slot int) bool { return busy[slot] }),
-		}
-		writeJSON(w, http.StatusOK, "application/json", state)
-	})
-	mux.HandleFunc("GET /task/status/{slot}", func(w http.ResponseWriter, r *http.Request) {
-		slot, err := strconv.Atoi(r.PathValue("slot"))
-		if err != nil {
-			workerProblem(w, api.NotFound("%q is not a slot", r.PathValue("slot")))
-			return
-		}
-		busy := source.Busy()
-		writeJSON(w, http.StatusOK, "application/json", slotStatus(slot >= 0 && slot < len(busy) && busy[slot]))
-	})
+	for _, r := range o.Routes {
+		mux.HandleFunc(r.Method+" "+r.Path, func(w http.ResponseWriter, req *http.Request) {
+			v, err := r.Handle(req, func(v any) error { return decodeBody(w, req, bodyBytesMax, false, v) })
+			if err != nil {
+				workerProblem(w, err)
+				return
+			}
+			writeJSON(w, http.StatusOK, "application/json", v)
+		})
+	}
 	mux.HandleFunc("POST "+invitePath, func(w http.ResponseWriter, r *http.Request) {
-		if err := invite(w, r, source); err != nil {
+		if err := invite(w, r, o.Worker); err != nil {
 			workerProblem(w, err)
 			return
 		}
@@ -61,14 +56,14 @@ func NewWorker(source WorkerSource, metrics http.Handler, hosts access.Hosts) ht
 		writeJSON(w, http.StatusOK, "application/json", health{Status: "ok"})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if why := source.NotReady(); why != "" {
+		if why := o.Worker.NotReady(); why != "" {
 			workerProblem(w, api.Unavailable("%s", why))
 			return
 		}
 		writeJSON(w, http.StatusOK, "application/json", health{Status: "ready"})
 	})
-	if metrics != nil {
-		mux.Handle("GET /metrics", metrics)
+	if o.Metrics != nil {
+		mux.Handle("GET /metrics", o.Metrics)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		workerProblem(w, api.NotFound("no route %s %s on a worker; jobs are asked of the leader", r.Method, r.URL.Path))
@@ -80,7 +75,7 @@ func NewWorker(source WorkerSource, metrics http.Handler, hosts access.Hosts) ht
 	}))
 	protected := foreign.Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := hosts.Check(r); err != nil {
+		if err := o.Hosts.Check(r); err != nil {
 			workerProblem(w, err)
 			return
 		}
@@ -98,7 +93,7 @@ func workerProblem(w http.ResponseWriter, err error) {
 }
 
 // invite passes an invitation on to the worker.
-func invite(w http.ResponseWriter, r *http.Request, source WorkerSource) error {
+func invite(w http.ResponseWriter, r *http.Request, worker Worker) error {
 	var in api.Invitation
 	if err := decodeBody(w, r, bodyBytesMax, false, &in); err != nil { // a newer leader may say more
 		return err
@@ -111,5 +106,5 @@ func invite(w http.ResponseWriter, r *http.Request, source WorkerSource) error {
 			return err
 		}
 	}
-	return source.Invite(r.Context(), in.Leaders, in.ClusterID, in.ClusterName)
+	return worker.Invite(r.Context(), in.Leaders, in.ClusterID, in.ClusterName)
 }

@@ -1,23 +1,32 @@
-package httpapi
+package compat
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
-func TestCompatAnswers(t *testing.T) {
-	a := newAPI(httpapitest.NewCluster())
+// newServer serves the routes as a leader does.
+func newServer(n httpapi.Leader) http.Handler {
+	return httpapi.New(httpapi.Options{
+		Leader: n, Routes: Routes(n), Hosts: access.NewHosts("example.com"), Log: slog.New(slog.DiscardHandler),
+	})
+}
+
+func TestAnswers(t *testing.T) {
+	a := newServer(httpapitest.NewCluster())
 	start := `{"name":"Example job","jobClass":"com.chollinger.bridgefour.jobs.example.DelayedWordCountBridgeFourJob",` +
 		`"input":"/data/in","output":"/data/out","userSettings":{"timeout":"2"}}`
 	for _, c := range []struct{ file, method, target, body string }{
@@ -55,11 +64,11 @@ func TestCompatAnswers(t *testing.T) {
 		if err := json.Indent(&pretty, w.Body.Bytes(), "", "  "); err != nil {
 			t.Errorf("%s: %v", c.target, err)
 		}
-		httpapitest.Golden(t, "compat/"+c.file, pretty.String())
+		httpapitest.Golden(t, c.file, pretty.String())
 	}
 }
 
-func TestCompatStart(t *testing.T) {
+func TestStart(t *testing.T) {
 	settings := map[string]string{"timeout": "2"}
 	for body, want := range map[string]api.JobRequest{
 		`{"name":"n","jobClass":"DelayedWordCount","input":"/in","output":"/out","userSettings":{"timeout":"2"}}`: {
@@ -76,7 +85,7 @@ func TestCompatStart(t *testing.T) {
 		},
 	} {
 		l := httpapitest.NewFake()
-		if w := httpapitest.Ask(t, newAPI(l), "POST", "/start", body); w.Code != http.StatusOK {
+		if w := httpapitest.Ask(t, newServer(l), "POST", "/start", body); w.Code != http.StatusOK {
 			t.Errorf("start %s = %d %s", body, w.Code, w.Body)
 		}
 		if !reflect.DeepEqual(l.Got, want) {
@@ -85,10 +94,10 @@ func TestCompatStart(t *testing.T) {
 	}
 }
 
-func TestCompatStopOfAJobThatJustEnded(t *testing.T) {
+func TestStopOfAJobThatJustEnded(t *testing.T) {
 	l := httpapitest.NewCluster()
 	racing := &racingLeader{Fake: l}
-	w := httpapitest.Ask(t, newAPI(racing), "PUT", "/job/stop/2", "")
+	w := httpapitest.Ask(t, newServer(racing), "PUT", "/job/stop/2", "")
 	if got := strings.TrimSpace(w.Body.String()); got != `{"type":"Done"}` {
 		t.Errorf("stop = %s, want Done", got)
 	}
@@ -104,50 +113,7 @@ func (l *racingLeader) Stop(_ context.Context, id uint64) (api.Job, error) {
 	return api.Job{}, api.Conflict("job %d is done", id)
 }
 
-func TestCompatListIsBounded(t *testing.T) {
-	l := httpapitest.NewFake()
-	for id := range uint64(3) {
-		l.Set(httpapitest.Job(id+1, api.JobRunning))
-		l.TasksOf[id+1] = make([]api.Task, compatTasksMax*2/3)
-		for i := range l.TasksOf[id+1] {
-			l.TasksOf[id+1][i] = api.Task{Index: uint64(i), Stage: "map", Status: api.TaskOpen}
-		}
-	}
-	list := httpapitest.Decode[[]jobDetails](t, httpapitest.Ask(t, newAPI(l), "GET", "/job/list", ""))
-	var tasks int
-	for i := range list {
-		tasks += len(list[i].OpenTasks)
-	}
-	if len(list) != 3 || tasks != compatTasksMax {
-		t.Errorf("list has %d jobs with %d tasks, want 3 with %d", len(list), tasks, compatTasksMax)
-	}
-}
-
-func TestResultJSON(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                        `{}`,
-		"the,3\nand,2\n":          `{"and":2,"the":3}`,
-		"a,b,3\n,9\n":             `{"":9,"a,b":3}`,
-		"the\t3\na,5\t2\n":        `{"a,5":2,"the":3}`,
-		"tab\tword,3":             `{"tab\tword":3}`,
-		"caf\xe9,1\ncaf\xe8,2\n":  `{"caf\ufffd":3}`,
-		"just text\n":             `"just text\n"`,
-		"key\tvalue\n":            `"key\tvalue\n"`,
-		"the,3\nand,two\n":        `"the,3\nand,two\n"`,
-		"big,9223372036854775808": `"big,9223372036854775808"`,
-	} {
-		got, err := json.Marshal(resultJSON(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var g, w any
-		if err := errors.Join(json.Unmarshal(got, &g), json.Unmarshal([]byte(want), &w)); err != nil || !reflect.DeepEqual(g, w) {
-			t.Errorf("resultJSON(%q) = %s, want %s", text, got, want)
-		}
-	}
-}
-
-func TestCompatDataIsBounded(t *testing.T) {
+func TestDataIsBounded(t *testing.T) {
 	l := httpapitest.NewCluster()
 	l.OnResult = func(_ context.Context, w io.Writer) error {
 		chunk := bytes.Repeat([]byte("word,1\n"), 1<<17)
@@ -157,8 +123,49 @@ func TestCompatDataIsBounded(t *testing.T) {
 			}
 		}
 	}
-	p := httpapitest.ProblemOf(t, httpapitest.Ask(t, newAPI(l), "GET", "/job/data/4", ""))
+	p := httpapitest.ProblemOf(t, httpapitest.Ask(t, newServer(l), "GET", "/job/data/4", ""))
 	if p.Status != http.StatusUnprocessableEntity || !strings.Contains(p.Detail, "/v1/jobs/4/result") {
 		t.Errorf("data = %+v, want 422 with the other route", p)
 	}
+}
+
+func TestListIsBounded(t *testing.T) {
+	l := httpapitest.NewFake()
+	for id := range uint64(3) {
+		l.Set(httpapitest.Job(id+1, api.JobRunning))
+		l.TasksOf[id+1] = make([]api.Task, tasksMax*2/3)
+		for i := range l.TasksOf[id+1] {
+			l.TasksOf[id+1][i] = api.Task{Index: uint64(i), Stage: "map", Status: api.TaskOpen}
+		}
+	}
+	list := httpapitest.Decode[[]jobDetails](t, httpapitest.Ask(t, newServer(l), "GET", "/job/list", ""))
+	var tasks int
+	for i := range list {
+		tasks += len(list[i].OpenTasks)
+	}
+	if len(list) != 3 || tasks != tasksMax {
+		t.Errorf("list has %d jobs with %d tasks, want 3 with %d", len(list), tasks, tasksMax)
+	}
+}
+
+func FuzzStart(f *testing.F) {
+	for _, body := range []string{
+		`{"name":"n","jobClass":"DelayedWordCount","input":"/in","output":"/out","userSettings":{"timeout":"2"}}`, `{"jobClass":{"type":"x.SampleJob"}}`,
+		`{"jobClass":"A","userSettings":[["k","v"],{"k":1},{"key":"k","value":true}]}`, `{"jobClass":null}`, `{"jobClass":"A","userSettings":null}`, `[`,
+	} {
+		f.Add(body)
+	}
+	l := httpapitest.NewFake()
+	a := newServer(l)
+	f.Fuzz(func(t *testing.T, body string) {
+		w := httpapitest.Ask(t, a, http.MethodPost, "/start", body)
+		switch {
+		case w.Code != http.StatusOK:
+			if p := httpapitest.ProblemOf(t, w); p.Status != http.StatusBadRequest && p.Status != http.StatusUnprocessableEntity {
+				t.Fatalf("body %.300q = %d: %.300s", body, w.Code, w.Body)
+			}
+		case !json.Valid(w.Body.Bytes()) || l.Got.Program.Builtin == "":
+			t.Fatalf("%q was submitted without a program, and answered %s", body, w.Body)
+		}
+	})
 }

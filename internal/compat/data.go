@@ -1,4 +1,4 @@
-package httpapi
+package compat
 
 import (
 	"bytes"
@@ -10,14 +10,14 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// compatDataMax bounds a result that is sent as JSON: it has to be in memory for that.
-const compatDataMax = 64 << 20
+// dataBytesMax bounds a result that is sent as JSON: it has to be in memory for that.
+const dataBytesMax = 64 << 20
 
 var errDataTooLarge = errors.New("result too large")
 
-// compatData gives the collected result of a job that is done, else its status.
-func (a *API) compatData(r *http.Request) (any, error) {
-	job, ok, err := a.compatJobOf(r)
+// data gives the collected result of a job that is done, else its status.
+func (s system) data(r *http.Request, _ func(any) error) (any, error) {
+	job, ok, err := s.jobOf(r)
 	if err != nil || !ok {
 		return typed{missing}, err
 	}
@@ -25,11 +25,11 @@ func (a *API) compatData(r *http.Request) (any, error) {
 		return executionStatus(&job), nil
 	}
 	var result boundedBuffer
-	if err := a.leader.Result(r.Context(), job.ID, &result); err != nil {
+	if err := s.node.Result(r.Context(), job.ID, &result); err != nil {
 		if errors.Is(err, errDataTooLarge) {
 			return nil, api.NewProblem(http.StatusUnprocessableEntity,
-				"the result of job %d is larger than %d bytes: too large for this route; GET %s/result streams it",
-				job.ID, compatDataMax, jobURL(job.ID))
+				"the result of job %d is larger than %d bytes: too large for this route; GET /v1/jobs/%d/result streams it",
+				job.ID, dataBytesMax, job.ID)
 		}
 		return nil, err
 	}
@@ -55,11 +55,11 @@ func resultJSON(text string) any {
 	return counts
 }
 
-// boundedBuffer refuses what is over compatDataMax.
+// boundedBuffer refuses what is over dataBytesMax.
 type boundedBuffer struct{ bytes.Buffer }
 
 func (b *boundedBuffer) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > compatDataMax {
+	if b.Len()+len(p) > dataBytesMax {
 		return 0, errDataTooLarge
 	}
 	return b.Buffer.Write(p)

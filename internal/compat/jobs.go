@@ -1,29 +1,27 @@
-package httpapi
+package compat
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// compatTasksMax bounds the tasks in one answer: the original's answers list every task, and ours may have millions.
-const compatTasksMax = api.TaskLimitMax
+// tasksMax bounds the tasks in one answer: the original's answers list every task, and ours may have millions.
+const tasksMax = api.TaskLimitMax
 
 // jobDetails is the original's JobDetails.
 type jobDetails struct {
-	JobID            uint64       `json:"jobId"`
-	JobConfig        jobConfig    `json:"jobConfig"`
-	ExecutionStatus  typed        `json:"executionStatus"`
-	AssignmentStatus typed        `json:"assignmentStatus"`
-	AssignedTasks    []compatTask `json:"assignedTasks"`
-	OpenTasks        []compatTask `json:"openTasks"`
-	CompletedTasks   []compatTask `json:"completedTasks"`
+	JobID            uint64     `json:"jobId"`
+	JobConfig        jobConfig  `json:"jobConfig"`
+	ExecutionStatus  typed      `json:"executionStatus"`
+	AssignmentStatus typed      `json:"assignmentStatus"`
+	AssignedTasks    []taskView `json:"assignedTasks"`
+	OpenTasks        []taskView `json:"openTasks"`
+	CompletedTasks   []taskView `json:"completedTasks"`
 }
 
 type jobConfig struct {
@@ -35,108 +33,65 @@ type jobConfig struct {
 	UserSettings map[string]string `json:"userSettings"`
 }
 
-// compatTask is an assigned task, or, without ids, an open one.
-type compatTask struct {
-	TaskID       *compatTaskID     `json:"taskId,omitempty"`
-	SlotID       *compatSlotID     `json:"slotId,omitempty"`
+// taskView is an assigned task, or, without ids, an open one.
+type taskView struct {
+	TaskID       *taskID           `json:"taskId,omitempty"`
+	SlotID       *slotID           `json:"slotId,omitempty"`
 	Input        string            `json:"input"`
 	Output       string            `json:"output"`
 	JobClass     string            `json:"jobClass"`
 	UserSettings map[string]string `json:"userSettings"`
 }
 
-type compatTaskID struct {
+type taskID struct {
 	ID    uint64 `json:"id"`
 	JobID uint64 `json:"jobId"`
 }
 
-type compatSlotID struct {
+type slotID struct {
 	ID       uint64 `json:"id"`
 	WorkerID uint64 `json:"workerId"`
 }
 
-// addCompat registers the original system's routes.
-func (a *API) addCompat() {
-	const tag = "original"
-	// These list the tasks.
-	a.forwarded["GET /job/list"], a.forwarded["GET /job/{n}"] = true, true
-	for _, r := range []struct {
-		method, path, summary string
-		handle                func(*http.Request) (any, error)
-	}{
-		{http.MethodGet, "/job/status/{n}", "Execution status of a job", a.compatStatus},
-		{http.MethodGet, "/status/{n}", "Execution status of a job", a.compatStatus},
-		{http.MethodGet, "/job/data/{n}", "Collected result, or the status while it is not done", a.compatData},
-		{http.MethodGet, "/data/{n}", "Collected result, or the status while it is not done", a.compatData},
-		{http.MethodGet, "/job/list", "Jobs that are not over", a.compatList},
-		{http.MethodGet, "/job/{n}", "JobDetails", a.compatJob},
-		{http.MethodPut, "/job/stop/{n}", "Stop a job", a.compatStop},
-		{http.MethodPut, "/stop/{n}", "Stop a job", a.compatStop},
-		{http.MethodGet, "/cluster", "Cluster state", a.compatCluster},
-		{http.MethodDelete, "/cluster/removeWorker/{w}", "Forget a worker: true, or false where there is none", a.compatRemoveWorker},
-		{http.MethodGet, "/raft/state", "Election state", a.compatRaft},
-	} {
-		a.plain(route{method: r.method, path: r.path, tag: tag, summary: r.summary}, r.handle)
-	}
-	for _, path := range []string{"/job/start", "/start"} {
-		a.describe(route{method: http.MethodPost, path: path, tag: tag, summary: "Submit a job"})
-		a.mux.HandleFunc("POST "+path, a.compatStart)
-	}
-	a.describe(route{method: http.MethodPost, path: "/cluster/addWorker", tag: tag, summary: "Invite an idle worker: WorkerState"})
-	a.mux.HandleFunc("POST /cluster/addWorker", a.compatAddWorker)
-}
-
-// pathNumber reads a number of the path. What is no number names nothing: the original's answer to that is 404.
-func pathNumber(r *http.Request, name string) (uint64, error) {
-	n, err := strconv.ParseUint(r.PathValue(name), 10, 64)
-	if err == nil {
-		return n, nil
-	}
-	if _, negative := strings.CutPrefix(r.PathValue(name), "-"); negative {
-		return 0, nil // a number, but nobody's
-	}
-	return 0, api.NotFound("%q is not a number", r.PathValue(name))
-}
-
-// compatJobOf is the job that the path names; false: Missing.
-func (a *API) compatJobOf(r *http.Request) (api.Job, bool, error) {
+// jobOf is the job that the path names; false: Missing.
+func (s system) jobOf(r *http.Request) (api.Job, bool, error) {
 	id, err := pathNumber(r, "n")
 	if err != nil {
 		return api.Job{}, false, err
 	}
-	job, ok := a.leader.Job(id)
+	job, ok := s.node.Job(id)
 	return job, ok, nil
 }
 
-func (a *API) compatStatus(r *http.Request) (any, error) {
-	job, ok, err := a.compatJobOf(r)
+func (s system) status(r *http.Request, _ func(any) error) (any, error) {
+	job, ok, err := s.jobOf(r)
 	if err != nil || !ok {
 		return typed{missing}, err
 	}
 	return executionStatus(&job), nil
 }
 
-func (a *API) compatJob(r *http.Request) (any, error) {
-	job, ok, err := a.compatJobOf(r)
+func (s system) job(r *http.Request, _ func(any) error) (any, error) {
+	job, ok, err := s.jobOf(r)
 	if err != nil || !ok {
 		return typed{missing}, err
 	}
-	details, _, err := a.details(r.Context(), &job, compatTasksMax)
+	details, _, err := s.details(r.Context(), &job, tasksMax)
 	return details, err
 }
 
-// compatList gives the unfinished jobs, newest first, with at most compatTasksMax tasks in all.
-func (a *API) compatList(r *http.Request) (any, error) {
+// list gives the unfinished jobs, newest first, with at most tasksMax tasks in all.
+func (s system) list(r *http.Request, _ func(any) error) (any, error) {
 	list := []jobDetails{}
-	left := compatTasksMax
+	left := tasksMax
 	q := api.JobQuery{Status: []string{api.JobWaiting, api.JobRunning, api.JobHalted}, Limit: api.JobLimitMax}
 	for {
-		page, err := a.leader.Jobs(q)
+		page, err := s.node.Jobs(q)
 		if err != nil {
 			return nil, err
 		}
 		for i := range page.Jobs {
-			details, used, err := a.details(r.Context(), &page.Jobs[i], left)
+			details, used, err := s.details(r.Context(), &page.Jobs[i], left)
 			if err != nil {
 				return nil, err
 			}
@@ -150,30 +105,25 @@ func (a *API) compatList(r *http.Request) (any, error) {
 	}
 }
 
-func (a *API) compatStop(r *http.Request) (any, error) {
-	job, ok, err := a.compatJobOf(r)
+func (s system) stop(r *http.Request, _ func(any) error) (any, error) {
+	job, ok, err := s.jobOf(r)
 	if err != nil || !ok {
 		return typed{missing}, err
 	}
 	if !job.IsEnded() {
-		_, err := a.leader.Stop(r.Context(), job.ID)
-		if err != nil && !isStatus(err, http.StatusConflict) { // a conflict: it ended meanwhile
+		_, err := s.node.Stop(r.Context(), job.ID)
+		if err != nil && !api.IsStatus(err, http.StatusConflict) { // a conflict: it has just ended
 			return nil, err
 		}
-		if now, ok := a.leader.Job(job.ID); ok {
+		if now, ok := s.node.Job(job.ID); ok {
 			job = now
 		}
 	}
 	return executionStatus(&job), nil
 }
 
-func isStatus(err error, status int) bool {
-	p, ok := errors.AsType[*api.Problem](err)
-	return ok && p.Status == status
-}
-
-// details lists at most tasksMax tasks, and says how many.
-func (a *API) details(ctx context.Context, job *api.Job, tasksMax int) (jobDetails, int, error) {
+// details lists at most limit tasks, and returns how many.
+func (s system) details(ctx context.Context, job *api.Job, limit int) (jobDetails, int, error) {
 	config := jobConfig{
 		ID: job.ID, Name: job.Name, JobClass: jobClassOf(job), Input: strings.Join(job.Inputs, ","), Output: job.Output,
 		UserSettings: job.Set,
@@ -183,12 +133,12 @@ func (a *API) details(ctx context.Context, job *api.Job, tasksMax int) (jobDetai
 	}
 	out := jobDetails{
 		JobID: job.ID, JobConfig: config, ExecutionStatus: executionStatus(job), AssignmentStatus: assignmentStatus(job),
-		AssignedTasks: []compatTask{}, OpenTasks: []compatTask{}, CompletedTasks: []compatTask{},
+		AssignedTasks: []taskView{}, OpenTasks: []taskView{}, CompletedTasks: []taskView{},
 	}
-	if tasksMax <= 0 || len(job.Stages) == 0 {
+	if limit <= 0 || len(job.Stages) == 0 {
 		return out, 0, nil
 	}
-	page, err := a.leader.Tasks(ctx, job.ID, api.TaskQuery{Stage: job.PartStage().Name, Limit: tasksMax})
+	page, err := s.node.Tasks(ctx, job.ID, api.TaskQuery{Stage: job.PartStage().Name, Limit: limit})
 	if err != nil {
 		return jobDetails{}, 0, err
 	}
@@ -202,18 +152,18 @@ func (d *jobDetails) addTasks(tasks []api.Task) {
 	slots := map[uint64]uint64{}
 	for i := range tasks {
 		task := &tasks[i]
-		view := compatTask{
+		view := taskView{
 			Input: task.Input, Output: d.JobConfig.Output, JobClass: d.JobConfig.JobClass, UserSettings: d.JobConfig.UserSettings,
 		}
 		switch task.Status {
 		case api.TaskRunning:
-			view.TaskID = &compatTaskID{ID: task.Index, JobID: d.JobID}
-			view.SlotID = &compatSlotID{ID: slots[task.Worker], WorkerID: task.Worker}
+			view.TaskID = &taskID{ID: task.Index, JobID: d.JobID}
+			view.SlotID = &slotID{ID: slots[task.Worker], WorkerID: task.Worker}
 			slots[task.Worker]++
 			d.AssignedTasks = append(d.AssignedTasks, view)
 		case api.TaskDone:
-			view.TaskID = &compatTaskID{ID: task.Index, JobID: d.JobID}
-			view.SlotID = &compatSlotID{WorkerID: task.Worker}
+			view.TaskID = &taskID{ID: task.Index, JobID: d.JobID}
+			view.SlotID = &slotID{WorkerID: task.Worker}
 			d.CompletedTasks = append(d.CompletedTasks, view)
 		default: // open, and dead: the original knows no task that is given up
 			d.OpenTasks = append(d.OpenTasks, view)
@@ -238,48 +188,37 @@ type startRequest struct {
 	UserSettings userSettings `json:"userSettings"`
 }
 
-func (a *API) compatStart(w http.ResponseWriter, r *http.Request) {
+func (s system) start(r *http.Request, body func(any) error) (any, error) {
 	var in startRequest
-	if err := decodeBody(w, r, bodyBytesMax, false, &in); err != nil {
-		a.writeError(w, r, err)
-		return
+	if err := body(&in); err != nil {
+		return nil, err
 	}
-	details, err := a.start(r.Context(), &in)
-	if err != nil {
-		a.writeError(w, r, err)
-		return
-	}
-	a.stamp(w.Header())
-	writeJSON(w, http.StatusOK, "application/json", details)
-}
-
-func (a *API) start(ctx context.Context, in *startRequest) (jobDetails, error) {
 	if in.JobClass == "" {
-		return jobDetails{}, api.Invalid("validation failed").With("body.jobClass", "expected the class of a built-in job, such as DelayedWordCount", nil)
+		return nil, api.Invalid("validation failed").With("body.jobClass", "expected the class of a built-in job, such as DelayedWordCount", nil)
 	}
 	req := api.JobRequest{
 		Name: in.Name, Program: api.Program{Builtin: in.JobClass.builtin()}, Set: in.UserSettings,
 		Split: "none", // one task is one file
 	}
 	if in.Input != "" {
-		input, err := filepath.Abs(in.Input) // the original took paths from where the leader stands
+		input, err := filepath.Abs(in.Input) // the original took paths relative to the leader's working directory
 		if err != nil {
-			return jobDetails{}, err
+			return nil, err
 		}
 		req.Inputs = []string{input}
 	}
 	if in.Output != "" {
 		output, err := filepath.Abs(in.Output)
 		if err != nil {
-			return jobDetails{}, err
+			return nil, err
 		}
 		req.Output = output
 	}
-	job, err := a.leader.Submit(ctx, &req, "")
+	job, err := s.node.Submit(r.Context(), &req, "")
 	if err != nil {
-		return jobDetails{}, err
+		return nil, err
 	}
-	details, _, err := a.details(ctx, &job, compatTasksMax)
+	details, _, err := s.details(r.Context(), &job, tasksMax)
 	return details, err
 }
 

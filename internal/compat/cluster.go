@@ -1,4 +1,4 @@
-package httpapi
+package compat
 
 import (
 	"net"
@@ -33,9 +33,9 @@ type slotCounts struct {
 	Total uint64 `json:"total"`
 }
 
-func (a *API) compatCluster(*http.Request) (any, error) {
-	workers := a.leader.Workers()
-	out := clusterState{Status: clusterStatus(a.leader.Cluster().Status), Workers: make(map[uint64]workerState, len(workers))}
+func (s system) cluster(*http.Request, func(any) error) (any, error) {
+	workers := s.node.Workers()
+	out := clusterState{Status: clusterStatus(s.node.Cluster().Status), Workers: make(map[uint64]workerState, len(workers))}
 	for i := range workers {
 		w := &workers[i]
 		if w.Status == api.WorkerIdle {
@@ -45,13 +45,13 @@ func (a *API) compatCluster(*http.Request) (any, error) {
 			out.Slots.Total += uint64(w.Slots)
 			out.Slots.Open += uint64(w.Slots - min(w.Busy, w.Slots))
 		}
-		out.Workers[w.ID] = compatWorker(w)
+		out.Workers[w.ID] = stateOf(w)
 	}
 	return out, nil
 }
 
-// compatWorker is a worker as the original shows it.
-func compatWorker(w *api.Worker) workerState {
+// stateOf is a worker as the original shows it.
+func stateOf(w *api.Worker) workerState {
 	state := workerState{ID: w.ID, Status: workerStatus(w.Status), Slots: []slotState{}}
 	if w.Status != api.WorkerDead {
 		state.Slots = slotStates(int(w.Slots), func(slot int) bool { return slot < int(w.Busy) })
@@ -74,44 +74,34 @@ type workerConfig struct {
 	Port   int64  `json:"port"`
 }
 
-func (a *API) compatAddWorker(w http.ResponseWriter, r *http.Request) {
-	state, err := a.addWorker(w, r)
-	if err != nil {
-		a.writeError(w, r, err)
-		return
-	}
-	a.stamp(w.Header())
-	writeJSON(w, http.StatusOK, "application/json", state)
-}
-
-func (a *API) addWorker(w http.ResponseWriter, r *http.Request) (workerState, error) {
+func (s system) addWorker(r *http.Request, body func(any) error) (any, error) {
 	var in workerConfig
-	if err := decodeBody(w, r, bodyBytesMax, false, &in); err != nil {
-		return workerState{}, err
+	if err := body(&in); err != nil {
+		return nil, err
 	}
 	switch {
 	case in.Schema != "" && in.Schema != "http":
-		return workerState{}, api.Invalid("validation failed").With("body.schema", "expected http", shorten(in.Schema))
+		return nil, api.Invalid("validation failed").With("body.schema", "expected http", nil)
 	case in.Host == "":
-		return workerState{}, api.Invalid("validation failed").With("body.host", "expected the host that the worker listens on", nil)
+		return nil, api.Invalid("validation failed").With("body.host", "expected the host that the worker listens on", nil)
 	case in.Port < 1 || in.Port > 65535:
-		return workerState{}, api.Invalid("validation failed").With("body.port", "expected the port that the worker listens on", in.Port)
+		return nil, api.Invalid("validation failed").With("body.port", "expected the port that the worker listens on", in.Port)
 	}
-	worker, err := a.leader.InviteWorker(r.Context(), net.JoinHostPort(in.Host, strconv.FormatInt(in.Port, 10)))
+	worker, err := s.node.InviteWorker(r.Context(), net.JoinHostPort(in.Host, strconv.FormatInt(in.Port, 10)))
 	if err != nil {
-		return workerState{}, err
+		return nil, err
 	}
-	return compatWorker(&worker), nil
+	return stateOf(&worker), nil
 }
 
-// compatRemoveWorker answers true, or false where there is no such worker.
-func (a *API) compatRemoveWorker(r *http.Request) (any, error) {
+// removeWorker answers true, or false where there is no such worker.
+func (s system) removeWorker(r *http.Request, _ func(any) error) (any, error) {
 	id, err := pathNumber(r, "w")
 	if err != nil {
 		return nil, err
 	}
-	err = a.leader.RemoveWorker(r.Context(), id)
-	if isStatus(err, http.StatusNotFound) {
+	err = s.node.RemoveWorker(r.Context(), id)
+	if api.IsStatus(err, http.StatusNotFound) {
 		return false, nil
 	}
 	if err != nil {
@@ -139,8 +129,8 @@ type raftPeer struct {
 	Port   int    `json:"port"`
 }
 
-func (a *API) compatRaft(*http.Request) (any, error) {
-	c := a.leader.Consensus()
+func (s system) raft(*http.Request, func(any) error) (any, error) {
+	c := s.node.Consensus()
 	out := raftState{
 		OwnID: c.ID, Term: c.Term, OwnState: map[string]struct{}{c.Role: {}}, VotedFor: c.VotedFor, CurrentLeader: c.Leader,
 		LastElectionEpoch: epochMillis(c.LastElection), LastHeartbeatEpoch: epochMillis(c.LastHeartbeat),

@@ -1,0 +1,34 @@
+package compat
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// WorkerRoutes are the routes of a worker.
+func WorkerRoutes(w Worker) []Route {
+	return []Route{
+		{
+			Method: http.MethodGet, Path: "/worker/state", Tag: tag, Summary: "WorkerState",
+			Handle: func(*http.Request, func(any) error) (any, error) {
+				busy := w.Busy()
+				return workerState{
+					ID: w.Number(), Status: typed{"Alive"}, Slots: slotStates(len(busy), func(slot int) bool { return busy[slot] }),
+				}, nil
+			},
+		},
+		{
+			Method: http.MethodGet, Path: "/task/status/{slot}", Tag: tag, Summary: "Status of a slot",
+			Handle: func(r *http.Request, _ func(any) error) (any, error) {
+				slot, err := strconv.Atoi(r.PathValue("slot"))
+				if err != nil {
+					return nil, api.NotFound("%q is not a slot", r.PathValue("slot"))
+				}
+				busy := w.Busy()
+				return slotStatus(slot >= 0 && slot < len(busy) && busy[slot]), nil
+			},
+		},
+	}
+}
