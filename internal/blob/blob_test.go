@@ -17,51 +17,108 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	blobtest.Run(t, func(*testing.T) (blob.Store, string) { return blob.NewMemory(), "/some/dir" })
+	blobtest.Run(t, func(*testing.T) (blob.Store, blob.Location) { return blob.NewMemory(), "/some/dir" })
 }
 
 func TestFiles(t *testing.T) {
-	blobtest.Run(t, func(t *testing.T) (blob.Store, string) {
+	blobtest.Run(t, func(t *testing.T) (blob.Store, blob.Location) {
 		t.Helper()
-		return blob.NewFiles(), t.TempDir()
+		return blob.NewFiles(), blob.Location(t.TempDir())
 	})
 }
 
 func TestFaultyThatLives(t *testing.T) {
-	blobtest.Run(t, func(*testing.T) (blob.Store, string) {
+	blobtest.Run(t, func(*testing.T) (blob.Store, blob.Location) {
 		return &blobtest.Faulty{Store: blob.NewMemory()}, "/some/dir"
 	})
 }
 
-func TestFor(t *testing.T) {
-	for _, test := range []struct{ location, name, err string }{
+func TestOpen(t *testing.T) {
+	stores := blob.Stores{"mem": blob.NewMemory()}
+	for _, test := range []struct{ text, want, err string }{
 		{"/a/b", "/a/b", ""},
 		{"/a//b/../c/", "/a/c", ""},
+		{"/", "/", ""},
 		{"file:///a/\xff", "/a/\xff", ""},
-		{"mem://x/y", "/x/y", ""},
+		{"mem://x/y", "mem://x/y", ""},
+		{"mem://x", "mem://x", ""},
+		{"mem://x//y/../../z/", "mem://x/z", ""},
 		{"/a://b", "/a:/b", ""},
 		{"a/b", "", "not an absolute path"},
 		{"", "", "not an absolute path"},
 		{"file://host/a", "", "names a host"},
+		{"mem:///a", "", "names no host or bucket"},
 		{"s3://bucket/x", "", "s3:// is not supported"},
 		{"gopher+x://a", "", "gopher+x:// is not supported"},
 	} {
-		store, name, err := blob.For(test.location)
+		store, got, err := stores.Open(test.text)
 		if test.err != "" {
 			if err == nil || !strings.Contains(err.Error(), test.err) {
-				t.Errorf("For(%q) = %v, want an error with %q", test.location, err, test.err)
+				t.Errorf("Open(%q) = %v, want an error with %q", test.text, err, test.err)
 			}
 			continue
 		}
-		if err != nil || name != test.name || store == nil {
-			t.Errorf("For(%q) = %v, %q, %v, want name %q", test.location, store, name, err, test.name)
+		if err != nil || string(got) != test.want || store == nil {
+			t.Errorf("Open(%q) = %v, %q, %v, want %q", test.text, store, got, err, test.want)
+		}
+	}
+}
+
+func TestSyncOfSeveralStores(t *testing.T) {
+	one, two := blob.NewMemory(), blob.NewMemory()
+	stores := blob.Stores{"one": one, "two": two}
+	names := []blob.Location{"one://x/a", "two://x/b", "one://x/c"}
+	for _, name := range names {
+		store, err := stores.Of(name)
+		must(t, err)
+		blobtest.Put(t, store, name, "text")
+	}
+	must(t, stores.Sync(t.Context(), names...))
+	one.Crash(nil)
+	two.Crash(nil)
+	for i, store := range []blob.Store{one, two, one} {
+		if got := blobtest.Get(t, store, names[i]); got != "text" {
+			t.Errorf("%s = %q after the crash, want text", names[i], got)
+		}
+	}
+	if err := stores.Sync(t.Context(), "/tmp", "three://x"); err == nil {
+		t.Error("Sync of a store that is not there = nil, want an error")
+	}
+}
+
+func TestLocation(t *testing.T) {
+	for _, test := range []struct {
+		l, dir blob.Location
+		base   string
+		root   bool
+	}{
+		{"/", "/", "", true},
+		{"/a", "/", "a", false},
+		{"/a/b", "/a", "b", false},
+		{"s3://bucket", "s3://bucket", "bucket", true},
+		{"s3://bucket/a", "s3://bucket", "a", false},
+		{"s3://bucket/a/b", "s3://bucket/a", "b", false},
+	} {
+		if dir, base := test.l.Dir(), test.l.Base(); dir != test.dir || base != test.base || test.l.IsRoot() != test.root {
+			t.Errorf("%q: Dir() = %q, Base() = %q, IsRoot() = %v, want %q, %q, %v", test.l, dir, base, test.l.IsRoot(), test.dir, test.base, test.root)
+		}
+		if got := test.dir.Join(test.base); !test.root && got != test.l {
+			t.Errorf("Join(%q, %q) = %q, want %q", test.dir, test.base, got, test.l)
+		}
+		if rest, ok := test.l.Below(test.dir); !ok || !test.root && rest != test.base {
+			t.Errorf("%q.Below(%q) = %q, %v, want %q", test.l, test.dir, rest, ok, test.base)
+		}
+	}
+	for dir, l := range map[blob.Location]blob.Location{"/a": "/ab", "/a/b": "/a", "s3://b": "s3://bc/d", "/s3:": "s3://b"} {
+		if rest, ok := l.Below(dir); ok {
+			t.Errorf("%q.Below(%q) = %q, want it not to be", l, dir, rest)
 		}
 	}
 }
 
 func TestMemoryCrash(t *testing.T) {
 	m := blob.NewMemory()
-	for _, name := range []string{"/d/unsynced", "/d/synced", "/d/synced.2", "/d/moved"} {
+	for _, name := range []blob.Location{"/d/unsynced", "/d/synced", "/d/synced.2", "/d/moved"} {
 		blobtest.Put(t, m, name, "data")
 	}
 	must(t, m.Sync(t.Context(), "/d/synced", "/d/synced.2", "/d/moved"))
@@ -70,7 +127,7 @@ func TestMemoryCrash(t *testing.T) {
 	must(t, m.SyncDir(t.Context(), "/f"))
 	blobtest.Put(t, m, "/d/survivor", "data")
 	must(t, m.Remove(t.Context(), "/d/synced.2"))
-	m.Crash(func(name string) bool { return name == "/d/survivor" || name == "/d/synced.2" })
+	m.Crash(func(name blob.Location) bool { return name == "/d/survivor" || name == "/d/synced.2" })
 	if got, want := blobtest.Names(t, m, "/"), []string{"/d/moved", "/d/survivor", "/d/synced", "/f/unsynced"}; !slices.Equal(got, want) {
 		t.Errorf("after the crash: %q, want %q", got, want)
 	}
@@ -93,7 +150,7 @@ func TestListLinks(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	s := blob.NewFiles()
 	for _, name := range []string{dir + "/data/1", dir + "/.store/2", dir + "/file", other + "/deep/3", other + "/4"} {
-		blobtest.Put(t, s, name, filepath.Base(name))
+		blobtest.Put(t, s, blob.Location(name), filepath.Base(name))
 	}
 	for link, target := range map[string]string{
 		"latest":         "data",          // had already
@@ -114,10 +171,10 @@ func TestListLinks(t *testing.T) {
 	}
 	must(t, os.Symlink(other, filepath.Join(other, "deep/back")))
 	must(t, syscall.Mkfifo(dir+"/pipe", 0o600))
-	keep := func(name string, _ bool) bool { return filepath.Base(name)[0] != '.' }
+	keep := func(name blob.Location, _ bool) bool { return name.Base()[0] != '.' }
 	var got []string
-	for info, err := range s.List(t.Context(), dir, keep) {
-		name := strings.TrimPrefix(info.Name, dir+"/")
+	for info, err := range s.List(t.Context(), blob.Location(dir), keep) {
+		name := strings.TrimPrefix(string(info.Name), dir+"/")
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			name += ": gone"
@@ -139,13 +196,13 @@ func TestListLinks(t *testing.T) {
 func TestListOfLinkedRoot(t *testing.T) {
 	dir := t.TempDir()
 	s := blob.NewFiles()
-	blobtest.Put(t, s, dir+"/real/x", "")
+	blobtest.Put(t, s, blob.Location(dir+"/real/x"), "")
 	must(t, os.Symlink("real", dir+"/link"))
 	must(t, os.Symlink(".", dir+"/real/dot"))
-	if got, want := blobtest.Names(t, s, dir+"/link"), []string{"x"}; !slices.Equal(got, want) {
+	if got, want := blobtest.Names(t, s, blob.Location(dir+"/link")), []string{"x"}; !slices.Equal(got, want) {
 		t.Errorf("List = %q, want %q", got, want)
 	}
-	if got := blobtest.Names(t, s, dir+"/link/x"); got != nil {
+	if got := blobtest.Names(t, s, blob.Location(dir+"/link/x")); got != nil {
 		t.Errorf("List of a file = %q, want none", got)
 	}
 }
@@ -158,7 +215,7 @@ func TestListLargeFolder(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
 		want = append(want, name)
 	}
-	if got := blobtest.Names(t, blob.NewFiles(), dir); !slices.Equal(got, want) {
+	if got := blobtest.Names(t, blob.NewFiles(), blob.Location(dir)); !slices.Equal(got, want) {
 		t.Errorf("List gives %d names, want %d in order", len(got), len(want))
 	}
 }
@@ -167,11 +224,11 @@ func TestSpecial(t *testing.T) {
 	name := t.TempDir() + "/pipe"
 	must(t, syscall.Mkfifo(name, 0o600))
 	s := blob.NewFiles()
-	_, err := s.Stat(t.Context(), name)
+	_, err := s.Stat(t.Context(), blob.Location(name))
 	if special, ok := errors.AsType[*blob.SpecialError](err); !ok || !strings.Contains(special.Error(), "named pipe") {
 		t.Errorf("Stat = %v, want a SpecialError", err)
 	}
-	if _, err := s.Open(t.Context(), name, 0); err == nil { // and it does not wait for a writer
+	if _, err := s.Open(t.Context(), blob.Location(name), 0); err == nil { // and it does not wait for a writer
 		t.Error("Open of a pipe succeeded")
 	}
 	_, err = s.Stat(t.Context(), "/dev/null")
@@ -182,7 +239,7 @@ func TestSpecial(t *testing.T) {
 
 func TestRemoveAllRefuses(t *testing.T) {
 	for _, dir := range []string{"", "/", "//", "/x/..", "relative"} {
-		if err := blob.NewFiles().RemoveAll(t.Context(), dir); err == nil {
+		if err := blob.NewFiles().RemoveAll(t.Context(), blob.Location(dir)); err == nil {
 			t.Errorf("RemoveAll(%q) was carried out", dir)
 		}
 	}
@@ -191,18 +248,18 @@ func TestRemoveAllRefuses(t *testing.T) {
 func TestErrorsSayWhy(t *testing.T) {
 	dir := t.TempDir()
 	s := blob.NewFiles()
-	blobtest.Put(t, s, dir+"/file", "")
-	_, err := s.Create(t.Context(), dir+"/file/below")
+	blobtest.Put(t, s, blob.Location(dir+"/file"), "")
+	_, err := s.Create(t.Context(), "", blob.Location(dir+"/file/below"))
 	if err == nil || !strings.Contains(err.Error(), dir+"/file") || !errors.Is(err, syscall.ENOTDIR) {
 		t.Errorf("Create below a file = %v", err)
 	}
-	w, err := s.Create(t.Context(), dir+"/folder")
+	w, err := s.Create(t.Context(), "", blob.Location(dir+"/folder"))
 	must(t, err)
-	must(t, s.MkdirAll(t.Context(), dir+"/folder"))
+	must(t, s.MkdirAll(t.Context(), blob.Location(dir+"/folder")))
 	if err := w.Commit(); !errors.Is(err, syscall.EISDIR) && !errors.Is(err, syscall.EEXIST) {
 		t.Errorf("Commit over a folder = %v", err)
 	}
-	if got := blobtest.Names(t, s, dir); !slices.Equal(got, []string{"file"}) {
+	if got := blobtest.Names(t, s, blob.Location(dir)); !slices.Equal(got, []string{"file"}) {
 		t.Errorf("left: %q", got)
 	}
 }
@@ -216,7 +273,7 @@ func TestFullFileSystem(t *testing.T) {
 	_, err = f.WriteString("x")
 	must(t, f.Close())
 	dir := t.TempDir()
-	err = blob.Explain("write", dir+"/no/such/f", err)
+	err = blob.Explain("write", blob.Location(dir+"/no/such/f"), err)
 	if !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("%v is not ENOSPC", err)
 	}
@@ -231,17 +288,17 @@ func BenchmarkSync(b *testing.B) {
 	for _, n := range []int{1, 16, 256, 4096} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			s, dir := blob.NewFiles(), b.TempDir()
-			names := make([]string, n)
+			names := make([]blob.Location, n)
 			for i := range names {
-				names[i] = fmt.Sprintf("%s/%d", dir, i)
+				names[i] = blob.Location(fmt.Sprintf("%s/%d", dir, i))
 			}
 			for b.Loop() {
 				b.StopTimer()
 				for _, name := range names {
-					if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					if err := os.Remove(string(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 						b.Fatal(err)
 					}
-					if err := os.WriteFile(name, []byte("0123456789"), 0o600); err != nil {
+					if err := os.WriteFile(string(name), []byte("0123456789"), 0o600); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -264,7 +321,7 @@ func BenchmarkList(b *testing.B) {
 	}
 	for b.Loop() {
 		n := 0
-		for _, err := range blob.NewFiles().List(b.Context(), dir, nil) {
+		for _, err := range blob.NewFiles().List(b.Context(), blob.Location(dir), nil) {
 			if err != nil {
 				b.Fatal(err)
 			}

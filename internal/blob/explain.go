@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"syscall"
 
 	"github.com/dustin/go-humanize"
@@ -13,7 +12,7 @@ import (
 
 // explain says for people what could not be done to which file, and why, and the way out where the system's word does not
 // tell it. The cause can still be tested for.
-func explain(op, name string, err error) error {
+func explain(op string, name Location, err error) error {
 	// The system's error repeats operation and path; only its cause is wanted here.
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err
@@ -38,13 +37,13 @@ func explain(op, name string, err error) error {
 }
 
 // room says how much the file system of name has left, in bytes or, where these are not what is lacking, in files.
-func room(name string) string {
-	for dir := path.Dir(name); ; dir = path.Dir(dir) {
-		left, ok := freeSpace(dir)
-		if !ok && dir != path.Dir(dir) {
+func room(name Location) string {
+	for dir := name.Dir(); ; dir = dir.Dir() {
+		left, err := freeSpace(dir)
+		if err != nil && !dir.IsRoot() {
 			continue
 		}
-		if !ok {
+		if err != nil {
 			return "the file system is full"
 		}
 		if left.files == 0 && left.filesTotal > 0 {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -21,8 +22,8 @@ type Files struct{}
 func NewFiles() *Files { return &Files{} }
 
 // Stat implements Store.
-func (*Files) Stat(_ context.Context, name string) (Info, error) {
-	fi, err := os.Stat(name)
+func (*Files) Stat(_ context.Context, name Location) (Info, error) {
+	fi, err := os.Stat(string(name))
 	if err != nil {
 		return Info{}, explain("look at", name, err)
 	}
@@ -33,7 +34,7 @@ func (*Files) Stat(_ context.Context, name string) (Info, error) {
 }
 
 // Open implements Store.
-func (s *Files) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+func (s *Files) Open(ctx context.Context, name Location, offset int64) (io.ReadCloser, error) {
 	// Looked at first: the opening of a pipe would wait for its other end.
 	info, err := s.Stat(ctx, name)
 	if err != nil {
@@ -42,7 +43,7 @@ func (s *Files) Open(ctx context.Context, name string, offset int64) (io.ReadClo
 	if info.Folder {
 		return nil, explain("open", name, syscall.EISDIR)
 	}
-	f, err := os.Open(name)
+	f, err := os.Open(string(name))
 	if err != nil {
 		return nil, explain("open", name, err)
 	}
@@ -55,31 +56,48 @@ func (s *Files) Open(ctx context.Context, name string, offset int64) (io.ReadClo
 }
 
 // Create implements Store.
-func (*Files) Create(_ context.Context, name string) (Writer, error) {
-	dir := path.Dir(name)
-	// The name does not go into the temporary one: it may be as long as a name can be.
-	temp := path.Join(dir, ".b4-"+rand.Text())
-	f, err := createNew(temp)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o777); err != nil {
-			return nil, explain("make folder", dir, err)
+func (s *Files) Create(ctx context.Context, private, final Location) (Writer, error) {
+	if private != "" {
+		f, err := s.CreateFile(ctx, private)
+		if err != nil {
+			return nil, err
 		}
-		f, err = createNew(temp)
+		return &fileWriter{f: f, temp: private, name: private}, nil
 	}
+	// The name does not go into the temporary one: it may be as long as a name can be.
+	temp := final.Dir().Join(".b4-" + rand.Text())
+	f, err := s.CreateFile(ctx, temp)
 	if err != nil {
-		return nil, explain("create", name, err)
+		return nil, err
 	}
-	return &fileWriter{f: f, temp: temp, name: name}, nil
+	return &fileWriter{f: f, temp: temp, name: final}, nil
 }
 
-func createNew(name string) (*os.File, error) {
-	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+// CreateFile implements Local. The folder is not remembered: a job's private folder is removed with the job, and made again
+// by a retry.
+func (*Files) CreateFile(_ context.Context, private Location) (*os.File, error) {
+	f, err := createNew(private)
+	if errors.Is(err, fs.ErrNotExist) {
+		dir := private.Dir()
+		if err := os.MkdirAll(string(dir), 0o777); err != nil {
+			return nil, explain("make folder", dir, err)
+		}
+		f, err = createNew(private)
+	}
+	if err != nil {
+		return nil, explain("create", private, err)
+	}
+	return f, nil
+}
+
+func createNew(name Location) (*os.File, error) {
+	return os.OpenFile(string(name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 }
 
 // fileWriter writes to a temporary name next to the final one.
 type fileWriter struct {
 	f          *os.File // nil: over
-	temp, name string
+	temp, name Location
 }
 
 func (w *fileWriter) Write(p []byte) (int, error) {
@@ -104,7 +122,7 @@ func (w *fileWriter) Commit() error {
 	if err := w.Prepare(); err != nil {
 		return err
 	}
-	return syncFolder(path.Dir(w.name))
+	return syncFolder(w.name.Dir())
 }
 
 func (w *fileWriter) Prepare() error {
@@ -113,8 +131,8 @@ func (w *fileWriter) Prepare() error {
 	}
 	err := w.f.Close()
 	w.f = nil
-	if err == nil {
-		err = os.Rename(w.temp, w.name)
+	if err == nil && w.temp != w.name {
+		err = os.Rename(string(w.temp), string(w.name))
 	}
 	if err != nil {
 		return errors.Join(explain("close", w.name, err), removeFile(w.temp))
@@ -133,29 +151,29 @@ func (w *fileWriter) Abort() {
 }
 
 // Publish implements Store.
-func (*Files) Publish(_ context.Context, from, to string) error {
-	err := os.Rename(from, to)
+func (*Files) Publish(_ context.Context, private, final Location) error {
+	err := os.Rename(string(private), string(final))
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, statErr := os.Lstat(to); statErr == nil {
+		if _, statErr := os.Lstat(string(final)); statErr == nil {
 			return nil
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("publish as %q: %w", to, explain("rename", from, err))
+		return fmt.Errorf("publish as %q: %w", final, explain("rename", private, err))
 	}
 	return nil
 }
 
 // SyncDir implements Store.
-func (*Files) SyncDir(_ context.Context, dir string) error {
+func (*Files) SyncDir(_ context.Context, dir Location) error {
 	if err := syncFolder(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
+func syncFolder(dir Location) error {
+	f, err := os.Open(string(dir))
 	if err != nil {
 		return explain("open folder", dir, err)
 	}
@@ -165,8 +183,37 @@ func syncFolder(dir string) error {
 	return f.Close()
 }
 
+// Resolve implements Store.
+func (*Files) Resolve(_ context.Context, name Location) Location {
+	rest := ""
+	for dir := name; ; dir = dir.Dir() {
+		resolved, err := filepath.EvalSymlinks(string(dir))
+		if err == nil {
+			return Location(resolved).Join(rest)
+		}
+		if dir.IsRoot() {
+			return name
+		}
+		rest = path.Join(dir.Base(), rest)
+	}
+}
+
+// Free implements Local.
+func (*Files) Free(dir Location) (free, total uint64, ok bool) {
+	for {
+		left, err := freeSpace(dir)
+		if err == nil {
+			return left.bytes, left.bytesTotal, true
+		}
+		if !errors.Is(err, fs.ErrNotExist) || dir.IsRoot() {
+			return 0, 0, false
+		}
+		dir = dir.Dir()
+	}
+}
+
 // CheckWritable implements Store.
-func (s *Files) CheckWritable(ctx context.Context, dir string) error {
+func (s *Files) CheckWritable(ctx context.Context, dir Location) error {
 	for {
 		info, err := s.Stat(ctx, dir)
 		switch {
@@ -177,11 +224,11 @@ func (s *Files) CheckWritable(ctx context.Context, dir string) error {
 				return explain("write in", dir, err)
 			}
 			return nil
-		case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrNotExist) && dir != path.Dir(dir):
-			if _, err := os.Lstat(dir); err == nil {
+		case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrNotExist) && dir != dir.Dir():
+			if _, err := os.Lstat(string(dir)); err == nil {
 				return fmt.Errorf("%q is a link that leads nowhere", dir)
 			}
-			dir = path.Dir(dir)
+			dir = dir.Dir()
 		default:
 			return err
 		}
@@ -189,21 +236,21 @@ func (s *Files) CheckWritable(ctx context.Context, dir string) error {
 }
 
 // MkdirAll implements Store.
-func (*Files) MkdirAll(_ context.Context, dir string) error {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+func (*Files) MkdirAll(_ context.Context, dir Location) error {
+	if err := os.MkdirAll(string(dir), 0o777); err != nil {
 		return explain("make folder", dir, err)
 	}
 	return nil
 }
 
 // Remove implements Store.
-func (*Files) Remove(ctx context.Context, names ...string) error {
+func (*Files) Remove(ctx context.Context, names ...Location) error {
 	return each(ctx, names, removeFile)
 }
 
-func removeFile(name string) error {
+func removeFile(name Location) error {
 	// Not os.Remove, which would take an empty folder too.
-	err := syscall.Unlink(name)
+	err := syscall.Unlink(string(name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return explain("remove", name, err)
 	}
@@ -211,19 +258,19 @@ func removeFile(name string) error {
 }
 
 // RemoveAll implements Store.
-func (*Files) RemoveAll(_ context.Context, dir string) error {
-	if path.Clean(dir) == "/" || !path.IsAbs(dir) {
+func (*Files) RemoveAll(_ context.Context, dir Location) error {
+	if path.Clean(string(dir)) == "/" || !path.IsAbs(string(dir)) {
 		return fmt.Errorf("remove %q and all below it: refused", dir)
 	}
-	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, syscall.ENOTDIR) {
+	if err := os.RemoveAll(string(dir)); err != nil && !errors.Is(err, syscall.ENOTDIR) {
 		return explain("remove", dir, err)
 	}
 	return nil
 }
 
 // RemoveEmpty implements Store.
-func (*Files) RemoveEmpty(_ context.Context, dir string) error {
-	err := syscall.Rmdir(dir)
+func (*Files) RemoveEmpty(_ context.Context, dir Location) error {
+	err := syscall.Rmdir(string(dir))
 	for _, fine := range []error{nil, syscall.ENOENT, syscall.ENOTEMPTY, syscall.EEXIST, syscall.ENOTDIR} {
 		if errors.Is(err, fine) {
 			return nil
@@ -233,13 +280,13 @@ func (*Files) RemoveEmpty(_ context.Context, dir string) error {
 }
 
 // Sync implements Store.
-func (*Files) Sync(ctx context.Context, names ...string) error {
+func (*Files) Sync(ctx context.Context, names ...Location) error {
 	if len(names) == 0 {
 		return nil
 	}
-	var folders []string
+	var folders []Location
 	for _, name := range names {
-		if dir := path.Dir(name); !slices.Contains(folders, dir) {
+		if dir := name.Dir(); !slices.Contains(folders, dir) {
 			folders = append(folders, dir)
 		}
 	}
@@ -250,9 +297,9 @@ func (*Files) Sync(ctx context.Context, names ...string) error {
 }
 
 // fsyncEach syncs file by file, many under way at once: the file system's journal then commits several together.
-func fsyncEach(ctx context.Context, names []string) error {
-	return each(ctx, names, func(name string) error {
-		f, err := os.Open(name)
+func fsyncEach(ctx context.Context, names []Location) error {
+	return each(ctx, names, func(name Location) error {
+		f, err := os.Open(string(name))
 		if err != nil {
 			return explain("open", name, err)
 		}
@@ -268,7 +315,7 @@ func fsyncEach(ctx context.Context, names []string) error {
 const parallel = 32
 
 // each calls do for all names, up to parallel at once, and gives the first errors.
-func each(ctx context.Context, names []string, do func(name string) error) error {
+func each(ctx context.Context, names []Location, do func(name Location) error) error {
 	if len(names) == 1 {
 		return do(names[0])
 	}

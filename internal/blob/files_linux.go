@@ -27,7 +27,7 @@ const (
 //   - ext4, XFS and btrfs write all data and commit their journal in it, with a flush of the disk's cache;
 //   - what failed to be written is known per file, and asked for per file, by the same kernel function that fsync uses for it;
 //   - a journal that was given up makes the fsync of the folder fail, which the caller does next.
-func syncFiles(ctx context.Context, names, folders []string) error {
+func syncFiles(ctx context.Context, names, folders []Location) error {
 	if len(names) < wholeMin*len(folders) || !fewDirty() {
 		return fsyncEach(ctx, names)
 	}
@@ -45,8 +45,8 @@ func syncFiles(ctx context.Context, names, folders []string) error {
 }
 
 // syncWhole syncs the file system of dir if that is known to be safe.
-func syncWhole(dir string, done map[uint64]bool) (ok bool, err error) {
-	f, err := os.Open(dir)
+func syncWhole(dir Location, done map[uint64]bool) (ok bool, err error) {
+	f, err := os.Open(string(dir))
 	if err != nil {
 		return false, err
 	}
@@ -77,8 +77,8 @@ func syncWhole(dir string, done map[uint64]bool) (ok bool, err error) {
 
 // checkWritten reports whether a file's data could be written. It waits for nothing after a sync, writes nothing, and
 // gives what fsync would give.
-func checkWritten(name string) error {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+func checkWritten(name Location) error {
+	fd, err := unix.Open(string(name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return explain("open", name, err)
 	}
@@ -113,16 +113,22 @@ func fewDirty() bool {
 }
 
 // freeSpace tells what the file system of dir has left.
-func freeSpace(dir string) (space, bool) {
+func freeSpace(dir Location) (space, error) {
 	var fs unix.Statfs_t
-	if unix.Statfs(dir, &fs) != nil {
-		return space{}, false
+	for {
+		err := unix.Statfs(string(dir), &fs)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return space{}, err
+		}
 	}
 	size := uint64(fs.Bsize)
-	return space{bytes: fs.Bavail * size, bytesTotal: fs.Blocks * size, files: fs.Ffree, filesTotal: fs.Files}, true
+	return space{bytes: fs.Bavail * size, bytesTotal: fs.Blocks * size, files: fs.Ffree, filesTotal: fs.Files}, nil
 }
 
 // access asks whether this process may make files in dir.
-func access(dir string) error {
-	return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+func access(dir Location) error {
+	return unix.Faccessat(unix.AT_FDCWD, string(dir), unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 }

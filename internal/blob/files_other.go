@@ -2,13 +2,16 @@
 
 package blob
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // syncFiles makes the data of files durable; the caller syncs their folders.
 func syncFiles(ctx context.Context, names, _ []string) error { return fsyncEach(ctx, names) }
 
 // freeSpace is not known here.
-func freeSpace(string) (space, bool) { return space{}, false }
+func freeSpace(Location) (space, error) { return space{}, errors.ErrUnsupported }
 
 // access cannot tell here; the first task does.
-func access(string) error { return nil }
+func access(Location) error { return nil }

@@ -11,13 +11,13 @@ import (
 // Locker is a store that can give a folder to one caller at a time, over all processes that see it.
 type Locker interface {
 	// LockDir waits until nobody else holds dir, which must be there, and holds it until unlock is called or the process ends.
-	LockDir(ctx context.Context, dir string) (unlock func(), err error)
+	LockDir(ctx context.Context, dir Location) (unlock func(), err error)
 }
 
 // LockDir implements Locker with flock(2). A file system that has no locks for folders, as some network ones, gives none: what
 // is done under the lock is then as safe as it is without.
-func (*Files) LockDir(ctx context.Context, dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
+func (*Files) LockDir(ctx context.Context, dir Location) (unlock func(), err error) {
+	f, err := os.Open(string(dir))
 	if err != nil {
 		return nil, explain("lock", dir, err)
 	}

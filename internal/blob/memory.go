@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -19,8 +18,8 @@ import (
 // Memory is a store in memory, for tests. It knows what a loss of power would leave: see Crash.
 type Memory struct {
 	mu    sync.Mutex // guards what follows
-	files map[string]*content
-	disk  map[string]*content // the names that are durable
+	files map[Location]*content
+	disk  map[Location]*content // the names that are durable
 }
 
 // content is one file's. data does not change once the file has a name.
@@ -32,16 +31,16 @@ type content struct {
 
 // NewMemory gives an empty store.
 func NewMemory() *Memory {
-	return &Memory{files: make(map[string]*content), disk: make(map[string]*content)}
+	return &Memory{files: make(map[Location]*content), disk: make(map[Location]*content)}
 }
 
 // Crash is a loss of power: what was not made durable is lost. Bytes of files that were not synced are, always; of the names
 // given and taken since, those stay as they are for which survives is true (nil: none), as a file system may have written them.
-func (m *Memory) Crash(survives func(name string) bool) {
+func (m *Memory) Crash(survives func(name Location) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if survives != nil {
-		maps.DeleteFunc(m.disk, func(name string, _ *content) bool { return m.files[name] == nil && survives(name) })
+		maps.DeleteFunc(m.disk, func(name Location, _ *content) bool { return m.files[name] == nil && survives(name) })
 		for name, c := range m.files {
 			if survives(name) {
 				m.disk[name] = c
@@ -59,7 +58,7 @@ func (m *Memory) Crash(survives func(name string) bool) {
 }
 
 // Stat implements Store.
-func (m *Memory) Stat(ctx context.Context, name string) (Info, error) {
+func (m *Memory) Stat(ctx context.Context, name Location) (Info, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
@@ -69,7 +68,7 @@ func (m *Memory) Stat(ctx context.Context, name string) (Info, error) {
 		return Info{Name: name, Size: int64(len(c.data)), Modified: c.modified}, nil
 	}
 	for other := range m.files {
-		if strings.HasPrefix(other, strings.TrimSuffix(name, "/")+"/") {
+		if _, ok := other.Below(name); ok {
 			return Info{Name: name, Folder: true}, nil
 		}
 	}
@@ -77,13 +76,12 @@ func (m *Memory) Stat(ctx context.Context, name string) (Info, error) {
 }
 
 // List implements Store.
-func (m *Memory) List(ctx context.Context, dir string, keep Keep) iter.Seq2[Info, error] {
+func (m *Memory) List(ctx context.Context, dir Location, keep Keep) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
-		dir = strings.TrimSuffix(path.Clean(dir), "/")
 		var list []Info
 		m.mu.Lock()
 		for name, c := range m.files {
-			if rest, ok := strings.CutPrefix(name, dir+"/"); ok && keeps(keep, dir, rest) {
+			if rest, ok := name.Below(dir); ok && rest != "" && keeps(keep, dir, rest) {
 				list = append(list, Info{Name: name, Size: int64(len(c.data)), Modified: c.modified})
 			}
 		}
@@ -102,20 +100,20 @@ func (m *Memory) List(ctx context.Context, dir string, keep Keep) iter.Seq2[Info
 }
 
 // keeps reports whether keep wants dir/rest and the folders on the way to it.
-func keeps(keep Keep, dir, rest string) bool {
+func keeps(keep Keep, dir Location, rest string) bool {
 	if keep == nil {
 		return true
 	}
 	for i, c := range []byte(rest) {
-		if c == '/' && !keep(dir+"/"+rest[:i], true) {
+		if c == '/' && !keep(dir.Join(rest[:i]), true) {
 			return false
 		}
 	}
-	return keep(dir+"/"+rest, false)
+	return keep(dir.Join(rest), false)
 }
 
 // Open implements Store.
-func (m *Memory) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+func (m *Memory) Open(ctx context.Context, name Location, offset int64) (io.ReadCloser, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
@@ -129,18 +127,28 @@ func (m *Memory) Open(ctx context.Context, name string, offset int64) (io.ReadCl
 }
 
 // Create implements Store.
-func (m *Memory) Create(ctx context.Context, name string) (Writer, error) {
+func (m *Memory) Create(ctx context.Context, private, final Location) (Writer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	return &memoryWriter{store: m, name: name}, nil
+	if private == "" {
+		return &memoryWriter{store: m, name: final}, nil
+	}
+	if _, there := m.files[private]; there {
+		return nil, explain("create", private, fs.ErrExist)
+	}
+	m.files[private] = &content{modified: time.Now()}
+	return &memoryWriter{store: m, name: private, private: true}, nil
 }
 
 type memoryWriter struct {
-	store *Memory
-	name  string
-	data  bytes.Buffer
-	over  bool
+	store   *Memory
+	name    Location
+	private bool // the name is there from the beginning
+	data    bytes.Buffer
+	over    bool
 }
 
 func (w *memoryWriter) Write(p []byte) (int, error) {
@@ -169,10 +177,20 @@ func (w *memoryWriter) end(synced bool) error {
 	return nil
 }
 
-func (w *memoryWriter) Abort() { w.over = true }
+func (w *memoryWriter) Abort() {
+	if w.over {
+		return
+	}
+	w.over = true
+	if w.private {
+		w.store.mu.Lock()
+		defer w.store.mu.Unlock()
+		delete(w.store.files, w.name)
+	}
+}
 
 // Sync implements Store.
-func (m *Memory) Sync(ctx context.Context, names ...string) error {
+func (m *Memory) Sync(ctx context.Context, names ...Location) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
@@ -190,32 +208,31 @@ func (m *Memory) Sync(ctx context.Context, names ...string) error {
 }
 
 // Publish implements Store.
-func (m *Memory) Publish(ctx context.Context, from, to string) error {
+func (m *Memory) Publish(ctx context.Context, private, final Location) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	c, ok := m.files[from]
+	c, ok := m.files[private]
 	if !ok {
-		if _, ok := m.files[to]; ok {
+		if _, ok := m.files[final]; ok {
 			return nil
 		}
-		return fmt.Errorf("publish as %q: %w", to, explain("rename", from, fs.ErrNotExist))
+		return fmt.Errorf("publish as %q: %w", final, explain("rename", private, fs.ErrNotExist))
 	}
-	delete(m.files, from)
-	m.files[to] = c
+	delete(m.files, private)
+	m.files[final] = c
 	return nil
 }
 
 // SyncDir implements Store.
-func (m *Memory) SyncDir(ctx context.Context, dir string) error {
+func (m *Memory) SyncDir(ctx context.Context, dir Location) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	dir = path.Clean(dir)
 	there := make(map[string]bool) // files and folders in dir
 	for name, c := range m.files {
 		if child, isFile, ok := child(dir, name); ok {
@@ -235,8 +252,8 @@ func (m *Memory) SyncDir(ctx context.Context, dir string) error {
 }
 
 // child gives the name in dir that name is or lies below.
-func child(dir, name string) (child string, isFile, ok bool) {
-	rest, ok := under(dir, name)
+func child(dir, name Location) (child string, isFile, ok bool) {
+	rest, ok := name.Below(dir)
 	if !ok || rest == "" {
 		return "", false, false
 	}
@@ -244,14 +261,17 @@ func child(dir, name string) (child string, isFile, ok bool) {
 	return child, !deep, true
 }
 
+// Resolve implements Store.
+func (*Memory) Resolve(_ context.Context, name Location) Location { return name }
+
 // CheckWritable implements Store.
-func (*Memory) CheckWritable(ctx context.Context, _ string) error { return context.Cause(ctx) }
+func (*Memory) CheckWritable(ctx context.Context, _ Location) error { return context.Cause(ctx) }
 
 // MkdirAll implements Store.
-func (*Memory) MkdirAll(ctx context.Context, _ string) error { return context.Cause(ctx) }
+func (*Memory) MkdirAll(ctx context.Context, _ Location) error { return context.Cause(ctx) }
 
 // Remove implements Store.
-func (m *Memory) Remove(ctx context.Context, names ...string) error {
+func (m *Memory) Remove(ctx context.Context, names ...Location) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range names {
@@ -261,11 +281,11 @@ func (m *Memory) Remove(ctx context.Context, names ...string) error {
 }
 
 // RemoveAll implements Store.
-func (m *Memory) RemoveAll(ctx context.Context, dir string) error {
+func (m *Memory) RemoveAll(ctx context.Context, dir Location) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name := range m.files {
-		if _, ok := under(path.Clean(dir), name); ok {
+		if _, ok := name.Below(dir); ok {
 			delete(m.files, name)
 		}
 	}
@@ -273,4 +293,4 @@ func (m *Memory) RemoveAll(ctx context.Context, dir string) error {
 }
 
 // RemoveEmpty implements Store.
-func (*Memory) RemoveEmpty(ctx context.Context, _ string) error { return context.Cause(ctx) }
+func (*Memory) RemoveEmpty(ctx context.Context, _ Location) error { return context.Cause(ctx) }

@@ -15,7 +15,7 @@ import (
 func TestCheckWritable(t *testing.T) {
 	dir := t.TempDir()
 	s := blob.NewFiles()
-	blobtest.Put(t, s, dir+"/file", "")
+	blobtest.Put(t, s, blob.Location(dir+"/file"), "")
 	must(t, os.Symlink("nowhere", dir+"/link"))
 	must(t, os.Mkdir(dir+"/closed", 0o555))
 	for name, want := range map[string]string{
@@ -26,7 +26,7 @@ func TestCheckWritable(t *testing.T) {
 		"/link/x":     "leads nowhere",
 		"/closed/x":   "permission denied for user",
 	} {
-		err := asNobody(t, dir, name == "/closed/x", func() error { return s.CheckWritable(t.Context(), dir+name) })
+		err := asNobody(t, dir, name == "/closed/x", func() error { return s.CheckWritable(t.Context(), blob.Location(dir+name)) })
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("CheckWritable(%q) = %v, want %q", name, err, want)
 		}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,13 +15,13 @@ import (
 )
 
 // List implements Store.
-func (*Files) List(ctx context.Context, dir string, keep Keep) iter.Seq2[Info, error] {
+func (*Files) List(ctx context.Context, dir Location, keep Keep) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		if keep == nil {
-			keep = func(string, bool) bool { return true }
+			keep = func(Location, bool) bool { return true }
 		}
-		w := &walk{ctx: ctx, root: path.Clean(dir), keep: keep, yield: yield}
-		if fi, err := os.Stat(w.root); err == nil && !fi.IsDir() {
+		w := &walk{ctx: ctx, root: dir, keep: keep, yield: yield}
+		if fi, err := os.Stat(string(w.root)); err == nil && !fi.IsDir() {
 			return
 		}
 		w.folder(w.root)
@@ -32,11 +31,11 @@ func (*Files) List(ctx context.Context, dir string, keep Keep) iter.Seq2[Info, e
 // walk is one listing.
 type walk struct {
 	ctx      context.Context //nolint:containedctx // a walk lives no longer than the call it serves
-	root     string
-	realRoot string // root without links; "" until the first link is met
+	root     Location
+	realRoot Location // root without links; "" until the first link is met
 	keep     Keep
 	yield    func(Info, error) bool
-	linked   map[string]bool // folders outside of root that links have led to, without links in their names
+	linked   map[Location]bool // folders outside of root that links have led to, without links in their names
 }
 
 // entry is one name of a folder.
@@ -48,7 +47,7 @@ type entry struct {
 }
 
 // folder lists dir. It reports whether more is wanted.
-func (w *walk) folder(dir string) bool {
+func (w *walk) folder(dir Location) bool {
 	if err := context.Cause(w.ctx); err != nil {
 		w.yield(Info{}, err)
 		return false
@@ -67,7 +66,7 @@ func (w *walk) folder(dir string) bool {
 		case e.err != nil:
 			more = w.yield(Info{Name: name}, e.err)
 		case strings.HasSuffix(e.key, "/"):
-			more = w.folder(strings.TrimSuffix(name, "/"))
+			more = w.folder(Location(strings.TrimSuffix(string(name), "/")))
 		default:
 			more = w.yield(Info{Name: name, Size: e.info.Size(), Modified: e.info.ModTime()}, nil)
 		}
@@ -78,16 +77,16 @@ func (w *walk) folder(dir string) bool {
 	return true
 }
 
-// below is path.Join without its cleaning, which would take the "/" at the end.
-func (*walk) below(dir, key string) string {
+// below is Location.Join for keys, which may end in "/" or be that alone.
+func (*walk) below(dir Location, key string) Location {
 	if dir == "/" {
-		return dir + key
+		return dir + Location(key)
 	}
-	return dir + "/" + key
+	return dir + "/" + Location(key)
 }
 
-func readFolder(dir string) ([]fs.DirEntry, error) {
-	f, err := os.Open(dir)
+func readFolder(dir Location) ([]fs.DirEntry, error) {
+	f, err := os.Open(string(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +95,7 @@ func readFolder(dir string) ([]fs.DirEntry, error) {
 }
 
 // entries gives what of a folder's names the listing has, in order. Large folders are looked at by several at once.
-func (w *walk) entries(dir string, list []fs.DirEntry) []entry {
+func (w *walk) entries(dir Location, list []fs.DirEntry) []entry {
 	const chunk = 512
 	var (
 		out   = make([]entry, len(list))
@@ -138,7 +137,7 @@ func (w *walk) entries(dir string, list []fs.DirEntry) []entry {
 }
 
 // entry looks at a name that is no link. Its key is empty where the listing does not have it.
-func (w *walk) entry(dir string, d fs.DirEntry) entry {
+func (w *walk) entry(dir Location, d fs.DirEntry) entry {
 	name := w.below(dir, d.Name())
 	switch {
 	case d.Type()&fs.ModeSymlink != 0:
@@ -148,7 +147,7 @@ func (w *walk) entry(dir string, d fs.DirEntry) entry {
 			return entry{key: d.Name() + "/"}
 		}
 	case d.Type().IsRegular() && w.keep(name, false):
-		info, err := os.Lstat(name)
+		info, err := os.Lstat(string(name))
 		if err != nil {
 			return entry{key: d.Name(), err: explain("look at", name, err)}
 		}
@@ -158,15 +157,15 @@ func (w *walk) entry(dir string, d fs.DirEntry) entry {
 }
 
 // link follows a link.
-func (w *walk) link(dir, base string) entry {
+func (w *walk) link(dir Location, base string) entry {
 	name := w.below(dir, base)
 	if !w.keep(name, false) && !w.keep(name, true) {
 		return entry{}
 	}
-	info, err := os.Stat(name)
+	info, err := os.Stat(string(name))
 	var target string
 	if err == nil {
-		target, err = filepath.EvalSymlinks(name)
+		target, err = filepath.EvalSymlinks(string(name))
 	}
 	switch {
 	case errors.Is(err, syscall.ELOOP), err != nil:
@@ -174,7 +173,7 @@ func (w *walk) link(dir, base string) entry {
 			return entry{}
 		}
 		return entry{key: base, err: explain("follow link", name, err)}
-	case !w.keep(name, info.IsDir()), w.hasTarget(target, info.IsDir()):
+	case !w.keep(name, info.IsDir()), w.hasTarget(Location(target), info.IsDir()):
 		return entry{}
 	case info.IsDir():
 		return entry{key: base + "/"}
@@ -186,28 +185,28 @@ func (w *walk) link(dir, base string) entry {
 
 // hasTarget reports whether the listing has what a link leads to without it. A folder that it does not have counts as had
 // from now on.
-func (w *walk) hasTarget(target string, folder bool) bool {
+func (w *walk) hasTarget(target Location, folder bool) bool {
 	if w.realRoot == "" {
 		w.realRoot = w.root
-		if root, err := filepath.EvalSymlinks(w.root); err == nil {
-			w.realRoot = root
+		if root, err := filepath.EvalSymlinks(string(w.root)); err == nil {
+			w.realRoot = Location(root)
 		}
-		w.linked = make(map[string]bool)
+		w.linked = make(map[Location]bool)
 	}
-	if rest, ok := under(w.realRoot, target); ok && w.reaches(rest, folder) {
+	if rest, ok := target.Below(w.realRoot); ok && w.reaches(rest, folder) {
 		return true
 	}
 	if !folder {
 		return false
 	}
-	if _, ok := under(target, w.realRoot); ok {
+	if _, ok := w.realRoot.Below(target); ok {
 		return true // a circle through root
 	}
-	for dir := target; ; dir = path.Dir(dir) {
+	for dir := target; ; dir = dir.Dir() {
 		if w.linked[dir] {
 			return true
 		}
-		if dir == path.Dir(dir) {
+		if dir.IsRoot() {
 			break
 		}
 	}
@@ -229,12 +228,4 @@ func (w *walk) reaches(rest string, folder bool) bool {
 		}
 	}
 	return true
-}
-
-// under reports whether name is dir or lies below it, and gives its path from there.
-func under(dir, name string) (rest string, ok bool) {
-	if name == dir {
-		return "", true
-	}
-	return strings.CutPrefix(name, strings.TrimSuffix(dir, "/")+"/")
 }

@@ -3,7 +3,6 @@ package commit_test
 import (
 	"fmt"
 	"os"
-	"path"
 	"syscall"
 	"testing"
 
@@ -18,9 +17,9 @@ func BenchmarkPublish(b *testing.B) {
 	store, root := blob.NewFiles(), b.TempDir()
 	for i := 0; b.Loop(); i++ {
 		b.StopTimer()
-		out := commit.Output{Dir: fmt.Sprintf("%s/%d", root, i), UID: uid, Tasks: n}
-		private := path.Join(out.Dir, layout.Private(uid))
-		if err := os.MkdirAll(private, 0o700); err != nil {
+		out := commit.Output{Dir: blob.Location(fmt.Sprintf("%s/%d", root, i)), UID: uid, Tasks: n}
+		private := out.Dir.Join(layout.Private(uid))
+		if err := os.MkdirAll(string(private), 0o700); err != nil {
 			b.Fatal(err)
 		}
 		for k := range n {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,7 +22,7 @@ const CollectStage = "collect"
 
 // Output is where a job's output goes.
 type Output struct {
-	Dir   string // name in the store
+	Dir   blob.Location
 	UID   string // the job's: unlike its number never given twice
 	Tasks uint64 // of the stage that makes the parts; decides how many digits their names have
 	// Overwrite removes an earlier output. What else lies in Dir stays.
@@ -59,11 +58,11 @@ type Summary struct {
 }
 
 // private is the folder that attempts of the job write to.
-func (o Output) private() string { return path.Join(o.Dir, layout.Private(o.UID)) }
+func (o Output) private() blob.Location { return o.Dir.Join(layout.Private(o.UID)) }
 
 // OccupiedError says that an output folder holds another output.
 type OccupiedError struct {
-	Dir   string
+	Dir   blob.Location
 	Names []string // some of what it holds
 }
 
@@ -74,7 +73,7 @@ func (e *OccupiedError) Error() string {
 
 // PartsError says which parts are not as the tasks left them.
 type PartsError struct {
-	Dir     string
+	Dir     blob.Location
 	Bad     uint64 // parts that are missing or have another size
 	Parts   uint64
 	Samples []string
@@ -83,7 +82,7 @@ type PartsError struct {
 func (e *PartsError) Error() string {
 	return fmt.Sprintf("%d of %d parts of output %q are not as their tasks left them (%s): somebody has changed %s, or it is "+
 		"not the same folder on all workers",
-		e.Bad, e.Parts, e.Dir, strings.Join(e.Samples, ", "), path.Join(e.Dir, layout.Temporary))
+		e.Bad, e.Parts, e.Dir, strings.Join(e.Samples, ", "), e.Dir.Join(layout.Temporary))
 }
 
 // Publish makes an output complete. It may be run again after it failed or its process died at any point, also when it had
@@ -108,7 +107,7 @@ func Publish(ctx context.Context, store blob.Store, out Output, parts iter.Seq2[
 type publication struct {
 	store   blob.Store
 	out     Output
-	private string
+	private blob.Location
 	list    *partList
 }
 
@@ -144,7 +143,7 @@ func (p *publication) run(ctx context.Context) error {
 		}
 	}
 	if !p.out.Partial && own.partial {
-		if err := p.store.Remove(ctx, path.Join(p.out.Dir, layout.Partial)); err != nil {
+		if err := p.store.Remove(ctx, p.out.Dir.Join(layout.Partial)); err != nil {
 			return err
 		}
 	}
@@ -152,7 +151,7 @@ func (p *publication) run(ctx context.Context) error {
 }
 
 // lock keeps others from publishing in dir, if the store can do that.
-func lock(ctx context.Context, store blob.Store, dir string) (unlock func(), err error) {
+func lock(ctx context.Context, store blob.Store, dir blob.Location) (unlock func(), err error) {
 	locker, ok := store.(blob.Locker)
 	if !ok {
 		return func() {}, nil
@@ -173,9 +172,9 @@ func ownership(ctx context.Context, store blob.Store, out Output) (owned, error)
 		own  owned
 		errs [3]error
 	)
-	own.success, errs[0] = isManifestOf(ctx, store, path.Join(out.Dir, layout.Success), out.UID)
-	own.partial, errs[1] = isManifestOf(ctx, store, path.Join(out.Dir, layout.Partial), out.UID)
-	_, errs[2] = store.Stat(ctx, path.Join(out.private(), layout.Mark))
+	own.success, errs[0] = isManifestOf(ctx, store, out.Dir.Join(layout.Success), out.UID)
+	own.partial, errs[1] = isManifestOf(ctx, store, out.Dir.Join(layout.Partial), out.UID)
+	_, errs[2] = store.Stat(ctx, out.private().Join(layout.Mark))
 	own.mark = errs[2] == nil
 	if isMissing(errs[2]) {
 		errs[2] = nil
@@ -202,8 +201,8 @@ func (p *publication) claim(ctx context.Context, own owned) error {
 }
 
 // setMark is durable when it returns.
-func setMark(ctx context.Context, store blob.Store, private string) error {
-	w, err := store.Create(ctx, path.Join(private, layout.Mark))
+func setMark(ctx context.Context, store blob.Store, private blob.Location) error {
+	w, err := store.Create(ctx, "", private.Join(layout.Mark))
 	if err != nil {
 		return err
 	}
@@ -219,7 +218,7 @@ func (p *publication) clearEarlier(ctx context.Context) error {
 	if !p.out.Overwrite {
 		occupied := &OccupiedError{Dir: p.out.Dir}
 		for _, name := range names[:min(len(names), 3)] {
-			occupied.Names = append(occupied.Names, path.Base(name))
+			occupied.Names = append(occupied.Names, name.Base())
 		}
 		if more := len(names) - len(occupied.Names); more > 0 {
 			occupied.Names = append(occupied.Names, "and "+strconv.Itoa(more)+" more")
@@ -230,14 +229,14 @@ func (p *publication) clearEarlier(ctx context.Context) error {
 }
 
 // outputFiles names what a job may have put into dir: manifests first, then the result and the parts.
-func outputFiles(ctx context.Context, store blob.Store, dir string) ([]string, error) {
-	var manifests, rest []string
-	keep := func(name string, folder bool) bool {
-		base := path.Base(name)
+func outputFiles(ctx context.Context, store blob.Store, dir blob.Location) ([]blob.Location, error) {
+	var manifests, rest []blob.Location
+	keep := func(name blob.Location, folder bool) bool {
+		base := name.Base()
 		return !folder && layout.IsPublished(base)
 	}
 	for info, err := range store.List(ctx, dir, keep) {
-		switch base := path.Base(info.Name); {
+		switch base := info.Name.Base(); {
 		case err != nil && !isMissing(err):
 			return nil, err
 		case layout.IsManifest(base):
@@ -251,12 +250,12 @@ func outputFiles(ctx context.Context, store blob.Store, dir string) ([]string, e
 
 // removeOutput removes what outputFiles found. The manifest goes first, and for good: an output that lacks parts must never look
 // complete.
-func removeOutput(ctx context.Context, store blob.Store, dir string, names []string) error {
+func removeOutput(ctx context.Context, store blob.Store, dir blob.Location, names []blob.Location) error {
 	manifests := 0
-	for manifests < len(names) && layout.IsManifest(path.Base(names[manifests])) {
+	for manifests < len(names) && layout.IsManifest(names[manifests].Base()) {
 		manifests++
 	}
-	for _, group := range [][]string{names[:manifests], names[manifests:]} {
+	for _, group := range [][]blob.Location{names[:manifests], names[manifests:]} {
 		if len(group) == 0 {
 			continue
 		}
@@ -272,7 +271,7 @@ func removeOutput(ctx context.Context, store blob.Store, dir string, names []str
 
 // removePrivate removes the job's private folder, durably: nobody would look for it after a loss of power.
 func removePrivate(ctx context.Context, store blob.Store, out Output) error {
-	temporary := path.Join(out.Dir, layout.Temporary)
+	temporary := out.Dir.Join(layout.Temporary)
 	if err := store.RemoveAll(ctx, out.private()); err != nil {
 		return err
 	}
@@ -323,7 +322,7 @@ func abort(ctx context.Context, store blob.Store, out Output) error {
 
 // isManifestOf reports whether the file is a manifest of the job uid. A manifest may hold a million parts: it is read up to
 // its uid, which Publish writes before them.
-func isManifestOf(ctx context.Context, store blob.Store, name, uid string) (bool, error) {
+func isManifestOf(ctx context.Context, store blob.Store, name blob.Location, uid string) (bool, error) {
 	r, err := store.Open(ctx, name, 0)
 	if isMissing(err) {
 		return false, nil

@@ -7,7 +7,6 @@ import (
 	"iter"
 	"maps"
 	"os"
-	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -22,7 +21,7 @@ import (
 )
 
 const (
-	dir = "/data/out"
+	dir = blob.Location("/data/out")
 	uid = "job-uid"
 )
 
@@ -34,7 +33,7 @@ type job struct {
 	absent []uint64          // tasks without an output
 }
 
-func newJob(dir string, n uint64, absent ...uint64) *job {
+func newJob(dir blob.Location, n uint64, absent ...uint64) *job {
 	j := &job{
 		out: commit.Output{
 			Dir: dir, UID: uid, Tasks: n,
@@ -78,11 +77,11 @@ func (j *job) seq() iter.Seq2[commit.Part, error] {
 // prepare writes what the attempts of the parts leave, and something of a lost attempt.
 func (j *job) prepare(t *testing.T, store blob.Store) {
 	t.Helper()
-	private := path.Join(j.out.Dir, layout.Private(j.out.UID))
-	names := []string{path.Join(private, "map-0-55")}
+	private := j.out.Dir.Join(layout.Private(j.out.UID))
+	names := []blob.Location{private.Join("map-0-55")}
 	blobtest.Put(t, store, names[0], "loser")
 	for _, p := range j.parts {
-		name := path.Join(private, p.File)
+		name := private.Join(p.File)
 		names = append(names, name)
 		public := layout.Result
 		if p.Stage == "map" {
@@ -112,7 +111,7 @@ func (j *job) verify(t *testing.T, store blob.Store, extra ...string) {
 		t.Fatalf("output holds %q, want %q", got, want)
 	}
 	for name, text := range j.text {
-		if got := blobtest.Get(t, store, path.Join(j.out.Dir, name)); got != text {
+		if got := blobtest.Get(t, store, j.out.Dir.Join(name)); got != text {
 			t.Errorf("%s = %q, want %q", name, got, text)
 		}
 	}
@@ -129,7 +128,7 @@ func (j *job) verify(t *testing.T, store blob.Store, extra ...string) {
 		}
 	}
 	var manifest api.Manifest
-	text := blobtest.Get(t, store, path.Join(j.out.Dir, j.manifest()))
+	text := blobtest.Get(t, store, j.out.Dir.Join(j.manifest()))
 	if err := json.Unmarshal([]byte(text), &manifest); err != nil {
 		t.Fatalf("manifest: %v\n%s", err, text)
 	}
@@ -183,24 +182,24 @@ func TestPublish(t *testing.T) {
 }
 
 func TestPublishOnFiles(t *testing.T) {
-	store, dir := blob.NewFiles(), t.TempDir()
+	store, dir := blob.NewFiles(), blob.Location(t.TempDir())
 	j := newJob(dir, 300).withResult()
 	j.prepare(t, store)
 	j.publish(t, store)
 	j.verify(t, store)
-	if _, err := os.Stat(dir + "/_temporary"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(string(dir) + "/_temporary"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("_temporary: %v, want it gone", err)
 	}
 	if err := commit.Abort(t.Context(), store, j.out); err != nil {
 		t.Errorf("Abort: %v", err)
 	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+	if entries, err := os.ReadDir(string(dir)); err != nil || len(entries) > 0 {
 		t.Errorf("after Abort: %v, %v, want nothing", entries, err)
 	}
 }
 
 func TestOtherJobsTemporaryStays(t *testing.T) {
-	store, dir := blob.NewFiles(), t.TempDir()
+	store, dir := blob.NewFiles(), blob.Location(t.TempDir())
 	blobtest.Put(t, store, dir+"/_temporary/other/map-0-1", "x")
 	j := newJob(dir, 2)
 	j.prepare(t, store)
@@ -216,8 +215,8 @@ func earlier(t *testing.T, store blob.Store) {
 	old.prepare(t, store)
 	old.publish(t, store)
 	for _, name := range []string{"notes.txt", "part-1", "part-00001.gz", "sub/part-00001"} {
-		blobtest.Put(t, store, dir+"/"+name, "the user's")
-		if err := store.Sync(t.Context(), dir+"/"+name); err != nil {
+		blobtest.Put(t, store, dir.Join(name), "the user's")
+		if err := store.Sync(t.Context(), dir.Join(name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -255,12 +254,12 @@ func TestMissingPartChangesNothing(t *testing.T) {
 	for name, spoil := range map[string]func(*blob.Memory){
 		"3 of 9": func(m *blob.Memory) {
 			for _, f := range []string{"map-1-101", "map-4-104", "map-7-107"} {
-				if err := m.Remove(t.Context(), path.Join(path.Join(dir, layout.Private(uid)), f)); err != nil {
+				if err := m.Remove(t.Context(), dir.Join(layout.Private(uid)).Join(f)); err != nil {
 					t.Fatal(err)
 				}
 			}
 		},
-		"1 of 9": func(m *blob.Memory) { blobtest.Put(t, m, path.Join(path.Join(dir, layout.Private(uid)), "map-4-104"), "yy") },
+		"1 of 9": func(m *blob.Memory) { blobtest.Put(t, m, dir.Join(layout.Private(uid)).Join("map-4-104"), "yy") },
 	} {
 		store := blob.NewMemory()
 		earlier(t, store)
@@ -317,7 +316,7 @@ func TestPartialThenWhole(t *testing.T) {
 		all.out.Overwrite = overwrite
 		for _, i := range some.absent {
 			p := all.parts[i]
-			blobtest.Put(t, store, path.Join(dir, layout.Private(uid), p.File), all.text[layout.Part(i, 5)])
+			blobtest.Put(t, store, dir.Join(layout.Private(uid)).Join(p.File), all.text[layout.Part(i, 5)])
 		}
 		all.publish(t, store)
 		all.verify(t, store)
@@ -385,7 +384,7 @@ func scenarios() map[string]scenario {
 				t.Helper()
 				partial.prepare(t, s)
 				partial.publish(t, s)
-				name := path.Join(path.Join(dir, layout.Private(uid)), grown.parts[2].File)
+				name := dir.Join(layout.Private(uid)).Join(grown.parts[2].File)
 				blobtest.Put(t, s, name, "xxx")
 				if err := s.Sync(t.Context(), name); err != nil {
 					t.Fatal(err)
@@ -416,7 +415,7 @@ func TestCrashAnywhere(t *testing.T) {
 				"kept":           func(*blob.Memory) {},
 				"lost":           func(m *blob.Memory) { m.Crash(nil) },
 				"manifests kept": func(m *blob.Memory) { m.Crash(isManifest) },
-				"parts kept":     func(m *blob.Memory) { m.Crash(func(name string) bool { return !isManifest(name) }) },
+				"parts kept":     func(m *blob.Memory) { m.Crash(func(name blob.Location) bool { return !isManifest(name) }) },
 			} {
 				t.Run(fmt.Sprintf("%s/late=%t/power %s", name, late, power), func(t *testing.T) {
 					for first := 1; crash(t, sc, late, lose, first); first++ {
@@ -430,8 +429,8 @@ func TestCrashAnywhere(t *testing.T) {
 	}
 }
 
-func isManifest(name string) bool {
-	return name == path.Join(dir, layout.Success) || name == path.Join(dir, layout.Partial)
+func isManifest(name blob.Location) bool {
+	return name == dir.Join(layout.Success) || name == dir.Join(layout.Partial)
 }
 
 // crash runs once for each number, dying at that operation, and then to the end. It reports whether the last crash came
@@ -471,7 +470,7 @@ func (sc scenario) wantWhole(t *testing.T, store blob.Store, at []int) {
 		if !slices.Contains(names, name) {
 			t.Fatalf("crashes at %v: there is %s and no %s: %q", at, sc.manifest, name, names)
 		}
-		if blobtest.Get(t, store, path.Join(dir, name)) == "" {
+		if blobtest.Get(t, store, dir.Join(name)) == "" {
 			t.Fatalf("crashes at %v: there is %s, and %s is empty", at, sc.manifest, name)
 		}
 	}

@@ -17,30 +17,32 @@ type discard struct {
 	writes, longest atomic.Int64
 }
 
-func (*discard) Stat(_ context.Context, name string) (blob.Info, error) {
-	if strings.Contains(name, "/map-") {
+func (*discard) Stat(_ context.Context, name blob.Location) (blob.Info, error) {
+	if strings.Contains(string(name), "/map-") {
 		return blob.Info{Name: name, Size: 5}, nil
 	}
 	return blob.Info{}, fs.ErrNotExist
 }
 
-func (*discard) Open(context.Context, string, int64) (io.ReadCloser, error) {
+func (*discard) Open(context.Context, blob.Location, int64) (io.ReadCloser, error) {
 	return nil, fs.ErrNotExist
 }
 
-func (*discard) List(context.Context, string, blob.Keep) iter.Seq2[blob.Info, error] {
+func (*discard) List(context.Context, blob.Location, blob.Keep) iter.Seq2[blob.Info, error] {
 	return func(func(blob.Info, error) bool) {}
 }
 
-func (d *discard) Create(context.Context, string) (blob.Writer, error) { return discardWriter{d}, nil }
+func (d *discard) Create(context.Context, blob.Location, blob.Location) (blob.Writer, error) {
+	return discardWriter{d}, nil
+}
 
-func (*discard) Publish(context.Context, string, string) error { return nil }
+func (*discard) Publish(context.Context, blob.Location, blob.Location) error { return nil }
 
-func (*discard) SyncDir(context.Context, string) error { return nil }
+func (*discard) SyncDir(context.Context, blob.Location) error { return nil }
 
-func (*discard) RemoveAll(context.Context, string) error { return nil }
+func (*discard) RemoveAll(context.Context, blob.Location) error { return nil }
 
-func (*discard) RemoveEmpty(context.Context, string) error { return nil }
+func (*discard) RemoveEmpty(context.Context, blob.Location) error { return nil }
 
 type discardWriter struct{ store *discard }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"path"
 	"sync"
 	"sync/atomic"
 
@@ -86,9 +85,9 @@ func (p *publication) check(ctx context.Context, ours bool) error {
 		bad = PartsError{Dir: p.out.Dir, Parts: uint64(p.list.len())}
 	)
 	err := p.each(ctx, func(private, public string, size uint64) error {
-		info, err := p.store.Stat(ctx, path.Join(p.private, private))
+		info, err := p.store.Stat(ctx, p.private.Join(private))
 		if isMissing(err) && ours {
-			info, err = p.store.Stat(ctx, path.Join(p.out.Dir, public))
+			info, err = p.store.Stat(ctx, p.out.Dir.Join(public))
 		}
 		var what string
 		switch {
@@ -120,7 +119,7 @@ func (p *publication) check(ctx context.Context, ours bool) error {
 // publishParts gives the files their public names, durably.
 func (p *publication) publishParts(ctx context.Context) error {
 	err := p.each(ctx, func(private, public string, _ uint64) error {
-		return p.store.Publish(ctx, path.Join(p.private, private), path.Join(p.out.Dir, public))
+		return p.store.Publish(ctx, p.private.Join(private), p.out.Dir.Join(public))
 	})
 	if err != nil {
 		return err
@@ -166,8 +165,8 @@ func (p *publication) each(ctx context.Context, do func(private, public string, 
 
 // writeManifest writes it privately first, so that it is whole and durable when it gets its name.
 func (p *publication) writeManifest(ctx context.Context, name string) error {
-	private := path.Join(p.private, name)
-	w, err := p.store.Create(ctx, private)
+	private := p.private.Join(name)
+	w, err := p.store.Create(ctx, "", private)
 	if err != nil {
 		return err
 	}
@@ -182,7 +181,7 @@ func (p *publication) writeManifest(ctx context.Context, name string) error {
 	if err := w.Commit(); err != nil {
 		return err
 	}
-	if err := p.store.Publish(ctx, private, path.Join(p.out.Dir, name)); err != nil {
+	if err := p.store.Publish(ctx, private, p.out.Dir.Join(name)); err != nil {
 		return err
 	}
 	return p.store.SyncDir(ctx, p.out.Dir)

@@ -19,7 +19,7 @@ import (
 func TestRivals(t *testing.T) {
 	store := blob.NewFiles()
 	for range 10 {
-		dir := t.TempDir()
+		dir := blob.Location(t.TempDir())
 		rivals := make([]*job, 4)
 		errs := make([]error, len(rivals))
 		for i := range rivals {

@@ -6,6 +6,7 @@ import (
 	"strings"
 )
 
+// Names in an output folder, but for Mark.
 const (
 	Success   = "_SUCCESS"   // the manifest of a complete output
 	Partial   = "_PARTIAL"   // the manifest of what a failed job leaves, if asked to

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/replica"
@@ -50,6 +51,7 @@ type Config struct {
 	Cluster  string         // name of the cluster
 	Version  string         // of the program
 	Builtins []plan.Builtin // the built-in jobs
+	Stores   blob.Stores    // hold inputs and outputs
 	Logger   *slog.Logger
 
 	// Dial reaches another leader. Defaults to TCP.
@@ -134,7 +136,7 @@ func New(cfg Config) *Node {
 			streams:    map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),
 		},
 	}
-	n.Reader = view.NewReader(n.views, n, cfg.Spool)
+	n.Reader = view.NewReader(n.views, n, cfg.Stores, cfg.Spool)
 	n.loop.publisher = view.NewPublisher(n.views, api.Cluster{Name: cfg.Cluster, Version: cfg.Version, Spool: cfg.Spool})
 	members := cfg.Log.Members()
 	n.members.Store(&members)

@@ -23,7 +23,7 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (api
 	if err != nil {
 		return api.Job{}, err
 	}
-	planned, err := plan.Plan(ctx, req, plan.Options{Builtins: n.cfg.Builtins, Again: again})
+	planned, err := plan.Plan(ctx, req, plan.Options{Builtins: n.cfg.Builtins, Again: again, Stores: n.cfg.Stores})
 	if bad, ok := errors.AsType[plan.Errors](err); ok {
 		p := api.Invalid("the job cannot be run as it is")
 		for _, e := range bad {

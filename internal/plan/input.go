@@ -197,7 +197,7 @@ type fileList struct {
 	twice      uint64
 	firstTwice string
 
-	dir, realDir string // the last folder whose real name was wanted
+	dir, realDir blob.Location // the last folder whose real name was wanted
 }
 
 // gone is the size of a file that could not be looked at.
@@ -244,7 +244,7 @@ func (l *fileList) input(ctx context.Context, field, text string) error {
 		p.fail(field, "an input is empty; name a file, a folder or a pattern")
 		return nil
 	}
-	store, name, err := blob.For(text)
+	store, name, err := p.opt.Stores.Open(text)
 	if err != nil {
 		p.fail(field, "input %v", err)
 		return nil
@@ -255,12 +255,12 @@ func (l *fileList) input(ctx context.Context, field, text string) error {
 	case err == nil && info.Folder:
 		return l.folder(ctx, field, store, name)
 	case err == nil:
-		if p.outputHere && isUnder(p.realOutput, l.real(name)) {
-			p.outputApart(field, name, name)
+		if l := l.real(ctx, store, name); p.outputHere && isBelow(l, p.realOutput) {
+			p.outputApart(field, name, l)
 			return nil
 		}
-		l.add(name, uint64(info.Size))
-	case errors.Is(err, fs.ErrNotExist) && isPattern(name):
+		l.add(string(name), uint64(info.Size))
+	case errors.Is(err, fs.ErrNotExist) && isPattern(string(name)):
 		return l.pattern(ctx, field, store, name)
 	case errors.Is(err, fs.ErrNotExist):
 		p.fail(field, "input %q is not there (looked on the leader's machine); check its name, or make it reachable there under "+
@@ -273,12 +273,12 @@ func (l *fileList) input(ctx context.Context, field, text string) error {
 	return nil
 }
 
-// real is realPath for many files of few folders.
-func (l *fileList) real(name string) string {
-	if dir := path.Dir(name); dir != l.dir {
-		l.dir, l.realDir = dir, realPath(dir)
+// real follows links, for many files of few folders.
+func (l *fileList) real(ctx context.Context, store blob.Store, name blob.Location) blob.Location {
+	if dir := name.Dir(); dir != l.dir {
+		l.dir, l.realDir = dir, store.Resolve(ctx, dir)
 	}
-	return path.Join(l.realDir, path.Base(name))
+	return l.realDir.Join(name.Base())
 }
 
 // isHidden reports whether a folder or pattern leaves such names out.
@@ -287,10 +287,10 @@ func isHidden(base string) bool {
 }
 
 // folder adds the files of a folder.
-func (l *fileList) folder(ctx context.Context, field string, store blob.Store, dir string) error {
+func (l *fileList) folder(ctx context.Context, field string, store blob.Store, dir blob.Location) error {
 	before := len(l.p.errs)
-	l.p.outputApart(field, dir, dir)
-	keep := func(name string, _ bool) bool { return !isHidden(path.Base(name)) }
+	l.p.outputApart(field, dir, store.Resolve(ctx, dir))
+	keep := func(name blob.Location, _ bool) bool { return !isHidden(name.Base()) }
 	n, err := l.list(ctx, field, store, dir, keep)
 	if err == nil && n == 0 && len(l.p.errs) == before {
 		l.p.fail(field, `input %q is a folder without a file (names that begin with "." or "_" do not count)`, dir)
@@ -299,13 +299,13 @@ func (l *fileList) folder(ctx context.Context, field string, store blob.Store, d
 }
 
 // list adds what a store lists and counts it.
-func (l *fileList) list(ctx context.Context, field string, store blob.Store, dir string, keep blob.Keep) (n int, err error) {
+func (l *fileList) list(ctx context.Context, field string, store blob.Store, dir blob.Location, keep blob.Keep) (n int, err error) {
 	for info, err := range store.List(ctx, dir, keep) {
 		if ctx.Err() != nil {
 			return n, context.Cause(ctx)
 		}
-		if err != nil && strings.HasSuffix(info.Name, "/") {
-			l.p.fail(field, "folder %q of input %q cannot be read: %v", strings.TrimSuffix(info.Name, "/"), dir, err)
+		if err != nil && strings.HasSuffix(string(info.Name), "/") {
+			l.p.fail(field, "folder %q of input %q cannot be read: %v", strings.TrimSuffix(string(info.Name), "/"), dir, err)
 			continue
 		}
 		n++
@@ -313,7 +313,7 @@ func (l *fileList) list(ctx context.Context, field string, store blob.Store, dir
 		if err != nil {
 			size = gone
 		}
-		l.add(info.Name, size)
+		l.add(string(info.Name), size)
 	}
 	return n, nil
 }

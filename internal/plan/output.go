@@ -3,8 +3,6 @@ package plan
 import (
 	"context"
 	"fmt"
-	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,17 +16,17 @@ func (p *planner) output(ctx context.Context) error {
 	if p.req.Output == "" {
 		return nil
 	}
-	store, name, err := blob.For(p.req.Output)
+	store, name, err := p.opt.Stores.Open(p.req.Output)
 	if err != nil {
 		p.fail("output", "output %v", err)
 		return nil
 	}
-	if name == "/" {
+	if name.IsRoot() {
 		p.fail("output", "the output cannot be the root folder; name one for the job")
 		return nil
 	}
-	p.result.Output = name
-	p.realOutput = realPath(name)
+	p.result.Output = string(name)
+	p.realOutput = store.Resolve(ctx, name)
 	if err := store.CheckWritable(ctx, name); err != nil {
 		p.fail("output", "output %q cannot be written: %v", name, err)
 		return nil
@@ -79,15 +77,15 @@ func some(names []string) string {
 }
 
 // children names what is in a folder, sorted.
-func children(ctx context.Context, store blob.Store, dir string) ([]string, error) {
+func children(ctx context.Context, store blob.Store, dir blob.Location) ([]string, error) {
 	var (
 		mu    sync.Mutex // guards names
 		names []string
 	)
-	keep := func(name string, _ bool) bool {
+	keep := func(name blob.Location, _ bool) bool {
 		mu.Lock()
 		defer mu.Unlock()
-		names = append(names, path.Base(name))
+		names = append(names, name.Base())
 		return false
 	}
 	for _, err := range store.List(ctx, dir, keep) {
@@ -99,37 +97,22 @@ func children(ctx context.Context, store blob.Store, dir string) ([]string, erro
 	return slices.Compact(names), nil
 }
 
-// realPath is name without links as far as it is there.
-func realPath(name string) string {
-	rest := ""
-	for dir := name; ; dir = path.Dir(dir) {
-		resolved, err := filepath.EvalSymlinks(dir)
-		if err == nil {
-			return path.Join(resolved, rest)
-		}
-		if dir == path.Dir(dir) {
-			return name
-		}
-		rest = path.Join(path.Base(dir), rest)
-	}
+// isBelow reports whether l is dir or lies below it.
+func isBelow(l, dir blob.Location) bool {
+	_, below := l.Below(dir)
+	return below
 }
 
-// isUnder reports whether name is dir or lies below it.
-func isUnder(dir, name string) bool {
-	return name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/")
-}
-
-// outputApart checks that neither of output and an input folder lies in the other.
-func (p *planner) outputApart(field, input, dir string) {
+// outputApart checks that neither of output and an input folder, whose links are followed in dir, lies in the other.
+func (p *planner) outputApart(field string, input, dir blob.Location) {
 	if p.realOutput == "" {
 		return
 	}
-	dir = realPath(dir)
 	switch {
-	case isUnder(dir, p.realOutput):
+	case isBelow(p.realOutput, dir):
 		p.fail(field, "output %q lies inside input %q; the next job would read it as input. Name a folder elsewhere",
 			p.result.Output, input)
-	case isUnder(p.realOutput, dir):
+	case isBelow(dir, p.realOutput):
 		p.fail(field, "input %q lies inside output %q, where other files may be in its way. Name another output",
 			input, p.result.Output)
 	}

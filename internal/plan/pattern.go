@@ -14,9 +14,9 @@ import (
 
 // pattern is a path in which parts are patterns of path.Match's, or ** for any number of folders.
 type pattern struct {
-	base  string   // the folder that all matches lie in; it holds no pattern
-	parts []string // below base
-	deep  bool     // a part is **
+	base  blob.Location // the folder that all matches lie in; it holds no pattern
+	parts []string      // below base
+	deep  bool          // a part is **
 }
 
 // partsMax is how many parts a pattern may have: as many as a uint64 has bits, but for one.
@@ -24,15 +24,12 @@ const partsMax = 63
 
 func isPattern(name string) bool { return strings.ContainsAny(name, `*?[\`) }
 
-func parsePattern(name string) (*pattern, error) {
-	base, rest := "/", strings.TrimPrefix(name, "/")
-	for {
-		part, after, more := strings.Cut(rest, "/")
-		if !more || isPattern(part) {
-			break
-		}
-		base, rest = path.Join(base, part), after
+func parsePattern(name blob.Location) (*pattern, error) {
+	base := name
+	for isPattern(string(base)) && !base.IsRoot() {
+		base = base.Dir()
 	}
+	rest, _ := name.Below(base)
 	pt := &pattern{base: base}
 	for part := range strings.SplitSeq(rest, "/") {
 		if n := len(pt.parts); part == "**" && n > 0 && pt.parts[n-1] == "**" {
@@ -52,9 +49,9 @@ func parsePattern(name string) (*pattern, error) {
 
 // match says whether the pattern matches name as a whole, and whether it could match what lies below name. It goes
 // through the parts of name once, with the set of places in the pattern that it may have come to, so that no pattern is slow.
-func (pt *pattern) match(name string) (whole, below bool) {
-	rest, ok := strings.CutPrefix(name, strings.TrimSuffix(pt.base, "/")+"/")
-	if !ok {
+func (pt *pattern) match(name blob.Location) (whole, below bool) {
+	rest, ok := name.Below(pt.base)
+	if !ok || rest == "" {
 		return false, false
 	}
 	places := pt.skip(1)
@@ -96,14 +93,14 @@ func matchPart(p, part string) bool {
 }
 
 // pattern adds the files that match.
-func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, name string) error {
+func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, name blob.Location) error {
 	p := l.p
 	pt, err := parsePattern(name)
 	if err != nil {
 		p.fail(field, "input %q is not there, and not a pattern either: %v", name, err)
 		return nil
 	}
-	if p.realOutput != "" && p.outputMatches(pt) {
+	if p.realOutput != "" && p.outputMatches(ctx, store, pt) {
 		p.fail(field, "input %q would match the parts of output %q; name a folder elsewhere", name, p.result.Output)
 		return nil
 	}
@@ -118,7 +115,7 @@ func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, 
 	}
 	var folders atomic.Uint64
 	before := len(p.errs)
-	n, err := l.list(ctx, field, store, pt.base, func(name string, folder bool) bool {
+	n, err := l.list(ctx, field, store, pt.base, func(name blob.Location, folder bool) bool {
 		whole, below := pt.match(name)
 		if folder && whole {
 			folders.Add(1)
@@ -138,13 +135,13 @@ func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, 
 }
 
 // outputMatches reports whether the pattern would match what the job writes.
-func (p *planner) outputMatches(pt *pattern) bool {
+func (p *planner) outputMatches(ctx context.Context, store blob.Store, pt *pattern) bool {
 	resolved := *pt
-	resolved.base = realPath(pt.base)
-	whole, _ := resolved.match(path.Join(p.realOutput, layout.Part(0, 1)))
+	resolved.base = store.Resolve(ctx, pt.base)
+	whole, _ := resolved.match(p.realOutput.Join(layout.Part(0, 1)))
 	if whole {
 		return true
 	}
 	// What lies in the output folder already is there, and --overwrite may remove it.
-	return p.outputHere && isUnder(p.realOutput, resolved.base)
+	return p.outputHere && isBelow(resolved.base, p.realOutput)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/suggest"
 )
@@ -23,6 +24,8 @@ type Options struct {
 	TasksMax uint64
 	// Again: this very request was accepted before, so what the output holds may be its own and is no obstacle.
 	Again bool
+	// Stores hold inputs and outputs.
+	Stores blob.Stores
 }
 
 // Builtin is what planning must know of a built-in job.
@@ -104,8 +107,8 @@ type planner struct {
 	errs   Errors
 
 	needsInput bool
-	realOutput string // Output without links
-	outputHere bool   // it is there already
+	realOutput blob.Location // Output without links; empty if there is none
+	outputHere bool          // it is there already
 }
 
 func (p *planner) fail(field, format string, args ...any) {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
@@ -26,12 +27,13 @@ type Source interface {
 type Reader struct {
 	views  *Views
 	source Source
+	stores blob.Stores
 	spool  string
 }
 
-// NewReader returns a reader of the views and the state of source, whose spool folder is spool.
-func NewReader(views *Views, source Source, spool string) *Reader {
-	return &Reader{views: views, source: source, spool: spool}
+// NewReader returns a reader of the views and the state of source, whose spool folder is spool, and of outputs in stores.
+func NewReader(views *Views, source Source, stores blob.Stores, spool string) *Reader {
+	return &Reader{views: views, source: source, stores: stores, spool: spool}
 }
 
 // Job is a job as it was last published.

@@ -32,11 +32,11 @@ func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
 	default:
 		return api.Conflict("job %d is %s; its result is there when it is done: wait for it", id, job.Status)
 	}
-	store, _, err := blob.For(job.Output)
+	store, output, err := r.stores.Open(job.Output)
 	if err != nil {
 		return err
 	}
-	parts := resultParts{reader: r, store: store, job: state.JobID(id)}
+	parts := resultParts{reader: r, store: store, output: output, job: state.JobID(id)}
 	if job.Spool {
 		parts.spool = job.Output
 	}
@@ -54,12 +54,13 @@ func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
 type resultParts struct {
 	reader *Reader
 	store  blob.Store
+	output blob.Location
 	job    state.JobID
 	spool  string // the job's folder in the spool; empty: it has an output of its own
 }
 
 // collected is the file of the collected result; empty where there is none, or where it was too large to be one.
-func (r *resultParts) collected(ctx context.Context) (file string, err error) {
+func (r *resultParts) collected(ctx context.Context) (file blob.Location, err error) {
 	err = r.visit(ctx, func(job *state.Job) {
 		for i, stage := range job.Stages {
 			if stage.Role != state.RoleCollect {
@@ -91,21 +92,20 @@ func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 }
 
 // file is where the output of a task lies: published, or, in the spool, where the attempt left it.
-func (r *resultParts) file(job *state.Job, stage int, task uint64, winner state.Lease) string {
-	dir := strings.TrimSuffix(job.Spec.Output, "/")
+func (r *resultParts) file(job *state.Job, stage int, task uint64, winner state.Lease) blob.Location {
 	switch {
 	case job.Spec.Spool:
-		return dir + "/" + layout.Private(job.UID) + "/" + layout.Attempt(job.Stages[stage].Name, task, uint64(winner))
+		return r.output.Join(layout.Private(job.UID)).Join(layout.Attempt(job.Stages[stage].Name, task, uint64(winner)))
 	case job.Stages[stage].Role == state.RoleCollect:
-		return dir + "/" + layout.Result
+		return r.output.Join(layout.Result)
 	}
-	return dir + "/" + layout.Part(task, job.Stages[stage].Tasks)
+	return r.output.Join(layout.Part(task, job.Stages[stage].Tasks))
 }
 
 // copyAll writes the parts one after the other. Tasks that wrote nothing have no file in the spool.
 func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 	for first, tasks := uint64(0), uint64(1); first < tasks; first += resultPage {
-		var files []string
+		var files []blob.Location
 		if err := r.visit(ctx, func(job *state.Job) {
 			stage := job.Parts()
 			tasks = stage.Tasks
@@ -126,7 +126,7 @@ func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-func (r *resultParts) copy(ctx context.Context, w io.Writer, file string) (err error) {
+func (r *resultParts) copy(ctx context.Context, w io.Writer, file blob.Location) (err error) {
 	in, err := r.store.Open(ctx, file, 0)
 	if errors.Is(err, fs.ErrNotExist) && r.spool != "" {
 		return r.unreachable(file)
@@ -144,7 +144,7 @@ func (r *resultParts) copy(ctx context.Context, w io.Writer, file string) (err e
 
 // unreachable is what a reader is told of a file in the spool that is not here. The spool of the leader that took the job need
 // not be a folder that this one shares.
-func (r *resultParts) unreachable(file string) error {
+func (r *resultParts) unreachable(file blob.Location) error {
 	node := "this leader"
 	var others []string
 	for _, l := range r.reader.source.Leaders().Leaders {

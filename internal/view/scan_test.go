@@ -59,7 +59,7 @@ func failedJob(t *testing.T, tasks uint64) *Reader {
 		t.Fatalf("%d tasks are dead, want %d", dead, tasks-1)
 	}
 	core := leader.NewCore(leader.CoreConfig{Machine: m, Term: 1, Now: time.Unix(1, 0)})
-	return NewReader(NewViews(), &fakeSource{machine: m, core: core}, "")
+	return NewReader(NewViews(), &fakeSource{machine: m, core: core}, nil, "")
 }
 
 // What is done in the goroutine that owns the state is bounded, however many tasks have failed.

@@ -55,8 +55,8 @@ type Config struct {
 	DrainGrace time.Duration
 	// Logs bounds the logs of all attempts together. Its Dir and Logger are set by the worker.
 	Logs tasklog.Config
-	// Store holds the jobs' outputs. Defaults to the file system.
-	Store blob.Store
+	// Stores hold the jobs' inputs and outputs.
+	Stores blob.Stores
 	// Dial opens the connection to a leader. Defaults to TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Logger defaults to none.
@@ -80,9 +80,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if c.Store == nil {
-		c.Store = blob.NewFiles()
 	}
 	if c.Dial == nil {
 		dialer := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"log/slog"
-	"path"
 	"slices"
 	"sync"
 
@@ -14,7 +13,7 @@ import (
 
 // disk fsyncs attempts' files in groups, and removes those of attempts that lost.
 type disk struct {
-	store  blob.Store
+	stores blob.Stores
 	logger *slog.Logger
 	sync   chan []core.AttemptRef // holds one: the core has one under way
 	wake   chan struct{}          // holds one: there is something to remove
@@ -23,8 +22,8 @@ type disk struct {
 	remove []core.AttemptRef // bounded by the number of leases
 }
 
-func newDisk(store blob.Store, logger *slog.Logger) *disk {
-	return &disk{store: store, logger: logger, sync: make(chan []core.AttemptRef, 1), wake: make(chan struct{}, 1)}
+func newDisk(stores blob.Stores, logger *slog.Logger) *disk {
+	return &disk{stores: stores, logger: logger, sync: make(chan []core.AttemptRef, 1), wake: make(chan struct{}, 1)}
 }
 
 // runSync works until its channel is closed.
@@ -36,11 +35,11 @@ func (d *disk) runSync(ctx context.Context, post func(core.Input)) {
 
 // syncAll syncs files together, and one by one if that fails: one bad file must fail one attempt only.
 func (d *disk) syncAll(ctx context.Context, files []core.AttemptRef) []error {
-	names := make([]string, len(files))
+	names := make([]blob.Location, len(files))
 	for i, f := range files {
 		names[i] = attemptPath(f)
 	}
-	err := d.store.Sync(ctx, names...)
+	err := d.stores.Sync(ctx, names...)
 	if err == nil {
 		return nil
 	}
@@ -49,7 +48,7 @@ func (d *disk) syncAll(ctx context.Context, files []core.AttemptRef) []error {
 	}
 	errs := make([]error, len(names))
 	for i, name := range names {
-		errs[i] = d.store.Sync(ctx, name)
+		errs[i] = d.stores.Sync(ctx, name)
 	}
 	return errs
 }
@@ -77,9 +76,13 @@ func (d *disk) removeAll(ctx context.Context) {
 	files := d.remove
 	d.remove = nil
 	d.mu.Unlock()
-	var folders []string
+	var folders []blob.Location
 	for _, f := range files {
-		if err := d.store.Remove(ctx, attemptPath(f)); err != nil {
+		store, err := d.stores.Of(attemptPath(f))
+		if err == nil {
+			err = store.Remove(ctx, attemptPath(f))
+		}
+		if err != nil {
 			d.logger.WarnContext(ctx, "file of a lost attempt not removed", "file", attemptPath(f), "error", err)
 		}
 		if folder := attemptFolder(f.Job); !slices.Contains(folders, folder) {
@@ -89,8 +92,12 @@ func (d *disk) removeAll(ctx context.Context) {
 	// An attempt of a worker that was cut off may outlive its job and create these folders again. Folders in use are not empty,
 	// or are created when needed.
 	for _, folder := range folders {
-		for _, dir := range []string{folder, path.Dir(folder)} {
-			if err := d.store.RemoveEmpty(ctx, dir); err != nil {
+		for _, dir := range []blob.Location{folder, folder.Dir()} {
+			store, err := d.stores.Of(dir)
+			if err == nil {
+				err = store.RemoveEmpty(ctx, dir)
+			}
+			if err != nil {
 				d.logger.WarnContext(ctx, "folder of a lost attempt not removed", "folder", dir, "error", err)
 			}
 		}
@@ -98,6 +105,6 @@ func (d *disk) removeAll(ctx context.Context) {
 }
 
 // attemptPath is the path of an attempt's file.
-func attemptPath(a core.AttemptRef) string {
-	return path.Join(attemptFolder(a.Job), layout.Attempt(a.Stage, a.Index, a.Lease))
+func attemptPath(a core.AttemptRef) blob.Location {
+	return attemptFolder(a.Job).Join(layout.Attempt(a.Stage, a.Index, a.Lease))
 }

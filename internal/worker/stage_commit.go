@@ -33,10 +33,14 @@ func (s *stages) commit(ctx context.Context, a *runner.Attempt, action wire.Comm
 }
 
 func (s *stages) commitAction(ctx context.Context, job *wire.Job, action wire.CommitAction) error {
-	out := commit.Output{Dir: job.GetOutput(), UID: job.GetUid(), Overwrite: job.GetOverwrite(), Manifest: manifest(job)}
+	store, dir, err := s.stores.Open(job.GetOutput())
+	if err != nil {
+		return err
+	}
+	out := commit.Output{Dir: dir, UID: job.GetUid(), Overwrite: job.GetOverwrite(), Manifest: manifest(job)}
 	switch action {
 	case wire.CommitAction_ABORT:
-		return commit.Abort(ctx, s.store, out)
+		return commit.Abort(ctx, store, out)
 	case wire.CommitAction_COMMIT, wire.CommitAction_COMMIT_PARTIAL:
 		out.Partial = action == wire.CommitAction_COMMIT_PARTIAL
 	case wire.CommitAction_COMMIT_ACTION_UNSPECIFIED:
@@ -63,7 +67,7 @@ func (s *stages) commitAction(ctx context.Context, job *wire.Job, action wire.Co
 	}
 	out.Tasks = about.tasks
 	out.Manifest.Ended = time.Now().UTC()
-	_, err := commit.Publish(ctx, s.store, out, s.winners(ctx, job))
+	_, err = commit.Publish(ctx, store, out, s.winners(ctx, job))
 	return err
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"path"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -63,7 +62,7 @@ func (l *leaderConn) get(ctx context.Context, failed grpc.ClientConnInterface) (
 // stages runs what belongs to the stages that read other stages' outputs.
 type stages struct {
 	leader *leaderConn
-	store  blob.Store
+	stores blob.Stores
 }
 
 // stageParts is what the leader says about a stage's outputs.
@@ -167,7 +166,7 @@ func (s *stages) mapParts(ctx context.Context, job *wire.Job) iter.Seq2[runner.P
 		for p, err := range s.parts(ctx, job.GetId(), 0, nil) {
 			part := runner.Part{
 				Index: p.index, Size: p.size, Records: p.records,
-				Path: path.Join(attemptFolder(job), layout.Attempt(stageMap, p.index, p.lease)),
+				Path: string(attemptFolder(job).Join(layout.Attempt(stageMap, p.index, p.lease))),
 			}
 			if !yield(part, err) {
 				return
@@ -177,6 +176,6 @@ func (s *stages) mapParts(ctx context.Context, job *wire.Job) iter.Seq2[runner.P
 }
 
 // attemptFolder is the folder that attempts of a job write to.
-func attemptFolder(job *wire.Job) string {
-	return path.Join(job.GetOutput(), layout.Private(job.GetUid()))
+func attemptFolder(job *wire.Job) blob.Location {
+	return blob.Location(job.GetOutput()).Join(layout.Private(job.GetUid()))
 }

@@ -82,7 +82,7 @@ func New(cfg Config) (*Worker, error) {
 		return nil, errors.Join(err, dir.close())
 	}
 	w := &Worker{
-		cfg: cfg, logger: cfg.Logger, dir: dir, log: log, leader: newLeaderConn(), disk: newDisk(cfg.Store, cfg.Logger),
+		cfg: cfg, logger: cfg.Logger, dir: dir, log: log, leader: newLeaderConn(), disk: newDisk(cfg.Stores, cfg.Logger),
 		slots:  make([]*slot, cfg.Slots),
 		inputs: make(chan core.Input, 256), drains: make(chan bool, 1), invites: make(chan invitation), done: make(chan struct{}),
 	}
@@ -92,7 +92,7 @@ func New(cfg Config) (*Worker, error) {
 		Jobs: cfg.Jobs, ScratchDir: scratch, LogBytesMax: cfg.LogBytesMax, Worker: w.number.Load, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
-	st := &stages{leader: w.leader, store: cfg.Store}
+	st := &stages{leader: w.leader, stores: cfg.Stores}
 	for i := range w.slots {
 		w.slots[i] = &slot{
 			id: i, work: make(chan slotWork, 1), fresh: func() attemptRunner { return w.newRunner() }, stages: st,

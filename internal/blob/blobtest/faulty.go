@@ -14,7 +14,7 @@ import (
 var ErrInjected = errors.New("injected failure")
 
 // Faulty is a store that dies: operation FailAt (the first is 1) and all after it fail. It counts what can change or
-// tell something: every call but Abort, each listed name, each write.
+// tell something: every call but Abort and Resolve, each listed name, each write.
 type Faulty struct {
 	blob.Store
 	FailAt int
@@ -49,13 +49,13 @@ func (f *Faulty) do(op func() error) error {
 }
 
 // Stat implements Store.
-func (f *Faulty) Stat(ctx context.Context, name string) (info blob.Info, err error) {
+func (f *Faulty) Stat(ctx context.Context, name blob.Location) (info blob.Info, err error) {
 	err = f.do(func() (err error) { info, err = f.Store.Stat(ctx, name); return err })
 	return info, err
 }
 
 // List implements Store.
-func (f *Faulty) List(ctx context.Context, dir string, keep blob.Keep) iter.Seq2[blob.Info, error] {
+func (f *Faulty) List(ctx context.Context, dir blob.Location, keep blob.Keep) iter.Seq2[blob.Info, error] {
 	return func(yield func(blob.Info, error) bool) {
 		for info, err := range f.Store.List(ctx, dir, keep) {
 			if dead := f.do(func() error { return nil }); dead != nil {
@@ -70,15 +70,15 @@ func (f *Faulty) List(ctx context.Context, dir string, keep blob.Keep) iter.Seq2
 }
 
 // Open implements Store.
-func (f *Faulty) Open(ctx context.Context, name string, offset int64) (r io.ReadCloser, err error) {
+func (f *Faulty) Open(ctx context.Context, name blob.Location, offset int64) (r io.ReadCloser, err error) {
 	err = f.do(func() (err error) { r, err = f.Store.Open(ctx, name, offset); return err })
 	return r, err
 }
 
 // Create implements Store.
-func (f *Faulty) Create(ctx context.Context, name string) (blob.Writer, error) {
+func (f *Faulty) Create(ctx context.Context, private, final blob.Location) (blob.Writer, error) {
 	var w blob.Writer
-	if err := f.do(func() (err error) { w, err = f.Store.Create(ctx, name); return err }); err != nil {
+	if err := f.do(func() (err error) { w, err = f.Store.Create(ctx, private, final); return err }); err != nil {
 		return nil, err
 	}
 	return &faultyWriter{Writer: w, store: f}, nil
@@ -99,32 +99,32 @@ func (w *faultyWriter) Commit() error { return w.store.do(w.Writer.Commit) }
 func (w *faultyWriter) Prepare() error { return w.store.do(w.Writer.Prepare) }
 
 // Sync implements Store.
-func (f *Faulty) Sync(ctx context.Context, names ...string) error {
+func (f *Faulty) Sync(ctx context.Context, names ...blob.Location) error {
 	return f.do(func() error { return f.Store.Sync(ctx, names...) })
 }
 
 // Publish implements Store.
-func (f *Faulty) Publish(ctx context.Context, from, to string) error {
-	return f.do(func() error { return f.Store.Publish(ctx, from, to) })
+func (f *Faulty) Publish(ctx context.Context, private, final blob.Location) error {
+	return f.do(func() error { return f.Store.Publish(ctx, private, final) })
 }
 
 // SyncDir implements Store.
-func (f *Faulty) SyncDir(ctx context.Context, dir string) error {
+func (f *Faulty) SyncDir(ctx context.Context, dir blob.Location) error {
 	return f.do(func() error { return f.Store.SyncDir(ctx, dir) })
 }
 
 // CheckWritable implements Store.
-func (f *Faulty) CheckWritable(ctx context.Context, dir string) error {
+func (f *Faulty) CheckWritable(ctx context.Context, dir blob.Location) error {
 	return f.do(func() error { return f.Store.CheckWritable(ctx, dir) })
 }
 
 // MkdirAll implements Store.
-func (f *Faulty) MkdirAll(ctx context.Context, dir string) error {
+func (f *Faulty) MkdirAll(ctx context.Context, dir blob.Location) error {
 	return f.do(func() error { return f.Store.MkdirAll(ctx, dir) })
 }
 
 // Remove removes name by name, and each may be the one that fails.
-func (f *Faulty) Remove(ctx context.Context, names ...string) error {
+func (f *Faulty) Remove(ctx context.Context, names ...blob.Location) error {
 	for _, name := range names {
 		if err := f.do(func() error { return f.Store.Remove(ctx, name) }); err != nil {
 			return err
@@ -134,7 +134,7 @@ func (f *Faulty) Remove(ctx context.Context, names ...string) error {
 }
 
 // RemoveAll implements Store. A store may die with half of it removed.
-func (f *Faulty) RemoveAll(ctx context.Context, dir string) error {
+func (f *Faulty) RemoveAll(ctx context.Context, dir blob.Location) error {
 	for info, err := range f.Store.List(ctx, dir, nil) {
 		if err != nil {
 			return err
@@ -147,6 +147,6 @@ func (f *Faulty) RemoveAll(ctx context.Context, dir string) error {
 }
 
 // RemoveEmpty implements Store.
-func (f *Faulty) RemoveEmpty(ctx context.Context, dir string) error {
+func (f *Faulty) RemoveEmpty(ctx context.Context, dir blob.Location) error {
 	return f.do(func() error { return f.Store.RemoveEmpty(ctx, dir) })
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -18,10 +17,11 @@ import (
 )
 
 // Run tests stores. newStore gives one and a folder in it that is empty and the test's own.
-func Run(t *testing.T, newStore func(t *testing.T) (store blob.Store, dir string)) {
+func Run(t *testing.T, newStore func(t *testing.T) (store blob.Store, dir blob.Location)) {
 	t.Helper()
 	for name, test := range map[string]func(room){
 		"Write":       testWrite,
+		"Private":     testPrivate,
 		"Abort":       testAbort,
 		"Replace":     testReplace,
 		"Open":        testOpen,
@@ -33,6 +33,8 @@ func Run(t *testing.T, newStore func(t *testing.T) (store blob.Store, dir string
 		"Sync":        testSync,
 		"Publish":     testPublish,
 		"Remove":      testRemove,
+		"Resolve":     testResolve,
+		"Local":       testLocal,
 		"Cancel":      testCancel,
 		"Concurrent":  testConcurrent,
 	} {
@@ -47,13 +49,13 @@ func Run(t *testing.T, newStore func(t *testing.T) (store blob.Store, dir string
 type room struct {
 	*testing.T
 	store blob.Store
-	dir   string
+	dir   blob.Location
 }
 
 // Put writes a file and prepares it.
-func Put(t *testing.T, store blob.Store, name, data string) {
+func Put(t *testing.T, store blob.Store, name blob.Location, data string) {
 	t.Helper()
-	w, err := store.Create(t.Context(), name)
+	w, err := store.Create(t.Context(), "", name)
 	if err != nil {
 		t.Fatalf("Create(%q): %v", name, err)
 	}
@@ -67,7 +69,7 @@ func Put(t *testing.T, store blob.Store, name, data string) {
 }
 
 // Get reads a file.
-func Get(t *testing.T, store blob.Store, name string) string {
+func Get(t *testing.T, store blob.Store, name blob.Location) string {
 	t.Helper()
 	r, err := store.Open(t.Context(), name, 0)
 	if err != nil {
@@ -81,19 +83,19 @@ func Get(t *testing.T, store blob.Store, name string) string {
 }
 
 // Names lists the files below dir, without dir.
-func Names(t *testing.T, store blob.Store, dir string) []string {
+func Names(t *testing.T, store blob.Store, dir blob.Location) []string {
 	t.Helper()
 	var names []string
 	for info, err := range store.List(t.Context(), dir, nil) {
 		if err != nil {
 			t.Fatalf("List(%q): %v", dir, err)
 		}
-		names = append(names, strings.TrimPrefix(info.Name, dir+"/"))
+		names = append(names, strings.TrimPrefix(string(info.Name), string(dir)+"/"))
 	}
 	return names
 }
 
-func wantNames(t *testing.T, store blob.Store, dir string, want ...string) {
+func wantNames(t *testing.T, store blob.Store, dir blob.Location, want ...string) {
 	t.Helper()
 	if got := Names(t, store, dir); !slices.Equal(got, want) {
 		t.Errorf("List(%q) = %q, want %q", dir, got, want)
@@ -110,8 +112,8 @@ func wantMissing(t *testing.T, what string, err error) {
 func testWrite(r room) {
 	t, store, dir := r.T, r.store, r.dir
 	for _, commit := range []bool{false, true} {
-		name := fmt.Sprintf("%s/sub/%t", dir, commit)
-		w, err := store.Create(t.Context(), name)
+		name := dir.Join(fmt.Sprintf("sub/%t", commit))
+		w, err := store.Create(t.Context(), "", name)
 		if err != nil {
 			t.Fatalf("Create: %v", err)
 		}
@@ -153,8 +155,8 @@ func testWrite(r room) {
 func testAbort(r room) {
 	t, store, dir := r.T, r.store, r.dir
 	Put(t, store, dir+"/kept", "old")
-	for _, name := range []string{"/kept", "/new"} {
-		w, err := store.Create(t.Context(), dir+name)
+	for _, name := range []blob.Location{"/kept", "/new"} {
+		w, err := store.Create(t.Context(), "", dir+name)
 		if err != nil {
 			t.Fatalf("Create: %v", err)
 		}
@@ -170,6 +172,53 @@ func testAbort(r room) {
 	wantNames(t, store, dir, "kept")
 	if got := Get(t, store, dir+"/kept"); got != "old" {
 		t.Errorf("content = %q, want old", got)
+	}
+}
+
+func testPrivate(r room) {
+	t, store, dir := r.T, r.store, r.dir
+	private, final := dir.Join("private/map-0-1"), dir.Join("part")
+	create := func() blob.Writer {
+		t.Helper()
+		w, err := store.Create(t.Context(), private, final)
+		if err != nil {
+			t.Fatalf("Create(%q, %q): %v", private, final, err)
+		}
+		if _, err := io.WriteString(w, "text"); err != nil {
+			t.Fatalf("Write: %v", err)
+		}
+		return w
+	}
+	create().Abort()
+	wantNames(t, store, dir)
+	w := create()
+	_, err := store.Stat(t.Context(), final)
+	wantMissing(t, "Stat before Publish", err)
+	if err := errors.Join(w.Prepare(), store.Sync(t.Context(), private)); err != nil {
+		t.Fatalf("Prepare, Sync: %v", err)
+	}
+	w.Abort() // does nothing any more
+	if _, err := store.Create(t.Context(), private, final); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("Create of a private file that is there = %v, want fs.ErrExist", err)
+	}
+	for range 2 {
+		if err := store.Publish(t.Context(), private, final); err != nil {
+			t.Fatalf("Publish: %v", err)
+		}
+	}
+	wantNames(t, store, dir, "part")
+	if got := Get(t, store, final); got != "text" {
+		t.Errorf("content = %q, want text", got)
+	}
+	// Without a final name the file is read where it is.
+	if w, err = store.Create(t.Context(), private, ""); err != nil {
+		t.Fatalf("Create(%q): %v", private, err)
+	}
+	if err := w.Commit(); err != nil {
+		t.Errorf("Commit: %v", err)
+	}
+	if got := Get(t, store, private); got != "" {
+		t.Errorf("content = %q, want none", got)
 	}
 }
 
@@ -223,7 +272,7 @@ func testListOrder(r room) {
 	t, store, dir := r.T, r.store, r.dir
 	want := []string{"A", "a!/x", "a.b", "a/b/c", "a/c", "a0", "b", "\xff"}
 	for _, name := range slices.Backward(want) {
-		Put(t, store, dir+"/"+name, name)
+		Put(t, store, dir.Join(name), name)
 	}
 	wantNames(t, store, dir, want...)
 	wantNames(t, store, dir+"/a", "b/c", "c")
@@ -237,11 +286,11 @@ func testListOrder(r room) {
 func testListKeep(r room) {
 	t, store, dir := r.T, r.store, r.dir
 	for _, name := range []string{"a/1", "a/skip/2", ".h/3", "b/.h", "b/4", "5"} {
-		Put(t, store, dir+"/"+name, "")
+		Put(t, store, dir.Join(name), "")
 	}
 	var got []string
-	keep := func(name string, folder bool) bool {
-		base := path.Base(name)
+	keep := func(name blob.Location, folder bool) bool {
+		base := name.Base()
 		if base == "2" || base == "3" {
 			t.Errorf("keep was asked for %q, below a folder that is not kept", name)
 		}
@@ -251,7 +300,7 @@ func testListKeep(r room) {
 		if err != nil {
 			t.Fatalf("List: %v", err)
 		}
-		got = append(got, strings.TrimPrefix(info.Name, dir+"/"))
+		got = append(got, strings.TrimPrefix(string(info.Name), string(dir)+"/"))
 	}
 	if want := []string{"5", "a/1", "b/4"}; !slices.Equal(got, want) {
 		t.Errorf("List = %q, want %q", got, want)
@@ -261,7 +310,7 @@ func testListKeep(r room) {
 func testListStop(r room) {
 	t, store, dir := r.T, r.store, r.dir
 	for _, name := range []string{"a/1", "a/2", "b"} {
-		Put(t, store, dir+"/"+name, "")
+		Put(t, store, dir.Join(name), "")
 	}
 	n := 0
 	for _, err := range store.List(t.Context(), dir, nil) {
@@ -279,8 +328,8 @@ func testStrangeName(r room) {
 	names := []string{" ", "a b", "c\nd", "é", "\x80\xfe", "*?[a]", `\`, "'\"$(x)", strings.Repeat("n", 255)}
 	slices.Sort(names)
 	for _, name := range names {
-		Put(t, store, dir+"/"+name, "x")
-		if err := store.Sync(t.Context(), dir+"/"+name); err != nil {
+		Put(t, store, dir.Join(name), "x")
+		if err := store.Sync(t.Context(), dir.Join(name)); err != nil {
 			t.Errorf("Sync(%q): %v", name, err)
 		}
 	}
@@ -293,9 +342,9 @@ func testSync(r room) {
 		t.Errorf("Sync of nothing: %v", err)
 	}
 	for _, n := range []int{1, 20, 300} {
-		var names []string
+		var names []blob.Location
 		for i := range n {
-			name := fmt.Sprintf("%s/%d/%d/%d", dir, n, i%2, i)
+			name := dir.Join(fmt.Sprintf("%d/%d/%d", n, i%2, i))
 			names = append(names, name)
 			Put(t, store, name, "0123456789")
 		}
@@ -331,7 +380,7 @@ func testPublish(r room) {
 func testRemove(r room) {
 	t, store, dir := r.T, r.store, r.dir
 	for _, name := range []string{"a", "b", "c/d", "c/e/f", "cc", "g/h"} {
-		Put(t, store, dir+"/"+name, "")
+		Put(t, store, dir.Join(name), "")
 	}
 	for range 2 {
 		if err := store.Remove(t.Context(), dir+"/a", dir+"/b", dir+"/none"); err != nil {
@@ -348,6 +397,47 @@ func testRemove(r room) {
 		t.Errorf("Remove of nothing: %v", err)
 	}
 	wantNames(t, store, dir, "cc", "g/h")
+}
+
+func testResolve(r room) {
+	t, store, dir := r.T, r.store, r.dir
+	Put(t, store, dir.Join("a/b"), "")
+	resolved := store.Resolve(t.Context(), dir)
+	for _, name := range []string{"a/b", "a", "none/at/all"} {
+		if got, want := store.Resolve(t.Context(), dir.Join(name)), resolved.Join(name); got != want {
+			t.Errorf("Resolve(%q) = %q, want %q", dir.Join(name), got, want)
+		}
+	}
+}
+
+// testLocal does what runs a command does with its output.
+func testLocal(r room) {
+	t, dir := r.T, r.dir
+	store, ok := r.store.(blob.Local)
+	if !ok {
+		return // commands get no file of such a store
+	}
+	private := dir.Join("private/stdout")
+	f, err := store.CreateFile(t.Context(), private)
+	if err != nil {
+		t.Fatalf("CreateFile: %v", err)
+	}
+	_, err = f.WriteString("text")
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.CreateFile(t.Context(), private); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("CreateFile of a file that is there = %v, want fs.ErrExist", err)
+	}
+	if err := store.Publish(t.Context(), private, dir.Join("part")); err != nil {
+		t.Errorf("Publish: %v", err)
+	}
+	if got := Get(t, store, dir.Join("part")); got != "text" {
+		t.Errorf("content = %q, want text", got)
+	}
+	if free, total, ok := store.Free(dir.Join("none/at/all")); !ok || total == 0 || free > total {
+		t.Errorf("Free() = %d of %d, %v", free, total, ok)
+	}
 }
 
 func testCancel(r room) {
@@ -369,7 +459,7 @@ func testConcurrent(r room) {
 	var wg sync.WaitGroup
 	for i := range writers {
 		wg.Go(func() {
-			w, err := store.Create(t.Context(), dir+"/same")
+			w, err := store.Create(t.Context(), "", dir+"/same")
 			if err != nil {
 				t.Errorf("Create: %v", err)
 				return
