@@ -98,7 +98,7 @@ func (r *run) attempt(ctx context.Context, a *runner.Attempt) (runner.Outcome, s
 	if out.File == "" {
 		return out, "", nil
 	}
-	text, err := os.ReadFile(out.File)
+	text, err := os.ReadFile(string(out.File))
 	return out, string(text), err
 }
 

@@ -99,7 +99,7 @@ func BenchmarkWordCount(b *testing.B) {
 		}
 		closeSlot(b, s)
 		if to := os.Getenv("B4_BENCH_OUT"); to != "" {
-			if err := os.Rename(out.File, filepath.Clean(to)); err != nil {
+			if err := os.Rename(string(out.File), filepath.Clean(to)); err != nil {
 				b.Fatal(err)
 			}
 		}

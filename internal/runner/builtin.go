@@ -21,7 +21,7 @@ func (s *Slot) runBuiltin(parent context.Context, j *jobState, a *Attempt, out *
 	ctx, cancel := withTimeout(parent, j.wire)
 	defer cancel()
 	s.input.begin(ctx, a.Split)
-	s.output.begin(j.folder, a)
+	s.output.begin(ctx, j, a)
 	s.log.begin(a.Log)
 
 	s.spec = bridgefour.TaskSpec{
@@ -43,7 +43,7 @@ func (s *Slot) runBuiltin(parent context.Context, j *jobState, a *Attempt, out *
 	}
 	out.InputBytes = s.input.finish()
 	if s.task.OutputErr() != nil {
-		s.finish(ctx, j, outputFailure(j.folder, s.task.OutputErr()), out)
+		s.finish(ctx, j, outputFailure(s.task.OutputErr()), out)
 	} else if err != nil {
 		s.finish(ctx, j, jobFailure(err), out)
 	} else {
@@ -55,7 +55,7 @@ func (s *Slot) runBuiltin(parent context.Context, j *jobState, a *Attempt, out *
 func (s *Slot) finishFile(ctx context.Context, j *jobState, records uint64, out *Outcome) {
 	var f *failure
 	if err := s.output.finish(records, out); err != nil {
-		f = outputFailure(j.folder, err)
+		f = outputFailure(err)
 	}
 	s.finish(ctx, j, f, out)
 }
@@ -72,7 +72,7 @@ func (s *Slot) finish(ctx context.Context, j *jobState, f *failure, out *Outcome
 		}
 	}
 	if f != nil || canceled {
-		if err := s.output.discard(); err != nil {
+		if err := s.output.discard(ctx); err != nil {
 			s.runner.logger.WarnContext(ctx, "attempt's output not removed", "job", j.wire.GetId(), "error", err)
 		}
 		*out = Outcome{InputBytes: out.InputBytes, Canceled: canceled}

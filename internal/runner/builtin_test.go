@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/jobs"
 )
@@ -194,7 +195,7 @@ func TestCollect(t *testing.T) {
 	for i, text := range []string{"one", "", "three"} {
 		out := Outcome{Size: uint64(len(text))}
 		if text != "" {
-			out.File = writeFile(t, dir, fmt.Sprint(i), text)
+			out.File = blob.Location(writeFile(t, dir, fmt.Sprint(i), text))
 		}
 		parts = append(parts, out)
 	}
@@ -208,7 +209,7 @@ func TestCollect(t *testing.T) {
 	if out.InputBytes != 8 {
 		t.Errorf("Run().InputBytes = %d, want 8", out.InputBytes)
 	}
-	if err := os.Remove(out.File); err != nil {
+	if err := os.Remove(string(out.File)); err != nil {
 		t.Fatal(err)
 	}
 	f.job.Settings = map[string]string{bridgefour.SettingResultMax: "3"}
@@ -219,10 +220,10 @@ func TestCollect(t *testing.T) {
 		t.Errorf("log = %q, want it to say why there is no result", f.log)
 	}
 	f.wantNoFiles()
-	if err := os.Remove(parts[2].File); err != nil {
+	if err := os.Remove(string(parts[2].File)); err != nil {
 		t.Fatal(err)
 	}
-	f.wantFailure(f.slot.Run(t.Context(), attempt()), wire.FailureKind_OUTPUT_ERROR, parts[2].File, "no such file")
+	f.wantFailure(f.slot.Run(t.Context(), attempt()), wire.FailureKind_OUTPUT_ERROR, string(parts[2].File), "no such file")
 }
 
 func TestCollectFailures(t *testing.T) {

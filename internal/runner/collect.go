@@ -3,11 +3,11 @@ package runner
 import (
 	"context"
 	"errors"
-	"io/fs"
+	"io"
 	"iter"
-	"os"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -21,10 +21,10 @@ func (s *Slot) runCollect(parent context.Context, j *jobState, a *Attempt, out *
 	}
 	ctx, cancel := withTimeout(parent, j.wire)
 	defer cancel()
-	s.output.begin(j.folder, a)
+	s.output.begin(ctx, j, a)
 	s.log.begin(a.Log)
 
-	var current partReader
+	current := partReader{stores: s.runner.stores}
 	collection := bridgefour.NewCollection(&bridgefour.CollectionSpec{
 		JobID:    j.wire.GetId(),
 		Settings: j.wire.GetSettings(),
@@ -39,15 +39,14 @@ func (s *Slot) runCollect(parent context.Context, j *jobState, a *Attempt, out *
 	case current.err != nil:
 		s.finish(ctx, j, failed(wire.FailureKind_OUTPUT_ERROR, "%v", current.err), out)
 	case err != nil && collection.OutputErr() != nil:
-		s.finish(ctx, j, outputFailure(j.folder, collection.OutputErr()), out)
+		s.finish(ctx, j, outputFailure(collection.OutputErr()), out)
 	case err != nil:
 		s.finish(ctx, j, jobFailure(err), out)
 	case !kept:
-		if err := s.output.discard(); err != nil {
-			s.finish(ctx, j, outputFailure(j.folder, err), out)
+		if err := s.output.discard(ctx); err != nil {
+			s.finish(ctx, j, outputFailure(err), out)
 			return
 		}
-		s.output.path = ""
 		s.finish(ctx, j, nil, out)
 	default:
 		s.finishFile(ctx, j, records, out)
@@ -65,15 +64,16 @@ func (s *Slot) callCollect(ctx context.Context, job bridgefour.Collector, c *bri
 
 // partReader reads one part after another.
 type partReader struct {
-	stop  stopper
-	path  string
-	file  *os.File
-	bytes uint64
-	err   error // the first part that could not be read
+	ctx    context.Context //nolint:containedctx // of the attempt; io.Reader has none
+	stores blob.Stores
+	path   blob.Location
+	file   io.ReadCloser
+	bytes  uint64
+	err    error // the first part that could not be read
 }
 
 func (r *partReader) all(ctx context.Context, parts iter.Seq2[Part, error]) iter.Seq2[bridgefour.PartSpec, error] {
-	r.stop = ctx
+	r.ctx = ctx
 	return func(yield func(bridgefour.PartSpec, error) bool) {
 		for part, err := range parts {
 			r.close()
@@ -81,7 +81,7 @@ func (r *partReader) all(ctx context.Context, parts iter.Seq2[Part, error]) iter
 				yield(bridgefour.PartSpec{}, err)
 				return
 			}
-			spec := bridgefour.PartSpec{Index: part.Index, Size: int64(part.Size), Records: part.Records, Name: part.Path}
+			spec := bridgefour.PartSpec{Index: part.Index, Size: int64(part.Size), Records: part.Records, Name: string(part.Path)}
 			if part.Size > 0 {
 				r.path = part.Path
 				spec.Source = r
@@ -95,19 +95,21 @@ func (r *partReader) all(ctx context.Context, parts iter.Seq2[Part, error]) iter
 
 // Read opens the part at its first byte: a job need not read all parts.
 func (r *partReader) Read(p []byte) (int, error) {
-	if err := r.stop.Err(); err != nil {
+	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}
 	if r.file == nil {
-		file, err := os.Open(r.path)
+		store, err := r.stores.Of(r.path)
+		if err == nil {
+			r.file, err = store.Open(r.ctx, r.path, 0)
+		}
 		if err != nil {
 			return 0, r.fail(err)
 		}
-		r.file = file
 	}
 	n, err := r.file.Read(p)
 	r.bytes += uint64(n)
-	if _, ok := errors.AsType[*fs.PathError](err); ok {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = r.fail(err)
 	}
 	return n, err

@@ -3,7 +3,6 @@ package runner
 import (
 	"errors"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -29,8 +29,12 @@ type command struct {
 	stdout stdoutFile
 }
 
-func (r *Runner) newCommand(j *wire.Job, program *wire.Command, folder string) (*command, *failure) {
-	c := &command{dir: j.GetDir(), host: r.host, stdout: stdoutFile{folder: folder}}
+func (r *Runner) newCommand(j *jobState, program *wire.Command) (*command, *failure) {
+	c := &command{dir: j.wire.GetDir(), host: r.host, stdout: stdoutFile{folder: j.folder}}
+	var ok bool
+	if c.stdout.store, ok = j.store.(blob.Local); !ok {
+		c.stdout.store, c.stdout.folder, c.stdout.copyTo = blob.NewFiles(), blob.Location(r.scratchDir), j.store
+	}
 	for _, arg := range program.GetArgv() {
 		c.argv = append(c.argv, string(arg))
 		c.asks = c.asks || strings.Contains(string(arg), placeholder)
@@ -44,7 +48,7 @@ func (r *Runner) newCommand(j *wire.Job, program *wire.Command, folder string) (
 			return nil, f
 		}
 	}
-	c.env = jobEnv(os.Environ(), j, r.worker())
+	c.env = jobEnv(os.Environ(), j.wire, r.worker())
 	return c, nil
 }
 
@@ -128,100 +132,6 @@ func (c *command) attemptEnv(a *Attempt, item string) []string {
 		"B4_INPUT="+item,
 		"B4_OFFSET="+offset,
 		"B4_LENGTH="+length)
-}
-
-// stdoutFile takes the standard output of an attempt. It lies in the job's attempt-private folder, so that it needs only a
-// new name to become an attempt's file.
-//
-// A process that an attempt leaves behind may keep the file open, and what it writes later must not become the output of
-// another attempt. So an attempt gets a new file, or one that is empty and that no other process can have open: each
-// attempt gets an opening of its own of it, and [exclusive] tells when all of those are closed. (Always to make a new one
-// would double the cost of a short command that writes nothing: ext4 without a journal takes a millisecond for it.)
-type stdoutFile struct {
-	folder string
-	path   string
-	file   *os.File // nil: none
-	fd     int      // of file
-	given  int      // the attempt's, until it has started
-}
-
-// begin gives a file for an attempt's standard output.
-func (s *stdoutFile) begin() error {
-	var st syscall.Stat_t
-	if s.file != nil && (syscall.Fstat(s.fd, &st) != nil || st.Nlink != 1) {
-		s.close() // the folder was removed: the job was over, and is now run again
-	}
-	if s.file == nil {
-		// Named at random: workers that share the folder know nothing of each other.
-		path := filepath.Join(s.folder, ".stdout-"+strconv.FormatUint(rand.Uint64(), 36))
-		file, err := createNew(s.folder, path)
-		if err != nil {
-			return err
-		}
-		s.path, s.file, s.fd = path, file, int(file.Fd())
-	}
-	given, err := syscall.Open(s.path, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	s.given = given
-	return nil
-}
-
-// size of what the attempt wrote.
-func (s *stdoutFile) size() (int64, error) {
-	var st syscall.Stat_t
-	if err := syscall.Fstat(s.fd, &st); err != nil {
-		return 0, err
-	}
-	return st.Size, nil
-}
-
-// clear makes the file fit for another attempt, or removes it.
-func (s *stdoutFile) clear() {
-	if s.file == nil {
-		return
-	}
-	if !exclusive(s.fd) {
-		s.close()
-		return
-	}
-	if size, err := s.size(); err != nil || size > 0 && s.file.Truncate(0) != nil {
-		s.close()
-	}
-}
-
-// errHeld is the failure of a command whose output could still change.
-var errHeld = errors.New("a process that the command started still has its output open")
-
-// take renames the file: it is the attempt's now. What is counted must be what is published, so that nothing may be able
-// to write to it any more. The caller closes what take returns, which is open for reading.
-func (s *stdoutFile) take(path string) (*os.File, error) {
-	file, err := os.Open(s.path)
-	if err != nil {
-		return nil, err
-	}
-	err = s.file.Close()
-	s.file = nil
-	if err == nil && !readOnly(int(file.Fd())) {
-		err = errHeld
-	}
-	if err == nil {
-		err = os.Rename(s.path, path)
-	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close(), os.Remove(s.path))
-	}
-	return file, nil
-}
-
-func (s *stdoutFile) close() {
-	if s.file == nil {
-		return
-	}
-	_ = s.file.Close() // empty, or of an attempt that failed
-	_ = os.Remove(s.path)
-	s.file = nil
 }
 
 // startFailure tells why a program could not be started.

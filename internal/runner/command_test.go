@@ -251,7 +251,7 @@ func TestCommandLeavesProcesses(t *testing.T) {
 			t.Fatalf("Run() = %v", out.Failure)
 		}
 		wantGone(t, f.log.String())
-		got, err := os.ReadFile(out.File)
+		got, err := os.ReadFile(string(out.File))
 		if err != nil || uint64(len(got)) != out.Size || !strings.Contains(string(got), "done\n") {
 			t.Errorf("the file has %d bytes, %v; Run().Size = %d", len(got), err, out.Size)
 		}

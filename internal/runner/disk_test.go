@@ -4,7 +4,6 @@ package runner
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -32,7 +31,7 @@ func TestFullDisk(t *testing.T) {
 	f := newBuiltin(t, &wire.Job{}, fill)
 	f.output = filepath.Join(disk, "out")
 	f.job.Output = f.output
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUTPUT_ERROR, f.output, "no space left on device", "of 1.0 MiB free", "make room")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUTPUT_ERROR, f.output, "no space left on device", "of 1.0 MiB left", "make room", "then bridgefour retry")
 
 	f = shell(t, &wire.Job{}, "head -c 4000000 /dev/zero")
 	f.output = filepath.Join(disk, "out")
@@ -44,20 +43,6 @@ func TestFullDisk(t *testing.T) {
 	f.job.Output = f.output
 	f.want(f.run(t.Context(), nil), "there is room again\n")
 	closeSlot(t, f.slot)
-}
-
-func TestDiskSpace(t *testing.T) {
-	dir := t.TempDir()
-	free, total, ok := diskSpace(filepath.Join(dir, "not", "yet", "there"))
-	if !ok || total == 0 || free > total {
-		t.Errorf("diskSpace() = %d of %d, %v", free, total, ok)
-	}
-	if _, _, ok := diskSpace(filepath.Join(writeFile(t, dir, "file", ""), "below")); ok {
-		t.Error("diskSpace() of a path below a file is known")
-	}
-	if err := os.Remove(filepath.Join(dir, "file")); err != nil {
-		t.Error(err)
-	}
 }
 
 func TestSizeText(t *testing.T) {

@@ -36,16 +36,12 @@ func jobFailure(err error) *failure {
 	return failed(wire.FailureKind_PROGRAM_ERROR, "%v", err)
 }
 
-// outputFailure is the failure to write into folder.
-func outputFailure(folder string, err error) *failure {
-	cause := bare(err)
+// outputFailure is the failure to write the output; the store's error names the file and the way out.
+func outputFailure(err error) *failure {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		if free, total, ok := diskSpace(folder); ok {
-			return failed(wire.FailureKind_OUTPUT_ERROR, "write output in %q: %v (%s of %s free); make room, then bridgefour retry",
-				folder, cause, sizeText(free), sizeText(total))
-		}
+		return failed(wire.FailureKind_OUTPUT_ERROR, "output: %v, then bridgefour retry", err)
 	}
-	return failed(wire.FailureKind_OUTPUT_ERROR, "write output in %q: %v", folder, cause)
+	return failed(wire.FailureKind_OUTPUT_ERROR, "output: %v", err)
 }
 
 // inputError is what opening or reading path came to. What is wrong with the file is bad input; that this worker is short
@@ -63,15 +59,15 @@ func inputError(path, host string, err error) error {
 	}
 }
 
-// bare takes from an error of package os the operation and the path, which the message names in its own way.
+// bare is the innermost error: without the operation and the path, which the message names in its own way.
 func bare(err error) error {
-	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		return path.Err
+	for {
+		cause := errors.Unwrap(err)
+		if cause == nil {
+			return err
+		}
+		err = cause
 	}
-	if link, ok := errors.AsType[*os.LinkError](err); ok {
-		return link.Err
-	}
-	return err
 }
 
 func sizeText(n uint64) string {

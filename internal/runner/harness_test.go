@@ -153,11 +153,11 @@ func (f *fixture) want(out Outcome, text string) {
 	if out.File == "" && text == "" && f.job.GetSpool() {
 		return
 	}
-	if want := filepath.Join(f.folder(), layout.Attempt("map", 3, f.lease)); out.File != want {
+	if want := filepath.Join(f.folder(), layout.Attempt("map", 3, f.lease)); string(out.File) != want {
 		f.t.Errorf("Run().File = %q, want %q", out.File, want)
 		return
 	}
-	got, err := os.ReadFile(out.File)
+	got, err := os.ReadFile(string(out.File))
 	if err != nil || string(got) != text {
 		f.t.Errorf("the attempt's file = %.200q, %v, want %.200q", got, err, text)
 	}

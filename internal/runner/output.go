@@ -2,80 +2,68 @@ package runner
 
 import (
 	"bytes"
-	"errors"
+	"context"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
-// createNew creates a file, and its folder where that is missing. The folder is not remembered: an aborted job's folder is
-// removed, and made again by a retry. A file that is there already is an error: an earlier attempt may have it open.
-func createNew(folder, path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(folder, 0o777); err != nil {
-			return nil, err
-		}
-		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-	}
-	return file, err
-}
-
-func createEmpty(folder, path string) error {
-	file, err := createNew(folder, path)
-	if err != nil {
-		return err
-	}
-	return file.Close()
+// path is the location of the attempt's file.
+func (a *Attempt) path(folder blob.Location) blob.Location {
+	return folder.Join(layout.Attempt(a.StageName, a.Index, a.Lease))
 }
 
 // attemptFile is where a built-in job's output goes: made at the first byte, hashed on its way.
 type attemptFile struct {
-	folder  string
+	ctx     context.Context //nolint:containedctx // of the attempt; io.Writer has none
+	store   blob.Store
+	folder  blob.Location
 	attempt *Attempt
-	path    string // empty: not made
-	file    *os.File
+	path    blob.Location // empty: not made
+	writer  blob.Writer   // nil: not made, or discarded
 	size    uint64
 	digest  xxhash.Digest
 }
 
-func (f *attemptFile) begin(folder string, a *Attempt) {
-	f.folder, f.attempt = folder, a
-	f.path, f.file, f.size = "", nil, 0
+func (f *attemptFile) begin(ctx context.Context, j *jobState, a *Attempt) {
+	f.ctx, f.store, f.folder, f.attempt = ctx, j.store, j.folder, a
+	f.path, f.writer, f.size = "", nil, 0
 }
 
 func (f *attemptFile) create() error {
-	path := filepath.Join(f.folder, layout.Attempt(f.attempt.StageName, f.attempt.Index, f.attempt.Lease))
-	file, err := createNew(f.folder, path)
+	path := f.attempt.path(f.folder)
+	writer, err := f.store.Create(f.ctx, path, "")
 	if err != nil {
 		return err
 	}
-	f.path, f.file = path, file
+	f.path, f.writer = path, writer
 	f.digest.Reset()
 	return nil
 }
 
 // Write adds p to the file.
 func (f *attemptFile) Write(p []byte) (int, error) {
-	if f.file == nil {
+	switch {
+	case f.path == "":
 		if err := f.create(); err != nil {
 			return 0, err
 		}
+	case f.writer == nil:
+		return 0, fs.ErrClosed
 	}
-	n, err := f.file.Write(p)
+	n, err := f.writer.Write(p)
 	_, _ = f.digest.Write(p[:n]) // never fails
 	f.size += uint64(n)
 	return n, err
 }
 
-// finish closes the file and tells out of it. A job that is not spooled gets a file for an empty output too: it becomes
-// an empty part.
+// finish ends the file and tells out of it. A job that is not spooled gets a file for an empty output too: it becomes an
+// empty part.
 func (f *attemptFile) finish(records uint64, out *Outcome) error {
-	if f.file == nil {
+	if f.path == "" {
 		if f.attempt.Job.GetSpool() {
 			return nil
 		}
@@ -83,9 +71,7 @@ func (f *attemptFile) finish(records uint64, out *Outcome) error {
 			return err
 		}
 	}
-	err := f.file.Close()
-	f.file = nil
-	if err != nil {
+	if err := f.writer.Prepare(); err != nil {
 		return err
 	}
 	out.File, out.Size, out.Records, out.Checksum = f.path, f.size, records, f.digest.Sum64()
@@ -93,16 +79,13 @@ func (f *attemptFile) finish(records uint64, out *Outcome) error {
 }
 
 // discard removes what was written.
-func (f *attemptFile) discard() error {
-	if f.path == "" {
+func (f *attemptFile) discard(ctx context.Context) error {
+	if f.writer == nil {
 		return nil
 	}
-	var closed error
-	if f.file != nil {
-		closed = f.file.Close()
-		f.file = nil
-	}
-	return errors.Join(closed, os.Remove(f.path))
+	f.writer.Abort()
+	f.writer = nil
+	return f.store.Remove(context.WithoutCancel(ctx), f.path) // it may have been ended before
 }
 
 func countLines(p []byte) uint64 { return uint64(bytes.Count(p, []byte{'\n'})) }

@@ -99,9 +99,9 @@ func grantsLeases(fd int) bool {
 	return false
 }
 
-// openAgain opens the file of fd once more, to append to it.
-func openAgain(fd int) (int, error) {
-	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_WRONLY|unix.O_APPEND|unix.O_CLOEXEC, 0)
+// openAgain opens the file of fd once more.
+func openAgain(fd, flags int) (int, error) {
+	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
 }
 
 // punchHole gives a part of a file back to the disk.

@@ -25,7 +25,7 @@ func exclusive(int) bool { return false }
 func readOnly(int) bool { return true }
 
 // openAgain gives the same opening: as exclusive never says yes, no other attempt gets it.
-func openAgain(fd int) (int, error) { return syscall.Dup(fd) }
+func openAgain(fd, _ int) (int, error) { return syscall.Dup(fd) }
 
 func punchHole(int, int64, int64) error { return errors.ErrUnsupported }
 

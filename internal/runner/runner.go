@@ -6,11 +6,11 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -21,6 +21,8 @@ const logBytesMaxDefault = 1 << 20
 type Config struct {
 	// Jobs are the built-in jobs, found by their names.
 	Jobs []bridgefour.Job
+	// Stores hold inputs and outputs.
+	Stores blob.Stores
 	// ScratchDir takes the logs of running commands. It must exist, and be private to this process.
 	ScratchDir string
 	// LogBytesMax is what is kept of one attempt's log: its first and its last half. Defaults to 1 MiB.
@@ -34,6 +36,7 @@ type Config struct {
 // A Runner makes slots.
 type Runner struct {
 	jobs        map[string]bridgefour.Job
+	stores      blob.Stores
 	scratchDir  string
 	logBytesMax int64
 	worker      func() uint64
@@ -45,6 +48,7 @@ type Runner struct {
 func New(cfg Config) *Runner {
 	r := &Runner{
 		jobs:        make(map[string]bridgefour.Job, len(cfg.Jobs)),
+		stores:      cfg.Stores,
 		scratchDir:  cfg.ScratchDir,
 		logBytesMax: cfg.LogBytesMax,
 		worker:      cfg.Worker,
@@ -87,7 +91,7 @@ type Attempt struct {
 // A Part is a winner's file of the map stage. One of size 0 need not exist.
 type Part struct {
 	Index   uint64
-	Path    string
+	Path    blob.Location
 	Size    uint64
 	Records uint64
 }
@@ -100,7 +104,7 @@ type LogSink interface {
 
 // An Outcome is how an attempt ended. Failure and Canceled exclude each other; with either, no file is left.
 type Outcome struct {
-	File       string // the attempt's file; empty if it made none
+	File       blob.Location // the attempt's file; empty if it made none
 	Size       uint64
 	Records    uint64 // lines in File
 	InputBytes uint64 // of the split that were read
@@ -131,7 +135,7 @@ type Slot struct {
 // NewSlot makes a slot. It takes no resources before it needs them.
 func (r *Runner) NewSlot() *Slot {
 	s := &Slot{runner: r}
-	s.input.host = r.host
+	s.input.host, s.input.stores = r.host, r.stores
 	s.log.sizeMax = r.logBytesMax
 	s.stderr.dir = r.scratchDir
 	s.stderr.log = &s.log
@@ -141,7 +145,7 @@ func (r *Runner) NewSlot() *Slot {
 // Close gives back what the slot holds.
 func (s *Slot) Close() error {
 	for _, j := range s.jobs {
-		j.close()
+		j.close(context.Background())
 	}
 	s.jobs = nil
 	s.input.close()
@@ -159,7 +163,7 @@ func (s *Slot) Run(ctx context.Context, a *Attempt) Outcome {
 	if ctx.Err() != nil {
 		return Outcome{Canceled: true}
 	}
-	j := s.job(a.Job)
+	j := s.job(ctx, a.Job)
 	var out Outcome
 	switch {
 	case j.broken != nil:
@@ -179,7 +183,7 @@ func (s *Slot) Run(ctx context.Context, a *Attempt) Outcome {
 
 // job gives what the slot knows of a job, prepared at its first attempt here. Jobs are told apart by pointer: the worker
 // keeps one wire.Job for all attempts of a job.
-func (s *Slot) job(j *wire.Job) *jobState {
+func (s *Slot) job(ctx context.Context, j *wire.Job) *jobState {
 	for i, known := range s.jobs {
 		if known.wire == j {
 			if i > 0 {
@@ -194,7 +198,7 @@ func (s *Slot) job(j *wire.Job) *jobState {
 		return fresh // not kept: the next attempt may find the command installed
 	}
 	if len(s.jobs) == jobsKept {
-		s.jobs[jobsKept-1].close()
+		s.jobs[jobsKept-1].close(ctx)
 		s.jobs = s.jobs[:jobsKept-1]
 	}
 	s.jobs = append([]*jobState{fresh}, s.jobs...)
@@ -204,14 +208,20 @@ func (s *Slot) job(j *wire.Job) *jobState {
 // jobState is what all attempts of a job in one slot share.
 type jobState struct {
 	wire    *wire.Job
-	folder  string // attempt-private
+	store   blob.Store    // of the output
+	folder  blob.Location // attempt-private
 	builtin bridgefour.Job
 	command *command
 	broken  *failure // no attempt can be started
 }
 
 func (r *Runner) prepare(j *wire.Job) *jobState {
-	state := &jobState{wire: j, folder: filepath.Join(j.GetOutput(), layout.Private(j.GetUid()))}
+	store, output, err := r.stores.Open(j.GetOutput())
+	state := &jobState{wire: j, store: store, folder: output.Join(layout.Private(j.GetUid()))}
+	if err != nil {
+		state.broken = failed(wire.FailureKind_OUTPUT_ERROR, "output %v", err)
+		return state
+	}
 	switch program := j.GetProgram().GetKind().(type) {
 	case *wire.Program_Builtin:
 		job, ok := r.jobs[program.Builtin]
@@ -221,7 +231,7 @@ func (r *Runner) prepare(j *wire.Job) *jobState {
 		}
 		state.builtin = job
 	case *wire.Program_Command:
-		state.command, state.broken = r.newCommand(j, program.Command, state.folder)
+		state.command, state.broken = r.newCommand(state, program.Command)
 	default:
 		state.broken = failed(wire.FailureKind_BAD_PROGRAM,
 			"this worker does not know the job's kind of program; is it older than the leader?")
@@ -238,8 +248,8 @@ func (r *Runner) jobNames() string {
 	return strings.Join(names, ", ")
 }
 
-func (j *jobState) close() {
+func (j *jobState) close(ctx context.Context) {
 	if j.command != nil {
-		j.command.stdout.close()
+		j.command.stdout.close(ctx)
 	}
 }

@@ -7,14 +7,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/bridgefour/bridgefour/internal/layout"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -42,8 +41,8 @@ func (s *Slot) runCommand(ctx context.Context, j *jobState, a *Attempt) Outcome 
 		r.item, r.append = string(item), a.Split != nil || item != nil
 	}
 	stdout := &j.command.stdout
-	if err := stdout.begin(); err != nil {
-		return Outcome{Failure: outputFailure(j.folder, err).wire()}
+	if err := stdout.begin(ctx); err != nil {
+		return Outcome{Failure: outputFailure(err).wire()}
 	}
 	s.log.begin(a.Log)
 	stderr, err := s.stderr.begin()
@@ -56,7 +55,7 @@ func (s *Slot) runCommand(ctx context.Context, j *jobState, a *Attempt) Outcome 
 	last := s.stderr.end(f != nil && f.kind != wire.FailureKind_BAD_PROGRAM)
 	s.log.finish()
 	if f == nil && !out.Canceled {
-		f = r.takeOutput(j.folder)
+		f = r.takeOutput(ctx, j)
 	}
 	if f != nil {
 		if len(last) > 0 && !out.Canceled {
@@ -68,9 +67,9 @@ func (s *Slot) runCommand(ctx context.Context, j *jobState, a *Attempt) Outcome 
 		*out = Outcome{InputBytes: out.InputBytes, Failure: out.Failure, Canceled: out.Canceled}
 	}
 	if out.Canceled {
-		stdout.close() // the job may be over: nothing of it may stay
+		stdout.close(ctx) // the job may be over: nothing of it may stay
 	} else {
-		stdout.clear()
+		stdout.clear(ctx)
 	}
 	return *out
 }
@@ -197,78 +196,48 @@ func (r *run) verdict(status syscall.WaitStatus, reason stopReason, inputErr err
 func (r *run) exitFailure(code int) *failure {
 	const full = 64 << 10
 	folder := r.command.stdout.folder
-	if free, total, ok := diskSpace(folder); ok && free < full {
+	if free, total, ok := r.command.stdout.store.Free(folder); ok && free < full {
 		return failed(wire.FailureKind_OUTPUT_ERROR, "exit status %d, and the disk under %q is full (%s of %s free); make room, then bridgefour retry",
 			code, folder, sizeText(free), sizeText(total))
 	}
 	return failed(wire.FailureKind_PROGRAM_ERROR, "exit status %d", code)
 }
 
-// takeOutput makes what the command wrote the attempt's file.
-func (r *run) takeOutput(folder string) *failure {
-	stdout := &r.command.stdout
-	size, err := stdout.size()
-	if err != nil {
-		return outputFailure(folder, err)
-	}
-	if size == 0 && r.attempt.Job.GetSpool() {
+// takeOutput makes what the command wrote the attempt's output. An empty one of a spooled job needs no file.
+func (r *run) takeOutput(ctx context.Context, j *jobState) *failure {
+	size, err := r.command.stdout.size()
+	if err == nil && size == 0 && j.wire.GetSpool() {
 		return nil
 	}
-	path := filepath.Join(folder, layout.Attempt(r.attempt.StageName, r.attempt.Index, r.attempt.Lease))
-	digest := xxhash.New()
-	if size == 0 {
-		err = createEmpty(folder, path)
-	} else {
-		size, err = r.takeFile(path, digest)
+	path := r.attempt.path(j.folder)
+	switch {
+	case err != nil:
+	case size > 0:
+		err = r.command.stdout.take(ctx, path, r.slot.readBuffer(), r.out)
+	default:
+		var w blob.Writer
+		if w, err = j.store.Create(ctx, path, ""); err == nil {
+			err = w.Prepare()
+			r.out.Checksum = xxhash.Sum64(nil)
+		}
 	}
 	switch {
 	case errors.Is(err, errHeld):
 		return failed(wire.FailureKind_PROGRAM_ERROR, "%v; wait for its end in the command, or start it with >/dev/null", err)
 	case err != nil:
-		return outputFailure(folder, err)
+		return outputFailure(err)
 	}
-	r.out.File, r.out.Size, r.out.Checksum = path, uint64(size), digest.Sum64()
+	r.out.File = path
 	return nil
 }
 
-// takeFile makes the file of standard output the attempt's, and then counts it: nothing can write to it any more.
-func (r *run) takeFile(path string, digest *xxhash.Digest) (size int64, err error) {
-	file, err := r.command.stdout.take(path)
-	if err != nil {
-		return 0, err
-	}
-	defer file.Close() //nolint:errcheck // only read from
-	var st syscall.Stat_t
-	if err = syscall.Fstat(int(file.Fd()), &st); err == nil {
-		err = r.slot.readBack(file, digest, st.Size, r.out)
-	}
-	if err != nil {
-		return 0, errors.Join(err, os.Remove(path))
-	}
-	return st.Size, nil
-}
-
-// readBack hashes an output and counts its lines.
-func (s *Slot) readBack(file io.ReaderAt, digest *xxhash.Digest, size int64, out *Outcome) error {
-	const bufferSize = 128 << 10
+// readBuffer is for reading outputs back.
+func (s *Slot) readBuffer() []byte {
+	const size = 128 << 10
 	if s.buf == nil {
-		s.buf = make([]byte, bufferSize)
+		s.buf = make([]byte, size)
 	}
-	last := byte('\n')
-	for at := int64(0); at < size; {
-		piece := s.buf[:min(size-at, bufferSize)]
-		if _, err := file.ReadAt(piece, at); err != nil {
-			return err
-		}
-		_, _ = digest.Write(piece) // never fails
-		out.Records += countLines(piece)
-		last = piece[len(piece)-1]
-		at += int64(len(piece))
-	}
-	if last != '\n' {
-		out.Records++
-	}
-	return nil
+	return s.buf
 }
 
 // commandInput is a command's standard input.
@@ -289,19 +258,22 @@ func (s *Slot) openInput(ctx context.Context, r *run) error {
 		return s.openNull(&r.stdin)
 	}
 	if file.GetOffset() == 0 && (!file.GetWhole() || compression(r.item) == plainText) {
-		input, err := os.Open(r.item)
+		store, path, err := s.runner.stores.Open(r.item)
+		var reader io.ReadCloser
+		if err == nil {
+			reader, err = store.Open(ctx, path, 0)
+		}
 		if err != nil {
 			return inputError(r.item, s.runner.host, err)
 		}
-		var st syscall.Stat_t
-		if err := syscall.Fstat(int(input.Fd()), &st); err == nil && (file.GetWhole() || st.Size <= int64(file.GetLength())) {
-			r.stdin.file, r.stdin.opened = input, true
-			if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
-				return errors.Join(inputError(r.item, s.runner.host, syscall.EISDIR), input.Close())
+		if input, ok := reader.(*os.File); ok {
+			var st syscall.Stat_t
+			if err := syscall.Fstat(int(input.Fd()), &st); err == nil && (file.GetWhole() || st.Size <= int64(file.GetLength())) {
+				r.stdin.file, r.stdin.opened = input, true
+				return nil
 			}
-			return nil
 		}
-		_ = input.Close() // it has grown, or is a part only
+		_ = reader.Close() // no local file, or it has grown, or is a part only
 	}
 	// The feeder does not look at ctx: the command's end breaks the pipe.
 	s.input.begin(context.WithoutCancel(ctx), r.attempt.Split)

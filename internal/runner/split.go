@@ -6,9 +6,9 @@ import (
 	"errors"
 	"io"
 	"math"
-	"os"
 	"syscall"
 
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -25,30 +25,29 @@ const (
 // one byte early and skips through the first line end, and every reader goes on behind the split's end until its last
 // line is complete. Between them the splits of a file, however cut, give each of its bytes exactly once.
 type splitReader struct {
-	host string
-	stop stopper
+	host   string
+	stores blob.Stores
+	ctx    context.Context //nolint:containedctx // of the attempt; io.Reader has none
 
 	path string // of the file; empty for an item
 	item []byte
-	file *os.File
+	file io.ReadCloser
 	err  error // sticky; io.EOF at the end
 
 	pos, end int64 // of a plain file: the next byte to give; the first byte that is not the split's
 	last     byte  // the one before pos
 	given    uint64
-	probe    []byte
+	probe    []byte // buffer
+	ahead    []byte // of probe: what was read of the file but not given
 
 	compressed   bool
 	decompressor decompressor
 }
 
-// stopper is what a reader wants of an attempt's context: to end with it.
-type stopper interface{ Err() error }
-
 // begin takes a split; nil is a number of a range, which takeItem fills in.
 func (r *splitReader) begin(ctx context.Context, split *wire.Split) {
-	r.path, r.item, r.err, r.given, r.pos, r.end = "", nil, nil, 0, 0, 0
-	r.stop = ctx
+	r.path, r.item, r.err, r.given, r.pos, r.end, r.ahead = "", nil, nil, 0, 0, 0, nil
+	r.ctx = ctx
 	r.item = split.GetItem()
 	file := split.GetFile()
 	if file == nil {
@@ -70,7 +69,7 @@ func (r *splitReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if err := r.stop.Err(); err != nil {
+	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}
 	if r.path == "" {
@@ -120,13 +119,15 @@ func (r *splitReader) readItem(p []byte) (int, error) {
 }
 
 func (r *splitReader) open() error {
-	file, err := os.Open(r.path)
+	store, path, err := r.stores.Open(r.path)
 	if err != nil {
 		return err
 	}
-	r.file = file
+	if r.file, err = store.Open(r.ctx, path, max(0, r.pos-1)); err != nil {
+		return err
+	}
 	if r.compressed {
-		return r.decompressor.begin(file, compression(r.path))
+		return r.decompressor.begin(r.file, compression(r.path))
 	}
 	if r.pos > 0 {
 		if r.pos, err = r.afterLineEnd(r.pos - 1); err != nil {
@@ -139,15 +140,16 @@ func (r *splitReader) open() error {
 	return nil
 }
 
-// afterLineEnd gives the place behind the first line end at or behind pos, or one that is not below the split's end: then
-// no line begins in the split.
+// afterLineEnd reads from pos, where the file is, through the first line end, and gives the place behind it, or one that is
+// not below the split's end: then no line begins in the split.
 func (r *splitReader) afterLineEnd(pos int64) (int64, error) {
 	for size := lineProbe; pos < r.end; size = min(2*size, lineProbeMax) {
 		if len(r.probe) < size {
 			r.probe = make([]byte, size)
 		}
-		n, err := r.file.ReadAt(r.probe[:size], pos)
+		n, err := r.file.Read(r.probe[:size])
 		if i := bytes.IndexByte(r.probe[:n], '\n'); i >= 0 {
+			r.ahead = r.probe[i+1 : n]
 			return pos + int64(i) + 1, nil
 		}
 		pos += int64(n)
@@ -166,7 +168,7 @@ func (r *splitReader) readPlain(p []byte) (int, error) {
 		if left := r.end - r.pos; int64(len(p)) > left {
 			p = p[:left]
 		}
-		n, err := r.file.ReadAt(p, r.pos)
+		n, err := r.readOn(p)
 		r.given += uint64(n)
 		return n, err
 	}
@@ -177,12 +179,22 @@ func (r *splitReader) readPlain(p []byte) (int, error) {
 	if most := max(lineProbe, r.pos-r.end); int64(len(p)) > most {
 		p = p[:most]
 	}
-	n, err := r.file.ReadAt(p, r.pos)
+	n, err := r.readOn(p)
 	if i := bytes.IndexByte(p[:n], '\n'); i >= 0 {
 		n, err = i+1, nil
 	}
 	r.given += uint64(n)
 	return n, err
+}
+
+// readOn reads the file from pos on.
+func (r *splitReader) readOn(p []byte) (int, error) {
+	if len(r.ahead) > 0 {
+		n := copy(p, r.ahead)
+		r.ahead = r.ahead[n:]
+		return n, nil
+	}
+	return r.file.Read(p)
 }
 
 // fail keeps the first error.

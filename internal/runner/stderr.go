@@ -46,7 +46,7 @@ func (s *scratchLog) begin() (given int, err error) {
 			return 0, err
 		}
 	}
-	if given, err = openAgain(s.fd); err != nil {
+	if given, err = openAgain(s.fd, syscall.O_WRONLY|syscall.O_APPEND); err != nil {
 		return 0, err
 	}
 	s.running = true

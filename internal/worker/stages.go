@@ -166,7 +166,7 @@ func (s *stages) mapParts(ctx context.Context, job *wire.Job) iter.Seq2[runner.P
 		for p, err := range s.parts(ctx, job.GetId(), 0, nil) {
 			part := runner.Part{
 				Index: p.index, Size: p.size, Records: p.records,
-				Path: string(attemptFolder(job).Join(layout.Attempt(stageMap, p.index, p.lease))),
+				Path: attemptFolder(job).Join(layout.Attempt(stageMap, p.index, p.lease)),
 			}
 			if !yield(part, err) {
 				return

@@ -89,7 +89,7 @@ func New(cfg Config) (*Worker, error) {
 	w.status.Store(&leaderStatus{clusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
-		Jobs: cfg.Jobs, ScratchDir: scratch, LogBytesMax: cfg.LogBytesMax, Worker: w.number.Load, Logger: cfg.Logger,
+		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, LogBytesMax: cfg.LogBytesMax, Worker: w.number.Load, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
 	st := &stages{leader: w.leader, stores: cfg.Stores}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -201,7 +202,7 @@ func TestWorkerStopsAndCleans(t *testing.T) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("x"), 0o644)); err != nil {
 			t.Error(err)
 		}
-		return runner.Outcome{File: file, Size: 1}
+		return runner.Outcome{File: blob.Location(file), Size: 1}
 	})
 	s := l.welcomed()
 	s.work(oneLease(job, 10, 3))
