@@ -19,7 +19,7 @@ func openNode(ctx context.Context, cfg node.ProcessConfig, hosts ...string) (*no
 	cfg.HTTP = func(ctx context.Context, p *node.Process) (*http.Server, func()) {
 		routes := httpapi.New(httpapi.Options{
 			Leader: p, Routes: compat.Routes(p), Hosts: access.NewHosts(append(hosts, cfg.Listen, p.Advertised())...),
-			Metrics: metricsHandler(p), Version: cfg.Version, Log: cfg.Logger,
+			Metrics: p.Metrics(), Version: cfg.Version, Log: cfg.Logger,
 		})
 		return httpapi.Server(ctx, routes, cfg.Logger), routes.Close
 	}

@@ -71,12 +71,14 @@ type Effects struct {
 	Propose   [][]byte
 	Send      []Send
 	Close     []Close
-	Replies   []state.Event // RequestApplied
-	Facts     []state.Event // for the log
-	Changed   []state.JobID // jobs whose view is old
-	Forgotten []state.JobID // jobs that are gone
-	Spools    []string      // spool folders that nobody needs any more
-	Wake      time.Time     // step again by then
+	Replies   []state.Event       // RequestApplied
+	Facts     []state.Event       // for the observer
+	Done      int                 // tasks whose output the log has accepted
+	Failed    []state.FailureKind // of the attempts whose failure the log has counted
+	Changed   []state.JobID       // jobs whose view is old
+	Forgotten []state.JobID       // jobs that are gone
+	Spools    []string            // spool folders that nobody needs any more
+	Wake      time.Time           // step again by then
 }
 
 // Send is a message for a worker.
@@ -151,7 +153,7 @@ func NewCore(cfg CoreConfig) *Core {
 func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
 	c.effects = Effects{
 		Propose: c.effects.Propose[:0], Close: c.effects.Close[:0], Replies: c.effects.Replies[:0], Facts: c.effects.Facts[:0],
-		Changed: c.effects.Changed[:0], Forgotten: c.effects.Forgotten[:0], Spools: c.effects.Spools[:0],
+		Changed: c.effects.Changed[:0], Forgotten: c.effects.Forgotten[:0], Spools: c.effects.Spools[:0], Failed: c.effects.Failed[:0],
 	}
 	c.now = now
 	c.outbox.reset(now)

@@ -57,6 +57,9 @@ func (c *Core) settle() {
 func (c *Core) handleVerdict(v *state.Verdict) {
 	c.pipeline.decided()
 	c.changed[v.Job] = struct{}{}
+	if v.Won {
+		c.effects.Done++
+	}
 	w := c.registry.workers[v.Worker]
 	if w == nil {
 		return
@@ -74,6 +77,9 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.changed[e.Job] = struct{}{}
 	}
 	stage := sched.Key{Job: e.Job, Stage: e.Stage}
+	if e.Fault != 0 {
+		c.effects.Failed = append(c.effects.Failed, e.Fault)
+	}
 	switch e.Kind {
 	case state.JobSubmitted:
 		c.addFact(e)

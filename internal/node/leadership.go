@@ -26,10 +26,16 @@ func (n *Node) lead(ctx context.Context) error {
 	} else {
 		n.acceptWrites()
 	}
-	for _, hook := range n.whileLeading {
+	for _, hook := range n.whileLeading() {
 		hooks.Go(func() { hook(leading) })
 	}
 	return n.serve(leading)
+}
+
+// whileLeading are the functions that run, each in a goroutine, while this node leads. Their context ends when it steps down, which
+// waits for them.
+func (n *Node) whileLeading() []func(ctx context.Context) {
+	return []func(ctx context.Context){n.sweepSpool}
 }
 
 // endTerm ends what belongs to a term: sessions, and entries that were not proposed.
@@ -40,6 +46,7 @@ func (n *Node) endTerm(ctx context.Context) {
 	}
 	n.ready.set(false, why)
 	n.loop.stuck, n.loop.told = nil, told{}
+	n.observer.endTerm()
 	for id, st := range n.loop.streams {
 		st.close(leader.Close{Reason: why})
 		delete(n.loop.streams, id)

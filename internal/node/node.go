@@ -74,7 +74,6 @@ type Node struct {
 	*view.Reader
 	cfg     Config
 	log     *slog.Logger
-	born    time.Time
 	views   *view.Views
 	inputs  chan message
 	queries chan func()
@@ -86,10 +85,8 @@ type Node struct {
 	received atomic.Pointer[shadow]
 
 	lastSession atomic.Uint64
-	// whileLeading run, each in a goroutine, while this node leads; their contexts end when it steps down, which waits for them.
-	whileLeading []func(ctx context.Context)
-
-	loop loop
+	observer    *observer
+	loop        loop
 }
 
 // loop is what only the goroutine of Run touches.
@@ -129,8 +126,8 @@ func New(cfg Config) *Node {
 		cfg.Dial = dialTCP
 	}
 	n := &Node{
-		cfg: cfg, log: cfg.Logger, born: time.Now(), views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),
-		stopped: make(chan struct{}), ready: newReadiness(), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
+		cfg: cfg, log: cfg.Logger, views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),
+		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
 		loop: loop{
 			controller: leader.NewController(leader.ControllerConfig{Cluster: cfg.Cluster, Seed: rand.Uint64}),
 			streams:    map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),
@@ -141,7 +138,6 @@ func New(cfg Config) *Node {
 	members := cfg.Log.Members()
 	n.members.Store(&members)
 	n.loop.controller.SetMembers(Members(members))
-	n.whileLeading = append(n.whileLeading, n.sweepSpool)
 	return n
 }
 
@@ -247,6 +243,7 @@ func (n *Node) take(m message) {
 		}
 		return
 	}
+	n.observer.input(m.in)
 	switch in := m.in.(type) {
 	case leader.Command:
 		n.loop.requests.add(in.Key, m.answer)
@@ -285,10 +282,8 @@ func (n *Node) step(ctx context.Context) error {
 			st.close(c)
 		}
 	}
-	if n.ready.leading() { // the others have the same facts: one of them tells
-		for i := range effects.Facts {
-			n.logFact(&effects.Facts[i])
-		}
+	if n.ready.leading() {
+		n.observer.effects(n.loop.controller.Machine(), effects)
 	}
 	for _, id := range effects.Changed {
 		n.loop.publisher.Invalidate(id)
@@ -340,6 +335,7 @@ func (n *Node) propose(ctx context.Context) {
 			n.log.DebugContext(ctx, "entry not accepted by the log", "error", err)
 			return
 		}
+		n.observer.proposal(time.Now())
 		n.loop.stuck[0] = nil
 		n.loop.stuck = n.loop.stuck[1:]
 	}
@@ -375,9 +371,12 @@ func Members(m replica.Members) leader.Members {
 
 // logEvent takes in an event of the log, and reports when this node has begun or ceased to lead.
 func (n *Node) logEvent(ctx context.Context, e replica.Event) (turned bool, err error) {
-	led := n.loop.controller.Leading()
-	if err := HandleLog(n.loop.controller, time.Now(), e); err != nil {
+	led, now := n.loop.controller.Leading(), time.Now()
+	if err := HandleLog(n.loop.controller, now, e); err != nil {
 		return false, err
+	}
+	if led {
+		n.observer.committed(now, len(e.Entries))
 	}
 	if e.Snapshot != nil || e.Role != nil {
 		n.loop.publisher.Hurry()
@@ -420,29 +419,5 @@ func (n *Node) snapshotSaved(err error) {
 func (n *Node) waitSnapshot() {
 	if n.loop.saving {
 		n.snapshotSaved(<-n.loop.saved)
-	}
-}
-
-func (n *Node) logFact(e *state.Event) {
-	switch e.Kind {
-	case state.JobSubmitted:
-		n.log.Info("job submitted", "job", e.Job)
-	case state.StageStarted:
-		n.log.Info("stage started", "job", e.Job, "stage", e.Stage)
-	case state.JobEnded:
-		if job := n.loop.controller.Machine().Job(e.Job); job != nil {
-			n.log.Info("job status changed", "job", e.Job, "status", job.Status.String(), "error", job.Error)
-		}
-	case state.TaskDied:
-		n.log.Warn("task is dead", "job", e.Job, "stage", e.Stage, "task", e.Task, "worker", e.Worker, "kind", e.Fault.String())
-	case state.WorkerJoined:
-		n.log.Info("worker registered", "worker", e.Worker)
-	case state.WorkerChanged:
-		status := "removed"
-		if w := n.loop.controller.Machine().Worker(e.Worker); w != nil {
-			status = w.Status.String()
-		}
-		n.log.Info("worker status changed", "worker", e.Worker, "status", status)
-	case state.JobEnding, state.StageEnded, state.TaskReopened, state.JobForgotten, state.RequestApplied:
 	}
 }

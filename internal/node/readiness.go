@@ -30,6 +30,7 @@ const (
 // readiness is the one answer to whether this node leads, why it refuses writes, and whether its views may be served. The
 // goroutine of Run changes it.
 type readiness struct {
+	born  time.Time
 	now   atomic.Pointer[readyState]
 	begun chan struct{}
 	// changed notifies of each change, also of who leads and who the members are.
@@ -43,7 +44,7 @@ type readyState struct {
 }
 
 func newReadiness() *readiness {
-	r := &readiness{begun: make(chan struct{}), changed: view.NewBroadcast()}
+	r := &readiness{born: time.Now(), begun: make(chan struct{}), changed: view.NewBroadcast()}
 	r.now.Store(&readyState{refusal: "the leader is starting"})
 	return r
 }
@@ -93,7 +94,7 @@ func (n *Node) beginIfCaughtUp(now time.Time) {
 		n.loop.target = status.Committed
 	}
 	follows := status.LeaderID != 0 && status.LeaderID != status.ID && n.views.Index() >= n.loop.target
-	if n.ready.leading() || follows || now.Sub(n.born) > beginAlone && n.views.Index() >= status.Committed {
+	if n.ready.leading() || follows || now.Sub(n.ready.born) > beginAlone && n.views.Index() >= status.Committed {
 		n.ready.begin()
 	}
 }

@@ -180,7 +180,7 @@ func (n *Node) Status() (index uint64, ageMillis int64, leader uint64) {
 	if !n.ready.leading() {
 		heard := status.Heard
 		if heard.IsZero() {
-			heard = n.born
+			heard = n.ready.born
 		}
 		ageMillis = max(0, time.Since(heard).Milliseconds())
 	}

@@ -1,0 +1,134 @@
+package node
+
+import (
+	"net/http"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// Metrics serves Prometheus metrics: those of the Go process, of the log, of the cluster and of what the observer has counted. It is made at its
+// first use: most embedded clusters are never asked.
+func (n *Node) Metrics() http.Handler {
+	made := sync.OnceValue(func() http.Handler {
+		own := prometheus.NewRegistry()
+		own.MustRegister(newCollector(n))
+		// etcd's write-ahead log reports to the default registry, which also has the process and the Go runtime.
+		return promhttp.HandlerFor(prometheus.Gatherers{prometheus.DefaultGatherer, own}, promhttp.HandlerOpts{})
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { made().ServeHTTP(w, r) })
+}
+
+// collector turns the cluster's state and the observer's counts into metrics when they are asked for.
+type collector struct {
+	node  *Node
+	descs map[string]*prometheus.Desc // by name without the prefix
+}
+
+func newCollector(n *Node) *collector {
+	c := &collector{node: n, descs: map[string]*prometheus.Desc{}}
+	for _, d := range []struct{ name, help, label string }{
+		{"ready", "1 while this leader takes writes.", ""},
+		{"leading", "1 while this leader is the one that leads.", ""},
+		{"age_seconds", "Time since this leader heard from the one that leads.", ""},
+		{"leaders", "Leaders by status, as far as this one knows.", "status"},
+		{"term", "Term of the election.", ""},
+		{"log_index", "Position in the replicated log.", ""},
+		{"jobs", "Jobs that are not over.", ""},
+		{"slots", "Slots of living workers.", ""},
+		{"slots_free", "Slots that run nothing.", ""},
+		{"workers", "Workers by status.", "status"},
+		{"attempts_queued", "Attempts leased ahead of need.", ""},
+		{"worker_sessions_total", "Sessions that workers began with this node while it led.", ""},
+		{"jobs_submitted_total", "Jobs submitted while this node led.", ""},
+		{"jobs_ended_total", "Jobs that ended while this node led, by status.", "status"},
+		{"attempts_leased_total", "Attempts leased to workers by this node.", ""},
+		{"attempts_failed_total", "Attempts that failed while this node led, by kind of failure.", "kind"},
+		{"tasks_done_total", "Tasks done while this node led.", ""},
+		{"tasks_dead_total", "Tasks given up while this node led.", ""},
+		{"commit_seconds", "Time from the proposal of a log entry until it was committed.", ""},
+		{"attempt_seconds", "Duration of successful attempts, as workers report it.", ""},
+	} {
+		var labels []string
+		if d.label != "" {
+			labels = []string{d.label}
+		}
+		c.descs[d.name] = prometheus.NewDesc("bridgefour_"+d.name, d.help, labels, nil)
+	}
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range c.descs {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(to chan<- prometheus.Metric) {
+	c.collectCluster(func(name string, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(c.descs[name], prometheus.GaugeValue, v, labels...)
+	})
+	o := c.node.observer
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	count := func(name string, v uint64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(c.descs[name], prometheus.CounterValue, float64(v), labels...)
+	}
+	count("worker_sessions_total", o.sessions)
+	count("jobs_submitted_total", o.submitted)
+	count("attempts_leased_total", o.leased)
+	count("tasks_done_total", o.done)
+	count("tasks_dead_total", o.dead)
+	for status, v := range o.ended {
+		count("jobs_ended_total", v, status)
+	}
+	for kind, v := range o.failed {
+		count("attempts_failed_total", v, kind)
+	}
+	for name, h := range map[string]*histogram{"commit_seconds": &o.commit, "attempt_seconds": &o.attempt} {
+		below, all := h.cumulative()
+		to <- prometheus.MustNewConstHistogram(c.descs[name], all, h.sum.Seconds(), below)
+	}
+}
+
+func (c *collector) collectCluster(gauge func(name string, v float64, labels ...string)) {
+	cluster := c.node.Cluster()
+	gauge("ready", oneIf(cluster.NotReady == ""))
+	gauge("leading", oneIf(cluster.Node == cluster.Leader))
+	_, age, _ := c.node.Status()
+	gauge("age_seconds", float64(age)/1000)
+	leaders := map[string]int{}
+	for _, l := range c.node.Leaders().Leaders {
+		leaders[l.Status]++
+	}
+	for status, n := range leaders {
+		gauge("leaders", float64(n), status)
+	}
+	gauge("term", float64(cluster.Term))
+	gauge("log_index", float64(cluster.Index))
+	gauge("jobs", float64(cluster.Jobs))
+	gauge("slots", float64(cluster.Slots))
+	gauge("slots_free", float64(cluster.Free))
+	byStatus := map[string]int{api.WorkerAlive: 0, api.WorkerDead: 0, api.WorkerDraining: 0}
+	queued := uint32(0)
+	for _, w := range c.node.Workers() {
+		byStatus[w.Status]++
+		queued += w.Queued
+	}
+	for status, n := range byStatus {
+		gauge("workers", float64(n), status)
+	}
+	gauge("attempts_queued", float64(queued))
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

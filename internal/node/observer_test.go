@@ -1,0 +1,58 @@
+package node
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+func TestMetrics(t *testing.T) {
+	r := newRig(t)
+	r.worker("alice", func(s *scripted, w *wire.Leases) *wire.Report {
+		if w.GetJob() == 2 {
+			return failAll(s, w)
+		}
+		report := finishEmpty(s, w)
+		report.Finished[0].Micros = []uint64{1500, 1500, 1500}
+		return report
+	})
+	finished(t, r.leader, submit(t, r.leader, request(3), "").ID)
+	finished(t, r.leader, submit(t, r.leader, request(2), "").ID)
+	w := httptest.NewRecorder()
+	r.leader.Metrics().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+	for _, line := range []string{
+		"bridgefour_ready 1", "bridgefour_leading 1", `bridgefour_workers{status="alive"} 1`, "bridgefour_worker_sessions_total 1",
+		"bridgefour_jobs_submitted_total 2", `bridgefour_jobs_ended_total{status="done"} 1`, `bridgefour_jobs_ended_total{status="failed"} 1`,
+		"bridgefour_attempts_leased_total 5", "bridgefour_tasks_done_total 3", "bridgefour_tasks_dead_total 2",
+		`bridgefour_attempts_failed_total{kind="bad_input"} 2`,
+		`bridgefour_attempt_seconds_bucket{le="0.001024"} 0`, `bridgefour_attempt_seconds_bucket{le="0.004096"} 3`, "bridgefour_attempt_seconds_sum 0.0045", "bridgefour_attempt_seconds_count 3",
+	} {
+		if !strings.Contains(w.Body.String(), line+"\n") {
+			t.Errorf("/metrics has no line %s", line)
+		}
+	}
+	if strings.Contains(w.Body.String(), "bridgefour_commit_seconds_count 0\n") {
+		t.Error("/metrics counts no committed entry")
+	}
+	if t.Failed() {
+		for line := range strings.Lines(w.Body.String()) {
+			if strings.HasPrefix(line, "bridgefour_") {
+				t.Log(line)
+			}
+		}
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	var h histogram
+	for _, d := range []time.Duration{-time.Second, 0, time.Microsecond, 63 * time.Microsecond, 64 * time.Microsecond, time.Hour, 100 * time.Hour} {
+		h.observe(d)
+	}
+	below, all := h.cumulative()
+	if all != 7 || below[64e-6] != 4 || below[256e-6] != 5 || below[float64(1<<34)/1e6] != 6 {
+		t.Errorf("cumulative() = %v, %d", below, all)
+	}
+}
