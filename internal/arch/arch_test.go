@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	"internal/httpapi":        {"api", "internal/access"},
 	"internal/compat":         {"api"},
 	"internal/blob/blobtest":  {"internal/blob"},
+	"internal/wire/wiretest":  {"internal/wire"},
 }
 
 // pure packages are step functions: what happens and the time go in, what is to be done comes out. They have no clock, no

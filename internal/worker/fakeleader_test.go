@@ -23,6 +23,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is how long a test waits for what must come. It is no measure of anything.
 const patience = 20 * time.Second
 
+var errNotLeader = status.Error(codes.Unavailable, "this node does not lead")
+
 // fakeLeader serves on a real listener and does what its test says.
 type fakeLeader struct {
 	wire.UnimplementedLeaderServer
@@ -117,8 +119,11 @@ func (l *fakeLeader) Session(stream grpc.BidiStreamingServer[wire.FromWorker, wi
 
 func (l *fakeLeader) Parts(req *wire.PartsRequest, stream grpc.ServerStreamingServer[wire.PartsPage]) error {
 	l.mu.Lock()
-	pages := l.parts[req.GetStage()]
+	pages, known := l.parts[req.GetStage()]
 	l.mu.Unlock()
+	if !known {
+		return status.Error(codes.NotFound, "no such stage")
+	}
 	for _, p := range pages {
 		if p == nil {
 			return status.Error(codes.Unavailable, "this node does not lead any more")
@@ -222,7 +227,7 @@ func (s *fakeSession) report() *wire.Report {
 func (s *fakeSession) hangUp() {
 	s.t.Helper()
 	select {
-	case s.end <- status.Error(codes.Unavailable, "this node does not lead"):
+	case s.end <- errNotLeader:
 	case <-s.ended:
 	}
 }

@@ -12,9 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
@@ -141,7 +138,7 @@ func TestWorkerSurvivesItsLeader(t *testing.T) {
 
 func TestWorkerGoesOnWhileNobodyLeads(t *testing.T) {
 	l := newFakeLeader(t, "127.0.0.1:0")
-	l.refuse = status.Error(codes.Unavailable, "this node does not lead")
+	l.refuse = errNotLeader
 	w := startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, nothing)
 	l.session()
 	l.session()
