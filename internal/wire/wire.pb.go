@@ -93,6 +93,58 @@ func (FailureKind) EnumDescriptor() ([]byte, []int) {
 	return file_wire_proto_rawDescGZIP(), []int{0}
 }
 
+type StageRole int32
+
+const (
+	StageRole_STAGE_ROLE_UNSPECIFIED StageRole = 0
+	StageRole_STAGE_MAP              StageRole = 1 // run the program, each task on one split
+	StageRole_STAGE_COLLECT          StageRole = 2 // merge the outputs into the result
+	StageRole_STAGE_COMMIT           StageRole = 3 // publish the outputs, or remove them
+)
+
+// Enum value maps for StageRole.
+var (
+	StageRole_name = map[int32]string{
+		0: "STAGE_ROLE_UNSPECIFIED",
+		1: "STAGE_MAP",
+		2: "STAGE_COLLECT",
+		3: "STAGE_COMMIT",
+	}
+	StageRole_value = map[string]int32{
+		"STAGE_ROLE_UNSPECIFIED": 0,
+		"STAGE_MAP":              1,
+		"STAGE_COLLECT":          2,
+		"STAGE_COMMIT":           3,
+	}
+)
+
+func (x StageRole) Enum() *StageRole {
+	p := new(StageRole)
+	*p = x
+	return p
+}
+
+func (x StageRole) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StageRole) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_proto_enumTypes[1].Descriptor()
+}
+
+func (StageRole) Type() protoreflect.EnumType {
+	return &file_wire_proto_enumTypes[1]
+}
+
+func (x StageRole) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StageRole.Descriptor instead.
+func (StageRole) EnumDescriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{1}
+}
+
 type CommitAction int32
 
 const (
@@ -129,11 +181,11 @@ func (x CommitAction) String() string {
 }
 
 func (CommitAction) Descriptor() protoreflect.EnumDescriptor {
-	return file_wire_proto_enumTypes[1].Descriptor()
+	return file_wire_proto_enumTypes[2].Descriptor()
 }
 
 func (CommitAction) Type() protoreflect.EnumType {
-	return &file_wire_proto_enumTypes[1]
+	return &file_wire_proto_enumTypes[2]
 }
 
 func (x CommitAction) Number() protoreflect.EnumNumber {
@@ -142,7 +194,7 @@ func (x CommitAction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CommitAction.Descriptor instead.
 func (CommitAction) EnumDescriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{1}
+	return file_wire_proto_rawDescGZIP(), []int{2}
 }
 
 type FromWorker struct {
@@ -910,6 +962,7 @@ type Report struct {
 	Heartbeat     bool                   `protobuf:"varint,4,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
 	Returned      []uint64               `protobuf:"varint,5,rep,packed,name=returned,proto3" json:"returned,omitempty"` // leases handed back unstarted, or stopped at the leader's word or a drain
 	Draining      bool                   `protobuf:"varint,6,opt,name=draining,proto3" json:"draining,omitempty"`        // it takes no new leases
+	Lost          []*OutputLost          `protobuf:"bytes,7,rep,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -986,6 +1039,82 @@ func (x *Report) GetDraining() bool {
 	return false
 }
 
+func (x *Report) GetLost() []*OutputLost {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+// OutputLost reports that the output of a done task could not be read: its file is missing or damaged.
+type OutputLost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Stage         uint32                 `protobuf:"varint,2,opt,name=stage,proto3" json:"stage,omitempty"`
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Lease         uint64                 `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"` // of the attempt that made the output
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutputLost) Reset() {
+	*x = OutputLost{}
+	mi := &file_wire_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutputLost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutputLost) ProtoMessage() {}
+
+func (x *OutputLost) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutputLost.ProtoReflect.Descriptor instead.
+func (*OutputLost) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *OutputLost) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *OutputLost) GetStage() uint32 {
+	if x != nil {
+		return x.Stage
+	}
+	return 0
+}
+
+func (x *OutputLost) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *OutputLost) GetLease() uint64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
 // Finished holds columns: entry i of each is one prepared attempt. A column that would be all zero is left out.
 type Finished struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -998,13 +1127,14 @@ type Finished struct {
 	Checksum      []uint64               `protobuf:"fixed64,7,rep,packed,name=checksum,proto3" json:"checksum,omitempty"` // xxh64 of the output
 	Micros        []uint64               `protobuf:"varint,8,rep,packed,name=micros,proto3" json:"micros,omitempty"`      // run time
 	InputBytes    []uint64               `protobuf:"varint,9,rep,packed,name=input_bytes,json=inputBytes,proto3" json:"input_bytes,omitempty"`
+	AgeMs         []uint64               `protobuf:"varint,10,rep,packed,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // from the attempt's end to this report
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1146,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1159,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Finished) GetJob() uint64 {
@@ -1095,6 +1225,13 @@ func (x *Finished) GetInputBytes() []uint64 {
 	return nil
 }
 
+func (x *Finished) GetAgeMs() []uint64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return nil
+}
+
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -1110,7 +1247,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1259,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1272,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -1195,7 +1332,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1344,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1357,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 // Work is what the leader has for a worker: verdicts on what it reported, and new leases.
@@ -1237,7 +1374,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1386,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1399,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Work) GetJobs() []*Job {
@@ -1314,20 +1451,21 @@ type Job struct {
 	Memory        uint64                 `protobuf:"varint,9,opt,name=memory,proto3" json:"memory,omitempty"`                         // bytes an attempt may use; 0: not limited
 	Dir           string                 `protobuf:"bytes,10,opt,name=dir,proto3" json:"dir,omitempty"`                               // working directory of commands
 	RangeFrom     int64                  `protobuf:"varint,11,opt,name=range_from,json=rangeFrom,proto3" json:"range_from,omitempty"` // with --range: item of task i is range_from + i
-	Stages        []string               `protobuf:"bytes,12,rep,name=stages,proto3" json:"stages,omitempty"`                         // names by stage number: map, collect, commit
+	Stages        []string               `protobuf:"bytes,12,rep,name=stages,proto3" json:"stages,omitempty"`                         // names by stage number: those of plan
 	KeepPartial   bool                   `protobuf:"varint,13,opt,name=keep_partial,json=keepPartial,proto3" json:"keep_partial,omitempty"`
 	CreatedUnixMs uint64                 `protobuf:"varint,14,opt,name=created_unix_ms,json=createdUnixMs,proto3" json:"created_unix_ms,omitempty"`
 	User          string                 `protobuf:"bytes,15,opt,name=user,proto3" json:"user,omitempty"`
 	Overwrite     bool                   `protobuf:"varint,16,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
 	Range         bool                   `protobuf:"varint,17,opt,name=range,proto3" json:"range,omitempty"`                                        // items are the numbers from range_from on
 	StartedUnixMs uint64                 `protobuf:"varint,18,opt,name=started_unix_ms,json=startedUnixMs,proto3" json:"started_unix_ms,omitempty"` // 0: no task has ended yet
+	Plan          []*Stage               `protobuf:"bytes,19,rep,name=plan,proto3" json:"plan,omitempty"`                                           // by stage number; empty: each stage has the role that its name says
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1477,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1490,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Job) GetId() uint64 {
@@ -1481,6 +1619,73 @@ func (x *Job) GetStartedUnixMs() uint64 {
 	return 0
 }
 
+func (x *Job) GetPlan() []*Stage {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+type Stage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // part of the names of tasks and files
+	Role          StageRole              `protobuf:"varint,2,opt,name=role,proto3,enum=bridgefour.wire.v1.StageRole" json:"role,omitempty"`
+	From          []uint32               `protobuf:"varint,3,rep,packed,name=from,proto3" json:"from,omitempty"` // the stages whose outputs it reads or publishes, ascending
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stage) Reset() {
+	*x = Stage{}
+	mi := &file_wire_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stage) ProtoMessage() {}
+
+func (x *Stage) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stage.ProtoReflect.Descriptor instead.
+func (*Stage) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Stage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Stage) GetRole() StageRole {
+	if x != nil {
+		return x.Role
+	}
+	return StageRole_STAGE_ROLE_UNSPECIFIED
+}
+
+func (x *Stage) GetFrom() []uint32 {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
 type Program struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
@@ -1494,7 +1699,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1711,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1724,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Program) GetKind() isProgram_Kind {
@@ -1572,7 +1777,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1584,7 +1789,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1597,7 +1802,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Command) GetArgv() [][]byte {
@@ -1624,7 +1829,7 @@ type Leases struct {
 
 func (x *Leases) Reset() {
 	*x = Leases{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1841,7 @@ func (x *Leases) String() string {
 func (*Leases) ProtoMessage() {}
 
 func (x *Leases) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1854,7 @@ func (x *Leases) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leases.ProtoReflect.Descriptor instead.
 func (*Leases) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Leases) GetJob() uint64 {
@@ -1714,7 +1919,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +1931,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +1944,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Split) GetKind() isSplit_Kind {
@@ -1797,7 +2002,7 @@ type FileSplit struct {
 
 func (x *FileSplit) Reset() {
 	*x = FileSplit{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +2014,7 @@ func (x *FileSplit) String() string {
 func (*FileSplit) ProtoMessage() {}
 
 func (x *FileSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +2027,7 @@ func (x *FileSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSplit.ProtoReflect.Descriptor instead.
 func (*FileSplit) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FileSplit) GetPath() []byte {
@@ -1867,7 +2072,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +2084,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2097,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogRequest) GetRequest() uint64 {
@@ -1948,7 +2153,7 @@ type LogRecords struct {
 
 func (x *LogRecords) Reset() {
 	*x = LogRecords{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2165,7 @@ func (x *LogRecords) String() string {
 func (*LogRecords) ProtoMessage() {}
 
 func (x *LogRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2178,7 @@ func (x *LogRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecords.ProtoReflect.Descriptor instead.
 func (*LogRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogRecords) GetRequest() uint64 {
@@ -2010,7 +2215,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2227,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2240,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LogRecord) GetStage() uint32 {
@@ -2081,7 +2286,7 @@ type SendLogDone struct {
 
 func (x *SendLogDone) Reset() {
 	*x = SendLogDone{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2298,7 @@ func (x *SendLogDone) String() string {
 func (*SendLogDone) ProtoMessage() {}
 
 func (x *SendLogDone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2311,7 @@ func (x *SendLogDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLogDone.ProtoReflect.Descriptor instead.
 func (*SendLogDone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 type PartsRequest struct {
@@ -2119,7 +2324,7 @@ type PartsRequest struct {
 
 func (x *PartsRequest) Reset() {
 	*x = PartsRequest{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2336,7 @@ func (x *PartsRequest) String() string {
 func (*PartsRequest) ProtoMessage() {}
 
 func (x *PartsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2349,7 @@ func (x *PartsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsRequest.ProtoReflect.Descriptor instead.
 func (*PartsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PartsRequest) GetJob() uint64 {
@@ -2177,7 +2382,7 @@ type PartsPage struct {
 
 func (x *PartsPage) Reset() {
 	*x = PartsPage{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2394,7 @@ func (x *PartsPage) String() string {
 func (*PartsPage) ProtoMessage() {}
 
 func (x *PartsPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2407,7 @@ func (x *PartsPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsPage.ProtoReflect.Descriptor instead.
 func (*PartsPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PartsPage) GetIndex() []uint64 {
@@ -2265,7 +2470,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2482,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2495,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Drain) GetStopRunning() bool {
@@ -2317,7 +2522,7 @@ type ShadowRequest struct {
 
 func (x *ShadowRequest) Reset() {
 	*x = ShadowRequest{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2534,7 @@ func (x *ShadowRequest) String() string {
 func (*ShadowRequest) ProtoMessage() {}
 
 func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2547,7 @@ func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowRequest.ProtoReflect.Descriptor instead.
 func (*ShadowRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ShadowRequest) GetId() uint64 {
@@ -2382,7 +2587,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2599,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2612,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -2576,14 +2781,21 @@ const file_wire_proto_rawDesc = "" +
 	"silence_ms\x18\t \x01(\rR\tsilenceMs\x12*\n" +
 	"\x11idle_heartbeat_ms\x18\n" +
 	" \x01(\rR\x0fidleHeartbeatMs\x12&\n" +
-	"\x0fidle_silence_ms\x18\v \x01(\rR\ridleSilenceMs\"\xe7\x01\n" +
+	"\x0fidle_silence_ms\x18\v \x01(\rR\ridleSilenceMs\"\x9b\x02\n" +
 	"\x06Report\x128\n" +
 	"\bfinished\x18\x01 \x03(\v2\x1c.bridgefour.wire.v1.FinishedR\bfinished\x123\n" +
 	"\x06failed\x18\x02 \x03(\v2\x1b.bridgefour.wire.v1.FailureR\x06failed\x12\x18\n" +
 	"\arunning\x18\x03 \x03(\x04R\arunning\x12\x1c\n" +
 	"\theartbeat\x18\x04 \x01(\bR\theartbeat\x12\x1a\n" +
 	"\breturned\x18\x05 \x03(\x04R\breturned\x12\x1a\n" +
-	"\bdraining\x18\x06 \x01(\bR\bdraining\"\xe1\x01\n" +
+	"\bdraining\x18\x06 \x01(\bR\bdraining\x122\n" +
+	"\x04lost\x18\a \x03(\v2\x1e.bridgefour.wire.v1.OutputLostR\x04lost\"`\n" +
+	"\n" +
+	"OutputLost\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
+	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05lease\x18\x04 \x01(\x04R\x05lease\"\xf8\x01\n" +
 	"\bFinished\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
@@ -2594,7 +2806,9 @@ const file_wire_proto_rawDesc = "" +
 	"\bchecksum\x18\a \x03(\x06R\bchecksum\x12\x16\n" +
 	"\x06micros\x18\b \x03(\x04R\x06micros\x12\x1f\n" +
 	"\vinput_bytes\x18\t \x03(\x04R\n" +
-	"inputBytes\"\xc4\x01\n" +
+	"inputBytes\x12\x15\n" +
+	"\x06age_ms\x18\n" +
+	" \x03(\x04R\x05ageMs\"\xc4\x01\n" +
 	"\aFailure\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
@@ -2609,7 +2823,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xdb\x04\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\x8a\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -2631,10 +2845,15 @@ const file_wire_proto_rawDesc = "" +
 	"\x04user\x18\x0f \x01(\tR\x04user\x12\x1c\n" +
 	"\toverwrite\x18\x10 \x01(\bR\toverwrite\x12\x14\n" +
 	"\x05range\x18\x11 \x01(\bR\x05range\x12&\n" +
-	"\x0fstarted_unix_ms\x18\x12 \x01(\x04R\rstartedUnixMs\x1a;\n" +
+	"\x0fstarted_unix_ms\x18\x12 \x01(\x04R\rstartedUnixMs\x12-\n" +
+	"\x04plan\x18\x13 \x03(\v2\x19.bridgefour.wire.v1.StageR\x04plan\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"b\n" +
+	"\x05Stage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x1d.bridgefour.wire.v1.StageRoleR\x04role\x12\x12\n" +
+	"\x04from\x18\x03 \x03(\rR\x04from\"f\n" +
 	"\aProgram\x12\x1a\n" +
 	"\abuiltin\x18\x01 \x01(\tH\x00R\abuiltin\x127\n" +
 	"\acommand\x18\x02 \x01(\v2\x1b.bridgefour.wire.v1.CommandH\x00R\acommandB\x06\n" +
@@ -2724,7 +2943,12 @@ const file_wire_proto_rawDesc = "" +
 	"\tPREEMPTED\x10\x05\x12\r\n" +
 	"\tBAD_INPUT\x10\x06\x12\x0f\n" +
 	"\vBAD_PROGRAM\x10\a\x12\x10\n" +
-	"\fOUTPUT_ERROR\x10\b*X\n" +
+	"\fOUTPUT_ERROR\x10\b*[\n" +
+	"\tStageRole\x12\x1a\n" +
+	"\x16STAGE_ROLE_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tSTAGE_MAP\x10\x01\x12\x11\n" +
+	"\rSTAGE_COLLECT\x10\x02\x12\x10\n" +
+	"\fSTAGE_COMMIT\x10\x03*X\n" +
 	"\fCommitAction\x12\x1d\n" +
 	"\x19COMMIT_ACTION_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
@@ -2749,80 +2973,86 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_wire_proto_goTypes = []any{
 	(FailureKind)(0),      // 0: bridgefour.wire.v1.FailureKind
-	(CommitAction)(0),     // 1: bridgefour.wire.v1.CommitAction
-	(*FromWorker)(nil),    // 2: bridgefour.wire.v1.FromWorker
-	(*ToWorker)(nil),      // 3: bridgefour.wire.v1.ToWorker
-	(*Hello)(nil),         // 4: bridgefour.wire.v1.Hello
-	(*Elsewhere)(nil),     // 5: bridgefour.wire.v1.Elsewhere
-	(*Leaders)(nil),       // 6: bridgefour.wire.v1.Leaders
-	(*Ping)(nil),          // 7: bridgefour.wire.v1.Ping
-	(*Held)(nil),          // 8: bridgefour.wire.v1.Held
-	(*Welcome)(nil),       // 9: bridgefour.wire.v1.Welcome
-	(*Report)(nil),        // 10: bridgefour.wire.v1.Report
-	(*Finished)(nil),      // 11: bridgefour.wire.v1.Finished
-	(*Failure)(nil),       // 12: bridgefour.wire.v1.Failure
-	(*Goodbye)(nil),       // 13: bridgefour.wire.v1.Goodbye
-	(*Work)(nil),          // 14: bridgefour.wire.v1.Work
-	(*Job)(nil),           // 15: bridgefour.wire.v1.Job
-	(*Program)(nil),       // 16: bridgefour.wire.v1.Program
-	(*Command)(nil),       // 17: bridgefour.wire.v1.Command
-	(*Leases)(nil),        // 18: bridgefour.wire.v1.Leases
-	(*Split)(nil),         // 19: bridgefour.wire.v1.Split
-	(*FileSplit)(nil),     // 20: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),    // 21: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),    // 22: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),     // 23: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),   // 24: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),  // 25: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),     // 26: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),         // 27: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil), // 28: bridgefour.wire.v1.ShadowRequest
-	(*ShadowState)(nil),   // 29: bridgefour.wire.v1.ShadowState
-	nil,                   // 30: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                   // 31: bridgefour.wire.v1.Job.SettingsEntry
+	(StageRole)(0),        // 1: bridgefour.wire.v1.StageRole
+	(CommitAction)(0),     // 2: bridgefour.wire.v1.CommitAction
+	(*FromWorker)(nil),    // 3: bridgefour.wire.v1.FromWorker
+	(*ToWorker)(nil),      // 4: bridgefour.wire.v1.ToWorker
+	(*Hello)(nil),         // 5: bridgefour.wire.v1.Hello
+	(*Elsewhere)(nil),     // 6: bridgefour.wire.v1.Elsewhere
+	(*Leaders)(nil),       // 7: bridgefour.wire.v1.Leaders
+	(*Ping)(nil),          // 8: bridgefour.wire.v1.Ping
+	(*Held)(nil),          // 9: bridgefour.wire.v1.Held
+	(*Welcome)(nil),       // 10: bridgefour.wire.v1.Welcome
+	(*Report)(nil),        // 11: bridgefour.wire.v1.Report
+	(*OutputLost)(nil),    // 12: bridgefour.wire.v1.OutputLost
+	(*Finished)(nil),      // 13: bridgefour.wire.v1.Finished
+	(*Failure)(nil),       // 14: bridgefour.wire.v1.Failure
+	(*Goodbye)(nil),       // 15: bridgefour.wire.v1.Goodbye
+	(*Work)(nil),          // 16: bridgefour.wire.v1.Work
+	(*Job)(nil),           // 17: bridgefour.wire.v1.Job
+	(*Stage)(nil),         // 18: bridgefour.wire.v1.Stage
+	(*Program)(nil),       // 19: bridgefour.wire.v1.Program
+	(*Command)(nil),       // 20: bridgefour.wire.v1.Command
+	(*Leases)(nil),        // 21: bridgefour.wire.v1.Leases
+	(*Split)(nil),         // 22: bridgefour.wire.v1.Split
+	(*FileSplit)(nil),     // 23: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),    // 24: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),    // 25: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),     // 26: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),   // 27: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),  // 28: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),     // 29: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),         // 30: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil), // 31: bridgefour.wire.v1.ShadowRequest
+	(*ShadowState)(nil),   // 32: bridgefour.wire.v1.ShadowState
+	nil,                   // 33: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                   // 34: bridgefour.wire.v1.Job.SettingsEntry
 }
 var file_wire_proto_depIdxs = []int32{
-	4,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
-	10, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
-	13, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
-	9,  // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
-	14, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	21, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	27, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
-	5,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
-	6,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
-	7,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	30, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
-	8,  // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
-	11, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
-	12, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
-	0,  // 14: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
-	15, // 15: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	18, // 16: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	16, // 17: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	31, // 18: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	17, // 19: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	19, // 20: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
-	1,  // 21: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	20, // 22: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	23, // 23: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	2,  // 24: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	22, // 25: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	25, // 26: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	28, // 27: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	3,  // 28: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	24, // 29: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	26, // 30: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	29, // 31: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	5,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
+	11, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
+	15, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
+	10, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
+	16, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
+	24, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	30, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	6,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
+	7,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
+	8,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
+	33, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	9,  // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
+	13, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
+	14, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
+	12, // 14: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
+	0,  // 15: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
+	17, // 16: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
+	21, // 17: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	19, // 18: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	34, // 19: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	18, // 20: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
+	1,  // 21: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
+	20, // 22: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	22, // 23: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	2,  // 24: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
+	23, // 25: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	26, // 26: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	3,  // 27: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	25, // 28: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	28, // 29: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	31, // 30: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	4,  // 31: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	27, // 32: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	29, // 33: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	32, // 34: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	31, // [31:35] is the sub-list for method output_type
+	27, // [27:31] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2844,11 +3074,11 @@ func file_wire_proto_init() {
 		(*ToWorker_Leaders)(nil),
 		(*ToWorker_Ping)(nil),
 	}
-	file_wire_proto_msgTypes[14].OneofWrappers = []any{
+	file_wire_proto_msgTypes[16].OneofWrappers = []any{
 		(*Program_Builtin)(nil),
 		(*Program_Command)(nil),
 	}
-	file_wire_proto_msgTypes[17].OneofWrappers = []any{
+	file_wire_proto_msgTypes[19].OneofWrappers = []any{
 		(*Split_Item)(nil),
 		(*Split_File)(nil),
 	}
@@ -2857,8 +3087,8 @@ func file_wire_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   30,
+			NumEnums:      3,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
