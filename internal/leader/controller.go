@@ -145,7 +145,7 @@ func (n *Controller) apply(entry Committed) error {
 			}
 		case state.RequestApplied:
 			n.applied.Replies = append(n.applied.Replies, *e)
-		case state.JobSubmitted, state.StageStarted, state.StageEnded, state.TaskReopened, state.TaskDied, state.JobEnding, state.JobEnded,
+		case state.JobSubmitted, state.StageStarted, state.StageEnded, state.TaskReopened, state.TaskLost, state.TaskDied, state.JobEnding, state.JobEnded,
 			state.WorkerJoined, state.WorkerChanged:
 		}
 	}

@@ -357,7 +357,7 @@ func TestNoLeaseSlipsBetweenStopAndRetry(t *testing.T) {
 		t.Error("job 2 got no lease meanwhile")
 	}
 	for _, lease := range before {
-		if !job.Fenced(lease) {
+		if !job.Fenced(0, 0, lease) {
 			t.Fatalf("lease %d was given before the log had the retry, and is not fenced: the fence is at %d", lease, job.Fence)
 		}
 	}

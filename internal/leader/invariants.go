@@ -58,7 +58,7 @@ func (c *Core) checkLease(number state.Lease, l lease) error {
 	if stageOf(job, l.taskKey) == nil || !job.Open(int(l.Stage), l.task) {
 		return fmt.Errorf("lease %d is of task %d/%d/%d, which is not open", number, l.Job, l.Stage, l.task)
 	}
-	if job.Fenced(number) {
+	if job.Fenced(int(l.Stage), l.task, number) {
 		return fmt.Errorf("lease %d is of task %d/%d/%d, and fenced at %d", number, l.Job, l.Stage, l.task, job.Fence)
 	}
 	return nil

@@ -88,6 +88,11 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.addFact(e)
 	case state.StageEnded:
 		c.endStage(stage)
+	case state.TaskLost:
+		if job := c.machine.Job(e.Job); job != nil && job.Ready(int(e.Stage)) { // otherwise the stage starts, or ends, as a whole
+			c.sched.Resume(job, e.Stage, e.Task, c.now)
+			c.dirty.markAll()
+		}
 	case state.TaskReopened:
 		avoid := e.Worker
 		if e.Fault == state.Preempted {

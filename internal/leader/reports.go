@@ -22,6 +22,9 @@ func (c *Core) handleReport(w *worker, r *wire.Report) {
 	for _, f := range r.GetFailed() {
 		c.handleFailed(w, f)
 	}
+	for _, o := range r.GetLost() {
+		c.handleLost(o)
+	}
 	for _, number := range r.GetReturned() {
 		if l, ok := w.leases[state.Lease(number)]; ok && !l.ended {
 			w.Behind = true
@@ -30,6 +33,14 @@ func (c *Core) handleReport(w *worker, r *wire.Report) {
 	}
 	if len(c.machine.Live()) > 0 {
 		c.dirty.mark(w) // also after a heartbeat: a task that avoids it may not have found another worker
+	}
+}
+
+// handleLost has the log open a task again whose output could not be read, if that output still is the winner.
+func (c *Core) handleLost(o *wire.OutputLost) {
+	key, number := newTaskKey(o.GetJob(), uint64(o.GetStage()), o.GetIndex()), state.Lease(o.GetLease())
+	if c.won(key, number) {
+		c.handleCommand(Command{Add: func(e *state.Entry) { e.OutputLost(key.Job, key.Stage, key.task, number) }})
 	}
 }
 

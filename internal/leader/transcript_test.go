@@ -23,6 +23,7 @@ import (
 //	beat SESSION [LEASE…]                       a heartbeat: these run
 //	beating SESSION…                            these give their last heartbeat again every 300 ms from here on
 //	finish SESSION LEASE…       fail SESSION LEASE KIND
+//	lost SESSION LEASE…         the outputs of these leases cannot be read
 //	return SESSION LEASE…   draining SESSION   goodbye SESSION   close SESSION
 //	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [lines=A,B,…]
 //	stop J   retry J   drain W   remove W
@@ -33,7 +34,7 @@ import (
 //	together … end                              the commands between come in one step, and one entry
 //	job J   books
 func TestTranscripts(t *testing.T) {
-	transcript.Run(t, func(t *testing.T) func([][]string) string {
+	transcript.Run(t, "testdata", func(t *testing.T) func([][]string) string {
 		t.Helper()
 		return newStory(t).block
 	})
@@ -61,6 +62,9 @@ func newStory(t *testing.T) *story {
 	s := &story{
 		t: t, start: time.UnixMilli(0), now: time.UnixMilli(0), machine: state.New(), sessions: map[string]SessionID{}, running: map[string][]uint64{},
 		beating: map[string]time.Time{}, last: map[string]uint64{},
+	}
+	if err := s.machine.Apply(1, state.RaiseLevel(0, state.FeatureLevel, "test").Data(), &state.Result{}); err != nil {
+		t.Fatal(err)
 	}
 	s.log = &testLog{machine: s.machine, term: 1, latency: func() time.Duration { return time.Millisecond }}
 	s.core = NewCore(CoreConfig{Machine: s.machine, Cluster: "test", Term: 1, Now: s.now, Seed: 1})
@@ -207,6 +211,11 @@ func (s *story) input(command string, list []string, set map[string]string) Inpu
 			r.Finished = append(r.Finished, &wire.Finished{
 				Job: p.job, Stage: p.stage, Index: []uint64{p.index}, Lease: []uint64{p.lease}, Size: []uint64{1}, Micros: []uint64{1_000_000},
 			})
+		}
+	case "lost":
+		for _, text := range list[1:] {
+			p := s.place(text)
+			r.Lost = append(r.Lost, &wire.OutputLost{Job: p.job, Stage: p.stage, Index: p.index, Lease: p.lease})
 		}
 	case "fail":
 		p := s.place(list[1])
@@ -376,7 +385,7 @@ func (s *story) fact(f *state.Event) {
 			status = w.Status
 		}
 		s.say("worker %d is %v", f.Worker, status)
-	case state.TaskReopened, state.StageEnded, state.JobForgotten, state.RequestApplied:
+	case state.TaskReopened, state.TaskLost, state.StageEnded, state.JobForgotten, state.RequestApplied:
 		s.say("fact %+v", *f)
 	}
 }

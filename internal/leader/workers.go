@@ -181,7 +181,7 @@ func (c *Core) adoptable(key taskKey, number state.Lease) bool {
 	if stageOf(job, key) == nil || !job.Open(int(key.Stage), key.task) {
 		return false
 	}
-	return !c.leases.leased(key) && c.leases.current(number, key.Key) && !job.Fenced(number)
+	return !c.leases.leased(key) && c.leases.current(number, key.Key) && !job.Fenced(int(key.Stage), key.task, number)
 }
 
 // won reports whether a lease is the winner of its task.

@@ -24,12 +24,14 @@ import (
 //	back J W TASK…                              these leases came back
 //	fail J W TASK after=DURATION                this attempt failed: the task may go again after DURATION
 //	adopt J W TASK…   release   freeze J yes|no   end J   leave W   restart J
+//	lost J TASK…                                the outputs of these tasks are lost; the stage goes on with them
+//	demand                                      what waits
 //	                                            J is the first stage of a job; J/N, which a job does not start with, is another
 //	alone W yes|no
 //	behind W yes|no
 //	show                                        load and leases of all workers and jobs; wake
 func TestTranscripts(t *testing.T) {
-	transcript.Run(t, func(t *testing.T) func([][]string) string {
+	transcript.Run(t, "testdata", func(t *testing.T) func([][]string) string {
 		t.Helper()
 		return newStory(t).block
 	})
@@ -44,15 +46,20 @@ type story struct {
 	jobs    map[string]*state.Job
 	workers map[string]*Worker
 	costs   map[string]int64 // by "job worker task"
+	lease   state.Lease      // the last one that won
 }
 
 var epoch = time.UnixMilli(0)
 
 func newStory(t *testing.T) *story {
 	t.Helper()
-	return &story{
+	st := &story{
 		t: t, now: epoch, s: New(), machine: state.New(), jobs: map[string]*state.Job{}, workers: map[string]*Worker{}, costs: map[string]int64{},
 	}
+	if err := st.machine.Apply(1, state.RaiseLevel(1, state.FeatureLevel, "test").Data(), &state.Result{}); err != nil {
+		t.Fatal(err)
+	}
+	return st
 }
 
 func (st *story) block(commands [][]string) string {
@@ -107,12 +114,28 @@ func (st *story) command(b *strings.Builder, words []string) {
 			_, key := st.stage(list[0])
 			st.costs[strings.Join([]string{list[0], list[1], task}, " ")] = st.s.Adopt(st.workers[list[1]], key, st.number(task))
 		}
+	case "lost":
+		job, key := st.stage(list[0])
+		for _, task := range list[1:] {
+			lost := st.number(task)
+			out, _ := job.Stages[key.Stage].Output(lost)
+			st.apply(func(e *state.Entry) { e.OutputLost(job.ID, key.Stage, lost, out.Winner) })
+			st.s.Resume(job, key.Stage, lost, st.now)
+		}
+	case "demand":
+		for _, d := range st.s.Demand() {
+			fmt.Fprintf(b, "%d tasks want %d slots, %d bytes, %v: %v\n", d.Tasks, d.Slots, d.Memory, d.Labels, d.Jobs)
+		}
 	case "release":
 		st.s.Release()
 	case "freeze":
 		st.s.Freeze(st.jobs[list[0]].ID, list[1] == "yes")
 	case "end":
-		st.s.End(st.jobs[list[0]].ID)
+		if job, key := st.stage(list[0]); strings.Contains(list[0], "/") {
+			st.s.EndStage(key)
+		} else {
+			st.s.End(job.ID)
+		}
 	case "restart":
 		job, key := st.stage(list[0])
 		st.s.Start(job, key.Stage, false)
@@ -165,7 +188,7 @@ func (st *story) stage(name string) (*state.Job, Key) {
 }
 
 func (st *story) apply(add func(e *state.Entry)) {
-	e := state.NewEntry(1, 0)
+	e := state.NewEntry(1, state.FeatureLevel)
 	add(e)
 	if err := st.machine.Apply(st.machine.Index()+1, e.Data(), &state.Result{}); err != nil {
 		st.t.Fatal(err)
@@ -233,8 +256,9 @@ func (st *story) ended(how, job, worker string, tasks []string, set map[string]s
 		switch how {
 		case "done":
 			st.s.Observe(key, 1, st.number(set["micros"]))
+			st.lease++
 			st.apply(func(e *state.Entry) {
-				e.Done(w.ID, j.ID, key.Stage, []state.Completion{{Index: task, Lease: 1}})
+				e.Done(w.ID, j.ID, key.Stage, []state.Completion{{Index: task, Lease: st.lease}})
 			})
 		case "fail":
 			st.apply(func(e *state.Entry) {

@@ -291,7 +291,7 @@ func (c *checker) welcomed(l *simLeader, messages []leader.Send) {
 		if slices.Contains(void, h.GetLease()) || job == nil || a == nil || a.won {
 			continue
 		}
-		if job.Fenced(lease) {
+		if job.Fenced(int(a.stage), a.task, lease) {
 			c.w.fail("leader %d goes on with lease %s of worker %d, which was given before job %d was last stopped or retried",
 				l.addr, leaseName(lease), s.worker.number, job.ID)
 		}
@@ -342,7 +342,7 @@ func (c *checker) attemptStarted(s *simWorker, ch *worker.Chunk, i int) *attempt
 	for before := a.before; before != 0; {
 		b := c.attempt(before)
 		live := b.state == attemptRunning || b.state == attemptFinished && !b.won
-		if live && !b.stale && !b.returned && job != nil && !job.Fenced(before) && job.Ready(int(a.stage)) {
+		if live && !b.stale && !b.returned && job != nil && !job.Fenced(int(a.stage), a.task, before) && job.Ready(int(a.stage)) {
 			c.w.fail("task %d/%d/%d is run again as %s on worker %d, though lease %s of worker %d goes on and nothing has befallen that worker",
 				a.job, a.stage, a.task, leaseName(lease), s.number, leaseName(before), b.worker)
 			return nil

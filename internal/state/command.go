@@ -24,6 +24,7 @@ const (
 	cmdRegister
 	cmdWorker
 	cmdRaiseLevel
+	cmdOutputLost
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -43,6 +44,7 @@ type command struct {
 	completions []Completion
 	level       uint32
 	needs       string // a version of the program that reads level
+	lease       Lease
 }
 
 func (e *encoder) command(c *command) {
@@ -69,6 +71,7 @@ func (e *encoder) command(c *command) {
 	}
 	e.uintField(14, uint64(c.level))
 	e.stringField(15, c.needs)
+	e.uintField(16, uint64(c.lease))
 }
 
 // command reads the next command into c, whose completions are appended to.
@@ -79,7 +82,7 @@ func (d *decoder) command(c *command) (kind int) {
 		return 0
 	}
 	kind, d.buf = int(number), d.buf[n:]
-	if kind > cmdRaiseLevel {
+	if kind > cmdOutputLost {
 		d.newer(fmt.Sprintf("unknown command %d", kind))
 		return kind
 	}
@@ -124,6 +127,8 @@ func (d *decoder) commandFields(c *command) {
 		case 15:
 			c.needs = d.string()
 			d.needs = c.needs
+		case 16:
+			c.lease = Lease(d.uint())
 		default:
 			d.unknown(n, "a command")
 		}
@@ -137,10 +142,10 @@ type Entry struct {
 	level uint32
 	// Items counts what was added, tasks one by one.
 	Items int
-	// Fence is the last lease that the leader has given. It goes into each Stop and Retry: what was leased before them is
-	// void for the job, also to a later leader that finds a worker still at it.
+	// Fence is the last lease that the leader has given. It goes into each Stop, Retry and OutputLost: what was leased before them
+	// is void for the job, or the stages that read the output, also to a later leader that finds a worker still at it.
 	Fence Lease
-	// Fenced are the jobs of its Stops and Retries. The leader gives no lease of these until the log has the entry: it would be
+	// Fenced are the jobs of these commands. The leader gives no lease of these until the log has the entry: it would be
 	// one of before, and not be void.
 	Fenced []JobID
 }
@@ -230,6 +235,15 @@ func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure) {
 	}
 	f.Message = f.Message[:min(len(f.Message), messageMax)]
 	e.add(cmdFailed, &command{job: job, stage: stage, task: index, failure: &f})
+}
+
+// OutputLost opens a done task again if its winner is lease. It needs feature level 1: below that, it adds nothing.
+func (e *Entry) OutputLost(job JobID, stage uint32, task uint64, lease Lease) {
+	if e.level == 0 {
+		return
+	}
+	e.Fenced = append(e.Fenced, job)
+	e.add(cmdOutputLost, &command{job: job, stage: stage, task: task, lease: lease, fence: e.Fence})
 }
 
 // Register makes a worker known, or brings a known one back.

@@ -155,6 +155,14 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		e.Submit("", "uid3", &Spec{Output: "/out/3", Input: Input{Kind: InputRange, From: -5, Tasks: large}, KeepPartial: true, Retries: 1})
 		e.Submit("key-1", "uid4", &Spec{Name: "another"})
 		e.Submit("", "uid5", &Spec{Output: "/out/3/below"})
+		if level > 0 {
+			e.Submit("", "uid6", &Spec{Output: "/out/6", Stages: []StageSpec{
+				{Name: "a", Role: RoleMap, Tasks: 1},
+				{Name: "b", Role: RoleMap, Tasks: 1, From: []uint32{0}},
+				{Name: "c", Role: RoleCollect, Tasks: 1, From: []uint32{0}},
+				{Name: "d", Role: RoleCommit, Tasks: 1, From: []uint32{0, 1, 2}},
+			}})
+		}
 	})
 	entry(func(e *Entry) {
 		e.Done(1, 3, 0, list)
@@ -185,6 +193,13 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		e.Done(1, 3, 0, list[:300])
 		e.Failed(3, 0, large-1, Failure{Kind: BadInput, Worker: 1, Lease: NewLease(4, 999), Message: "gone"})
 		e.Failed(3, 0, large-2, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(4, 998), Message: "exit 1"})
+		if level > 0 {
+			e.OutputLost(3, 0, 290, NewLease(4, 290))
+			e.Done(1, 4, 0, []Completion{{Lease: NewLease(4, 1000), Size: 9}})
+			e.Done(1, 4, 2, []Completion{{Lease: NewLease(4, 1001), Size: 9}})
+			e.Fence = NewLease(4, 1002)
+			e.OutputLost(4, 0, 0, NewLease(4, 1000))
+		}
 	})
 	entry(func(e *Entry) {
 		e.Forget("forget", 1)

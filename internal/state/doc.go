@@ -8,9 +8,9 @@
 // applies the same log has the same state, byte for byte, and a command that is refused (a Rejection) is refused by all.
 // What the log does not know is not here: leases, heartbeats and which open task runs just now are the leader's.
 //
-// A job has a line of stages: map, then collect where the program merges its parts, then commit where there is an output
-// folder. One stage runs at a time, and only its completions and failures count; all others lose. A job's life (what is
-// not in a table cannot happen, and changes nothing):
+// A job has a plan: stages, each with the earlier stages that it comes from (StageSpec). A stage is ready, and its tasks run,
+// while all that it comes from is complete; only completions and failures of ready stages count. A job's life (what is not in a
+// table cannot happen, and changes nothing):
 //
 //	         | stages done | tasks dead | stop asked | retry asked | cleanup done | cleanup failed
 //	active   | done        | failing    | stopping   |             |              |
@@ -21,15 +21,18 @@
 //	stopped  |             |            |            | active      |              |
 //
 // A failed job leaves what is done for a retry, which runs the dead tasks alone. A stopped job has removed it (or published
-// it, where partial results were asked for), so its retry starts afresh. While the commit stage of an active job runs it is
-// too late to stop it.
+// it, where partial results were asked for), so its retry starts afresh. Once the commit stage of an active job has started it
+// is too late to stop it.
 //
-// A task's life; a task that is done has its winner, for good:
+// A task's life:
 //
-//	     | attempt done | attempt failed | budget spent | task retried
-//	open | done         | open           | dead         |
-//	done |              |                |              |
-//	dead |              |                |              | open
+//	     | attempt done | attempt failed | budget spent | task retried | output lost
+//	open | done         | open           | dead         |              |
+//	done |              |                |              |              | open
+//	dead |              |                |              | open         |
+//
+// A task that is done has its winner, for good unless the winner's output is lost while the job runs. Then the stages that come
+// from its stage wait, their attempts so far are void (Stage.Fence), and the job goes back to the one task. That costs no budget.
 //
 // A worker's life. Besides, a registration makes a dead worker alive, and a removed one comes back as a new one:
 //

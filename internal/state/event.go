@@ -21,6 +21,7 @@ const (
 	WorkerChanged            // its status is another
 	RequestApplied           // Key was applied: Job or Worker, or Err
 	StageEnded               // Stage of a Job that goes on has no task to run any more, or not until StageStarted says so again
+	TaskLost                 // the output of Task, made under Lease, was lost: it is open again
 )
 
 // Event is a fact: what Apply has changed.
@@ -33,7 +34,7 @@ type Event struct {
 	Key    string
 	Err    error       // of RequestApplied: a *Rejection
 	Fault  FailureKind // of TaskReopened and TaskDied
-	Lease  Lease       // of TaskReopened and TaskDied
+	Lease  Lease       // of TaskReopened, TaskDied and TaskLost
 	Count  uint8       // of TaskReopened: failures of that kind so far
 	// Message is of TaskDied: what the attempt said.
 	Message string

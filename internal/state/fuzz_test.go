@@ -48,6 +48,10 @@ func entries(level uint32) [][]byte {
 		func(e *Entry) { e.Done(1, 2, 0, []Completion{{Index: pageTasks, Lease: 1}}) },
 		func(e *Entry) { e.Done(1, 3, 1, []Completion{{Lease: 1}}) },
 		func(e *Entry) { e.Failed(1, 0, 1, Failure{Kind: Timeout, Worker: 1, Lease: 5, Message: "slow"}) },
+		func(e *Entry) {
+			e.Fence = 77
+			e.OutputLost(1, 0, 2, NewLease(3, 9))
+		},
 		func(e *Entry) { e.Register("w", &WorkerInfo{Identity: "b", Labels: map[string]string{"zone": "y"}}) },
 		func(e *Entry) { e.SetWorker("w", 1, WorkerDraining) },
 		func(e *Entry) { // a task as far out as there can be one

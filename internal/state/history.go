@@ -32,7 +32,7 @@ type Fact struct {
 	Position
 
 	Time   int64     // Unix ms
-	Kind   EventKind // not TaskReopened, RequestApplied and StageEnded: those are the leader's
+	Kind   EventKind // not TaskReopened, RequestApplied, StageEnded and TaskLost: those are the leader's
 	Job    JobID
 	Stage  string // name, of StageStarted and TaskDied
 	Task   uint64 // of TaskDied
@@ -101,7 +101,7 @@ func (m *Machine) tell(e Event, out *Result) {
 			f.Stage, f.Task, f.Detail = stage.Name, e.Task, fmt.Sprintf("%v: %s", e.Fault, e.Message)
 		case JobEnding, JobEnded:
 			f.Detail = job.Error
-		case TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded:
+		case TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost:
 		}
 	}
 	if w := m.workers[e.Worker]; w != nil && e.Job == 0 {

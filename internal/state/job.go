@@ -144,8 +144,13 @@ func (j *Job) clone() *Job {
 	return &c
 }
 
-// Fenced reports whether a lease was given before the job was last stopped or retried: nothing that comes of it counts.
-func (j *Job) Fenced(l Lease) bool { return j.Fence != 0 && l <= j.Fence }
+// Fenced reports whether nothing that comes of a lease counts: it was given before the job was last stopped or retried, or
+// before an output that it may have read was lost, or it is the one whose output was lost.
+func (j *Job) Fenced(stage int, task uint64, l Lease) bool {
+	s := j.Stages[stage]
+	fence := max(j.Fence, s.Fence)
+	return fence != 0 && l <= fence || s.Status(task) == TaskOpen && s.lost(task, l)
+}
 
 // Ready reports whether tasks of stage i may run now: all that it comes from is complete and it is not settled. While a job
 // is cleaned up, that is its commit stage alone.
@@ -161,6 +166,12 @@ func (j *Job) Ready(i int) bool {
 	case JobDone, JobFailed, JobStopped:
 	}
 	return false
+}
+
+// committing reports whether the commit stage, which may be -1, has started: it may have published parts by now, also if it waits
+// for a lost output.
+func (j *Job) committing(commit int) bool {
+	return commit >= 0 && (j.Ready(commit) || j.Stages[commit].Fence != 0)
 }
 
 // fed reports whether every stage that stage i comes from is complete.

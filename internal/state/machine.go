@@ -117,6 +117,9 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	case cmdFailed:
 		m.failed(c, out)
 		return
+	case cmdOutputLost:
+		m.outputLost(c, out)
+		return
 	case cmdRaiseLevel:
 		if c.level > m.level {
 			m.level, m.needs = c.level, c.needs
@@ -209,7 +212,7 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 	case JobActive, JobFailing, JobFailed:
 	}
 	commit := job.commitStage()
-	if job.Status == JobActive && job.Ready(commit) {
+	if job.Status == JobActive && job.committing(commit) {
 		return reject(Conflict, "job %d is being committed: it is too late to stop it", job.ID)
 	}
 	if job.Status.Ended() {
@@ -240,6 +243,7 @@ func (m *Machine) cleanUp(job *Job, out *Result) {
 		m.endJob(job, CleanupDone, out) // what is done stays in _temporary for a retry
 		return
 	}
+	job.Fence = max(job.Fence, job.Stages[commit].Fence) // attempts of the old stage must not count for the new one
 	job.Stages[commit] = stage
 	m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(commit)}, out)
 }
@@ -256,6 +260,7 @@ func (m *Machine) retry(job *Job, fence Lease, out *Result) *Rejection {
 	m.moveJob(job, RetryAsked)
 	job.Fence = max(job.Fence, fence)
 	for i, stage := range job.Stages {
+		job.Fence, stage.Fence = max(job.Fence, stage.Fence), 0
 		switch {
 		case fresh || stage.Role == RoleCommit && stage.Action != Commit:
 			job.Stages[i] = newStage(&job.Spec.Stages[i])
@@ -324,7 +329,7 @@ func (m *Machine) done(c *command, out *Result) {
 	}
 	for i := range c.completions {
 		done := &c.completions[i]
-		won := stage != nil && !job.Fenced(done.Lease) && stage.finish(done, m.epoch)
+		won := stage != nil && !job.Fenced(int(c.stage), done.Index, done.Lease) && stage.finish(done, m.epoch)
 		if won {
 			m.count(job, stage, done)
 		}
@@ -354,7 +359,7 @@ func (m *Machine) failed(c *command, out *Result) {
 	f := *c.failure
 	f.Time = m.time
 	job := m.jobs[c.job]
-	if job == nil || !job.Ready(int(c.stage)) || job.Fenced(f.Lease) {
+	if job == nil || !job.Ready(int(c.stage)) || job.Fenced(int(c.stage), c.task, f.Lease) {
 		return
 	}
 	stage := job.Stages[c.stage]
@@ -379,6 +384,35 @@ func (m *Machine) failed(c *command, out *Result) {
 	if stage.settled() {
 		m.stageSettled(job, c.stage, out)
 	}
+}
+
+// outputLost opens a done task again. The stages that come from its stage wait until that is complete again, and their attempts
+// of before are void: they may have read the output, or miss it. Only the winner can be lost, so a late report changes nothing.
+func (m *Machine) outputLost(c *command, out *Result) {
+	job := m.jobs[c.job]
+	if job == nil || job.Status != JobActive || int(c.stage) >= len(job.Stages) || job.Stages[c.stage].Role == RoleCommit {
+		return
+	}
+	stage := job.Stages[c.stage]
+	var readers []int // stages that ran
+	for i, s := range job.Stages {
+		if slices.Contains(s.From, c.stage) && job.Ready(i) {
+			readers = append(readers, i)
+		}
+	}
+	gone, ok := stage.lose(c.task, c.lease, m.epoch)
+	if !ok {
+		return
+	}
+	if stage == job.Parts() {
+		job.OutputBytes -= gone.Size
+		job.Records -= gone.Records
+	}
+	for _, i := range readers {
+		job.Stages[i].Fence = max(job.Stages[i].Fence, c.fence)
+		out.Events = append(out.Events, Event{Kind: StageEnded, Job: job.ID, Stage: uint32(i)})
+	}
+	out.Events = append(out.Events, Event{Kind: TaskLost, Job: job.ID, Stage: c.stage, Task: c.task, Lease: c.lease})
 }
 
 // stageSettled decides what comes after stage i.

@@ -30,17 +30,20 @@ type modelJob struct {
 	spec                    *Spec
 	status                  string
 	stages                  []*modelStage
-	current                 int
 	created, started, ended int64
 	err                     string
 	over                    bool
+	read                    uint64
+	fence                   Lease
 }
 
 type modelStage struct {
-	kind, action string
-	tasks        []*modelTask
-	closed       bool
-	failedTasks  int // how many tasks have failed at least once
+	spec        StageSpec
+	action      string
+	fence       Lease
+	tasks       []*modelTask
+	closed      bool
+	failedTasks int // how many tasks have failed at least once
 }
 
 type modelTask struct {
@@ -49,7 +52,12 @@ type modelTask struct {
 	failures []Failure           // all of them
 	counts   map[FailureKind]int // since the last retry
 	kept     bool                // its failures may be shown
+	losses   int                 // outputs that were lost
+	lost     Lease               // the last of them
 }
+
+// ended is how many attempts have come to nothing.
+func (t *modelTask) ended() int { return len(t.failures) + t.losses }
 
 type modelKey struct {
 	job  JobID
@@ -61,23 +69,62 @@ func newModel() *model {
 	return &model{jobs: map[JobID]*modelJob{}, keys: map[string]modelKey{}, workers: map[WorkerID]*Worker{}}
 }
 
-func newModelStage(kind, action string, tasks uint64) *modelStage {
-	s := &modelStage{kind: kind, action: action}
-	for range tasks {
+func newModelStage(spec StageSpec, action string) *modelStage {
+	s := &modelStage{spec: spec, action: action}
+	for range spec.Tasks {
 		s.tasks = append(s.tasks, &modelTask{status: "open", counts: make(map[FailureKind]int)})
 	}
 	return s
 }
 
 func modelStages(spec *Spec) []*modelStage {
-	stages := []*modelStage{newModelStage("map", "", max(1, spec.Input.Tasks))}
-	if spec.Collect {
-		stages = append(stages, newModelStage("collect", "", 1))
+	plan := spec.Stages
+	if plan == nil {
+		plan = []StageSpec{{Name: "map", Role: RoleMap, Tasks: max(1, spec.Input.Tasks)}}
+		if spec.Collect {
+			plan = append(plan, StageSpec{Name: "collect", Role: RoleCollect, Tasks: 1, From: []uint32{0}})
+		}
+		if !spec.Spool {
+			plan = append(plan, StageSpec{Name: "commit", Role: RoleCommit, Tasks: 1, From: []uint32{0, 1}[:len(plan)]})
+		}
 	}
-	if !spec.Spool {
-		stages = append(stages, newModelStage("commit", "publish", 1))
+	var stages []*modelStage
+	for _, s := range plan {
+		action := ""
+		if s.Role == RoleCommit {
+			action = "publish"
+		}
+		stages = append(stages, newModelStage(s, action))
 	}
 	return stages
+}
+
+// ready reports whether tasks of stage i may run.
+func (j *modelJob) ready(i int) bool {
+	s := j.stages[i]
+	if j.over || s.settled() {
+		return false
+	}
+	if j.status != "active" {
+		return s.spec.Role == RoleCommit
+	}
+	for _, from := range s.spec.From {
+		if !j.stages[from].complete() {
+			return false
+		}
+	}
+	return true
+}
+
+// parts is the stage that makes the parts.
+func (j *modelJob) parts() *modelStage {
+	last := j.stages[0]
+	for _, s := range j.stages {
+		if s.spec.Role == RoleMap {
+			last = s
+		}
+	}
+	return last
 }
 
 // begin starts an entry at time now.
@@ -100,8 +147,16 @@ func (m *model) tellJob(kind string, j *modelJob, detail string) {
 	m.tell(kind, fmt.Sprintf("job %d", j.id), j.status, detail)
 }
 
-func (m *model) tellStage(j *modelJob) {
-	m.tell("stage", fmt.Sprintf("job %d %s", j.id, j.stages[j.current].kind), j.status, "")
+func (m *model) tellStage(j *modelJob, s *modelStage) {
+	m.tell("stage", fmt.Sprintf("job %d %s", j.id, s.spec.Name), j.status, "")
+}
+
+func (m *model) tellReady(j *modelJob) {
+	for i, s := range j.stages {
+		if j.ready(i) {
+			m.tellStage(j, s)
+		}
+	}
 }
 
 func (m *model) answer(key, format string, args ...any) {
@@ -114,6 +169,7 @@ func specText(spec *Spec) string {
 	if s.Spool {
 		s.Output = "spool"
 	}
+	s.Stages = nil
 	return fmt.Sprintf("%+v", s)
 }
 
@@ -134,7 +190,7 @@ func (m *model) submit(key, uid string, spec *Spec) {
 	m.jobs[m.made] = &modelJob{id: m.made, uid: uid, spec: spec, status: "active", stages: modelStages(spec), created: m.time}
 	m.keys[key] = modelKey{job: m.made, text: specText(spec), time: m.time}
 	m.tellJob("submitted", m.jobs[m.made], spec.Name)
-	m.tellStage(m.jobs[m.made])
+	m.tellReady(m.jobs[m.made])
 	m.answer(key, "job %d", m.made)
 }
 
@@ -157,7 +213,7 @@ func (m *model) conflict(output string, after JobID) bool {
 // commit is the commit stage's number, or -1.
 func (j *modelJob) commit() int {
 	for i, s := range j.stages {
-		if s.kind == "commit" {
+		if s.spec.Role == RoleCommit {
 			return i
 		}
 	}
@@ -183,14 +239,19 @@ func (m *model) wind(j *modelJob) {
 		m.end(j, map[string]string{"failing": "failed", "stopping": "stopped"}[j.status])
 		return
 	}
-	j.stages[commit], j.current = newModelStage("commit", action, 1), commit
-	m.tellStage(j)
+	j.fence = max(j.fence, j.stages[commit].fence)
+	j.stages[commit] = newModelStage(j.stages[commit].spec, action)
+	m.tellStage(j, j.stages[commit])
 }
 
-func (m *model) stop(key string, id JobID) {
+func (m *model) stop(key string, id JobID, fence Lease) {
 	j := m.jobs[id]
+	committing := false
+	if j != nil && j.status == "active" && j.commit() >= 0 {
+		committing = j.ready(j.commit()) || j.stages[j.commit()].fence > 0
+	}
 	switch {
-	case j == nil, j.status == "done", j.status == "active" && j.stages[j.current].kind == "commit":
+	case j == nil, j.status == "done", committing:
 		m.answer(key, "refused")
 		return
 	case j.status == "stopping", j.status == "stopped":
@@ -200,19 +261,24 @@ func (m *model) stop(key string, id JobID) {
 		m.answer(key, "refused")
 		return
 	}
-	j.status, j.over, j.ended = "stopping", false, 0
+	j.status, j.over, j.ended, j.fence = "stopping", false, 0, max(j.fence, fence)
 	m.tellJob("ending", j, j.err)
 	m.wind(j)
 	m.answer(key, "job %d", id)
 }
 
-func (m *model) retry(key string, id JobID) {
+func (m *model) retry(key string, id JobID, fence Lease) {
 	j := m.jobs[id]
 	if j == nil || j.status != "failed" && j.status != "stopped" || m.conflict(j.spec.Output, id) {
 		m.answer(key, "refused")
 		return
 	}
+	j.fence = max(j.fence, fence)
 	for i, s := range j.stages {
+		j.fence, s.fence = max(j.fence, s.fence), 0
+		if j.status == "stopped" {
+			j.read = 0
+		}
 		if j.status == "stopped" || s.action == "partial" || s.action == "abort" {
 			j.stages[i] = modelStages(j.spec)[i]
 			continue
@@ -224,9 +290,7 @@ func (m *model) retry(key string, id JobID) {
 		}
 	}
 	j.status, j.over, j.ended, j.err = "active", false, 0, ""
-	for j.current = 0; j.stages[j.current].settled(); j.current++ {
-	}
-	m.tellStage(j)
+	m.tellReady(j)
 	m.answer(key, "job %d", id)
 }
 
@@ -241,23 +305,46 @@ func (m *model) forget(key string, id JobID) {
 	m.answer(key, "job %d", id)
 }
 
-// task finds the task that an attempt's news is for; nil when nobody waits for them.
-func (m *model) task(id JobID, stage uint32, index uint64) (*modelJob, *modelStage, *modelTask) {
+// task finds the task that a report of an attempt is about; nil if the report does not count.
+func (m *model) task(id JobID, stage uint32, index uint64, lease Lease) (*modelJob, *modelStage, *modelTask) {
 	j := m.jobs[id]
-	if j == nil || j.over || uint64(j.current) != uint64(stage) {
+	if j == nil || int(stage) >= len(j.stages) || !j.ready(int(stage)) {
 		return nil, nil, nil
 	}
-	s := j.stages[j.current]
-	if index >= uint64(len(s.tasks)) || s.closed || s.tasks[index].status != "open" {
+	s := j.stages[stage]
+	if index >= uint64(len(s.tasks)) || s.tasks[index].status != "open" || lease <= max(j.fence, s.fence, s.tasks[index].lost) {
 		return j, s, nil
 	}
 	return j, s, s.tasks[index]
 }
 
+func (m *model) lost(id JobID, stage uint32, index uint64, lease, fence Lease) {
+	j := m.jobs[id]
+	if j == nil || j.status != "active" || int(stage) >= len(j.stages) {
+		return
+	}
+	s := j.stages[stage]
+	if s.spec.Role == RoleCommit || index >= uint64(len(s.tasks)) {
+		return
+	}
+	t := s.tasks[index]
+	if t.status != "done" || t.won.Lease != lease {
+		return
+	}
+	for i, reader := range j.stages {
+		if j.ready(i) && slices.Contains(reader.spec.From, stage) {
+			reader.fence = max(reader.fence, fence)
+		}
+	}
+	t.status, t.lost, s.closed = "open", lease, false
+	t.losses++
+}
+
 func (m *model) done(id JobID, stage uint32, list []Completion) {
 	var last *modelJob
+	var settled *modelStage
 	for _, c := range list {
-		j, s, t := m.task(id, stage, c.Index)
+		j, s, t := m.task(id, stage, c.Index, c.Lease)
 		m.wins = append(m.wins, t != nil)
 		if t == nil {
 			continue
@@ -265,19 +352,22 @@ func (m *model) done(id JobID, stage uint32, list []Completion) {
 		if c.Size == 0 {
 			c.Checksum = 0
 		}
-		last, t.status, t.won = j, "done", c
+		last, settled, t.status, t.won = j, s, "done", c
 		if j.started == 0 {
 			j.started = m.time
 		}
-		s.closed = s.kind == "map" && j.spec.FirstSuccess
+		if s.spec.Role == RoleMap {
+			j.read += c.InputBytes
+		}
+		s.closed = s == j.parts() && j.spec.FirstSuccess
 	}
 	if last != nil {
-		m.advance(last)
+		m.advance(last, settled)
 	}
 }
 
 func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
-	j, s, t := m.task(id, stage, index)
+	j, s, t := m.task(id, stage, index, f.Lease)
 	if t == nil {
 		return
 	}
@@ -288,7 +378,7 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 		s.failedTasks++
 		t.kept = s.failedTasks <= 1000
 	}
-	f.Time, f.Attempt = m.time, uint32(len(t.failures)+1)
+	f.Time, f.Attempt = m.time, uint32(t.ended()+1)
 	t.failures = append(t.failures, f)
 	t.counts[f.Kind]++
 	survives := [failureKinds]int{
@@ -298,13 +388,13 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 	if t.counts[f.Kind] > survives[f.Kind] {
 		t.status = "dead"
 		if j.err == "" {
-			j.err = fmt.Sprintf("task %d/%s/%d: %s", id, s.kind, index, f.Message)
+			j.err = fmt.Sprintf("task %d/%s/%d: %s", id, s.spec.Name, index, f.Message)
 		}
 		if s.count("dead") <= 100 {
-			m.tell("died", fmt.Sprintf("task %d/%s/%d on worker %d", id, s.kind, index, f.Worker), j.status, fmt.Sprintf("%v: %s", f.Kind, f.Message))
+			m.tell("died", fmt.Sprintf("task %d/%s/%d on worker %d", id, s.spec.Name, index, f.Worker), j.status, fmt.Sprintf("%v: %s", f.Kind, f.Message))
 		}
 	}
-	m.advance(j)
+	m.advance(j, s)
 }
 
 func (s *modelStage) count(status string) (n uint64) {
@@ -318,9 +408,10 @@ func (s *modelStage) count(status string) (n uint64) {
 
 func (s *modelStage) settled() bool { return s.closed || s.count("open") == 0 }
 
-// advance moves a job whose current stage has settled.
-func (m *model) advance(j *modelJob) {
-	s := j.stages[j.current]
+func (s *modelStage) complete() bool { return s.closed || s.count("done") == uint64(len(s.tasks)) }
+
+// advance moves a job on if stage s of it has settled.
+func (m *model) advance(j *modelJob, s *modelStage) {
 	if !s.settled() {
 		return
 	}
@@ -329,19 +420,23 @@ func (m *model) advance(j *modelJob) {
 		m.end(j, "stopped")
 	case j.status == "failing":
 		m.end(j, "failed")
-	case s.count("dead") > 0 && !s.closed:
+	case !s.complete():
 		j.status = "failing"
 		m.tellJob("ending", j, j.err)
-		if s.kind == "commit" {
+		if s.spec.Role == RoleCommit {
 			m.end(j, "failed")
 			return
 		}
 		m.wind(j)
-	case j.current == len(j.stages)-1:
+	case !slices.ContainsFunc(j.stages, func(s *modelStage) bool { return !s.complete() }):
 		m.end(j, "done")
 	default:
-		j.current++
-		m.tellStage(j)
+		number := uint32(slices.Index(j.stages, s))
+		for i, reader := range j.stages {
+			if j.ready(i) && slices.Contains(reader.spec.From, number) {
+				m.tellStage(j, reader)
+			}
+		}
 	}
 }
 
@@ -399,23 +494,23 @@ func (m *model) dump() string {
 	fmt.Fprintf(&b, "time %d, jobs %d, workers %d\n", m.time, m.made, m.joined)
 	for _, id := range slices.Sorted(maps.Keys(m.jobs)) {
 		j := m.jobs[id]
-		var read, wrote, records uint64
-		for _, t := range j.stages[0].tasks {
+		var wrote, records uint64
+		for _, t := range j.parts().tasks {
 			if t.status == "done" {
-				read, wrote, records = read+t.won.InputBytes, wrote+t.won.Size, records+t.won.Records
+				wrote, records = wrote+t.won.Size, records+t.won.Records
 			}
 		}
 		fmt.Fprintf(&b, "job %d %s %s over %v; %d %d %d; %q; %d %d %d\n",
-			id, j.uid, j.status, j.over, j.created, j.started, j.ended, j.err, read, wrote, records)
+			id, j.uid, j.status, j.over, j.created, j.started, j.ended, j.err, j.read, wrote, records)
 		for i, s := range j.stages {
 			failures := 0
 			for _, t := range s.tasks {
-				failures += len(t.failures)
+				failures += t.ended()
 			}
 			fmt.Fprintf(&b, " stage %d %s %s: %d %d %d %d %v\n",
-				i, s.kind, s.action, len(s.tasks), s.count("done"), s.count("dead"), failures, s.closed)
+				i, s.spec.Name, s.action, len(s.tasks), s.count("done"), s.count("dead"), failures, s.closed)
 			for k, t := range s.tasks {
-				if t.status == "open" && len(t.failures) == 0 {
+				if t.status == "open" && t.ended() == 0 {
 					continue
 				}
 				fmt.Fprintf(&b, "  task %d %s", k, t.status)
@@ -430,7 +525,7 @@ func (m *model) dump() string {
 				for kind, n := range t.counts {
 					counts[kind] = min(n, 255)
 				}
-				fmt.Fprintf(&b, " ended %d counts %v %v\n", len(t.failures), counts, kept)
+				fmt.Fprintf(&b, " ended %d counts %v %v\n", t.ended(), counts, kept)
 			}
 		}
 	}
@@ -483,7 +578,7 @@ func dumpFacts(facts []Fact) (lines []string) {
 			about = fmt.Sprintf("task %d/%s/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
 		case WorkerJoined, WorkerChanged:
 			about, status = fmt.Sprintf("worker %d", f.Worker), f.WorkerStatus.String()
-		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded:
+		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost:
 		}
 		lines = append(lines, fmt.Sprintf("at %d: %s %s, %s, %q", f.Time, kinds[f.Kind], about, status, f.Detail))
 	}

@@ -18,10 +18,10 @@ failed   | -           | -          | stopping   | active      | -            | 
 stopped  | -           | -          | -          | active      | -            | -`
 
 	taskTable = `
-     | attempt_done | attempt_failed | budget_spent | task_retried
-open | done         | open           | dead         | -
-done | -            | -              | -            | -
-dead | -            | -              | -            | open`
+     | attempt_done | attempt_failed | budget_spent | task_retried | output_lost
+open | done         | open           | dead         | -            | -
+done | -            | -              | -            | -            | open
+dead | -            | -              | -            | open         | -`
 
 	workerTable = `
          | alive | dead | draining | removed

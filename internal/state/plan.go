@@ -77,9 +77,6 @@ func checkPlan(plan []StageSpec, input *Input) error {
 	if commits > 1 {
 		return fmt.Errorf("%d commit stages; want one at most", commits)
 	}
-	if plan[0].Role != RoleMap {
-		return errors.New("the first stage must read the input")
-	}
 	return nil
 }
 

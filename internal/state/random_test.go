@@ -29,7 +29,8 @@ type world struct {
 	pinned  []pinned
 	winners map[*Stage]map[uint64]Lease // of stages of m: a stage that starts afresh is another
 	wins    map[*Stage]uint64
-	known   map[JobID]bool // every job that was ever there; false: forgotten
+	known   map[JobID]bool            // every job that was ever there; false: forgotten
+	started map[JobID]map[uint32]bool // stages that run, as a leader follows the events
 }
 
 // pinned is a snapshot and what it must stay.
@@ -43,7 +44,7 @@ func TestRandom(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{
 			m: New(), twin: New(), model: newModel(), now: 1, lease: NewLease(1, 0),
-			winners: map[*Stage]map[uint64]Lease{}, wins: map[*Stage]uint64{}, known: map[JobID]bool{},
+			winners: map[*Stage]map[uint64]Lease{}, wins: map[*Stage]uint64{}, known: map[JobID]bool{}, started: map[JobID]map[uint32]bool{},
 		}
 		w.entry = NewEntry(w.now, w.m.Level())
 		t.Repeat(map[string]func(*rapid.T){
@@ -52,6 +53,8 @@ func TestRandom(t *testing.T) {
 			"done_":    w.done, // twice as often as the rest
 			"failed":   w.failed,
 			"failed_":  w.failed,
+			"lost":     w.lost,
+			"lost_":    w.lost,
 			"command":  w.command,
 			"register": w.register,
 			"worker":   w.worker,
@@ -90,9 +93,70 @@ func (w *world) submit(t *rapid.T) {
 	} else {
 		spec.Output = outputGen.Draw(t, "output")
 	}
+	if w.entry.level > 0 {
+		spec.Stages = planGen(t, spec)
+	}
 	uid := fmt.Sprintf("u%d", n)
 	w.entry.Submit(key, uid, spec)
 	w.expect = append(w.expect, func() { w.model.submit(key, uid, spec) })
+}
+
+// planGen draws a plan; nil: the default one.
+func planGen(t *rapid.T, spec *Spec) []StageSpec {
+	tasks := max(1, spec.Input.Tasks)
+	plan := [][]StageSpec{
+		nil,
+		{ // side by side
+			{Name: "a", Role: RoleMap, Tasks: tasks},
+			{Name: "b", Role: RoleMap, Tasks: tasks},
+			{Name: "merge", Role: RoleCollect, Tasks: 1, From: []uint32{0, 1}},
+		},
+		{ // one after the other, the collect beside the second
+			{Name: "a", Role: RoleMap, Tasks: tasks},
+			{Name: "b", Role: RoleMap, Tasks: tasks, From: []uint32{0}},
+			{Name: "merge", Role: RoleCollect, Tasks: 1, From: []uint32{0}},
+		},
+	}[rapid.IntRange(0, 2).Draw(t, "plan")]
+	if plan != nil && !spec.Spool {
+		commit := StageSpec{Name: "publish", Role: RoleCommit, Tasks: 1}
+		for i := range plan {
+			commit.From = append(commit.From, uint32(i))
+		}
+		plan = append(plan, commit)
+	}
+	return plan
+}
+
+// fence sets the entry's fence: to none, or to all leases so far.
+func (w *world) fence(t *rapid.T) Lease {
+	w.entry.Fence = rapid.SampledFrom([]Lease{0, w.lease}).Draw(t, "fence")
+	return w.entry.Fence
+}
+
+// nextLease is a new lease, or now and then one that may be void.
+func (w *world) nextLease(t *rapid.T) Lease {
+	if rapid.IntRange(0, 9).Draw(t, "old lease") == 0 {
+		return max(1, w.lease-Lease(rapid.Uint64Range(0, 20).Draw(t, "older")))
+	}
+	w.lease++
+	return w.lease
+}
+
+// lost reports the output of a task as lost, most often one that is done.
+func (w *world) lost(t *rapid.T) {
+	id, stage, index, lease := JobID(jobGen.Draw(t, "job")), rapid.Uint32Range(0, 4).Draw(t, "stage"), index(t, 3), w.lease
+	if live := w.m.Live(); len(live) > 0 && rapid.IntRange(0, 9).Draw(t, "sense") > 0 {
+		j := w.m.Job(rapid.SampledFrom(live).Draw(t, "live job"))
+		id, stage = j.ID, uint32(rapid.IntRange(0, len(j.Stages)-1).Draw(t, "stage"))
+		if out, ok := j.Stages[stage].Output(index); ok && index < j.Stages[stage].Tasks {
+			lease = out.Winner
+		}
+	}
+	fence := w.fence(t)
+	w.entry.OutputLost(id, stage, index, lease)
+	if w.entry.level > 0 {
+		w.expect = append(w.expect, func() { w.model.lost(id, stage, index, lease, fence) })
+	}
 }
 
 // target picks a stage, most often the one that runs.
@@ -138,9 +202,8 @@ func (w *world) done(t *rapid.T) {
 		}
 	} else {
 		for range rapid.IntRange(0, 4).Draw(t, "completions") {
-			w.lease++
 			list = append(list, Completion{
-				Index: index(t, tasks), Lease: w.lease, Size: sizeGen.Draw(t, "size"), Records: sizeGen.Draw(t, "records"),
+				Index: index(t, tasks), Lease: w.nextLease(t), Size: sizeGen.Draw(t, "size"), Records: sizeGen.Draw(t, "records"),
 				Checksum: rapid.Uint64().Draw(t, "checksum"), InputBytes: sizeGen.Draw(t, "read"),
 			})
 		}
@@ -151,10 +214,9 @@ func (w *world) done(t *rapid.T) {
 
 func (w *world) failed(t *rapid.T) {
 	id, stage, tasks := w.target(t)
-	w.lease++
 	f := Failure{
 		Kind:   FailureKind(rapid.IntRange(1, int(failureKinds)-1).Draw(t, "kind")),
-		Worker: WorkerID(jobGen.Draw(t, "worker")), Lease: w.lease, Message: messageGen.Draw(t, "message"),
+		Worker: WorkerID(jobGen.Draw(t, "worker")), Lease: w.nextLease(t), Message: messageGen.Draw(t, "message"),
 	}
 	i := index(t, tasks)
 	w.entry.Failed(id, stage, i, f)
@@ -163,16 +225,17 @@ func (w *world) failed(t *rapid.T) {
 
 func (w *world) command(t *rapid.T) {
 	key, id := keyGen.Draw(t, "key"), JobID(jobGen.Draw(t, "job"))
+	fence := w.fence(t)
 	switch rapid.IntRange(0, 6).Draw(t, "command") {
 	case 0, 1:
 		w.entry.Stop(key, id)
-		w.expect = append(w.expect, func() { w.model.stop(key, id) })
+		w.expect = append(w.expect, func() { w.model.stop(key, id, fence) })
 	case 2:
 		w.entry.Forget(key, id)
 		w.expect = append(w.expect, func() { w.model.forget(key, id) })
 	default:
 		w.entry.Retry(key, id)
-		w.expect = append(w.expect, func() { w.model.retry(key, id) })
+		w.expect = append(w.expect, func() { w.model.retry(key, id, fence) })
 	}
 }
 
@@ -297,8 +360,11 @@ func (w *world) invariants(t *rapid.T, got Result) {
 			w.known[e.Job] = true
 		case JobForgotten:
 			w.known[e.Job] = false
+		case TaskLost:
+			w.forgetWinner(e)
 		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied:
 		}
+		w.follow(e)
 	}
 	for id, there := range w.known {
 		if (w.m.Job(id) != nil) != there {
@@ -313,12 +379,43 @@ func (w *world) invariants(t *rapid.T, got Result) {
 		if (j.Ended != 0) != j.Status.Ended() || (len(readyStages(j)) == 0) != j.Status.Ended() {
 			t.Fatalf("job %d is %v, ended at %d, and the stages %v are ready", id, j.Status, j.Ended, readyStages(j))
 		}
-		for _, s := range j.Stages {
+		for i, s := range j.Stages {
 			w.stage(t, j, s)
+			if j.Ready(i) != w.started[id][uint32(i)] {
+				t.Fatalf("job %d: Ready(%d) = %v, by the events %v", id, i, j.Ready(i), w.started[id][uint32(i)])
+			}
 		}
 	}
 	if !slices.Equal(live, w.m.Live()) {
 		t.Fatalf("Live() = %v, want %v", w.m.Live(), live)
+	}
+}
+
+// follow does with an event what a leader does.
+func (w *world) follow(e Event) {
+	switch e.Kind {
+	case JobEnding, JobEnded, JobForgotten:
+		delete(w.started, e.Job)
+	case StageEnded:
+		delete(w.started[e.Job], e.Stage)
+	case TaskLost:
+		if j := w.m.Job(e.Job); j == nil || !j.Ready(int(e.Stage)) {
+			return
+		}
+		fallthrough
+	case StageStarted:
+		if w.started[e.Job] == nil {
+			w.started[e.Job] = map[uint32]bool{}
+		}
+		w.started[e.Job][e.Stage] = true
+	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied:
+	}
+}
+
+// forgetWinner: an output that was lost is no longer its task's. The stage may be another since, or the job gone.
+func (w *world) forgetWinner(e Event) {
+	if j := w.m.Job(e.Job); j != nil && w.winners[j.Stages[e.Stage]][e.Task] == e.Lease {
+		delete(w.winners[j.Stages[e.Stage]], e.Task)
 	}
 }
 

@@ -325,8 +325,9 @@ func (e *encoder) stage(s *Stage) {
 	e.uintField(3, s.Dead)
 	e.uintField(4, s.Failed)
 	e.boolField(5, s.Closed)
+	e.uintField(6, uint64(s.Fence))
 	for _, i := range slices.Sorted(maps.Keys(s.failed)) {
-		e.nest(6, func() {
+		e.nest(7, func() {
 			e.uintField(1, i)
 			for k := range s.failed[i] {
 				e.nest(2, func() { e.failure(&s.failed[i][k]) })
@@ -350,6 +351,8 @@ func (d *decoder) stage() *Stage {
 		case 5:
 			s.Closed = d.bool()
 		case 6:
+			s.Fence = Lease(d.uint())
+		case 7:
 			if s.failed == nil {
 				s.failed = map[uint64][]Failure{}
 			}

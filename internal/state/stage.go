@@ -46,17 +46,18 @@ const (
 	AttemptFailed                  // an attempt failed and the budget has room
 	BudgetSpent                    // an attempt failed and the budget of its kind is spent
 	TaskRetried                    // the user asked for it
+	OutputLost                     // its output cannot be read any more
 )
 
 func (e TaskEvent) String() string {
-	names := [...]string{"attempt done", "attempt failed", "budget spent", "task retried"}
+	names := [...]string{"attempt done", "attempt failed", "budget spent", "task retried", "output lost"}
 	if int(e) < len(names) {
 		return names[e]
 	}
 	return fmt.Sprintf("event %d", uint8(e))
 }
 
-// Next is the table of a task's life; ok is false for what changes nothing: a second winner, or news of a task that is over.
+// Next is the table of a task's life; ok is false for what changes nothing: a second winner, or a report on a task that is over.
 func (s TaskStatus) Next(e TaskEvent) (next TaskStatus, ok bool) {
 	switch s {
 	case TaskOpen:
@@ -67,13 +68,16 @@ func (s TaskStatus) Next(e TaskEvent) (next TaskStatus, ok bool) {
 			return TaskOpen, true
 		case BudgetSpent:
 			return TaskDead, true
-		case TaskRetried:
+		case TaskRetried, OutputLost:
 		}
 	case TaskDead:
 		if e == TaskRetried {
 			return TaskOpen, true
 		}
 	case TaskDone:
+		if e == OutputLost {
+			return TaskOpen, true
+		}
 	}
 	return s, false
 }
@@ -90,9 +94,9 @@ type page struct {
 	epoch, outEpoch, troubleEpoch uint64
 
 	status  [pageTasks]TaskStatus
-	winner  [pageTasks]Lease
-	out     *outputs  // nil while no task of the page has written a byte
-	trouble *troubles // nil while no task of the page has failed
+	winner  [pageTasks]Lease // of an open task: the lease whose output was lost, if one was
+	out     *outputs         // nil while no task of the page has written a byte
+	trouble *troubles        // nil while no task of the page has failed
 }
 
 // chapter is neighbouring pages, so that a snapshot of a stage of billions of tasks has little to copy, too.
@@ -126,7 +130,7 @@ type Output struct {
 // Trouble is the record of a task that has failed.
 type Trouble struct {
 	Counts [failureKinds]uint8 // failures by kind since the last retry; sticks at 255
-	Ended  uint32              // attempts that have failed
+	Ended  uint32              // attempts that have failed, or whose output was lost
 	Last   []Failure           // the latest, oldest first; only kept for the first tasks of a stage that fail
 }
 
@@ -143,7 +147,9 @@ type Stage struct {
 	Action CommitAction // of a commit stage
 	Done   uint64
 	Dead   uint64
-	Failed uint64 // attempts that have failed
+	Failed uint64 // attempts that have failed, or whose output was lost
+	// Fence voids leases of the stage up to this one: outputs that they read have been lost since.
+	Fence Lease
 	// Closed stages accept no more completions though tasks are open: one success was enough.
 	Closed bool
 	// chapters are by task/chapterTasks, as far as one was needed. Where there is no chapter or no page, the tasks are open
@@ -325,7 +331,7 @@ func (s *Stage) finish(c *Completion, epoch uint64) bool {
 		return false
 	}
 	next, ok := s.Status(c.Index).Next(AttemptDone)
-	if !ok {
+	if !ok || s.lost(c.Index, c.Lease) {
 		return false
 	}
 	p, k := s.writable(c.Index, epoch), c.Index%pageTasks
@@ -340,7 +346,7 @@ func (s *Stage) finish(c *Completion, epoch uint64) bool {
 
 // fail records a failed attempt of task i and says whether the task is dead now; ok is false when it is over already.
 func (s *Stage) fail(i uint64, f Failure, retries uint32, epoch uint64) (dead, ok bool) {
-	if s.Closed || i >= s.Tasks || s.Status(i) != TaskOpen {
+	if s.Closed || i >= s.Tasks || s.Status(i) != TaskOpen || s.lost(i, f.Lease) {
 		return false, false
 	}
 	p, k := s.writable(i, epoch), i%pageTasks
@@ -362,6 +368,34 @@ func (s *Stage) fail(i uint64, f Failure, retries uint32, epoch uint64) (dead, o
 		s.Dead++
 	}
 	return p.status[k] == TaskDead, true
+}
+
+// lost reports whether a lease of open task i is void because the output of it, or of a later one, was lost.
+func (s *Stage) lost(i uint64, lease Lease) bool {
+	p := s.page(i)
+	return p != nil && p.winner[i%pageTasks] != 0 && lease <= p.winner[i%pageTasks]
+}
+
+// lose opens task i again if lease is its winner, and returns the output that it had.
+func (s *Stage) lose(i uint64, lease Lease, epoch uint64) (gone Output, ok bool) {
+	if i >= s.Tasks {
+		return Output{}, false
+	}
+	gone, ok = s.Output(i)
+	if !ok || gone.Winner != lease {
+		return Output{}, false
+	}
+	p, k := s.writable(i, epoch), i%pageTasks
+	p.status[k], _ = TaskDone.Next(OutputLost)
+	if p.out != nil {
+		out := p.outputs(epoch)
+		out.size[k], out.records[k], out.checksum[k] = 0, 0, 0
+	}
+	p.troubles(epoch).ended[k]++
+	s.Done--
+	s.Failed++
+	s.Closed = false
+	return gone, true
 }
 
 // keep keeps f with its message, if there is room.

@@ -11,14 +11,16 @@ import (
 	"github.com/bridgefour/bridgefour/internal/transcript"
 )
 
-// TestTranscripts plays testdata/*.txt. A file is a story of blocks: commands, a line "----", and what the machine answered;
+// TestTranscripts plays testdata/*.txt, and testdata/level1 for what needs that feature level. A file is a story of blocks: commands, a line "----", and what the machine answered;
 // an empty line ends a block. The logged commands of one block are one log entry; what shows the state comes after it.
 // `go test -update` writes the answers anew.
 //
 //	at TIME                                     the entry's time, in ms, from here on
 //	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [retries=N] [collect] [keep_partial] [first_success] [name=N]
+//	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
 //	stop|retry|forget JOB                       each takes [key=K]
 //	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ]]] …
+//	lost JOB/STAGE/TASK lease=L [fence=L]       the output of that lease cannot be read any more
 //	failed JOB/STAGE/TASK KIND [worker=W] [lease=L] [message]
 //	register IDENTITY [host=H]      worker W STATUS
 //	raw HEX                                     bytes after the entry's commands
@@ -26,15 +28,17 @@ import (
 //	history [INDEX-SEQ]                         not logged: shows the facts after a position
 //	restore                                     not logged: goes on from a snapshot, in a new machine
 func TestTranscripts(t *testing.T) {
-	transcript.Run(t, func(t *testing.T) func([][]string) string {
-		t.Helper()
-		return (&story{t: t, m: latest()}).block
-	})
+	for _, dir := range []string{"testdata", "testdata/level1"} {
+		transcript.Run(t, dir, func(t *testing.T) func([][]string) string {
+			t.Helper()
+			return (&story{t: t, m: latest()}).block
+		})
+	}
 }
 
 // TestTranscriptsAtLevel0 gives the same commands to a machine that writes and reads version 1.
 func TestTranscriptsAtLevel0(t *testing.T) {
-	transcript.Run(t, func(t *testing.T) func([][]string) string {
+	transcript.Run(t, "testdata", func(t *testing.T) func([][]string) string {
 		t.Helper()
 		return (&story{t: t, m: New()}).block
 	})
@@ -124,6 +128,9 @@ func (s *story) command(e *Entry, words []string) {
 		if set["spool"] != "" {
 			spec.Spool, spec.Output = true, set["spool"]
 		}
+		if set["plan"] != "" {
+			spec.Stages = s.plan(set["plan"], max(1, spec.Input.Tasks))
+		}
 		e.Submit(set["key"], list[0], spec)
 	case "stop":
 		e.Stop(set["key"], JobID(s.number(list[0])))
@@ -143,6 +150,10 @@ func (s *story) command(e *Entry, words []string) {
 			batch = append(batch, c)
 		}
 		e.Done(WorkerID(s.number(set["worker"])), JobID(path[0]), uint32(path[1]), batch)
+	case "lost":
+		path := s.numbers(list[0], "/")
+		e.Fence = s.lease(set["fence"])
+		e.OutputLost(JobID(path[0]), uint32(path[1]), path[2], s.lease(set["lease"]))
 	case "failed":
 		path := s.numbers(list[0], "/")
 		kind := ProgramError
@@ -171,6 +182,25 @@ func (s *story) command(e *Entry, words []string) {
 	default:
 		s.t.Fatalf("unknown command %q", words)
 	}
+}
+
+// plan reads the stages of a plan, whose map stages have so many tasks.
+func (s *story) plan(text string, tasks uint64) (plan []StageSpec) {
+	roles := map[string]StageRole{RoleMap.String(): RoleMap, RoleCollect.String(): RoleCollect, RoleCommit.String(): RoleCommit}
+	for word := range strings.SplitSeq(text, ",") {
+		parts := append(strings.Split(word, ":"), "")
+		stage := StageSpec{Name: parts[0], Role: roles[parts[1]], Tasks: 1}
+		if stage.Role == RoleMap {
+			stage.Tasks = tasks
+		}
+		if parts[2] != "" {
+			for _, n := range s.numbers(parts[2], ".") {
+				stage.From = append(stage.From, uint32(n))
+			}
+		}
+		plan = append(plan, stage)
+	}
+	return plan
 }
 
 func (s *story) number(word string) uint64 {
@@ -225,6 +255,8 @@ func factLine(e Event) string {
 		return fmt.Sprintf("job %d stage %d started", e.Job, e.Stage)
 	case StageEnded:
 		return fmt.Sprintf("job %d stage %d ended", e.Job, e.Stage)
+	case TaskLost:
+		return fmt.Sprintf("%s open again: the output of lease %s is lost", task, leaseName(e.Lease))
 	case TaskReopened:
 		return fmt.Sprintf("%s reopened: %v number %d, lease %s of worker %d", task, e.Fault, e.Count, leaseName(e.Lease), e.Worker)
 	case TaskDied:
@@ -268,6 +300,9 @@ func (s *story) job(id JobID) string {
 		}
 		if stage.Closed {
 			closed = ", closed"
+		}
+		if stage.Fence != 0 {
+			closed += ", fence " + leaseName(stage.Fence)
 		}
 		fmt.Fprintf(&b, "%s %d %v%s: %d tasks, %d done, %d dead, %d failures%s\n",
 			mark, i, stage.Name, actions[stage.Action], stage.Tasks, stage.Done, stage.Dead, stage.Failed, closed)

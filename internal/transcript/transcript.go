@@ -16,11 +16,11 @@ import (
 
 var update = flag.Bool("update", false, "write the answers of the transcripts in testdata anew") //nolint:gochecknoglobals // a flag of go test
 
-// Run plays each testdata/*.txt in a subtest. Begin starts a story, and returns what answers a block of commands, each parted
+// Run plays each *.txt of a folder in a subtest. Begin starts a story, and returns what answers a block of commands, each parted
 // into its words; an answer ends with a newline, or is empty.
-func Run(t *testing.T, begin func(t *testing.T) (answer func(commands [][]string) string)) {
+func Run(t *testing.T, dir string, begin func(t *testing.T) (answer func(commands [][]string) string)) {
 	t.Helper()
-	files, err := filepath.Glob("testdata/*.txt")
+	files, err := filepath.Glob(filepath.Join(dir, "*.txt"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no transcripts: %v", err)
 	}

@@ -62,7 +62,7 @@ func publicEvent(f *state.Fact) api.Event {
 		e.Status = f.JobStatus.String()
 	case state.WorkerJoined, state.WorkerChanged:
 		e.Status = f.WorkerStatus.String()
-	case state.JobSubmitted, state.JobForgotten, state.TaskReopened, state.StageEnded, state.RequestApplied:
+	case state.JobSubmitted, state.JobForgotten, state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied:
 	}
 	return e
 }
@@ -85,7 +85,7 @@ func eventType(k state.EventKind) string {
 		return api.EventWorkerJoined
 	case state.WorkerChanged:
 		return api.EventWorkerChanged
-	case state.TaskReopened, state.StageEnded, state.RequestApplied: // the leader's own; no history has them
+	case state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied: // the leader's own; no history has them
 	}
 	return ""
 }
