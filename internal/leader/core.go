@@ -204,7 +204,7 @@ func (c *Core) handle(in Input) error {
 			c.pipeline.raiseLevel(c.now, in.Needs)
 		}
 	case FetchLog:
-		for _, w := range c.registry.inOrder() {
+		for _, w := range c.registry.inOrder {
 			if w.session != nil {
 				c.outbox.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Log{Log: in.Request}})
 			}

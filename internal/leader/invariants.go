@@ -17,7 +17,7 @@ func (c *Core) Check() error {
 	current := map[taskKey]state.Lease{}
 	leased := map[state.JobID]int{}
 	ended := 0
-	for _, w := range c.registry.inOrder() {
+	for _, w := range c.registry.inOrder {
 		standing := 0
 		for _, number := range slices.Sorted(maps.Keys(w.leases)) {
 			l := w.leases[number]

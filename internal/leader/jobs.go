@@ -176,7 +176,7 @@ func (c *Core) endLeases(id state.JobID) {
 
 // revoke revokes the leases for which void is true: their workers stop the attempts and remove what they wrote.
 func (c *Core) revoke(void func(lease) bool) {
-	for _, w := range c.registry.inOrder() {
+	for _, w := range c.registry.inOrder {
 		for _, number := range w.leases.standing() {
 			if l := w.leases[number]; void(l) {
 				c.leases.drop(w.leases, number)
@@ -232,9 +232,8 @@ func (c *Core) workerChanged(id state.WorkerID) {
 		}
 		c.reopenAll(w, nil)
 		c.sched.Leave(id)
-		delete(c.registry.workers, id)
+		c.registry.remove(w)
 		c.leases.remove(id)
-		w.lost = true // rebalance may still look at it
 	case info.Status == state.WorkerDraining && !w.draining:
 		w.draining = true
 		c.sched.Leave(id)

@@ -24,7 +24,7 @@ func (c *Core) handleMembers(m Members) {
 		return
 	}
 	leaders := &wire.ToWorker{Message: &wire.ToWorker_Leaders{Leaders: &wire.Leaders{Addresses: m.Addresses}}}
-	for _, w := range c.registry.inOrder() {
+	for _, w := range c.registry.inOrder {
 		if w.session != nil {
 			c.outbox.send(w.session, leaders)
 		}

@@ -30,13 +30,15 @@ const (
 
 // registry is the workers of the term and their sessions.
 type registry struct {
-	workers  map[state.WorkerID]*worker
+	workers map[state.WorkerID]*worker
+	// inOrder is the workers by number: what the core does must not depend on the order of a map, or the simulator could not replay a
+	// failure.
+	inOrder  []*worker
 	sessions map[SessionID]*session
 	// awaited are the workers that were alive when the term began and have not come back. Until they have, or awaitUntil has passed,
 	// jobs older than the term are not leased: their attempts may still run.
 	awaited    map[state.WorkerID]struct{}
 	awaitUntil time.Time
-	order      []*worker // of inOrder; kept for its memory
 }
 
 // session is one stream of a worker.
@@ -93,19 +95,24 @@ func (r *registry) worker(id state.WorkerID, leases *leaseBook) *worker {
 		w = &worker{leases: leases.open(id)}
 		w.ID = id
 		r.workers[id] = w
+		at, _ := r.find(id)
+		r.inOrder = slices.Insert(r.inOrder, at, w)
 	}
 	return w
 }
 
-// inOrder returns all workers by number: what the core does must not depend on the order of a map, or the simulator could not replay
-// a failure. The slice is valid until the next call.
-func (r *registry) inOrder() []*worker {
-	r.order = r.order[:0]
-	for _, w := range r.workers {
-		r.order = append(r.order, w)
+// remove forgets a worker that was removed from the cluster.
+func (r *registry) remove(w *worker) {
+	if at, ok := r.find(w.ID); ok {
+		r.inOrder = slices.Delete(r.inOrder, at, at+1)
 	}
-	slices.SortFunc(r.order, func(a, b *worker) int { return cmp.Compare(a.ID, b.ID) })
-	return r.order
+	delete(r.workers, w.ID)
+	w.lost = true // it may still be dirty
+}
+
+// find returns the place of a worker in inOrder.
+func (r *registry) find(id state.WorkerID) (int, bool) {
+	return slices.BinarySearchFunc(r.inOrder, id, func(w *worker, id state.WorkerID) int { return cmp.Compare(w.ID, id) })
 }
 
 // unregistered returns the sessions whose registrations are on their way through the log, by number.

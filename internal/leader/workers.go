@@ -17,7 +17,7 @@ func (c *Core) updateClusterStatus(since time.Duration) {
 	if since > starved {
 		c.registry.excuse(c.now, since)
 	}
-	for _, w := range c.registry.inOrder() {
+	for _, w := range c.registry.inOrder {
 		switch {
 		case w.silent(c.now):
 			c.lose(w)
