@@ -12,19 +12,19 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// SessionID names one stream of a worker; the driver gives it.
+// SessionID is the number of one stream of a worker, given by the driver.
 type SessionID uint64
 
 // The inputs of the core.
 type (
-	// Input is what may happen to the core.
+	// Input is an event for the core.
 	Input interface{ input() }
 	// Hello is the first message of a session.
 	Hello struct {
 		Session SessionID
 		Hello   *wire.Hello
 	}
-	// Report is news from a worker.
+	// Report is a report of a worker.
 	Report struct {
 		Session SessionID
 		Report  *wire.Report
@@ -48,11 +48,11 @@ type (
 	// RaiseLevel raises the feature level to the highest that this program reads. Every leader can read it; Needs is the version of the
 	// program that can.
 	RaiseLevel struct{ Needs string }
-	// Members is what workers are told of the leaders, and what their hellos are held against.
+	// Members is the leaders of the cluster. Workers are told of a change, and their Hellos are checked against it.
 	Members struct {
-		ClusterID string   // empty: not known; no worker is refused for it
-		Former    []string // what the cluster was called before it was recovered
-		Addresses []string // host:port of all leaders. Never changed after it was given
+		ClusterID string   // empty: not known, and not checked
+		Former    []string // ids of the cluster before it was recovered
+		Addresses []string // host:port of all leaders; not changed any more
 	}
 )
 
@@ -75,10 +75,10 @@ type Effects struct {
 	Facts     []state.Event       // for the observer
 	Done      int                 // tasks whose output the log has accepted
 	Failed    []state.FailureKind // of the attempts whose failure the log has counted
-	Changed   []state.JobID       // jobs whose view is old
-	Forgotten []state.JobID       // jobs that are gone
-	Spools    []string            // spool folders that nobody needs any more
-	Wake      time.Time           // step again by then
+	Changed   []state.JobID       // jobs whose views are old
+	Forgotten []state.JobID       // jobs that were dropped
+	Spools    []string            // spool folders to be removed
+	Wake      time.Time           // call Step by then, if no input comes before
 }
 
 // Send is a message for a worker.
@@ -87,7 +87,7 @@ type Send struct {
 	Message *wire.ToWorker
 }
 
-// Close ends a session. Refused: for good; the worker must not come back by itself.
+// Close ends a session. After Refused the worker must not come back by itself.
 type Close struct {
 	Session SessionID
 	Refused bool
@@ -115,7 +115,6 @@ type Core struct {
 	forgetting bool                     // a command that forgets the oldest job is on its way through the log
 	result     state.Result
 	effects    Effects
-	ticked     time.Time // by the last tick
 	now        time.Time // of the step
 }
 
@@ -135,7 +134,7 @@ func NewCore(cfg CoreConfig) *Core {
 	c := &Core{
 		term: cfg.Term, cluster: cfg.Cluster, members: cfg.Members, machine: m, sched: sched.New(), rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		pipeline: newPipeline(m.Level()), registry: newRegistry(m, cfg.Now), leases: newLeaseBook(cfg.Term),
-		readers: map[state.JobID]*state.InputReader{}, changed: map[state.JobID]struct{}{}, ticked: cfg.Now, now: cfg.Now,
+		readers: map[state.JobID]*state.InputReader{}, changed: map[state.JobID]struct{}{}, now: cfg.Now,
 	}
 	for _, id := range m.Live() {
 		for i, job := 0, m.Job(id); i < len(job.Stages); i++ {
@@ -162,9 +161,8 @@ func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
 			return nil, err
 		}
 	}
-	if since := now.Sub(c.ticked); since >= tick {
-		c.ticked = now
-		c.updateClusterStatus(since)
+	if now.Sub(c.registry.checked) >= tick {
+		c.updateClusterStatus()
 	}
 	if at, ok := c.sched.Wake(); ok && c.dirty.due(now, at) {
 		c.dirty.markAll()
@@ -239,7 +237,7 @@ func (c *Core) open() *state.Entry { return c.pipeline.openUrgent(c.now, c.lease
 
 // wake is when the core must step again if no input comes.
 func (c *Core) wake() time.Time {
-	at := c.ticked.Add(tick)
+	at := c.registry.checked.Add(tick)
 	if due, ok := c.pipeline.wake(); ok {
 		at = earlier(at, due)
 	}

@@ -23,8 +23,7 @@ const (
 	idleSilence   = 2500 * time.Millisecond
 	idleLossAfter = 3 * time.Second
 	tick          = 100 * time.Millisecond
-	// starved is the time between two ticks from which on the leader itself was stopped or starved: reports may wait unread, so the
-	// time does not count as the silence of workers.
+	// starved is the time between two ticks beyond which the leader itself was stopped or starved.
 	starved = lossAfter / 4
 )
 
@@ -39,6 +38,7 @@ type registry struct {
 	// jobs older than the term are not leased: their attempts may still run.
 	awaited    map[state.WorkerID]struct{}
 	awaitUntil time.Time
+	checked    time.Time // when silence was last checked
 }
 
 // session is one stream of a worker.
@@ -78,7 +78,7 @@ type duplicate struct {
 func newRegistry(m *state.Machine, now time.Time) registry {
 	r := registry{
 		workers: map[state.WorkerID]*worker{}, sessions: map[SessionID]*session{}, awaited: map[state.WorkerID]struct{}{},
-		awaitUntil: now.Add(lossAfter),
+		awaitUntil: now.Add(lossAfter), checked: now,
 	}
 	for _, id := range m.Workers() {
 		if m.Worker(id).Status != state.WorkerDead {
@@ -164,8 +164,14 @@ func (r *registry) detach(id SessionID) *worker {
 	return s.worker
 }
 
-// excuse does not count the time since the last tick, in which the leader was starved.
-func (r *registry) excuse(now time.Time, since time.Duration) {
+// startCheck starts a check of who is silent. If the leader was stopped or starved since the last one, reports may wait unread: that time
+// does not count as silence.
+func (r *registry) startCheck(now time.Time) {
+	since := now.Sub(r.checked)
+	r.checked = now
+	if since <= starved {
+		return
+	}
 	r.awaitUntil = r.awaitUntil.Add(since)
 	for _, w := range r.workers {
 		w.heard = earlier(w.heard.Add(since), now)

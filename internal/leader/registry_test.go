@@ -74,7 +74,7 @@ func TestRegistrySilence(t *testing.T) {
 	check(lossAfter, false, false, false)
 	check(lossAfter+1, false, true, true)
 	check(idleLossAfter+1, true, true, true)
-	r.excuse(start.Add(idleLossAfter), idleLossAfter)
+	r.startCheck(start.Add(idleLossAfter))
 	check(idleLossAfter+1, false, false, false)
 	busy.lost = true
 	check(idleLossAfter+lossAfter+1, false, false, true)

@@ -12,11 +12,9 @@ import (
 )
 
 // updateClusterStatus is the first duty of a leader: to know which workers are alive. It gives up those that were silent for too long and
-// those of before the term that have not come in time. Since is the time since it was last called.
-func (c *Core) updateClusterStatus(since time.Duration) {
-	if since > starved {
-		c.registry.excuse(c.now, since)
-	}
+// those of before the term that have not come in time.
+func (c *Core) updateClusterStatus() {
+	c.registry.startCheck(c.now)
 	for _, w := range c.registry.inOrder {
 		switch {
 		case w.silent(c.now):
