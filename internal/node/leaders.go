@@ -106,7 +106,7 @@ const silentAfter = time.Second
 
 // Leaders are all leaders of the cluster, by number.
 func (n *Node) Leaders() api.LeaderList {
-	members, status, now := n.members.Load(), n.cfg.Log.Status(), time.Now()
+	members, status, now, leads := n.members.Load(), n.cfg.Log.Status(), time.Now(), n.ready.leading()
 	list := api.LeaderList{Cluster: members.Cluster, Name: n.cfg.Cluster, Term: status.Term, Leaders: make([]api.LeaderNode, 0, len(members.List))}
 	told := n.received.Load()
 	if told == nil {
@@ -118,7 +118,7 @@ func (n *Node) Leaders() api.LeaderList {
 		switch {
 		case l.Self:
 			l.Index, heard = status.Last, now
-		case status.Leader:
+		case leads:
 			if i := slices.IndexFunc(status.Peers, func(p replica.PeerStatus) bool { return p.ID == m.ID }); i >= 0 {
 				l.Index, heard = status.Peers[i].Match, status.Peers[i].Heard
 			}
@@ -127,7 +127,7 @@ func (n *Node) Leaders() api.LeaderList {
 		default:
 			l.Index, heard = told.leaders[m.ID].match, told.leaders[m.ID].heard
 		}
-		untold := !status.Leader && told.leaders == nil && m.ID != status.LeaderID
+		untold := !leads && told.leaders == nil && m.ID != status.LeaderID
 		l.Status = leaderStatus(&l, status.LeaderID, untold, now.Sub(heard) > silentAfter)
 		if !heard.IsZero() {
 			l.Heard = &heard

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -55,7 +55,7 @@ type Config struct {
 	Logger   *slog.Logger
 
 	// Dial reaches another leader. Defaults to TCP.
-	Dial func(ctx context.Context, address string) (net.Conn, error)
+	Dial peer.Dialer
 	// Peers is nil where there are no other leaders.
 	Peers Peers
 	// InviteLeader asks the fresh leader at an address to join; InviteWorker asks an idle worker. They return when it has
@@ -121,9 +121,6 @@ type message struct {
 func New(cfg Config) *Node {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Dial == nil {
-		cfg.Dial = dialTCP
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),

@@ -210,7 +210,7 @@ func stopServer(s *grpc.Server) {
 // handOver makes another leader lead, where there is one and this one does: then nobody waits for an election.
 func (p *Process) handOver(ctx context.Context) {
 	const handOverMax = 2 * time.Second // an election comes by itself after that
-	if len(p.replica.Members().List) < 2 || !p.replica.Status().Leader {
+	if len(p.replica.Members().List) < 2 || !p.ready.leading() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, handOverMax)

@@ -2,13 +2,11 @@ package node
 
 import (
 	"context"
-	"net"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/internal/leader"
@@ -231,8 +229,7 @@ func (n *Node) receiveVolatile(ctx context.Context) {
 
 // receiveShadows takes in what the leader at address tells, until it says no more, is silent, or is not the leader any more.
 func (n *Node) receiveShadows(ctx context.Context, address string) (heard bool, err error) {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(n.cfg.Dial),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(shadowBytesMax)))
+	conn, err := n.cfg.Dial.Open(address)
 	if err != nil {
 		return false, err
 	}
@@ -268,9 +265,6 @@ func (n *Node) receiveShadows(ctx context.Context, address string) (heard bool, 
 	}
 }
 
-// shadowBytesMax bounds what a leader may tell at once.
-const shadowBytesMax = 64 << 20
-
 // whileLeads returns when the leader is somebody else than the one at address.
 func (n *Node) whileLeads(ctx context.Context, address string) {
 	for {
@@ -284,9 +278,4 @@ func (n *Node) whileLeads(ctx context.Context, address string) {
 			return
 		}
 	}
-}
-
-func dialTCP(ctx context.Context, address string) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", address)
 }

@@ -27,7 +27,7 @@ func (t *Transport) Invite(ctx context.Context, address string) error {
 		Version: t.cfg.Version, Protocol: Protocol, ProtocolMin: ProtocolMin,
 	}
 	t.mu.Unlock()
-	_, err := call(ctx, t.dial, address, func(ctx context.Context, c peerpb.PeerClient) (*peerpb.InviteReply, error) {
+	_, err := call(ctx, t.cfg.Dial, address, func(ctx context.Context, c peerpb.PeerClient) (*peerpb.InviteReply, error) {
 		return c.Invite(ctx, req)
 	})
 	if err != nil {

@@ -40,7 +40,7 @@ type JoinConfig struct {
 	// Logger defaults to one that drops everything.
 	Logger *slog.Logger
 	// Dial connects to host:port. Defaults to plain TCP.
-	Dial func(ctx context.Context, address string) (net.Conn, error)
+	Dial Dialer
 }
 
 // JoinReply is the membership that was granted.
@@ -102,7 +102,7 @@ const knownMax = 32
 func (a *applicant) ask(ctx context.Context, address string) (*peerpb.JoinReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTime)
 	defer cancel()
-	return call(ctx, withDefault(a.cfg.Dial), address, func(ctx context.Context, c peerpb.PeerClient) (*peerpb.JoinReply, error) {
+	return call(ctx, a.cfg.Dial, address, func(ctx context.Context, c peerpb.PeerClient) (*peerpb.JoinReply, error) {
 		return c.Join(ctx, &peerpb.JoinRequest{
 			ClusterName: a.cfg.Name, ClusterId: a.cfg.Cluster, Id: a.cfg.Self.ID, Address: a.cfg.Self.Address, Directory: a.cfg.Self.Directory,
 			Version: a.cfg.Version, Protocol: Protocol, ProtocolMin: ProtocolMin, FeatureLevel: a.cfg.Level,
@@ -145,14 +145,14 @@ func (a *applicant) summary() string {
 }
 
 // call makes one call to the leader at address. A refusal is returned as a *RefusedError, other errors without gRPC's wrapping.
-func call[Reply any](ctx context.Context, dial dialFunc, address string,
+func call[Reply any](ctx context.Context, dial Dialer, address string,
 	do func(context.Context, peerpb.PeerClient) (*Reply, error),
 ) (*Reply, error) {
-	conn, err := dialFunc(func(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := Dialer(func(ctx context.Context, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, dialTime)
 		defer cancel()
-		return dial(ctx, address)
-	}).open(address)
+		return dial.dial(ctx, address)
+	}).Open(address)
 	if err != nil {
 		return nil, err
 	}

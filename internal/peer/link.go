@@ -30,21 +30,22 @@ const (
 	messageBytesMax = 64 << 20
 )
 
-type dialFunc func(ctx context.Context, address string) (net.Conn, error)
+// Dialer connects to host:port. Nil connects by TCP.
+type Dialer func(ctx context.Context, address string) (net.Conn, error)
 
-func withDefault(dial dialFunc) dialFunc {
+func (dial Dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	if dial != nil {
-		return dial
+		return dial(ctx, address)
 	}
 	var d net.Dialer
-	return func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+	return d.DialContext(ctx, "tcp", address)
 }
 
-// open returns a connection that is dialed when it is first used.
-func (dial dialFunc) open(address string) (*grpc.ClientConn, error) {
+// Open returns a connection to the leader at address. It is dialed when it is first used.
+func (dial Dialer) Open(address string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(dial),
+		grpc.WithContextDialer(dial.dial),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)),
 		grpc.WithDisableServiceConfig(),
 	)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -54,8 +53,8 @@ type Config struct {
 	Level   uint32
 	// Logger defaults to one that drops everything.
 	Logger *slog.Logger
-	// Dial connects to host:port. Defaults to plain TCP.
-	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Dial connects to another leader. Defaults to plain TCP.
+	Dial Dialer
 	// Fresh reports whether this node's cluster is unused, so that nothing is lost when it is discarded. nil: it is not.
 	Fresh func() bool
 	// OnInvite makes this node leave its empty cluster and join the inviting one. It must not wait for that: the invitation is
@@ -67,7 +66,6 @@ type Config struct {
 type Transport struct {
 	cfg         Config
 	log         *slog.Logger
-	dial        dialFunc
 	incarnation string
 
 	changed chan struct{} // room for one: links were added or removed
@@ -101,7 +99,7 @@ func New(cfg Config) *Transport {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Transport{
-		cfg: cfg, log: cfg.Logger, dial: withDefault(cfg.Dial), incarnation: rand.Text(),
+		cfg: cfg, log: cfg.Logger, incarnation: rand.Text(),
 		changed: make(chan struct{}, 1), broken: make(chan error, 1), closed: make(chan struct{}), updates: make(chan struct{}, 1),
 		reports: newReports(), self: cfg.Self, members: newMembers(), links: map[uint64]*link{}, sessions: map[sessionKey]*session{},
 		refusals: map[string]string{}, wrongCluster: map[uint64]bool{},

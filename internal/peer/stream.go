@@ -27,7 +27,7 @@ type outgoing[Req any] = grpc.BidiStreamingClient[Req, peerpb.Reply]
 func openStream[Req any](ctx context.Context, t *Transport, id uint64, address string, silenceMax time.Duration,
 	open func(context.Context, peerpb.PeerClient) (outgoing[Req], error), first *Req, send func(context.Context, outgoing[Req]) error,
 ) error {
-	conn, err := t.dial.open(address)
+	conn, err := t.cfg.Dial.Open(address)
 	if err != nil {
 		return err
 	}
