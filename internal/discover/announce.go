@@ -13,9 +13,9 @@ import (
 	"github.com/hashicorp/mdns"
 )
 
-const refreshEvery = 5 * time.Second // interfaces come, go, and change their addresses
+const refreshEvery = 5 * time.Second // interfaces and their addresses change
 
-// loopback says whether only this machine can reach an address.
+// loopback reports whether an address is reachable from this machine only.
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -26,20 +26,20 @@ func loopback(address string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && (ip.IsLoopback() || ip.IsUnspecified())
 }
 
-// Announce answers those who look for nodes on the networks of this machine, until ctx ends. A node that only this machine can
-// reach is not announced. Where there is no multicast, it says so once and tries again when the interfaces change.
+// Announce answers queries for nodes on the networks of this machine until ctx ends. A node with a loopback address is not
+// announced. Without multicast it logs so once, and tries again when the interfaces change.
 func Announce(ctx context.Context, a Announcement, logger *slog.Logger) {
 	if loopback(a.Address) {
 		return
 	}
 	zone, err := newZone(a)
 	if err != nil {
-		logger.WarnContext(ctx, "not announced on the network", "address", a.Address, "error", err)
+		logger.WarnContext(ctx, "multicast announcement unavailable", "address", a.Address, "error", err)
 		return
 	}
 	var servers []*mdns.Server
 	var seen []string
-	said := false
+	warned := false
 	ticker := time.NewTicker(refreshEvery)
 	defer ticker.Stop()
 	for first := true; ; first = false {
@@ -47,9 +47,9 @@ func Announce(ctx context.Context, a Announcement, logger *slog.Logger) {
 			stop(servers)
 			servers, err = serve(zone, ifs.list, err, logger)
 			seen = ifs.keys
-			if err != nil && !said {
-				said = true
-				logger.WarnContext(ctx, "not announced on the network: no multicast; name addresses to whom should find this node",
+			if err != nil && !warned {
+				warned = true
+				logger.WarnContext(ctx, "multicast announcement unavailable; configure this node's address where it is needed",
 					"address", a.Address, "error", err)
 			}
 		}
@@ -62,7 +62,7 @@ func Announce(ctx context.Context, a Announcement, logger *slog.Logger) {
 	}
 }
 
-// serve answers on each interface; an error only where it can on none.
+// serve answers on each interface. It returns an error if it can on none.
 func serve(zone mdns.Zone, ifs []net.Interface, err error, logger *slog.Logger) ([]*mdns.Server, error) {
 	if err == nil && len(ifs) == 0 {
 		err = errors.New("no interface with multicast is up")
@@ -84,11 +84,11 @@ func serve(zone mdns.Zone, ifs []net.Interface, err error, logger *slog.Logger) 
 
 func stop(servers []*mdns.Server) {
 	for _, s := range servers {
-		_ = s.Shutdown() // gives no error
+		_ = s.Shutdown() // never fails
 	}
 }
 
-// networks is the interfaces to use, and what is compared to see that they have changed.
+// networks is the interfaces to use, and keys that differ when they have changed.
 type networks struct {
 	list []net.Interface
 	keys []string
@@ -107,7 +107,7 @@ func interfaces() (networks, error) {
 		}
 		addrs, err := ifi.Addrs()
 		if err != nil || len(addrs) == 0 {
-			continue // it has gone, or nobody can be reached by it
+			continue // it is gone, or has no address
 		}
 		n.list = append(n.list, ifi)
 		n.keys = append(n.keys, fmt.Sprint(ifi.Index, ifi.Name, addrs))

@@ -17,33 +17,33 @@ import (
 )
 
 const (
-	browseTime   = 800 * time.Millisecond // answers come within 120 ms, but for a busy or a lossy network
-	askAgain     = 250 * time.Millisecond
+	browseTime   = 800 * time.Millisecond // answers come within 120 ms, except on a busy or lossy network
+	resendAfter  = 250 * time.Millisecond
 	watchEvery   = 10 * time.Second
 	mdnsPort     = 5353
 	packetMax    = 9000 // bytes of an answer, by RFC 6762
 	nodesMax     = 1024
-	unicastWords = 1 << 15 // in a question's class: answer me alone
+	unicastClass = 1 << 15 // bit in a question's class: answer by unicast
 )
 
-// Node is one that has answered.
+// Node is a node that has answered.
 type Node struct {
 	Announcement
-	// Addresses are where it may be reached, best first: an IP address that it names, or else where its answer came from and then
-	// its name, which this machine may not know.
+	// Addresses are candidates, best first: the announced IP address, or else the source of the answer and then the announced
+	// name, which this machine may be unable to resolve.
 	Addresses []string
 }
 
-// Watch browses again and again until ctx ends, and gives found who has answered each time. It says once that nobody can be asked.
+// Watch browses repeatedly until ctx ends, and calls found with the nodes of each time. A failure is logged once.
 func Watch(ctx context.Context, role Role, logger *slog.Logger, found func([]Node)) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
-	said := false
+	warned := false
 	for {
 		nodes, err := Browse(ctx, role, logger)
-		if err != nil && ctx.Err() == nil && !said {
-			said = true
-			logger.InfoContext(ctx, "nobody is found on the network", "role", role, "error", err)
+		if err != nil && ctx.Err() == nil && !warned {
+			warned = true
+			logger.InfoContext(ctx, "multicast discovery unavailable", "role", role, "error", err)
 		}
 		found(nodes)
 		select {
@@ -54,49 +54,49 @@ func Watch(ctx context.Context, role Role, logger *slog.Logger, found func([]Nod
 	}
 }
 
-// Browse asks the networks of this machine for nodes of a role, and gives who answers within a second, in order of their IDs.
-// An error says that nobody could be asked.
+// Browse queries the networks of this machine for nodes of a role, and returns those that answer within a second, in order of
+// their IDs. An error means that no query could be sent.
 func Browse(ctx context.Context, role Role, logger *slog.Logger) ([]Node, error) {
 	ifs, err := interfaces()
 	if err != nil {
 		return nil, err
 	}
 	if len(ifs.list) == 0 {
-		return nil, errors.New("cannot look around by multicast: no interface with multicast is up")
+		return nil, errors.New("multicast discovery unavailable: no multicast interface is up")
 	}
 	ctx, cancel := context.WithTimeout(ctx, browseTime)
 	defer cancel()
-	// The sockets are made here, and used by goroutines: one each, which owns its socket.
-	heard := &hearing{role: role, nodes: map[string]Node{}}
+	// Each socket belongs to a goroutine of its own.
+	answers := &answers{role: role, nodes: map[string]Node{}}
 	var group sync.WaitGroup
 	var first error
-	asked := 0
+	sent := 0
 	for _, ifi := range ifs.list {
-		for _, open := range []func(net.Interface) (*asker, error){openIPv4, openIPv6} {
-			a, err := open(ifi)
+		for _, open := range []func(net.Interface) (*querier, error){openIPv4, openIPv6} {
+			q, err := open(ifi)
 			if err == nil {
-				err = a.ask()
+				err = q.send()
 				if err != nil {
-					err = errors.Join(err, a.conn.Close())
+					err = errors.Join(err, q.conn.Close())
 				}
 			}
 			if err != nil {
-				logger.DebugContext(ctx, "not asked by multicast", "interface", ifi.Name, "error", err)
+				logger.DebugContext(ctx, "multicast query not sent", "interface", ifi.Name, "error", err)
 				first = cmp.Or(first, err)
 				continue
 			}
-			asked++
-			group.Go(func() { a.run(ctx, heard) })
+			sent++
+			group.Go(func() { q.run(ctx, answers) })
 		}
 	}
 	group.Wait()
-	if asked == 0 {
-		return nil, fmt.Errorf("cannot look around by multicast: %w", plainNet(first))
+	if sent == 0 {
+		return nil, fmt.Errorf("multicast discovery unavailable: %w", plainNet(first))
 	}
-	return heard.sorted(), nil
+	return answers.sorted(), nil
 }
 
-// plainNet leaves the addresses out: their ports change from try to try.
+// plainNet removes the addresses from an error: their ports differ each time.
 func plainNet(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
@@ -104,13 +104,13 @@ func plainNet(err error) error {
 	return err
 }
 
-// asker asks on one interface, by one version of IP.
-type asker struct {
+// querier sends queries on one interface, by one version of IP.
+type querier struct {
 	conn *net.UDPConn
 	to   *net.UDPAddr
 }
 
-func openIPv4(ifi net.Interface) (*asker, error) {
+func openIPv4(ifi net.Interface) (*querier, error) {
 	conn, err := net.ListenUDP("udp4", nil)
 	if err != nil {
 		return nil, err
@@ -118,63 +118,63 @@ func openIPv4(ifi net.Interface) (*asker, error) {
 	if err := ipv4.NewPacketConn(conn).SetMulticastInterface(&ifi); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return &asker{conn, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: mdnsPort}}, nil
+	return &querier{conn, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: mdnsPort}}, nil
 }
 
-func openIPv6(ifi net.Interface) (*asker, error) {
+func openIPv6(ifi net.Interface) (*querier, error) {
 	conn, err := net.ListenUDP("udp6", nil)
 	if err != nil {
 		return nil, err
 	}
-	return &asker{conn, &net.UDPAddr{IP: net.ParseIP("ff02::fb"), Port: mdnsPort, Zone: ifi.Name}}, nil
+	return &querier{conn, &net.UDPAddr{IP: net.ParseIP("ff02::fb"), Port: mdnsPort, Zone: ifi.Name}}, nil
 }
 
-func (a *asker) ask() error {
+func (q *querier) send() error {
 	m := new(dns.Msg)
 	m.SetQuestion(serviceName, dns.TypePTR)
 	m.RecursionDesired = false
-	m.Question[0].Qclass |= unicastWords
+	m.Question[0].Qclass |= unicastClass
 	packet, err := m.Pack()
 	if err != nil {
 		return err
 	}
-	_, err = a.conn.WriteToUDP(packet, a.to)
+	_, err = q.conn.WriteToUDP(packet, q.to)
 	return err
 }
 
-// run hears answers until ctx ends, and asks again for those that were lost.
-func (a *asker) run(ctx context.Context, heard *hearing) {
-	end := context.AfterFunc(ctx, func() { _ = a.conn.Close() })
+// run receives answers until ctx ends, and repeats the query for those that were lost.
+func (q *querier) run(ctx context.Context, answers *answers) {
+	end := context.AfterFunc(ctx, func() { _ = q.conn.Close() })
 	defer end()
-	defer a.conn.Close() //nolint:errcheck // it may be closed already; nothing is lost either way
+	defer q.conn.Close() //nolint:errcheck // it may be closed already
 	packet := make([]byte, packetMax)
 	for ctx.Err() == nil {
-		if err := a.conn.SetReadDeadline(time.Now().Add(askAgain)); err != nil {
+		if err := q.conn.SetReadDeadline(time.Now().Add(resendAfter)); err != nil {
 			return
 		}
-		n, from, err := a.conn.ReadFromUDP(packet)
+		n, from, err := q.conn.ReadFromUDP(packet)
 		var timeout net.Error
 		switch {
 		case err == nil:
-			heard.take(packet[:n], from)
+			answers.read(packet[:n], from)
 		case !errors.As(err, &timeout) || !timeout.Timeout():
-			return // the interface has gone, or ctx has ended
-		case a.ask() != nil:
+			return // the interface is gone, or ctx has ended
+		case q.send() != nil:
 			return
 		}
 	}
 }
 
-// hearing gathers answers.
-type hearing struct {
+// answers is the nodes that have answered.
+type answers struct {
 	role Role
 
 	mu    sync.Mutex
 	nodes map[string]Node // by cluster and ID
 }
 
-// take reads one answer, of whoever: what makes no sense is passed over.
-func (h *hearing) take(packet []byte, from *net.UDPAddr) {
+// read reads one answer. Invalid ones are ignored.
+func (a *answers) read(packet []byte, from *net.UDPAddr) {
 	var m dns.Msg
 	if m.Unpack(packet) != nil || !m.Response {
 		return
@@ -190,16 +190,16 @@ func (h *hearing) take(packet []byte, from *net.UDPAddr) {
 		if !ok || !ours[dns.CanonicalName(text.Hdr.Name)] {
 			continue
 		}
-		a, ok := parseTexts(unescaped(text.Txt))
-		if !ok || a.Role != h.role || loopback(a.Address) {
+		node, ok := parseTexts(unescaped(text.Txt))
+		if !ok || node.Role != a.role || loopback(node.Address) {
 			continue
 		}
-		h.add(Node{a, reachable(a.Address, from)})
+		a.add(Node{node, candidates(node.Address, from)})
 	}
 }
 
-// reachable is where to try a node that goes by address and has answered from there.
-func reachable(address string, from *net.UDPAddr) []string {
+// candidates is the candidate addresses of a node with an announced address and the source of its answer.
+func candidates(address string, from *net.UDPAddr) []string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil
@@ -214,13 +214,13 @@ func reachable(address string, from *net.UDPAddr) []string {
 	return []string{net.JoinHostPort(ip, port), address}
 }
 
-// add takes a node; one that answers by several ways is reached by any of them.
-func (h *hearing) add(n Node) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// add adds a node, or the addresses of another answer of it.
+func (a *answers) add(n Node) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	key := n.ClusterID + "/" + n.ID
-	old, known := h.nodes[key]
-	if !known && len(h.nodes) == nodesMax {
+	old, known := a.nodes[key]
+	if !known && len(a.nodes) == nodesMax {
 		return
 	}
 	for _, a := range old.Addresses {
@@ -229,13 +229,13 @@ func (h *hearing) add(n Node) {
 		}
 	}
 	slices.SortFunc(n.Addresses, func(a, b string) int {
-		return cmp.Or(cmp.Compare(worth(a), worth(b)), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
 	})
-	h.nodes[key] = n
+	a.nodes[key] = n
 }
 
-// worth orders the ways to a node: IPv4, which works where a leader listens on 0.0.0.0, IPv6, then a name.
-func worth(address string) int {
+// rank orders the addresses of a node: IPv4, which works if it listens on 0.0.0.0, IPv6, then names.
+func rank(address string) int {
 	host, _, err := net.SplitHostPort(address)
 	host, _, _ = strings.Cut(host, "%")
 	ip := net.ParseIP(host)
@@ -248,11 +248,11 @@ func worth(address string) int {
 	return 0
 }
 
-func (h *hearing) sorted() []Node {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := make([]Node, 0, len(h.nodes))
-	for _, n := range h.nodes {
+func (a *answers) sorted() []Node {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := make([]Node, 0, len(a.nodes))
+	for _, n := range a.nodes {
 		list = append(list, n)
 	}
 	slices.SortFunc(list, func(a, b Node) int {

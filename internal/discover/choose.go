@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// namedMax is how many clusters, and addresses of each, an error names: whoever is on the network can claim to be any number.
+// namedMax bounds the clusters, and the addresses of each, that an error names: anything on the network can announce any number.
 const namedMax = 4
 
-// Multicast is the leaders that answer on the networks of this machine. Where those of several clusters answer, of which the
-// worker may join any, it gives none of them, and an error that names them.
+// Multicast finds the leaders that answer on the networks of this machine. If leaders of several clusters answer, and the worker
+// may join any of these, it returns none of them, and an error that names them.
 func Multicast(clusterName string, logger *slog.Logger) Source {
 	return func(ctx context.Context, clusterID string) ([]string, error) {
 		nodes, err := Browse(ctx, Leader, logger)
@@ -23,7 +23,7 @@ func Multicast(clusterName string, logger *slog.Logger) Source {
 	}
 }
 
-// choose gives the addresses of the one cluster that is meant.
+// choose returns the addresses of the one cluster that matches.
 func choose(nodes []Node, clusterName, clusterID string) ([]string, error) {
 	clusters := map[string][]string{} // addresses by id
 	names := map[string]string{}
@@ -52,6 +52,6 @@ func choose(nodes []Node, clusterName, clusterID string) ([]string, error) {
 	if n := len(ids) - namedMax; n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return nil, fmt.Errorf("several clusters answer on this network: %s%s; none is joined: say which with --cluster-id, or with "+
-		"--leader and an address", strings.Join(each, " and "), more)
+	return nil, fmt.Errorf("several clusters answer on this network: %s%s; choose one with --cluster-id, or with --leader and an "+
+		"address", strings.Join(each, " and "), more)
 }

@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	// DefaultPort is the port of a leader where none is named.
+	// DefaultPort is the port of an address without one.
 	DefaultPort = "6550"
-	// Local is the leader that [Parse] tries first for "auto": the one that a user has started without flags.
+	// Local is the leader that [Parse] tries first for "auto": one that was started without flags.
 	Local = "127.0.0.1:" + DefaultPort
 
 	addressesMax = 64 // of one source
 )
 
-// Source looks for leaders of a cluster, or of any if clusterID is empty. It may give both addresses and an error, whose
-// text stays the same as long as its cause does.
+// Source searches for leaders of a cluster, or of any if clusterID is empty. It may return both addresses and an error. The text
+// of the error is the same as long as its cause is.
 type Source func(ctx context.Context, clusterID string) ([]string, error)
 
-// Any asks all sources at once, and gives what they find in their order.
+// Any queries all sources at once, and returns the addresses in the order of the sources.
 func Any(sources ...Source) Source {
 	return func(ctx context.Context, clusterID string) ([]string, error) {
 		type answer struct {
@@ -54,19 +54,19 @@ func Any(sources ...Source) Source {
 	}
 }
 
-// Choice is how a worker finds its leaders.
+// Choice is the configuration of a worker's search for leaders.
 type Choice struct {
 	Leaders []string // fixed, as host:port
-	Source  Source   // nil: nothing is looked for
+	Source  Source   // nil: no search
 }
 
-// Parse reads a list, separated by commas, of what --leader may say:
+// Parse parses the value of --leader, a list separated by commas of:
 //
 //	HOST[:PORT]  a leader
-//	auto         one on this machine at the default port, and those that answer on the network
+//	auto         a leader on this machine at the default port, and those that answer on the network
 //	dns:NAME     the SRV records _bridgefour._tcp.NAME, or else the addresses of NAME; with NAME:PORT those alone
 //	_SRV.NAME    the SRV records of exactly that name
-//	wait         none: the worker waits to be invited; it stands alone
+//	wait         alone: the worker waits for an invitation
 func Parse(list, clusterName string, logger *slog.Logger) (Choice, error) {
 	if strings.TrimSpace(list) == "wait" {
 		return Choice{}, nil
@@ -78,7 +78,7 @@ func Parse(list, clusterName string, logger *slog.Logger) (Choice, error) {
 		name, isDNS := strings.CutPrefix(element, "dns:")
 		switch {
 		case element == "wait":
-			return c, fmt.Errorf("%q: wait stands alone", list)
+			return c, fmt.Errorf("%q: wait must be the only element", list)
 		case element == "auto":
 			c.Leaders = append(c.Leaders, Local)
 			sources = append(sources, Multicast(clusterName, logger))
@@ -102,22 +102,22 @@ func Parse(list, clusterName string, logger *slog.Logger) (Choice, error) {
 	return c, nil
 }
 
-// Address completes what a user may write for a leader: with http:// before it, and without a port.
+// Address completes the address of a leader as users write it: with http:// before it, or without a port.
 func Address(text string) (string, error) {
 	bare := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), "http://"), "/")
 	if bare == "" {
-		return "", errors.New("an empty address; expected host:port")
+		return "", errors.New("empty address: want host:port")
 	}
 	host, port, err := net.SplitHostPort(bare)
 	if err != nil {
 		host, port = strings.Trim(bare, "[]"), DefaultPort
 		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
-			return "", fmt.Errorf("%q is no address; expected host:port", text)
+			return "", fmt.Errorf("invalid address %q: want host:port", text)
 		}
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, " \t/@?#\\") {
-		return "", fmt.Errorf("%q is no address; expected host:port", text)
+		return "", fmt.Errorf("invalid address %q: want host:port", text)
 	}
 	return net.JoinHostPort(host, port), nil
 }

@@ -50,10 +50,10 @@ func TestAddress(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	tests := []struct {
-		in      string
-		leaders []string
-		looks   bool
-		err     string
+		in       string
+		leaders  []string
+		searches bool
+		err      string
 	}{
 		{"a", []string{"a:6550"}, false, ""},
 		{"a:1, http://b:2/", []string{"a:1", "b:2"}, false, ""},
@@ -63,12 +63,12 @@ func TestParse(t *testing.T) {
 		{"dns:leaders.example", nil, true, ""},
 		{"dns:leaders.example:7000", nil, true, ""},
 		{"_b4._tcp.example", nil, true, ""},
-		{"a,wait", nil, false, "wait stands alone"},
-		{"a,,b", nil, false, "an empty address; expected host:port"},
-		{"", nil, false, "an empty address"},
-		{"dns:", nil, false, "expected the name"},
-		{"dns:a b", nil, false, "expected the name"},
-		{"dns:a:port", nil, false, "no port"},
+		{"a,wait", nil, false, "wait must be the only element"},
+		{"a,,b", nil, false, "empty address: want host:port"},
+		{"", nil, false, "empty address"},
+		{"dns:", nil, false, "invalid name"},
+		{"dns:a b", nil, false, "invalid name"},
+		{"dns:a:port", nil, false, "invalid port"},
 	}
 	for _, test := range tests {
 		c, err := Parse(test.in, "", slog.New(slog.DiscardHandler))
@@ -78,8 +78,8 @@ func TestParse(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || !slices.Equal(c.Leaders, test.leaders) || (c.Source != nil) != test.looks {
-			t.Errorf("Parse(%q) = %+v, %v; want %v, and to look around: %v", test.in, c, err, test.leaders, test.looks)
+		if err != nil || !slices.Equal(c.Leaders, test.leaders) || (c.Source != nil) != test.searches {
+			t.Errorf("Parse(%q) = %+v, %v; want %v, and a source: %v", test.in, c, err, test.leaders, test.searches)
 		}
 	}
 }
@@ -98,7 +98,7 @@ func TestAny(t *testing.T) {
 	}
 }
 
-// dnsServer answers with records, or not at all for the name silent.example.
+// dnsServer answers with records, and ignores queries for silent.example.
 func dnsServer(t *testing.T, records ...string) *net.Resolver {
 	t.Helper()
 	var lc net.ListenConfig
@@ -175,8 +175,8 @@ func TestDNS(t *testing.T) {
 		{"_own._tcp.example", []string{"own.example:7000"}, ""},
 		{"bad.example", []string{"good.example:6550"}, ""},
 		{"none.example", nil, "no SRV records of _bridgefour._tcp.none.example"},
-		{"nowhere.example", nil, "no address of nowhere.example: the DNS does not know it"},
-		{"_no._tcp.example", nil, "no SRV records of _no._tcp.example: the DNS does not know it"},
+		{"nowhere.example", nil, "no address of nowhere.example: not found"},
+		{"_no._tcp.example", nil, "no SRV records of _no._tcp.example: not found"},
 	}
 	for _, test := range tests {
 		source, err := DNS(test.name, resolver)
@@ -184,7 +184,7 @@ func TestDNS(t *testing.T) {
 			t.Fatalf("DNS(%q): %v", test.name, err)
 		}
 		got, err := source(t.Context(), "any")
-		if !slices.Contains(test.want, "first.example:6550") { // those are in the order of their priority
+		if !slices.Contains(test.want, "first.example:6550") { // ordered by priority
 			slices.Sort(got)
 		}
 		if !slices.Equal(got, test.want) || test.err == "" && err != nil ||
@@ -220,7 +220,7 @@ func TestChoose(t *testing.T) {
 		{"nobody", nil, "", "", nil, ""},
 		{"one cluster", []Node{a1, a2}, "", "", []string{"10.0.0.1:6550", "10.0.0.2:6550"}, ""},
 		{"two of one name", []Node{b1, a2, a1}, "alpha", "", nil, `several clusters answer on this network: "alpha" (id a, at 10.0.0.1:6550, ` +
-			`10.0.0.2:6550) and "alpha" (id b, at 10.0.0.3:6550); none is joined: say which with --cluster-id, or with --leader`},
+			`10.0.0.2:6550) and "alpha" (id b, at 10.0.0.3:6550); choose one with --cluster-id, or with --leader`},
 		{"two of any name", []Node{a1, c1}, "", "", nil, "several clusters"},
 		{"the name says which", []Node{a1, c1}, "gamma", "", []string{"10.0.0.4:6550"}, ""},
 		{"the id says which", []Node{a1, b1, c1}, "", "b", []string{"10.0.0.3:6550"}, ""},
@@ -232,7 +232,7 @@ func TestChoose(t *testing.T) {
 	for i := range 200 {
 		crowd = append(crowd, leaderNode(strconv.Itoa(i), strconv.Itoa(i%100), "alpha"))
 	}
-	if _, err := choose(crowd, "", ""); err == nil || !strings.Contains(err.Error(), " and 96 more; none is joined") || len(err.Error()) > 1000 {
+	if _, err := choose(crowd, "", ""); err == nil || !strings.Contains(err.Error(), " and 96 more; choose one") || len(err.Error()) > 1000 {
 		t.Errorf("choose() among a hundred clusters = %v", err)
 	}
 	for _, test := range tests {
@@ -246,7 +246,7 @@ func TestChoose(t *testing.T) {
 
 var someone = &net.UDPAddr{IP: net.IPv4(192, 0, 2, 7), Port: mdnsPort}
 
-// answer is the packet that a zone answers with.
+// answer is the packet with a zone's answer.
 func answer(tb testing.TB, records []dns.RR) []byte {
 	tb.Helper()
 	m := &dns.Msg{Answer: records}
@@ -270,7 +270,7 @@ func TestAnswers(t *testing.T) {
 	tests := []struct {
 		what string
 		a    Announcement
-		want []string // addresses; nil: passed over
+		want []string // addresses; nil: ignored
 	}{
 		{"a leader", good, []string{"10.0.0.1:6550"}},
 		{"one by name", changed(func(a *Announcement) { a.Address = "host.local:7" }), []string{"192.0.2.7:7", "host.local:7"}},
@@ -288,58 +288,58 @@ func TestAnswers(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", test.what, err)
 		}
-		h := &hearing{role: Leader, nodes: map[string]Node{}}
-		h.take(answer(t, z.Records(dns.Question{Name: strings.ToUpper(serviceName), Qtype: dns.TypePTR})), someone)
+		h := &answers{role: Leader, nodes: map[string]Node{}}
+		h.read(answer(t, z.Records(dns.Question{Name: strings.ToUpper(serviceName), Qtype: dns.TypePTR})), someone)
 		nodes := h.sorted()
 		if test.want == nil {
 			if len(nodes) > 0 {
-				t.Errorf("%s: heard %+v, want it passed over", test.what, nodes)
+				t.Errorf("%s: read %+v, want it ignored", test.what, nodes)
 			}
 			continue
 		}
 		if len(nodes) != 1 || !slices.Equal(nodes[0].Addresses, test.want) {
-			t.Errorf("%s: heard %+v, want %v", test.what, nodes, test.want)
+			t.Errorf("%s: read %+v, want %v", test.what, nodes, test.want)
 			continue
 		}
 		got := nodes[0]
 		if got.ID != "1" || got.ClusterID != "3f2a" || got.ClusterName != good.ClusterName || !slices.Equal(got.Former, []string{"0000"}) || got.Version != "v1" {
-			t.Errorf("%s: heard %+v", test.what, got)
+			t.Errorf("%s: read %+v", test.what, got)
 		}
 	}
 }
 
-// TestAnswersByTwoWays hears of one leader by IPv6 first.
-func TestAnswersByTwoWays(t *testing.T) {
+// TestAnswersOnTwoInterfaces gets the answer of one leader by IPv6 first.
+func TestAnswersOnTwoInterfaces(t *testing.T) {
 	z, err := newZone(Announcement{Role: Leader, ID: "1", Address: "host:7"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hearing{role: Leader, nodes: map[string]Node{}}
+	h := &answers{role: Leader, nodes: map[string]Node{}}
 	packet := answer(t, z.records)
-	h.take(packet, &net.UDPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"})
-	h.take(packet, someone)
-	h.take(packet, someone)
+	h.read(packet, &net.UDPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0"})
+	h.read(packet, someone)
+	h.read(packet, someone)
 	if nodes := h.sorted(); len(nodes) != 1 || !slices.Equal(nodes[0].Addresses, []string{"192.0.2.7:7", "[fe80::1%eth0]:7", "host:7"}) {
-		t.Errorf("heard %+v", nodes)
+		t.Errorf("read %+v", nodes)
 	}
 }
 
 func TestAnswersAreBounded(t *testing.T) {
-	h := &hearing{role: Leader, nodes: map[string]Node{}}
+	h := &answers{role: Leader, nodes: map[string]Node{}}
 	for i := range 2 * nodesMax {
 		z, err := newZone(Announcement{Role: Leader, ID: strings.Repeat("x", 1+i%200), ClusterID: strings.Repeat("y", 1+i/200), Address: "h:1"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.take(answer(t, z.records), someone)
+		h.read(answer(t, z.records), someone)
 	}
 	if n := len(h.sorted()); n != nodesMax {
 		t.Errorf("%d nodes heard, want %d", n, nodesMax)
 	}
 }
 
-// TestAnswersOfOthers hears another service, a question, and texts that belong to no instance of ours.
-func TestAnswersOfOthers(t *testing.T) {
+// TestForeignAnswers reads another service, a query, and texts of no instance of the service.
+func TestForeignAnswers(t *testing.T) {
 	texts := "\"role=leader\" \"id=1\" \"addr=10.0.0.1:1\""
 	var printer []dns.RR
 	for _, text := range []string{
@@ -351,18 +351,18 @@ func TestAnswersOfOthers(t *testing.T) {
 		}
 		printer = append(printer, rr)
 	}
-	h := &hearing{role: Leader, nodes: map[string]Node{}}
-	h.take(answer(t, printer), someone)
+	h := &answers{role: Leader, nodes: map[string]Node{}}
+	h.read(answer(t, printer), someone)
 	question := new(dns.Msg)
 	question.SetQuestion(serviceName, dns.TypePTR)
 	packet, err := question.Pack()
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.take(packet, someone)
-	h.take(nil, someone)
+	h.read(packet, someone)
+	h.read(nil, someone)
 	if nodes := h.sorted(); len(nodes) > 0 {
-		t.Errorf("heard %+v, want nobody", nodes)
+		t.Errorf("read %+v, want nobody", nodes)
 	}
 }
 
@@ -374,11 +374,11 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(answer(f, z.records))
 	f.Add([]byte("\x00\x00\x84\x00\x00\x00\xff\xff\x00\x00\x00\x00\xc0\x0c"))
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		h := &hearing{role: Leader, nodes: map[string]Node{}}
-		h.take(packet, someone)
+		h := &answers{role: Leader, nodes: map[string]Node{}}
+		h.read(packet, someone)
 		for _, n := range h.sorted() {
 			if n.ID == "" || n.Role != Leader || len(n.Addresses) == 0 {
-				t.Errorf("heard %+v", n)
+				t.Errorf("read %+v", n)
 			}
 			for _, a := range n.Addresses {
 				if again, err := Address(a); err != nil || again != a || loopback(a) {
@@ -395,7 +395,7 @@ func TestNotAnnounced(t *testing.T) {
 		Announce(t.Context(), Announcement{Role: Leader, ID: "1", Address: address}, slog.New(slog.DiscardHandler))
 	}
 	for _, a := range []Announcement{
-		{Role: Leader, ID: "1", Address: "no port"},
+		{Role: Leader, ID: "1", Address: "invalid port"},
 		{Role: Leader, ID: "1", Address: "h:0"},
 		{Role: Leader, ID: "1", Address: "h:1", ClusterName: strings.Repeat("x", 300)},
 	} {

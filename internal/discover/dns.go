@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-const dnsTime = 5 * time.Second // for all that is asked at once
+const dnsTimeout = 5 * time.Second // of all queries together
 
 // Names of the SRV records.
 const (
@@ -18,9 +18,9 @@ const (
 	srvProto   = "tcp"
 )
 
-// DNS gives what the DNS knows: for a name that begins with "_" its SRV records; for NAME:PORT the addresses of NAME; for any
-// other name the SRV records _bridgefour._tcp.NAME, and where there are none the addresses of NAME with the default port.
-// A nil resolver is the system's.
+// DNS queries the DNS: for a name that starts with "_" its SRV records; for NAME:PORT the addresses of NAME; for any other name
+// the SRV records _bridgefour._tcp.NAME or, if there are none, the addresses of NAME with the default port. A nil resolver is
+// the system's.
 func DNS(name string, resolver *net.Resolver) (Source, error) {
 	if resolver == nil {
 		resolver = net.DefaultResolver
@@ -30,13 +30,13 @@ func DNS(name string, resolver *net.Resolver) (Source, error) {
 		host, port = name, ""
 	}
 	if host == "" || strings.ContainsAny(host, " \t/:@,") {
-		return nil, errors.New("expected the name of a host or of SRV records")
+		return nil, errors.New("invalid name: want the name of a host or of SRV records")
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); port != "" && err != nil {
-		return nil, fmt.Errorf("%q is no port", port)
+		return nil, fmt.Errorf("invalid port %q", port)
 	}
 	return func(ctx context.Context, _ string) ([]string, error) {
-		ctx, cancel := context.WithTimeout(ctx, dnsTime)
+		ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
 		defer cancel()
 		switch {
 		case port != "":
@@ -56,13 +56,13 @@ func DNS(name string, resolver *net.Resolver) (Source, error) {
 	}, nil
 }
 
-// lookupSRV gives targets best first. They stay names: whoever dials looks them up each time, so that they may move.
+// lookupSRV returns the targets, best first. They are names, and resolved at each dial, because their addresses may change.
 func lookupSRV(ctx context.Context, r *net.Resolver, service, proto, name string) ([]string, error) {
-	_, records, err := r.LookupSRV(ctx, service, proto, name) // gives the good records beside an error about bad ones
+	_, records, err := r.LookupSRV(ctx, service, proto, name) // returns the valid records beside an error about invalid ones
 	var addresses []string
 	for _, rec := range records {
 		target := strings.TrimSuffix(rec.Target, ".")
-		if target == "" || rec.Port == 0 || len(addresses) == addressesMax { // "." says: no such service here
+		if target == "" || rec.Port == 0 || len(addresses) == addressesMax { // ".": no such service
 			continue
 		}
 		addresses = append(addresses, net.JoinHostPort(target, strconv.Itoa(int(rec.Port))))
@@ -89,11 +89,11 @@ func lookupHost(ctx context.Context, r *net.Resolver, host, port string) ([]stri
 }
 
 var (
-	errNoSuchName = errors.New("the DNS does not know it")
-	errNoAnswer   = errors.New("the DNS does not answer")
+	errNoSuchName = errors.New("not found")
+	errNoAnswer   = errors.New("no answer of the DNS server")
 )
 
-// plainDNS leaves out what changes from try to try, such as the port that was asked from.
+// plainDNS removes what differs each time, such as the local port.
 func plainDNS(err error) error {
 	var dnsErr *net.DNSError
 	switch {

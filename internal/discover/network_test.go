@@ -15,24 +15,24 @@ import (
 	"testing"
 )
 
-// The tests below run this program again in network namespaces of their own, joined by a bridge: machines on one network.
+// The tests below run this program again in network namespaces of their own, which a bridge connects: machines on one network.
 
 // Of the helper processes.
 const (
-	helperEnv   = "DISCOVER_TEST_HELPER" // what to be
+	helperEnv   = "DISCOVER_TEST_HELPER" // the mode
 	announceArg = "announce"             // of DISCOVER_TEST_ARG, until stdin ends
 	findArg     = "find"                 // leaders, of the cluster in DISCOVER_TEST_ARG
 	workersArg  = "workers"
 )
 
-// found is what a helper prints.
+// found is the output of a helper.
 type found struct {
 	Addresses []string
 	Err       string
 	Log       string
 }
 
-// runAsHelper does what the environment says, if it says something.
+// runAsHelper runs the mode that the environment names. False: none.
 func runAsHelper() bool {
 	what := os.Getenv(helperEnv)
 	if what == "" {
@@ -77,7 +77,7 @@ func runAsHelper() bool {
 	return true
 }
 
-// network is a bridge with machines on it.
+// network is a bridge and the machines it connects.
 type network struct {
 	t      *testing.T
 	prefix string
@@ -90,7 +90,7 @@ func ip(t *testing.T, args ...string) {
 	}
 }
 
-// newNetwork makes machines m1 to mN with the addresses 10.99.0.1 to N; none has a default route.
+// newNetwork creates machines m1 to mN with the addresses 10.99.0.1 to N; none has a default route.
 func newNetwork(t *testing.T, name string, machines int) *network {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -137,14 +137,14 @@ func (n *network) command(machine int, what, arg string) *exec.Cmd {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	// Announcers are ended by the test's clean-up, which needs them alive.
+	// The cleanup of the test ends the announcers, and needs them alive.
 	cmd := exec.CommandContext(context.WithoutCancel(n.t.Context()), "ip", "netns", "exec", n.machine(machine), self)
 	cmd.Env = append(os.Environ(), helperEnv+"="+what, "DISCOVER_TEST_ARG="+arg)
 	cmd.Stderr = os.Stderr
 	return cmd
 }
 
-// announce has a machine announce something, until the function that it gives is called.
+// announce starts an announcement on a machine. The returned function ends it.
 func (n *network) announce(machine int, a Announcement) (stop func() found) {
 	n.t.Helper()
 	arg, err := json.Marshal(a)
@@ -200,7 +200,7 @@ func (n *network) ask(machine int, what, arg string) found {
 	return f
 }
 
-// until asks until the answer is as it must be: announcers take a moment to begin and to end.
+// until repeats a query until its result is good: announcers need a moment to start and to end.
 func (n *network) until(machine int, what, arg string, good func(found) bool) found {
 	n.t.Helper()
 	var f found
@@ -220,12 +220,12 @@ func gives(addresses ...string) func(found) bool {
 func TestNetwork(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, "four", 4)
-	const asker = 4
-	if f := n.ask(asker, findArg, ""); f.Err != "" || len(f.Addresses) > 0 {
+	const client = 4
+	if f := n.ask(client, findArg, ""); f.Err != "" || len(f.Addresses) > 0 {
 		t.Errorf("found %+v on an empty network", f)
 	}
 
-	// Leaders of one cluster; one goes by a name that nobody knows; one is for its own machine alone.
+	// Leaders of one cluster; one has an unknown host name; one has a loopback address.
 	stopFirst := n.announce(1, Announcement{Role: Leader, ID: "1", Address: "10.99.0.1:6550", ClusterID: "a", ClusterName: "alpha"})
 	n.announce(2, Announcement{Role: Leader, ID: "2", Address: "some-host:7000", ClusterID: "a", ClusterName: "alpha"})
 	n.announce(3, Announcement{Role: Leader, ID: "3", Address: "127.0.0.1:6550", ClusterID: "z", ClusterName: "zeta"})
@@ -233,51 +233,51 @@ func TestNetwork(t *testing.T) {
 		return f.Err == "" && len(f.Addresses) == 4 && f.Addresses[0] == "10.99.0.1:6550" && f.Addresses[1] == "10.99.0.2:7000" &&
 			strings.HasPrefix(f.Addresses[2], "[fe80::") && f.Addresses[3] == "some-host:7000"
 	}
-	n.until(asker, findArg, "", byName)
-	n.until(2, findArg, "alpha", byName) // which runs one itself
-	if f := n.ask(asker, findArg, "beta"); f.Err != "" || len(f.Addresses) > 0 {
+	n.until(client, findArg, "", byName)
+	n.until(2, findArg, "alpha", byName) // on which a leader runs
+	if f := n.ask(client, findArg, "beta"); f.Err != "" || len(f.Addresses) > 0 {
 		t.Errorf("found %+v of another name", f)
 	}
 
-	// A second cluster of that name comes: none is joined, but by id.
+	// A second cluster of that name: only the id selects one.
 	n.announce(3, Announcement{Role: Leader, ID: "1", Address: "10.99.0.3:6550", ClusterID: "b", ClusterName: "alpha", Former: []string{"old"}})
-	f := n.until(asker, findArg, "alpha", func(f found) bool { return f.Err != "" })
+	f := n.until(client, findArg, "alpha", func(f found) bool { return f.Err != "" })
 	for _, want := range []string{"id a, at 10.99.0.1:6550", "id b, at 10.99.0.3:6550", "--cluster-id", "--leader"} {
 		if len(f.Addresses) > 0 || !strings.Contains(f.Err, want) {
 			t.Errorf("found %+v among two clusters of one name, want an error with %q", f, want)
 		}
 	}
-	n.until(asker, findArg, "alpha/b", gives("10.99.0.3:6550"))
-	n.until(asker, findArg, "alpha/old", gives("10.99.0.3:6550"))
+	n.until(client, findArg, "alpha/b", gives("10.99.0.3:6550"))
+	n.until(client, findArg, "alpha/old", gives("10.99.0.3:6550"))
 
 	// A leader moves.
 	if f := stopFirst(); f.Log != "" {
-		t.Errorf("the announcer has said %q", f.Log)
+		t.Errorf("the announcer logged %q", f.Log)
 	}
 	n.announce(1, Announcement{Role: Leader, ID: "1", Address: "10.99.0.1:6666", ClusterID: "a", ClusterName: "alpha"})
-	n.until(asker, findArg, "/a", func(f found) bool {
+	n.until(client, findArg, "/a", func(f found) bool {
 		return slices.Contains(f.Addresses, "10.99.0.1:6666") && !slices.Contains(f.Addresses, "10.99.0.1:6550")
 	})
 
-	// Workers wait to be invited.
+	// Workers that wait for an invitation.
 	n.announce(1, Announcement{Role: Worker, ID: "w1", Address: "10.99.0.1:4000", Slots: 4})
-	n.announce(asker, Announcement{Role: Worker, ID: "w2", Address: "10.99.0.4:4000", Slots: 1})
+	n.announce(client, Announcement{Role: Worker, ID: "w2", Address: "10.99.0.4:4000", Slots: 1})
 	n.until(2, workersArg, "", gives("w1 10.99.0.1:4000 4", "w2 10.99.0.4:4000 1"))
 }
 
-// TestNetworkLater has the network of a machine come up after its leader.
-func TestNetworkLater(t *testing.T) {
+// TestNetworkStartsLater starts the network of a machine after its leader.
+func TestNetworkStartsLater(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, "late", 2)
 	ip(t, "-n", n.machine(1), "link", "set", "eth0", "down")
 	stop := n.announce(1, Announcement{Role: Leader, ID: "1", Address: "10.99.0.1:6550", ClusterID: "a"})
-	if f := n.ask(1, findArg, ""); !strings.Contains(f.Err, "no interface with multicast is up") {
-		t.Errorf("found %+v without a network, want an error that says so", f)
+	if f := n.ask(1, findArg, ""); !strings.Contains(f.Err, "no multicast interface is up") {
+		t.Errorf("found %+v without a network, want an error", f)
 	}
 	ip(t, "-n", n.machine(1), "link", "set", "eth0", "up")
 	n.until(2, findArg, "", gives("10.99.0.1:6550"))
-	// Not at all where it came to look only when the network was up.
-	if f := stop(); strings.Count(f.Log, "no multicast") > 1 {
-		t.Errorf("the announcer has said %q, want it said once", f.Log)
+	// None if its first check came after the network was up.
+	if f := stop(); strings.Count(f.Log, "unavailable") > 1 {
+		t.Errorf("the announcer logged %q, want one message", f.Log)
 	}
 }

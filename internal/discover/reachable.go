@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// Reachable is the address of a listener as others may reach it: one that listens everywhere goes by this machine's name.
+// Reachable is the address of a listener for other machines: if it listens on all addresses, the host is this machine's name.
 func Reachable(addr net.Addr) string {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok || !tcp.IP.IsUnspecified() {

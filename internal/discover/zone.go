@@ -17,24 +17,24 @@ const (
 
 	textMax   = 255 // bytes of one text, by DNS
 	labelMax  = 63  // bytes of one label of a name, by DNS
-	ttl       = 120 // seconds, by RFC 6762; nobody here keeps answers
+	ttl       = 120 // seconds, by RFC 6762; answers are not cached here
 	formerMax = 8
 )
 
-// Role is what a node is.
+// Role is the role of a node.
 type Role string
 
 // Roles.
 const (
 	Leader Role = "leader"
-	Worker Role = "worker" // that waits for a leader
+	Worker Role = "worker" // without a leader
 )
 
-// Announcement is what a node says of itself.
+// Announcement is the description of a node.
 type Announcement struct {
 	Role        Role
-	ID          string // tells it from the others of its role on the network: a leader's number, a worker's identity
-	Address     string // host:port, as others reach it
+	ID          string // unique in its role and cluster: a leader's number, a worker's identity
+	Address     string // host:port, for other machines
 	ClusterID   string // empty: none yet
 	ClusterName string
 	Former      []string // ids that the cluster had before it was recovered
@@ -42,7 +42,7 @@ type Announcement struct {
 	Slots       int // of a worker
 }
 
-// texts is the announcement as key=value, which is what there is room for in a DNS answer.
+// texts is the announcement as key=value pairs for a DNS TXT record.
 func (a Announcement) texts() []string {
 	texts := []string{
 		"role=" + string(a.Role), "id=" + a.ID, "addr=" + a.Address, "cluster=" + a.ClusterID, "name=" + a.ClusterName,
@@ -54,7 +54,7 @@ func (a Announcement) texts() []string {
 	return texts
 }
 
-// parseTexts reads an announcement of another machine, and says whether it makes sense.
+// parseTexts parses an announcement, and reports whether it is valid.
 func parseTexts(texts []string) (Announcement, bool) {
 	var a Announcement
 	for _, text := range texts {
@@ -91,7 +91,7 @@ func parseTexts(texts []string) (Announcement, bool) {
 	return a, err == nil && a.ID != "" && (a.Role == Leader || a.Role == Worker)
 }
 
-// escaped is texts as the dns library wants them: as in a zone file.
+// escaped escapes texts for the dns library, as in a zone file.
 func escaped(texts []string) []string {
 	out := make([]string, len(texts))
 	for i, text := range texts {
@@ -100,7 +100,7 @@ func escaped(texts []string) []string {
 	return out
 }
 
-// unescaped is the texts that the dns library has read.
+// unescaped is the reverse, for texts that the dns library has read.
 func unescaped(texts []string) []string {
 	out := make([]string, len(texts))
 	for i, text := range texts {
@@ -122,7 +122,7 @@ func unescaped(texts []string) []string {
 	return out
 }
 
-// zone is what is answered to those who ask for the service.
+// zone is the answer to queries for the service.
 type zone struct{ records []dns.RR }
 
 func newZone(a Announcement) (*zone, error) {
@@ -132,11 +132,11 @@ func newZone(a Announcement) (*zone, error) {
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
-		return nil, fmt.Errorf("%q is no port", port)
+		return nil, fmt.Errorf("invalid port %q", port)
 	}
 	texts := a.texts()
 	if i := slices.IndexFunc(texts, func(t string) bool { return len(t) > textMax }); i >= 0 {
-		return nil, fmt.Errorf("%.40q is too long to be announced", texts[i])
+		return nil, fmt.Errorf("announce %.40q: over %d bytes", texts[i], textMax)
 	}
 	// Names must differ on a network; the cluster's id is in them because leaders of all clusters count from 1.
 	label := strings.Map(labelRune, strings.Trim(string(a.Role)+"-"+a.ID+"-"+a.ClusterID, "-"))
