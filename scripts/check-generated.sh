@@ -1,6 +1,6 @@
 #!/bin/sh
-# Compares the generated code of the packages of messages with what their sources give now. Needs protoc and its Go plugins; without
-# them, or with other versions of them than those that made the files, it says so and checks nothing.
+# Compares the generated message code with what its sources generate now. Without protoc and its Go plugins, or with other versions
+# of them than those that generated the files, it says so and checks nothing.
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PATH:$(go env GOPATH)/bin"
@@ -23,12 +23,12 @@ for source in internal/wire/wire.proto internal/peer/peerpb/peer.proto; do
     cp "$source" "$folder/generate.sh" "$fresh"
     "$fresh/generate.sh"
     if [ "$(versions "$fresh" "$name")" != "$(versions "$folder" "$name")" ]; then
-        echo "generated code not compared: this machine's protoc or plugins are of other versions than those that made it" >&2
+        echo "generated code not compared: this machine has other versions of protoc or its plugins" >&2
         exit 0
     fi
     for file in "$name.pb.go" "${name}_grpc.pb.go"; do
         if ! diff -u "$folder/$file" "$fresh/$file"; then
-            echo "$folder/$file is not what $name.proto gives: run $folder/generate.sh" >&2
+            echo "$folder/$file is outdated: run $folder/generate.sh" >&2
             exit 1
         fi
     done

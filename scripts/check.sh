@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks what no test does: format, vet, lint, tidiness of go.mod, generated code.
+# Checks that are not tests: format, vet, lint, dead code, go.mod, generated code.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,6 +8,13 @@ linter="$(go env GOPATH)/bin/golangci-lint"
 if ! "$linter" version 2>/dev/null | grep -q "version v\?${linter_version#v} "; then
     echo "installing golangci-lint $linter_version" >&2
     go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$linter_version"
+fi
+
+deadcode_version=v0.52.0
+deadcode="$(go env GOPATH)/bin/deadcode"
+if ! go version -m "$deadcode" 2>/dev/null | grep -q "golang.org/x/tools[[:space:]]$deadcode_version\b"; then
+    echo "installing deadcode $deadcode_version" >&2
+    go install "golang.org/x/tools/cmd/deadcode@$deadcode_version"
 fi
 
 go build ./...
@@ -19,9 +26,16 @@ if [ -n "$unformatted" ]; then
     exit 1
 fi
 "$linter" run
+# Packages that only tests use are left out: the test binaries are no roots, so that code that only tests use is found.
+dead=$("$deadcode" ./... | grep -Ev '^internal/(sim|transcript|blob/blobtest)/' || true)
+if [ -n "$dead" ]; then
+    echo "$dead"
+    echo "dead code: remove it, or move it into the tests that use it" >&2
+    exit 1
+fi
 go mod tidy -diff
 scripts/check-generated.sh
 if command -v shellcheck >/dev/null 2>&1; then
     shellcheck scripts/*.sh internal/wire/generate.sh internal/peer/peerpb/generate.sh .ci/run
 fi
-echo "check: fine"
+echo "check: ok"

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// allowance allows skips.
+type allowance struct {
+	match *regexp.Regexp    // of NAME: REASON
+	when  func(string) bool // of the first submatch; nil: always
+	why   string
+}
+
+// allowances are the skips that are expected.
+func allowances() []allowance {
+	return []allowance{
+		{regexp.MustCompile(`internal/sim\.TestSoak:`), nil, "runs as long as asked: make soak"},
+		{regexp.MustCompile(`internal/sim\.TestTenThousandWorkers:`), nil, "too slow with the race detector: make test-long"},
+		{regexp.MustCompile(`internal/sim\.TestPlantedInTheLeader: needs a build of its own`), nil, "left out by make test-quick"},
+		{
+			regexp.MustCompile(`only root can|needs root|cannot be (?:made|mounted|told) here|cannot make network namespaces|: mount: |skipped: (?:making|mounting)`),
+			unprivileged, "needs root that may mount",
+		},
+		{regexp.MustCompile(`there is no (\S+) on this machine`), missing, "scripts/test.sh installs it on Debian as root"},
+		{regexp.MustCompile(`no IPv6 here`), noIPv6, "the machine has none"},
+	}
+}
+
+func allowanceFor(s skip, list []allowance) (why string, ok bool) {
+	for _, a := range list {
+		m := a.match.FindStringSubmatch(s.name + ": " + s.reason)
+		if m != nil && (a.when == nil || a.when(m[len(m)-1])) {
+			return a.why, true
+		}
+	}
+	return "", false
+}
+
+func missing(command string) bool {
+	_, err := exec.LookPath(command)
+	return err != nil
+}
+
+func noIPv6(string) bool {
+	_, err := os.Stat("/proc/net/if_inet6")
+	return err != nil
+}
+
+// unprivileged reports whether this process lacks CAP_SYS_ADMIN, which capabilities(7) numbers 21.
+func unprivileged(string) bool {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return true
+	}
+	_, line, _ := strings.Cut(string(status), "CapEff:")
+	line, _, _ = strings.Cut(line, "\n")
+	caps, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	return err != nil || caps&(1<<21) == 0
+}

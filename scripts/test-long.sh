@@ -1,0 +1,21 @@
+#!/bin/sh
+# Runs what needs more time than make test has: more seeds of everything that is random, more power losses, and every fuzz target for
+# a few seconds. Without the race detector. It takes about five minutes on two cores.
+set -eu
+cd "$(dirname "$0")/.."
+
+fuzz_time=${FUZZ_TIME:-3s}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+go test -count 1 -timeout 5m ./internal/sim -run '^(TestSeeds|TestTenThousandWorkers)$' -sim.seeds 400
+REPLICA_TEST_SEEDS=1-1000 go test -count 1 -timeout 5m ./internal/replica/core -run '^TestMembersAgree'
+go test -count 1 -timeout 5m ./internal/leader -run '^TestModel' -model.seeds 150
+go test -count 1 -timeout 5m ./internal/e2e -run '^(TestLinearizable|.*Power.*)$' -linear.time 40s -powerloss.rounds 8
+
+grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | cut -d' ' -f2 | sort -u | while read -r target; do
+    file=$(grep -rl --include='*_test.go' "^func $target(" . | head -n 1)
+    go test -count 1 -run '^$' -fuzz "^$target\$" -fuzztime "$fuzz_time" "$(dirname "$file")" >"$log" 2>&1 ||
+        { cat "$log"; echo "$target fails in $file" >&2; exit 1; }
+    echo "ok  	$target	$(dirname "$file")"
+done
