@@ -39,12 +39,12 @@ func failureKinds(c *cluster) {
 		attempts uint32
 		text     []string
 	}
-	one := &api.Range{From: 1, To: 1}
-	sh := func(text string) api.Program { return script("echo last words >&2; " + text) }
+	one := numbers(1)
+	ending := func(last step) api.Program { return item(log("last words"), last) }
 	wants := []expectation{
-		{api.JobRequest{Range: one, Retries: new(1), Program: sh("exit 7")}, "program_error", 2, []string{"exit status 7", "last words"}},
-		{api.JobRequest{Range: one, Retries: new(0), Program: sh("kill -SEGV $$")}, "program_error", 1, []string{"signal 11", "last words"}},
-		{api.JobRequest{Range: one, Program: sh("exit 65")}, "bad_input", 1, []string{"bad input", "last words"}},
+		{api.JobRequest{Range: one, Retries: new(1), Program: ending("exit 7")}, "program_error", 2, []string{"exit status 7", "last words"}},
+		{api.JobRequest{Range: one, Retries: new(0), Program: ending("kill -SEGV $$")}, "program_error", 1, []string{"signal 11", "last words"}},
+		{api.JobRequest{Range: one, Program: ending("exit 65")}, "bad_input", 1, []string{"bad input", "last words"}},
 		{
 			api.JobRequest{Range: one, Retries: new(1), Program: api.Program{Command: []string{"no-such-command"}}},
 			"bad_program", 2,
@@ -60,11 +60,11 @@ func failureKinds(c *cluster) {
 			"bad_program", 1,
 			[]string{"working directory", c.path("nowhere")},
 		},
-		{api.JobRequest{Range: one, Retries: new(0), Timeout: "300ms", Program: sh("sleep 600")}, "timeout", 1, []string{"300ms", "last words"}},
+		{api.JobRequest{Range: one, Retries: new(0), Timeout: "300ms", Program: ending("sleep 600")}, "timeout", 1, []string{"300ms", "last words"}},
 		{
 			api.JobRequest{
 				Range: one, Retries: new(0), Memory: "50MiB",
-				Program: sh(`x=$(head -c 300000000 /dev/zero | tr '\000' x); ` + gate(c.path("never"))),
+				Program: item(log("last words"), `x=$(head -c 300000000 /dev/zero | tr '\000' x)`, waitFor(c.path("never"))),
 			},
 			"out_of_memory", 1,
 			[]string{"50.0 MiB", "--memory"},
@@ -92,7 +92,7 @@ func failureKinds(c *cluster) {
 // otherWorker: a task that failed on one worker is tried on the other.
 func otherWorker(c *cluster) {
 	l := c.ledger("ledger")
-	c.done(c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 8}, Program: script(l.enter() + `test $B4_ATTEMPT = 2`)}))
+	c.done(c.submit(&api.JobRequest{Range: numbers(8), Program: item(l.record(), "test $B4_ATTEMPT = 2")}))
 	on := map[int][]int{}
 	for _, e := range l.entries() {
 		on[e.task] = append(on[e.task], e.worker)
@@ -109,8 +109,8 @@ func firstSuccess(c *cluster) {
 	l := c.ledger("ledger")
 	out := c.path("out")
 	id := c.submit(&api.JobRequest{
-		Range: &api.Range{From: 1, To: 40}, Output: out, FirstSuccess: true,
-		Program: script(l.enter() + `echo $1; test $1 = 3 || { ` + gate(c.path("never")) + `}`),
+		Range: numbers(40), Output: out, FirstSuccess: true,
+		Program: item(l.record(), printItem, unless("$1 = 3", waitFor(c.path("never")))),
 	})
 	c.done(id)
 	wantNames(c.t, out, "_SUCCESS", "part-00002")
@@ -139,31 +139,23 @@ func (c *cluster) untilIdle() {
 
 // stopWhileRunning: a job that is stopped leaves no part, no manifest, nothing. It can be run again from its beginning.
 func stopWhileRunning(c *cluster) {
-	files := book(c.t, c.path("in"), 6)
-	out := c.path("out")
-	l := c.ledger("ledger")
-	id := c.submit(&api.JobRequest{
-		Inputs: []string{c.path("in")}, Split: "none", Output: out,
-		Program: piped(l.enter() + `trap 'exit 1' TERM; test $B4_TASK -lt 2 || { ` + gate(c.path("gate")) + `}; ` + upperCaseAll),
-	})
-	c.untilMap(id, "2 done, 4 begun", func(s api.Stage) bool { return s.Done == 2 && len(l.entries()) == 6 })
-	if code, _, stderr := c.cli("stop", fmt.Sprint(id)); code != 0 {
+	s := c.begin(plan{tasks: 6, free: 2, before: []step{"trap 'exit 1' TERM"}})
+	s.untilBegun(4)
+	id := fmt.Sprint(s.id)
+	if code, _, stderr := c.cli("stop", id); code != 0 {
 		c.t.Fatalf("stop: exit code %d: %s", code, stderr)
 	}
-	if code, _, _ := c.cli("wait", fmt.Sprint(id)); code != 3 {
+	if code, _, _ := c.cli("wait", id); code != 3 {
 		c.t.Errorf("wait: exit code %d, want 3", code)
 	}
 	c.untilIdle()
-	wantNames(c.t, out)
-	if code, _, stderr := c.cli("result", fmt.Sprint(id)); code == 0 || !strings.Contains(stderr, "stopped") {
+	wantNames(c.t, s.out)
+	if code, _, stderr := c.cli("result", id); code == 0 || !strings.Contains(stderr, "stopped") {
 		c.t.Errorf("result: exit code %d: %s", code, stderr)
 	}
-	write(c.t, c.path("gate"), "")
-	if _, err := c.client.Retry(c.t.Context(), id); err != nil {
-		c.t.Fatal(err)
-	}
-	c.done(id)
-	wantOutput(c.t, out, each(c.t, files, upperCaseOf))
+	s.openAll(0)
+	c.retry(s.id)
+	s.wantDone()
 }
 
 // retryFailed: a retry runs what failed, with a budget of its own, and nothing else.
@@ -171,8 +163,8 @@ func retryFailed(c *cluster) {
 	l := c.ledger("ledger")
 	out := c.path("out")
 	id := c.submit(&api.JobRequest{
-		Range: &api.Range{From: 1, To: 6}, Output: out, Retries: new(1),
-		Program: script(l.enter() + `echo $1; test $1 -lt 5 -o -e '` + c.path("fixed") + `' -a $B4_ATTEMPT = 4`),
+		Range: numbers(6), Output: out, Retries: new(1),
+		Program: item(l.record(), printItem, step(`test $1 -lt 5 -o -e "`+c.path("fixed")+`" -a $B4_ATTEMPT = 4`)),
 	})
 	c.fails(id)
 	write(c.t, c.path("fixed"), "")
@@ -180,7 +172,7 @@ func retryFailed(c *cluster) {
 		c.t.Fatalf("retry: exit code %d: %s%s", code, stdout, stderr)
 	}
 	c.done(id)
-	wantOutput(c.t, out, each(c.t, []string{"1", "2", "3", "4", "5", "6"}, `echo $1`))
+	wantNumbers(c.t, out, 6, `echo $1`)
 	for task, n := range l.count() {
 		if want := map[bool]int{true: 1, false: 4}[task < 4]; n != want {
 			c.t.Errorf("task %d was begun %d times, want %d", task, n, want)
@@ -191,8 +183,8 @@ func retryFailed(c *cluster) {
 // followLogs: logs -f shows what tasks write while they write it, and ends with the job.
 func followLogs(c *cluster) {
 	id := c.submit(&api.JobRequest{
-		Range:   &api.Range{From: 1, To: 2},
-		Program: script(`echo begin $1 >&2; ` + gate(c.path("gate")) + `echo middle $1 >&2; ` + gate(c.path("gate2")) + `printf 'end %s' $1 >&2`),
+		Range:   numbers(2),
+		Program: item(log("begin $1"), waitFor(c.path("gate")), log("middle $1"), waitFor(c.path("gate2")), `printf 'end %s' $1 >&2`),
 	})
 	p := c.start("logs", "logs", "-f", fmt.Sprint(id), "--cluster", c.known)
 	until(c.t, "both beginnings", func() bool {
@@ -218,7 +210,7 @@ func workerKiller(c *cluster) {
 	own := newCluster(c.t)
 	l := own.ledger("ledger")
 	id := own.submit(&api.JobRequest{
-		Range: &api.Range{From: 1, To: 1}, Program: api.Program{Command: []string{"sh", "-c", l.enter() + `kill -KILL $PPID`}},
+		Range: numbers(1), Program: split(l.record(), "kill -KILL $PPID"),
 	})
 	for range 20 { // more than any budget
 		if own.job(id).IsEnded() {

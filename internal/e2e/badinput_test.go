@@ -157,9 +157,9 @@ func fileRemoved(c *cluster) {
 	files := book(c.t, c.path("in"), 4)
 	l := c.ledger("ledger")
 	out := c.path("out")
-	blocked := c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 4}, Priority: new(100), Program: script(gate(c.path("gate")))})
+	blocked := c.submit(&api.JobRequest{Range: numbers(4), Priority: new(100), Program: item(waitFor(c.path("gate")))})
 	c.untilMap(blocked, "4 running", func(s api.Stage) bool { return s.Running == 4 })
-	id := c.submit(&api.JobRequest{Inputs: []string{c.path("in")}, Split: "none", Output: out, Program: piped(l.enter() + upperCaseAll)})
+	id := c.submit(&api.JobRequest{Inputs: []string{c.path("in")}, Split: "none", Output: out, Program: split(l.record(), upperCase)})
 	text := readFile(c.t, files[2])
 	for _, change := range []error{os.Remove(files[2]), os.Symlink(c.path("nowhere"), files[2])} {
 		if change != nil {
@@ -197,7 +197,7 @@ func fileRemoved(c *cluster) {
 func keepPartial(c *cluster) {
 	out := c.path("out")
 	id := c.submit(&api.JobRequest{
-		Range: &api.Range{From: 1, To: 4}, Output: out, KeepPartial: true, Retries: new(0), Program: script(`test $1 != 3 -o -e fixed && echo $1`),
+		Range: numbers(4), Output: out, KeepPartial: true, Retries: new(0), Program: item("test $1 != 3 -o -e fixed && echo $1"),
 	})
 	c.fails(id)
 	wantNames(c.t, out, "_PARTIAL", "part-00000", "part-00001", "part-00003")
@@ -206,11 +206,9 @@ func keepPartial(c *cluster) {
 		c.t.Errorf("manifest: %+v, want 3 parts, missing 2", m)
 	}
 	write(c.t, c.path("fixed"), "")
-	if _, err := c.client.Retry(c.t.Context(), id); err != nil {
-		c.t.Fatal(err)
-	}
+	c.retry(id)
 	c.done(id)
-	wantOutput(c.t, out, each(c.t, []string{"1", "2", "3", "4"}, "echo $1"))
+	wantNumbers(c.t, out, 4, "echo $1")
 }
 
 // refusedAtSubmit: what cannot work is said at once, and how it can.
@@ -236,8 +234,8 @@ func refusedAtSubmit(c *cluster) {
 	}
 
 	// An output that is not ours to write is one only once the job runs: two jobs may be submitted to one folder.
-	slow := c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Output: c.path("out"), Program: script(gate(c.path("gate")))})
-	wantText(c.t, c.refused(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Output: c.path("out", "below"), Program: script("true")}),
+	slow := c.submit(&api.JobRequest{Range: numbers(1), Output: c.path("out"), Program: item(waitFor(c.path("gate")))})
+	wantText(c.t, c.refused(&api.JobRequest{Range: numbers(1), Output: c.path("out", "below"), Program: item("true")}),
 		fmt.Sprintf("job %d", slow), "name another output")
 	write(c.t, c.path("gate"), "")
 	c.done(slow)

@@ -23,7 +23,7 @@ func TestBadDataDirectory(t *testing.T) {
 	g := newGroup(t, 3)
 	var jobs []uint64
 	for range 20 {
-		jobs = append(jobs, g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("true")}))
+		jobs = append(jobs, g.submit(trivial()))
 	}
 	g.untilLevel(g.nodes...)
 	n := g.followers(g.leading())[0]
@@ -154,7 +154,7 @@ func TestSnapshots(t *testing.T) {
 	}
 	var jobs []uint64
 	for string(sh(t, n.dir, `find . -name '*.snap'`)) == "" {
-		jobs = append(jobs, g.submit(&api.JobRequest{Name: strconv.Itoa(len(jobs)), Lines: &api.Lines{Raw: lines}, Program: script("true")}))
+		jobs = append(jobs, g.submit(&api.JobRequest{Name: strconv.Itoa(len(jobs)), Lines: &api.Lines{Raw: lines}, Program: item("true")}))
 		if len(jobs) > 50 {
 			t.Fatal("no snapshot after 500 MB of log")
 		}
@@ -219,7 +219,7 @@ func TestOtherCluster(t *testing.T) {
 		return strings.Contains(n.readStderr(), ids[ours]) && strings.Contains(n.readStderr(), ids[theirs])
 	}
 	until(t, "both sides name both clusters", func() bool { return said(stray) && slices.ContainsFunc(ours.followers(stray), said) })
-	ours.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("true")})
+	ours.submit(trivial())
 	if !stray.hasEnded() {
 		stray.kill()
 	}
@@ -230,7 +230,7 @@ func TestOtherCluster(t *testing.T) {
 		n.start()
 	}
 	theirs.leading()
-	theirs.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("true")})
+	theirs.submit(trivial())
 
 	// A worker keeps the cluster that it belongs to, also where only the other one is there, and says so; one that was told another
 	// name as well.
@@ -249,7 +249,7 @@ func TestOtherCluster(t *testing.T) {
 		return strings.Contains(named.readStderr(), "urithiru") && strings.Contains(named.readStderr(), "bridgefour")
 	})
 	theirs.workers(1)
-	theirs.done(theirs.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("true")}))
+	theirs.done(theirs.submit(trivial()))
 	for _, p := range []*process{w, named} {
 		if p.hasEnded() {
 			t.Errorf("%s has ended: %s", p.name, p.readStderr())
@@ -302,7 +302,7 @@ func TestJoinRefused(t *testing.T) {
 	wantText(t, busy.readStderr(), lead.address, "in use", "--listen")
 
 	used := newGroup(t, 1)
-	used.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("true")})
+	used.submit(trivial())
 	code, _, stderr := g.cli("leaders", "add", used.nodes[0].address)
 	if code == 0 {
 		t.Error("a leader that has a job was added to another cluster")
@@ -349,14 +349,14 @@ func TestRemoveQuorum(t *testing.T) {
 		t.Fatal("the last but one was removed")
 	}
 	wantText(t, stderr, "3 leaders", "2 of them answer", "without leader "+id, "majority is 2", "1 answers", "force")
-	g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("true")})
+	g.submit(trivial())
 
 	g.leadersCommand("remove", id, "--force")
 	wantRemoved(alive)
 	until(t, "nobody can write", func() bool { return lead.ask("POST", "/v1/jobs", tiny("x", "true")).code == 503 })
 	dead.start()
 	g.untilMembers(lead, dead)
-	g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("true")})
+	g.submit(trivial())
 
 	code, _, stderr = g.cli("leaders", "remove", "99")
 	if code == 0 {

@@ -272,13 +272,3 @@ func (c *cluster) result(id uint64) string {
 	}
 	return string(text)
 }
-
-// script is a job whose tasks are shell scripts: $1 is the item or the input's path.
-func script(text string) api.Program {
-	return api.Program{Command: []string{"sh", "-c", text, "sh", "{}"}}
-}
-
-// piped is a job whose tasks are shell scripts that read their split from standard input.
-func piped(text string) api.Program {
-	return api.Program{Command: []string{"sh", "-c", text}}
-}

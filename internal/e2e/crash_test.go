@@ -19,33 +19,22 @@ func TestWorkerKilled(t *testing.T) {
 	c := newCluster(t)
 	first := c.worker("one")
 	c.untilAlive(1)
-	files := book(t, c.path("in"), 8)
-	l := c.ledger("ledger")
-	out := c.path("out")
-	// Tasks 2 and up wait at the gate; so the first worker has done two, and runs two.
-	id := c.submit(&api.JobRequest{
-		Inputs: []string{c.path("in")}, Split: "none", Output: out,
-		Program: piped(l.enter() + `echo "attempt $B4_ATTEMPT by $B4_WORKER" >&2; test $B4_TASK -lt 2 || { ` + gate(c.path("gate")) + `}; ` + upperCaseAll),
-	})
-	c.untilMap(id, "two done, two running", func(s api.Stage) bool { return s.Done == 2 && len(l.entries()) == 4 })
-
-	until(t, "the log of a running task", func() bool { return len(c.logs(id, 2)) == 1 })
+	s := c.begin(plan{tasks: 8, free: 2, before: []step{log("attempt $B4_ATTEMPT by $B4_WORKER")}})
+	s.untilBegun(2)
+	until(t, "the log of a running task", func() bool { return len(c.logs(s.id, 2)) == 1 })
 	c.worker("two", "--slots", "8") // room for all tasks at once
 	c.untilAlive(2)
 	first.kill()
-	until(t, "both lost tasks run elsewhere", func() bool {
-		return slices.Contains(l.entries(), entry{2, 2, 2}) && slices.Contains(l.entries(), entry{3, 2, 2})
-	})
-	write(t, c.path("gate"), "")
-	job := c.done(id)
-	wantOutput(t, out, each(t, files, upperCaseOf))
-	if got, want := l.count(), map[int]int{0: 1, 1: 1, 2: 2, 3: 2, 4: 1, 5: 1, 6: 1, 7: 1}; fmt.Sprint(got) != fmt.Sprint(want) {
+	s.untilRunsAgain(2, 2, 3)
+	s.openAll(0)
+	job := s.wantDone()
+	if got, want := s.ledger.count(), map[int]int{0: 1, 1: 1, 2: 2, 3: 2, 4: 1, 5: 1, 6: 1, 7: 1}; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("begun: %v, want %v", got, want)
 	}
 	if retried := job.Stages[0].Retried; retried != 2 {
 		t.Errorf("retried %d, want 2", retried)
 	}
-	for _, task := range c.tasks(id, api.TaskQuery{Stage: "map"})[2:4] {
+	for _, task := range c.tasks(s.id, api.TaskQuery{Stage: "map"})[2:4] {
 		if len(task.Failures) != 1 || task.Failures[0].Kind != "lost_worker" || task.Failures[0].Worker != 1 {
 			t.Errorf("failures of %s: %+v, want one lost worker, number 1", task.Name, task.Failures)
 		}
@@ -64,7 +53,7 @@ func TestWorkerKilled(t *testing.T) {
 	if n := len(c.listWorkers()); n != 2 {
 		t.Errorf("%d workers, want 2: the one that came back is no new one", n)
 	}
-	wantLogs(c, id)
+	wantLogs(c, s.id)
 }
 
 // attempt is the log of one attempt.
@@ -110,36 +99,21 @@ func TestLeaderKilled(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.workers(2)
-	files := book(t, c.path("in"), 12)
-	l := c.ledger("ledger")
-	out := c.path("out")
-	id := c.submit(&api.JobRequest{
-		Inputs: []string{c.path("in")}, Split: "none", Output: out,
-		Program: piped(l.enter() + `test $B4_TASK -lt 4 || { ` + strings.ReplaceAll(gate(c.path("gate-$B4_TASK")), "'", `"`) + `}; ` +
-			upperCaseAll + `; echo >> '` + c.path("ended") + `'`),
-	})
-	c.untilMap(id, "4 done, 4 running", func(s api.Stage) bool { return s.Done == 4 && len(l.entries()) == 8 })
+	s := c.begin(plan{tasks: 12, free: 4, after: []step{mark(c.path("ended"))}})
+	s.untilBegun(4)
 
 	c.leader.kill()
-	// The tasks that run go on, and one of them ends: its worker keeps what it made.
-	running := slices.IndexFunc(l.entries(), func(e entry) bool { return e.task >= 4 })
-	write(t, c.path(fmt.Sprintf("gate-%d", l.entries()[running].task)), "")
-	until(t, "a task ends without a leader", func() bool { return strings.Count(readFile(t, c.path("ended")), "\n") == 5 })
+	// Running tasks go on, and one of them ends: its worker keeps the output.
+	s.open(s.waiting())
+	until(t, "a task ends without a leader", func() bool { return marks(t, c.path("ended")) == 5 })
 	c.startLeader()
 	c.untilAlive(2)
-	c.untilMap(id, "5 done", func(s api.Stage) bool { return s.Done == 5 })
+	s.untilDone(5)
 
 	c.leader.kill()
 	c.startLeader()
-	for i := range files {
-		write(t, c.path(fmt.Sprintf("gate-%d", i)), "")
-	}
-	job := c.done(id)
-	wantOutput(t, out, each(t, files, upperCaseOf))
-	l.wantOnce(len(files))
-	if job.Stages[0].Retried != 0 {
-		t.Errorf("retried %d, want 0", job.Stages[0].Retried)
-	}
+	s.openAll(0)
+	s.wantDoneOnce()
 }
 
 var killSeed = flag.Uint64("kill.seed", 0, "what TestEverythingKilled takes its moments from; 0: chance")
@@ -160,7 +134,7 @@ func TestEverythingKilled(t *testing.T) {
 	l := c.ledger("ledger")
 	out, counts := c.path("out"), c.path("counts")
 	id := c.submit(&api.JobRequest{
-		Inputs: []string{c.path("in")}, Split: "none", Output: out, Program: piped(l.enter() + `sleep 0.01; ` + upperCaseAll),
+		Inputs: []string{c.path("in")}, Split: "none", Output: out, Program: split(l.record(), "sleep 0.01", upperCase),
 	})
 	known := map[uint64]string{id: out}
 	acknowledged := map[int]int{} // how often tasks had been begun when they were known to be done
@@ -223,7 +197,7 @@ func TestWorkerElsewhere(t *testing.T) {
 	w := c.workers(1)[0]
 	l := c.ledger("ledger")
 	id := c.submit(&api.JobRequest{
-		Range: &api.Range{From: 1, To: 6}, Output: c.path("out"), Program: script(l.enter() + gate(c.path("gate")) + `echo $1`),
+		Range: numbers(6), Output: c.path("out"), Program: item(l.record(), waitFor(c.path("gate")), printItem),
 	})
 	until(t, "two run", func() bool { return len(l.entries()) == 2 })
 	address := c.listWorkers()[0].Address
@@ -246,7 +220,7 @@ func TestWorkerElsewhere(t *testing.T) {
 	until(t, "the job is halted", func() bool { return c.job(id).Status == api.JobHalted })
 	c.worker("worker-1")
 	c.done(id)
-	wantOutput(t, c.path("out"), each(t, []string{"1", "2", "3", "4", "5", "6"}, `echo $1`))
+	wantNumbers(t, c.path("out"), 6, `echo $1`)
 	for task, n := range l.count() {
 		if n > 2 || task > 1 && n > 1 {
 			t.Errorf("task %d was begun %d times", task, n)
@@ -269,7 +243,7 @@ func TestCopiedIdentity(t *testing.T) {
 	third.wantExit(1)
 	wantText(t, third.readStderr(), "in use by another worker process", "--data-dir", c.path("worker-1"))
 
-	c.done(c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 3}, Program: script("echo $1")}))
+	c.done(c.submit(&api.JobRequest{Range: numbers(3), Program: item(printItem)}))
 	if first.hasEnded() || second.hasEnded() {
 		t.Errorf("the first worker has ended: %v, the second: %v", first.hasEnded(), second.hasEnded())
 	}
@@ -293,7 +267,7 @@ func TestNoWorker(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	out := c.path("out")
-	id := c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 4}, Output: out, Program: script("echo $1")})
+	id := c.submit(&api.JobRequest{Range: numbers(4), Output: out, Program: item(printItem)})
 	until(t, "the job is halted", func() bool { return c.job(id).Status == api.JobHalted })
 	if code, body := c.get(fmt.Sprintf("/job/status/%d", id)); code != 200 || strings.TrimSpace(body) != `{"type":"Halted"}` {
 		t.Errorf("status = %d %s, want Halted", code, body)
@@ -304,8 +278,8 @@ func TestNoWorker(t *testing.T) {
 	// The only worker comes, takes a task with it into death, and the job is halted again.
 	w := c.worker("worker-1")
 	c.done(id)
-	wantOutput(t, out, each(t, []string{"1", "2", "3", "4"}, `echo $1`))
-	id = c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 4}, Program: script("echo $1; " + gate(c.path("gate")))})
+	wantNumbers(t, out, 4, `echo $1`)
+	id = c.submit(&api.JobRequest{Range: numbers(4), Program: item(printItem, waitFor(c.path("gate")))})
 	c.untilMap(id, "two running", func(s api.Stage) bool { return s.Running >= 2 })
 	w.kill()
 	until(t, "the job is halted", func() bool { return c.job(id).Status == api.JobHalted })

@@ -56,12 +56,12 @@ func TestOutputDiskFull(t *testing.T) {
 	out := c.path("small", "out")
 	l := c.ledger("ledger")
 	id := c.submit(&api.JobRequest{
-		Range: &api.Range{From: 1, To: 4}, Output: out, Retries: new(1), Program: script(l.enter() + `head -c 2000000 /dev/zero | tr '\000' $1`),
+		Range: numbers(4), Output: out, Retries: new(1), Program: item(l.record(), `head -c 2000000 /dev/zero | tr '\000' $1`),
 	})
 	words := c.submit(&api.JobRequest{
 		Inputs: book1(t, c), Split: "2KiB", Output: c.path("small", "words"), Retries: new(0), Program: api.Program{Builtin: "wordcount"},
 	})
-	other := c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 8}, Output: c.path("elsewhere"), Program: script("echo $1")})
+	other := c.submit(&api.JobRequest{Range: numbers(8), Output: c.path("elsewhere"), Program: item(printItem)})
 	c.done(other)
 	job := c.fails(id)
 	wantText(t, job.Error, out, "full", "make room", "bridgefour retry")
@@ -92,7 +92,7 @@ func TestOutputDiskFull(t *testing.T) {
 	c.retry(id)
 	c.done(id)
 	c.done(words)
-	wantOutput(t, out, each(t, []string{"1", "2", "3", "4"}, `head -c 2000000 /dev/zero | tr '\000' $1`))
+	wantNumbers(t, out, 4, `head -c 2000000 /dev/zero | tr '\000' $1`)
 	for task, n := range l.count() {
 		if done[task] && n != begun[task] {
 			t.Errorf("task %d was done, and was run again", task)
@@ -123,7 +123,7 @@ func TestLogDiskFull(t *testing.T) {
 	newDisk(t, dir, 80)
 	c.startLeaderIn(dir)
 	c.workers(1)
-	running := c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 4}, Output: c.path("out"), Program: script(gate(c.path("gate")) + "echo $1")})
+	running := c.submit(&api.JobRequest{Range: numbers(4), Output: c.path("out"), Program: item(waitFor(c.path("gate")), printItem)})
 
 	// The disk is filled by somebody else, and then the log by jobs.
 	filler := c.path("small", "filler")
@@ -170,7 +170,7 @@ func TestLogDiskFull(t *testing.T) {
 	until(t, "the leader is ready again", func() bool { code, _ := c.get("/readyz"); return code == http.StatusOK })
 	c.done(running)
 	wantOutput(t, c.path("out"), each(t, []string{"1", "2", "3", "4"}, `echo $1`))
-	after := c.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("echo $1")})
+	after := c.submit(&api.JobRequest{Range: numbers(1), Program: item(printItem)})
 	c.done(after)
 
 	c.leader.kill()

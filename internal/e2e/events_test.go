@@ -190,7 +190,7 @@ func (s *submitter) begin(g *group) {
 		for ctx.Err() == nil {
 			s.last++
 			name := fmt.Sprintf("small %d", s.last)
-			job, err := g.client.Submit(ctx, &api.JobRequest{Name: name, Range: &api.Range{From: 1, To: 1}, Program: script("true")}, "")
+			job, err := g.client.Submit(ctx, &api.JobRequest{Name: name, Range: numbers(1), Program: item("true")}, "")
 			s.mu.Lock()
 			switch {
 			case err == nil && s.known[job.ID] != "":

@@ -73,15 +73,9 @@ func TestLeaderLost(t *testing.T) {
 func loseLeader(g *group, how loss) {
 	t := g.t
 	g.workers(2)
-	files := book(t, g.path("in"), 12)
-	l := g.ledger("ledger")
-	out := g.path("out")
-	id := g.submit(&api.JobRequest{
-		Inputs: []string{g.path("in")}, Split: "none", Output: out,
-		Program: piped(l.enter() + `echo begin $B4_TASK >&2; test $B4_TASK -lt 4 || { ` + strings.ReplaceAll(gate(g.path("gate-$B4_TASK")), "'", `"`) + `}; ` +
-			upperCaseAll + `; echo end $B4_TASK >&2`),
-	})
-	g.untilMap(id, "4 done, 4 running", func(s api.Stage) bool { return s.Done == 4 && len(l.entries()) == 8 })
+	s := g.begin(plan{tasks: 12, free: 4, before: []step{log("begin $B4_TASK")}, after: []step{log("end $B4_TASK")}})
+	s.untilBegun(4)
+	id := s.id
 	wait := g.start("wait", "wait", strconv.FormatUint(id, 10), "--cluster", g.known)
 	logs := g.start("logs", "logs", "-f", strconv.FormatUint(id, 10), "--cluster", g.known)
 	events := g.follow()
@@ -100,13 +94,10 @@ func loseLeader(g *group, how loss) {
 	t.Logf("%v was lost; %v led %v later; a client's submit was acknowledged after %v", lead, next,
 		took.Round(time.Millisecond), time.Since(lost).Round(time.Millisecond))
 	how.lost(lead, id)
-	open := func(task int) { write(t, g.path(fmt.Sprintf("gate-%d", task)), "") }
-	open(l.entries()[7].task)
-	g.untilMap(id, "one more done", func(s api.Stage) bool { return s.Done == 5 })
-	for task := range len(files) - 1 {
-		open(task)
-	}
-	g.untilMap(id, "11 done", func(s api.Stage) bool { return s.Done == 11 })
+	s.open(s.waiting())
+	s.untilDone(5)
+	s.openAll(1)
+	s.untilDone(11)
 
 	how.back(lead)
 	until(t, "the one that was lost follows", func() bool { v, ok := lead.view(); return ok && v.Leader != 0 && v.Leader != v.Node })
@@ -122,15 +113,11 @@ func loseLeader(g *group, how loss) {
 	if job.Stages[0].Done < 11 {
 		t.Errorf("a strong read at %v: %d done, and 11 were known to be", lead, job.Stages[0].Done)
 	}
-	open(len(files) - 1)
-	if job = g.done(id); job.Stages[0].Retried != 0 {
-		t.Errorf("retried %d, want 0", job.Stages[0].Retried)
-	}
-	wantOutput(t, out, each(t, files, upperCaseOf))
-	l.wantOnce(len(files))
+	s.openAll(0)
+	s.wantDoneOnce()
 	wait.wantExit(0)
 	logs.wantExit(0)
-	wantLines(t, logs.readStdout(), id, len(files))
+	wantLines(t, logs.readStdout(), id, len(s.files))
 	for _, n := range g.nodes {
 		events.wantAll(n, id)
 	}

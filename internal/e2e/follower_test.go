@@ -92,7 +92,7 @@ func askedConsistency(g *group) {
 // longPoll: a follower holds a read until the job has ended.
 func longPoll(g *group) {
 	t := g.t
-	id := g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script(gate(g.path("gate")))})
+	id := g.submit(&api.JobRequest{Range: numbers(1), Program: item(waitFor(g.path("gate")))})
 	answers := make(chan answer)
 	for _, n := range g.nodes {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -156,7 +156,7 @@ func writesElsewhere(g *group) {
 func forwardedReads(g *group) {
 	t := g.t
 	id := g.submit(&api.JobRequest{
-		Range: &api.Range{From: 1, To: 3}, Program: script(`echo log of $1 >&2; echo $1; test $1 != 3 || { ` + gate(g.path("gate")) + `}`),
+		Range: numbers(3), Program: item(log("log of $1"), printItem, unless("$1 != 3", waitFor(g.path("gate")))),
 	})
 	g.untilMap(id, "2 done, 1 running", func(s api.Stage) bool { return s.Done == 2 && s.Running == 1 })
 	leads := g.leading()
@@ -203,7 +203,7 @@ func eventsAnywhere(g *group) {
 	t := g.t
 	var last uint64
 	for range 3 {
-		last = g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 2}, Program: script("true")})
+		last = g.submit(&api.JobRequest{Range: numbers(2), Program: item("true")})
 		g.done(last)
 	}
 	all := g.nodes[0].factsUntil(last)
@@ -237,7 +237,7 @@ func eventsAnywhere(g *group) {
 		close(begun)
 	}()
 	for first := true; first; {
-		g.submit(&api.JobRequest{Name: "now", Range: &api.Range{From: 1, To: 1}, Program: script("true")})
+		g.submit(&api.JobRequest{Name: "now", Range: numbers(1), Program: item("true")})
 		timer := time.NewTimer(100 * time.Millisecond) // the stream may not have begun yet: then another job
 		select {
 		case f := <-begun:
@@ -341,7 +341,7 @@ func TestInviteWorker(t *testing.T) {
 	if a.code != http.StatusServiceUnavailable {
 		t.Errorf("an idle worker: readyz = %v, want 503", a)
 	}
-	id := g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("echo $1")})
+	id := g.submit(&api.JobRequest{Range: numbers(1), Program: item(printItem)})
 	until(t, "the job is halted", func() bool { return g.job(id).Status == api.JobHalted })
 	url := "http://" + g.followers(g.leading())[0].address + "/cluster/addWorker"
 	a = askAt(t.Context(), http.DefaultClient, http.MethodPost, url, fmt.Sprintf(`{"id":5,"schema":"http","host":%q,"port":%s}`, host, port))
@@ -353,7 +353,7 @@ func TestInviteWorker(t *testing.T) {
 	// It is a worker of this cluster now, and comes back to it by itself.
 	idle.kill()
 	g.start("again", "worker", "--data-dir", g.path("idle"), "--leader", "wait", "--slots", "1")
-	g.done(g.submit(&api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: script("echo $1")}))
+	g.done(g.submit(&api.JobRequest{Range: numbers(1), Program: item(printItem)}))
 
 	a = askAt(t.Context(), http.DefaultClient, http.MethodPost, url, `{"id":6,"schema":"http","host":"127.0.0.1","port":1}`)
 	if a.code < 400 {

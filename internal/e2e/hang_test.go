@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,36 +16,26 @@ func TestWorkerHangs(t *testing.T) {
 	c := newCluster(t)
 	hung := c.worker("one")
 	c.untilAlive(1)
-	files := book(t, c.path("in"), 10)
-	l := c.ledger("ledger")
-	out := c.path("out")
-	id := c.submit(&api.JobRequest{
-		Inputs: []string{c.path("in")}, Split: "none", Output: out,
-		Program: piped(l.enter() + `test $B4_TASK -lt 2 || { ` + gate(c.path("gate")) + `}; ` + upperCaseAll),
-	})
-	c.untilMap(id, "two done, two running", func(s api.Stage) bool { return s.Done == 2 && len(l.entries()) == 4 })
+	s := c.begin(plan{tasks: 10, free: 2})
+	s.untilBegun(2)
 	other := c.worker("two")
 	c.untilAlive(2)
-	until(t, "the other one runs two", func() bool { return len(l.entries()) == 6 })
+	s.untilBegun(4)
 
 	hung.signal(syscall.SIGSTOP)
 	stopped := time.Now()
 	until(t, "the hung worker is given up", func() bool { return c.alive() == 1 })
 	// What it runs is no process of the worker's that hangs: it may well go on, and end.
-	write(t, c.path("gate"), "")
-	until(t, "both of its tasks run elsewhere", func() bool {
-		return slices.Contains(l.entries(), entry{2, 2, 2}) && slices.Contains(l.entries(), entry{3, 2, 2})
-	})
+	s.openAll(0)
+	s.untilRunsAgain(2, 2, 3)
 	t.Logf("its tasks ran elsewhere %v after it was stopped", time.Since(stopped).Round(10*time.Millisecond))
-	c.done(id)
-	parts := each(t, files, upperCaseOf)
-	wantOutput(t, out, parts)
+	s.wantDone()
 
 	// A second job is at work when it wakes up, so that it may also get things wrong there.
 	l2 := c.ledger("ledger2")
 	out2 := c.path("out2")
 	second := c.submit(&api.JobRequest{
-		Range: &api.Range{From: 1, To: 6}, Output: out2, Program: script(l2.enter() + gate(c.path("gate2")) + `echo $1`),
+		Range: numbers(6), Output: out2, Program: item(l2.record(), waitFor(c.path("gate2")), printItem),
 	})
 	until(t, "two run", func() bool { return len(l2.entries()) == 2 })
 	hung.signal(syscall.SIGCONT)
@@ -55,16 +44,15 @@ func TestWorkerHangs(t *testing.T) {
 	write(t, c.path("gate2"), "")
 	c.done(second)
 	l2.wantOnce(6)
-	wantOutput(t, out2, each(t, []string{"1", "2", "3", "4", "5", "6"}, `echo $1`))
+	wantNumbers(t, out2, 6, `echo $1`)
 
 	for _, w := range []*process{hung, other} {
 		w.signal(syscall.SIGTERM)
 	}
 	hung.wantExit(0)
 	other.wantExit(0)
-	// Now nobody writes any more.
-	wantOutput(t, out, parts)
-	for task, n := range l.count() {
+	s.wantParts() // with no process left that writes
+	for task, n := range s.ledger.count() {
 		if task < 2 && n > 1 {
 			t.Errorf("task %d was begun %d times, and had been done after once", task, n)
 		}
@@ -118,24 +106,13 @@ func TestLeaderHangs(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.workers(2)
-	files := book(t, c.path("in"), 12)
-	l := c.ledger("ledger")
-	out := c.path("out")
-	id := c.submit(&api.JobRequest{
-		Inputs: []string{c.path("in")}, Split: "none", Output: out,
-		Program: piped(l.enter() + `test $B4_TASK -lt 4 || { ` + gate(c.path("gate")) + `}; ` + upperCaseAll + `; echo >> '` + c.path("ended") + `'`),
-	})
-	c.untilMap(id, "4 done, 4 running", func(s api.Stage) bool { return s.Done == 4 && len(l.entries()) == 8 })
+	s := c.begin(plan{tasks: 12, free: 4, after: []step{mark(c.path("ended"))}})
+	s.untilBegun(4)
 	c.leader.signal(syscall.SIGSTOP)
-	write(t, c.path("gate"), "")
-	until(t, "the tasks that run end without a leader", func() bool { return strings.Count(readFile(t, c.path("ended")), "\n") >= 8 })
+	s.openAll(0)
+	until(t, "the running tasks end without a leader", func() bool { return marks(t, c.path("ended")) >= 8 })
 	hang := time.NewTimer(4 * time.Second) // this long is the case that is tested
 	<-hang.C
 	c.leader.signal(syscall.SIGCONT)
-	job := c.done(id)
-	wantOutput(t, out, each(t, files, upperCaseOf))
-	l.wantOnce(len(files))
-	if job.Stages[0].Retried != 0 {
-		t.Errorf("retried %d, want 0", job.Stages[0].Retried)
-	}
+	s.wantDoneOnce()
 }

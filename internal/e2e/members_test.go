@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -14,22 +12,17 @@ import (
 // atWork is a group with two workers and a job of twelve tasks, of which four are done and four run and wait, each for a gate of its
 // own. Small jobs are submitted all the time.
 type atWork struct {
+	*scenario
+
 	g       *group
-	id      uint64
-	files   []string
-	ledger  ledger
 	submits *submitter
 }
 
 func newWork(g *group) *atWork {
 	g.t.Helper()
 	g.workers(2)
-	w := &atWork{g: g, files: book(g.t, g.path("in"), 12), ledger: g.ledger("ledger")}
-	w.id = g.submit(&api.JobRequest{
-		Inputs: []string{g.path("in")}, Split: "none", Output: g.path("out"),
-		Program: piped(w.ledger.enter() + `test $B4_TASK -lt 4 || { ` + strings.ReplaceAll(gate(g.path("gate-$B4_TASK")), "'", `"`) + `}; ` + upperCaseAll),
-	})
-	g.untilMap(w.id, "4 done, 4 running", func(s api.Stage) bool { return s.Done == 4 && len(w.ledger.entries()) == 8 })
+	w := &atWork{scenario: g.begin(plan{tasks: 12, free: 4}), g: g}
+	w.untilBegun(4)
 	w.submits = g.submits()
 	return w
 }
@@ -38,36 +31,24 @@ func newWork(g *group) *atWork {
 func (w *atWork) goOn() {
 	w.g.t.Helper()
 	done := w.g.job(w.id).Stages[0].Done
-	for _, e := range w.ledger.entries() {
-		if path := w.g.path(fmt.Sprintf("gate-%d", e.task)); e.task >= 4 && !exists(path) {
-			write(w.g.t, path, "")
-			break
-		}
-	}
+	w.open(w.waiting())
 	w.g.untilMap(w.id, "one more done", func(s api.Stage) bool { return s.Done > done })
 	w.submits.untilMore()
 }
 
-// know tells the clients where leaders are; the workers must find out.
-func (w *atWork) know(list ...string) {
+// tellClients gives the clients the addresses of leaders; the workers must find them by themselves.
+func (w *atWork) tellClients(list ...string) {
 	w.g.t.Helper()
 	w.submits.end()
 	w.g.know(list...)
 	w.submits.begin(w.g)
 }
 
-// wantDone lets all tasks end. None of them was run twice, and nothing that was acknowledged is missing.
-func (w *atWork) wantDone() {
-	t := w.g.t
-	t.Helper()
-	for i := range w.files {
-		write(t, w.g.path(fmt.Sprintf("gate-%d", i)), "")
-	}
-	if job := w.g.done(w.id); job.Stages[0].Retried != 0 {
-		t.Errorf("retried %d, want 0", job.Stages[0].Retried)
-	}
-	wantOutput(t, w.g.path("out"), each(t, w.files, upperCaseOf))
-	w.ledger.wantOnce(len(w.files))
+// wantAllKept lets all tasks end. None was run twice, and nothing acknowledged is missing.
+func (w *atWork) wantAllKept() {
+	w.g.t.Helper()
+	w.openAll(0)
+	w.wantDoneOnce()
 	w.submits.wantKept(w.g, w.g.leading())
 }
 
@@ -104,7 +85,7 @@ func TestGrowAndShrink(t *testing.T) {
 
 	// Any of them may be lost now, also the only one that was ever named to the workers.
 	first.kill()
-	w.know(second.address, third.address)
+	w.tellClients(second.address, third.address)
 	g.leading()
 	w.goOn()
 	first.start()
@@ -113,7 +94,7 @@ func TestGrowAndShrink(t *testing.T) {
 	leads := g.leading()
 	staying := g.followers(leads)[0]
 	going := g.followers(leads)[1]
-	w.know(staying.address)
+	w.tellClients(staying.address)
 	g.leadersCommand("remove", strconv.FormatUint(going.id, 10))
 	wantRemoved(going)
 	g.untilMembers(leads, staying)
@@ -126,7 +107,7 @@ func TestGrowAndShrink(t *testing.T) {
 	// Who was removed does not come back.
 	leads.start()
 	wantRemoved(leads)
-	w.wantDone()
+	w.wantAllKept()
 }
 
 // wantRemoved waits until a leader has noticed that it is none any more, and said what that means.
@@ -165,10 +146,10 @@ func TestReplaceLeaders(t *testing.T) {
 		if next.id <= 3 {
 			t.Errorf("the new leader has number %d, and that was somebody else's", next.id)
 		}
-		w.know(next.address)
+		w.tellClients(next.address)
 		w.goOn()
 	}
-	w.wantDone()
+	w.wantAllKept()
 }
 
 // TestRollingRestart ends the leaders one by one and starts them again, twice, under load.
@@ -186,7 +167,7 @@ func TestRollingRestart(t *testing.T) {
 		}
 		w.goOn()
 	}
-	w.wantDone()
+	w.wantAllKept()
 }
 
 // TestLeaderMoves starts the leaders one by one at other addresses, over the data directories that they had: they are who they were,
@@ -202,10 +183,10 @@ func TestLeaderMoves(t *testing.T) {
 		n.listen = n.address
 		n.start()
 		g.untilMembers(g.nodes...)
-		w.know(n.address)
+		w.tellClients(n.address)
 		w.goOn()
 	}
-	w.wantDone()
+	w.wantAllKept()
 }
 
 // TestRecover loses two of three data directories for good.
@@ -246,7 +227,7 @@ func TestRecover(t *testing.T) {
 	next := g.newNode("", "--join", kept.address)
 	next.start()
 	g.untilMembers(kept, next)
-	w.know(kept.address, next.address)
+	w.tellClients(kept.address, next.address)
 	w.goOn()
-	w.wantDone()
+	w.wantAllKept()
 }

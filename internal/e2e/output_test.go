@@ -113,9 +113,6 @@ func (l *lab) ledger(name string) ledger {
 	return out
 }
 
-// enter is the shell command that writes a task's attempt into the ledger. One small write to a file opened for appending is whole.
-func (l ledger) enter() string { return `echo "$B4_TASK $B4_ATTEMPT $B4_WORKER" >> '` + l.path + `'; ` }
-
 // entry is one line of a ledger.
 type entry struct{ task, attempt, worker int }
 
@@ -154,9 +151,6 @@ func (l ledger) wantOnce(n int) {
 		l.t.Errorf("begun: %v, want each of %d tasks once", got, n)
 	}
 }
-
-// gate is a shell command that waits for a file.
-func gate(path string) string { return `while [ ! -e '` + path + `' ]; do sleep 0.02; done; ` }
 
 // book cuts the book of the project into n files of whole lines, in a folder, and gives their paths. Each is shorter than the one
 // before: longer tasks are run first, so tasks are begun in the order of their numbers.

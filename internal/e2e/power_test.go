@@ -115,7 +115,7 @@ func losePower(g *group, cut func()) {
 	for round := range *powerRounds {
 		l, out := g.ledger(fmt.Sprintf("ledger-%d", round)), fmt.Sprintf("%s/out-%d", g.data, round)
 		id := g.submit(&api.JobRequest{
-			Inputs: []string{g.path("in")}, Split: "none", Output: out, Program: piped(l.enter() + `sleep 0.0$B4_TASK; ` + upperCaseAll),
+			Inputs: []string{g.path("in")}, Split: "none", Output: out, Program: split(l.record(), "sleep 0.0$B4_TASK", upperCase),
 		})
 		jobs = append(jobs, work{id, out, l, map[int]int{}})
 		if round%2 == 1 { // else it may not even have begun

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -17,11 +16,11 @@ func TestRunInterrupted(t *testing.T) {
 	ledger := l.ledger("ledger")
 	out := l.path("out")
 	p := l.start("run", "run", "--slots", "2", "--input", l.path("in"), "--split", "none", "--output", out, "--",
-		"sh", "-c", ledger.enter()+`test $B4_TASK -lt 2 || { `+gate(l.path("gate"))+`}; `+upperCaseAll)
+		"sh", "-c", sequence([]step{ledger.record(), from(2, waitFor(l.path("gate"))), upperCase}))
 	until(t, "two wait at the gate", func() bool { return len(ledger.entries()) == 4 })
 	p.signal(syscall.SIGINT)
 	p.wantExit(130)
-	wantText(t, p.readStderr(), "interrupted; what is done is kept", "run --resume")
+	wantText(t, p.readStderr(), "interrupted; finished tasks are kept", "run --resume")
 
 	p = l.start("resume", "run", "--resume", "--slots", "2")
 	until(t, "two wait again", func() bool { return len(ledger.entries()) == 6 })
@@ -29,7 +28,7 @@ func TestRunInterrupted(t *testing.T) {
 	write(t, l.path("gate"), "")
 	p = l.start("resume", "run", "--resume", "--slots", "2")
 	p.wantExit(0)
-	wantText(t, p.readStderr(), "going on with run", "8 parts")
+	wantText(t, p.readStderr(), "resuming run", "8 parts")
 	wantOutput(t, out, each(t, files, upperCaseOf))
 	for task, n := range ledger.count() {
 		want := 1
@@ -51,15 +50,16 @@ func TestTwoRuns(t *testing.T) {
 	l := newLab(t)
 	const rounds, tasks = 5, 20
 	for round := range rounds {
-		out, gateFile := l.path(fmt.Sprintf("out-%d", round)), l.path(fmt.Sprintf("gate-%d", round))
+		out, gate := l.path(fmt.Sprintf("out-%d", round)), l.path(fmt.Sprintf("gate-%d", round))
 		// The last task of each waits for the gate, so that both publish at one moment.
 		run := func(name string) *process {
+			steps := sequence([]step{from(tasks-1, mark(l.path("begun")), waitFor(gate)), step("echo " + name + " $1")})
 			return l.start("run-"+name, "run", "-q", "--slots", "2", "--range", fmt.Sprintf("1-%d", tasks), "--output", out, "--",
-				"sh", "-c", fmt.Sprintf("test $1 != %d || { echo >> '%s'; %s}; echo %s $1", tasks, l.path("begun"), gate(gateFile), name), "sh", "{}")
+				"sh", "-c", steps, "sh", "{}")
 		}
 		runs := map[string]*process{"a": run("a"), "b": run("b")}
-		until(t, "both run their last task", func() bool { return strings.Count(readFile(t, l.path("begun")), "\n") == 2*(round+1) })
-		write(t, gateFile, "")
+		until(t, "both run their last task", func() bool { return marks(t, l.path("begun")) == 2*(round+1) })
+		write(t, gate, "")
 		codes := map[string]int{}
 		for name, p := range runs {
 			codes[name] = p.wait()

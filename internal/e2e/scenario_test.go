@@ -1,0 +1,198 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// step is one thing that a task does, as a shell command. Paths in steps may contain $B4_TASK.
+type step string
+
+// upperCase copies the task's split, in capitals, to its output.
+const upperCase step = upperCaseAll
+
+// printItem prints the task's item.
+const printItem step = `echo $1`
+
+// item is a program whose tasks do these steps for one item, or one input path.
+func item(steps ...step) api.Program {
+	return api.Program{Command: []string{"sh", "-c", sequence(steps), "sh", "{}"}}
+}
+
+// split is a program whose tasks do these steps with their split as standard input.
+func split(steps ...step) api.Program {
+	return api.Program{Command: []string{"sh", "-c", sequence(steps)}}
+}
+
+func sequence(steps []step) string {
+	list := make([]string, len(steps))
+	for i, s := range steps {
+		list[i] = string(s)
+	}
+	return strings.Join(list, "; ")
+}
+
+// waitFor waits until there is a file.
+func waitFor(path string) step {
+	return step(fmt.Sprintf(`while [ ! -e "%s" ]; do sleep 0.02; done`, path))
+}
+
+// log writes a line to the task's log.
+func log(line string) step { return step(fmt.Sprintf(`echo "%s" >&2`, line)) }
+
+// mark appends a line to a file; marks counts them.
+func mark(path string) step { return step(fmt.Sprintf(`echo >> "%s"`, path)) }
+
+func marks(t *testing.T, path string) int {
+	t.Helper()
+	return strings.Count(readFile(t, path), "\n")
+}
+
+// from does the steps in the tasks numbered first and up.
+func from(first int, steps ...step) step {
+	return unless(fmt.Sprintf("$B4_TASK -lt %d", first), steps...)
+}
+
+// unless does the steps if a condition of test(1) is false.
+func unless(condition string, steps ...step) step {
+	return step(fmt.Sprintf("test %s || { %s; }", condition, sequence(steps)))
+}
+
+// record writes the attempt into the ledger. One small write to a file opened for appending is atomic.
+func (l ledger) record() step {
+	return step(`echo "$B4_TASK $B4_ATTEMPT $B4_WORKER" >> "` + l.path + `"`)
+}
+
+// numbers are the items 1 to n, one task each.
+func numbers(n int) *api.Range { return &api.Range{From: 1, To: int64(n)} }
+
+// trivial is a job of one task that does nothing.
+func trivial() *api.JobRequest { return &api.JobRequest{Range: numbers(1), Program: item("true")} }
+
+// scenario is a job that writes the chapters of a book in capitals, one task each. The first tasks end by themselves; each of the others
+// waits at its gate, so that a fault finds the job in a known state.
+type scenario struct {
+	*cluster
+
+	id     uint64
+	free   int // tasks without a gate
+	files  []string
+	ledger ledger
+	out    string
+}
+
+// plan is what a scenario's job looks like.
+type plan struct {
+	tasks, free   int
+	before, after []step // around the gate and the output
+}
+
+// begin submits the job of a scenario.
+func (c *cluster) begin(p plan) *scenario {
+	c.t.Helper()
+	s := &scenario{
+		cluster: c, free: p.free, files: book(c.t, c.path("in"), p.tasks), ledger: c.ledger("ledger"), out: c.path("out"),
+	}
+	steps := append([]step{s.ledger.record()}, p.before...)
+	steps = append(steps, from(p.free, waitFor(s.gate("$B4_TASK"))), upperCase)
+	s.id = c.submit(&api.JobRequest{
+		Inputs: []string{c.path("in")}, Split: "none", Output: s.out, Program: split(append(steps, p.after...)...),
+	})
+	return s
+}
+
+func (s *scenario) gate(task any) string { return s.path(fmt.Sprint("gate-", task)) }
+
+// untilBegun waits until the free tasks are done, and so many more have begun.
+func (s *scenario) untilBegun(more int) {
+	s.t.Helper()
+	s.untilMap(s.id, fmt.Sprintf("%d done, %d running", s.free, more), func(stage api.Stage) bool {
+		return stage.Done == uint64(s.free) && len(s.ledger.entries()) == s.free+more
+	})
+}
+
+// untilDone waits until so many tasks are done.
+func (s *scenario) untilDone(n int) {
+	s.t.Helper()
+	s.untilMap(s.id, fmt.Sprintf("%d done", n), func(stage api.Stage) bool { return stage.Done == uint64(n) })
+}
+
+// untilRunsAgain waits until second attempts of the tasks run on that worker.
+func (s *scenario) untilRunsAgain(worker int, tasks ...int) {
+	s.t.Helper()
+	until(s.t, fmt.Sprintf("tasks %v run again on worker %d", tasks, worker), func() bool {
+		again := map[entry]bool{}
+		for _, e := range s.ledger.entries() {
+			again[e] = true
+		}
+		for _, task := range tasks {
+			if !again[entry{task, 2, worker}] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// waiting is the first task that has begun and waits at its gate.
+func (s *scenario) waiting() int {
+	s.t.Helper()
+	for _, e := range s.ledger.entries() {
+		if e.task >= s.free && !exists(s.gate(e.task)) {
+			return e.task
+		}
+	}
+	s.t.Fatal("no task waits")
+	return 0
+}
+
+// open opens the gates of tasks.
+func (s *scenario) open(tasks ...int) {
+	s.t.Helper()
+	for _, task := range tasks {
+		write(s.t, s.gate(task), "")
+	}
+}
+
+// openAll opens all gates but those of the last tasks, as many as closed says.
+func (s *scenario) openAll(closed int) {
+	s.t.Helper()
+	for task := range len(s.files) - closed {
+		s.open(task)
+	}
+}
+
+// wantDone waits for the end of the job, which must have written every chapter.
+func (s *scenario) wantDone() api.Job {
+	s.t.Helper()
+	job := s.done(s.id)
+	s.wantParts()
+	return job
+}
+
+func (s *scenario) wantParts() {
+	s.t.Helper()
+	wantOutput(s.t, s.out, each(s.t, s.files, upperCaseOf))
+}
+
+// wantDoneOnce is wantDone, and no task was begun twice.
+func (s *scenario) wantDoneOnce() {
+	s.t.Helper()
+	if job := s.wantDone(); job.Stages[0].Retried != 0 {
+		s.t.Errorf("retried %d, want 0", job.Stages[0].Retried)
+	}
+	s.ledger.wantOnce(len(s.files))
+}
+
+// wantNumbers wants an output with the parts that a shell command of the oracle makes of the items 1 to n.
+func wantNumbers(t *testing.T, dir string, n int, command string) {
+	t.Helper()
+	var items []string
+	for i := range n {
+		items = append(items, fmt.Sprint(i+1))
+	}
+	wantOutput(t, dir, each(t, items, command))
+}
