@@ -8,7 +8,7 @@ import "time"
 // unless the program needs no input (the built-in AlwaysOk and Sample): then the job has one task.
 type JobRequest struct {
 	Name    string  `json:"name,omitempty" doc:"A name for people; not unique" maxLength:"200"`
-	User    string  `json:"user,omitempty" doc:"Who submits; jobs of different users share the slots fairly" maxLength:"100"`
+	User    string  `json:"user,omitempty" doc:"Ignored: a job belongs to the user who is authenticated, who until there are identities is the one that runs the leader" maxLength:"100" deprecated:"true"`
 	Program Program `json:"program"`
 
 	Inputs []string `json:"inputs,omitempty" doc:"Files, folders (their files, not hidden ones), globs; absolute"`
@@ -78,7 +78,7 @@ const (
 type Job struct {
 	ID      uint64  `json:"id"`
 	Name    string  `json:"name"`
-	User    string  `json:"user,omitempty"`
+	User    string  `json:"user,omitempty" doc:"Who submitted it; jobs of different users share the slots fairly"`
 	Program Program `json:"program"`
 	Status  string  `json:"status" enum:"waiting,running,halted,done,failed,stopped"`
 	Error   string  `json:"error,omitempty" doc:"Why it failed"`

@@ -11,23 +11,23 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// Hosts are the names that an HTTP server accepts in a request's Host header. Without this check a web page could rebind its own
+// hosts are the names that an HTTP server accepts in a request's Host header. Without this check a web page could rebind its own
 // DNS name to the server's address, and then send requests to it as if they came from the same site.
 //
-// Accepted are loopback names and addresses, the address at which the connection arrived, and the names given to NewHosts; the
+// Accepted are loopback names and addresses, the address at which the connection arrived, and the names given to newHosts; the
 // port does not matter, so that forwarded ports work. A request without a Host (HTTP/1.0) is accepted: no browser sends one.
 // The gRPC services on the same port need no such check: browsers cannot speak HTTP/2 without TLS.
-type Hosts struct {
+type hosts struct {
 	names []string
 }
 
-// NewHosts accepts the hosts of addresses, each HOST or HOST:PORT, and the name of this machine, with and without its domain.
-func NewHosts(addresses ...string) Hosts {
+// newHosts accepts the hosts of addresses, each HOST or HOST:PORT, and the name of this machine, with and without its domain.
+func newHosts(addresses ...string) hosts {
 	if name, err := os.Hostname(); err == nil { // a machine without a name is reached by its addresses
 		short, _, _ := strings.Cut(name, ".")
 		addresses = append(slices.Clip(addresses), name, short)
 	}
-	var h Hosts
+	var h hosts
 	for _, a := range addresses {
 		if name := hostName(a); name != "" && name != localhost && !slices.Contains(h.names, name) {
 			h.names = append(h.names, name)
@@ -38,8 +38,8 @@ func NewHosts(addresses ...string) Hosts {
 
 const localhost = "localhost"
 
-// Check returns a 421 problem if the request is for a host that is not accepted.
-func (h Hosts) Check(r *http.Request) error {
+// check returns a 421 problem if the request is for a host that is not accepted.
+func (h hosts) check(r *http.Request) error {
 	name := hostName(r.Host)
 	if r.Host == "" || name == localhost || slices.Contains(h.names, name) {
 		return nil

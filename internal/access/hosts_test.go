@@ -18,7 +18,7 @@ func TestHosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := NewHosts("0.0.0.0:6550", "Kaladin-01:6551", "[2001:db8::7]:6550", "b4.example.com", "")
+	h := newHosts("0.0.0.0:6550", "Kaladin-01:6551", "[2001:db8::7]:6550", "b4.example.com", "")
 	for _, host := range []string{
 		"", "localhost", "localhost:6550", "LOCALHOST:80", "localhost.:80", "127.0.0.1", "127.0.0.1:6550", "127.1.2.3:8080",
 		"[::1]", "[::1]:6550", "[::ffff:127.0.0.1]:1", // loopback, at any port
@@ -26,26 +26,26 @@ func TestHosts(t *testing.T) {
 		name, name + ":6550", // of the machine
 		"10.1.2.3:6550", "10.1.2.3", "[::ffff:10.1.2.3]:1", // where the connection arrived
 	} {
-		if err := h.Check(request(t, host)); err != nil {
-			t.Errorf("Check(%q) = %v, want nil", host, err)
+		if err := h.check(request(t, host)); err != nil {
+			t.Errorf("check(%q) = %v, want nil", host, err)
 		}
 	}
 	for _, host := range []string{
 		"evil.example", "evil.example:6550", "10.1.2.4:6550", "[2001:db8::8]", "localhost.evil.example", "127.0.0.1.evil.example", "x.b4.example.com",
 		"kaladin-01.evil.example", "localhost:1:2", "[::1", "[evil.example]", "@localhost", "localhost@evil.example", " localhost", "0", ".", ":6550",
 	} {
-		p, ok := errors.AsType[*api.Problem](h.Check(request(t, host)))
+		p, ok := errors.AsType[*api.Problem](h.check(request(t, host)))
 		if !ok || p.Status != http.StatusMisdirectedRequest {
-			t.Errorf("Check(%q) = %v, want 421", host, p)
+			t.Errorf("check(%q) = %v, want 421", host, p)
 			continue
 		}
 		for _, says := range []string{"localhost", "kaladin-01", "--accept-host"} {
 			if !strings.Contains(p.Detail, says) {
-				t.Errorf("Check(%q) = %q, want it to name %s", host, p.Detail, says)
+				t.Errorf("check(%q) = %q, want it to name %s", host, p.Detail, says)
 			}
 		}
 	}
-	if err := (Hosts{}).Check(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://10.1.2.3/", nil)); err == nil {
+	if err := (hosts{}).check(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://10.1.2.3/", nil)); err == nil {
 		t.Error("an address was accepted although the connection's is not known")
 	}
 }

@@ -42,7 +42,7 @@ var allowed = map[string][]string{
 	"internal/runner":         {"", "jobs", "internal/wire", "internal/blob", "internal/layout"},
 	"internal/leader":         {"internal/state", "internal/sched", "internal/wire"},
 	"internal/view":           {"api", "internal/state", "internal/leader", "internal/blob", "internal/layout"},
-	"internal/node":           {"api", "internal/state", "internal/leader", "internal/view", "internal/replica", "internal/peer", "internal/datadir", "internal/discover", "internal/wire", "internal/plan", "internal/layout", "internal/blob"},
+	"internal/node":           {"api", "internal/state", "internal/leader", "internal/view", "internal/replica", "internal/peer", "internal/datadir", "internal/discover", "internal/access", "internal/wire", "internal/plan", "internal/layout", "internal/blob"},
 	"internal/worker":         {"", "api", "internal/wire", "internal/runner", "internal/blob", "internal/commit", "internal/datadir", "internal/worker/core", "internal/worker/tasklog", "internal/layout"},
 	"internal/worker/core":    {"internal/wire"},
 	"internal/worker/tasklog": {},

@@ -39,8 +39,8 @@ type embedded struct {
 func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	slots := embeddedSlots(cfg.slots, cfg.workers)
 	n, err := openNode(ctx, node.ProcessConfig{
-		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Version: cfg.version, Logger: cfg.logger,
-	}, cfg.hosts...)
+		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
+	})
 	if err != nil {
 		return nil, err
 	}

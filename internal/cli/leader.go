@@ -90,7 +90,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 	warnOpen(logger, cfg.Listen)
 	ctx := cmd.Context()
 	for {
-		n, err := openNode(ctx, cfg, f.hosts...)
+		n, err := openNode(ctx, cfg)
 		if err != nil {
 			return orInterrupted(ctx, explainServe(err, cfg.Listen, cfg.DataDir))
 		}
@@ -115,7 +115,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 
 // leaderConfig converts the flags.
 func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (node.ProcessConfig, error) {
-	cfg := node.ProcessConfig{Listen: f.listen, Advertise: f.advertise, ID: f.id, ClusterName: f.clusterName, Invitable: true}
+	cfg := node.ProcessConfig{Listen: f.listen, Advertise: f.advertise, Hosts: f.hosts, ID: f.id, ClusterName: f.clusterName, Invitable: true}
 	if f.peers != "" && f.join != "" {
 		return cfg, usagef(cmd, "--peers starts a new cluster and --join enters a running one; use one of them")
 	}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/bridgefour/bridgefour"
-	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/node"
@@ -13,12 +12,12 @@ import (
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// openNode opens a node that serves the API, also under the given names.
-func openNode(ctx context.Context, cfg node.ProcessConfig, hosts ...string) (*node.Process, error) {
+// openNode opens a node that serves the API.
+func openNode(ctx context.Context, cfg node.ProcessConfig) (*node.Process, error) {
 	cfg.Builtins = builtins()
 	cfg.HTTP = func(ctx context.Context, p *node.Process) (*http.Server, func()) {
 		routes := httpapi.New(httpapi.Options{
-			Leader: p, Routes: compat.Routes(p), Hosts: access.NewHosts(append(hosts, cfg.Listen, p.Advertised())...),
+			Leader: p, Routes: compat.Routes(p), Policy: p.Policy(),
 			Metrics: p.Metrics(), Version: cfg.Version, Log: cfg.Logger,
 		})
 		return httpapi.Server(ctx, routes, cfg.Logger), routes.Close

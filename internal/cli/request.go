@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -85,7 +84,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 		return nil, err
 	}
 	r := &api.JobRequest{
-		Name: f.name, User: a.user(), Program: program,
+		Name: f.name, Program: program,
 		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess,
 	}
 	if r.Dir, err = os.Getwd(); err != nil {
@@ -324,19 +323,6 @@ func absoluteInput(dir, path string) string {
 	return absolute(dir, path)
 }
 
-// user is the name of the submitting user.
-func (a *app) user() string {
-	for _, name := range []string{"USER", "LOGNAME"} {
-		if v, ok := a.env(name); ok && v != "" {
-			return v
-		}
-	}
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return ""
-}
-
 // readJobFile reads a job file: YAML or JSON in the form of the body of POST /v1/jobs.
 func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, error) {
 	var text []byte
@@ -358,9 +344,6 @@ func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, err
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&r); err != nil {
 		return nil, usagef(cmd, "job file %s: %s", name, jobFileError(err))
-	}
-	if r.User == "" {
-		r.User = a.user()
 	}
 	here, err := os.Getwd()
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 type spren struct {
 	worker   *worker.Worker
 	listener net.Listener
-	hosts    access.Hosts
+	policy   *access.Policy
 	logger   *slog.Logger
 }
 
@@ -42,7 +42,7 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string,
 			cfg.Address = discover.Reachable(s.listener.Addr())
 		}
 		cfg.Announce = announcer(&cfg)
-		s.hosts = access.NewHosts(append(hosts, listen, cfg.Address)...)
+		s.policy = access.NewPolicy(append(hosts, listen, cfg.Address)...)
 	}
 	w, err := worker.New(cfg)
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *spren) run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	server := httpapi.Server(serving, httpapi.NewWorker(httpapi.WorkerOptions{
-		Worker: sprenState{s.worker}, Routes: compat.WorkerRoutes(sprenState{s.worker}), Metrics: promhttp.Handler(), Hosts: s.hosts,
+		Worker: sprenState{s.worker}, Routes: compat.WorkerRoutes(sprenState{s.worker}), Metrics: promhttp.Handler(), Policy: s.policy,
 	}), s.logger)
 	var serve sync.WaitGroup
 	serve.Go(func() {

@@ -15,11 +15,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// ownHosts accepts the host of httptest's requests.
-func ownHosts() access.Hosts { return access.NewHosts("example.com") }
+// ownPolicy accepts the host of httptest's requests.
+func ownPolicy() *access.Policy { return access.NewPolicy("example.com") }
 
 func newAPI(l Leader) *API {
-	return New(Options{Leader: l, Routes: compat.Routes(l), Hosts: ownHosts(), Version: "v0", Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
+	return New(Options{Leader: l, Routes: compat.Routes(l), Policy: ownPolicy(), Version: "v0", Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
 }
 
 // fullJob has every field that a status read encodes.

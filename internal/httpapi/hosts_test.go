@@ -16,7 +16,7 @@ func TestForeignHosts(t *testing.T) {
 	leader := newAPI(l)
 	worker := &fakeWorker{}
 	servers := []http.Handler{leader, NewWorker(WorkerOptions{
-		Worker: worker, Routes: compat.WorkerRoutes(slots{}), Metrics: http.NotFoundHandler(), Hosts: ownHosts(),
+		Worker: worker, Routes: compat.WorkerRoutes(slots{}), Metrics: http.NotFoundHandler(), Policy: ownPolicy(),
 	})}
 	routes := operations(t, leader, http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete)
 	routes = append(routes, "GET /", "GET /nonsense", "POST "+invitePath, "GET /worker/state", "OPTIONS /v1/jobs")

@@ -20,7 +20,7 @@ import (
 // Options says what an API is made of.
 type Options struct {
 	Leader  Leader
-	Hosts   access.Hosts // that requests may be sent to
+	Policy  *access.Policy
 	Routes  []Route      // beside those of this package
 	Metrics http.Handler // answers GET /metrics; nil: there is none
 	Version string       // of the binary, for the OpenAPI document
@@ -29,12 +29,11 @@ type Options struct {
 
 // API serves the routes of a leader.
 type API struct {
-	leader  Leader
-	hosts   access.Hosts
-	log     *slog.Logger
-	mux     *http.ServeMux
-	huma    huma.API
-	foreign *http.CrossOriginProtection
+	leader Leader
+	policy *access.Policy
+	log    *slog.Logger
+	mux    *http.ServeMux
+	huma   huma.API
 
 	forwarded  map[string]bool // patterns of the reads that a follower sends on to the leader
 	forwarding *http.Transport
@@ -57,8 +56,8 @@ func New(o Options) *API {
 	}
 	config.RejectUnknownQueryParameters = true
 	a := &API{
-		leader: o.Leader, hosts: o.Hosts, log: o.Log, mux: mux, huma: humago.New(mux, config),
-		foreign: http.NewCrossOriginProtection(), forwarded: map[string]bool{}, forwarding: newForwarding(),
+		leader: o.Leader, policy: o.Policy, log: o.Log, mux: mux, huma: humago.New(mux, config),
+		forwarded: map[string]bool{}, forwarding: newForwarding(),
 	}
 	a.addJobs()
 	a.addTasks()
@@ -82,20 +81,16 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer a.recovered(w, r)
 	a.stamp(w.Header())
 	w.Header()[headerNosniff] = nosniff
-	// A web page that the user visits must not be able to submit programs to a cluster on the user's machine.
-	if err := a.hosts.Check(r); err != nil {
+	_, route := a.mux.Handler(r)
+	r, err := a.policy.Accept(r, route)
+	if err != nil {
 		a.writeError(w, r, err)
 		return
 	}
-	if err := a.foreign.Check(r); err != nil {
-		a.writeError(w, r, api.NewProblem(http.StatusForbidden, "%v: browsers may not send this from another site's page", err))
-		return
-	}
-	if _, self := a.leader.LeaderAddress(); !self && a.elsewhere(w, r) {
+	if _, self := a.leader.LeaderAddress(); !self && a.redirect(w, r, route) {
 		return
 	}
 	if r.URL.RawQuery != "" && isRead(r) {
-		var err error
 		if r, err = a.refresh(w, r); err != nil {
 			a.writeError(w, r, err)
 			return

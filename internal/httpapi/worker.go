@@ -29,7 +29,7 @@ type WorkerOptions struct {
 	Worker  Worker
 	Routes  []Route      // beside those of this package
 	Metrics http.Handler // answers GET /metrics; nil: there is none
-	Hosts   access.Hosts // that requests may be sent to
+	Policy  *access.Policy
 }
 
 // NewWorker serves the routes of a worker: the invitation, the probes, and those of the options.
@@ -68,18 +68,14 @@ func NewWorker(o WorkerOptions) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		workerProblem(w, api.NotFound("no route %s %s on a worker; jobs are asked of the leader", r.Method, r.URL.Path))
 	})
-	// A web page that the user visits must not be able to make his worker another's.
-	foreign := http.NewCrossOriginProtection()
-	foreign.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		workerProblem(w, api.NewProblem(http.StatusForbidden, "browsers may not send this from another site's page"))
-	}))
-	protected := foreign.Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := o.Hosts.Check(r); err != nil {
+		_, route := mux.Handler(r)
+		r, err := o.Policy.Accept(r, route)
+		if err != nil {
 			workerProblem(w, err)
 			return
 		}
-		protected.ServeHTTP(w, r)
+		mux.ServeHTTP(w, r)
 	})
 }
 

@@ -29,7 +29,7 @@ func (w *fakeWorker) Invite(_ context.Context, leaders []string, clusterID, clus
 }
 
 func newWorker(w *fakeWorker) http.Handler {
-	return NewWorker(WorkerOptions{Worker: w, Hosts: ownHosts()})
+	return NewWorker(WorkerOptions{Worker: w, Policy: ownPolicy()})
 }
 
 // slots are those of worker 4, and whether they are busy.
@@ -40,7 +40,7 @@ func (s slots) Busy() []bool { return s }
 
 func TestWorkerRoutes(t *testing.T) {
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") })
-	h := NewWorker(WorkerOptions{Worker: &fakeWorker{}, Routes: compat.WorkerRoutes(slots{true, false}), Metrics: metrics, Hosts: ownHosts()})
+	h := NewWorker(WorkerOptions{Worker: &fakeWorker{}, Routes: compat.WorkerRoutes(slots{true, false}), Metrics: metrics, Policy: ownPolicy()})
 	for target, want := range map[string]string{
 		"/worker/state":   `{"id":4,"slots":[{"id":0,"status":{"type":"InProgress"}},{"id":1,"status":{"type":"Missing"}}],"status":{"type":"Alive"}}`,
 		"/task/status/0":  `{"type":"InProgress"}`,

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -558,5 +559,20 @@ func TestLogCloses(t *testing.T) {
 	close(log.events)
 	if err := l.Run(t.Context()); err == nil {
 		t.Error("Run() = nil though the log has closed")
+	}
+}
+
+// TestUserIsThePrincipal: a job belongs to who is authenticated, whatever the request claims.
+func TestUserIsThePrincipal(t *testing.T) {
+	n := newRig(t).leader
+	req := request(1)
+	req.User = "forged"
+	for name, ctx := range map[string]context.Context{
+		"ada": access.WithPrincipal(t.Context(), access.Principal{Name: "ada"}), "": t.Context(),
+	} {
+		job, err := n.Submit(ctx, req, "")
+		if err != nil || job.User != name {
+			t.Errorf("the job of %q is shown with user %q, %v", name, job.User, err)
+		}
 	}
 }

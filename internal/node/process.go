@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/plan"
@@ -32,8 +33,9 @@ const messageBytesMax = 64 << 20
 type ProcessConfig struct {
 	DataDir   string // log/ holds the replicated log, spool/ the outputs of jobs that name none
 	Listen    string
-	Advertise string // empty: what it listens on
-	Spool     string // empty: spool/ of DataDir
+	Advertise string   // empty: what it listens on
+	Spool     string   // empty: spool/ of DataDir
+	Hosts     []string // further names that clients use for it
 
 	// On an empty data directory; all but the name are ignored on one that is in use.
 	ID          uint64           // 0: what there is, or what the cluster gives
@@ -57,6 +59,7 @@ type Process struct {
 	cfg        ProcessConfig
 	listener   net.Listener
 	advertised string
+	policy     *access.Policy
 	replica    *replica.Replica
 	transport  *peer.Transport
 	invited    chan []string                // by the leaders that it names
@@ -86,6 +89,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	if p.advertised == "" {
 		p.advertised = discover.Reachable(l.Addr())
 	}
+	p.policy = access.NewPolicy(append(cfg.Hosts, cfg.Listen, p.advertised)...)
 	if err := p.openLog(ctx); err != nil {
 		return nil, err
 	}
@@ -101,6 +105,9 @@ func (p *Process) ID() uint64 { return p.replica.ID() }
 
 // Advertised is the host:port that others are told.
 func (p *Process) Advertised() string { return p.advertised }
+
+// Policy decides on what comes to the port.
+func (p *Process) Policy() *access.Policy { return p.policy }
 
 // Address is where the process listens.
 func (p *Process) Address() *net.TCPAddr {
@@ -135,11 +142,11 @@ func (p *Process) Run(ctx context.Context) error {
 	defer stopTalking()
 
 	split := newSplitter(p.listener, p.cfg.Logger)
-	workers := grpc.NewServer(
+	workers := grpc.NewServer(append(p.policy.ServerOptions(),
 		grpc.MaxRecvMsgSize(messageBytesMax), grpc.MaxSendMsgSize(messageBytesMax),
 		grpc.InitialWindowSize(4<<20), grpc.InitialConnWindowSize(8<<20),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
-	)
+	)...)
 	p.Register(workers)
 	p.transport.Register(workers)
 	clients, freeClients := p.cfg.HTTP(leading, p)

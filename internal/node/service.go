@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
@@ -36,6 +37,7 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (api
 	}
 	uid := newID()
 	spec := n.spec(req, &planned, uid)
+	spec.User = access.From(ctx).Name // not req.User: anyone could claim any
 	if key == "" {
 		key = newID()
 	}
@@ -73,7 +75,7 @@ func newID() string {
 // spec is what the log keeps of a planned request.
 func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec {
 	s := &state.Spec{
-		Name: req.Name, User: req.User, Builtin: req.Program.Builtin, Input: p.Input, InputNames: req.Inputs, Output: p.Output,
+		Name: req.Name, Builtin: req.Program.Builtin, Input: p.Input, InputNames: req.Inputs, Output: p.Output,
 		Overwrite: req.Overwrite, KeepPartial: req.KeepPartial, FirstSuccess: req.FirstSuccess, Collect: p.Collects, Stages: p.Stages,
 		Settings: req.Set, Dir: req.Dir, Retries: p.Retries, Priority: p.Priority, SlotsPerTask: p.SlotsPerTask,
 		TimeoutMS: uint64(p.Timeout.Milliseconds()), Memory: p.Memory, Labels: req.Labels,

@@ -50,12 +50,11 @@ func (a *API) onLeader(op huma.Operation) huma.Operation {
 	return op
 }
 
-// elsewhere answers a request that this node, following, cannot answer by itself: writes are sent to the leader by a redirect, so
-// that a large body travels once, and reads of what only the leader knows are forwarded. False: it is answered here.
-func (a *API) elsewhere(w http.ResponseWriter, r *http.Request) bool {
-	_, pattern := a.mux.Handler(r)
-	write := !isRead(r) && pattern != unknownPattern
-	if !write && !a.forwarded[pattern] {
+// redirect answers a request that this node, following, cannot answer itself: writes are redirected to the leader, so that a large
+// body is sent once, and reads of what only the leader knows are forwarded. It returns false if this node is to answer.
+func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) bool {
+	write := !isRead(r) && route != unknownPattern
+	if !write && !a.forwarded[route] {
 		return false
 	}
 	if from := r.Header.Get(headerForwarded); from != "" {

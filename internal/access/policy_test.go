@@ -1,0 +1,105 @@
+package access
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"os/user"
+	"strconv"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+func TestAccept(t *testing.T) {
+	p := NewPolicy()
+	r, err := p.Accept(request(t, "localhost"), "POST /v1/jobs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strconv.Itoa(os.Getuid())
+	if u, err := user.Current(); err == nil {
+		want = u.Username
+	}
+	if got := From(r.Context()); got.Name != want || got.Permissions != all {
+		t.Errorf("the principal is %+v, want %q with all permissions", got, want)
+	}
+	if got := From(t.Context()); got != (Principal{}) {
+		t.Errorf("the principal of no request is %+v, want nobody", got)
+	}
+	foreign := request(t, "localhost")
+	foreign.Method = http.MethodPost
+	foreign.Header.Set("Origin", "https://evil.example")
+	for name, c := range map[string]struct {
+		request *http.Request
+		route   string
+		status  int
+	}{
+		"host":   {request(t, "evil.example"), "POST /v1/jobs", http.StatusMisdirectedRequest},
+		"origin": {foreign, "POST /v1/jobs", http.StatusForbidden},
+		"route":  {request(t, "localhost"), "POST /v1/secrets", http.StatusForbidden},
+	} {
+		if r, err := p.Accept(c.request, c.route); !api.IsStatus(err, c.status) || From(r.Context()) != (Principal{}) {
+			t.Errorf("%s: Accept = %v, want %d and no principal", name, err, c.status)
+		}
+	}
+}
+
+func TestAuthorize(t *testing.T) {
+	reader := WithPrincipal(t.Context(), Principal{Name: "ada", Permissions: Read})
+	for _, c := range []struct {
+		ctx   context.Context //nolint:containedctx // one case
+		route string
+		ok    bool
+	}{
+		{reader, "GET /v1/jobs", true},
+		{reader, "POST /v1/jobs", false},
+		{reader, "/bridgefour.wire.v1.Leader/Session", false},
+		{t.Context(), "GET /v1/jobs", false},
+		{t.Context(), "GET /healthz", true},
+		{WithPrincipal(t.Context(), local()), "/bridgefour.peer.v1.Peer/Raft", true},
+		{WithPrincipal(t.Context(), local()), "/bridgefour.peer.v1.Peer/Other", false},
+		{WithPrincipal(t.Context(), local()), "", false},
+	} {
+		if err := authorize(c.ctx, c.route); (err == nil) != c.ok || err != nil && !api.IsStatus(err, http.StatusForbidden) {
+			t.Errorf("authorize(%+v, %q) = %v, want it allowed: %v", From(c.ctx), c.route, err, c.ok)
+		}
+	}
+}
+
+// fakeStream is a call without messages.
+type fakeStream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // as grpc's own streams do
+}
+
+func (s fakeStream) Context() context.Context { return s.ctx }
+
+func TestCalls(t *testing.T) {
+	p := NewPolicy()
+	for method, ok := range map[string]bool{"/bridgefour.peer.v1.Peer/Join": true, "/bridgefour.peer.v1.Peer/Other": false} {
+		var unary, streaming Principal
+		_, unaryErr := p.acceptUnary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: method}, func(ctx context.Context, _ any) (any, error) {
+			unary = From(ctx)
+			return struct{}{}, nil
+		})
+		streamErr := p.acceptStream(nil, fakeStream{ctx: t.Context()}, &grpc.StreamServerInfo{FullMethod: method}, func(_ any, s grpc.ServerStream) error {
+			streaming = From(s.Context())
+			return nil
+		})
+		code, want := codes.OK, p.local
+		if !ok {
+			code, want = codes.PermissionDenied, Principal{}
+		}
+		if status.Code(unaryErr) != code || unary != want {
+			t.Errorf("call of %s = %v as %+v, want %v as %+v", method, unaryErr, unary, code, want)
+		}
+		if status.Code(streamErr) != code || streaming != want {
+			t.Errorf("stream of %s = %v as %+v, want %v as %+v", method, streamErr, streaming, code, want)
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package access
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// Rules are the needs of all routes: of HTTP by method and pattern, of gRPC by full method name.
+//
+//nolint:gochecknoglobals // a table that nothing writes to
+var Rules = map[string]Permission{
+	// No route matches: the answer is 404 or 405.
+	"/": Anyone,
+
+	// Leaders and workers.
+	"GET /healthz": Anyone,
+	"GET /readyz":  Anyone,
+	"GET /metrics": Read,
+
+	// Leaders.
+	"GET /{$}":          Anyone,
+	"GET /docs":         Anyone,
+	"GET /openapi.json": Anyone,
+
+	"GET /v1/jobs":                       Read,
+	"GET /v1/jobs/{n}":                   Read,
+	"GET /v1/jobs/{n}/tasks":             Read,
+	"GET /v1/jobs/{n}/tasks/{stage}/{i}": Read,
+	"GET /v1/jobs/{n}/explain":           Read,
+	"GET /v1/jobs/{n}/logs":              Read,
+	"GET /v1/jobs/{n}/result":            Read,
+	"GET /v1/events":                     Read,
+	"GET /v1/cluster":                    Read,
+	"GET /v1/workers":                    Read,
+	"GET /v1/workers/{w}":                Read,
+	"GET /v1/leaders":                    Read,
+	"POST /v1/jobs":                      Submit,
+	"POST /v1/jobs/{n}/stop":             Submit,
+	"POST /v1/jobs/{n}/retry":            Submit,
+	"POST /v1/workers/{w}/drain":         Manage,
+	"DELETE /v1/workers/{w}":             Manage,
+	"POST /v1/leaders":                   Manage,
+	"DELETE /v1/leaders/{id}":            Manage,
+
+	// Leaders, as the original system.
+	"GET /job/list":                    Read,
+	"GET /job/{n}":                     Read,
+	"GET /job/status/{n}":              Read,
+	"GET /status/{n}":                  Read,
+	"GET /job/data/{n}":                Read,
+	"GET /data/{n}":                    Read,
+	"GET /cluster":                     Read,
+	"GET /raft/state":                  Read,
+	"POST /job/start":                  Submit,
+	"POST /start":                      Submit,
+	"PUT /job/stop/{n}":                Submit,
+	"PUT /stop/{n}":                    Submit,
+	"POST /cluster/addWorker":          Manage,
+	"DELETE /cluster/removeWorker/{w}": Manage,
+
+	// Workers.
+	"GET /worker/state":       Read,
+	"GET /task/status/{slot}": Read,
+	"POST /worker/invite":     Manage,
+
+	// gRPC.
+	"/bridgefour.wire.v1.Leader/Session": Work,
+	"/bridgefour.wire.v1.Leader/SendLog": Work,
+	"/bridgefour.wire.v1.Leader/Parts":   Work,
+	"/bridgefour.wire.v1.Leader/Shadow":  Replicate,
+	"/bridgefour.peer.v1.Peer/Raft":      Replicate,
+	"/bridgefour.peer.v1.Peer/Snapshot":  Replicate,
+	"/bridgefour.peer.v1.Peer/Join":      Replicate,
+	"/bridgefour.peer.v1.Peer/Invite":    Manage,
+}
+
+// authorize returns a 403 problem unless the principal of ctx may use the route.
+func authorize(ctx context.Context, route string) error {
+	need, known := Rules[route]
+	p := From(ctx)
+	switch {
+	case !known:
+		return api.NewProblem(http.StatusForbidden, "%s is not allowed to anyone: it has no rule", route)
+	case p.Permissions&need != need:
+		return api.NewProblem(http.StatusForbidden, "%q may not use %s", p.Name, route)
+	}
+	return nil
+}
