@@ -31,7 +31,7 @@ func BenchmarkPublish(b *testing.B) {
 		b.StartTimer()
 		_, err := commit.Publish(b.Context(), store, out, func(yield func(commit.Part, error) bool) {
 			for k := range uint64(n) {
-				if !yield(commit.Part{Stage: "map", Index: k, Size: 10, File: fmt.Sprintf("map-%d-%d", k, 1<<40+k)}, nil) {
+				if !yield(commit.Part{Index: k, Size: 10, File: fmt.Sprintf("map-%d-%d", k, 1<<40+k)}, nil) {
 					return
 				}
 			}

@@ -17,9 +17,6 @@ import (
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
-// CollectStage is the name of the stage whose output is published as Result.
-const CollectStage = "collect"
-
 // Output is where a job's output goes.
 type Output struct {
 	Dir   blob.Location
@@ -43,7 +40,7 @@ func (o Output) validate() error {
 
 // Part is a task's output.
 type Part struct {
-	Stage    string
+	Result   bool // it is the collected result, and no part
 	Index    uint64
 	Size     uint64
 	Records  uint64

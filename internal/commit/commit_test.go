@@ -50,7 +50,7 @@ func newJob(dir blob.Location, n uint64, absent ...uint64) *job {
 		}
 		text := strings.Repeat("x", int(i)+1)
 		j.parts = append(j.parts, commit.Part{
-			Stage: "map", Index: i, Size: i + 1, Records: 10 * i, Checksum: i, File: fmt.Sprintf("map-%d-%d", i, 100+i),
+			Index: i, Size: i + 1, Records: 10 * i, Checksum: i, File: fmt.Sprintf("map-%d-%d", i, 100+i),
 		})
 		j.text[layout.Part(i, n)] = text
 	}
@@ -59,7 +59,7 @@ func newJob(dir blob.Location, n uint64, absent ...uint64) *job {
 
 // withResult adds a collected result.
 func (j *job) withResult() *job {
-	j.parts = append(j.parts, commit.Part{Stage: "collect", Size: 6, File: "collect-0-999"})
+	j.parts = append(j.parts, commit.Part{Result: true, Size: 6, File: "collect-0-999"})
 	j.text[layout.Result] = "result"
 	return j
 }
@@ -84,7 +84,7 @@ func (j *job) prepare(t *testing.T, store blob.Store) {
 		name := private.Join(p.File)
 		names = append(names, name)
 		public := layout.Result
-		if p.Stage == "map" {
+		if !p.Result {
 			public = layout.Part(p.Index, j.out.Tasks)
 		}
 		blobtest.Put(t, store, name, j.text[public])
@@ -121,7 +121,7 @@ func (j *job) verify(t *testing.T, store blob.Store, extra ...string) {
 	}
 	wantManifest.Parts = []api.ManifestPart{}
 	for _, p := range j.parts {
-		if p.Stage == "map" {
+		if !p.Result {
 			wantManifest.Parts = append(wantManifest.Parts, api.ManifestPart{
 				Part: layout.Part(p.Index, j.out.Tasks), Size: p.Size, Records: p.Records, XXH64: fmt.Sprintf("%016x", p.Checksum),
 			})
@@ -164,7 +164,7 @@ func TestPublish(t *testing.T) {
 			j.prepare(t, store)
 			want := commit.Summary{Result: j.text[layout.Result] != ""}
 			for _, p := range j.parts {
-				if p.Stage == "map" {
+				if !p.Result {
 					want.Parts++
 					want.Bytes += p.Size
 					want.Records += p.Records
@@ -482,7 +482,7 @@ func TestManyPartsNeedLittleMemory(t *testing.T) {
 	var store discard
 	parts := func(yield func(commit.Part, error) bool) {
 		for i := range uint64(n) {
-			if !yield(commit.Part{Stage: "map", Index: i, Size: 5, File: fmt.Sprintf("map-%d-%d", i, 1<<40+i)}, nil) {
+			if !yield(commit.Part{Index: i, Size: 5, File: fmt.Sprintf("map-%d-%d", i, 1<<40+i)}, nil) {
 				return
 			}
 		}

@@ -34,7 +34,7 @@ func collect(parts iter.Seq2[Part, error]) (*partList, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list of parts: %w", err)
 		}
-		if part.Stage == CollectStage {
+		if part.Result {
 			l.result = part
 			continue
 		}

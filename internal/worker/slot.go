@@ -62,7 +62,8 @@ func (s *slot) run(idle func()) {
 
 func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 	a := &s.attempt
-	*a = runner.Attempt{Job: ch.Job, Stage: uint64(ch.Stage), StageName: ch.StageName(), Log: s.sink}
+	stage := wire.StageOf(ch.Job, ch.Stage)
+	*a = runner.Attempt{Job: ch.Job, Stage: uint64(ch.Stage), StageName: stage.GetName(), Log: s.sink}
 	begin := time.Now()
 	for {
 		i, ok := ch.Claim()
@@ -73,7 +74,7 @@ func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 		s.sink.Begin(tasklog.Attempt{
 			Job: ch.Job.GetId(), Stage: ch.Stage, Index: a.Index, Number: a.Number, Lease: a.Lease,
 		})
-		res := s.runAttempt(ctx, a, ch.Action)
+		res := s.runAttempt(ctx, a, stage, ch.Action)
 		s.sink.End()
 		end := time.Now()
 		res.Nanos = int64(end.Sub(begin))
@@ -86,7 +87,7 @@ func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 }
 
 // runAttempt turns a panic into the failure of this attempt: a poison input must not end the worker.
-func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, action wire.CommitAction) (res core.Result) {
+func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, stage *wire.Stage, action wire.CommitAction) (res core.Result) {
 	defer func() {
 		p := recover()
 		if p == nil {
@@ -102,15 +103,20 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, action wire.Co
 		}}
 	}()
 	var out runner.Outcome
-	switch {
-	case action != wire.CommitAction_COMMIT_ACTION_UNSPECIFIED:
-		return s.stages.commit(ctx, a, action)
-	case a.StageName == stageCollect:
-		a.Parts = s.stages.mapParts(ctx, a.Job)
+	switch stage.GetRole() {
+	case wire.StageRole_STAGE_COMMIT:
+		return s.stages.commit(ctx, a.Job, stage, action)
+	case wire.StageRole_STAGE_COLLECT:
+		a.Parts = s.stages.inputs(ctx, a.Job, stage)
 		out = s.runner.Run(ctx, a)
 		a.Parts = nil
-	default:
+	case wire.StageRole_STAGE_MAP:
 		out = s.runner.Run(ctx, a)
+	default:
+		return core.Result{Failure: &wire.Failure{
+			Kind:    wire.FailureKind_BAD_PROGRAM,
+			Message: fmt.Sprintf("stage %q has the unknown role %v; is this worker older than the leader?", stage.GetName(), stage.GetRole()),
+		}}
 	}
 	return core.Result{
 		Size: out.Size, Records: out.Records, Input: out.InputBytes, Checksum: out.Checksum,

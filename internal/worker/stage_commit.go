@@ -5,20 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/commit"
 	"github.com/bridgefour/bridgefour/internal/layout"
-	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // commit carries out the commit stage: it is the only place where an output becomes visible.
-func (s *stages) commit(ctx context.Context, a *runner.Attempt, action wire.CommitAction) core.Result {
-	err := s.commitAction(ctx, a.Job, action)
+func (s *stages) commit(ctx context.Context, job *wire.Job, stage *wire.Stage, action wire.CommitAction) core.Result {
+	err := s.commitAction(ctx, job, stage, action)
 	switch {
 	case err == nil:
 		return core.Result{}
@@ -32,7 +30,7 @@ func (s *stages) commit(ctx context.Context, a *runner.Attempt, action wire.Comm
 	return core.Result{Failure: &wire.Failure{Kind: kind, Message: wire.FailureMessage(err.Error())}}
 }
 
-func (s *stages) commitAction(ctx context.Context, job *wire.Job, action wire.CommitAction) error {
+func (s *stages) commitAction(ctx context.Context, job *wire.Job, stage *wire.Stage, action wire.CommitAction) error {
 	store, dir, err := s.stores.Open(job.GetOutput())
 	if err != nil {
 		return err
@@ -52,7 +50,7 @@ func (s *stages) commitAction(ctx context.Context, job *wire.Job, action wire.Co
 	// nothing is missing from an output that is not partial is known before: then the first page says it all.
 	var about stageParts
 	var next uint64
-	for p, err := range s.parts(ctx, job.GetId(), 0, &about) {
+	for p, err := range s.parts(ctx, job.GetId(), partStage(job, stage), &about) {
 		if err != nil {
 			return err
 		}
@@ -67,7 +65,7 @@ func (s *stages) commitAction(ctx context.Context, job *wire.Job, action wire.Co
 	}
 	out.Tasks = about.tasks
 	out.Manifest.Ended = time.Now().UTC()
-	_, err = commit.Publish(ctx, store, out, s.winners(ctx, job))
+	_, err = commit.Publish(ctx, store, out, s.winners(ctx, job, stage))
 	return err
 }
 
@@ -78,18 +76,29 @@ func appendRange(list []uint64, from, to uint64) []uint64 {
 	return list
 }
 
+// partStage is the stage whose outputs a commit stage publishes as parts: the last that it comes from and that is no collect.
+func partStage(job *wire.Job, stage *wire.Stage) (number uint32) {
+	for _, from := range stage.GetFrom() {
+		if wire.StageOf(job, from).GetRole() != wire.StageRole_STAGE_COLLECT {
+			number = from
+		}
+	}
+	return number
+}
+
 // winners is the parts of the job, and its collected result.
-func (s *stages) winners(ctx context.Context, job *wire.Job) iter.Seq2[commit.Part, error] {
+func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) iter.Seq2[commit.Part, error] {
 	return func(yield func(commit.Part, error) bool) {
-		for _, stage := range []string{stageMap, stageCollect} {
-			number := slices.Index(job.GetStages(), stage)
-			if number < 0 {
+		for _, from := range stage.GetFrom() {
+			source := wire.StageOf(job, from)
+			result := source.GetRole() == wire.StageRole_STAGE_COLLECT
+			if !result && from != partStage(job, stage) {
 				continue
 			}
-			for p, err := range s.parts(ctx, job.GetId(), uint32(number), nil) {
+			for p, err := range s.parts(ctx, job.GetId(), from, nil) {
 				part := commit.Part{
-					Stage: stage, Index: p.index, Size: p.size, Records: p.records, Checksum: p.checksum,
-					File: layout.Attempt(stage, p.index, p.lease),
+					Result: result, Index: p.index, Size: p.size, Records: p.records, Checksum: p.checksum,
+					File: layout.Attempt(source.GetName(), p.index, p.lease),
 				}
 				if !yield(part, err) || err != nil {
 					return

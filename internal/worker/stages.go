@@ -13,16 +13,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
-	"github.com/bridgefour/bridgefour/internal/commit"
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
-)
-
-// Names of the stages that the worker itself has to know.
-const (
-	stageMap     = "map"
-	stageCollect = commit.CollectStage
 )
 
 // leaderConn is the connection to the leader of the present session, for calls beside it.
@@ -160,16 +153,19 @@ func eachPage(
 	}
 }
 
-// mapParts is what the collect stage reads.
-func (s *stages) mapParts(ctx context.Context, job *wire.Job) iter.Seq2[runner.Part, error] {
+// inputs is what a collect stage reads: the outputs of the stages that it comes from.
+func (s *stages) inputs(ctx context.Context, job *wire.Job, stage *wire.Stage) iter.Seq2[runner.Part, error] {
 	return func(yield func(runner.Part, error) bool) {
-		for p, err := range s.parts(ctx, job.GetId(), 0, nil) {
-			part := runner.Part{
-				Index: p.index, Size: p.size, Records: p.records,
-				Path: attemptFolder(job).Join(layout.Attempt(stageMap, p.index, p.lease)),
-			}
-			if !yield(part, err) {
-				return
+		for _, from := range stage.GetFrom() {
+			name := wire.StageOf(job, from).GetName()
+			for p, err := range s.parts(ctx, job.GetId(), from, nil) {
+				part := runner.Part{
+					Index: p.index, Size: p.size, Records: p.records,
+					Path: attemptFolder(job).Join(layout.Attempt(name, p.index, p.lease)),
+				}
+				if !yield(part, err) {
+					return
+				}
 			}
 		}
 	}

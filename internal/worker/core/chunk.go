@@ -102,4 +102,4 @@ func (c *Chunk) cut() (next, limit int) {
 }
 
 // StageName is the name of the stage.
-func (c *Chunk) StageName() string { return stageName(c.Job, c.Stage) }
+func (c *Chunk) StageName() string { return wire.StageOf(c.Job, c.Stage).GetName() }

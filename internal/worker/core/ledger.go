@@ -57,13 +57,6 @@ func (g *grant) number(i int) uint32 {
 	return g.attempt[i]
 }
 
-func stageName(job *wire.Job, stage uint32) string {
-	if int(stage) < len(job.GetStages()) {
-		return job.GetStages()[stage]
-	}
-	return ""
-}
-
 // ref is one lease.
 type ref struct {
 	g *grant

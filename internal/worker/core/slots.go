@@ -176,7 +176,7 @@ func (c *Core) removeFile(r ref) {
 }
 
 func (r ref) file() AttemptRef {
-	return AttemptRef{Job: r.g.info.job, Stage: stageName(r.g.info.job, r.g.stage), Index: r.index(), Lease: r.lease()}
+	return AttemptRef{Job: r.g.info.job, Stage: wire.StageOf(r.g.info.job, r.g.stage).GetName(), Index: r.index(), Lease: r.lease()}
 }
 
 func (c *Core) fail(r ref, f *wire.Failure) {
