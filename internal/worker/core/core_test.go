@@ -9,7 +9,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// coreTest drives a core by hand and keeps what it asked for.
+// coreTest steps a core by hand and records its effects.
 type coreTest struct {
 	t    *testing.T
 	core *Core
@@ -72,7 +72,7 @@ func (c *coreTest) step(inputs ...Input) {
 			}
 		case Start:
 			if c.starts[e.Slot] != nil {
-				c.t.Fatalf("Start of slot %d, which is busy", e.Slot)
+				c.t.Fatalf("Start of busy slot %d", e.Slot)
 			}
 			c.starts[e.Slot] = e.Chunk
 		case Stop:
@@ -142,7 +142,7 @@ func (c *coreTest) lease(first uint64, n int) {
 	})
 }
 
-// run lets a slot run one entry of its chunk.
+// run makes a slot run one entry of its chunk.
 func (c *coreTest) run(slot int, r Result) {
 	c.t.Helper()
 	i, ok := c.starts[slot].Claim()
@@ -164,7 +164,7 @@ func (c *coreTest) later(d time.Duration) {
 	c.step()
 }
 
-// lose ends the session and goes on to the next attempt to connect.
+// lose ends the session and advances to the next Connect.
 func (c *coreTest) lose() {
 	c.t.Helper()
 	c.step(SessionEnded{Epoch: c.epoch, Err: errors.New("gone")})
@@ -208,25 +208,25 @@ func (c *coreTest) wantLeases(what string, got []uint64, want ...uint64) {
 	}
 }
 
-func TestCoreReportsASingleTaskAtOnce(t *testing.T) {
+func TestSingleResultIsReportedAtOnce(t *testing.T) {
 	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 1)
 	c.run(0, Result{Records: 5, Nanos: 7_000_000})
 	c.idle(0)
 	if len(c.reports) != 1 {
-		t.Fatalf("%d reports with no time gone by, want 1", len(c.reports))
+		t.Fatalf("%d reports at once, want 1", len(c.reports))
 	}
 	f := c.reports[0].GetFinished()[0]
 	if f.GetJob() != testJob || f.GetIndex()[0] != 100 || f.GetRecords()[0] != 5 || f.GetMicros()[0] != 7000 {
 		t.Errorf("report = %v", f)
 	}
 	if f.GetSize() != nil || f.GetChecksum() != nil {
-		t.Errorf("columns of zeros are in the report: %v", f)
+		t.Errorf("report = %v, want no columns of zeros", f)
 	}
 }
 
-func TestCoreColumnsThatStartWithZeros(t *testing.T) {
+func TestColumnsThatStartWithZeros(t *testing.T) {
 	c := newTest(t, 1)
 	c.welcome()
 	c.lease(100, 3)
@@ -246,7 +246,7 @@ func TestCoreColumnsThatStartWithZeros(t *testing.T) {
 	}
 }
 
-func TestCoreGathersResultsWhileOthersRun(t *testing.T) {
+func TestResultsAreCollectedWhileOthersRun(t *testing.T) {
 	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 2)
@@ -256,17 +256,17 @@ func TestCoreGathersResultsWhileOthersRun(t *testing.T) {
 		t.Fatal("a result was reported alone while another attempt runs")
 	}
 	if want := c.now.Add(idleReportDelay); !c.wake.Equal(want) {
-		t.Errorf("Wake() while a slot has nothing to run = %v, want %v", c.wake, want)
+		t.Errorf("Wake while a slot is idle = %v, want %v", c.wake, want)
 	}
 	c.later(idleReportDelay)
 	c.wantLeases("finished", finishedLeases(c.reports), 100)
 }
 
-func TestCoreGivesBackWhatWaitsBehindALongAttempt(t *testing.T) {
+func TestChunkBehindALongAttemptIsCut(t *testing.T) {
 	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 2)
-	for slot := range 2 { // now the stage is known to be quick
+	for slot := range 2 { // which makes the estimate short
 		c.run(slot, Result{Nanos: 10})
 		c.idle(slot)
 	}
@@ -275,7 +275,7 @@ func TestCoreGivesBackWhatWaitsBehindALongAttempt(t *testing.T) {
 	if first.Len() != 4 {
 		t.Fatalf("chunk of %d of 16 quick leases for 2 slots, want 4", first.Len())
 	}
-	first.Claim() // and it takes its time
+	first.Claim() // a long attempt
 	c.later(chunkAge)
 	if _, ok := first.Claim(); ok {
 		t.Error("an old chunk can still be claimed from")
@@ -295,12 +295,12 @@ func TestCoreGivesBackWhatWaitsBehindALongAttempt(t *testing.T) {
 	}
 }
 
-func TestCoreSyncsInGroups(t *testing.T) {
+func TestSyncsInGroups(t *testing.T) {
 	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 4)
 	c.run(0, Result{File: true, Size: 9})
-	c.idle(0) // goes to the disk alone, without waiting
+	c.idle(0) // synced alone, at once
 	c.run(1, Result{File: true})
 	c.idle(1)
 	c.run(0, Result{File: true})
@@ -309,13 +309,13 @@ func TestCoreSyncsInGroups(t *testing.T) {
 		t.Fatalf("%d syncs under way, want 1", len(c.syncs))
 	}
 	if len(finishedLeases(c.reports)) != 0 {
-		t.Fatal("reported before its file was durable")
+		t.Fatal("reported before its file was synced")
 	}
 	c.step(Synced{})
 	c.later(reportDelay)
 	c.wantLeases("finished", finishedLeases(c.reports), 100)
 	if len(c.syncs) != 2 || len(c.syncs[1]) != 2 {
-		t.Fatalf("syncs = %v, want the two that waited in one", c.syncs)
+		t.Fatalf("syncs = %v, want the two waiting files in one", c.syncs)
 	}
 	c.step(Synced{[]error{nil, errors.New("disk full")}})
 	c.later(reportDelay)
@@ -327,7 +327,7 @@ func TestCoreSyncsInGroups(t *testing.T) {
 	c.wantLeases("removed", c.removed, 102)
 }
 
-func TestCoreKeepsWhatFinishedUntilTheVerdict(t *testing.T) {
+func TestResultsAreKeptUntilTheVerdict(t *testing.T) {
 	c := newTest(t, 4)
 	c.welcome()
 	c.lease(100, 4)
@@ -357,22 +357,22 @@ func TestCoreKeepsWhatFinishedUntilTheVerdict(t *testing.T) {
 	c.wantLeases("held", c.held(), 103)
 }
 
-func TestCoreDropsWhatTheLeaderCallsStale(t *testing.T) {
+func TestStaleLeases(t *testing.T) {
 	c := newTest(t, 3)
 	c.welcome()
 	c.lease(100, 5)
 	c.run(0, Result{File: true})
-	c.idle(0) // 100 is at the disk, 103 in its slot
+	c.idle(0) // 100 is being synced, 103 is in its slot
 	c.starts[1].Claim()
 	c.work(&wire.Work{Stale: []uint64{100, 101, 102, 104}})
 	c.wantLeases("returned", returnedLeases(c.reports))
 	c.later(reportDelay)
-	// 102 lay in its slot and had not begun; 104 had not got a slot.
+	// 102 was in a slot and had not started; 104 was queued.
 	c.wantLeases("returned", returnedLeases(c.reports), 102, 104)
 	if !slices.Equal(c.stops, []int{1}) {
 		t.Fatalf("stops = %v, want slot 1", c.stops)
 	}
-	c.starts[1].Finish(0, Result{File: true}) // it was quicker than the stop
+	c.starts[1].Finish(0, Result{File: true}) // before the stop takes effect
 	c.idle(1)
 	c.step(Synced{})
 	c.later(reportDelay)
@@ -381,7 +381,7 @@ func TestCoreDropsWhatTheLeaderCallsStale(t *testing.T) {
 	c.wantLeases("removed", c.removed, 101, 100)
 }
 
-func TestCoreRemovesTheFileOfALostAttempt(t *testing.T) {
+func TestStaleResultIsRemoved(t *testing.T) {
 	c := newTest(t, 1)
 	c.welcome()
 	c.lease(100, 1)
@@ -394,7 +394,7 @@ func TestCoreRemovesTheFileOfALostAttempt(t *testing.T) {
 	c.wantLeases("returned", returnedLeases(c.reports))
 }
 
-func TestCoreRevokedAfterASleep(t *testing.T) {
+func TestRevokedLeases(t *testing.T) {
 	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 3)
@@ -417,7 +417,7 @@ func TestCoreRevokedAfterASleep(t *testing.T) {
 	c.wantLeases("held", c.held())
 }
 
-func TestCoreJobEnded(t *testing.T) {
+func TestJobEnded(t *testing.T) {
 	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 4)
@@ -440,17 +440,17 @@ func TestCoreJobEnded(t *testing.T) {
 	}
 }
 
-func TestCoreStopThatHitsTheNextAttempt(t *testing.T) {
+func TestStopOfTheNextAttempt(t *testing.T) {
 	c := newTest(t, 1)
 	c.welcome()
 	c.lease(100, 1)
 	c.starts[0].Claim()
-	c.starts[0].Finish(0, Result{Canceled: true}) // nobody has asked for that
+	c.starts[0].Finish(0, Result{Canceled: true}) // without a Stop
 	c.idle(0)
 	c.wantLeases("returned", returnedLeases(c.reports), 100)
 }
 
-func TestCoreStallsWhenTheLeaderIsSlow(t *testing.T) {
+func TestStallsWhenTheLeaderIsSlow(t *testing.T) {
 	c := newTest(t, 1)
 	c.welcome()
 	const all = 200_000
@@ -468,19 +468,19 @@ func TestCoreStallsWhenTheLeaderIsSlow(t *testing.T) {
 		c.idle(0)
 	}
 	if len(c.reports) != ReportsInFlight {
-		t.Errorf("%d reports on their way, want %d", len(c.reports), ReportsInFlight)
+		t.Errorf("%d reports in flight, want %d", len(c.reports), ReportsInFlight)
 	}
 	if most := unsentMax + (ReportsInFlight+1)*reportItems; ran > most || ran < unsentMax {
-		t.Errorf("ran %d attempts against a leader that takes nothing, want between %d and %d", ran, unsentMax, most)
+		t.Errorf("ran %d attempts while the leader reads nothing, want between %d and %d", ran, unsentMax, most)
 	}
 	c.step(Sent{c.epoch})
 	c.step(Sent{c.epoch})
 	if c.starts[0] == nil {
-		t.Error("the slot is still idle once the leader takes reports again")
+		t.Error("the slot is idle although the leader reads again")
 	}
 }
 
-func TestCoreHeartbeat(t *testing.T) {
+func TestHeartbeat(t *testing.T) {
 	c := newTest(t, 2)
 	c.welcome()
 	c.lease(100, 2)
@@ -492,7 +492,7 @@ func TestCoreHeartbeat(t *testing.T) {
 	c.wantLeases("running", c.beats[0].GetRunning(), 101)
 }
 
-func TestCoreDrain(t *testing.T) {
+func TestDrain(t *testing.T) {
 	tests := []struct {
 		name  string
 		begin func(*coreTest)
@@ -500,21 +500,21 @@ func TestCoreDrain(t *testing.T) {
 		kind  wire.FailureKind // of lease 100; 0: it finishes
 	}{
 		{
-			"lets what runs finish", func(c *coreTest) { c.step(Drain{}) },
+			"running attempts finish", func(c *coreTest) { c.step(Drain{}) },
 			func(c *coreTest) { c.later(time.Second); c.starts[0].Finish(0, Result{}) }, 0,
 		},
-		{"at the leader's word", func(c *coreTest) {
+		{"ordered by the leader", func(c *coreTest) {
 			c.receive(&wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{}}})
 		}, func(c *coreTest) { c.starts[0].Finish(0, Result{}) }, 0},
 		{
-			"stops what runs after the grace", func(c *coreTest) { c.step(Drain{}) },
+			"running attempts are stopped after the grace", func(c *coreTest) { c.step(Drain{}) },
 			func(c *coreTest) {
 				c.later(30 * time.Second)
 				c.starts[0].Finish(0, Result{Canceled: len(c.stops) == 1})
 			}, wire.FailureKind_PREEMPTED,
 		},
 		{
-			"stops what runs at once", func(c *coreTest) { c.step(Drain{StopRunning: true}) },
+			"running attempts are stopped at once", func(c *coreTest) { c.step(Drain{StopRunning: true}) },
 			func(c *coreTest) { c.starts[0].Finish(0, Result{Canceled: len(c.stops) == 1}) }, wire.FailureKind_PREEMPTED,
 		},
 	}
@@ -562,11 +562,11 @@ func TestCoreDrain(t *testing.T) {
 	}
 }
 
-func TestCoreDrainWithoutALeader(t *testing.T) {
+func TestDrainWithoutALeader(t *testing.T) {
 	c := newTest(t, 1)
 	c.step(Drain{})
 	if c.exit == nil {
-		t.Fatal("an idle worker without a leader does not leave at once")
+		t.Fatal("an idle worker without a leader does not exit at once")
 	}
 
 	c = newTest(t, 1)
@@ -577,15 +577,15 @@ func TestCoreDrainWithoutALeader(t *testing.T) {
 	c.lose()
 	c.step(Drain{})
 	if c.exit != nil {
-		t.Fatal("left with a result that a leader may still take")
+		t.Fatal("exited with a result that may still be reported")
 	}
 	c.later(verdictMax)
 	if c.exit == nil {
-		t.Fatal("waits for a leader without end")
+		t.Fatal("waits for a leader for ever")
 	}
 }
 
-func TestCoreDrainLeavesAnAttemptThatHeedsNothing(t *testing.T) {
+func TestDrainExitsDespiteAnAttemptThatIgnoresStop(t *testing.T) {
 	c := newTest(t, 1)
 	c.welcome()
 	c.lease(100, 1)
@@ -593,11 +593,11 @@ func TestCoreDrainLeavesAnAttemptThatHeedsNothing(t *testing.T) {
 	c.step(Drain{StopRunning: true})
 	c.later(KillTimeout)
 	if c.exit == nil {
-		t.Fatal("waits without end for an attempt that does not heed its stop")
+		t.Fatal("waits for ever for an attempt that ignores its Stop")
 	}
 }
 
-func TestCoreLeasesThatMakeNoSense(t *testing.T) {
+func TestInvalidLeases(t *testing.T) {
 	c := newTest(t, 1)
 	c.welcome()
 	c.work(&wire.Work{Leases: []*wire.Leases{{Job: 99, FirstLease: 5, Index: []uint64{0, 1}}}})
@@ -605,7 +605,7 @@ func TestCoreLeasesThatMakeNoSense(t *testing.T) {
 	c.lease(100, 4)
 	for _, l := range []*wire.Leases{
 		{Job: testJob, FirstLease: 102, Index: []uint64{1}},                                // known
-		{Job: testJob, FirstLease: 98, Index: []uint64{1, 2, 3}},                           // reaches into known ones
+		{Job: testJob, FirstLease: 98, Index: []uint64{1, 2, 3}},                           // overlaps known ones
 		{Job: testJob, FirstLease: 300},                                                    // empty
 		{Job: testJob, FirstLease: 300, Index: []uint64{1, 2}, Attempt: []uint32{1}},       // ragged
 		{Job: testJob, FirstLease: 300, Index: []uint64{1}, Splits: []*wire.Split{{}, {}}}, // ragged

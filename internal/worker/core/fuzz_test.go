@@ -9,8 +9,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// FuzzCoreReceive feeds the core whatever a leader may send, and lets its slots run what comes of it.
-func FuzzCoreReceive(f *testing.F) {
+// FuzzReceive passes any messages to the core, and runs the leases in its slots.
+func FuzzReceive(f *testing.F) {
 	seed := func(m *wire.ToWorker) {
 		raw, err := proto.Marshal(m)
 		if err != nil {

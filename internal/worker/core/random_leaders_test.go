@@ -10,28 +10,27 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// randomLeaders is the leaders of a [randomWorld]: one leads, or none; some are down, or stopped and believe things that are
-// over; they move.
+// randomLeaders is the leaders of a [randomWorld]: at most one leads; some are down, or stopped with an old state; they move.
 type randomLeaders struct {
-	nodes    []*randomNode
-	dialed   *randomNode // nil: nobody listens there
-	term     uint64      // the highest in which one leads
-	followed uint64      // the highest that the worker has followed
-	looks    bool        // the worker can look around; if not, the first node never moves
-	looking  bool
-	moves    int
-	calm     bool // no more faults
+	nodes       []*randomNode
+	dialed      *randomNode // nil: no listener
+	term        uint64      // the highest of a leader
+	followed    uint64      // the highest that the worker has followed
+	discovers   bool        // the worker can; if not, the first node never moves
+	discovering bool
+	moves       int
+	calm        bool // no more faults
 }
 
 type randomNode struct {
 	address string
-	term    uint64 // in which it believes that it leads; 0: it knows that it does not
+	term    uint64 // in which it leads, or did when it was stopped; 0: it follows
 	down    bool   // refuses connections
-	stopped bool   // says nothing
-	refuses bool   // does not want this worker
+	stopped bool   // sends nothing
+	refuses bool   // this worker
 }
 
-func (n *randomNode) sick() bool { return n.down || n.stopped || n.refuses }
+func (n *randomNode) faulty() bool { return n.down || n.stopped || n.refuses }
 
 func (w *randomWorld) openLeaders() {
 	l := &w.leaders
@@ -39,7 +38,7 @@ func (w *randomWorld) openLeaders() {
 		l.nodes = append(l.nodes, &randomNode{})
 		w.move(len(l.nodes) - 1)
 	}
-	l.looks = w.rng.IntN(2) == 0
+	l.discovers = w.rng.IntN(2) == 0
 	l.term = 1
 	l.nodes[0].term = 1
 }
@@ -57,7 +56,7 @@ func (w *randomWorld) addresses() []string {
 	return list
 }
 
-// leading is the address of the leader, as a node that does not lead knows it.
+// leading is the address of the leader that followers know.
 func (w *randomWorld) leading() string {
 	for _, n := range w.leaders.nodes {
 		if n.term == w.leaders.term {
@@ -76,12 +75,12 @@ func (w *randomWorld) dials(address string) {
 	}
 }
 
-// talks says whether there is a session with a leader that is awake.
+// talks reports whether there is a session with a running leader.
 func (w *randomWorld) talks() bool {
 	return w.up && w.leaders.dialed != nil && !w.leaders.dialed.stopped
 }
 
-// changeLeaders does something to the leaders.
+// changeLeaders changes one of the leaders.
 func (w *randomWorld) changeLeaders() {
 	i := w.rng.IntN(len(w.leaders.nodes))
 	n := w.leaders.nodes[i]
@@ -89,12 +88,12 @@ func (w *randomWorld) changeLeaders() {
 	if w.leading() == "" {
 		what = 0
 	}
-	if sick := slices.IndexFunc(w.leaders.nodes, (*randomNode).sick); sick >= 0 && w.rng.IntN(3) > 0 {
-		s := w.leaders.nodes[sick]
+	if faulty := slices.IndexFunc(w.leaders.nodes, (*randomNode).faulty); faulty >= 0 && w.rng.IntN(3) > 0 {
+		s := w.leaders.nodes[faulty]
 		s.down, s.stopped, s.refuses = false, false, false
 	}
 	switch what {
-	case 0: // an election; those who sleep do not hear of it
+	case 0: // an election, without the stopped nodes
 		if n.down || n.stopped {
 			return
 		}
@@ -111,10 +110,10 @@ func (w *randomWorld) changeLeaders() {
 		if w.leaders.dialed == n {
 			w.lose()
 		}
-	case 2: // when it wakes up it goes by what it knew, until it hears of another
+	case 2: // it resumes with the state it had
 		n.stopped = !n.stopped && (n.term > 0 || w.rng.IntN(2) == 0)
 	case 3:
-		if w.leaders.looks || i > 0 {
+		if w.leaders.discovers || i > 0 {
 			w.stepDown(n)
 			if w.leaders.dialed == n {
 				w.lose()
@@ -123,7 +122,7 @@ func (w *randomWorld) changeLeaders() {
 		}
 	case 4:
 		n.refuses = !n.refuses && w.rng.IntN(6) == 0
-	case 5: // one that was stopped wakes up with what it knew, just when the worker looks for a leader
+	case 5: // an old leader resumes just when the worker searches
 		for _, old := range w.leaders.nodes {
 			if old.stopped && old.term > 0 && old.term < w.leaders.term {
 				old.stopped = false
@@ -161,7 +160,7 @@ func (w *randomWorld) lose() {
 	}
 }
 
-// session has the node that is dialed answer, or breaks the session.
+// session makes the dialed node answer, or breaks the session.
 func (w *randomWorld) session() {
 	n := w.leaders.dialed
 	switch {
@@ -196,7 +195,7 @@ func (w *randomWorld) welcomeOf(n *randomNode) *wire.Welcome {
 	return m
 }
 
-// late has messages of a session that is over come in: nothing of them may be done.
+// late delivers a message of an ended session: it must be ignored.
 func (w *randomWorld) late() {
 	if w.epoch < 2 {
 		return
@@ -204,18 +203,18 @@ func (w *randomWorld) late() {
 	m := &wire.Work{Jobs: []*wire.Job{jobMessage(1)}, Leases: []*wire.Leases{{Job: 1, FirstLease: 1 << 40, Index: []uint64{1, 2}}}}
 	for _, lease := range slices.Sorted(maps.Keys(w.leases)) {
 		if l := w.leases[lease]; l.result == "finished" && l.verdict == "" {
-			m.Committed = append(m.Committed, lease) // or it would not be told again
+			m.Committed = append(m.Committed, lease) // else it would not be reported again
 			break
 		}
 	}
 	w.step(Received{1 + w.rng.Uint64N(w.epoch-1), &wire.ToWorker{Message: &wire.ToWorker_Work{Work: m}}})
 }
 
-func (w *randomWorld) answerLook() {
-	if !w.leaders.looking {
+func (w *randomWorld) discovered() {
+	if !w.leaders.discovering {
 		return
 	}
-	w.leaders.looking = false
+	w.leaders.discovering = false
 	in := Discovered{Leaders: w.addresses()}
 	if !w.leaders.calm && w.rng.IntN(2) == 0 {
 		in = Discovered{Err: errors.New("no answer")}
@@ -223,32 +222,32 @@ func (w *randomWorld) answerLook() {
 	w.step(in)
 }
 
-// attach ends all faults but that one node may sleep for ever; the worker must then find the leader in its time.
+// attach ends all faults, except that one node may stay stopped; the worker must then find the leader in time.
 func (w *randomWorld) attach() {
 	l := &w.leaders
 	l.calm = true
-	asleep := slices.Index(l.nodes, l.dialed)
-	if asleep < 1 { // the first must be awake: it may be the one that a worker knows
-		asleep = 1 + w.rng.IntN(4)
+	stopped := slices.Index(l.nodes, l.dialed)
+	if stopped < 1 { // the first must run: it may be the only known one
+		stopped = 1 + w.rng.IntN(4)
 	}
 	for i, n := range l.nodes {
 		n.down, n.refuses = false, false
-		n.stopped = n.stopped && i == asleep
+		n.stopped = n.stopped && i == stopped
 		if !n.stopped && n.term < l.term {
 			w.stepDown(n)
 		}
 	}
-	if awake := l.nodes[0]; w.leading() == "" || asleep < len(l.nodes) && l.nodes[asleep].stopped && l.nodes[asleep].term == l.term {
+	if first := l.nodes[0]; w.leading() == "" || stopped < len(l.nodes) && l.nodes[stopped].stopped && l.nodes[stopped].term == l.term {
 		l.term++
-		awake.term = l.term
+		first.term = l.term
 	}
-	// A minute for a refusal of the last moment, and one for the rest.
+	// One minute for a late refusal, and one for the rest.
 	for end := w.now.Add(2 * time.Minute); !w.talks() || l.dialed.term != l.term; {
 		if w.now.After(end) {
 			w.fatalf("no session two minutes after the last fault: %+v", w.core.search)
 		}
 		w.session()
-		w.answerLook()
+		w.discovered()
 		w.tick()
 	}
 }

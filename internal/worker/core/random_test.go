@@ -16,40 +16,41 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// randomWorld is a leader, slots and a disk that do as a seed says, in virtual time, and check the core at each step.
+// randomWorld is leaders, slots and a disk that act randomly, by a seed, in virtual time, and check the core at each step.
 type randomWorld struct {
-	t    *testing.T
-	seed uint64
-	rng  *rand.Rand
-	core *Core
-	now  time.Time
-	wake time.Time
+	t       *testing.T
+	seed    uint64
+	rng     *rand.Rand
+	core    *Core
+	now     time.Time
+	wake    time.Time
+	waiting []Input // for the next step
 
-	leaders randomLeaders
-	epoch   uint64
-	up      bool
-	onWire  int
-	next    uint64 // lease
-	jobs    uint64
-	told    map[uint64]bool
-	ended   map[uint64]bool
-	leases  map[uint64]*randomLease
-	slots   []*Chunk
-	stopped []bool
-	atDisk  []AttemptRef
-	goodbye bool
-	exited  bool
-	trace   hash.Hash64 // of all effects
+	leaders   randomLeaders
+	epoch     uint64
+	up        bool
+	inFlight  int
+	next      uint64 // lease
+	jobs      uint64
+	described map[uint64]bool // jobs in this session
+	ended     map[uint64]bool
+	leases    map[uint64]*randomLease
+	slots     []*Chunk
+	stopped   []bool
+	atDisk    []AttemptRef
+	goodbye   bool
+	exited    bool
+	trace     hash.Hash64 // of all effects
 }
 
-// randomLease is what the world knows of one lease.
+// randomLease is the state of one lease.
 type randomLease struct {
 	job      uint64
 	claimed  bool
 	file     bool
-	result   string // what the leader heard, in the present session if it was finished
-	finished bool   // heard in any session
-	verdict  string // committed, stale or ended: said by the leader
+	result   string // reported: if finished, in this session
+	finished bool   // reported in any session
+	verdict  string // of the leader: committed, stale or ended
 	revoked  bool
 	removed  bool
 }
@@ -60,13 +61,15 @@ func (w *randomWorld) fatalf(format string, args ...any) {
 }
 
 func (w *randomWorld) step(inputs ...Input) {
+	inputs = append(w.waiting, inputs...)
+	w.waiting = nil
 	effects := w.core.Step(w.now, inputs...)
 	w.wake = effects.Wake
 	for _, e := range effects.List {
 		if w.exited {
 			w.fatalf("%T after Exit", e)
 		}
-		w.take(e)
+		w.carryOut(e)
 	}
 	for state, n := range w.core.ledger.counts {
 		if n < 0 {
@@ -75,11 +78,20 @@ func (w *randomWorld) step(inputs ...Input) {
 	}
 }
 
-func (w *randomWorld) take(e Effect) {
-	w.note(e)
+// stepLater passes an input to the core alone, or together with the next ones.
+func (w *randomWorld) stepLater(in Input) {
+	if w.rng.IntN(3) > 0 {
+		w.step(in)
+		return
+	}
+	w.waiting = append(w.waiting, in)
+}
+
+func (w *randomWorld) carryOut(e Effect) {
+	w.record(e)
 	switch e := e.(type) {
 	case Connect:
-		w.epoch, w.up, w.onWire = e.Epoch, false, 0
+		w.epoch, w.up, w.inFlight = e.Epoch, false, 0
 		w.dials(e.Leader)
 		held := map[uint64]bool{}
 		for _, h := range e.Hello.GetHeld() {
@@ -96,9 +108,9 @@ func (w *randomWorld) take(e Effect) {
 				w.fatalf("lease %d finished, has no verdict, and is not held", lease)
 			}
 			if l.result == "finished" {
-				l.result = "" // to be told again
+				l.result = "" // to be reported again
 			}
-			// What the leader does not find in the Hello it takes for free.
+			// The leader takes a lease that is absent from the Hello for returned.
 			if !held[lease] && l.result == "" {
 				l.result = "absent"
 			}
@@ -109,7 +121,7 @@ func (w *randomWorld) take(e Effect) {
 		w.sent(e)
 	case Start:
 		if w.slots[e.Slot] != nil {
-			w.fatalf("start of slot %d, which is busy", e.Slot)
+			w.fatalf("start of busy slot %d", e.Slot)
 		}
 		w.slots[e.Slot], w.stopped[e.Slot] = e.Chunk, false
 	case Stop:
@@ -130,18 +142,18 @@ func (w *randomWorld) take(e Effect) {
 	case Exit:
 		w.exited = true
 	case Discover:
-		if w.leaders.looking {
-			w.fatalf("two looks at once")
+		if w.leaders.discovering {
+			w.fatalf("two discoveries at once")
 		}
-		w.leaders.looking = true
+		w.leaders.discovering = true
 	case SendLog, Welcomed, SaveMembership, LeaderLost, NoLeader, StaleLeader, DiscoveryFailed, Refused, InviteAnswered:
 	case BadMessage:
-		w.fatalf("misled: %+v", e)
+		w.fatalf("bad message: %+v", e)
 	}
 }
 
-// note adds an effect to the trace.
-func (w *randomWorld) note(e Effect) {
+// record adds an effect to the trace.
+func (w *randomWorld) record(e Effect) {
 	var m proto.Message
 	switch e := e.(type) {
 	case Connect:
@@ -170,17 +182,17 @@ func (w *randomWorld) sent(s Send) {
 	if s.Urgent {
 		return
 	}
-	if w.onWire++; w.onWire > ReportsInFlight+1 {
-		w.fatalf("%d messages on the wire", w.onWire)
+	if w.inFlight++; w.inFlight > ReportsInFlight+1 {
+		w.fatalf("%d messages in flight", w.inFlight)
 	}
 	if s.Message.GetGoodbye() != nil {
 		w.goodbye = true
 		return
 	}
-	heard := func(lease uint64, what string) {
+	reported := func(lease uint64, what string) {
 		l := w.leases[lease]
 		if l == nil {
-			w.fatalf("%s of lease %d, which was never granted", what, lease)
+			w.fatalf("%s of lease %d, which was not granted", what, lease)
 		}
 		if l.result != "" && l.result != "absent" {
 			w.fatalf("lease %d is %s after it was %s", lease, what, l.result)
@@ -192,16 +204,16 @@ func (w *randomWorld) sent(s Send) {
 	for _, f := range r.GetFinished() {
 		for _, lease := range f.GetLease() {
 			if !w.leases[lease].claimed {
-				w.fatalf("lease %d finished and was never run", lease)
+				w.fatalf("lease %d finished without having run", lease)
 			}
-			heard(lease, "finished")
+			reported(lease, "finished")
 		}
 	}
 	for _, f := range r.GetFailed() {
-		heard(f.GetLease(), "failed")
+		reported(f.GetLease(), "failed")
 	}
 	for _, lease := range r.GetReturned() {
-		heard(lease, "returned")
+		reported(lease, "returned")
 	}
 }
 
@@ -219,8 +231,8 @@ func (w *randomWorld) grant() {
 	if w.ended[job] {
 		return
 	}
-	if !w.told[job] {
-		w.told[job] = true
+	if !w.described[job] {
+		w.described[job] = true
 		m.Jobs = []*wire.Job{jobMessage(job)}
 	}
 	leases := &wire.Leases{Job: job, FirstLease: w.next}
@@ -234,7 +246,7 @@ func (w *randomWorld) grant() {
 	w.work(m)
 }
 
-// runSlot lets a slot do one step of what it has.
+// runSlot starts or ends one attempt of a slot.
 func (w *randomWorld) runSlot() {
 	slot := w.rng.IntN(len(w.slots))
 	ch := w.slots[slot]
@@ -256,12 +268,12 @@ func (w *randomWorld) runSlot() {
 	i, ok := ch.Claim()
 	if !ok {
 		w.slots[slot] = nil
-		w.step(SlotIdle{slot})
+		w.stepLater(SlotIdle{slot})
 		return
 	}
 	l := w.leases[ch.Lease(i)]
 	if l == nil {
-		w.fatalf("lease %d is run, which came in a session that is over", ch.Lease(i))
+		w.fatalf("lease %d of an ended session is run", ch.Lease(i))
 	}
 	if l.claimed {
 		w.fatalf("lease %d is run twice", ch.Lease(i))
@@ -272,8 +284,8 @@ func (w *randomWorld) runSlot() {
 	l.claimed = true
 }
 
-// judge gives some verdicts.
-func (w *randomWorld) judge() {
+// sendVerdicts sends some verdicts.
+func (w *randomWorld) sendVerdicts() {
 	if !w.talks() {
 		return
 	}
@@ -300,7 +312,7 @@ func (w *randomWorld) endJob() {
 		return
 	}
 	job := 1 + w.rng.Uint64N(w.jobs)
-	if w.told[job] && !w.ended[job] {
+	if w.described[job] && !w.ended[job] {
 		w.ended[job] = true
 		w.work(&wire.Work{Ended: []uint64{job}})
 	}
@@ -308,11 +320,11 @@ func (w *randomWorld) endJob() {
 
 func (w *randomWorld) welcome() {
 	w.up = true
-	clear(w.told)
+	clear(w.described)
 	m := w.welcomeOf(w.leaders.dialed)
 	for _, lease := range slices.Sorted(maps.Keys(w.leases)) {
 		l := w.leases[lease]
-		// A winner is never revoked; what was told before may be.
+		// A winner is never revoked.
 		if l.verdict == "" && l.result == "" && (w.ended[l.job] || w.rng.IntN(10) == 0) {
 			l.verdict = "stale"
 			l.revoked = true
@@ -332,18 +344,18 @@ func (w *randomWorld) disk() {
 		errs[w.rng.IntN(len(errs))] = errors.New("disk full")
 	}
 	w.atDisk = nil
-	w.step(Synced{errs})
+	w.stepLater(Synced{errs})
 }
 
 func (w *randomWorld) sender() {
-	if w.up && w.onWire > 0 {
-		w.onWire--
-		w.step(Sent{w.epoch})
+	if w.up && w.inFlight > 0 {
+		w.inFlight--
+		w.stepLater(Sent{w.epoch})
 	}
 }
 
 func (w *randomWorld) tick() {
-	answers := w.core.session.phase == sessionDialing && (w.leaders.dialed == nil || !w.leaders.dialed.stopped) // in less time
+	answers := w.core.session.phase == sessionDialing && (w.leaders.dialed == nil || !w.leaders.dialed.stopped) // before that
 	if wake := w.wake; !wake.IsZero() && !answers && w.rng.IntN(2) == 0 && wake.After(w.now) {
 		w.now = wake
 	} else {
@@ -356,9 +368,8 @@ func (w *randomWorld) tick() {
 	w.step()
 }
 
-// TestCoreRandom has seeds decide what happens, checks the package's promises at each step, and that a drain then ends
-// with nothing held.
-func TestCoreRandom(t *testing.T) {
+// TestRandom checks the contract of the package in random worlds, and that a drain then ends with no lease held.
+func TestRandom(t *testing.T) {
 	for seed := range uint64(100) {
 		first := runRandomWorld(t, seed)
 		if seed%10 == 0 && runRandomWorld(t, seed) != first {
@@ -367,21 +378,21 @@ func TestCoreRandom(t *testing.T) {
 	}
 }
 
-// runRandomWorld gives the trace of one seed.
+// runRandomWorld returns the trace of one seed.
 func runRandomWorld(t *testing.T, seed uint64) uint64 {
 	t.Helper()
 	w := &randomWorld{
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1000, 0), next: 1000,
-		trace: fnv.New64a(), told: map[uint64]bool{}, ended: map[uint64]bool{}, leases: map[uint64]*randomLease{},
+		trace: fnv.New64a(), described: map[uint64]bool{}, ended: map[uint64]bool{}, leases: map[uint64]*randomLease{},
 	}
 	slots := 1 + w.rng.IntN(4)
 	w.slots, w.stopped = make([]*Chunk, slots), make([]bool, slots)
 	w.openLeaders()
 	w.core = New(Config{
-		Hello: &wire.Hello{Slots: uint32(slots)}, Leaders: w.addresses(), Discovers: w.leaders.looks, DrainGrace: time.Second, Seed: seed,
+		Hello: &wire.Hello{Slots: uint32(slots)}, Leaders: w.addresses(), Discovers: w.leaders.discovers, DrainGrace: time.Second, Seed: seed,
 	})
 	w.step()
-	actions := []func(){w.grant, w.runSlot, w.judge, w.endJob, w.session, w.disk, w.sender, w.tick, w.changeLeaders, w.late, w.answerLook}
+	actions := []func(){w.grant, w.runSlot, w.sendVerdicts, w.endJob, w.session, w.disk, w.sender, w.tick, w.changeLeaders, w.late, w.discovered}
 	weights := []int{4, 60, 6, 1, 10, 10, 10, 10, 2, 1, 5}
 	var lots []int
 	for i, n := range weights {
@@ -396,7 +407,7 @@ func runRandomWorld(t *testing.T, seed uint64) uint64 {
 	return w.trace.Sum64()
 }
 
-// finish lets the leader stay and the worker drain.
+// finish ends all faults and drains the worker.
 func (w *randomWorld) finish() {
 	w.attach()
 	w.step(Drain{})
@@ -406,20 +417,20 @@ func (w *randomWorld) finish() {
 		}
 		w.runSlot()
 		w.disk()
-		w.judge()
+		w.sendVerdicts()
 		w.sender()
 		w.tick()
 	}
 	if !w.goodbye {
-		w.fatalf("left without a goodbye though there is a leader")
+		w.fatalf("exited without a goodbye to the leader")
 	}
 	for lease, l := range w.leases {
 		if l.result == "" && !l.revoked {
-			w.fatalf("the leader has never heard of lease %d (%+v)", lease, *l)
+			w.fatalf("lease %d was never reported (%+v)", lease, *l)
 		}
-		// Lost by its verdict, and its file not removed: a leak.
+		// Stale, and its file not removed: a leak.
 		if l.file && !l.removed && l.verdict == "stale" {
-			w.fatalf("the file of lease %d, which lost, is left (%+v)", lease, *l)
+			w.fatalf("the file of the stale lease %d is left (%+v)", lease, *l)
 		}
 	}
 }

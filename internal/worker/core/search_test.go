@@ -28,21 +28,21 @@ func (c *coreTest) wantDialed(what string, want ...string) {
 	}
 }
 
-// fail has the present dial fail.
+// fail makes the dial fail.
 func (c *coreTest) fail() {
 	c.t.Helper()
 	c.step(SessionEnded{Epoch: c.epoch, Err: errors.New("connection refused")})
 }
 
-// refuse has the leader refuse the worker.
+// refuse makes the leader refuse the worker.
 func (c *coreTest) refuse(reason string) {
 	c.t.Helper()
 	leader := c.core.search.last.address
 	c.step(SessionEnded{Epoch: c.epoch, Err: &RefusedError{Leader: leader, Reason: reason}, Refused: true})
 }
 
-// elsewhere has the node that was dialed say that it does not lead.
-func (c *coreTest) elsewhere(leader string, leaders ...string) {
+// redirect makes the dialed node answer that it does not lead.
+func (c *coreTest) redirect(leader string, leaders ...string) {
 	c.t.Helper()
 	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: &wire.Elsewhere{Leader: leader, Leaders: leaders}}})
 }
@@ -55,7 +55,7 @@ func (c *coreTest) welcomeAs(w *wire.Welcome) {
 
 func (c *coreTest) up() bool { return c.core.session.phase == sessionUp }
 
-// wait lets time pass until the core has nothing to wait for within d.
+// wait advances the time by d, with a step at each Wake.
 func (c *coreTest) wait(d time.Duration) {
 	c.t.Helper()
 	for end := c.now.Add(d); ; {
@@ -66,7 +66,7 @@ func (c *coreTest) wait(d time.Duration) {
 			return
 		}
 		if wake.Before(c.now) {
-			c.t.Fatalf("Wake() = %v ago", c.now.Sub(wake))
+			c.t.Fatalf("Wake = %v ago", c.now.Sub(wake))
 		}
 		c.now = wake
 		c.step()
@@ -77,9 +77,9 @@ func helloOf(name string) *wire.Hello {
 	return &wire.Hello{Identity: "w", Slots: 1, ClusterName: name}
 }
 
-func TestSearchGoesInRounds(t *testing.T) {
+func TestSearchRounds(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:2", "k:1"}, Known: []string{"k:1", "k:2", "no port"}})
-	for range 4 { // the last one is at its end already
+	for range 4 { // the fourth has ended already
 		c.fail()
 	}
 	c.wantDialed("first round", "k:1", "k:2", "a:1", "b:2")
@@ -101,11 +101,11 @@ func TestSearchGoesInRounds(t *testing.T) {
 	}
 	if len(c.noLeader) == 0 || !strings.Contains(c.noLeader[0].Reason, "no leader reached at k:1, k:2, a:1, b:2; still trying") ||
 		!strings.Contains(c.noLeader[0].Reason, "b:2: connection refused") || c.noLeader[0].Refused {
-		t.Errorf("noLeader = %+v, want every leader tried and why the last was not reached", c.noLeader)
+		t.Errorf("noLeader = %+v, want every leader and the failure of the last", c.noLeader)
 	}
 }
 
-func TestSearchTriesTheLostLeaderLast(t *testing.T) {
+func TestSearchDialsTheLostLeaderLast(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 1, Leaders: []string{"a:1", "b:1", "c:1"}})
 	c.dialed()
@@ -122,15 +122,15 @@ func TestSearchTriesTheLostLeaderLast(t *testing.T) {
 
 func TestSearchFollowsHints(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
-	c.elsewhere("c:1", "a:1", "b:1", "c:1", "d:1")
+	c.redirect("c:1", "a:1", "b:1", "c:1", "d:1")
 	c.wantDialed("hint", "a:1", "c:1")
 	if !slices.Equal(c.left, []uint64{1}) {
 		t.Errorf("left = %v, want the first session", c.left)
 	}
-	c.elsewhere("d:1")
-	c.elsewhere("a:1") // they send it round in a circle
+	c.redirect("d:1")
+	c.redirect("a:1") // a loop
 	c.wantDialed("hints", "d:1", "b:1")
-	c.elsewhere("") // nobody leads just now
+	c.redirect("") // there is no leader
 	c.wantDialed("round over")
 	if wait := c.wake.Sub(c.now); wait <= 0 || wait > electionWait {
 		t.Errorf("wait = %v, want up to %v", wait, electionWait)
@@ -138,32 +138,32 @@ func TestSearchFollowsHints(t *testing.T) {
 	for range 8 {
 		c.wait(electionWait)
 		for range 4 {
-			c.elsewhere("")
+			c.redirect("")
 		}
 		if n := len(c.dialed()); n == 0 {
-			t.Errorf("waits longer than %v while there is an election", electionWait)
+			t.Errorf("waits longer than %v during an election", electionWait)
 		}
 	}
 	// The first hint of the last round is followed at once in the next.
-	c.elsewhere("bad address")
+	c.redirect("bad address")
 	c.wait(electionWait)
-	c.elsewhere("b:1")
+	c.redirect("b:1")
 	c.dialed()
 	c.welcomeAs(&wire.Welcome{Term: 1})
-	// Nodes that do not lead may be of another cluster: what they say is not kept.
+	// Nodes that do not lead may be of another cluster: their lists are not saved.
 	if want := []string{"b:1"}; len(c.saved) != 1 || !slices.Equal(c.saved[0].Leaders, want) {
 		t.Errorf("saved = %+v, want %v", c.saved, want)
 	}
 }
 
-// TestSearchIsBounded has a node name others without end.
+// TestSearchIsBounded has nodes that name new ones for ever.
 func TestSearchIsBounded(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1"}})
 	for i := range 1000 {
 		if c.core.session.phase != sessionDialing {
 			break
 		}
-		c.elsewhere(fmt.Sprintf("h%d:1", i), fmt.Sprintf("x%d:1", i), fmt.Sprintf("y%d:1", i))
+		c.redirect(fmt.Sprintf("h%d:1", i), fmt.Sprintf("x%d:1", i), fmt.Sprintf("y%d:1", i))
 	}
 	if n := len(c.dialed()); n != leadersMax {
 		t.Errorf("dialed %d without a wait, want %d", n, leadersMax)
@@ -175,22 +175,22 @@ func TestSearchWhenTheLeaderStepsDown(t *testing.T) {
 	c.welcomeAs(&wire.Welcome{Term: 1, Leaders: []string{"a:1", "b:1", "c:1"}})
 	c.later(settledAfter)
 	c.dialed()
-	c.elsewhere("c:1")
+	c.redirect("c:1")
 	c.wait(backoffMin)
-	c.wantDialed("after the leader's word", "c:1")
+	c.wantDialed("after the redirect", "c:1")
 }
 
-func TestSearchRefusedAndStays(t *testing.T) {
+func TestSearchAfterARefusal(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
 	c.refuse("identity in use by worker 3 on host x")
 	c.wantDialed("after a refusal", "a:1", "b:1")
-	c.elsewhere("a:1") // which has refused
+	c.redirect("a:1") // which has refused
 	c.wait(refusedWait - time.Second)
 	c.wantDialed("for a minute")
 	c.wait(time.Second)
 	c.wantDialed("after a minute", "a:1")
 	c.refuse("identity in use by worker 3 on host x")
-	c.elsewhere("a:1")
+	c.redirect("a:1")
 	c.wait(refusedWait)
 	c.refuse("identity in use by worker 3 on host x")
 	if want := []string{"the leader at a:1 refuses this worker: identity in use by worker 3 on host x"}; !slices.Equal(c.refusals, want) {
@@ -217,7 +217,7 @@ func TestSearchRefusedAndStays(t *testing.T) {
 	}
 }
 
-// TestSearchRefusedInASession has the leader turn away a worker that it had: what it runs goes on, and its results are kept.
+// TestSearchRefusedInASession: running attempts continue, and results are kept.
 func TestSearchRefusedInASession(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1"}})
 	c.welcome()
@@ -227,7 +227,7 @@ func TestSearchRefusedInASession(t *testing.T) {
 	c.starts[0].Finish(0, Result{})
 	c.idle(0)
 	if len(c.stops) != 0 {
-		t.Error("a refusal stops what runs")
+		t.Error("a refusal stops running attempts")
 	}
 	c.dialed()
 	c.wait(refusedWait)
@@ -258,7 +258,7 @@ func TestSearchLeavesASilentLeader(t *testing.T) {
 	c.wantDialed("after the silence", "b:1")
 	c.wantLeases("held", []uint64{c.core.ledger.grants[0].first}, 100)
 
-	// Another leads by now; it ends, and the old one wakes up.
+	// Another node leads; it ends, and the old leader resumes.
 	c.welcomeAs(&wire.Welcome{Term: 5, SilenceMs: 1000, Leaders: []string{"a:1", "b:1"}})
 	c.fail()
 	c.wait(2 * backoffMin)
@@ -270,21 +270,21 @@ func TestSearchLeavesASilentLeader(t *testing.T) {
 	c.wait(answerMin / 2)
 	c.wantDialed("after the old leader", "b:1")
 	if len(c.stops) != 0 {
-		t.Error("what runs was stopped")
+		t.Error("a running attempt was stopped")
 	}
 }
 
-// TestSearchAfterItsOwnSleep stops the worker's process: what the leader has said meanwhile is not read yet.
-func TestSearchAfterItsOwnSleep(t *testing.T) {
+// TestSearchAfterAStop stops the worker's process: the leader's messages are not read yet.
+func TestSearchAfterAStop(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 4, SilenceMs: 1000})
 	c.later(20 * time.Second)
 	if !c.up() {
-		t.Fatal("left the leader before reading what it has said")
+		t.Fatal("left the leader before reading its messages")
 	}
 	c.wait(500 * time.Millisecond)
 	if c.up() {
-		t.Error("stays with a leader that said nothing")
+		t.Error("stays with a silent leader")
 	}
 }
 
@@ -321,11 +321,11 @@ func TestHeartbeatsOfAnIdleWorker(t *testing.T) {
 	}
 	c.wait(300 * time.Millisecond)
 	if c.up() {
-		t.Error("stays, busy, with a leader that is silent for over a second")
+		t.Error("a busy worker stays with a leader that is silent for over a second")
 	}
 }
 
-func TestSearchWithALeaderThatDoesNotPing(t *testing.T) {
+func TestLeaderWithoutPings(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf("alpha"), Leaders: []string{"a:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 4, Cluster: "alpha"})
 	c.wait(time.Hour)
@@ -337,14 +337,14 @@ func TestSearchWithALeaderThatDoesNotPing(t *testing.T) {
 	}
 }
 
-func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
+func TestSearchAnswerTimeout(t *testing.T) {
 	ping := &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
 	c.wait(answerMin)
 	c.wantDialed("with others to dial", "a:1", "b:1")
 	c.wait(answerMin / 2)
 	c.receive(ping)
-	for c.now.Sub(c.core.session.dialedAt) < WelcomeTimeout-answerMax { // a slow log has the registration, and the leader pings meanwhile
+	for c.now.Sub(c.core.session.dialedAt) < WelcomeTimeout-answerMax { // the log is slow to register the worker, and the leader pings
 		c.wait(answerMax - time.Millisecond)
 		c.receive(ping)
 	}
@@ -360,14 +360,13 @@ func TestSearchGivesUpOnALeaderThatDoesNotAnswer(t *testing.T) {
 		t.Error("gave the only leader up early")
 	}
 	c.wait(backoffMax)
-	c.wantDialed("with none other", "a:1", "a:1")
+	c.wantDialed("with no others", "a:1", "a:1")
 	c.step(Received{1, &wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 1}}}})
 	if c.up() {
 		t.Error("a Welcome of an old session was taken")
 	}
 }
 
-// TestSearchIsNotKeptByAStoppedLeader: however long there is no leader, a node that is stopped costs a round little time.
 func TestSearchLeavesALeaderThatPingsForEver(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1"}})
 	for range 2 * int(WelcomeTimeout/answerMin) {
@@ -382,7 +381,8 @@ func TestSearchLeavesALeaderThatPingsForEver(t *testing.T) {
 	}
 }
 
-func TestSearchIsNotKeptByAStoppedLeader(t *testing.T) {
+// TestSearchWithAStoppedNode: a stopped node delays a round only briefly, however long there is no leader.
+func TestSearchWithAStoppedNode(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"a:1", "b:1", "c:1"}})
 	elsewhere := &wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: &wire.Elsewhere{}}}
 	dials, begun := 0, c.now
@@ -398,14 +398,14 @@ func TestSearchIsNotKeptByAStoppedLeader(t *testing.T) {
 				c.wait(10 * time.Millisecond)
 			}
 			if took := c.now.Sub(at); took > answerMax {
-				t.Fatalf("waited %v for a node that says nothing, while others answer", took)
+				t.Fatalf("waited %v for a silent node while others answer", took)
 			}
 		}
 		c.wait(10 * time.Millisecond)
 	}
 }
 
-func TestSearchKeepsWhatItsLeaderTells(t *testing.T) {
+func TestSearchSavesTheLeaders(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Leaders: []string{"nat:1"}, ClusterID: "old"})
 	if got := c.connects[0].Hello; got.GetClusterId() != "old" || got.GetUnixMs() != c.now.UnixMilli() {
 		t.Errorf("hello = %v, want the cluster and the time", got)
@@ -436,7 +436,7 @@ func TestSearchKeepsWhatItsLeaderTells(t *testing.T) {
 	}
 }
 
-// TestSearchOfAnotherName meets a leader from before names were checked.
+// TestSearchOfAnotherName has a leader of a version that does not check names.
 func TestSearchOfAnotherName(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf("alpha"), Leaders: []string{"a:1"}})
 	c.welcomeAs(&wire.Welcome{Term: 1, Cluster: "beta"})
@@ -448,7 +448,7 @@ func TestSearchOfAnotherName(t *testing.T) {
 	}
 }
 
-func TestSearchLooksAround(t *testing.T) {
+func TestSearchDiscovers(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Discovers: true})
 	c.wantDialed("with nobody known")
 	if !slices.Equal(c.discoveries, []string{""}) {
@@ -456,7 +456,7 @@ func TestSearchLooksAround(t *testing.T) {
 	}
 	c.wait(time.Minute)
 	if len(c.discoveries) != 1 {
-		t.Errorf("%d looks at a time, want 1", len(c.discoveries))
+		t.Errorf("%d discoveries at a time, want 1", len(c.discoveries))
 	}
 	ambiguous := errors.New("two clusters\nanswer")
 	c.step(Discovered{nil, ambiguous})
@@ -468,10 +468,10 @@ func TestSearchLooksAround(t *testing.T) {
 		c.step(Discovered{nil, ambiguous})
 	}
 	if n := len(c.discoveries); n != 21 {
-		t.Errorf("%d looks in 20 waits, want each wait to end with one", n)
+		t.Errorf("%d discoveries in 20 waits, want each wait to end with one", n)
 	}
 	if len(c.undiscovered) != 1 {
-		t.Errorf("undiscovered = %q, want it told once", c.undiscovered)
+		t.Errorf("undiscovered = %q, want one", c.undiscovered)
 	}
 	c.wait(discoverMax)
 	c.step(Discovered{[]string{"f:1", "nonsense", "g:1"}, nil})
@@ -479,23 +479,23 @@ func TestSearchLooksAround(t *testing.T) {
 	c.wantDialed("found", "f:1", "g:1")
 	c.welcomeAs(&wire.Welcome{Term: 1, ClusterId: "id", Leaders: []string{"g:1", "h:1"}})
 
-	// All of them move.
-	looks := len(c.discoveries)
+	// All leaders move.
+	before := len(c.discoveries)
 	c.fail()
-	for len(c.discoveries) == looks {
+	for len(c.discoveries) == before {
 		c.wait(backoffMin / 2)
 		if c.core.session.phase == sessionDialing {
 			c.fail()
 		}
 		if len(c.connects) > 100 {
-			t.Fatal("does not look around though all known leaders are gone")
+			t.Fatal("no discovery although all known leaders are gone")
 		}
 	}
-	if c.discoveries[looks] != "id" {
-		t.Errorf("looks for cluster %q, want its own", c.discoveries[looks])
+	if c.discoveries[before] != "id" {
+		t.Errorf("discovers cluster %q, want its own", c.discoveries[before])
 	}
 	if n := len(c.dialed()); n < 2*discoverAfter {
-		t.Errorf("dialed known leaders %d times before looking around, want %d rounds", n, discoverAfter)
+		t.Errorf("dialed known leaders %d times before a discovery, want %d rounds", n, discoverAfter)
 	}
 	c.step(Discovered{[]string{"new:1"}, nil})
 	for range 4 {
@@ -504,13 +504,13 @@ func TestSearchLooksAround(t *testing.T) {
 		}
 		c.fail()
 	}
-	t.Error("the leader that was found is not dialed at once")
+	t.Error("the discovered leader is not dialed at once")
 }
 
-func TestSearchWaitsToBeInvited(t *testing.T) {
+func TestSearchWaitsForAnInvitation(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf("")})
 	c.wait(time.Hour)
-	c.wantDialed("without a word")
+	c.wantDialed("without addresses")
 	if len(c.discoveries) != 0 || len(c.noLeader) != 1 || c.noLeader[0].Reason != "waiting for an invitation by a leader" {
 		t.Errorf("discoveries = %q, noLeader = %+v", c.discoveries, c.noLeader)
 	}
@@ -531,7 +531,7 @@ func TestSearchWaitsToBeInvited(t *testing.T) {
 	}
 }
 
-func TestSearchInvitations(t *testing.T) {
+func TestInvitations(t *testing.T) {
 	two := []string{"a:1", "b:1"}
 	up := func(id string) func(*coreTest) {
 		return func(c *coreTest) { c.welcomeAs(&wire.Welcome{Term: 1, ClusterId: id}) }
@@ -552,9 +552,9 @@ func TestSearchInvitations(t *testing.T) {
 		{"a cluster without an id", "id", nil, Invite{two, "", "alpha"}, "no id given"},
 		{"another name", "", nil, Invite{two, "id", "beta"}, `started for cluster "alpha", and is invited to "beta"`},
 		{"in session with a leader without an id", "", up(""), Invite{two, "id", "alpha"}, "has a leader already"},
-		{"nobody", "", nil, Invite{nil, "id", "alpha"}, "no valid address"},
+		{"no address", "", nil, Invite{nil, "id", "alpha"}, "no valid address"},
 		{"nonsense", "", nil, Invite{[]string{"a", "b c:1", ":1", "x:99999"}, "id", "alpha"}, "no valid address"},
-		{"a drain", "", func(c *coreTest) {
+		{"during a drain", "", func(c *coreTest) {
 			c.welcome()
 			c.lease(100, 1)
 			c.step(Drain{})
