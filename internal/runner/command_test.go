@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -418,17 +417,5 @@ func TestSlotCloseRemovesIdleFiles(t *testing.T) {
 	}
 	if len(f.files()) != 0 {
 		t.Errorf("files = %q after Close, want none", f.files())
-	}
-}
-
-func TestEnvNames(t *testing.T) {
-	for key, want := range map[string]string{"a": "A", "min-size": "MIN_SIZE", "x.y 9": "X_Y_9", "é": "_"} {
-		if got := envName(key); got != want {
-			t.Errorf("envName(%q) = %q, want %q", key, got, want)
-		}
-	}
-	own := []string{"PATH=/bin", "B4_JOB=1", "B4_X=2"}
-	if env := jobEnv(own, &wire.Job{Spool: true, Output: "/spool"}, 1); !slices.Contains(env, "B4_OUTPUT=") || slices.Contains(env, "B4_X=2") {
-		t.Errorf("jobEnv() = %q, want no spool folder and nothing of another job", env)
 	}
 }

@@ -44,11 +44,3 @@ func TestFullDisk(t *testing.T) {
 	f.want(f.run(t.Context(), nil), "there is room again\n")
 	closeSlot(t, f.slot)
 }
-
-func TestSizeText(t *testing.T) {
-	for size, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 64 << 20: "64.0 MiB", 3 << 50: "3.0 PiB", 1 << 63: "8192.0 PiB"} {
-		if got := sizeText(size); got != want {
-			t.Errorf("sizeText(%d) = %q, want %q", size, got, want)
-		}
-	}
-}

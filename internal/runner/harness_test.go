@@ -127,7 +127,7 @@ type fixture struct {
 func newFixture(t *testing.T, job *wire.Job, builtins ...bridgefour.Job) *fixture {
 	t.Helper()
 	r := New(Config{Jobs: builtins, ScratchDir: t.TempDir(), LogBytesMax: 4096, Worker: func() uint64 { return 7 }})
-	r.host = "here"
+	r.host, r.loader.Host = "here", "here"
 	f := &fixture{t: t, slot: r.NewSlot(), job: job, output: t.TempDir()}
 	t.Cleanup(func() { closeSlot(t, f.slot) })
 	job.Id, job.Uid, job.Output = 12, "uid", f.output

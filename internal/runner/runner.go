@@ -6,12 +6,12 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"slices"
-	"strings"
+	"strconv"
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
+	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -35,11 +35,10 @@ type Config struct {
 
 // A Runner makes slots.
 type Runner struct {
-	jobs        map[string]bridgefour.Job
+	loader      program.Loader
 	stores      blob.Stores
 	scratchDir  string
 	logBytesMax int64
-	worker      func() uint64
 	logger      *slog.Logger
 	host        string
 }
@@ -47,21 +46,13 @@ type Runner struct {
 // New makes a runner.
 func New(cfg Config) *Runner {
 	r := &Runner{
-		jobs:        make(map[string]bridgefour.Job, len(cfg.Jobs)),
 		stores:      cfg.Stores,
 		scratchDir:  cfg.ScratchDir,
 		logBytesMax: cfg.LogBytesMax,
-		worker:      cfg.Worker,
 		logger:      cfg.Logger,
-	}
-	for _, job := range cfg.Jobs {
-		r.jobs[job.Name()] = job
 	}
 	if r.logBytesMax <= 0 {
 		r.logBytesMax = logBytesMaxDefault
-	}
-	if r.worker == nil {
-		r.worker = func() uint64 { return 0 }
 	}
 	if r.logger == nil {
 		r.logger = slog.New(slog.DiscardHandler)
@@ -69,6 +60,10 @@ func New(cfg Config) *Runner {
 	var err error
 	if r.host, err = os.Hostname(); err != nil {
 		r.host = "this worker"
+	}
+	r.loader = program.Loader{Jobs: cfg.Jobs, Host: r.host, Worker: cfg.Worker}
+	if r.loader.Worker == nil {
+		r.loader.Worker = func() uint64 { return 0 }
 	}
 	return r
 }
@@ -120,15 +115,14 @@ const jobsKept = 8
 type Slot struct {
 	runner *Runner
 	jobs   []*jobState // the last used first
-	item   []byte      // of the attempt's range
+	task   program.Task
+	item   []byte // of the attempt's range
 	input  splitReader
+	parts  partReader
 	output attemptFile
-	task   bridgefour.Task
-	spec   bridgefour.TaskSpec
 	log    attemptLog
 	stderr scratchLog
-	null   *os.File // standard input of commands that get none
-	proc   process
+	files  files
 	buf    []byte // for reading outputs back
 }
 
@@ -139,22 +133,19 @@ func (r *Runner) NewSlot() *Slot {
 	s.log.sizeMax = r.logBytesMax
 	s.stderr.dir = r.scratchDir
 	s.stderr.log = &s.log
+	s.files.slot = s
+	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files}
 	return s
 }
 
 // Close gives back what the slot holds.
 func (s *Slot) Close() error {
 	for _, j := range s.jobs {
-		j.close(context.Background())
+		j.stdout.close(context.Background())
 	}
 	s.jobs = nil
 	s.input.close()
-	err := s.stderr.close()
-	if s.null != nil {
-		err = errors.Join(err, s.null.Close())
-		s.null = nil
-	}
-	return err
+	return errors.Join(s.stderr.close(), s.files.close())
 }
 
 // Run runs an attempt to its end. When ctx ends first, the attempt is stopped: a command gets SIGTERM, and SIGKILL two
@@ -163,22 +154,121 @@ func (s *Slot) Run(ctx context.Context, a *Attempt) Outcome {
 	if ctx.Err() != nil {
 		return Outcome{Canceled: true}
 	}
-	j := s.job(ctx, a.Job)
 	var out Outcome
-	switch {
-	case j.broken != nil:
-		out.Failure = j.broken.wire()
-	case a.Parts != nil:
-		s.runCollect(ctx, j, a, &out)
-	case j.builtin != nil:
-		s.runBuiltin(ctx, j, a, &out)
-	default:
-		out = s.runCommand(ctx, j, a)
+	j := s.job(ctx, a.Job)
+	f := j.broken
+	if f == nil {
+		f = s.run(ctx, j, a, &out)
 	}
-	if f := out.Failure; f != nil {
-		f.Job, f.Stage, f.Index, f.Lease = a.Job.GetId(), uint32(a.Stage), a.Index, a.Lease
+	if f != nil {
+		out.Failure = &wire.Failure{
+			Job: a.Job.GetId(), Stage: uint32(a.Stage), Index: a.Index, Lease: a.Lease,
+			Kind: f.Kind, Message: wire.FailureMessage(f.Message),
+		}
 	}
 	return out
+}
+
+// run runs the job's program, and makes what it wrote the attempt's output.
+func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome) *program.Failure {
+	ctx, cancel := program.WithTimeout(parent, a.Job)
+	defer cancel()
+	s.begin(ctx, j, a)
+	var res program.Result
+	if a.Parts != nil {
+		res = j.program.Collect(ctx, &s.task)
+	} else {
+		res = j.program.Map(ctx, &s.task)
+	}
+	out.InputBytes = s.inputBytes()
+	f := res.Failure
+	if f != nil && f.Kind != wire.FailureKind_TIMEOUT && s.parts.err != nil {
+		f = program.Failed(wire.FailureKind_OUTPUT_ERROR, "%v", s.parts.err) // of another task, which is no fault of the job
+	}
+	if s.files.opened {
+		if last := s.stderr.end(f != nil && f.Kind != wire.FailureKind_BAD_PROGRAM); len(last) > 0 {
+			f.Message += "\n" + string(last)
+		}
+	}
+	s.log.finish()
+	if f == nil && !res.Canceled {
+		f = s.takeOutput(ctx, j, a, res, out)
+	}
+	if out.Canceled = res.Canceled; f != nil || out.Canceled {
+		*out = Outcome{InputBytes: out.InputBytes, Canceled: out.Canceled}
+		if err := s.output.discard(ctx); err != nil {
+			s.runner.logger.WarnContext(ctx, "attempt's output not removed", "job", a.Job.GetId(), "error", err)
+		}
+	}
+	switch {
+	case !s.files.opened:
+	case out.Canceled:
+		j.stdout.close(ctx) // the job may be over: nothing of it may stay
+	default:
+		j.stdout.clear(ctx)
+	}
+	return f
+}
+
+// begin prepares the slot for an attempt.
+func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
+	s.input.begin(ctx, a.Split)
+	if a.Parts != nil || s.parts.parts != nil {
+		s.parts = partReader{ctx: ctx, stores: s.runner.stores, parts: a.Parts}
+	}
+	s.output.begin(ctx, j, a)
+	s.log.begin(a.Log)
+	s.files.begin(j, a)
+	t := &s.task
+	t.Job, t.Stage, t.Index, t.Number, t.Split, t.Path = a.Job, a.StageName, a.Index, a.Number, a.Split, s.input.path
+	t.Item = a.Split.GetItem()
+	if a.Split == nil && a.Parts == nil && a.Job.GetRange() {
+		s.item = strconv.AppendInt(s.item[:0], a.Job.GetRangeFrom()+int64(a.Index), 10)
+		s.input.item, t.Item = s.item, s.item
+	}
+}
+
+// inputBytes ends the reading of the input, and tells how much was read.
+func (s *Slot) inputBytes() uint64 {
+	s.parts.close()
+	return max(s.input.finish(), s.parts.bytes, s.files.stdin.length)
+}
+
+// takeOutput makes what the program wrote the attempt's output. An empty one of a spooled job needs no file.
+func (s *Slot) takeOutput(ctx context.Context, j *jobState, a *Attempt, res program.Result, out *Outcome) *program.Failure {
+	var err error
+	switch {
+	case s.files.opened:
+		err = s.takeStdout(ctx, j, a, out)
+	case res.NoResult:
+		err = s.output.discard(ctx)
+	default:
+		err = s.output.finish(res.Records, out)
+	}
+	switch {
+	case errors.Is(err, errHeld):
+		return program.Failed(wire.FailureKind_PROGRAM_ERROR, "%v; wait for its end in the command, or start it with >/dev/null", err)
+	case err != nil:
+		return program.OutputFailure(err)
+	}
+	return nil
+}
+
+// takeStdout makes what a command wrote the attempt's file.
+func (s *Slot) takeStdout(ctx context.Context, j *jobState, a *Attempt, out *Outcome) error {
+	size, err := j.stdout.size()
+	if err != nil {
+		return err
+	}
+	if size == 0 {
+		return s.output.finish(0, out)
+	}
+	if s.buf == nil {
+		const bufferSize = 128 << 10
+		s.buf = make([]byte, bufferSize)
+	}
+	out.File = a.path(j.folder)
+	return j.stdout.take(ctx, out.File, s.buf, out)
 }
 
 // job gives what the slot knows of a job, prepared at its first attempt here. Jobs are told apart by pointer: the worker
@@ -198,7 +288,7 @@ func (s *Slot) job(ctx context.Context, j *wire.Job) *jobState {
 		return fresh // not kept: the next attempt may find the command installed
 	}
 	if len(s.jobs) == jobsKept {
-		s.jobs[jobsKept-1].close(ctx)
+		s.jobs[jobsKept-1].stdout.close(ctx)
 		s.jobs = s.jobs[:jobsKept-1]
 	}
 	s.jobs = append([]*jobState{fresh}, s.jobs...)
@@ -210,46 +300,22 @@ type jobState struct {
 	wire    *wire.Job
 	store   blob.Store    // of the output
 	folder  blob.Location // attempt-private
-	builtin bridgefour.Job
-	command *command
-	broken  *failure // no attempt can be started
+	program program.Program
+	stdout  stdoutFile       // of commands
+	broken  *program.Failure // no attempt can be started
 }
 
 func (r *Runner) prepare(j *wire.Job) *jobState {
 	store, output, err := r.stores.Open(j.GetOutput())
-	state := &jobState{wire: j, store: store, folder: output.Join(layout.Private(j.GetUid()))}
 	if err != nil {
-		state.broken = failed(wire.FailureKind_OUTPUT_ERROR, "output %v", err)
-		return state
+		return &jobState{broken: program.Failed(wire.FailureKind_OUTPUT_ERROR, "output %v", err)}
 	}
-	switch program := j.GetProgram().GetKind().(type) {
-	case *wire.Program_Builtin:
-		job, ok := r.jobs[program.Builtin]
-		if !ok {
-			state.broken = failed(wire.FailureKind_BAD_PROGRAM, "no built-in job is named %q on this worker; it has %s",
-				program.Builtin, r.jobNames())
-		}
-		state.builtin = job
-	case *wire.Program_Command:
-		state.command, state.broken = r.newCommand(state, program.Command)
-	default:
-		state.broken = failed(wire.FailureKind_BAD_PROGRAM,
-			"this worker does not know the job's kind of program; is it older than the leader?")
+	state := &jobState{wire: j, store: store, folder: output.Join(layout.Private(j.GetUid()))}
+	state.program, state.broken = r.loader.Load(j)
+	if local, ok := store.(blob.Local); ok {
+		state.stdout = stdoutFile{store: local, folder: state.folder}
+	} else {
+		state.stdout = stdoutFile{store: blob.NewFiles(), folder: blob.Location(r.scratchDir), copyTo: store}
 	}
 	return state
-}
-
-func (r *Runner) jobNames() string {
-	names := make([]string, 0, len(r.jobs))
-	for name := range r.jobs {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
-}
-
-func (j *jobState) close(ctx context.Context) {
-	if j.command != nil {
-		j.command.stdout.close(ctx)
-	}
 }

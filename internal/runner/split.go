@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -205,7 +206,7 @@ func (r *splitReader) fail(err error) error {
 	case r.compressed && !errors.As(err, new(syscall.Errno)):
 		r.err = corruptError(r.path, r.decompressor.kind, r.pos, err)
 	default:
-		r.err = inputError(r.path, r.host, err)
+		r.err = program.InputError(r.path, r.host, err)
 	}
 	return r.err
 }

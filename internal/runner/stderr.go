@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 const (
@@ -15,6 +17,9 @@ const (
 	logBurst        = 8 << 20
 	logChunk        = 64 << 10
 )
+
+// lastLogsMax is the share of a failure's message that the log's last lines may take.
+const lastLogsMax = wire.FailureMessageMax * 3 / 4
 
 // scratchLog is the file that takes the standard error of a slot's commands. While a command runs, what it writes is
 // passed on; what is neither the first nor the last half of what a log may be is given back to the disk.

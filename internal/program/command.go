@@ -1,4 +1,4 @@
-package runner
+package program
 
 import (
 	"errors"
@@ -11,55 +11,50 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // placeholder in an argument stands for the input's path or the item.
 const placeholder = "{}"
 
-// command is what all attempts of a command share.
+// command is a command with what all of its attempts in a slot share.
 type command struct {
-	path   string // of the program; empty while it depends on the item
-	argv   []string
-	asks   bool     // an argument holds the placeholder
-	dir    string   // empty: the worker's
-	env    []string // the worker's own, and what is the same for all attempts
-	host   string
-	stdout stdoutFile
+	path string // of the program; empty while it depends on the item
+	argv []string
+	asks bool     // an argument holds the placeholder
+	dir  string   // empty: the worker's
+	env  []string // the worker's own, and what is the same for all attempts
+	host string
+	proc process
 }
 
-func (r *Runner) newCommand(j *jobState, program *wire.Command) (*command, *failure) {
-	c := &command{dir: j.wire.GetDir(), host: r.host, stdout: stdoutFile{folder: j.folder}}
-	var ok bool
-	if c.stdout.store, ok = j.store.(blob.Local); !ok {
-		c.stdout.store, c.stdout.folder, c.stdout.copyTo = blob.NewFiles(), blob.Location(r.scratchDir), j.store
-	}
+func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure) {
+	c := &command{dir: j.GetDir(), host: l.Host}
 	for _, arg := range program.GetArgv() {
 		c.argv = append(c.argv, string(arg))
 		c.asks = c.asks || strings.Contains(string(arg), placeholder)
 	}
 	if len(c.argv) == 0 || c.argv[0] == "" {
-		return nil, failed(wire.FailureKind_BAD_PROGRAM, "the job's command is empty")
+		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "the job's command is empty")
 	}
 	if !strings.Contains(c.argv[0], placeholder) {
-		var f *failure
+		var f *Failure
 		if c.path, f = c.lookUp(c.argv[0]); f != nil {
 			return nil, f
 		}
 	}
-	c.env = jobEnv(os.Environ(), j.wire, r.worker())
+	c.env = jobEnv(os.Environ(), j, l.Worker())
 	return c, nil
 }
 
 // lookUp finds a program as a shell does. A name with a slash is taken from the job's folder when the program starts.
-func (c *command) lookUp(name string) (string, *failure) {
+func (c *command) lookUp(name string) (string, *Failure) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
 	path, err := exec.LookPath(name)
 	if err != nil && !errors.Is(err, exec.ErrDot) {
-		return "", failed(wire.FailureKind_BAD_PROGRAM,
+		return "", Failed(wire.FailureKind_BAD_PROGRAM,
 			"command %q not found in PATH on %s; install it there, or give its path", name, c.host)
 	}
 	return path, nil
@@ -118,55 +113,55 @@ func envName(key string) string {
 }
 
 // attemptEnv adds what differs from attempt to attempt. It holds until it is called again.
-func (c *command) attemptEnv(a *Attempt, item string) []string {
+func (c *command) attemptEnv(t *Task, item string) []string {
 	var offset, length string
-	if file := a.Split.GetFile(); file != nil && !file.GetWhole() {
+	if file := t.Split.GetFile(); file != nil && !file.GetWhole() {
 		offset = strconv.FormatUint(file.GetOffset(), 10)
 		length = strconv.FormatUint(file.GetLength(), 10)
 	}
 	// In place: c belongs to one slot, and env has room for these.
 	return append(c.env,
-		"B4_STAGE="+a.StageName,
-		"B4_TASK="+strconv.FormatUint(a.Index, 10),
-		"B4_ATTEMPT="+strconv.FormatUint(uint64(a.Number), 10),
+		"B4_STAGE="+t.Stage,
+		"B4_TASK="+strconv.FormatUint(t.Index, 10),
+		"B4_ATTEMPT="+strconv.FormatUint(uint64(t.Number), 10),
 		"B4_INPUT="+item,
 		"B4_OFFSET="+offset,
 		"B4_LENGTH="+length)
 }
 
 // startFailure tells why a program could not be started.
-func (c *command) startFailure(path string, argv []string, item string, err error) *failure {
+func (c *command) startFailure(path string, argv []string, item string, err error) *Failure {
 	if c.dir != "" {
 		if st, statErr := os.Stat(c.dir); statErr != nil || !st.IsDir() {
 			cause := "not a folder"
 			if statErr != nil {
-				cause = bare(statErr).Error()
+				cause = Bare(statErr).Error()
 			}
-			return failed(wire.FailureKind_BAD_PROGRAM,
+			return Failed(wire.FailureKind_BAD_PROGRAM,
 				"working directory %q: %s on %s; commands run where the client stood: make the folder there, or submit from one that exists on all workers",
 				c.dir, cause, c.host)
 		}
 	}
 	switch {
 	case errors.Is(err, syscall.E2BIG):
-		return failed(wire.FailureKind_BAD_INPUT, "start %q: the arguments are too long for the system (the item has %d bytes)", argv[0], len(item))
+		return Failed(wire.FailureKind_BAD_INPUT, "start %q: the arguments are too long for the system (the item has %d bytes)", argv[0], len(item))
 	case errors.Is(err, syscall.EINVAL) && strings.IndexByte(item, 0) >= 0:
-		return failed(wire.FailureKind_BAD_INPUT, "start %q: the item %q holds a zero byte, which no argument can", argv[0], item)
+		return Failed(wire.FailureKind_BAD_INPUT, "start %q: the item %q holds a zero byte, which no argument can", argv[0], item)
 	case errors.Is(err, fs.ErrNotExist):
 		if _, statErr := os.Stat(c.resolve(path)); statErr == nil {
-			return failed(wire.FailureKind_BAD_PROGRAM, "start %q: the interpreter that its first line names is not on %s", path, c.host)
+			return Failed(wire.FailureKind_BAD_PROGRAM, "start %q: the interpreter that its first line names is not on %s", path, c.host)
 		}
-		return failed(wire.FailureKind_BAD_PROGRAM, "command %q not found on %s (looked in %q)", argv[0], c.host, filepath.Dir(c.resolve(path)))
+		return Failed(wire.FailureKind_BAD_PROGRAM, "command %q not found on %s (looked in %q)", argv[0], c.host, filepath.Dir(c.resolve(path)))
 	case errors.Is(err, fs.ErrPermission):
 		if info, statErr := os.Stat(c.resolve(path)); statErr == nil && info.IsDir() {
-			return failed(wire.FailureKind_BAD_PROGRAM, "command %q is a folder on %s; name the program in it", path, c.host)
+			return Failed(wire.FailureKind_BAD_PROGRAM, "command %q is a folder on %s; name the program in it", path, c.host)
 		}
-		return failed(wire.FailureKind_BAD_PROGRAM, "command %q is not executable on %s; chmod +x it", path, c.host)
+		return Failed(wire.FailureKind_BAD_PROGRAM, "command %q is not executable on %s; chmod +x it", path, c.host)
 	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ELOOP):
-		return failed(wire.FailureKind_BAD_PROGRAM, "start %q on %s: %v", path, c.host, err)
+		return Failed(wire.FailureKind_BAD_PROGRAM, "start %q on %s: %v", path, c.host, err)
 	}
 	// The worker is short of something: memory, processes. Another one, or this one later, may do better.
-	return failed(wire.FailureKind_PROGRAM_ERROR, "start %q on %s: %v", path, c.host, err)
+	return Failed(wire.FailureKind_PROGRAM_ERROR, "start %q on %s: %v", path, c.host, err)
 }
 
 func (c *command) resolve(path string) string {

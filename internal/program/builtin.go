@@ -1,0 +1,80 @@
+package program
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// builtin is a job in this process.
+type builtin struct{ job bridgefour.Job }
+
+// Map calls the job's Map. A task that reads and writes nothing costs no allocation.
+func (b builtin) Map(ctx context.Context, t *Task) Result {
+	t.task.Reset(&bridgefour.TaskSpec{
+		JobID:    t.Job.GetId(),
+		Index:    t.Index,
+		Attempt:  t.Number,
+		Settings: t.Job.GetSettings(),
+		Input:    t.Path,
+		Item:     t.Item,
+		Source:   t.Input,
+		Output:   t.Output,
+		Log:      t.Log,
+	})
+	err := catch(t.Log, func() error { return b.job.Map(ctx, &t.task) })
+	var records uint64
+	if err == nil {
+		records, err = t.task.Finish()
+	}
+	return result(ctx, t, Result{Records: records}, err, t.task.OutputErr())
+}
+
+// Collect calls the job's Collect.
+func (b builtin) Collect(ctx context.Context, t *Task) Result {
+	collector, ok := b.job.(bridgefour.Collector)
+	if !ok {
+		return Result{Failure: Failed(wire.FailureKind_BAD_PROGRAM, "this worker's %q cannot collect; is it older than the leader?", b.job.Name())}
+	}
+	c := bridgefour.NewCollection(&bridgefour.CollectionSpec{
+		JobID: t.Job.GetId(), Settings: t.Job.GetSettings(), Parts: t.Parts, Output: t.Output, Log: t.Log,
+	})
+	var records uint64
+	var kept bool
+	err := catch(t.Log, func() (err error) {
+		records, kept, err = c.Run(ctx, collector)
+		return err
+	})
+	return result(ctx, t, Result{Records: records, NoResult: !kept}, err, c.OutputErr())
+}
+
+// result ends a task in this process. A context that has ended overrules what the job says: what it read may have been cut
+// short.
+func result(ctx context.Context, t *Task, done Result, err, outputErr error) Result {
+	switch {
+	case ctx.Err() != nil && isTimeout(ctx):
+		return Result{Failure: timedOut(t.Job)}
+	case ctx.Err() != nil:
+		return Result{Canceled: true}
+	case err == nil:
+		return done
+	case outputErr != nil:
+		return Result{Failure: OutputFailure(outputErr)}
+	}
+	return Result{Failure: JobFailure(err)}
+}
+
+// catch makes a panic of f an error, and logs its stack.
+func catch(log io.Writer, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			_, _ = fmt.Fprintf(log, "panic: %v\n\n%s", v, debug.Stack()) // never fails
+			err = fmt.Errorf("panic: %v (the stack is in the task's log)", v)
+		}
+	}()
+	return f()
+}

@@ -1,0 +1,78 @@
+package program
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// Failure ends an attempt.
+type Failure struct {
+	Kind    wire.FailureKind
+	Message string
+}
+
+// Failed formats a failure.
+func Failed(kind wire.FailureKind, format string, args ...any) *Failure {
+	return &Failure{Kind: kind, Message: fmt.Sprintf(format, args...)}
+}
+
+// JobFailure is the failure of a job in this process that returned err, or overlooked it.
+func JobFailure(err error) *Failure {
+	if bridgefour.IsBadInput(err) {
+		return Failed(wire.FailureKind_BAD_INPUT, "%v", err)
+	}
+	return Failed(wire.FailureKind_PROGRAM_ERROR, "%v", err)
+}
+
+// OutputFailure is the failure to write the output; the store's error names the file and the way out.
+func OutputFailure(err error) *Failure {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return Failed(wire.FailureKind_OUTPUT_ERROR, "output: %v, then bridgefour retry", err)
+	}
+	return Failed(wire.FailureKind_OUTPUT_ERROR, "output: %v", err)
+}
+
+// InputError is what opening or reading path came to. What is wrong with the file is bad input; that this worker is short
+// of something is not.
+func InputError(path, host string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM),
+		errors.Is(err, syscall.ESTALE), errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("input %q: %w (on %s)", path, Bare(err), host)
+	case errors.Is(err, fs.ErrNotExist):
+		return bridgefour.BadInput(fmt.Errorf("input %q: %w on %s; was it removed since the job was submitted, or is its folder not mounted there?",
+			path, Bare(err), host))
+	default:
+		return bridgefour.BadInput(fmt.Errorf("input %q: %w (on %s)", path, Bare(err), host))
+	}
+}
+
+// Bare is the innermost error: without the operation and the path, which the message names in its own way.
+func Bare(err error) error {
+	for {
+		cause := errors.Unwrap(err)
+		if cause == nil {
+			return err
+		}
+		err = cause
+	}
+}
+
+func sizeText(n uint64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, prefix := float64(n), -1
+	for value >= unit && prefix < 4 {
+		value /= unit
+		prefix++
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[prefix])
+}

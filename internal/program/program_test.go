@@ -1,0 +1,28 @@
+package program
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+func TestEnvNames(t *testing.T) {
+	for key, want := range map[string]string{"a": "A", "min-size": "MIN_SIZE", "x.y 9": "X_Y_9", "é": "_"} {
+		if got := envName(key); got != want {
+			t.Errorf("envName(%q) = %q, want %q", key, got, want)
+		}
+	}
+	own := []string{"PATH=/bin", "B4_JOB=1", "B4_X=2"}
+	if env := jobEnv(own, &wire.Job{Spool: true, Output: "/spool"}, 1); !slices.Contains(env, "B4_OUTPUT=") || slices.Contains(env, "B4_X=2") {
+		t.Errorf("jobEnv() = %q, want no spool folder and nothing of another job", env)
+	}
+}
+
+func TestSizeText(t *testing.T) {
+	for size, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 64 << 20: "64.0 MiB", 3 << 50: "3.0 PiB", 1 << 63: "8192.0 PiB"} {
+		if got := sizeText(size); got != want {
+			t.Errorf("sizeText(%d) = %q, want %q", size, got, want)
+		}
+	}
+}

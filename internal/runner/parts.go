@@ -1,0 +1,77 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/blob"
+)
+
+// partReader reads one part after another.
+type partReader struct {
+	ctx    context.Context //nolint:containedctx // of the attempt; io.Reader has none
+	stores blob.Stores
+	parts  iter.Seq2[Part, error]
+	path   blob.Location
+	file   io.ReadCloser
+	bytes  uint64
+	err    error // the first part that could not be read
+}
+
+// each is an iter.Seq2.
+func (r *partReader) each(yield func(bridgefour.PartSpec, error) bool) {
+	for part, err := range r.parts {
+		r.close()
+		if err != nil {
+			yield(bridgefour.PartSpec{}, err)
+			return
+		}
+		spec := bridgefour.PartSpec{Index: part.Index, Size: int64(part.Size), Records: part.Records, Name: string(part.Path)}
+		if part.Size > 0 {
+			r.path = part.Path
+			spec.Source = r
+		}
+		if !yield(spec, nil) {
+			return
+		}
+	}
+}
+
+// Read opens the part at its first byte: a job need not read all parts.
+func (r *partReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if r.file == nil {
+		store, err := r.stores.Of(r.path)
+		if err == nil {
+			r.file, err = store.Open(r.ctx, r.path, 0)
+		}
+		if err != nil {
+			return 0, r.fail(err)
+		}
+	}
+	n, err := r.file.Read(p)
+	r.bytes += uint64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = r.fail(err)
+	}
+	return n, err
+}
+
+func (r *partReader) fail(err error) error {
+	if r.err == nil {
+		r.err = err
+	}
+	return err
+}
+
+func (r *partReader) close() {
+	if r.file != nil {
+		_ = r.file.Close() // only read from
+		r.file = nil
+	}
+}
