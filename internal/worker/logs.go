@@ -45,7 +45,7 @@ func (s *logSender) answer(ctx context.Context, req *wire.LogRequest) {
 		if !full {
 			defer func() { <-s.active }()
 		}
-		if err := s.send(ctx, req, full); err != nil && ctx.Err() == nil && !passing(err) {
+		if err := s.send(ctx, req, full); err != nil && ctx.Err() == nil && !temporary(err) {
 			s.logger.WarnContext(ctx, "task log not sent", "job", req.GetJob(), "error", err)
 		}
 	})

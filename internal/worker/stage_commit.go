@@ -14,7 +14,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
-// commit carries out the commit stage: it is the only place where an output becomes visible.
+// commit runs a commit stage: the only place where an output becomes visible.
 func (s *stages) commit(ctx context.Context, job *wire.Job, stage *wire.Stage, action wire.CommitAction) core.Result {
 	err := s.commitAction(ctx, job, stage, action)
 	switch {
@@ -25,7 +25,7 @@ func (s *stages) commit(ctx context.Context, job *wire.Job, stage *wire.Stage, a
 	}
 	kind := wire.FailureKind_OUTPUT_ERROR
 	if _, occupied := errors.AsType[*commit.OccupiedError](err); occupied {
-		kind = wire.FailureKind_BAD_INPUT // another output stands there: trying again is no use
+		kind = wire.FailureKind_BAD_INPUT // there is another output: a retry is of no use
 	}
 	return core.Result{Failure: &wire.Failure{Kind: kind, Message: wire.FailureMessage(err.Error())}}
 }
@@ -42,15 +42,14 @@ func (s *stages) commitAction(ctx context.Context, job *wire.Job, stage *wire.St
 	case wire.CommitAction_COMMIT, wire.CommitAction_COMMIT_PARTIAL:
 		out.Partial = action == wire.CommitAction_COMMIT_PARTIAL
 	case wire.CommitAction_COMMIT_ACTION_UNSPECIFIED:
-		return fmt.Errorf("commit of job %d: nothing is said to be done", job.GetId())
+		return fmt.Errorf("commit of job %d: no action given", job.GetId())
 	default:
-		return fmt.Errorf("commit of job %d: this worker does not know action %d; is it older than the leader?", job.GetId(), action)
+		return fmt.Errorf("commit of job %d: unknown action %d: upgrade this worker to the version of the leader", job.GetId(), action)
 	}
-	// The list is asked for twice, because it may be too long to keep: first for what the manifest says at its beginning. That
-	// nothing is missing from an output that is not partial is known before: then the first page says it all.
-	var about stageParts
-	var next uint64
-	for p, err := range s.parts(ctx, job.GetId(), partStage(job, stage), &about) {
+	// The list is read twice, because it may be too long for memory: first for the head of the manifest. An output that is not
+	// partial lacks no part: then the first page is enough.
+	var tasks, next uint64
+	for p, err := range s.leader.parts(ctx, job.GetId(), partStage(job, stage), &tasks) {
 		if err != nil {
 			return err
 		}
@@ -61,9 +60,9 @@ func (s *stages) commitAction(ctx context.Context, job *wire.Job, stage *wire.St
 		next = p.index + 1
 	}
 	if out.Partial {
-		out.Manifest.Missing = appendRange(out.Manifest.Missing, next, about.tasks)
+		out.Manifest.Missing = appendRange(out.Manifest.Missing, next, tasks)
 	}
-	out.Tasks = about.tasks
+	out.Tasks = tasks
 	out.Manifest.Ended = time.Now().UTC()
 	_, err = commit.Publish(ctx, store, out, s.winners(ctx, job, stage))
 	return err
@@ -86,7 +85,7 @@ func partStage(job *wire.Job, stage *wire.Stage) (number uint32) {
 	return number
 }
 
-// winners is the parts of the job, and its collected result.
+// winners is the parts of a job and its collected result.
 func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) iter.Seq2[commit.Part, error] {
 	return func(yield func(commit.Part, error) bool) {
 		for _, from := range stage.GetFrom() {
@@ -95,7 +94,7 @@ func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) 
 			if !result && from != partStage(job, stage) {
 				continue
 			}
-			for p, err := range s.parts(ctx, job.GetId(), from, nil) {
+			for p, err := range s.leader.parts(ctx, job.GetId(), from, nil) {
 				part := commit.Part{
 					Result: result, Index: p.index, Size: p.size, Records: p.records, Checksum: p.checksum,
 					File: layout.Attempt(source.GetName(), p.index, p.lease),

@@ -29,7 +29,7 @@ const (
 	KillTimeout     = 5 * time.Second  // a drain's wait for an attempt after its Stop
 )
 
-// Config is what the core is told at its start.
+// Config configures a core.
 type Config struct {
 	Hello      *wire.Hello // without held leases, cluster id and time, which the core fills in
 	Leaders    []string    // by configuration

@@ -1,0 +1,137 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// leaderConn is the connection of the current session, for other calls to the leader.
+type leaderConn struct {
+	mu      sync.Mutex
+	conn    grpc.ClientConnInterface // nil: no session
+	changed chan struct{}            // closed and replaced when conn changes
+}
+
+func newLeaderConn() *leaderConn { return &leaderConn{changed: make(chan struct{})} }
+
+func (l *leaderConn) set(conn grpc.ClientConnInterface) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn = conn
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// get returns the connection. It waits for one other than failed.
+func (l *leaderConn) get(ctx context.Context, failed grpc.ClientConnInterface) (grpc.ClientConnInterface, error) {
+	for {
+		l.mu.Lock()
+		conn, changed := l.conn, l.changed
+		l.mu.Unlock()
+		if conn != nil && conn != failed {
+			return conn, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// wirePart is the output of one done task.
+type wirePart struct {
+	index, lease, size, records, checksum uint64
+}
+
+// parts requests the outputs of a stage from the leader, in task order. If the leader is lost, the list continues with the next
+// one: a stage whose outputs are read has ended, so the list does not change. tasks, if not nil, is set to the number of tasks
+// of the stage.
+func (l *leaderConn) parts(ctx context.Context, job uint64, stage uint32, tasks *uint64) iter.Seq2[wirePart, error] {
+	return func(yield func(wirePart, error) bool) {
+		var next uint64 // parts below it were yielded
+		var failed grpc.ClientConnInterface
+		for {
+			conn, err := l.get(ctx, failed)
+			if err != nil {
+				yield(wirePart{}, err)
+				return
+			}
+			err = eachPart(ctx, conn, job, stage, tasks, func(p wirePart) bool {
+				if p.index < next {
+					return true
+				}
+				next = p.index + 1
+				return yield(p, nil)
+			})
+			switch {
+			case err == nil, errors.Is(err, errEnough):
+				return
+			case ctx.Err() != nil:
+				yield(wirePart{}, context.Cause(ctx))
+				return
+			case !temporary(err):
+				yield(wirePart{}, fmt.Errorf("list parts of job %d: %w", job, err))
+				return
+			}
+			failed = conn
+		}
+	}
+}
+
+// errEnough ends eachPart when its caller has stopped.
+var errEnough = errors.New("ended by the caller")
+
+// temporary reports whether another leader, or the same one later, may answer.
+func temporary(err error) bool {
+	code := status.Code(err)
+	return code == codes.Unavailable || code == codes.Canceled || code == codes.Aborted || code == codes.DeadlineExceeded
+}
+
+func eachPart(
+	ctx context.Context, conn grpc.ClientConnInterface, job uint64, stage uint32, tasks *uint64, f func(wirePart) bool,
+) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends a call that was not read to its end
+	pages, err := wire.NewLeaderClient(conn).Parts(ctx, &wire.PartsRequest{Job: job, Stage: stage})
+	if err != nil {
+		return err
+	}
+	for {
+		page, err := pages.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if tasks != nil {
+			*tasks = max(*tasks, page.GetTasks())
+		}
+		n := len(page.GetIndex())
+		for _, col := range [][]uint64{page.GetLease(), page.GetSize(), page.GetRecords(), page.GetChecksum()} {
+			if !wire.ColumnFits(col, n) {
+				return status.Error(codes.Internal, "a page of parts has columns of different lengths")
+			}
+		}
+		for i := range n {
+			p := wirePart{
+				index: page.GetIndex()[i], lease: wire.Entry(page.GetLease(), i), size: wire.Entry(page.GetSize(), i),
+				records: wire.Entry(page.GetRecords(), i), checksum: wire.Entry(page.GetChecksum(), i),
+			}
+			if !f(p) {
+				return errEnough
+			}
+		}
+	}
+}
