@@ -20,12 +20,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must come. It is no measure of anything.
-const patience = 20 * time.Second
+// testTimeout is how long a test waits for an event. It measures nothing.
+const testTimeout = 20 * time.Second
 
 var errNotLeader = status.Error(codes.Unavailable, "this node does not lead")
 
-// fakeLeader serves on a real listener and does what its test says.
+// fakeLeader serves on a real listener, as its test directs. TestContract holds it to the contract of a real leader.
 type fakeLeader struct {
 	wire.UnimplementedLeaderServer
 	t        testing.TB
@@ -33,7 +33,7 @@ type fakeLeader struct {
 	server   *grpc.Server
 	sessions chan *fakeSession
 	logs     chan *wire.LogRecords
-	stopLogs chan struct{} // closed: readers of logs go away
+	stopLogs chan struct{} // closed: the readers of logs leave
 
 	mu     sync.Mutex
 	refuse error
@@ -158,19 +158,19 @@ func (l *fakeLeader) SendLog(stream grpc.ClientStreamingServer[wire.LogRecords, 
 	}
 }
 
-// session waits for a worker and gives its session.
+// session waits for a session of a worker.
 func (l *fakeLeader) session() *fakeSession {
 	l.t.Helper()
 	select {
 	case s := <-l.sessions:
 		return s
-	case <-time.After(patience): //nolint:forbidigo // the test has failed by then
-		l.t.Fatal("no worker came")
+	case <-time.After(testTimeout): //nolint:forbidigo // only when the test fails
+		l.t.Fatal("no session of a worker")
 		return nil
 	}
 }
 
-// welcomed waits for a worker and welcomes it.
+// welcomed waits for a session of a worker and welcomes it.
 func (l *fakeLeader) welcomed(revoked ...uint64) *fakeSession {
 	l.t.Helper()
 	s := l.session()
@@ -186,8 +186,8 @@ func (s *fakeSession) send(m *wire.ToWorker) {
 	case s.out <- m:
 	case <-s.ended:
 		s.t.Fatal("the session has ended")
-	case <-time.After(patience): //nolint:forbidigo // the test has failed by then
-		s.t.Fatal("the worker takes nothing")
+	case <-time.After(testTimeout): //nolint:forbidigo // only when the test fails
+		s.t.Fatal("the worker reads nothing")
 	}
 }
 
@@ -196,10 +196,10 @@ func (s *fakeSession) work(w *wire.Work) {
 	s.send(&wire.ToWorker{Message: &wire.ToWorker_Work{Work: w}})
 }
 
-// next gives the worker's next message that is no heartbeat; nil: it has left.
+// next returns the next message of the worker that is no heartbeat; nil: it has exited.
 func (s *fakeSession) next() *wire.FromWorker {
 	s.t.Helper()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(testTimeout)
 	defer deadline.Stop()
 	for {
 		select {
@@ -209,7 +209,7 @@ func (s *fakeSession) next() *wire.FromWorker {
 			}
 			return m
 		case <-deadline.C:
-			s.t.Fatal("the worker says nothing")
+			s.t.Fatal("no message of the worker")
 		}
 	}
 }
@@ -223,7 +223,7 @@ func (s *fakeSession) report() *wire.Report {
 	return m.GetReport()
 }
 
-// hangUp ends the session as a leader that has lost its leadership.
+// hangUp ends the session as a leader does that steps down.
 func (s *fakeSession) hangUp() {
 	s.t.Helper()
 	select {
@@ -232,7 +232,7 @@ func (s *fakeSession) hangUp() {
 	}
 }
 
-// scriptRunner runs attempts as the test says.
+// scriptRunner runs attempts as its test directs.
 type scriptRunner func(ctx context.Context, a *runner.Attempt) runner.Outcome
 
 func (f scriptRunner) Run(ctx context.Context, a *runner.Attempt) runner.Outcome { return f(ctx, a) }
@@ -244,11 +244,11 @@ type running struct {
 	t      testing.TB
 	cancel context.CancelCauseFunc
 	result chan error
-	// mayFail: its test knows.
+	// mayFail: Run may return an error.
 	mayFail bool
 }
 
-// startWorker runs a worker until the test ends, if it does not end before. run nil: the real runner.
+// startWorker runs a worker until the test ends, at the latest. run nil: the real runner.
 func startWorker(tb testing.TB, cfg Config, run scriptRunner) *running {
 	tb.Helper()
 	if cfg.DataDir == "" {
@@ -271,22 +271,22 @@ func startWorker(tb testing.TB, cfg Config, run scriptRunner) *running {
 			if err != nil && !r.mayFail {
 				tb.Errorf("Run() = %v", err)
 			}
-		case <-time.After(patience): //nolint:forbidigo // the test has failed by then
-			tb.Error("the worker does not end")
+		case <-time.After(testTimeout): //nolint:forbidigo // only when the test fails
+			tb.Error("the worker does not exit")
 		}
 	})
 	return r
 }
 
-// end waits until Run has returned.
+// end waits for the end of Run.
 func (r *running) end() error {
 	r.t.Helper()
 	select {
 	case err := <-r.result:
 		r.result <- err // for the cleanup
 		return err
-	case <-time.After(patience): //nolint:forbidigo // the test has failed by then
-		r.t.Fatal("the worker does not end")
+	case <-time.After(testTimeout): //nolint:forbidigo // only when the test fails
+		r.t.Fatal("the worker does not exit")
 		return nil
 	}
 }

@@ -35,7 +35,7 @@ func finishedLeases(reports []*wire.Report) []uint64 {
 	return leases
 }
 
-// oneLease is work of a new job with n leases from first on.
+// oneLease is Work that describes a job and grants n leases from first on.
 func oneLease(job *wire.Job, first uint64, n int) *wire.Work {
 	index := make([]uint64, n)
 	for i := range index {
@@ -44,7 +44,7 @@ func oneLease(job *wire.Job, first uint64, n int) *wire.Work {
 	return &wire.Work{Jobs: []*wire.Job{job}, Leases: []*wire.Leases{{Job: job.GetId(), FirstLease: first, Index: index}}}
 }
 
-// blocker is a runner whose attempts wait for a word.
+// blocker is a runner whose attempts wait for the test.
 type blocker struct {
 	began chan uint64 // leases
 	end   chan runner.Outcome
@@ -62,7 +62,7 @@ func (b *blocker) run(ctx context.Context, a *runner.Attempt) runner.Outcome {
 	}
 }
 
-func TestWorkerRunsAndLeaves(t *testing.T) {
+func TestWorkerRunsAndDrains(t *testing.T) {
 	l := newFakeLeader(t, "127.0.0.1:0")
 	w := startWorker(t, Config{
 		Leaders: []string{l.addr}, Slots: 2, Memory: 99, Address: "here:1", Version: "v1", Labels: map[string]string{"gpu": "no"},
@@ -90,7 +90,7 @@ func TestWorkerRunsAndLeaves(t *testing.T) {
 	w.cancel(errors.New("signal"))
 	for m := s.next(); m.GetGoodbye() == nil; m = s.next() {
 		if m == nil {
-			t.Fatal("left without a goodbye")
+			t.Fatal("exited without a goodbye")
 		}
 	}
 	if err := w.end(); err != nil {
@@ -109,7 +109,7 @@ func TestWorkerSurvivesItsLeader(t *testing.T) {
 
 	s2 := second.welcomed()
 	if s2.hello.GetIdentity() != s.hello.GetIdentity() || s2.hello.GetIncarnation() != s.hello.GetIncarnation() {
-		t.Error("it came back as somebody else")
+		t.Error("its identity has changed")
 	}
 	held := s2.hello.GetHeld()
 	if len(held) != 2 || held[0].GetLease() != 50 || !held[0].GetStarted() || held[1].GetStarted() || held[1].GetIndex() != 1 {
@@ -128,15 +128,15 @@ func TestWorkerSurvivesItsLeader(t *testing.T) {
 	if !w.State().Connected || w.State().Worker != 7 {
 		t.Errorf("State() = %+v", w.State())
 	}
-	// The verdict is lost on its way: the next session begins with the same report.
+	// The verdict is lost: the next session starts with the same report.
 	s2.hangUp()
 	s3 := second.welcomed()
 	if got := finishedLeases([]*wire.Report{s3.report()}); !slices.Equal(got, []uint64{50, 51}) {
-		t.Errorf("finished, told again = %v, want 50 and 51", got)
+		t.Errorf("finished, again = %v, want 50 and 51", got)
 	}
 }
 
-func TestWorkerGoesOnWhileNobodyLeads(t *testing.T) {
+func TestWorkerContinuesWithoutALeader(t *testing.T) {
 	l := newFakeLeader(t, "127.0.0.1:0")
 	l.refuse = errNotLeader
 	w := startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, nothing)
@@ -154,7 +154,7 @@ func TestWorkerGoesOnWhileNobodyLeads(t *testing.T) {
 				t.Errorf("Run() = %v", err)
 			}
 			return
-		case <-s.ended: // refused before the word was given
+		case <-s.ended: // refused before the change
 		}
 	}
 }
@@ -186,7 +186,7 @@ func TestWorkerPanic(t *testing.T) {
 	}
 }
 
-func TestWorkerStopsAndCleans(t *testing.T) {
+func TestWorkerRemovesFiles(t *testing.T) {
 	l := newFakeLeader(t, "127.0.0.1:0")
 	out := t.TempDir()
 	job := &wire.Job{Id: 1, Uid: "abc", Output: out, Stages: []string{"map"}}
@@ -213,7 +213,7 @@ func TestWorkerStopsAndCleans(t *testing.T) {
 		t.Errorf("report = %v, want 12 returned", r)
 	}
 	s.send(&wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{}}})
-	if err := w.end(); err != nil { // and what there was to remove is removed
+	if err := w.end(); err != nil { // after the files are removed
 		t.Errorf("Run() = %v", err)
 	}
 	entries, err := os.ReadDir(filepath.Join(out, "_temporary", "abc"))
@@ -241,13 +241,13 @@ func TestWorkerDrainAtOnce(t *testing.T) {
 	for {
 		m := s.next()
 		if m == nil {
-			t.Fatal("left without a goodbye")
+			t.Fatal("exited without a goodbye")
 		}
 		if m.GetGoodbye() != nil {
 			break
 		}
 		if !m.GetReport().GetDraining() {
-			t.Errorf("report of a draining worker does not say so: %v", m)
+			t.Errorf("report = %v, want draining set", m)
 		}
 		returned = append(returned, m.GetReport().GetReturned()...)
 		for _, f := range m.GetReport().GetFailed() {
@@ -335,7 +335,7 @@ func TestWorkerSendsLogs(t *testing.T) {
 					if m.GetRecords() == nil {
 						continue
 					}
-				case <-time.After(patience): //nolint:forbidigo // the test has failed by then
+				case <-time.After(testTimeout): //nolint:forbidigo // only when the test fails
 					t.Fatal("no records")
 				}
 				break
@@ -360,7 +360,7 @@ func TestWorkerSendsLogs(t *testing.T) {
 	if got, want := read(1), "2/20#1:task 2\n|2/20#1:and no end|"; got != want {
 		t.Errorf("followed log = %q, want %q", got, want)
 	}
-	close(l.stopLogs) // and the worker's call ends, or goleak says so
+	close(l.stopLogs) // goleak checks that the call ends
 }
 
 func TestWorkerCommits(t *testing.T) {
@@ -381,7 +381,7 @@ func TestWorkerCommits(t *testing.T) {
 	l := newFakeLeader(t, "127.0.0.1:0")
 	zero := &wire.PartsPage{Index: []uint64{0}, Lease: []uint64{101}, Size: []uint64{4}, Tasks: 3}
 	two := &wire.PartsPage{Index: []uint64{2}, Lease: []uint64{300}, Size: []uint64{4}, Dead: []uint64{1}, Tasks: 3}
-	l.parts[0] = []*wire.PartsPage{zero, nil} // the leader is lost in the middle
+	l.parts[0] = []*wire.PartsPage{zero, nil} // the leader is lost between two pages
 	l.parts[1] = []*wire.PartsPage{{Index: []uint64{0}, Lease: []uint64{400}, Size: []uint64{3}, Tasks: 1}}
 	startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, nothing)
 	s := l.welcomed()
@@ -415,7 +415,7 @@ func TestWorkerCommits(t *testing.T) {
 		t.Errorf("_temporary is left: %v", err)
 	}
 
-	// The same folder for another job: refused, with the reason.
+	// Another job with the same output is refused.
 	other := &wire.Job{Id: 5, Uid: "def", Output: out, Stages: []string{"map", "commit"}}
 	l.mu.Lock()
 	l.parts[0] = []*wire.PartsPage{{Tasks: 0}}

@@ -28,8 +28,8 @@ func (s *fakeSession) welcome(w *wire.Welcome) {
 	s.send(&wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: w}})
 }
 
-// TestWorkerRemembersItsCluster restarts a worker that was told nothing but one address, which has moved.
-func TestWorkerRemembersItsCluster(t *testing.T) {
+// TestWorkerSavesItsCluster restarts a worker whose only configured address has moved.
+func TestWorkerSavesItsCluster(t *testing.T) {
 	first, second := newFakeLeader(t, "127.0.0.1:0"), newFakeLeader(t, "127.0.0.1:0")
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "cluster.tmp123"), []byte("torn"), 0o600); err != nil {
@@ -45,7 +45,7 @@ func TestWorkerRemembersItsCluster(t *testing.T) {
 	s.welcome(&wire.Welcome{Worker: 7, Term: 3, Cluster: "alpha", ClusterId: "c1", Leaders: []string{first.addr}})
 	s.send(&wire.ToWorker{Message: &wire.ToWorker_Leaders{Leaders: &wire.Leaders{Addresses: []string{second.addr}}}})
 	s.work(oneLease(jobMessage(1), 10, 1))
-	s.report() // so all before it has been taken in
+	s.report() // after the messages before it
 	if st := w.State(); !st.Connected || st.Leader != first.addr || st.Term != 3 || st.Cluster != "alpha" || st.ClusterID != "c1" ||
 		st.Reason != "" || st.Refused {
 		t.Errorf("State() = %+v", st)
@@ -88,7 +88,7 @@ func TestWorkerOfAnotherCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := New(Config{DataDir: dir, Slots: 1}); err == nil || !strings.Contains(err.Error(), file+" is damaged") {
-			t.Errorf("New() with %q in %s = %v, want it called damaged", text, file, err)
+			t.Errorf("New() with %q in %s = %v, want an error that it is damaged", text, file, err)
 		}
 	}
 }
@@ -96,19 +96,19 @@ func TestWorkerOfAnotherCluster(t *testing.T) {
 // TestMembershipFileRetries has the first write fail.
 func TestMembershipFileRetries(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
-	var said sync.WaitGroup
-	said.Add(1)
-	k := newMembershipFile(dir, core.Membership{}, slog.New(onWarn{slog.DiscardHandler, said.Done}))
+	var logged sync.WaitGroup
+	logged.Add(1)
+	f := newMembershipFile(dir, core.Membership{}, slog.New(onWarn{slog.DiscardHandler, logged.Done}))
 	m := core.Membership{ClusterID: "c1", Leaders: []string{"a:1"}}
 	var run sync.WaitGroup
-	run.Go(k.run)
-	k.save(m)
-	said.Wait()
+	run.Go(f.run)
+	f.save(m)
+	logged.Wait()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	k.save(m)
-	close(k.wake)
+	f.save(m)
+	close(f.wake)
 	run.Wait()
 	got, err := loadMembership(dir)
 	if err != nil || got.ClusterID != "c1" || !slices.Equal(got.Leaders, m.Leaders) {
@@ -116,7 +116,7 @@ func TestMembershipFileRetries(t *testing.T) {
 	}
 }
 
-// onWarn calls f for each record.
+// onWarn calls f for each log record.
 type onWarn struct {
 	slog.Handler
 	f func()
@@ -129,30 +129,30 @@ func (h onWarn) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-func TestWorkerRefusedStays(t *testing.T) {
+func TestWorkerAfterARefusal(t *testing.T) {
 	l, other := newFakeLeader(t, "127.0.0.1:0"), newFakeLeader(t, "127.0.0.1:0")
 	l.refuse = status.Error(codes.FailedPrecondition, "identity is in use by worker 3 on host a")
-	said := make(chan struct{}, 16)
-	alone := make(chan struct{}, 1)
+	logged := make(chan struct{}, 16)
+	noLeader := make(chan struct{}, 1)
 	w := startWorker(t, Config{
-		Leaders: []string{l.addr}, Slots: 1, Logger: slog.New(onError{slog.DiscardHandler, said}),
-		Announce: func(context.Context, string, string) { alone <- struct{}{} },
+		Leaders: []string{l.addr}, Slots: 1, Logger: slog.New(onError{slog.DiscardHandler, logged}),
+		Announce: func(context.Context, string, string) { noLeader <- struct{}{} },
 	}, nothing)
 	l.session()
-	<-said
-	<-alone
+	<-logged
+	<-noLeader
 	st := w.State()
 	if !st.Refused || st.Connected || !strings.Contains(st.Reason, "identity is in use by worker 3") || !strings.Contains(st.Reason, l.addr) {
 		t.Errorf("State() = %+v, want the refusal", st)
 	}
-	// It is alive, and takes an invitation elsewhere.
+	// It still runs, and accepts an invitation.
 	if err := w.Invite(t.Context(), []string{other.addr}, "c2", "beta"); err != nil {
 		t.Fatalf("Invite() = %v", err)
 	}
 	s := other.session()
 	s.welcome(&wire.Welcome{Worker: 1, Term: 1, ClusterId: "c2"})
 	s.work(oneLease(jobMessage(1), 10, 1))
-	s.report() // so the Welcome has been taken in
+	s.report() // after the Welcome
 	if err := w.Invite(t.Context(), []string{l.addr}, "c9", "gamma"); err == nil || !strings.Contains(err.Error(), "c2") {
 		t.Errorf("Invite() to another cluster = %v, want it refused", err)
 	}
@@ -161,23 +161,23 @@ func TestWorkerRefusedStays(t *testing.T) {
 		t.Errorf("Run() = %v", err)
 	}
 	if err := w.Invite(t.Context(), []string{l.addr}, "c2", ""); err == nil {
-		t.Error("Invite() of a worker that has left gave no error")
+		t.Error("Invite() of an exited worker = nil, want an error")
 	}
-	if len(said) > 0 || len(l.sessions) > 0 {
-		t.Errorf("%d more errors logged, %d more sessions tried; want none within a minute", len(said), len(l.sessions))
+	if len(logged) > 0 || len(l.sessions) > 0 {
+		t.Errorf("%d more errors logged, %d more sessions tried; want none within a minute", len(logged), len(l.sessions))
 	}
 }
 
-// onError tells of each error logged.
+// onError sends to logged for each error.
 type onError struct {
 	slog.Handler
-	said chan struct{}
+	logged chan struct{}
 }
 
 func (onError) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
 
 func (h onError) Handle(context.Context, slog.Record) error {
-	h.said <- struct{}{}
+	h.logged <- struct{}{}
 	return nil
 }
 
@@ -189,7 +189,7 @@ func TestWorkerSurvivesASilentLeader(t *testing.T) {
 	both := []string{first.addr, second.addr}
 	s.welcome(&wire.Welcome{Worker: 7, Term: 1, Leaders: both, SilenceMs: 1000})
 	s.work(oneLease(jobMessage(1), 50, 1))
-	<-b.began // and from now on, silence
+	<-b.began // then the leader is silent
 	s2 := second.session()
 	if held := s2.hello.GetHeld(); len(held) != 1 || held[0].GetLease() != 50 || !held[0].GetStarted() {
 		t.Errorf("held = %v, want 50, started", held)
@@ -199,7 +199,7 @@ func TestWorkerSurvivesASilentLeader(t *testing.T) {
 	if got := finishedLeases([]*wire.Report{s2.report()}); !slices.Equal(got, []uint64{50}) {
 		t.Errorf("finished = %v, want 50", got)
 	}
-	// It goes; the old one wakes up and believes that it leads. It must not be followed.
+	// The second ends; the first resumes with an old term. It must not be followed.
 	second.server.Stop()
 	s = first.session()
 	s.out <- &wire.ToWorker{Message: &wire.ToWorker_Welcome{Welcome: &wire.Welcome{Worker: 7, Term: 1}}}
@@ -209,7 +209,7 @@ func TestWorkerSurvivesASilentLeader(t *testing.T) {
 	}
 }
 
-func TestWorkerFollowsElsewhere(t *testing.T) {
+func TestWorkerFollowsARedirect(t *testing.T) {
 	follower, leader := newFakeLeader(t, "127.0.0.1:0"), newFakeLeader(t, "127.0.0.1:0")
 	startWorker(t, Config{Leaders: []string{follower.addr}, Slots: 1}, nothing)
 	s := follower.session()
@@ -217,7 +217,7 @@ func TestWorkerFollowsElsewhere(t *testing.T) {
 	leader.session().welcome(&wire.Welcome{Worker: 1, Term: 1})
 }
 
-// TestWorkerDialsByZone reaches a leader by an address that is only good on one interface.
+// TestWorkerDialsByZone dials an address that is valid on one interface only.
 func TestWorkerDialsByZone(t *testing.T) {
 	if _, err := net.ResolveTCPAddr("tcp", "[::1%lo]:1"); err != nil {
 		t.Skipf("no IPv6 here: %v", err)
@@ -237,7 +237,7 @@ func TestWorkerDialsByZone(t *testing.T) {
 
 func TestWorkerDiscoversAndAnnounces(t *testing.T) {
 	l := newFakeLeader(t, "127.0.0.1:0")
-	announced, hushed := make(chan string, 1), make(chan error, 1)
+	announced, unannounced := make(chan string, 1), make(chan error, 1)
 	asked := make(chan string, 16)
 	start := make(chan struct{})
 	w := startWorker(t, Config{
@@ -254,7 +254,7 @@ func TestWorkerDiscoversAndAnnounces(t *testing.T) {
 		Announce: func(ctx context.Context, identity, clusterID string) {
 			announced <- identity + " of " + clusterID
 			<-ctx.Done()
-			hushed <- context.Cause(ctx)
+			unannounced <- context.Cause(ctx)
 		},
 	}, nothing)
 	if got := <-asked; got != "c1" {
@@ -265,7 +265,7 @@ func TestWorkerDiscoversAndAnnounces(t *testing.T) {
 	}
 	close(start)
 	l.session().welcome(&wire.Welcome{Worker: 1, Term: 1, ClusterId: "c1"})
-	if err := <-hushed; !errors.Is(err, errJoined) {
+	if err := <-unannounced; !errors.Is(err, errJoined) {
 		t.Errorf("the announcement ended with %v, want %v", err, errJoined)
 	}
 }
