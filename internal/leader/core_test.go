@@ -2,6 +2,7 @@ package leader
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -300,6 +301,57 @@ func TestBackOff(t *testing.T) {
 	for _, kind := range []state.FailureKind{state.LostWorker, state.Preempted, state.BadProgram} {
 		if at := r.core.backOff(&state.Event{Fault: kind, Count: 1}); !at.Equal(r.now) {
 			t.Errorf("%v: waits %v, want none", kind, at.Sub(r.now))
+		}
+	}
+}
+
+// A grant of first and later attempts numbers each.
+func TestGrantNumbersAttempts(t *testing.T) {
+	const tasks, failed = 100, 7
+	r := newCoreRig(t, 1)
+	r.workers = nil // its reports follow
+	r.submit(1, tasks)
+	held := map[uint64]uint64{} // leases by task
+	for range 5 {
+		var list []Input
+		for _, m := range r.sent(1) {
+			for _, l := range m.GetWork().GetLeases() {
+				for i, index := range l.GetIndex() {
+					held[index] = l.GetFirstLease() + uint64(i)
+				}
+			}
+		}
+		if lease, ok := held[0]; ok { // a short task: many more are leased ahead
+			delete(held, 0)
+			list = append(list, Report{1, &wire.Report{Finished: []*wire.Finished{{Job: 1, Index: []uint64{0}, Lease: []uint64{lease}, Micros: []uint64{1}}}}})
+		}
+		r.step(list...)
+	}
+	drain := &wire.Report{Draining: true, Failed: []*wire.Failure{{Job: 1, Index: failed, Lease: held[failed], Kind: wire.FailureKind_PREEMPTED}}}
+	for index, lease := range held {
+		if index != failed {
+			drain.Returned = append(drain.Returned, lease)
+		}
+	}
+	slices.Sort(drain.Returned)
+	r.step(Report{1, drain})
+	r.step()
+	r.step(Hello{2, &wire.Hello{Identity: "second", Incarnation: "x", Slots: 1}})
+	r.step()
+	attempts := map[uint64]uint32{}
+	for _, m := range r.sent(2) {
+		for _, l := range m.GetWork().GetLeases() {
+			for i, index := range l.GetIndex() {
+				attempts[index] = wire.Entry(l.GetAttempt(), i)
+			}
+		}
+	}
+	if len(attempts) != tasks-1 {
+		t.Fatalf("%d tasks are leased, want %d", len(attempts), tasks-1)
+	}
+	for index, got := range attempts {
+		if want := map[bool]uint32{false: 1, true: 2}[index == failed]; got != want {
+			t.Errorf("task %d: attempt %d, want %d", index, got, want)
 		}
 	}
 }

@@ -18,7 +18,7 @@ func (c *Core) Check() error {
 	leased := map[state.JobID]int{}
 	ended := 0
 	for _, w := range c.registry.inOrder {
-		standing := 0
+		standing, load := 0, int64(0)
 		for _, number := range slices.Sorted(maps.Keys(w.leases)) {
 			l := w.leases[number]
 			if c.leases.current(number, l.Key) {
@@ -32,13 +32,14 @@ func (c *Core) Check() error {
 				continue
 			}
 			standing++
+			load += l.cost
 			leased[l.Job]++
 			if err := c.checkLease(number, l); err != nil {
 				return fmt.Errorf("worker %d: %w", w.ID, err)
 			}
 		}
-		if w.Leases() != standing {
-			return fmt.Errorf("worker %d has %d leases; the scheduler counts %d", w.ID, standing, w.Leases())
+		if err := w.Check(standing, load); err != nil {
+			return err
 		}
 	}
 	for _, id := range c.machine.Jobs() {
@@ -46,8 +47,25 @@ func (c *Core) Check() error {
 			return fmt.Errorf("job %d has %d leases; the scheduler counts %d", id, leased[id], got)
 		}
 	}
-	if ended > 0 && c.pipeline.idle() {
+	if c.pipeline.idle() {
+		return c.checkIdle(ended)
+	}
+	return nil
+}
+
+// checkIdle checks what holds while no entry is on its way through the log.
+func (c *Core) checkIdle(ended int) error {
+	if ended > 0 {
 		return fmt.Errorf("the log is idle, and %d leases wait for it", ended)
+	}
+	if len(c.machine.Live()) == 0 && !c.sched.Empty() {
+		return fmt.Errorf("no job is live; the scheduler has %+v", c.sched)
+	}
+	for _, id := range c.machine.Workers() {
+		_, awaited := c.registry.awaited[id]
+		if c.machine.Worker(id).Status == state.WorkerAlive && !awaited && c.registry.workers[id] == nil {
+			return fmt.Errorf("worker %d is alive, and unknown to the leader", id)
+		}
 	}
 	return nil
 }

@@ -124,13 +124,19 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.workerChanged(e.Worker)
 		c.addFact(e)
 	case state.RequestApplied:
-		switch {
-		case strings.HasPrefix(e.Key, registerPrefix): // see updateJobStates
-		case e.Key == "": // the leader's own
-			c.forgetting = c.forgetting && e.Err == nil
-		default:
-			c.effects.Replies = append(c.effects.Replies, *e)
-		}
+		c.handleResult(e)
+	}
+}
+
+// handleResult handles the result of a command: the leader's own, which have no key, and those of clients. Registrations are completed
+// later, see updateJobStates.
+func (c *Core) handleResult(e *state.Event) {
+	switch {
+	case strings.HasPrefix(e.Key, registerPrefix):
+	case e.Key == "":
+		c.forgetting = c.forgetting && e.Err == nil
+	default:
+		c.effects.Replies = append(c.effects.Replies, *e)
 	}
 }
 

@@ -100,9 +100,13 @@ func (w *World) befallWorker(f Fault, s *simWorker) {
 		w.during(f.For, &s.wrongTime)
 		w.until(f.For, func() { s.wrongUntil = w.now })
 	case DrainWorker:
+		if f.Size == 2 {
+			w.setWorker(s, state.WorkerDraining)
+			return
+		}
 		s.exec(func() { s.step(worker.Drain{StopRunning: f.Size == 1}) })
 	case RemoveWorker:
-		w.removeWorker(s)
+		s.wasRemoved = w.setWorker(s, state.WorkerRemoved) || s.wasRemoved
 	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadWeather, SlowDisk,
 		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, faultKinds:
 	}
@@ -188,16 +192,15 @@ func (l *simLeader) diskRoom() {
 	l.propose()
 }
 
-// removeWorker is a user who takes a worker for gone.
-func (w *World) removeWorker(s *simWorker) {
+// setWorker has a user drain a worker, or remove it. It reports false if no leader can be asked.
+func (w *World) setWorker(s *simWorker, status state.WorkerStatus) bool {
 	id := state.WorkerID(s.id)
 	for _, l := range w.members() {
 		if id != 0 && l.up && l.paused == 0 && l.controller.Leading() {
-			s.wasRemoved = true
-			l.take(leader.Command{Key: "remove", Add: func(e *state.Entry) { e.SetWorker("remove", id, state.WorkerRemoved) }})
-			return
+			return l.take(leader.Command{Key: "user", Add: func(e *state.Entry) { e.SetWorker("user", id, status) }})
 		}
 	}
+	return false
 }
 
 // replace takes a leader's machine away for good, and puts a new one, with another id, in its place.

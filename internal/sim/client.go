@@ -76,10 +76,13 @@ func (w *World) planJobs() {
 		}
 		p.spec = &state.Spec{
 			Name: p.uid, User: []string{"ann", "bob"}[rng.IntN(2)], Output: "/out/" + p.uid, Spool: oneIn(rng, 3), Collect: oneIn(rng, 3),
-			KeepPartial: oneIn(rng, 4), FirstSuccess: oneIn(rng, 8), Retries: uint32(1 + rng.IntN(4)), Priority: uint32(rng.IntN(3)),
+			KeepPartial: oneIn(rng, 4), FirstSuccess: oneIn(rng, 8), Retries: uint32(rng.IntN(5)), Priority: uint32(rng.IntN(3)),
 		}
 		if w.cfg.Slots != 1 && oneIn(rng, 6) {
 			p.spec.SlotsPerTask = 2
+		}
+		if !w.cfg.Plain && oneIn(rng, 6) {
+			p.spec.Memory = 60
 		}
 		p.spec.Input, _ = state.RangeInput(1, int64(n)) // n is at least 1
 		w.plans[p.uid] = p
@@ -296,7 +299,7 @@ func (w *World) fate(a *attempt, number uint32) fate {
 func failureOf(x uint64) *wire.Failure {
 	kinds := []wire.FailureKind{
 		wire.FailureKind_PROGRAM_ERROR, wire.FailureKind_PROGRAM_ERROR, wire.FailureKind_TIMEOUT, wire.FailureKind_OUT_OF_MEMORY,
-		wire.FailureKind_BAD_PROGRAM, wire.FailureKind_OUTPUT_ERROR,
+		wire.FailureKind_BAD_PROGRAM, wire.FailureKind_OUTPUT_ERROR, wire.FailureKind_PREEMPTED, wire.FailureKind_BAD_INPUT,
 	}
 	return &wire.Failure{Kind: kinds[x%uint64(len(kinds))], Message: "bad luck"}
 }

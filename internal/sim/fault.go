@@ -37,7 +37,7 @@ const (
 	CutOffWorker
 	WorkerDiskFull
 	WorkerClockWrong // by ten minutes: it is refused while that is so
-	DrainWorker      // SIGTERM, and a start after For
+	DrainWorker      // SIGTERM; Size 1: it does not wait for what runs; 2: the user does it
 	RemoveWorker     // by the user
 	faultKinds
 )
@@ -82,7 +82,7 @@ var faultTable = [faultKinds]faultKind{
 	CutOffWorker:     {name: "cut off worker", lasts: true, worker: true},
 	WorkerDiskFull:   {name: "worker disk full", lasts: true, worker: true},
 	WorkerClockWrong: {name: "worker clock wrong", lasts: true, worker: true},
-	DrainWorker:      {name: "drain worker", worker: true, size: upTo(2)},
+	DrainWorker:      {name: "drain worker", worker: true, size: upTo(3)},
 	RemoveWorker:     {name: "remove worker", worker: true},
 }
 

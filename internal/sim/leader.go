@@ -315,6 +315,9 @@ func (l *simLeader) step() {
 		l.w.fail("leader %d: %v", l.addr, err)
 		return
 	}
+	if l.controller.Leading() && l.bug == nil && !l.w.cfg.Plain {
+		l.must(l.controller.Core().Check())
+	}
 	l.bug.effects(e)
 	l.proposals = append(l.proposals, e.Propose...)
 	l.propose()

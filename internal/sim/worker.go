@@ -20,6 +20,7 @@ type simWorker struct {
 	rng      *rand.Rand
 	identity string
 	slots    int
+	memory   uint64            // for attempts; 0: not limited
 	kept     worker.Membership // in its data directory
 	id       uint64            // its number in the cluster; 0: none yet
 
@@ -81,7 +82,7 @@ func (s *simWorker) boot() {
 	s.core = worker.New(worker.Config{
 		Hello: &wire.Hello{
 			Identity: s.identity, Incarnation: s.identity + "-" + strconv.Itoa(s.life), Version: "sim", Host: "worker",
-			Address: fmt.Sprintf("10.1.%d.%d:%d", s.number/250, s.number%250, 7000+s.life), Slots: uint32(s.slots), ClusterName: clusterName,
+			Address: fmt.Sprintf("10.1.%d.%d:%d", s.number/250, s.number%250, 7000+s.life), Slots: uint32(s.slots), Memory: s.memory, ClusterName: clusterName,
 			Protocol: wire.Protocol, ProtocolMin: wire.ProtocolMin,
 		},
 		Leaders: s.w.addresses(), Known: s.kept.Leaders, ClusterID: s.kept.ClusterID,

@@ -112,7 +112,7 @@ func newWorld(cfg Config, verbose io.Writer) *World {
 	}
 	for i := range cfg.Workers {
 		rng := stream(cfg.Seed, "worker", uint64(i))
-		s := &simWorker{number: i, rng: rng, identity: fmt.Sprint("worker-", i), slots: cmp.Or(cfg.Slots, 2+rng.IntN(6))}
+		s := &simWorker{number: i, rng: rng, identity: fmt.Sprint("worker-", i), slots: cmp.Or(cfg.Slots, 2+rng.IntN(6)), memory: uint64(rng.IntN(2)) * 100}
 		s.process = process{w: w, addr: firstWorker + addr(i)}
 		w.workers = append(w.workers, s)
 	}
@@ -317,6 +317,10 @@ func (w *World) finalChecks() {
 		w.fail("%v", err)
 	}
 	for _, l := range w.members() {
+		if len(l.waiting) > 0 && l.leading {
+			w.fail("leader %d has answered everything that it has applied, and not %v", l.addr, sortedKeys(l.waiting))
+			return
+		}
 		if !l.up || l.applied < w.check.acked {
 			w.fail("leader %d has the log up to %d in the end; what was acknowledged goes to %d", l.addr, l.applied, w.check.acked)
 			return
