@@ -13,19 +13,18 @@ import (
 const (
 	// InFlightBytesMax bounds the entries that this leader has proposed and that are not delivered yet.
 	InFlightBytesMax = 32 << 20
-	// entryOverheadBytes is what an entry costs in memory beside its data, roughly.
+	// entryOverheadBytes is roughly the memory of an entry besides its data.
 	entryOverheadBytes = 128
-	// deliverBytesMax bounds one delivery, and with it what waits for the consumer of the events beyond the channel.
+	// deliverBytesMax bounds one delivery, and so the memory of a slow consumer.
 	deliverBytesMax = 4 << 20
-	// appendBytesMax bounds one message of entries to a peer, and sendBytesMax those on their way to one peer, which it may
-	// have to keep in memory while its disk is slow.
+	// appendBytesMax bounds one message of entries to a peer, and sendBytesMax those in flight to one peer, which it may have to
+	// keep in memory while its disk is slow.
 	appendBytesMax = 1 << 20
 	sendBytesMax   = 16 << 20
-	// trimBytes is how much of the log a lone voter keeps in memory for nobody before it drops it: dropping copies the
-	// rest, so it is not done for each entry.
+	// trimBytes is how much of the log a lone member keeps in memory before it drops it: dropping copies the rest, so it is not
+	// done for each entry.
 	trimBytes = 4 << 20
-	// keptBytesMax is how much of the log stays in memory, at most, for peers that are behind the newest snapshot: they
-	// are sent the snapshot instead.
+	// keptBytesMax bounds the log in memory before the newest snapshot. Peers that need older entries are sent the snapshot.
 	keptBytesMax = 32 << 20
 )
 
@@ -95,7 +94,7 @@ type work struct {
 	reads      []raft.ReadState
 }
 
-// newConsensus starts a member. An error means that what cfg holds cannot have come from a log that is whole.
+// newConsensus starts a member. An error means that what cfg holds cannot come from an intact log.
 func newConsensus(cfg Config) (_ *consensus, err error) {
 	defer func() {
 		switch v := recover().(type) {
@@ -107,7 +106,7 @@ func newConsensus(cfg Config) (_ *consensus, err error) {
 		}
 	}()
 	if cfg.State.GetCommit() < cfg.Start.Index && cfg.State != nil {
-		// What is in a snapshot is committed, whatever was saved of it.
+		// The entries of a snapshot are committed, even if the persisted commit index is older.
 		cfg.State = &raftpb.HardState{Term: cfg.State.Term, Vote: cfg.State.Vote, Commit: new(cfg.Start.Index)}
 	}
 	if cfg.Logger == nil {
@@ -134,7 +133,7 @@ func newConsensus(cfg Config) (_ *consensus, err error) {
 		CheckQuorum:               true,
 		PreVote:                   true,
 		StepDownOnRemoval:         true,
-		DisableProposalForwarding: true, // a leader's commands rest on its own state: nobody else may propose them for it
+		DisableProposalForwarding: true, // commands depend on the proposing leader's state: no other node may propose them
 		Logger:                    cfg.Logger,
 	})
 	if err != nil {
@@ -144,7 +143,7 @@ func newConsensus(cfg Config) (_ *consensus, err error) {
 		id:        cfg.ID,
 		node:      node,
 		log:       log,
-		ticks:     1, // so that 0 is never
+		ticks:     1, // 0 means never
 		term:      cfg.State.GetTerm(),
 		vote:      cfg.State.GetVote(),
 		committed: max(cfg.State.GetCommit(), cfg.Start.Index),
@@ -158,41 +157,41 @@ func newConsensus(cfg Config) (_ *consensus, err error) {
 	return c, nil
 }
 
-// members are the members as of the last committed entry taken from raft. Nobody changes them.
+// members are the members as of the last committed entry that raft has handed out. They must not be changed.
 func (c *consensus) members() *Members { return c.marks[len(c.marks)-1].Members }
 
-// sole says that this node is the only voter: it needs nobody's vote.
+// sole reports whether this node is the only voter.
 func (c *consensus) sole() bool {
 	voters := c.members().voters()
 	return len(voters) == 1 && voters[0] == c.id
 }
 
-// lone says that this node is all there is: it also keeps entries for nobody.
+// lone reports whether this node is the only member: no other needs entries.
 func (c *consensus) lone() bool { return c.sole() && len(c.members().List) == 1 }
 
-// removed says that this member was removed for good.
+// removed reports whether this member was removed.
 func (c *consensus) removed() bool { return slices.Contains(c.members().Removed, c.id) }
 
-// tick tells that one unit of time has passed.
+// tick advances raft's time by one unit.
 func (c *consensus) tick() {
 	c.ticks++
 	leading := c.soft.RaftState == raft.StateLeader
 	if c.disk.hung && !leading {
-		return // it could win an election by the others' votes, and then acknowledge nothing
+		return // it could win an election by the others' votes, but not commit anything
 	}
 	c.node.Tick()
 	switch {
 	case leading:
 		c.duties()
 	case c.soft.RaftState == raft.StateFollower && c.sole():
-		// Nobody else can lead. Raft ignores it while changes of the members wait to be delivered.
+		// No other member can lead. Raft ignores this while changes of the members are not delivered yet.
 		_ = c.node.Campaign() // the next tick tries again
 	}
 }
 
-// catchUp is for when ticks were missed, at least those of an election: others may have elected another leader meanwhile, so one that
-// leads must not act before it has heard of a quorum. Raft looks once in an election time whether it has since it looked last; so
-// it takes two looks to find that it has not.
+// catchUp is called after a gap of at least an election time: the others may have elected another leader meanwhile, so a leader must
+// hear from a quorum before it acts. Raft checks the quorum once per election time, for the time since the check before; so it takes
+// two checks.
 func (c *consensus) catchUp() {
 	if c.sole() {
 		return
@@ -206,7 +205,7 @@ func (c *consensus) catchUp() {
 	}
 }
 
-// campaign stands for election now.
+// campaign starts an election.
 func (c *consensus) campaign() error {
 	if err := c.node.Campaign(); err != nil {
 		return fmt.Errorf("campaign: %w", err)
@@ -214,8 +213,8 @@ func (c *consensus) campaign() error {
 	return nil
 }
 
-// room says whether Propose may be called: what is in flight is below its bound, and leadership is not being handed over, which may fail:
-// then this node goes on leading, and its consumer must not have been told otherwise.
+// room reports whether propose may be called: the bytes in flight are below their bound, and no transfer is under way. A transfer may
+// fail, and then this node goes on leading: until then proposals must wait, not be refused.
 func (c *consensus) room() bool { return c.flight.bytes < InFlightBytesMax && !c.transferring() }
 
 // propose appends the batch to the log, in order, one entry each, all or none. Only a leader that has announced itself takes
@@ -242,7 +241,7 @@ func (c *consensus) propose(batch [][]byte) error {
 	return nil
 }
 
-// ready takes all work that the steps so far have caused.
+// ready returns the work that has accumulated.
 func (c *consensus) ready() (work, error) {
 	w := work{deliveries: c.installs}
 	c.installs = nil
@@ -284,8 +283,8 @@ func (c *consensus) ready() (work, error) {
 	return w, nil
 }
 
-// newRole compares what this node is with what it has announced. A leader is announced when it has committed an entry of
-// its own term, for only then does it know all that is committed.
+// newRole returns the role if it differs from the announced one. A leader is announced once it has committed an entry of its own
+// term: only then does it know everything that is committed.
 func (c *consensus) newRole() (Role, bool) {
 	now := Role{Term: c.term, LeaderID: c.soft.Lead}
 	if c.soft.RaftState == raft.StateLeader {
@@ -295,7 +294,7 @@ func (c *consensus) newRole() (Role, bool) {
 		}
 	}
 	if now.Leader == c.role.Leader && now.LeaderID == c.role.LeaderID && (now.Term == c.role.Term || !now.Leader) {
-		return Role{}, false // a new term alone, with nobody elected, is nothing to act on
+		return Role{}, false // a new term without a leader is no change
 	}
 	c.role = now
 	if now.Leader {
@@ -307,7 +306,7 @@ func (c *consensus) newRole() (Role, bool) {
 	return now, true
 }
 
-// deliver turns committed entries into a delivery. Changes of the members take effect here.
+// deliver makes a delivery of committed entries. Changes of the members take effect here.
 func (c *consensus) deliver(m *raftpb.Message) (Delivery, error) {
 	d := Delivery{responses: m.GetResponses()}
 	for _, e := range m.GetEntries() {
@@ -337,7 +336,7 @@ func (c *consensus) deliver(m *raftpb.Message) (Delivery, error) {
 	return d, nil
 }
 
-// saved tells that these saves, the oldest not reported yet, are durable.
+// saved acknowledges that these saves, the oldest ones not acknowledged yet, are durable.
 func (c *consensus) saved(saves []*raftpb.Message) error {
 	for _, m := range saves {
 		if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
@@ -347,7 +346,7 @@ func (c *consensus) saved(saves []*raftpb.Message) error {
 		}
 		// Before its responses are stepped: they make raft forget its own copy of the entries.
 		if err := c.log.append(m.GetEntries()); err != nil {
-			return fmt.Errorf("keep saved entries: %w", err)
+			return fmt.Errorf("append persisted entries: %w", err)
 		}
 		for _, resp := range m.GetResponses() {
 			if resp.GetTo() != c.id {
@@ -355,14 +354,14 @@ func (c *consensus) saved(saves []*raftpb.Message) error {
 				continue
 			}
 			if err := c.node.Step(resp); err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) { // removed meanwhile
-				return fmt.Errorf("answer of the log: %w", err)
+				return fmt.Errorf("persisted: %w", err)
 			}
 		}
 	}
 	return nil
 }
 
-// install goes on behind a peer's snapshot, which is durable.
+// install continues the log behind a durable snapshot of a peer.
 func (c *consensus) install(s *raftpb.Snapshot) error {
 	p, err := PositionOf(s)
 	if err != nil {
@@ -376,7 +375,7 @@ func (c *consensus) install(s *raftpb.Snapshot) error {
 	return nil
 }
 
-// delivered tells that the oldest delivery not reported yet has reached the consumer.
+// delivered acknowledges the oldest delivery that is not acknowledged yet.
 func (c *consensus) delivered(d Delivery) error {
 	c.applied = max(c.applied, d.index)
 	if d.Snapshot != nil {
@@ -390,7 +389,7 @@ func (c *consensus) delivered(d Delivery) error {
 	}
 	for _, resp := range d.responses {
 		if err := c.node.Step(resp); err != nil {
-			return fmt.Errorf("answer of the state: %w", err)
+			return fmt.Errorf("applied: %w", err)
 		}
 	}
 	if d.index > 0 && c.log.bytes > trimBytes && c.lone() {
@@ -399,8 +398,8 @@ func (c *consensus) delivered(d Delivery) error {
 	return nil
 }
 
-// snapshotAt gives what a snapshot of the state after the entry at index must say of the log. It is the position of a later entry when
-// only raft's own lie between: a snapshot that a new member can use must lie behind the entry that made it one.
+// snapshotAt returns the position of a snapshot of the state after the entry at index. It is that of a later entry if only raft's own
+// lie between: a snapshot for a new member must lie behind the entry that added it.
 func (c *consensus) snapshotAt(index uint64) (Position, error) {
 	if index > c.applied {
 		return Position{}, fmt.Errorf("snapshot at entry %d: only %d are delivered", index, c.applied)
@@ -422,10 +421,10 @@ func (c *consensus) snapshotAt(index uint64) (Position, error) {
 	return p, nil
 }
 
-// overtaken says whether a peer's snapshot was installed that is newer than p.
+// overtaken reports whether a snapshot newer than p was installed.
 func (c *consensus) overtaken(p Position) bool { return p.Index <= c.log.newest.Index }
 
-// snapshotted tells that the snapshot at p is durable and that the log is wanted from keep on only.
+// snapshotted records that the snapshot at p is durable and that the log before keep is not needed.
 func (c *consensus) snapshotted(p Position, keep uint64) error {
 	i := sort.Search(len(c.marks), func(i int) bool { return c.marks[i].Index > p.Index })
 	c.marks = slices.Insert(slices.Clone(c.marks[i:]), 0, p)
@@ -436,7 +435,7 @@ func (c *consensus) snapshotted(p Position, keep uint64) error {
 	return c.log.trimTo(keptBytesMax, p.Index)
 }
 
-// wantsSnapshot says, once each time, that a member needs a snapshot that there is not.
+// wantsSnapshot reports, once each time, that a member needs a snapshot that does not exist.
 func (c *consensus) wantsSnapshot() bool {
 	wanted := c.log.wanted
 	c.log.wanted = false

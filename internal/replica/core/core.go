@@ -47,25 +47,26 @@ type Config struct {
 type Core struct {
 	con *consensus
 	cfg Config // without Entries
-
-	started bool
-	ticked  time.Time // last tick, or last detection of missed ticks
-	tickAt  time.Time // next tick
+	clock
+	requests
 
 	members    *Members   // as last announced
 	deliveries []Delivery // not acknowledged yet
 	emitted    int        // how many of them the caller has
 	persist    persistence
 	snapshots  snapshots
-	changes    []*memberChange
-	transfers  []transfer
-	reads      reads
-	canceled   map[Ref]bool // to be forgotten with the next tick
 
 	campaigned time.Time
 	peers      []PeerStatus // as of the last tick
 	status     Status
 	fx         *Effects // of the step under way
+}
+
+// clock turns the time of the steps into ticks.
+type clock struct {
+	started bool
+	ticked  time.Time // last tick, or last detection of missed ticks
+	tickAt  time.Time // next tick
 }
 
 // persistence is what goes to the disk: one batch at a time, while the next one gathers.
@@ -84,7 +85,10 @@ func New(cfg Config) (*Core, error) {
 		return nil, err
 	}
 	cfg.Entries = nil
-	c := &Core{con: con, cfg: cfg, canceled: map[Ref]bool{}, snapshots: snapshots{list: cfg.Snapshots, growth: cfg.LogBytes, requestAt: cfg.SnapshotBytes}}
+	c := &Core{
+		con: con, cfg: cfg, requests: requests{canceled: map[Ref]bool{}},
+		snapshots: snapshots{list: cfg.Snapshots, growth: cfg.LogBytes, requestAt: cfg.SnapshotBytes},
+	}
 	if len(cfg.Snapshots) > 0 {
 		c.deliveries = append(c.deliveries, Delivery{Snapshot: &cfg.Start})
 	}

@@ -11,10 +11,8 @@ import (
 	"go.etcd.io/raft/v3/tracker"
 )
 
-// What a leading core does by itself and what it does for operators: members, promotion, handing leadership over.
-
-// round measures whether a learner keeps up, as section 4.2.1 of the Raft thesis has it: in a round it is sent what the log
-// held when the round began. When a round takes less than an election, the learner has caught up.
+// round measures whether a learner has caught up, as in section 4.2.1 of the Raft thesis: in a round it is sent what the log held when the
+// round began. When a round takes less than an election time, it has caught up.
 type round struct {
 	target uint64 // index
 	began  int    // ticks
@@ -33,9 +31,8 @@ type transferState struct {
 	next   int // tick of the next try
 }
 
-// setDisk tells whether a save has been under way for too long, and whether there is no room for the log. With either, a leader
-// hands its leadership to who can acknowledge something, again and again; nobody else makes it leader; and with a hung disk
-// it does not stand for election.
+// setDisk sets the condition of the disk. If it is hung or full, a leader hands leadership over, with retries, and refuses to become
+// leader by a transfer; with a hung disk it does not campaign either.
 func (c *consensus) setDisk(hung, full bool) {
 	if !hung && !full {
 		c.transfer.tries, c.transfer.next = 0, 0
@@ -43,20 +40,20 @@ func (c *consensus) setDisk(hung, full bool) {
 	c.disk = diskState{hung: hung, full: full}
 }
 
-// answers says whether a member was heard of within an election time.
+// answers reports whether a member was heard from within an election time.
 func (c *consensus) answers(id uint64) bool {
 	at, ok := c.heard[id]
 	return id == c.id || (ok && c.ticks-at <= c.cfg.ElectionTicks)
 }
 
-// progress gives what raft, leading, knows of the others.
+// progress returns what raft, leading, knows of the others.
 func (c *consensus) progress() map[uint64]tracker.Progress {
 	all := map[uint64]tracker.Progress{}
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) { all[id] = pr })
 	return all
 }
 
-// successors gives the voters that could lead, the most up to date first.
+// successors returns the voters that could lead, the most up-to-date first.
 func (c *consensus) successors() []uint64 {
 	all := c.progress()
 	ids := slices.DeleteFunc(c.members().voters(), func(id uint64) bool { return id == c.id || !c.answers(id) })
@@ -65,10 +62,10 @@ func (c *consensus) successors() []uint64 {
 }
 
 // ErrNoSuccessor means that no other voter could lead.
-var ErrNoSuccessor = errors.New("no other leader answers that could take over")
+var ErrNoSuccessor = errors.New("no other leader that could take over answers")
 
-// transferLeadership begins to hand leadership to the most up-to-date voter that answers; tries says how often that has failed, so that
-// others have their turn. It ends within an election time, well or not.
+// transferLeadership begins to hand leadership to the most up-to-date voter that answers, or after failed tries to the next. It succeeds or
+// fails within an election time.
 func (c *consensus) transferLeadership(tries int) error {
 	if c.soft.RaftState != raft.StateLeader {
 		return ErrNotLeader
@@ -82,7 +79,7 @@ func (c *consensus) transferLeadership(tries int) error {
 	return nil
 }
 
-// transferring says whether leadership is being handed over.
+// transferring reports whether a transfer of leadership is under way.
 func (c *consensus) transferring() bool {
 	c.transfer.active = c.transfer.active && c.node.BasicStatus().LeadTransferee != raft.None
 	return c.transfer.active
@@ -91,7 +88,7 @@ func (c *consensus) transferring() bool {
 // ErrSelf means that this node, leading, was asked to remove itself: another leader must do it.
 var ErrSelf = errors.New("a leader does not remove itself")
 
-// duties is what a leader does in each tick.
+// duties are done by a leader in each tick.
 func (c *consensus) duties() {
 	if c.disk.hung || c.disk.full {
 		c.stepAside()
@@ -106,7 +103,7 @@ func (c *consensus) duties() {
 	}
 }
 
-// stepAside hands leadership over, if the others can go on without this node.
+// stepAside hands leadership over, if the others have a quorum without this node.
 func (c *consensus) stepAside() {
 	if c.ticks < c.transfer.next {
 		return
@@ -121,8 +118,8 @@ func (c *consensus) stepAside() {
 	}
 }
 
-// publishAddress has the members say where this node is, when they do not. It may be refused, say because the address is another's:
-// there is nothing to be done about that here.
+// publishAddress corrects this node's entry in the member list. The change may be refused, for instance if another member has the address;
+// then the list stays as it is.
 func (c *consensus) publishAddress() {
 	self, ok := c.members().Get(c.id)
 	if !ok {
@@ -136,7 +133,7 @@ func (c *consensus) publishAddress() {
 	}
 }
 
-// promote makes voters of learners that have caught up, one after the other.
+// promote makes learners that have caught up voters, one at a time.
 func (c *consensus) promote() {
 	var all map[uint64]tracker.Progress
 	for _, m := range c.members().List {
@@ -165,12 +162,11 @@ func (c *consensus) promote() {
 	}
 }
 
-// pending says whether raft would drop a change of the members now: an older one is not applied yet.
+// pending reports whether raft would drop a change of the members now, because an older one is not applied yet.
 func (c *consensus) pending() bool { return c.changing > c.node.BasicStatus().Applied }
 
-// proposeMember proposes one change of the members. It gives the member as it will be, and the entry after which it is; 0: the
-// members say so already. Errors: ErrNotLeader, ErrChanging, ErrQuorum (with force only for the last voter), or what is wrong
-// with the change. A leader does not remove itself: hand leadership over first.
+// proposeMember proposes one change of the members. It returns the resulting member and the index of the entry, 0 if nothing needs to be
+// changed. Errors: ErrNotLeader, ErrChanging, ErrSelf, ErrQuorum (with force only for the last voter), or why the change is invalid.
 func (c *consensus) proposeMember(change Change, force bool) (Member, uint64, error) {
 	if !c.role.Leader {
 		return Member{}, 0, ErrNotLeader
@@ -185,7 +181,7 @@ func (c *consensus) proposeMember(change Change, force bool) (Member, uint64, er
 	if change.Op == OpRemove && !force {
 		err := c.quorumWithout(change.Member)
 		if err != nil && c.ticks-c.ledSince <= c.cfg.ElectionTicks {
-			return Member{}, 0, fmt.Errorf("this leader has just begun to lead, and has not heard of all others yet: %w", ErrChanging)
+			return Member{}, 0, fmt.Errorf("this leader has just been elected, and has not heard from all others yet: %w", ErrChanging)
 		}
 		if err != nil {
 			return Member{}, 0, err
@@ -210,7 +206,7 @@ func (c *consensus) proposeMember(change Change, force bool) (Member, uint64, er
 	return change.Member, c.last, nil
 }
 
-// quorumWithout refuses what would leave a cluster that cannot go on.
+// quorumWithout returns an error if the members that answer have no quorum without m.
 func (c *consensus) quorumWithout(m Member) error {
 	if !m.Voter {
 		return nil
@@ -234,7 +230,7 @@ func (c *consensus) quorumWithout(m Member) error {
 		"bring back one that does not answer or remove that one first, or force it: %w", len(voters), answer, m.ID, left, majority, then, ErrQuorum)
 }
 
-// changeMembers carries out a committed change of the members.
+// changeMembers applies a committed change of the members.
 func (c *consensus) changeMembers(e *raftpb.Entry) (*Members, error) {
 	change, cc, err := decodeChange(e)
 	if err != nil {
@@ -244,23 +240,23 @@ func (c *consensus) changeMembers(e *raftpb.Entry) (*Members, error) {
 	if err != nil || !applied {
 		return members, err
 	}
-	var goodbye *raftpb.Message
+	var notice *raftpb.Message
 	if change.Op == OpRemove && change.Member.ID != c.id && c.soft.RaftState == raft.StateLeader {
-		goodbye = c.goodbye(change.Member.ID, e)
+		notice = c.removalNotice(change.Member.ID, e)
 	}
 	conf := c.node.ApplyConfChange(cc)
 	if err := conf.Equivalent(members.ConfState()); err != nil {
-		return nil, fmt.Errorf("raft and this program disagree on who the members are: %w", err)
+		return nil, fmt.Errorf("raft and this program disagree about the members: %w", err)
 	}
-	if goodbye != nil {
-		c.peers = append(c.peers, goodbye)
+	if notice != nil {
+		c.peers = append(c.peers, notice)
 	}
 	return members, nil
 }
 
-// goodbye tells a member that e, which is committed, has removed it; nil where it is too far behind. Raft itself forgets a member
-// at once, which would never know why it does not hear from anybody any more.
-func (c *consensus) goodbye(id uint64, e *raftpb.Entry) *raftpb.Message {
+// removalNotice is the message that tells a member that the committed entry e has removed it; nil if the member is too far behind. Raft itself
+// stops sending to it at once, so that it would not learn of its removal.
+func (c *consensus) removalNotice(id uint64, e *raftpb.Entry) *raftpb.Message {
 	match := c.progress()[id].Match
 	term, err := c.log.Term(match)
 	if err != nil || match == 0 || match > e.GetIndex() {
@@ -279,7 +275,7 @@ func (c *consensus) goodbye(id uint64, e *raftpb.Entry) *raftpb.Message {
 	}
 }
 
-// peerStatus is what a leader knows of the other members.
+// peerStatus returns what this node, leading, knows of the other members.
 func (c *consensus) peerStatus() []PeerStatus {
 	if c.soft.RaftState != raft.StateLeader || len(c.members().List) < 2 {
 		return nil
@@ -294,10 +290,10 @@ func (c *consensus) peerStatus() []PeerStatus {
 	return peers
 }
 
-// leading says whether this node leads as far as it knows, ready or not.
+// leading reports whether raft considers this node the leader, announced or not.
 func (c *consensus) leading() bool { return c.soft.RaftState == raft.StateLeader }
 
-// status leaves Peers out, which cost more.
+// status leaves out Peers, which cost more, and times.
 func (c *consensus) status() Status {
 	s := Status{
 		ID: c.id, Term: c.term, Leader: c.role.Leader, LeaderID: c.role.LeaderID, VotedFor: c.vote,

@@ -12,23 +12,23 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Why a change of the members was refused, where a caller may want to know.
+// Why a change of the members was refused; errors match these.
 var (
-	// ErrRemoved: this member was removed from its cluster for good.
+	// ErrRemoved means that this member was removed from its cluster for good.
 	ErrRemoved = errors.New("removed from the cluster")
-	// ErrChanging: another change of the members is under way; try again when it is through.
+	// ErrChanging means that another change of the members is under way: retry later.
 	ErrChanging = errors.New("another change of the leaders is under way")
-	// ErrQuorum: the change would leave too few members to go on.
+	// ErrQuorum means that the remaining members would have no quorum.
 	ErrQuorum = errors.New("too few leaders would be left")
 )
 
-// Member is one of those who keep the log. It is known by its ID: its address may change.
+// Member is one member of the cluster. Its ID identifies it; its address may change.
 type Member struct {
 	ID      uint64 `json:"id"`
 	Address string `json:"address,omitempty"` // host:port
-	// Directory is the random name of its data directory, made once when the directory is. Empty: not known yet.
+	// Directory is the random name of its data directory, drawn when the directory is created. Empty: not known yet.
 	Directory string `json:"directory,omitempty"`
-	// Voter: it counts in elections and for what is committed. Others only follow, until they have caught up.
+	// Voter: counts for elections and commits. A learner does not; it is promoted once it has caught up.
 	Voter bool `json:"voter,omitempty"`
 }
 
@@ -51,7 +51,7 @@ func (m *Members) Addresses() []string {
 	return list
 }
 
-// Get gives the member with that id.
+// Get returns the member with an id.
 func (m *Members) Get(id uint64) (Member, bool) {
 	i, ok := slices.BinarySearchFunc(m.List, id, func(a Member, id uint64) int { return cmp.Compare(a.ID, id) })
 	if !ok {
@@ -60,7 +60,7 @@ func (m *Members) Get(id uint64) (Member, bool) {
 	return m.List[i], true
 }
 
-// clone gives a copy that shares nothing.
+// clone returns a deep copy.
 func (m *Members) clone() *Members {
 	return &Members{
 		Cluster: m.Cluster, Former: slices.Clone(m.Former), List: slices.Clone(m.List), Removed: slices.Clone(m.Removed),
@@ -82,7 +82,7 @@ func (m *Members) voters() []uint64 {
 	return ids
 }
 
-// ConfState is the members as raft knows them.
+// ConfState returns the members in raft's form.
 func (m *Members) ConfState() *raftpb.ConfState {
 	conf := &raftpb.ConfState{Voters: m.voters()}
 	for _, v := range m.List {
@@ -93,7 +93,7 @@ func (m *Members) ConfState() *raftpb.ConfState {
 	return conf
 }
 
-// nextID is one that no member has or had.
+// nextID returns an id that was never used.
 func (m *Members) nextID() uint64 {
 	next := uint64(1)
 	for _, v := range m.List {
@@ -128,24 +128,24 @@ func DecodeMembers(raw []byte) (*Members, error) {
 	return m, nil
 }
 
-// Op is what a Change does.
+// Op is the kind of a Change.
 type Op string
 
-// The changes there are.
+// The kinds of changes.
 const (
-	OpAdd     Op = "add"     // a learner; with ID 0 it is given one that was never used
+	OpAdd     Op = "add"     // a learner; ID 0 stands for one that was never used
 	OpPromote Op = "promote" // a learner becomes a voter
-	OpUpdate  Op = "update"  // a new address, or the name of a directory that was not known
+	OpUpdate  Op = "update"  // a new address, or the name of a directory if it was not known
 	OpRemove  Op = "remove"  // for good
 )
 
-// Change is one change of the members. It is what the log keeps of it.
+// Change is one change of the members, as it is in the log.
 type Change struct {
 	Op     Op     `json:"op"`
 	Member Member `json:"member"`
 }
 
-// plan completes c against the members as they are. It is not needed when they say already what c asks for.
+// plan validates and completes c. It is not needed if the members are already as c would make them.
 func (m *Members) plan(c Change) (_ Change, needed bool, err error) {
 	switch c.Op {
 	case OpAdd:
@@ -156,8 +156,8 @@ func (m *Members) plan(c Change) (_ Change, needed bool, err error) {
 			return c, false, m.unknown(c.Member.ID)
 		}
 		if c.Member.Directory != "" && have.Directory != "" && c.Member.Directory != have.Directory {
-			return c, false, fmt.Errorf("leader %d was here before with another data directory: its log is gone; "+
-				"run `leaders remove %d` and join anew", have.ID, have.ID)
+			return c, false, fmt.Errorf("leader %d was a member with another data directory: its log is lost; "+
+				"run `leaders remove %d` and join again", have.ID, have.ID)
 		}
 		want := have
 		want.Address, want.Directory = cmp.Or(c.Member.Address, have.Address), cmp.Or(c.Member.Directory, have.Directory)
@@ -180,11 +180,11 @@ func (m *Members) plan(c Change) (_ Change, needed bool, err error) {
 			return c, false, m.unknown(c.Member.ID)
 		}
 		if have.Voter && len(m.voters()) == 1 {
-			return c, false, fmt.Errorf("leader %d is the last one: without it nothing is left of the cluster: %w", have.ID, ErrQuorum)
+			return c, false, fmt.Errorf("leader %d is the last one: remove the whole cluster instead: %w", have.ID, ErrQuorum)
 		}
 		return Change{Op: OpRemove, Member: have}, true, nil
 	}
-	return c, false, fmt.Errorf("change %q of the leaders is unknown", c.Op)
+	return c, false, fmt.Errorf("unknown change %q of the leaders", c.Op)
 }
 
 func (m *Members) planAdd(c Change) (_ Change, needed bool, err error) {
@@ -195,17 +195,17 @@ func (m *Members) planAdd(c Change) (_ Change, needed bool, err error) {
 			continue
 		}
 		if want.ID != 0 && want.ID != have.ID {
-			return c, false, fmt.Errorf("the data directory of leader %d asks to join as leader %d: start it without that id", have.ID, want.ID)
+			return c, false, fmt.Errorf("the data directory is that of leader %d and asks to join as leader %d: start it without an id", have.ID, want.ID)
 		}
 		want.ID = have.ID
 		return m.plan(Change{Op: OpUpdate, Member: want})
 	}
 	if slices.Contains(m.Removed, want.ID) {
-		return c, false, fmt.Errorf("leader %d was removed from the cluster: its id is not used again; join without an id, "+
+		return c, false, fmt.Errorf("leader %d was removed from the cluster: ids are not used again; join without an id, "+
 			"with an empty data directory: %w", want.ID, ErrRemoved)
 	}
 	if have, ok := m.Get(want.ID); ok {
-		return c, false, fmt.Errorf("leader %d is there already, at %s with another data directory: join with another id, or without one; "+
+		return c, false, fmt.Errorf("leader %d exists already, at %s with another data directory: join with another id, or without one; "+
 			"if that leader is gone for good, run `leaders remove %d` first", have.ID, have.Address, have.ID)
 	}
 	if want.ID == 0 {
@@ -219,7 +219,7 @@ func (m *Members) unknown(id uint64) error {
 	for _, v := range m.List {
 		ids = append(ids, fmt.Sprint(v.ID))
 	}
-	return fmt.Errorf("there is no leader %d: there are %s", id, strings.Join(ids, ", "))
+	return fmt.Errorf("there is no leader %d: the leaders are %s", id, strings.Join(ids, ", "))
 }
 
 func (m *Members) addressFree(want Member) error {
@@ -232,13 +232,12 @@ func (m *Members) addressFree(want Member) error {
 	return nil
 }
 
-// apply gives the members after c. A change that makes no sense any more is without effect: all members see the same log, so
-// they all agree on that.
+// apply returns the members after c. A change that is invalid by now has no effect; all members see the same log, so they agree on that.
 func (m *Members) apply(c Change) (_ *Members, applied bool, err error) {
 	switch c.Op {
 	case OpAdd, OpPromote, OpUpdate, OpRemove:
 	default:
-		return nil, false, fmt.Errorf("change %q of the members is unknown: a newer version wrote it, run that one", c.Op)
+		return nil, false, fmt.Errorf("unknown change %q of the members: a newer version wrote it, run that one", c.Op)
 	}
 	planned, needed, err := m.plan(c)
 	if err != nil || !needed || planned.Op != c.Op {
@@ -260,7 +259,7 @@ func (m *Members) apply(c Change) (_ *Members, applied bool, err error) {
 	return next, true, nil
 }
 
-// entry makes what is proposed for c.
+// entry encodes c for the log.
 func (c Change) entry() (*raftpb.ConfChangeV2, error) {
 	raw, err := json.Marshal(c)
 	if err != nil {
@@ -275,12 +274,12 @@ func (c Change) entry() (*raftpb.ConfChangeV2, error) {
 	}, nil
 }
 
-// decodeChange reads what entry made.
+// decodeChange decodes what entry has encoded.
 func decodeChange(e *raftpb.Entry) (Change, *raftpb.ConfChangeV2, error) {
 	var c Change
 	cc := &raftpb.ConfChangeV2{}
 	if e.GetType() != raftpb.EntryConfChangeV2 {
-		return c, nil, fmt.Errorf("entry type %v is unknown", e.GetType())
+		return c, nil, fmt.Errorf("unknown entry type %v", e.GetType())
 	}
 	if err := proto.Unmarshal(e.GetData(), cc); err != nil {
 		return c, nil, err

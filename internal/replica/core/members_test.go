@@ -159,9 +159,9 @@ func TestChangesOfMembersAreChecked(t *testing.T) {
 		want   string
 	}{
 		{Change{Op: OpAdd, Member: Member{ID: 4, Address: "z"}}, "leader 4 was removed"},
-		{Change{Op: OpAdd, Member: Member{ID: 2, Address: "z", Directory: "dz"}}, "leader 2 is there already"},
+		{Change{Op: OpAdd, Member: Member{ID: 2, Address: "z", Directory: "dz"}}, "leader 2 exists already"},
 		{Change{Op: OpAdd, Member: Member{Address: "a2", Directory: "dz"}}, "leader 2 has the address a2 already"},
-		{Change{Op: OpUpdate, Member: Member{ID: 9, Address: "z"}}, "there is no leader 9: there are 1, 2, 3"},
+		{Change{Op: OpUpdate, Member: Member{ID: 9, Address: "z"}}, "there is no leader 9: the leaders are 1, 2, 3"},
 		{Change{Op: OpUpdate, Member: Member{ID: 3, Address: "a1"}}, "leader 1 has the address a1 already"},
 		{Change{Op: OpRemove, Member: Member{ID: 9}}, "there is no leader 9"},
 		{Change{Op: "dance", Member: Member{ID: 1}}, `"dance"`},
@@ -176,7 +176,7 @@ func TestChangesOfMembersAreChecked(t *testing.T) {
 	if _, _, err := propose(Change{Op: OpUpdate, Member: Member{ID: 3, Directory: "d3"}}); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := propose(Change{Op: OpUpdate, Member: Member{ID: 3, Directory: "other"}}); err == nil || !strings.Contains(err.Error(), "its log is gone") {
+	if _, _, err := propose(Change{Op: OpUpdate, Member: Member{ID: 3, Directory: "other"}}); err == nil || !strings.Contains(err.Error(), "its log is lost") {
 		t.Errorf("another directory of leader 3 = %v", err)
 	}
 	if _, _, err := c.rigs[leader.id%3+1].core.proposeMember(Change{Op: OpRemove, Member: Member{ID: 5}}, false); !errors.Is(err, ErrNotLeader) {

@@ -7,25 +7,25 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Position is a place in the log: what a snapshot of the state after the entry at Index must say of the log.
+// Position is a position in the log, with what a snapshot there must record.
 type Position struct {
 	Index, Term uint64
-	Members     *Members // as of there; not changed by anybody
+	Members     *Members // as of there; not to be changed
 }
 
-// beginningIndex is the position of the first members of a cluster: entries follow it. A new member of a running cluster starts
-// at 0 instead, so that raft, which finds nothing before this position, always sends it a snapshot, with the members in it.
+// beginningIndex is where the logs of the first members begin. A new member of a running cluster begins at 0 instead: raft finds no
+// entries before this index, so it always sends a snapshot first, which has the members.
 const beginningIndex = 1
 
-// Beginning is where the first members of a cluster start from; it must be the same on each of them.
+// Beginning is the start of the first members of a cluster. It must be the same on each of them.
 func Beginning(first Members) Position {
 	return Position{Index: beginningIndex, Term: 1, Members: first.clone()}
 }
 
-// NewMember is where a new member of a running cluster starts from: it knows nobody, and waits to be told.
+// NewMember is the start of a new member of a running cluster, which learns the members from its first snapshot.
 func NewMember(cluster string) Position { return Position{Members: &Members{Cluster: cluster}} }
 
-// Snapshot is what raft sends to who needs the snapshot at p; its file goes another way.
+// Snapshot is raft's description of the snapshot at p. The file is sent separately.
 func (p Position) Snapshot() (*raftpb.Snapshot, error) {
 	members, err := p.Members.Encode()
 	if err != nil {
@@ -36,25 +36,25 @@ func (p Position) Snapshot() (*raftpb.Snapshot, error) {
 	}}, nil
 }
 
-// PositionOf reads what snapshot made.
+// PositionOf is the inverse of Snapshot.
 func PositionOf(s *raftpb.Snapshot) (Position, error) {
 	members, err := DecodeMembers(s.GetData())
 	if err != nil {
 		return Position{}, fmt.Errorf("snapshot at entry %d: %w", s.GetMetadata().GetIndex(), err)
 	}
 	if err := members.ConfState().Equivalent(raftpb.EnsureConfState(s.GetMetadata().GetConfState())); err != nil {
-		return Position{}, fmt.Errorf("snapshot at entry %d contradicts itself: %w", s.GetMetadata().GetIndex(), err)
+		return Position{}, fmt.Errorf("snapshot at entry %d is inconsistent: %w", s.GetMetadata().GetIndex(), err)
 	}
 	return Position{Index: s.GetMetadata().GetIndex(), Term: s.GetMetadata().GetTerm(), Members: members}, nil
 }
 
-// memoryLog is the part of the log that is on disk and still needed in memory, and the snapshot that stands for the rest.
+// memoryLog is the part of the persisted log that is needed in memory, and the snapshot that replaces the rest.
 type memoryLog struct {
 	*raft.MemoryStorage
 	bytes  int      // of the entries, roughly
-	newest Position // of the snapshots that this node can send; index 0: none
-	now    *Members // as of the newest entry taken
-	wanted bool     // raft wanted a snapshot that there is not
+	newest Position // snapshot that this node can send; index 0: none
+	now    *Members // as of the last committed entry
+	wanted bool     // raft needed a snapshot that does not exist
 }
 
 func newMemoryLog(start Position, state *raftpb.HardState, entries []*raftpb.Entry) (*memoryLog, error) {
@@ -68,7 +68,7 @@ func newMemoryLog(start Position, state *raftpb.HardState, entries []*raftpb.Ent
 	return l, l.SetHardState(state)
 }
 
-// restart drops all entries: the log goes on behind p.
+// restart drops all entries: the log continues behind p.
 func (l *memoryLog) restart(p Position) error {
 	s, err := p.Snapshot()
 	if err != nil {
@@ -81,7 +81,7 @@ func (l *memoryLog) restart(p Position) error {
 	return nil
 }
 
-// append adds entries that are durable, in place of those that were at their indexes.
+// append adds durable entries, and replaces those at their indexes and behind.
 func (l *memoryLog) append(entries []*raftpb.Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -105,7 +105,7 @@ func (l *memoryLog) append(entries []*raftpb.Entry) error {
 	return l.Append(entries)
 }
 
-// entriesBytes is what entries cost in memory, roughly.
+// entriesBytes is roughly the memory of entries.
 func entriesBytes(entries []*raftpb.Entry) int {
 	n := len(entries) * entryOverheadBytes
 	for _, e := range entries {
@@ -152,8 +152,8 @@ func (l *memoryLog) trimTo(bytes int, index uint64) error {
 	return l.trim(candidates[n-1].GetIndex())
 }
 
-// Snapshot implements raft.Storage: the newest snapshot, if the entries in memory follow it and it knows all members of now.
-// One that does not know a new member is of no use to that one, which would not find itself in it.
+// Snapshot implements raft.Storage: the newest snapshot, if the entries in memory follow it and it has all present members. A new
+// member cannot use one that does not have it.
 func (l *memoryLog) Snapshot() (*raftpb.Snapshot, error) {
 	first, err := l.FirstIndex()
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// errNoLeader: no leader is known, or it is not ready yet, so a read must be requested again.
+// errNoLeader means that no leader is known, or that it is not ready: the read must be requested again.
 var errNoLeader = errors.New("no leader is known")
 
-// step takes a message of a peer. An error means that the message was refused; it changes nothing.
+// step handles a message of a peer. An error means that it was refused and has changed nothing.
 func (c *consensus) step(m *raftpb.Message) error {
 	err := Acceptable(m, c.id)
 	if err == nil && m.GetType() == raftpb.MsgSnap {
@@ -23,10 +23,10 @@ func (c *consensus) step(m *raftpb.Message) error {
 	}
 	c.heard[m.GetFrom()] = c.ticks
 	if m.GetType() == raftpb.MsgTimeoutNow && (c.disk.hung || c.disk.full) {
-		return nil // whoever asks will look for another
+		return nil // the leader will try another member
 	}
 	if m.GetType() == raftpb.MsgReadIndex && c.soft.RaftState == raft.StateLeader && c.readyTerm != c.term {
-		return nil // not known yet what is committed; raft itself looks only when there are several voters
+		return nil // the commit index may be outdated; raft checks this only with several voters
 	}
 	err = c.node.Step(m)
 	if err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
@@ -35,32 +35,32 @@ func (c *consensus) step(m *raftpb.Message) error {
 	if c.fromLeader(m) {
 		c.heardLead = c.ticks
 	}
-	return nil // an answer of a member that was removed meanwhile is no error
+	return nil // a response of a member that was removed meanwhile is no error
 }
 
-// Acceptable says whether a peer may send m to member id.
+// Acceptable returns why a peer may not send m to member id.
 func Acceptable(m *raftpb.Message, id uint64) error {
 	if m.GetTo() != id {
 		return fmt.Errorf("it is for member %d, this is member %d", m.GetTo(), id)
 	}
 	if from := m.GetFrom(); from == raft.None || from == id || raft.IsLocalMsgTarget(from) {
-		return errors.New("no other member has that number")
+		return errors.New("no other member has that id")
 	}
-	switch m.GetType() { //nolint:exhaustive // all others are of raft's own, or not used here
+	switch m.GetType() { //nolint:exhaustive // the others are internal to raft, or not used
 	case raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
 		raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow, raftpb.MsgReadIndexResp, raftpb.MsgSnap:
 		return nil
 	case raftpb.MsgReadIndex:
 		if len(m.GetEntries()) != 1 {
-			return errors.New("a read without a name")
+			return errors.New("a read without a context")
 		}
 		return nil
 	default:
-		return fmt.Errorf("%v is not for peers to say", m.GetType())
+		return fmt.Errorf("%v is not a message between members", m.GetType())
 	}
 }
 
-// acceptableSnapshot says whether the snapshot of m can be one of this cluster.
+// acceptableSnapshot returns why the snapshot of m cannot be of this cluster.
 func (c *consensus) acceptableSnapshot(m *raftpb.Message) error {
 	p, err := PositionOf(m.GetSnapshot())
 	if err == nil && p.Members.Cluster != c.members().Cluster {
@@ -69,7 +69,7 @@ func (c *consensus) acceptableSnapshot(m *raftpb.Message) error {
 	return err
 }
 
-// fromLeader says whether m, which was stepped, shows that its sender leads now.
+// fromLeader reports whether m, which raft has stepped, proves that its sender leads now.
 func (c *consensus) fromLeader(m *raftpb.Message) bool {
 	if t := m.GetType(); t != raftpb.MsgApp && t != raftpb.MsgHeartbeat && t != raftpb.MsgSnap {
 		return false
@@ -78,8 +78,8 @@ func (c *consensus) fromLeader(m *raftpb.Message) bool {
 	return status.Lead == m.GetFrom() && status.GetTerm() == m.GetTerm()
 }
 
-// readIndex asks for the index that a linearizable read must wait for; Work.Reads answers it, or nothing does, and then it is
-// to be asked again. context must be unlike any that this member ever used in another read, also before it was started again.
+// readIndex requests the index for a linearizable read. The answer is in work.reads, or lost. context must differ from that of every other
+// read of this member, also of earlier processes.
 func (c *consensus) readIndex(context []byte) error {
 	if c.soft.Lead == raft.None || (c.soft.RaftState == raft.StateLeader && c.readyTerm != c.term) {
 		return errNoLeader
@@ -88,7 +88,7 @@ func (c *consensus) readIndex(context []byte) error {
 	return nil
 }
 
-// reportSnapshot tells what became of the MsgSnap that was last sent to that member.
+// reportSnapshot reports the outcome of the MsgSnap that was last sent to a member.
 func (c *consensus) reportSnapshot(id uint64, ok bool) {
 	status := raft.SnapshotFinish
 	if !ok {
@@ -97,18 +97,18 @@ func (c *consensus) reportSnapshot(id uint64, ok bool) {
 	c.node.ReportSnapshot(id, status)
 }
 
-// reportUnreachable tells that messages to that member were lost.
+// reportUnreachable reports that messages to a member were lost.
 func (c *consensus) reportUnreachable(id uint64) { c.node.ReportUnreachable(id) }
 
-// outgoing holds back entries that this leader has not on its own disk yet, while there are no more than two voters.
+// outgoing holds back entries that are not on this leader's disk yet, while there are at most two voters.
 //
-// With one voter, the entry that makes a second one is committed by the first alone. If power failed soon after, and the first lost the
-// end of its log, which the second had been sent already, nobody could be elected: the second does not vote for a log that is
-// shorter than its own, and does not stand for election itself, as what it has on disk does not say that it is a voter. With
-// three voters or more there is always one that can be elected, and entries go out while they are being saved.
+// With one voter, the entry that adds a second one is committed by the first alone. If power failed soon after, and the first lost the
+// end of its log, which the second had received already, neither could be elected: the second does not vote for a log shorter than its
+// own, and does not campaign, because the log on its disk does not make it a voter. With three or more voters one can always be
+// elected, so entries are sent while they are being persisted.
 func (c *consensus) outgoing(messages []*raftpb.Message) []*raftpb.Message {
 	if c.soft.RaftState != raft.StateLeader {
-		c.held = nil // of a term that is over
+		c.held = nil // of an earlier term
 		return messages
 	}
 	if len(c.held) > 0 {
@@ -126,7 +126,7 @@ func (c *consensus) outgoing(messages []*raftpb.Message) []*raftpb.Message {
 		term, err := c.log.Term(last.GetIndex())
 		return !errors.Is(err, raft.ErrCompacted) && (err != nil || term != last.GetTerm())
 	}
-	blocked := map[uint64]bool{} // they keep their order
+	blocked := map[uint64]bool{} // keep the order per member
 	return slices.DeleteFunc(messages, func(m *raftpb.Message) bool {
 		if m.GetType() != raftpb.MsgApp || (!blocked[m.GetTo()] && !waits(m)) {
 			return false

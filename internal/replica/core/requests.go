@@ -12,6 +12,14 @@ import (
 // errPending: the outcome of a request is still open.
 var errPending = errors.New("not yet")
 
+// requests are those that wait for their outcome.
+type requests struct {
+	changes   []*memberChange
+	transfers []transfer
+	reads     reads
+	canceled  map[Ref]bool // to be dropped with the next tick
+}
+
 // memberChange is a change of the members that has been requested.
 type memberChange struct {
 	ChangeMembers
