@@ -392,7 +392,7 @@ func TestReceivedSnapshotIsVerified(t *testing.T) {
 	if joiner.installs != 1 {
 		t.Errorf("%d snapshots were installed, want 1", joiner.installs)
 	}
-	if err := joiner.Receive(t.Context(), m); err == nil || !strings.Contains(err.Error(), "without its body") {
+	if err := joiner.Receive(t.Context(), m); err == nil || !strings.Contains(err.Error(), "without a body") {
 		t.Errorf("Receive of a snapshot = %v", err)
 	}
 	f.change(func() { delete(f.cut, 1) })
@@ -536,7 +536,7 @@ func TestDirectoryOfAnotherIsRefused(t *testing.T) {
 	}{
 		{Config{Join: true, Cluster: "c"}, "needs the id"},
 		{Config{Join: true, ID: 3}, "and the cluster's"},
-		{Config{ID: 3, Peers: []Member{{ID: 1, Address: "a"}, {ID: 2, Address: "b"}}}, "do not include leader 3"},
+		{Config{ID: 3, Peers: []Member{{ID: 1, Address: "a"}, {ID: 2, Address: "b"}}}, "do not include this one, leader 3"},
 		{Config{ID: 1, Peers: []Member{{ID: 1, Address: "a"}, {ID: 1, Address: "b"}}}, "are the same"},
 		{Config{ID: 1, Peers: []Member{{ID: 1, Address: "a"}, {ID: 2, Address: "a"}}}, "are the same"},
 		{Config{ID: 1, Peers: []Member{{ID: 1, Address: "a"}, {ID: 2}}}, "an address"},

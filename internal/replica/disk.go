@@ -15,11 +15,10 @@ import (
 	"github.com/bridgefour/bridgefour/internal/datadir"
 )
 
-// ErrLogFull matches the errors that say that the disk under the log has no room. Nothing acknowledged is lost; the log goes
-// on by itself when there is room.
+// ErrLogFull means that the disk under the log has no room. Nothing acknowledged is lost; the log continues by itself when there is room.
 var ErrLogFull = errors.New("no room for the log")
 
-// logFullError is an ErrLogFull with what a person needs to know.
+// logFullError is an ErrLogFull with the cause and the way out.
 type logFullError struct {
 	dir  string
 	free int64
@@ -33,7 +32,7 @@ func (e *logFullError) Error() string {
 		cause = fmt.Sprintf(" (%v)", e.err)
 	}
 	return fmt.Sprintf("no room for the log: the disk under %s has %.1f MB free, the log needs %.1f MB%s; "+
-		"make room there: the log then goes on by itself, and nothing acknowledged is lost",
+		"make room there: the log then continues by itself, and nothing acknowledged is lost",
 		e.dir, float64(e.free)/1e6, float64(e.need)/1e6, cause)
 }
 
@@ -41,7 +40,7 @@ func (e *logFullError) Is(target error) bool { return target == ErrLogFull }
 
 func (e *logFullError) Unwrap() error { return e.err }
 
-// freeBytes is what a user without privileges may still write under dir.
+// freeBytes returns the space under dir that an unprivileged user may use.
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -50,12 +49,12 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:unconvert // other systems have other types here
 }
 
-// noSpace says whether err means that the disk or a quota is full: making room helps.
+// noSpace reports whether err means that the disk or a quota is full.
 func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// lockDir takes the directory for this process. The lock dies with the process, so it is never stale.
+// lockDir locks the data directory for this process.
 func lockDir(dir string) (*os.File, error) {
 	f, err := datadir.Lock(filepath.Join(dir, "LOCK"))
 	if errors.Is(err, datadir.ErrLocked) {

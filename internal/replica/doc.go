@@ -1,5 +1,5 @@
-// Package replica is the replicated log and the election: what is committed here is what every leader agrees on, and
-// what survives kill -9 and power loss.
+// Package replica is the replicated log and the election: all leaders agree on what is committed here, and it survives kill -9 and
+// power loss.
 //
 // It has two layers. The core (internal/replica/core) wraps go.etcd.io/raft's RawNode as a step function: inputs and the time go in,
 // effects come out; it has no goroutine, clock or I/O, so a simulator can drive it. The driver (loop.go, saver.go) owns the
@@ -10,32 +10,30 @@
 //	               └────────── persisted ───────────────┘
 //	Events  <── loop <── core: committed, and on this node's disk
 //
-// The saver takes whatever has gathered while its last fsync ran, so the number of entries per fsync grows with the load
-// by itself. No entry is delivered before it is on this node's own disk, however small the cluster.
+// A batch holds everything that has gathered during the fsync before it, so the number of entries per fsync grows with the load. No
+// entry is delivered before it is on this node's own disk, however small the cluster.
 //
-// The members are part of the log (core/members.go): an entry that changes them takes effect when it is committed, one at a time, and
-// snapshots carry them. The first members of a cluster are at entry 1, which is no entry but where every log of theirs begins;
-// who joins later begins at 0, so raft sends it a snapshot first, and with it the members. A new member only follows until
-// it keeps up; then the leader makes it a voter. A removed one's number is never used again.
+// The members are part of the log (core/members.go): a change takes effect when its entry is committed, one at a time, and snapshots carry
+// the members. The logs of the first members of a cluster begin at index 1, those of later ones at 0, so that raft sends them a
+// snapshot first, with the members. A new member is a learner until it has caught up; then the leader makes it a voter. The id of a
+// removed member is never used again.
 //
-// A leader gives up what it should not hold. One that was stopped looks whether a majority still follows it before it does anything
-// else (core.Core.Step). One whose disk hangs or is full hands over to another, and does not take it back. One
-// that ends in an orderly way hands over first (TransferLeadership). One that hears from no majority for an election
-// time steps down by itself.
+// A leader that may have lost its leadership steps down. After a pause it checks that a majority still follows it before it does anything
+// else (core.Core.Step). With a hung or full disk it hands leadership over and does not accept it again. At an orderly end it hands
+// over first (TransferLeadership). Without a majority for an election time it steps down by itself.
 //
 // The files of a data directory:
 //
 //	LOCK     held (flock) by the process that uses the directory; its pid is in it
 //	FORMAT   the version of this layout
-//	wal/     the write-ahead log of etcd (go.etcd.io/etcd/server/v3/storage/wal); at the head of each file stands whose it is
+//	wal/     the write-ahead log of etcd (go.etcd.io/etcd/server/v3/storage/wal); the head of each file has its identity
 //	snap/    INDEX-TERM.snap: snapshots of the state, the newest and one older (snapshot.go gives the format)
 //
-// A snapshot counts once its record is in the log. The log is kept back to the older of the two snapshots, so that losing
-// the newest file loses nothing. A snapshot that came from the leader stands for a log that this node does not have: what was
-// before it counts no more, and is removed.
+// A snapshot is valid once its record is in the log. The log is kept back to the older of the two snapshots, so that losing the newest
+// file loses nothing. A snapshot of the leader replaces a log that this node does not have: everything before it is void, and removed.
 //
-// What a start does with a damaged log: a torn tail, which is what power loss leaves of writes that were never
-// acknowledged, is cut off and reported; everything else is refused, with the file's name and the way out. The two are told
-// apart by the records behind the damage: the log never holds a commit index before the entries it covers have been
-// fsynced, so a commit index beyond the damage proves that acknowledged entries are in the damaged part.
+// At a start with a damaged log, a torn tail, which power loss leaves of unacknowledged writes, is cut off and reported; any other
+// damage is refused, with the file's name and the way out. The records behind the damage distinguish the two: the log never holds a
+// commit index before the entries up to it have been fsynced, so a commit index behind the damage proves that acknowledged entries
+// are damaged.
 package replica

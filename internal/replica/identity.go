@@ -23,21 +23,21 @@ const (
 	headVersion = 2
 )
 
-// journalHead stands at the head of each log file: whose log it is. It never changes in the life of a log.
+// journalHead is the head of each log file, with the identity of the log. It never changes.
 type journalHead struct {
 	Version   int    `json:"version"`
 	ID        uint64 `json:"id"`
 	Cluster   string `json:"cluster"`
 	Directory string `json:"directory"`
-	// First are the first members of the cluster; nil: this one joined it later, and a snapshot tells.
+	// First are the first members of the cluster; nil: this one joined later, and learns the members from a snapshot.
 	First *Members `json:"first,omitempty"`
-	// Others are the members that a new member was told of when it joined; only hints.
+	// Others are the members at the time when a new member joined; only hints.
 	Others []Member `json:"others,omitempty"`
-	// Overruled: First are the members as of this entry, whatever the log and the snapshots up to there say (see Recover).
+	// Overruled: First are the members as of this entry, whatever the log and the snapshots up to it say (see Recover).
 	Overruled uint64 `json:"overruled,omitempty"`
 }
 
-// start is what the log's first entry follows.
+// start is the position before the log's first entry.
 func (h journalHead) start() core.Position {
 	if h.First == nil {
 		return core.NewMember(h.Cluster)
@@ -48,7 +48,7 @@ func (h journalHead) start() core.Position {
 func decodeHead(raw []byte, walDir string) (journalHead, error) {
 	var h journalHead
 	if err := json.Unmarshal(raw, &h); err != nil || h.ID == 0 || h.Cluster == "" {
-		return h, fmt.Errorf("the log %s is not one of this program (its head is %q): use another data directory", walDir, raw)
+		return h, fmt.Errorf("%s is not a log of this program (its head is %q): use another data directory", walDir, raw)
 	}
 	if h.Version != headVersion {
 		return h, fmt.Errorf("the log %s has version %d, this program reads %d: use the program that wrote it, or another data directory",
@@ -57,7 +57,7 @@ func decodeHead(raw []byte, walDir string) (journalHead, error) {
 	return h, nil
 }
 
-// markFormat writes the version of the layout where it is missing. It is not fsynced: its absence costs a check only.
+// markFormat writes the version of the layout if it is missing. It is not fsynced: without it only a check is lost.
 func markFormat(dir string) error {
 	path := filepath.Join(dir, formatFile)
 	if text, err := os.ReadFile(path); err == nil && len(text) > 0 {
@@ -85,7 +85,7 @@ func checkFormat(dir string) error {
 	return nil
 }
 
-// InUse says whether dir holds a log, or what is left of one: then Open takes what is there, and does not begin anything.
+// InUse reports whether dir holds a log or the rest of one, which Open recovers instead of beginning a new one.
 func InUse(dir string) (bool, error) {
 	for _, name := range []string{formatFile, walName, recoveredName} {
 		_, err := os.Stat(filepath.Join(dir, name))
@@ -107,7 +107,7 @@ func randomName() (string, error) {
 	return hex.EncodeToString(b[:]), nil
 }
 
-// newHead is whose log a new data directory holds.
+// newHead returns the head for the log of a new data directory.
 func (cfg Config) newHead() (journalHead, error) {
 	head := journalHead{Version: headVersion, ID: cfg.ID, Cluster: cfg.Cluster, Directory: cfg.Directory}
 	var err error
@@ -119,7 +119,7 @@ func (cfg Config) newHead() (journalHead, error) {
 	switch {
 	case cfg.Join:
 		if cfg.ID == 0 || cfg.Cluster == "" {
-			return head, errors.New("a new member of a running cluster needs the id that it was given there, and the cluster's")
+			return head, errors.New("a new member of a running cluster needs the id that it was assigned, and the cluster's")
 		}
 		head.Others = cfg.Peers
 	case len(cfg.Peers) > 0:
@@ -127,7 +127,7 @@ func (cfg Config) newHead() (journalHead, error) {
 			return head, err
 		}
 		if _, ok := head.First.Get(cfg.ID); !ok {
-			return head, fmt.Errorf("the first leaders do not include leader %d, which is this one: name it in the list", cfg.ID)
+			return head, fmt.Errorf("the first leaders do not include this one, leader %d: add it to the list", cfg.ID)
 		}
 		head.Cluster = cmp.Or(cfg.Cluster, nameOf(cfg.Peers))
 		head.First.Cluster = head.Cluster
@@ -143,8 +143,8 @@ func (cfg Config) newHead() (journalHead, error) {
 	return head, nil
 }
 
-// firstMembers checks the list that the first members of a cluster were given. The names of their directories are left out: each
-// knows its own only, and the list must be the same on all.
+// firstMembers validates the list of the first members of a cluster. The names of their directories are left out: each knows only its own,
+// and the list must be the same on all.
 func firstMembers(peers []Member) (*Members, error) {
 	first := &Members{}
 	for _, p := range peers {
@@ -164,7 +164,7 @@ func firstMembers(peers []Member) (*Members, error) {
 	return first, nil
 }
 
-// nameOf is an id for the cluster of these first members that each of them finds by itself.
+// nameOf derives an id for the cluster of these first members, the same on each of them.
 func nameOf(peers []Member) string {
 	var text []string
 	for _, p := range peers {
@@ -175,7 +175,7 @@ func nameOf(peers []Member) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// fits refuses an existing log that is not what cfg asks for.
+// fits refuses an existing log that does not match cfg.
 func (cfg Config) fits(head journalHead) error {
 	if cfg.ID != 0 && cfg.ID != head.ID {
 		return fmt.Errorf("data directory %s belongs to member %d, not %d: give that id, or another directory", cfg.Dir, head.ID, cfg.ID)

@@ -20,35 +20,34 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// segmentBytes is the size of the log's files, preallocated, one ahead of need. etcd's default of 64 MB costs an embedded
-// cluster that lives for a second 128 MB of disk.
+// segmentBytes is the size of the log's files, which are preallocated, one in advance. With etcd's default of 64 MB an embedded cluster
+// that lives for a second would need 128 MB of disk.
 const segmentBytes = 16 << 20
 
-// setSegmentBytes sets etcd's package variable, once and before any log is opened: the logs' goroutines read it.
+// setSegmentBytes sets etcd's package variable once, before any log is opened: the logs' goroutines read it.
 //
 //nolint:gochecknoglobals // the variable it guards is a global of etcd's package
 var setSegmentBytes = sync.OnceFunc(func() { wal.SegmentSizeBytes = segmentBytes })
 
-// journal is the log on disk: etcd's write-ahead log and what it takes to survive a full disk. It is not safe for
-// concurrent use.
+// journal is the log on disk: etcd's write-ahead log, with recovery from a full disk. It is not safe for concurrent use.
 type journal struct {
 	dir string // of the data
 	log *slog.Logger
 	zap *zap.Logger
 
-	w *wal.WAL // nil: it could not be opened again yet
+	w *wal.WAL // nil: it could not be reopened yet
 
-	// state is the newest that was to be saved. Its commit index is written only up to synced (see save).
+	// state is the newest state to save. Its commit index is written only up to synced (see save).
 	state  *raftpb.HardState
 	synced entryID // the last entry known to be on disk
 	snap   *walpb.Snapshot
-	fresh  bool // the log was opened again: state and snap are to be written again
+	fresh  bool // the log was reopened: state and snap must be written again
 }
 
-// recovered is what an existing log holds.
+// recovered is the content of an existing log.
 type recovered struct {
 	head    journalHead
-	start   core.Position   // what entries follows
+	start   core.Position   // what entries follow
 	body    *openSnapshot   // of start; nil: there is no snapshot
 	snaps   []core.Position // newest first, at most two
 	state   *raftpb.HardState
@@ -63,7 +62,7 @@ func newJournal(dir string, log *slog.Logger) *journal {
 	return &journal{dir: dir, log: log, zap: walLogger(log), state: &raftpb.HardState{}}
 }
 
-// openJournal opens the log of cfg.Dir, or begins the one that cfg asks for.
+// openJournal opens the log of cfg.Dir, or begins a new one.
 func openJournal(cfg Config, store snapStore) (*journal, *recovered, error) {
 	if err := checkFormat(cfg.Dir); err != nil {
 		return nil, nil, err
@@ -88,7 +87,7 @@ func openJournal(cfg Config, store snapStore) (*journal, *recovered, error) {
 	return j, rec, nil
 }
 
-// create begins an empty log, unless there are signs that there was one.
+// create begins an empty log, unless there are traces of an earlier one.
 func (j *journal) create(cfg Config, store snapStore) (*recovered, error) {
 	snaps, err := store.list()
 	if err != nil {
@@ -117,7 +116,7 @@ func (j *journal) create(cfg Config, store snapStore) (*recovered, error) {
 	return &recovered{head: head, start: start}, nil
 }
 
-// begin makes an empty log in dir.
+// begin creates an empty log in dir.
 func (j *journal) begin(dir string, head journalHead) error {
 	raw, err := json.Marshal(head)
 	if err != nil {
@@ -129,7 +128,7 @@ func (j *journal) begin(dir string, head journalHead) error {
 	return nil
 }
 
-// recover reads what the log holds and opens it for appending.
+// recover reads the log and opens it for appending.
 func (j *journal) recover(store snapStore) (*recovered, error) {
 	if err := j.removeTemporary(); err != nil {
 		return nil, err
@@ -161,7 +160,7 @@ func (j *journal) recover(store snapStore) (*recovered, error) {
 		}
 		return nil, err
 	}
-	// Entries that a peer's snapshot has made void are followed by nothing yet, so that reading them in order does not tell.
+	// Entries that a peer's snapshot has superseded and that nothing follows yet are not recognized when reading in order.
 	if n := len(rec.entries); n > 0 {
 		rec.entries = rec.entries[:min(uint64(n), scan.last.index-min(rec.start.Index, scan.last.index))]
 	}
@@ -169,7 +168,7 @@ func (j *journal) recover(store snapStore) (*recovered, error) {
 	return rec, nil
 }
 
-// removeTemporary removes files that were being prepared: a half-written one must not be taken up again.
+// removeTemporary removes preallocated files: a half-written one must not be reused.
 func (j *journal) removeTemporary() error {
 	files, err := filepath.Glob(filepath.Join(escapeGlob(j.walDir()), "*"+tmpExt))
 	if err != nil {
@@ -183,7 +182,7 @@ func (j *journal) removeTemporary() error {
 	return nil
 }
 
-// repair cuts a torn tail off. wal.Repair would first copy the whole file, and never remove the copy.
+// repair cuts off a torn tail. wal.Repair would copy the whole file first, and never remove the copy.
 func (j *journal) repair(scan *logScan) error {
 	path := scan.segments[scan.end.segment].path
 	if err := cutLog(scan.segments, scan.end); err != nil {
@@ -194,7 +193,7 @@ func (j *journal) repair(scan *logScan) error {
 	return nil
 }
 
-// chooseStart finds the newest snapshot that the log knows, and verifies and opens it; or where the log begins without one.
+// chooseStart opens and verifies the newest snapshot that is recorded in the log; without one, it finds where the log begins.
 func (j *journal) chooseStart(store snapStore, scan *logScan, rec *recovered) error {
 	files, err := store.list()
 	if err != nil {
@@ -208,7 +207,7 @@ func (j *journal) chooseStart(store snapStore, scan *logScan, rec *recovered) er
 	first := scan.segments[0]
 	rec.start = rec.head.start()
 	if len(rec.snaps) == 0 && (first.index > 1 || scan.base.index > rec.start.Index) {
-		return fmt.Errorf("the log begins at entry %d (%s), and no snapshot in %s leads up to it: put the snapshot file back, or restore "+
+		return fmt.Errorf("the log begins at entry %d (%s), and no snapshot in %s covers the entries before it: put the snapshot file back, or restore "+
 			"the data directory from a copy", max(first.index, scan.base.index+1), first.path, store.dir)
 	}
 	if len(scan.snaps) == 0 {
@@ -219,12 +218,12 @@ func (j *journal) chooseStart(store snapStore, scan *logScan, rec *recovered) er
 		have = rec.snaps[0].Index
 	}
 	if newest := scan.snaps[len(scan.snaps)-1]; newest.index > have {
-		j.log.Warn("the newest snapshot is missing; starting from what was before it", "missing_index", newest.index, "index", have)
+		j.log.Warn("newest snapshot missing; starting from an earlier position", "missing_index", newest.index, "index", have)
 	}
 	if len(rec.snaps) == 0 {
 		return nil
 	}
-	// The members of the older one are in its file; only its position is needed from now on.
+	// The members of the older one are not read: only its position is needed.
 	if rec.body, err = store.open(rec.snaps[0]); err != nil {
 		return err
 	}
@@ -247,12 +246,12 @@ func (j *journal) chooseStart(store snapStore, scan *logScan, rec *recovered) er
 	return nil
 }
 
-// walSnapshot is what the log says of a snapshot.
+// walSnapshot is the log's record of a snapshot.
 func walSnapshot(p core.Position) *walpb.Snapshot {
 	return &walpb.Snapshot{Index: new(p.Index), Term: new(p.Term), ConfState: p.Members.ConfState()}
 }
 
-// open opens the checked log for appending and gives what it holds beyond start.
+// open opens the checked log for appending and returns its content behind start.
 func (j *journal) open(start *walpb.Snapshot) (*raftpb.HardState, []*raftpb.Entry, error) {
 	w, err := wal.Open(j.zap, j.walDir(), start)
 	if err != nil {
@@ -268,8 +267,8 @@ func (j *journal) open(start *walpb.Snapshot) (*raftpb.HardState, []*raftpb.Entr
 
 // save makes the batch durable: its entries and its state in one write and one fsync, then its snapshot record.
 //
-// The commit index is written only up to entries that an earlier save has fsynced, so that one found in the log proves that
-// these entries were durable (see committedBehind). It is a hint anyway: raft finds it again after a restart.
+// The commit index is written only up to entries that an earlier save has fsynced, so that a commit index in the log proves that these
+// entries were durable (see committedBehind). It is only a hint: raft recomputes it after a restart.
 func (j *journal) save(b core.Batch) error {
 	if j.w == nil {
 		if err := j.reopen(); err != nil {
@@ -284,7 +283,7 @@ func (j *journal) save(b core.Batch) error {
 	}
 	var entries []*raftpb.Entry
 	for _, m := range b.Saves {
-		if s := m.GetSnapshot(); !raft.IsEmptySnap(s) { // what came before it goes before it
+		if s := m.GetSnapshot(); !raft.IsEmptySnap(s) { // earlier entries are written before it
 			if err := j.append(entries, dirty); err != nil {
 				return err
 			}
@@ -307,7 +306,7 @@ func (j *journal) save(b core.Batch) error {
 	return nil
 }
 
-// append writes entries and, where dirty, the state, and fsyncs them.
+// append writes entries and, if dirty, the state, and fsyncs them.
 func (j *journal) append(entries []*raftpb.Entry, dirty bool) error {
 	var state *raftpb.HardState
 	if dirty {
@@ -323,8 +322,8 @@ func (j *journal) append(entries []*raftpb.Entry, dirty bool) error {
 	return nil
 }
 
-// install records a peer's snapshot, whose file is durable: the log goes on behind it. Nothing that the log held counts any more, which
-// a reader knows because the log did not hold the snapshot's last entry (see logScan.snapshot).
+// install records a peer's snapshot, whose file is durable: the log continues behind it. Everything before it is void, which a reader
+// recognizes because the log did not hold the snapshot's last entry (see logScan.snapshot).
 func (j *journal) install(s *raftpb.Snapshot) error {
 	record := &walpb.Snapshot{
 		Index: new(s.GetMetadata().GetIndex()), Term: new(s.GetMetadata().GetTerm()), ConfState: s.GetMetadata().GetConfState(),
@@ -339,7 +338,7 @@ func (j *journal) install(s *raftpb.Snapshot) error {
 	return nil
 }
 
-// durableState is the state as it may be written now.
+// durableState returns the state that may be written now.
 func (j *journal) durableState() *raftpb.HardState {
 	if raft.IsEmptyHardState(j.state) {
 		return nil
@@ -349,7 +348,7 @@ func (j *journal) durableState() *raftpb.HardState {
 	return st
 }
 
-// saveSnapshot records that the snapshot of b is there, and lets go of the log's files that only older ones need.
+// saveSnapshot records the snapshot of b, and releases the log's files that only older ones need.
 func (j *journal) saveSnapshot(b core.Batch) error {
 	// Its entries are delivered, so they are durable: the commit index on disk must not be behind the snapshot.
 	if err := j.w.Save(j.durableState(), nil); err != nil {
@@ -365,8 +364,8 @@ func (j *journal) saveSnapshot(b core.Batch) error {
 	return nil
 }
 
-// reopen opens the log again after a failed write. What followed the last entry known to be durable is cut off even where it
-// looks whole: after a failed fsync, the page cache may show what is not on disk.
+// reopen opens the log again after a failed write. Everything behind the last entry known to be durable is cut off, even if it looks
+// intact: after a failed fsync, the page cache may show what is not on disk.
 func (j *journal) reopen() error {
 	if err := j.removeTemporary(); err != nil {
 		return err
@@ -398,8 +397,8 @@ func (j *journal) discard() error {
 	}
 	w := j.w
 	j.w = nil
-	// etcd's Close gives up, with its files open and locked, when its last flush fails; what it could not flush is forgotten
-	// by then, so that a second call gets through.
+	// etcd's Close returns, with its files open and locked, when its last flush fails; but it has dropped what it could not flush, so a
+	// second call succeeds.
 	for range 3 {
 		err := w.Close()
 		if err == nil {
@@ -409,7 +408,7 @@ func (j *journal) discard() error {
 			return fmt.Errorf("close log %s: %w", j.walDir(), err)
 		}
 	}
-	return fmt.Errorf("close log %s: its last write cannot be given up", j.walDir())
+	return fmt.Errorf("close log %s: its last write cannot be discarded", j.walDir())
 }
 
 func (j *journal) close() error {
@@ -424,13 +423,13 @@ func (j *journal) close() error {
 	return nil
 }
 
-// removeSegments removes the log's files that hold nothing from entry keep on.
+// removeSegments removes the log's files that only have entries before keep.
 func removeSegments(dir string, keep uint64) error {
 	segs, err := listSegments(dir)
 	if err != nil {
 		return err
 	}
-	// The same rule as wal.ReleaseLockTo, which has let go of them.
+	// The same rule as in wal.ReleaseLockTo, which has unlocked them.
 	for i := 0; i+1 < len(segs) && segs[i+1].index < keep; i++ {
 		if err := os.Remove(segs[i].path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove old log file: %w", err)
@@ -439,7 +438,7 @@ func removeSegments(dir string, keep uint64) error {
 	return nil
 }
 
-// full makes the error that says that there is no room.
+// full returns the error for a full disk.
 func (j *journal) full(cause error) error {
 	free, err := freeBytes(j.dir)
 	if err != nil {

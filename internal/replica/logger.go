@@ -12,7 +12,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// raftLogger sends raft's own messages to slog at debug level: what an operator should hear of is told by this package.
+// raftLogger sends raft's own messages to slog at debug level: this package logs what operators need.
 type raftLogger struct{ log *slog.Logger }
 
 func (l raftLogger) put(level slog.Level, v []any) {
@@ -45,8 +45,8 @@ func (l raftLogger) Panicf(format string, v ...any) {
 	panic(core.InvariantError(fmt.Sprintf(format, v...)))
 }
 
-// walLogger sends the messages of etcd's write-ahead log to slog: warnings as warnings, the rest at debug level (its errors
-// are returned to us as well, and handled).
+// walLogger sends the messages of etcd's write-ahead log to slog: warnings as warnings, the rest at debug level (its errors are also
+// returned, and handled).
 func walLogger(log *slog.Logger) *zap.Logger {
 	return zap.New(slogCore{log: log}, zap.WithFatalHook(zapcore.WriteThenPanic))
 }

@@ -14,8 +14,8 @@ import (
 // proposeBytesMax bounds what is proposed in one step, so that the loop does not neglect everything else for long.
 const proposeBytesMax = 1 << 20
 
-// loop is the goroutine that owns the core and carries out its effects. It never blocks: what others do not take at once waits in
-// its fields, within the core's bounds.
+// loop is the goroutine that owns the core and carries out its effects. It never blocks: what cannot be passed on at once waits in its
+// fields, within the core's bounds.
 type loop struct {
 	r     *Replica
 	core  *core.Core
@@ -45,7 +45,7 @@ func newLoop(r *Replica, s *saver) *loop {
 	return l
 }
 
-// close closes the snapshots that the consumer has not got.
+// close closes the snapshots that were not delivered.
 func (l *loop) close() error {
 	l.wake.Stop()
 	var errs []error
@@ -177,7 +177,7 @@ func (l *loop) event(d core.Delivery) Event {
 	return e
 }
 
-// delivered goes on after the first delivery has reached the consumer, which then owns its snapshot.
+// delivered acknowledges the first delivery; its snapshot belongs to the consumer now.
 func (l *loop) delivered() error {
 	d := l.deliveries[0]
 	l.deliveries[0] = core.Delivery{} // release its entries

@@ -8,21 +8,21 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// AddMember makes m a member, which follows and becomes a voter by itself once it has caught up. This node must lead. With ID 0 it is given
-// one that was never used. It gives the member as it is then. A data directory that is a member's already stays that member, with
-// the address that m gives. ErrNotLeader also when leadership was lost before the outcome was known: ask the next leader.
+// AddMember makes m a learner, which becomes a voter once it has caught up, and returns it as it is then. This node must lead. ID 0 stands
+// for one that was never used. The data directory of a member stays that member, with m's address. ErrNotLeader is also returned when
+// leadership is lost before the outcome is known: ask the next leader.
 func (r *Replica) AddMember(ctx context.Context, m Member) (Member, error) {
 	return r.change(ctx, core.Change{Op: core.OpAdd, Member: m}, false)
 }
 
-// UpdateMember changes a member's address, or says the name of its directory where that was not known. This node must lead.
+// UpdateMember changes a member's address, or sets the name of its directory if it was not known. This node must lead.
 func (r *Replica) UpdateMember(ctx context.Context, m Member) error {
 	_, err := r.change(ctx, core.Change{Op: core.OpUpdate, Member: m}, false)
 	return err
 }
 
-// RemoveMember removes a member for good. This node must lead. What would leave too few that answer is refused (ErrQuorum),
-// unless forced. A leader that is to remove itself hands leadership over and returns ErrNotLeader: ask the next leader.
+// RemoveMember removes a member for good. This node must lead. Unless forced, it refuses (ErrQuorum) if the remaining members that answer
+// have no quorum. A leader that is to remove itself hands leadership over and returns ErrNotLeader: ask the next leader.
 func (r *Replica) RemoveMember(ctx context.Context, id uint64, force bool) error {
 	_, err := r.change(ctx, core.Change{Op: core.OpRemove, Member: Member{ID: id}}, force)
 	if !errors.Is(err, core.ErrSelf) {

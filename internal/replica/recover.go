@@ -14,26 +14,26 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// A recovery writes a new log beside the old one and puts it in its place when it is whole.
+// A recovery writes a new log beside the old one, and replaces the old one when it is complete.
 const (
-	recoveringName = "wal.recovering" // not whole yet
-	recoveredName  = "wal.recovered"  // whole; the old log may be gone already
+	recoveringName = "wal.recovering" // incomplete
+	recoveredName  = "wal.recovered"  // complete; the old log may be removed already
 )
 
-// Recovered says what Recover has made of a data directory.
+// Recovered is the result of Recover.
 type Recovered struct {
 	ID          uint64
 	Cluster     string // the new id
 	Former      string // the one before
-	Last        uint64 // the last entry, which counts from now on
-	Uncommitted uint64 // entries of which this member did not know that a majority had them
+	Last        uint64 // the last entry, which is kept
+	Uncommitted uint64 // kept entries that this member did not know to be committed
 	Dropped     []Member
 }
 
-// Recover makes a cluster of one from the data directory of a member whose cluster has lost its majority for good. All entries in its
-// log count from then on, whether they were committed or not; what only the others had is lost. rename gives the
-// id of the cluster that it makes from that of the old one, so that who is left of that cannot mix with it. The other
-// members are removed: they must start with empty directories. No process may use the directory.
+// Recover makes a cluster of one from the data directory of a member whose cluster has lost its majority for good. It keeps all entries of
+// its log, committed or not; what only the others had is lost. rename returns the new cluster id for the old one, so that remaining
+// members of the old cluster are refused. The other members are removed: they must start with empty directories. The directory must
+// not be in use.
 func Recover(dir string, rename func(former string) string) (_ Recovered, err error) {
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -48,7 +48,7 @@ func Recover(dir string, rename func(former string) string) (_ Recovered, err er
 	}
 	old := newJournal(dir, slog.New(slog.DiscardHandler))
 	if !wal.Exist(old.walDir()) {
-		return Recovered{}, fmt.Errorf("recover %s: there is no log in it; give the data directory of a leader", dir)
+		return Recovered{}, fmt.Errorf("recover %s: it has no log; give the data directory of a leader", dir)
 	}
 	rec, err := old.recover(snapStore{dir: filepath.Join(dir, "snap")})
 	if err != nil {
@@ -74,12 +74,12 @@ func Recover(dir string, rename func(former string) string) (_ Recovered, err er
 	return out, finishRecovery(dir)
 }
 
-// alone makes the head of a log whose only member is the one that rec belongs to.
+// alone returns the head of a log whose only member is that of rec.
 func (rec *recovered) alone(members *Members, cluster string) (Recovered, journalHead, error) {
 	self, ok := members.Get(rec.head.ID)
 	if !ok {
 		if len(members.List) == 0 {
-			return Recovered{}, journalHead{}, errors.New("its log is empty: it had joined, but never heard from the others")
+			return Recovered{}, journalHead{}, errors.New("its log is empty: it has joined, but received nothing from the others")
 		}
 		return Recovered{}, journalHead{}, fmt.Errorf("leader %d was removed from the cluster before: recover the data directory of another", rec.head.ID)
 	}
@@ -101,7 +101,7 @@ func (rec *recovered) alone(members *Members, cluster string) (Recovered, journa
 	return out, head, nil
 }
 
-// writeRecovered writes what rec holds into a log with that head, beside the old one.
+// writeRecovered writes rec into a log with that head, beside the old one.
 func writeRecovered(dir string, head journalHead, rec *recovered) error {
 	path := filepath.Join(dir, recoveringName)
 	if err := os.RemoveAll(path); err != nil {
@@ -134,13 +134,13 @@ func writeRecovered(dir string, head journalHead, rec *recovered) error {
 	return datadir.SyncDir(dir)
 }
 
-// finishRecovery puts a recovered log that is whole in the place of the old one.
+// finishRecovery replaces the old log with a complete recovered one.
 func finishRecovery(dir string) error {
 	path := filepath.Join(dir, recoveredName)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	// The old log's head must go last of it: without it, what is left counts as a log that is missing.
+	// If this is interrupted, the rest of the old log does not count as a log, and the next start continues here.
 	if err := os.RemoveAll(filepath.Join(dir, walName)); err != nil {
 		return fmt.Errorf("remove the log before the recovery: %w", err)
 	}

@@ -19,13 +19,13 @@ import (
 
 // Why a request was refused; errors match these.
 var (
-	// ErrNotLeader: this node does not lead, not yet or no longer. What was proposed is not in the log.
+	// ErrNotLeader means that this node does not lead, not yet or no longer. What was proposed is not in the log.
 	ErrNotLeader = core.ErrNotLeader
-	// ErrClosed: Run has ended. What was proposed is not in the log.
+	// ErrClosed means that Run has ended. What was proposed is not in the log.
 	ErrClosed = errors.New("the replicated log is closed")
-	// ErrRemoved: this member was removed from its cluster for good.
+	// ErrRemoved means that this member was removed from its cluster for good.
 	ErrRemoved = core.ErrRemoved
-	// ErrQuorum: the change would leave too few members to go on.
+	// ErrQuorum means that the remaining members would have no quorum.
 	ErrQuorum = core.ErrQuorum
 )
 
@@ -48,7 +48,7 @@ type (
 const (
 	defaultTick          = 10 * time.Millisecond
 	defaultSnapshotBytes = 64 << 20
-	// Ticks of an election and of a heartbeat. A lone voter campaigns at once and has nobody to wait for.
+	// Ticks of an election and of a heartbeat. A lone voter campaigns at once.
 	electionTicks  = 50
 	heartbeatTicks = 5
 
@@ -57,59 +57,59 @@ const (
 	inboxQueued     = 64
 )
 
-// Config says where and how a replica keeps its log.
+// Config configures a replica.
 type Config struct {
-	// Dir is the data directory: Dir/wal, Dir/snap; created where missing. One process at a time can use it.
+	// Dir is the data directory, created if missing. One process at a time can use it.
 	Dir string
-	// ID is the member's; it does not change in the life of a data directory. Defaults to 1, or to what Dir says; with Peers or
-	// Join it must be given for a new directory.
+	// ID is the member's, which never changes for a data directory. Defaults to the one in Dir, or 1; with Peers or Join it is required
+	// for a new directory.
 	ID uint64
-	// Address is where other members reach this one, host:port.
+	// Address is this member's, as other members dial it: host:port.
 	Address string
-	// Cluster is the id of a new cluster, or of the one joined. Defaults to what Dir says; for a new cluster to a random one, or
-	// with Peers to one that follows from them, the same on each.
+	// Cluster is the id of a new cluster, or of the one joined. Defaults to the one in Dir; for a new cluster to a random one, or with
+	// Peers to a hash of them.
 	Cluster string
-	// Directory is the name of a new Dir, by which the members know it (see Member). Defaults to a random one.
+	// Directory is the name of a new Dir (see Member). Defaults to a random one.
 	Directory string
-	// Peers are the first members of a new cluster, this one included; the same on each of them. None: this node alone. With
-	// Join, the members that this one was told of. What an existing Dir says counts more.
+	// Peers are the first members of a new cluster, including this one, the same on each of them. None: this node alone. With Join, the
+	// members as they were at that time. An existing Dir takes precedence.
 	Peers []Member
-	// Join: a new Dir is that of a new member of the running cluster Cluster, which has added it as ID, with Directory.
+	// Join: a new Dir becomes a member of the running cluster Cluster, which has added it with ID and Directory.
 	Join bool
-	// Transport carries messages to other members; nil only where there never are any.
+	// Transport carries messages to other members; nil only if there never are any.
 	Transport Transport
 	// Tick is the unit of election and heartbeat times. Defaults to 10 ms.
 	Tick time.Duration
 	// Logger defaults to one that drops everything.
 	Logger *slog.Logger
-	// SnapshotBytes is the growth of the log after which a snapshot is asked for. Defaults to 64 MiB.
+	// SnapshotBytes is the growth of the log after which a snapshot is requested. Defaults to 64 MiB.
 	SnapshotBytes int64
 }
 
-// Transport carries messages to other members. Its methods are called by one goroutine, which must not be blocked.
+// Transport carries messages to other members. Its methods are called by one goroutine and must not block.
 type Transport interface {
-	// Send passes messages on to the members they are for; it may drop them. Of a MsgSnap it reports what became of it
-	// (Replica.ReportSnapshot); its body is what Replica.OpenSnapshot gives. Messages must not be changed.
+	// Send sends messages to their members, or drops them. The outcome of a MsgSnap must be reported (Replica.ReportSnapshot); its body is
+	// that of Replica.OpenSnapshot. Messages must not be changed.
 	Send(messages []*raftpb.Message)
-	// SetMembers tells who the members are: at the start, and whenever that changes, before the first message to a new one.
+	// SetMembers sets the members: at the start and after each change, before the first message to a new one.
 	SetMembers(m Members)
 }
 
-// Event tells the consumer one thing; exactly one of its fields (with SnapshotIndex, one of two) is set.
+// Event is one event for the consumer. Exactly one field is set, but for SnapshotIndex, which goes with Snapshot.
 type Event struct {
-	// Snapshot is the state to start from: the first event, where there is one; later, one that came from the leader, in
-	// place of the entries up to it. The consumer closes it. It was verified.
+	// Snapshot is the state to start from, verified: the first event, if there is one; later, one of the leader, which replaces the
+	// entries up to it. The consumer closes it.
 	Snapshot      io.ReadCloser
 	SnapshotIndex uint64
-	// Entries are committed and on this node's disk. They follow each other, and the snapshot, without a gap or a double (indexes
-	// that are missing are raft's own entries). Data must not be changed.
+	// Entries are committed and on this node's disk, and come in order, without gaps or duplicates (missing indexes are raft's own
+	// entries). Data must not be changed.
 	Entries []Entry
 	// Role: this node's role changed. Leader is set once every entry of earlier terms has been delivered.
 	Role *Role
-	// WantSnapshot: the log has grown, or a member needs one; please call SaveSnapshot soon. Not repeated while one is being saved.
+	// WantSnapshot: the log has grown, or a member needs one: call SaveSnapshot soon. Not repeated while one is being saved.
 	WantSnapshot bool
-	// LogFull: there is no room for the log, so nothing can be proposed; matches ErrLogFull and tells a person what to do.
-	// What was proposed before still stands. It holds until LogRoom.
+	// LogFull: there is no room for the log, so nothing can be proposed until LogRoom; matches ErrLogFull and names the way out. Earlier
+	// proposals are not affected.
 	LogFull error
 	// LogRoom: there is room for the log again.
 	LogRoom bool
@@ -127,10 +127,10 @@ type Replica struct {
 	core    *core.Core    // the loop's while Run runs
 	body    *openSnapshot // of the newest snapshot, until Run delivers it
 
-	// Of the saver; tests change them.
+	// Of the saver; set by tests.
 	reserve    int64
 	checkEvery time.Duration
-	beforeSave func() // called before each; nil: nothing
+	beforeSave func() // called before each save; nil: nothing
 
 	events    chan Event
 	proposals chan proposal
@@ -149,8 +149,8 @@ type proposal struct {
 	verdict chan error // room for one
 }
 
-// Open recovers what cfg.Dir holds, or begins there what cfg says: a cluster whose only member is this node, a cluster of several, or a
-// new member. The caller must call Run or Close.
+// Open recovers the log in cfg.Dir, or begins one as cfg says: of a cluster of this node alone, of a cluster of several, or of a new
+// member. The caller must call Run or Close.
 func Open(cfg Config) (*Replica, error) {
 	if cfg.Tick <= 0 {
 		cfg.Tick = defaultTick
@@ -223,7 +223,7 @@ func (r *Replica) open() error {
 	return nil
 }
 
-// setMembers publishes the members. A new member that has heard nothing yet goes by what it was told.
+// setMembers publishes the members. A new member without a log has only those of its configuration.
 func (r *Replica) setMembers(m *Members) *Members {
 	if len(m.List) == 0 {
 		m = &Members{Cluster: m.Cluster, List: r.head.Others}
@@ -232,7 +232,7 @@ func (r *Replica) setMembers(m *Members) *Members {
 	return m
 }
 
-// Close gives back what Open took where Run is not going to be called. After Run it does nothing.
+// Close releases what Open has acquired, if Run is not going to be called. After Run it does nothing.
 func (r *Replica) Close() error {
 	if !r.started.CompareAndSwap(false, true) {
 		return nil
@@ -242,7 +242,7 @@ func (r *Replica) Close() error {
 	return r.release()
 }
 
-// release closes the log and then lets others have the directory.
+// release closes the log and then unlocks the directory.
 func (r *Replica) release() error {
 	var errs []error
 	if r.body != nil {
@@ -255,8 +255,8 @@ func (r *Replica) release() error {
 }
 
 // Run takes part in the cluster until ctx is done; then it closes the log and the events and returns nil. Any other end is an
-// error: one that matches ErrRemoved when this member was removed, else one after which the process should start again and
-// recover, for after a failed fsync nobody knows what is on disk. It must be called once.
+// error: ErrRemoved if this member was removed, otherwise one after which the process should restart and recover, because the state of
+// the disk is unknown after a failed fsync. It must be called once.
 func (r *Replica) Run(ctx context.Context) (err error) {
 	if !r.started.CompareAndSwap(false, true) {
 		return fmt.Errorf("run: %w", ErrClosed)
@@ -282,22 +282,21 @@ func (r *Replica) Run(ctx context.Context) (err error) {
 	return l.run(ctx, failed)
 }
 
-// Events are what the consumer must know, in log order. The channel is closed when Run ends. A slow consumer delays nobody
-// but itself: the log goes on, within bounds (see Propose).
+// Events are the events for the consumer, in log order. The channel is closed when Run ends. A slow consumer does not delay the log, within
+// bounds (see Propose).
 func (r *Replica) Events() <-chan Event { return r.events }
 
-// Propose puts data into the log. It returns nil when this node, leading, has taken it: it is then committed and comes back as an
-// event, unless leadership is lost (the new Role tells) or Run ends; what became of it is then known by reading
-// the log. Proposals of one goroutine keep their order. Errors that match ErrNotLeader, ErrLogFull or ErrClosed mean that
-// data is not in the log; with the error of ctx that is unknown.
+// Propose appends data to the log. It returns nil once this node, leading, has accepted it: data is then committed and delivered as an
+// event, unless leadership is lost (see Event.Role) or Run ends; then only the log tells the outcome. Proposals of one goroutine keep
+// their order. ErrNotLeader, ErrLogFull and ErrClosed mean that data is not in the log; with the error of ctx that is unknown.
 //
-// It blocks while 32 MiB of proposals are on their way to the events, and until Run has begun. So a consumer of the events that
-// calls it itself must keep what it has not yet got back below that, or it waits for itself.
+// It blocks while 32 MiB of proposals are not delivered, and until Run has begun. So a consumer of the events that calls it must
+// keep its own undelivered proposals below that bound.
 //
 // data must not be changed afterwards.
 func (r *Replica) Propose(ctx context.Context, data []byte) error {
 	if len(data) == 0 {
-		return errors.New("propose: an entry without data would not be delivered")
+		return errors.New("propose: empty entries are not delivered")
 	}
 	p := proposal{data: data, verdict: make(chan error, 1)}
 	select {
@@ -317,7 +316,7 @@ func (r *Replica) Propose(ctx context.Context, data []byte) error {
 	}
 }
 
-// lateVerdict is the verdict of a proposal that was queued when Run ended.
+// lateVerdict is the verdict on a proposal that was queued when Run ended.
 func (r *Replica) lateVerdict(p proposal) error {
 	select {
 	case err := <-p.verdict:
@@ -327,16 +326,16 @@ func (r *Replica) lateVerdict(p proposal) error {
 	}
 }
 
-// ID is this member's.
+// ID returns this member's id.
 func (r *Replica) ID() uint64 { return r.id }
 
-// Directory is the name of the data directory: see Member.
+// Directory returns the name of the data directory: see Member.
 func (r *Replica) Directory() string { return r.head.Directory }
 
-// Members are the members as of the newest entry that is committed and known here. Nobody changes them.
+// Members returns the members as of the newest entry that is committed and known here. They must not be changed.
 func (r *Replica) Members() Members { return *r.members.Load() }
 
-// Status is what the replica is now, from any goroutine.
+// Status returns the present status. It may be called by any goroutine.
 func (r *Replica) Status() Status {
 	s := *r.status.Load()
 	if s.Role == core.RoleLeader {
@@ -375,7 +374,7 @@ func (r *Replica) queue(ctx context.Context, q request) error {
 	}
 }
 
-// ask has the loop step the input that input makes of a ref, and waits for its answer. When ctx ends first, the outcome is unknown.
+// ask steps the input for a new ref in the loop and waits for its answer. If ctx ends first, the outcome is unknown.
 func (r *Replica) ask(ctx context.Context, input func(core.Ref) core.Input) (core.Answer, error) {
 	ref, out := r.newRef(), make(chan core.Answer, 1)
 	if err := r.queue(ctx, request{input: input(ref), ref: ref, answer: func(a core.Answer) { out <- a }}); err != nil {

@@ -9,13 +9,13 @@ import (
 )
 
 const (
-	// reserveBytes is the free space below which the log takes nothing new: two files, so that what is in flight and the
-	// file that is prepared next still fit.
+	// reserveBytes is the free space below which the log accepts nothing new: two files, so that what is in flight and the next
+	// preallocated file still fit.
 	reserveBytes = 2 * segmentBytes
-	// spaceCheckEvery is how often the disk is looked at when nothing is written.
+	// spaceCheckEvery is the interval between checks of the free space when nothing is written.
 	spaceCheckEvery = 250 * time.Millisecond
-	// retryTicksMax bounds, in those checks, how long a write that failed for want of room waits: each try reads the whole log,
-	// and under a quota the free space does not tell.
+	// retryTicksMax bounds, in those checks, the back-off of a write that failed on a full disk: each try reads the whole log, and under a
+	// quota the free space says nothing.
 	retryTicksMax = 16
 )
 
@@ -24,19 +24,19 @@ type saver struct {
 	journal *journal
 	store   snapStore
 	log     *slog.Logger
-	reserve int64         // free space below which nothing new is taken
-	every   time.Duration // the disk is looked at
+	reserve int64         // free space below which nothing new is accepted
+	every   time.Duration // between checks of the free space
 	before  func()        // called before each save; nil: nothing
 	full    bool
 	tick    *time.Ticker
 
 	in   chan core.Batch // room for one, which is all there is at a time
 	out  chan struct{}   // a batch is durable
-	room chan error      // what changed about the room for the log: why there is none, or nil: there is
+	room chan error      // changes of the room for the log: why there is none; nil: there is
 }
 
-// run saves what comes until ctx is done. It returns early when the log cannot be written for another reason than a full disk:
-// after a failed fsync nobody knows what is on disk, so the process must start again and read it.
+// run saves batches until ctx is done. It returns early if the log cannot be written for a reason other than a full disk: after a failed
+// fsync the state of the disk is unknown, so the process must restart and read it.
 func (s *saver) run(ctx context.Context) error {
 	s.tick = time.NewTicker(s.every)
 	defer s.tick.Stop()
@@ -68,7 +68,7 @@ func (s *saver) run(ctx context.Context) error {
 	}
 }
 
-// save saves b, however long it takes until there is room for it; only the end of ctx leaves it unsaved.
+// save saves b, and waits for room as long as it takes; it reports false only when ctx ends.
 func (s *saver) save(ctx context.Context, b core.Batch) (bool, error) {
 	for wait := 1; ; wait = min(2*wait, retryTicksMax) {
 		err := s.journal.save(b)
@@ -94,13 +94,13 @@ func (s *saver) save(ctx context.Context, b core.Batch) (bool, error) {
 	}
 }
 
-// lacksRoom looks at the disk. Once it was too full, it must have a quarter more before it counts as having room, so that
-// the answer does not flicker.
+// lacksRoom checks the free space. After it was too low, it must exceed the reserve by a quarter, so that the answer does not
+// oscillate.
 func (s *saver) lacksRoom() bool {
 	free, err := freeBytes(s.journal.dir)
 	if err != nil {
-		s.log.Warn("free space of the log's disk is unknown", "error", err)
-		return false // the writes themselves will tell
+		s.log.Warn("cannot read the free space of the log's disk", "error", err)
+		return false // the writes will show
 	}
 	need := s.reserve
 	if s.full {
@@ -109,7 +109,7 @@ func (s *saver) lacksRoom() bool {
 	return free < need
 }
 
-// watch tells the loop when the disk becomes too full and when it is no more.
+// watch reports to the loop when the disk becomes too full and when it no longer is.
 func (s *saver) watch(ctx context.Context) {
 	switch lacks := s.lacksRoom(); {
 	case lacks && !s.full:
@@ -121,10 +121,10 @@ func (s *saver) watch(ctx context.Context) {
 
 func (s *saver) reportRoom(ctx context.Context, full error) {
 	if full != nil && !s.full {
-		s.log.WarnContext(ctx, "the log takes nothing new", "error", full)
+		s.log.WarnContext(ctx, "log full", "error", full)
 	}
 	if full == nil {
-		s.log.InfoContext(ctx, "the log has room again")
+		s.log.InfoContext(ctx, "log has room again")
 	}
 	s.full = full != nil
 	select {

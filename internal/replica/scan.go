@@ -20,7 +20,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// segment is a file of the write-ahead log. Its name gives its number and the index of the first entry that may be in it.
+// segment is a file of the write-ahead log. Its name has its number and the index of the first entry that may be in it.
 type segment struct {
 	path       string
 	seq, index uint64
@@ -37,25 +37,25 @@ type entryID struct{ index, term uint64 }
 
 func idOf(p core.Position) entryID { return entryID{index: p.Index, term: p.Term} }
 
-// logScan is what reading the whole log found.
+// logScan is the result of reading the whole log.
 type logScan struct {
 	segments []segment
 	metadata []byte
 	snaps    []entryID
 	state    *raftpb.HardState
-	// runs tell the terms of the entries that count: each begins where an entry's term differs from that before it.
+	// runs are the terms of the valid entries: each begins where an entry's term differs from the one before.
 	runs []entryID
 	last entryID
-	// base is the newest snapshot that came from a peer, or the beginning of the cluster: no entry up to there counts.
+	// base is the newest snapshot of a peer, or the beginning of the cluster: entries up to it are void.
 	base  entryID
 	bytes int64 // of the records
 	end   position
-	torn  error // not nil: the records end at end because what follows is torn
-	// after is the end of the record of the entry that was asked for, if it was found.
+	torn  error // not nil: the records end at end because the rest is torn
+	// after is the end of the record of the entry to find; nil: not found.
 	after *position
 }
 
-// listSegments gives the files of the log in dir, in order.
+// listSegments returns the files of the log in dir, in order.
 func listSegments(dir string) ([]segment, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
@@ -79,8 +79,8 @@ func listSegments(dir string) ([]segment, error) {
 	return segs, nil
 }
 
-// scanLog reads and checks every record in dir, which holds at least one segment. find names an entry whose place is wanted.
-// What power loss leaves at the end is no error but reported as torn; all other damage is an error.
+// scanLog reads and checks every record in dir, which holds at least one segment, and locates the entry find. A tail torn by power loss is
+// reported as torn; all other damage is an error.
 func scanLog(dir string, find entryID) (*logScan, error) {
 	segs, err := listSegments(dir)
 	if err != nil {
@@ -100,7 +100,7 @@ func scanLog(dir string, find entryID) (*logScan, error) {
 	return s, nil
 }
 
-// scanSegment reads segment i, whose records go on with the checksum crc of those before (0: it is the first).
+// scanSegment reads segment i, whose records continue the checksum crc of those before (0: it is the first).
 func (s *logScan) scanSegment(i int, crc uint32, find entryID) (uint32, error) {
 	path, isLast := s.segments[i].path, i == len(s.segments)-1
 	f, err := os.Open(path)
@@ -144,7 +144,7 @@ func (s *logScan) scanSegment(i int, crc uint32, find entryID) (uint32, error) {
 	return dec.LastCRC(), nil
 }
 
-// add takes one record whose checksum is right.
+// add adds a record whose checksum is correct.
 func (s *logScan) add(rec *walpb.Record) error {
 	switch rec.GetType() {
 	case wal.EntryType:
@@ -177,7 +177,7 @@ func (s *logScan) add(rec *walpb.Record) error {
 	return nil
 }
 
-// entry goes on with e, in place of what was at its index and behind it.
+// entry adds e, and drops the entries from its index on.
 func (s *logScan) entry(e entryID) {
 	for len(s.runs) > 0 && s.runs[len(s.runs)-1].index >= e.index {
 		s.runs = s.runs[:len(s.runs)-1]
@@ -188,8 +188,8 @@ func (s *logScan) entry(e entryID) {
 	s.last = e
 }
 
-// snapshot takes the record of one. When the log holds the entry that it leads up to, it is this node's own. When not, it has come from
-// a peer, and all that was before it is void.
+// snapshot adds the record of a snapshot. If the log holds its last entry, it is this node's own. Otherwise it is a peer's, and everything
+// before it is void.
 func (s *logScan) snapshot(at entryID) {
 	s.snaps = append(s.snaps, at)
 	first := s.segments[0].index
@@ -202,7 +202,7 @@ func (s *logScan) snapshot(at entryID) {
 	s.base, s.last, s.runs = at, at, []entryID{at}
 }
 
-// holds says whether e is among the entries that count.
+// holds reports whether e is among the valid entries.
 func (s *logScan) holds(e entryID) bool {
 	if e.index > s.last.index {
 		return false
@@ -215,12 +215,12 @@ func (s *logScan) holds(e entryID) bool {
 	return false
 }
 
-// ends says whether the record that was just taken, of that type, is the one that s.last stands for.
+// ends reports whether the record that was just added, of that type, is that of s.last.
 func (s *logScan) ends(kind int64) bool {
 	return kind == wal.EntryType || (kind == wal.SnapshotType && s.last == s.base && len(s.snaps) > 0 && s.snaps[len(s.snaps)-1] == s.base)
 }
 
-// endAt judges why the records of f end at offset: cause is nil when there is only preallocated space, or it seems so.
+// endAt decides why the records of f end at offset; cause is nil if only preallocated space seems to follow.
 func (s *logScan) endAt(f *os.File, offset int64, isLast bool, cause error) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -254,10 +254,10 @@ func (s *logScan) endAt(f *os.File, offset int64, isLast bool, cause error) erro
 	return nil
 }
 
-// committedBehind looks for a state record behind offset that says that entries beyond last were committed. The log
-// never holds such a record before those entries were fsynced (journal.save), so it proves that they are not torn but
-// damaged. Records are aligned to 8 bytes, and so is offset; the checksum chain is broken, so they are told by their form: a
-// length of at most a state's, that type, and a state that decodes.
+// committedBehind looks for a state record behind offset with a commit index beyond last. The log never holds such a record before the
+// entries up to it were fsynced (journal.save), so it proves that they are damaged, not torn. Records are aligned to 8 bytes, like
+// offset; the checksum chain is broken, so a record is recognized by its form: the length of a state at most, its type, and a state
+// that decodes.
 func committedBehind(f io.ReaderAt, offset, size int64, last uint64) (uint64, error) {
 	const chunkBytes = 64 << 10
 	buf := make([]byte, 8+stateRecordMax+chunkBytes)
@@ -278,10 +278,10 @@ func committedBehind(f io.ReaderAt, offset, size int64, last uint64) (uint64, er
 	return 0, nil
 }
 
-// stateRecordMax is more than the bytes of any state record.
+// stateRecordMax exceeds the bytes of any state record.
 const stateRecordMax = 64
 
-// stateCommit is the commit index of the state record that b begins with; 0 if it begins with something else.
+// stateCommit returns the commit index of the state record at the beginning of b; 0 if there is none.
 func stateCommit(b []byte) uint64 {
 	n := binary.LittleEndian.Uint64(b) &^ (uint64(0xff) << 56) // the top byte tells the padding
 	if n == 0 || n > stateRecordMax || n > uint64(len(b)-8) {
@@ -295,7 +295,7 @@ func stateCommit(b []byte) uint64 {
 	return st.GetCommit()
 }
 
-// cutLog makes the log end at p.
+// cutLog truncates the log at p.
 func cutLog(segs []segment, p position) error {
 	for _, s := range slices.Backward(segs[p.segment+1:]) {
 		if err := os.Remove(s.path); err != nil {
@@ -306,7 +306,7 @@ func cutLog(segs []segment, p position) error {
 	if err != nil {
 		return fmt.Errorf("cut log: %w", err)
 	}
-	// The file keeps its size: a shorter one is taken for damaged.
+	// The file keeps its size: a shorter one would count as damaged.
 	if err := errors.Join(f.Truncate(p.offset), f.Truncate(max(p.offset, wal.SegmentSizeBytes)), f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("cut log: %w", err)
 	}

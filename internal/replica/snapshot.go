@@ -25,7 +25,7 @@ import (
 //	index    8 bytes: the last entry that is in the state
 //	term     8 bytes: that entry's
 //	members  4 bytes length, then Members as JSON
-//	body     what the state wrote
+//	body     the state
 //	length   8 bytes: of the body
 //	crc      4 bytes: CRC-32C of all before it
 const (
@@ -45,7 +45,7 @@ type snapStore struct{ dir string }
 
 func (s snapStore) path(p core.Position) string { return filepath.Join(s.dir, fileName(p)) }
 
-// list gives the positions of the snapshot files, newest first, without their members.
+// list returns the positions of the snapshot files, newest first, without their members.
 func (s snapStore) list() ([]core.Position, error) {
 	files, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -64,7 +64,7 @@ func (s snapStore) list() ([]core.Position, error) {
 	return found, nil
 }
 
-// removeTemporary removes what an interrupted create left behind.
+// removeTemporary removes files of an interrupted create.
 func (s snapStore) removeTemporary() error {
 	files, err := filepath.Glob(filepath.Join(escapeGlob(s.dir), "*"+tmpExt))
 	if err != nil {
@@ -78,12 +78,12 @@ func (s snapStore) removeTemporary() error {
 	return nil
 }
 
-// escapeGlob makes dir stand for itself in a pattern.
+// escapeGlob escapes dir for a glob pattern.
 func escapeGlob(dir string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
 }
 
-// create writes a snapshot file whose body is what write writes. When it returns nil, the file is durable; else there is none.
+// create writes a snapshot file with the body from write. When it returns nil, the file is durable; otherwise there is none.
 func (s snapStore) create(p core.Position, write func(io.Writer) error) (err error) {
 	tmp := s.path(p) + tmpExt
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -92,7 +92,7 @@ func (s snapStore) create(p core.Position, write func(io.Writer) error) (err err
 	}
 	defer func() {
 		if err != nil {
-			_ = f.Close() // closed already, or given up
+			_ = f.Close() // it may be closed already
 			err = errors.Join(fmt.Errorf("write snapshot %s: %w", s.path(p), err), os.RemoveAll(tmp))
 		}
 	}()
@@ -143,7 +143,7 @@ func snapshotHeader(p core.Position) ([]byte, error) {
 	return append(head, members...), nil
 }
 
-// summer counts and sums what passes.
+// summer counts the bytes written, and computes their checksum.
 type summer struct {
 	w   io.Writer
 	crc hash.Hash32
@@ -157,17 +157,17 @@ func (s *summer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// errSnapVersion: the file is whole, and of another version of this layout.
+// errSnapVersion means that the file is intact, but has another version of the format.
 var errSnapVersion = errors.New("another version")
 
-// openSnapshot is a snapshot file that was verified, at its body.
+// openSnapshot is a verified snapshot file, positioned at its body.
 type openSnapshot struct {
 	at core.Position
 	io.Reader
 	io.Closer
 }
 
-// open verifies the whole file of p, whose members need not be known, and opens it.
+// open opens and verifies the file of p, whose members need not be known.
 func (s snapStore) open(p core.Position) (*openSnapshot, error) {
 	f, err := os.Open(s.path(p))
 	if err != nil {
@@ -178,15 +178,14 @@ func (s snapStore) open(p core.Position) (*openSnapshot, error) {
 		return nil, errors.Join(fmt.Errorf("snapshot %s: %w: use the program that wrote it", f.Name(), err), f.Close())
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("snapshot %s is damaged (%w): put back a good copy of it; or move it away: then the older "+
-			"snapshot, if there is one, and the log are used, and nothing is lost", f.Name(), err), f.Close())
+		return nil, errors.Join(fmt.Errorf("snapshot %s is damaged (%w): restore a good copy of it; or move it away: the older "+
+			"snapshot, if there is one, and the log are then used, and nothing is lost", f.Name(), err), f.Close())
 	}
 	p.Members = members
 	return &openSnapshot{at: p, Reader: body, Closer: f}, nil
 }
 
-// receive writes the file of p, whose bytes src gives, verifies it and makes it durable. It is left open. On an error
-// there is none.
+// receive copies the file of p from src, verifies it, makes it durable and leaves it open. On an error there is no file.
 func (s snapStore) receive(p core.Position, src io.Reader) (_ *openSnapshot, err error) {
 	f, err := os.CreateTemp(s.dir, "received-*"+tmpExt)
 	if err != nil {
@@ -202,10 +201,10 @@ func (s snapStore) receive(p core.Position, src io.Reader) (_ *openSnapshot, err
 	}
 	body, members, err := readSnapshot(f, p)
 	if err != nil {
-		return nil, fmt.Errorf("what came is not what was sent (%w)", err)
+		return nil, fmt.Errorf("the received file is damaged (%w)", err)
 	}
 	if !members.Equal(p.Members) {
-		return nil, errors.New("its members are not those of its message")
+		return nil, errors.New("its members differ from those of the message")
 	}
 	if err := f.Sync(); err != nil {
 		return nil, err
@@ -230,7 +229,7 @@ func readSnapshot(f *os.File, want core.Position) (io.Reader, *core.Members, err
 		return nil, nil, err
 	}
 	if string(head[:8]) != snapMagic {
-		return nil, nil, errors.New("it is no snapshot")
+		return nil, nil, errors.New("not a snapshot")
 	}
 	crc := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	if _, err := io.CopyBuffer(struct{ io.Writer }{crc}, io.NewSectionReader(f, 0, size-4), make([]byte, 256<<10)); err != nil {
@@ -253,7 +252,7 @@ func readSnapshot(f *os.File, want core.Position) (io.Reader, *core.Members, err
 	membersBytes := int64(binary.LittleEndian.Uint32(head[28:]))
 	bodyBytes := size - snapHeadBytes - membersBytes - snapTailBytes
 	if membersBytes > snapMembersMax || bodyBytes < 0 || uint64(bodyBytes) != binary.LittleEndian.Uint64(tail) {
-		return nil, nil, errors.New("its lengths do not add up")
+		return nil, nil, errors.New("its lengths are inconsistent")
 	}
 	raw := make([]byte, membersBytes)
 	if _, err := f.ReadAt(raw, snapHeadBytes); err != nil {
@@ -266,8 +265,8 @@ func readSnapshot(f *os.File, want core.Position) (io.Reader, *core.Members, err
 	return io.NewSectionReader(f, snapHeadBytes+membersBytes, bodyBytes), members, nil
 }
 
-// keep removes all snapshots but these, newest first, oldest first; and those newer than all of them, which may be on their way
-// into the log, only if asked to.
+// keep removes all snapshots but the wanted ones, which are sorted newest first. Those newer than all of them, which may be about to be
+// recorded in the log, are removed only if newer is set.
 func (s snapStore) keep(wanted []core.Position, newer bool) error {
 	found, err := s.list()
 	if err != nil {
@@ -284,7 +283,7 @@ func (s snapStore) keep(wanted []core.Position, newer bool) error {
 	return nil
 }
 
-// remove removes the file of p, if it is there.
+// remove removes the file of p, if it exists.
 func (s snapStore) remove(p core.Position) error {
 	if err := os.Remove(s.path(p)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove old snapshot: %w", err)

@@ -12,13 +12,13 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// Receive takes messages of a peer; a MsgSnap comes by ReceiveSnapshot. It blocks while this node is busy with earlier ones. An error
-// other than that of ctx or ErrClosed means that the peer has sent what no member sends.
+// Receive handles messages of a peer, other than a MsgSnap (see ReceiveSnapshot). It blocks while this node is busy with earlier ones. An
+// error other than that of ctx or ErrClosed means that a message is invalid.
 func (r *Replica) Receive(ctx context.Context, messages ...*raftpb.Message) error {
 	for _, m := range messages {
 		err := core.Acceptable(m, r.id)
 		if err == nil && m.GetType() == raftpb.MsgSnap {
-			err = errors.New("a snapshot without its body")
+			err = errors.New("a snapshot without a body")
 		}
 		if err != nil {
 			return fmt.Errorf("message of member %d: %w", m.GetFrom(), err)
@@ -34,17 +34,17 @@ func (r *Replica) Receive(ctx context.Context, messages ...*raftpb.Message) erro
 	}
 }
 
-// ReportUnreachable tells that messages to that member were lost.
+// ReportUnreachable reports that messages to a member were lost.
 func (r *Replica) ReportUnreachable(id uint64) {
 	_ = r.queue(context.Background(), request{input: core.ReportUnreachable{To: id}}) // after the end of Run it does not matter
 }
 
-// ReportSnapshot tells what became of the snapshot that was last sent to that member.
+// ReportSnapshot reports the outcome of the snapshot that was last sent to a member.
 func (r *Replica) ReportSnapshot(id uint64, ok bool) {
 	_ = r.queue(context.Background(), request{input: core.ReportSnapshot{To: id, OK: ok}}) // after the end of Run it does not matter
 }
 
-// OpenSnapshot gives the body of the MsgSnap m, which this node sends: a whole snapshot file. The caller closes it.
+// OpenSnapshot opens the body for a MsgSnap m of this node: a whole snapshot file. The caller closes it.
 func (r *Replica) OpenSnapshot(m *raftpb.Message) (io.ReadCloser, error) {
 	p, err := core.PositionOf(m.GetSnapshot())
 	if err != nil {
@@ -52,13 +52,13 @@ func (r *Replica) OpenSnapshot(m *raftpb.Message) (io.ReadCloser, error) {
 	}
 	f, err := os.Open(r.store.path(p))
 	if err != nil {
-		return nil, fmt.Errorf("open snapshot to send: %w", err) // a newer one has taken its place
+		return nil, fmt.Errorf("open snapshot to send: %w", err) // a newer one may have replaced it
 	}
 	return f, nil
 }
 
-// ReceiveSnapshot takes the MsgSnap m of a peer with its body, what the peer's OpenSnapshot gave. When it returns nil, the
-// snapshot is durable and will be installed, or it was not needed. It takes one at a time.
+// ReceiveSnapshot handles the MsgSnap m of a peer with its body, from the peer's OpenSnapshot. When it returns nil, the snapshot is
+// durable and will be installed, or was not needed. It handles one at a time.
 func (r *Replica) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, body io.Reader) error {
 	err := core.Acceptable(m, r.id)
 	if err == nil && m.GetType() != raftpb.MsgSnap {
@@ -116,7 +116,7 @@ func lastOutcome(q request) outcome {
 
 // contextReader reads until its context ends.
 type contextReader struct {
-	ctx context.Context //nolint:containedctx // it lives as long as one call
+	ctx context.Context //nolint:containedctx // lives as long as one call
 	io.Reader
 }
 
@@ -127,9 +127,9 @@ func (r contextReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// SaveSnapshot saves the state after the entry at index, which write writes out; index must have been delivered. It is called
-// from another goroutine than Run's and the consumer's, and delays neither for as long as write takes. When it
-// returns nil, the snapshot is durable, and the log before the snapshot before it is gone.
+// SaveSnapshot saves the state after the entry at index, which must have been delivered and which write writes. It must be called from a
+// goroutine other than Run's and the consumer's, and does not delay them while write runs. When it returns nil, the snapshot is
+// durable, and the log before the previous snapshot is removed.
 func (r *Replica) SaveSnapshot(index uint64, write func(io.Writer) error) error {
 	ctx := context.Background() // the steps are short, and end with Run
 	begun, err := r.ask(ctx, func(ref core.Ref) core.Input { return core.BeginSnapshot{Ref: ref, Index: index} })
@@ -141,8 +141,8 @@ func (r *Replica) SaveSnapshot(index uint64, write func(io.Writer) error) error 
 	return err
 }
 
-// saveSnapshot writes the file, has it recorded in the log, and removes what is no longer needed. It says whether it was recorded:
-// a failure after that costs disk space only, and the next snapshot removes what is left.
+// saveSnapshot writes the file, records it in the log, and removes what is no longer needed. It reports whether the snapshot was
+// recorded: a failure after that costs disk space only, until the next snapshot.
 func (r *Replica) saveSnapshot(ctx context.Context, p core.Position, write func(io.Writer) error) (recorded bool, err error) {
 	if err := r.store.create(p, write); err != nil {
 		return false, err
@@ -162,8 +162,7 @@ func (r *Replica) saveSnapshot(ctx context.Context, p core.Position, write func(
 	return true, removeOld(r.journal.walDir(), r.store, kept, from)
 }
 
-// removeOld removes the files that nobody needs once kept are the snapshots, newest first, and the log is wanted behind entry
-// from only.
+// removeOld removes the snapshots other than kept, newest first, and the log before the entry from.
 func removeOld(walDir string, store snapStore, kept []core.Position, from uint64) error {
 	if err := removeSegments(walDir, from); err != nil {
 		return err
