@@ -20,3 +20,24 @@ type Collector interface {
 	Job
 	Collect(ctx context.Context, c *Collection) error
 }
+
+// A Describer is a job that describes itself. Any other job needs an input and has no settings.
+type Describer interface {
+	Job
+	Describe() Description
+}
+
+// Description is what the engine must know of a job before it runs. The stages follow from its methods: see [Collector].
+type Description struct {
+	// NoInput is true for a job that can run without an input: it has one task then. Defaults to false: a submit without
+	// an input is an error.
+	NoInput bool
+	// Settings are the keys that the job reads, see [Task.Settings].
+	Settings []Setting
+}
+
+// Setting describes one setting of a job.
+type Setting struct {
+	Key   string
+	Usage string // a phrase for the user, with the default: "regular expression (RE2); required"
+}

@@ -23,6 +23,11 @@ type DelayedWordCount struct{}
 // Name is DelayedWordCount.
 func (DelayedWordCount) Name() string { return "DelayedWordCount" }
 
+// Describe lists the settings.
+func (DelayedWordCount) Describe() bridgefour.Description {
+	return bridgefour.Description{Settings: []bridgefour.Setting{{Key: "timeout", Usage: "seconds to sleep; default 30"}}}
+}
+
 // Map sleeps and counts.
 func (DelayedWordCount) Map(ctx context.Context, t *bridgefour.Task) error {
 	const secondsDefault = 30

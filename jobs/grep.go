@@ -23,6 +23,16 @@ type Grep struct{}
 // Name is grep.
 func (Grep) Name() string { return "grep" }
 
+// Describe lists the settings.
+func (Grep) Describe() bridgefour.Description {
+	return bridgefour.Description{Settings: []bridgefour.Setting{
+		{Key: "pattern", Usage: "regular expression (RE2); required"},
+		{Key: "ignore_case", Usage: "true to ignore case; default false"},
+		{Key: "invert", Usage: "true for the lines that do not match; default false"},
+		{Key: "count", Usage: "true for the number of lines of each input; default false"},
+	}}
+}
+
 // Map writes or counts the lines of a split.
 func (Grep) Map(_ context.Context, t *bridgefour.Task) error {
 	match, err := matcher(t.Settings())

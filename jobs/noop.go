@@ -12,6 +12,9 @@ type Sample struct{}
 // Name is Sample.
 func (Sample) Name() string { return "Sample" }
 
+// Describe says that the job needs no input.
+func (Sample) Describe() bridgefour.Description { return bridgefour.Description{NoInput: true} }
+
 // Map does nothing.
 func (Sample) Map(context.Context, *bridgefour.Task) error { return nil }
 
@@ -20,6 +23,9 @@ type AlwaysOk struct{}
 
 // Name is AlwaysOk.
 func (AlwaysOk) Name() string { return "AlwaysOk" }
+
+// Describe says that the job needs no input.
+func (AlwaysOk) Describe() bridgefour.Description { return bridgefour.Description{NoInput: true} }
 
 // Map does nothing.
 func (AlwaysOk) Map(context.Context, *bridgefour.Task) error { return nil }

@@ -4,11 +4,11 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/plan"
+	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
@@ -29,13 +29,8 @@ func openNode(ctx context.Context, cfg node.ProcessConfig) (*node.Process, error
 func builtins() []plan.Builtin {
 	var out []plan.Builtin
 	for _, job := range jobs.All() {
-		b := plan.Builtin{Name: job.Name(), NeedsInput: true}
-		_, b.Collects = job.(bridgefour.Collector)
-		switch job.(type) {
-		case jobs.AlwaysOk, jobs.Sample: // they read nothing
-			b.NeedsInput = false
-		}
-		out = append(out, b)
+		d := program.Describe(job)
+		out = append(out, plan.Builtin{Name: d.Name, NeedsInput: !d.NoInput, Collects: d.Collects})
 	}
 	return out
 }

@@ -81,6 +81,7 @@ the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
 		},
 	}
 	f.add(cmd.Flags())
+	completeFlag(cmd, "set", completeSettings)
 	o.watch.add(cmd)
 	addCluster(cmd, &o.cluster, "")
 	cmd.Flags().IntVar(&o.workers, "workers", 1, "workers of the embedded cluster")

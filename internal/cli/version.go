@@ -6,6 +6,9 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/internal/program"
+	"github.com/bridgefour/bridgefour/jobs"
 )
 
 // versionText is the version set by the build, else that of the module or of version control.
@@ -48,6 +51,26 @@ func completeBuiltins(_ *cobra.Command, args []string, _ string) ([]string, cobr
 		return nil, cobra.ShellCompDirectiveDefault
 	}
 	return builtinNames(), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeFlag has a shell complete the values of a flag.
+func completeFlag(cmd *cobra.Command, flag string, complete cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
+		panic(err) // the command has no such flag
+	}
+}
+
+// completeSettings offers the settings of the built-in job that is given.
+func completeSettings(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var keys []string
+	if len(args) > 0 {
+		if job, ok := jobs.Find(jobs.All(), args[0]); ok {
+			for _, s := range program.Describe(job).Settings {
+				keys = append(keys, cobra.CompletionWithDesc(s.Key+"=", s.Usage))
+			}
+		}
+	}
+	return keys, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 }
 
 func (a *app) completionCommand() *cobra.Command {

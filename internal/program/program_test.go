@@ -1,9 +1,11 @@
 package program
 
 import (
+	"context"
 	"slices"
 	"testing"
 
+	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -24,5 +26,24 @@ func TestSizeText(t *testing.T) {
 		if got := sizeText(size); got != want {
 			t.Errorf("sizeText(%d) = %q, want %q", size, got, want)
 		}
+	}
+}
+
+type bare struct{}
+
+func (bare) Name() string                                { return "bare" }
+func (bare) Map(context.Context, *bridgefour.Task) error { return nil }
+
+type full struct{ bare }
+
+func (full) Collect(context.Context, *bridgefour.Collection) error { return nil }
+func (full) Describe() bridgefour.Description                      { return bridgefour.Description{NoInput: true} }
+
+func TestDescribe(t *testing.T) {
+	if d := Describe(bare{}); d.Name != "bare" || d.NoInput || d.Collects {
+		t.Errorf("Describe(bare) = %+v, want a job that needs an input and does not collect", d)
+	}
+	if d := Describe(full{}); !d.NoInput || !d.Collects {
+		t.Errorf("Describe(full) = %+v, want a job that needs no input and collects", d)
 	}
 }
