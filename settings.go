@@ -3,8 +3,9 @@ package bridgefour
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/bytesize"
 )
 
 // Settings that the SDK itself obeys.
@@ -53,7 +54,7 @@ func (s Settings) Duration(key string, def time.Duration) (time.Duration, error)
 	return setting(s, key, def, "a duration, as 90s or 1h30m", time.ParseDuration)
 }
 
-// Size gives a number of bytes. K, KB and KiB all mean 1024, and so on up to T.
+// Size gives a number of bytes, as 1000, 64MiB or 1.5g. K, KB and KiB all mean 1024, and so on up to T.
 func (s Settings) Size(key string, def int64) (int64, error) {
 	return setting(s, key, def, "a size, as 64MiB", parseSize)
 }
@@ -71,27 +72,9 @@ func setting[T any](s Settings, key string, def T, form string, parse func(strin
 }
 
 func parseSize(text string) (int64, error) {
-	digits := strings.TrimRight(text, "KMGTkmgtiBb")
-	shift := 0
-	switch strings.ToUpper(text[len(digits):]) {
-	case "", "B":
-	case "K", "KB", "KIB":
-		shift = 10
-	case "M", "MB", "MIB":
-		shift = 20
-	case "G", "GB", "GIB":
-		shift = 30
-	case "T", "TB", "TIB":
-		shift = 40
-	default:
-		return 0, strconv.ErrSyntax
+	if text == "0" { // of a limit: none
+		return 0, nil
 	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil {
-		return 0, err
-	}
-	if n < 0 || n<<shift>>shift != n {
-		return 0, strconv.ErrRange
-	}
-	return n << shift, nil
+	n, err := bytesize.Parse(text)
+	return int64(n), err // at most 2⁶³-1
 }

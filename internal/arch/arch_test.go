@@ -22,7 +22,8 @@ const module = "github.com/bridgefour/bridgefour"
 // allowed is what each package may import of ours, beside itself. Packages that are not listed may import anything: they
 // wire things together.
 var allowed = map[string][]string{
-	"":                        {},
+	"":                        {"internal/bytesize"},
+	"internal/bytesize":       {},
 	"api":                     {},
 	"jobs":                    {""},
 	"client":                  {"api"},
@@ -37,7 +38,7 @@ var allowed = map[string][]string{
 	"internal/peer/peerpb":    {},
 	"internal/blob":           {},
 	"internal/sched":          {"internal/state"},
-	"internal/plan":           {"api", "internal/state", "internal/blob", "internal/suggest", "internal/layout"},
+	"internal/plan":           {"api", "internal/state", "internal/blob", "internal/suggest", "internal/layout", "internal/bytesize"},
 	"internal/commit":         {"api", "internal/blob", "internal/layout"},
 	"internal/program":        {"", "internal/wire"},
 	"internal/runner":         {"", "internal/program", "internal/wire", "internal/blob", "internal/layout"},

@@ -1,4 +1,5 @@
-package plan
+// Package bytesize parses numbers of bytes as users write them.
+package bytesize
 
 import (
 	"fmt"
@@ -7,9 +8,9 @@ import (
 	"strings"
 )
 
-// ParseSize reads a number of bytes: 1000, 64MiB, 1.5g. K, KB and KiB all mean 1024 bytes, and so on up to T; the case of letters
-// does not count. A size is at least one byte.
-func ParseSize(text string) (uint64, error) {
+// Parse parses a number of bytes, from 1 to 2⁶³-1: 1000, 64MiB, 1.5g. K, KB and KiB all mean 1024 bytes, and so on up to T;
+// case is ignored.
+func Parse(text string) (uint64, error) {
 	const forms = "write it as 65536, 512KiB, 64MiB or 1.5GiB"
 	trimmed := strings.TrimSpace(text)
 	number := strings.TrimRight(trimmed, "bikmgtBIKMGT")

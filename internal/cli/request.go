@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/plan"
+	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
@@ -294,7 +294,7 @@ func sizeFlag(cmd *cobra.Command, flag, value string, words ...string) (string, 
 	if slices.Contains(words, value) {
 		return value, nil
 	}
-	if _, err := plan.ParseSize(value); err != nil {
+	if _, err := bytesize.Parse(value); err != nil {
 		also := ""
 		if len(words) > 0 {
 			also = ", or " + strings.Join(words, ", ")

@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/discover"
-	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/worker"
 	"github.com/bridgefour/bridgefour/jobs"
 )
@@ -88,7 +88,7 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	if f.memory != "" {
-		if cfg.Memory, err = plan.ParseSize(f.memory); err != nil {
+		if cfg.Memory, err = bytesize.Parse(f.memory); err != nil {
 			return usagef(cmd, "--memory: %v", err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -49,7 +50,7 @@ func (p *planner) split() uint64 {
 	case "none":
 	default:
 		var err error
-		if size, err = ParseSize(text); err != nil {
+		if size, err = bytesize.Parse(text); err != nil {
 			p.fail("split", "%v, or none", err)
 		}
 	}

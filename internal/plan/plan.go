@@ -11,6 +11,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/suggest"
 )
@@ -195,7 +196,7 @@ func (p *planner) numbers() {
 		p.result.Timeout = d
 	}
 	if text := p.req.Memory; text != "" && text != "none" {
-		size, err := ParseSize(text)
+		size, err := bytesize.Parse(text)
 		if err != nil {
 			p.fail("memory", "%v, or none", err)
 		}
