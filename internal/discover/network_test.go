@@ -186,8 +186,8 @@ func (n *network) announce(machine int, a Announcement) (stop func() found) {
 	return stop
 }
 
-// ask runs one helper.
-func (n *network) ask(machine int, what, arg string) found {
+// query runs one helper.
+func (n *network) query(machine int, what, arg string) found {
 	n.t.Helper()
 	raw, err := n.command(machine, what, arg).Output()
 	if err != nil {
@@ -205,7 +205,7 @@ func (n *network) until(machine int, what, arg string, good func(found) bool) fo
 	n.t.Helper()
 	var f found
 	for range 20 {
-		if f = n.ask(machine, what, arg); good(f) {
+		if f = n.query(machine, what, arg); good(f) {
 			return f
 		}
 	}
@@ -221,7 +221,7 @@ func TestNetwork(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, "four", 4)
 	const client = 4
-	if f := n.ask(client, findArg, ""); f.Err != "" || len(f.Addresses) > 0 {
+	if f := n.query(client, findArg, ""); f.Err != "" || len(f.Addresses) > 0 {
 		t.Errorf("found %+v on an empty network", f)
 	}
 
@@ -235,7 +235,7 @@ func TestNetwork(t *testing.T) {
 	}
 	n.until(client, findArg, "", byName)
 	n.until(2, findArg, "alpha", byName) // on which a leader runs
-	if f := n.ask(client, findArg, "beta"); f.Err != "" || len(f.Addresses) > 0 {
+	if f := n.query(client, findArg, "beta"); f.Err != "" || len(f.Addresses) > 0 {
 		t.Errorf("found %+v of another name", f)
 	}
 
@@ -271,7 +271,7 @@ func TestNetworkStartsLater(t *testing.T) {
 	n := newNetwork(t, "late", 2)
 	ip(t, "-n", n.machine(1), "link", "set", "eth0", "down")
 	stop := n.announce(1, Announcement{Role: Leader, ID: "1", Address: "10.99.0.1:6550", ClusterID: "a"})
-	if f := n.ask(1, findArg, ""); !strings.Contains(f.Err, "no multicast interface is up") {
+	if f := n.query(1, findArg, ""); !strings.Contains(f.Err, "no multicast interface is up") {
 		t.Errorf("found %+v without a network, want an error", f)
 	}
 	ip(t, "-n", n.machine(1), "link", "set", "eth0", "up")

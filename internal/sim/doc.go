@@ -1,5 +1,5 @@
 // Package sim runs whole clusters in virtual time, in one thread, from one seed: the real consensus (internal/replica/core), the real
-// state machine and leader's core (leader.Controller) and the real worker's core (worker.Core), over a network, disks and clocks that
+// state machine and leader's core (leader.Controller) and the real worker's core (core.Core of internal/worker), over a network, disks and clocks that
 // this package owns. Only their drivers are replaced. Days pass in seconds, and every failure can be played again.
 //
 // A [World] is described by a [Config], which [Draw] makes of a seed, and by a list of [Fault]s, which is drawn before it begins:

@@ -15,15 +15,6 @@ import (
 	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
 )
 
-// Run is New, Run and Close.
-func Run(ctx context.Context, cfg Config) error {
-	w, err := New(cfg)
-	if err != nil {
-		return err
-	}
-	return errors.Join(w.Run(ctx), w.Close())
-}
-
 // ErrStopNow as the cause of a context's end makes [Worker.Run] stop running attempts instead of letting them finish.
 var ErrStopNow = errors.New("stop now")
 
