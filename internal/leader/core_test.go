@@ -11,7 +11,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// busyWorker answers every grant at once: all is done.
+// busyWorker reports the end of every grant at once.
 type busyWorker struct {
 	session SessionID
 	reports []Input
@@ -21,7 +21,7 @@ type busyWorker struct {
 	long    bool             // attempts take a second, by their report
 }
 
-func (w *busyWorker) take(e *Effects) {
+func (w *busyWorker) handle(e *Effects) {
 	for _, m := range e.Send {
 		if m.Session != w.session {
 			continue
@@ -75,7 +75,7 @@ func newCoreRig(t *testing.T, workers int) *coreRig {
 	return r
 }
 
-// step steps once, 200 µs later, with the workers' news and what the log has committed.
+// step steps once, 200 µs later, with the workers' reports and the entries that the log has committed.
 func (r *coreRig) step(inputs ...Input) {
 	r.t.Helper()
 	r.now = r.now.Add(200 * time.Microsecond)
@@ -91,11 +91,11 @@ func (r *coreRig) step(inputs ...Input) {
 	r.last = e
 	r.log.propose(r.now, e.Propose)
 	for _, w := range r.workers {
-		w.take(e)
+		w.handle(e)
 	}
 }
 
-// beat has every worker give a heartbeat.
+// beat has every worker send a heartbeat.
 func (r *coreRig) beat() {
 	for _, w := range r.workers {
 		w.reports = append(w.reports, Report{w.session, &wire.Report{Heartbeat: true}})
@@ -111,7 +111,7 @@ func (r *coreRig) submit(n int, tasks int64) {
 	}
 }
 
-// While the log stands still, entries in flight, entries that wait, and completions stay bounded; then all goes on.
+// While the log commits nothing, entries in flight, sealed entries and completions stay bounded; then all goes on.
 func TestSlowLog(t *testing.T) {
 	r := newCoreRig(t, 2)
 	const tasks = 400_000
@@ -154,7 +154,7 @@ func TestSlowLog(t *testing.T) {
 // leasesPerSlotMax is the scheduler's limit.
 const leasesPerSlotMax = 4096
 
-// Jobs that are over are forgotten when there are too many, also when very many end at once.
+// The oldest ended jobs are forgotten if there are too many, also if very many end at once.
 func TestOldJobsAreForgotten(t *testing.T) {
 	r := newCoreRig(t, 0)
 	const more = 30
@@ -175,10 +175,10 @@ func TestOldJobsAreForgotten(t *testing.T) {
 		t.Errorf("%d jobs are remembered and %d forgotten, want %d and the oldest %d", r.machine.Len(), forgotten, endedJobsMax, more)
 	}
 	if len(r.core.leases.started) > endedJobsMax {
-		t.Errorf("the beginnings of %d jobs are remembered", len(r.core.leases.started))
+		t.Errorf("the stage starts of %d jobs are remembered", len(r.core.leases.started))
 	}
 	if spools < more {
-		t.Errorf("%d spool folders are given up, want at least %d", spools, more)
+		t.Errorf("%d spool folders are removed, want at least %d", spools, more)
 	}
 }
 
@@ -199,44 +199,44 @@ func TestDeadWorkersAreForgotten(t *testing.T) {
 	}
 }
 
-// A worker on which many different tasks fail is put aside for a while, if there is another on which they do not.
-func TestWorkerIsPutAside(t *testing.T) {
+// A worker on which many different tasks fail is quarantined, if there is another on which they do not.
+func TestQuarantine(t *testing.T) {
 	r := newCoreRig(t, 2)
 	good, bad := r.core.registry.workers[1], r.core.registry.workers[2]
 	r.workers[1].fail = wire.FailureKind_PROGRAM_ERROR
 	r.workers[0].long, r.workers[1].long = true, true
 	r.submit(1, 200)
-	var aside time.Time
+	var since time.Time
 	for i := 0; r.machine.Job(1) == nil || !r.machine.Job(1).Status.Ended(); i++ {
 		if i%1000 == 0 {
 			r.beat()
 		}
 		r.step()
-		if aside.IsZero() && bad.quarantine.active() {
-			aside = r.now
+		if since.IsZero() && bad.quarantine.active() {
+			since = r.now
 		}
 		if good.quarantine.active() {
-			t.Fatal("the good worker was put aside")
+			t.Fatal("the good worker is quarantined")
 		}
 		if i > 1_000_000 {
 			t.Fatal("the job does not end")
 		}
 	}
-	if job := r.machine.Job(1); job.Status != state.JobDone || aside.IsZero() {
-		t.Errorf("job %v; the bad worker was put aside at %v", job.Status, aside)
+	if job := r.machine.Job(1); job.Status != state.JobDone || since.IsZero() {
+		t.Errorf("job %v; the bad worker was quarantined at %v", job.Status, since)
 	}
 	if got := r.workers[1].done; got > 3*quarantineTasks {
 		t.Errorf("the bad worker had %d attempts", got)
 	}
-	for bad.quarantine.active() && r.now.Before(aside.Add(2*quarantineTime)) {
+	for bad.quarantine.active() && r.now.Before(since.Add(2*quarantineTime)) {
 		r.beat()
 		r.now = r.now.Add(tick)
 		r.step()
 	}
-	if bad.quarantine.active() || r.now.Sub(aside) < quarantineTime {
-		t.Errorf("it came back after %v, want %v", r.now.Sub(aside), quarantineTime)
+	if bad.quarantine.active() || r.now.Sub(since) < quarantineTime {
+		t.Errorf("its quarantine ended after %v, want %v", r.now.Sub(since), quarantineTime)
 	}
-	// It is better now: it is given work, and what it did before does not count.
+	// Its tasks succeed now: it gets leases, and its earlier failures do not count.
 	r.workers[1].fail = 0
 	before := r.workers[1].done
 	r.submit(1, 200)
@@ -244,12 +244,12 @@ func TestWorkerIsPutAside(t *testing.T) {
 		r.step()
 	}
 	if r.workers[1].done == before || bad.quarantine.active() {
-		t.Errorf("it is back, and has done %d of 200 tasks", r.workers[1].done-before)
+		t.Errorf("after its quarantine it has done %d of 200 tasks", r.workers[1].done-before)
 	}
 }
 
-// Where tasks fail on all workers, it is the tasks' fault.
-func TestNobodyIsPutAsideAlone(t *testing.T) {
+// If tasks fail on all workers, no worker is quarantined.
+func TestNoQuarantineWithoutProof(t *testing.T) {
 	r := newCoreRig(t, 2)
 	for _, w := range r.workers {
 		w.fail = wire.FailureKind_OUTPUT_ERROR
@@ -262,7 +262,7 @@ func TestNobodyIsPutAsideAlone(t *testing.T) {
 		r.step()
 		for id, w := range r.core.registry.workers {
 			if w.quarantine.active() {
-				t.Fatalf("worker %d was put aside", id)
+				t.Fatalf("worker %d is quarantined", id)
 			}
 			if len(w.quarantine.failed) > quarantineTasks {
 				t.Fatalf("%d failed tasks of worker %d are remembered, want at most %d", len(w.quarantine.failed), id, quarantineTasks)
@@ -271,7 +271,7 @@ func TestNobodyIsPutAsideAlone(t *testing.T) {
 	}
 }
 
-// A worker that keeps no bound on its messages cannot fill the log with them.
+// The log bounds the failure messages of workers that do not.
 func TestLongMessagesAreCut(t *testing.T) {
 	r := newCoreRig(t, 1)
 	r.workers[0].fail, r.workers[0].message = wire.FailureKind_BAD_INPUT, strings.Repeat("x", 2*wire.FailureMessageMax)
@@ -372,8 +372,8 @@ func TestFetchLog(t *testing.T) {
 	}
 }
 
-// Whatever was leased when the log has a stop and a retry is fenced: a leader that comes after must not adopt it.
-func TestNoLeaseSlipsBetweenStopAndRetry(t *testing.T) {
+// Every lease that was granted before the log has a stop and a retry is fenced: the next leader must not adopt it.
+func TestNoLeaseBetweenStopAndRetry(t *testing.T) {
 	r := newCoreRig(t, 2)
 	r.submit(1, 100_000)
 	for r.machine.Job(1) == nil || r.machine.Job(1).Stages[0].Done < 1000 {
@@ -410,10 +410,10 @@ func TestNoLeaseSlipsBetweenStopAndRetry(t *testing.T) {
 	}
 	for _, lease := range before {
 		if !job.Fenced(0, 0, lease) {
-			t.Fatalf("lease %d was given before the log had the retry, and is not fenced: the fence is at %d", lease, job.Fence)
+			t.Fatalf("lease %d was granted before the log had the retry, and is not fenced: the fence is at %d", lease, job.Fence)
 		}
 	}
-	// It goes on, also when what froze it was refused.
+	// It goes on, also if the command that froze it was rejected.
 	for range 20 {
 		step(ask(func(e *state.Entry) { e.Retry("", 1); e.Stop("", 99) }))
 	}
@@ -453,6 +453,6 @@ func BenchmarkCore(b *testing.B) {
 		}
 		inputs = inputs[:0]
 		log.propose(now, e.Propose)
-		w.take(e)
+		w.handle(e)
 	}
 }

@@ -33,41 +33,41 @@ func (r *coreRig) sent(id SessionID) (list []*wire.ToWorker) {
 	return list
 }
 
-// A worker that does not belong here is refused for good, with what both sides have and the way out; all others get in.
+// A worker that does not fit is refused for good, with the values of both sides and the way out; all others are registered.
 func TestHelloIsChecked(t *testing.T) {
 	at := func(d time.Duration) int64 { return time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC).Add(d).UnixMilli() }
 	for name, test := range map[string]struct {
 		change func(h *wire.Hello)
-		want   []string // parts of the refusal; none: it gets in
+		want   []string // parts of the reason; none: it is registered
 	}{
-		"one that says nothing of clusters": {func(*wire.Hello) {}, nil},
-		"one of this cluster":               {func(h *wire.Hello) { h.ClusterId, h.ClusterName = "c2", "blue" }, nil},
-		"one of before the recovery":        {func(h *wire.Hello) { h.ClusterId = "c1" }, nil},
-		"one of another cluster": {
+		"no cluster":                      {func(*wire.Hello) {}, nil},
+		"this cluster":                    {func(h *wire.Hello) { h.ClusterId, h.ClusterName = "c2", "blue" }, nil},
+		"the cluster before its recovery": {func(h *wire.Hello) { h.ClusterId = "c1" }, nil},
+		"another cluster": {
 			func(h *wire.Hello) { h.ClusterId, h.ClusterName = "c9", "blue" }, []string{"cluster c9", "cluster c2", `"blue"`, "--data-dir"},
 		},
-		"one of another name": {func(h *wire.Hello) { h.ClusterName = "green" }, []string{`"green"`, `"blue"`, "--cluster-name blue"}},
-		"a newer one that can do with less": {
+		"another name": {func(h *wire.Hello) { h.ClusterName = "green" }, []string{`"green"`, `"blue"`, "--cluster-name blue"}},
+		"a newer version that supports our protocol": {
 			func(h *wire.Hello) { h.Protocol, h.ProtocolMin = wire.Protocol+3, wire.Protocol }, nil,
 		},
-		"one that is too new": {
+		"a version that is too new": {
 			func(h *wire.Hello) { h.Version, h.Protocol, h.ProtocolMin = "v9", wire.Protocol+3, wire.Protocol+1 },
-			[]string{`version "v9"`, fmt.Sprint("before ", wire.Protocol+1), fmt.Sprint("after ", wire.Protocol), "upgrade the leaders"},
+			[]string{`version "v9"`, fmt.Sprintf("protocol %d at least", wire.Protocol+1), fmt.Sprintf("%d at most", wire.Protocol), "upgrade the leaders"},
 		},
-		"a clock that is slow": {func(h *wire.Hello) { h.UnixMs = at(time.Second - clockMax) }, nil},
-		"a clock that is fast": {func(h *wire.Hello) { h.UnixMs = at(clockMax) }, nil},
-		"a clock that is wrong": {
+		"a slow clock": {func(h *wire.Hello) { h.UnixMs = at(time.Second - clockMax) }, nil},
+		"a fast clock": {func(h *wire.Hello) { h.UnixMs = at(clockMax) }, nil},
+		"a wrong clock": {
 			func(h *wire.Hello) { h.UnixMs = at(-clockMax - time.Second) }, []string{"2030-01-02T02:59:04Z", "2030-01-02T03:04:05Z", "5m0s"},
 		},
-		"a clock of tomorrow":     {func(h *wire.Hello) { h.UnixMs = at(24 * time.Hour) }, []string{"2030-01-03T03:04:05Z"}},
-		"a clock before all time": {func(h *wire.Hello) { h.UnixMs = -1 << 63 }, []string{"clock"}},
-		"no identity":             {func(h *wire.Hello) { h.Identity = "" }, []string{`""`, "identity in its data directory"}},
-		"no incarnation":          {func(h *wire.Hello) { h.Incarnation = "" }, []string{`""`}},
+		"a clock a day ahead":      {func(h *wire.Hello) { h.UnixMs = at(24 * time.Hour) }, []string{"2030-01-03T03:04:05Z"}},
+		"a clock before the epoch": {func(h *wire.Hello) { h.UnixMs = -1 << 63 }, []string{"clock"}},
+		"no identity":              {func(h *wire.Hello) { h.Identity = "" }, []string{`""`, "identity in its data directory"}},
+		"no incarnation":           {func(h *wire.Hello) { h.Incarnation = "" }, []string{`""`}},
 		"an identity of two lines": {
 			func(h *wire.Hello) { h.Identity = "a\nb" }, []string{`"a\nb"`},
 		},
-		"an identity without end": {func(h *wire.Hello) { h.Identity = strings.Repeat("x", 1<<20) }, []string{`xxx"`, "1 to 128"}},
-		"labels without end": {
+		"a long identity": {func(h *wire.Hello) { h.Identity = strings.Repeat("x", 1<<20) }, []string{`xxx"`, "1 to 128"}},
+		"long labels": {
 			func(h *wire.Hello) { h.Labels = map[string]string{"k": strings.Repeat("x", helloBytesMax)} }, []string{"65537 bytes", "65536", "--label"},
 		},
 		"a long host name": {func(h *wire.Hello) { h.Host = strings.Repeat("x", helloBytesMax) }, nil},
@@ -92,20 +92,20 @@ func TestHelloIsChecked(t *testing.T) {
 			reason := r.last.Close[0].Reason
 			for _, want := range test.want {
 				if !strings.Contains(reason, want) {
-					t.Errorf("the reason is %q; %q is not in it", reason, want)
+					t.Errorf("reason %q, want it to contain %q", reason, want)
 				}
 			}
 			if len(reason) > 1000 {
 				t.Errorf("the reason has %d bytes", len(reason))
 			}
 			if r.step(); len(r.machine.Workers()) != 0 {
-				t.Error("it was registered")
+				t.Error("the worker was registered")
 			}
 		})
 	}
 }
 
-// Of a worker and a leader that share no protocol, the older one is to be upgraded.
+// If a worker and a leader have no protocol in common, the older one must be upgraded.
 func TestProtocols(t *testing.T) {
 	for _, test := range []struct {
 		speaks, least, ours, oursLeast uint32
@@ -115,19 +115,19 @@ func TestProtocols(t *testing.T) {
 		{1, 1, 2, 1, ""},
 		{2, 1, 1, 1, ""},
 		{3, 2, 2, 1, ""},
-		{0, 0, 3, 2, "speaks protocol 1, and this leader none before 2: upgrade the worker"},
+		{0, 0, 3, 2, "supports protocol 1 at most, and this leader 2 at least: upgrade the worker"},
 		{2, 1, 4, 3, "upgrade the worker"},
-		{3, 2, 1, 1, "speaks no protocol before 2, and this leader none after 1: upgrade the leaders"},
+		{3, 2, 1, 1, "supports protocol 2 at least, and this leader 1 at most: upgrade the leaders"},
 	} {
-		got := mute(&wire.Hello{Protocol: test.speaks, ProtocolMin: test.least}, test.oursLeast, test.ours)
+		got := protocolMismatch(&wire.Hello{Protocol: test.speaks, ProtocolMin: test.least}, test.oursLeast, test.ours)
 		if (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
 			t.Errorf("worker %d to %d, leader %d to %d: %q, want %q", test.least, test.speaks, test.oursLeast, test.ours, got, test.want)
 		}
 	}
 }
 
-// The welcome says what a worker needs to find its way when this leader is gone; news of the leaders follow.
-func TestWorkersKnowTheLeaders(t *testing.T) {
+// The welcome has what a worker needs to find another leader; changes of the leaders follow.
+func TestWorkersAreToldTheLeaders(t *testing.T) {
 	r := newHelloRig(t)
 	for id := range SessionID(2) {
 		r.step(Hello{id + 1, &wire.Hello{Identity: fmt.Sprint(id), Incarnation: "i", Slots: 1}})
@@ -140,15 +140,15 @@ func TestWorkersKnowTheLeaders(t *testing.T) {
 	r.step(Closed{2})
 	r.step(Members{ClusterID: "c2", Addresses: []string{"a:1", "b:2"}})
 	if len(r.last.Send) != 0 {
-		t.Errorf("the leaders are where they were; sent %v", r.last.Send)
+		t.Errorf("nothing has changed; sent %v", r.last.Send)
 	}
 	r.step(Members{ClusterID: "c2", Addresses: []string{"b:2", "c:3"}})
 	if len(r.last.Send) != 1 || !slices.Equal(r.sent(1)[0].GetLeaders().GetAddresses(), []string{"b:2", "c:3"}) {
-		t.Errorf("sent %v, want the leaders to the one worker that is connected", r.last.Send)
+		t.Errorf("sent %v, want the leaders to the connected worker", r.last.Send)
 	}
 }
 
-// No worker waits longer than a heartbeat for a word from the leader, and none is pinged that has just had one.
+// No worker waits longer than a heartbeat for a message, and none is pinged that was just sent one.
 func TestPing(t *testing.T) {
 	r := newCoreRig(t, 2)
 	for _, test := range []struct {
@@ -179,7 +179,7 @@ func TestPing(t *testing.T) {
 		}
 		took := r.now.Sub(start)
 		if most := 2 * int(took/(idleHeartbeat-tick)); pings > most || (pings > 0) != test.pings {
-			t.Errorf("%d pings to two workers in %v, with other news each %d steps; want at most %d, and some: %v", pings, took, test.every, most, test.pings)
+			t.Errorf("%d pings to two workers in %v, with other messages each %d steps; want at most %d, and some: %v", pings, took, test.every, most, test.pings)
 		}
 	}
 	r.step(Closed{1})
@@ -190,9 +190,9 @@ func TestPing(t *testing.T) {
 	}
 }
 
-func TestPingOfABusyWorker(t *testing.T) {
+func TestPingBusyWorker(t *testing.T) {
 	r := newCoreRig(t, 1)
-	r.workers = nil // it says nothing but that it lives: its attempt runs
+	r.workers = nil // it only sends heartbeats: its attempt runs
 	r.submit(1, 1)
 	for range 5 {
 		r.step()
@@ -212,7 +212,7 @@ func TestPingOfABusyWorker(t *testing.T) {
 	}
 }
 
-// A worker whose registration the log is slow to take hears at once that there is a leader: it would look for another one.
+// A worker is pinged at once while a slow log has its registration: otherwise it looks for another leader.
 func TestHelloIsAnsweredAtOnce(t *testing.T) {
 	r := newHelloRig(t)
 	r.log.held = true

@@ -15,7 +15,7 @@ const (
 	deadWorkersMax = 1000
 )
 
-// updateJobStates is the second duty of a leader: to act on what the log has decided.
+// updateJobStates is the second duty of a leader: to act on the entry that was just applied.
 func (c *Core) updateJobStates() {
 	for i := range c.result.Verdicts {
 		c.handleVerdict(&c.result.Verdicts[i])
@@ -209,8 +209,7 @@ func (c *Core) endJob(id state.JobID) {
 	c.forgetOldest()
 }
 
-// forgetOldest has the log drop the oldest job that is over, if there are too many. One at a time: which is the next is
-// known when it is gone.
+// forgetOldest drops the oldest ended job, if there are too many. One at a time: the next oldest is known once it is gone.
 func (c *Core) forgetOldest() {
 	if c.forgetting || c.machine.Len()-len(c.machine.Live()) <= endedJobsMax {
 		return
@@ -221,7 +220,7 @@ func (c *Core) forgetOldest() {
 	}
 }
 
-// workerChanged acts on a new status that the log has.
+// workerChanged handles a new status of a worker.
 func (c *Core) workerChanged(id state.WorkerID) {
 	if c.machine.Worker(id) == nil {
 		c.arrived(id)
@@ -244,13 +243,13 @@ func (c *Core) workerChanged(id state.WorkerID) {
 		w.draining = true
 		c.sched.Leave(id)
 		if w.session != nil {
-			c.outbox.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{Reason: "a user has asked for it"}}})
+			c.outbox.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{Reason: "drained by a user"}}})
 		}
 	}
 }
 
-// forgetDead removes the oldest dead worker when there are too many: containers that never come back with the same data
-// folder would grow the state for ever.
+// forgetDead removes the oldest dead worker if there are too many: containers that never come back with the same data directory would
+// let the state grow for ever.
 func (c *Core) forgetDead() {
 	var oldest state.WorkerID
 	dead := 0

@@ -8,7 +8,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// testLog is the log as the core sees it: what is proposed comes back after some time, in order, or not at all.
+// testLog is a log that commits the proposed entries after some time, in order, or loses them.
 type testLog struct {
 	machine *state.Machine
 	index   uint64
@@ -33,7 +33,7 @@ func (l *testLog) propose(now time.Time, entries [][]byte) {
 	}
 }
 
-// committed gives what is committed by now.
+// committed returns the entries that are committed by now.
 func (l *testLog) committed(now time.Time) []Input {
 	var list []Input
 	for !l.held && len(l.pending) > 0 && !l.pending[0].at.After(now) {
@@ -44,7 +44,7 @@ func (l *testLog) committed(now time.Time) []Input {
 	return list
 }
 
-// elect begins a new term: the first kept of what was in flight is committed, the rest is lost.
+// elect starts a new term: the first kept entries in flight are committed, the rest is lost.
 func (l *testLog) elect(t *testing.T, kept int) {
 	t.Helper()
 	var result state.Result
@@ -58,7 +58,7 @@ func (l *testLog) elect(t *testing.T, kept int) {
 	l.term++
 }
 
-// next is when the log has news; ok is false when it has none to come.
+// next is when the log commits the next entry; ok is false if it has none.
 func (l *testLog) next() (at time.Time, ok bool) {
 	if l.held || len(l.pending) == 0 {
 		return at, false

@@ -7,17 +7,18 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// LossAfter is how long a worker may be silent before its attempts are given to others.
+// LossAfter is how long a worker may be silent before its tasks are leased to others: see lossAfter.
 const LossAfter = lossAfter
 
 // WorkerState is the volatile state of a worker: what no log entry says of it.
 type WorkerState struct {
 	Connected bool // it has a session and is not considered lost
 	Draining  bool
-	Aside     bool   // no attempt is leased to it, because too many tasks failed on it
-	Busy      uint32 // slots that run an attempt
-	Queued    uint32 // attempts leased ahead of need
-	Heard     time.Time
+	// Quarantined: no attempt is leased to it for a while, because too many different tasks failed on it.
+	Quarantined bool
+	Busy        uint32 // slots that run an attempt
+	Queued      uint32 // attempts leased ahead of need
+	Heard       time.Time
 }
 
 // TaskPlace is a task within its job.
@@ -33,12 +34,12 @@ func (c *Core) WorkerState(id state.WorkerID) (WorkerState, bool) {
 		return WorkerState{}, false
 	}
 	return WorkerState{
-		Connected: w.session != nil && !w.lost, Draining: w.draining, Aside: w.quarantine.active(),
+		Connected: w.session != nil && !w.lost, Draining: w.draining, Quarantined: w.quarantine.active(),
 		Busy: uint32(w.busy()), Queued: uint32(w.Leases() - w.busy()), Heard: w.heard,
 	}, true
 }
 
-// busy is how many slots run an attempt: a worker begins what it is given at once, as far as it has slots.
+// busy is how many slots run an attempt: a worker starts its leases at once, as far as it has slots.
 func (w *worker) busy() int { return min(w.Leases(), w.Slots) }
 
 // Leased returns how many tasks of a job are leased.
@@ -68,10 +69,10 @@ func (c *Core) Fits(id state.WorkerID, spec *state.Spec) bool {
 // Held reports whether a job is not leased yet because workers of the previous term may still run its tasks.
 func (c *Core) Held(id state.JobID) bool { return c.sched.Held(id) }
 
-// Demand is how many tasks wait for workers with the same.
+// Demand is a number of tasks that wait for workers with the same properties.
 type Demand = sched.Demand
 
-// Demand returns what waits for workers.
+// Demand returns the tasks that wait for workers.
 func (c *Core) Demand() []Demand { return c.sched.Demand() }
 
 // Waiting returns how many failed tasks of a job wait for their back-off to end, and when the first one does.

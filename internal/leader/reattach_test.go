@@ -9,7 +9,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// reattachment is a leader that has just been elected, and the hellos of the workers that come to it with what they hold.
+// reattachment is a newly elected leader, and the Hellos of the workers with the leases that they hold.
 type reattachment struct {
 	machine *state.Machine
 	hellos  []Input
@@ -38,7 +38,7 @@ func newReattachment(tb testing.TB, workers, held int) *reattachment {
 	return a
 }
 
-// run has the workers come one by one, in steps of their own, and returns the core when all were welcomed.
+// run has the workers connect one by one, in steps of their own, and returns the core once all are welcomed.
 func (a *reattachment) run(tb testing.TB) *Core {
 	tb.Helper()
 	now := time.UnixMilli(1)
@@ -67,7 +67,7 @@ func (a *reattachment) run(tb testing.TB) *Core {
 	return core
 }
 
-// Every lease that the workers bring is adopted, and only the task that nobody holds is given out.
+// Every lease that the workers hold is adopted, and only the remaining task is leased.
 func TestReattach(t *testing.T) {
 	const workers, held = 20, 50
 	core := newReattachment(t, workers, held).run(t)
@@ -82,11 +82,11 @@ func TestReattach(t *testing.T) {
 		}
 	}
 	if got := core.sched.Leased(1); got != workers*held+1 {
-		t.Errorf("%d leases are out, want %d", got, workers*held+1)
+		t.Errorf("%d leases, want %d", got, workers*held+1)
 	}
 }
 
-// BenchmarkReattach is a new leader's work until it has adopted what its workers bring; an iteration is all of it.
+// BenchmarkReattach measures a new leader until it has adopted the leases of all its workers, once in an iteration.
 func BenchmarkReattach(b *testing.B) {
 	for _, test := range []struct{ workers, held int }{{100, 8}, {100, 4096}, {1000, 8}} {
 		b.Run(fmt.Sprintf("workers=%d/held=%d", test.workers, test.held), func(b *testing.B) {
@@ -100,8 +100,8 @@ func BenchmarkReattach(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleWorkers is a second of a leader whose thousand workers have nothing to do but to give a heartbeat every
-// 300 ms, each in a step of its own.
+// BenchmarkIdleWorkers measures a second of a leader whose thousand workers send nothing but a heartbeat every 300 ms, each in a step of
+// its own.
 func BenchmarkIdleWorkers(b *testing.B) {
 	const workers = 1000
 	a := newReattachment(b, workers, 0)

@@ -116,8 +116,7 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 	c.changed[job.ID] = struct{}{}
 }
 
-// split is what task of a job's map stage reads. A block that cannot be read gives a split that no runner accepts, so the
-// task fails as bad input and says so.
+// split returns the split of a task. If its block cannot be decoded, it is one that no runner accepts, so that the task fails as bad input.
 func (c *Core) split(job *state.Job, task uint64) *wire.Split {
 	r := c.readers[job.ID]
 	if r == nil {

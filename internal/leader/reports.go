@@ -36,7 +36,7 @@ func (c *Core) handleReport(w *worker, r *wire.Report) {
 	}
 }
 
-// handleLost has the log open a task again whose output could not be read, if that output still is the winner.
+// handleLost opens a task again whose output could not be read, if that output is still the winner.
 func (c *Core) handleLost(o *wire.OutputLost) {
 	key, number := newTaskKey(o.GetJob(), uint64(o.GetStage()), o.GetIndex()), state.Lease(o.GetLease())
 	if c.won(key, number) {

@@ -15,21 +15,21 @@ import (
 )
 
 // TestTranscripts plays testdata/*.txt: a core in virtual time, with a log that commits after a millisecond, and scripted
-// workers. A file is a story of blocks: commands, a line "----", and what the core did; an empty line ends a block. The
-// commands of a block that are inputs come in one step each. `go test -update` writes the answers anew. A lease is written
-// TERM.SEQUENCE:JOB/STAGE/INDEX, or, where it is the last one of its task, JOB/STAGE/INDEX.
+// workers. A file consists of blocks: commands, a line "----", and what the core did; an empty line ends a block. Each command that is
+// an input is a step. `go test -update` writes the answers. A lease is written TERM.SEQUENCE:JOB/STAGE/INDEX, or JOB/STAGE/INDEX
+// if it is the last one of its task.
 //
 //	hello SESSION IDENTITY [inc=X] [slots=N] [label=V] [memory=N] [held=LEASE,…]
-//	beat SESSION [LEASE…]                       a heartbeat: these run
-//	beating SESSION…                            these give their last heartbeat again every 300 ms from here on
+//	beat SESSION [LEASE…]                       a heartbeat: these leases run
+//	beating SESSION…                            these repeat their last heartbeat every 300 ms from here on
 //	finish SESSION LEASE…       fail SESSION LEASE KIND
 //	lost SESSION LEASE…         the outputs of these leases cannot be read
-//	return SESSION LEASE…   draining SESSION   goodbye SESSION   close SESSION
+//	return SESSION LEASE…   draining SESSION   drained SESSION   close SESSION
 //	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [lines=A,B,…]
 //	stop J   retry J   drain W   remove W
 //	run DURATION                                time passes
 //	sleep DURATION                              time passes while the leader is stopped
-//	log hold|go|lose                            nothing is committed; it is again; what waits is lost
+//	log hold|go|lose                            nothing is committed; all is; what waits is lost
 //	leader                                      a new term
 //	together … end                              the commands between come in one step, and one entry
 //	job J   books
@@ -190,7 +190,7 @@ func (s *story) input(command string, list []string, set map[string]string) Inpu
 		return Command{Key: key, Add: s.request(command, key, list, set)}
 	case "hello":
 		return s.hello(list, set)
-	case "goodbye":
+	case "drained":
 		return Drained{s.sessions[list[0]]}
 	case "close":
 		delete(s.beating, list[0])
@@ -286,7 +286,7 @@ func (s *story) spec(list []string, set map[string]string) *state.Spec {
 	return spec
 }
 
-// run lets time pass: the core is stepped when it asks for it, when the log has news, and when a heartbeat is due.
+// run lets time pass: the core is stepped at its wake-up time, when the log commits an entry, and when a heartbeat is due.
 func (s *story) run(until time.Time) {
 	for {
 		next := s.core.wake()
@@ -498,7 +498,7 @@ func (s *story) books() {
 		}
 		for i, on := range []bool{w.lost, w.quarantine.active(), w.draining, w.session == nil} {
 			if on {
-				text += []string{", lost", ", put aside", ", draining", ", no session"}[i]
+				text += []string{", lost", ", quarantined", ", draining", ", no session"}[i]
 			}
 		}
 		s.say("%s", text)

@@ -8,10 +8,10 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// TestSlowRegistrationKeepsItsAttempt: a worker that has come in time is not given up because the log is slow to say so.
-func TestSlowRegistrationKeepsItsAttempt(t *testing.T) {
+// A worker that has come in time is not given up because the log is slow to register it.
+func TestSlowRegistrationKeepsLease(t *testing.T) {
 	r := newCoreRig(t, 1)
-	r.workers = nil // it says nothing more: its attempt runs
+	r.workers = nil // it sends nothing more: its attempt runs
 	r.submit(1, 1)
 	var held state.Lease
 	for range 100 {
@@ -21,7 +21,7 @@ func TestSlowRegistrationKeepsItsAttempt(t *testing.T) {
 		}
 	}
 	if held == 0 {
-		t.Fatal("no lease was given")
+		t.Fatal("no lease was granted")
 	}
 	r.log.term = 2
 	r.core = NewCore(CoreConfig{Machine: r.machine, Term: 2, Now: r.now, Seed: 1})
@@ -40,13 +40,13 @@ func TestSlowRegistrationKeepsItsAttempt(t *testing.T) {
 	}
 }
 
-// TestStarvedLeaderTakesNobodyForARival: the time that a leader was stopped proves nothing about who was alive in it.
-func TestStarvedLeaderTakesNobodyForARival(t *testing.T) {
+// The time in which a leader was stopped does not count as proof that two processes use one identity.
+func TestStarvedLeaderAndDuplicateIdentity(t *testing.T) {
 	r := newCoreRig(t, 1)
 	again := &wire.Hello{Identity: "0", Incarnation: "again", Slots: 2}
 	r.step(Hello{7, again})
 	if len(r.last.Close) != 1 || r.last.Close[0].Refused {
-		t.Fatalf("closed %+v, want the second process asked to come later", r.last.Close)
+		t.Fatalf("closed %+v, want the second process closed, and not refused", r.last.Close)
 	}
 	r.now = r.now.Add(2 * duplicateProof)
 	r.step()

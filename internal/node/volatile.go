@@ -72,7 +72,7 @@ func (n *Node) shadowState(now time.Time) *wire.ShadowState {
 		s.WorkerBusy = append(s.WorkerBusy, w.Busy)
 		s.WorkerQueued = append(s.WorkerQueued, w.Queued)
 		s.WorkerSilentMs = append(s.WorkerSilentMs, millisSince(w.Heard, now))
-		s.WorkerAside = append(s.WorkerAside, w.Aside)
+		s.WorkerAside = append(s.WorkerAside, w.Quarantined)
 	}
 	for _, id := range m.Live() {
 		leased := c.Leased(id)
@@ -121,7 +121,7 @@ func newShadow(s *wire.ShadowState, now time.Time) *shadow {
 	for i, id := range s.GetWorker() {
 		out.workers[state.WorkerID(id)] = leader.WorkerState{
 			Busy: wire.Entry(s.GetWorkerBusy(), i), Queued: wire.Entry(s.GetWorkerQueued(), i), Heard: ago(wire.Entry(s.GetWorkerSilentMs(), i)),
-			Aside: wire.Entry(s.GetWorkerAside(), i),
+			Quarantined: wire.Entry(s.GetWorkerAside(), i),
 		}
 	}
 	for i, id := range s.GetJob() {

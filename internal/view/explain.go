@@ -147,7 +147,7 @@ func (e *explainer) workers() {
 			e.because("worker %d is not connected", id)
 		case w.Draining:
 			e.because("worker %d is draining", id)
-		case w.Aside:
+		case w.Quarantined:
 			e.because("worker %d is put aside: many different tasks failed on it", id)
 		case !e.core.Fits(id, e.job.Spec):
 			e.because("worker %d does not fit: %s", id, strings.Join(lacks(e.job.Spec, info), "; "))

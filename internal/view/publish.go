@@ -167,7 +167,7 @@ func (p *Publisher) clusterView(now time.Time, m *state.Machine, volatile Volati
 			Version: info.Version, Slots: info.Slots, Memory: info.Memory, Labels: info.Labels,
 		}
 		if s, ok := volatile.WorkerState(id); ok {
-			w.Busy, w.Queued, w.Seen, w.Aside = s.Busy, s.Queued, s.Heard, s.Aside
+			w.Busy, w.Queued, w.Seen, w.Aside = s.Busy, s.Queued, s.Heard, s.Quarantined
 		}
 		v.workers = append(v.workers, w)
 		if info.Status == state.WorkerDead {
