@@ -143,18 +143,20 @@ type JobList struct {
 
 // Task is one task.
 type Task struct {
-	Name     string `json:"name" doc:"JOB/STAGE/INDEX"`
-	Index    uint64 `json:"index"`
-	Stage    string `json:"stage"`
-	Status   string `json:"status" enum:"open,running,done,dead"`
-	Attempts uint32 `json:"attempts" doc:"Attempts that have ended or run"`
-	Input    string `json:"input,omitempty" doc:"The file, line or number it reads"`
-	Offset   uint64 `json:"offset,omitempty"`
-	Length   uint64 `json:"length,omitempty"`
-	Worker   uint64 `json:"worker,omitempty" doc:"Where it runs now"`
-	Size     uint64 `json:"size,omitempty"`
-	Records  uint64 `json:"records,omitempty"`
-	Part     string `json:"part,omitempty" doc:"Its output, when the job is done"`
+	Name     string     `json:"name" doc:"JOB/STAGE/INDEX"`
+	Index    uint64     `json:"index"`
+	Stage    string     `json:"stage"`
+	Status   string     `json:"status" enum:"open,running,done,dead"`
+	Attempts uint32     `json:"attempts" doc:"Attempts that have ended or run"`
+	Input    string     `json:"input,omitempty" doc:"The file, line or number it reads"`
+	Offset   uint64     `json:"offset,omitempty"`
+	Length   uint64     `json:"length,omitempty"`
+	Worker   uint64     `json:"worker,omitempty" doc:"Where it runs, or where the attempt ran that made its output"`
+	Started  *time.Time `json:"started,omitempty" doc:"When that attempt started; only of done tasks"`
+	Seconds  float64    `json:"seconds,omitempty" doc:"Run time of that attempt; only of done tasks"`
+	Size     uint64     `json:"size,omitempty"`
+	Records  uint64     `json:"records,omitempty"`
+	Part     string     `json:"part,omitempty" doc:"Its output, when the job is done"`
 	// Failures are the latest ones, oldest first.
 	Failures []Failure `json:"failures,omitempty"`
 }

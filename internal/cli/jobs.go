@@ -189,8 +189,8 @@ func (a *app) tasksCommand() *cobra.Command {
 }
 
 func (a *app) printTasks(ctx context.Context, c *client.Client, job uint64, q api.TaskQuery) error {
-	t := newTable(a.stdout, "TASK", "STATUS", "ATTEMPTS", "WORKER", "SIZE", "RECORDS", "INPUT", "LAST ERROR")
-	shown, more := 0, false
+	t := newTable(a.stdout, "TASK", "STATUS", "ATTEMPTS", "WORKER", "STARTED", "TIME", "SIZE", "RECORDS", "INPUT", "LAST ERROR")
+	now, shown, more := time.Now(), 0, false
 	for task, err := range c.Tasks(ctx, job, q) {
 		if err != nil {
 			return orInterrupted(ctx, err)
@@ -200,15 +200,18 @@ func (a *app) printTasks(ctx context.Context, c *client.Client, job uint64, q ap
 			break
 		}
 		shown++
-		worker, last := "-", ""
+		worker, started, took, last := "-", "-", "-", ""
 		if task.Worker != 0 {
 			worker = strconv.FormatUint(task.Worker, 10)
+		}
+		if task.Started != nil {
+			started, took = ageText(*task.Started, now), secondsText(task.Seconds)
 		}
 		if n := len(task.Failures); n > 0 {
 			first, _, _ := strings.Cut(task.Failures[n-1].Message, "\n")
 			last = printable(first)
 		}
-		t.row(task.Name, task.Status, strconv.Itoa(int(task.Attempts)), worker, bytesText(task.Size), countText(task.Records),
+		t.row(task.Name, task.Status, strconv.Itoa(int(task.Attempts)), worker, started, took, bytesText(task.Size), countText(task.Records),
 			orDash(inputText(&task)), last)
 	}
 	if shown == 0 {
@@ -241,6 +244,10 @@ func (a *app) showTask(ctx context.Context, c *client.Client, s subject, asJSON 
 	t.row("attempts", strconv.Itoa(int(task.Attempts)))
 	if task.Worker != 0 {
 		t.row("worker", strconv.FormatUint(task.Worker, 10))
+	}
+	if task.Started != nil {
+		t.row("started", task.Started.Local().Format(time.DateTime))
+		t.row("time", secondsText(task.Seconds))
 	}
 	if task.Status == api.TaskDone {
 		t.row("output", bytesText(task.Size)+", "+plural(task.Records, "record"))

@@ -57,6 +57,10 @@ func durationText(d time.Duration) string {
 	}
 }
 
+func secondsText(seconds float64) string {
+	return durationText(time.Duration(seconds * float64(time.Second)))
+}
+
 // ageText formats the time since t.
 func ageText(t, now time.Time) string {
 	if t.IsZero() {

@@ -89,10 +89,7 @@ func (c *Core) handleEvent(e *state.Event) {
 	case state.StageEnded:
 		c.endStage(stage)
 	case state.TaskLost:
-		if job := c.machine.Job(e.Job); job != nil && job.Ready(int(e.Stage)) { // otherwise the stage starts, or ends, as a whole
-			c.sched.Resume(job, e.Stage, e.Task, c.now)
-			c.dirty.markAll()
-		}
+		c.resume(stage, e.Task)
 	case state.TaskReopened:
 		avoid := e.Worker
 		if e.Fault == state.Preempted {
@@ -152,6 +149,14 @@ func (c *Core) backOff(e *state.Event) time.Time {
 	}
 	d := min(backOffFirst<<min(e.Count-min(e.Count, 1), 16), backOffMax)
 	return c.now.Add(d/2 + time.Duration(c.rand.Int64N(int64(d))))
+}
+
+// resume opens a task again whose output was lost. Unless its stage is ready, that starts as a whole later on.
+func (c *Core) resume(stage sched.Key, task uint64) {
+	if job := c.machine.Job(stage.Job); job != nil && job.Ready(int(stage.Stage)) {
+		c.sched.Resume(job, stage.Stage, task, c.now)
+		c.dirty.markAll()
+	}
 }
 
 // startStage opens the tasks of a stage, which may be one that starts again.

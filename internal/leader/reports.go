@@ -1,6 +1,8 @@
 package leader
 
 import (
+	"math"
+
 	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -53,8 +55,11 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 	id := state.JobID(f.GetJob())
 	job, stage := c.machine.Job(id), sched.Key{Job: id, Stage: f.GetStage()}
 	list := make([]state.Completion, 0, n)
-	var micros uint64
+	var micros, age uint64 // age is that of the job, ms
 	var cost int64
+	if job != nil {
+		age = uint64(max(0, c.now.UnixMilli()-job.Created))
+	}
 	for i, index := range f.GetIndex() {
 		number := state.Lease(f.GetLease()[i])
 		l, ok := w.leases[number]
@@ -69,9 +74,11 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 		cost += l.cost
 		c.leases.end(w.leases, number)
 		micros += wire.Entry(f.GetMicros(), i)
+		millis := wire.Entry(f.GetMicros(), i) / 1000
 		list = append(list, state.Completion{
 			Index: index, Lease: number, Size: wire.Entry(f.GetSize(), i), Records: wire.Entry(f.GetRecords(), i),
 			Checksum: wire.Entry(f.GetChecksum(), i), InputBytes: wire.Entry(f.GetInputBytes(), i),
+			Started: saturate(age - min(age, millis+wire.Entry(f.GetAgeMs(), i))), Millis: saturate(millis),
 		})
 	}
 	if len(list) == 0 {
@@ -100,6 +107,9 @@ func (c *Core) answerLate(w *worker, key taskKey, number state.Lease) {
 		c.outbox.stale(w, number)
 	}
 }
+
+// saturate is v, or the largest number that fits.
+func saturate(v uint64) uint32 { return uint32(min(v, math.MaxUint32)) }
 
 // handleFailed adds a failed attempt whose lease stands to the log.
 func (c *Core) handleFailed(w *worker, f *wire.Failure) {

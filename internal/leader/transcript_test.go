@@ -210,6 +210,7 @@ func (s *story) input(command string, list []string, set map[string]string) Inpu
 			p := s.place(text)
 			r.Finished = append(r.Finished, &wire.Finished{
 				Job: p.job, Stage: p.stage, Index: []uint64{p.index}, Lease: []uint64{p.lease}, Size: []uint64{1}, Micros: []uint64{1_000_000},
+				AgeMs: []uint64{s.number(set["age"])},
 			})
 		}
 	case "lost":

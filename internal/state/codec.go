@@ -181,6 +181,38 @@ func (d *decoder) completions(list []Completion) []Completion {
 	return list
 }
 
+// startedColumn writes the start of each completion as a difference: those of one report are close together.
+func (e *encoder) startedColumn(list []Completion) {
+	var last int64
+	for i := range list {
+		e.int(int64(list[i].Started) - last)
+		last = int64(list[i].Started)
+	}
+}
+
+func (d *decoder) startedColumn(list []Completion) {
+	var last int64
+	for i := range list {
+		if last += d.int(); last < 0 || last > math.MaxUint32 {
+			d.fail()
+			return
+		}
+		list[i].Started = uint32(last)
+	}
+}
+
+func (e *encoder) millisColumn(list []Completion) {
+	for i := range list {
+		e.uint(uint64(list[i].Millis))
+	}
+}
+
+func (d *decoder) millisColumn(list []Completion) {
+	for i := range list {
+		list[i].Millis = d.uint32()
+	}
+}
+
 // finish checks that a record was read to its end. What and args name the record.
 func (d *decoder) finish(what string, args ...any) error {
 	err := d.err

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -72,6 +73,12 @@ func (e *encoder) command(c *command) {
 	e.uintField(14, uint64(c.level))
 	e.stringField(15, c.needs)
 	e.uintField(16, uint64(c.lease))
+	if slices.ContainsFunc(c.completions, func(c Completion) bool { return c.Started != 0 }) {
+		e.nest(17, func() { e.startedColumn(c.completions) })
+	}
+	if slices.ContainsFunc(c.completions, func(c Completion) bool { return c.Millis != 0 }) {
+		e.nest(18, func() { e.millisColumn(c.completions) })
+	}
 }
 
 // command reads the next command into c, whose completions are appended to.
@@ -129,6 +136,10 @@ func (d *decoder) commandFields(c *command) {
 			d.needs = c.needs
 		case 16:
 			c.lease = Lease(d.uint())
+		case 17:
+			d.nest(func() { d.startedColumn(c.completions) })
+		case 18:
+			d.nest(func() { d.millisColumn(c.completions) })
 		default:
 			d.unknown(n, "a command")
 		}
@@ -220,9 +231,12 @@ type Completion struct {
 	Records    uint64
 	Checksum   uint64 // xxh64; only kept where Size > 0
 	InputBytes uint64
+	Started    uint32 // see Run
+	Millis     uint32
 }
 
-// Done adds the completions of one worker in one stage. Neighbouring tasks of neighbouring leases take five bytes each.
+// Done adds the completions of one worker in one stage. Neighbouring tasks of neighbouring leases take five bytes each, and one or two
+// more for when they ran, unless that is zero for all.
 func (e *Entry) Done(worker WorkerID, job JobID, stage uint32, list []Completion) {
 	e.add(cmdDone, &command{worker: worker, job: job, stage: stage, completions: list})
 }

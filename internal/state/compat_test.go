@@ -126,7 +126,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	const large = 3*pageTasks - 50
 	var list []Completion
 	for i := range uint64(large - 20) {
-		list = append(list, Completion{Index: i, Lease: NewLease(2, 9+i), Size: i % 5 * 100, Records: i % 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 7})
+		list = append(list, Completion{Index: i, Lease: NewLease(2, 9+i), Size: i % 5 * 100, Records: i % 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 7, Started: uint32(i), Millis: uint32(i % 7)})
 	}
 	var log [][]byte
 	entry := func(fill func(e *Entry)) {
@@ -290,7 +290,8 @@ func meaning(m *Machine) string {
 			for k := range stage.Tasks {
 				out, _ := stage.Output(k)
 				if trouble := stage.Trouble(k); stage.Status(k) != TaskOpen || trouble.Ended > 0 {
-					fmt.Fprintf(&b, "task %d/%d/%d %v %v %v\n", id, i, k, stage.Status(k), out, trouble)
+					fmt.Fprintf(&b, "task %d/%d/%d %v {%d %d %d %d} %v\n", id, i, k, stage.Status(k), out.Winner, out.Size, out.Records, out.Checksum, trouble)
+					describe(&b, fmt.Sprintf("task %d/%d/%d", id, i, k), reflect.ValueOf(out.Run))
 				}
 			}
 		}

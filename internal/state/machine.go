@@ -327,9 +327,13 @@ func (m *Machine) done(c *command, out *Result) {
 	if job != nil && job.Ready(int(c.stage)) {
 		stage = job.Stages[c.stage]
 	}
+	worker := c.worker
+	if m.level == 0 { // snapshots have no place for it
+		worker = 0
+	}
 	for i := range c.completions {
 		done := &c.completions[i]
-		won := stage != nil && !job.Fenced(int(c.stage), done.Index, done.Lease) && stage.finish(done, m.epoch)
+		won := stage != nil && !job.Fenced(int(c.stage), done.Index, done.Lease) && stage.finish(done, worker, m.epoch)
 		if won {
 			m.count(job, stage, done)
 		}

@@ -13,6 +13,7 @@ import (
 // attempt remembered, every figure added up anew when it is asked for. The random tests compare the machine with it.
 type model struct {
 	time    int64
+	level   uint32
 	jobs    map[JobID]*modelJob
 	keys    map[string]modelKey
 	made    JobID
@@ -49,6 +50,7 @@ type modelStage struct {
 type modelTask struct {
 	status   string
 	won      Completion
+	worker   WorkerID            // that has won; 0: not recorded
 	failures []Failure           // all of them
 	counts   map[FailureKind]int // since the last retry
 	kept     bool                // its failures may be shown
@@ -340,7 +342,7 @@ func (m *model) lost(id JobID, stage uint32, index uint64, lease, fence Lease) {
 	t.losses++
 }
 
-func (m *model) done(id JobID, stage uint32, list []Completion) {
+func (m *model) done(worker WorkerID, id JobID, stage uint32, list []Completion) {
 	var last *modelJob
 	var settled *modelStage
 	for _, c := range list {
@@ -352,7 +354,12 @@ func (m *model) done(id JobID, stage uint32, list []Completion) {
 		if c.Size == 0 {
 			c.Checksum = 0
 		}
-		last, settled, t.status, t.won = j, s, "done", c
+		last, settled, t.status, t.won, t.worker = j, s, "done", c, 0
+		if m.level > 0 && worker > 0 {
+			t.worker = worker
+		} else {
+			t.won.Started, t.won.Millis = 0, 0
+		}
 		if j.started == 0 {
 			j.started = m.time
 		}
@@ -516,6 +523,7 @@ func (m *model) dump() string {
 				fmt.Fprintf(&b, "  task %d %s", k, t.status)
 				if t.status == "done" {
 					fmt.Fprintf(&b, " %d %d %d %d", t.won.Lease, t.won.Size, t.won.Records, t.won.Checksum)
+					fmt.Fprintf(&b, " on %d at %d for %d", t.worker, t.won.Started, t.won.Millis)
 				}
 				var kept []Failure
 				if t.kept {
@@ -553,7 +561,7 @@ func dumpMachine(m *Machine) string {
 				}
 				fmt.Fprintf(&b, "  task %d %v", k, status)
 				if out, ok := s.Output(k); ok {
-					fmt.Fprintf(&b, " %d %d %d %d", out.Winner, out.Size, out.Records, out.Checksum)
+					fmt.Fprintf(&b, " %d %d %d %d on %d at %d for %d", out.Winner, out.Size, out.Records, out.Checksum, out.Worker, out.Started, out.Millis)
 				}
 				fmt.Fprintf(&b, " ended %d counts %v %v\n", trouble.Ended, trouble.Counts, trouble.Last)
 			}

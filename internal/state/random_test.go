@@ -74,6 +74,7 @@ var (
 	outputGen  = rapid.SampledFrom([]string{"/a", "/a/b", "/a/../c", "/d", "/d/", "/e\xff"})
 	jobGen     = rapid.Uint64Range(0, 6)
 	sizeGen    = rapid.SampledFrom([]uint64{0, 0, 1, 77, 1 << 40})
+	millisGen  = rapid.SampledFrom([]uint32{0, 0, 5, 77_000, math.MaxUint32})
 	messageGen = rapid.SampledFrom([]string{"", "exit 1", "\xff\x00 not text"})
 )
 
@@ -198,18 +199,25 @@ func (w *world) done(t *rapid.T) {
 	if rapid.IntRange(0, 5).Draw(t, "sweep") == 0 { // all at once, so that large stages end too
 		for i := range tasks {
 			w.lease++
-			list = append(list, Completion{Index: i, Lease: w.lease, Size: i % 3, Records: i % 2, Checksum: i, InputBytes: 1})
+			list = append(list, Completion{Index: i, Lease: w.lease, Size: i % 3, Records: i % 2, Checksum: i, InputBytes: 1, Started: uint32(w.now), Millis: 3})
 		}
 	} else {
 		for range rapid.IntRange(0, 4).Draw(t, "completions") {
 			list = append(list, Completion{
 				Index: index(t, tasks), Lease: w.nextLease(t), Size: sizeGen.Draw(t, "size"), Records: sizeGen.Draw(t, "records"),
 				Checksum: rapid.Uint64().Draw(t, "checksum"), InputBytes: sizeGen.Draw(t, "read"),
+				Started: millisGen.Draw(t, "started"), Millis: millisGen.Draw(t, "millis"),
 			})
 		}
 	}
-	w.entry.Done(WorkerID(jobGen.Draw(t, "worker")), id, stage, list)
-	w.expect = append(w.expect, func() { w.model.done(id, stage, list) })
+	worker, level := WorkerID(jobGen.Draw(t, "worker")), w.entry.level
+	w.entry.Done(worker, id, stage, list)
+	if level == 0 { // version 1 has no place for it
+		for i := range list {
+			list[i].Started, list[i].Millis = 0, 0
+		}
+	}
+	w.expect = append(w.expect, func() { w.model.done(worker, id, stage, list) })
 }
 
 func (w *world) failed(t *rapid.T) {
@@ -268,7 +276,7 @@ func (w *world) raise(t *rapid.T) {
 	w.apply(t)
 	if w.m.Level() == 0 && rapid.IntRange(0, 3).Draw(t, "raise") == 0 {
 		w.entry = RaiseLevel(w.now, FeatureLevel, "v1")
-		w.expect = append(w.expect, func() {})
+		w.expect = append(w.expect, func() { w.model.level = FeatureLevel })
 		w.apply(t)
 	}
 }

@@ -393,6 +393,9 @@ func (e *encoder) page(number uint64, p *page) {
 	if p.trouble != nil {
 		e.nest(5, func() { e.troubles(p.trouble) })
 	}
+	if p.run != nil {
+		e.nest(6, func() { e.runs(p.run) })
+	}
 }
 
 // page reads a page of s.
@@ -417,6 +420,8 @@ func (d *decoder) page(s *Stage) *page {
 				p.out = d.outputs()
 			case 5:
 				p.trouble = d.troubles()
+			case 6:
+				p.run = d.runs()
 			default:
 				d.unknown(n, "a page of tasks")
 			}
@@ -505,6 +510,22 @@ func (d *decoder) troubles() *troubles {
 		}
 	}
 	return t
+}
+
+func (e *encoder) runs(r *runs) {
+	for i := range pageTasks {
+		e.uint(uint64(r.worker[i]))
+		e.uint(uint64(r.started[i]))
+		e.uint(uint64(r.millis[i]))
+	}
+}
+
+func (d *decoder) runs() *runs {
+	r := &runs{}
+	for i := range pageTasks {
+		r.worker[i], r.started[i], r.millis[i] = d.uint32(), d.uint32(), d.uint32()
+	}
+	return r
 }
 
 // recordWriter writes records; the first error sticks.

@@ -89,13 +89,14 @@ const pageTasks = 256
 // page holds the columns of pageTasks tasks: 9 bytes a task, 24 more where tasks have output and 13 more where tasks have
 // failed. A page is made when the first of its tasks is over or has failed, so a job of ten million tasks begins as nothing.
 type page struct {
-	// Epochs of the page itself, out and trouble. What is of an older one than the machine's is shared with a snapshot: copy
+	// Epochs of the page itself, out, run and trouble. What is of an older one than the machine's is shared with a snapshot: copy
 	// before writing.
-	epoch, outEpoch, troubleEpoch uint64
+	epoch, outEpoch, runEpoch, troubleEpoch uint64
 
 	status  [pageTasks]TaskStatus
 	winner  [pageTasks]Lease // of an open task: the lease whose output was lost, if one was
 	out     *outputs         // nil while no task of the page has written a byte
+	run     *runs            // nil while no task of the page was done at feature level 1
 	trouble *troubles        // nil while no task of the page has failed
 }
 
@@ -115,6 +116,11 @@ type outputs struct {
 	size, records, checksum [pageTasks]uint64
 }
 
+// runs are the columns of where and when winning attempts ran.
+type runs struct {
+	worker, started, millis [pageTasks]uint32
+}
+
 // troubles are the columns of how tasks failed.
 type troubles struct {
 	counts [pageTasks][failureKinds]uint8
@@ -125,6 +131,14 @@ type troubles struct {
 type Output struct {
 	Winner                  Lease
 	Size, Records, Checksum uint64
+	Run
+}
+
+// Run is where and when an attempt ran. All is zero if the feature level was 0 when it was done.
+type Run struct {
+	Worker  WorkerID
+	Started uint32 // ms after the job was created; sticks at the largest number
+	Millis  uint32 // run time; likewise
 }
 
 // Trouble is the record of a task that has failed.
@@ -236,6 +250,9 @@ func (s *Stage) Output(i uint64) (out Output, ok bool) {
 	if p.out != nil {
 		out.Size, out.Records, out.Checksum = p.out.size[k], p.out.records[k], p.out.checksum[k]
 	}
+	if p.run != nil {
+		out.Run = Run{Worker: WorkerID(p.run.worker[k]), Started: p.run.started[k], Millis: p.run.millis[k]}
+	}
 	return out, true
 }
 
@@ -312,6 +329,19 @@ func (p *page) outputs(epoch uint64) *outputs {
 	return p.out
 }
 
+// runs returns the columns of where and when the winning attempts of a page ran, for writing.
+func (p *page) runs(epoch uint64) *runs {
+	switch {
+	case p.run == nil:
+		p.run = &runs{}
+	case p.runEpoch != epoch:
+		c := *p.run
+		p.run = &c
+	}
+	p.runEpoch = epoch
+	return p.run
+}
+
 // troubles returns the columns of how the tasks of a page failed, for writing.
 func (p *page) troubles(epoch uint64) *troubles {
 	switch {
@@ -325,8 +355,9 @@ func (p *page) troubles(epoch uint64) *troubles {
 	return p.trouble
 }
 
-// finish records the winner of task c.Index; false: it has one already, or is dead, or the stage is closed.
-func (s *Stage) finish(c *Completion, epoch uint64) bool {
+// finish records the winner of task c.Index; false: it has one already, or is dead, or the stage is closed. Where and when it ran is
+// recorded if worker is not 0.
+func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) bool {
 	if s.Closed || c.Index >= s.Tasks {
 		return false
 	}
@@ -339,6 +370,10 @@ func (s *Stage) finish(c *Completion, epoch uint64) bool {
 	if c.Size > 0 || c.Records > 0 {
 		out := p.outputs(epoch)
 		out.size[k], out.records[k], out.checksum[k] = c.Size, c.Records, c.Checksum
+	}
+	if worker != 0 && worker <= math.MaxUint32 {
+		run := p.runs(epoch)
+		run.worker[k], run.started[k], run.millis[k] = uint32(worker), c.Started, c.Millis
 	}
 	s.Done++
 	return true
@@ -390,6 +425,10 @@ func (s *Stage) lose(i uint64, lease Lease, epoch uint64) (gone Output, ok bool)
 	if p.out != nil {
 		out := p.outputs(epoch)
 		out.size[k], out.records[k], out.checksum[k] = 0, 0, 0
+	}
+	if p.run != nil {
+		run := p.runs(epoch)
+		run.worker[k], run.started[k], run.millis[k] = 0, 0, 0
 	}
 	p.troubles(epoch).ended[k]++
 	s.Done--

@@ -19,12 +19,13 @@ import (
 //	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [retries=N] [collect] [keep_partial] [first_success] [name=N]
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
 //	stop|retry|forget JOB                       each takes [key=K]
-//	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ]]] …
+//	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ[:STARTED[:MILLIS]]]]] …
 //	lost JOB/STAGE/TASK lease=L [fence=L]       the output of that lease cannot be read any more
 //	failed JOB/STAGE/TASK KIND [worker=W] [lease=L] [message]
 //	register IDENTITY [host=H]      worker W STATUS
 //	raw HEX                                     bytes after the entry's commands
 //	job N · jobs · workers                      not logged: shows the state
+//	runs JOB/STAGE                              not logged: shows where and when its tasks ran
 //	history [INDEX-SEQ]                         not logged: shows the facts after a position
 //	restore                                     not logged: goes on from a snapshot, in a new machine
 func TestTranscripts(t *testing.T) {
@@ -64,6 +65,8 @@ func (s *story) block(commands [][]string) string {
 			entry = NewEntry(s.time, s.m.Level())
 		case "job":
 			shows = append(shows, func() string { return s.job(JobID(s.number(words[1]))) })
+		case "runs":
+			shows = append(shows, func() string { return s.runs(s.numbers(words[1], "/")) })
 		case "jobs":
 			shows = append(shows, func() string { return fmt.Sprintf("jobs %v, live %v\n", s.m.Jobs(), s.m.Live()) })
 		case "workers":
@@ -144,8 +147,10 @@ func (s *story) command(e *Entry, words []string) {
 		for _, word := range list[1:] {
 			task, rest, _ := strings.Cut(word, ":")
 			lease, rest, _ := strings.Cut(rest, ":")
-			n := append(s.numbers(rest, ":"), 0, 0, 0)
-			c := Completion{Index: s.number(task), Lease: s.lease(lease), Size: n[0], Records: n[1], InputBytes: n[2]}
+			n := append(s.numbers(rest, ":"), 0, 0, 0, 0, 0)
+			c := Completion{
+				Index: s.number(task), Lease: s.lease(lease), Size: n[0], Records: n[1], InputBytes: n[2], Started: uint32(n[3]), Millis: uint32(n[4]),
+			}
 			c.Checksum = c.Size * 0x0101
 			batch = append(batch, c)
 		}
@@ -319,6 +324,18 @@ func (s *story) job(id JobID) string {
 			for _, f := range trouble.Last {
 				fmt.Fprintf(&b, "      #%d %v at %d, lease %s of worker %d: %s\n", f.Attempt, f.Kind, f.Time, leaseName(f.Lease), f.Worker, f.Message)
 			}
+		}
+	}
+	return b.String()
+}
+
+// runs shows where and when the tasks of a stage ran.
+func (s *story) runs(path []uint64) string {
+	var b strings.Builder
+	stage := s.m.Job(JobID(path[0])).Stages[path[1]]
+	for i := range stage.Tasks {
+		if out, ok := stage.Output(i); ok {
+			fmt.Fprintf(&b, "    %d on worker %d from %d ms on, for %d ms\n", i, out.Worker, out.Started, out.Millis)
 		}
 	}
 	return b.String()

@@ -112,6 +112,7 @@ func makeRow(stage *state.Stage, number int, index uint64, running map[leader.Ta
 		row.status = api.TaskDone
 		row.attempt++
 		row.out, _ = stage.Output(index)
+		row.worker = row.out.Worker
 	case state.TaskDead:
 		row.status = api.TaskDead
 	case state.TaskOpen:
@@ -139,6 +140,10 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 	t := api.Task{
 		Name: fmt.Sprintf("%d/%s/%d", job.ID, stage.Name, row.index), Index: row.index, Stage: stage.Name, Status: row.status,
 		Attempts: row.attempt, Worker: uint64(row.worker), Size: row.out.Size, Records: row.out.Records,
+	}
+	if row.out.Worker != 0 {
+		started := time.UnixMilli(job.Created + int64(row.out.Started)).UTC()
+		t.Started, t.Seconds = &started, float64(row.out.Millis)/1000
 	}
 	if stage.Role == state.RoleMap && job.Spec.Input.Kind != state.InputNone {
 		if split, err := reader.Split(row.index); err == nil {

@@ -112,6 +112,8 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, stage *wire.St
 		a.Parts = nil
 	case wire.StageRole_STAGE_MAP:
 		out = s.runner.Run(ctx, a)
+	case wire.StageRole_STAGE_ROLE_UNSPECIFIED:
+		fallthrough
 	default:
 		return core.Result{Failure: &wire.Failure{
 			Kind:    wire.FailureKind_BAD_PROGRAM,

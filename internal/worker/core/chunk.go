@@ -10,6 +10,7 @@ import (
 type Result struct {
 	Size, Records, Input, Checksum uint64
 	Nanos                          int64
+	ended                          int64         // Unix ms, when the core collected it
 	Failure                        *wire.Failure // nil: success, or canceled
 	Canceled                       bool          // stopped from outside before its end
 	File                           bool          // there is a file in the attempt-private folder

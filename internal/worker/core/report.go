@@ -70,6 +70,7 @@ func (o *outbox) addFinished(r ref, now time.Time) {
 	f.Checksum = appendColumn(f.Checksum, n, res.Checksum)
 	f.Micros = appendColumn(f.Micros, n, uint64(res.Nanos)/1000)
 	f.InputBytes = appendColumn(f.InputBytes, n, res.Input)
+	f.AgeMs = appendColumn(f.AgeMs, n, uint64(max(0, now.UnixMilli()-res.ended)))
 }
 
 // columns returns a report's columns of a stage, and adds them if they are not there.

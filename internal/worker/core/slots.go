@@ -128,9 +128,11 @@ func (c *Core) collect(slot int) {
 	s.collected = to
 	g := s.chunk.grant
 	var nanos int64
+	now := c.now.UnixMilli()
 	for i := from; i < to; i++ {
 		r := ref{g, s.chunk.from + i}
 		nanos += r.result().Nanos
+		r.result().ended = now
 		c.ended(r)
 	}
 	g.info.updateEstimate(g.stage, nanos/int64(to-from))
