@@ -10,7 +10,6 @@ trap 'rm -f "$log"' EXIT
 
 go test -count 1 -timeout 5m ./internal/sim -run '^(TestSeeds|TestTenThousandWorkers)$' -sim.seeds 400
 REPLICA_TEST_SEEDS=1-1000 go test -count 1 -timeout 5m ./internal/replica/core -run '^TestMembersAgree'
-go test -count 1 -timeout 5m ./internal/leader -run '^TestModel' -model.seeds 150
 go test -count 1 -timeout 5m ./internal/e2e -run '^(TestLinearizable|.*Power.*)$' -linear.time 40s -powerloss.rounds 8
 
 grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | cut -d' ' -f2 | sort -u | while read -r target; do
