@@ -19,10 +19,10 @@ func (n *Node) lead(ctx context.Context) error {
 
 	m := n.loop.controller.Machine()
 	n.log.InfoContext(ctx, "leading", "term", n.loop.controller.Term(), "index", m.Index(), "jobs", m.Len())
-	n.loop.requests.fail(notDone) // what an earlier term has put into the log is applied by now
+	n.loop.requests.fail(outcome{fate: notDone}) // what an earlier term has put into the log is applied by now
 	n.received.Store(nil)
 	if err := n.cfg.Log.Status().LogFull; err != nil {
-		n.refuseWrites(err)
+		n.refuseWrites(ctx, err)
 	} else {
 		n.acceptWrites()
 	}
@@ -65,9 +65,10 @@ func (n *Node) logRole(ctx context.Context, r *replica.Role) {
 }
 
 // refuseWrites is called while this node leads and its log has no room.
-func (n *Node) refuseWrites(err error) {
+func (n *Node) refuseWrites(ctx context.Context, err error) {
 	if n.ready.set(true, err.Error()) {
-		n.log.Warn("not accepting writes", "error", err)
+		n.log.WarnContext(ctx, "not accepting writes", "error", err)
+		n.answerDelayed(ctx, err.Error())
 	}
 }
 

@@ -324,7 +324,7 @@ func (n *Node) propose(ctx context.Context) {
 		err := n.cfg.Log.Propose(ctx, n.loop.stuck[0])
 		switch {
 		case errors.Is(err, replica.ErrLogFull):
-			n.refuseWrites(err)
+			n.refuseWrites(ctx, err)
 			return
 		case err != nil && ctx.Err() != nil:
 			return // shutting down
@@ -380,7 +380,7 @@ func (n *Node) logEvent(ctx context.Context, e replica.Event) (turned bool, err 
 	}
 	switch {
 	case e.LogFull != nil && n.ready.leading():
-		n.refuseWrites(e.LogFull)
+		n.refuseWrites(ctx, e.LogFull)
 	case e.LogRoom && n.ready.leading():
 		n.acceptWrites()
 	}

@@ -20,12 +20,15 @@ const (
 	notDone
 	// unknown: leadership was lost, and no majority has told within settleTime whether the log has it.
 	unknown
+	// delayed: the log has no room, and will have it at most once there is room again.
+	delayed
 )
 
 // outcome is the answer to a request.
 type outcome struct {
 	fate  fate
 	event state.Event // of an applied one
+	cause string      // of a delayed one
 }
 
 // requests are the clients' requests that await the word of the log. They outlive the term: what was in flight when it ended may be
@@ -58,12 +61,12 @@ func (r *requests) reply(e *state.Event) {
 }
 
 // fail answers all who still wait.
-func (r *requests) fail(f fate) {
+func (r *requests) fail(o outcome) {
 	r.until = 0
 	r.settling++
 	for key, list := range r.waiting {
 		for _, answer := range list {
-			answer <- outcome{fate: f}
+			answer <- o
 		}
 		delete(r.waiting, key)
 	}
@@ -72,7 +75,7 @@ func (r *requests) fail(f fate) {
 // reached answers those whose requests would have been seen by this position.
 func (r *requests) reached(index uint64) {
 	if r.until != 0 && index >= r.until {
-		r.fail(notDone)
+		r.fail(outcome{fate: notDone})
 	}
 }
 
@@ -108,7 +111,21 @@ func (n *Node) settleRequests(ctx context.Context) {
 			settle(func() { r.until = index })
 			<-waiting.Done() // a disk that hangs keeps the log from getting there
 		}
-		settle(func() { r.fail(unknown) })
+		settle(func() { r.fail(outcome{fate: unknown}) })
+	})
+}
+
+// answerDelayed answers the requests that still wait a while after the log has run out of room: their entries wait for room.
+func (n *Node) answerDelayed(ctx context.Context, cause string) {
+	n.loop.helpers.Go(func() {
+		waiting, cancel := context.WithTimeout(ctx, settleTime)
+		defer cancel()
+		<-waiting.Done()
+		_ = n.do(ctx, func() { // refused only when the loop has ended
+			if n.ready.refusal() == cause {
+				n.loop.requests.fail(outcome{fate: delayed, cause: cause})
+			}
+		})
 	})
 }
 
@@ -133,6 +150,9 @@ func (n *Node) ask(ctx context.Context, key string, add func(*state.Entry)) (sta
 		case unknown:
 			return o.event, api.Unavailable("leadership was lost before the log had the request: it may or may not be carried out; " +
 				"send it again with the same Idempotency-Key")
+		case delayed:
+			return o.event, api.Unavailable("%s; the request may be carried out when there is room: send it again then, with the same "+
+				"Idempotency-Key", o.cause)
 		case applied:
 		}
 		return o.event, problem(o.event.Err)
