@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/worker"
 	"github.com/bridgefour/bridgefour/jobs"
 )
@@ -118,7 +119,7 @@ func (ls *leaders) leading() (int, error) {
 	return 0, errors.New("no leader was elected")
 }
 
-func (ls *leaders) at(addr string) *cluster { return &cluster{url: "http://" + addr} }
+func (ls *leaders) at(addr string) *cluster { return &cluster{url: transport.URL(addr)} }
 
 // startWorker starts a worker process for these leaders.
 func (ls *leaders) startWorker() (*exec.Cmd, error) {
@@ -402,7 +403,7 @@ func (ls *leaders) sleepers(n int) (api.Job, error) {
 		return api.Job{}, err
 	}
 	body := fmt.Sprintf(`{"program":{"builtin":"DelayedWordCount"},"inputs":[%q],"output":%q,"set":{"timeout":"3600"}}`, dir, filepath.Join(ls.b.dir, "slept"))
-	req, err := http.NewRequestWithContext(ls.b.ctx, http.MethodPost, "http://"+ls.addrs[leading]+"/v1/jobs", bytes.NewBufferString(body))
+	req, err := http.NewRequestWithContext(ls.b.ctx, http.MethodPost, transport.URL(ls.addrs[leading])+"/v1/jobs", bytes.NewBufferString(body))
 	if err != nil {
 		return api.Job{}, err
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 const (
@@ -42,7 +43,7 @@ func (b *bench) startCluster() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{url: "http://" + addr}
+	c := &cluster{url: transport.URL(addr)}
 	for _, args := range [][]string{
 		{"leader", "--data-dir", filepath.Join(dir, "leader"), "--listen", addr},
 		{"worker", "--data-dir", filepath.Join(dir, "worker"), "--leader", addr, "--slots", "2"},

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // ErrUnreachable means that no leader answered. The error around it names the URLs tried and the last cause.
@@ -82,14 +83,9 @@ func New(urls []string, o Options) (*Client, error) {
 		own := *o.HTTP
 		c.http = &own
 	} else {
-		c.http = &http.Client{Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-			TLSHandshakeTimeout:   5 * time.Second,
-			ExpectContinueTimeout: time.Second,
-			MaxIdleConnsPerHost:   8,
-			IdleConnTimeout:       time.Minute,
-		}}
+		t := transport.NewHTTP()
+		t.Proxy = http.ProxyFromEnvironment
+		c.http = &http.Client{Transport: t}
 	}
 	// The client follows redirects itself: they name the leader.
 	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -99,7 +95,7 @@ func New(urls []string, o Options) (*Client, error) {
 func baseURL(s string) (string, error) {
 	full := s
 	if !strings.Contains(s, "://") {
-		full = "http://" + s
+		full = transport.URL(s)
 	}
 	u, err := url.Parse(full)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {

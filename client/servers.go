@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // servers is the leaders that a client knows, and the position of the last answer.
@@ -104,7 +105,7 @@ func (c *Client) listServersOnce(ctx context.Context) {
 func (c *Client) listServers(ctx context.Context) {
 	urls, first := c.servers.urls()
 	base := urls[first]
-	if u, err := url.Parse(base); err != nil || u.Scheme != "http" || u.Path != "" {
+	if u, err := url.Parse(base); err != nil || u.Scheme != transport.Scheme || u.Path != "" {
 		return // a proxy in front of the leaders has a purpose, such as encryption
 	}
 	status, body, err := c.probe(ctx, base+LeadersPath)

@@ -10,10 +10,11 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // clusterDefault is where a leader listens unless told otherwise.
-const clusterDefault = "http://127.0.0.1:6550"
+const clusterDefault = transport.Scheme + "://127.0.0.1:" + transport.DefaultPort
 
 // followRetryFor is how long a command that watches a job retries while there is no leader.
 const followRetryFor = 10 * time.Minute

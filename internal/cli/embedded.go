@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/node"
+	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/worker"
 	"github.com/bridgefour/bridgefour/jobs"
 )
@@ -76,7 +77,7 @@ func (e *embedded) close() error {
 }
 
 // url is the cluster's base URL.
-func (e *embedded) url() string { return "http://" + loopback(e.node.Address()) }
+func (e *embedded) url() string { return transport.URL(loopback(e.node.Address())) }
 
 // run runs the cluster until ctx is done or a part of it fails. The workers end first, so that the leader receives their last
 // results and returned leases.

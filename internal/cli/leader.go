@@ -14,6 +14,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // clusterNameDefault is the name of a cluster that was started without one.
@@ -97,7 +98,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 		if err := writeAddress(f.addressFile, loopback(n.Address())); err != nil {
 			return errors.Join(err, n.Close())
 		}
-		logger.Info("leader listens", "address", n.Address().String(), "url", "http://"+n.Advertised(), "data_dir", cfg.DataDir,
+		logger.Info("leader listens", "address", n.Address().String(), "url", transport.URL(n.Advertised()), "data_dir", cfg.DataDir,
 			"id", n.ID(), "cluster", cfg.ClusterName, "version", cfg.Version)
 		err = n.Run(ctx)
 		if invited, ok := errors.AsType[*node.InvitedError](err); ok {
@@ -124,7 +125,7 @@ func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (node.ProcessConf
 	}
 	var err error
 	if f.advertise != "" {
-		if cfg.Advertise, err = leaderAddress(f.advertise); err != nil {
+		if cfg.Advertise, err = transport.ParseAddress(f.advertise); err != nil {
 			return cfg, usagef(cmd, "--advertise: %v", err)
 		}
 	}
@@ -177,7 +178,7 @@ func (a *app) peersConfig(cmd *cobra.Command, f *leaderFlags, cfg *node.ProcessC
 // leaderFromContainer applies the environment variables of the original system's containers: LEADER_ID counts from 0, the other
 // leaders are named as standby leaders. The WORKER variables are ignored: here the workers dial the leader.
 func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
-	if err := a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", portDefault)); err != nil {
+	if err := a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", transport.DefaultPort)); err != nil {
 		return err
 	}
 	text, ok := a.env("LEADER_ID")
@@ -191,7 +192,7 @@ func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
 	var peers []string
 	for i := 1; ; i++ {
 		prefix := fmt.Sprintf("STANDBY_LEADER_%d_", i)
-		address := a.hostPort(prefix+"HOST", prefix+"PORT", "localhost", portDefault)
+		address := a.hostPort(prefix+"HOST", prefix+"PORT", "localhost", transport.DefaultPort)
 		other, ok := a.env(prefix + "ID")
 		if !ok || address == "" {
 			break

@@ -3,18 +3,14 @@ package cli
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
-
-// portDefault is the port of a leader address without one.
-const portDefault = "6550"
 
 // parsePeers parses --peers, a list of ID=host:port.
 func parsePeers(text string) ([]replica.Member, error) {
@@ -25,7 +21,7 @@ func parsePeers(text string) ([]replica.Member, error) {
 		if !ok || err != nil || id == 0 {
 			return nil, fmt.Errorf("invalid peer %q: want ID=host:port, with an ID of 1 or more", item)
 		}
-		if address, err = leaderAddress(address); err != nil {
+		if address, err = transport.ParseAddress(address); err != nil {
 			return nil, err
 		}
 		peers = append(peers, replica.Member{ID: id, Address: address, Voter: true})
@@ -41,29 +37,11 @@ func parsePeers(text string) ([]replica.Member, error) {
 	return peers, nil
 }
 
-// leaderAddress parses a leader's host:port; a URL or an address without a port is accepted.
-func leaderAddress(text string) (string, error) {
-	address := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), "http://"), "/")
-	if address == "" {
-		return "", errors.New("empty address: want host:port")
-	}
-	if host, port, err := net.SplitHostPort(address); err == nil {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
-			return "", fmt.Errorf("invalid address %q: want host:port", text)
-		}
-		return address, nil
-	}
-	if strings.Count(address, ":") > 1 && !strings.HasPrefix(address, "[") {
-		return "", fmt.Errorf("invalid address %q: put an IPv6 address in brackets, such as [::1]:%s", text, portDefault)
-	}
-	return strings.TrimSuffix(address, ":") + ":" + portDefault, nil
-}
-
 // leaderAddresses parses a comma-separated list of leader addresses.
 func leaderAddresses(text string) ([]string, error) {
 	var list []string
 	for item := range strings.SplitSeq(text, ",") {
-		address, err := leaderAddress(item)
+		address, err := transport.ParseAddress(item)
 		if err != nil {
 			return nil, err
 		}

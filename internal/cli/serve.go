@@ -9,10 +9,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // listenDefault is the default address of a leader.
-const listenDefault = "127.0.0.1:" + portDefault
+const listenDefault = "127.0.0.1:" + transport.DefaultPort
 
 func addLogLevel(cmd *cobra.Command, to *string, def string) {
 	cmd.Flags().StringVar(to, "log-level", def, "debug, info, warn or error")
@@ -54,11 +56,7 @@ func (a *app) hostPort(hostVar, portVar, hostElse, portElse string) string {
 
 // warnOpen warns about listening beyond loopback.
 func warnOpen(logger *slog.Logger, listen string) {
-	host, _, err := net.SplitHostPort(listen)
-	if err != nil {
-		return // Listen reports it
-	}
-	if ip := net.ParseIP(host); host == "localhost" || (ip != nil && ip.IsLoopback()) {
+	if transport.IsLoopback(listen) {
 		return
 	}
 	logger.Warn("any client that reaches this port can run programs on the workers of this cluster: expose it to trusted networks only",

@@ -16,6 +16,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
+	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/worker"
 )
 
@@ -32,9 +33,8 @@ type spren struct {
 func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string, hosts ...string) (*spren, error) {
 	s := &spren{logger: cfg.Logger}
 	if listen != "" {
-		var lc net.ListenConfig
 		var err error
-		if s.listener, err = lc.Listen(ctx, "tcp", listen); err != nil {
+		if s.listener, err = transport.Listen(ctx, listen); err != nil {
 			return nil, err
 		}
 		cfg.Address = advertise

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // clusterState is the original's ClusterState.
@@ -87,7 +88,11 @@ func (s system) addWorker(r *http.Request, body func(any) error) (any, error) {
 	case in.Port < 1 || in.Port > 65535:
 		return nil, api.Invalid("validation failed").With("body.port", "expected the port that the worker listens on", in.Port)
 	}
-	worker, err := s.node.InviteWorker(r.Context(), net.JoinHostPort(in.Host, strconv.FormatInt(in.Port, 10)))
+	address := net.JoinHostPort(in.Host, strconv.FormatInt(in.Port, 10))
+	if err := transport.CheckAddress(address); err != nil {
+		return nil, api.Invalid("validation failed").With("body.host", err.Error(), nil)
+	}
+	worker, err := s.node.InviteWorker(r.Context(), address)
 	if err != nil {
 		return nil, err
 	}

@@ -7,29 +7,24 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/mdns"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 const refreshEvery = 5 * time.Second // interfaces and their addresses change
 
-// loopback reports whether an address is reachable from this machine only.
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	host, _, _ = strings.Cut(host, "%")
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && (ip.IsLoopback() || ip.IsUnspecified())
+// local reports whether an address is of use on this machine only.
+func local(address string) bool {
+	return transport.IsLoopback(address) || transport.IsUnspecified(address)
 }
 
 // Announce answers queries for nodes on the networks of this machine until ctx ends. A node with a loopback address is not
 // announced. Without multicast it logs so once, and tries again when the interfaces change.
 func Announce(ctx context.Context, a Announcement, logger *slog.Logger) {
-	if loopback(a.Address) {
+	if local(a.Address) {
 		return
 	}
 	zone, err := newZone(a)

@@ -191,7 +191,7 @@ func (a *answers) read(packet []byte, from *net.UDPAddr) {
 			continue
 		}
 		node, ok := parseTexts(unescaped(text.Txt))
-		if !ok || node.Role != a.role || loopback(node.Address) {
+		if !ok || node.Role != a.role || local(node.Address) {
 			continue
 		}
 		a.add(Node{node, candidates(node.Address, from)})

@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 const (
-	// DefaultPort is the port of an address without one.
-	DefaultPort = "6550"
 	// Local is the leader that [Parse] tries first for "auto": one that was started without flags.
-	Local = "127.0.0.1:" + DefaultPort
+	Local = "127.0.0.1:" + transport.DefaultPort
 
 	addressesMax = 64 // of one source
 )
@@ -89,7 +87,7 @@ func Parse(list, clusterName string, logger *slog.Logger) (Choice, error) {
 			}
 			sources = append(sources, source)
 		default:
-			address, err := Address(element)
+			address, err := transport.ParseAddress(element)
 			if err != nil {
 				return c, err
 			}
@@ -100,24 +98,4 @@ func Parse(list, clusterName string, logger *slog.Logger) (Choice, error) {
 		c.Source = Any(sources...)
 	}
 	return c, nil
-}
-
-// Address completes the address of a leader as users write it: with http:// before it, or without a port.
-func Address(text string) (string, error) {
-	bare := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), "http://"), "/")
-	if bare == "" {
-		return "", errors.New("empty address: want host:port")
-	}
-	host, port, err := net.SplitHostPort(bare)
-	if err != nil {
-		host, port = strings.Trim(bare, "[]"), DefaultPort
-		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
-			return "", fmt.Errorf("invalid address %q: want host:port", text)
-		}
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, " \t/@?#\\") {
-		return "", fmt.Errorf("invalid address %q: want host:port", text)
-	}
-	return net.JoinHostPort(host, port), nil
 }

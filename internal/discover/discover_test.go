@@ -12,6 +12,8 @@ import (
 
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 func TestMain(m *testing.M) {
@@ -19,33 +21,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	goleak.VerifyTestMain(m)
-}
-
-func TestAddress(t *testing.T) {
-	tests := []struct{ in, want string }{
-		{"host", "host:6550"},
-		{" http://host:7000/ ", "host:7000"},
-		{"10.0.0.1", "10.0.0.1:6550"},
-		{"[::1]:7", "[::1]:7"},
-		{"::1", "[::1]:6550"},
-		{"[fe80::1]", "[fe80::1]:6550"},
-		{"", ""},
-		{"http://", ""},
-		{":6550", ""},
-		{"host:0", ""},
-		{"host:99999", ""},
-		{"host:http", ""},
-		{"a:b:c", ""},
-		{"user@host:1", ""},
-		{"ho st:1", ""},
-		{"host/path:1", ""},
-	}
-	for _, test := range tests {
-		got, err := Address(test.in)
-		if got != test.want || (err == nil) != (test.want != "") {
-			t.Errorf("Address(%q) = %q, %v; want %q", test.in, got, err, test.want)
-		}
-	}
 }
 
 func TestParse(t *testing.T) {
@@ -381,7 +356,7 @@ func FuzzAnswer(f *testing.F) {
 				t.Errorf("read %+v", n)
 			}
 			for _, a := range n.Addresses {
-				if again, err := Address(a); err != nil || again != a || loopback(a) {
+				if again, err := transport.ParseAddress(a); err != nil || again != a || local(a) {
 					t.Errorf("address %q heard (%v)", a, err)
 				}
 			}

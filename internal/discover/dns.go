@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 const dnsTimeout = 5 * time.Second // of all queries together
@@ -48,7 +50,7 @@ func DNS(name string, resolver *net.Resolver) (Source, error) {
 		if len(addresses) > 0 {
 			return addresses, nil
 		}
-		byHost, hostErr := lookupHost(ctx, resolver, host, DefaultPort)
+		byHost, hostErr := lookupHost(ctx, resolver, host, transport.DefaultPort)
 		if len(byHost) > 0 {
 			return byHost, nil
 		}

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/miekg/dns"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 const (
@@ -86,7 +88,7 @@ func parseTexts(texts []string) (Announcement, bool) {
 			}
 		}
 	}
-	address, err := Address(a.Address)
+	address, err := transport.ParseAddress(a.Address)
 	a.Address = address
 	return a, err == nil && a.ID != "" && (a.Role == Leader || a.Role == Worker)
 }

@@ -36,7 +36,7 @@ type API struct {
 	huma   huma.API
 
 	forwarded  map[string]bool // patterns of the reads that a follower sends on to the leader
-	forwarding *http.Transport
+	forwarding *http.Client
 }
 
 // New builds the API of a leader. It takes about 2 ms: the OpenAPI document is written on first demand.

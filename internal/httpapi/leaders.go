@@ -2,13 +2,12 @@ package httpapi
 
 import (
 	"context"
-	"net"
 	"net/http"
-	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 type addLeader struct {
@@ -52,13 +51,10 @@ func (a *API) addLeaders() {
 		})
 }
 
-// checkAddress refuses what is not host:port.
+// checkAddress returns a 422 problem for what is not host:port.
 func checkAddress(location, address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err == nil && host != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err == nil && n > 0 {
-			return nil
-		}
+	if transport.CheckAddress(address) != nil {
+		return api.Invalid("validation failed").With(location, "expected host:port, such as 10.0.0.7:6550", shorten(address))
 	}
-	return api.Invalid("validation failed").With(location, "expected host:port, such as 10.0.0.7:6550", shorten(address))
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 const (
@@ -33,15 +33,13 @@ const headerForwarded = "X-Bridgefour-Forwarded"
 // unknownPattern is the pattern of what no route matches.
 const unknownPattern = "/"
 
-// newForwarding is the transport of forwarded requests.
-func newForwarding() *http.Transport {
-	return &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-		ResponseHeaderTimeout: forwardSilence,
-		MaxIdleConnsPerHost:   16,
-		IdleConnTimeout:       time.Minute,
-		DisableCompression:    true, // it passes on what it gets
-	}
+// newForwarding returns a client for forwarded requests.
+func newForwarding() *http.Client {
+	t := transport.NewHTTP()
+	t.ResponseHeaderTimeout = forwardSilence
+	t.MaxIdleConnsPerHost = 16
+	t.DisableCompression = true // it passes on what it gets
+	return &http.Client{Transport: t}
 }
 
 // onLeader marks a read that only the leading node can answer: a follower forwards it.
@@ -69,7 +67,7 @@ func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) boo
 		return false
 	case write:
 		target := *r.URL
-		target.Scheme, target.Host, target.Opaque, target.User = "http", address, "", nil
+		target.Scheme, target.Host, target.Opaque, target.User = transport.Scheme, address, "", nil
 		w.Header().Set("Location", target.String())
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	default:
@@ -116,11 +114,11 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.URL.RawQuery = "http", address, p.In.URL.RawQuery
+			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.URL.RawQuery = transport.Scheme, address, p.In.URL.RawQuery
 			p.Out.Host = address
 			p.Out.Header.Set(headerForwarded, strconv.FormatUint(a.leader.Cluster().Node, 10))
 		},
-		Transport: a.forwarding,
+		Transport: a.forwarding.Transport,
 		ErrorLog:  slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			if cause := context.Cause(ctx); errors.Is(cause, errLeaderMoved) {

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,13 +9,13 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/discover"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // beFound lets workers on the network find this leader, and finds those that wait to be invited, until ctx is done. A leader
 // that only its own machine can reach does neither.
 func (p *Process) beFound(ctx context.Context) {
-	host, _, err := net.SplitHostPort(p.advertised)
-	if ip := net.ParseIP(host); err != nil || host == "localhost" || ip != nil && ip.IsLoopback() {
+	if transport.IsLoopback(p.advertised) {
 		return
 	}
 	members := p.replica.Members()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // inviteMax bounds the time until an invited worker answers.
@@ -29,12 +30,14 @@ func (p *Process) inviteWorker(ctx context.Context, address string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, inviteMax)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/worker/invite", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, transport.URL(address)+"/worker/invite", bytes.NewReader(body))
 	if err != nil {
 		return api.Invalid("invalid worker address %q: want host:port", address)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	client := &http.Client{Transport: transport.NewHTTP()}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
 	if err != nil {
 		return api.Conflict("no worker answers at %s (%v): start one with 'bridgefour worker --leader wait --listen %[1]s'", address, err)
 	}

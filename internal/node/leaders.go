@@ -156,9 +156,6 @@ const invitePatience = 10 * time.Second
 
 // AddLeader asks the fresh leader at address to join, and returns when it is a member.
 func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, error) {
-	if err := hostPort(address); err != nil {
-		return api.LeaderNode{}, err
-	}
 	if !n.awaitLeading(ctx, electionWait) {
 		return api.LeaderNode{}, n.notLeader()
 	}
@@ -210,9 +207,6 @@ func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 
 // InviteWorker asks the idle worker at address to join, and returns when it has registered.
 func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, error) {
-	if err := hostPort(address); err != nil {
-		return api.Worker{}, err
-	}
 	if !n.awaitLeading(ctx, electionWait) {
 		return api.Worker{}, n.notLeader()
 	}
@@ -267,15 +261,6 @@ func invited(ctx context.Context, what, address string, err error) error {
 		return p
 	}
 	return api.Conflict("invite the %s at %s: %v", what, address, err)
-}
-
-// hostPort refuses what is no address.
-func hostPort(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || host == "" || perr != nil || n == 0 {
-		return api.Invalid("%q is no address: give host:port", address)
-	}
-	return nil
 }
 
 // addressMatcher says which addresses are the same as address: it may be a name, and a worker tells a number.

@@ -80,10 +80,6 @@ func TestAddLeader(t *testing.T) {
 	problemOf(t, err, http.StatusConflict, "invite the leader at refuses:1: said the test")
 	_, err = r.leader.AddLeader(ctx, "explains:1")
 	problemOf(t, err, http.StatusConflict, "it is in use")
-	for _, bad := range []string{"", "host", "host:", ":1", "host:x", "host:0"} {
-		_, err = r.leader.AddLeader(ctx, bad)
-		problemOf(t, err, http.StatusUnprocessableEntity, "host:port")
-	}
 	gone, leave := context.WithCancel(ctx)
 	added := make(chan error, 1)
 	go func() {
@@ -145,8 +141,6 @@ func TestInviteWorker(t *testing.T) {
 	}
 	_, err := r.leader.InviteWorker(t.Context(), "127.0.0.1:8")
 	problemOf(t, err, http.StatusConflict, "invite the worker at 127.0.0.1:8: said the test")
-	_, err = r.leader.InviteWorker(t.Context(), "nowhere")
-	problemOf(t, err, http.StatusUnprocessableEntity, "host:port")
 	invited := make(chan error, 1)
 	go func() {
 		_, err := r.leader.InviteWorker(t.Context(), "127.0.0.1:9")

@@ -24,10 +24,9 @@ import (
 	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
-
-// messageBytesMax is the largest message between leader and worker.
-const messageBytesMax = 64 << 20
 
 // ProcessConfig sets a process up.
 type ProcessConfig struct {
@@ -75,8 +74,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	if err := errors.Join(os.MkdirAll(cfg.DataDir, 0o755), os.MkdirAll(cfg.Spool, 0o755)); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	l, err := transport.Listen(ctx, cfg.Listen)
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +140,7 @@ func (p *Process) Run(ctx context.Context) error {
 	defer stopTalking()
 
 	split := newSplitter(p.listener, p.cfg.Logger)
-	workers := grpc.NewServer(append(p.policy.ServerOptions(),
-		grpc.MaxRecvMsgSize(messageBytesMax), grpc.MaxSendMsgSize(messageBytesMax),
+	workers := wire.NewServer(append(p.policy.ServerOptions(),
 		grpc.InitialWindowSize(4<<20), grpc.InitialConnWindowSize(8<<20),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
 	)...)

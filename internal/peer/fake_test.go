@@ -17,9 +17,9 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -184,7 +184,7 @@ func startNode(tb testing.TB, l net.Listener, r *fakeReplica, change func(*Confi
 	n.SetMembers(r.Members())
 	n.Attach(r)
 	ctx, cancel := context.WithCancel(context.Background())
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(messageBytesMax))
+	server := wire.NewServer()
 	n.Register(server)
 	served := make(chan struct{})
 	go func() {

@@ -2,14 +2,13 @@ package peer
 
 import (
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
 	"github.com/bridgefour/bridgefour/internal/replica"
-	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // Versions of the messages. A program speaks Protocol and accepts ProtocolMin, that of the previous minor release, so that
@@ -194,11 +193,11 @@ func (p policy) checkPlace(req *peerpb.JoinRequest) *peerpb.Refusal {
 
 // checkAddress returns why other machines cannot dial address.
 func checkAddress(address string) error {
-	if err := wire.CheckAddress(address); err != nil {
+	if err := transport.CheckAddress(address); err != nil {
 		return err
 	}
-	if host, _, _ := net.SplitHostPort(address); net.ParseIP(host).IsUnspecified() {
-		return fmt.Errorf("%s stands for every address of a machine", host)
+	if transport.IsUnspecified(address) {
+		return fmt.Errorf("%s stands for every address of a machine", address)
 	}
 	return nil
 }

@@ -15,9 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 var (
@@ -54,7 +53,7 @@ func startMember(t *testing.T, l net.Listener, cfg replica.Config) *member {
 		t.Fatal(err)
 	}
 	m.transport.Attach(m.replica)
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(messageBytesMax))
+	server := wire.NewServer()
 	m.transport.Register(server)
 
 	ctx, cancel := context.WithCancel(context.Background())

@@ -10,10 +10,11 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
+	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 const (
@@ -25,9 +26,6 @@ const (
 	backOffMax  = time.Second      // between dials of a member that does not answer
 	refusedMax  = 30 * time.Second // between dials of a member that has refused
 	steadyAfter = 2 * time.Second  // a connection that lasted so long resets the back-off
-
-	// messageBytesMax bounds a message; an entry of the log must fit.
-	messageBytesMax = 64 << 20
 )
 
 // Dialer connects to host:port. Nil connects by TCP.
@@ -37,18 +35,12 @@ func (dial Dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 	if dial != nil {
 		return dial(ctx, address)
 	}
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", address)
+	return transport.Dial(ctx, address)
 }
 
 // Open returns a connection to the leader at address. It is dialed when it is first used.
 func (dial Dialer) Open(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(dial.dial),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)),
-		grpc.WithDisableServiceConfig(),
-	)
+	return wire.Connect(address, dial.dial)
 }
 
 // link is the outgoing side to one other member.

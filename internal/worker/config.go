@@ -14,12 +14,9 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
-	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
 )
-
-// dialTimeout is for an unreachable address; a leader that accepts the connection gets longer to answer.
-const dialTimeout = 2 * time.Second
 
 // Config configures a worker.
 type Config struct {
@@ -67,7 +64,7 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.DataDir == "":
 		return c, errors.New("worker: no data directory given")
-	case slices.ContainsFunc(c.Leaders, func(a string) bool { return wire.CheckAddress(a) != nil }):
+	case slices.ContainsFunc(c.Leaders, func(a string) bool { return transport.CheckAddress(a) != nil }):
 		return c, fmt.Errorf("worker: invalid leaders %q: want host:port", c.Leaders)
 	case c.Slots < 0:
 		return c, fmt.Errorf("worker: %d slots: want at least 1", c.Slots)
@@ -82,12 +79,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Dial == nil {
-		dialer := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{
-			Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3,
-		}}
-		c.Dial = func(ctx context.Context, address string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", address)
-		}
+		c.Dial = transport.Dial
 	}
 	c.Logs.Logger = c.Logger
 	c.Logs.Dir = filepath.Join(c.DataDir, "logs")

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -18,8 +17,7 @@ import (
 )
 
 const (
-	messageBytesMax = 64 << 20
-	flushTimeout    = time.Second // of the last messages
+	flushTimeout = time.Second // of the last messages
 )
 
 var (
@@ -42,14 +40,9 @@ type dialFunc func(ctx context.Context, address string) (net.Conn, error)
 
 // openLink starts a session. post may block.
 func openLink(ctx context.Context, dial dialFunc, c core.Connect, post func(core.Input)) (*link, error) {
-	// Only the dialer sees the address: with a zone, as in [fe80::1%eth0]:6550, it is no URL.
-	conn, err := grpc.NewClient("passthrough:///leader",
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, c.Leader) }),
+	conn, err := wire.Connect(c.Leader, dial,
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: core.WelcomeTimeout}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)),
 		grpc.WithInitialWindowSize(4<<20), grpc.WithInitialConnWindowSize(8<<20),
-		grpc.WithDisableServiceConfig(),
 	)
 	if err != nil {
 		return nil, err

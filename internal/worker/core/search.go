@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -99,7 +100,7 @@ func newSearch(cfg Config) search {
 func cleanAddresses(list []string) []string {
 	var clean []string
 	for _, a := range list {
-		if len(clean) < leadersMax && wire.CheckAddress(a) == nil && !slices.Contains(clean, a) {
+		if len(clean) < leadersMax && transport.CheckAddress(a) == nil && !slices.Contains(clean, a) {
 			clean = append(clean, a)
 		}
 	}
@@ -240,7 +241,7 @@ func (s *search) redirect(m *wire.Elsewhere, now time.Time) {
 	s.answered()
 	s.set(fromFollower, m.GetLeaders())
 	hint := m.GetLeader()
-	if wire.CheckAddress(hint) != nil || hint == s.last.address {
+	if transport.CheckAddress(hint) != nil || hint == s.last.address {
 		return
 	}
 	s.round.hint = hint

@@ -1,0 +1,67 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// DefaultPort is the port of an address without one.
+const DefaultPort = "6550"
+
+// addressBytesMax bounds an address: a DNS name has up to 253 bytes.
+const addressBytesMax = 260
+
+// CheckAddress reports an address that is not host:port and cannot be dialed. Addresses come from users and from other machines.
+func CheckAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	odd := strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`/@?#\`, r) })
+	if err != nil || portErr != nil || n == 0 || host == "" || len(address) > addressBytesMax || odd {
+		return fmt.Errorf("invalid address %.*q: want host:port", addressBytesMax, address)
+	}
+	return nil
+}
+
+// ParseAddress completes an address as users write it: a URL, or without a port.
+func ParseAddress(text string) (string, error) {
+	address := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), URL("")), "/")
+	if address == "" {
+		return "", errors.New("empty address: want host:port")
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil { // no port
+		host, port = strings.Trim(address, "[]"), DefaultPort
+		if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
+			return "", fmt.Errorf("invalid address %q: want host:port", text)
+		}
+	}
+	address = net.JoinHostPort(host, port)
+	if CheckAddress(address) != nil {
+		return "", fmt.Errorf("invalid address %q: want host:port", text)
+	}
+	return address, nil
+}
+
+// IsLoopback reports whether only this machine can reach an address, host:port.
+func IsLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, _ := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || ip.Unmap().IsLoopback()
+}
+
+// IsUnspecified reports whether an address stands for all of a machine's addresses, which others cannot dial.
+func IsUnspecified(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, _ := netip.ParseAddr(host)
+	return host == "" || ip.Unmap().IsUnspecified()
+}
