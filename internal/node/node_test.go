@@ -324,13 +324,14 @@ func TestLogIsFullAndHasRoomAgain(t *testing.T) {
 // TestRequestThatTheLogHasNoRoomForIsAnswered: it was accepted a moment before the log was full, and waits for room with its entry.
 func TestRequestThatTheLogHasNoRoomForIsAnswered(t *testing.T) {
 	r := newRig(t)
+	submit(t, r.leader, request(1), "") // it leads
 	r.log.mu.Lock()
 	r.log.full = fmt.Errorf("disk of the test: %w", replica.ErrLogFull)
 	r.log.mu.Unlock()
 	_, err := r.leader.Submit(t.Context(), request(1), "")
 	problemOf(t, err, http.StatusServiceUnavailable, "disk of the test: "+replica.ErrLogFull.Error()+"; the request may be carried out")
 	r.log.fill(false)
-	r.until("the entry is in the log", func() bool { _, ok := r.leader.Job(1); return ok })
+	r.until("the entry is in the log", func() bool { _, ok := r.leader.Job(2); return ok })
 }
 
 func TestSnapshotWhileRunning(t *testing.T) {
