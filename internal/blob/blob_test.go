@@ -17,7 +17,7 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	blobtest.Run(t, func(*testing.T) (blob.Store, blob.Location) { return blob.NewMemory(), "/some/dir" })
+	blobtest.Run(t, func(*testing.T) (blob.Store, blob.Location) { return blobtest.NewMemory(), "/some/dir" })
 }
 
 func TestFiles(t *testing.T) {
@@ -29,12 +29,12 @@ func TestFiles(t *testing.T) {
 
 func TestFaultyThatLives(t *testing.T) {
 	blobtest.Run(t, func(*testing.T) (blob.Store, blob.Location) {
-		return &blobtest.Faulty{Store: blob.NewMemory()}, "/some/dir"
+		return &blobtest.Faulty{Store: blobtest.NewMemory()}, "/some/dir"
 	})
 }
 
 func TestOpen(t *testing.T) {
-	stores := blob.Stores{"mem": blob.NewMemory()}
+	stores := blob.Stores{"mem": blobtest.NewMemory()}
 	for _, test := range []struct{ text, want, err string }{
 		{"/a/b", "/a/b", ""},
 		{"/a//b/../c/", "/a/c", ""},
@@ -65,7 +65,7 @@ func TestOpen(t *testing.T) {
 }
 
 func TestSyncOfSeveralStores(t *testing.T) {
-	one, two := blob.NewMemory(), blob.NewMemory()
+	one, two := blobtest.NewMemory(), blobtest.NewMemory()
 	stores := blob.Stores{"one": one, "two": two}
 	names := []blob.Location{"one://x/a", "two://x/b", "one://x/c"}
 	for _, name := range names {
@@ -117,7 +117,7 @@ func TestLocation(t *testing.T) {
 }
 
 func TestMemoryCrash(t *testing.T) {
-	m := blob.NewMemory()
+	m := blobtest.NewMemory()
 	for _, name := range []blob.Location{"/d/unsynced", "/d/synced", "/d/synced.2", "/d/moved"} {
 		blobtest.Put(t, m, name, "data")
 	}

@@ -159,7 +159,7 @@ func TestPublish(t *testing.T) {
 		"missing": newJob(dir, 4, 0, 3),
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := blob.NewMemory()
+			store := blobtest.NewMemory()
 			j.out.Partial = name == "missing"
 			j.prepare(t, store)
 			want := commit.Summary{Result: j.text[layout.Result] != ""}
@@ -223,7 +223,7 @@ func earlier(t *testing.T, store blob.Store) {
 }
 
 func TestOccupied(t *testing.T) {
-	store := blob.NewMemory()
+	store := blobtest.NewMemory()
 	earlier(t, store)
 	before := blobtest.Names(t, store, dir)
 	j := newJob(dir, 3)
@@ -241,7 +241,7 @@ func TestOccupied(t *testing.T) {
 }
 
 func TestOverwrite(t *testing.T) {
-	store := blob.NewMemory()
+	store := blobtest.NewMemory()
 	earlier(t, store)
 	j := newJob(dir, 3)
 	j.out.Overwrite = true
@@ -251,17 +251,17 @@ func TestOverwrite(t *testing.T) {
 }
 
 func TestMissingPartChangesNothing(t *testing.T) {
-	for name, spoil := range map[string]func(*blob.Memory){
-		"3 of 9": func(m *blob.Memory) {
+	for name, spoil := range map[string]func(*blobtest.Memory){
+		"3 of 9": func(m *blobtest.Memory) {
 			for _, f := range []string{"map-1-101", "map-4-104", "map-7-107"} {
 				if err := m.Remove(t.Context(), dir.Join(layout.Private(uid)).Join(f)); err != nil {
 					t.Fatal(err)
 				}
 			}
 		},
-		"1 of 9": func(m *blob.Memory) { blobtest.Put(t, m, dir.Join(layout.Private(uid)).Join("map-4-104"), "yy") },
+		"1 of 9": func(m *blobtest.Memory) { blobtest.Put(t, m, dir.Join(layout.Private(uid)).Join("map-4-104"), "yy") },
 	} {
-		store := blob.NewMemory()
+		store := blobtest.NewMemory()
 		earlier(t, store)
 		j := newJob(dir, 9)
 		j.out.Overwrite = true
@@ -280,7 +280,7 @@ func TestMissingPartChangesNothing(t *testing.T) {
 
 func TestBadArguments(t *testing.T) {
 	j := newJob(dir, 3)
-	store := blob.NewMemory()
+	store := blobtest.NewMemory()
 	for _, out := range []commit.Output{{}, {Dir: dir}, {UID: uid}, {Dir: dir, UID: ".."}, {Dir: dir, UID: "a/b"}, {Dir: dir, UID: "/"}} {
 		if _, err := commit.Publish(t.Context(), store, out, j.seq()); err == nil {
 			t.Errorf("Publish(%+v) succeeded", out)
@@ -304,7 +304,7 @@ func TestBadArguments(t *testing.T) {
 
 // TestPartialThenWhole is a job that failed with --keep-partial and was then retried.
 func TestPartialThenWhole(t *testing.T) {
-	store := blob.NewMemory()
+	store := blobtest.NewMemory()
 	for _, overwrite := range []bool{false, true} {
 		some := newJob(dir, 5, 1, 3)
 		some.out.Partial, some.out.Overwrite = true, overwrite
@@ -411,11 +411,11 @@ func scenarios() map[string]scenario {
 func TestCrashAnywhere(t *testing.T) {
 	for name, sc := range scenarios() {
 		for _, late := range []bool{false, true} {
-			for power, lose := range map[string]func(*blob.Memory){
-				"kept":           func(*blob.Memory) {},
-				"lost":           func(m *blob.Memory) { m.Crash(nil) },
-				"manifests kept": func(m *blob.Memory) { m.Crash(isManifest) },
-				"parts kept":     func(m *blob.Memory) { m.Crash(func(name blob.Location) bool { return !isManifest(name) }) },
+			for power, lose := range map[string]func(*blobtest.Memory){
+				"kept":           func(*blobtest.Memory) {},
+				"lost":           func(m *blobtest.Memory) { m.Crash(nil) },
+				"manifests kept": func(m *blobtest.Memory) { m.Crash(isManifest) },
+				"parts kept":     func(m *blobtest.Memory) { m.Crash(func(name blob.Location) bool { return !isManifest(name) }) },
 			} {
 				t.Run(fmt.Sprintf("%s/late=%t/power %s", name, late, power), func(t *testing.T) {
 					for first := 1; crash(t, sc, late, lose, first); first++ {
@@ -435,9 +435,9 @@ func isManifest(name blob.Location) bool {
 
 // crash runs once for each number, dying at that operation, and then to the end. It reports whether the last crash came
 // before the run was over.
-func crash(t *testing.T, sc scenario, late bool, lose func(*blob.Memory), at ...int) bool {
+func crash(t *testing.T, sc scenario, late bool, lose func(*blobtest.Memory), at ...int) bool {
 	t.Helper()
-	store := blob.NewMemory()
+	store := blobtest.NewMemory()
 	sc.setup(t, store)
 	died := false
 	for _, k := range at {

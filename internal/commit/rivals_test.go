@@ -55,7 +55,7 @@ func TestRivals(t *testing.T) {
 
 // TestEmptyPart: the checksum of nothing is not nothing.
 func TestEmptyPart(t *testing.T) {
-	store := blob.NewMemory()
+	store := blobtest.NewMemory()
 	j := newJob(dir, 1)
 	j.parts[0].Size, j.parts[0].Checksum = 0, 0
 	j.text[layout.Part(0, 1)] = ""

@@ -52,7 +52,7 @@ func TestStore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, late := range []bool{false, true} {
 				for failAt, reached := 1, true; reached; failAt++ {
-					store := &blobtest.Faulty{Store: blob.NewMemory(), Late: late}
+					store := &blobtest.Faulty{Store: blobtest.NewMemory(), Late: late}
 					blobtest.Put(t, store, "mem://in/input", text)
 					store.FailAt = store.Calls() + failAt
 					r := New(Config{Jobs: []bridgefour.Job{job}, ScratchDir: t.TempDir(), Stores: blob.Stores{"mem": store}})

@@ -1,4 +1,4 @@
-package blob
+package blobtest
 
 import (
 	"bytes"
@@ -13,13 +13,15 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/blob"
 )
 
 // Memory is a store in memory, for tests. It knows what a loss of power would leave: see Crash.
 type Memory struct {
 	mu    sync.Mutex // guards what follows
-	files map[Location]*content
-	disk  map[Location]*content // the names that are durable
+	files map[blob.Location]*content
+	disk  map[blob.Location]*content // the names that are durable
 }
 
 // content is one file's. data does not change once the file has a name.
@@ -31,16 +33,16 @@ type content struct {
 
 // NewMemory gives an empty store.
 func NewMemory() *Memory {
-	return &Memory{files: make(map[Location]*content), disk: make(map[Location]*content)}
+	return &Memory{files: make(map[blob.Location]*content), disk: make(map[blob.Location]*content)}
 }
 
 // Crash is a loss of power: what was not made durable is lost. Bytes of files that were not synced are, always; of the names
 // given and taken since, those stay as they are for which survives is true (nil: none), as a file system may have written them.
-func (m *Memory) Crash(survives func(name Location) bool) {
+func (m *Memory) Crash(survives func(name blob.Location) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if survives != nil {
-		maps.DeleteFunc(m.disk, func(name Location, _ *content) bool { return m.files[name] == nil && survives(name) })
+		maps.DeleteFunc(m.disk, func(name blob.Location, _ *content) bool { return m.files[name] == nil && survives(name) })
 		for name, c := range m.files {
 			if survives(name) {
 				m.disk[name] = c
@@ -58,38 +60,38 @@ func (m *Memory) Crash(survives func(name Location) bool) {
 }
 
 // Stat implements Store.
-func (m *Memory) Stat(ctx context.Context, name Location) (Info, error) {
+func (m *Memory) Stat(ctx context.Context, name blob.Location) (blob.Info, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
-		return Info{}, err
+		return blob.Info{}, err
 	}
 	if c, ok := m.files[name]; ok {
-		return Info{Name: name, Size: int64(len(c.data)), Modified: c.modified}, nil
+		return blob.Info{Name: name, Size: int64(len(c.data)), Modified: c.modified}, nil
 	}
 	for other := range m.files {
 		if _, ok := other.Below(name); ok {
-			return Info{Name: name, Folder: true}, nil
+			return blob.Info{Name: name, Folder: true}, nil
 		}
 	}
-	return Info{}, explain("look at", name, fs.ErrNotExist)
+	return blob.Info{}, failed("look at", name, fs.ErrNotExist)
 }
 
 // List implements Store.
-func (m *Memory) List(ctx context.Context, dir Location, keep Keep) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
-		var list []Info
+func (m *Memory) List(ctx context.Context, dir blob.Location, keep blob.Keep) iter.Seq2[blob.Info, error] {
+	return func(yield func(blob.Info, error) bool) {
+		var list []blob.Info
 		m.mu.Lock()
 		for name, c := range m.files {
 			if rest, ok := name.Below(dir); ok && rest != "" && keeps(keep, dir, rest) {
-				list = append(list, Info{Name: name, Size: int64(len(c.data)), Modified: c.modified})
+				list = append(list, blob.Info{Name: name, Size: int64(len(c.data)), Modified: c.modified})
 			}
 		}
 		m.mu.Unlock()
-		slices.SortFunc(list, func(a, b Info) int { return cmp.Compare(a.Name, b.Name) })
+		slices.SortFunc(list, func(a, b blob.Info) int { return cmp.Compare(a.Name, b.Name) })
 		for _, info := range list {
 			if err := context.Cause(ctx); err != nil {
-				yield(Info{}, err)
+				yield(blob.Info{}, err)
 				return
 			}
 			if !yield(info, nil) {
@@ -100,7 +102,7 @@ func (m *Memory) List(ctx context.Context, dir Location, keep Keep) iter.Seq2[In
 }
 
 // keeps reports whether keep wants dir/rest and the folders on the way to it.
-func keeps(keep Keep, dir Location, rest string) bool {
+func keeps(keep blob.Keep, dir blob.Location, rest string) bool {
 	if keep == nil {
 		return true
 	}
@@ -113,7 +115,7 @@ func keeps(keep Keep, dir Location, rest string) bool {
 }
 
 // Open implements Store.
-func (m *Memory) Open(ctx context.Context, name Location, offset int64) (io.ReadCloser, error) {
+func (m *Memory) Open(ctx context.Context, name blob.Location, offset int64) (io.ReadCloser, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
@@ -121,13 +123,13 @@ func (m *Memory) Open(ctx context.Context, name Location, offset int64) (io.Read
 	}
 	c, ok := m.files[name]
 	if !ok {
-		return nil, explain("open", name, fs.ErrNotExist)
+		return nil, failed("open", name, fs.ErrNotExist)
 	}
 	return io.NopCloser(bytes.NewReader(c.data[min(offset, int64(len(c.data))):])), nil
 }
 
 // Create implements Store.
-func (m *Memory) Create(ctx context.Context, private, final Location) (Writer, error) {
+func (m *Memory) Create(ctx context.Context, private, final blob.Location) (blob.Writer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
@@ -137,7 +139,7 @@ func (m *Memory) Create(ctx context.Context, private, final Location) (Writer, e
 		return &memoryWriter{store: m, name: final}, nil
 	}
 	if _, there := m.files[private]; there {
-		return nil, explain("create", private, fs.ErrExist)
+		return nil, failed("create", private, fs.ErrExist)
 	}
 	m.files[private] = &content{modified: time.Now()}
 	return &memoryWriter{store: m, name: private, private: true}, nil
@@ -145,7 +147,7 @@ func (m *Memory) Create(ctx context.Context, private, final Location) (Writer, e
 
 type memoryWriter struct {
 	store   *Memory
-	name    Location
+	name    blob.Location
 	private bool // the name is there from the beginning
 	data    bytes.Buffer
 	over    bool
@@ -153,7 +155,7 @@ type memoryWriter struct {
 
 func (w *memoryWriter) Write(p []byte) (int, error) {
 	if w.over {
-		return 0, explain("write", w.name, fs.ErrClosed)
+		return 0, failed("write", w.name, fs.ErrClosed)
 	}
 	return w.data.Write(p)
 }
@@ -164,7 +166,7 @@ func (w *memoryWriter) Prepare() error { return w.end(false) }
 
 func (w *memoryWriter) end(synced bool) error {
 	if w.over {
-		return explain("close", w.name, fs.ErrClosed)
+		return failed("close", w.name, fs.ErrClosed)
 	}
 	w.over = true
 	w.store.mu.Lock()
@@ -190,7 +192,7 @@ func (w *memoryWriter) Abort() {
 }
 
 // Sync implements Store.
-func (m *Memory) Sync(ctx context.Context, names ...Location) error {
+func (m *Memory) Sync(ctx context.Context, names ...blob.Location) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
@@ -199,7 +201,7 @@ func (m *Memory) Sync(ctx context.Context, names ...Location) error {
 	for _, name := range names {
 		c, ok := m.files[name]
 		if !ok {
-			return explain("sync", name, fs.ErrNotExist)
+			return failed("sync", name, fs.ErrNotExist)
 		}
 		c.synced = true
 		m.disk[name] = c
@@ -208,7 +210,7 @@ func (m *Memory) Sync(ctx context.Context, names ...Location) error {
 }
 
 // Publish implements Store.
-func (m *Memory) Publish(ctx context.Context, private, final Location) error {
+func (m *Memory) Publish(ctx context.Context, private, final blob.Location) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
@@ -219,7 +221,7 @@ func (m *Memory) Publish(ctx context.Context, private, final Location) error {
 		if _, ok := m.files[final]; ok {
 			return nil
 		}
-		return fmt.Errorf("publish as %q: %w", final, explain("rename", private, fs.ErrNotExist))
+		return fmt.Errorf("publish as %q: %w", final, failed("rename", private, fs.ErrNotExist))
 	}
 	delete(m.files, private)
 	m.files[final] = c
@@ -227,7 +229,7 @@ func (m *Memory) Publish(ctx context.Context, private, final Location) error {
 }
 
 // SyncDir implements Store.
-func (m *Memory) SyncDir(ctx context.Context, dir Location) error {
+func (m *Memory) SyncDir(ctx context.Context, dir blob.Location) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
@@ -252,7 +254,7 @@ func (m *Memory) SyncDir(ctx context.Context, dir Location) error {
 }
 
 // child gives the name in dir that name is or lies below.
-func child(dir, name Location) (child string, isFile, ok bool) {
+func child(dir, name blob.Location) (child string, isFile, ok bool) {
 	rest, ok := name.Below(dir)
 	if !ok || rest == "" {
 		return "", false, false
@@ -262,16 +264,16 @@ func child(dir, name Location) (child string, isFile, ok bool) {
 }
 
 // Resolve implements Store.
-func (*Memory) Resolve(_ context.Context, name Location) Location { return name }
+func (*Memory) Resolve(_ context.Context, name blob.Location) blob.Location { return name }
 
 // CheckWritable implements Store.
-func (*Memory) CheckWritable(ctx context.Context, _ Location) error { return context.Cause(ctx) }
+func (*Memory) CheckWritable(ctx context.Context, _ blob.Location) error { return context.Cause(ctx) }
 
 // MkdirAll implements Store.
-func (*Memory) MkdirAll(ctx context.Context, _ Location) error { return context.Cause(ctx) }
+func (*Memory) MkdirAll(ctx context.Context, _ blob.Location) error { return context.Cause(ctx) }
 
 // Remove implements Store.
-func (m *Memory) Remove(ctx context.Context, names ...Location) error {
+func (m *Memory) Remove(ctx context.Context, names ...blob.Location) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, name := range names {
@@ -281,7 +283,7 @@ func (m *Memory) Remove(ctx context.Context, names ...Location) error {
 }
 
 // RemoveAll implements Store.
-func (m *Memory) RemoveAll(ctx context.Context, dir Location) error {
+func (m *Memory) RemoveAll(ctx context.Context, dir blob.Location) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name := range m.files {
@@ -293,4 +295,8 @@ func (m *Memory) RemoveAll(ctx context.Context, dir Location) error {
 }
 
 // RemoveEmpty implements Store.
-func (*Memory) RemoveEmpty(ctx context.Context, _ Location) error { return context.Cause(ctx) }
+func (*Memory) RemoveEmpty(ctx context.Context, _ blob.Location) error { return context.Cause(ctx) }
+
+func failed(op string, name blob.Location, err error) error {
+	return fmt.Errorf("%s %q: %w", op, name, err)
+}
