@@ -29,7 +29,6 @@ func TestParsePeers(t *testing.T) {
 		"1=":            "empty address",
 		"1=a:0":         "want host:port",
 		"1=a:99999":     "want host:port",
-		"1=::1":         "in brackets",
 		"1=a:1,1=b:1":   "share an ID or an address",
 		"1=a:1,2=a:1":   "share an ID or an address",
 		"1=a:1,2=b:1,,": "want ID=host:port",
