@@ -130,7 +130,7 @@ var errSilent = errors.New("the server hangs")
 // only needs long (to list a large input, or because a job is silent) answers the probe, and gets all the time it needs.
 type watch struct {
 	begun    time.Time
-	heard    atomic.Int64 // when the last byte came, or the caller began to wait for one: nanoseconds since begun
+	heard    atomic.Int64 // when the last byte came, or the wait for one started: nanoseconds since begun
 	idle     atomic.Bool  // the caller does not wait: it processes the bytes it has
 	quietMax time.Duration
 	cancel   context.CancelCauseFunc
@@ -146,7 +146,7 @@ func (w *watch) quiet() time.Duration {
 	return time.Since(w.begun) - time.Duration(w.heard.Load())
 }
 
-// note records that a byte has come, or that the wait for one begins; idle: the caller does not wait from now on.
+// note records that a byte has come, or that the wait for one starts; idle: the caller does not wait from now on.
 func (w *watch) note(idle bool) {
 	w.heard.Store(int64(time.Since(w.begun)))
 	w.idle.Store(idle)

@@ -224,7 +224,7 @@ func TestHungLeader(t *testing.T) {
 			t.Errorf("Submit = %v after %d requests to the leader that hangs, want one", err, len(nodes[1].requests()))
 		}
 	})
-	t.Run("nobody else", func(t *testing.T) {
+	t.Run("no other leader", func(t *testing.T) {
 		t.Parallel()
 		nodes := newNodes(t, 1)
 		nodes[0].hang()
@@ -268,7 +268,7 @@ func TestSlowCaller(t *testing.T) {
 	}
 	w.note(false)
 	if quiet := w.quiet(); quiet > time.Minute {
-		t.Errorf("as a read begins it is quiet for %v", quiet)
+		t.Errorf("at the start of a read it is quiet for %v", quiet)
 	}
 }
 
@@ -399,7 +399,7 @@ func TestAnswersAreMonotonic(t *testing.T) {
 		}
 	}
 	ask("/v1/jobs/1")
-	ask("/v1/jobs/1") // of whoever gave the last answer nothing is asked: it may be a cluster that was made anew
+	ask("/v1/jobs/1") // no min_index for the server of the last answer: it may be a new cluster
 	nodes[0].kill()
 	ask("/v1/jobs/1")
 	ask("/v1/jobs?limit=3") // and now of the other

@@ -105,7 +105,7 @@ func dnsServer(t *testing.T, records ...string) *net.Resolver {
 				}
 			}
 		}
-		_ = w.WriteMsg(m) // who asked will ask again
+		_ = w.WriteMsg(m) // the query is repeated
 	})}
 	served := make(chan struct{})
 	started := make(chan struct{})
@@ -192,7 +192,7 @@ func TestChoose(t *testing.T) {
 		want     []string
 		err      string
 	}{
-		{"nobody", nil, "", "", nil, ""},
+		{"none", nil, "", "", nil, ""},
 		{"one cluster", []Node{a1, a2}, "", "", []string{"10.0.0.1:6550", "10.0.0.2:6550"}, ""},
 		{"two of one name", []Node{b1, a2, a1}, "alpha", "", nil, `several clusters answer on this network: "alpha" (id a, at 10.0.0.1:6550, ` +
 			`10.0.0.2:6550) and "alpha" (id b, at 10.0.0.3:6550); choose one with --cluster-id, or with --leader`},
@@ -337,7 +337,7 @@ func TestForeignAnswers(t *testing.T) {
 	h.read(packet, someone)
 	h.read(nil, someone)
 	if nodes := h.sorted(); len(nodes) > 0 {
-		t.Errorf("read %+v, want nobody", nodes)
+		t.Errorf("read %+v, want none", nodes)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 // FailureMessageMax is the longest message of a Failure, in bytes.
 const FailureMessageMax = 4 << 10
 
-// FailureMessage makes text fit for a Failure's message: of bounded length, and valid UTF-8. A message that is not could not be
-// encoded, and its Report, sent again in each session, would cut the worker off for good.
+// FailureMessage converts text for a Failure's message: of bounded length, and valid UTF-8. Otherwise it could not be encoded, and
+// its Report, repeated in each session, would end every session.
 func FailureMessage(text string) string {
 	const mark = "…"
 	text = strings.ToValidUTF8(text, "\uFFFD")

@@ -13,7 +13,7 @@
 // silent, follows none of a lower term than an earlier one, and stays if it is refused: it asks again every minute. Running
 // attempts continue meanwhile.
 //
-// For each lease that is granted in a session the leader is told exactly one of finished, failed or returned, unless the session
+// For each lease that is granted in a session, exactly one of finished, failed or returned is reported, unless the session
 // ends before. Results are kept until the leader's verdict, over any number of sessions, and a result's file is removed if the
 // verdict is stale.
 package core

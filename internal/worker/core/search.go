@@ -162,7 +162,7 @@ func (s *search) candidates(now time.Time) []string {
 	return list
 }
 
-// begin begins a round: the best sources first, the leader dialed last at the end.
+// begin starts a round: the best sources first, the leader dialed last at the end.
 func (s *search) begin(now time.Time) {
 	s.wasAlive, s.round = s.round.alive, round{hint: s.round.hint}
 	s.list = slices.DeleteFunc(s.list, func(d *candidate) bool {

@@ -450,7 +450,7 @@ func TestSearchOfAnotherName(t *testing.T) {
 
 func TestSearchDiscovers(t *testing.T) {
 	c := newTestOf(t, Config{Hello: helloOf(""), Discovers: true})
-	c.wantDialed("with nobody known")
+	c.wantDialed("without addresses")
 	if !slices.Equal(c.discoveries, []string{""}) {
 		t.Fatalf("discoveries = %q, want one at once", c.discoveries)
 	}
