@@ -144,6 +144,6 @@ func ClusterNameOf(id string) string {
 
 func randomID() string {
 	var raw [4]byte
-	_, _ = rand.Read(raw[:]) // never fails, or ends the process
+	_, _ = rand.Read(raw[:]) // it returns no error
 	return hex.EncodeToString(raw[:])
 }

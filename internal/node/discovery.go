@@ -12,9 +12,9 @@ import (
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
-// beFound lets workers on the network find this leader, and finds those that wait to be invited, until ctx is done. A leader
-// that only its own machine can reach does neither.
-func (p *Process) beFound(ctx context.Context) {
+// announce announces this node on the network, and finds workers that wait for an invitation, until ctx is done. It does nothing if only
+// this machine can reach the node.
+func (p *Process) announce(ctx context.Context) {
 	if transport.IsLoopback(p.advertised) {
 		return
 	}
@@ -23,8 +23,8 @@ func (p *Process) beFound(ctx context.Context) {
 	defer watch.Wait()
 	watch.Go(func() {
 		discover.Watch(ctx, discover.Worker, p.cfg.Logger, func(found []discover.Node) {
-			idle := p.idle(found)
-			p.idlers.Store(&idle)
+			idle := p.joinable(found)
+			p.idle.Store(&idle)
 		})
 	})
 	discover.Announce(ctx, discover.Announcement{
@@ -33,8 +33,8 @@ func (p *Process) beFound(ctx context.Context) {
 	}, p.cfg.Logger)
 }
 
-// idle lists the workers that wait for an invitation and could join this cluster.
-func (p *Process) idle(found []discover.Node) []api.Worker {
+// joinable returns the workers that wait for an invitation and could join this cluster.
+func (p *Process) joinable(found []discover.Node) []api.Worker {
 	var idle []api.Worker
 	cluster := p.replica.Members().Cluster
 	for _, w := range found {
@@ -49,9 +49,9 @@ func (p *Process) idle(found []discover.Node) []api.Worker {
 	return idle
 }
 
-// foundWorkers are the idle workers that were found last.
+// foundWorkers returns the idle workers that were found last.
 func (p *Process) foundWorkers() []api.Worker {
-	if idle := p.idlers.Load(); idle != nil {
+	if idle := p.idle.Load(); idle != nil {
 		return *idle
 	}
 	return nil

@@ -115,8 +115,8 @@ type scripted struct {
 	welcomed chan *wire.Welcome
 	leaders  chan *wire.Leaders
 	// What ended the session, and, before that, where it was sent.
-	ended     chan error
-	elsewhere chan *wire.Elsewhere
+	ended    chan error
+	redirect chan *wire.Elsewhere
 }
 
 // worker connects a worker. Answer is called with each grant; nil: it keeps what it gets.
@@ -129,7 +129,7 @@ func (r *rig) worker(identity string, answer func(*scripted, *wire.Leases) *wire
 	}
 	s := &scripted{
 		t: r.t, client: wire.NewLeaderClient(conn), answer: answer, jobs: map[uint64]*wire.Job{}, welcomed: make(chan *wire.Welcome, 1),
-		leaders: make(chan *wire.Leaders, 8), ended: make(chan error, 1), elsewhere: make(chan *wire.Elsewhere, 1),
+		leaders: make(chan *wire.Leaders, 8), ended: make(chan error, 1), redirect: make(chan *wire.Elsewhere, 1),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	if s.session, err = s.client.Session(ctx); err != nil {
@@ -184,7 +184,7 @@ func (s *scripted) receive() error {
 		case *wire.ToWorker_Welcome:
 			s.welcomed <- m.Welcome
 		case *wire.ToWorker_Elsewhere:
-			s.elsewhere <- m.Elsewhere
+			s.redirect <- m.Elsewhere
 		case *wire.ToWorker_Leaders:
 			s.leaders <- m.Leaders
 		case *wire.ToWorker_Work:

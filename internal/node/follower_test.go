@@ -90,7 +90,7 @@ func TestFollowerServesReads(t *testing.T) {
 }
 
 // What only the leader knows comes to the others too, and goes on coming after a change of leader.
-func TestShadow(t *testing.T) {
+func TestVolatileState(t *testing.T) {
 	rigs := newRigs(t, 3)
 	rigs[0].worker("alice", nil)
 	submit(t, rigs[0].leader, request(5), "")
@@ -127,7 +127,7 @@ func TestShadow(t *testing.T) {
 	}
 }
 
-func TestShadowIsForTheCluster(t *testing.T) {
+func TestVolatileStateOfAnotherCluster(t *testing.T) {
 	rigs := newRigs(t, 2)
 	w := rigs[0].worker("alice", nil) // a connection
 	follower := rigs[1].worker("bob", nil)
@@ -185,14 +185,14 @@ func TestWaitGoesOnOverChangesOfLeader(t *testing.T) {
 	}
 }
 
-func TestWorkerIsSentToTheLeader(t *testing.T) {
+func TestWorkerIsRedirected(t *testing.T) {
 	rigs := newRigs(t, 3)
 	rigs[2].until("it knows the leader", func() bool { address, _ := rigs[2].leader.LeaderAddress(); return address != "" })
 	w := rigs[2].worker("alice", nil)
 	if err := <-w.ended; status.Code(err) != codes.Unavailable {
 		t.Errorf("the session at a follower ended with %v, want Unavailable", err)
 	}
-	e := <-w.elsewhere
+	e := <-w.redirect
 	if want := []string{"leader-1:1", "leader-2:1", "leader-3:1"}; e.GetLeader() != "leader-1:1" || !slices.Equal(e.GetLeaders(), want) {
 		t.Errorf("a follower sends a worker to %q, of %q", e.GetLeader(), e.GetLeaders())
 	}
@@ -313,7 +313,7 @@ func TestBegunWithoutALeader(t *testing.T) {
 	}
 }
 
-func TestResultThatLiesElsewhere(t *testing.T) {
+func TestResultOnAnotherSpool(t *testing.T) {
 	rigs := newRigs(t, 2)
 	rigs[0].worker("alice", finishAll)
 	job := submit(t, rigs[0].leader, request(1), "")
@@ -423,19 +423,19 @@ func TestMembersChange(t *testing.T) {
 }
 
 // What was told long ago is not shown for ever.
-func TestOldShadowIsDropped(t *testing.T) {
+func TestOldVolatileStateIsDropped(t *testing.T) {
 	rigs := newRigs(t, 2)
 	rigs[0].worker("alice", nil)
 	submit(t, rigs[0].leader, request(5), "")
 	follower := rigs[1].leader
 	rigs[1].until("what runs", func() bool { job, _ := follower.Job(1); return len(job.Stages) == 1 && job.Stages[0].Running == 2 })
 	if err := follower.do(t.Context(), func() {
-		follower.dropShadow(time.Now())
+		follower.dropOldVolatile(time.Now())
 		if follower.received.Load() == nil {
 			t.Error("what was told just now is dropped")
 		}
-		follower.dropShadow(time.Now().Add(shadowKept))
-		follower.loop.publisher.Publish(time.Now().Add(shadowKept), follower.index(), follower.loop.controller.Machine(), follower.volatile())
+		follower.dropOldVolatile(time.Now().Add(volatileAgeMax))
+		follower.loop.publisher.Publish(time.Now().Add(volatileAgeMax), follower.index(), follower.loop.controller.Machine(), follower.volatile())
 	}); err != nil {
 		t.Fatal(err)
 	}

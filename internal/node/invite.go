@@ -17,7 +17,7 @@ import (
 // inviteMax bounds the time until an invited worker answers.
 const inviteMax = 5 * time.Second
 
-// inviteWorker asks the worker that listens at address to join this cluster.
+// inviteWorker invites the worker that listens at address to this cluster.
 func (p *Process) inviteWorker(ctx context.Context, address string) error {
 	members := p.replica.Members()
 	in := api.Invitation{ClusterID: members.Cluster, ClusterName: p.cfg.ClusterName}

@@ -16,17 +16,17 @@ import (
 	"github.com/bridgefour/bridgefour/internal/view"
 )
 
-// lookEvery is how often the node looks for what comes without an event.
-const lookEvery = 100 * time.Millisecond
+// pollEvery is how often the node checks what changes without an event.
+const pollEvery = 100 * time.Millisecond
 
-// lookAround takes note, now and then, of what comes without an event: who the members are, and that nothing is heard any more.
-func (n *Node) lookAround(now time.Time) {
-	if now.Sub(n.loop.looked) < lookEvery {
+// poll checks, every now and then, what changes without an event: the members, the leader, the feature level, the age of the volatile state.
+func (n *Node) poll(now time.Time) {
+	if now.Sub(n.loop.polled) < pollEvery {
 		return
 	}
-	n.loop.looked = now
-	n.dropShadow(now)
-	n.lookAtLevel()
+	n.loop.polled = now
+	n.dropOldVolatile(now)
+	n.updateLevel()
 	members, leader := n.cfg.Log.Members(), n.cfg.Log.Status().LeaderID
 	old := n.members.Load()
 	if members.Cluster != old.Cluster || !slices.Equal(members.List, old.List) || !slices.Equal(members.Former, old.Former) {
@@ -34,15 +34,15 @@ func (n *Node) lookAround(now time.Time) {
 		n.loop.controller.SetMembers(Members(members))
 		n.ready.changed.Notify()
 	}
-	if leader != n.loop.leader {
-		n.loop.leader = leader
+	if leader != n.loop.leaderID {
+		n.loop.leaderID = leader
 		n.ready.changed.Notify()
 	}
 }
 
-// lookAtLevel raises the feature level once every leader can read the highest that this program can, and has those refused that
-// cannot read the cluster's.
-func (n *Node) lookAtLevel() {
+// updateLevel raises the feature level once every node can read the highest level of this binary, and makes the transport refuse nodes
+// that cannot read the level of the cluster.
+func (n *Node) updateLevel() {
 	m := n.loop.controller.Machine()
 	if level := m.Level(); level != n.loop.level {
 		n.loop.level = level
@@ -56,14 +56,14 @@ func (n *Node) lookAtLevel() {
 	}
 }
 
-// address is where a member is reached; empty where it is none.
+// address returns the address of a member; empty: there is none.
 func (n *Node) address(id uint64) string {
 	m, _ := n.members.Load().Get(id)
 	return m.Address
 }
 
-// LeaderAddress is where the node that leads is reached, and whether it is this one. Empty: none is known. A node that was
-// elected leads once it has applied what the log holds, and not before.
+// LeaderAddress returns the address of the leader, and whether it is this node. Empty: none is known. An elected node leads once it has
+// applied all earlier entries.
 func (n *Node) LeaderAddress() (address string, self bool) {
 	status := n.cfg.Log.Status()
 	switch {
@@ -83,34 +83,34 @@ func (n *Node) WaitLeader(ctx context.Context) error {
 	})
 }
 
-// ReadIndex returns a position of the log that has all that was acknowledged before the call, by whatever node.
+// ReadIndex returns a log position that includes everything that any node acknowledged before the call.
 func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
-	const patience = 5 * time.Second
-	patient, cancel := context.WithTimeout(ctx, patience)
+	const timeout = 5 * time.Second
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	index, err := n.cfg.Log.ReadIndex(patient)
+	index, err := n.cfg.Log.ReadIndex(limited)
 	switch {
 	case err == nil:
 		return index, nil
 	case ctx.Err() != nil:
 		return 0, context.Cause(ctx)
-	case patient.Err() != nil:
-		return 0, api.Unavailable("no majority of the %d leaders has answered within %v, so nobody can say what is true now; "+
-			"?consistency=stale reads what this leader knows", len(n.members.Load().List), patience)
+	case limited.Err() != nil:
+		return 0, api.Unavailable("no majority of the %d leaders confirmed within %v what is current, so this read cannot be strong; "+
+			"?consistency=stale reads the state of this leader", len(n.members.Load().List), timeout)
 	}
 	return 0, api.Unavailable("strong read: %v", err)
 }
 
-// silentAfter without a word a leader counts as silent: an election takes no longer.
+// silentAfter without a message a node counts as silent: an election takes no longer.
 const silentAfter = time.Second
 
-// Leaders are all leaders of the cluster, by number.
+// Leaders returns the nodes of the cluster, by number.
 func (n *Node) Leaders() api.LeaderList {
 	members, status, now, leads := n.members.Load(), n.cfg.Log.Status(), time.Now(), n.ready.leading()
 	list := api.LeaderList{Cluster: members.Cluster, Name: n.cfg.Cluster, Term: status.Term, Leaders: make([]api.LeaderNode, 0, len(members.List))}
-	told := n.received.Load()
-	if told == nil {
-		told = &shadow{}
+	received := n.received.Load()
+	if received == nil {
+		received = &volatileState{}
 	}
 	for _, m := range members.List {
 		l := api.LeaderNode{ID: m.ID, Address: m.Address, Votes: m.Voter, Self: m.ID == status.ID}
@@ -123,12 +123,12 @@ func (n *Node) Leaders() api.LeaderList {
 				l.Index, heard = status.Peers[i].Match, status.Peers[i].Heard
 			}
 		case m.ID == status.LeaderID:
-			l.Index, heard = told.index, status.Heard
+			l.Index, heard = received.index, status.Heard
 		default:
-			l.Index, heard = told.leaders[m.ID].match, told.leaders[m.ID].heard
+			l.Index, heard = received.leaders[m.ID].match, received.leaders[m.ID].heard
 		}
-		untold := !leads && told.leaders == nil && m.ID != status.LeaderID
-		l.Status = leaderStatus(&l, status.LeaderID, untold, now.Sub(heard) > silentAfter)
+		unknown := !leads && received.leaders == nil && m.ID != status.LeaderID
+		l.Status = leaderStatus(&l, status.LeaderID, unknown, now.Sub(heard) > silentAfter)
 		if !heard.IsZero() {
 			l.Heard = &heard
 		}
@@ -137,9 +137,9 @@ func (n *Node) Leaders() api.LeaderList {
 	return list
 }
 
-func leaderStatus(n *api.LeaderNode, leader uint64, untold, silent bool) string {
+func leaderStatus(n *api.LeaderNode, leader uint64, unknown, silent bool) string {
 	switch {
-	case !n.Self && (leader == 0 || untold):
+	case !n.Self && (leader == 0 || unknown):
 		return api.LeaderUnknown
 	case silent:
 		return api.LeaderSilent
@@ -151,10 +151,10 @@ func leaderStatus(n *api.LeaderNode, leader uint64, untold, silent bool) string 
 	return api.LeaderFollows
 }
 
-// invitePatience is how long an invitation waits for who has agreed to come.
-const invitePatience = 10 * time.Second
+// inviteTimeout bounds the time from an accepted invitation until the machine has joined.
+const inviteTimeout = 10 * time.Second
 
-// AddLeader asks the fresh leader at address to join, and returns when it is a member.
+// AddLeader invites the fresh node at address, and returns when it is a member.
 func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, error) {
 	if !n.awaitLeading(ctx, electionWait) {
 		return api.LeaderNode{}, n.notLeader()
@@ -164,14 +164,14 @@ func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, e
 		return before[i], nil
 	}
 	if n.cfg.InviteLeader == nil {
-		return api.LeaderNode{}, api.Conflict("this leader stands alone: it was started to be the only one")
+		return api.LeaderNode{}, api.Conflict("this leader cannot invite leaders")
 	}
 	if err := n.cfg.InviteLeader(ctx, address); err != nil {
-		return api.LeaderNode{}, invited(ctx, "leader", address, err)
+		return api.LeaderNode{}, inviteProblem(ctx, "leader", address, err)
 	}
 	var added api.LeaderNode
-	err := n.come(ctx, "leader", address, n.ready.changed, func() (bool, error) {
-		for _, l := range n.Leaders().Leaders { // it may call itself by another address
+	err := n.awaitJoin(ctx, "leader", address, n.ready.changed, func() (bool, error) {
+		for _, l := range n.Leaders().Leaders { // it may advertise another address
 			if !slices.ContainsFunc(before, func(b api.LeaderNode) bool { return b.ID == l.ID }) {
 				added = l
 				return true, nil
@@ -182,7 +182,7 @@ func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, e
 	return added, err
 }
 
-// RemoveLeader returns when the leader is no member any more.
+// RemoveLeader returns when the node is no longer a member.
 func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 	if !n.awaitLeading(ctx, electionWait) {
 		return n.notLeader()
@@ -205,16 +205,16 @@ func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 	return api.Conflict("remove leader %d: %v", id, err)
 }
 
-// InviteWorker asks the idle worker at address to join, and returns when it has registered.
+// InviteWorker invites the idle worker at address, and returns when it has registered.
 func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, error) {
 	if !n.awaitLeading(ctx, electionWait) {
 		return api.Worker{}, n.notLeader()
 	}
 	if n.cfg.InviteWorker == nil {
-		return api.Worker{}, api.Conflict("this leader invites no workers")
+		return api.Worker{}, api.Conflict("this leader cannot invite workers")
 	}
 	same := addressMatcher(ctx, address)
-	identity := "" // of the idle worker that is found there: it may register with another of its addresses
+	identity := "" // of the idle worker at address: it may register with another of its addresses
 	if n.cfg.IdleWorkers != nil {
 		for _, w := range n.cfg.IdleWorkers() {
 			if same(w.Address) {
@@ -223,7 +223,7 @@ func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, er
 		}
 	}
 	var found api.Worker
-	here := func() (bool, error) {
+	joined := func() (bool, error) {
 		_, workers := n.views.Cluster()
 		for _, w := range workers {
 			known := w.Identity == identity && identity != "" || same(w.Address)
@@ -234,26 +234,26 @@ func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, er
 		}
 		return false, nil
 	}
-	if ok, _ := here(); ok {
+	if ok, _ := joined(); ok {
 		return found, nil
 	}
 	if err := n.cfg.InviteWorker(ctx, address); err != nil {
-		return api.Worker{}, invited(ctx, "worker", address, err)
+		return api.Worker{}, inviteProblem(ctx, "worker", address, err)
 	}
-	err := n.come(ctx, "worker", address, n.views.Changed(), here)
+	err := n.awaitJoin(ctx, "worker", address, n.views.Changed(), joined)
 	return found, err
 }
 
-// come waits for somebody who has agreed to come.
-func (n *Node) come(ctx context.Context, what, address string, changed *view.Broadcast, here func() (bool, error)) error {
-	late := api.Unavailable("the %s at %s has agreed to join, but has not come within %v; its log says why", what, address, invitePatience)
-	patient, cancel := context.WithTimeoutCause(ctx, invitePatience, late)
+// awaitJoin waits for a machine that has accepted an invitation.
+func (n *Node) awaitJoin(ctx context.Context, what, address string, changed *view.Broadcast, joined func() (bool, error)) error {
+	late := api.Unavailable("the %s at %s accepted the invitation but did not join within %v; see its log", what, address, inviteTimeout)
+	limited, cancel := context.WithTimeoutCause(ctx, inviteTimeout, late)
 	defer cancel()
-	return changed.Wait(patient, here)
+	return changed.Wait(limited, joined)
 }
 
-// invited is what a client is told of an invitation that has come to nothing.
-func invited(ctx context.Context, what, address string, err error) error {
+// inviteProblem converts the error of an invitation.
+func inviteProblem(ctx context.Context, what, address string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -263,7 +263,7 @@ func invited(ctx context.Context, what, address string, err error) error {
 	return api.Conflict("invite the %s at %s: %v", what, address, err)
 }
 
-// addressMatcher says which addresses are the same as address: it may be a name, and a worker tells a number.
+// addressMatcher returns a function that compares addresses with one that may contain a host name, which is resolved.
 func addressMatcher(ctx context.Context, address string) func(other string) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -279,7 +279,7 @@ func addressMatcher(ctx context.Context, address string) func(other string) bool
 	}
 }
 
-// idleWorkers are those on the network that wait to be invited, and are no members.
+// idleWorkers returns the workers on the network that wait for an invitation, except those that have registered meanwhile.
 func (n *Node) idleWorkers() []api.Worker {
 	if n.cfg.IdleWorkers == nil {
 		return nil
@@ -295,7 +295,7 @@ func (n *Node) idleWorkers() []api.Worker {
 	return list
 }
 
-// Consensus is this node's view of the election.
+// Consensus returns this node's view of the election.
 func (n *Node) Consensus() api.Consensus {
 	status := n.cfg.Log.Status()
 	c := api.Consensus{ID: status.ID, Term: status.Term, Role: status.Role, Peers: []api.Peer{}}
@@ -320,7 +320,7 @@ func (n *Node) Consensus() api.Consensus {
 		p := api.Peer{ID: m.ID}
 		if host, port, err := net.SplitHostPort(m.Address); err == nil {
 			p.Host = host
-			p.Port, _ = strconv.Atoi(port) // what is no number is shown as 0
+			p.Port, _ = strconv.Atoi(port) // an invalid port is shown as 0
 		}
 		c.Peers = append(c.Peers, p)
 	}

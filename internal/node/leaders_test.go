@@ -91,7 +91,7 @@ func TestAddLeader(t *testing.T) {
 		t.Errorf("AddLeader() of a client that has left = %v", err)
 	}
 	_, err = newRig(t).leader.AddLeader(ctx, "h:1")
-	problemOf(t, err, http.StatusConflict, "stands alone")
+	problemOf(t, err, http.StatusConflict, "cannot invite leaders")
 }
 
 func TestRemoveLeader(t *testing.T) {
@@ -153,5 +153,5 @@ func TestInviteWorker(t *testing.T) {
 		t.Errorf("InviteWorker() = %v", err)
 	}
 	_, err = newRig(t).leader.InviteWorker(t.Context(), "h:1")
-	problemOf(t, err, http.StatusConflict, "invites no workers")
+	problemOf(t, err, http.StatusConflict, "cannot invite workers")
 }

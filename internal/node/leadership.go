@@ -8,7 +8,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
-// lead serves one term as leader. It returns when this node steps down, and its deferred calls undo what it has begun.
+// lead serves one term as leader. It returns when this node steps down, and its deferred calls undo what it set up.
 func (n *Node) lead(ctx context.Context) error {
 	var hooks sync.WaitGroup
 	leading, stepDown := context.WithCancel(ctx)
@@ -19,7 +19,7 @@ func (n *Node) lead(ctx context.Context) error {
 
 	m := n.loop.controller.Machine()
 	n.log.InfoContext(ctx, "leading", "term", n.loop.controller.Term(), "index", m.Index(), "jobs", m.Len())
-	n.loop.requests.fail(outcome{fate: notDone}) // what an earlier term has put into the log is applied by now
+	n.loop.requests.fail(outcome{fate: notDone}) // entries of earlier terms are applied by now
 	n.received.Store(nil)
 	if err := n.cfg.Log.Status().LogFull; err != nil {
 		n.refuseWrites(ctx, err)
@@ -32,20 +32,20 @@ func (n *Node) lead(ctx context.Context) error {
 	return n.serve(leading)
 }
 
-// whileLeading are the functions that run, each in a goroutine, while this node leads. Their context ends when it steps down, which
-// waits for them.
+// whileLeading returns the functions that run while this node leads, each in a goroutine. Their context ends when it steps down,
+// which waits for them.
 func (n *Node) whileLeading() []func(ctx context.Context) {
 	return []func(ctx context.Context){n.sweepSpool}
 }
 
-// endTerm ends what belongs to a term: sessions, and entries that were not proposed.
+// endTerm closes the sessions of the term, and drops entries that were not proposed.
 func (n *Node) endTerm(ctx context.Context) {
 	why := "this node no longer leads"
 	if ctx.Err() != nil {
 		why = "the leader is shutting down"
 	}
 	n.ready.set(false, why)
-	n.loop.stuck, n.loop.told = nil, told{}
+	n.loop.unproposed, n.loop.sent = nil, sentVolatile{}
 	n.observer.endTerm()
 	for id, st := range n.loop.streams {
 		st.close(leader.Close{Reason: why})
@@ -53,10 +53,10 @@ func (n *Node) endTerm(ctx context.Context) {
 	}
 }
 
-// logRole logs who leads now.
+// logRole logs a change of leader.
 func (n *Node) logRole(ctx context.Context, r *replica.Role) {
 	switch {
-	case r.Leader: // logged when it leads
+	case r.Leader: // lead logs it
 	case r.LeaderID == 0:
 		n.log.InfoContext(ctx, "no leader is known", "term", r.Term)
 	default:
@@ -64,7 +64,7 @@ func (n *Node) logRole(ctx context.Context, r *replica.Role) {
 	}
 }
 
-// refuseWrites is called while this node leads and its log has no room.
+// refuseWrites notes that the log of the leader has no room, and acceptWrites that it has again.
 func (n *Node) refuseWrites(ctx context.Context, err error) {
 	if n.ready.set(true, err.Error()) {
 		n.log.WarnContext(ctx, "not accepting writes", "error", err)

@@ -17,34 +17,34 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// logPatience is how long a reader waits for a worker that does not begin to answer.
-const logPatience = 5 * time.Second
+// logTimeout is how long a reader waits for the next record of any worker.
+const logTimeout = 5 * time.Second
 
-// logFetches are the readings of logs that are under way.
+// logFetches are the readers of task logs.
 type logFetches struct {
 	last      atomic.Uint64 // request number
 	mu        sync.Mutex
 	byRequest map[uint64]*logFetch
 }
 
-// logFetch is one reading of logs: the workers' calls of SendLog meet the reader here.
+// logFetch is one reader: the workers' calls of SendLog fill its records.
 type logFetch struct {
 	left     <-chan struct{} // closed when the reader has left
 	request  *wire.LogRequest
-	expected chan int          // how many workers were asked
-	records  chan workerRecord // closed by nobody: the reader counts the ends
+	expected chan int          // how many workers got the request
+	records  chan workerRecord // never closed: the reader counts the ends
 	calls    uint64            // under logFetches.mu
-	senders  sync.WaitGroup    // those who fill it; begun under logFetches.mu while the reader is there, who waits for them
+	senders  sync.WaitGroup    // the calls that fill records; started under logFetches.mu, awaited by the reader
 }
 
 // workerRecord is a record of one worker's log, or the end of it.
 type workerRecord struct {
 	call   uint64 // of SendLog; each gives a worker's log from its start
 	worker uint64
-	record *wire.LogRecord // nil: this worker has sent all it has
+	record *wire.LogRecord // nil: the call has ended
 }
 
-// SendLog takes a worker's answer to a LogRequest.
+// SendLog receives a worker's answer to a LogRequest.
 func (n *Node) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.SendLogDone]) error {
 	first, err := rpc.Recv()
 	if err != nil {
@@ -58,35 +58,35 @@ func (n *Node) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.Send
 		call := fetch.calls
 		fetch.senders.Go(func() {
 			defer close(sent)
-			fetch.pass(call, first, rpc)
+			fetch.receive(call, first, rpc)
 		})
 	}
 	n.fetches.mu.Unlock()
 	if fetch == nil {
-		return status.Error(codes.Canceled, "nobody reads this log any more")
+		return status.Error(codes.Canceled, "the reader of this log has left")
 	}
 	select {
 	case <-sent:
 		return rpc.SendAndClose(&wire.SendLogDone{})
-	case <-fetch.left: // returning ends the call, and with it pass
+	case <-fetch.left: // returning ends the call, and with it receive
 		return status.Error(codes.Canceled, "the reader of this log has left")
 	}
 }
 
-// pass hands on what one worker sends, and its end.
-func (f *logFetch) pass(call uint64, first *wire.LogRecords, rpc grpc.ClientStreamingServer[wire.LogRecords, wire.SendLogDone]) {
+// receive passes the records of one worker to the reader, and its end.
+func (f *logFetch) receive(call uint64, first *wire.LogRecords, rpc grpc.ClientStreamingServer[wire.LogRecords, wire.SendLogDone]) {
 	var err error
 	for m := first; err == nil; m, err = rpc.Recv() {
 		for _, record := range m.GetRecords() {
-			if !f.give(workerRecord{call, first.GetWorker(), record}) {
+			if !f.add(workerRecord{call, first.GetWorker(), record}) {
 				return
 			}
 		}
 	}
-	f.give(workerRecord{call: call, worker: first.GetWorker()}) // io.EOF, or a broken stream: either way it is over
+	f.add(workerRecord{call: call, worker: first.GetWorker()}) // after io.EOF and after a broken stream
 }
 
-func (f *logFetch) give(r workerRecord) bool {
+func (f *logFetch) add(r workerRecord) bool {
 	select {
 	case f.records <- r:
 		return true
@@ -95,7 +95,7 @@ func (f *logFetch) give(r workerRecord) bool {
 	}
 }
 
-// expectLogs is called in the loop when the workers are asked.
+// expectLogs is called in the goroutine of Run when the core sends the request to the workers.
 func (n *Node) expectLogs(request uint64) {
 	n.fetches.mu.Lock()
 	fetch := n.fetches.byRequest[request]
@@ -106,8 +106,8 @@ func (n *Node) expectLogs(request uint64) {
 	fetch.expected <- n.loop.controller.Core().Connected()
 }
 
-// askForLogs asks a worker that has just come for the logs that are being followed. Called in the loop.
-func (n *Node) askForLogs(st *stream) {
+// requestLogs requests the logs that are being followed from a new worker. Called in the goroutine of Run.
+func (n *Node) requestLogs(st *stream) {
 	n.fetches.mu.Lock()
 	defer n.fetches.mu.Unlock()
 	for _, fetch := range n.fetches.byRequest {
@@ -117,20 +117,20 @@ func (n *Node) askForLogs(st *stream) {
 	}
 }
 
-// logPlace is where a reader stands in one attempt's log.
+// logPlace is the log of one attempt on one worker.
 type logPlace struct {
 	worker, lease uint64
 }
 
-// Logs gives what the workers hold. With q.Follow it goes on until the job has ended, and then reads once more, so that
-// nothing written at the end is missed. It ends with api.NotLeader when this node leads no more: the workers are elsewhere.
+// Logs emits the logs that the workers hold. With q.Follow it continues until the job has ended, and then reads once more, so that no
+// output at the end is missed. It returns api.NotLeader when this node steps down: the workers leave it.
 func (n *Node) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
-	given := map[logPlace]int{}
+	emitted := map[logPlace]int{}
 	if q.Follow {
 		follow, cancel := context.WithCancelCause(ctx)
 		var waiting sync.WaitGroup
 		waiting.Go(func() { cancel(n.WaitJob(follow, q.Job)) })
-		err := n.fetchLogs(follow, q, given, emit)
+		err := n.fetchLogs(follow, q, emitted, emit)
 		ended := follow.Err() != nil
 		cancel(nil)
 		waiting.Wait()
@@ -139,15 +139,15 @@ func (n *Node) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord
 		}
 	}
 	q.Follow = false
-	return n.fetchLogs(ctx, q, given, emit)
+	return n.fetchLogs(ctx, q, emitted, emit)
 }
 
-// fetchLogs asks the workers and emits what they send beyond what was given: the bytes of each attempt that the reader has.
-func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace]int, emit func(api.LogRecord) error) error {
+// fetchLogs requests logs from the workers and emits what they send beyond the bytes of each attempt that were emitted before.
+func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, emitted map[logPlace]int, emit func(api.LogRecord) error) error {
 	changed := n.ready.changed.Changed()
 	stages, err := n.stageNames(ctx, q)
 	if err == nil && !q.Follow {
-		err = n.workersBack(ctx)
+		err = n.awaitWorkers(ctx)
 	}
 	if err != nil {
 		return err
@@ -168,41 +168,37 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace
 		cancel() // ends the workers' calls
 		fetch.senders.Wait()
 	}()
-	select {
-	case n.inputs <- message{in: leader.FetchLog{Request: fetch.request}}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-n.stopped:
-		return n.stopping()
+	if err := n.deliver(ctx, message{in: leader.FetchLog{Request: fetch.request}}); err != nil {
+		return err
 	}
 	type place struct{ call, lease uint64 }
 	at := map[place]int{}
-	patience := time.NewTimer(logPatience)
-	defer patience.Stop()
+	timeout := time.NewTimer(logTimeout)
+	defer timeout.Stop()
 	expected, ended := -1, 0
 	for q.Follow || expected < 0 || ended < expected {
 		select {
 		case expected = <-fetch.expected:
 		case w := <-fetch.records:
-			patience.Reset(logPatience)
+			timeout.Reset(logTimeout)
 			if w.record == nil {
 				ended++
 				continue
 			}
 			text, lease := w.record.GetText(), w.record.GetLease()
 			at[place{w.call, lease}] += len(text)
-			fresh := at[place{w.call, lease}] - given[logPlace{w.worker, lease}]
+			fresh := at[place{w.call, lease}] - emitted[logPlace{w.worker, lease}]
 			if fresh <= 0 {
 				continue
 			}
-			given[logPlace{w.worker, lease}] += fresh
+			emitted[logPlace{w.worker, lease}] += fresh
 			w.record.Text = text[len(text)-min(fresh, len(text)):]
 			if err := emit(n.logRecord(ctx, q.Job, stages, w)); err != nil {
 				return err
 			}
-		case <-patience.C:
+		case <-timeout.C:
 			if !q.Follow {
-				return nil // what the silent ones hold is read when they answer again
+				return nil // the logs of silent workers can be read when they answer again
 			}
 		case <-changed:
 			if changed = n.ready.changed.Changed(); !n.ready.leading() {
@@ -217,8 +213,8 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, given map[logPlace
 	return nil
 }
 
-// workersBack waits for the workers that the leader before has had, as the core does, for as long as it does.
-func (n *Node) workersBack(ctx context.Context) error {
+// awaitWorkers waits for the workers of the previous term as long as the core does.
+func (n *Node) awaitWorkers(ctx context.Context) error {
 	return n.views.Changed().Wait(ctx, func() (bool, error) {
 		awaited := 0
 		err := n.do(ctx, func() {
@@ -277,8 +273,8 @@ func (n *Node) logRecord(ctx context.Context, id uint64, stages stageList, w wor
 	out := api.LogRecord{
 		Task: fmt.Sprintf("%d/%s/%d", id, name, r.GetIndex()), Attempt: r.GetAttempt(), Worker: w.worker, Lease: r.GetLease(), Text: r.GetText(),
 	}
-	// Without ctx: a followed log ends with the job, and its last records must say who won all the same. The only error is that
-	// the node stops, which ends the reader.
+	// Without ctx: it ends with the followed job, whose last records must have the right winner as well. The only error is that the
+	// node stops, which ends the reader.
 	_ = n.do(context.WithoutCancel(ctx), func() {
 		stage := stageOf(n.loop.controller.Machine().Job(state.JobID(id)), r.GetStage())
 		if stage != nil && r.GetIndex() < stage.Tasks {

@@ -10,13 +10,13 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// Metrics serves Prometheus metrics: those of the Go process, of the log, of the cluster and of what the observer has counted. It is made at its
-// first use: most embedded clusters are never asked.
+// Metrics serves Prometheus metrics: of the Go process, the log and the cluster, and the counts of the observer. The registry is made for
+// the first request: most embedded clusters get none.
 func (n *Node) Metrics() http.Handler {
 	made := sync.OnceValue(func() http.Handler {
 		own := prometheus.NewRegistry()
 		own.MustRegister(newCollector(n))
-		// etcd's write-ahead log reports to the default registry, which also has the process and the Go runtime.
+		// etcd's write-ahead log uses the default registry, which also has the process and the Go runtime.
 		return promhttp.HandlerFor(prometheus.Gatherers{prometheus.DefaultGatherer, own}, promhttp.HandlerOpts{})
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { made().ServeHTTP(w, r) })
@@ -31,24 +31,24 @@ type collector struct {
 func newCollector(n *Node) *collector {
 	c := &collector{node: n, descs: map[string]*prometheus.Desc{}}
 	for _, d := range []struct{ name, help, label string }{
-		{"ready", "1 while this leader takes writes.", ""},
+		{"ready", "1 while this leader accepts writes.", ""},
 		{"leading", "1 while this leader is the one that leads.", ""},
 		{"age_seconds", "Time since this leader heard from the one that leads.", ""},
 		{"leaders", "Leaders by status, as far as this one knows.", "status"},
 		{"term", "Term of the election.", ""},
 		{"log_index", "Position in the replicated log.", ""},
-		{"jobs", "Jobs that are not over.", ""},
-		{"slots", "Slots of living workers.", ""},
-		{"slots_free", "Slots that run nothing.", ""},
+		{"jobs", "Jobs that have not ended.", ""},
+		{"slots", "Slots of live workers.", ""},
+		{"slots_free", "Free slots.", ""},
 		{"workers", "Workers by status.", "status"},
 		{"attempts_queued", "Attempts leased ahead of need.", ""},
-		{"worker_sessions_total", "Sessions that workers began with this node while it led.", ""},
+		{"worker_sessions_total", "Worker sessions started with this node while it led.", ""},
 		{"jobs_submitted_total", "Jobs submitted while this node led.", ""},
 		{"jobs_ended_total", "Jobs that ended while this node led, by status.", "status"},
 		{"attempts_leased_total", "Attempts leased to workers by this node.", ""},
 		{"attempts_failed_total", "Attempts that failed while this node led, by kind of failure.", "kind"},
 		{"tasks_done_total", "Tasks done while this node led.", ""},
-		{"tasks_dead_total", "Tasks given up while this node led.", ""},
+		{"tasks_dead_total", "Tasks that died while this node led.", ""},
 		{"commit_seconds", "Time from the proposal of a log entry until it was committed.", ""},
 		{"attempt_seconds", "Duration of successful attempts, as workers report it.", ""},
 	} {

@@ -24,51 +24,50 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// Log is what a leader needs of the replicated log; *replica.Replica is one.
+// Log is the replicated log; *replica.Replica implements it.
 type Log interface {
 	Events() <-chan replica.Event
 	Propose(ctx context.Context, data []byte) error
 	SaveSnapshot(index uint64, write func(io.Writer) error) error
 	Status() replica.Status
-	// ReadIndex returns a position that has all that was acknowledged before the call.
+	// ReadIndex returns a position that includes everything acknowledged before the call.
 	ReadIndex(ctx context.Context) (uint64, error)
 	Members() replica.Members
 	RemoveMember(ctx context.Context, id uint64, force bool) error
 }
 
-// Peers are the other leaders; *peer.Transport is one.
+// Peers are the other nodes; *peer.Transport implements it.
 type Peers interface {
 	// Behind returns the leaders that are not connected, or cannot read a feature level.
 	Behind(level uint32) []uint64
-	// SetLevel has leaders refused that cannot read the cluster's feature level. Needs is the version that can.
+	// SetLevel makes the transport refuse nodes that cannot read the cluster's feature level. Needs is the version that can.
 	SetLevel(level uint32, needs string)
 }
 
-// Config sets a leader up.
+// Config configures a node.
 type Config struct {
 	Log      Log
-	Spool    string         // folder for the outputs of jobs that name none; workers must reach it under the same path
-	Cluster  string         // name of the cluster
-	Version  string         // of the program
-	Builtins []plan.Builtin // the built-in jobs
-	Stores   blob.Stores    // hold inputs and outputs
+	Spool    string // folder for the outputs of jobs without --output; workers must reach it under the same path
+	Cluster  string // name of the cluster
+	Version  string // of the binary
+	Builtins []plan.Builtin
+	Stores   blob.Stores // hold inputs and outputs
 	Logger   *slog.Logger
 
-	// Dial reaches another leader. Defaults to TCP.
+	// Dial connects to other nodes. Defaults to TCP.
 	Dial peer.Dialer
-	// Peers is nil where there are no other leaders.
+	// Peers is nil if there are no other nodes.
 	Peers Peers
-	// InviteLeader asks the fresh leader at an address to join; InviteWorker asks an idle worker. They return when it has
-	// agreed. Nil: nobody can be invited.
+	// InviteLeader invites the fresh node at an address, InviteWorker an idle worker. They return when it has agreed. Nil:
+	// invitations are not possible.
 	InviteLeader func(ctx context.Context, address string) error
 	InviteWorker func(ctx context.Context, address string) error
-	// IdleWorkers are the workers on the network that wait to be invited. It answers from memory. Nil: none is known.
+	// IdleWorkers returns the workers on the network that wait for an invitation, from memory. Nil: none is known.
 	IdleWorkers func() []api.Worker
 }
 
-// Node is the driver: the goroutine of Run owns the clock, the workers' streams, the log and the state, feeds
-// the node and carries out its effects, whether it leads or follows. Everything else reaches the state through it, or reads
-// the views it publishes.
+// Node is the driver. The goroutine of Run owns the clock, the log, the state and the sessions: it feeds the controller and carries out
+// its effects. Other goroutines send it messages and queries, or read the views that it publishes.
 type Node struct {
 	wire.UnimplementedLeaderServer
 	*view.Reader
@@ -81,32 +80,32 @@ type Node struct {
 	ready   *readiness
 	fetches logFetches
 	members atomic.Pointer[replica.Members]
-	// received is the volatile state that the leader has sent; nil while none has, and on the leader. Run stores it.
-	received atomic.Pointer[shadow]
+	// received is the latest volatile state from the leader; nil before the first, and on the leader. Run stores it.
+	received atomic.Pointer[volatileState]
 
 	lastSession atomic.Uint64
 	observer    *observer
 	loop        loop
 }
 
-// loop is what only the goroutine of Run touches.
+// loop belongs to the goroutine of Run.
 type loop struct {
 	controller *leader.Controller
 	streams    map[leader.SessionID]*stream
 	requests   requests
-	stuck      [][]byte // entries that the log had no room for, oldest first
+	unproposed [][]byte // entries that the log had no room for, oldest first
 	saving     bool     // a snapshot is being written
 	saved      chan error
 	helpers    sync.WaitGroup // goroutines that act for the loop
-	// reached is a position up to which all news of the log was taken in. The state's own may be lower: raft has entries
+	// delivered is a position up to which all events of the log were handled. The state's own may be lower: raft has entries
 	// of its own.
-	reached   uint64
-	looked    time.Time // at who the members are
-	leader    uint64    // at that time
-	level     uint32    // the feature level at that time
-	target    uint64    // position at which a follower begins
+	delivered uint64
+	polled    time.Time // see poll; the next two are as of then
+	leaderID  uint64
+	level     uint32 // feature level
+	beginAt   uint64 // position at which a follower may serve its views
 	publisher *view.Publisher
-	told      told // what this node, leading, tells the others
+	sent      sentVolatile
 	timer     *time.Timer
 }
 
@@ -117,7 +116,7 @@ type message struct {
 	answer chan<- outcome // of a Command; there is room for it
 }
 
-// New returns a leader over cfg.Log. Run must be called for anything to happen.
+// New returns a node over cfg.Log. Nothing happens until Run.
 func New(cfg Config) *Node {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -138,10 +137,10 @@ func New(cfg Config) *Node {
 	return n
 }
 
-// Register adds the leader's service for workers, and for other leaders, to a gRPC server.
+// Register adds the service for workers and for other nodes to a gRPC server.
 func (n *Node) Register(s grpc.ServiceRegistrar) { wire.RegisterLeaderServer(s, n) }
 
-// Run leads, or follows, until ctx is done or the log is lost. It returns nil for the former.
+// Run leads or follows until ctx is done, which returns nil, or the log fails.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer n.end()
@@ -164,8 +163,7 @@ func (n *Node) Run(ctx context.Context) error {
 	return nil
 }
 
-// serve feeds the controller and carries out its effects. It returns nil when ctx is done, or when this node has begun or ceased
-// to lead.
+// serve feeds the controller and carries out its effects. It returns nil when ctx is done, or when this node was elected or deposed.
 func (n *Node) serve(ctx context.Context) error {
 	for {
 		if err := n.step(ctx); err != nil {
@@ -177,19 +175,18 @@ func (n *Node) serve(ctx context.Context) error {
 	}
 }
 
-// end answers all who wait for the node.
+// end wakes all goroutines that wait for the node.
 func (n *Node) end() {
 	close(n.stopped)
 	n.ready.changed.Close(n.stopping())
 	n.views.Changed().Close(n.stopping())
 }
 
-// batchMax bounds how much is taken in before a step.
+// batchMax bounds how many messages are handled before a step.
 const batchMax = 64
 
-// await waits until something happens or the next step is due, and takes in what else has happened by then, so that one step,
-// and one log entry, serves it all. It reports when this node has begun or ceased to lead: what comes later belongs to
-// another term.
+// await waits until something happens or the next step is due, and handles everything that has happened by then, so that it shares
+// one step and one log entry. It returns early when this node was elected or deposed: later messages belong to another term.
 func (n *Node) await(ctx context.Context) (turned bool, err error) {
 	select {
 	case <-ctx.Done():
@@ -197,19 +194,19 @@ func (n *Node) await(ctx context.Context) (turned bool, err error) {
 	case e, ok := <-n.cfg.Log.Events():
 		switch {
 		case ok:
-			turned, err = n.logEvent(ctx, e)
+			turned, err = n.handleLogEvent(ctx, e)
 		case ctx.Err() == nil:
 			err = errors.New("the log has closed")
 		}
 	case m := <-n.inputs:
-		n.take(m)
+		n.handle(m)
 	case query := <-n.queries:
 		query()
 	case err := <-n.loop.saved:
 		n.snapshotSaved(err)
 	case <-n.loop.timer.C:
 	}
-	applied := n.cfg.Log.Status().Applied // all news of the log up to there is in the channel by now, or was taken
+	applied := n.cfg.Log.Status().Applied // the events up to there are in the channel by now, or handled
 	for range batchMax {
 		if turned || err != nil {
 			break
@@ -217,20 +214,20 @@ func (n *Node) await(ctx context.Context) (turned bool, err error) {
 		select {
 		case e, ok := <-n.cfg.Log.Events():
 			if !ok {
-				return false, nil // seen again at the next call
+				return false, nil // the next call returns the error
 			}
-			turned, err = n.logEvent(ctx, e)
+			turned, err = n.handleLogEvent(ctx, e)
 		case m := <-n.inputs:
-			n.take(m)
+			n.handle(m)
 		default:
-			n.loop.reached = max(n.loop.reached, applied)
+			n.loop.delivered = max(n.loop.delivered, applied)
 			return false, nil
 		}
 	}
 	return turned, err
 }
 
-func (n *Node) take(m message) {
+func (n *Node) handle(m message) {
 	if !n.loop.controller.Handle(m.in) {
 		if m.stream != nil {
 			m.stream.close(leader.Close{Reason: notLeading})
@@ -253,23 +250,23 @@ func (n *Node) take(m message) {
 	}
 }
 
-// step lets the node act, and carries out its effects.
+// step steps the controller and carries out its effects.
 func (n *Node) step(ctx context.Context) error {
 	now := time.Now()
 	effects, err := n.loop.controller.Step(now)
 	if err != nil {
 		return err
 	}
-	n.loop.stuck = append(n.loop.stuck, effects.Propose...)
+	n.loop.unproposed = append(n.loop.unproposed, effects.Propose...)
 	n.propose(ctx)
-	for _, dir := range effects.Spools { // before new leases of the same job go out
+	for _, dir := range effects.Spools { // before new leases of the same job are sent
 		n.removeSpool(dir)
 	}
 	for _, s := range effects.Send {
 		if st := n.loop.streams[s.Session]; st != nil {
 			st.send(s.Message)
 			if s.Message.GetWelcome() != nil {
-				n.askForLogs(st)
+				n.requestLogs(st)
 			}
 		}
 	}
@@ -289,7 +286,7 @@ func (n *Node) step(ctx context.Context) error {
 	if len(effects.Replies) > 0 || len(effects.Facts) > 0 {
 		n.loop.publisher.Hurry()
 	}
-	n.lookAround(now)
+	n.poll(now)
 	n.loop.publisher.Publish(now, n.index(), n.loop.controller.Machine(), n.volatile())
 	n.beginIfCaughtUp(now)
 	for i := range effects.Replies {
@@ -315,13 +312,13 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // index is the log position that the state reflects.
-func (n *Node) index() uint64 { return max(n.loop.controller.Machine().Index(), n.loop.reached) }
+func (n *Node) index() uint64 { return max(n.loop.controller.Machine().Index(), n.loop.delivered) }
 
-// propose hands entries to the log in order. Where the log is full they wait, writes are refused, and each step tries again.
-// Where this node leads no more, the role event will end the term.
+// propose proposes entries in order. While the log is full they wait, writes are refused, and each step tries again. If this node no
+// longer leads, the role event will end the term.
 func (n *Node) propose(ctx context.Context) {
-	for len(n.loop.stuck) > 0 {
-		err := n.cfg.Log.Propose(ctx, n.loop.stuck[0])
+	for len(n.loop.unproposed) > 0 {
+		err := n.cfg.Log.Propose(ctx, n.loop.unproposed[0])
 		switch {
 		case errors.Is(err, replica.ErrLogFull):
 			n.refuseWrites(ctx, err)
@@ -333,12 +330,12 @@ func (n *Node) propose(ctx context.Context) {
 			return
 		}
 		n.observer.proposal(time.Now())
-		n.loop.stuck[0] = nil
-		n.loop.stuck = n.loop.stuck[1:]
+		n.loop.unproposed[0] = nil
+		n.loop.unproposed = n.loop.unproposed[1:]
 	}
 }
 
-// HandleLog brings an event of the log to the controller. The simulator does it in the same way.
+// HandleLog passes an event of the log to the controller. The simulator shares it.
 func HandleLog(c *leader.Controller, now time.Time, e replica.Event) error {
 	if e.Snapshot != nil {
 		m, err := state.Restore(e.Snapshot)
@@ -361,13 +358,13 @@ func HandleLog(c *leader.Controller, now time.Time, e replica.Event) error {
 	return nil
 }
 
-// Members is what the controller knows of the members.
+// Members converts the members for the controller.
 func Members(m replica.Members) leader.Members {
 	return leader.Members{ClusterID: m.Cluster, Former: m.Former, Addresses: m.Addresses()}
 }
 
-// logEvent takes in an event of the log, and reports when this node has begun or ceased to lead.
-func (n *Node) logEvent(ctx context.Context, e replica.Event) (turned bool, err error) {
+// handleLogEvent handles an event of the log, and reports whether this node was elected or deposed.
+func (n *Node) handleLogEvent(ctx context.Context, e replica.Event) (turned bool, err error) {
 	led, now := n.loop.controller.Leading(), time.Now()
 	if err := HandleLog(n.loop.controller, now, e); err != nil {
 		return false, err
@@ -394,11 +391,11 @@ func (n *Node) logEvent(ctx context.Context, e replica.Event) (turned bool, err 
 	return e.Role != nil && (led || e.Role.Leader), nil
 }
 
-// saveSnapshot writes the state out beside the loop.
+// saveSnapshot writes the state in the background.
 func (n *Node) saveSnapshot() {
 	n.loop.saving = true
 	snapshot := n.loop.controller.Machine().Snapshot()
-	go func() { // snapshotSaved takes its word, waitSnapshot at the latest
+	go func() { // ends before Run does: see waitSnapshot
 		n.loop.saved <- n.cfg.Log.SaveSnapshot(snapshot.Index(), func(w io.Writer) error {
 			_, err := snapshot.WriteTo(w)
 			return err

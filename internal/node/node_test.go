@@ -247,7 +247,7 @@ func TestIdempotencyKeyAtOnce(t *testing.T) {
 		spec := &state.Spec{Output: "/out"}
 		spec.Input, _ = state.RangeInput(1, tasks)
 		go func() {
-			_, err := r.leader.ask(t.Context(), "k", func(e *state.Entry) { e.Submit("k", "uid", spec) })
+			_, err := r.leader.execute(t.Context(), "k", func(e *state.Entry) { e.Submit("k", "uid", spec) })
 			answer <- err
 		}()
 		return answer

@@ -11,18 +11,17 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// observer turns the facts that the core emits, and the messages to and from it, into log lines and counts; metrics are
-// made of these when they are asked for. It observes only what this node does as the leader: the others have the same facts. The
-// goroutine of Run calls it.
+// observer turns the facts that the core emits, and its messages, into log lines and counts, from which metrics are made on demand. It
+// observes this node as the leader only: followers have the same facts. The goroutine of Run calls it.
 type observer struct {
 	log      *slog.Logger
-	proposed []time.Time // when the entries of this term that are not committed yet were proposed, oldest first
+	proposed []time.Time // of the entries of this term that are not committed, oldest first
 
 	mu sync.Mutex
 	counts
 }
 
-// counts are what was counted since the node came up.
+// counts are the counts since the node started.
 type counts struct {
 	sessions  uint64            // of workers, begun
 	submitted uint64            // jobs
@@ -31,7 +30,7 @@ type counts struct {
 	failed    map[string]uint64 // by kind
 	done      uint64            // tasks
 	dead      uint64
-	commit    histogram // of entries, from the proposal until this node has it as committed
+	commit    histogram // of entries, from the proposal until the log delivers them
 	attempt   histogram // of successful attempts, as workers report them
 }
 
@@ -39,7 +38,7 @@ func newObserver(log *slog.Logger) *observer {
 	return &observer{log: log, counts: counts{ended: map[string]uint64{}, failed: map[string]uint64{}}}
 }
 
-// input observes what a worker sends.
+// input observes a message of a worker.
 func (o *observer) input(in leader.Input) {
 	switch in := in.(type) {
 	case leader.Hello:
@@ -60,10 +59,10 @@ func (o *observer) input(in leader.Input) {
 	}
 }
 
-// proposal observes that an entry is in the log's hands.
+// proposal observes that an entry was proposed.
 func (o *observer) proposal(now time.Time) { o.proposed = append(o.proposed, now) }
 
-// committed observes entries of this term. They come in the order in which they were proposed.
+// committed observes that entries of this term were committed, in the order of their proposals.
 func (o *observer) committed(now time.Time, entries int) {
 	n := min(entries, len(o.proposed))
 	if n == 0 {
@@ -77,10 +76,10 @@ func (o *observer) committed(now time.Time, entries int) {
 	o.proposed = o.proposed[n:]
 }
 
-// endTerm forgets the entries of the term: what becomes of them is not this leader's any more.
+// endTerm forgets the entries of the term.
 func (o *observer) endTerm() { o.proposed = nil }
 
-// effects observes what a step of the core has decided.
+// effects observes the effects of a step.
 func (o *observer) effects(m *state.Machine, e *leader.Effects) {
 	leased := uint64(0)
 	for i := range e.Send {
@@ -130,14 +129,13 @@ func (o *observer) fact(m *state.Machine, e *state.Event) {
 	}
 }
 
-// histogram counts durations in buckets that double. A million attempts a second pass through it, so it is two additions and
-// no library.
+// histogram counts durations in buckets that double. It must cope with a million attempts a second, so it consists of two additions.
 type histogram struct {
 	buckets [bucketsMax]uint64 // bucket i: less than 2^i microseconds, and not less than half of it
 	sum     time.Duration
 }
 
-// bucketsMax gives 2^36 microseconds, or 19 hours, to the last bucket but one.
+// bucketsMax puts the bound of the last bucket but one at 2^36 microseconds, or 19 hours.
 const bucketsMax = 38
 
 func (h *histogram) observe(d time.Duration) {

@@ -9,10 +9,10 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// partsPage is how many tasks one page covers: few enough that the loop is not held up.
+// partsPage is how many tasks one page covers, and so bounds a visit to the goroutine of Run.
 const partsPage = 16 << 10
 
-// Parts gives the winners of a stage, page by page, once it is final. Any node can do that, unless it is behind.
+// Parts sends the winners of a stage, page by page, once it is final. Every node that is not behind can do that.
 func (n *Node) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire.PartsPage]) error {
 	for first := uint64(0); ; first += partsPage {
 		page := &wire.PartsPage{}

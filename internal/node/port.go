@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// prefaceStart is how each HTTP/2 connection of a gRPC client begins: "PRI * HTTP/2.0". No HTTP/1 method begins like this.
+// prefaceStart begins each HTTP/2 connection of a gRPC client ("PRI * HTTP/2.0"), and no HTTP/1 request.
 const prefaceStart = "PRI "
 
-// prefaceTime is how long a connection may take to say what it is.
+// prefaceTime bounds the time until a connection has sent its first bytes.
 const prefaceTime = 10 * time.Second
 
 // Delays after a temporary error of Accept, as in net/http.
@@ -21,8 +21,8 @@ const (
 	acceptDelayMax = time.Second
 )
 
-// splitter gives the connections of one listener to two servers, by their first bytes: workers speak gRPC, everybody else
-// HTTP/1. gRPC gets its own transport this way, which is several times faster than its handler for net/http.
+// splitter distributes the connections of one listener to two servers, by their first bytes: gRPC or HTTP/1. So gRPC can use its own
+// transport, which is several times faster than its handler for net/http.
 type splitter struct {
 	listener net.Listener
 	grpc     *branch
@@ -58,7 +58,7 @@ func (s *splitter) run() error {
 			if errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			// Temporary errors include EMFILE and ENFILE: connections that are open will end.
+			// Temporary errors include EMFILE and ENFILE: open connections will end.
 			if temporary, ok := err.(interface{ Temporary() bool }); !ok || !temporary.Temporary() {
 				return errors.Join(err, s.grpc.Close())
 			}
@@ -78,13 +78,13 @@ func (s *splitter) run() error {
 	}
 }
 
-// route reads the start of a connection and hands it on.
+// route reads the start of a connection and passes it to its server.
 func (s *splitter) route(c net.Conn) {
 	start := make([]byte, len(prefaceStart))
-	// The servers set deadlines of their own from here on.
+	// The servers set their own deadlines later.
 	n, err := 0, c.SetReadDeadline(time.Now().Add(prefaceTime))
 	if err == nil {
-		// A server that closes meanwhile must not wait for a silent client.
+		// A server that closes must not wait for a silent client.
 		stop := closeOn(s.http.closed, c)
 		n, err = io.ReadFull(c, start)
 		stop()
@@ -93,7 +93,7 @@ func (s *splitter) route(c net.Conn) {
 		err = c.SetReadDeadline(time.Time{})
 	}
 	if err != nil && n == 0 {
-		_ = c.Close() // it never said anything
+		_ = c.Close() // it sent nothing
 		return
 	}
 	to := s.http
@@ -109,14 +109,14 @@ func closeOn(done <-chan struct{}, c net.Conn) (stop func()) {
 	go func() {
 		select {
 		case <-done:
-			_ = c.Close() // whoever reads it is told
+			_ = c.Close() // the reader gets the error
 		case <-over:
 		}
 	}()
 	return func() { close(over) }
 }
 
-// branch is a listener that gets some of the connections of another.
+// branch is a listener for some of the connections of another.
 type branch struct {
 	addr   net.Addr
 	conns  chan net.Conn
@@ -128,7 +128,7 @@ func (b *branch) hand(c net.Conn) {
 	select {
 	case b.conns <- c:
 	case <-b.closed:
-		_ = c.Close() // the server has gone
+		_ = c.Close() // the server has closed
 	}
 }
 
@@ -148,7 +148,7 @@ func (b *branch) Close() error { return b.shut() }
 // Addr implements net.Listener.
 func (b *branch) Addr() net.Addr { return b.addr }
 
-// startedConn is a connection whose first bytes were read already.
+// startedConn is a connection of which the first bytes were read.
 type startedConn struct {
 	net.Conn
 	start []byte

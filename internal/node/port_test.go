@@ -131,6 +131,7 @@ func TestSplitterOutlivesAcceptErrors(t *testing.T) {
 		go func() { ended <- s.run() }()
 		go func() { _, _ = io.WriteString(client, "GET /") }()
 		conn, err := s.http.Accept()
+		synctest.Wait() // until the listener waits for Close
 		if err != nil || len(l.calls) < len(l.errs)+1 {
 			t.Fatalf("Accept = %v, %v after %d calls; want the connection after %d", conn, err, len(l.calls), len(l.errs)+1)
 		}

@@ -28,31 +28,30 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// ProcessConfig sets a process up.
+// ProcessConfig configures a process.
 type ProcessConfig struct {
-	DataDir   string // log/ holds the replicated log, spool/ the outputs of jobs that name none
+	DataDir   string // log/ contains the replicated log, spool/ the outputs of jobs without --output
 	Listen    string
-	Advertise string   // empty: what it listens on
+	Advertise string   // empty: the listen address
 	Spool     string   // empty: spool/ of DataDir
-	Hosts     []string // further names that clients use for it
+	Hosts     []string // further host names that clients use
 
-	// On an empty data directory; all but the name are ignored on one that is in use.
-	ID          uint64           // 0: what there is, or what the cluster gives
-	Peers       []replica.Member // the leaders of a new cluster; none: this one alone
-	Join        []string         // leaders of a running cluster
+	// For an empty data directory; in one that is in use, all but the name are ignored.
+	ID          uint64           // 0: the first, or assigned by the cluster
+	Peers       []replica.Member // the nodes of a new cluster; none: this one alone
+	Join        []string         // nodes of a running cluster
 	ClusterName string
 	ClusterID   string // of a new cluster; empty: a random one
 
-	Invitable bool // may be made a leader of another cluster while it is fresh
+	Invitable bool // accepts invitations to another cluster while it is fresh
 	Builtins  []plan.Builtin
 	Version   string
 	Logger    *slog.Logger
-	// HTTP returns the server of the API, whose requests end with ctx, and a function that frees what it uses.
+	// HTTP returns the server of the API, whose requests end with ctx, and a function that frees its resources.
 	HTTP func(ctx context.Context, p *Process) (server *http.Server, free func())
 }
 
-// Process is a node with all that it needs: the replicated log, the links to the other leaders, and one port for workers,
-// leaders and clients.
+// Process is a node with its replicated log, its links to the other nodes, and one port for workers, nodes and clients.
 type Process struct {
 	*Node
 	cfg        ProcessConfig
@@ -61,12 +60,12 @@ type Process struct {
 	policy     *access.Policy
 	replica    *replica.Replica
 	transport  *peer.Transport
-	invited    chan []string                // by the leaders that it names
-	idlers     atomic.Pointer[[]api.Worker] // workers that wait to be invited
+	invited    chan []string                // addresses of the inviting cluster
+	idle       atomic.Pointer[[]api.Worker] // workers that wait for an invitation
 }
 
-// Open takes hold of the port and the data directory; where it joins a cluster, it asks for that first, however long it takes.
-// The caller must call Run or Close.
+// Open opens the port and the data directory. A node that joins a cluster asks for that first, as long as it takes. The caller must call
+// Run or Close.
 func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	if cfg.Spool == "" {
 		cfg.Spool = filepath.Join(cfg.DataDir, "spool")
@@ -98,16 +97,16 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	return p, nil
 }
 
-// ID is the number of the node among the leaders.
+// ID returns the number of the node.
 func (p *Process) ID() uint64 { return p.replica.ID() }
 
-// Advertised is the host:port that others are told.
+// Advertised returns the host:port that is announced to others.
 func (p *Process) Advertised() string { return p.advertised }
 
-// Policy decides on what comes to the port.
+// Policy returns the access policy of the port.
 func (p *Process) Policy() *access.Policy { return p.policy }
 
-// Address is where the process listens.
+// Address returns the listen address.
 func (p *Process) Address() *net.TCPAddr {
 	addr, ok := p.listener.Addr().(*net.TCPAddr)
 	if !ok {
@@ -116,22 +115,22 @@ func (p *Process) Address() *net.TCPAddr {
 	return addr
 }
 
-// Close gives back what Open took where Run is not called.
+// Close frees what Open opened, if Run is not called.
 func (p *Process) Close() error { return errors.Join(p.listener.Close(), p.replica.Close()) }
 
-// spareProcs are Go processors beyond the CPUs. While every processor runs a goroutine, the runtime looks for network input only
-// now and then (up to 10 ms later); with one to spare a read is taken up at once, though the loop, or a built-in job in the
-// same process, keeps the CPUs busy.
+// spareProcs are Go processors beyond the CPUs. While every processor runs a goroutine, the runtime polls the network only every
+// 10 ms; a spare one handles input at once although the goroutine of Run, or a built-in job in the same process, keeps the CPUs
+// busy.
 const spareProcs = 2
 
-// Run leads until ctx is done, which gives nil, or until a part of the node fails.
+// Run runs the node until ctx is done, which returns nil, or until one of its parts fails.
 func (p *Process) Run(ctx context.Context) error {
 	if os.Getenv("GOMAXPROCS") == "" {
 		procs := runtime.GOMAXPROCS(0)
 		runtime.GOMAXPROCS(procs + spareProcs)
 		defer runtime.GOMAXPROCS(procs)
 	}
-	// The parts end in this order: requests that wait, the leader, the port, the traffic with other leaders, the log.
+	// The parts end in this order: pending requests, the node, the port, the links to other nodes, the log.
 	leading, stopLeading := context.WithCancelCause(ctx)
 	defer stopLeading(nil)
 	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
@@ -147,7 +146,7 @@ func (p *Process) Run(ctx context.Context) error {
 	p.Register(workers)
 	p.transport.Register(workers)
 	clients, freeClients := p.cfg.HTTP(leading, p)
-	clients.Handler = early{p.Begun(), clients.Handler}
+	clients.Handler = untilBegun{p.Begun(), clients.Handler}
 
 	var parts sync.WaitGroup
 	failed := make(chan error, 6)
@@ -169,7 +168,7 @@ func (p *Process) Run(ctx context.Context) error {
 		return p.Node.Run(leading)
 	})
 	if p.cfg.Invitable {
-		parts.Go(func() { p.beFound(leading) })
+		parts.Go(func() { p.announce(leading) })
 	}
 	part("port", split.run)
 	part("worker traffic", func() error { return ignore(workers.Serve(split.grpc), grpc.ErrServerStopped, net.ErrClosed) })
@@ -188,7 +187,7 @@ func (p *Process) Run(ctx context.Context) error {
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if clients.Shutdown(stop) != nil {
-		_ = clients.Close() // who has not finished by now is cut off
+		_ = clients.Close() // cut the requests that have not ended
 	}
 	freeClients()
 	stopServer(workers)
@@ -203,7 +202,7 @@ func (p *Process) Run(ctx context.Context) error {
 	return err
 }
 
-// stopServer lets short calls, as the one that has invited this node, have their answers, and cuts off the rest.
+// stopServer lets short calls finish, such as the invitation of this node, and cuts the others.
 func stopServer(s *grpc.Server) {
 	const grace = 200 * time.Millisecond
 	cut := time.AfterFunc(grace, s.Stop)
@@ -211,9 +210,9 @@ func stopServer(s *grpc.Server) {
 	s.GracefulStop()
 }
 
-// handOver makes another leader lead, where there is one and this one does: then nobody waits for an election.
+// handOver transfers leadership to another node, if there is one, so that no election is needed.
 func (p *Process) handOver(ctx context.Context) {
-	const handOverMax = 2 * time.Second // an election comes by itself after that
+	const handOverMax = 2 * time.Second // after that, the others elect one
 	if len(p.replica.Members().List) < 2 || !p.ready.leading() {
 		return
 	}
@@ -224,36 +223,36 @@ func (p *Process) handOver(ctx context.Context) {
 	}
 }
 
-// InvitedError ends a node that is to become a leader of another cluster.
+// InvitedError ends a node that accepted an invitation to another cluster.
 type InvitedError struct{ Leaders []string }
 
 func (e *InvitedError) Error() string {
 	return "invited by the leaders " + strings.Join(e.Leaders, ", ")
 }
 
-// fresh reports whether nothing would be lost if this node's cluster were given up: it was never used.
+// fresh reports whether the cluster of this node was never used, so that nothing is lost if it is discarded.
 func (p *Process) fresh() bool {
 	jobs, err := p.Jobs(api.JobQuery{Limit: 1})
 	c := p.Cluster()
 	return p.cfg.Invitable && len(p.replica.Members().List) == 1 && err == nil && len(jobs.Jobs) == 0 && c.Workers+c.Dead == 0
 }
 
-// onInvite has the node give up its cluster once the invitation is answered.
+// onInvite accepts an invitation: the node leaves its cluster once it is answered.
 func (p *Process) onInvite(req peer.InviteRequest) error {
 	select {
 	case p.invited <- req.Leaders:
 		return nil
 	default:
-		return errors.New("it was invited already, and joins that cluster")
+		return errors.New("it has accepted another invitation")
 	}
 }
 
 var errNodeEnds = errors.New("the leader is shutting down")
 
-// ignore is err unless it is one of those that are an orderly end.
-func ignore(err error, orderly ...error) error {
-	for _, o := range orderly {
-		if errors.Is(err, o) {
+// ignore returns err unless it is one of the expected ones.
+func ignore(err error, expected ...error) error {
+	for _, e := range expected {
+		if errors.Is(err, e) {
 			return nil
 		}
 	}

@@ -15,25 +15,25 @@ import (
 
 // How long requests wait for a node that is about to be ready.
 const (
-	// electionWait is how long a client waits for an election to end; an election takes no longer.
+	// electionWait bounds a client's wait for the end of an election.
 	electionWait = time.Second
-	// workerElectionWait is the same for a worker, which is then redirected at once. It is less than a worker waits for an answer.
+	// workerElectionWait is the same for a worker. It is shorter than a worker waits for an answer.
 	workerElectionWait = 500 * time.Millisecond
-	// beginWait is how long a client waits until the views may be served. A log of any ordinary size has been read by then.
+	// beginWait bounds a client's wait until the views may be served: by then a log of any usual size has been read.
 	beginWait = 5 * time.Second
-	// beginAlone is when the views are served though no leader was heard of.
+	// beginAlone is when the views are served even if no leader is known.
 	beginAlone = 2 * time.Second
-	// readyAgeMax is how long ago a follower that is ready has heard from the leader: a few missed heartbeats and an election.
+	// readyAgeMax is the longest silence of the leader for a follower to be ready: a few missed heartbeats and an election.
 	readyAgeMax = 2 * time.Second
 )
 
-// readiness is the one answer to whether this node leads, why it refuses writes, and whether its views may be served. The
+// readiness says whether this node leads, why it refuses writes, and whether its views may be served. Nothing else does. The
 // goroutine of Run changes it.
 type readiness struct {
 	born  time.Time
 	now   atomic.Pointer[readyState]
 	begun chan struct{}
-	// changed notifies of each change, also of who leads and who the members are.
+	// changed notifies of each change, and of changes of the leader and of the members.
 	changed *view.Broadcast
 }
 
@@ -49,13 +49,13 @@ func newReadiness() *readiness {
 	return r
 }
 
-// leading reports whether this node leads: it was elected, and its state has all that was committed before.
+// leading reports whether this node leads: it was elected, and its state includes everything committed before.
 func (r *readiness) leading() bool { return r.now.Load().leading }
 
 // refusal says why this node refuses writes; empty: it accepts them.
 func (r *readiness) refusal() string { return r.now.Load().refusal }
 
-// set reports whether that is a change.
+// set reports whether the values have changed.
 func (r *readiness) set(leading bool, refusal string) bool {
 	next := readyState{leading, refusal}
 	if *r.now.Swap(&next) == next {
@@ -80,27 +80,27 @@ func (r *readiness) begin() {
 	r.changed.Notify()
 }
 
-// Begun is closed when this node's views show what the log held when it came up, and it leads or knows who does: before
-// that it would deny jobs that it will know in a moment. A node that hears of no leader begins after a while all the same.
+// Begun is closed when the views show what the log held at the start and a leader is known. Before that, jobs would seem unknown that
+// appear a moment later. Without a leader it is closed after a while.
 func (n *Node) Begun() <-chan struct{} { return n.ready.begun }
 
-// beginIfCaughtUp lets the views be served when it is time. Called after they were published.
+// beginIfCaughtUp is called after each publication of the views.
 func (n *Node) beginIfCaughtUp(now time.Time) {
 	if n.ready.hasBegun() {
 		return
 	}
 	status := n.cfg.Log.Status()
-	if n.loop.target == 0 && status.LeaderID != 0 {
-		n.loop.target = status.Committed
+	if n.loop.beginAt == 0 && status.LeaderID != 0 {
+		n.loop.beginAt = status.Committed
 	}
-	follows := status.LeaderID != 0 && status.LeaderID != status.ID && n.views.Index() >= n.loop.target
+	follows := status.LeaderID != 0 && status.LeaderID != status.ID && n.views.Index() >= n.loop.beginAt
 	if n.ready.leading() || follows || now.Sub(n.ready.born) > beginAlone && n.views.Index() >= status.Committed {
 		n.ready.begin()
 	}
 }
 
-// awaitLeading reports whether this node leads. If that may change in a moment, because it was just elected or no leader is
-// known yet, it waits: a request that comes early need not come again.
+// awaitLeading reports whether this node leads. During an election, or if this node was just elected, it waits: a request that comes
+// early need not be repeated.
 func (n *Node) awaitLeading(ctx context.Context, wait time.Duration) bool {
 	if n.ready.leading() {
 		return true
@@ -108,7 +108,7 @@ func (n *Node) awaitLeading(ctx context.Context, wait time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	leading := false
-	_ = n.ready.changed.Wait(ctx, func() (bool, error) { // an error means that it does not lead
+	_ = n.ready.changed.Wait(ctx, func() (bool, error) { // after an error it does not lead
 		leading = n.ready.leading()
 		status := n.cfg.Log.Status()
 		return leading || status.LeaderID != 0 && status.LeaderID != status.ID, nil
@@ -127,10 +127,10 @@ func (n *Node) acceptsWrites(ctx context.Context) error {
 	return nil
 }
 
-// notLeading is what a node that does not lead tells workers and clients.
+// notLeading is the answer of a follower to workers and clients.
 const notLeading = "this node does not lead"
 
-// notLeader is the refusal of what only the leader does.
+// notLeader refuses a request that only the leader serves.
 func (n *Node) notLeader() error {
 	select {
 	case <-n.stopped:
@@ -140,13 +140,13 @@ func (n *Node) notLeader() error {
 	if address, self := n.LeaderAddress(); address != "" && !self {
 		return api.NotLeader("%s; the leader is at %s", notLeading, address)
 	}
-	return api.NotLeader("%s, and knows of none just now: try again in a moment", notLeading)
+	return api.NotLeader("%s, and no leader is known now: try again in a moment", notLeading)
 }
 
 // WritesRefused implements [view.Source].
 func (n *Node) WritesRefused() string { return n.ready.refusal() }
 
-// NotReady says why clients should use another node now; empty: this one leads and accepts writes, or hears from the leader.
+// NotReady says why clients should use another node; empty: this one leads and accepts writes, or it follows and hears from the leader.
 func (n *Node) NotReady() string {
 	address, self := n.LeaderAddress()
 	if self {
@@ -157,12 +157,12 @@ func (n *Node) NotReady() string {
 	case address == "":
 		return "no leader is known here: an election needs a majority of the leaders"
 	case age >= readyAgeMax.Milliseconds():
-		return fmt.Sprintf("nothing was heard from the leader at %s for %v", address, time.Duration(age)*time.Millisecond)
+		return fmt.Sprintf("no heartbeat from the leader at %s for %v", address, time.Duration(age)*time.Millisecond)
 	}
 	return ""
 }
 
-// clusterNotReady says why the cluster accepts no writes, as far as this node knows; empty: it accepts them.
+// clusterNotReady says why the cluster accepts no writes, as far as this node knows; empty: it does.
 func (n *Node) clusterNotReady(status *replica.Status) string {
 	switch {
 	case n.ready.leading():
@@ -172,7 +172,7 @@ func (n *Node) clusterNotReady(status *replica.Status) string {
 	case status.LeaderID == 0:
 		return "no leader is known: an election is under way, or no majority of the leaders can be reached"
 	case status.LeaderID == status.ID:
-		return "this node was elected just now"
+		return "this node was just elected"
 	}
 	if received := n.received.Load(); received != nil {
 		return received.notReady
@@ -180,14 +180,14 @@ func (n *Node) clusterNotReady(status *replica.Status) string {
 	return ""
 }
 
-// early holds requests back until the views may be served.
-type early struct {
+// untilBegun delays requests until the views may be served.
+type untilBegun struct {
 	begun <-chan struct{}
 	next  http.Handler
 }
 
 // ServeHTTP implements http.Handler.
-func (e early) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (e untilBegun) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-e.begun:
 		e.next.ServeHTTP(w, r)
@@ -208,7 +208,7 @@ func (e early) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusServiceUnavailable)
-		_ = json.NewEncoder(w).Encode(api.Unavailable("the leader is starting: it still reads its log")) // the client may have gone
+		_ = json.NewEncoder(w).Encode(api.Unavailable("the leader is starting: it is reading its log")) // the client may have gone
 	case <-r.Context().Done():
 	}
 }

@@ -10,35 +10,35 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// fate is what has become of a request.
+// fate says whether a request was carried out.
 type fate uint8
 
 const (
-	// applied: the log has it.
+	// applied: the log contains it.
 	applied fate = iota
-	// notDone: it is certain that the log will never have it.
+	// notDone: the log will never contain it.
 	notDone
-	// unknown: leadership was lost, and no majority has told within settleTime whether the log has it.
+	// unknown: leadership was lost, and no majority answered within settleTime whether the log contains it.
 	unknown
-	// delayed: the log has no room, and will have it at most once there is room again.
+	// delayed: the log is full, and may contain it once there is room again.
 	delayed
 )
 
 // outcome is the answer to a request.
 type outcome struct {
 	fate  fate
-	event state.Event // of an applied one
-	cause string      // of a delayed one
+	event state.Event // if applied
+	cause string      // if delayed
 }
 
-// requests are the clients' requests that await the word of the log. They outlive the term: what was in flight when it ended may be
-// committed by the next leader, and this node sees it then as a follower.
+// requests are the clients' requests in flight. They outlive the term: a request that was in flight when it ended may be committed by
+// the next leader, and this node sees it then as a follower.
 type requests struct {
-	// waiting are those who have asked, by request key and in the order of the log: two who use one key get an answer each.
+	// waiting are the channels for the answers, by request key and in the order of the log: two requests with one key get one each.
 	waiting map[string][]chan<- outcome
-	// settling changes whenever those who wait are others: what is found out about some says nothing of the next.
+	// settling changes with each term: a position that was read for one says nothing of the requests of the next.
 	settling uint64
-	// until is the position at which what has not been answered never will be; 0 while none is known.
+	// until is the position at which every request without an answer is lost; 0: not known.
 	until uint64
 }
 
@@ -48,11 +48,11 @@ func (r *requests) add(key string, answer chan<- outcome) {
 	r.waiting[key] = append(r.waiting[key], answer)
 }
 
-// reply answers the first who has asked with this key.
+// reply answers the first request with this key.
 func (r *requests) reply(e *state.Event) {
 	list := r.waiting[e.Key]
 	if len(list) == 0 {
-		return // asked of another node, or the client has left
+		return // another node's request
 	}
 	list[0] <- outcome{event: *e}
 	if r.waiting[e.Key] = list[1:]; len(list) == 1 {
@@ -60,7 +60,7 @@ func (r *requests) reply(e *state.Event) {
 	}
 }
 
-// fail answers all who still wait.
+// fail answers all requests.
 func (r *requests) fail(o outcome) {
 	r.until = 0
 	r.settling++
@@ -72,56 +72,56 @@ func (r *requests) fail(o outcome) {
 	}
 }
 
-// reached answers those whose requests would have been seen by this position.
+// reached answers all requests if they would have been applied up to this position.
 func (r *requests) reached(index uint64) {
 	if r.until != 0 && index >= r.until {
 		r.fail(outcome{fate: notDone})
 	}
 }
 
-// settleTime is how long a deposed leader tries to find out what has become of the requests it had in flight.
+// settleTime bounds how long a deposed leader tries to learn the fate of the requests in flight.
 const settleTime = time.Second
 
-// settleEvery is how often the position of the log is compared meanwhile.
+// settleEvery is how often the position of the log is checked meanwhile.
 const settleEvery = 5 * time.Millisecond
 
-// settleRequests finds out what has become of the requests that were in flight when the term ended. A read index that the next
-// leader gives lies behind its first entry, so behind all that it has kept of this node's entries: what is not among the
-// entries up to there is lost for certain, and whoever waits may be told so.
+// settleRequests finds out the fate of the requests that were in flight when the term ended. A read index from the next leader lies
+// behind its first entry, so behind all entries of this node that it has kept: a request that was not applied up to there is lost for
+// certain.
 func (n *Node) settleRequests(ctx context.Context) {
 	r := &n.loop.requests
 	r.until = 0
 	r.settling++
 	if len(r.waiting) == 0 || ctx.Err() != nil {
-		return // with ctx, the node ends, and they are told that
+		return // when ctx is done, the node stops, which answers them
 	}
-	now := r.settling
+	settling := r.settling
 	n.loop.helpers.Go(func() {
 		waiting, cancel := context.WithTimeout(ctx, settleTime)
 		defer cancel()
 		index, err := n.cfg.Log.ReadIndex(waiting)
 		settle := func(f func()) {
-			_ = n.do(ctx, func() { // refused only when the loop has ended, and all who wait know it
-				if r.settling == now {
+			_ = n.do(ctx, func() { // fails only when the node stops, which answers the requests
+				if r.settling == settling {
 					f()
 				}
 			})
 		}
 		if err == nil {
 			settle(func() { r.until = index })
-			<-waiting.Done() // a disk that hangs keeps the log from getting there
+			<-waiting.Done() // the log may not get there: a disk may hang
 		}
 		settle(func() { r.fail(outcome{fate: unknown}) })
 	})
 }
 
-// answerDelayed answers the requests that still wait a while after the log has run out of room: their entries wait for room.
+// answerDelayed answers the requests that are still in flight a while after the log became full: their entries wait for room.
 func (n *Node) answerDelayed(ctx context.Context, cause string) {
 	n.loop.helpers.Go(func() {
 		waiting, cancel := context.WithTimeout(ctx, settleTime)
 		defer cancel()
 		<-waiting.Done()
-		_ = n.do(ctx, func() { // refused only when the loop has ended
+		_ = n.do(ctx, func() { // fails only when the node steps down or stops
 			if n.ready.refusal() == cause {
 				n.loop.requests.fail(outcome{fate: delayed, cause: cause})
 			}
@@ -129,26 +129,22 @@ func (n *Node) answerDelayed(ctx context.Context, cause string) {
 	})
 }
 
-// ask has the log apply a command and returns its answer.
-func (n *Node) ask(ctx context.Context, key string, add func(*state.Entry)) (state.Event, error) {
+// execute puts a command into the log and returns the event of its application.
+func (n *Node) execute(ctx context.Context, key string, add func(*state.Entry)) (state.Event, error) {
 	if err := n.acceptsWrites(ctx); err != nil {
 		return state.Event{}, err
 	}
 	answer := make(chan outcome, 1)
-	select {
-	case n.inputs <- message{in: leader.Command{Key: key, Add: add}, answer: answer}:
-	case <-ctx.Done():
-		return state.Event{}, context.Cause(ctx)
-	case <-n.stopped:
-		return state.Event{}, n.stopping()
+	if err := n.deliver(ctx, message{in: leader.Command{Key: key, Add: add}, answer: answer}); err != nil {
+		return state.Event{}, err
 	}
 	select {
 	case o := <-answer:
 		switch o.fate {
 		case notDone:
-			return o.event, api.NotLeader("leadership was lost before the log had the request: it was not carried out; send it again")
+			return o.event, api.NotLeader("leadership was lost before the request was committed: it was not carried out; send it again")
 		case unknown:
-			return o.event, api.Unavailable("leadership was lost before the log had the request: it may or may not be carried out; " +
+			return o.event, api.Unavailable("leadership was lost before the request was committed: it may or may not be carried out; " +
 				"send it again with the same Idempotency-Key")
 		case delayed:
 			return o.event, api.Unavailable("%s; the request may be carried out when there is room: send it again then, with the same "+
@@ -159,12 +155,12 @@ func (n *Node) ask(ctx context.Context, key string, add func(*state.Entry)) (sta
 	case <-ctx.Done():
 		return state.Event{}, context.Cause(ctx)
 	case <-n.stopped:
-		return state.Event{}, api.Unavailable("the leader stopped before the log had the request: it may or may not be carried out; " +
+		return state.Event{}, api.Unavailable("the leader stopped before the request was committed: it may or may not be carried out; " +
 			"send it again with the same Idempotency-Key")
 	}
 }
 
-// problem is what a client is told of a refused command.
+// problem converts the rejection of a command.
 func problem(err error) error {
 	var r *state.Rejection
 	if !errors.As(err, &r) {
@@ -203,7 +199,7 @@ func (n *Node) DoLeading(ctx context.Context, f func(*state.Machine, *leader.Cor
 	return nil
 }
 
-// do runs f in the loop, where it may read the state and the core. It must be quick.
+// do runs f in the goroutine of Run, where it may read the state and the core. It must be quick.
 func (n *Node) do(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	query := func() { defer close(done); f() }
@@ -214,8 +210,20 @@ func (n *Node) do(ctx context.Context, f func()) error {
 	case <-n.stopped:
 		return n.stopping()
 	}
-	<-done // the loop never abandons a query it has taken
+	<-done // a query that was received is run
 	return nil
+}
+
+// deliver sends a message to the goroutine of Run.
+func (n *Node) deliver(ctx context.Context, m message) error {
+	select {
+	case n.inputs <- m:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-n.stopped:
+		return n.stopping()
+	}
 }
 
 func (n *Node) stopping() error { return api.Unavailable("the leader is shutting down") }

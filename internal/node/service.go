@@ -15,7 +15,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// Submit plans the job and adds it to the log. The planning reads the input's folders; it happens in the caller's goroutine.
+// Submit plans the job and adds it to the log. Planning reads the folders of the input, in the caller's goroutine.
 func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (api.Job, error) {
 	if err := n.acceptsWrites(ctx); err != nil {
 		return api.Job{}, err
@@ -26,7 +26,7 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (api
 	}
 	planned, err := plan.Plan(ctx, req, plan.Options{Builtins: n.cfg.Builtins, Again: again, Stores: n.cfg.Stores})
 	if bad, ok := errors.AsType[plan.Errors](err); ok {
-		p := api.Invalid("the job cannot be run as it is")
+		p := api.Invalid("invalid job")
 		for _, e := range bad {
 			p = p.With("body."+e.Field, e.Message, nil)
 		}
@@ -44,16 +44,16 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (api
 	if err := checkSize(jobKey(key), uid, spec); err != nil {
 		return api.Job{}, err
 	}
-	e, err := n.ask(ctx, jobKey(key), func(entry *state.Entry) { entry.Submit(jobKey(key), uid, spec) })
+	e, err := n.execute(ctx, jobKey(key), func(entry *state.Entry) { entry.Submit(jobKey(key), uid, spec) })
 	if err != nil {
 		return api.Job{}, err
 	}
-	job, err := n.known(e.Job)
+	job, err := n.published(e.Job)
 	job.Warnings = planned.Warnings
 	return job, err
 }
 
-// jobKey keeps clients' keys apart from the leader's own.
+// jobKey separates clients' keys from the leader's own.
 func jobKey(key string) string { return "job/" + key }
 
 // submitted reports whether a job was submitted with this key before.
@@ -65,14 +65,14 @@ func (n *Node) submitted(ctx context.Context, key string) (again bool, err error
 	return again, err
 }
 
-// newID is 16 random bytes in hexadecimal digits.
+// newID returns 16 random bytes in hexadecimal digits.
 func newID() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails, or ends the process
+	_, _ = rand.Read(b[:]) // it returns no error
 	return hex.EncodeToString(b[:])
 }
 
-// spec is what the log keeps of a planned request.
+// spec converts a planned request for the log.
 func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec {
 	s := &state.Spec{
 		Name: req.Name, Builtin: req.Program.Builtin, Input: p.Input, InputNames: req.Inputs, Output: p.Output,
@@ -95,34 +95,34 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 	return s
 }
 
-// known is the view of a job that the log has just named.
-func (n *Node) known(id state.JobID) (api.Job, error) {
+// published returns the view of a job that the log has just named.
+func (n *Node) published(id state.JobID) (api.Job, error) {
 	if job, ok := n.Job(uint64(id)); ok {
 		return job, nil
 	}
 	return api.Job{}, api.NotFound("there is no job %d", id)
 }
 
-// Stop ends a job early.
+// Stop stops a job.
 func (n *Node) Stop(ctx context.Context, id uint64) (api.Job, error) {
 	return n.jobCommand(ctx, id, (*state.Entry).Stop)
 }
 
-// Retry runs again what failed of a job.
+// Retry runs the dead tasks of a job again.
 func (n *Node) Retry(ctx context.Context, id uint64) (api.Job, error) {
 	return n.jobCommand(ctx, id, (*state.Entry).Retry)
 }
 
 func (n *Node) jobCommand(ctx context.Context, id uint64, add func(e *state.Entry, key string, job state.JobID)) (api.Job, error) {
 	key := newID()
-	e, err := n.ask(ctx, key, func(entry *state.Entry) { add(entry, key, state.JobID(id)) })
+	e, err := n.execute(ctx, key, func(entry *state.Entry) { add(entry, key, state.JobID(id)) })
 	if err != nil {
 		return api.Job{}, err
 	}
-	return n.known(e.Job)
+	return n.published(e.Job)
 }
 
-// Cluster is the cluster's health.
+// Cluster returns the health of the cluster.
 func (n *Node) Cluster() api.Cluster {
 	members, status := n.members.Load(), n.cfg.Log.Status()
 	c, _ := n.views.Cluster()
@@ -131,13 +131,13 @@ func (n *Node) Cluster() api.Cluster {
 	return c
 }
 
-// Workers are all workers, by number, and then those that wait to be invited.
+// Workers returns the workers by number, and then those that wait for an invitation.
 func (n *Node) Workers() []api.Worker {
 	_, workers := n.views.Cluster()
 	return append(slices.Clip(workers), n.idleWorkers()...)
 }
 
-// Worker is one worker.
+// Worker returns one worker.
 func (n *Node) Worker(id uint64) (api.Worker, bool) {
 	_, workers := n.views.Cluster()
 	for _, w := range workers {
@@ -148,7 +148,7 @@ func (n *Node) Worker(id uint64) (api.Worker, bool) {
 	return api.Worker{}, false
 }
 
-// DrainWorker has a worker finish what it runs and take nothing new.
+// DrainWorker makes a worker finish its running attempts and leave.
 func (n *Node) DrainWorker(ctx context.Context, id uint64) (api.Worker, error) {
 	before, known := n.Worker(id)
 	if err := n.setWorker(ctx, id, state.WorkerDraining); err != nil {
@@ -158,25 +158,25 @@ func (n *Node) DrainWorker(ctx context.Context, id uint64) (api.Worker, error) {
 	switch {
 	case ok:
 		return w, nil
-	case known: // it held nothing, and has left already
+	case known: // it had no attempt, and has left already
 		before.Status = state.WorkerDraining.String()
 		return before, nil
 	}
-	return w, api.NotFound("there is no worker %d any more", id)
+	return w, api.NotFound("worker %d no longer exists", id)
 }
 
-// RemoveWorker forgets a worker. Its attempts go to others.
+// RemoveWorker removes a worker. Its tasks are leased to others.
 func (n *Node) RemoveWorker(ctx context.Context, id uint64) error {
 	return n.setWorker(ctx, id, state.WorkerRemoved)
 }
 
 func (n *Node) setWorker(ctx context.Context, id uint64, status state.WorkerStatus) error {
 	key := newID()
-	_, err := n.ask(ctx, key, func(e *state.Entry) { e.SetWorker(key, state.WorkerID(id), status) })
+	_, err := n.execute(ctx, key, func(e *state.Entry) { e.SetWorker(key, state.WorkerID(id), status) })
 	return err
 }
 
-// Status is the log position that reads reflect, their age, and the leader's id.
+// Status returns the log position that reads reflect, their age, and the leader's id.
 func (n *Node) Status() (index uint64, ageMillis int64, leader uint64) {
 	status := n.cfg.Log.Status()
 	if !n.ready.leading() {

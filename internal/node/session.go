@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -13,11 +14,11 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// sendQueue is how many messages may wait for one worker. A worker that lets them pile up has its session ended: what it
-// holds is bounded by its leases, so this many mean that it does not read.
+// sendQueue bounds the messages that wait for one worker. They are few, because its leases are bounded; a full queue means that the
+// worker does not read, and ends the session.
 const sendQueue = 4096
 
-// stream is the sending half of a session. The loop owns it; the handler's goroutine empties it.
+// stream is the sending half of a session. The goroutine of Run fills it, the handler's goroutine empties it.
 type stream struct {
 	out  chan *wire.ToWorker
 	once sync.Once
@@ -29,7 +30,7 @@ func (s *stream) send(m *wire.ToWorker) {
 	select {
 	case s.out <- m:
 	default:
-		s.close(leader.Close{Reason: "the worker does not read what it is sent"})
+		s.close(leader.Close{Reason: "the worker does not read its messages"})
 	}
 }
 
@@ -40,7 +41,7 @@ func (s *stream) close(c leader.Close) {
 	})
 }
 
-// Session serves one worker.
+// Session serves the session of a worker.
 func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
 	first, err := rpc.Recv()
 	if err != nil {
@@ -48,23 +49,25 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 	}
 	hello := first.GetHello()
 	if hello == nil {
-		return status.Error(codes.InvalidArgument, "a session begins with a hello")
+		return status.Error(codes.InvalidArgument, "the first message of a session must be a hello")
 	}
-	// A first word at once: the worker would leave a node that seems to be stopped.
+	// Answer at once: the worker leaves a node that seems to be stopped.
 	if err := rpc.Send(&wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}); err != nil {
 		return err
 	}
 	if !n.awaitLeading(rpc.Context(), workerElectionWait) {
-		return n.elsewhere(rpc)
+		return n.redirect(rpc)
 	}
 	id := leader.SessionID(n.lastSession.Add(1))
 	st := &stream{out: make(chan *wire.ToWorker, sendQueue), done: make(chan struct{})}
-	if !n.deliver(message{in: leader.Hello{Session: id, Hello: hello}, stream: st}) {
-		return status.Error(codes.Unavailable, "the leader is shutting down")
+	if err := n.deliver(rpc.Context(), message{in: leader.Hello{Session: id, Hello: hello}, stream: st}); err != nil {
+		return status.Error(codes.Unavailable, err.Error())
 	}
 	received := make(chan error, 1)
 	go func() { received <- n.receiveReports(rpc, id) }() // ends when this call does
-	defer n.deliver(message{in: leader.Closed{Session: id}})
+	defer func() {
+		_ = n.deliver(context.WithoutCancel(rpc.Context()), message{in: leader.Closed{Session: id}}) // fails only when the node stops
+	}()
 	welcomed := false
 	for {
 		select {
@@ -76,7 +79,7 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 		case err := <-received:
 			return err
 		case <-st.done:
-			// What was queued before goes out first: a removed worker is told what became of its last attempts.
+			// Send queued messages first: they may say whether the last attempts of a removed worker were committed.
 			for len(st.out) > 0 {
 				welcomed = true
 				if err := rpc.Send(<-st.out); err != nil {
@@ -84,21 +87,21 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 				}
 			}
 			if !welcomed && !n.ready.leading() {
-				return n.elsewhere(rpc)
+				return n.redirect(rpc)
 			}
 			code := codes.Unavailable
 			if st.end.Refused {
 				code = codes.FailedPrecondition
 			}
 			return status.Error(code, st.end.Reason)
-		case <-n.stopped: // before the loop had taken the Hello
+		case <-n.stopped: // the hello was not handled
 			return status.Error(codes.Unavailable, n.stopping().Error())
 		}
 	}
 }
 
-// elsewhere sends a worker on to who leads, or, where nobody knows, to the other leaders.
-func (n *Node) elsewhere(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
+// redirect names the leader to a worker or, if none is known, the other nodes.
+func (n *Node) redirect(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
 	e := &wire.Elsewhere{}
 	if address, self := n.LeaderAddress(); !self {
 		e.Leader = address
@@ -110,17 +113,7 @@ func (n *Node) elsewhere(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWo
 	return status.Error(codes.Unavailable, n.notLeader().Error())
 }
 
-// deliver hands a message to the loop. After the loop has ended there is nobody to tell.
-func (n *Node) deliver(m message) bool {
-	select {
-	case n.inputs <- m:
-		return true
-	case <-n.stopped:
-		return false
-	}
-}
-
-// receiveReports passes on what the worker says until its stream ends.
+// receiveReports delivers the messages of a worker until its stream ends.
 func (n *Node) receiveReports(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker], id leader.SessionID) error {
 	for {
 		m, err := rpc.Recv()
@@ -137,10 +130,10 @@ func (n *Node) receiveReports(rpc grpc.BidiStreamingServer[wire.FromWorker, wire
 		case *wire.FromWorker_Goodbye:
 			in = leader.Drained{Session: id}
 		default:
-			return status.Error(codes.InvalidArgument, "unknown message; the worker may be newer than this leader")
+			return status.Error(codes.InvalidArgument, "unknown message: the worker may be newer than this leader")
 		}
-		if !n.deliver(message{in: in}) {
-			return status.Error(codes.Unavailable, "the leader is shutting down")
+		if err := n.deliver(rpc.Context(), message{in: in}); err != nil {
+			return status.Error(codes.Unavailable, err.Error())
 		}
 	}
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// removedMark is in the names of spool folders that are being deleted.
+// removedMark marks spool folders that are being deleted.
 const removedMark = ".removed-"
 
-// sweepSpool deletes what a node that died was deleting: this one, at its start, or with a shared spool another one, when this
-// one begins to lead.
+// sweepSpool finishes deletions that a crash interrupted: of this node when it starts, and, in a shared spool, of other nodes when
+// this one starts to lead.
 func (n *Node) sweepSpool(ctx context.Context) {
 	entries, err := os.ReadDir(n.cfg.Spool)
 	if err != nil {
@@ -33,17 +33,17 @@ func (n *Node) sweepSpool(ctx context.Context) {
 	}
 }
 
-// removeTree is os.RemoveAll that ends early with ctx: a folder may hold millions of files.
+// removeTree is an os.RemoveAll that ctx can interrupt: a folder may contain millions of files.
 func removeTree(ctx context.Context, dir string) error {
 	for more := true; more; {
 		folder, err := os.Open(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // another node sweeps the same spool
+			return nil // another node has removed it
 		}
 		if err != nil {
 			return err
 		}
-		entries, err := folder.ReadDir(removeBatch) // from the start each time: what was read is gone
+		entries, err := folder.ReadDir(removeBatch) // the first ones, each time: those read before are removed
 		if more = !errors.Is(err, io.EOF); !more {
 			err = nil
 		}
@@ -72,9 +72,9 @@ func removeEntries(ctx context.Context, dir string, entries []fs.DirEntry) error
 	return nil
 }
 
-// removeSpool deletes what nobody needs any more of a spool folder, beside the loop. The name comes from the log. Of a job that
-// is still known, and may be run again in this folder, only what was written before it ended goes: a leader that was stopped
-// in between may be long deposed by now, and the job at work again under the next one.
+// removeSpool deletes a spool folder in the background. Its name comes from the log. Of a job that still exists, and may run again in
+// this folder, only the files from before its end are removed: a leader that was suspended in between may be deposed by now, and
+// the job may be running again under the next one.
 func (n *Node) removeSpool(dir string) {
 	if job := n.spooled(dir); job != nil {
 		files := filepath.Join(dir, layout.Private(job.UID))
@@ -85,7 +85,7 @@ func (n *Node) removeSpool(dir string) {
 	aside := dir + removedMark + newID()
 	switch err := os.Rename(dir, aside); {
 	case errors.Is(err, fs.ErrNotExist):
-		return // no attempt has written anything, or it is on another leader's disk, or gone already
+		return // it has no output, or is on another node's disk, or was removed
 	case err != nil:
 		n.log.Warn("spool folder not removed", "dir", dir, "error", err)
 		return
@@ -97,7 +97,7 @@ func (n *Node) removeSpool(dir string) {
 	})
 }
 
-// spooled is the job whose spool folder it is; nil: that job is forgotten.
+// spooled returns the job of a spool folder; nil: it is forgotten.
 func (n *Node) spooled(dir string) *state.Job {
 	m := n.loop.controller.Machine()
 	for _, id := range m.Jobs() {
@@ -108,11 +108,11 @@ func (n *Node) spooled(dir string) *state.Job {
 	return nil
 }
 
-// removeFenced removes the files of attempts whose lease is not above the fence, in which their names end.
+// removeFenced removes the files of attempts up to a lease, in which their names end.
 func (n *Node) removeFenced(dir string, fence state.Lease) {
 	folder, err := os.Open(dir)
 	if err != nil {
-		return // no attempt has written anything here
+		return // the job has no output here
 	}
 	for err == nil {
 		var names []string
@@ -131,10 +131,10 @@ func (n *Node) removeFenced(dir string, fence state.Lease) {
 		err = cerr
 	}
 	if err != nil {
-		n.log.Warn("spool folder not emptied; it goes when the job is forgotten", "dir", dir, "error", err)
+		n.log.Warn("spool folder not emptied; it is removed when the job is forgotten", "dir", dir, "error", err)
 		return
 	}
-	// The folders go where they are empty now: the next run of the job makes its own.
+	// Remove the folders that are empty now: the next run of the job makes its own.
 	for range 3 { // OUTPUT/_temporary/UID
 		if os.Remove(dir) != nil {
 			return
@@ -143,5 +143,5 @@ func (n *Node) removeFenced(dir string, fence state.Lease) {
 	}
 }
 
-// removeBatch is how many names are read at once: a job may have left millions.
+// removeBatch is how many names are read at once: a job may have millions of files.
 const removeBatch = 1024

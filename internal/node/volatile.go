@@ -15,25 +15,25 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// shadowEvery is how often the leader tells the others what it knows beyond the log.
-const shadowEvery = 200 * time.Millisecond
+// volatileEvery is how often the leader sends its volatile state to each other node.
+const volatileEvery = 200 * time.Millisecond
 
-// told is what a leader has told the others last.
-type told struct {
-	state *wire.ShadowState // never changed once it is here: several streams send it
+// sentVolatile is the volatile state that the leader has sent last.
+type sentVolatile struct {
+	state *wire.ShadowState // immutable: several streams send it
 	at    time.Time
 }
 
-// Shadow tells another leader what this one, leading, knows beyond the log.
+// Shadow sends the volatile state of the leader to another node.
 func (n *Node) Shadow(req *wire.ShadowRequest, rpc grpc.ServerStreamingServer[wire.ShadowState]) error {
 	if ours := n.members.Load().Cluster; req.GetClusterId() != ours {
-		return status.Errorf(codes.FailedPrecondition, "leader %d is of cluster %q, and this is cluster %q", req.GetId(), req.GetClusterId(), ours)
+		return status.Errorf(codes.FailedPrecondition, "leader %d belongs to cluster %q, this one to cluster %q", req.GetId(), req.GetClusterId(), ours)
 	}
-	every := time.NewTicker(shadowEvery)
+	every := time.NewTicker(volatileEvery)
 	defer every.Stop()
 	for {
 		var state *wire.ShadowState
-		if err := n.do(rpc.Context(), func() { state = n.shadowState(time.Now()) }); err != nil {
+		if err := n.do(rpc.Context(), func() { state = n.volatileMessage(time.Now()) }); err != nil {
 			return status.Error(codes.Unavailable, err.Error())
 		}
 		if state == nil {
@@ -52,13 +52,13 @@ func (n *Node) Shadow(req *wire.ShadowRequest, rpc grpc.ServerStreamingServer[wi
 	}
 }
 
-// shadowState is what this node knows beyond the log; nil where it does not lead. Called in the loop.
-func (n *Node) shadowState(now time.Time) *wire.ShadowState {
+// volatileMessage returns the volatile state of the leader; nil: this node does not lead. Called in the goroutine of Run.
+func (n *Node) volatileMessage(now time.Time) *wire.ShadowState {
 	if !n.loop.controller.Leading() {
 		return nil
 	}
-	if n.loop.told.state != nil && now.Sub(n.loop.told.at) < shadowEvery/2 {
-		return n.loop.told.state
+	if n.loop.sent.state != nil && now.Sub(n.loop.sent.at) < volatileEvery/2 {
+		return n.loop.sent.state
 	}
 	c, m := n.loop.controller.Core(), n.loop.controller.Machine()
 	log := n.cfg.Log.Status()
@@ -85,37 +85,38 @@ func (n *Node) shadowState(now time.Time) *wire.ShadowState {
 		s.LeaderMatch = append(s.LeaderMatch, p.Match)
 		s.LeaderSilentMs = append(s.LeaderSilentMs, millisSince(p.Heard, now))
 	}
-	n.loop.told = told{s, now}
+	n.loop.sent = sentVolatile{s, now}
 	return s
 }
 
 func millisSince(t, now time.Time) uint64 { return uint64(max(0, now.Sub(t).Milliseconds())) }
 
-// shadow is what the leader has told this node, which follows.
-type shadow struct {
+// volatileState is the volatile state of the leader as a follower has received it. It is immutable. Nil shows no attempt as running and no
+// job as halted.
+type volatileState struct {
 	term     uint64
 	index    uint64
 	received time.Time
 	notReady string
-	jobs     map[state.JobID]shadowJob
+	jobs     map[state.JobID]volatileJob
 	workers  map[state.WorkerID]leader.WorkerState
-	leaders  map[uint64]shadowLeader
+	leaders  map[uint64]volatileLeader
 }
 
-type shadowJob struct {
+type volatileJob struct {
 	leased   uint64
 	eligible bool
 }
 
-type shadowLeader struct {
+type volatileLeader struct {
 	match uint64
 	heard time.Time
 }
 
-func newShadow(s *wire.ShadowState, now time.Time) *shadow {
-	out := &shadow{
-		term: s.GetTerm(), index: s.GetIndex(), received: now, notReady: s.GetNotReady(), jobs: make(map[state.JobID]shadowJob, len(s.GetJob())),
-		workers: make(map[state.WorkerID]leader.WorkerState, len(s.GetWorker())), leaders: make(map[uint64]shadowLeader, len(s.GetLeader())),
+func newVolatileState(s *wire.ShadowState, now time.Time) *volatileState {
+	out := &volatileState{
+		term: s.GetTerm(), index: s.GetIndex(), received: now, notReady: s.GetNotReady(), jobs: make(map[state.JobID]volatileJob, len(s.GetJob())),
+		workers: make(map[state.WorkerID]leader.WorkerState, len(s.GetWorker())), leaders: make(map[uint64]volatileLeader, len(s.GetLeader())),
 	}
 	ago := func(ms uint64) time.Time { return now.Add(-time.Duration(ms) * time.Millisecond) }
 	for i, id := range s.GetWorker() {
@@ -125,32 +126,30 @@ func newShadow(s *wire.ShadowState, now time.Time) *shadow {
 		}
 	}
 	for i, id := range s.GetJob() {
-		out.jobs[state.JobID(id)] = shadowJob{leased: wire.Entry(s.GetJobLeased(), i), eligible: wire.Entry(s.GetJobEligible(), i)}
+		out.jobs[state.JobID(id)] = volatileJob{leased: wire.Entry(s.GetJobLeased(), i), eligible: wire.Entry(s.GetJobEligible(), i)}
 	}
 	for i, id := range s.GetLeader() {
-		out.leaders[id] = shadowLeader{match: wire.Entry(s.GetLeaderMatch(), i), heard: ago(wire.Entry(s.GetLeaderSilentMs(), i))}
+		out.leaders[id] = volatileLeader{match: wire.Entry(s.GetLeaderMatch(), i), heard: ago(wire.Entry(s.GetLeaderSilentMs(), i))}
 	}
 	return out
 }
 
-// A node that has been told nothing yet shows no attempt as running, and no job as halted.
-
-func (s *shadow) Leased(id state.JobID) uint64 {
+func (s *volatileState) Leased(id state.JobID) uint64 {
 	if s == nil {
 		return 0
 	}
 	return s.jobs[id].leased
 }
 
-func (s *shadow) Eligible(job *state.Job) bool {
+func (s *volatileState) Eligible(job *state.Job) bool {
 	if s == nil {
 		return true
 	}
-	told, ok := s.jobs[job.ID]
-	return !ok || told.eligible
+	known, ok := s.jobs[job.ID]
+	return !ok || known.eligible
 }
 
-func (s *shadow) WorkerState(id state.WorkerID) (leader.WorkerState, bool) {
+func (s *volatileState) WorkerState(id state.WorkerID) (leader.WorkerState, bool) {
 	if s == nil {
 		return leader.WorkerState{}, false
 	}
@@ -158,7 +157,7 @@ func (s *shadow) WorkerState(id state.WorkerID) (leader.WorkerState, bool) {
 	return w, ok
 }
 
-// volatile is the volatile state as far as this node knows it.
+// volatile returns the volatile state as far as this node knows it.
 func (n *Node) volatile() view.Volatile {
 	if c := n.loop.controller.Core(); c != nil {
 		return c
@@ -166,11 +165,11 @@ func (n *Node) volatile() view.Volatile {
 	return n.received.Load()
 }
 
-// takeShadow takes in what the leader has told. Called in the loop.
-func (n *Node) takeShadow(next *shadow) {
+// storeVolatile stores the volatile state from the leader. Called in the goroutine of Run.
+func (n *Node) storeVolatile(next *volatileState) {
 	last := n.received.Load()
 	if n.ready.leading() || last != nil && next.term < last.term {
-		return // of a term that is over
+		return // of an earlier term
 	}
 	n.received.Store(next)
 	for id, job := range next.jobs {
@@ -183,9 +182,9 @@ func (n *Node) takeShadow(next *shadow) {
 	}
 }
 
-// dropShadow lets go of what a leader has told long ago: it is not true any more.
-func (n *Node) dropShadow(now time.Time) {
-	if told := n.received.Load(); told == nil || now.Sub(told.received) < shadowKept {
+// dropOldVolatile drops volatile state that has become too old.
+func (n *Node) dropOldVolatile(now time.Time) {
+	if last := n.received.Load(); last == nil || now.Sub(last.received) < volatileAgeMax {
 		return
 	}
 	n.received.Store(nil)
@@ -194,30 +193,30 @@ func (n *Node) dropShadow(now time.Time) {
 	}
 }
 
-// How a follower keeps in touch with the leader.
+// The stream of volatile state from the leader.
 const (
-	shadowSilence  = 5 * shadowEvery // then the stream is opened anew
-	shadowKept     = 5 * time.Second
-	shadowPauseMin = 50 * time.Millisecond
-	shadowPauseMax = time.Second
+	volatileSilenceMax = 5 * volatileEvery // then the stream is opened again
+	volatileAgeMax     = 5 * time.Second
+	volatileRetryMin   = 50 * time.Millisecond
+	volatileRetryMax   = time.Second
 )
 
-// receiveVolatile keeps a stream open to whoever leads, for what that one knows beyond the log.
+// receiveVolatile keeps a stream of volatile state open to the leader.
 func (n *Node) receiveVolatile(ctx context.Context) {
-	pause := shadowPauseMin
+	pause := volatileRetryMin
 	retry := time.NewTimer(pause)
 	defer retry.Stop()
 	for ctx.Err() == nil {
 		changed := n.ready.changed.Changed()
 		address, self := n.LeaderAddress()
 		if address != "" && !self {
-			heard, err := n.receiveShadows(ctx, address)
-			n.log.DebugContext(ctx, "not following the leader's news any more", "leader", address, "error", err)
+			heard, err := n.receiveVolatileFrom(ctx, address)
+			n.log.DebugContext(ctx, "stream of volatile state ended", "leader", address, "error", err)
 			if heard {
-				pause = shadowPauseMin
+				pause = volatileRetryMin
 			}
 			retry.Reset(pause)
-			pause = min(2*pause, shadowPauseMax)
+			pause = min(2*pause, volatileRetryMax)
 		}
 		select {
 		case <-changed:
@@ -227,8 +226,8 @@ func (n *Node) receiveVolatile(ctx context.Context) {
 	}
 }
 
-// receiveShadows takes in what the leader at address tells, until it says no more, is silent, or is not the leader any more.
-func (n *Node) receiveShadows(ctx context.Context, address string) (heard bool, err error) {
+// receiveVolatileFrom stores the volatile state from the leader at address, until the stream ends or is silent, or the leader changes.
+func (n *Node) receiveVolatileFrom(ctx context.Context, address string) (heard bool, err error) {
 	conn, err := n.cfg.Dial.Open(address)
 	if err != nil {
 		return false, err
@@ -243,10 +242,10 @@ func (n *Node) receiveShadows(ctx context.Context, address string) (heard bool, 
 		}
 	}()
 	watch.Go(func() {
-		n.whileLeads(ctx, address)
+		n.awaitOtherLeader(ctx, address)
 		cancel()
 	})
-	silence := time.AfterFunc(shadowSilence, cancel)
+	silence := time.AfterFunc(volatileSilenceMax, cancel)
 	defer silence.Stop()
 	rpc, err := wire.NewLeaderClient(conn).Shadow(ctx, &wire.ShadowRequest{Id: n.cfg.Log.Status().ID, ClusterId: n.members.Load().Cluster})
 	if err != nil {
@@ -258,24 +257,17 @@ func (n *Node) receiveShadows(ctx context.Context, address string) (heard bool, 
 			return heard, err
 		}
 		heard = true
-		silence.Reset(shadowSilence)
-		if err := n.do(ctx, func() { n.takeShadow(newShadow(s, time.Now())) }); err != nil {
+		silence.Reset(volatileSilenceMax)
+		if err := n.do(ctx, func() { n.storeVolatile(newVolatileState(s, time.Now())) }); err != nil {
 			return heard, err
 		}
 	}
 }
 
-// whileLeads returns when the leader is somebody else than the one at address.
-func (n *Node) whileLeads(ctx context.Context, address string) {
-	for {
-		changed := n.ready.changed.Changed()
-		if now, self := n.LeaderAddress(); now != address || self {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
+// awaitOtherLeader returns when the leader is no longer at address.
+func (n *Node) awaitOtherLeader(ctx context.Context, address string) {
+	_ = n.ready.changed.Wait(ctx, func() (bool, error) { // an error ends the wait as well
+		now, self := n.LeaderAddress()
+		return now != address || self, nil
+	})
 }
