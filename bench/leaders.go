@@ -21,7 +21,7 @@ import (
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// faults is how often the rows that kill something do it.
+// faults is how many faults the rows with faults measure.
 const faults = 30
 
 // leaders is a cluster of several leader processes.
@@ -32,7 +32,7 @@ type leaders struct {
 	procs []*exec.Cmd
 }
 
-// startLeaders starts n leaders and waits until one of them takes writes.
+// startLeaders starts n leaders and waits until one of them accepts writes.
 func (b *bench) startLeaders(n int) (*leaders, error) {
 	dir, err := os.MkdirTemp(b.dir, "leaders-")
 	if err != nil {
@@ -76,7 +76,7 @@ func (ls *leaders) kill(i int) {
 	_ = ls.procs[i].Wait()
 }
 
-// stop ends the leaders, and the workers that startWorking has started.
+// stop stops the leaders, and the workers of startWorking.
 func (ls *leaders) stop() {
 	for i := range ls.procs {
 		ls.kill(i)
@@ -94,11 +94,11 @@ func (b *bench) startWorking(n int) (*leaders, error) {
 		ls.stop()
 		return nil, err
 	}
-	ls.procs = append(ls.procs, w) // it ends with them
+	ls.procs = append(ls.procs, w) // stopped with them
 	return ls, nil
 }
 
-// leading waits until all know the same leader and it takes writes, and says which one it is.
+// leading waits until all nodes agree on a leader that accepts writes, and returns its index.
 func (ls *leaders) leading() (int, error) {
 	for range 2000 {
 		time.Sleep(10 * time.Millisecond)
@@ -131,7 +131,7 @@ func (ls *leaders) startWorker() (*exec.Cmd, error) {
 	return cmd, cmd.Start()
 }
 
-// workers waits until the cluster has so many living workers, as the node at addr sees it.
+// workers waits until the cluster has n alive workers in the view of the node at addr.
 func (ls *leaders) workers(addr string, n int) error {
 	for range 1000 {
 		var c api.Cluster
@@ -140,10 +140,10 @@ func (ls *leaders) workers(addr string, n int) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	return fmt.Errorf("%d workers did not come", n)
+	return fmt.Errorf("%d workers did not register", n)
 }
 
-// accepts sends writes to addr, following it to the leader, until one is accepted.
+// accepts sends writes to addr, following redirects to the leader, until one is accepted.
 func (ls *leaders) accepts(addr string) error {
 	ctx, cancel := context.WithTimeout(ls.b.ctx, 30*time.Second)
 	defer cancel()
@@ -161,7 +161,7 @@ func spread(d []time.Duration) string {
 	return fmt.Sprintf("median %v, p99 %v (%d)", median(d).Round(time.Millisecond), percentile(d, 99).Round(time.Millisecond), len(d))
 }
 
-// failover times from kill -9 of the leader to the first write that another accepts.
+// failover measures the time from kill -9 of the leader to the first write that another one accepts.
 func (b *bench) failover() (string, error) {
 	ls, err := b.startLeaders(3)
 	if err != nil {
@@ -187,7 +187,7 @@ func (b *bench) failover() (string, error) {
 	return spread(times), nil
 }
 
-// detect times from kill -9 of a worker to its being taken for dead.
+// detect measures the time from kill -9 of a worker until it is considered dead.
 func (b *bench) detect() (string, error) {
 	ls, err := b.startLeaders(1)
 	if err != nil {
@@ -220,7 +220,7 @@ func (b *bench) detect() (string, error) {
 	return spread(times), nil
 }
 
-// three runs the no-op job on one leader and on three, in turn.
+// three runs the no-op job on one leader and on three, alternating.
 func (b *bench) three() (string, error) {
 	var clusters []*leaders
 	for _, n := range []int{1, 3} {
@@ -267,7 +267,7 @@ func (c *cluster) timeNoop(ctx context.Context) (time.Duration, error) {
 	return time.Since(start), nil
 }
 
-// stale reads a job's status at a follower while a million tasks run.
+// stale measures stale reads of a job's status at a follower while a million tasks run.
 func (b *bench) stale() (string, error) {
 	ls, err := b.startWorking(3)
 	if err != nil {
@@ -304,7 +304,7 @@ func (b *bench) stale() (string, error) {
 	return fmt.Sprintf("p50 %v, p99 %v (%d reads)", percentile(times, 50), percentile(times, 99), len(times)), nil
 }
 
-// crew is many workers in this process: what they cost is theirs, the leaders are processes of their own.
+// crew is many workers in this process, so that the cost of the leaders, which are processes of their own, is measured alone.
 type crew struct {
 	stop context.CancelCauseFunc
 	done sync.WaitGroup
@@ -325,7 +325,7 @@ func (ls *leaders) startCrew(n, slots int) (*crew, error) {
 			return nil, err
 		}
 		c.done.Go(func() {
-			_ = w.Run(ctx) // ends with the crew
+			_ = w.Run(ctx) // it ends with the crew
 			_ = w.Close()
 		})
 	}
@@ -337,7 +337,7 @@ func (c *crew) leave() {
 	c.done.Wait()
 }
 
-// reattach times from the first write that a new leader accepts to its having adopted 800 running attempts of 100 workers.
+// reattach measures the time from the first write that a new leader accepts until it has adopted 800 running attempts of 100 workers.
 func (b *bench) reattach() (string, error) {
 	const workers, slots = 100, 8
 	ls, err := b.startLeaders(3)
@@ -387,7 +387,7 @@ func (b *bench) reattach() (string, error) {
 	return fmt.Sprintf("%s; attempts run again: %d", spread(times), job.Stages[0].Retried), nil
 }
 
-// sleepers submits a job whose tasks, one to a file, sleep for as long as the bench may take.
+// sleepers submits a job whose tasks, one per file, sleep longer than the bench takes.
 func (ls *leaders) sleepers(n int) (api.Job, error) {
 	dir := filepath.Join(ls.b.dir, "sleepers")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -412,7 +412,7 @@ func (ls *leaders) sleepers(n int) (api.Job, error) {
 	return job, do(req, &job)
 }
 
-// running waits until the leaders know of so many busy slots, as the one with that number sees it.
+// running waits until n slots are busy in the view of a leader.
 func (ls *leaders) running(i, n int) error {
 	for range 6000 {
 		var c api.Cluster
@@ -421,10 +421,10 @@ func (ls *leaders) running(i, n int) error {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	return fmt.Errorf("%d attempts did not run", n)
+	return fmt.Errorf("fewer than %d attempts are running", n)
 }
 
-// idleWorkers is the share of a core that a leader needs for a thousand workers with nothing to do.
+// idleWorkers measures the share of a core that a leader needs for a thousand idle workers.
 func (b *bench) idleWorkers() (string, error) {
 	const workers = 1000
 	ls, err := b.startLeaders(1)
@@ -455,7 +455,7 @@ func (b *bench) idleWorkers() (string, error) {
 	return fmt.Sprintf("%.1f %% of a core", 100*(after-before).Seconds()/time.Since(start).Seconds()), nil
 }
 
-// cpuTime is what a process has used so far; the kernel counts it in hundredths of a second.
+// cpuTime returns the CPU time of a process; the kernel counts it in hundredths of a second.
 func cpuTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

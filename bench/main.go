@@ -1,10 +1,10 @@
-// Command bench measures Bridge Four on this machine, beside the tools that people use today, and prints one table.
+// Command bench measures Bridge Four on this machine, in comparison with common tools, and prints one table.
 //
 //	go run ./bench                 # everything; about five minutes
 //	go run ./bench -only noop,true # some rows
 //
-// Ratios are taken from runs that alternate, so that a noisy machine slows both sides; figures are medians. What a rival
-// needs (xargs, GNU parallel) must be installed; a row whose rival is missing says so.
+// Ratios are of alternating runs, so that a noisy machine slows both sides; figures are medians. The tools to compare with (xargs, GNU
+// parallel) must be installed; a row whose tool is missing says so.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// bench holds what the rows share.
+// bench is what the rows share.
 type bench struct {
 	ctx    context.Context //nolint:containedctx // one run of one program
 	binary string
@@ -120,7 +120,7 @@ func (b *bench) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// timed runs a command to its end, output thrown away.
+// timed runs a command and returns its duration; the output is discarded.
 func timed(cmd *exec.Cmd) (time.Duration, error) {
 	var errs strings.Builder
 	cmd.Stdout, cmd.Stderr = io.Discard, &errs
@@ -132,7 +132,7 @@ func timed(cmd *exec.Cmd) (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// alternate times several commands in turn, runs times, and returns each one's times. The first round only warms up.
+// alternate times several commands in turn, in so many rounds, and returns the times of each. The first round is a warm-up.
 func (b *bench) alternate(sides ...func() *exec.Cmd) ([][]time.Duration, error) {
 	times := make([][]time.Duration, len(sides))
 	for round := range b.runs + 1 {

@@ -33,7 +33,7 @@ type cluster struct {
 	procs []*exec.Cmd
 }
 
-// startCluster starts a leader and a worker and waits until the worker's slots are there.
+// startCluster starts a leader and a worker and waits until the worker is registered.
 func (b *bench) startCluster() (*cluster, error) {
 	dir, err := os.MkdirTemp(b.dir, "cluster-")
 	if err != nil {
@@ -62,7 +62,7 @@ func (b *bench) startCluster() (*cluster, error) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	c.stop()
-	return nil, errors.New("the cluster did not come up")
+	return nil, errors.New("the cluster did not start")
 }
 
 func freeAddr(ctx context.Context) (string, error) {
@@ -122,7 +122,7 @@ func (c *cluster) wait(ctx context.Context, id uint64) (api.Job, error) {
 	}
 }
 
-// noop times jobs of a million no-op tasks from the submit to the answer that they are done.
+// noop times jobs of a million no-op tasks from the submit until they are reported done.
 func (b *bench) noop() (string, error) {
 	c, err := b.startCluster()
 	if err != nil {
@@ -145,7 +145,7 @@ func (b *bench) noop() (string, error) {
 	return fmt.Sprintf("%s (median of %d; best %s)", rate(median(times)), b.runs, rate(percentile(times, 0))), nil
 }
 
-// read asks for the status of a running job every two milliseconds.
+// read measures the latency of a running job's status, read every two milliseconds.
 func (b *bench) read() (string, error) {
 	c, err := b.startCluster()
 	if err != nil {
@@ -170,7 +170,7 @@ func (b *bench) read() (string, error) {
 	return fmt.Sprintf("p50 %v, p99 %v (%d reads)", percentile(times, 50), percentile(times, 99), len(times)), nil
 }
 
-// commands runs true some thousand times, each way in turn.
+// commands runs true some thousand times, with each tool in turn.
 func (b *bench) commands() (string, error) {
 	n := strconv.Itoa(commandTasks)
 	if _, err := exec.LookPath("parallel"); err != nil {
@@ -194,7 +194,7 @@ func (b *bench) commands() (string, error) {
 		medianRatio(times[0], times[1]), per(times[2]), medianRatio(times[2], times[0])), nil
 }
 
-// wordcount counts the same gigabyte both ways.
+// wordcount counts the same gigabyte with both programs.
 func (b *bench) wordcount() (string, error) {
 	rival, text := filepath.Join(b.dir, "rival"), filepath.Join(b.dir, "text")
 	if err := b.build("./bench/wordcount", rival); err != nil {
@@ -250,7 +250,7 @@ func (b *bench) start() (string, error) {
 	return fmt.Sprintf("AlwaysOk %v, true %v", median(times[0]).Round(time.Millisecond/10), median(times[1]).Round(time.Millisecond/10)), nil
 }
 
-// idle looks at a dev process that has had ten seconds to settle.
+// idle measures a dev process after ten seconds without work.
 func (b *bench) idle() (string, error) {
 	addr, err := freeAddr(b.ctx)
 	if err != nil {
@@ -296,12 +296,12 @@ func (b *bench) state() (string, error) {
 		}
 	}
 	if len(figures) == 0 {
-		return "", fmt.Errorf("no benchmark has run: %s", out)
+		return "", fmt.Errorf("no benchmark was run: %s", out)
 	}
 	return strings.Join(figures, ", "), nil
 }
 
-// submit times the answer to a job of ten million tasks, which is then stopped.
+// submit times the submit of a job of ten million tasks, which is then stopped.
 func (b *bench) submit() (string, error) {
 	c, err := b.startCluster()
 	if err != nil {

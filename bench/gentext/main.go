@@ -1,5 +1,5 @@
-// Command gentext writes English-like text for benchmarks: words of a made-up vocabulary, as frequent as Zipf's law has
-// it, in sentences and lines of ordinary length. The same flags give the same bytes.
+// Command gentext writes English-like text for benchmarks: words of an invented vocabulary with the frequencies of Zipf's law, in sentences
+// and lines of ordinary length. The same flags produce the same bytes.
 //
 //	go run ./bench/gentext -dir /tmp/text -size 1073741824 -files 16
 package main
@@ -45,7 +45,7 @@ func generate(dir string, size int64, files, words int, seed uint64) error {
 	return nil
 }
 
-// makeVocabulary makes different words of syllables; frequent words are short, as in any language.
+// makeVocabulary makes distinct words of syllables; frequent words are short.
 func makeVocabulary(r *rand.Rand, size int) []string {
 	onsets := []string{"", "b", "c", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "st", "th", "tr", "ch"}
 	vowels := []string{"a", "e", "i", "o", "u", "a", "e", "i", "o", "ea", "ou"}

@@ -1,12 +1,11 @@
-// Command wordcount is the rival that bridgefour's wordcount is measured against: one file, two threads, and no care for
-// anything but speed. It counts the words of a folder's files and writes WORD<TAB>COUNT lines, the most frequent word
-// first.
+// Command wordcount is what bridgefour's wordcount is compared with: one source file, two threads, written for speed alone. It counts the
+// words of a folder's files and writes WORD<TAB>COUNT lines, the most frequent word first.
 //
 //	go run ./bench/wordcount DIR OUT
 //
-// What makes it fast: 256 KiB blocks that stay in the second-level cache, taken by the threads as they come, so that both
-// end together; 8 bytes compared with the blank at once; words of up to 8 bytes held as one integer; one table a thread
-// for the whole run; one merge and one sort at the end. It knows white space of ASCII only.
+// It is fast because of 256 KiB blocks that fit the second-level cache and are distributed to the threads one by one, so that both end
+// together; comparisons of 8 bytes with the blank at once; words of up to 8 bytes as one integer; one table per thread for the
+// whole run; one merge and one sort at the end. Only ASCII white space is supported.
 package main
 
 import (
@@ -114,7 +113,7 @@ type entry struct{ key, count uint64 }
 // middleEntry is a word of 9 to 16 bytes.
 type middleEntry struct{ head, tail, count uint64 }
 
-// longEntry is a word of more than 16 bytes, or with a control character; it stands at at in the arena.
+// longEntry is a word of more than 16 bytes, or with a control character, at offset at of the arena.
 type longEntry struct {
 	hash  uint64
 	at    uint32
@@ -148,7 +147,7 @@ func newCounter() *counter {
 
 func isBlank(b byte) bool { return b <= ' ' && blanks>>b&1 != 0 }
 
-// piece counts the words that begin in a piece: it skips one that began before, and reads the last to its end.
+// piece counts the words that begin in a piece: it skips a word that began before, and reads the last one to its end.
 func (c *counter) piece(p piece) error {
 	buf := c.buf
 	at, filled := p.from, 0
@@ -189,7 +188,7 @@ func (c *counter) piece(p piece) error {
 	return nil
 }
 
-// beginsInWord tells whether the piece's first byte may be the middle of a word.
+// beginsInWord reports whether the piece's first byte may be inside a word.
 func (p piece) beginsInWord(buf []byte) (bool, error) {
 	if p.from == 0 {
 		return false, nil
@@ -198,7 +197,7 @@ func (p piece) beginsInWord(buf []byte) (bool, error) {
 	return !isBlank(buf[0]), err
 }
 
-// tail reads on to the end of the last word, and puts a blank there if the file has none.
+// tail reads to the end of the last word, and appends a blank if the file has none.
 func tail(file *os.File, buf []byte, filled int, at int64) (int, error) {
 	const step = 64
 	for !isBlank(buf[filled-1]) {
@@ -267,7 +266,7 @@ func (c *counter) words(buf []byte, from, end int) {
 	}
 }
 
-// middleWord counts the word whose first 8 bytes are head, without a blank, and gives the place behind its blank.
+// middleWord counts the word whose first 8 bytes, without a blank, are head, and returns the offset behind its blank.
 func (c *counter) middleWord(buf []byte, start int, head uint64) int {
 	const ge = (0x7f - 0x20) * 0x0101010101010101
 	tail := binary.LittleEndian.Uint64(buf[start+8:])
@@ -287,7 +286,7 @@ func (c *counter) middleWord(buf []byte, start int, head uint64) int {
 	return start + 8 + stop/8 + 1
 }
 
-// longWord counts the word that begins at start and does not end before at, and gives the place behind its blank.
+// longWord counts the word that begins at start and does not end before at, and returns the offset behind its blank.
 func (c *counter) longWord(buf []byte, start, at int) int {
 	const ge = (0x7f - 0x20) * 0x0101010101010101
 	for {
