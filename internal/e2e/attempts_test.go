@@ -31,7 +31,7 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-// failureKinds: each failure says of which kind it is, what happened, and what the task wrote last.
+// failureKinds: each failure has a kind, the cause, and the task's last output.
 func failureKinds(c *cluster) {
 	type expectation struct {
 		request  api.JobRequest
@@ -89,7 +89,7 @@ func failureKinds(c *cluster) {
 	}
 }
 
-// otherWorker: a task that failed on one worker is tried on the other.
+// otherWorker: a task that failed on one worker is retried on the other.
 func otherWorker(c *cluster) {
 	l := c.ledger("ledger")
 	c.done(c.submit(&api.JobRequest{Range: numbers(8), Program: item(l.record(), "test $B4_ATTEMPT = 2")}))
@@ -104,7 +104,7 @@ func otherWorker(c *cluster) {
 	}
 }
 
-// firstSuccess: the first success ends the job; the others are stopped and leave nothing.
+// firstSuccess: the first success ends the job; the other attempts are stopped and leave no files.
 func firstSuccess(c *cluster) {
 	l := c.ledger("ledger")
 	out := c.path("out")
@@ -124,7 +124,7 @@ func firstSuccess(c *cluster) {
 	wantNames(c.t, out, "_SUCCESS", "part-00002")
 }
 
-// untilIdle waits until no slot is busy: what was stopped has ended.
+// untilIdle waits until no slot is busy.
 func (c *cluster) untilIdle() {
 	c.t.Helper()
 	until(c.t, "no slot is busy", func() bool {
@@ -137,7 +137,7 @@ func (c *cluster) untilIdle() {
 	})
 }
 
-// stopWhileRunning: a job that is stopped leaves no part, no manifest, nothing. It can be run again from its beginning.
+// stopWhileRunning: a stopped job leaves no files. A retry runs it from the beginning.
 func stopWhileRunning(c *cluster) {
 	s := c.begin(plan{tasks: 6, free: 2, before: []step{"trap 'exit 1' TERM"}})
 	s.untilBegun(4)
@@ -158,7 +158,7 @@ func stopWhileRunning(c *cluster) {
 	s.wantDone()
 }
 
-// retryFailed: a retry runs what failed, with a budget of its own, and nothing else.
+// retryFailed: a retry runs only the failed tasks, with a new budget.
 func retryFailed(c *cluster) {
 	l := c.ledger("ledger")
 	out := c.path("out")
@@ -180,7 +180,7 @@ func retryFailed(c *cluster) {
 	}
 }
 
-// followLogs: logs -f shows what tasks write while they write it, and ends with the job.
+// followLogs: logs -f shows output as it is written, and ends with the job.
 func followLogs(c *cluster) {
 	id := c.submit(&api.JobRequest{
 		Range:   numbers(2),
@@ -195,7 +195,7 @@ func followLogs(c *cluster) {
 	write(c.t, c.path("gate2"), "")
 	c.done(id)
 	p.wantExit(0)
-	text := strings.ReplaceAll(p.readStdout(), "#1", "") // nobody knew which attempts would win
+	text := strings.ReplaceAll(p.readStdout(), "#1", "") // the winning attempts were not known
 	for _, part := range []string{"begin", "middle", "end"} {
 		for _, task := range []int{0, 1} {
 			if line := fmt.Sprintf("%d/map/%d: %s %d\n", id, task, part, task+1); strings.Count(text, line) != 1 {
@@ -205,7 +205,7 @@ func followLogs(c *cluster) {
 	}
 }
 
-// workerKiller: a task that takes worker after worker down at once must end, though nobody ever heard that it ran.
+// workerKiller: a task that kills every worker at once uses up its budget, though no worker ever reports that it runs.
 func workerKiller(c *cluster) {
 	own := newCluster(c.t)
 	l := own.ledger("ledger")
@@ -221,5 +221,5 @@ func workerKiller(c *cluster) {
 	}
 	job := own.fails(id)
 	wantText(c.t, job.Error, "worker", "ended while it ran this")
-	c.t.Logf("the task took %d workers down", len(l.entries()))
+	c.t.Logf("the task killed %d workers", len(l.entries()))
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// TestInput runs jobs over what users have, on one cluster.
+// TestInput runs jobs over unusual inputs, on one cluster.
 func TestInput(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -34,13 +34,13 @@ func TestInput(t *testing.T) {
 		{"long line", longLine},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			// A cluster of the subtest's own folder, with the processes of the test.
+			// The folder is the subtest's own; the processes are the test's.
 			test.run(c.in(newLab(t)))
 		})
 	}
 }
 
-// oddNames: names of files are bytes.
+// oddNames: file names are arbitrary bytes.
 func oddNames(c *cluster) {
 	odd := []string{"with space", "with\nnewline", "not\xffutf8", "star*[a]?", `quote"'\`, "{}", "-rf", "ünïcode", "$(reboot)", "tab\t"}
 	slices.Sort(odd)
@@ -63,7 +63,7 @@ func oddNames(c *cluster) {
 	}
 }
 
-// compressedInput: .gz, .zst and .bz2 are read as the text they hold.
+// compressedInput: .gz, .zst and .bz2 files are decompressed.
 func compressedInput(c *cluster) {
 	files := book(c.t, c.path("plain"), 3)
 	for i, tool := range []string{"gzip", "zstd", "bzip2"} {
@@ -84,7 +84,7 @@ func compressedInput(c *cluster) {
 	}
 	wantOutput(c.t, lines, each(c.t, files, `wc -l < "$1"`))
 
-	// One that is cut short is bad input, and says so.
+	// A truncated one is bad input.
 	whole := readFile(c.t, c.path("packed", filepath.Base(files[0])+".gz"))
 	write(c.t, c.path("cut.gz"), whole[:len(whole)/2])
 	job := c.fails(c.submit(&api.JobRequest{Inputs: []string{c.path("cut.gz")}, Output: c.path("cut"), Program: api.Program{Builtin: "wordcount"}}))
@@ -94,7 +94,7 @@ func compressedInput(c *cluster) {
 	}
 }
 
-// garbage: any bytes are data.
+// garbage: arbitrary bytes are data.
 func garbage(c *cluster) {
 	write(c.t, c.path("in", "garbage"), string(sh(c.t, "/", `head -c 300000 "$1"; printf '\na\000b \377\376 a\000b\n\n\n \r\n'; head -c 200000 /dev/urandom`, binary)))
 	file := []string{c.path("in", "garbage")}
@@ -114,7 +114,7 @@ func garbage(c *cluster) {
 	}
 }
 
-// emptyFiles: a file of no bytes is an input like any other.
+// emptyFiles: an empty file is an input like any other.
 func emptyFiles(c *cluster) {
 	for _, name := range []string{"a", "b", "c"} {
 		write(c.t, c.path("in", name), "")
@@ -151,8 +151,8 @@ func splits(c *cluster) {
 	}
 }
 
-// fileRemoved: an input that goes away after the submit kills its task, as bad input, and no other; a retry when it is back runs
-// nothing but that.
+// fileRemoved: an input that is removed after the submit fails its task alone, as bad input; a retry after it was restored runs only that
+// task.
 func fileRemoved(c *cluster) {
 	files := book(c.t, c.path("in"), 4)
 	l := c.ledger("ledger")
@@ -177,7 +177,7 @@ func fileRemoved(c *cluster) {
 		c.t.Errorf("%+v, want 3 done, 1 dead", s)
 	}
 	for _, name := range names(c.t, out) {
-		if name != "_temporary" { // what is done is kept there for a retry
+		if name != "_temporary" { // finished tasks are kept there for a retry
 			c.t.Errorf("a failed job has left %s", name)
 		}
 	}
@@ -193,7 +193,7 @@ func fileRemoved(c *cluster) {
 	l.wantOnce(4)
 }
 
-// keepPartial: what is done of a job that fails is published, under a manifest that nobody takes for a complete one.
+// keepPartial: the finished parts of a failed job are published, with a manifest of a partial output.
 func keepPartial(c *cluster) {
 	out := c.path("out")
 	id := c.submit(&api.JobRequest{
@@ -211,7 +211,7 @@ func keepPartial(c *cluster) {
 	wantNumbers(c.t, out, 4, "echo $1")
 }
 
-// refusedAtSubmit: what cannot work is said at once, and how it can.
+// refusedAtSubmit: errors that are known at submit are reported then, with the way out.
 func refusedAtSubmit(c *cluster) {
 	write(c.t, c.path("in", "file"), "x\n")
 	write(c.t, c.path("full", "part-00000"), "precious\n")
@@ -233,7 +233,7 @@ func refusedAtSubmit(c *cluster) {
 		c.t.Errorf("the file that was there holds %q", got)
 	}
 
-	// An output that is not ours to write is one only once the job runs: two jobs may be submitted to one folder.
+	// A second job for a folder within the output of a live job is refused.
 	slow := c.submit(&api.JobRequest{Range: numbers(1), Output: c.path("out"), Program: item(waitFor(c.path("gate")))})
 	wantText(c.t, c.refused(&api.JobRequest{Range: numbers(1), Output: c.path("out", "below"), Program: item("true")}),
 		fmt.Sprintf("job %d", slow), "name another output")
@@ -277,7 +277,7 @@ func longLine(c *cluster) {
 	if lines != 3 || size2 != size+len("\nlast line\n") {
 		c.t.Errorf("%d lines, %d bytes, want 3 and %d", lines, size2, size+len("\nlast line\n"))
 	}
-	// The line is one word, too long to be counted: bad input that says where.
+	// The line is one word, too long to be counted: bad input, with the position.
 	wantText(c.t, c.fails(worded).Error, file, "longer than")
 	c.done(short)
 	if got := c.result(short); got != "first line\n\nlast line\n" {

@@ -63,7 +63,7 @@ func TestOriginalRoutes(t *testing.T) {
 	}
 	untilAnswer(c, worker+"/task/status/0", `{"type":"Missing"}`)
 
-	// A job that is stopped leaves nothing.
+	// A stopped job leaves no files.
 	body = strings.ReplaceAll(strings.ReplaceAll(body, `"1"`, `"600"`), c.path("out"), c.path("out2"))
 	if code, answer = c.request(http.MethodPost, leader+"/start", body); code != http.StatusOK {
 		t.Fatalf("start = %d %s", code, answer)

@@ -13,7 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// TestWorkerKilled kills a worker that is running tasks: they run elsewhere, and nothing that was done is run again.
+// TestWorkerKilled kills a worker that runs tasks: they run on another one, and finished tasks are not run again.
 func TestWorkerKilled(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -47,11 +47,11 @@ func TestWorkerKilled(t *testing.T) {
 		t.Errorf("cluster: %s\nwant 1 alive, 1 dead", stdout)
 	}
 
-	// The worker comes back from the same folder, on another port: it is who it was, and the log of its lost attempt is still there.
+	// The worker restarts with the same folder on another port: it keeps its identity, and the log of its lost attempt.
 	c.worker("one")
 	c.untilAlive(2)
 	if n := len(c.listWorkers()); n != 2 {
-		t.Errorf("%d workers, want 2: the one that came back is no new one", n)
+		t.Errorf("%d workers, want 2: the restarted one is not new", n)
 	}
 	wantLogs(c, s.id)
 }
@@ -63,7 +63,7 @@ type attempt struct {
 	text   string
 }
 
-// logs are the logs of a task's attempts that can be read now.
+// logs returns the logs of a task's attempts that can be read now.
 func (c *cluster) logs(id, task uint64) []attempt {
 	c.t.Helper()
 	var got []attempt
@@ -76,7 +76,7 @@ func (c *cluster) logs(id, task uint64) []attempt {
 	return got
 }
 
-// wantLogs wants the log of a lost attempt to be kept, and apart from the winner's.
+// wantLogs checks that the log of a lost attempt is kept, separate from the winner's.
 func wantLogs(c *cluster, id uint64) {
 	c.t.Helper()
 	var got []attempt
@@ -94,7 +94,7 @@ func wantLogs(c *cluster, id uint64) {
 	}
 }
 
-// TestLeaderKilled kills the leader while tasks wait, run, and are done, and once more: one task ends while there is no leader.
+// TestLeaderKilled kills the leader twice, with open, running and finished tasks; one task ends while there is no leader.
 func TestLeaderKilled(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -116,7 +116,7 @@ func TestLeaderKilled(t *testing.T) {
 	s.wantDoneOnce()
 }
 
-var killSeed = flag.Uint64("kill.seed", 0, "what TestEverythingKilled takes its moments from; 0: chance")
+var killSeed = flag.Uint64("kill.seed", 0, "the seed of TestEverythingKilled; 0: random")
 
 // TestEverythingKilled kills every process at once, at random moments, round after round.
 func TestEverythingKilled(t *testing.T) {
@@ -137,13 +137,13 @@ func TestEverythingKilled(t *testing.T) {
 		Inputs: []string{c.path("in")}, Split: "none", Output: out, Program: split(l.record(), "sleep 0.01", upperCase),
 	})
 	known := map[uint64]string{id: out}
-	acknowledged := map[int]int{} // how often tasks had been begun when they were known to be done
+	acknowledged := map[int]int{} // attempts of tasks when they were known to be done
 	for round := range 5 {
-		// Half of a round's length is chance; a time is not waited for to synchronise with anything.
+		// A random part of a round's length; no test synchronises with it.
 		target := c.job(id).Stages[0].Done + uint64(random.IntN(tasks/6))
 		c.untilMap(id, "more done", func(s api.Stage) bool { return s.Done >= min(target, tasks) })
 		moment := time.NewTimer(time.Duration(random.IntN(30)) * time.Millisecond)
-		if round == 2 { // a submit is acknowledged just before the power goes
+		if round == 2 { // a submit is acknowledged just before the kill
 			wc := c.submit(&api.JobRequest{Inputs: []string{c.path("in")}, Output: counts, Program: api.Program{Builtin: "wordcount"}})
 			known[wc] = counts
 		}
@@ -172,7 +172,7 @@ func TestEverythingKilled(t *testing.T) {
 			}
 		}
 		if done := c.job(id).Stages[0].Done; done < uint64(len(acknowledged)) {
-			t.Errorf("round %d: %d done, and %d were known to be", round, done, len(acknowledged))
+			t.Errorf("round %d: %d done, want at least the %d that were known to be", round, done, len(acknowledged))
 		}
 	}
 	for job := range known {
@@ -185,13 +185,13 @@ func TestEverythingKilled(t *testing.T) {
 	}
 	for task, n := range acknowledged {
 		if got := l.count()[task]; got != n {
-			t.Errorf("task %d was begun %d times, and had been done after %d", task, got, n)
+			t.Errorf("task %d was begun %d times, want %d: it was done", task, got, n)
 		}
 	}
 }
 
-// TestWorkerElsewhere restarts a worker on another port in the middle of a job, by SIGKILL and by SIGTERM.
-func TestWorkerElsewhere(t *testing.T) {
+// TestWorkerMoves restarts a worker on another port in the middle of a job, by SIGKILL and by SIGTERM.
+func TestWorkerMoves(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	w := c.workers(1)[0]
@@ -209,7 +209,7 @@ func TestWorkerElsewhere(t *testing.T) {
 		t.Errorf("workers: %+v, want number 1 at another address than %s", list, address)
 	}
 
-	// A drain finishes what runs, and hands back the rest.
+	// A drain finishes running tasks, and hands back the rest.
 	w.signal(syscall.SIGTERM)
 	until(t, "the worker drains", func() bool { return strings.Contains(w.readStderr(), "worker drains") })
 	write(t, c.path("gate"), "")
@@ -228,8 +228,8 @@ func TestWorkerElsewhere(t *testing.T) {
 	}
 }
 
-// TestCopiedIdentity starts a second worker with the identity of the first: it is told, once, and stays, for the first may go; the first
-// works on.
+// TestCopiedIdentity starts a second worker with the identity of the first: it logs the refusal once and keeps trying, because the first may
+// end; the first continues.
 func TestCopiedIdentity(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -248,21 +248,21 @@ func TestCopiedIdentity(t *testing.T) {
 		t.Errorf("the first worker has ended: %v, the second: %v", first.hasEnded(), second.hasEnded())
 	}
 	if got := strings.Count(second.readStderr(), "same identity"); got != 1 {
-		t.Errorf("it says %d times that it is refused, want once", got)
+		t.Errorf("it logs the refusal %d times, want once", got)
 	}
 }
 
-// wantText wants a text to hold all of these.
+// wantText checks that a text contains all parts.
 func wantText(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
 		if !strings.Contains(text, part) {
-			t.Errorf("%q is not in: %s", part, tail(text))
+			t.Errorf("%q is missing in: %s", part, tail(text))
 		}
 	}
 }
 
-// TestNoWorker holds a job while there is no worker, and goes on when one comes. Workers may be there before the leader is.
+// TestNoWorker submits a job without a worker, which continues when one joins; and starts a worker without a leader.
 func TestNoWorker(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -275,7 +275,7 @@ func TestNoWorker(t *testing.T) {
 	_, stdout, _ := c.cli("explain", fmt.Sprint(id))
 	wantText(t, stdout, "halted", "no live worker", "bridgefour worker")
 
-	// The only worker comes, takes a task with it into death, and the job is halted again.
+	// The only worker joins, is killed while it runs a task, and the job is halted again.
 	w := c.worker("worker-1")
 	c.done(id)
 	wantNumbers(t, out, 4, `echo $1`)
@@ -286,7 +286,7 @@ func TestNoWorker(t *testing.T) {
 
 	c.leader.kill()
 	w = c.worker("worker-1")
-	until(t, "the worker looks for a leader", func() bool { return strings.Contains(w.readStderr(), "no leader reached") })
+	until(t, "the worker searches for a leader", func() bool { return strings.Contains(w.readStderr(), "no leader reached") })
 	write(t, c.path("gate"), "")
 	c.startLeader()
 	c.done(id)

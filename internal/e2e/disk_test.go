@@ -12,26 +12,26 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// disk is a small file system of the test's own.
+// disk is a small file system of one test.
 type disk struct {
 	t   *testing.T
 	dir string
 }
 
-// newDisk mounts a disk of so many MiB. That takes root.
+// newDisk mounts a disk of so many MiB, as root.
 func newDisk(t *testing.T, dir string, size int) *disk {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("left out: only root can mount the small file system that is to run full")
+		t.Skip("left out: only root can mount a small file system to fill")
 	}
 	if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", size), "tmpfs", dir).CombinedOutput(); err != nil {
 		t.Skipf("left out: a small file system cannot be mounted here: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
-		// Lazily: a process that the test has killed may take a moment to let go of its files.
+		// Lazily: a killed process may need a moment to close its files.
 		if out, err := exec.CommandContext(context.Background(), "umount", "-l", dir).CombinedOutput(); err != nil {
 			t.Errorf("unmount %s: %v: %s", dir, err, out)
 		}
@@ -46,8 +46,8 @@ func (d *disk) resize(size int) {
 	}
 }
 
-// TestOutputDiskFull: a job whose output finds no room fails, and says where; other jobs go on. When there is room, a retry runs
-// what failed.
+// TestOutputDiskFull: a job whose output disk is full fails, and names it; other jobs continue. With room again, a retry runs the failed
+// tasks.
 func TestOutputDiskFull(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -81,7 +81,7 @@ func TestOutputDiskFull(t *testing.T) {
 	}
 	for _, name := range names(t, out) {
 		if name != "_temporary" {
-			t.Errorf("a failed job has left %s", name)
+			t.Errorf("a failed job leaves %s", name)
 		}
 	}
 	d.resize(64)
@@ -95,7 +95,7 @@ func TestOutputDiskFull(t *testing.T) {
 	wantNumbers(t, out, 4, `head -c 2000000 /dev/zero | tr '\000' $1`)
 	for task, n := range l.count() {
 		if done[task] && n != begun[task] {
-			t.Errorf("task %d was done, and was run again", task)
+			t.Errorf("task %d was done, and is run again", task)
 		}
 	}
 	wantNames(t, c.path("small"), "out", "words")
@@ -114,8 +114,8 @@ func (c *cluster) retry(id uint64) {
 	}
 }
 
-// TestLogDiskFull: a leader whose log finds no room accepts no writes, and says why; when there is room it goes on, and what it
-// has acknowledged is there.
+// TestLogDiskFull: a leader whose log has no room refuses writes, with the cause; with room again it continues, and everything
+// acknowledged is there.
 func TestLogDiskFull(t *testing.T) {
 	t.Parallel()
 	c := &cluster{lab: newLab(t)}
@@ -125,12 +125,12 @@ func TestLogDiskFull(t *testing.T) {
 	c.workers(1)
 	running := c.submit(&api.JobRequest{Range: numbers(4), Output: c.path("out"), Program: item(waitFor(c.path("gate")), printItem)})
 
-	// The disk is filled by somebody else, and then the log by jobs.
+	// The disk is filled with a file, and then the log with jobs.
 	filler := c.path("small", "filler")
 	fill(t, filler)
 	acknowledged := map[uint64]string{}
 	var refused string
-	big := strings.Repeat("x", 100_000) // a variable of the environment may be a little longer
+	big := strings.Repeat("x", 100_000) // a little less than an environment variable may have
 	until(t, "a submit is refused", func() bool {
 		name := fmt.Sprintf("job %d", len(acknowledged))
 		code, body := c.request(http.MethodPost, "http://"+c.address+"/v1/jobs",
@@ -161,7 +161,7 @@ func TestLogDiskFull(t *testing.T) {
 	if exit, _, stderr := c.cli("submit", "--range", "1-2", "--", "echo"); exit != 4 || !strings.Contains(stderr, "no room") {
 		t.Errorf("submit: exit code %d: %s", exit, stderr)
 	}
-	// What runs goes on, and ends as soon as that can be written down.
+	// Running tasks continue, and end once that can be logged.
 	write(t, c.path("gate"), "")
 
 	if err := os.Remove(filler); err != nil {
@@ -186,7 +186,7 @@ func TestLogDiskFull(t *testing.T) {
 	}
 }
 
-// fill makes a file as large as the disk lets it be.
+// fill fills the disk with a file.
 func fill(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -202,7 +202,7 @@ func fill(t *testing.T, path string) {
 	}
 }
 
-// idOf is the number in the answer to a submit.
+// idOf returns the job number in the answer to a submit.
 func idOf(t *testing.T, body string) uint64 {
 	t.Helper()
 	var id uint64

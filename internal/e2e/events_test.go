@@ -16,14 +16,14 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// fact is an event as its stream gives it.
+// fact is an event of a stream.
 type fact struct {
 	id   string
 	kind string
 	api.Event
 }
 
-// stream reads the event stream of a leader from after a position on, until give wants no more or the connection ends.
+// stream reads the event stream of a leader behind a position, until give returns false or the connection ends.
 func (n *node) stream(ctx context.Context, after string, give func(fact) bool) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.listen+"/v1/events", http.NoBody)
 	if err != nil {
@@ -65,7 +65,7 @@ func (n *node) stream(ctx context.Context, after string, give func(fact) bool) e
 	return lines.Err()
 }
 
-// factsUntil are a leader's facts from the beginning on, up to the end of a job.
+// factsUntil returns a leader's facts from the beginning to the end of a job.
 func (n *node) factsUntil(job uint64) []fact {
 	n.g.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -80,7 +80,7 @@ func (n *node) factsUntil(job uint64) []fact {
 	return list
 }
 
-// wantFacts wants each fact to be well formed, and later than the one before.
+// wantFacts checks that each fact is valid, and later than the one before.
 func wantFacts(t *testing.T, list []fact) {
 	t.Helper()
 	var last api.Position
@@ -96,7 +96,7 @@ func wantFacts(t *testing.T, list []fact) {
 	}
 }
 
-// follower follows the events of the cluster as a client does, until it is told to stop.
+// follower follows the events of the cluster as a client does.
 type follower struct {
 	t    *testing.T
 	stop context.CancelFunc
@@ -107,7 +107,7 @@ type follower struct {
 	err  error
 }
 
-// follow begins to follow events from the first one on.
+// follow follows the events from the first one on.
 func (g *group) follow() *follower {
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &follower{t: g.t, stop: cancel, done: make(chan struct{})}
@@ -127,7 +127,7 @@ func (g *group) follow() *follower {
 	return f
 }
 
-// heard are the events so far.
+// heard returns the events so far.
 func (f *follower) heard() []api.Event {
 	f.t.Helper()
 	f.mu.Lock()
@@ -138,7 +138,7 @@ func (f *follower) heard() []api.Event {
 	return slices.Clone(f.list)
 }
 
-// wantAll waits for the end of a job, and wants the follower to have heard each event that the leader tells, once.
+// wantAll waits for the end of a job, and checks that the follower has received each event of the leader once.
 func (f *follower) wantAll(from *node, job uint64) {
 	f.t.Helper()
 	ended := func(e api.Event) bool { return e.Type == api.EventJobEnded && e.Job == job }
@@ -159,7 +159,7 @@ func (f *follower) wantAll(from *node, job uint64) {
 	}
 }
 
-// submitter submits small jobs, one after the other, and remembers those that were acknowledged.
+// submitter submits small jobs, one after the other, and records the acknowledged ones.
 type submitter struct {
 	t    *testing.T
 	stop context.CancelFunc
@@ -172,14 +172,14 @@ type submitter struct {
 	known map[uint64]string // names by number
 }
 
-// submits begins to submit jobs until the test ends, or it is told to stop.
+// submits starts a submitter, which runs until the end of the test at most.
 func (g *group) submits() *submitter {
 	s := &submitter{t: g.t, known: map[uint64]string{}, found: map[uint64]bool{}}
 	s.begin(g)
 	return s
 }
 
-// begin goes on after an end.
+// begin continues after end.
 func (s *submitter) begin(g *group) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.done = cancel, make(chan struct{})
@@ -210,13 +210,13 @@ func (s *submitter) begin(g *group) {
 	g.t.Cleanup(func() { s.end() })
 }
 
-// end ends it; what is under way is given up.
+// end stops it; a submit under way is canceled.
 func (s *submitter) end() {
 	s.stop()
 	<-s.done
 }
 
-// acknowledged is how many were, so far.
+// acknowledged is the number of acknowledged submits.
 func (s *submitter) acknowledged() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -230,8 +230,8 @@ func (s *submitter) untilMore() {
 	until(s.t, "another submit is acknowledged", func() bool { return s.acknowledged() > n })
 }
 
-// wantThere wants each job that was acknowledged so far to be there, in the eyes of the node. Those that were found are looked for no more:
-// a cluster forgets the oldest of a thousand.
+// wantThere checks that the node has each acknowledged job. Jobs that were found before are not checked again: a cluster forgets all but the
+// newest thousand.
 func (s *submitter) wantThere(at *node) {
 	s.t.Helper()
 	s.mu.Lock()
@@ -248,7 +248,7 @@ func (s *submitter) wantThere(at *node) {
 	}
 }
 
-// wantKept ends it, and wants each acknowledged job to be there, in the eyes of the node, and to end well.
+// wantKept stops it, and checks that the node has each acknowledged job, and that the newest ones are done.
 func (s *submitter) wantKept(g *group, at *node) {
 	s.t.Helper()
 	s.end()

@@ -15,7 +15,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// TestFollowers asks leaders that do not lead, on one group.
+// TestFollowers sends requests to followers, on one group.
 func TestFollowers(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, 3)
@@ -26,7 +26,7 @@ func TestFollowers(t *testing.T) {
 	}{
 		{"consistency", askedConsistency},
 		{"long poll", longPoll},
-		{"writes", writesElsewhere},
+		{"writes", redirectedWrites},
 		{"forwarded", forwardedReads},
 		{"events", eventsAnywhere},
 		{"consensus", consensus},
@@ -46,7 +46,7 @@ func TestFollowers(t *testing.T) {
 	}
 }
 
-// askedConsistency: each answer says what it reflects; who asks for more gets more.
+// askedConsistency: each answer names its log position, and is as fresh as requested.
 func askedConsistency(g *group) {
 	t := g.t
 	leads := g.leading()
@@ -115,8 +115,8 @@ func longPoll(g *group) {
 	}
 }
 
-// writesElsewhere: a follower sends writers to the one that leads, and an ordinary client gets there.
-func writesElsewhere(g *group) {
+// redirectedWrites: a follower redirects writes to the leader, and an ordinary client follows.
+func redirectedWrites(g *group) {
 	t := g.t
 	leads := g.leading()
 	follows := g.followers(leads)[0]
@@ -152,7 +152,7 @@ func writesElsewhere(g *group) {
 	}
 }
 
-// forwardedReads: what only the one that leads knows is told by the others too.
+// forwardedReads: followers also answer what only the leader knows.
 func forwardedReads(g *group) {
 	t := g.t
 	id := g.submit(&api.JobRequest{
@@ -173,7 +173,7 @@ func forwardedReads(g *group) {
 			}
 		}
 	}
-	// The views of a follower have it too, from what the one that leads tells them.
+	// The views of a follower have it too, from the leader.
 	for _, n := range g.followers(leads) {
 		until(t, "a follower shows what runs", func() bool {
 			job := decode[api.Job](t, n.get(fmt.Sprintf("/v1/jobs/%d", id)))
@@ -191,14 +191,14 @@ func forwardedReads(g *group) {
 	}
 }
 
-// sorted is a text with its lines in order: logs of several tasks come in any.
+// sorted sorts the lines of a text: logs of several tasks have no order.
 func sorted(text string) string {
 	lines := strings.Split(text, "\n")
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
 
-// eventsAnywhere: every leader tells the same events, and any of them goes on where another broke off.
+// eventsAnywhere: every node has the same events, and continues where another one stopped.
 func eventsAnywhere(g *group) {
 	t := g.t
 	var last uint64
@@ -252,7 +252,7 @@ func eventsAnywhere(g *group) {
 	}
 }
 
-// consensus: the election as the original's clients see it.
+// consensus: the election in the original's API.
 func consensus(g *group) {
 	t := g.t
 	leads := g.leading()
@@ -300,7 +300,7 @@ func consensus(g *group) {
 	}
 }
 
-// commandsAtFollower: the command line works with any leader.
+// commandsAtFollower: the command line works with any node.
 func commandsAtFollower(g *group) {
 	t := g.t
 	leads := g.leading()
@@ -326,8 +326,7 @@ func commandsAtFollower(g *group) {
 	}
 }
 
-// TestInviteWorker starts a worker that waits to be invited, and has it invited as the original's clients do, at a leader that does
-// not lead.
+// TestInviteWorker invites a waiting worker at a follower, in the original's API.
 func TestInviteWorker(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, 3)
@@ -350,7 +349,7 @@ func TestInviteWorker(t *testing.T) {
 	}
 	g.done(id)
 	g.untilAlive(1)
-	// It is a worker of this cluster now, and comes back to it by itself.
+	// It belongs to this cluster now, and joins it again after a restart.
 	idle.kill()
 	g.start("again", "worker", "--data-dir", g.path("idle"), "--leader", "wait", "--slots", "1")
 	g.done(g.submit(&api.JobRequest{Range: numbers(1), Program: item(printItem)}))

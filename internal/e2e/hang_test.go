@@ -9,8 +9,8 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// TestWorkerHangs stops a worker, without a word, for longer than a leader waits. Its tasks run elsewhere; when it wakes up it
-// finds its leases void, publishes nothing, leaves nothing, and works on.
+// TestWorkerHangs stops a worker for longer than its timeout. Its tasks run on another one; when it continues, its leases are void, it
+// publishes nothing, leaves no files, and goes on working.
 func TestWorkerHangs(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -24,14 +24,14 @@ func TestWorkerHangs(t *testing.T) {
 
 	hung.signal(syscall.SIGSTOP)
 	stopped := time.Now()
-	until(t, "the hung worker is given up", func() bool { return c.alive() == 1 })
-	// What it runs is no process of the worker's that hangs: it may well go on, and end.
+	until(t, "the hung worker counts as dead", func() bool { return c.alive() == 1 })
+	// The tasks' processes are not stopped: they may go on, and end.
 	s.openAll(0)
 	s.untilRunsAgain(2, 2, 3)
-	t.Logf("its tasks ran elsewhere %v after it was stopped", time.Since(stopped).Round(10*time.Millisecond))
+	t.Logf("its tasks ran on the other worker %v after it was stopped", time.Since(stopped).Round(10*time.Millisecond))
 	s.wantDone()
 
-	// A second job is at work when it wakes up, so that it may also get things wrong there.
+	// A second job runs when it continues, which it may also affect.
 	l2 := c.ledger("ledger2")
 	out2 := c.path("out2")
 	second := c.submit(&api.JobRequest{
@@ -54,12 +54,12 @@ func TestWorkerHangs(t *testing.T) {
 	s.wantParts() // with no process left that writes
 	for task, n := range s.ledger.count() {
 		if task < 2 && n > 1 {
-			t.Errorf("task %d was begun %d times, and had been done after once", task, n)
+			t.Errorf("task %d was begun %d times, want once: it was done", task, n)
 		}
 	}
 }
 
-// TestWorkerHangsWithBuiltin stops a worker in the middle of tasks that run in its own process: when it wakes up they go on.
+// TestWorkerHangsWithBuiltin stops a worker in the middle of built-in tasks: they continue when it does.
 func TestWorkerHangsWithBuiltin(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -91,7 +91,7 @@ func TestWorkerHangsWithBuiltin(t *testing.T) {
 	wantCounts(t, files, readFile(t, out+"/_RESULT"))
 }
 
-// wantCounts wants a result of DelayedWordCount to be what awk counts, which splits at single spaces as the original did.
+// wantCounts compares a result of DelayedWordCount with that of awk, which splits at single spaces as the original did.
 func wantCounts(t *testing.T, files []string, got string) {
 	t.Helper()
 	want := string(sh(t, "/", `cat "$@" | awk '{ sub(/ +$/, ""); n = split($0, w, / /); if (n == 0) { w[1] = ""; n = 1 } for (i = 1; i <= n; i++) c[w[i]]++ }
@@ -101,7 +101,7 @@ func wantCounts(t *testing.T, files []string, got string) {
 	}
 }
 
-// TestLeaderHangs stops the leader for longer than it would wait for a worker. When it wakes up, nothing is run again.
+// TestLeaderHangs stops the leader for longer than the timeout of a worker. When it continues, nothing is run again.
 func TestLeaderHangs(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -111,7 +111,7 @@ func TestLeaderHangs(t *testing.T) {
 	c.leader.signal(syscall.SIGSTOP)
 	s.openAll(0)
 	until(t, "the running tasks end without a leader", func() bool { return marks(t, c.path("ended")) >= 8 })
-	hang := time.NewTimer(4 * time.Second) // this long is the case that is tested
+	hang := time.NewTimer(4 * time.Second) // the duration under test
 	<-hang.C
 	c.leader.signal(syscall.SIGCONT)
 	s.wantDoneOnce()

@@ -9,8 +9,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// atWork is a group with two workers and a job of twelve tasks, of which four are done and four run and wait, each for a gate of its
-// own. Small jobs are submitted all the time.
+// atWork is a scenario on a group: four of twelve tasks are done, and four wait at their gates. Small jobs are submitted all the time.
 type atWork struct {
 	*scenario
 
@@ -27,7 +26,7 @@ func newWork(g *group) *atWork {
 	return w
 }
 
-// goOn lets one more task end, and waits until the log has that, and another submit.
+// goOn lets one more task end, and waits until it and another submit are logged.
 func (w *atWork) goOn() {
 	w.g.t.Helper()
 	done := w.g.job(w.id).Stages[0].Done
@@ -52,7 +51,7 @@ func (w *atWork) wantAllKept() {
 	w.submits.wantKept(w.g, w.g.leading())
 }
 
-// leadersCommand runs a command about leaders, which must succeed.
+// leadersCommand runs a subcommand of leaders, which must succeed.
 func (g *group) leadersCommand(args ...string) string {
 	g.t.Helper()
 	code, stdout, stderr := g.cli(append([]string{"leaders"}, args...)...)
@@ -62,8 +61,8 @@ func (g *group) leadersCommand(args ...string) string {
 	return stdout
 }
 
-// TestGrowAndShrink makes three leaders of one and one of three, while a job is at work. The workers were told about the first; of
-// the others they learn.
+// TestGrowAndShrink grows a cluster from one leader to three and shrinks it to one, while a job runs. The workers are given the address of
+// the first one only.
 func TestGrowAndShrink(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, 1)
@@ -83,7 +82,7 @@ func TestGrowAndShrink(t *testing.T) {
 	wantText(t, g.leadersCommand(), first.address, second.address, third.address)
 	w.goOn()
 
-	// Any of them may be lost now, also the only one that was ever named to the workers.
+	// Any leader may be lost now, also the only one whose address the workers were given.
 	first.kill()
 	w.tellClients(second.address, third.address)
 	g.leading()
@@ -99,26 +98,25 @@ func TestGrowAndShrink(t *testing.T) {
 	wantRemoved(going)
 	g.untilMembers(leads, staying)
 	w.goOn()
-	g.leadersCommand("remove", strconv.FormatUint(leads.id, 10)) // the one that leads
+	g.leadersCommand("remove", strconv.FormatUint(leads.id, 10)) // the leader
 	wantRemoved(leads)
 	g.untilMembers(staying)
 	w.goOn()
 
-	// Who was removed does not come back.
+	// A removed leader does not come back.
 	leads.start()
 	wantRemoved(leads)
 	w.wantAllKept()
 }
 
-// wantRemoved waits until a leader has noticed that it is none any more, and said what that means.
+// wantRemoved waits for the end of a removed leader, which must log the removal.
 func wantRemoved(n *node) {
 	n.g.t.Helper()
 	n.wantExit(1)
 	wantText(n.g.t, n.readStderr(), "removed")
 }
 
-// TestReplaceLeaders replaces a dead leader by one with another number and another address, and the next by one at the address of
-// the one before.
+// TestReplaceLeaders replaces a dead leader by one with another id and address, and the next by one at the address of the dead one.
 func TestReplaceLeaders(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, 3)
@@ -144,7 +142,7 @@ func TestReplaceLeaders(t *testing.T) {
 		members = append(staying, next)
 		g.untilMembers(members...)
 		if next.id <= 3 {
-			t.Errorf("the new leader has number %d, and that was somebody else's", next.id)
+			t.Errorf("the new leader has id %d, which was used before", next.id)
 		}
 		w.tellClients(next.address)
 		w.goOn()
@@ -152,7 +150,7 @@ func TestReplaceLeaders(t *testing.T) {
 	w.wantAllKept()
 }
 
-// TestRollingRestart ends the leaders one by one and starts them again, twice, under load.
+// TestRollingRestart restarts the leaders one by one, twice, under load.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, 3)
@@ -170,13 +168,13 @@ func TestRollingRestart(t *testing.T) {
 	w.wantAllKept()
 }
 
-// TestLeaderMoves starts the leaders one by one at other addresses, over the data directories that they had: they are who they were,
-// and the workers, which were told the first addresses only, find them.
+// TestLeaderMoves restarts the leaders one by one at other addresses, with their data directories: they stay the same members, and the
+// workers, which were given the first addresses only, find them.
 func TestLeaderMoves(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, 3)
 	w := newWork(g)
-	for _, n := range g.nodes { // in the end nobody is where he was
+	for _, n := range g.nodes { // in the end all addresses have changed
 		n.signal(syscall.SIGTERM)
 		n.wantExit(0)
 		n.address = ownAddress(t)
@@ -196,7 +194,7 @@ func TestRecover(t *testing.T) {
 	w := newWork(g)
 	kept, old, gone := g.nodes[0], g.nodes[1], g.nodes[2]
 	if code, _, stderr := g.cli("recover", "--data-dir", kept.dir); code == 0 {
-		t.Errorf("recover of a leader that runs: exit code 0: %s", stderr)
+		t.Errorf("recover of a running leader: exit code 0: %s", stderr)
 	}
 	w.submits.end()
 	g.untilLevel(g.nodes...)
@@ -207,7 +205,7 @@ func TestRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code, _, stderr := g.cli("recover", "--data-dir", gone.dir); code == 0 || exists(gone.dir) {
-		t.Errorf("recover of a directory that is not there: exit code %d, it is there: %v: %s", code, exists(gone.dir), stderr)
+		t.Errorf("recover of a missing directory: exit code %d, it exists: %v: %s", code, exists(gone.dir), stderr)
 	}
 	code, stdout, stderr := g.cli("recover", "--data-dir", kept.dir)
 	if code != 0 {
@@ -219,7 +217,7 @@ func TestRecover(t *testing.T) {
 	g.untilMembers(kept)
 	g.untilAlive(2)
 
-	// A directory of the cluster that was is told so, and harms nobody.
+	// A directory of the former cluster is refused.
 	old.start()
 	old.wantExit(1)
 	wantText(t, old.readStderr(), "recover")

@@ -18,12 +18,11 @@ import (
 // everybody stands for workers and clients in a route.
 const everybody = 0
 
-// route is a direction in which bytes go: from one leader to another, or from or to everybody else.
+// route is a direction of traffic: from one leader to another, or from or to everybody else.
 type route struct{ from, to uint64 }
 
-// network stands between the leaders of a group and between them and the rest of the world: each is reached only through a link
-// of its own. A route that is cut lets nothing through, neither bytes nor the news that a connection has begun or ended; what was
-// sent arrives when the route heals, as it does with TCP.
+// network connects the leaders of a group with each other and with everybody else: each leader is reached through a link of its own. A
+// route that is cut passes neither bytes nor the beginning or end of a connection; they arrive when it is healed, as with TCP.
 type network struct {
 	t *testing.T
 
@@ -36,7 +35,7 @@ type network struct {
 func newNetwork(t *testing.T) *network {
 	t.Helper()
 	if _, err := os.Stat("/proc/net/tcp"); err != nil {
-		t.Skipf("left out: whose connection it is that a test shall cut cannot be told here: %v", err)
+		t.Skipf("left out: the owner of a connection cannot be told here: %v", err)
 	}
 	return &network{t: t, cut: map[route]bool{}, changed: make(chan struct{}), pids: map[uint64]int{}}
 }
@@ -56,7 +55,7 @@ func (n *network) set(cut bool, routes ...route) {
 	n.changed = make(chan struct{})
 }
 
-// heal lets everything through again.
+// heal heals all routes.
 func (n *network) heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -65,7 +64,7 @@ func (n *network) heal() {
 	n.changed = make(chan struct{})
 }
 
-// pass waits until the route is whole.
+// pass waits until the route is not cut.
 func (n *network) pass(ctx context.Context, r route) error {
 	for {
 		n.mu.Lock()
@@ -82,14 +81,14 @@ func (n *network) pass(ctx context.Context, r route) error {
 	}
 }
 
-// here says which process the leader is now.
+// here sets the process of a leader.
 func (n *network) here(id uint64, pid int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.pids[id] = pid
 }
 
-// link opens a way to the leader that listens at target. It is gone at the end of the test.
+// link forwards connections to the leader that listens at target, until the end of the test.
 func (n *network) link(id uint64, listener net.Listener, target string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var conns sync.WaitGroup
@@ -109,7 +108,7 @@ func (n *network) link(id uint64, listener net.Listener, target string) {
 	})
 }
 
-// carry carries one connection to the leader, and back.
+// carry forwards one connection.
 func (n *network) carry(ctx context.Context, client *net.TCPConn, id uint64, target string) {
 	defer client.Close() //nolint:errcheck // both sides have said what they had to say
 	forth := route{n.sender(client), id}
@@ -133,7 +132,7 @@ func (n *network) carry(ctx context.Context, client *net.TCPConn, id uint64, tar
 	both.Wait()
 }
 
-// copy carries bytes one way, and then the news of their end.
+// copy forwards bytes in one direction, and then their end.
 func (n *network) copy(ctx context.Context, to, from *net.TCPConn, r route) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -160,7 +159,7 @@ func (n *network) copy(ctx context.Context, to, from *net.TCPConn, r route) {
 	}
 }
 
-// sender is the leader whose process holds the other end of a connection, or everybody.
+// sender is the leader whose process has the other end of a connection, or everybody.
 func (n *network) sender(conn *net.TCPConn) uint64 {
 	inode := inodeOf(conn.RemoteAddr(), conn.LocalAddr())
 	if inode == "" {
@@ -183,7 +182,7 @@ func (n *network) sender(conn *net.TCPConn) uint64 {
 	return everybody
 }
 
-// inodeOf is the socket of this machine that connects local to remote; empty: there is none.
+// inodeOf returns the socket of this machine that connects local to remote; empty: none.
 func inodeOf(local, remote net.Addr) string {
 	table, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
@@ -198,7 +197,7 @@ func inodeOf(local, remote net.Addr) string {
 	return ""
 }
 
-// procAddr is an address as /proc/net/tcp writes it on a little-endian machine.
+// procAddr formats an address as in /proc/net/tcp on a little-endian machine.
 func procAddr(a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok || tcp.IP.To4() == nil {
@@ -208,7 +207,7 @@ func procAddr(a net.Addr) string {
 	return fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], tcp.Port)
 }
 
-// TestNetwork cuts a link and heals it: nothing gets through, and nothing is lost.
+// TestNetwork cuts a link and heals it: nothing passes meanwhile, and nothing is lost.
 func TestNetwork(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)

@@ -17,7 +17,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// names are the names in a folder, sorted; none if it is not there.
+// names returns the names in a folder, sorted; none if it does not exist.
 func names(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -31,7 +31,7 @@ func names(t *testing.T, dir string) []string {
 	return list
 }
 
-// wantNames wants a folder to hold exactly these.
+// wantNames checks the names in a folder.
 func wantNames(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	slices.Sort(want)
@@ -43,8 +43,8 @@ func wantNames(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// wantOutput wants a complete output whose parts are these: no byte more or less, a manifest that says so, nothing else.
-// A nil part is one that nobody compares. others are further names, such as _RESULT.
+// wantOutput checks a complete output: exactly these parts, a manifest that matches them, and no other files. A nil part is not compared.
+// others are further names, such as _RESULT.
 func wantOutput(t *testing.T, dir string, parts [][]byte, others ...string) api.Manifest {
 	t.Helper()
 	want := append([]string{"_SUCCESS"}, others...)
@@ -73,7 +73,7 @@ func wantOutput(t *testing.T, dir string, parts [][]byte, others ...string) api.
 			Part: fmt.Sprintf("part-%05d", i), Size: uint64(len(got)), Records: lines, XXH64: fmt.Sprintf("%016x", xxhash.Sum64(got)),
 		}
 		if listed != is {
-			t.Errorf("the manifest says %+v, the part is %+v", listed, is)
+			t.Errorf("manifest %+v, want %+v", listed, is)
 		}
 	}
 	return m
@@ -102,7 +102,7 @@ type ledger struct {
 	path string
 }
 
-// ledger is the ledger of that name, which is shown if the test fails.
+// ledger creates a ledger, which is logged if the test fails.
 func (l *lab) ledger(name string) ledger {
 	out := ledger{l.t, l.path(name)}
 	l.t.Cleanup(func() {
@@ -130,7 +130,7 @@ func (l ledger) entries() []entry {
 	return list
 }
 
-// count is how often each task was begun.
+// count returns how often each task was begun.
 func (l ledger) count() map[int]int {
 	l.t.Helper()
 	counts := map[int]int{}
@@ -140,7 +140,7 @@ func (l ledger) count() map[int]int {
 	return counts
 }
 
-// wantOnce wants every one of n tasks to have been begun once.
+// wantOnce checks that each of n tasks was begun once.
 func (l ledger) wantOnce(n int) {
 	l.t.Helper()
 	want := map[int]int{}
@@ -152,8 +152,8 @@ func (l ledger) wantOnce(n int) {
 	}
 }
 
-// book cuts the book of the project into n files of whole lines, in a folder, and gives their paths. Each is shorter than the one
-// before: longer tasks are run first, so tasks are begun in the order of their numbers.
+// book cuts the book of the project into n files of whole lines, in a folder, and returns their paths. Each is shorter than the one
+// before: longer tasks run first, so tasks begin in the order of their numbers.
 func book(t *testing.T, dir string, n int) []string {
 	t.Helper()
 	const source = "../../testdata/book/opticks.txt"
@@ -177,7 +177,7 @@ func book(t *testing.T, dir string, n int) []string {
 	return paths
 }
 
-// each is what a shell command of the oracle makes of each file, which it gets as $1.
+// each runs a shell command of the oracle for each file, which is $1, and returns the outputs.
 func each(t *testing.T, paths []string, script string) [][]byte {
 	t.Helper()
 	var parts [][]byte

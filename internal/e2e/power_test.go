@@ -15,8 +15,8 @@ import (
 )
 
 var (
-	powerRounds = flag.Int("powerloss.rounds", 4, "how often the power goes in each of the tests of it")
-	powerSeed   = flag.Uint64("powerloss.seed", 0, "what they take their moments from; 0: chance")
+	powerRounds = flag.Int("powerloss.rounds", 4, "power losses in each of the tests")
+	powerSeed   = flag.Uint64("powerloss.seed", 0, "the seed of the power loss tests; 0: random")
 )
 
 // TestPowerLoss kills three leaders and two workers at once, at random moments, round after round.
@@ -26,8 +26,8 @@ func TestPowerLoss(t *testing.T) {
 	losePower(g, func() {})
 }
 
-// TestPowerLossUnsynced does the same to machines with disks: what was not fsynced is lost too. All that leaders and workers write
-// is on one file system in an image; a copy of the image, made while it is mounted, lacks what the kernel has not written yet.
+// TestPowerLossUnsynced also loses what was not fsynced. All files of leaders and workers are on one file system in an image; a copy of
+// the image, made while it is mounted, lacks what the kernel has not written yet.
 func TestPowerLossUnsynced(t *testing.T) {
 	t.Parallel()
 	needRoot(t, "mount the disk that is to lose what was not fsynced")
@@ -47,7 +47,7 @@ func TestPowerLossUnsynced(t *testing.T) {
 	})
 }
 
-// newImage makes a file system in a file, and mounts it.
+// newImage creates a file system in a file, and mounts it.
 func newImage(t *testing.T, image, dir string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -64,8 +64,7 @@ func newImage(t *testing.T, image, dir string) {
 	t.Cleanup(func() { mustRun(t, "umount -l "+dir) })
 }
 
-// mount mounts an image so that the kernel does of itself what it must, and no more: neither does it write at intervals, nor does it
-// make up for a missing fsync before a rename.
+// mount mounts an image so that the kernel neither writes at intervals nor compensates for a missing fsync before a rename.
 func mount(t *testing.T, image, dir string) {
 	t.Helper()
 	if out, err := command(t, "mount", "-o", "loop,commit=300,noauto_da_alloc", image, dir); err != nil {
@@ -73,8 +72,8 @@ func mount(t *testing.T, image, dir string) {
 	}
 }
 
-// losePower submits a job a round, and kills everything while it is at work. What was acknowledged before is there after; a task that
-// was known to be done is not run again; and each job ends with the right output.
+// losePower submits a job per round, and kills everything while it runs. What was acknowledged before is there afterwards; a task that was
+// known to be done is not run again; and each job ends with the correct output.
 func losePower(g *group, cut func()) {
 	t := g.t
 	seed := *powerSeed
@@ -98,9 +97,9 @@ func losePower(g *group, cut func()) {
 		id     uint64
 		out    string
 		ledger ledger
-		done   map[int]int // how often tasks had been begun that were known to be done when the power went
+		done   map[int]int // attempts of the tasks that were known to be done at the power loss
 	}
-	var jobs []work // those that may not be over
+	var jobs []work // those that may not have ended
 	settle := func() {
 		j := jobs[0]
 		jobs = jobs[1:]
@@ -118,7 +117,7 @@ func losePower(g *group, cut func()) {
 			Inputs: []string{g.path("in")}, Split: "none", Output: out, Program: split(l.record(), "sleep 0.0$B4_TASK", upperCase),
 		})
 		jobs = append(jobs, work{id, out, l, map[int]int{}})
-		if round%2 == 1 { // else it may not even have begun
+		if round%2 == 1 { // otherwise it may not have begun
 			g.untilMap(id, "some done", func(s api.Stage) bool { return s.Done > uint64(random.IntN(len(files))) })
 		}
 		chance(random, 600*time.Millisecond)
@@ -172,7 +171,7 @@ func losePower(g *group, cut func()) {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(job.Name, "small") && names[job.Name] != 0 {
-			t.Errorf("%q was submitted once, and is job %d and job %d", job.Name, names[job.Name], job.ID)
+			t.Errorf("%q was submitted once, and is both job %d and job %d", job.Name, names[job.Name], job.ID)
 		}
 		names[job.Name] = job.ID
 	}

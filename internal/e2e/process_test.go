@@ -20,14 +20,14 @@ import (
 // binary is the program under test, built once.
 var binary string
 
-var givenBinary = flag.String("binary", "", "test this binary, and build none: say, one that is wrong on purpose")
+var givenBinary = flag.String("binary", "", "test this binary instead of building one, for example one with a planted bug")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	os.Exit(buildAndRun(m))
 }
 
-// buildAndRun builds the binary the way the tests are built, and runs them.
+// buildAndRun builds the binary like the tests, and runs them.
 func buildAndRun(m *testing.M) int {
 	if *givenBinary != "" {
 		binary = *givenBinary
@@ -38,7 +38,7 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // the system clears its temporary files too
+	defer os.RemoveAll(dir) //nolint:errcheck // the system removes temporary files too
 	binary = filepath.Join(dir, "bridgefour")
 	args := []string{"build", "-o", binary, "../../cmd/bridgefour"}
 	if raceDetector {
@@ -53,10 +53,10 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// patience is how long a test waits for what must happen. Only a broken program makes a test wait so long.
+// patience is the timeout of conditions that must become true; only a broken program reaches it.
 const patience = 45 * time.Second
 
-// until asks again and again until what is so.
+// until polls until is returns true.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	ticks := time.NewTicker(10 * time.Millisecond)
@@ -70,7 +70,7 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// process is a running bridgefour. Its output goes to files: a reader of pipes would wait for what it leaves behind.
+// process is a running bridgefour. Its output goes to files: a reader of pipes would wait for processes that it leaves behind.
 type process struct {
 	t      *testing.T
 	name   string
@@ -80,7 +80,7 @@ type process struct {
 	ended  chan struct{} // closed when it has ended and was waited for
 }
 
-// lab is the folder of one test, with the environment of its processes.
+// lab is the folder of one test, and the environment of its processes.
 type lab struct {
 	t   *testing.T
 	dir string
@@ -98,10 +98,10 @@ func newLab(t *testing.T) *lab {
 	return &lab{t: t, dir: dir}
 }
 
-// path is a path in the lab.
+// path returns a path in the lab.
 func (l *lab) path(name ...string) string { return filepath.Join(append([]string{l.dir}, name...)...) }
 
-// command is the binary with arguments, in the lab.
+// command returns a command of the binary, in the lab.
 func (l *lab) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Dir = l.dir
@@ -112,7 +112,7 @@ func (l *lab) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// start starts the binary, which is killed at the end of the test if it is still there.
+// start starts the binary, which is killed at the end of the test if it still runs.
 func (l *lab) start(name string, args ...string) *process {
 	l.t.Helper()
 	return l.launch(name, l.command(context.Background(), args...))
@@ -160,7 +160,7 @@ func (p *process) cleanUp() {
 	}
 }
 
-// tail is the end of a text, enough to see what went wrong.
+// tail returns the end of a text.
 func tail(text string) string {
 	const most = 20_000
 	if len(text) > most {
@@ -172,7 +172,7 @@ func tail(text string) string {
 func (p *process) readStderr() string { return readFile(p.t, p.stderr) }
 func (p *process) readStdout() string { return readFile(p.t, p.stdout) }
 
-// kill ends the process as a power cut would: it cannot say goodbye.
+// kill kills the process with SIGKILL.
 func (p *process) kill() {
 	p.t.Helper()
 	p.signal(syscall.SIGKILL)
@@ -195,14 +195,14 @@ func (p *process) hasEnded() bool {
 	}
 }
 
-// wait waits for the end of the process and gives its exit code.
+// wait waits for the end of the process and returns its exit code.
 func (p *process) wait() int {
 	p.t.Helper()
 	until(p.t, p.name+" ends", p.hasEnded)
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// wantExit waits for the end of the process, which must have the exit code.
+// wantExit waits for the end of the process and checks its exit code.
 func (p *process) wantExit(code int) {
 	p.t.Helper()
 	if got := p.wait(); got != code {
@@ -210,7 +210,7 @@ func (p *process) wantExit(code int) {
 	}
 }
 
-// run runs the binary to its end, with further variables in its environment.
+// run runs the binary to its end, with additional environment variables.
 func (l *lab) run(env []string, args ...string) (code int, stdout, stderr string) {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -228,7 +228,7 @@ func (l *lab) run(env []string, args ...string) (code int, stdout, stderr string
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// readFile is a file's text; empty if there is none.
+// readFile returns a file's text; empty if there is none.
 func readFile(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -238,7 +238,7 @@ func readFile(t *testing.T, path string) string {
 	return string(text)
 }
 
-// write makes a file, with the folders above it.
+// write writes a file, and creates its folder.
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -254,7 +254,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// sh runs a shell command of the oracle: coreutils and their kin, which share no line with the program under test.
+// sh runs a shell command of the oracle: coreutils and the like, which share no code with the program under test.
 func sh(t *testing.T, dir, script string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, "sh"}, args...)...)

@@ -2,5 +2,5 @@
 
 package e2e
 
-// raceDetector says whether these tests were built with the race detector; the binary then is as well.
+// raceDetector reports whether the tests and the binary are built with the race detector.
 const raceDetector = true

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestRunInterrupted ends an embedded run by Ctrl-C and by SIGKILL; --resume goes on, and nothing done is run again.
+// TestRunInterrupted ends an embedded run by Ctrl-C and by SIGKILL; --resume continues, and finished tasks are not run again.
 func TestRunInterrupted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -40,11 +40,11 @@ func TestRunInterrupted(t *testing.T) {
 		}
 	}
 	if left := names(t, l.path("state", "bridgefour", "runs")); len(left) > 0 {
-		t.Errorf("state of a run that is done is left: %q", left)
+		t.Errorf("state of a finished run is left: %q", left)
 	}
 }
 
-// TestTwoRuns lets two runs write to one output at once: one wins, with an output that is all its own; the other says why it fails.
+// TestTwoRuns lets two runs write to one output at once: one wins, with only its own parts; the other one fails with the cause.
 func TestTwoRuns(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -76,7 +76,7 @@ func TestTwoRuns(t *testing.T) {
 		for i := range tasks {
 			parts = append(parts, fmt.Appendf(nil, "%s %d\n", winner, i+1))
 		}
-		// What the loser has done is kept for a resume, after the output has been made room for.
+		// The loser's finished tasks are kept, for a resume after the output was moved away.
 		if err := os.RemoveAll(out + "/_temporary"); err != nil {
 			t.Fatal(err)
 		}

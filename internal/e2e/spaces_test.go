@@ -13,13 +13,13 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// command runs a command of the system as root, beyond the end of the test if need be.
+// command runs a system command as root, also after the end of the test.
 func command(t *testing.T, name string, args ...string) ([]byte, error) {
 	t.Helper()
 	return exec.CommandContext(context.Background(), name, args...).CombinedOutput()
 }
 
-// mustRun is command where nothing may go wrong.
+// mustRun runs a command that must succeed.
 func mustRun(t *testing.T, line string) {
 	t.Helper()
 	words := strings.Fields(line)
@@ -28,7 +28,7 @@ func mustRun(t *testing.T, line string) {
 	}
 }
 
-// newSpacedGroup is a group whose leaders live in network namespaces, each with a plug in one switch. This machine has a plug too.
+// newSpacedGroup is a group whose leaders run in network namespaces, connected by one switch, as is this machine.
 func newSpacedGroup(t *testing.T, n int) *group {
 	t.Helper()
 	needRoot(t, "make network namespaces")
@@ -77,7 +77,7 @@ func plugOf(hub string, i int) string  { return fmt.Sprintf("%sp%d", hub, i+1) }
 // space is the network namespace of a node.
 func (n *node) space() string { return spaceOf(n.g.hub, slices.Index(n.g.nodes, n)) }
 
-// unplug pulls a leader's plug out of the switch: what it sends, and what is sent to it, is lost without a word.
+// unplug disconnects a leader from the switch: everything from and to it is lost silently.
 func unplug(n *node) {
 	mustRun(n.g.t, "ip link set "+plugOf(n.g.hub, slices.Index(n.g.nodes, n))+" nomaster")
 }
@@ -86,7 +86,7 @@ func plugIn(n *node) {
 	mustRun(n.g.t, "ip link set "+plugOf(n.g.hub, slices.Index(n.g.nodes, n))+" master "+n.g.hub)
 }
 
-// noLiesInside asks a leader that is unplugged from where it is.
+// noLiesInside sends requests to an unplugged leader from inside its namespace.
 func noLiesInside(n *node, job uint64) {
 	t := n.g.t
 	curl := func(args ...string) string {
