@@ -2,7 +2,7 @@ package sim
 
 import "time"
 
-// agenda is what is going to happen, in order of time. What falls on one moment happens in the order in which it was entered.
+// agenda is the queue of events, by time. Events of the same time run in the order in which they were added.
 type agenda struct {
 	heap []event
 	last uint64
@@ -27,7 +27,7 @@ func (a *agenda) add(at time.Duration, do func()) {
 	}
 }
 
-// next takes out the first event; ok is false when there is none before end.
+// next removes and returns the first event; ok is false if there is none before end.
 func (a *agenda) next(end time.Duration) (e event, ok bool) {
 	if len(a.heap) == 0 || a.heap[0].at > end {
 		return event{}, false

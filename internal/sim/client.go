@@ -9,26 +9,26 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// client asks leaders for things, one after the other, and asks again when it gets no answer.
+// client sends requests to leaders, one after the other, and repeats those that get no answer.
 type client struct {
 	process
 
 	number int
 	rng    *rand.Rand
-	leader addr // asked last
+	leader addr // of the last request
 	mine   []*jobPlan
 	next   int // of mine: to be submitted
 	seen   map[addr]servedAt
-	idle   bool // there is nothing more to ask
+	idle   bool // it has no more requests
 }
 
-// servedAt is how far a node was when it last answered this client.
+// servedAt is the log position of a node's last answer to this client.
 type servedAt struct {
 	life  int
 	index uint64
 }
 
-// jobPlan is a job that a client will submit, and how its attempts will fare.
+// jobPlan is a job that a client will submit, and what determines the outcome of its attempts.
 type jobPlan struct {
 	key     string
 	uid     string
@@ -36,18 +36,18 @@ type jobPlan struct {
 	mean    time.Duration
 	failing int    // attempts in a thousand
 	poison  int    // tasks in a thousand that always fail
-	lot     uint64 // all chance of its attempts comes from here
+	lot     uint64 // seed of its attempts
 	id      state.JobID
-	index   uint64 // of the log, as it was acknowledged: its reader must see it from there on
+	index   uint64 // log position of its acknowledgement: from there on readers must see it
 }
 
-// reply is what a node answers.
+// reply is the answer of a node.
 type reply struct {
 	from     addr
 	life     int
-	again    bool // not carried out: ask another
-	leader   addr // to ask; 0: none is known
-	unknown  bool // carried out, or not
+	again    bool // not carried out: try another node
+	leader   addr // for the next request; 0: none is known
+	unknown  bool // carried out or not
 	event    state.Event
 	index    uint64 // the log position that it reflects
 	missing  bool
@@ -60,7 +60,7 @@ const (
 	thinkMax    = 800 * time.Millisecond
 )
 
-// plans draws the jobs of all clients.
+// planJobs draws the jobs of all clients.
 func (w *World) planJobs() {
 	for i := range w.cfg.Jobs {
 		rng := stream(w.cfg.Seed, "job", uint64(i))
@@ -91,13 +91,13 @@ func (w *World) planJobs() {
 	}
 }
 
-// live begins the client's work.
+// live starts the client.
 func (c *client) live() {
 	c.start()
 	c.after(between(c.rng, 0, thinkMax), c.act)
 }
 
-// act asks for the next thing.
+// act sends the next request.
 func (c *client) act() {
 	if c.w.now > c.w.cfg.Span && c.next == len(c.mine) {
 		c.idle = true
@@ -125,7 +125,7 @@ func (c *client) act() {
 	}
 }
 
-// known is a job that this client knows to be there.
+// known returns a job that was acknowledged to some client; nil if there is none.
 func (c *client) known() *jobPlan {
 	var list []*jobPlan
 	for _, p := range c.w.clients[c.rng.IntN(len(c.w.clients))].mine {
@@ -139,7 +139,7 @@ func (c *client) known() *jobPlan {
 	return list[c.rng.IntN(len(list))]
 }
 
-// ask sends a request to a node and waits for its answer, for so long.
+// ask sends a request to a node and waits for its answer, callTimeout at most.
 func (c *client) ask(to *simLeader, handle func(l *simLeader, answer func(reply)), then func(reply)) {
 	done := false
 	finish := func(r reply) {
@@ -159,7 +159,7 @@ func (c *client) ask(to *simLeader, handle func(l *simLeader, answer func(reply)
 	}, func() { finish(reply{again: true}) })
 }
 
-// target is the node that is asked next.
+// target is the node for the next request.
 func (c *client) target() *simLeader {
 	if l := c.w.leaders[c.leader]; l != nil {
 		return l
@@ -168,7 +168,7 @@ func (c *client) target() *simLeader {
 	return all[c.rng.IntN(len(all))]
 }
 
-// redirect goes where a reply says.
+// redirect follows the leader of a reply.
 func (c *client) redirect(r reply) {
 	c.leader = r.leader
 	if r.unknown {
@@ -176,7 +176,7 @@ func (c *client) redirect(r reply) {
 	}
 }
 
-// submit asks with one key until there is an answer.
+// submit repeats a submit with one key until it is answered.
 func (c *client) submit(p *jobPlan, then func()) {
 	op := c.w.history.call(c.number, c.w.now, request{opSubmit, p.key})
 	add := func(e *state.Entry) { e.Submit(p.key, p.uid, p.spec) }
@@ -201,7 +201,7 @@ func (c *client) submit(p *jobPlan, then func()) {
 	})
 }
 
-// command stops or retries a job. Where the outcome is not known, it stays so.
+// command stops or retries a job. It is not repeated if its outcome is unknown.
 func (c *client) command(kind opKind, p *jobPlan, then func()) {
 	op := c.w.history.call(c.number, c.w.now, request{kind, p.key})
 	c.w.asks++
@@ -223,7 +223,7 @@ func (c *client) command(kind opKind, p *jobPlan, then func()) {
 	})
 }
 
-// consistency is what a reader asks for.
+// consistency of a read.
 type consistency uint8
 
 const (
@@ -232,7 +232,7 @@ const (
 	strongRead
 )
 
-// read looks at a job, at any node.
+// read reads a job, at any node.
 func (c *client) read(p *jobPlan, how consistency, then func()) {
 	all := c.w.members()
 	to := all[c.rng.IntN(len(all))]
@@ -254,7 +254,7 @@ func (c *client) read(p *jobPlan, how consistency, then func()) {
 	})
 }
 
-// judge holds a read against what was promised for it.
+// judge checks a read against its consistency.
 func (c *client) judge(r reply, how consistency, want uint64) {
 	if how == indexRead && (r.index < want || r.missing) {
 		c.w.fail("leader %d was asked for a state of at least %d, and answers with %d (job missing: %v)", r.from, want, r.index, r.missing)
@@ -266,16 +266,16 @@ func (c *client) judge(r reply, how consistency, want uint64) {
 	c.seen[r.from] = servedAt{r.life, r.index}
 }
 
-// fate is what becomes of an attempt that is left alone.
+// fate is the outcome of an attempt that is not disturbed.
 type fate struct {
 	takes   time.Duration
 	size    uint64 // of its file; 0: it leaves none
 	failure *wire.Failure
 }
 
-// fate draws it from the job's lot: the same task's same attempt always fares alike.
+// fate draws the outcome from the seed of the job: it depends on the task and the attempt number alone.
 func (w *World) fate(a *attempt, number uint32) fate {
-	job := w.check.oracle.Job(a.job)
+	job := w.oracle.state.Job(a.job)
 	if job == nil {
 		return fate{takes: time.Millisecond}
 	}
@@ -289,13 +289,13 @@ func (w *World) fate(a *attempt, number uint32) fate {
 		f.size = 8 + x>>32%1000
 	}
 	poisoned := lot(p.lot, uint64(a.stage), a.task)%1000 < uint64(p.poison) && a.stage == 0
-	if poisoned || w.now < w.cfg.Span && int(x>>40%1000) < p.failing { // after the faults, only what is poisoned fails
+	if poisoned || w.now < w.cfg.Span && int(x>>40%1000) < p.failing { // after the faults only poisoned tasks fail
 		f.failure = failureOf(lot(x, 1))
 	}
 	return f
 }
 
-// failureOf draws why an attempt fails.
+// failureOf draws the failure of an attempt.
 func failureOf(x uint64) *wire.Failure {
 	kinds := []wire.FailureKind{
 		wire.FailureKind_PROGRAM_ERROR, wire.FailureKind_PROGRAM_ERROR, wire.FailureKind_TIMEOUT, wire.FailureKind_OUT_OF_MEMORY,

@@ -5,36 +5,36 @@ import (
 	"time"
 )
 
-// Config describes a world. Everything that happens in it follows from this and the code.
+// Config describes a world. It and the code determine everything that happens.
 type Config struct {
 	Seed    uint64
 	Leaders int
 	Workers int
-	Slots   int // of each worker; 0: drawn
+	Slots   int // of each worker; 0: random
 	Clients int
 	Jobs    int  // submitted by all clients together
 	Tasks   int  // of one job, at most
-	Plain   bool // every job has that many, which leave no files
-	// Mean is how long an attempt takes, roughly; jobs differ.
+	Plain   bool // every job has that many tasks, without output
+	// Mean is the mean duration of an attempt, roughly; jobs differ.
 	Mean time.Duration
-	Span time.Duration // faults happen, and clients ask for things, until then
+	Span time.Duration // of faults and requests
 	Pace time.Duration // from one fault to the next, on average
-	// SnapshotEvery entries each leader saves its state and drops its log.
+	// SnapshotEvery is how many entries a leader applies between two snapshots.
 	SnapshotEvery uint64
 	Kinds         []FaultKind
 	Failing       int // attempts in a thousand that fail
 	Plant         Plant
-	StepEvery     time.Duration // a leader gathers what comes for so long before it acts; 0: 50 µs
+	StepEvery     time.Duration // how long a leader collects inputs for a step; 0: 50 µs
 }
 
-// Plant is a bug that a world is built with, to show that it is found.
+// Plant is a bug that is planted in a world, to show that it is found.
 type Plant uint8
 
 // Bugs of disks, of the network and of the driver, and bugs of the leader's core (see leaderBug).
 const (
 	NoBug        Plant = iota
-	AckUnsynced        // disks say that a write is durable when it is not
-	ForgedQuorum       // followers' answers say that they have entries that they have not
+	AckUnsynced        // disks acknowledge writes that are not durable
+	ForgedQuorum       // followers acknowledge entries that they do not have
 	EarlyAck           // a stop or a retry is acknowledged before the log has it
 	LazyRead           // a strong read is answered from memory
 	StaleLease         // a worker that was given up is still listened to, and its completion of a void lease goes into the log
@@ -42,7 +42,7 @@ const (
 	ForgetDone         // a term starts without the last completions
 )
 
-// Draw gives the world of a seed.
+// Draw returns the world of a seed.
 func Draw(seed uint64) Config {
 	rng := stream(seed, "config", 0)
 	c := Config{
@@ -63,7 +63,7 @@ func Draw(seed uint64) Config {
 	return c
 }
 
-// Faults are those that the seed has for this world.
+// Faults returns the faults that the seed has for this world.
 func (c *Config) Faults() []Fault { return plan(stream(c.Seed, "faults", 0), c, c.Kinds) }
 
 func (c *Config) String() string {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// disk makes writes durable in order, some time after they were asked for. What it has not made durable is lost with its
-// machine, but for a part of it: nobody knows how much a disk has written of its own accord.
+// disk makes writes durable in order, after some time. Writes that are not durable are lost with the machine, except for a random
+// part that the disk has written already.
 type disk struct {
 	w    *World
 	proc *process
@@ -17,23 +17,23 @@ type disk struct {
 	busy  []write // one fsync covers them
 	begun time.Duration
 
-	slow int // so many faults make it slower
-	hung int // so many faults keep it from ending anything
-	full int // so many faults keep it from taking anything
+	slow int // number of faults that make it slow
+	hung int // number of faults in which no write ends
+	full int // number of faults in which no write starts
 	lies bool
 }
 
-// write is one thing to be made durable.
+// write is one write to be made durable.
 type write struct {
 	bytes int
-	apply func()           // makes it so
-	tear  func(*rand.Rand) // makes part of it so: it was being written when the machine stopped; may be nil
-	done  func(error)      // tells the process
+	apply func()           // makes it durable
+	tear  func(*rand.Rand) // makes a part durable, if the machine stops during the write; may be nil
+	done  func(error)      // notifies the process
 }
 
 var errFull = errors.New("no space left on device")
 
-// What an fsync takes, and what it writes in a second.
+// Duration of an fsync, and bytes written in a second.
 const (
 	syncMin   = 150 * time.Microsecond
 	syncMax   = 2 * time.Millisecond
@@ -42,7 +42,7 @@ const (
 	slowTimes = 200
 )
 
-// save asks for a write. Where the disk is full, one that must wait does so.
+// save queues a write. If the disk is full, it waits.
 func (d *disk) save(w write) {
 	if d.lies {
 		done := w.done
@@ -53,7 +53,7 @@ func (d *disk) save(w write) {
 	d.start()
 }
 
-// start begins an fsync of all that waits, when there is none under way.
+// start starts an fsync of all queued writes, unless one is running.
 func (d *disk) start() {
 	if len(d.busy) > 0 || len(d.queue) == 0 {
 		return
@@ -68,7 +68,7 @@ func (d *disk) start() {
 	d.finish(took)
 }
 
-// finish ends the fsync that is under way, after a while.
+// finish ends the running fsync after a while.
 func (d *disk) finish(after time.Duration) {
 	life := d.proc.life
 	d.w.after(after, func() {
@@ -92,8 +92,8 @@ func (d *disk) finish(after time.Duration) {
 	})
 }
 
-// stop is the end of the process, or of its machine. Of what was not fsynced some may have reached the disk all the same, in
-// order, the last of it in part.
+// stop is the end of the process, or of its machine. Some of the writes that were not fsynced may be durable nevertheless, in order,
+// the last one in part.
 func (d *disk) stop() {
 	pending := append(d.busy, d.queue...)
 	d.busy, d.queue = nil, nil

@@ -1,26 +1,26 @@
 // Package sim runs whole clusters in virtual time, in one thread, from one seed: the real consensus (internal/replica/core), the real
-// state machine and leader's core (leader.Controller) and the real worker's core (core.Core of internal/worker), over a network, disks and clocks that
-// this package owns. Only their drivers are replaced. Days pass in seconds, and every failure can be played again.
+// state machine and leader's core (leader.Controller) and the real worker's core (internal/worker/core), over a simulated network, disks
+// and clocks. Only their drivers are replaced. Days pass in seconds, and every failure can be replayed.
 //
-// A [World] is described by a [Config], which [Draw] makes of a seed, and by a list of [Fault]s, which is drawn before it begins:
-// processes are killed, stopped, restarted, moved and replaced; messages are late, lost, doubled and overtaken; the network is
-// cut, one way or both, or split; disks are slow, hung or full, and lose what was not fsynced, or half of it; clocks drift and jump.
-// Clients submit, stop and retry jobs, ask again where they got no answer, and read at every consistency.
-// When the faults have stopped, every job must end.
+// A [World] is described by a [Config], which [Draw] makes of a seed, and by a list of [Fault]s, which is drawn before it starts:
+// processes are killed, stopped, restarted, moved and replaced; messages are late, lost, duplicated and reordered; the network is
+// cut, one way or both, or split; disks are slow, hung or full, and lose all or a part of what was not fsynced; clocks drift and jump.
+// Clients submit, stop and retry jobs, repeat requests that got no answer, and read at every consistency.
+// After the faults have ended, every job must end.
 //
-// A checker that sees everything holds what happens against the promises: all logs are one; what was acknowledged is kept; a term
-// has one leader; a task has one winner, which has run to its end, whose file is there and which is published once; fencing
-// numbers grow, and what is stale stays so; all machines are the same, byte for byte, at the same position; reads are as fresh as
-// was asked for; submits, stops, retries and strong reads are linearizable (by porcupine); and where only leaders suffer, no attempt
-// is run again.
+// An oracle that sees all processes checks the promises: all logs are the same; what was acknowledged is kept; a term has one leader; a
+// task has one winner, which has run to its end, whose file exists and which is published once; fencing numbers grow, and what is
+// stale stays stale; all states are the same, byte for byte, at the same position; reads are as fresh as requested; submits, stops,
+// retries and strong reads are linearizable (by porcupine); and if only leaders have faults, no attempt is run again. The invariants of
+// the leader's core are checked after each step.
 //
-// What is random comes from streams of its own for each purpose, so that leaving a fault out leaves the rest much as it was: that
-// is what lets [Shrink] cut a failing list of faults down.
+// Each purpose has its own stream of random numbers, so that a world without one of its faults is much the same otherwise: that lets
+// [Shrink] shorten a failing list of faults.
 //
-//	make sim SEED=n     plays one world, and tells each step
-//	make soak FOR=10m   plays worlds at random for so long
+//	make sim SEED=n     runs one world, and prints each step
+//	make soak FOR=10m   runs random worlds for that time
 //
-// Clocks jump forward only, as after a machine was suspended: what a program takes for durations comes from a monotonic clock.
-// What commit attempts do to the output folder is one step here; how they get along with each other is tested in package commit.
-// The transports, the files of the log and the drivers have tests of their own.
+// Clocks jump forward only, as after a machine was suspended: programs measure durations with a monotonic clock. A commit attempt
+// publishes the output folder in one step here; concurrent ones are tested in package commit. The transports, the files of the log
+// and the drivers have tests of their own.
 package sim

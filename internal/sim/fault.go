@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// FaultKind is what can go wrong.
+// FaultKind is a kind of fault.
 type FaultKind uint8
 
-// The faults. Who is the leader or worker that is hit, Other the second one.
+// The faults. Who is the leader or worker that has the fault, Other the second one.
 const (
 	KillLeader    FaultKind = iota // kill -9, and a start after For
 	PowerLoss                      // of all machines at once
 	PauseLeader                    // SIGSTOP
 	RestartLeader                  // SIGTERM: it hands over first
 	CutLeaders                     // Who and Other do not reach each other
-	CutOneWay                      // Other does not hear Who
-	CutOff                         // Who reaches nobody
-	CutMute                        // nobody hears Who
-	CutDeaf                        // Who hears nobody
+	CutOneWay                      // Other receives nothing from Who
+	CutOff                         // Who neither sends nor receives
+	CutMute                        // Who sends nothing
+	CutDeaf                        // Who receives nothing
 	SplitNetwork                   // into two halves
-	BadWeather                     // messages are late, lost, doubled
+	BadNetwork                     // messages are late, lost, duplicated
 	SlowDisk                       // of a leader
 	HungDisk
 	FullDisk
@@ -31,22 +31,22 @@ const (
 	ReplaceLeader
 	MoveLeader // kill -9, and a start at another address
 	KillWorker // its process
-	LoseWorker // its machine: nobody hears of its end
+	LoseWorker // its machine: its connections do not end
 	PauseWorker
 	BreakSession // of a worker
 	CutOffWorker
 	WorkerDiskFull
-	WorkerClockWrong // by ten minutes: it is refused while that is so
-	DrainWorker      // SIGTERM; Size 1: it does not wait for what runs; 2: the user does it
+	WorkerClockWrong // by ten minutes: it is refused meanwhile
+	DrainWorker      // SIGTERM; Size 1: without waiting for running attempts; 2: by a user
 	RemoveWorker     // by the user
 	faultKinds
 )
 
-// faultKind is what there is to know of a kind of fault.
+// faultKind is the properties of a kind of fault.
 type faultKind struct {
 	name   string
-	worker bool                 // it befalls a worker
-	pair   bool                 // it takes another leader besides
+	worker bool                 // of a worker
+	pair   bool                 // of two leaders
 	lasts  bool                 // for a while
 	size   func(*rand.Rand) int // nil: it has none
 	cut    func(f Fault, who, other addr) *cut
@@ -67,7 +67,7 @@ var faultTable = [faultKinds]faultKind{
 		side := func(x addr) bool { return lot(uint64(f.Size), uint64(x))%2 == 0 }
 		return &cut{side, func(x addr) bool { return !side(x) }, true}
 	}},
-	BadWeather:       {name: "bad weather", lasts: true, size: func(rng *rand.Rand) int { return 1 + rng.IntN(400) }},
+	BadNetwork:       {name: "bad network", lasts: true, size: func(rng *rand.Rand) int { return 1 + rng.IntN(400) }},
 	SlowDisk:         {name: "slow disk", lasts: true},
 	HungDisk:         {name: "hung disk", lasts: true},
 	FullDisk:         {name: "full disk", lasts: true},
@@ -95,7 +95,7 @@ func (k FaultKind) String() string {
 	return fmt.Sprintf("fault %d", uint8(k))
 }
 
-// Fault is one thing that goes wrong. It is chosen before the world begins to run, so that it can be left out.
+// Fault is one fault. It is drawn before the world starts, so that it can be left out.
 type Fault struct {
 	At, For    time.Duration
 	Kind       FaultKind
@@ -117,12 +117,12 @@ func (f Fault) String() string {
 	return s
 }
 
-// OfLeaders are the faults that leave workers and the network alone: whatever happens then, no attempt is run again.
+// OfLeaders returns the faults of leaders alone, in which no attempt is run again.
 func OfLeaders() []FaultKind {
 	return []FaultKind{KillLeader, PauseLeader, RestartLeader, HungDisk, SlowDisk, ClockDrift}
 }
 
-// plan draws the faults of a world that has those kinds.
+// plan draws the faults of a world from some kinds.
 func plan(rng *rand.Rand, c *Config, kinds []FaultKind) []Fault {
 	var list []Fault
 	if len(kinds) == 0 {
@@ -160,7 +160,7 @@ func allFaults() []FaultKind {
 	return list
 }
 
-// someFaults draws which kinds of fault a world has: a few that meet often find more than many that meet seldom.
+// someFaults draws the kinds of fault of a world: few kinds that often coincide find more than many that seldom do.
 func someFaults(rng *rand.Rand) []FaultKind {
 	all := allFaults()
 	switch rng.IntN(6) {

@@ -12,7 +12,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// opKind is what a client asks for.
+// opKind is a kind of request.
 type opKind uint8
 
 const (
@@ -22,23 +22,23 @@ const (
 	opRead // linearizable
 )
 
-// request is one call of a client about the job that was, or will be, submitted with a key.
+// request is one call of a client for the job that is submitted with a key.
 type request struct {
 	kind opKind
 	key  string
 }
 
-// answer is what became of it.
+// answer is the outcome of a request.
 type answer struct {
-	unknown bool // nobody has said: it may be carried out at any later time, or never
-	refused bool // the state machine refused it
+	unknown bool // it may be carried out at any later time, or never
+	refused bool // by the state machine
 	job     state.JobID
 	missing bool // of a read: there is no such job
 	status  state.JobStatus
 	done    uint64 // of a read: tasks of the first stage that are done
 }
 
-// jobState is what the model knows of a job.
+// jobState is the state of a job in the model.
 type jobState struct {
 	exists bool
 	id     state.JobID
@@ -46,7 +46,7 @@ type jobState struct {
 	done   uint64 // at least
 }
 
-// onward is the states that a job may have come to by itself.
+// onward returns the states that a job can reach by itself.
 func (s jobState) onward() []jobState {
 	list := []jobState{s}
 	add := func(status state.JobStatus) {
@@ -68,7 +68,7 @@ func (s jobState) onward() []jobState {
 	return list
 }
 
-// step is what a request may do to a job in state s, given its answer.
+// step returns the possible states of a job in state s after a request with that answer.
 func (s jobState) step(in request, out answer) (next []jobState) {
 	for _, s := range s.onward() {
 		if out.unknown {
@@ -131,8 +131,7 @@ func (s jobState) retry(out answer) []jobState {
 	return []jobState{s}
 }
 
-// jobModel is the sequential job that the history is held against: all requests about one key. What tasks do to the job
-// happens by itself, at any time.
+// jobModel is the sequential model of a job, for all requests with one key. Its tasks change the job by themselves, at any time.
 func jobModel() porcupine.Model {
 	model := porcupine.NondeterministicModel{
 		Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
@@ -167,12 +166,12 @@ func jobModel() porcupine.Model {
 	return model.ToModel()
 }
 
-// history is what clients asked and were answered.
+// history is the requests of clients and their answers.
 type history struct {
 	ops []porcupine.Operation
 }
 
-// call notes a request, and gives what notes its answer.
+// call notes a request, and returns its number.
 func (h *history) call(client int, now time.Duration, in request) int {
 	h.ops = append(h.ops, porcupine.Operation{
 		ClientId: client, Input: in, Call: int64(now), Output: answer{unknown: true}, Return: math.MaxInt64,
@@ -187,7 +186,7 @@ func (h *history) answered(op int, now time.Duration, out answer) {
 // forget drops a request that is known not to have been carried out.
 func (h *history) forget(op int) { h.ops[op].ClientId = -1 }
 
-// check says what is wrong with the history, as far as the time that it may take allows to know.
+// check returns an error if the history is not linearizable, as far as the time limit allows.
 func (h *history) check(limit time.Duration) error {
 	ops := slices.DeleteFunc(slices.Clone(h.ops), func(op porcupine.Operation) bool {
 		in, out := op.Input.(request), op.Output.(answer)

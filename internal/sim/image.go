@@ -10,9 +10,9 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// image is what a leader's disk holds.
+// image is the content of a leader's disk.
 type image struct {
-	begin   core.Position // where there is no snapshot yet
+	begin   core.Position // if there is no snapshot yet
 	state   *raftpb.HardState
 	entries []*raftpb.Entry
 	snaps   []savedSnapshot // newest first, at most two
@@ -30,13 +30,13 @@ func (d *image) start() core.Position {
 	return d.begin
 }
 
-// save makes what raft wants saved durable; torn: its first entries only, as when the machine stopped over it.
+// save makes a batch of raft durable; torn: only its first entries, because the machine stopped meanwhile.
 func (d *image) save(m *raftpb.Message, body []byte, torn int) {
 	entries := m.GetEntries()
 	if torn >= 0 {
 		entries = entries[:min(torn, len(entries))]
 	}
-	synced := d.start().Index + uint64(len(d.entries)) // the commit index on disk covers only what was there before
+	synced := d.start().Index + uint64(len(d.entries)) // the commit index on disk covers only earlier entries
 	if s := m.GetSnapshot(); s != nil && torn < 0 && s.GetMetadata().GetIndex() > 0 {
 		p := core.Position{Index: s.GetMetadata().GetIndex(), Term: s.GetMetadata().GetTerm(), Members: &core.Members{}}
 		if err := json.Unmarshal(s.GetData(), p.Members); err != nil {

@@ -30,7 +30,7 @@ type simLeader struct {
 	core       *core.Core
 	controller *leader.Controller
 	bug        *leaderBug // nil: none
-	applied    uint64     // index that the state machine has applied, raft's own entries counted
+	applied    uint64     // index that the state machine has applied, with raft's own entries
 	since      uint64     // entries delivered since the last snapshot
 	term       uint64
 	leading    bool
@@ -41,19 +41,19 @@ type simLeader struct {
 	waiting  map[string][]func(reply) // clients, by the key of their request
 	reads    []*pendingRead
 
-	stepDue bool          // an event will step the node
-	wakeAt  time.Duration // when the node wants to be stepped
+	stepDue bool          // an event will step the controller
+	wakeAt  time.Duration // of the controller
 
 	port int
-	book map[uint64]string // addresses of other leaders that have said where they are
+	book map[uint64]string // addresses that other leaders have announced
 	gone bool              // removed from the cluster
 }
 
-// logDriver is what the driver of the core remembers.
+// logDriver is the state of the core's driver.
 type logDriver struct {
 	deliveries []core.Delivery
-	handing    bool     // an event will hand over the next delivery
-	proposals  [][]byte // that the log has not accepted yet
+	handing    bool     // an event will deliver the queue
+	proposals  [][]byte // not accepted by the log yet
 	full       bool     // the log has no room
 	room       bool     // the core accepts proposals
 	lastRef    core.Ref
@@ -63,7 +63,7 @@ type logDriver struct {
 	bodies     map[uint64][]byte // snapshots of others that were received, by index
 }
 
-// boot starts the leader's process from what its disk holds.
+// boot starts the leader's process from its disk.
 func (l *simLeader) boot() {
 	l.start()
 	l.applied, l.since, l.term, l.leading, l.leaderID, l.reads, l.stepDue, l.wakeAt = 0, 0, 0, false, 0, nil, false, 0
@@ -91,7 +91,7 @@ func (l *simLeader) boot() {
 	l.step()
 }
 
-// kill ends the process; what it had not fsynced may be lost. With its machine, nobody is told.
+// kill ends the process; what was not fsynced may be lost. Quiet: of its machine, so that connections do not end.
 func (l *simLeader) kill(quiet bool) {
 	if !l.up {
 		return
@@ -109,7 +109,7 @@ func (l *simLeader) kill(quiet bool) {
 	l.disk.stop()
 }
 
-// Units of raft's time, as the real program has them.
+// Raft's timing, as in the real program.
 const (
 	tickEvery      = 10 * time.Millisecond
 	electionTicks  = 50
@@ -164,7 +164,7 @@ func (l *simLeader) drive(inputs ...core.Input) {
 	})
 }
 
-// ask steps the input that input makes of a ref; answer is called with its answer.
+// ask steps the core with a request; answer is called with its answer.
 func (l *simLeader) ask(input func(core.Ref) core.Input, answer func(core.Answer)) core.Ref {
 	l.lastRef++
 	ref := l.lastRef
@@ -208,7 +208,7 @@ func (l *simLeader) must(err error) {
 	}
 }
 
-// hand gives the state machine the next deliveries, a moment later.
+// hand delivers the queue to the state machine, a moment later.
 func (l *simLeader) hand() {
 	if l.handing || len(l.deliveries) == 0 {
 		return
@@ -239,7 +239,7 @@ func (l *simLeader) deliver(d core.Delivery) {
 		}
 	}
 	for _, entry := range d.Entries {
-		l.w.check.delivered(l.addr, entry)
+		l.w.oracle.delivered(l.addr, entry)
 		l.since++
 	}
 	l.log(e)
@@ -255,7 +255,7 @@ func (l *simLeader) deliver(d core.Delivery) {
 
 func (l *simLeader) log(e replica.Event) { l.must(node.HandleLog(l.controller, l.now(), l.bug.log(e))) }
 
-// role begins or ends what belongs to a term.
+// role starts or ends a term.
 func (l *simLeader) role(r *replica.Role) {
 	l.w.trace("role", uint64(l.addr), r.Term, r.LeaderID, boolNumber(r.Leader))
 	l.leaderID = r.LeaderID
@@ -264,14 +264,14 @@ func (l *simLeader) role(r *replica.Role) {
 	}
 	l.leading, l.term = r.Leader, r.Term
 	if r.Leader {
-		l.w.check.leads(l, r.Term)
+		l.w.oracle.leads(l, r.Term)
 	}
 }
 
 func (l *simLeader) endTerm(why string) {
 	l.step()
 	for _, id := range sortedKeys(l.sessions) {
-		l.closeSession(l.sessions[id], goodbye{reason: why})
+		l.closeSession(l.sessions[id], endOfSession{reason: why})
 	}
 	for _, key := range sortedKeys(l.waiting) {
 		for _, answer := range l.waiting[key] {
@@ -282,7 +282,7 @@ func (l *simLeader) endTerm(why string) {
 	l.proposals = nil
 }
 
-func (l *simLeader) take(in leader.Input) bool {
+func (l *simLeader) handle(in leader.Input) bool {
 	if !l.controller.Handle(l.bug.input(in)) {
 		return false
 	}
@@ -290,7 +290,7 @@ func (l *simLeader) take(in leader.Input) bool {
 	return true
 }
 
-// soon steps the node a moment later, with whatever has come until then.
+// soon steps the controller a moment later, with the inputs until then.
 func (l *simLeader) soon() {
 	if l.stepDue {
 		return
@@ -302,12 +302,12 @@ func (l *simLeader) soon() {
 	})
 }
 
-// step lets the node act, and carries out its effects.
+// step steps the controller and carries out its effects.
 func (l *simLeader) step() {
 	if !l.up {
 		return
 	}
-	if l.w.now >= l.w.cfg.Span/2 { // worlds see both what feature level 0 writes and what the latest does
+	if l.w.now >= l.w.cfg.Span/2 { // worlds have entries of feature level 0 and of the latest one
 		l.controller.Handle(leader.RaiseLevel{Needs: "simulated"})
 	}
 	e, err := l.controller.Step(l.now())
@@ -321,18 +321,18 @@ func (l *simLeader) step() {
 	l.bug.effects(e)
 	l.proposals = append(l.proposals, e.Propose...)
 	l.propose()
-	if book := l.w.check.book(l.term); l.leading {
+	if book := l.w.oracle.book(l.term); l.leading {
 		book.floor = book.last
 	}
 	for i := range e.Send {
 		if m := e.Send[i].Message.GetWelcome(); m != nil {
-			l.w.check.welcomed(l, e.Send[i:])
+			l.w.oracle.welcomed(l, e.Send[i:])
 		}
-		l.tell(e.Send[i].Session, e.Send[i].Message)
+		l.send(e.Send[i].Session, e.Send[i].Message)
 	}
 	for _, c := range e.Close {
 		if s := l.sessions[c.Session]; s != nil {
-			l.closeSession(s, goodbye{c.Refused, c.Reason})
+			l.closeSession(s, endOfSession{c.Refused, c.Reason})
 			l.controller.Handle(leader.Closed{Session: c.Session})
 		}
 	}
@@ -343,7 +343,7 @@ func (l *simLeader) step() {
 	l.arm(e.Wake)
 }
 
-// arm has the node stepped when it wants to be.
+// arm schedules the step at wake.
 func (l *simLeader) arm(wake time.Time) {
 	at := l.w.now + max(tickEvery/100, l.world(wake.Sub(l.now())))
 	if l.wakeAt > l.w.now && l.wakeAt <= at {
@@ -373,10 +373,10 @@ func (l *simLeader) propose() {
 	})
 }
 
-// write puts a client's command into the log and answers with what became of it.
+// write adds a client's command to the log and answers with its outcome.
 func (l *simLeader) write(key string, add func(*state.Entry), answer func(reply)) {
-	if l.full || !l.take(leader.Command{Key: key, Add: add}) {
-		answer(reply{again: true, leader: l.elsewhere()})
+	if l.full || !l.handle(leader.Command{Key: key, Add: add}) {
+		answer(reply{again: true, leader: l.leaderHint()})
 		return
 	}
 	if l.w.cfg.Plant == EarlyAck && !strings.HasPrefix(key, jobKey) {
@@ -386,8 +386,8 @@ func (l *simLeader) write(key string, add func(*state.Entry), answer func(reply)
 	l.waiting[key] = append(l.waiting[key], answer)
 }
 
-// elsewhere is who leads, as far as this node knows.
-func (l *simLeader) elsewhere() addr {
+// leaderHint returns the leader that this node knows of; 0 if there is none, or itself.
+func (l *simLeader) leaderHint() addr {
 	if l.leaderID == uint64(l.addr) {
 		return 0
 	}
@@ -397,9 +397,9 @@ func (l *simLeader) elsewhere() addr {
 func (l *simLeader) reply(e *state.Event) {
 	list := l.waiting[e.Key]
 	if len(list) == 0 {
-		return // of another node's client, or of one that asked in another term
+		return // of another node's client, or of another term
 	}
-	l.w.check.acknowledged(l, e)
+	l.w.oracle.acknowledged(l, e)
 	list[0](reply{event: *e, index: l.controller.Machine().Index(), leader: l.addr})
 	if l.waiting[e.Key] = list[1:]; len(list) == 1 {
 		delete(l.waiting, e.Key)

@@ -6,20 +6,19 @@ import (
 	"time"
 )
 
-// addr is where a process listens: leaders have small numbers, workers and clients come after them.
+// addr is the address of a process: leaders have small numbers, workers and clients follow.
 type addr int
 
-// network carries messages between processes. A message is late, lost, doubled or overtaken as the weather has it, and never
-// passes a cut.
+// network carries messages between processes. Disturbances delay, lose, duplicate and reorder messages; nothing passes a cut.
 type network struct {
-	w       *World
-	rng     *rand.Rand
-	cuts    []*cut
-	weather []*weather
-	next    int // of streams
+	w            *World
+	rng          *rand.Rand
+	cuts         []*cut
+	disturbances []*disturbance
+	next         int // of streams
 }
 
-// cut lets nothing through from one group to another.
+// cut drops all messages from one group to another.
 type cut struct {
 	from, to func(addr) bool
 	both     bool // nor back
@@ -29,8 +28,8 @@ func (c *cut) blocks(from, to addr) bool {
 	return c.from(from) && c.to(to) || c.both && c.from(to) && c.to(from)
 }
 
-// weather is how bad the network is, for a while and for some.
-type weather struct {
+// disturbance is a fault of the network for some processes.
+type disturbance struct {
 	touches func(addr) bool
 	delay   time.Duration // at most
 	lose    int           // in a thousand
@@ -41,7 +40,7 @@ func (n *network) blocked(from, to addr) bool {
 	return slices.ContainsFunc(n.cuts, func(c *cut) bool { return c.blocks(from, to) })
 }
 
-// Latencies of a quiet network, and of programs that come to what has arrived.
+// Latencies of an undisturbed network, and of programs that read from it.
 const (
 	latencyMin = 60 * time.Microsecond
 	latencyMax = 900 * time.Microsecond
@@ -49,7 +48,7 @@ const (
 
 func (n *network) latency(from, to addr) time.Duration {
 	d := between(n.rng, latencyMin, latencyMax)
-	for _, bad := range n.weather {
+	for _, bad := range n.disturbances {
 		if bad.touches(from) || bad.touches(to) {
 			d += between(n.rng, 0, bad.delay)
 		}
@@ -57,10 +56,10 @@ func (n *network) latency(from, to addr) time.Duration {
 	return d
 }
 
-// luck says how often a message arrives.
+// luck returns how often a message arrives.
 func (n *network) luck(from, to addr) (times int) {
 	times = 1
-	for _, bad := range n.weather {
+	for _, bad := range n.disturbances {
 		if !bad.touches(from) && !bad.touches(to) {
 			continue
 		}
@@ -74,7 +73,7 @@ func (n *network) luck(from, to addr) (times int) {
 	return times
 }
 
-// post sends something that may be lost, doubled and overtaken. Arrive is called for each time that it arrives.
+// post sends a message that may be lost, duplicated and reordered. Arrive is called each time that it arrives.
 func (n *network) post(from addr, to *process, arrive func()) {
 	for range n.luck(from, to.addr) {
 		n.w.after(n.latency(from, to.addr), func() {
@@ -85,12 +84,12 @@ func (n *network) post(from addr, to *process, arrive func()) {
 	}
 }
 
-// conn is an ordered stream between two processes: all that is sent arrives, in order and once, or it breaks.
+// conn is an ordered stream between two processes: every message arrives, in order and once, or the stream breaks.
 type conn struct {
 	net    *network
 	number int
 	ends   [2]*end
-	dead   bool // nothing gets through any more; the sides may not know it yet
+	dead   bool // nothing arrives any more; the sides may not know it yet
 }
 
 // end is one side of a conn.
@@ -101,11 +100,11 @@ type end struct {
 	life   int
 	open   bool
 	recv   func(m any)
-	broken func() // the other side has gone, or the network has
+	broken func() // the other side has closed, or the network has failed
 	queue  []packet
-	pumped bool          // an event will look at the queue
+	pumped bool          // an event will deliver the queue
 	last   time.Duration // arrival of the last packet of the queue
-	stuck  time.Duration // since when the first packet has not got through; 0: it has
+	stuck  time.Duration // since when the first packet has not arrived; 0: it has
 }
 
 type packet struct {
@@ -113,16 +112,16 @@ type packet struct {
 	m  any // nil: the other side has closed
 }
 
-// Bounds of a connection's patience: a packet is sent again after resend, and when nothing has got through for some time between
-// giveUpMin and giveUpMax the connection breaks.
+// Timeouts of a connection: a packet is sent again after resend, and the connection breaks when nothing has arrived for a time between
+// giveUpMin and giveUpMax.
 const (
 	resend    = 100 * time.Millisecond
 	giveUpMin = 1500 * time.Millisecond
 	giveUpMax = 4 * time.Second
 )
 
-// dial connects two processes. Accept is called in the other one when the connection stands; failed is called where nobody
-// listens. What is dialed may be closed before that.
+// dial connects two processes. Accept is called in the other one once it is connected; failed is called if no process listens. The end
+// that is returned may be closed before that.
 func (n *network) dial(from, to *process, accept func(*end), failed func()) *end {
 	n.next++
 	c := &conn{net: n, number: n.next}
@@ -133,11 +132,11 @@ func (n *network) dial(from, to *process, accept func(*end), failed func()) *end
 	return c.ends[0]
 }
 
-// knock asks for the connection, and asks again after a while, and after twice as long, when that is lost.
+// knock sends the request for the connection, and repeats it after a while, and after twice as long, if it is lost.
 func (n *network) knock(c *conn, from, to *process, accept func(*end), failed func(), again time.Duration) {
 	n.w.after(n.latency(from.addr, to.addr), func() {
 		switch {
-		case !c.ends[0].open: // who dialed has given up
+		case !c.ends[0].open: // the dialing side has given up
 		case n.blocked(from.addr, to.addr):
 			n.w.after(again, func() { n.knock(c, from, to, accept, failed, 2*again) })
 		case !to.up:
@@ -155,8 +154,7 @@ func (n *network) knock(c *conn, from, to *process, accept func(*end), failed fu
 	})
 }
 
-// once sends something that arrives once, if it arrives. Refused, which may be nil, is called in the sender where nobody
-// listens.
+// once sends a message that arrives at most once. Refused, which may be nil, is called in the sender if no process listens.
 func (n *network) once(from addr, to *process, arrive, refused func()) {
 	if n.luck(from, to.addr) == 0 {
 		return
@@ -184,7 +182,7 @@ func (e *end) send(m any) {
 
 func (e *end) push(m any) {
 	if e.conn.dead {
-		return // after what was lost nothing may arrive: it is a stream
+		return // a stream: nothing may arrive after a lost message
 	}
 	net, p := e.conn.net, e.peer()
 	p.last = max(p.last, net.w.now+net.latency(e.proc.addr, p.proc.addr))
@@ -240,7 +238,7 @@ func (e *end) deliver(m any) {
 	})
 }
 
-// snap breaks a connection whose packets do not get through: each side notices in its own time.
+// snap breaks a connection as if its packets were lost: each side notices after its own timeout.
 func (c *conn) snap() {
 	c.dead = true
 	for _, e := range c.ends {
@@ -258,13 +256,13 @@ func (e *end) close() {
 	e.push(nil)
 }
 
-// lose is the end of this side's machine without a word: the other side finds out when it has heard nothing for long.
+// lose is the end of this side's machine: the other side notices after its timeout.
 func (e *end) lose() {
 	if !e.open {
 		return
 	}
 	e.open = false
 	p := e.peer()
-	p.queue = nil // what has not got through is not sent again
+	p.queue = nil // lost packets are not sent again
 	e.conn.net.w.after(between(e.conn.net.rng, giveUpMin, giveUpMax), func() { p.deliver(nil) })
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// The parts of the simulator that a world cannot test: what they get wrong, it would not see.
+// Tests of the simulator's parts whose errors a world would not notice.
 
 func TestAgendaKeepsOrder(t *testing.T) {
 	var a agenda
@@ -38,7 +38,7 @@ func TestAgendaKeepsOrder(t *testing.T) {
 	}
 }
 
-// two is a network of two processes that are up.
+// two returns a network of two running processes.
 func two() (*World, *process, *process) {
 	w := newWorld(Config{Seed: 1}, nil)
 	a, b := &process{w: w, addr: 1}, &process{w: w, addr: 2}
@@ -72,7 +72,7 @@ func TestConnBreaks(t *testing.T) {
 		"when the other side closes":            func(_ *World, _ *process, _, there *end) { there.close() },
 		"when the other side's machine is gone": func(_ *World, b *process, _, there *end) { there.lose(); b.die(true) },
 	}
-	for name, befall := range tests {
+	for name, inject := range tests {
 		t.Run(name, func(t *testing.T) {
 			w, a, b := two()
 			var there *end
@@ -83,7 +83,7 @@ func TestConnBreaks(t *testing.T) {
 			}, func() {})
 			here.recv, here.broken = func(any) {}, func() { broken++ }
 			w.run(time.Second)
-			befall(w, b, here, there)
+			inject(w, b, here, there)
 			w.run(20 * time.Second)
 			if broken != 1 {
 				t.Errorf("told %d times that the connection is broken, want once", broken)
@@ -112,7 +112,7 @@ func TestPausedProcess(t *testing.T) {
 	w.run(5 * time.Second)
 }
 
-func TestDiskLosesWhatIsNotSynced(t *testing.T) {
+func TestDiskLosesUnsyncedWrites(t *testing.T) {
 	for seed := range uint64(50) {
 		w, a, _ := two()
 		d := &disk{w: w, proc: a, rng: stream(seed, "disk", 0)}
@@ -132,8 +132,8 @@ func TestDiskLosesWhatIsNotSynced(t *testing.T) {
 	}
 }
 
-// TestHistoryRefuses: histories that no sequential job explains are found, and those beside them that one does are not.
-func TestHistoryRefuses(t *testing.T) {
+// Histories that no sequential job explains are found, and similar ones that one explains are not.
+func TestHistoryFindsViolations(t *testing.T) {
 	type op struct {
 		call, end time.Duration
 		in        opKind
@@ -148,9 +148,9 @@ func TestHistoryRefuses(t *testing.T) {
 		{"a job that is submitted is there", []op{submit, {2, 3, opRead, answer{missing: true}}}, false},
 		{"not before that", []op{submit, {0, 2, opRead, answer{missing: true}}}, true},
 		{"a stopped job does not run", []op{submit, {2, 3, opStop, answer{}}, {4, 5, opRead, answer{status: state.JobActive}}}, false},
-		{"unless nobody has said that it is stopped", []op{submit, {2, 9, opStop, answer{unknown: true}}, {4, 5, opRead, answer{status: state.JobActive}}}, true},
+		{"unless the stop is not acknowledged", []op{submit, {2, 9, opStop, answer{unknown: true}}, {4, 5, opRead, answer{status: state.JobActive}}}, true},
 		{"tasks that are done stay so", []op{submit, {2, 3, opRead, answer{done: 5}}, {4, 5, opRead, answer{done: 4}}}, false},
-		{"unless the job begins anew", []op{
+		{"unless the job starts again", []op{
 			submit, {2, 3, opRead, answer{done: 5}}, {4, 5, opStop, answer{}}, {6, 7, opRetry, answer{}}, {8, 9, opRead, answer{done: 4}},
 		}, true},
 		{"a job that is done stays so", []op{submit, {2, 3, opRead, answer{status: state.JobDone}}, {4, 5, opRead, answer{status: state.JobFailed}}}, false},
@@ -172,7 +172,7 @@ func TestHistoryRefuses(t *testing.T) {
 	}
 }
 
-func TestShrinkFindsTheLeast(t *testing.T) {
+func TestShrinkIsMinimal(t *testing.T) {
 	var faults []Fault
 	for i := range 200 {
 		faults = append(faults, Fault{Size: i})
@@ -188,8 +188,8 @@ func TestShrinkFindsTheLeast(t *testing.T) {
 	}
 }
 
-// TestShrinkOfAWorld: what a failure is told with is a list of faults that is short, and fails.
-func TestShrinkOfAWorld(t *testing.T) {
+// The list of faults that is printed with a failure is short, and fails.
+func TestShrinkWorld(t *testing.T) {
 	for seed := uint64(1); seed <= 60; seed++ {
 		c := Draw(seed)
 		c.Plant = AckUnsynced
@@ -207,14 +207,14 @@ func TestShrinkOfAWorld(t *testing.T) {
 	t.Error("no seed finds that disks lie")
 }
 
-func TestVerboseTellsFaults(t *testing.T) {
+func TestVerbosePrintsFaults(t *testing.T) {
 	c := Draw(1)
 	var text bytes.Buffer
 	r := Run(c, c.Faults(), &text)
 	if quiet := Run(c, c.Faults(), nil); quiet != r {
-		t.Errorf("a world that is told comes to %+v, and else to %+v", r, quiet)
+		t.Errorf("a verbose world gives %+v, and otherwise %+v", r, quiet)
 	}
 	if n := strings.Count(text.String(), " fault "); n != r.Faults {
-		t.Errorf("%d faults are told of %d", n, r.Faults)
+		t.Errorf("%d faults are printed of %d", n, r.Faults)
 	}
 }

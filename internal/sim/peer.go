@@ -7,10 +7,10 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// post sends a message to another leader. A snapshot takes its body along.
+// post sends a message to another leader, a snapshot with its body.
 func (l *simLeader) post(m *raftpb.Message) {
 	to := l.w.leaders[addr(m.GetTo())]
-	reached := to != nil && to.address() == l.addressOfMember(m.GetTo()) // or it has moved, and has not said where to
+	reached := to != nil && to.address() == l.addressOfMember(m.GetTo()) // otherwise it has moved, and has not announced its address
 	l.w.trace("raft", uint64(l.addr), m.GetTo(), uint64(m.GetType()), m.GetTerm(), m.GetIndex(), m.GetCommit(), uint64(len(m.GetEntries())))
 	switch {
 	case m.GetType() == raftpb.MsgSnap && reached:
@@ -33,7 +33,7 @@ func (l *simLeader) post(m *raftpb.Message) {
 	})
 }
 
-// forge answers for a follower that has never got the entries.
+// forge acknowledges entries for a follower that has not received them.
 func (l *simLeader) forge(to *simLeader, m *raftpb.Message) {
 	l.w.net.post(to.addr, &l.process, func() {
 		l.drive(core.Receive{Message: &raftpb.Message{

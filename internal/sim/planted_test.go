@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestPlanted: a simulator that finds nothing proves nothing. It finds each planted bug.
+// A simulator that finds nothing proves nothing: it finds each planted bug.
 func TestPlanted(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -16,9 +16,9 @@ func TestPlanted(t *testing.T) {
 		{"commit without a quorum", ForgedQuorum, Draw},
 		{"ack before commit", EarlyAck, Draw},
 		{"strong reads from memory", LazyRead, Draw},
-		{"accept a stale lease", StaleLease, comeAndGo},
-		{"adopt a lease of an older term", AdoptOld, comeAndGo},
-		{"forget a completion at failover", ForgetDone, comeAndGo},
+		{"accept a stale lease", StaleLease, absentWorkers},
+		{"adopt a lease of an older term", AdoptOld, absentWorkers},
+		{"forget a completion at failover", ForgetDone, absentWorkers},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -42,8 +42,8 @@ func TestPlanted(t *testing.T) {
 	}
 }
 
-// comeAndGo is a world in which workers are away for long while their attempts go on, and leaders change.
-func comeAndGo(seed uint64) Config {
+// absentWorkers returns a world in which workers are cut off for long while their attempts go on, and leaders change.
+func absentWorkers(seed uint64) Config {
 	c := Draw(seed)
 	c.Kinds = []FaultKind{KillLeader, RestartLeader, PauseWorker, CutOffWorker, BreakSession}
 	c.Workers, c.Mean, c.Tasks, c.Pace = 5, 2*time.Second, 30, 500*time.Millisecond

@@ -2,18 +2,18 @@ package sim
 
 import "time"
 
-// process is a program on a machine that may be killed, stopped and started again. All that it does goes through exec, and all
-// that it plans through after.
+// process is a program on a machine that may be killed, stopped and started again. It runs everything through exec, and schedules
+// through after.
 type process struct {
 	w       *World
 	addr    addr
-	life    int // counts the starts: what an earlier one has planned never happens
+	life    int // counts the starts: what an earlier one has scheduled never runs
 	up      bool
-	paused  int      // SIGSTOPped, so many times
-	backlog []func() // what has come since: it waits in the kernel's buffers
+	paused  int      // number of SIGSTOPs
+	backlog []func() // what has arrived since, in the kernel's buffers
 	dials   []*end   // connections that wait to be accepted
 	skew    time.Duration
-	drift   int64 // parts in a million that its clock is too fast
+	drift   int64 // of its clock, in parts per million
 	since   time.Duration
 }
 
@@ -23,8 +23,8 @@ func (p *process) start() {
 	p.up, p.backlog = true, nil
 }
 
-// die ends a life. What the process had planned, and what lay in its buffers, is gone.
-// Who waits for it to accept a connection is told, unless it is the machine that has ended: quiet.
+// die ends a life: what the process has scheduled and buffered is lost. Connections that it has not accepted end, unless the machine has
+// ended: quiet.
 func (p *process) die(quiet bool) {
 	dials := p.dials
 	p.up, p.backlog, p.dials = false, nil, nil
@@ -37,7 +37,7 @@ func (p *process) die(quiet bool) {
 	}
 }
 
-// exec has the process do something now, or as soon as it goes on; a dead one never does.
+// exec runs do in the process now, or once it is resumed; a dead process never does.
 func (p *process) exec(do func()) {
 	switch {
 	case !p.up:
@@ -53,7 +53,7 @@ func (p *process) exec(do func()) {
 	}
 }
 
-// after has the process do something after a while, unless its life has ended by then.
+// after runs do in the process after a while, unless its life has ended by then.
 func (p *process) after(d time.Duration, do func()) {
 	life := p.life
 	p.w.after(d, func() {
@@ -72,25 +72,25 @@ func (p *process) resume() {
 	backlog := p.backlog
 	p.backlog = nil
 	for _, do := range backlog {
-		p.exec(do) // what one of them does may kill or stop the process again
+		p.exec(do) // which may kill or stop the process again
 	}
 }
 
-// now is what the clock of the process shows.
+// now is the time of the process's clock.
 func (p *process) now() time.Time { return epoch.Add(p.local(p.w.now)) }
 
-// local is the time of its clock at a moment of the world's.
+// local converts a time of the world to one of its clock.
 func (p *process) local(at time.Duration) time.Duration {
 	run := at - p.since
 	return p.since + run + time.Duration(int64(run)/1_000_000*p.drift) + p.skew
 }
 
-// world is how long the world takes until the clock of the process has gone on by d, to the microsecond.
+// world converts a duration of its clock to one of the world, to the microsecond.
 func (p *process) world(d time.Duration) time.Duration {
 	return d - time.Duration(int64(d)/1_000_000*p.drift) + time.Microsecond
 }
 
-// setDrift changes how fast its clock goes, from here on.
+// setDrift changes the drift of its clock.
 func (p *process) setDrift(ppm int64) {
 	p.skew = p.local(p.w.now) - p.w.now
 	p.since, p.drift = p.w.now, ppm

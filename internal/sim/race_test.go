@@ -2,5 +2,5 @@
 
 package sim
 
-// raceDetector says whether these tests were built with the race detector, which makes them several times slower.
+// raceDetector reports whether these tests were built with the race detector, which makes them several times slower.
 const raceDetector = true

@@ -8,7 +8,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// pendingRead waits for the log to have come far enough.
+// pendingRead waits for a log position.
 type pendingRead struct {
 	asked  time.Duration
 	index  uint64
@@ -19,7 +19,7 @@ type pendingRead struct {
 // readTimeout is how long a read may wait.
 const readTimeout = 2 * time.Second
 
-// read answers with how a job stands, as fresh as it was asked for.
+// read answers with the state of a job, as fresh as requested.
 func (l *simLeader) read(job state.JobID, how consistency, index uint64, answer func(reply)) {
 	p := &pendingRead{asked: l.w.now, job: job, answer: answer}
 	switch how {
@@ -35,14 +35,14 @@ func (l *simLeader) read(job state.JobID, how consistency, index uint64, answer 
 	l.serveReads()
 }
 
-// askIndex asks what the log has committed by now.
+// askIndex requests the committed index of the log.
 func (l *simLeader) askIndex(p *pendingRead) {
 	p.index = ^uint64(0)
 	ref := l.ask(func(ref core.Ref) core.Input { return core.ReadIndex{Ref: ref} }, func(a core.Answer) { p.index = a.Index })
 	l.after(readTimeout+time.Millisecond, func() { l.drive(core.Cancel{Ref: ref}) })
 }
 
-// serveReads answers the reads for which the state is far enough, and those that have waited for too long.
+// serveReads answers the reads whose position is applied, and those that have waited for too long.
 func (l *simLeader) serveReads() {
 	l.reads = slices.DeleteFunc(l.reads, func(p *pendingRead) bool {
 		switch {

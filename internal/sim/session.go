@@ -8,7 +8,7 @@ import (
 	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
-// session is a worker's stream as its leader has it.
+// session is the leader's side of a worker's stream.
 type session struct {
 	leader *simLeader
 	worker *simWorker
@@ -18,20 +18,20 @@ type session struct {
 	open   bool
 }
 
-// goodbye ends a session with a word.
-type goodbye struct {
+// endOfSession is the status with which a leader ends a session.
+type endOfSession struct {
 	refused bool
 	reason  string
 }
 
-func (g goodbye) err(leader string) error {
+func (g endOfSession) err(leader string) error {
 	if g.refused {
 		return &worker.RefusedError{Leader: leader, Reason: g.reason}
 	}
 	return errors.New(g.reason)
 }
 
-// accept takes a worker's connection.
+// accept accepts a worker's connection.
 func (l *simLeader) accept(e *end, hello *wire.Hello) {
 	from := l.w.workers[int(e.peer().proc.addr-firstWorker)]
 	if !l.controller.Leading() {
@@ -41,7 +41,7 @@ func (l *simLeader) accept(e *end, hello *wire.Hello) {
 		}
 		e.recv, e.broken = func(any) {}, func() {}
 		e.send(&wire.ToWorker{Message: &wire.ToWorker_Elsewhere{Elsewhere: there}})
-		e.send(goodbye{reason: "this node does not lead"})
+		e.send(endOfSession{reason: "this node does not lead"})
 		e.close()
 		return
 	}
@@ -55,21 +55,21 @@ func (l *simLeader) accept(e *end, hello *wire.Hello) {
 		switch m := m.(*wire.FromWorker).GetMessage().(type) {
 		case *wire.FromWorker_Report:
 			l.w.trace("report", uint64(from.number), uint64(s.id))
-			l.w.check.heard(s, m.Report)
-			l.take(leader.Report{Session: s.id, Report: m.Report})
+			l.w.oracle.heard(s, m.Report)
+			l.handle(leader.Report{Session: s.id, Report: m.Report})
 		case *wire.FromWorker_Goodbye:
-			l.take(leader.Drained{Session: s.id})
+			l.handle(leader.Drained{Session: s.id})
 		}
 	}
 	e.broken = func() {
 		if s.open {
 			l.w.trace("closed", uint64(from.number), uint64(s.id))
 			l.forget(s)
-			l.take(leader.Closed{Session: s.id})
+			l.handle(leader.Closed{Session: s.id})
 		}
 	}
 	l.w.trace("hello", uint64(from.number), uint64(s.id))
-	l.take(leader.Hello{Session: s.id, Hello: hello})
+	l.handle(leader.Hello{Session: s.id, Hello: hello})
 }
 
 func (l *simLeader) memberAddresses() []string {
@@ -82,7 +82,7 @@ func (l *simLeader) memberAddresses() []string {
 
 func (l *simLeader) address() string { return addressOf(l.addr, l.port) }
 
-// addressOfMember is where another leader listens, as far as this one knows: a leader that has moved says so itself.
+// addressOfMember returns the address of another leader that this one knows: a leader that has moved announces its new one.
 func (l *simLeader) addressOfMember(id uint64) string {
 	if said, ok := l.book[id]; ok {
 		return said
@@ -96,7 +96,7 @@ func (l *simLeader) forget(s *session) {
 	delete(l.sessions, s.id)
 }
 
-func (l *simLeader) closeSession(s *session, why goodbye) {
+func (l *simLeader) closeSession(s *session, why endOfSession) {
 	if !s.open {
 		return
 	}
@@ -105,14 +105,14 @@ func (l *simLeader) closeSession(s *session, why goodbye) {
 	s.end.close()
 }
 
-// tell sends a worker a message.
-func (l *simLeader) tell(id leader.SessionID, m *wire.ToWorker) {
+// send sends a worker a message.
+func (l *simLeader) send(id leader.SessionID, m *wire.ToWorker) {
 	s := l.sessions[id]
 	if s == nil {
 		return
 	}
 	for _, g := range m.GetWork().GetLeases() {
-		l.w.check.granted(l.term, s, g)
+		l.w.oracle.granted(l.term, s, g)
 	}
 	s.end.send(m)
 }

@@ -2,8 +2,8 @@ package sim
 
 import "slices"
 
-// Shrink cuts a list of faults down to one that still fails and of which none can be left out, with delta debugging (Zeller,
-// Hildebrandt 2002). It tries at most tries worlds.
+// Shrink returns a shorter list of faults that still fails and in which no fault can be left out, by delta debugging (Zeller,
+// Hildebrandt 2002). It runs at most tries worlds.
 func Shrink(faults []Fault, tries int, fails func([]Fault) bool) []Fault {
 	for n := 2; len(faults) > 0 && tries > 0; {
 		n = min(n, len(faults))

@@ -13,13 +13,13 @@ import (
 )
 
 var (
-	seedFlag  = flag.Uint64("sim.seed", 0, "the only seed to play, told step by step; 0: a fixed set")
-	seedsFlag = flag.Int("sim.seeds", 0, "how many seeds of the fixed set to play; 0: as many as the time allows")
-	soakFlag  = flag.Duration("sim.soak", 0, "play seeds at random for so long")
+	seedFlag  = flag.Uint64("sim.seed", 0, "the only seed to run, with each step printed; 0: a fixed set")
+	seedsFlag = flag.Int("sim.seeds", 0, "number of seeds of the fixed set; 0: as many as the time allows")
+	soakFlag  = flag.Duration("sim.soak", 0, "run random seeds for this time")
 )
 
-// seeds is how many worlds of the fixed set are played: all tests of this package are to take well under a minute, and
-// not much more with the race detector.
+// seeds is the number of worlds of the fixed set that are run: all tests of this package take well under a minute, and not much more
+// with the race detector.
 func seeds() int {
 	switch {
 	case *seedsFlag > 0:
@@ -32,7 +32,7 @@ func seeds() int {
 	return 100
 }
 
-// TestSeeds plays a fixed set of worlds, and those that have found a bug.
+// TestSeeds runs a fixed set of worlds, and those that have found a bug.
 func TestSeeds(t *testing.T) {
 	if *seedFlag != 0 {
 		c := Draw(*seedFlag)
@@ -53,7 +53,7 @@ func TestSeeds(t *testing.T) {
 	t.Logf("%+v", total)
 }
 
-// playSeed plays the world of a seed, and tells how to play it again where it fails.
+// playSeed runs the world of a seed, and prints how to replay it if it fails.
 func playSeed(t *testing.T, seed uint64) Stats {
 	t.Helper()
 	c := Draw(seed)
@@ -78,12 +78,12 @@ func playSeed(t *testing.T, seed uint64) Stats {
 	if last == nil {
 		last = r.Err
 	}
-	t.Errorf("%v\n%v\nwith these %d of %d faults alone:%s\n%v\nmake sim SEED=%d plays it step by step",
+	t.Errorf("%v\n%v\nwith these %d of %d faults alone:%s\n%v\nmake sim SEED=%d prints it step by step",
 		&c, r.Err, len(least), len(faults), list.String(), last, seed)
 	return r.Stats
 }
 
-// keptSeeds are the seeds that have found bugs, from testdata.
+// keptSeeds returns the seeds that have found bugs, from testdata.
 func keptSeeds(t *testing.T) []uint64 {
 	t.Helper()
 	f, err := os.Open("testdata/seeds.txt")
@@ -106,10 +106,10 @@ func keptSeeds(t *testing.T) []uint64 {
 	return list
 }
 
-// TestSoak plays seeds at random for as long as asked.
+// TestSoak runs random seeds for the given time.
 func TestSoak(t *testing.T) {
 	if *soakFlag == 0 {
-		t.Skip("not asked for; make soak FOR=10m plays seeds at random for so long")
+		t.Skip("not requested; make soak FOR=10m runs random seeds")
 	}
 	var total Stats
 	begin := time.Now()
@@ -125,21 +125,21 @@ func TestSoak(t *testing.T) {
 	fmt.Printf("%d seeds survived: %.1f virtual hours, %d faults; %+v\n", played, total.Virtual.Hours(), total.Faults, total)
 }
 
-// TestReplay: one seed always comes to the same, or no failure could be looked at again.
+// A seed always gives the same world: otherwise no failure could be replayed.
 func TestReplay(t *testing.T) {
 	for seed := uint64(1); seed <= 4; seed++ {
 		c := Draw(seed)
 		a, b := Run(c, c.Faults(), nil), Run(c, c.Faults(), nil)
 		if a.Trace != b.Trace || a.Stats != b.Stats {
-			t.Errorf("seed %d came to %x %+v, and then to %x %+v", seed, a.Trace, a.Stats, b.Trace, b.Stats)
+			t.Errorf("seed %d gave %x %+v, and then %x %+v", seed, a.Trace, a.Stats, b.Trace, b.Stats)
 		}
 		if other := Run(c, nil, nil); other.Trace == a.Trace {
-			t.Errorf("seed %d comes to the same without its faults: the trace tells nothing", seed)
+			t.Errorf("seed %d gives the same trace without its faults", seed)
 		}
 	}
 }
 
-// TestLeadersAlone: whatever befalls leaders, attempts go on and none is run again, unless there is no leader for long.
+// Whatever faults leaders have, attempts go on and none is run again, unless there is no leader for long.
 func TestLeadersAlone(t *testing.T) {
 	for seed := uint64(1); seed <= uint64(seeds()/4); seed++ {
 		c := Draw(seed)
@@ -151,7 +151,7 @@ func TestLeadersAlone(t *testing.T) {
 	}
 }
 
-// TestTenThousandWorkers plays a large cluster for a short time, with a million tasks.
+// TestTenThousandWorkers runs a large cluster for a short time, with a million tasks.
 func TestTenThousandWorkers(t *testing.T) {
 	if testing.Short() || raceDetector {
 		t.Skip("takes too long for this build")

@@ -10,12 +10,12 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// linkBytes is what a connection between leaders carries in a second.
+// linkBytes is the bandwidth of a connection between leaders, in bytes a second.
 const linkBytes = 50 << 20
 
 // snapshot saves the state, and drops the log before it.
 func (l *simLeader) snapshot() {
-	l.step() // what has been delivered is in the state
+	l.step() // applies what was delivered
 	index := l.controller.Machine().Index()
 	l.ask(func(ref core.Ref) core.Input { return core.BeginSnapshot{Ref: ref, Index: index} }, func(a core.Answer) {
 		if a.Err != nil {
@@ -26,7 +26,7 @@ func (l *simLeader) snapshot() {
 			l.w.fail("leader %d: snapshot: %v", l.addr, err)
 			return
 		}
-		l.w.check.snapshot(l.addr, index, body.Bytes())
+		l.w.oracle.snapshot(l.addr, index, body.Bytes())
 		l.since = 0
 		l.written = savedSnapshot{a.Position, body.Bytes()}
 		l.disk.save(write{bytes: body.Len(), apply: func() {}, done: func(error) { l.recordSnapshot() }})
@@ -44,7 +44,7 @@ func (l *simLeader) recordSnapshot() {
 	})
 }
 
-// postSnapshot sends a snapshot with its body, and tells raft what became of it.
+// postSnapshot sends a snapshot with its body, and reports the outcome to raft.
 func (l *simLeader) postSnapshot(to *simLeader, m *raftpb.Message) {
 	var body []byte
 	for _, s := range l.image.snaps {
@@ -68,7 +68,7 @@ func (l *simLeader) postSnapshot(to *simLeader, m *raftpb.Message) {
 
 func (l *simLeader) snapshotSent(to uint64, ok bool) { l.drive(core.ReportSnapshot{To: to, OK: ok}) }
 
-// install writes a snapshot's body to the disk, and only then tells raft of it.
+// install writes a snapshot's body to the disk, and then delivers its message to raft.
 func (l *simLeader) install(m *raftpb.Message, body []byte) {
 	index := m.GetSnapshot().GetMetadata().GetIndex()
 	l.disk.save(write{

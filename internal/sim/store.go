@@ -6,7 +6,7 @@ import (
 	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
-// store is the file system that all workers share: what attempts have written, and the parts that were published.
+// store is the shared file system of the workers: the files of attempts, and the published parts.
 type store struct {
 	w     *World
 	files map[state.JobID]map[uint64]*file // by lease
@@ -26,7 +26,7 @@ func (s *store) add(a *attempt, lease uint64, worker int) {
 }
 
 func (s *store) find(lease uint64) (*file, state.JobID) {
-	a := s.w.check.attempt(state.Lease(lease))
+	a := s.w.oracle.attempt(state.Lease(lease))
 	if a == nil {
 		return nil, 0
 	}
@@ -41,11 +41,11 @@ func (s *store) synced(leases []uint64) {
 	}
 }
 
-// remove removes the file of an attempt that has lost, as its worker believes.
+// remove removes the file of an attempt that is stale to its worker.
 func (s *store) remove(lease uint64, by int) {
 	_, job := s.find(lease)
 	delete(s.files[job], lease)
-	s.w.check.removed(job, state.Lease(lease), by)
+	s.w.oracle.removed(job, state.Lease(lease), by)
 }
 
 // forgetUnsynced is the end of a worker's machine.
@@ -59,7 +59,7 @@ func (s *store) forgetUnsynced(worker int) {
 	}
 }
 
-// missing gives the first winner of the job's stages before end whose file is not there; ok is false when all are.
+// missing returns the first winner of the job's stages before end whose file is missing; ok is false if there is none.
 func (s *store) missing(job *state.Job, end int) (stage string, task uint64, lease state.Lease, ok bool) {
 	for _, stage := range job.Stages[:end] {
 		for i := range stage.Tasks {
@@ -72,10 +72,9 @@ func (s *store) missing(job *state.Job, end int) (stage string, task uint64, lea
 	return "", 0, 0, false
 }
 
-// publish is what the task of a commit stage does to the output folder. How it gets along with rivals is tested where it
-// is written; here, one whose lease does not stand any more is refused.
+// publish runs the task of a commit stage. Concurrent ones are tested in package commit; here a void lease is refused.
 func (s *store) publish(a *attempt, ch *worker.Chunk) *wire.Failure {
-	job := s.w.check.oracle.Job(a.job)
+	job := s.w.oracle.state.Job(a.job)
 	if job == nil || !job.Open(int(a.stage), 0) {
 		return &wire.Failure{Kind: wire.FailureKind_OUTPUT_ERROR, Message: "the job has gone on without this attempt"}
 	}

@@ -12,7 +12,7 @@ import (
 	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
-// simWorker is one worker: the real core, and a driver that runs attempts that do nothing but take their time.
+// simWorker is one worker: the real core, and a driver whose attempts only take time.
 type simWorker struct {
 	process
 
@@ -25,28 +25,28 @@ type simWorker struct {
 	id       uint64            // its number in the cluster; 0: none yet
 
 	core     *worker.Core
-	link     *end   // nil: it is dialing nobody
+	link     *end   // nil: none
 	epoch    uint64 // of the link
-	refused  bool   // by a leader: it asks again
+	refused  bool   // by a leader: it connects again
 	running  []*run // by slot; nil: idle
 	wakeAt   time.Duration
 	stepping bool
 	inputs   []worker.Input // for the core, while it is being stepped
 
-	diskFull   int           // so many faults leave no room for files
-	wrongTime  int           // so many faults have its date wrong
-	wrongUntil time.Duration // when it was wrong last
+	diskFull   int           // number of faults in which its disk is full
+	wrongTime  int           // number of faults in which its clock is wrong
+	wrongUntil time.Duration // when its clock was last wrong
 	wasRemoved bool          // by a user, at some time
 }
 
-// run is what a slot does.
+// run is the chunk that a slot runs.
 type run struct {
 	chunk   *worker.Chunk
 	entry   int // of chunk
 	attempt *attempt
 	stopped bool
 	begun   time.Duration
-	seq     int // tells the end of this attempt from that of one before
+	seq     int // number of the attempt: ends of earlier ones are ignored
 }
 
 const (
@@ -59,12 +59,12 @@ var (
 	errBroken = errors.New("connection reset")
 )
 
-// addressOf is where a leader listens: its machine's address, and a port that it has anew when it has moved.
+// addressOf is the address of a leader: its machine's, and a port that changes when it moves.
 func addressOf(leader addr, port int) string {
 	return net.JoinHostPort(fmt.Sprintf("10.0.%d.%d", leader/250, leader%250), strconv.Itoa(port))
 }
 
-// leaderAt is the leader that listens at an address; nil: nobody does.
+// leaderAt returns the leader with an address; nil if there is none.
 func (w *World) leaderAt(address string) *simLeader {
 	for _, l := range w.order {
 		if l.address() == address {
@@ -91,14 +91,14 @@ func (s *simWorker) boot() {
 	s.after(between(s.rng, 0, 20*time.Millisecond), func() { s.step() })
 }
 
-// kill is the end of its process; quiet: of its machine, which nobody hears of.
+// kill ends its process; quiet: its machine, so that connections do not end.
 func (s *simWorker) kill(quiet bool) {
 	if !s.up {
 		return
 	}
 	for _, r := range s.running {
 		if r != nil && r.attempt != nil {
-			s.w.check.attemptEnded(r.attempt, attemptLost)
+			s.w.oracle.attemptEnded(r.attempt, attemptLost)
 		}
 	}
 	if s.link != nil {
@@ -143,7 +143,7 @@ func (s *simWorker) arm(wake time.Time) {
 	}
 	at := s.w.now + max(0, s.world(wake.Sub(s.now())))
 	if s.wakeAt > s.w.now && s.wakeAt <= at {
-		return // it will be looked at before
+		return // it will be stepped before
 	}
 	s.wakeAt = at
 	s.after(at-s.w.now, func() {
@@ -181,13 +181,13 @@ func (s *simWorker) carryOut(e worker.Effect) {
 		s.refused, s.id = false, e.Welcome.GetWorker()
 		s.w.trace("welcomed", uint64(s.number), e.Welcome.GetWorker(), e.Welcome.GetTerm())
 		for _, lease := range e.Welcome.GetRevoked() {
-			s.w.check.toldStale(s, lease)
+			s.w.oracle.toldStale(s, lease)
 		}
 	case worker.SaveMembership:
 		s.kept = e.Membership
 	case worker.Refused:
 		s.refused = true
-		s.w.check.refused(s, e.Err)
+		s.w.oracle.refused(s, e.Err)
 	case worker.BadMessage:
 		s.w.fail("worker %d got a bad message: %s (job %d, lease %d)", s.number, e.Reason, e.Job, e.Lease)
 	case worker.Exit:
@@ -197,7 +197,7 @@ func (s *simWorker) carryOut(e worker.Effect) {
 	}
 }
 
-// exit is the end of a drain. Somebody starts it again.
+// exit ends a drain. The process is started again.
 func (s *simWorker) exit() {
 	s.w.trace("exit", uint64(s.number))
 	s.kill(false)
@@ -234,7 +234,7 @@ func (s *simWorker) connect(e worker.Connect) {
 		case *wire.ToWorker:
 			s.heard(m)
 			s.step(worker.Received{Epoch: e.Epoch, Message: m})
-		case goodbye:
+		case endOfSession:
 			here.close()
 			ended(m.err(e.Leader), m.refused)
 		}
@@ -243,14 +243,14 @@ func (s *simWorker) connect(e worker.Connect) {
 	s.link = here
 }
 
-// heard notes what a leader has said of attempts.
+// heard checks the verdicts of a leader.
 func (s *simWorker) heard(m *wire.ToWorker) {
 	w := m.GetWork()
 	for _, lease := range w.GetCommitted() {
-		s.w.check.toldCommitted(s, lease)
+		s.w.oracle.toldCommitted(s, lease)
 	}
 	for _, lease := range w.GetStale() {
-		s.w.check.toldStale(s, lease)
+		s.w.oracle.toldStale(s, lease)
 	}
 }
 
@@ -261,14 +261,14 @@ func (s *simWorker) send(e worker.Send) {
 	s.link.send(e.Message)
 	switch {
 	case e.Urgent:
-	case s.w.cfg.Plain: // a worker that is never held up costs an event less
+	case s.w.cfg.Plain: // one event less
 		s.inputs = append(s.inputs, worker.Sent{Epoch: e.Epoch})
 	default:
 		s.after(latencyMin, func() { s.step(worker.Sent{Epoch: e.Epoch}) })
 	}
 }
 
-// next begins the next attempt of a slot's chunk, or says that there is none.
+// next starts the next attempt of a slot's chunk, or reports the slot as idle.
 func (s *simWorker) next(slot int) {
 	r := s.running[slot]
 	r.attempt = nil
@@ -280,7 +280,7 @@ func (s *simWorker) next(slot int) {
 	}
 	r.entry, r.begun, r.stopped = i, s.w.now, false
 	r.seq++
-	r.attempt = s.w.check.attemptStarted(s, r.chunk, i)
+	r.attempt = s.w.oracle.attemptStarted(s, r.chunk, i)
 	if r.attempt == nil {
 		return
 	}
@@ -288,7 +288,7 @@ func (s *simWorker) next(slot int) {
 	s.ends(slot, r, fate.takes, func() { s.ended(slot, r, fate) })
 }
 
-// ends has the attempt that the slot runs end after a while, unless it does so before.
+// ends calls do after a while, unless the attempt of the slot has ended before.
 func (s *simWorker) ends(slot int, r *run, after time.Duration, do func()) {
 	seq := r.seq
 	s.after(after, func() {
@@ -298,7 +298,7 @@ func (s *simWorker) ends(slot int, r *run, after time.Duration, do func()) {
 	})
 }
 
-// ended is the end of an attempt, well or not.
+// ended ends an attempt, successful or not.
 func (s *simWorker) ended(slot int, r *run, f fate) {
 	a := r.attempt
 	res := worker.Result{Nanos: int64(s.w.now - r.begun), Size: f.size, Records: f.size / 8, Checksum: f.size * 31, Input: 8}
@@ -307,10 +307,10 @@ func (s *simWorker) ended(slot int, r *run, f fate) {
 		why = s.w.store.publish(a, r.chunk)
 	}
 	if why != nil {
-		s.w.check.attemptEnded(a, attemptFailed)
+		s.w.oracle.attemptEnded(a, attemptFailed)
 		r.chunk.Finish(r.entry, worker.Result{Nanos: res.Nanos, Failure: why})
 	} else {
-		s.w.check.attemptEnded(a, attemptFinished)
+		s.w.oracle.attemptEnded(a, attemptFinished)
 		if f.size > 0 {
 			res.File = true
 			s.w.store.add(a, r.chunk.Lease(r.entry), s.number)
@@ -320,7 +320,7 @@ func (s *simWorker) ended(slot int, r *run, f fate) {
 	s.next(slot)
 }
 
-// stop has an attempt end soon, or when it would have: not all heed it.
+// stop cancels an attempt: most end soon, some only at their regular end.
 func (s *simWorker) stop(slot int) {
 	r := s.running[slot]
 	if r == nil || r.attempt == nil || r.stopped {
@@ -331,7 +331,7 @@ func (s *simWorker) stop(slot int) {
 		return
 	}
 	s.ends(slot, r, between(s.rng, 0, 30*time.Millisecond), func() {
-		s.w.check.attemptEnded(r.attempt, attemptCanceled)
+		s.w.oracle.attemptEnded(r.attempt, attemptCanceled)
 		r.chunk.Finish(r.entry, worker.Result{Nanos: int64(s.w.now - r.begun), Canceled: true})
 		s.next(slot)
 	})

@@ -16,17 +16,17 @@ import (
 	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
-// World is a cluster in virtual time, with all that is around it.
+// World is a cluster in virtual time, with its clients, network and disks.
 type World struct {
 	cfg       Config
 	now       time.Duration
 	agenda    agenda
 	net       *network
 	store     *store
-	check     *checker
+	oracle    *oracle
 	history   history
 	leaders   map[addr]*simLeader
-	order     []*simLeader // as they came
+	order     []*simLeader // in the order of their addition
 	workers   []*simWorker
 	clients   []*client
 	plans     map[string]*jobPlan // by uid
@@ -42,7 +42,7 @@ type World struct {
 	verbose   io.Writer
 }
 
-// Stats count what has happened in a world.
+// Stats counts the events of a world.
 type Stats struct {
 	Virtual   time.Duration
 	Events    int
@@ -54,24 +54,24 @@ type Stats struct {
 	Reads     int
 }
 
-// Result is how a world has fared.
+// Result is the outcome of a world.
 type Result struct {
 	Stats
 
-	Trace uint64 // a sum over all that happened, in order
+	Trace uint64 // checksum of all events, in order
 	Err   error  // the first promise that was broken; nil: none
 }
 
-// Addresses of workers and clients begin here.
+// First addresses of workers and clients.
 const (
 	firstWorker = 1 << 16
 	firstClient = 1 << 20
 )
 
-// firstPort is where leaders listen until they move.
+// firstPort is the port of leaders that have not moved.
 const firstPort = 6550
 
-// epoch is when virtual time begins.
+// epoch is the start of virtual time.
 var epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
 
 // undo ends a fault.
@@ -80,8 +80,8 @@ type undo struct {
 	done bool
 }
 
-// Run plays a world with these faults. Verbose, if it is not nil, gets a line for each thing that happens. Only one world can
-// run at a time: raft takes its random numbers from a source that belongs to the whole process.
+// Run runs a world with these faults. Verbose, if not nil, gets a line for each event. Only one world can run at a time: raft draws from
+// the random source of the process.
 func Run(cfg Config, faults []Fault, verbose io.Writer) Result {
 	was := rand.Reader // raft draws its timeouts there
 	rand.Reader = entropy{stream(cfg.Seed, "raft", 0)}
@@ -101,7 +101,7 @@ func newWorld(cfg Config, verbose io.Writer) *World {
 	}
 	w.net = &network{w: w, rng: stream(cfg.Seed, "network", 0)}
 	w.store = newStore(w)
-	w.check = newChecker(w)
+	w.oracle = newOracle(w)
 	first := core.Members{Cluster: clusterID}
 	for i := range cfg.Leaders {
 		id := addr(i + 1)
@@ -125,7 +125,7 @@ func newWorld(cfg Config, verbose io.Writer) *World {
 	return w
 }
 
-// addLeader makes a leader that is not started yet.
+// addLeader adds a leader that is not started yet.
 func (w *World) addLeader(id addr, begin core.Position) *simLeader {
 	l := &simLeader{port: firstPort, rng: stream(w.cfg.Seed, "leader", uint64(id)), image: image{begin: begin}}
 	l.process = process{w: w, addr: id}
@@ -135,7 +135,7 @@ func (w *World) addLeader(id addr, begin core.Position) *simLeader {
 	return l
 }
 
-// addresses are those that workers are started with.
+// addresses returns the addresses with which workers are started.
 func (w *World) addresses() []string {
 	var list []string
 	for _, l := range w.members() {
@@ -144,12 +144,12 @@ func (w *World) addresses() []string {
 	return list
 }
 
-// members are the leaders that were not removed.
+// members returns the leaders that were not removed.
 func (w *World) members() []*simLeader {
 	return slices.DeleteFunc(slices.Clone(w.order), func(l *simLeader) bool { return l.gone })
 }
 
-// play runs the world: the time of faults, and then until all is done.
+// play runs the world: the time of faults, and then until all jobs have ended.
 func (w *World) play(faults []Fault) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -166,7 +166,7 @@ func (w *World) play(faults []Fault) {
 		c.live()
 	}
 	for _, f := range faults {
-		w.at(f.At, func() { w.befall(f) })
+		w.at(f.At, func() { w.inject(f) })
 	}
 	w.run(w.cfg.Span)
 	w.heal()
@@ -176,7 +176,7 @@ func (w *World) play(faults []Fault) {
 	}
 }
 
-// run lets happen what there is until end.
+// run runs the events until end.
 func (w *World) run(end time.Duration) {
 	for w.failure == nil {
 		e, ok := w.agenda.next(end)
@@ -193,14 +193,14 @@ func (w *World) run(end time.Duration) {
 func (w *World) at(t time.Duration, do func())    { w.agenda.add(max(t, w.now), do) }
 func (w *World) after(d time.Duration, do func()) { w.agenda.add(w.now+max(0, d), do) }
 
-// fail notes the first promise that was broken; it ends the world.
+// fail notes the first broken promise; it ends the world.
 func (w *World) fail(format string, args ...any) {
 	if w.failure == nil {
 		w.failure = fmt.Errorf("at %.6fs: %s", w.now.Seconds(), fmt.Sprintf(format, args...))
 	}
 }
 
-// trace adds something that has happened to the sum of all, and tells it where it is wanted.
+// trace adds an event to the checksum, and prints it if verbose.
 func (w *World) trace(what string, of ...uint64) {
 	h := w.sum ^ uint64(w.now)
 	for i := range len(what) {
@@ -215,7 +215,7 @@ func (w *World) trace(what string, of ...uint64) {
 	}
 }
 
-// heal ends all faults, and starts what is down.
+// heal ends all faults, and starts the processes that are down.
 func (w *World) heal() {
 	w.trace("heal")
 	for _, u := range w.lasting {
@@ -230,12 +230,12 @@ func (w *World) heal() {
 		if !s.up {
 			s.boot()
 		}
-		// All the leaders that it knew may have been replaced while it could not hear of the new ones.
+		// All leaders that it knew may have been replaced while it was cut off.
 		s.step(worker.Invite{Leaders: w.addresses(), ClusterID: clusterID, ClusterName: clusterName})
 	}
 }
 
-// settle waits until every job has ended, which takes as long as the work that is left takes, and some time to find each other.
+// settle runs the world until every job has ended: as long as the remaining work takes, and some time to connect.
 func (w *World) settle() {
 	slots := 0
 	for _, s := range w.workers {
@@ -256,7 +256,7 @@ func (w *World) settle() {
 		w.fail("%s", w.unsettled())
 		return
 	}
-	// Verdicts, and what followers have not heard of yet. A worker that has lost a message of a connection waits for ten seconds.
+	// Verdicts, and followers that lag behind. A connection that has lost a message breaks after ten seconds.
 	for end := w.now + 30*time.Second; w.failure == nil && w.now < end; {
 		w.run(w.now + time.Second)
 		if w.quiet() {
@@ -265,13 +265,13 @@ func (w *World) settle() {
 	}
 }
 
-// quiet says whether all leaders have all of the log, and no worker runs anything.
+// quiet reports whether all leaders have the whole log, and no worker runs an attempt.
 func (w *World) quiet() bool {
-	last := w.check.log[len(w.check.log)-1].index
+	last := w.oracle.log[len(w.oracle.log)-1].index
 	return !slices.ContainsFunc(w.members(), func(l *simLeader) bool { return l.applied < last }) && w.busyWorker() == nil
 }
 
-// busyWorker is a worker that runs something and was not told to stop it; nil: there is none.
+// busyWorker returns a worker with an attempt that it was not told to stop; nil if there is none.
 func (w *World) busyWorker() *simWorker {
 	for _, s := range w.workers {
 		if slices.ContainsFunc(s.running, func(r *run) bool { return r != nil && !r.stopped }) {
@@ -282,15 +282,15 @@ func (w *World) busyWorker() *simWorker {
 }
 
 func (w *World) settled() bool {
-	return len(w.check.oracle.Live()) == 0 && !slices.ContainsFunc(w.clients, func(c *client) bool { return !c.idle })
+	return len(w.oracle.state.Live()) == 0 && !slices.ContainsFunc(w.clients, func(c *client) bool { return !c.idle })
 }
 
-// unsettled says what has not come to its end.
+// unsettled describes what has not ended.
 func (w *World) unsettled() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%v after the last fault, not all is done: jobs %v live", w.now-w.cfg.Span, w.check.oracle.Live())
-	for _, id := range w.check.oracle.Live() {
-		job := w.check.oracle.Job(id)
+	fmt.Fprintf(&b, "%v after the last fault, not all is done: jobs %v live", w.now-w.cfg.Span, w.oracle.state.Live())
+	for _, id := range w.oracle.state.Live() {
+		job := w.oracle.state.Job(id)
 		fmt.Fprintf(&b, "; job %d is %v", id, job.Status)
 		for _, stage := range job.Stages {
 			fmt.Fprintf(&b, ", %s: %d of %d done, %d dead", stage.Name, stage.Done, stage.Tasks, stage.Dead)
@@ -311,7 +311,7 @@ func (w *World) unsettled() string {
 	return b.String()
 }
 
-// finalChecks holds what is left against the promises.
+// finalChecks checks the promises at the end of the world.
 func (w *World) finalChecks() {
 	if err := w.history.check(10 * time.Second); err != nil {
 		w.fail("%v", err)
@@ -321,18 +321,18 @@ func (w *World) finalChecks() {
 			w.fail("leader %d has answered everything that it has applied, and not %v", l.addr, sortedKeys(l.waiting))
 			return
 		}
-		if !l.up || l.applied < w.check.acked {
-			w.fail("leader %d has the log up to %d in the end; what was acknowledged goes to %d", l.addr, l.applied, w.check.acked)
+		if !l.up || l.applied < w.oracle.acked {
+			w.fail("leader %d has the log up to %d in the end; what was acknowledged goes to %d", l.addr, l.applied, w.oracle.acked)
 			return
 		}
 		var body bytes.Buffer
 		if _, err := l.controller.Machine().Snapshot().WriteTo(&body); err != nil {
 			w.fail("leader %d: snapshot: %v", l.addr, err)
 		}
-		w.check.snapshot(l.addr, l.controller.Machine().Index(), body.Bytes())
-		w.trace("end", uint64(l.addr), l.controller.Machine().Index(), w.check.snaps[l.controller.Machine().Index()])
-		for _, key := range sortedKeys(w.check.keys) {
-			if id := w.check.keys[key]; l.controller.Machine().Job(id) == nil {
+		w.oracle.snapshot(l.addr, l.controller.Machine().Index(), body.Bytes())
+		w.trace("end", uint64(l.addr), l.controller.Machine().Index(), w.oracle.snaps[l.controller.Machine().Index()])
+		for _, key := range sortedKeys(w.oracle.keys) {
+			if id := w.oracle.keys[key]; l.controller.Machine().Job(id) == nil {
 				w.fail("submit %q was acknowledged as job %d; leader %d does not have it", key, id, l.addr)
 			}
 		}
@@ -351,7 +351,7 @@ func boolNumber(b bool) uint64 {
 	return 0
 }
 
-// kindOf numbers what a worker wants, for the trace.
+// kindOf numbers an effect of a worker, for the trace.
 func kindOf(e worker.Effect) uint64 {
 	switch e := e.(type) {
 	case worker.Connect:

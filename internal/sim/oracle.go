@@ -16,20 +16,19 @@ import (
 	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
-// checker holds all that happens against the promises. It knows more than any process could: the log as it was first
-// delivered anywhere, and every attempt.
-type checker struct {
+// oracle checks the promises. It sees more than any process: the log as it was first delivered anywhere, and every attempt.
+type oracle struct {
 	w      *World
 	log    []logged       // ascending by index
-	oracle *state.Machine // what the log comes to
+	state  *state.Machine // of the log
 	result state.Result
-	owners map[uint64]addr        // who leads, by term
+	owners map[uint64]addr        // leaders by term
 	snaps  map[uint64]uint64      // sum of the state, by log position
-	acked  uint64                 // the highest log position that somebody was told the outcome of
+	acked  uint64                 // the highest log position whose outcome was acknowledged
 	keys   map[string]state.JobID // submits that were acknowledged
 	lines  map[stageKey]*line
 	leases map[uint64]*leaseBook // by term
-	calm   bool                  // no attempt may be run again: nothing befalls workers or the network
+	calm   bool                  // no attempt may be run again: workers and network have no faults
 }
 
 type logged struct{ index, term, sum uint64 }
@@ -39,13 +38,13 @@ type stageKey struct {
 	stage uint32
 }
 
-// line is what is known of a stage's tasks.
+// line is the tasks of a stage.
 type line struct {
 	winner []state.Lease
 	latest []state.Lease // the last one that was granted
 }
 
-// attempt is one lease and what became of it.
+// attempt is one lease and its outcome.
 type attempt struct {
 	job      state.JobID
 	task     uint64
@@ -54,12 +53,12 @@ type attempt struct {
 	state    attemptState
 	won      bool
 	stale    bool        // its worker was told so
-	returned bool        // its leader has heard that it has come to nothing
+	returned bool        // its leader has received its failure or its return
 	before   state.Lease // the one granted before it for the same task
 	session  *session    // over which it was granted
 }
 
-// attemptState is what the worker has made of a lease.
+// attemptState is the state of an attempt at its worker.
 type attemptState uint8
 
 const (
@@ -74,9 +73,9 @@ const (
 // jobKey begins the keys of submits.
 const jobKey = "job/"
 
-func newChecker(w *World) *checker {
-	return &checker{
-		w: w, oracle: state.New(), owners: map[uint64]addr{}, snaps: map[uint64]uint64{}, keys: map[string]state.JobID{},
+func newOracle(w *World) *oracle {
+	return &oracle{
+		w: w, state: state.New(), owners: map[uint64]addr{}, snaps: map[uint64]uint64{}, keys: map[string]state.JobID{},
 		lines: map[stageKey]*line{}, leases: map[uint64]*leaseBook{},
 		calm: !slices.ContainsFunc(w.cfg.Kinds, func(k FaultKind) bool { return !slices.Contains(OfLeaders(), k) }),
 	}
@@ -84,7 +83,7 @@ func newChecker(w *World) *checker {
 
 func leaseName(l state.Lease) string { return fmt.Sprintf("%d.%d", l.Term(), sequence(l)) }
 
-func (c *checker) attempt(l state.Lease) *attempt {
+func (c *oracle) attempt(l state.Lease) *attempt {
 	b, seq := c.leases[l.Term()], sequence(l)
 	if b == nil || seq == 0 || seq > b.last {
 		return nil
@@ -108,7 +107,7 @@ type leaseBook struct {
 
 const leasePage = 1024
 
-// at is the place of a lease.
+// at returns the attempt of a lease.
 func (b *leaseBook) at(seq uint64) *attempt {
 	for uint64(len(b.pages)) <= seq/leasePage {
 		b.pages = append(b.pages, new([leasePage]attempt))
@@ -117,7 +116,7 @@ func (b *leaseBook) at(seq uint64) *attempt {
 	return &b.pages[seq/leasePage][seq%leasePage]
 }
 
-func (c *checker) book(term uint64) *leaseBook {
+func (c *oracle) book(term uint64) *leaseBook {
 	b := c.leases[term]
 	if b == nil {
 		b = &leaseBook{}
@@ -126,8 +125,8 @@ func (c *checker) book(term uint64) *leaseBook {
 	return b
 }
 
-// delivered is an entry that a leader's log has given out as committed. All must give out the same.
-func (c *checker) delivered(by addr, e core.Entry) {
+// delivered checks an entry that a leader's log has delivered as committed: all logs must deliver the same.
+func (c *oracle) delivered(by addr, e core.Entry) {
 	sum := xxhash.Sum64(e.Data)
 	n := len(c.log)
 	if n == 0 || c.log[n-1].index < e.Index {
@@ -145,13 +144,13 @@ func (c *checker) delivered(by addr, e core.Entry) {
 	}
 }
 
-// apply applies an entry to the oracle, and looks at what it does.
-func (c *checker) apply(e core.Entry) {
-	if err := c.oracle.Apply(e.Index, e.Data, &c.result); err != nil {
+// apply applies an entry to the oracle's state, and checks its events.
+func (c *oracle) apply(e core.Entry) {
+	if err := c.state.Apply(e.Index, e.Data, &c.result); err != nil {
 		c.w.fail("entry %d: %v", e.Index, err)
 		return
 	}
-	// Verdicts first: what an entry holds of a job after a retry are not attempts of it yet.
+	// Verdicts first: the entry's completions of a job precede its retry.
 	for i := range c.result.Verdicts {
 		if v := &c.result.Verdicts[i]; v.Won {
 			c.won(v, e.Term)
@@ -169,8 +168,8 @@ func (c *checker) apply(e core.Entry) {
 }
 
 // stageStarted forgets the winners of stages that start again.
-func (c *checker) stageStarted(id state.JobID) {
-	job := c.oracle.Job(id)
+func (c *oracle) stageStarted(id state.JobID) {
+	job := c.state.Job(id)
 	if job == nil {
 		maps.DeleteFunc(c.lines, func(key stageKey, _ *line) bool { return key.job == id })
 		return
@@ -181,15 +180,15 @@ func (c *checker) stageStarted(id state.JobID) {
 		}
 	}
 	if job.Parts().Done == 0 {
-		delete(c.w.store.parts, id) // what a stopped job had published, if it was asked to
+		delete(c.w.store.parts, id) // which the stopped job may have published
 	}
 }
 
-func (c *checker) line(key stageKey) *line {
+func (c *oracle) line(key stageKey) *line {
 	l := c.lines[key]
 	if l == nil {
 		tasks := uint64(0)
-		if job := c.oracle.Job(key.job); job != nil {
+		if job := c.state.Job(key.job); job != nil {
 			tasks = job.Stages[key.stage].Tasks
 		}
 		l = &line{winner: make([]state.Lease, tasks), latest: make([]state.Lease, tasks)}
@@ -198,11 +197,11 @@ func (c *checker) line(key stageKey) *line {
 	return l
 }
 
-// won is a task's winner, by the log.
-func (c *checker) won(v *state.Verdict, term uint64) {
+// won checks the winner of a task.
+func (c *oracle) won(v *state.Verdict, term uint64) {
 	a := c.attempt(v.Lease)
 	if a == nil || a.job != v.Job || a.stage != v.Stage {
-		c.w.fail("lease %s has won a task of job %d; nobody granted it", leaseName(v.Lease), v.Job)
+		c.w.fail("lease %s has won a task of job %d; no leader granted it", leaseName(v.Lease), v.Job)
 		return
 	}
 	a.won = true
@@ -217,19 +216,19 @@ func (c *checker) won(v *state.Verdict, term uint64) {
 		c.w.fail("task %d/%d/%d was won by lease %s, whose worker was told that it is stale", a.job, a.stage, a.task, leaseName(v.Lease))
 	}
 	l.winner[a.task] = v.Lease
-	// A leader that has granted a task anew holds to that, unless what it granted has come to nothing.
+	// A leader that has leased a task again stands by that lease, unless it has come to nothing.
 	if latest := l.latest[a.task]; latest > v.Lease && latest.Term() == term {
 		b := c.attempt(latest)
 		if b.session.open && !b.returned && !b.stale && b.session.worker.up {
-			c.w.fail("task %d/%d/%d was won by lease %s in term %d, though that leader had leased it anew as %s", a.job, a.stage, a.task,
+			c.w.fail("task %d/%d/%d was won by lease %s in term %d, though that leader had leased it again as %s", a.job, a.stage, a.task,
 				leaseName(v.Lease), term, leaseName(latest))
 		}
 	}
 }
 
-// jobEnded looks at what a job leaves.
-func (c *checker) jobEnded(id state.JobID) {
-	job := c.oracle.Job(id)
+// jobEnded checks the output of a job.
+func (c *oracle) jobEnded(id state.JobID) {
+	job := c.state.Job(id)
 	if job == nil || job.Status != state.JobDone {
 		return
 	}
@@ -247,8 +246,8 @@ func (c *checker) jobEnded(id state.JobID) {
 	}
 }
 
-// granted is a row of leases that a leader sends.
-func (c *checker) granted(term uint64, s *session, g *wire.Leases) {
+// granted checks leases that a leader sends.
+func (c *oracle) granted(term uint64, s *session, g *wire.Leases) {
 	book := c.book(term)
 	for i, task := range g.GetIndex() {
 		lease := state.Lease(g.GetFirstLease() + uint64(i))
@@ -264,16 +263,16 @@ func (c *checker) granted(term uint64, s *session, g *wire.Leases) {
 		*a = attempt{
 			job: state.JobID(g.GetJob()), task: task, stage: g.GetStage(), worker: int32(s.worker.number), session: s,
 		}
-		if job := c.oracle.Job(a.job); job != nil && int(a.stage) < len(job.Stages) && task < job.Stages[a.stage].Tasks {
+		if job := c.state.Job(a.job); job != nil && int(a.stage) < len(job.Stages) && task < job.Stages[a.stage].Tasks {
 			l := c.line(stageKey{a.job, a.stage})
 			a.before, l.latest[task] = l.latest[task], lease
 		}
 	}
 }
 
-// welcomed is a worker that came back to a leader, which goes on with what it holds, but for what it revokes in the first of these
-// messages, or calls stale in those that follow at once.
-func (c *checker) welcomed(l *simLeader, messages []leader.Send) {
+// welcomed checks the welcome of a worker that came back. The leader adopts the leases that the worker holds, except those that it
+// revokes in the first of these messages, or calls stale in those that follow in the same step.
+func (c *oracle) welcomed(l *simLeader, messages []leader.Send) {
 	s := l.sessions[messages[0].Session]
 	if s == nil {
 		return
@@ -292,20 +291,20 @@ func (c *checker) welcomed(l *simLeader, messages []leader.Send) {
 			continue
 		}
 		if job.Fenced(int(a.stage), a.task, lease) {
-			c.w.fail("leader %d goes on with lease %s of worker %d, which was given before job %d was last stopped or retried",
+			c.w.fail("leader %d goes on with lease %s of worker %d, which was granted before job %d was last stopped or retried",
 				l.addr, leaseName(lease), s.worker.number, job.ID)
 		}
 		latest := c.line(stageKey{a.job, a.stage}).latest[a.task]
 		b := c.attempt(latest)
 		if latest != lease && b.session.leader == l && b.session.open && !b.returned && !b.stale && !b.won {
-			c.w.fail("leader %d goes on with lease %s of worker %d, though it has leased that task anew as %s", l.addr,
+			c.w.fail("leader %d goes on with lease %s of worker %d, though it has leased that task again as %s", l.addr,
 				leaseName(lease), s.worker.number, leaseName(latest))
 		}
 	}
 }
 
-// heard is a report as a leader takes it in.
-func (c *checker) heard(s *session, r *wire.Report) {
+// heard notes a report that a leader has received.
+func (c *oracle) heard(s *session, r *wire.Report) {
 	for _, f := range r.GetFinished() {
 		for _, lease := range f.GetLease() {
 			c.w.trace("reported", uint64(s.worker.number), uint64(s.id), lease)
@@ -319,14 +318,14 @@ func (c *checker) heard(s *session, r *wire.Report) {
 	}
 }
 
-func (c *checker) gone(lease uint64) {
+func (c *oracle) gone(lease uint64) {
 	if a := c.attempt(state.Lease(lease)); a != nil {
 		a.returned = true
 	}
 }
 
-// attemptStarted is a slot that begins a lease.
-func (c *checker) attemptStarted(s *simWorker, ch *worker.Chunk, i int) *attempt {
+// attemptStarted checks a lease that a slot starts.
+func (c *oracle) attemptStarted(s *simWorker, ch *worker.Chunk, i int) *attempt {
 	lease := state.Lease(ch.Lease(i))
 	a := c.attempt(lease)
 	if a == nil || a.state != attemptGranted || int(a.worker) != s.number {
@@ -338,12 +337,12 @@ func (c *checker) attemptStarted(s *simWorker, ch *worker.Chunk, i int) *attempt
 	if !c.calm || a.stale {
 		return a
 	}
-	job := c.oracle.Job(a.job)
+	job := c.state.Job(a.job)
 	for before := a.before; before != 0; {
 		b := c.attempt(before)
 		live := b.state == attemptRunning || b.state == attemptFinished && !b.won
 		if live && !b.stale && !b.returned && job != nil && !job.Fenced(int(a.stage), a.task, before) && job.Ready(int(a.stage)) {
-			c.w.fail("task %d/%d/%d is run again as %s on worker %d, though lease %s of worker %d goes on and nothing has befallen that worker",
+			c.w.fail("task %d/%d/%d is run again as %s on worker %d, though lease %s of worker %d goes on and that worker has had no fault",
 				a.job, a.stage, a.task, leaseName(lease), s.number, leaseName(before), b.worker)
 			return nil
 		}
@@ -352,25 +351,25 @@ func (c *checker) attemptStarted(s *simWorker, ch *worker.Chunk, i int) *attempt
 	return a
 }
 
-func (c *checker) attemptEnded(a *attempt, how attemptState) { a.state = how }
+func (c *oracle) attemptEnded(a *attempt, how attemptState) { a.state = how }
 
-// isWinner says whether a lease is the winner of its task, and of use: the job is not being stopped.
-func (c *checker) isWinner(lease state.Lease) bool {
+// isWinner reports whether a lease is the winner of its task, and still needed: the job is not being stopped.
+func (c *oracle) isWinner(lease state.Lease) bool {
 	a := c.attempt(lease)
 	if a == nil || !a.won || c.line(stageKey{a.job, a.stage}).winner[a.task] != lease {
 		return false
 	}
-	job := c.oracle.Job(a.job)
+	job := c.state.Job(a.job)
 	return job != nil && (job.Status == state.JobActive || job.Status == state.JobDone)
 }
 
-func (c *checker) toldCommitted(s *simWorker, lease uint64) {
+func (c *oracle) toldCommitted(s *simWorker, lease uint64) {
 	if a := c.attempt(state.Lease(lease)); a == nil || !a.won {
 		c.w.fail("worker %d is told that lease %s is committed; the log does not have it", s.number, leaseName(state.Lease(lease)))
 	}
 }
 
-func (c *checker) toldStale(s *simWorker, lease uint64) {
+func (c *oracle) toldStale(s *simWorker, lease uint64) {
 	c.w.trace("told stale", uint64(s.number), lease)
 	if c.isWinner(state.Lease(lease)) {
 		c.w.fail("worker %d is told that lease %s is stale; it is a winner", s.number, leaseName(state.Lease(lease)))
@@ -380,23 +379,23 @@ func (c *checker) toldStale(s *simWorker, lease uint64) {
 	}
 }
 
-func (c *checker) removed(job state.JobID, lease state.Lease, by int) {
+func (c *oracle) removed(job state.JobID, lease state.Lease, by int) {
 	if c.isWinner(lease) {
 		c.w.fail("worker %d removes the file of lease %s, a winner of job %d", by, leaseName(lease), job)
 	}
 }
 
-// refused is a worker that a leader will not have.
-func (c *checker) refused(s *simWorker, err error) {
+// refused checks the refusal of a worker.
+func (c *oracle) refused(s *simWorker, err error) {
 	c.w.trace("refused", uint64(s.number))
-	const late = time.Minute // it may have been wrong when it asked
+	const late = time.Minute // its clock may have been wrong when it connected
 	if s.wrongTime == 0 && (s.wrongUntil == 0 || c.w.now-s.wrongUntil > late) && !s.wasRemoved {
 		c.w.fail("worker %d is refused: %v", s.number, err)
 	}
 }
 
-// leads is a leader that begins a term.
-func (c *checker) leads(l *simLeader, term uint64) {
+// leads checks a leader that starts a term.
+func (c *oracle) leads(l *simLeader, term uint64) {
 	if owner, ok := c.owners[term]; ok && owner != l.addr {
 		c.w.fail("leaders %d and %d both lead in term %d", owner, l.addr, term)
 	}
@@ -407,8 +406,8 @@ func (c *checker) leads(l *simLeader, term uint64) {
 	}
 }
 
-// acknowledged is a client that was told the outcome of its request.
-func (c *checker) acknowledged(l *simLeader, e *state.Event) {
+// acknowledged checks the answer to a request.
+func (c *oracle) acknowledged(l *simLeader, e *state.Event) {
 	index := l.controller.Machine().Index()
 	if n := len(c.log); n == 0 || c.log[n-1].index < index {
 		c.w.fail("leader %d acknowledges entry %d, which no log has given out", l.addr, index)
@@ -423,8 +422,8 @@ func (c *checker) acknowledged(l *simLeader, e *state.Event) {
 	c.keys[e.Key] = e.Job
 }
 
-// snapshot is the state of a leader at a position of the log, byte for byte: all leaders have the same there.
-func (c *checker) snapshot(by addr, index uint64, body []byte) {
+// snapshot checks the state of a leader at a position of the log, byte for byte: all leaders must have the same.
+func (c *oracle) snapshot(by addr, index uint64, body []byte) {
 	sum := xxhash.Sum64(body)
 	if was, ok := c.snaps[index]; ok && was != sum {
 		c.w.fail("the state of leader %d at %d is not that of another leader there", by, index)

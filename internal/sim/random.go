@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// stream is a source of random numbers of its own for each purpose, so that a fault that is left out, or a message more,
-// changes what happens elsewhere as little as may be. That is what makes a list of faults worth cutting down.
+// stream returns the random numbers of one purpose, so that one fault less, or one message more, changes other events as little as
+// possible: otherwise a shorter list of faults would be another world.
 func stream(seed uint64, purpose string, number uint64) *rand.Rand {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(purpose))
 	return rand.New(rand.NewPCG(seed, h.Sum64()^number*0x9e3779b97f4a7c15))
 }
 
-// lot is a random number that depends on what it is drawn for, and on nothing that happened before.
+// lot returns a random number that depends on its arguments alone, and not on earlier draws.
 func lot(seed uint64, of ...uint64) uint64 {
 	x := seed
 	for _, v := range of {
@@ -32,7 +32,7 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// between is a time from low to high.
+// between returns a duration from low to high.
 func between(r *rand.Rand, low, high time.Duration) time.Duration {
 	if high <= low {
 		return low
@@ -40,11 +40,10 @@ func between(r *rand.Rand, low, high time.Duration) time.Duration {
 	return low + time.Duration(r.Int64N(int64(high-low)))
 }
 
-// oneIn is true once in n times.
+// oneIn is true in one of n cases.
 func oneIn(r *rand.Rand, n int) bool { return r.IntN(n) == 0 }
 
-// entropy stands in for the source of randomness of the whole process while a world runs: raft draws its election timeouts
-// from there.
+// entropy replaces the random source of the process while a world runs: raft draws its election timeouts from there.
 type entropy struct{ rng *rand.Rand }
 
 func (e entropy) Read(p []byte) (int, error) {

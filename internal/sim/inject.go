@@ -25,15 +25,15 @@ func (w *World) until(after time.Duration, do func()) {
 	w.after(after, u.end)
 }
 
-// befall lets a fault happen.
-func (w *World) befall(f Fault) {
+// inject starts a fault.
+func (w *World) inject(f Fault) {
 	w.stats.Faults++
 	w.trace("fault", uint64(f.Kind), uint64(f.Who), uint64(f.Other), uint64(f.For), uint64(f.Size))
 	if w.verbose != nil {
 		_, _ = fmt.Fprintf(w.verbose, "%v\n", f)
 	}
 	if faultTable[f.Kind].worker {
-		w.befallWorker(f, w.workers[f.Who%len(w.workers)])
+		w.injectWorker(f, w.workers[f.Who%len(w.workers)])
 		return
 	}
 	all := w.members()
@@ -53,8 +53,8 @@ func (w *World) befall(f Fault) {
 		w.until(f.For, l.resume)
 	case RestartLeader:
 		w.restart(l, f.For)
-	case BadWeather:
-		w.badWeather(f, l.addr)
+	case BadNetwork:
+		w.badNetwork(f, l.addr)
 	case SlowDisk:
 		w.during(f.For, &l.disk.slow)
 	case HungDisk:
@@ -64,7 +64,7 @@ func (w *World) befall(f Fault) {
 		l.exec(l.diskRoom)
 		w.until(f.For, func() { l.exec(l.diskRoom) })
 	case ClockJump:
-		const most = 3 * time.Minute // with more, workers are refused
+		const most = 3 * time.Minute // beyond clockMax of the leader workers are refused
 		if l.local(w.now)-w.now < most {
 			l.skew += time.Duration(f.Size) * time.Millisecond
 		}
@@ -80,7 +80,7 @@ func (w *World) befall(f Fault) {
 	}
 }
 
-func (w *World) befallWorker(f Fault, s *simWorker) {
+func (w *World) injectWorker(f Fault, s *simWorker) {
 	switch f.Kind {
 	case KillWorker, LoseWorker:
 		s.kill(f.Kind == LoseWorker)
@@ -107,12 +107,12 @@ func (w *World) befallWorker(f Fault, s *simWorker) {
 		s.exec(func() { s.step(worker.Drain{StopRunning: f.Size == 1}) })
 	case RemoveWorker:
 		s.wasRemoved = w.setWorker(s, state.WorkerRemoved) || s.wasRemoved
-	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadWeather, SlowDisk,
+	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadNetwork, SlowDisk,
 		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, faultKinds:
 	}
 }
 
-// during counts a fault for as long as it lasts: several of a kind may be on at once.
+// during counts a fault while it lasts: several of a kind may overlap.
 func (w *World) during(lasts time.Duration, count *int) {
 	*count++
 	w.until(lasts, func() { *count-- })
@@ -141,7 +141,7 @@ func (w *World) powerLoss(down time.Duration) {
 	}
 }
 
-// restart has a leader hand over before it ends.
+// restart has a leader transfer its leadership before it ends.
 func (w *World) restart(l *simLeader, down time.Duration) {
 	const timeout = 2 * time.Second
 	life := l.life
@@ -152,7 +152,7 @@ func (w *World) restart(l *simLeader, down time.Duration) {
 	}
 	l.exec(func() {
 		l.after(timeout, end)
-		// Without a successor it ends all the same.
+		// Without a successor it ends nevertheless.
 		l.ask(func(ref core.Ref) core.Input { return core.Transfer{Ref: ref} }, func(core.Answer) { l.after(0, end) })
 	})
 	w.until(down+timeout, l.revive)
@@ -167,17 +167,17 @@ func (w *World) cut(lasts time.Duration, c *cut) {
 	w.until(lasts, func() { w.net.cuts = slices.DeleteFunc(w.net.cuts, func(x *cut) bool { return x == c }) })
 }
 
-func (w *World) badWeather(f Fault, a addr) {
+func (w *World) badNetwork(f Fault, a addr) {
 	touches := anybody
 	if f.Size%2 == 0 {
 		touches = is(a)
 	}
-	bad := &weather{
+	bad := &disturbance{
 		touches: touches, delay: time.Duration(f.Size) * time.Millisecond / 4, lose: f.Size / 2, repeat: f.Size,
 	}
-	w.net.weather = append(w.net.weather, bad)
+	w.net.disturbances = append(w.net.disturbances, bad)
 	w.until(f.For, func() {
-		w.net.weather = slices.DeleteFunc(w.net.weather, func(x *weather) bool { return x == bad })
+		w.net.disturbances = slices.DeleteFunc(w.net.disturbances, func(x *disturbance) bool { return x == bad })
 	})
 }
 
@@ -197,16 +197,16 @@ func (w *World) setWorker(s *simWorker, status state.WorkerStatus) bool {
 	id := state.WorkerID(s.id)
 	for _, l := range w.members() {
 		if id != 0 && l.up && l.paused == 0 && l.controller.Leading() {
-			return l.take(leader.Command{Key: "user", Add: func(e *state.Entry) { e.SetWorker("user", id, status) }})
+			return l.handle(leader.Command{Key: "user", Add: func(e *state.Entry) { e.SetWorker("user", id, status) }})
 		}
 	}
 	return false
 }
 
-// replace takes a leader's machine away for good, and puts a new one, with another id, in its place.
+// replace removes a leader's machine for good, and adds a new one with another id.
 func (w *World) replace(l *simLeader) {
 	if w.replacing || w.moved != nil || !w.whole() {
-		return // a user would not do that now
+		return // no user would do that now
 	}
 	w.replacing, w.replaced = true, true
 	l.kill(true)
@@ -225,10 +225,10 @@ func (w *World) replace(l *simLeader) {
 	})
 }
 
-// move has a leader start again at another address.
+// move restarts a leader at another address.
 func (w *World) move(l *simLeader, down time.Duration) {
 	if w.replaced || w.moved != nil && w.moved != l || !w.whole() {
-		return // one that has moved must find the others where its disk says that they are
+		return // a moved leader must find the others at the addresses on its disk
 	}
 	w.moved = l
 	l.kill(false)
@@ -236,8 +236,8 @@ func (w *World) move(l *simLeader, down time.Duration) {
 	w.until(down, l.revive)
 }
 
-// whole says whether all leaders are there, have a vote, and are known to all by their addresses: what a user looks for before
-// one is replaced or moved.
+// whole reports whether all leaders are up, have a vote, and are known to all by their addresses: a user checks that before one is
+// replaced or moved.
 func (w *World) whole() bool {
 	all := w.members()
 	return !slices.ContainsFunc(all, func(l *simLeader) bool {
@@ -248,7 +248,7 @@ func (w *World) whole() bool {
 	})
 }
 
-// change has whoever leads change the members, until it is done.
+// change changes the members, with retries until a leader has done it.
 func (w *World) change(c core.Change, then func(core.Member)) {
 	open := true
 	for _, l := range w.order {
