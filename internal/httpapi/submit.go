@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
@@ -59,10 +58,6 @@ func (a *API) addSubmit() {
 func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {
 	var req api.JobRequest
 	if err := decodeSubmit(w, r, &req); err != nil {
-		a.writeError(w, r, err)
-		return
-	}
-	if err := a.validate(&req); err != nil {
 		a.writeError(w, r, err)
 		return
 	}
@@ -123,37 +118,4 @@ func decodeSubmit(w http.ResponseWriter, r *http.Request, req *api.JobRequest) e
 	}
 	req.Lines = &api.Lines{Raw: lines.Bytes()}
 	return nil
-}
-
-// validate holds a request against its schema: ranges and lengths. Types and names were checked by decoding it, and
-// lines are left out: they have no limits here and may be many.
-func (a *API) validate(req *api.JobRequest) error {
-	small := *req
-	small.Lines = nil
-	var encoded bytes.Buffer
-	if err := json.NewEncoder(&encoded).Encode(&small); err != nil {
-		return err
-	}
-	var tree any
-	if err := json.Unmarshal(encoded.Bytes(), &tree); err != nil {
-		return err
-	}
-	registry := a.huma.OpenAPI().Components.Schemas
-	path := huma.NewPathBuffer([]byte{}, 0)
-	path.Push("body")
-	var found huma.ValidateResult
-	huma.Validate(registry, registry.Schema(reflect.TypeFor[api.JobRequest](), true, ""), path, huma.ModeWriteToServer, tree, &found)
-	if len(found.Errors) == 0 {
-		return nil
-	}
-	p := api.Invalid("validation failed")
-	for _, err := range found.Errors {
-		field := api.ProblemField{Message: err.Error()}
-		if detailer, ok := err.(huma.ErrorDetailer); ok {
-			detail := detailer.ErrorDetail()
-			field = api.ProblemField{Message: detail.Message, Location: detail.Location, Value: shorten(detail.Value)}
-		}
-		p.Errors = append(p.Errors, field)
-	}
-	return p
 }

@@ -120,6 +120,9 @@ func (p *planner) warn(format string, args ...any) {
 	p.result.Warnings = append(p.result.Warnings, fmt.Sprintf(format, args...))
 }
 
+// nameBytesMax bounds a job's name: it is in every list of jobs.
+const nameBytesMax = 200
+
 // program checks what is to run.
 func (p *planner) program() {
 	program := p.req.Program
@@ -132,6 +135,9 @@ func (p *planner) program() {
 		p.fail("program", "nothing to run: give a built-in job or a command")
 	case len(program.Command) == 0 || program.Command[0] == "":
 		p.fail("program.command", "the command is empty; its first word names what to run")
+	}
+	if n := len(p.req.Name); n > nameBytesMax {
+		p.fail("name", "a name of %d bytes is too long: a job's name may have %d", n, nameBytesMax)
 	}
 	for i, arg := range program.Command {
 		if strings.Contains(arg, "\x00") {

@@ -259,6 +259,7 @@ func withRange(from, to int64) func(*api.JobRequest) {
 func wrongs(dir string) []wrong {
 	number := func(n int) *int { return &n }
 	return []wrong{
+		{"long name", func(r *api.JobRequest) { r.Name = strings.Repeat("x", 201) }, "name", "a name of 201 bytes is too long"},
 		{"no program", func(r *api.JobRequest) { r.Program = api.Program{} }, "program", "nothing to run"},
 		{"two programs", func(r *api.JobRequest) { r.Program.Command = []string{"x"} }, "program", "not both"},
 		{"empty argv", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{}} }, "program.command", "is empty"},
