@@ -63,7 +63,7 @@ func Run(ctx context.Context, tb testing.TB, job bridgefour.Job, input Input) (R
 		parts = append(parts, runner.Part{Index: uint64(i), Path: out.File, Size: out.Size, Records: out.Records})
 	}
 	if _, ok := job.(bridgefour.Collector); ok {
-		out, text, err := r.attempt(ctx, &runner.Attempt{Stage: 1, StageName: "collect", Parts: all(parts)})
+		out, text, err := r.attempt(ctx, &runner.Attempt{Stage: 1, StageName: "collect", Role: wire.StageRole_STAGE_COLLECT, Parts: all(parts)})
 		if err != nil {
 			return r.logged(result), err
 		}

@@ -54,7 +54,7 @@ func wireJob(j *state.Job) *wire.Job {
 	for _, s := range j.Stages {
 		out.Stages = append(out.Stages, s.Name)
 		// The numbers of the wire begin one later, because its zero is no role.
-		out.Plan = append(out.Plan, &wire.Stage{Name: s.Name, Role: wire.StageRole(s.Role) + 1, From: s.From})
+		out.Plan = append(out.Plan, &wire.Stage{Name: s.Name, Role: wire.StageRole(s.Role) + 1, From: s.From, Tasks: s.Tasks})
 	}
 	return out
 }

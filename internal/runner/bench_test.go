@@ -92,7 +92,7 @@ func BenchmarkWordCount(b *testing.B) {
 		}
 		slots.Wait()
 		s := r.NewSlot()
-		a := &Attempt{Job: j, Stage: 1, StageName: "collect", Number: 1, Parts: partsOf(outcomes)}
+		a := &Attempt{Job: j, Stage: 1, StageName: "collect", Role: wire.StageRole_STAGE_COLLECT, Number: 1, Parts: partsOf(outcomes)}
 		out := s.Run(b.Context(), a)
 		if out.Failure != nil || out.File == "" {
 			b.Fatalf("collect: Run() = %+v", out)

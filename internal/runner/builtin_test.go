@@ -202,7 +202,7 @@ func TestCollect(t *testing.T) {
 	attempt := func() *Attempt {
 		f.lease++
 		f.log = new(logged)
-		return &Attempt{Job: f.job, Stage: 1, StageName: "map", Index: 3, Lease: f.lease, Number: 1, Parts: partsOf(parts), Log: f.log}
+		return &Attempt{Job: f.job, Stage: 1, StageName: "map", Role: wire.StageRole_STAGE_COLLECT, Index: 3, Lease: f.lease, Number: 1, Parts: partsOf(parts), Log: f.log}
 	}
 	out := f.slot.Run(t.Context(), attempt())
 	f.want(out, "one||three")
@@ -237,13 +237,13 @@ func TestCollectFailures(t *testing.T) {
 	} {
 		f := newFixture(t, &wire.Job{Program: builtin("test")}, test.job)
 		f.lease = 1
-		a := &Attempt{Job: f.job, Stage: 1, StageName: "collect", Index: 3, Lease: 1, Parts: partsOf(nil)}
+		a := &Attempt{Job: f.job, Stage: 1, StageName: "collect", Role: wire.StageRole_STAGE_COLLECT, Index: 3, Lease: 1, Parts: partsOf(nil)}
 		f.wantFailure(f.slot.Run(t.Context(), a), test.kind, test.text)
 		t.Log(name)
 	}
 	f := newFixture(t, &wire.Job{Program: builtin("AlwaysOk")}, jobs.AlwaysOk{})
 	f.lease = 1
-	a := &Attempt{Job: f.job, Stage: 1, StageName: "collect", Index: 3, Lease: 1, Parts: partsOf(nil)}
+	a := &Attempt{Job: f.job, Stage: 1, StageName: "collect", Role: wire.StageRole_STAGE_COLLECT, Index: 3, Lease: 1, Parts: partsOf(nil)}
 	f.wantFailure(f.slot.Run(t.Context(), a), wire.FailureKind_BAD_PROGRAM, "cannot collect")
 }
 

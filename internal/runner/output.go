@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // path is the location of the attempt's file.
@@ -16,11 +18,31 @@ func (a *Attempt) path(folder blob.Location) blob.Location {
 	return folder.Join(layout.Attempt(a.StageName, a.Index, a.Lease))
 }
 
+// final is the location at which a commit publishes the attempt's file if it wins; empty if the file is never published, if a
+// later stage reads it before, or if the leader is too old to say.
+func (a *Attempt) final(j *jobState) blob.Location {
+	plan := wire.PlanOf(a.Job)
+	if a.Job.GetSpool() || a.Stage >= uint64(len(plan)) {
+		return ""
+	}
+	for _, later := range plan {
+		if later.GetRole() != wire.StageRole_STAGE_COMMIT && slices.Contains(later.GetFrom(), uint32(a.Stage)) {
+			return ""
+		}
+	}
+	switch tasks := plan[a.Stage].GetTasks(); {
+	case a.collects():
+		return j.output.Join(layout.Result)
+	case tasks > 0:
+		return j.output.Join(layout.Part(a.Index, tasks))
+	}
+	return ""
+}
+
 // attemptFile is where a built-in job's output goes: made at the first byte, hashed on its way.
 type attemptFile struct {
 	ctx     context.Context //nolint:containedctx // of the attempt; io.Writer has none
-	store   blob.Store
-	folder  blob.Location
+	job     *jobState
 	attempt *Attempt
 	path    blob.Location // empty: not made
 	writer  blob.Writer   // nil: not made, or discarded
@@ -29,13 +51,13 @@ type attemptFile struct {
 }
 
 func (f *attemptFile) begin(ctx context.Context, j *jobState, a *Attempt) {
-	f.ctx, f.store, f.folder, f.attempt = ctx, j.store, j.folder, a
+	f.ctx, f.job, f.attempt = ctx, j, a
 	f.path, f.writer, f.size = "", nil, 0
 }
 
 func (f *attemptFile) create() error {
-	path := f.attempt.path(f.folder)
-	writer, err := f.store.Create(f.ctx, path, "")
+	path := f.attempt.path(f.job.folder)
+	writer, err := f.job.store.Create(f.ctx, path, f.attempt.final(f.job))
 	if err != nil {
 		return err
 	}
@@ -85,7 +107,7 @@ func (f *attemptFile) discard(ctx context.Context) error {
 	}
 	f.writer.Abort()
 	f.writer = nil
-	return f.store.Remove(context.WithoutCancel(ctx), f.path) // it may have been ended before
+	return f.job.store.Remove(context.WithoutCancel(ctx), f.path) // it may have been ended before
 }
 
 func countLines(p []byte) uint64 { return uint64(bytes.Count(p, []byte{'\n'})) }

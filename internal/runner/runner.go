@@ -73,6 +73,7 @@ type Attempt struct {
 	Job       *wire.Job
 	Stage     uint64
 	StageName string
+	Role      wire.StageRole // all but STAGE_COLLECT run the program's Map
 	Index     uint64
 	Lease     uint64
 	Number    uint32      // of the attempt, from 1
@@ -82,6 +83,8 @@ type Attempt struct {
 	// Log gets the attempt's log. Nil: nobody wants it.
 	Log LogSink
 }
+
+func (a *Attempt) collects() bool { return a.Role == wire.StageRole_STAGE_COLLECT }
 
 // A Part is a winner's file of the map stage. One of size 0 need not exist.
 type Part struct {
@@ -175,7 +178,7 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	defer cancel()
 	s.begin(ctx, j, a)
 	var res program.Result
-	if a.Parts != nil {
+	if a.collects() {
 		res = j.program.Collect(ctx, &s.task)
 	} else {
 		res = j.program.Map(ctx, &s.task)
@@ -222,7 +225,7 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	t := &s.task
 	t.Job, t.Stage, t.Index, t.Number, t.Split, t.Path = a.Job, a.StageName, a.Index, a.Number, a.Split, s.input.path
 	t.Item = a.Split.GetItem()
-	if a.Split == nil && a.Parts == nil && a.Job.GetRange() {
+	if a.Split == nil && !a.collects() && a.Job.GetRange() {
 		s.item = strconv.AppendInt(s.item[:0], a.Job.GetRangeFrom()+int64(a.Index), 10)
 		s.input.item, t.Item = s.item, s.item
 	}
@@ -268,7 +271,7 @@ func (s *Slot) takeStdout(ctx context.Context, j *jobState, a *Attempt, out *Out
 		s.buf = make([]byte, bufferSize)
 	}
 	out.File = a.path(j.folder)
-	return j.stdout.take(ctx, out.File, s.buf, out)
+	return j.stdout.take(ctx, out.File, a.final(j), s.buf, out)
 }
 
 // job gives what the slot knows of a job, prepared at its first attempt here. Jobs are told apart by pointer: the worker
@@ -298,7 +301,8 @@ func (s *Slot) job(ctx context.Context, j *wire.Job) *jobState {
 // jobState is what all attempts of a job in one slot share.
 type jobState struct {
 	wire    *wire.Job
-	store   blob.Store    // of the output
+	store   blob.Store // of the output
+	output  blob.Location
 	folder  blob.Location // attempt-private
 	program program.Program
 	stdout  stdoutFile       // of commands
@@ -310,7 +314,7 @@ func (r *Runner) prepare(j *wire.Job) *jobState {
 	if err != nil {
 		return &jobState{broken: program.Failed(wire.FailureKind_OUTPUT_ERROR, "output %v", err)}
 	}
-	state := &jobState{wire: j, store: store, folder: output.Join(layout.Private(j.GetUid()))}
+	state := &jobState{wire: j, store: store, output: output, folder: output.Join(layout.Private(j.GetUid()))}
 	state.program, state.broken = r.loader.Load(j)
 	if local, ok := store.(blob.Local); ok {
 		state.stdout = stdoutFile{store: local, folder: state.folder}

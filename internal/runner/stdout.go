@@ -91,7 +91,7 @@ var errHeld = errors.New("a process that the command started still has its outpu
 
 // take makes the file the attempt's, and counts it. What is counted must be what is published, so that nothing may be able
 // to write to it any more.
-func (s *stdoutFile) take(ctx context.Context, path blob.Location, buf []byte, out *Outcome) (err error) {
+func (s *stdoutFile) take(ctx context.Context, path, final blob.Location, buf []byte, out *Outcome) (err error) {
 	file, err := s.store.Open(ctx, s.path, 0)
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func (s *stdoutFile) take(ctx context.Context, path blob.Location, buf []byte, o
 		private = path
 		return readBack(file, io.Discard, buf, out)
 	}
-	w, err := s.copyTo.Create(ctx, path, "")
+	w, err := s.copyTo.Create(ctx, path, final)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func TestStore(t *testing.T) {
 		"builtin":        {builtin("test"), Attempt{Split: input}, text},
 		"builtin, split": {builtin("test"), Attempt{Split: fileSplit("mem://in/input", 2, 5)}, "two\n"},
 		"builtin, empty": {builtin("test"), Attempt{Split: fileSplit("mem://in/input", 5, 1)}, ""},
-		"collect": {builtin("test"), Attempt{Parts: func(yield func(Part, error) bool) {
+		"collect": {builtin("test"), Attempt{Role: wire.StageRole_STAGE_COLLECT, Parts: func(yield func(Part, error) bool) {
 			yield(Part{Path: "mem://in/input", Size: uint64(len(text))}, nil)
 		}}, text},
 		"command":        {commandProgram("cat"), Attempt{Split: input}, text},
@@ -76,6 +76,36 @@ func TestStore(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFinalName checks where the store is told that the file will be published.
+func TestFinalName(t *testing.T) {
+	stages := []*wire.Stage{
+		{Name: "map", Role: wire.StageRole_STAGE_MAP, Tasks: 200_000},
+		{Name: "commit", Role: wire.StageRole_STAGE_COMMIT, From: []uint32{0}},
+	}
+	collected := []*wire.Stage{stages[0], {Name: "collect", Role: wire.StageRole_STAGE_COLLECT, Tasks: 1, From: []uint32{0}}}
+	for _, test := range []struct {
+		plan  []*wire.Stage
+		stage uint64
+		spool bool
+		want  blob.Location
+	}{
+		{stages, 0, false, "/out/part-000007"},
+		{stages, 0, true, ""},
+		{collected, 0, false, ""}, // read by the collect stage
+		{collected, 1, false, "/out/_RESULT"},
+		{[]*wire.Stage{{Name: "map", Role: wire.StageRole_STAGE_MAP}}, 0, false, ""}, // of an older leader
+		{nil, 0, false, ""},
+	} {
+		a := &Attempt{Job: &wire.Job{Plan: test.plan, Spool: test.spool}, Stage: test.stage, Index: 7}
+		if len(test.plan) > 0 {
+			a.Role = test.plan[test.stage].GetRole()
+		}
+		if got := a.final(&jobState{output: "/out"}); got != test.want {
+			t.Errorf("final() of stage %d of %v, spool %v = %q, want %q", test.stage, test.plan, test.spool, got, test.want)
+		}
 	}
 }
 

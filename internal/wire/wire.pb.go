@@ -1631,6 +1631,7 @@ type Stage struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // part of the names of tasks and files
 	Role          StageRole              `protobuf:"varint,2,opt,name=role,proto3,enum=bridgefour.wire.v1.StageRole" json:"role,omitempty"`
 	From          []uint32               `protobuf:"varint,3,rep,packed,name=from,proto3" json:"from,omitempty"` // the stages whose outputs it reads or publishes, ascending
+	Tasks         uint64                 `protobuf:"varint,4,opt,name=tasks,proto3" json:"tasks,omitempty"`      // 0: an older leader has not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1684,6 +1685,13 @@ func (x *Stage) GetFrom() []uint32 {
 		return x.From
 	}
 	return nil
+}
+
+func (x *Stage) GetTasks() uint64 {
+	if x != nil {
+		return x.Tasks
+	}
+	return 0
 }
 
 type Program struct {
@@ -2849,11 +2857,12 @@ const file_wire_proto_rawDesc = "" +
 	"\x04plan\x18\x13 \x03(\v2\x19.bridgefour.wire.v1.StageR\x04plan\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"b\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x1d.bridgefour.wire.v1.StageRoleR\x04role\x12\x12\n" +
-	"\x04from\x18\x03 \x03(\rR\x04from\"f\n" +
+	"\x04from\x18\x03 \x03(\rR\x04from\x12\x14\n" +
+	"\x05tasks\x18\x04 \x01(\x04R\x05tasks\"f\n" +
 	"\aProgram\x12\x1a\n" +
 	"\abuiltin\x18\x01 \x01(\tH\x00R\abuiltin\x127\n" +
 	"\acommand\x18\x02 \x01(\v2\x1b.bridgefour.wire.v1.CommandH\x00R\acommandB\x06\n" +
