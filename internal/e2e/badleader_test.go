@@ -16,8 +16,8 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// TestBadDataDirectory starts a leader of three over data directories that are not its own, or are damaged. It says what is wrong with
-// which file and what to do, and never begins from nothing; the others go on.
+// TestBadDataDirectory starts a leader of three with data directories of others, or damaged ones. It names the file, the cause and the way
+// out, and never starts with an empty log; the others continue.
 func TestBadDataDirectory(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, 3)
@@ -61,7 +61,7 @@ func TestBadDataDirectory(t *testing.T) {
 		})
 	}
 
-	// The disk is lost, and the service manager starts it as ever: its votes were lost with it.
+	// The disk is lost, and the service manager restarts the leader: its votes are lost too.
 	n.dir = g.path("new-disk")
 	n.start()
 	n.wantExit(1)
@@ -79,7 +79,7 @@ func TestBadDataDirectory(t *testing.T) {
 	}
 }
 
-// oneOf is the largest file of that ending under a folder.
+// oneOf returns the largest file with an extension under a folder.
 func oneOf(t *testing.T, dir, suffix string) string {
 	t.Helper()
 	var found string
@@ -99,14 +99,13 @@ func oneOf(t *testing.T, dir, suffix string) string {
 	return found
 }
 
-// used is how many bytes of a file are there before it is nothing but zeros.
+// used returns the size of a file without the zeros at its end.
 func used(t *testing.T, path string) int {
 	t.Helper()
 	return len(strings.TrimRight(readFile(t, path), "\x00"))
 }
 
-// flip flips one bit in the used part of a file: in the first word from there on, for a bit of what fills up a record means
-// nothing.
+// flip flips one bit in the used part of a file, in the next word that is not zero: padding has no meaning.
 func flip(t *testing.T, path string, where float64) {
 	t.Helper()
 	text := []byte(readFile(t, path))
@@ -138,8 +137,8 @@ func remove(t *testing.T, path string) {
 	}
 }
 
-// TestSnapshots flips a bit in a leader's newest snapshot, and cuts it short: it is refused. From the good one a new leader learns what
-// the log does not hold any more.
+// TestSnapshots flips a bit in a leader's newest snapshot, and truncates it: it is refused. From the intact one a new leader gets the state
+// that the log no longer has.
 func TestSnapshots(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, 1)
@@ -190,8 +189,8 @@ func TestSnapshots(t *testing.T) {
 	}
 }
 
-// TestOtherCluster starts a leader over the data directory of a leader of another cluster, which has the same number: it is not taken
-// in, both sides say why, and both clusters go on.
+// TestOtherCluster starts a leader with the data directory of a leader of another cluster, with the same id: it is refused, both sides log
+// the reason, and both clusters continue.
 func TestOtherCluster(t *testing.T) {
 	t.Parallel()
 	ours, theirs := newGroup(t, 3), newGroup(t, 3)
@@ -232,8 +231,7 @@ func TestOtherCluster(t *testing.T) {
 	theirs.leading()
 	theirs.submit(trivial())
 
-	// A worker keeps the cluster that it belongs to, also where only the other one is there, and says so; one that was told another
-	// name as well.
+	// A worker keeps its cluster, also if only the other one answers, and logs that; so does one with another cluster name.
 	w := ours.worker("worker-1")
 	until(t, "the worker has written down whose it is", func() bool { return strings.Contains(readFile(t, ours.path("worker-1", "cluster")), ids[ours]) })
 	w.kill()
@@ -263,7 +261,7 @@ func TestOtherCluster(t *testing.T) {
 	}
 }
 
-// TestJoinRefused: a leader that cannot join says why. One that may be able to later keeps trying.
+// TestJoinRefused: a leader that cannot join names the reason. One that may join later keeps trying.
 func TestJoinRefused(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, 1)
@@ -281,7 +279,7 @@ func TestJoinRefused(t *testing.T) {
 		t.Errorf("exit code %d, want 0 or 130", code)
 	}
 
-	// Both of the addresses are tried.
+	// Both addresses are tried.
 	n.flags[1] = nobody + "," + lead.address
 	n.start()
 	g.untilMembers(lead, n)
@@ -327,7 +325,7 @@ func TestJoinRefused(t *testing.T) {
 	}
 }
 
-// TestRemoveQuorum: the leaders that stay must be able to decide, or somebody must insist.
+// TestRemoveQuorum: a removal that leaves no quorum of leaders that answer must be forced.
 func TestRemoveQuorum(t *testing.T) {
 	t.Parallel()
 	g := newGroup(t, 3)
@@ -353,7 +351,7 @@ func TestRemoveQuorum(t *testing.T) {
 
 	g.leadersCommand("remove", id, "--force")
 	wantRemoved(alive)
-	until(t, "nobody can write", func() bool { return lead.ask("POST", "/v1/jobs", tiny("x", "true")).code == 503 })
+	until(t, "no write is accepted", func() bool { return lead.ask("POST", "/v1/jobs", tiny("x", "true")).code == 503 })
 	dead.start()
 	g.untilMembers(lead, dead)
 	g.submit(trivial())

@@ -21,7 +21,7 @@ type cluster struct {
 
 	leader  *process
 	address string
-	known   string // where workers and the command line are told to look for leaders: addresses, separated by commas
+	known   string // addresses of leaders for workers and the command line, separated by commas
 	client  *client.Client
 }
 
@@ -33,14 +33,14 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
-// in is the same cluster, for a test with a folder of its own.
+// in returns the same cluster with another folder.
 func (c *cluster) in(l *lab) *cluster {
 	own := *c
 	own.lab = l
 	return &own
 }
 
-// startLeader starts the leader, at the address that it had before, and waits until it accepts writes.
+// startLeader starts the leader at its previous address, and waits until it accepts writes.
 func (c *cluster) startLeader() { c.t.Helper(); c.startLeaderIn(c.path("leader")) }
 
 func (c *cluster) startLeaderIn(dir string) {
@@ -66,7 +66,7 @@ func (c *cluster) startLeaderIn(dir string) {
 	until(c.t, "the leader is ready", func() bool { code, _ := c.get("/readyz"); return code == http.StatusOK })
 }
 
-// addressIn is the address that the process writes to the file.
+// addressIn returns the address that the process writes to a file.
 func (p *process) addressIn(file string) string {
 	p.t.Helper()
 	var address string
@@ -80,7 +80,7 @@ func (p *process) addressIn(file string) string {
 	return address
 }
 
-// worker starts a worker with the data directory of that name.
+// worker starts a worker, with a data directory of that name.
 func (c *cluster) worker(name string, flags ...string) *process {
 	c.t.Helper()
 	args := []string{"worker", "--data-dir", c.path(name), "--leader", c.known}
@@ -90,7 +90,7 @@ func (c *cluster) worker(name string, flags ...string) *process {
 	return c.start(name, append(args, flags...)...)
 }
 
-// workers starts n workers, and waits until the cluster has them.
+// workers starts n workers, and waits until they are alive.
 func (c *cluster) workers(n int, flags ...string) []*process {
 	c.t.Helper()
 	var list []*process
@@ -101,10 +101,10 @@ func (c *cluster) workers(n int, flags ...string) []*process {
 	return list
 }
 
-// untilAlive waits until n workers live.
+// untilAlive waits until n workers are alive.
 func (c *cluster) untilAlive(n int) {
 	c.t.Helper()
-	until(c.t, fmt.Sprintf("%d workers live", n), func() bool { return c.alive() == n })
+	until(c.t, fmt.Sprintf("%d workers are alive", n), func() bool { return c.alive() == n })
 }
 
 func (c *cluster) alive() int {
@@ -126,19 +126,19 @@ func (c *cluster) listWorkers() []api.Worker {
 	return list
 }
 
-// cli runs a command of the binary on this cluster.
+// cli runs a subcommand of the binary on this cluster.
 func (c *cluster) cli(args ...string) (code int, stdout, stderr string) {
 	c.t.Helper()
 	return c.run([]string{"BRIDGEFOUR_CLUSTER=" + c.known}, args...)
 }
 
-// get asks the leader as curl does.
+// get sends a GET request to the leader.
 func (c *cluster) get(path string) (code int, body string) {
 	c.t.Helper()
 	return c.request(http.MethodGet, "http://"+c.address+path, "")
 }
 
-// request is one HTTP request; code 0: nobody answered.
+// request sends one HTTP request; code 0: no answer.
 func (c *cluster) request(method, url, body string) (code int, answer string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
@@ -175,7 +175,7 @@ func (c *cluster) submit(r *api.JobRequest) uint64 {
 	return job.ID
 }
 
-// refused submits a job, which must not be accepted, and gives all that the problem says.
+// refused submits a job, which must be refused, and returns the text of the problem.
 func (c *cluster) refused(r *api.JobRequest) string {
 	c.t.Helper()
 	job, err := c.client.Submit(c.t.Context(), r, "")
@@ -237,7 +237,7 @@ func (c *cluster) fails(id uint64) api.Job {
 	return job
 }
 
-// untilMap waits until the counts of a job's map stage are as they shall be.
+// untilMap waits until the counts of a job's map stage satisfy is.
 func (c *cluster) untilMap(id uint64, what string, is func(s api.Stage) bool) {
 	c.t.Helper()
 	until(c.t, fmt.Sprintf("job %d: %s", id, what), func() bool { return is(c.job(id).Stages[0]) })
@@ -258,7 +258,7 @@ func (c *cluster) tasks(id uint64, q api.TaskQuery) []api.Task {
 	return list
 }
 
-// result is the result of an ended job.
+// result returns the result of an ended job.
 func (c *cluster) result(id uint64) string {
 	c.t.Helper()
 	body, err := c.client.Result(c.t.Context(), id)

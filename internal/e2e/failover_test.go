@@ -16,16 +16,16 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// loss is a way in which a group loses the leader that leads, and gets it back.
+// loss is a way in which a group loses its leader, and gets it back.
 type loss struct {
 	group func(t *testing.T) *group
 	lose  func(n *node)
-	// lost looks at the one that was lost, while another leads: it must not make believe that it leads.
+	// lost checks the lost node while another one leads: it must not act as leader.
 	lost func(n *node, job uint64)
 	back func(n *node)
 }
 
-// TestLeaderLost loses the leader that leads in every way, while a job is at work.
+// TestLeaderLost loses the leader in every way, while a job runs.
 func TestLeaderLost(t *testing.T) {
 	t.Parallel()
 	three := func(t *testing.T) *group { t.Helper(); return newGroup(t, 3) }
@@ -38,7 +38,7 @@ func TestLeaderLost(t *testing.T) {
 		"stopped": {
 			group: three, lose: func(n *node) { n.signal(syscall.SIGSTOP) }, lost: func(*node, uint64) {}, back: wakeUp,
 		},
-		"ended": { // in order: it hands over
+		"ended": { // orderly: it hands over
 			group: three, lose: func(n *node) { n.signal(syscall.SIGTERM); n.wantExit(0) }, lost: func(*node, uint64) {}, back: func(n *node) { n.start() },
 		},
 		"cut off": {
@@ -68,8 +68,8 @@ func TestLeaderLost(t *testing.T) {
 	}
 }
 
-// loseLeader runs a job while the leader is lost, and comes back. Four tasks run at that moment; none of them is run again. What
-// was begun before that, to wait, to read the log, to hear events, goes on by itself.
+// loseLeader runs a job while the leader is lost, and comes back. Four tasks run at that moment; none of them is run again. Clients that wait,
+// follow logs or follow events continue by themselves.
 func loseLeader(g *group, how loss) {
 	t := g.t
 	g.workers(2)
@@ -80,7 +80,7 @@ func loseLeader(g *group, how loss) {
 	logs := g.start("logs", "logs", "-f", strconv.FormatUint(id, 10), "--cluster", g.known)
 	events := g.follow()
 	submits := g.submits()
-	until(t, "logs and events are told", func() bool {
+	until(t, "logs and events arrive", func() bool {
 		return strings.Count(logs.readStdout(), "begin") == 8 && len(events.heard()) > 0
 	})
 
@@ -100,7 +100,7 @@ func loseLeader(g *group, how loss) {
 	s.untilDone(11)
 
 	how.back(lead)
-	until(t, "the one that was lost follows", func() bool { v, ok := lead.view(); return ok && v.Leader != 0 && v.Leader != v.Node })
+	until(t, "the lost node follows", func() bool { v, ok := lead.view(); return ok && v.Leader != 0 && v.Leader != v.Node })
 	var job api.Job
 	until(t, "it answers a strong read", func() bool {
 		a := lead.get(fmt.Sprintf("/v1/jobs/%d?consistency=strong", id))
@@ -111,7 +111,7 @@ func loseLeader(g *group, how loss) {
 		return true
 	})
 	if job.Stages[0].Done < 11 {
-		t.Errorf("a strong read at %v: %d done, and 11 were known to be", lead, job.Stages[0].Done)
+		t.Errorf("a strong read at %v: %d done, want at least the 11 that were known to be", lead, job.Stages[0].Done)
 	}
 	s.openAll(0)
 	s.wantDoneOnce()
@@ -124,14 +124,14 @@ func loseLeader(g *group, how loss) {
 	submits.wantKept(g, lead)
 }
 
-// wantLines wants the logs of a job of loseLeader, each line once.
+// wantLines checks that the logs of a job of loseLeader have each line once.
 func wantLines(t *testing.T, text string, job uint64, tasks int) {
 	t.Helper()
-	text = strings.ReplaceAll(text, "#1", "") // nobody knew yet which attempts would win
+	text = strings.ReplaceAll(text, "#1", "") // the winning attempts were not known yet
 	for task := range tasks {
 		for _, word := range []string{"begin", "end"} {
 			if line := fmt.Sprintf("%d/map/%d: %s %d\n", job, task, word, task); strings.Count(text, line) != 1 {
-				t.Errorf("%q is not there once: %s", line, text)
+				t.Errorf("%q does not occur once: %s", line, text)
 			}
 		}
 	}
@@ -140,7 +140,7 @@ func wantLines(t *testing.T, text string, job uint64, tasks int) {
 	}
 }
 
-// in are the routes to a node, and out those from it: of the other leaders, and of everybody if they too are meant.
+// in returns the routes to a node, and out those from it: of the other leaders, and of everybody else if set.
 func (n *node) in(everyone bool) []route {
 	var list []route
 	for _, other := range n.g.nodes {
@@ -162,7 +162,7 @@ func (n *node) out(everyone bool) []route {
 	return list
 }
 
-// noLies asks a leader that is cut off, from where it is: it neither accepts a write nor says what it cannot know.
+// noLies sends requests to a leader that is cut off: it must neither accept a write nor answer a strong read.
 func noLies(n *node, job uint64) {
 	t := n.g.t
 	submit := make(chan answer, 1)
@@ -170,18 +170,18 @@ func noLies(n *node, job uint64) {
 	if a := n.get(fmt.Sprintf("/v1/jobs/%d?consistency=strong", job)); a.code != http.StatusServiceUnavailable {
 		t.Errorf("%v is cut off, and answers a strong read: %v, want 503", n, a)
 	}
-	// One that can hear knows who leads now.
+	// One that receives messages knows the new leader.
 	if a := <-submit; a.code != http.StatusServiceUnavailable && a.code != http.StatusTemporaryRedirect {
 		t.Errorf("%v is cut off, and answers a submit: %v, want 503 or 307", n, a)
 	}
-	until(t, "it says how stale its answers are", func() bool {
+	until(t, "its answers are marked as stale", func() bool {
 		a := n.get(fmt.Sprintf("/v1/jobs/%d", job))
 		return a.code == http.StatusOK && a.number("X-Bridgefour-Age") > 1000
 	})
 	until(t, "it is not ready", func() bool { return n.get("/readyz").code == http.StatusServiceUnavailable })
 }
 
-// wakeUp wakes a leader that was stopped, and finds questions waiting that were sent before: it does not answer as if it led.
+// wakeUp continues a stopped leader, which finds requests that were sent before: it must not answer as leader.
 func wakeUp(n *node) {
 	t := n.g.t
 	const strong, submit = "GET /v1/jobs/1?consistency=strong HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
@@ -208,7 +208,7 @@ func wakeUp(n *node) {
 		_ = conn.SetReadDeadline(time.Now().Add(asking))
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
-			continue // no answer is no lie
+			continue // no answer is acceptable
 		}
 		text, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
@@ -220,11 +220,11 @@ func wakeUp(n *node) {
 		case i%4 == 0 && a.code == http.StatusCreated:
 			job := decode[api.Job](t, a)
 			if kept := n.g.job(job.ID); kept.Name != "asleep" {
-				t.Errorf("a submit that was acknowledged on waking up as job %d is %q there", job.ID, kept.Name)
+				t.Errorf("a submit acknowledged after a pause as job %d is %q", job.ID, kept.Name)
 			}
 		case i%4 != 0 && a.code == http.StatusOK:
 			if job := decode[api.Job](t, a); job.Stages[0].Done < 11 {
-				t.Errorf("a strong read on waking up: %d done, and 11 were known to be", job.Stages[0].Done)
+				t.Errorf("a strong read after a pause: %d done, want at least the 11 that were known to be", job.Stages[0].Done)
 			}
 		}
 	}
@@ -239,7 +239,7 @@ func newFrozenGroup(t *testing.T) *group {
 		n := g.newNode("")
 		newImage(t, n.dir+".image", n.dir)
 	}
-	g.tellPeers()
+	g.setPeers()
 	for _, n := range g.nodes {
 		n.start()
 	}
@@ -248,10 +248,10 @@ func newFrozenGroup(t *testing.T) *group {
 	return g
 }
 
-// freeze makes the disk of a leader hang: who writes to it waits.
+// freeze makes the disk of a leader hang: writes block.
 func freeze(n *node) {
 	fsfreeze(n.g.t, "--freeze", n.dir)
-	n.g.t.Cleanup(func() { fsfreeze(n.g.t, "--unfreeze", n.dir) }) // what waits for it cannot even be killed
+	n.g.t.Cleanup(func() { fsfreeze(n.g.t, "--unfreeze", n.dir) }) // processes blocked by it cannot be killed
 }
 
 func thaw(n *node) { fsfreeze(n.g.t, "--unfreeze", n.dir) }
@@ -259,7 +259,7 @@ func thaw(n *node) { fsfreeze(n.g.t, "--unfreeze", n.dir) }
 func fsfreeze(t *testing.T, how, dir string) {
 	t.Helper()
 	out, err := command(t, "fsfreeze", how, dir)
-	if err != nil && !bytes.Contains(out, []byte("Invalid argument")) { // it is not frozen any more
+	if err != nil && !bytes.Contains(out, []byte("Invalid argument")) { // it is not frozen
 		t.Errorf("fsfreeze %s %s: %v: %s", how, dir, err, out)
 	}
 }

@@ -26,27 +26,27 @@ import (
 type group struct {
 	*cluster
 
-	nodes []*node // those that were ever there
+	nodes []*node // all that were ever created
 	net   *network
-	// command makes the command of a leader; it is replaced where leaders live in network namespaces.
+	// command returns the command of a leader; it is replaced if leaders run in network namespaces.
 	command func(n *node, args ...string) *exec.Cmd
-	hub     string // switch of the network namespaces, where there are any
+	hub     string // switch of the network namespaces, if there are any
 	// data is the folder of the data directories, and of the spool.
 	data string
 }
 
-// node is one leader of a group. It keeps its data directory and its address when its process ends and begins again.
+// node is one leader of a group. It keeps its data directory and its address across restarts.
 type node struct {
 	g       *group
 	id      uint64 // 0: not known yet
 	dir     string
 	listen  string
-	address string   // what others are told: where its link is, if it has one
-	flags   []string // of every start, as a service manager would repeat them
+	address string   // advertised: that of its link, if it has one
+	flags   []string // of every start, as with a service manager
 	*process
 }
 
-// newGroup starts n leaders that know each other, and waits until one leads.
+// newGroup starts a cluster of n leaders, and waits until one leads.
 func newGroup(t *testing.T, n int) *group {
 	t.Helper()
 	g := emptyGroup(t)
@@ -71,14 +71,14 @@ func emptyGroup(t *testing.T) *group {
 	return g
 }
 
-// found makes a new cluster of n leaders.
+// found starts a new cluster of n leaders.
 func (g *group) found(n int) {
 	g.t.Helper()
 	for range n {
 		g.newNode("")
 	}
 	if n > 1 {
-		g.tellPeers()
+		g.setPeers()
 	}
 	for _, node := range g.nodes {
 		node.start()
@@ -87,8 +87,8 @@ func (g *group) found(n int) {
 	g.leading()
 }
 
-// tellPeers gives the nodes the flags with which they begin a cluster together.
-func (g *group) tellPeers() {
+// setPeers gives the nodes the flags of the first members of a cluster.
+func (g *group) setPeers() {
 	var peers []string
 	for i, node := range g.nodes {
 		node.id = uint64(i + 1)
@@ -99,7 +99,7 @@ func (g *group) tellPeers() {
 	}
 }
 
-// newNode makes a node that is not started yet. Where address is empty it gets one of its own.
+// newNode creates a node that is not started yet. An empty address stands for a new one.
 func (g *group) newNode(address string, flags ...string) *node {
 	g.t.Helper()
 	if address == "" {
@@ -122,7 +122,7 @@ func (g *group) newNode(address string, flags ...string) *node {
 
 var addresses atomic.Uint32
 
-// ownAddress is one that nobody else has: while a leader is away, no connection that goes out may take its port.
+// ownAddress returns an address for one process alone: while a leader is down, no outgoing connection may take its port.
 func ownAddress(t *testing.T) string {
 	t.Helper()
 	var some [2]byte
@@ -140,7 +140,7 @@ func ownAddress(t *testing.T) string {
 	return ""
 }
 
-// knowAll tells workers and clients that are started from now on about all nodes.
+// knowAll gives workers and clients that are started later the addresses of all nodes.
 func (g *group) knowAll() {
 	g.t.Helper()
 	var list []string
@@ -175,7 +175,7 @@ func (n *node) start() {
 
 func (n *node) String() string { return fmt.Sprintf("leader %d (%s)", n.id, n.address) }
 
-// answer is what a node answers; code 0: nothing, because of err.
+// answer is the answer of a node; code 0: none, because of err.
 type answer struct {
 	code   int
 	header http.Header
@@ -190,7 +190,7 @@ func (a answer) String() string {
 	return fmt.Sprintf("%d %s (%s)", a.code, strings.TrimSpace(a.body), a.header.Get("X-Bridgefour-Index"))
 }
 
-// number is a header that is a number.
+// number returns a numeric header.
 func (a answer) number(header string) uint64 {
 	v, err := strconv.ParseUint(a.header.Get(header), 10, 64)
 	if err != nil {
@@ -199,16 +199,16 @@ func (a answer) number(header string) uint64 {
 	return v
 }
 
-// direct asks one leader and follows no redirect. Connections are not kept: each request finds the process that is there now.
+// direct sends requests to one leader and follows no redirect. Connections are not kept, so each request reaches the present process.
 var direct = &http.Client{
 	Transport:     &http.Transport{DisableKeepAlives: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// asking is how long a test waits for an answer that may not come: longer than any leader waits for something itself.
+// asking is the timeout of requests that may not be answered. It exceeds all timeouts of a leader.
 const asking = 10 * time.Second
 
-// ask sends one request to this node, past its link, and nowhere else.
+// ask sends one request to this node, bypassing its link.
 func (n *node) ask(method, path, body string, header ...string) answer {
 	ctx, cancel := context.WithTimeout(context.Background(), asking)
 	defer cancel()
@@ -217,7 +217,7 @@ func (n *node) ask(method, path, body string, header ...string) answer {
 
 func (n *node) get(path string) answer { return n.ask(http.MethodGet, path, "") }
 
-// askAt sends one request; header is names and values in turn.
+// askAt sends one request; header has names and values in turn.
 func askAt(ctx context.Context, c *http.Client, method, url, body string, header ...string) answer {
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
@@ -241,7 +241,7 @@ func askAt(ctx context.Context, c *http.Client, method, url, body string, header
 	return answer{code: resp.StatusCode, header: resp.Header, body: string(text)}
 }
 
-// decode reads a good answer.
+// decode decodes an answer, which must be a success.
 func decode[T any](t *testing.T, a answer) T {
 	t.Helper()
 	var v T
@@ -254,7 +254,7 @@ func decode[T any](t *testing.T, a answer) T {
 	return v
 }
 
-// view is the cluster as the node sees it; false: it does not say.
+// view returns the node's view of the cluster; false: it does not answer.
 func (n *node) view() (api.Cluster, bool) {
 	var v api.Cluster
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -263,12 +263,12 @@ func (n *node) view() (api.Cluster, bool) {
 	return v, a.code == http.StatusOK && json.Unmarshal([]byte(a.body), &v) == nil
 }
 
-// running are the nodes whose process has not ended.
+// running returns the nodes whose process has not ended.
 func (g *group) running() []*node {
 	return slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool { return n.process == nil || n.hasEnded() })
 }
 
-// leading waits until one of the nodes leads, and is ready, in the eyes of a majority of all that run.
+// leading waits until one of the nodes leads and is ready, in the view of a majority of the running ones.
 func (g *group) leading(but ...*node) *node {
 	g.t.Helper()
 	var leads *node
@@ -291,18 +291,18 @@ func (g *group) leading(but ...*node) *node {
 	return leads
 }
 
-// followers are the running nodes but one.
+// followers returns the running nodes but one.
 func (g *group) followers(leads *node) []*node {
 	return slices.DeleteFunc(g.running(), func(n *node) bool { return n == leads })
 }
 
-// leaders are the members in the eyes of a node.
+// leaders returns the members in the view of a node.
 func (n *node) leaders() api.LeaderList {
 	n.g.t.Helper()
 	return decode[api.LeaderList](n.g.t, n.get("/v1/leaders"))
 }
 
-// untilMembers waits until all nodes of the list, and only they, are members with a vote in the eyes of each of them.
+// untilMembers waits until the members are exactly these nodes, all of them voters, in the view of each of them.
 func (g *group) untilMembers(want ...*node) {
 	g.t.Helper()
 	addresses := map[string]bool{}
@@ -341,10 +341,10 @@ func (g *group) untilMembers(want ...*node) {
 	})
 }
 
-// index is the log position that the node's reads reflect.
+// index returns the log position of the node's reads.
 func (n *node) index() uint64 { return n.get("/v1/cluster").number("X-Bridgefour-Index") }
 
-// untilLevel waits until the nodes' reads reflect at least what the leading one's do now.
+// untilLevel waits until the nodes' reads have at least the leader's present log position.
 func (g *group) untilLevel(nodes ...*node) {
 	g.t.Helper()
 	want := g.leading().index()
@@ -358,7 +358,7 @@ func tiny(name, command string) string {
 	return fmt.Sprintf(`{"name":%q,"program":{"command":["sh","-c",%q]},"range":{"from":1,"to":1}}`, name, command)
 }
 
-// needRoot leaves a test out where it is not root that runs it.
+// needRoot skips a test that is not run by root.
 func needRoot(t *testing.T, what string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

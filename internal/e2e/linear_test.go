@@ -23,18 +23,17 @@ import (
 )
 
 var (
-	linearSeed = flag.Uint64("linear.seed", 0, "what TestLinearizable takes its faults from; 0: chance")
+	linearSeed = flag.Uint64("linear.seed", 0, "the seed of TestLinearizable; 0: random")
 	linearTime = flag.Duration("linear.time", 20*time.Second, "how long TestLinearizable makes faults")
 )
 
-// TestLinearizable records what several clients ask of three leaders while those are killed, stopped, cut off and started again, and
-// has porcupine look for an order of the operations, each at one moment between its call and its return, that a single machine
-// could have carried them out in. An operation whose outcome nobody knows may have been carried out at any time after its call.
+// TestLinearizable records the operations of several clients on three leaders, which are killed, stopped, cut off and restarted, and lets
+// porcupine check that they are linearizable. An operation of unknown outcome may have taken effect at any time after its call.
 //
-// The operations are submit, stop, retry, and strong reads of one job and of the newest one. Each is asked of one leader, which may
-// be any, also one that wrongly believes that it leads.
+// The operations are submit, stop, retry, and strong reads of one job and of the newest one. Each is sent to one leader, which may be any, also
+// one that wrongly considers itself leader.
 //
-// A build that serves strong reads without asking a majority, and one that acknowledges what only the leading one has, fail it: see doc.go.
+// A build that serves strong reads without a majority, and one that acknowledges entries that only the leader has, fail it: see doc.go.
 func TestLinearizable(t *testing.T) {
 	t.Parallel()
 	seed := *linearSeed
@@ -87,7 +86,7 @@ const (
 	opNewest = "newest" // the number of the newest job
 )
 
-// op is one operation. What was answered counts only if it is known.
+// op is one operation. The answer is valid only if it is known.
 type op struct {
 	client     int
 	kind       string
@@ -100,7 +99,7 @@ type op struct {
 	stopped    bool // a read's answer: the job is stopped, or else it is not over
 }
 
-// history is what clients have seen.
+// history is the operations of all clients.
 type history struct {
 	g     *group
 	began time.Time
@@ -112,7 +111,7 @@ type history struct {
 	unknown int
 }
 
-// client asks leaders, one question after the other.
+// client sends one request after the other to leaders.
 func (h *history) client(ctx context.Context, number int, random *rand.Rand) {
 	node, answered := h.g.nodes[0], false
 	for i := 0; ctx.Err() == nil; i++ {
@@ -139,8 +138,8 @@ func (h *history) client(ctx context.Context, number int, random *rand.Rand) {
 		default:
 			o.kind = opRead
 		}
-		// Half of the questions come through the network, and may be sent on to the one that leads; half are asked behind its
-		// cuts, of a leader that may be alone.
+		// Half of the requests go through the network, and may be redirected to the leader; half bypass it, to a leader that may be
+		// cut off.
 		at, inside := node.address, random.IntN(2) == 0
 		if inside {
 			at = node.listen
@@ -149,10 +148,10 @@ func (h *history) client(ctx context.Context, number int, random *rand.Rand) {
 	}
 }
 
-// opTime is how long a client waits for an answer. Then the outcome is unknown.
+// opTime is the timeout of an operation, whose outcome is unknown then.
 const opTime = 1500 * time.Millisecond
 
-// do carries out one operation. It reports whether there was an answer.
+// do executes one operation, and reports whether there was an answer.
 func (h *history) do(ctx context.Context, o *op, at string, inside bool) bool {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTime)
 	defer cancel()
@@ -183,10 +182,10 @@ func (h *history) do(ctx context.Context, o *op, at string, inside bool) bool {
 	return a.err == nil && a.code < http.StatusInternalServerError
 }
 
-// redirected follows redirects and keeps connections, as ordinary clients do.
+// redirected follows redirects and keeps connections, like ordinary clients.
 var redirected = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
 
-// understand reads the answer; false: nothing was asked of the cluster, or nothing answered, and it does not matter.
+// understand decodes the answer; false: the operation had no effect, so it can be left out.
 func (o *op) understand(a answer) bool {
 	o.code = a.code
 	if errors.Is(a.err, syscall.ECONNREFUSED) {
@@ -217,7 +216,7 @@ func (o *op) understand(a answer) bool {
 	return o.known || write
 }
 
-// makeFaults loses leaders in every way, one after the other or two at once, and gets them back.
+// makeFaults loses leaders in every way, one after the other or two at once, and repairs them.
 func (h *history) makeFaults(random *rand.Rand, long time.Duration) int {
 	g := h.g
 	n := 0
@@ -229,7 +228,7 @@ func (h *history) makeFaults(random *rand.Rand, long time.Duration) int {
 			node = g.nodes[random.IntN(len(g.nodes))]
 		}
 		back := h.makeFault(random, node)
-		// Some faults are over before anybody has noticed, some when another leads; some come while the last one is not over.
+		// Some faults end before they are detected, some after another leader was elected; some overlap.
 		chance(random, 1500*time.Millisecond)
 		back()
 		if random.IntN(2) == 0 {
@@ -240,13 +239,13 @@ func (h *history) makeFaults(random *rand.Rand, long time.Duration) int {
 	return n
 }
 
-// chance waits for up to so long.
+// chance waits for a random time, up to a maximum.
 func chance(random *rand.Rand, most time.Duration) {
 	moment := time.NewTimer(time.Duration(random.Int64N(int64(most))))
 	<-moment.C
 }
 
-// makeFault loses a leader, and gives how to get it back.
+// makeFault loses a leader, and returns the repair.
 func (h *history) makeFault(random *rand.Rand, n *node) (back func()) {
 	switch random.IntN(6) {
 	case 0:
@@ -267,7 +266,7 @@ func (h *history) makeFault(random *rand.Rand, n *node) (back func()) {
 	return n.g.net.heal
 }
 
-// settle finds out what became of the submits of unknown outcome: a job tells by its name whose it is.
+// settle finds the outcome of submits for which it is unknown: the name of a job identifies its submit.
 func (h *history) settle() {
 	t := h.g.t
 	h.names = map[string]uint64{}
@@ -291,7 +290,7 @@ func (h *history) settle() {
 	}
 }
 
-// of are the operations that one model is about, in the form of porcupine.
+// of returns the operations of one model, in the form of porcupine.
 func (h *history) of(wanted func(*op) bool) []porcupine.Operation {
 	end := time.Since(h.began) + time.Hour
 	var list []porcupine.Operation
@@ -308,7 +307,7 @@ func (h *history) of(wanted func(*op) bool) []porcupine.Operation {
 	return list
 }
 
-// numbersModel is a counter: each submit gets the number after the newest one's.
+// numbersModel is a counter: each submit gets the next number.
 func numbersModel() porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return uint64(0) },
@@ -327,7 +326,7 @@ func numbersModel() porcupine.Model {
 	}
 }
 
-// States of a job's life. A job that is told to stop is stopped some time later, by itself.
+// States of a job. A job that is being stopped ends some time later.
 const (
 	absent   = "absent"
 	active   = "active"
@@ -335,7 +334,7 @@ const (
 	stopped  = "stopped"
 )
 
-// livesModel is the life of each job.
+// livesModel is the states of each job.
 func livesModel() porcupine.Model {
 	return porcupine.Model{
 		Partition: func(list []porcupine.Operation) [][]porcupine.Operation {
@@ -358,7 +357,7 @@ func livesModel() porcupine.Model {
 	}
 }
 
-// nextLife is the life of a job after an operation; false: the operation could not have had its outcome then.
+// nextLife returns the state of a job after an operation; false: the operation cannot have had its outcome.
 func nextLife(life string, o *op) (bool, string) {
 	refused := o.known && o.code != http.StatusOK && o.code != http.StatusCreated
 	if o.known && (o.code == http.StatusNotFound) != (life == absent) && o.kind != opSubmit {
@@ -400,7 +399,7 @@ func describe(input, _ any) string {
 	return text + " at " + o.at
 }
 
-// TestModels shows that the models take what is right and refuse what is wrong.
+// TestModels checks that the models accept correct histories and reject incorrect ones.
 func TestModels(t *testing.T) {
 	t.Parallel()
 	known := func(kind string, job uint64, code int, stopped bool) *op {

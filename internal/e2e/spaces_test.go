@@ -62,7 +62,7 @@ func newSpacedGroup(t *testing.T, n int) *group {
 		inside.Dir, inside.Env = cmd.Dir, cmd.Env
 		return inside
 	}
-	g.tellPeers()
+	g.setPeers()
 	for _, node := range g.nodes {
 		node.start()
 	}
