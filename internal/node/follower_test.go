@@ -333,7 +333,7 @@ func TestResultOnAnotherSpool(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(job.Output, "_temporary")); err != nil {
 		t.Fatal(err)
 	}
-	problemOf(t, lone.leader.Result(t.Context(), 1, io.Discard), http.StatusGone, "is not there any more")
+	problemOf(t, lone.leader.Result(t.Context(), 1, io.Discard), http.StatusGone, "is missing, or not reachable")
 }
 
 // A follower gives the parts of a stage that is over. It may be behind with one that is not.

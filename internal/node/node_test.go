@@ -288,7 +288,7 @@ func TestExplainNamesWhatWorkersLack(t *testing.T) {
 	e, err := r.leader.Explain(t.Context(), 1, "", 0)
 	said := strings.Join(append(e.Reasons, e.Advice...), "\n")
 	for _, want := range []string{
-		"worker 1 does not fit: it has no label gpu=yes; an attempt takes 50 slots, of which it has ",
+		"worker 1 does not fit: it has no label gpu=yes; an attempt needs 50 slots, it has ",
 		"bridgefour worker --leader ADDR --slots 50 --label gpu=yes",
 	} {
 		if err != nil || !strings.Contains(said, want) {

@@ -10,20 +10,19 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// Events emits the events after a position, oldest first, and goes on with those to come. They are part of the state, so a
-// reader may go on at another leader where it left off here. What has been given to a reader is its own: one that is slow
-// holds nobody up, until what it has not read is no longer kept.
+// Events emits the events after a position, oldest first, and continues with new ones. They are part of the state, so a reader can
+// continue at another node. A slow reader delays no one; it gets an error when its next event is no longer kept.
 func (r *Reader) Events(ctx context.Context, after api.Position, emit func(api.Event) error) error {
 	at := state.Position{Index: after.Index, Seq: after.Seq}
 	for {
-		shown := r.views.Index() // who hears of an event must find it in the views; taken first, so that facts has all up to there
+		shown := r.views.Index() // a reader of an event must find its effect in the views; read before the facts, which then include all up to there
 		var facts []state.Fact
 		kept := false
 		if err := r.source.Do(ctx, func(c *leader.Controller) { facts, kept = c.Machine().FactsAfter(at) }); err != nil {
 			return err
 		}
 		if !kept {
-			return api.Gone("the events after %d-%d are no longer kept: too many have come since; begin anew without a position", at.Index, at.Seq)
+			return api.Gone("the events after %d-%d are no longer kept: too many newer ones exist; start again without a position", at.Index, at.Seq)
 		}
 		for i := range facts {
 			if facts[i].Index > shown {
@@ -47,7 +46,7 @@ func (r *Reader) Events(ctx context.Context, after api.Position, emit func(api.E
 	}
 }
 
-// publicEvent makes the public form of a fact. It says nothing that is not in the fact, so all leaders say the same.
+// publicEvent returns the public form of a fact. It uses nothing else, so that all nodes serve the same events.
 func publicEvent(f *state.Fact) api.Event {
 	e := api.Event{
 		Index: f.Index, Seq: f.Seq, Type: eventType(f.Kind), Time: time.UnixMilli(f.Time).UTC(), Job: uint64(f.Job), Worker: uint64(f.Worker),
@@ -85,7 +84,7 @@ func eventType(k state.EventKind) string {
 		return api.EventWorkerJoined
 	case state.WorkerChanged:
 		return api.EventWorkerChanged
-	case state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied: // the leader's own; no history has them
+	case state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied: // internal; not in the history
 	}
 	return ""
 }

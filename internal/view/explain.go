@@ -13,10 +13,10 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// explainTasks is how many failed tasks an explanation names.
+// explainTasks bounds the failed tasks that an explanation names.
 const explainTasks = 5
 
-// Explain says why a job, or one of its tasks, is as it is, and what would help.
+// Explain explains the status of a job or of one of its tasks, with advice.
 func (r *Reader) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
 	if stage != "" {
 		task, err := r.Task(ctx, id, stage, index)
@@ -37,12 +37,12 @@ func (r *Reader) Explain(ctx context.Context, id uint64, stage string, index uin
 		return api.Explanation{}, err
 	}
 	if why := r.source.WritesRefused(); why != "" {
-		e.because("the leader accepts no writes: %s", why)
+		e.because("the leader refuses writes: %s", why)
 	}
 	return e.out, nil
 }
 
-// explainer collects what is to be said of one job. It runs in the loop.
+// explainer collects the explanation of one job, in the goroutine that owns the state.
 type explainer struct {
 	machine *state.Machine
 	core    *leader.Core
@@ -73,8 +73,8 @@ func (e *explainer) explain(now time.Time) {
 				e.failures(stage)
 			}
 		}
-		e.advise("mend the cause, then: bridgefour retry %d (runs only what failed; what is done is kept)", e.job.ID)
-		e.advise("bridgefour stop %d removes what is kept", e.job.ID)
+		e.advise("fix the cause, then: bridgefour retry %d (runs the failed tasks only; done tasks are kept)", e.job.ID)
+		e.advise("bridgefour stop %d removes the kept output", e.job.ID)
 	case state.JobStopping, state.JobFailing:
 		e.because("it is ending: its output folder is being cleaned up")
 		e.waiting(now)
@@ -94,18 +94,18 @@ func (e *explainer) explain(now time.Time) {
 	}
 }
 
-// waiting says why open tasks are not leased.
+// waiting explains why open tasks are not leased.
 func (e *explainer) waiting(now time.Time) {
 	demand, own := e.demand()
 	if own == 0 {
 		return
 	}
 	if e.core.Held(e.job.ID) {
-		e.because("the leader has just started, and waits up to %v for workers that may still run its tasks", leader.LossAfter)
+		e.because("the leader has just started and waits up to %v for workers that may still be running its tasks", leader.LossAfter)
 		return
 	}
 	if n, first := e.core.Waiting(e.job.ID); n > 0 {
-		e.because("%d failed tasks wait before their next attempt, the first for %v more", n, max(0, first.Sub(now)).Round(10*time.Millisecond))
+		e.because("%d failed tasks wait for their next attempt, the first for another %v", n, max(0, first.Sub(now)).Round(10*time.Millisecond))
 	}
 	e.workers()
 	if others := len(demand.Jobs) - 1; others > 0 {
@@ -115,13 +115,13 @@ func (e *explainer) waiting(now time.Time) {
 	for _, id := range e.machine.Live() {
 		other := e.machine.Job(id)
 		if other.Spec.Priority > e.job.Spec.Priority && e.core.Leased(id) > 0 {
-			e.because("job %d goes first: its priority is %d, this job's %d", id, other.Spec.Priority, e.job.Spec.Priority)
+			e.because("job %d is scheduled first: its priority is %d, this job's is %d", id, other.Spec.Priority, e.job.Spec.Priority)
 			e.advise("submit with a higher --priority")
 		}
 	}
 }
 
-// demand is what the workers that the job needs are wanted for, and the job's own part of it.
+// demand returns the demand for the workers that the job needs, and the job's part of it.
 func (e *explainer) demand() (all leader.Demand, own uint64) {
 	for _, d := range e.core.Demand() {
 		for _, j := range d.Jobs {
@@ -133,7 +133,7 @@ func (e *explainer) demand() (all leader.Demand, own uint64) {
 	return leader.Demand{}, 0
 }
 
-// workers says which workers cannot take the job's tasks, and why.
+// workers explains which workers cannot run the job's tasks.
 func (e *explainer) workers() {
 	able, busy := 0, 0
 	for _, id := range e.machine.Workers() {
@@ -160,15 +160,15 @@ func (e *explainer) workers() {
 	}
 	switch able {
 	case 0:
-		e.because("no live worker can take its tasks; it is held until one can")
+		e.because("no live worker can run its tasks; the job waits until one can")
 		e.advise("start a worker that fits: bridgefour worker --leader ADDR%s", fitting(e.job.Spec))
 	case busy:
-		e.because("all slots of the %d workers that could take its tasks are busy", able)
+		e.because("all slots of the %d workers that can run its tasks are busy", able)
 		e.advise("wait, or start more workers")
 	}
 }
 
-// lacks says what of a job's needs a worker that does not fit it does not have.
+// lacks lists what a worker that does not fit a job lacks.
 func lacks(spec *state.Spec, w *state.Worker) []string {
 	var list []string
 	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
@@ -177,15 +177,15 @@ func lacks(spec *state.Spec, w *state.Worker) []string {
 		}
 	}
 	if spec.SlotsPerTask > w.Slots {
-		list = append(list, fmt.Sprintf("an attempt takes %s, of which it has %d", counted(uint64(spec.SlotsPerTask), "slot"), w.Slots))
+		list = append(list, fmt.Sprintf("an attempt needs %s, it has %d", counted(uint64(spec.SlotsPerTask), "slot"), w.Slots))
 	}
 	if w.Memory > 0 && spec.Memory > w.Memory {
-		list = append(list, fmt.Sprintf("an attempt takes %d bytes of memory, of which it has %d", spec.Memory, w.Memory))
+		list = append(list, fmt.Sprintf("an attempt needs %d bytes of memory, it has %d", spec.Memory, w.Memory))
 	}
 	return list
 }
 
-// fitting is the flags of a worker that could take a job's tasks, where not any could.
+// fitting returns the flags that a worker needs to run a job's tasks.
 func fitting(spec *state.Spec) string {
 	var flags strings.Builder
 	if spec.SlotsPerTask > 1 {
@@ -197,7 +197,7 @@ func fitting(spec *state.Spec) string {
 	return flags.String()
 }
 
-// failures names the first tasks of a stage that failed, dead ones first, of those that a scan of bounded length visits.
+// failures names the first failed tasks of a stage, dead ones first. It visits a bounded number of tasks.
 func (e *explainer) failures(stage *state.Stage) {
 	first := [...][]uint64{state.TaskOpen: nil, state.TaskDone: nil, state.TaskDead: nil} // by status
 	visited, more := 0, ""
@@ -228,7 +228,7 @@ func (e *explainer) failures(stage *state.Stage) {
 	}
 }
 
-// counted is a number of things.
+// counted returns a number with its noun.
 func counted(n uint64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -236,7 +236,7 @@ func counted(n uint64, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// explainTask explains one task from its public form and its job's explanation.
+// explainTask explains a task, from its public form and the explanation of its job.
 func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 	out := api.Explanation{Subject: t.Name, Status: t.Status}
 	switch t.Status {
@@ -245,8 +245,8 @@ func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 	case api.TaskDone:
 		out.Reasons = append(out.Reasons, fmt.Sprintf("its output (%s) is committed, after %s", counted(t.Size, "byte"), counted(uint64(t.Attempts), "attempt")))
 	case api.TaskDead:
-		out.Reasons = append(out.Reasons, "it was given up after "+counted(uint64(t.Attempts), "attempt"))
-		out.Advice = append(out.Advice, "mend the cause, then retry the job", "bridgefour logs "+t.Name+" shows what it said")
+		out.Reasons = append(out.Reasons, "it died after "+counted(uint64(t.Attempts), "attempt"))
+		out.Advice = append(out.Advice, "fix the cause, then retry the job", "bridgefour logs "+t.Name+" shows its log")
 	case api.TaskOpen:
 		out.Reasons = append(out.Reasons, "it waits for a slot")
 		out.Reasons = append(out.Reasons, job.Reasons...)

@@ -10,21 +10,20 @@ import (
 )
 
 const (
-	// publishEvery bounds how often the views of busy jobs are made; a change that a client waits for is published at once.
+	// publishEvery is the shortest interval between publications, except for changes that a client waits for.
 	publishEvery = 5 * time.Millisecond
-	// clusterEvery bounds how often the view of the cluster is made while nothing urgent happens.
+	// clusterEvery is the same for the view of the cluster.
 	clusterEvery = 100 * time.Millisecond
 )
 
-// Volatile is what views show of the volatile state, which is in no log: the leader's core knows it, and a follower has
-// received it from the leader.
+// Volatile is the volatile state, which is not in the log. The leader's core has it, and sends it to the followers.
 type Volatile interface {
 	Leased(id state.JobID) uint64
-	Eligible(job *state.Job) bool // a live worker could run an attempt of the job
+	Eligible(job *state.Job) bool // a live worker can run an attempt of the job
 	WorkerState(id state.WorkerID) (leader.WorkerState, bool)
 }
 
-// Publisher makes the views of what has changed. It belongs to the goroutine that owns the state.
+// Publisher publishes the views. It belongs to the goroutine that owns the state.
 type Publisher struct {
 	views     *Views
 	cluster   api.Cluster // its constant fields
@@ -33,7 +32,7 @@ type Publisher struct {
 	published time.Time
 }
 
-// NewPublisher returns a publisher of views. The cluster gives the fields that never change: its name, the version, the spool.
+// NewPublisher returns a publisher of views. Cluster has the constant fields: name, version, spool.
 func NewPublisher(views *Views, cluster api.Cluster) *Publisher {
 	return &Publisher{views: views, cluster: cluster, stale: map[state.JobID]struct{}{}}
 }
@@ -41,25 +40,24 @@ func NewPublisher(views *Views, cluster api.Cluster) *Publisher {
 // Invalidate marks the view of a job as old.
 func (p *Publisher) Invalidate(id state.JobID) { p.stale[id] = struct{}{} }
 
-// Forget drops the views of jobs at once.
+// Forget removes the views of jobs at once.
 func (p *Publisher) Forget(ids []state.JobID) { p.views.forget(ids) }
 
-// Hurry makes the next Publish publish.
+// Hurry makes the next call of Publish publish.
 func (p *Publisher) Hurry() { p.urgent = true }
 
-// Due is when Publish should be called next though nothing happens; zero: not before something happens.
+// Due returns when to call Publish next if nothing happens; zero: not before something happens.
 func (p *Publisher) Due(now time.Time) time.Time {
 	switch {
 	case len(p.stale) > 0:
 		return p.published.Add(publishEvery)
-	case p.views.waiting.Load() > 0: // the log's own entries come without an event
+	case p.views.waiting.Load() > 0: // raft's own entries come without an event
 		return now.Add(publishEvery)
 	}
 	return time.Time{}
 }
 
-// Publish publishes the views of what has changed up to the log position index, unless it is too early for that and no client
-// waits for it.
+// Publish publishes the changes up to the log position index, unless it is too early and no client waits.
 func (p *Publisher) Publish(now time.Time, index uint64, m *state.Machine, v Volatile) {
 	awaited := p.views.waiting.Load() > 0 && index > p.views.index.Load()
 	if !p.urgent && !awaited && now.Sub(p.published) < publishEvery {
@@ -83,7 +81,7 @@ func (p *Publisher) Publish(now time.Time, index uint64, m *state.Machine, v Vol
 	p.views.changed.Notify()
 }
 
-// publicJob makes the public form of a job.
+// publicJob returns the public form of a job.
 func publicJob(j *state.Job, volatile Volatile) *api.Job {
 	spec := j.Spec
 	v := &api.Job{
@@ -141,7 +139,7 @@ func apiProgram(spec *state.Spec) api.Program {
 	return p
 }
 
-// stamp is a time of the state; nil where it has not come yet.
+// stamp converts a time of the state; nil: not yet.
 func stamp(ms int64) *time.Time {
 	if ms == 0 {
 		return nil
@@ -156,7 +154,7 @@ type clusterView struct {
 	workers []api.Worker
 }
 
-// clusterView makes the view of the workers and the cluster. What depends on the node, as who leads, is added when it is read.
+// clusterView returns the view of the cluster and its workers. Fields that depend on the node are added when it is read.
 func (p *Publisher) clusterView(now time.Time, m *state.Machine, volatile Volatile) *clusterView {
 	v := &clusterView{made: now, cluster: p.cluster}
 	v.cluster.Jobs, v.cluster.Level, v.cluster.Status = len(m.Live()), m.Level(), api.ClusterHealthy

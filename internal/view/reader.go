@@ -14,11 +14,11 @@ import (
 
 // Source is the node whose state is read.
 type Source interface {
-	// Do runs f in the goroutine that owns the state. f must be quick: nothing else happens meanwhile.
+	// Do runs f in the goroutine that owns the state. f must be quick: it stops everything else.
 	Do(ctx context.Context, f func(*leader.Controller)) error
-	// DoLeading is Do on the node that leads, which alone knows what runs where; elsewhere it is an error that names the leader.
+	// DoLeading is Do on the leader, which alone has the core. On a follower it returns an error that names the leader.
 	DoLeading(ctx context.Context, f func(*state.Machine, *leader.Core)) error
-	// WritesRefused says why the node that leads refuses writes; empty: it accepts them.
+	// WritesRefused says why the leader refuses writes; empty: it accepts them.
 	WritesRefused() string
 	Leaders() api.LeaderList
 }
@@ -31,15 +31,15 @@ type Reader struct {
 	spool  string
 }
 
-// NewReader returns a reader of the views and the state of source, whose spool folder is spool, and of outputs in stores.
+// NewReader returns a reader of views, of the state of source, whose spool folder is spool, and of outputs in stores.
 func NewReader(views *Views, source Source, stores blob.Stores, spool string) *Reader {
 	return &Reader{views: views, source: source, stores: stores, spool: spool}
 }
 
-// Job is a job as it was last published.
+// Job returns a job as it was last published.
 func (r *Reader) Job(id uint64) (api.Job, bool) { return r.views.Job(id) }
 
-// known is the job, or the problem that there is none.
+// known is Job with an error for an unknown job.
 func (r *Reader) known(id uint64) (api.Job, error) {
 	job, ok := r.views.Job(id)
 	if !ok {
@@ -50,7 +50,7 @@ func (r *Reader) known(id uint64) (api.Job, error) {
 
 func noJob(id uint64) error { return api.NotFound("there is no job %d", id) }
 
-// Jobs is a page of jobs.
+// Jobs returns a page of jobs.
 func (r *Reader) Jobs(q api.JobQuery) (api.JobList, error) {
 	before := uint64(math.MaxUint64)
 	if q.Cursor != "" {
@@ -80,10 +80,10 @@ func (r *Reader) Jobs(q api.JobQuery) (api.JobList, error) {
 }
 
 func badCursor(cursor string) error {
-	return api.Invalid("cursor %q is not one of ours: pass the next of an earlier page", cursor)
+	return api.Invalid("invalid cursor %q: want the next of an earlier page", cursor)
 }
 
-// WaitJob returns when the job has ended. It goes on whoever leads.
+// WaitJob returns when the job has ended. It survives changes of leader.
 func (r *Reader) WaitJob(ctx context.Context, id uint64) error {
 	return r.views.changed.Wait(ctx, func() (bool, error) {
 		job, err := r.known(id)
@@ -91,20 +91,20 @@ func (r *Reader) WaitJob(ctx context.Context, id uint64) error {
 	})
 }
 
-// WaitIndex returns when the views reflect at least index. They are published at once when they do.
+// WaitIndex returns when the views reflect at least index. While readers wait, each change is published at once.
 func (r *Reader) WaitIndex(ctx context.Context, index uint64) error {
 	if r.views.Index() >= index {
 		return nil
 	}
 	r.views.waiting.Add(1)
 	defer r.views.waiting.Add(-1)
-	if err := r.source.Do(ctx, func(*leader.Controller) {}); err != nil { // the state may be there, and the publisher not know of the waiter
+	if err := r.source.Do(ctx, func(*leader.Controller) {}); err != nil { // wake the publisher, which may be at that state already
 		return err
 	}
 	return r.views.changed.Wait(ctx, func() (bool, error) { return r.views.Index() >= index, nil })
 }
 
-// scan runs f in the goroutine that owns the state, on the node that leads, if there is such a job.
+// scan runs f with a job, on the leader, in the goroutine that owns the state.
 func (r *Reader) scan(ctx context.Context, id uint64, f func(*state.Job, *state.Machine, *leader.Core)) error {
 	found := false
 	if err := r.source.DoLeading(ctx, func(m *state.Machine, c *leader.Core) {

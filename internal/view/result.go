@@ -15,10 +15,10 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// resultPage is how many parts one visit to the loop lists.
+// resultPage is how many parts one visit to the state lists.
 const resultPage = 4096
 
-// Result writes the collected result of a job, or, where it has none, its parts in task order.
+// Result writes the collected result of a job or, if there is none, its parts in task order.
 func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
 	job, err := r.known(id)
 	switch {
@@ -30,7 +30,7 @@ func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
 	case job.IsEnded():
 		return api.Conflict("job %d has no result: it was stopped", id)
 	default:
-		return api.Conflict("job %d is %s; its result is there when it is done: wait for it", id, job.Status)
+		return api.Conflict("job %d is %s: it has no result until it is done; wait for it", id, job.Status)
 	}
 	store, output, err := r.stores.Open(job.Output)
 	if err != nil {
@@ -50,16 +50,16 @@ func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
 	return parts.copyAll(ctx, w)
 }
 
-// resultParts reads the outputs of a job that is done.
+// resultParts reads the outputs of a done job.
 type resultParts struct {
 	reader *Reader
 	store  blob.Store
 	output blob.Location
 	job    state.JobID
-	spool  string // the job's folder in the spool; empty: it has an output of its own
+	spool  string // the job's folder in the spool; empty: the job names an output
 }
 
-// collected is the file of the collected result; empty where there is none, or where it was too large to be one.
+// collected returns the file of the collected result; empty: there is none, or it exceeded the limit.
 func (r *resultParts) collected(ctx context.Context) (file blob.Location, err error) {
 	err = r.visit(ctx, func(job *state.Job) {
 		for i, stage := range job.Stages {
@@ -74,7 +74,7 @@ func (r *resultParts) collected(ctx context.Context) (file blob.Location, err er
 	return file, err
 }
 
-// visit calls f with the job in the loop.
+// visit calls f with the job in the goroutine that owns the state.
 func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 	gone := false
 	if err := r.reader.source.Do(ctx, func(c *leader.Controller) {
@@ -86,12 +86,12 @@ func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 		return err
 	}
 	if gone {
-		return api.NotFound("there is no job %d any more", r.job)
+		return api.NotFound("job %d no longer exists", r.job)
 	}
 	return nil
 }
 
-// file is where the output of a task lies: published, or, in the spool, where the attempt left it.
+// file returns the file of a task's output: the published one or, in the spool, that of the attempt.
 func (r *resultParts) file(job *state.Job, stage int, task uint64, winner state.Lease) blob.Location {
 	switch {
 	case job.Spec.Spool:
@@ -102,7 +102,7 @@ func (r *resultParts) file(job *state.Job, stage int, task uint64, winner state.
 	return r.output.Join(layout.Part(task, job.Stages[stage].Tasks))
 }
 
-// copyAll writes the parts one after the other. Tasks that wrote nothing have no file in the spool.
+// copyAll writes the parts in task order. Tasks without output have no file in the spool.
 func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 	for first, tasks := uint64(0), uint64(1); first < tasks; first += resultPage {
 		var files []blob.Location
@@ -132,7 +132,7 @@ func (r *resultParts) copy(ctx context.Context, w io.Writer, file blob.Location)
 		return r.unreachable(file)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return api.NewProblem(410, "%s is gone: it was removed after job %d had published it", file, r.job)
+		return api.NewProblem(410, "%s is gone: it was removed after job %d published it", file, r.job)
 	}
 	if err != nil {
 		return fmt.Errorf("result of job %d: %w", r.job, err)
@@ -142,8 +142,7 @@ func (r *resultParts) copy(ctx context.Context, w io.Writer, file blob.Location)
 	return err
 }
 
-// unreachable is what a reader is told of a file in the spool that is not here. The spool of the leader that took the job need
-// not be a folder that this one shares.
+// unreachable is the error for a file that is missing in the spool: the leader that accepted the job may have another spool folder.
 func (r *resultParts) unreachable(file blob.Location) error {
 	node := "this leader"
 	var others []string
@@ -158,9 +157,9 @@ func (r *resultParts) unreachable(file blob.Location) error {
 		}
 	}
 	if len(others) == 0 {
-		return api.Gone("%s is not there any more, or not reachable from %s: it was written to the spool %s by job %d", file, node, r.spool, r.job)
+		return api.Gone("%s is missing, or not reachable from %s: job %[4]d wrote it to the spool %[3]s", file, node, r.spool, r.job)
 	}
-	return api.Gone("%s is not reachable from %s, whose spool is %s: job %d was taken by a leader whose spool lies elsewhere, or the file was removed. "+
+	return api.Gone("%s is not reachable from %s, whose spool is %s: job %d was accepted by a leader with another spool, or the file was removed. "+
 		"Ask another leader (%s), give all leaders one --spool that they share, or submit with --output",
 		file, node, r.reader.spool, r.job, strings.Join(others, ", "))
 }

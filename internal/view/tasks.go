@@ -14,11 +14,10 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// scanMax bounds how many tasks are visited at once, for a page or an explanation; a page may then be short, or empty, and still have
-// a next.
+// scanMax bounds the tasks that a page or an explanation visits. A page may therefore be short or empty and still have a next one.
 const scanMax = 200_000
 
-// taskRow is what the loop copies out of the state for one task.
+// taskRow is a copy of a task's state.
 type taskRow struct {
 	stage   int
 	index   uint64
@@ -29,21 +28,20 @@ type taskRow struct {
 	trouble state.Trouble
 }
 
-// taskScan is one page in the making.
+// taskScan collects one page.
 type taskScan struct {
 	query api.TaskQuery
-	stage int // where to go on
+	stage int // the next task
 	index uint64
 
-	job     *state.Job // read by its owner only; its Spec and ID anywhere
-	done    bool       // the job, when the page was made
+	job     *state.Job // belongs to the goroutine that owns the state, except for Spec and ID, which are constant
+	done    bool       // the job, at the time of the scan
 	rows    []taskRow
 	visited int // tasks
 	next    string
 }
 
-// Tasks is a page of tasks. Pages are made from the state as it is: a task that changes between two pages may be missed or
-// seen in its new status.
+// Tasks returns a page of tasks. A task that changes between two pages may be missed or appear in its new status.
 func (r *Reader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error) {
 	scan := taskScan{query: q}
 	if q.Cursor != "" {
@@ -81,7 +79,7 @@ func (s *taskScan) fill(job *state.Job, c *leader.Core) {
 	}
 }
 
-// candidates yields, from s.index on, the tasks that can have the status asked for, in order.
+// candidates yields the tasks from s.index on that can have the requested status, in order.
 func (s *taskScan) candidates(stage *state.Stage, running map[leader.TaskPlace]state.WorkerID) iter.Seq[uint64] {
 	switch s.query.Status {
 	case api.TaskDead:
@@ -125,7 +123,7 @@ func makeRow(stage *state.Stage, number int, index uint64, running map[leader.Ta
 	return row
 }
 
-// tasks makes the public form of the rows. Splits are read here, outside the loop: a job's input never changes.
+// tasks returns the public form of the rows. The splits are read here, because a job's input is constant.
 func (s *taskScan) tasks() []api.Task {
 	reader := state.NewInputReader(&s.job.Spec.Input)
 	list := make([]api.Task, 0, len(s.rows))
@@ -168,7 +166,7 @@ func publicFailure(f state.Failure) api.Failure {
 	}
 }
 
-// Task is one task.
+// Task returns one task.
 func (r *Reader) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
 	var job *state.Job
 	var row *taskRow
