@@ -37,7 +37,7 @@ var allowed = map[string][]string{
 	"internal/suggest":        {},
 	"internal/peer":           {"internal/replica", "internal/wire", "internal/peer/peerpb", "internal/transport"},
 	"internal/peer/peerpb":    {},
-	"internal/blob":           {},
+	"internal/blob":           {"internal/datadir"},
 	"internal/sched":          {"internal/state"},
 	"internal/plan":           {"api", "internal/state", "internal/blob", "internal/suggest", "internal/layout", "internal/bytesize"},
 	"internal/commit":         {"api", "internal/blob", "internal/layout"},

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+
+	"github.com/bridgefour/bridgefour/internal/datadir"
 )
 
 // Files is the store of a file system. A name is an absolute path.
@@ -173,14 +175,10 @@ func (*Files) SyncDir(_ context.Context, dir Location) error {
 }
 
 func syncFolder(dir Location) error {
-	f, err := os.Open(string(dir))
-	if err != nil {
-		return explain("open folder", dir, err)
+	if err := datadir.SyncDir(string(dir)); err != nil {
+		return explain("sync folder", dir, err)
 	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(explain("sync folder", dir, err), f.Close())
-	}
-	return f.Close()
+	return nil
 }
 
 // Resolve implements Store.
