@@ -27,10 +27,11 @@ type model struct {
 	live    []*state.Job
 	leases  []out
 	leased  map[state.JobID]map[uint64]bool
+	lease   state.Lease // the last one that won
 }
 
 func (m *model) apply(t *rapid.T, add func(e *state.Entry)) {
-	e := state.NewEntry(1, 0)
+	e := state.NewEntry(1, state.FeatureLevel)
 	add(e)
 	if err := m.machine.Apply(m.machine.Index()+1, e.Data(), &state.Result{}); err != nil {
 		t.Fatal(err)
@@ -150,8 +151,24 @@ func (m *model) end(t *rapid.T) {
 	}
 }
 
+// lost loses the output of a task that is done.
+func (m *model) lost(t *rapid.T) {
+	if len(m.live) == 0 {
+		return
+	}
+	job := rapid.SampledFrom(m.live).Draw(t, "job")
+	task := rapid.Uint64Range(0, job.Stages[0].Tasks-1).Draw(t, "task")
+	if output, done := job.Stages[0].Output(task); done {
+		m.apply(t, func(e *state.Entry) { e.OutputLost(job.ID, 0, task, output.Winner) })
+		m.s.Resume(job, 0, task, m.now)
+	}
+}
+
 func (m *model) done(t *rapid.T, l out) {
-	m.apply(t, func(e *state.Entry) { e.Done(l.worker.ID, l.job.ID, 0, []state.Completion{{Index: l.task, Lease: 1}}) })
+	m.lease++
+	m.apply(t, func(e *state.Entry) {
+		e.Done(l.worker.ID, l.job.ID, 0, []state.Completion{{Index: l.task, Lease: m.lease}})
+	})
 	if !l.job.Ready(0) { // a commit stage, of which this test knows nothing
 		m.s.End(l.job.ID)
 	}
@@ -168,9 +185,13 @@ func TestProperties(t *testing.T) {
 			})
 		}
 		m.workers[0].Slots, m.workers[0].Memory = 3, 100 // it can run anything
+		if err := m.machine.Apply(1, state.RaiseLevel(1, state.FeatureLevel, "test").Data(), &state.Result{}); err != nil {
+			t.Fatal(err)
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"submit": m.submit,
 			"end":    m.end,
+			"lost":   m.lost,
 			"next":   func(t *rapid.T) { m.next(t, rapid.SampledFrom(m.workers).Draw(t, "worker")) },
 			"time": func(t *rapid.T) {
 				m.now = m.now.Add(time.Duration(rapid.IntRange(0, 500).Draw(t, "ms")) * time.Millisecond)

@@ -38,7 +38,7 @@ type queue struct {
 
 	cursor uint64              // tasks of order (or of the index, where order is nil) before it have been leased in this term or are over
 	order  []uint32            // longest first; nil: as numbered
-	skip   map[uint64]struct{} // adopted, so the cursor passes over them
+	skip   map[uint64]struct{} // adopted, or lost and open again: the cursor passes over them
 
 	// waiting says when each task that waits for another attempt may go. It decides: an entry of ready or later that it does
 	// not know, or knows with another time, is void. So a task that is adopted, or reopened again, while it waits goes out once.

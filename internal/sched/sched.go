@@ -77,6 +77,7 @@ func (s *Scheduler) Resume(job *state.Job, stage uint32, task uint64, now time.T
 		q.order, q.cursor = nil, q.stage.Tasks
 		s.add(q)
 	}
+	q.adopt(task) // the cursor may not have come to it in this term
 	q.reopen(reopened{task: task, at: now})
 }
 

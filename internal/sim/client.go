@@ -85,10 +85,26 @@ func (w *World) planJobs() {
 			p.spec.Memory = 60
 		}
 		p.spec.Input, _ = state.RangeInput(1, int64(n)) // n is at least 1
+		if !w.cfg.Plain && oneOf(p.lot, 4) {
+			p.spec.Stages = twoInputs(uint64(n), !p.spec.Spool)
+		}
 		w.plans[p.uid] = p
 		c := w.clients[i%len(w.clients)]
 		c.mine = append(c.mine, p)
 	}
+}
+
+// twoInputs is a plan with two stages side by side. It is recorded at feature level 1; below that a job has the default plan.
+func twoInputs(tasks uint64, publish bool) []state.StageSpec {
+	plan := []state.StageSpec{
+		{Name: "left", Role: state.RoleMap, Tasks: tasks},
+		{Name: "right", Role: state.RoleMap, Tasks: tasks},
+		{Name: "merge", Role: state.RoleCollect, Tasks: 1, From: []uint32{0, 1}},
+	}
+	if publish {
+		plan = append(plan, state.StageSpec{Name: "publish", Role: state.RoleCommit, Tasks: 1, From: []uint32{0, 1, 2}})
+	}
+	return plan
 }
 
 // live starts the client.

@@ -39,6 +39,7 @@ const (
 	WorkerClockWrong // by ten minutes: it is refused meanwhile
 	DrainWorker      // SIGTERM; Size 1: without waiting for running attempts; 2: by a user
 	RemoveWorker     // by the user
+	LoseOutput       // a file of a done task is gone, and a worker that wants to read it reports that; Size chooses the file
 	faultKinds
 )
 
@@ -84,6 +85,7 @@ var faultTable = [faultKinds]faultKind{
 	WorkerClockWrong: {name: "worker clock wrong", lasts: true, worker: true},
 	DrainWorker:      {name: "drain worker", worker: true, size: upTo(3)},
 	RemoveWorker:     {name: "remove worker", worker: true},
+	LoseOutput:       {name: "lose output", worker: true, size: upTo(1 << 16)},
 }
 
 func upTo(n int) func(*rand.Rand) int { return func(rng *rand.Rand) int { return rng.IntN(n) } }

@@ -76,7 +76,7 @@ func (w *World) inject(f Fault) {
 	case MoveLeader:
 		w.move(l, f.For)
 	case CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, KillWorker, LoseWorker, PauseWorker, BreakSession, CutOffWorker,
-		WorkerDiskFull, WorkerClockWrong, DrainWorker, RemoveWorker, faultKinds: // see above
+		WorkerDiskFull, WorkerClockWrong, DrainWorker, RemoveWorker, LoseOutput, faultKinds: // see above
 	}
 }
 
@@ -107,6 +107,10 @@ func (w *World) injectWorker(f Fault, s *simWorker) {
 		s.exec(func() { s.step(worker.Drain{StopRunning: f.Size == 1}) })
 	case RemoveWorker:
 		s.wasRemoved = w.setWorker(s, state.WorkerRemoved) || s.wasRemoved
+	case LoseOutput:
+		if lease := w.store.lose(f.Size); lease != 0 {
+			s.exec(func() { s.reportLost(lease) })
+		}
 	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadNetwork, SlowDisk,
 		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, faultKinds:
 	}

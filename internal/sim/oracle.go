@@ -157,6 +157,9 @@ func (c *oracle) apply(e core.Entry) {
 		}
 	}
 	for i := range c.result.Events {
+		if ev := &c.result.Events[i]; ev.Kind == state.TaskLost {
+			c.taskLost(ev)
+		}
 		if ev := &c.result.Events[i]; ev.Kind == state.StageStarted || ev.Kind == state.JobForgotten {
 			c.stageStarted(ev.Job)
 		}
@@ -164,6 +167,17 @@ func (c *oracle) apply(e core.Entry) {
 			c.jobEnded(ev.Job)
 		}
 		c.w.trace("event", uint64(c.result.Events[i].Kind), uint64(c.result.Events[i].Job), uint64(c.result.Events[i].Worker), e.Index, e.Term)
+	}
+}
+
+// taskLost forgets the winner of a task whose output was lost.
+func (c *oracle) taskLost(e *state.Event) {
+	if !c.w.store.lost[e.Lease] {
+		c.w.fail("task %d/%d/%d is open again; the file of lease %s is not lost", e.Job, e.Stage, e.Task, leaseName(e.Lease))
+	}
+	c.w.stats.Lost++
+	if l := c.line(stageKey{e.Job, e.Stage}); l.winner[e.Task] == e.Lease {
+		l.winner[e.Task] = 0
 	}
 }
 
@@ -208,7 +222,7 @@ func (c *oracle) won(v *state.Verdict, term uint64) {
 	c.w.trace("won", uint64(v.Lease))
 	l := c.line(stageKey{a.job, a.stage})
 	switch was := l.winner[a.task]; {
-	case was != 0:
+	case was != 0 && !c.w.store.lost[was]:
 		c.w.fail("task %d/%d/%d has the winners %s and %s", a.job, a.stage, a.task, leaseName(was), leaseName(v.Lease))
 	case a.state != attemptFinished && a.state != attemptLost:
 		c.w.fail("task %d/%d/%d was won by lease %s, which has not finished", a.job, a.stage, a.task, leaseName(v.Lease))

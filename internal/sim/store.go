@@ -11,6 +11,7 @@ type store struct {
 	w     *World
 	files map[state.JobID]map[uint64]*file // by lease
 	parts map[state.JobID]map[uint64]state.Lease
+	lost  map[state.Lease]bool // files that a fault has removed
 }
 
 type file struct {
@@ -59,12 +60,57 @@ func (s *store) forgetUnsynced(worker int) {
 	}
 }
 
+// lose removes the file of a winner that a later stage of its job may read, and returns its lease; 0 if there is none.
+func (s *store) lose(choice int) state.Lease {
+	m := s.w.oracle.state
+	if m.Level() == 0 { // the loss could not be reported
+		return 0
+	}
+	var all []state.Lease
+	for _, id := range m.Live() {
+		job := m.Job(id)
+		for _, stage := range job.Stages {
+			for i := range stage.Tasks {
+				out, done := stage.Output(i)
+				if done && job.Status == state.JobActive && s.files[id][uint64(out.Winner)] != nil {
+					all = append(all, out.Winner)
+				}
+			}
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	lease := all[choice%len(all)]
+	delete(s.files[s.w.oracle.attempt(lease).job], uint64(lease))
+	s.lost[lease] = true
+	s.w.trace("lost", uint64(lease))
+	return lease
+}
+
+// lostInput returns a winner whose file was lost, of the stages that a stage reads; 0 if there is none. A job that is cleaned up takes
+// what there is.
+func (s *store) lostInput(id state.JobID, number uint32) state.Lease {
+	job := s.w.oracle.state.Job(id)
+	if job == nil || job.Status != state.JobActive {
+		return 0
+	}
+	for _, from := range job.Stages[number].From {
+		for i := range job.Stages[from].Tasks {
+			if out, done := job.Stages[from].Output(i); done && s.lost[out.Winner] {
+				return out.Winner
+			}
+		}
+	}
+	return 0
+}
+
 // missing returns the first winner of the job's stages before end whose file is missing; ok is false if there is none.
 func (s *store) missing(job *state.Job, end int) (stage string, task uint64, lease state.Lease, ok bool) {
 	for _, stage := range job.Stages[:end] {
 		for i := range stage.Tasks {
 			out, done := stage.Output(i)
-			if done && out.Size > 0 && s.files[job.ID][uint64(out.Winner)] == nil {
+			if done && out.Size > 0 && s.files[job.ID][uint64(out.Winner)] == nil && !s.lost[out.Winner] {
 				return stage.Name, i, out.Winner, true
 			}
 		}
@@ -98,7 +144,7 @@ func (s *store) publish(a *attempt, ch *worker.Chunk) *wire.Failure {
 		if !done || out.Size == 0 {
 			continue
 		}
-		if was, published := parts[i]; published && was != out.Winner {
+		if was, published := parts[i]; published && was != out.Winner && !s.lost[was] {
 			s.w.fail("part %d of job %d is of lease %s; lease %s is published over it", i, a.job, leaseName(was), leaseName(out.Winner))
 		}
 		parts[i] = out.Winner
@@ -107,5 +153,7 @@ func (s *store) publish(a *attempt, ch *worker.Chunk) *wire.Failure {
 }
 
 func newStore(w *World) *store {
-	return &store{w: w, files: map[state.JobID]map[uint64]*file{}, parts: map[state.JobID]map[uint64]state.Lease{}}
+	return &store{
+		w: w, files: map[state.JobID]map[uint64]*file{}, parts: map[state.JobID]map[uint64]state.Lease{}, lost: map[state.Lease]bool{},
+	}
 }

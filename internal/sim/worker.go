@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
@@ -303,6 +304,10 @@ func (s *simWorker) ended(slot int, r *run, f fate) {
 	a := r.attempt
 	res := worker.Result{Nanos: int64(s.w.now - r.begun), Size: f.size, Records: f.size / 8, Checksum: f.size * 31, Input: 8}
 	why := f.failure
+	if lost := s.w.store.lostInput(a.job, a.stage); why == nil && lost != 0 {
+		s.reportLost(lost)
+		why = &wire.Failure{Kind: wire.FailureKind_PREEMPTED, Message: "an input is lost"}
+	}
 	if why == nil && r.chunk.Action != wire.CommitAction_COMMIT_ACTION_UNSPECIFIED {
 		why = s.w.store.publish(a, r.chunk)
 	}
@@ -318,6 +323,17 @@ func (s *simWorker) ended(slot int, r *run, f fate) {
 		r.chunk.Finish(r.entry, res)
 	}
 	s.next(slot)
+}
+
+// reportLost reports that the output of a lease cannot be read.
+func (s *simWorker) reportLost(lease state.Lease) {
+	if s.link == nil {
+		return // the next one that wants to read it reports it
+	}
+	a := s.w.oracle.attempt(lease)
+	s.link.send(&wire.FromWorker{Message: &wire.FromWorker_Report{Report: &wire.Report{Lost: []*wire.OutputLost{
+		{Job: uint64(a.job), Stage: a.stage, Index: a.task, Lease: uint64(lease)},
+	}}}})
 }
 
 // stop cancels an attempt: most end soon, some only at their regular end.

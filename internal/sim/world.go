@@ -52,6 +52,7 @@ type Stats struct {
 	Snapshots int
 	Installed int // snapshots of others
 	Reads     int
+	Lost      int // outputs that were lost
 }
 
 // Result is the outcome of a world.
