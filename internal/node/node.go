@@ -394,9 +394,10 @@ func (n *Node) handleLogEvent(ctx context.Context, e replica.Event) (turned bool
 // saveSnapshot writes the state in the background.
 func (n *Node) saveSnapshot() {
 	n.loop.saving = true
-	snapshot := n.loop.controller.Machine().Snapshot()
+	// The state's own index is below that of the last snapshot while raft's own entries are all that followed.
+	snapshot, index := n.loop.controller.Machine().Snapshot(), n.index()
 	go func() { // ends before Run does: see waitSnapshot
-		n.loop.saved <- n.cfg.Log.SaveSnapshot(snapshot.Index(), func(w io.Writer) error {
+		n.loop.saved <- n.cfg.Log.SaveSnapshot(index, func(w io.Writer) error {
 			_, err := snapshot.WriteTo(w)
 			return err
 		})
