@@ -57,7 +57,7 @@ func (n *controllerRig) step() Effects {
 func (n *controllerRig) submit(key string) bool {
 	spec := &state.Spec{Output: "/spool/" + key, Spool: true}
 	spec.Input, _ = state.RangeInput(1, 3)
-	return n.Handle(Command{Key: key, Add: func(e *state.Entry) { e.Submit(key, "uid-"+key, spec) }})
+	return n.Handle(Command{Key: key, Add: func(e *state.Entry) { e.Submit(key, "uid-"+key, "", spec) }})
 }
 
 func TestControllerFollowsLeadsAndFollows(t *testing.T) {

@@ -107,7 +107,7 @@ func (r *coreRig) submit(n int, tasks int64) {
 	for range n {
 		spec := &state.Spec{Output: fmt.Sprint("/", r.machine.Len(), "/", r.now.UnixMicro()), Spool: true, Retries: 9}
 		spec.Input, _ = state.RangeInput(1, tasks)
-		r.step(Command{"k", func(e *state.Entry) { e.Submit("", fmt.Sprint(r.now.UnixMicro()), spec) }})
+		r.step(Command{"k", func(e *state.Entry) { e.Submit("", fmt.Sprint(r.now.UnixMicro()), "", spec) }})
 	}
 }
 
@@ -438,7 +438,7 @@ func BenchmarkCore(b *testing.B) {
 	spec := &state.Spec{Output: "/x", Spool: true}
 	spec.Input, _ = state.RangeInput(1, int64(b.N))
 	inputs := []Input{
-		Hello{1, &wire.Hello{Identity: "a", Incarnation: "x", Slots: 2}}, Command{"k", func(e *state.Entry) { e.Submit("", "u", spec) }},
+		Hello{1, &wire.Hello{Identity: "a", Incarnation: "x", Slots: 2}}, Command{"k", func(e *state.Entry) { e.Submit("", "u", "", spec) }},
 	}
 	b.ReportAllocs()
 	b.ResetTimer()

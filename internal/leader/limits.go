@@ -19,6 +19,6 @@ const leaseBytes = 64
 // JobBytes is the size of a job's submit command or of its message, whichever is larger.
 func JobBytes(key, uid string, spec *state.Spec) int {
 	entry := state.NewEntry(0, state.FeatureLevel)
-	entry.Submit(key, uid, spec)
+	entry.Submit(key, uid, "", spec)
 	return max(entry.Size(), proto.Size(wireJob(&state.Job{UID: uid, Spec: spec})))
 }

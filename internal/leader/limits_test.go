@@ -22,7 +22,7 @@ func TestWorkIsBounded(t *testing.T) {
 	}
 	spec := &state.Spec{Output: "/out", Spool: true, Retries: 9, Settings: map[string]string{"k": string(bytes.Repeat([]byte("x"), 20<<20))}}
 	spec.Input, _ = lines.Input()
-	r.step(Command{"k", func(e *state.Entry) { e.Submit("", "uid", spec) }})
+	r.step(Command{"k", func(e *state.Entry) { e.Submit("", "uid", "", spec) }})
 	var messages, leased int
 	for range 10 {
 		r.step()

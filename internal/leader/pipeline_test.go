@@ -118,7 +118,7 @@ func TestRaiseLevel(t *testing.T) {
 	r := newCoreRig(t, 0)
 	r.submit(1, 1)
 	r.log.held = true
-	r.step(Command{"k", func(e *state.Entry) { e.Submit("", "u", &state.Spec{Output: "/o"}) }}, RaiseLevel{Needs: "v2"}, RaiseLevel{Needs: "v3"})
+	r.step(Command{"k", func(e *state.Entry) { e.Submit("", "u", "", &state.Spec{Output: "/o"}) }}, RaiseLevel{Needs: "v2"}, RaiseLevel{Needs: "v3"})
 	r.step(RaiseLevel{Needs: "v3"})
 	r.log.held = false
 	for r.machine.Level() == 0 {

@@ -21,7 +21,7 @@ func newReattachment(tb testing.TB, workers, held int) *reattachment {
 	e := state.NewEntry(1, 0)
 	spec := &state.Spec{Output: "/x", Spool: true}
 	spec.Input, _ = state.RangeInput(1, int64(workers*held+1))
-	e.Submit("", "u", spec)
+	e.Submit("", "u", "", spec)
 	for w := range workers {
 		h := &wire.Hello{Identity: fmt.Sprint(w), Incarnation: "x", Slots: uint32(held + 1)}
 		e.Register("", &state.WorkerInfo{Identity: h.Identity, Slots: h.Slots})

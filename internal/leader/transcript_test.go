@@ -254,7 +254,7 @@ func (s *story) hello(list []string, set map[string]string) Input {
 func (s *story) request(command, key string, list []string, set map[string]string) func(e *state.Entry) {
 	switch command {
 	case "submit":
-		return func(e *state.Entry) { e.Submit(key, list[0], s.spec(list, set)) }
+		return func(e *state.Entry) { spec := s.spec(list, set); e.Submit(key, list[0], spec.User, spec) }
 	case "stop":
 		return func(e *state.Entry) { e.Stop(key, state.JobID(s.number(list[0]))) }
 	case "retry":

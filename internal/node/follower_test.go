@@ -265,10 +265,10 @@ func TestFollowerIsBroughtUpToDateByASnapshot(t *testing.T) {
 	e := state.NewEntry(1, 0)
 	spec := &state.Spec{Output: "/out", Spool: true}
 	spec.Input, _ = state.RangeInput(1, 7)
-	e.Submit("a", "u1", spec)
+	e.Submit("a", "u1", "", spec)
 	e.Stop("b", 1)
 	e.Forget("c", 1)
-	e.Submit("d", "u2", spec)
+	e.Submit("d", "u2", "", spec)
 	var result state.Result
 	if err := other.Apply(100, e.Data(), &result); err != nil {
 		t.Fatal(err)

@@ -247,7 +247,7 @@ func TestIdempotencyKeyAtOnce(t *testing.T) {
 		spec := &state.Spec{Output: "/out"}
 		spec.Input, _ = state.RangeInput(1, tasks)
 		go func() {
-			_, err := r.leader.execute(t.Context(), "k", func(e *state.Entry) { e.Submit("k", "uid", spec) })
+			_, err := r.leader.execute(t.Context(), "k", func(e *state.Entry) { e.Submit("k", "uid", "", spec) })
 			answer <- err
 		}()
 		return answer
@@ -577,7 +577,9 @@ func TestLogCloses(t *testing.T) {
 
 // TestUserIsThePrincipal: a job belongs to who is authenticated, whatever the request claims.
 func TestUserIsThePrincipal(t *testing.T) {
-	n := newRig(t).leader
+	r := newRig(t)
+	n := r.leader
+	r.until("the level rises", func() bool { return n.Cluster().Level > 0 }) // leaders of before go by the request
 	req := request(1)
 	req.User = "forged"
 	for name, ctx := range map[string]context.Context{

@@ -44,7 +44,7 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (api
 	if err := checkSize(jobKey(key), uid, spec); err != nil {
 		return api.Job{}, err
 	}
-	e, err := n.execute(ctx, jobKey(key), func(entry *state.Entry) { entry.Submit(jobKey(key), uid, spec) })
+	e, err := n.execute(ctx, jobKey(key), func(entry *state.Entry) { entry.Submit(jobKey(key), uid, req.User, spec) })
 	if err != nil {
 		return api.Job{}, err
 	}

@@ -16,7 +16,7 @@ func jobsOf(b *testing.B, s *Scheduler, jobs int, tasks int64) *state.Machine {
 		e := state.NewEntry(1, 0)
 		spec := &state.Spec{Output: fmt.Sprint("/", i), User: fmt.Sprint("user", i%7)}
 		spec.Input, _ = state.RangeInput(1, tasks)
-		e.Submit("", "uid", spec)
+		e.Submit("", "uid", spec.User, spec)
 		if err := m.Apply(uint64(i+1), e.Data(), &state.Result{}); err != nil {
 			b.Fatal(err)
 		}

@@ -58,7 +58,7 @@ func (m *model) submit(t *rapid.T) {
 	} else {
 		spec.Input, _ = state.RangeInput(1, rapid.Int64Range(1, 50).Draw(t, "tasks"))
 	}
-	m.apply(t, func(e *state.Entry) { e.Submit("", "uid", spec) })
+	m.apply(t, func(e *state.Entry) { e.Submit("", "uid", spec.User, spec) })
 	ids := m.machine.Jobs()
 	job := m.machine.Job(ids[len(ids)-1])
 	m.live = append(m.live, job)

@@ -174,7 +174,7 @@ func (st *story) job(list []string, set map[string]string) {
 	} else {
 		spec.Input, _ = state.RangeInput(1, int64(st.number(set["tasks"])))
 	}
-	st.apply(func(e *state.Entry) { e.Submit("", list[0], spec) })
+	st.apply(func(e *state.Entry) { e.Submit("", list[0], spec.User, spec) })
 	ids := st.machine.Jobs()
 	st.jobs[list[0]] = st.machine.Job(ids[len(ids)-1])
 	st.s.Start(st.jobs[list[0]], 0, slices.Contains(list, "held"))

@@ -195,7 +195,7 @@ func (c *client) redirect(r reply) {
 // submit repeats a submit with one key until it is answered.
 func (c *client) submit(p *jobPlan, then func()) {
 	op := c.w.history.call(c.number, c.w.now, request{opSubmit, p.key})
-	add := func(e *state.Entry) { e.Submit(p.key, p.uid, p.spec) }
+	add := func(e *state.Entry) { e.Submit(p.key, p.uid, p.spec.User, p.spec) }
 	c.ask(c.target(), func(l *simLeader, answer func(reply)) { l.write(p.key, add, answer) }, func(r reply) {
 		c.redirect(r)
 		switch {

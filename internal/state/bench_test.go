@@ -41,7 +41,7 @@ func benchMachine(b *testing.B, failed bool) *Machine {
 		b.Fatal(err)
 	}
 	e := NewEntry(1, FeatureLevel)
-	e.Submit("k", "u", &Spec{Output: "/o", Input: in, Retries: 3})
+	e.Submit("k", "u", "", &Spec{Output: "/o", Input: in, Retries: 3})
 	mustApply(b, m, e)
 	for i := uint64(0); failed && i < benchTasks; {
 		e := NewEntry(1, FeatureLevel)

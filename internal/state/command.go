@@ -197,13 +197,16 @@ func (e *Entry) Data() []byte { return e.enc.buf }
 func (e *Entry) Size() int { return len(e.enc.buf) }
 
 // Submit adds a job. Key makes it idempotent: a second submit with the same key answers with the first one's job, for a day.
-// An empty key is no key. UID names the job's private folder and must be new.
-func (e *Entry) Submit(key, uid string, spec *Spec) {
-	c := &command{key: key, uid: uid, spec: spec}
-	if e.level > 0 { // version 1 has no place for it
-		c.sum = spec.requestSum()
+// An empty key is no key. UID names the job's private folder and must be new. Claim is the user that the request names: the job is
+// that of spec.User, but requests are told apart, and at feature level 0 jobs assigned, by what they name.
+func (e *Entry) Submit(key, uid, claim string, spec *Spec) {
+	asked := *spec
+	asked.User = claim
+	if e.level == 0 {
+		e.add(cmdSubmit, &command{key: key, uid: uid, spec: &asked})
+		return
 	}
-	e.add(cmdSubmit, c)
+	e.add(cmdSubmit, &command{key: key, uid: uid, spec: spec, sum: asked.requestSum()})
 }
 
 // Stop ends a job early.

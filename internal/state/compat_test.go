@@ -144,19 +144,20 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		e.Register("register/2", &WorkerInfo{Identity: "4567", Slots: 1})
 	})
 	entry(func(e *Entry) {
-		e.Submit("key-1", "uid1", &Spec{
+		e.Submit("key-1", "uid1", "ann", &Spec{
 			Name: "count", User: "ann", Argv: [][]byte{[]byte("grep"), []byte("-c"), {0xff}}, Input: *mustInput(t, files), InputNames: []string{"/data", "x*"},
 			Output: "/out/1", Overwrite: true, Collect: true, Settings: map[string]string{"a": "b", "": "empty"}, Dir: "/home/ann", Retries: 2,
 			Priority: 50, SlotsPerTask: 2, TimeoutMS: 60_000, Memory: 1 << 20, Labels: map[string]string{"zone": "x"},
 		})
-		e.Submit("key-2", "uid2", &Spec{Builtin: "wordcount", Input: *mustInput(t, lines), Output: "/spool/uid2", Spool: true, FirstSuccess: true})
+
+		e.Submit("key-2", "uid2", "", &Spec{Builtin: "wordcount", Input: *mustInput(t, lines), Output: "/spool/uid2", Spool: true, FirstSuccess: true})
 	})
 	entry(func(e *Entry) {
-		e.Submit("", "uid3", &Spec{Output: "/out/3", Input: Input{Kind: InputRange, From: -5, Tasks: large}, KeepPartial: true, Retries: 1})
-		e.Submit("key-1", "uid4", &Spec{Name: "another"})
-		e.Submit("", "uid5", &Spec{Output: "/out/3/below"})
+		e.Submit("", "uid3", "", &Spec{Output: "/out/3", Input: Input{Kind: InputRange, From: -5, Tasks: large}, KeepPartial: true, Retries: 1})
+		e.Submit("key-1", "uid4", "", &Spec{Name: "another"})
+		e.Submit("", "uid5", "", &Spec{Output: "/out/3/below"})
 		if level > 0 {
-			e.Submit("", "uid6", &Spec{Output: "/out/6", Stages: []StageSpec{
+			e.Submit("", "uid6", "", &Spec{Output: "/out/6", Stages: []StageSpec{
 				{Name: "a", Role: RoleMap, Tasks: 1},
 				{Name: "b", Role: RoleMap, Tasks: 1, From: []uint32{0}},
 				{Name: "c", Role: RoleCollect, Tasks: 1, From: []uint32{0}},

@@ -13,13 +13,13 @@ func busy(tb testing.TB) *Machine {
 	m := latest()
 	e := NewEntry(1000, FeatureLevel)
 	e.Register("", &WorkerInfo{Identity: "a"})
-	e.Submit("k1", "u1", &Spec{Output: "/1", Collect: true, Retries: 1, Input: Input{Kind: InputRange, Tasks: 3}})
-	e.Submit("k2", "u2", &Spec{Output: "/2", Spool: true, FirstSuccess: true, Input: Input{Kind: InputRange, Tasks: pageTasks + 2}})
-	e.Submit("k3", "u3", &Spec{Output: "/3", KeepPartial: true})
+	e.Submit("k1", "u1", "", &Spec{Output: "/1", Collect: true, Retries: 1, Input: Input{Kind: InputRange, Tasks: 3}})
+	e.Submit("k2", "u2", "", &Spec{Output: "/2", Spool: true, FirstSuccess: true, Input: Input{Kind: InputRange, Tasks: pageTasks + 2}})
+	e.Submit("k3", "u3", "", &Spec{Output: "/3", KeepPartial: true})
 	e.Failed(3, 0, 0, Failure{Kind: BadInput, Message: "gone"})
-	e.Submit("k4", "u4", &Spec{Output: "/4"})
+	e.Submit("k4", "u4", "", &Spec{Output: "/4"})
 	e.Stop("", 4)
-	e.Submit("k5", "u5", &Spec{Output: "/5"})
+	e.Submit("k5", "u5", "", &Spec{Output: "/5"})
 	e.Failed(5, 0, 0, Failure{Kind: BadInput, Message: "gone"})
 	mustApply(tb, m, e)
 	return m
@@ -34,7 +34,7 @@ func entries(level uint32) [][]byte {
 	whole := NewEntry(2000, level)
 	for _, add := range []func(e *Entry){
 		func(e *Entry) {
-			e.Submit("k9", "u9", &Spec{
+			e.Submit("k9", "u9", "", &Spec{
 				Name: "n", Argv: [][]byte{[]byte("grep"), {0xff}}, Input: input, InputNames: []string{"/data"}, Output: "/9",
 				Settings: map[string]string{"a": "b", "c": "d"}, Labels: map[string]string{"zone": "x"}, Retries: 3,
 			})
@@ -55,7 +55,7 @@ func entries(level uint32) [][]byte {
 		func(e *Entry) { e.Register("w", &WorkerInfo{Identity: "b", Labels: map[string]string{"zone": "y"}}) },
 		func(e *Entry) { e.SetWorker("w", 1, WorkerDraining) },
 		func(e *Entry) { // a task as far out as there can be one
-			e.Submit("", "far", &Spec{Output: "/far", Input: Input{Kind: InputRange, Tasks: MaxTasks}})
+			e.Submit("", "far", "", &Spec{Output: "/far", Input: Input{Kind: InputRange, Tasks: MaxTasks}})
 			e.Failed(6, 0, MaxTasks-1, Failure{Kind: Timeout})
 			e.Failed(7, 0, MaxTasks-1, Failure{Kind: Timeout})
 		},

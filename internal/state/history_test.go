@@ -69,7 +69,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	const tasks = 300
 	m := latest()
 	e := NewEntry(1, FeatureLevel)
-	e.Submit("", "u", &Spec{Output: "/o", Name: "first", Spool: true, Input: Input{Kind: InputRange, Tasks: tasks}})
+	e.Submit("", "u", "", &Spec{Output: "/o", Name: "first", Spool: true, Input: Input{Kind: InputRange, Tasks: tasks}})
 	for range 2 {
 		for i := range uint64(tasks) {
 			e.Failed(1, 0, i, Failure{Kind: BadInput, Worker: 7, Message: strings.Repeat("\xff", 100) + strings.Repeat("€", 1000)})

@@ -19,9 +19,9 @@ func raised() []*Machine {
 }
 
 func TestRaiseLevel(t *testing.T) {
-	m, spec := New(), &Spec{Output: "/o", Argv: [][]byte{{}, []byte("true")}}
+	m, spec := New(), &Spec{User: "local", Output: "/o", Argv: [][]byte{{}, []byte("true")}}
 	e := NewEntry(1, m.Level())
-	e.Submit("key", "uid", spec)
+	e.Submit("key", "uid", "ann", spec)
 	mustApply(t, m, e)
 
 	mustApply(t, m, RaiseLevel(2, 1, "v0.3.0"))
@@ -35,9 +35,15 @@ func TestRaiseLevel(t *testing.T) {
 	}
 	for _, m := range []*Machine{m, restored} {
 		e = NewEntry(4, m.Level())
-		e.Submit("key", "other uid", spec)
+		e.Submit("key", "other uid", "ann", spec)
 		if out := mustApply(t, m, e); out.Events[0].Job != 1 || out.Events[0].Err != nil {
 			t.Errorf("a key of level 0 used again at level 1 gives %+v, want job 1", out.Events[0])
+		}
+		e = NewEntry(5, m.Level())
+		e.Submit("key", "third uid", "bob", spec)
+		e.Submit("", "fourth uid", "ann", &Spec{User: "local", Output: "/other"})
+		if out := mustApply(t, m, e); out.Events[0].Err == nil || m.Job(1).Spec.User != "ann" || m.Job(2).Spec.User != "local" {
+			t.Errorf("another user's request with the key gives %+v; the jobs' users are %q and %q", out.Events[0], m.Job(1).Spec.User, m.Job(2).Spec.User)
 		}
 	}
 }

@@ -98,7 +98,7 @@ func (w *world) submit(t *rapid.T) {
 		spec.Stages = planGen(t, spec)
 	}
 	uid := fmt.Sprintf("u%d", n)
-	w.entry.Submit(key, uid, spec)
+	w.entry.Submit(key, uid, "", spec)
 	w.expect = append(w.expect, func() { w.model.submit(key, uid, spec) })
 }
 

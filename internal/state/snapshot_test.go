@@ -92,7 +92,7 @@ func TestNothingIsForgotten(t *testing.T) {
 	fill(reflect.ValueOf(&info).Elem(), &next)
 	m := latest()
 	e := NewEntry(5, FeatureLevel)
-	e.Submit("key", "uid", &spec)
+	e.Submit("key", "uid", "", &spec)
 	e.Register("key", &info)
 	mustApply(t, m, e)
 	restored, err := Restore(bytes.NewReader(snapshotBytes(t, m.Snapshot())))
@@ -117,7 +117,7 @@ func TestSnapshotBesideApply(t *testing.T) {
 	const tasks = 3*pageTasks + 100
 	m := latest()
 	e := NewEntry(1, FeatureLevel)
-	e.Submit("", "u", &Spec{Output: "/o", Input: Input{Kind: InputRange, Tasks: tasks}, Retries: 1})
+	e.Submit("", "u", "", &Spec{Output: "/o", Input: Input{Kind: InputRange, Tasks: tasks}, Retries: 1})
 	e.Register("", &WorkerInfo{Identity: "w"})
 	mustApply(t, m, e)
 	var wait sync.WaitGroup
@@ -144,7 +144,7 @@ func TestSnapshotBesideApply(t *testing.T) {
 			e.Failed(1, 0, i+12, Failure{Kind: ProgramError, Message: "exit 1"})
 		}
 		e.SetWorker("", 1, []WorkerStatus{WorkerDead, WorkerAlive}[round%2])
-		e.Submit(fmt.Sprint(round), "u", &Spec{Output: fmt.Sprint("/", round), Spool: round%2 == 0})
+		e.Submit(fmt.Sprint(round), "u", "", &Spec{Output: fmt.Sprint("/", round), Spool: round%2 == 0})
 		e.Failed(JobID(round), 0, 0, Failure{Kind: BadInput, Message: "gone"}) // a job that is over by now lives again, and ends
 		e.Retry("", JobID(round))
 		e.Failed(JobID(round), 0, 0, Failure{Kind: BadInput, Message: "gone"})
@@ -170,7 +170,7 @@ func TestManyTroubles(t *testing.T) {
 	const tasks = pageTasks + troublesDetails
 	m := latest()
 	e := NewEntry(1, FeatureLevel)
-	e.Submit("", "u", &Spec{Output: "/o", Spool: true, Input: Input{Kind: InputRange, Tasks: tasks}, Retries: 9})
+	e.Submit("", "u", "", &Spec{Output: "/o", Spool: true, Input: Input{Kind: InputRange, Tasks: tasks}, Retries: 9})
 	for range 2 {
 		for i := range uint64(tasks) {
 			e.Failed(1, 0, tasks-1-i, Failure{Kind: Timeout, Message: strings.Repeat("m", 5000)})
@@ -212,7 +212,7 @@ func TestRestoreDamaged(t *testing.T) {
 	m := latest()
 	e := NewEntry(7, FeatureLevel)
 	e.Register("", &WorkerInfo{Identity: "a", Host: "rock", Labels: map[string]string{"zone": "x"}})
-	e.Submit("k", "u", &Spec{Name: "n", Argv: [][]byte{{'a'}}, Output: "/o", Spool: true, Retries: 1, Input: Input{Kind: InputRange, Tasks: 9}})
+	e.Submit("k", "u", "", &Spec{Name: "n", Argv: [][]byte{{'a'}}, Output: "/o", Spool: true, Retries: 1, Input: Input{Kind: InputRange, Tasks: 9}})
 	e.Done(1, 1, 0, []Completion{{Index: 1, Lease: NewLease(1, 1), Size: 3, Checksum: 1 << 60}, {Index: 2, Lease: NewLease(1, 2)}})
 	e.Failed(1, 0, 0, Failure{Kind: Timeout, Worker: 1, Lease: NewLease(1, 3), Message: "slow"})
 	mustApply(t, m, e)
@@ -305,7 +305,7 @@ func TestOldestEnded(t *testing.T) {
 	m := latest()
 	e := NewEntry(1, FeatureLevel)
 	for i := range 4 {
-		e.Submit("", "u", &Spec{Output: fmt.Sprint("/", i), Spool: true})
+		e.Submit("", "u", "", &Spec{Output: fmt.Sprint("/", i), Spool: true})
 	}
 	mustApply(t, m, e)
 	if id, ok := m.OldestEnded(); ok || m.Len() != 4 {
@@ -339,8 +339,8 @@ func TestSameRequest(t *testing.T) {
 	} {
 		m := latest()
 		e := NewEntry(1, FeatureLevel)
-		e.Submit("k", "u1", first)
-		e.Submit("k", "u2", test.again)
+		e.Submit("k", "u1", "", first)
+		e.Submit("k", "u2", "", test.again)
 		out := mustApply(t, m, e)
 		last := out.Events[len(out.Events)-1]
 		if (last.Err == nil) != test.same || m.Len() != 1 {
@@ -354,7 +354,7 @@ func TestSameRequest(t *testing.T) {
 func TestFence(t *testing.T) {
 	m := latest()
 	e := NewEntry(1, FeatureLevel)
-	e.Submit("", "u", &Spec{Output: "/o", Spool: true, Input: Input{Kind: InputRange, Tasks: 2}})
+	e.Submit("", "u", "", &Spec{Output: "/o", Spool: true, Input: Input{Kind: InputRange, Tasks: 2}})
 	mustApply(t, m, e)
 	e = NewEntry(2, FeatureLevel)
 	e.Fence = NewLease(3, 7)

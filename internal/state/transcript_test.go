@@ -134,7 +134,7 @@ func (s *story) command(e *Entry, words []string) {
 		if set["plan"] != "" {
 			spec.Stages = s.plan(set["plan"], max(1, spec.Input.Tasks))
 		}
-		e.Submit(set["key"], list[0], spec)
+		e.Submit(set["key"], list[0], "", spec)
 	case "stop":
 		e.Stop(set["key"], JobID(s.number(list[0])))
 	case "retry":

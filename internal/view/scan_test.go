@@ -37,7 +37,7 @@ func failedJob(t *testing.T, tasks uint64) *Reader {
 	e := state.NewEntry(1, 0)
 	spec := &state.Spec{Name: "x", Output: "/x", Spool: true}
 	spec.Input, _ = state.RangeInput(1, int64(tasks))
-	e.Submit("", "u", spec)
+	e.Submit("", "u", "", spec)
 	var out state.Result
 	index := uint64(0)
 	apply := func() {
