@@ -43,6 +43,7 @@ type node struct {
 	listen  string
 	address string   // advertised: that of its link, if it has one
 	flags   []string // of every start, as with a service manager
+	program string   // the binary of the next start
 	*process
 }
 
@@ -67,7 +68,9 @@ func emptyGroup(t *testing.T) *group {
 	t.Helper()
 	g := &group{cluster: &cluster{lab: newLab(t)}}
 	g.data = g.dir
-	g.command = func(_ *node, args ...string) *exec.Cmd { return g.lab.command(context.Background(), args...) }
+	g.command = func(n *node, args ...string) *exec.Cmd {
+		return g.commandOf(context.Background(), n.program, args...)
+	}
 	return g
 }
 
@@ -105,7 +108,7 @@ func (g *group) newNode(address string, flags ...string) *node {
 	if address == "" {
 		address = ownAddress(g.t)
 	}
-	n := &node{g: g, listen: address, address: address, flags: flags, dir: fmt.Sprintf("%s/leader-%d", g.data, len(g.nodes)+1)}
+	n := &node{g: g, listen: address, address: address, flags: flags, program: binary, dir: fmt.Sprintf("%s/leader-%d", g.data, len(g.nodes)+1)}
 	if g.net != nil {
 		n.id = uint64(len(g.nodes) + 1)
 		front := ownAddress(g.t)

@@ -103,7 +103,12 @@ func (l *lab) path(name ...string) string { return filepath.Join(append([]string
 
 // command returns a command of the binary, in the lab.
 func (l *lab) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, binary, args...)
+	return l.commandOf(ctx, binary, args...)
+}
+
+// commandOf is a program with arguments, in the lab.
+func (l *lab) commandOf(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = l.dir
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + l.path("home"), "XDG_STATE_HOME=" + l.path("state"), "USER=kaladin",

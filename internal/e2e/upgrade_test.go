@@ -1,0 +1,278 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// baseline is the last commit whose program reads feature level 0 alone. It stands for every release before level 1.
+const baseline = "9bc36db"
+
+// TestUpgrade runs clusters of the program under test and of the baseline, which is built from the history of this repository.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	old := buildBaseline(t)
+	t.Run("rolling", func(t *testing.T) {
+		t.Parallel()
+		upgradeRolling(emptyGroup(t), old)
+	})
+	t.Run("snapshots", func(t *testing.T) {
+		t.Parallel()
+		upgradeSnapshots(emptyGroup(t), old)
+	})
+}
+
+func buildBaseline(t *testing.T) string {
+	t.Helper()
+	if out, err := command(t, "git", "rev-parse", "--verify", "--quiet", baseline+"^{commit}"); err != nil {
+		t.Skipf("left out: commit %s is not in the history of this checkout, or there is no git (%v %s); git fetch --unshallow brings it",
+			baseline, err, out)
+	}
+	dir := t.TempDir()
+	if out, err := command(t, "sh", "-c", `cd ../.. && git archive "$1" | tar -x -C "$2"`, "sh", baseline, dir); err != nil {
+		t.Fatalf("unpack commit %s: %v: %s", baseline, err, out)
+	}
+	program := filepath.Join(dir, "bridgefour-"+baseline)
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X main.version="+baseline, "-o", program, "./cmd/bridgefour")
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the baseline: %v: %s", err, out)
+	}
+	return program
+}
+
+// upgradeRolling replaces three leaders one after the other while a job is at work and clients submit. Leaders and workers of both
+// versions work together, whichever leads; the feature level rises with the last one.
+func upgradeRolling(g *group, old string) {
+	t := g.t
+	for range 3 {
+		g.newNode("").program = old
+	}
+	g.setPeers()
+	for _, n := range g.nodes {
+		n.start()
+	}
+	g.knowAll()
+	g.leading()
+	w := newWork(g) // with two workers of the new version
+	oldWorker := g.launch("worker-old", g.commandOf(context.Background(), old, "worker", "--data-dir", g.path("worker-old"), "--leader", g.known, "--slots", "2"))
+	g.untilAlive(3)
+	until(t, "the old worker works", func() bool { return len(w.ledger.entries()) == 10 })
+
+	// A job whose key was used before an upgrade is the same job after it.
+	keyed := &api.JobRequest{Name: "keyed", Inputs: []string{g.path("in")}, Split: "none", Program: item("true"), Dir: g.dir}
+	first, err := g.client.Submit(t.Context(), keyed, "the-key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func(step string) {
+		t.Helper()
+		if job, err := g.client.Submit(t.Context(), keyed, "the-key"); err != nil || job.ID != first.ID {
+			t.Errorf("%s: the key of job %d gives job %d, %v", step, first.ID, job.ID, err)
+		}
+	}
+	a, b, c := g.nodes[0], g.nodes[1], g.nodes[2]
+
+	upgrade(a)
+	w.goOn()
+	replace(a, old) // until the last one is upgraded there is a way back
+	upgrade(a)
+	for _, leads := range []*node{a, b} { // old to new, and new to old
+		g.lead(leads)
+		again(fmt.Sprintf("%v leads two versions", leads))
+		w.goOn()
+		g.wantLevel(0, a)
+	}
+	upgrade(b)
+	g.lead(b)
+	w.goOn()
+	g.lead(c) // the last old one
+	again("the last old leader leads")
+	w.goOn()
+	g.wantLevel(0, a, b)
+	upgrade(c)
+	g.untilLevelIs(1, a, b, c)
+	again("all are upgraded")
+	w.goOn()
+	lead := g.leading()
+	lead.kill()
+	g.leading(lead)
+	lead.start()
+	again("after a failover")
+	g.untilMembers(a, b, c)
+
+	// From here on there is no way back: neither over the data directory nor as a new leader. Nothing is damaged by the attempt.
+	away := g.followers(g.leading())[0]
+	stop(away)
+	away.program = old
+	away.start()
+	away.wantExit(1)
+	wantText(t, away.readStderr(), "written by a newer version of bridgefour")
+	away.program = binary
+	away.start()
+	g.untilMembers(a, b, c)
+
+	// A new leader that is older than the level is refused before it gets anything.
+	late := g.newNode("", "--join", g.leading().address)
+	late.program = old
+	late.start()
+	late.wantExit(1)
+	wantText(t, late.readStderr(), "refuses this node", "(program "+baseline+") reads feature level 0", "level 1", "install bridgefour")
+	wantText(t, a.readStderr()+b.readStderr()+c.readStderr(), "a node was refused", "reads feature level 0")
+	g.nodes = g.nodes[:3]
+
+	w.wantAllKept()
+	if oldWorker.hasEnded() {
+		t.Errorf("the old worker has ended: %s", oldWorker.readStderr())
+	}
+}
+
+// upgradeSnapshots has a leader of each version send its snapshot to a new leader of the other, while the feature level is 0.
+func upgradeSnapshots(g *group, old string) {
+	t := g.t
+	was := g.newNode("")
+	was.program = old
+	was.start()
+	g.knowAll()
+	g.leading()
+	now := g.newNode("", "--join", was.address)
+	now.start()
+	g.untilMembers(was, now)
+	g.know(was.address, now.address)
+	g.workers(1)
+	keyed := &api.JobRequest{Name: "0", Lines: &api.Lines{Items: []string{"one", "two"}}, Program: item("true"), Dir: g.dir}
+	submit := func() uint64 {
+		t.Helper()
+		job, err := g.client.Submit(t.Context(), keyed, "the-key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return job.ID
+	}
+	jobs := []uint64{submit()}
+	for i, command := range []string{"true", "exit 3"} {
+		jobs = append(jobs, g.submit(&api.JobRequest{Name: fmt.Sprint(i + 1), Range: &api.Range{From: 1, To: 300}, Program: item(step(command)), Output: g.path(command)}))
+	}
+	known := func(job api.Job) api.Job { // what both versions know of a job
+		for i := range job.Stages {
+			job.Stages[i].Role, job.Stages[i].Parts = "", false
+		}
+		return job
+	}
+	want := map[uint64]api.Job{}
+	for _, id := range jobs {
+		want[id] = known(g.ends(id))
+	}
+	var last *node
+	for _, sender := range []*node{was, now} {
+		if last != nil {
+			g.leadersCommand("remove", strconv.FormatUint(last.id, 10))
+			wantRemoved(last)
+		}
+		last = g.newNode("", "--join", sender.address)
+		if sender == now {
+			last.program = old
+		}
+		g.lead(sender)
+		last.start()
+		g.untilMembers(was, now, last)
+		g.untilLevel(last)
+		if len(sh(t, last.dir, `find . -name '*.snap'`)) == 0 {
+			t.Errorf("%v has no snapshot: it was sent the whole log, or nothing", last)
+		}
+		for id, job := range want {
+			if got := known(decode[api.Job](t, last.get(fmt.Sprintf("/v1/jobs/%d", id)))); !reflect.DeepEqual(got, job) {
+				t.Errorf("at %v, job %d is %+v, want %+v", last, id, got, job)
+			}
+		}
+		g.lead(last)
+		if id := submit(); id != jobs[0] {
+			t.Errorf("at %v the key of job %d gives job %d", last, jobs[0], id)
+		}
+		g.lead(was)
+	}
+	g.wantLevel(0, now)
+	upgrade(last)
+	g.wantLevel(0, now, last)
+	upgrade(was)
+	g.untilLevelIs(1, was, now, last)
+	if id := submit(); id != jobs[0] {
+		t.Errorf("at level 1 the key of job %d gives job %d", jobs[0], id)
+	}
+}
+
+// stop ends a leader in order: it hands over if it leads.
+func stop(n *node) {
+	n.g.t.Helper()
+	n.signal(syscall.SIGTERM)
+	n.wantExit(0)
+}
+
+// upgrade gives a leader the program under test.
+func upgrade(n *node) { n.g.t.Helper(); replace(n, binary) }
+
+// replace replaces the program of a leader, on the same data directory.
+func replace(n *node, program string) {
+	n.g.t.Helper()
+	stop(n)
+	n.program = program
+	n.start()
+	n.g.untilMembers(n.g.running()...)
+}
+
+// lead has a leader lead: the one that does hands over, while it hears of no other.
+func (g *group) lead(want *node) {
+	g.t.Helper()
+	for range 10 {
+		leads := g.leading()
+		if leads == want {
+			return
+		}
+		g.untilLevel(want)
+		others := slices.DeleteFunc(g.followers(leads), func(n *node) bool { return n == want })
+		for _, n := range others {
+			n.signal(syscall.SIGSTOP)
+		}
+		until(g.t, "it hears of no other", func() bool {
+			list := leads.leaders().Leaders
+			return !slices.ContainsFunc(others, func(n *node) bool {
+				return slices.ContainsFunc(list, func(l api.LeaderNode) bool { return l.Address == n.address && l.Status != api.LeaderSilent })
+			})
+		})
+		leads.signal(syscall.SIGTERM)
+		until(g.t, "it has handed over", func() bool { v, ok := want.view(); return ok && v.Leader == v.Node || leads.hasEnded() })
+		for _, n := range others {
+			n.signal(syscall.SIGCONT)
+		}
+		leads.wantExit(0)
+		leads.start()
+		g.untilMembers(g.running()...)
+	}
+	g.t.Fatalf("%v does not become the leader", want)
+}
+
+// wantLevel wants a feature level in the eyes of nodes, which are of the new version.
+func (g *group) wantLevel(level uint32, nodes ...*node) {
+	g.t.Helper()
+	for _, n := range nodes {
+		if v, ok := n.view(); !ok || v.Level != level {
+			g.t.Errorf("%v is at feature level %d, want %d", n, v.Level, level)
+		}
+	}
+}
+
+func (g *group) untilLevelIs(level uint32, nodes ...*node) {
+	g.t.Helper()
+	for _, n := range nodes {
+		until(g.t, fmt.Sprintf("%v is at feature level %d", n, level), func() bool { v, ok := n.view(); return ok && v.Level == level })
+	}
+}
