@@ -169,7 +169,7 @@ func (c *Core) wake() time.Time {
 		}
 	}
 	at(c.wakeReturnQueued())
-	at(c.wakeSession())
+	c.wakeSession(at)
 	at(c.wakeReport())
 	at(c.wakeDrain())
 	return wake

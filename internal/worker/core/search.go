@@ -1,7 +1,6 @@
 package core
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,14 +44,17 @@ type candidate struct {
 	askAgain time.Time    // after its last refusal; zero: it has not refused
 }
 
-// source is the best source that has the candidate; false: none has.
-func (d *candidate) source() (source, bool) {
+// noPriority is the priority of an address that no source has any more.
+const noPriority = int(sources) * (leadersMax + 1)
+
+// priority orders candidates by their best source and the rank in it.
+func (d *candidate) priority() int {
 	for s, rank := range d.rank {
 		if rank > 0 {
-			return source(s), true
+			return s*(leadersMax+1) + rank
 		}
 	}
-	return sources, false
+	return noPriority
 }
 
 func (d *candidate) refuses(now time.Time) bool { return now.Before(d.askAgain) }
@@ -61,6 +63,7 @@ func (d *candidate) refuses(now time.Time) bool { return now.Before(d.askAgain) 
 // that grows from round to round.
 type search struct {
 	list      []*candidate // in the order of the round
+	leaders   []string     // of the worker's cluster
 	last      *candidate   // dialed last; never nil
 	invitedTo string       // the cluster of the invitation
 	failure   string       // of the last dial
@@ -91,7 +94,7 @@ type discovery struct {
 func newSearch(cfg Config) search {
 	s := search{last: &candidate{}, discovery: discovery{on: cfg.Discovers, wait: discoverMin}}
 	s.set(fromConfig, cfg.Leaders)
-	s.set(fromLeader, cfg.Known)
+	s.leaders = s.set(fromLeader, cfg.Known)
 	s.begin(time.Time{})
 	return s
 }
@@ -118,44 +121,23 @@ func (s *search) find(address string) *candidate {
 	return d
 }
 
-// set replaces the list of a source. It reports whether there is an address that no source had.
-func (s *search) set(from source, addresses []string) (added bool) {
+// set replaces the list of a source, and returns the valid addresses.
+func (s *search) set(from source, addresses []string) []string {
 	clean := cleanAddresses(addresses)
 	for _, d := range s.list {
-		if !slices.Contains(clean, d.address) {
-			d.rank[from] = 0
-		}
+		d.rank[from] = 0
 	}
 	for i, a := range clean {
-		d := s.find(a)
-		_, known := d.source()
-		added = added || !known
-		d.rank[from] = i + 1
+		s.find(a).rank[from] = i + 1
 	}
-	return added
-}
-
-// addresses is the list of a source.
-func (s *search) addresses(from source) []string {
-	var list []*candidate
-	for _, d := range s.list {
-		if d.rank[from] > 0 {
-			list = append(list, d)
-		}
-	}
-	slices.SortFunc(list, func(a, b *candidate) int { return a.rank[from] - b.rank[from] })
-	addresses := make([]string, len(list))
-	for i, d := range list {
-		addresses[i] = d.address
-	}
-	return addresses
+	return clean
 }
 
 // candidates returns the addresses worth a dial, in the order of the round.
 func (s *search) candidates(now time.Time) []string {
 	var list []string
 	for _, d := range s.list {
-		if _, known := d.source(); known && !d.refuses(now) {
+		if d.priority() < noPriority && !d.refuses(now) {
 			list = append(list, d.address)
 		}
 	}
@@ -166,26 +148,18 @@ func (s *search) candidates(now time.Time) []string {
 func (s *search) begin(now time.Time) {
 	s.wasAlive, s.round = s.round.alive, round{hint: s.round.hint}
 	s.list = slices.DeleteFunc(s.list, func(d *candidate) bool {
-		_, known := d.source()
-		return !known && d != s.last && !now.Before(d.askAgain.Add(refusedWait)) // [search.refuse] needs it no more
+		return d.priority() == noPriority && d != s.last && !now.Before(d.askAgain.Add(refusedWait)) // [search.refuse] needs it no more
 	})
-	for _, d := range s.list {
-		_, known := d.source()
-		d.tried = !known
-	}
-	slices.SortStableFunc(s.list, func(a, b *candidate) int {
-		from, known := a.source()
-		other, _ := b.source()
-		switch {
-		case a == s.last:
-			return 1
-		case b == s.last:
-			return -1
-		case from != other || !known:
-			return cmp.Compare(from, other)
+	order := func(d *candidate) int {
+		if d == s.last {
+			return noPriority
 		}
-		return cmp.Compare(a.rank[from], b.rank[from])
-	})
+		return d.priority()
+	}
+	slices.SortStableFunc(s.list, func(a, b *candidate) int { return order(a) - order(b) })
+	for _, d := range s.list {
+		d.tried = d.priority() == noPriority
+	}
 }
 
 // next is the candidate to dial next; nil: the round is over.
@@ -289,12 +263,12 @@ func (s *search) welcomed(leaders []string) {
 func (s *search) learn(leaders []string) {
 	leaders = cleanAddresses(leaders)
 	if len(leaders) == 0 {
-		leaders = s.addresses(fromLeader) // the leader is of a version that names none
+		leaders = s.leaders // the leader is of a version that names none
 	}
 	if own := s.last.address; !slices.Contains(leaders, own) {
-		leaders = append(leaders[:min(len(leaders), leadersMax-1)], own)
+		leaders = append(slices.Clone(leaders[:min(len(leaders), leadersMax-1)]), own)
 	}
-	s.set(fromLeader, leaders)
+	s.leaders = s.set(fromLeader, leaders)
 }
 
 // discoverAt is when to start a discovery; false: not now.
@@ -302,19 +276,20 @@ func (s *search) discoverAt(now time.Time) (time.Time, bool) {
 	if !s.discovery.on || s.discovery.running {
 		return time.Time{}, false
 	}
-	if s.failed >= discoverAfter || s.failed > 0 && len(s.addresses(fromLeader)) == 0 || len(s.candidates(now)) == 0 {
+	if s.failed >= discoverAfter || s.failed > 0 && len(s.leaders) == 0 || len(s.candidates(now)) == 0 {
 		return s.discovery.at, true
 	}
 	return time.Time{}, false
 }
 
-// discovered records the result of a discovery. It reports whether there is a new address to dial.
+// discovered records the result of a discovery. It reports whether there is an address to dial in this round.
 func (s *search) discovered(found []string, failure string, now time.Time) bool {
 	d := &s.discovery
 	d.running, d.failure = false, failure
 	d.at = now.Add(d.wait)
 	d.wait = min(2*d.wait, discoverMax)
-	return s.set(fromDiscovery, found)
+	s.set(fromDiscovery, found)
+	return s.next(now) != nil
 }
 
 // reason is why there is no leader, for users. refused: a leader refuses this worker.

@@ -126,39 +126,26 @@ func (c *Core) leaderSilent() bool {
 	return late >= 0
 }
 
-func (c *Core) wakeSession() time.Time {
+// wakeSession calls at with the times at which the session needs a step.
+func (c *Core) wakeSession(at func(time.Time)) {
 	s := &c.session
 	switch s.phase {
 	case sessionDown:
-		at, ok := c.search.discoverAt(c.now)
-		if !ok || !s.retryAt.IsZero() && s.retryAt.Before(at) {
-			return s.retryAt
+		at(s.retryAt)
+		if t, ok := c.search.discoverAt(c.now); ok && t.After(c.now) {
+			at(t)
+		} else if ok {
+			at(c.now)
 		}
-		return later(at, c.now)
 	case sessionDialing:
-		return s.giveUpAt
+		at(s.giveUpAt)
 	case sessionUp:
+		v := c.intervals()
+		at(s.heartbeatAt.Add(v.heartbeat))
+		if v.silenceMax > 0 {
+			at(s.receivedAt.Add(v.silenceMax))
+		}
 	}
-	v := c.intervals()
-	heartbeat := s.heartbeatAt.Add(v.heartbeat)
-	if v.silenceMax > 0 {
-		return earlier(heartbeat, s.receivedAt.Add(v.silenceMax))
-	}
-	return heartbeat
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }
 
 func (c *Core) connect(d *candidate) {
@@ -391,7 +378,7 @@ func (c *Core) receive(m *wire.ToWorker) {
 			s.pinged = true
 			c.search.answered()
 			// The log may need long for the registration.
-			s.giveUpAt = earlier(c.now.Add(answerMax), s.dialedAt.Add(WelcomeTimeout))
+			s.giveUpAt = s.dialedAt.Add(min(c.now.Sub(s.dialedAt)+answerMax, WelcomeTimeout))
 		}
 	default:
 		// A message of a newer leader. It does not expect an answer of workers that do not know the message.
@@ -467,5 +454,5 @@ func (c *Core) accepts(w *wire.Welcome) bool {
 }
 
 func (c *Core) saveMembership() {
-	c.emit(SaveMembership{Membership{ClusterID: c.clusterID, Leaders: c.search.addresses(fromLeader)}})
+	c.emit(SaveMembership{Membership{ClusterID: c.clusterID, Leaders: c.search.leaders}})
 }
