@@ -29,10 +29,10 @@ func TestContract(t *testing.T) {
 		})
 		return &wiretest.Leader{
 			Conn:     conn,
-			Submit:   func(tasks int) uint64 { return submit(t, r.leader, request(int64(tasks)), "").ID },
+			Submit:   func(tasks int) uint64 { return submit(t, r.node, request(int64(tasks)), "").ID },
 			StepDown: r.log.depose,
 			ReadLog: func(job uint64) (text string, err error) {
-				err = r.leader.Logs(t.Context(), api.LogQuery{Job: job}, func(rec api.LogRecord) error {
+				err = r.node.Logs(t.Context(), api.LogQuery{Job: job}, func(rec api.LogRecord) error {
 					text += string(rec.Text)
 					return nil
 				})

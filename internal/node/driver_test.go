@@ -19,11 +19,11 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// rig is a running leader, with a way for workers to reach it.
+// rig is a running node and a listener for workers.
 type rig struct {
 	t        *testing.T
 	log      *fakeLog
-	leader   *Node
+	node     *Node
 	spool    string
 	listener *bufconn.Listener
 	stop     context.CancelFunc
@@ -37,7 +37,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// startRig runs a leader over log, for the time of the test.
+// startRig runs a node over log until the test ends.
 func startRig(t *testing.T, log *fakeLog, configure ...func(*Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, log: log, spool: t.TempDir(), listener: bufconn.Listen(1 << 20), ended: make(chan error, 1)}
@@ -46,14 +46,14 @@ func startRig(t *testing.T, log *fakeLog, configure ...func(*Config)) *rig {
 		f(&cfg)
 	}
 	r.spool = cfg.Spool
-	r.leader = New(cfg)
+	r.node = New(cfg)
 	server := grpc.NewServer()
-	r.leader.Register(server)
+	r.node.Register(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(r.listener) }()
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
-	go func() { r.ended <- r.leader.Run(ctx) }()
+	go func() { r.ended <- r.node.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-r.ended; err != nil {
@@ -67,14 +67,14 @@ func startRig(t *testing.T, log *fakeLog, configure ...func(*Config)) *rig {
 	return r
 }
 
-// end ends the leader and waits for it.
+// end stops the node and waits for it.
 func (r *rig) end() {
 	r.stop()
 	err := <-r.ended
 	r.ended <- err
 }
 
-// newRigs runs n leaders of one cluster, which reach each other and share a spool. The first leads.
+// newRigs runs n nodes of one cluster that can reach each other and share a spool. The first leads.
 func newRigs(t *testing.T, n int) []*rig {
 	t.Helper()
 	logs := newFakeGroup(n)
@@ -100,11 +100,11 @@ func newRigs(t *testing.T, n int) []*rig {
 		mu.Unlock()
 	}
 	logs[0].elect()
-	rigs[0].until("leading", func() bool { _, self := rigs[0].leader.LeaderAddress(); return self })
+	rigs[0].until("leading", func() bool { _, self := rigs[0].node.LeaderAddress(); return self })
 	return rigs
 }
 
-// scripted is a worker that answers each lease with what its test says, in a goroutine of its own.
+// scripted is a worker that answers each lease as its test says, in its own goroutine.
 type scripted struct {
 	t        *testing.T
 	client   wire.LeaderClient
@@ -114,12 +114,12 @@ type scripted struct {
 	jobs     map[uint64]*wire.Job
 	welcomed chan *wire.Welcome
 	leaders  chan *wire.Leaders
-	// What ended the session, and, before that, where it was sent.
+	// The error of the session, and the redirect before it.
 	ended    chan error
 	redirect chan *wire.Elsewhere
 }
 
-// worker connects a worker. Answer is called with each grant; nil: it keeps what it gets.
+// worker connects a worker. Answer is called with each grant; nil: the attempts never end.
 func (r *rig) worker(identity string, answer func(*scripted, *wire.Leases) *wire.Report) *scripted {
 	r.t.Helper()
 	conn, err := grpc.NewClient("passthrough:///leader", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -154,11 +154,11 @@ func (r *rig) worker(identity string, answer func(*scripted, *wire.Leases) *wire
 func (s *scripted) send(m *wire.FromWorker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Its error is that of the session, which receive sees.
+	// An error is that of the session, which receive gets.
 	_ = s.session.Send(m)
 }
 
-// hello opens another session over the same connection, for the time of the test.
+// hello opens another session over the same connection until the test ends.
 func (s *scripted) hello(h *wire.Hello) {
 	s.t.Helper()
 	call, err := s.client.Session(s.t.Context())
@@ -221,7 +221,7 @@ func (s *scripted) sendLog(request *wire.LogRequest) {
 	}
 }
 
-// finishEmpty answers a grant: no task wrote anything.
+// finishEmpty answers a grant: all attempts finished without output.
 func finishEmpty(_ *scripted, w *wire.Leases) *wire.Report {
 	f := &wire.Finished{Job: w.GetJob(), Stage: w.GetStage(), Index: w.GetIndex()}
 	for i := range w.GetIndex() {
@@ -230,7 +230,7 @@ func finishEmpty(_ *scripted, w *wire.Leases) *wire.Report {
 	return &wire.Report{Finished: []*wire.Finished{f}}
 }
 
-// finishAll answers a grant: every task wrote its number.
+// finishAll answers a grant: each attempt wrote its task number.
 func finishAll(s *scripted, w *wire.Leases) *wire.Report {
 	f := &wire.Finished{Job: w.GetJob(), Stage: w.GetStage(), Index: w.GetIndex()}
 	job := s.jobs[w.GetJob()]
@@ -250,7 +250,7 @@ func finishAll(s *scripted, w *wire.Leases) *wire.Report {
 	return &wire.Report{Finished: []*wire.Finished{f}}
 }
 
-// failAll answers a grant: every task was given bad input.
+// failAll answers a grant: all attempts failed with bad input.
 func failAll(_ *scripted, w *wire.Leases) *wire.Report {
 	r := &wire.Report{}
 	for i, index := range w.GetIndex() {
@@ -261,7 +261,7 @@ func failAll(_ *scripted, w *wire.Leases) *wire.Report {
 	return r
 }
 
-// notLeaderOf checks that err says, for programs, that nothing was done and another node may do it.
+// notLeaderOf checks for the code that tells programs that nothing was done and another node may do it.
 func notLeaderOf(t *testing.T, err error) {
 	t.Helper()
 	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Type != api.TypeNotLeader {

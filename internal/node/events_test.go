@@ -14,11 +14,11 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// read gives n events after a position.
+// read returns n events after a position.
 func (r *rig) read(after api.Position, n int) []api.Event {
 	r.t.Helper()
 	var got []api.Event
-	err := r.leader.Events(r.t.Context(), after, func(e api.Event) error {
+	err := r.node.Events(r.t.Context(), after, func(e api.Event) error {
 		if got = append(got, e); len(got) == n {
 			return errTest
 		}
@@ -42,9 +42,9 @@ func TestEvents(t *testing.T) {
 	r := newRig(t)
 	w := r.worker("alice", failAll)
 	<-w.welcomed
-	submit(t, r.leader, request(1), "")
-	finished(t, r.leader, 1)
-	if _, err := r.leader.DrainWorker(t.Context(), 1); err != nil {
+	submit(t, r.node, request(1), "")
+	finished(t, r.node, 1)
+	if _, err := r.node.DrainWorker(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	got := r.read(api.Position{}, 8)
@@ -65,16 +65,16 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// A reader goes on at another leader where it left off, also at one that has its state from a snapshot: no event is missing,
-// and none comes twice. Each leader tells the same.
-func TestEventsGoOnAtAnotherLeader(t *testing.T) {
+// A reader continues at another node, even one with its state from a snapshot, without a gap or a duplicate. All nodes serve the same
+// events.
+func TestEventsContinueAtAnotherNode(t *testing.T) {
 	rigs := newRigs(t, 3)
 	rigs[2].log.setCut(true)
 	rigs[0].worker("alice", finishEmpty)
 	for range 3 {
-		submit(t, rigs[0].leader, request(1), "")
+		submit(t, rigs[0].node, request(1), "")
 	}
-	finished(t, rigs[0].leader, 3)
+	finished(t, rigs[0].node, 3)
 	rigs[0].caughtUp()
 	rigs[1].caughtUp()
 	const n = 10 // a worker, and of each job that it was submitted, began, and ended
@@ -82,8 +82,8 @@ func TestEventsGoOnAtAnotherLeader(t *testing.T) {
 
 	var b bytes.Buffer
 	var index uint64
-	if err := rigs[0].leader.do(t.Context(), func() {
-		snapshot := rigs[0].leader.loop.controller.Machine().Snapshot()
+	if err := rigs[0].node.do(t.Context(), func() {
+		snapshot := rigs[0].node.loop.controller.Machine().Snapshot()
 		index = snapshot.Index()
 		_, _ = snapshot.WriteTo(&b) // to memory
 	}); err != nil {
@@ -104,7 +104,7 @@ func TestEventsGoOnAtAnotherLeader(t *testing.T) {
 			}
 		}
 	}
-	// Readers of all of them hear of what comes, under the next leader too. One has a position that its leader has not reached.
+	// Readers of all nodes get new events, also under the next leader. One starts at a position that its node has not reached.
 	rigs[2].log.setCut(true)
 	last := all[n-1]
 	type read struct {
@@ -115,13 +115,13 @@ func TestEventsGoOnAtAnotherLeader(t *testing.T) {
 	for _, r := range rigs {
 		go func() { reads <- read{r.log.id, r.read(api.Position{Index: last.Index, Seq: last.Seq}, 4)} }()
 	}
-	submit(t, rigs[0].leader, request(1), "")
-	finished(t, rigs[0].leader, 4)
+	submit(t, rigs[0].node, request(1), "")
+	finished(t, rigs[0].node, 4)
 	ahead := rigs[0].read(api.Position{Index: last.Index, Seq: last.Seq}, 1)[0]
 	go func() { reads <- read{9, rigs[2].read(api.Position{Index: ahead.Index, Seq: ahead.Seq}, 3)} }()
 	rigs[1].log.elect()
 	rigs[1].leads()
-	submit(t, rigs[1].leader, request(1), "")
+	submit(t, rigs[1].node, request(1), "")
 	rigs[2].log.setCut(false)
 	var first []api.Event
 	for range len(rigs) + 1 {
@@ -145,15 +145,15 @@ func TestEventsGoOnAtAnotherLeader(t *testing.T) {
 	}
 }
 
-// A reader that does not read holds nobody up. When what it has missed is no longer kept, it is told so.
+// A slow reader delays no one. When its next event is no longer kept, it gets an error.
 func TestEventsOfASlowReader(t *testing.T) {
 	r := newRig(t)
-	submit(t, r.leader, request(1), "")
+	submit(t, r.node, request(1), "")
 	reading, free := make(chan struct{}), make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
 		first := true
-		ended <- r.leader.Events(t.Context(), api.Position{}, func(api.Event) error {
+		ended <- r.node.Events(t.Context(), api.Position{}, func(api.Event) error {
 			if first {
 				first = false
 				close(reading)
@@ -165,14 +165,14 @@ func TestEventsOfASlowReader(t *testing.T) {
 	<-reading
 	for {
 		kept := true
-		if err := r.leader.do(t.Context(), func() { _, kept = r.leader.loop.controller.Machine().FactsAfter(state.Position{Index: 10}) }); err != nil {
+		if err := r.node.do(t.Context(), func() { _, kept = r.node.loop.controller.Machine().FactsAfter(state.Position{Index: 10}) }); err != nil {
 			t.Fatal(err)
 		}
 		if !kept {
 			break
 		}
-		job := submit(t, r.leader, request(1), "")
-		if _, err := r.leader.Stop(t.Context(), job.ID); err != nil {
+		job := submit(t, r.node, request(1), "")
+		if _, err := r.node.Stop(t.Context(), job.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -180,16 +180,16 @@ func TestEventsOfASlowReader(t *testing.T) {
 	problemOf(t, <-ended, http.StatusGone, "no longer kept")
 
 	ctx, leave := context.WithCancel(t.Context())
-	index, _, _ := r.leader.Status()
+	index, _, _ := r.node.Status()
 	go func() {
-		ended <- r.leader.Events(ctx, api.Position{Index: index}, func(api.Event) error { return nil })
+		ended <- r.node.Events(ctx, api.Position{Index: index}, func(api.Event) error { return nil })
 	}()
 	leave()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("Events() of a reader that has left = %v", err)
 	}
 	go func() {
-		ended <- r.leader.Events(t.Context(), api.Position{Index: index}, func(api.Event) error { return nil })
+		ended <- r.node.Events(t.Context(), api.Position{Index: index}, func(api.Event) error { return nil })
 	}()
 	r.end()
 	problemOf(t, <-ended, http.StatusServiceUnavailable, "shutting down")

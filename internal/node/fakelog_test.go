@@ -12,8 +12,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
-// fakeGroup is the log of a whole cluster, in memory: what its leader proposes is committed at once and told to all, unless
-// a test holds it up, cuts a node off, or takes the leadership away.
+// fakeGroup is the log of a whole cluster, in memory: proposals of its leader are committed and delivered at once, unless a test
+// holds them, cuts a node off, or deposes the leader.
 type fakeGroup struct {
 	mu      sync.Mutex
 	logs    []*fakeLog // by id, from 1
@@ -28,7 +28,7 @@ type fakeGroup struct {
 	changed chan struct{} // closed, and made anew, when a read that waits should look again
 }
 
-// fakeLog is the log as one node has it.
+// fakeLog is the log of one node.
 type fakeLog struct {
 	*fakeGroup
 	id      uint64
@@ -69,7 +69,7 @@ func (l *fakeLog) Propose(_ context.Context, data []byte) error {
 	return nil
 }
 
-// commit is called with the lock held. Without data it is an entry of raft's own.
+// commit is called with the lock held. An entry without data is one of raft's own.
 func (g *fakeGroup) commit(data []byte) {
 	g.entries = append(g.entries, replica.Entry{Index: uint64(len(g.entries)) + 1, Term: g.term, Data: data})
 	for _, l := range g.logs {
@@ -83,7 +83,7 @@ func (g *fakeGroup) tell() {
 	g.changed = make(chan struct{})
 }
 
-// deliver brings a node up to date, unless it is cut off.
+// deliver delivers new entries to a node that is not cut off.
 func (l *fakeLog) deliver() {
 	if l.cut || l.applied >= uint64(len(l.entries)) {
 		return
@@ -143,7 +143,7 @@ func (l *fakeLog) Members() replica.Members {
 	return m
 }
 
-// setMembers changes who the members are.
+// setMembers changes the members.
 func (g *fakeGroup) setMembers(change func(m *replica.Members)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -163,7 +163,7 @@ func (l *fakeLog) RemoveMember(_ context.Context, id uint64, force bool) error {
 	return nil
 }
 
-// ReadIndex waits for a leader that a majority answers.
+// ReadIndex waits for a leader with a majority.
 func (l *fakeLog) ReadIndex(ctx context.Context) (uint64, error) {
 	for {
 		l.mu.Lock()
@@ -180,7 +180,7 @@ func (l *fakeLog) ReadIndex(ctx context.Context) (uint64, error) {
 	}
 }
 
-// elect makes this node the leader of a new term. Of what was held the first kept entries are committed by it, the rest is lost.
+// elect makes this node the leader of a new term. It commits the first kept entries of those held; the others are lost.
 func (l *fakeLog) elect(kept ...int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -203,7 +203,7 @@ func (l *fakeLog) elect(kept ...int) {
 	l.events <- replica.Event{Role: &replica.Role{Leader: true, Term: l.term, LeaderID: l.id}}
 }
 
-// depose ends the term of this node; there is no other leader yet. What is held may be committed by the next one.
+// depose ends the term of this node without a new leader. The next one may commit entries that are held.
 func (l *fakeLog) depose() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,7 +215,7 @@ func (l *fakeLog) depose() {
 	}
 }
 
-// hold keeps what is proposed from being committed, until release.
+// hold delays the commit of proposals until release.
 func (g *fakeGroup) hold() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -232,7 +232,7 @@ func (g *fakeGroup) release() {
 	g.queue = nil
 }
 
-// setSilent takes the majority away, or gives it back.
+// setSilent removes or restores the majority.
 func (g *fakeGroup) setSilent(silent bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -240,7 +240,7 @@ func (g *fakeGroup) setSilent(silent bool) {
 	g.tell()
 }
 
-// setCut cuts the node off from all others, or brings it back.
+// setCut cuts the node off from all others, or reconnects it.
 func (l *fakeLog) setCut(cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -249,7 +249,7 @@ func (l *fakeLog) setCut(cut bool) {
 	l.tell()
 }
 
-// install brings a node that was cut off up to date by a snapshot instead of entries.
+// install updates a node that was cut off with a snapshot instead of entries.
 func (l *fakeLog) install(snapshot io.ReadCloser, index uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -258,7 +258,7 @@ func (l *fakeLog) install(snapshot io.ReadCloser, index uint64) {
 	l.deliver()
 }
 
-// fill takes the room away, or gives it back.
+// fill makes the log full, or gives it room again.
 func (l *fakeLog) fill(full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

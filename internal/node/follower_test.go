@@ -25,24 +25,24 @@ import (
 // leads waits until this node leads.
 func (r *rig) leads() {
 	r.t.Helper()
-	r.until("leading", func() bool { _, self := r.leader.LeaderAddress(); return self })
+	r.until("leading", func() bool { _, self := r.node.LeaderAddress(); return self })
 }
 
-// caughtUp waits until this node's views have all that the log holds.
+// caughtUp waits until this node's views reflect the whole log.
 func (r *rig) caughtUp() {
 	r.t.Helper()
-	index, err := r.leader.ReadIndex(r.t.Context())
+	index, err := r.node.ReadIndex(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if err := r.leader.WaitIndex(r.t.Context(), index); err != nil {
+	if err := r.node.WaitIndex(r.t.Context(), index); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
 func TestFollowerServesReads(t *testing.T) {
 	rigs := newRigs(t, 3)
-	leader, follower := rigs[0].leader, rigs[1].leader
+	leader, follower := rigs[0].node, rigs[1].node
 	rigs[0].worker("alice", finishAll)
 	submit(t, leader, request(3), "")
 	finished(t, leader, 1)
@@ -89,32 +89,32 @@ func TestFollowerServesReads(t *testing.T) {
 	}
 }
 
-// What only the leader knows comes to the others too, and goes on coming after a change of leader.
+// The volatile state reaches the followers, also after a change of leader.
 func TestVolatileState(t *testing.T) {
 	rigs := newRigs(t, 3)
 	rigs[0].worker("alice", nil)
-	submit(t, rigs[0].leader, request(5), "")
+	submit(t, rigs[0].node, request(5), "")
 	shows := func(r *rig) {
 		t.Helper()
 		r.until("what runs", func() bool {
-			job, _ := r.leader.Job(1)
-			w, _ := r.leader.Worker(1)
+			job, _ := r.node.Job(1)
+			w, _ := r.node.Worker(1)
 			return job.Status == api.JobRunning && len(job.Stages) == 1 && job.Stages[0].Running >= 2 && w.Busy == 2 && !w.Seen.IsZero()
 		})
-		if c := r.leader.Cluster(); c.Free != 0 {
+		if c := r.node.Cluster(); c.Free != 0 {
 			t.Errorf("Cluster() = %+v, want no slot free", c)
 		}
 	}
 	shows(rigs[1])
 	shows(rigs[2])
-	// Nobody could run this one. A follower says so too.
+	// No worker can run this job. Followers show that as well.
 	req := request(1)
 	req.SlotsPerTask = 50
-	submit(t, rigs[0].leader, req, "")
-	rigs[1].until("the job halts", func() bool { job, _ := rigs[1].leader.Job(2); return job.Status == api.JobHalted })
-	// Why the leader takes no writes is known everywhere.
+	submit(t, rigs[0].node, req, "")
+	rigs[1].until("the job halts", func() bool { job, _ := rigs[1].node.Job(2); return job.Status == api.JobHalted })
+	// All nodes know why the leader refuses writes.
 	rigs[0].log.fill(true)
-	rigs[2].until("the reason", func() bool { return strings.Contains(rigs[2].leader.Cluster().NotReady, "disk of the test") })
+	rigs[2].until("the reason", func() bool { return strings.Contains(rigs[2].node.Cluster().NotReady, "disk of the test") })
 	rigs[0].log.fill(false)
 
 	rigs[1].log.elect()
@@ -122,7 +122,7 @@ func TestVolatileState(t *testing.T) {
 	rigs[1].worker("alice", nil)
 	shows(rigs[0]) // deposed, and following
 	shows(rigs[2])
-	if c := rigs[0].leader.Cluster(); c.Leader != 2 || c.NotReady != "" {
+	if c := rigs[0].node.Cluster(); c.Leader != 2 || c.NotReady != "" {
 		t.Errorf("Cluster() of the deposed leader = %+v", c)
 	}
 }
@@ -153,14 +153,14 @@ func TestVolatileStateOfAnotherCluster(t *testing.T) {
 	}
 }
 
-// A wait for the end of a job, at a node that follows, leads, is deposed, and leads again.
-func TestWaitGoesOnOverChangesOfLeader(t *testing.T) {
+// A wait for the end of a job at a node that follows, leads, is deposed, and leads again.
+func TestWaitSurvivesChangesOfLeader(t *testing.T) {
 	rigs := newRigs(t, 3)
-	submit(t, rigs[0].leader, request(2), "")
+	submit(t, rigs[0].node, request(2), "")
 	rigs[1].caughtUp()
 	waited := make(chan error, len(rigs))
 	for _, r := range rigs[:2] {
-		go func() { waited <- r.leader.WaitJob(t.Context(), 1) }()
+		go func() { waited <- r.node.WaitJob(t.Context(), 1) }()
 	}
 	for _, next := range []int{1, 0, 2, 1, 0} {
 		rigs[next].log.elect()
@@ -179,7 +179,7 @@ func TestWaitGoesOnOverChangesOfLeader(t *testing.T) {
 	}
 	for _, r := range rigs {
 		r.caughtUp()
-		if job, _ := r.leader.Job(1); job.Status != api.JobDone {
+		if job, _ := r.node.Job(1); job.Status != api.JobDone {
 			t.Errorf("Job(1) at leader %d = %+v, want it done", r.log.id, job)
 		}
 	}
@@ -187,7 +187,7 @@ func TestWaitGoesOnOverChangesOfLeader(t *testing.T) {
 
 func TestWorkerIsRedirected(t *testing.T) {
 	rigs := newRigs(t, 3)
-	rigs[2].until("it knows the leader", func() bool { address, _ := rigs[2].leader.LeaderAddress(); return address != "" })
+	rigs[2].until("it knows the leader", func() bool { address, _ := rigs[2].node.LeaderAddress(); return address != "" })
 	w := rigs[2].worker("alice", nil)
 	if err := <-w.ended; status.Code(err) != codes.Unavailable {
 		t.Errorf("the session at a follower ended with %v, want Unavailable", err)
@@ -201,64 +201,64 @@ func TestWorkerIsRedirected(t *testing.T) {
 func TestStrongReads(t *testing.T) {
 	t.Parallel()
 	rigs := newRigs(t, 3)
-	submit(t, rigs[0].leader, request(1), "")
+	submit(t, rigs[0].node, request(1), "")
 	far := rigs[2]
 	far.caughtUp()
 	far.log.setCut(true)
-	if _, err := rigs[0].leader.Stop(t.Context(), 1); err != nil {
+	if _, err := rigs[0].node.Stop(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	index, err := rigs[1].leader.ReadIndex(t.Context())
+	index, err := rigs[1].node.ReadIndex(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if job, _ := far.leader.Job(1); job.Status == api.JobStopped {
+	if job, _ := far.node.Job(1); job.Status == api.JobStopped {
 		t.Errorf("Job(1) at a node that is cut off = %+v", job)
 	}
 	// It waits for a majority, and then for the log.
 	read := make(chan error, 1)
 	go func() {
-		index, err := far.leader.ReadIndex(t.Context())
+		index, err := far.node.ReadIndex(t.Context())
 		if err == nil {
-			err = far.leader.WaitIndex(t.Context(), index)
+			err = far.node.WaitIndex(t.Context(), index)
 		}
 		read <- err
 	}()
 	waited := make(chan error, 1)
-	go func() { waited <- far.leader.WaitIndex(t.Context(), index) }()
+	go func() { waited <- far.node.WaitIndex(t.Context(), index) }()
 	far.log.setCut(false)
 	for _, ch := range []chan error{read, waited} {
 		if err := <-ch; err != nil {
 			t.Errorf("strong read = %v", err)
 		}
 	}
-	if job, _ := far.leader.Job(1); job.Status != api.JobStopped {
+	if job, _ := far.node.Job(1); job.Status != api.JobStopped {
 		t.Errorf("Job(1) by a strong read = %+v, want it stopped", job)
 	}
-	// The last entry may be one of raft's own, which nobody is told of.
+	// The last entry may be one of raft's own, which is not delivered.
 	rigs[1].log.elect()
 	far.caughtUp()
-	if index, _, _ := far.leader.Status(); index != uint64(len(far.log.entries)) {
+	if index, _, _ := far.node.Status(); index != uint64(len(far.log.entries)) {
 		t.Errorf("Status() = index %d, want %d", index, len(far.log.entries))
 	}
-	// Who has enough of waiting goes.
+	// A client may leave.
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	if err := far.leader.WaitIndex(gone, index+1000); !errors.Is(err, context.Canceled) {
+	if err := far.node.WaitIndex(gone, index+1000); !errors.Is(err, context.Canceled) {
 		t.Errorf("WaitIndex() of a client that has left = %v", err)
 	}
-	if _, err := func() (uint64, error) { far.log.setSilent(true); return far.leader.ReadIndex(gone) }(); !errors.Is(err, context.Canceled) {
+	if _, err := func() (uint64, error) { far.log.setSilent(true); return far.node.ReadIndex(gone) }(); !errors.Is(err, context.Canceled) {
 		t.Errorf("ReadIndex() of a client that has left = %v", err)
 	}
-	_, err = far.leader.ReadIndex(t.Context())
+	_, err = far.node.ReadIndex(t.Context())
 	problemOf(t, err, http.StatusServiceUnavailable, "no majority of the 3 leaders")
 }
 
-// A node that was away gets a snapshot instead of entries: jobs that it had are gone, and others are there.
-func TestFollowerIsBroughtUpToDateByASnapshot(t *testing.T) {
+// A node that was cut off gets a snapshot instead of entries: some of its jobs are gone, others are new.
+func TestFollowerInstallsSnapshot(t *testing.T) {
 	rigs := newRigs(t, 2)
 	away := rigs[1]
-	submit(t, rigs[0].leader, request(1), "")
+	submit(t, rigs[0].node, request(1), "")
 	away.caughtUp()
 	away.log.setCut(true)
 	other := state.New()
@@ -278,11 +278,11 @@ func TestFollowerIsBroughtUpToDateByASnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	away.log.install(io.NopCloser(&b), 100)
-	if err := away.leader.WaitIndex(t.Context(), 100); err != nil {
+	if err := away.node.WaitIndex(t.Context(), 100); err != nil {
 		t.Fatal(err)
 	}
 	var got []uint64
-	list, err := away.leader.Jobs(api.JobQuery{Limit: 10})
+	list, err := away.node.Jobs(api.JobQuery{Limit: 10})
 	for _, job := range list.Jobs {
 		got = append(got, job.ID)
 	}
@@ -291,22 +291,22 @@ func TestFollowerIsBroughtUpToDateByASnapshot(t *testing.T) {
 	}
 }
 
-// A node that hears of no leader shows what it has after a while; one that hears of one, when it has what that one has.
-func TestBegunWithoutALeader(t *testing.T) {
+// A node without a leader serves its views after a while.
+func TestBegunWithoutLeader(t *testing.T) {
 	t.Parallel()
 	r := startRig(t, newFakeLog())
-	<-r.leader.Begun()
-	if c := r.leader.Cluster(); !strings.Contains(c.NotReady, "no leader is known") {
+	<-r.node.Begun()
+	if c := r.node.Cluster(); !strings.Contains(c.NotReady, "no leader is known") {
 		t.Errorf("Cluster() = %+v, want it to say that no leader is known", c)
 	}
-	if address, self := r.leader.LeaderAddress(); address != "" || self {
+	if address, self := r.node.LeaderAddress(); address != "" || self {
 		t.Errorf("LeaderAddress() = %q, %v, want none", address, self)
 	}
-	if _, age, _ := r.leader.Status(); age < beginAlone.Milliseconds() {
+	if _, age, _ := r.node.Status(); age < beginAlone.Milliseconds() {
 		t.Errorf("Status() = age %d ms of a node that has never heard of a leader for %v", age, beginAlone)
 	}
 	waited := make(chan error, 1)
-	go func() { waited <- r.leader.WaitLeader(t.Context()) }()
+	go func() { waited <- r.node.WaitLeader(t.Context()) }()
 	r.log.elect()
 	if err := <-waited; err != nil {
 		t.Errorf("WaitLeader() = %v", err)
@@ -316,34 +316,34 @@ func TestBegunWithoutALeader(t *testing.T) {
 func TestResultOnAnotherSpool(t *testing.T) {
 	rigs := newRigs(t, 2)
 	rigs[0].worker("alice", finishAll)
-	job := submit(t, rigs[0].leader, request(1), "")
-	finished(t, rigs[0].leader, 1)
+	job := submit(t, rigs[0].node, request(1), "")
+	finished(t, rigs[0].node, 1)
 	if err := os.RemoveAll(job.Output); err != nil {
 		t.Fatal(err)
 	}
 	rigs[1].caughtUp()
-	err := rigs[1].leader.Result(t.Context(), 1, io.Discard)
+	err := rigs[1].node.Result(t.Context(), 1, io.Discard)
 	for _, want := range []string{job.Output, "leader 2 (leader-2:1)", "leader 1 at leader-1:1", "--spool"} {
 		problemOf(t, err, http.StatusGone, want)
 	}
 	lone := newRig(t)
 	lone.worker("alice", finishAll)
-	job = submit(t, lone.leader, request(1), "")
-	finished(t, lone.leader, 1)
+	job = submit(t, lone.node, request(1), "")
+	finished(t, lone.node, 1)
 	if err := os.RemoveAll(filepath.Join(job.Output, "_temporary")); err != nil {
 		t.Fatal(err)
 	}
-	problemOf(t, lone.leader.Result(t.Context(), 1, io.Discard), http.StatusGone, "is missing, or not reachable")
+	problemOf(t, lone.node.Result(t.Context(), 1, io.Discard), http.StatusGone, "is missing, or not reachable")
 }
 
-// A follower gives the parts of a stage that is over. It may be behind with one that is not.
+// A follower serves the parts of a stage that is final. It may be behind with another one.
 func TestPartsOfAFollower(t *testing.T) {
 	rigs := newRigs(t, 2)
 	w := rigs[0].worker("alice", nil)
 	<-w.welcomed
 	req := request(1)
 	req.Output = filepath.Join(t.TempDir(), "out")
-	submit(t, rigs[0].leader, req, "")
+	submit(t, rigs[0].node, req, "")
 	rigs[1].caughtUp()
 	at := rigs[1].worker("bob", nil)
 	parts := func() error {
@@ -361,22 +361,22 @@ func TestPartsOfAFollower(t *testing.T) {
 		t.Errorf("Parts() of a stage that is not over = %v, want Unavailable", err)
 	}
 	w.report(&wire.Report{Finished: []*wire.Finished{{Job: 1, Index: []uint64{0}, Lease: []uint64{uint64(state.NewLease(1, 1))}}}})
-	rigs[1].until("the map stage is over", func() bool { job, _ := rigs[1].leader.Job(1); return job.Stages[0].Done == 1 })
+	rigs[1].until("the map stage is over", func() bool { job, _ := rigs[1].node.Job(1); return job.Stages[0].Done == 1 })
 	if err := parts(); err != nil {
 		t.Errorf("Parts() of a stage that is over = %v", err)
 	}
 }
 
-// Who follows the logs is told to go to the next leader, and there gets those of workers that come after he has asked.
+// A reader that follows logs is redirected to the next leader, which includes workers that connect after the request.
 func TestLogsOverAChangeOfLeader(t *testing.T) {
 	rigs := newRigs(t, 2)
 	w := rigs[0].worker("alice", nil)
 	<-w.welcomed
-	submit(t, rigs[0].leader, request(2), "")
+	submit(t, rigs[0].node, request(2), "")
 	follow := func(r *rig) (chan string, chan error) {
 		records, ended := make(chan string, 10), make(chan error, 1)
 		go func() {
-			ended <- r.leader.Logs(t.Context(), api.LogQuery{Job: 1, Follow: true}, func(rec api.LogRecord) error {
+			ended <- r.node.Logs(t.Context(), api.LogQuery{Job: 1, Follow: true}, func(rec api.LogRecord) error {
 				records <- string(rec.Text)
 				return nil
 			})
@@ -391,15 +391,15 @@ func TestLogsOverAChangeOfLeader(t *testing.T) {
 	rigs[1].leads()
 	records, ended = follow(rigs[1])
 	rigs[1].until("the reader", func() bool {
-		rigs[1].leader.fetches.mu.Lock()
-		defer rigs[1].leader.fetches.mu.Unlock()
-		return len(rigs[1].leader.fetches.byRequest) == 1
+		rigs[1].node.fetches.mu.Lock()
+		defer rigs[1].node.fetches.mu.Unlock()
+		return len(rigs[1].node.fetches.byRequest) == 1
 	})
 	rigs[1].worker("alice", nil)
 	if got := []string{<-records, <-records}; !slices.Equal(got, []string{"zero\n", "one\n"}) {
 		t.Errorf("Logs(follow) at the next leader gave %q", got)
 	}
-	if _, err := rigs[1].leader.Stop(t.Context(), 1); err != nil {
+	if _, err := rigs[1].node.Stop(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-ended; err != nil || len(records) != 0 {
@@ -419,15 +419,14 @@ func TestMembersChange(t *testing.T) {
 	if got := (<-w.leaders).GetAddresses(); !slices.Equal(got, []string{"leader-1:1", "leader-2:1", "leader-3:1"}) {
 		t.Errorf("when the members change, a worker is told of leaders %q", got)
 	}
-	rigs[1].until("the follower knows", func() bool { return rigs[1].leader.Cluster().Leaders == 3 })
+	rigs[1].until("the follower knows", func() bool { return rigs[1].node.Cluster().Leaders == 3 })
 }
 
-// What was told long ago is not shown for ever.
 func TestOldVolatileStateIsDropped(t *testing.T) {
 	rigs := newRigs(t, 2)
 	rigs[0].worker("alice", nil)
-	submit(t, rigs[0].leader, request(5), "")
-	follower := rigs[1].leader
+	submit(t, rigs[0].node, request(5), "")
+	follower := rigs[1].node
 	rigs[1].until("what runs", func() bool { job, _ := follower.Job(1); return len(job.Stages) == 1 && job.Stages[0].Running == 2 })
 	if err := follower.do(t.Context(), func() {
 		follower.dropOldVolatile(time.Now())

@@ -17,12 +17,12 @@ func TestLeadersAndConsensus(t *testing.T) {
 	rigs[0].log.setMembers(func(m *replica.Members) {
 		m.List = append(slices.Clone(m.List), replica.Member{ID: 4, Address: "far:4"}) // has not come yet
 	})
-	submit(t, rigs[0].leader, request(1), "")
+	submit(t, rigs[0].node, request(1), "")
 	for _, r := range rigs {
 		r.caughtUp()
 		var list api.LeaderList
 		r.until("all leaders", func() bool {
-			list = r.leader.Leaders()
+			list = r.node.Leaders()
 			return len(list.Leaders) == 4 && list.Leaders[2].Index > 0 && list.Leaders[1].Index > 0
 		})
 		if list.Cluster != "c1" || list.Name != "test" || list.Term != 1 {
@@ -34,7 +34,7 @@ func TestLeadersAndConsensus(t *testing.T) {
 				t.Errorf("Leaders() at %d: %+v, want it %s", r.log.id, n, want)
 			}
 		}
-		c := r.leader.Consensus()
+		c := r.node.Consensus()
 		if role := map[bool]string{true: "Leader", false: "Follower"}[r.log.id == 1]; c.ID != r.log.id || c.Role != role || c.Leader == nil || *c.Leader != 1 {
 			t.Errorf("Consensus() at %d = %+v", r.log.id, c)
 		}
@@ -43,8 +43,8 @@ func TestLeadersAndConsensus(t *testing.T) {
 		}
 	}
 	rigs[0].log.depose()
-	rigs[1].until("nobody leads", func() bool { return rigs[1].leader.Cluster().Leader == 0 })
-	for i, n := range rigs[1].leader.Leaders().Leaders {
+	rigs[1].until("nobody leads", func() bool { return rigs[1].node.Cluster().Leader == 0 })
+	for i, n := range rigs[1].node.Leaders().Leaders {
 		if want := map[bool]string{true: api.LeaderFollows, false: api.LeaderUnknown}[i == 1]; n.Status != want {
 			t.Errorf("Leaders() while nobody leads: %+v, want it %s", n, want)
 		}
@@ -69,40 +69,40 @@ func TestAddLeader(t *testing.T) {
 	r := startRig(t, log, func(c *Config) { c.InviteLeader = invite })
 	log.elect()
 	ctx := t.Context()
-	n, err := r.leader.AddLeader(ctx, "alias:1")
+	n, err := r.node.AddLeader(ctx, "alias:1")
 	if err != nil || n.ID != 2 || n.Address != "real:1" || n.Votes {
 		t.Errorf("AddLeader() = %+v, %v, want leader 2", n, err)
 	}
-	if n, err = r.leader.AddLeader(ctx, "real:1"); err != nil || n.ID != 2 {
+	if n, err = r.node.AddLeader(ctx, "real:1"); err != nil || n.ID != 2 {
 		t.Errorf("AddLeader() of one that is there = %+v, %v, want leader 2", n, err)
 	}
-	_, err = r.leader.AddLeader(ctx, "refuses:1")
+	_, err = r.node.AddLeader(ctx, "refuses:1")
 	problemOf(t, err, http.StatusConflict, "invite the leader at refuses:1: said the test")
-	_, err = r.leader.AddLeader(ctx, "explains:1")
+	_, err = r.node.AddLeader(ctx, "explains:1")
 	problemOf(t, err, http.StatusConflict, "it is in use")
 	gone, leave := context.WithCancel(ctx)
 	added := make(chan error, 1)
 	go func() {
-		_, err := r.leader.AddLeader(gone, "never:1")
+		_, err := r.node.AddLeader(gone, "never:1")
 		added <- err
 	}()
 	leave()
 	if err := <-added; !errors.Is(err, context.Canceled) {
 		t.Errorf("AddLeader() of a client that has left = %v", err)
 	}
-	_, err = newRig(t).leader.AddLeader(ctx, "h:1")
+	_, err = newRig(t).node.AddLeader(ctx, "h:1")
 	problemOf(t, err, http.StatusConflict, "cannot invite leaders")
 }
 
 func TestRemoveLeader(t *testing.T) {
 	rigs := newRigs(t, 3)
-	l := rigs[0].leader
+	l := rigs[0].node
 	problemOf(t, l.RemoveLeader(t.Context(), 9, false), http.StatusNotFound, "no leader 9")
 	problemOf(t, l.RemoveLeader(t.Context(), 3, false), http.StatusConflict, "arithmetic of the test")
 	if err := l.RemoveLeader(t.Context(), 3, true); err != nil {
 		t.Errorf("RemoveLeader() = %v", err)
 	}
-	rigs[1].until("it is gone", func() bool { return rigs[1].leader.Cluster().Leaders == 2 })
+	rigs[1].until("it is gone", func() bool { return rigs[1].node.Cluster().Leaders == 2 })
 	notLeaderOf(t, l.RemoveLeader(t.Context(), 1, true)) // it hands over
 }
 
@@ -124,26 +124,26 @@ func TestInviteWorker(t *testing.T) {
 	})
 	r.log.elect()
 	r.leads()
-	list := r.leader.Workers()
+	list := r.node.Workers()
 	if len(list) != 2 || list[0].Identity != "alice" || list[0].Status != api.WorkerIdle || list[1].ID != 0 || list[1].Status != api.WorkerIdle {
 		t.Errorf("Workers() = %+v, want two idle ones by address", list)
 	}
-	if c := r.leader.Cluster(); c.Workers != 0 || c.Slots != 0 {
+	if c := r.node.Cluster(); c.Workers != 0 || c.Slots != 0 {
 		t.Errorf("Cluster() = %+v: idle workers are none of it", c)
 	}
 	for range 2 { // the second time she is there
-		if w, err := r.leader.InviteWorker(t.Context(), "localhost:7"); err != nil || w.ID != 1 || w.Status != api.WorkerAlive {
+		if w, err := r.node.InviteWorker(t.Context(), "localhost:7"); err != nil || w.ID != 1 || w.Status != api.WorkerAlive {
 			t.Errorf("InviteWorker() = %+v, %v, want worker 1", w, err)
 		}
 	}
-	if list = r.leader.Workers(); len(list) != 2 || list[0].ID != 1 || list[1].Identity != "bob" {
+	if list = r.node.Workers(); len(list) != 2 || list[0].ID != 1 || list[1].Identity != "bob" {
 		t.Errorf("Workers() = %+v, want worker 1 and an idle one", list)
 	}
-	_, err := r.leader.InviteWorker(t.Context(), "127.0.0.1:8")
+	_, err := r.node.InviteWorker(t.Context(), "127.0.0.1:8")
 	problemOf(t, err, http.StatusConflict, "invite the worker at 127.0.0.1:8: said the test")
 	invited := make(chan error, 1)
 	go func() {
-		_, err := r.leader.InviteWorker(t.Context(), "127.0.0.1:9")
+		_, err := r.node.InviteWorker(t.Context(), "127.0.0.1:9")
 		invited <- err
 	}()
 	carol := r.worker("carol", nil) // not who was invited
@@ -152,6 +152,6 @@ func TestInviteWorker(t *testing.T) {
 	if err := <-invited; err != nil {
 		t.Errorf("InviteWorker() = %v", err)
 	}
-	_, err = newRig(t).leader.InviteWorker(t.Context(), "h:1")
+	_, err = newRig(t).node.InviteWorker(t.Context(), "h:1")
 	problemOf(t, err, http.StatusConflict, "cannot invite workers")
 }

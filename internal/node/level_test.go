@@ -7,7 +7,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// fakePeers are other leaders, some of which may be behind.
+// fakePeers are other nodes, some of which may be behind.
 type fakePeers struct {
 	behind atomic.Bool
 	asked  chan uint32 // room for one
@@ -37,11 +37,11 @@ func TestFeatureLevelRisesOnceAllCanReadIt(t *testing.T) {
 			t.Fatalf("the leaders are asked for level %d, want %d", level, state.FeatureLevel)
 		}
 	}
-	if got := r.leader.Cluster().Level; got != 0 {
+	if got := r.node.Cluster().Level; got != 0 {
 		t.Fatalf("feature level %d while a leader is behind, want 0", got)
 	}
 	peers.behind.Store(false)
 	r.until("the level rises", func() bool {
-		return r.leader.Cluster().Level == state.FeatureLevel && peers.level.Load() == state.FeatureLevel
+		return r.node.Cluster().Level == state.FeatureLevel && peers.level.Load() == state.FeatureLevel
 	})
 }

@@ -26,7 +26,7 @@ func noise(n int) []byte {
 }
 
 func TestSubmitIsBounded(t *testing.T) {
-	l := newRig(t).leader
+	l := newRig(t).node
 	for _, c := range []struct {
 		change func(*api.JobRequest)
 		want   string

@@ -33,7 +33,7 @@ func request(n int64) *api.JobRequest {
 	return &api.JobRequest{Program: api.Program{Command: []string{"true", "{}"}}, Range: &api.Range{From: 1, To: n}}
 }
 
-// problemOf checks that err is a problem of that status, and that it says so.
+// problemOf checks that err is a problem with that status and text.
 func problemOf(t *testing.T, err error, status int, text string) {
 	t.Helper()
 	var p *api.Problem
@@ -61,44 +61,44 @@ func finished(t *testing.T, l *Node, id uint64) api.Job {
 	return job
 }
 
-// until waits for something that the views will show.
+// until waits for a change of the views.
 func (r *rig) until(what string, done func() bool) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeoutCause(r.t.Context(), 20*time.Second, fmt.Errorf("no sign of: %s", what))
 	defer cancel()
-	if err := r.leader.views.Changed().Wait(ctx, func() (bool, error) { return done(), nil }); err != nil {
+	if err := r.node.views.Changed().Wait(ctx, func() (bool, error) { return done(), nil }); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
 func TestJobRunsToItsResult(t *testing.T) {
 	r := newRig(t)
-	job := submit(t, r.leader, request(3), "")
+	job := submit(t, r.node, request(3), "")
 	if job.ID != 1 || job.Status != api.JobHalted || job.Name != "true" || !job.Spool {
 		t.Errorf("submitted: %+v, want job 1, halted while there is no worker, named after its command", job)
 	}
 	r.worker("alice", finishAll)
-	job = finished(t, r.leader, 1)
+	job = finished(t, r.node, 1)
 	if job.Status != api.JobDone || job.Stages[0].Done != 3 || job.OutputBytes != 18 {
 		t.Errorf("finished: %+v, want all three tasks done", job)
 	}
 	var b bytes.Buffer
-	if err := r.leader.Result(t.Context(), 1, &b); err != nil || b.String() != "map 0\nmap 1\nmap 2\n" {
+	if err := r.node.Result(t.Context(), 1, &b); err != nil || b.String() != "map 0\nmap 1\nmap 2\n" {
 		t.Errorf("Result() = %q, %v", b.String(), err)
 	}
-	tasks, err := r.leader.Tasks(t.Context(), 1, api.TaskQuery{Limit: 2})
+	tasks, err := r.node.Tasks(t.Context(), 1, api.TaskQuery{Limit: 2})
 	if err != nil || len(tasks.Tasks) != 2 || tasks.Tasks[1].Name != "1/map/1" || tasks.Tasks[1].Status != api.TaskDone || tasks.Tasks[1].Input != "2" {
 		t.Errorf("Tasks() = %+v, %v", tasks, err)
 	}
-	tasks, err = r.leader.Tasks(t.Context(), 1, api.TaskQuery{Limit: 2, Cursor: tasks.Next})
+	tasks, err = r.node.Tasks(t.Context(), 1, api.TaskQuery{Limit: 2, Cursor: tasks.Next})
 	if err != nil || len(tasks.Tasks) != 1 || tasks.Tasks[0].Name != "1/map/2" || tasks.Next != "" {
 		t.Errorf("Tasks(), second page = %+v, %v", tasks, err)
 	}
-	e, err := r.leader.Explain(t.Context(), 1, "", 0)
+	e, err := r.node.Explain(t.Context(), 1, "", 0)
 	if err != nil || e.Status != api.JobDone || !strings.Contains(strings.Join(e.Reasons, "\n"), "all 3 tasks are done") {
 		t.Errorf("Explain() = %+v, %v", e, err)
 	}
-	e, err = r.leader.Explain(t.Context(), 1, "map", 2)
+	e, err = r.node.Explain(t.Context(), 1, "map", 2)
 	if err != nil || e.Status != api.TaskDone {
 		t.Errorf("Explain(map/2) = %+v, %v", e, err)
 	}
@@ -106,33 +106,33 @@ func TestJobRunsToItsResult(t *testing.T) {
 
 func TestJobFailsAndIsRetried(t *testing.T) {
 	r := newRig(t)
-	submit(t, r.leader, request(2), "")
+	submit(t, r.node, request(2), "")
 	bad := r.worker("alice", failAll)
-	job := finished(t, r.leader, 1)
+	job := finished(t, r.node, 1)
 	if job.Status != api.JobFailed || job.Stages[0].Dead != 2 || !strings.Contains(job.Error, "no such line") {
 		t.Errorf("finished: %+v, want it failed with the word of the worker", job)
 	}
-	problemOf(t, r.leader.Result(t.Context(), 1, io.Discard), http.StatusConflict, "no such line")
-	tasks, err := r.leader.Tasks(t.Context(), 1, api.TaskQuery{Status: api.TaskDead, Limit: 10})
+	problemOf(t, r.node.Result(t.Context(), 1, io.Discard), http.StatusConflict, "no such line")
+	tasks, err := r.node.Tasks(t.Context(), 1, api.TaskQuery{Status: api.TaskDead, Limit: 10})
 	if err != nil || len(tasks.Tasks) != 2 || len(tasks.Tasks[0].Failures) != 1 || tasks.Tasks[0].Failures[0].Kind != "bad_input" {
 		t.Errorf("Tasks(dead) = %+v, %v", tasks, err)
 	}
-	e, err := r.leader.Explain(t.Context(), 1, "", 0)
+	e, err := r.node.Explain(t.Context(), 1, "", 0)
 	if err != nil || !strings.Contains(strings.Join(e.Reasons, "\n"), "2 of 2 tasks of stage map are dead") || len(e.Advice) == 0 {
 		t.Errorf("Explain() = %+v, %v", e, err)
 	}
 	<-bad.welcomed
-	if err := r.leader.RemoveWorker(t.Context(), 1); err != nil {
+	if err := r.node.RemoveWorker(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-bad.ended; status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("the removed worker's session ended with %v, want FailedPrecondition", err)
 	}
 	r.worker("bob", finishAll)
-	if job, err = r.leader.Retry(t.Context(), 1); err != nil || job.Status == api.JobFailed {
+	if job, err = r.node.Retry(t.Context(), 1); err != nil || job.Status == api.JobFailed {
 		t.Errorf("Retry() = %+v, %v", job, err)
 	}
-	if job = finished(t, r.leader, 1); job.Status != api.JobDone || job.Error != "" || job.Stages[0].Retried != 2 {
+	if job = finished(t, r.node, 1); job.Status != api.JobDone || job.Error != "" || job.Stages[0].Retried != 2 {
 		t.Errorf("finished: %+v, want it done", job)
 	}
 }
@@ -140,13 +140,13 @@ func TestJobFailsAndIsRetried(t *testing.T) {
 func TestStop(t *testing.T) {
 	r := newRig(t)
 	r.worker("alice", nil)
-	submit(t, r.leader, request(5), "")
-	r.until("two leases", func() bool { job, _ := r.leader.Job(1); return job.Stages[0].Running == 2 })
-	running, err := r.leader.Tasks(t.Context(), 1, api.TaskQuery{Status: api.TaskRunning, Limit: 10})
+	submit(t, r.node, request(5), "")
+	r.until("two leases", func() bool { job, _ := r.node.Job(1); return job.Stages[0].Running == 2 })
+	running, err := r.node.Tasks(t.Context(), 1, api.TaskQuery{Status: api.TaskRunning, Limit: 10})
 	if err != nil || len(running.Tasks) != 2 || running.Tasks[0].Worker != 1 {
 		t.Errorf("Tasks(running) = %+v, %v", running, err)
 	}
-	e, err := r.leader.Explain(t.Context(), 1, "map", 4)
+	e, err := r.node.Explain(t.Context(), 1, "map", 4)
 	if err != nil || e.Status != api.TaskOpen {
 		t.Errorf("Explain(map/4) = %+v, %v", e, err)
 	}
@@ -154,7 +154,7 @@ func TestStop(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	before, _ := r.leader.Job(1)
+	before, _ := r.node.Job(1)
 	attempts := filepath.Join(before.Output, "_temporary", filepath.Base(before.Output))
 	old, later := filepath.Join(attempts, fmt.Sprintf("map-0-%d", state.NewLease(1, 1))), filepath.Join(attempts, fmt.Sprintf("map-0-%d", state.NewLease(2, 1)))
 	if err := os.MkdirAll(attempts, 0o700); err != nil {
@@ -165,12 +165,12 @@ func TestStop(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	job, err := r.leader.Stop(t.Context(), 1)
+	job, err := r.node.Stop(t.Context(), 1)
 	if err != nil || job.Status != api.JobStopped {
 		t.Errorf("Stop() = %+v, %v", job, err)
 	}
-	problemOf(t, r.leader.Result(t.Context(), 1, io.Discard), http.StatusConflict, "it was stopped")
-	if job, err = r.leader.Stop(t.Context(), 1); err != nil {
+	problemOf(t, r.node.Result(t.Context(), 1, io.Discard), http.StatusConflict, "it was stopped")
+	if job, err = r.node.Stop(t.Context(), 1); err != nil {
 		t.Errorf("Stop() of a stopped job = %+v, %v, want it to be fine", job, err)
 	}
 	r.end() // which waits for what is being removed
@@ -187,7 +187,7 @@ func TestStop(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	r := newRig(t)
-	l := r.leader
+	l := r.node
 	_, err := l.Submit(t.Context(), &api.JobRequest{}, "")
 	problemOf(t, err, http.StatusUnprocessableEntity, "")
 	req := request(1)
@@ -218,7 +218,7 @@ func TestErrors(t *testing.T) {
 	problemOf(t, l.Logs(t.Context(), api.LogQuery{Job: 1, OneTask: true, Stage: "map", Index: 4}, nil), http.StatusNotFound, "map/4")
 }
 
-// A client that does not know whether its submit was taken sends it again: there is one job.
+// A submit that is repeated with its key creates one job.
 func TestIdempotencyKey(t *testing.T) {
 	for _, kind := range []string{"output", "spool"} {
 		t.Run(kind, func(t *testing.T) {
@@ -227,19 +227,19 @@ func TestIdempotencyKey(t *testing.T) {
 			if kind == "output" {
 				req.Output = filepath.Join(r.spool, "out")
 			}
-			first := submit(t, r.leader, req, "key")
-			again := submit(t, r.leader, req, "key")
+			first := submit(t, r.node, req, "key")
+			again := submit(t, r.node, req, "key")
 			if first.ID != 1 || again.ID != 1 {
 				t.Errorf("submitted twice with one key: jobs %d and %d, want 1 and 1", first.ID, again.ID)
 			}
-			_, err := r.leader.Submit(t.Context(), request(3), "key")
+			_, err := r.node.Submit(t.Context(), request(3), "key")
 			problemOf(t, err, http.StatusConflict, "use a new key")
 		})
 	}
 }
 
-// Two requests with one key are on their way at once: each gets the answer to its own.
-func TestIdempotencyKeyAtOnce(t *testing.T) {
+// Two concurrent requests with one key both get an answer.
+func TestIdempotencyKeyConcurrently(t *testing.T) {
 	r := newRig(t)
 	r.log.hold()
 	add := func(tasks int64) chan error {
@@ -247,7 +247,7 @@ func TestIdempotencyKeyAtOnce(t *testing.T) {
 		spec := &state.Spec{Output: "/out"}
 		spec.Input, _ = state.RangeInput(1, tasks)
 		go func() {
-			_, err := r.leader.execute(t.Context(), "k", func(e *state.Entry) { e.Submit("k", "uid", "", spec) })
+			_, err := r.node.execute(t.Context(), "k", func(e *state.Entry) { e.Submit("k", "uid", "", spec) })
 			answer <- err
 		}()
 		return answer
@@ -263,13 +263,13 @@ func TestIdempotencyKeyAtOnce(t *testing.T) {
 	problemOf(t, <-second, http.StatusConflict, "use a new key")
 }
 
-// asked waits until n requests wait for their answer. The log is silent, so the loop itself is asked.
+// asked waits until n requests are in flight.
 func (r *rig) asked(n int) {
 	r.t.Helper()
 	for got := -1; got != n; {
-		if err := r.leader.do(r.t.Context(), func() {
+		if err := r.node.do(r.t.Context(), func() {
 			got = 0
-			for _, list := range r.leader.loop.requests.waiting {
+			for _, list := range r.node.loop.requests.waiting {
 				got += len(list)
 			}
 		}); err != nil {
@@ -284,8 +284,8 @@ func TestExplainNamesWhatWorkersLack(t *testing.T) {
 	<-w.welcomed
 	req := request(1)
 	req.SlotsPerTask, req.Labels = 50, map[string]string{"gpu": "yes"}
-	submit(t, r.leader, req, "")
-	e, err := r.leader.Explain(t.Context(), 1, "", 0)
+	submit(t, r.node, req, "")
+	e, err := r.node.Explain(t.Context(), 1, "", 0)
 	said := strings.Join(append(e.Reasons, e.Advice...), "\n")
 	for _, want := range []string{
 		"worker 1 does not fit: it has no label gpu=yes; an attempt needs 50 slots, it has ",
@@ -301,37 +301,37 @@ func TestLogIsFullAndHasRoomAgain(t *testing.T) {
 	r := newRig(t)
 	w := r.worker("alice", nil)
 	<-w.welcomed
-	submit(t, r.leader, request(1), "")
-	r.until("the lease", func() bool { job, _ := r.leader.Job(1); return job.Stages[0].Running == 1 })
+	submit(t, r.node, request(1), "")
+	r.until("the lease", func() bool { job, _ := r.node.Job(1); return job.Stages[0].Running == 1 })
 	r.log.fill(true)
-	r.until("the leader knows", func() bool { return r.leader.Cluster().NotReady != "" })
-	_, err := r.leader.Submit(t.Context(), request(1), "")
+	r.until("the leader knows", func() bool { return r.node.Cluster().NotReady != "" })
+	_, err := r.node.Submit(t.Context(), request(1), "")
 	problemOf(t, err, http.StatusServiceUnavailable, "disk of the test")
-	e, err := r.leader.Explain(t.Context(), 1, "", 0)
+	e, err := r.node.Explain(t.Context(), 1, "", 0)
 	if err != nil || !strings.Contains(strings.Join(e.Reasons, "\n"), "disk of the test") {
 		t.Errorf("Explain() = %+v, %v, want it to name the full disk", e, err)
 	}
-	// A completion that comes now waits, and is not lost.
+	// A completion waits now, and is not lost.
 	w.report(&wire.Report{Finished: []*wire.Finished{{Job: 1, Index: []uint64{0}, Lease: []uint64{uint64(state.NewLease(1, 1))}}}})
-	r.until("the report", func() bool { job, _ := r.leader.Job(1); return job.Stages[0].Running == 0 })
+	r.until("the report", func() bool { job, _ := r.node.Job(1); return job.Stages[0].Running == 0 })
 	r.log.fill(false)
-	if job := finished(t, r.leader, 1); job.Status != api.JobDone {
+	if job := finished(t, r.node, 1); job.Status != api.JobDone {
 		t.Errorf("finished: %+v, want it done", job)
 	}
-	submit(t, r.leader, request(1), "")
+	submit(t, r.node, request(1), "")
 }
 
-// TestRequestThatTheLogHasNoRoomForIsAnswered: it was accepted a moment before the log was full, and waits for room with its entry.
-func TestRequestThatTheLogHasNoRoomForIsAnswered(t *testing.T) {
+// A request that was accepted just before the log became full is answered, though its entry waits for room.
+func TestRequestWhileLogBecomesFull(t *testing.T) {
 	r := newRig(t)
-	submit(t, r.leader, request(1), "") // it leads
+	submit(t, r.node, request(1), "") // it leads
 	r.log.mu.Lock()
 	r.log.full = fmt.Errorf("disk of the test: %w", replica.ErrLogFull)
 	r.log.mu.Unlock()
-	_, err := r.leader.Submit(t.Context(), request(1), "")
+	_, err := r.node.Submit(t.Context(), request(1), "")
 	problemOf(t, err, http.StatusServiceUnavailable, "disk of the test: "+replica.ErrLogFull.Error()+"; the request may be carried out")
 	r.log.fill(false)
-	r.until("the entry is in the log", func() bool { _, ok := r.leader.Job(2); return ok })
+	r.until("the entry is in the log", func() bool { _, ok := r.node.Job(2); return ok })
 }
 
 func TestSnapshotWhileRunning(t *testing.T) {
@@ -341,8 +341,8 @@ func TestSnapshotWhileRunning(t *testing.T) {
 	r.log.events <- replica.Event{WantSnapshot: true}
 	r.log.mu.Unlock()
 	r.worker("alice", finishEmpty)
-	submit(t, r.leader, request(2000), "")
-	job := finished(t, r.leader, 1) // while the snapshot is being written
+	submit(t, r.node, request(2000), "")
+	job := finished(t, r.node, 1) // while the snapshot is being written
 	close(r.log.save)
 	r.end() // which waits for the snapshot
 	m, rerr := state.Restore(io.NopCloser(bytes.NewReader(r.log.saved)))
@@ -358,31 +358,31 @@ func TestLogs(t *testing.T) {
 	r := newRig(t)
 	w := r.worker("alice", nil)
 	<-w.welcomed
-	submit(t, r.leader, request(2), "")
+	submit(t, r.node, request(2), "")
 	var got []string
 	emit := func(rec api.LogRecord) error {
 		got = append(got, fmt.Sprintf("%s %s", rec.Task, rec.Text))
 		return nil
 	}
-	if err := r.leader.Logs(t.Context(), api.LogQuery{Job: 1}, emit); err != nil {
+	if err := r.node.Logs(t.Context(), api.LogQuery{Job: 1}, emit); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"1/map/0 zero\n", "1/map/1 one\n"}; !slices.Equal(got, want) {
 		t.Errorf("Logs() gave %q, want %q", got, want)
 	}
-	// Following ends with the job, and nothing comes twice.
+	// Following ends with the job, without duplicates.
 	got = nil
 	followed := make(chan error, 1)
 	given := make(chan struct{}, 10)
 	go func() {
-		followed <- r.leader.Logs(t.Context(), api.LogQuery{Job: 1, Follow: true}, func(rec api.LogRecord) error {
+		followed <- r.node.Logs(t.Context(), api.LogQuery{Job: 1, Follow: true}, func(rec api.LogRecord) error {
 			defer func() { given <- struct{}{} }()
 			return emit(rec)
 		})
 	}()
 	<-given
 	<-given
-	if _, err := r.leader.Stop(t.Context(), 1); err != nil {
+	if _, err := r.node.Stop(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-followed; err != nil {
@@ -391,9 +391,9 @@ func TestLogs(t *testing.T) {
 	if want := []string{"1/map/0 zero\n", "1/map/1 one\n"}; !slices.Equal(got, want) {
 		t.Errorf("Logs(follow) gave %q, want %q", got, want)
 	}
-	// A reader that has had enough ends the reading.
+	// A reader may stop.
 	enough := errors.New("enough")
-	if err := r.leader.Logs(t.Context(), api.LogQuery{Job: 1}, func(api.LogRecord) error { return enough }); !errors.Is(err, enough) {
+	if err := r.node.Logs(t.Context(), api.LogQuery{Job: 1}, func(api.LogRecord) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("Logs() = %v, want the reader's error", err)
 	}
 }
@@ -401,14 +401,14 @@ func TestLogs(t *testing.T) {
 func TestListsAndViews(t *testing.T) {
 	r := newRig(t)
 	for range 5 {
-		submit(t, r.leader, request(1), "")
+		submit(t, r.node, request(1), "")
 	}
-	if _, err := r.leader.Stop(t.Context(), 3); err != nil {
+	if _, err := r.node.Stop(t.Context(), 3); err != nil {
 		t.Fatal(err)
 	}
 	var ids []uint64
 	for cursor := ""; ; {
-		list, err := r.leader.Jobs(api.JobQuery{Limit: 2, Cursor: cursor})
+		list, err := r.node.Jobs(api.JobQuery{Limit: 2, Cursor: cursor})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -422,35 +422,35 @@ func TestListsAndViews(t *testing.T) {
 	if want := []uint64{5, 4, 3, 2, 1}; !slices.Equal(ids, want) {
 		t.Errorf("Jobs(), page by page = %v, want %v", ids, want)
 	}
-	list, err := r.leader.Jobs(api.JobQuery{Limit: 10, Status: []string{api.JobStopped}})
+	list, err := r.node.Jobs(api.JobQuery{Limit: 10, Status: []string{api.JobStopped}})
 	if err != nil || len(list.Jobs) != 1 || list.Jobs[0].ID != 3 {
 		t.Errorf("Jobs(stopped) = %+v, %v", list, err)
 	}
 	w := r.worker("alice", nil)
 	<-w.welcomed
-	r.until("the worker", func() bool { return len(r.leader.Workers()) == 1 })
-	if c := r.leader.Cluster(); c.Status != "healthy" || c.Workers != 1 || c.Slots != 2 || c.Jobs != 4 {
+	r.until("the worker", func() bool { return len(r.node.Workers()) == 1 })
+	if c := r.node.Cluster(); c.Status != "healthy" || c.Workers != 1 || c.Slots != 2 || c.Jobs != 4 {
 		t.Errorf("Cluster() = %+v", c)
 	}
-	if worker, ok := r.leader.Worker(1); !ok || worker.Identity != "alice" {
+	if worker, ok := r.node.Worker(1); !ok || worker.Identity != "alice" {
 		t.Errorf("Worker(1) = %+v, %v", worker, ok)
 	}
-	if _, ok := r.leader.Worker(2); ok {
+	if _, ok := r.node.Worker(2); ok {
 		t.Error("Worker(2) is there")
 	}
-	index, age, leader := r.leader.Status()
+	index, age, leader := r.node.Status()
 	if age != 0 || leader != 1 {
 		t.Errorf("Status() = %d, %d, %d, want age 0 on leader 1", index, age, leader)
 	}
 	waited := make(chan error, 1)
-	go func() { waited <- r.leader.WaitIndex(t.Context(), index+1) }()
-	if _, err := r.leader.Stop(t.Context(), 4); err != nil {
+	go func() { waited <- r.node.WaitIndex(t.Context(), index+1) }()
+	if _, err := r.node.Stop(t.Context(), 4); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-waited; err != nil {
 		t.Errorf("WaitIndex() = %v", err)
 	}
-	if c := r.leader.Consensus(); c.Role != "Leader" || c.Term != 1 || c.Leader == nil || *c.Leader != 1 {
+	if c := r.node.Consensus(); c.Role != "Leader" || c.Term != 1 || c.Leader == nil || *c.Leader != 1 {
 		t.Errorf("Consensus() = %+v", c)
 	}
 }
@@ -459,14 +459,14 @@ func TestDrainWorker(t *testing.T) {
 	r := newRig(t)
 	w := r.worker("alice", nil)
 	<-w.welcomed
-	r.until("the worker", func() bool { return len(r.leader.Workers()) == 1 })
-	if worker, err := r.leader.DrainWorker(t.Context(), 1); err != nil || worker.Status != "draining" {
+	r.until("the worker", func() bool { return len(r.node.Workers()) == 1 })
+	if worker, err := r.node.DrainWorker(t.Context(), 1); err != nil || worker.Status != "draining" {
 		t.Errorf("DrainWorker() = %+v, %v", worker, err)
 	}
 	if err := <-w.ended; status.Code(err) != codes.FailedPrecondition { // it says goodbye, and is removed
 		t.Errorf("the drained worker's session ended with %v, want FailedPrecondition", err)
 	}
-	r.until("it is gone", func() bool { return len(r.leader.Workers()) == 0 })
+	r.until("it is gone", func() bool { return len(r.node.Workers()) == 0 })
 }
 
 func TestDuplicateIdentity(t *testing.T) {
@@ -516,8 +516,8 @@ func TestParts(t *testing.T) {
 	r := newRig(t)
 	w := r.worker("alice", finishEmpty)
 	n := partsPage + 100
-	submit(t, r.leader, request(int64(n)), "")
-	finished(t, r.leader, 1)
+	submit(t, r.node, request(int64(n)), "")
+	finished(t, r.node, 1)
 	call, err := w.client.Parts(t.Context(), &wire.PartsRequest{Job: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -550,19 +550,19 @@ func TestParts(t *testing.T) {
 	}
 }
 
-func TestClientsOfALeaderThatEnds(t *testing.T) {
+func TestClientsOfStoppingNode(t *testing.T) {
 	r := newRig(t)
-	submit(t, r.leader, request(1), "")
+	submit(t, r.node, request(1), "")
 	waited := make(chan error, 1)
-	go func() { waited <- r.leader.WaitJob(t.Context(), 1) }()
+	go func() { waited <- r.node.WaitJob(t.Context(), 1) }()
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	if err := r.leader.WaitJob(gone, 1); !errors.Is(err, context.Canceled) {
+	if err := r.node.WaitJob(gone, 1); !errors.Is(err, context.Canceled) {
 		t.Errorf("WaitJob() of a client that has left = %v", err)
 	}
 	r.end()
 	problemOf(t, <-waited, http.StatusServiceUnavailable, "shutting down")
-	_, err := r.leader.Stop(t.Context(), 1)
+	_, err := r.node.Stop(t.Context(), 1)
 	problemOf(t, err, http.StatusServiceUnavailable, "shutting down")
 }
 
@@ -575,11 +575,11 @@ func TestLogCloses(t *testing.T) {
 	}
 }
 
-// TestUserIsThePrincipal: a job belongs to who is authenticated, whatever the request claims.
+// The user of a job is the authenticated principal, whatever the request claims.
 func TestUserIsThePrincipal(t *testing.T) {
 	r := newRig(t)
-	n := r.leader
-	r.until("the level rises", func() bool { return n.Cluster().Level > 0 }) // leaders of before go by the request
+	n := r.node
+	r.until("the level rises", func() bool { return n.Cluster().Level > 0 }) // below it, older nodes use the name in the request
 	req := request(1)
 	req.User = "forged"
 	for name, ctx := range map[string]context.Context{

@@ -19,10 +19,10 @@ func TestMetrics(t *testing.T) {
 		report.Finished[0].Micros = []uint64{1500, 1500, 1500}
 		return report
 	})
-	finished(t, r.leader, submit(t, r.leader, request(3), "").ID)
-	finished(t, r.leader, submit(t, r.leader, request(2), "").ID)
+	finished(t, r.node, submit(t, r.node, request(3), "").ID)
+	finished(t, r.node, submit(t, r.node, request(2), "").ID)
 	w := httptest.NewRecorder()
-	r.leader.Metrics().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+	r.node.Metrics().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 	for _, line := range []string{
 		"bridgefour_ready 1", "bridgefour_leading 1", `bridgefour_workers{status="alive"} 1`, "bridgefour_worker_sessions_total 1",
 		"bridgefour_jobs_submitted_total 2", `bridgefour_jobs_ended_total{status="done"} 1`, `bridgefour_jobs_ended_total{status="failed"} 1`,

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// TestSplitter holds that each connection reaches the server that its first bytes ask for, with all of its bytes.
+// Each connection reaches the server for its first bytes, with all of its bytes.
 func TestSplitter(t *testing.T) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -29,7 +29,7 @@ func TestSplitter(t *testing.T) {
 			t.Errorf("run = %v, want nil", err)
 		}
 	})
-	// Each server answers with its name and the line it was sent.
+	// Each server answers with its name and the line that it gets.
 	serve := func(name string, b *branch) {
 		for {
 			c, err := b.Accept()

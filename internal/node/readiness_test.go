@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestEarly(t *testing.T) {
+func TestUntilBegun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := make(chan struct{})
 		h := untilBegun{begun, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })}
@@ -36,7 +36,7 @@ func TestEarly(t *testing.T) {
 
 func TestNotReady(t *testing.T) {
 	rigs := newRigs(t, 2)
-	leads, follows := rigs[0].leader, rigs[1].leader
+	leads, follows := rigs[0].node, rigs[1].node
 	if why := leads.NotReady(); why != "" {
 		t.Errorf("NotReady() of the leader = %q, want that it is ready", why)
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// A leader is deposed while a submit is in flight. The client is told what is true: that the next leader has committed it,
-// that it is lost for certain, or that nobody knows.
-func TestSubmitThatLosesItsLeader(t *testing.T) {
+// A leader is deposed while a submit is in flight. The client learns that the next leader has committed it, that it is lost for certain, or
+// that the outcome is unknown.
+func TestSubmitWhileLeadershipIsLost(t *testing.T) {
 	t.Parallel()
 	type answer struct {
 		job api.Job
@@ -23,11 +23,11 @@ func TestSubmitThatLosesItsLeader(t *testing.T) {
 	begin := func(t *testing.T, n int) ([]*rig, chan answer) {
 		t.Helper()
 		rigs := newRigs(t, n)
-		submit(t, rigs[0].leader, request(1), "before")
+		submit(t, rigs[0].node, request(1), "before")
 		rigs[0].log.hold()
 		got := make(chan answer, 1)
 		go func() {
-			job, err := rigs[0].leader.Submit(t.Context(), request(1), "key")
+			job, err := rigs[0].node.Submit(t.Context(), request(1), "key")
 			got <- answer{job, err}
 		}()
 		rigs[0].asked(1)
@@ -39,7 +39,7 @@ func TestSubmitThatLosesItsLeader(t *testing.T) {
 		if a := <-got; a.err != nil || a.job.ID != 2 {
 			t.Errorf("Submit() = job %d, %v, want job 2", a.job.ID, a.err)
 		}
-		again := submit(t, rigs[1].leader, request(1), "key")
+		again := submit(t, rigs[1].node, request(1), "key")
 		if again.ID != 2 {
 			t.Errorf("the same submit at the next leader made job %d, want 2", again.ID)
 		}
@@ -50,8 +50,8 @@ func TestSubmitThatLosesItsLeader(t *testing.T) {
 		a := <-got
 		problemOf(t, a.err, http.StatusServiceUnavailable, "was not carried out")
 		notLeaderOf(t, a.err)
-		rigs[1].until("leading", func() bool { _, self := rigs[1].leader.LeaderAddress(); return self })
-		if job := submit(t, rigs[1].leader, request(1), "key"); job.ID != 2 {
+		rigs[1].until("leading", func() bool { _, self := rigs[1].node.LeaderAddress(); return self })
+		if job := submit(t, rigs[1].node, request(1), "key"); job.ID != 2 {
 			t.Errorf("the same submit at the next leader made job %d, want 2", job.ID)
 		}
 	})
@@ -60,7 +60,7 @@ func TestSubmitThatLosesItsLeader(t *testing.T) {
 		rigs[0].log.elect()
 		a := <-got
 		notLeaderOf(t, a.err)
-		if job := submit(t, rigs[0].leader, request(1), "key"); job.ID != 2 {
+		if job := submit(t, rigs[0].node, request(1), "key"); job.ID != 2 {
 			t.Errorf("the same submit in the next term made job %d, want 2", job.ID)
 		}
 	})
@@ -83,11 +83,11 @@ func TestLeadershipIsLost(t *testing.T) {
 	r.log.elect()
 	w := r.worker("alice", nil)
 	<-w.welcomed
-	submit(t, r.leader, request(2), "")
+	submit(t, r.node, request(2), "")
 	r.log.hold()
 	stopped := make(chan error, 1)
 	go func() {
-		_, err := r.leader.Stop(t.Context(), 1)
+		_, err := r.node.Stop(t.Context(), 1)
 		stopped <- err
 	}()
 	r.asked(1)
@@ -95,16 +95,16 @@ func TestLeadershipIsLost(t *testing.T) {
 	if err := <-w.ended; status.Code(err) != codes.Unavailable {
 		t.Errorf("the worker's session ended with %v, want Unavailable", err)
 	}
-	_, err := r.leader.Submit(t.Context(), request(1), "")
+	_, err := r.node.Submit(t.Context(), request(1), "")
 	problemOf(t, err, http.StatusServiceUnavailable, "does not lead")
-	_, err = r.leader.Tasks(t.Context(), 1, api.TaskQuery{Limit: 1})
+	_, err = r.node.Tasks(t.Context(), 1, api.TaskQuery{Limit: 1})
 	problemOf(t, err, http.StatusServiceUnavailable, "does not lead")
-	if c := r.leader.Cluster(); c.NotReady == "" {
+	if c := r.node.Cluster(); c.NotReady == "" {
 		t.Errorf("Cluster() = %+v, want the reason why nothing is accepted", c)
 	}
-	// A Command that was on its way while leadership was lost is answered too.
+	// A command that arrives after leadership was lost is answered as well.
 	answer := make(chan outcome, 1)
-	r.leader.inputs <- message{in: leader.Command{Key: "late", Add: func(*state.Entry) {}}, answer: answer}
+	r.node.inputs <- message{in: leader.Command{Key: "late", Add: func(*state.Entry) {}}, answer: answer}
 	if got := <-answer; got.fate != notDone {
 		t.Errorf("a request of a node that does not lead came to %v, want %v", got.fate, notDone)
 	}
@@ -112,13 +112,13 @@ func TestLeadershipIsLost(t *testing.T) {
 	if err := <-early.ended; status.Code(err) != codes.Unavailable {
 		t.Errorf("a worker at a node that does not lead was told %v, want Unavailable", err)
 	}
-	// It leads again, too late for the stop to be told more than that it may be lost; the job is there, its attempt goes on.
+	// It leads again, too late for the stop, whose outcome is unknown; the job exists and its attempt continues.
 	problemOf(t, <-stopped, http.StatusServiceUnavailable, "may or may not")
 	r.log.elect()
-	r.until("leading", func() bool { return r.leader.Cluster().Term == 2 })
+	r.until("leading", func() bool { return r.node.Cluster().Term == 2 })
 	r.worker("alice", finishAll)
 	r.worker("bob", finishAll)
-	if job := finished(t, r.leader, 1); job.Status != api.JobDone {
+	if job := finished(t, r.node, 1); job.Status != api.JobDone {
 		t.Errorf("finished: %+v, want it done", job)
 	}
 }
