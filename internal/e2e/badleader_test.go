@@ -351,7 +351,7 @@ func TestRemoveQuorum(t *testing.T) {
 
 	g.leadersCommand("remove", id, "--force")
 	wantRemoved(alive)
-	until(t, "no write is accepted", func() bool { return lead.ask("POST", "/v1/jobs", tiny("x", "true")).code == 503 })
+	until(t, "no write is accepted", func() bool { return lead.request("POST", "/v1/jobs", tiny("x", "true")).code == 503 })
 	dead.start()
 	g.untilMembers(lead, dead)
 	g.submit(trivial())

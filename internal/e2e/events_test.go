@@ -127,8 +127,8 @@ func (g *group) follow() *follower {
 	return f
 }
 
-// heard returns the events so far.
-func (f *follower) heard() []api.Event {
+// received returns the events so far.
+func (f *follower) received() []api.Event {
 	f.t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -142,8 +142,8 @@ func (f *follower) heard() []api.Event {
 func (f *follower) wantAll(from *node, job uint64) {
 	f.t.Helper()
 	ended := func(e api.Event) bool { return e.Type == api.EventJobEnded && e.Job == job }
-	until(f.t, fmt.Sprintf("the end of job %d is told", job), func() bool { return slices.ContainsFunc(f.heard(), ended) })
-	got := f.heard()
+	until(f.t, fmt.Sprintf("the end of job %d is told", job), func() bool { return slices.ContainsFunc(f.received(), ended) })
+	got := f.received()
 	got = got[:1+slices.IndexFunc(got, ended)]
 	want := from.factsUntil(job)
 	wantFacts(f.t, want)

@@ -81,7 +81,7 @@ func loseLeader(g *group, how loss) {
 	events := g.follow()
 	submits := g.submits()
 	until(t, "logs and events arrive", func() bool {
-		return strings.Count(logs.readStdout(), "begin") == 8 && len(events.heard()) > 0
+		return strings.Count(logs.readStdout(), "begin") == 8 && len(events.received()) > 0
 	})
 
 	lead := g.leading()
@@ -166,7 +166,7 @@ func (n *node) out(everyone bool) []route {
 func noLies(n *node, job uint64) {
 	t := n.g.t
 	submit := make(chan answer, 1)
-	go func() { submit <- n.ask(http.MethodPost, "/v1/jobs", tiny("lost", "true")) }()
+	go func() { submit <- n.request(http.MethodPost, "/v1/jobs", tiny("lost", "true")) }()
 	if a := n.get(fmt.Sprintf("/v1/jobs/%d?consistency=strong", job)); a.code != http.StatusServiceUnavailable {
 		t.Errorf("%v is cut off, and answers a strong read: %v, want 503", n, a)
 	}

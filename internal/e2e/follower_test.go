@@ -52,7 +52,7 @@ func askedConsistency(g *group) {
 	leads := g.leading()
 	for i := range 20 {
 		name := fmt.Sprintf("read %d", i)
-		a := leads.ask(http.MethodPost, "/v1/jobs", tiny(name, "true"))
+		a := leads.request(http.MethodPost, "/v1/jobs", tiny(name, "true"))
 		job := decode[api.Job](t, a)
 		index := a.number("X-Bridgefour-Index")
 		if index == 0 {
@@ -98,7 +98,7 @@ func longPoll(g *group) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		go func() {
-			answers <- askAt(ctx, direct, http.MethodGet, fmt.Sprintf("http://%s/v1/jobs/%d?wait=40s&consistency=strong", n.listen, id), "")
+			answers <- requestAt(ctx, direct, http.MethodGet, fmt.Sprintf("http://%s/v1/jobs/%d?wait=40s&consistency=strong", n.listen, id), "")
 		}()
 	}
 	g.untilMap(id, "running", func(s api.Stage) bool { return s.Running == 1 })
@@ -133,13 +133,13 @@ func redirectedWrites(g *group) {
 		{http.MethodDelete, "/cluster/removeWorker/1"},
 		{http.MethodPost, "/cluster/addWorker"},
 	} {
-		a := follows.ask(write[0], write[1], "{}")
+		a := follows.request(write[0], write[1], "{}")
 		if want := "http://" + leads.address + write[1]; a.code != http.StatusTemporaryRedirect || a.header.Get("Location") != want {
 			t.Errorf("%s %s = %v, Location %q, want 307 to %s", write[0], write[1], a, a.header.Get("Location"), want)
 		}
 	}
 	url := "http://" + follows.address + "/v1/jobs"
-	job := decode[api.Job](t, askAt(t.Context(), http.DefaultClient, http.MethodPost, url, tiny("by an ordinary client", "true")))
+	job := decode[api.Job](t, requestAt(t.Context(), http.DefaultClient, http.MethodPost, url, tiny("by an ordinary client", "true")))
 	g.done(job.ID)
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Logf("left out: there is no curl here")
@@ -247,7 +247,7 @@ func eventsAnywhere(g *group) {
 		case <-timer.C:
 		}
 	}
-	if a := g.nodes[2].ask(http.MethodGet, "/v1/events", "", "Last-Event-ID", "yesterday"); a.code < 400 || a.code >= 500 {
+	if a := g.nodes[2].request(http.MethodGet, "/v1/events", "", "Last-Event-ID", "yesterday"); a.code < 400 || a.code >= 500 {
 		t.Errorf("a position that is none: %v", a)
 	}
 }
@@ -336,14 +336,14 @@ func TestInviteWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := askAt(t.Context(), direct, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", "")
+	a := requestAt(t.Context(), direct, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", "")
 	if a.code != http.StatusServiceUnavailable {
 		t.Errorf("an idle worker: readyz = %v, want 503", a)
 	}
 	id := g.submit(&api.JobRequest{Range: numbers(1), Program: item(printItem)})
 	until(t, "the job is halted", func() bool { return g.job(id).Status == api.JobHalted })
 	url := "http://" + g.followers(g.leading())[0].address + "/cluster/addWorker"
-	a = askAt(t.Context(), http.DefaultClient, http.MethodPost, url, fmt.Sprintf(`{"id":5,"schema":"http","host":%q,"port":%s}`, host, port))
+	a = requestAt(t.Context(), http.DefaultClient, http.MethodPost, url, fmt.Sprintf(`{"id":5,"schema":"http","host":%q,"port":%s}`, host, port))
 	if a.code != http.StatusOK || !strings.Contains(a.body, `"status":{"type":"Alive"}`) {
 		t.Errorf("addWorker = %v", a)
 	}
@@ -354,7 +354,7 @@ func TestInviteWorker(t *testing.T) {
 	g.start("again", "worker", "--data-dir", g.path("idle"), "--leader", "wait", "--slots", "1")
 	g.done(g.submit(&api.JobRequest{Range: numbers(1), Program: item(printItem)}))
 
-	a = askAt(t.Context(), http.DefaultClient, http.MethodPost, url, `{"id":6,"schema":"http","host":"127.0.0.1","port":1}`)
+	a = requestAt(t.Context(), http.DefaultClient, http.MethodPost, url, `{"id":6,"schema":"http","host":"127.0.0.1","port":1}`)
 	if a.code < 400 {
 		t.Errorf("addWorker of nobody = %v", a)
 	}

@@ -211,17 +211,17 @@ var direct = &http.Client{
 // asking is the timeout of requests that may not be answered. It exceeds all timeouts of a leader.
 const asking = 10 * time.Second
 
-// ask sends one request to this node, bypassing its link.
-func (n *node) ask(method, path, body string, header ...string) answer {
+// request sends one request to this node, bypassing its link.
+func (n *node) request(method, path, body string, header ...string) answer {
 	ctx, cancel := context.WithTimeout(context.Background(), asking)
 	defer cancel()
-	return askAt(ctx, direct, method, "http://"+n.listen+path, body, header...)
+	return requestAt(ctx, direct, method, "http://"+n.listen+path, body, header...)
 }
 
-func (n *node) get(path string) answer { return n.ask(http.MethodGet, path, "") }
+func (n *node) get(path string) answer { return n.request(http.MethodGet, path, "") }
 
-// askAt sends one request; header has names and values in turn.
-func askAt(ctx context.Context, c *http.Client, method, url, body string, header ...string) answer {
+// requestAt sends one request; header has names and values in turn.
+func requestAt(ctx context.Context, c *http.Client, method, url, body string, header ...string) answer {
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return answer{err: err}
@@ -262,7 +262,7 @@ func (n *node) view() (api.Cluster, bool) {
 	var v api.Cluster
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	a := askAt(ctx, direct, http.MethodGet, "http://"+n.listen+"/v1/cluster", "")
+	a := requestAt(ctx, direct, http.MethodGet, "http://"+n.listen+"/v1/cluster", "")
 	return v, a.code == http.StatusOK && json.Unmarshal([]byte(a.body), &v) == nil
 }
 

@@ -169,7 +169,7 @@ func (h *history) do(ctx context.Context, o *op, at string, inside bool) bool {
 		client = direct
 	}
 	o.at, o.call = at, time.Since(h.began)
-	a := askAt(limited, client, method, "http://"+at+path, body)
+	a := requestAt(limited, client, method, "http://"+at+path, body)
 	o.back = time.Since(h.began)
 	h.mu.Lock()
 	defer h.mu.Unlock()

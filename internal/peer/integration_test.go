@@ -80,15 +80,15 @@ func startMember(t *testing.T, l net.Listener, cfg replica.Config) *member {
 	})
 	t.Cleanup(func() {
 		if t.Failed() {
-			m.tell()
+			m.dump()
 		}
 		m.stop()
 	})
 	return m
 }
 
-// tell logs what a person needs to know after a failure.
-func (m *member) tell() {
+// dump logs the state after a failure.
+func (m *member) dump() {
 	m.log.mu.Lock()
 	defer m.log.mu.Unlock()
 	m.mu.Lock()

@@ -69,7 +69,7 @@ func Join(ctx context.Context, cfg JoinConfig) (JoinReply, error) {
 			address = a.known[next%len(a.known)]
 			next++
 		}
-		reply, err := a.ask(ctx, address)
+		reply, err := a.request(ctx, address)
 		if _, ok := errors.AsType[*RefusedError](err); ok {
 			return JoinReply{}, fmt.Errorf("join: %w", err)
 		}
@@ -99,7 +99,7 @@ type applicant struct {
 // knownMax bounds applicant.known.
 const knownMax = 32
 
-func (a *applicant) ask(ctx context.Context, address string) (*peerpb.JoinReply, error) {
+func (a *applicant) request(ctx context.Context, address string) (*peerpb.JoinReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTime)
 	defer cancel()
 	return call(ctx, a.cfg.Dial, address, func(ctx context.Context, c peerpb.PeerClient) (*peerpb.JoinReply, error) {

@@ -198,7 +198,7 @@ func (l *lane) pump(ctx context.Context, stream outgoing[peerpb.Batch]) error {
 	defer pulse.Stop()
 	for {
 		b := &peerpb.Batch{}
-		for _, m := range l.queue.take(batchBytesMax) {
+		for _, m := range l.queue.pop(batchBytesMax) {
 			raw, err := proto.Marshal(m)
 			if err != nil {
 				return fmt.Errorf("encode a message for leader %d: %w", l.link.id, err)

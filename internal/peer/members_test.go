@@ -76,7 +76,7 @@ func TestQueueIsBoundedInBytes(t *testing.T) {
 	if q.put(entry(1)) {
 		t.Error("a full queue takes a message")
 	}
-	if got := q.take(1); len(got) != 1 || got[0] != large {
+	if got := q.pop(1); len(got) != 1 || got[0] != large {
 		t.Errorf("take() = %d messages, want the large one", len(got))
 	}
 	var all []*raftpb.Message
@@ -86,10 +86,10 @@ func TestQueueIsBoundedInBytes(t *testing.T) {
 	if len(all) != 3 {
 		t.Errorf("the queue takes %d messages, want 3", len(all))
 	}
-	if got := q.take(1001); len(got) != 1 {
+	if got := q.pop(1001); len(got) != 1 {
 		t.Errorf("take(1001) = %d messages, want 1", len(got))
 	}
-	if got := q.take(1 << 20); !slices.Equal(got, all[1:]) {
+	if got := q.pop(1 << 20); !slices.Equal(got, all[1:]) {
 		t.Errorf("take() = %d messages, want the 2 others in order", len(got))
 	}
 	if q.bytes != 0 || q.clear() {

@@ -45,8 +45,8 @@ func (q *queue) put(m *raftpb.Message) bool {
 	return true
 }
 
-// take removes messages of about bytesMax together, the oldest first; at least one, if there is any.
-func (q *queue) take(bytesMax int) []*raftpb.Message {
+// pop removes messages of about bytesMax together, the oldest first; at least one, if there is any.
+func (q *queue) pop(bytesMax int) []*raftpb.Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, bytes := 0, 0

@@ -109,7 +109,7 @@ func (m *mate) run() {
 		defer close(consumed)
 		var saves sync.WaitGroup
 		for e := range m.Events() {
-			m.take(e, &saves)
+			m.handle(e, &saves)
 		}
 		saves.Wait()
 	}()
@@ -171,7 +171,7 @@ func (f *fleet) until(what string, cond func() bool) {
 	}
 }
 
-func (m *mate) take(e Event, saves *sync.WaitGroup) {
+func (m *mate) handle(e Event, saves *sync.WaitGroup) {
 	var body []byte
 	var err error
 	if e.Snapshot != nil {

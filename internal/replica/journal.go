@@ -238,7 +238,7 @@ func (j *journal) chooseStart(store snapStore, scan *logScan, rec *recovered) er
 			"the data directory from a copy", store.path(rec.start), rec.start.Members.Cluster, rec.head.Cluster)
 	}
 	if err == nil {
-		err = store.keep(rec.snaps, true)
+		err = store.prune(rec.snaps, true)
 	}
 	if err != nil {
 		return errors.Join(err, rec.body.Close())

@@ -36,20 +36,20 @@ func (r *Replica) RemoveMember(ctx context.Context, id uint64, force bool) error
 
 // change carries out a change of the members.
 func (r *Replica) change(ctx context.Context, c core.Change, force bool) (Member, error) {
-	a, err := r.ask(ctx, func(ref core.Ref) core.Input { return core.ChangeMembers{Ref: ref, Change: c, Force: force} })
+	a, err := r.await(ctx, func(ref core.Ref) core.Input { return core.ChangeMembers{Ref: ref, Change: c, Force: force} })
 	return a.Member, err
 }
 
 // TransferLeadership hands leadership to the most up-to-date voter that answers. It returns nil when this node does not lead,
 // and an error when no other node can take over.
 func (r *Replica) TransferLeadership(ctx context.Context) error {
-	_, err := r.ask(ctx, func(ref core.Ref) core.Input { return core.Transfer{Ref: ref} })
+	_, err := r.await(ctx, func(ref core.Ref) core.Input { return core.Transfer{Ref: ref} })
 	return err
 }
 
 // ReadIndex returns the index that must have been applied before a read is linearizable: a majority has confirmed, after the call, which
 // node leads. It works on every member, and retries until ctx ends. Concurrent reads share one round.
 func (r *Replica) ReadIndex(ctx context.Context) (uint64, error) {
-	a, err := r.ask(ctx, func(ref core.Ref) core.Input { return core.ReadIndex{Ref: ref} })
+	a, err := r.await(ctx, func(ref core.Ref) core.Input { return core.ReadIndex{Ref: ref} })
 	return a.Index, err
 }

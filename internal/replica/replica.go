@@ -374,8 +374,8 @@ func (r *Replica) queue(ctx context.Context, q request) error {
 	}
 }
 
-// ask steps the input for a new ref in the loop and waits for its answer. If ctx ends first, the outcome is unknown.
-func (r *Replica) ask(ctx context.Context, input func(core.Ref) core.Input) (core.Answer, error) {
+// await steps the input for a new ref in the loop and waits for its answer. If ctx ends first, the outcome is unknown.
+func (r *Replica) await(ctx context.Context, input func(core.Ref) core.Input) (core.Answer, error) {
 	ref, out := r.newRef(), make(chan core.Answer, 1)
 	if err := r.queue(ctx, request{input: input(ref), ref: ref, answer: func(a core.Answer) { out <- a }}); err != nil {
 		return core.Answer{}, err

@@ -71,7 +71,7 @@ func run(tb testing.TB, r *Replica) *node {
 	go func() {
 		defer close(consumed)
 		for e := range r.Events() {
-			n.take(e)
+			n.handle(e)
 		}
 	}()
 	go func() {
@@ -87,7 +87,7 @@ func run(tb testing.TB, r *Replica) *node {
 	return n
 }
 
-func (n *node) take(e Event) {
+func (n *node) handle(e Event) {
 	var body []byte
 	var err error
 	if e.Snapshot != nil {

@@ -265,9 +265,9 @@ func readSnapshot(f *os.File, want core.Position) (io.Reader, *core.Members, err
 	return io.NewSectionReader(f, snapHeadBytes+membersBytes, bodyBytes), members, nil
 }
 
-// keep removes all snapshots but the wanted ones, which are sorted newest first. Those newer than all of them, which may be about to be
+// prune removes all snapshots but the wanted ones, which are sorted newest first. Those newer than all of them, which may be about to be
 // recorded in the log, are removed only if newer is set.
-func (s snapStore) keep(wanted []core.Position, newer bool) error {
+func (s snapStore) prune(wanted []core.Position, newer bool) error {
 	found, err := s.list()
 	if err != nil {
 		return err

@@ -113,7 +113,7 @@ func TestSnapshotThatTheLogDoesNotKnowIsDropped(t *testing.T) {
 	n := start(t, Config{Dir: dir}).lead()
 	n.proposeNumbers(0, 10, 100)
 	n.untilEntries(10)
-	begun, err := n.ask(t.Context(), func(ref core.Ref) core.Input { return core.BeginSnapshot{Ref: ref, Index: 5} })
+	begun, err := n.await(t.Context(), func(ref core.Ref) core.Input { return core.BeginSnapshot{Ref: ref, Index: 5} })
 	if err != nil {
 		t.Fatal(err)
 	}

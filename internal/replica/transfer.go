@@ -132,7 +132,7 @@ func (r contextReader) Read(p []byte) (int, error) {
 // durable, and the log before the previous snapshot is removed.
 func (r *Replica) SaveSnapshot(index uint64, write func(io.Writer) error) error {
 	ctx := context.Background() // the steps are short, and end with Run
-	begun, err := r.ask(ctx, func(ref core.Ref) core.Input { return core.BeginSnapshot{Ref: ref, Index: index} })
+	begun, err := r.await(ctx, func(ref core.Ref) core.Input { return core.BeginSnapshot{Ref: ref, Index: index} })
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (r *Replica) saveSnapshot(ctx context.Context, p core.Position, write func(
 	if err := r.store.create(p, write); err != nil {
 		return false, err
 	}
-	a, err := r.ask(ctx, func(ref core.Ref) core.Input { return core.RecordSnapshot{Ref: ref, Position: p} })
+	a, err := r.await(ctx, func(ref core.Ref) core.Input { return core.RecordSnapshot{Ref: ref, Position: p} })
 	if err != nil {
 		return false, err
 	}
@@ -167,5 +167,5 @@ func removeOld(walDir string, store snapStore, kept []core.Position, from uint64
 	if err := removeSegments(walDir, from); err != nil {
 		return err
 	}
-	return store.keep(kept, false)
+	return store.prune(kept, false)
 }

@@ -21,9 +21,9 @@ func TestNothingIsDeliveredBeforeItIsOnDisk(t *testing.T) {
 	for len(g.deliveries) > 0 {
 		g.deliver()
 	}
-	g.wantTold("lead", "a", "b")
+	g.wantDelivered("lead", "a", "b")
 	g.settle()
-	g.wantTold("lead", "a", "b", "c")
+	g.wantDelivered("lead", "a", "b", "c")
 }
 
 func TestLeaderIsToldWithTheFirstEntryOfItsTerm(t *testing.T) {
@@ -33,13 +33,13 @@ func TestLeaderIsToldWithTheFirstEntryOfItsTerm(t *testing.T) {
 		if err := g.core.propose([][]byte{{1}}); !errors.Is(err, ErrNotLeader) {
 			t.Fatalf("propose before the first entry of the term is saved = %v, want ErrNotLeader", err)
 		}
-		if got := g.told(); len(got) > 0 {
-			t.Fatalf("told %q before an entry is saved", got)
+		if got := g.delivered(); len(got) > 0 {
+			t.Fatalf("delivered %q before an entry is saved", got)
 		}
 		g.save()
 	}
 	g.settle()
-	g.wantTold("lead")
+	g.wantDelivered("lead")
 
 	g.propose("a")
 	g.settle()
@@ -47,7 +47,7 @@ func TestLeaderIsToldWithTheFirstEntryOfItsTerm(t *testing.T) {
 	g.boot()
 	g.must(g.core.campaign())
 	g.settle()
-	g.wantTold("a", "lead")
+	g.wantDelivered("a", "lead")
 }
 
 func TestInFlightIsBounded(t *testing.T) {

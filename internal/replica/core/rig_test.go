@@ -173,8 +173,8 @@ func (g *rig) propose(data ...string) {
 	g.must(g.core.propose(batch))
 }
 
-// told is the events in short: data of entries, and roles.
-func (g *rig) told() []string {
+// delivered is the events in short: data of entries, and roles.
+func (g *rig) delivered() []string {
 	var s []string
 	for _, e := range g.events {
 		for _, e := range e.Entries {
@@ -189,10 +189,10 @@ func (g *rig) told() []string {
 	return s
 }
 
-func (g *rig) wantTold(want ...string) {
+func (g *rig) wantDelivered(want ...string) {
 	g.t.Helper()
-	if got := g.told(); !slices.Equal(got, want) {
-		g.t.Fatalf("told %q, want %q", got, want)
+	if got := g.delivered(); !slices.Equal(got, want) {
+		g.t.Fatalf("delivered %q, want %q", got, want)
 	}
 }
 
@@ -201,7 +201,7 @@ func newLoneRig(tb testing.TB) *rig {
 	g := newRig(tb, 1, Beginning(voters(1)))
 	g.must(g.core.campaign())
 	g.settle()
-	g.wantTold("lead")
+	g.wantDelivered("lead")
 	return g
 }
 
