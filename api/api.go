@@ -196,7 +196,7 @@ type Worker struct {
 	ID       uint64            `json:"id" doc:"0: it waits to be invited"`
 	Identity string            `json:"identity"`
 	Status   string            `json:"status" enum:"alive,dead,draining,idle"`
-	Aside    bool              `json:"aside,omitempty" doc:"Put aside: many different tasks failed on it"`
+	Aside    bool              `json:"aside,omitempty" doc:"Quarantined: many different tasks failed on it"`
 	Host     string            `json:"host,omitempty"`
 	Address  string            `json:"address,omitempty"`
 	Version  string            `json:"version,omitempty"`

@@ -96,7 +96,7 @@ func (a *app) printWorkers(workers []api.Worker) error {
 	for _, w := range workers {
 		status := w.Status
 		if w.Aside {
-			status += ", aside"
+			status += ", quarantined"
 		}
 		memory := "-"
 		if w.Memory > 0 {

@@ -10,7 +10,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// Timing of the control plane.
+// Timing of the control plane. It follows from two promises: a lost worker's tasks run elsewhere within three seconds, and a worker finds
+// a new leader about as soon as one is elected (half a second to a second).
 const (
 	heartbeat = 300 * time.Millisecond
 	// silence is how long a worker waits for a message of its leader before it looks for another: three heartbeats.
@@ -22,7 +23,8 @@ const (
 	idleHeartbeat = time.Second
 	idleSilence   = 2500 * time.Millisecond
 	idleLossAfter = 3 * time.Second
-	tick          = 100 * time.Millisecond
+	// tick is how often silence is checked: its share of the three seconds.
+	tick = 100 * time.Millisecond
 	// starved is the time between two ticks beyond which the leader itself was stopped or starved.
 	starved = lossAfter / 4
 )

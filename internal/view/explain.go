@@ -148,7 +148,7 @@ func (e *explainer) workers() {
 		case w.Draining:
 			e.because("worker %d is draining", id)
 		case w.Quarantined:
-			e.because("worker %d is put aside: many different tasks failed on it", id)
+			e.because("worker %d is quarantined: many different tasks failed on it", id)
 		case !e.core.Fits(id, e.job.Spec):
 			e.because("worker %d does not fit: %s", id, strings.Join(lacks(e.job.Spec, info), "; "))
 		default:
