@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/transport"
-	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
 )
 
 // Config configures a worker.
@@ -46,12 +44,8 @@ type Config struct {
 	Version string
 	// Jobs are the built-in jobs.
 	Jobs []bridgefour.Job
-	// LogBytesMax bounds the log of one attempt. Defaults to the runner's default.
-	LogBytesMax int64
 	// DrainGrace is the time that a drain gives running attempts before it stops them. Defaults to 30 s.
 	DrainGrace time.Duration
-	// Logs bounds the logs of all attempts together. Its Dir and Logger are set by the worker.
-	Logs tasklog.Config
 	// Stores hold the jobs' inputs and outputs.
 	Stores blob.Stores
 	// Dial opens the connection to a leader. Defaults to TCP.
@@ -81,8 +75,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Dial == nil {
 		c.Dial = transport.Dial
 	}
-	c.Logs.Logger = c.Logger
-	c.Logs.Dir = filepath.Join(c.DataDir, "logs")
 	return c, nil
 }
 

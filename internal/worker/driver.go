@@ -113,8 +113,6 @@ func (d *driver) loop(ctx, life, searching context.Context) {
 		case in := <-d.inputs:
 			inputs = d.pending(append(inputs, in))
 		case <-timer.C:
-		case stopRunning := <-d.drains:
-			inputs = append(inputs, core.Drain{StopRunning: stopRunning})
 		case in := <-d.invites:
 			d.answer = in.answer
 			inputs = append(inputs, in.Invite)

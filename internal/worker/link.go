@@ -16,9 +16,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
-const (
-	flushTimeout = time.Second // of the last messages
-)
+const flushTimeout = time.Second // of the last messages
 
 var (
 	errReplaced = errors.New("the session was replaced")

@@ -38,7 +38,6 @@ type Worker struct {
 	number atomic.Uint64 // 0: not welcomed yet
 
 	inputs  chan core.Input
-	drains  chan bool // calls of Drain
 	invites chan invitation
 	done    chan struct{} // closed when the driver accepts no more inputs
 }
@@ -68,19 +67,19 @@ func New(cfg Config) (*Worker, error) {
 	if err := errors.Join(os.RemoveAll(scratch), os.MkdirAll(scratch, 0o700)); err != nil {
 		return nil, errors.Join(fmt.Errorf("worker data directory: %w", err), dir.close())
 	}
-	log, err := tasklog.Open(cfg.Logs)
+	log, err := tasklog.Open(tasklog.Config{Dir: filepath.Join(cfg.DataDir, "logs"), Logger: cfg.Logger})
 	if err != nil {
 		return nil, errors.Join(err, dir.close())
 	}
 	w := &Worker{
 		cfg: cfg, logger: cfg.Logger, dir: dir, log: log, leader: newLeaderConn(), disk: newDisk(cfg.Stores, cfg.Logger),
 		slots:  make([]*slot, cfg.Slots),
-		inputs: make(chan core.Input, 256), drains: make(chan bool, 1), invites: make(chan invitation), done: make(chan struct{}),
+		inputs: make(chan core.Input, 256), invites: make(chan invitation), done: make(chan struct{}),
 	}
 	w.status.Store(&leaderStatus{clusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
-		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, LogBytesMax: cfg.LogBytesMax, Worker: w.number.Load, Logger: cfg.Logger,
+		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, Worker: w.number.Load, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
 	st := &stages{leader: w.leader, stores: cfg.Stores}
@@ -95,15 +94,6 @@ func New(cfg Config) (*Worker, error) {
 
 // Close unlocks the data directory.
 func (w *Worker) Close() error { return errors.Join(w.log.Close(), w.dir.close()) }
-
-// Drain makes Run return the leases that have not started, finish the attempts that run (stopRunning: stop them), and return.
-// It can be repeated.
-func (w *Worker) Drain(stopRunning bool) {
-	select {
-	case w.drains <- stopRunning:
-	case <-w.done:
-	}
-}
 
 // Invite makes the worker join the cluster of those leaders, if it belongs to none or to that one. It returns when this is
 // decided, before a leader is dialed.
