@@ -55,6 +55,16 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string,
 	return s, nil
 }
 
+// announcer makes a worker known to leaders on the network while it has none.
+func announcer(cfg *worker.Config) func(ctx context.Context, identity, clusterID string) {
+	return func(ctx context.Context, identity, clusterID string) {
+		discover.Announce(ctx, discover.Announcement{
+			Role: discover.Worker, ID: identity, Address: cfg.Address, ClusterID: clusterID, ClusterName: cfg.ClusterName,
+			Version: cfg.Version, Slots: embeddedSlots(cfg.Slots, 1),
+		}, cfg.Logger)
+	}
+}
+
 // run works until ctx ends and the drain that this starts is complete.
 func (s *spren) run(ctx context.Context) error {
 	if s.listener == nil {
