@@ -10,87 +10,87 @@ import (
 	"time"
 )
 
-// Info is what a store knows of a file.
+// Info describes a file.
 type Info struct {
 	Name     Location
 	Size     int64
 	Modified time.Time
-	Folder   bool // Stat only: names lie below it
+	Folder   bool // set by Stat only
 }
 
-// Keep says whether a listing goes into a folder or names a file. It spares a store the work for what nobody wants. It is
-// called from several goroutines at once, and for a link of which nobody knows yet what it leads to with both.
+// Keep filters a listing: it reports whether to list the file name, or to descend into it if it is a folder. It is called
+// concurrently. For a link with an unknown target it is called for both kinds.
 type Keep func(name Location, folder bool) bool
 
-// Store holds files by name. All methods are for concurrent use. A file that is not there gives an error for which
-// errors.Is(err, fs.ErrNotExist) is true.
+// Store holds files by name. All methods may be called concurrently. If a file does not exist, the error satisfies
+// errors.Is(err, fs.ErrNotExist).
 type Store interface {
-	// Stat follows links. What is neither file nor folder (a pipe, a device) is a [SpecialError].
+	// Stat follows links. A name that is neither a file nor a folder, such as a pipe or a device, returns a [SpecialError].
 	Stat(ctx context.Context, name Location) (Info, error)
 
-	// List names the files below dir, at any depth, in byte order of their names; keep (nil: everything) limits it. A folder that is
-	// not there has no files. An entry that cannot be read comes with its name (a folder's ends in "/") and an error, and the
-	// listing goes on after it. Pipes, sockets and devices are left out. Links are followed, but what a link leads to is listed
-	// once: one that leads to what the listing has under its own name is left out, and so is a circle.
+	// List yields the files below dir, at any depth, in byte order of their names, filtered by keep (nil: everything). A missing
+	// folder has no files. An unreadable entry is yielded with its name (that of a folder ends in "/") and an error, and the
+	// listing continues. Pipes, sockets and devices are skipped. Links are followed, but each target is listed once: a link to
+	// something that the listing contains under its own name is skipped, and so is a cycle.
 	List(ctx context.Context, dir Location, keep Keep) iter.Seq2[Info, error]
 
-	// Open reads from offset on. For local files the reader is an *os.File.
+	// Open opens a file for reading from offset. For local files the reader is an *os.File.
 	Open(ctx context.Context, name Location, offset int64) (io.ReadCloser, error)
 
-	// Create starts a file, and the folders it needs. A file with a private name is a new one (fs.ErrExist if there is one) and
-	// stands there until Publish is called with the same pair of names; an object store may upload to final from the start, and
-	// complete the upload then. final is empty if the file is read under its private name, or if the final one is not known.
-	// A file without a private name appears under final at Commit or Prepare, whole, in place of what stood there.
+	// Create starts a file and creates the folders it needs. A file with a private name must be new (otherwise fs.ErrExist) and
+	// keeps that name until Publish is called with the same pair of names; an object store may upload to final from the start,
+	// and complete the upload then. final is empty if the file is read under its private name, or if it is not known.
+	// A file without a private name appears under final at Commit or Prepare, complete, and replaces what was there.
 	Create(ctx context.Context, private, final Location) (Writer, error)
-	// Sync makes prepared files durable, with their names, however they were written. Many at once cost little more than one.
+	// Sync makes prepared files and their names durable. Many files at once cost little more than one.
 	Sync(ctx context.Context, names ...Location) error
 
-	// Publish gives the file private the name final, in one step and in place of what stood there; durable after SyncDir. It can
-	// be repeated: private gone and final there is success. final's folder must exist.
+	// Publish renames private to final, atomically, and replaces what was there; it is durable after SyncDir. It is idempotent:
+	// if private is missing and final exists, it succeeds. The folder of final must exist.
 	Publish(ctx context.Context, private, final Location) error
 
-	// SyncDir makes durable what Publish and the Removes did to the names in dir; a folder that is not there is fine.
+	// SyncDir makes the effects of Publish and the Remove methods on the names in dir durable. dir may be missing.
 	SyncDir(ctx context.Context, dir Location) error
 
-	// Resolve follows the links in name, as far as it is there.
+	// Resolve follows the links in name, as far as it exists.
 	Resolve(ctx context.Context, name Location) Location
-	// CheckWritable tells, without changing anything, whether files could be made below dir, which need not be there.
+	// CheckWritable checks, without changing anything, that files can be created below dir, which may be missing.
 	CheckWritable(ctx context.Context, dir Location) error
 
-	// MkdirAll makes a folder and those above it, where the store has such things.
+	// MkdirAll creates a folder and its parents, if the store has folders.
 	MkdirAll(ctx context.Context, dir Location) error
 
-	// Remove removes files; one that is not there is fine.
+	// Remove removes files; they may be missing.
 	Remove(ctx context.Context, names ...Location) error
 
-	// RemoveAll removes a folder and all below it; one that is not there is fine.
+	// RemoveAll removes a folder and everything below it; it may be missing.
 	RemoveAll(ctx context.Context, dir Location) error
 
-	// RemoveEmpty removes a folder if nothing is in it, and is content otherwise.
+	// RemoveEmpty removes a folder if it is empty, and does nothing otherwise.
 	RemoveEmpty(ctx context.Context, dir Location) error
 }
 
-// Local is a store whose files are files of the operating system: a command can have one as its standard output.
+// Local is a store whose files are files of the operating system, so that a command can have one as its standard output.
 type Local interface {
 	Store
-	// CreateFile is Create for a file with a private name: it is open for reading and writing.
+	// CreateFile is Create for a file with a private name. The file is open for reading and writing.
 	CreateFile(ctx context.Context, private Location) (*os.File, error)
-	// Free tells how much room is left in dir, or where it would be made, and how much there is in all.
+	// Free returns the free and the total space in bytes at dir, or where dir would be created.
 	Free(dir Location) (free, total uint64, ok bool)
 }
 
-// Writer writes one file. It ends with one of Commit, Prepare and Abort; an Abort after either does nothing and may be deferred.
+// Writer writes one file. Exactly one of Commit, Prepare and Abort ends it; a later Abort does nothing and may be deferred.
 type Writer interface {
 	io.Writer
 	// Commit ends the file and makes it durable.
 	Commit() error
-	// Prepare ends the file; Sync makes it durable, cheaper for many than Commit for each.
+	// Prepare ends the file without making it durable: Sync does that for many files at less cost.
 	Prepare() error
-	// Abort drops the file.
+	// Abort discards the file.
 	Abort()
 }
 
-// SpecialError says that a name belongs to neither a file nor a folder.
+// SpecialError reports a name that is neither a file nor a folder.
 type SpecialError struct {
 	Name Location
 	Mode fs.FileMode

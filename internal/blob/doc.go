@@ -1,12 +1,12 @@
-// Package blob holds files and objects behind one type, [Store], so that the rest of the engine knows no file system.
+// Package blob is the interface to stores of files and objects, [Store], and its implementation for file systems.
 //
-// A name is a full path with "/" between its parts and may hold any bytes. Folders exist where names share a prefix; only a
-// file system has them as things of their own, so nothing here needs a folder that holds no file.
+// Names are locations: see [Location]. Folders exist implicitly, where names share a prefix; only a file system has them as
+// entities, so nothing here needs an empty folder.
 //
-// How an output becomes visible, whatever the store: it is written under a private name (Create, then Prepare), made durable
-// (Sync, many at once), and given its public name by Publish, which is atomic and can be repeated. A file system does that with
-// a rename in one folder tree; an object store by completing an upload. Callers assume no rename beyond Publish.
+// An output becomes visible in three steps, in any store: it is written under a private name (Create, then Prepare), made
+// durable (Sync, many at once), and published under its final name by Publish, which is atomic and idempotent. A file system
+// renames; an object store completes an upload. Callers assume no rename other than Publish.
 //
-// What is durable when: a file after Commit, or Prepare and Sync; a name given by Publish or taken by Remove after SyncDir of its
-// folder.
+// A file is durable after Commit, or after Prepare and Sync. A name is durably created by Publish, or removed, after SyncDir of
+// its folder.
 package blob

@@ -10,10 +10,10 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// explain says for people what could not be done to which file, and why, and the way out where the system's word does not
-// tell it. The cause can still be tested for.
+// explain formats an error of the operating system for users: the operation, the file, the cause, and the way out if the
+// cause does not suggest one. It wraps the cause.
 func explain(op string, name Location, err error) error {
-	// The system's error repeats operation and path; only its cause is wanted here.
+	// os errors repeat operation and path.
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err
 	} else if linkErr, ok := errors.AsType[*os.LinkError](err); ok {
@@ -21,11 +21,11 @@ func explain(op string, name Location, err error) error {
 	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
-		return fmt.Errorf("%s %q: %w: %s; make room there or use another place", op, name, err, room(name))
+		return fmt.Errorf("%s %q: %w: %s; make room there or use another folder", op, name, err, room(name))
 	case errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%s %q: %w: user %d has used up what he may; make room or use another place", op, name, err, os.Geteuid())
+		return fmt.Errorf("%s %q: %w: the quota of user %d is used up; make room or use another folder", op, name, err, os.Geteuid())
 	case errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%s %q: %w: mount it writable or use another place", op, name, err)
+		return fmt.Errorf("%s %q: %w: mount it writable or use another folder", op, name, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s %q: %w for user %d", op, name, err, os.Geteuid())
 	case errors.Is(err, syscall.EMFILE):
@@ -36,7 +36,7 @@ func explain(op string, name Location, err error) error {
 	return fmt.Errorf("%s %q: %w", op, name, err)
 }
 
-// room says how much the file system of name has left, in bytes or, where these are not what is lacking, in files.
+// room describes the free space of the file system of name, in bytes, or in files if those have run out.
 func room(name Location) string {
 	for dir := name.Dir(); ; dir = dir.Dir() {
 		left, err := freeSpace(dir)
@@ -47,11 +47,11 @@ func room(name Location) string {
 			return "the file system is full"
 		}
 		if left.files == 0 && left.filesTotal > 0 {
-			return fmt.Sprintf("the file system of %s holds %s files and can take no more", dir, humanize.Comma(int64(left.filesTotal)))
+			return fmt.Sprintf("the file system of %s holds %s files and no more fit", dir, humanize.Comma(int64(left.filesTotal)))
 		}
 		return fmt.Sprintf("the file system of %s has %s of %s left", dir, humanize.IBytes(left.bytes), humanize.IBytes(left.bytesTotal))
 	}
 }
 
-// space is what a file system has left for this user.
+// space is the free space for this user.
 type space struct{ bytes, bytesTotal, files, filesTotal uint64 }

@@ -17,17 +17,17 @@ import (
 	"github.com/bridgefour/bridgefour/internal/datadir"
 )
 
-// Files is the store of a file system. A name is an absolute path.
+// Files is the store of the local file systems. Its locations are absolute paths.
 type Files struct{}
 
-// NewFiles gives the store of the machine's file systems.
+// NewFiles returns the store of the local file systems.
 func NewFiles() *Files { return &Files{} }
 
 // Stat implements Store.
 func (*Files) Stat(_ context.Context, name Location) (Info, error) {
 	fi, err := os.Stat(string(name))
 	if err != nil {
-		return Info{}, explain("look at", name, err)
+		return Info{}, explain("stat", name, err)
 	}
 	if !fi.IsDir() && !fi.Mode().IsRegular() {
 		return Info{}, &SpecialError{Name: name, Mode: fi.Mode()}
@@ -37,7 +37,7 @@ func (*Files) Stat(_ context.Context, name Location) (Info, error) {
 
 // Open implements Store.
 func (s *Files) Open(ctx context.Context, name Location, offset int64) (io.ReadCloser, error) {
-	// Looked at first: the opening of a pipe would wait for its other end.
+	// Stat first: opening a pipe would block until its other end is opened.
 	info, err := s.Stat(ctx, name)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func (s *Files) Create(ctx context.Context, private, final Location) (Writer, er
 		}
 		return &fileWriter{f: f, temp: private, name: private}, nil
 	}
-	// The name does not go into the temporary one: it may be as long as a name can be.
+	// The temporary name does not contain the final one, which may have the maximum length.
 	temp := final.Dir().Join(".b4-" + rand.Text())
 	f, err := s.CreateFile(ctx, temp)
 	if err != nil {
@@ -75,14 +75,14 @@ func (s *Files) Create(ctx context.Context, private, final Location) (Writer, er
 	return &fileWriter{f: f, temp: temp, name: final}, nil
 }
 
-// CreateFile implements Local. The folder is not remembered: a job's private folder is removed with the job, and made again
-// by a retry.
+// CreateFile implements Local. Folders are not cached: a job's private folder is removed with the job, and created again by
+// a retry.
 func (*Files) CreateFile(_ context.Context, private Location) (*os.File, error) {
 	f, err := createNew(private)
 	if errors.Is(err, fs.ErrNotExist) {
 		dir := private.Dir()
 		if err := os.MkdirAll(string(dir), 0o777); err != nil {
-			return nil, explain("make folder", dir, err)
+			return nil, explain("create folder", dir, err)
 		}
 		f, err = createNew(private)
 	}
@@ -96,9 +96,9 @@ func createNew(name Location) (*os.File, error) {
 	return os.OpenFile(string(name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 }
 
-// fileWriter writes to a temporary name next to the final one.
+// fileWriter writes a private file under its own name, and others under a temporary name in the folder of the final one.
 type fileWriter struct {
-	f          *os.File // nil: over
+	f          *os.File // nil: ended
 	temp, name Location
 }
 
@@ -146,7 +146,7 @@ func (w *fileWriter) Abort() {
 	if w.f == nil {
 		return
 	}
-	// There is nobody to tell: the caller is giving up already, and who cleans the folder removes what is left.
+	// Errors are ignored: the caller already fails, and the cleanup of the folder removes what remains.
 	_ = w.f.Close()
 	_ = removeFile(w.temp)
 	w.f = nil
@@ -224,7 +224,7 @@ func (s *Files) CheckWritable(ctx context.Context, dir Location) error {
 			return nil
 		case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrNotExist) && dir != dir.Dir():
 			if _, err := os.Lstat(string(dir)); err == nil {
-				return fmt.Errorf("%q is a link that leads nowhere", dir)
+				return fmt.Errorf("%q is a dangling link", dir)
 			}
 			dir = dir.Dir()
 		default:
@@ -236,7 +236,7 @@ func (s *Files) CheckWritable(ctx context.Context, dir Location) error {
 // MkdirAll implements Store.
 func (*Files) MkdirAll(_ context.Context, dir Location) error {
 	if err := os.MkdirAll(string(dir), 0o777); err != nil {
-		return explain("make folder", dir, err)
+		return explain("create folder", dir, err)
 	}
 	return nil
 }
@@ -247,7 +247,7 @@ func (*Files) Remove(ctx context.Context, names ...Location) error {
 }
 
 func removeFile(name Location) error {
-	// Not os.Remove, which would take an empty folder too.
+	// os.Remove would also remove an empty folder.
 	err := syscall.Unlink(string(name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return explain("remove", name, err)
@@ -294,7 +294,7 @@ func (*Files) Sync(ctx context.Context, names ...Location) error {
 	return each(ctx, folders, syncFolder)
 }
 
-// fsyncEach syncs file by file, many under way at once: the file system's journal then commits several together.
+// fsyncEach syncs files individually but concurrently, so that the file system's journal commits several together.
 func fsyncEach(ctx context.Context, names []Location) error {
 	return each(ctx, names, func(name Location) error {
 		f, err := os.Open(string(name))
@@ -308,11 +308,11 @@ func fsyncEach(ctx context.Context, names []Location) error {
 	})
 }
 
-// parallel is how many calls to the file system are under way at once. More gains nothing: of 1, 4, 16, 64 and 256, 16 to
-// 64 synced 256 and 4096 small files fastest, at 3 to 4 times the speed of one by one (ext4, virtual disk).
+// parallel is the number of concurrent file system calls. Of 1, 4, 16, 64 and 256, 16 to 64 synced 256 and 4096 small files
+// fastest, 3 to 4 times as fast as one by one (ext4, virtual disk).
 const parallel = 32
 
-// each calls do for all names, up to parallel at once, and gives the first errors.
+// each calls do for all names, up to parallel at once, and returns the first errors.
 func each(ctx context.Context, names []Location, do func(name Location) error) error {
 	if len(names) == 1 {
 		return do(names[0])
@@ -322,7 +322,7 @@ func each(ctx context.Context, names []Location, do func(name Location) error) e
 		mu    sync.Mutex // guards next and errs
 		next  int
 		errs  []error
-		limit = 3 // errors told: with a full disk all files fail alike
+		limit = 3 // errors reported: on a full disk all files fail alike
 	)
 	for range min(parallel, len(names)) {
 		wg.Go(func() {

@@ -12,26 +12,25 @@ import (
 )
 
 const (
-	// wholeMin is from how many files on syncing their file system is cheaper than syncing them: it costs about as much as two
-	// of them.
+	// wholeMin is the number of files from which syncing their file system, which costs about as much as two files, is cheaper.
 	wholeMin = 8
-	// dirtyMax is how many unwritten bytes a machine may have for that: all of them are written, whoever they belong to. A disk
-	// that writes 200 MB a second takes 1/3 s for them.
+	// dirtyMax limits the unwritten bytes of the machine for that, because syncfs writes them all, whoever owns them. A disk that
+	// writes 200 MB/s takes 1/3 s for them.
 	dirtyMax = 64 << 20
 )
 
 // syncFiles makes the data of files durable; the caller syncs their folders.
 //
-// Many small files are synced by one syncfs instead of an fsync each: 256 of 10 bytes take 3 ms instead of 20, and 4096 take
-// 43 ms instead of 230 (ext4, virtual disk). It is as safe where it is used:
-//   - ext4, XFS and btrfs write all data and commit their journal in it, with a flush of the disk's cache;
-//   - what failed to be written is known per file, and asked for per file, by the same kernel function that fsync uses for it;
-//   - a journal that was given up makes the fsync of the folder fail, which the caller does next.
+// Many small files are synced by one syncfs instead of one fsync each: 256 files of 10 bytes take 3 ms instead of 20, and 4096
+// take 43 ms instead of 230 (ext4, virtual disk). It is as safe on the file systems for which it is used:
+//   - ext4, XFS and btrfs write all data and commit their journal, with a flush of the disk's cache;
+//   - write errors are recorded and queried per file, by the same kernel function that fsync uses;
+//   - an aborted journal makes the fsync of the folder fail, which the caller does next.
 func syncFiles(ctx context.Context, names, folders []Location) error {
 	if len(names) < wholeMin*len(folders) || !fewDirty() {
 		return fsyncEach(ctx, names)
 	}
-	done := make(map[uint64]bool, 1) // file systems that were synced, by device
+	done := make(map[uint64]bool, 1) // synced file systems by device
 	for _, dir := range folders {
 		ok, err := syncWhole(dir, done)
 		if err != nil {
@@ -62,21 +61,20 @@ func syncWhole(dir Location, done map[uint64]bool) (ok bool, err error) {
 	switch fs.Type {
 	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
 	default:
-		return false, nil // FUSE, for one, does not pass it on
+		return false, nil // FUSE, for example, does not forward syncfs
 	}
 	if done[stat.Dev] {
 		return true, nil
 	}
 	if err := unix.Syncfs(fd); err != nil {
-		// It may be somebody else's file that could not be written, or a sandbox that forbids it: the files' own fsync tells.
+		// The error may belong to another process's file, or a sandbox may forbid the call: fsync each file instead.
 		return false, nil
 	}
 	done[stat.Dev] = true
 	return true, nil
 }
 
-// checkWritten reports whether a file's data could be written. It waits for nothing after a sync, writes nothing, and
-// gives what fsync would give.
+// checkWritten returns a file's write error, if any, as fsync would. After a sync it writes nothing and does not wait.
 func checkWritten(name Location) error {
 	fd, err := unix.Open(string(name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -88,7 +86,7 @@ func checkWritten(name Location) error {
 	return nil
 }
 
-// fewDirty reports whether the machine has little unwritten data.
+// fewDirty reports whether the machine has few unwritten bytes.
 func fewDirty() bool {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -112,7 +110,7 @@ func fewDirty() bool {
 	return found == 2 && dirty <= dirtyMax
 }
 
-// freeSpace tells what the file system of dir has left.
+// freeSpace returns the free space of the file system of dir.
 func freeSpace(dir Location) (space, error) {
 	var fs unix.Statfs_t
 	for {
@@ -128,7 +126,7 @@ func freeSpace(dir Location) (space, error) {
 	return space{bytes: fs.Bavail * size, bytesTotal: fs.Blocks * size, files: fs.Ffree, filesTotal: fs.Files}, nil
 }
 
-// access asks whether this process may make files in dir.
+// access checks that this process may create files in dir.
 func access(dir Location) error {
 	return unix.Faccessat(unix.AT_FDCWD, string(dir), unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 }

@@ -10,8 +10,8 @@ import (
 // syncFiles makes the data of files durable; the caller syncs their folders.
 func syncFiles(ctx context.Context, names, _ []string) error { return fsyncEach(ctx, names) }
 
-// freeSpace is not known here.
+// freeSpace is not implemented.
 func freeSpace(Location) (space, error) { return space{}, errors.ErrUnsupported }
 
-// access cannot tell here; the first task does.
+// access is not implemented: the first task fails instead.
 func access(Location) error { return nil }

@@ -6,24 +6,24 @@ import (
 	"strings"
 )
 
-// Location names a file or a folder: an absolute path in the file system, or a URL of another store, as in
-// s3://bucket/folder. It may hold any bytes. A location has no "//", "." or ".." to clean up and no "/" at its end, except
-// for the root folder: [ParseLocation] gives such, and Join and Dir keep it so. Package path is not for locations: it would
-// make one "/" of the two in a URL.
+// Location names a file or a folder: an absolute path in the file system, or a URL of another store, such as
+// s3://bucket/folder. It may contain any bytes. It is clean: no empty parts, "." or "..", and no "/" at its end, except for the
+// root folder. [ParseLocation] returns clean locations, and Join and Dir preserve that. Do not use package path, which would
+// merge the slashes of a URL.
 type Location string
 
-// ParseLocation parses what a user gives: an absolute path, file:// with one, or a URL.
+// ParseLocation parses user input: an absolute path, file:// and an absolute path, or a URL.
 func ParseLocation(text string) (Location, error) {
 	if scheme, rest, ok := strings.Cut(text, "://"); ok && isScheme(scheme) {
 		if scheme == "file" {
 			if !path.IsAbs(rest) {
-				return "", fmt.Errorf("%q names a host; write file:/// and an absolute path", text)
+				return "", fmt.Errorf("%q names a host; want file:/// and an absolute path", text)
 			}
 			return Location(path.Clean(rest)), nil
 		}
 		host, rest, _ := strings.Cut(rest, "/")
 		if host == "" {
-			return "", fmt.Errorf("%q names no host or bucket; write %s://NAME/PATH", text, scheme)
+			return "", fmt.Errorf("%q names no host or bucket; want %s://NAME/PATH", text, scheme)
 		}
 		return Location(scheme + "://" + host).Join(strings.TrimPrefix(path.Clean("/"+rest), "/")), nil
 	}
@@ -44,7 +44,7 @@ func isScheme(s string) bool {
 	return s != ""
 }
 
-// scheme is that of a URL; "" for a path.
+// scheme is the URL scheme; empty for paths.
 func (l Location) scheme() string {
 	if strings.HasPrefix(string(l), "/") {
 		return ""
@@ -53,7 +53,7 @@ func (l Location) scheme() string {
 	return scheme
 }
 
-// Join is a location below l. name may have several parts, and may be empty.
+// Join returns the location name below l. name may have several parts, or be empty.
 func (l Location) Join(name string) Location {
 	switch {
 	case name == "":
@@ -64,7 +64,7 @@ func (l Location) Join(name string) Location {
 	return l + "/" + Location(name)
 }
 
-// Dir is the folder that l lies in. That of a root folder, or of the host or bucket of a URL, is itself.
+// Dir returns the parent folder of l. That of a root is the root itself.
 func (l Location) Dir() Location {
 	root := l.root()
 	if end := strings.LastIndexByte(string(l), '/'); end >= len(root) {
@@ -73,7 +73,7 @@ func (l Location) Dir() Location {
 	return root
 }
 
-// IsRoot reports whether l is the root folder, or the host or bucket of a URL alone.
+// IsRoot reports whether l is the root folder, or the host or bucket of a URL.
 func (l Location) IsRoot() bool { return l == l.root() }
 
 func (l Location) root() Location {
@@ -88,10 +88,10 @@ func (l Location) root() Location {
 	return l
 }
 
-// Base is the last part of l.
+// Base returns the last part of l.
 func (l Location) Base() string { return string(l[strings.LastIndexByte(string(l), '/')+1:]) }
 
-// Below reports whether l is dir or lies below it, and gives the way from there.
+// Below reports whether l is dir or below it, and returns the relative path.
 func (l Location) Below(dir Location) (rest string, ok bool) {
 	if l == dir {
 		return "", true

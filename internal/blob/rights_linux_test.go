@@ -23,7 +23,7 @@ func TestCheckWritable(t *testing.T) {
 		"/new/er":     "",
 		"/file":       "not a directory",
 		"/file/below": "not a directory",
-		"/link/x":     "leads nowhere",
+		"/link/x":     "dangling link",
 		"/closed/x":   "permission denied for user",
 	} {
 		err := asNobody(t, dir, name == "/closed/x", func() error { return s.CheckWritable(t.Context(), blob.Location(dir+name)) })

@@ -6,11 +6,10 @@ import (
 	"slices"
 )
 
-// Stores holds the stores of a process by the URL schemes of their locations. The file systems, for locations that are
-// paths, are always there, with the zero value too; the scheme "" puts another store in their place.
+// Stores maps URL schemes to stores. Paths always have the store of the local file systems, unless the scheme "" has another.
 type Stores map[string]Store
 
-// Open parses a location and gives its store.
+// Open parses a location and returns it with its store.
 func (s Stores) Open(text string) (Store, Location, error) {
 	l, err := ParseLocation(text)
 	if err != nil {
@@ -20,7 +19,7 @@ func (s Stores) Open(text string) (Store, Location, error) {
 	return store, l, err
 }
 
-// Of gives the store of a location.
+// Of returns the store of a location.
 func (s Stores) Of(l Location) (Store, error) {
 	if store, ok := s[l.scheme()]; ok {
 		return store, nil
@@ -31,7 +30,7 @@ func (s Stores) Of(l Location) (Store, error) {
 	return nil, fmt.Errorf("%q: %s:// is not supported; use an absolute path or file://", l, l.scheme())
 }
 
-// Sync is Store.Sync for files of several stores.
+// Sync is Store.Sync for files of any stores.
 func (s Stores) Sync(ctx context.Context, names ...Location) error {
 	for len(names) > 0 {
 		scheme := names[0].scheme()

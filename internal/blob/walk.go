@@ -32,21 +32,21 @@ func (*Files) List(ctx context.Context, dir Location, keep Keep) iter.Seq2[Info,
 type walk struct {
 	ctx      context.Context //nolint:containedctx // a walk lives no longer than the call it serves
 	root     Location
-	realRoot Location // root without links; "" until the first link is met
+	realRoot Location // root without links; "" before the first link
 	keep     Keep
 	yield    func(Info, error) bool
-	linked   map[Location]bool // folders outside of root that links have led to, without links in their names
+	linked   map[Location]bool // targets of links outside of root, resolved
 }
 
 // entry is one name of a folder.
 type entry struct {
-	// key sorts: a folder's name with its "/", so that "a.b" comes before what lies in "a", as it does for full names.
+	// key is the sort key: folders end in "/", so that "a.b" sorts before "a/x".
 	key  string
 	info fs.FileInfo // of files
 	err  error
 }
 
-// folder lists dir. It reports whether more is wanted.
+// folder lists dir. It reports whether to continue.
 func (w *walk) folder(dir Location) bool {
 	if err := context.Cause(w.ctx); err != nil {
 		w.yield(Info{}, err)
@@ -54,7 +54,7 @@ func (w *walk) folder(dir Location) bool {
 	}
 	list, err := readFolder(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return true // gone meanwhile
+		return true // removed meanwhile
 	}
 	if err != nil && !w.yield(Info{Name: w.below(dir, "")}, explain("read folder", dir, err)) {
 		return false
@@ -94,7 +94,7 @@ func readFolder(dir Location) ([]fs.DirEntry, error) {
 	return list, errors.Join(err, f.Close())
 }
 
-// entries gives what of a folder's names the listing has, in order. Large folders are looked at by several at once.
+// entries returns the listed entries of a folder, in order. The entries of large folders are examined concurrently.
 func (w *walk) entries(dir Location, list []fs.DirEntry) []entry {
 	const chunk = 512
 	var (
@@ -105,23 +105,23 @@ func (w *walk) entries(dir Location, list []fs.DirEntry) []entry {
 	)
 	for from := 0; from < len(list); from += chunk {
 		part := list[from:min(from+chunk, len(list))]
-		look := func() {
+		examine := func() {
 			for i, d := range part {
 				out[from+i] = w.entry(dir, d)
 			}
 		}
 		if len(list) <= chunk {
-			look()
+			examine()
 			break
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
-			look()
+			examine()
 			<-slots
 		})
 	}
 	wg.Wait()
-	// Links after the rest and one by one, in order: what the first has led to the next leaves out.
+	// Links come last, one by one and in order: a target that one link has added is skipped by the next.
 	for i, d := range list {
 		if d.Type()&fs.ModeSymlink != 0 {
 			links = append(links, i)
@@ -136,7 +136,7 @@ func (w *walk) entries(dir Location, list []fs.DirEntry) []entry {
 	return out
 }
 
-// entry looks at a name that is no link. Its key is empty where the listing does not have it.
+// entry examines a name that is not a link. The key is empty if the entry is not listed.
 func (w *walk) entry(dir Location, d fs.DirEntry) entry {
 	name := w.below(dir, d.Name())
 	switch {
@@ -149,14 +149,14 @@ func (w *walk) entry(dir Location, d fs.DirEntry) entry {
 	case d.Type().IsRegular() && w.keep(name, false):
 		info, err := os.Lstat(string(name))
 		if err != nil {
-			return entry{key: d.Name(), err: explain("look at", name, err)}
+			return entry{key: d.Name(), err: explain("stat", name, err)}
 		}
 		return entry{key: d.Name(), info: info}
 	}
 	return entry{}
 }
 
-// link follows a link.
+// link examines a link.
 func (w *walk) link(dir Location, base string) entry {
 	name := w.below(dir, base)
 	if !w.keep(name, false) && !w.keep(name, true) {
@@ -183,8 +183,8 @@ func (w *walk) link(dir Location, base string) entry {
 	return entry{}
 }
 
-// hasTarget reports whether the listing has what a link leads to without it. A folder that it does not have counts as had
-// from now on.
+// hasTarget reports whether the listing contains the target of a link anyway. If the target is a folder that it does not
+// contain, it does from now on.
 func (w *walk) hasTarget(target Location, folder bool) bool {
 	if w.realRoot == "" {
 		w.realRoot = w.root
@@ -200,7 +200,7 @@ func (w *walk) hasTarget(target Location, folder bool) bool {
 		return false
 	}
 	if _, ok := w.realRoot.Below(target); ok {
-		return true // a circle through root
+		return true // a cycle through root
 	}
 	for dir := target; ; dir = dir.Dir() {
 		if w.linked[dir] {
@@ -214,7 +214,7 @@ func (w *walk) hasTarget(target Location, folder bool) bool {
 	return false
 }
 
-// reaches reports whether keep lets the walk come to rest, a path below root.
+// reaches reports whether keep lets the walk reach rest, a path below root.
 func (w *walk) reaches(rest string, folder bool) bool {
 	if rest == "" {
 		return true

@@ -10,29 +10,29 @@ import (
 	"github.com/bridgefour/bridgefour/internal/blob"
 )
 
-// ErrInjected is what a [Faulty] store fails with.
+// ErrInjected is the error of a [Faulty] store.
 var ErrInjected = errors.New("injected failure")
 
-// Faulty is a store that dies: operation FailAt (the first is 1) and all after it fail. It counts what can change or
-// tell something: every call but Abort and Resolve, each listed name, each write.
+// Faulty is a store that fails: operation FailAt (the first is 1) and all after it return ErrInjected. Every call counts, each
+// listed name and each write, but not Abort and Resolve.
 type Faulty struct {
 	blob.Store
 	FailAt int
-	// Late: the operation that fails is carried out all the same, as when its answer is lost.
+	// Late carries out the first failing operation all the same, as if only its answer were lost.
 	Late bool
 
 	mu    sync.Mutex
 	calls int
 }
 
-// Calls is how many operations there were.
+// Calls returns the number of operations so far.
 func (f *Faulty) Calls() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.calls
 }
 
-// do counts one operation and carries it out if the store still lives.
+// do counts an operation and carries it out unless the store has failed.
 func (f *Faulty) do(op func() error) error {
 	f.mu.Lock()
 	f.calls++
@@ -123,7 +123,7 @@ func (f *Faulty) MkdirAll(ctx context.Context, dir blob.Location) error {
 	return f.do(func() error { return f.Store.MkdirAll(ctx, dir) })
 }
 
-// Remove removes name by name, and each may be the one that fails.
+// Remove implements Store. The names are removed one by one, so that each may be the first to fail.
 func (f *Faulty) Remove(ctx context.Context, names ...blob.Location) error {
 	for _, name := range names {
 		if err := f.do(func() error { return f.Store.Remove(ctx, name) }); err != nil {
@@ -133,7 +133,7 @@ func (f *Faulty) Remove(ctx context.Context, names ...blob.Location) error {
 	return nil
 }
 
-// RemoveAll implements Store. A store may die with half of it removed.
+// RemoveAll implements Store. The files are removed one by one, so that each may be the first to fail.
 func (f *Faulty) RemoveAll(ctx context.Context, dir blob.Location) error {
 	for info, err := range f.Store.List(ctx, dir, nil) {
 		if err != nil {

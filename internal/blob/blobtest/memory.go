@@ -17,27 +17,27 @@ import (
 	"github.com/bridgefour/bridgefour/internal/blob"
 )
 
-// Memory is a store in memory, for tests. It knows what a loss of power would leave: see Crash.
+// Memory is a store in memory that simulates the loss of power: see Crash.
 type Memory struct {
 	mu    sync.Mutex // guards what follows
 	files map[blob.Location]*content
 	disk  map[blob.Location]*content // the names that are durable
 }
 
-// content is one file's. data does not change once the file has a name.
+// content of a file. data does not change once the file has a name.
 type content struct {
 	data     []byte
 	synced   bool
 	modified time.Time
 }
 
-// NewMemory gives an empty store.
+// NewMemory returns an empty store.
 func NewMemory() *Memory {
 	return &Memory{files: make(map[blob.Location]*content), disk: make(map[blob.Location]*content)}
 }
 
-// Crash is a loss of power: what was not made durable is lost. Bytes of files that were not synced are, always; of the names
-// given and taken since, those stay as they are for which survives is true (nil: none), as a file system may have written them.
+// Crash simulates a loss of power. Unsynced bytes are lost. Of the names created and removed since the last sync, those for which
+// survives returns true keep their state (nil: none), as a file system may have written them.
 func (m *Memory) Crash(survives func(name blob.Location) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -74,7 +74,7 @@ func (m *Memory) Stat(ctx context.Context, name blob.Location) (blob.Info, error
 			return blob.Info{Name: name, Folder: true}, nil
 		}
 	}
-	return blob.Info{}, failed("look at", name, fs.ErrNotExist)
+	return blob.Info{}, failed("stat", name, fs.ErrNotExist)
 }
 
 // List implements Store.
@@ -101,7 +101,7 @@ func (m *Memory) List(ctx context.Context, dir blob.Location, keep blob.Keep) it
 	}
 }
 
-// keeps reports whether keep wants dir/rest and the folders on the way to it.
+// keeps reports whether keep accepts dir/rest and the folders above it.
 func keeps(keep blob.Keep, dir blob.Location, rest string) bool {
 	if keep == nil {
 		return true
@@ -148,7 +148,7 @@ func (m *Memory) Create(ctx context.Context, private, final blob.Location) (blob
 type memoryWriter struct {
 	store   *Memory
 	name    blob.Location
-	private bool // the name is there from the beginning
+	private bool // the name exists from the start
 	data    bytes.Buffer
 	over    bool
 }
@@ -245,7 +245,7 @@ func (m *Memory) SyncDir(ctx context.Context, dir blob.Location) error {
 		}
 	}
 	for name := range m.disk {
-		// A folder's own names are its own matter, unless it is gone.
+		// Names below a subfolder are synced with that one, unless it is gone.
 		if child, _, ok := child(dir, name); ok && !there[child] {
 			delete(m.disk, name)
 		}
@@ -253,7 +253,7 @@ func (m *Memory) SyncDir(ctx context.Context, dir blob.Location) error {
 	return nil
 }
 
-// child gives the name in dir that name is or lies below.
+// child returns the name in dir that is name or is above it.
 func child(dir, name blob.Location) (child string, isFile, ok bool) {
 	rest, ok := name.Below(dir)
 	if !ok || rest == "" {

@@ -1,4 +1,4 @@
-// Package blobtest holds the tests that every [blob.Store] passes, and a store that fails when told to.
+// Package blobtest has the contract tests for every [blob.Store], a store that fails on demand, and a store in memory.
 package blobtest
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/blob"
 )
 
-// Run tests stores. newStore gives one and a folder in it that is empty and the test's own.
+// Run tests a store. newStore returns one and an empty folder in it.
 func Run(t *testing.T, newStore func(t *testing.T) (store blob.Store, dir blob.Location)) {
 	t.Helper()
 	for name, test := range map[string]func(room){
@@ -45,14 +45,14 @@ func Run(t *testing.T, newStore func(t *testing.T) (store blob.Store, dir blob.L
 	}
 }
 
-// room is what one test works in.
+// room is the environment of one test.
 type room struct {
 	*testing.T
 	store blob.Store
 	dir   blob.Location
 }
 
-// Put writes a file and prepares it.
+// Put writes a file with Prepare.
 func Put(t *testing.T, store blob.Store, name blob.Location, data string) {
 	t.Helper()
 	w, err := store.Create(t.Context(), "", name)
@@ -267,7 +267,7 @@ func testMissing(r room) {
 	}
 }
 
-// In byte order of full names what lies in "a" comes after "a.b" and before "a0".
+// In byte order of full names, names below "a" sort after "a.b" and before "a0".
 func testListOrder(r room) {
 	t, store, dir := r.T, r.store, r.dir
 	want := []string{"A", "a!/x", "a.b", "a/b/c", "a/c", "a0", "b", "\xff"}
@@ -410,7 +410,7 @@ func testResolve(r room) {
 	}
 }
 
-// testLocal does what runs a command does with its output.
+// testLocal handles an output as the runner does for a command.
 func testLocal(r room) {
 	t, dir := r.T, r.dir
 	store, ok := r.store.(blob.Local)
