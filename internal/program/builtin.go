@@ -10,10 +10,10 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// builtin is a job in this process.
+// builtin is a job that runs in this process.
 type builtin struct{ job bridgefour.Job }
 
-// Map calls the job's Map. A task that reads and writes nothing costs no allocation.
+// Map calls the job's Map. A task that reads and writes nothing does not allocate.
 func (b builtin) Map(ctx context.Context, t *Task) Result {
 	t.task.Reset(&bridgefour.TaskSpec{
 		JobID:    t.Job.GetId(),
@@ -38,7 +38,7 @@ func (b builtin) Map(ctx context.Context, t *Task) Result {
 func (b builtin) Collect(ctx context.Context, t *Task) Result {
 	collector, ok := b.job.(bridgefour.Collector)
 	if !ok {
-		return Result{Failure: Failed(wire.FailureKind_BAD_PROGRAM, "this worker's %q cannot collect; is it older than the leader?", b.job.Name())}
+		return Result{Failure: Failed(wire.FailureKind_BAD_PROGRAM, "built-in job %q of this worker has no collect stage; is the worker older than the leader?", b.job.Name())}
 	}
 	c := bridgefour.NewCollection(&bridgefour.CollectionSpec{
 		JobID: t.Job.GetId(), Settings: t.Job.GetSettings(), Parts: t.Parts, Output: t.Output, Log: t.Log,
@@ -52,8 +52,8 @@ func (b builtin) Collect(ctx context.Context, t *Task) Result {
 	return result(ctx, t, Result{Records: records, NoResult: !kept}, err, c.OutputErr())
 }
 
-// result ends a task in this process. A context that has ended overrules what the job says: what it read may have been cut
-// short.
+// result is the result of a task in this process. The end of the context takes precedence over the job's result, because its
+// input may have been cut short.
 func result(ctx context.Context, t *Task, done Result, err, outputErr error) Result {
 	switch {
 	case ctx.Err() != nil && isTimeout(ctx):
@@ -68,7 +68,7 @@ func result(ctx context.Context, t *Task, done Result, err, outputErr error) Res
 	return Result{Failure: JobFailure(err)}
 }
 
-// catch makes a panic of f an error, and logs its stack.
+// catch turns a panic of f into an error, and logs the stack.
 func catch(log io.Writer, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

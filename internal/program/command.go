@@ -14,16 +14,16 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// placeholder in an argument stands for the input's path or the item.
+// placeholder in an argument is replaced by the input's path or the item.
 const placeholder = "{}"
 
-// command is a command with what all of its attempts in a slot share.
+// command is a command, with the state shared by its attempts in a slot.
 type command struct {
 	path string // of the program; empty while it depends on the item
 	argv []string
-	asks bool     // an argument holds the placeholder
+	asks bool     // an argument contains the placeholder
 	dir  string   // empty: the worker's
-	env  []string // the worker's own, and what is the same for all attempts
+	env  []string // jobEnv
 	host string
 	proc process
 }
@@ -35,7 +35,7 @@ func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure)
 		c.asks = c.asks || strings.Contains(string(arg), placeholder)
 	}
 	if len(c.argv) == 0 || c.argv[0] == "" {
-		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "the job's command is empty")
+		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "empty command")
 	}
 	if !strings.Contains(c.argv[0], placeholder) {
 		var f *Failure
@@ -47,7 +47,7 @@ func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure)
 	return c, nil
 }
 
-// lookUp finds a program as a shell does. A name with a slash is taken from the job's folder when the program starts.
+// lookUp finds a program as a shell does. A name with a slash is resolved when the program starts, in the job's folder.
 func (c *command) lookUp(name string) (string, *Failure) {
 	if strings.Contains(name, "/") {
 		return name, nil
@@ -60,7 +60,7 @@ func (c *command) lookUp(name string) (string, *Failure) {
 	return path, nil
 }
 
-// arguments fills the item in: where the placeholder stands, or as the last argument if it is to be appended.
+// arguments replaces the placeholders by the item, or appends the item if there are none and appended is true.
 func (c *command) arguments(item string, appended bool) []string {
 	if !c.asks {
 		if !appended {
@@ -75,12 +75,12 @@ func (c *command) arguments(item string, appended bool) []string {
 	return argv
 }
 
-// jobEnv is the environment that all attempts of a job share.
+// jobEnv returns the environment shared by all attempts of a job.
 func jobEnv(own []string, j *wire.Job, worker uint64) []string {
 	const perAttempt = 6
 	env := make([]string, 0, len(own)+len(j.GetSettings())+3+perAttempt)
 	for _, entry := range own {
-		if !strings.HasPrefix(entry, "B4_") { // of a job that this worker is itself a command of
+		if !strings.HasPrefix(entry, "B4_") { // this worker may be a command of a job itself
 			env = append(env, entry)
 		}
 	}
@@ -112,7 +112,7 @@ func envName(key string) string {
 	}, key)
 }
 
-// attemptEnv adds what differs from attempt to attempt. It holds until it is called again.
+// attemptEnv adds the variables of an attempt. The result is valid until the next call.
 func (c *command) attemptEnv(t *Task, item string) []string {
 	var offset, length string
 	if file := t.Split.GetFile(); file != nil && !file.GetWhole() {
@@ -129,7 +129,7 @@ func (c *command) attemptEnv(t *Task, item string) []string {
 		"B4_LENGTH="+length)
 }
 
-// startFailure tells why a program could not be started.
+// startFailure explains why a program could not be started.
 func (c *command) startFailure(path string, argv []string, item string, err error) *Failure {
 	if c.dir != "" {
 		if st, statErr := os.Stat(c.dir); statErr != nil || !st.IsDir() {
@@ -138,18 +138,18 @@ func (c *command) startFailure(path string, argv []string, item string, err erro
 				cause = Bare(statErr).Error()
 			}
 			return Failed(wire.FailureKind_BAD_PROGRAM,
-				"working directory %q: %s on %s; commands run where the client stood: make the folder there, or submit from one that exists on all workers",
+				"working directory %q: %s on %s; commands run in the client's working directory: create it there, or submit from one that exists on all workers",
 				c.dir, cause, c.host)
 		}
 	}
 	switch {
 	case errors.Is(err, syscall.E2BIG):
-		return Failed(wire.FailureKind_BAD_INPUT, "start %q: the arguments are too long for the system (the item has %d bytes)", argv[0], len(item))
+		return Failed(wire.FailureKind_BAD_INPUT, "start %q: argument list too long (the item has %d bytes)", argv[0], len(item))
 	case errors.Is(err, syscall.EINVAL) && strings.IndexByte(item, 0) >= 0:
-		return Failed(wire.FailureKind_BAD_INPUT, "start %q: the item %q holds a zero byte, which no argument can", argv[0], item)
+		return Failed(wire.FailureKind_BAD_INPUT, "start %q: item %q contains a NUL byte, which arguments cannot", argv[0], item)
 	case errors.Is(err, fs.ErrNotExist):
 		if _, statErr := os.Stat(c.resolve(path)); statErr == nil {
-			return Failed(wire.FailureKind_BAD_PROGRAM, "start %q: the interpreter that its first line names is not on %s", path, c.host)
+			return Failed(wire.FailureKind_BAD_PROGRAM, "start %q: the interpreter named in its first line does not exist on %s", path, c.host)
 		}
 		return Failed(wire.FailureKind_BAD_PROGRAM, "command %q not found on %s (looked in %q)", argv[0], c.host, filepath.Dir(c.resolve(path)))
 	case errors.Is(err, fs.ErrPermission):
@@ -160,7 +160,7 @@ func (c *command) startFailure(path string, argv []string, item string, err erro
 	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR), errors.Is(err, syscall.ELOOP):
 		return Failed(wire.FailureKind_BAD_PROGRAM, "start %q on %s: %v", path, c.host, err)
 	}
-	// The worker is short of something: memory, processes. Another one, or this one later, may do better.
+	// The worker is out of resources, such as memory or processes: another one, or a later attempt, may succeed.
 	return Failed(wire.FailureKind_PROGRAM_ERROR, "start %q on %s: %v", path, c.host, err)
 }
 

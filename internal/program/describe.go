@@ -2,11 +2,11 @@ package program
 
 import "github.com/bridgefour/bridgefour"
 
-// Description is what planning and the command line must know of a built-in job.
+// Description describes a built-in job for planning and the command line.
 type Description struct {
 	bridgefour.Description
 	Name     string
-	Collects bool // it ends in a collect stage
+	Collects bool // it has a collect stage
 }
 
 // Describe describes a job.

@@ -22,7 +22,7 @@ func Failed(kind wire.FailureKind, format string, args ...any) *Failure {
 	return &Failure{Kind: kind, Message: fmt.Sprintf(format, args...)}
 }
 
-// JobFailure is the failure of a job in this process that returned err, or overlooked it.
+// JobFailure is the failure of a built-in job that returned err or ignored it.
 func JobFailure(err error) *Failure {
 	if bridgefour.IsBadInput(err) {
 		return Failed(wire.FailureKind_BAD_INPUT, "%v", err)
@@ -30,7 +30,7 @@ func JobFailure(err error) *Failure {
 	return Failed(wire.FailureKind_PROGRAM_ERROR, "%v", err)
 }
 
-// OutputFailure is the failure to write the output; the store's error names the file and the way out.
+// OutputFailure is a failure to write the output. The store's error names the file and the way out.
 func OutputFailure(err error) *Failure {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return Failed(wire.FailureKind_OUTPUT_ERROR, "output: %v, then bridgefour retry", err)
@@ -38,22 +38,21 @@ func OutputFailure(err error) *Failure {
 	return Failed(wire.FailureKind_OUTPUT_ERROR, "output: %v", err)
 }
 
-// InputError is what opening or reading path came to. What is wrong with the file is bad input; that this worker is short
-// of something is not.
+// InputError is a failure to open or read path. It is bad input unless the worker is out of resources.
 func InputError(path, host string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM),
 		errors.Is(err, syscall.ESTALE), errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("input %q: %w (on %s)", path, Bare(err), host)
 	case errors.Is(err, fs.ErrNotExist):
-		return bridgefour.BadInput(fmt.Errorf("input %q: %w on %s; was it removed since the job was submitted, or is its folder not mounted there?",
+		return bridgefour.BadInput(fmt.Errorf("input %q: %w on %s; was it removed after the job was submitted, or is its folder not mounted there?",
 			path, Bare(err), host))
 	default:
 		return bridgefour.BadInput(fmt.Errorf("input %q: %w (on %s)", path, Bare(err), host))
 	}
 }
 
-// Bare is the innermost error: without the operation and the path, which the message names in its own way.
+// Bare returns the innermost error, without the operation and the path.
 func Bare(err error) error {
 	for {
 		cause := errors.Unwrap(err)

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// killGrace is what a command has between SIGTERM and SIGKILL.
+// killGrace is the time between SIGTERM and SIGKILL.
 const killGrace = 2 * time.Second
 
-// stopReason is why a command was stopped before it ended.
+// stopReason says why a command was stopped.
 type stopReason int
 
 const (
@@ -19,17 +19,17 @@ const (
 	stopCanceled
 	stopTimeout
 	stopMemory
-	stopInput // its input could not be read to the end
+	stopInput // its input could not be read
 )
 
-// process is the command that runs in a slot. It is signalled by timers and watchers on other goroutines, and must not
-// be once its number may belong to another process.
+// process is the running command of a slot. Timers and watchers on other goroutines signal it; they must not once its number may
+// belong to another process.
 type process struct {
 	mu     sync.Mutex
-	pid    int // also of its group; 0: none runs
-	handle int // pidfd, closed by wait; -1: the system has none
+	pid    int // also of its group; 0: not running
+	handle int // pidfd, closed by wait; -1: not supported
 	reason stopReason
-	rss    uint64 // that was too much
+	rss    uint64 // that exceeded the limit
 	grace  *time.Timer
 }
 
@@ -39,7 +39,7 @@ func (p *process) started(pid int) {
 	p.pid, p.reason = pid, notStopped
 }
 
-// stop asks the group to end, and kills it after the grace time.
+// stop sends SIGTERM to the group, and SIGKILL after killGrace.
 func (p *process) stop(reason stopReason) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,7 +60,7 @@ func (p *process) kill(pid int) {
 	}
 }
 
-// outOfMemory kills the group at once: SIGTERM would give it time to grow.
+// outOfMemory kills the group at once: after SIGTERM it could grow further.
 func (p *process) outOfMemory(rss uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +71,7 @@ func (p *process) outOfMemory(rss uint64) {
 	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 }
 
-// wait waits for the process and ends what it left of its group. quiet is false if some of that may still be writing.
+// wait waits for the process and kills the rest of its group. quiet is false if part of that may still be running.
 func (p *process) wait() (status syscall.WaitStatus, reason stopReason, quiet bool, err error) {
 	pid := p.pid
 	status, reaped, err := waitExit(pid, p.handle)
@@ -81,7 +81,7 @@ func (p *process) wait() (status syscall.WaitStatus, reason stopReason, quiet bo
 		p.grace.Stop()
 		p.grace = nil
 	}
-	// A zombie still holds its number: the group cannot be anybody else's.
+	// A zombie keeps its number, so the group cannot be another one.
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
 	p.pid = 0
 	if !reaped {
@@ -100,7 +100,7 @@ func reap(pid int) (status syscall.WaitStatus, err error) {
 	}
 }
 
-// groupEnded waits a moment for killed processes to be gone.
+// groupEnded waits briefly for killed processes to end.
 func groupEnded(group int) bool {
 	const tries = 1000
 	for range tries {
@@ -118,7 +118,7 @@ type memoryUse struct {
 	rss     uint64
 }
 
-// watchMemory kills the group when it holds more than bytesMax, until ctx ends.
+// watchMemory kills the group if it uses more than bytesMax, until ctx ends.
 func (p *process) watchMemory(ctx context.Context, pid int, bytesMax uint64) {
 	const interval = 50 * time.Millisecond
 	ticker := time.NewTicker(interval)

@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownGroup puts a command into a group of its own, and has the kernel kill it should the worker die: its lease is lost
-// with the worker. The kernel stores a descriptor of the process in handle.
+// ownGroup puts a command into a new process group, and has the kernel kill it if the worker dies, because its lease is lost
+// then. The kernel stores a pidfd in handle.
 func ownGroup(handle *int) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: handle}
 }
 
-// waitExit waits until the process has ended, and leaves it a zombie. It waits in the runtime's poller: a thread blocked in
-// waitid would have the runtime look for work to hand over every 20 µs, which costs a tenth of a short command's time.
+// waitExit waits until the process has ended, and leaves it a zombie. It waits in the runtime's poller: while a thread is blocked
+// in waitid, the runtime polls for other work every 20 µs, which costs a tenth of a short command's time.
 func waitExit(pid, handle int) (status syscall.WaitStatus, reaped bool, err error) {
-	if handle < 0 { // a kernel older than 5.3
+	if handle < 0 { // the kernel is older than 5.3
 		return 0, false, waitID(unix.P_PID, pid, 0)
 	}
 	if err := unix.SetNonblock(handle, true); err != nil { // tells os.NewFile to use the poller
@@ -42,7 +42,7 @@ func waitExit(pid, handle int) (status syscall.WaitStatus, reaped bool, err erro
 	return 0, false, waitErr
 }
 
-// waitID waits for the end of a process; EAGAIN with WNOHANG says that it still runs.
+// waitID waits for the end of a process. With WNOHANG, EAGAIN means that it still runs.
 func waitID(kind, id, options int) error {
 	for {
 		var info unix.Siginfo
@@ -56,7 +56,7 @@ func waitID(kind, id, options int) error {
 	}
 }
 
-// groupMemory adds up the resident memory of a process group.
+// groupMemory returns the resident memory of a process group.
 func groupMemory(group int) memoryUse {
 	var use memoryUse
 	root, err := os.Open("/proc")
@@ -77,7 +77,7 @@ func groupMemory(group int) memoryUse {
 		if err != nil {
 			continue // it has ended
 		}
-		// pid (name) state ppid pgrp …; the name may hold anything, also brackets.
+		// pid (name) state ppid pgrp …; the name may contain anything, including parentheses.
 		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 		const state, pgrp, rss = 0, 2, 21
 		if len(fields) <= rss || !bytes.Equal(fields[pgrp], want) || bytes.ContainsAny(fields[state], "ZX") {

@@ -6,16 +6,16 @@ import (
 	"syscall"
 )
 
-// ownGroup puts a command into a group of its own.
+// ownGroup puts a command into a new process group.
 func ownGroup(*int) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
 
-// waitExit waits until the process has ended. Its number is free from then on: only Linux can wait and leave a zombie.
+// waitExit waits until the process has ended. Then its number is free: only Linux can wait and leave a zombie.
 func waitExit(pid, _ int) (status syscall.WaitStatus, reaped bool, err error) {
 	status, err = reap(pid)
 	return status, true, err
 }
 
-// groupMemory knows nothing: a job's memory limit is kept on Linux only.
+// groupMemory is not implemented: memory limits require Linux.
 func groupMemory(int) memoryUse { return memoryUse{} }

@@ -13,24 +13,23 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// Program is what the tasks of a job run, in one method for each role that a stage can have. It is made for one slot, and
-// runs one task at a time.
+// Program runs the tasks of a job, with one method per role of a stage. It belongs to one slot and runs one task at a time.
 type Program interface {
 	// Map runs a task on its split.
 	Map(ctx context.Context, t *Task) Result
-	// Collect runs the task that merges the parts. A program that cannot do that is a bad program.
+	// Collect runs the task that merges the parts. It fails with BAD_PROGRAM if the program has no such role.
 	Collect(ctx context.Context, t *Task) Result
 }
 
-// Task is one attempt as a program sees it. A slot uses it again.
+// Task is an attempt as its program sees it. It is reused by the slot.
 type Task struct {
 	Job    *wire.Job
 	Stage  string
 	Index  uint64
 	Number uint32      // of the attempt, from 1
-	Split  *wire.Split // nil: the task has none, or a number of the job's range
-	Path   string      // of the file that the task reads, if it does
-	Item   []byte      // the line or the number, if the task is for one
+	Split  *wire.Split // nil: none, or a number of the job's range
+	Path   string      // of the input file, if any
+	Item   []byte      // the line or number, if any
 	Input  Input
 	Parts  iter.Seq2[bridgefour.PartSpec, error] // Collect only
 	Output io.Writer
@@ -40,38 +39,38 @@ type Task struct {
 	task bridgefour.Task // keeps its buffers
 }
 
-// Input reads the split: whole records, decompressed.
+// Input is the split: whole records, decompressed.
 type Input interface {
 	io.Reader
-	// Offset is the place of the next byte in the input.
+	// Offset returns the offset of the next byte in the input.
 	Offset() int64
 }
 
-// Files stands for Input, Output and Log where a program needs files of the operating system.
+// Files replaces Input, Output and Log for programs that need file descriptors.
 type Files interface {
-	// Open gives the descriptors of a process to start. input is false if it does not read the split.
+	// Open returns the descriptors for a process to start. input is false if it does not read the split.
 	Open(ctx context.Context, input bool) (stdin, stdout, stderr uintptr, f *Failure)
-	// Started closes the descriptors, which the process has by now, and feeds it with the split. broken is called, from another
-	// goroutine, when the split cannot be read to its end.
+	// Started closes this process's copies of the descriptors and starts to write the split to the process. broken is called from
+	// another goroutine if the split cannot be read.
 	Started(broken func())
-	// Ended is called after Open when the process has ended, or could not be started. The error is one of reading the split.
+	// Ended must be called after Open, once the process has ended or failed to start. The error is one of reading the split.
 	Ended() error
-	// Room tells how much room there is for standard output, and where.
+	// Room returns the space left for standard output, and its folder.
 	Room() (folder string, free, total uint64, ok bool)
 }
 
-// Result is how a task ended. Of Failure and Canceled at most one is set.
+// Result is the end of a task. Failure and Canceled exclude each other.
 type Result struct {
-	Records  uint64 // lines that a program in this process has written to Output
-	NoResult bool   // Collect leaves it at the parts; what Output got is to be thrown away
+	Records  uint64 // lines written to Output; not counted for Files
+	NoResult bool   // of Collect: the parts are the result, and Output is to be discarded
 	Failure  *Failure
-	Canceled bool // the context ended first, and not because of ErrTimeout
+	Canceled bool // the context ended first, other than by ErrTimeout
 }
 
-// ErrTimeout is the cause of a context that ends because the attempt's time is over.
-var ErrTimeout = errors.New("the attempt's time is over")
+// ErrTimeout is the cause of a context that ends because of the job's timeout.
+var ErrTimeout = errors.New("the attempt timed out")
 
-// WithTimeout is a context for an attempt of the job.
+// WithTimeout returns the context for an attempt.
 func WithTimeout(ctx context.Context, j *wire.Job) (context.Context, context.CancelFunc) {
 	if j.GetTimeoutMs() == 0 {
 		return ctx, func() {}
@@ -84,14 +83,14 @@ func timeout(j *wire.Job) time.Duration { return time.Duration(j.GetTimeoutMs())
 func isTimeout(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrTimeout) }
 
 func timedOut(j *wire.Job) *Failure {
-	return Failed(wire.FailureKind_TIMEOUT, "not done after %v", timeout(j))
+	return Failed(wire.FailureKind_TIMEOUT, "timed out after %v", timeout(j))
 }
 
-// Loader makes programs.
+// Loader loads programs.
 type Loader struct {
 	Jobs   []bridgefour.Job // the built-in ones
 	Host   string           // for messages
-	Worker func() uint64    // number of the worker, which is not known before it is registered
+	Worker func() uint64    // the worker's number, unknown before registration
 }
 
 // Load prepares the program of a job for a slot.
@@ -102,7 +101,7 @@ func (l *Loader) Load(j *wire.Job) (Program, *Failure) {
 	case *wire.Program_Command:
 		return l.command(j, p.Command)
 	}
-	return nil, Failed(wire.FailureKind_BAD_PROGRAM, "this worker does not know the job's kind of program; is it older than the leader?")
+	return nil, Failed(wire.FailureKind_BAD_PROGRAM, "unknown kind of program; is this worker older than the leader?")
 }
 
 func (l *Loader) builtin(name string) (Program, *Failure) {
@@ -113,7 +112,7 @@ func (l *Loader) builtin(name string) (Program, *Failure) {
 			names = append(names, job.Name())
 		}
 		slices.Sort(names)
-		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "no built-in job is named %q on this worker; it has %s", name, strings.Join(names, ", "))
+		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "unknown built-in job %q on this worker; known: %s", name, strings.Join(names, ", "))
 	}
 	return builtin{l.Jobs[i]}, nil
 }

@@ -18,7 +18,7 @@ type run struct {
 	command *command
 	task    *Task
 	item    string
-	append  bool // the item becomes the last argument where none asks for it
+	append  bool // append the item if no argument contains the placeholder
 }
 
 // Map runs the command once.
@@ -31,7 +31,7 @@ func (c *command) Map(ctx context.Context, t *Task) Result {
 	}
 	pid, f := r.open(ctx)
 	if f != nil {
-		_ = t.Files.Ended() // the command has read nothing
+		_ = t.Files.Ended() // nothing was read
 		return Result{Failure: f}
 	}
 	c.proc.started(pid)
@@ -49,9 +49,9 @@ func (c *command) Map(ctx context.Context, t *Task) Result {
 	return Result{Failure: r.verdict(status, reason, inputErr, quiet)}
 }
 
-// Collect is not for commands.
+// Collect is not supported.
 func (c *command) Collect(context.Context, *Task) Result {
-	return Result{Failure: Failed(wire.FailureKind_BAD_PROGRAM, "command %q cannot collect the parts of its job; only built-in jobs do", c.argv[0])}
+	return Result{Failure: Failed(wire.FailureKind_BAD_PROGRAM, "command %q cannot run a collect stage; only built-in jobs can", c.argv[0])}
 }
 
 // open opens the command's files and starts it with them.
@@ -63,7 +63,7 @@ func (r *run) open(ctx context.Context) (pid int, f *Failure) {
 	return r.start(stdin, stdout, stderr)
 }
 
-// watch stops the command when ctx ends, or when it takes too much memory.
+// watch stops the command when ctx ends or when it exceeds the memory limit.
 func (r *run) watch(ctx context.Context, pid int) (stop func()) {
 	p, limit := &r.command.proc, r.task.Job.GetMemory()
 	if ctx.Done() == nil && limit == 0 {
@@ -88,7 +88,7 @@ func (r *run) watch(ctx context.Context, pid int) (stop func()) {
 	}
 }
 
-// start makes the process. A script that names no interpreter is given to the shell, as shells and xargs do.
+// start starts the process. A script without an interpreter line is run by the shell, as shells and xargs do.
 func (r *run) start(stdin, stdout, stderr uintptr) (int, *Failure) {
 	c := r.command
 	argv := c.arguments(r.item, r.append)
@@ -116,7 +116,7 @@ func (r *run) start(stdin, stdout, stderr uintptr) (int, *Failure) {
 	return pid, nil
 }
 
-// verdict tells success from failure.
+// verdict returns the failure, if the command has failed.
 func (r *run) verdict(status syscall.WaitStatus, reason stopReason, inputErr error, quiet bool) *Failure {
 	j := r.task.Job
 	switch reason {
@@ -132,11 +132,11 @@ func (r *run) verdict(status syscall.WaitStatus, reason stopReason, inputErr err
 	}
 	switch {
 	case !quiet:
-		return Failed(wire.FailureKind_PROGRAM_ERROR, "the command ended, but a process that it started could not be killed")
+		return Failed(wire.FailureKind_PROGRAM_ERROR, "the command ended, but a process started by it could not be killed")
 	case status.Signaled():
 		hint := ""
 		if status.Signal() == syscall.SIGKILL {
-			hint = "; by the system if %s ran out of memory"
+			hint = "; by the kernel if %s ran out of memory"
 			hint = fmt.Sprintf(hint, r.command.host)
 		}
 		return Failed(wire.FailureKind_PROGRAM_ERROR, "killed by signal %d (%v)%s", int(status.Signal()), status.Signal(), hint)
@@ -148,7 +148,7 @@ func (r *run) verdict(status syscall.WaitStatus, reason stopReason, inputErr err
 	return nil
 }
 
-// exitFailure looks for a full disk behind an exit status: the command itself can only say that a write failed.
+// exitFailure checks for a full disk: the command itself can only report that a write failed.
 func (r *run) exitFailure(code int) *Failure {
 	const full = 64 << 10
 	if folder, free, total, ok := r.task.Files.Room(); ok && free < full {

@@ -23,7 +23,7 @@ func closeSlot(tb testing.TB, s *Slot) {
 	}
 }
 
-// BenchmarkAlwaysOk is what an attempt that does nothing costs.
+// BenchmarkAlwaysOk measures an attempt that does nothing.
 func BenchmarkAlwaysOk(b *testing.B) {
 	s := benchRunner(b).NewSlot()
 	defer closeSlot(b, s)
@@ -41,7 +41,7 @@ func BenchmarkAlwaysOk(b *testing.B) {
 	}
 }
 
-// BenchmarkTrue is what a command that does nothing costs with two slots: compare with seq N | xargs -n1 -P2 true.
+// BenchmarkTrue measures a command that does nothing, with two slots. Compare with seq N | xargs -n1 -P2 true.
 func BenchmarkTrue(b *testing.B) {
 	r := benchRunner(b)
 	j := &wire.Job{Id: 1, Uid: "u", Output: b.TempDir(), Spool: true, Program: commandProgram("true")}
@@ -64,12 +64,12 @@ func BenchmarkTrue(b *testing.B) {
 	slots.Wait()
 }
 
-// BenchmarkWordCount counts the words of the files in $B4_BENCH_TEXT with two slots, and collects the result: compare with
-// bench/wordcount. $B4_BENCH_OUT, if set, gets the result.
+// BenchmarkWordCount counts the words of the files in $B4_BENCH_TEXT with two slots and collects the result. Compare with
+// bench/wordcount. The result is copied to $B4_BENCH_OUT, if set.
 func BenchmarkWordCount(b *testing.B) {
 	dir := os.Getenv("B4_BENCH_TEXT")
 	if dir == "" {
-		b.Skip("B4_BENCH_TEXT names no folder; make one with go run ./bench/gentext -dir DIR")
+		b.Skip("B4_BENCH_TEXT is not set; create a folder with go run ./bench/gentext -dir DIR")
 	}
 	r := benchRunner(b)
 	splits := fileSplits(b, dir, 64<<20)

@@ -16,7 +16,7 @@ import (
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// testJob is a job made of functions.
+// testJob is a job with replaceable methods.
 type testJob struct {
 	mapTask func(ctx context.Context, t *bridgefour.Task) error
 	collect func(ctx context.Context, c *bridgefour.Collection) error
@@ -59,7 +59,7 @@ func TestBuiltin(t *testing.T) {
 	}
 }
 
-// TestBuiltinOutputIsNew has a file stand under the attempt's name.
+// TestBuiltinOutputIsNew runs an attempt whose file exists already.
 func TestBuiltinOutputIsNew(t *testing.T) {
 	f := newBuiltin(t, &wire.Job{}, copyTask)
 	f.want(f.run(t.Context(), itemSplit("text")), "text\n")
@@ -110,7 +110,7 @@ func TestBuiltinFailures(t *testing.T) {
 	}
 }
 
-func TestBuiltinOverlooksErrors(t *testing.T) {
+func TestBuiltinIgnoresErrors(t *testing.T) {
 	f := newBuiltin(t, &wire.Job{}, func(_ context.Context, t *bridgefour.Task) error {
 		_, _ = io.ReadAll(t)
 		return nil
@@ -148,7 +148,7 @@ func TestBuiltinTimeout(t *testing.T) {
 		return nil // does not admit it
 	}
 	f := newBuiltin(t, &wire.Job{TimeoutMs: 10}, wait)
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "not done after 10ms")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 10ms")
 
 	f = newBuiltin(t, &wire.Job{}, wait)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -166,11 +166,11 @@ func TestBuiltinTimeout(t *testing.T) {
 
 func TestBadPrograms(t *testing.T) {
 	f := newFixture(t, &wire.Job{Program: builtin("nojob")}, jobs.AlwaysOk{}, jobs.Grep{})
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_BAD_PROGRAM, `no built-in job is named "nojob"`, "AlwaysOk, grep")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_BAD_PROGRAM, `unknown built-in job "nojob"`, "AlwaysOk, grep")
 	f = newFixture(t, &wire.Job{})
 	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_BAD_PROGRAM, "older than the leader")
 	f = newFixture(t, &wire.Job{Program: commandProgram()})
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_BAD_PROGRAM, "the job's command is empty")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_BAD_PROGRAM, "empty command")
 }
 
 func TestCollect(t *testing.T) {
@@ -244,7 +244,7 @@ func TestCollectFailures(t *testing.T) {
 	f := newFixture(t, &wire.Job{Program: builtin("AlwaysOk")}, jobs.AlwaysOk{})
 	f.lease = 1
 	a := &Attempt{Job: f.job, Stage: 1, StageName: "collect", Role: wire.StageRole_STAGE_COLLECT, Index: 3, Lease: 1, Parts: partsOf(nil)}
-	f.wantFailure(f.slot.Run(t.Context(), a), wire.FailureKind_BAD_PROGRAM, "cannot collect")
+	f.wantFailure(f.slot.Run(t.Context(), a), wire.FailureKind_BAD_PROGRAM, "has no collect stage")
 }
 
 func TestAttemptThatDoesNothingDoesNotAllocate(t *testing.T) {
@@ -262,11 +262,11 @@ func TestAttemptThatDoesNothingDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestSlotKnowsManyJobs runs more jobs in turn than a slot remembers.
-func TestSlotKnowsManyJobs(t *testing.T) {
+// TestSlotAlternatesBetweenJobs alternates between more jobs than a slot caches.
+func TestSlotAlternatesBetweenJobs(t *testing.T) {
 	f := newFixture(t, &wire.Job{Program: builtin("AlwaysOk")}, jobs.AlwaysOk{})
 	var all []*wire.Job
-	for i := range 2 * jobsKept {
+	for i := range 2 * jobsCached {
 		program := commandProgram("echo", fmt.Sprint(i))
 		all = append(all, &wire.Job{Id: uint64(i), Uid: fmt.Sprint(i), Output: f.output, Program: program, Spool: i%2 == 0})
 	}

@@ -46,12 +46,12 @@ func TestCommandOutput(t *testing.T) {
 			}
 		}
 		if want := map[bool]int{true: 3 + 1, false: 6 + 1}[spool]; len(f.files()) != want || idle != 1 {
-			t.Errorf("spool %v: files = %q, want %d, of which one for the next attempt", spool, f.files(), want)
+			t.Errorf("spool %v: files = %q, want %d, one of them for the next attempt", spool, f.files(), want)
 		}
 	}
 }
 
-// TestCommandInput gives a command its split: the file itself, a part of it, what it holds compressed.
+// TestCommandInput covers all kinds of standard input: the file itself, a part of it, its decompressed content.
 func TestCommandInput(t *testing.T) {
 	dir := t.TempDir()
 	text := strings.Repeat("a line of text\n", 50_000)
@@ -73,7 +73,7 @@ func TestCommandInput(t *testing.T) {
 	}
 }
 
-// TestCommandIgnoresInput has commands that end before their input does.
+// TestCommandIgnoresInput runs commands that end before their input.
 func TestCommandIgnoresInput(t *testing.T) {
 	text := strings.Repeat("a line of text\n", 200_000)
 	path := writeFile(t, t.TempDir(), "packed.gz", compressed(t, gzipped, text))
@@ -145,7 +145,7 @@ func TestCommandFailures(t *testing.T) {
 	}{
 		{"echo partial; echo why >&2; exit 3", wire.FailureKind_PROGRAM_ERROR, []string{"exit status 3\nwhy"}},
 		{"exit 65", wire.FailureKind_BAD_INPUT, []string{"exit status 65"}},
-		{"kill -KILL $$", wire.FailureKind_PROGRAM_ERROR, []string{"killed by signal 9 (killed); by the system if here ran out of memory"}},
+		{"kill -KILL $$", wire.FailureKind_PROGRAM_ERROR, []string{"killed by signal 9 (killed); by the kernel if here ran out of memory"}},
 		{"kill -SEGV $$", wire.FailureKind_PROGRAM_ERROR, []string{"killed by signal 11 (segmentation fault)"}},
 		{`printf 'a\377b' >&2; exit 1`, wire.FailureKind_PROGRAM_ERROR, []string{"exit status 1\na\uFFFDb"}},
 		{"nosuchcommand", wire.FailureKind_PROGRAM_ERROR, []string{"exit status 127", "nosuchcommand"}},
@@ -155,7 +155,7 @@ func TestCommandFailures(t *testing.T) {
 	}
 }
 
-// TestCommandFailureThenSuccess has a failed attempt's output and log leave nothing for the next attempt.
+// TestCommandFailureThenSuccess checks that nothing of a failed attempt's output and log gets into the next one.
 func TestCommandFailureThenSuccess(t *testing.T) {
 	f := shell(t, &wire.Job{}, `cat; echo "log $(wc -c)" >&2; test "$B4_INPUT" = "$0"`)
 	f.job.Program = commandProgram("sh", "-c", `printf "%s" "$1"; echo "log of $1" >&2; test "$1" != bad`, "sh")
@@ -189,11 +189,11 @@ func TestCommandThatCannotStart(t *testing.T) {
 		{[]string{"./gone"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{`command "./gone" not found on here`, dir}},
 		{[]string{"../" + filepath.Base(dir)}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{`is a folder on here`}},
 		{[]string{"./plain"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{`"./plain" is not executable on here; chmod +x it`}},
-		{[]string{"./interpreter"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{"the interpreter that its first line names"}},
+		{[]string{"./interpreter"}, "x", dir, wire.FailureKind_BAD_PROGRAM, []string{"the interpreter named in its first line"}},
 		{[]string{"{}"}, "grpe", dir, wire.FailureKind_BAD_PROGRAM, []string{`command "grpe" not found in PATH`}},
 		{[]string{"true"}, "x", dir + "/gone", wire.FailureKind_BAD_PROGRAM, []string{"working directory", dir + "/gone", "no such file", "submit from"}},
 		{[]string{"true"}, "x", dir + "/plain", wire.FailureKind_BAD_PROGRAM, []string{"working directory", "not a folder"}},
-		{[]string{"true"}, "a\x00b", dir, wire.FailureKind_BAD_INPUT, []string{`"a\x00b" holds a zero byte`}},
+		{[]string{"true"}, "a\x00b", dir, wire.FailureKind_BAD_INPUT, []string{`"a\x00b" contains a NUL byte`}},
 		{[]string{"true"}, strings.Repeat("x", 1<<20), dir, wire.FailureKind_BAD_INPUT, []string{"too long", "1048576 bytes"}},
 	} {
 		f := newCommandFixture(t, &wire.Job{Dir: test.dir}, test.argv...)
@@ -203,7 +203,7 @@ func TestCommandThatCannotStart(t *testing.T) {
 	f.want(f.run(t.Context(), itemSplit("item")), "by the shell item\n")
 }
 
-// TestCommandIsFoundLater installs a command after it was missed.
+// TestCommandIsFoundLater installs a command after an attempt has failed to find it.
 func TestCommandIsFoundLater(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
@@ -217,12 +217,12 @@ func TestCommandIsFoundLater(t *testing.T) {
 
 func TestCommandTimeout(t *testing.T) {
 	f := shell(t, &wire.Job{TimeoutMs: 50}, "echo partial; echo waiting >&2; sleep 1000 & wait")
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "not done after 50ms\nwaiting")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 50ms\nwaiting")
 	f.job = &wire.Job{Id: 12, Uid: "uid", Output: f.output, TimeoutMs: 50, Program: commandProgram("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")}
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "not done after 50ms")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 50ms")
 }
 
-// TestCommandCanceled cancels once the command is known to run, and expects all of its group to be gone.
+// TestCommandCanceled cancels a running command and expects its whole process group to end.
 func TestCommandCanceled(t *testing.T) {
 	f := shell(t, &wire.Job{}, `sh -c 'echo $$ >&2; while :; do sleep 0.1; done' & wait`)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -241,7 +241,7 @@ func TestCommandCanceled(t *testing.T) {
 	f.wantNoFiles()
 }
 
-// TestCommandLeavesProcesses has a command end before what it started in the background, which wants to write.
+// TestCommandLeavesProcesses runs a command that leaves a writing process in its group.
 func TestCommandLeavesProcesses(t *testing.T) {
 	f := shell(t, &wire.Job{}, `trap 'echo done; exit 0' USR1; sh -c 'echo $$ >&2; kill -USR1 $PPID; while :; do echo late; done' & while :; do sleep 0.01; done`)
 	for range 3 {
@@ -257,8 +257,8 @@ func TestCommandLeavesProcesses(t *testing.T) {
 	}
 }
 
-// TestCommandLeavesWriter has a process leave its attempt's process group and outlive the attempt. While the slot runs the
-// next one, the process writes to the output and the log that it inherited.
+// TestCommandLeavesWriter runs a command that leaves a process outside of its group. While the slot runs the next attempt, the
+// process writes to the output and the log that it inherited.
 func TestCommandLeavesWriter(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"begun", "go", "written"} {
@@ -282,12 +282,12 @@ func TestCommandLeavesWriter(t *testing.T) {
 	}
 }
 
-// wantGone checks that a process does not run.
+// wantGone checks that a process has ended.
 func wantGone(t *testing.T, pidLine string) {
 	t.Helper()
 	pid, err := strconv.Atoi(strings.TrimSpace(pidLine))
 	if err != nil {
-		t.Fatalf("%q is no process number", pidLine)
+		t.Fatalf("invalid process number %q", pidLine)
 	}
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err == nil && !strings.Contains(string(stat), ") Z ") && !strings.Contains(string(stat), ") X ") {
@@ -313,7 +313,7 @@ func TestCommandLog(t *testing.T) {
 	checkCut(t.Errorf, f.log.String(), all.String(), 4096)
 }
 
-// TestCommandLogWhileItRuns lets a command go on only when what it logged has arrived.
+// TestCommandLogWhileItRuns lets the command continue only when its log has arrived.
 func TestCommandLogWhileItRuns(t *testing.T) {
 	gate := filepath.Join(t.TempDir(), "gate")
 	if err := syscall.Mkfifo(gate, 0o600); err != nil {
@@ -337,7 +337,7 @@ func TestCommandLogWhileItRuns(t *testing.T) {
 	}
 }
 
-// TestCommandRunawayLog writes more log than the disk should have to hold.
+// TestCommandRunawayLog writes much more log than may be stored.
 func TestCommandRunawayLog(t *testing.T) {
 	f := shell(t, &wire.Job{TimeoutMs: 1000}, "yes 'a line of the runaway log' >&2")
 	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "a line of the runaway log")
@@ -350,19 +350,19 @@ func TestCommandRunawayLog(t *testing.T) {
 	}
 }
 
-// TestScratchLogFreesDisk ticks by hand.
+// TestScratchLogFreesDisk calls tick directly.
 func TestScratchLogFreesDisk(t *testing.T) {
 	var l attemptLog
 	var sink logged
 	l.sizeMax = 64 << 10
 	s := scratchLog{dir: t.TempDir(), log: &l}
 	l.begin(&sink)
-	given, err := s.begin()
+	attemptFD, err := s.begin()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := errors.Join(syscall.Close(given), s.close()); err != nil {
+		if err := errors.Join(syscall.Close(attemptFD), s.close()); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -371,7 +371,7 @@ func TestScratchLogFreesDisk(t *testing.T) {
 	for i := range 50 {
 		text := strings.Repeat(fmt.Sprintf("line %d\n", i), 10_000)
 		all.WriteString(text)
-		if _, err := syscall.Write(given, []byte(text)); err != nil {
+		if _, err := syscall.Write(attemptFD, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		s.tick()
@@ -393,7 +393,7 @@ func TestCommandMemory(t *testing.T) {
 	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUT_OF_MEMORY, "MiB of memory; the job allows 64.0 MiB")
 }
 
-// TestCommandOutputFolderIsRemoved aborts a job between two attempts, as a retry of a failed job has it.
+// TestCommandOutputFolderIsRemoved removes the private folder between two attempts, as an abort before a retry does.
 func TestCommandOutputFolderIsRemoved(t *testing.T) {
 	f := shell(t, &wire.Job{Spool: true}, `echo "$1"`)
 	f.job.Program = commandProgram("sh", "-c", `printf "%s" "$1"`, "sh")

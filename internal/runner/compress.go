@@ -14,7 +14,7 @@ import (
 	"github.com/bridgefour/bridgefour"
 )
 
-// format is how a file is compressed, told by its name's suffix.
+// format is a compression format, identified by the suffix of the file's name.
 type format string
 
 const (
@@ -36,15 +36,15 @@ func compression(path string) format {
 	return plainText
 }
 
-// hasSuffix ignores case, as the planning does: it has made such a file one split.
+// hasSuffix ignores case, as planning does, which makes such a file a single split.
 func hasSuffix(path, suffix string) bool {
 	return len(path) >= len(suffix) && strings.EqualFold(path[len(path)-len(suffix):], suffix)
 }
 
-// zstdWindowMax is the window of zstd --long=31, the largest that the tool makes.
+// zstdWindowMax is the window of zstd --long=31, the maximum of the tool.
 const zstdWindowMax = 2 << 30
 
-// decompressor reads a compressed file, of one stream or several behind each other. It keeps its decoders.
+// decompressor reads a compressed file of one or more concatenated streams. It reuses its decoders.
 type decompressor struct {
 	kind   format
 	file   countingReader
@@ -70,7 +70,7 @@ func (d *decompressor) begin(file io.Reader, kind format) error {
 		d.reader, err = d.gzip, d.gzip.Reset(d.in)
 	case zstandard:
 		if d.zstd == nil {
-			// One goroutine: the slots of a worker are its parallelism.
+			// One goroutine: parallelism comes from the slots.
 			d.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindowMax))
 			if err != nil {
 				return err
@@ -85,7 +85,7 @@ func (d *decompressor) begin(file io.Reader, kind format) error {
 	return notEmpty(err)
 }
 
-// notEmpty makes the end of a file that should have begun with a header an error: it was cut off.
+// notEmpty makes io.EOF where a header is expected an error: the file is truncated.
 func notEmpty(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -93,23 +93,23 @@ func notEmpty(err error) error {
 	return err
 }
 
-// Read gives decompressed bytes.
+// Read reads decompressed bytes.
 func (d *decompressor) Read(p []byte) (int, error) {
 	n, err := d.reader.Read(p)
 	if d.file.n == 0 {
-		err = notEmpty(err) // zstd and bzip2 take an empty file for an empty text
+		err = notEmpty(err) // zstd and bzip2 accept an empty file
 	}
 	return n, err
 }
 
-func (d *decompressor) taken() uint64 { return d.file.n }
+func (d *decompressor) consumed() uint64 { return d.file.n }
 
-// release lets go of the file.
+// release releases the file.
 func (d *decompressor) release() {
 	d.file = countingReader{r: eofReader{}}
 	d.reader = nil
 	if d.zstd != nil {
-		_ = d.zstd.Reset(nil) // of nil, it always works
+		_ = d.zstd.Reset(nil) // never fails for nil
 	}
 }
 

@@ -13,18 +13,18 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// files gives the slot's commands their standard input, output and error. It implements program.Files.
+// files implements program.Files for the commands of a slot.
 type files struct {
 	slot    *Slot
 	job     *jobState
 	attempt *Attempt
-	opened  bool // by this attempt
+	opened  bool // in this attempt
 	stdin   commandInput
-	stderr  int      // the attempt's, until it has started
-	null    *os.File // standard input of commands that get none
+	stderr  int      // the command's descriptor; -1 once it has started
+	null    *os.File // /dev/null, for commands that do not read their input
 }
 
-// begin prepares for an attempt that may open the files.
+// begin prepares for an attempt, which may or may not open the files.
 func (f *files) begin(j *jobState, a *Attempt) {
 	f.job, f.attempt = j, a
 	if f.opened {
@@ -32,7 +32,7 @@ func (f *files) begin(j *jobState, a *Attempt) {
 	}
 }
 
-// close gives back what is kept from attempt to attempt.
+// close releases what is reused by the attempts.
 func (f *files) close() error {
 	if f.null == nil {
 		return nil
@@ -50,27 +50,27 @@ func (f *files) Open(ctx context.Context, input bool) (stdin, stdout, stderr uin
 	}
 	var err error
 	if f.stderr, err = s.stderr.begin(); err != nil {
-		_ = syscall.Close(f.job.stdout.given) // nothing was written to it
-		return 0, 0, 0, program.Failed(wire.FailureKind_OUTPUT_ERROR, "make the log's file in %q on %s: %v",
+		_ = syscall.Close(f.job.stdout.attemptFD) // unused
+		return 0, 0, 0, program.Failed(wire.FailureKind_OUTPUT_ERROR, "create log file in %q on %s: %v",
 			s.runner.scratchDir, s.runner.host, program.Bare(err))
 	}
 	f.opened = true
 	if err := f.openInput(ctx, input); err != nil {
 		return 0, 0, 0, program.JobFailure(err)
 	}
-	return f.stdin.file.Fd(), uintptr(f.job.stdout.given), uintptr(f.stderr), nil
+	return f.stdin.file.Fd(), uintptr(f.job.stdout.attemptFD), uintptr(f.stderr), nil
 }
 
 // Started implements program.Files.
 func (f *files) Started(broken func()) {
-	f.closeGiven()
+	f.closeAttemptFDs()
 	f.stdin.feed(&f.slot.input, broken)
 }
 
-// closeGiven closes the openings that were the command's.
-func (f *files) closeGiven() {
-	_ = errors.Join(syscall.Close(f.job.stdout.given), syscall.Close(f.stderr)) // nothing was written through them here
-	f.job.stdout.given, f.stderr = -1, -1
+// closeAttemptFDs closes this process's copies of the command's descriptors.
+func (f *files) closeAttemptFDs() {
+	_ = errors.Join(syscall.Close(f.job.stdout.attemptFD), syscall.Close(f.stderr)) // not written to here
+	f.job.stdout.attemptFD, f.stderr = -1, -1
 }
 
 // Ended implements program.Files.
@@ -80,7 +80,7 @@ func (f *files) Ended() error {
 	}
 	started := f.stderr < 0
 	if !started {
-		f.closeGiven()
+		f.closeAttemptFDs()
 	}
 	err := f.stdin.finish()
 	if !started {
@@ -96,17 +96,17 @@ func (f *files) Room() (folder string, free, total uint64, ok bool) {
 	return string(stdout.folder), free, total, ok
 }
 
-// commandInput is a command's standard input.
+// commandInput is the standard input of a command.
 type commandInput struct {
 	file   *os.File // the command's end
-	opened bool     // file is this attempt's own
-	length uint64   // of a file that the command gets by name, or what it has read of one that it was given
-	pipe   *os.File // our end; nil: file is the input itself
+	opened bool     // file belongs to this attempt
+	length uint64   // bytes of input: read by the command, or of the file that it gets by name
+	pipe   *os.File // the writing end; nil: file is the input itself
 	fed    chan error
 }
 
-// openInput decides what the command reads: the file itself where the split is all of it, a pipe where it is a part or
-// is compressed, nothing where the command gets a name or an item.
+// openInput opens the standard input: the file itself if the split is all of it, a pipe if the split is a part or
+// compressed, and /dev/null if the command gets the input as an argument.
 func (f *files) openInput(ctx context.Context, input bool) error {
 	in, runner, path := &f.stdin, f.slot.runner, f.slot.input.path
 	file := f.attempt.Split.GetFile()
@@ -130,13 +130,13 @@ func (f *files) openInput(ctx context.Context, input bool) error {
 				return nil
 			}
 		}
-		_ = reader.Close() // no local file, or it has grown, or is a part only
+		_ = reader.Close() // not a local file, or the split is not all of it
 	}
-	// The feeder does not look at ctx: the command's end breaks the pipe.
+	// The feeder ignores ctx: it ends when the command does, because the pipe breaks.
 	f.slot.input.begin(context.WithoutCancel(ctx), f.attempt.Split)
 	reader, writer, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("make a pipe: %w", err)
+		return fmt.Errorf("create pipe: %w", err)
 	}
 	in.file, in.opened, in.pipe = reader, true, writer
 	return nil
@@ -154,34 +154,34 @@ func (f *files) openNull() error {
 	return nil
 }
 
-// feed begins to fill the pipe.
+// feed starts to write the split to the pipe.
 func (in *commandInput) feed(split io.Reader, broken func()) {
 	if in.pipe == nil {
 		return
 	}
-	_ = in.file.Close() // the command has its own
+	_ = in.file.Close() // inherited by the command
 	in.fed = make(chan error, 1)
 	go func() {
 		const pieces = 128 << 10
 		_, err := io.CopyBuffer(writerOnly{in.pipe}, split, make([]byte, pieces))
 		if path, ok := errors.AsType[*fs.PathError](err); ok && path.Op == "write" {
-			err = nil // a command may end before its input does: head, grep -q
+			err = nil // commands such as head end before their input
 		}
 		if err != nil {
 			broken()
 		}
-		_ = in.pipe.Close() // closed for finish already, or now for the command to see the end
+		_ = in.pipe.Close() // end of input for the command; finish may have closed it
 		in.fed <- err
 	}()
 }
 
-// writerOnly hides ReadFrom, which would look for a short cut that a splitReader does not have.
+// writerOnly hides ReadFrom, whose fast paths do not apply to a splitReader.
 type writerOnly struct{ io.Writer }
 
-// finish closes the input after the command's end, or when it could not be started. The error is one of reading the split.
+// finish closes the input after the command has ended or failed to start. The error is one of reading the split.
 func (in *commandInput) finish() error {
 	if in.pipe != nil {
-		// A process that left the group may keep the pipe open and not read it: the feeder must not wait for that.
+		// A process that has left the group may hold the pipe open without reading it: do not wait for the feeder to finish writing.
 		_ = in.pipe.Close()
 	}
 	if in.fed != nil {
@@ -195,7 +195,7 @@ func (in *commandInput) finish() error {
 		return nil
 	}
 	if in.pipe == nil {
-		// The command moved the place that it shares with us.
+		// The command shares the file offset.
 		if at, err := in.file.Seek(0, io.SeekCurrent); err == nil {
 			in.length = uint64(at)
 		}

@@ -45,7 +45,7 @@ func itemSplit(item string) *wire.Split {
 	return &wire.Split{Kind: &wire.Split_Item{Item: []byte(item)}}
 }
 
-// fileSplits cuts the files of a folder.
+// fileSplits returns the splits of the files in a folder.
 func fileSplits(tb testing.TB, dir string, size int64) []*wire.Split {
 	tb.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -65,7 +65,7 @@ func fileSplits(tb testing.TB, dir string, size int64) []*wire.Split {
 	return splits
 }
 
-// partsOf gives the outcomes' files to a collect stage.
+// partsOf returns the outcomes' files as input of a collect stage.
 func partsOf(outcomes []Outcome) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {
 		for i, out := range outcomes {
@@ -76,7 +76,7 @@ func partsOf(outcomes []Outcome) iter.Seq2[Part, error] {
 	}
 }
 
-// logged is a sink that keeps everything.
+// logged records a log.
 type logged struct {
 	mu     sync.Mutex
 	text   bytes.Buffer
@@ -101,7 +101,7 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
-// next is closed at the next Append, or is already if there was one.
+// next returns a channel that is closed by the first Append.
 func (l *logged) next() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,7 +114,7 @@ func (l *logged) next() <-chan struct{} {
 	return wait
 }
 
-// fixture is a slot with a job of its own.
+// fixture is a slot and a job.
 type fixture struct {
 	t      *testing.T
 	slot   *Slot
@@ -143,7 +143,7 @@ func (f *fixture) run(ctx context.Context, split *wire.Split) Outcome {
 	})
 }
 
-// want checks an outcome's file against text.
+// want checks an outcome and its file's content.
 func (f *fixture) want(out Outcome, text string) {
 	f.t.Helper()
 	if out.Failure != nil || out.Canceled {
@@ -170,7 +170,7 @@ func (f *fixture) want(out Outcome, text string) {
 	}
 }
 
-// wantFailure checks an outcome that failed, and that it left no file.
+// wantFailure checks that an attempt failed and left no file.
 func (f *fixture) wantFailure(out Outcome, kind wire.FailureKind, texts ...string) {
 	f.t.Helper()
 	if out.Failure.GetKind() != kind || out.File != "" || out.Canceled {

@@ -6,21 +6,21 @@ import (
 	"sync"
 )
 
-// A line up to this long reaches the sink in one piece.
+// Lines up to this length reach the sink in one piece.
 const logLineMax = 64 << 10
 
-// attemptLog passes an attempt's log to its sink: the first half of what is allowed at once, the last half at the end,
-// and a mark between them where something had to go.
+// attemptLog limits an attempt's log: it forwards the first half of sizeMax at once and the last half at the end, with a mark in
+// place of what was cut between them.
 type attemptLog struct {
 	sizeMax int64
 
 	mu   sync.Mutex // a job may log from several goroutines
-	sink LogSink    // nil: nobody wants it, or the attempt is over
-	head int64      // what the first half still takes
-	line []byte     // begun, not ended
+	sink LogSink    // nil: none, or the attempt has ended
+	head int64      // room left in the first half
+	line []byte     // incomplete
 	tail []byte     // a ring once it is full
 	next int        // the oldest byte of the ring
-	cut  int64      // bytes that the ring has lost
+	cut  int64      // bytes dropped from the ring
 }
 
 func (l *attemptLog) begin(sink LogSink) {
@@ -33,18 +33,18 @@ func (l *attemptLog) begin(sink LogSink) {
 	l.line, l.tail, l.next, l.cut = l.line[:0], l.tail[:0], 0, 0
 }
 
-// Write takes text that a job in this process logs.
+// Write appends text logged by a job in this process.
 func (l *attemptLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sink == nil {
 		return len(p), nil
 	}
-	l.keep(p[l.takeHead(p):])
+	l.writeTail(p[l.writeHead(p):])
 	return len(p), nil
 }
 
-// finish passes on what is left. Text that comes later, from a goroutine that outlives its job, is lost.
+// finish forwards the rest. Later text, from a goroutine that outlives its job, is discarded.
 func (l *attemptLog) finish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,23 +53,23 @@ func (l *attemptLog) finish() {
 	}
 	if len(l.tail) > 0 {
 		older, newer := l.tail[l.next:], l.tail[:l.next]
-		l.passTail(l.cut, older, newer)
+		l.emitTail(l.cut, older, newer)
 	}
 	l.flush()
 	l.sink = nil
 }
 
-// takeHead passes on what the first half has room for, and gives its length.
-func (l *attemptLog) takeHead(p []byte) int {
+// writeHead forwards what fits into the first half, and returns its length.
+func (l *attemptLog) writeHead(p []byte) int {
 	n := int(min(l.head, int64(len(p))))
 	l.head -= int64(n)
-	l.pass(p[:n])
+	l.emit(p[:n])
 	return n
 }
 
-// passTail ends the log with its last half, which lies in two pieces, and before which cut bytes had to go. With a cut
-// the half begins at a whole line, if it has one.
-func (l *attemptLog) passTail(cut int64, older, newer []byte) {
+// emitTail ends the log with its last half, given in two pieces, after cut bytes that were dropped. If bytes were dropped, the
+// half starts at a line, if it contains a line end.
+func (l *attemptLog) emitTail(cut int64, older, newer []byte) {
 	if cut > 0 {
 		if end := bytes.IndexByte(older, '\n'); end >= 0 {
 			cut, older = cut+int64(end+1), older[end+1:]
@@ -82,12 +82,12 @@ func (l *attemptLog) passTail(cut int64, older, newer []byte) {
 		l.line = fmt.Appendf(l.line, "… %d bytes cut …\n", cut)
 		l.flush()
 	}
-	l.pass(older)
-	l.pass(newer)
+	l.emit(older)
+	l.emit(newer)
 }
 
-// pass gives whole lines to the sink and keeps the rest.
-func (l *attemptLog) pass(p []byte) {
+// emit forwards whole lines to the sink and buffers the rest.
+func (l *attemptLog) emit(p []byte) {
 	whole := bytes.LastIndexByte(p, '\n') + 1
 	if whole > 0 {
 		if len(l.line) > 0 {
@@ -110,8 +110,8 @@ func (l *attemptLog) flush() {
 	}
 }
 
-// keep puts text into the ring of the last half.
-func (l *attemptLog) keep(p []byte) {
+// writeTail writes to the ring buffer of the last half.
+func (l *attemptLog) writeTail(p []byte) {
 	size := int(l.sizeMax - l.sizeMax/2)
 	if over := len(p) - size; over > 0 {
 		l.cut += int64(over + len(l.tail))
@@ -127,7 +127,7 @@ func (l *attemptLog) keep(p []byte) {
 	}
 }
 
-// addCut counts bytes that were lost before they could be kept.
+// addCut counts bytes that were dropped before they reached the log.
 func (l *attemptLog) addCut(n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLogKeepsBothHalves writes logs in pieces of any size.
+// TestLogKeepsBothHalves writes logs in pieces of random size.
 func TestLogKeepsBothHalves(t *testing.T) {
 	var l attemptLog
 	l.sizeMax = 200
@@ -28,7 +28,7 @@ func TestLogKeepsBothHalves(t *testing.T) {
 	})
 }
 
-// checkCut checks that got is all of a log, or its first and its last half with a mark that counts what is missing.
+// checkCut checks that got is the whole log, or its first and last half with a mark that counts the cut bytes.
 func checkCut(fatalf func(string, ...any), got, all string, sizeMax int) {
 	if len(all) <= sizeMax {
 		if got != all {

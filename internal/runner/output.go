@@ -13,13 +13,13 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// path is the location of the attempt's file.
+// path returns the location of the attempt's file.
 func (a *Attempt) path(folder blob.Location) blob.Location {
 	return folder.Join(layout.Attempt(a.StageName, a.Index, a.Lease))
 }
 
-// final is the location at which a commit publishes the attempt's file if it wins; empty if the file is never published, if a
-// later stage reads it before, or if the leader is too old to say.
+// final returns the location at which a commit publishes the attempt's file if it wins. It is empty if the file is never
+// published, if a later stage reads it before, or if the leader is too old to send the number of tasks.
 func (a *Attempt) final(j *jobState) blob.Location {
 	plan := wire.PlanOf(a.Job)
 	if a.Job.GetSpool() || a.Stage >= uint64(len(plan)) {
@@ -39,13 +39,13 @@ func (a *Attempt) final(j *jobState) blob.Location {
 	return ""
 }
 
-// attemptFile is where a built-in job's output goes: made at the first byte, hashed on its way.
+// attemptFile is the output of a built-in job. It is created by the first Write, which also computes the checksum.
 type attemptFile struct {
 	ctx     context.Context //nolint:containedctx // of the attempt; io.Writer has none
 	job     *jobState
 	attempt *Attempt
-	path    blob.Location // empty: not made
-	writer  blob.Writer   // nil: not made, or discarded
+	path    blob.Location // empty: not created
+	writer  blob.Writer   // nil: not created, or discarded
 	size    uint64
 	digest  xxhash.Digest
 }
@@ -66,7 +66,7 @@ func (f *attemptFile) create() error {
 	return nil
 }
 
-// Write adds p to the file.
+// Write appends p.
 func (f *attemptFile) Write(p []byte) (int, error) {
 	switch {
 	case f.path == "":
@@ -82,8 +82,7 @@ func (f *attemptFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// finish ends the file and tells out of it. A job that is not spooled gets a file for an empty output too: it becomes an
-// empty part.
+// finish ends the file and fills in out. Unless the job is spooled, an empty output is a file too: it becomes an empty part.
 func (f *attemptFile) finish(records uint64, out *Outcome) error {
 	if f.path == "" {
 		if f.attempt.Job.GetSpool() {
@@ -100,14 +99,14 @@ func (f *attemptFile) finish(records uint64, out *Outcome) error {
 	return nil
 }
 
-// discard removes what was written.
+// discard removes the file.
 func (f *attemptFile) discard(ctx context.Context) error {
 	if f.writer == nil {
 		return nil
 	}
 	f.writer.Abort()
 	f.writer = nil
-	return f.job.store.Remove(context.WithoutCancel(ctx), f.path) // it may have been ended before
+	return f.job.store.Remove(context.WithoutCancel(ctx), f.path) // if it was ended already
 }
 
 func countLines(p []byte) uint64 { return uint64(bytes.Count(p, []byte{'\n'})) }

@@ -18,10 +18,10 @@ type partReader struct {
 	path   blob.Location
 	file   io.ReadCloser
 	bytes  uint64
-	err    error // the first part that could not be read
+	err    error // the first read error
 }
 
-// each is an iter.Seq2.
+// each yields the parts; r reads the one yielded last.
 func (r *partReader) each(yield func(bridgefour.PartSpec, error) bool) {
 	for part, err := range r.parts {
 		r.close()
@@ -40,7 +40,7 @@ func (r *partReader) each(yield func(bridgefour.PartSpec, error) bool) {
 	}
 }
 
-// Read opens the part at its first byte: a job need not read all parts.
+// Read opens the part on its first call: a job need not read all parts.
 func (r *partReader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err

@@ -17,23 +17,23 @@ import (
 
 const logBytesMaxDefault = 1 << 20
 
-// Config of a Runner.
+// Config configures a Runner.
 type Config struct {
 	// Jobs are the built-in jobs, found by their names.
 	Jobs []bridgefour.Job
-	// Stores hold inputs and outputs.
+	// Stores are the stores of inputs and outputs.
 	Stores blob.Stores
-	// ScratchDir takes the logs of running commands. It must exist, and be private to this process.
+	// ScratchDir is the folder for temporary files of running commands. It must exist and be private to this process.
 	ScratchDir string
-	// LogBytesMax is what is kept of one attempt's log: its first and its last half. Defaults to 1 MiB.
+	// LogBytesMax limits an attempt's log to its first and its last half. Defaults to 1 MiB.
 	LogBytesMax int64
-	// Worker gives the worker's number, which is not known before the worker is registered. Defaults to 0.
+	// Worker returns the worker's number, which is unknown before registration. Defaults to 0.
 	Worker func() uint64
-	// Logger defaults to none.
+	// Logger defaults to discarding.
 	Logger *slog.Logger
 }
 
-// A Runner makes slots.
+// A Runner creates slots.
 type Runner struct {
 	loader      program.Loader
 	stores      blob.Stores
@@ -43,7 +43,7 @@ type Runner struct {
 	host        string
 }
 
-// New makes a runner.
+// New returns a runner.
 func New(cfg Config) *Runner {
 	r := &Runner{
 		stores:      cfg.Stores,
@@ -68,7 +68,7 @@ func New(cfg Config) *Runner {
 	return r
 }
 
-// An Attempt is what a slot runs.
+// An Attempt is one execution of a task.
 type Attempt struct {
 	Job       *wire.Job
 	Stage     uint64
@@ -77,16 +77,16 @@ type Attempt struct {
 	Index     uint64
 	Lease     uint64
 	Number    uint32      // of the attempt, from 1
-	Split     *wire.Split // nil: item Index of the job's range, or a stage that reads parts
-	// Parts are the parts that the collect stage reads, in the order of their tasks. Nil for other stages.
+	Split     *wire.Split // nil: a number of the job's range, or a stage that reads parts
+	// Parts are the inputs of a collect stage, in task order. Nil for other stages.
 	Parts iter.Seq2[Part, error]
-	// Log gets the attempt's log. Nil: nobody wants it.
+	// Log receives the attempt's log; nil discards it.
 	Log LogSink
 }
 
 func (a *Attempt) collects() bool { return a.Role == wire.StageRole_STAGE_COLLECT }
 
-// A Part is a winner's file of the map stage. One of size 0 need not exist.
+// A Part is the output file of a done task. It need not exist if its size is 0.
 type Part struct {
 	Index   uint64
 	Path    blob.Location
@@ -94,27 +94,27 @@ type Part struct {
 	Records uint64
 }
 
-// A LogSink takes an attempt's log, in order, in whole lines unless a line is over 64 KiB. It is called from one
-// goroutine at a time, not always from the one that called Run, and never after Run has returned. It must not keep text.
+// A LogSink receives an attempt's log, in order, in whole lines unless a line exceeds 64 KiB. Calls are serialized but may come
+// from any goroutine, and end before Run returns. It must not retain text.
 type LogSink interface {
 	Append(text []byte)
 }
 
-// An Outcome is how an attempt ended. Failure and Canceled exclude each other; with either, no file is left.
+// An Outcome is the end of an attempt. Failure and Canceled exclude each other; with either, no file remains.
 type Outcome struct {
-	File       blob.Location // the attempt's file; empty if it made none
+	File       blob.Location // empty: none
 	Size       uint64
 	Records    uint64 // lines in File
-	InputBytes uint64 // of the split that were read
+	InputBytes uint64 // read from the split
 	Checksum   uint64 // xxh64 of File
 	Failure    *wire.Failure
-	Canceled   bool // the context given to Run ended first
+	Canceled   bool // the context of Run ended first
 }
 
-// jobsKept is how many jobs a slot remembers: enough for jobs that take turns in it.
-const jobsKept = 8
+// jobsCached is the number of jobs that a slot keeps prepared, for jobs that run in turns.
+const jobsCached = 8
 
-// A Slot runs one attempt at a time. It is not for use from several goroutines.
+// A Slot runs one attempt at a time. It must not be used concurrently.
 type Slot struct {
 	runner *Runner
 	jobs   []*jobState // the last used first
@@ -129,7 +129,7 @@ type Slot struct {
 	buf    []byte // for reading outputs back
 }
 
-// NewSlot makes a slot. It takes no resources before it needs them.
+// NewSlot returns a slot. It acquires resources only when needed.
 func (r *Runner) NewSlot() *Slot {
 	s := &Slot{runner: r}
 	s.input.host, s.input.stores = r.host, r.stores
@@ -141,7 +141,7 @@ func (r *Runner) NewSlot() *Slot {
 	return s
 }
 
-// Close gives back what the slot holds.
+// Close releases the slot's resources.
 func (s *Slot) Close() error {
 	for _, j := range s.jobs {
 		j.stdout.close(context.Background())
@@ -151,8 +151,8 @@ func (s *Slot) Close() error {
 	return errors.Join(s.stderr.close(), s.files.close())
 }
 
-// Run runs an attempt to its end. When ctx ends first, the attempt is stopped: a command gets SIGTERM, and SIGKILL two
-// seconds later; a built-in job sees it in its own context.
+// Run runs an attempt to its end. If ctx ends first, the attempt is stopped: a command gets SIGTERM, and SIGKILL two seconds
+// later; a built-in job sees its own context end.
 func (s *Slot) Run(ctx context.Context, a *Attempt) Outcome {
 	if ctx.Err() != nil {
 		return Outcome{Canceled: true}
@@ -172,7 +172,7 @@ func (s *Slot) Run(ctx context.Context, a *Attempt) Outcome {
 	return out
 }
 
-// run runs the job's program, and makes what it wrote the attempt's output.
+// run runs the job's program and turns what it has written into the attempt's output.
 func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome) *program.Failure {
 	ctx, cancel := program.WithTimeout(parent, a.Job)
 	defer cancel()
@@ -186,7 +186,7 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	out.InputBytes = s.inputBytes()
 	f := res.Failure
 	if f != nil && f.Kind != wire.FailureKind_TIMEOUT && s.parts.err != nil {
-		f = program.Failed(wire.FailureKind_OUTPUT_ERROR, "%v", s.parts.err) // of another task, which is no fault of the job
+		f = program.Failed(wire.FailureKind_OUTPUT_ERROR, "%v", s.parts.err) // not the job's fault
 	}
 	if s.files.opened {
 		if last := s.stderr.end(f != nil && f.Kind != wire.FailureKind_BAD_PROGRAM); len(last) > 0 {
@@ -195,7 +195,7 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	}
 	s.log.finish()
 	if f == nil && !res.Canceled {
-		f = s.takeOutput(ctx, j, a, res, out)
+		f = s.finishOutput(ctx, j, a, res, out)
 	}
 	if out.Canceled = res.Canceled; f != nil || out.Canceled {
 		*out = Outcome{InputBytes: out.InputBytes, Canceled: out.Canceled}
@@ -206,7 +206,7 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	switch {
 	case !s.files.opened:
 	case out.Canceled:
-		j.stdout.close(ctx) // the job may be over: nothing of it may stay
+		j.stdout.close(ctx) // the job may have ended: leave nothing behind
 	default:
 		j.stdout.clear(ctx)
 	}
@@ -231,18 +231,18 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	}
 }
 
-// inputBytes ends the reading of the input, and tells how much was read.
+// inputBytes closes the input and returns the number of bytes read.
 func (s *Slot) inputBytes() uint64 {
 	s.parts.close()
 	return max(s.input.finish(), s.parts.bytes, s.files.stdin.length)
 }
 
-// takeOutput makes what the program wrote the attempt's output. An empty one of a spooled job needs no file.
-func (s *Slot) takeOutput(ctx context.Context, j *jobState, a *Attempt, res program.Result, out *Outcome) *program.Failure {
+// finishOutput turns what the program has written into the attempt's output. An empty output of a spooled job has no file.
+func (s *Slot) finishOutput(ctx context.Context, j *jobState, a *Attempt, res program.Result, out *Outcome) *program.Failure {
 	var err error
 	switch {
 	case s.files.opened:
-		err = s.takeStdout(ctx, j, a, out)
+		err = s.finishStdout(ctx, j, a, out)
 	case res.NoResult:
 		err = s.output.discard(ctx)
 	default:
@@ -250,15 +250,15 @@ func (s *Slot) takeOutput(ctx context.Context, j *jobState, a *Attempt, res prog
 	}
 	switch {
 	case errors.Is(err, errHeld):
-		return program.Failed(wire.FailureKind_PROGRAM_ERROR, "%v; wait for its end in the command, or start it with >/dev/null", err)
+		return program.Failed(wire.FailureKind_PROGRAM_ERROR, "%v; wait for it, or start it with >/dev/null", err)
 	case err != nil:
 		return program.OutputFailure(err)
 	}
 	return nil
 }
 
-// takeStdout makes what a command wrote the attempt's file.
-func (s *Slot) takeStdout(ctx context.Context, j *jobState, a *Attempt, out *Outcome) error {
+// finishStdout turns the standard output of a command into the attempt's file.
+func (s *Slot) finishStdout(ctx context.Context, j *jobState, a *Attempt, out *Outcome) error {
 	size, err := j.stdout.size()
 	if err != nil {
 		return err
@@ -271,11 +271,11 @@ func (s *Slot) takeStdout(ctx context.Context, j *jobState, a *Attempt, out *Out
 		s.buf = make([]byte, bufferSize)
 	}
 	out.File = a.path(j.folder)
-	return j.stdout.take(ctx, out.File, a.final(j), s.buf, out)
+	return j.stdout.finish(ctx, out.File, a.final(j), s.buf, out)
 }
 
-// job gives what the slot knows of a job, prepared at its first attempt here. Jobs are told apart by pointer: the worker
-// keeps one wire.Job for all attempts of a job.
+// job returns the slot's state of a job, which is prepared by the first attempt. Jobs are identified by pointer: the worker has
+// one wire.Job for all attempts of a job.
 func (s *Slot) job(ctx context.Context, j *wire.Job) *jobState {
 	for i, known := range s.jobs {
 		if known.wire == j {
@@ -288,17 +288,17 @@ func (s *Slot) job(ctx context.Context, j *wire.Job) *jobState {
 	}
 	fresh := s.runner.prepare(j)
 	if fresh.broken != nil {
-		return fresh // not kept: the next attempt may find the command installed
+		return fresh // not cached: the command may be installed later
 	}
-	if len(s.jobs) == jobsKept {
-		s.jobs[jobsKept-1].stdout.close(ctx)
-		s.jobs = s.jobs[:jobsKept-1]
+	if len(s.jobs) == jobsCached {
+		s.jobs[jobsCached-1].stdout.close(ctx)
+		s.jobs = s.jobs[:jobsCached-1]
 	}
 	s.jobs = append([]*jobState{fresh}, s.jobs...)
 	return fresh
 }
 
-// jobState is what all attempts of a job in one slot share.
+// jobState is shared by all attempts of a job in one slot.
 type jobState struct {
 	wire    *wire.Job
 	store   blob.Store // of the output

@@ -14,17 +14,17 @@ import (
 )
 
 const (
-	// Lines are mostly short: this much is read first to find the end of one.
+	// Most lines are short: the search for a line end starts with this size.
 	lineProbe    = 4 << 10
 	lineProbeMax = 256 << 10
 )
 
-// splitReader reads the lines that begin inside a split: of a file from one byte to another, of a compressed file as a
-// whole, or the one line that an item is. It opens the file at the first read.
+// splitReader reads the lines that start in a split: a byte range of a file, a compressed file, or an item, which is one line.
+// It opens the file at the first read.
 //
-// A line belongs to the split in which its first byte lies. So the reader of a split that does not begin the file starts
-// one byte early and skips through the first line end, and every reader goes on behind the split's end until its last
-// line is complete. Between them the splits of a file, however cut, give each of its bytes exactly once.
+// A line belongs to the split that contains its first byte. So the reader of a split that does not start the file begins one
+// byte early and skips the first line end, and each reader continues past the split's end until its last line is complete.
+// Together the splits of a file, however cut, yield each of its bytes exactly once.
 type splitReader struct {
 	host   string
 	stores blob.Stores
@@ -35,17 +35,17 @@ type splitReader struct {
 	file io.ReadCloser
 	err  error // sticky; io.EOF at the end
 
-	pos, end int64 // of a plain file: the next byte to give; the first byte that is not the split's
-	last     byte  // the one before pos
-	given    uint64
+	pos, end int64  // of a plain file: the next byte to return; the end of the split
+	last     byte   // the one before pos
+	given    uint64 // bytes returned of a plain file
 	probe    []byte // buffer
-	ahead    []byte // of probe: what was read of the file but not given
+	ahead    []byte // of probe: read from the file but not returned yet
 
 	compressed   bool
 	decompressor decompressor
 }
 
-// begin takes a split; nil is a number of a range, which takeItem fills in.
+// begin starts a split; nil for an item that Slot.begin sets.
 func (r *splitReader) begin(ctx context.Context, split *wire.Split) {
 	r.path, r.item, r.err, r.given, r.pos, r.end, r.ahead = "", nil, nil, 0, 0, 0, nil
 	r.ctx = ctx
@@ -62,7 +62,7 @@ func (r *splitReader) begin(ctx context.Context, split *wire.Split) {
 	}
 }
 
-// Read gives whole lines, in pieces of any size.
+// Read reads whole lines, in pieces of any size.
 func (r *splitReader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
@@ -81,7 +81,7 @@ func (r *splitReader) Read(p []byte) (int, error) {
 			return 0, r.fail(err)
 		}
 	}
-	if r.err != nil { // open found no line of its own
+	if r.err != nil { // no line starts in the split
 		return 0, r.err
 	}
 	var n int
@@ -101,7 +101,7 @@ func (r *splitReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Offset is where the next byte stands in the file, or in the text that the file holds compressed.
+// Offset returns the offset of the next byte in the file, or in the decompressed text.
 func (r *splitReader) Offset() int64 { return r.pos }
 
 func (r *splitReader) readItem(p []byte) (int, error) {
@@ -141,8 +141,8 @@ func (r *splitReader) open() error {
 	return nil
 }
 
-// afterLineEnd reads from pos, where the file is, through the first line end, and gives the place behind it, or one that is
-// not below the split's end: then no line begins in the split.
+// afterLineEnd reads from pos, the file's offset, through the first line end. It returns the offset behind it, or one past the
+// split's end: then no line starts in the split.
 func (r *splitReader) afterLineEnd(pos int64) (int64, error) {
 	for size := lineProbe; pos < r.end; size = min(2*size, lineProbeMax) {
 		if len(r.probe) < size {
@@ -176,7 +176,7 @@ func (r *splitReader) readPlain(p []byte) (int, error) {
 	if r.last == '\n' {
 		return 0, io.EOF
 	}
-	// The last line goes on behind the split's end, mostly not far: what is read at once grows with what it was so far.
+	// The last line continues past the split's end, mostly not far: the size of the reads grows with its length so far.
 	if most := max(lineProbe, r.pos-r.end); int64(len(p)) > most {
 		p = p[:most]
 	}
@@ -188,7 +188,7 @@ func (r *splitReader) readPlain(p []byte) (int, error) {
 	return n, err
 }
 
-// readOn reads the file from pos on.
+// readOn reads the file from pos.
 func (r *splitReader) readOn(p []byte) (int, error) {
 	if len(r.ahead) > 0 {
 		n := copy(p, r.ahead)
@@ -198,7 +198,7 @@ func (r *splitReader) readOn(p []byte) (int, error) {
 	return r.file.Read(p)
 }
 
-// fail keeps the first error.
+// fail records the first error.
 func (r *splitReader) fail(err error) error {
 	switch {
 	case errors.Is(err, io.EOF):
@@ -211,13 +211,13 @@ func (r *splitReader) fail(err error) error {
 	return r.err
 }
 
-// finish closes the file and gives the bytes of it that were read.
+// finish closes the file and returns the number of bytes read from it.
 func (r *splitReader) finish() uint64 {
 	if r.file == nil {
 		return 0
 	}
 	if r.compressed {
-		r.given = r.decompressor.taken()
+		r.given = r.decompressor.consumed()
 		r.decompressor.release()
 	}
 	_ = r.file.Close() // only read from
@@ -225,7 +225,7 @@ func (r *splitReader) finish() uint64 {
 	return r.given
 }
 
-// close gives back what is kept from attempt to attempt.
+// close releases the decoders.
 func (r *splitReader) close() {
 	r.finish()
 	r.decompressor.close()

@@ -30,7 +30,7 @@ func writeFile(tb testing.TB, dir, name, text string) string {
 	return path
 }
 
-// readSplit reads a split in pieces of at most size.
+// readSplit reads a split in pieces of at most the given size.
 func readSplit(r *splitReader, split *wire.Split, size int) (string, error) {
 	r.begin(context.Background(), split)
 	defer r.finish()
@@ -48,7 +48,7 @@ func readSplit(r *splitReader, split *wire.Split, size int) (string, error) {
 	}
 }
 
-// ownedLines is the oracle: the lines that begin in [from, to).
+// ownedLines returns the lines that start in [from, to).
 func ownedLines(text string, from, to int) string {
 	var owned strings.Builder
 	at := 0
@@ -61,7 +61,7 @@ func ownedLines(text string, from, to int) string {
 	return owned.String()
 }
 
-// checkSplits cuts text at every size and reads it in pieces.
+// checkSplits cuts text into splits of every size and reads them in pieces.
 func checkSplits(fatalf func(string, ...any), r *splitReader, path, text string, size, piece int) {
 	var all strings.Builder
 	for from := 0; from < len(text); from += size {
@@ -109,7 +109,7 @@ func FuzzSplits(f *testing.F) {
 	})
 }
 
-// TestSplitsOfLongLines has lines that are longer than what is read at once to find an end.
+// TestSplitsOfLongLines uses lines longer than the read size.
 func TestSplitsOfLongLines(t *testing.T) {
 	var text strings.Builder
 	random := rand.New(rand.NewPCG(1, 1))
@@ -190,7 +190,7 @@ func TestSplitErrors(t *testing.T) {
 	r.finish()
 }
 
-// bzipHello is "hello bzip2\n", by the tool of that name: the standard library only decompresses.
+// bzipHello is "hello bzip2\n", compressed by bzip2: the standard library only decompresses.
 const bzipHello = "425a6839314159265359ab6ba1f1000002d9800010400010001264c01020003100d34d04001ea3ef4e51a2078bb9229c284855b5d0f880"
 
 func compressed(t *testing.T, kind format, text string) string {
@@ -277,7 +277,7 @@ func TestCorruptSplits(t *testing.T) {
 	}
 }
 
-// TestDecompressorInPieces reads through a source that gives little at a time.
+// TestDecompressorInPieces reads from a source that returns one byte at a time.
 func TestDecompressorInPieces(t *testing.T) {
 	text := strings.Repeat("some text\n", 1000)
 	for _, kind := range []format{gzipped, zstandard} {

@@ -18,32 +18,31 @@ const (
 	logChunk        = 64 << 10
 )
 
-// lastLogsMax is the share of a failure's message that the log's last lines may take.
+// lastLogsMax limits the last lines of the log that are part of a failure's message.
 const lastLogsMax = wire.FailureMessageMax * 3 / 4
 
-// scratchLog is the file that takes the standard error of a slot's commands. While a command runs, what it writes is
-// passed on; what is neither the first nor the last half of what a log may be is given back to the disk.
+// scratchLog is the file for the standard error of a slot's commands. It is forwarded while a command runs, and the disk space
+// of what belongs to neither the first nor the last half of the log is freed.
 //
-// The file has no name, so that nothing is left of it whatever becomes of the worker. Commands append to it: emptied
-// between two attempts, it is written from its beginning again. As with standard output (see stdoutFile), another attempt
-// gets it only when no process has it open any more.
+// The file has no name, so that nothing remains if the worker is killed. Commands append to it: after it is truncated, writing
+// starts at its beginning. As with standard output (see stdoutFile), it is reused only when no process has it open.
 type scratchLog struct {
 	dir string
 	log *attemptLog
 
-	mu      sync.Mutex // with the timer's goroutine
+	mu      sync.Mutex // shared with the timer's goroutine
 	file    *os.File
 	fd      int
 	running bool
 	timer   *time.Timer
-	size    int64 // when it was last looked at
-	passed  int64 // the first byte that the log has not got yet
-	freed   int64 // no disk space is held by passed to here
+	size    int64 // at the last look
+	passed  int64 // bytes forwarded to the log
+	freed   int64 // end of the freed range, which starts at passed
 	chunk   []byte
 }
 
-// begin gives an opening of the file for an attempt's standard error, which the caller closes.
-func (s *scratchLog) begin() (given int, err error) {
+// begin returns a descriptor for an attempt's standard error; the caller closes it.
+func (s *scratchLog) begin() (attemptFD int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file == nil {
@@ -51,7 +50,7 @@ func (s *scratchLog) begin() (given int, err error) {
 			return 0, err
 		}
 	}
-	if given, err = openAgain(s.fd, syscall.O_WRONLY|syscall.O_APPEND); err != nil {
+	if attemptFD, err = reopen(s.fd, syscall.O_WRONLY|syscall.O_APPEND); err != nil {
 		return 0, err
 	}
 	s.running = true
@@ -61,7 +60,7 @@ func (s *scratchLog) begin() (given int, err error) {
 	} else {
 		s.timer.Reset(logInterval)
 	}
-	return given, nil
+	return attemptFD, nil
 }
 
 func (s *scratchLog) create() error {
@@ -79,7 +78,7 @@ func (s *scratchLog) create() error {
 	return nil
 }
 
-// tick runs while a command does.
+// tick runs periodically while a command runs.
 func (s *scratchLog) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +86,7 @@ func (s *scratchLog) tick() {
 		return
 	}
 	grown := s.size
-	s.pass()
+	s.emit()
 	grown = s.size - grown
 	tail := s.log.sizeMax - s.log.sizeMax/2
 	if s.size-s.passed > 2*tail && s.log.head == 0 {
@@ -100,11 +99,11 @@ func (s *scratchLog) tick() {
 	}
 }
 
-// pass gives the log what its first half takes.
-func (s *scratchLog) pass() {
+// emit forwards what fits into the first half of the log.
+func (s *scratchLog) emit() {
 	var st syscall.Stat_t
 	if err := syscall.Fstat(s.fd, &st); err != nil {
-		return // an open file can be asked; if not, the log stays short
+		return // does not happen to an open file; if it does, the log stays short
 	}
 	s.size = st.Size
 	s.log.mu.Lock()
@@ -114,11 +113,11 @@ func (s *scratchLog) pass() {
 		if n == 0 {
 			return
 		}
-		s.passed += int64(s.log.takeHead(s.chunk[:n]))
+		s.passed += int64(s.log.writeHead(s.chunk[:n]))
 	}
 }
 
-// read reads at most n bytes, and a chunk, into chunk.
+// read reads at most n bytes into chunk.
 func (s *scratchLog) read(at, n int64) int {
 	if s.chunk == nil {
 		s.chunk = make([]byte, logChunk)
@@ -130,8 +129,8 @@ func (s *scratchLog) read(at, n int64) int {
 	return got
 }
 
-// free gives the disk back what lies between the log's halves. Where the file system cannot, the file is emptied: then
-// the log loses more than it has to.
+// free frees the disk space between the halves of the log. If the file system does not support that, the file is truncated, and
+// the log loses more than necessary.
 func (s *scratchLog) free(end int64) {
 	const page = 4 << 10
 	from, to := max(s.freed, (s.passed+page-1)/page*page), end/page*page
@@ -146,23 +145,23 @@ func (s *scratchLog) free(end int64) {
 	}
 }
 
-// end passes on the rest when the command has ended, and gives the last lines if they are wanted.
+// end forwards the rest after the command has ended, and returns the last lines if wanted.
 func (s *scratchLog) end(wantLast bool) (last []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running = false
 	s.timer.Stop()
-	s.pass()
+	s.emit()
 	reusable := exclusive(s.fd)
 	if s.size > 0 || s.log.cut > 0 {
 		if wantLast {
 			last = s.lastLines()
 		}
-		s.passTail()
+		s.emitTail()
 		reusable = reusable && s.file.Truncate(0) == nil
 	}
 	if !reusable {
-		_ = s.file.Close() // what it held was read, or is lost
+		_ = s.file.Close() // its content was read, or is lost
 		s.file = nil
 	}
 	return last
@@ -184,7 +183,7 @@ func (s *scratchLog) lastLines() []byte {
 	return bytes.TrimRight(last, "\n")
 }
 
-func (s *scratchLog) passTail() {
+func (s *scratchLog) emitTail() {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	left := s.size - s.passed
@@ -198,7 +197,7 @@ func (s *scratchLog) passTail() {
 	if err != nil {
 		text = text[:max(n, 0)]
 	}
-	s.log.passTail(s.log.cut+from-s.passed, nil, text)
+	s.log.emitTail(s.log.cut+from-s.passed, nil, text)
 }
 
 func (s *scratchLog) close() error {

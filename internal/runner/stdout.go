@@ -14,31 +14,31 @@ import (
 	"github.com/bridgefour/bridgefour/internal/blob"
 )
 
-// stdoutFile takes the standard output of a command's attempts. It lies in the job's attempt-private folder, so that it
-// needs only a new name to become an attempt's file, or, if the job's store has no local files, in the scratch folder.
+// stdoutFile is the file for the standard output of a command's attempts. It is in the job's private folder and is renamed to
+// become an attempt's file, or, if the job's store has no local files, in the scratch folder and is copied.
 //
-// A process that an attempt leaves behind may keep the file open, and what it writes later must not become the output of
-// another attempt. So an attempt gets a new file, or one that is empty and that no other process can have open: each
-// attempt gets an opening of its own of it, and [exclusive] tells when all of those are closed. (Always to make a new one
-// would double the cost of a short command that writes nothing: ext4 without a journal takes a millisecond for it.)
+// A process that an attempt leaves behind may keep the file open, and its late output must not become that of another attempt.
+// So each attempt gets a new file, or one that is empty and that provably no other process has open: each attempt gets an open
+// file description of its own, and [exclusive] reports when all of those are closed. (Always creating a new file would double
+// the cost of a short command without output: on ext4 without a journal it takes up to a millisecond.)
 type stdoutFile struct {
-	store  blob.Local
-	folder blob.Location
-	copyTo blob.Store // the job's, if it is not store; or nil
-	path   blob.Location
-	file   *os.File // nil: none
-	fd     int      // of file
-	given  int      // the attempt's, until it has started
+	store     blob.Local
+	folder    blob.Location
+	copyTo    blob.Store // the job's store, if it is not store
+	path      blob.Location
+	file      *os.File // nil: none
+	fd        int      // of file
+	attemptFD int      // the command's descriptor; -1 once it has started
 }
 
-// begin gives a file for an attempt's standard output.
+// begin prepares the file for an attempt, and opens attemptFD.
 func (s *stdoutFile) begin(ctx context.Context) error {
 	var st syscall.Stat_t
 	if s.file != nil && (syscall.Fstat(s.fd, &st) != nil || st.Nlink != 1) {
-		s.close(ctx) // the folder was removed: the job was over, and is now run again
+		s.close(ctx) // the folder was removed when the job ended; this is a retry
 	}
 	if s.file == nil {
-		// Named at random: workers that share the folder know nothing of each other.
+		// A random name: workers that share the folder do not know each other.
 		path := s.folder.Join(".stdout-" + strconv.FormatUint(rand.Uint64(), 36))
 		file, err := s.store.CreateFile(ctx, path)
 		if err != nil {
@@ -46,15 +46,15 @@ func (s *stdoutFile) begin(ctx context.Context) error {
 		}
 		s.path, s.file, s.fd = path, file, int(file.Fd())
 	}
-	given, err := openAgain(s.fd, syscall.O_RDWR)
+	attemptFD, err := reopen(s.fd, syscall.O_RDWR)
 	if err != nil {
 		return err
 	}
-	s.given = given
+	s.attemptFD = attemptFD
 	return nil
 }
 
-// size of what the attempt wrote.
+// size returns the length of the attempt's output.
 func (s *stdoutFile) size() (int64, error) {
 	var st syscall.Stat_t
 	if err := syscall.Fstat(s.fd, &st); err != nil {
@@ -63,7 +63,7 @@ func (s *stdoutFile) size() (int64, error) {
 	return st.Size, nil
 }
 
-// clear makes the file fit for another attempt, or removes it.
+// clear empties the file for another attempt, or removes it.
 func (s *stdoutFile) clear(ctx context.Context) {
 	if s.file == nil {
 		return
@@ -86,12 +86,12 @@ func (s *stdoutFile) close(ctx context.Context) {
 	s.file = nil
 }
 
-// errHeld is the failure of a command whose output could still change.
-var errHeld = errors.New("a process that the command started still has its output open")
+// errHeld is the error for an output that could still change.
+var errHeld = errors.New("a process started by the command still has its output open")
 
-// take makes the file the attempt's, and counts it. What is counted must be what is published, so that nothing may be able
-// to write to it any more.
-func (s *stdoutFile) take(ctx context.Context, path, final blob.Location, buf []byte, out *Outcome) (err error) {
+// finish makes the file the attempt's, and counts it. It fails if a process could still write to it: what is counted must be
+// what is published.
+func (s *stdoutFile) finish(ctx context.Context, path, final blob.Location, buf []byte, out *Outcome) (err error) {
 	file, err := s.store.Open(ctx, s.path, 0)
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func (s *stdoutFile) take(ctx context.Context, path, final blob.Location, buf []
 	return w.Prepare()
 }
 
-// readBack hashes an output and counts its lines on their way to w.
+// readBack copies an output to w, and computes its checksum and size and the number of lines.
 func readBack(file io.Reader, w io.Writer, buf []byte, out *Outcome) error {
 	digest := xxhash.New()
 	last := byte('\n')

@@ -16,8 +16,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// TestStore runs attempts whose input and output are in a store that has no files of the operating system, and that fails
-// at each of its operations in turn: an attempt succeeds only if all of its output is there.
+// TestStore runs attempts with input and output in a store without local files that fails at each of its operations in turn. An
+// attempt may succeed only with its complete output.
 func TestStore(t *testing.T) {
 	const text = "one\ntwo\nthree\n"
 	job := testJob{
@@ -79,7 +79,7 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestFinalName checks where the store is told that the file will be published.
+// TestFinalName checks the final name that Create gets.
 func TestFinalName(t *testing.T) {
 	stages := []*wire.Stage{
 		{Name: "map", Role: wire.StageRole_STAGE_MAP, Tasks: 200_000},

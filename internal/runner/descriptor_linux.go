@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// exclusive reports whether a file has no other opening than fd. A file system that cannot tell counts as no.
+// exclusive reports whether fd is the only open file description of its file. If the file system cannot tell, it is not.
 func exclusive(fd int) bool {
-	// A write lease is granted only to the sole opening of a file.
+	// The kernel grants a write lease only if there is no other open file description.
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
 		return false
 	}
@@ -18,13 +18,13 @@ func exclusive(fd int) bool {
 	return err == nil
 }
 
-// readOnly reports whether nothing has a file open for writing, of which fd is an opening for reading. A file system that
-// cannot tell counts as yes.
+// readOnly reports whether no open file description of fd's file can write; fd itself must be read-only. If the file system
+// cannot tell, none can.
 func readOnly(fd int) bool {
-	// A process that another slot is starting has copies of this process's files for a moment, until it runs its program.
+	// A child that another slot forks briefly has copies of this process's descriptors, until it executes its program.
 	const tries = 100
 	for range tries {
-		// A read lease is refused while there is a writer. NFS and SMB refuse it for other reasons too.
+		// The kernel refuses a read lease while there is a writer. NFS and SMB refuse it for other reasons too.
 		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 		if err == nil {
 			_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
@@ -50,12 +50,12 @@ func grantsLeases(fd int) bool {
 	return false
 }
 
-// openAgain opens the file of fd once more.
-func openAgain(fd, flags int) (int, error) {
+// reopen creates another open file description for the file of fd.
+func reopen(fd, flags int) (int, error) {
 	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
 }
 
-// punchHole gives a part of a file back to the disk.
+// punchHole frees the disk space of a part of a file.
 func punchHole(fd int, offset, length int64) error {
 	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length)
 }
