@@ -41,6 +41,12 @@ func (s leaseSet) standing() []state.Lease {
 	return list
 }
 
+// end marks a lease as reported.
+func (s leaseSet) end(number state.Lease, l lease) {
+	l.ended = true
+	s[number] = l
+}
+
 // leaseBook is the leases of the term. Of the leases of a task no more than one is valid: the others were granted before the task's
 // stage started again, and wait for the log.
 type leaseBook struct {
@@ -88,13 +94,6 @@ func (b *leaseBook) put(s leaseSet, number state.Lease, l lease) {
 	if b.byTask != nil {
 		b.byTask[l.taskKey] = number
 	}
-}
-
-// end marks a lease as reported.
-func (b *leaseBook) end(s leaseSet, number state.Lease) {
-	l := s[number]
-	l.ended = true
-	s[number] = l
 }
 
 // drop removes a lease.

@@ -32,7 +32,7 @@ func TestLeaseBookKnowsLeasedTasks(t *testing.T) {
 		if !b.leased(key) || b.leased(newTaskKey(2, 0, 7)) {
 			t.Errorf("built %v: after a grant, leased = %v, and of another job %v", built, b.leased(key), b.leased(newTaskKey(2, 0, 7)))
 		}
-		b.end(s, number)
+		s.end(number, s[number])
 		if !b.leased(key) || len(s.standing()) != 0 {
 			t.Errorf("built %v: a lease that waits for the log: leased = %v, standing %v; want true, none", built, b.leased(key), s.standing())
 		}
@@ -51,7 +51,7 @@ func TestLeaseBookAfterStageRestart(t *testing.T) {
 	b := newLeaseBook(1)
 	s, key := b.open(1), newTaskKey(1, 0, 0)
 	old := b.grant(s, lease{taskKey: key})
-	b.end(s, old)
+	s.end(old, s[old])
 	b.startStage(key.Key)
 	fresh := b.grant(s, lease{taskKey: key})
 	other := newTaskKey(1, 1, 0)

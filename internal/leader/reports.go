@@ -72,7 +72,7 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 			continue
 		}
 		cost += l.cost
-		c.leases.end(w.leases, number)
+		w.leases.end(number, l)
 		micros += wire.Entry(f.GetMicros(), i)
 		millis := wire.Entry(f.GetMicros(), i) / 1000
 		list = append(list, state.Completion{

@@ -280,7 +280,7 @@ func (c *Core) started(w *worker) []state.Lease {
 func (c *Core) fail(w *worker, number state.Lease, f state.Failure) {
 	l := w.leases[number]
 	c.release(w, l)
-	c.leases.end(w.leases, number)
+	w.leases.end(number, l)
 	f.Worker, f.Lease = w.ID, number
 	c.open().Failed(l.Job, l.Stage, l.task, f)
 	c.pipeline.addFailure(failedLease{w.ID, number})
