@@ -26,6 +26,7 @@ func allowances() []allowance {
 			unprivileged, "needs root that may mount",
 		},
 		{regexp.MustCompile(`there is no (\S+) on this machine`), missing, "scripts/test.sh installs it on Debian as root"},
+		{regexp.MustCompile(`commit (\w+) is not in the history`), notInHistory, "a shallow clone, or no repository"},
 		{regexp.MustCompile(`no IPv6 here`), noIPv6, "the machine has none"},
 		{regexp.MustCompile(`is not in the history of this checkout`), nil, "a shallow clone, or no git"},
 	}
@@ -44,6 +45,10 @@ func allowanceFor(s skip, list []allowance) (why string, ok bool) {
 func missing(command string) bool {
 	_, err := exec.LookPath(command)
 	return err != nil
+}
+
+func notInHistory(commit string) bool {
+	return exec.Command("git", "cat-file", "-e", commit+"^{commit}").Run() != nil //nolint:noctx // answers at once
 }
 
 func noIPv6(string) bool {
