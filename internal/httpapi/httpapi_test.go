@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -320,8 +321,8 @@ func TestWrites(t *testing.T) {
 	if w := httpapitest.Decode[api.Worker](t, httpapitest.Ask(t, a, "POST", "/v1/workers/3/drain", "")); w.Status != api.WorkerDraining {
 		t.Errorf("drain = %s", w.Status)
 	}
-	if w := httpapitest.Ask(t, a, "DELETE", "/v1/workers/3", ""); w.Code != http.StatusNoContent || w.Header().Get("X-Bridgefour-Index") != "13" {
-		t.Errorf("remove = %d at %s, want 204 at 13", w.Code, w.Header().Get("X-Bridgefour-Index"))
+	if w := httpapitest.Ask(t, a, "DELETE", "/v1/workers/3", ""); w.Code != http.StatusNoContent || w.Header().Get("X-Bridgefour-Index") != fmt.Sprint(l.Index) {
+		t.Errorf("remove = %d at %s, want 204 at %d", w.Code, w.Header().Get("X-Bridgefour-Index"), l.Index)
 	}
 }
 

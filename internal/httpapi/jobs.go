@@ -45,7 +45,7 @@ func (a *API) addJobs() {
 	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}", "get-job", "jobs", "One job; may wait for its end"), a.getJob)
 	huma.Register(a.huma, operation(http.MethodPost, "/v1/jobs/{n}/stop", "stop-job", "jobs", "Stop a job"),
 		func(ctx context.Context, in *JobPath) (*answer[api.Job], error) {
-			return a.change(ctx, in.ID, a.stop)
+			return a.change(ctx, in.ID, a.leader.Stop)
 		})
 	huma.Register(a.huma, operation(http.MethodPost, "/v1/jobs/{n}/retry", "retry-job", "jobs",
 		"Run again what failed or died, keep what is done"),
@@ -136,17 +136,6 @@ func (a *API) change(ctx context.Context, id uint64, write func(context.Context,
 		return nil, a.asProblem(ctx, err)
 	}
 	return a.jobNow(ctx, id)
-}
-
-// stop takes a job that was stopped before as stopped now: a client that got no answer asks again.
-func (a *API) stop(ctx context.Context, id uint64) (api.Job, error) {
-	job, err := a.leader.Stop(ctx, id)
-	if api.IsStatus(err, http.StatusConflict) {
-		if now, ok := a.leader.Job(id); ok && now.Status == api.JobStopped {
-			return now, nil
-		}
-	}
-	return job, err
 }
 
 // jobURL is where a job is found.

@@ -20,8 +20,8 @@ type Leader interface {
 	// Submit returns when the log has committed the job. A key that was seen within 24 hours returns the job it made then;
 	// an empty key is none.
 	Submit(ctx context.Context, req *api.JobRequest, key string) (api.Job, error)
-	// Stop and Retry return when the log has committed them and Job shows it. Stopping a job that has ended, and retrying
-	// one that has nothing to retry, is a Conflict.
+	// Stop and Retry return when the log has committed them and Job shows it. Stopping a job that is done, and retrying one that
+	// has nothing to retry, is a Conflict; stopping one that is stopped is not.
 	Stop(ctx context.Context, id uint64) (api.Job, error)
 	Retry(ctx context.Context, id uint64) (api.Job, error)
 

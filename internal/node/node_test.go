@@ -21,6 +21,8 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/httpapi"
+	"github.com/bridgefour/bridgefour/internal/httpapi/leadertest"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -590,4 +592,16 @@ func TestUserIsThePrincipal(t *testing.T) {
 			t.Errorf("the job of %q is shown with user %q, %v", name, job.User, err)
 		}
 	}
+}
+
+// TestNodeServesTheAPI: the node passes the suite of the fake that stands for it in the tests of the HTTP routes.
+func TestNodeServesTheAPI(t *testing.T) {
+	leadertest.Suite(t, func(t *testing.T) httpapi.Leader {
+		t.Helper()
+		r := newRig(t)
+		if err := r.node.WaitLeader(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return r.node
+	})
 }

@@ -1,4 +1,4 @@
-// Package httpapitest holds a leader in memory for tests of the HTTP routes, and the suite that it and a real node pass.
+// Package httpapitest holds a leader in memory, and helpers, for tests of HTTP routes.
 package httpapitest
 
 import (
@@ -95,21 +95,34 @@ func (l *Fake) Submit(_ context.Context, req *api.JobRequest, key string) (api.J
 	l.Change(func() {
 		l.Got = *req
 		id, known := l.keys[key]
-		if !known || key == "" {
-			id = uint64(len(l.JobByID)) + 1
-			l.keys[key] = id
-			l.JobByID[id] = api.Job{
-				ID: id, Name: req.Name, Program: req.Program, Status: api.JobWaiting, Output: req.Output, Inputs: req.Inputs, Set: req.Set,
-				Stages: []api.Stage{{Name: "map", Tasks: uint64(len(req.Inputs)), Open: uint64(len(req.Inputs))}},
-			}
-			l.TasksOf[id] = []api.Task{}
-			for i, input := range req.Inputs {
-				l.TasksOf[id] = append(l.TasksOf[id], api.Task{Index: uint64(i), Stage: "map", Status: api.TaskOpen, Input: input})
-			}
+		if known && key != "" {
+			job = l.JobByID[id]
+			return
 		}
+		id = uint64(len(l.JobByID)) + 1
+		l.keys[key] = id
+		l.TasksOf[id] = []api.Task{}
+		for _, input := range inputs(req) {
+			l.TasksOf[id] = append(l.TasksOf[id], api.Task{Index: uint64(len(l.TasksOf[id])), Stage: "map", Status: api.TaskOpen, Input: input})
+		}
+		tasks := uint64(len(l.TasksOf[id]))
+		l.JobByID[id] = api.Job{
+			ID: id, Name: req.Name, Program: req.Program, Status: api.JobWaiting, Output: req.Output, Inputs: req.Inputs, Set: req.Set,
+			Stages: []api.Stage{{Name: "map", Tasks: tasks, Open: tasks}},
+		}
+		l.emit(api.Event{Type: api.EventJobSubmitted, Job: id, Status: api.JobWaiting})
 		job = l.JobByID[id]
 	})
 	return job, nil
+}
+
+// inputs are the inputs of the tasks of a request.
+func inputs(req *api.JobRequest) []string {
+	list := slices.Clone(req.Inputs)
+	for n := int64(0); req.Range != nil && n <= req.Range.To-req.Range.From; n++ {
+		list = append(list, fmt.Sprint(req.Range.From+n))
+	}
+	return list
 }
 
 // Turn gives a job another status.
@@ -125,14 +138,21 @@ func (l *Fake) Turn(id uint64, status string) (api.Job, error) {
 
 // Stop implements httpapi.Leader.
 func (l *Fake) Stop(_ context.Context, id uint64) (api.Job, error) {
-	if job, ok := l.Job(id); ok && job.IsEnded() {
+	if job, ok := l.Job(id); ok && job.Status == api.JobDone {
 		return api.Job{}, api.Conflict("job %d is %s", id, job.Status)
 	}
-	return l.Turn(id, api.JobStopped)
+	job, err := l.Turn(id, api.JobStopped)
+	if err == nil {
+		l.Emit(api.Event{Type: api.EventJobEnded, Job: id, Status: api.JobStopped})
+	}
+	return job, err
 }
 
 // Retry implements httpapi.Leader.
 func (l *Fake) Retry(_ context.Context, id uint64) (api.Job, error) {
+	if job, ok := l.Job(id); ok && job.Status != api.JobFailed && job.Status != api.JobStopped {
+		return api.Job{}, api.Conflict("job %d is %s", id, job.Status)
+	}
 	return l.Turn(id, api.JobRunning)
 }
 
@@ -223,6 +243,9 @@ func (l *Fake) Task(_ context.Context, id uint64, stage string, index uint64) (a
 
 // Explain implements httpapi.Leader.
 func (l *Fake) Explain(_ context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
+	if _, ok := l.Job(id); !ok {
+		return api.Explanation{}, api.NotFound("there is no job %d", id)
+	}
 	subject := fmt.Sprint(id)
 	if stage != "" {
 		subject = fmt.Sprintf("%d/%s/%d", id, stage, index)
@@ -231,12 +254,22 @@ func (l *Fake) Explain(_ context.Context, id uint64, stage string, index uint64)
 }
 
 // Result implements httpapi.Leader.
-func (l *Fake) Result(ctx context.Context, _ uint64, w io.Writer) error {
+func (l *Fake) Result(ctx context.Context, id uint64, w io.Writer) error {
+	job, ok := l.Job(id)
+	switch {
+	case !ok:
+		return api.NotFound("there is no job %d", id)
+	case !job.IsEnded():
+		return api.Conflict("job %d is %s", id, job.Status)
+	}
 	return l.OnResult(ctx, w)
 }
 
 // Logs implements httpapi.Leader.
 func (l *Fake) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
+	if _, ok := l.Job(q.Job); !ok {
+		return api.NotFound("there is no job %d", q.Job)
+	}
 	return l.OnLogs(ctx, q, emit)
 }
 
@@ -370,11 +403,12 @@ func (l *Fake) InviteWorker(_ context.Context, address string) (api.Worker, erro
 }
 
 // Emit appends an event at the next log position.
-func (l *Fake) Emit(e api.Event) {
-	l.Change(func() {
-		e.Index = l.Index + 1
-		l.EventLog = append(l.EventLog, e)
-	})
+func (l *Fake) Emit(e api.Event) { l.Change(func() { l.emit(e) }) }
+
+// emit is Emit within Change.
+func (l *Fake) emit(e api.Event) {
+	e.Index = l.Index + 1
+	l.EventLog = append(l.EventLog, e)
 }
 
 // Events implements httpapi.Leader.
