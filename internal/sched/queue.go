@@ -34,7 +34,8 @@ type queue struct {
 	stage  *state.Stage
 	index  uint32 // of the stage
 	use    *inUse
-	splits bool // each lease carries a split
+	user   *usage // that of use: looked at for every job in every decision
+	splits bool   // each lease carries a split
 
 	cursor uint64              // tasks of order (or of the index, where order is nil) before it have been leased in this term or are over
 	order  []uint32            // longest first; nil: as numbered

@@ -94,6 +94,7 @@ func (s *Scheduler) add(q *queue) {
 		q.use = &inUse{user: user}
 		s.jobs[q.job.ID] = q.use
 	}
+	q.user = q.use.user
 	q.use.queues++
 	s.queues[q.key()] = q
 	at, _ := slices.BinarySearchFunc(s.order, q, func(a, b *queue) int {
@@ -121,12 +122,12 @@ func (s *Scheduler) EndStage(key Key) {
 	s.order = slices.DeleteFunc(s.order, func(o *queue) bool { return o == q })
 	q.use.load -= q.load
 	q.use.leases -= q.leases
-	q.use.user.load -= q.load
+	q.user.load -= q.load
 	if q.use.queues--; q.use.queues > 0 {
 		return
 	}
 	delete(s.jobs, key.Job)
-	if q.use.user.jobs--; q.use.user.jobs == 0 {
+	if q.user.jobs--; q.user.jobs == 0 {
 		delete(s.users, q.job.Spec.User)
 	}
 }
@@ -259,7 +260,7 @@ func (s *Scheduler) Leave(id state.WorkerID) {
 // before is the order of two stages of one priority.
 func before(a, b *queue) bool {
 	return cmp.Or(
-		cmp.Compare(a.use.user.load, b.use.user.load), cmp.Compare(a.use.load, b.use.load), cmp.Compare(a.job.ID, b.job.ID),
+		cmp.Compare(a.user.load, b.user.load), cmp.Compare(a.use.load, b.use.load), cmp.Compare(a.job.ID, b.job.ID),
 		cmp.Compare(a.index, b.index),
 	) < 0
 }
@@ -296,7 +297,7 @@ func lease(q *queue, w *Worker, n int, cost int64) {
 	q.leases += n
 	q.use.leases += n
 	q.use.load += total
-	q.use.user.load += total
+	q.user.load += total
 	w.load += total
 	w.leases += n
 	if q.strict() {
@@ -320,7 +321,7 @@ func (s *Scheduler) Return(w *Worker, job *state.Job, stage uint32, n int, total
 		q.leases -= n
 		q.use.leases -= n
 		q.use.load -= total
-		q.use.user.load -= total
+		q.user.load -= total
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // errShort is a log entry or snapshot that ends too early or has a number that cannot be.
@@ -55,6 +57,11 @@ func (d *decoder) newer(what string) {
 }
 
 func (d *decoder) uint() uint64 {
+	if len(d.buf) > 0 && d.buf[0] < 0x80 { // most are small
+		v := d.buf[0]
+		d.buf = d.buf[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(d.buf)
 	if n <= 0 {
 		d.fail()
@@ -82,15 +89,7 @@ func (d *decoder) uint8() uint8 {
 	return uint8(v)
 }
 
-func (d *decoder) int() int64 {
-	v, n := binary.Varint(d.buf)
-	if n <= 0 {
-		d.fail()
-		return 0
-	}
-	d.buf = d.buf[n:]
-	return v
-}
+func (d *decoder) int() int64 { return protowire.DecodeZigZag(d.uint()) }
 
 func (d *decoder) fixed() uint64 {
 	if len(d.buf) < 8 {

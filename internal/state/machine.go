@@ -324,8 +324,11 @@ func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
 func (m *Machine) done(c *command, out *Result) {
 	job := m.jobs[c.job]
 	var stage *Stage
+	var fence Lease
+	parts := false
 	if job != nil && job.Ready(int(c.stage)) {
 		stage = job.Stages[c.stage]
+		fence, parts = max(job.Fence, stage.Fence), stage == job.Parts()
 	}
 	worker := c.worker
 	if m.level == 0 { // snapshots have no place for it
@@ -333,9 +336,9 @@ func (m *Machine) done(c *command, out *Result) {
 	}
 	for i := range c.completions {
 		done := &c.completions[i]
-		won := stage != nil && !job.Fenced(int(c.stage), done.Index, done.Lease) && stage.finish(done, worker, m.epoch)
+		won := stage != nil && (fence == 0 || done.Lease > fence) && stage.finish(done, worker, m.epoch)
 		if won {
-			m.count(job, stage, done)
+			m.count(job, stage, parts, done)
 		}
 		out.Verdicts = append(out.Verdicts, Verdict{Worker: c.worker, Job: c.job, Stage: c.stage, Lease: done.Lease, Won: won})
 	}
@@ -344,15 +347,15 @@ func (m *Machine) done(c *command, out *Result) {
 	}
 }
 
-// count adds a winner to the job's figures.
-func (m *Machine) count(job *Job, stage *Stage, c *Completion) {
+// count adds a winner to the job's figures. Parts says whether the stage makes the parts.
+func (m *Machine) count(job *Job, stage *Stage, parts bool, c *Completion) {
 	if job.Started == 0 {
 		job.Started = m.time
 	}
 	if stage.Role == RoleMap {
 		job.ReadBytes += c.InputBytes
 	}
-	if stage == job.Parts() {
+	if parts {
 		job.OutputBytes += c.Size
 		job.Records += c.Records
 		stage.Closed = job.Spec.FirstSuccess
