@@ -20,7 +20,11 @@ const baseline = "9bc36db"
 // TestUpgrade runs clusters of the program under test and of the baseline, which is built from the history of this repository.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
-	old := buildBaseline(t)
+	source, old := buildBaseline(t)
+	t.Run("replay", func(t *testing.T) {
+		t.Parallel()
+		upgradeReplay(t, source)
+	})
 	t.Run("rolling", func(t *testing.T) {
 		t.Parallel()
 		upgradeRolling(emptyGroup(t), old)
@@ -31,7 +35,8 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
-func buildBaseline(t *testing.T) string {
+// buildBaseline returns the folder of the baseline's source, and its program.
+func buildBaseline(t *testing.T) (source, program string) {
 	t.Helper()
 	if out, err := command(t, "git", "rev-parse", "--verify", "--quiet", baseline+"^{commit}"); err != nil {
 		t.Skipf("left out: commit %s is not in the history of this checkout, or there is no git (%v %s); git fetch --unshallow brings it",
@@ -41,13 +46,13 @@ func buildBaseline(t *testing.T) string {
 	if out, err := command(t, "sh", "-c", `cd ../.. && git archive "$1" | tar -x -C "$2"`, "sh", baseline, dir); err != nil {
 		t.Fatalf("unpack commit %s: %v: %s", baseline, err, out)
 	}
-	program := filepath.Join(dir, "bridgefour-"+baseline)
+	program = filepath.Join(dir, "bridgefour-"+baseline)
 	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X main.version="+baseline, "-o", program, "./cmd/bridgefour")
 	build.Dir = dir
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the baseline: %v: %s", err, out)
 	}
-	return program
+	return dir, program
 }
 
 // upgradeRolling replaces three leaders one after the other while a job is at work and clients submit. Leaders and workers of both
