@@ -35,6 +35,7 @@ type fakeLog struct {
 	events  chan replica.Event
 	applied uint64
 	cut     bool // nothing reaches this node
+	lagging bool // no entry reaches this node
 	saved   []byte
 	save    chan struct{} // a snapshot is not saved before this is closed
 }
@@ -85,7 +86,7 @@ func (g *fakeGroup) tell() {
 
 // deliver delivers new entries to a node that is not cut off.
 func (l *fakeLog) deliver() {
-	if l.cut || l.applied >= uint64(len(l.entries)) {
+	if l.cut || l.lagging || l.applied >= uint64(len(l.entries)) {
 		return
 	}
 	for _, e := range l.entries[l.applied:] {
@@ -117,8 +118,10 @@ func (l *fakeLog) Status() replica.Status {
 	defer l.mu.Unlock()
 	n := uint64(len(l.entries))
 	s := replica.Status{ID: l.id, Term: l.term, Leader: l.leader == l.id, Committed: n, Applied: l.applied, Last: n, LogFull: l.full, Role: "Follower"}
-	if l.cut {
+	if l.cut || l.lagging {
 		s.Committed, s.Last = l.applied, l.applied
+	}
+	if l.cut {
 		return s
 	}
 	if s.LeaderID = l.leader; s.LeaderID != 0 {
@@ -245,6 +248,15 @@ func (l *fakeLog) setCut(cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cut = cut
+	l.deliver()
+	l.tell()
+}
+
+// setLagging holds entries back from the node, which still hears of the leader.
+func (l *fakeLog) setLagging(lagging bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lagging = lagging
 	l.deliver()
 	l.tell()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -47,6 +48,7 @@ func TestFollowerServesReads(t *testing.T) {
 	submit(t, leader, request(3), "")
 	finished(t, leader, 1)
 	rigs[1].caughtUp()
+	<-follower.Begun()
 	job, ok := follower.Job(1)
 	if !ok || job.Status != api.JobDone || job.Stages[0].Done != 3 || job.OutputBytes != 18 {
 		t.Errorf("Job(1) on a follower = %+v, %v, want it done", job, ok)
@@ -288,6 +290,29 @@ func TestFollowerInstallsSnapshot(t *testing.T) {
 	}
 	if err != nil || !slices.Equal(got, []uint64{2}) {
 		t.Errorf("Jobs() after a snapshot = %v, %v, want job 2 alone", got, err)
+	}
+}
+
+// A new member knows no committed entry yet. It does not serve its views until they have caught up with the leader.
+func TestBegunAfterJoin(t *testing.T) {
+	logs := newFakeGroup(2)
+	logs[1].setLagging(true)
+	leader := startRig(t, logs[0])
+	logs[0].elect()
+	leader.leads()
+	submit(t, leader.node, request(1), "")
+	joined := startRig(t, logs[1], func(c *Config) {
+		c.Dial = func(ctx context.Context, _ string) (net.Conn, error) { return leader.listener.DialContext(ctx) }
+	})
+	joined.until("volatile state", func() bool { return joined.node.received.Load() != nil })
+	joined.until("publication", func() bool { return joined.node.Cluster().Leader == 1 })
+	if joined.node.ready.hasBegun() {
+		t.Error("Begun() is closed before the new member has an entry")
+	}
+	logs[1].setLagging(false)
+	<-joined.node.Begun()
+	if _, ok := joined.node.Job(1); !ok {
+		t.Error("Job(1) is unknown after Begun()")
 	}
 }
 

@@ -80,8 +80,9 @@ func (r *readiness) begin() {
 	r.changed.Notify()
 }
 
-// Begun is closed when the views show what the log held at the start and a leader is known. Before that, jobs would seem unknown that
-// appear a moment later. Without a leader it is closed after a while.
+// Begun is closed when the views show what was committed at the start: on the leader, or on a follower that has reached a position that
+// the leader reported. The follower's own commit index would not do: it is 0 on a new member. Before that, jobs would seem unknown
+// that appear a moment later. Without a leader it is closed after a while.
 func (n *Node) Begun() <-chan struct{} { return n.ready.begun }
 
 // beginIfCaughtUp is called after each publication of the views.
@@ -90,11 +91,12 @@ func (n *Node) beginIfCaughtUp(now time.Time) {
 		return
 	}
 	status := n.cfg.Log.Status()
-	if n.loop.beginAt == 0 && status.LeaderID != 0 {
-		n.loop.beginAt = status.Committed
+	if received := n.received.Load(); n.loop.beginAt == 0 && received != nil {
+		n.loop.beginAt = received.index
 	}
-	follows := status.LeaderID != 0 && status.LeaderID != status.ID && n.views.Index() >= n.loop.beginAt
-	if n.ready.leading() || follows || now.Sub(n.ready.born) > beginAlone && n.views.Index() >= status.Committed {
+	follows := n.loop.beginAt != 0 && n.views.Index() >= n.loop.beginAt
+	alone := status.LeaderID == 0 && now.Sub(n.ready.born) > beginAlone && n.views.Index() >= status.Committed
+	if n.ready.leading() || follows || alone {
 		n.ready.begin()
 	}
 }
