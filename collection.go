@@ -8,7 +8,7 @@ import (
 	"log/slog"
 )
 
-// A Collection is the parts of a job and the place for their result. It holds until Collect returns.
+// A Collection is the input and the output of a Collect: the parts of a job and their result. It is valid until Collect returns.
 type Collection struct {
 	spec    CollectionSpec
 	out     Output
@@ -18,17 +18,17 @@ type Collection struct {
 	setErr  error
 }
 
-// CollectionSpec is what an engine tells a collection. Jobs have no need of it.
+// CollectionSpec describes a collection, for engines.
 type CollectionSpec struct {
 	JobID    uint64
 	Settings Settings
-	// Parts gives the parts in the order of their tasks. A part is read before the next one is asked for.
+	// Parts yields the parts in task order. A part is read before the next one is requested.
 	Parts  iter.Seq2[PartSpec, error]
 	Output io.Writer
 	Log    io.Writer
 }
 
-// PartSpec is one part for a [CollectionSpec].
+// PartSpec describes one part, for engines.
 type PartSpec struct {
 	Index   uint64
 	Size    int64
@@ -37,7 +37,7 @@ type PartSpec struct {
 	Source  io.Reader
 }
 
-// NewCollection makes a collection, for engines.
+// NewCollection returns a collection, for engines.
 func NewCollection(spec *CollectionSpec) *Collection {
 	c := &Collection{spec: *spec}
 	c.sizeMax, c.setErr = spec.Settings.Size(SettingResultMax, resultMaxDefault)
@@ -45,8 +45,7 @@ func NewCollection(spec *CollectionSpec) *Collection {
 	return c
 }
 
-// Run calls the job's Collect, for engines. kept is false where the parts are the result, and what the output got so far
-// is to be thrown away.
+// Run calls the job's Collect, for engines. If kept is false, the parts are the result and the output is to be discarded.
 func (c *Collection) Run(ctx context.Context, job Collector) (records uint64, kept bool, err error) {
 	if c.setErr != nil {
 		return 0, false, c.setErr
@@ -69,20 +68,20 @@ func (c *Collection) Run(ctx context.Context, job Collector) (records uint64, ke
 	return records, err == nil, err
 }
 
-// OutputErr is what went wrong with writing the result, for engines.
+// OutputErr is the error of writing the result, for engines.
 func (c *Collection) OutputErr() error { return c.out.err }
 
 // JobID is the number of the job.
 func (c *Collection) JobID() uint64 { return c.spec.JobID }
 
-// Settings are what the user gave with --set.
+// Settings are the values given with --set.
 func (c *Collection) Settings() Settings { return c.spec.Settings }
 
-// SizeMax is the size limit of the result in bytes; a Collect whose memory grows with its result may give up early, with
+// SizeMax is the size limit of the result in bytes. A Collect whose memory grows with its result may stop early with
 // [ErrResultTooLarge].
 func (c *Collection) SizeMax() int64 { return c.sizeMax }
 
-// Parts gives the parts in the order of their tasks. A part holds until the next one is asked for.
+// Parts yields the parts in task order. A part is valid until the next one is requested.
 func (c *Collection) Parts() iter.Seq2[*Part, error] {
 	return func(yield func(*Part, error) bool) {
 		if c.spec.Parts == nil {
@@ -105,7 +104,7 @@ func (c *Collection) Parts() iter.Seq2[*Part, error] {
 	}
 }
 
-// Out is the writer of the result.
+// Out is the writer for the result.
 func (c *Collection) Out() *Output { return &c.out }
 
 // Log is the log of the task that collects.
@@ -116,7 +115,7 @@ func (c *Collection) Log() *slog.Logger {
 	return slog.New(slog.NewTextHandler(c.spec.Log, nil))
 }
 
-// A Part is what one task has written. It is an io.Reader; read it, or scan its [Part.Records], not both.
+// A Part is the output of one task. It is an io.Reader: either read it, or scan its [Part.Records].
 type Part struct {
 	spec       PartSpec
 	collection *Collection
@@ -125,7 +124,7 @@ type Part struct {
 // Index is the number of the task, from 0.
 func (p *Part) Index() uint64 { return p.spec.Index }
 
-// Size is the length of the part in bytes.
+// Size is the size of the part in bytes.
 func (p *Part) Size() int64 { return p.spec.Size }
 
 // Read reads the part.

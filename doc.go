@@ -1,4 +1,4 @@
-// Package bridgefour is what a job is written with.
+// Package bridgefour is the SDK for jobs.
 //
 // A job reads one split of the input at a time and writes that split's part:
 //
@@ -14,21 +14,21 @@
 //		return records.Err()
 //	}
 //
-// The engine decides where and how often Map runs. It may run more than once for the same split, also at the same time
-// on two machines; of all these attempts exactly one part becomes visible. So a Map that only reads its task and writes to
-// [Task.Out] needs no thought about crashes, and one that changes the world outside must bear being run twice.
+// The engine decides where and how often Map runs. It may run several times for one split, even concurrently on two machines, but
+// exactly one of these attempts becomes visible. So a Map that only reads its task and writes to [Task.Out] need not consider
+// crashes; other side effects must be safe to repeat.
 //
-// One value of a job serves all slots of a worker: Map and Collect are called from many goroutines at once.
+// One value of a job serves all slots of a worker: Map and Collect are called concurrently.
 //
-// A job that also has a Collect method (see [Collector]) ends in one more task, which merges the parts into the small
-// result that is shown when the job is done.
+// A job that also has a Collect method (see [Collector]) ends with one more task, which merges the parts into the small result
+// that is shown when the job is done. A job that needs no input, or has settings, says so in Describe (see [Describer]).
 //
 // # Errors
 //
-// A nil error means that the task is done. Any other error, and a panic, is a program error: the task is tried again, up
-// to the job's number of retries. [BadInput] says that trying again is no use.
+// A nil error means that the task is done. Any other error, and a panic, is a program error: the task is retried, up to the job's
+// number of retries. [BadInput] marks errors that a retry would repeat.
 //
-// What goes wrong with reading or writing is remembered by the task: a Map that overlooks it fails all the same.
+// A task remembers its read and write errors: a Map that ignores one fails all the same.
 //
 // # Tests
 //

@@ -126,7 +126,7 @@ func ExampleSettings() {
 	fmt.Println(err)
 	// Output:
 	// 4194304
-	// setting limit is "ten"; it must be a whole number, as 30
+	// invalid setting limit="ten": want an integer such as 30
 }
 
 // BadInput says that trying again is no use.

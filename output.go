@@ -8,23 +8,23 @@ import (
 
 const outputBufferSize = 64 << 10
 
-// Output is a buffered writer to a task's part or to the result of a Collect. A failed write fails all that follow, and
-// in the end the task: errors may be left to the engine.
+// Output is a buffered writer for a task's part or the result of a Collect. After a failed write all others fail, and in the end the
+// task, so that callers may ignore errors.
 type Output struct {
 	w       io.Writer
 	buf     []byte
-	size    int64 // bytes that left buf
+	size    int64 // bytes flushed
 	records uint64
 	sizeMax int64 // 0: no limit
 	err     error
 }
 
-// reset keeps the buffer.
+// reset reuses the buffer.
 func (o *Output) reset(w io.Writer, sizeMax int64) {
 	*o = Output{w: w, buf: o.buf[:0], sizeMax: sizeMax}
 }
 
-// Write adds p.
+// Write appends p.
 func (o *Output) Write(p []byte) (int, error) {
 	if len(p) <= cap(o.buf)-len(o.buf) && o.err == nil {
 		o.buf = append(o.buf, p...)
@@ -42,7 +42,7 @@ func (o *Output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// WriteString adds s.
+// WriteString appends s.
 func (o *Output) WriteString(s string) (int, error) {
 	for rest := s; len(rest) > 0; {
 		room := o.room()
@@ -56,7 +56,7 @@ func (o *Output) WriteString(s string) (int, error) {
 	return len(s), nil
 }
 
-// WriteByte adds c.
+// WriteByte appends c.
 func (o *Output) WriteByte(c byte) error {
 	if o.room(); o.err != nil {
 		return o.err
@@ -65,8 +65,8 @@ func (o *Output) WriteByte(c byte) error {
 	return nil
 }
 
-// Emit adds the line KEY<TAB>VALUE. A line end within the value begins another line; a tab within the key moves the
-// border of key and value.
+// Emit appends the line KEY<TAB>VALUE. A newline in the value starts another line; a tab in the key moves the boundary between key
+// and value.
 func (o *Output) Emit(key, value []byte) error {
 	if _, err := o.Write(key); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (o *Output) Emit(key, value []byte) error {
 	return o.WriteByte('\n')
 }
 
-// EmitInt adds the line KEY<TAB>VALUE.
+// EmitInt appends the line KEY<TAB>VALUE.
 func (o *Output) EmitInt(key []byte, value int64) error {
 	const digitsMax = 20
 	if cap(o.buf)-len(o.buf) < len(key)+digitsMax+2 {
@@ -97,7 +97,7 @@ func (o *Output) EmitInt(key []byte, value int64) error {
 // Size is the number of bytes written so far.
 func (o *Output) Size() int64 { return o.size + int64(len(o.buf)) }
 
-// room gives the free space of the buffer, at least one byte unless o.err is set.
+// room returns the free space of the buffer, at least one byte unless o.err is set.
 func (o *Output) room() int {
 	if o.buf == nil {
 		o.buf = make([]byte, 0, outputBufferSize)
@@ -129,7 +129,7 @@ func (o *Output) flush() {
 	o.buf = o.buf[:0]
 }
 
-// finish writes out what is buffered. A last line without its end counts as a record too.
+// finish flushes the buffer. An incomplete last line counts as a record too.
 func (o *Output) finish() (records uint64, err error) {
 	open := len(o.buf) > 0 && o.buf[len(o.buf)-1] != '\n'
 	o.flush()

@@ -9,11 +9,11 @@ import (
 
 const (
 	recordsBufferStart = 64 << 10
-	// A buffer that one huge record has stretched is not kept for the next task.
+	// Larger buffers, grown by one huge record, are not reused by the next task.
 	recordsBufferKept = 1 << 20
 )
 
-// Records reads lines, one at a time, without allocating for each.
+// Records reads lines one at a time, without an allocation per line.
 //
 //	for records.Scan() {
 //		use(records.Bytes())
@@ -23,17 +23,17 @@ type Records struct {
 	source   io.Reader
 	name     string
 	bytesMax int64
-	buf      []byte // source's bytes that are not yet given out: buf[next:filled]
+	buf      []byte // unread bytes of source: buf[next:filled]
 	next     int
 	filled   int
-	base     int64 // where buf[0] stands in the input
+	base     int64 // offset of buf[0] in the input
 	record   []byte
-	at       int64 // where record stands in the input
+	at       int64 // offset of record in the input
 	eof      bool
 	err      error
 }
 
-// reset keeps the buffer.
+// reset reuses the buffer.
 func (r *Records) reset(source io.Reader, name string) {
 	buf := r.buf
 	if cap(buf) > recordsBufferKept {
@@ -42,9 +42,9 @@ func (r *Records) reset(source io.Reader, name string) {
 	*r = Records{source: source, name: name, bytesMax: recordMaxDefault, buf: buf, eof: source == nil}
 }
 
-// Scan goes to the next record. It returns false at the end, or when something is wrong: then Err says what.
+// Scan advances to the next record. It returns false at the end or after an error: see Err.
 func (r *Records) Scan() bool {
-	searched := 0 // bytes after next that hold no line end
+	searched := 0 // bytes after next without a newline
 	for r.err == nil {
 		if i := bytes.IndexByte(r.buf[r.next+searched:r.filled], '\n'); i >= 0 {
 			r.give(searched+i, 1)
@@ -64,13 +64,13 @@ func (r *Records) Scan() bool {
 	return false
 }
 
-// Bytes is the record without its line end. It holds until the next call of Scan.
+// Bytes is the record without its newline. It is valid until the next call of Scan.
 func (r *Records) Bytes() []byte { return r.record }
 
-// Offset is where the record begins in its input: the byte of the file, or of the text that a compressed file holds.
+// Offset is the offset of the record in its input: in the file, or in the decompressed text.
 func (r *Records) Offset() int64 { return r.at }
 
-// Err is what stopped Scan; nil at the end of the split.
+// Err is the error that stopped Scan; nil at the end of the split.
 func (r *Records) Err() error { return r.err }
 
 func (r *Records) give(length, lineEnd int) {
@@ -83,7 +83,7 @@ func (r *Records) give(length, lineEnd int) {
 	r.next += length + lineEnd
 }
 
-// fill reads more behind what is there, and makes room for it first.
+// fill reads more into the buffer, and makes room for it first.
 func (r *Records) fill() {
 	pending := r.filled - r.next
 	if int64(pending) > r.bytesMax {
@@ -102,7 +102,7 @@ func (r *Records) fill() {
 	}
 	n, err := r.source.Read(r.buf[r.filled:])
 	r.filled += n
-	// Asked after the read: a split's first read skips the line that the split does not own.
+	// After the read: the first read of a split skips the line that belongs to the previous split.
 	if positioned, ok := r.source.(interface{ Offset() int64 }); ok {
 		r.base = positioned.Offset() - int64(r.filled)
 	}
@@ -115,11 +115,11 @@ func (r *Records) fill() {
 
 func (r *Records) tooLong() {
 	r.record = nil
-	r.err = BadInput(fmt.Errorf("%s: the record at byte %d is longer than %d bytes; raise the limit with --set %s=SIZE",
+	r.err = BadInput(fmt.Errorf("%s: record at byte %d exceeds %d bytes; raise the limit with --set %s=SIZE",
 		r.name, r.at, r.bytesMax, SettingRecordMax))
 }
 
-// limit takes the longest record from the settings.
+// limit sets the maximum record length from the settings.
 func (r *Records) limit(settings Settings) {
 	r.bytesMax, r.err = settings.Size(SettingRecordMax, recordMaxDefault)
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/bridgefour/bridgefour/internal/bytesize"
 )
 
-// Settings that the SDK itself obeys.
+// Settings that the SDK itself reads.
 const (
-	// SettingRecordMax is the size of the longest record that [Records] accepts, as 64MiB. Defaults to 64MiB.
+	// SettingRecordMax is the maximum length of a record in [Records], such as 64MiB. Defaults to 64MiB.
 	SettingRecordMax = "record_max"
-	// SettingResultMax is the size of the largest result that Collect may write, as 16MiB. Defaults to 16MiB.
+	// SettingResultMax is the maximum size of the result of a Collect, such as 16MiB. Defaults to 16MiB.
 	SettingResultMax = "result_max"
 )
 
@@ -21,12 +21,11 @@ const (
 	resultMaxDefault = 16 << 20
 )
 
-// Settings are what the user gave with --set KEY=VALUE. A key that is not there has the default that the job names; a
-// value of the wrong form is an error that names key, value and the form wanted, and marks [BadInput]: no attempt could
-// do better.
+// Settings are the values given with --set KEY=VALUE. A missing key has the default given by the job. A malformed value is an error
+// that names key, value and expected form, and is marked by [BadInput], because no retry can succeed.
 type Settings map[string]string
 
-// String gives a setting as it is.
+// String returns a setting.
 func (s Settings) String(key, def string) string {
 	if v, ok := s[key]; ok {
 		return v
@@ -34,29 +33,29 @@ func (s Settings) String(key, def string) string {
 	return def
 }
 
-// Int gives a whole number.
+// Int returns an integer.
 func (s Settings) Int(key string, def int) (int, error) {
-	return setting(s, key, def, "a whole number, as 30", strconv.Atoi)
+	return setting(s, key, def, "an integer such as 30", strconv.Atoi)
 }
 
-// Float gives a number.
+// Float returns a number.
 func (s Settings) Float(key string, def float64) (float64, error) {
-	return setting(s, key, def, "a number, as 0.5", func(v string) (float64, error) { return strconv.ParseFloat(v, 64) })
+	return setting(s, key, def, "a number such as 0.5", func(v string) (float64, error) { return strconv.ParseFloat(v, 64) })
 }
 
-// Bool gives true or false.
+// Bool returns true or false.
 func (s Settings) Bool(key string, def bool) (bool, error) {
 	return setting(s, key, def, "true or false", strconv.ParseBool)
 }
 
-// Duration gives a length of time.
+// Duration returns a duration.
 func (s Settings) Duration(key string, def time.Duration) (time.Duration, error) {
-	return setting(s, key, def, "a duration, as 90s or 1h30m", time.ParseDuration)
+	return setting(s, key, def, "a duration such as 90s or 1h30m", time.ParseDuration)
 }
 
-// Size gives a number of bytes, as 1000, 64MiB or 1.5g. K, KB and KiB all mean 1024, and so on up to T.
+// Size returns a number of bytes, such as 1000, 64MiB or 1.5g. K, KB and KiB all mean 1024, and so on up to T.
 func (s Settings) Size(key string, def int64) (int64, error) {
-	return setting(s, key, def, "a size, as 64MiB", parseSize)
+	return setting(s, key, def, "a size such as 64MiB", parseSize)
 }
 
 func setting[T any](s Settings, key string, def T, form string, parse func(string) (T, error)) (T, error) {
@@ -66,13 +65,13 @@ func setting[T any](s Settings, key string, def T, form string, parse func(strin
 	}
 	v, err := parse(text)
 	if err != nil {
-		return def, BadInput(fmt.Errorf("setting %s is %q; it must be %s", key, text, form))
+		return def, BadInput(fmt.Errorf("invalid setting %s=%q: want %s", key, text, form))
 	}
 	return v, nil
 }
 
 func parseSize(text string) (int64, error) {
-	if text == "0" { // of a limit: none
+	if text == "0" { // for limits: none
 		return 0, nil
 	}
 	n, err := bytesize.Parse(text)

@@ -5,10 +5,10 @@ import (
 	"log/slog"
 )
 
-// A Task is one split of a job's input, the place for its output, and its log. It holds until Map returns, and belongs
-// to the goroutine that runs Map.
+// A Task is one split of a job's input, with its output and its log. It is valid until Map returns, and must be used by the
+// goroutine that runs Map only.
 //
-// A task is an io.Reader of its split: whole lines, decompressed. Read it, or scan its [Task.Records], not both.
+// A task is an io.Reader of its split: whole lines, decompressed. Either read it, or scan its [Task.Records].
 type Task struct {
 	spec    TaskSpec
 	out     Output
@@ -18,7 +18,7 @@ type Task struct {
 	scanned bool
 }
 
-// TaskSpec is what an engine tells a task. Jobs have no need of it.
+// TaskSpec describes a task, for engines.
 type TaskSpec struct {
 	JobID    uint64
 	Index    uint64
@@ -26,14 +26,14 @@ type TaskSpec struct {
 	Settings Settings
 	Input    string
 	Item     []byte
-	// Source reads the split. Where it also has Offset() int64, the place of the next byte in the input, errors name it.
+	// Source reads the split. If it has a method Offset() int64, the offset of the next byte in the input, errors mention it.
 	Source io.Reader
-	// Output gets the part in large pieces; it is not written to by a task that has no output.
+	// Output receives the part in large pieces. It is not called for an empty part.
 	Output io.Writer
 	Log    io.Writer
 }
 
-// Reset makes t a new task, for engines. It keeps the buffers of the one that t was before.
+// Reset makes t a new task, for engines. It reuses the buffers.
 func (t *Task) Reset(spec *TaskSpec) {
 	t.spec = *spec
 	t.out.reset(spec.Output, 0)
@@ -42,8 +42,8 @@ func (t *Task) Reset(spec *TaskSpec) {
 	t.scanned = false
 }
 
-// Finish writes out what is buffered and gives the number of lines in the part, for engines. The error is the first
-// thing that went wrong with reading or writing, also where Map did not mind it.
+// Finish flushes the output and returns the number of lines in the part, for engines. The error is the first read or write error,
+// even if Map has ignored it.
 func (t *Task) Finish() (records uint64, err error) {
 	if t.readErr != nil {
 		return 0, t.readErr
@@ -54,7 +54,7 @@ func (t *Task) Finish() (records uint64, err error) {
 	return t.out.finish()
 }
 
-// OutputErr is what went wrong with writing the part, for engines.
+// OutputErr is the error of writing the part, for engines.
 func (t *Task) OutputErr() error { return t.out.err }
 
 // JobID is the number of the job.
@@ -63,17 +63,16 @@ func (t *Task) JobID() uint64 { return t.spec.JobID }
 // Index is the number of the task in its stage, from 0.
 func (t *Task) Index() uint64 { return t.spec.Index }
 
-// Attempt says how often the task has been started, this time included.
+// Attempt is the number of the attempt, from 1.
 func (t *Task) Attempt() uint32 { return t.spec.Attempt }
 
-// Settings are what the user gave with --set.
+// Settings are the values given with --set.
 func (t *Task) Settings() Settings { return t.spec.Settings }
 
-// Input is the path of the file that the split is part of; empty for items.
+// Input is the path of the file that contains the split; empty for items.
 func (t *Task) Input() string { return t.spec.Input }
 
-// Item is the line or the number that the task is for, with --lines or --range. Reading such a task gives the item as
-// its one record.
+// Item is the line or the number of the task, with --lines or --range. Reading such a task returns the item as its only record.
 func (t *Task) Item() []byte { return t.spec.Item }
 
 // Read reads the split.
@@ -91,8 +90,7 @@ func (t *Task) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Offset is where the next byte that Read gives stands in the input: a byte of the file, or of the text that a
-// compressed file holds.
+// Offset is the offset of the next byte of Read in the input: in the file, or in the decompressed text.
 func (t *Task) Offset() int64 {
 	if positioned, ok := t.spec.Source.(interface{ Offset() int64 }); ok {
 		return positioned.Offset()
@@ -111,10 +109,10 @@ func (t *Task) Records() *Records {
 	return &t.records
 }
 
-// Out is the writer of the task's part.
+// Out is the writer for the task's part.
 func (t *Task) Out() *Output { return &t.out }
 
-// Log is the task's log: bridgefour logs shows it, also while the task runs.
+// Log is the task's log, as shown by bridgefour logs, also while the task runs.
 func (t *Task) Log() *slog.Logger {
 	if t.logger == nil {
 		t.logger = slog.New(slog.NewTextHandler(t.LogWriter(), nil))
@@ -122,7 +120,7 @@ func (t *Task) Log() *slog.Logger {
 	return t.logger
 }
 
-// LogWriter is the same log for text of any form.
+// LogWriter is the same log for plain text.
 func (t *Task) LogWriter() io.Writer {
 	if t.spec.Log == nil {
 		return io.Discard

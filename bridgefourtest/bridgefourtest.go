@@ -1,5 +1,5 @@
-// Package bridgefourtest runs a job in the process of a test: no cluster, no port, and the same code between the job and
-// its files that a worker has.
+// Package bridgefourtest runs a job in the process of a test: without a cluster or a port, and with the worker's code for input and
+// output.
 package bridgefourtest
 
 import (
@@ -16,34 +16,34 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// Input is what a job is run on: one task for each file, or for each item.
+// Input is the input of a job: one task per file, or per item.
 type Input struct {
 	// Files are the contents of the input files.
 	Files []string
-	// Items are lines, as --lines gives them. They count where there are no Files.
+	// Items are lines, as with --lines. They are ignored if there are Files.
 	Items []string
-	// Settings are what --set gives. Defaults to none.
+	// Settings are the values of --set. Defaults to none.
 	Settings bridgefour.Settings
 }
 
-// Result is what a job has written.
+// Result is the output of a job.
 type Result struct {
-	// Parts holds what each task wrote, in their order.
+	// Parts are the outputs of the tasks, in order.
 	Parts []string
-	// Collected is the result of a [bridgefour.Collector]; where PartsAreResult, it is empty.
+	// Collected is the result of a [bridgefour.Collector]; empty if PartsAreResult.
 	Collected string
-	// PartsAreResult is true for a job that has no Collect, or whose Collect left it at the parts.
+	// PartsAreResult is true if the job has no Collect, or if that left the parts as the result.
 	PartsAreResult bool
-	// Log is what all tasks have logged.
+	// Log is the log of all tasks.
 	Log string
 }
 
-// Run runs a job's tasks one after the other, each once, and its Collect. The error is that of the first task that fails,
-// and begins with the task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting".
+// Run runs a job's tasks one after the other, once each, and its Collect. The error is that of the first failed task, prefixed by the
+// task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting".
 func Run(ctx context.Context, tb testing.TB, job bridgefour.Job, input Input) (Result, error) {
 	tb.Helper()
 	slot := runner.New(runner.Config{Jobs: []bridgefour.Job{job}, ScratchDir: tb.TempDir()}).NewSlot()
-	defer slot.Close() //nolint:errcheck // a built-in job holds nothing that could be lost
+	defer slot.Close() //nolint:errcheck,contextcheck // a built-in job has nothing open
 	r := run{slot: slot, wire: &wire.Job{
 		Id: 1, Uid: "test", Output: tb.TempDir(), Spool: true, Settings: input.Settings,
 		Program: &wire.Program{Kind: &wire.Program_Builtin{Builtin: job.Name()}},
@@ -78,7 +78,7 @@ type run struct {
 	log  bytes.Buffer
 }
 
-// Append takes log text.
+// Append implements runner.LogSink.
 func (r *run) Append(text []byte) { r.log.Write(text) }
 
 func (r *run) logged(result Result) Result {

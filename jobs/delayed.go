@@ -11,9 +11,9 @@ import (
 	"github.com/bridgefour/bridgefour"
 )
 
-// DelayedWordCount is the original system's job of that name: it sleeps, then counts words. A word is what stands between
-// single spaces of a line, as the original's line.split(" ") has it: two spaces have the empty word between them, an
-// empty line is one empty word, and the empty words that end a line do not count.
+// DelayedWordCount is the job of that name of the original system: it sleeps, then counts words. Words are separated by single
+// spaces, as in the original's line.split(" "): there is an empty word between two spaces, an empty line is one empty word, and
+// empty words at the end of a line do not count.
 //
 // It writes WORD,COUNT lines, sorted by word.
 //
@@ -53,7 +53,7 @@ func (DelayedWordCount) Map(ctx context.Context, t *bridgefour.Task) error {
 	return counts.write(t.Out())
 }
 
-// Collect adds the counts of all parts up.
+// Collect adds the counts of all parts.
 func (DelayedWordCount) Collect(_ context.Context, c *bridgefour.Collection) error {
 	counts := make(delayedCounts)
 	for part, err := range c.Parts() {
@@ -115,15 +115,15 @@ func (d delayedCounts) write(out *bridgefour.Output) error {
 	return nil
 }
 
-// delayedLine takes WORD,COUNT apart; the word may hold commas.
+// delayedLine parses WORD,COUNT; the word may contain commas.
 func delayedLine(line []byte) (word []byte, count int64, err error) {
 	comma := bytes.LastIndexByte(line, ',')
 	if comma < 0 {
-		return nil, 0, fmt.Errorf("line %q is not WORD,COUNT", line)
+		return nil, 0, fmt.Errorf("invalid line %q: want WORD,COUNT", line)
 	}
 	count, err = strconv.ParseInt(string(line[comma+1:]), 10, 64)
 	if err != nil {
-		return nil, 0, fmt.Errorf("line %q is not WORD,COUNT: %w", line, err)
+		return nil, 0, fmt.Errorf("invalid line %q: want WORD,COUNT: %w", line, err)
 	}
 	return line[:comma], count, nil
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/bridgefour/bridgefour"
 )
 
-// Grep writes the lines that match a pattern, in their order. With count it writes INPUT<TAB>LINES instead, how many they
-// are, for each input that has any; its result adds the splits of an input up.
+// Grep writes the lines that match a pattern, in order. With count it writes INPUT<TAB>LINES instead, the number of lines, for each
+// input that has any; the result adds the splits of an input.
 //
-// Settings: pattern, a regular expression (RE2; (?i) and the like may stand in it), which must be given. ignore_case,
-// invert and count: true or false, default to false.
+// Settings: pattern, a regular expression (RE2, so flags such as (?i) are possible), is required. ignore_case, invert and count:
+// true or false, default false.
 type Grep struct{}
 
 // Name is grep.
@@ -72,12 +72,12 @@ func (Grep) Map(_ context.Context, t *bridgefour.Task) error {
 		input = string(t.Item())
 	}
 	if strings.ContainsRune(input, '\n') {
-		input = strconv.Quote(input) // one line each, whatever files are called
+		input = strconv.Quote(input) // one line each, even if names contain newlines
 	}
 	return out.EmitInt([]byte(input), lines)
 }
 
-// Collect adds counts up. Of lines, the parts are the result.
+// Collect adds the counts. Without count, the parts are the result.
 func (Grep) Collect(_ context.Context, c *bridgefour.Collection) error {
 	count, err := c.Settings().Bool("count", false)
 	if err != nil {
@@ -116,11 +116,11 @@ func (Grep) Collect(_ context.Context, c *bridgefour.Collection) error {
 	return nil
 }
 
-// matcher makes the test for one line.
+// matcher returns the test for a line.
 func matcher(settings bridgefour.Settings) (func(line []byte) bool, error) {
 	pattern := settings.String("pattern", "")
 	if pattern == "" {
-		return nil, bridgefour.BadInput(errors.New("grep needs a pattern: --set pattern=REGEXP"))
+		return nil, bridgefour.BadInput(errors.New("setting pattern missing: use --set pattern=REGEXP"))
 	}
 	ignoreCase, err := settings.Bool("ignore_case", false)
 	if err != nil {
@@ -135,7 +135,7 @@ func matcher(settings bridgefour.Settings) (func(line []byte) bool, error) {
 	}
 	re, err := regexp.Compile(pattern)
 	if err != nil {
-		return nil, bridgefour.BadInput(fmt.Errorf("setting pattern is %q; it must be a regular expression (RE2): %w",
+		return nil, bridgefour.BadInput(fmt.Errorf("invalid setting pattern=%q: want a regular expression (RE2): %w",
 			settings.String("pattern", ""), err))
 	}
 	match := re.Match
@@ -149,7 +149,7 @@ func matcher(settings bridgefour.Settings) (func(line []byte) bool, error) {
 	return match, nil
 }
 
-// keyCount takes a KEY<TAB>COUNT line apart; the key may hold tabs.
+// keyCount parses a KEY<TAB>COUNT line; the key may contain tabs.
 func keyCount(line []byte) (key []byte, count int64, err error) {
 	const digitsMax = 19 // and the tab
 	for i, unit := len(line)-1, int64(1); i >= max(0, len(line)-digitsMax); i, unit = i-1, unit*10 {
@@ -162,5 +162,5 @@ func keyCount(line []byte) (key []byte, count int64, err error) {
 		}
 		break
 	}
-	return nil, 0, fmt.Errorf("line %q is not KEY<TAB>COUNT", line)
+	return nil, 0, fmt.Errorf("invalid line %q: want KEY<TAB>COUNT", line)
 }

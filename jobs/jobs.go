@@ -1,4 +1,4 @@
-// Package jobs holds the built-in jobs. They are written with the public SDK alone, and are its first users.
+// Package jobs contains the built-in jobs. They use the public SDK only.
 package jobs
 
 import (
@@ -7,13 +7,13 @@ import (
 	"github.com/bridgefour/bridgefour"
 )
 
-// All gives the built-in jobs, a new value each at every call.
+// All returns the built-in jobs, new values at each call.
 func All() []bridgefour.Job {
 	return []bridgefour.Job{NewWordCount(), Grep{}, DelayedWordCount{}, Sample{}, AlwaysOk{}}
 }
 
-// Find looks a job up by the name that users type, or by a class name of the original system: only what follows the last
-// dot counts, a trailing BridgeFourJob or Job is ignored, and so is case.
+// Find finds a job by its name, or by a class name of the original system: only the part after the last dot counts, without a
+// trailing BridgeFourJob or Job, and case is ignored.
 func Find(all []bridgefour.Job, name string) (bridgefour.Job, bool) {
 	for _, job := range all {
 		if job.Name() == name {

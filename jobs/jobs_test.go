@@ -84,11 +84,11 @@ func TestGrepCount(t *testing.T) {
 
 func TestGrepBadSettings(t *testing.T) {
 	for want, settings := range map[string]bridgefour.Settings{
-		"grep needs a pattern: --set pattern=REGEXP": {},
-		`setting pattern is "("; it must be`:         {"pattern": "("},
-		`setting invert is "maybe"`:                  {"pattern": "x", "invert": "maybe"},
-		`setting ignore_case is ""`:                  {"pattern": "x", "ignore_case": ""},
-		`setting count is "2"`:                       {"pattern": "x", "count": "2"},
+		"setting pattern missing: use --set pattern=REGEXP": {},
+		`invalid setting pattern="("`:                       {"pattern": "("},
+		`invalid setting invert="maybe"`:                    {"pattern": "x", "invert": "maybe"},
+		`invalid setting ignore_case=""`:                    {"pattern": "x", "ignore_case": ""},
+		`invalid setting count="2"`:                         {"pattern": "x", "count": "2"},
 	} {
 		_, err := bridgefourtest.Run(t.Context(), t, jobs.Grep{}, bridgefourtest.Input{Items: []string{"x"}, Settings: settings})
 		if err == nil || !strings.HasPrefix(err.Error(), "map/0: BAD_INPUT: "+want) {

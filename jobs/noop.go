@@ -6,25 +6,25 @@ import (
 	"github.com/bridgefour/bridgefour"
 )
 
-// Sample is the original system's job of that name: it does nothing.
+// Sample is the job of that name of the original system: it does nothing.
 type Sample struct{}
 
 // Name is Sample.
 func (Sample) Name() string { return "Sample" }
 
-// Describe says that the job needs no input.
+// Describe allows jobs without an input.
 func (Sample) Describe() bridgefour.Description { return bridgefour.Description{NoInput: true} }
 
 // Map does nothing.
 func (Sample) Map(context.Context, *bridgefour.Task) error { return nil }
 
-// AlwaysOk does nothing, and does it well: what a task costs the engine is measured with it.
+// AlwaysOk does nothing. It measures the cost of a task.
 type AlwaysOk struct{}
 
 // Name is AlwaysOk.
 func (AlwaysOk) Name() string { return "AlwaysOk" }
 
-// Describe says that the job needs no input.
+// Describe allows jobs without an input.
 func (AlwaysOk) Describe() bridgefour.Description { return bridgefour.Description{NoInput: true} }
 
 // Map does nothing.

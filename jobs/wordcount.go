@@ -11,30 +11,30 @@ import (
 )
 
 const (
-	wordBlock = 256 << 10 // read at once: fits the processor's second-level cache together with the hot words
+	wordBlock = 256 << 10 // read size: fits into the second-level cache together with the frequent words
 	wordMax   = 1 << 20
 )
 
-// WordCount counts words. A word is what stands between white space, as bytes.Fields has it: ASCII white space and the
-// white space of Unicode (no-break space, line separator, ideographic space and so on) divide words, everything else is
-// part of one, case and punctuation included. Bytes that are no UTF-8 are part of words too.
+// WordCount counts words. Words are separated by white space as in bytes.Fields: ASCII white space and that of Unicode (no-break
+// space, line separator, ideographic space and so on). Everything else is part of a word, including case, punctuation and bytes
+// that are not UTF-8.
 //
-// Its parts are WORD<TAB>COUNT lines sorted by word, byte by byte; its result has the counts of all parts added up and
-// begins with the most frequent word; words that are equally frequent are sorted.
+// Its parts are WORD<TAB>COUNT lines in byte order of the words. Its result has the sums of all parts, the most frequent words
+// first; equally frequent words are sorted.
 //
-// A word of more than 1 MiB is bad input. A line may have any length.
+// A word longer than 1 MiB is bad input. Lines may have any length.
 type WordCount struct {
-	counters chan *wordCounter // at rest
+	counters chan *wordCounter // idle
 }
 
-// NewWordCount makes the job.
+// NewWordCount returns the job.
 func NewWordCount() WordCount {
 	return WordCount{counters: make(chan *wordCounter, runtime.GOMAXPROCS(0))}
 }
 
-// take gives a counter that has grown with the words it has seen, if one is at rest. A sync.Pool would lose it at the next
-// garbage collection, and growing takes a tenth of the time of a split.
-func (w WordCount) take() *wordCounter {
+// get returns a counter, if possible one that has grown already: growing takes a tenth of the time of a split. A sync.Pool would
+// drop it at the next garbage collection.
+func (w WordCount) get() *wordCounter {
 	select {
 	case c := <-w.counters:
 		return c
@@ -48,7 +48,7 @@ func (WordCount) Name() string { return "wordcount" }
 
 // Map counts the words of a split.
 func (w WordCount) Map(_ context.Context, t *bridgefour.Task) error {
-	counter := w.take()
+	counter := w.get()
 	defer w.put(counter)
 	if err := counter.count(t); err != nil {
 		return err
@@ -62,9 +62,9 @@ func (w WordCount) Map(_ context.Context, t *bridgefour.Task) error {
 	return nil
 }
 
-// Collect adds the counts of all parts up, as far as the result may grow.
+// Collect adds the counts of all parts, up to the size limit of the result.
 func (w WordCount) Collect(_ context.Context, c *bridgefour.Collection) error {
-	counter := w.take()
+	counter := w.get()
 	defer w.put(counter)
 	merger := wordMerger{counter: counter}
 	for part, err := range c.Parts() {
@@ -87,7 +87,7 @@ func (w WordCount) Collect(_ context.Context, c *bridgefour.Collection) error {
 	return nil
 }
 
-// put gives a counter back, unless it has grown so large that it should not stay in memory.
+// put returns a counter for reuse, unless it has grown too large to stay in memory.
 func (w WordCount) put(counter *wordCounter) {
 	const bytesKept = 64 << 20
 	if counter.memory() > bytesKept {
@@ -100,7 +100,7 @@ func (w WordCount) put(counter *wordCounter) {
 	}
 }
 
-// count reads to the end. A word that a block cuts in two is carried over to the next.
+// count reads to the end. A word that crosses the end of a block is carried over.
 func (c *wordCounter) count(t *bridgefour.Task) error {
 	if c.buf == nil {
 		c.buf = make([]byte, wordBlock+loadSlack)
@@ -109,7 +109,7 @@ func (c *wordCounter) count(t *bridgefour.Task) error {
 	for {
 		if filled == len(c.buf)-loadSlack {
 			if filled > wordMax {
-				return bridgefour.BadInput(fmt.Errorf("%s: the word that begins at byte %d is longer than %d bytes; is this text?",
+				return bridgefour.BadInput(fmt.Errorf("%s: word at byte %d exceeds %d bytes; is this text?",
 					t.Input(), t.Offset()-int64(filled), wordMax))
 			}
 			c.buf = append(c.buf, make([]byte, len(c.buf))...)

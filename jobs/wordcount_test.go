@@ -167,7 +167,7 @@ func TestWordCountLongWords(t *testing.T) {
 	}
 	tooLong := &offsetReader{r: strings.NewReader("a b " + strings.Repeat("x", 3*wordMax))}
 	_, err := mapWords(job, tooLong)
-	if want := "input: the word that begins at byte 4 is longer than 1048576 bytes; is this text?"; !bridgefour.IsBadInput(err) || err.Error() != want {
+	if want := "input: word at byte 4 exceeds 1048576 bytes; is this text?"; !bridgefour.IsBadInput(err) || err.Error() != want {
 		t.Errorf("Map() = %v, want the bad input %q", err, want)
 	}
 }
@@ -232,13 +232,13 @@ func TestWordCountCollect(t *testing.T) {
 func TestWordCountCollectErrors(t *testing.T) {
 	job := NewWordCount()
 	for part, want := range map[string]string{
-		"a\t1\nb\n":                 `part 1: line "b" is not KEY<TAB>COUNT`,
-		"a\t1\nb\t\n":               `part 1: line "b\t" is not KEY<TAB>COUNT`,
-		"a\t1x\n":                   `part 1: line "a\t1x" is not KEY<TAB>COUNT`,
-		"b\t1\na\t1\n":              "part 1 is not sorted: something else has written to it",
-		"b\t1\nb\t1\n":              "part 1 is not sorted: something else has written to it",
-		"b\t-1\n":                   `part 1: line "b\t-1" is not KEY<TAB>COUNT`,
-		"b\t12345678901234567890\n": `part 1: line "b\t12345678901234567890" is not KEY<TAB>COUNT`,
+		"a\t1\nb\n":                 `part 1: invalid line "b": want KEY<TAB>COUNT`,
+		"a\t1\nb\t\n":               `part 1: invalid line "b\t": want KEY<TAB>COUNT`,
+		"a\t1x\n":                   `part 1: invalid line "a\t1x": want KEY<TAB>COUNT`,
+		"b\t1\na\t1\n":              "part 1 is not sorted: another program has written to it",
+		"b\t1\nb\t1\n":              "part 1 is not sorted: another program has written to it",
+		"b\t-1\n":                   `part 1: invalid line "b\t-1": want KEY<TAB>COUNT`,
+		"b\t12345678901234567890\n": `part 1: invalid line "b\t12345678901234567890": want KEY<TAB>COUNT`,
 	} {
 		if _, kept, err := collectWords(job, nil, "a\t1\n", part); err == nil || err.Error() != want || kept {
 			t.Errorf("Collect(%q) = %v, %v, want %s", part, kept, err, want)

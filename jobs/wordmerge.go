@@ -9,26 +9,26 @@ import (
 	"github.com/bridgefour/bridgefour"
 )
 
-// lineRest is the least that a line of a result has beyond its word: a tab, a digit, the line's end.
+// lineRest is the minimum length of a result line beyond its word: tab, digit, newline.
 const lineRest = 3
 
-// wordRun is sorted words, each once.
+// wordRun is a list of sorted, distinct words.
 type wordRun struct {
 	words []wordRef
-	bytes int64 // of the words as lines, at least
+	bytes int64 // of the words as lines; a lower bound
 }
 
-// wordMerger adds sorted parts up. It merges runs of about equal length, as a merge sort does, so that a part costs its
-// own length times the logarithm of the number of parts. It holds about twice the words of the result.
+// wordMerger adds sorted parts. It merges runs of about equal length, as a merge sort does, so that a part costs its length times
+// the logarithm of the number of parts. It holds about twice the words of the result.
 type wordMerger struct {
-	counter *wordCounter // for long words, which are held once
+	counter *wordCounter // interns long words
 	runs    []wordRun    // each less than half as long as the one before it
 	free    [][]wordRef
 }
 
-// part takes a part's lines.
+// part adds the lines of a part.
 func (m *wordMerger) part(part *bridgefour.Part) error {
-	const lineGuess = 12 // bytes, to begin with
+	const lineGuess = 12 // bytes; initial guess
 	run := wordRun{words: m.room(int(min(part.Size()/lineGuess, 1<<20)))}
 	ordered := true
 	records := part.Records()
@@ -48,7 +48,7 @@ func (m *wordMerger) part(part *bridgefour.Part) error {
 		return err
 	}
 	if !ordered {
-		return fmt.Errorf("part %d is not sorted: something else has written to it", part.Index())
+		return fmt.Errorf("part %d is not sorted: another program has written to it", part.Index())
 	}
 	if len(run.words) == 0 {
 		m.free = append(m.free, run.words)
@@ -61,7 +61,7 @@ func (m *wordMerger) part(part *bridgefour.Part) error {
 	return nil
 }
 
-// ref gives a word of a part. One that is long is put into the counter's table, for the arena to hold it once.
+// ref returns the reference of a word. A long word is interned in the counter's table, so that the arena holds it once.
 func (m *wordMerger) ref(word []byte, count uint64) wordRef {
 	if isLong(word) {
 		return m.counter.longWordRef(m.counter.addLong(word, 0), count)
@@ -71,7 +71,7 @@ func (m *wordMerger) ref(word []byte, count uint64) wordRef {
 	return wordRef{head: binary.BigEndian.Uint64(first[:8]), tail: binary.BigEndian.Uint64(first[8:]), count: count}
 }
 
-// largest is the longest run's bytes: the result is no shorter.
+// largest is the size of the longest run: the result is at least as long.
 func (m *wordMerger) largest() int64 {
 	if len(m.runs) == 0 {
 		return 0
@@ -79,7 +79,7 @@ func (m *wordMerger) largest() int64 {
 	return m.runs[0].bytes
 }
 
-// all merges what is left.
+// all merges the remaining runs.
 func (m *wordMerger) all() []wordRef {
 	for len(m.runs) > 1 {
 		m.mergeLast()
@@ -113,7 +113,7 @@ func (m *wordMerger) mergeLast() {
 	m.runs = append(m.runs[:n-2], merged)
 }
 
-// room gives an empty list for n words, of one that is free if it can.
+// room returns an empty list for n words, reusing a free one if possible.
 func (m *wordMerger) room(n int) []wordRef {
 	for i, list := range m.free {
 		if cap(list) >= n {
@@ -123,14 +123,14 @@ func (m *wordMerger) room(n int) []wordRef {
 	}
 	const kept = 2
 	if len(m.free) > kept {
-		m.free = m.free[:0] // too short for the runs there are now
+		m.free = m.free[:0] // too short for the current runs
 	}
 	return make([]wordRef, 0, n)
 }
 
-// frequent puts sorted words into the order of a result: the most frequent first, those equally frequent as they were.
+// frequent sorts sorted words for a result: the most frequent first; equally frequent ones keep their order.
 func (c *wordCounter) frequent(words []wordRef) []wordRef {
-	const rare = 1 << 10 // most words are: these are dealt out, the others sorted
+	const rare = 1 << 10 // most words are rare: they are distributed, the others sorted
 	var places [rare]int
 	common := 0
 	for i := range words {

@@ -8,23 +8,22 @@ import (
 	"slices"
 )
 
-// wordRef is a word and its count, to be sorted. Its first 16 bytes, read as big-endian integers, are ordered as the
-// bytes are.
+// wordRef is a sortable word with its count. Its first 16 bytes, as big-endian integers, are in the order of the bytes.
 type wordRef struct {
 	head, tail uint64
 	count      uint64
-	long       longRef // 0: head and tail are all of it
+	long       longRef // 0: the word is head and tail
 }
 
-// longRef says where a long word stands in the arena: place<<longSizeBits | size.
+// longRef is the place of a long word in the arena: place<<longSizeBits | size.
 type longRef uint64
 
 const longSizeBits = 24
 
-// sorted gives all words in the order of their bytes.
+// sorted returns all words in byte order.
 //
-// They are dealt out by their third and fourth byte, then by their first two, which orders them by all four (a radix
-// sort); what is still equal are short stretches, and these are compared.
+// They are distributed by their third and fourth byte, then by their first two, which orders them by all four (a radix sort); the
+// remaining equal stretches are short, and are sorted by comparison.
 func (c *wordCounter) sorted() []wordRef {
 	const firstFour, firstTwo = 32, 48 // shifts
 	c.listWords()
@@ -44,7 +43,7 @@ func (c *wordCounter) sorted() []wordRef {
 	return c.list
 }
 
-// deal orders words by the 16 bits of their heads above shift. Those that are equal keep their order.
+// deal orders words by the 16 bits of their heads above shift, stably.
 func (c *wordCounter) deal(to, from []wordRef, shift int) {
 	const digits = 1 << 16
 	if c.places == nil {
@@ -97,8 +96,7 @@ func (c *wordCounter) longWordRef(entry *longWord, count uint64) wordRef {
 	}
 }
 
-// compare orders words by their bytes. Words that differ in their first 16 bytes, of which missing ones are zero, need no
-// look at the rest.
+// compare orders words by their bytes. The rest matters only if the first 16 bytes are equal, where missing bytes are zero.
 func (c *wordCounter) compare(a, b wordRef) int {
 	if a.head != b.head {
 		return cmp.Compare(a.head, b.head)
@@ -113,7 +111,7 @@ func (c *wordCounter) compare(a, b wordRef) int {
 	return bytes.Compare(c.bytesInto(&first, &a), c.bytesInto(&second, &b))
 }
 
-// bytes gives a word. It holds until the next call.
+// bytes returns a word. It is valid until the next call.
 func (c *wordCounter) bytes(w *wordRef) []byte { return c.bytesInto(&c.scratch, w) }
 
 func (c *wordCounter) bytesInto(scratch *[16]byte, w *wordRef) []byte {
@@ -126,7 +124,7 @@ func (c *wordCounter) bytesInto(scratch *[16]byte, w *wordRef) []byte {
 	return scratch[:w.shortSize()]
 }
 
-// shortSize is the size of a word that is not long: the bytes behind it are zero, and none of its own is.
+// shortSize is the size of a short word: the bytes behind it are zero, and none of its own is.
 func (w *wordRef) shortSize() int {
 	if w.tail == 0 {
 		return 8 - bits.TrailingZeros64(w.head)/8

@@ -11,12 +11,11 @@ import (
 	"unsafe"
 )
 
-// wordCounter is a hash table of words, made for text: a word of up to 8 bytes is held and compared as one integer, one
-// of up to 16 as two. Text is looked at 8 bytes at a time; there is no loop over the letters of an ordinary word.
+// wordCounter is a hash table of words, optimized for text: a word of up to 8 bytes is stored and compared as one integer, one of up
+// to 16 as two. Text is examined 8 bytes at a time; there is no loop over the letters of an ordinary word.
 //
-// Where a word is kept depends on nothing but the word: with a byte of value 0x20 or less in it (control characters), or
-// with more than 16 bytes, among the long ones; else by its length. So zero bytes behind a short word cannot be mistaken
-// for a part of it.
+// The table of a word depends on the word alone: words with a byte of 0x20 or less (control characters) or more than 16 bytes are
+// long words, others are assigned by length. So zero bytes behind a short word cannot be mistaken for a part of it.
 type wordCounter struct {
 	buf []byte
 
@@ -52,7 +51,7 @@ type longWord struct {
 }
 
 const (
-	loadSlack = 24 // so many bytes behind a block are read, and ignored, by loads that begin within it
+	loadSlack = 24 // bytes behind a block that loads within it read and ignore
 
 	shortStart  = 1 << 13
 	middleStart = 1 << 11
@@ -61,7 +60,7 @@ const (
 	lows  = 0x7f7f7f7f7f7f7f7f
 	highs = 0x8080808080808080
 
-	// Golden-ratio multipliers: the product's high bits depend on every bit of the key.
+	// Golden-ratio multipliers: the high bits of the product depend on every bit of the key.
 	mixHead = 0x9e3779b97f4a7c15
 	mixTail = 0xd6e8feb86659fd93
 
@@ -77,7 +76,7 @@ func newWordCounter() *wordCounter {
 	}
 }
 
-// reset forgets the words and keeps the memory.
+// reset removes the words and keeps the memory.
 func (c *wordCounter) reset() {
 	clear(c.short)
 	clear(c.middle)
@@ -86,12 +85,12 @@ func (c *wordCounter) reset() {
 	c.arena = c.arena[:0]
 }
 
-// memory is what the counter holds, about.
+// memory is the approximate size of the counter.
 func (c *wordCounter) memory() int {
 	return len(c.buf) + 16*len(c.short) + 24*len(c.middle) + 32*len(c.long) + cap(c.arena) + 32*(cap(c.list)+cap(c.spare))
 }
 
-// notAbove gives the high bit of each byte that is 0x20 or less. No byte's sum carries into the next.
+// notAbove returns the high bit of each byte that is 0x20 or less. No byte's sum carries into the next.
 func notAbove(x uint64) uint64 {
 	const add = (0x7f - 0x20) * 0x0101010101010101
 	return ^((x&lows + add) | x) & highs
@@ -142,7 +141,7 @@ func (c *wordCounter) words(buf []byte, end int) {
 	}
 }
 
-// longer counts a word whose first 8 bytes, head, hold nothing that could end it, and gives the place behind it.
+// longer counts a word whose first 8 bytes, head, contain no separator, and returns the place behind it.
 func (c *wordCounter) longer(buf []byte, start, end int, head uint64) int {
 	const word = 8
 	tail := binary.LittleEndian.Uint64(buf[start+word:])
@@ -164,14 +163,14 @@ func (c *wordCounter) longer(buf []byte, start, end int, head uint64) int {
 	return start + word + stop/word + 1
 }
 
-// odd counts a word of any kind, if one begins at start, and gives the place behind it and the white space that ends it.
+// odd counts a word of any kind that begins at start, if any, and returns the place behind it and its separator.
 func (c *wordCounter) odd(buf []byte, start, end int) int {
 	for i := start; i < end; i++ {
 		size := 0
 		switch b := buf[i]; {
 		case b <= ' ':
 			size = int(asciiSpaces >> b & 1)
-		case b == 0xc2 || b >= 0xe1 && b <= 0xe3: // what Unicode's white space begins with
+		case b == 0xc2 || b >= 0xe1 && b <= 0xe3: // first bytes of Unicode's white space
 			size = wideSpace(buf[i:end])
 		}
 		if size > 0 {
@@ -184,7 +183,7 @@ func (c *wordCounter) odd(buf []byte, start, end int) int {
 	return end
 }
 
-// wideSpace gives the length of the white space that text begins with, beyond ASCII; 0 if it begins with none.
+// wideSpace returns the length of the non-ASCII white space at the start of text; 0 if there is none.
 func wideSpace(text []byte) int {
 	r, size := utf8.DecodeRune(text)
 	if unicode.IsSpace(r) {
@@ -193,7 +192,7 @@ func wideSpace(text []byte) int {
 	return 0
 }
 
-// lastSpace gives the place behind the last white space in text, 0 if there is none. None ends in text[:from].
+// lastSpace returns the place behind the last white space in text; 0 if there is none. None ends in text[:from].
 func lastSpace(text []byte, from int) int {
 	for i := len(text) - 1; i >= from; i-- {
 		if text[i] <= ' ' && asciiSpaces>>text[i]&1 != 0 {
@@ -209,7 +208,7 @@ func lastSpace(text []byte, from int) int {
 	return from + i + size
 }
 
-// isLong tells whether a word is kept among the long ones.
+// isLong reports whether a word is stored as a long word.
 func isLong(word []byte) bool {
 	const inlineMax = 16
 	return len(word) > inlineMax || slices.ContainsFunc(word, func(b byte) bool { return b <= ' ' })
@@ -263,12 +262,12 @@ func (c *wordCounter) addMiddle(head, tail uint64) {
 	}
 }
 
-// addLong counts a word n times, and gives its place, which holds until the next call.
+// addLong counts a word n times, and returns its place, which is valid until the next call.
 func (c *wordCounter) addLong(word []byte, n uint64) *longWord {
 	if full(c.longUsed+1, len(c.long)) {
 		c.growLong()
 	}
-	hash := maphash.Bytes(c.seed, word) | 1 // never that of a free place
+	hash := maphash.Bytes(c.seed, word) | 1 // never that of a free slot
 	at := hash >> 1
 	for c.long[at&c.longMask].hash != 0 {
 		entry := &c.long[at&c.longMask]
@@ -293,9 +292,8 @@ func (c *wordCounter) longBytes(entry *longWord) []byte {
 	return c.arena[entry.at : entry.at+entry.size]
 }
 
-// full keeps tables at most half full: most words are found at the first look, which the processor then foresees.
-// fresh makes a table of n places, and writes to each of its pages: a page that is first read from costs a second fault, and an
-// interrupt of the other processors, when it is written to.
+// fresh allocates a table of n places and writes to each of its pages: a page that is first read from causes another fault, and
+// interrupts the other processors, when it is written to.
 func fresh[T any](n int) []T {
 	const pageBytes = 4096
 	var zero T
@@ -306,6 +304,7 @@ func fresh[T any](n int) []T {
 	return table
 }
 
+// full limits tables to half of their places: then most words are found at the first probe, which the branch predictor learns.
 func full(used, size int) bool { return used > size/2 }
 
 func (c *wordCounter) growShort() {

@@ -17,30 +17,30 @@ import (
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
-// Output is where a job's output goes.
+// Output describes the output of a job.
 type Output struct {
 	Dir   blob.Location
-	UID   string // the job's: unlike its number never given twice
-	Tasks uint64 // of the stage that makes the parts; decides how many digits their names have
-	// Overwrite removes an earlier output. What else lies in Dir stays.
+	UID   string // of the job; unlike its number never reused
+	Tasks uint64 // of the stage whose outputs are the parts; determines the length of their names
+	// Overwrite removes an earlier output. Other files in Dir stay.
 	Overwrite bool
-	// Partial publishes what there is, under the manifest _PARTIAL. A later Publish of the whole takes its place.
+	// Partial publishes the outputs that exist, under the manifest _PARTIAL. A later Publish without Partial replaces that.
 	Partial bool
-	// Manifest but for Parts, which Publish adds, and Result.
+	// Manifest without Parts and Result, which Publish adds.
 	Manifest api.Manifest
 }
 
-// validate guards against the removal of more than the job's own folder.
+// validate prevents the removal of anything but the job's own folder.
 func (o Output) validate() error {
 	if o.Dir == "" || o.UID == "" || strings.Contains(o.UID, "/") || strings.HasPrefix(o.UID, ".") {
-		return fmt.Errorf("output %q of job uid %q: both must be set, and the uid be a file name", o.Dir, o.UID)
+		return fmt.Errorf("invalid output %q of job uid %q: both must be set, and the uid must be a file name", o.Dir, o.UID)
 	}
 	return nil
 }
 
-// Part is a task's output.
+// Part is the output of a task.
 type Part struct {
-	Result   bool // it is the collected result, and no part
+	Result   bool // the collected result instead of a part
 	Index    uint64
 	Size     uint64
 	Records  uint64
@@ -48,19 +48,19 @@ type Part struct {
 	File     string // name in the job's private folder
 }
 
-// Summary counts what an output holds.
+// Summary counts the content of an output.
 type Summary struct {
 	Parts, Bytes, Records uint64
-	Result                bool // it has a collected result
+	Result                bool // has a collected result
 }
 
-// private is the folder that attempts of the job write to.
+// private returns the folder that the job's attempts write to.
 func (o Output) private() blob.Location { return o.Dir.Join(layout.Private(o.UID)) }
 
-// OccupiedError says that an output folder holds another output.
+// OccupiedError reports that the output folder contains another output.
 type OccupiedError struct {
 	Dir   blob.Location
-	Names []string // some of what it holds
+	Names []string // some of its content
 }
 
 func (e *OccupiedError) Error() string {
@@ -68,22 +68,22 @@ func (e *OccupiedError) Error() string {
 		e.Dir, strings.Join(e.Names, ", "))
 }
 
-// PartsError says which parts are not as the tasks left them.
+// PartsError reports parts that differ from what the tasks wrote.
 type PartsError struct {
 	Dir     blob.Location
-	Bad     uint64 // parts that are missing or have another size
+	Bad     uint64 // missing or of another size
 	Parts   uint64
 	Samples []string
 }
 
 func (e *PartsError) Error() string {
-	return fmt.Sprintf("%d of %d parts of output %q are not as their tasks left them (%s): somebody has changed %s, or it is "+
+	return fmt.Sprintf("%d of %d parts of output %q differ from what the tasks wrote (%s): %s was changed, or is "+
 		"not the same folder on all workers",
 		e.Bad, e.Parts, e.Dir, strings.Join(e.Samples, ", "), e.Dir.Join(layout.Temporary))
 }
 
-// Publish makes an output complete. It may be run again after it failed or its process died at any point, also when it had
-// succeeded, with the same parts. parts is read once.
+// Publish makes an output complete. It is idempotent: it may be called again with the same parts after it failed, after a crash at
+// any point, and after it succeeded. parts is read once.
 func Publish(ctx context.Context, store blob.Store, out Output, parts iter.Seq2[Part, error]) (Summary, error) {
 	if err := out.validate(); err != nil {
 		return Summary{}, err
@@ -100,7 +100,7 @@ func Publish(ctx context.Context, store blob.Store, out Output, parts iter.Seq2[
 	return summary, nil
 }
 
-// publication is one run of Publish.
+// publication is one call of Publish.
 type publication struct {
 	store   blob.Store
 	out     Output
@@ -109,8 +109,8 @@ type publication struct {
 }
 
 func (p *publication) run(ctx context.Context) error {
-	// Jobs of one cluster do not share an output, but those of two embedded ones may: both would find it empty, and each put
-	// its parts over the other's.
+	// Two jobs of one cluster never share an output, but those of two embedded clusters may: both would find it empty, and replace
+	// each other's parts.
 	unlock, err := lock(ctx, p.store, p.out.Dir)
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func (p *publication) run(ctx context.Context) error {
 	if p.out.Partial {
 		manifest = layout.Partial
 	}
-	// The manifest is the last thing written: with it here, only cleaning is left. But a partial output may have grown since.
+	// The manifest is written last: if it exists, only the cleanup is left. But a partial output may have grown.
 	if !own.success || p.out.Partial {
 		if err := p.check(ctx, own.any()); err != nil {
 			return err
@@ -147,19 +147,19 @@ func (p *publication) run(ctx context.Context) error {
 	return removePrivate(ctx, p.store, p.out)
 }
 
-// lock keeps others from publishing in dir, if the store can do that.
+// lock locks dir against other publications, if the store supports locks.
 func lock(ctx context.Context, store blob.Store, dir blob.Location) (unlock func(), err error) {
 	locker, ok := store.(blob.Locker)
 	if !ok {
 		return func() {}, nil
 	}
-	if err := store.MkdirAll(ctx, dir); err != nil { // there may be no part that has made it
+	if err := store.MkdirAll(ctx, dir); err != nil { // a job without parts has not created it
 		return nil, err
 	}
 	return locker.LockDir(ctx, dir)
 }
 
-// owned says by which signs the output folder is known to be this job's.
+// owned lists the signs that the output folder belongs to this job.
 type owned struct{ mark, success, partial bool }
 
 func (o owned) any() bool { return o.mark || o.success || o.partial }
@@ -179,12 +179,12 @@ func ownership(ctx context.Context, store blob.Store, out Output) (owned, error)
 	return own, errors.Join(errs[:]...)
 }
 
-// isMissing counts a file below a file as missing too.
+// isMissing reports whether a file does not exist, including one below another file.
 func isMissing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// claim makes OUTPUT this job's.
+// claim makes the output folder this job's.
 func (p *publication) claim(ctx context.Context, own owned) error {
 	if !own.any() {
 		if err := p.clearEarlier(ctx); err != nil {
@@ -197,7 +197,7 @@ func (p *publication) claim(ctx context.Context, own owned) error {
 	return setMark(ctx, p.store, p.private)
 }
 
-// setMark is durable when it returns.
+// setMark sets the mark durably.
 func setMark(ctx context.Context, store blob.Store, private blob.Location) error {
 	w, err := store.Create(ctx, "", private.Join(layout.Mark))
 	if err != nil {
@@ -206,7 +206,7 @@ func setMark(ctx context.Context, store blob.Store, private blob.Location) error
 	return w.Commit()
 }
 
-// clearEarlier removes an earlier output, or says that there is one.
+// clearEarlier removes an earlier output, or fails with an OccupiedError.
 func (p *publication) clearEarlier(ctx context.Context) error {
 	names, err := outputFiles(ctx, p.store, p.out.Dir)
 	if err != nil || len(names) == 0 {
@@ -225,7 +225,7 @@ func (p *publication) clearEarlier(ctx context.Context) error {
 	return removeOutput(ctx, p.store, p.out.Dir, names)
 }
 
-// outputFiles names what a job may have put into dir: manifests first, then the result and the parts.
+// outputFiles lists the files in dir that a job may have published: manifests first, then the result and the parts.
 func outputFiles(ctx context.Context, store blob.Store, dir blob.Location) ([]blob.Location, error) {
 	var manifests, rest []blob.Location
 	keep := func(name blob.Location, folder bool) bool {
@@ -245,7 +245,7 @@ func outputFiles(ctx context.Context, store blob.Store, dir blob.Location) ([]bl
 	return append(manifests, rest...), nil
 }
 
-// removeOutput removes what outputFiles found. The manifest goes first, and for good: an output that lacks parts must never look
+// removeOutput removes the files listed by outputFiles. First the manifest, durably: an output that lacks parts must never look
 // complete.
 func removeOutput(ctx context.Context, store blob.Store, dir blob.Location, names []blob.Location) error {
 	manifests := 0
@@ -266,7 +266,7 @@ func removeOutput(ctx context.Context, store blob.Store, dir blob.Location, name
 	return nil
 }
 
-// removePrivate removes the job's private folder, durably: nobody would look for it after a loss of power.
+// removePrivate removes the job's private folder, durably: nothing would remove it later.
 func removePrivate(ctx context.Context, store blob.Store, out Output) error {
 	temporary := out.Dir.Join(layout.Temporary)
 	if err := store.RemoveAll(ctx, out.private()); err != nil {
@@ -275,21 +275,21 @@ func removePrivate(ctx context.Context, store blob.Store, out Output) error {
 	if err := store.RemoveEmpty(ctx, temporary); err != nil {
 		return err
 	}
-	// Other jobs may use _temporary still; if not, it is gone from the output folder.
+	// Other jobs may still use _temporary.
 	if err := store.SyncDir(ctx, temporary); err != nil {
 		return err
 	}
 	return store.SyncDir(ctx, out.Dir)
 }
 
-// Abort leaves nothing of a job in its output folder: not what its attempts wrote, nor what a Publish had got done. The folder
-// itself stays, and what was in it before. It may be run again after it failed or its process died at any point.
+// Abort removes everything of a job from its output folder: what its attempts wrote and what an unfinished Publish has published.
+// The folder itself and its earlier content stay. Abort is idempotent, as Publish is.
 func Abort(ctx context.Context, store blob.Store, out Output) error {
 	if err := out.validate(); err != nil {
 		return err
 	}
 	if err := abort(ctx, store, out); err != nil {
-		return fmt.Errorf("remove what job left in output %q: %w", out.Dir, err)
+		return fmt.Errorf("remove output %q: %w", out.Dir, err)
 	}
 	return nil
 }
@@ -301,7 +301,7 @@ func abort(ctx context.Context, store blob.Store, out Output) error {
 	}
 	if own.any() {
 		if !own.mark {
-			// The manifest, which tells that the parts are ours, goes before they do.
+			// The manifest, which also identifies the parts as ours, is removed before them.
 			if err := setMark(ctx, store, out.private()); err != nil {
 				return err
 			}
@@ -317,8 +317,8 @@ func abort(ctx context.Context, store blob.Store, out Output) error {
 	return removePrivate(ctx, store, out)
 }
 
-// isManifestOf reports whether the file is a manifest of the job uid. A manifest may hold a million parts: it is read up to
-// its uid, which Publish writes before them.
+// isManifestOf reports whether the file is a manifest of the job uid. As a manifest may contain a million parts, it is read only
+// up to the uid, which Publish writes before them.
 func isManifestOf(ctx context.Context, store blob.Store, name blob.Location, uid string) (bool, error) {
 	r, err := store.Open(ctx, name, 0)
 	if isMissing(err) {
@@ -331,7 +331,7 @@ func isManifestOf(ctx context.Context, store blob.Store, name blob.Location, uid
 	return got == uid, r.Close()
 }
 
-// manifestUID gives "" for what is not a manifest of ours: Hadoop's, for one, is empty.
+// manifestUID returns "" for other files of that name, such as the empty one of Hadoop.
 func manifestUID(r io.Reader) string {
 	d := json.NewDecoder(r)
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {

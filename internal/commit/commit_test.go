@@ -25,11 +25,11 @@ const (
 	uid = "job-uid"
 )
 
-// job is an output with n parts whose attempts are prepared.
+// job is an output with n parts, whose attempts are prepared.
 type job struct {
 	out    commit.Output
 	parts  []commit.Part
-	text   map[string]string // what each published file must hold
+	text   map[string]string // expected content of each published file
 	absent []uint64          // tasks without an output
 }
 
@@ -74,7 +74,7 @@ func (j *job) seq() iter.Seq2[commit.Part, error] {
 	}
 }
 
-// prepare writes what the attempts of the parts leave, and something of a lost attempt.
+// prepare writes the files of the attempts, and one of an attempt that lost.
 func (j *job) prepare(t *testing.T, store blob.Store) {
 	t.Helper()
 	private := j.out.Dir.Join(layout.Private(j.out.UID))
@@ -101,7 +101,7 @@ func (j *job) manifest() string {
 	return layout.Success
 }
 
-// verify looks whether the output is complete, with nothing else in it but extra.
+// verify checks that the output is complete and contains nothing else but extra.
 func (j *job) verify(t *testing.T, store blob.Store, extra ...string) {
 	t.Helper()
 	want := append(slices.Sorted(maps.Keys(j.text)), j.manifest())
@@ -132,7 +132,7 @@ func (j *job) verify(t *testing.T, store blob.Store, extra ...string) {
 	if err := json.Unmarshal([]byte(text), &manifest); err != nil {
 		t.Fatalf("manifest: %v\n%s", err, text)
 	}
-	// The uid stands in the file besides; whether api.Manifest has it is not this test's matter.
+	// The uid is in the file too; api.Manifest need not have it.
 	if f := reflect.ValueOf(&manifest).Elem().FieldByName("UID"); f.IsValid() {
 		f.SetString("")
 	}
@@ -207,7 +207,7 @@ func TestOtherJobsTemporaryStays(t *testing.T) {
 	j.verify(t, store, "_temporary/other/map-0-1")
 }
 
-// earlier leaves another job's output and a file of the user's.
+// earlier writes another job's output and a file of the user's.
 func earlier(t *testing.T, store blob.Store) {
 	t.Helper()
 	old := newJob(dir, 5).withResult()
@@ -302,7 +302,7 @@ func TestBadArguments(t *testing.T) {
 	}
 }
 
-// TestPartialThenWhole is a job that failed with --keep-partial and was then retried.
+// TestPartialThenWhole retries a job that has failed with --keep-partial.
 func TestPartialThenWhole(t *testing.T) {
 	store := blobtest.NewMemory()
 	for _, overwrite := range []bool{false, true} {
@@ -326,12 +326,12 @@ func TestPartialThenWhole(t *testing.T) {
 	}
 }
 
-// scenario is something to be done, maybe in several runs, on a store that dies.
+// scenario is a sequence of runs on a failing store.
 type scenario struct {
 	setup  func(*testing.T, blob.Store)
 	run    func(*testing.T, blob.Store) error
 	verify func(*testing.T, blob.Store)
-	// manifest is complete only with these files in the folder, at any moment.
+	// manifest is complete only if these files exist, at any moment.
 	manifest string
 	files    []string
 }
@@ -368,7 +368,7 @@ func scenarios() map[string]scenario {
 		},
 		"overwrite": {
 			setup: func(t *testing.T, s blob.Store) { t.Helper(); earlier(t, s); over.prepare(t, s) }, run: publish(over),
-			// The earlier manifest counts too: it goes before its parts do.
+			// This includes the earlier manifest, which is removed before its parts.
 			manifest: layout.Success, files: names(over),
 			verify: func(t *testing.T, s blob.Store) {
 				t.Helper()
@@ -406,8 +406,8 @@ func scenarios() map[string]scenario {
 	}
 }
 
-// TestCrashAnywhere lets the store die at each of its operations, with and without loss of what was not durable, and
-// runs again. A second crash follows, at every 13th operation of the second run, another one each time.
+// TestCrashAnywhere makes the store fail at each of its operations, with and without the loss of what is not durable, and runs
+// again. A second failure follows, at every 13th operation of the second run, another one each time.
 func TestCrashAnywhere(t *testing.T) {
 	for name, sc := range scenarios() {
 		for _, late := range []bool{false, true} {
@@ -433,8 +433,8 @@ func isManifest(name blob.Location) bool {
 	return name == dir.Join(layout.Success) || name == dir.Join(layout.Partial)
 }
 
-// crash runs once for each number, dying at that operation, and then to the end. It reports whether the last crash came
-// before the run was over.
+// crash runs once for each number, failing at that operation, and then to the end. It reports whether the last failure
+// occurred.
 func crash(t *testing.T, sc scenario, late bool, lose func(*blobtest.Memory), at ...int) bool {
 	t.Helper()
 	store := blobtest.NewMemory()
@@ -459,7 +459,7 @@ func crash(t *testing.T, sc scenario, late bool, lose func(*blobtest.Memory), at
 	return died && !t.Failed()
 }
 
-// wantWhole looks whether a manifest that stands there tells the truth.
+// wantWhole checks that an existing manifest is true.
 func (sc scenario) wantWhole(t *testing.T, store blob.Store, at []int) {
 	t.Helper()
 	names := blobtest.Names(t, store, dir)
@@ -476,7 +476,7 @@ func (sc scenario) wantWhole(t *testing.T, store blob.Store, at []int) {
 	}
 }
 
-// TestManyPartsNeedLittleMemory holds the memory that a publication needs to what a worker can give.
+// TestManyPartsNeedLittleMemory limits the memory of a publication.
 func TestManyPartsNeedLittleMemory(t *testing.T) {
 	const n = 200_000
 	var store discard

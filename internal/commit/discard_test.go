@@ -11,7 +11,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/blob"
 )
 
-// discard is a store that has every attempt's file, of 5 bytes, and keeps nothing.
+// discard is a store that has every attempt's file, of 5 bytes, and drops all writes.
 type discard struct {
 	blob.Store
 	writes, longest atomic.Int64

@@ -16,10 +16,10 @@ import (
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
-// partList keeps parts in about 70 bytes each: they are gone through several times, and there may be millions.
+// partList stores parts in about 70 bytes each: they are iterated several times, and there may be millions.
 type partList struct {
 	parts  []partEntry
-	names  []byte // of the files, one after the other
+	names  []byte // of the files, concatenated
 	result Part   // of the collect stage; File is empty if there is none
 }
 
@@ -56,7 +56,7 @@ func (l *partList) summary() Summary {
 	return s
 }
 
-// len counts the files to publish: the parts, and the result after them.
+// len is the number of files to publish: the parts, then the result.
 func (l *partList) len() int {
 	if l.result.File != "" {
 		return len(l.parts) + 1
@@ -64,7 +64,7 @@ func (l *partList) len() int {
 	return len(l.parts)
 }
 
-// file gives the i-th file's private and public names, both without folder, and its size.
+// file returns the i-th file's private and public name, both without folder, and its size.
 func (p *publication) file(i int) (private, public string, size uint64) {
 	l := p.list
 	if i == len(l.parts) {
@@ -78,7 +78,7 @@ func (p *publication) file(i int) (private, public string, size uint64) {
 	return string(l.names[from:e.nameEnd]), layout.Part(e.index, p.out.Tasks), e.size
 }
 
-// check looks whether every file is there: in the private folder, or already published if the folder is ours.
+// check checks that every file exists with its size, in the private folder or, if the output folder is ours, published.
 func (p *publication) check(ctx context.Context, ours bool) error {
 	var (
 		mu  sync.Mutex // guards bad
@@ -116,7 +116,7 @@ func (p *publication) check(ctx context.Context, ours bool) error {
 	return nil
 }
 
-// publishParts gives the files their public names, durably.
+// publishParts publishes the files, durably.
 func (p *publication) publishParts(ctx context.Context) error {
 	err := p.each(ctx, func(private, public string, _ uint64) error {
 		return p.store.Publish(ctx, p.private.Join(private), p.out.Dir.Join(public))
@@ -127,8 +127,7 @@ func (p *publication) publishParts(ctx context.Context) error {
 	return p.store.SyncDir(ctx, p.out.Dir)
 }
 
-// each calls do for all files. Several are under way at once, for stores that answer over a network; on a file system the
-// renames are one after the other whatever one does.
+// each calls do for all files, several at once, for stores with a network latency. A file system renames one by one anyway.
 func (p *publication) each(ctx context.Context, do func(private, public string, size uint64) error) error {
 	const parallel, chunk = 16, 64
 	var (
@@ -163,7 +162,7 @@ func (p *publication) each(ctx context.Context, do func(private, public string, 
 	return context.Cause(ctx)
 }
 
-// writeManifest writes it privately first, so that it is whole and durable when it gets its name.
+// writeManifest writes the manifest under a private name first, so that it is complete and durable when published.
 func (p *publication) writeManifest(ctx context.Context, name string) error {
 	private := p.private.Join(name)
 	w, err := p.store.Create(ctx, "", private)
@@ -187,16 +186,16 @@ func (p *publication) writeManifest(ctx context.Context, name string) error {
 	return p.store.SyncDir(ctx, p.out.Dir)
 }
 
-// head is the manifest as it is written. A later run knows its own by the uid.
+// head is the manifest without parts. A later run recognizes it by the uid.
 type head struct {
 	api.Manifest
-	Parts []api.ManifestPart `json:"parts"` // after all the rest
+	Parts []api.ManifestPart `json:"parts"` // last
 }
 
-// emptyChecksum is the xxh64 of no bytes.
+// emptyChecksum is the xxh64 of an empty file.
 const emptyChecksum = 0xef46db3751d8e999
 
-// encodeManifest writes the manifest part by part: as one value a million of them would take a gigabyte.
+// encodeManifest writes the manifest part by part: as one value, a million of them would take a gigabyte.
 func (p *publication) encodeManifest(w io.Writer) error {
 	h := head{Manifest: p.out.Manifest, Parts: []api.ManifestPart{}}
 	h.UID = p.out.UID
@@ -209,7 +208,7 @@ func (p *publication) encodeManifest(w io.Writer) error {
 	}
 	before, ok := bytes.CutSuffix(text, []byte("[]\n}"))
 	if !ok {
-		return errors.New("manifest: parts do not come last")
+		return errors.New("manifest: parts are not last")
 	}
 	if _, err := w.Write(before); err != nil {
 		return err
@@ -222,7 +221,7 @@ func (p *publication) encodeManifest(w io.Writer) error {
 		e := &p.list.parts[i]
 		checksum := e.checksum
 		if e.size == 0 {
-			checksum = emptyChecksum // nobody is asked for the checksum of nothing
+			checksum = emptyChecksum // not reported for empty outputs
 		}
 		line = fmt.Appendf(line[:0], `%s    {"part":%q,"size":%d,"records":%d,"xxh64":"%016x"}`,
 			separator, layout.Part(e.index, p.out.Tasks), e.size, e.records, checksum)

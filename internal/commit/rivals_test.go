@@ -15,7 +15,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
-// TestRivals lets jobs that know nothing of each other publish in one folder at once: one has it all, the others are told.
+// TestRivals publishes independent jobs in one folder at once: one succeeds completely, the others fail with an OccupiedError.
 func TestRivals(t *testing.T) {
 	store := blob.NewFiles()
 	for range 10 {
@@ -53,7 +53,7 @@ func TestRivals(t *testing.T) {
 	}
 }
 
-// TestEmptyPart: the checksum of nothing is not nothing.
+// TestEmptyPart checks the checksum of an empty part.
 func TestEmptyPart(t *testing.T) {
 	store := blobtest.NewMemory()
 	j := newJob(dir, 1)

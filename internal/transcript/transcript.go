@@ -1,8 +1,8 @@
-// Package transcript runs tests that are stories: files of commands and of what was answered, which are played and compared, and
-// written anew with `go test -run Transcripts -update`.
+// Package transcript runs golden tests: files of commands and expected answers. `go test -run Transcripts -update` rewrites the
+// answers.
 //
-// A file is blocks with empty lines between them. A block is commands, one a line, a line "----", and the answer. Lines that
-// begin with # are for readers; a block without "----" is, too.
+// A file consists of blocks, separated by empty lines. A block is commands, one per line, a line "----", and the answer. Lines that
+// begin with #, and blocks without "----", are comments.
 package transcript
 
 import (
@@ -14,10 +14,10 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the answers of the transcripts in testdata anew") //nolint:gochecknoglobals // a flag of go test
+var update = flag.Bool("update", false, "rewrite the answers of the transcripts in testdata") //nolint:gochecknoglobals // a flag of go test
 
-// Run plays each *.txt of a folder in a subtest. Begin starts a story, and returns what answers a block of commands, each parted
-// into its words; an answer ends with a newline, or is empty.
+// Run runs each *.txt in dir as a subtest. begin starts a transcript and returns the function that answers a block of commands, each
+// split into words; an answer ends with a newline, or is empty.
 func Run(t *testing.T, dir string, begin func(t *testing.T) (answer func(commands [][]string) string)) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.txt"))
@@ -45,7 +45,7 @@ func Run(t *testing.T, dir string, begin func(t *testing.T) (answer func(command
 	}
 }
 
-// Play returns a story's text with the answers as they are now.
+// Play returns a transcript's text with the current answers.
 func Play(text string, answer func([][]string) string) string {
 	var b strings.Builder
 	for block := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
@@ -68,7 +68,7 @@ func commands(head string) (list [][]string) {
 	return list
 }
 
-// Options parts a command's words into plain ones and settings.
+// Options splits a command's words into plain ones and settings.
 func Options(words []string) (list []string, set map[string]string) {
 	set = map[string]string{}
 	for _, w := range words {
@@ -81,7 +81,7 @@ func Options(words []string) (list []string, set map[string]string) {
 	return list, set
 }
 
-// Difference shows the first line that is not as it was.
+// Difference shows the first line that differs.
 func Difference(want, got string) string {
 	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
 	for i := range max(len(w), len(g)) {
