@@ -41,8 +41,8 @@
 //	dead     | alive |      |          | removed
 //	draining |       | dead |          | removed
 //
-// Tasks are columns in pages of 256, made when the first of a page is over or fails: 11 bytes for a done task, 35 with
-// output, 48 when it has failed before (BenchmarkMemory). Splits are derived from the input, not stored. A Snapshot shares
+// Tasks are columns in pages of 256, made when the first of a page is over or fails: 23 bytes for a done task, 47 with
+// output, 60 when it has failed before (BenchmarkMemory). Splits are derived from the input, not stored. A Snapshot shares
 // the pages, and Apply copies one before it writes to it, so a snapshot is taken in microseconds and written beside Apply
 // (BenchmarkStall).
 //

@@ -5,5 +5,5 @@ package state
 //
 //	level | since  | allows
 //	0     | v0.1   | positional records: version 1 of entries and snapshots
-//	1     | v0.3   | tagged records: version 2
+//	1     | v0.3   | tagged records: version 2; stage plans, lost outputs, where and when a task ran
 const FeatureLevel = 1

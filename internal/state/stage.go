@@ -86,7 +86,7 @@ func (s TaskStatus) Next(e TaskEvent) (next TaskStatus, ok bool) {
 // tasks lie far apart has little to copy (BenchmarkStall). Snapshots are written by the page: it cannot change.
 const pageTasks = 256
 
-// page holds the columns of pageTasks tasks: 9 bytes a task, 24 more where tasks have output and 13 more where tasks have
+// page holds the columns of pageTasks tasks: 9 bytes a task, 24 more if tasks have output, 12 more if they are done, 13 more if they have
 // failed. A page is made when the first of its tasks is over or has failed, so a job of ten million tasks begins as nothing.
 type page struct {
 	// Epochs of the page itself, out, run and trouble. What is of an older one than the machine's is shared with a snapshot: copy
