@@ -137,7 +137,7 @@ type Replica struct {
 	inbox     chan []*raftpb.Message
 	requests  chan request
 	refs      atomic.Uint64
-	receiving chan struct{} // room for one: who has put something in receives a snapshot
+	receiving chan struct{} // room for one: held while a snapshot is received
 	done      chan struct{} // closed when Run ends
 	started   atomic.Bool
 	status    atomic.Pointer[Status]

@@ -209,8 +209,8 @@ func (c *Core) settle(now time.Time) error {
 	return nil
 }
 
-// persistRemoval reports that this member was removed, once that is on its disk: when it is started again nobody else will tell
-// it, and a commit index alone is otherwise not persisted at once.
+// persistRemoval reports that this member was removed, once that is on its disk: after a restart no other member would tell it. A commit
+// index alone is otherwise not persisted at once.
 func (c *Core) persistRemoval() {
 	p := &c.persist
 	p.urgent = p.urgent || len(p.next.Saves) > 0
