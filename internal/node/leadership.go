@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"sync"
 
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/replica"
@@ -10,9 +9,7 @@ import (
 
 // lead serves one term as leader. It returns when this node steps down, and its deferred calls undo what it set up.
 func (n *Node) lead(ctx context.Context) error {
-	var hooks sync.WaitGroup
 	leading, stepDown := context.WithCancel(ctx)
-	defer hooks.Wait()
 	defer stepDown()
 	defer n.settleRequests(ctx)
 	defer n.endTerm(ctx)
@@ -27,13 +24,13 @@ func (n *Node) lead(ctx context.Context) error {
 		n.acceptWrites()
 	}
 	for _, hook := range n.whileLeading() {
-		hooks.Go(func() { hook(leading) })
+		n.loop.helpers.Go(func() { hook(leading) })
 	}
 	return n.serve(leading)
 }
 
-// whileLeading returns the functions that run while this node leads, each in a goroutine. Their context ends when it steps down,
-// which waits for them.
+// whileLeading returns the functions that run while this node leads, each in a goroutine. Their context ends when it steps down, which does
+// not wait for them: a file system may hang.
 func (n *Node) whileLeading() []func(ctx context.Context) {
 	return []func(ctx context.Context){n.sweepSpool}
 }
