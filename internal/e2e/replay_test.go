@@ -127,7 +127,7 @@ func (l *randomLog) next() []byte {
 
 func (l *randomLog) command(e *state.Entry) {
 	r := l.rng
-	id, stage, key := state.JobID(1+r.IntN(6)), uint32(r.IntN(3)), []string{"", "a", "b", "c"}[r.IntN(4)]
+	id, stage, key := state.JobID(1+r.IntN(4)), uint32(max(0, r.IntN(6)-3)), []string{"", "a", "b", "c"}[r.IntN(4)]
 	l.lease++
 	lease := state.NewLease(1, l.lease)
 	switch r.IntN(12) {
@@ -144,8 +144,8 @@ func (l *randomLog) command(e *state.Entry) {
 		}
 		e.Done(state.WorkerID(r.IntN(3)), id, stage, list)
 	case 6, 7:
-		kind := state.FailureKind(1 + r.IntN(8))
-		e.Failed(id, stage, uint64(r.IntN(4)), state.Failure{Kind: kind, Worker: 1, Lease: lease, Message: kind.String()})
+		kind := state.FailureKind(1 + max(r.IntN(8), r.IntN(4)))
+		e.Failed(id, stage, uint64(r.IntN(3)), state.Failure{Kind: kind, Worker: 1, Lease: lease, Message: kind.String()})
 	case 8:
 		e.Stop(key, id)
 	case 9:
