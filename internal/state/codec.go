@@ -10,10 +10,10 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// errShort is a log entry or snapshot that ends too early or has a number that cannot be.
+// errShort: a log entry or snapshot is truncated, or holds an impossible value.
 var errShort = errors.New("damaged record")
 
-// encoder appends values to buf: numbers as varints, strings with their length before them.
+// encoder appends values to buf: numbers as varints, strings preceded by their length.
 type encoder struct{ buf []byte }
 
 func (e *encoder) uint(v uint64)   { e.buf = binary.AppendUvarint(e.buf, v) }
@@ -30,11 +30,11 @@ func (e *encoder) bool(v bool) {
 	}
 }
 
-// decoder reads what encoder wrote. The first error sticks; after it every read gives zero.
+// decoder reads what encoder wrote. The first error sticks; every later read returns zero.
 type decoder struct {
 	buf   []byte
 	err   error
-	needs string // version of the program that can read all of this cluster's records, for errors; empty: not known
+	needs string // for errors: a version that can read all records of this cluster; empty: unknown
 }
 
 func (d *decoder) fail() {
@@ -44,7 +44,7 @@ func (d *decoder) fail() {
 	d.buf = nil
 }
 
-// newer refuses what only a newer program can read.
+// newer fails with ErrVersion: only a newer program can read this.
 func (d *decoder) newer(what string) {
 	if d.err == nil {
 		version := "a newer version"
@@ -133,8 +133,8 @@ func (d *decoder) bool() bool {
 	return v
 }
 
-// count reads the length of a list whose entries take at least one byte each, so a damaged length cannot ask for memory
-// that the record could never fill.
+// count reads the length of a list. Each element takes at least one byte, so a damaged length does not allocate more than the
+// record could fill.
 func (d *decoder) count() int {
 	n := d.uint()
 	if n > uint64(len(d.buf)) {
@@ -144,7 +144,7 @@ func (d *decoder) count() int {
 	return int(n)
 }
 
-// completions writes a list: neighbouring tasks of neighbouring leases take five bytes each.
+// completions writes a list. Neighbouring tasks with neighbouring leases take five bytes each.
 func (e *encoder) completions(list []Completion) {
 	e.uint(uint64(len(list)))
 	var index, lease int64
@@ -180,7 +180,7 @@ func (d *decoder) completions(list []Completion) []Completion {
 	return list
 }
 
-// startedColumn writes the start of each completion as a difference: those of one report are close together.
+// startedColumn writes the start of each completion as a difference: those in one report are close together.
 func (e *encoder) startedColumn(list []Completion) {
 	var last int64
 	for i := range list {
@@ -212,7 +212,7 @@ func (d *decoder) millisColumn(list []Completion) {
 	}
 }
 
-// finish checks that a record was read to its end. What and args name the record.
+// finish returns the error, or that bytes are left. What and args name the record.
 func (d *decoder) finish(what string, args ...any) error {
 	err := d.err
 	if err == nil && len(d.buf) > 0 {

@@ -14,7 +14,7 @@ const (
 	entryV2 = 2
 )
 
-// Command kinds as the log has them; never renumber.
+// Command kinds, as written in the log. Never renumbered.
 const (
 	cmdSubmit = iota + 1
 	cmdStop
@@ -147,17 +147,17 @@ func (d *decoder) commandFields(c *command) {
 }
 
 // Entry builds a log entry: a batch of commands that are applied in order. Its time is the proposing leader's clock; the
-// machine never lets time go back.
+// machine's time never goes back.
 type Entry struct {
 	enc   encoder
 	level uint32
-	// Items counts what was added, tasks one by one.
+	// Items counts the commands, and the completions of a Done one by one.
 	Items int
-	// Fence is the last lease that the leader has given. It goes into each Stop, Retry and OutputLost: what was leased before them
-	// is void for the job, or the stages that read the output, also to a later leader that finds a worker still at it.
+	// Fence is the last lease that the leader has granted. It goes into each Stop, Retry and OutputLost: older leases are void for the
+	// job, or for the stages that read the output, also at a later leader whose workers still hold them.
 	Fence Lease
-	// Fenced are the jobs of these commands. The leader gives no lease of these until the log has the entry: it would be
-	// one of before, and not be void.
+	// Fenced are the jobs of these commands. The leader grants no lease for them until the entry is applied: the fence would not cover
+	// it.
 	Fenced []JobID
 }
 
@@ -173,8 +173,8 @@ func NewEntry(now int64, level uint32) *Entry {
 	return e
 }
 
-// RaiseLevel makes the entry that raises the feature level. Every node must be able to read level: the entry itself is written in its
-// format, so that an older program refuses it by its version. Needs is a version of the program that reads level.
+// RaiseLevel returns the entry that raises the feature level. Every node must be able to read level. The entry itself is written at
+// that level, so that an older program refuses it by its version. Needs is a version of the program that reads level.
 func RaiseLevel(now int64, level uint32, needs string) *Entry {
 	e := NewEntry(now, level)
 	e.add(cmdRaiseLevel, &command{level: level, needs: needs})
@@ -196,9 +196,9 @@ func (e *Entry) Data() []byte { return e.enc.buf }
 // Size is the length of Data, in bytes.
 func (e *Entry) Size() int { return len(e.enc.buf) }
 
-// Submit adds a job. Key makes it idempotent: a second submit with the same key answers with the first one's job, for a day.
-// An empty key is no key. UID names the job's private folder and must be new. Claim is the user that the request names: the job is
-// that of spec.User, but requests are told apart, and at feature level 0 jobs assigned, by what they name.
+// Submit adds a job. Key makes it idempotent: for a day, another submit with the same key is answered with the first one's job.
+// An empty key is no key. UID names the job's private folder and must be new. Claim is the user named by the client. The job belongs to
+// spec.User; the claim is part of the request's sum, and at feature level 0 it is the job's user.
 func (e *Entry) Submit(key, uid, claim string, spec *Spec) {
 	asked := *spec
 	asked.User = claim
@@ -215,13 +215,13 @@ func (e *Entry) Stop(key string, job JobID) {
 	e.add(cmdStop, &command{key: key, job: job, fence: e.Fence})
 }
 
-// Retry opens what failed of an ended job again.
+// Retry reopens the failed tasks of an ended job.
 func (e *Entry) Retry(key string, job JobID) {
 	e.Fenced = append(e.Fenced, job)
 	e.add(cmdRetry, &command{key: key, job: job, fence: e.Fence})
 }
 
-// Forget drops an ended job from the state.
+// Forget removes an ended job from the state.
 func (e *Entry) Forget(key string, job JobID) {
 	e.add(cmdForget, &command{key: key, job: job, fence: e.Fence})
 }
@@ -232,7 +232,7 @@ type Completion struct {
 	Lease      Lease
 	Size       uint64 // bytes of output
 	Records    uint64
-	Checksum   uint64 // xxh64; only kept where Size > 0
+	Checksum   uint64 // xxh64; kept only if Size > 0
 	InputBytes uint64
 	Started    uint32 // see Run
 	Millis     uint32
@@ -244,8 +244,8 @@ func (e *Entry) Done(worker WorkerID, job JobID, stage uint32, list []Completion
 	e.add(cmdDone, &command{worker: worker, job: job, stage: stage, completions: list})
 }
 
-// Failed adds one failed attempt. Its Attempt number and Time are given by the machine. A kind that the log does not know
-// counts as a program error, and a long message is cut: one odd worker must not stop or fill the leaders.
+// Failed adds one failed attempt; the machine sets its Attempt and Time. An unknown kind counts as a program error, and a long
+// message is cut: a faulty worker must neither stop the leaders nor fill their log.
 func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure) {
 	if f.Kind == 0 || f.Kind >= failureKinds {
 		f.Kind = ProgramError
@@ -263,7 +263,7 @@ func (e *Entry) OutputLost(job JobID, stage uint32, task uint64, lease Lease) {
 	e.add(cmdOutputLost, &command{job: job, stage: stage, task: task, lease: lease, fence: e.Fence})
 }
 
-// Register makes a worker known, or brings a known one back.
+// Register adds a worker, or revives a known one.
 func (e *Entry) Register(key string, w *WorkerInfo) {
 	e.add(cmdRegister, &command{key: key, info: w})
 }

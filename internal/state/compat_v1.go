@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Version 1 of log entries and snapshots, as releases before feature level 1 read and write it: every value at its place, none
-// can be added. It is frozen. It is read for ever, and written while the cluster's level is 0.
+// Version 1 of log entries and snapshots, which releases before feature level 1 read and write: positional, so nothing can be added. It is
+// frozen. It is read for ever, and written while the cluster's level is 0.
 
 // stringMap writes m in key order, so that equal maps have equal bytes.
 func (e *encoder) stringMap(m map[string]string) {

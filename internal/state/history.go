@@ -12,10 +12,10 @@ import (
 const (
 	historyMax = 4096 // facts
 	detailMax  = 256  // bytes of a fact's detail
-	deathsTold = 100  // dead tasks of a stage of which each is a fact
+	deathsMax  = 100  // dead tasks of a stage of which each is a fact
 )
 
-// Position is a place in the history: that of a fact. The zero value is before all.
+// Position is the position of a fact in the history. The zero value is before all of them.
 type Position struct {
 	Index uint64 // of the log entry
 	Seq   uint32 // counts the facts of one entry, from 0
@@ -26,8 +26,7 @@ func (p Position) Compare(q Position) int {
 	return cmp.Or(cmp.Compare(p.Index, q.Index), cmp.Compare(p.Seq, q.Seq))
 }
 
-// Fact is an event as the history keeps it, for those who follow what happens from outside. It says by itself what there is
-// to say, for the job or worker may be gone by the time it is read.
+// Fact is an event in the history, for clients that follow it. It is self-contained: the job or worker may be gone when it is read.
 type Fact struct {
 	Position
 
@@ -37,17 +36,17 @@ type Fact struct {
 	Stage  string // name, of StageStarted and TaskDied
 	Task   uint64 // of TaskDied
 	Worker WorkerID
-	// JobStatus or WorkerStatus is how the job, or the worker, stood after it, where Kind is about one.
+	// JobStatus and WorkerStatus are those after the event, if Kind is about a job or a worker.
 	JobStatus    JobStatus
 	WorkerStatus WorkerStatus
-	Detail       string // for people: the job's name, its error, the worker's host
+	Detail       string // for users: the job's name, its error, the worker's host
 }
 
-// history is the latest facts, oldest first. It is part of the state, so every leader tells the same ones, and one that was
-// restored from a snapshot does, too.
+// history is the latest facts, oldest first. It is part of the state, so every leader has the same ones, also after it was restored
+// from a snapshot.
 type history struct {
-	// facts holds up to twice historyMax of them; only the last historyMax count, so that what is told does not depend on
-	// when the rest was dropped. What was appended never changes: snapshots and readers share it.
+	// facts holds up to twice historyMax; only the last historyMax count, so that the result does not depend on when the rest was
+	// dropped. Elements never change: snapshots and readers share them.
 	facts []Fact
 	lost  Position // of the last fact that was dropped from facts
 }
@@ -60,7 +59,7 @@ func (h *history) add(f *Fact) {
 	h.facts = append(h.facts, *f)
 }
 
-// kept is the facts that count, and the position of the last one before them.
+// kept returns the facts that count, and the position of the last one before them.
 func (h *history) kept() (facts []Fact, lost Position) {
 	if n := len(h.facts) - historyMax; n > 0 {
 		return slices.Clip(h.facts[n:]), h.facts[n-1].Position
@@ -68,8 +67,8 @@ func (h *history) kept() (facts []Fact, lost Position) {
 	return slices.Clip(h.facts), h.lost
 }
 
-// FactsAfter returns the facts after a position, oldest first; ok is false when some of those are no longer kept. The slice
-// stays as it is: any goroutine may read it, for as long as it likes.
+// FactsAfter returns the facts after a position, oldest first; ok is false if some of them are no longer kept. The slice never changes:
+// any goroutine may read it.
 func (m *Machine) FactsAfter(p Position) (facts []Fact, ok bool) {
 	facts, lost := m.history.kept()
 	if p.Compare(lost) < 0 {
@@ -82,10 +81,10 @@ func (m *Machine) FactsAfter(p Position) (facts []Fact, ok bool) {
 	return facts[at:], true
 }
 
-// tell adds a fact to what Apply returns and to the history.
-func (m *Machine) tell(e Event, out *Result) {
+// record adds a fact to the result of Apply and to the history.
+func (m *Machine) record(e Event, out *Result) {
 	out.Events = append(out.Events, e)
-	f := Fact{Position: Position{Index: m.index, Seq: m.told}, Time: m.time, Kind: e.Kind, Job: e.Job, Worker: e.Worker}
+	f := Fact{Position: Position{Index: m.index, Seq: m.facts}, Time: m.time, Kind: e.Kind, Job: e.Job, Worker: e.Worker}
 	if job := m.jobs[e.Job]; job != nil {
 		f.JobStatus = job.Status
 		switch e.Kind {
@@ -95,8 +94,8 @@ func (m *Machine) tell(e Event, out *Result) {
 			f.Stage = job.Stages[e.Stage].Name
 		case TaskDied:
 			stage := job.Stages[e.Stage]
-			if stage.Dead > deathsTold {
-				return // the job's counts say how many more there are
+			if stage.Dead > deathsMax {
+				return // the job's counts include the rest
 			}
 			f.Stage, f.Task, f.Detail = stage.Name, e.Task, fmt.Sprintf("%v: %s", e.Fault, e.Message)
 		case JobEnding, JobEnded:
@@ -110,11 +109,11 @@ func (m *Machine) tell(e Event, out *Result) {
 		f.WorkerStatus = WorkerRemoved
 	}
 	f.Detail = shorten(f.Detail)
-	m.told++
+	m.facts++
 	m.history.add(&f)
 }
 
-// shorten cuts a text to detailMax bytes, not inside a character. It is a copy, so that what is cut off is not kept.
+// shorten cuts a text to detailMax bytes, at a character boundary. It returns a copy, so that the rest is not retained.
 func shorten(s string) string {
 	if len(s) <= detailMax {
 		return s
@@ -152,7 +151,7 @@ func (d *decoder) history() (h history) {
 	return h
 }
 
-// checkHistory bounds what was decoded.
+// checkHistory fails if a decoded history is out of order or too long.
 func (d *decoder) checkHistory(h *history) {
 	last := h.lost
 	for i := range h.facts {

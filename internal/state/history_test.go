@@ -79,13 +79,13 @@ func TestHistoryIsBounded(t *testing.T) {
 	mustApply(t, m, e)
 	facts, ok := m.FactsAfter(Position{})
 	died := slices.DeleteFunc(slices.Clone(facts), func(f Fact) bool { return f.Kind != TaskDied })
-	if !ok || len(died) != 2*deathsTold || facts[0].Detail != "first" {
-		t.Errorf("%d deaths in %d facts, want %d: %d for each run", len(died), len(facts), 2*deathsTold, deathsTold)
+	if !ok || len(died) != 2*deathsMax || facts[0].Detail != "first" {
+		t.Errorf("%d deaths in %d facts, want %d: %d for each run", len(died), len(facts), 2*deathsMax, deathsMax)
 	}
 	for i := range died {
 		f := &died[i]
 		text := f.Detail[strings.Index(f.Detail, "€"):]
-		if f.Task != uint64(i%deathsTold) || f.Worker != 7 || f.Stage != "map" || len(f.Detail) > detailMax || !utf8.ValidString(text) {
+		if f.Task != uint64(i%deathsMax) || f.Worker != 7 || f.Stage != "map" || len(f.Detail) > detailMax || !utf8.ValidString(text) {
 			t.Fatalf("death %d is %+v", i, *f)
 		}
 	}

@@ -22,12 +22,12 @@ const (
 	InputFiles                  // task i gets a split of a file
 )
 
-// Input is a job's input as the log keeps it. Its splits are derived: ten million of a range or of one large file take a
-// few bytes, and lists of lines or files are held in compressed blocks, about a tenth of their text.
+// Input is a job's input in the log. Splits are derived: ten million of a range or of one large file take a few bytes; lists of lines
+// or files are compressed blocks, about a tenth of their text.
 type Input struct {
 	Kind      InputKind
 	Tasks     uint64
-	Bytes     uint64  // of all files; 0 where it is not known
+	Bytes     uint64  // of all files; 0 if unknown
 	From      int64   // InputRange
 	SplitSize uint64  // InputFiles: longest split; 0: every file is one
 	Blocks    []Block // InputLines, InputFiles
@@ -47,7 +47,7 @@ type Split struct {
 	Whole          bool // one split whatever its size: compressed, or cutting is off
 }
 
-// blockBytes is the most text a block holds: small enough that reading one split is quick, large enough to compress.
+// blockBytes bounds the text of a block: small enough that reading one split is quick, large enough to compress.
 const blockBytes = 64 << 10
 
 // RangeInput is the numbers from first to last, both included.
@@ -111,7 +111,7 @@ func (b *InputBuilder) flush() {
 	}
 	var out bytes.Buffer
 	var err error
-	if b.deflate == nil { // it takes a megabyte, so it is kept
+	if b.deflate == nil { // it takes a megabyte, so it is reused
 		b.deflate, err = flate.NewWriter(&out, flate.BestSpeed)
 	} else {
 		b.deflate.Reset(&out)
@@ -129,7 +129,7 @@ func (b *InputBuilder) flush() {
 	b.raw, b.first = b.raw[:0], b.in.Tasks
 }
 
-// Input ends the list.
+// Input completes the list.
 func (b *InputBuilder) Input() (Input, error) {
 	b.flush()
 	if b.in.Tasks > MaxTasks {
@@ -146,7 +146,7 @@ func fileSplits(size, splitSize uint64, whole bool) uint64 {
 	return (size-1)/splitSize + 1
 }
 
-// InputReader reads splits of an Input. It keeps the block it read last, so reading in order is cheap. Not for concurrent use.
+// InputReader reads splits of an Input. It caches the last block, so reading in order is cheap. Not for concurrent use.
 type InputReader struct {
 	in      *Input
 	block   int // index of the decoded block; -1: none
@@ -161,7 +161,7 @@ type entry struct {
 	whole bool
 }
 
-// NewInputReader reads in, which must not change any more.
+// NewInputReader reads in, which must not change.
 func NewInputReader(in *Input) *InputReader { return &InputReader{in: in, block: -1} }
 
 // Split returns split i. Its byte slices are shared: do not change them.
@@ -198,7 +198,7 @@ func (r *InputReader) Split(i uint64) (Split, error) {
 	return in.cut(r.entries[e], i), nil
 }
 
-// cut makes split i of its line or file.
+// cut returns split i of its line or file.
 func (in *Input) cut(e entry, i uint64) Split {
 	if in.Kind == InputLines {
 		return Split{Item: e.name}
@@ -243,8 +243,8 @@ func (in *Input) decode(b int) ([]entry, error) {
 	return entries, nil
 }
 
-// Longest gives the tasks of a list of files by falling split length, so that the longest start first and the job does not
-// end on one of them; nil where the order of the input is as good (no files, splits of one length, or very many).
+// Longest returns the tasks of a list of files by descending split length, so that the longest start first and the job does not end
+// with one of them; nil if the order of the input is as good (no files, splits of one length, or very many).
 func (in *Input) Longest() []uint32 {
 	const tasksMax = 1 << 20
 	if in.Kind != InputFiles || in.Tasks > tasksMax || in.Tasks < 2 {
@@ -254,7 +254,7 @@ func (in *Input) Longest() []uint32 {
 	for b := range in.Blocks {
 		entries, err := in.decode(b)
 		if err != nil {
-			return nil // the tasks themselves report it
+			return nil // the tasks report it
 		}
 		for _, e := range entries {
 			if fileSplits(e.size, in.SplitSize, e.whole) > in.Tasks-uint64(len(lengths)) {

@@ -1,7 +1,7 @@
 package state
 
-// FeatureLevel is the highest feature level that this program reads. The level of a cluster is part of its state: it says what
-// nodes may write into the log and into snapshots, and is raised (RaiseLevel) once every node can read it. It never falls.
+// FeatureLevel is the highest feature level that this program reads. The level of a cluster is part of its state: it defines what
+// nodes may write to the log and to snapshots, and is raised (RaiseLevel) once every node can read it. It never falls.
 //
 //	level | since  | allows
 //	0     | v0.1   | positional records: version 1 of entries and snapshots

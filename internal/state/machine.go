@@ -23,7 +23,7 @@ type Machine struct {
 	history    history
 	level      uint32       // see Level
 	needs      string       // see Needs
-	told       uint32       // facts of the entry that is being applied
+	facts      uint32       // recorded for the entry that is being applied
 	batch      []Completion // of the command that is being applied; kept for its memory
 }
 
@@ -79,7 +79,7 @@ func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 		d.newer(fmt.Sprintf("version %d", data[0]))
 	}
 	if now := d.int(); d.err == nil {
-		m.index, m.time, m.told = index, max(m.time, now), 0
+		m.index, m.time, m.facts = index, max(m.time, now), 0
 		m.requests.expire(m.time)
 	}
 	for d.err == nil && len(d.buf) > 0 {
@@ -147,7 +147,7 @@ func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
 	m.jobs[job.ID] = job
 	m.live = append(m.live, job.ID)
 	m.requests.add(&request{key: c.key, job: job.ID, sum: c.sum, time: m.time})
-	m.tell(Event{Kind: JobSubmitted, Job: job.ID}, out)
+	m.record(Event{Kind: JobSubmitted, Job: job.ID}, out)
 	m.startReady(job, out)
 	return job.ID, nil
 }
@@ -223,7 +223,7 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 	}
 	m.moveJob(job, StopAsked)
 	job.Fence = max(job.Fence, fence)
-	m.tell(Event{Kind: JobEnding, Job: job.ID}, out)
+	m.record(Event{Kind: JobEnding, Job: job.ID}, out)
 	m.cleanUp(job, out)
 	return nil
 }
@@ -245,7 +245,7 @@ func (m *Machine) cleanUp(job *Job, out *Result) {
 	}
 	job.Fence = max(job.Fence, job.Stages[commit].Fence) // attempts of the old stage must not count for the new one
 	job.Stages[commit] = stage
-	m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(commit)}, out)
+	m.record(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(commit)}, out)
 }
 
 func (m *Machine) retry(job *Job, fence Lease, out *Result) *Rejection {
@@ -294,7 +294,7 @@ func (m *Machine) forget(job *Job, out *Result) *Rejection {
 	if job.Spec.Spool {
 		e.Output = job.Spec.Output
 	}
-	m.tell(e, out)
+	m.record(e, out)
 	delete(m.jobs, job.ID)
 	return nil
 }
@@ -317,7 +317,7 @@ func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
 	if at, ok := slices.BinarySearch(m.live, job.ID); ok {
 		m.live = slices.Delete(m.live, at, at+1)
 	}
-	m.tell(Event{Kind: JobEnded, Job: job.ID}, out)
+	m.record(Event{Kind: JobEnded, Job: job.ID}, out)
 }
 
 // done applies the completions of one worker in one stage.
@@ -384,7 +384,7 @@ func (m *Machine) failed(c *command, out *Result) {
 		if job.Error == "" {
 			job.Error = fmt.Sprintf("task %d/%s/%d: %s", job.ID, stage.Name, c.task, f.Message)
 		}
-		m.tell(e, out)
+		m.record(e, out)
 	} else {
 		out.Events = append(out.Events, e)
 	}
@@ -432,7 +432,7 @@ func (m *Machine) stageSettled(job *Job, i uint32, out *Result) {
 		m.endJob(job, CleanupDone, out)
 	case !stage.complete():
 		m.moveJob(job, TasksDead)
-		m.tell(Event{Kind: JobEnding, Job: job.ID}, out)
+		m.record(Event{Kind: JobEnding, Job: job.ID}, out)
 		if stage.Role == RoleCommit {
 			m.endJob(job, CleanupDone, out) // committing is what failed: all stays for a retry
 			return
@@ -444,7 +444,7 @@ func (m *Machine) stageSettled(job *Job, i uint32, out *Result) {
 		out.Events = append(out.Events, Event{Kind: StageEnded, Job: job.ID, Stage: i})
 		for k := int(i) + 1; k < len(job.Stages); k++ {
 			if slices.Contains(job.Stages[k].From, i) && job.Ready(k) {
-				m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(k)}, out)
+				m.record(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(k)}, out)
 			}
 		}
 	}
@@ -454,7 +454,7 @@ func (m *Machine) stageSettled(job *Job, i uint32, out *Result) {
 func (m *Machine) startReady(job *Job, out *Result) {
 	for i := range job.Stages {
 		if job.Ready(i) {
-			m.tell(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(i)}, out)
+			m.record(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(i)}, out)
 		}
 	}
 }

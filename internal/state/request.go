@@ -2,10 +2,10 @@ package state
 
 import "hash/fnv"
 
-// requests remembers the answers to submits, so that a client may ask again.
+// requests holds the answers to submits with an idempotency key, so that a client may repeat them.
 type requests struct {
 	byKey map[string]*request
-	order []*request // oldest first; what was appended never changes: snapshots share it
+	order []*request // oldest first; elements never change: snapshots share them
 }
 
 type request struct {
@@ -15,12 +15,12 @@ type request struct {
 	time int64
 }
 
-// requestSum tells one request from another: FNV-1a of a fixed form of the spec. The sum is part of the submit command, as the
-// proposer made it. Only for entries of version 1, which have no place for it, does each node compute it from the fields received.
+// requestSum identifies the request: FNV-1a of a fixed form of the spec. The proposer computes it, and it is part of the submit command.
+// Only for entries of version 1, which have no field for it, each node computes it from the received fields.
 //
-// The form is specV1 of the fields of version 1, so that a key that was used before an upgrade is found after it. A field that is
-// newer follows as in encoder.spec, if it is not zero and comes from the user. What the leader found or made up while it planned
-// the job is no part of it: asked again, it finds other files and makes another spool folder.
+// The form is specV1, so that a key used before an upgrade is found after it. Newer fields follow it, encoded as in encoder.spec, if they
+// are not zero and come from the user. What the leader determined while it planned the job is excluded: a repeated request finds
+// other files and gets another spool folder.
 func (s *Spec) requestSum() uint64 {
 	r := *s
 	if r.Spool {
@@ -36,10 +36,10 @@ func (s *Spec) requestSum() uint64 {
 	return h.Sum64()
 }
 
-// requestTTL is how long an idempotency key is honoured, in milliseconds.
+// requestTTL is the lifetime of an idempotency key, in milliseconds.
 const requestTTL = 24 * 60 * 60 * 1000
 
-// add remembers q. An empty key is no key: nobody can ask for it again.
+// add adds q, unless its key is empty.
 func (r *requests) add(q *request) {
 	if q.key == "" {
 		return
@@ -55,7 +55,7 @@ func (r *requests) expire(now int64) {
 	}
 }
 
-// Submitted reports whether a submit with this key is remembered.
+// Submitted reports whether a job was submitted with this key within requestTTL.
 func (m *Machine) Submitted(key string) bool {
 	_, ok := m.requests.byKey[key]
 	return ok

@@ -15,27 +15,27 @@ const (
 	snapshotV2 = 2
 )
 
-// snapshotRecordMax bounds a record of a snapshot, so that a damaged length is refused before memory is asked for.
+// snapshotRecordMax bounds a record, so that a damaged length is refused before anything is allocated.
 const (
 	snapshotRecordMax  = 1 << 30
-	snapshotRecordStep = 1 << 18 // what is asked for before the record is seen
+	snapshotRecordStep = 1 << 18 // allocated before the record is read
 )
 
-// Snapshot is the state at one log position. It shares with the machine the pages of tasks, which the machine copies before it
-// changes them, and all that only grows or never changes: taking a snapshot costs microseconds for each live job, and writing
-// it out happens beside Apply, in any goroutine.
+// Snapshot is the state at one log position. It shares the pages of tasks with the machine, which copies them before a change, and
+// everything that only grows or never changes. Taking a snapshot costs microseconds per live job; it can be written in another
+// goroutine while Apply continues.
 type Snapshot struct {
 	machine *Machine
 }
 
-// Snapshot returns the state as it stands.
+// Snapshot returns the current state.
 func (m *Machine) Snapshot() *Snapshot {
 	c := &Machine{
 		index: m.index, time: m.time, lastJob: m.lastJob, lastWorker: m.lastWorker,
 		jobs: maps.Clone(m.jobs), workers: maps.Clone(m.workers), requests: requests{order: m.requests.order}, history: m.history,
 		level: m.level, needs: m.needs,
 	}
-	for _, id := range m.live { // those that are over stay as they are
+	for _, id := range m.live { // ended jobs do not change
 		c.jobs[id] = m.jobs[id].clone()
 	}
 	m.epoch++
@@ -45,7 +45,7 @@ func (m *Machine) Snapshot() *Snapshot {
 // Index is the log position of the snapshot.
 func (s *Snapshot) Index() uint64 { return s.machine.index }
 
-// WriteTo writes the snapshot: a version byte, then records, each with its length before it. It is deterministic.
+// WriteTo writes the snapshot: a version byte, then records, each preceded by its length. Equal states give equal bytes.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	m := s.machine
 	out := recordWriter{w: w}
@@ -111,7 +111,7 @@ func Restore(r io.Reader) (*Machine, error) {
 		m.jobs[job.ID] = job
 	}
 	if uint64(len(m.jobs)) != jobs {
-		return nil, fmt.Errorf("snapshot: a job stands in it twice: %w", errShort)
+		return nil, fmt.Errorf("snapshot: a job occurs twice: %w", errShort)
 	}
 	for _, id := range m.Jobs() {
 		if !m.jobs[id].Status.Ended() {
@@ -121,7 +121,7 @@ func Restore(r io.Reader) (*Machine, error) {
 	return m, nil
 }
 
-// head reads what comes before the jobs, and returns their number. Its first record says whether this program can read the rest.
+// head reads the records before the jobs, and returns the number of jobs. The first one tells whether this program can read the rest.
 func (r *recordReader) head(m *Machine) (jobs uint64, err error) {
 	if err := r.read("format", func(d *decoder) { d.format(m) }); err != nil {
 		return 0, err
@@ -158,7 +158,7 @@ func (d *decoder) format(m *Machine) {
 	}
 }
 
-// header writes what comes between the format and the history.
+// header writes workers, requests and counters.
 func (e *encoder) header(m *Machine) {
 	e.uintField(1, m.index)
 	e.intField(2, m.time)
@@ -183,7 +183,7 @@ func (e *encoder) header(m *Machine) {
 	e.uintField(7, uint64(len(m.jobs)))
 }
 
-// header reads into m, and returns the number of jobs.
+// header reads them into m, and returns the number of jobs.
 func (d *decoder) header(m *Machine) (jobs uint64) {
 	for n := range d.fields() {
 		switch n {
@@ -365,7 +365,7 @@ func (d *decoder) stage() *Stage {
 	return s
 }
 
-// failures reads those of one task.
+// failures reads the failures of one task.
 func (d *decoder) failures() (task uint64, list []Failure) {
 	d.nest(func() {
 		for n := range d.fields() {
@@ -382,7 +382,7 @@ func (d *decoder) failures() (task uint64, list []Failure) {
 	return task, list
 }
 
-// page writes the columns of page p.
+// page writes the columns of a page, each packed.
 func (e *encoder) page(number uint64, p *page) {
 	e.uintField(1, number)
 	e.nest(2, func() { e.statuses(p) })
@@ -433,7 +433,7 @@ func (d *decoder) page(s *Stage) *page {
 	return p
 }
 
-// addPage makes page number of s.
+// addPage adds page number to s.
 func (d *decoder) addPage(s *Stage, number uint64) *page {
 	if number >= MaxTasks/pageTasks || number*pageTasks >= s.Tasks {
 		d.fail()
@@ -554,7 +554,7 @@ func (w *recordWriter) record(fill func(*encoder)) {
 	w.write(w.enc.buf)
 }
 
-// recordReader reads the records of a snapshot of some version.
+// recordReader reads the records of a snapshot, with the decoders of its version.
 type recordReader struct {
 	r     io.Reader
 	job   func(*decoder) *Job
@@ -571,7 +571,7 @@ func (r *recordReader) record() (*decoder, error) {
 	if n > snapshotRecordMax {
 		return nil, fmt.Errorf("snapshot: record of %d bytes: %w", n, errShort)
 	}
-	// A large one grows as it arrives: a damaged length must not cost a gigabyte.
+	// The buffer of a large record grows while it is read: a damaged length must not allocate a gigabyte.
 	var buf bytes.Buffer
 	buf.Grow(int(min(n, snapshotRecordStep)) + bytes.MinRead)
 	if _, err := io.CopyN(&buf, r.r, int64(n)); err != nil {
@@ -580,7 +580,7 @@ func (r *recordReader) record() (*decoder, error) {
 	return &decoder{buf: buf.Bytes(), needs: r.needs}, nil
 }
 
-// read reads the next record, which what names.
+// read reads the next record; what names it in errors.
 func (r *recordReader) read(what string, read func(*decoder)) error {
 	d, err := r.record()
 	if err != nil {

@@ -10,11 +10,10 @@ import (
 )
 
 // A tagged record is a list of fields, each a tag (number and wire type, as in protobuf) and a value, in ascending order of
-// their numbers. A zero value is not written, and an absent field is zero, so a field can be added without a new version of
-// the format. Numbers are never reused. A number that is not known is an error: a field that one node applies and another
-// drops would let the two diverge.
+// their numbers. Zero values are not written, and an absent field is zero, so fields can be added. Numbers are never reused. An
+// unknown number is an error: if one node applied a field and another skipped it, they would diverge.
 //
-// How to add one: CONTRIBUTING.md and docs/adr/0010-records-can-grow.md.
+// CONTRIBUTING.md says how to add a field; docs/adr/0010-records-can-grow.md, why.
 
 func (e *encoder) tag(n int, t protowire.Type) {
 	e.buf = protowire.AppendTag(e.buf, protowire.Number(n), t)
@@ -51,7 +50,7 @@ func (e *encoder) bytesField(n int, b []byte) {
 	}
 }
 
-// bytesItem writes an element of a list: unlike a field, also when it is empty.
+// bytesItem writes an element of a list: unlike a field, also if it is empty.
 func (e *encoder) bytesItem(n int, b []byte) {
 	e.tag(n, protowire.BytesType)
 	e.bytes(b)
@@ -74,8 +73,8 @@ func (e *encoder) mapField(n int, m map[string]string) {
 	}
 }
 
-// nest writes what fill writes as the value of field n, also when it is empty. The length is written afterwards: most
-// records are shorter than 128 bytes, so one byte is left for it, and the value is moved if it needs more.
+// nest writes the output of fill as the value of field n, also if it is empty. The length is written afterwards: one byte is reserved,
+// enough for records below 128 bytes, and the value is moved if it needs more.
 func (e *encoder) nest(n int, fill func()) {
 	e.tag(n, protowire.BytesType)
 	at := len(e.buf)
@@ -89,8 +88,7 @@ func (e *encoder) nest(n int, fill func()) {
 	protowire.AppendVarint(e.buf[:at], uint64(size))
 }
 
-// fields yields the numbers of the record that is the rest of d. The loop's body reads the value of each, and calls unknown for a
-// number that it does not know.
+// fields yields the field numbers of the record in d. The loop's body reads the value of each, and calls unknown for other numbers.
 func (d *decoder) fields() iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for last := 0; d.err == nil && len(d.buf) > 0; {
@@ -111,18 +109,18 @@ func (d *decoder) fields() iter.Seq[int] {
 				return
 			}
 			if d.err == nil && len(d.buf) != rest {
-				d.fail() // it was not of the type that its number says
+				d.fail() // the value is not of the field's type
 			}
 		}
 	}
 }
 
-// unknown refuses field n of a record.
+// unknown fails because of field n of a record.
 func (d *decoder) unknown(n int, record string) {
 	d.newer(fmt.Sprintf("unknown field %d of %s", n, record))
 }
 
-// nest reads a value that is a record, or columns, of its own.
+// nest reads a value that is a record or packed columns.
 func (d *decoder) nest(read func()) {
 	value := d.raw()
 	rest := d.buf
@@ -318,7 +316,7 @@ func (d *decoder) input() Input {
 	return in
 }
 
-// checkInput bounds what was decoded.
+// checkInput fails if a decoded input is out of bounds.
 func (d *decoder) checkInput(in *Input) {
 	if in.Kind > InputFiles || in.Tasks > MaxTasks {
 		d.fail()

@@ -2,10 +2,10 @@ package state
 
 import "fmt"
 
-// WorkerStatus is where a worker stands.
+// WorkerStatus is the status of a worker.
 type WorkerStatus uint8
 
-// The statuses of a worker. A removed worker is forgotten; if it comes back it is a new one.
+// The statuses of a worker. A removed worker is no longer in the state; if it registers again, it is a new one.
 const (
 	WorkerAlive WorkerStatus = iota
 	WorkerDead               // no heartbeat for too long
@@ -21,8 +21,7 @@ func (s WorkerStatus) String() string {
 	return fmt.Sprintf("status %d", uint8(s))
 }
 
-// Next is the table of a worker's life: which status may follow which. A registration brings any worker back to life,
-// except that a draining one goes on draining.
+// Next reports whether a status may follow another. Besides, a registration makes a dead worker alive; a draining one stays draining.
 func (s WorkerStatus) Next(to WorkerStatus) bool {
 	switch s {
 	case WorkerAlive:
@@ -36,7 +35,7 @@ func (s WorkerStatus) Next(to WorkerStatus) bool {
 	return false
 }
 
-// WorkerInfo is what a worker says of itself.
+// WorkerInfo is a worker's registration.
 type WorkerInfo struct {
 	Identity string
 	Host     string
@@ -56,7 +55,7 @@ type Worker struct {
 
 func (m *Machine) register(info WorkerInfo, out *Result) WorkerID {
 	id, known := m.byIdentity[info.Identity]
-	var w Worker // another one: a snapshot may still read the old
+	var w Worker // a copy: a snapshot may still read the old one
 	if known {
 		w = *m.workers[id]
 	} else {
@@ -72,10 +71,10 @@ func (m *Machine) register(info WorkerInfo, out *Result) WorkerID {
 	}
 	m.workers[id] = &w
 	joined := Event{Kind: WorkerJoined, Worker: id}
-	if again { // all workers come again to a new leader; that is no news to those who follow the history
+	if again { // all workers register again with a new leader: not worth a fact
 		out.Events = append(out.Events, joined)
 	} else {
-		m.tell(joined, out)
+		m.record(joined, out)
 	}
 	return id
 }
@@ -99,6 +98,6 @@ func (m *Machine) setWorker(id WorkerID, status WorkerStatus, out *Result) *Reje
 		w.Status = status
 		m.workers[id] = &w
 	}
-	m.tell(Event{Kind: WorkerChanged, Worker: id}, out)
+	m.record(Event{Kind: WorkerChanged, Worker: id}, out)
 	return nil
 }
