@@ -7,43 +7,43 @@ import "time"
 // JobRequest is the body of POST /v1/jobs and of a job file (YAML or JSON). Exactly one of Inputs, Lines and Range is set,
 // unless the program needs no input (the built-in AlwaysOk and Sample): then the job has one task.
 type JobRequest struct {
-	Name    string  `json:"name,omitempty" doc:"A name for people; not unique" maxLength:"200"`
-	User    string  `json:"user,omitempty" doc:"Ignored: a job belongs to the user who is authenticated, who until there are identities is the one that runs the leader" maxLength:"100" deprecated:"true"`
+	Name    string  `json:"name,omitempty" doc:"Shown in lists; need not be unique" maxLength:"200"`
+	User    string  `json:"user,omitempty" doc:"Ignored: a job belongs to the authenticated user, which is the user that runs the leader until there are identities" maxLength:"100" deprecated:"true"`
 	Program Program `json:"program"`
 
 	Inputs []string `json:"inputs,omitempty" doc:"Files, folders (their files, not hidden ones), globs; absolute"`
 	Lines  *Lines   `json:"lines,omitempty" doc:"Instead of inputs: one task per line"`
 	Range  *Range   `json:"range,omitempty" doc:"Instead of inputs: one task per number"`
-	Split  string   `json:"split,omitempty" doc:"Largest split, as 64MiB, or none: one task per file" default:"64MiB"`
+	Split  string   `json:"split,omitempty" doc:"Largest split, such as 64MiB, or none: one task per file" default:"64MiB"`
 
-	Output      string `json:"output,omitempty" doc:"Folder for the parts and _SUCCESS; absolute. Without it the result is kept in the cluster's spool"`
-	Overwrite   bool   `json:"overwrite,omitempty" doc:"Remove what output holds when the new output is complete"`
+	Output      string `json:"output,omitempty" doc:"Folder for the parts and _SUCCESS; absolute. Defaults to a folder in the cluster's spool"`
+	Overwrite   bool   `json:"overwrite,omitempty" doc:"Replace the content of output once the new output is complete"`
 	KeepPartial bool   `json:"keep_partial,omitempty" doc:"A job that fails or is stopped publishes the parts it has, and _PARTIAL"`
 
-	Set          map[string]string `json:"set,omitempty" doc:"User settings, seen by the program"`
+	Set          map[string]string `json:"set,omitempty" doc:"User settings, passed to the program"`
 	Dir          string            `json:"dir,omitempty" doc:"Working directory of commands; absolute"`
-	Retries      *int              `json:"retries,omitempty" doc:"How often a failed task is run again" default:"3" minimum:"0" maximum:"100"`
-	Timeout      string            `json:"timeout,omitempty" doc:"Longest time of one attempt, as 90s or 2h"`
-	Priority     *int              `json:"priority,omitempty" doc:"Higher goes first" default:"50" minimum:"0" maximum:"100"`
-	SlotsPerTask int               `json:"slots_per_task,omitempty" doc:"Slots that one attempt takes" minimum:"0" maximum:"1024"`
-	Memory       string            `json:"memory,omitempty" doc:"Memory that one attempt may use, as 2GiB"`
-	Labels       map[string]string `json:"labels,omitempty" doc:"Only workers that have these labels"`
+	Retries      *int              `json:"retries,omitempty" doc:"Retries of a failed task" default:"3" minimum:"0" maximum:"100"`
+	Timeout      string            `json:"timeout,omitempty" doc:"Time limit of an attempt, such as 90s or 2h"`
+	Priority     *int              `json:"priority,omitempty" doc:"Higher runs first" default:"50" minimum:"0" maximum:"100"`
+	SlotsPerTask int               `json:"slots_per_task,omitempty" doc:"Slots per attempt" minimum:"0" maximum:"1024"`
+	Memory       string            `json:"memory,omitempty" doc:"Memory limit of an attempt, such as 2GiB"`
+	Labels       map[string]string `json:"labels,omitempty" doc:"Run only on workers with these labels"`
 	FirstSuccess bool              `json:"first_success,omitempty" doc:"Done when one task succeeds; the others are stopped"`
 }
 
-// Program says what a job runs: exactly one field is set.
+// Program is what a job runs: exactly one field is set.
 type Program struct {
 	Builtin string   `json:"builtin,omitempty" doc:"Name of a built-in job"`
 	Command []string `json:"command,omitempty" doc:"Command and its arguments; {} stands for the input's path or the item"`
 }
 
-// Lines is a list of items. Raw holds them as a file would, one a line, and may hold any bytes; Items is for people.
+// Lines is a list of items. Raw holds them one per line, with any bytes; Items is easier to write.
 type Lines struct {
 	Items []string `json:"items,omitempty"`
 	Raw   []byte   `json:"raw,omitempty" doc:"base64; lines ended by newline"`
 }
 
-// Range is From to To, both included.
+// Range is From to To, inclusive.
 type Range struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to"`
@@ -51,9 +51,9 @@ type Range struct {
 
 // Job statuses.
 const (
-	JobWaiting = "waiting" // no task has started: nothing is free for it yet
+	JobWaiting = "waiting" // no task has started
 	JobRunning = "running"
-	JobHalted  = "halted" // open tasks, none running, and no worker that could take one
+	JobHalted  = "halted" // open tasks, none running, and no worker that could run one
 	JobDone    = "done"
 	JobFailed  = "failed"
 	JobStopped = "stopped"
@@ -74,7 +74,7 @@ const (
 	RoleCommit  = "commit"
 )
 
-// Job is one job and where it stands.
+// Job is one job and its progress.
 type Job struct {
 	ID      uint64  `json:"id"`
 	Name    string  `json:"name"`
@@ -84,7 +84,7 @@ type Job struct {
 	Error   string  `json:"error,omitempty" doc:"Why it failed"`
 	Output  string  `json:"output,omitempty"`
 	Spool   bool    `json:"spool,omitempty" doc:"Output is a folder in the cluster's spool: the job named none"`
-	// Warnings are about the request; only the answer to a submit has them.
+	// Warnings about the request, only in the answer to a submit.
 	Warnings []string `json:"warnings,omitempty"`
 	// Stages in the order of the plan: each comes after those that it reads.
 	Stages []Stage `json:"stages"`
@@ -94,7 +94,7 @@ type Job struct {
 	Priority int               `json:"priority"`
 	Retries  int               `json:"retries"`
 
-	InputBytes  uint64 `json:"input_bytes" doc:"Bytes of input, where known"`
+	InputBytes  uint64 `json:"input_bytes" doc:"Bytes of input, if known"`
 	ReadBytes   uint64 `json:"read_bytes" doc:"Bytes of input that done tasks have read"`
 	OutputBytes uint64 `json:"output_bytes"`
 	Records     uint64 `json:"records" doc:"Records written by done tasks"`
@@ -117,7 +117,7 @@ func (j Job) PartStage() Stage {
 	return Stage{}
 }
 
-// IsEnded reports whether the job is over.
+// IsEnded reports whether the job has ended.
 func (j Job) IsEnded() bool {
 	return j.Status == JobDone || j.Status == JobFailed || j.Status == JobStopped
 }
@@ -138,7 +138,7 @@ type Stage struct {
 // JobList is a page of jobs, newest first.
 type JobList struct {
 	Jobs []Job  `json:"jobs"`
-	Next string `json:"next,omitempty" doc:"cursor of the next page"`
+	Next string `json:"next,omitempty" doc:"Cursor of the next page"`
 }
 
 // Task is one task.
@@ -157,7 +157,7 @@ type Task struct {
 	Size     uint64     `json:"size,omitempty"`
 	Records  uint64     `json:"records,omitempty"`
 	Part     string     `json:"part,omitempty" doc:"Its output, when the job is done"`
-	// Failures are the latest ones, oldest first.
+	// Failures are the most recent, oldest first.
 	Failures []Failure `json:"failures,omitempty"`
 }
 
@@ -181,19 +181,19 @@ const (
 	WorkerAlive    = "alive"
 	WorkerDead     = "dead"
 	WorkerDraining = "draining"
-	WorkerIdle     = "idle" // no member yet: it waits to be invited
+	WorkerIdle     = "idle" // not a member yet: it waits for an invitation
 )
 
 // Cluster statuses.
 const (
 	ClusterHealthy  = "healthy"
 	ClusterDegraded = "degraded" // a worker is dead
-	ClusterDead     = "dead"     // no worker lives
+	ClusterDead     = "dead"     // no worker is alive
 )
 
 // Worker is one worker.
 type Worker struct {
-	ID       uint64            `json:"id" doc:"0: it waits to be invited"`
+	ID       uint64            `json:"id" doc:"0: it waits for an invitation"`
 	Identity string            `json:"identity"`
 	Status   string            `json:"status" enum:"alive,dead,draining,idle"`
 	Aside    bool              `json:"aside,omitempty" doc:"Quarantined: many different tasks failed on it"`
@@ -213,7 +213,7 @@ type WorkerList struct {
 	Workers []Worker `json:"workers"`
 }
 
-// Invitation asks an idle worker to join a cluster: POST /worker/invite of the worker's own listener.
+// Invitation is the body of POST /worker/invite on a worker: it asks an idle worker to join a cluster.
 type Invitation struct {
 	Leaders     []string `json:"leaders" doc:"host:port, at least one"`
 	ClusterID   string   `json:"cluster_id"`
@@ -222,22 +222,22 @@ type Invitation struct {
 
 // Cluster is the cluster's health.
 type Cluster struct {
-	ID       string `json:"id" doc:"Tells clusters of one name apart"`
+	ID       string `json:"id" doc:"Distinguishes clusters of one name"`
 	Name     string `json:"name"`
-	Status   string `json:"status" enum:"healthy,degraded,dead" doc:"degraded: a worker is dead; dead: no worker lives"`
+	Status   string `json:"status" enum:"healthy,degraded,dead" doc:"degraded: a worker is dead; dead: no worker is alive"`
 	Version  string `json:"version"`
 	Node     uint64 `json:"node" doc:"The leader that answers"`
-	Leader   uint64 `json:"leader" doc:"The one that leads; 0: none is known"`
-	Leaders  int    `json:"leaders" doc:"How many leaders the cluster has"`
+	Leader   uint64 `json:"leader" doc:"The leader that leads; 0: unknown"`
+	Leaders  int    `json:"leaders" doc:"Number of leaders"`
 	Term     uint64 `json:"term"`
 	Index    uint64 `json:"index" doc:"Log position"`
 	Workers  int    `json:"workers"`
 	Dead     int    `json:"dead_workers"`
 	Slots    uint32 `json:"slots"`
 	Free     uint32 `json:"free_slots"`
-	Jobs     int    `json:"jobs" doc:"Jobs that are not over"`
-	Level    uint32 `json:"feature_level" doc:"What the leaders may write. It rises once all of them can read it"`
-	Spool    string `json:"spool" doc:"Where jobs without an output leave their parts"`
+	Jobs     int    `json:"jobs" doc:"Unfinished jobs"`
+	Level    uint32 `json:"feature_level" doc:"Level of records that the leaders write. It rises once all of them can read it"`
+	Spool    string `json:"spool" doc:"Folder for the parts of jobs without an output"`
 	NotReady string `json:"not_ready,omitempty" doc:"Why writes are refused, if they are"`
 }
 
@@ -245,9 +245,9 @@ type Cluster struct {
 const (
 	LeaderLeads   = "leader"
 	LeaderFollows = "follower"
-	LeaderLearns  = "learner" // has no vote yet: it is catching up
-	LeaderSilent  = "silent"  // not heard of for longer than an election takes
-	LeaderUnknown = "unknown" // nobody leads, so nobody can say
+	LeaderLearns  = "learner" // catching up, without a vote
+	LeaderSilent  = "silent"  // not heard from for longer than an election takes
+	LeaderUnknown = "unknown" // no leader, so the status is not known
 )
 
 // LeaderNode is one leader of the cluster.
@@ -256,9 +256,9 @@ type LeaderNode struct {
 	Address string     `json:"address" doc:"host:port, for clients, workers and the other leaders"`
 	Status  string     `json:"status" enum:"leader,follower,learner,silent,unknown"`
 	Votes   bool       `json:"votes" doc:"Counts for the majority"`
-	Self    bool       `json:"self,omitempty" doc:"It is the one that answers"`
-	Index   uint64     `json:"index" doc:"Last log position that it is known to have"`
-	Heard   *time.Time `json:"heard,omitempty" doc:"When the leader heard of it last"`
+	Self    bool       `json:"self,omitempty" doc:"The leader that answers"`
+	Index   uint64     `json:"index" doc:"Last known log position"`
+	Heard   *time.Time `json:"heard,omitempty" doc:"When the leader last heard from it"`
 }
 
 // LeaderList is all leaders, by number.
@@ -269,7 +269,7 @@ type LeaderList struct {
 	Leaders []LeaderNode `json:"leaders"`
 }
 
-// LeaderRequest asks for a new leader: the one that listens at Address, and is not yet used for anything.
+// LeaderRequest adds the fresh leader that listens at Address.
 type LeaderRequest struct {
 	Address string `json:"address" doc:"host:port" minLength:"1" maxLength:"260" example:"10.0.0.7:6550"`
 }
@@ -278,7 +278,7 @@ type LeaderRequest struct {
 const (
 	EventJobSubmitted  = "job_submitted"
 	EventStageStarted  = "stage_started"
-	EventJobEnding     = "job_ending" // told to stop, or failing
+	EventJobEnding     = "job_ending" // stopping or failing
 	EventJobEnded      = "job_ended"
 	EventJobForgotten  = "job_forgotten"
 	EventTaskDied      = "task_died"
@@ -286,46 +286,46 @@ const (
 	EventWorkerChanged = "worker_changed"
 )
 
-// Event is a fact that the log has decided. Every leader tells the same ones in the same order with the same ids.
+// Event is a committed fact. Every leader sends the same events in the same order with the same IDs.
 type Event struct {
 	Index  uint64    `json:"index" doc:"Log position"`
-	Seq    uint32    `json:"seq" doc:"Counts the events of one log position, from 0"`
+	Seq    uint32    `json:"seq" doc:"Number of the event at its log position, from 0"`
 	Type   string    `json:"type" enum:"job_submitted,stage_started,job_ending,job_ended,job_forgotten,task_died,worker_joined,worker_changed"`
 	Time   time.Time `json:"time"`
 	Job    uint64    `json:"job,omitempty"`
 	Stage  string    `json:"stage,omitempty"`
 	Task   *uint64   `json:"task,omitempty" doc:"Index in its stage"`
 	Worker uint64    `json:"worker,omitempty"`
-	Status string    `json:"status,omitempty" doc:"Of the job or the worker, after it"`
-	Detail string    `json:"detail,omitempty" doc:"For people"`
+	Status string    `json:"status,omitempty" doc:"Of the job or the worker, after the event"`
+	Detail string    `json:"detail,omitempty" doc:"Description"`
 }
 
-// Position is a place in the stream of events: that of the last one seen. The zero value is before all.
+// Position is that of an event in the stream. The zero value is before all events.
 type Position struct {
 	Index uint64
 	Seq   uint32
 }
 
-// Explanation says why a job or task is as it is.
+// Explanation is why a job or task is in its state.
 type Explanation struct {
 	Subject string   `json:"subject" doc:"N or N/STAGE/INDEX"`
 	Status  string   `json:"status"`
-	Reasons []string `json:"reasons" doc:"What is so, most important first"`
-	Advice  []string `json:"advice,omitempty" doc:"What would help"`
+	Reasons []string `json:"reasons" doc:"Most important first"`
+	Advice  []string `json:"advice,omitempty" doc:"Ways to fix it"`
 }
 
-// LogRecord is a piece of one attempt's log. A stream of them is sent as JSON lines.
+// LogRecord is a piece of an attempt's log. Streams of them are JSON lines.
 type LogRecord struct {
 	Task    string `json:"task" doc:"JOB/STAGE/INDEX"`
 	Attempt uint32 `json:"attempt"`
 	Worker  uint64 `json:"worker"`
-	Lease   uint64 `json:"lease" doc:"Fencing number: tells attempts apart"`
+	Lease   uint64 `json:"lease" doc:"Fencing number, unique to the attempt"`
 	Winner  bool   `json:"winner,omitempty" doc:"This attempt's output was committed"`
-	Text    []byte `json:"text" doc:"base64: a program may write any bytes"`
+	Text    []byte `json:"text" doc:"base64"`
 }
 
 // Problem is an RFC 9457 problem, and the error type of the API.
-type Problem struct { //nolint:errname // RFC 9457's word
+type Problem struct { //nolint:errname // RFC 9457's name
 	Type   string         `json:"type,omitempty"`
 	Title  string         `json:"title"`
 	Status int            `json:"status"`
@@ -333,26 +333,26 @@ type Problem struct { //nolint:errname // RFC 9457's word
 	Errors []ProblemField `json:"errors,omitempty"`
 }
 
-// ProblemField is one thing that is wrong.
+// ProblemField is one invalid field.
 type ProblemField struct {
 	Message  string `json:"message,omitempty"`
 	Location string `json:"location,omitempty"`
 	Value    any    `json:"value,omitempty"`
 }
 
-// JobQuery asks for a page of jobs, newest first.
+// JobQuery selects a page of jobs, newest first.
 type JobQuery struct {
 	Status []string // any of these; none: all
 	Limit  int      // 1 to JobLimitMax
-	Cursor string   // JobList.Next of the page before
+	Cursor string   // JobList.Next of the previous page
 }
 
-// TaskQuery asks for a page of tasks in index order, stage after stage.
+// TaskQuery selects a page of tasks in index order, stage by stage.
 type TaskQuery struct {
 	Stage  string // name; empty: all stages
 	Status string // empty: all
 	Limit  int    // 1 to TaskLimitMax
-	Cursor string // TaskList.Next of the page before
+	Cursor string // TaskList.Next of the previous page
 }
 
 // Page limits.
@@ -361,13 +361,13 @@ const (
 	TaskLimitMax = 10_000
 )
 
-// LogQuery asks for logs: of one task, or of all tasks of the job.
+// LogQuery selects the logs of one task, or of all tasks of a job.
 type LogQuery struct {
 	Job     uint64
-	OneTask bool // then Stage and Index count
+	OneTask bool // that of Stage and Index
 	Stage   string
 	Index   uint64
-	Follow  bool // go on until the job has ended
+	Follow  bool // continue until the job has ended
 }
 
 // Consensus is a leader's view of the election.
@@ -391,7 +391,7 @@ type Peer struct {
 
 // Manifest is _SUCCESS: what makes an output complete.
 type Manifest struct {
-	UID     string         `json:"uid" doc:"Tells this job from those of other clusters"`
+	UID     string         `json:"uid" doc:"Unique to the job, across clusters"`
 	Job     uint64         `json:"job"`
 	Name    string         `json:"name,omitempty"`
 	User    string         `json:"user,omitempty"`

@@ -7,8 +7,7 @@ import (
 	"strings"
 )
 
-// Error says what went wrong, with the fields that are at fault. A Problem is the error type of the whole API: the leader
-// returns it where it means a definite answer, and the client returns the one it was sent.
+// Error is the detail with the invalid fields. The client returns problems as the leader sent them.
 func (p *Problem) Error() string {
 	var b strings.Builder
 	b.WriteString(p.Detail)
@@ -30,13 +29,13 @@ func (p *Problem) Error() string {
 	return b.String()
 }
 
-// With adds a field that is at fault; location is a path such as body.inputs[0].
+// With adds an invalid field; location is a path such as body.inputs[0].
 func (p *Problem) With(location, message string, value any) *Problem {
 	p.Errors = append(p.Errors, ProblemField{Location: location, Message: message, Value: value})
 	return p
 }
 
-// NewProblem is a problem with an HTTP status.
+// NewProblem returns a problem with an HTTP status.
 func NewProblem(status int, format string, args ...any) *Problem {
 	return &Problem{Status: status, Title: http.StatusText(status), Detail: fmt.Sprintf(format, args...)}
 }
@@ -47,7 +46,7 @@ func IsStatus(err error, status int) bool {
 	return ok && p.Status == status
 }
 
-// Malformed is 400: the request cannot be read.
+// Malformed is 400: the request cannot be parsed.
 func Malformed(format string, args ...any) *Problem {
 	return NewProblem(http.StatusBadRequest, format, args...)
 }
@@ -57,27 +56,27 @@ func NotFound(format string, args ...any) *Problem {
 	return NewProblem(http.StatusNotFound, format, args...)
 }
 
-// Conflict is 409: not in the state that the subject is in now.
+// Conflict is 409: not possible in the current state.
 func Conflict(format string, args ...any) *Problem {
 	return NewProblem(http.StatusConflict, format, args...)
 }
 
-// Gone is 410: it was there once, and is not kept any more.
+// Gone is 410: no longer kept.
 func Gone(format string, args ...any) *Problem {
 	return NewProblem(http.StatusGone, format, args...)
 }
 
-// TooLarge is 413: more than can be carried.
+// TooLarge is 413: over a limit.
 func TooLarge(format string, args ...any) *Problem {
 	return NewProblem(http.StatusRequestEntityTooLarge, format, args...)
 }
 
-// Invalid is 422: readable, but asks for what cannot be.
+// Invalid is 422: parsed, but not valid.
 func Invalid(format string, args ...any) *Problem {
 	return NewProblem(http.StatusUnprocessableEntity, format, args...)
 }
 
-// Unavailable is 503: not now (no leader, disk full); the same request may be sent again.
+// Unavailable is 503: temporarily impossible (no leader, disk full); the request may be sent again.
 func Unavailable(format string, args ...any) *Problem {
 	return NewProblem(http.StatusServiceUnavailable, format, args...)
 }
@@ -85,7 +84,7 @@ func Unavailable(format string, args ...any) *Problem {
 // TypeNotLeader is the type of the problem that NotLeader makes.
 const TypeNotLeader = "urn:bridgefour:not-leader"
 
-// NotLeader is 503: this node does not lead, and has done nothing of what was asked; another node, or this one later, may.
+// NotLeader is 503: this node does not lead, and the request had no effect; another node may accept it.
 func NotLeader(format string, args ...any) *Problem {
 	p := Unavailable(format, args...)
 	p.Type = TypeNotLeader

@@ -40,7 +40,7 @@ func (s system) cluster(*http.Request, func(any) error) (any, error) {
 	for i := range workers {
 		w := &workers[i]
 		if w.Status == api.WorkerIdle {
-			continue // the original knows none that is not a member
+			continue // the original knows members only
 		}
 		if w.Status != api.WorkerDead {
 			out.Slots.Total += uint64(w.Slots)
@@ -51,7 +51,7 @@ func (s system) cluster(*http.Request, func(any) error) (any, error) {
 	return out, nil
 }
 
-// stateOf is a worker as the original shows it.
+// stateOf is a worker in the original's form.
 func stateOf(w *api.Worker) workerState {
 	state := workerState{ID: w.ID, Status: workerStatus(w.Status), Slots: []slotState{}}
 	if w.Status != api.WorkerDead {
@@ -68,7 +68,7 @@ func slotStates(n int, busy func(slot int) bool) []slotState {
 	return slots
 }
 
-// workerConfig is the original's WorkerConfig. Its id is not read: a worker's number comes from the log.
+// workerConfig is the original's WorkerConfig. Its ID is ignored: a worker's number comes from the log.
 type workerConfig struct {
 	Schema string `json:"schema"`
 	Host   string `json:"host"`
@@ -99,7 +99,7 @@ func (s system) addWorker(r *http.Request, body func(any) error) (any, error) {
 	return stateOf(&worker), nil
 }
 
-// removeWorker answers true, or false where there is no such worker.
+// removeWorker answers true, or false if there is no such worker.
 func (s system) removeWorker(r *http.Request, _ func(any) error) (any, error) {
 	id, err := pathNumber(r, "w")
 	if err != nil {

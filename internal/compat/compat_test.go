@@ -94,7 +94,7 @@ func TestStart(t *testing.T) {
 	}
 }
 
-func TestStopOfAJobThatJustEnded(t *testing.T) {
+func TestStopOfAJobThatHasJustEnded(t *testing.T) {
 	l := httpapitest.NewCluster()
 	racing := &racingLeader{Fake: l}
 	w := httpapitest.Ask(t, newServer(racing), "PUT", "/job/stop/2", "")
@@ -103,7 +103,7 @@ func TestStopOfAJobThatJustEnded(t *testing.T) {
 	}
 }
 
-// racingLeader's jobs end between the look and the stop.
+// racingLeader's jobs end between the read and the stop.
 type racingLeader struct{ *httpapitest.Fake }
 
 func (l *racingLeader) Stop(_ context.Context, id uint64) (api.Job, error) {

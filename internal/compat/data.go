@@ -10,12 +10,12 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// dataBytesMax bounds a result that is sent as JSON: it has to be in memory for that.
+// dataBytesMax bounds a result, which is in memory to be sent as JSON.
 const dataBytesMax = 64 << 20
 
 var errDataTooLarge = errors.New("result too large")
 
-// data gives the collected result of a job that is done, else its status.
+// data answers with the collected result of a done job, else with the status.
 func (s system) data(r *http.Request, _ func(any) error) (any, error) {
 	job, ok, err := s.jobOf(r)
 	if err != nil || !ok {
@@ -28,7 +28,7 @@ func (s system) data(r *http.Request, _ func(any) error) (any, error) {
 	if err := s.node.Result(r.Context(), job.ID, &result); err != nil {
 		if errors.Is(err, errDataTooLarge) {
 			return nil, api.NewProblem(http.StatusUnprocessableEntity,
-				"the result of job %d is larger than %d bytes: too large for this route; GET /v1/jobs/%d/result streams it",
+				"the result of job %d is larger than %d bytes, the limit of this route: GET /v1/jobs/%d/result streams it",
 				job.ID, dataBytesMax, job.ID)
 		}
 		return nil, err
@@ -36,7 +36,7 @@ func (s system) data(r *http.Request, _ func(any) error) (any, error) {
 	return resultJSON(result.String()), nil
 }
 
-// resultJSON is an object of counts where every line is "word,count" or "key<TAB>count", else the text as it is.
+// resultJSON is an object of counts if every line is "word,count" or "key<TAB>count", else the text.
 func resultJSON(text string) any {
 	counts := map[string]int64{}
 	for line := range strings.Lines(text) {
@@ -49,13 +49,13 @@ func resultJSON(text string) any {
 		if err != nil {
 			return text
 		}
-		// JSON has no other bytes than UTF-8. Words that differ only in such bytes become one, as in the original's decoder.
+		// JSON is UTF-8: words that differ only in invalid bytes are merged, as in the original's decoder.
 		counts[strings.ToValidUTF8(line[:at], "\uFFFD")] += count
 	}
 	return counts
 }
 
-// boundedBuffer refuses what is over dataBytesMax.
+// boundedBuffer holds up to dataBytesMax.
 type boundedBuffer struct{ bytes.Buffer }
 
 func (b *boundedBuffer) Write(p []byte) (int, error) {

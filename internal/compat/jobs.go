@@ -10,7 +10,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// tasksMax bounds the tasks in one answer: the original's answers list every task, and ours may have millions.
+// tasksMax bounds the tasks in an answer: the original's answers list every task, and a job may have millions.
 const tasksMax = api.TaskLimitMax
 
 // jobDetails is the original's JobDetails.
@@ -53,7 +53,7 @@ type slotID struct {
 	WorkerID uint64 `json:"workerId"`
 }
 
-// jobOf is the job that the path names; false: Missing.
+// jobOf returns the job in the path; false: Missing.
 func (s system) jobOf(r *http.Request) (api.Job, bool, error) {
 	id, err := pathNumber(r, "n")
 	if err != nil {
@@ -80,7 +80,7 @@ func (s system) job(r *http.Request, _ func(any) error) (any, error) {
 	return details, err
 }
 
-// list gives the unfinished jobs, newest first, with at most tasksMax tasks in all.
+// list returns the unfinished jobs, newest first, with at most tasksMax tasks in all.
 func (s system) list(r *http.Request, _ func(any) error) (any, error) {
 	list := []jobDetails{}
 	left := tasksMax
@@ -146,8 +146,7 @@ func (s system) details(ctx context.Context, job *api.Job, limit int) (jobDetail
 	return out, len(page.Tasks), nil
 }
 
-// addTasks puts each task into its list. The leader does not know in which slot of a worker a task runs (the worker chooses),
-// so the tasks of a worker are numbered in order.
+// addTasks sorts tasks into the lists. Only a worker knows the slots of its tasks, so its tasks are numbered in order.
 func (d *jobDetails) addTasks(tasks []api.Task) {
 	slots := map[uint64]uint64{}
 	for i := range tasks {
@@ -165,13 +164,13 @@ func (d *jobDetails) addTasks(tasks []api.Task) {
 			view.TaskID = &taskID{ID: task.Index, JobID: d.JobID}
 			view.SlotID = &slotID{WorkerID: task.Worker}
 			d.CompletedTasks = append(d.CompletedTasks, view)
-		default: // open, and dead: the original knows no task that is given up
+		default: // open, or dead, which the original does not know
 			d.OpenTasks = append(d.OpenTasks, view)
 		}
 	}
 }
 
-// jobClassOf names what a job runs.
+// jobClassOf is the name of a job's program.
 func jobClassOf(job *api.Job) string {
 	if job.Program.Builtin != "" {
 		return job.Program.Builtin
@@ -198,7 +197,7 @@ func (s system) start(r *http.Request, body func(any) error) (any, error) {
 	}
 	req := api.JobRequest{
 		Name: in.Name, Program: api.Program{Builtin: in.JobClass.builtin()}, Set: in.UserSettings,
-		Split: "none", // one task is one file
+		Split: "none", // one task per file
 	}
 	if in.Input != "" {
 		input, err := filepath.Abs(in.Input) // the original took paths relative to the leader's working directory
@@ -225,7 +224,7 @@ func (s system) start(r *http.Request, body func(any) error) (any, error) {
 // jobClass is a string, or {"type": string}.
 type jobClass string
 
-// UnmarshalJSON reads either form.
+// UnmarshalJSON accepts both forms.
 func (c *jobClass) UnmarshalJSON(data []byte) error {
 	var name string
 	if err := json.Unmarshal(data, &name); err == nil {
@@ -240,7 +239,7 @@ func (c *jobClass) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// builtin is the built-in job that a class means: com.example.DelayedWordCountBridgeFourJob is DelayedWordCount.
+// builtin is the built-in job of a class: com.example.DelayedWordCountBridgeFourJob is DelayedWordCount.
 func (c jobClass) builtin() string {
 	name := string(c)
 	if dot := strings.LastIndexByte(name, '.'); dot >= 0 {
@@ -254,11 +253,11 @@ func (c jobClass) builtin() string {
 	return name
 }
 
-// userSettings is an object, or a list of pairs: ["k","v"], {"key":"k","value":"v"} or {"k":"v"}. Values that are numbers or
-// booleans are taken as they are written.
+// userSettings is an object, or a list of pairs: ["k","v"], {"key":"k","value":"v"} or {"k":"v"}. Numbers and booleans become
+// strings as they are written.
 type userSettings map[string]string
 
-// UnmarshalJSON reads every form.
+// UnmarshalJSON accepts all forms.
 func (s *userSettings) UnmarshalJSON(data []byte) error {
 	*s = userSettings{}
 	if string(data) == "null" {
@@ -304,7 +303,7 @@ func badSettings() error {
 // scalar is a string, number or boolean, as text.
 type scalar string
 
-// UnmarshalJSON takes numbers and booleans as they are written.
+// UnmarshalJSON keeps numbers and booleans as they are written.
 func (s *scalar) UnmarshalJSON(data []byte) error {
 	switch data[0] {
 	case '{', '[':

@@ -12,7 +12,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// Node is what the routes of a leader use of it. See httpapi.Leader for the contracts.
+// Node is a leader as its routes use it. See httpapi.Leader for the contracts.
 type Node interface {
 	Submit(ctx context.Context, req *api.JobRequest, key string) (api.Job, error)
 	Stop(ctx context.Context, id uint64) (api.Job, error)
@@ -27,11 +27,11 @@ type Node interface {
 	Consensus() api.Consensus
 }
 
-// Worker is what the routes of a worker use of it.
+// Worker is a worker as its routes use it.
 type Worker interface {
-	// Number is the number that the cluster gave the worker; 0 before it has one.
+	// Number is the worker's number in the cluster; 0 until it has one.
 	Number() uint64
-	// Busy says of each slot whether it runs an attempt.
+	// Busy returns, for each slot, whether it runs an attempt.
 	Busy() []bool
 }
 
@@ -39,7 +39,7 @@ type Worker interface {
 type Route = struct {
 	Method, Path, Tag, Summary string
 
-	OnLeader bool // only the node that leads can answer
+	OnLeader bool // answered by the leader only
 	Handle   func(r *http.Request, body func(v any) error) (any, error)
 }
 
@@ -49,12 +49,12 @@ const tag = "original"
 func Routes(n Node) []Route {
 	s := system{n}
 	routes := []Route{
-		{Method: http.MethodGet, Path: "/job/list", Summary: "Jobs that are not over", OnLeader: true, Handle: s.list},
+		{Method: http.MethodGet, Path: "/job/list", Summary: "Unfinished jobs", OnLeader: true, Handle: s.list},
 		{Method: http.MethodGet, Path: "/job/{n}", Summary: "JobDetails", OnLeader: true, Handle: s.job},
 		{Method: http.MethodGet, Path: "/cluster", Summary: "Cluster state", Handle: s.cluster},
 		{Method: http.MethodPost, Path: "/cluster/addWorker", Summary: "Invite an idle worker: WorkerState", Handle: s.addWorker},
 		{
-			Method: http.MethodDelete, Path: "/cluster/removeWorker/{w}", Summary: "Forget a worker: true, or false if there is none",
+			Method: http.MethodDelete, Path: "/cluster/removeWorker/{w}", Summary: "Remove a worker: true, or false if there is none",
 			Handle: s.removeWorker,
 		},
 		{Method: http.MethodGet, Path: "/raft/state", Summary: "Election state", Handle: s.raft},
@@ -78,14 +78,14 @@ func Routes(n Node) []Route {
 // system answers the routes of a leader.
 type system struct{ node Node }
 
-// pathNumber reads a number of the path. What is no number names nothing: the original's answer to that is 404.
+// pathNumber parses a number in the path. For anything else the original's answer is 404.
 func pathNumber(r *http.Request, name string) (uint64, error) {
 	n, err := strconv.ParseUint(r.PathValue(name), 10, 64)
 	if err == nil {
 		return n, nil
 	}
 	if _, negative := strings.CutPrefix(r.PathValue(name), "-"); negative {
-		return 0, nil // a number, but nobody's
+		return 0, nil // valid, but no job has it
 	}
 	return 0, api.NotFound("%q is not a number", r.PathValue(name))
 }

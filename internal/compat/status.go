@@ -2,7 +2,7 @@ package compat
 
 import "github.com/bridgefour/bridgefour/api"
 
-// typed is how the original system writes an enumeration: {"type":"Done"}.
+// typed is an enumeration in the original's JSON: {"type":"Done"}.
 type typed struct {
 	Type string `json:"type"`
 }
@@ -17,8 +17,8 @@ const (
 	missing    = "Missing"
 )
 
-// executionStatus is a job's status in the original's words. A stopped job is an Error there: it has no word for it, and its
-// clients poll until the status is none of NotStarted, InProgress and Halted.
+// executionStatus is a job's status in the original's words. It has none for a stopped job, which is an Error: clients poll until the
+// status is none of NotStarted, InProgress and Halted.
 func executionStatus(job *api.Job) typed {
 	switch job.Status {
 	case api.JobWaiting:
@@ -43,7 +43,7 @@ func executionStatus(job *api.Job) typed {
 	return typed{missing}
 }
 
-// assignmentStatus says how many of the tasks that are not done have a slot.
+// assignmentStatus tells whether none, some or all of the tasks that are not done have a slot.
 func assignmentStatus(job *api.Job) typed {
 	stage := job.PartStage()
 	switch {
@@ -55,7 +55,7 @@ func assignmentStatus(job *api.Job) typed {
 	return typed{"FullyAssigned"}
 }
 
-// slotStatus is Missing where a slot runs nothing, as in the original.
+// slotStatus is Missing for an idle slot, as in the original.
 func slotStatus(busy bool) typed {
 	if busy {
 		return typed{inProgress}
@@ -63,7 +63,7 @@ func slotStatus(busy bool) typed {
 	return typed{missing}
 }
 
-// workerStatus: a draining worker lives.
+// workerStatus is Alive for a draining worker too.
 func workerStatus(status string) typed {
 	if status == api.WorkerDead {
 		return typed{"Dead"}

@@ -35,8 +35,8 @@ func TestAddWorker(t *testing.T) {
 	}
 }
 
-// TestIdleWorkersAreNoMembers: the original's cluster state is a map by number, and they have none.
-func TestIdleWorkersAreNoMembers(t *testing.T) {
+// TestIdleWorkersAreNotMembers: the original's cluster state is a map by number, and idle workers have none.
+func TestIdleWorkersAreNotMembers(t *testing.T) {
 	l := httpapitest.NewFake()
 	l.WorkerByID[1] = api.Worker{ID: 1, Status: api.WorkerAlive, Slots: 2}
 	l.WorkerByID[99] = api.Worker{Status: api.WorkerIdle, Address: "10.0.0.7:5555", Slots: 8}

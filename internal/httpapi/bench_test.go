@@ -13,7 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
-// BenchmarkNew is what the API adds to the start of a process.
+// BenchmarkNew is the API's part of the start-up time.
 func BenchmarkNew(b *testing.B) {
 	l := httpapitest.NewFake()
 	for b.Loop() {
@@ -21,7 +21,7 @@ func BenchmarkNew(b *testing.B) {
 	}
 }
 
-// discard is a ResponseWriter that costs nothing.
+// discard is a ResponseWriter without cost.
 type discard struct{ header http.Header }
 
 func (d discard) Header() http.Header         { return d.header }
@@ -41,7 +41,7 @@ func BenchmarkGetJobOnFollower(b *testing.B) {
 	benchmark(b, l, "/v1/jobs/1")
 }
 
-// BenchmarkCompatStatus is the original's status read without the network.
+// BenchmarkCompatStatus is a status read of the original system without the network.
 func BenchmarkCompatStatus(b *testing.B) {
 	benchmarkHandler(b, "/job/status/1")
 }
@@ -63,7 +63,7 @@ func benchmark(b *testing.B, l *httpapitest.Fake, target string) {
 	}
 }
 
-// BenchmarkGetJobOverHTTP is a status read through net/http on a kept connection, with the least of clients.
+// BenchmarkGetJobOverHTTP is a status read through net/http on one connection, with a minimal client.
 func BenchmarkGetJobOverHTTP(b *testing.B) {
 	l := httpapitest.NewFake()
 	l.Set(fullJob(1))

@@ -20,27 +20,27 @@ import (
 
 // Limits of bodies.
 const (
-	submitBytesMax    = 256 << 20 // a job may name millions of lines
-	multipartBytesMax = 1 << 30   // with the lines as they are, which costs no more memory than they take
+	submitBytesMax    = 256 << 20 // for millions of lines
+	multipartBytesMax = 1 << 30   // the lines are in memory once
 	bodyBytesMax      = 1 << 20
 
-	// Each piece of a body must arrive within this time: a client that sends a byte now and then must not hold memory here
-	// for hours, and a slow line may still send a large job.
+	// Each piece of a body must arrive within this time: a client that trickles bytes must not hold memory for hours, and a large
+	// job may still arrive over a slow line.
 	bodyPiece     = 64 << 10
 	bodyPieceTime = 30 * time.Second
 )
 
-// decodeBody reads a JSON body of at most limit bytes into v. Strict refuses fields that v does not have.
-// It decodes while it reads, so a large body is in memory once and not as bytes and values and a tree of them.
+// decodeBody decodes a JSON body of at most limit bytes into v. Strict rejects unknown fields. The body is decoded while it is read, so
+// that a large one is in memory once.
 func decodeBody(w http.ResponseWriter, r *http.Request, limit int64, strict bool, v any) error {
 	body := newPacedReader(w, r, limit)
 	defer body.done()
 	return decodeJSON(body, strict, v)
 }
 
-// decodeJSON reads one JSON value into v.
+// decodeJSON decodes one JSON value into v.
 func decodeJSON(body io.Reader, strict bool, v any) error {
-	// encoding/json would turn bytes that are not UTF-8 into U+FFFD, and the job would run over other inputs than it names.
+	// encoding/json would replace invalid UTF-8 by U+FFFD, and the job would read other inputs than it names.
 	dec := json.NewDecoder(transform.NewReader(body, encoding.UTF8Validator))
 	if strict {
 		dec.DisallowUnknownFields()
@@ -50,14 +50,14 @@ func decodeJSON(body io.Reader, strict bool, v any) error {
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		if err == nil {
-			return api.Malformed("the body has more after its JSON value")
+			return api.Malformed("data after the JSON value of the body")
 		}
 		return bodyProblem(err)
 	}
 	return nil
 }
 
-// bodyProblem says what is wrong with a body that could not be decoded.
+// bodyProblem returns the problem for an error of reading or decoding a body.
 func bodyProblem(err error) error {
 	if p, ok := errors.AsType[*api.Problem](err); ok {
 		return p
@@ -66,7 +66,7 @@ func bodyProblem(err error) error {
 		return api.NewProblem(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", tooLarge.Limit)
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return api.NewProblem(http.StatusRequestTimeout, "the body came too slowly: %d KiB took longer than %v", bodyPiece>>10, bodyPieceTime)
+		return api.NewProblem(http.StatusRequestTimeout, "body too slow: %d KiB took longer than %v", bodyPiece>>10, bodyPieceTime)
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		location := "body"
@@ -75,7 +75,7 @@ func bodyProblem(err error) error {
 		}
 		return api.Invalid("validation failed").With(location, fmt.Sprintf("expected %s, found %s", kindName(wrong.Type), wrong.Value), nil)
 	}
-	// encoding/json has no type for this error.
+	// encoding/json exports no type for this error.
 	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		return api.Invalid("validation failed").With("body."+strings.Trim(field, `"`), "unexpected property", nil)
 	}
@@ -84,19 +84,19 @@ func bodyProblem(err error) error {
 	}
 	switch {
 	case errors.Is(err, io.EOF):
-		return api.Malformed("the body is empty; expected JSON")
+		return api.Malformed("the body is empty: want JSON")
 	case errors.Is(err, encoding.ErrInvalidUTF8):
-		return api.Malformed("the body is not UTF-8; send names with other bytes in lines.raw as base64, or name their folder")
+		return api.Malformed("the body is not valid UTF-8: send other bytes as base64 in lines.raw, or name the folder of such files")
 	}
 	return api.Malformed("the body is not JSON: %v", err)
 }
 
-// kindName is what people call a Go type in JSON.
+// kindName is the JSON name of a Go type.
 func kindName(t reflect.Type) string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	switch t.Kind() { //nolint:exhaustive // the other kinds have no JSON form of their own here
+	switch t.Kind() { //nolint:exhaustive // no other kinds are in request types
 	case reflect.Struct, reflect.Map:
 		return "object"
 	case reflect.Slice, reflect.Array:
@@ -117,7 +117,7 @@ func kindName(t reflect.Type) string {
 type pacedReader struct {
 	r       io.Reader
 	control *http.ResponseController
-	left    int // bytes until the deadline is moved
+	left    int // bytes until the next deadline is set
 }
 
 func newPacedReader(w http.ResponseWriter, r *http.Request, limit int64) *pacedReader {
@@ -134,10 +134,10 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// done takes the deadline away: it would end the request, which may have long to wait for the log.
+// done removes the deadline, which would end the request while it waits for the log.
 func (p *pacedReader) done() { p.deadline(time.Time{}) }
 
 func (p *pacedReader) deadline(t time.Time) {
-	// Not every ResponseWriter has deadlines; without one the server's own limits hold.
+	// Not every ResponseWriter supports deadlines; the server's own limits remain.
 	_ = p.control.SetReadDeadline(t)
 }

@@ -112,7 +112,7 @@ func TestClient(t *testing.T) {
 	if err := c.RemoveLeader(ctx, 1, true); err != nil {
 		t.Errorf("RemoveLeader = %v", err)
 	}
-	tellThree(l)
+	emitThree(l)
 	var told []string
 	for event, err := range c.Events(ctx, &api.Position{Index: 8}) {
 		if err != nil {

@@ -30,7 +30,7 @@ func (a *API) addCluster() {
 	huma.Register(a.huma, operation(http.MethodGet, "/v1/workers/{w}", "get-worker", "cluster", "One worker"),
 		func(ctx context.Context, in *WorkerPath) (*answer[api.Worker], error) { return a.workerNow(ctx, in.ID) })
 	huma.Register(a.huma, operation(http.MethodPost, "/v1/workers/{w}/drain", "drain-worker", "cluster",
-		"Let a worker finish what it runs and give it nothing more"),
+		"Drain a worker: it finishes its attempts and gets no new ones"),
 		func(ctx context.Context, in *WorkerPath) (*answer[api.Worker], error) {
 			if _, err := a.leader.DrainWorker(ctx, in.ID); err != nil {
 				return nil, a.asProblem(ctx, err)
@@ -38,20 +38,20 @@ func (a *API) addCluster() {
 			return a.workerNow(ctx, in.ID)
 		})
 	huma.Register(a.huma, operation(http.MethodDelete, "/v1/workers/{w}", "remove-worker", "cluster",
-		"Forget a worker; what it runs is run elsewhere"), a.removeWorker)
+		"Remove a worker; its attempts are run by others"), a.removeWorker)
 }
 
-// workerNow is the worker as it is in memory.
+// workerNow answers with a worker from memory.
 func (a *API) workerNow(ctx context.Context, id uint64) (*answer[api.Worker], error) {
 	index := a.index()
 	worker, ok := a.leader.Worker(id)
 	if !ok {
-		return nil, a.asProblem(ctx, api.NotFound("there is no worker %d; GET /v1/workers lists them", id))
+		return nil, a.asProblem(ctx, api.NotFound("no worker %d: GET /v1/workers lists them", id))
 	}
 	return &answer[api.Worker]{Index: index, Body: worker}, nil
 }
 
-// removed is the answer of a removal: 204 without a body.
+// removed is the answer to a removal: 204 without a body.
 type removed struct {
 	Index uint64 `header:"X-Bridgefour-Index"`
 }

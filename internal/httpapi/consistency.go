@@ -13,24 +13,24 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// How fresh a read must be.
+// Consistency levels of reads.
 const (
-	consistencyStale  = "stale"  // as this node knows it: the default
-	consistencyIndex  = "index"  // from min_index on: a reader's own writes
-	consistencyStrong = "strong" // with everything acknowledged before the read
+	consistencyStale  = "stale"  // the state of this node: the default
+	consistencyIndex  = "index"  // at min_index or later: a reader's own writes
+	consistencyStrong = "strong" // everything acknowledged before the read
 )
 
-// The query parameters that every read takes.
+// Query parameters of every read.
 const (
 	queryConsistency = "consistency"
 	queryMinIndex    = "min_index"
 )
 
-// freshMax is how long a read waits for the freshness that it asks for. A node that is further behind has been cut off, or is
-// fetching a snapshot: another one answers sooner.
+// freshMax bounds the wait for the requested freshness. A node further behind is partitioned or installs a snapshot: another one
+// answers sooner.
 const freshMax = 5 * time.Second
 
-// freshness is what a read asks for; the zero value is stale.
+// freshness is the consistency that a read requests; the zero value is stale.
 type freshness struct {
 	strong   bool
 	minIndex uint64
@@ -41,8 +41,8 @@ func isRead(r *http.Request) bool {
 	return r.Method == http.MethodGet || r.Method == http.MethodHead
 }
 
-// refresh waits until this node can answer as freshly as the request asks, and returns the request without the parameters
-// that asked, for a handler that does not know them.
+// refresh waits until this node is as fresh as the request requires, and returns the request without the parameters for that, which
+// handlers do not know.
 func (a *API) refresh(w http.ResponseWriter, r *http.Request) (*http.Request, error) {
 	q := r.URL.Query()
 	if !q.Has(queryConsistency) && !q.Has(queryMinIndex) {
@@ -64,7 +64,7 @@ func (a *API) refresh(w http.ResponseWriter, r *http.Request) (*http.Request, er
 			return r, err
 		}
 	}
-	a.stamp(w.Header()) // it has waited
+	a.stamp(w.Header()) // after the wait
 	q.Del(queryConsistency)
 	q.Del(queryMinIndex)
 	stripped, u := *r, *r.URL
@@ -94,11 +94,11 @@ func parseFreshness(q url.Values) (freshness, error) {
 	switch mode := modes[0]; mode {
 	case consistencyStale:
 		if len(indices) > 0 {
-			return f, invalidQuery(queryMinIndex, "goes with consistency=index or strong, and not with stale", indices[0])
+			return f, invalidQuery(queryMinIndex, "requires consistency=index or strong", indices[0])
 		}
 	case consistencyIndex:
 		if len(indices) == 0 {
-			return f, invalidQuery(queryConsistency, "index needs min_index: the X-Bridgefour-Index of an earlier answer", mode)
+			return f, invalidQuery(queryConsistency, "index requires min_index: the X-Bridgefour-Index of an earlier answer", mode)
 		}
 	case consistencyStrong:
 		f.strong = true
@@ -112,19 +112,19 @@ func invalidQuery(name, message, value string) error {
 	return api.Invalid("validation failed").With("query."+name, message, shorten(value))
 }
 
-// readIndex is a log position that has everything acknowledged before the call.
+// readIndex returns a log position that covers everything acknowledged before the call.
 func (a *API) readIndex(ctx context.Context) (uint64, error) {
 	waiting, cancel := context.WithTimeout(ctx, freshMax)
 	defer cancel()
 	index, err := a.leader.ReadIndex(waiting)
 	if err != nil && ctx.Err() == nil && waiting.Err() != nil {
-		return 0, api.Unavailable("no majority of the leaders confirmed within %v what is current, so this read cannot be strong; "+
-			"?consistency=stale reads what this node has", freshMax)
+		return 0, api.Unavailable("strong read impossible: no majority of the leaders confirmed the log position within %v; "+
+			"?consistency=stale reads the state of this node", freshMax)
 	}
 	return index, err
 }
 
-// waitIndex returns without error when the state is at index or later.
+// waitIndex returns nil once the state is at index or later.
 func (a *API) waitIndex(ctx context.Context, index uint64) error {
 	waiting, cancel := context.WithTimeout(ctx, freshMax)
 	defer cancel()
@@ -136,19 +136,19 @@ func (a *API) waitIndex(ctx context.Context, index uint64) error {
 	return err
 }
 
-// describeFreshness puts the parameters that ServeHTTP reads into the description of every read.
+// describeFreshness documents the parameters of every read.
 func (a *API) describeFreshness() {
 	mode := &huma.Param{
 		Name: queryConsistency, In: "query",
-		Description: "How fresh the answer must be: stale (as this node knows it), index (at min_index or later), strong (with " +
-			"everything acknowledged before the request)",
+		Description: "Required freshness: stale (the state of this node), index (at min_index or later), strong (everything " +
+			"acknowledged before the request)",
 		Schema: &huma.Schema{
 			Type: huma.TypeString, Enum: []any{consistencyStale, consistencyIndex, consistencyStrong}, Default: consistencyStale,
 		},
 	}
 	index := &huma.Param{
 		Name: queryMinIndex, In: "query",
-		Description: "With consistency=index, or alone: answer from this log position or a later one. X-Bridgefour-Index of a write reads that write",
+		Description: "With consistency=index, or alone: answer at this log position or later. The X-Bridgefour-Index of a write's answer covers that write",
 		Schema:      &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: new(float64)},
 	}
 	for _, item := range a.huma.OpenAPI().Paths {

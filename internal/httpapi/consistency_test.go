@@ -17,7 +17,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
-// operations lists the routes with a method as the OpenAPI document has them, with values for what they have in braces.
+// operations lists the routes of the OpenAPI document that have one of the methods, with values for the path parameters.
 func operations(t *testing.T, a *API, methods ...string) []string {
 	t.Helper()
 	var doc struct {
@@ -41,7 +41,7 @@ func operations(t *testing.T, a *API, methods ...string) []string {
 	return found
 }
 
-// readAll is a leader that answers every read of operations.
+// readAll returns a leader that answers every read of operations.
 func readAll() *httpapitest.Fake {
 	l := httpapitest.NewCluster()
 	l.TasksOf[4] = httpapitest.Tasks(api.TaskDone)
@@ -49,7 +49,7 @@ func readAll() *httpapitest.Fake {
 	return l
 }
 
-// read asks for the head of an answer that does not end.
+// read requests the header of an unbounded answer.
 func read(t *testing.T, a *API, target string) *httptest.ResponseRecorder {
 	t.Helper()
 	method := http.MethodGet
@@ -79,7 +79,7 @@ func TestConsistencyOfEveryRead(t *testing.T) {
 			{"consistency=", 0, 0, "stale, index or strong"},
 			{"consistency=STRONG", 0, 0, "stale, index or strong"},
 			{"consistency=strong&consistency=stale", 0, 0, "query.consistency: is given twice"},
-			{"consistency=index", 0, 0, "needs min_index"},
+			{"consistency=index", 0, 0, "requires min_index"},
 			{"consistency=stale&min_index=3", 0, 0, "query.min_index"},
 			{"consistency=index&min_index=x", 0, 0, "query.min_index: expected a log position"},
 			{"min_index=-1", 0, 0, "query.min_index"},
@@ -114,7 +114,7 @@ func TestConsistencyOfEveryRead(t *testing.T) {
 	}
 }
 
-func TestReadsThatCannotBeFreshInTime(t *testing.T) {
+func TestReadTimesOutOnAStaleNode(t *testing.T) {
 	for _, route := range operations(t, newAPI(readAll()), http.MethodGet) {
 		path := strings.TrimPrefix(route, "GET ")
 		for query, says := range map[string]string{
@@ -159,7 +159,7 @@ func TestReadWaitsForItsIndex(t *testing.T) {
 	})
 }
 
-func TestStrongReadWaitsForWhatIsCurrent(t *testing.T) {
+func TestStrongReadWaitsForTheReadIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := httpapitest.NewFake()
 		l.Set(fullJob(1)) // index 8
@@ -177,7 +177,7 @@ func TestStrongReadWaitsForWhatIsCurrent(t *testing.T) {
 	})
 }
 
-func TestStrongReadSaysWhatTheLeaderSays(t *testing.T) {
+func TestStrongReadReturnsTheLeadersError(t *testing.T) {
 	l := httpapitest.NewFake()
 	l.OnReadIndex = func(context.Context) (uint64, error) {
 		return 0, errors.Join(errors.New("read"), api.Unavailable("no quorum"))

@@ -14,12 +14,12 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// Route is a route without typed input. Handle returns the answer, which is sent as JSON; body decodes the request's JSON body, of
-// which unknown fields are ignored. It is an alias, so that packages can offer routes without importing this one.
+// Route is a route without typed input. Handle returns the answer, which is sent as JSON; body decodes the request's JSON body and
+// ignores unknown fields. It is an alias, so that packages can define routes without importing this one.
 type Route = struct {
 	Method, Path, Tag, Summary string
 
-	OnLeader bool // only the node that leads can answer: a follower forwards it
+	OnLeader bool // answered by the leader only: a follower forwards it
 	Handle   func(r *http.Request, body func(v any) error) (any, error)
 }
 
@@ -37,13 +37,13 @@ func (a *API) add(r Route) {
 			return
 		}
 		if r.Method != http.MethodGet {
-			a.stamp(w.Header()) // the answer reflects what the write did
+			a.stamp(w.Header()) // the answer reflects the write
 		}
 		writeJSON(w, http.StatusOK, "application/json", v)
 	})
 }
 
-// describe puts a route into the OpenAPI document.
+// describe adds a route to the OpenAPI document.
 func (a *API) describe(r Route) {
 	op := operation(r.Method, r.Path, operationID(r), r.Tag, r.Summary)
 	op.Responses = map[string]*huma.Response{"200": {Description: http.StatusText(http.StatusOK)}}
@@ -61,10 +61,10 @@ func operationID(r Route) string {
 	return r.Tag + "-" + strings.ToLower(r.Method) + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(r.Path)
 }
 
-// addDocs serves the OpenAPI document and a page made of it. The page is whole in itself: clusters often have no way out.
+// addDocs serves the OpenAPI document and a page rendered from it. The page loads nothing else: clusters often have no internet access.
 func (a *API) addDocs() {
 	a.describe(Route{Method: http.MethodGet, Path: "/openapi.json", Tag: "service", Summary: "This document"})
-	a.describe(Route{Method: http.MethodGet, Path: "/docs", Tag: "service", Summary: "This document for people"})
+	a.describe(Route{Method: http.MethodGet, Path: "/docs", Tag: "service", Summary: "This document as HTML"})
 	document := sync.OnceValues(func() ([]byte, error) { return json.Marshal(a.huma.OpenAPI()) })
 	a.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		body, err := document()
@@ -155,12 +155,12 @@ func writeProperties(b *strings.Builder, s *huma.Schema) {
 	b.WriteString("</table>\n")
 }
 
-// writeRow takes kind as HTML.
+// writeRow writes one row of a table; kind is HTML.
 func writeRow(b *strings.Builder, name, kind, text string) {
 	fmt.Fprintf(b, "<tr><td><code>%s</code></td><td>%s</td><td>%s</td></tr>\n", html.EscapeString(name), kind, html.EscapeString(text))
 }
 
-// typeLink is a type as HTML.
+// typeLink renders a type as HTML.
 func typeLink(s *huma.Schema) string {
 	switch {
 	case s == nil:

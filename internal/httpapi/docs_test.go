@@ -31,7 +31,7 @@ func TestOpenAPIListsEveryRoute(t *testing.T) {
 	httpapitest.Golden(t, "routes.txt", strings.Join(routes, "\n")+"\n")
 }
 
-func TestDocsNeedNothingFromElsewhere(t *testing.T) {
+func TestDocsAreSelfContained(t *testing.T) {
 	a := newAPI(httpapitest.NewFake())
 	if got := httpapitest.Ask(t, a, http.MethodGet, "/", ""); got.Code != http.StatusFound || got.Header().Get("Location") != "/docs" {
 		t.Errorf("GET / = %d to %q, want a redirect to /docs", got.Code, got.Header().Get("Location"))

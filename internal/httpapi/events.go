@@ -20,24 +20,24 @@ import (
 )
 
 const (
-	// eventsFirst is how long the head of the answer waits for a first event or an error.
+	// eventsFirst bounds the wait for a first event or an error before the header is sent.
 	eventsFirst = 100 * time.Millisecond
-	// eventsBeat is how long the stream may be silent: proxies cut connections that are silent for a minute or less.
+	// eventsBeat bounds the silence of a stream: proxies close connections that are idle for a minute or less.
 	eventsBeat = 10 * time.Second
-	// eventsWriteMax is how long a client may take to read what the buffers between hold. It can resume where it was.
+	// eventsWriteMax bounds a write to a slow client, which can resume.
 	eventsWriteMax = 30 * time.Second
-	// eventsAgeMax is how long a node that hears nothing of the leader keeps a reader, who would wait here for what other nodes tell.
+	// eventsAgeMax is the age at which a partitioned node ends its streams, so that readers resume on another node.
 	eventsAgeMax = 10 * time.Second
 )
 
 type listEvents struct {
 	After       string `query:"after" doc:"INDEX-SEQ: the events after this one; without it and Last-Event-ID, those from now on" maxLength:"50"`
-	LastEventID string `header:"Last-Event-ID" doc:"The same, as browsers send it when they resume; it counts before after" maxLength:"50"`
+	LastEventID string `header:"Last-Event-ID" doc:"The same, as browsers send it to resume; overrides after" maxLength:"50"`
 }
 
 func (a *API) addEvents() {
 	op := operation(http.MethodGet, "/v1/events", "list-events", "cluster",
-		"What the log decides, as server-sent events; resumable on every leader by Last-Event-ID")
+		"Events of the log, as server-sent events; resumable on every leader by Last-Event-ID")
 	event := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Event](), true, "")
 	op.Responses = map[string]*huma.Response{"200": {
 		Description: "id is INDEX-SEQ, event is the type, data is an Event",
@@ -56,7 +56,7 @@ func (a *API) addEvents() {
 	})
 }
 
-// eventsAfter is where a stream begins, and whether that is now.
+// eventsAfter returns the start of a stream, and whether that is now.
 func (a *API) eventsAfter(in *listEvents) (after api.Position, now bool, err error) {
 	location, id := "header.Last-Event-ID", in.LastEventID
 	if id == "" {
@@ -78,7 +78,7 @@ func (a *API) eventsAfter(in *listEvents) (after api.Position, now bool, err err
 func (a *API) sendEvents(w http.ResponseWriter, r *http.Request, after api.Position, now bool) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold the events back
+	w.Header().Set("X-Accel-Buffering", "no") // or nginx buffers the events
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -90,20 +90,20 @@ func (a *API) sendEvents(w http.ResponseWriter, r *http.Request, after api.Posit
 		},
 	}
 	if now {
-		// Who loses the connection before the first event resumes from here.
+		// A client that loses the connection before the first event resumes here.
 		fmt.Fprintf(&out.buffer, "id: %d-%d\n\n", after.Index, after.Seq)
 	}
 	err := relay(r.Context(), eventsFirst, eventsBeat, out, func(ctx context.Context, emit func(api.Event) error) error {
 		return a.leader.Events(ctx, after, emit)
 	})
 	if errors.Is(err, errCutOff) {
-		_ = out.control.SetWriteDeadline(time.Time{}) // it is the connection's
-		return                                        // a whole answer, as far as it goes: the client resumes, elsewhere if it can
+		_ = out.control.SetWriteDeadline(time.Time{}) // the deadline belongs to the connection
+		return                                        // end the answer in order: the client resumes, on another node if it can
 	}
 	a.endStream(w, r, &out.answerWriter, err)
 }
 
-var errCutOff = errors.New("this node is cut off from the leader")
+var errCutOff = errors.New("this node is partitioned from the leader")
 
 // eventSink writes server-sent events.
 type eventSink struct {
@@ -117,7 +117,7 @@ func (s *eventSink) write(e api.Event) error {
 	fmt.Fprintf(&s.buffer, "id: %d-%d\nevent: %s\ndata: ", e.Index, e.Seq, e.Type)
 	enc := json.NewEncoder(&s.buffer)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(&e); err != nil { // one line, and its end
+	if err := enc.Encode(&e); err != nil { // one line with its newline
 		return err
 	}
 	s.buffer.WriteByte('\n')
@@ -136,7 +136,7 @@ func (s *eventSink) beat() error {
 }
 
 func (s *eventSink) flush() error {
-	// Not every ResponseWriter has deadlines.
+	// Not every ResponseWriter supports deadlines.
 	_ = s.control.SetWriteDeadline(time.Now().Add(eventsWriteMax))
 	if _, err := s.Write(s.buffer.Bytes()); err != nil {
 		return err

@@ -17,8 +17,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
-// tellThree fills a history: two events at log position 8, one at 9, and the log is at 11.
-func tellThree(l *httpapitest.Fake) {
+// emitThree makes a history: two events at log position 8, one at 9; the log is at 11.
+func emitThree(l *httpapitest.Fake) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	task := uint64(7)
 	l.Change(func() {
@@ -41,7 +41,7 @@ const (
 	sentLater = "id: 12-0\nevent: job_ended\n" + `data: {"index":12,"seq":0,"type":"job_ended","time":"0001-01-01T00:00:00Z","job":1}` + "\n\n"
 )
 
-// watchEvents reads the stream for a while, in which one more event comes.
+// watchEvents reads the stream for a while, during which one more event is emitted.
 func watchEvents(t *testing.T, l *httpapitest.Fake, query, lastEventID string, d time.Duration) (w *httptest.ResponseRecorder) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -64,7 +64,7 @@ func watchEvents(t *testing.T, l *httpapitest.Fake, query, lastEventID string, d
 	return w
 }
 
-func TestEventsBeginWhereTheReaderSays(t *testing.T) {
+func TestEventsResume(t *testing.T) {
 	for _, c := range []struct{ name, query, header, want string }{
 		{"from the beginning", "?after=0-0", "", sentSubmitted + sentStarted + sentDied + sentLater},
 		{"after one", "?after=8-0", "", sentStarted + sentDied + sentLater},
@@ -77,7 +77,7 @@ func TestEventsBeginWhereTheReaderSays(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := httpapitest.NewFake()
-				tellThree(l)
+				emitThree(l)
 				w := watchEvents(t, l, c.query, c.header, 5*time.Second)
 				if got := w.Body.String(); got != c.want {
 					t.Errorf("events:\n%s\nwant:\n%s", got, c.want)
@@ -90,11 +90,11 @@ func TestEventsBeginWhereTheReaderSays(t *testing.T) {
 	}
 }
 
-func TestEventsSayThatTheyGoOn(t *testing.T) {
+func TestEventHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := httpapitest.NewFake()
-		tellThree(l)
-		// The head, the event at 1 s, and a beat after each 10 s of silence.
+		emitThree(l)
+		// The header, the event at 1 s, and a beat after each 10 s of silence.
 		got := watchEvents(t, l, "?after=9-0", "", 35*time.Second).Body.String()
 		if want := ":\n\n" + sentLater + strings.Repeat(":\n\n", 3); got != want {
 			t.Errorf("events:\n%s\nwant:\n%s", got, want)
@@ -102,9 +102,9 @@ func TestEventsSayThatTheyGoOn(t *testing.T) {
 	})
 }
 
-func TestEventsThatAreNotKept(t *testing.T) {
+func TestEventsGone(t *testing.T) {
 	l := httpapitest.NewFake()
-	tellThree(l)
+	emitThree(l)
 	l.Oldest = 9
 	for _, id := range []string{"8-1", "0-0"} {
 		p := httpapitest.ProblemOf(t, httpapitest.Ask(t, newAPI(l), "GET", "/v1/events?after="+id, ""))
@@ -114,7 +114,7 @@ func TestEventsThatAreNotKept(t *testing.T) {
 	}
 }
 
-func TestBadPositions(t *testing.T) {
+func TestInvalidPositions(t *testing.T) {
 	a := newAPI(httpapitest.NewFake())
 	for _, id := range []string{"1", "x-1", "1-x", "-1-1", "1-4294967296", "18446744073709551616-0", "1-1-1", " ", strings.Repeat("1", 60)} {
 		r := httptest.NewRequestWithContext(t.Context(), "GET", "/v1/events", nil)
@@ -131,11 +131,11 @@ func TestBadPositions(t *testing.T) {
 	}
 }
 
-// TestEventsOfANodeThatIsCutOff end, so that the reader goes to another one.
-func TestEventsOfANodeThatIsCutOff(t *testing.T) {
+// TestEventsOfAPartitionedNode: its streams end, so that readers resume on another node.
+func TestEventsOfAPartitionedNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := httpapitest.NewFake()
-		tellThree(l)
+		emitThree(l)
 		l.Follow("")
 		l.Age = 10_001
 		begun := time.Now()
@@ -146,9 +146,9 @@ func TestEventsOfANodeThatIsCutOff(t *testing.T) {
 	})
 }
 
-func TestEventsArriveAtOnce(t *testing.T) {
+func TestEventsAreFlushed(t *testing.T) {
 	l := httpapitest.NewFake()
-	tellThree(l)
+	emitThree(l)
 	answer, err := fetch(t, serve(t, newAPI(l))+"/v1/events?after=9-0")
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestEventsArriveAtOnce(t *testing.T) {
 	}
 }
 
-// stuckWriter is a connection whose other end reads nothing: once its buffer is full, writes block until their deadline.
+// stuckWriter is a connection whose peer does not read: once the buffer is full, writes block until their deadline.
 type stuckWriter struct {
 	header http.Header
 	free   int
@@ -202,11 +202,11 @@ func (w *stuckWriter) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// TestSlowReaderOfEvents must hold back who tells the events, hold no more than a bounded number, and be cut off in the end.
-func TestSlowReaderOfEvents(t *testing.T) {
+// TestSlowEventReader: it blocks the producer, a bounded number of events is buffered, and it is disconnected in the end.
+func TestSlowEventReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := 0
-		l := &tellingLeader{Fake: httpapitest.NewFake(), told: &told}
+		l := &endlessLeader{Fake: httpapitest.NewFake(), told: &told}
 		w := &stuckWriter{header: http.Header{}, free: 100_000}
 		r := httptest.NewRequestWithContext(t.Context(), "GET", "/v1/events", nil)
 		begun := time.Now()
@@ -227,14 +227,14 @@ func TestSlowReaderOfEvents(t *testing.T) {
 	})
 }
 
-// tellingLeader tells events without end.
-type tellingLeader struct {
+// endlessLeader emits events without end.
+type endlessLeader struct {
 	*httpapitest.Fake
 	told  *int
 	ended error
 }
 
-func (l *tellingLeader) Events(_ context.Context, _ api.Position, emit func(api.Event) error) error {
+func (l *endlessLeader) Events(_ context.Context, _ api.Position, emit func(api.Event) error) error {
 	for {
 		if l.ended = emit(api.Event{Index: uint64(*l.told), Type: api.EventJobSubmitted}); l.ended != nil {
 			return l.ended
@@ -243,7 +243,7 @@ func (l *tellingLeader) Events(_ context.Context, _ api.Position, emit func(api.
 	}
 }
 
-func TestFollowedLogsSayThatTheyGoOn(t *testing.T) {
+func TestLogHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := httpapitest.NewFake()
 		l.Set(fullJob(1))
@@ -256,7 +256,7 @@ func TestFollowedLogsSayThatTheyGoOn(t *testing.T) {
 		if len(lines) != 5 || lines[0]+lines[1]+lines[2] != "\n\n\n" || !strings.HasPrefix(lines[3], "{") { // at 1, 6 and 11 s
 			t.Errorf("log = %q, want three empty lines and a record", lines)
 		}
-		// An error that comes in time is a problem, and a log that is read at once has no beats.
+		// An early error is a problem, and a log that is not followed has no beats.
 		l.OnLogs = func(context.Context, api.LogQuery, func(api.LogRecord) error) error {
 			return api.NotFound("there is no task 9")
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
-// post sends a fuzzed body and checks what holds for every answer: it is JSON, and no body is a defect of the leader.
+// post sends a fuzzed body and checks that the answer is JSON and no internal error.
 func post(t *testing.T, a *API, target, body string, ok int) bool {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -45,14 +45,14 @@ func FuzzSubmit(f *testing.F) {
 		if !post(t, a, "/v1/jobs", body, http.StatusCreated) {
 			return
 		}
-		// What was taken means the same when it is sent again.
+		// An accepted request means the same when it is sent again.
 		first := l.Got
 		again, err := json.Marshal(first)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !post(t, a, "/v1/jobs", string(again), http.StatusCreated) {
-			t.Fatalf("%q was taken, and %q not", body, again)
+			t.Fatalf("%q was accepted, and %q was not", body, again)
 		}
 		second, err := json.Marshal(l.Got)
 		if err != nil || !reflect.DeepEqual(again, second) {

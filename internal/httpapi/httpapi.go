@@ -17,12 +17,12 @@ import (
 	"github.com/bridgefour/bridgefour/internal/access"
 )
 
-// Options says what an API is made of.
+// Options configure an API.
 type Options struct {
 	Leader  Leader
 	Policy  *access.Policy
-	Routes  []Route      // beside those of this package
-	Metrics http.Handler // answers GET /metrics; nil: there is none
+	Routes  []Route      // in addition to those of this package
+	Metrics http.Handler // serves GET /metrics; nil: no such route
 	Version string       // of the binary, for the OpenAPI document
 	Log     *slog.Logger // required
 }
@@ -35,11 +35,11 @@ type API struct {
 	mux    *http.ServeMux
 	huma   huma.API
 
-	forwarded  map[string]bool // patterns of the reads that a follower sends on to the leader
+	forwarded  map[string]bool // patterns of the reads that a follower forwards to the leader
 	forwarding *http.Client
 }
 
-// New builds the API of a leader. It takes about 2 ms: the OpenAPI document is written on first demand.
+// New builds the API of a leader, in about 2 ms: the OpenAPI document is encoded on first use.
 func New(o Options) *API {
 	mux := http.NewServeMux()
 	config := huma.Config{
@@ -73,10 +73,10 @@ func New(o Options) *API {
 	return a
 }
 
-// Close lets go of idle connections to other leaders.
+// Close closes idle connections to other leaders.
 func (a *API) Close() { a.forwarding.CloseIdleConnections() }
 
-// ServeHTTP answers one request.
+// ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer a.recovered(w, r)
 	a.stamp(w.Header())
@@ -99,7 +99,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mux.ServeHTTP(w, r)
 }
 
-//nolint:gochecknoglobals // shared by all answers: http.Header needs a slice, and nobody writes to it
+//nolint:gochecknoglobals // never written; saves an allocation per answer
 var nosniff = []string{"nosniff"}
 
 // The headers of every answer, in canonical form.
@@ -111,7 +111,7 @@ const (
 	headerNosniff = "X-Content-Type-Options"
 )
 
-// stamp says how fresh the answer is. It runs before the state is read, so that the index is never newer than the answer.
+// stamp sets the headers of freshness. Call it before the state is read: the index must not be newer than the answer.
 func (a *API) stamp(h http.Header) {
 	index, age, leader := a.leader.Status()
 	values := make([]string, 3)
@@ -123,28 +123,28 @@ func (a *API) stamp(h http.Header) {
 	h[headerLeader] = values[2:3:3]
 }
 
-// index is the log position to send with a state that is read after this call.
+// index is the log position to send with state that is read later.
 func (a *API) index() uint64 {
 	index, _, _ := a.leader.Status()
 	return index
 }
 
-// recovered turns a panic of a handler into a 500 problem; the other requests go on.
+// recovered turns a panic of a handler into a 500 problem.
 func (a *API) recovered(w http.ResponseWriter, r *http.Request) {
 	v := recover()
 	if v == nil {
 		return
 	}
 	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-		panic(http.ErrAbortHandler) // net/http's way to break a connection off
+		panic(http.ErrAbortHandler) // net/http's way to abort a connection
 	}
 	if err, ok := v.(error); ok && isNetError(err) {
-		panic(http.ErrAbortHandler) // huma panics where the client goes away in the middle of the answer
+		panic(http.ErrAbortHandler) // huma panics if the client disconnects during the answer
 	}
 	a.log.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path, "panic", v,
 		"stack", string(debug.Stack()))
 	a.writeError(w, r, api.NewProblem(http.StatusInternalServerError,
-		"this request met a defect of the leader; its log has the details"))
+		"internal error: the leader's log has the details"))
 }
 
 func isNetError(err error) bool {
@@ -152,17 +152,17 @@ func isNetError(err error) bool {
 	return ok
 }
 
-// addService adds what probes, monitors and strangers ask for, and answers for unknown routes.
+// addService adds probes, metrics, documentation, and the answer to unknown routes.
 func (a *API) addService(metrics http.Handler) {
 	a.add(Route{
-		Method: http.MethodGet, Path: "/healthz", Tag: "service", Summary: "200 while the process works",
+		Method: http.MethodGet, Path: "/healthz", Tag: "service", Summary: "200 while the process runs",
 		Handle: func(*http.Request, func(any) error) (any, error) {
 			return health{Status: "ok"}, nil
 		},
 	})
 	a.add(Route{
 		Method: http.MethodGet, Path: "/readyz", Tag: "service",
-		Summary: "200 when this node, leading, takes writes, or, following, hears from the leader; else 503 with the reason",
+		Summary: "200 if this node leads and accepts writes, or follows and hears from the leader; else 503 with the reason",
 		Handle: func(*http.Request, func(any) error) (any, error) {
 			if why := a.leader.NotReady(); why != "" {
 				return nil, api.Unavailable("%s", why)
@@ -178,12 +178,12 @@ func (a *API) addService(metrics http.Handler) {
 	a.mux.HandleFunc(unknownPattern, a.unknown)
 }
 
-// health is the answer of the probes.
+// health is the answer to probes.
 type health struct {
 	Status string `json:"status"`
 }
 
-// unknown answers what no route matches: 405 if the path has other methods, else 404.
+// unknown answers requests without a route: 405 if the path has other methods, else 404.
 func (a *API) unknown(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
@@ -193,10 +193,10 @@ func (a *API) unknown(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(allowed) == 0 || slices.Contains(allowed, r.Method) {
-		a.writeError(w, r, api.NotFound("no route %s %s; GET /docs lists them", r.Method, r.URL.Path))
+		a.writeError(w, r, api.NotFound("no route %s %s: GET /docs lists them", r.Method, r.URL.Path))
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	a.writeError(w, r, api.NewProblem(http.StatusMethodNotAllowed, "%s is not for %s; it takes %s",
+	a.writeError(w, r, api.NewProblem(http.StatusMethodNotAllowed, "%s does not allow %s, only %s",
 		r.URL.Path, r.Method, strings.Join(allowed, ", ")))
 }

@@ -64,7 +64,7 @@ func TestBadRequests(t *testing.T) {
 		{"no body", "POST", "/v1/jobs", ``, 400, "empty"},
 		{"cut off", "POST", "/v1/jobs", `{"program":`, 400, "not JSON"},
 		{"garbage", "POST", "/v1/jobs", "\x00\x01", 400, "not JSON"},
-		{"two values", "POST", "/v1/jobs", `{"program":{"builtin":"x"}} {}`, 400, "more after"},
+		{"two values", "POST", "/v1/jobs", `{"program":{"builtin":"x"}} {}`, 400, "data after"},
 		{"not UTF-8", "POST", "/v1/jobs", "{\"inputs\":[\"/a\xff\"]}", 400, "UTF-8"},
 		{"not an object", "POST", "/v1/jobs", `[1]`, 422, "expected object"},
 		{"unknown field", "POST", "/v1/jobs", `{"program":{"builtin":"x"},"inptus":["a"]}`, 422, "body.inptus"},
@@ -150,7 +150,7 @@ func TestBodyLimits(t *testing.T) {
 	}
 }
 
-func TestErrorsOfTheLeader(t *testing.T) {
+func TestLeaderErrors(t *testing.T) {
 	l := httpapitest.NewFake()
 	a := newAPI(l)
 	for _, c := range []struct {
@@ -176,7 +176,7 @@ func TestErrorsOfTheLeader(t *testing.T) {
 	}
 }
 
-func TestForeignPagesAreRefused(t *testing.T) {
+func TestCrossSiteRequests(t *testing.T) {
 	l := httpapitest.NewFake()
 	a := newAPI(l)
 	r := httptest.NewRequestWithContext(t.Context(), "POST", "http://127.0.0.1:6550/v1/jobs", strings.NewReader(`{"program":{"builtin":"x"}}`))
@@ -402,7 +402,7 @@ func TestResult(t *testing.T) {
 	}
 }
 
-func TestFollowedLogsArriveAtOnce(t *testing.T) {
+func TestFollowedLogsAreFlushed(t *testing.T) {
 	l := httpapitest.NewFake()
 	l.Set(fullJob(1))
 	read := make(chan struct{})
@@ -443,7 +443,7 @@ func TestFollowedLogsArriveAtOnce(t *testing.T) {
 	}
 }
 
-func TestReaderOfLogsGoes(t *testing.T) {
+func TestLogReaderDisconnects(t *testing.T) {
 	l := httpapitest.NewFake()
 	l.Set(fullJob(1))
 	gone := make(chan error, 1)
@@ -465,7 +465,7 @@ func TestReaderOfLogsGoes(t *testing.T) {
 	}
 }
 
-func TestServerEndsWaits(t *testing.T) {
+func TestShutdownEndsWaits(t *testing.T) {
 	l := httpapitest.NewFake()
 	l.Set(fullJob(1))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -491,7 +491,7 @@ func TestServerEndsWaits(t *testing.T) {
 	}
 }
 
-// deadlineWriter notes the read deadlines that a handler sets.
+// deadlineWriter records the read deadlines that a handler sets.
 type deadlineWriter struct {
 	*httptest.ResponseRecorder
 	deadlines []time.Time
@@ -502,7 +502,7 @@ func (w *deadlineWriter) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-func TestSlowBodiesHaveDeadlines(t *testing.T) {
+func TestSlowBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pieces = 3
 		w := &deadlineWriter{ResponseRecorder: httptest.NewRecorder()}

@@ -11,29 +11,29 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// waitMax bounds ?wait=: a proxy or a NAT forgets connections that are silent for longer.
+// waitMax bounds ?wait=: proxies and NATs drop connections that are idle for longer.
 const waitMax = 10 * time.Minute
 
-// JobPath is the part of an input that names a job. Exported because huma passes over embedded types that are not.
+// JobPath names a job. It is exported because huma skips unexported embedded types.
 type JobPath struct {
 	ID uint64 `path:"n" doc:"Number of the job" minimum:"1"`
 }
 
 type getJob struct {
 	JobPath
-	Wait string `query:"wait" doc:"Answer when the job has ended, or after this time with its state then; at most 10m" example:"30s"`
+	Wait string `query:"wait" doc:"Answer once the job has ended, or after this time; at most 10m" example:"30s"`
 }
 
 type listJobs struct {
 	Status []string `query:"status" doc:"Only these, separated by commas" enum:"waiting,running,halted,done,failed,stopped"`
 	Limit  int      `query:"limit" default:"100" minimum:"1" maximum:"1000"`
-	Cursor string   `query:"cursor" doc:"next of the page before" maxLength:"200"`
+	Cursor string   `query:"cursor" doc:"next of the previous page" maxLength:"200"`
 }
 
-// answer is a body with the log position it reflects.
+// answer is a body with its log position.
 type answer[T any] struct {
 	Index uint64 `header:"X-Bridgefour-Index" doc:"Log position that the answer reflects"`
-	// These two are set where the handler has waited; else ServeHTTP has said all.
+	// Set by handlers that have waited; otherwise ServeHTTP has set them.
 	Age    string `header:"X-Bridgefour-Age" doc:"Milliseconds since this node heard from the leader; 0 on the leader"`
 	Leader string `header:"X-Bridgefour-Leader" doc:"Number of the leader"`
 	Body   T
@@ -42,13 +42,13 @@ type answer[T any] struct {
 func (a *API) addJobs() {
 	a.addSubmit()
 	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs", "list-jobs", "jobs", "Jobs, newest first"), a.listJobs)
-	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}", "get-job", "jobs", "One job; may wait for its end"), a.getJob)
+	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}", "get-job", "jobs", "One job; can wait for its end"), a.getJob)
 	huma.Register(a.huma, operation(http.MethodPost, "/v1/jobs/{n}/stop", "stop-job", "jobs", "Stop a job"),
 		func(ctx context.Context, in *JobPath) (*answer[api.Job], error) {
 			return a.change(ctx, in.ID, a.leader.Stop)
 		})
 	huma.Register(a.huma, operation(http.MethodPost, "/v1/jobs/{n}/retry", "retry-job", "jobs",
-		"Run again what failed or died, keep what is done"),
+		"Run dead tasks again, and keep done ones"),
 		func(ctx context.Context, in *JobPath) (*answer[api.Job], error) {
 			return a.change(ctx, in.ID, a.leader.Retry)
 		})
@@ -90,7 +90,7 @@ func (a *API) getJob(ctx context.Context, in *getJob) (*answer[api.Job], error) 
 	return out, err
 }
 
-// jobNow is the job as it is in memory.
+// jobNow answers with a job from memory.
 func (a *API) jobNow(ctx context.Context, id uint64) (*answer[api.Job], error) {
 	index := a.index()
 	job, ok := a.leader.Job(id)
@@ -101,10 +101,10 @@ func (a *API) jobNow(ctx context.Context, id uint64) (*answer[api.Job], error) {
 }
 
 func noJob(id uint64) *api.Problem {
-	return api.NotFound("there is no job %d; GET /v1/jobs lists them", id)
+	return api.NotFound("no job %d: GET /v1/jobs lists them", id)
 }
 
-// waitJob returns without error when the job has ended or the time is up.
+// waitJob returns nil once the job has ended or the time is up.
 func (a *API) waitJob(ctx context.Context, id uint64, wait time.Duration) error {
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -115,7 +115,7 @@ func (a *API) waitJob(ctx context.Context, id uint64, wait time.Duration) error 
 	return err
 }
 
-// parseWait reads ?wait=.
+// parseWait parses ?wait=.
 func parseWait(s string) (time.Duration, error) {
 	if s == "" {
 		return 0, nil
@@ -130,7 +130,7 @@ func parseWait(s string) (time.Duration, error) {
 	return wait, nil
 }
 
-// change carries out a write and answers with the job as it is after it.
+// change does a write and answers with the job after it.
 func (a *API) change(ctx context.Context, id uint64, write func(context.Context, uint64) (api.Job, error)) (*answer[api.Job], error) {
 	if _, err := write(ctx, id); err != nil {
 		return nil, a.asProblem(ctx, err)
@@ -138,5 +138,5 @@ func (a *API) change(ctx context.Context, id uint64, write func(context.Context,
 	return a.jobNow(ctx, id)
 }
 
-// jobURL is where a job is found.
+// jobURL is the path of a job.
 func jobURL(id uint64) string { return "/v1/jobs/" + strconv.FormatUint(id, 10) }

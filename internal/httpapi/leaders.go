@@ -16,7 +16,7 @@ type addLeader struct {
 
 type removeLeader struct {
 	ID    uint64 `path:"id" doc:"Number of the leader"`
-	Force bool   `query:"force" doc:"Also when no majority is left: a majority that is gone for good"`
+	Force bool   `query:"force" doc:"Also without a majority, if it is lost for good"`
 }
 
 func (a *API) addLeaders() {
@@ -29,7 +29,7 @@ func (a *API) addLeaders() {
 			return out, nil
 		})
 	add := operation(http.MethodPost, "/v1/leaders", "add-leader", "cluster",
-		"Ask a new leader to join; it gets a vote when it has caught up")
+		"Add a leader; it gets a vote once it has caught up")
 	add.DefaultStatus = http.StatusCreated
 	huma.Register(a.huma, add, func(ctx context.Context, in *addLeader) (*answer[api.LeaderNode], error) {
 		if err := checkAddress("body.address", in.Body.Address); err != nil {
@@ -42,7 +42,7 @@ func (a *API) addLeaders() {
 		return &answer[api.LeaderNode]{Index: a.index(), Body: node}, nil
 	})
 	huma.Register(a.huma, operation(http.MethodDelete, "/v1/leaders/{id}", "remove-leader", "cluster",
-		"Take a leader out of the cluster; refused where it would leave no majority"),
+		"Remove a leader; refused if no majority would remain"),
 		func(ctx context.Context, in *removeLeader) (*removed, error) {
 			if err := a.leader.RemoveLeader(ctx, in.ID, in.Force); err != nil {
 				return nil, a.asProblem(ctx, err)
@@ -51,10 +51,10 @@ func (a *API) addLeaders() {
 		})
 }
 
-// checkAddress returns a 422 problem for what is not host:port.
+// checkAddress returns a 422 problem unless address is host:port.
 func checkAddress(location, address string) error {
 	if transport.CheckAddress(address) != nil {
-		return api.Invalid("validation failed").With(location, "expected host:port, such as 10.0.0.7:6550", shorten(address))
+		return api.Invalid("validation failed").With(location, "want host:port, such as 10.0.0.7:6550", shorten(address))
 	}
 	return nil
 }

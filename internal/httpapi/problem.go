@@ -22,7 +22,7 @@ func (p problem) GetStatus() int { return p.Status }
 // ContentType is RFC 9457's.
 func (p problem) ContentType(string) string { return "application/problem+json" }
 
-// GetHeaders asks to come back where that is of use.
+// GetHeaders adds Retry-After if a retry may help.
 func (p problem) GetHeaders() http.Header {
 	if p.Status == http.StatusServiceUnavailable {
 		return http.Header{"Retry-After": {"1"}}
@@ -30,7 +30,7 @@ func (p problem) GetHeaders() http.Header {
 	return nil
 }
 
-// asProblem finds what an error is to a client.
+// asProblem returns the problem that is sent for an error.
 func (a *API) asProblem(ctx context.Context, err error) problem {
 	if p, ok := errors.AsType[*api.Problem](err); ok {
 		if p.Title == "" {
@@ -41,21 +41,21 @@ func (a *API) asProblem(ctx context.Context, err error) problem {
 		return problem{p}
 	}
 	if ctx.Err() != nil {
-		// The client has gone and reads nothing, or the server is stopping and the client should try again.
-		return problem{api.Unavailable("the leader is stopping; send the request again")}
+		// Either the client has disconnected, or the server is shutting down and the client should retry.
+		return problem{api.Unavailable("the leader is shutting down: send the request again")}
 	}
-	a.log.ErrorContext(ctx, "request met an unexpected error", "error", err)
+	a.log.ErrorContext(ctx, "unexpected error of a request", "error", err)
 	return problem{api.NewProblem(http.StatusInternalServerError, "%v", err)}
 }
 
-// writeError sends err from a handler that is not huma's.
+// writeError sends err from a handler without huma.
 func (a *API) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	p := a.asProblem(r.Context(), err)
 	maps.Copy(w.Header(), p.GetHeaders())
 	writeJSON(w, p.Status, p.ContentType(""), p.Problem)
 }
 
-// writeJSON sends v. An error of the write is the client's: it has gone, and there is nobody to tell.
+// writeJSON sends v. Write errors mean that the client has disconnected.
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
@@ -64,7 +64,7 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	_ = enc.Encode(v)
 }
 
-// shortenValues keeps huma's validation errors from echoing what may be megabytes back.
+// shortenValues shortens the values in huma's validation errors, which could be megabytes.
 func shortenValues(_ huma.Context, _ string, v any) (any, error) {
 	m, ok := v.(*huma.ErrorModel)
 	if !ok {
@@ -78,7 +78,7 @@ func shortenValues(_ huma.Context, _ string, v any) (any, error) {
 	return v, nil
 }
 
-// shorten cuts a value that an error shows.
+// shorten truncates a value for an error.
 func shorten(v any) any {
 	const valueMax = 200
 	switch v := v.(type) {
@@ -87,7 +87,7 @@ func shorten(v any) any {
 			return strings.ToValidUTF8(v[:valueMax], "") + "…"
 		}
 	case []any, map[string]any:
-		return nil // the location says enough
+		return nil // the location is enough
 	}
 	return v
 }

@@ -16,21 +16,19 @@ import (
 )
 
 const (
-	// leaderMax is how long a request that only the leading node can answer waits for one to be known: an election and what
-	// comes after it take about a second.
+	// leaderMax bounds the wait of a request for a leader: an election takes about a second.
 	leaderMax = 2 * time.Second
-	// forwardSilence is how long the leading node may take to begin its answer to a forwarded request. Each of them answers
-	// from memory, or begins to.
+	// forwardSilence bounds the wait for the header of a forwarded request's answer, which comes from memory.
 	forwardSilence = 30 * time.Second
-	// forwardCheck is how often a forwarded request looks whether the node that answers it still leads.
+	// forwardCheck is the interval at which a forwarded request checks that its node still leads.
 	forwardCheck = 500 * time.Millisecond
 )
 
-// headerForwarded marks a request that a follower has sent on, with the follower's number. It is not sent on again: two nodes
-// that each take the other for the leader would keep it for ever.
+// headerForwarded marks a forwarded request, with the follower's number. It is not forwarded again: two nodes that each believe the
+// other leads would loop.
 const headerForwarded = "X-Bridgefour-Forwarded"
 
-// unknownPattern is the pattern of what no route matches.
+// unknownPattern matches requests without a route.
 const unknownPattern = "/"
 
 // newForwarding returns a client for forwarded requests.
@@ -38,11 +36,11 @@ func newForwarding() *http.Client {
 	t := transport.NewHTTP()
 	t.ResponseHeaderTimeout = forwardSilence
 	t.MaxIdleConnsPerHost = 16
-	t.DisableCompression = true // it passes on what it gets
+	t.DisableCompression = true // answers are passed on unchanged
 	return &http.Client{Transport: t}
 }
 
-// onLeader marks a read that only the leading node can answer: a follower forwards it.
+// onLeader marks a read that only the leader can answer: a follower forwards it.
 func (a *API) onLeader(op huma.Operation) huma.Operation {
 	a.forwarded[op.Method+" "+op.Path] = true
 	return op
@@ -56,7 +54,7 @@ func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) boo
 		return false
 	}
 	if from := r.Header.Get(headerForwarded); from != "" {
-		a.writeError(w, r, api.NotLeader("leader %s sent this request on to here, but this node does not lead; send it again", shorten(from)))
+		a.writeError(w, r, api.NotLeader("leader %s forwarded this request here, but this node does not lead: send it again", shorten(from)))
 		return true
 	}
 	address, self, err := a.findLeader(r.Context())
@@ -76,7 +74,7 @@ func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) boo
 	return true
 }
 
-// findLeader is the address of the node that leads, and whether it is this one. While none is known it waits.
+// findLeader returns the address of the node that leads, and whether it is this one. It waits while none is known.
 func (a *API) findLeader(ctx context.Context) (address string, self bool, err error) {
 	waiting, cancel := context.WithTimeout(ctx, leaderMax)
 	defer cancel()
@@ -86,7 +84,7 @@ func (a *API) findLeader(ctx context.Context) (address string, self bool, err er
 		}
 		err := a.leader.WaitLeader(waiting)
 		if ctx.Err() == nil && waiting.Err() != nil {
-			err = api.NotLeader("no leader is known here: an election takes about a second, and needs a majority of the leaders; send it again")
+			err = api.NotLeader("no leader is known: an election takes about a second and needs a majority of the leaders; send it again")
 		}
 		if err != nil {
 			return "", false, err
@@ -94,10 +92,10 @@ func (a *API) findLeader(ctx context.Context) (address string, self bool, err er
 	}
 }
 
-// errLeaderMoved ends a forwarded request.
+// errLeaderMoved ends forwarded requests.
 var errLeaderMoved = errors.New("another node leads now")
 
-// forward has the node at address answer. What has no length, such as a followed log, is passed on as it comes.
+// forward lets the node at address answer. Answers without a length, such as followed logs, are passed on at once.
 func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	watched := make(chan struct{})
@@ -110,7 +108,7 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 		<-watched
 	}()
 	for _, name := range []string{headerIndex, headerAge, headerLeader, headerNosniff} {
-		w.Header().Del(name) // the answer brings its own
+		w.Header().Del(name) // the answer has its own
 	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
@@ -125,13 +123,13 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 				err = cause
 			}
 			a.stamp(w.Header())
-			a.writeError(w, r, api.NotLeader("this is asked of the leader at %s, which does not answer: %v; send it again", address, err))
+			a.writeError(w, r, api.NotLeader("the leader at %s does not answer: %v; send it again", address, err))
 		},
 	}
 	proxy.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// watchLeader cancels when the node at address no longer leads: one that hangs would hold the request for ever.
+// watchLeader cancels once the node at address no longer leads: if it hangs, it would hold the request for ever.
 func (a *API) watchLeader(ctx context.Context, address string, cancel context.CancelCauseFunc) {
 	ticker := time.NewTicker(forwardCheck)
 	defer ticker.Stop()

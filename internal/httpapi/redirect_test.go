@@ -30,7 +30,7 @@ type pair struct {
 	asked []*http.Request // what has reached the leader
 }
 
-// reached gives the requests that have reached the leader since it was called last.
+// reached returns the requests that have reached the leader since the last call.
 func (p *pair) reached() []*http.Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -39,7 +39,7 @@ func (p *pair) reached() []*http.Request {
 	return asked
 }
 
-// newPair makes a pair with the same state. The leader's node also sees what comes to it.
+// newPair starts a leader and a follower with the same state, and records the leader's requests.
 func newPair(t *testing.T, state func() *httpapitest.Fake) *pair {
 	t.Helper()
 	p := &pair{leader: state(), follower: state()}
@@ -77,11 +77,11 @@ func TestEveryWriteIsRedirected(t *testing.T) {
 	if l.Index != before {
 		t.Error("a write was carried out by a follower")
 	}
-	// A path is sent on as it was written.
+	// The path is kept as it was written.
 	if w := httpapitest.Ask(t, a, "PUT", "http://localhost/job/stop/1%2f2", ""); w.Header().Get("Location") != "http://10.0.0.2:6551/job/stop/1%2f2" {
 		t.Errorf("Location = %q", w.Header().Get("Location"))
 	}
-	// What is no route is answered here.
+	// Requests without a route are answered here.
 	for target, want := range map[string]int{"POST /nonsense": 404, "DELETE /v1/jobs": 405, "PATCH /v1/jobs/1": 405, "POST /": 405} {
 		method, path, _ := strings.Cut(target, " ")
 		if w := httpapitest.Ask(t, a, method, path, ""); w.Code != want {
@@ -90,7 +90,7 @@ func TestEveryWriteIsRedirected(t *testing.T) {
 	}
 }
 
-// TestSubmitToAFollower sends small and large bodies the way clients do.
+// TestSubmitToAFollower sends small and large bodies with the client.
 func TestSubmitToAFollower(t *testing.T) {
 	for name, lines := range map[string]int{"small": 1, "large": 1 << 20} {
 		t.Run(name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestSubmitToAFollower(t *testing.T) {
 	}
 }
 
-func TestNobodyLeads(t *testing.T) {
+func TestNoLeader(t *testing.T) {
 	for _, target := range []string{"POST /v1/jobs", "PUT /job/stop/1", "GET /v1/jobs/4/logs", "GET /job/list"} {
 		method, path, _ := strings.Cut(target, " ")
 		synctest.Test(t, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestNobodyLeads(t *testing.T) {
 	})
 }
 
-func TestReadsOfWhatTheLeaderKnows(t *testing.T) {
+func TestForwardedReads(t *testing.T) {
 	p := newPair(t, readAll)
 	p.leader.OnLogs = func(_ context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
 		return emit(api.LogRecord{Task: "4/map/0", Text: []byte("\xff")})
@@ -210,8 +210,8 @@ func TestReadsOfWhatTheLeaderKnows(t *testing.T) {
 	}
 }
 
-// TestTwoThatTakeEachOtherForTheLeader must not send a request to and fro.
-func TestTwoThatTakeEachOtherForTheLeader(t *testing.T) {
+// TestRedirectLoop: two nodes that each believe the other leads must not forward a request for ever.
+func TestRedirectLoop(t *testing.T) {
 	var asked atomic.Int32
 	one, two := readAll(), readAll()
 	urls := make([]string, 2)
@@ -236,7 +236,7 @@ func TestTwoThatTakeEachOtherForTheLeader(t *testing.T) {
 	if answer.StatusCode != http.StatusServiceUnavailable || asked.Load() != 2 || !strings.Contains(string(body), "does not lead") || answer.Header.Get("Retry-After") != "1" {
 		t.Errorf("tasks = %d %s after %d requests, want 503 after 2", answer.StatusCode, body, asked.Load())
 	}
-	// A client that is sent to and fro by a write ends too.
+	// The redirects of a write end too.
 	c, err := client.New(urls, client.Options{Patience: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +247,7 @@ func TestTwoThatTakeEachOtherForTheLeader(t *testing.T) {
 	}
 }
 
-func TestForwardedLogsArriveAtOnceAndEndWithTheirReader(t *testing.T) {
+func TestForwardedLogs(t *testing.T) {
 	p := newPair(t, readAll)
 	read, gone := make(chan struct{}), make(chan error, 1)
 	p.leader.OnLogs = func(ctx context.Context, _ api.LogQuery, emit func(api.LogRecord) error) error {
@@ -284,8 +284,8 @@ func TestForwardedLogsArriveAtOnceAndEndWithTheirReader(t *testing.T) {
 	}
 }
 
-// TestForwardedRequestLeavesALeaderThatHangs ends a log that a former leader would never end.
-func TestForwardedRequestLeavesALeaderThatHangs(t *testing.T) {
+// TestForwardToAHungLeader: a followed log ends once another node leads.
+func TestForwardToAHungLeader(t *testing.T) {
 	p := newPair(t, readAll)
 	hung := make(chan struct{})
 	t.Cleanup(func() { close(hung) })
@@ -309,7 +309,7 @@ func TestForwardedRequestLeavesALeaderThatHangs(t *testing.T) {
 	}
 }
 
-func TestForwardToALeaderThatIsGone(t *testing.T) {
+func TestForwardToADeadLeader(t *testing.T) {
 	server := httptest.NewServer(nil)
 	address := server.Listener.Addr().String()
 	server.Close()
@@ -323,7 +323,7 @@ func TestForwardToALeaderThatIsGone(t *testing.T) {
 	}
 }
 
-func TestForeignPagesAreNotRedirected(t *testing.T) {
+func TestCrossSiteRequestsAreNotRedirected(t *testing.T) {
 	l := httpapitest.NewFake()
 	l.Follow("10.0.0.2:6551")
 	r := httptest.NewRequestWithContext(t.Context(), "POST", "http://127.0.0.1:6550/v1/jobs", strings.NewReader(`{}`))

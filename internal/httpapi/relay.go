@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// sink writes one endless answer. Its methods are called by one goroutine.
+// sink writes an unbounded answer. Its methods are called by one goroutine.
 type sink[T any] interface {
 	write(item T) error
-	beat() error  // nothing has come for a while: say that the answer goes on
-	flush() error // send what was written
+	beat() error  // sends a sign of life after a silence
+	flush() error // sends what was written
 }
 
-// relayAhead is how many items may wait for the client. A slow client stops what produces them, and holds no memory here.
+// relayAhead bounds the items that wait for the client. A slow client blocks the producer.
 const relayAhead = 64
 
-// relay gives what produce emits to out, flushed whenever nothing more is at hand, and a beat after first, then after each
-// interval of silence. It returns the error of produce or of out. By then produce has returned.
+// relay writes what produce emits to out, and flushes whenever no item is waiting. It sends a beat after first, then after each
+// interval of silence. It returns the error of produce or of out, after produce has returned.
 func relay[T any](ctx context.Context, first, interval time.Duration, out sink[T],
 	produce func(ctx context.Context, emit func(T) error) error,
 ) error {

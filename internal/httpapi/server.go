@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Server is an http.Server with limits against clients that send slowly or keep connections for nothing. When ctx ends, the
-// requests that wait (long polls, followed logs) end too, so that Shutdown need not wait for them.
+// Server returns an http.Server with limits for slow and idle clients. Waiting requests (long polls, followed logs) end with ctx, so
+// that Shutdown need not wait for them.
 func Server(ctx context.Context, h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,

@@ -17,11 +17,11 @@ import (
 type getLogs struct {
 	JobPath
 	Task   string `query:"task" doc:"STAGE/INDEX or JOB/STAGE/INDEX: only this task" example:"map/7" maxLength:"200"`
-	Follow bool   `query:"follow" doc:"Go on until the job has ended"`
+	Follow bool   `query:"follow" doc:"Continue until the job has ended"`
 }
 
-// addStreams registers the routes whose answers have no bound. An error before the first byte is a problem; one after it
-// breaks the connection off, so that nobody takes half a result for a whole one.
+// addStreams registers the routes with unbounded answers. An error before the first byte is sent as a problem; a later one aborts the
+// connection, so that half a result cannot be taken for a whole one.
 func (a *API) addStreams() {
 	result := operation(http.MethodGet, "/v1/jobs/{n}/result", "get-result", "jobs", "The result of an ended job, as the program wrote it")
 	result.Responses = map[string]*huma.Response{"200": {
@@ -37,7 +37,7 @@ func (a *API) addStreams() {
 			return nil, a.asProblem(ctx, noJob(in.ID))
 		}
 		if !job.IsEnded() {
-			return nil, a.asProblem(ctx, api.Conflict("job %d is %s: it has no result yet; GET %s?wait=30s waits for its end",
+			return nil, a.asProblem(ctx, api.Conflict("job %d is %s and has no result yet: GET %s?wait=30s waits for its end",
 				job.ID, job.Status, jobURL(job.ID)))
 		}
 		return &huma.StreamResponse{Body: func(hc huma.Context) {
@@ -46,10 +46,10 @@ func (a *API) addStreams() {
 		}}, nil
 	})
 
-	logs := a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "What the tasks wrote to stderr, as JSON lines"))
+	logs := a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "The tasks' stderr, as JSON lines"))
 	record := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.LogRecord](), true, "")
 	logs.Responses = map[string]*huma.Response{"200": {
-		Description: "One LogRecord a line; a followed log has an empty line now and then while there is nothing to send",
+		Description: "One LogRecord per line; a followed log has empty lines as signs of life",
 		Content:     map[string]*huma.MediaType{"application/jsonl": {Schema: record}},
 	}}
 	logs.Errors = []int{http.StatusNotFound}
@@ -81,7 +81,7 @@ func (a *API) sendResult(w http.ResponseWriter, r *http.Request, id uint64) {
 	a.endStream(w, r, out, a.leader.Result(r.Context(), id, out))
 }
 
-// endStream deals with how a stream ended.
+// endStream handles the end of a stream.
 func (a *API) endStream(w http.ResponseWriter, r *http.Request, out *answerWriter, err error) {
 	switch {
 	case err == nil:
@@ -92,17 +92,17 @@ func (a *API) endStream(w http.ResponseWriter, r *http.Request, out *answerWrite
 		a.writeError(w, r, err)
 	default:
 		if r.Context().Err() == nil && out.err == nil {
-			a.log.ErrorContext(r.Context(), "stream broken off", "path", r.URL.Path, "error", err)
+			a.log.ErrorContext(r.Context(), "stream aborted", "path", r.URL.Path, "error", err)
 		}
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// answerWriter knows whether the answer has begun.
+// answerWriter records whether the answer has begun.
 type answerWriter struct {
 	w     http.ResponseWriter
 	begun bool
-	err   error // of a write: the client has gone
+	err   error // of a write: the client has disconnected
 }
 
 func (a *answerWriter) Write(b []byte) (int, error) {
@@ -135,9 +135,9 @@ func (a *API) sendLogs(w http.ResponseWriter, r *http.Request, q api.LogQuery) {
 }
 
 const (
-	// logsFirst is how long the head of a followed log waits for a first record or an error.
+	// logsFirst bounds the wait for a first record or an error before the header is sent.
 	logsFirst = time.Second
-	// logsBeat is how long a followed log may be silent: who reads it can tell a silent job from a node that hangs.
+	// logsBeat bounds the silence of a followed log, so that clients can tell a silent job from a node that hangs.
 	logsBeat = 5 * time.Second
 )
 
@@ -161,7 +161,7 @@ func (s *logSink) write(record api.LogRecord) error { return s.enc.Encode(record
 
 // beat sends an empty line, which is white space between JSON values.
 func (s *logSink) beat() error {
-	_ = s.buffered.WriteByte('\n') // its error stays, and Flush returns it
+	_ = s.buffered.WriteByte('\n') // the error is sticky: Flush returns it
 	return s.flush()
 }
 

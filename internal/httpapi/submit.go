@@ -17,11 +17,10 @@ import (
 )
 
 type submit struct {
-	Key string `header:"Idempotency-Key" doc:"A submission with a key seen within 24 hours gives the job it made then" maxLength:"200"`
+	Key string `header:"Idempotency-Key" doc:"A key used within 24 hours returns the job of that submission" maxLength:"200"`
 }
 
-// addSubmit registers POST /v1/jobs. Its body is not huma's to read: huma would hold it three times, and echo it back where
-// it is malformed.
+// addSubmit registers POST /v1/jobs. Huma does not read the body: it would hold it three times, and echo it if it is malformed.
 func (a *API) addSubmit() {
 	registry := a.huma.OpenAPI().Components.Schemas
 	request := registry.Schema(reflect.TypeFor[api.JobRequest](), true, "")
@@ -29,8 +28,8 @@ func (a *API) addSubmit() {
 	op := operation(http.MethodPost, "/v1/jobs", "submit-job", "jobs", "Submit a job")
 	op.DefaultStatus = http.StatusCreated
 	op.Responses = map[string]*huma.Response{"201": {
-		Description: "The job; the log has it",
-		Headers:     map[string]*huma.Param{"Location": {Description: "Where the job is found", Schema: &huma.Schema{Type: huma.TypeString}}},
+		Description: "The job, committed",
+		Headers:     map[string]*huma.Param{"Location": {Description: "Path of the job", Schema: &huma.Schema{Type: huma.TypeString}}},
 		Content:     map[string]*huma.MediaType{"application/json": {Schema: job}},
 	}}
 	op.Errors = []int{http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable}
@@ -40,13 +39,13 @@ func (a *API) addSubmit() {
 			a.submit(w, r, in.Key)
 		}}, nil
 	})
-	// Only now: huma reads the body of an operation that has one.
+	// Set after Register: huma reads the body of an operation that has one.
 	a.huma.OpenAPI().Paths[op.Path].Post.RequestBody = &huma.RequestBody{
 		Required: true, Content: map[string]*huma.MediaType{
 			"application/json": {Schema: request},
 			"multipart/form-data": {Schema: &huma.Schema{
 				Type: huma.TypeObject, Required: []string{partJob, partLines},
-				Description: "For millions of lines: the request without its lines, then the lines as they are, one a line",
+				Description: "For millions of lines: the request without lines, then the lines, one per line",
 				Properties: map[string]*huma.Schema{
 					partJob: request, partLines: {Type: huma.TypeString, Format: "binary"},
 				},
@@ -75,13 +74,13 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {
 	writeJSON(w, http.StatusCreated, "application/json", job)
 }
 
-// The parts of a multipart submission, in this order.
+// Parts of a multipart submission, in this order.
 const (
 	partJob   = "job"
 	partLines = "lines"
 )
 
-// decodeSubmit reads a submission: JSON, or JSON and the lines beside it, which spares base64 and JSON's quoting.
+// decodeSubmit decodes a submission: JSON, or JSON and the lines in a part of their own, without base64 and quoting.
 func decodeSubmit(w http.ResponseWriter, r *http.Request, req *api.JobRequest) error {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "multipart/form-data" {
@@ -107,14 +106,14 @@ func decodeSubmit(w http.ResponseWriter, r *http.Request, req *api.JobRequest) e
 	case part.FormName() != partLines:
 		return api.Malformed("the second part of the body is %q; it must be %q", part.FormName(), partLines)
 	case req.Lines != nil:
-		return api.Invalid("validation failed").With("body.lines", "lines are given in the request and in a part of their own", nil)
+		return api.Invalid("validation failed").With("body.lines", "lines are in both the request and their own part", nil)
 	}
 	lines := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), multipartBytesMax)+bytes.MinRead))
 	if _, err := lines.ReadFrom(part); err != nil {
 		return bodyProblem(err)
 	}
 	if _, err := parts.NextPart(); !errors.Is(err, io.EOF) {
-		return api.Malformed("the body has more than the parts %q and %q", partJob, partLines)
+		return api.Malformed("parts after %q and %q in the body", partJob, partLines)
 	}
 	req.Lines = &api.Lines{Raw: lines.Bytes()}
 	return nil

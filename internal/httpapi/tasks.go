@@ -16,7 +16,7 @@ type listTasks struct {
 	Stage  string `query:"stage" doc:"Only tasks of this stage" maxLength:"100"`
 	Status string `query:"status" enum:"open,running,done,dead"`
 	Limit  int    `query:"limit" default:"1000" minimum:"1" maximum:"10000"`
-	Cursor string `query:"cursor" doc:"next of the page before" maxLength:"200"`
+	Cursor string `query:"cursor" doc:"next of the previous page" maxLength:"200"`
 }
 
 // TaskPath names a task.
@@ -83,7 +83,7 @@ func (a *API) explain(ctx context.Context, in *explain) (*answer[api.Explanation
 	return &answer[api.Explanation]{Index: index, Body: explanation}, nil
 }
 
-// parseTask reads STAGE/INDEX, or JOB/STAGE/INDEX where JOB must be job.
+// parseTask parses STAGE/INDEX, or JOB/STAGE/INDEX of this job.
 func parseTask(job uint64, s string) (stage string, index uint64, err error) {
 	invalid := func(message string) error {
 		return api.Invalid("validation failed").With("query.task", message, s)
@@ -92,7 +92,7 @@ func parseTask(job uint64, s string) (stage string, index uint64, err error) {
 	if strings.Count(s, "/") == 2 {
 		number, rest, _ := strings.Cut(s, "/")
 		if number != strconv.FormatUint(job, 10) {
-			return "", 0, invalid("this task is of another job")
+			return "", 0, invalid("task of another job")
 		}
 		name = rest
 	}

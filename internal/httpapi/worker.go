@@ -10,12 +10,12 @@ import (
 	"github.com/bridgefour/bridgefour/internal/access"
 )
 
-// Worker is what the HTTP listener of a worker asks it. Every method but Invite answers from memory.
+// Worker is a worker as its routes use it.
 type Worker interface {
-	// NotReady says why the worker gets no work: it found no leader, was refused, waits to be invited; empty: it is a member.
+	// NotReady is the reason why the worker gets no work (no leader found, refused, not invited yet); empty: it is a member.
 	NotReady() string
-	// Invite has the worker join the cluster of these leaders, and returns when that is decided. An error is a refusal, for the
-	// one who invites: the worker belongs to another cluster, or was told to join another.
+	// Invite makes the worker join the cluster of these leaders, and returns once that is decided. An error is a refusal: the worker
+	// belongs to another cluster, or is configured to join another.
 	Invite(ctx context.Context, leaders []string, clusterID, clusterName string) error
 }
 
@@ -27,8 +27,8 @@ const (
 // WorkerOptions configure the routes of a worker.
 type WorkerOptions struct {
 	Worker  Worker
-	Routes  []Route      // beside those of this package
-	Metrics http.Handler // answers GET /metrics; nil: there is none
+	Routes  []Route      // in addition to those of this package
+	Metrics http.Handler // serves GET /metrics; nil: no such route
 	Policy  *access.Policy
 }
 
@@ -66,7 +66,7 @@ func NewWorker(o WorkerOptions) http.Handler {
 		mux.Handle("GET /metrics", o.Metrics)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		workerProblem(w, api.NotFound("no route %s %s on a worker; jobs are asked of the leader", r.Method, r.URL.Path))
+		workerProblem(w, api.NotFound("no route %s %s on a worker: send requests for jobs to the leader", r.Method, r.URL.Path))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, route := mux.Handler(r)
@@ -79,7 +79,7 @@ func NewWorker(o WorkerOptions) http.Handler {
 	})
 }
 
-// workerProblem sends an error; one that is no problem is a refusal.
+// workerProblem sends an error; one that is no problem is sent as a conflict.
 func workerProblem(w http.ResponseWriter, err error) {
 	p, ok := errors.AsType[*api.Problem](err)
 	if !ok {
@@ -88,10 +88,10 @@ func workerProblem(w http.ResponseWriter, err error) {
 	writeJSON(w, p.Status, "application/problem+json", p)
 }
 
-// invite passes an invitation on to the worker.
+// invite passes an invitation to the worker.
 func invite(w http.ResponseWriter, r *http.Request, worker Worker) error {
 	var in api.Invitation
-	if err := decodeBody(w, r, bodyBytesMax, false, &in); err != nil { // a newer leader may say more
+	if err := decodeBody(w, r, bodyBytesMax, false, &in); err != nil { // a newer leader may send more
 		return err
 	}
 	if n := len(in.Leaders); n == 0 || n > inviteLeadersMax {

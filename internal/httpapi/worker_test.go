@@ -32,7 +32,7 @@ func newWorker(w *fakeWorker) http.Handler {
 	return NewWorker(WorkerOptions{Worker: w, Policy: ownPolicy()})
 }
 
-// slots are those of worker 4, and whether they are busy.
+// slots are those of worker 4: true for busy ones.
 type slots []bool
 
 func (slots) Number() uint64 { return 4 }
@@ -63,7 +63,7 @@ func TestWorkerRoutes(t *testing.T) {
 	}
 }
 
-func TestWorkerThatIsRefused(t *testing.T) {
+func TestRefusedWorker(t *testing.T) {
 	why := `cluster "b4": your clock is 7m off`
 	h := newWorker(&fakeWorker{notReady: why})
 	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, h, "GET", "/readyz", "")); p.Status != http.StatusServiceUnavailable || p.Detail != why {
@@ -92,7 +92,7 @@ func TestInvite(t *testing.T) {
 	}
 }
 
-func TestBadInvitations(t *testing.T) {
+func TestInvalidInvitations(t *testing.T) {
 	many := `"a:1"` + strings.Repeat(`,"a:1"`, inviteLeadersMax)
 	for body, want := range map[string]int{
 		``: 400, `{`: 400, `[]`: 422, `{}`: 422, `{"leaders":[]}`: 422, `{"leaders":["a"]}`: 422, `{"leaders":["a:1",":2"]}`: 422,

@@ -129,7 +129,7 @@ func inputs(req *api.JobRequest) []string {
 func (l *Fake) Turn(id uint64, status string) (api.Job, error) {
 	job, ok := l.Job(id)
 	if !ok {
-		return api.Job{}, api.NotFound("there is no job %d", id)
+		return api.Job{}, api.NotFound("no job %d", id)
 	}
 	job.Status = status
 	l.Set(job)
@@ -197,7 +197,7 @@ func (l *Fake) WaitJob(ctx context.Context, id uint64) error {
 	return l.until(ctx, func() (bool, error) {
 		job, ok := l.JobByID[id]
 		if !ok {
-			return false, api.NotFound("there is no job %d", id)
+			return false, api.NotFound("no job %d", id)
 		}
 		return job.IsEnded(), nil
 	})
@@ -214,7 +214,7 @@ func (l *Fake) Tasks(_ context.Context, id uint64, q api.TaskQuery) (api.TaskLis
 	defer l.mu.Unlock()
 	tasks, ok := l.TasksOf[id]
 	if !ok {
-		return api.TaskList{}, api.NotFound("there is no job %d", id)
+		return api.TaskList{}, api.NotFound("no job %d", id)
 	}
 	var list api.TaskList
 	first, _ := strconv.Atoi(q.Cursor)
@@ -244,7 +244,7 @@ func (l *Fake) Task(_ context.Context, id uint64, stage string, index uint64) (a
 // Explain implements httpapi.Leader.
 func (l *Fake) Explain(_ context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
 	if _, ok := l.Job(id); !ok {
-		return api.Explanation{}, api.NotFound("there is no job %d", id)
+		return api.Explanation{}, api.NotFound("no job %d", id)
 	}
 	subject := fmt.Sprint(id)
 	if stage != "" {
@@ -258,7 +258,7 @@ func (l *Fake) Result(ctx context.Context, id uint64, w io.Writer) error {
 	job, ok := l.Job(id)
 	switch {
 	case !ok:
-		return api.NotFound("there is no job %d", id)
+		return api.NotFound("no job %d", id)
 	case !job.IsEnded():
 		return api.Conflict("job %d is %s", id, job.Status)
 	}
@@ -268,7 +268,7 @@ func (l *Fake) Result(ctx context.Context, id uint64, w io.Writer) error {
 // Logs implements httpapi.Leader.
 func (l *Fake) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 	if _, ok := l.Job(q.Job); !ok {
-		return api.NotFound("there is no job %d", q.Job)
+		return api.NotFound("no job %d", q.Job)
 	}
 	return l.OnLogs(ctx, q, emit)
 }
@@ -305,7 +305,7 @@ func (l *Fake) Worker(id uint64) (api.Worker, bool) {
 func (l *Fake) DrainWorker(_ context.Context, id uint64) (api.Worker, error) {
 	w, ok := l.Worker(id)
 	if !ok {
-		return api.Worker{}, api.NotFound("there is no worker %d", id)
+		return api.Worker{}, api.NotFound("no worker %d", id)
 	}
 	w.Status = api.WorkerDraining
 	l.Change(func() { l.WorkerByID[id] = w })
@@ -315,7 +315,7 @@ func (l *Fake) DrainWorker(_ context.Context, id uint64) (api.Worker, error) {
 // RemoveWorker implements httpapi.Leader.
 func (l *Fake) RemoveWorker(_ context.Context, id uint64) error {
 	if _, ok := l.Worker(id); !ok {
-		return api.NotFound("there is no worker %d", id)
+		return api.NotFound("no worker %d", id)
 	}
 	l.Change(func() { delete(l.WorkerByID, id) })
 	return nil
@@ -384,7 +384,7 @@ func (l *Fake) RemoveLeader(_ context.Context, id uint64, force bool) error {
 	at := slices.IndexFunc(list, func(n api.LeaderNode) bool { return n.ID == id })
 	switch {
 	case at < 0:
-		return api.NotFound("there is no leader %d", id)
+		return api.NotFound("no leader %d", id)
 	case len(list) == 2 && !force:
 		return api.Conflict("without leader %d there is no majority", id)
 	}

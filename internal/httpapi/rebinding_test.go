@@ -10,8 +10,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
-// TestForeignHosts sends what a web page could send once its name was rebound to a server's address.
-func TestForeignHosts(t *testing.T) {
+// TestRebinding sends what a web page could send once its name was rebound to a server's address.
+func TestRebinding(t *testing.T) {
 	l := readAll()
 	leader := newAPI(l)
 	worker := &fakeWorker{}
