@@ -15,7 +15,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// input lists what the tasks read.
+// input lists the input of the tasks.
 func (p *planner) input(ctx context.Context) error {
 	split := p.split()
 	given := 0
@@ -26,7 +26,7 @@ func (p *planner) input(ctx context.Context) error {
 	}
 	switch {
 	case given > 1:
-		p.fail("inputs", "give one of inputs, lines and a range, not %d of them", given)
+		p.fail("inputs", "give one of inputs, lines and range, not %d of them", given)
 	case len(p.req.Inputs) > 0:
 		return p.files(ctx, split)
 	case p.req.Lines != nil:
@@ -41,7 +41,7 @@ func (p *planner) input(ctx context.Context) error {
 	return nil
 }
 
-// split is the longest split; 0: files are not cut.
+// split returns the maximum split size; 0: files are not cut.
 func (p *planner) split() uint64 {
 	var size uint64
 	switch text := p.req.Split; text {
@@ -68,12 +68,12 @@ func (p *planner) split() uint64 {
 func (p *planner) numberRange() {
 	from, to := p.req.Range.From, p.req.Range.To
 	if to < from {
-		p.fail("range", "range %d-%d is empty: its first number is larger than its last", from, to)
+		p.fail("range", "range %d-%d is empty: the first number is larger than the last", from, to)
 		return
 	}
-	// In uint64, since the whole of int64 has more numbers than an int64 can count.
+	// In uint64: the range of int64 has more numbers than an int64 can count.
 	if n := uint64(to) - uint64(from); n >= p.opt.TasksMax {
-		p.tooMany("range", float64(n)+1, "make several jobs of it")
+		p.tooMany("range", float64(n)+1, "split it into several jobs")
 		return
 	}
 	in, err := state.RangeInput(from, to)
@@ -85,13 +85,13 @@ func (p *planner) numberRange() {
 }
 
 func (p *planner) tooMany(field string, tasks float64, wayOut string) {
-	p.fail(field, "%.0f tasks are too many: a job may have %d here; %s", tasks, p.opt.TasksMax, wayOut)
+	p.fail(field, "%.0f tasks are too many: at most %d; %s", tasks, p.opt.TasksMax, wayOut)
 }
 
-// lineBytesMax bounds a line: it is sent to a worker, and shown in lists of tasks.
+// lineBytesMax limits a line, which is sent to a worker and shown in lists of tasks.
 const lineBytesMax = 1 << 20
 
-// lines makes a task of each line.
+// lines makes each line a task.
 func (p *planner) lines() {
 	items, raw := p.req.Lines.Items, p.req.Lines.Raw
 	if len(items) > 0 && len(raw) > 0 {
@@ -106,7 +106,7 @@ func (p *planner) lines() {
 			long, longBytes = n, uint64(len(line))
 		}
 		if n > p.opt.TasksMax || long > 0 {
-			return // counted on, for the message
+			return // counted for the message
 		}
 		if len(line) == 0 {
 			empty++
@@ -121,13 +121,13 @@ func (p *planner) lines() {
 	eachLine(raw, add)
 	switch {
 	case n == 0:
-		p.fail("lines", "there is no line; give at least one item, or a file that is not empty")
+		p.fail("lines", "no lines given: give at least one item, or a file that is not empty")
 		return
 	case n > p.opt.TasksMax:
-		p.tooMany("lines", float64(n), "make several jobs of it")
+		p.tooMany("lines", float64(n), "split it into several jobs")
 		return
 	case long > 0:
-		p.fail("lines", "line %d has %d bytes, and a line may have %d: put it into a file, and pass that with --input", long, longBytes, lineBytesMax)
+		p.fail("lines", "line %d has %d bytes, more than %d: put it into a file, and pass that with --input", long, longBytes, lineBytesMax)
 		return
 	}
 	if empty > 0 {
@@ -144,7 +144,7 @@ func (p *planner) lines() {
 	p.result.Input = in
 }
 
-// eachLine calls add for each line, without its newline. The last one may lack it.
+// eachLine calls add for each line, without its newline, which the last one may lack.
 func eachLine(text []byte, add func(line []byte)) {
 	for len(text) > 0 {
 		end := bytes.IndexByte(text, '\n')
@@ -157,7 +157,7 @@ func eachLine(text []byte, add func(line []byte)) {
 	}
 }
 
-// files makes tasks of all inputs.
+// files makes tasks of the inputs.
 func (p *planner) files(ctx context.Context, split uint64) error {
 	l := &fileList{p: p, b: state.NewFiles(split), split: split}
 	if len(p.req.Inputs) > 1 {
@@ -169,7 +169,7 @@ func (p *planner) files(ctx context.Context, split uint64) error {
 		}
 	}
 	if l.twice > 0 {
-		p.warn("%d files were named more than once and count once, as %q", l.twice, l.firstTwice)
+		p.warn("%d files are listed more than once, such as %q; each is read once", l.twice, l.firstTwice)
 	}
 	if l.tasks > float64(p.opt.TasksMax) {
 		p.tooMany("split", l.tasks, "use a larger split")
@@ -192,16 +192,16 @@ type fileList struct {
 	p     *planner
 	b     *state.InputBuilder
 	split uint64
-	tasks float64 // not in whole numbers: a byte a task can be more than any of these counts
+	tasks float64 // may exceed every integer type, with a split of one byte
 
-	seen       map[string]struct{} // nil: there is one input, and a listing names nothing twice
+	seen       map[string]struct{} // nil: one input, and listings have no duplicates
 	twice      uint64
 	firstTwice string
 
-	dir, realDir blob.Location // the last folder whose real name was wanted
+	dir, realDir blob.Location // cache of real
 }
 
-// gone is the size of a file that could not be looked at.
+// gone is the size of a file that could not be examined.
 const gone = math.MaxUint64
 
 // add adds a file.
@@ -217,7 +217,7 @@ func (l *fileList) add(name string, size uint64) {
 	}
 	whole := isCompressed(name)
 	if size == gone {
-		// Whole, whatever its size: if it comes back it is read, and if not its task says so.
+		// As a whole: if it exists again later it is read, and otherwise its task reports the error.
 		size, whole = 0, true
 	}
 	l.tasks++
@@ -229,7 +229,7 @@ func (l *fileList) add(name string, size uint64) {
 	}
 }
 
-// isCompressed tells by the name, as the programs do that read it.
+// isCompressed checks the name, as the programs do that read the file.
 func isCompressed(name string) bool {
 	switch strings.ToLower(path.Ext(name)) {
 	case ".gz", ".zst", ".bz2":
@@ -242,7 +242,7 @@ func isCompressed(name string) bool {
 func (l *fileList) input(ctx context.Context, field, text string) error {
 	p := l.p
 	if text == "" {
-		p.fail(field, "an input is empty; name a file, a folder or a pattern")
+		p.fail(field, "empty input: name a file, a folder or a pattern")
 		return nil
 	}
 	store, name, err := p.opt.Stores.Open(text)
@@ -264,7 +264,7 @@ func (l *fileList) input(ctx context.Context, field, text string) error {
 	case errors.Is(err, fs.ErrNotExist) && isPattern(string(name)):
 		return l.pattern(ctx, field, store, name)
 	case errors.Is(err, fs.ErrNotExist):
-		p.fail(field, "input %q is not there (looked on the leader's machine); check its name, or make it reachable there under "+
+		p.fail(field, "input %q does not exist on the leader's machine; check its name, or make it available there under "+
 			"the same path", name)
 	case isSpecial:
 		p.fail(field, "input %v", special)
@@ -274,7 +274,7 @@ func (l *fileList) input(ctx context.Context, field, text string) error {
 	return nil
 }
 
-// real follows links, for many files of few folders.
+// real resolves links, with a cache of the last folder.
 func (l *fileList) real(ctx context.Context, store blob.Store, name blob.Location) blob.Location {
 	if dir := name.Dir(); dir != l.dir {
 		l.dir, l.realDir = dir, store.Resolve(ctx, dir)
@@ -282,7 +282,7 @@ func (l *fileList) real(ctx context.Context, store blob.Store, name blob.Locatio
 	return l.realDir.Join(name.Base())
 }
 
-// isHidden reports whether a folder or pattern leaves such names out.
+// isHidden reports whether folders and patterns skip a name.
 func isHidden(base string) bool {
 	return strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_")
 }
@@ -294,12 +294,12 @@ func (l *fileList) folder(ctx context.Context, field string, store blob.Store, d
 	keep := func(name blob.Location, _ bool) bool { return !isHidden(name.Base()) }
 	n, err := l.list(ctx, field, store, dir, keep)
 	if err == nil && n == 0 && len(l.p.errs) == before {
-		l.p.fail(field, `input %q is a folder without a file (names that begin with "." or "_" do not count)`, dir)
+		l.p.fail(field, `input %q is a folder without files (names that begin with "." or "_" are skipped)`, dir)
 	}
 	return err
 }
 
-// list adds what a store lists and counts it.
+// list adds the files of a listing and counts them.
 func (l *fileList) list(ctx context.Context, field string, store blob.Store, dir blob.Location, keep blob.Keep) (n int, err error) {
 	for info, err := range store.List(ctx, dir, keep) {
 		if ctx.Err() != nil {

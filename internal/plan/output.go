@@ -11,7 +11,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
-// output checks where the parts are to go.
+// output validates the output folder.
 func (p *planner) output(ctx context.Context) error {
 	if p.req.Output == "" {
 		return nil
@@ -22,7 +22,7 @@ func (p *planner) output(ctx context.Context) error {
 		return nil
 	}
 	if name.IsRoot() {
-		p.fail("output", "the output cannot be the root folder; name one for the job")
+		p.fail("output", "the output cannot be the root folder; use another folder")
 		return nil
 	}
 	p.result.Output = string(name)
@@ -43,26 +43,26 @@ func (p *planner) output(ctx context.Context) error {
 	return nil
 }
 
-// outputHolds judges what the output folder holds already.
+// outputHolds checks the existing content of the output folder.
 func (p *planner) outputHolds(names []string) {
 	name := p.result.Output
 	if i := slices.Index(names, layout.Temporary); i >= 0 {
 		names = slices.Delete(names, i, i+1)
-		p.warn("output %q holds %s: another job writes there now, or one has died in it", name, layout.Temporary)
+		p.warn("output %q holds %s: another job is writing there, or has crashed", name, layout.Temporary)
 	}
 	if len(names) == 0 {
 		return
 	}
 	if !p.req.Overwrite {
-		p.fail("output", "output %q is not empty: it holds %s; use --overwrite or name another folder", name, some(names))
+		p.fail("output", "output %q is not empty: it holds %s; use --overwrite or another folder", name, some(names))
 		return
 	}
 	if others := slices.DeleteFunc(names, layout.IsPublished); len(others) > 0 {
-		p.warn("output %q also holds %s, which stays there", name, some(others))
+		p.warn("output %q also holds %s, which is kept", name, some(others))
 	}
 }
 
-// some names the first few of a sorted list.
+// some quotes the first few of a sorted list.
 func some(names []string) string {
 	const few = 3
 	quoted := make([]string, 0, few)
@@ -76,7 +76,7 @@ func some(names []string) string {
 	return text
 }
 
-// children names what is in a folder, sorted.
+// children lists the names in a folder, sorted.
 func children(ctx context.Context, store blob.Store, dir blob.Location) ([]string, error) {
 	var (
 		mu    sync.Mutex // guards names
@@ -103,17 +103,17 @@ func isBelow(l, dir blob.Location) bool {
 	return below
 }
 
-// outputApart checks that neither of output and an input folder, whose links are followed in dir, lies in the other.
+// outputApart checks that neither of the output and an input folder contains the other. dir is the input with resolved links.
 func (p *planner) outputApart(field string, input, dir blob.Location) {
 	if p.realOutput == "" {
 		return
 	}
 	switch {
 	case isBelow(p.realOutput, dir):
-		p.fail(field, "output %q lies inside input %q; the next job would read it as input. Name a folder elsewhere",
+		p.fail(field, "output %q is inside input %q, so the next job would read it as input; use another folder",
 			p.result.Output, input)
 	case isBelow(dir, p.realOutput):
-		p.fail(field, "input %q lies inside output %q, where other files may be in its way. Name another output",
+		p.fail(field, "input %q is inside output %q; use another output folder",
 			input, p.result.Output)
 	}
 }

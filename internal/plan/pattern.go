@@ -12,14 +12,14 @@ import (
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
-// pattern is a path in which parts are patterns of path.Match's, or ** for any number of folders.
+// pattern is a path whose parts are patterns of path.Match, or ** for any number of folders.
 type pattern struct {
-	base  blob.Location // the folder that all matches lie in; it holds no pattern
+	base  blob.Location // the longest prefix without a pattern: all matches are below it
 	parts []string      // below base
 	deep  bool          // a part is **
 }
 
-// partsMax is how many parts a pattern may have: as many as a uint64 has bits, but for one.
+// partsMax is the maximum number of parts: they are bits of a uint64, plus one.
 const partsMax = 63
 
 func isPattern(name string) bool { return strings.ContainsAny(name, `*?[\`) }
@@ -33,22 +33,22 @@ func parsePattern(name blob.Location) (*pattern, error) {
 	pt := &pattern{base: base}
 	for part := range strings.SplitSeq(rest, "/") {
 		if n := len(pt.parts); part == "**" && n > 0 && pt.parts[n-1] == "**" {
-			continue // it says nothing more
+			continue // redundant
 		}
 		if _, err := path.Match(part, ""); err != nil {
-			return nil, errors.New(`it has a "[" without "]", or a "\" at its end`)
+			return nil, errors.New(`"[" without "]", or "\" at the end`)
 		}
 		pt.parts = append(pt.parts, part)
 		pt.deep = pt.deep || part == "**"
 	}
 	if len(pt.parts) > partsMax {
-		return nil, errors.New("it has too many parts")
+		return nil, errors.New("too many parts")
 	}
 	return pt, nil
 }
 
-// match says whether the pattern matches name as a whole, and whether it could match what lies below name. It goes
-// through the parts of name once, with the set of places in the pattern that it may have come to, so that no pattern is slow.
+// match reports whether the pattern matches name, and whether it could match names below it. It scans the parts of name once, with
+// the set of possible positions in the pattern, so that no pattern is slow.
 func (pt *pattern) match(name blob.Location) (whole, below bool) {
 	rest, ok := name.Below(pt.base)
 	if !ok || rest == "" {
@@ -74,7 +74,7 @@ func (pt *pattern) match(name blob.Location) (whole, below bool) {
 	return places&end != 0, places&(end-1) != 0
 }
 
-// skip adds the places behind each **, which may stand for nothing.
+// skip adds the positions behind each **, which may match nothing.
 func (pt *pattern) skip(places uint64) uint64 {
 	for i, p := range pt.parts {
 		if at := uint64(1) << i; p == "**" && places&at != 0 {
@@ -97,11 +97,11 @@ func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, 
 	p := l.p
 	pt, err := parsePattern(name)
 	if err != nil {
-		p.fail(field, "input %q is not there, and not a pattern either: %v", name, err)
+		p.fail(field, "input %q does not exist, and is not a valid pattern: %v", name, err)
 		return nil
 	}
 	if p.realOutput != "" && p.outputMatches(ctx, store, pt) {
-		p.fail(field, "input %q would match the parts of output %q; name a folder elsewhere", name, p.result.Output)
+		p.fail(field, "input %q would match the parts of output %q; use another folder", name, p.result.Output)
 		return nil
 	}
 	info, err := store.Stat(ctx, pt.base)
@@ -129,12 +129,12 @@ func (l *fileList) pattern(ctx context.Context, field string, store blob.Store, 
 	case n == 0:
 		p.fail(field, "input %q matches no file (looked in %s); quote the pattern or pass a folder", name, pt.base)
 	case matched > 0 && !pt.deep:
-		p.warn("input %q also matches %d folders, which are left out; write %q for the files below them", name, matched, name+"/**")
+		p.warn("input %q also matches %d folders, which are skipped; write %q for the files below them", name, matched, name+"/**")
 	}
 	return err
 }
 
-// outputMatches reports whether the pattern would match what the job writes.
+// outputMatches reports whether the pattern would match the job's output.
 func (p *planner) outputMatches(ctx context.Context, store blob.Store, pt *pattern) bool {
 	resolved := *pt
 	resolved.base = store.Resolve(ctx, pt.base)
@@ -142,6 +142,6 @@ func (p *planner) outputMatches(ctx context.Context, store blob.Store, pt *patte
 	if whole {
 		return true
 	}
-	// What lies in the output folder already is there, and --overwrite may remove it.
+	// Existing files in the output folder may be removed by --overwrite.
 	return p.outputHere && isBelow(resolved.base, p.realOutput)
 }

@@ -16,27 +16,27 @@ import (
 	"github.com/bridgefour/bridgefour/internal/suggest"
 )
 
-// Options are the limits of the cluster and what it can run.
+// Options are the cluster's limits and capabilities.
 type Options struct {
 	Builtins []Builtin
-	// DefaultSplit is the longest split where the request does not say. Defaults to 64 MiB.
+	// DefaultSplit is the maximum split size unless requested otherwise. Defaults to 64 MiB.
 	DefaultSplit uint64
-	// TasksMax is how many tasks a job may have: each takes up to 64 bytes of the leader's memory. Defaults to 100 million.
+	// TasksMax is the maximum number of tasks of a job: each takes up to 64 bytes of the leader's memory. Defaults to 100 million.
 	TasksMax uint64
-	// Again: this very request was accepted before, so what the output holds may be its own and is no obstacle.
+	// Again means that the same request was accepted before, so that the content of the output may be its own.
 	Again bool
-	// Stores hold inputs and outputs.
+	// Stores are the stores of inputs and outputs.
 	Stores blob.Stores
 }
 
-// Builtin is what planning must know of a built-in job.
+// Builtin describes a built-in job for planning.
 type Builtin struct {
 	Name       string
-	NeedsInput bool // without input it has no sense; others have one task then
-	Collects   bool // its parts are merged into a result
+	NeedsInput bool // others have one task without an input
+	Collects   bool // the parts are merged into a result
 }
 
-// Result is a job that can be run.
+// Result is a valid job.
 type Result struct {
 	Input        state.Input
 	Output       string // clean and absolute; empty if the request names none
@@ -47,10 +47,10 @@ type Result struct {
 	SlotsPerTask uint32
 	Timeout      time.Duration // 0: none
 	Memory       uint64        // bytes; 0: not limited
-	Warnings     []string      // for people; the job runs all the same
+	Warnings     []string      // for the user; the job runs anyway
 }
 
-// Error is one thing that is wrong with a request.
+// Error is one error of a request.
 type Error struct {
 	Field   string // as in the JSON: inputs[0], program.builtin
 	Message string
@@ -58,7 +58,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Field + ": " + e.Message }
 
-// Errors is all that is wrong with a request.
+// Errors are all errors of a request.
 type Errors []*Error
 
 func (e Errors) Error() string {
@@ -69,7 +69,7 @@ func (e Errors) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-// Unwrap gives errors.As each of them.
+// Unwrap lets errors.As find each error.
 func (e Errors) Unwrap() []error {
 	list := make([]error, len(e))
 	for i, one := range e {
@@ -78,8 +78,8 @@ func (e Errors) Unwrap() []error {
 	return list
 }
 
-// Plan checks req and lists its input. What is wrong with the request is an error of type Errors; any other means that the
-// planning itself did not come to an end.
+// Plan validates req and lists its input. Errors of the request are of type Errors; any other error means that planning did not
+// complete.
 func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error) {
 	opt.DefaultSplit = cmp.Or(opt.DefaultSplit, 64<<20)
 	opt.TasksMax = min(cmp.Or(opt.TasksMax, 100_000_000), state.MaxTasks)
@@ -109,7 +109,7 @@ type planner struct {
 
 	needsInput bool
 	realOutput blob.Location // Output without links; empty if there is none
-	outputHere bool          // it is there already
+	outputHere bool          // the output folder exists
 }
 
 func (p *planner) fail(field, format string, args ...any) {
@@ -120,10 +120,10 @@ func (p *planner) warn(format string, args ...any) {
 	p.result.Warnings = append(p.result.Warnings, fmt.Sprintf(format, args...))
 }
 
-// nameBytesMax bounds a job's name: it is in every list of jobs.
+// nameBytesMax limits a job's name, which is in every list of jobs.
 const nameBytesMax = 200
 
-// program checks what is to run.
+// program validates the program.
 func (p *planner) program() {
 	program := p.req.Program
 	switch {
@@ -132,16 +132,16 @@ func (p *planner) program() {
 	case program.Builtin != "":
 		p.builtin(program.Builtin)
 	case program.Command == nil:
-		p.fail("program", "nothing to run: give a built-in job or a command")
+		p.fail("program", "no program given: name a built-in job or a command")
 	case len(program.Command) == 0 || program.Command[0] == "":
-		p.fail("program.command", "the command is empty; its first word names what to run")
+		p.fail("program.command", "the command is empty: its first word must name a program")
 	}
 	if n := len(p.req.Name); n > nameBytesMax {
-		p.fail("name", "a name of %d bytes is too long: a job's name may have %d", n, nameBytesMax)
+		p.fail("name", "a name of %d bytes is too long: at most %d", n, nameBytesMax)
 	}
 	for i, arg := range program.Command {
 		if strings.Contains(arg, "\x00") {
-			p.fail(fmt.Sprintf("program.command[%d]", i), "argument %q holds a NUL byte, which no program can be given", arg)
+			p.fail(fmt.Sprintf("program.command[%d]", i), "argument %q contains a NUL byte", arg)
 		}
 	}
 	if dir := p.req.Dir; dir != "" && (!path.IsAbs(dir) || strings.Contains(dir, "\x00")) {
@@ -166,27 +166,27 @@ func (p *planner) builtin(name string) {
 	p.fail("program.builtin", "unknown built-in job %q; known: %s. A command is written as -- %s", name, strings.Join(names, ", "), name)
 }
 
-// settings checks what programs see in their environment.
+// settings validates settings and labels.
 func (p *planner) settings() {
 	for key, value := range p.req.Set {
 		if key == "" || strings.ContainsAny(key, "=\x00") {
-			p.fail("set", "setting %q cannot be given to a program: a name is not empty and holds neither = nor NUL", key)
+			p.fail("set", "invalid setting name %q: it must not be empty or contain = or NUL", key)
 		}
 		if strings.Contains(value, "\x00") {
-			p.fail("set", "setting %q holds a NUL byte, which no program can be given", key)
+			p.fail("set", "setting %q contains a NUL byte", key)
 		}
 	}
 	for key := range p.req.Labels {
 		if key == "" {
-			p.fail("labels", "a label has no name; write it as NAME=VALUE")
+			p.fail("labels", "label without a name: want NAME=VALUE")
 		}
 	}
-	slices.SortFunc(p.errs, func(a, b *Error) int { // maps have no order
+	slices.SortFunc(p.errs, func(a, b *Error) int { // map order is random
 		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
 }
 
-// numbers checks limits and times.
+// numbers validates limits and times.
 func (p *planner) numbers() {
 	p.result.Retries = p.number("retries", p.req.Retries, 3, 100)
 	p.result.Priority = p.number("priority", p.req.Priority, 50, 100)
@@ -195,9 +195,9 @@ func (p *planner) numbers() {
 		d, err := time.ParseDuration(text)
 		switch {
 		case err != nil:
-			p.fail("timeout", "%q is not a time; write it as 90s, 5m or 1h30m, or none", text)
+			p.fail("timeout", "invalid duration %q: want 90s, 5m or 1h30m, or none", text)
 		case d < time.Millisecond:
-			p.fail("timeout", "%q is too short; at least 1ms, or none", text)
+			p.fail("timeout", "duration %q is too short: at least 1ms, or none", text)
 		}
 		p.result.Timeout = d
 	}
@@ -210,13 +210,13 @@ func (p *planner) numbers() {
 	}
 }
 
-// number gives a number from 0 to most, or what it defaults to.
+// number returns a number from 0 to most, or its default.
 func (p *planner) number(field string, value *int, otherwise, most uint32) uint32 {
 	if value == nil {
 		return otherwise
 	}
 	if *value < 0 || int64(*value) > int64(most) {
-		p.fail(field, "%d is out of range; from 0 to %d", *value, most)
+		p.fail(field, "%d is out of range: want 0 to %d", *value, most)
 		return otherwise
 	}
 	return uint32(*value)
