@@ -28,9 +28,10 @@ func main() {
 	}
 	r := report{out: os.Stdout, output: map[string]*strings.Builder{}}
 	readErr := r.read(out)
-	if err := errors.Join(readErr, cmd.Wait()); err != nil {
-		fmt.Fprintln(os.Stderr, "go test:", err)
-		r.failed = true
+	err = cmd.Wait()
+	r.failed = r.failed || readErr != nil || err != nil
+	if _, exited := errors.AsType[*exec.ExitError](err); readErr != nil || (err != nil && !exited) { // go test reports a failure itself
+		fmt.Fprintln(os.Stderr, "go test:", errors.Join(readErr, err))
 	}
 	if !r.finish(allowances()) {
 		os.Exit(1)
