@@ -94,7 +94,7 @@ func TestBuiltinFailures(t *testing.T) {
 		{"bad input", wire.FailureKind_BAD_INPUT, "broken", func(context.Context, *bridgefour.Task) error { return bridgefour.BadInput(broken) }},
 		{"panic", wire.FailureKind_PROGRAM_ERROR, "panic: broken", func(context.Context, *bridgefour.Task) error { panic(broken) }},
 		{"not UTF-8", wire.FailureKind_PROGRAM_ERROR, "\uFFFD", func(context.Context, *bridgefour.Task) error { return errors.New("\xff") }},
-		{"setting", wire.FailureKind_BAD_INPUT, `setting n is "x"`, func(_ context.Context, t *bridgefour.Task) error {
+		{"setting", wire.FailureKind_BAD_INPUT, `invalid setting n="x"`, func(_ context.Context, t *bridgefour.Task) error {
 			_, err := t.Settings().Int("n", 0)
 			return err
 		}},
