@@ -278,7 +278,7 @@ func longLine(c *cluster) {
 		c.t.Errorf("%d lines, %d bytes, want 3 and %d", lines, size2, size+len("\nlast line\n"))
 	}
 	// The line is one word, too long to be counted: bad input, with the position.
-	wantText(c.t, c.fails(worded).Error, file, "longer than")
+	wantText(c.t, c.fails(worded).Error, file, "exceeds")
 	c.done(short)
 	if got := c.result(short); got != "first line\n\nlast line\n" {
 		c.t.Errorf("without zero bytes it is %s", brief([]byte(got)))
