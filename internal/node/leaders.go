@@ -26,7 +26,7 @@ func (n *Node) poll(now time.Time) {
 	}
 	n.loop.polled = now
 	n.dropOldVolatile(now)
-	n.updateLevel()
+	n.updateLevel(now)
 	members, leader := n.cfg.Log.Members(), n.cfg.Log.Status().LeaderID
 	old := n.members.Load()
 	if members.Cluster != old.Cluster || !slices.Equal(members.List, old.List) || !slices.Equal(members.Former, old.Former) {
@@ -40,9 +40,12 @@ func (n *Node) poll(now time.Time) {
 	}
 }
 
+// behindMax is how long leaders may hold up the rise of the feature level before it is logged.
+const behindMax = 10 * time.Second
+
 // updateLevel raises the feature level once every node can read the highest level of this binary, and makes the transport refuse nodes
 // that cannot read the level of the cluster.
-func (n *Node) updateLevel() {
+func (n *Node) updateLevel(now time.Time) {
 	m := n.loop.controller.Machine()
 	if level := m.Level(); level != n.loop.level {
 		n.loop.level = level
@@ -51,8 +54,22 @@ func (n *Node) updateLevel() {
 			n.cfg.Peers.SetLevel(level, m.Needs())
 		}
 	}
-	if n.loop.controller.Leading() && n.loop.level < state.FeatureLevel && (n.cfg.Peers == nil || len(n.cfg.Peers.Behind(state.FeatureLevel)) == 0) {
+	if !n.loop.controller.Leading() || n.loop.level >= state.FeatureLevel {
+		return
+	}
+	var behind []uint64
+	if n.cfg.Peers != nil {
+		behind = n.cfg.Peers.Behind(state.FeatureLevel)
+	}
+	switch {
+	case len(behind) == 0:
 		n.loop.controller.Handle(leader.RaiseLevel{Needs: n.cfg.Version})
+	case !slices.Equal(behind, n.loop.behind):
+		n.loop.behind, n.loop.behindSince = behind, now
+	case !n.loop.behindSince.IsZero() && now.Sub(n.loop.behindSince) > behindMax:
+		n.loop.behindSince = time.Time{} // logged once
+		n.log.Info("feature level not raised: these leaders have an older version, or are not connected", "level", n.loop.level,
+			"next", state.FeatureLevel, "leaders", behind)
 	}
 }
 

@@ -103,10 +103,13 @@ type loop struct {
 	polled    time.Time // see poll; the next two are as of then
 	leaderID  uint64
 	level     uint32 // feature level
-	beginAt   uint64 // position at which a follower may serve its views
-	publisher *view.Publisher
-	sent      sentVolatile
-	timer     *time.Timer
+	// behind are the leaders that hold up its rise, while this node leads; behindSince is zero once that is logged.
+	behind      []uint64
+	behindSince time.Time
+	beginAt     uint64 // position at which a follower may serve its views
+	publisher   *view.Publisher
+	sent        sentVolatile
+	timer       *time.Timer
 }
 
 // message is an input for the core.
