@@ -279,7 +279,7 @@ func TestLongMessagesAreCut(t *testing.T) {
 	for range 10 {
 		r.step()
 	}
-	last := r.machine.Job(1).Stages[0].Trouble(0).Last
+	last := r.machine.Job(1).Stages[0].Failures(0).Last
 	if len(last) != 1 || len(last[0].Message) != wire.FailureMessageMax {
 		t.Errorf("the log has %d failures, want one with a message of %d bytes", len(last), wire.FailureMessageMax)
 	}

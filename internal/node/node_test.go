@@ -196,7 +196,7 @@ func TestErrors(t *testing.T) {
 	req.Output = filepath.Join(r.spool, "out")
 	submit(t, l, req, "k")
 	_, err = l.Submit(t.Context(), req, "another")
-	problemOf(t, err, http.StatusConflict, "job 1, which is not over")
+	problemOf(t, err, http.StatusConflict, "job 1, which has not ended")
 	_, err = l.Stop(t.Context(), 9)
 	problemOf(t, err, http.StatusNotFound, "there is no job 9")
 	_, err = l.Retry(t.Context(), 1)

@@ -290,8 +290,8 @@ func meaning(m *Machine) string {
 		for i, stage := range job.Stages {
 			for k := range stage.Tasks {
 				out, _ := stage.Output(k)
-				if trouble := stage.Trouble(k); stage.Status(k) != TaskOpen || trouble.Ended > 0 {
-					fmt.Fprintf(&b, "task %d/%d/%d %v {%d %d %d %d} %v\n", id, i, k, stage.Status(k), out.Winner, out.Size, out.Records, out.Checksum, trouble)
+				if failures := stage.Failures(k); stage.Status(k) != TaskOpen || failures.Ended > 0 {
+					fmt.Fprintf(&b, "task %d/%d/%d %v {%d %d %d %d} %v\n", id, i, k, stage.Status(k), out.Winner, out.Size, out.Records, out.Checksum, failures)
 					describe(&b, fmt.Sprintf("task %d/%d/%d", id, i, k), reflect.ValueOf(out.Run))
 				}
 			}

@@ -393,9 +393,9 @@ func (e *encoder) pageV1(number uint64, p *page) {
 	if p.out != nil {
 		e.outputs(p.out)
 	}
-	e.bool(p.trouble != nil)
-	if p.trouble != nil {
-		e.troubles(p.trouble)
+	e.bool(p.failures != nil)
+	if p.failures != nil {
+		e.failureColumns(p.failures)
 	}
 }
 
@@ -407,7 +407,7 @@ func (d *decoder) pageV1(s *Stage) *page {
 		p.out = d.outputs()
 	}
 	if d.bool() {
-		p.trouble = d.troubles()
+		p.failures = d.failureColumns()
 	}
 	return p
 }

@@ -1,16 +1,16 @@
 // Package state is the replicated state machine: jobs, stages, tasks and workers.
 //
-// Commands go in, in the order of the log; the new state and facts come out:
+// Commands go in, in log order; the new state and events come out:
 //
 //	Entry (a batch of commands)  ->  log  ->  Machine.Apply  ->  Result (events, verdicts)
 //
-// The machine has no clock, randomness, I/O or goroutine: time and names arrive inside the commands. So every leader that
-// applies the same log has the same state, byte for byte, and a command that is refused (a Rejection) is refused by all.
-// What the log does not know is not here: leases, heartbeats and which open task runs just now are the leader's.
+// The machine has no clock, randomness, I/O or goroutine: time and names arrive inside the commands. Every leader that applies the
+// same log has the same state, byte for byte, and a command that is refused (a Rejection) is refused by all. Volatile state is not
+// here: leases, heartbeats and which open tasks run belong to the leader's core.
 //
-// A job has a plan: stages, each with the earlier stages that it comes from (StageSpec). A stage is ready, and its tasks run,
-// while all that it comes from is complete; only completions and failures of ready stages count. A job's life (what is not in a
-// table cannot happen, and changes nothing):
+// A job has a plan: stages, each with the earlier stages that it comes from (StageSpec). A stage is ready, and its tasks may run, if
+// all that it comes from are complete and it has open tasks. Only completions and failures of ready stages count. The transitions of
+// a job (a transition that is not in a table cannot happen):
 //
 //	         | stages done | tasks dead | stop asked | retry asked | cleanup done | cleanup failed
 //	active   | done        | failing    | stopping   |             |              |
@@ -20,34 +20,32 @@
 //	failed   |             |            | stopping   | active      |              |
 //	stopped  |             |            |            | active      |              |
 //
-// A failed job leaves what is done for a retry, which runs the dead tasks alone. A stopped job has removed it (or published
-// it, where partial results were asked for), so its retry starts afresh. Once the commit stage of an active job has started it
-// is too late to stop it.
+// A failed job keeps its outputs for a retry, which runs only the dead tasks. A stopped job has removed them (or published them, if
+// partial results were requested), so its retry starts from the beginning. A job whose commit stage has started cannot be stopped.
 //
-// A task's life:
+// The transitions of a task:
 //
 //	     | attempt done | attempt failed | budget spent | task retried | output lost
 //	open | done         | open           | dead         |              |
 //	done |              |                |              |              | open
 //	dead |              |                |              | open         |
 //
-// A task that is done has its winner, for good unless the winner's output is lost while the job runs. Then the stages that come
-// from its stage wait, their attempts so far are void (Stage.Fence), and the job goes back to the one task. That costs no budget.
+// A done task keeps its winner, unless the winner's output is lost while the job is active. Then the stages that come from its stage
+// wait, their attempts so far are void (Stage.Fence), and the task runs again. No budget is charged.
 //
-// A worker's life. Besides, a registration makes a dead worker alive, and a removed one comes back as a new one:
+// The transitions of a worker. A registration makes a dead worker alive; a removed one that registers is a new one:
 //
 //	from, to | alive | dead | draining | removed
 //	alive    |       | dead | draining | removed
 //	dead     | alive |      |          | removed
 //	draining |       | dead |          | removed
 //
-// Tasks are columns in pages of 256, made when the first of a page is over or fails: 23 bytes for a done task, 47 with
-// output, 60 when it has failed before (BenchmarkMemory). Splits are derived from the input, not stored. A Snapshot shares
-// the pages, and Apply copies one before it writes to it, so a snapshot is taken in microseconds and written beside Apply
+// Tasks are columns in pages of 256, allocated when the first of a page is done or fails: 23 bytes for a done task, 47 with
+// output, 60 if it has failed before (BenchmarkMemory). Splits are derived from the input, not stored. A Snapshot shares the pages,
+// and Apply copies a page before writing to it, so a snapshot is taken in microseconds and written concurrently with Apply
 // (BenchmarkStall).
 //
-// The latest 4,096 facts are part of the state (FactsAfter), so whoever follows what happens may go on at another leader,
-// also at one that has just read a snapshot.
+// The latest 4,096 facts are part of the state (FactsAfter), so a client that follows them can continue at any leader.
 package state
 
 // MaxTasks is the largest number of tasks of one stage.

@@ -11,8 +11,8 @@ type EventKind uint8
 // The facts that Apply returns.
 const (
 	JobSubmitted EventKind = iota
-	StageStarted           // Stage of Job has tasks to run
-	TaskReopened           // Task failed and waits for its next attempt
+	StageStarted           // the tasks of Stage may run
+	TaskReopened           // Task failed and is open for its next attempt
 	TaskDied               // Task is dead
 	JobEnding              // stopping or failing: its running attempts are useless
 	JobEnded
@@ -20,7 +20,7 @@ const (
 	WorkerJoined   // Worker is new, or alive again
 	WorkerChanged  // its status has changed
 	RequestApplied // Key was applied: Job or Worker, or Err
-	StageEnded     // Stage of a Job that goes on has no task to run any more, or not until StageStarted says so again
+	StageEnded     // no task of Stage may run until the next StageStarted; the job is still active
 	TaskLost       // the output of Task, made under Lease, was lost: it is open again
 )
 

@@ -167,11 +167,11 @@ func dumpReaders(m *Machine) {
 			for _, i := range []uint64{0, 1, s.Tasks / 2, s.Tasks - 1} {
 				s.Status(i)
 				s.Output(i)
-				s.Trouble(i)
+				s.Failures(i)
 				s.Attempt(i)
 			}
 			s.NextOpen(s.Tasks - 1)
-			for range s.Troubled(0) {
+			for range s.FailedTasks(0) {
 				break
 			}
 		}

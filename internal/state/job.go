@@ -24,7 +24,7 @@ func NewLease(term, seq uint64) Lease { return Lease(term<<leaseSeqBits | seq&(1
 // Term is the term of the leader that gave the lease.
 func (l Lease) Term() uint64 { return uint64(l) >> leaseSeqBits }
 
-// Spec is what was submitted. It never changes.
+// Spec is a submitted job. It never changes.
 type Spec struct {
 	Name, User   string
 	Builtin      string   // a built-in job, or
@@ -34,7 +34,7 @@ type Spec struct {
 	Output       string   // folder; never empty
 	Spool        bool     // Output is in the spool: nothing is published
 	Overwrite    bool
-	KeepPartial  bool // publish what is done though the job fails or is stopped
+	KeepPartial  bool // publish done tasks even if the job fails or is stopped
 	FirstSuccess bool // one done task is enough
 	Collect      bool // the program merges its parts into a result
 	Settings     map[string]string
@@ -48,14 +48,14 @@ type Spec struct {
 	Stages       []StageSpec // the plan; never empty once it is in the state
 }
 
-// JobStatus is where a job stands.
+// JobStatus is the status of a job in the log.
 type JobStatus uint8
 
-// The statuses of a job. Only a job that is Active has tasks to run.
+// The statuses of a job.
 const (
-	JobActive   JobStatus = iota // its stages run, each as soon as those that it comes from are complete
-	JobStopping                  // told to stop: its last stage removes or publishes what is there
-	JobFailing                   // tasks are dead: its last stage publishes the rest
+	JobActive   JobStatus = iota // its stages run, each once those that it comes from are complete
+	JobStopping                  // stopped: its commit stage removes or publishes the outputs
+	JobFailing                   // tasks are dead: its commit stage publishes the other outputs
 	JobDone
 	JobFailed
 	JobStopped
@@ -69,7 +69,7 @@ func (s JobStatus) String() string {
 	return fmt.Sprintf("status %d", uint8(s))
 }
 
-// Ended reports whether the job is over.
+// Ended reports whether the job has ended.
 func (s JobStatus) Ended() bool { return s >= JobDone }
 
 // JobEvent is what can happen to a job.
@@ -81,8 +81,8 @@ const (
 	TasksDead                     // a stage has ended with dead tasks
 	StopAsked                     // a stop was accepted
 	RetryAsked                    // a retry was accepted
-	CleanupDone                   // the last stage of a stopping or failing job is complete, or there is none
-	CleanupFailed                 // it died
+	CleanupDone                   // the commit stage of a stopping or failing job is complete, or there is none
+	CleanupFailed                 // its task died
 )
 
 func (e JobEvent) String() string {
@@ -93,7 +93,7 @@ func (e JobEvent) String() string {
 	return fmt.Sprintf("event %d", uint8(e))
 }
 
-// Next is the table of a job's life. What is not in it cannot happen, and is an error.
+// Next is the transition table of a job. A transition that is not in it is an error.
 func (s JobStatus) Next(e JobEvent) (JobStatus, error) {
 	type step struct {
 		from JobStatus
@@ -113,12 +113,12 @@ func (s JobStatus) Next(e JobEvent) (JobStatus, error) {
 		{JobStopped, RetryAsked}:     JobActive,
 	}[step{s, e}]
 	if !ok {
-		return s, fmt.Errorf("a job that is %v cannot take %q", s, e)
+		return s, fmt.Errorf("invalid event %q of a job that is %v", e, s)
 	}
 	return next, nil
 }
 
-// Job is one job. Readers outside the machine must not change it.
+// Job is one job. It belongs to the machine: readers must not change it.
 type Job struct {
 	ID     JobID
 	UID    string
@@ -134,7 +134,7 @@ type Job struct {
 	Fence                   Lease // see Fenced
 }
 
-// clone makes a copy that shares the pages of its stages: of the two, one may be written to.
+// clone returns a copy that shares the pages of its stages. Only one of the two may be changed afterwards.
 func (j *Job) clone() *Job {
 	c := *j
 	c.Stages = make([]*Stage, len(j.Stages))
@@ -144,23 +144,23 @@ func (j *Job) clone() *Job {
 	return &c
 }
 
-// Fenced reports whether nothing that comes of a lease counts: it was given before the job was last stopped or retried, or
-// before an output that it may have read was lost, or it is the one whose output was lost.
+// Fenced reports whether a lease is void: it was granted before the job was last stopped or retried, or before an output that its attempt
+// may have read was lost, or its own output was lost.
 func (j *Job) Fenced(stage int, task uint64, l Lease) bool {
 	s := j.Stages[stage]
 	fence := max(j.Fence, s.Fence)
 	return fence != 0 && l <= fence || s.Status(task) == TaskOpen && s.lost(task, l)
 }
 
-// Ready reports whether tasks of stage i may run now: all that it comes from is complete and it is not settled. While a job
-// is cleaned up, that is its commit stage alone.
+// Ready reports whether tasks of stage i may run: the stages that it comes from are complete, and it has open tasks. While a job is
+// stopping or failing, only its commit stage is ready.
 func (j *Job) Ready(i int) bool {
 	if i < 0 || i >= len(j.Stages) || j.Stages[i].settled() {
 		return false
 	}
 	switch j.Status {
 	case JobActive:
-		return j.fed(i)
+		return j.hasInputs(i)
 	case JobStopping, JobFailing:
 		return j.Stages[i].Role == RoleCommit
 	case JobDone, JobFailed, JobStopped:
@@ -168,23 +168,23 @@ func (j *Job) Ready(i int) bool {
 	return false
 }
 
-// committing reports whether the commit stage, which may be -1, has started: it may have published parts by now, also if it waits
-// for a lost output.
+// committing reports whether the commit stage has started, even if it waits for a lost output: parts may be published. Commit is its
+// number, or -1.
 func (j *Job) committing(commit int) bool {
 	return commit >= 0 && (j.Ready(commit) || j.Stages[commit].Fence != 0)
 }
 
-// fed reports whether every stage that stage i comes from is complete.
-func (j *Job) fed(i int) bool {
+// hasInputs reports whether the stages that stage i comes from are complete.
+func (j *Job) hasInputs(i int) bool {
 	return !slices.ContainsFunc(j.Stages[i].From, func(from uint32) bool { return !j.Stages[from].complete() })
 }
 
-// Open reports whether task number task of stage i waits for an attempt, or has one that counts.
+// Open reports whether a task of stage i may be leased, or is leased.
 func (j *Job) Open(i int, task uint64) bool {
 	return j.Ready(i) && j.Stages[i].Status(task) == TaskOpen
 }
 
-// Final reports whether stage i has all the outputs that it will have, so that others may read them.
+// Final reports whether stage i has all the outputs that it will have, so that other stages may read them.
 func (j *Job) Final(i int) bool {
 	return j.Stages[i].complete() || j.Status != JobActive && !j.Ready(i)
 }
@@ -192,12 +192,12 @@ func (j *Job) Final(i int) bool {
 // Parts returns the stage whose outputs are the parts of the job.
 func (j *Job) Parts() *Stage { return j.Stages[j.Spec.PartStage()] }
 
-// Splits reports whether each task of stage i reads a split of its own, which goes with its lease.
+// Splits reports whether the leases of stage i carry a split each.
 func (s *Spec) Splits(i int) bool {
 	return s.Stages[i].Role == RoleMap && (s.Input.Kind == InputLines || s.Input.Kind == InputFiles)
 }
 
-// newStages returns the stages of a job that has just been submitted.
+// newStages returns the stages of a new job.
 func newStages(s *Spec) []*Stage {
 	stages := make([]*Stage, len(s.Stages))
 	for i := range s.Stages {
@@ -206,12 +206,12 @@ func newStages(s *Spec) []*Stage {
 	return stages
 }
 
-// commitStage is the number of the stage that writes the output folder, or -1.
+// commitStage returns the number of the commit stage, or -1.
 func (j *Job) commitStage() int {
 	return slices.IndexFunc(j.Stages, func(s *Stage) bool { return s.Role == RoleCommit })
 }
 
-// FailureKind says why an attempt failed. Each kind has a budget of its own. The numbers are those of the wire.
+// FailureKind is the cause of a failure. Each kind has its own budget. The numbers are those of the wire.
 type FailureKind uint8
 
 // The kinds of failure.
@@ -236,16 +236,16 @@ func (k FailureKind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// lostWorkerBudget bounds how many workers a task may take down with it, or be unlucky with.
+// lostWorkerBudget bounds how many workers a task may be lost with, whether it was the cause or not.
 const lostWorkerBudget = 8
 
-// RetriesMax is the most failures of one kind that a task can survive: they are counted in a byte.
+// RetriesMax is the highest retry budget: failures are counted in a byte.
 const RetriesMax = math.MaxUint8 - 1
 
-// badProgramBudget lets a command that one worker lacks be tried on two others.
+// badProgramBudget lets a command that is missing on one worker be tried on two others.
 const badProgramBudget = 2
 
-// budget is how many failures of a kind a task survives; the next one kills it. Preempted attempts are never its fault.
+// budget is how many failures of a kind a task survives; it dies of the next one. Preempted attempts are not charged.
 func budget(k FailureKind, retries uint32) (n uint32, limited bool) {
 	retries = min(retries, RetriesMax)
 	switch k {

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// Machine is the replicated state. It is owned by one goroutine; nothing in it reads a clock or random numbers.
+// Machine is the replicated state. It belongs to one goroutine, and reads neither clock nor random numbers.
 type Machine struct {
 	index      uint64 // of the last applied entry
 	time       int64  // of the last applied entry, Unix ms; never goes back
 	epoch      uint64 // grows with each snapshot
 	jobs       map[JobID]*Job
-	live       []JobID // jobs that are not over, ascending
+	live       []JobID // jobs that have not ended, ascending
 	lastJob    JobID
 	workers    map[WorkerID]*Worker
 	byIdentity map[string]WorkerID
@@ -50,7 +50,7 @@ func (m *Machine) Needs() string { return m.needs }
 // Job returns a job, or nil.
 func (m *Machine) Job(id JobID) *Job { return m.jobs[id] }
 
-// Live returns the jobs that are not over, ascending. The slice is the machine's: do not change or keep it.
+// Live returns the jobs that have not ended, ascending. The slice belongs to the machine: do not change or keep it.
 func (m *Machine) Live() []JobID { return m.live }
 
 // Jobs returns the numbers of all jobs, ascending.
@@ -59,15 +59,14 @@ func (m *Machine) Jobs() []JobID { return slices.Sorted(maps.Keys(m.jobs)) }
 // Worker returns a worker, or nil.
 func (m *Machine) Worker(id WorkerID) *Worker { return m.workers[id] }
 
-// ByIdentity returns the worker that has registered with identity, or nil.
+// ByIdentity returns the worker that registered with an identity, or nil.
 func (m *Machine) ByIdentity(identity string) *Worker { return m.workers[m.byIdentity[identity]] }
 
 // Workers returns the numbers of all workers, ascending.
 func (m *Machine) Workers() []WorkerID { return slices.Sorted(maps.Keys(m.workers)) }
 
-// Apply applies the entry at index and puts what happened into out. An error means that the entry cannot be read: the
-// machine stands where it stood before the unreadable command, the commands before it are applied, and the process must
-// not go on. It is an ErrVersion if a newer program can read the entry.
+// Apply applies the entry at index and stores the outcome in out. An error means that the entry cannot be read: the commands before the
+// unreadable one are applied, and the process must stop. It is an ErrVersion if a newer program can read the entry.
 func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 	out.Events, out.Verdicts = out.Events[:0], out.Verdicts[:0]
 	d := &decoder{buf: data[min(1, len(data)):], needs: m.needs}
@@ -90,7 +89,7 @@ func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 		case kind == cmdRaiseLevel && c.level > FeatureLevel:
 			d.newer(fmt.Sprintf("feature level %d", c.level))
 		case kind != cmdRaiseLevel && m.level == 0 && data[0] == entryV2:
-			d.fail() // a node that wrote it did not keep to the level
+			d.fail() // the node that wrote it ignored the level
 		}
 		if d.err == nil {
 			m.apply(kind, &c, out)
@@ -152,20 +151,19 @@ func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
 	return job.ID, nil
 }
 
-// outputFree refuses an output that a live job writes to, or that lies in or around one.
+// outputFree refuses an output that overlaps with that of a live job.
 func (m *Machine) outputFree(spec *Spec) *Rejection {
 	for _, id := range m.live {
 		other := m.jobs[id].Spec
 		if overlap(spec.Output, other.Output) {
-			return reject(Conflict, "output %q: job %d, which is not over, writes to %q; wait for it, stop it, or name another output",
+			return reject(Conflict, "output %q: job %d, which has not ended, writes to %q; wait for it, stop it, or name another output",
 				spec.Output, id, other.Output)
 		}
 	}
 	return nil
 }
 
-// outputLeft refuses to touch the output of an ended job once a later job has published there, or is about to: its parts
-// have the names that this job's parts had.
+// outputLeft refuses to change the output of an ended job once a later job has published there, or may: its parts have the same names.
 func (m *Machine) outputLeft(job *Job) *Rejection {
 	if err := m.outputFree(job.Spec); err != nil {
 		return err
@@ -173,7 +171,7 @@ func (m *Machine) outputLeft(job *Job) *Rejection {
 	for _, id := range m.Jobs() {
 		later := m.jobs[id]
 		if id > job.ID && later.Status == JobDone && overlap(job.Spec.Output, later.Spec.Output) {
-			return reject(Conflict, "output %q: job %d, which came after job %d, has published in %q; submit the work anew with another output",
+			return reject(Conflict, "output %q: job %d, which came after job %d, has published in %q; submit it again with another output",
 				job.Spec.Output, id, job.ID, later.Spec.Output)
 		}
 	}
@@ -182,7 +180,7 @@ func (m *Machine) outputLeft(job *Job) *Rejection {
 
 func overlap(a, b string) bool { return inside(a, b) || inside(b, a) }
 
-// inside reports whether path a is b or lies below it.
+// inside reports whether path a is b or below it.
 func inside(a, b string) bool {
 	a, b = path.Clean(a), path.Clean(b)
 	return a == b || strings.HasPrefix(a, strings.TrimSuffix(b, "/")+"/")
@@ -206,7 +204,7 @@ func (m *Machine) jobCommand(kind int, c *command, out *Result) *Rejection {
 func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 	switch job.Status {
 	case JobStopping, JobStopped:
-		return nil // it is what was asked for
+		return nil // already done
 	case JobDone:
 		return reject(Conflict, "job %d is done; there is nothing to stop", job.ID)
 	case JobActive, JobFailing, JobFailed:
@@ -228,7 +226,7 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 	return nil
 }
 
-// cleanUp runs the last stage of a job that ends without being complete: it removes what there is, or publishes it.
+// cleanUp starts the commit stage of a job that ends incomplete, which removes or publishes its outputs.
 func (m *Machine) cleanUp(job *Job, out *Result) {
 	commit := job.commitStage()
 	if commit < 0 {
@@ -240,7 +238,7 @@ func (m *Machine) cleanUp(job *Job, out *Result) {
 	if job.Spec.KeepPartial {
 		stage.Action = CommitPartial
 	} else if job.Status == JobFailing {
-		m.endJob(job, CleanupDone, out) // what is done stays in _temporary for a retry
+		m.endJob(job, CleanupDone, out) // outputs stay in _temporary for a retry
 		return
 	}
 	job.Fence = max(job.Fence, job.Stages[commit].Fence) // attempts of the old stage must not count for the new one
@@ -255,7 +253,7 @@ func (m *Machine) retry(job *Job, fence Lease, out *Result) *Rejection {
 	if err := m.outputLeft(job); err != nil {
 		return err
 	}
-	fresh := job.Status == JobStopped // a stop has removed what was done
+	fresh := job.Status == JobStopped // the stop has removed all outputs
 	job = m.revive(job)
 	m.moveJob(job, RetryAsked)
 	job.Fence = max(job.Fence, fence)
@@ -272,11 +270,11 @@ func (m *Machine) retry(job *Job, fence Lease, out *Result) *Rejection {
 		job.ReadBytes, job.OutputBytes, job.Records = 0, 0, 0
 	}
 	job.Error = ""
-	m.startReady(job, out) // there is one: a dead task was reopened, or the commit stage is new
+	m.startReady(job, out) // at least one: a dead task is open again, or the commit stage is new
 	return nil
 }
 
-// revive puts a job that was over back among the live ones. It is another Job from here on: snapshots share the ended one.
+// revive makes an ended job live again. The Job is a new one: snapshots share the ended one.
 func (m *Machine) revive(ended *Job) *Job {
 	job := ended.clone()
 	job.Ended = 0
@@ -288,7 +286,7 @@ func (m *Machine) revive(ended *Job) *Job {
 
 func (m *Machine) forget(job *Job, out *Result) *Rejection {
 	if !job.Status.Ended() {
-		return reject(Conflict, "job %d is not over; stop it first", job.ID)
+		return reject(Conflict, "job %d has not ended; stop it first", job.ID)
 	}
 	e := Event{Kind: JobForgotten, Job: job.ID}
 	if job.Spec.Spool {
@@ -299,7 +297,7 @@ func (m *Machine) forget(job *Job, out *Result) *Rejection {
 	return nil
 }
 
-// moveJob takes a step of the job's table. The callers have checked that it is there.
+// moveJob makes a transition of a job, which the caller has checked.
 func (m *Machine) moveJob(job *Job, e JobEvent) {
 	next, err := job.Status.Next(e)
 	if err != nil {
@@ -312,7 +310,7 @@ func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
 	m.moveJob(job, e)
 	job.Ended = m.time
 	if job.Status == JobDone {
-		job.Error = "" // a task died, but one success was enough
+		job.Error = "" // a task died, but the job needed one success
 	}
 	if at, ok := slices.BinarySearch(m.live, job.ID); ok {
 		m.live = slices.Delete(m.live, at, at+1)
@@ -331,7 +329,7 @@ func (m *Machine) done(c *command, out *Result) {
 		fence, parts = max(job.Fence, stage.Fence), stage == job.Parts()
 	}
 	worker := c.worker
-	if m.level == 0 { // snapshots have no place for it
+	if m.level == 0 { // snapshots cannot record it
 		worker = 0
 	}
 	for i := range c.completions {
@@ -347,7 +345,7 @@ func (m *Machine) done(c *command, out *Result) {
 	}
 }
 
-// count adds a winner to the job's figures. Parts says whether the stage makes the parts.
+// count adds a winner to the job's totals. Parts is true if the stage makes the parts.
 func (m *Machine) count(job *Job, stage *Stage, parts bool, c *Completion) {
 	if job.Started == 0 {
 		job.Started = m.time
@@ -378,7 +376,7 @@ func (m *Machine) failed(c *command, out *Result) {
 		job.Started = m.time
 	}
 	e := Event{Kind: TaskReopened, Job: job.ID, Stage: c.stage, Task: c.task, Worker: f.Worker, Fault: f.Kind, Lease: f.Lease}
-	e.Count = stage.Trouble(c.task).Counts[f.Kind]
+	e.Count = stage.Failures(c.task).Counts[f.Kind]
 	if dead {
 		e.Kind, e.Message = TaskDied, f.Message
 		if job.Error == "" {
@@ -393,15 +391,15 @@ func (m *Machine) failed(c *command, out *Result) {
 	}
 }
 
-// outputLost opens a done task again. The stages that come from its stage wait until that is complete again, and their attempts
-// of before are void: they may have read the output, or miss it. Only the winner can be lost, so a late report changes nothing.
+// outputLost opens a done task again. The stages that come from its stage wait until that is complete again. Their attempts so far are
+// void, because they may have read the output, or may miss it. Only a winner can be lost, so a late report changes nothing.
 func (m *Machine) outputLost(c *command, out *Result) {
 	job := m.jobs[c.job]
 	if job == nil || job.Status != JobActive || int(c.stage) >= len(job.Stages) || job.Stages[c.stage].Role == RoleCommit {
 		return
 	}
 	stage := job.Stages[c.stage]
-	var readers []int // stages that ran
+	var readers []int // ready stages that come from it
 	for i, s := range job.Stages {
 		if slices.Contains(s.From, c.stage) && job.Ready(i) {
 			readers = append(readers, i)
@@ -422,7 +420,7 @@ func (m *Machine) outputLost(c *command, out *Result) {
 	out.Events = append(out.Events, Event{Kind: TaskLost, Job: job.ID, Stage: c.stage, Task: c.task, Lease: c.lease})
 }
 
-// stageSettled decides what comes after stage i.
+// stageSettled ends the job, or starts the stages that come after stage i.
 func (m *Machine) stageSettled(job *Job, i uint32, out *Result) {
 	stage := job.Stages[i]
 	switch {
@@ -434,7 +432,7 @@ func (m *Machine) stageSettled(job *Job, i uint32, out *Result) {
 		m.moveJob(job, TasksDead)
 		m.record(Event{Kind: JobEnding, Job: job.ID}, out)
 		if stage.Role == RoleCommit {
-			m.endJob(job, CleanupDone, out) // committing is what failed: all stays for a retry
+			m.endJob(job, CleanupDone, out) // the commit failed: outputs stay for a retry
 			return
 		}
 		m.cleanUp(job, out)
@@ -450,7 +448,7 @@ func (m *Machine) stageSettled(job *Job, i uint32, out *Result) {
 	}
 }
 
-// startReady reports the stages that may run.
+// startReady starts the stages that are ready.
 func (m *Machine) startReady(job *Job, out *Result) {
 	for i := range job.Stages {
 		if job.Ready(i) {
@@ -459,10 +457,10 @@ func (m *Machine) startReady(job *Job, out *Result) {
 	}
 }
 
-// Len is the number of jobs the state remembers.
+// Len is the number of jobs, ended ones included.
 func (m *Machine) Len() int { return len(m.jobs) }
 
-// OldestEnded is the ended job with the smallest number; ok is false when no job is over.
+// OldestEnded is the ended job with the smallest number; ok is false if no job has ended.
 func (m *Machine) OldestEnded() (id JobID, ok bool) {
 	for j, job := range m.jobs {
 		if job.Status.Ended() && (!ok || j < id) {

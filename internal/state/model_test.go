@@ -140,23 +140,23 @@ func (m *model) begin(now int64) {
 	}
 }
 
-// tell adds a fact: about a job, one of its stages or tasks, or about a worker.
-func (m *model) tell(kind, about, status, detail string) {
+// record adds a fact: about a job, one of its stages or tasks, or about a worker.
+func (m *model) record(kind, about, status, detail string) {
 	m.facts = append(m.facts, fmt.Sprintf("at %d: %s %s, %s, %q", m.time, kind, about, status, detail))
 }
 
-func (m *model) tellJob(kind string, j *modelJob, detail string) {
-	m.tell(kind, fmt.Sprintf("job %d", j.id), j.status, detail)
+func (m *model) recordJob(kind string, j *modelJob, detail string) {
+	m.record(kind, fmt.Sprintf("job %d", j.id), j.status, detail)
 }
 
-func (m *model) tellStage(j *modelJob, s *modelStage) {
-	m.tell("stage", fmt.Sprintf("job %d %s", j.id, s.spec.Name), j.status, "")
+func (m *model) recordStage(j *modelJob, s *modelStage) {
+	m.record("stage", fmt.Sprintf("job %d %s", j.id, s.spec.Name), j.status, "")
 }
 
-func (m *model) tellReady(j *modelJob) {
+func (m *model) recordReady(j *modelJob) {
 	for i, s := range j.stages {
 		if j.ready(i) {
-			m.tellStage(j, s)
+			m.recordStage(j, s)
 		}
 	}
 }
@@ -191,8 +191,8 @@ func (m *model) submit(key, uid string, spec *Spec) {
 	m.made++
 	m.jobs[m.made] = &modelJob{id: m.made, uid: uid, spec: spec, status: "active", stages: modelStages(spec), created: m.time}
 	m.keys[key] = modelKey{job: m.made, text: specText(spec), time: m.time}
-	m.tellJob("submitted", m.jobs[m.made], spec.Name)
-	m.tellReady(m.jobs[m.made])
+	m.recordJob("submitted", m.jobs[m.made], spec.Name)
+	m.recordReady(m.jobs[m.made])
 	m.answer(key, "job %d", m.made)
 }
 
@@ -227,7 +227,7 @@ func (m *model) end(j *modelJob, status string) {
 	if status == "done" {
 		j.err = ""
 	}
-	m.tellJob("ended", j, j.err)
+	m.recordJob("ended", j, j.err)
 }
 
 // wind ends a job early: by its commit stage where there is something for it to do, or at once.
@@ -243,7 +243,7 @@ func (m *model) wind(j *modelJob) {
 	}
 	j.fence = max(j.fence, j.stages[commit].fence)
 	j.stages[commit] = newModelStage(j.stages[commit].spec, action)
-	m.tellStage(j, j.stages[commit])
+	m.recordStage(j, j.stages[commit])
 }
 
 func (m *model) stop(key string, id JobID, fence Lease) {
@@ -264,7 +264,7 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 		return
 	}
 	j.status, j.over, j.ended, j.fence = "stopping", false, 0, max(j.fence, fence)
-	m.tellJob("ending", j, j.err)
+	m.recordJob("ending", j, j.err)
 	m.wind(j)
 	m.answer(key, "job %d", id)
 }
@@ -292,7 +292,7 @@ func (m *model) retry(key string, id JobID, fence Lease) {
 		}
 	}
 	j.status, j.over, j.ended, j.err = "active", false, 0, ""
-	m.tellReady(j)
+	m.recordReady(j)
 	m.answer(key, "job %d", id)
 }
 
@@ -303,7 +303,7 @@ func (m *model) forget(key string, id JobID) {
 		return
 	}
 	delete(m.jobs, id)
-	m.tellJob("forgotten", j, "")
+	m.recordJob("forgotten", j, "")
 	m.answer(key, "job %d", id)
 }
 
@@ -398,7 +398,7 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 			j.err = fmt.Sprintf("task %d/%s/%d: %s", id, s.spec.Name, index, f.Message)
 		}
 		if s.count("dead") <= 100 {
-			m.tell("died", fmt.Sprintf("task %d/%s/%d on worker %d", id, s.spec.Name, index, f.Worker), j.status, fmt.Sprintf("%v: %s", f.Kind, f.Message))
+			m.record("died", fmt.Sprintf("task %d/%s/%d on worker %d", id, s.spec.Name, index, f.Worker), j.status, fmt.Sprintf("%v: %s", f.Kind, f.Message))
 		}
 	}
 	m.advance(j, s)
@@ -429,7 +429,7 @@ func (m *model) advance(j *modelJob, s *modelStage) {
 		m.end(j, "failed")
 	case !s.complete():
 		j.status = "failing"
-		m.tellJob("ending", j, j.err)
+		m.recordJob("ending", j, j.err)
 		if s.spec.Role == RoleCommit {
 			m.end(j, "failed")
 			return
@@ -441,7 +441,7 @@ func (m *model) advance(j *modelJob, s *modelStage) {
 		number := uint32(slices.Index(j.stages, s))
 		for i, reader := range j.stages {
 			if j.ready(i) && slices.Contains(reader.spec.From, number) {
-				m.tellStage(j, reader)
+				m.recordStage(j, reader)
 			}
 		}
 	}
@@ -453,7 +453,7 @@ func (m *model) register(key string, info WorkerInfo) {
 			w.WorkerInfo = info
 			if w.Status == WorkerDead {
 				w.Status = WorkerAlive
-				m.tell("joined", fmt.Sprintf("worker %d", id), "alive", w.Host)
+				m.record("joined", fmt.Sprintf("worker %d", id), "alive", w.Host)
 			}
 			m.answer(key, "worker %d", id)
 			return
@@ -461,7 +461,7 @@ func (m *model) register(key string, info WorkerInfo) {
 	}
 	m.joined++
 	m.workers[m.joined] = &Worker{ID: m.joined, WorkerInfo: info}
-	m.tell("joined", fmt.Sprintf("worker %d", m.joined), "alive", info.Host)
+	m.record("joined", fmt.Sprintf("worker %d", m.joined), "alive", info.Host)
 	m.answer(key, "worker %d", m.joined)
 }
 
@@ -487,7 +487,7 @@ func (m *model) setWorker(key string, id WorkerID, to WorkerStatus) {
 		if to == WorkerRemoved {
 			detail = ""
 		}
-		m.tell("changed", fmt.Sprintf("worker %d", id), to.String(), detail)
+		m.record("changed", fmt.Sprintf("worker %d", id), to.String(), detail)
 	}
 	if w.Status = to; to == WorkerRemoved {
 		delete(m.workers, id)
@@ -555,15 +555,15 @@ func dumpMachine(m *Machine) string {
 			action := [...]string{"", "publish", "partial", "abort"}[s.Action]
 			fmt.Fprintf(&b, " stage %d %s %s: %d %d %d %d %v\n", i, s.Name, action, s.Tasks, s.Done, s.Dead, s.Failed, s.Closed)
 			for k := range s.Tasks {
-				status, trouble := s.Status(k), s.Trouble(k)
-				if status == TaskOpen && trouble.Ended == 0 {
+				status, failures := s.Status(k), s.Failures(k)
+				if status == TaskOpen && failures.Ended == 0 {
 					continue
 				}
 				fmt.Fprintf(&b, "  task %d %v", k, status)
 				if out, ok := s.Output(k); ok {
 					fmt.Fprintf(&b, " %d %d %d %d on %d at %d for %d", out.Winner, out.Size, out.Records, out.Checksum, out.Worker, out.Started, out.Millis)
 				}
-				fmt.Fprintf(&b, " ended %d counts %v %v\n", trouble.Ended, trouble.Counts, trouble.Last)
+				fmt.Fprintf(&b, " ended %d counts %v %v\n", failures.Ended, failures.Counts, failures.Last)
 			}
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// StageRole says what the tasks of a stage do. Log and snapshots have the numbers: never renumber.
+// StageRole is what the tasks of a stage do. Log and snapshots contain the numbers: never renumber.
 type StageRole uint8
 
 // The roles of a stage.
@@ -40,7 +40,7 @@ const (
 )
 
 // DefaultPlan is map, then collect if the program merges its parts, then commit if there is an output folder to publish in.
-// Jobs from before plans were recorded have this one.
+// Jobs without a recorded plan have this one.
 func DefaultPlan(tasks uint64, collect, publish bool) []StageSpec {
 	plan := []StageSpec{{Name: "map", Role: RoleMap, Tasks: max(tasks, 1)}}
 	if collect {
@@ -56,7 +56,7 @@ func DefaultPlan(tasks uint64, collect, publish bool) []StageSpec {
 	return plan
 }
 
-// checkPlan reports the first thing that makes a plan of a job with this input invalid.
+// checkPlan returns an error if a plan is invalid for an input.
 func checkPlan(plan []StageSpec, input *Input) error {
 	if len(plan) == 0 || len(plan) > stagesMax {
 		return fmt.Errorf("a plan of %d stages; want 1 to %d", len(plan), stagesMax)
@@ -80,12 +80,12 @@ func checkPlan(plan []StageSpec, input *Input) error {
 	return nil
 }
 
-// check reports what makes s invalid as stage i.
+// check returns an error if s is invalid as stage i.
 func (s *StageSpec) check(i uint32, input *Input) error {
 	if s.Name == "" || len(s.Name) > stageNameMax {
 		return fmt.Errorf("a name of %d bytes; want 1 to %d", len(s.Name), stageNameMax)
 	}
-	for _, c := range []byte(s.Name) { // it becomes part of a file's name and of a URL
+	for _, c := range []byte(s.Name) { // it is part of file names and URLs
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
 			return errors.New("a name has the characters a-z, 0-9 and _")
 		}
@@ -110,8 +110,7 @@ func (s *StageSpec) check(i uint32, input *Input) error {
 	return nil
 }
 
-// PartStage is the number of the stage whose outputs are the parts of the job: the last one that makes data, and does not
-// merge or publish it.
+// PartStage is the number of the stage whose outputs are the job's parts: the last one that is neither collect nor commit.
 func (s *Spec) PartStage() int {
 	for i := len(s.Stages) - 1; i > 0; i-- {
 		if role := s.Stages[i].Role; role != RoleCollect && role != RoleCommit {

@@ -452,10 +452,10 @@ func (w *world) stage(t *rapid.T, j *Job, s *Stage) {
 		case TaskDead:
 			dead++
 		}
-		trouble := s.Trouble(i)
-		failed += uint64(trouble.Ended)
-		if s.Attempt(i) != trouble.Ended+1 {
-			t.Fatalf("Attempt(%d) = %d after %d failures", i, s.Attempt(i), trouble.Ended)
+		failures := s.Failures(i)
+		failed += uint64(failures.Ended)
+		if s.Attempt(i) != failures.Ended+1 {
+			t.Fatalf("Attempt(%d) = %d after %d failures", i, s.Attempt(i), failures.Ended)
 		}
 	}
 	if open+done+dead != s.Tasks || done != s.Done || dead != s.Dead || failed != s.Failed || uint64(len(old)) != s.Done {
@@ -465,11 +465,11 @@ func (w *world) stage(t *rapid.T, j *Job, s *Stage) {
 	if i, ok := s.NextOpen(0); ok != (open > 0) || ok && i != firstOpen {
 		t.Fatalf("NextOpen(0) = %d, %v, want %d, %v", i, ok, firstOpen, open > 0)
 	}
-	for i := range s.Troubled(0) {
-		failed -= uint64(s.Trouble(i).Ended)
+	for i := range s.FailedTasks(0) {
+		failed -= uint64(s.Failures(i).Ended)
 	}
 	if failed != 0 {
-		t.Fatalf("Troubled(0) misses %d failures", failed)
+		t.Fatalf("FailedTasks(0) misses %d failures", failed)
 	}
 }
 

@@ -390,8 +390,8 @@ func (e *encoder) page(number uint64, p *page) {
 	if p.out != nil {
 		e.nest(4, func() { e.outputs(p.out) })
 	}
-	if p.trouble != nil {
-		e.nest(5, func() { e.troubles(p.trouble) })
+	if p.failures != nil {
+		e.nest(5, func() { e.failureColumns(p.failures) })
 	}
 	if p.run != nil {
 		e.nest(6, func() { e.runs(p.run) })
@@ -419,7 +419,7 @@ func (d *decoder) page(s *Stage) *page {
 			case 4:
 				p.out = d.outputs()
 			case 5:
-				p.trouble = d.troubles()
+				p.failures = d.failureColumns()
 			case 6:
 				p.run = d.runs()
 			default:
@@ -493,7 +493,7 @@ func (d *decoder) outputs() *outputs {
 	return out
 }
 
-func (e *encoder) troubles(t *troubles) {
+func (e *encoder) failureColumns(t *failureColumns) {
 	for i, ended := range t.ended {
 		e.uint(uint64(ended))
 		if ended > 0 {
@@ -502,8 +502,8 @@ func (e *encoder) troubles(t *troubles) {
 	}
 }
 
-func (d *decoder) troubles() *troubles {
-	t := &troubles{}
+func (d *decoder) failureColumns() *failureColumns {
+	t := &failureColumns{}
 	for i := range t.ended {
 		if t.ended[i] = d.uint32(); t.ended[i] > 0 {
 			d.copyTo(t.counts[i][:])
@@ -634,8 +634,8 @@ func (s *Stage) sum(p *page) {
 		case TaskOpen:
 		}
 	}
-	if p.trouble != nil {
-		for _, ended := range p.trouble.ended {
+	if p.failures != nil {
+		for _, ended := range p.failures.ended {
 			s.Failed += uint64(ended)
 		}
 	}

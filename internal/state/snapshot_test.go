@@ -165,9 +165,9 @@ func TestSnapshotIndex(t *testing.T) {
 	}
 }
 
-// TestManyTroubles: the messages of a thousand tasks are kept, the counts of all.
-func TestManyTroubles(t *testing.T) {
-	const tasks = pageTasks + troublesDetails
+// TestManyFailedTasks: the messages of a thousand tasks are kept, the counts of all.
+func TestManyFailedTasks(t *testing.T) {
+	const tasks = pageTasks + failedTasksKept
 	m := latest()
 	e := NewEntry(1, FeatureLevel)
 	e.Submit("", "u", "", &Spec{Output: "/o", Spool: true, Input: Input{Kind: InputRange, Tasks: tasks}, Retries: 9})
@@ -184,25 +184,25 @@ func TestManyTroubles(t *testing.T) {
 	s := m.Job(1).Stages[0]
 	kept := 0
 	for i := range uint64(tasks) {
-		trouble := s.Trouble(i)
-		if trouble.Ended != 2 || trouble.Counts[Timeout] != 2 || s.Attempt(i) != 3 {
-			t.Fatalf("Trouble(%d) = %+v, want 2 failures", i, trouble)
+		failures := s.Failures(i)
+		if failures.Ended != 2 || failures.Counts[Timeout] != 2 || s.Attempt(i) != 3 {
+			t.Fatalf("Failures(%d) = %+v, want 2 failures", i, failures)
 		}
-		if len(trouble.Last) == 0 {
+		if len(failures.Last) == 0 {
 			continue
 		}
 		kept++
-		if len(trouble.Last) != 2 || len(trouble.Last[1].Message) != messageMax || trouble.Last[1].Attempt != 2 {
-			t.Fatalf("task %d keeps %d failures, the last with %d bytes", i, len(trouble.Last), len(trouble.Last[1].Message))
+		if len(failures.Last) != 2 || len(failures.Last[1].Message) != messageMax || failures.Last[1].Attempt != 2 {
+			t.Fatalf("task %d keeps %d failures, the last with %d bytes", i, len(failures.Last), len(failures.Last[1].Message))
 		}
 	}
-	troubled := len(slices.Collect(s.Troubled(0)))
-	if kept != troublesDetails || s.Failed != 2*tasks || troubled != tasks {
-		t.Errorf("%d tasks keep messages, %d failures, %d troubled; want %d, %d, %d",
-			kept, s.Failed, troubled, troublesDetails, 2*tasks, tasks)
+	failedTasks := len(slices.Collect(s.FailedTasks(0)))
+	if kept != failedTasksKept || s.Failed != 2*tasks || failedTasks != tasks {
+		t.Errorf("%d tasks keep messages, %d failures, %d failedTasks; want %d, %d, %d",
+			kept, s.Failed, failedTasks, failedTasksKept, 2*tasks, tasks)
 	}
-	if got := slices.Collect(s.Troubled(tasks - 2)); !slices.Equal(got, []uint64{tasks - 2, tasks - 1}) {
-		t.Errorf("Troubled(%d) = %d, want the last two", tasks-2, got)
+	if got := slices.Collect(s.FailedTasks(tasks - 2)); !slices.Equal(got, []uint64{tasks - 2, tasks - 1}) {
+		t.Errorf("FailedTasks(%d) = %d, want the last two", tasks-2, got)
 	}
 }
 
@@ -265,7 +265,7 @@ func TestRestoreCounts(t *testing.T) {
 		"tasks":    func(j *Job) { j.Spec.Stages[0].Tasks++ },
 		"stages":   func(j *Job) { j.Stages = j.Stages[:1] },
 		"action":   func(j *Job) { j.Stages[0].Action = Commit },
-		"a page":   func(j *Job) { j.Stages[0].chapters = nil },
+		"a page":   func(j *Job) { j.Stages[0].groups = nil },
 	} {
 		m := playFile(t, "stop_failed")
 		spoil(m.Job(1))

@@ -19,7 +19,7 @@ const (
 	Abort                      // leave nothing
 )
 
-// TaskStatus is where a task stands in the log. Whether an open task runs just now is known to the leader alone.
+// TaskStatus is the status of a task in the log. Which open tasks run is volatile state of the leader.
 type TaskStatus uint8
 
 // The statuses of a task.
@@ -45,8 +45,8 @@ const (
 	AttemptDone   TaskEvent = iota // an attempt's output was prepared
 	AttemptFailed                  // an attempt failed and the budget has room
 	BudgetSpent                    // an attempt failed and the budget of its kind is spent
-	TaskRetried                    // the user asked for it
-	OutputLost                     // its output cannot be read any more
+	TaskRetried                    // a user retried the job
+	OutputLost                     // the winner's output can no longer be read
 )
 
 func (e TaskEvent) String() string {
@@ -57,7 +57,8 @@ func (e TaskEvent) String() string {
 	return fmt.Sprintf("event %d", uint8(e))
 }
 
-// Next is the table of a task's life; ok is false for what changes nothing: a second winner, or a report on a task that is over.
+// Next is the transition table of a task; ok is false if the event changes nothing: a second winner, or a report on a task that is
+// dead.
 func (s TaskStatus) Next(e TaskEvent) (next TaskStatus, ok bool) {
 	switch s {
 	case TaskOpen:
@@ -82,79 +83,79 @@ func (s TaskStatus) Next(e TaskEvent) (next TaskStatus, ok bool) {
 	return s, false
 }
 
-// pageTasks is the number of tasks whose columns are kept, and copied for a snapshot, together: small, so that an entry whose
-// tasks lie far apart has little to copy (BenchmarkStall). Snapshots are written by the page: it cannot change.
+// pageTasks is the number of tasks in a page, the unit of copying after a snapshot: small, so that an entry whose tasks are far
+// apart copies little (BenchmarkStall). Snapshots are written page by page: it cannot change.
 const pageTasks = 256
 
 // page holds the columns of pageTasks tasks: 9 bytes a task, 24 more if tasks have output, 12 more if they are done, 13 more if they have
-// failed. A page is made when the first of its tasks is over or has failed, so a job of ten million tasks begins as nothing.
+// failed. A page is allocated when the first of its tasks is done or fails, so a new job of ten million tasks takes no memory.
 type page struct {
-	// Epochs of the page itself, out, run and trouble. What is of an older one than the machine's is shared with a snapshot: copy
+	// Epochs of the page itself, out, run and failures. A column of an older epoch than the machine's is shared with a snapshot: copy
 	// before writing.
-	epoch, outEpoch, runEpoch, troubleEpoch uint64
+	epoch, outEpoch, runEpoch, failuresEpoch uint64
 
-	status  [pageTasks]TaskStatus
-	winner  [pageTasks]Lease // of an open task: the lease whose output was lost, if one was
-	out     *outputs         // nil while no task of the page has written a byte
-	run     *runs            // nil while no task of the page was done at feature level 1
-	trouble *troubles        // nil while no task of the page has failed
+	status   [pageTasks]TaskStatus
+	winner   [pageTasks]Lease // of an open task: the lease whose output was lost, if one was
+	out      *outputs         // nil while no task of the page has written a byte
+	run      *runs            // nil while no task of the page was done at feature level 1
+	failures *failureColumns  // nil while no task of the page has failed
 }
 
-// chapter is neighbouring pages, so that a snapshot of a stage of billions of tasks has little to copy, too.
-type chapter struct {
-	epoch uint64 // as of a page
-	pages [chapterPages]*page
+// pageGroup is neighbouring pages: it bounds what a snapshot of a stage of billions of tasks copies.
+type pageGroup struct {
+	epoch uint64 // see page
+	pages [groupPages]*page
 }
 
 const (
-	chapterPages = 64
-	chapterTasks = chapterPages * pageTasks
+	groupPages = 64
+	groupTasks = groupPages * pageTasks
 )
 
-// outputs are the columns of what tasks wrote.
+// outputs are the columns of the outputs of tasks.
 type outputs struct {
 	size, records, checksum [pageTasks]uint64
 }
 
-// runs are the columns of where and when winning attempts ran.
+// runs are the columns of Run.
 type runs struct {
 	worker, started, millis [pageTasks]uint32
 }
 
-// troubles are the columns of how tasks failed.
-type troubles struct {
+// failureColumns are the columns of failures.
+type failureColumns struct {
 	counts [pageTasks][failureKinds]uint8
 	ended  [pageTasks]uint32
 }
 
-// Output is what the winning attempt of a task prepared.
+// Output is the output of the winning attempt of a task.
 type Output struct {
 	Winner                  Lease
 	Size, Records, Checksum uint64
 	Run
 }
 
-// Run is where and when an attempt ran. All is zero if the feature level was 0 when it was done.
+// Run is where and when the winning attempt ran. It is zero if the task was done at feature level 0.
 type Run struct {
 	Worker  WorkerID
 	Started uint32 // ms after the job was created; sticks at the largest number
 	Millis  uint32 // run time; likewise
 }
 
-// Trouble is the record of a task that has failed.
-type Trouble struct {
+// Failures are the failures of a task.
+type Failures struct {
 	Counts [failureKinds]uint8 // failures by kind since the last retry; sticks at 255
 	Ended  uint32              // attempts that have failed, or whose output was lost
-	Last   []Failure           // the latest, oldest first; only kept for the first tasks of a stage that fail
+	Last   []Failure           // the latest, oldest first; kept only for the first tasks of a stage that fail
 }
 
 const (
 	failuresKept    = 3    // per task
-	troublesDetails = 1000 // tasks of a stage whose failures are kept with their messages
+	failedTasksKept = 1000 // tasks of a stage whose failures are kept with their messages
 	messageMax      = 4096 // bytes of a failure's message
 )
 
-// Stage is one stage of a job. Open tasks = Tasks - Done - Dead; some of them run.
+// Stage is one stage of a job. Tasks - Done - Dead tasks are open; some of them run.
 type Stage struct {
 	StageSpec
 
@@ -162,19 +163,18 @@ type Stage struct {
 	Done   uint64
 	Dead   uint64
 	Failed uint64 // attempts that have failed, or whose output was lost
-	// Fence voids leases of the stage up to this one: outputs that they read have been lost since.
+	// Fence voids the leases of the stage up to this one: outputs that their attempts may have read have been lost since.
 	Fence Lease
-	// Closed stages accept no more completions though tasks are open: one success was enough.
+	// A closed stage accepts no more completions although tasks are open: the job needed one success.
 	Closed bool
-	// chapters are by task/chapterTasks, as far as one was needed. Where there is no chapter or no page, the tasks are open
-	// and have never failed.
-	chapters []*chapter
-	failed   map[uint64][]Failure // Trouble.Last, of at most troublesDetails tasks
+	// groups are indexed by task/groupTasks. The tasks of a group or page that is absent are open and have never failed.
+	groups []*pageGroup
+	failed map[uint64][]Failure // Failures.Last, of at most failedTasksKept tasks
 	// failedEpoch is to failed what page.epoch is to a page.
 	failedEpoch uint64
 }
 
-// newStage returns a stage of which no task has run. A commit stage publishes, unless told otherwise.
+// newStage returns a stage of which no task has run. The action of a commit stage is Commit.
 func newStage(spec *StageSpec) *Stage {
 	s := &Stage{StageSpec: *spec}
 	if s.Role == RoleCommit {
@@ -185,21 +185,21 @@ func newStage(spec *StageSpec) *Stage {
 
 // page returns the page of task i, or nil.
 func (s *Stage) page(i uint64) *page {
-	if n := i / chapterTasks; n < uint64(len(s.chapters)) && s.chapters[n] != nil {
-		return s.chapters[n].pages[i/pageTasks%chapterPages]
+	if n := i / groupTasks; n < uint64(len(s.groups)) && s.groups[n] != nil {
+		return s.groups[n].pages[i/pageTasks%groupPages]
 	}
 	return nil
 }
 
-// all gives the pages that there are, by number. They may be made writable meanwhile.
+// all yields the pages and their numbers. The loop's body may make them writable.
 func (s *Stage) all() iter.Seq2[uint64, *page] {
 	return func(yield func(uint64, *page) bool) {
-		for n, c := range s.chapters {
+		for n, c := range s.groups {
 			if c == nil {
 				continue
 			}
 			for k, p := range c.pages {
-				if p != nil && !yield(uint64(n)*chapterPages+uint64(k), p) {
+				if p != nil && !yield(uint64(n)*groupPages+uint64(k), p) {
 					return
 				}
 			}
@@ -207,7 +207,7 @@ func (s *Stage) all() iter.Seq2[uint64, *page] {
 	}
 }
 
-// settled reports whether no task of the stage is left to run.
+// settled reports whether no task of the stage has to run.
 func (s *Stage) settled() bool { return s.Closed || s.Done+s.Dead == s.Tasks }
 
 // complete reports whether the stage has all the outputs that it will have.
@@ -222,7 +222,7 @@ func (s *Stage) Status(i uint64) TaskStatus {
 	return p.status[i%pageTasks]
 }
 
-// NextOpen returns the first open task at or after i; ok is false when there is none.
+// NextOpen returns the first open task at or after i; ok is false if there is none.
 func (s *Stage) NextOpen(i uint64) (task uint64, ok bool) {
 	for i < s.Tasks {
 		p := s.page(i)
@@ -239,7 +239,7 @@ func (s *Stage) NextOpen(i uint64) (task uint64, ok bool) {
 	return 0, false
 }
 
-// Output returns what task i wrote; ok is false when it is not done.
+// Output returns the output of task i; ok is false if it is not done.
 func (s *Stage) Output(i uint64) (out Output, ok bool) {
 	p := s.page(i)
 	if p == nil || p.status[i%pageTasks] != TaskDone {
@@ -256,24 +256,24 @@ func (s *Stage) Output(i uint64) (out Output, ok bool) {
 	return out, true
 }
 
-// Trouble returns the failures of task i. Its slice is the machine's: do not change it.
-func (s *Stage) Trouble(i uint64) Trouble {
+// Failures returns the failures of task i. The slice belongs to the machine: do not change it.
+func (s *Stage) Failures(i uint64) Failures {
 	p := s.page(i)
-	if p == nil || p.trouble == nil {
-		return Trouble{}
+	if p == nil || p.failures == nil {
+		return Failures{}
 	}
 	k := i % pageTasks
-	return Trouble{Counts: p.trouble.counts[k], Ended: p.trouble.ended[k], Last: s.failed[i]}
+	return Failures{Counts: p.failures.counts[k], Ended: p.failures.ended[k], Last: s.failed[i]}
 }
 
-// Troubled yields the tasks from the given one on that have failed at least once, in order.
-func (s *Stage) Troubled(from uint64) iter.Seq[uint64] {
+// FailedTasks yields the tasks at or after from that have failed, or lost an output, at least once, in order.
+func (s *Stage) FailedTasks(from uint64) iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
 		for n, p := range s.all() {
-			if p.trouble == nil || (n+1)*pageTasks <= from {
+			if p.failures == nil || (n+1)*pageTasks <= from {
 				continue
 			}
-			for k, ended := range p.trouble.ended {
+			for k, ended := range p.failures.ended {
 				if i := n*pageTasks + uint64(k); ended > 0 && i >= from && !yield(i) {
 					return
 				}
@@ -284,27 +284,27 @@ func (s *Stage) Troubled(from uint64) iter.Seq[uint64] {
 
 // Attempt is the number of the next attempt of task i.
 func (s *Stage) Attempt(i uint64) uint32 {
-	if p := s.page(i); p != nil && p.trouble != nil {
-		return p.trouble.ended[i%pageTasks] + 1
+	if p := s.page(i); p != nil && p.failures != nil {
+		return p.failures.ended[i%pageTasks] + 1
 	}
 	return 1
 }
 
 // writable returns the page of task i for writing to its own columns.
 func (s *Stage) writable(i, epoch uint64) *page {
-	n := i / chapterTasks
-	if short := n + 1 - min(n+1, uint64(len(s.chapters))); short > 0 {
-		s.chapters = append(s.chapters, make([]*chapter, short)...)
+	n := i / groupTasks
+	if short := n + 1 - min(n+1, uint64(len(s.groups))); short > 0 {
+		s.groups = append(s.groups, make([]*pageGroup, short)...)
 	}
-	switch old := s.chapters[n]; {
+	switch old := s.groups[n]; {
 	case old == nil:
-		s.chapters[n] = &chapter{epoch: epoch}
+		s.groups[n] = &pageGroup{epoch: epoch}
 	case old.epoch != epoch:
 		c := *old
 		c.epoch = epoch
-		s.chapters[n] = &c
+		s.groups[n] = &c
 	}
-	p := &s.chapters[n].pages[i/pageTasks%chapterPages]
+	p := &s.groups[n].pages[i/pageTasks%groupPages]
 	switch old := *p; {
 	case old == nil:
 		*p = &page{epoch: epoch}
@@ -316,7 +316,7 @@ func (s *Stage) writable(i, epoch uint64) *page {
 	return *p
 }
 
-// outputs returns the columns of what the tasks of a page wrote, for writing.
+// outputs returns the output columns of a page for writing.
 func (p *page) outputs(epoch uint64) *outputs {
 	switch {
 	case p.out == nil:
@@ -329,7 +329,7 @@ func (p *page) outputs(epoch uint64) *outputs {
 	return p.out
 }
 
-// runs returns the columns of where and when the winning attempts of a page ran, for writing.
+// runs returns the run columns of a page for writing.
 func (p *page) runs(epoch uint64) *runs {
 	switch {
 	case p.run == nil:
@@ -342,21 +342,21 @@ func (p *page) runs(epoch uint64) *runs {
 	return p.run
 }
 
-// troubles returns the columns of how the tasks of a page failed, for writing.
-func (p *page) troubles(epoch uint64) *troubles {
+// failureColumns returns the failure columns of a page for writing.
+func (p *page) failureColumns(epoch uint64) *failureColumns {
 	switch {
-	case p.trouble == nil:
-		p.trouble = &troubles{}
-	case p.troubleEpoch != epoch:
-		c := *p.trouble
-		p.trouble = &c
+	case p.failures == nil:
+		p.failures = &failureColumns{}
+	case p.failuresEpoch != epoch:
+		c := *p.failures
+		p.failures = &c
 	}
-	p.troubleEpoch = epoch
-	return p.trouble
+	p.failuresEpoch = epoch
+	return p.failures
 }
 
-// finish records the winner of task c.Index; false: it has one already, or is dead, or the stage is closed. Where and when it ran is
-// recorded if worker is not 0.
+// finish records the winner of task c.Index. It returns false if the task is not open or the lease is void. The run is recorded if
+// worker is not 0.
 func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) bool {
 	if s.Closed || c.Index >= s.Tasks {
 		return false
@@ -379,20 +379,20 @@ func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) bool {
 	return true
 }
 
-// fail records a failed attempt of task i and says whether the task is dead now; ok is false when it is over already.
+// fail records a failed attempt of task i, and reports whether the task is dead now; ok is false if the failure does not count.
 func (s *Stage) fail(i uint64, f Failure, retries uint32, epoch uint64) (dead, ok bool) {
 	if s.Closed || i >= s.Tasks || s.Status(i) != TaskOpen || s.lost(i, f.Lease) {
 		return false, false
 	}
 	p, k := s.writable(i, epoch), i%pageTasks
-	trouble := p.troubles(epoch)
-	count := &trouble.counts[k][f.Kind]
+	failures := p.failureColumns(epoch)
+	count := &failures.counts[k][f.Kind]
 	if *count < math.MaxUint8 {
 		*count++
 	}
-	trouble.ended[k]++
-	f.Attempt = trouble.ended[k]
-	s.keep(i, f, epoch)
+	failures.ended[k]++
+	f.Attempt = failures.ended[k]
+	s.keepMessage(i, f, epoch)
 	s.Failed++
 	event := AttemptFailed
 	if n, limited := budget(f.Kind, retries); limited && uint32(*count) > n {
@@ -405,13 +405,13 @@ func (s *Stage) fail(i uint64, f Failure, retries uint32, epoch uint64) (dead, o
 	return p.status[k] == TaskDead, true
 }
 
-// lost reports whether a lease of open task i is void because the output of it, or of a later one, was lost.
+// lost reports whether a lease of the open task i is void because its output, or that of a later lease, was lost.
 func (s *Stage) lost(i uint64, lease Lease) bool {
 	p := s.page(i)
 	return p != nil && p.winner[i%pageTasks] != 0 && lease <= p.winner[i%pageTasks]
 }
 
-// lose opens task i again if lease is its winner, and returns the output that it had.
+// lose opens task i again if lease is its winner, and returns the lost output.
 func (s *Stage) lose(i uint64, lease Lease, epoch uint64) (gone Output, ok bool) {
 	if i >= s.Tasks {
 		return Output{}, false
@@ -430,17 +430,17 @@ func (s *Stage) lose(i uint64, lease Lease, epoch uint64) (gone Output, ok bool)
 		run := p.runs(epoch)
 		run.worker[k], run.started[k], run.millis[k] = 0, 0, 0
 	}
-	p.troubles(epoch).ended[k]++
+	p.failureColumns(epoch).ended[k]++
 	s.Done--
 	s.Failed++
 	s.Closed = false
 	return gone, true
 }
 
-// keep keeps f with its message, if there is room.
-func (s *Stage) keep(i uint64, f Failure, epoch uint64) {
+// keepMessage keeps f with its message, unless too many tasks have failed.
+func (s *Stage) keepMessage(i uint64, f Failure, epoch uint64) {
 	last, known := s.failed[i]
-	if !known && len(s.failed) >= troublesDetails {
+	if !known && len(s.failed) >= failedTasksKept {
 		return
 	}
 	switch {
@@ -456,7 +456,7 @@ func (s *Stage) keep(i uint64, f Failure, epoch uint64) {
 	s.failed[i] = append(slices.Clone(last), f) // a snapshot may still read the old slice
 }
 
-// reopen opens the dead tasks again, with fresh budgets; attempt numbers go on. A closed stage has what it needs.
+// reopen opens the dead tasks again and resets their budgets. Attempt numbers continue. A closed stage needs no more tasks.
 func (s *Stage) reopen(epoch uint64) {
 	if s.Closed || s.Dead == 0 {
 		return
@@ -469,15 +469,15 @@ func (s *Stage) reopen(epoch uint64) {
 			}
 			p := s.writable(n*pageTasks+uint64(k), epoch)
 			p.status[k] = next
-			p.troubles(epoch).counts[k] = [failureKinds]uint8{}
+			p.failureColumns(epoch).counts[k] = [failureKinds]uint8{}
 			s.Dead--
 		}
 	}
 }
 
-// clone makes a copy that shares its pages and its failures.
+// clone returns a copy that shares the pages and the failures.
 func (s *Stage) clone() *Stage {
 	c := *s
-	c.chapters = slices.Clone(s.chapters)
+	c.groups = slices.Clone(s.groups)
 	return &c
 }

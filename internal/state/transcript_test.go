@@ -312,8 +312,8 @@ func (s *story) job(id JobID) string {
 		fmt.Fprintf(&b, "%s %d %v%s: %d tasks, %d done, %d dead, %d failures%s\n",
 			mark, i, stage.Name, actions[stage.Action], stage.Tasks, stage.Done, stage.Dead, stage.Failed, closed)
 		for k := range stage.Tasks {
-			trouble := stage.Trouble(k)
-			if stage.Status(k) == TaskOpen && trouble.Ended == 0 {
+			failures := stage.Failures(k)
+			if stage.Status(k) == TaskOpen && failures.Ended == 0 {
 				continue
 			}
 			fmt.Fprintf(&b, "    %d %v", k, stage.Status(k))
@@ -321,7 +321,7 @@ func (s *story) job(id JobID) string {
 				fmt.Fprintf(&b, ", lease %s, %d bytes, %d records, checksum %d", leaseName(out.Winner), out.Size, out.Records, out.Checksum)
 			}
 			b.WriteString("\n")
-			for _, f := range trouble.Last {
+			for _, f := range failures.Last {
 				fmt.Fprintf(&b, "      #%d %v at %d, lease %s of worker %d: %s\n", f.Attempt, f.Kind, f.Time, leaseName(f.Lease), f.Worker, f.Message)
 			}
 		}

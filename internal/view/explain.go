@@ -201,7 +201,7 @@ func fitting(spec *state.Spec) string {
 func (e *explainer) failures(stage *state.Stage) {
 	first := [...][]uint64{state.TaskOpen: nil, state.TaskDone: nil, state.TaskDead: nil} // by status
 	visited, more := 0, ""
-	for task := range stage.Troubled(0) {
+	for task := range stage.FailedTasks(0) {
 		if visited == scanMax {
 			more = "more than "
 			break
@@ -214,7 +214,7 @@ func (e *explainer) failures(stage *state.Stage) {
 	named := slices.Concat(first[state.TaskDead], first[state.TaskDone], first[state.TaskOpen])
 	named = named[:min(len(named), explainTasks)]
 	for _, task := range named {
-		t := stage.Trouble(task)
+		t := stage.Failures(task)
 		if len(t.Last) == 0 {
 			continue
 		}

@@ -19,13 +19,13 @@ const scanMax = 200_000
 
 // taskRow is a copy of a task's state.
 type taskRow struct {
-	stage   int
-	index   uint64
-	status  string
-	attempt uint32
-	worker  state.WorkerID
-	out     state.Output
-	trouble state.Trouble
+	stage    int
+	index    uint64
+	status   string
+	attempt  uint32
+	worker   state.WorkerID
+	out      state.Output
+	failures state.Failures
 }
 
 // taskScan collects one page.
@@ -83,7 +83,7 @@ func (s *taskScan) fill(job *state.Job, c *leader.Core) {
 func (s *taskScan) candidates(stage *state.Stage, running map[leader.TaskPlace]state.WorkerID) iter.Seq[uint64] {
 	switch s.query.Status {
 	case api.TaskDead:
-		return stage.Troubled(s.index)
+		return stage.FailedTasks(s.index)
 	case api.TaskRunning:
 		var list []uint64
 		for key := range running {
@@ -104,7 +104,7 @@ func (s *taskScan) candidates(stage *state.Stage, running map[leader.TaskPlace]s
 }
 
 func makeRow(stage *state.Stage, number int, index uint64, running map[leader.TaskPlace]state.WorkerID) taskRow {
-	row := taskRow{stage: number, index: index, trouble: stage.Trouble(index), attempt: stage.Attempt(index) - 1}
+	row := taskRow{stage: number, index: index, failures: stage.Failures(index), attempt: stage.Attempt(index) - 1}
 	switch stage.Status(index) {
 	case state.TaskDone:
 		row.status = api.TaskDone
@@ -154,7 +154,7 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 	if done && row.status == api.TaskDone && row.stage == job.Spec.PartStage() && !job.Spec.Spool {
 		t.Part = strings.TrimSuffix(job.Spec.Output, "/") + "/" + layout.Part(row.index, stage.Tasks)
 	}
-	for _, f := range row.trouble.Last {
+	for _, f := range row.failures.Last {
 		t.Failures = append(t.Failures, publicFailure(f))
 	}
 	return t
