@@ -8,7 +8,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// Need is what an attempt takes of a worker.
+// Need is what an attempt needs of a worker.
 type Need struct {
 	Labels map[string]string
 	Slots  int
@@ -28,7 +28,7 @@ func (n *Need) key() string {
 	return string(key)
 }
 
-// Demand is how many tasks wait for workers with the same.
+// Demand is how many tasks wait for workers, by what they need.
 type Demand struct {
 	Need
 
@@ -42,7 +42,7 @@ type JobDemand struct {
 	Tasks uint64
 }
 
-// Demand returns what waits, the job that goes first first. It costs a step for each stage that is open, whatever its size.
+// Demand returns the demand, that of the job that goes first first. Its cost does not depend on the number of tasks.
 func (s *Scheduler) Demand() []Demand {
 	var list []Demand
 	at := map[string]int{}

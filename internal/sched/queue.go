@@ -10,8 +10,8 @@ import (
 // Slot is the cost of a lease that takes a slot for the horizon or longer.
 const Slot = 1 << 16
 
-// horizon is how much work a worker is given ahead of need, per slot. It covers a round trip to the leader with room to
-// spare, and bounds by how much one worker can end later than another.
+// horizon is how much work is leased ahead for each slot. It is several round trips to the leader, and bounds how much later one worker
+// can finish than another.
 const horizon = 20 * time.Millisecond
 
 // Key names a stage of a job.
@@ -20,41 +20,41 @@ type Key struct {
 	Stage uint32
 }
 
-// inUse is what the leases of a job take, those of all of its stages.
+// inUse is the load of a job: of the leases of all its stages.
 type inUse struct {
 	user   *usage
 	load   int64
 	leases int
-	queues int // stages that the scheduler holds
+	queues int // stages in the scheduler
 }
 
-// queue is what is open of one stage.
+// queue is the open tasks of one stage.
 type queue struct {
 	job    *state.Job
 	stage  *state.Stage
 	index  uint32 // of the stage
 	use    *inUse
-	user   *usage // that of use: looked at for every job in every decision
+	user   *usage // use.user: read for every job in every decision
 	splits bool   // each lease carries a split
 
-	cursor uint64              // tasks of order (or of the index, where order is nil) before it have been leased in this term or are over
-	order  []uint32            // longest first; nil: as numbered
-	skip   map[uint64]struct{} // adopted, or lost and open again: the cursor passes over them
+	cursor uint64              // position in order: tasks before it were leased in this term, or are not open
+	order  []uint32            // longest first; nil: by number
+	skip   map[uint64]struct{} // adopted, or open again after a loss: the cursor skips them
 
-	// waiting says when each task that waits for another attempt may go. It decides: an entry of ready or later that it does
-	// not know, or knows with another time, is void. So a task that is adopted, or reopened again, while it waits goes out once.
+	// waiting is when each reopened task may be leased. Elements of ready and later that differ from it are void, so a task that is
+	// adopted, or reopened again, meanwhile is leased once.
 	waiting map[uint64]time.Time
-	ready   []reopened // may be leased now
+	ready   []reopened // their time has come
 	later   reopenedHeap
 
 	mean     float64 // run time of an attempt, microseconds; 0: none has ended yet
-	load     int64   // cost of the leases that are out
+	load     int64   // cost of the leases
 	leases   int
-	held     bool           // not to be leased: workers may still come back with its attempts
-	reserved state.WorkerID // this worker is being emptied for a task that needs much of it
+	held     bool           // not leased: workers may still reconnect with its attempts
+	reserved state.WorkerID // a worker that gets no other lease until a strict attempt fits
 }
 
-// reopened is a task that waits for another attempt.
+// reopened is a task that is open again.
 type reopened struct {
 	task  uint64
 	at    time.Time      // not before
@@ -84,7 +84,7 @@ func newQueue(job *state.Job, index uint32) *queue {
 
 func (q *queue) key() Key { return Key{q.job.ID, q.index} }
 
-// cost of one lease of the job, in parts of a slot.
+// cost of one lease, in parts of a slot.
 func (q *queue) cost() int64 {
 	c := int64(Slot)
 	if q.mean > 0 && !q.strict() {
@@ -96,10 +96,10 @@ func (q *queue) cost() int64 {
 func (q *queue) strict() bool { return strict(q.job.Spec) }
 func (q *queue) slots() int   { return slots(q.job.Spec) }
 
-// strict jobs need a given amount of a worker for each attempt, so none of their leases may wait at the worker.
+// strict reports whether an attempt needs a certain part of a worker, so that its lease must not wait there.
 func strict(spec *state.Spec) bool { return spec.SlotsPerTask > 1 || spec.Memory > 0 }
 
-// slots is how many slots an attempt takes.
+// slots is how many slots an attempt needs.
 func slots(spec *state.Spec) int { return int(max(1, spec.SlotsPerTask)) }
 
 // advance moves the cursor to the next task that has not been leased, and reports whether there is one.
@@ -121,14 +121,14 @@ func (q *queue) at(cursor uint64) uint64 {
 	return uint64(q.order[cursor])
 }
 
-// wake makes the tasks whose time has come ready.
+// wake moves tasks from later to ready whose time has come.
 func (q *queue) wake(now time.Time) {
 	for len(q.later) > 0 && !q.later[0].at.After(now) {
 		q.ready = append(q.ready, heap.Pop(&q.later).(reopened))
 	}
 }
 
-// open reports whether a task could be leased now.
+// open reports whether a task can be leased now.
 func (q *queue) open(now time.Time) bool {
 	if q.held || q.stage.Closed {
 		return false
@@ -137,13 +137,13 @@ func (q *queue) open(now time.Time) bool {
 	return len(q.ready) > 0 || q.advance()
 }
 
-// avoidance is how long a task waits for a worker on which it has not failed yet.
+// avoidance is how long a task waits for another worker than the one that it failed on.
 const avoidance = time.Second
 
-// readyScan bounds how many waiting tasks are looked at for one that suits a worker.
+// readyScan bounds how many ready tasks are examined for one worker.
 const readyScan = 64
 
-// reopen lets a task that was leased go out again.
+// reopen adds a task that is open again.
 func (q *queue) reopen(r reopened) {
 	if q.waiting == nil {
 		q.waiting = map[uint64]time.Time{}
@@ -152,7 +152,7 @@ func (q *queue) reopen(r reopened) {
 	heap.Push(&q.later, r)
 }
 
-// adopt takes a task out of what could be leased.
+// adopt keeps a task from being leased.
 func (q *queue) adopt(task uint64) {
 	if q.skip == nil {
 		q.skip = map[uint64]struct{}{}
@@ -161,9 +161,9 @@ func (q *queue) adopt(task uint64) {
 	delete(q.waiting, task)
 }
 
-// take appends up to n tasks for worker w to tasks.
-func (q *queue) take(now time.Time, w *Worker, n int, tasks []uint64) []uint64 {
-	at, left := 0, 0 // of ready: looked at so far, and left there for another worker
+// appendTasks appends up to n tasks for worker w to tasks.
+func (q *queue) appendTasks(now time.Time, w *Worker, n int, tasks []uint64) []uint64 {
+	at, left := 0, 0 // of ready: examined, and left for another worker
 	for ; at < len(q.ready) && left < readyScan && n > 0; at++ {
 		r := q.ready[at]
 		if due, ok := q.waiting[r.task]; !ok || !due.Equal(r.at) {
@@ -180,7 +180,7 @@ func (q *queue) take(now time.Time, w *Worker, n int, tasks []uint64) []uint64 {
 			n--
 		}
 	}
-	// The few that were left move up to the rest, and not the rest down to them: there may be very many of those.
+	// The few that are left move up to the rest, not the rest down to them: it may be very long.
 	copy(q.ready[at-left:at], q.ready[:left])
 	q.ready = q.ready[at-left:]
 	for ; n > 0 && q.advance(); n-- {

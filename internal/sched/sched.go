@@ -8,36 +8,36 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// Limits of what a worker is given at once.
+// Limits of leases and grants.
 const (
-	leasesPerSlot = 4096 // leased ahead, however short the tasks
+	leasesPerSlot = 4096 // however short the tasks
 	grantTasks    = 4096 // in one grant
-	grantSplits   = 512  // in one grant whose tasks carry a split of their own
+	grantSplits   = 512  // in one grant whose leases carry splits
 )
 
-// Worker is what the scheduler knows of a worker. The leader keeps ID to Labels; the scheduler keeps the rest.
+// Worker is a worker for scheduling. The leader sets the exported fields, the scheduler the others.
 type Worker struct {
 	ID     state.WorkerID
 	Slots  int
 	Memory uint64 // bytes for tasks; 0: not limited
 	Labels map[string]string
-	Alone  bool // no other worker could take its tasks
-	Behind bool // it has handed back what waited there too long: until an attempt has ended, it is given what it can begin at once
+	Alone  bool // no other worker accepts leases
+	Behind bool // it has returned leases that waited too long: until an attempt ends, it is granted only what it can start at once
 
 	load       int64 // cost of its leases
 	leases     int
 	strict     int    // leases of strict jobs
-	promised   int    // slots that those were promised
-	memoryUsed uint64 // by strict jobs
+	promised   int    // slots of those leases
+	memoryUsed uint64 // by those leases
 }
 
-// Leases is the number of leases the worker holds.
+// Leases is the number of leases of the worker.
 func (w *Worker) Leases() int { return w.leases }
 
-// idle is how many slots are free however long the leases at the worker turn out to be; below 1: work waits there.
+// idle is how many slots are free if every lease occupies a slot; below 1, leases wait at the worker.
 func (w *Worker) idle() int { return w.Slots - w.promised - (w.leases - w.strict) }
 
-// Scheduler holds the open tasks of all jobs. The zero value is not usable: New.
+// Scheduler has the open tasks of all jobs. Use New.
 type Scheduler struct {
 	queues map[Key]*queue
 	order  []*queue // by priority, then age of the job, then stage
@@ -45,7 +45,7 @@ type Scheduler struct {
 	users  map[string]*usage
 	frozen map[state.JobID]struct{}
 	tasks  []uint64 // Grant.Tasks, reused
-	passed []*queue // of one Next: stages that had nothing for the worker
+	passed []*queue // stages without a task for the worker of this call of Next
 }
 
 // New returns an empty scheduler.
@@ -55,13 +55,13 @@ func New() *Scheduler {
 	}
 }
 
-// usage is what the jobs of a user have in use.
+// usage is the load of a user.
 type usage struct {
 	load int64
-	jobs int // that the scheduler holds
+	jobs int // in the scheduler
 }
 
-// Start opens the tasks of a stage. Held stages are not leased until Release.
+// Start opens the tasks of a stage. Tasks of held stages are not leased until Release.
 func (s *Scheduler) Start(job *state.Job, stage uint32, held bool) {
 	s.EndStage(Key{job.ID, stage})
 	q := newQueue(job, stage)
@@ -69,7 +69,7 @@ func (s *Scheduler) Start(job *state.Job, stage uint32, held bool) {
 	s.add(q)
 }
 
-// Resume opens one task of a stage that was over: its output was lost. If the stage is still open, the task joins it.
+// Resume opens a done task again whose output was lost. Its stage may be in the scheduler, or may have ended.
 func (s *Scheduler) Resume(job *state.Job, stage uint32, task uint64, now time.Time) {
 	q := s.queues[Key{job.ID, stage}]
 	if q == nil {
@@ -77,11 +77,11 @@ func (s *Scheduler) Resume(job *state.Job, stage uint32, task uint64, now time.T
 		q.order, q.cursor = nil, q.stage.Tasks
 		s.add(q)
 	}
-	q.adopt(task) // the cursor may not have come to it in this term
+	q.adopt(task) // the cursor may not have reached it in this term
 	q.reopen(reopened{task: task, at: now})
 }
 
-// add puts a new queue among the others.
+// add adds a queue in order.
 func (s *Scheduler) add(q *queue) {
 	q.use = s.jobs[q.job.ID]
 	if q.use == nil {
@@ -103,7 +103,7 @@ func (s *Scheduler) add(q *queue) {
 	s.order = slices.Insert(s.order, at, q)
 }
 
-// End forgets a job. Its leases must have been given back with Return, or are forgotten with it.
+// End drops a job, and its leases that were not returned.
 func (s *Scheduler) End(id state.JobID) {
 	for _, q := range slices.Clone(s.order) {
 		if q.job.ID == id {
@@ -112,7 +112,7 @@ func (s *Scheduler) End(id state.JobID) {
 	}
 }
 
-// EndStage forgets a stage. Its leases must have been given back with Return, or are forgotten with it.
+// EndStage drops a stage, and its leases that were not returned.
 func (s *Scheduler) EndStage(key Key) {
 	q := s.queues[key]
 	if q == nil {
@@ -132,14 +132,14 @@ func (s *Scheduler) EndStage(key Key) {
 	}
 }
 
-// Release ends the holding back of all jobs.
+// Release lets held stages be leased.
 func (s *Scheduler) Release() {
 	for _, q := range s.order {
 		q.held = false
 	}
 }
 
-// Freeze has nothing of a job leased while the log decides whether its attempts are void; the leader says when that is over.
+// Freeze stops or resumes the leasing of a job, while the log decides whether its leases are void.
 func (s *Scheduler) Freeze(id state.JobID, on bool) {
 	if on {
 		s.frozen[id] = struct{}{}
@@ -153,15 +153,14 @@ func (s *Scheduler) isFrozen(id state.JobID) bool {
 	return frozen
 }
 
-// Reopen puts a task back that was leased: it may go out again at the given time, to another worker than avoid if there is
-// one.
+// Reopen makes a task available again that was leased: from the given time on, and to another worker than avoid if there is one.
 func (s *Scheduler) Reopen(key Key, task uint64, at time.Time, avoid state.WorkerID) {
 	if q := s.queues[key]; q != nil {
 		q.reopen(reopened{task: task, at: at, avoid: avoid})
 	}
 }
 
-// Adopt records a lease from an earlier term that goes on, and returns its cost.
+// Adopt adds a lease of an earlier term, and returns its cost.
 func (s *Scheduler) Adopt(w *Worker, key Key, task uint64) int64 {
 	q := s.queues[key]
 	if q == nil {
@@ -173,13 +172,13 @@ func (s *Scheduler) Adopt(w *Worker, key Key, task uint64) int64 {
 	return c
 }
 
-// Observe records the run times of n attempts of a stage that have ended well.
+// Observe adds the run times of n successful attempts of a stage.
 func (s *Scheduler) Observe(key Key, n int, micros uint64) {
 	q := s.queues[key]
 	if q == nil || n == 0 {
 		return
 	}
-	const window = 64 // attempts that count for the mean
+	const window = 64 // attempts in the mean
 	mean := max(float64(micros)/float64(n), 0.1)
 	if q.mean == 0 {
 		q.mean = mean
@@ -188,15 +187,15 @@ func (s *Scheduler) Observe(key Key, n int, micros uint64) {
 	q.mean += (mean - q.mean) * min(1, float64(n)/window)
 }
 
-// Grant is a number of tasks of one stage for one worker.
+// Grant is tasks of one stage for one worker.
 type Grant struct {
 	Job   *state.Job
 	Stage uint32
-	Cost  int64    // of each lease: give it back with Return
+	Cost  int64    // of each lease, for Return
 	Tasks []uint64 // valid until the next call of Next
 }
 
-// Next returns what worker w should be given now; ok is false when there is nothing for it, or it is full.
+// Next returns the next grant for worker w; ok is false if there is none, or the worker is full.
 func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
 	if w.load >= int64(w.Slots)*Slot {
 		return g, false
@@ -211,8 +210,8 @@ func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
 		if n <= 0 {
 			return g, false
 		}
-		s.tasks = q.take(now, w, n, s.tasks[:0])
-		if len(s.tasks) == 0 { // what waits has failed on this very worker
+		s.tasks = q.appendTasks(now, w, n, s.tasks[:0])
+		if len(s.tasks) == 0 { // the open tasks have failed on this worker
 			s.passed = append(s.passed, q)
 			continue
 		}
@@ -223,8 +222,8 @@ func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
 	}
 }
 
-// pick returns the stage whose turn it is at worker w. A strict one that does not fit reserves one worker: that one is given
-// nothing else until it is empty enough; the other workers go on with other stages.
+// pick returns the next stage for worker w. A strict stage that does not fit reserves a worker: that worker is granted nothing else until
+// the attempt fits, and the other workers run other stages.
 func (s *Scheduler) pick(now time.Time, w *Worker) *queue {
 	var best *queue
 	for _, q := range s.order {
@@ -248,7 +247,7 @@ func (s *Scheduler) pick(now time.Time, w *Worker) *queue {
 	return best
 }
 
-// Leave is told that a worker is gone, after its leases were given back.
+// Leave drops a worker whose leases were returned.
 func (s *Scheduler) Leave(id state.WorkerID) {
 	for _, q := range s.order {
 		if q.reserved == id {
@@ -257,7 +256,7 @@ func (s *Scheduler) Leave(id state.WorkerID) {
 	}
 }
 
-// before is the order of two stages of one priority.
+// before compares two stages of one priority.
 func before(a, b *queue) bool {
 	return cmp.Or(
 		cmp.Compare(a.user.load, b.user.load), cmp.Compare(a.use.load, b.use.load), cmp.Compare(a.job.ID, b.job.ID),
@@ -265,7 +264,7 @@ func before(a, b *queue) bool {
 	) < 0
 }
 
-// room is how many leases of q worker w can take now.
+// room is how many leases of q worker w has room for.
 func room(q *queue, w *Worker) int {
 	free := int64(w.Slots)*Slot - w.load
 	if free <= 0 {
@@ -273,16 +272,16 @@ func room(q *queue, w *Worker) int {
 	}
 	cost := q.cost()
 	if q.strict() {
-		// The worker must be able to start it at once: nothing may wait there, and slots and memory must be free.
+		// The worker must be able to start it at once: no lease may wait there, and slots and memory must be free.
 		if cost > free || q.slots() > w.idle() || w.Memory > 0 && q.job.Spec.Memory > w.Memory-min(w.Memory, w.memoryUsed) {
 			return 0
 		}
 		return 1
 	}
-	if w.strict > 0 || w.Behind { // no leasing ahead beside attempts that were promised their share, or that take long
+	if w.strict > 0 || w.Behind { // no leasing ahead beside strict attempts, or long ones
 		return min(w.idle(), 1)
 	}
-	// At most what fills one slot, so that jobs share the slots of one worker as they share all.
+	// At most one slot's load, so that jobs share the slots of a worker as they share all slots.
 	n := max(1, int(min(free, Slot)/cost))
 	n = min(n, leasesPerSlot*w.Slots-w.leases, grantTasks)
 	if q.splits {
@@ -307,7 +306,7 @@ func lease(q *queue, w *Worker, n int, cost int64) {
 	}
 }
 
-// Return gives back n leases of a stage at worker w that cost total together: they have ended, one way or another.
+// Return removes n leases of a stage at worker w, of this cost in total: they have ended.
 func (s *Scheduler) Return(w *Worker, job *state.Job, stage uint32, n int, total int64) {
 	w.load -= total
 	w.leases -= n
@@ -325,7 +324,7 @@ func (s *Scheduler) Return(w *Worker, job *state.Job, stage uint32, n int, total
 	}
 }
 
-// Leased is the number of leases of a job that are out.
+// Leased is the number of leases of a job.
 func (s *Scheduler) Leased(id state.JobID) int {
 	if use := s.jobs[id]; use != nil {
 		return use.leases
@@ -333,7 +332,7 @@ func (s *Scheduler) Leased(id state.JobID) int {
 	return 0
 }
 
-// StageLeased is the number of leases of a stage that are out.
+// StageLeased is the number of leases of a stage.
 func (s *Scheduler) StageLeased(key Key) int {
 	if q := s.queues[key]; q != nil {
 		return q.leases
@@ -341,7 +340,7 @@ func (s *Scheduler) StageLeased(key Key) int {
 	return 0
 }
 
-// Waiting is how many tasks of a job wait for their next attempt's time, and when the first of them may go.
+// Waiting is how many tasks of a job are in back-off, and when the first back-off ends.
 func (s *Scheduler) Waiting(id state.JobID) (n int, first time.Time) {
 	for _, q := range s.order {
 		if q.job.ID != id || len(q.later) == 0 {
@@ -355,12 +354,12 @@ func (s *Scheduler) Waiting(id state.JobID) (n int, first time.Time) {
 	return n, first
 }
 
-// Held reports whether tasks of a job are held back because workers may still come back with its attempts.
+// Held reports whether a job has held stages: workers may still reconnect with their attempts.
 func (s *Scheduler) Held(id state.JobID) bool {
 	return slices.ContainsFunc(s.order, func(q *queue) bool { return q.job.ID == id && q.held })
 }
 
-// Wake is when the next task's back-off ends; ok is false when none waits.
+// Wake is when the next back-off ends; ok is false if there is none.
 func (s *Scheduler) Wake() (at time.Time, ok bool) {
 	for _, q := range s.order {
 		if len(q.later) > 0 && (!ok || q.later[0].at.Before(at)) {
@@ -370,7 +369,7 @@ func (s *Scheduler) Wake() (at time.Time, ok bool) {
 	return at, ok
 }
 
-// Eligible reports whether an empty worker w could run an attempt of the job: it has the labels, the slots and the memory.
+// Eligible reports whether worker w, if it is empty, can run an attempt of the job: it has the labels, the slots and the memory.
 func Eligible(spec *state.Spec, w *Worker) bool {
 	for k, v := range spec.Labels {
 		if w.Labels[k] != v {
