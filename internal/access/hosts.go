@@ -11,19 +11,19 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// hosts are the names that an HTTP server accepts in a request's Host header. Without this check a web page could rebind its own
-// DNS name to the server's address, and then send requests to it as if they came from the same site.
+// hosts are the names that a server accepts in the Host header. Without this check a web page could rebind its own DNS name to the
+// server's address and send same-site requests to it.
 //
-// Accepted are loopback names and addresses, the address at which the connection arrived, and the names given to newHosts; the
-// port does not matter, so that forwarded ports work. A request without a Host (HTTP/1.0) is accepted: no browser sends one.
-// The gRPC services on the same port need no such check: browsers cannot speak HTTP/2 without TLS.
+// Loopback names and addresses, the local address of the connection, and the names given to newHosts are accepted, with any port,
+// so that forwarded ports work. A request without a Host (HTTP/1.0) is accepted: browsers always send one. The gRPC services on
+// the same port need no such check: browsers do not speak HTTP/2 without TLS.
 type hosts struct {
 	names []string
 }
 
-// newHosts accepts the hosts of addresses, each HOST or HOST:PORT, and the name of this machine, with and without its domain.
+// newHosts accepts the hosts of addresses, each HOST or HOST:PORT, and the name of this machine with and without its domain.
 func newHosts(addresses ...string) hosts {
-	if name, err := os.Hostname(); err == nil { // a machine without a name is reached by its addresses
+	if name, err := os.Hostname(); err == nil { // without a name only addresses are accepted
 		short, _, _ := strings.Cut(name, ".")
 		addresses = append(slices.Clip(addresses), name, short)
 	}
@@ -38,7 +38,7 @@ func newHosts(addresses ...string) hosts {
 
 const localhost = "localhost"
 
-// check returns a 421 problem if the request is for a host that is not accepted.
+// check returns a 421 problem if the host of the request is not accepted.
 func (h hosts) check(r *http.Request) error {
 	name := hostName(r.Host)
 	if r.Host == "" || name == localhost || slices.Contains(h.names, name) {
@@ -47,11 +47,11 @@ func (h hosts) check(r *http.Request) error {
 	if ip, err := netip.ParseAddr(name); err == nil && (ip.IsLoopback() || ip == localAddress(r)) {
 		return nil
 	}
-	return api.NewProblem(http.StatusMisdirectedRequest, "host %.100q is not accepted, because web pages could use it to reach this server: "+
-		"use %s or the address that it listens on, or allow the name with --accept-host", name, strings.Join(append([]string{localhost}, h.names...), ", "))
+	return api.NewProblem(http.StatusMisdirectedRequest, "host %.100q is not accepted, since a web page could use it to reach this server: "+
+		"use %s or the server's IP address, or start the server with --accept-host %[1]s", name, strings.Join(append([]string{localhost}, h.names...), ", "))
 }
 
-// localAddress is this server's end of the connection; the zero address if it is unknown.
+// localAddress is the local address of the connection; zero if unknown.
 func localAddress(r *http.Request) netip.Addr {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if local == nil {
@@ -60,7 +60,7 @@ func localAddress(r *http.Request) netip.Addr {
 	return local.AddrPort().Addr().Unmap().WithZone("")
 }
 
-// hostName is the host of HOST or HOST:PORT in the form in which hosts are compared.
+// hostName is the normalized host of HOST or HOST:PORT.
 func hostName(address string) string {
 	name := address
 	if ip, _, closed := strings.Cut(name, "]"); closed && strings.HasPrefix(ip, "[") {

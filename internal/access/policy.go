@@ -11,26 +11,26 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// Policy authenticates and authorizes what comes to a server.
+// Policy authenticates and authorizes the requests and calls of a server.
 type Policy struct {
 	hosts   hosts
 	origins *http.CrossOriginProtection
 	local   Principal
 }
 
-// NewPolicy is the policy of a server whose clients use these addresses, each HOST or HOST:PORT, for it.
+// NewPolicy returns the policy of a server with these addresses, each HOST or HOST:PORT.
 func NewPolicy(addresses ...string) *Policy {
 	return &Policy{hosts: newHosts(addresses...), origins: http.NewCrossOriginProtection(), local: local()}
 }
 
-// Accept returns the request with the principal in its context, or the problem for which it is refused. Web pages that the user
-// visits must not be able to use the server: their requests are recognized by Host and Origin.
+// Accept returns the request with the principal in its context, or a problem if it is refused. Requests of web pages of other sites
+// are recognized by Host and Origin.
 func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
 	if err := p.hosts.check(r); err != nil {
 		return r, err
 	}
 	if err := p.origins.Check(r); err != nil {
-		return r, api.NewProblem(http.StatusForbidden, "%v: browsers may not send this from another site's page", err)
+		return r, api.NewProblem(http.StatusForbidden, "cross-site request of a browser refused: %v", err)
 	}
 	ctx := WithPrincipal(r.Context(), p.local)
 	if err := authorize(ctx, route); err != nil {
@@ -68,7 +68,7 @@ func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context
 	return ctx, nil
 }
 
-// stream has a context with the principal.
+// stream adds the principal to the context.
 type stream struct {
 	grpc.ServerStream
 	ctx context.Context //nolint:containedctx // as grpc's own streams do

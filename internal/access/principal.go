@@ -7,16 +7,16 @@ import (
 	"strconv"
 )
 
-// Principal is the authenticated user or machine behind a request. The zero value is nobody.
+// Principal is the authenticated user or machine behind a request. The zero value has no permissions.
 type Principal struct {
-	Name        string // jobs are shown with it, and share slots by it
+	Name        string // the user of its jobs, by which slots are shared
 	Permissions Permission
 }
 
-// Permission is a set of what a principal may do, or of what a route needs.
+// Permission is a set of permissions: those of a principal, or those that a route needs.
 type Permission uint8
 
-// Anyone is the need of routes that are open to all: they tell nothing of jobs and change nothing.
+// Anyone is the need of public routes, which show nothing of jobs and change nothing.
 const Anyone Permission = 0
 
 // Permissions.
@@ -30,10 +30,10 @@ const (
 	all = Read | Submit | Manage | Work | Replicate
 )
 
-// local is the principal of whoever can connect: all that the user of this process may do.
+// local returns the principal of unauthenticated clients: the user of this process.
 func local() Principal {
 	p := Principal{Name: strconv.Itoa(os.Getuid()), Permissions: all}
-	if u, err := user.Current(); err == nil { // in a container the user may have no name
+	if u, err := user.Current(); err == nil { // a container's user may have no name
 		p.Name = u.Username
 	}
 	return p
@@ -41,12 +41,12 @@ func local() Principal {
 
 type contextKey struct{}
 
-// WithPrincipal returns a context that carries p.
+// WithPrincipal returns a context with p.
 func WithPrincipal(ctx context.Context, p Principal) context.Context {
 	return context.WithValue(ctx, contextKey{}, p)
 }
 
-// From is the principal that ctx carries; the zero Principal if it has none.
+// From returns the principal of ctx; the zero Principal if there is none.
 func From(ctx context.Context) Principal {
 	p, _ := ctx.Value(contextKey{}).(Principal)
 	return p

@@ -7,11 +7,11 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// Rules are the needs of all routes: of HTTP by method and pattern, of gRPC by full method name.
+// Rules are the permissions that routes need, by method and pattern (HTTP) or full method name (gRPC).
 //
-//nolint:gochecknoglobals // a table that nothing writes to
+//nolint:gochecknoglobals // a read-only table
 var Rules = map[string]Permission{
-	// No route matches: the answer is 404 or 405.
+	// Requests without a route: 404 or 405.
 	"/": Anyone,
 
 	// Leaders and workers.
@@ -82,7 +82,7 @@ func authorize(ctx context.Context, route string) error {
 	p := From(ctx)
 	switch {
 	case !known:
-		return api.NewProblem(http.StatusForbidden, "%s is not allowed to anyone: it has no rule", route)
+		return api.NewProblem(http.StatusForbidden, "%s has no rule, so it is forbidden", route)
 	case p.Permissions&need != need:
 		return api.NewProblem(http.StatusForbidden, "%q may not use %s", p.Name, route)
 	}

@@ -6,14 +6,14 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// JobBytesMax bounds the submit command of a job and the job's message to workers. Leaders and workers take messages of 64 MiB:
-// a larger job would be sent, refused and sent again for ever.
+// JobBytesMax bounds the submit command of a job and the job's message to workers. Leaders and workers accept messages of
+// 64 MiB: a larger job would be sent, rejected and sent again for ever.
 const JobBytesMax = 32 << 20
 
-// workBytesMax bounds a message of work, unless one job alone is larger: paths and lines of many leases add up.
+// workBytesMax bounds a Work message, except for a single larger job.
 const workBytesMax = 16 << 20
 
-// leaseBytes is what a lease takes in a message beside its path or line, at most.
+// leaseBytes bounds the size of a lease in a message without its path or line.
 const leaseBytes = 64
 
 // JobBytes is the size of a job's submit command or of its message, whichever is larger.

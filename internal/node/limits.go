@@ -6,7 +6,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// checkSize returns a 413 problem if the log or the workers could not carry the job.
+// checkSize returns a 413 problem if the job is too large for the log or the workers.
 func checkSize(key, uid string, spec *state.Spec) error {
 	size := leader.JobBytes(key, uid, spec)
 	if size <= leader.JobBytesMax {

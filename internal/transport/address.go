@@ -15,7 +15,7 @@ const DefaultPort = "6550"
 // addressBytesMax bounds an address: a DNS name has up to 253 bytes.
 const addressBytesMax = 260
 
-// CheckAddress reports an address that is not host:port and cannot be dialed. Addresses come from users and from other machines.
+// CheckAddress returns an error unless address is a valid host:port. Addresses come from users and other machines.
 func CheckAddress(address string) error {
 	host, port, err := net.SplitHostPort(address)
 	n, portErr := strconv.ParseUint(port, 10, 16)
@@ -26,7 +26,7 @@ func CheckAddress(address string) error {
 	return nil
 }
 
-// ParseAddress completes an address as users write it: a URL, or without a port.
+// ParseAddress parses an address as users write it: a URL, or an address without a port.
 func ParseAddress(text string) (string, error) {
 	address := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), URL("")), "/")
 	if address == "" {
@@ -46,7 +46,7 @@ func ParseAddress(text string) (string, error) {
 	return address, nil
 }
 
-// IsLoopback reports whether only this machine can reach an address, host:port.
+// IsLoopback reports whether address, host:port, is reachable from this machine only.
 func IsLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -56,7 +56,7 @@ func IsLoopback(address string) bool {
 	return strings.EqualFold(host, "localhost") || ip.Unmap().IsLoopback()
 }
 
-// IsUnspecified reports whether an address stands for all of a machine's addresses, which others cannot dial.
+// IsUnspecified reports whether address, host:port, means all addresses of a machine, which others cannot dial.
 func IsUnspecified(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

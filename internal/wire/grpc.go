@@ -11,8 +11,7 @@ import (
 // MessageBytesMax is the largest message between leaders and workers.
 const MessageBytesMax = 64 << 20
 
-// Connect returns a connection to the server at address, which dial opens when it is first used. gRPC itself neither resolves names
-// nor encrypts: both is for dial.
+// Connect returns a connection to the server at address, dialed on first use. Name resolution and encryption are up to dial.
 func Connect(address string, dial func(ctx context.Context, address string) (net.Conn, error), options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///server", append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -23,7 +22,7 @@ func Connect(address string, dial func(ctx context.Context, address string) (net
 	}, options...)...)
 }
 
-// NewServer returns a server for such connections.
+// NewServer returns a server for connections of Connect.
 func NewServer(options ...grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MessageBytesMax), grpc.MaxSendMsgSize(MessageBytesMax),
