@@ -57,7 +57,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// scan collects what Records gives, and checks Offset against text.
+// scan collects the records, and checks Offset against text.
 func scan(t *testing.T, text string, source io.Reader, bytesMax int64) ([]string, error) {
 	t.Helper()
 	var r Records
@@ -74,7 +74,7 @@ func scan(t *testing.T, text string, source io.Reader, bytesMax int64) ([]string
 	return lines, r.Err()
 }
 
-// lines is the oracle: what stands between line ends, and behind the last one if anything does.
+// lines is the reference implementation: the text between newlines, and after the last one if any.
 func lines(text string) []string {
 	list := strings.Split(text, "\n")
 	if list[len(list)-1] == "" {
@@ -281,7 +281,7 @@ func TestCollectionLimit(t *testing.T) {
 	}
 }
 
-// careless reads parts and minds no error.
+// careless reads parts and ignores errors.
 type careless struct{ Job }
 
 func (careless) Collect(_ context.Context, c *Collection) error {

@@ -51,7 +51,7 @@ func ExampleJob() {
 	// <nil>
 }
 
-// letters counts letters; its result has them added up.
+// letters counts letters; its result is the sum.
 type letters struct{}
 
 func (letters) Name() string { return "letters" }
@@ -95,7 +95,7 @@ func write(out *bridgefour.Output, counts map[string]int64) error {
 	return nil
 }
 
-// A Collector merges the parts into the result that is shown.
+// A Collector merges the parts into the result.
 func ExampleCollector() {
 	var result strings.Builder
 	parts := []string{"letters\t3\n", "letters\t4\n"}
@@ -117,7 +117,7 @@ func ExampleCollector() {
 	// true <nil>
 }
 
-// A setting of the wrong form is an error that says what would be right.
+// A malformed setting is an error that names the expected form.
 func ExampleSettings() {
 	settings := bridgefour.Settings{"limit": "ten", "buffer": "4MiB"}
 	size, _ := settings.Size("buffer", 0)
@@ -129,7 +129,7 @@ func ExampleSettings() {
 	// invalid setting limit="ten": want an integer such as 30
 }
 
-// BadInput says that trying again is no use.
+// BadInput prevents a retry.
 func ExampleBadInput() {
 	err := bridgefour.BadInput(fmt.Errorf("line 3: %w", io.ErrUnexpectedEOF))
 	fmt.Println(err, bridgefour.IsBadInput(err), errors.Is(err, io.ErrUnexpectedEOF))

@@ -17,7 +17,7 @@ import (
 	"github.com/bridgefour/bridgefour"
 )
 
-// countWords is the oracle.
+// countWords is the reference implementation.
 func countWords(text []byte) map[string]int {
 	counts := make(map[string]int)
 	for word := range bytes.FieldsSeq(text) {
@@ -26,7 +26,7 @@ func countWords(text []byte) map[string]int {
 	return counts
 }
 
-// partOf is the oracle for a part.
+// partOf is the reference implementation of a part.
 func partOf(counts map[string]int) string {
 	var part strings.Builder
 	for _, word := range slices.Sorted(maps.Keys(counts)) {
@@ -35,7 +35,7 @@ func partOf(counts map[string]int) string {
 	return part.String()
 }
 
-// resultOf is the oracle for the result.
+// resultOf is the reference implementation of the result.
 func resultOf(counts map[string]int) string {
 	words := slices.Collect(maps.Keys(counts))
 	slices.SortFunc(words, func(a, b string) int {
@@ -72,7 +72,7 @@ func collectWords(job WordCount, settings bridgefour.Settings, parts ...string) 
 	return out.String(), kept, err
 }
 
-// seeds are texts with what may go wrong: words around 8 and 16 bytes, control characters, all kinds of white space.
+// seeds are difficult texts: words of about 8 and 16 bytes, control characters, all kinds of white space.
 func seeds() []string {
 	return []string{
 		"", " ", "\n", "a", "the quick brown fox\njumps over the lazy dog the end",
@@ -103,7 +103,7 @@ func FuzzWordCount(f *testing.F) {
 	})
 }
 
-// TestWordCountBlocks cuts words in two at the ends of reads and of blocks.
+// TestWordCountBlocks has words that cross the ends of reads and blocks.
 func TestWordCountBlocks(t *testing.T) {
 	job := NewWordCount()
 	seed := rand.Uint64()
@@ -142,7 +142,7 @@ func (r *unevenReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestWordCountGrows has more words than any table begins with, of all kinds, and a counter that is used again.
+// TestWordCountGrows counts more words of all kinds than the initial tables hold, and reuses a counter.
 func TestWordCountGrows(t *testing.T) {
 	job := NewWordCount()
 	var text []byte
@@ -172,7 +172,7 @@ func TestWordCountLongWords(t *testing.T) {
 	}
 }
 
-// TestWordCountOneLine counts a line far longer than any buffer.
+// TestWordCountOneLine counts a line much longer than any buffer.
 func TestWordCountOneLine(t *testing.T) {
 	const words = 4 << 20
 	line := io.LimitReader(&repeatReader{text: "word "}, 5*words)

@@ -1,4 +1,4 @@
 package blob
 
-// Explain is for the test of what people read.
+// Explain exports explain for tests.
 func Explain(op string, name Location, err error) error { return explain(op, name, err) }

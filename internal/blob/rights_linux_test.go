@@ -36,7 +36,7 @@ func TestCheckWritable(t *testing.T) {
 	}
 }
 
-// asNobody calls do without root's rights where they would make it pointless.
+// asNobody calls do without root's privileges if drop is true.
 func asNobody(t *testing.T, dir string, drop bool, do func() error) error {
 	t.Helper()
 	if !drop || os.Geteuid() != 0 {
@@ -47,7 +47,7 @@ func asNobody(t *testing.T, dir string, drop bool, do func() error) error {
 	}
 	result := make(chan error)
 	go func() {
-		// The thread, and only it, takes another user's rights, and ends with the goroutine.
+		// Only this thread changes its user, and it ends with the goroutine.
 		runtime.LockOSThread()
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
 			result <- errno

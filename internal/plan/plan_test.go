@@ -26,7 +26,7 @@ func options() plan.Options {
 	}}
 }
 
-// write makes files below dir; a name with "/" at its end is a folder.
+// write creates files below dir; names that end in "/" are folders.
 func write(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -43,7 +43,7 @@ func write(t *testing.T, dir string, names ...string) {
 	}
 }
 
-// wordcount is a request with inputs in dir.
+// wordcount returns a request with inputs in dir.
 func wordcount(dir string, inputs ...string) *api.JobRequest {
 	req := &api.JobRequest{Program: api.Program{Builtin: "wordcount"}}
 	for _, in := range inputs {
@@ -56,7 +56,7 @@ func command(argv ...string) *api.JobRequest {
 	return &api.JobRequest{Program: api.Program{Command: argv}}
 }
 
-// splits gives all splits of an input.
+// splits returns all splits of an input.
 func splits(t *testing.T, in state.Input) []state.Split {
 	t.Helper()
 	r := state.NewInputReader(&in)
@@ -71,7 +71,7 @@ func splits(t *testing.T, in state.Input) []state.Split {
 	return list
 }
 
-// planned gives what tasks read, without dir.
+// planned returns the tasks' input, without dir.
 func planned(t *testing.T, dir string, req *api.JobRequest) []string {
 	t.Helper()
 	res, err := plan.Plan(t.Context(), req, options())
@@ -232,7 +232,7 @@ func TestResult(t *testing.T) {
 	}
 }
 
-// wrong is a request with something wrong, and what is said of it.
+// wrong is an invalid request and the expected error.
 type wrong struct {
 	name    string
 	spoil   func(r *api.JobRequest)

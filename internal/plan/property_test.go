@@ -58,7 +58,7 @@ func TestOrderAndUniqueness(t *testing.T) {
 		var files []string
 		for _, parts := range rapid.SliceOfN(rapid.SliceOfN(part, 1, 4), 1, 20).Draw(t, "files") {
 			name := dir + "/" + path.Join(parts...)
-			// Some names are folders already, or would need a file to be one.
+			// Some names are folders already, or are below a file.
 			if os.MkdirAll(path.Dir(name), 0o755) == nil && os.WriteFile(name, nil, 0o600) == nil && !slices.Contains(files, name) {
 				files = append(files, name)
 			}

@@ -41,7 +41,7 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// asNobody calls do without root's rights.
+// asNobody calls do without root's privileges.
 func asNobody(t *testing.T, dir string, do func(ctx context.Context)) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -55,7 +55,7 @@ func asNobody(t *testing.T, dir string, do func(ctx context.Context)) {
 	}
 	done := make(chan syscall.Errno)
 	go func() {
-		// The thread, and only it, takes another user's rights, and ends with the goroutine.
+		// Only this thread changes its user, and it ends with the goroutine.
 		runtime.LockOSThread()
 		_, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, 65534, 65534, 65534)
 		if errno == 0 {
