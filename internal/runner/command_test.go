@@ -268,13 +268,13 @@ func TestCommandLeavesWriter(t *testing.T) {
 	}
 	const leave = `setsid sh -c 'echo >begun; cat go; echo LATE; echo LATE >&2; echo >written' & cat begun >/dev/null; `
 	for name, end := range map[string]string{"failed": "exit 1", "timed out": "sleep 1000", "succeeded": "echo done"} {
-		f := shell(t, &wire.Job{Dir: dir, TimeoutMs: 1000}, `if [ "$1" = first ]; then `+leave+end+`; else echo begin; echo >go; cat written >/dev/null; echo end; fi`)
+		f := shell(t, &wire.Job{Dir: dir, TimeoutMs: 3000}, `if [ "$1" = first ]; then `+leave+end+`; else echo begin; echo >go; cat written >/dev/null; echo end; fi`)
 		f.job.Program.GetCommand().Argv = append(f.job.Program.GetCommand().GetArgv(), []byte("sh"))
 		out := f.run(t.Context(), itemSplit("first"))
 		if out.Failure == nil {
 			t.Errorf("%s: Run() = %+v, want a failure: a process can still write to the output", name, out)
 		}
-		f.job = &wire.Job{Id: 12, Uid: "uid", Dir: dir, Output: f.output, Program: f.job.GetProgram()}
+		f.job = &wire.Job{Id: 12, Uid: "uid", Dir: dir, Output: f.output, TimeoutMs: 60_000, Program: f.job.GetProgram()}
 		f.want(f.run(t.Context(), itemSplit("second")), "begin\nend\n")
 		if f.log.String() != "" {
 			t.Errorf("%s: log of the next attempt = %q, want none", name, f.log)
