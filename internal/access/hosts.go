@@ -48,7 +48,7 @@ func (h hosts) check(r *http.Request) error {
 		return nil
 	}
 	return api.NewProblem(http.StatusMisdirectedRequest, "host %.100q is not accepted, since a web page could use it to reach this server: "+
-		"use %s or the server's IP address, or start the server with --accept-host %[1]s", name, strings.Join(append([]string{localhost}, h.names...), ", "))
+		"use %s or the server's IP address, or, if the name is the server's, start it with --accept-host NAME", name, strings.Join(append([]string{localhost}, h.names...), ", "))
 }
 
 // localAddress is the local address of the connection; zero if unknown.
