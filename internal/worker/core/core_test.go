@@ -226,6 +226,31 @@ func TestSingleResultIsReportedAtOnce(t *testing.T) {
 	}
 }
 
+// TestReportSaysHowLongAgo: a result that waits, for its file to be synced or for a leader, is reported with its age.
+func TestReportSaysHowLongAgo(t *testing.T) {
+	c := newTest(t, 1)
+	c.welcome()
+	c.lease(100, 2)
+	c.run(0, Result{File: true, Size: 1})
+	c.idle(0)
+	c.later(300 * time.Millisecond)
+	c.step(Synced{})
+	c.run(0, Result{})
+	c.idle(0)
+	c.later(reportDelay)
+	ages := map[uint64]uint64{}
+	for _, r := range c.reports {
+		for _, f := range r.GetFinished() {
+			for i, lease := range f.GetLease() {
+				ages[lease] = wire.Entry(f.GetAgeMs(), i)
+			}
+		}
+	}
+	if len(ages) != 2 || ages[100] < 300 || ages[100] > 400 || ages[101] != 0 {
+		t.Errorf("ages by lease, ms: %v, want about 300 and 0", ages)
+	}
+}
+
 func TestColumnsThatStartWithZeros(t *testing.T) {
 	c := newTest(t, 1)
 	c.welcome()
