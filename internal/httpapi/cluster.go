@@ -32,10 +32,15 @@ func (a *API) addCluster() {
 	huma.Register(a.huma, operation(http.MethodPost, "/v1/workers/{w}/drain", "drain-worker", "cluster",
 		"Drain a worker: it finishes its attempts and gets no new ones"),
 		func(ctx context.Context, in *WorkerPath) (*answer[api.Worker], error) {
-			if _, err := a.leader.DrainWorker(ctx, in.ID); err != nil {
+			drained, err := a.leader.DrainWorker(ctx, in.ID)
+			if err != nil {
 				return nil, a.asProblem(ctx, err)
 			}
-			return a.workerNow(ctx, in.ID)
+			out := &answer[api.Worker]{Index: a.index(), Body: drained}
+			if now, ok := a.leader.Worker(in.ID); ok { // an idle one may have left already
+				out.Body = now
+			}
+			return out, nil
 		})
 	huma.Register(a.huma, operation(http.MethodDelete, "/v1/workers/{w}", "remove-worker", "cluster",
 		"Remove a worker; its attempts are run by others"), a.removeWorker)

@@ -326,6 +326,23 @@ func TestWrites(t *testing.T) {
 	}
 }
 
+// leavingLeader's workers leave as soon as they are drained.
+type leavingLeader struct{ *httpapitest.Fake }
+
+func (l leavingLeader) DrainWorker(ctx context.Context, id uint64) (api.Worker, error) {
+	w, err := l.Fake.DrainWorker(ctx, id)
+	return w, errors.Join(err, l.RemoveWorker(ctx, id))
+}
+
+func TestDrainOfAnIdleWorker(t *testing.T) {
+	l := httpapitest.NewFake()
+	l.WorkerByID[3] = api.Worker{ID: 3, Status: api.WorkerAlive, Slots: 2}
+	w := httpapitest.Decode[api.Worker](t, httpapitest.Ask(t, newAPI(leavingLeader{l}), "POST", "/v1/workers/3/drain", ""))
+	if w.ID != 3 || w.Status != api.WorkerDraining {
+		t.Errorf("drain = %+v, want worker 3, draining", w)
+	}
+}
+
 func TestProbes(t *testing.T) {
 	l := httpapitest.NewFake()
 	a := newAPI(l)
