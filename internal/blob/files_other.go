@@ -8,7 +8,7 @@ import (
 )
 
 // syncFiles makes the data of files durable; the caller syncs their folders.
-func syncFiles(ctx context.Context, names, _ []string) error { return fsyncEach(ctx, names) }
+func syncFiles(ctx context.Context, names, _ []Location) error { return fsyncEach(ctx, names) }
 
 // freeSpace is not implemented.
 func freeSpace(Location) (space, error) { return space{}, errors.ErrUnsupported }
