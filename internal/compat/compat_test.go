@@ -106,11 +106,11 @@ func TestStopOfAJobThatHasJustEnded(t *testing.T) {
 // racingLeader's jobs end between the read and the stop.
 type racingLeader struct{ *httpapitest.Fake }
 
-func (l *racingLeader) Stop(_ context.Context, id uint64) (api.Job, error) {
-	if _, err := l.Turn(id, api.JobDone); err != nil {
-		return api.Job{}, err
+func (l *racingLeader) Stop(_ context.Context, id uint64) error {
+	if err := l.Turn(id, api.JobDone); err != nil {
+		return err
 	}
-	return api.Job{}, api.Conflict("job %d is done", id)
+	return api.Conflict("job %d is done", id)
 }
 
 func TestDataIsBounded(t *testing.T) {

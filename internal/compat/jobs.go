@@ -111,7 +111,7 @@ func (s system) stop(r *http.Request, _ func(any) error) (any, error) {
 		return typed{missing}, err
 	}
 	if !job.IsEnded() {
-		_, err := s.node.Stop(r.Context(), job.ID)
+		err := s.node.Stop(r.Context(), job.ID)
 		if err != nil && !api.IsStatus(err, http.StatusConflict) { // a conflict: it has just ended
 			return nil, err
 		}
@@ -213,9 +213,13 @@ func (s system) start(r *http.Request, body func(any) error) (any, error) {
 		}
 		req.Output = output
 	}
-	job, err := s.node.Submit(r.Context(), &req, "")
+	id, _, err := s.node.Submit(r.Context(), &req, "")
 	if err != nil {
 		return nil, err
+	}
+	job, ok := s.node.Job(id)
+	if !ok { // forgotten already
+		return typed{missing}, nil
 	}
 	details, _, err := s.details(r.Context(), &job, tasksMax)
 	return details, err

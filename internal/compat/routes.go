@@ -14,8 +14,8 @@ import (
 
 // Node is a leader as its routes use it. See httpapi.Leader for the contracts.
 type Node interface {
-	Submit(ctx context.Context, req *api.JobRequest, key string) (api.Job, error)
-	Stop(ctx context.Context, id uint64) (api.Job, error)
+	Submit(ctx context.Context, req *api.JobRequest, key string) (id uint64, warnings []string, err error)
+	Stop(ctx context.Context, id uint64) error
 	Job(id uint64) (api.Job, bool)
 	Jobs(q api.JobQuery) (api.JobList, error)
 	Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error)

@@ -131,8 +131,8 @@ func parseWait(s string) (time.Duration, error) {
 }
 
 // change does a write and answers with the job after it.
-func (a *API) change(ctx context.Context, id uint64, write func(context.Context, uint64) (api.Job, error)) (*answer[api.Job], error) {
-	if _, err := write(ctx, id); err != nil {
+func (a *API) change(ctx context.Context, id uint64, write func(context.Context, uint64) error) (*answer[api.Job], error) {
+	if err := write(ctx, id); err != nil {
 		return nil, a.asProblem(ctx, err)
 	}
 	return a.jobNow(ctx, id)

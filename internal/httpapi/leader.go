@@ -16,12 +16,13 @@ import (
 // Writes work on the node that leads; on others they return api.NotLeader and have no effect. Tasks, Task, Explain and Logs may
 // return it too: the API forwards their requests to the node that leads. All other methods work on every node.
 type Leader interface {
-	// Submit returns once the job is committed. A key used within 24 hours returns the job of that submission; an empty key is none.
-	Submit(ctx context.Context, req *api.JobRequest, key string) (api.Job, error)
+	// Submit returns the job's number, and warnings for the user, once the job is committed and visible in Job. A key used within
+	// 24 hours returns the job of that submission; an empty key is none.
+	Submit(ctx context.Context, req *api.JobRequest, key string) (id uint64, warnings []string, err error)
 	// Stop and Retry return once they are committed and visible in Job. Stopping a job that is done, and retrying one that
 	// has nothing to retry, is a Conflict; stopping one that is stopped is not.
-	Stop(ctx context.Context, id uint64) (api.Job, error)
-	Retry(ctx context.Context, id uint64) (api.Job, error)
+	Stop(ctx context.Context, id uint64) error
+	Retry(ctx context.Context, id uint64) error
 
 	Job(id uint64) (api.Job, bool)
 	Jobs(q api.JobQuery) (api.JobList, error)

@@ -60,17 +60,19 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {
 		a.writeError(w, r, err)
 		return
 	}
-	job, err := a.leader.Submit(r.Context(), &req, key)
+	id, warnings, err := a.leader.Submit(r.Context(), &req, key)
 	if err != nil {
 		a.writeError(w, r, err)
 		return
 	}
-	a.stamp(w.Header())
-	if now, ok := a.leader.Job(job.ID); ok {
-		now.Warnings = job.Warnings
-		job = now
+	a.stamp(w.Header()) // first: the body must not be older
+	job, ok := a.leader.Job(id)
+	if !ok { // forgotten already
+		a.writeError(w, r, noJob(id))
+		return
 	}
-	w.Header().Set("Location", jobURL(job.ID))
+	job.Warnings = warnings
+	w.Header().Set("Location", jobURL(id))
 	writeJSON(w, http.StatusCreated, "application/json", job)
 }
 

@@ -172,7 +172,7 @@ func TestEventsOfASlowReader(t *testing.T) {
 			break
 		}
 		job := submit(t, r.node, request(1), "")
-		if _, err := r.node.Stop(t.Context(), job.ID); err != nil {
+		if err := r.node.Stop(t.Context(), job.ID); err != nil {
 			t.Fatal(err)
 		}
 	}

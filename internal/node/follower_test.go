@@ -73,7 +73,7 @@ func TestFollowerServesReads(t *testing.T) {
 	if _, age, id := follower.Status(); age > 1000 || id != 1 {
 		t.Errorf("Status() on a follower = age %d, leader %d", age, id)
 	}
-	_, err := follower.Submit(t.Context(), request(1), "")
+	_, _, err := follower.Submit(t.Context(), request(1), "")
 	problemOf(t, err, http.StatusServiceUnavailable, "the leader is at leader-1:1")
 	notLeaderOf(t, err)
 	for what, f := range map[string]func() error{
@@ -81,7 +81,7 @@ func TestFollowerServesReads(t *testing.T) {
 		"Task":    func() error { _, err := follower.Task(t.Context(), 1, "map", 0); return err },
 		"Explain": func() error { _, err := follower.Explain(t.Context(), 1, "", 0); return err },
 		"Logs":    func() error { return follower.Logs(t.Context(), api.LogQuery{Job: 1}, nil) },
-		"Stop":    func() error { _, err := follower.Stop(t.Context(), 1); return err },
+		"Stop":    func() error { err := follower.Stop(t.Context(), 1); return err },
 		"Drain":   func() error { _, err := follower.DrainWorker(t.Context(), 1); return err },
 		"Add":     func() error { _, err := follower.AddLeader(t.Context(), "h:1"); return err },
 		"Remove":  func() error { return follower.RemoveLeader(t.Context(), 3, true) },
@@ -207,7 +207,7 @@ func TestStrongReads(t *testing.T) {
 	far := rigs[2]
 	far.caughtUp()
 	far.log.setCut(true)
-	if _, err := rigs[0].node.Stop(t.Context(), 1); err != nil {
+	if err := rigs[0].node.Stop(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	index, err := rigs[1].node.ReadIndex(t.Context())
@@ -424,7 +424,7 @@ func TestLogsOverAChangeOfLeader(t *testing.T) {
 	if got := []string{<-records, <-records}; !slices.Equal(got, []string{"zero\n", "one\n"}) {
 		t.Errorf("Logs(follow) at the next leader gave %q", got)
 	}
-	if _, err := rigs[1].node.Stop(t.Context(), 1); err != nil {
+	if err := rigs[1].node.Stop(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-ended; err != nil || len(records) != 0 {

@@ -41,7 +41,7 @@ func TestSubmitIsBounded(t *testing.T) {
 	} {
 		req := request(1)
 		c.change(req)
-		_, err := l.Submit(t.Context(), req, "key")
+		_, _, err := l.Submit(t.Context(), req, "key")
 		problemOf(t, err, http.StatusRequestEntityTooLarge, c.want)
 	}
 	req := request(1)

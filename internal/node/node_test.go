@@ -46,9 +46,10 @@ func problemOf(t *testing.T, err error, status int, text string) {
 
 func submit(t *testing.T, l *Node, req *api.JobRequest, key string) api.Job {
 	t.Helper()
-	job, err := l.Submit(t.Context(), req, key)
-	if err != nil {
-		t.Fatalf("Submit() = %v", err)
+	id, _, err := l.Submit(t.Context(), req, key)
+	job, ok := l.Job(id)
+	if err != nil || !ok {
+		t.Fatalf("Submit() = %d, %v; visible: %v", id, err, ok)
 	}
 	return job
 }
@@ -131,8 +132,9 @@ func TestJobFailsAndIsRetried(t *testing.T) {
 		t.Errorf("the removed worker's session ended with %v, want FailedPrecondition", err)
 	}
 	r.worker("bob", finishAll)
-	if job, err = r.node.Retry(t.Context(), 1); err != nil || job.Status == api.JobFailed {
-		t.Errorf("Retry() = %+v, %v", job, err)
+	err = r.node.Retry(t.Context(), 1)
+	if job, _ = r.node.Job(1); err != nil || job.Status == api.JobFailed {
+		t.Errorf("Retry() = %v, then %+v", err, job)
 	}
 	if job = finished(t, r.node, 1); job.Status != api.JobDone || job.Error != "" || job.Stages[0].Retried != 2 {
 		t.Errorf("finished: %+v, want it done", job)
@@ -167,13 +169,13 @@ func TestStop(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	job, err := r.node.Stop(t.Context(), 1)
-	if err != nil || job.Status != api.JobStopped {
-		t.Errorf("Stop() = %+v, %v", job, err)
+	err = r.node.Stop(t.Context(), 1)
+	if job, _ := r.node.Job(1); err != nil || job.Status != api.JobStopped {
+		t.Errorf("Stop() = %v, then %+v", err, job)
 	}
 	problemOf(t, r.node.Result(t.Context(), 1, io.Discard), http.StatusConflict, "it was stopped")
-	if job, err = r.node.Stop(t.Context(), 1); err != nil {
-		t.Errorf("Stop() of a stopped job = %+v, %v, want it to be fine", job, err)
+	if err = r.node.Stop(t.Context(), 1); err != nil {
+		t.Errorf("Stop() of a stopped job = %v, want it to be fine", err)
 	}
 	r.end() // which waits for what is being removed
 	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
@@ -190,16 +192,16 @@ func TestStop(t *testing.T) {
 func TestErrors(t *testing.T) {
 	r := newRig(t)
 	l := r.node
-	_, err := l.Submit(t.Context(), &api.JobRequest{}, "")
+	_, _, err := l.Submit(t.Context(), &api.JobRequest{}, "")
 	problemOf(t, err, http.StatusUnprocessableEntity, "")
 	req := request(1)
 	req.Output = filepath.Join(r.spool, "out")
 	submit(t, l, req, "k")
-	_, err = l.Submit(t.Context(), req, "another")
+	_, _, err = l.Submit(t.Context(), req, "another")
 	problemOf(t, err, http.StatusConflict, "job 1, which has not ended")
-	_, err = l.Stop(t.Context(), 9)
+	err = l.Stop(t.Context(), 9)
 	problemOf(t, err, http.StatusNotFound, "there is no job 9")
-	_, err = l.Retry(t.Context(), 1)
+	err = l.Retry(t.Context(), 1)
 	problemOf(t, err, http.StatusConflict, "only a failed or stopped job")
 	_, err = l.Tasks(t.Context(), 9, api.TaskQuery{Limit: 1})
 	problemOf(t, err, http.StatusNotFound, "9")
@@ -234,7 +236,7 @@ func TestIdempotencyKey(t *testing.T) {
 			if first.ID != 1 || again.ID != 1 {
 				t.Errorf("submitted twice with one key: jobs %d and %d, want 1 and 1", first.ID, again.ID)
 			}
-			_, err := r.node.Submit(t.Context(), request(3), "key")
+			_, _, err := r.node.Submit(t.Context(), request(3), "key")
 			problemOf(t, err, http.StatusConflict, "use a new key")
 		})
 	}
@@ -307,7 +309,7 @@ func TestLogIsFullAndHasRoomAgain(t *testing.T) {
 	r.until("the lease", func() bool { job, _ := r.node.Job(1); return job.Stages[0].Running == 1 })
 	r.log.fill(true)
 	r.until("the leader knows", func() bool { return r.node.Cluster().NotReady != "" })
-	_, err := r.node.Submit(t.Context(), request(1), "")
+	_, _, err := r.node.Submit(t.Context(), request(1), "")
 	problemOf(t, err, http.StatusServiceUnavailable, "disk of the test")
 	e, err := r.node.Explain(t.Context(), 1, "", 0)
 	if err != nil || !strings.Contains(strings.Join(e.Reasons, "\n"), "disk of the test") {
@@ -330,7 +332,7 @@ func TestRequestWhileLogBecomesFull(t *testing.T) {
 	r.log.mu.Lock()
 	r.log.full = fmt.Errorf("disk of the test: %w", replica.ErrLogFull)
 	r.log.mu.Unlock()
-	_, err := r.node.Submit(t.Context(), request(1), "")
+	_, _, err := r.node.Submit(t.Context(), request(1), "")
 	problemOf(t, err, http.StatusServiceUnavailable, "disk of the test: "+replica.ErrLogFull.Error()+"; the request may be carried out")
 	r.log.fill(false)
 	r.until("the entry is in the log", func() bool { _, ok := r.node.Job(2); return ok })
@@ -384,7 +386,7 @@ func TestLogs(t *testing.T) {
 	}()
 	<-given
 	<-given
-	if _, err := r.node.Stop(t.Context(), 1); err != nil {
+	if err := r.node.Stop(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-followed; err != nil {
@@ -405,7 +407,7 @@ func TestListsAndViews(t *testing.T) {
 	for range 5 {
 		submit(t, r.node, request(1), "")
 	}
-	if _, err := r.node.Stop(t.Context(), 3); err != nil {
+	if err := r.node.Stop(t.Context(), 3); err != nil {
 		t.Fatal(err)
 	}
 	var ids []uint64
@@ -446,7 +448,7 @@ func TestListsAndViews(t *testing.T) {
 	}
 	waited := make(chan error, 1)
 	go func() { waited <- r.node.WaitIndex(t.Context(), index+1) }()
-	if _, err := r.node.Stop(t.Context(), 4); err != nil {
+	if err := r.node.Stop(t.Context(), 4); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-waited; err != nil {
@@ -564,7 +566,7 @@ func TestClientsOfStoppingNode(t *testing.T) {
 	}
 	r.end()
 	problemOf(t, <-waited, http.StatusServiceUnavailable, "shutting down")
-	_, err := r.node.Stop(t.Context(), 1)
+	err := r.node.Stop(t.Context(), 1)
 	problemOf(t, err, http.StatusServiceUnavailable, "shutting down")
 }
 
@@ -587,8 +589,8 @@ func TestUserIsThePrincipal(t *testing.T) {
 	for name, ctx := range map[string]context.Context{
 		"ada": access.WithPrincipal(t.Context(), access.Principal{Name: "ada"}), "": t.Context(),
 	} {
-		job, err := n.Submit(ctx, req, "")
-		if err != nil || job.User != name {
+		id, _, err := n.Submit(ctx, req, "")
+		if job, _ := n.Job(id); err != nil || job.User != name {
 			t.Errorf("the job of %q is shown with user %q, %v", name, job.User, err)
 		}
 	}

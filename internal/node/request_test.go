@@ -17,7 +17,7 @@ import (
 func TestSubmitWhileLeadershipIsLost(t *testing.T) {
 	t.Parallel()
 	type answer struct {
-		job api.Job
+		id  uint64
 		err error
 	}
 	begin := func(t *testing.T, n int) ([]*rig, chan answer) {
@@ -27,8 +27,8 @@ func TestSubmitWhileLeadershipIsLost(t *testing.T) {
 		rigs[0].log.hold()
 		got := make(chan answer, 1)
 		go func() {
-			job, err := rigs[0].node.Submit(t.Context(), request(1), "key")
-			got <- answer{job, err}
+			id, _, err := rigs[0].node.Submit(t.Context(), request(1), "key")
+			got <- answer{id, err}
 		}()
 		rigs[0].asked(1)
 		return rigs, got
@@ -36,8 +36,8 @@ func TestSubmitWhileLeadershipIsLost(t *testing.T) {
 	t.Run("committed by the next leader", func(t *testing.T) {
 		rigs, got := begin(t, 3)
 		rigs[1].log.elect(1)
-		if a := <-got; a.err != nil || a.job.ID != 2 {
-			t.Errorf("Submit() = job %d, %v, want job 2", a.job.ID, a.err)
+		if a := <-got; a.err != nil || a.id != 2 {
+			t.Errorf("Submit() = job %d, %v, want job 2", a.id, a.err)
 		}
 		again := submit(t, rigs[1].node, request(1), "key")
 		if again.ID != 2 {
@@ -87,15 +87,14 @@ func TestLeadershipIsLost(t *testing.T) {
 	r.log.hold()
 	stopped := make(chan error, 1)
 	go func() {
-		_, err := r.node.Stop(t.Context(), 1)
-		stopped <- err
+		stopped <- r.node.Stop(t.Context(), 1)
 	}()
 	r.asked(1)
 	r.log.depose()
 	if err := <-w.ended; status.Code(err) != codes.Unavailable {
 		t.Errorf("the worker's session ended with %v, want Unavailable", err)
 	}
-	_, err := r.node.Submit(t.Context(), request(1), "")
+	_, _, err := r.node.Submit(t.Context(), request(1), "")
 	problemOf(t, err, http.StatusServiceUnavailable, "does not lead")
 	_, err = r.node.Tasks(t.Context(), 1, api.TaskQuery{Limit: 1})
 	problemOf(t, err, http.StatusServiceUnavailable, "does not lead")

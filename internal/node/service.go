@@ -16,13 +16,13 @@ import (
 )
 
 // Submit plans the job and adds it to the log. Planning reads the folders of the input, in the caller's goroutine.
-func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (api.Job, error) {
+func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (id uint64, warnings []string, err error) {
 	if err := n.acceptsWrites(ctx); err != nil {
-		return api.Job{}, err
+		return 0, nil, err
 	}
 	again, err := n.submitted(ctx, key)
 	if err != nil {
-		return api.Job{}, err
+		return 0, nil, err
 	}
 	planned, err := plan.Plan(ctx, req, plan.Options{Builtins: n.cfg.Builtins, Again: again, Stores: n.cfg.Stores})
 	if bad, ok := errors.AsType[plan.Errors](err); ok {
@@ -30,10 +30,10 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (api
 		for _, e := range bad {
 			p = p.With("body."+e.Field, e.Message, nil)
 		}
-		return api.Job{}, p
+		return 0, nil, p
 	}
 	if err != nil {
-		return api.Job{}, err
+		return 0, nil, err
 	}
 	uid := newID()
 	spec := n.spec(req, &planned, uid)
@@ -42,15 +42,13 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (api
 		key = newID()
 	}
 	if err := checkSize(jobKey(key), uid, spec); err != nil {
-		return api.Job{}, err
+		return 0, nil, err
 	}
 	e, err := n.execute(ctx, jobKey(key), func(entry *state.Entry) { entry.Submit(jobKey(key), uid, req.User, spec) })
 	if err != nil {
-		return api.Job{}, err
+		return 0, nil, err
 	}
-	job, err := n.published(e.Job)
-	job.Warnings = planned.Warnings
-	return job, err
+	return uint64(e.Job), planned.Warnings, nil
 }
 
 // jobKey separates clients' keys from the leader's own.
@@ -95,31 +93,20 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 	return s
 }
 
-// published returns the view of a job that the log has just named.
-func (n *Node) published(id state.JobID) (api.Job, error) {
-	if job, ok := n.Job(uint64(id)); ok {
-		return job, nil
-	}
-	return api.Job{}, api.NotFound("there is no job %d", id)
-}
-
 // Stop stops a job.
-func (n *Node) Stop(ctx context.Context, id uint64) (api.Job, error) {
+func (n *Node) Stop(ctx context.Context, id uint64) error {
 	return n.jobCommand(ctx, id, (*state.Entry).Stop)
 }
 
 // Retry runs the dead tasks of a job again.
-func (n *Node) Retry(ctx context.Context, id uint64) (api.Job, error) {
+func (n *Node) Retry(ctx context.Context, id uint64) error {
 	return n.jobCommand(ctx, id, (*state.Entry).Retry)
 }
 
-func (n *Node) jobCommand(ctx context.Context, id uint64, add func(e *state.Entry, key string, job state.JobID)) (api.Job, error) {
+func (n *Node) jobCommand(ctx context.Context, id uint64, add func(e *state.Entry, key string, job state.JobID)) error {
 	key := newID()
-	e, err := n.execute(ctx, key, func(entry *state.Entry) { add(entry, key, state.JobID(id)) })
-	if err != nil {
-		return api.Job{}, err
-	}
-	return n.published(e.Job)
+	_, err := n.execute(ctx, key, func(entry *state.Entry) { add(entry, key, state.JobID(id)) })
+	return err
 }
 
 // Cluster returns the health of the cluster.

@@ -85,18 +85,16 @@ func (l *Fake) until(ctx context.Context, ok func() (bool, error)) error {
 }
 
 // Submit implements httpapi.Leader.
-func (l *Fake) Submit(_ context.Context, req *api.JobRequest, key string) (api.Job, error) {
+func (l *Fake) Submit(_ context.Context, req *api.JobRequest, key string) (id uint64, warnings []string, err error) {
 	if l.OnSubmit != nil {
 		if err := l.OnSubmit(req); err != nil {
-			return api.Job{}, err
+			return 0, nil, err
 		}
 	}
-	var job api.Job
 	l.Change(func() {
 		l.Got = *req
-		id, known := l.keys[key]
-		if known && key != "" {
-			job = l.JobByID[id]
+		if first, known := l.keys[key]; known && key != "" {
+			id = first
 			return
 		}
 		id = uint64(len(l.JobByID)) + 1
@@ -111,9 +109,8 @@ func (l *Fake) Submit(_ context.Context, req *api.JobRequest, key string) (api.J
 			Stages: []api.Stage{{Name: "map", Tasks: tasks, Open: tasks}},
 		}
 		l.emit(api.Event{Type: api.EventJobSubmitted, Job: id, Status: api.JobWaiting})
-		job = l.JobByID[id]
 	})
-	return job, nil
+	return id, nil, nil
 }
 
 // inputs are the inputs of the tasks of a request.
@@ -126,32 +123,32 @@ func inputs(req *api.JobRequest) []string {
 }
 
 // Turn gives a job another status.
-func (l *Fake) Turn(id uint64, status string) (api.Job, error) {
+func (l *Fake) Turn(id uint64, status string) error {
 	job, ok := l.Job(id)
 	if !ok {
-		return api.Job{}, api.NotFound("no job %d", id)
+		return api.NotFound("no job %d", id)
 	}
 	job.Status = status
 	l.Set(job)
-	return job, nil
+	return nil
 }
 
 // Stop implements httpapi.Leader.
-func (l *Fake) Stop(_ context.Context, id uint64) (api.Job, error) {
+func (l *Fake) Stop(_ context.Context, id uint64) error {
 	if job, ok := l.Job(id); ok && job.Status == api.JobDone {
-		return api.Job{}, api.Conflict("job %d is %s", id, job.Status)
+		return api.Conflict("job %d is %s", id, job.Status)
 	}
-	job, err := l.Turn(id, api.JobStopped)
+	err := l.Turn(id, api.JobStopped)
 	if err == nil {
 		l.Emit(api.Event{Type: api.EventJobEnded, Job: id, Status: api.JobStopped})
 	}
-	return job, err
+	return err
 }
 
 // Retry implements httpapi.Leader.
-func (l *Fake) Retry(_ context.Context, id uint64) (api.Job, error) {
+func (l *Fake) Retry(_ context.Context, id uint64) error {
 	if job, ok := l.Job(id); ok && job.Status != api.JobFailed && job.Status != api.JobStopped {
-		return api.Job{}, api.Conflict("job %d is %s", id, job.Status)
+		return api.Conflict("job %d is %s", id, job.Status)
 	}
 	return l.Turn(id, api.JobRunning)
 }
