@@ -223,7 +223,7 @@ func (a *app) containerAddress(cmd *cobra.Command) (string, error) {
 	listen := cmd.Flags().Lookup("listen").Value.String()
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "", usagef(cmd, "--listen invalid address %q: want host:port", listen)
+		return "", usagef(cmd, "--listen: invalid address %q; want host:port", listen)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		if host, err = os.Hostname(); err != nil {

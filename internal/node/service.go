@@ -5,7 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"path"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -82,12 +82,12 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		s.Argv = append(s.Argv, []byte(a))
 	}
 	if s.Output == "" {
-		s.Spool, s.Output = true, path.Join(n.cfg.Spool, uid)
+		s.Spool, s.Output = true, filepath.Join(n.cfg.Spool, uid)
 	}
 	if s.Name == "" {
 		s.Name = s.Builtin
 		if len(req.Program.Command) > 0 {
-			s.Name = path.Base(req.Program.Command[0])
+			s.Name = filepath.Base(req.Program.Command[0])
 		}
 	}
 	return s
