@@ -30,7 +30,10 @@ func (n *Node) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire
 		if err != nil {
 			return status.Error(codes.Unavailable, err.Error())
 		}
-		if behind {
+		switch {
+		case behind && stage != nil:
+			return status.Errorf(codes.Unavailable, "stage %d of job %d is not complete", req.GetStage(), req.GetJob())
+		case behind:
 			return status.Error(codes.Unavailable, n.notLeader().Error())
 		}
 		if stage == nil {
