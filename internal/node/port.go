@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -32,15 +33,10 @@ type splitter struct {
 
 func newSplitter(l net.Listener, logger *slog.Logger) *splitter {
 	closed := make(chan struct{})
-	var once sync.Once
-	shut := func() error {
-		var err error
-		once.Do(func() {
-			close(closed)
-			err = l.Close()
-		})
-		return err
-	}
+	shut := sync.OnceValue(func() error {
+		close(closed)
+		return l.Close()
+	})
 	fresh := func() *branch {
 		return &branch{addr: l.Addr(), conns: make(chan net.Conn), closed: closed, shut: shut}
 	}
@@ -51,6 +47,8 @@ func newSplitter(l net.Listener, logger *slog.Logger) *splitter {
 func (s *splitter) run() error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
+	open, end := context.WithCancel(context.Background())
+	defer end() // a server that closes must not wait for a silent client
 	var delay time.Duration
 	for {
 		c, err := s.listener.Accept()
@@ -74,18 +72,17 @@ func (s *splitter) run() error {
 			continue
 		}
 		delay = 0
-		conns.Go(func() { s.route(c) })
+		conns.Go(func() { s.route(open, c) })
 	}
 }
 
-// route reads the start of a connection and passes it to its server.
-func (s *splitter) route(c net.Conn) {
+// route reads the start of a connection and passes it to its server, or closes it when ctx is done.
+func (s *splitter) route(ctx context.Context, c net.Conn) {
 	start := make([]byte, len(prefaceStart))
 	// The servers set their own deadlines later.
 	n, err := 0, c.SetReadDeadline(time.Now().Add(prefaceTime))
 	if err == nil {
-		// A server that closes must not wait for a silent client.
-		stop := closeOn(s.http.closed, c)
+		stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // the reader gets the error
 		n, err = io.ReadFull(c, start)
 		stop()
 	}
@@ -101,19 +98,6 @@ func (s *splitter) route(c net.Conn) {
 		to = s.grpc
 	}
 	to.hand(&startedConn{Conn: c, start: start[:n]})
-}
-
-// closeOn closes c when done is, until stop is called.
-func closeOn(done <-chan struct{}, c net.Conn) (stop func()) {
-	over := make(chan struct{})
-	go func() {
-		select {
-		case <-done:
-			_ = c.Close() // the reader gets the error
-		case <-over:
-		}
-	}()
-	return func() { close(over) }
 }
 
 // branch is a listener for some of the connections of another.
