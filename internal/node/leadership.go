@@ -16,7 +16,7 @@ func (n *Node) lead(ctx context.Context) error {
 
 	m := n.loop.controller.Machine()
 	n.log.InfoContext(ctx, "leading", "term", n.loop.controller.Term(), "index", m.Index(), "jobs", m.Len())
-	n.loop.requests.fail(outcome{fate: notDone}) // entries of earlier terms are applied by now
+	n.loop.requests.fail(errNotDone) // entries of earlier terms are applied by now
 	n.received.Store(nil)
 	if err := n.cfg.Log.Status().LogFull; err != nil {
 		n.refuseWrites(ctx, err)

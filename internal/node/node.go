@@ -236,7 +236,7 @@ func (n *Node) handle(m message) {
 			m.stream.close(leader.Close{Reason: notLeading})
 		}
 		if m.answer != nil {
-			m.answer <- outcome{fate: notDone}
+			m.answer <- outcome{err: errNotDone}
 		}
 		return
 	}

@@ -10,26 +10,20 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// fate says whether a request was carried out.
-type fate uint8
-
-const (
-	// applied: the log contains it.
-	applied fate = iota
-	// notDone: the log will never contain it.
-	notDone
-	// unknown: leadership was lost, and no majority answered within settleTime whether the log contains it.
-	unknown
-	// delayed: the log is full, and may contain it once there is room again.
-	delayed
-)
-
 // outcome is the answer to a request.
 type outcome struct {
-	fate  fate
-	event state.Event // if applied
-	cause string      // if delayed
+	event state.Event // of its application
+	err   error       // why it was not applied, or may not be
 }
+
+// The errors of requests that were in flight when leadership was lost.
+var (
+	// errNotDone: the log will never contain the request.
+	errNotDone = api.NotLeader("leadership was lost before the request was committed: it was not carried out; send it again")
+	// errUnknown: no majority answered within settleTime whether the log contains the request.
+	errUnknown = api.Unavailable("leadership was lost before the request was committed: it may or may not be carried out; " +
+		"send it again with the same Idempotency-Key")
+)
 
 // requests are the clients' requests in flight. They outlive the term: a request that was in flight when it ended may be committed by
 // the next leader, and this node sees it then as a follower.
@@ -60,13 +54,13 @@ func (r *requests) reply(e *state.Event) {
 	}
 }
 
-// fail answers all requests.
-func (r *requests) fail(o outcome) {
+// fail answers all requests with err.
+func (r *requests) fail(err error) {
 	r.until = 0
 	r.settling++
 	for key, list := range r.waiting {
 		for _, answer := range list {
-			answer <- o
+			answer <- outcome{err: err}
 		}
 		delete(r.waiting, key)
 	}
@@ -75,7 +69,7 @@ func (r *requests) fail(o outcome) {
 // reached answers all requests if they would have been applied up to this position.
 func (r *requests) reached(index uint64) {
 	if r.until != 0 && index >= r.until {
-		r.fail(outcome{fate: notDone})
+		r.fail(errNotDone)
 	}
 }
 
@@ -111,7 +105,7 @@ func (n *Node) settleRequests(ctx context.Context) {
 			settle(func() { r.until = index })
 			<-waiting.Done() // the log may not get there: a disk may hang
 		}
-		settle(func() { r.fail(outcome{fate: unknown}) })
+		settle(func() { r.fail(errUnknown) })
 	})
 }
 
@@ -123,7 +117,8 @@ func (n *Node) answerDelayed(ctx context.Context, cause string) {
 		<-waiting.Done()
 		_ = n.do(ctx, func() { // fails only when the node steps down or stops
 			if n.ready.refusal() == cause {
-				n.loop.requests.fail(outcome{fate: delayed, cause: cause})
+				n.loop.requests.fail(api.Unavailable("%s; the request may be carried out when there is room: send it again then, with the same "+
+					"Idempotency-Key", cause))
 			}
 		})
 	})
@@ -140,16 +135,8 @@ func (n *Node) execute(ctx context.Context, key string, add func(*state.Entry)) 
 	}
 	select {
 	case o := <-answer:
-		switch o.fate {
-		case notDone:
-			return o.event, api.NotLeader("leadership was lost before the request was committed: it was not carried out; send it again")
-		case unknown:
-			return o.event, api.Unavailable("leadership was lost before the request was committed: it may or may not be carried out; " +
-				"send it again with the same Idempotency-Key")
-		case delayed:
-			return o.event, api.Unavailable("%s; the request may be carried out when there is room: send it again then, with the same "+
-				"Idempotency-Key", o.cause)
-		case applied:
+		if o.err != nil {
+			return state.Event{}, o.err
 		}
 		return o.event, problem(o.event.Err)
 	case <-ctx.Done():

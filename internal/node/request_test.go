@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"net/http"
 	"testing"
 
@@ -104,8 +105,8 @@ func TestLeadershipIsLost(t *testing.T) {
 	// A command that arrives after leadership was lost is answered as well.
 	answer := make(chan outcome, 1)
 	r.node.inputs <- message{in: leader.Command{Key: "late", Add: func(*state.Entry) {}}, answer: answer}
-	if got := <-answer; got.fate != notDone {
-		t.Errorf("a request of a node that does not lead came to %v, want %v", got.fate, notDone)
+	if got := <-answer; !errors.Is(got.err, errNotDone) {
+		t.Errorf("a request of a node that does not lead came to %v, want %v", got.err, errNotDone)
 	}
 	early := r.worker("early", nil)
 	if err := <-early.ended; status.Code(err) != codes.Unavailable {
