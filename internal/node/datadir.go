@@ -65,16 +65,13 @@ func (p *Process) openLog(ctx context.Context) error {
 		return errors.Join(err, p.replica.Close())
 	}
 	p.transport.Attach(p.replica)
-	if waiting, _ := readJoining(cfg.DataDir); waiting != nil {
-		return errors.Join(os.Remove(filepath.Join(cfg.DataDir, joiningFile)))
-	}
-	return nil
+	return ignore(os.Remove(filepath.Join(cfg.DataDir, joiningFile)), fs.ErrNotExist)
 }
 
 // requestJoin adds this node to the cluster as a member and sets rc accordingly.
 func (p *Process) requestJoin(ctx context.Context, waiting *joining, rc *replica.Config) error {
 	if waiting == nil {
-		waiting = &joining{Directory: randomID() + randomID()}
+		waiting = &joining{Directory: randomHex(8)}
 	}
 	if len(p.cfg.Join) > 0 {
 		waiting.Leaders = p.cfg.Join
@@ -124,7 +121,7 @@ func writeJoining(dataDir string, j *joining) error {
 
 // LeaveCluster discards the cluster of a fresh node that was invited into another one. Its log is empty.
 func LeaveCluster(dataDir string, leaders []string) error {
-	if err := writeJoining(dataDir, &joining{Leaders: leaders, Directory: randomID() + randomID()}); err != nil {
+	if err := writeJoining(dataDir, &joining{Leaders: leaders, Directory: randomHex(8)}); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(filepath.Join(dataDir, "log")); err != nil {
@@ -134,7 +131,7 @@ func LeaveCluster(dataDir string, leaders []string) error {
 }
 
 // NewClusterID returns a new id for a cluster of that name.
-func NewClusterID(name string) string { return name + "-" + randomID() }
+func NewClusterID(name string) string { return name + "-" + randomHex(4) }
 
 // ClusterNameOf returns the name in a cluster's id.
 func ClusterNameOf(id string) string {
@@ -142,8 +139,9 @@ func ClusterNameOf(id string) string {
 	return id[:max(at, 0)]
 }
 
-func randomID() string {
-	var raw [4]byte
-	_, _ = rand.Read(raw[:]) // it returns no error
-	return hex.EncodeToString(raw[:])
+// randomHex returns random bytes in hexadecimal digits.
+func randomHex(bytes int) string {
+	raw := make([]byte, bytes)
+	_, _ = rand.Read(raw) // it returns no error
+	return hex.EncodeToString(raw)
 }

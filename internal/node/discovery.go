@@ -2,9 +2,7 @@ package node
 
 import (
 	"context"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -42,10 +40,9 @@ func (p *Process) joinable(found []discover.Node) []api.Worker {
 			continue
 		}
 		idle = append(idle, api.Worker{
-			Identity: w.ID, Status: api.WorkerIdle, Address: w.Addresses[0], Version: w.Version, Slots: uint32(w.Slots), //nolint:gosec // 16 bits
+			Identity: w.ID, Address: w.Addresses[0], Version: w.Version, Slots: uint32(w.Slots), //nolint:gosec // 16 bits
 		})
 	}
-	slices.SortFunc(idle, func(a, b api.Worker) int { return strings.Compare(a.Identity, b.Identity) })
 	return idle
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -229,14 +230,8 @@ func (n *Node) awaitWorkers(ctx context.Context) error {
 // stageList names a job's stages by number.
 type stageList []string
 
-func (s stageList) number(name string) uint32 {
-	for i, n := range s {
-		if n == name {
-			return uint32(i)
-		}
-	}
-	return 0
-}
+// number returns the number of a stage; 0 if there is none of that name.
+func (s stageList) number(name string) uint32 { return uint32(max(0, slices.Index(s, name))) }
 
 func (n *Node) stageNames(ctx context.Context, q api.LogQuery) (stageList, error) {
 	var names stageList
