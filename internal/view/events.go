@@ -49,42 +49,26 @@ func (r *Reader) Events(ctx context.Context, after api.Position, emit func(api.E
 // publicEvent returns the public form of a fact. It uses nothing else, so that all nodes serve the same events.
 func publicEvent(f *state.Fact) api.Event {
 	e := api.Event{
-		Index: f.Index, Seq: f.Seq, Type: eventType(f.Kind), Time: time.UnixMilli(f.Time).UTC(), Job: uint64(f.Job), Worker: uint64(f.Worker),
-		Detail: f.Detail,
+		Index: f.Index, Seq: f.Seq, Time: time.UnixMilli(f.Time).UTC(), Job: uint64(f.Job), Worker: uint64(f.Worker), Detail: f.Detail,
 	}
 	switch f.Kind {
-	case state.StageStarted:
-		e.Stage = f.Stage
-	case state.TaskDied:
-		e.Stage, e.Task = f.Stage, &f.Task
-	case state.JobEnding, state.JobEnded:
-		e.Status = f.JobStatus.String()
-	case state.WorkerJoined, state.WorkerChanged:
-		e.Status = f.WorkerStatus.String()
-	case state.JobSubmitted, state.JobForgotten, state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied:
-	}
-	return e
-}
-
-func eventType(k state.EventKind) string {
-	switch k {
 	case state.JobSubmitted:
-		return api.EventJobSubmitted
+		e.Type = api.EventJobSubmitted
 	case state.StageStarted:
-		return api.EventStageStarted
-	case state.JobEnding:
-		return api.EventJobEnding
-	case state.JobEnded:
-		return api.EventJobEnded
-	case state.JobForgotten:
-		return api.EventJobForgotten
+		e.Type, e.Stage = api.EventStageStarted, f.Stage
 	case state.TaskDied:
-		return api.EventTaskDied
+		e.Type, e.Stage, e.Task = api.EventTaskDied, f.Stage, &f.Task
+	case state.JobEnding:
+		e.Type, e.Status = api.EventJobEnding, f.JobStatus.String()
+	case state.JobEnded:
+		e.Type, e.Status = api.EventJobEnded, f.JobStatus.String()
+	case state.JobForgotten:
+		e.Type = api.EventJobForgotten
 	case state.WorkerJoined:
-		return api.EventWorkerJoined
+		e.Type, e.Status = api.EventWorkerJoined, f.WorkerStatus.String()
 	case state.WorkerChanged:
-		return api.EventWorkerChanged
+		e.Type, e.Status = api.EventWorkerChanged, f.WorkerStatus.String()
 	case state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied: // internal; not in the history
 	}
-	return ""
+	return e
 }

@@ -129,10 +129,7 @@ func jobStatus(j *state.Job, volatile Volatile) string {
 }
 
 func apiProgram(spec *state.Spec) api.Program {
-	if spec.Builtin != "" {
-		return api.Program{Builtin: spec.Builtin}
-	}
-	p := api.Program{}
+	p := api.Program{Builtin: spec.Builtin}
 	for _, a := range spec.Argv {
 		p.Command = append(p.Command, string(a))
 	}

@@ -52,7 +52,12 @@ func (r *Reader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 	if err := r.scan(ctx, id, func(job *state.Job, _ *state.Machine, c *leader.Core) { scan.fill(job, c) }); err != nil {
 		return api.TaskList{}, err
 	}
-	return api.TaskList{Tasks: scan.tasks(), Next: scan.next}, nil
+	list := api.TaskList{Tasks: make([]api.Task, 0, len(scan.rows)), Next: scan.next}
+	reader := state.NewInputReader(&scan.job.Spec.Input) // read here, because a job's input is constant
+	for i := range scan.rows {
+		list.Tasks = append(list.Tasks, publicTask(scan.job, &scan.rows[i], reader, scan.done))
+	}
+	return list, nil
 }
 
 // fill collects the page. Called in the goroutine that owns the state.
@@ -123,16 +128,7 @@ func makeRow(stage *state.Stage, number int, index uint64, running map[leader.Ta
 	return row
 }
 
-// tasks returns the public form of the rows. The splits are read here, because a job's input is constant.
-func (s *taskScan) tasks() []api.Task {
-	reader := state.NewInputReader(&s.job.Spec.Input)
-	list := make([]api.Task, 0, len(s.rows))
-	for i := range s.rows {
-		list = append(list, publicTask(s.job, &s.rows[i], reader, s.done))
-	}
-	return list
-}
-
+// publicTask returns the public form of a row. Done: the job is done.
 func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bool) api.Task {
 	stage := &job.Spec.Stages[row.stage]
 	t := api.Task{
@@ -155,15 +151,11 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 		t.Part = strings.TrimSuffix(job.Spec.Output, "/") + "/" + layout.Part(row.index, stage.Tasks)
 	}
 	for _, f := range row.failures.Last {
-		t.Failures = append(t.Failures, publicFailure(f))
+		t.Failures = append(t.Failures, api.Failure{
+			Attempt: f.Attempt, Worker: uint64(f.Worker), Kind: f.Kind.String(), Message: f.Message, Time: time.UnixMilli(f.Time).UTC(),
+		})
 	}
 	return t
-}
-
-func publicFailure(f state.Failure) api.Failure {
-	return api.Failure{
-		Attempt: f.Attempt, Worker: uint64(f.Worker), Kind: f.Kind.String(), Message: f.Message, Time: time.UnixMilli(f.Time).UTC(),
-	}
 }
 
 // Task returns one task.

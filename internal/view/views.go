@@ -12,7 +12,7 @@ import (
 // Views are copies of the state that are published as a whole and never changed.
 type Views struct {
 	mu   sync.RWMutex
-	jobs map[uint64]*jobView
+	jobs map[uint64]*atomic.Pointer[api.Job]
 	ids  []uint64 // ascending
 
 	index   atomic.Uint64 // log position that the views reflect
@@ -22,13 +22,9 @@ type Views struct {
 	changed *Broadcast   // of each publication
 }
 
-type jobView struct {
-	job atomic.Pointer[api.Job]
-}
-
 // NewViews returns views of an empty state.
 func NewViews() *Views {
-	v := &Views{jobs: map[uint64]*jobView{}, changed: NewBroadcast()}
+	v := &Views{jobs: map[uint64]*atomic.Pointer[api.Job]{}, changed: NewBroadcast()}
 	v.cluster.Store(&clusterView{})
 	return v
 }
@@ -53,7 +49,7 @@ func (v *Views) Job(id uint64) (api.Job, bool) {
 	if view == nil {
 		return api.Job{}, false
 	}
-	return *view.job.Load(), true
+	return *view.Load(), true
 }
 
 func (v *Views) put(job *api.Job) {
@@ -61,11 +57,11 @@ func (v *Views) put(job *api.Job) {
 	view := v.jobs[job.ID]
 	v.mu.RUnlock()
 	if view != nil {
-		view.job.Store(job)
+		view.Store(job)
 		return
 	}
-	view = &jobView{}
-	view.job.Store(job)
+	view = &atomic.Pointer[api.Job]{}
+	view.Store(job)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.jobs[job.ID] = view
@@ -94,7 +90,7 @@ func (v *Views) before(id uint64, n int) []api.Job {
 	at, _ := slices.BinarySearch(v.ids, id)
 	list := make([]api.Job, 0, min(n, at))
 	for at--; at >= 0 && len(list) < n; at-- {
-		list = append(list, *v.jobs[v.ids[at]].job.Load())
+		list = append(list, *v.jobs[v.ids[at]].Load())
 	}
 	return list
 }
