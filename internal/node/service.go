@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -64,11 +62,7 @@ func (n *Node) submitted(ctx context.Context, key string) (again bool, err error
 }
 
 // newID returns 16 random bytes in hexadecimal digits.
-func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // it returns no error
-	return hex.EncodeToString(b[:])
-}
+func newID() string { return randomHex(16) }
 
 // spec converts a planned request for the log.
 func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec {
