@@ -28,7 +28,7 @@
 // A nil error means that the task is done. Any other error, and a panic, is a program error: the task is retried, up to the job's
 // number of retries. [BadInput] marks errors that a retry would repeat.
 //
-// A task remembers its read and write errors: a Map that ignores one fails all the same.
+// Read and write errors of a task are kept: a Map that ignores one fails all the same.
 //
 // # Tests
 //

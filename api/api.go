@@ -213,7 +213,7 @@ type WorkerList struct {
 	Workers []Worker `json:"workers"`
 }
 
-// Invitation is the body of POST /worker/invite on a worker: it asks an idle worker to join a cluster.
+// Invitation is the body of POST /worker/invite on a worker: it makes an idle worker join a cluster.
 type Invitation struct {
 	Leaders     []string `json:"leaders" doc:"host:port, at least one"`
 	ClusterID   string   `json:"cluster_id"`

@@ -327,7 +327,7 @@ func (c *Client) DrainWorker(ctx context.Context, id uint64) (api.Worker, error)
 	return worker, err
 }
 
-// RemoveWorker removes a worker from the cluster. Its tasks run elsewhere.
+// RemoveWorker removes a worker from the cluster. Its tasks run on other workers.
 func (c *Client) RemoveWorker(ctx context.Context, id uint64) error {
 	return c.call(ctx, request{method: http.MethodDelete, path: WorkerPath(id), timeout: attemptTimeout}, nil)
 }

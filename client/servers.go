@@ -101,7 +101,7 @@ func (c *Client) listServersOnce(ctx context.Context) {
 	}
 }
 
-// listServers asks the server that answered last for the leaders. Without an answer the client continues with those it knows.
+// listServers requests the leaders from the server that answered last. Without an answer the client continues with the known ones.
 func (c *Client) listServers(ctx context.Context) {
 	urls, first := c.servers.urls()
 	base := urls[first]

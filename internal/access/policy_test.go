@@ -29,7 +29,7 @@ func TestAccept(t *testing.T) {
 		t.Errorf("the principal is %+v, want %q with all permissions", got, want)
 	}
 	if got := From(t.Context()); got != (Principal{}) {
-		t.Errorf("the principal of no request is %+v, want nobody", got)
+		t.Errorf("the principal of no request is %+v, want none", got)
 	}
 	foreign := request(t, "localhost")
 	foreign.Method = http.MethodPost

@@ -31,7 +31,7 @@ func explain(op string, name Location, err error) error {
 	case errors.Is(err, syscall.EMFILE):
 		return fmt.Errorf("%s %q: %w in this process; raise its limit (ulimit -n)", op, name, err)
 	case errors.Is(err, syscall.EXDEV):
-		return fmt.Errorf("%s %q: %w: a mount point lies inside the folder; use a folder of one file system", op, name, err)
+		return fmt.Errorf("%s %q: %w: a mount point is inside the folder; use a folder of one file system", op, name, err)
 	}
 	return fmt.Errorf("%s %q: %w", op, name, err)
 }

@@ -14,7 +14,7 @@ import (
 const (
 	// wholeMin is the number of files from which syncing their file system, which costs about as much as two files, is cheaper.
 	wholeMin = 8
-	// dirtyMax limits the unwritten bytes of the machine for that, because syncfs writes them all, whoever owns them. A disk that
+	// dirtyMax limits the unwritten bytes of the machine for that, because syncfs writes them all, of every process. A disk that
 	// writes 200 MB/s takes 1/3 s for them.
 	dirtyMax = 64 << 20
 )

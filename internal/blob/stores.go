@@ -38,21 +38,21 @@ func (s Stores) Sync(ctx context.Context, names ...Location) error {
 		if err != nil {
 			return err
 		}
-		here, elsewhere := names, []Location(nil)
+		here, others := names, []Location(nil)
 		if slices.ContainsFunc(names, func(l Location) bool { return l.scheme() != scheme }) {
 			here = nil
 			for _, name := range names {
 				if name.scheme() == scheme {
 					here = append(here, name)
 				} else {
-					elsewhere = append(elsewhere, name)
+					others = append(others, name)
 				}
 			}
 		}
 		if err := store.Sync(ctx, here...); err != nil {
 			return err
 		}
-		names = elsewhere
+		names = others
 	}
 	return nil
 }

@@ -139,7 +139,7 @@ func (a *app) drainCommand() *cobra.Command {
 func (a *app) removeCommand() *cobra.Command {
 	var cluster string
 	cmd := &cobra.Command{
-		Use: "remove W", Short: "Remove a worker; its attempts are run elsewhere", Args: oneArg("a worker's number"),
+		Use: "remove W", Short: "Remove a worker; its attempts are run on other workers", Args: oneArg("a worker's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.numbered(cmd, "worker", args, cluster)
 			if err != nil {

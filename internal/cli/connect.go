@@ -13,7 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
-// clusterDefault is where a leader listens unless told otherwise.
+// clusterDefault is the default address of a leader.
 const clusterDefault = transport.Scheme + "://127.0.0.1:" + transport.DefaultPort
 
 // followRetryFor is how long a command that watches a job retries while there is no leader.

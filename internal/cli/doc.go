@@ -1,7 +1,7 @@
 // Package cli is the command line of Bridge Four, and the only place where its parts are wired together.
 //
 // A command is one function that makes a *cobra.Command. What it needs of the process (streams, environment) comes from
-// app, what it asks of a cluster goes through package client, also where the cluster is embedded in this very process: run
+// app, its requests to a cluster go through package client, also where the cluster is embedded in this very process: run
 // meets its leader through a socket on the loopback interface, as any other client does.
 //
 //	node      a leader process: log, leader, HTTP and worker traffic on one port

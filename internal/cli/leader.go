@@ -102,7 +102,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 			"id", n.ID(), "cluster", cfg.ClusterName, "version", cfg.Version)
 		err = n.Run(ctx)
 		if invited, ok := errors.AsType[*node.InvitedError](err); ok {
-			logger.Info("joining another cluster, as it asks for", "leaders", invited.Leaders)
+			logger.Info("invited to another cluster; joining it", "leaders", invited.Leaders)
 			if err := node.LeaveCluster(cfg.DataDir, invited.Leaders); err != nil {
 				return err
 			}

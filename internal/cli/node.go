@@ -25,7 +25,7 @@ func openNode(ctx context.Context, cfg node.ProcessConfig) (*node.Process, error
 	return node.Open(ctx, cfg)
 }
 
-// builtins tells the leader what it must know of the built-in jobs to plan them.
+// builtins are the properties of the built-in jobs that planning needs.
 func builtins() []plan.Builtin {
 	var out []plan.Builtin
 	for _, job := range jobs.All() {

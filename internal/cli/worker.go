@@ -47,7 +47,7 @@ multicast on its network.
   wait        alone: the worker waits until a leader invites it (POST /cluster/addWorker)
 
 SIGTERM and Ctrl-C drain the worker: it returns tasks that have not started, finishes those that run (for up to 30 s), and
-exits 0. A second signal ends it at once; its tasks then run elsewhere.`,
+exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runWorker(cmd, &f) },
 	}
 	fs := cmd.Flags()

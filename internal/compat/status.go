@@ -43,7 +43,7 @@ func executionStatus(job *api.Job) typed {
 	return typed{missing}
 }
 
-// assignmentStatus tells whether none, some or all of the tasks that are not done have a slot.
+// assignmentStatus returns whether none, some or all of the tasks that are not done have a slot.
 func assignmentStatus(job *api.Job) typed {
 	stage := job.PartStage()
 	switch {

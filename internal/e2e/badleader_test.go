@@ -267,10 +267,10 @@ func TestJoinRefused(t *testing.T) {
 	g := newGroup(t, 1)
 	lead := g.nodes[0]
 
-	nobody := ownAddress(t)
-	n := g.newNode("", "--join", nobody)
+	unused := ownAddress(t)
+	n := g.newNode("", "--join", unused)
 	n.start()
-	until(t, "it says that nobody is there", func() bool { return strings.Contains(n.readStderr(), nobody) })
+	until(t, "it reports that nothing listens there", func() bool { return strings.Contains(n.readStderr(), unused) })
 	if n.hasEnded() {
 		t.Errorf("it has ended: %s", n.readStderr())
 	}
@@ -280,7 +280,7 @@ func TestJoinRefused(t *testing.T) {
 	}
 
 	// Both addresses are tried.
-	n.flags[1] = nobody + "," + lead.address
+	n.flags[1] = unused + "," + lead.address
 	n.start()
 	g.untilMembers(lead, n)
 
@@ -306,11 +306,11 @@ func TestJoinRefused(t *testing.T) {
 		t.Error("a leader that has a job was added to another cluster")
 	}
 	wantText(t, stderr, used.nodes[0].address)
-	code, _, stderr = g.cli("leaders", "add", nobody)
+	code, _, stderr = g.cli("leaders", "add", unused)
 	if code == 0 {
 		t.Error("a leader that is not there was added")
 	}
-	wantText(t, stderr, nobody)
+	wantText(t, stderr, unused)
 	for _, args := range [][]string{
 		{"leader", "--peers", "1=127.0.0.1:1,2=127.0.0.1:2"},
 		{"leader", "--peers", "1=127.0.0.1:1,1=127.0.0.1:2,3=127.0.0.1:3", "--id", "1"},

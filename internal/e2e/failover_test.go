@@ -140,7 +140,7 @@ func wantLines(t *testing.T, text string, job uint64, tasks int) {
 	}
 }
 
-// in returns the routes to a node, and out those from it: of the other leaders, and of everybody else if set.
+// in returns the routes to a node, and out those from it: of the other leaders, and of all others if set.
 func (n *node) in(everyone bool) []route {
 	var list []route
 	for _, other := range n.g.nodes {
@@ -149,7 +149,7 @@ func (n *node) in(everyone bool) []route {
 		}
 	}
 	if everyone {
-		list = append(list, route{everybody, n.id})
+		list = append(list, route{others, n.id})
 	}
 	return list
 }

@@ -356,7 +356,7 @@ func TestInviteWorker(t *testing.T) {
 
 	a = requestAt(t.Context(), http.DefaultClient, http.MethodPost, url, `{"id":6,"schema":"http","host":"127.0.0.1","port":1}`)
 	if a.code < 400 {
-		t.Errorf("addWorker of nobody = %v", a)
+		t.Errorf("addWorker of an unused address = %v", a)
 	}
 	wantText(t, a.body, "127.0.0.1:1")
 }

@@ -426,7 +426,7 @@ func TestModels(t *testing.T) {
 			true,
 		},
 		{"a job that is not there", livesModel(), []*op{known(opSubmit, 1, 201, false), known(opRead, 1, 404, false)}, false},
-		{"stopped by nobody", livesModel(), []*op{known(opSubmit, 1, 201, false), known(opRead, 1, 200, true)}, false},
+		{"stopped by no client", livesModel(), []*op{known(opSubmit, 1, 201, false), known(opRead, 1, 200, true)}, false},
 		{
 			"a stale read after a retry", livesModel(),
 			[]*op{known(opSubmit, 1, 201, false), known(opStop, 1, 200, false), known(opRetry, 1, 200, false), known(opRead, 1, 200, true)},

@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// everybody stands for workers and clients in a route.
-const everybody = 0
+// others stands for workers and clients in a route.
+const others = 0
 
-// route is a direction of traffic: from one leader to another, or from or to everybody else.
+// route is a direction of traffic: from one leader to another, or from or to all others.
 type route struct{ from, to uint64 }
 
-// network connects the leaders of a group with each other and with everybody else: each leader is reached through a link of its own. A
+// network connects the leaders of a group with each other and with all others: each leader is reached through a link of its own. A
 // route that is cut passes neither bytes nor the beginning or end of a connection; they arrive when it is healed, as with TCP.
 type network struct {
 	t *testing.T
@@ -119,7 +119,7 @@ func (n *network) carry(ctx context.Context, client *net.TCPConn, id uint64, tar
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", target)
 	if err != nil {
-		_ = client.SetLinger(0) // nobody listens there: refused, as far as we can
+		_ = client.SetLinger(0) // nothing listens there: refused, as far as we can
 		return
 	}
 	server := conn.(*net.TCPConn) //nolint:forcetypeassert // dialed as such
@@ -159,11 +159,11 @@ func (n *network) copy(ctx context.Context, to, from *net.TCPConn, r route) {
 	}
 }
 
-// sender is the leader whose process has the other end of a connection, or everybody.
+// sender is the leader whose process has the other end of a connection, or others.
 func (n *network) sender(conn *net.TCPConn) uint64 {
 	inode := inodeOf(conn.RemoteAddr(), conn.LocalAddr())
 	if inode == "" {
-		return everybody
+		return others
 	}
 	n.mu.Lock()
 	pids := maps.Clone(n.pids)
@@ -179,7 +179,7 @@ func (n *network) sender(conn *net.TCPConn) uint64 {
 			}
 		}
 	}
-	return everybody
+	return others
 }
 
 // inodeOf returns the socket of this machine that connects local to remote; empty: none.
@@ -256,7 +256,7 @@ func TestNetwork(t *testing.T) {
 			t.Errorf("%s: heard %q, want %q", what, got, want)
 		}
 	}
-	n.set(true, route{everybody, 1}, route{3, 1})
+	n.set(true, route{others, 1}, route{3, 1})
 	say(client, "one")
 	want("another route is cut", hear(conn, patience), "one")
 	n.set(true, route{2, 1})

@@ -234,7 +234,7 @@ func replace(n *node, program string) {
 	n.g.untilMembers(n.g.running()...)
 }
 
-// lead has a leader lead: the one that does hands over, while it hears of no other.
+// lead has a leader lead: the one that does hands over, while no other is known to it.
 func (g *group) lead(want *node) {
 	g.t.Helper()
 	for range 10 {
@@ -247,7 +247,7 @@ func (g *group) lead(want *node) {
 		for _, n := range others {
 			n.signal(syscall.SIGSTOP)
 		}
-		until(g.t, "it hears of no other", func() bool {
+		until(g.t, "no other is known to it", func() bool {
 			list := leads.leaders().Leaders
 			return !slices.ContainsFunc(others, func(n *node) bool {
 				return slices.ContainsFunc(list, func(l api.LeaderNode) bool { return l.Address == n.address && l.Status != api.LeaderSilent })

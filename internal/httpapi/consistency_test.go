@@ -91,7 +91,7 @@ func TestConsistencyOfEveryRead(t *testing.T) {
 			rounds := 0
 			l.OnReadIndex = func(context.Context) (uint64, error) {
 				rounds++
-				l.Change(func() {}) // somebody writes meanwhile
+				l.Change(func() {}) // a write meanwhile
 				return before + 1, nil
 			}
 			w := read(t, newAPI(l), path+"?"+c.query)

@@ -34,7 +34,7 @@ func TestLeaders(t *testing.T) {
 		t.Errorf("forced remove = %d, want 204", w.Code)
 	}
 	if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, a, "DELETE", "/v1/leaders/9", "")); p.Status != http.StatusNotFound {
-		t.Errorf("remove of nobody = %+v, want 404", p)
+		t.Errorf("remove of an unknown leader = %+v, want 404", p)
 	}
 	for body, says := range map[string]string{
 		``: "", `{}`: "address", `{"address":""}`: "address", `{"address":"10.0.0.3"}`: "host:port", `{"address":":6550"}`: "host:port",

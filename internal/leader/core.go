@@ -29,9 +29,9 @@ type (
 		Session SessionID
 		Report  *wire.Report
 	}
-	// Drained says that the worker of a session has drained and exits.
+	// Drained: the worker of a session has drained and exits.
 	Drained struct{ Session SessionID }
-	// Closed says that a session's stream has ended.
+	// Closed: the stream of a session has ended.
 	Closed struct{ Session SessionID }
 	// Committed is an entry that the log has committed and fsynced.
 	Committed struct {
@@ -43,12 +43,12 @@ type (
 		Key string
 		Add func(e *state.Entry)
 	}
-	// FetchLog asks the workers for logs.
+	// FetchLog requests logs from the workers.
 	FetchLog struct{ Request *wire.LogRequest }
 	// RaiseLevel raises the feature level to the highest that this program reads. Every leader can read it; Needs is the version of the
 	// program that can.
 	RaiseLevel struct{ Needs string }
-	// Members is the leaders of the cluster. Workers are told of a change, and their Hellos are checked against it.
+	// Members is the leaders of the cluster. Changes are sent to the workers, and their Hellos are checked against it.
 	Members struct {
 		ClusterID string   // empty: not known, and not checked
 		Former    []string // ids of the cluster before it was recovered

@@ -9,7 +9,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// What the state remembers of the past: enough for a person to look at, little enough for snapshots to stay small.
+// Bounds of the history in the state: enough for a person to look at, little enough for snapshots to stay small.
 const (
 	endedJobsMax   = 1000
 	deadWorkersMax = 1000
@@ -52,7 +52,7 @@ func (c *Core) settle() {
 	}
 }
 
-// handleVerdict ends the lease of a finished attempt, and tells its worker whether it has won. A worker that is not connected asks when it
+// handleVerdict ends the lease of a finished attempt, and reports to its worker whether it has won. A worker that is not connected asks when it
 // comes back.
 func (c *Core) handleVerdict(v *state.Verdict) {
 	c.pipeline.decided()

@@ -16,7 +16,7 @@ func (c *Core) welcome(w *worker) *wire.Welcome {
 	}
 }
 
-// handleMembers tells every connected worker where the leaders are now, if that has changed.
+// handleMembers sends the leaders' addresses to every connected worker, if they have changed.
 func (c *Core) handleMembers(m Members) {
 	moved := !slices.Equal(m.Addresses, c.members.Addresses)
 	c.members = m

@@ -45,7 +45,7 @@ func (o *outbox) workWith(s *session, bytes int) *wire.Work {
 	return work
 }
 
-// committed tells a worker, if it is connected, that leases have won their tasks.
+// committed notifies a worker, if it is connected, that leases have won their tasks.
 func (o *outbox) committed(w *worker, leases ...state.Lease) {
 	if w.session != nil && len(leases) > 0 {
 		work := o.work(w.session)
@@ -55,7 +55,7 @@ func (o *outbox) committed(w *worker, leases ...state.Lease) {
 	}
 }
 
-// stale tells a worker, if it is connected, that a lease is void: it stops the attempt and removes its output.
+// stale notifies a worker, if it is connected, that a lease is void: it stops the attempt and removes its output.
 func (o *outbox) stale(w *worker, l state.Lease) {
 	if w.session != nil {
 		work := o.work(w.session)

@@ -16,7 +16,7 @@ const (
 	inFlightMax = 16        // entries proposed and not applied
 	// entryAge is how long an entry that is waited for stays open while others are in flight, so that it can grow.
 	entryAge = time.Millisecond
-	// entryAgeIdle is the same for an entry of completions alone, whose jobs have other tasks running. Nobody waits for it, and
+	// entryAgeIdle is the same for an entry of completions alone, whose jobs have other tasks running. Nothing waits for it, and
 	// fewer fsyncs leave the machine to the tasks.
 	entryAgeIdle = 5 * time.Millisecond
 	// uncommittedMax is how many reports wait for the log before no more leases are granted: a slow disk slows down the workers, and
@@ -24,7 +24,7 @@ const (
 	uncommittedMax = 1 << 17
 )
 
-// pipeline is the group commit. It collects commands in log entries, decides when an entry is proposed, and remembers what must be
+// pipeline is the group commit. It collects commands in log entries, decides when an entry is proposed, and holds what must be
 // done once it is applied. An entry is open (being filled), then sealed (complete, not proposed), then in flight (proposed, not
 // applied); the log applies the entries of a term in the order in which they were proposed.
 type pipeline struct {
@@ -56,7 +56,7 @@ type failedLease struct {
 
 func newPipeline(level uint32) pipeline { return pipeline{level: level, fences: map[state.JobID]int{}} }
 
-// open returns the open entry, for commands that nobody waits for. A full one is sealed first, so entries are bounded.
+// open returns the open entry, for commands without a waiting client. A full one is sealed first, so entries are bounded.
 func (p *pipeline) open(now time.Time) *state.Entry {
 	if p.entry != nil && p.full() {
 		p.seal()

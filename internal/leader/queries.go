@@ -10,7 +10,7 @@ import (
 // LossAfter is how long a worker may be silent before its tasks are leased to others: see lossAfter.
 const LossAfter = lossAfter
 
-// WorkerState is the volatile state of a worker: what no log entry says of it.
+// WorkerState is the volatile state of a worker, which is in no log entry.
 type WorkerState struct {
 	Connected bool // it has a session and is not considered lost
 	Draining  bool

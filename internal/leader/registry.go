@@ -10,14 +10,14 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// Timing of the control plane. It follows from two promises: a lost worker's tasks run elsewhere within three seconds, and a worker finds
+// Timing of the control plane. It follows from two promises: a lost worker's tasks run on another one within three seconds, and a worker finds
 // a new leader about as soon as one is elected (half a second to a second).
 const (
 	heartbeat = 300 * time.Millisecond
 	// silence is how long a worker waits for a message of its leader before it looks for another: three heartbeats.
 	silence = time.Second
 	// lossAfter is how long a worker may be silent before its leases are void. With the check every tick and the new lease, its
-	// tasks run elsewhere within the promised three seconds.
+	// tasks run on another one within the promised three seconds.
 	lossAfter = 2 * time.Second
 	// The same for workers without a lease: nothing waits for them, and a thousand of them should cost little.
 	idleHeartbeat = time.Second
@@ -70,7 +70,7 @@ type worker struct {
 	quarantine  quarantine
 }
 
-// duplicate is another process with a worker's identity that wants to connect.
+// duplicate is a connection attempt of another process with a worker's identity.
 type duplicate struct {
 	incarnation string
 	since       time.Time
@@ -103,7 +103,7 @@ func (r *registry) worker(id state.WorkerID, leases *leaseBook) *worker {
 	return w
 }
 
-// remove forgets a worker that was removed from the cluster.
+// remove deletes a worker that was removed from the cluster.
 func (r *registry) remove(w *worker) {
 	if at, ok := r.find(w.ID); ok {
 		r.inOrder = slices.Delete(r.inOrder, at, at+1)

@@ -172,7 +172,7 @@ func (c *Core) adopt(w *worker, held []*wire.Held) {
 	c.outbox.committed(w, committed...)
 }
 
-// adoptable reports whether a worker that comes with a lease may go on with it: the task is open, nobody else has it, and nothing has
+// adoptable reports whether a worker that comes with a lease may go on with it: the task is open, no other worker holds it, and nothing has
 // voided the lease since it was granted.
 func (c *Core) adoptable(key taskKey, number state.Lease) bool {
 	job := c.machine.Job(key.Job)

@@ -92,7 +92,7 @@ func newRigs(t *testing.T, n int) []*rig {
 						return other.listener.DialContext(ctx)
 					}
 				}
-				return nil, fmt.Errorf("nobody listens at %s yet", address)
+				return nil, fmt.Errorf("nothing listens at %s yet", address)
 			}
 		})
 		mu.Lock()

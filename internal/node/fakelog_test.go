@@ -25,7 +25,7 @@ type fakeGroup struct {
 	held    bool
 	queue   [][]byte      // proposed while held
 	silent  bool          // no majority answers
-	changed chan struct{} // closed, and made anew, when a read that waits should look again
+	changed chan struct{} // closed, and replaced, when a read that waits should look again
 }
 
 // fakeLog is the log of one node.
@@ -44,7 +44,7 @@ func newFakeGroup(n int) []*fakeLog {
 	g := &fakeGroup{changed: make(chan struct{}), members: replica.Members{Cluster: "c1"}}
 	for i := range n {
 		id := uint64(i) + 1
-		g.logs = append(g.logs, &fakeLog{fakeGroup: g, id: id, events: make(chan replica.Event, 1<<16)}) // never full: nobody waits for it
+		g.logs = append(g.logs, &fakeLog{fakeGroup: g, id: id, events: make(chan replica.Event, 1<<16)}) // never full: nothing waits for it
 		g.members.List = append(g.members.List, replica.Member{ID: id, Address: fmt.Sprintf("leader-%d:1", id), Voter: true})
 	}
 	return g.logs

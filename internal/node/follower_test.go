@@ -436,13 +436,13 @@ func TestMembersChange(t *testing.T) {
 	rigs := newRigs(t, 2)
 	w := rigs[0].worker("alice", nil)
 	if got := (<-w.welcomed).GetLeaders(); !slices.Equal(got, []string{"leader-1:1", "leader-2:1"}) {
-		t.Errorf("a worker is told of leaders %q", got)
+		t.Errorf("a worker is sent leaders %q", got)
 	}
 	rigs[0].log.setMembers(func(m *replica.Members) {
 		m.List = append(slices.Clone(m.List), replica.Member{ID: 3, Address: "leader-3:1"})
 	})
 	if got := (<-w.leaders).GetAddresses(); !slices.Equal(got, []string{"leader-1:1", "leader-2:1", "leader-3:1"}) {
-		t.Errorf("when the members change, a worker is told of leaders %q", got)
+		t.Errorf("when the members change, a worker is sent leaders %q", got)
 	}
 	rigs[1].until("the follower knows", func() bool { return rigs[1].node.Cluster().Leaders == 3 })
 }

@@ -43,10 +43,10 @@ func TestLeadersAndConsensus(t *testing.T) {
 		}
 	}
 	rigs[0].log.depose()
-	rigs[1].until("nobody leads", func() bool { return rigs[1].node.Cluster().Leader == 0 })
+	rigs[1].until("no node leads", func() bool { return rigs[1].node.Cluster().Leader == 0 })
 	for i, n := range rigs[1].node.Leaders().Leaders {
 		if want := map[bool]string{true: api.LeaderFollows, false: api.LeaderUnknown}[i == 1]; n.Status != want {
-			t.Errorf("Leaders() while nobody leads: %+v, want it %s", n, want)
+			t.Errorf("Leaders() while none leads: %+v, want it %s", n, want)
 		}
 	}
 }

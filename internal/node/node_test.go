@@ -467,7 +467,7 @@ func TestDrainWorker(t *testing.T) {
 	if worker, err := r.node.DrainWorker(t.Context(), 1); err != nil || worker.Status != "draining" {
 		t.Errorf("DrainWorker() = %+v, %v", worker, err)
 	}
-	if err := <-w.ended; status.Code(err) != codes.FailedPrecondition { // it says goodbye, and is removed
+	if err := <-w.ended; status.Code(err) != codes.FailedPrecondition { // it drains, and is removed
 		t.Errorf("the drained worker's session ended with %v, want FailedPrecondition", err)
 	}
 	r.until("it is gone", func() bool { return len(r.node.Workers()) == 0 })

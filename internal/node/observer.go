@@ -76,7 +76,7 @@ func (o *observer) committed(now time.Time, entries int) {
 	o.proposed = o.proposed[n:]
 }
 
-// endTerm forgets the entries of the term.
+// endTerm drops the entries of the term.
 func (o *observer) endTerm() { o.proposed = nil }
 
 // effects observes the effects of a step.

@@ -59,7 +59,7 @@ func TestSplitter(t *testing.T) {
 		}
 		return c
 	}
-	silent := dial() // says nothing; it must hold up nobody, and not the end either
+	silent := dial() // sends nothing; it must not hold up others, nor the end
 	for _, c := range []struct{ first, rest, want string }{
 		{"GET / HTTP/1.1", "\n", "http GET / HTTP/1.1\n"},
 		{"PRI * HTTP/2.0", "\n", "grpc PRI * HTTP/2.0\n"},

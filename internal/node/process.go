@@ -64,7 +64,7 @@ type Process struct {
 	idle       atomic.Pointer[[]api.Worker] // workers that wait for an invitation
 }
 
-// Open opens the port and the data directory. A node that joins a cluster asks for that first, as long as it takes. The caller must call
+// Open opens the port and the data directory. A node that is to join a cluster does that first, as long as it takes. The caller must call
 // Run or Close.
 func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	if cfg.Spool == "" {

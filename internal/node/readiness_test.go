@@ -22,7 +22,7 @@ func TestUntilBegun(t *testing.T) {
 			t.Errorf("/healthz before the start = %d after %v, want it passed on at once", code, took)
 		}
 		if code, took := ask("/v1/jobs/1"); code != http.StatusServiceUnavailable || took != beginWait {
-			t.Errorf("a read that waits in vain = %d after %v, want 503 after %v", code, took, beginWait)
+			t.Errorf("a read that is not served = %d after %v, want 503 after %v", code, took, beginWait)
 		}
 		time.AfterFunc(time.Second, func() { close(begun) })
 		if code, took := ask("/v1/jobs/1"); code != http.StatusTeapot || took != time.Second {

@@ -30,7 +30,7 @@ var (
 type requests struct {
 	// waiting are the channels for the answers, by request key and in the order of the log: two requests with one key get one each.
 	waiting map[string][]chan<- outcome
-	// settling changes with each term: a position that was read for one says nothing of the requests of the next.
+	// settling changes with each term: a position that was read for one does not apply to the requests of the next.
 	settling uint64
 	// until is the position at which every request without an answer is lost; 0: not known.
 	until uint64

@@ -13,7 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// A leader is deposed while a submit is in flight. The client learns that the next leader has committed it, that it is lost for certain, or
+// A leader is deposed while a submit is in flight. The client is told that the next leader has committed it, that it is lost for certain, or
 // that the outcome is unknown.
 func TestSubmitWhileLeadershipIsLost(t *testing.T) {
 	t.Parallel()
@@ -65,7 +65,7 @@ func TestSubmitWhileLeadershipIsLost(t *testing.T) {
 			t.Errorf("the same submit in the next term made job %d, want 2", job.ID)
 		}
 	})
-	t.Run("nobody knows", func(t *testing.T) {
+	t.Run("unknown", func(t *testing.T) {
 		rigs, got := begin(t, 3)
 		rigs[0].log.depose()
 		a := <-got

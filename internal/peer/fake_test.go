@@ -238,7 +238,7 @@ func receive[T any](tb testing.TB, c <-chan T, what string) T {
 	case v := <-c:
 		return v
 	case <-time.After(patience): //nolint:forbidigo // the test has failed by then
-		tb.Fatalf("waited in vain for %s", what)
+		tb.Fatalf("timed out waiting for %s", what)
 		panic("unreachable")
 	}
 }

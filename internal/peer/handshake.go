@@ -101,7 +101,7 @@ func (p policy) checkCluster(from, id, name string) *peerpb.Refusal {
 func (p policy) checkMember(hs *peerpb.Handshake) *peerpb.Refusal {
 	id := hs.GetFrom()
 	if id == p.self.ID {
-		return refuse(peerpb.Refusal_OTHER_DIRECTORY, false, "leader %d is the one at %s, and the one at %s says it is too: give one of "+
+		return refuse(peerpb.Refusal_OTHER_DIRECTORY, false, "leader %d is the one at %s, and the one at %s claims the same id: give one of "+
 			"them another id", id, p.self.Address, hs.GetAddress())
 	}
 	if r := p.checkDirectory(id, hs.GetAddress(), hs.GetDirectory()); r != nil {
@@ -155,18 +155,18 @@ func (p policy) checkApplicant(req *peerpb.JoinRequest) *peerpb.Refusal {
 	case req.GetProtocol() < ProtocolMin || Protocol < req.GetProtocolMin():
 		return p.otherProtocol(from, req.GetVersion(), req.GetProtocolMin(), req.GetProtocol())
 	case req.GetClusterId() != "" && req.GetClusterId() != p.members.logged.Cluster:
-		return refuse(peerpb.Refusal_OTHER_CLUSTER, true, "%s wants to join cluster %s, and %s belongs to %s: name a leader of the other one, "+
+		return refuse(peerpb.Refusal_OTHER_CLUSTER, true, "%s is to join cluster %s, and %s belongs to %s: name a leader of the other one, "+
 			"or leave the cluster id out", from, req.GetClusterId(), p.me(), p.cluster())
 	case req.GetFeatureLevel() < p.level:
 		return p.outdated(from, req.GetVersion(), req.GetFeatureLevel())
 	case req.GetClusterName() != "" && p.name != "" && req.GetClusterName() != p.name:
-		return refuse(peerpb.Refusal_OTHER_NAME, true, "%s wants to join a cluster named %q, and %s belongs to %s: name a leader of the other "+
+		return refuse(peerpb.Refusal_OTHER_NAME, true, "%s is to join a cluster named %q, and %s belongs to %s: name a leader of the other "+
 			"one, or this cluster's name", from, req.GetClusterName(), p.me(), p.cluster())
 	}
 	return nil
 }
 
-// checkPlace returns why a node cannot join as the member that it asks to be, now or later; nil: it may. Only the leader can tell.
+// checkPlace returns why a node cannot join under the requested id, now or later; nil: it may. Only the leader can decide that.
 func (p policy) checkPlace(req *peerpb.JoinRequest) *peerpb.Refusal {
 	id := req.GetId()
 	if id != 0 && p.members.removed(id) {

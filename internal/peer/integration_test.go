@@ -132,7 +132,7 @@ func (m *member) consume() {
 	}
 }
 
-// propose has whoever of ms leads add the lines from, from+1 .. to-1, again if they were lost with its leadership.
+// propose has the leader of ms add the lines from, from+1 .. to-1, again if they were lost with its leadership.
 func propose(t *testing.T, ms []*member, from, to int) {
 	t.Helper()
 	for {
@@ -216,7 +216,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		select {
 		case <-again.C:
 		case <-deadline.C:
-			t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }

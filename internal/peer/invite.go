@@ -16,7 +16,7 @@ type InviteRequest struct {
 	Leaders       []string // addresses to join at
 }
 
-// Invite asks the node that listens at address to become a leader of this cluster. It must be alone and unused.
+// Invite invites the node that listens at address to become a leader of this cluster. It must be alone and unused.
 // When Invite returns nil, the node is about to join.
 func (t *Transport) Invite(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTime)

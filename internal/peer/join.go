@@ -50,7 +50,7 @@ type JoinReply struct {
 	Members       replica.Members
 }
 
-// Join asks the leaders to become a member until it succeeds. Addresses that do not answer, and nodes that do not lead, are retried
+// Join requests membership from the leaders until it succeeds. Addresses that do not answer, and nodes that do not lead, are retried
 // with back-off until ctx is done; the error then has each one's last answer. A final refusal is returned as a *RefusedError at
 // once. Joining again with the same data directory returns the same membership.
 func Join(ctx context.Context, cfg JoinConfig) (JoinReply, error) {
@@ -89,7 +89,7 @@ func Join(ctx context.Context, cfg JoinConfig) (JoinReply, error) {
 	}
 }
 
-// applicant is a node that asks to join.
+// applicant is a node that requests to join.
 type applicant struct {
 	cfg     JoinConfig
 	known   []string          // addresses to ask in turn: those given, then those learned
@@ -156,7 +156,7 @@ func call[Reply any](ctx context.Context, dial Dialer, address string,
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = conn.Close() }() // says only that it is closed already
+	defer func() { _ = conn.Close() }() // the only error is that it is closed already
 	reply, err := do(ctx, peerpb.NewPeerClient(conn))
 	if err == nil {
 		return reply, nil
@@ -164,7 +164,7 @@ func call[Reply any](ctx context.Context, dial Dialer, address string,
 	if refusal := refusalOf(err); refusal != nil {
 		return nil, &RefusedError{Address: address, Reason: refusal.GetReason()}
 	}
-	switch status.Code(err) { //nolint:exhaustive // the rest speaks for itself
+	switch status.Code(err) { //nolint:exhaustive // the rest is shown as it is
 	case codes.Unimplemented:
 		return nil, errors.New("no leader of this version listens there")
 	case codes.DeadlineExceeded:

@@ -136,7 +136,7 @@ func TestMovedLeaderIsFound(t *testing.T) {
 	}
 }
 
-// A member may be called by one that it has not read of in the log: everybody else was replaced while it was away.
+// A member may be called by one that it has not read of in the log: all others were replaced while it was away.
 func TestAnswersWhoKnowsMore(t *testing.T) {
 	nodes := cluster(t, 2)
 	linked(t, nodes...)
@@ -334,7 +334,7 @@ func TestOneStrangerEndsNothing(t *testing.T) {
 	linked(t, nodes...)
 }
 
-// A refused node asks ever more slowly.
+// A refused node retries ever more slowly.
 func TestRefusalIsNoHotLoop(t *testing.T) {
 	nodes := cluster(t, 1)
 	l := newListener(t)

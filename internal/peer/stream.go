@@ -31,7 +31,7 @@ func openStream[Req any](ctx context.Context, t *Transport, id uint64, address s
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }() // says only that it is closed already
+	defer func() { _ = conn.Close() }() // the only error is that it is closed already
 	ctx, cancel := context.WithCancelCause(ctx)
 	silent := time.AfterFunc(silenceMax, func() { cancel(fmt.Errorf("nothing received for %v", silenceMax)) })
 	defer silent.Stop()

@@ -19,20 +19,20 @@ const placeholder = "{}"
 
 // command is a command, with the state shared by its attempts in a slot.
 type command struct {
-	path string // of the program; empty while it depends on the item
-	argv []string
-	asks bool     // an argument contains the placeholder
-	dir  string   // empty: the worker's
-	env  []string // jobEnv
-	host string
-	proc process
+	path     string // of the program; empty while it depends on the item
+	argv     []string
+	replaces bool     // an argument contains the placeholder
+	dir      string   // empty: the worker's
+	env      []string // jobEnv
+	host     string
+	proc     process
 }
 
 func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure) {
 	c := &command{dir: j.GetDir(), host: l.Host}
 	for _, arg := range program.GetArgv() {
 		c.argv = append(c.argv, string(arg))
-		c.asks = c.asks || strings.Contains(string(arg), placeholder)
+		c.replaces = c.replaces || strings.Contains(string(arg), placeholder)
 	}
 	if len(c.argv) == 0 || c.argv[0] == "" {
 		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "empty command")
@@ -62,7 +62,7 @@ func (c *command) lookUp(name string) (string, *Failure) {
 
 // arguments replaces the placeholders by the item, or appends the item if there are none and appended is true.
 func (c *command) arguments(item string, appended bool) []string {
-	if !c.asks {
+	if !c.replaces {
 		if !appended {
 			return c.argv
 		}

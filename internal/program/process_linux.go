@@ -23,7 +23,7 @@ func waitExit(pid, handle int) (status syscall.WaitStatus, reaped bool, err erro
 	if handle < 0 { // the kernel is older than 5.3
 		return 0, false, waitID(unix.P_PID, pid, 0)
 	}
-	if err := unix.SetNonblock(handle, true); err != nil { // tells os.NewFile to use the poller
+	if err := unix.SetNonblock(handle, true); err != nil { // makes os.NewFile use the poller
 		return 0, false, errors.Join(waitID(unix.P_PID, pid, 0), unix.Close(handle))
 	}
 	f := os.NewFile(uintptr(handle), "pidfd")

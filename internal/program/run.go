@@ -56,7 +56,7 @@ func (c *command) Collect(context.Context, *Task) Result {
 
 // open opens the command's files and starts it with them.
 func (r *run) open(ctx context.Context) (pid int, f *Failure) {
-	stdin, stdout, stderr, f := r.task.Files.Open(ctx, !r.command.asks)
+	stdin, stdout, stderr, f := r.task.Files.Open(ctx, !r.command.replaces)
 	if f != nil {
 		return 0, f
 	}

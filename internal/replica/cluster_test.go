@@ -49,7 +49,7 @@ func TestReplicasFailOverAndCatchUp(t *testing.T) {
 	f.same(sure, 1, 2, 3)
 }
 
-// leaderLocked is a leader or, without one, somebody; f.mu is held.
+// leaderLocked is a leader or, without one, any node; f.mu is held.
 func (f *fleet) leaderLocked() *mate {
 	for _, m := range f.mates {
 		if m.role.Leader {
@@ -378,7 +378,7 @@ func TestReceivedSnapshotIsVerified(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := joiner.ReceiveSnapshot(ctx, m, bytes.NewReader(file)); !errors.Is(err, context.Canceled) {
-		t.Errorf("when nobody waits any more = %v", err)
+		t.Errorf("when none waits any more = %v", err)
 	}
 	if files := snapFiles(t, joiner.cfg.Dir); len(files) > 0 {
 		t.Errorf("left over: %v", files)

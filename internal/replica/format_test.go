@@ -10,7 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-var record = flag.Bool("record", false, "record testdata/format2 anew: only before its release")
+var record = flag.Bool("record", false, "record testdata/format2 again: only before its release")
 
 // TestFormatIsKept opens a data directory that an older program has written: with a snapshot, entries and changes of the members. What is
 // in testdata is kept from its release on; a newer layout gets a directory beside it.
@@ -37,7 +37,7 @@ func TestFormatIsKept(t *testing.T) {
 	}
 }
 
-// deaf is a network without anybody.
+// deaf is a network without other members.
 type deaf struct{ Transport }
 
 func (deaf) Send([]*raftpb.Message) {}

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// node is a running replica with a consumer that collects what it is told.
+// node is a running replica with a consumer that collects its events.
 type node struct {
 	*Replica
 	t      testing.TB

@@ -15,7 +15,7 @@ const (
 	// spaceCheckEvery is the interval between checks of the free space when nothing is written.
 	spaceCheckEvery = 250 * time.Millisecond
 	// retryTicksMax bounds, in those checks, the back-off of a write that failed on a full disk: each try reads the whole log, and under a
-	// quota the free space says nothing.
+	// quota the free space means nothing.
 	retryTicksMax = 16
 )
 

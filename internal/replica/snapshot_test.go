@@ -143,7 +143,7 @@ func TestSnapshotThatTheLogDoesNotKnowIsDropped(t *testing.T) {
 func TestSnapshotsDuringLoad(t *testing.T) {
 	dir := t.TempDir()
 	n := start(t, Config{Dir: dir, SnapshotBytes: 4 << 20}).lead()
-	// A snapshot that takes as long as it likes stops nothing.
+	// A snapshot that takes arbitrarily long stops nothing.
 	n.proposeNumbers(0, 1, 100)
 	n.untilEntries(1)
 	writing, goOn := make(chan struct{}), make(chan struct{})

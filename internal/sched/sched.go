@@ -233,8 +233,8 @@ func (s *Scheduler) pick(now time.Time, w *Worker) *queue {
 		if best != nil && !before(q, best) {
 			continue
 		}
-		elsewhere := q.reserved != 0 && q.reserved != w.ID && room(q, w) <= 0
-		if elsewhere || len(s.frozen) > 0 && s.isFrozen(q.job.ID) {
+		reserved := q.reserved != 0 && q.reserved != w.ID && room(q, w) <= 0
+		if reserved || len(s.frozen) > 0 && s.isFrozen(q.job.ID) {
 			continue
 		}
 		if Eligible(q.job.Spec, w) && q.open(now) && !slices.Contains(s.passed, q) {

@@ -13,7 +13,7 @@ import (
 )
 
 // TestTranscripts plays testdata/*.txt. A file is a story of blocks: commands, a line "----", and what the scheduler
-// answered; an empty line ends a block. `go test -update` writes the answers anew.
+// answered; an empty line ends a block. `go test -update` rewrites the answers.
 //
 //	worker W slots=N [memory=N] [label=V]       a worker, or a change of it
 //	job J tasks=N [files=S,S,…] [user=U] [prio=N] [slots=N] [memory=N] [label=V] [first_success] [retries=N] [held]

@@ -61,9 +61,9 @@ var faultTable = [faultKinds]faultKind{
 	RestartLeader: {name: "restart leader", lasts: true},
 	CutLeaders:    {name: "cut leaders", lasts: true, pair: true, cut: func(_ Fault, who, other addr) *cut { return &cut{is(who), is(other), true} }},
 	CutOneWay:     {name: "cut one way", lasts: true, pair: true, cut: func(_ Fault, who, other addr) *cut { return &cut{is(who), is(other), false} }},
-	CutOff:        {name: "cut off leader", lasts: true, cut: func(_ Fault, who, _ addr) *cut { return &cut{is(who), anybody, true} }},
-	CutMute:       {name: "mute leader", lasts: true, cut: func(_ Fault, who, _ addr) *cut { return &cut{is(who), anybody, false} }},
-	CutDeaf:       {name: "deafen leader", lasts: true, cut: func(_ Fault, who, _ addr) *cut { return &cut{anybody, is(who), false} }},
+	CutOff:        {name: "cut off leader", lasts: true, cut: func(_ Fault, who, _ addr) *cut { return &cut{is(who), anyone, true} }},
+	CutMute:       {name: "mute leader", lasts: true, cut: func(_ Fault, who, _ addr) *cut { return &cut{is(who), anyone, false} }},
+	CutDeaf:       {name: "deafen leader", lasts: true, cut: func(_ Fault, who, _ addr) *cut { return &cut{anyone, is(who), false} }},
 	SplitNetwork: {name: "split network", lasts: true, size: upTo(1 << 16), cut: func(f Fault, _, _ addr) *cut {
 		side := func(x addr) bool { return lot(uint64(f.Size), uint64(x))%2 == 0 }
 		return &cut{side, func(x addr) bool { return !side(x) }, true}

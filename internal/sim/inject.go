@@ -93,7 +93,7 @@ func (w *World) injectWorker(f Fault, s *simWorker) {
 			s.link.conn.snap()
 		}
 	case CutOffWorker:
-		w.cut(f.For, &cut{is(s.addr), anybody, true})
+		w.cut(f.For, &cut{is(s.addr), anyone, true})
 	case WorkerDiskFull:
 		w.during(f.For, &s.diskFull)
 	case WorkerClockWrong:
@@ -162,7 +162,7 @@ func (w *World) restart(l *simLeader, down time.Duration) {
 	w.until(down+timeout, l.revive)
 }
 
-func anybody(addr) bool { return true }
+func anyone(addr) bool { return true }
 
 func is(a addr) func(addr) bool { return func(b addr) bool { return a == b } }
 
@@ -172,7 +172,7 @@ func (w *World) cut(lasts time.Duration, c *cut) {
 }
 
 func (w *World) badNetwork(f Fault, a addr) {
-	touches := anybody
+	touches := anyone
 	if f.Size%2 == 0 {
 		touches = is(a)
 	}

@@ -216,7 +216,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	return log
 }
 
-// playLog applies a log to m, and tells all that came of it. Of a refusal it tells the code: the words may be others one day.
+// playLog applies a log to m, and returns all results. Of a rejection it returns the code: the text may change.
 func playLog(t *testing.T, log [][]byte, m *Machine) string {
 	t.Helper()
 	var b strings.Builder

@@ -112,7 +112,7 @@ func TestDamagedRecords(t *testing.T) {
 		"a field that ends too early":    func(e *encoder) { e.nest(cmdStop, func() { e.buf = append(e.buf, 1<<3|2, 200) }) },
 		"a command that is a number":     func(e *encoder) { e.uintField(cmdStop, 5) },
 		"a submit without a spec":        func(e *encoder) { e.nest(cmdSubmit, func() {}) },
-		"a worker without what it says":  func(e *encoder) { e.nest(cmdRegister, func() {}) },
+		"a worker without its record":    func(e *encoder) { e.nest(cmdRegister, func() {}) },
 		"a failure without a failure":    func(e *encoder) { e.nest(cmdFailed, func() { e.uintField(5, 1) }) },
 		"a failure of no kind":           func(e *encoder) { e.nest(cmdFailed, func() { e.nest(12, func() { e.uintField(1, 99) }) }) },
 		"completions and more":           func(e *encoder) { e.nest(cmdDone, func() { e.bytesField(13, []byte{0, 7}) }) },

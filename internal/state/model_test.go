@@ -10,7 +10,7 @@ import (
 )
 
 // model is the state machine once more, written from the documentation with no care for speed: a struct per task, every
-// attempt remembered, every figure added up anew when it is asked for. The random tests compare the machine with it.
+// attempt kept, every figure recomputed when it is read. The random tests compare the machine with it.
 type model struct {
 	time    int64
 	level   uint32

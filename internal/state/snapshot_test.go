@@ -350,7 +350,7 @@ func TestSameRequest(t *testing.T) {
 	}
 }
 
-// What was leased before a stop or a retry is void, whoever leads when it is reported.
+// What was leased before a stop or a retry is void, also for the next leader.
 func TestFence(t *testing.T) {
 	m := latest()
 	e := NewEntry(1, FeatureLevel)

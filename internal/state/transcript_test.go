@@ -13,7 +13,7 @@ import (
 
 // TestTranscripts plays testdata/*.txt, and testdata/level1 for what needs that feature level. A file is a story of blocks: commands, a line "----", and what the machine answered;
 // an empty line ends a block. The logged commands of one block are one log entry; what shows the state comes after it.
-// `go test -update` writes the answers anew.
+// `go test -update` rewrites the answers.
 //
 //	at TIME                                     the entry's time, in ms, from here on
 //	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [retries=N] [collect] [keep_partial] [first_success] [name=N]

@@ -49,9 +49,9 @@ func Run(t *testing.T, dir string, begin func(t *testing.T) (answer func(command
 func Play(text string, answer func([][]string) string) string {
 	var b strings.Builder
 	for block := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n\n") {
-		head, _, asks := strings.Cut(block, "\n----")
+		head, _, ends := strings.Cut(block, "\n----")
 		b.WriteString(head + "\n")
-		if asks {
+		if ends {
 			b.WriteString("----\n" + answer(commands(head)))
 		}
 		b.WriteString("\n")

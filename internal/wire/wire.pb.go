@@ -35,7 +35,7 @@ const (
 	FailureKind_OUT_OF_MEMORY            FailureKind = 3
 	FailureKind_LOST_WORKER              FailureKind = 4 // set by the leader only
 	FailureKind_PREEMPTED                FailureKind = 5 // stopped by a drain; does not count against the task
-	FailureKind_BAD_INPUT                FailureKind = 6 // a retry is of no use
+	FailureKind_BAD_INPUT                FailureKind = 6 // a retry would fail as well
 	FailureKind_BAD_PROGRAM              FailureKind = 7 // cannot be started: no such command or job
 	FailureKind_OUTPUT_ERROR             FailureKind = 8 // the output could not be written: disk full, no permission
 )

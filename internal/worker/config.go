@@ -23,7 +23,7 @@ type Config struct {
 	// Leaders are addresses as host:port, dialed in turn until one accepts, after those that the last leader has named. With
 	// none, and no Discover, the worker waits for an invitation.
 	Leaders []string
-	// Discover searches for leaders, of that cluster if it is not empty, when the known ones are of no use. It may return both
+	// Discover searches for leaders, of that cluster if it is not empty, when no known one can be used. It may return both
 	// addresses and an error, and is not called again before it has returned. Defaults to none.
 	Discover func(ctx context.Context, clusterID string) ([]string, error)
 	// Announce makes the worker known on the network until ctx ends. It is called while there is no leader. Defaults to none.

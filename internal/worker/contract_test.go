@@ -112,7 +112,7 @@ func (d *director) direct(ctx context.Context, s *fakeSession) {
 	for {
 		select {
 		case m, ok := <-s.in:
-			if !ok || m.GetReport() == nil { // closed, or a goodbye
+			if !ok || m.GetReport() == nil { // closed, or drained
 				return
 			}
 			d.mu.Lock()

@@ -31,7 +31,7 @@ type driver struct {
 }
 
 // Run works until ctx ends and the drain that this starts is complete, which returns nil. A leader that refuses the worker does
-// not end it: the refusal is logged, and the worker asks again later. Run can be called once.
+// not end it: the refusal is logged, and the worker tries again later. Run can be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	// Everything that is started here outlives ctx, which only starts a drain.
 	life, stop := context.WithCancelCause(context.WithoutCancel(ctx))

@@ -25,7 +25,7 @@ func (s *stages) commit(ctx context.Context, job *wire.Job, stage *wire.Stage, a
 	}
 	kind := wire.FailureKind_OUTPUT_ERROR
 	if _, occupied := errors.AsType[*commit.OccupiedError](err); occupied {
-		kind = wire.FailureKind_BAD_INPUT // there is another output: a retry is of no use
+		kind = wire.FailureKind_BAD_INPUT // there is another output: a retry would fail as well
 	}
 	return core.Result{Failure: &wire.Failure{Kind: kind, Message: wire.FailureMessage(err.Error())}}
 }

@@ -90,7 +90,7 @@ func TestWorkerRunsAndDrains(t *testing.T) {
 	w.cancel(errors.New("signal"))
 	for m := s.next(); m.GetGoodbye() == nil; m = s.next() {
 		if m == nil {
-			t.Fatal("exited without a goodbye")
+			t.Fatal("exited without reporting the drain")
 		}
 	}
 	if err := w.end(); err != nil {
@@ -241,7 +241,7 @@ func TestWorkerDrainAtOnce(t *testing.T) {
 	for {
 		m := s.next()
 		if m == nil {
-			t.Fatal("exited without a goodbye")
+			t.Fatal("exited without reporting the drain")
 		}
 		if m.GetGoodbye() != nil {
 			break

@@ -18,7 +18,7 @@ type allowance struct {
 // allowances are the skips that are expected.
 func allowances() []allowance {
 	return []allowance{
-		{regexp.MustCompile(`internal/sim\.TestSoak:`), nil, "runs as long as asked: make soak"},
+		{regexp.MustCompile(`internal/sim\.TestSoak:`), nil, "runs for a given time: make soak"},
 		{regexp.MustCompile(`internal/sim\.TestTenThousandWorkers:`), nil, "too slow with the race detector, or for make test-quick: make test-long"},
 		{
 			regexp.MustCompile(`only root can|needs root|cannot be (?:made|mounted|told) here|cannot make network namespaces|: mount: |skipped: (?:making|mounting)`),

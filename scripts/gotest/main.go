@@ -115,7 +115,7 @@ func (r *report) handle(e event) {
 	}
 }
 
-// end returns and forgets the output of a test or a package.
+// end returns and drops the output of a test or a package.
 func (r *report) end(name string) string {
 	text := ""
 	if b := r.output[name]; b != nil {

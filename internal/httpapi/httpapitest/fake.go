@@ -325,7 +325,7 @@ func (l *Fake) Status() (index uint64, ageMillis int64, leader uint64) {
 	return l.Index, l.Age, 1
 }
 
-// Follow makes it a node that follows the one at address; empty: nobody leads.
+// Follow makes it a node that follows the one at address; empty: none leads.
 func (l *Fake) Follow(address string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -241,7 +241,7 @@ func (s *suite) members() {
 		s.Errorf("Cluster() = %+v, want test", c)
 	}
 	_, err := s.leader.InviteWorker(s.Context(), "127.0.0.1:1")
-	s.fails("InviteWorker() where nobody listens", err, http.StatusConflict)
+	s.fails("InviteWorker() of an unused address", err, http.StatusConflict)
 }
 
 func (s *suite) events() {

@@ -40,9 +40,9 @@ type PeerClient interface {
 	// Snapshot carries one snapshot. Its first chunk has a Handshake and the raft message of the snapshot. It ends with OK once the
 	// snapshot is on the receiver's disk.
 	Snapshot(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Chunk, Reply], error)
-	// Join asks to become a member. The leader answers with the membership, other nodes with the leader's address.
+	// Join requests membership. The leader answers with the membership, other nodes with the leader's address.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinReply, error)
-	// Invite asks an unused node to discard its own empty cluster and to join this one.
+	// Invite makes an unused node discard its own empty cluster and join this one.
 	Invite(ctx context.Context, in *InviteRequest, opts ...grpc.CallOption) (*InviteReply, error)
 }
 
@@ -111,9 +111,9 @@ type PeerServer interface {
 	// Snapshot carries one snapshot. Its first chunk has a Handshake and the raft message of the snapshot. It ends with OK once the
 	// snapshot is on the receiver's disk.
 	Snapshot(grpc.BidiStreamingServer[Chunk, Reply]) error
-	// Join asks to become a member. The leader answers with the membership, other nodes with the leader's address.
+	// Join requests membership. The leader answers with the membership, other nodes with the leader's address.
 	Join(context.Context, *JoinRequest) (*JoinReply, error)
-	// Invite asks an unused node to discard its own empty cluster and to join this one.
+	// Invite makes an unused node discard its own empty cluster and join this one.
 	Invite(context.Context, *InviteRequest) (*InviteReply, error)
 	mustEmbedUnimplementedPeerServer()
 }

@@ -165,7 +165,7 @@ func (c *chaos) check(g *rig) {
 	}
 }
 
-// changeMembers asks g for a change; most are refused, which is fine.
+// changeMembers requests a change of g; most are refused, which is fine.
 func (c *chaos) changeMembers(g *rig) {
 	ch := Change{Op: OpRemove, Member: Member{ID: c.any().id}}
 	joins := len(g.core.members().List) < 5 && c.rnd.IntN(2) == 0

@@ -85,7 +85,7 @@ type flight struct {
 	bytes int
 }
 
-// work is what the consensus wants done: saves must be persisted in order and handed back to saved, deliveries carried out in order
+// work is what must be done for the consensus: saves must be persisted in order and handed back to saved, deliveries carried out in order
 // and handed back to delivered. Messages may be lost, but the loss of a MsgSnap must be reported by reportSnapshot.
 type work struct {
 	saves      []*raftpb.Message

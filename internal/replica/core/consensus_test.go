@@ -154,7 +154,7 @@ func TestThreeMembersAgreeAcrossALostLeader(t *testing.T) {
 	}
 
 	c.cut[old.id] = true
-	old.propose("never") // nobody hears of it
+	old.propose("never") // reaches no other member
 	c.settle()
 	next := c.leader()
 	next.propose("b")

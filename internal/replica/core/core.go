@@ -209,7 +209,7 @@ func (c *Core) settle(now time.Time) error {
 	return nil
 }
 
-// persistRemoval reports that this member was removed, once that is on its disk: after a restart no other member would tell it. A commit
+// persistRemoval reports that this member was removed, once that is on its disk: after a restart no other member would report it. A commit
 // index alone is otherwise not persisted at once.
 func (c *Core) persistRemoval() {
 	p := &c.persist
@@ -217,7 +217,7 @@ func (c *Core) persistRemoval() {
 	c.fx.Removed = !p.urgent && p.since.IsZero()
 }
 
-// send emits messages. Those for members that were just removed go out before the transport learns of the removal.
+// send emits messages. Those for members that were just removed go out before the transport is given the new members.
 func (c *Core) send(messages []*raftpb.Message) {
 	if members := c.con.members(); members != c.members {
 		c.members, c.fx.Members = members, members

@@ -85,7 +85,7 @@ func (c *consensus) transferring() bool {
 	return c.transfer.active
 }
 
-// ErrSelf means that this node, leading, was asked to remove itself: another leader must do it.
+// ErrSelf means that this node, leading, was to remove itself: another leader must do it.
 var ErrSelf = errors.New("a leader does not remove itself")
 
 // duties are done by a leader in each tick.
@@ -254,7 +254,7 @@ func (c *consensus) changeMembers(e *raftpb.Entry) (*Members, error) {
 	return members, nil
 }
 
-// removalNotice is the message that tells a member that the committed entry e has removed it; nil if the member is too far behind. Raft itself
+// removalNotice is the message that informs a member that the committed entry e has removed it; nil if the member is too far behind. Raft itself
 // stops sending to it at once, so that it would not learn of its removal.
 func (c *consensus) removalNotice(id uint64, e *raftpb.Entry) *raftpb.Message {
 	match := c.progress()[id].Match

@@ -9,7 +9,7 @@ import (
 // Ref names a request; its answer carries it. The caller chooses them, each once.
 type Ref uint64
 
-// Input is something that a core is told or asked for.
+// Input is an event or a request for a core.
 type Input interface{ input() }
 
 // The inputs.
@@ -17,12 +17,12 @@ type (
 	// Receive is a message of another member. With a MsgSnap its file must be durable.
 	Receive struct{ Message *raftpb.Message }
 	// Propose appends Data to the log, in order, one entry each, all or none. Answer: Err is ErrNotLeader, or why the log is full; then
-	// nothing is in the log. It must be sent only when Effects.Room says so.
+	// nothing is in the log. It may be sent only while Effects.Room is set.
 	Propose struct {
 		Ref  Ref
 		Data [][]byte
 	}
-	// ReadIndex asks for the index that must have been applied before a read is linearizable. It is retried until it is answered or canceled.
+	// ReadIndex requests the index that must have been applied before a read is linearizable. It is retried until it is answered or canceled.
 	ReadIndex struct{ Ref Ref }
 	// ChangeMembers changes the members. Answer: Member is the member as it is then.
 	ChangeMembers struct {
@@ -32,7 +32,7 @@ type (
 	}
 	// Transfer hands leadership to the most up-to-date voter that answers. Answered without an error when this node does not lead.
 	Transfer struct{ Ref Ref }
-	// Cancel forgets a request whose answer is not needed any more.
+	// Cancel drops a request whose answer is not needed any more.
 	Cancel struct{ Ref Ref }
 
 	// Persisted acknowledges that the batch under way is durable.
@@ -50,7 +50,7 @@ type (
 	// ReportUnreachable reports that messages to a member were lost.
 	ReportUnreachable struct{ To uint64 }
 
-	// BeginSnapshot asks for the position of a snapshot of the state after the entry at Index, which must have been delivered. Answer:
+	// BeginSnapshot requests the position of a snapshot of the state after the entry at Index, which must have been delivered. Answer:
 	// Position. There is one at a time, until EndSnapshot or an error.
 	BeginSnapshot struct {
 		Ref   Ref
@@ -81,11 +81,11 @@ func (BeginSnapshot) input()     {}
 func (RecordSnapshot) input()    {}
 func (EndSnapshot) input()       {}
 
-// Effects is what a step wants done. Entries and messages must not be changed.
+// Effects is what the driver must do after a step. Entries and messages must not be changed.
 type Effects struct {
 	// Persist must be made durable and then acknowledged with Persisted; nil: nothing. There is one at a time.
 	Persist *Batch
-	// LastMessages go out first, then the transport learns of Members (nil: unchanged), then Messages go out. Messages may be lost, but the
+	// LastMessages go out first, then Members are given to the transport (nil: unchanged), then Messages go out. Messages may be lost, but the
 	// loss of a MsgSnap must be reported by ReportSnapshot.
 	LastMessages []*raftpb.Message
 	Members      *Members

@@ -195,7 +195,7 @@ func (m *Members) planAdd(c Change) (_ Change, needed bool, err error) {
 			continue
 		}
 		if want.ID != 0 && want.ID != have.ID {
-			return c, false, fmt.Errorf("the data directory is that of leader %d and asks to join as leader %d: start it without an id", have.ID, want.ID)
+			return c, false, fmt.Errorf("the data directory is that of leader %d, and it is to join as leader %d: start it without an id", have.ID, want.ID)
 		}
 		want.ID = have.ID
 		return m.plan(Change{Op: OpUpdate, Member: want})

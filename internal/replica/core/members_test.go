@@ -116,7 +116,7 @@ func TestDeadMemberIsReplaced(t *testing.T) {
 	c.tick(2)
 	c.wantData("a", "b", "c")
 
-	// The dead one comes back, and disturbs nobody.
+	// The dead one comes back, and disturbs none.
 	leader := c.leader()
 	term := leader.core.term
 	c.cut[dead] = false
@@ -376,7 +376,7 @@ func TestPausedLeaderLosesItsLeadership(t *testing.T) {
 	lone := newLoneRig(t)
 	lone.core.catchUp()
 	lone.must(nil)
-	lone.propose("a") // nobody else can lead
+	lone.propose("a") // no other member can lead
 }
 
 func TestLeaderWithAHungDiskHandsOver(t *testing.T) {
@@ -395,7 +395,7 @@ func TestLeaderWithAHungDiskHandsOver(t *testing.T) {
 			}
 			return false
 		})
-		// Nobody makes it leader again, and it does not stand itself.
+		// No member makes it leader again, and it does not campaign.
 		old.must(old.core.step(&raftpb.Message{
 			Type: raftpb.MsgTimeoutNow.Enum(), To: new(old.id), From: new(c.leader().id), Term: new(old.core.term),
 		}))
@@ -419,7 +419,7 @@ func TestLeaderWithAHungDiskHandsOver(t *testing.T) {
 			t.Error("it stands for election with a hung disk")
 		}
 	}
-	// A transfer that comes to nothing leaves it leading, and nobody is told otherwise.
+	// A transfer that comes to nothing leaves it leading, and no member sees another leader.
 	d := newGroup(t, 1, 2, 3)
 	old := d.leader()
 	for id, g := range d.rigs {
@@ -434,7 +434,7 @@ func TestLeaderWithAHungDiskHandsOver(t *testing.T) {
 	if !old.core.room() || !old.core.role.Leader || len(old.events) != roles {
 		t.Errorf("after a transfer that failed: room %v, role %+v", old.core.room(), old.core.role)
 	}
-	// With nobody to hand over to, it goes on.
+	// Without a member to hand over to, it goes on.
 	c := newGroup(t, 1, 2)
 	leader := c.leader()
 	leader.core.setDisk(true, false)
@@ -479,7 +479,7 @@ func TestReadsAreConfirmed(t *testing.T) {
 	lone.propose("a")
 	lone.settle()
 	committed := lone.core.committed
-	lone.state.Commit = new(uint64(1)) // the log on disk says less than it could
+	lone.state.Commit = new(uint64(1)) // the log on disk has less than it could
 	lone.boot()
 	lone.must(lone.core.campaign())
 	for i := 0; !lone.core.role.Leader; i++ {
@@ -540,6 +540,6 @@ func TestLeaderSaysWhereItIs(t *testing.T) {
 	g.core.tick()
 	g.settle()
 	if g.core.last != last {
-		t.Error("it says so again")
+		t.Error("it reports so again")
 	}
 }

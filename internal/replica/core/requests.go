@@ -145,7 +145,7 @@ func (c *Core) answerReads(answers []raft.ReadState) {
 	}
 }
 
-// dropCanceled forgets canceled requests. A change that was proposed already may still take effect.
+// dropCanceled drops canceled requests. A change that was proposed already may still take effect.
 func (c *Core) dropCanceled() {
 	if len(c.canceled) == 0 {
 		return

@@ -22,7 +22,7 @@ type entryID struct{ index, term uint64 }
 
 func idOf(p Position) entryID { return entryID{p.Index, p.Term} }
 
-// rig is a core with a disk and a consumer that do what it wants only when told to.
+// rig is a core with a disk and a consumer that act only on command.
 type rig struct {
 	t     testing.TB
 	id    uint64

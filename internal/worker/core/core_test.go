@@ -24,7 +24,7 @@ type coreTest struct {
 	beats        []*wire.Report
 	syncs        [][]AttemptRef
 	removed      []uint64
-	goodbye      bool
+	drained      bool
 	exit         *Exit
 	left         []uint64 // epochs of Disconnect
 	saved        []Membership
@@ -64,7 +64,7 @@ func (c *coreTest) step(inputs ...Input) {
 		case Send:
 			switch {
 			case e.Message.GetGoodbye() != nil:
-				c.goodbye = true
+				c.drained = true
 			case e.Urgent:
 				c.beats = append(c.beats, e.Message.GetReport())
 			default:
@@ -569,19 +569,19 @@ func TestDrain(t *testing.T) {
 				}
 			} else {
 				c.wantLeases("finished", finishedLeases(c.reports), 100)
-				if c.goodbye {
-					t.Error("goodbye before the verdict on what finished")
+				if c.drained {
+					t.Error("drained before the verdict on what finished")
 				}
 				c.work(&wire.Work{Committed: []uint64{100}})
 			}
-			if !c.goodbye {
-				t.Fatal("no goodbye though nothing is held")
+			if !c.drained {
+				t.Fatal("not drained though nothing is held")
 			}
 			for c.exit == nil && c.core.session.inFlight > 0 {
 				c.step(Sent{c.epoch})
 			}
 			if c.exit == nil {
-				t.Error("no exit after the goodbye")
+				t.Error("no exit after the drain")
 			}
 		})
 	}

@@ -10,7 +10,7 @@
 //
 // The worker dials one leader after another, in rounds with a wait between them: the one that another node has named, those of
 // its last leader (saved with the cluster's id), those of its configuration, and those of a discovery. It leaves a leader that is
-// silent, follows none of a lower term than an earlier one, and stays if it is refused: it asks again every minute. Running
+// silent, follows none of a lower term than an earlier one, and stays if it is refused: it tries again every minute. Running
 // attempts continue meanwhile.
 //
 // For each lease that is granted in a session, exactly one of finished, failed or returned is reported, unless the session

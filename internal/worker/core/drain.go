@@ -13,7 +13,7 @@ type drain struct {
 	hasty     bool      // by request: do not wait for verdicts either
 	until     time.Time // then running attempts are stopped; once they are: then the worker exits regardless
 	verdictBy time.Time // set once nothing runs
-	goodbye   bool      // sent
+	drained   bool      // reported to the leader
 }
 
 // startDrain returns the leases that have not started. A second call can only hasten the first.
@@ -58,13 +58,13 @@ func (c *Core) advanceDrain() {
 	}
 }
 
-// advanceExit sends the goodbye once nothing is held, and exits once it is sent.
+// advanceExit reports the drain to the leader once nothing is held, and exits once that is sent.
 func (c *Core) advanceExit() {
 	d := &c.drain
 	if !d.on {
 		return
 	}
-	if d.goodbye {
+	if d.drained {
 		if c.session.phase != sessionUp || c.session.inFlight == 0 {
 			c.exit()
 		}
@@ -88,7 +88,7 @@ func (c *Core) advanceExit() {
 	case !up:
 		c.exit()
 	default:
-		d.goodbye = true
+		d.drained = true
 		c.session.inFlight++
 		c.emit(Send{
 			c.session.epoch, &wire.FromWorker{Message: &wire.FromWorker_Goodbye{Goodbye: &wire.Goodbye{}}}, false,
@@ -98,7 +98,7 @@ func (c *Core) advanceExit() {
 
 func (c *Core) wakeDrain() time.Time {
 	switch d := &c.drain; {
-	case !d.on || d.goodbye:
+	case !d.on || d.drained:
 		return time.Time{}
 	case !d.verdictBy.IsZero():
 		return d.verdictBy

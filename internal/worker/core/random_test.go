@@ -38,7 +38,7 @@ type randomWorld struct {
 	slots     []*Chunk
 	stopped   []bool
 	atDisk    []AttemptRef
-	goodbye   bool
+	drained   bool
 	exited    bool
 	trace     hash.Hash64 // of all effects
 }
@@ -186,7 +186,7 @@ func (w *randomWorld) sent(s Send) {
 		w.fatalf("%d messages in flight", w.inFlight)
 	}
 	if s.Message.GetGoodbye() != nil {
-		w.goodbye = true
+		w.drained = true
 		return
 	}
 	reported := func(lease uint64, what string) {
@@ -222,7 +222,7 @@ func (w *randomWorld) work(m *wire.Work) {
 }
 
 func (w *randomWorld) grant() {
-	if !w.talks() || w.goodbye {
+	if !w.talks() || w.drained {
 		return
 	}
 	m := &wire.Work{}
@@ -421,8 +421,8 @@ func (w *randomWorld) finish() {
 		w.sender()
 		w.tick()
 	}
-	if !w.goodbye {
-		w.fatalf("exited without a goodbye to the leader")
+	if !w.drained {
+		w.fatalf("exited without reporting the drain")
 	}
 	for lease, l := range w.leases {
 		if l.result == "" && !l.revoked {

@@ -27,7 +27,7 @@ const (
 	sessionUp
 )
 
-// session is the stream to a leader. Epochs tell its messages from those of earlier sessions.
+// session is the stream to a leader. Epochs distinguish its messages from those of earlier sessions.
 type session struct {
 	epoch    uint64
 	phase    sessionPhase
@@ -280,7 +280,7 @@ func (c *Core) reportNoLeader() {
 	}
 }
 
-// discover starts a discovery when the known leaders are of no use.
+// discover starts a discovery when no known leader can be used.
 func (c *Core) discover() {
 	if at, ok := c.search.discoverAt(c.now); ok && !c.now.Before(at) {
 		c.search.discovery.running = true
