@@ -30,6 +30,24 @@ func (e *encoder) bool(v bool) {
 	}
 }
 
+func (e *encoder) tag(n int, wire protowire.Type) {
+	e.buf = protowire.AppendTag(e.buf, protowire.Number(n), wire)
+}
+
+// sized writes the output of fill, preceded by its length. The length is written afterwards: one byte is reserved, enough for records
+// below 128 bytes, and the value is moved if it needs more.
+func (e *encoder) sized(fill func()) {
+	at := len(e.buf)
+	e.buf = append(e.buf, 0)
+	fill()
+	size := len(e.buf) - at - 1
+	if more := protowire.SizeVarint(uint64(size)) - 1; more > 0 {
+		e.buf = append(e.buf, make([]byte, more)...)
+		copy(e.buf[at+1+more:], e.buf[at+1:at+1+size])
+	}
+	protowire.AppendVarint(e.buf[:at], uint64(size))
+}
+
 // decoder reads what encoder wrote. The first error sticks; every later read returns zero.
 type decoder struct {
 	buf   []byte
@@ -69,15 +87,6 @@ func (d *decoder) uint() uint64 {
 	}
 	d.buf = d.buf[n:]
 	return v
-}
-
-func (d *decoder) uint32() uint32 {
-	v := d.uint()
-	if v > math.MaxUint32 {
-		d.fail()
-		return 0
-	}
-	return uint32(v)
 }
 
 func (d *decoder) uint8() uint8 {
@@ -144,6 +153,14 @@ func (d *decoder) count() int {
 	return int(n)
 }
 
+func (c *codec) completions(list *[]Completion) {
+	if c.d == nil {
+		c.e.completions(*list)
+	} else {
+		*list = c.d.completions(*list)
+	}
+}
+
 // completions writes a list. Neighbouring tasks with neighbouring leases take five bytes each.
 func (e *encoder) completions(list []Completion) {
 	e.uint(uint64(len(list)))
@@ -180,35 +197,38 @@ func (d *decoder) completions(list []Completion) []Completion {
 	return list
 }
 
-// startedColumn writes the start of each completion as a difference: those in one report are close together.
-func (e *encoder) startedColumn(list []Completion) {
+// started is the start of each completion as a difference: those in one report are close together.
+func (c *codec) started(list []Completion) {
 	var last int64
 	for i := range list {
-		e.int(int64(list[i].Started) - last)
-		last = int64(list[i].Started)
-	}
-}
-
-func (d *decoder) startedColumn(list []Completion) {
-	var last int64
-	for i := range list {
-		if last += d.int(); last < 0 || last > math.MaxUint32 {
-			d.fail()
-			return
+		delta := int64(list[i].Started) - last
+		c.intValue(&delta)
+		last += delta
+		if c.d != nil {
+			if list[i].Started = uint32(last); int64(list[i].Started) != last {
+				c.d.fail()
+			}
 		}
-		list[i].Started = uint32(last)
 	}
 }
 
-func (e *encoder) millisColumn(list []Completion) {
+func (c *codec) millis(list []Completion) {
 	for i := range list {
-		e.uint(uint64(list[i].Millis))
+		numberValue(c, &list[i].Millis)
 	}
 }
 
-func (d *decoder) millisColumn(list []Completion) {
-	for i := range list {
-		list[i].Millis = d.uint32()
+// nest reads a value that is a record or packed columns.
+func (d *decoder) nest(read func()) {
+	value := d.raw()
+	rest := d.buf
+	d.buf = value
+	read()
+	if len(d.buf) > 0 {
+		d.fail()
+	}
+	if d.err == nil {
+		d.buf = rest
 	}
 }
 

@@ -48,43 +48,47 @@ type command struct {
 	lease       Lease
 }
 
-func (e *encoder) command(c *command) {
-	e.stringField(1, c.key)
-	e.stringField(2, c.uid)
-	if c.spec != nil {
-		e.nest(3, func() { e.spec(c.spec) })
+func (c *codec) command(m *command) {
+	c.string(1, &m.key)
+	c.string(2, &m.uid)
+	optional(c, 3, &m.spec, (*codec).spec)
+	c.fixed(4, &m.sum)
+	number(c, 5, &m.job)
+	number(c, 6, &m.fence)
+	number(c, 7, &m.worker)
+	number(c, 8, &m.status)
+	optional(c, 9, &m.info, (*codec).workerInfo)
+	number(c, 10, &m.stage)
+	number(c, 11, &m.task)
+	optional(c, 12, &m.failure, (*codec).failure)
+	if c.has(13, protowire.BytesType, len(m.completions) == 0) {
+		c.nested(func() { c.completions(&m.completions) })
 	}
-	e.fixedField(4, c.sum)
-	e.uintField(5, uint64(c.job))
-	e.uintField(6, uint64(c.fence))
-	e.uintField(7, uint64(c.worker))
-	e.uintField(8, uint64(c.status))
-	if c.info != nil {
-		e.nest(9, func() { e.workerInfo(c.info) })
+	number(c, 14, &m.level)
+	c.string(15, &m.needs)
+	if c.d != nil && m.needs != "" {
+		c.d.needs = m.needs
 	}
-	e.uintField(10, uint64(c.stage))
-	e.uintField(11, c.task)
-	if c.failure != nil {
-		e.nest(12, func() { e.failure(c.failure) })
+	number(c, 16, &m.lease)
+	if c.has(17, protowire.BytesType, !slices.ContainsFunc(m.completions, func(c Completion) bool { return c.Started != 0 })) {
+		c.nested(func() { c.started(m.completions) })
 	}
-	if len(c.completions) > 0 {
-		e.nest(13, func() { e.completions(c.completions) })
+	if c.has(18, protowire.BytesType, !slices.ContainsFunc(m.completions, func(c Completion) bool { return c.Millis != 0 })) {
+		c.nested(func() { c.millis(m.completions) })
 	}
-	e.uintField(14, uint64(c.level))
-	e.stringField(15, c.needs)
-	e.uintField(16, uint64(c.lease))
-	if slices.ContainsFunc(c.completions, func(c Completion) bool { return c.Started != 0 }) {
-		e.nest(17, func() { e.startedColumn(c.completions) })
-	}
-	if slices.ContainsFunc(c.completions, func(c Completion) bool { return c.Millis != 0 }) {
-		e.nest(18, func() { e.millisColumn(c.completions) })
-	}
+	c.end("a command")
 }
 
-// command reads the next command into c, whose completions are appended to.
-func (d *decoder) command(c *command) (kind int) {
-	number, t, n := protowire.ConsumeTag(d.buf)
-	if n < 0 || t != protowire.BytesType {
+// nextCommand reads the next command into m, whose completions are appended to.
+func (c *codec) nextCommand(m *command) (kind int) {
+	d := c.d
+	if c.v1 {
+		kind = int(d.uint8())
+		c.commandV1(kind, m)
+		return kind
+	}
+	number, wire, n := protowire.ConsumeTag(d.buf)
+	if n < 0 || wire != protowire.BytesType {
 		d.fail()
 		return 0
 	}
@@ -93,63 +97,18 @@ func (d *decoder) command(c *command) (kind int) {
 		d.newer(fmt.Sprintf("unknown command %d", kind))
 		return kind
 	}
-	d.nest(func() { d.commandFields(c) })
-	if kind == cmdSubmit && c.spec == nil || kind == cmdRegister && c.info == nil || kind == cmdFailed && c.failure == nil {
+	c.nested(func() { c.command(m) })
+	if kind == cmdSubmit && m.spec == nil || kind == cmdRegister && m.info == nil || kind == cmdFailed && m.failure == nil {
 		d.fail()
 	}
 	return kind
-}
-
-func (d *decoder) commandFields(c *command) {
-	for n := range d.fields() {
-		switch n {
-		case 1:
-			c.key = d.string()
-		case 2:
-			c.uid = d.string()
-		case 3:
-			c.spec = nested(d, (*decoder).spec)
-		case 4:
-			c.sum = d.fixed()
-		case 5:
-			c.job = JobID(d.uint())
-		case 6:
-			c.fence = Lease(d.uint())
-		case 7:
-			c.worker = WorkerID(d.uint())
-		case 8:
-			c.status = WorkerStatus(d.uint8())
-		case 9:
-			c.info = new(nested(d, (*decoder).workerInfo))
-		case 10:
-			c.stage = d.uint32()
-		case 11:
-			c.task = d.uint()
-		case 12:
-			c.failure = new(nested(d, (*decoder).failure))
-		case 13:
-			d.nest(func() { c.completions = d.completions(c.completions) })
-		case 14:
-			c.level = d.uint32()
-		case 15:
-			c.needs = d.string()
-			d.needs = c.needs
-		case 16:
-			c.lease = Lease(d.uint())
-		case 17:
-			d.nest(func() { d.startedColumn(c.completions) })
-		case 18:
-			d.nest(func() { d.millisColumn(c.completions) })
-		default:
-			d.unknown(n, "a command")
-		}
-	}
 }
 
 // Entry builds a log entry: a batch of commands that are applied in order. Its time is the proposing leader's clock; the
 // machine's time never goes back.
 type Entry struct {
 	enc   encoder
+	out   codec // to enc
 	level uint32
 	// Items counts the commands, and the completions of a Done one by one.
 	Items int
@@ -164,9 +123,10 @@ type Entry struct {
 // NewEntry starts an entry at time now, in Unix milliseconds, for a machine at a feature level.
 func NewEntry(now int64, level uint32) *Entry {
 	e := &Entry{enc: encoder{buf: make([]byte, 0, 512)}, level: level}
-	version := byte(entryV1)
-	if level > 0 {
-		version = entryV2
+	e.out = codec{e: &e.enc, v1: level == 0}
+	version := byte(entryV2)
+	if e.level == 0 {
+		version = entryV1
 	}
 	e.enc.buf = append(e.enc.buf, version)
 	e.enc.int(now)
@@ -184,9 +144,11 @@ func RaiseLevel(now int64, level uint32, needs string) *Entry {
 func (e *Entry) add(kind int, c *command) {
 	e.Items += max(1, len(c.completions))
 	if e.level == 0 {
-		e.enc.commandV1(kind, c)
+		e.enc.uint(uint64(kind))
+		e.out.commandV1(kind, c)
 	} else {
-		e.enc.nest(kind, func() { e.enc.command(c) })
+		e.enc.tag(kind, protowire.BytesType)
+		e.enc.sized(func() { e.out.command(c) })
 	}
 }
 

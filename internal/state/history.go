@@ -125,89 +125,46 @@ func shorten(s string) string {
 	return strings.Clone(s[:n])
 }
 
-func (e *encoder) history(h *history) {
+func (c *codec) history(h *history) {
 	facts, lost := h.kept()
-	e.uintField(1, lost.Index)
-	e.uintField(2, uint64(lost.Seq))
-	for i := range facts {
-		e.nest(3, func() { e.fact(&facts[i]) })
+	number(c, 1, &lost.Index)
+	number(c, 2, &lost.Seq)
+	records(c, 3, &facts, (*codec).fact)
+	c.end("the history")
+	if c.d != nil {
+		h.facts, h.lost = facts, lost
 	}
+	c.check(h.valid)
 }
 
-func (d *decoder) history() (h history) {
-	for n := range d.fields() {
-		switch n {
-		case 1:
-			h.lost.Index = d.uint()
-		case 2:
-			h.lost.Seq = d.uint32()
-		case 3:
-			h.facts = append(h.facts, nested(d, (*decoder).fact))
-		default:
-			d.unknown(n, "the history")
-		}
-	}
-	d.checkHistory(&h)
-	return h
-}
-
-// checkHistory fails if a decoded history is out of order or too long.
-func (d *decoder) checkHistory(h *history) {
+// valid reports whether a history that was read is in order, and not too long.
+func (h *history) valid() bool {
 	last := h.lost
 	for i := range h.facts {
 		f := &h.facts[i]
 		if f.Compare(last) <= 0 || f.Kind > WorkerChanged || f.JobStatus > JobStopped || f.WorkerStatus > WorkerRemoved {
-			d.fail()
+			return false
 		}
 		last = f.Position
 	}
-	if len(h.facts) > historyMax {
-		d.fail()
-	}
+	return len(h.facts) <= historyMax
 }
 
-func (e *encoder) fact(f *Fact) {
-	e.uintField(1, f.Index)
-	e.uintField(2, uint64(f.Seq))
-	e.intField(3, f.Time)
-	e.uintField(4, uint64(f.Kind))
-	e.uintField(5, uint64(f.Job))
-	e.stringField(6, f.Stage)
-	e.uintField(7, f.Task)
-	e.uintField(8, uint64(f.Worker))
-	e.uintField(9, uint64(f.JobStatus))
-	e.uintField(10, uint64(f.WorkerStatus))
-	e.stringField(11, f.Detail)
-}
-
-func (d *decoder) fact() (f Fact) {
-	for n := range d.fields() {
-		switch n {
-		case 1:
-			f.Index = d.uint()
-		case 2:
-			f.Seq = d.uint32()
-		case 3:
-			f.Time = d.int()
-		case 4:
-			f.Kind = EventKind(d.uint8())
-		case 5:
-			f.Job = JobID(d.uint())
-		case 6:
-			f.Stage = d.string()
-		case 7:
-			f.Task = d.uint()
-		case 8:
-			f.Worker = WorkerID(d.uint())
-		case 9:
-			f.JobStatus = JobStatus(d.uint8())
-		case 10:
-			f.WorkerStatus = WorkerStatus(d.uint8())
-		case 11:
-			f.Detail = d.string()
-		default:
-			d.unknown(n, "a fact")
-		}
+func (c *codec) fact(f *Fact) {
+	number(c, 1, &f.Index)
+	number(c, 2, &f.Seq)
+	c.int(3, &f.Time)
+	number(c, 4, &f.Kind)
+	number(c, 5, &f.Job)
+	if c.v1 {
+		c.stageNameV1(f)
+	} else {
+		c.string(6, &f.Stage)
 	}
-	return f
+	number(c, 7, &f.Task)
+	number(c, 8, &f.Worker)
+	number(c, 9, &f.JobStatus)
+	number(c, 10, &f.WorkerStatus)
+	c.string(11, &f.Detail)
+	c.end("a fact")
 }

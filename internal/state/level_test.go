@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // raised returns an empty machine at every feature level that there is.
@@ -115,7 +117,7 @@ func TestDamagedRecords(t *testing.T) {
 		"a worker without its record":    func(e *encoder) { e.nest(cmdRegister, func() {}) },
 		"a failure without a failure":    func(e *encoder) { e.nest(cmdFailed, func() { e.uintField(5, 1) }) },
 		"a failure of no kind":           func(e *encoder) { e.nest(cmdFailed, func() { e.nest(12, func() { e.uintField(1, 99) }) }) },
-		"completions and more":           func(e *encoder) { e.nest(cmdDone, func() { e.bytesField(13, []byte{0, 7}) }) },
+		"completions and more":           func(e *encoder) { e.nest(cmdDone, func() { e.bytesItem(13, []byte{0, 7}) }) },
 	} {
 		m, e := latest(), NewEntry(1, FeatureLevel)
 		fill(&e.enc)
@@ -129,3 +131,21 @@ func TestDamagedRecords(t *testing.T) {
 		t.Errorf("an entry of level 1 at level 0: %v, want %v", err, errShort)
 	}
 }
+
+// nest, bytesItem, uintField and stringField write fields that no record has, or that are damaged.
+func (e *encoder) nest(n int, fill func()) {
+	e.tag(n, protowire.BytesType)
+	e.sized(fill)
+}
+
+func (e *encoder) bytesItem(n int, b []byte) {
+	e.tag(n, protowire.BytesType)
+	e.bytes(b)
+}
+
+func (e *encoder) uintField(n int, v uint64) {
+	e.tag(n, protowire.VarintType)
+	e.uint(v)
+}
+
+func (e *encoder) stringField(n int, s string) { e.bytesItem(n, []byte(s)) }

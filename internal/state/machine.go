@@ -70,11 +70,8 @@ func (m *Machine) Workers() []WorkerID { return slices.Sorted(maps.Keys(m.worker
 func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 	out.Events, out.Verdicts = out.Events[:0], out.Verdicts[:0]
 	d := &decoder{buf: data[min(1, len(data)):], needs: m.needs}
-	read := d.command
-	switch {
-	case len(data) > 0 && data[0] == entryV1:
-		read = d.commandV1
-	case len(data) > 0 && data[0] != entryV2:
+	in := codec{d: d, v1: len(data) > 0 && data[0] == entryV1}
+	if len(data) > 0 && data[0] > entryV2 {
 		d.newer(fmt.Sprintf("version %d", data[0]))
 	}
 	if now := d.int(); d.err == nil {
@@ -83,7 +80,7 @@ func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 	}
 	for d.err == nil && len(d.buf) > 0 {
 		c := command{completions: m.batch[:0]}
-		kind := read(&c)
+		kind := in.nextCommand(&c)
 		m.batch = c.completions
 		switch {
 		case kind == cmdRaiseLevel && c.level > FeatureLevel:

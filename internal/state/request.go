@@ -18,7 +18,7 @@ type request struct {
 // requestSum identifies the request: FNV-1a of a fixed form of the spec. The proposer computes it, and it is part of the submit command.
 // Only for entries of version 1, which have no field for it, each node computes it from the received fields.
 //
-// The form is specV1, so that a key used before an upgrade is found after it. Newer fields follow it, encoded as in encoder.spec, if they
+// The form is version 1, so that a key used before an upgrade is found after it. Newer fields follow it, encoded as in version 2, if they
 // are not zero and come from the user. What the leader determined while it planned the job is excluded: a repeated request finds
 // other files and gets another spool folder.
 func (s *Spec) requestSum() uint64 {
@@ -30,7 +30,8 @@ func (s *Spec) requestSum() uint64 {
 		r.Input = Input{Kind: InputFiles, SplitSize: r.Input.SplitSize}
 	}
 	var e encoder
-	e.specV1(&r)
+	c := codec{e: &e, v1: true}
+	c.spec(&r)
 	h := fnv.New64a()
 	_, _ = h.Write(e.buf)
 	return h.Sum64()

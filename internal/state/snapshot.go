@@ -48,34 +48,27 @@ func (s *Snapshot) Index() uint64 { return s.machine.index }
 // WriteTo writes the snapshot: a version byte, then records, each preceded by its length. Equal states give equal bytes.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	m := s.machine
-	out := recordWriter{w: w}
-	if m.level == 0 {
-		out.machineV1(m)
+	out := recordWriter{w: w, v1: m.level == 0}
+	if out.v1 {
+		out.write([]byte{snapshotV1})
 	} else {
-		out.machine(m)
+		out.write([]byte{snapshotV2})
+		out.record(func(c *codec) { c.format(m) })
 	}
-	return out.n, out.err
-}
-
-func (w *recordWriter) machine(m *Machine) {
-	w.write([]byte{snapshotV2})
-	w.record(func(e *encoder) { e.format(m) })
-	w.record(func(e *encoder) { e.header(m) })
-	w.record(func(e *encoder) { e.history(&m.history) })
-	w.jobs(m, (*encoder).job, (*encoder).page)
-}
-
-func (w *recordWriter) jobs(m *Machine, write func(*encoder, *Job), writePage func(*encoder, uint64, *page)) {
+	jobs := uint64(len(m.jobs))
+	out.record(func(c *codec) { c.header(m, &jobs) })
+	out.record(func(c *codec) { c.history(&m.history) })
 	for _, id := range m.Jobs() {
 		job := m.jobs[id]
-		w.record(func(e *encoder) { write(e, job) })
+		out.record(func(c *codec) { c.job(job) })
 		for _, stage := range job.Stages {
 			for n, page := range stage.all() {
-				w.record(func(e *encoder) { writePage(e, n, page) })
+				out.record(func(c *codec) { c.page(stage, n, page) })
 			}
-			w.record(func(*encoder) {}) // an empty record ends the pages of a stage
+			out.record(func(*codec) {}) // an empty record ends the pages of a stage
 		}
 	}
+	return out.n, out.err
 }
 
 // Restore reads what WriteTo wrote. The error is an ErrVersion if a newer program can read it.
@@ -86,21 +79,24 @@ func Restore(r io.Reader) (*Machine, error) {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	m := New()
-	var jobs uint64
-	var err error
 	switch version[0] {
 	case snapshotV1:
-		in.job, in.page = (*decoder).jobV1, (*decoder).pageV1
-		jobs, err = in.headV1(m)
+		in.v1 = true
 	case snapshotV2:
-		in.job, in.page = (*decoder).job, (*decoder).page
-		jobs, err = in.head(m)
+		if err := in.read("format", func(c *codec) { c.format(m) }); err != nil { // tells whether this program can read the rest
+			return nil, err
+		}
+		in.needs = m.needs
 	default:
 		d := decoder{}
 		d.newer(fmt.Sprintf("version %d", version[0]))
-		err = d.finish("snapshot")
+		return nil, d.finish("snapshot")
 	}
-	if err != nil {
+	var jobs uint64
+	if err := in.read("header", func(c *codec) { c.header(m, &jobs) }); err != nil {
+		return nil, err
+	}
+	if err := in.read("history", func(c *codec) { c.history(&m.history) }); err != nil {
 		return nil, err
 	}
 	for range jobs {
@@ -121,416 +117,241 @@ func Restore(r io.Reader) (*Machine, error) {
 	return m, nil
 }
 
-// head reads the records before the jobs, and returns the number of jobs. The first one tells whether this program can read the rest.
-func (r *recordReader) head(m *Machine) (jobs uint64, err error) {
-	if err := r.read("format", func(d *decoder) { d.format(m) }); err != nil {
-		return 0, err
+func (c *codec) format(m *Machine) {
+	number(c, 1, &m.level)
+	c.string(2, &m.needs)
+	if c.d != nil {
+		c.d.needs = m.needs
 	}
-	r.needs = m.needs
-	if err := r.read("header", func(d *decoder) { jobs = d.header(m) }); err != nil {
-		return 0, err
+	c.end("the snapshot's format")
+	if c.d != nil && m.level > FeatureLevel {
+		c.d.newer(fmt.Sprintf("feature level %d", m.level))
 	}
-	return jobs, r.read("history", func(d *decoder) { m.history = d.history() })
+	c.check(func() bool { return m.level > 0 })
 }
 
-func (e *encoder) format(m *Machine) {
-	e.uintField(1, uint64(m.level))
-	e.stringField(2, m.needs)
-}
-
-func (d *decoder) format(m *Machine) {
-	for n := range d.fields() {
-		switch n {
-		case 1:
-			m.level = d.uint32()
-		case 2:
-			m.needs = d.string()
-			d.needs = m.needs
-		default:
-			d.unknown(n, "the snapshot's format")
-		}
-	}
-	if m.level > FeatureLevel {
-		d.newer(fmt.Sprintf("feature level %d", m.level))
-	}
-	if m.level == 0 {
-		d.fail()
-	}
-}
-
-// header writes workers, requests and counters.
-func (e *encoder) header(m *Machine) {
-	e.uintField(1, m.index)
-	e.intField(2, m.time)
-	e.uintField(3, uint64(m.lastJob))
-	e.uintField(4, uint64(m.lastWorker))
+// header is counters, workers and requests, and the number of jobs.
+func (c *codec) header(m *Machine, jobs *uint64) {
+	number(c, 1, &m.index)
+	c.int(2, &m.time)
+	number(c, 3, &m.lastJob)
+	number(c, 4, &m.lastWorker)
+	var workers []*Worker
 	for _, id := range m.Workers() {
-		w := m.workers[id]
-		e.nest(5, func() {
-			e.uintField(1, uint64(w.ID))
-			e.uintField(2, uint64(w.Status))
-			e.nest(3, func() { e.workerInfo(&w.WorkerInfo) })
-		})
+		workers = append(workers, m.workers[id])
 	}
-	for _, q := range m.requests.order {
-		e.nest(6, func() {
-			e.stringField(1, q.key)
-			e.uintField(2, uint64(q.job))
-			e.fixedField(3, q.sum)
-			e.intField(4, q.time)
-		})
-	}
-	e.uintField(7, uint64(len(m.jobs)))
-}
-
-// header reads them into m, and returns the number of jobs.
-func (d *decoder) header(m *Machine) (jobs uint64) {
-	for n := range d.fields() {
-		switch n {
-		case 1:
-			m.index = d.uint()
-		case 2:
-			m.time = d.int()
-		case 3:
-			m.lastJob = JobID(d.uint())
-		case 4:
-			m.lastWorker = WorkerID(d.uint())
-		case 5:
-			m.restoreWorker(nested(d, (*decoder).worker))
-		case 6:
-			m.requests.add(nested(d, (*decoder).request))
-		case 7:
-			jobs = d.uint()
-		default:
-			d.unknown(n, "the snapshot's header")
-		}
-	}
-	return jobs
-}
-
-func (m *Machine) restoreWorker(w *Worker) { m.workers[w.ID], m.byIdentity[w.Identity] = w, w.ID }
-
-func (d *decoder) worker() *Worker {
-	w := &Worker{}
-	for n := range d.fields() {
-		switch n {
-		case 1:
-			w.ID = WorkerID(d.uint())
-		case 2:
-			w.Status = WorkerStatus(d.uint8())
-		case 3:
-			w.WorkerInfo = nested(d, (*decoder).workerInfo)
-		default:
-			d.unknown(n, "a worker")
-		}
-	}
-	if w.Status >= WorkerRemoved {
-		d.fail()
-	}
-	return w
-}
-
-func (d *decoder) request() *request {
-	q := &request{}
-	for n := range d.fields() {
-		switch n {
-		case 1:
-			q.key = d.string()
-		case 2:
-			q.job = JobID(d.uint())
-		case 3:
-			q.sum = d.fixed()
-		case 4:
-			q.time = d.int()
-		default:
-			d.unknown(n, "a request")
-		}
-	}
-	return q
-}
-
-func (e *encoder) job(j *Job) {
-	e.uintField(1, uint64(j.ID))
-	e.stringField(2, j.UID)
-	e.nest(3, func() { e.spec(j.Spec) })
-	e.uintField(4, uint64(j.Status))
-	e.intField(5, j.Created)
-	e.intField(6, j.Started)
-	e.intField(7, j.Ended)
-	e.stringField(8, j.Error)
-	e.uintField(9, j.ReadBytes)
-	e.uintField(10, j.OutputBytes)
-	e.uintField(11, j.Records)
-	e.uintField(12, uint64(j.Fence))
-	for _, s := range j.Stages {
-		e.nest(13, func() { e.stage(s) })
-	}
-}
-
-func (d *decoder) job() *Job {
-	j := &Job{}
-	for n := range d.fields() {
-		switch n {
-		case 1:
-			j.ID = JobID(d.uint())
-		case 2:
-			j.UID = d.string()
-		case 3:
-			j.Spec = nested(d, (*decoder).spec)
-		case 4:
-			j.Status = JobStatus(d.uint8())
-		case 5:
-			j.Created = d.int()
-		case 6:
-			j.Started = d.int()
-		case 7:
-			j.Ended = d.int()
-		case 8:
-			j.Error = d.string()
-		case 9:
-			j.ReadBytes = d.uint()
-		case 10:
-			j.OutputBytes = d.uint()
-		case 11:
-			j.Records = d.uint()
-		case 12:
-			j.Fence = Lease(d.uint())
-		case 13:
-			j.Stages = append(j.Stages, nested(d, (*decoder).stage))
-		default:
-			d.unknown(n, "a job")
-		}
-	}
-	return j
-}
-
-// checkJob refuses a job that the machine cannot have, and gives each stage its part of the plan.
-func (d *decoder) checkJob(j *Job) {
-	if j.Spec == nil || j.Status > JobStopped || len(j.Stages) != len(j.Spec.Stages) {
-		d.fail()
+	records(c, 5, &workers, (*codec).worker)
+	requests := m.requests.order
+	records(c, 6, &requests, (*codec).request)
+	number(c, 7, jobs)
+	c.end("the snapshot's header")
+	if c.d == nil {
 		return
 	}
+	for _, w := range workers {
+		m.workers[w.ID], m.byIdentity[w.Identity] = w, w.ID
+	}
+	for _, q := range requests {
+		m.requests.add(q)
+	}
+}
+
+func (c *codec) worker(p **Worker) {
+	w := made(p)
+	number(c, 1, &w.ID)
+	number(c, 2, &w.Status)
+	nest(c, 3, &w.WorkerInfo, (*codec).workerInfo)
+	c.end("a worker")
+	c.check(func() bool { return w.Status < WorkerRemoved })
+}
+
+func (c *codec) request(p **request) {
+	q := made(p)
+	c.string(1, &q.key)
+	number(c, 2, &q.job)
+	c.fixed(3, &q.sum)
+	c.int(4, &q.time)
+	c.end("a request")
+}
+
+// job is all of a job but its pages.
+func (c *codec) job(j *Job) {
+	number(c, 1, &j.ID)
+	c.string(2, &j.UID)
+	nest(c, 3, made(&j.Spec), (*codec).spec)
+	number(c, 4, &j.Status)
+	if c.v1 {
+		c.currentV1(j)
+	}
+	c.int(5, &j.Created)
+	c.int(6, &j.Started)
+	c.int(7, &j.Ended)
+	c.string(8, &j.Error)
+	number(c, 9, &j.ReadBytes)
+	number(c, 10, &j.OutputBytes)
+	number(c, 11, &j.Records)
+	number(c, 12, &j.Fence)
+	records(c, 13, &j.Stages, (*codec).stage)
+	c.end("a job")
+	c.check(func() bool { return j.Status <= JobStopped && c.plan(j) })
+}
+
+// plan gives each stage of a job that was read its part of the plan. It returns false if they do not fit.
+func (c *codec) plan(j *Job) bool {
+	if len(j.Stages) == 0 || len(j.Stages) != len(j.Spec.Stages) {
+		return false
+	}
 	for i, s := range j.Stages {
-		s.StageSpec = j.Spec.Stages[i]
+		plan := j.Spec.Stages[i]
+		if c.v1 && (s.Role != plan.Role || s.Tasks != plan.Tasks) {
+			return false
+		}
+		s.StageSpec = plan
 		if s.Action > Abort || (s.Action != 0) != (s.Role == RoleCommit) {
-			d.fail()
+			return false
 		}
 	}
+	return true
 }
 
-// stage writes all of a stage but its part of the plan and its pages.
-func (e *encoder) stage(s *Stage) {
-	e.uintField(1, uint64(s.Action))
-	e.uintField(2, s.Done)
-	e.uintField(3, s.Dead)
-	e.uintField(4, s.Failed)
-	e.boolField(5, s.Closed)
-	e.uintField(6, uint64(s.Fence))
+// stage is all of a stage but its part of the plan and its pages.
+func (c *codec) stage(p **Stage) {
+	s := made(p)
+	if c.v1 {
+		numberValue(c, &s.Role)
+	}
+	number(c, 1, &s.Action)
+	if c.v1 {
+		numberValue(c, &s.Tasks)
+	}
+	number(c, 2, &s.Done)
+	number(c, 3, &s.Dead)
+	number(c, 4, &s.Failed)
+	c.bool(5, &s.Closed)
+	if !c.v1 {
+		number(c, 6, &s.Fence)
+	}
+	var failed []taskFailures
 	for _, i := range slices.Sorted(maps.Keys(s.failed)) {
-		e.nest(7, func() {
-			e.uintField(1, i)
-			for k := range s.failed[i] {
-				e.nest(2, func() { e.failure(&s.failed[i][k]) })
-			}
-		})
+		failed = append(failed, taskFailures{task: i, list: s.failed[i]})
 	}
-}
-
-func (d *decoder) stage() *Stage {
-	s := &Stage{}
-	for n := range d.fields() {
-		switch n {
-		case 1:
-			s.Action = CommitAction(d.uint8())
-		case 2:
-			s.Done = d.uint()
-		case 3:
-			s.Dead = d.uint()
-		case 4:
-			s.Failed = d.uint()
-		case 5:
-			s.Closed = d.bool()
-		case 6:
-			s.Fence = Lease(d.uint())
-		case 7:
-			if s.failed == nil {
-				s.failed = map[uint64][]Failure{}
-			}
-			task, list := d.failures()
-			s.failed[task] = list
-		default:
-			d.unknown(n, "a stage")
-		}
-	}
-	return s
-}
-
-// failures reads the failures of one task.
-func (d *decoder) failures() (task uint64, list []Failure) {
-	d.nest(func() {
-		for n := range d.fields() {
-			switch n {
-			case 1:
-				task = d.uint()
-			case 2:
-				list = append(list, nested(d, (*decoder).failure))
-			default:
-				d.unknown(n, "a task's failures")
-			}
-		}
+	records(c, 7, &failed, func(c *codec, f *taskFailures) {
+		number(c, 1, &f.task)
+		records(c, 2, &f.list, (*codec).failure)
+		c.end("a task's failures")
 	})
-	return task, list
-}
-
-// page writes the columns of a page, each packed.
-func (e *encoder) page(number uint64, p *page) {
-	e.uintField(1, number)
-	e.nest(2, func() { e.statuses(p) })
-	e.nest(3, func() { e.winners(p) })
-	if p.out != nil {
-		e.nest(4, func() { e.outputs(p.out) })
-	}
-	if p.failures != nil {
-		e.nest(5, func() { e.failureColumns(p.failures) })
-	}
-	if p.run != nil {
-		e.nest(6, func() { e.runs(p.run) })
+	c.end("a stage")
+	if c.d != nil && len(failed) > 0 {
+		s.failed = make(map[uint64][]Failure, len(failed))
+		for _, f := range failed {
+			s.failed[f.task] = f.list
+		}
 	}
 }
 
-// page reads a page of s.
-func (d *decoder) page(s *Stage) *page {
-	var number uint64
-	var p *page
-	for n := range d.fields() {
-		if n == 1 {
-			number = d.uint()
-			continue
+// taskFailures is an element of Stage.failed.
+type taskFailures struct {
+	task uint64
+	list []Failure
+}
+
+// page is page n of s. Reading it adds it to s. Its columns are packed.
+func (c *codec) page(s *Stage, n uint64, p *page) *page {
+	number(c, 1, &n)
+	if c.d != nil {
+		if n >= MaxTasks/pageTasks || n*pageTasks >= s.Tasks {
+			c.d.fail()
+			return nil
 		}
-		if p == nil {
-			p = d.addPage(s, number)
-		}
-		d.nest(func() {
-			switch n {
-			case 2:
-				d.statuses(p)
-			case 3:
-				d.winners(p)
-			case 4:
-				p.out = d.outputs()
-			case 5:
-				p.failures = d.failureColumns()
-			case 6:
-				p.run = d.runs()
-			default:
-				d.unknown(n, "a page of tasks")
-			}
-		})
+		p = s.writable(n*pageTasks, 0)
 	}
-	if p == nil {
-		d.fail()
+	nest(c, 2, &p.status, (*codec).statuses)
+	nest(c, 3, &p.winner, (*codec).winners)
+	optional(c, 4, &p.out, (*codec).outputs)
+	optional(c, 5, &p.failures, (*codec).failureColumns)
+	if !c.v1 {
+		optional(c, 6, &p.run, (*codec).runs)
 	}
+	c.end("a page of tasks")
 	return p
 }
 
-// addPage adds page number to s.
-func (d *decoder) addPage(s *Stage, number uint64) *page {
-	if number >= MaxTasks/pageTasks || number*pageTasks >= s.Tasks {
-		d.fail()
-		return &page{}
-	}
-	return s.writable(number*pageTasks, 0)
-}
+// The columns are nearly all of a large snapshot: the loops that write them call no function.
 
-func (e *encoder) statuses(p *page) {
-	for _, s := range p.status {
-		e.buf = append(e.buf, byte(s))
-	}
-}
-
-func (d *decoder) statuses(p *page) {
-	for i := range p.status {
-		if p.status[i] = TaskStatus(d.uint8()); p.status[i] > TaskDead {
-			d.fail()
+func (c *codec) statuses(list *[pageTasks]TaskStatus) {
+	if c.d == nil {
+		for _, s := range list {
+			c.e.uint(uint64(s))
 		}
+		return
 	}
+	for i := range list {
+		numberValue(c, &list[i])
+	}
+	c.check(func() bool { return slices.Max(list[:]) <= TaskDead })
 }
 
-func (e *encoder) winners(p *page) {
+func (c *codec) winners(list *[pageTasks]Lease) {
 	var last int64
-	for _, w := range p.winner {
-		e.int(int64(w) - last)
-		last = int64(w)
+	if c.d == nil {
+		for _, w := range list {
+			c.e.int(int64(w) - last)
+			last = int64(w)
+		}
+		return
+	}
+	for i := range list {
+		last += c.d.int()
+		list[i] = Lease(last)
 	}
 }
 
-func (d *decoder) winners(p *page) {
-	var last int64
-	for i := range p.winner {
-		last += d.int()
-		p.winner[i] = Lease(last)
-	}
-}
-
-func (e *encoder) outputs(out *outputs) {
+func (c *codec) outputs(out *outputs) {
 	for i := range pageTasks {
-		e.uint(out.size[i])
-		e.uint(out.records[i])
+		if c.d == nil {
+			c.e.uint(out.size[i])
+			c.e.uint(out.records[i])
+		} else {
+			out.size[i], out.records[i] = c.d.uint(), c.d.uint()
+		}
 		if out.size[i] > 0 {
-			e.fixed(out.checksum[i])
+			c.fixedValue(&out.checksum[i])
 		}
 	}
 }
 
-func (d *decoder) outputs() *outputs {
-	out := &outputs{}
-	for i := range pageTasks {
-		out.size[i], out.records[i] = d.uint(), d.uint()
-		if out.size[i] > 0 {
-			out.checksum[i] = d.fixed()
-		}
-	}
-	return out
-}
-
-func (e *encoder) failureColumns(t *failureColumns) {
-	for i, ended := range t.ended {
-		e.uint(uint64(ended))
-		if ended > 0 {
-			e.buf = append(e.buf, t.counts[i][:]...)
-		}
-	}
-}
-
-func (d *decoder) failureColumns() *failureColumns {
-	t := &failureColumns{}
+func (c *codec) failureColumns(t *failureColumns) {
 	for i := range t.ended {
-		if t.ended[i] = d.uint32(); t.ended[i] > 0 {
-			d.copyTo(t.counts[i][:])
+		if numberValue(c, &t.ended[i]); t.ended[i] > 0 {
+			if c.d == nil {
+				c.e.buf = append(c.e.buf, t.counts[i][:]...)
+			} else {
+				c.d.copyTo(t.counts[i][:])
+			}
 		}
 	}
-	return t
 }
 
-func (e *encoder) runs(r *runs) {
-	for i := range pageTasks {
-		e.uint(uint64(r.worker[i]))
-		e.uint(uint64(r.started[i]))
-		e.uint(uint64(r.millis[i]))
+func (c *codec) runs(r *runs) {
+	if c.d == nil {
+		for i := range pageTasks {
+			c.e.uint(uint64(r.worker[i]))
+			c.e.uint(uint64(r.started[i]))
+			c.e.uint(uint64(r.millis[i]))
+		}
+		return
 	}
-}
-
-func (d *decoder) runs() *runs {
-	r := &runs{}
 	for i := range pageTasks {
-		r.worker[i], r.started[i], r.millis[i] = d.uint32(), d.uint32(), d.uint32()
+		numberValue(c, &r.worker[i])
+		numberValue(c, &r.started[i])
+		numberValue(c, &r.millis[i])
 	}
-	return r
 }
 
 // recordWriter writes records; the first error sticks.
 type recordWriter struct {
 	w   io.Writer
+	v1  bool
 	enc encoder
 	n   int64
 	err error
@@ -544,9 +365,9 @@ func (w *recordWriter) write(b []byte) {
 	}
 }
 
-func (w *recordWriter) record(fill func(*encoder)) {
+func (w *recordWriter) record(write func(*codec)) {
 	w.enc.buf = w.enc.buf[:0]
-	fill(&w.enc)
+	write(&codec{e: &w.enc, v1: w.v1})
 	if len(w.enc.buf) > snapshotRecordMax && w.err == nil {
 		w.err = fmt.Errorf("snapshot: a record of %d bytes; %d is the most that could be read back", len(w.enc.buf), snapshotRecordMax)
 	}
@@ -554,15 +375,14 @@ func (w *recordWriter) record(fill func(*encoder)) {
 	w.write(w.enc.buf)
 }
 
-// recordReader reads the records of a snapshot, with the decoders of its version.
+// recordReader reads the records of a snapshot.
 type recordReader struct {
 	r     io.Reader
-	job   func(*decoder) *Job
-	page  func(*decoder, *Stage) *page
+	v1    bool
 	needs string
 }
 
-func (r *recordReader) record() (*decoder, error) {
+func (r *recordReader) record() (*codec, error) {
 	var size [4]byte
 	if _, err := io.ReadFull(r.r, size[:]); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
@@ -577,40 +397,36 @@ func (r *recordReader) record() (*decoder, error) {
 	if _, err := io.CopyN(&buf, r.r, int64(n)); err != nil {
 		return nil, fmt.Errorf("snapshot: record of %d bytes: %w", n, err)
 	}
-	return &decoder{buf: buf.Bytes(), needs: r.needs}, nil
+	return &codec{d: &decoder{buf: buf.Bytes(), needs: r.needs}, v1: r.v1}, nil
 }
 
 // read reads the next record; what names it in errors.
-func (r *recordReader) read(what string, read func(*decoder)) error {
-	d, err := r.record()
+func (r *recordReader) read(what string, read func(*codec)) error {
+	c, err := r.record()
 	if err != nil {
 		return err
 	}
-	read(d)
-	return d.finish("snapshot: %s", what)
+	read(c)
+	return c.d.finish("snapshot: %s", what)
 }
 
 func (r *recordReader) readJob() (*Job, error) {
-	var j *Job
-	if err := r.read("job", func(d *decoder) {
-		if j = r.job(d); d.err == nil {
-			d.checkJob(j)
-		}
-	}); err != nil {
+	j := &Job{}
+	if err := r.read("job", func(c *codec) { c.job(j) }); err != nil {
 		return nil, err
 	}
 	for _, stage := range j.Stages {
 		var have Stage
 		for {
-			d, err := r.record()
+			c, err := r.record()
 			if err != nil {
 				return nil, err
 			}
-			if len(d.buf) == 0 {
+			if len(c.d.buf) == 0 {
 				break
 			}
-			p := r.page(d, stage)
-			if err := d.finish("snapshot: page"); err != nil {
+			p := c.page(stage, 0, nil)
+			if err := c.d.finish("snapshot: page"); err != nil {
 				return nil, err
 			}
 			have.sum(p)

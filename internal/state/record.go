@@ -1,0 +1,349 @@
+package state
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// codec writes or reads records. One method describes each kind of record, for both: it passes the fields, in ascending order of their
+// numbers, to the functions below, then calls end, then checks what it has read. It must not change a record that it writes: snapshots are
+// written while other goroutines read them.
+//
+// A record is a list of fields, each a tag (number and wire type, as in protobuf) and a value, in ascending order of their numbers. Zero
+// values are not written, and an absent field is zero, so fields can be added. Numbers are never reused. An unknown number is an error: if
+// one node applied a field and another skipped it, they would diverge. In version 1 a record is the values of its first fields, without
+// tags, so nothing can be added: what only one version has depends on v1.
+//
+// CONTRIBUTING.md says how to add a field; docs/adr/0010-records-can-grow.md, why.
+type codec struct {
+	e  *encoder
+	d  *decoder // nil: it writes
+	v1 bool
+
+	// Of the record that is being read:
+	next  int            // the number of the next field; 0: its tag has not been read
+	wire  protowire.Type // of the next field
+	asked int            // the last number passed to has
+}
+
+// has reports whether the value of field n must be written or read now. Zero says that it need not be written.
+func (c *codec) has(n int, wire protowire.Type, zero bool) bool {
+	switch {
+	case c.v1:
+		return true
+	case c.d == nil:
+		if !zero {
+			c.e.tag(n, wire)
+		}
+		return !zero
+	}
+	c.asked = n
+	if c.peek() != n {
+		return false
+	}
+	if c.wire != wire {
+		c.d.fail()
+	}
+	c.next = 0
+	return true
+}
+
+// peek returns the number of the next field; 0: none.
+func (c *codec) peek() int {
+	if c.next == 0 && len(c.d.buf) > 0 {
+		number, wire, size := protowire.ConsumeTag(c.d.buf)
+		if size < 0 {
+			c.d.fail()
+			return 0
+		}
+		c.next, c.wire, c.d.buf = int(number), wire, c.d.buf[size:]
+	}
+	return c.next
+}
+
+// end ends a record. It fails if a field is left: only a newer program knows a larger number; a smaller one is out of order.
+func (c *codec) end(record string) {
+	switch {
+	case c.v1 || c.d == nil || c.peek() == 0:
+	case c.next > c.asked:
+		c.d.newer(fmt.Sprintf("unknown field %d of %s", c.next, record))
+	default:
+		c.d.fail()
+	}
+}
+
+// check fails if ok is false for a record that was read.
+func (c *codec) check(ok func() bool) {
+	if c.d != nil && c.d.err == nil && !ok() {
+		c.d.fail()
+	}
+}
+
+// nested writes or reads the value of a field that is a record or packed columns.
+func (c *codec) nested(value func()) {
+	switch {
+	case c.v1:
+		value()
+	case c.d == nil:
+		c.e.sized(value)
+	default:
+		asked := c.asked
+		c.d.nest(value)
+		c.asked, c.next = asked, 0
+	}
+}
+
+// The functions with a number write or read a field, the others a value.
+
+func number[T ~uint8 | ~uint32 | ~uint64](c *codec, n int, v *T) {
+	if c.has(n, protowire.VarintType, *v == 0) {
+		numberValue(c, v)
+	}
+}
+
+func numberValue[T ~uint8 | ~uint32 | ~uint64](c *codec, v *T) {
+	if c.d == nil {
+		c.e.uint(uint64(*v))
+		return
+	}
+	u := c.d.uint()
+	if *v = T(u); uint64(*v) != u {
+		c.d.fail()
+	}
+}
+
+func (c *codec) int(n int, v *int64) {
+	if c.has(n, protowire.VarintType, *v == 0) {
+		c.intValue(v)
+	}
+}
+
+func (c *codec) intValue(v *int64) {
+	if c.d == nil {
+		c.e.int(*v)
+	} else {
+		*v = c.d.int()
+	}
+}
+
+func (c *codec) bool(n int, v *bool) {
+	if c.has(n, protowire.VarintType, !*v) {
+		c.boolValue(v)
+	}
+}
+
+func (c *codec) boolValue(v *bool) {
+	if c.d == nil {
+		c.e.bool(*v)
+	} else {
+		*v = c.d.bool()
+	}
+}
+
+func (c *codec) fixed(n int, v *uint64) {
+	if c.has(n, protowire.Fixed64Type, *v == 0) {
+		c.fixedValue(v)
+	}
+}
+
+func (c *codec) fixedValue(v *uint64) {
+	if c.d == nil {
+		c.e.fixed(*v)
+	} else {
+		*v = c.d.fixed()
+	}
+}
+
+func (c *codec) string(n int, v *string) {
+	if c.has(n, protowire.BytesType, *v == "") {
+		c.stringValue(v)
+	}
+}
+
+func (c *codec) stringValue(v *string) {
+	if c.d == nil {
+		c.e.string(*v)
+	} else {
+		*v = c.d.string()
+	}
+}
+
+func (c *codec) bytes(n int, v *[]byte) {
+	if c.has(n, protowire.BytesType, len(*v) == 0) {
+		c.bytesValue(v)
+	}
+}
+
+func (c *codec) bytesValue(v *[]byte) {
+	if c.d == nil {
+		c.e.bytes(*v)
+	} else {
+		*v = c.d.bytes()
+	}
+}
+
+// nest is a record, which is written also if it is empty.
+func nest[T any](c *codec, n int, v *T, fields func(*codec, *T)) {
+	if c.has(n, protowire.BytesType, false) {
+		c.nested(func() { fields(c, v) })
+	}
+}
+
+// optional is a record that may be nil. Version 1 writes whether it is there.
+func optional[T any](c *codec, n int, v **T, fields func(*codec, *T)) {
+	there := *v != nil
+	if !c.has(n, protowire.BytesType, !there) {
+		return
+	}
+	if c.v1 {
+		if c.boolValue(&there); !there {
+			return
+		}
+	}
+	c.nested(func() { fields(c, made(v)) })
+}
+
+// made returns *v, which is allocated before it is read.
+func made[T any](v **T) *T {
+	if *v == nil {
+		*v = new(T)
+	}
+	return *v
+}
+
+// list writes each element as a field of number n, also zero ones; version 1, their count before them.
+func list[T any](c *codec, n int, wire protowire.Type, v *[]T, value func(*codec, *T)) {
+	switch {
+	case c.d != nil && c.v1:
+		for range c.d.count() {
+			if c.d.err != nil {
+				return
+			}
+			readItem(c, v, value)
+		}
+	case c.d != nil:
+		for c.has(n, wire, false) {
+			readItem(c, v, value)
+		}
+	default:
+		if c.v1 {
+			c.e.uint(uint64(len(*v)))
+		}
+		for i := range *v {
+			c.has(n, wire, false)
+			value(c, &(*v)[i])
+		}
+	}
+}
+
+// readItem appends to v.
+func readItem[T any](c *codec, v *[]T, value func(*codec, *T)) {
+	*v = append(*v, *new(T))
+	value(c, &(*v)[len(*v)-1])
+}
+
+func records[T any](c *codec, n int, v *[]T, fields func(*codec, *T)) {
+	list(c, n, protowire.BytesType, v, func(c *codec, item *T) {
+		c.nested(func() { fields(c, item) })
+	})
+}
+
+// mapOf is a list of records {1: key, 2: value}, in key order.
+func (c *codec) mapOf(n int, m *map[string]string) {
+	var items [][2]string
+	for _, k := range slices.Sorted(maps.Keys(*m)) {
+		items = append(items, [2]string{k, (*m)[k]})
+	}
+	records(c, n, &items, func(c *codec, item *[2]string) {
+		c.string(1, &item[0])
+		c.string(2, &item[1])
+		c.end("a setting or label")
+	})
+	if c.d != nil && len(items) > 0 {
+		*m = make(map[string]string, len(items))
+		for _, item := range items {
+			(*m)[item[0]] = item[1]
+		}
+	}
+}
+
+func (c *codec) spec(s *Spec) {
+	c.string(1, &s.Name)
+	c.string(2, &s.User)
+	c.string(3, &s.Builtin)
+	list(c, 4, protowire.BytesType, &s.Argv, (*codec).bytesValue)
+	nest(c, 5, &s.Input, (*codec).input)
+	list(c, 6, protowire.BytesType, &s.InputNames, (*codec).stringValue)
+	c.string(7, &s.Output)
+	c.bool(8, &s.Spool)
+	c.bool(9, &s.Overwrite)
+	c.bool(10, &s.KeepPartial)
+	c.bool(11, &s.FirstSuccess)
+	c.bool(12, &s.Collect)
+	c.mapOf(13, &s.Settings)
+	c.string(14, &s.Dir)
+	number(c, 15, &s.Retries)
+	number(c, 16, &s.Priority)
+	number(c, 17, &s.SlotsPerTask)
+	number(c, 18, &s.TimeoutMS)
+	number(c, 19, &s.Memory)
+	c.mapOf(20, &s.Labels)
+	if !c.v1 {
+		records(c, 21, &s.Stages, (*codec).stageSpec)
+	}
+	c.end("a job's spec")
+	if c.d != nil && len(s.Stages) == 0 {
+		s.Stages = DefaultPlan(s.Input.Tasks, s.Collect, !s.Spool)
+	}
+	c.check(func() bool { return checkPlan(s.Stages, &s.Input) == nil })
+}
+
+func (c *codec) stageSpec(s *StageSpec) {
+	c.string(1, &s.Name)
+	number(c, 2, &s.Role)
+	number(c, 3, &s.Tasks)
+	list(c, 4, protowire.VarintType, &s.From, numberValue)
+	c.end("a stage's plan")
+}
+
+func (c *codec) input(in *Input) {
+	number(c, 1, &in.Kind)
+	number(c, 2, &in.Tasks)
+	number(c, 3, &in.Bytes)
+	c.int(4, &in.From)
+	number(c, 5, &in.SplitSize)
+	records(c, 6, &in.Blocks, (*codec).block)
+	c.end("a job's input")
+	c.check(func() bool { return in.Kind <= InputFiles && in.Tasks <= MaxTasks })
+}
+
+func (c *codec) block(b *Block) {
+	number(c, 1, &b.First)
+	c.bytes(2, &b.Data)
+	c.end("an input block")
+}
+
+func (c *codec) workerInfo(w *WorkerInfo) {
+	c.string(1, &w.Identity)
+	c.string(2, &w.Host)
+	c.string(3, &w.Address)
+	c.string(4, &w.Version)
+	number(c, 5, &w.Slots)
+	number(c, 6, &w.Memory)
+	c.mapOf(7, &w.Labels)
+	c.end("a worker")
+}
+
+func (c *codec) failure(f *Failure) {
+	number(c, 1, &f.Kind)
+	number(c, 2, &f.Attempt)
+	number(c, 3, &f.Worker)
+	number(c, 4, &f.Lease)
+	c.int(5, &f.Time)
+	c.string(6, &f.Message)
+	c.end("a failure")
+	c.check(func() bool { return f.Kind < failureKinds })
+}
