@@ -15,38 +15,24 @@ import (
 )
 
 func (a *app) clusterCommand() *cobra.Command {
-	var r readFlags
-	cmd := &cobra.Command{
-		Use: "cluster", Short: "Show the cluster's health", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.connect(r.cluster, 0)
-			if err != nil {
-				return err
-			}
-			if r.json {
-				return a.rawJSON(cmd.Context(), c, client.ClusterPath)
-			}
-			cluster, err := c.Cluster(cmd.Context())
-			if err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			t := newTable(a.stdout)
-			t.row("cluster", cluster.ID)
-			t.row("status", cluster.Status)
-			if cluster.NotReady != "" {
-				t.row("not ready", printableLines(cluster.NotReady))
-			}
-			t.row("version", cluster.Version)
-			t.row("leader", leaderText(&cluster))
-			t.row("workers", fmt.Sprintf("%d alive, %d dead", cluster.Workers, cluster.Dead))
-			t.row("slots", fmt.Sprintf("%d, %d free", cluster.Slots, cluster.Free))
-			t.row("jobs", fmt.Sprintf("%d not over", cluster.Jobs))
-			t.row("spool", printable(cluster.Spool))
-			return t.flush()
-		},
+	cmd := &cobra.Command{Use: "cluster", Short: "Show the cluster's health", Args: noArgs}
+	return readCommand(a, cmd, client.ClusterPath, (*client.Client).Cluster, a.printCluster)
+}
+
+func (a *app) printCluster(cluster api.Cluster) error {
+	t := newTable(a.stdout)
+	t.row("cluster", cluster.ID)
+	t.row("status", cluster.Status)
+	if cluster.NotReady != "" {
+		t.row("not ready", printableLines(cluster.NotReady))
 	}
-	r.add(cmd)
-	return cmd
+	t.row("version", cluster.Version)
+	t.row("leader", leaderText(&cluster))
+	t.row("workers", fmt.Sprintf("%d alive, %d dead", cluster.Workers, cluster.Dead))
+	t.row("slots", fmt.Sprintf("%d, %d free", cluster.Slots, cluster.Free))
+	t.row("jobs", fmt.Sprintf("%d not over", cluster.Jobs))
+	t.row("spool", printable(cluster.Spool))
+	return t.flush()
 }
 
 func leaderText(c *api.Cluster) string {
@@ -62,28 +48,11 @@ func leaderText(c *api.Cluster) string {
 }
 
 func (a *app) workersCommand() *cobra.Command {
-	var r readFlags
 	cmd := &cobra.Command{
-		Use: "workers", Short: "List the workers; 'workers drain W' and 'workers remove W' remove one",
-		Args: a.unknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.connect(r.cluster, 0)
-			if err != nil {
-				return err
-			}
-			if r.json {
-				return a.rawJSON(cmd.Context(), c, client.WorkersPath)
-			}
-			workers, err := c.Workers(cmd.Context())
-			if err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			return a.printWorkers(workers)
-		},
+		Use: "workers", Short: "List the workers; 'workers drain W' and 'workers remove W' remove one", Args: a.unknownCommand,
 	}
-	r.add(cmd)
 	cmd.AddCommand(a.drainCommand(), a.removeCommand())
-	return cmd
+	return readCommand(a, cmd, client.WorkersPath, (*client.Client).Workers, a.printWorkers)
 }
 
 func (a *app) printWorkers(workers []api.Worker) error {
@@ -113,27 +82,10 @@ func (a *app) printWorkers(workers []api.Worker) error {
 }
 
 func (a *app) drainCommand() *cobra.Command {
-	var r readFlags
-	cmd := &cobra.Command{
-		Use: "drain W", Short: "Let a worker finish its attempts and leave", Args: oneArg("a worker's number"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, id, err := a.numbered(cmd, "worker", args, r.cluster)
-			if err != nil {
-				return err
-			}
-			worker, err := c.DrainWorker(cmd.Context(), id)
-			if err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			if r.json {
-				return printJSON(a.stdout, worker)
-			}
-			_, err = fmt.Fprintf(a.stdout, "worker %d is draining: it finishes %d running attempts, takes no more, and leaves\n", worker.ID, worker.Busy)
-			return err
-		},
-	}
-	r.add(cmd)
-	return cmd
+	cmd := &cobra.Command{Use: "drain W", Short: "Let a worker finish its attempts and leave"}
+	return changeCommand(a, cmd, "worker", (*client.Client).DrainWorker, func(w api.Worker) string {
+		return fmt.Sprintf("worker %d is draining: it finishes %d running attempts, takes no more, and leaves", w.ID, w.Busy)
+	})
 }
 
 func (a *app) removeCommand() *cobra.Command {

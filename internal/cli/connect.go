@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -66,6 +67,52 @@ func (a *app) rawJSON(ctx context.Context, c *client.Client, path string) error 
 	}
 	_, err = a.stdout.Write(raw)
 	return err
+}
+
+// readCommand lets cmd show what get returns or, with --json, what the API returns at path.
+func readCommand[T any](a *app, cmd *cobra.Command, path string, get func(*client.Client, context.Context) (T, error), show func(T) error) *cobra.Command {
+	var r readFlags
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := a.connect(r.cluster, 0)
+		if err != nil {
+			return err
+		}
+		if r.json {
+			return a.rawJSON(cmd.Context(), c, path)
+		}
+		v, err := get(c, cmd.Context())
+		if err != nil {
+			return orInterrupted(cmd.Context(), err)
+		}
+		return show(v)
+	}
+	r.add(cmd)
+	return cmd
+}
+
+// changeCommand lets cmd change the noun, a job or a worker, that its argument numbers, and print its new state as text does.
+func changeCommand[T any](a *app, cmd *cobra.Command, noun string,
+	change func(*client.Client, context.Context, uint64) (T, error), text func(T) string,
+) *cobra.Command {
+	var r readFlags
+	cmd.Args = oneArg("a " + noun + "'s number")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, id, err := a.numbered(cmd, noun, args, r.cluster)
+		if err != nil {
+			return err
+		}
+		v, err := change(c, cmd.Context(), id)
+		if err != nil {
+			return orInterrupted(cmd.Context(), err)
+		}
+		if r.json {
+			return printJSON(a.stdout, v)
+		}
+		_, err = fmt.Fprintln(a.stdout, text(v))
+		return err
+	}
+	r.add(cmd)
+	return cmd
 }
 
 // subject is a job (N) or a task (N/STAGE/INDEX).

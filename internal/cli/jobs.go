@@ -291,11 +291,7 @@ func (a *app) waitCommand() *cobra.Command {
 		Use: "wait N", Short: "Wait for a job to end; exit 0 if done, 1 if failed, 3 if stopped",
 		Args: oneArg("a job's number"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseNumber(cmd, "job", args[0])
-			if err != nil {
-				return err
-			}
-			c, err := a.connect(cluster, 0)
+			c, id, err := a.numbered(cmd, "job", args, cluster)
 			if err != nil {
 				return err
 			}
@@ -375,36 +371,11 @@ func (a *app) explainCommand() *cobra.Command {
 }
 
 func (a *app) stopCommand() *cobra.Command {
-	return a.changeCommand("stop N", "Stop a job", "stopped", (*client.Client).Stop)
+	cmd := &cobra.Command{Use: "stop N", Short: "Stop a job"}
+	return changeCommand(a, cmd, "job", (*client.Client).Stop, func(job api.Job) string { return fmt.Sprintf("job %d stopped", job.ID) })
 }
 
 func (a *app) retryCommand() *cobra.Command {
-	return a.changeCommand("retry N", "Run failed tasks of a job again; finished tasks are kept", "continues", (*client.Client).Retry)
-}
-
-// changeCommand makes a command that changes a job.
-func (a *app) changeCommand(use, short, done string,
-	change func(*client.Client, context.Context, uint64) (api.Job, error),
-) *cobra.Command {
-	var r readFlags
-	cmd := &cobra.Command{
-		Use: use, Short: short, Args: oneArg("a job's number"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, id, err := a.numbered(cmd, "job", args, r.cluster)
-			if err != nil {
-				return err
-			}
-			job, err := change(c, cmd.Context(), id)
-			if err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			if r.json {
-				return printJSON(a.stdout, job)
-			}
-			_, err = fmt.Fprintf(a.stdout, "job %d %s\n", job.ID, done)
-			return err
-		},
-	}
-	r.add(cmd)
-	return cmd
+	cmd := &cobra.Command{Use: "retry N", Short: "Run failed tasks of a job again; finished tasks are kept"}
+	return changeCommand(a, cmd, "job", (*client.Client).Retry, func(job api.Job) string { return fmt.Sprintf("job %d continues", job.ID) })
 }

@@ -12,33 +12,17 @@ import (
 )
 
 func (a *app) leadersCommand() *cobra.Command {
-	var r readFlags
 	cmd := &cobra.Command{
 		Use: "leaders", Short: "List the leaders; 'leaders add ADDR' and 'leaders remove ID' change the membership",
 		Long: `List the leaders of a cluster and their roles. The cluster needs a majority of its voters: 3 leaders tolerate the loss of
 one, 5 of two.`,
 		Args: a.unknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.connect(r.cluster, 0)
-			if err != nil {
-				return err
-			}
-			if r.json {
-				return a.rawJSON(cmd.Context(), c, client.LeadersPath)
-			}
-			list, err := c.Leaders(cmd.Context())
-			if err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			return a.printLeaders(&list)
-		},
 	}
-	r.add(cmd)
 	cmd.AddCommand(a.addLeaderCommand(), a.removeLeaderCommand())
-	return cmd
+	return readCommand(a, cmd, client.LeadersPath, (*client.Client).Leaders, a.printLeaders)
 }
 
-func (a *app) printLeaders(list *api.LeaderList) error {
+func (a *app) printLeaders(list api.LeaderList) error {
 	now := time.Now()
 	t := newTable(a.stdout, "LEADER", "STATUS", "ADDRESS", "VOTES", "POSITION", "SEEN")
 	for _, l := range list.Leaders {
