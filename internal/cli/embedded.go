@@ -34,7 +34,6 @@ type embeddedConfig struct {
 type embedded struct {
 	node    *node.Process
 	workers []*spren
-	logger  *slog.Logger
 }
 
 func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
@@ -45,7 +44,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{node: n, logger: cfg.logger}
+	e := &embedded{node: n}
 	for i := range cfg.workers {
 		s, err := openSpren(ctx, worker.Config{
 			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{loopback(n.Address())},
@@ -88,17 +87,17 @@ func (e *embedded) run(ctx context.Context) error {
 	defer stopLeading(nil)
 
 	var workers, leader sync.WaitGroup
-	var failed errorList
+	failed := make(chan error, 1+len(e.workers))
 	leader.Go(func() {
 		if err := e.node.Run(leading); err != nil {
-			failed.add(err)
+			failed <- err
 			stopWorking(fmt.Errorf("the leader failed: %w", worker.ErrStopNow))
 		}
 	})
 	for _, s := range e.workers {
 		workers.Go(func() {
 			if err := s.run(working); err != nil {
-				failed.add(err)
+				failed <- err
 				stopWorking(fmt.Errorf("another worker failed: %w", worker.ErrStopNow))
 			}
 		})
@@ -106,23 +105,10 @@ func (e *embedded) run(ctx context.Context) error {
 	workers.Wait()
 	stopLeading(nil)
 	leader.Wait()
-	return failed.join()
-}
-
-// errorList collects errors of goroutines.
-type errorList struct {
-	mu   sync.Mutex
-	errs []error
-}
-
-func (l *errorList) add(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.errs = append(l.errs, err)
-}
-
-func (l *errorList) join() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return errors.Join(l.errs...)
+	close(failed)
+	var err error
+	for e := range failed {
+		err = errors.Join(err, e)
+	}
+	return err
 }

@@ -240,15 +240,10 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		c.Close()
 	}
 	end(errRunEnds)
-	return errors.Join(err, failedAfter(<-ended, err))
-}
-
-// failedAfter is the error of the ended cluster, unless the run has returned it already.
-func failedAfter(clusterErr, runErr error) error {
-	if runErr == nil && clusterErr != nil {
-		return fmt.Errorf("the embedded cluster failed: %w", clusterErr)
+	if failed := <-ended; failed != nil && err == nil { // else the run has returned it already
+		err = fmt.Errorf("the embedded cluster failed: %w", failed)
 	}
-	return nil
+	return err
 }
 
 // embeddedRun is one job in an embedded cluster.
