@@ -21,13 +21,13 @@ import (
 // usageError is an error in the command line.
 type usageError struct {
 	message string
-	command string // command path for the help hint; empty: the root command
+	command string // command path for the help hint
 }
 
 func (e *usageError) Error() string { return e.message }
 
 func usagef(cmd *cobra.Command, format string, args ...any) error {
-	e := &usageError{message: fmt.Sprintf(format, args...)}
+	e := &usageError{message: fmt.Sprintf(format, args...), command: "bridgefour"}
 	if cmd != nil {
 		e.command = cmd.CommandPath()
 	}
@@ -65,11 +65,7 @@ func (a *app) report(err error) int {
 	var usage *usageError
 	switch {
 	case errors.As(err, &usage):
-		command := usage.command
-		if command == "" {
-			command = "bridgefour"
-		}
-		a.stderr.Printf("See '%s --help'.", command)
+		a.stderr.Printf("See '%s --help'.", usage.command)
 	case errors.Is(err, client.ErrUnreachable):
 		a.stderr.Printf("Is a leader running there? Choose another with --cluster or BRIDGEFOUR_CLUSTER; 'bridgefour dev' starts one on this machine.")
 	}
@@ -162,9 +158,9 @@ func flagError(cmd *cobra.Command, err error) error {
 		return usagef(cmd, "%v", err)
 	}
 	var names []string
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
 	given := "--" + unknown.GetSpecifiedName()
-	hint := didYouMean("--"+unknown.GetSpecifiedName(), dashed(names))
+	hint := didYouMean(given, names)
 	if short := unknown.GetSpecifiedShortnames(); short != "" {
 		given, hint = "-"+short, ""
 	}
@@ -172,14 +168,6 @@ func flagError(cmd *cobra.Command, err error) error {
 		hint = "; a command and its flags come after --, as in 'bridgefour run -- grep -c ERROR'"
 	}
 	return usagef(cmd, "unknown flag %s%s", given, hint)
-}
-
-func dashed(names []string) []string {
-	out := make([]string, len(names))
-	for i, n := range names {
-		out[i] = "--" + n
-	}
-	return out
 }
 
 // didYouMean is a suffix for an error message that suggests the closest of names; empty if none is close.

@@ -50,14 +50,8 @@ func leaderAddresses(text string) ([]string, error) {
 	return list, nil
 }
 
-// clusterID derives the ID of a cluster from its initial leaders, so that each of them computes the same one.
-func clusterID(name string, parts []string) string {
-	sum := sha256.Sum256([]byte(name + "\n" + strings.Join(parts, "\n")))
-	return name + "-" + hex.EncodeToString(sum[:4])
-}
-
-// peersClusterID is the clusterID of a --peers list. In the original system's containers each leader sees other host names, so
-// only numbers and ports are used there.
+// peersClusterID derives the ID of a cluster from its initial leaders, so that each of them computes the same one. In the original
+// system's containers each leader sees other host names, so only numbers and ports are used there.
 func peersClusterID(name string, peers []replica.Member, portsOnly bool) string {
 	parts := make([]string, len(peers))
 	for i, p := range peers {
@@ -67,5 +61,6 @@ func peersClusterID(name string, peers []replica.Member, portsOnly bool) string 
 		}
 		parts[i] = fmt.Sprintf("%d=%s", p.ID, address)
 	}
-	return clusterID(name, parts)
+	sum := sha256.Sum256([]byte(name + "\n" + strings.Join(parts, "\n")))
+	return name + "-" + hex.EncodeToString(sum[:4])
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -125,10 +126,7 @@ func listRuns(runs string) ([]runInfo, error) {
 		out = append(out, info)
 	}
 	slices.SortFunc(out, func(a, b runInfo) int {
-		if c := b.Created.Compare(a.Created); c != 0 {
-			return c
-		}
-		return strings.Compare(b.ID, a.ID)
+		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(b.ID, a.ID))
 	})
 	return out, nil
 }

@@ -96,14 +96,14 @@ func (s *spren) run(ctx context.Context) error {
 }
 
 // sprenState is the state of a worker for its HTTP listener.
-type sprenState struct{ worker *worker.Worker }
+type sprenState struct{ *worker.Worker }
 
 // Number implements compat.Worker.
-func (s sprenState) Number() uint64 { return s.worker.State().Worker }
+func (s sprenState) Number() uint64 { return s.State().Worker }
 
 // Busy implements compat.Worker.
 func (s sprenState) Busy() []bool {
-	slots := s.worker.Slots()
+	slots := s.Slots()
 	busy := make([]bool, len(slots))
 	for i, slot := range slots {
 		busy[i] = slot.Running
@@ -113,14 +113,9 @@ func (s sprenState) Busy() []bool {
 
 // NotReady implements httpapi.Worker.
 func (s sprenState) NotReady() string {
-	state := s.worker.State()
+	state := s.State()
 	if state.Connected || state.Reason != "" {
 		return state.Reason
 	}
 	return "searching for a leader"
-}
-
-// Invite implements httpapi.Worker.
-func (s sprenState) Invite(ctx context.Context, leaders []string, clusterID, clusterName string) error {
-	return s.worker.Invite(ctx, leaders, clusterID, clusterName)
 }

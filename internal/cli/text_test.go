@@ -52,7 +52,7 @@ func TestDidYouMean(t *testing.T) {
 			t.Errorf("didYouMean(%q) = %q, want %q", c.given, got, c.want)
 		}
 	}
-	if got := didYouMean("--frob", dashed([]string{"json", "name"})); got != "" {
+	if got := didYouMean("--frob", []string{"--json", "--name"}); got != "" {
 		t.Errorf("didYouMean(--frob) = %q, want nothing: half of json is not frob", got)
 	}
 }
