@@ -74,9 +74,16 @@ func (c *Controller) Commit(entry Committed) error {
 // SetRole ends the term that the node led, if it did, and starts the given one if the node leads it. No input of one term reaches the
 // core of the next; committed entries are applied.
 func (c *Controller) SetRole(now time.Time, leads bool, term uint64) error {
-	if err := c.endTerm(); err != nil {
-		return err
+	c.core = nil
+	for _, in := range c.inputs {
+		if entry, ok := in.(Committed); ok {
+			if err := c.apply(entry); err != nil {
+				return err
+			}
+		}
 	}
+	clear(c.inputs)
+	c.inputs = c.inputs[:0]
 	if leads {
 		c.term = term
 		c.core = NewCore(CoreConfig{
@@ -103,22 +110,6 @@ func (c *Controller) allChanged() {
 	for _, id := range c.machine.Jobs() {
 		c.changed[id] = struct{}{}
 	}
-}
-
-// endTerm drops the core, and applies the entries that waited for its next step.
-func (c *Controller) endTerm() error {
-	c.core = nil
-	inputs := c.inputs
-	c.inputs = c.inputs[:0]
-	for _, in := range inputs {
-		if entry, ok := in.(Committed); ok {
-			if err := c.apply(entry); err != nil {
-				return err
-			}
-		}
-	}
-	clear(inputs)
-	return nil
 }
 
 // apply applies an entry without a core, and keeps its effects for the next step.
@@ -173,10 +164,10 @@ func (c *Controller) Step(now time.Time) (*Effects, error) {
 		}
 		clear(c.inputs) // releases the entries
 		c.inputs = c.inputs[:0]
-		if out = *effects; !c.pending() {
-			c.effects = out
-			return &c.effects, nil
+		if !c.pending() {
+			return effects, nil
 		}
+		out = *effects
 	}
 	for _, id := range out.Changed {
 		c.changed[id] = struct{}{}

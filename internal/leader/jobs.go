@@ -81,7 +81,7 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.effects.Failed = append(c.effects.Failed, e.Fault)
 	}
 	switch e.Kind {
-	case state.JobSubmitted:
+	case state.JobSubmitted, state.TaskDied, state.WorkerJoined:
 		c.addFact(e)
 	case state.StageStarted:
 		c.startStage(stage)
@@ -99,8 +99,6 @@ func (c *Core) handleEvent(e *state.Event) {
 			c.sched.Reopen(stage, e.Task, c.backOff(e), avoid)
 		}
 		c.dirty.markAll()
-	case state.TaskDied:
-		c.addFact(e)
 	case state.JobEnding:
 		c.endLeases(e.Job)
 		c.addFact(e)
@@ -115,8 +113,6 @@ func (c *Core) handleEvent(e *state.Event) {
 		if e.Output != "" {
 			c.effects.Spools = append(c.effects.Spools, e.Output)
 		}
-	case state.WorkerJoined:
-		c.addFact(e)
 	case state.WorkerChanged:
 		c.workerChanged(e.Worker)
 		c.addFact(e)

@@ -7,9 +7,6 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// LossAfter is how long a worker may be silent before its tasks are leased to others: see lossAfter.
-const LossAfter = lossAfter
-
 // WorkerState is the volatile state of a worker, which is in no log entry.
 type WorkerState struct {
 	Connected bool // it has a session and is not considered lost

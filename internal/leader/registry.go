@@ -16,9 +16,9 @@ const (
 	heartbeat = 300 * time.Millisecond
 	// silence is how long a worker waits for a message of its leader before it looks for another: three heartbeats.
 	silence = time.Second
-	// lossAfter is how long a worker may be silent before its leases are void. With the check every tick and the new lease, its
+	// LossAfter is how long a worker may be silent before its leases are void. With the check every tick and the new lease, its
 	// tasks run on another one within the promised three seconds.
-	lossAfter = 2 * time.Second
+	LossAfter = 2 * time.Second
 	// The same for workers without a lease: nothing waits for them, and a thousand of them should cost little.
 	idleHeartbeat = time.Second
 	idleSilence   = 2500 * time.Millisecond
@@ -26,7 +26,7 @@ const (
 	// tick is how often silence is checked: its share of the three seconds.
 	tick = 100 * time.Millisecond
 	// starved is the time between two ticks beyond which the leader itself was stopped or starved.
-	starved = lossAfter / 4
+	starved = LossAfter / 4
 )
 
 // registry is the workers of the term and their sessions.
@@ -80,7 +80,7 @@ type duplicate struct {
 func newRegistry(m *state.Machine, now time.Time) registry {
 	r := registry{
 		workers: map[state.WorkerID]*worker{}, sessions: map[SessionID]*session{}, awaited: map[state.WorkerID]struct{}{},
-		awaitUntil: now.Add(lossAfter), checked: now,
+		awaitUntil: now.Add(LossAfter), checked: now,
 	}
 	for _, id := range m.Workers() {
 		if m.Worker(id).Status != state.WorkerDead {
@@ -219,7 +219,7 @@ func (w *worker) assignable() bool {
 
 // silent reports whether a worker has been silent for too long. One without a connection is not merely idle.
 func (w *worker) silent(now time.Time) bool {
-	limit := lossAfter
+	limit := LossAfter
 	if w.session != nil && len(w.leases) == 0 {
 		limit = idleLossAfter
 	}

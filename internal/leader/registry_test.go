@@ -51,7 +51,7 @@ func TestRegistryReplacesSession(t *testing.T) {
 	}
 }
 
-// A worker is silent after lossAfter; an idle one that is connected has longer, and the time in which the leader was starved does not
+// A worker is silent after LossAfter; an idle one that is connected has longer, and the time in which the leader was starved does not
 // count.
 func TestRegistrySilence(t *testing.T) {
 	start := time.UnixMilli(1)
@@ -71,24 +71,24 @@ func TestRegistrySilence(t *testing.T) {
 			}
 		}
 	}
-	check(lossAfter, false, false, false)
-	check(lossAfter+1, false, true, true)
+	check(LossAfter, false, false, false)
+	check(LossAfter+1, false, true, true)
 	check(idleLossAfter+1, true, true, true)
 	r.startCheck(start.Add(idleLossAfter))
 	check(idleLossAfter+1, false, false, false)
 	busy.lost = true
-	check(idleLossAfter+lossAfter+1, false, false, true)
+	check(idleLossAfter+LossAfter+1, false, false, true)
 }
 
-// Workers of before the term are awaited for lossAfter, and those that have come but wait for a slow log for longer.
+// Workers of before the term are awaited for LossAfter, and those that have come but wait for a slow log for longer.
 func TestRegistryAwaitsWorkersOfBefore(t *testing.T) {
 	start := time.UnixMilli(1)
 	r, m := registryOf(t, start, "a", "b", "c")
 	r.sessions[1] = sessionOf(1, "b")
-	if list := r.overdue(m, start.Add(lossAfter)); list != nil {
+	if list := r.overdue(m, start.Add(LossAfter)); list != nil {
 		t.Errorf("overdue in time: %v", list)
 	}
-	if list := r.overdue(m, start.Add(lossAfter+1)); !slices.Equal(list, []state.WorkerID{1, 3}) {
+	if list := r.overdue(m, start.Add(LossAfter+1)); !slices.Equal(list, []state.WorkerID{1, 3}) {
 		t.Errorf("overdue: %v, want 1 and 3: worker 2 is registering", list)
 	}
 	for id, last := range map[state.WorkerID]bool{1: false, 9: false} {

@@ -27,7 +27,7 @@ func TestSlowRegistrationKeepsLease(t *testing.T) {
 	r.core = NewCore(CoreConfig{Machine: r.machine, Term: 2, Now: r.now, Seed: 1})
 	r.step(Hello{8, &wire.Hello{Identity: "another", Incarnation: "y", Slots: 2}})
 	r.step()
-	r.log.latency = func() time.Duration { return lossAfter + time.Second }
+	r.log.latency = func() time.Duration { return LossAfter + time.Second }
 	r.step(Hello{7, &wire.Hello{
 		Identity: "0", Incarnation: "x", Slots: 2, Held: []*wire.Held{{Job: 1, Lease: uint64(held), Attempt: 1, Started: true}},
 	}})

@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -67,16 +68,9 @@ func (c *Core) rejectDuplicate(id SessionID, w *worker, h *wire.Hello) {
 		*d = duplicate{h.GetIncarnation(), c.now}
 	}
 	reason := fmt.Sprintf("worker %d at %s is connected with the same identity %s: two workers cannot share a data directory; "+
-		"give this one a --data-dir of its own", w.ID, orElse(w.session.hello.GetAddress(), w.session.hello.GetHost()), h.GetIdentity())
+		"give this one a --data-dir of its own", w.ID, cmp.Or(w.session.hello.GetAddress(), w.session.hello.GetHost()), h.GetIdentity())
 	refused := c.now.Sub(d.since) >= duplicateProof && w.heard.After(d.since)
 	c.effects.Close = append(c.effects.Close, Close{Session: id, Refused: refused, Reason: reason})
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }
 
 // registerPrefix begins the keys of registrations; the number of the session follows.
@@ -244,7 +238,7 @@ func (c *Core) lose(w *worker) {
 		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "no heartbeat for too long"})
 		w.session = nil
 	}
-	c.chargeRunning(w, fmt.Sprintf("no heartbeat of worker %d for %v while it ran this", w.ID, lossAfter))
+	c.chargeRunning(w, fmt.Sprintf("no heartbeat of worker %d for %v while it ran this", w.ID, LossAfter))
 	c.reopenAll(w, nil)
 	if info := c.machine.Worker(w.ID); info != nil && info.Status != state.WorkerDead {
 		c.open().SetWorker("", w.ID, state.WorkerDead)
