@@ -112,7 +112,21 @@ type planner struct {
 	outputHere bool          // the output folder exists
 }
 
+// Limits of the errors of a request: their answer must stay small, whatever the request is.
+const (
+	errorsMax     = 100     // later ones are dropped
+	valueBytesMax = 8 << 10 // of a value in an error, such as a path
+)
+
 func (p *planner) fail(field, format string, args ...any) {
+	if len(p.errs) == errorsMax {
+		return
+	}
+	for i := range args {
+		if text := fmt.Sprint(args[i]); len(text) > valueBytesMax {
+			args[i] = strings.ToValidUTF8(text[:valueBytesMax], "") + "…"
+		}
+	}
 	p.errs = append(p.errs, &Error{Field: field, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -120,8 +134,10 @@ func (p *planner) warn(format string, args ...any) {
 	p.result.Warnings = append(p.result.Warnings, fmt.Sprintf(format, args...))
 }
 
-// nameBytesMax limits a job's name, which is in every list of jobs.
-const nameBytesMax = 200
+const (
+	nameBytesMax = 200 // of a job's name, which is in every list of jobs
+	userBytesMax = 100 // of the user that a request names, which is in its log entry at feature level 0
+)
 
 // program validates the program.
 func (p *planner) program() {
@@ -138,6 +154,9 @@ func (p *planner) program() {
 	}
 	if n := len(p.req.Name); n > nameBytesMax {
 		p.fail("name", "a name of %d bytes is too long: at most %d", n, nameBytesMax)
+	}
+	if n := len(p.req.User); n > userBytesMax {
+		p.fail("user", "a user of %d bytes is too long: at most %d", n, userBytesMax)
 	}
 	for i, arg := range program.Command {
 		if strings.Contains(arg, "\x00") {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/plan"
@@ -260,6 +261,7 @@ func wrongs(dir string) []wrong {
 	number := func(n int) *int { return &n }
 	return []wrong{
 		{"long name", func(r *api.JobRequest) { r.Name = strings.Repeat("x", 201) }, "name", "a name of 201 bytes is too long"},
+		{"long user", func(r *api.JobRequest) { r.User = strings.Repeat("x", 101) }, "user", "a user of 101 bytes is too long"},
 		{"no program", func(r *api.JobRequest) { r.Program = api.Program{} }, "program", "no program given"},
 		{"two programs", func(r *api.JobRequest) { r.Program.Command = []string{"x"} }, "program", "not both"},
 		{"empty argv", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{}} }, "program.command", "is empty"},
@@ -381,6 +383,21 @@ func TestAllThatIsWrongIsSaidAtOnce(t *testing.T) {
 	want := []string{"program.builtin", "set", "set", "timeout", "memory", "output", "split", "inputs[0]", "inputs[1]", "inputs[2]"}
 	if !slices.Equal(fields, want) {
 		t.Errorf("errors of %q, want %q: %v", fields, want, err)
+	}
+}
+
+// The answer to a request is small, however many errors it has and however long the names in them are.
+func TestErrorsAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	for name, inputs := range map[string][]string{
+		"one long name": {dir + strings.Repeat("é", 1<<20)},
+		"many names":    slices.Repeat([]string{dir + "/none"}, 10_000),
+	} {
+		req := &api.JobRequest{Program: api.Program{Command: []string{"true"}}, Inputs: inputs}
+		_, err := plan.Plan(t.Context(), req, options())
+		if _, ok := errors.AsType[plan.Errors](err); !ok || len(err.Error()) > 1<<20 || !utf8.ValidString(err.Error()) {
+			t.Errorf("%s: %d bytes of errors, valid UTF-8 %v, want at most 1 MiB", name, len(err.Error()), utf8.ValidString(err.Error()))
+		}
 	}
 }
 
