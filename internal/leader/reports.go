@@ -73,8 +73,9 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 		}
 		cost += l.cost
 		w.leases.end(number, l)
-		micros += wire.Entry(f.GetMicros(), i)
-		millis := wire.Entry(f.GetMicros(), i) / 1000
+		took := wire.Entry(f.GetMicros(), i)
+		micros += took
+		millis := took / 1000
 		list = append(list, state.Completion{
 			Index: index, Lease: number, Size: wire.Entry(f.GetSize(), i), Records: wire.Entry(f.GetRecords(), i),
 			Checksum: wire.Entry(f.GetChecksum(), i), InputBytes: wire.Entry(f.GetInputBytes(), i),

@@ -75,10 +75,14 @@ func (d *decoder) newer(what string) {
 }
 
 func (d *decoder) uint() uint64 {
-	if len(d.buf) > 0 && d.buf[0] < 0x80 { // most are small
-		v := d.buf[0]
-		d.buf = d.buf[1:]
-		return uint64(v)
+	b := d.buf
+	switch { // most are small
+	case len(b) > 0 && b[0] < 0x80:
+		d.buf = b[1:]
+		return uint64(b[0])
+	case len(b) > 1 && b[1] < 0x80:
+		d.buf = b[2:]
+		return uint64(b[0]&0x7f) | uint64(b[1])<<7
 	}
 	v, n := binary.Uvarint(d.buf)
 	if n <= 0 {
@@ -164,19 +168,21 @@ func (c *codec) completions(list *[]Completion) {
 // completions writes a list. Neighbouring tasks with neighbouring leases take five bytes each.
 func (e *encoder) completions(list []Completion) {
 	e.uint(uint64(len(list)))
+	buf := e.buf
 	var index, lease int64
 	for i := range list {
 		c := &list[i]
-		e.int(int64(c.Index) - index - 1)
-		e.int(int64(c.Lease) - lease - 1)
+		buf = binary.AppendVarint(buf, int64(c.Index)-index-1)
+		buf = binary.AppendVarint(buf, int64(c.Lease)-lease-1)
 		index, lease = int64(c.Index), int64(c.Lease)
-		e.uint(c.Size)
-		e.uint(c.Records)
-		e.uint(c.InputBytes)
+		buf = binary.AppendUvarint(buf, c.Size)
+		buf = binary.AppendUvarint(buf, c.Records)
+		buf = binary.AppendUvarint(buf, c.InputBytes)
 		if c.Size > 0 {
-			e.fixed(c.Checksum)
+			buf = binary.LittleEndian.AppendUint64(buf, c.Checksum)
 		}
 	}
+	e.buf = buf
 }
 
 // completions appends a list of completions to list.
@@ -185,14 +191,13 @@ func (d *decoder) completions(list []Completion) []Completion {
 	for range d.count() {
 		index += d.int() + 1
 		lease += d.int() + 1
-		c := Completion{Index: uint64(index), Lease: Lease(lease), Size: d.uint(), Records: d.uint(), InputBytes: d.uint()}
-		if c.Size > 0 {
+		list = append(list, Completion{Index: uint64(index), Lease: Lease(lease), Size: d.uint(), Records: d.uint(), InputBytes: d.uint()})
+		if c := &list[len(list)-1]; c.Size > 0 {
 			c.Checksum = d.fixed()
 		}
 		if d.err != nil {
-			break
+			return list[:len(list)-1]
 		}
-		list = append(list, c)
 	}
 	return list
 }
@@ -201,13 +206,15 @@ func (d *decoder) completions(list []Completion) []Completion {
 func (c *codec) started(list []Completion) {
 	var last int64
 	for i := range list {
-		delta := int64(list[i].Started) - last
-		c.intValue(&delta)
-		last += delta
-		if c.d != nil {
-			if list[i].Started = uint32(last); int64(list[i].Started) != last {
-				c.d.fail()
-			}
+		v := &list[i].Started
+		if c.d == nil {
+			c.e.int(int64(*v) - last)
+			last = int64(*v)
+			continue
+		}
+		last += c.d.int()
+		if *v = uint32(last); int64(*v) != last {
+			c.d.fail()
 		}
 	}
 }

@@ -2,7 +2,6 @@ package state
 
 import (
 	"fmt"
-	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -70,10 +69,15 @@ func (c *codec) command(m *command) {
 		c.d.needs = m.needs
 	}
 	number(c, 16, &m.lease)
-	if c.has(17, protowire.BytesType, !slices.ContainsFunc(m.completions, func(c Completion) bool { return c.Started != 0 })) {
+	var started, millis uint32 // to be written: 0 if all are
+	for i := 0; c.d == nil && i < len(m.completions); i++ {
+		started |= m.completions[i].Started
+		millis |= m.completions[i].Millis
+	}
+	if c.has(17, protowire.BytesType, started == 0) {
 		c.nested(func() { c.started(m.completions) })
 	}
-	if c.has(18, protowire.BytesType, !slices.ContainsFunc(m.completions, func(c Completion) bool { return c.Millis != 0 })) {
+	if c.has(18, protowire.BytesType, millis == 0) {
 		c.nested(func() { c.millis(m.completions) })
 	}
 	c.end("a command")

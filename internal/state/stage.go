@@ -361,11 +361,15 @@ func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) bool {
 	if s.Closed || c.Index >= s.Tasks {
 		return false
 	}
-	next, ok := s.Status(c.Index).Next(AttemptDone)
-	if !ok || s.lost(c.Index, c.Lease) {
+	k, status, lost := c.Index%pageTasks, TaskOpen, Lease(0) // lost: see page.winner
+	if p := s.page(c.Index); p != nil {
+		status, lost = p.status[k], p.winner[k]
+	}
+	next, ok := status.Next(AttemptDone)
+	if !ok || lost != 0 && c.Lease <= lost {
 		return false
 	}
-	p, k := s.writable(c.Index, epoch), c.Index%pageTasks
+	p := s.writable(c.Index, epoch)
 	p.status[k], p.winner[k] = next, c.Lease
 	if c.Size > 0 || c.Records > 0 {
 		out := p.outputs(epoch)
