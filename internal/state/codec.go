@@ -189,9 +189,16 @@ func (e *encoder) completions(list []Completion) {
 func (d *decoder) completions(list []Completion) []Completion {
 	var index, lease int64
 	for range d.count() {
-		index += d.int() + 1
-		lease += d.int() + 1
-		list = append(list, Completion{Index: uint64(index), Lease: Lease(lease), Size: d.uint(), Records: d.uint(), InputBytes: d.uint()})
+		var i, l, size, records, input uint64
+		if b := d.buf; len(b) >= 5 && b[0]|b[1]|b[2]|b[3]|b[4] < 0x80 { // most of those without output
+			i, l, size, records, input = uint64(b[0]), uint64(b[1]), uint64(b[2]), uint64(b[3]), uint64(b[4])
+			d.buf = b[5:]
+		} else {
+			i, l, size, records, input = d.uint(), d.uint(), d.uint(), d.uint(), d.uint()
+		}
+		index += protowire.DecodeZigZag(i) + 1
+		lease += protowire.DecodeZigZag(l) + 1
+		list = append(list, Completion{Index: uint64(index), Lease: Lease(lease), Size: size, Records: records, InputBytes: input})
 		if c := &list[len(list)-1]; c.Size > 0 {
 			c.Checksum = d.fixed()
 		}
