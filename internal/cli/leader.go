@@ -23,17 +23,12 @@ const clusterNameDefault = "bridgefour"
 // clusterNamePattern matches valid cluster names.
 var clusterNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
-// leaderFlags are the flags of leader.
+// leaderFlags are the flags of leader: those that are fields of its configuration, and the others.
 type leaderFlags struct {
-	dataDir     string
-	listen      string
-	advertise   string
-	hosts       []string
-	id          uint64
-	peers       string
-	join        string
-	clusterName string
-	spool       string
+	node.ProcessConfig
+
+	peerList    string
+	joinList    string
 	addressFile string
 	logLevel    string
 
@@ -62,15 +57,15 @@ continue and report to the next leader.`,
 
 func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` of the log (default $XDG_STATE_HOME/bridgefour/leader)")
-	fs.StringVar(&f.listen, "listen", listenDefault, "`address` for clients, workers and leaders; port 0: any free one")
-	fs.StringVar(&f.advertise, "advertise", "", "`address` announced to others (default: its own of --peers, or the listen address)")
-	fs.Uint64Var(&f.id, "id", 0, "`number` of this leader (default: the one of --peers with its address, else 1, or assigned by the cluster)")
-	fs.StringVar(&f.peers, "peers", "", "the leaders of a new cluster: `ID=HOST:PORT,…`")
-	fs.StringVar(&f.join, "join", "", "`address` of a leader of the cluster to join; several, separated by commas, are tried in turn")
-	fs.StringVar(&f.clusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
-	fs.StringVar(&f.spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
-	addAcceptHost(cmd, &f.hosts)
+	fs.StringVar(&f.DataDir, "data-dir", "", "`folder` of the log (default $XDG_STATE_HOME/bridgefour/leader)")
+	fs.StringVar(&f.Listen, "listen", listenDefault, "`address` for clients, workers and leaders; port 0: any free one")
+	fs.StringVar(&f.Advertise, "advertise", "", "`address` announced to others (default: its own of --peers, or the listen address)")
+	fs.Uint64Var(&f.ID, "id", 0, "`number` of this leader (default: the one of --peers with its address, else 1, or assigned by the cluster)")
+	fs.StringVar(&f.peerList, "peers", "", "the leaders of a new cluster: `ID=HOST:PORT,…`")
+	fs.StringVar(&f.joinList, "join", "", "`address` of a leader of the cluster to join; several, separated by commas, are tried in turn")
+	fs.StringVar(&f.ClusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
+	fs.StringVar(&f.Spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
+	addAcceptHost(cmd, &f.Hosts)
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 }
@@ -83,11 +78,11 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := a.leaderConfig(cmd, f)
-	if err != nil {
+	if err := a.resolveLeader(cmd, f); err != nil {
 		return err
 	}
-	cfg.Logger, cfg.Version = logger, a.versionText()
+	cfg := f.ProcessConfig
+	cfg.Logger, cfg.Version, cfg.Invitable = logger, a.versionText(), true
 	warnOpen(logger, cfg.Listen)
 	ctx := cmd.Context()
 	for {
@@ -114,64 +109,61 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 	}
 }
 
-// leaderConfig converts the flags.
-func (a *app) leaderConfig(cmd *cobra.Command, f *leaderFlags) (node.ProcessConfig, error) {
-	cfg := node.ProcessConfig{Listen: f.listen, Advertise: f.advertise, Hosts: f.hosts, ID: f.id, ClusterName: f.clusterName, Invitable: true}
-	if f.peers != "" && f.join != "" {
-		return cfg, usagef(cmd, "--peers starts a new cluster and --join enters a running one; use one of them")
+// resolveLeader checks the flags, and sets the fields of the configuration that follow from them.
+func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
+	if f.peerList != "" && f.joinList != "" {
+		return usagef(cmd, "--peers starts a new cluster and --join enters a running one; use one of them")
 	}
-	if !clusterNamePattern.MatchString(f.clusterName) {
-		return cfg, usagef(cmd, "--cluster-name %q: expected up to 63 letters, digits, dots, dashes and underscores", f.clusterName)
+	if !clusterNamePattern.MatchString(f.ClusterName) {
+		return usagef(cmd, "--cluster-name %q: expected up to 63 letters, digits, dots, dashes and underscores", f.ClusterName)
 	}
-	var err error
-	if f.advertise != "" {
-		if cfg.Advertise, err = transport.ParseAddress(f.advertise); err != nil {
-			return cfg, usagef(cmd, "--advertise: %v", err)
+	if f.Advertise != "" {
+		if f.Advertise, err = transport.ParseAddress(f.Advertise); err != nil {
+			return usagef(cmd, "--advertise: %v", err)
 		}
 	}
-	if f.join != "" {
-		if cfg.Join, err = leaderAddresses(f.join); err != nil {
-			return cfg, usagef(cmd, "--join: %v", err)
+	if f.joinList != "" {
+		if f.Join, err = leaderAddresses(f.joinList); err != nil {
+			return usagef(cmd, "--join: %v", err)
 		}
 	}
-	if f.peers != "" {
-		if err := a.peersConfig(cmd, f, &cfg); err != nil {
-			return cfg, err
+	if f.peerList != "" {
+		if err := a.resolvePeers(cmd, f); err != nil {
+			return err
 		}
 	}
-	if cfg.DataDir, err = a.serverDir(f.dataDir, "leader"); err != nil {
-		return cfg, err
+	if f.DataDir, err = a.serverDir(f.DataDir, "leader"); err != nil {
+		return err
 	}
-	if f.spool != "" {
-		cfg.Spool, err = a.serverDir(f.spool, "")
+	if f.Spool != "" {
+		f.Spool, err = a.serverDir(f.Spool, "")
 	}
-	return cfg, err
+	return err
 }
 
-// peersConfig parses --peers and finds this leader in it.
-func (a *app) peersConfig(cmd *cobra.Command, f *leaderFlags, cfg *node.ProcessConfig) error {
-	var err error
-	if cfg.Peers, err = parsePeers(f.peers); err != nil {
+// resolvePeers parses --peers and finds this leader in it.
+func (a *app) resolvePeers(cmd *cobra.Command, f *leaderFlags) (err error) {
+	if f.Peers, err = parsePeers(f.peerList); err != nil {
 		return usagef(cmd, "--peers: %v", err)
 	}
-	if len(cfg.Peers)%2 == 0 {
-		a.stderr.Printf("warning: %d leaders tolerate no more failures than %d; use 1, 3 or 5", len(cfg.Peers), len(cfg.Peers)-1)
+	if len(f.Peers)%2 == 0 {
+		a.stderr.Printf("warning: %d leaders tolerate no more failures than %d; use 1, 3 or 5", len(f.Peers), len(f.Peers)-1)
 	}
-	self := slices.IndexFunc(cfg.Peers, func(p replica.Member) bool {
-		return p.ID == f.id || f.id == 0 && (p.Address == f.listen || p.Address == cfg.Advertise)
+	self := slices.IndexFunc(f.Peers, func(p replica.Member) bool {
+		return p.ID == f.ID || f.ID == 0 && (p.Address == f.Listen || p.Address == f.Advertise)
 	})
 	if self < 0 {
-		return usagef(cmd, "--peers %s does not contain this leader: set its --id", f.peers)
+		return usagef(cmd, "--peers %s does not contain this leader: set its --id", f.peerList)
 	}
-	cfg.ID = cfg.Peers[self].ID
-	own := cfg.Peers[self].Address
-	if cfg.Advertise == "" {
-		cfg.Advertise = own
+	f.ID = f.Peers[self].ID
+	own := f.Peers[self].Address
+	if f.Advertise == "" {
+		f.Advertise = own
 	}
 	if !a.typed["listen"] && !cmd.Flags().Changed("listen") {
-		cfg.Listen = own
+		f.Listen = own
 	}
-	cfg.ClusterID = peersClusterID(f.clusterName, cfg.Peers, f.contained)
+	f.ClusterID = peersClusterID(f.ClusterName, f.Peers, f.contained)
 	return nil
 }
 

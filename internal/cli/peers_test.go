@@ -55,7 +55,8 @@ func configOf(t *testing.T, env map[string]string, args ...string) (node.Process
 	if err := a.leaderFromContainer(cmd, &f); err != nil {
 		return node.ProcessConfig{}, err
 	}
-	return a.leaderConfig(cmd, &f)
+	err := a.resolveLeader(cmd, &f)
+	return f.ProcessConfig, err
 }
 
 // TestLeadersOfTheOriginalsContainers: each knows its own number and how it names the others, and all must come to one cluster.

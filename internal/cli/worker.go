@@ -16,16 +16,14 @@ import (
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// workerFlags are the flags of the worker command.
+// workerFlags are the flags of the worker command: those that are fields of its configuration, and the others.
 type workerFlags struct {
-	dataDir     string
+	worker.Config
+
 	listen      string
 	advertise   string
 	hosts       []string
 	leader      string
-	clusterName string
-	clusterID   string
-	slots       int
 	memory      string
 	labels      []string
 	addressFile string
@@ -51,14 +49,14 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runWorker(cmd, &f) },
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.dataDir, "data-dir", "", "`folder` of the worker's identity and logs "+
+	fs.StringVar(&f.DataDir, "data-dir", "", "`folder` of the worker's identity and logs "+
 		"(default: the first of $XDG_STATE_HOME/bridgefour/worker-1, -2 … that no process uses)")
 	fs.StringVar(&f.listen, "listen", "127.0.0.1:0", "`address` of its HTTP listener, for status and metrics; port 0: any free one")
 	fs.StringVar(&f.advertise, "advertise", "", "`address` that others use for the listener (default: its own)")
 	fs.StringVar(&f.leader, "leader", "auto", "the leaders: `ADDR,…`, auto, dns:NAME, or wait for an invitation")
-	fs.StringVar(&f.clusterName, "cluster-name", "", "`name` of the cluster to join (default: any)")
-	fs.StringVar(&f.clusterID, "cluster-id", "", "`id` of the cluster to join, if two have one name")
-	fs.IntVar(&f.slots, "slots", 0, "attempts to run at a time (default: one per CPU)")
+	fs.StringVar(&f.ClusterName, "cluster-name", "", "`name` of the cluster to join (default: any)")
+	fs.StringVar(&f.ClusterID, "cluster-id", "", "`id` of the cluster to join, if two have one name")
+	fs.IntVar(&f.Slots, "slots", 0, "attempts to run at a time (default: one per CPU)")
 	fs.StringVar(&f.memory, "memory", "", "memory `size` for attempts, such as 8GiB (default: not limited)")
 	fs.StringArrayVar(&f.labels, "label", nil, "label `key=value` that jobs can require; repeatable")
 	addAcceptHost(cmd, &f.hosts)
@@ -80,9 +78,10 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	if err != nil {
 		return err
 	}
-	cfg := worker.Config{Slots: f.slots, Version: a.versionText(), Jobs: jobs.All(), Logger: logger}
-	if f.slots < 0 || f.slots == 0 && a.typed["slots"] {
-		return usagef(cmd, "--slots is %d: want at least 1", f.slots)
+	cfg := f.Config
+	cfg.Version, cfg.Jobs, cfg.Logger = a.versionText(), jobs.All(), logger
+	if cfg.Slots < 0 || cfg.Slots == 0 && a.typed["slots"] {
+		return usagef(cmd, "--slots is %d: want at least 1", cfg.Slots)
 	}
 	if cfg.Labels, err = pairs(cmd, "label", f.labels); err != nil {
 		return err
@@ -92,27 +91,25 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 			return usagef(cmd, "--memory: %v", err)
 		}
 	}
-	found, err := discover.Parse(f.leader, f.clusterName, logger)
+	found, err := discover.Parse(f.leader, cfg.ClusterName, logger)
 	if err != nil {
 		return usagef(cmd, "--leader: %v", err)
 	}
 	cfg.Leaders, cfg.Discover = found.Leaders, found.Source
-	cfg.ClusterName, cfg.ClusterID = f.clusterName, f.clusterID
-	dir, free, err := a.workerDir(f.dataDir)
-	if err != nil {
+	var free func()
+	if cfg.DataDir, free, err = a.workerDir(cfg.DataDir); err != nil {
 		return err
 	}
 	defer free()
-	cfg.DataDir = dir
 	warnOpen(logger, f.listen)
 	s, err := openSpren(cmd.Context(), cfg, f.listen, f.advertise, f.hosts...)
 	if err != nil {
-		return explainServe(err, f.listen, dir)
+		return explainServe(err, f.listen, cfg.DataDir)
 	}
 	if err := writeAddress(f.addressFile, s.listener.Addr().String()); err != nil {
 		return errors.Join(err, s.listener.Close(), s.worker.Close())
 	}
-	logger.Info("worker listens", "address", s.listener.Addr().String(), "leader", f.leader, "data_dir", dir, "version", cfg.Version)
+	logger.Info("worker listens", "address", s.listener.Addr().String(), "leader", f.leader, "data_dir", cfg.DataDir, "version", cfg.Version)
 	err = s.run(cmd.Context())
 	logger.Info("worker ended")
 	return err
