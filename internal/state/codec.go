@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -91,15 +90,6 @@ func (d *decoder) uint() uint64 {
 	}
 	d.buf = d.buf[n:]
 	return v
-}
-
-func (d *decoder) uint8() uint8 {
-	v := d.uint()
-	if v > math.MaxUint8 {
-		d.fail()
-		return 0
-	}
-	return uint8(v)
 }
 
 func (d *decoder) int() int64 { return protowire.DecodeZigZag(d.uint()) }

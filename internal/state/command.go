@@ -87,7 +87,7 @@ func (c *codec) command(m *command) {
 func (c *codec) nextCommand(m *command) (kind int) {
 	d := c.d
 	if c.v1 {
-		kind = int(d.uint8())
+		kind = int(d.uint())
 		c.commandV1(kind, m)
 		return kind
 	}

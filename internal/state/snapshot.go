@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// The first byte of a snapshot. The records of version 1 are positional (compat_v1.go), those of version 2 are tagged.
+// The first byte of a snapshot. The records of version 1 have no tags (see codec).
 const (
 	snapshotV1 = 1
 	snapshotV2 = 2

@@ -45,7 +45,7 @@ func (w *Worker) Run(ctx context.Context) error {
 				Slots: uint32(w.cfg.Slots), Memory: w.cfg.Memory, Labels: w.cfg.Labels, Host: w.cfg.host(),
 				ClusterName: w.cfg.ClusterName, Protocol: wire.Protocol, ProtocolMin: wire.ProtocolMin,
 			},
-			Leaders: w.cfg.Leaders, Known: w.dir.member.Leaders, ClusterID: w.status.Load().clusterID,
+			Leaders: w.cfg.Leaders, Known: w.dir.member.Leaders, ClusterID: w.status.Load().ClusterID,
 			Discovers: w.cfg.Discover != nil, DrainGrace: w.cfg.DrainGrace, Seed: seed(),
 		}),
 	}
@@ -61,7 +61,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	close(w.done)
 	stopSearching(errExited)
-	if d.link != nil && w.status.Load().leader != "" {
+	if d.link != nil && w.status.Load().Leader != "" {
 		d.link.flush()
 	}
 	d.hangUp(errExited)
@@ -176,7 +176,7 @@ func (d *driver) carryOut(life, searching context.Context, e core.Effect) {
 		d.logs.answer(life, e.Request)
 	case core.SaveMembership:
 		d.membership.save(e.Membership)
-		d.updateStatus(func(s *leaderStatus) { s.clusterID = e.Membership.ClusterID })
+		d.updateStatus(func(s *State) { s.ClusterID = e.Membership.ClusterID })
 	case core.Discover:
 		d.searches.Go(func() {
 			found, err := d.cfg.Discover(searching, e.ClusterID)
@@ -206,7 +206,7 @@ func (d *driver) connect(ctx context.Context, c core.Connect) {
 
 func (d *driver) hangUp(why error) {
 	if d.link != nil {
-		d.link.end(why)
+		d.link.cancel(why)
 		d.link = nil
 	}
 }

@@ -27,7 +27,7 @@ var (
 type link struct {
 	epoch  uint64
 	conn   *grpc.ClientConn
-	cancel context.CancelCauseFunc
+	cancel context.CancelCauseFunc // closes the session at once
 	// Neither is ever full: bulk holds what the core may have in flight, and a heartbeat is dropped while another one waits.
 	bulk   chan *wire.FromWorker
 	urgent chan *wire.FromWorker
@@ -79,7 +79,7 @@ func (l *link) run(ctx context.Context, hello *wire.Hello, post func(core.Input)
 	defer sender.Wait()
 	defer cancel(errors.New("the leader has ended the session"))
 	if err := stream.Send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: hello}}); err != nil {
-		return receiveErr(stream, err)
+		return receiveErr(stream)
 	}
 	sender.Go(func() { l.write(ctx, stream, post) })
 	for {
@@ -92,12 +92,10 @@ func (l *link) run(ctx context.Context, hello *wire.Hello, post func(core.Input)
 }
 
 // receiveErr is the reason for the end of a stream, which Send does not return.
-func receiveErr(stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker], err error) error {
+func receiveErr(stream grpc.BidiStreamingClient[wire.FromWorker, wire.ToWorker]) error {
 	for {
-		if _, recvErr := stream.Recv(); recvErr != nil {
-			return recvErr
-		} else if err == nil {
-			return nil
+		if _, err := stream.Recv(); err != nil {
+			return err
 		}
 	}
 }
@@ -146,9 +144,6 @@ func (l *link) send(s core.Send) {
 	l.bulk <- s.Message
 }
 
-// end closes the session at once.
-func (l *link) end(why error) { l.cancel(why) }
-
 // flush sends the queued messages, and closes the session.
 func (l *link) flush() {
 	close(l.bulk)
@@ -158,5 +153,5 @@ func (l *link) flush() {
 	case <-l.over:
 	case <-timer.C:
 	}
-	l.end(errFlushed)
+	l.cancel(errFlushed)
 }

@@ -23,13 +23,6 @@ type State struct {
 	Slots     []SlotState
 }
 
-// leaderStatus is the part of [State] that changes with the leader.
-type leaderStatus struct {
-	leader, cluster, clusterID, reason string
-	term                               uint64
-	refused                            bool
-}
-
 // SlotState is one slot. While it is idle, only ID counts.
 type SlotState struct {
 	ID      int
@@ -43,11 +36,9 @@ type SlotState struct {
 
 // State returns a snapshot; it is safe for concurrent use.
 func (w *Worker) State() State {
-	s := w.status.Load()
-	return State{
-		Worker: w.number.Load(), Connected: s.leader != "", Leader: s.leader, Term: s.term, Cluster: s.cluster,
-		ClusterID: s.clusterID, Reason: s.reason, Refused: s.refused, Slots: w.Slots(),
-	}
+	s := *w.status.Load()
+	s.Worker, s.Connected, s.Slots = w.number.Load(), s.Leader != "", w.Slots()
+	return s
 }
 
 // Slots returns what each slot runs; it is safe for concurrent use.
@@ -72,7 +63,7 @@ func (w *Worker) Slots() []SlotState {
 }
 
 // updateStatus is called by the driver only.
-func (w *Worker) updateStatus(update func(*leaderStatus)) {
+func (w *Worker) updateStatus(update func(*State)) {
 	s := *w.status.Load()
 	update(&s)
 	w.status.Store(&s)
@@ -85,10 +76,10 @@ func (d *driver) observe(ctx context.Context, e core.Effect) {
 		d.welcomed(ctx, e)
 	case core.LeaderLost:
 		d.leader.set(nil)
-		d.updateStatus(func(s *leaderStatus) { s.leader = "" })
+		d.updateStatus(func(s *State) { s.Leader = "" })
 		d.logger.WarnContext(ctx, "leader lost; running attempts continue", "error", e.Err)
 	case core.NoLeader:
-		d.updateStatus(func(s *leaderStatus) { s.reason, s.refused = e.Reason, e.Refused })
+		d.updateStatus(func(s *State) { s.Reason, s.Refused = e.Reason, e.Refused })
 		if !d.warned && !e.Refused { // a refusal has its own message
 			d.warned = true
 			d.logger.WarnContext(ctx, "worker has no leader", "reason", e.Reason)
@@ -110,8 +101,8 @@ func (d *driver) observe(ctx context.Context, e core.Effect) {
 func (d *driver) welcomed(ctx context.Context, e core.Welcomed) {
 	m := e.Welcome
 	d.number.Store(m.GetWorker())
-	d.updateStatus(func(s *leaderStatus) {
-		s.leader, s.cluster, s.term, s.reason, s.refused = e.Leader, m.GetCluster(), m.GetTerm(), "", false
+	d.updateStatus(func(s *State) {
+		s.Leader, s.Cluster, s.Term, s.Reason, s.Refused = e.Leader, m.GetCluster(), m.GetTerm(), "", false
 	})
 	d.warned = false
 	if d.stopAnnouncing != nil {
@@ -129,6 +120,6 @@ func (d *driver) announce(ctx context.Context) {
 		return
 	}
 	ctx, d.stopAnnouncing = context.WithCancelCause(ctx)
-	clusterID := d.status.Load().clusterID
+	clusterID := d.status.Load().ClusterID
 	d.searches.Go(func() { d.cfg.Announce(ctx, d.dir.identity, clusterID) })
 }

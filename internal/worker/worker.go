@@ -34,8 +34,8 @@ type Worker struct {
 	slots     []*slot
 	newRunner func() attemptRunner
 
-	status atomic.Pointer[leaderStatus]
-	number atomic.Uint64 // 0: not welcomed yet
+	status atomic.Pointer[State] // what changes with the leader
+	number atomic.Uint64         // 0: not welcomed yet
 
 	inputs  chan core.Input
 	invites chan invitation
@@ -76,7 +76,7 @@ func New(cfg Config) (*Worker, error) {
 		slots:  make([]*slot, cfg.Slots),
 		inputs: make(chan core.Input, 256), invites: make(chan invitation), done: make(chan struct{}),
 	}
-	w.status.Store(&leaderStatus{clusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
+	w.status.Store(&State{ClusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
 		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, Worker: w.number.Load, Logger: cfg.Logger,
