@@ -99,23 +99,15 @@ func InUse(dir string) (bool, error) {
 	return false, nil
 }
 
-func randomName() (string, error) {
+func randomName() string {
 	var b [8]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return "", fmt.Errorf("random name: %w", err)
-	}
-	return hex.EncodeToString(b[:]), nil
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
 }
 
 // newHead returns the head for the log of a new data directory.
 func (cfg Config) newHead() (journalHead, error) {
-	head := journalHead{Version: headVersion, ID: cfg.ID, Cluster: cfg.Cluster, Directory: cfg.Directory}
-	var err error
-	if head.Directory == "" {
-		if head.Directory, err = randomName(); err != nil {
-			return head, err
-		}
-	}
+	head := journalHead{Version: headVersion, ID: cfg.ID, Cluster: cfg.Cluster, Directory: cmp.Or(cfg.Directory, randomName())}
 	switch {
 	case cfg.Join:
 		if cfg.ID == 0 || cfg.Cluster == "" {
@@ -123,6 +115,7 @@ func (cfg Config) newHead() (journalHead, error) {
 		}
 		head.Others = cfg.Peers
 	case len(cfg.Peers) > 0:
+		var err error
 		if head.First, err = firstMembers(cfg.Peers); err != nil {
 			return head, err
 		}
@@ -133,11 +126,7 @@ func (cfg Config) newHead() (journalHead, error) {
 		head.First.Cluster = head.Cluster
 	default:
 		head.ID = max(cfg.ID, 1)
-		if head.Cluster == "" {
-			if head.Cluster, err = randomName(); err != nil {
-				return head, err
-			}
-		}
+		head.Cluster = cmp.Or(cfg.Cluster, randomName())
 		head.First = &Members{Cluster: head.Cluster, List: []Member{{ID: head.ID, Address: cfg.Address, Directory: head.Directory, Voter: true}}}
 	}
 	return head, nil

@@ -212,9 +212,7 @@ func (r *Replica) open() error {
 		Start: rec.start, Snapshots: rec.snaps, Overruled: r.head.Overruled, State: rec.state, Entries: rec.entries,
 		LogBytes: rec.bytes, SnapshotBytes: r.cfg.SnapshotBytes,
 	}
-	if _, err := rand.Read(cfg.Nonce[:]); err != nil {
-		return fmt.Errorf("draw a nonce: %w", err)
-	}
+	_, _ = rand.Read(cfg.Nonce[:]) // never fails
 	if r.core, err = core.New(cfg); err != nil {
 		return err
 	}
@@ -299,31 +297,14 @@ func (r *Replica) Propose(ctx context.Context, data []byte) error {
 		return errors.New("propose: empty entries are not delivered")
 	}
 	p := proposal{data: data, verdict: make(chan error, 1)}
-	select {
-	case r.proposals <- p:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-r.done:
-		return ErrClosed
-	}
-	select {
-	case err := <-p.verdict:
+	if err := toLoop(ctx, r, r.proposals, p); err != nil {
 		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-r.done:
-		return r.lateVerdict(p)
 	}
-}
-
-// lateVerdict is the verdict on a proposal that was queued when Run ended.
-func (r *Replica) lateVerdict(p proposal) error {
-	select {
-	case err := <-p.verdict:
+	verdict, err := fromLoop(ctx, r, p.verdict)
+	if err != nil {
 		return err
-	default:
-		return ErrClosed
 	}
+	return verdict
 }
 
 // ID returns this member's id.
@@ -362,10 +343,10 @@ type outcome struct {
 
 func (r *Replica) newRef() core.Ref { return core.Ref(r.refs.Add(1)) }
 
-// queue queues a request for the loop.
-func (r *Replica) queue(ctx context.Context, q request) error {
+// toLoop sends v to the loop.
+func toLoop[T any](ctx context.Context, r *Replica, to chan<- T, v T) error {
 	select {
-	case r.requests <- q:
+	case to <- v:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -374,19 +355,36 @@ func (r *Replica) queue(ctx context.Context, q request) error {
 	}
 }
 
+// fromLoop receives from the loop, also what it has sent just before Run ended.
+func fromLoop[T any](ctx context.Context, r *Replica, from <-chan T) (v T, err error) {
+	select {
+	case v = <-from:
+		return v, nil
+	case <-ctx.Done():
+		return v, ctx.Err()
+	case <-r.done:
+	}
+	select {
+	case v = <-from:
+		return v, nil
+	default:
+		return v, ErrClosed
+	}
+}
+
+// queue queues a request for the loop.
+func (r *Replica) queue(ctx context.Context, q request) error { return toLoop(ctx, r, r.requests, q) }
+
 // await steps the input for a new ref in the loop and waits for its answer. If ctx ends first, the outcome is unknown.
 func (r *Replica) await(ctx context.Context, input func(core.Ref) core.Input) (core.Answer, error) {
 	ref, out := r.newRef(), make(chan core.Answer, 1)
 	if err := r.queue(ctx, request{input: input(ref), ref: ref, answer: func(a core.Answer) { out <- a }}); err != nil {
 		return core.Answer{}, err
 	}
-	select {
-	case a := <-out:
-		return a, a.Err
-	case <-ctx.Done():
+	a, err := fromLoop(ctx, r, out)
+	if err != nil {
 		_ = r.queue(context.WithoutCancel(ctx), request{input: core.Cancel{Ref: ref}}) // at the end of Run nothing is left to cancel
-		return core.Answer{}, ctx.Err()
-	case <-r.done:
-		return core.Answer{}, ErrClosed
+		return core.Answer{}, err
 	}
+	return a, a.Err
 }

@@ -24,14 +24,7 @@ func (r *Replica) Receive(ctx context.Context, messages ...*raftpb.Message) erro
 			return fmt.Errorf("message of member %d: %w", m.GetFrom(), err)
 		}
 	}
-	select {
-	case r.inbox <- messages:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-r.done:
-		return ErrClosed
-	}
+	return toLoop(ctx, r, r.inbox, messages)
 }
 
 // ReportUnreachable reports that messages to a member were lost.
@@ -74,12 +67,8 @@ func (r *Replica) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, body i
 	if err != nil {
 		return fmt.Errorf("message of member %d: %w", m.GetFrom(), err)
 	}
-	select {
-	case r.receiving <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-r.done:
-		return ErrClosed
+	if err := toLoop(ctx, r, r.receiving, struct{}{}); err != nil {
+		return err
 	}
 	defer func() { <-r.receiving }()
 
@@ -89,29 +78,17 @@ func (r *Replica) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, body i
 			return err
 		}
 	}
-	// Not canceled with ctx: the body may belong to the consumer by then.
-	o := outcome{err: r.queue(context.WithoutCancel(ctx), q)}
-	if o.err == nil {
-		select {
-		case o = <-q.outcome:
-		case <-r.done:
-			o = lastOutcome(q)
+	ctx = context.WithoutCancel(ctx) // by then the body may belong to the consumer
+	var o outcome
+	if err = r.queue(ctx, q); err == nil {
+		if o, err = fromLoop(ctx, r, q.outcome); err == nil {
+			err = o.err
 		}
 	}
 	if q.body == nil || o.accepted {
-		return o.err
+		return err
 	}
-	return errors.Join(o.err, q.body.Close(), r.store.remove(p))
-}
-
-// lastOutcome is the outcome of a request that was queued when Run ended.
-func lastOutcome(q request) outcome {
-	select {
-	case o := <-q.outcome:
-		return o
-	default:
-		return outcome{err: ErrClosed}
-	}
+	return errors.Join(err, q.body.Close(), r.store.remove(p))
 }
 
 // contextReader reads until its context ends.
