@@ -88,7 +88,7 @@ func TestControllerFollowsLeadsAndFollows(t *testing.T) {
 		t.Errorf("after the term: changed %v, %d entries, want jobs 1 and 2, and none", e.Changed, len(e.Propose))
 	}
 	if e = n.step(); len(e.Replies)+len(e.Changed) != 0 || !e.Wake.After(n.now) {
-		t.Errorf("the next step tells it all again: %+v", e)
+		t.Errorf("the next step emits it all again: %+v", e)
 	}
 	n.role(5, true)
 	if e = n.step(); !slices.Equal(e.Changed, []state.JobID{1, 2}) {
@@ -101,7 +101,7 @@ func TestControllerFollowsLeadsAndFollows(t *testing.T) {
 	}
 }
 
-// A follower tells what the entries of others have changed, and a leader knows its members.
+// A follower emits the changes of the entries of others, and a leader has its members.
 func TestControllerReportsAppliedEntries(t *testing.T) {
 	n := newControllerRig(t)
 	leader := newControllerRig(t)

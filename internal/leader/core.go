@@ -29,9 +29,9 @@ type (
 		Session SessionID
 		Report  *wire.Report
 	}
-	// Drained: the worker of a session has drained and exits.
+	// Drained means that the worker of a session has drained and exits.
 	Drained struct{ Session SessionID }
-	// Closed: the stream of a session has ended.
+	// Closed means that the stream of a session has ended.
 	Closed struct{ Session SessionID }
 	// Committed is an entry that the log has committed and fsynced.
 	Committed struct {

@@ -252,7 +252,7 @@ func (l *fakeLog) setCut(cut bool) {
 	l.tell()
 }
 
-// setLagging holds entries back from the node, which still hears of the leader.
+// setLagging holds entries back from the node, which is still in contact with the leader.
 func (l *fakeLog) setLagging(lagging bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

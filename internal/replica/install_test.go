@@ -228,7 +228,7 @@ func TestPeerSnapshotOvertakesItsOwn(t *testing.T) {
 	f.restartAlone(2, p.Index)
 }
 
-// restartAlone starts a member again that has nobody to talk to, and looks where it starts from.
+// restartAlone starts a member again that reaches no other, and looks where it starts from.
 func (f *fleet) restartAlone(id, want uint64) {
 	f.t.Helper()
 	m := f.restart(id)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// device is a file system of its own on an image file. What the image holds is what reached the device: writes that nobody has
+// device is a file system of its own on an image file. What the image holds is what reached the device: writes that were not
 // fsynced are in the page cache of the mount only.
 type device struct {
 	t     *testing.T

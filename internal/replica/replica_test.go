@@ -276,7 +276,7 @@ func TestProposeIsRefused(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	for range 2 * proposalsQueued { // nobody runs it: the queue fills, nothing hangs
+	for range 2 * proposalsQueued { // it is not run: the queue fills, nothing hangs
 		if err := r.Propose(ctx, []byte("x")); !errors.Is(err, context.Canceled) {
 			t.Fatalf("Propose = %v, want context.Canceled", err)
 		}
@@ -324,7 +324,7 @@ func TestConsumerMayProposeBelowTheBound(t *testing.T) {
 	}
 	const size = 1 << 20
 	const count = core.InFlightBytesMax/size - 1
-	for i := range count { // nobody takes events meanwhile; it must not wait for itself
+	for i := range count { // events are not read meanwhile; it must not wait for itself
 		if err := r.Propose(ctx, numbered(i, size)); err != nil {
 			t.Fatal(err)
 		}

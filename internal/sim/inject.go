@@ -185,7 +185,7 @@ func (w *World) badNetwork(f Fault, a addr) {
 	})
 }
 
-// diskRoom tells the leader whether its disk has room.
+// diskRoom inputs to the leader whether its disk has room.
 func (l *simLeader) diskRoom() {
 	l.full = l.disk.full > 0
 	room := core.DiskRoom{}

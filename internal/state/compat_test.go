@@ -271,7 +271,7 @@ func compare(t *testing.T, file, got string) {
 	}
 }
 
-// meaning tells all of a machine's state. What is zero is left out, so that a field that came later does not change it.
+// meaning prints all of a machine's state. What is zero is left out, so that a field that came later does not change it.
 func meaning(m *Machine) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "index %d, time %d, live %v, last job %d, last worker %d\n", m.Index(), m.Time(), m.Live(), m.lastJob, m.lastWorker)

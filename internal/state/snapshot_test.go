@@ -52,7 +52,7 @@ func playFile(tb testing.TB, name string) *Machine {
 // fill sets every field below v to a value of its own that is not zero.
 func fill(v reflect.Value, next *int) {
 	*next++
-	switch v.Kind() { //nolint:exhaustive // the default panics for a kind that nobody thought of
+	switch v.Kind() { //nolint:exhaustive // the default panics for an unexpected kind
 	case reflect.Struct:
 		for _, field := range v.Fields() {
 			fill(field, next)

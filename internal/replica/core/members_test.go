@@ -337,7 +337,7 @@ func TestFollowerWhoseEntriesAreGoneGetsASnapshot(t *testing.T) {
 	c.wantData(want...)
 }
 
-// The entry that makes a second voter is committed by the first alone. Whatever both lose with their power afterwards, somebody can be
+// The entry that makes a second voter is committed by the first alone. Whatever both lose with their power afterwards, a member can be
 // elected: the second, which may not know yet that it is a voter, has no entry that the first has not.
 func TestSecondVoterDoesNotKnowMoreThanTheFirst(t *testing.T) {
 	c := newGroup(t, 1)
@@ -459,7 +459,7 @@ func TestReadsAreConfirmed(t *testing.T) {
 			t.Errorf("member %d: reads %+v, want one at %d", id, g.reads, leader.core.committed)
 		}
 	}
-	// A leader that nobody follows any more answers nothing, and then knows it.
+	// A leader without followers answers nothing, and then steps down.
 	c.cut[leader.id] = true
 	leader.reads = nil
 	leader.must(leader.core.readIndex([]byte("x")))

@@ -122,7 +122,7 @@ func (g *rig) deliver() {
 	if d.Snapshot != nil {
 		body, ok := g.shelf[idOf(*d.Snapshot)]
 		if !ok {
-			g.t.Fatalf("member %d installs a snapshot at %d that nobody made", g.id, d.Snapshot.Index)
+			g.t.Fatalf("member %d installs a snapshot at %d that no member made", g.id, d.Snapshot.Index)
 		}
 		if d.Snapshot.Index <= g.index {
 			g.t.Fatalf("member %d is told to start from %d, it is at %d", g.id, d.Snapshot.Index, g.index)
@@ -205,7 +205,7 @@ func newLoneRig(tb testing.TB) *rig {
 	return g
 }
 
-// change proposes a change of the members, which needs nobody else, and carries it out.
+// change proposes a change of the members, which needs no other member, and carries it out.
 func (g *rig) change(c Change) Member {
 	g.t.Helper()
 	m, _, err := g.core.proposeMember(c, false)
