@@ -167,8 +167,3 @@ func oneArg(what string) cobra.PositionalArgs {
 		}
 	}
 }
-
-// logsQuery is the query for the logs of a subject.
-func (s subject) logsQuery(follow bool) api.LogQuery {
-	return api.LogQuery{Job: s.job, OneTask: s.stage != "", Stage: s.stage, Index: s.index, Follow: follow}
-}

@@ -45,7 +45,8 @@ also show the attempt number: 12/map/7#1.`,
 
 func (a *app) printLogs(ctx context.Context, c *client.Client, s subject, follow, asJSON bool) error {
 	out := &logPrinter{w: a.stdout, prefix: s.stage == "", open: map[string][]byte{}}
-	for record, err := range c.Logs(ctx, s.logsQuery(follow)) {
+	q := api.LogQuery{Job: s.job, OneTask: s.stage != "", Stage: s.stage, Index: s.index, Follow: follow}
+	for record, err := range c.Logs(ctx, q) {
 		if err != nil {
 			return orInterrupted(ctx, err)
 		}

@@ -296,22 +296,15 @@ func (n *Node) step(ctx context.Context) error {
 		n.loop.requests.reply(&effects.Replies[i])
 	}
 	n.loop.requests.reached(n.index())
-	wake := effects.Wake
+	wait := effects.Wake.Sub(now)
 	if due := n.loop.publisher.Due(now); !due.IsZero() {
-		wake = earlier(wake, due)
+		wait = min(wait, due.Sub(now))
 	}
 	if n.loop.requests.until != 0 { // raft's own entries come without an event
-		wake = earlier(wake, now.Add(settleEvery))
+		wait = min(wait, settleEvery)
 	}
-	n.loop.timer.Reset(max(0, wake.Sub(now)))
+	n.loop.timer.Reset(max(0, wait))
 	return nil
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // index is the log position that the state reflects.
