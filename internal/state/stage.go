@@ -316,43 +316,16 @@ func (s *Stage) writable(i, epoch uint64) *page {
 	return *p
 }
 
-// outputs returns the output columns of a page for writing.
-func (p *page) outputs(epoch uint64) *outputs {
+// writableColumns returns columns of a page for writing: new ones, or a copy if those of epoch at are shared with a snapshot.
+func writableColumns[T any](columns **T, at *uint64, epoch uint64) *T {
 	switch {
-	case p.out == nil:
-		p.out = &outputs{}
-	case p.outEpoch != epoch:
-		c := *p.out
-		p.out = &c
+	case *columns == nil:
+		*columns = new(T)
+	case *at != epoch:
+		*columns = new(**columns)
 	}
-	p.outEpoch = epoch
-	return p.out
-}
-
-// runs returns the run columns of a page for writing.
-func (p *page) runs(epoch uint64) *runs {
-	switch {
-	case p.run == nil:
-		p.run = &runs{}
-	case p.runEpoch != epoch:
-		c := *p.run
-		p.run = &c
-	}
-	p.runEpoch = epoch
-	return p.run
-}
-
-// failureColumns returns the failure columns of a page for writing.
-func (p *page) failureColumns(epoch uint64) *failureColumns {
-	switch {
-	case p.failures == nil:
-		p.failures = &failureColumns{}
-	case p.failuresEpoch != epoch:
-		c := *p.failures
-		p.failures = &c
-	}
-	p.failuresEpoch = epoch
-	return p.failures
+	*at = epoch
+	return *columns
 }
 
 // finish records the winner of task c.Index. It returns false if the task is not open or the lease is void. The run is recorded if
@@ -372,11 +345,11 @@ func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) bool {
 	p := s.writable(c.Index, epoch)
 	p.status[k], p.winner[k] = next, c.Lease
 	if c.Size > 0 || c.Records > 0 {
-		out := p.outputs(epoch)
+		out := writableColumns(&p.out, &p.outEpoch, epoch)
 		out.size[k], out.records[k], out.checksum[k] = c.Size, c.Records, c.Checksum
 	}
 	if worker != 0 && worker <= math.MaxUint32 {
-		run := p.runs(epoch)
+		run := writableColumns(&p.run, &p.runEpoch, epoch)
 		run.worker[k], run.started[k], run.millis[k] = uint32(worker), c.Started, c.Millis
 	}
 	s.Done++
@@ -389,7 +362,7 @@ func (s *Stage) fail(i uint64, f Failure, retries uint32, epoch uint64) (dead, o
 		return false, false
 	}
 	p, k := s.writable(i, epoch), i%pageTasks
-	failures := p.failureColumns(epoch)
+	failures := writableColumns(&p.failures, &p.failuresEpoch, epoch)
 	count := &failures.counts[k][f.Kind]
 	if *count < math.MaxUint8 {
 		*count++
@@ -427,14 +400,14 @@ func (s *Stage) lose(i uint64, lease Lease, epoch uint64) (gone Output, ok bool)
 	p, k := s.writable(i, epoch), i%pageTasks
 	p.status[k], _ = TaskDone.Next(OutputLost)
 	if p.out != nil {
-		out := p.outputs(epoch)
+		out := writableColumns(&p.out, &p.outEpoch, epoch)
 		out.size[k], out.records[k], out.checksum[k] = 0, 0, 0
 	}
 	if p.run != nil {
-		run := p.runs(epoch)
+		run := writableColumns(&p.run, &p.runEpoch, epoch)
 		run.worker[k], run.started[k], run.millis[k] = 0, 0, 0
 	}
-	p.failureColumns(epoch).ended[k]++
+	writableColumns(&p.failures, &p.failuresEpoch, epoch).ended[k]++
 	s.Done--
 	s.Failed++
 	s.Closed = false
@@ -473,7 +446,7 @@ func (s *Stage) reopen(epoch uint64) {
 			}
 			p := s.writable(n*pageTasks+uint64(k), epoch)
 			p.status[k] = next
-			p.failureColumns(epoch).counts[k] = [failureKinds]uint8{}
+			writableColumns(&p.failures, &p.failuresEpoch, epoch).counts[k] = [failureKinds]uint8{}
 			s.Dead--
 		}
 	}
