@@ -1,10 +1,12 @@
 package access
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -38,6 +40,17 @@ func newHosts(addresses ...string) hosts {
 
 const localhost = "localhost"
 
+// hostNamePattern matches the names that a client can send in the Host header.
+var hostNamePattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+
+// CheckHost returns an error unless name is a host name or an IP address.
+func CheckHost(name string) error {
+	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err != nil && !hostNamePattern.MatchString(name) {
+		return fmt.Errorf("invalid host name %.100q: want a name or an address, without scheme or port", name)
+	}
+	return nil
+}
+
 // check returns a 421 problem if the host of the request is not accepted.
 func (h hosts) check(r *http.Request) error {
 	name := hostName(r.Host)
@@ -47,8 +60,14 @@ func (h hosts) check(r *http.Request) error {
 	if ip, err := netip.ParseAddr(name); err == nil && (ip.IsLoopback() || ip == localAddress(r)) {
 		return nil
 	}
+	use := []string{localhost}
+	for _, n := range h.names {
+		if _, err := netip.ParseAddr(n); err != nil {
+			use = append(use, n)
+		}
+	}
 	return api.NewProblem(http.StatusMisdirectedRequest, "host %.100q is not accepted, since a web page could use it to reach this server: "+
-		"use %s or the server's IP address, or, if the name is the server's, start it with --accept-host NAME", name, strings.Join(append([]string{localhost}, h.names...), ", "))
+		"use %s or the server's IP address, or, if the name is the server's, restart the leader or worker itself with --accept-host NAME", name, strings.Join(use, ", "))
 }
 
 // localAddress is the local address of the connection; zero if unknown.

@@ -44,9 +44,23 @@ func TestHosts(t *testing.T) {
 				t.Errorf("check(%q) = %q, want it to name %s", host, p.Detail, says)
 			}
 		}
+		if strings.Contains(p.Detail, "0.0.0.0") {
+			t.Errorf("check(%q) = %q, want no wildcard address", host, p.Detail)
+		}
 	}
 	if err := (hosts{}).check(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://10.1.2.3/", nil)); err == nil {
 		t.Error("an address was accepted although the connection's is not known")
+	}
+}
+
+func TestCheckHost(t *testing.T) {
+	for name, valid := range map[string]bool{
+		"b4.example.com": true, "leader": true, "10.0.0.7": true, "::1": true, "[2001:db8::7]": true, "my_service.": true,
+		"": false, "*": false, "*.example.com": false, "http://leader": false, "a/b": false, "a b": false, "leader:6550": false, "x:y:z": false, "é": false,
+	} {
+		if err := CheckHost(name); (err == nil) != valid {
+			t.Errorf("CheckHost(%q) = %v, want valid: %v", name, err, valid)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -99,7 +100,10 @@ func writeAddress(file, address string) error {
 }
 
 func addAcceptHost(cmd *cobra.Command, to *[]string) {
-	cmd.Flags().StringArrayVar(to, "accept-host", nil, "a further host `name` that clients may use in URLs, as of a proxy; repeatable")
+	cmd.Flags().Func("accept-host", "a further host `name` that clients may use in URLs, as of a proxy; repeatable", func(name string) error {
+		*to = append(*to, name)
+		return access.CheckHost(name)
+	})
 }
 
 func addAddressFile(cmd *cobra.Command, to *string) {
