@@ -144,7 +144,14 @@ func (c *command) startFailure(path string, argv []string, item string, err erro
 	}
 	switch {
 	case errors.Is(err, syscall.E2BIG):
-		return Failed(wire.FailureKind_BAD_INPUT, "start %q: argument list too long (the item has %d bytes)", argv[0], len(item))
+		largest, size := "the item", len(item)
+		for what, list := range map[string][]string{"the command": c.argv, "its environment with the job's settings": c.env} {
+			if n := len(strings.Join(list, "\x00")); n > size {
+				largest, size = what, n
+			}
+		}
+		return Failed(wire.FailureKind_BAD_INPUT, "start %q: argument list too long: %s has %d bytes; the limit is 128 KiB for one argument or setting, "+
+			"and usually 2 MiB for all", argv[0], largest, size)
 	case errors.Is(err, syscall.EINVAL) && strings.IndexByte(item, 0) >= 0:
 		return Failed(wire.FailureKind_BAD_INPUT, "start %q: item %q contains a NUL byte, which arguments cannot", argv[0], item)
 	case errors.Is(err, fs.ErrNotExist):

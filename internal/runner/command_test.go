@@ -194,7 +194,8 @@ func TestCommandThatCannotStart(t *testing.T) {
 		{[]string{"true"}, "x", dir + "/gone", wire.FailureKind_BAD_PROGRAM, []string{"working directory", dir + "/gone", "no such file", "submit from"}},
 		{[]string{"true"}, "x", dir + "/plain", wire.FailureKind_BAD_PROGRAM, []string{"working directory", "not a folder"}},
 		{[]string{"true"}, "a\x00b", dir, wire.FailureKind_BAD_INPUT, []string{`"a\x00b" contains a NUL byte`}},
-		{[]string{"true"}, strings.Repeat("x", 1<<20), dir, wire.FailureKind_BAD_INPUT, []string{"too long", "1048576 bytes"}},
+		{[]string{"true"}, strings.Repeat("x", 1<<20), dir, wire.FailureKind_BAD_INPUT, []string{"too long", "the item has 1048576 bytes", "128 KiB"}},
+		{[]string{"true", strings.Repeat("x", 1<<20)}, "x", dir, wire.FailureKind_BAD_INPUT, []string{"too long", "the command has 1048581 bytes"}},
 	} {
 		f := newCommandFixture(t, &wire.Job{Dir: test.dir}, test.argv...)
 		f.wantFailure(f.run(t.Context(), itemSplit(test.item)), test.kind, test.texts...)
