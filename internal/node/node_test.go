@@ -121,7 +121,7 @@ func TestJobFailsAndIsRetried(t *testing.T) {
 		t.Errorf("Tasks(dead) = %+v, %v", tasks, err)
 	}
 	e, err := r.node.Explain(t.Context(), 1, "", 0)
-	if err != nil || !strings.Contains(strings.Join(e.Reasons, "\n"), "2 of 2 tasks of stage map are dead") || len(e.Advice) == 0 {
+	if err != nil || !strings.Contains(strings.Join(e.Reasons, "\n"), "stage map: 2 of 2 tasks dead") || len(e.Advice) == 0 {
 		t.Errorf("Explain() = %+v, %v", e, err)
 	}
 	<-bad.welcomed

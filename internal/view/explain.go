@@ -62,6 +62,10 @@ func (e *explainer) explain(now time.Time) {
 	e.out.Status = jobStatus(e.job, e.core)
 	switch e.job.Status {
 	case state.JobDone:
+		if parts := e.job.Parts(); parts.Done < parts.Tasks { // only with --first-success
+			e.because("%d of %s succeeded: one is enough, the others were not needed; the output is in %s", parts.Done, counted(parts.Tasks, "task"), e.job.Spec.Output)
+			return
+		}
 		e.because("all %d tasks are done; the output is in %s", e.job.Parts().Tasks, e.job.Spec.Output)
 	case state.JobStopped:
 		e.because("it was stopped")
@@ -69,7 +73,7 @@ func (e *explainer) explain(now time.Time) {
 	case state.JobFailed:
 		for _, stage := range e.job.Stages {
 			if stage.Dead > 0 {
-				e.because("%d of %d tasks of stage %s are dead", stage.Dead, stage.Tasks, stage.Name)
+				e.because("stage %s: %d of %s dead", stage.Name, stage.Dead, counted(stage.Tasks, "task"))
 				e.failures(stage)
 			}
 		}
@@ -163,7 +167,7 @@ func (e *explainer) workers() {
 		e.because("no live worker can run its tasks; the job waits until one can")
 		e.advise("start a worker that fits: bridgefour worker --leader ADDR%s", fitting(e.job.Spec))
 	case busy:
-		e.because("all slots of the %d workers that can run its tasks are busy", able)
+		e.because("all slots of %s that can run its tasks are busy", counted(uint64(able), "worker"))
 		e.advise("wait, or start more workers")
 	}
 }
