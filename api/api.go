@@ -187,7 +187,7 @@ const (
 // Cluster statuses.
 const (
 	ClusterHealthy  = "healthy"
-	ClusterDegraded = "degraded" // a worker is dead
+	ClusterDegraded = "degraded" // a worker is dead, or writes are refused
 	ClusterDead     = "dead"     // no worker is alive
 )
 
@@ -224,7 +224,7 @@ type Invitation struct {
 type Cluster struct {
 	ID       string `json:"id" doc:"Distinguishes clusters of one name"`
 	Name     string `json:"name"`
-	Status   string `json:"status" enum:"healthy,degraded,dead" doc:"degraded: a worker is dead; dead: no worker is alive"`
+	Status   string `json:"status" enum:"healthy,degraded,dead" doc:"degraded: a worker is dead, or not_ready is set; dead: no worker is alive"`
 	Version  string `json:"version"`
 	Node     uint64 `json:"node" doc:"The leader that answers"`
 	Leader   uint64 `json:"leader" doc:"The leader that leads; 0: unknown"`

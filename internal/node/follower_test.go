@@ -117,6 +117,9 @@ func TestVolatileState(t *testing.T) {
 	// All nodes know why the leader refuses writes.
 	rigs[0].log.fill(true)
 	rigs[2].until("the reason", func() bool { return strings.Contains(rigs[2].node.Cluster().NotReady, "disk of the test") })
+	if c := rigs[2].node.Cluster(); c.Status == api.ClusterHealthy {
+		t.Errorf("Cluster() = %+v, want that it is not healthy", c)
+	}
 	rigs[0].log.fill(false)
 
 	rigs[1].log.elect()

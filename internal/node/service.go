@@ -108,7 +108,9 @@ func (n *Node) Cluster() api.Cluster {
 	members, status := n.members.Load(), n.cfg.Log.Status()
 	c, _ := n.views.Cluster()
 	c.ID, c.Node, c.Leader, c.Leaders, c.Term, c.Index = members.Cluster, status.ID, status.LeaderID, len(members.List), status.Term, n.views.Index()
-	c.NotReady = n.clusterNotReady(&status)
+	if c.NotReady = n.clusterNotReady(&status); c.NotReady != "" && c.Status == api.ClusterHealthy {
+		c.Status = api.ClusterDegraded
+	}
 	return c
 }
 
