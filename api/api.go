@@ -153,7 +153,7 @@ type Task struct {
 	Length   uint64     `json:"length,omitempty"`
 	Worker   uint64     `json:"worker,omitempty" doc:"Where it runs, or where the attempt ran that made its output"`
 	Started  *time.Time `json:"started,omitempty" doc:"When that attempt started; only of done tasks"`
-	Seconds  float64    `json:"seconds,omitempty" doc:"Run time of that attempt; only of done tasks"`
+	Seconds  *float64   `json:"seconds,omitempty" doc:"Run time of that attempt; only of done tasks"`
 	Size     uint64     `json:"size,omitempty"`
 	Records  uint64     `json:"records,omitempty"`
 	Part     string     `json:"part,omitempty" doc:"Its output, when the job is done"`

@@ -115,7 +115,7 @@ func printJob(w io.Writer, job *api.Job, now time.Time) error {
 	field("job", strconv.FormatUint(job.ID, 10))
 	field("name", printable(job.Name))
 	field("status", job.Status)
-	field("error", printableLines(job.Error))
+	field("error", strings.ReplaceAll(printableLines(job.Error), "\n", "\n\t"))
 	field("user", printable(job.User))
 	if job.Program.Builtin != "" {
 		field("built-in job", job.Program.Builtin)
@@ -205,7 +205,10 @@ func (a *app) printTasks(ctx context.Context, c *client.Client, job uint64, q ap
 			worker = strconv.FormatUint(task.Worker, 10)
 		}
 		if task.Started != nil {
-			started, took = ageText(*task.Started, now), secondsText(task.Seconds)
+			started = ageText(*task.Started, now)
+		}
+		if task.Seconds != nil {
+			took = secondsText(*task.Seconds)
 		}
 		if n := len(task.Failures); n > 0 {
 			first, _, _ := strings.Cut(task.Failures[n-1].Message, "\n")
@@ -247,7 +250,9 @@ func (a *app) showTask(ctx context.Context, c *client.Client, s subject, asJSON 
 	}
 	if task.Started != nil {
 		t.row("started", task.Started.Local().Format(time.DateTime))
-		t.row("time", secondsText(task.Seconds))
+	}
+	if task.Seconds != nil {
+		t.row("time", secondsText(*task.Seconds))
 	}
 	if task.Status == api.TaskDone {
 		t.row("output", bytesText(task.Size)+", "+plural(task.Records, "record"))

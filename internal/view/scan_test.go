@@ -133,3 +133,14 @@ func allocated(f func()) uint64 {
 	runtime.ReadMemStats(&after)
 	return after.TotalAlloc - before.TotalAlloc
 }
+
+// TestSeconds checks that a run time of 0 ms differs from one that is not known.
+func TestSeconds(t *testing.T) {
+	job := &state.Job{ID: 1, Spec: &state.Spec{Stages: []state.StageSpec{{Name: "map"}}}}
+	for worker, known := range map[state.WorkerID]bool{0: false, 3: true} {
+		task := publicTask(job, &taskRow{out: state.Output{Run: state.Run{Worker: worker}}}, nil, false)
+		if (task.Seconds != nil) != known {
+			t.Errorf("publicTask() of a task that worker %d ran = %+v, want seconds: %v", worker, task, known)
+		}
+	}
+}

@@ -137,7 +137,8 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 	}
 	if row.out.Worker != 0 {
 		started := time.UnixMilli(job.Created + int64(row.out.Started)).UTC()
-		t.Started, t.Seconds = &started, float64(row.out.Millis)/1000
+		seconds := float64(row.out.Millis) / 1000
+		t.Started, t.Seconds = &started, &seconds
 	}
 	if stage.Role == state.RoleMap && job.Spec.Input.Kind != state.InputNone {
 		if split, err := reader.Split(row.index); err == nil {
