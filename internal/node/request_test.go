@@ -25,6 +25,8 @@ func TestSubmitWhileLeadershipIsLost(t *testing.T) {
 		t.Helper()
 		rigs := newRigs(t, n)
 		submit(t, rigs[0].node, request(1), "before")
+		// Otherwise the entry that raises the level may be the one that the next leader keeps.
+		rigs[0].until("at the highest level", func() bool { return rigs[0].node.Cluster().Level == state.FeatureLevel })
 		rigs[0].log.hold()
 		got := make(chan answer, 1)
 		go func() {
