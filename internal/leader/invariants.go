@@ -71,7 +71,7 @@ func (c *Core) checkIdle(ended int) error {
 }
 
 // checkLease compares a lease that stands with the state.
-func (c *Core) checkLease(number state.Lease, l lease) error {
+func (c *Core) checkLease(number state.Lease, l *lease) error {
 	job := c.machine.Job(l.Job)
 	if stageOf(job, l.taskKey) == nil || !job.Open(int(l.Stage), l.task) {
 		return fmt.Errorf("lease %d is of task %d/%d/%d, which is not open", number, l.Job, l.Stage, l.task)

@@ -168,7 +168,7 @@ func (c *Core) startStage(key sched.Key) {
 // endStage revokes the leases of a stage, and grants no more of it.
 func (c *Core) endStage(key sched.Key) {
 	if c.sched.StageLeased(key) > 0 { // others have ended: their verdicts come from the log
-		c.revoke(func(l lease) bool { return l.Key == key })
+		c.revoke(func(l *lease) bool { return l.Key == key })
 	}
 	c.sched.EndStage(key)
 }
@@ -176,13 +176,13 @@ func (c *Core) endStage(key sched.Key) {
 // endLeases revokes the leases of a job, and grants no more of it.
 func (c *Core) endLeases(id state.JobID) {
 	if c.sched.Leased(id) > 0 {
-		c.revoke(func(l lease) bool { return l.Job == id })
+		c.revoke(func(l *lease) bool { return l.Job == id })
 	}
 	c.sched.End(id)
 }
 
 // revoke revokes the leases for which void is true: their workers stop the attempts and remove what they wrote.
-func (c *Core) revoke(void func(lease) bool) {
+func (c *Core) revoke(void func(*lease) bool) {
 	for _, w := range c.registry.inOrder {
 		for _, number := range w.leases.standing() {
 			if l := w.leases[number]; void(l) {

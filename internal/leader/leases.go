@@ -26,8 +26,8 @@ type lease struct {
 	ended bool  // reported, and waiting for the log: it costs nothing any more
 }
 
-// leaseSet is the leases of one worker.
-type leaseSet map[state.Lease]lease
+// leaseSet is the leases of one worker. The values are pointers so that the end of a lease costs no second look-up.
+type leaseSet map[state.Lease]*lease
 
 // standing returns the leases that have not ended, in the order in which they were granted.
 func (s leaseSet) standing() []state.Lease {
@@ -39,12 +39,6 @@ func (s leaseSet) standing() []state.Lease {
 	}
 	slices.Sort(list)
 	return list
-}
-
-// end marks a lease as reported.
-func (s leaseSet) end(number state.Lease, l lease) {
-	l.ended = true
-	s[number] = l
 }
 
 // leaseBook is the leases of the term. Of the leases of a task no more than one is valid: the others were granted before the task's
@@ -82,14 +76,14 @@ func (b *leaseBook) remove(id state.WorkerID) {
 }
 
 // grant adds a new lease, and returns its number: fencing numbers grow.
-func (b *leaseBook) grant(s leaseSet, l lease) state.Lease {
+func (b *leaseBook) grant(s leaseSet, l *lease) state.Lease {
 	b.last++
 	b.put(s, b.last, l)
 	return b.last
 }
 
 // put adds a lease under its number.
-func (b *leaseBook) put(s leaseSet, number state.Lease, l lease) {
+func (b *leaseBook) put(s leaseSet, number state.Lease, l *lease) {
 	s[number] = l
 	if b.byTask != nil {
 		b.byTask[l.taskKey] = number
@@ -99,8 +93,8 @@ func (b *leaseBook) put(s leaseSet, number state.Lease, l lease) {
 // drop removes a lease.
 func (b *leaseBook) drop(s leaseSet, number state.Lease) {
 	if b.byTask != nil {
-		if key := s[number].taskKey; b.byTask[key] == number {
-			delete(b.byTask, key)
+		if l := s[number]; l != nil && b.byTask[l.taskKey] == number {
+			delete(b.byTask, l.taskKey)
 		}
 	}
 	delete(s, number)

@@ -10,8 +10,8 @@ import (
 func TestLeaseBookNumbersGrow(t *testing.T) {
 	b := newLeaseBook(3)
 	a, other := b.open(1), b.open(2)
-	first := b.grant(a, lease{taskKey: newTaskKey(1, 0, 0)})
-	second := b.grant(other, lease{taskKey: newTaskKey(1, 0, 1)})
+	first := b.grant(a, &lease{taskKey: newTaskKey(1, 0, 0)})
+	second := b.grant(other, &lease{taskKey: newTaskKey(1, 0, 1)})
 	if first != state.NewLease(3, 1) || second != state.NewLease(3, 2) {
 		t.Errorf("granted %v and %v, want 1 and 2 of term 3", first, second)
 	}
@@ -28,11 +28,11 @@ func TestLeaseBookKnowsLeasedTasks(t *testing.T) {
 		if built {
 			b.leased(key)
 		}
-		number := b.grant(s, lease{taskKey: key})
+		number := b.grant(s, &lease{taskKey: key})
 		if !b.leased(key) || b.leased(newTaskKey(2, 0, 7)) {
 			t.Errorf("built %v: after a grant, leased = %v, and of another job %v", built, b.leased(key), b.leased(newTaskKey(2, 0, 7)))
 		}
-		s.end(number, s[number])
+		s[number].ended = true
 		if !b.leased(key) || len(s.standing()) != 0 {
 			t.Errorf("built %v: a lease that waits for the log: leased = %v, standing %v; want true, none", built, b.leased(key), s.standing())
 		}
@@ -50,10 +50,10 @@ func TestLeaseBookKnowsLeasedTasks(t *testing.T) {
 func TestLeaseBookAfterStageRestart(t *testing.T) {
 	b := newLeaseBook(1)
 	s, key := b.open(1), newTaskKey(1, 0, 0)
-	old := b.grant(s, lease{taskKey: key})
-	s.end(old, s[old])
+	old := b.grant(s, &lease{taskKey: key})
+	s[old].ended = true
 	b.startStage(key.Key)
-	fresh := b.grant(s, lease{taskKey: key})
+	fresh := b.grant(s, &lease{taskKey: key})
 	other := newTaskKey(1, 1, 0)
 	if b.current(old, key.Key) || !b.current(fresh, key.Key) || !b.current(old, other.Key) {
 		t.Errorf("current = %v, %v, of another stage %v; want false, true, true", b.current(old, key.Key), b.current(fresh, key.Key), b.current(old, other.Key))
@@ -85,7 +85,7 @@ func TestLeaseBookDropsUnusedIndex(t *testing.T) {
 func TestLeaseBookRemovesWorker(t *testing.T) {
 	b := newLeaseBook(1)
 	key := newTaskKey(1, 0, 0)
-	b.grant(b.open(1), lease{taskKey: key})
+	b.grant(b.open(1), &lease{taskKey: key})
 	b.leased(key)
 	b.remove(1)
 	if b.leased(key) || len(b.open(1)) != 0 {

@@ -85,7 +85,8 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 		work.Leases = append(work.Leases, out)
 	}
 	splits := job.Spec.Splits(int(g.Stage))
-	for _, task := range g.Tasks {
+	leases := make([]lease, len(g.Tasks)) // one allocation; it is freed once all of them have ended
+	for i, task := range g.Tasks {
 		if out != nil && bytes > workBytesMax/2 {
 			send()
 			out = nil
@@ -97,7 +98,8 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 				Index: make([]uint64, 0, len(g.Tasks)),
 			}
 		}
-		c.leases.grant(w.leases, lease{taskKey: taskKey{key, task}, cost: g.Cost})
+		leases[i] = lease{taskKey: taskKey{key, task}, cost: g.Cost}
+		c.leases.grant(w.leases, &leases[i])
 		if attempt := stage.Attempt(task); attempt > 1 || out.Attempt != nil {
 			for len(out.Attempt) < len(out.Index) {
 				out.Attempt = append(out.Attempt, 1)

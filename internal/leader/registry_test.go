@@ -61,7 +61,7 @@ func TestRegistrySilence(t *testing.T) {
 	for i, w := range []*worker{idle, busy, gone} {
 		r.attach(w, sessionOf(SessionID(i+1), "a"), start)
 	}
-	leases.grant(busy.leases, lease{})
+	leases.grant(busy.leases, &lease{})
 	gone.session = nil
 	check := func(after time.Duration, want ...bool) {
 		t.Helper()

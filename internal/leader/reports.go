@@ -72,7 +72,7 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 			continue
 		}
 		cost += l.cost
-		w.leases.end(number, l)
+		l.ended = true
 		took := wire.Entry(f.GetMicros(), i)
 		micros += took
 		millis := took / 1000

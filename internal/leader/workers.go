@@ -155,7 +155,7 @@ func (c *Core) adopt(w *worker, held []*wire.Held) {
 			committed = append(committed, number)
 		case c.adoptable(key, number):
 			cost := c.sched.Adopt(&w.Worker, key.Key, key.task)
-			c.leases.put(w.leases, number, lease{taskKey: key, cost: cost})
+			c.leases.put(w.leases, number, &lease{taskKey: key, cost: cost})
 			c.changed[key.Job] = struct{}{}
 		default:
 			welcome.Revoked = append(welcome.Revoked, uint64(number))
@@ -195,7 +195,7 @@ func stageOf(job *state.Job, key taskKey) *state.Stage {
 }
 
 // release gives back what a lease cost.
-func (c *Core) release(w *worker, l lease) {
+func (c *Core) release(w *worker, l *lease) {
 	if job := c.machine.Job(l.Job); job != nil {
 		c.sched.Return(&w.Worker, job, l.Stage, 1, l.cost)
 	}
@@ -204,7 +204,7 @@ func (c *Core) release(w *worker, l lease) {
 }
 
 // reopen drops a lease whose attempt has come to nothing through no fault of the task.
-func (c *Core) reopen(w *worker, number state.Lease, l lease) {
+func (c *Core) reopen(w *worker, number state.Lease, l *lease) {
 	c.leases.drop(w.leases, number)
 	c.release(w, l)
 	c.sched.Reopen(l.Key, l.task, c.now, 0)
@@ -274,7 +274,7 @@ func (c *Core) started(w *worker) []state.Lease {
 func (c *Core) fail(w *worker, number state.Lease, f state.Failure) {
 	l := w.leases[number]
 	c.release(w, l)
-	w.leases.end(number, l)
+	l.ended = true
 	f.Worker, f.Lease = w.ID, number
 	c.open().Failed(l.Job, l.Stage, l.task, f)
 	c.pipeline.addFailure(failedLease{w.ID, number})
