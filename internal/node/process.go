@@ -70,8 +70,10 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	if cfg.Spool == "" {
 		cfg.Spool = filepath.Join(cfg.DataDir, "spool")
 	}
-	if err := errors.Join(os.MkdirAll(cfg.DataDir, 0o755), os.MkdirAll(cfg.Spool, 0o755)); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+	for _, dir := range []string{cfg.DataDir, cfg.Spool} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("data directory: %w", err)
+		}
 	}
 	l, err := transport.Listen(ctx, cfg.Listen)
 	if err != nil {
