@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 func (a *app) devCommand() *cobra.Command {
@@ -15,7 +17,10 @@ func (a *app) devCommand() *cobra.Command {
 			if cfg.workers < 1 || cfg.slots < 0 || cfg.slots == 0 && a.typed["slots"] {
 				return usagef(cmd, "--workers and --slots must be at least 1")
 			}
-			var err error
+			err := transport.CheckListen(cfg.listen)
+			if err != nil {
+				return usagef(cmd, "--listen: %v", err)
+			}
 			if cfg.logger, err = a.logger(logLevel); err != nil {
 				return err
 			}

@@ -22,7 +22,7 @@ func (a *app) jobsCommand() *cobra.Command {
 		Use: "jobs", Short: "List jobs, newest first", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if q.Limit < 1 || q.Limit > api.JobLimitMax {
-				return usagef(cmd, "--limit is %d; expected 1 to %d", q.Limit, api.JobLimitMax)
+				return usagef(cmd, "--limit is %d: want 1 to %d", q.Limit, api.JobLimitMax)
 			}
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {
@@ -165,7 +165,7 @@ func (a *app) tasksCommand() *cobra.Command {
 				return usagef(cmd, "--status %s: a task is one of %s%s", q.Status, strings.Join(statuses, ", "), didYouMean(q.Status, statuses))
 			}
 			if q.Limit < 1 || q.Limit > api.TaskLimitMax {
-				return usagef(cmd, "--limit is %d; expected 1 to %d", q.Limit, api.TaskLimitMax)
+				return usagef(cmd, "--limit is %d: want 1 to %d", q.Limit, api.TaskLimitMax)
 			}
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {

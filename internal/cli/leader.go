@@ -111,11 +111,14 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 
 // resolveLeader checks the flags, and sets the fields of the configuration that follow from them.
 func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
+	if err := transport.CheckListen(f.Listen); err != nil {
+		return usagef(cmd, "--listen: %v", err)
+	}
 	if f.peerList != "" && f.joinList != "" {
 		return usagef(cmd, "--peers starts a new cluster and --join enters a running one; use one of them")
 	}
 	if !clusterNamePattern.MatchString(f.ClusterName) {
-		return usagef(cmd, "--cluster-name %q: expected up to 63 letters, digits, dots, dashes and underscores", f.ClusterName)
+		return usagef(cmd, "--cluster-name %q: want up to 63 letters, digits, dots, dashes and underscores", f.ClusterName)
 	}
 	if f.Advertise != "" {
 		if f.Advertise, err = transport.ParseAddress(f.Advertise); err != nil {
@@ -215,7 +218,7 @@ func (a *app) containerAddress(cmd *cobra.Command) (string, error) {
 	listen := cmd.Flags().Lookup("listen").Value.String()
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "", usagef(cmd, "--listen: invalid address %q; want host:port", listen)
+		return "", usagef(cmd, "--listen: invalid address %q: want host:port", listen)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		if host, err = os.Hostname(); err != nil {

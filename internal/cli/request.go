@@ -132,7 +132,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	}
 	if changed("timeout") {
 		if f.timeout <= 0 {
-			return nil, usagef(cmd, "--timeout is %v; expected a time above 0, as 90s or 2h", f.timeout)
+			return nil, usagef(cmd, "--timeout is %v: want a time above 0, as 90s or 2h", f.timeout)
 		}
 		r.Timeout = f.timeout.String()
 	}
@@ -176,7 +176,7 @@ func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, r *api.JobRequest) e
 	}
 	for _, in := range f.inputs {
 		if in == "" {
-			return usagef(cmd, "--input is empty; expected a file, a folder or a glob")
+			return usagef(cmd, "--input is empty: want a file, a folder or a glob")
 		}
 		r.Inputs = append(r.Inputs, absoluteInput(r.Dir, in))
 	}
@@ -248,7 +248,7 @@ func builtinNames() []string {
 }
 
 func parseRange(s string) (*api.Range, error) {
-	bad := fmt.Errorf("%q is not a range; expected FROM-TO, as 1-1000", s)
+	bad := fmt.Errorf("%q is not a range: want FROM-TO, as 1-1000", s)
 	if s == "" {
 		return nil, bad
 	}
@@ -279,7 +279,7 @@ func pairs(cmd *cobra.Command, flag string, values []string) (map[string]string,
 	for _, v := range values {
 		key, value, ok := strings.Cut(v, "=")
 		if !ok || key == "" {
-			return nil, usagef(cmd, "--%s %q: expected KEY=VALUE", flag, v)
+			return nil, usagef(cmd, "--%s %q: want KEY=VALUE", flag, v)
 		}
 		out[key] = value
 	}
@@ -366,7 +366,7 @@ func jobFileError(err error) string {
 		if where == "" {
 			where = "the file"
 		}
-		return fmt.Sprintf("%s: expected %s, found %s", where, jsonKind(wrong.Type), wrong.Value)
+		return fmt.Sprintf("%s: want %s, found %s", where, jsonKind(wrong.Type), wrong.Value)
 	}
 	// encoding/json has no type for this error.
 	field, ok := strings.CutPrefix(err.Error(), "json: unknown field ")

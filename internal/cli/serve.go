@@ -26,7 +26,7 @@ func (a *app) logger(level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		levels := []string{"debug", "info", "warn", "error"}
-		return nil, usagef(nil, "--log-level %q: expected %s%s", level, strings.Join(levels, ", "), didYouMean(level, levels))
+		return nil, usagef(nil, "--log-level %q: want %s%s", level, strings.Join(levels, ", "), didYouMean(level, levels))
 	}
 	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: l})), nil
 }

@@ -128,7 +128,7 @@ func configValues(f *pflag.Flag, v any) ([]string, error) {
 		return values, nil
 	case map[string]any:
 		if !isRepeatable(f) {
-			return nil, errors.New("expected one value")
+			return nil, errors.New("want one value")
 		}
 		for _, key := range slices.Sorted(maps.Keys(v)) {
 			s, err := scalar(v[key])
@@ -155,6 +155,6 @@ func scalar(v any) (string, error) {
 	case nil:
 		return "", errors.New("it has no value")
 	default:
-		return "", errors.New("expected a text, a number, true or false")
+		return "", errors.New("want a text, a number, true or false")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/discover"
+	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/worker"
 	"github.com/bridgefour/bridgefour/jobs"
 )
@@ -79,6 +80,9 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	cfg := f.Config
+	if err := transport.CheckListen(f.listen); err != nil {
+		return usagef(cmd, "--listen: %v", err)
+	}
 	cfg.Version, cfg.Jobs, cfg.Logger = a.versionText(), jobs.All(), logger
 	if cfg.Slots < 0 || cfg.Slots == 0 && a.typed["slots"] {
 		return usagef(cmd, "--slots is %d: want at least 1", cfg.Slots)
@@ -89,6 +93,9 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	if f.memory != "" {
 		if cfg.Memory, err = bytesize.Parse(f.memory); err != nil {
 			return usagef(cmd, "--memory: %v", err)
+		}
+		if cfg.Memory < 1<<20 {
+			return usagef(cmd, "--memory %s: want at least 1MiB", f.memory)
 		}
 	}
 	found, err := discover.Parse(f.leader, cfg.ClusterName, logger)

@@ -26,6 +26,21 @@ func CheckAddress(address string) error {
 	return nil
 }
 
+// CheckListen returns an error unless address is a valid host:port to listen on: the host may be empty, and the port 0.
+func CheckListen(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	if port == "0" {
+		port = DefaultPort
+	}
+	if err != nil || CheckAddress(net.JoinHostPort(host, port)) != nil {
+		return fmt.Errorf("invalid address %.*q: want host:port", addressBytesMax, address)
+	}
+	return nil
+}
+
 // ParseAddress parses an address as users write it: a URL, or an address without a port.
 func ParseAddress(text string) (string, error) {
 	address := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), URL("")), "/")
