@@ -211,7 +211,7 @@ func TestWorkerMoves(t *testing.T) {
 
 	// A drain finishes running tasks, and hands back the rest.
 	w.signal(syscall.SIGTERM)
-	until(t, "the worker drains", func() bool { return strings.Contains(w.readStderr(), "worker drains") })
+	until(t, "the drain", func() bool { return strings.Contains(w.readStderr(), "msg=draining") })
 	write(t, c.path("gate"), "")
 	w.wantExit(0)
 	if done := c.job(id).Stages[0].Done; done != 2 {

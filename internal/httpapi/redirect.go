@@ -123,7 +123,7 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 				err = cause
 			}
 			a.stamp(w.Header())
-			a.writeError(w, r, api.NotLeader("the leader at %s does not answer: %v; send it again", address, err))
+			a.writeError(w, r, api.NotLeader("leader at %s not reachable: %v; send the request again", address, err))
 		},
 	}
 	proxy.ServeHTTP(w, r.WithContext(ctx))

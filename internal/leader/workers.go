@@ -12,7 +12,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// updateClusterStatus is the first duty of a leader: to know which workers are alive. It gives up those that were silent for too long and
+// updateClusterStatus updates which workers are alive. It removes those that were silent for too long and
 // those of before the term that have not come in time.
 func (c *Core) updateClusterStatus() {
 	c.registry.startCheck(c.now)
@@ -228,7 +228,7 @@ func (c *Core) drained(w *worker) {
 	c.open().SetWorker("", w.ID, state.WorkerRemoved)
 }
 
-// lose gives up a worker: its leases are void, and its tasks are open again. What it was running is charged to the tasks, in a budget
+// lose declares a worker dead: its leases are void, and its tasks are open again. What it was running is charged to the tasks, in a budget
 // of its own: a task that takes down worker after worker must end.
 func (c *Core) lose(w *worker) {
 	w.lost = true

@@ -39,7 +39,7 @@ func (p *Process) inviteWorker(ctx context.Context, address string) error {
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {
-		return api.Conflict("no worker answers at %s (%v): start one with 'bridgefour worker --leader wait --listen %[1]s'", address, err)
+		return api.Conflict("no worker reached at %s (%v): start one with 'bridgefour worker --leader wait --listen %[1]s'", address, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err = errors.Join(err, resp.Body.Close()); err != nil {

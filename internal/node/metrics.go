@@ -32,9 +32,9 @@ func newCollector(n *Node) *collector {
 	c := &collector{node: n, descs: map[string]*prometheus.Desc{}}
 	for _, d := range []struct{ name, help, label string }{
 		{"ready", "1 while this leader accepts writes.", ""},
-		{"leading", "1 while this leader is the one that leads.", ""},
-		{"age_seconds", "Time since this leader heard from the one that leads.", ""},
-		{"leaders", "Leaders by status, as far as this one knows.", "status"},
+		{"leading", "1 while this node is the leader.", ""},
+		{"age_seconds", "Time since the last message from the leader.", ""},
+		{"leaders", "Members by status, as seen by this node.", "status"},
 		{"term", "Term of the election.", ""},
 		{"log_index", "Position in the replicated log.", ""},
 		{"jobs", "Jobs that have not ended.", ""},
@@ -48,7 +48,7 @@ func newCollector(n *Node) *collector {
 		{"attempts_leased_total", "Attempts leased to workers by this node.", ""},
 		{"attempts_failed_total", "Attempts that failed while this node led, by kind of failure.", "kind"},
 		{"tasks_done_total", "Tasks done while this node led.", ""},
-		{"tasks_dead_total", "Tasks that died while this node led.", ""},
+		{"tasks_dead_total", "Tasks that became dead while this node was the leader.", ""},
 		{"commit_seconds", "Time from the proposal of a log entry until it was committed.", ""},
 		{"attempt_seconds", "Duration of successful attempts, as workers report it.", ""},
 	} {

@@ -168,7 +168,7 @@ func call[Reply any](ctx context.Context, dial Dialer, address string,
 	case codes.Unimplemented:
 		return nil, errors.New("no leader of this version listens there")
 	case codes.DeadlineExceeded:
-		return nil, errors.New("it does not answer")
+		return nil, errors.New("no answer before the timeout")
 	case codes.Canceled:
 		return nil, context.Cause(ctx)
 	}

@@ -124,7 +124,7 @@ func (l *loop) step(inputs ...core.Input) (*core.Effects, error) {
 	l.deliveries = append(l.deliveries, e.Deliveries...)
 	l.room = e.Room
 	if e.DiskHung > 0 {
-		l.r.log.Warn("the disk under the log does not answer", "dir", l.r.cfg.Dir, "for", e.DiskHung.Round(time.Millisecond))
+		l.r.log.Warn("disk of the log is stalled", "dir", l.r.cfg.Dir, "for", e.DiskHung.Round(time.Millisecond))
 	}
 	l.r.status.Store(new(l.core.Status()))
 	for _, a := range e.Answers {

@@ -249,7 +249,7 @@ func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 	case api.TaskDone:
 		out.Reasons = append(out.Reasons, fmt.Sprintf("its output (%s) is committed, after %s", counted(t.Size, "byte"), counted(uint64(t.Attempts), "attempt")))
 	case api.TaskDead:
-		out.Reasons = append(out.Reasons, "it died after "+counted(uint64(t.Attempts), "attempt"))
+		out.Reasons = append(out.Reasons, "it is dead, after "+counted(uint64(t.Attempts), "attempt"))
 		out.Advice = append(out.Advice, "fix the cause, then retry the job", "bridgefour logs "+t.Name+" shows its log")
 	case api.TaskOpen:
 		out.Reasons = append(out.Reasons, "it waits for a slot")

@@ -85,7 +85,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// waitAtMost gives up on a built-in job that ignores its context: the process is about to end.
+// waitAtMost abandons a built-in job that ignores its context: the process is about to end.
 func waitAtMost(group *sync.WaitGroup, d time.Duration) {
 	ended := make(chan struct{})
 	go func() {
@@ -119,7 +119,7 @@ func (d *driver) loop(ctx, life, searching context.Context) {
 		case <-ended:
 			ended = nil
 			inputs = append(inputs, core.Drain{StopRunning: errors.Is(context.Cause(ctx), ErrStopNow)})
-			d.logger.InfoContext(ctx, "worker drains", "reason", context.Cause(ctx))
+			d.logger.InfoContext(ctx, "draining", "reason", context.Cause(ctx))
 		}
 		now := time.Now()
 		effects := d.core.Step(now, inputs...)

@@ -77,7 +77,7 @@ func (d *driver) observe(ctx context.Context, e core.Effect) {
 	case core.LeaderLost:
 		d.leader.set(nil)
 		d.updateStatus(func(s *State) { s.Leader = "" })
-		d.logger.WarnContext(ctx, "leader lost; running attempts continue", "error", e.Err)
+		d.logger.WarnContext(ctx, "connection to the leader lost; running attempts continue", "error", e.Err)
 	case core.NoLeader:
 		d.updateStatus(func(s *State) { s.Reason, s.Refused = e.Reason, e.Refused })
 		if !d.warned && !e.Refused { // a refusal has its own message
@@ -90,7 +90,7 @@ func (d *driver) observe(ctx context.Context, e core.Effect) {
 	case core.StaleLeader:
 		d.logger.WarnContext(ctx, "stale leader left", "leader", e.Leader, "term", e.Term, "latest_term", e.LatestTerm)
 	case core.DrainOrdered:
-		d.logger.InfoContext(ctx, "worker drains, as ordered by the leader", "reason", e.Reason)
+		d.logger.InfoContext(ctx, "draining, as ordered by the leader", "reason", e.Reason)
 	case core.DiscoveryFailed:
 		d.logger.WarnContext(ctx, "discovery of leaders incomplete", "error", e.Err)
 	case core.BadMessage:

@@ -217,7 +217,7 @@ func (w *randomWorld) discovered() {
 	w.leaders.discovering = false
 	in := Discovered{Leaders: w.addresses()}
 	if !w.leaders.calm && w.rng.IntN(2) == 0 {
-		in = Discovered{Err: errors.New("no answer")}
+		in = Discovered{Err: errors.New("answer timed out")}
 	}
 	w.step(in)
 }

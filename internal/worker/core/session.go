@@ -95,7 +95,7 @@ func (c *Core) advanceSession() {
 			if !s.pinged {
 				c.search.last.timeouts++
 			}
-			c.leave(errors.New("no answer"))
+			c.leave(errors.New("answer timed out"))
 		}
 	case sessionUp:
 		if c.leaderSilent() {
