@@ -36,6 +36,9 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (id 
 	uid := newID()
 	spec := n.spec(req, &planned, uid)
 	spec.User = access.From(ctx).Name // not req.User: anyone could claim any
+	if err := n.awaitLevel(ctx, spec.Level()); err != nil {
+		return 0, nil, err
+	}
 	if key == "" {
 		key = newID()
 	}
@@ -47,6 +50,22 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (id 
 		return 0, nil, err
 	}
 	return uint64(e.Job), planned.Warnings, nil
+}
+
+// awaitLevel waits until the cluster has a feature level, which takes a moment after its first start, and refuses what needs it otherwise.
+func (n *Node) awaitLevel(ctx context.Context, level uint32) error {
+	reached := func() (bool, error) {
+		c, _ := n.views.Cluster()
+		return c.Level >= level, nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, electionWait)
+	defer cancel()
+	if err := n.views.Changed().Wait(waiting, reached); err == nil || waiting.Err() == nil || ctx.Err() != nil {
+		return err
+	}
+	c, _ := n.views.Cluster()
+	return api.Unavailable("the job needs feature level %d, and the cluster is at %d until every leader is connected and runs version %s or "+
+		"newer: upgrade the others (bridgefour leaders lists them), then submit it again", level, c.Level, n.cfg.Version)
 }
 
 // jobKey separates clients' keys from the leader's own.

@@ -86,7 +86,7 @@ func (c *codec) command(m *command) {
 // nextCommand reads the next command into m, whose completions are appended to.
 func (c *codec) nextCommand(m *command) (kind int) {
 	d := c.d
-	if c.v1 {
+	if c.level == 0 {
 		kind = int(d.uint())
 		c.commandV1(kind, m)
 		return kind
@@ -127,7 +127,7 @@ type Entry struct {
 // NewEntry starts an entry at time now, in Unix milliseconds, for a machine at a feature level.
 func NewEntry(now int64, level uint32) *Entry {
 	e := &Entry{enc: encoder{buf: make([]byte, 0, 512)}, level: level}
-	e.out = codec{e: &e.enc, v1: level == 0}
+	e.out = codec{e: &e.enc, level: level}
 	version := byte(entryV2)
 	if e.level == 0 {
 		version = entryV1

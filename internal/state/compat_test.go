@@ -20,7 +20,7 @@ import (
 )
 
 // recorded has, by feature level, the folder of testdata/compat that holds what this program writes.
-var recorded = []string{"v0.1", "v0.3"}
+var recorded = []string{"v0.1", "v0.3", "v0.4"}
 
 var record = flag.String("record", "", "write what this program writes to testdata/compat/`VERSION`, which must be new")
 

@@ -156,7 +156,7 @@ func (c *codec) fact(f *Fact) {
 	c.int(3, &f.Time)
 	number(c, 4, &f.Kind)
 	number(c, 5, &f.Job)
-	if c.v1 {
+	if c.level == 0 {
 		c.stageNameV1(f)
 	} else {
 		c.string(6, &f.Stage)

@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -84,8 +85,8 @@ func TestNewer(t *testing.T) {
 		"version":  {entry: []byte{entryV2 + 1, 2}, what: "version 3"},
 		"command":  {entry: entry(func(e *encoder) { e.bytesItem(77, nil) }), what: "unknown command 77"},
 		"field":    {entry: entry(func(e *encoder) { e.nest(cmdStop, func() { e.uintField(99, 1) }) }), what: "unknown field 99 of a command"},
-		"level":    {entry: RaiseLevel(1, FeatureLevel+1, "v9.0.0").Data(), what: "feature level 2"},
-		"snapshot": {snapshot: snapshotBytes(t, newer.Snapshot()), what: "feature level 2"},
+		"level":    {entry: RaiseLevel(1, FeatureLevel+1, "v9.0.0").Data(), what: fmt.Sprintf("feature level %d", FeatureLevel+1)},
+		"snapshot": {snapshot: snapshotBytes(t, newer.Snapshot()), what: fmt.Sprintf("feature level %d", FeatureLevel+1)},
 		"nested field": {
 			entry: entry(func(e *encoder) {
 				e.nest(cmdSubmit, func() { e.nest(3, func() { e.nest(5, func() { e.stringField(42, "x") }) }) })

@@ -70,7 +70,10 @@ func (m *Machine) Workers() []WorkerID { return slices.Sorted(maps.Keys(m.worker
 func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 	out.Events, out.Verdicts = out.Events[:0], out.Verdicts[:0]
 	d := &decoder{buf: data[min(1, len(data)):], needs: m.needs}
-	in := codec{d: d, v1: len(data) > 0 && data[0] == entryV1}
+	in := codec{d: d, level: FeatureLevel}
+	if len(data) > 0 && data[0] == entryV1 {
+		in.level = 0
+	}
 	if len(data) > 0 && data[0] > entryV2 {
 		d.newer(fmt.Sprintf("version %d", data[0]))
 	}

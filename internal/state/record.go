@@ -15,13 +15,14 @@ import (
 // A record is a list of fields, each a tag (number and wire type, as in protobuf) and a value, in ascending order of their numbers. Zero
 // values are not written, and an absent field is zero, so fields can be added. Numbers are never reused. An unknown number is an error: if
 // one node applied a field and another skipped it, they would diverge. In version 1 a record is the values of its first fields, without
-// tags, so nothing can be added: what only one version has depends on v1.
+// tags, so nothing can be added: what came later depends on level.
 //
 // CONTRIBUTING.md says how to add a field; docs/adr/0010-records-can-grow.md, why.
 type codec struct {
-	e  *encoder
-	d  *decoder // nil: it writes
-	v1 bool
+	e *encoder
+	d *decoder // nil: it writes
+	// level is the feature level of what is written. 0 is version 1; all of version 2 is read at the highest level.
+	level uint32
 
 	// Of the record that is being read:
 	next  int            // the number of the next field; 0: its tag has not been read
@@ -32,7 +33,7 @@ type codec struct {
 // has reports whether the value of field n must be written or read now. Zero says that it need not be written.
 func (c *codec) has(n int, wire protowire.Type, zero bool) bool {
 	switch {
-	case c.v1:
+	case c.level == 0:
 		return true
 	case c.d == nil:
 		if !zero {
@@ -67,7 +68,7 @@ func (c *codec) peek() int {
 // end ends a record. It fails if a field is left: only a newer program knows a larger number; a smaller one is out of order.
 func (c *codec) end(record string) {
 	switch {
-	case c.v1 || c.d == nil || c.peek() == 0:
+	case c.level == 0 || c.d == nil || c.peek() == 0:
 	case c.next > c.asked:
 		c.d.newer(fmt.Sprintf("unknown field %d of %s", c.next, record))
 	default:
@@ -85,7 +86,7 @@ func (c *codec) check(ok func() bool) {
 // nested writes or reads the value of a field that is a record or packed columns.
 func (c *codec) nested(value func()) {
 	switch {
-	case c.v1:
+	case c.level == 0:
 		value()
 	case c.d == nil:
 		c.e.sized(value)
@@ -198,7 +199,7 @@ func optional[T any](c *codec, n int, v **T, fields func(*codec, *T)) {
 	if !c.has(n, protowire.BytesType, !there) {
 		return
 	}
-	if c.v1 {
+	if c.level == 0 {
 		if c.boolValue(&there); !there {
 			return
 		}
@@ -217,7 +218,7 @@ func made[T any](v **T) *T {
 // list writes each element as a field of number n, also zero ones; version 1, their count before them.
 func list[T any](c *codec, n int, wire protowire.Type, v *[]T, value func(*codec, *T)) {
 	switch {
-	case c.d != nil && c.v1:
+	case c.d != nil && c.level == 0:
 		for range c.d.count() {
 			if c.d.err != nil {
 				return
@@ -229,7 +230,7 @@ func list[T any](c *codec, n int, wire protowire.Type, v *[]T, value func(*codec
 			readItem(c, v, value)
 		}
 	default:
-		if c.v1 {
+		if c.level == 0 {
 			c.e.uint(uint64(len(*v)))
 		}
 		for i := range *v {
@@ -291,7 +292,7 @@ func (c *codec) spec(s *Spec) {
 	number(c, 18, &s.TimeoutMS)
 	number(c, 19, &s.Memory)
 	c.mapOf(20, &s.Labels)
-	if !c.v1 {
+	if c.level > 0 {
 		records(c, 21, &s.Stages, (*codec).stageSpec)
 	}
 	c.end("a job's spec")

@@ -30,7 +30,7 @@ func (s *Spec) requestSum() uint64 {
 		r.Input = Input{Kind: InputFiles, SplitSize: r.Input.SplitSize}
 	}
 	var e encoder
-	c := codec{e: &e, v1: true}
+	c := codec{e: &e}
 	c.spec(&r)
 	h := fnv.New64a()
 	_, _ = h.Write(e.buf)

@@ -48,8 +48,8 @@ func (s *Snapshot) Index() uint64 { return s.machine.index }
 // WriteTo writes the snapshot: a version byte, then records, each preceded by its length. Equal states give equal bytes.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	m := s.machine
-	out := recordWriter{w: w, v1: m.level == 0}
-	if out.v1 {
+	out := recordWriter{w: w, level: m.level}
+	if m.level == 0 {
 		out.write([]byte{snapshotV1})
 	} else {
 		out.write([]byte{snapshotV2})
@@ -73,7 +73,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 
 // Restore reads what WriteTo wrote. The error is an ErrVersion if a newer program can read it.
 func Restore(r io.Reader) (*Machine, error) {
-	in := recordReader{r: r}
+	in := recordReader{r: r, level: FeatureLevel}
 	var version [1]byte
 	if _, err := io.ReadFull(r, version[:]); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
@@ -81,7 +81,7 @@ func Restore(r io.Reader) (*Machine, error) {
 	m := New()
 	switch version[0] {
 	case snapshotV1:
-		in.v1 = true
+		in.level = 0
 	case snapshotV2:
 		if err := in.read("format", func(c *codec) { c.format(m) }); err != nil { // tells whether this program can read the rest
 			return nil, err
@@ -180,7 +180,7 @@ func (c *codec) job(j *Job) {
 	c.string(2, &j.UID)
 	nest(c, 3, made(&j.Spec), (*codec).spec)
 	number(c, 4, &j.Status)
-	if c.v1 {
+	if c.level == 0 {
 		c.currentV1(j)
 	}
 	c.int(5, &j.Created)
@@ -203,7 +203,7 @@ func (c *codec) plan(j *Job) bool {
 	}
 	for i, s := range j.Stages {
 		plan := j.Spec.Stages[i]
-		if c.v1 && (s.Role != plan.Role || s.Tasks != plan.Tasks) {
+		if c.level == 0 && (s.Role != plan.Role || s.Tasks != plan.Tasks) {
 			return false
 		}
 		s.StageSpec = plan
@@ -217,18 +217,18 @@ func (c *codec) plan(j *Job) bool {
 // stage is all of a stage but its part of the plan and its pages.
 func (c *codec) stage(p **Stage) {
 	s := made(p)
-	if c.v1 {
+	if c.level == 0 {
 		numberValue(c, &s.Role)
 	}
 	number(c, 1, &s.Action)
-	if c.v1 {
+	if c.level == 0 {
 		numberValue(c, &s.Tasks)
 	}
 	number(c, 2, &s.Done)
 	number(c, 3, &s.Dead)
 	number(c, 4, &s.Failed)
 	c.bool(5, &s.Closed)
-	if !c.v1 {
+	if c.level > 0 {
 		number(c, 6, &s.Fence)
 	}
 	var failed []taskFailures
@@ -269,7 +269,7 @@ func (c *codec) page(s *Stage, n uint64, p *page) *page {
 	nest(c, 3, &p.winner, (*codec).winners)
 	optional(c, 4, &p.out, (*codec).outputs)
 	optional(c, 5, &p.failures, (*codec).failureColumns)
-	if !c.v1 {
+	if c.level > 0 {
 		optional(c, 6, &p.run, (*codec).runs)
 	}
 	c.end("a page of tasks")
@@ -350,11 +350,11 @@ func (c *codec) runs(r *runs) {
 
 // recordWriter writes records; the first error sticks.
 type recordWriter struct {
-	w   io.Writer
-	v1  bool
-	enc encoder
-	n   int64
-	err error
+	w     io.Writer
+	level uint32
+	enc   encoder
+	n     int64
+	err   error
 }
 
 func (w *recordWriter) write(b []byte) {
@@ -367,7 +367,7 @@ func (w *recordWriter) write(b []byte) {
 
 func (w *recordWriter) record(write func(*codec)) {
 	w.enc.buf = w.enc.buf[:0]
-	write(&codec{e: &w.enc, v1: w.v1})
+	write(&codec{e: &w.enc, level: w.level})
 	if len(w.enc.buf) > snapshotRecordMax && w.err == nil {
 		w.err = fmt.Errorf("snapshot: a record of %d bytes; %d is the most that could be read back", len(w.enc.buf), snapshotRecordMax)
 	}
@@ -378,7 +378,7 @@ func (w *recordWriter) record(write func(*codec)) {
 // recordReader reads the records of a snapshot.
 type recordReader struct {
 	r     io.Reader
-	v1    bool
+	level uint32
 	needs string
 }
 
@@ -397,7 +397,7 @@ func (r *recordReader) record() (*codec, error) {
 	if _, err := io.CopyN(&buf, r.r, int64(n)); err != nil {
 		return nil, fmt.Errorf("snapshot: record of %d bytes: %w", n, err)
 	}
-	return &codec{d: &decoder{buf: buf.Bytes(), needs: r.needs}, v1: r.v1}, nil
+	return &codec{d: &decoder{buf: buf.Bytes(), needs: r.needs}, level: r.level}, nil
 }
 
 // read reads the next record; what names it in errors.
