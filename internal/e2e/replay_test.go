@@ -62,17 +62,20 @@ func main() {
 }
 `
 
-// upgradeReplay applies random logs of feature level 0 with both versions: leaders of one cluster must come to the same state, byte for
+// upgradeReplay applies random logs of the old feature level with both versions: leaders of one cluster must come to the same state, byte for
 // byte, or a snapshot of one would change the other.
-func upgradeReplay(t *testing.T, baseline string) { //nolint:thelper // a subtest
+func upgradeReplay(t *testing.T, old baseline) { //nolint:thelper // a subtest
 	const logs, entries = 500, 40
 	var input, want bytes.Buffer
 	for seed := range uint64(logs) {
 		input.Write(protowire.AppendVarint(nil, entries))
 		m, result, snapshot := state.New(), state.Result{}, bytes.Buffer{}
-		log := randomLog{rng: rand.New(rand.NewPCG(seed, 0)), now: 1000, lease: 1}
+		log := randomLog{level: old.level, rng: rand.New(rand.NewPCG(seed, 0)), now: 1000, lease: 1}
 		for i := range uint64(entries) {
 			entry := log.next()
+			if i == 0 && old.level > 0 {
+				entry = state.RaiseLevel(log.now, old.level, "v0").Data()
+			}
 			input.Write(protowire.AppendVarint(nil, uint64(len(entry))))
 			input.Write(entry)
 			if err := m.Apply(i+1, entry, &result); err != nil {
@@ -85,9 +88,9 @@ func upgradeReplay(t *testing.T, baseline string) { //nolint:thelper // a subtes
 		want.Write(protowire.AppendVarint(nil, uint64(snapshot.Len())))
 		want.Write(snapshot.Bytes())
 	}
-	write(t, filepath.Join(baseline, "cmd", "replay", "main.go"), replayProgram)
+	write(t, filepath.Join(old.dir, "cmd", "replay", "main.go"), replayProgram)
 	cmd := exec.CommandContext(t.Context(), "go", "run", "./cmd/replay")
-	cmd.Dir, cmd.Stdin = baseline, &input
+	cmd.Dir, cmd.Stdin = old.dir, &input
 	got, err := cmd.Output()
 	if err != nil {
 		failed, _ := errors.AsType[*exec.ExitError](err)
@@ -106,8 +109,9 @@ func upgradeReplay(t *testing.T, baseline string) { //nolint:thelper // a subtes
 	}
 }
 
-// randomLog makes entries of level 0, many of whose commands are refused.
+// randomLog makes entries of a feature level, many of whose commands are refused.
 type randomLog struct {
+	level uint32
 	rng   *rand.Rand
 	now   int64
 	lease uint64
@@ -117,7 +121,7 @@ func (l *randomLog) next() []byte {
 	if l.now += int64(l.rng.IntN(2000)) - 200; l.rng.IntN(60) == 0 {
 		l.now += 24 * 3600 * 1000 // keys expire
 	}
-	e := state.NewEntry(l.now, 0)
+	e := state.NewEntry(l.now, l.level)
 	e.Fence = state.NewLease(1, l.lease)
 	for range 1 + l.rng.IntN(6) {
 		l.command(e)
@@ -130,7 +134,7 @@ func (l *randomLog) command(e *state.Entry) {
 	id, stage, key := state.JobID(1+r.IntN(4)), uint32(max(0, r.IntN(6)-3)), []string{"", "a", "b", "c"}[r.IntN(4)]
 	l.lease++
 	lease := state.NewLease(1, l.lease)
-	switch r.IntN(12) {
+	switch r.IntN(13) {
 	case 0, 1:
 		e.Submit(key, fmt.Sprint("uid", l.lease), []string{"", "ann"}[r.IntN(2)], l.spec())
 	case 2, 3, 4, 5:
@@ -155,6 +159,8 @@ func (l *randomLog) command(e *state.Entry) {
 		e.Register(key, &state.WorkerInfo{Identity: []string{"p", "q"}[r.IntN(2)], Host: "h", Labels: map[string]string{"zone": "1"}})
 	case 11:
 		e.SetWorker(key, state.WorkerID(r.IntN(4)), state.WorkerStatus(r.IntN(4)))
+	case 12:
+		e.OutputLost(id, stage, uint64(r.IntN(3)), lease-state.Lease(r.IntN(4)))
 	}
 }
 

@@ -12,55 +12,69 @@ import (
 	"testing"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// baseline is the last commit whose program reads feature level 0 alone. It stands for every release before level 1.
-const baseline = "9bc36db"
-
-// TestUpgrade runs clusters of the program under test and of the baseline, which is built from the history of this repository.
-func TestUpgrade(t *testing.T) {
-	t.Parallel()
-	source, old := buildBaseline(t)
-	t.Run("replay", func(t *testing.T) {
-		t.Parallel()
-		upgradeReplay(t, source)
-	})
-	t.Run("rolling", func(t *testing.T) {
-		t.Parallel()
-		upgradeRolling(emptyGroup(t), old)
-	})
-	t.Run("snapshots", func(t *testing.T) {
-		t.Parallel()
-		upgradeSnapshots(emptyGroup(t), old)
-	})
+// baselines are the last commits whose programs read no higher feature level. They stand for every release before the next level.
+var baselines = []baseline{
+	{commit: "9bc36db", level: 0},
+	{commit: "a2c43e3", level: 1},
 }
 
-// buildBaseline returns the folder of the baseline's source, and its program.
-func buildBaseline(t *testing.T) (source, program string) {
+type baseline struct {
+	commit       string
+	level        uint32
+	dir, program string // its source, and what it builds
+}
+
+// TestUpgrade runs clusters of the program under test and of each baseline, which is built from the history of this repository.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	for _, old := range baselines {
+		t.Run(fmt.Sprintf("level %d", old.level), func(t *testing.T) {
+			t.Parallel()
+			old.build(t)
+			t.Run("replay", func(t *testing.T) {
+				t.Parallel()
+				upgradeReplay(t, old)
+			})
+			t.Run("rolling", func(t *testing.T) {
+				t.Parallel()
+				upgradeRolling(emptyGroup(t), old)
+			})
+			t.Run("snapshots", func(t *testing.T) {
+				t.Parallel()
+				upgradeSnapshots(emptyGroup(t), old)
+			})
+		})
+	}
+}
+
+// build unpacks the baseline's source, and builds its program.
+func (b *baseline) build(t *testing.T) {
 	t.Helper()
-	if out, err := command(t, "git", "rev-parse", "--verify", "--quiet", baseline+"^{commit}"); err != nil {
+	if out, err := command(t, "git", "rev-parse", "--verify", "--quiet", b.commit+"^{commit}"); err != nil {
 		t.Skipf("left out: commit %s is not in the history of this checkout, or there is no git (%v %s); git fetch --unshallow brings it",
-			baseline, err, out)
+			b.commit, err, out)
 	}
-	dir := t.TempDir()
-	if out, err := command(t, "sh", "-c", `cd ../.. && git archive "$1" | tar -x -C "$2"`, "sh", baseline, dir); err != nil {
-		t.Fatalf("unpack commit %s: %v: %s", baseline, err, out)
+	b.dir = t.TempDir()
+	if out, err := command(t, "sh", "-c", `cd ../.. && git archive "$1" | tar -x -C "$2"`, "sh", b.commit, b.dir); err != nil {
+		t.Fatalf("unpack commit %s: %v: %s", b.commit, err, out)
 	}
-	program = filepath.Join(dir, "bridgefour-"+baseline)
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X main.version="+baseline, "-o", program, "./cmd/bridgefour")
-	build.Dir = dir
+	b.program = filepath.Join(b.dir, "bridgefour-"+b.commit)
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-X main.version="+b.commit, "-o", b.program, "./cmd/bridgefour")
+	build.Dir = b.dir
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the baseline: %v: %s", err, out)
 	}
-	return dir, program
 }
 
 // upgradeRolling replaces three leaders one after the other while a job is at work and clients submit. Leaders and workers of both
 // versions work together, whichever leads; the feature level rises with the last one.
-func upgradeRolling(g *group, old string) {
+func upgradeRolling(g *group, old baseline) {
 	t := g.t
 	for range 3 {
-		g.newNode("").program = old
+		g.newNode("").program = old.program
 	}
 	g.setPeers()
 	for _, n := range g.nodes {
@@ -69,7 +83,7 @@ func upgradeRolling(g *group, old string) {
 	g.knowAll()
 	g.leading()
 	w := newWork(g) // with two workers of the new version
-	oldWorker := g.launch("worker-old", g.commandOf(context.Background(), old, "worker", "--data-dir", g.path("worker-old"), "--leader", g.known, "--slots", "2"))
+	oldWorker := g.launch("worker-old", g.commandOf(context.Background(), old.program, "worker", "--data-dir", g.path("worker-old"), "--leader", g.known, "--slots", "2"))
 	g.untilAlive(3)
 	until(t, "the old worker works", func() bool { return len(w.ledger.entries()) == 10 })
 
@@ -89,13 +103,13 @@ func upgradeRolling(g *group, old string) {
 
 	upgrade(a)
 	w.goOn()
-	replace(a, old) // until the last one is upgraded there is a way back
+	replace(a, old.program) // until the last one is upgraded there is a way back
 	upgrade(a)
 	for _, leads := range []*node{a, b} { // old to new, and new to old
 		g.lead(leads)
 		again(fmt.Sprintf("%v leads two versions", leads))
 		w.goOn()
-		g.wantLevel(0, a)
+		g.wantLevel(old.level, a)
 	}
 	upgrade(b)
 	g.lead(b)
@@ -103,9 +117,9 @@ func upgradeRolling(g *group, old string) {
 	g.lead(c) // the last old one
 	again("the last old leader leads")
 	w.goOn()
-	g.wantLevel(0, a, b)
+	g.wantLevel(old.level, a, b)
 	upgrade(c)
-	g.untilLevelIs(1, a, b, c)
+	g.untilLevelIs(state.FeatureLevel, a, b, c)
 	again("all are upgraded")
 	w.goOn()
 	lead := g.leading()
@@ -118,7 +132,7 @@ func upgradeRolling(g *group, old string) {
 	// From here on there is no way back: neither over the data directory nor as a new leader. Nothing is damaged by the attempt.
 	away := g.followers(g.leading())[0]
 	stop(away)
-	away.program = old
+	away.program = old.program
 	away.start()
 	away.wantExit(1)
 	wantText(t, away.readStderr(), "written by a newer version of bridgefour")
@@ -128,11 +142,12 @@ func upgradeRolling(g *group, old string) {
 
 	// A new leader that is older than the level is refused before it gets anything.
 	late := g.newNode("", "--join", g.leading().address)
-	late.program = old
+	late.program = old.program
 	late.start()
 	late.wantExit(1)
-	wantText(t, late.readStderr(), "refuses this node", "(program "+baseline+") reads feature level 0", "level 1", "install bridgefour")
-	wantText(t, a.readStderr()+b.readStderr()+c.readStderr(), "a node was refused", "reads feature level 0")
+	reads := fmt.Sprintf("reads feature level %d", old.level)
+	wantText(t, late.readStderr(), "refuses this node", "(program "+old.commit+") "+reads, fmt.Sprintf("level %d", state.FeatureLevel), "install bridgefour")
+	wantText(t, a.readStderr()+b.readStderr()+c.readStderr(), "a node was refused", reads)
 	g.nodes = g.nodes[:3]
 
 	w.wantAllKept()
@@ -141,11 +156,11 @@ func upgradeRolling(g *group, old string) {
 	}
 }
 
-// upgradeSnapshots has a leader of each version send its snapshot to a new leader of the other, while the feature level is 0.
-func upgradeSnapshots(g *group, old string) {
+// upgradeSnapshots has a leader of each version send its snapshot to a new leader of the other, while the feature level is the old one.
+func upgradeSnapshots(g *group, old baseline) {
 	t := g.t
 	was := g.newNode("")
-	was.program = old
+	was.program = old.program
 	was.start()
 	g.knowAll()
 	g.leading()
@@ -185,7 +200,7 @@ func upgradeSnapshots(g *group, old string) {
 		}
 		last = g.newNode("", "--join", sender.address)
 		if sender == now {
-			last.program = old
+			last.program = old.program
 		}
 		g.lead(sender)
 		last.start()
@@ -205,13 +220,13 @@ func upgradeSnapshots(g *group, old string) {
 		}
 		g.lead(was)
 	}
-	g.wantLevel(0, now)
+	g.wantLevel(old.level, now)
 	upgrade(last)
-	g.wantLevel(0, now, last)
+	g.wantLevel(old.level, now, last)
 	upgrade(was)
-	g.untilLevelIs(1, was, now, last)
+	g.untilLevelIs(state.FeatureLevel, was, now, last)
 	if id := submit(); id != jobs[0] {
-		t.Errorf("at level 1 the key of job %d gives job %d", jobs[0], id)
+		t.Errorf("at the new level the key of job %d gives job %d", jobs[0], id)
 	}
 }
 
