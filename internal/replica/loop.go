@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/raft/v3/raftpb"
-
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
@@ -82,8 +80,8 @@ func (l *loop) run(ctx context.Context, failed <-chan error) error {
 		case <-l.wake.C:
 			l.due = time.Time{}
 			_, err = l.step()
-		case messages := <-l.r.inbox:
-			err = l.receive(messages)
+		case in := <-l.r.inbox:
+			err = l.receive(in)
 		case p := <-proposals:
 			err = l.propose(p)
 		case <-l.saver.out:
@@ -189,18 +187,16 @@ func (l *loop) delivered() error {
 	return err
 }
 
-func (l *loop) receive(messages []*raftpb.Message) error {
-	inputs := make([]core.Input, len(messages))
-	for i, m := range messages {
+func (l *loop) receive(in received) error {
+	inputs := make([]core.Input, len(in.messages))
+	for i, m := range in.messages {
 		inputs[i] = core.Receive{Message: m}
 	}
 	e, err := l.step(inputs...)
 	if err != nil {
 		return err
 	}
-	for _, err := range e.Refused {
-		l.r.log.Warn("message refused", "error", err)
-	}
+	in.verdict <- errors.Join(e.Refused...)
 	return nil
 }
 

@@ -134,7 +134,7 @@ type Replica struct {
 
 	events    chan Event
 	proposals chan proposal
-	inbox     chan []*raftpb.Message
+	inbox     chan received
 	requests  chan request
 	refs      atomic.Uint64
 	receiving chan struct{} // room for one: held while a snapshot is received
@@ -147,6 +147,12 @@ type Replica struct {
 type proposal struct {
 	data    []byte
 	verdict chan error // room for one
+}
+
+// received is messages of a peer.
+type received struct {
+	messages []*raftpb.Message
+	verdict  chan error // room for one
 }
 
 // Open recovers the log in cfg.Dir, or begins one as cfg says: of a cluster of this node alone, of a cluster of several, or of a new
@@ -167,7 +173,7 @@ func Open(cfg Config) (*Replica, error) {
 		store:     snapStore{dir: filepath.Join(cfg.Dir, "snap")},
 		events:    make(chan Event, eventsQueued),
 		proposals: make(chan proposal, proposalsQueued),
-		inbox:     make(chan []*raftpb.Message, inboxQueued),
+		inbox:     make(chan received, inboxQueued),
 		requests:  make(chan request, proposalsQueued),
 		receiving: make(chan struct{}, 1),
 		done:      make(chan struct{}),

@@ -12,19 +12,23 @@ import (
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
-// Receive handles messages of a peer, other than a MsgSnap (see ReceiveSnapshot). It blocks while this node is busy with earlier ones. An
-// error other than that of ctx or ErrClosed means that a message is invalid.
+// Receive handles messages of a peer, other than a MsgSnap (see ReceiveSnapshot), and waits until that is done. An error other than that of
+// ctx or ErrClosed means that a message is invalid; it has changed nothing.
 func (r *Replica) Receive(ctx context.Context, messages ...*raftpb.Message) error {
 	for _, m := range messages {
-		err := core.Acceptable(m, r.id)
-		if err == nil && m.GetType() == raftpb.MsgSnap {
-			err = errors.New("a snapshot without a body")
-		}
-		if err != nil {
-			return fmt.Errorf("message of member %d: %w", m.GetFrom(), err)
+		if m.GetType() == raftpb.MsgSnap {
+			return fmt.Errorf("message of member %d: a snapshot without a body", m.GetFrom())
 		}
 	}
-	return toLoop(ctx, r, r.inbox, messages)
+	in := received{messages, make(chan error, 1)}
+	if err := toLoop(ctx, r, r.inbox, in); err != nil {
+		return err
+	}
+	verdict, err := fromLoop(ctx, r, in.verdict)
+	if err != nil {
+		return err
+	}
+	return verdict
 }
 
 // ReportUnreachable reports that messages to a member were lost.
@@ -73,7 +77,7 @@ func (r *Replica) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, body i
 	defer func() { <-r.receiving }()
 
 	q := request{input: core.Receive{Message: m}, outcome: make(chan outcome, 1)}
-	if p.Index > r.Status().Committed { // otherwise it is not needed
+	if s := r.Status(); p.Index > s.Committed && m.GetTerm() >= s.Term { // otherwise it is not needed
 		if q.body, err = r.store.receive(p, contextReader{ctx, body}); err != nil {
 			return err
 		}

@@ -112,6 +112,9 @@ func newConsensus(cfg Config) (_ *consensus, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = silent{}
 	}
+	if term := cfg.State.GetTerm(); term > TermMax {
+		return nil, fmt.Errorf("start as member %d: %w", cfg.ID, errTerm(term))
+	}
 	log, err := newMemoryLog(cfg.Start, cfg.State, cfg.Entries)
 	if err != nil {
 		return nil, fmt.Errorf("start at entry %d with %d entries: %w", cfg.Start.Index, len(cfg.Entries), err)
@@ -252,6 +255,9 @@ func (c *consensus) ready() (work, error) {
 		}
 		if !raft.IsEmptyHardState(rd.HardState) {
 			c.term, c.vote, c.committed = rd.GetTerm(), rd.GetVote(), rd.GetCommit()
+			if c.term > TermMax { // leases of that term would have old fencing numbers
+				return work{}, errTerm(c.term)
+			}
 		}
 		if s := rd.Snapshot; !raft.IsEmptySnap(s) {
 			c.last = s.GetMetadata().GetIndex()

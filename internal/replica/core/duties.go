@@ -178,6 +178,12 @@ func (c *consensus) proposeMember(change Change, force bool) (Member, uint64, er
 	if err != nil || !needed {
 		return change.Member, 0, err
 	}
+	if err := change.Member.Check(); err != nil {
+		return Member{}, 0, err
+	}
+	if n := len(c.members().List); change.Op == OpAdd && n >= MembersMax {
+		return Member{}, 0, fmt.Errorf("the cluster has %d leaders, which is the limit: remove one first", n)
+	}
 	if change.Op == OpRemove && !force {
 		err := c.quorumWithout(change.Member)
 		if err != nil && c.ticks-c.ledSince <= c.cfg.ElectionTicks {
@@ -236,9 +242,9 @@ func (c *consensus) changeMembers(e *raftpb.Entry) (*Members, error) {
 	if err != nil {
 		return nil, err
 	}
-	members, applied, err := c.members().apply(change)
-	if err != nil || !applied {
-		return members, err
+	members, applied := c.members().apply(change)
+	if !applied {
+		return members, nil
 	}
 	var notice *raftpb.Message
 	if change.Op == OpRemove && change.Member.ID != c.id && c.soft.RaftState == raft.StateLeader {

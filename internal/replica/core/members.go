@@ -72,6 +72,60 @@ func (m *Members) Equal(o *Members) bool {
 	return m.Cluster == o.Cluster && slices.Equal(m.Former, o.Former) && slices.Equal(m.List, o.List) && slices.Equal(m.Removed, o.Removed)
 }
 
+// Limits of the members, as of what other members send.
+const (
+	// MembersMax bounds the members of a cluster.
+	MembersMax = 32
+	// idMax bounds ids: the highest ones are names of raft's own threads.
+	idMax = 1 << 62
+	// NameBytesMax bounds the name of a data directory and the id of a cluster. Their own have 16 bytes.
+	NameBytesMax = 128
+	// AddressBytesMax bounds an address: a DNS name has up to 253 bytes.
+	AddressBytesMax = 260
+)
+
+func checkID(id uint64) error {
+	if id == 0 || id > idMax {
+		return fmt.Errorf("invalid id %d: want 1 to %d", id, uint64(idMax))
+	}
+	return nil
+}
+
+// Check returns which field of a member is out of its limits.
+func (m Member) Check() error {
+	err := checkID(m.ID)
+	switch {
+	case err != nil:
+	case len(m.Address) > AddressBytesMax:
+		err = fmt.Errorf("its address has %d bytes, the limit is %d", len(m.Address), AddressBytesMax)
+	case len(m.Directory) > NameBytesMax:
+		err = fmt.Errorf("the name of its data directory has %d bytes, the limit is %d", len(m.Directory), NameBytesMax)
+	}
+	if err != nil {
+		return fmt.Errorf("member %d: %w", m.ID, err)
+	}
+	return nil
+}
+
+// check returns why these cannot be the members of a cluster.
+func (m *Members) check() error {
+	if len(m.List) > MembersMax || len(m.Cluster) > NameBytesMax {
+		return fmt.Errorf("%d members of a cluster whose id has %d bytes, the limits are %d and %d", len(m.List), len(m.Cluster), MembersMax, NameBytesMax)
+	}
+	if len(m.voters()) == 0 {
+		return errors.New("no member is a voter")
+	}
+	for _, member := range m.List {
+		if err := member.Check(); err != nil {
+			return err
+		}
+		if slices.Contains(m.Removed, member.ID) {
+			return fmt.Errorf("member %d was removed", member.ID)
+		}
+	}
+	return nil
+}
+
 func (m *Members) voters() []uint64 {
 	var ids []uint64
 	for _, v := range m.List {
@@ -233,15 +287,10 @@ func (m *Members) addressFree(want Member) error {
 }
 
 // apply returns the members after c. A change that is invalid by now has no effect; all members see the same log, so they agree on that.
-func (m *Members) apply(c Change) (_ *Members, applied bool, err error) {
-	switch c.Op {
-	case OpAdd, OpPromote, OpUpdate, OpRemove:
-	default:
-		return nil, false, fmt.Errorf("unknown change %q of the members: a newer version wrote it, run that one", c.Op)
-	}
+func (m *Members) apply(c Change) (_ *Members, applied bool) {
 	planned, needed, err := m.plan(c)
 	if err != nil || !needed || planned.Op != c.Op {
-		return m, false, nil //nolint:nilerr // see above
+		return m, false
 	}
 	next := m.clone()
 	i, found := slices.BinarySearchFunc(next.List, planned.Member.ID, func(a Member, id uint64) int { return cmp.Compare(a.ID, id) })
@@ -256,7 +305,16 @@ func (m *Members) apply(c Change) (_ *Members, applied bool, err error) {
 	default:
 		next.List = slices.Insert(next.List, i, planned.Member)
 	}
-	return next, true, nil
+	return next, true
+}
+
+// confChange is c in raft's form, without its encoding.
+func (c Change) confChange() *raftpb.ConfChangeSingle {
+	kind := map[Op]raftpb.ConfChangeType{
+		OpAdd: raftpb.ConfChangeAddLearnerNode, OpPromote: raftpb.ConfChangeAddNode,
+		OpUpdate: raftpb.ConfChangeUpdateNode, OpRemove: raftpb.ConfChangeRemoveNode,
+	}[c.Op]
+	return &raftpb.ConfChangeSingle{Type: kind.Enum(), NodeId: new(c.Member.ID)}
 }
 
 // entry encodes c for the log.
@@ -265,16 +323,10 @@ func (c Change) entry() (*raftpb.ConfChangeV2, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode change of the members: %w", err)
 	}
-	kind := map[Op]raftpb.ConfChangeType{
-		OpAdd: raftpb.ConfChangeAddLearnerNode, OpPromote: raftpb.ConfChangeAddNode,
-		OpUpdate: raftpb.ConfChangeUpdateNode, OpRemove: raftpb.ConfChangeRemoveNode,
-	}[c.Op]
-	return &raftpb.ConfChangeV2{
-		Changes: []*raftpb.ConfChangeSingle{{Type: kind.Enum(), NodeId: new(c.Member.ID)}}, Context: raw,
-	}, nil
+	return &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{c.confChange()}, Context: raw}, nil
 }
 
-// decodeChange decodes what entry has encoded.
+// decodeChange decodes what entry has encoded. Raft panics on other changes.
 func decodeChange(e *raftpb.Entry) (Change, *raftpb.ConfChangeV2, error) {
 	var c Change
 	cc := &raftpb.ConfChangeV2{}
@@ -284,7 +336,21 @@ func decodeChange(e *raftpb.Entry) (Change, *raftpb.ConfChangeV2, error) {
 	if err := proto.Unmarshal(e.GetData(), cc); err != nil {
 		return c, nil, err
 	}
-	return c, cc, json.Unmarshal(cc.GetContext(), &c)
+	if err := json.Unmarshal(cc.GetContext(), &c); err != nil {
+		return c, nil, err
+	}
+	switch c.Op {
+	case OpAdd, OpPromote, OpUpdate, OpRemove:
+	default:
+		return c, nil, fmt.Errorf("unknown change %q of the members: a newer version wrote it, run that one", c.Op)
+	}
+	if err := c.Member.Check(); err != nil {
+		return c, nil, err
+	}
+	if len(cc.GetChanges()) != 1 || cc.GetTransition() != 0 || !proto.Equal(cc.GetChanges()[0], c.confChange()) {
+		return c, nil, fmt.Errorf("raft's form of it differs from %q of member %d", c.Op, c.Member.ID)
+	}
+	return c, cc, nil
 }
 
 // MembersAfter applies the changes of the members in entries, committed or not, to members. Those up to the entry overruled are skipped.
@@ -295,7 +361,7 @@ func MembersAfter(members *Members, entries []*raftpb.Entry, overruled uint64) (
 		}
 		change, _, err := decodeChange(e)
 		if err == nil {
-			members, _, err = members.apply(change)
+			members, _ = members.apply(change)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("change of the members in entry %d: %w", e.GetIndex(), err)

@@ -15,18 +15,18 @@ var errNoLeader = errors.New("no leader is known")
 // step handles a message of a peer. An error means that it was refused and has changed nothing.
 func (c *consensus) step(m *raftpb.Message) error {
 	err := Acceptable(m, c.id)
-	if err == nil && m.GetType() == raftpb.MsgSnap {
-		err = c.acceptableSnapshot(m)
+	if err == nil && c.strange(m) {
+		return nil
+	}
+	if err == nil {
+		err = c.acceptable(m)
 	}
 	if err != nil {
-		return fmt.Errorf("message of member %d: %w", m.GetFrom(), err)
+		return fmt.Errorf("%v of member %d: %w", m.GetType(), m.GetFrom(), err)
 	}
 	c.heard[m.GetFrom()] = c.ticks
-	if m.GetType() == raftpb.MsgTimeoutNow && (c.disk.hung || c.disk.full) {
-		return nil // the leader will try another member
-	}
-	if m.GetType() == raftpb.MsgReadIndex && c.soft.RaftState == raft.StateLeader && c.readyTerm != c.term {
-		return nil // the commit index may be outdated; raft checks this only with several voters
+	if c.superfluous(m) {
+		return nil
 	}
 	err = c.node.Step(m)
 	if err != nil && !errors.Is(err, raft.ErrStepPeerNotFound) {
@@ -36,37 +36,6 @@ func (c *consensus) step(m *raftpb.Message) error {
 		c.heardLead = c.ticks
 	}
 	return nil // a response of a member that was removed meanwhile is no error
-}
-
-// Acceptable returns why a peer may not send m to member id.
-func Acceptable(m *raftpb.Message, id uint64) error {
-	if m.GetTo() != id {
-		return fmt.Errorf("it is for member %d, this is member %d", m.GetTo(), id)
-	}
-	if from := m.GetFrom(); from == raft.None || from == id || raft.IsLocalMsgTarget(from) {
-		return errors.New("no other member has that id")
-	}
-	switch m.GetType() { //nolint:exhaustive // the others are internal to raft, or not used
-	case raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
-		raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow, raftpb.MsgReadIndexResp, raftpb.MsgSnap:
-		return nil
-	case raftpb.MsgReadIndex:
-		if len(m.GetEntries()) != 1 {
-			return errors.New("a read without a context")
-		}
-		return nil
-	default:
-		return fmt.Errorf("%v is not a message between members", m.GetType())
-	}
-}
-
-// acceptableSnapshot returns why the snapshot of m cannot be of this cluster.
-func (c *consensus) acceptableSnapshot(m *raftpb.Message) error {
-	p, err := PositionOf(m.GetSnapshot())
-	if err == nil && p.Members.Cluster != c.members().Cluster {
-		err = fmt.Errorf("its snapshot belongs to cluster %s, not %s", p.Members.Cluster, c.members().Cluster)
-	}
-	return err
 }
 
 // fromLeader reports whether m, which raft has stepped, proves that its sender leads now.
