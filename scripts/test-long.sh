@@ -14,7 +14,7 @@ go test -count 1 -timeout 5m ./internal/e2e -run '^(TestLinearizable|.*Power.*)$
 
 grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | cut -d' ' -f2 | sort -u | while read -r target; do
     file=$(grep -rl --include='*_test.go' "^func $target(" . | head -n 1)
-    go test -count 1 -run '^$' -fuzz "^$target\$" -fuzztime "$fuzz_time" "$(dirname "$file")" >"$log" 2>&1 ||
+    go test -count 1 -run '^$' -fuzz "^$target\$" -fuzztime "$fuzz_time" -fuzzminimizetime 20x "$(dirname "$file")" >"$log" 2>&1 ||
         { cat "$log"; echo "$target fails in $file" >&2; exit 1; }
     echo "ok  	$target	$(dirname "$file")"
 done

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -508,6 +510,35 @@ func TestInterruptedRecovery(t *testing.T) {
 	n.wantNumbers(0, 10)
 	if _, err := Recover(t.TempDir(), named("x")); err == nil || !strings.Contains(err.Error(), "no log") {
 		t.Errorf("Recover of an empty directory = %v", err)
+	}
+}
+
+// Older versions persisted any term of a message. Behind the last one there is no election.
+func TestRecoverRepairsAnImpossibleTerm(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, Config{Dir: dir}).lead()
+	n.proposeNumbers(0, 10, 100)
+	n.untilEntries(10)
+	term := n.Status().Term
+	n.stop()
+	j, rec, err := openJournal(Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)}, snapStore{dir: dir + "/snap"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := &raftpb.HardState{Term: new(uint64(math.MaxUint64)), Vote: new(uint64(2)), Commit: rec.state.Commit}
+	if err := errors.Join(j.w.Save(bad, nil), j.close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Config{Dir: dir}); err == nil || !containsAll(err.Error(), "term 18446744073709551615", "bridgefour recover") {
+		t.Errorf("Open = %v", err)
+	}
+	if _, err := Recover(dir, named("new")); err != nil {
+		t.Fatal(err)
+	}
+	n = start(t, Config{Dir: dir}).lead()
+	n.wantNumbers(0, 10)
+	if got := n.Status().Term; got <= term || got > term+2 {
+		t.Errorf("term %d after the recovery, %d before", got, term)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/replica/core"
@@ -68,6 +69,7 @@ func Recover(dir string, rename func(former string) string) (_ Recovered, err er
 	if err != nil {
 		return Recovered{}, fmt.Errorf("recover %s: %w", dir, err)
 	}
+	rec.repairTerm()
 	if err := writeRecovered(dir, head, rec); err != nil {
 		return Recovered{}, err
 	}
@@ -99,6 +101,19 @@ func (rec *recovered) alone(members *Members, cluster string) (Recovered, journa
 	head := rec.head
 	head.Cluster, head.First, head.Overruled = cluster, first, out.Last
 	return out, head, nil
+}
+
+// repairTerm replaces a term that a message of an older version has brought beyond every valid one. The recovered member is the only voter,
+// so only the terms in its log count.
+func (rec *recovered) repairTerm() {
+	if rec.state.GetTerm() <= core.TermMax {
+		return
+	}
+	last := rec.start.Term
+	if n := len(rec.entries); n > 0 {
+		last = rec.entries[n-1].GetTerm()
+	}
+	rec.state = &raftpb.HardState{Term: new(last), Vote: new(uint64(0)), Commit: rec.state.Commit}
 }
 
 // writeRecovered writes rec into a log with that head, beside the old one.
