@@ -7,16 +7,24 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"time"
 )
 
 // Info describes a file.
 type Info struct {
-	Name     Location
-	Size     int64
-	Modified time.Time
-	Folder   bool // set by Stat only
+	Name Location
+	Version
+	Folder bool // set by Stat only
 }
+
+// File is a file that is open for reading.
+type File interface {
+	io.ReadCloser
+	// Version returns the current version of the open file, also if another file has its name now.
+	Version() (Version, error)
+}
+
+// LocalFile is a File of the operating system.
+type LocalFile struct{ *os.File }
 
 // Keep filters a listing: it reports whether to list the file name, or to descend into it if it is a folder. It is called
 // concurrently. For a link with an unknown target it is called for both kinds.
@@ -34,8 +42,8 @@ type Store interface {
 	// something that the listing contains under its own name is skipped, and so is a cycle.
 	List(ctx context.Context, dir Location, keep Keep) iter.Seq2[Info, error]
 
-	// Open opens a file for reading from offset. For local files the reader is an *os.File.
-	Open(ctx context.Context, name Location, offset int64) (io.ReadCloser, error)
+	// Open opens a file for reading from offset. A local file is a LocalFile.
+	Open(ctx context.Context, name Location, offset int64) (File, error)
 
 	// Create starts a file and creates the folders it needs. A file with a private name must be new (otherwise fs.ErrExist) and
 	// keeps that name until Publish is called with the same pair of names; an object store may upload to final from the start,

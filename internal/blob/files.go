@@ -25,18 +25,31 @@ func NewFiles() *Files { return &Files{} }
 
 // Stat implements Store.
 func (*Files) Stat(_ context.Context, name Location) (Info, error) {
-	fi, err := os.Stat(string(name))
+	version, folder, regular, err := statName(name)
 	if err != nil {
 		return Info{}, explain("stat", name, err)
 	}
-	if !fi.IsDir() && !fi.Mode().IsRegular() {
+	if !folder && !regular {
+		fi, err := os.Stat(string(name))
+		if err != nil {
+			return Info{}, explain("stat", name, err)
+		}
 		return Info{}, &SpecialError{Name: name, Mode: fi.Mode()}
 	}
-	return Info{Name: name, Size: fi.Size(), Modified: fi.ModTime(), Folder: fi.IsDir()}, nil
+	return Info{Name: name, Version: version, Folder: folder}, nil
+}
+
+// Version implements File.
+func (f LocalFile) Version() (Version, error) {
+	version, err := statFile(f.File)
+	if err != nil {
+		return Version{}, explain("stat", Location(f.Name()), err)
+	}
+	return version, nil
 }
 
 // Open implements Store.
-func (s *Files) Open(ctx context.Context, name Location, offset int64) (io.ReadCloser, error) {
+func (s *Files) Open(ctx context.Context, name Location, offset int64) (File, error) {
 	// Stat first: opening a pipe would block until its other end is opened.
 	info, err := s.Stat(ctx, name)
 	if err != nil {
@@ -54,7 +67,7 @@ func (s *Files) Open(ctx context.Context, name Location, offset int64) (io.ReadC
 			return nil, errors.Join(explain("seek in", name, err), f.Close())
 		}
 	}
-	return f, nil
+	return LocalFile{f}, nil
 }
 
 // Create implements Store.

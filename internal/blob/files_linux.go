@@ -5,8 +5,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"os"
 	"strconv"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -129,4 +133,68 @@ func freeSpace(dir Location) (space, error) {
 // access checks that this process may create files in dir.
 func access(dir Location) error {
 	return unix.Faccessat(unix.AT_FDCWD, string(dir), unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+}
+
+// origins maps devices to the origins of their files' identities; 0 if inodes are not stable there.
+var origins sync.Map //nolint:gochecknoglobals // a cache, of uint64 to uint16
+
+// statName returns the version of a file, and what it is.
+func statName(name Location) (v Version, folder, regular bool, err error) {
+	return stat(unix.AT_FDCWD, string(name), 0)
+}
+
+// statFile is statName for an open file.
+func statFile(f *os.File) (v Version, err error) {
+	v, _, _, err = stat(int(f.Fd()), "", unix.AT_EMPTY_PATH) //nolint:gosec // a file descriptor is small
+	return v, err
+}
+
+func stat(dir int, name string, flags int) (v Version, folder, regular bool, err error) {
+	var st unix.Statx_t
+	for {
+		err = unix.Statx(dir, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return Version{}, false, false, err
+	}
+	v = Version{Size: int64(st.Size), Modified: st.Mtime.Sec*int64(time.Second) + int64(st.Mtime.Nsec)}
+	device := unix.Mkdev(st.Dev_major, st.Dev_minor)
+	origin, known := origins.Load(device)
+	if !known {
+		origin = originOf(dir, name)
+		origins.Store(device, origin)
+	}
+	if origin, _ := origin.(uint16); origin != 0 {
+		birth := uint64(st.Btime.Sec)*uint64(time.Second) + uint64(st.Btime.Nsec)
+		v.Identity = newIdentity(origin, uint16(birth*0x9e3779b97f4a7c15>>48), st.Ino) // hashed; 0 if unknown
+	}
+	kind := st.Mode & unix.S_IFMT
+	return v, kind == unix.S_IFDIR, kind == unix.S_IFREG, nil
+}
+
+// originOf returns the origin of the files of a file system: two machines with copies of a file have different ones. It is 0 if an inode
+// does not stay while the file exists, or is not the same for all machines that share it.
+func originOf(fd int, name string) uint16 {
+	var st unix.Statfs_t
+	var err error
+	if name != "" {
+		err = unix.Statfs(name, &st)
+	} else {
+		err = unix.Fstatfs(fd, &st)
+	}
+	if err != nil {
+		return 0
+	}
+	switch uint32(st.Type) { //nolint:gosec // magic numbers have 32 bits
+	case unix.FUSE_SUPER_MAGIC, unix.V9FS_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.MSDOS_SUPER_MAGIC,
+		unix.EXFAT_SUPER_MAGIC, unix.AFS_SUPER_MAGIC:
+		return 0
+	}
+	h := fnv.New32a()
+	_, _ = fmt.Fprint(h, st.Type, st.Fsid.Val)
+	sum := h.Sum32()
+	return max(1, uint16(sum^sum>>16)) //nolint:gosec // folded
 }

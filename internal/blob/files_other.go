@@ -5,6 +5,7 @@ package blob
 import (
 	"context"
 	"errors"
+	"os"
 )
 
 // syncFiles makes the data of files durable; the caller syncs their folders.
@@ -15,3 +16,21 @@ func freeSpace(Location) (space, error) { return space{}, errors.ErrUnsupported 
 
 // access is not implemented: the first task fails instead.
 func access(Location) error { return nil }
+
+// statName returns the version of a file, and what it is. It has no identity: versions are compared by size and time.
+func statName(name Location) (v Version, folder, regular bool, err error) {
+	fi, err := os.Stat(string(name))
+	if err != nil {
+		return Version{}, false, false, err
+	}
+	return Version{Size: fi.Size(), Modified: fi.ModTime().UnixNano()}, fi.IsDir(), fi.Mode().IsRegular(), nil
+}
+
+// statFile is statName for an open file.
+func statFile(f *os.File) (Version, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return Version{}, err
+	}
+	return Version{Size: fi.Size(), Modified: fi.ModTime().UnixNano()}, nil
+}

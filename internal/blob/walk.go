@@ -41,9 +41,9 @@ type walk struct {
 // entry is one name of a folder.
 type entry struct {
 	// key is the sort key: folders end in "/", so that "a.b" sorts before "a/x".
-	key  string
-	info fs.FileInfo // of files
-	err  error
+	key     string
+	version Version // of files
+	err     error
 }
 
 // folder lists dir. It reports whether to continue.
@@ -68,7 +68,7 @@ func (w *walk) folder(dir Location) bool {
 		case strings.HasSuffix(e.key, "/"):
 			more = w.folder(Location(strings.TrimSuffix(string(name), "/")))
 		default:
-			more = w.yield(Info{Name: name, Size: e.info.Size(), Modified: e.info.ModTime()}, nil)
+			more = w.yield(Info{Name: name, Version: e.version}, nil)
 		}
 		if !more {
 			return false
@@ -147,11 +147,11 @@ func (w *walk) entry(dir Location, d fs.DirEntry) entry {
 			return entry{key: d.Name() + "/"}
 		}
 	case d.Type().IsRegular() && w.keep(name, false):
-		info, err := os.Lstat(string(name))
+		version, _, _, err := statName(name)
 		if err != nil {
 			return entry{key: d.Name(), err: explain("stat", name, err)}
 		}
-		return entry{key: d.Name(), info: info}
+		return entry{key: d.Name(), version: version}
 	}
 	return entry{}
 }
@@ -162,7 +162,7 @@ func (w *walk) link(dir Location, base string) entry {
 	if !w.keep(name, false) && !w.keep(name, true) {
 		return entry{}
 	}
-	info, err := os.Stat(string(name))
+	version, folder, regular, err := statName(name)
 	var target string
 	if err == nil {
 		target, err = filepath.EvalSymlinks(string(name))
@@ -173,12 +173,12 @@ func (w *walk) link(dir Location, base string) entry {
 			return entry{}
 		}
 		return entry{key: base, err: explain("follow link", name, err)}
-	case !w.keep(name, info.IsDir()), w.hasTarget(Location(target), info.IsDir()):
+	case !w.keep(name, folder), w.hasTarget(Location(target), folder):
 		return entry{}
-	case info.IsDir():
+	case folder:
 		return entry{key: base + "/"}
-	case info.Mode().IsRegular():
-		return entry{key: base, info: info}
+	case regular:
+		return entry{key: base, version: version}
 	}
 	return entry{}
 }

@@ -2,7 +2,6 @@ package commit_test
 
 import (
 	"context"
-	"io"
 	"io/fs"
 	"iter"
 	"strings"
@@ -19,12 +18,12 @@ type discard struct {
 
 func (*discard) Stat(_ context.Context, name blob.Location) (blob.Info, error) {
 	if strings.Contains(string(name), "/map-") {
-		return blob.Info{Name: name, Size: 5}, nil
+		return blob.Info{Name: name, Version: blob.Version{Size: 5}}, nil
 	}
 	return blob.Info{}, fs.ErrNotExist
 }
 
-func (*discard) Open(context.Context, blob.Location, int64) (io.ReadCloser, error) {
+func (*discard) Open(context.Context, blob.Location, int64) (blob.File, error) {
 	return nil, fs.ErrNotExist
 }
 

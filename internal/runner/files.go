@@ -9,6 +9,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -116,17 +117,17 @@ func (f *files) openInput(ctx context.Context, input bool) error {
 	}
 	if file.GetOffset() == 0 && (!file.GetWhole() || compression(path) == plainText) {
 		store, location, err := runner.stores.Open(path)
-		var reader io.ReadCloser
+		var reader blob.File
 		if err == nil {
 			reader, err = store.Open(ctx, location, 0)
 		}
 		if err != nil {
 			return program.InputError(path, runner.host, err)
 		}
-		if local, ok := reader.(*os.File); ok {
+		if local, ok := reader.(blob.LocalFile); ok {
 			var st syscall.Stat_t
 			if err := syscall.Fstat(int(local.Fd()), &st); err == nil && (file.GetWhole() || st.Size <= int64(file.GetLength())) {
-				in.file, in.opened = local, true
+				in.file, in.opened = local.File, true
 				return nil
 			}
 		}

@@ -108,7 +108,7 @@ func (s *stdoutFile) finish(ctx context.Context, path, final blob.Location, buf 
 	if err != nil {
 		return err
 	}
-	if f, ok := file.(*os.File); ok && !readOnly(int(f.Fd())) {
+	if f, ok := file.(blob.LocalFile); ok && !readOnly(int(f.Fd())) {
 		return errHeld
 	}
 	if s.copyTo == nil {

@@ -3,7 +3,6 @@ package blobtest
 import (
 	"context"
 	"errors"
-	"io"
 	"iter"
 	"sync"
 
@@ -70,7 +69,7 @@ func (f *Faulty) List(ctx context.Context, dir blob.Location, keep blob.Keep) it
 }
 
 // Open implements Store.
-func (f *Faulty) Open(ctx context.Context, name blob.Location, offset int64) (r io.ReadCloser, err error) {
+func (f *Faulty) Open(ctx context.Context, name blob.Location, offset int64) (r blob.File, err error) {
 	err = f.do(func() (err error) { r, err = f.Store.Open(ctx, name, offset); return err })
 	return r, err
 }

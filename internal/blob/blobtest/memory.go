@@ -22,6 +22,7 @@ type Memory struct {
 	mu    sync.Mutex // guards what follows
 	files map[blob.Location]*content
 	disk  map[blob.Location]*content // the names that are durable
+	last  uint64                     // identity
 }
 
 // content of a file. data does not change once the file has a name.
@@ -29,6 +30,17 @@ type content struct {
 	data     []byte
 	synced   bool
 	modified time.Time
+	identity uint64
+}
+
+// version has another identity for each content, as in an object store.
+func (c *content) version() blob.Version {
+	return blob.Version{Size: int64(len(c.data)), Modified: c.modified.UnixNano(), Identity: c.identity}
+}
+
+func (m *Memory) newIdentity() uint64 {
+	m.last++
+	return m.last
 }
 
 // NewMemory returns an empty store.
@@ -52,7 +64,7 @@ func (m *Memory) Crash(survives func(name blob.Location) bool) {
 	clear(m.files)
 	for name, c := range m.disk {
 		if !c.synced {
-			c = &content{modified: c.modified}
+			c = &content{modified: c.modified, identity: m.newIdentity()}
 			m.disk[name] = c
 		}
 		m.files[name] = c
@@ -67,7 +79,7 @@ func (m *Memory) Stat(ctx context.Context, name blob.Location) (blob.Info, error
 		return blob.Info{}, err
 	}
 	if c, ok := m.files[name]; ok {
-		return blob.Info{Name: name, Size: int64(len(c.data)), Modified: c.modified}, nil
+		return blob.Info{Name: name, Version: c.version()}, nil
 	}
 	for other := range m.files {
 		if _, ok := other.Below(name); ok {
@@ -84,7 +96,7 @@ func (m *Memory) List(ctx context.Context, dir blob.Location, keep blob.Keep) it
 		m.mu.Lock()
 		for name, c := range m.files {
 			if rest, ok := name.Below(dir); ok && rest != "" && keeps(keep, dir, rest) {
-				list = append(list, blob.Info{Name: name, Size: int64(len(c.data)), Modified: c.modified})
+				list = append(list, blob.Info{Name: name, Version: c.version()})
 			}
 		}
 		m.mu.Unlock()
@@ -115,7 +127,7 @@ func keeps(keep blob.Keep, dir blob.Location, rest string) bool {
 }
 
 // Open implements Store.
-func (m *Memory) Open(ctx context.Context, name blob.Location, offset int64) (io.ReadCloser, error) {
+func (m *Memory) Open(ctx context.Context, name blob.Location, offset int64) (blob.File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
@@ -125,8 +137,16 @@ func (m *Memory) Open(ctx context.Context, name blob.Location, offset int64) (io
 	if !ok {
 		return nil, failed("open", name, fs.ErrNotExist)
 	}
-	return io.NopCloser(bytes.NewReader(c.data[min(offset, int64(len(c.data))):])), nil
+	return memoryFile{io.NopCloser(bytes.NewReader(c.data[min(offset, int64(len(c.data))):])), c.version()}, nil
 }
+
+// memoryFile is open for reading. Its content never changes.
+type memoryFile struct {
+	io.ReadCloser
+	version blob.Version
+}
+
+func (f memoryFile) Version() (blob.Version, error) { return f.version, nil }
 
 // Create implements Store.
 func (m *Memory) Create(ctx context.Context, private, final blob.Location) (blob.Writer, error) {
@@ -141,7 +161,7 @@ func (m *Memory) Create(ctx context.Context, private, final blob.Location) (blob
 	if _, there := m.files[private]; there {
 		return nil, failed("create", private, fs.ErrExist)
 	}
-	m.files[private] = &content{modified: time.Now()}
+	m.files[private] = &content{modified: time.Now(), identity: m.newIdentity()}
 	return &memoryWriter{store: m, name: private, private: true}, nil
 }
 
@@ -171,7 +191,7 @@ func (w *memoryWriter) end(synced bool) error {
 	w.over = true
 	w.store.mu.Lock()
 	defer w.store.mu.Unlock()
-	c := &content{data: w.data.Bytes(), synced: synced, modified: time.Now()}
+	c := &content{data: w.data.Bytes(), synced: synced, modified: time.Now(), identity: w.store.newIdentity()}
 	w.store.files[w.name] = c
 	if synced {
 		w.store.disk[w.name] = c

@@ -25,6 +25,7 @@ func Run(t *testing.T, newStore func(t *testing.T) (store blob.Store, dir blob.L
 		"Abort":       testAbort,
 		"Replace":     testReplace,
 		"Open":        testOpen,
+		"Version":     testVersion,
 		"Missing":     testMissing,
 		"ListOrder":   testListOrder,
 		"ListKeep":    testListKeep,
@@ -136,7 +137,7 @@ func testWrite(r room) {
 			t.Errorf("content = %q, want abc", got)
 		}
 		info, err := store.Stat(t.Context(), name)
-		if err != nil || info.Name != name || info.Size != 3 || info.Folder || info.Modified.IsZero() {
+		if err != nil || info.Name != name || info.Size != 3 || info.Folder || info.Modified == 0 {
 			t.Errorf("Stat = %+v, %v", info, err)
 		}
 		if err := end(); err == nil {
@@ -243,6 +244,41 @@ func testOpen(r room) {
 		got, err := io.ReadAll(r)
 		if err := errors.Join(err, r.Close()); err != nil || string(got) != want {
 			t.Errorf("Open at %d reads %q, %v, want %q", offset, got, err, want)
+		}
+	}
+}
+
+// testVersion: one version wherever it is asked for, and another one for another content. An open file keeps its own.
+func testVersion(r room) {
+	t, store, name := r.T, r.store, r.dir+"/f"
+	version := func() blob.Version {
+		t.Helper()
+		info, err := store.Stat(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Version
+	}
+	Put(t, store, name, "first")
+	first := version()
+	for info, err := range store.List(t.Context(), r.dir, nil) {
+		if err != nil || info.Version != first {
+			t.Errorf("List gives version %+v, %v, want %+v as Stat", info.Version, err, first)
+		}
+	}
+	file, err := store.Open(t.Context(), name, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	for _, text := range []string{"other", "longer", "short", "first"} {
+		before := version()
+		Put(t, store, name, text)
+		if change := before.To(version()); change != blob.Changed {
+			t.Errorf("a file that was replaced is %d, want Changed", change)
+		}
+		if open, err := file.Version(); err != nil || first.To(open) != blob.Same {
+			t.Errorf("Version of an open file = %+v, %v, after its name has another; want %+v", open, err, first)
 		}
 	}
 }
