@@ -14,7 +14,7 @@ const JobBytesMax = 32 << 20
 const workBytesMax = 16 << 20
 
 // leaseBytes bounds the size of a lease in a message without its path or line.
-const leaseBytes = 64
+const leaseBytes = 96
 
 // JobBytes is the size of a job's submit command or of its message, whichever is larger.
 func JobBytes(key, uid string, spec *state.Spec) int {

@@ -132,5 +132,8 @@ func (c *Core) split(job *state.Job, task uint64) *wire.Split {
 	if s.Path == nil {
 		return &wire.Split{Kind: &wire.Split_Item{Item: s.Item}}
 	}
-	return &wire.Split{Kind: &wire.Split_File{File: &wire.FileSplit{Path: s.Path, Offset: s.Offset, Length: s.Length, Whole: s.Whole}}}
+	return &wire.Split{Kind: &wire.Split_File{File: &wire.FileSplit{
+		Path: s.Path, Offset: s.Offset, Length: s.Length, Whole: s.Whole,
+		Size: s.Version.Size, ModifiedUnixNs: s.Version.Modified, Identity: s.Version.Identity,
+	}}}
 }

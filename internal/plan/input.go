@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"path"
 	"strings"
 
@@ -201,11 +200,9 @@ type fileList struct {
 	dir, realDir blob.Location // cache of real
 }
 
-// gone is the size of a file that could not be examined.
-const gone = math.MaxUint64
-
 // add adds a file.
-func (l *fileList) add(name string, size uint64) {
+func (l *fileList) add(info *blob.Info) {
+	name, size := string(info.Name), uint64(info.Size)
 	if l.seen != nil {
 		if _, ok := l.seen[name]; ok {
 			if l.twice++; l.twice == 1 {
@@ -215,17 +212,14 @@ func (l *fileList) add(name string, size uint64) {
 		}
 		l.seen[name] = struct{}{}
 	}
-	whole := isCompressed(name)
-	if size == gone {
-		// As a whole: if it exists again later it is read, and otherwise its task reports the error.
-		size, whole = 0, true
-	}
+	// A file that could not be examined is a whole: if it exists again later it is read, and otherwise its task reports the error.
+	whole := isCompressed(name) || info.Version == blob.Version{}
 	l.tasks++
 	if !whole && l.split > 0 && size > l.split {
 		l.tasks += float64((size - 1) / l.split)
 	}
 	if l.tasks <= float64(l.p.opt.TasksMax) {
-		l.b.AddFile([]byte(name), size, whole)
+		l.b.AddFile([]byte(name), state.Version{Size: size, Modified: info.Modified, Identity: info.Identity}, whole)
 	}
 }
 
@@ -260,7 +254,7 @@ func (l *fileList) input(ctx context.Context, field, text string) error {
 			p.outputApart(field, name, l)
 			return nil
 		}
-		l.add(string(name), uint64(info.Size))
+		l.add(&info)
 	case errors.Is(err, fs.ErrNotExist) && isPattern(string(name)):
 		return l.pattern(ctx, field, store, name)
 	case errors.Is(err, fs.ErrNotExist):
@@ -310,11 +304,10 @@ func (l *fileList) list(ctx context.Context, field string, store blob.Store, dir
 			continue
 		}
 		n++
-		size := uint64(info.Size)
 		if err != nil {
-			size = gone
+			info.Version = blob.Version{}
 		}
-		l.add(string(info.Name), size)
+		l.add(&info)
 	}
 	return n, nil
 }

@@ -52,7 +52,7 @@ func (m *model) submit(t *rapid.T) {
 	if rapid.Bool().Draw(t, "files") {
 		files := state.NewFiles(0)
 		for i := range rapid.IntRange(1, 20).Draw(t, "number") {
-			files.AddFile(fmt.Appendf(nil, "f%d", i), rapid.Uint64Range(0, 3).Draw(t, "size"), false)
+			files.AddFile(fmt.Appendf(nil, "f%d", i), state.Version{Size: rapid.Uint64Range(0, 3).Draw(t, "size")}, false)
 		}
 		spec.Input, _ = files.Input()
 	} else {

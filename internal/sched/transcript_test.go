@@ -168,7 +168,7 @@ func (st *story) job(list []string, set map[string]string) {
 	if set["files"] != "" {
 		files := state.NewFiles(st.number(set["split"]))
 		for i, size := range strings.Split(set["files"], ",") {
-			files.AddFile(fmt.Appendf(nil, "file%d", i), st.number(size), false)
+			files.AddFile(fmt.Appendf(nil, "file%d", i), state.Version{Size: st.number(size)}, false)
 		}
 		spec.Input, _ = files.Input()
 	} else {

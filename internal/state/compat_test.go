@@ -118,8 +118,8 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			t.Fatal(err)
 		}
 	}
-	files.AddFile([]byte("/data/\xff.txt"), 25, false)
-	files.AddFile([]byte("/data/b.gz"), 99, true)
+	files.AddFile([]byte("/data/\xff.txt"), Version{Size: 25, Modified: 1_700_000_000_123_456_789, Identity: 0xabcd_1234_0000_0007}, false)
+	files.AddFile([]byte("/data/b.gz"), Version{Size: 99, Modified: -1, Identity: 0xabcd_ffff_ffff_ffff}, true)
 	for _, line := range []string{"one", "", "\xff three"} {
 		lines.AddLine([]byte(line))
 	}
@@ -299,7 +299,15 @@ func meaning(m *Machine) string {
 		r := NewInputReader(&job.Spec.Input)
 		for k := range min(job.Spec.Input.Tasks, 10) {
 			split, err := r.Split(k)
-			fmt.Fprintf(&b, "split %d/%d %+q %v\n", id, k, fmt.Sprint(split), err)
+			before := struct { // as it was recorded at levels 0 and 1
+				item, path     []byte
+				offset, length uint64
+				whole          bool
+			}{split.Item, split.Path, split.Offset, split.Length, split.Whole}
+			fmt.Fprintf(&b, "split %d/%d %+q %v\n", id, k, fmt.Sprint(before), err)
+			if split.Version.Known() {
+				fmt.Fprintf(&b, "version %d/%d %+v\n", id, k, split.Version)
+			}
 		}
 	}
 	facts, _ := m.FactsAfter(Position{})

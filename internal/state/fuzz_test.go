@@ -28,7 +28,7 @@ func busy(tb testing.TB) *Machine {
 // entries are one of each command, and all of them, at a feature level.
 func entries(level uint32) [][]byte {
 	files := NewFiles(10)
-	files.AddFile([]byte("/data/\xff"), 25, false)
+	files.AddFile([]byte("/data/\xff"), Version{Size: 25}, false)
 	input, _ := files.Input()
 	var all [][]byte
 	whole := NewEntry(2000, level)
@@ -183,7 +183,7 @@ func FuzzInput(f *testing.F) {
 	lines, files := NewLines(), NewFiles(10)
 	for _, s := range []string{"", "a", "b\xff", strings.Repeat("c", 300)} {
 		lines.AddLine([]byte(s))
-		files.AddFile([]byte(s), uint64(len(s)), len(s) == 1)
+		files.AddFile([]byte(s), Version{Size: uint64(len(s))}, len(s) == 1)
 	}
 	for _, b := range []*InputBuilder{lines, files} {
 		in, err := b.Input()

@@ -31,12 +31,34 @@ type Input struct {
 	From      int64   // InputRange
 	SplitSize uint64  // InputFiles: longest split; 0: every file is one
 	Blocks    []Block // InputLines, InputFiles
+	// Changed are the files, each of one split, that were read again at a retry because they had changed. By task, ascending.
+	Changed []FileChange
 }
 
 // Block is a run of lines or files.
 type Block struct {
 	First uint64 // task index of its first split
 	Data  []byte // flate: uvarint length, bytes, then for files uvarint size<<1 | whole
+	// Versions are two columns of the files of the block, as flate: Modified as the zigzag difference to the file before, then Identity
+	// XOR that of the file before. The first is relative to zero. Each column is the lowest bytes of all its values, then the next ones: most
+	// of the higher bytes are zero. Empty: unknown, as in all inputs of before feature level 2.
+	Versions []byte
+}
+
+// Version is what is known of the content of a file without reading it. The zero value is unknown.
+type Version struct {
+	Size     uint64
+	Modified int64  // Unix ns
+	Identity uint64 // tells the file from others, whatever its name; see blob.Version
+}
+
+// Known reports whether there is more than a size to compare.
+func (v Version) Known() bool { return v.Modified != 0 || v.Identity != 0 }
+
+// FileChange is the new version of the file of a task, which is all of the file.
+type FileChange struct {
+	Task    uint64
+	Version Version
 }
 
 // Split is what one map task reads. Path is set for files, Item for lines and ranges.
@@ -44,7 +66,8 @@ type Split struct {
 	Item           []byte
 	Path           []byte
 	Offset, Length uint64
-	Whole          bool // one split whatever its size: compressed, or cutting is off
+	Whole          bool    // one split whatever its size: compressed, or cutting is off
+	Version        Version // of the file, when the job was submitted, or retried
 }
 
 // blockBytes bounds the text of a block: small enough that reading one split is quick, large enough to compress.
@@ -68,6 +91,9 @@ type InputBuilder struct {
 	raw     []byte // of the block that is being filled
 	first   uint64 // its first task
 	deflate *flate.Writer
+
+	versions []Version // of its files
+	known    bool      // one of them
 }
 
 // NewLines starts an input of lines.
@@ -85,17 +111,19 @@ func (b *InputBuilder) AddLine(line []byte) {
 	b.added(1)
 }
 
-// AddFile adds the tasks of a file of size bytes; whole files are never cut.
-func (b *InputBuilder) AddFile(path []byte, size uint64, whole bool) {
+// AddFile adds the tasks of a file; whole files are never cut.
+func (b *InputBuilder) AddFile(path []byte, v Version, whole bool) {
 	b.raw = binary.AppendUvarint(b.raw, uint64(len(path)))
 	b.raw = append(b.raw, path...)
-	tail := size << 1
+	tail := v.Size << 1
 	if whole {
 		tail |= 1
 	}
 	b.raw = binary.AppendUvarint(b.raw, tail)
-	b.in.Bytes += size
-	b.added(fileSplits(size, b.in.SplitSize, whole))
+	b.versions = append(b.versions, v)
+	b.known = b.known || v.Known()
+	b.in.Bytes += v.Size
+	b.added(fileSplits(v.Size, b.in.SplitSize, whole))
 }
 
 func (b *InputBuilder) added(splits uint64) {
@@ -109,6 +137,16 @@ func (b *InputBuilder) flush() {
 	if len(b.raw) == 0 {
 		return
 	}
+	block := Block{First: b.first, Data: b.compress(b.raw)}
+	if b.known {
+		block.Versions = b.compress(packVersions(b.versions))
+	}
+	b.in.Blocks = append(b.in.Blocks, block)
+	b.raw, b.first = b.raw[:0], b.in.Tasks
+	b.versions, b.known = b.versions[:0], false
+}
+
+func (b *InputBuilder) compress(raw []byte) []byte {
 	var out bytes.Buffer
 	var err error
 	if b.deflate == nil { // it takes a megabyte, so it is reused
@@ -117,7 +155,7 @@ func (b *InputBuilder) flush() {
 		b.deflate.Reset(&out)
 	}
 	if err == nil {
-		_, err = b.deflate.Write(b.raw)
+		_, err = b.deflate.Write(raw)
 	}
 	if err == nil {
 		err = b.deflate.Close()
@@ -125,8 +163,7 @@ func (b *InputBuilder) flush() {
 	if err != nil {
 		panic(fmt.Sprintf("compress into memory: %v", err)) // a bytes.Buffer cannot fail
 	}
-	b.in.Blocks = append(b.in.Blocks, Block{First: b.first, Data: bytes.Clone(out.Bytes())}) // without the buffer's spare room
-	b.raw, b.first = b.raw[:0], b.in.Tasks
+	return bytes.Clone(out.Bytes()) // without the buffer's spare room
 }
 
 // Input completes the list.
@@ -155,10 +192,10 @@ type InputReader struct {
 
 // entry is one line or file of the decoded block.
 type entry struct {
-	first uint64 // task index of its first split
-	name  []byte
-	size  uint64
-	whole bool
+	first   uint64 // task index of its first split
+	name    []byte
+	version Version
+	whole   bool
 }
 
 // NewInputReader reads in, which must not change.
@@ -203,27 +240,36 @@ func (in *Input) cut(e entry, i uint64) Split {
 	if in.Kind == InputLines {
 		return Split{Item: e.name}
 	}
-	if e.whole || in.SplitSize == 0 || e.size <= in.SplitSize {
-		return Split{Path: e.name, Length: e.size, Whole: e.whole || in.SplitSize == 0}
+	size := e.version.Size
+	if e.whole || in.SplitSize == 0 || size <= in.SplitSize {
+		return Split{Path: e.name, Length: size, Whole: e.whole || in.SplitSize == 0, Version: e.version}
 	}
 	offset := (i - e.first) * in.SplitSize
-	return Split{Path: e.name, Offset: offset, Length: min(in.SplitSize, e.size-offset)}
+	return Split{Path: e.name, Offset: offset, Length: min(in.SplitSize, size-offset), Version: e.version}
 }
 
 var errBlock = errors.New("input block is damaged")
 
 // decode unpacks block b.
 func (in *Input) decode(b int) ([]entry, error) {
-	raw, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(in.Blocks[b].Data)), math.MaxUint32))
+	entries, err := in.unpack(&in.Blocks[b])
 	if err != nil {
 		return nil, fmt.Errorf("input block %d: %w", b, err)
 	}
+	return entries, nil
+}
+
+func (in *Input) unpack(block *Block) ([]entry, error) {
+	raw, err := inflate(block.Data)
+	if err != nil {
+		return nil, err
+	}
 	var entries []entry
-	first := in.Blocks[b].First
+	first := block.First
 	for len(raw) > 0 {
 		n, k := binary.Uvarint(raw)
 		if k <= 0 || n > uint64(len(raw)-k) {
-			return nil, fmt.Errorf("input block %d: %w", b, errBlock)
+			return nil, errBlock
 		}
 		e := entry{first: first, name: raw[k : k+int(n)]}
 		raw = raw[k+int(n):]
@@ -231,16 +277,93 @@ func (in *Input) decode(b int) ([]entry, error) {
 		if in.Kind == InputFiles {
 			tail, k := binary.Uvarint(raw)
 			if k <= 0 {
-				return nil, fmt.Errorf("input block %d: %w", b, errBlock)
+				return nil, errBlock
 			}
 			raw = raw[k:]
-			e.size, e.whole = tail>>1, tail&1 == 1
-			splits = fileSplits(e.size, in.SplitSize, e.whole)
+			e.version.Size, e.whole = tail>>1, tail&1 == 1
+			splits = fileSplits(e.version.Size, in.SplitSize, e.whole)
 		}
 		first += splits
 		entries = append(entries, e)
 	}
+	if len(block.Versions) > 0 {
+		if err := unpackVersions(block.Versions, entries); err != nil {
+			return nil, err
+		}
+	}
+	in.change(entries)
 	return entries, nil
+}
+
+func inflate(data []byte) ([]byte, error) {
+	return io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(data)), math.MaxUint32))
+}
+
+// versionColumns are two columns of eight bytes.
+const versionColumns = 16
+
+// packVersions makes the columns of Block.Versions.
+func packVersions(list []Version) []byte {
+	columns := make([]byte, versionColumns*len(list))
+	var last Version
+	for i, v := range list {
+		delta := v.Modified - last.Modified
+		putColumn(columns, len(list), i, uint64(delta<<1^delta>>63))
+		putColumn(columns[len(columns)/2:], len(list), i, v.Identity^last.Identity)
+		last = v
+	}
+	return columns
+}
+
+func putColumn(column []byte, n, i int, v uint64) {
+	for ; v != 0; i, v = i+n, v>>8 {
+		column[i] = byte(v)
+	}
+}
+
+func column(column []byte, n, i int) (v uint64) {
+	for k := range 8 {
+		v |= uint64(column[i+k*n]) << (8 * k)
+	}
+	return v
+}
+
+// unpackVersions sets the versions of the files of a block.
+func unpackVersions(data []byte, entries []entry) error {
+	columns, err := inflate(data)
+	if err != nil {
+		return err
+	}
+	if len(columns) != versionColumns*len(entries) {
+		return errBlock
+	}
+	var last Version
+	for i := range entries {
+		delta := column(columns, len(entries), i)
+		last.Modified += int64(delta>>1) ^ -int64(delta&1)
+		last.Identity ^= column(columns[len(columns)/2:], len(entries), i)
+		entries[i].version.Modified, entries[i].version.Identity = last.Modified, last.Identity
+	}
+	return nil
+}
+
+// change applies Changed to the files of a block, which keep their one split whatever their new size.
+func (in *Input) change(entries []entry) {
+	if len(entries) == 0 {
+		return
+	}
+	at := sort.Search(len(in.Changed), func(i int) bool { return in.Changed[i].Task >= entries[0].first })
+	changed := in.Changed[at:]
+	for i := range entries {
+		if len(changed) == 0 {
+			return
+		}
+		if e := &entries[i]; e.first == changed[0].Task {
+			e.version = changed[0].Version
+			e.whole = e.whole || in.SplitSize > 0 && e.version.Size > in.SplitSize
+			changed = changed[1:]
+		}
+	}
 }
 
 // Longest returns the tasks of a list of files by descending split length, so that the longest start first and the job does not end
@@ -257,10 +380,10 @@ func (in *Input) Longest() []uint32 {
 			return nil // the tasks report it
 		}
 		for _, e := range entries {
-			if fileSplits(e.size, in.SplitSize, e.whole) > in.Tasks-uint64(len(lengths)) {
+			if fileSplits(e.version.Size, in.SplitSize, e.whole) > in.Tasks-uint64(len(lengths)) {
 				return nil
 			}
-			for k := range fileSplits(e.size, in.SplitSize, e.whole) {
+			for k := range fileSplits(e.version.Size, in.SplitSize, e.whole) {
 				lengths = append(lengths, in.cut(e, e.first+k).Length)
 			}
 		}

@@ -106,7 +106,7 @@ func TestSplitTable(t *testing.T) {
 		{1 << 62, 1 << 61, false, "0+2305843009213693952 2305843009213693952+2305843009213693952"},
 	} {
 		b := NewFiles(test.split)
-		b.AddFile([]byte("f"), test.size, test.whole)
+		b.AddFile([]byte("f"), Version{Size: test.size}, test.whole)
 		in := mustInput(t, b)
 		r := NewInputReader(in)
 		var got []string
@@ -126,9 +126,11 @@ func TestSplitTable(t *testing.T) {
 
 // file is a file as the properties below know it.
 type file struct {
-	path  string
-	size  uint64
-	whole bool
+	path     string
+	size     uint64
+	whole    bool
+	modified int64
+	identity uint64
 }
 
 func files(t *rapid.T) []file {
@@ -137,7 +139,7 @@ func files(t *rapid.T) []file {
 		if rapid.IntRange(0, 9).Draw(t, "long") == 0 {
 			path = bytes.Repeat(path, 4000) // a few of these fill a block
 		}
-		return file{string(path), rapid.Uint64Range(0, 300).Draw(t, "size"), rapid.Bool().Draw(t, "whole")}
+		return file{string(path), rapid.Uint64Range(0, 300).Draw(t, "size"), rapid.Bool().Draw(t, "whole"), rapid.Int64().Draw(t, "modified"), rapid.Uint64().Draw(t, "identity")}
 	}), 1, 60).Draw(t, "files")
 }
 
@@ -150,7 +152,7 @@ func TestFilesCovered(t *testing.T) {
 		b := NewFiles(splitSize)
 		var total uint64
 		for _, f := range list {
-			b.AddFile([]byte(f.path), f.size, f.whole)
+			b.AddFile([]byte(f.path), Version{Size: f.size, Modified: f.modified, Identity: f.identity}, f.whole)
 			total += f.size
 		}
 		in, err := b.Input()
@@ -168,6 +170,9 @@ func TestFilesCovered(t *testing.T) {
 				}
 				if uncut := f.whole || splitSize == 0; s.Whole != uncut || !uncut && s.Length > splitSize {
 					t.Fatalf("Split(%d) has %d bytes, whole %v; cut at %d, whole %v", i, s.Length, s.Whole, splitSize, f.whole)
+				}
+				if want := (Version{Size: f.size, Modified: f.modified, Identity: f.identity}); s.Version != want {
+					t.Fatalf("Split(%d) has version %+v, want %+v", i, s.Version, want)
 				}
 				if s.Length == 0 && f.size > 0 {
 					t.Fatalf("Split(%d) of %q is empty", i, f.path)
@@ -208,10 +213,48 @@ func longest(t *rapid.T, in *Input, all []Split) {
 	}
 }
 
+// TestChangedFiles: the files that were read again have their new version, and each still has one split.
+func TestChangedFiles(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := NewFiles(10)
+		var starts []uint64
+		list := rapid.SliceOfN(rapid.Uint64Range(0, 25), 1, 30).Draw(t, "sizes")
+		for i, size := range list {
+			starts = append(starts, b.in.Tasks)
+			b.AddFile(fmt.Appendf(nil, "f%d", i), Version{Size: size, Modified: 1, Identity: 1}, i%5 == 0)
+			if rapid.Bool().Draw(t, "flush") {
+				b.flush()
+			}
+		}
+		in, err := b.Input()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[uint64]Version{}
+		for i, size := range list {
+			if (size <= 10 || i%5 == 0) && rapid.Bool().Draw(t, "changed") {
+				v := Version{Size: rapid.Uint64Range(0, 100).Draw(t, "new size"), Modified: 2, Identity: uint64(i)}
+				want[starts[i]] = v
+				in.Changed = append(in.Changed, FileChange{Task: starts[i], Version: v})
+			}
+		}
+		r := NewInputReader(&in)
+		for i := range in.Tasks {
+			s := mustSplit(t, r, i)
+			switch v, changed := want[i]; {
+			case changed && (s.Version != v || s.Offset != 0 || s.Length != v.Size):
+				t.Fatalf("Split(%d) = %+v, want all of a file of version %+v", i, s, v)
+			case !changed && s.Version.Modified != 1:
+				t.Fatalf("Split(%d) = %+v, want its old version", i, s)
+			}
+		}
+	})
+}
+
 func TestLongestOfTooMany(t *testing.T) {
 	b := NewFiles(1)
-	b.AddFile([]byte("f"), 1<<20, false)
-	b.AddFile(nil, 0, false)
+	b.AddFile([]byte("f"), Version{Size: 1 << 20}, false)
+	b.AddFile(nil, Version{Size: 0}, false)
 	in := mustInput(t, b)
 	if n := allocated(func() {
 		if in.Longest() != nil {
@@ -278,12 +321,12 @@ func TestManyLines(t *testing.T) {
 
 func TestTooManyTasks(t *testing.T) {
 	b := NewFiles(1)
-	b.AddFile([]byte("f"), MaxTasks, false)
+	b.AddFile([]byte("f"), Version{Size: MaxTasks}, false)
 	if in, err := b.Input(); err != nil || in.Tasks != MaxTasks {
 		t.Errorf("Input() = %d tasks, %v, want %d", in.Tasks, err, uint64(MaxTasks))
 	}
 	b = NewFiles(1)
-	b.AddFile([]byte("f"), MaxTasks+1, false)
+	b.AddFile([]byte("f"), Version{Size: MaxTasks + 1}, false)
 	if in, err := b.Input(); err == nil || !strings.Contains(err.Error(), "larger split") {
 		t.Errorf("Input() = %d tasks, %v, want an error that names the way out", in.Tasks, err)
 	}
@@ -291,13 +334,21 @@ func TestTooManyTasks(t *testing.T) {
 
 func TestDamagedBlock(t *testing.T) {
 	b := NewFiles(10)
-	b.AddFile([]byte("file"), 25, false)
+	b.AddFile([]byte("file"), Version{Size: 25, Modified: 1, Identity: 2}, false)
 	in := mustInput(t, b)
 	good := in.Blocks[0].Data
 	for n := range good {
 		in.Blocks[0].Data = good[:n]
 		if s, err := NewInputReader(in).Split(0); err == nil {
 			t.Errorf("Split(0) of %d of %d bytes = %+v, want an error", n, len(good), s)
+		}
+	}
+	in.Blocks[0].Data = good
+	for n := range len(in.Blocks[0].Versions) - 1 { // without any, they are unknown
+		damaged := *in
+		damaged.Blocks = []Block{{Data: good, Versions: in.Blocks[0].Versions[:n+1]}}
+		if s, err := NewInputReader(&damaged).Split(0); err == nil {
+			t.Errorf("Split(0) with %d of %d bytes of versions = %+v, want an error", n+1, len(in.Blocks[0].Versions), s)
 		}
 	}
 	in.Blocks = nil

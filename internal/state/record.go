@@ -317,6 +317,9 @@ func (c *codec) input(in *Input) {
 	c.int(4, &in.From)
 	number(c, 5, &in.SplitSize)
 	records(c, 6, &in.Blocks, (*codec).block)
+	if c.level >= 2 {
+		records(c, 7, &in.Changed, (*codec).fileChange)
+	}
 	c.end("a job's input")
 	c.check(func() bool { return in.Kind <= InputFiles && in.Tasks <= MaxTasks })
 }
@@ -324,7 +327,18 @@ func (c *codec) input(in *Input) {
 func (c *codec) block(b *Block) {
 	number(c, 1, &b.First)
 	c.bytes(2, &b.Data)
+	if c.level >= 2 {
+		c.bytes(3, &b.Versions)
+	}
 	c.end("an input block")
+}
+
+func (c *codec) fileChange(f *FileChange) {
+	number(c, 1, &f.Task)
+	number(c, 2, &f.Version.Size)
+	c.int(3, &f.Version.Modified)
+	number(c, 4, &f.Version.Identity)
+	c.end("a changed file")
 }
 
 func (c *codec) workerInfo(w *WorkerInfo) {

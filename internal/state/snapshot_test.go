@@ -324,7 +324,7 @@ func TestOldestEnded(t *testing.T) {
 func TestSameRequest(t *testing.T) {
 	spec := func(name string, size, split uint64) *Spec {
 		b := NewFiles(split)
-		b.AddFile([]byte("/data/a"), size, false)
+		b.AddFile([]byte("/data/a"), Version{Size: size}, false)
 		return &Spec{InputNames: []string{name}, Input: *mustInput(t, b), Output: "/o"}
 	}
 	first := spec("/data", 10, 5)

@@ -16,7 +16,7 @@ import (
 )
 
 // recordedProtocol is the folder of testdata/compat that holds what this program sends.
-const recordedProtocol = "v0.3"
+const recordedProtocol = "v0.4"
 
 var record = flag.String("record", "", "write what this program sends to testdata/compat/`VERSION`, which must be new")
 
@@ -144,7 +144,7 @@ func (f *filler) value(fd protoreflect.FieldDescriptor) protoreflect.Value {
 		return protoreflect.ValueOfUint32(uint32(f.next))
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		return protoreflect.ValueOfUint64(1<<63 | f.next)
-	case protoreflect.Int64Kind:
+	case protoreflect.Int64Kind, protoreflect.Sfixed64Kind:
 		return protoreflect.ValueOfInt64(-int64(f.next))
 	case protoreflect.EnumKind:
 		values := fd.Enum().Values()

@@ -1999,13 +1999,17 @@ func (*Split_File) isSplit_Kind() {}
 // FileSplit is bytes [offset, offset+length) of a file, extended to whole records by its reader: it owns the records that start
 // in it. length 0 and whole: the whole file, whatever its size.
 type FileSplit struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
-	Length        uint64                 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
-	Whole         bool                   `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"` // one split: the file is compressed, or --split none
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Path   []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Offset uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Length uint64                 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
+	Whole  bool                   `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"` // one split: the file is compressed, or --split none
+	// The file when the job was submitted, or retried. modified_unix_ns and identity 0: unknown, as to an older leader.
+	Size           uint64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	ModifiedUnixNs int64  `protobuf:"fixed64,6,opt,name=modified_unix_ns,json=modifiedUnixNs,proto3" json:"modified_unix_ns,omitempty"`
+	Identity       uint64 `protobuf:"fixed64,7,opt,name=identity,proto3" json:"identity,omitempty"` // the file, whatever its name: of the store that both use
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *FileSplit) Reset() {
@@ -2064,6 +2068,27 @@ func (x *FileSplit) GetWhole() bool {
 		return x.Whole
 	}
 	return false
+}
+
+func (x *FileSplit) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *FileSplit) GetModifiedUnixNs() int64 {
+	if x != nil {
+		return x.ModifiedUnixNs
+	}
+	return 0
+}
+
+func (x *FileSplit) GetIdentity() uint64 {
+	if x != nil {
+		return x.Identity
+	}
+	return 0
 }
 
 type LogRequest struct {
@@ -2881,12 +2906,15 @@ const file_wire_proto_rawDesc = "" +
 	"\x05Split\x12\x14\n" +
 	"\x04item\x18\x01 \x01(\fH\x00R\x04item\x123\n" +
 	"\x04file\x18\x02 \x01(\v2\x1d.bridgefour.wire.v1.FileSplitH\x00R\x04fileB\x06\n" +
-	"\x04kind\"e\n" +
+	"\x04kind\"\xbf\x01\n" +
 	"\tFileSplit\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x04R\x06length\x12\x14\n" +
-	"\x05whole\x18\x04 \x01(\bR\x05whole\"\x97\x01\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x04R\x04size\x12(\n" +
+	"\x10modified_unix_ns\x18\x06 \x01(\x10R\x0emodifiedUnixNs\x12\x1a\n" +
+	"\bidentity\x18\a \x01(\x06R\bidentity\"\x97\x01\n" +
 	"\n" +
 	"LogRequest\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x10\n" +
