@@ -34,7 +34,7 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string,
 	s := &spren{logger: cfg.Logger}
 	if listen != "" {
 		var err error
-		if s.listener, err = transport.Listen(ctx, listen); err != nil {
+		if s.listener, err = transport.ListenHTTP(ctx, listen, cfg.Logger); err != nil {
 			return nil, err
 		}
 		cfg.Address = advertise

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/bridgefour/bridgefour/api"
 )
@@ -49,10 +48,7 @@ func (a *API) addEvents() {
 		if err != nil {
 			return nil, a.asProblem(ctx, err)
 		}
-		return &huma.StreamResponse{Body: func(hc huma.Context) {
-			r, w := humago.Unwrap(hc)
-			a.sendEvents(w, r, after, now)
-		}}, nil
+		return a.stream(ctx, func(w http.ResponseWriter, r *http.Request) { a.sendEvents(w, r, after, now) })
 	})
 }
 

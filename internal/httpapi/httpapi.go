@@ -15,6 +15,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // Options configure an API.
@@ -35,6 +36,7 @@ type API struct {
 	mux    *http.ServeMux
 	huma   huma.API
 
+	waiting    chan struct{}   // one entry per request that waits for something to happen, or streams
 	forwarded  map[string]bool // patterns of the reads that a follower forwards to the leader
 	forwarding *http.Client
 }
@@ -57,6 +59,7 @@ func New(o Options) *API {
 	config.RejectUnknownQueryParameters = true
 	a := &API{
 		leader: o.Leader, policy: o.Policy, log: o.Log, mux: mux, huma: humago.New(mux, config),
+		waiting:   make(chan struct{}, waitingMax()),
 		forwarded: map[string]bool{}, forwarding: newForwarding(),
 	}
 	a.addJobs()
@@ -71,6 +74,19 @@ func New(o Options) *API {
 	a.addService(o.Metrics)
 	a.describeFreshness()
 	return a
+}
+
+// waitingMax bounds the requests that wait or stream: the other half of the connections is for requests that are answered at once.
+func waitingMax() int { return transport.NewConnLimits().HTTP / 2 }
+
+// wait counts a request that waits or streams until release is called. The newest above the limit are refused.
+func (a *API) wait() (release func(), err error) {
+	select {
+	case a.waiting <- struct{}{}:
+		return func() { <-a.waiting }, nil
+	default:
+		return nil, api.Unavailable("this node serves %d long polls and streams, which is its limit: retry later, or use another leader", cap(a.waiting))
+	}
 }
 
 // Close closes idle connections to other leaders.

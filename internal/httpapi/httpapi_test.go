@@ -231,6 +231,30 @@ func TestWait(t *testing.T) {
 			}
 		})
 	})
+	t.Run("too many wait", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := httpapitest.NewFake()
+			l.Set(fullJob(1))
+			a := newAPI(l)
+			a.waiting = make(chan struct{}, 1)
+			go httpapitest.Ask(t, a, "GET", "/v1/jobs/1?wait=30s", "")
+			synctest.Wait()
+			for _, path := range []string{"/v1/jobs/1?wait=30s", "/v1/events", "/v1/jobs/1/logs?follow=true"} {
+				w := httpapitest.Ask(t, a, "GET", path, "")
+				if p := httpapitest.ProblemOf(t, w); p.Status != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+					t.Errorf("GET %s beside another wait = %d, want 503 with Retry-After", path, p.Status)
+				}
+			}
+			if w := httpapitest.Ask(t, a, "GET", "/v1/jobs/1", ""); w.Code != http.StatusOK {
+				t.Errorf("a read that does not wait = %d, want 200", w.Code)
+			}
+			time.Sleep(30 * time.Second)
+			synctest.Wait()
+			if w := httpapitest.Ask(t, a, "GET", "/v1/jobs/1?wait=1s", ""); w.Code != http.StatusOK {
+				t.Errorf("the next wait = %d, want 200", w.Code)
+			}
+		})
+	})
 	t.Run("says how fresh it is at the end", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := httpapitest.NewFake()

@@ -79,6 +79,11 @@ func (a *API) getJob(ctx context.Context, in *getJob) (*answer[api.Job], error) 
 	if wait == 0 {
 		return a.jobNow(ctx, in.ID)
 	}
+	release, err := a.wait()
+	if err != nil {
+		return nil, a.asProblem(ctx, err)
+	}
+	defer release()
 	if err := a.waitJob(ctx, in.ID, wait); err != nil {
 		return nil, a.asProblem(ctx, err)
 	}

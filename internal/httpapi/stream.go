@@ -40,10 +40,7 @@ func (a *API) addStreams() {
 			return nil, a.asProblem(ctx, api.Conflict("job %d is %s and has no result yet: GET %s?wait=30s waits for its end",
 				job.ID, job.Status, jobURL(job.ID)))
 		}
-		return &huma.StreamResponse{Body: func(hc huma.Context) {
-			r, w := humago.Unwrap(hc)
-			a.sendResult(w, r, in.ID)
-		}}, nil
+		return a.stream(ctx, func(w http.ResponseWriter, r *http.Request) { a.sendResult(w, r, in.ID) })
 	})
 
 	logs := a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "The tasks' stderr, as JSON lines"))
@@ -65,11 +62,21 @@ func (a *API) addStreams() {
 		if _, ok := a.leader.Job(in.ID); !ok {
 			return nil, a.asProblem(ctx, noJob(in.ID))
 		}
-		return &huma.StreamResponse{Body: func(hc huma.Context) {
-			r, w := humago.Unwrap(hc)
-			a.sendLogs(w, r, q)
-		}}, nil
+		return a.stream(ctx, func(w http.ResponseWriter, r *http.Request) { a.sendLogs(w, r, q) })
 	})
+}
+
+// stream returns the unbounded answer that send writes, or a problem if there are too many.
+func (a *API) stream(ctx context.Context, send func(http.ResponseWriter, *http.Request)) (*huma.StreamResponse, error) {
+	release, err := a.wait()
+	if err != nil {
+		return nil, a.asProblem(ctx, err)
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		defer release()
+		r, w := humago.Unwrap(hc)
+		send(w, r)
+	}}, nil
 }
 
 func (a *API) sendResult(w http.ResponseWriter, r *http.Request, id uint64) {

@@ -47,7 +47,7 @@ type workerRecord struct {
 
 // SendLog receives a worker's answer to a LogRequest.
 func (n *Node) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.SendLogDone]) error {
-	first, err := rpc.Recv()
+	first, err := wire.FirstMessage(rpc.Recv)
 	if err != nil {
 		return err
 	}

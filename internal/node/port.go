@@ -6,8 +6,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // prefaceStart begins each HTTP/2 connection of a gRPC client ("PRI * HTTP/2.0"), and no HTTP/1 request.
@@ -28,10 +31,12 @@ type splitter struct {
 	listener net.Listener
 	grpc     *branch
 	http     *branch
+	open     portConns
+	refusals transport.Refusals
 	logger   *slog.Logger
 }
 
-func newSplitter(l net.Listener, logger *slog.Logger) *splitter {
+func newSplitter(l net.Listener, limits transport.ConnLimits, logger *slog.Logger) *splitter {
 	closed := make(chan struct{})
 	shut := sync.OnceValue(func() error {
 		close(closed)
@@ -40,7 +45,7 @@ func newSplitter(l net.Listener, logger *slog.Logger) *splitter {
 	fresh := func() *branch {
 		return &branch{addr: l.Addr(), conns: make(chan net.Conn), closed: closed, shut: shut}
 	}
-	return &splitter{listener: l, grpc: fresh(), http: fresh(), logger: logger}
+	return &splitter{listener: l, grpc: fresh(), http: fresh(), open: portConns{limits: limits}, logger: logger}
 }
 
 // run accepts connections until the listener is closed, which closing either branch does.
@@ -62,6 +67,9 @@ func (s *splitter) run() error {
 			}
 			delay = min(max(2*delay, acceptDelayMin), acceptDelayMax)
 			s.logger.Warn("connection not accepted", "error", err, "retry_in", delay)
+			if oldest := s.open.dropSilent(); oldest != nil {
+				_ = oldest.Close() // its goroutine gets the error
+			}
 			retry := time.NewTimer(delay)
 			select {
 			case <-retry.C:
@@ -72,6 +80,10 @@ func (s *splitter) run() error {
 			continue
 		}
 		delay = 0
+		if dropped := s.open.enter(c); dropped != nil {
+			s.refusals.Add(s.logger, "too many connections that send nothing", s.open.limits.Silent)
+			_ = dropped.Close() // its goroutine gets the error
+		}
 		conns.Go(func() { s.route(open, c) })
 	}
 }
@@ -89,15 +101,100 @@ func (s *splitter) route(ctx context.Context, c net.Conn) {
 	if err == nil {
 		err = c.SetReadDeadline(time.Time{})
 	}
-	if err != nil && n == 0 {
-		_ = c.Close() // it sent nothing
-		return
+	begun := &startedConn{Conn: c, start: start[:n], http: string(start[:n]) != prefaceStart}
+	switch s.open.begin(c, begun.http, err == nil || n > 0) {
+	case connGone:
+		_ = c.Close() // it sent nothing, or was dropped
+	case connRefused:
+		s.refusals.Add(s.logger, "too many connections", s.open.limits.HTTP)
+		transport.Refuse(c)
+		s.open.leave(c)
+	case connCounted:
+		begun.end = sync.OnceFunc(func() { s.open.end(begun.http) })
+		if begun.http {
+			s.http.hand(begun)
+		} else {
+			s.grpc.hand(begun)
+		}
 	}
-	to := s.http
-	if string(start[:n]) == prefaceStart {
-		to = s.grpc
+}
+
+// portConns is the open connections of a port. Clients are refused before workers and leaders, and a connection that has sent nothing before
+// all others: the flood of them must not keep anybody out.
+type portConns struct {
+	limits transport.ConnLimits
+
+	mu         sync.Mutex
+	silent     []net.Conn // oldest first; with those that are being refused
+	http, grpc int
+}
+
+// enter adds a new connection, and returns the one that must be closed for it: the one that was silent for longest.
+func (p *portConns) enter(c net.Conn) (dropped net.Conn) {
+	p.mu.Lock()
+	p.silent = append(p.silent, c)
+	full := len(p.silent) > p.limits.Silent || len(p.silent)+p.http+p.grpc > p.limits.Total
+	p.mu.Unlock()
+	if !full {
+		return nil
 	}
-	to.hand(&startedConn{Conn: c, start: start[:n]})
+	return p.dropSilent()
+}
+
+// dropSilent removes the connection that was silent for longest; nil: there is none.
+func (p *portConns) dropSilent() net.Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.silent) == 0 {
+		return nil
+	}
+	c := p.silent[0]
+	p.silent = slices.Delete(p.silent, 0, 1)
+	return c
+}
+
+// What becomes of a connection that is no longer silent.
+type connVerdict int
+
+const (
+	connGone    connVerdict = iota // it has ended
+	connRefused                    // to be refused, and then to leave
+	connCounted                    // until its end
+)
+
+// begin counts a connection once its first bytes have come; sent is false if they never do.
+func (p *portConns) begin(c net.Conn, http, sent bool) connVerdict {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := slices.Index(p.silent, c)
+	if at < 0 || !sent {
+		p.silent = slices.DeleteFunc(p.silent, func(other net.Conn) bool { return other == c })
+		return connGone
+	}
+	if http && p.http >= p.limits.HTTP {
+		return connRefused
+	}
+	p.silent = slices.Delete(p.silent, at, at+1)
+	if http {
+		p.http++
+	} else {
+		p.grpc++
+	}
+	return connCounted
+}
+
+// leave removes a connection that was refused.
+func (p *portConns) leave(c net.Conn) { p.begin(c, false, false) }
+
+// end uncounts a connection.
+func (p *portConns) end(http bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if http {
+		p.http--
+	} else {
+		p.grpc--
+	}
 }
 
 // branch is a listener for some of the connections of another.
@@ -132,10 +229,26 @@ func (b *branch) Close() error { return b.shut() }
 // Addr implements net.Listener.
 func (b *branch) Addr() net.Addr { return b.addr }
 
-// startedConn is a connection of which the first bytes were read.
+// startedConn is a counted connection of which the first bytes were read.
 type startedConn struct {
 	net.Conn
 	start []byte
+	http  bool
+	end   func()
+}
+
+// Write implements net.Conn. gRPC detects clients that do not read by itself.
+func (c *startedConn) Write(b []byte) (int, error) {
+	if !c.http {
+		return c.Conn.Write(b)
+	}
+	return transport.WriteWithin(c.Conn, b)
+}
+
+// Close implements net.Conn.
+func (c *startedConn) Close() error {
+	c.end()
+	return c.Conn.Close()
 }
 
 func (c *startedConn) Read(b []byte) (int, error) {

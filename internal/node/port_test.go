@@ -2,17 +2,23 @@ package node
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // Each connection reaches the server for its first bytes, with all of its bytes.
@@ -22,7 +28,7 @@ func TestSplitter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSplitter(l, slog.New(slog.DiscardHandler))
+	s := newSplitter(l, transport.NewConnLimits(), slog.New(slog.DiscardHandler))
 	var parts sync.WaitGroup
 	parts.Go(func() {
 		if err := s.run(); err != nil {
@@ -92,6 +98,93 @@ func TestSplitter(t *testing.T) {
 	}
 }
 
+// dialPort starts a splitter with limits over loopback, and returns it with a function that dials it.
+func dialPort(t *testing.T, limits transport.ConnLimits) (*splitter, func(first string) net.Conn) {
+	t.Helper()
+	l, err := transport.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSplitter(l, limits, slog.New(slog.DiscardHandler))
+	var parts sync.WaitGroup
+	parts.Go(func() { _ = s.run() })
+	t.Cleanup(func() {
+		_ = s.http.Close()
+		parts.Wait()
+	})
+	return s, func(first string) net.Conn {
+		c, err := transport.Dial(t.Context(), l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		if _, err := io.WriteString(c, first); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+}
+
+// The newest client above the limit is refused with an answer; workers and leaders are not, and there is room again when a client leaves.
+func TestClientsAreRefusedBeforeWorkers(t *testing.T) {
+	s, dial := dialPort(t, transport.ConnLimits{Total: 8, HTTP: 2, Silent: 4})
+	accept := func(b *branch) net.Conn {
+		c, err := b.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	dial("GET / HTTP/1.1\r\n")
+	first := accept(s.http)
+	dial("GET / HTTP/1.1\r\n")
+	accept(s.http)
+	for range 3 {
+		answer, err := io.ReadAll(dial("GET / HTTP/1.1\r\n\r\n"))
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), "Retry-After: 1\r\n") {
+			t.Errorf("the third client got %q, %v, want 503", answer, err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(answer)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var problem struct{ Status int }
+		if err := errors.Join(json.NewDecoder(resp.Body).Decode(&problem), resp.Body.Close()); err != nil || problem.Status != 503 {
+			t.Errorf("the answer's problem = %+v, %v", problem, err)
+		}
+	}
+	for range 6 {
+		dial("PRI * HTTP/2.0\r\n")
+		accept(s.grpc)
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	dial("GET / HTTP/1.1\r\n")
+	accept(s.http)
+}
+
+// Silent connections are dropped for new ones, the oldest first, so that a flood of them keeps nobody out.
+func TestSilentConnectionsMakeRoom(t *testing.T) {
+	s, dial := dialPort(t, transport.ConnLimits{Total: 100, HTTP: 50, Silent: 4})
+	var silent []net.Conn
+	for range 20 {
+		silent = append(silent, dial(""))
+	}
+	for i, c := range silent[:16] {
+		if err := c.SetReadDeadline(time.Now().Add(prefaceTime / 2)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("silent connection %d of %d is still open: %v", i, len(silent), err)
+		}
+	}
+	dial("PRI * HTTP/2.0\r\n")
+	if _, err := s.grpc.Accept(); err != nil {
+		t.Error(err)
+	}
+}
+
 // failingListener fails with its errors, then accepts one connection, then waits for Close.
 type failingListener struct {
 	errs   []error
@@ -126,7 +219,7 @@ func TestSplitterOutlivesAcceptErrors(t *testing.T) {
 			l.errs = append(l.errs, syscall.EMFILE)
 		}
 		l.errs = append(l.errs, syscall.ENFILE)
-		s := newSplitter(l, slog.New(slog.DiscardHandler))
+		s := newSplitter(l, transport.NewConnLimits(), slog.New(slog.DiscardHandler))
 		ended := make(chan error, 1)
 		go func() { ended <- s.run() }()
 		go func() { _, _ = io.WriteString(client, "GET /") }()
@@ -153,12 +246,12 @@ func TestSplitterOutlivesAcceptErrors(t *testing.T) {
 func TestSplitterEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &failingListener{errs: []error{syscall.EINVAL}, closed: make(chan struct{})}
-		if err := newSplitter(l, slog.New(slog.DiscardHandler)).run(); !errors.Is(err, syscall.EINVAL) {
+		if err := newSplitter(l, transport.NewConnLimits(), slog.New(slog.DiscardHandler)).run(); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("run = %v, want EINVAL", err)
 		}
 		// Close ends a delay.
 		l = &failingListener{errs: slices.Repeat([]error{syscall.EMFILE}, 20), closed: make(chan struct{})}
-		s, begun := newSplitter(l, slog.New(slog.DiscardHandler)), time.Now()
+		s, begun := newSplitter(l, transport.NewConnLimits(), slog.New(slog.DiscardHandler)), time.Now()
 		time.AfterFunc(2500*time.Millisecond, func() { _ = s.http.Close() })
 		if err := s.run(); err != nil || time.Since(begun) != 2500*time.Millisecond {
 			t.Errorf("run = %v after %v, want nil at once when the listener is closed", err, time.Since(begun))

@@ -140,10 +140,11 @@ func (p *Process) Run(ctx context.Context) error {
 	talking, stopTalking := context.WithCancel(logging)
 	defer stopTalking()
 
-	split := newSplitter(p.listener, p.cfg.Logger)
+	split := newSplitter(p.listener, transport.NewConnLimits(), p.cfg.Logger)
 	workers := wire.NewServer(append(p.policy.ServerOptions(),
 		grpc.InitialWindowSize(4<<20), grpc.InitialConnWindowSize(8<<20),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
+		// Workers and leaders always have a call open.
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: time.Minute, Time: 10 * time.Second, Timeout: 10 * time.Second}),
 	)...)
 	p.Register(workers)
 	p.transport.Register(workers)

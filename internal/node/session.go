@@ -43,7 +43,7 @@ func (s *stream) close(c leader.Close) {
 
 // Session serves the session of a worker.
 func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker]) error {
-	first, err := rpc.Recv()
+	first, err := wire.FirstMessage(rpc.Recv)
 	if err != nil {
 		return err
 	}
