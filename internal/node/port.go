@@ -13,8 +13,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
-// prefaceStart begins each HTTP/2 connection of a gRPC client ("PRI * HTTP/2.0"), and no HTTP/1 request.
-const prefaceStart = "PRI "
+// preface begins each HTTP/2 connection of a gRPC client. No HTTP/1 request begins with its first four bytes.
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // prefaceTime bounds the time until a connection has sent its first bytes.
 const prefaceTime = 10 * time.Second
@@ -90,19 +90,23 @@ func (s *splitter) run() error {
 
 // route reads the start of a connection and passes it to its server, or closes it when ctx is done.
 func (s *splitter) route(ctx context.Context, c net.Conn) {
-	start := make([]byte, len(prefaceStart))
+	start := make([]byte, len(preface))
 	// The servers set their own deadlines later.
 	n, err := 0, c.SetReadDeadline(time.Now().Add(prefaceTime))
 	if err == nil {
 		stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // the reader gets the error
-		n, err = io.ReadFull(c, start)
+		if n, err = io.ReadFull(c, start[:4]); err == nil && string(start[:4]) == preface[:4] {
+			var rest int
+			rest, err = io.ReadFull(c, start[4:])
+			n += rest
+		}
 		stop()
 	}
 	if err == nil {
 		err = c.SetReadDeadline(time.Time{})
 	}
-	begun := &startedConn{Conn: c, start: start[:n], http: string(start[:n]) != prefaceStart}
-	switch s.open.begin(c, begun.http, err == nil || n > 0) {
+	begun := &startedConn{Conn: c, start: start[:n], http: string(start[:n]) != preface}
+	switch s.open.begin(c, begun.http, err == nil) {
 	case connGone:
 		_ = c.Close() // it sent nothing, or was dropped
 	case connRefused:

@@ -68,8 +68,8 @@ func TestSplitter(t *testing.T) {
 	silent := dial() // sends nothing; it must not hold up others, nor the end
 	for _, c := range []struct{ first, rest, want string }{
 		{"GET / HTTP/1.1", "\n", "http GET / HTTP/1.1\n"},
-		{"PRI * HTTP/2.0", "\n", "grpc PRI * HTTP/2.0\n"},
-		{"PR", "I * HTTP/2.0\n", "grpc PRI * HTTP/2.0\n"},
+		{preface, "", "grpc PRI * HTTP/2.0\r\n"},
+		{preface[:2], preface[2:], "grpc PRI * HTTP/2.0\r\n"},
 		{"P", "UT / HTTP/1.1\n", "http PUT / HTTP/1.1\n"},
 	} {
 		conn := dial()
@@ -154,7 +154,7 @@ func TestClientsAreRefusedBeforeWorkers(t *testing.T) {
 		}
 	}
 	for range 6 {
-		dial("PRI * HTTP/2.0\r\n")
+		dial(preface)
 		accept(s.grpc)
 	}
 	if err := first.Close(); err != nil {
@@ -179,7 +179,7 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 			t.Errorf("silent connection %d of %d is still open: %v", i, len(silent), err)
 		}
 	}
-	dial("PRI * HTTP/2.0\r\n")
+	dial(preface)
 	if _, err := s.grpc.Accept(); err != nil {
 		t.Error(err)
 	}

@@ -73,8 +73,7 @@ func (r *Refusals) Add(logger *slog.Logger, reason string, limit int) {
 	}
 	r.mu.Unlock()
 	if !quiet {
-		logger.LogAttrs(context.Background(), slog.LevelWarn, "connections refused", slog.String("reason", reason), slog.Int("limit", limit),
-			slog.Int("refused", n))
+		logger.Warn("connections refused", "reason", reason, "limit", limit, "refused", n)
 	}
 }
 

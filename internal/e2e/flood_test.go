@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// withFiles returns a command of the binary that may open so many files.
+func (l *lab) withFiles(files int, program string, args ...string) *exec.Cmd {
+	script := fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files)
+	return l.commandOf(context.Background(), "sh", append([]string{"-c", script, program}, args...)...)
+}
+
+// flood opens n connections to an address that send no more than the first bytes, and returns what closes them.
+func (l *lab) flood(address, first string, n int) (end func()) {
+	l.t.Helper()
+	var conns []net.Conn
+	for range n {
+		c, err := net.Dial("tcp", address) //nolint:noctx // opens at once
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		_, _ = c.Write([]byte(first)) // it may have been refused
+		conns = append(conns, c)
+	}
+	return func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}
+}
+
+// TestFloodOfConnections: connections that do nothing take neither a leader's files nor its place in the cluster.
+func TestFloodOfConnections(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1, 3} {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			g := emptyGroup(t)
+			g.command = func(n *node, args ...string) *exec.Cmd { return g.withFiles(256, n.program, args...) }
+			g.found(size)
+			g.workers(1)
+			leader := g.leading()
+			kept := &http.Client{Transport: &http.Transport{}}
+			defer kept.CloseIdleConnections()
+			read := func(what string) {
+				t.Helper()
+				if a := requestAt(t.Context(), kept, http.MethodGet, "http://"+leader.listen+"/v1/cluster", ""); a.code != http.StatusOK {
+					t.Errorf("a status read %s: %v", what, a)
+				}
+			}
+			read("before")
+			for _, first := range []string{"", "GET / HTTP/1.1\r\n", "PRI "} {
+				var ends []func()
+				for _, n := range g.nodes {
+					ends = append(ends, g.flood(n.listen, first, 1000/size))
+				}
+				read(fmt.Sprintf("on an open connection, beside a flood of %q", first))
+				g.done(g.submit(trivial()))
+				if first == "" {
+					g.worker("late")
+					g.untilAlive(2)
+					if code, _, stderr := g.cli("jobs"); code != 0 {
+						t.Errorf("a new client gets exit code %d: %s", code, stderr)
+					}
+				}
+				for _, end := range ends {
+					end()
+				}
+			}
+			until(t, "new clients are served", func() bool { return leader.get("/readyz").code == http.StatusOK })
+			g.done(g.submit(trivial()))
+			if now := g.leading(); now != leader {
+				t.Errorf("leader %d leads after the flood, leader %d before", now.id, leader.id)
+			}
+			for _, n := range g.nodes {
+				log := n.readStderr()
+				if !strings.Contains(log, "connections refused") || strings.Contains(log, "too many open files") {
+					t.Errorf("leader %d logs:\n%s", n.id, tail(log))
+				}
+			}
+		})
+	}
+}
+
+// TestFloodOfAWorker: connections that do nothing do not fail the tasks of a worker.
+func TestFloodOfAWorker(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	file := c.path("worker.addr")
+	w := c.launch("worker", c.withFiles(64, binary, "worker", "--data-dir", c.path("worker"), "--leader", c.known, "--slots", "2",
+		"--listen", "127.0.0.1:0", "--address-file", file))
+	c.untilAlive(1)
+	defer c.flood(w.addressIn(file), "", 200)()
+	out := c.path("out")
+	id := c.submit(&api.JobRequest{Range: numbers(100), Output: out, Program: item(printItem), Retries: new(0)})
+	c.done(id)
+	if log := w.readStderr(); !strings.Contains(log, "connections refused") || strings.Contains(log, "too many open files") {
+		t.Errorf("the worker logs:\n%s", tail(log))
+	}
+}
