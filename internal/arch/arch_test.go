@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"internal/node":           {"api", "internal/state", "internal/leader", "internal/view", "internal/replica", "internal/peer", "internal/datadir", "internal/discover", "internal/access", "internal/wire", "internal/plan", "internal/layout", "internal/blob", "internal/transport"},
 	"internal/worker":         {"", "api", "internal/wire", "internal/runner", "internal/blob", "internal/commit", "internal/datadir", "internal/worker/core", "internal/worker/tasklog", "internal/layout", "internal/transport"},
 	"internal/worker/core":    {"internal/wire", "internal/transport"},
-	"internal/worker/tasklog": {},
+	"internal/worker/tasklog": {"internal/datadir"},
 	"internal/access":         {"api"},
 	"internal/httpapi":        {"api", "internal/access", "internal/transport"},
 	"internal/compat":         {"api", "internal/transport"},

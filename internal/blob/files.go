@@ -18,10 +18,15 @@ import (
 )
 
 // Files is the store of the local file systems. Its locations are absolute paths.
-type Files struct{}
+type Files struct {
+	closed fs.FileMode // permission bits that new files and folders do not get; the umask applies as well
+}
 
 // NewFiles returns the store of the local file systems.
 func NewFiles() *Files { return &Files{} }
+
+// NewPrivateFiles is NewFiles, but only this user can read what it creates.
+func NewPrivateFiles() *Files { return &Files{closed: 0o077} }
 
 // Stat implements Store.
 func (*Files) Stat(_ context.Context, name Location) (Info, error) {
@@ -90,14 +95,13 @@ func (s *Files) Create(ctx context.Context, private, final Location) (Writer, er
 
 // CreateFile implements Local. Folders are not cached: a job's private folder is removed with the job, and created again by
 // a retry.
-func (*Files) CreateFile(_ context.Context, private Location) (*os.File, error) {
-	f, err := createNew(private)
+func (s *Files) CreateFile(ctx context.Context, private Location) (*os.File, error) {
+	f, err := s.createNew(private)
 	if errors.Is(err, fs.ErrNotExist) {
-		dir := private.Dir()
-		if err := os.MkdirAll(string(dir), 0o777); err != nil {
-			return nil, explain("create folder", dir, err)
+		if err := s.MkdirAll(ctx, private.Dir()); err != nil {
+			return nil, err
 		}
-		f, err = createNew(private)
+		f, err = s.createNew(private)
 	}
 	if err != nil {
 		return nil, explain("create", private, err)
@@ -105,8 +109,8 @@ func (*Files) CreateFile(_ context.Context, private Location) (*os.File, error) 
 	return f, nil
 }
 
-func createNew(name Location) (*os.File, error) {
-	return os.OpenFile(string(name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+func (s *Files) createNew(name Location) (*os.File, error) {
+	return os.OpenFile(string(name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666&^s.closed)
 }
 
 // fileWriter writes a private file under its own name, and others under a temporary name in the folder of the final one.
@@ -209,6 +213,27 @@ func (*Files) Resolve(_ context.Context, name Location) Location {
 	}
 }
 
+// Relation says how a location relates to a local folder, both with resolved links: "is", "is inside" or "contains" it. It is empty if
+// neither contains the other.
+func Relation(ctx context.Context, l, dir Location) string {
+	if l.scheme() != "" {
+		return ""
+	}
+	files := NewFiles()
+	l, dir = files.Resolve(ctx, l), files.Resolve(ctx, dir)
+	_, inside := l.Below(dir)
+	_, around := dir.Below(l)
+	switch {
+	case inside && around:
+		return "is"
+	case inside:
+		return "is inside"
+	case around:
+		return "contains"
+	}
+	return ""
+}
+
 // Free implements Local.
 func (*Files) Free(dir Location) (free, total uint64, ok bool) {
 	for {
@@ -247,8 +272,8 @@ func (s *Files) CheckWritable(ctx context.Context, dir Location) error {
 }
 
 // MkdirAll implements Store.
-func (*Files) MkdirAll(_ context.Context, dir Location) error {
-	if err := os.MkdirAll(string(dir), 0o777); err != nil {
+func (s *Files) MkdirAll(_ context.Context, dir Location) error {
+	if err := os.MkdirAll(string(dir), 0o777&^s.closed); err != nil {
 		return explain("create folder", dir, err)
 	}
 	return nil

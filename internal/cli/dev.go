@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -27,7 +28,7 @@ func (a *app) devCommand() *cobra.Command {
 			if cfg.dataDir, err = a.serverDir(cfg.dataDir, "dev"); err != nil {
 				return err
 			}
-			cfg.version = a.versionText()
+			cfg.version, cfg.reserved = a.versionText(), plan.Reserved{What: "the data directory of dev", Dir: cfg.dataDir}
 			warnOpen(cfg.logger, cfg.listen)
 			ctx := cmd.Context()
 			e, err := openEmbedded(ctx, cfg)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/node"
+	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/worker"
 	"github.com/bridgefour/bridgefour/jobs"
@@ -20,12 +21,14 @@ import (
 // embeddedConfig configures a cluster in this process.
 type embeddedConfig struct {
 	dataDir string // leader/ and worker-1/, worker-2/ …
-	listen  string
-	hosts   []string // further names that clients use for it
-	workers int
-	slots   int // of each worker; 0: the CPUs, shared evenly
-	version string
-	logger  *slog.Logger
+	// reserved are the folders apart from which outputs must lie.
+	reserved plan.Reserved
+	listen   string
+	hosts    []string // further names that clients use for it
+	workers  int
+	slots    int // of each worker; 0: the CPUs, shared evenly
+	version  string
+	logger   *slog.Logger
 	// drainGrace is how long attempts may run on when the cluster ends. Defaults to the worker's default.
 	drainGrace time.Duration
 }
@@ -40,6 +43,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	slots := embeddedSlots(cfg.slots, cfg.workers)
 	n, err := openNode(ctx, node.ProcessConfig{
 		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
+		Reserved: []plan.Reserved{cfg.reserved},
 	})
 	if err != nil {
 		return nil, err

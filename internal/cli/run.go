@@ -14,6 +14,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/plan"
 )
 
 // runOptions are the flags of run beside those of the job.
@@ -218,7 +219,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	}
 	cluster, err := openEmbedded(ctx, embeddedConfig{
 		dataDir: dir.path, listen: "127.0.0.1:0", workers: o.workers, slots: o.slots, version: a.versionText(), logger: logger,
-		drainGrace: runGrace,
+		drainGrace: runGrace, reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
 	})
 	if err != nil {
 		return err

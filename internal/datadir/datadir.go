@@ -1,15 +1,61 @@
-// Package datadir has what every data directory needs: a lock against a second process, and files that appear whole or not at all, also
-// across a power loss.
+// Package datadir has what every data directory needs: no access for other users, a lock against a second process, and files that appear
+// whole or not at all, also across a power loss.
 package datadir
 
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// modeOthers are the permission bits of the group and of other users.
+const modeOthers = 0o077
+
+// Mkdir creates a folder that no other user can read, and its parents. In one that exists, the files and folders that ours reports are
+// closed to other users if this user owns them: earlier versions left them open. So is the folder itself if it holds nothing else; another
+// folder, such as /tmp, is not only ours to close.
+func Mkdir(dir string, ours func(name string) bool) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	only := true
+	for _, e := range entries {
+		if !ours(e.Name()) {
+			only = false
+		} else if err := tighten(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	if only {
+		return tighten(dir)
+	}
+	return nil
+}
+
+// tighten closes a file or folder of this user to all others.
+func tighten(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // it was temporary
+	case err != nil:
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if info.Mode()&modeOthers == 0 || info.Mode()&fs.ModeSymlink != 0 || !ok || int(owner.Uid) != os.Geteuid() {
+		return nil
+	}
+	return os.Chmod(path, info.Mode()&^modeOthers)
+}
 
 // ErrLocked means that another process holds a lock.
 var ErrLocked = errors.New("locked by another process")

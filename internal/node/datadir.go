@@ -22,6 +22,17 @@ import (
 // name, so that a crash leaves no member behind that never starts.
 const joiningFile = "joining.json"
 
+// Names in the data directory.
+const (
+	logDir   = "log"
+	spoolDir = "spool"
+)
+
+// inDataDir reports whether a name in the data directory is one that a leader gives.
+func inDataDir(name string) bool {
+	return name == logDir || name == spoolDir || name == joiningFile || strings.HasPrefix(name, joiningFile+datadir.Temporary)
+}
+
 // joining is the content of joiningFile.
 type joining struct {
 	Leaders   []string `json:"leaders"` // host:port, to ask
@@ -32,7 +43,7 @@ type joining struct {
 func (p *Process) openLog(ctx context.Context) error {
 	cfg := &p.cfg
 	rc := replica.Config{
-		Dir: filepath.Join(cfg.DataDir, "log"), ID: cfg.ID, Address: p.advertised, Logger: cfg.Logger,
+		Dir: filepath.Join(cfg.DataDir, logDir), ID: cfg.ID, Address: p.advertised, Logger: cfg.Logger,
 	}
 	used, err := replica.InUse(rc.Dir)
 	if err != nil {
@@ -124,7 +135,7 @@ func LeaveCluster(dataDir string, leaders []string) error {
 	if err := writeJoining(dataDir, &joining{Leaders: leaders, Directory: randomHex(8)}); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(dataDir, "log")); err != nil {
+	if err := os.RemoveAll(filepath.Join(dataDir, logDir)); err != nil {
 		return fmt.Errorf("discard the empty cluster of data directory %s: %w", dataDir, err)
 	}
 	return nil

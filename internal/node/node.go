@@ -51,7 +51,8 @@ type Config struct {
 	Cluster  string // name of the cluster
 	Version  string // of the binary
 	Builtins []plan.Builtin
-	Stores   blob.Stores // hold inputs and outputs
+	Stores   blob.Stores     // hold inputs and outputs
+	Reserved []plan.Reserved // folders apart from which outputs must lie
 	Logger   *slog.Logger
 
 	// Dial connects to other nodes. Defaults to TCP.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/plan"
@@ -32,9 +34,10 @@ import (
 type ProcessConfig struct {
 	DataDir   string // log/ contains the replicated log, spool/ the outputs of jobs without --output
 	Listen    string
-	Advertise string   // empty: the listen address
-	Spool     string   // empty: spool/ of DataDir
-	Hosts     []string // further host names that clients use
+	Advertise string          // empty: the listen address
+	Spool     string          // empty: spool/ of DataDir
+	Hosts     []string        // further host names that clients use
+	Reserved  []plan.Reserved // further folders apart from which outputs must lie
 
 	// For an empty data directory; in one that is in use, all but the name are ignored.
 	ID          uint64           // 0: the first, or assigned by the cluster
@@ -68,12 +71,10 @@ type Process struct {
 // Run or Close.
 func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	if cfg.Spool == "" {
-		cfg.Spool = filepath.Join(cfg.DataDir, "spool")
+		cfg.Spool = filepath.Join(cfg.DataDir, spoolDir)
 	}
-	for _, dir := range []string{cfg.DataDir, cfg.Spool} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("data directory: %w", err)
-		}
+	if err := errors.Join(datadir.Mkdir(cfg.DataDir, inDataDir), datadir.Mkdir(cfg.Spool, inSpool)); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	l, err := transport.Listen(ctx, cfg.Listen)
 	if err != nil {
@@ -94,6 +95,9 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	}
 	p.Node = New(Config{
 		Log: p.replica, Spool: cfg.Spool, Cluster: cfg.ClusterName, Version: cfg.Version, Builtins: cfg.Builtins, Logger: cfg.Logger,
+		Reserved: append(slices.Clip(cfg.Reserved),
+			plan.Reserved{What: fmt.Sprintf("the data directory of leader %d", p.replica.ID()), Dir: cfg.DataDir},
+			plan.Reserved{What: "the spool of the cluster", Dir: cfg.Spool}),
 		Peers: p.transport, InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers,
 	})
 	return p, nil

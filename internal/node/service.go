@@ -22,7 +22,7 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (id 
 	if err != nil {
 		return 0, nil, err
 	}
-	planned, err := plan.Plan(ctx, req, plan.Options{Builtins: n.cfg.Builtins, Again: again, Stores: n.cfg.Stores})
+	planned, err := plan.Plan(ctx, req, plan.Options{Builtins: n.cfg.Builtins, Again: again, Stores: n.cfg.Stores, Reserved: n.cfg.Reserved})
 	if bad, ok := errors.AsType[plan.Errors](err); ok {
 		p := api.Invalid("invalid job")
 		for _, e := range bad {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -15,6 +16,13 @@ import (
 
 // removedMark marks spool folders that are being deleted.
 const removedMark = ".removed-"
+
+// inSpool reports whether a name in the spool is that of a job's folder.
+func inSpool(name string) bool {
+	uid, _, _ := strings.Cut(name, removedMark)
+	_, err := hex.DecodeString(uid)
+	return err == nil
+}
 
 // sweepSpool finishes deletions that a crash interrupted: of this node when it starts, and, in a shared spool, of other nodes when
 // this one starts to lead.

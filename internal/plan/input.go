@@ -248,6 +248,12 @@ func (l *fileList) input(ctx context.Context, field, text string) error {
 	special, isSpecial := errors.AsType[*blob.SpecialError](err)
 	switch {
 	case err == nil && info.Folder:
+		for _, r := range p.opt.Reserved {
+			if relation := blob.Relation(ctx, name, blob.Location(r.Dir)); relation != "" {
+				p.warn("input %q %s %s, %q, whose files change while the job runs; use a folder apart from it", name, relation, r.What, r.Dir)
+				break
+			}
+		}
 		return l.folder(ctx, field, store, name)
 	case err == nil:
 		if l := l.real(ctx, store, name); p.outputHere && isBelow(l, p.realOutput) {

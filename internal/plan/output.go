@@ -27,6 +27,12 @@ func (p *planner) output(ctx context.Context) error {
 	}
 	p.result.Output = string(name)
 	p.realOutput = store.Resolve(ctx, name)
+	for _, r := range p.opt.Reserved {
+		if relation := blob.Relation(ctx, name, blob.Location(r.Dir)); relation != "" {
+			p.fail("output", "output %q %s %s, %q; use a folder apart from it", name, relation, r.What, r.Dir)
+			return nil
+		}
+	}
 	if err := store.CheckWritable(ctx, name); err != nil {
 		p.fail("output", "output %q cannot be written: %v", name, err)
 		return nil

@@ -27,6 +27,14 @@ type Options struct {
 	Again bool
 	// Stores are the stores of inputs and outputs.
 	Stores blob.Stores
+	// Reserved are local folders of the cluster itself, apart from which an output must lie.
+	Reserved []Reserved
+}
+
+// Reserved is a local folder that the cluster uses.
+type Reserved struct {
+	What string // "the data directory of leader 1"
+	Dir  string // absolute
 }
 
 // Builtin describes a built-in job for planning.

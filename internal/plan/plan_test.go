@@ -441,3 +441,31 @@ func TestCancelled(t *testing.T) {
 		t.Errorf("Plan = %v, want the cause, and not as the request's fault", err)
 	}
 }
+
+func TestReserved(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "data/spool/", "in/file", "database/")
+	if err := os.Symlink("data", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	opt := options()
+	opt.Reserved = []plan.Reserved{{What: "the data directory", Dir: dir + "/data"}}
+	for output, want := range map[string]string{
+		"/data":           "is the data directory",
+		"/data/spool/new": "is inside the data directory",
+		"/link/new":       "is inside the data directory",
+		"":                "contains the data directory",
+		"/database":       "",
+		"/new":            "",
+	} {
+		req := &api.JobRequest{Program: api.Program{Builtin: "AlwaysOk"}, Output: dir + output, Overwrite: true}
+		_, err := plan.Plan(t.Context(), req, opt)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("output %q: %v, want %q", output, err, want)
+		}
+	}
+	res, err := plan.Plan(t.Context(), wordcount(dir, ""), opt)
+	if err != nil || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "change while the job runs") {
+		t.Errorf("an input around the data directory: warnings %q, %v, want one", res.Warnings, err)
+	}
+}

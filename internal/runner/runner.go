@@ -25,6 +25,8 @@ type Config struct {
 	Stores blob.Stores
 	// ScratchDir is the folder for temporary files of running commands. It must exist and be private to this process.
 	ScratchDir string
+	// DataDir is the worker's data directory, apart from which an output must lie. Defaults to none.
+	DataDir string
 	// LogBytesMax limits an attempt's log to its first and its last half. Defaults to 1 MiB.
 	LogBytesMax int64
 	// Worker returns the worker's number, which is unknown before registration. Defaults to 0.
@@ -38,6 +40,7 @@ type Runner struct {
 	loader      program.Loader
 	stores      blob.Stores
 	scratchDir  string
+	dataDir     string
 	logBytesMax int64
 	logger      *slog.Logger
 	host        string
@@ -48,6 +51,7 @@ func New(cfg Config) *Runner {
 	r := &Runner{
 		stores:      cfg.Stores,
 		scratchDir:  cfg.ScratchDir,
+		dataDir:     cfg.DataDir,
 		logBytesMax: cfg.LogBytesMax,
 		logger:      cfg.Logger,
 	}
@@ -286,7 +290,7 @@ func (s *Slot) job(ctx context.Context, j *wire.Job) *jobState {
 			return known
 		}
 	}
-	fresh := s.runner.prepare(j)
+	fresh := s.runner.prepare(ctx, j)
 	if fresh.broken != nil {
 		return fresh // not cached: the command may be installed later
 	}
@@ -309,17 +313,26 @@ type jobState struct {
 	broken  *program.Failure // no attempt can be started
 }
 
-func (r *Runner) prepare(j *wire.Job) *jobState {
+func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
 	store, output, err := r.stores.Open(j.GetOutput())
 	if err != nil {
 		return &jobState{broken: program.Failed(wire.FailureKind_OUTPUT_ERROR, "output %v", err)}
+	}
+	if r.dataDir != "" && !j.GetSpool() {
+		if relation := blob.Relation(ctx, output, blob.Location(r.dataDir)); relation != "" {
+			return &jobState{broken: program.Failed(wire.FailureKind_OUTPUT_ERROR, "output %q %s the data directory of this worker on %s, %q; "+
+				"use a folder apart from it", output, relation, r.host, r.dataDir)}
+		}
+	}
+	if _, local := store.(*blob.Files); local && j.GetSpool() {
+		store = blob.NewPrivateFiles()
 	}
 	state := &jobState{wire: j, store: store, output: output, folder: output.Join(layout.Private(j.GetUid()))}
 	state.program, state.broken = r.loader.Load(j)
 	if local, ok := store.(blob.Local); ok {
 		state.stdout = stdoutFile{store: local, folder: state.folder}
 	} else {
-		state.stdout = stdoutFile{store: blob.NewFiles(), folder: blob.Location(r.scratchDir), copyTo: store}
+		state.stdout = stdoutFile{store: blob.NewPrivateFiles(), folder: blob.Location(r.scratchDir), copyTo: store}
 	}
 	return state
 }

@@ -9,15 +9,28 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
+const identityLen = 16 // bytes, written in hex
+
+// Names in the data directory.
 const (
-	identityLen = 16 // bytes, written in hex
+	lockFile     = "lock"
+	identityFile = "identity"
+	logsDir      = "logs"
+	scratchDir   = "scratch"
 )
+
+// inDataDir reports whether a name in the data directory is one that a worker gives.
+func inDataDir(name string) bool {
+	name, _, _ = strings.Cut(name, datadir.Temporary)
+	return slices.Contains([]string{lockFile, identityFile, membershipName, logsDir, scratchDir}, name)
+}
 
 // dataDir is a worker's directory, locked until it is closed.
 type dataDir struct {
@@ -27,10 +40,10 @@ type dataDir struct {
 }
 
 func openDataDir(dir string) (*dataDir, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := datadir.Mkdir(dir, inDataDir); err != nil {
 		return nil, fmt.Errorf("worker data directory: %w", err)
 	}
-	lock, err := datadir.Lock(filepath.Join(dir, "lock"))
+	lock, err := datadir.Lock(filepath.Join(dir, lockFile))
 	if errors.Is(err, datadir.ErrLocked) {
 		return nil, errors.Join(fmt.Errorf("data directory %s is in use by another worker process; stop it, or give this one "+
 			"a directory of its own with --data-dir", dir), lock.Close())
@@ -68,7 +81,7 @@ func (d *dataDir) close() error { return d.lock.Close() }
 
 // loadIdentity reads the worker's identity, or creates one in an empty directory.
 func loadIdentity(dir string) (string, error) {
-	path := filepath.Join(dir, "identity")
+	path := filepath.Join(dir, identityFile)
 	text, err := os.ReadFile(path)
 	if err == nil {
 		id := strings.TrimSpace(string(text))

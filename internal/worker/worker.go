@@ -62,12 +62,12 @@ func New(cfg Config) (*Worker, error) {
 		return nil, errors.Join(fmt.Errorf("data directory %s belongs to a worker of cluster %s, not of cluster %s; "+
 			"name another directory with --data-dir, or omit --cluster-id", cfg.DataDir, id, cfg.ClusterID), dir.close())
 	}
-	scratch := filepath.Join(cfg.DataDir, "scratch")
+	scratch := filepath.Join(cfg.DataDir, scratchDir)
 	// A killed process may have left files there.
 	if err := errors.Join(os.RemoveAll(scratch), os.MkdirAll(scratch, 0o700)); err != nil {
 		return nil, errors.Join(fmt.Errorf("worker data directory: %w", err), dir.close())
 	}
-	log, err := tasklog.Open(tasklog.Config{Dir: filepath.Join(cfg.DataDir, "logs"), Logger: cfg.Logger})
+	log, err := tasklog.Open(tasklog.Config{Dir: filepath.Join(cfg.DataDir, logsDir), Logger: cfg.Logger})
 	if err != nil {
 		return nil, errors.Join(err, dir.close())
 	}
@@ -79,7 +79,7 @@ func New(cfg Config) (*Worker, error) {
 	w.status.Store(&State{ClusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
-		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, Worker: w.number.Load, Logger: cfg.Logger,
+		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, DataDir: cfg.DataDir, Worker: w.number.Load, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
 	st := &stages{leader: w.leader, stores: cfg.Stores}

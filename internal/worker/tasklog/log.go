@@ -15,7 +15,12 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/datadir"
 )
+
+// logExt ends the name of a job's file.
+const logExt = ".log"
 
 // bufferMax is the text of a job that is buffered for the flusher; beyond it the appending goroutine writes.
 const bufferMax = 64 << 10
@@ -84,7 +89,7 @@ func Open(cfg Config) (*Log, error) {
 		cfg: cfg.withDefaults(), jobs: map[uint64]*jobLog{},
 		dirty: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+	if err := datadir.Mkdir(cfg.Dir, func(name string) bool { return strings.HasSuffix(name, logExt) }); err != nil {
 		return nil, fmt.Errorf("task logs: %w", err)
 	}
 	if err := l.load(); err != nil {
@@ -108,7 +113,7 @@ func (l *Log) load() error {
 	}
 	slices.SortFunc(found, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
 	for _, info := range found {
-		name, ok := strings.CutSuffix(info.Name(), ".log")
+		name, ok := strings.CutSuffix(info.Name(), logExt)
 		job, err := strconv.ParseUint(name, 10, 64)
 		if !ok || err != nil {
 			continue // not ours
@@ -123,7 +128,7 @@ func (l *Log) load() error {
 }
 
 func (l *Log) path(job uint64) string {
-	return filepath.Join(l.cfg.Dir, strconv.FormatUint(job, 10)+".log")
+	return filepath.Join(l.cfg.Dir, strconv.FormatUint(job, 10)+logExt)
 }
 
 func (l *Log) job(id uint64) *jobLog {
@@ -210,7 +215,7 @@ func (l *Log) open(j *jobLog) error {
 	if l.opened >= l.cfg.OpenFilesMax {
 		l.closeOldest()
 	}
-	f, err := os.OpenFile(l.path(j.job), os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(l.path(j.job), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
