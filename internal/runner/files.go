@@ -104,35 +104,50 @@ type commandInput struct {
 	length uint64   // bytes of input: read by the command, or of the file that it gets by name
 	pipe   *os.File // the writing end; nil: file is the input itself
 	fed    chan error
+
+	// planned is checked at the end by version: of a file that the command reads itself. Nil: the feeder reads it, or there is none.
+	planned plannedFile
+	version func() (blob.Version, error)
 }
 
-// openInput opens the standard input: the file itself if the split is all of it, a pipe if the split is a part or
-// compressed, and /dev/null if the command gets the input as an argument.
+// openInput opens the standard input: the file itself if the split is all of it, a pipe if the split is a part, compressed, or
+// has grown, and /dev/null if the command gets the input as an argument.
 func (f *files) openInput(ctx context.Context, input bool) error {
-	in, runner, path := &f.stdin, f.slot.runner, f.slot.input.path
-	file := f.attempt.Split.GetFile()
-	if file == nil || !input {
-		in.length = file.GetLength()
+	in, stores, file := &f.stdin, f.slot.runner.stores, f.attempt.Split.GetFile()
+	if file == nil {
 		return f.openNull()
 	}
-	if file.GetOffset() == 0 && (!file.GetWhole() || compression(path) == plainText) {
-		store, location, err := runner.stores.Open(path)
-		var reader blob.File
-		if err == nil {
-			reader, err = store.Open(ctx, location, 0)
-		}
-		if err != nil {
-			return program.InputError(path, runner.host, err)
-		}
-		if local, ok := reader.(blob.LocalFile); ok {
-			var st syscall.Stat_t
-			if err := syscall.Fstat(int(local.Fd()), &st); err == nil && (file.GetWhole() || st.Size <= int64(file.GetLength())) {
-				in.file, in.opened = local.File, true
-				return nil
+	in.planned.plan(file, f.slot.runner.host)
+	path := in.planned.path
+	if !input {
+		in.length = file.GetLength()
+		in.version = func() (blob.Version, error) {
+			store, name, err := stores.Open(path)
+			if err != nil {
+				return blob.Version{}, err
 			}
+			info, err := store.Stat(context.WithoutCancel(ctx), name)
+			return info.Version, err
 		}
-		_ = reader.Close() // not a local file, or the split is not all of it
+		if err := in.check(); err != nil {
+			return err
+		}
+		return f.openNull()
 	}
+	if in.planned.whole && compression(path) == plainText {
+		direct := inputFile{plannedFile: in.planned}
+		if err := direct.open(ctx, stores, 0); err != nil {
+			direct.close()
+			return err
+		}
+		if local, ok := direct.file.(blob.LocalFile); ok && direct.grown() == "" {
+			in.planned, in.version = direct.plannedFile, local.Version
+			in.file, in.opened = local.File, true
+			return nil
+		}
+		direct.close()
+	}
+	in.planned = plannedFile{} // the feeder checks it
 	// The feeder ignores ctx: it ends when the command does, because the pipe breaks.
 	f.slot.input.begin(context.WithoutCancel(ctx), f.attempt.Split)
 	reader, writer, err := os.Pipe()
@@ -141,6 +156,33 @@ func (f *files) openInput(ctx context.Context, input bool) error {
 	}
 	in.file, in.opened, in.pipe = reader, true, writer
 	return nil
+}
+
+// check checks a file that the command reads itself.
+func (in *commandInput) check() error {
+	now, err := in.version()
+	if err != nil {
+		return program.InputError(in.planned.path, in.planned.host, err)
+	}
+	return in.planned.check(now)
+}
+
+// checkEnd checks it after the command has ended. A command may remove the file that it gets by name, but not change it: nobody can tell
+// that from a change by others.
+func (in *commandInput) checkEnd() error {
+	if in.version == nil {
+		return nil
+	}
+	err := in.check()
+	switch byName := !in.opened; {
+	case byName && errors.Is(err, fs.ErrNotExist):
+		return nil
+	case byName && err != nil:
+		return fmt.Errorf("%w; a command that changes its files must get their names with --lines", err)
+	case err == nil && !byName && in.planned.grown() != "":
+		return fmt.Errorf("%s, while the command read it: the next attempt reads as far as it was", in.planned.grown())
+	}
+	return err
 }
 
 func (f *files) openNull() error {
@@ -192,8 +234,9 @@ func (in *commandInput) finish() error {
 		}
 		return err
 	}
+	err := in.checkEnd()
 	if !in.opened {
-		return nil
+		return err
 	}
 	if in.pipe == nil {
 		// The command shares the file offset.
@@ -202,5 +245,5 @@ func (in *commandInput) finish() error {
 		}
 	}
 	_ = in.file.Close() // only read from
-	return nil
+	return err
 }

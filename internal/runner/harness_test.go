@@ -15,6 +15,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -31,14 +32,20 @@ func commandProgram(argv ...string) *wire.Program {
 	return &wire.Program{Kind: &wire.Program_Command{Command: c}}
 }
 
+// fileSplit is planned with the file as it is now.
 func fileSplit(path string, offset, length int64) *wire.Split {
-	return &wire.Split{Kind: &wire.Split_File{File: &wire.FileSplit{
-		Path: []byte(path), Offset: uint64(offset), Length: uint64(length),
-	}}}
+	return planned(&wire.FileSplit{Path: []byte(path), Offset: uint64(offset), Length: uint64(length)})
 }
 
 func wholeFile(path string) *wire.Split {
-	return &wire.Split{Kind: &wire.Split_File{File: &wire.FileSplit{Path: []byte(path), Whole: true}}}
+	return planned(&wire.FileSplit{Path: []byte(path), Whole: true})
+}
+
+func planned(file *wire.FileSplit) *wire.Split {
+	if info, err := blob.NewFiles().Stat(context.Background(), blob.Location(file.GetPath())); err == nil {
+		file.Size, file.ModifiedUnixNs, file.Identity = uint64(info.Size), info.Modified, info.Identity
+	}
+	return &wire.Split{Kind: &wire.Split_File{File: file}}
 }
 
 func itemSplit(item string) *wire.Split {

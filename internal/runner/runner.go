@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"os"
@@ -187,8 +188,11 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	} else {
 		res = j.program.Map(ctx, &s.task)
 	}
-	out.InputBytes = s.inputBytes()
 	f := res.Failure
+	var inputErr error
+	if out.InputBytes, inputErr = s.endInput(); inputErr != nil && !res.Canceled && (f == nil || f.Kind == wire.FailureKind_PROGRAM_ERROR) {
+		f = program.JobFailure(inputErr)
+	}
 	if f != nil && f.Kind != wire.FailureKind_TIMEOUT && s.parts.err != nil {
 		f = program.Failed(wire.FailureKind_OUTPUT_ERROR, "%v", s.parts.err) // not the job's fault
 	}
@@ -235,10 +239,17 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	}
 }
 
-// inputBytes closes the input and returns the number of bytes read.
-func (s *Slot) inputBytes() uint64 {
+// endInput closes the input and returns the number of bytes read. The error is that it has changed meanwhile.
+func (s *Slot) endInput() (read uint64, err error) {
 	s.parts.close()
-	return max(s.input.finish(), s.parts.bytes, s.files.stdin.length)
+	read, err = s.input.finish()
+	if grown := s.input.file.grown(); grown != "" {
+		_, _ = fmt.Fprintf(&s.log, "bridgefour: %s: it was read as far as it was\n", grown) // never fails
+	}
+	if grown := s.files.stdin.planned.grown(); grown != "" {
+		_, _ = fmt.Fprintf(&s.log, "bridgefour: %s: the command could read all of it\n", grown)
+	}
+	return max(read, s.parts.bytes, s.files.stdin.length), err
 }
 
 // finishOutput turns what the program has written into the attempt's output. An empty output of a spooled job has no file.

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"io"
 	"math"
-	"syscall"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
-	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -32,7 +30,7 @@ type splitReader struct {
 
 	path string // of the file; empty for an item
 	item []byte
-	file io.ReadCloser
+	file inputFile
 	err  error // sticky; io.EOF at the end
 
 	pos, end int64  // of a plain file: the next byte to return; the end of the split
@@ -49,12 +47,13 @@ type splitReader struct {
 func (r *splitReader) begin(ctx context.Context, split *wire.Split) {
 	r.path, r.item, r.err, r.given, r.pos, r.end, r.ahead = "", nil, nil, 0, 0, 0, nil
 	r.ctx = ctx
-	r.item = split.GetItem()
+	r.item, r.file = split.GetItem(), inputFile{}
 	file := split.GetFile()
 	if file == nil {
 		return
 	}
 	r.path = string(file.GetPath())
+	r.file.plan(file, r.host)
 	r.compressed = file.GetWhole() && compression(r.path) != plainText
 	r.pos, r.end = int64(file.GetOffset()), int64(file.GetOffset()+file.GetLength())
 	if file.GetWhole() {
@@ -76,13 +75,10 @@ func (r *splitReader) Read(p []byte) (int, error) {
 	if r.path == "" {
 		return r.readItem(p)
 	}
-	if r.file == nil {
+	if r.file.file == nil {
 		if err := r.open(); err != nil {
 			return 0, r.fail(err)
 		}
-	}
-	if r.err != nil { // no line starts in the split
-		return 0, r.err
 	}
 	var n int
 	var err error
@@ -120,15 +116,12 @@ func (r *splitReader) readItem(p []byte) (int, error) {
 }
 
 func (r *splitReader) open() error {
-	store, path, err := r.stores.Open(r.path)
+	err := r.file.open(r.ctx, r.stores, max(0, r.pos-1))
 	if err != nil {
 		return err
 	}
-	if r.file, err = store.Open(r.ctx, path, max(0, r.pos-1)); err != nil {
-		return err
-	}
 	if r.compressed {
-		return r.decompressor.begin(r.file, compression(r.path))
+		return r.decompressor.begin(&r.file, compression(r.path))
 	}
 	if r.pos > 0 {
 		if r.pos, err = r.afterLineEnd(r.pos - 1); err != nil {
@@ -136,7 +129,7 @@ func (r *splitReader) open() error {
 		}
 	}
 	if r.pos >= r.end {
-		r.err = io.EOF
+		return io.EOF
 	}
 	return nil
 }
@@ -198,35 +191,40 @@ func (r *splitReader) readOn(p []byte) (int, error) {
 	return r.file.Read(p)
 }
 
-// fail records the first error.
+// fail records the end of the input, or the first error. That the file has changed explains everything else.
 func (r *splitReader) fail(err error) error {
+	if r.err = r.file.err; r.err == nil {
+		r.err = r.file.verify()
+	}
 	switch {
+	case r.err != nil:
 	case errors.Is(err, io.EOF):
 		r.err = io.EOF
-	case r.compressed && !errors.As(err, new(syscall.Errno)):
-		r.err = corruptError(r.path, r.decompressor.kind, r.pos, err)
 	default:
-		r.err = program.InputError(r.path, r.host, err)
+		r.err = corruptError(r.path, r.decompressor.kind, r.pos, err)
 	}
 	return r.err
 }
 
-// finish closes the file and returns the number of bytes read from it.
-func (r *splitReader) finish() uint64 {
-	if r.file == nil {
-		return 0
+// finish closes the file and returns the number of bytes read from it. The error is that the file has changed while a part of it was read:
+// at its end, Read has reported that.
+func (r *splitReader) finish() (read uint64, err error) {
+	if r.file.file == nil {
+		return 0, nil
+	}
+	if r.err == nil {
+		err = r.file.verify()
 	}
 	if r.compressed {
 		r.given = r.decompressor.consumed()
 		r.decompressor.release()
 	}
-	_ = r.file.Close() // only read from
-	r.file = nil
-	return r.given
+	r.file.close()
+	return r.given, err
 }
 
 // close releases the decoders.
 func (r *splitReader) close() {
-	r.finish()
+	r.file.close()
 	r.decompressor.close()
 }
