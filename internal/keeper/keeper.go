@@ -1,0 +1,34 @@
+package keeper
+
+import (
+	"errors"
+	"syscall"
+	"time"
+)
+
+// Command is a program to run.
+type Command struct {
+	Path string // relative to Dir, if it is
+	Argv []string
+	Dir  string // empty: this process's
+	// Env is the environment shared by many commands: the keeper gets it again only when the slice changes.
+	Env []string
+	// EnvMore is appended to Env.
+	EnvMore []string
+	Files   [3]uintptr // descriptors of standard input, output and error
+	Memory  uint64     // bytes that all its processes may use; 0: not limited
+}
+
+// End is the end of a command.
+type End struct {
+	Status     syscall.WaitStatus
+	Left       int           // processes that the command left behind, and that were killed
+	Stuck      int           // processes that do not end, or 0; the next command of the keeper starts once they are gone
+	StuckPID   int           // one of them
+	OverMemory uint64        // bytes in use when the limit was exceeded, or 0
+	CPU        time.Duration // of all processes
+	PeakMemory uint64        // resident bytes of the largest process
+}
+
+// ErrKilled is the error of a command whose keeper was killed.
+var ErrKilled = errors.New("the keeper of the command was killed")

@@ -1,0 +1,278 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Keeper runs one command at a time. Start, Wait and Close must not be called concurrently; Stop may be called at any time.
+type Keeper struct {
+	buf    []byte // for answers
+	dir    string // what the process has, of the last commands
+	env    []string
+	oob    []byte
+	frames encoder
+
+	mu   sync.Mutex // guards writing, and what Stop uses
+	pid  int        // 0: no process
+	conn *os.File
+	raw  syscall.RawConn
+	id   uint32 // of the last command
+	busy bool
+}
+
+// keepers are the live keepers of this process. The lock is held while one is started, so that it is not taken for an orphan.
+var keepers struct { //nolint:gochecknoglobals // children belong to the process
+	sync.Mutex
+	live map[int]*Keeper
+}
+
+// Start starts a command. The caller then closes its copies of the command's files, and must call Wait.
+func (k *Keeper) Start(c *Command) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pid != 0 {
+		err := k.send(c)
+		if !errors.Is(err, unix.EPIPE) {
+			return err
+		}
+		k.ended() // it was killed since the last command
+	}
+	if err := k.spawn(); err != nil {
+		return err
+	}
+	return k.send(c)
+}
+
+func (k *Keeper) spawn() error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("create socket of a keeper: %w", err)
+	}
+	defer unix.Close(pair[1]) //nolint:errcheck // the keeper's copy
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return errors.Join(err, unix.Close(pair[0]))
+	}
+	defer null.Close() //nolint:errcheck // not written to
+	keepers.Lock()
+	defer keepers.Unlock()
+	if keepers.live == nil {
+		// If a keeper is killed, its command's processes become children of this process: see clearOrphans.
+		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // since Linux 3.4
+		keepers.live = map[int]*Keeper{}
+	}
+	attr := &syscall.ProcAttr{
+		Env:   []string{"GOMAXPROCS=1"},
+		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(pair[1])},
+		// A keeper that its command has stopped must notice the end of this process.
+		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGCONT},
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{argv0}, attr) // also if the file was replaced
+	if errors.Is(err, syscall.ENOENT) {
+		var path string
+		if path, err = os.Executable(); err == nil {
+			pid, err = syscall.ForkExec(path, []string{argv0}, attr)
+		}
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("start a keeper: %w", err), unix.Close(pair[0]))
+	}
+	_ = unix.SetNonblock(pair[0], true) // makes os.NewFile use the poller
+	conn := os.NewFile(uintptr(pair[0]), "keeper "+strconv.Itoa(pid))
+	if k.raw, err = conn.SyscallConn(); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	k.pid, k.conn, k.env, k.dir = pid, conn, nil, ""
+	keepers.live[pid] = k
+	return nil
+}
+
+// ended forgets a process that has ended or will, because the socket is closed.
+func (k *Keeper) ended() {
+	_ = unix.Kill(k.pid, unix.SIGCONT) // its command may have stopped it
+	_ = k.conn.Close()                 // nothing is buffered
+	waitFor(k.pid)
+	keepers.Lock()
+	defer keepers.Unlock()
+	if keepers.live[k.pid] == k {
+		delete(keepers.live, k.pid)
+	}
+	k.pid, k.conn, k.raw = 0, nil, nil
+}
+
+func waitFor(pid int) {
+	for {
+		if _, err := unix.Wait4(pid, nil, 0, nil); !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+func (k *Keeper) send(c *Command) error {
+	e := &k.frames
+	e.buf = e.buf[:0]
+	if len(k.env) != len(c.Env) || len(c.Env) == 0 || &k.env[0] != &c.Env[0] || k.dir != c.Dir {
+		e.begin(kindJob)
+		e.text(c.Dir)
+		e.texts(c.Env)
+		e.end()
+	}
+	k.id++
+	e.begin(kindStart)
+	e.number(uint64(k.id))
+	e.number(c.Memory)
+	e.text(c.Path)
+	e.texts(c.Argv)
+	e.texts(c.EnvMore)
+	e.end()
+	if len(e.buf) > frameMax {
+		return syscall.E2BIG
+	}
+	k.oob = unix.UnixRights(int(c.Files[0]), int(c.Files[1]), int(c.Files[2]))
+	if err := k.write(e.buf, k.oob); err != nil {
+		k.env = nil
+		return err
+	}
+	k.dir, k.env, k.busy = c.Dir, c.Env, true
+	return nil
+}
+
+// write sends a message, and descriptors with its first byte.
+func (k *Keeper) write(text, oob []byte) error {
+	var sendErr error
+	err := k.raw.Write(func(fd uintptr) bool {
+		for len(text) > 0 {
+			var n int
+			n, sendErr = unix.SendmsgN(int(fd), text, oob, nil, unix.MSG_NOSIGNAL)
+			if errors.Is(sendErr, unix.EINTR) {
+				continue
+			}
+			if sendErr != nil {
+				return !errors.Is(sendErr, unix.EAGAIN)
+			}
+			text, oob = text[n:], nil
+		}
+		return true
+	})
+	if err == nil {
+		err = sendErr
+	}
+	if errors.Is(err, unix.ECONNRESET) {
+		err = unix.EPIPE
+	}
+	return err
+}
+
+// Wait waits until nothing is left of the command. The error is that of starting it, unwrapped, or ErrKilled.
+func (k *Keeper) Wait() (End, error) {
+	if k.buf == nil {
+		k.buf = make([]byte, answerSize)
+	}
+	_, err := io.ReadFull(k.conn, k.buf)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.busy = false
+	if err != nil {
+		pid := k.pid
+		k.ended()
+		return End{Left: clearOrphans(pid)}, ErrKilled
+	}
+	var a answer
+	a.decode(k.buf)
+	if a.Errno != 0 {
+		return End{}, syscall.Errno(a.Errno)
+	}
+	return End{
+		Status: syscall.WaitStatus(a.Status), Left: int(a.Left), Stuck: int(a.Stuck), StuckPID: int(a.StuckPID),
+		OverMemory: a.OverMemory, CPU: time.Duration(a.CPU), PeakMemory: a.Peak, //nolint:gosec // nanoseconds
+	}, nil
+}
+
+// Stop sends SIGTERM to all processes of the command, and SIGKILL after grace. With no command, it does nothing.
+func (k *Keeper) Stop(grace time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.busy {
+		return
+	}
+	var e encoder
+	e.begin(kindStop)
+	e.number(uint64(k.id))
+	e.number(uint64(max(0, grace.Milliseconds())))
+	e.end()
+	_ = unix.Kill(k.pid, unix.SIGCONT) // its command may have stopped it
+	_ = k.write(e.buf, nil)            // if the keeper was killed, Wait says so
+}
+
+// Close ends the keeper, and what it runs.
+func (k *Keeper) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pid != 0 {
+		k.ended()
+	}
+	return nil
+}
+
+// Pause stops the processes of all commands, until Continue.
+func Pause() { signalAll(kindPause) }
+
+// Continue continues the processes of all commands.
+func Continue() { signalAll(kindContinue) }
+
+func signalAll(kind byte) {
+	keepers.Lock()
+	live := make([]*Keeper, 0, len(keepers.live))
+	for _, k := range keepers.live {
+		live = append(live, k)
+	}
+	keepers.Unlock()
+	var e encoder
+	e.begin(kind)
+	e.end()
+	for _, k := range live {
+		k.mu.Lock()
+		if k.busy {
+			_ = k.write(e.buf, nil) // if the keeper was killed, Wait says so
+		}
+		k.mu.Unlock()
+	}
+}
+
+// clearOrphans kills the processes of a keeper that was killed. They are children of this process now: those in the keeper's
+// session, and those in a session of their own. Other children of this process are in its session.
+func clearOrphans(session int) (left int) {
+	keepers.Lock()
+	defer keepers.Unlock()
+	own := os.Getpid()
+	ownSession, err := unix.Getsid(0)
+	if err != nil {
+		return 0
+	}
+	var k killer
+	for k.passes < passesExit {
+		orphans := below(processes(), func(p *proc) bool {
+			return p.parent == own && keepers.live[p.pid] == nil && (p.session == session || p.session != ownSession)
+		})
+		if len(orphans) == 0 {
+			break
+		}
+		k.pass(orphans)
+		time.Sleep(time.Millisecond)
+		for i := range orphans {
+			if orphans[i].parent == own {
+				_, _ = unix.Wait4(orphans[i].pid, nil, unix.WNOHANG, nil) // if it has not ended, the next pass does it
+			}
+		}
+	}
+	return len(k.killed)
+}

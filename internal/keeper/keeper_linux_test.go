@@ -1,0 +1,335 @@
+package keeper
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Some tests need a process that dies: this one, started again with the script that it runs.
+const parentEnv = "B4_KEEPER_TEST_SCRIPT"
+
+func TestMain(m *testing.M) {
+	if script := os.Getenv(parentEnv); script != "" {
+		var k Keeper
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err == nil {
+			err = k.Start(&Command{
+				Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ(), Files: [3]uintptr{null.Fd(), null.Fd(), null.Fd()},
+			})
+		}
+		if err == nil {
+			_, err = k.Wait()
+		}
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// fixture runs scripts, whose processes are found by a variable of their environment.
+type fixture struct {
+	*testing.T
+	keeper Keeper
+	dir    string
+	token  string
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{T: t, dir: t.TempDir()}
+	f.token = "B4_KEEPER_TEST=" + f.dir
+	t.Cleanup(func() {
+		if err := f.keeper.Close(); err != nil {
+			t.Errorf("Close() = %v", err)
+		}
+	})
+	return f
+}
+
+func (f *fixture) path(name string) string { return filepath.Join(f.dir, name) }
+
+func (f *fixture) start(memory uint64, path string, argv ...string) {
+	f.Helper()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer null.Close() //nolint:errcheck // only read from
+	out, err := os.Create(f.path("out"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer out.Close() //nolint:errcheck // written by the command
+	err = f.keeper.Start(&Command{
+		Path: path, Argv: argv, Dir: f.dir, Env: append(os.Environ(), f.token), EnvMore: []string{"MORE=1"},
+		Files: [3]uintptr{null.Fd(), out.Fd(), out.Fd()}, Memory: memory,
+	})
+	if err != nil {
+		f.Fatalf("Start() = %v", err)
+	}
+}
+
+func (f *fixture) script(script string) {
+	f.Helper()
+	f.start(0, "/bin/sh", "sh", "-c", script)
+}
+
+func (f *fixture) output() string {
+	f.Helper()
+	text, err := os.ReadFile(f.path("out"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	return string(text)
+}
+
+// await waits for a file that a script creates.
+func (f *fixture) await(name string) {
+	f.Helper()
+	for range 1000 {
+		if _, err := os.Stat(f.path(name)); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	f.Fatalf("%s was not created; output: %s", name, f.output())
+}
+
+// alive counts the processes of scripts.
+func (f *fixture) alive() (n int) {
+	f.Helper()
+	for _, p := range processes() {
+		environ, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/environ")
+		if err == nil && !p.ended() && bytes.Contains(environ, []byte(f.token+"\x00")) {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *fixture) wantNone() {
+	f.Helper()
+	if n := f.alive(); n > 0 {
+		f.Errorf("%d processes are left", n)
+	}
+}
+
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.script(`echo out; echo err >&2; pwd; echo $MORE; ls -l /proc/self/fd | grep -c -- '->'; exit 7`)
+	end, err := f.keeper.Wait()
+	if err != nil || end.Status.ExitStatus() != 7 || end.Left != 0 {
+		t.Errorf("Wait() = %+v, %v, want exit status 7", end, err)
+	}
+	if want := "out\nerr\n" + f.dir + "\n1\n4\n"; f.output() != want { // 4: ls has the folder open
+		t.Errorf("output %q, want %q", f.output(), want)
+	}
+	if end.CPU == 0 || end.PeakMemory == 0 {
+		t.Errorf("Wait() = %+v, want CPU time and memory", end)
+	}
+}
+
+func TestManyCommands(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for i := range 200 {
+		f.start(0, "/bin/sh", "sh", "-c", "exit "+strconv.Itoa(i))
+		if end, err := f.keeper.Wait(); err != nil || end.Status.ExitStatus() != i {
+			t.Fatalf("Wait() = %+v, %v, want exit status %d", end, err, i)
+		}
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.start(0, "/none", "none")
+	if _, err := f.keeper.Wait(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Wait() = %v, want ENOENT", err)
+	}
+	f.start(0, "/bin/sh", "sh", "-c", ":", strings.Repeat("x", 1<<20))
+	if _, err := f.keeper.Wait(); !errors.Is(err, syscall.E2BIG) {
+		t.Errorf("Wait() = %v, want E2BIG", err)
+	}
+	if err := os.WriteFile(f.path("plain"), []byte("echo $1"), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	f.start(0, "./plain", "plain", "argument")
+	if end, err := f.keeper.Wait(); err != nil || end.Status != 0 || f.output() != "argument\n" {
+		t.Errorf("a script without interpreter: Wait() = %+v, %v, output %q", end, err, f.output())
+	}
+}
+
+// leaving are the ways of a process to leave its group. Each creates the file left.
+var leaving = map[string]string{
+	"group":       `sh -c 'echo >left; exec sleep 1000' &`,
+	"timeout":     `timeout 1000 sh -c 'echo >left; sleep 1000' &`,
+	"setsid":      `setsid sh -c 'echo >left; exec sleep 1000' &`,
+	"job control": `bash -c 'set -m; sh -c "echo >left; sleep 1000" & exit 0'`,
+	"nohup":       `nohup sh -c 'trap "" TERM INT; echo >left; sleep 1000' >/dev/null 2>&1 &`,
+	"daemon":      `(setsid sh -c '(sh -c "echo >left; exec sleep 1000" &) ; exit 0' &)`,
+	"python":      `python3 -c 'import subprocess; subprocess.Popen(["sh", "-c", "echo >left; exec sleep 1000"], start_new_session=True)'`,
+}
+
+// TestNothingIsLeft has a process leave its group in each way, and the command end in each way.
+func TestNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	const wait = "\nuntil [ -e left ]; do sleep 0.01; done; "
+	for way, leave := range leaving {
+		ends := map[string]struct {
+			script string
+			end    func(f *fixture)
+			check  func(end End, err error) bool
+		}{
+			"success": {"exit 0", nil, func(end End, err error) bool { return err == nil && end.Status == 0 && end.Left > 0 }},
+			"failure": {"exit 1", nil, func(end End, err error) bool { return err == nil && end.Status.ExitStatus() == 1 && end.Left > 0 }},
+			"stop": {"sleep 1000", func(f *fixture) { f.keeper.Stop(100 * time.Millisecond) }, func(end End, err error) bool {
+				return err == nil && end.Status.Signaled()
+			}},
+			"stop at once": {"trap '' TERM; sleep 1000", func(f *fixture) { f.keeper.Stop(0) }, func(end End, err error) bool {
+				return err == nil && end.Status.Signal() == syscall.SIGKILL
+			}},
+			"keeper killed": {"kill -9 $PPID; sleep 1000", nil, func(_ End, err error) bool { return errors.Is(err, ErrKilled) }},
+			"keeper stopped": {"kill -STOP $PPID; echo >ready; sleep 1000", func(f *fixture) {
+				f.await("ready")
+				f.keeper.Stop(10 * time.Millisecond)
+			}, func(end End, err error) bool { return err == nil && end.Status.Signaled() }},
+		}
+		for name, e := range ends {
+			t.Run(way+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				f := newFixture(t)
+				f.script(leave + wait + e.script)
+				f.await("left")
+				if e.end != nil {
+					e.end(f)
+				}
+				end, err := f.keeper.Wait()
+				f.wantNone()
+				if !e.check(end, err) {
+					t.Errorf("Wait() = %+v, %v", end, err)
+				}
+				f.script("exit 0")
+				if end, err := f.keeper.Wait(); err != nil || end.Status != 0 || end.Left != 0 {
+					t.Errorf("the next command: Wait() = %+v, %v, want success", end, err)
+				}
+			})
+		}
+		t.Run(way+"/parent killed", func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			parent := exec.CommandContext(t.Context(), "/proc/self/exe")
+			parent.Dir = f.dir
+			parent.Env = append(os.Environ(), f.token, parentEnv+"="+leave+wait+"sleep 1000")
+			if err := parent.Start(); err != nil {
+				t.Fatal(err)
+			}
+			f.await("left")
+			_ = parent.Process.Kill() // it runs
+			_ = parent.Wait()         // with the signal's status
+			for range 1000 {
+				if f.alive() == 0 {
+					return
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			f.wantNone()
+		})
+	}
+}
+
+// TestStopGrace stops a command whose child ends in its own time, after the command.
+func TestStopGrace(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.script(`setsid sh -c 'trap "sleep 0.2; echo cleaned; exit" TERM; echo >left; while :; do sleep 0.01; done' & wait`)
+	f.await("left")
+	f.keeper.Stop(time.Minute)
+	end, err := f.keeper.Wait()
+	if err != nil || end.Status.Signal() != syscall.SIGTERM || end.Left != 0 || !strings.Contains(f.output(), "cleaned") {
+		t.Errorf("Wait() = %+v, %v, output %q, want SIGTERM and the child's cleanup", end, err, f.output())
+	}
+	f.keeper.Stop(0) // late
+	f.script("exit 0")
+	if end, err := f.keeper.Wait(); err != nil || end.Status != 0 {
+		t.Errorf("Wait() = %+v, %v, want success", end, err)
+	}
+}
+
+// TestForks kills processes that replace themselves all the time.
+func TestForks(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if err := os.WriteFile(f.path("hop"), []byte("#!/bin/sh\necho >left\nsetsid ./hop &\n"), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	f.script("./hop & ./hop & until [ -e left ]; do sleep 0.01; done")
+	end, err := f.keeper.Wait()
+	f.wantNone()
+	if err != nil || end.Stuck != 0 {
+		t.Errorf("Wait() = %+v, %v, want all killed", end, err)
+	}
+}
+
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.start(64<<20, "/bin/sh", "sh", "-c", `timeout 1000 setsid sh -c 'x=$(head -c 200000000 /dev/zero | tr "\0" x); sleep 1000'`)
+	end, err := f.keeper.Wait()
+	f.wantNone()
+	if err != nil || end.OverMemory <= 64<<20 {
+		t.Errorf("Wait() = %+v, %v, want more memory than the limit", end, err)
+	}
+}
+
+func TestPause(t *testing.T) { //nolint:paralleltest // it stops the commands of all keepers
+	f := newFixture(t)
+	f.script("setsid sh -c 'echo >left; while :; do echo; sleep 0.01; done' & wait")
+	f.await("left")
+	Pause()
+	stopped := func() bool {
+		for range 1000 {
+			n := 0
+			for _, p := range processes() {
+				environ, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/environ")
+				if err == nil && bytes.Contains(environ, []byte(f.token+"\x00")) && (p.state == 'T' || p.state == 'D') { // D: its vfork child is stopped
+					n++
+				}
+			}
+			if n == f.alive() {
+				return true
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return false
+	}
+	if !stopped() {
+		t.Error("Pause() did not stop all processes")
+	}
+	Continue()
+	size := len(f.output())
+	for range 1000 {
+		if len(f.output()) > size {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if len(f.output()) == size {
+		t.Error("Continue() did not continue the processes")
+	}
+	Pause()
+	f.keeper.Stop(time.Minute)
+	if end, err := f.keeper.Wait(); err != nil || end.Status.Signal() != syscall.SIGTERM {
+		t.Errorf("a stop while paused: Wait() = %+v, %v, want SIGTERM", end, err)
+	}
+}

@@ -1,0 +1,86 @@
+//go:build !linux
+
+package keeper
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Keeper runs one command at a time, in a process group. Start, Wait and Close must not be called concurrently; Stop may be
+// called at any time.
+type Keeper struct {
+	mu    sync.Mutex
+	pid   int // 0: none
+	grace *time.Timer
+	err   error
+}
+
+// Start starts a command. The caller then closes its copies of the command's files, and must call Wait.
+func (k *Keeper) Start(c *Command) error {
+	attr := &syscall.ProcAttr{
+		Dir: c.Dir, Env: slices.Concat(c.Env, c.EnvMore), Files: c.Files[:], Sys: &syscall.SysProcAttr{Setpgid: true},
+	}
+	pid, err := syscall.ForkExec(c.Path, c.Argv, attr)
+	if errors.Is(err, syscall.ENOEXEC) {
+		pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", c.Path}, c.Argv[1:]...), attr)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pid, k.err = pid, err
+	return nil
+}
+
+// Wait waits for the command, and kills the rest of its group. The error is that of starting it.
+func (k *Keeper) Wait() (End, error) {
+	if k.err != nil {
+		return End{}, k.err
+	}
+	var end End
+	var usage syscall.Rusage
+	for {
+		if _, err := syscall.Wait4(k.pid, &end.Status, 0, &usage); !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_ = syscall.Kill(-k.pid, syscall.SIGKILL) // usually, nothing is left
+	k.pid = 0
+	if k.grace != nil {
+		k.grace.Stop()
+		k.grace = nil
+	}
+	end.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	return end, nil
+}
+
+// Stop sends SIGTERM to the group, and SIGKILL after grace. With no command, it does nothing.
+func (k *Keeper) Stop(grace time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pid == 0 || k.grace != nil {
+		return
+	}
+	group := k.pid
+	_ = syscall.Kill(-group, syscall.SIGTERM) // it may have ended
+	k.grace = time.AfterFunc(grace, func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.pid == group {
+			_ = syscall.Kill(-group, syscall.SIGKILL)
+		}
+	})
+}
+
+// Close does nothing: there is no command.
+func (k *Keeper) Close() error { return nil }
+
+// Pause is not implemented: the terminal stops only the group of the program.
+func Pause() {}
+
+// Continue is not implemented.
+func Continue() {}

@@ -1,0 +1,401 @@
+package keeper
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// argv0 marks a keeper. It has one argument, its nice value.
+	argv0 = "bridgefour-keeper"
+	// socketFD is the socket to the process that started the keeper.
+	socketFD = 3
+
+	reapInterval   = time.Second // for orphans that end while the command runs
+	memoryInterval = 50 * time.Millisecond
+	clearTimeout   = 5 * time.Second // then the processes are reported as stuck
+	passesExit     = 1000            // about 10 s: a keeper without a worker does not wait for stuck processes for ever
+)
+
+// A keeper runs during the initialization of this package, before that of most others: it stays small, and its only goroutine is
+// locked to the main thread, whose end is what the parent-death signal of commands refers to.
+func init() { //nolint:gochecknoinits // see above
+	if len(os.Args) != 1 || os.Args[0] != argv0 {
+		return
+	}
+	if kind, err := unix.GetsockoptInt(socketFD, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_STREAM {
+		return
+	}
+	s := server{socket: socketFD}
+	s.prepare()
+	s.run()
+	os.Exit(0)
+}
+
+// server is the keeper's process.
+type server struct {
+	socket  int
+	in      []byte // received, not decoded
+	files   []int  // received with a start that is not complete
+	dir     string
+	env     []string
+	envJob  int // entries of env that are of the job
+	argv    []string
+	command *running // nil: none
+	waiting *start   // until stuck processes are gone
+	stuck   bool     // processes of the last command are left
+	killer  killer   // of the stuck processes
+	reply   []byte
+}
+
+// start is a request to start a command. Its strings are valid until the next one.
+type start struct {
+	id     uint32
+	memory uint64
+	path   string
+	files  []int
+}
+
+// running is the command that runs.
+type running struct {
+	start
+	pid, handle int // handle: pidfd; -1: not supported
+	ended       bool
+	stopping    bool
+	deadline    time.Time // of a stop
+	sample      time.Time // of memory, next
+	answer      answer
+}
+
+// prepare sets what the commands inherit.
+func (s *server) prepare() {
+	must := func(err error) {
+		if err != nil {
+			os.Exit(1)
+		}
+	}
+	must(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+	name := append([]byte("b4-keeper"), 0)
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0) // for ps
+	// The process that started the worker may have left descriptors open, signals ignored and others blocked.
+	if unix.CloseRange(socketFD, 1<<31, unix.CLOSE_RANGE_CLOEXEC) != nil { // kernel before 5.11
+		for fd := socketFD; fd < 1<<10; fd++ {
+			unix.CloseOnExec(fd)
+		}
+	}
+	for sig := unix.Signal(1); sig < 65; sig++ {
+		defaultIfIgnored(sig)
+	}
+	must(unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil))
+}
+
+// defaultIfIgnored resets an ignored signal; a handled one is reset by exec.
+func defaultIfIgnored(sig unix.Signal) {
+	var action struct {
+		handler, flags, restorer uintptr
+		mask                     uint64
+	}
+	get := func(now, old unsafe.Pointer) bool {
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(now), uintptr(old), unsafe.Sizeof(action.mask), 0, 0)
+		return errno == 0
+	}
+	const ignored = 1
+	if get(nil, unsafe.Pointer(&action)) && action.handler == ignored {
+		action.handler = 0
+		get(unsafe.Pointer(&action), nil)
+	}
+}
+
+// run works until the socket is closed.
+func (s *server) run() {
+	polled := []unix.PollFd{{Fd: int32(s.socket), Events: unix.POLLIN}, {Fd: -1, Events: unix.POLLIN}}
+	for {
+		polled[0].Revents, polled[1].Fd = 0, -1
+		if s.command != nil && !s.command.ended {
+			polled[1].Fd = int32(s.command.handle) //nolint:gosec // a descriptor
+		}
+		poll(polled, s.timeout())
+		if polled[0].Revents != 0 && !s.receive() {
+			break
+		}
+		if s.command != nil {
+			s.watch()
+		}
+		if s.stuck {
+			s.retryClear()
+		}
+	}
+	var k killer
+	for !s.clear(&k) && k.passes < passesExit { // clear waits
+	}
+}
+
+// poll waits for an event, first without telling the Go runtime: it would wake its monitor thread each time, which costs a tenth of a
+// short command.
+func poll(polled []unix.PollFd, timeout int) {
+	const short = 20
+	first := timeout
+	if timeout < 0 || timeout > short {
+		first = short
+	}
+	n, _, errno := unix.RawSyscall(unix.SYS_POLL, uintptr(unsafe.Pointer(&polled[0])), uintptr(len(polled)), uintptr(first))
+	if n == 0 && errno == 0 && first != timeout {
+		_, _ = unix.Poll(polled, timeout) // an interruption is a wake-up
+	}
+}
+
+// timeout returns the poll timeout in milliseconds.
+func (s *server) timeout() int {
+	c := s.command
+	d := reapInterval
+	switch {
+	case s.stuck:
+		d = 100 * time.Millisecond
+	case c == nil:
+		return -1
+	case c.handle < 0, c.stopping && c.ended:
+		d = 5 * time.Millisecond
+	case c.stopping:
+		d = max(0, min(d, time.Until(c.deadline)+time.Millisecond))
+	}
+	if c != nil && c.memory > 0 {
+		d = min(d, memoryInterval)
+	}
+	return int(d.Milliseconds())
+}
+
+// receive reads from the socket and handles the complete requests. It is false at the end of the stream.
+func (s *server) receive() bool {
+	const piece = 64 << 10
+	if cap(s.in)-len(s.in) < piece {
+		s.in = append(make([]byte, 0, 2*len(s.in)+2*piece), s.in...)
+	}
+	oob := make([]byte, unix.CmsgSpace(3*4))
+	n, oobn, _, _, err := unix.Recvmsg(s.socket, s.in[len(s.in):cap(s.in)], oob, unix.MSG_CMSG_CLOEXEC)
+	if errors.Is(err, unix.EINTR) {
+		return true
+	}
+	if err != nil || n == 0 {
+		return false
+	}
+	s.in = s.in[:len(s.in)+n]
+	if oobn > 0 {
+		messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+		if err != nil || len(messages) != 1 {
+			return false
+		}
+		if s.files, err = unix.ParseUnixRights(&messages[0]); err != nil {
+			return false
+		}
+	}
+	at := 0
+	for len(s.in)-at >= 4 {
+		size := int(binary.LittleEndian.Uint32(s.in[at:]))
+		if size < 1 || size > frameMax {
+			return false
+		}
+		if len(s.in)-at-4 < size {
+			break
+		}
+		if !s.handle(s.in[at+4], &decoder{buf: s.in[at+5 : at+4+size]}) {
+			return false
+		}
+		at += 4 + size
+	}
+	s.in = append(s.in[:0], s.in[at:]...)
+	return true
+}
+
+func (s *server) handle(kind byte, d *decoder) bool {
+	switch kind {
+	case kindJob:
+		s.dir = d.text()
+		s.env = d.texts(nil)
+		s.envJob = len(s.env)
+	case kindStart:
+		r := &start{id: uint32(d.number()), memory: d.number(), path: d.text(), files: s.files}
+		s.argv = d.texts(s.argv[:0])
+		s.env = d.texts(s.env[:s.envJob])
+		s.files = nil
+		if d.bad || len(r.files) != 3 || s.command != nil || s.waiting != nil {
+			return false
+		}
+		if s.stuck {
+			s.waiting = r
+		} else {
+			s.start(r)
+		}
+	case kindStop:
+		s.stop(uint32(d.number()), time.Duration(d.number())*time.Millisecond)
+	case kindPause:
+		// A process may fork until it is stopped.
+		for range 5 {
+			s.signal(unix.SIGSTOP)
+		}
+	case kindContinue:
+		s.signal(unix.SIGCONT)
+	}
+	return !d.bad
+}
+
+// start starts a command. A script without an interpreter line is run by the shell, as shells and xargs do.
+func (s *server) start(r *start) {
+	c := &running{start: *r, handle: -1}
+	attr := syscall.ProcAttr{
+		Dir: s.dir, Env: s.env, Files: []uintptr{uintptr(r.files[0]), uintptr(r.files[1]), uintptr(r.files[2])},
+		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &c.handle},
+	}
+	pid, err := syscall.ForkExec(r.path, s.argv, &attr)
+	if errors.Is(err, syscall.ENOEXEC) {
+		pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", r.path}, s.argv[1:]...), &attr)
+	}
+	for _, fd := range r.files {
+		_ = unix.Close(fd)
+	}
+	if err != nil {
+		errno, _ := err.(syscall.Errno) //nolint:errorlint // ForkExec returns it unwrapped
+		s.answer(&answer{ID: r.id, Errno: uint32(max(errno, 1))})
+		return
+	}
+	c.pid, c.answer.ID = pid, r.id
+	s.command = c
+}
+
+func (s *server) answer(a *answer) {
+	s.reply = a.append(s.reply[:0])
+	_, _ = unix.Write(s.socket, s.reply) // if the other end is closed, the next poll says so
+}
+
+// stop asks all processes of a command to end.
+func (s *server) stop(id uint32, grace time.Duration) {
+	if r := s.waiting; r != nil && r.id == id {
+		for _, fd := range r.files {
+			_ = unix.Close(fd)
+		}
+		s.waiting = nil
+		s.answer(&answer{ID: id, Status: uint32(syscall.SIGTERM)})
+	}
+	c := s.command
+	if c == nil || c.id != id || c.stopping && !time.Now().Add(grace).Before(c.deadline) {
+		return
+	}
+	c.stopping, c.deadline = true, time.Now().Add(grace)
+	if grace > 0 {
+		s.signal(unix.SIGTERM)
+		s.signal(unix.SIGCONT) // a stopped process does not handle SIGTERM
+	}
+}
+
+// watch looks at the command after a wake-up.
+func (s *server) watch() {
+	c := s.command
+	none := s.reap(c)
+	now := time.Now()
+	if c.memory > 0 && !c.ended && !now.Before(c.sample) {
+		c.sample = now.Add(memoryInterval)
+		var used uint64
+		for _, p := range s.descendants() {
+			used += p.rss
+		}
+		if used > c.memory {
+			c.answer.OverMemory = used
+			c.stopping, c.deadline = true, now // after SIGTERM it could grow further
+		}
+	}
+	overdue := c.stopping && !now.Before(c.deadline)
+	if !none && !overdue && (c.stopping || !c.ended) {
+		return
+	}
+	if c.handle >= 0 {
+		_ = unix.Close(c.handle)
+	}
+	if !none {
+		ended := c.ended
+		s.killer = killer{}
+		deadline := now.Add(clearTimeout)
+		for !s.clear(&s.killer) && !s.stuck {
+			s.stuck = !time.Now().Before(deadline)
+		}
+		c.answer.Left = uint32(len(s.killer.killed))
+		if !ended && s.killer.killed[c.pid] {
+			c.answer.Left--
+		}
+	}
+	s.command = nil
+	if s.stuck {
+		left := s.descendants()
+		c.answer.Stuck = uint32(max(1, len(left)))
+		if len(left) > 0 {
+			c.answer.StuckPID = uint32(left[0].pid)
+		}
+	}
+	s.answer(&c.answer)
+}
+
+// reap waits for the children that have ended. none is true if there are no others.
+func (s *server) reap(c *running) (none bool) {
+	for {
+		var status unix.WaitStatus
+		var usage unix.Rusage
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, &usage)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return true // ECHILD
+		case pid == 0:
+			return false
+		}
+		if c == nil {
+			continue
+		}
+		c.answer.CPU += uint64(usage.Utime.Nano() + usage.Stime.Nano())
+		c.answer.Peak = max(c.answer.Peak, uint64(usage.Maxrss)<<10)
+		if pid == c.pid {
+			c.ended, c.answer.Status = true, uint32(status)
+		}
+	}
+}
+
+// clear kills what is left, waits a moment, and reports whether nothing is.
+func (s *server) clear(k *killer) bool {
+	if s.reap(s.command) {
+		return true
+	}
+	left := s.descendants()
+	if len(left) == 0 && s.command != nil { // no /proc
+		_ = unix.Kill(-s.command.pid, unix.SIGKILL)
+	}
+	k.pass(left)
+	wait := unix.NsecToTimespec(min(int64(k.passes)*int64(200*time.Microsecond), int64(10*time.Millisecond)))
+	_ = unix.Nanosleep(&wait, nil) // an interruption only shortens it
+	return s.reap(s.command)
+}
+
+func (s *server) retryClear() {
+	if !s.clear(&s.killer) {
+		return
+	}
+	s.stuck = false
+	if r := s.waiting; r != nil {
+		s.waiting = nil
+		s.start(r)
+	}
+}
+
+func (s *server) descendants() []proc {
+	own := os.Getpid()
+	return below(processes(), func(p *proc) bool { return p.parent == own })
+}
+
+func (s *server) signal(sig unix.Signal) {
+	for _, p := range s.descendants() {
+		_ = unix.Kill(p.pid, sig) // it may have ended
+	}
+}
