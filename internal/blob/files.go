@@ -109,6 +109,29 @@ func (s *Files) CreateFile(ctx context.Context, private Location) (*os.File, err
 	return f, nil
 }
 
+// CreateUnnamed implements Local.
+func (s *Files) CreateUnnamed(_ context.Context, dir Location) (*os.File, error) {
+	f, err := createUnnamed(dir, 0o666&^s.closed)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(string(dir), 0o777&^s.closed); err != nil {
+			return nil, explain("create folder", dir, err)
+		}
+		f, err = createUnnamed(dir, 0o666&^s.closed)
+	}
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, explain("create a file in", dir, err)
+	}
+	return f, err
+}
+
+// Name implements Local.
+func (*Files) Name(_ context.Context, f *os.File, private Location) error {
+	if err := link(f, private); err != nil {
+		return explain("create", private, err)
+	}
+	return nil
+}
+
 func (s *Files) createNew(name Location) (*os.File, error) {
 	return os.OpenFile(string(name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666&^s.closed)
 }

@@ -471,6 +471,17 @@ func testLocal(r room) {
 	if got := Get(t, store, dir.Join("part")); got != "text" {
 		t.Errorf("content = %q, want text", got)
 	}
+	f, err = store.CreateUnnamed(t.Context(), dir.Join("new/private"))
+	if !errors.Is(err, errors.ErrUnsupported) {
+		if err != nil {
+			t.Fatalf("CreateUnnamed: %v", err)
+		}
+		_, err = f.WriteString("more")
+		err = errors.Join(err, store.Name(t.Context(), f, dir.Join("new/private/stdout")), f.Close())
+		if got := Get(t, store, dir.Join("new/private/stdout")); err != nil || got != "more" {
+			t.Errorf("Name: %v, content = %q, want more", err, got)
+		}
+	}
 	if free, total, ok := store.Free(dir.Join("none/at/all")); !ok || total == 0 || free > total {
 		t.Errorf("Free() = %d of %d, %v", free, total, ok)
 	}
