@@ -110,11 +110,11 @@ func (s *Files) CreateFile(ctx context.Context, private Location) (*os.File, err
 }
 
 // CreateUnnamed implements Local.
-func (s *Files) CreateUnnamed(_ context.Context, dir Location) (*os.File, error) {
+func (s *Files) CreateUnnamed(ctx context.Context, dir Location) (*os.File, error) {
 	f, err := createUnnamed(dir, 0o666&^s.closed)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(string(dir), 0o777&^s.closed); err != nil {
-			return nil, explain("create folder", dir, err)
+		if err := s.MkdirAll(ctx, dir); err != nil {
+			return nil, err
 		}
 		f, err = createUnnamed(dir, 0o666&^s.closed)
 	}

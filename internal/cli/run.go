@@ -40,8 +40,8 @@ func (a *app) runCommand() *cobra.Command {
 
 PROGRAM is the name of a built-in job, or -- and a command. A command's task gets its split on standard input, or, where
 an argument holds {}, the path of its input there. With --lines and --range, {} or else the last argument is the item.
-What it writes to standard output is the task's part of the output. A process that it leaves behind with this output open
-makes the attempt fail, whatever the exit status: redirect the output of such a process (>/dev/null).
+What it writes to standard output is the task's part of the output. When it has ended, processes that it
+started and left behind are killed (Linux; elsewhere, those of its process group).
 
 Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 stopped, 4 cluster not reachable, 130 interrupted. A run that was
 interrupted, failed, or whose process died, is continued by --resume without running finished tasks again. The state of

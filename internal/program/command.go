@@ -24,8 +24,8 @@ type command struct {
 	replaces bool     // an argument contains the placeholder
 	dir      string   // empty: the worker's
 	env      []string // jobEnv
+	envMore  []string // of the attempt
 	host     string
-	proc     process
 }
 
 func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure) {
@@ -77,8 +77,7 @@ func (c *command) arguments(item string, appended bool) []string {
 
 // jobEnv returns the environment shared by all attempts of a job.
 func jobEnv(own []string, j *wire.Job, worker uint64) []string {
-	const perAttempt = 6
-	env := make([]string, 0, len(own)+len(j.GetSettings())+3+perAttempt)
+	env := make([]string, 0, len(own)+len(j.GetSettings())+3)
 	for _, entry := range own {
 		if !strings.HasPrefix(entry, "B4_") { // this worker may be a command of a job itself
 			env = append(env, entry)
@@ -112,21 +111,21 @@ func envName(key string) string {
 	}, key)
 }
 
-// attemptEnv adds the variables of an attempt. The result is valid until the next call.
+// attemptEnv returns the variables of an attempt. The result is valid until the next call.
 func (c *command) attemptEnv(t *Task, item string) []string {
 	var offset, length string
 	if file := t.Split.GetFile(); file != nil && !file.GetWhole() {
 		offset = strconv.FormatUint(file.GetOffset(), 10)
 		length = strconv.FormatUint(file.GetLength(), 10)
 	}
-	// In place: c belongs to one slot, and env has room for these.
-	return append(c.env,
+	c.envMore = append(c.envMore[:0],
 		"B4_STAGE="+t.Stage,
 		"B4_TASK="+strconv.FormatUint(t.Index, 10),
 		"B4_ATTEMPT="+strconv.FormatUint(uint64(t.Number), 10),
 		"B4_INPUT="+item,
 		"B4_OFFSET="+offset,
 		"B4_LENGTH="+length)
+	return c.envMore
 }
 
 // startFailure explains why a program could not be started.

@@ -3,10 +3,9 @@
 //
 // # Commands
 //
-// A command runs in its own process group, in the job's working directory. It reads its split, decompressed, from standard
+// A command runs under the slot's keeper (package keeper), in the job's working directory. It reads its split, decompressed, from standard
 // input. If an argument contains {}, that is replaced by the input's path or the item, and there is no standard input; otherwise
-// an item becomes the last argument. When the command has ended, the rest of its group is killed, but not processes that have
-// left the group (setsid, timeout).
+// an item becomes the last argument. When the command has ended, all processes that it started and that are left are killed.
 //
 // These variables are added to the worker's environment:
 //

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -35,6 +36,7 @@ type Task struct {
 	Output io.Writer
 	Log    io.Writer
 	Files  Files
+	Keeper *keeper.Keeper // of the slot; runs commands
 
 	task bridgefour.Task // keeps its buffers
 }
@@ -79,6 +81,9 @@ func WithTimeout(ctx context.Context, j *wire.Job) (context.Context, context.Can
 }
 
 func timeout(j *wire.Job) time.Duration { return time.Duration(j.GetTimeoutMs()) * time.Millisecond }
+
+// grace is the time between SIGTERM and SIGKILL.
+func grace(*wire.Job) time.Duration { return 2 * time.Second }
 
 func isTimeout(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrTimeout) }
 

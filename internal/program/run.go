@@ -7,11 +7,22 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // exitBadInput is EX_DATAERR of sysexits.h.
 const exitBadInput = 65
+
+// stopReason says why a command was stopped.
+type stopReason int
+
+const (
+	notStopped stopReason = iota
+	stopCanceled
+	stopTimeout
+	stopInput // its input could not be read
+)
 
 // run is one attempt of a command.
 type run struct {
@@ -19,34 +30,50 @@ type run struct {
 	task    *Task
 	item    string
 	append  bool // append the item if no argument contains the placeholder
+	path    string
+	argv    []string
+
+	mu     sync.Mutex
+	reason stopReason // the first one
 }
 
 // Map runs the command once.
 func (c *command) Map(ctx context.Context, t *Task) Result {
-	r := run{command: c, task: t}
+	r := &run{command: c, task: t}
 	if t.Split.GetFile() != nil {
 		r.item = t.Path
 	} else {
 		r.item, r.append = string(t.Item), t.Split != nil || t.Item != nil
 	}
-	pid, f := r.open(ctx)
-	if f != nil {
+	if f := r.start(ctx); f != nil {
 		_ = t.Files.Ended() // nothing was read
 		return Result{Failure: f}
 	}
-	c.proc.started(pid)
-	t.Files.Started(func() { c.proc.stop(stopInput) })
-	stop := r.watch(ctx, pid)
-	status, reason, quiet, err := c.proc.wait()
-	stop()
+	t.Files.Started(func() { r.stop(stopInput) })
+	forget := r.watch(ctx)
+	end, err := t.Keeper.Wait()
+	forget()
 	inputErr := t.Files.Ended()
-	switch {
-	case err != nil:
-		return Result{Failure: Failed(wire.FailureKind_PROGRAM_ERROR, "wait for %q: %v", c.argv[0], err)}
-	case reason == stopCanceled:
-		return Result{Canceled: true}
+	if end.Left > 0 {
+		_, _ = fmt.Fprintf(t.Log, "bridgefour: killed %s that the command left behind\n", processes(end.Left)) // never fails
 	}
-	return Result{Failure: r.verdict(status, reason, inputErr, quiet)}
+	switch {
+	case r.reason == stopCanceled:
+		return Result{Canceled: true}
+	case errors.Is(err, keeper.ErrKilled):
+		return Result{Failure: Failed(wire.FailureKind_PROGRAM_ERROR,
+			"the process that contains the command, its parent, was killed; a task must not kill its parent")}
+	case err != nil:
+		return Result{Failure: c.startFailure(r.path, r.argv, r.item, err)}
+	}
+	return Result{Failure: r.verdict(&end, inputErr)}
+}
+
+func processes(n int) string {
+	if n == 1 {
+		return "1 process"
+	}
+	return fmt.Sprintf("%d processes", n)
 }
 
 // Collect is not supported.
@@ -54,85 +81,73 @@ func (c *command) Collect(context.Context, *Task) Result {
 	return Result{Failure: Failed(wire.FailureKind_BAD_PROGRAM, "command %q cannot run a collect stage; only built-in jobs can", c.argv[0])}
 }
 
-// open opens the command's files and starts it with them.
-func (r *run) open(ctx context.Context) (pid int, f *Failure) {
-	stdin, stdout, stderr, f := r.task.Files.Open(ctx, !r.command.replaces)
+// start opens the command's files and starts it with them.
+func (r *run) start(ctx context.Context) *Failure {
+	c, t := r.command, r.task
+	stdin, stdout, stderr, f := t.Files.Open(ctx, !c.replaces)
 	if f != nil {
-		return 0, f
+		return f
 	}
-	return r.start(stdin, stdout, stderr)
+	r.argv = c.arguments(r.item, r.append)
+	if r.path = c.path; r.path == "" {
+		if r.path, f = c.lookUp(r.argv[0]); f != nil {
+			return f
+		}
+	}
+	err := t.Keeper.Start(&keeper.Command{
+		Path: r.path, Argv: r.argv, Dir: c.dir, Env: c.env, EnvMore: c.attemptEnv(t, r.item),
+		Files: [3]uintptr{stdin, stdout, stderr}, Memory: t.Job.GetMemory(),
+	})
+	if err != nil {
+		return c.startFailure(r.path, r.argv, r.item, err)
+	}
+	return nil
 }
 
-// watch stops the command when ctx ends or when it exceeds the memory limit.
-func (r *run) watch(ctx context.Context, pid int) (stop func()) {
-	p, limit := &r.command.proc, r.task.Job.GetMemory()
-	if ctx.Done() == nil && limit == 0 {
+// watch stops the command when ctx ends. After forget, it does not.
+func (r *run) watch(ctx context.Context) (forget func()) {
+	if ctx.Done() == nil {
 		return func() {}
 	}
-	forget := context.AfterFunc(ctx, func() {
+	stopped := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(stopped)
 		if isTimeout(ctx) {
-			p.stop(stopTimeout)
+			r.stop(stopTimeout)
 		} else {
-			p.stop(stopCanceled)
+			r.stop(stopCanceled)
 		}
 	})
-	var watcher sync.WaitGroup
-	watched, end := context.WithCancel(context.WithoutCancel(ctx))
-	if limit > 0 {
-		watcher.Go(func() { p.watchMemory(watched, pid, limit) })
-	}
 	return func() {
-		forget()
-		end()
-		watcher.Wait()
+		if !cancel() {
+			<-stopped // the next command must not get this one's signal
+		}
 	}
 }
 
-// start starts the process. A script without an interpreter line is run by the shell, as shells and xargs do.
-func (r *run) start(stdin, stdout, stderr uintptr) (int, *Failure) {
-	c := r.command
-	argv := c.arguments(r.item, r.append)
-	path := c.path
-	if path == "" {
-		var f *Failure
-		if path, f = c.lookUp(argv[0]); f != nil {
-			return 0, f
-		}
+func (r *run) stop(reason stopReason) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reason == notStopped {
+		r.reason = reason
+		r.task.Keeper.Stop(grace(r.task.Job))
 	}
-	attr := syscall.ProcAttr{
-		Dir:   c.dir,
-		Env:   c.attemptEnv(r.task, r.item),
-		Files: []uintptr{stdin, stdout, stderr},
-		Sys:   ownGroup(&c.proc.handle),
-	}
-	c.proc.handle = -1
-	pid, err := syscall.ForkExec(path, argv, &attr)
-	if errors.Is(err, syscall.ENOEXEC) {
-		pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", path}, argv[1:]...), &attr)
-	}
-	if err != nil {
-		return 0, c.startFailure(path, argv, r.item, err)
-	}
-	return pid, nil
 }
 
 // verdict returns the failure, if the command has failed.
-func (r *run) verdict(status syscall.WaitStatus, reason stopReason, inputErr error, quiet bool) *Failure {
-	j := r.task.Job
-	switch reason {
-	case stopTimeout:
-		return timedOut(j)
-	case stopMemory:
-		return Failed(wire.FailureKind_OUT_OF_MEMORY, "used %s of memory; the job allows %s (--memory)",
-			sizeText(r.command.proc.rss), sizeText(j.GetMemory()))
-	case stopCanceled, stopInput, notStopped:
-	}
-	if inputErr != nil {
-		return JobFailure(inputErr)
-	}
+func (r *run) verdict(end *keeper.End, inputErr error) *Failure {
+	j, status := r.task.Job, end.Status
 	switch {
-	case !quiet:
-		return Failed(wire.FailureKind_PROGRAM_ERROR, "the command ended, but a process started by it could not be killed")
+	case end.Stuck > 0:
+		return Failed(wire.FailureKind_PROGRAM_ERROR, "%s started by the command cannot be killed, such as process %d on %s; "+
+			"the slot is used again when they have ended", processes(end.Stuck), end.StuckPID, r.command.host)
+	case end.OverMemory > 0:
+		return Failed(wire.FailureKind_OUT_OF_MEMORY, "used %s of memory; the job allows %s (--memory)",
+			sizeText(end.OverMemory), sizeText(j.GetMemory()))
+	case r.reason == stopTimeout:
+		return timedOut(j)
+	case inputErr != nil:
+		return JobFailure(inputErr)
 	case status.Signaled():
 		hint := ""
 		if status.Signal() == syscall.SIGKILL {

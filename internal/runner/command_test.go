@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -39,14 +40,8 @@ func TestCommandOutput(t *testing.T) {
 				t.Errorf("Run().InputBytes = %d, want %d", out.InputBytes, len(text))
 			}
 		}
-		idle := 0
-		for _, name := range f.files() {
-			if strings.HasPrefix(name, ".stdout-") {
-				idle++
-			}
-		}
-		if want := map[bool]int{true: 3 + 1, false: 6 + 1}[spool]; len(f.files()) != want || idle != 1 {
-			t.Errorf("spool %v: files = %q, want %d, one of them for the next attempt", spool, f.files(), want)
+		if want := map[bool]int{true: 3, false: 6}[spool]; len(f.files()) != want {
+			t.Errorf("spool %v: files = %q, want %d", spool, f.files(), want)
 		}
 	}
 }
@@ -242,15 +237,23 @@ func TestCommandCanceled(t *testing.T) {
 	f.wantNoFiles()
 }
 
-// TestCommandLeavesProcesses runs a command that leaves a writing process in its group.
+// TestCommandLeavesProcesses runs a command that ends while a process that has left its group writes.
 func TestCommandLeavesProcesses(t *testing.T) {
-	f := shell(t, &wire.Job{}, `trap 'echo done; exit 0' USR1; sh -c 'echo $$ >&2; kill -USR1 $PPID; while :; do echo late; done' & while :; do sleep 0.01; done`)
+	f := shell(t, &wire.Job{}, `setsid sh -c 'echo $$ >&2; echo >'"$0"'; while :; do echo late; done' & until [ -e "$0" ]; do sleep 0.01; done; rm "$0"; echo done`)
+	f.job.Program.GetCommand().Argv = append(f.job.Program.GetCommand().GetArgv(), []byte(filepath.Join(t.TempDir(), "begun")))
 	for range 3 {
 		out := f.run(t.Context(), nil)
 		if out.Failure != nil {
 			t.Fatalf("Run() = %v", out.Failure)
 		}
-		wantGone(t, f.log.String())
+		pid, note, _ := strings.Cut(f.log.String(), "\n")
+		if !strings.Contains(note, "killed 1 process that the command left behind") {
+			pid, note = note, pid // the note may come first
+		}
+		wantGone(t, pid)
+		if !strings.Contains(note, "killed 1 process that the command left behind") {
+			t.Errorf("log = %q, want a note of the process", f.log)
+		}
 		got, err := os.ReadFile(string(out.File))
 		if err != nil || uint64(len(got)) != out.Size || !strings.Contains(string(got), "done\n") {
 			t.Errorf("the file has %d bytes, %v; Run().Size = %d", len(got), err, out.Size)
@@ -258,27 +261,63 @@ func TestCommandLeavesProcesses(t *testing.T) {
 	}
 }
 
-// TestCommandLeavesWriter runs a command that leaves a process outside of its group. While the slot runs the next attempt, the
-// process writes to the output and the log that it inherited.
-func TestCommandLeavesWriter(t *testing.T) {
-	dir := t.TempDir()
-	for _, name := range []string{"begun", "go", "written"} {
-		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+// TestOutputIsHeld gives the descriptors of a command to a process that is not of the attempt. The attempt fails, and what the process
+// writes then is in no other attempt's output or log.
+func TestOutputIsHeld(t *testing.T) {
+	for _, end := range []string{"exit 1", "sleep 1000", "echo done; exit 0"} {
+		f := shell(t, &wire.Job{TimeoutMs: 2000}, `if [ "$1" = first ]; then echo $$ >pid.new; mv pid.new pid; cat go; `+end+`; else echo begin; echo begin >&2; cat go; echo end; fi`)
+		f.job.Dir = t.TempDir()
+		f.job.Program.GetCommand().Argv = append(f.job.Program.GetCommand().GetArgv(), []byte("sh"))
+		fifo := filepath.Join(f.job.GetDir(), "go")
+		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 			t.Fatal(err)
 		}
-	}
-	const leave = `setsid sh -c 'echo >begun; cat go; echo LATE; echo LATE >&2; echo >written' & cat begun >/dev/null; `
-	for name, end := range map[string]string{"failed": "exit 1", "timed out": "sleep 1000", "succeeded": "echo done"} {
-		f := shell(t, &wire.Job{Dir: dir, TimeoutMs: 3000}, `if [ "$1" = first ]; then `+leave+end+`; else echo begin; echo >go; cat written >/dev/null; echo end; fi`)
-		f.job.Program.GetCommand().Argv = append(f.job.Program.GetCommand().GetArgv(), []byte("sh"))
-		out := f.run(t.Context(), itemSplit("first"))
-		if out.Failure == nil {
-			t.Errorf("%s: Run() = %+v, want a failure: a process can still write to the output", name, out)
+		held := make(chan []*os.File, 1)
+		go func() {
+			var pid []byte
+			for len(pid) == 0 {
+				time.Sleep(time.Millisecond)
+				pid, _ = os.ReadFile(filepath.Join(f.job.GetDir(), "pid"))
+			}
+			var files []*os.File
+			for _, fd := range []string{"1", "2"} {
+				file, err := os.OpenFile("/proc/"+strings.TrimSpace(string(pid))+"/fd/"+fd, os.O_WRONLY|os.O_APPEND, 0)
+				if err != nil {
+					t.Error(err)
+				}
+				files = append(files, file)
+			}
+			held <- files
+			if err := os.WriteFile(fifo, nil, 0); err != nil {
+				t.Error(err)
+			}
+		}()
+		if out := f.run(t.Context(), itemSplit("first")); out.Failure == nil {
+			t.Errorf("%s: Run() = %+v, want a failure: a process can still write to the output", end, out)
+		} else if strings.HasPrefix(end, "echo") && !strings.Contains(out.Failure.GetMessage(), errHeld.Error()) {
+			t.Errorf("%s: Run() = %v, want it to say %q", end, out.Failure, errHeld)
 		}
-		f.job = &wire.Job{Id: 12, Uid: "uid", Dir: dir, Output: f.output, TimeoutMs: 60_000, Program: f.job.GetProgram()}
+		files := <-held
+		f.job = &wire.Job{Id: 12, Uid: "uid", Dir: f.job.GetDir(), Output: f.output, TimeoutMs: 60_000, Program: f.job.GetProgram()}
+		go func() {
+			for _, file := range files {
+				if _, err := file.WriteString("LATE\n"); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := os.WriteFile(fifo, nil, 0); err != nil { // the second attempt runs
+				t.Error(err)
+			}
+			for _, file := range files {
+				_, err := file.WriteString("LATE\n")
+				if err := errors.Join(err, file.Close()); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
 		f.want(f.run(t.Context(), itemSplit("second")), "begin\nend\n")
-		if f.log.String() != "" {
-			t.Errorf("%s: log of the next attempt = %q, want none", name, f.log)
+		if f.log.String() != "begin\n" {
+			t.Errorf("%s: log of the next attempt = %q, want begin", end, f.log)
 		}
 	}
 }
@@ -345,10 +384,6 @@ func TestCommandRunawayLog(t *testing.T) {
 	if got := len(f.log.String()); got > 4096+100 || !strings.Contains(f.log.String(), "bytes cut …") {
 		t.Errorf("log has %d bytes, want at most 4096 and a mark", got)
 	}
-	var st syscall.Stat_t
-	if err := syscall.Fstat(f.slot.stderr.fd, &st); err != nil || st.Size != 0 {
-		t.Errorf("the log's file has %d bytes, %v after the attempt", st.Size, err)
-	}
 }
 
 // TestScratchLogFreesDisk calls tick directly.
@@ -358,21 +393,15 @@ func TestScratchLogFreesDisk(t *testing.T) {
 	l.sizeMax = 64 << 10
 	s := scratchLog{dir: t.TempDir(), log: &l}
 	l.begin(&sink)
-	attemptFD, err := s.begin()
-	if err != nil {
+	if err := s.begin(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := errors.Join(syscall.Close(attemptFD), s.close()); err != nil {
-			t.Error(err)
-		}
-	}()
 	s.timer.Stop()
 	var all strings.Builder
 	for i := range 50 {
 		text := strings.Repeat(fmt.Sprintf("line %d\n", i), 10_000)
 		all.WriteString(text)
-		if _, err := syscall.Write(attemptFD, []byte(text)); err != nil {
+		if _, err := s.file.WriteString(text); err != nil {
 			t.Fatal(err)
 		}
 		s.tick()
@@ -404,20 +433,6 @@ func TestCommandOutputFolderIsRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.want(f.run(t.Context(), itemSplit("text")), "text")
-	}
-}
-
-func TestSlotCloseRemovesIdleFiles(t *testing.T) {
-	f := newCommandFixture(t, &wire.Job{Spool: true}, "true")
-	f.want(f.run(t.Context(), nil), "")
-	if len(f.files()) != 1 {
-		t.Errorf("files = %q, want the one for the next attempt", f.files())
-	}
-	if err := f.slot.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if len(f.files()) != 0 {
-		t.Errorf("files = %q after Close, want none", f.files())
 	}
 }
 

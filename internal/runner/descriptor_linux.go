@@ -2,40 +2,25 @@ package runner
 
 import (
 	"errors"
+	"os"
 	"strconv"
-	"time"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// exclusive reports whether fd is the only open file description of its file. If the file system cannot tell, it is not.
-func exclusive(fd int) bool {
-	// The kernel grants a write lease only if there is no other open file description.
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		return false
-	}
-	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
-	return err == nil
-}
-
 // readOnly reports whether no open file description of fd's file can write; fd itself must be read-only. If the file system
 // cannot tell, none can.
 func readOnly(fd int) bool {
-	// A child that another slot forks briefly has copies of this process's descriptors, until it executes its program.
-	const tries = 100
-	for range tries {
-		// The kernel refuses a read lease while there is a writer. NFS and SMB refuse it for other reasons too.
-		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
-		if err == nil {
-			_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
-			return err == nil
-		}
-		if !errors.Is(err, unix.EAGAIN) || !grantsLeases(fd) {
-			return true
-		}
-		time.Sleep(time.Millisecond)
+	// A child that this process forks has copies of its descriptors until it executes its program.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	// The kernel refuses a read lease while there is a writer. NFS and SMB refuse it for other reasons too.
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
+		return !errors.Is(err, unix.EAGAIN) || !grantsLeases(fd)
 	}
-	return false
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
+	return err == nil
 }
 
 func grantsLeases(fd int) bool {
@@ -50,9 +35,18 @@ func grantsLeases(fd int) bool {
 	return false
 }
 
-// reopen creates another open file description for the file of fd.
-func reopen(fd, flags int) (int, error) {
-	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), flags|unix.O_CLOEXEC, 0)
+// reopen opens the file of f for reading.
+func reopen(f *os.File) (*os.File, error) {
+	return os.Open("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+}
+
+// createUnnamed creates a file without a name in a folder; errors.ErrUnsupported if the file system cannot.
+func createUnnamed(dir string) (*os.File, error) {
+	f, err := os.OpenFile(dir, os.O_RDWR|os.O_APPEND|unix.O_TMPFILE, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
+		return nil, errors.ErrUnsupported
+	}
+	return f, err
 }
 
 // punchHole frees the disk space of a part of a file.

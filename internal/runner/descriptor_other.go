@@ -4,16 +4,16 @@ package runner
 
 import (
 	"errors"
-	"syscall"
+	"os"
 )
-
-// exclusive is not implemented.
-func exclusive(int) bool { return false }
 
 // readOnly is not implemented.
 func readOnly(int) bool { return true }
 
-// reopen returns the same open file description, which is never given to another attempt: see exclusive.
-func reopen(fd, _ int) (int, error) { return syscall.Dup(fd) }
+// reopen opens the file of f for reading.
+func reopen(f *os.File) (*os.File, error) { return os.Open(f.Name()) }
+
+// createUnnamed is not implemented.
+func createUnnamed(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func punchHole(int, int64, int64) error { return errors.ErrUnsupported }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"syscall"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/program"
@@ -20,8 +19,8 @@ type files struct {
 	job     *jobState
 	attempt *Attempt
 	opened  bool // in this attempt
+	started bool // the command, in this attempt
 	stdin   commandInput
-	stderr  int      // the command's descriptor; -1 once it has started
 	null    *os.File // /dev/null, for commands that do not read their input
 }
 
@@ -29,7 +28,7 @@ type files struct {
 func (f *files) begin(j *jobState, a *Attempt) {
 	f.job, f.attempt = j, a
 	if f.opened {
-		f.opened, f.stdin = false, commandInput{}
+		f.opened, f.started, f.stdin = false, false, commandInput{}
 	}
 }
 
@@ -49,9 +48,8 @@ func (f *files) Open(ctx context.Context, input bool) (stdin, stdout, stderr uin
 	if err := f.job.stdout.begin(ctx); err != nil {
 		return 0, 0, 0, program.OutputFailure(err)
 	}
-	var err error
-	if f.stderr, err = s.stderr.begin(); err != nil {
-		_ = syscall.Close(f.job.stdout.attemptFD) // unused
+	if err := s.stderr.begin(); err != nil {
+		f.job.stdout.discard(ctx)
 		return 0, 0, 0, program.Failed(wire.FailureKind_OUTPUT_ERROR, "create log file in %q on %s: %v",
 			s.runner.scratchDir, s.runner.host, program.Bare(err))
 	}
@@ -59,19 +57,13 @@ func (f *files) Open(ctx context.Context, input bool) (stdin, stdout, stderr uin
 	if err := f.openInput(ctx, input); err != nil {
 		return 0, 0, 0, program.JobFailure(err)
 	}
-	return f.stdin.file.Fd(), uintptr(f.job.stdout.attemptFD), uintptr(f.stderr), nil
+	return f.stdin.file.Fd(), f.job.stdout.file.Fd(), uintptr(s.stderr.fd), nil
 }
 
 // Started implements program.Files.
 func (f *files) Started(broken func()) {
-	f.closeAttemptFDs()
+	f.started = true
 	f.stdin.feed(&f.slot.input, broken)
-}
-
-// closeAttemptFDs closes this process's copies of the command's descriptors.
-func (f *files) closeAttemptFDs() {
-	_ = errors.Join(syscall.Close(f.job.stdout.attemptFD), syscall.Close(f.stderr)) // not written to here
-	f.job.stdout.attemptFD, f.stderr = -1, -1
 }
 
 // Ended implements program.Files.
@@ -79,12 +71,8 @@ func (f *files) Ended() error {
 	if !f.opened {
 		return nil
 	}
-	started := f.stderr < 0
-	if !started {
-		f.closeAttemptFDs()
-	}
 	err := f.stdin.finish()
-	if !started {
+	if !f.started {
 		f.stdin.length = 0
 	}
 	return err
@@ -224,7 +212,7 @@ type writerOnly struct{ io.Writer }
 // finish closes the input after the command has ended or failed to start. The error is one of reading the split.
 func (in *commandInput) finish() error {
 	if in.pipe != nil {
-		// A process that has left the group may hold the pipe open without reading it: do not wait for the feeder to finish writing.
+		// A daemon that was given the pipe may hold it open without reading it: do not wait for the feeder to finish writing.
 		_ = in.pipe.Close()
 	}
 	if in.fed != nil {

@@ -197,9 +197,7 @@ func (f *fixture) wantFailure(out Outcome, kind wire.FailureKind, texts ...strin
 func (f *fixture) wantNoFiles() {
 	f.t.Helper()
 	for _, name := range f.files() {
-		if !strings.HasPrefix(name, ".stdout-") {
-			f.t.Errorf("%s was left behind", name)
-		}
+		f.t.Errorf("%s was left behind", name)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -131,6 +132,7 @@ type Slot struct {
 	log    attemptLog
 	stderr scratchLog
 	files  files
+	keeper keeper.Keeper
 	buf    []byte // for reading outputs back
 }
 
@@ -142,18 +144,15 @@ func (r *Runner) NewSlot() *Slot {
 	s.stderr.dir = r.scratchDir
 	s.stderr.log = &s.log
 	s.files.slot = s
-	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files}
+	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper}
 	return s
 }
 
 // Close releases the slot's resources.
 func (s *Slot) Close() error {
-	for _, j := range s.jobs {
-		j.stdout.close(context.Background())
-	}
 	s.jobs = nil
 	s.input.close()
-	return errors.Join(s.stderr.close(), s.files.close())
+	return errors.Join(s.keeper.Close(), s.files.close())
 }
 
 // Run runs an attempt to its end. If ctx ends first, the attempt is stopped: a command gets SIGTERM, and SIGKILL two seconds
@@ -211,12 +210,8 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 			s.runner.logger.WarnContext(ctx, "attempt's output not removed", "job", a.Job.GetId(), "error", err)
 		}
 	}
-	switch {
-	case !s.files.opened:
-	case out.Canceled:
-		j.stdout.close(ctx) // the job may have ended: leave nothing behind
-	default:
-		j.stdout.clear(ctx)
+	if s.files.opened {
+		j.stdout.discard(ctx) // if it is still there
 	}
 	return f
 }
@@ -279,6 +274,7 @@ func (s *Slot) finishStdout(ctx context.Context, j *jobState, a *Attempt, out *O
 		return err
 	}
 	if size == 0 {
+		j.stdout.discard(ctx)
 		return s.output.finish(0, out)
 	}
 	if s.buf == nil {
@@ -305,11 +301,7 @@ func (s *Slot) job(ctx context.Context, j *wire.Job) *jobState {
 	if fresh.broken != nil {
 		return fresh // not cached: the command may be installed later
 	}
-	if len(s.jobs) == jobsCached {
-		s.jobs[jobsCached-1].stdout.close(ctx)
-		s.jobs = s.jobs[:jobsCached-1]
-	}
-	s.jobs = append([]*jobState{fresh}, s.jobs...)
+	s.jobs = append([]*jobState{fresh}, s.jobs[:min(len(s.jobs), jobsCached-1)]...)
 	return fresh
 }
 

@@ -21,11 +21,11 @@ const (
 // lastLogsMax limits the last lines of the log that are part of a failure's message.
 const lastLogsMax = wire.FailureMessageMax * 3 / 4
 
-// scratchLog is the file for the standard error of a slot's commands. It is forwarded while a command runs, and the disk space
-// of what belongs to neither the first nor the last half of the log is freed.
+// scratchLog is the file for the standard error of an attempt of a command. It is forwarded while the command runs, and the disk
+// space of what belongs to neither the first nor the last half of the log is freed.
 //
 // The file has no name, so that nothing remains if the worker is killed. Commands append to it: after it is truncated, writing
-// starts at its beginning. As with standard output (see stdoutFile), it is reused only when no process has it open.
+// starts at its beginning. As with standard output (see stdoutFile), each attempt gets a new one.
 type scratchLog struct {
 	dir string
 	log *attemptLog
@@ -41,18 +41,18 @@ type scratchLog struct {
 	chunk   []byte
 }
 
-// begin returns a descriptor for an attempt's standard error; the caller closes it.
-func (s *scratchLog) begin() (attemptFD int, err error) {
+// begin creates the file for an attempt.
+func (s *scratchLog) begin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file == nil {
-		if err := s.create(); err != nil {
-			return 0, err
-		}
+	file, err := createUnnamed(s.dir)
+	if errors.Is(err, errors.ErrUnsupported) {
+		file, err = createRemoved(s.dir)
 	}
-	if attemptFD, err = reopen(s.fd, syscall.O_WRONLY|syscall.O_APPEND); err != nil {
-		return 0, err
+	if err != nil {
+		return err
 	}
+	s.file, s.fd = file, int(file.Fd())
 	s.running = true
 	s.size, s.passed, s.freed = 0, 0, 0
 	if s.timer == nil {
@@ -60,22 +60,18 @@ func (s *scratchLog) begin() (attemptFD int, err error) {
 	} else {
 		s.timer.Reset(logInterval)
 	}
-	return attemptFD, nil
+	return nil
 }
 
-func (s *scratchLog) create() error {
-	named, err := os.CreateTemp(s.dir, "stderr-*")
+// createRemoved creates a file, and removes its name.
+func createRemoved(dir string) (*os.File, error) {
+	named, err := os.CreateTemp(dir, "stderr-*")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	name := named.Name()
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_APPEND, 0)
-	err = errors.Join(err, named.Close(), os.Remove(name))
-	if err != nil {
-		return err
-	}
-	s.file, s.fd = file, int(file.Fd())
-	return nil
+	return file, errors.Join(err, named.Close(), os.Remove(name))
 }
 
 // tick runs periodically while a command runs.
@@ -152,18 +148,14 @@ func (s *scratchLog) end(wantLast bool) (last []byte) {
 	s.running = false
 	s.timer.Stop()
 	s.emit()
-	reusable := exclusive(s.fd)
 	if s.size > 0 || s.log.cut > 0 {
 		if wantLast {
 			last = s.lastLines()
 		}
 		s.emitTail()
-		reusable = reusable && s.file.Truncate(0) == nil
 	}
-	if !reusable {
-		_ = s.file.Close() // its content was read, or is lost
-		s.file = nil
-	}
+	_ = s.file.Close() // its content was read, or is lost
+	s.file = nil
 	return last
 }
 
@@ -198,15 +190,4 @@ func (s *scratchLog) emitTail() {
 		text = text[:max(n, 0)]
 	}
 	s.log.emitTail(s.log.cut+from-s.passed, nil, text)
-}
-
-func (s *scratchLog) close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.file == nil {
-		return nil
-	}
-	err := s.file.Close()
-	s.file = nil
-	return err
 }

@@ -7,126 +7,93 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"syscall"
 
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 )
 
-// stdoutFile is the file for the standard output of a command's attempts. It is in the job's private folder and is renamed to
-// become an attempt's file, or, if the job's store has no local files, in the scratch folder and is copied.
+// stdoutFile is the file for the standard output of one attempt of a command. It has no name, in the job's private folder, until it
+// is the attempt's output, or, if the job's store has no local files, in the scratch folder, and is copied.
 //
-// A process that an attempt leaves behind may keep the file open, and its late output must not become that of another attempt.
-// So each attempt gets a new file, or one that is empty and that provably no other process has open: each attempt gets an open
-// file description of its own, and [exclusive] reports when all of those are closed. (Always creating a new file would double
-// the cost of a short command without output: on ext4 without a journal it takes up to a millisecond.)
+// Each attempt gets a new file: what a process of an earlier one still writes, such as a daemon that was given the descriptor,
+// can not get into another task's part.
 type stdoutFile struct {
-	store     blob.Local
-	folder    blob.Location
-	copyTo    blob.Store // the job's store, if it is not store
-	path      blob.Location
-	file      *os.File // nil: none
-	fd        int      // of file
-	attemptFD int      // the command's descriptor; -1 once it has started
+	store  blob.Local
+	folder blob.Location
+	copyTo blob.Store    // the job's store, if it is not store
+	file   *os.File      // nil: none
+	path   blob.Location // empty: the file has no name
 }
 
-// begin prepares the file for an attempt, and opens attemptFD.
-func (s *stdoutFile) begin(ctx context.Context) error {
-	var st syscall.Stat_t
-	if s.file != nil && (syscall.Fstat(s.fd, &st) != nil || st.Nlink != 1) {
-		s.close(ctx) // the folder was removed when the job ended; this is a retry
-	}
-	if s.file == nil {
+// begin creates the file for an attempt.
+func (s *stdoutFile) begin(ctx context.Context) (err error) {
+	s.path = ""
+	if s.file, err = s.store.CreateUnnamed(ctx, s.folder); errors.Is(err, errors.ErrUnsupported) {
 		// A random name: workers that share the folder do not know each other.
-		path := s.folder.Join(".stdout-" + strconv.FormatUint(rand.Uint64(), 36))
-		file, err := s.store.CreateFile(ctx, path)
-		if err != nil {
-			return err
-		}
-		s.path, s.file, s.fd = path, file, int(file.Fd())
+		s.path = s.folder.Join(".stdout-" + strconv.FormatUint(rand.Uint64(), 36))
+		s.file, err = s.store.CreateFile(ctx, s.path)
 	}
-	attemptFD, err := reopen(s.fd, syscall.O_RDWR)
-	if err != nil {
-		return err
-	}
-	s.attemptFD = attemptFD
-	return nil
+	return err
 }
 
 // size returns the length of the attempt's output.
 func (s *stdoutFile) size() (int64, error) {
-	var st syscall.Stat_t
-	if err := syscall.Fstat(s.fd, &st); err != nil {
+	info, err := s.file.Stat()
+	if err != nil {
 		return 0, err
 	}
-	return st.Size, nil
+	return info.Size(), nil
 }
 
-// clear empties the file for another attempt, or removes it.
-func (s *stdoutFile) clear(ctx context.Context) {
-	if s.file == nil {
-		return
-	}
-	if !exclusive(s.fd) {
-		s.close(ctx)
-		return
-	}
-	if size, err := s.size(); err != nil || size > 0 && s.file.Truncate(0) != nil {
-		s.close(ctx)
-	}
-}
-
-func (s *stdoutFile) close(ctx context.Context) {
+// discard removes the file, if it is not the attempt's output.
+func (s *stdoutFile) discard(ctx context.Context) {
 	if s.file == nil {
 		return
 	}
 	_ = s.file.Close() // empty, or of an attempt that failed
-	_ = s.store.Remove(context.WithoutCancel(ctx), s.path)
 	s.file = nil
+	if s.path != "" {
+		_ = s.store.Remove(context.WithoutCancel(ctx), s.path) // the clean-up of the folder removes what remains
+	}
 }
 
 // errHeld is the error for an output that could still change.
-var errHeld = errors.New("a process started by the command still has its output open")
+var errHeld = errors.New("a process that is not of the command has its output open for writing")
 
-// finish makes the file the attempt's, and counts it. It fails if a process could still write to it: what is counted must be
-// what is published.
+// finish makes the file the attempt's, and counts it. It fails if a process could still write to it, such as a daemon that was given
+// the descriptor: what is counted must be what is published.
 func (s *stdoutFile) finish(ctx context.Context, path, final blob.Location, buf []byte, out *Outcome) (err error) {
-	file, err := s.store.Open(ctx, s.path, 0)
+	defer s.discard(ctx)
+	file, err := reopen(s.file)
 	if err != nil {
 		return err
 	}
 	defer file.Close() //nolint:errcheck // only read from
-	err = s.file.Close()
-	s.file = nil
-	private := s.path
-	defer func() {
-		if err != nil || s.copyTo != nil {
-			err = errors.Join(err, s.store.Remove(context.WithoutCancel(ctx), private))
-		}
-	}()
-	if err != nil {
+	if err := s.file.Close(); err != nil {
 		return err
 	}
-	if f, ok := file.(blob.LocalFile); ok && !readOnly(int(f.Fd())) {
+	if !readOnly(int(file.Fd())) {
 		return errHeld
 	}
-	if s.copyTo == nil {
-		if err := s.store.Publish(ctx, private, path); err != nil {
+	if s.copyTo != nil {
+		w, err := s.copyTo.Create(ctx, path, final)
+		if err != nil {
 			return err
 		}
-		private = path
-		return readBack(file, io.Discard, buf, out)
+		defer w.Abort()
+		if err := readBack(file, w, buf, out); err != nil {
+			return err
+		}
+		return w.Prepare()
 	}
-	w, err := s.copyTo.Create(ctx, path, final)
-	if err != nil {
+	if err := readBack(file, io.Discard, buf, out); err != nil {
 		return err
 	}
-	defer w.Abort()
-	if err := readBack(file, w, buf, out); err != nil {
-		return err
+	if s.path == "" {
+		return s.store.Name(ctx, file, path)
 	}
-	return w.Prepare()
+	return s.store.Publish(ctx, s.path, path)
 }
 
 // readBack copies an output to w, and computes its checksum and size and the number of lines.
