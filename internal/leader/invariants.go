@@ -14,6 +14,9 @@ func (c *Core) Check() error {
 	if err := c.pipeline.check(); err != nil {
 		return err
 	}
+	if err := c.sched.Check(); err != nil {
+		return err
+	}
 	current := map[taskKey]state.Lease{}
 	leased := map[state.JobID]int{}
 	ended := 0

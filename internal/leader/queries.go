@@ -32,12 +32,9 @@ func (c *Core) WorkerState(id state.WorkerID) (WorkerState, bool) {
 	}
 	return WorkerState{
 		Connected: w.session != nil && !w.lost, Draining: w.draining, Quarantined: w.quarantine.active(),
-		Busy: uint32(w.busy()), Queued: uint32(w.Leases() - w.busy()), Heard: w.heard,
+		Busy: uint32(w.Busy()), Queued: uint32(w.Waiting()), Heard: w.heard,
 	}, true
 }
-
-// busy is how many slots run an attempt: a worker starts its leases at once, as far as it has slots.
-func (w *worker) busy() int { return min(w.Leases(), w.Slots) }
 
 // Leased returns how many tasks of a job are leased.
 func (c *Core) Leased(id state.JobID) uint64 { return uint64(c.sched.Leased(id)) }
@@ -71,6 +68,12 @@ type Demand = sched.Demand
 
 // Demand returns the tasks that wait for workers.
 func (c *Core) Demand() []Demand { return c.sched.Demand() }
+
+// Reservation is a worker that is emptied for a task.
+type Reservation = sched.Reservation
+
+// Reservation returns the worker that is emptied for the next task of a job; ok is false if none is.
+func (c *Core) Reservation(id state.JobID) (r Reservation, ok bool) { return c.sched.Reservation(id) }
 
 // Waiting returns how many failed tasks of a job wait for their back-off to end, and when the first one does.
 func (c *Core) Waiting(id state.JobID) (tasks int, first time.Time) { return c.sched.Waiting(id) }

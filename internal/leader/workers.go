@@ -154,7 +154,7 @@ func (c *Core) adopt(w *worker, held []*wire.Held) {
 		case c.won(key, number):
 			committed = append(committed, number)
 		case c.adoptable(key, number):
-			cost := c.sched.Adopt(&w.Worker, key.Key, key.task)
+			cost := c.sched.Adopt(c.now, &w.Worker, key.Key, key.task)
 			c.leases.put(w.leases, number, &lease{taskKey: key, cost: cost})
 			c.changed[key.Job] = struct{}{}
 		default:

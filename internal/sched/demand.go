@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,6 +18,16 @@ type Need struct {
 
 func needOf(spec *state.Spec) Need {
 	return Need{Labels: spec.Labels, Slots: slots(spec), Memory: spec.Memory}
+}
+
+// eligible reports whether worker w, if it is empty, has what is needed.
+func (n *Need) eligible(w *Worker) bool {
+	for k, v := range n.Labels {
+		if w.Labels[k] != v {
+			return false
+		}
+	}
+	return n.Slots <= w.Slots && (w.Memory == 0 || n.Memory <= w.Memory)
 }
 
 // key is equal for equal needs.
@@ -44,26 +55,27 @@ type JobDemand struct {
 
 // Demand returns the demand, that of the job that goes first first. Its cost does not depend on the number of tasks.
 func (s *Scheduler) Demand() []Demand {
+	jobs := slices.SortedFunc(maps.Values(s.jobs), func(a, b *jobQueue) int {
+		return cmp.Or(cmp.Compare(b.job.Spec.Priority, a.job.Spec.Priority), cmp.Compare(a.job.ID, b.job.ID))
+	})
 	var list []Demand
 	at := map[string]int{}
-	for _, q := range s.order {
-		tasks := q.unleased()
+	for _, j := range jobs {
+		tasks := uint64(0)
+		for _, q := range j.stages {
+			tasks += q.unleased()
+		}
 		if tasks == 0 {
 			continue
 		}
-		need := needOf(q.job.Spec)
-		key := need.key()
-		i, known := at[key]
+		g := j.share.group
+		i, known := at[g.key]
 		if !known {
 			i = len(list)
-			at[key], list = i, append(list, Demand{Need: need})
+			at[g.key], list = i, append(list, Demand{Need: g.Need})
 		}
-		d := &list[i]
-		d.Tasks += tasks
-		if n := len(d.Jobs); n == 0 || d.Jobs[n-1].Job != q.job.ID {
-			d.Jobs = append(d.Jobs, JobDemand{Job: q.job.ID})
-		}
-		d.Jobs[len(d.Jobs)-1].Tasks += tasks
+		list[i].Tasks += tasks
+		list[i].Jobs = append(list[i].Jobs, JobDemand{Job: j.job.ID, Tasks: tasks})
 	}
 	return list
 }

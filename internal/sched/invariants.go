@@ -7,11 +7,55 @@ func (w *Worker) Check(leases int, load int64) error {
 	if w.leases != leases || w.load != load {
 		return fmt.Errorf("worker %d has %d leases of load %d; the scheduler counts %d of %d", w.ID, leases, load, w.leases, w.load)
 	}
+	held := 0
+	for i := range w.held {
+		held += w.held[i].n
+	}
+	if held != leases {
+		return fmt.Errorf("worker %d has %d leases; the scheduler counts %d by stage", w.ID, leases, held)
+	}
 	if leases == 0 && (w.strict != 0 || w.promised != 0 || w.memoryUsed != 0) {
 		return fmt.Errorf("worker %d has no leases; the scheduler counts %d strict ones, %d slots, %d bytes", w.ID, w.strict, w.promised, w.memoryUsed)
 	}
 	return nil
 }
 
-// Empty reports whether the scheduler has no job and no user.
-func (s *Scheduler) Empty() bool { return len(s.queues) == 0 && len(s.users) == 0 }
+// Check returns an error if the loads of jobs and users are not those of their leases and reservations, or if a reservation is not
+// between one job and one worker.
+func (s *Scheduler) Check() error {
+	users, reserved := map[*usage]int64{}, 0
+	for id, j := range s.jobs {
+		load := int64(0)
+		for _, q := range j.stages {
+			load += q.load
+		}
+		if w := j.reserved.worker; w != nil {
+			reserved++
+			load += j.reservedLoad()
+			if s.reserved[w.ID] != j {
+				return fmt.Errorf("job %d has reserved worker %d, and the worker is not reserved for it", id, w.ID)
+			}
+			if s.isFrozen(id) || !j.share.group.strict {
+				return fmt.Errorf("job %d has reserved worker %d; its tasks cannot be leased now, or need no reservation", id, w.ID)
+			}
+		}
+		if j.load != load {
+			return fmt.Errorf("job %d has a load of %d; the scheduler counts %d", id, load, j.load)
+		}
+		users[j.share.user] += load
+	}
+	if reserved != len(s.reserved) {
+		return fmt.Errorf("%d jobs have reservations, and %d workers are reserved", reserved, len(s.reserved))
+	}
+	for name, user := range s.users {
+		if user.load != users[user] {
+			return fmt.Errorf("user %s has a load of %d; the scheduler counts %d", name, users[user], user.load)
+		}
+	}
+	return nil
+}
+
+// Empty reports whether the scheduler has no job, no user and no reservation.
+func (s *Scheduler) Empty() bool {
+	return len(s.jobs) == 0 && len(s.users) == 0 && len(s.classes) == 0 && len(s.reserved) == 0 && len(s.backOffs) == 0
+}

@@ -1,7 +1,10 @@
 package sched
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -79,12 +82,16 @@ func (m *model) adopt(w *Worker, job *state.Job, task uint64) {
 		return
 	}
 	m.leased[job.ID][task] = true
-	m.leases = append(m.leases, out{job, w, task, m.s.Adopt(w, Key{job.ID, 0}, task)})
+	m.leases = append(m.leases, out{job, w, task, m.s.Adopt(m.now, w, Key{job.ID, 0}, task)})
 }
 
 // next takes one grant for w, and checks it.
 func (m *model) next(t *rapid.T, w *Worker) bool {
+	want := m.naive(w)
 	g, ok := m.s.Next(m.now, w)
+	if got := g.Job; !ok && want != nil || ok && got != want {
+		t.Fatalf("worker %d is granted tasks of job %v, want %v", w.ID, got, want)
+	}
 	if !ok {
 		return false
 	}
@@ -122,9 +129,12 @@ func (m *model) checkLong(t *rapid.T, w *Worker) {
 
 // adopted leases are what a worker came back with, more than it would be given perhaps.
 func (m *model) adopted(l out) bool {
-	q := m.s.queues[Key{l.job.ID, 0}]
+	q := m.s.queue(Key{l.job.ID, 0})
+	if q == nil {
+		return false
+	}
 	_, yes := q.skip[l.task]
-	return q != nil && yes
+	return yes
 }
 
 func (m *model) end(t *rapid.T) {
@@ -203,7 +213,36 @@ func TestProperties(t *testing.T) {
 	})
 }
 
-// check holds the scheduler's books against the model's.
+// naive returns the job whose turn it is on a worker, after the reservation that is due there: it looks at every job.
+func (m *model) naive(w *Worker) *state.Job {
+	m.s.wake(m.now)
+	holder := m.s.holder(m.now, w)
+	if w.load >= int64(w.Slots)*Slot {
+		return nil
+	}
+	all := slices.SortedFunc(maps.Values(m.s.jobs), func(a, b *jobQueue) int {
+		return cmp.Or(cmp.Compare(b.job.Spec.Priority, a.job.Spec.Priority), cmp.Compare(a.share.user.load, b.share.user.load),
+			cmp.Compare(a.load, b.load), cmp.Compare(a.job.ID, b.job.ID))
+	})
+	fits := holder != nil && holder.share.group.fits(w)
+	for _, j := range all {
+		if fits && j.job.Spec.Priority <= holder.job.Spec.Priority {
+			return holder.job
+		}
+		q := m.s.stageFor(m.now, j, w)
+		switch {
+		case q == nil || !j.share.group.eligible(w):
+		case m.s.room(m.now, q, w) > 0:
+			return j.job
+		case q.strict() && m.s.mayReserve(j, w):
+			m.s.reserve(m.now, j, w)
+			return m.naive(w)
+		}
+	}
+	return nil
+}
+
+// check compares the scheduler's account with the model's.
 func (m *model) check(t *rapid.T) {
 	for _, w := range m.workers {
 		load, n := int64(0), 0
@@ -213,21 +252,15 @@ func (m *model) check(t *rapid.T) {
 				n++
 			}
 		}
-		if w.load != load || w.Leases() != n {
-			t.Fatalf("worker %d: load %d, %d leases; want %d, %d", w.ID, w.load, w.Leases(), load, n)
+		if err := w.Check(n, load); err != nil {
+			t.Fatal(err)
 		}
 	}
-	users := map[string]int64{}
-	for _, l := range m.leases {
-		users[l.job.Spec.User] += l.cost
-	}
-	for user, load := range users {
-		if m.s.users[user].load != load {
-			t.Fatalf("user %s has %d in use, want %d", user, m.s.users[user].load, load)
-		}
+	if err := m.s.Check(); err != nil {
+		t.Fatal(err)
 	}
 	for _, job := range m.live {
-		if got := m.s.Leased(job.ID); m.s.queues[Key{job.ID, 0}] != nil && got != len(m.leased[job.ID]) {
+		if got := m.s.Leased(job.ID); m.s.jobs[job.ID] != nil && got != len(m.leased[job.ID]) {
 			t.Fatalf("job %d: %d leased, want %d", job.ID, got, len(m.leased[job.ID]))
 		}
 	}
@@ -261,11 +294,11 @@ func (m *model) finish(t *rapid.T) {
 	}
 	m.check(t)
 	for _, w := range m.workers {
-		if w.load != 0 || w.leases != 0 || w.strict != 0 || w.promised != 0 || w.memoryUsed != 0 {
-			t.Fatalf("all was given back; worker %+v", w)
+		if err := w.Check(0, 0); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if len(m.s.users) != 0 || len(m.s.queues) != 0 || len(m.s.order) != 0 {
-		t.Fatalf("all was given back; users %v, jobs %v", m.s.users, m.s.order)
+	if !m.s.Empty() {
+		t.Fatalf("all was given back; the scheduler has %+v", m.s)
 	}
 }

@@ -20,22 +20,13 @@ type Key struct {
 	Stage uint32
 }
 
-// inUse is the load of a job: of the leases of all its stages.
-type inUse struct {
-	user   *usage
-	load   int64
-	leases int
-	queues int // stages in the scheduler
-}
-
 // queue is the open tasks of one stage.
 type queue struct {
 	job    *state.Job
 	stage  *state.Stage
 	index  uint32 // of the stage
-	use    *inUse
-	user   *usage // use.user: read for every job in every decision
-	splits bool   // each lease carries a split
+	of     *jobQueue
+	splits bool // each lease carries a split
 
 	cursor uint64              // position in order: tasks before it were leased in this term, or are not open
 	order  []uint32            // longest first; nil: by number
@@ -47,11 +38,11 @@ type queue struct {
 	ready   []reopened // their time has come
 	later   reopenedHeap
 
-	mean     float64 // run time of an attempt, microseconds; 0: none has ended yet
-	load     int64   // cost of the leases
-	leases   int
-	held     bool           // not leased: workers may still reconnect with its attempts
-	reserved state.WorkerID // a worker that gets no other lease until a strict attempt fits
+	mean    float64 // run time of an attempt, microseconds; 0: none has ended yet
+	load    int64   // cost of the leases
+	leases  int
+	held    bool // not leased: workers may still reconnect with its attempts
+	backOff int  // place in Scheduler.backOffs
 }
 
 // reopened is a task that is open again.
@@ -128,13 +119,44 @@ func (q *queue) wake(now time.Time) {
 	}
 }
 
-// open reports whether a task can be leased now.
-func (q *queue) open(now time.Time) bool {
+func (q *queue) place() *int { return &q.backOff }
+
+// before compares stages with a task in back-off.
+func (q *queue) before(other *queue) bool { return q.later[0].at.Before(other.later[0].at) }
+
+// open reports whether a task can be leased now, to some worker.
+func (q *queue) open() bool {
 	if q.held || q.stage.Closed {
 		return false
 	}
-	q.wake(now)
+	for len(q.ready) > 0 && !q.due(q.ready[0]) {
+		q.ready = q.ready[1:]
+	}
 	return len(q.ready) > 0 || q.advance()
+}
+
+// offers reports whether a task can be leased now to worker w.
+func (q *queue) offers(now time.Time, w *Worker) bool {
+	if !q.open() {
+		return false
+	}
+	for _, r := range q.ready[:min(len(q.ready), readyScan)] {
+		if q.due(r) && !r.avoids(now, w) {
+			return true
+		}
+	}
+	return q.advance()
+}
+
+// due reports whether an element of ready is not void: see waiting.
+func (q *queue) due(r reopened) bool {
+	at, ok := q.waiting[r.task]
+	return ok && at.Equal(r.at) && q.stage.Status(r.task) == state.TaskOpen
+}
+
+// avoids reports whether the task should go to another worker than w.
+func (r reopened) avoids(now time.Time, w *Worker) bool {
+	return r.avoid == w.ID && !w.Alone && now.Sub(r.at) < avoidance
 }
 
 // avoidance is how long a task waits for another worker than the one that it failed on.
@@ -165,17 +187,13 @@ func (q *queue) adopt(task uint64) {
 func (q *queue) appendTasks(now time.Time, w *Worker, n int, tasks []uint64) []uint64 {
 	at, left := 0, 0 // of ready: examined, and left for another worker
 	for ; at < len(q.ready) && left < readyScan && n > 0; at++ {
-		r := q.ready[at]
-		if due, ok := q.waiting[r.task]; !ok || !due.Equal(r.at) {
-			continue
-		}
-		if r.avoid == w.ID && !w.Alone && now.Sub(r.at) < avoidance {
+		switch r := q.ready[at]; {
+		case !q.due(r):
+		case r.avoids(now, w):
 			q.ready[left] = r
 			left++
-			continue
-		}
-		delete(q.waiting, r.task)
-		if q.stage.Status(r.task) == state.TaskOpen {
+		default:
+			delete(q.waiting, r.task)
 			tasks = append(tasks, r.task)
 			n--
 		}

@@ -29,36 +29,41 @@ type Worker struct {
 	strict     int    // leases of strict jobs
 	promised   int    // slots of those leases
 	memoryUsed uint64 // by those leases
+	held       []held // the leases by stage
+	known      bool   // it is in Scheduler.workers
 }
 
 // Leases is the number of leases of the worker.
 func (w *Worker) Leases() int { return w.leases }
+
+// Busy is the number of slots that attempts occupy: a worker starts its leases at once, as far as it has slots.
+func (w *Worker) Busy() int { return w.Slots - max(0, w.idle()) }
+
+// Waiting is the number of leases that wait for a slot.
+func (w *Worker) Waiting() int { return max(0, -w.idle()) }
 
 // idle is how many slots are free if every lease occupies a slot; below 1, leases wait at the worker.
 func (w *Worker) idle() int { return w.Slots - w.promised - (w.leases - w.strict) }
 
 // Scheduler has the open tasks of all jobs. Use New.
 type Scheduler struct {
-	queues map[Key]*queue
-	order  []*queue // by priority, then age of the job, then stage
-	jobs   map[state.JobID]*inUse
-	users  map[string]*usage
-	frozen map[state.JobID]struct{}
-	tasks  []uint64 // Grant.Tasks, reused
-	passed []*queue // stages without a task for the worker of this call of Next
+	jobs     map[state.JobID]*jobQueue
+	users    map[string]*usage
+	classes  []*class                     // highest priority first
+	backOffs ordered[*queue]              // stages with a task in back-off
+	workers  []*Worker                    // that accept leases
+	round    int                          // place in workers
+	reserved map[state.WorkerID]*jobQueue // by the worker that is reserved
+	frozen   map[state.JobID]struct{}
+	tasks    []uint64    // Grant.Tasks, reused
+	passed   []*jobQueue // jobs that have nothing for the worker of this call of Next
 }
 
 // New returns an empty scheduler.
 func New() *Scheduler {
 	return &Scheduler{
-		queues: map[Key]*queue{}, jobs: map[state.JobID]*inUse{}, users: map[string]*usage{}, frozen: map[state.JobID]struct{}{},
+		jobs: map[state.JobID]*jobQueue{}, users: map[string]*usage{}, reserved: map[state.WorkerID]*jobQueue{}, frozen: map[state.JobID]struct{}{},
 	}
-}
-
-// usage is the load of a user.
-type usage struct {
-	load int64
-	jobs int // in the scheduler
 }
 
 // Start opens the tasks of a stage. Tasks of held stages are not leased until Release.
@@ -71,42 +76,46 @@ func (s *Scheduler) Start(job *state.Job, stage uint32, held bool) {
 
 // Resume opens a done task again whose output was lost. Its stage may be in the scheduler, or may have ended.
 func (s *Scheduler) Resume(job *state.Job, stage uint32, task uint64, now time.Time) {
-	q := s.queues[Key{job.ID, stage}]
+	q := s.queue(Key{job.ID, stage})
 	if q == nil {
 		q = newQueue(job, stage)
 		q.order, q.cursor = nil, q.stage.Tasks
 		s.add(q)
 	}
 	q.adopt(task) // the cursor may not have reached it in this term
-	q.reopen(reopened{task: task, at: now})
+	s.reopen(q, reopened{task: task, at: now})
+}
+
+// queue returns a stage; nil if it is not in the scheduler.
+func (s *Scheduler) queue(key Key) *queue {
+	if j := s.jobs[key.Job]; j != nil {
+		for _, q := range j.stages {
+			if q.index == key.Stage {
+				return q
+			}
+		}
+	}
+	return nil
 }
 
 // add adds a queue in order.
 func (s *Scheduler) add(q *queue) {
-	q.use = s.jobs[q.job.ID]
-	if q.use == nil {
-		user := s.users[q.job.Spec.User]
-		if user == nil {
-			user = &usage{}
-			s.users[q.job.Spec.User] = user
-		}
-		user.jobs++
-		q.use = &inUse{user: user}
-		s.jobs[q.job.ID] = q.use
+	j := s.jobs[q.job.ID]
+	if j == nil {
+		j = &jobQueue{job: q.job, share: s.shareOf(q.job.Spec)}
+		j.share.jobs++
+		s.jobs[q.job.ID] = j
 	}
-	q.user = q.use.user
-	q.use.queues++
-	s.queues[q.key()] = q
-	at, _ := slices.BinarySearchFunc(s.order, q, func(a, b *queue) int {
-		return cmp.Or(cmp.Compare(b.job.Spec.Priority, a.job.Spec.Priority), cmp.Compare(a.job.ID, b.job.ID), cmp.Compare(a.index, b.index))
-	})
-	s.order = slices.Insert(s.order, at, q)
+	q.of = j
+	at, _ := slices.BinarySearchFunc(j.stages, q.index, func(q *queue, index uint32) int { return cmp.Compare(q.index, index) })
+	j.stages = slices.Insert(j.stages, at, q)
+	j.offer()
 }
 
 // End drops a job, and its leases that were not returned.
 func (s *Scheduler) End(id state.JobID) {
-	for _, q := range slices.Clone(s.order) {
-		if q.job.ID == id {
+	if j := s.jobs[id]; j != nil {
+		for _, q := range slices.Clone(j.stages) {
 			s.EndStage(q.key())
 		}
 	}
@@ -114,28 +123,33 @@ func (s *Scheduler) End(id state.JobID) {
 
 // EndStage drops a stage, and its leases that were not returned.
 func (s *Scheduler) EndStage(key Key) {
-	q := s.queues[key]
+	q := s.queue(key)
 	if q == nil {
 		return
 	}
-	delete(s.queues, key)
-	s.order = slices.DeleteFunc(s.order, func(o *queue) bool { return o == q })
-	q.use.load -= q.load
-	q.use.leases -= q.leases
-	q.user.load -= q.load
-	if q.use.queues--; q.use.queues > 0 {
+	j := q.of
+	s.backOffs.remove(q)
+	j.stages = without(j.stages, q)
+	j.leases -= q.leases
+	j.charge(-q.load)
+	if len(j.stages) > 0 {
 		return
 	}
+	s.unreserve(j)
+	j.withdraw()
 	delete(s.jobs, key.Job)
-	if q.user.jobs--; q.user.jobs == 0 {
-		delete(s.users, q.job.Spec.User)
+	if j.share.jobs--; j.share.jobs == 0 {
+		s.dropShare(j.share, j.job.Spec.User)
 	}
 }
 
 // Release lets held stages be leased.
 func (s *Scheduler) Release() {
-	for _, q := range s.order {
-		q.held = false
+	for _, j := range s.jobs {
+		for _, q := range j.stages {
+			q.held = false
+		}
+		j.offer()
 	}
 }
 
@@ -146,6 +160,14 @@ func (s *Scheduler) Freeze(id state.JobID, on bool) {
 	} else {
 		delete(s.frozen, id)
 	}
+	switch j := s.jobs[id]; {
+	case j == nil:
+	case on:
+		s.unreserve(j)
+		j.withdraw()
+	default:
+		j.offer()
+	}
 }
 
 func (s *Scheduler) isFrozen(id state.JobID) bool {
@@ -155,26 +177,44 @@ func (s *Scheduler) isFrozen(id state.JobID) bool {
 
 // Reopen makes a task available again that was leased: from the given time on, and to another worker than avoid if there is one.
 func (s *Scheduler) Reopen(key Key, task uint64, at time.Time, avoid state.WorkerID) {
-	if q := s.queues[key]; q != nil {
-		q.reopen(reopened{task: task, at: at, avoid: avoid})
+	if q := s.queue(key); q != nil {
+		s.reopen(q, reopened{task: task, at: at, avoid: avoid})
+	}
+}
+
+func (s *Scheduler) reopen(q *queue, r reopened) {
+	q.reopen(r)
+	s.backOffs.put(q)
+}
+
+// wake ends the back-offs that are due.
+func (s *Scheduler) wake(now time.Time) {
+	for len(s.backOffs) > 0 && !s.backOffs[0].later[0].at.After(now) {
+		q := s.backOffs[0]
+		q.wake(now)
+		if q.of.offer(); len(q.later) > 0 {
+			s.backOffs.put(q)
+		} else {
+			s.backOffs.remove(q)
+		}
 	}
 }
 
 // Adopt adds a lease of an earlier term, and returns its cost.
-func (s *Scheduler) Adopt(w *Worker, key Key, task uint64) int64 {
-	q := s.queues[key]
+func (s *Scheduler) Adopt(now time.Time, w *Worker, key Key, task uint64) int64 {
+	q := s.queue(key)
 	if q == nil {
 		return 0
 	}
 	q.adopt(task)
 	c := q.cost()
-	lease(q, w, 1, c)
+	lease(now, q, w, 1, c)
 	return c
 }
 
 // Observe adds the run times of n successful attempts of a stage.
 func (s *Scheduler) Observe(key Key, n int, micros uint64) {
-	q := s.queues[key]
+	q := s.queue(key)
 	if q == nil || n == 0 {
 		return
 	}
@@ -195,110 +235,159 @@ type Grant struct {
 	Tasks []uint64 // valid until the next call of Next
 }
 
+// Bounds of how many jobs of a group are passed over in a call of Next.
+const (
+	avoidMax   = 64 // because their open tasks have failed on this worker
+	reserveMax = 8  // because they have reserved another worker, or this one is reserved
+)
+
 // Next returns the next grant for worker w; ok is false if there is none, or the worker is full.
 func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
+	s.wake(now)
+	if !w.known {
+		w.known = true
+		s.workers = append(s.workers, w)
+	}
+	holder := s.holder(now, w)
 	if w.load >= int64(w.Slots)*Slot {
 		return g, false
 	}
-	s.passed = s.passed[:0]
-	for {
-		q := s.pick(now, w)
+	defer s.restore()
+	for ; ; holder = s.reserved[w.ID] {
+		q := s.pick(now, w, holder)
 		if q == nil {
 			return g, false
 		}
-		n := room(q, w)
-		if n <= 0 {
-			return g, false
-		}
-		s.tasks = q.appendTasks(now, w, n, s.tasks[:0])
-		if len(s.tasks) == 0 { // the open tasks have failed on this worker
-			s.passed = append(s.passed, q)
+		n := s.room(now, q, w)
+		if n == 0 { // a strict job whose turn it is
+			s.reserve(now, q.of, w)
+			s.pass(q.of)
 			continue
 		}
-		q.reserved = 0
+		s.tasks = q.appendTasks(now, w, n, s.tasks[:0])
+		s.unreserve(q.of) // its next task has found a worker, this one or another
 		g = Grant{Job: q.job, Stage: q.index, Cost: q.cost(), Tasks: s.tasks}
-		lease(q, w, len(s.tasks), g.Cost)
+		lease(now, q, w, len(s.tasks), g.Cost)
 		return g, true
 	}
 }
 
-// pick returns the next stage for worker w. A strict stage that does not fit reserves a worker: that worker is granted nothing else until
-// the attempt fits, and the other workers run other stages.
-func (s *Scheduler) pick(now time.Time, w *Worker) *queue {
-	var best *queue
-	for _, q := range s.order {
-		if best != nil && q.job.Spec.Priority < best.job.Spec.Priority {
-			break // and so are all that follow
-		}
-		if best != nil && !before(q, best) {
-			continue
-		}
-		reserved := q.reserved != 0 && q.reserved != w.ID && room(q, w) <= 0
-		if reserved || len(s.frozen) > 0 && s.isFrozen(q.job.ID) {
-			continue
-		}
-		if Eligible(q.job.Spec, w) && q.open(now) && !slices.Contains(s.passed, q) {
-			best = q
-		}
-	}
-	if best != nil && best.strict() && room(best, w) <= 0 {
-		best.reserved = w.ID
-	}
-	return best
+// pass leaves a job out of this call of Next.
+func (s *Scheduler) pass(j *jobQueue) {
+	j.withdraw()
+	s.passed = append(s.passed, j)
 }
 
-// Leave drops a worker whose leases were returned.
-func (s *Scheduler) Leave(id state.WorkerID) {
-	for _, q := range s.order {
-		if q.reserved == id {
-			q.reserved = 0
+// restore ends a call of Next.
+func (s *Scheduler) restore() {
+	for _, j := range s.passed {
+		j.offer()
+	}
+	clear(s.passed)
+	s.passed = s.passed[:0]
+}
+
+// pick returns the stage whose turn it is on worker w, which is reserved for holder, or for none: it has a task for it, and either room for the task or the right to a reservation.
+func (s *Scheduler) pick(now time.Time, w *Worker, holder *jobQueue) *queue {
+	for _, c := range s.classes {
+		if holder != nil && c.priority <= holder.job.Spec.Priority && holder.share.group.fits(w) {
+			return s.stageFor(now, holder, w)
+		}
+		var best *queue
+		for _, g := range c.groups {
+			if len(g.shares) == 0 || !g.eligible(w) {
+				continue
+			}
+			if q := s.first(now, g, w); q != nil && (best == nil || before(q.of, best.of)) {
+				best = q
+			}
+		}
+		if best != nil {
+			return best
 		}
 	}
+	return nil
 }
 
-// before compares two stages of one priority.
-func before(a, b *queue) bool {
-	return cmp.Or(
-		cmp.Compare(a.user.load, b.user.load), cmp.Compare(a.use.load, b.use.load), cmp.Compare(a.job.ID, b.job.ID),
-		cmp.Compare(a.index, b.index),
-	) < 0
+// first returns the stage of a group whose turn it is on worker w.
+func (s *Scheduler) first(now time.Time, g *group, w *Worker) *queue {
+	if g.blocked(s, w) {
+		return nil
+	}
+	most := avoidMax
+	if s.reserved[w.ID] != nil || g.strict && !g.fits(w) {
+		most = reserveMax
+	}
+	for passed := 0; len(g.shares) > 0; {
+		j := g.shares[0].runnable[0]
+		q := s.stageFor(now, j, w)
+		switch {
+		case q != nil && (s.room(now, q, w) > 0 || g.strict && s.mayReserve(j, w)):
+			return q
+		case q == nil && !s.runnable(j):
+			j.withdraw()
+		case passed == most:
+			return nil
+		default:
+			s.pass(j)
+			passed++
+		}
+	}
+	return nil
 }
 
-// room is how many leases of q worker w has room for.
-func room(q *queue, w *Worker) int {
+// runnable reports whether a task of a job can be leased now.
+func (s *Scheduler) runnable(j *jobQueue) bool {
+	return !s.isFrozen(j.job.ID) && slices.ContainsFunc(j.stages, (*queue).open)
+}
+
+// stageFor returns the first stage of a job with a task for worker w; nil if there is none.
+func (s *Scheduler) stageFor(now time.Time, j *jobQueue, w *Worker) *queue {
+	if s.isFrozen(j.job.ID) {
+		return nil
+	}
+	for _, q := range j.stages {
+		if q.offers(now, w) {
+			return q
+		}
+	}
+	return nil
+}
+
+// room is how many leases of q worker w has room for, which is reserved for another job or for none.
+func (s *Scheduler) room(now time.Time, q *queue, w *Worker) int {
 	free := int64(w.Slots)*Slot - w.load
-	if free <= 0 {
+	holder := s.reserved[w.ID]
+	switch {
+	case free <= 0 || holder != nil && holder != q.of && !spare(now, holder, q, w):
 		return 0
-	}
-	cost := q.cost()
-	if q.strict() {
-		// The worker must be able to start it at once: no lease may wait there, and slots and memory must be free.
-		if cost > free || q.slots() > w.idle() || w.Memory > 0 && q.job.Spec.Memory > w.Memory-min(w.Memory, w.memoryUsed) {
-			return 0
+	case q.strict(): // the worker must be able to start it at once
+		if q.of.share.group.fits(w) {
+			return 1
 		}
-		return 1
-	}
-	if w.strict > 0 || w.Behind { // no leasing ahead beside strict attempts, or long ones
-		return min(w.idle(), 1)
+		return 0
+	case w.strict > 0 || w.Behind || holder != nil: // no leasing ahead beside strict attempts, or long ones
+		return min(max(w.idle(), 0), 1)
 	}
 	// At most one slot's load, so that jobs share the slots of a worker as they share all slots.
-	n := max(1, int(min(free, Slot)/cost))
-	n = min(n, leasesPerSlot*w.Slots-w.leases, grantTasks)
+	n := max(1, int(min(free, Slot)/q.cost()))
+	n = min(n, max(leasesPerSlot*w.Slots-w.leases, 0), grantTasks)
 	if q.splits {
 		n = min(n, grantSplits)
 	}
 	return n
 }
 
-func lease(q *queue, w *Worker, n int, cost int64) {
+// lease adds n leases of q to worker w.
+func lease(now time.Time, q *queue, w *Worker, n int, cost int64) {
 	total := int64(n) * cost
 	q.load += total
 	q.leases += n
-	q.use.leases += n
-	q.use.load += total
-	q.user.load += total
+	q.of.leases += n
+	q.of.charge(total)
 	w.load += total
 	w.leases += n
+	w.hold(now, q, n)
 	if q.strict() {
 		w.strict += n
 		w.promised += n * q.slots()
@@ -315,26 +404,26 @@ func (s *Scheduler) Return(w *Worker, job *state.Job, stage uint32, n int, total
 		w.promised -= n * slots(job.Spec)
 		w.memoryUsed -= min(w.memoryUsed, uint64(n)*job.Spec.Memory)
 	}
-	if q := s.queues[Key{job.ID, stage}]; q != nil {
+	w.unhold(Key{job.ID, stage}, n)
+	if q := s.queue(Key{job.ID, stage}); q != nil {
 		q.load -= total
 		q.leases -= n
-		q.use.leases -= n
-		q.use.load -= total
-		q.user.load -= total
+		q.of.leases -= n
+		q.of.charge(-total)
 	}
 }
 
 // Leased is the number of leases of a job.
 func (s *Scheduler) Leased(id state.JobID) int {
-	if use := s.jobs[id]; use != nil {
-		return use.leases
+	if j := s.jobs[id]; j != nil {
+		return j.leases
 	}
 	return 0
 }
 
 // StageLeased is the number of leases of a stage.
 func (s *Scheduler) StageLeased(key Key) int {
-	if q := s.queues[key]; q != nil {
+	if q := s.queue(key); q != nil {
 		return q.leases
 	}
 	return 0
@@ -342,8 +431,12 @@ func (s *Scheduler) StageLeased(key Key) int {
 
 // Waiting is how many tasks of a job are in back-off, and when the first back-off ends.
 func (s *Scheduler) Waiting(id state.JobID) (n int, first time.Time) {
-	for _, q := range s.order {
-		if q.job.ID != id || len(q.later) == 0 {
+	j := s.jobs[id]
+	if j == nil {
+		return 0, first
+	}
+	for _, q := range j.stages {
+		if len(q.later) == 0 {
 			continue
 		}
 		if n == 0 || q.later[0].at.Before(first) {
@@ -356,25 +449,20 @@ func (s *Scheduler) Waiting(id state.JobID) (n int, first time.Time) {
 
 // Held reports whether a job has held stages: workers may still reconnect with their attempts.
 func (s *Scheduler) Held(id state.JobID) bool {
-	return slices.ContainsFunc(s.order, func(q *queue) bool { return q.job.ID == id && q.held })
+	j := s.jobs[id]
+	return j != nil && slices.ContainsFunc(j.stages, func(q *queue) bool { return q.held })
 }
 
 // Wake is when the next back-off ends; ok is false if there is none.
 func (s *Scheduler) Wake() (at time.Time, ok bool) {
-	for _, q := range s.order {
-		if len(q.later) > 0 && (!ok || q.later[0].at.Before(at)) {
-			at, ok = q.later[0].at, true
-		}
+	if len(s.backOffs) == 0 {
+		return at, false
 	}
-	return at, ok
+	return s.backOffs[0].later[0].at, true
 }
 
 // Eligible reports whether worker w, if it is empty, can run an attempt of the job: it has the labels, the slots and the memory.
 func Eligible(spec *state.Spec, w *Worker) bool {
-	for k, v := range spec.Labels {
-		if w.Labels[k] != v {
-			return false
-		}
-	}
-	return int(spec.SlotsPerTask) <= w.Slots && (w.Memory == 0 || spec.Memory <= w.Memory)
+	need := needOf(spec)
+	return need.eligible(w)
 }

@@ -112,7 +112,7 @@ func (st *story) command(b *strings.Builder, words []string) {
 	case "adopt":
 		for _, task := range list[2:] {
 			_, key := st.stage(list[0])
-			st.costs[strings.Join([]string{list[0], list[1], task}, " ")] = st.s.Adopt(st.workers[list[1]], key, st.number(task))
+			st.costs[strings.Join([]string{list[0], list[1], task}, " ")] = st.s.Adopt(st.now, st.workers[list[1]], key, st.number(task))
 		}
 	case "lost":
 		job, key := st.stage(list[0])
@@ -278,6 +278,9 @@ func (st *story) show(b *strings.Builder) {
 	}
 	for _, name := range sortedKeys(st.jobs) {
 		id := st.jobs[name].ID
+		if r, ok := st.s.Reservation(id); ok {
+			fmt.Fprintf(b, "worker %d is being emptied for job %s: %d of %d slots, %d of %d bytes are free\n", r.Worker, name, r.SlotsFree, r.Slots, r.MemoryFree, r.Memory)
+		}
 		n, first := st.s.Waiting(id)
 		fmt.Fprintf(b, "job %s: %d leased", name, st.s.Leased(id))
 		if n > 0 {

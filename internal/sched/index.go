@@ -1,0 +1,205 @@
+package sched
+
+import (
+	"cmp"
+	"container/heap"
+	"slices"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// The order in which jobs are served, as heaps: a decision must not visit every job. A class has the jobs of one priority, a group
+// those of a class that need the same of a worker, a share those of a group and a user. The first job of a group is the first of its
+// first share; groups are compared one by one, because there are few.
+
+// class is the groups of one priority, in the order in which they were added.
+type class struct {
+	priority uint32
+	groups   []*group
+}
+
+// group is the jobs of a class with the same needs.
+type group struct {
+	Need
+
+	key    string // of the need
+	strict bool   // see strict
+	class  *class
+	shares ordered[*share]   // with a runnable job
+	users  map[*usage]*share // all of them
+}
+
+// share is the jobs of a group that belong to one user.
+type share struct {
+	user     *usage
+	group    *group
+	runnable ordered[*jobQueue]
+	jobs     int // runnable or not
+	at       int
+}
+
+// usage is the load of a user.
+type usage struct {
+	load   int64
+	shares []*share
+}
+
+// jobQueue is the stages of a job in the scheduler, and their load.
+type jobQueue struct {
+	job      *state.Job
+	share    *share
+	stages   []*queue // in order
+	load     int64    // of the leases of all its stages, and of its reservation
+	leases   int
+	reserved reservation
+	at       int // in share.runnable; 0: no task was open when the job was last looked at
+}
+
+// element is an element of a heap.
+type element[T any] interface {
+	before(other T) bool
+	place() *int // 1 is the first; 0: not in the heap
+}
+
+// ordered is a heap whose elements know their places.
+type ordered[T element[T]] []T
+
+func (h ordered[T]) Len() int           { return len(h) }
+func (h ordered[T]) Less(i, j int) bool { return h[i].before(h[j]) }
+
+func (h ordered[T]) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	*h[i].place(), *h[j].place() = i+1, j+1
+}
+
+// Push and Pop are for package heap.
+func (h *ordered[T]) Push(x any) {
+	t := x.(T) //nolint:forcetypeassert // of put
+	*h = append(*h, t)
+	*t.place() = len(*h)
+}
+
+// Pop removes the last element.
+func (h *ordered[T]) Pop() any {
+	last := len(*h) - 1
+	t := (*h)[last]
+	*t.place() = 0
+	clear((*h)[last:])
+	*h = (*h)[:last]
+	return t
+}
+
+// put adds t, or moves it to where it belongs after a change.
+func (h *ordered[T]) put(t T) {
+	if at := *t.place(); at > 0 {
+		heap.Fix(h, at-1)
+	} else {
+		heap.Push(h, t)
+	}
+}
+
+// remove removes t, if it is there.
+func (h *ordered[T]) remove(t T) {
+	if at := *t.place(); at > 0 {
+		heap.Remove(h, at-1)
+	}
+}
+
+func (s *share) place() *int { return &s.at }
+
+// before compares shares with a runnable job.
+func (s *share) before(other *share) bool { return before(s.runnable[0], other.runnable[0]) }
+
+func (j *jobQueue) place() *int { return &j.at }
+
+// before compares jobs of one user.
+func (j *jobQueue) before(other *jobQueue) bool {
+	return cmp.Or(cmp.Compare(j.load, other.load), cmp.Compare(j.job.ID, other.job.ID)) < 0
+}
+
+// before compares jobs of one priority.
+func before(a, b *jobQueue) bool {
+	if a.share.user.load != b.share.user.load {
+		return a.share.user.load < b.share.user.load
+	}
+	return a.before(b)
+}
+
+// class returns the class of a priority, which may be new.
+func (s *Scheduler) class(priority uint32) *class {
+	at, ok := slices.BinarySearchFunc(s.classes, priority, func(c *class, p uint32) int { return cmp.Compare(p, c.priority) })
+	if !ok {
+		s.classes = slices.Insert(s.classes, at, &class{priority: priority})
+	}
+	return s.classes[at]
+}
+
+// shareOf returns the share of a job, which may be new.
+func (s *Scheduler) shareOf(spec *state.Spec) *share {
+	c, need := s.class(spec.Priority), needOf(spec)
+	key := need.key()
+	at := slices.IndexFunc(c.groups, func(g *group) bool { return g.key == key })
+	if at < 0 {
+		at = len(c.groups)
+		c.groups = append(c.groups, &group{Need: need, key: key, strict: strict(spec), class: c, users: map[*usage]*share{}})
+	}
+	g, user := c.groups[at], s.users[spec.User]
+	if user == nil {
+		user = &usage{}
+		s.users[spec.User] = user
+	}
+	if g.users[user] == nil {
+		sh := &share{user: user, group: g}
+		g.users[user], user.shares = sh, append(user.shares, sh)
+	}
+	return g.users[user]
+}
+
+// dropShare removes what is empty without the last job of a share.
+func (s *Scheduler) dropShare(sh *share, name string) {
+	g, user := sh.group, sh.user
+	delete(g.users, user)
+	if user.shares = without(user.shares, sh); len(user.shares) == 0 {
+		delete(s.users, name)
+	}
+	if len(g.users) > 0 {
+		return
+	}
+	if g.class.groups = without(g.class.groups, g); len(g.class.groups) == 0 {
+		s.classes = without(s.classes, g.class)
+	}
+}
+
+func without[T comparable](list []T, x T) []T {
+	return slices.DeleteFunc(list, func(o T) bool { return o == x })
+}
+
+// offer makes a job runnable: a task of it may be open.
+func (j *jobQueue) offer() {
+	j.share.runnable.put(j)
+	j.share.group.shares.put(j.share)
+}
+
+// withdraw makes a job not runnable.
+func (j *jobQueue) withdraw() {
+	sh := j.share
+	if sh.runnable.remove(j); len(sh.runnable) > 0 {
+		sh.group.shares.put(sh)
+	} else {
+		sh.group.shares.remove(sh)
+	}
+}
+
+// charge adds to the load of a job and its user.
+func (j *jobQueue) charge(load int64) {
+	j.load += load
+	j.share.user.load += load
+	if j.at > 0 {
+		j.share.runnable.put(j)
+	}
+	for _, sh := range j.share.user.shares {
+		if sh.at > 0 {
+			sh.group.shares.put(sh)
+		}
+	}
+}
