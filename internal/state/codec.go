@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -13,7 +14,18 @@ import (
 var errShort = errors.New("damaged record")
 
 // encoder appends values to buf: numbers as varints, strings preceded by their length.
-type encoder struct{ buf []byte }
+type encoder struct {
+	buf []byte
+	sum hash.Hash64 // not nil: what is written is summed, and not kept
+}
+
+// drain sums what was written so far.
+func (e *encoder) drain() {
+	if e.sum != nil {
+		_, _ = e.sum.Write(e.buf)
+		e.buf = e.buf[:0]
+	}
+}
 
 func (e *encoder) uint(v uint64)   { e.buf = binary.AppendUvarint(e.buf, v) }
 func (e *encoder) int(v int64)     { e.buf = binary.AppendVarint(e.buf, v) }

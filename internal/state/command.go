@@ -25,6 +25,10 @@ const (
 	cmdWorker
 	cmdRaiseLevel
 	cmdOutputLost
+	cmdStage
+	cmdUnstage
+
+	cmdLast = cmdUnstage
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -32,7 +36,7 @@ type command struct {
 	key         string // of the client's request
 	uid         string
 	spec        *Spec
-	sum         uint64 // of a submit: Spec.requestSum, as the proposer made it
+	sum         uint64 // of a submit: Spec.RequestSum, as the proposer made it
 	job         JobID
 	fence       Lease
 	worker      WorkerID
@@ -45,6 +49,8 @@ type command struct {
 	level       uint32
 	needs       string // a version of the program that reads level
 	lease       Lease
+	blocks      []Block
+	staged      uint64 // blocks that were staged before
 }
 
 func (c *codec) command(m *command) {
@@ -80,6 +86,10 @@ func (c *codec) command(m *command) {
 	if c.has(18, protowire.BytesType, millis == 0) {
 		c.nested(func() { c.millis(m.completions) })
 	}
+	if c.level >= 2 {
+		records(c, 19, &m.blocks, (*codec).block)
+		number(c, 20, &m.staged)
+	}
 	c.end("a command")
 }
 
@@ -97,7 +107,7 @@ func (c *codec) nextCommand(m *command) (kind int) {
 		return 0
 	}
 	kind, d.buf = int(number), d.buf[n:]
-	if kind > cmdOutputLost {
+	if kind > cmdLast {
 		d.newer(fmt.Sprintf("unknown command %d", kind))
 		return kind
 	}
@@ -166,13 +176,50 @@ func (e *Entry) Size() int { return len(e.enc.buf) }
 // An empty key is no key. UID names the job's private folder and must be new. Claim is the user named by the client. The job belongs to
 // spec.User; the claim is part of the request's sum, and at feature level 0 it is the job's user.
 func (e *Entry) Submit(key, uid, claim string, spec *Spec) {
-	asked := *spec
-	asked.User = claim
 	if e.level == 0 {
+		asked := *spec
+		asked.User = claim
 		e.add(cmdSubmit, &command{key: key, uid: uid, spec: &asked})
 		return
 	}
-	e.add(cmdSubmit, &command{key: key, uid: uid, spec: spec, sum: asked.requestSum()})
+	e.add(cmdSubmit, &command{key: key, uid: uid, spec: spec, sum: spec.RequestSum(claim)})
+}
+
+// SubmitStaged adds a job whose input blocks were staged under uid, in place of those of the spec. Sum is spec.RequestSum. It needs feature
+// level 2: below that, it adds nothing.
+func (e *Entry) SubmitStaged(key, uid string, sum uint64, spec *Spec) {
+	if e.level < 2 {
+		return
+	}
+	bare := *spec
+	bare.Input.Blocks = nil
+	e.add(cmdSubmit, &command{key: key, uid: uid, spec: &bare, sum: sum, staged: uint64(len(spec.Input.Blocks))})
+}
+
+// Stage adds input blocks for a submit with this uid to follow. Staged is how many were staged before. It needs feature level 2: below
+// that, it adds nothing.
+func (e *Entry) Stage(key, uid string, staged int, blocks []Block) {
+	if e.level >= 2 {
+		e.add(cmdStage, &command{key: key, uid: uid, staged: uint64(staged), blocks: blocks})
+	}
+}
+
+// Unstage drops the blocks that are staged under uid, if there are any. No submit with this uid follows.
+func (e *Entry) Unstage(key, uid string) {
+	if e.level >= 2 {
+		e.add(cmdUnstage, &command{key: key, uid: uid})
+	}
+}
+
+// Mark is the end of an entry, to be passed to Truncate.
+type Mark struct{ size, items, fenced int }
+
+// Mark returns the present end.
+func (e *Entry) Mark() Mark { return Mark{len(e.enc.buf), e.Items, len(e.Fenced)} }
+
+// Truncate removes the commands that were added after the mark.
+func (e *Entry) Truncate(m Mark) {
+	e.enc.buf, e.Items, e.Fenced = e.enc.buf[:m.size], m.items, e.Fenced[:m.fenced]
 }
 
 // Stop ends a job early.

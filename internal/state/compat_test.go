@@ -77,8 +77,8 @@ func recording(t *testing.T, level uint32) map[string][]byte {
 	t.Helper()
 	log := compatLog(t, level)
 	small, large, empty := New(), New(), New()
-	playLog(t, log[:len(log)-8], empty)
-	playLog(t, log[:len(log)-5], small)
+	playLog(t, log[:min(int(level), 1)], empty)
+	playLog(t, log[:min(int(level), 1)+3], small)
 	files := map[string][]byte{"log.txt": []byte(playLog(t, log, large))}
 	for name, m := range map[string]*Machine{"empty": empty, "small": small, "large": large} {
 		files[name+".snapshot"], files[name+".txt"] = snapshotBytes(t, m.Snapshot()), []byte(meaning(m))
@@ -213,6 +213,19 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		e.Register("register/4", &WorkerInfo{Identity: "cdef", Host: "delta", Slots: 8})
 		e.SetWorker("", 4, WorkerDead)
 	})
+	if level >= 2 {
+		staged := *mustInput(t, lines)
+		entry(func(e *Entry) {
+			e.Stage("stage-1", "uid7", 0, staged.Blocks)
+			e.Stage("stage-2", "uid8", 0, staged.Blocks)
+			e.Stage("stage-3", "uid8", 5, staged.Blocks)
+			spec := &Spec{Builtin: "wordcount", Input: staged, Output: "/out/7"}
+			e.SubmitStaged("key-7", "uid7", spec.RequestSum("ann"), spec)
+			e.Stage("stage-4", "uid9", 0, staged.Blocks)
+			e.Stage("stage-5", "uid10", 0, staged.Blocks)
+			e.Unstage("unstage", "uid9")
+		})
+	}
 	return log
 }
 
@@ -277,6 +290,9 @@ func meaning(m *Machine) string {
 	fmt.Fprintf(&b, "index %d, time %d, live %v, last job %d, last worker %d\n", m.Index(), m.Time(), m.Live(), m.lastJob, m.lastWorker)
 	if m.level > 0 {
 		fmt.Fprintf(&b, "feature level %d, needs %s\n", m.level, m.needs)
+	}
+	for i := range m.staged {
+		describe(&b, fmt.Sprintf("staged %q, at %d", m.staged[i].uid, m.staged[i].time), reflect.ValueOf(m.staged[i].blocks))
 	}
 	for _, q := range m.requests.order {
 		fmt.Fprintf(&b, "request %q: job %d, sum %x, at %d\n", q.key, q.job, q.sum, q.time)

@@ -13,7 +13,7 @@ func (c *codec) commandV1(kind int, m *command) {
 		c.stringValue(&m.uid)
 		c.spec(made(&m.spec))
 		if c.d != nil {
-			m.sum = m.spec.requestSum()
+			m.sum = m.spec.RequestSum(m.spec.User)
 		}
 	case cmdStop, cmdRetry, cmdForget:
 		c.stringValue(&m.key)

@@ -71,6 +71,8 @@ type RejectionCode uint8
 const (
 	NotFound RejectionCode = iota + 1
 	Conflict
+	TooLarge
+	Busy // possible later
 )
 
 func reject(code RejectionCode, format string, args ...any) *Rejection {

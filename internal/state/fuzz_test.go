@@ -54,6 +54,12 @@ func entries(level uint32) [][]byte {
 		},
 		func(e *Entry) { e.Register("w", &WorkerInfo{Identity: "b", Labels: map[string]string{"zone": "y"}}) },
 		func(e *Entry) { e.SetWorker("w", 1, WorkerDraining) },
+		func(e *Entry) {
+			e.Stage("s", "u8", 0, input.Blocks)
+			e.SubmitStaged("k8", "u8", 1, &Spec{Output: "/8", Input: input})
+			e.Stage("s", "u7", 0, input.Blocks)
+			e.Unstage("s", "u6")
+		},
 		func(e *Entry) { // a task as far out as there can be one
 			e.Submit("", "far", "", &Spec{Output: "/far", Input: Input{Kind: InputRange, Tasks: MaxTasks}})
 			e.Failed(6, 0, MaxTasks-1, Failure{Kind: Timeout})

@@ -21,6 +21,7 @@ type Machine struct {
 	lastWorker WorkerID
 	requests   requests
 	history    history
+	staged     []staging    // oldest first
 	level      uint32       // see Level
 	needs      string       // see Needs
 	facts      uint32       // recorded for the entry that is being applied
@@ -80,6 +81,7 @@ func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 	if now := d.int(); d.err == nil {
 		m.index, m.time, m.facts = index, max(m.time, now), 0
 		m.requests.expire(m.time)
+		m.expireStaged()
 	}
 	for d.err == nil && len(d.buf) > 0 {
 		c := command{completions: m.batch[:0]}
@@ -119,6 +121,10 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	case cmdOutputLost:
 		m.outputLost(c, out)
 		return
+	case cmdStage:
+		err = m.stage(c)
+	case cmdUnstage:
+		m.takeStaged(c.uid)
 	case cmdRaiseLevel:
 		if c.level > m.level {
 			m.level, m.needs = c.level, c.needs
@@ -132,6 +138,7 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 }
 
 func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
+	blocks := m.takeStaged(c.uid)
 	if seen, ok := m.requests.byKey[c.key]; ok {
 		if seen.sum != c.sum {
 			return 0, reject(Conflict, "this idempotency key was used for another request, which is job %d; use a new key", seen.job)
@@ -140,6 +147,12 @@ func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
 	}
 	if err := m.outputFree(c.spec); err != nil {
 		return 0, err
+	}
+	if c.staged > 0 {
+		if uint64(len(blocks)) != c.staged {
+			return 0, reject(Busy, "the input of the job is no longer staged: submit it again")
+		}
+		c.spec.Input.Blocks = blocks
 	}
 	m.lastJob++
 	job := &Job{ID: m.lastJob, UID: c.uid, Spec: c.spec, Created: m.time, Stages: newStages(c.spec)}

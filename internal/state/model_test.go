@@ -19,6 +19,7 @@ type model struct {
 	made    JobID
 	workers map[WorkerID]*Worker
 	joined  WorkerID
+	staged  []modelStaging // oldest first
 
 	facts   []string // all of them
 	answers []string // what the requests of the last entry were told
@@ -60,6 +61,12 @@ type modelTask struct {
 
 // ended is how many attempts have come to nothing.
 func (t *modelTask) ended() int { return len(t.failures) + t.losses }
+
+type modelStaging struct {
+	uid    string
+	blocks int
+	time   int64
+}
 
 type modelKey struct {
 	job  JobID
@@ -138,6 +145,41 @@ func (m *model) begin(now int64) {
 			delete(m.keys, key)
 		}
 	}
+	for _, s := range slices.Clone(m.staged) {
+		if m.time-s.time > 15*60*1000 {
+			m.unstage(s.uid)
+		}
+	}
+}
+
+// unstage returns the number of blocks that were staged.
+func (m *model) unstage(uid string) (n int) {
+	var rest []modelStaging
+	for _, s := range m.staged {
+		if s.uid == uid {
+			n = s.blocks
+		} else {
+			rest = append(rest, s)
+		}
+	}
+	m.staged = rest
+	return n
+}
+
+func (m *model) stage(key, uid string, before, blocks int) {
+	for i := range m.staged {
+		if s := &m.staged[i]; s.uid == uid && s.blocks == before {
+			s.blocks, s.time = s.blocks+blocks, m.time
+			m.answer(key, "job 0")
+			return
+		}
+	}
+	if had := m.unstage(uid); had == 0 && before == 0 {
+		m.staged = append(m.staged, modelStaging{uid, blocks, m.time})
+		m.answer(key, "job 0")
+		return
+	}
+	m.answer(key, "refused")
 }
 
 // record adds a fact: about a job, one of its stages or tasks, or about a worker.
@@ -175,7 +217,8 @@ func specText(spec *Spec) string {
 	return fmt.Sprintf("%+v", s)
 }
 
-func (m *model) submit(key, uid string, spec *Spec) {
+func (m *model) submit(key, uid string, spec *Spec, staged bool) {
+	complete := m.unstage(uid) == len(spec.Input.Blocks)
 	if k, ok := m.keys[key]; ok && key != "" {
 		if k.text == specText(spec) {
 			m.answer(key, "job %d", k.job)
@@ -184,7 +227,7 @@ func (m *model) submit(key, uid string, spec *Spec) {
 		}
 		return
 	}
-	if m.conflict(spec.Output, 0) {
+	if m.conflict(spec.Output, 0) || staged && !complete {
 		m.answer(key, "refused")
 		return
 	}
@@ -499,6 +542,9 @@ func (m *model) setWorker(key string, id WorkerID, to WorkerStatus) {
 func (m *model) dump() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "time %d, jobs %d, workers %d\n", m.time, m.made, m.joined)
+	for _, s := range m.staged {
+		fmt.Fprintf(&b, "staged %s: %d blocks, at %d\n", s.uid, s.blocks, s.time)
+	}
 	for _, id := range slices.Sorted(maps.Keys(m.jobs)) {
 		j := m.jobs[id]
 		var wrote, records uint64
@@ -507,8 +553,8 @@ func (m *model) dump() string {
 				wrote, records = wrote+t.won.Size, records+t.won.Records
 			}
 		}
-		fmt.Fprintf(&b, "job %d %s %s over %v; %d %d %d; %q; %d %d %d\n",
-			id, j.uid, j.status, j.over, j.created, j.started, j.ended, j.err, j.read, wrote, records)
+		fmt.Fprintf(&b, "job %d %s of %d blocks %s over %v; %d %d %d; %q; %d %d %d\n",
+			id, j.uid, len(j.spec.Input.Blocks), j.status, j.over, j.created, j.started, j.ended, j.err, j.read, wrote, records)
 		for i, s := range j.stages {
 			failures := 0
 			for _, t := range s.tasks {
@@ -547,9 +593,12 @@ func (m *model) dump() string {
 func dumpMachine(m *Machine) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "time %d, jobs %d, workers %d\n", m.Time(), m.lastJob, m.lastWorker)
+	for i := range m.staged {
+		fmt.Fprintf(&b, "staged %s: %d blocks, at %d\n", m.staged[i].uid, len(m.staged[i].blocks), m.staged[i].time)
+	}
 	for _, id := range m.Jobs() {
 		j := m.Job(id)
-		fmt.Fprintf(&b, "job %d %s %v over %v; %d %d %d; %q; %d %d %d\n", id, j.UID, j.Status, !slices.Contains(m.Live(), id),
+		fmt.Fprintf(&b, "job %d %s of %d blocks %v over %v; %d %d %d; %q; %d %d %d\n", id, j.UID, len(j.Spec.Input.Blocks), j.Status, !slices.Contains(m.Live(), id),
 			j.Created, j.Started, j.Ended, j.Error, j.ReadBytes, j.OutputBytes, j.Records)
 		for i, s := range j.Stages {
 			action := [...]string{"", "publish", "partial", "abort"}[s.Action]

@@ -63,6 +63,8 @@ func TestRandom(t *testing.T) {
 			"apply_":   w.apply,
 			"snapshot": w.snapshot,
 			"raise":    w.raise,
+			"stage":    w.stageInput,
+			"stage_":   w.stageInput,
 		})
 		w.apply(t)
 		w.replay(t)
@@ -98,8 +100,45 @@ func (w *world) submit(t *rapid.T) {
 		spec.Stages = planGen(t, spec)
 	}
 	uid := fmt.Sprintf("u%d", n)
+	if w.entry.level >= 2 && rapid.Bool().Draw(t, "staged") {
+		uid = uidGen.Draw(t, "uid")
+		spec.Input = Input{Kind: InputLines, Tasks: max(1, spec.Input.Tasks), Blocks: make([]Block, rapid.IntRange(1, 3).Draw(t, "blocks"))}
+		w.entry.SubmitStaged(key, uid, spec.RequestSum(""), spec)
+		w.expect = append(w.expect, func() { w.model.submit(key, uid, spec, true) })
+		return
+	}
 	w.entry.Submit(key, uid, "", spec)
-	w.expect = append(w.expect, func() { w.model.submit(key, uid, spec) })
+	w.expect = append(w.expect, func() { w.model.submit(key, uid, spec, false) })
+}
+
+var uidGen = rapid.SampledFrom([]string{"s1", "s2", "s3"})
+
+// stageInput stages a few blocks, mostly after those that are staged.
+func (w *world) stageInput(t *rapid.T) {
+	if w.entry.level < 2 {
+		return
+	}
+	w.apply(t)
+	key, uid := keyGen.Draw(t, "key"), uidGen.Draw(t, "uid")
+	if rapid.IntRange(0, 4).Draw(t, "unstage") == 0 {
+		w.entry.Unstage(key, uid)
+		w.expect = append(w.expect, func() {
+			w.model.unstage(uid)
+			w.model.answer(key, "job 0")
+		})
+		return
+	}
+	before := 0
+	if i := w.m.stagedIndex(uid); i >= 0 {
+		before = len(w.m.staged[i].blocks)
+	}
+	before += rapid.IntRange(0, 6).Draw(t, "too many") / 6
+	blocks := make([]Block, rapid.IntRange(1, 2).Draw(t, "blocks"))
+	for i := range blocks {
+		blocks[i] = Block{First: uint64(before + i), Data: []byte(uid)}
+	}
+	w.entry.Stage(key, uid, before, blocks)
+	w.expect = append(w.expect, func() { w.model.stage(key, uid, before, len(blocks)) })
 }
 
 // planGen draws a plan; nil: the default one.
@@ -267,7 +306,7 @@ func (w *world) worker(t *rapid.T) {
 // pass lets time pass, or jump back, for the next entry.
 func (w *world) pass(t *rapid.T) {
 	w.apply(t)
-	w.now = max(1, w.now+rapid.SampledFrom([]int64{1, 1000, -5000, 24 * 3600 * 1000, 24*3600*1000 + 1}).Draw(t, "passed"))
+	w.now = max(1, w.now+rapid.SampledFrom([]int64{1, 1000, -5000, 16 * 60 * 1000, 24 * 3600 * 1000, 24*3600*1000 + 1}).Draw(t, "passed"))
 	w.entry = NewEntry(w.now, w.m.Level())
 }
 

@@ -331,6 +331,9 @@ func (c *codec) block(b *Block) {
 		c.bytes(3, &b.Versions)
 	}
 	c.end("an input block")
+	if c.e != nil {
+		c.e.drain()
+	}
 }
 
 func (c *codec) fileChange(f *FileChange) {

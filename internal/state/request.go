@@ -11,28 +11,30 @@ type requests struct {
 type request struct {
 	key  string
 	job  JobID
-	sum  uint64 // of the request: requestSum
+	sum  uint64 // of the request: RequestSum
 	time int64
 }
 
-// requestSum identifies the request: FNV-1a of a fixed form of the spec. The proposer computes it, and it is part of the submit command.
-// Only for entries of version 1, which have no field for it, each node computes it from the received fields.
+// RequestSum identifies the request: FNV-1a of a fixed form of the spec. Claim is the user named by the client. The proposer computes it, and
+// it is part of the submit command. Only for entries of version 1, which have no field for it, each node computes it from the received
+// fields.
 //
 // The form is version 1, so that a key used before an upgrade is found after it. Newer fields follow it, encoded as in version 2, if they
 // are not zero and come from the user. What the leader determined while it planned the job is excluded: a repeated request finds
 // other files and gets another spool folder.
-func (s *Spec) requestSum() uint64 {
+func (s *Spec) RequestSum(claim string) uint64 {
 	r := *s
+	r.User = claim
 	if r.Spool {
 		r.Output = ""
 	}
 	if r.Input.Kind == InputFiles {
 		r.Input = Input{Kind: InputFiles, SplitSize: r.Input.SplitSize}
 	}
-	var e encoder
+	h := fnv.New64a()
+	e := encoder{sum: h}
 	c := codec{e: &e}
 	c.spec(&r)
-	h := fnv.New64a()
 	_, _ = h.Write(e.buf)
 	return h.Sum64()
 }

@@ -33,7 +33,8 @@ func (m *Machine) Snapshot() *Snapshot {
 	c := &Machine{
 		index: m.index, time: m.time, lastJob: m.lastJob, lastWorker: m.lastWorker,
 		jobs: maps.Clone(m.jobs), workers: maps.Clone(m.workers), requests: requests{order: m.requests.order}, history: m.history,
-		level: m.level, needs: m.needs,
+		staged: slices.Clone(m.staged),
+		level:  m.level, needs: m.needs,
 	}
 	for _, id := range m.live { // ended jobs do not change
 		c.jobs[id] = m.jobs[id].clone()
@@ -55,12 +56,24 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		out.write([]byte{snapshotV2})
 		out.record(func(c *codec) { c.format(m) })
 	}
-	jobs := uint64(len(m.jobs))
-	out.record(func(c *codec) { c.header(m, &jobs) })
+	jobs, staged := uint64(len(m.jobs)), uint64(len(m.staged))
+	out.record(func(c *codec) { c.header(m, &jobs, &staged) })
 	out.record(func(c *codec) { c.history(&m.history) })
+	for i := range m.staged {
+		s := &m.staged[i]
+		blocks := uint64(len(s.blocks))
+		out.record(func(c *codec) { c.staging(s, &blocks) })
+		out.blocks(s.blocks)
+	}
 	for _, id := range m.Jobs() {
 		job := m.jobs[id]
-		out.record(func(c *codec) { c.job(job) })
+		if m.level < 2 {
+			out.record(func(c *codec) { c.job(job, nil) })
+		} else {
+			bare, blocks := job.withoutBlocks(), uint64(len(job.Spec.Input.Blocks))
+			out.record(func(c *codec) { c.job(bare, &blocks) })
+			out.blocks(job.Spec.Input.Blocks)
+		}
 		for _, stage := range job.Stages {
 			for n, page := range stage.all() {
 				out.record(func(c *codec) { c.page(stage, n, page) })
@@ -86,18 +99,23 @@ func Restore(r io.Reader) (*Machine, error) {
 		if err := in.read("format", func(c *codec) { c.format(m) }); err != nil { // tells whether this program can read the rest
 			return nil, err
 		}
-		in.needs = m.needs
+		in.needs, in.level = m.needs, m.level
 	default:
 		d := decoder{}
 		d.newer(fmt.Sprintf("version %d", version[0]))
 		return nil, d.finish("snapshot")
 	}
-	var jobs uint64
-	if err := in.read("header", func(c *codec) { c.header(m, &jobs) }); err != nil {
+	var jobs, staged uint64
+	if err := in.read("header", func(c *codec) { c.header(m, &jobs, &staged) }); err != nil {
 		return nil, err
 	}
 	if err := in.read("history", func(c *codec) { c.history(&m.history) }); err != nil {
 		return nil, err
+	}
+	for range staged {
+		if err := in.readStaging(m); err != nil {
+			return nil, err
+		}
 	}
 	for range jobs {
 		job, err := in.readJob()
@@ -130,8 +148,8 @@ func (c *codec) format(m *Machine) {
 	c.check(func() bool { return m.level > 0 })
 }
 
-// header is counters, workers and requests, and the number of jobs.
-func (c *codec) header(m *Machine, jobs *uint64) {
+// header is counters, workers and requests, and the numbers of jobs and of stagings.
+func (c *codec) header(m *Machine, jobs, staged *uint64) {
 	number(c, 1, &m.index)
 	c.int(2, &m.time)
 	number(c, 3, &m.lastJob)
@@ -144,6 +162,9 @@ func (c *codec) header(m *Machine, jobs *uint64) {
 	requests := m.requests.order
 	records(c, 6, &requests, (*codec).request)
 	number(c, 7, jobs)
+	if c.level >= 2 {
+		number(c, 8, staged)
+	}
 	c.end("the snapshot's header")
 	if c.d == nil {
 		return
@@ -174,8 +195,23 @@ func (c *codec) request(p **request) {
 	c.end("a request")
 }
 
-// job is all of a job but its pages.
-func (c *codec) job(j *Job) {
+// staging is all of a staging but its blocks.
+func (c *codec) staging(s *staging, blocks *uint64) {
+	c.string(1, &s.uid)
+	c.int(2, &s.time)
+	number(c, 3, blocks)
+	c.end("a staged input")
+}
+
+// withoutBlocks returns a copy without the blocks of the input: from feature level 2 on, they follow the job's record.
+func (j *Job) withoutBlocks() *Job {
+	bare, spec := *j, *j.Spec
+	spec.Input.Blocks, bare.Spec = nil, &spec
+	return &bare
+}
+
+// job is all of a job but its pages and, from feature level 2 on, the blocks of its input.
+func (c *codec) job(j *Job, blocks *uint64) {
 	number(c, 1, &j.ID)
 	c.string(2, &j.UID)
 	nest(c, 3, made(&j.Spec), (*codec).spec)
@@ -192,6 +228,10 @@ func (c *codec) job(j *Job) {
 	number(c, 11, &j.Records)
 	number(c, 12, &j.Fence)
 	records(c, 13, &j.Stages, (*codec).stage)
+	if c.level >= 2 {
+		number(c, 14, blocks)
+		c.check(func() bool { return len(j.Spec.Input.Blocks) == 0 })
+	}
 	c.end("a job")
 	c.check(func() bool { return j.Status <= JobStopped && c.plan(j) })
 }
@@ -375,6 +415,13 @@ func (w *recordWriter) record(write func(*codec)) {
 	w.write(w.enc.buf)
 }
 
+// blocks writes a record for each block, so that a large input needs no large buffer.
+func (w *recordWriter) blocks(list []Block) {
+	for i := range list {
+		w.record(func(c *codec) { c.block(&list[i]) })
+	}
+}
+
 // recordReader reads the records of a snapshot.
 type recordReader struct {
 	r     io.Reader
@@ -410,9 +457,40 @@ func (r *recordReader) read(what string, read func(*codec)) error {
 	return c.d.finish("snapshot: %s", what)
 }
 
+func (r *recordReader) readBlocks(n uint64, list *[]Block) error {
+	for range n {
+		var b Block
+		if err := r.read("input block", func(c *codec) { c.block(&b) }); err != nil {
+			return err
+		}
+		*list = append(*list, b)
+	}
+	return nil
+}
+
+func (r *recordReader) readStaging(m *Machine) error {
+	var s staging
+	var blocks uint64
+	if err := r.read("staged input", func(c *codec) { c.staging(&s, &blocks) }); err != nil {
+		return err
+	}
+	if m.stagedIndex(s.uid) >= 0 {
+		return fmt.Errorf("snapshot: input of %q is staged twice: %w", s.uid, errShort)
+	}
+	if err := r.readBlocks(blocks, &s.blocks); err != nil {
+		return err
+	}
+	s.bytes = blockBytesOf(s.blocks)
+	m.staged = append(m.staged, s)
+	return nil
+}
+
 func (r *recordReader) readJob() (*Job, error) {
-	j := &Job{}
-	if err := r.read("job", func(c *codec) { c.job(j) }); err != nil {
+	j, blocks := &Job{}, uint64(0)
+	if err := r.read("job", func(c *codec) { c.job(j, &blocks) }); err != nil {
+		return nil, err
+	}
+	if err := r.readBlocks(blocks, &j.Spec.Input.Blocks); err != nil {
 		return nil, err
 	}
 	for _, stage := range j.Stages {

@@ -11,7 +11,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/transcript"
 )
 
-// TestTranscripts plays testdata/*.txt, and testdata/level1 for what needs that feature level. A file is a story of blocks: commands, a line "----", and what the machine answered;
+// TestTranscripts plays testdata/*.txt, and testdata/level1 and level2 for what needs these feature levels. A file is a story of blocks: commands, a line "----", and what the machine answered;
 // an empty line ends a block. The logged commands of one block are one log entry; what shows the state comes after it.
 // `go test -update` rewrites the answers.
 //
@@ -22,6 +22,8 @@ import (
 //	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ[:STARTED[:MILLIS]]]]] …
 //	lost JOB/STAGE/TASK lease=L [fence=L]       the output of that lease cannot be read any more
 //	failed JOB/STAGE/TASK KIND [worker=W] [lease=L] [message]
+//	stage UID BLOCKS [staged=N] [key=K]         stages so many blocks after N; submit takes them by staged=N
+//	unstage UID [key=K] · staged                the latter is not logged: shows what is staged
 //	register IDENTITY [host=H]      worker W STATUS
 //	raw HEX                                     bytes after the entry's commands
 //	job N · jobs · workers                      not logged: shows the state
@@ -29,7 +31,7 @@ import (
 //	history [INDEX-SEQ]                         not logged: shows the facts after a position
 //	restore                                     not logged: goes on from a snapshot, in a new machine
 func TestTranscripts(t *testing.T) {
-	for _, dir := range []string{"testdata", "testdata/level1"} {
+	for _, dir := range []string{"testdata", "testdata/level1", "testdata/level2"} {
 		transcript.Run(t, dir, func(t *testing.T) func([][]string) string {
 			t.Helper()
 			return (&story{t: t, m: latest()}).block
@@ -69,6 +71,8 @@ func (s *story) block(commands [][]string) string {
 			shows = append(shows, func() string { return s.runs(s.numbers(words[1], "/")) })
 		case "jobs":
 			shows = append(shows, func() string { return fmt.Sprintf("jobs %v, live %v\n", s.m.Jobs(), s.m.Live()) })
+		case "staged":
+			shows = append(shows, s.staged)
 		case "workers":
 			shows = append(shows, s.workers)
 		case "history":
@@ -88,6 +92,14 @@ func (s *story) block(commands [][]string) string {
 	}
 	for _, show := range shows {
 		b.WriteString(show())
+	}
+	return b.String()
+}
+
+func (s *story) staged() string {
+	var b strings.Builder
+	for i := range s.m.staged {
+		fmt.Fprintf(&b, "%s: %d blocks, at %d\n", s.m.staged[i].uid, len(s.m.staged[i].blocks), s.m.staged[i].time)
 	}
 	return b.String()
 }
@@ -134,7 +146,17 @@ func (s *story) command(e *Entry, words []string) {
 		if set["plan"] != "" {
 			spec.Stages = s.plan(set["plan"], max(1, spec.Input.Tasks))
 		}
+		if n := s.number(set["staged"]); n > 0 {
+			spec.Input = Input{Kind: InputLines, Tasks: 3 * n, Blocks: s.blocks(n, 0)}
+			e.SubmitStaged(set["key"], list[0], spec.RequestSum(""), spec)
+			return
+		}
 		e.Submit(set["key"], list[0], "", spec)
+	case "stage":
+		staged := s.number(set["staged"])
+		e.Stage(set["key"], list[0], int(staged), s.blocks(staged+s.number(list[1]), staged))
+	case "unstage":
+		e.Unstage(set["key"], list[0])
 	case "stop":
 		e.Stop(set["key"], JobID(s.number(list[0])))
 	case "retry":
@@ -187,6 +209,19 @@ func (s *story) command(e *Entry, words []string) {
 	default:
 		s.t.Fatalf("unknown command %q", words)
 	}
+}
+
+// blocks are blocks from number first up to n of a list of lines, three each.
+func (s *story) blocks(n, first uint64) []Block {
+	b := NewLines()
+	for i := range n {
+		for k := range 3 {
+			b.AddLine(fmt.Appendf(nil, "line %d", 3*i+uint64(k)))
+		}
+		b.flush()
+	}
+	in := mustInput(s.t, b)
+	return in.Blocks[first:]
 }
 
 // plan reads the stages of a plan, whose map stages have so many tasks.
