@@ -20,9 +20,10 @@ import (
 
 // Limits of bodies.
 const (
-	submitBytesMax    = 256 << 20 // for millions of lines
-	multipartBytesMax = 1 << 30   // the lines are in memory once
-	bodyBytesMax      = 1 << 20
+	submitBytesMax = 1 << 30 // with the lines, which are not in memory
+	jobBytesMax    = 4 << 20 // of a submission without its lines
+	itemBytesMax   = 8 << 20 // of the JSON of a line; the plan's limit is lower
+	bodyBytesMax   = 1 << 20
 
 	// Each piece of a body must arrive within this time: a client that trickles bytes must not hold memory for hours, and a large
 	// job may still arrive over a slow line.

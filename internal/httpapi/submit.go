@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -55,12 +54,11 @@ func (a *API) addSubmit() {
 }
 
 func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {
-	var req api.JobRequest
-	if err := decodeSubmit(w, r, &req); err != nil {
-		a.writeError(w, r, err)
-		return
-	}
-	id, warnings, err := a.leader.Submit(r.Context(), &req, key)
+	id, warnings, err := a.leader.SubmitStream(r.Context(), key, func(line func([]byte) error) (*api.JobRequest, error) {
+		body := newPacedReader(w, r, submitBytesMax)
+		defer body.done()
+		return decodeSubmit(r, body, line)
+	})
 	if err != nil {
 		a.writeError(w, r, err)
 		return
@@ -82,41 +80,40 @@ const (
 	partLines = "lines"
 )
 
-// decodeSubmit decodes a submission: JSON, or JSON and the lines in a part of their own, without base64 and quoting.
-func decodeSubmit(w http.ResponseWriter, r *http.Request, req *api.JobRequest) error {
+// decodeSubmit decodes a submission while it is read: JSON, or JSON and the lines in a part of their own, without base64 and quoting. All but
+// the lines is in memory.
+func decodeSubmit(r *http.Request, body io.Reader, line func([]byte) error) (*api.JobRequest, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "multipart/form-data" {
-		return decodeBody(w, r, submitBytesMax, true, req)
+		return decodeJob(body, line)
 	}
-	body := newPacedReader(w, r, multipartBytesMax)
-	defer body.done()
 	parts := multipart.NewReader(body, params["boundary"])
 	part, err := parts.NextPart()
 	switch {
 	case err != nil:
-		return bodyProblem(err)
+		return nil, bodyProblem(err)
 	case part.FormName() != partJob:
-		return api.Malformed("the first part of the body is %q; it must be %q", part.FormName(), partJob)
+		return nil, api.Malformed("the first part of the body is %q; it must be %q", part.FormName(), partJob)
 	}
-	if err := decodeJSON(io.LimitReader(part, bodyBytesMax), true, req); err != nil {
-		return err
+	var req api.JobRequest
+	if err := decodeJSON(&boundedReader{r: part, left: jobBytesMax}, true, &req); err != nil {
+		return nil, err
 	}
 	part, err = parts.NextPart()
 	switch {
 	case err != nil:
-		return bodyProblem(err)
+		return nil, bodyProblem(err)
 	case part.FormName() != partLines:
-		return api.Malformed("the second part of the body is %q; it must be %q", part.FormName(), partLines)
+		return nil, api.Malformed("the second part of the body is %q; it must be %q", part.FormName(), partLines)
 	case req.Lines != nil:
-		return api.Invalid("validation failed").With("body.lines", "lines are in both the request and their own part", nil)
+		return nil, api.Invalid("validation failed").With("body.lines", "lines are in both the request and their own part", nil)
 	}
-	lines := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), multipartBytesMax)+bytes.MinRead))
-	if _, err := lines.ReadFrom(part); err != nil {
-		return bodyProblem(err)
+	req.Lines = &api.Lines{}
+	if _, err := eachLine(part, line); err != nil {
+		return nil, bodyProblem(err)
 	}
 	if _, err := parts.NextPart(); !errors.Is(err, io.EOF) {
-		return api.Malformed("parts after %q and %q in the body", partJob, partLines)
+		return nil, api.Malformed("parts after %q and %q in the body", partJob, partLines)
 	}
-	req.Lines = &api.Lines{Raw: lines.Bytes()}
-	return nil
+	return &req, nil
 }

@@ -144,6 +144,9 @@ func NewCore(cfg CoreConfig) *Core {
 		}
 		c.changed[id] = struct{}{}
 	}
+	for _, uid := range m.Staged() { // by an earlier leader, which cannot submit the job any more
+		c.open().Unstage("", uid)
+	}
 	return c
 }
 
@@ -220,11 +223,20 @@ func (c *Core) handle(in Input) error {
 	return nil
 }
 
-// handleCommand adds a client's commands to the log. A job that they stop or retry is frozen until they are applied.
+// handleCommand adds a client's commands to the log. A job that they stop or retry is frozen until they are applied. Commands that make an
+// entry too large to be sent are answered, and not added.
 func (c *Core) handleCommand(in Command) {
 	e := c.open()
-	known := len(e.Fenced)
+	known, mark := len(e.Fenced), e.Mark()
 	in.Add(e)
+	if size := e.Size() - mark.Size(); e.Size() > EntryBytesMax {
+		e.Truncate(mark)
+		c.effects.Replies = append(c.effects.Replies, state.Event{Kind: state.RequestApplied, Key: in.Key, Err: &state.Rejection{
+			Code:    state.TooLarge,
+			Message: fmt.Sprintf("the request takes %.1f MiB of the log, and one entry holds %d MiB", float64(size)/(1<<20), EntryBytesMax>>20),
+		}})
+		return
+	}
 	fenced := e.Fenced[known:]
 	c.pipeline.freeze(fenced)
 	for _, id := range fenced {

@@ -1,24 +1,12 @@
 package leader
 
-import (
-	"google.golang.org/protobuf/proto"
+// EntryBytesMax bounds a log entry. A message between leaders carries at least one entry and up to wire.MessageBytesMax (64 MiB), so each
+// entry that is proposed can be sent. Entries are far smaller: they are full at entryBytes, a description of a job takes at most
+// state.DescriptionBytesMax, and its input is staged. Only below feature level 2 is a whole input in one entry.
+const EntryBytesMax = 16 << 20
 
-	"github.com/bridgefour/bridgefour/internal/state"
-)
-
-// JobBytesMax bounds the submit command of a job and the job's message to workers. Leaders and workers accept messages of
-// 64 MiB: a larger job would be sent, rejected and sent again for ever.
-const JobBytesMax = 32 << 20
-
-// workBytesMax bounds a Work message, except for a single larger job.
+// workBytesMax bounds a Work message, except for a single larger job, which is smaller than EntryBytesMax.
 const workBytesMax = 16 << 20
 
 // leaseBytes bounds the size of a lease in a message without its path or line.
 const leaseBytes = 96
-
-// JobBytes is the size of a job's submit command or of its message, whichever is larger.
-func JobBytes(key, uid string, spec *state.Spec) int {
-	entry := state.NewEntry(0, state.FeatureLevel)
-	entry.Submit(key, uid, "", spec)
-	return max(entry.Size(), proto.Size(wireJob(&state.Job{UID: uid, Spec: spec})))
-}

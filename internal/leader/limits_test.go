@@ -20,14 +20,14 @@ func TestWorkIsBounded(t *testing.T) {
 	for i := range 100 {
 		lines.AddLine(append(bytes.Repeat([]byte("x"), 1<<20), byte(i)))
 	}
-	spec := &state.Spec{Output: "/out", Spool: true, Retries: 9, Settings: map[string]string{"k": string(bytes.Repeat([]byte("x"), 20<<20))}}
+	spec := &state.Spec{Output: "/out", Spool: true, Retries: 9, Settings: map[string]string{"k": string(bytes.Repeat([]byte("x"), 10<<20))}}
 	spec.Input, _ = lines.Input()
 	r.step(Command{"k", func(e *state.Entry) { e.Submit("", "uid", "", spec) }})
 	var messages, leased int
 	for range 10 {
 		r.step()
 		for _, m := range r.sent(1) {
-			if size := proto.Size(m); size > JobBytesMax {
+			if size := proto.Size(m); size > EntryBytesMax {
 				t.Errorf("a message has %d bytes", size)
 			}
 			if m.GetWork() != nil {

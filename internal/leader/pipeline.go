@@ -14,6 +14,8 @@ const (
 	entryItems  = 4000      // transitions in one log entry
 	entryBytes  = 256 << 10 // size at which an entry is full
 	inFlightMax = 16        // entries proposed and not applied
+	// inFlightBytesMax bounds them in bytes, except for a single larger entry. The log blocks at 32 MiB.
+	inFlightBytesMax = 15 << 20
 	// entryAge is how long an entry that is waited for stays open while others are in flight, so that it can grow.
 	entryAge = time.Millisecond
 	// entryAgeIdle is the same for an entry of completions alone, whose jobs have other tasks running. Nothing waits for it, and
@@ -35,6 +37,7 @@ type pipeline struct {
 	urgent   bool     // a client, a worker or the progress of a job waits for the open entry
 	sealed   [][]byte // oldest first
 	inFlight int      // at most inFlightMax
+	bytes    int      // of the entries in flight
 	// settlements has one element for each entry in flight, sealed and open: the oldest first.
 	settlements []settlement
 	fences      map[state.JobID]int // jobs that these entries will fence: in how many of them
@@ -43,6 +46,7 @@ type pipeline struct {
 
 // settlement is what must be done when an entry is applied, whatever the state makes of its commands.
 type settlement struct {
+	bytes int // of the entry, once it is in flight
 	// failures are the failed leases. No verdict comes for a failure that was reported too late, and its lease must end all the same.
 	failures []failedLease
 	fenced   []state.JobID
@@ -123,6 +127,7 @@ func (p *pipeline) applied() (failures []failedLease, thawed []state.JobID) {
 	s := p.settlements[0]
 	p.settlements = p.settlements[1:]
 	p.inFlight--
+	p.bytes -= s.bytes
 	p.uncommitted -= len(s.failures)
 	for _, id := range s.fenced {
 		if p.fences[id]--; p.fences[id] == 0 {
@@ -145,11 +150,18 @@ func (p *pipeline) flush(now time.Time, list [][]byte) [][]byte {
 	if p.entry != nil && p.inFlight+len(p.sealed) < inFlightMax && (p.full() || !now.Before(p.due())) {
 		p.seal()
 	}
-	n := min(len(p.sealed), max(0, inFlightMax-p.inFlight))
-	list = append(list, p.sealed[:n]...)
-	p.sealed = slices.Delete(p.sealed, 0, n)
-	p.inFlight += n
+	for len(p.sealed) > 0 && p.room() {
+		size := len(p.sealed[0])
+		p.settlements[p.inFlight].bytes = size
+		p.inFlight, p.bytes = p.inFlight+1, p.bytes+size
+		list, p.sealed = append(list, p.sealed[0]), slices.Delete(p.sealed, 0, 1)
+	}
 	return list
+}
+
+// room reports whether another entry may be proposed.
+func (p *pipeline) room() bool {
+	return p.inFlight < inFlightMax && p.bytes < inFlightBytesMax
 }
 
 // due is when the open entry should be proposed.
@@ -165,7 +177,7 @@ func (p *pipeline) due() time.Time {
 
 // wake is when flush should be called; ok is false while there is nothing to propose, or no room in flight.
 func (p *pipeline) wake() (at time.Time, ok bool) {
-	if p.entry == nil || p.inFlight >= inFlightMax {
+	if p.entry == nil || !p.room() {
 		return at, false
 	}
 	return p.due(), true
@@ -185,8 +197,8 @@ func (p *pipeline) check() error {
 		return fmt.Errorf("%d reports wait for the log, %d entries are in flight", p.uncommitted, p.inFlight)
 	case len(p.settlements) != entries:
 		return fmt.Errorf("%d settlements for %d entries", len(p.settlements), entries)
-	case p.idle() && (p.uncommitted != 0 || len(p.fences) != 0):
-		return fmt.Errorf("the log is idle: %d reports wait for it, the jobs %v are frozen", p.uncommitted, p.fences)
+	case p.idle() && (p.uncommitted != 0 || len(p.fences) != 0 || p.bytes != 0):
+		return fmt.Errorf("the log is idle: %d reports wait for it, the jobs %v are frozen, %d bytes are in flight", p.uncommitted, p.fences, p.bytes)
 	}
 	return nil
 }

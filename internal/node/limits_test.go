@@ -2,12 +2,15 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"math/rand/v2"
 	"net/http"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 // noise is n bytes that cannot be compressed, in lines of 64 KiB.
@@ -31,22 +34,152 @@ func TestSubmitIsBounded(t *testing.T) {
 		change func(*api.JobRequest)
 		want   string
 	}{
-		{func(r *api.JobRequest) { r.Range, r.Lines = nil, &api.Lines{Raw: noise(leader.JobBytesMax + 1)} }, "limit is 32 MiB (its lists of lines and files count as compressed): put the lines into files"},
+		{func(r *api.JobRequest) { r.Range, r.Lines = nil, &api.Lines{Raw: noise(state.InputBytesMax + 1<<20)} }, "take more than 256 MiB as compressed: put them into files"},
 		{func(r *api.JobRequest) {
 			r.Program.Command = append(r.Program.Command, string(bytes.Repeat([]byte("x"), 70<<20)))
-		}, "takes 70.0 MiB"},
+		}, "of which the command 73400326; the limit is 1048576: put what is long into a file"},
 		{func(r *api.JobRequest) {
-			r.Set = map[string]string{"k": string(bytes.Repeat([]byte("x"), leader.JobBytesMax))}
-		}, "put what is long"},
+			r.Set = map[string]string{"k": string(bytes.Repeat([]byte("x"), state.DescriptionBytesMax))}
+		}, "of which its settings 1048577"},
+		{func(r *api.JobRequest) {
+			r.Labels = map[string]string{"k": string(bytes.Repeat([]byte("x"), state.DescriptionBytesMax))}
+		}, "of which its labels 1048577"},
 	} {
 		req := request(1)
 		c.change(req)
 		_, _, err := l.Submit(t.Context(), req, "key")
-		problemOf(t, err, http.StatusRequestEntityTooLarge, c.want)
+		problemOf(t, err, http.StatusUnprocessableEntity, c.want)
 	}
-	req := request(1)
-	req.Range, req.Lines = nil, &api.Lines{Raw: noise(leader.JobBytesMax - 1<<20)}
-	if job := submit(t, l, req, "key"); job.ID != 1 {
+	if job := submit(t, l, request(1), "key"); job.ID != 1 {
 		t.Errorf("the job is %d, want 1: the key was not used by those refused", job.ID)
 	}
+}
+
+// withLines is a request with so many bytes of lines that cannot be compressed.
+func withLines(n int) *api.JobRequest {
+	req := request(1)
+	req.Range, req.Lines = nil, &api.Lines{Raw: noise(n)}
+	return req
+}
+
+// staged is what is staged at a node.
+func staged(t *testing.T, n *Node) (uids []string) {
+	t.Helper()
+	if err := n.do(t.Context(), func() { uids = n.loop.controller.Machine().Staged() }); err != nil {
+		t.Fatal(err)
+	}
+	return uids
+}
+
+// TestLargeInput: an input that is too large for one entry takes several, which are all small.
+func TestLargeInput(t *testing.T) {
+	rigs := newRigs(t, 2)
+	l := rigs[0].node
+	rigs[0].until("at the highest level", func() bool { return l.Cluster().Level == state.FeatureLevel })
+	req := withLines(40 << 20)
+	job := submit(t, l, req, "key")
+	if again := submit(t, l, req, "key"); again.ID != job.ID {
+		t.Errorf("submitted again, the job is %d, want %d", again.ID, job.ID)
+	}
+	if _, _, err := l.Submit(t.Context(), withLines(41<<20), "key"); !api.IsStatus(err, http.StatusConflict) {
+		t.Errorf("another request with the key: %v, want 409", err)
+	}
+	lines := bytes.Split(bytes.TrimSuffix(req.Lines.Raw, []byte("\n")), []byte("\n"))
+	for _, r := range rigs {
+		r.until("the job is known", func() bool { _, ok := r.node.Job(job.ID); return ok })
+		err := r.node.do(t.Context(), func() {
+			in := &r.node.loop.controller.Machine().Job(state.JobID(job.ID)).Spec.Input
+			reader := state.NewInputReader(in)
+			for i, want := range lines {
+				if split, err := reader.Split(uint64(i)); err != nil || !bytes.Equal(split.Item, want) {
+					t.Fatalf("split %d is %.20q, %v; want %.20q", i, split.Item, err, want)
+				}
+			}
+		})
+		if uids := staged(t, r.node); err != nil || len(uids) > 0 {
+			t.Errorf("still staged: %q, %v", uids, err)
+		}
+	}
+	largest := 0
+	for _, e := range rigs[0].log.entries {
+		largest = max(largest, len(e.Data))
+	}
+	if most := state.StageBytes + 200<<10; largest > most {
+		t.Errorf("an entry has %d bytes, want at most %d", largest, most)
+	}
+}
+
+// TestLargeInputOfAClientThatLeaves: what was staged is dropped when the client leaves, and by the next leader.
+func TestLargeInputOfAClientThatLeaves(t *testing.T) {
+	rigs := newRigs(t, 2)
+	l := rigs[0].node
+	rigs[0].until("at the highest level", func() bool { return l.Cluster().Level == state.FeatureLevel })
+	ctx, leave := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	begin := func() {
+		go func() {
+			_, _, err := l.Submit(ctx, withLines(20<<20), "")
+			ended <- err
+		}()
+		rigs[0].until("some is staged", func() bool { return len(staged(t, l)) > 0 }) //nolint:contextcheck // not that of the client
+	}
+	begin()
+	leave()
+	if err := <-ended; err == nil && len(staged(t, l)) > 0 {
+		t.Errorf("Submit() = %v, and something is still staged", err)
+	}
+	for _, r := range rigs {
+		r.until("nothing is staged", func() bool { return len(staged(t, r.node)) == 0 })
+	}
+
+	ctx = t.Context()
+	begin()
+	rigs[1].log.elect()
+	if err := <-ended; err == nil && len(staged(t, l)) > 0 {
+		t.Errorf("Submit() = %v, and something is still staged", err)
+	}
+	for _, r := range rigs {
+		r.until("nothing is staged", func() bool { return len(staged(t, r.node)) == 0 })
+	}
+}
+
+// TestLargeInputNeedsTheLevel: below level 2 an input is in one entry, so its limit is lower.
+func TestLargeInputNeedsTheLevel(t *testing.T) {
+	log, peers := newFakeLog(), &fakePeers{asked: make(chan uint32, 1)}
+	peers.behind.Store(true)
+	r := startRig(t, log, func(c *Config) { c.Peers = peers })
+	log.elect()
+	r.until("leading", func() bool { _, self := r.node.LeaderAddress(); return self })
+	if job := submit(t, r.node, withLines(11<<20), ""); job.ID != 1 {
+		t.Errorf("the job is %d, want 1", job.ID)
+	}
+	_, _, err := r.node.Submit(t.Context(), withLines(13<<20), "")
+	problemOf(t, err, http.StatusRequestEntityTooLarge, "takes 13.0 MiB as compressed, and the limit is 12 MiB until every leader is connected and runs version 1")
+}
+
+// TestLargeSubmitsAreFew: more large submits than there is memory for wait, and are refused in the end.
+func TestLargeSubmitsAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slots := make(chan struct{}, largeMax)
+		var held []*reservation
+		for range largeMax {
+			r := &reservation{slots: slots}
+			for range 2 {
+				if err := r.reserve(t.Context(), largeBytes+1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			held = append(held, r)
+		}
+		late := reservation{slots: slots}
+		if err := late.reserve(t.Context(), largeBytes); err != nil {
+			t.Errorf("a small submit: %v", err)
+		}
+		problemOf(t, late.reserve(t.Context(), largeBytes+1), http.StatusServiceUnavailable, "4 jobs with large inputs are being submitted")
+		late.release() // nothing is held
+		time.AfterFunc(largeWait/2, held[0].release)
+		if err := late.reserve(t.Context(), largeBytes+1); err != nil {
+			t.Errorf("after another one has ended: %v", err)
+		}
+	})
 }

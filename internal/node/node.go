@@ -80,6 +80,7 @@ type Node struct {
 	stopped chan struct{} // closed when Run returns
 	ready   *readiness
 	fetches logFetches
+	large   chan struct{} // slots of large submits
 	members atomic.Pointer[replica.Members]
 	// received is the latest volatile state from the leader; nil before the first, and on the leader. Run stores it.
 	received atomic.Pointer[volatileState]
@@ -127,7 +128,7 @@ func New(cfg Config) *Node {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),
-		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
+		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), large: make(chan struct{}, largeMax), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
 		loop: loop{
 			controller: leader.NewController(leader.ControllerConfig{Cluster: cfg.Cluster, Seed: rand.Uint64}),
 			streams:    map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),

@@ -156,6 +156,10 @@ func problem(err error) error {
 	switch r.Code {
 	case state.NotFound:
 		return api.NotFound("%s", r.Message)
+	case state.TooLarge:
+		return api.TooLarge("%s", r.Message)
+	case state.Busy:
+		return api.Unavailable("%s", r.Message)
 	case state.Conflict:
 	}
 	return api.Conflict("%s", r.Message)

@@ -15,22 +15,40 @@ import (
 
 // Submit plans the job and adds it to the log. Planning reads the folders of the input, in the caller's goroutine.
 func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (id uint64, warnings []string, err error) {
+	return n.SubmitStream(ctx, key, func(func([]byte) error) (*api.JobRequest, error) { return req, nil })
+}
+
+// SubmitStream is Submit of the request that read returns. Read passes on the lines of the request as they arrive, so that they are not in
+// memory as a whole.
+func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func([]byte) error) (*api.JobRequest, error)) (
+	id uint64, warnings []string, err error,
+) {
 	if err := n.acceptsWrites(ctx); err != nil {
+		return 0, nil, err
+	}
+	room := reservation{slots: n.large}
+	defer room.release()
+	lines := plan.NewLines(0)
+	req, err := read(func(line []byte) error {
+		if err := lines.Add(line); err != nil {
+			return planProblem(err)
+		}
+		return room.reserve(ctx, lines.Bytes())
+	})
+	if err != nil {
 		return 0, nil, err
 	}
 	again, err := n.submitted(ctx, key)
 	if err != nil {
 		return 0, nil, err
 	}
-	planned, err := plan.Plan(ctx, req, plan.Options{Builtins: n.cfg.Builtins, Again: again, Stores: n.cfg.Stores, Reserved: n.cfg.Reserved})
-	if bad, ok := errors.AsType[plan.Errors](err); ok {
-		p := api.Invalid("invalid job")
-		for _, e := range bad {
-			p = p.With("body."+e.Field, e.Message, nil)
-		}
-		return 0, nil, p
-	}
+	planned, err := plan.Plan(ctx, req, plan.Options{
+		Builtins: n.cfg.Builtins, Again: again, Stores: n.cfg.Stores, Reserved: n.cfg.Reserved, Lines: lines,
+	})
 	if err != nil {
+		return 0, nil, planProblem(err)
+	}
+	if err := room.reserve(ctx, planned.Input.BlockBytes()); err != nil {
 		return 0, nil, err
 	}
 	uid := newID()
@@ -42,14 +60,24 @@ func (n *Node) Submit(ctx context.Context, req *api.JobRequest, key string) (id 
 	if key == "" {
 		key = newID()
 	}
-	if err := checkSize(jobKey(key), uid, spec); err != nil {
-		return 0, nil, err
-	}
-	e, err := n.execute(ctx, jobKey(key), func(entry *state.Entry) { entry.Submit(jobKey(key), uid, req.User, spec) })
+	e, err := n.submit(ctx, jobKey(key), uid, req.User, spec, again)
 	if err != nil {
 		return 0, nil, err
 	}
 	return uint64(e.Job), planned.Warnings, nil
+}
+
+// planProblem converts the errors of a request.
+func planProblem(err error) error {
+	bad, ok := errors.AsType[plan.Errors](err)
+	if !ok {
+		return err
+	}
+	p := api.Invalid("invalid job")
+	for _, e := range bad {
+		p = p.With("body."+e.Field, e.Message, nil)
+	}
+	return p
 }
 
 // awaitLevel waits until the cluster has a feature level, which takes a moment after its first start, and refuses what needs it otherwise.

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +28,7 @@ func (p *planner) input(ctx context.Context) error {
 	case len(p.req.Inputs) > 0:
 		return p.files(ctx, split)
 	case p.req.Lines != nil:
-		p.lines()
+		return p.lines()
 	case p.req.Range != nil:
 		p.numberRange()
 	case p.needsInput:
@@ -87,75 +86,6 @@ func (p *planner) tooMany(field string, tasks float64, wayOut string) {
 	p.fail(field, "%.0f tasks are too many: at most %d; %s", tasks, p.opt.TasksMax, wayOut)
 }
 
-// lineBytesMax limits a line, which is sent to a worker and shown in lists of tasks.
-const lineBytesMax = 1 << 20
-
-// lines makes each line a task.
-func (p *planner) lines() {
-	items, raw := p.req.Lines.Items, p.req.Lines.Raw
-	if len(items) > 0 && len(raw) > 0 {
-		p.fail("lines", "give items or raw, not both")
-		return
-	}
-	b := state.NewLines()
-	var n, empty, crlf, long, longBytes uint64
-	add := func(line []byte) {
-		n++
-		if len(line) > lineBytesMax && long == 0 {
-			long, longBytes = n, uint64(len(line))
-		}
-		if n > p.opt.TasksMax || long > 0 {
-			return // counted for the message
-		}
-		if len(line) == 0 {
-			empty++
-		} else if line[len(line)-1] == '\r' {
-			crlf++
-		}
-		b.AddLine(line)
-	}
-	for _, item := range items {
-		add([]byte(item))
-	}
-	eachLine(raw, add)
-	switch {
-	case n == 0:
-		p.fail("lines", "no lines given: give at least one item, or a file that is not empty")
-		return
-	case n > p.opt.TasksMax:
-		p.tooMany("lines", float64(n), "split it into several jobs")
-		return
-	case long > 0:
-		p.fail("lines", "line %d has %d bytes, more than %d: put it into a file, and pass that with --input", long, longBytes, lineBytesMax)
-		return
-	}
-	if empty > 0 {
-		p.warn("%d of %d lines are empty; they are tasks too", empty, n)
-	}
-	if crlf > 0 {
-		p.warn("%d of %d lines end in CR LF; the CR is part of the item", crlf, n)
-	}
-	in, err := b.Input()
-	if err != nil {
-		p.fail("lines", "%v", err)
-		return
-	}
-	p.result.Input = in
-}
-
-// eachLine calls add for each line, without its newline, which the last one may lack.
-func eachLine(text []byte, add func(line []byte)) {
-	for len(text) > 0 {
-		end := bytes.IndexByte(text, '\n')
-		if end < 0 {
-			add(text)
-			return
-		}
-		add(text[:end])
-		text = text[end+1:]
-	}
-}
-
 // files makes tasks of the inputs.
 func (p *planner) files(ctx context.Context, split uint64) error {
 	l := &fileList{p: p, b: state.NewFiles(split), split: split}
@@ -172,6 +102,10 @@ func (p *planner) files(ctx context.Context, split uint64) error {
 	}
 	if l.tasks > float64(p.opt.TasksMax) {
 		p.tooMany("split", l.tasks, "use a larger split")
+		return nil
+	}
+	if l.b.Bytes() > state.InputBytesMax {
+		p.fail("inputs", "the list of files takes more than %d MiB as compressed: make several jobs of them", state.InputBytesMax>>20)
 		return nil
 	}
 	if len(p.errs) > 0 {
@@ -218,7 +152,7 @@ func (l *fileList) add(info *blob.Info) {
 	if !whole && l.split > 0 && size > l.split {
 		l.tasks += float64((size - 1) / l.split)
 	}
-	if l.tasks <= float64(l.p.opt.TasksMax) {
+	if l.tasks <= float64(l.p.opt.TasksMax) && l.b.Bytes() <= state.InputBytesMax {
 		l.b.AddFile([]byte(name), state.Version{Size: size, Modified: info.Modified, Identity: info.Identity}, whole)
 	}
 }

@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -27,6 +28,8 @@ type Options struct {
 	Again bool
 	// Stores are the stores of inputs and outputs.
 	Stores blob.Stores
+	// Lines are the lines of a request that has some; those of the request itself are added to them. Nil: no others.
+	Lines *Lines
 	// Reserved are local folders of the cluster itself, apart from which an output must lie.
 	Reserved []Reserved
 }
@@ -36,6 +39,8 @@ type Reserved struct {
 	What string // "the data directory of leader 1"
 	Dir  string // absolute
 }
+
+const tasksMaxDefault = 100_000_000
 
 // Builtin describes a built-in job for planning.
 type Builtin struct {
@@ -90,16 +95,17 @@ func (e Errors) Unwrap() []error {
 // complete.
 func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error) {
 	opt.DefaultSplit = cmp.Or(opt.DefaultSplit, 64<<20)
-	opt.TasksMax = min(cmp.Or(opt.TasksMax, 100_000_000), state.MaxTasks)
+	opt.TasksMax = min(cmp.Or(opt.TasksMax, tasksMaxDefault), state.MaxTasks)
 	p := &planner{req: req, opt: opt}
 	p.program()
 	p.settings()
+	p.description()
 	p.numbers()
 	if err := p.output(ctx); err != nil {
 		return Result{}, err
 	}
 	if err := p.input(ctx); err != nil {
-		return Result{}, err
+		return Result{}, p.with(err)
 	}
 	if len(p.errs) > 0 {
 		return Result{}, p.errs
@@ -130,12 +136,25 @@ func (p *planner) fail(field, format string, args ...any) {
 	if len(p.errs) == errorsMax {
 		return
 	}
+	p.errs = append(p.errs, failure(field, format, args...)...)
+}
+
+// failure is one error, as the errors of a request.
+func failure(field, format string, args ...any) Errors {
 	for i := range args {
 		if text := fmt.Sprint(args[i]); len(text) > valueBytesMax {
 			args[i] = strings.ToValidUTF8(text[:valueBytesMax], "") + "…"
 		}
 	}
-	p.errs = append(p.errs, &Error{Field: field, Message: fmt.Sprintf(format, args...)})
+	return Errors{{Field: field, Message: fmt.Sprintf(format, args...)}}
+}
+
+// with returns err and, if it is of the request, what else is wrong with that.
+func (p *planner) with(err error) error {
+	if more, ok := errors.AsType[Errors](err); ok {
+		return append(p.errs, more...)
+	}
+	return err
 }
 
 func (p *planner) warn(format string, args ...any) {
@@ -211,6 +230,43 @@ func (p *planner) settings() {
 	slices.SortFunc(p.errs, func(a, b *Error) int { // map order is random
 		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
+}
+
+// description bounds what describes the job to the log and to each worker, besides its input.
+func (p *planner) description() {
+	size := func(m map[string]string) (n int) {
+		for k, v := range m {
+			n += len(k) + len(v)
+		}
+		return n
+	}
+	type part struct {
+		field, what, wayOut string
+		size                int
+	}
+	parts := []part{
+		{"program.command", "the command", "put what is long into a file, and name that", 0},
+		{"set", "its settings", "put what is long into a file, and name that in a setting", size(p.req.Set)},
+		{"labels", "its labels", "labels are short names", size(p.req.Labels)},
+	}
+	total := parts[1].size + parts[2].size
+	for _, arg := range p.req.Program.Command {
+		parts[0].size += len(arg)
+		total += len(arg)
+	}
+	if total > state.DescriptionBytesMax {
+		largest := slices.MaxFunc(parts, func(a, b part) int { return cmp.Compare(a.size, b.size) })
+		p.fail(largest.field, "the command, settings and labels take %d bytes, of which %s %d; the limit is %d: %s", total, largest.what, largest.size,
+			state.DescriptionBytesMax, largest.wayOut)
+	}
+	names := 0
+	for _, name := range p.req.Inputs {
+		names += len(name)
+	}
+	if names > state.NamesBytesMax {
+		p.fail("inputs", "the names of the inputs take %d bytes; the limit is %d: pass folders or patterns, or the names as lines (--lines)", names,
+			state.NamesBytesMax)
+	}
 }
 
 // numbers validates limits and times.

@@ -304,10 +304,10 @@ func wrongs(dir string) []wrong {
 		{"NUL in a name", inputs(dir + "/\x00"), "inputs[0]", "invalid argument"},
 
 		{"no lines", withLines(&api.Lines{}), "lines", "no lines given"},
-		{"too many lines", withLines(&api.Lines{Raw: []byte(strings.Repeat("\n", 1001))}), "lines", "1001 tasks are too many: at most 1000"},
+		{"too many lines", withLines(&api.Lines{Raw: []byte(strings.Repeat("\n", 1001))}), "lines", "more than 1000 lines, the most tasks of a job"},
 		{
 			"long line", withLines(&api.Lines{Raw: append([]byte("a\n"), make([]byte, 1<<20+1)...)}), "lines",
-			"line 2 has 1048577 bytes, more than 1048576: put it into a file",
+			"line 2 has more than 1048576 bytes: put it into a file",
 		},
 		{"items and raw", withLines(&api.Lines{Items: []string{"a"}, Raw: []byte("b")}), "lines", "not both"},
 		{"range", withRange(2, 1), "range", "range 2-1 is empty"},

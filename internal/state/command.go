@@ -214,6 +214,9 @@ func (e *Entry) Unstage(key, uid string) {
 // Mark is the end of an entry, to be passed to Truncate.
 type Mark struct{ size, items, fenced int }
 
+// Size is the size of the entry up to the mark.
+func (m Mark) Size() int { return m.size }
+
 // Mark returns the present end.
 func (e *Entry) Mark() Mark { return Mark{len(e.enc.buf), e.Items, len(e.Fenced)} }
 

@@ -94,6 +94,9 @@ type InputBuilder struct {
 
 	versions []Version // of its files
 	known    bool      // one of them
+
+	bytes   uint64 // of the first counted blocks
+	counted int
 }
 
 // NewLines starts an input of lines.

@@ -24,6 +24,12 @@ func NewLease(term, seq uint64) Lease { return Lease(term<<leaseSeqBits | seq&(1
 // Term is the term of the leader that gave the lease.
 func (l Lease) Term() uint64 { return uint64(l) >> leaseSeqBits }
 
+// What a submit may hold besides its input: it is one log entry, and one message to each worker.
+const (
+	DescriptionBytesMax = 1 << 20 // of the command, settings and labels together
+	NamesBytesMax       = 2 << 20 // of the names of the inputs
+)
+
 // Spec is a submitted job. It never changes.
 type Spec struct {
 	Name, User   string

@@ -7,7 +7,7 @@ import "slices"
 // what others have staged: their submits cannot come any more. So a staging is forgotten here only if both fail.
 const (
 	// StageBytes is how many bytes of blocks one entry stages, up to the last block. An input of more is staged.
-	StageBytes = 256 << 10
+	StageBytes = 1 << 20
 	// InputBytesMax bounds the blocks of a job, and stagedBytesMax those that are staged at one time.
 	InputBytesMax  = 256 << 20
 	stagedBytesMax = 4 * InputBytesMax
@@ -83,22 +83,31 @@ func (m *Machine) expireStaged() {
 // blockBytesOf is the size of blocks in the log, in messages and in memory, roughly.
 func blockBytesOf(blocks []Block) (n uint64) {
 	for i := range blocks {
-		n += uint64(len(blocks[i].Data)) + blockOverhead
+		n += blocks[i].size()
 	}
 	return n
 }
 
-// blockOverhead is roughly the memory of a block besides its data.
-const blockOverhead = 64
+func (b *Block) size() uint64 {
+	const overhead = 64 // roughly, in memory
+	return uint64(len(b.Data)+len(b.Versions)) + overhead
+}
 
 // BlockBytes is the size of the blocks, in the log and in memory.
 func (in *Input) BlockBytes() uint64 { return blockBytesOf(in.Blocks) }
+
+// Bytes is the size of the complete blocks, in the log and in memory.
+func (b *InputBuilder) Bytes() uint64 {
+	b.bytes += blockBytesOf(b.in.Blocks[b.counted:])
+	b.counted = len(b.in.Blocks)
+	return b.bytes
+}
 
 // NextStage returns the blocks to be staged in the next entry, after the first staged ones; none: all are staged.
 func (in *Input) NextStage(staged int) []Block {
 	end, n := staged, uint64(0)
 	for end < len(in.Blocks) && n < StageBytes {
-		n += uint64(len(in.Blocks[end].Data)) + blockOverhead
+		n += in.Blocks[end].size()
 		end++
 	}
 	return in.Blocks[staged:end]

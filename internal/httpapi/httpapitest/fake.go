@@ -2,6 +2,7 @@
 package httpapitest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -82,6 +83,28 @@ func (l *Fake) until(ctx context.Context, ok func() (bool, error)) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// SubmitStream implements httpapi.Leader.
+func (l *Fake) SubmitStream(ctx context.Context, key string, read func(line func([]byte) error) (*api.JobRequest, error)) (
+	id uint64, warnings []string, err error,
+) {
+	var raw []byte
+	var items []string
+	cut := false // a line holds a newline
+	req, err := read(func(line []byte) error {
+		raw, items, cut = append(append(raw, line...), '\n'), append(items, string(line)), cut || bytes.IndexByte(line, '\n') >= 0
+		return nil
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	if req.Lines != nil && cut {
+		req.Lines.Items = items
+	} else if req.Lines != nil {
+		req.Lines.Raw = raw
+	}
+	return l.Submit(ctx, req, key)
 }
 
 // Submit implements httpapi.Leader.
