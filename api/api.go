@@ -24,6 +24,7 @@ type JobRequest struct {
 	Dir          string            `json:"dir,omitempty" doc:"Working directory of commands; absolute"`
 	Retries      *int              `json:"retries,omitempty" doc:"Retries of a failed task" default:"3" minimum:"0" maximum:"100"`
 	Timeout      string            `json:"timeout,omitempty" doc:"Time limit of an attempt, such as 90s or 2h"`
+	Grace        string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL when a command is stopped; 2s by default"`
 	Priority     *int              `json:"priority,omitempty" doc:"Higher runs first" default:"50" minimum:"0" maximum:"100"`
 	SlotsPerTask int               `json:"slots_per_task,omitempty" doc:"Slots per attempt" minimum:"0" maximum:"1024"`
 	Memory       string            `json:"memory,omitempty" doc:"Memory limit of an attempt, such as 2GiB"`

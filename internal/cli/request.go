@@ -40,6 +40,7 @@ type jobFlags struct {
 	set          []string
 	retries      int
 	timeout      time.Duration
+	grace        time.Duration
 	priority     int
 	slotsPerTask int
 	memory       string
@@ -59,6 +60,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.set, "set", nil, "user setting `key=value`, seen by the program; repeatable")
 	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
 	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
+	fs.DurationVar(&f.grace, "grace", 2*time.Second, "`time` between SIGTERM and SIGKILL when an attempt is stopped")
 	fs.IntVar(&f.priority, "priority", 50, "0 to 100; higher runs first")
 	fs.IntVar(&f.slotsPerTask, "slots-per-task", 1, "slots per attempt")
 	fs.StringVar(&f.memory, "memory", "", "memory limit of one attempt, such as 2GiB")
@@ -135,6 +137,12 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 			return nil, usagef(cmd, "--timeout is %v: want a time above 0, as 90s or 2h", f.timeout)
 		}
 		r.Timeout = f.timeout.String()
+	}
+	if changed("grace") {
+		if f.grace < 0 {
+			return nil, usagef(cmd, "--grace is %v: want a time, as 10s, or 0", f.grace)
+		}
+		r.Grace = f.grace.String()
 	}
 	return r, nil
 }

@@ -40,7 +40,7 @@ func wireJob(j *state.Job) *wire.Job {
 	spec := j.Spec
 	out := &wire.Job{
 		Id: uint64(j.ID), Uid: j.UID, Name: spec.Name, Output: spec.Output, Spool: spec.Spool, Settings: spec.Settings,
-		TimeoutMs: spec.TimeoutMS, Memory: spec.Memory, Dir: spec.Dir, KeepPartial: spec.KeepPartial,
+		TimeoutMs: spec.TimeoutMS, GraceMs: spec.GraceMS, Memory: spec.Memory, Dir: spec.Dir, KeepPartial: spec.KeepPartial,
 		CreatedUnixMs: uint64(j.Created), StartedUnixMs: uint64(j.Started), User: spec.User, Overwrite: spec.Overwrite,
 	}
 	if spec.Input.Kind == state.InputRange {

@@ -59,6 +59,7 @@ type Result struct {
 	Priority     uint32
 	SlotsPerTask uint32
 	Timeout      time.Duration // 0: none
+	Grace        time.Duration // 0: the default
 	Memory       uint64        // bytes; 0: not limited
 	Warnings     []string      // for the user; the job runs anyway
 }
@@ -274,15 +275,10 @@ func (p *planner) numbers() {
 	p.result.Retries = p.number("retries", p.req.Retries, 3, 100)
 	p.result.Priority = p.number("priority", p.req.Priority, 50, 100)
 	p.result.SlotsPerTask = max(1, p.number("slots_per_task", &p.req.SlotsPerTask, 1, 1024))
-	if text := p.req.Timeout; text != "" && text != "none" {
-		d, err := time.ParseDuration(text)
-		switch {
-		case err != nil:
-			p.fail("timeout", "invalid duration %q: want 90s, 5m or 1h30m, or none", text)
-		case d < time.Millisecond:
-			p.fail("timeout", "duration %q is too short: at least 1ms, or none", text)
-		}
-		p.result.Timeout = d
+	p.result.Timeout = p.duration("timeout", p.req.Timeout, time.Millisecond)
+	if p.req.Grace != "" {
+		// At least 1 ms: 0 stands for the default in the log.
+		p.result.Grace = max(time.Millisecond, p.duration("grace", p.req.Grace, 0))
 	}
 	if text := p.req.Memory; text != "" && text != "none" {
 		size, err := bytesize.Parse(text)
@@ -291,6 +287,21 @@ func (p *planner) numbers() {
 		}
 		p.result.Memory = size
 	}
+}
+
+// duration parses a duration; 0: none.
+func (p *planner) duration(field, text string, least time.Duration) time.Duration {
+	if text == "" || text == "none" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		p.fail(field, "invalid duration %q: want 90s, 5m or 1h30m, or none", text)
+	case d < least:
+		p.fail(field, "duration %q is too short: at least %v, or none", text, least)
+	}
+	return d
 }
 
 // number returns a number from 0 to most, or its default.

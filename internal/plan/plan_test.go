@@ -217,12 +217,12 @@ func TestResult(t *testing.T) {
 		t.Errorf("Plan = %+v, %v, want %+v", res, err, want)
 	}
 	req.Program.Builtin = "grep"
-	req.Retries, req.Priority, req.SlotsPerTask, req.Timeout, req.Memory = &two, &ten, 4, "90s", "1.5GiB"
+	req.Retries, req.Priority, req.SlotsPerTask, req.Timeout, req.Grace, req.Memory = &two, &ten, 4, "90s", "0s", "1.5GiB"
 	req.Output = dir + "/x/../new/out/"
 	res, err = plan.Plan(t.Context(), req, options())
 	res.Input = state.Input{}
 	want = plan.Result{
-		Stages: state.DefaultPlan(1, false, true), Retries: 2, Priority: 10, SlotsPerTask: 4, Timeout: 90 * time.Second, Memory: 3 << 29,
+		Stages: state.DefaultPlan(1, false, true), Retries: 2, Priority: 10, SlotsPerTask: 4, Timeout: 90 * time.Second, Grace: time.Millisecond, Memory: 3 << 29,
 		Output: dir + "/new/out",
 	}
 	if err != nil || fmt.Sprintf("%+v", res) != fmt.Sprintf("%+v", want) {
@@ -279,6 +279,7 @@ func wrongs(dir string) []wrong {
 		{"priority", func(r *api.JobRequest) { r.Priority = number(101) }, "priority", "101 is out of range"},
 		{"slots", func(r *api.JobRequest) { r.SlotsPerTask = 1 << 40 }, "slots_per_task", "want 0 to 1024"},
 		{"timeout", func(r *api.JobRequest) { r.Timeout = "90" }, "timeout", `invalid duration "90": want 90s`},
+		{"grace", func(r *api.JobRequest) { r.Grace = "-5s" }, "grace", "at least 0s"},
 		{"short timeout", func(r *api.JobRequest) { r.Timeout = "-5s" }, "timeout", "at least 1ms"},
 		{"memory", func(r *api.JobRequest) { r.Memory = "much" }, "memory", `invalid size "much": want 65536`},
 		{"split", func(r *api.JobRequest) { r.Split = "0" }, "split", `size "0" is less than a byte: want 65536, 512KiB, 64MiB or 1.5GiB, or none`},

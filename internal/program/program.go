@@ -83,7 +83,12 @@ func WithTimeout(ctx context.Context, j *wire.Job) (context.Context, context.Can
 func timeout(j *wire.Job) time.Duration { return time.Duration(j.GetTimeoutMs()) * time.Millisecond }
 
 // grace is the time between SIGTERM and SIGKILL.
-func grace(*wire.Job) time.Duration { return 2 * time.Second }
+func grace(j *wire.Job) time.Duration {
+	if j.GetGraceMs() == 0 {
+		return 2 * time.Second
+	}
+	return time.Duration(j.GetGraceMs()) * time.Millisecond //nolint:gosec // checked by the leader
+}
 
 func isTimeout(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrTimeout) }
 

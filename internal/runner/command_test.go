@@ -218,6 +218,18 @@ func TestCommandTimeout(t *testing.T) {
 	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 50ms")
 }
 
+func TestCommandGrace(t *testing.T) {
+	const script = `trap 'sleep 0.5; echo cleaned >&2; exit 1' TERM; while :; do sleep 0.01; done`
+	f := shell(t, &wire.Job{TimeoutMs: 200, GraceMs: 60_000}, script)
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 200ms\n", "cleaned")
+	f = shell(t, &wire.Job{TimeoutMs: 200, GraceMs: 1}, script)
+	out := f.run(t.Context(), nil)
+	f.wantFailure(out, wire.FailureKind_TIMEOUT)
+	if strings.Contains(out.Failure.GetMessage(), "cleaned") {
+		t.Errorf("Run() = %v, want SIGKILL after 1 ms", out.Failure)
+	}
+}
+
 // TestCommandCanceled cancels a running command and expects its whole process group to end.
 func TestCommandCanceled(t *testing.T) {
 	f := shell(t, &wire.Job{}, `sh -c 'echo $$ >&2; while :; do sleep 0.1; done' & wait`)

@@ -155,8 +155,8 @@ func (s *Slot) Close() error {
 	return errors.Join(s.keeper.Close(), s.files.close())
 }
 
-// Run runs an attempt to its end. If ctx ends first, the attempt is stopped: a command gets SIGTERM, and SIGKILL two seconds
-// later; a built-in job sees its own context end.
+// Run runs an attempt to its end. If ctx ends first, the attempt is stopped: a command gets SIGTERM, and SIGKILL after the
+// job's grace; a built-in job sees its own context end.
 func (s *Slot) Run(ctx context.Context, a *Attempt) Outcome {
 	if ctx.Err() != nil {
 		return Outcome{Canceled: true}

@@ -144,12 +144,15 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		e.Register("register/2", &WorkerInfo{Identity: "4567", Slots: 1})
 	})
 	entry(func(e *Entry) {
-		e.Submit("key-1", "uid1", "ann", &Spec{
+		spec := &Spec{
 			Name: "count", User: "ann", Argv: [][]byte{[]byte("grep"), []byte("-c"), {0xff}}, Input: *mustInput(t, files), InputNames: []string{"/data", "x*"},
 			Output: "/out/1", Overwrite: true, Collect: true, Settings: map[string]string{"a": "b", "": "empty"}, Dir: "/home/ann", Retries: 2,
 			Priority: 50, SlotsPerTask: 2, TimeoutMS: 60_000, Memory: 1 << 20, Labels: map[string]string{"zone": "x"},
-		})
-
+		}
+		if level >= 2 {
+			spec.GraceMS = 5_000
+		}
+		e.Submit("key-1", "uid1", "ann", spec)
 		e.Submit("key-2", "uid2", "", &Spec{Builtin: "wordcount", Input: *mustInput(t, lines), Output: "/spool/uid2", Spool: true, FirstSuccess: true})
 	})
 	entry(func(e *Entry) {

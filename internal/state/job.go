@@ -49,6 +49,7 @@ type Spec struct {
 	Priority     uint32
 	SlotsPerTask uint32
 	TimeoutMS    uint64
+	GraceMS      uint64 // between SIGTERM and SIGKILL; 0: the default
 	Memory       uint64 // bytes an attempt may use; 0: not limited
 	Labels       map[string]string
 	Stages       []StageSpec // the plan; never empty once it is in the state

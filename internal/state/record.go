@@ -295,6 +295,9 @@ func (c *codec) spec(s *Spec) {
 	if c.level > 0 {
 		records(c, 21, &s.Stages, (*codec).stageSpec)
 	}
+	if c.level >= 2 {
+		number(c, 22, &s.GraceMS)
+	}
 	c.end("a job's spec")
 	if c.d != nil && len(s.Stages) == 0 {
 		s.Stages = DefaultPlan(s.Input.Tasks, s.Collect, !s.Spool)

@@ -35,6 +35,8 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	e := encoder{sum: h}
 	c := codec{e: &e}
 	c.spec(&r)
+	c.level = 2
+	number(&c, 22, &r.GraceMS)
 	_, _ = h.Write(e.buf)
 	return h.Sum64()
 }

@@ -1459,6 +1459,7 @@ type Job struct {
 	Range         bool                   `protobuf:"varint,17,opt,name=range,proto3" json:"range,omitempty"`                                        // items are the numbers from range_from on
 	StartedUnixMs uint64                 `protobuf:"varint,18,opt,name=started_unix_ms,json=startedUnixMs,proto3" json:"started_unix_ms,omitempty"` // 0: no task has ended yet
 	Plan          []*Stage               `protobuf:"bytes,19,rep,name=plan,proto3" json:"plan,omitempty"`                                           // by stage number; empty: each stage has the role that its name says
+	GraceMs       uint64                 `protobuf:"varint,20,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`                     // between SIGTERM and SIGKILL of a command; 0: 2 s
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1624,6 +1625,13 @@ func (x *Job) GetPlan() []*Stage {
 		return x.Plan
 	}
 	return nil
+}
+
+func (x *Job) GetGraceMs() uint64 {
+	if x != nil {
+		return x.GraceMs
+	}
+	return 0
 }
 
 type Stage struct {
@@ -2856,7 +2864,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\x8a\x05\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xa5\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -2879,7 +2887,8 @@ const file_wire_proto_rawDesc = "" +
 	"\toverwrite\x18\x10 \x01(\bR\toverwrite\x12\x14\n" +
 	"\x05range\x18\x11 \x01(\bR\x05range\x12&\n" +
 	"\x0fstarted_unix_ms\x18\x12 \x01(\x04R\rstartedUnixMs\x12-\n" +
-	"\x04plan\x18\x13 \x03(\v2\x19.bridgefour.wire.v1.StageR\x04plan\x1a;\n" +
+	"\x04plan\x18\x13 \x03(\v2\x19.bridgefour.wire.v1.StageR\x04plan\x12\x19\n" +
+	"\bgrace_ms\x18\x14 \x01(\x04R\agraceMs\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +
