@@ -313,6 +313,17 @@ type Explanation struct {
 	Status  string   `json:"status"`
 	Reasons []string `json:"reasons" doc:"Most important first"`
 	Advice  []string `json:"advice,omitempty" doc:"Ways to fix it"`
+
+	Reservation *Reservation `json:"reservation,omitempty" doc:"The worker that is being emptied for the next task"`
+}
+
+// Reservation is a worker that is being emptied for a task that needs several slots, or memory.
+type Reservation struct {
+	Worker     uint64 `json:"worker"`
+	Slots      int    `json:"slots" doc:"Needed at once"`
+	SlotsFree  int    `json:"slots_free" doc:"Of these, free now"`
+	Memory     uint64 `json:"memory,omitempty" doc:"Bytes needed"`
+	MemoryFree uint64 `json:"memory_free,omitempty" doc:"Of these, free now"`
 }
 
 // LogRecord is a piece of an attempt's log. Streams of them are JSON lines.

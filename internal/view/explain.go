@@ -13,8 +13,12 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// explainTasks bounds the failed tasks that an explanation names.
-const explainTasks = 5
+// Bounds of what an explanation names.
+const (
+	explainTasks   = 5 // failed tasks of a stage
+	explainWorkers = 5 // that cannot run the tasks
+	explainJobs    = 5 // that are scheduled first
+)
 
 // Explain explains the status of a job or of one of its tasks, with advice.
 func (r *Reader) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
@@ -111,18 +115,56 @@ func (e *explainer) waiting(now time.Time) {
 	if n, first := e.core.Waiting(e.job.ID); n > 0 {
 		e.because("%d failed tasks wait for their next attempt, the first for another %v", n, max(0, first.Sub(now)).Round(10*time.Millisecond))
 	}
+	e.reservation()
 	e.workers()
 	if others := len(demand.Jobs) - 1; others > 0 {
 		e.because("%s of this job wait for a slot, and %d of %s that can use the same workers",
 			counted(own, "task"), demand.Tasks-own, counted(uint64(others), "other job"))
 	}
+	first := 0
 	for _, id := range e.machine.Live() {
 		other := e.machine.Job(id)
-		if other.Spec.Priority > e.job.Spec.Priority && e.core.Leased(id) > 0 {
+		if other.Spec.Priority <= e.job.Spec.Priority || e.core.Leased(id) == 0 {
+			continue
+		}
+		if first++; first <= explainJobs {
 			e.because("job %d is scheduled first: its priority is %d, this job's is %d", id, other.Spec.Priority, e.job.Spec.Priority)
-			e.advise("submit with a higher --priority")
 		}
 	}
+	if first > explainJobs {
+		e.because("and %s more of higher priority", counted(uint64(first-explainJobs), "job"))
+	}
+	if first > 0 {
+		e.advise("submit with a higher --priority")
+	}
+}
+
+// reservation explains which worker is being emptied for the next task.
+func (e *explainer) reservation() {
+	r, ok := e.core.Reservation(e.job.ID)
+	if !ok {
+		return
+	}
+	e.out.Reservation = &api.Reservation{
+		Worker: uint64(r.Worker), Slots: r.Slots, SlotsFree: r.SlotsFree, Memory: r.Memory, MemoryFree: r.MemoryFree,
+	}
+	need, free := needed(e.job.Spec), fmt.Sprintf("%d of %s free", r.SlotsFree, counted(uint64(r.Slots), "slot"))
+	if r.Memory > 0 {
+		free += fmt.Sprintf(", %d of %s of memory", r.MemoryFree, counted(r.Memory, "byte"))
+	}
+	e.because("its next task needs %s; worker %d is being emptied for it, %s", need, r.Worker, free)
+}
+
+// needed describes what an attempt needs at once.
+func needed(spec *state.Spec) string {
+	need := counted(uint64(max(1, spec.SlotsPerTask)), "slot")
+	if spec.SlotsPerTask > 1 {
+		need += " at once"
+	}
+	if spec.Memory > 0 {
+		need += fmt.Sprintf(" and %s of memory", counted(spec.Memory, "byte"))
+	}
+	return need
 }
 
 // demand returns the demand for the workers that the job needs, and the job's part of it.
@@ -139,34 +181,51 @@ func (e *explainer) demand() (all leader.Demand, own uint64) {
 
 // workers explains which workers cannot run the job's tasks.
 func (e *explainer) workers() {
-	able, busy := 0, 0
+	able, busy, unable := 0, 0, 0
+	because := func(format string, args ...any) {
+		if unable++; unable <= explainWorkers {
+			e.because(format, args...)
+		}
+	}
+	slots := max(1, e.job.Spec.SlotsPerTask)
+	most := uint32(0) // slots of a worker
 	for _, id := range e.machine.Workers() {
 		w, known := e.core.WorkerState(id)
 		if !known {
 			continue
 		}
 		info := e.machine.Worker(id)
+		most = max(most, info.Slots)
 		switch {
 		case !w.Connected:
-			e.because("worker %d is not connected", id)
+			because("worker %d is not connected", id)
 		case w.Draining:
-			e.because("worker %d is draining", id)
+			because("worker %d is draining", id)
 		case w.Quarantined:
-			e.because("worker %d is quarantined: many different tasks failed on it", id)
+			because("worker %d is quarantined: many different tasks failed on it", id)
 		case !e.core.Fits(id, e.job.Spec):
-			e.because("worker %d does not fit: %s", id, strings.Join(lacks(e.job.Spec, info), "; "))
+			because("worker %d does not fit: %s", id, strings.Join(lacks(e.job.Spec, info), "; "))
 		default:
 			able++
-			if w.Busy == info.Slots {
+			if info.Slots-w.Busy < slots {
 				busy++
 			}
 		}
 	}
-	switch able {
-	case 0:
+	if unable > explainWorkers {
+		e.because("and %s cannot run its tasks", counted(uint64(unable-explainWorkers), "other worker"))
+	}
+	switch {
+	case able == 0 && most > 0 && most < slots:
+		e.because("no worker has %d slots, which each of its tasks needs: the largest has %d; the job waits until one has", slots, most)
+		e.advise("start a worker that fits: bridgefour worker --leader ADDR%s; or submit with a smaller --slots-per-task", fitting(e.job.Spec))
+	case able == 0:
 		e.because("no live worker can run its tasks; the job waits until one can")
 		e.advise("start a worker that fits: bridgefour worker --leader ADDR%s", fitting(e.job.Spec))
-	case busy:
+	case busy == able && slots > 1:
+		e.because("none of %s that can run its tasks has %d free slots", counted(uint64(able), "worker"), slots)
+		e.advise("wait, or start more workers")
+	case busy == able:
 		e.because("all slots of %s that can run its tasks are busy", counted(uint64(able), "worker"))
 		e.advise("wait, or start more workers")
 	}
@@ -255,6 +314,7 @@ func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 		out.Reasons = append(out.Reasons, "it waits for a slot")
 		out.Reasons = append(out.Reasons, job.Reasons...)
 		out.Advice = append(out.Advice, job.Advice...)
+		out.Reservation = job.Reservation
 	}
 	for _, f := range t.Failures {
 		out.Reasons = append(out.Reasons, fmt.Sprintf("attempt %d failed on worker %d: %s: %s", f.Attempt, f.Worker, f.Kind, strings.TrimSpace(f.Message)))
