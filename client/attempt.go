@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -90,10 +89,14 @@ func (c *Client) exchange(ctx context.Context, base, target string, q *request) 
 		ctx, stop = context.WithTimeout(ctx, q.timeout)
 		release = func() { stop(); cancel(nil) }
 	}
-	r, err := http.NewRequestWithContext(ctx, q.method, target, bytes.NewReader(q.body))
+	r, err := http.NewRequestWithContext(ctx, q.method, target, http.NoBody)
 	if err != nil {
 		release()
 		return nil, err
+	}
+	if q.body.size > 0 {
+		r.Body, r.ContentLength = io.NopCloser(q.body.open()), q.body.size
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(q.body.open()), nil }
 	}
 	if q.kind != "" {
 		r.Header.Set("Content-Type", q.kind)
@@ -104,7 +107,7 @@ func (c *Client) exchange(ctx context.Context, base, target string, q *request) 
 	if q.lastSeen != "" {
 		r.Header.Set("Last-Event-ID", q.lastSeen)
 	}
-	if len(q.body) >= expectBytes {
+	if q.body.size >= expectBytes {
 		r.Header.Set("Expect", "100-continue")
 	}
 	w := &watch{begun: time.Now(), quietMax: q.quietMax, cancel: cancel, release: release, ended: make(chan struct{})}

@@ -9,6 +9,7 @@
 package client
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -120,11 +121,21 @@ func (c *Client) WithPatience(d time.Duration) *Client {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// payload is the body of a request, which may be sent several times. The zero value is no body.
+type payload struct {
+	size int64
+	open func() io.Reader
+}
+
+func bytesPayload(b []byte) payload {
+	return payload{size: int64(len(b)), open: func() io.Reader { return bytes.NewReader(b) }}
+}
+
 // request is one call of the API.
 type request struct {
 	method   string
 	path     string // with its query
-	body     []byte
+	body     payload
 	kind     string        // content type of body
 	key      string        // Idempotency-Key
 	lastSeen string        // Last-Event-ID

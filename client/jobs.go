@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
 	"iter"
 	"mime/multipart"
 	"net/http"
@@ -89,53 +90,62 @@ func withPage(path string, v url.Values, limit int, cursor string) string {
 // Submit submits a job. It returns when the job is durable. The key makes a repetition harmless: within 24 hours the same key
 // gives the same job. An empty key stands for a random one.
 func (c *Client) Submit(ctx context.Context, r *api.JobRequest, key string) (api.Job, error) {
+	if r.Lines != nil && len(r.Lines.Raw) >= linesPart && len(r.Lines.Items) == 0 {
+		return c.SubmitLines(ctx, r, bytes.NewReader(r.Lines.Raw), int64(len(r.Lines.Raw)), key)
+	}
 	if err := checkUTF8(r); err != nil {
 		return api.Job{}, err
 	}
-	body, kind, err := encodeSubmit(r)
+	body, err := json.Marshal(r)
 	if err != nil {
 		return api.Job{}, err
 	}
-	if key == "" {
-		key = rand.Text()
-	}
-	var job api.Job
-	err = c.call(ctx, request{
-		method: http.MethodPost, path: "/v1/jobs", body: body, kind: kind, key: key, again: true,
-		timeout: time.Minute + time.Duration(len(body)>>20)*time.Second, // a slow network has 1 MiB/s
-	}, &job)
-	return job, err
+	return c.submit(ctx, bytesPayload(body), "application/json", key)
 }
 
 // linesPart is the size from which lines are sent in a part of their own.
 const linesPart = 64 << 10
 
-// encodeSubmit returns the body of a submission and its content type.
-func encodeSubmit(r *api.JobRequest) (body []byte, kind string, err error) {
-	if r.Lines == nil || len(r.Lines.Raw) < linesPart || len(r.Lines.Items) > 0 {
-		body, err = json.Marshal(r)
-		return body, "application/json", err
-	}
+// SubmitLines is Submit of a request whose lines are size bytes of a file, which are not held in memory. They take the place of r.Lines.
+func (c *Client) SubmitLines(ctx context.Context, r *api.JobRequest, lines io.ReaderAt, size int64, key string) (api.Job, error) {
 	small := *r
 	small.Lines = nil
-	out := bytes.NewBuffer(make([]byte, 0, len(r.Lines.Raw)+linesPart))
-	parts := multipart.NewWriter(out)
+	if err := checkUTF8(&small); err != nil {
+		return api.Job{}, err
+	}
+	var frame bytes.Buffer // the body without the lines
+	parts := multipart.NewWriter(&frame)
 	job, err := parts.CreateFormField("job")
+	if err == nil {
+		err = json.NewEncoder(job).Encode(&small)
+	}
+	if err == nil {
+		_, err = parts.CreateFormField("lines")
+	}
+	begin := frame.Len()
+	if err == nil {
+		err = parts.Close() // writes the last boundary
+	}
 	if err != nil {
-		return nil, "", err
+		return api.Job{}, err
 	}
-	if err := json.NewEncoder(job).Encode(&small); err != nil {
-		return nil, "", err
+	return c.submit(ctx, payload{
+		size: int64(frame.Len()) + size,
+		open: func() io.Reader {
+			return io.MultiReader(bytes.NewReader(frame.Bytes()[:begin]), io.NewSectionReader(lines, 0, size), bytes.NewReader(frame.Bytes()[begin:]))
+		},
+	}, parts.FormDataContentType(), key)
+}
+
+func (c *Client) submit(ctx context.Context, body payload, kind, key string) (job api.Job, err error) {
+	if key == "" {
+		key = rand.Text()
 	}
-	lines, err := parts.CreateFormField("lines")
-	if err != nil {
-		return nil, "", err
-	}
-	if _, err := lines.Write(r.Lines.Raw); err != nil {
-		return nil, "", err
-	}
-	err = parts.Close() // writes the last boundary
-	return out.Bytes(), parts.FormDataContentType(), err
+	err = c.call(ctx, request{
+		method: http.MethodPost, path: "/v1/jobs", body: body, kind: kind, key: key, again: true,
+		timeout: time.Minute + time.Duration(body.size>>20)*time.Second, // a slow network has 1 MiB/s
+	}, &job)
+	return job, err
 }
 
 // checkUTF8 rejects text that JSON would silently change.

@@ -24,7 +24,7 @@ func (c *Client) AddLeader(ctx context.Context, address string) (api.LeaderNode,
 	if err != nil {
 		return node, err
 	}
-	q := request{method: http.MethodPost, path: LeadersPath, body: body, kind: "application/json", timeout: time.Minute}
+	q := request{method: http.MethodPost, path: LeadersPath, body: bytesPayload(body), kind: "application/json", timeout: time.Minute}
 	err = c.call(ctx, q, &node)
 	return node, err
 }

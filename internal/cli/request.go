@@ -24,8 +24,8 @@ import (
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// linesBytesMax bounds --lines: base64 adds a third, and a leader accepts requests up to 256 MiB.
-const linesBytesMax = 190 << 20
+// linesBytesMax bounds --lines: a leader accepts requests up to 1 GiB.
+const linesBytesMax = 1<<30 - 8<<20
 
 // jobFlags are the flags of run and submit that describe a job.
 type jobFlags struct {
