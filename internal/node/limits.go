@@ -10,8 +10,7 @@ import (
 )
 
 const (
-	// largeMax is how many large submits are read and committed at one time. Each may take state.InputBytesMax of memory twice: here,
-	// and as staged.
+	// largeMax is how many large submits are read and committed at one time. Each may take state.InputBytesMax of memory.
 	largeMax = 4
 	// largeBytes is the size of an input from which a submit is large.
 	largeBytes = state.StageBytes
@@ -89,6 +88,7 @@ func (n *Node) submitStaged(ctx context.Context, key, uid, claim string, spec *s
 			return state.Event{}, err
 		}
 		staged += len(blocks)
+		clear(blocks) // the state has them: hold them once
 	}
 	return n.execute(ctx, key, func(e *state.Entry) { e.SubmitStaged(key, uid, sum, spec) })
 }
