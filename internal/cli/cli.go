@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/internal/keeper"
 )
 
 // Exit codes, as the documentation promises them.
@@ -40,7 +42,7 @@ type app struct {
 	typed   map[string]bool // flags set on the command line, not by the environment or the configuration file
 }
 
-// errInterrupted is the cancellation cause of a command's context at the first SIGINT or SIGTERM.
+// errInterrupted is the cancellation cause of a command's context at the first SIGINT, SIGTERM or SIGHUP.
 var errInterrupted = errors.New("interrupted")
 
 func (a *app) main(ctx context.Context, args []string) int {
@@ -53,7 +55,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	interrupts := make(chan os.Signal, 2)
-	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	notifyUnlessIgnored(interrupts, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(interrupts)
 	go func() {
 		select {
@@ -62,16 +64,44 @@ func (a *app) main(ctx context.Context, args []string) int {
 		case <-ctx.Done():
 			return
 		}
-		<-interrupts
-		a.stderr.Status("")
-		os.Exit(exitInterrupted)
+		for sig := range interrupts {
+			if sig != syscall.SIGHUP { // of which the end of a terminal causes several
+				a.stderr.Status("")
+				os.Exit(exitInterrupted)
+			}
+		}
 	}()
+	stops := make(chan os.Signal, 2)
+	notifyUnlessIgnored(stops, syscall.SIGTSTP, syscall.SIGCONT)
+	defer signal.Stop(stops)
+	go jobControl(stops)
 
 	root := a.root() //nolint:contextcheck // cobra gives the commands their context
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	a.stderr.Status("")
 	return a.report(err)
+}
+
+// notifyUnlessIgnored is signal.Notify for the signals that the parent process has not had ignored, as nohup does.
+func notifyUnlessIgnored(to chan<- os.Signal, signals ...os.Signal) {
+	for _, sig := range signals {
+		if !signal.Ignored(sig) {
+			signal.Notify(to, sig)
+		}
+	}
+}
+
+// jobControl stops this process and the commands of its tasks at Ctrl-Z: they are not in its process group. SIGCONT continues them.
+func jobControl(signals <-chan os.Signal) {
+	for sig := range signals {
+		if sig == syscall.SIGTSTP {
+			keeper.Pause()
+			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // cannot fail
+		} else {
+			keeper.Continue()
+		}
+	}
 }
 
 // root is the command with all its subcommands.

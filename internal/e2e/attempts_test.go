@@ -210,7 +210,7 @@ func workerKiller(c *cluster) {
 	own := newCluster(c.t)
 	l := own.ledger("ledger")
 	id := own.submit(&api.JobRequest{
-		Range: numbers(1), Program: split(l.record(), "kill -KILL $PPID"),
+		Range: numbers(1), Program: split(l.record(), `kill -KILL $(cut -d " " -f 4 /proc/$PPID/stat)`), // the parent of its parent
 	})
 	for range 20 { // more than any budget
 		if own.job(id).IsEnded() {

@@ -1,0 +1,203 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// leavers is the number of tasks of a job whose first attempts each start a process in another way to leave them.
+const leavers = 7
+
+// leaving writes the job's scripts and returns its program. The last step is that of the first attempts, once their processes have begun;
+// later attempts only print their item.
+func (l *lab) leaving(last step) []string {
+	l.t.Helper()
+	write(l.t, l.path("left.sh"), `trap '' TERM HUP INT; echo >>"$1/begun"; while :; do echo LATE; sleep 0.05; done`)
+	write(l.t, l.path("leave.sh"), `
+if [ $B4_ATTEMPT = 1 ]; then
+	left="sh $1/left.sh $1 $2"
+	case $2 in
+	1) $left & ;;
+	2) timeout 1000 $left & ;;
+	3) setsid $left & ;;
+	4) bash -c "set -m; $left & exit 0" ;;
+	5) nohup $left & ;;
+	6) (setsid sh -c "($left &); exit 0" &) ;;
+	7) python3 -c 'import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)' $left ;;
+	esac
+	until [ -e "$1/begun" ] && [ $(wc -l <"$1/begun") -ge `+fmt.Sprint(leavers)+` ]; do sleep 0.05; done
+	`+string(last)+`
+fi
+echo $2
+`)
+	return []string{"sh", l.path("leave.sh"), l.dir, "{}"}
+}
+
+func (l *lab) untilBegun() {
+	l.t.Helper()
+	until(l.t, "all processes have begun", func() bool { return exists(l.path("begun")) && marks(l.t, l.path("begun")) == leavers })
+}
+
+// untilGone waits until none of the processes is left. In these tests nothing else ends them.
+func (l *lab) untilGone() {
+	l.t.Helper()
+	var left []string
+	until(l.t, "no process is left", func() bool {
+		left = l.left()
+		return len(left) == 0
+	})
+}
+
+func (l *lab) left() (left []string) {
+	l.t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, file := range files {
+		argv, err := os.ReadFile(file) // it may have ended
+		if err == nil && bytes.Contains(argv, []byte(l.path("left.sh"))) {
+			left = append(left, string(bytes.ReplaceAll(argv, []byte{0}, []byte{' '})))
+		}
+	}
+	return left
+}
+
+// wantItems checks that each part has the item of its task, and nothing else.
+func (l *lab) wantItems(out string) {
+	l.t.Helper()
+	for i := range leavers {
+		path := filepath.Join(out, fmt.Sprintf("part-%05d", i))
+		lines := strings.Split(strings.TrimSpace(readFile(l.t, path)), "\n")
+		// In the order in which they are written: what is killed may have written before.
+		if last := lines[len(lines)-1]; last != fmt.Sprint(i+1) && last != "LATE" || strings.Count(readFile(l.t, path), fmt.Sprint(i+1)) != 1 {
+			l.t.Errorf("%s holds %q, want the item %d once", path, lines, i+1)
+		}
+	}
+}
+
+const forever step = "sleep 1000"
+
+// TestRunContains ends an embedded run in each way while its tasks have started processes that leave them.
+func TestRunContains(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		last  step
+		flags []string
+		end   func(p *process)
+		code  int
+		text  string
+	}{
+		"success":     {last: ":", code: 0},
+		"failure":     {last: "exit 1", code: 1, text: "exit status 1"},
+		"timeout":     {last: forever, flags: []string{"--timeout", "10s"}, code: 1, text: "timed out"},
+		"killer":      {last: "kill -9 $PPID; sleep 1000", code: 1, text: "must not kill its parent"},
+		"interrupt":   {last: forever, end: func(p *process) { p.signal(syscall.SIGINT) }, code: 130, text: "run --resume"},
+		"hangup":      {last: forever, end: func(p *process) { p.signal(syscall.SIGHUP) }, code: 130, text: "run --resume"},
+		"termination": {last: forever, end: func(p *process) { p.signal(syscall.SIGTERM) }, code: 130, text: "run --resume"},
+		"kill":        {last: forever, end: func(p *process) { p.signal(syscall.SIGKILL) }, code: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			args := append([]string{
+				"run", "--slots", fmt.Sprint(leavers), "--retries", "0", "--grace", "100ms", "--range", fmt.Sprintf("1-%d", leavers), "--output", "out",
+			}, test.flags...)
+			p := l.start("run", append(append(args, "--"), l.leaving(test.last)...)...)
+			l.untilBegun()
+			if test.end != nil {
+				test.end(p)
+			}
+			p.wantExit(test.code)
+			if test.end == nil && len(l.left()) > 0 {
+				t.Errorf("the run has ended, and left %q", l.left())
+			}
+			l.untilGone()
+			wantText(t, p.readStderr(), test.text)
+			if test.code == 0 {
+				l.wantItems(l.path("out"))
+			}
+		})
+	}
+}
+
+// TestClusterContains ends the attempts of a worker in each way while they have started processes that leave them. What the processes write
+// is in no other attempt's output.
+func TestClusterContains(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(c *cluster, w *process, id uint64){
+		"worker killed": func(c *cluster, w *process, _ uint64) {
+			w.kill()
+			c.untilGone()
+			c.worker("worker-2", "--slots", fmt.Sprint(leavers))
+		},
+		"drain": func(c *cluster, w *process, _ uint64) {
+			c.worker("worker-2", "--slots", fmt.Sprint(leavers))
+			w.signal(syscall.SIGTERM)
+			c.untilGone()
+			w.wantExit(0)
+		},
+		"stale lease": func(c *cluster, w *process, id uint64) {
+			w.signal(syscall.SIGSTOP)
+			c.worker("worker-2", "--slots", fmt.Sprint(leavers))
+			c.done(id)
+			w.signal(syscall.SIGCONT)
+			c.untilGone()
+		},
+		"stop": func(c *cluster, _ *process, id uint64) {
+			if code, _, stderr := c.cli("stop", fmt.Sprint(id)); code != 0 {
+				c.t.Fatalf("stop: exit code %d: %s", code, stderr)
+			}
+			c.untilGone()
+			if code, _, stderr := c.cli("retry", fmt.Sprint(id)); code != 0 {
+				c.t.Fatalf("retry: exit code %d: %s", code, stderr)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			w := c.worker("worker-1", "--slots", fmt.Sprint(leavers))
+			id := c.submit(&api.JobRequest{
+				Range: numbers(leavers), Grace: "100ms", Output: c.path("out"),
+				Program: api.Program{Command: c.leaving(`[ -e "$1/again" ] || sleep 1000`)},
+			})
+			c.untilBegun()
+			write(t, c.path("again"), "")
+			end(c, w, id)
+			c.done(id)
+			c.wantItems(c.path("out"))
+		})
+	}
+}
+
+// TestDevSurvivesItsTasks has tasks kill their parents, and dev with them.
+func TestDevSurvivesItsTasks(t *testing.T) {
+	t.Parallel()
+	c := &cluster{lab: newLab(t)}
+	dev := c.start("dev", "dev", "--data-dir", c.path("dev"), "--listen", "127.0.0.1:0", "--address-file", c.path("addr"), "--workers", "1",
+		"--slots", fmt.Sprint(leavers))
+	c.known = dev.addressIn(c.path("addr"))
+	code, _, stderr := c.cli("submit", "--wait", "--retries", "2", "--range", "1-4", "--", "sh", "-c", `if [ $1 = 2 ]; then kill -9 $PPID; sleep 1000; fi; echo $1`, "sh")
+	if code != 1 {
+		t.Errorf("submit: exit code %d, want 1", code)
+	}
+	wantText(t, stderr, "1/map/1 (2), 3 attempts: the process that contains the command")
+	if code, _, stderr := c.cli("submit", "--wait", "--range", "1-10", "--", "true"); code != 0 {
+		t.Errorf("submit: exit code %d, want 0: %s", code, stderr)
+	}
+	code, _, _ = c.cli(append([]string{"submit", "--range", fmt.Sprintf("1-%d", leavers), "--"}, c.leaving(forever)...)...)
+	if code != 0 {
+		t.Errorf("submit: exit code %d, want 0", code)
+	}
+	c.untilBegun()
+	dev.kill()
+	c.untilGone()
+}
