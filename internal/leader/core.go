@@ -112,6 +112,7 @@ type Core struct {
 
 	readers    map[state.JobID]*state.InputReader
 	changed    map[state.JobID]struct{} // jobs whose views are old
+	fleet      uint64                   // sched.Fleet as of the last tick
 	forgetting bool                     // a command that forgets the oldest job is on its way through the log
 	result     state.Result
 	effects    Effects

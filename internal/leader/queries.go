@@ -45,14 +45,7 @@ func (c *Core) StageLeased(id state.JobID, stage uint32) uint64 {
 }
 
 // Eligible reports whether a worker that accepts leases can run an attempt of a job.
-func (c *Core) Eligible(job *state.Job) bool {
-	for _, w := range c.registry.workers {
-		if w.assignable() && sched.Eligible(job.Spec, &w.Worker) {
-			return true
-		}
-	}
-	return false
-}
+func (c *Core) Eligible(job *state.Job) bool { return c.sched.Able(job) }
 
 // Fits reports whether a worker has what an attempt of a job needs.
 func (c *Core) Fits(id state.WorkerID, spec *state.Spec) bool {

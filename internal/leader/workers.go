@@ -34,8 +34,11 @@ func (c *Core) updateClusterStatus() {
 		c.arrived(id)
 	}
 	c.leases.tick()
-	for _, id := range c.machine.Live() { // a job may have become halted, or no longer be
-		c.changed[id] = struct{}{}
+	if fleet := c.sched.Fleet(); fleet != c.fleet { // a job may have become halted, or no longer be
+		c.fleet = fleet
+		for _, id := range c.machine.Live() {
+			c.changed[id] = struct{}{}
+		}
 	}
 	if _, ok := c.sched.Wake(); ok { // the backstop: Step marks them when a back-off ends
 		c.dirty.markAll()
@@ -129,6 +132,7 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	}
 	w.Slots, w.Memory, w.Labels = int(info.Slots), info.Memory, info.Labels
 	w.draining = info.Status == state.WorkerDraining
+	c.sched.Leave(w.ID) // what it has may have changed
 	c.adopt(w, s.hello.GetHeld())
 	c.arrived(w.ID)
 	c.dirty.mark(w)

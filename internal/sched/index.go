@@ -27,6 +27,9 @@ type group struct {
 	class  *class
 	shares ordered[*share]   // with a runnable job
 	users  map[*usage]*share // all of them
+
+	able  bool   // a worker can run its tasks, as of
+	asked uint64 // Scheduler.fleet + 1; 0: not known
 }
 
 // share is the jobs of a group that belong to one user.

@@ -222,6 +222,7 @@ func (s *Scheduler) Leave(id state.WorkerID) {
 	if at := slices.IndexFunc(s.workers, func(w *Worker) bool { return w.ID == id }); at >= 0 {
 		s.workers[at].known = false
 		s.workers = slices.Delete(s.workers, at, at+1)
+		s.fleet++
 	}
 }
 

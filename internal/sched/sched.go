@@ -52,6 +52,7 @@ type Scheduler struct {
 	classes  []*class                     // highest priority first
 	backOffs ordered[*queue]              // stages with a task in back-off
 	workers  []*Worker                    // that accept leases
+	fleet    uint64                       // the number of changes of workers
 	round    int                          // place in workers
 	reserved map[state.WorkerID]*jobQueue // by the worker that is reserved
 	frozen   map[state.JobID]struct{}
@@ -247,6 +248,7 @@ func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
 	if !w.known {
 		w.known = true
 		s.workers = append(s.workers, w)
+		s.fleet++
 	}
 	holder := s.holder(now, w)
 	if w.load >= int64(w.Slots)*Slot {
@@ -459,6 +461,24 @@ func (s *Scheduler) Wake() (at time.Time, ok bool) {
 		return at, false
 	}
 	return s.backOffs[0].later[0].at, true
+}
+
+// Fleet is a number that changes with the workers that accept leases.
+func (s *Scheduler) Fleet() uint64 { return s.fleet }
+
+// Able reports whether a worker that accepts leases can run an attempt of the job, when it is empty.
+func (s *Scheduler) Able(job *state.Job) bool {
+	able := func(n *Need) bool { return slices.ContainsFunc(s.workers, n.eligible) }
+	j := s.jobs[job.ID]
+	if j == nil {
+		need := needOf(job.Spec)
+		return able(&need)
+	}
+	g := j.share.group
+	if g.asked != s.fleet+1 {
+		g.asked, g.able = s.fleet+1, able(&g.Need)
+	}
+	return g.able
 }
 
 // Eligible reports whether worker w, if it is empty, can run an attempt of the job: it has the labels, the slots and the memory.
