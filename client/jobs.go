@@ -300,10 +300,14 @@ func (c *Client) Stop(ctx context.Context, id uint64) (api.Job, error) {
 	return job, err
 }
 
-// Retry runs the failed and dead tasks of a job again.
+// retryTimeout lets the leader examine millions of files.
+const retryTimeout = 10 * time.Minute
+
+// Retry runs the failed and dead tasks of a job again. Files of its input that have changed are read in their new form, and their tasks that
+// are done run again.
 func (c *Client) Retry(ctx context.Context, id uint64) (api.Job, error) {
 	var job api.Job
-	q := request{method: http.MethodPost, path: JobPath(id) + "/retry", timeout: attemptTimeout}
+	q := request{method: http.MethodPost, path: JobPath(id) + "/retry", timeout: retryTimeout}
 	err := c.call(ctx, q, &job)
 	return job, err
 }

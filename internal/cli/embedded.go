@@ -31,12 +31,15 @@ type embeddedConfig struct {
 	logger   *slog.Logger
 	// drainGrace is how long attempts may run on when the cluster ends. Defaults to the worker's default.
 	drainGrace time.Duration
+	// hold delays the workers until it is closed; nil: they start at once.
+	hold <-chan struct{}
 }
 
 // embedded is a node and its workers in this process.
 type embedded struct {
 	node    *node.Process
 	workers []*spren
+	hold    <-chan struct{}
 }
 
 func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
@@ -48,7 +51,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{node: n}
+	e := &embedded{node: n, hold: cfg.hold}
 	for i := range cfg.workers {
 		s, err := openSpren(ctx, worker.Config{
 			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{loopback(n.Address())},
@@ -100,6 +103,12 @@ func (e *embedded) run(ctx context.Context) error {
 	})
 	for _, s := range e.workers {
 		workers.Go(func() {
+			if e.hold != nil {
+				select {
+				case <-e.hold:
+				case <-working.Done():
+				}
+			}
 			if err := s.run(working); err != nil {
 				failed <- err
 				stopWorking(fmt.Errorf("another worker failed: %w", worker.ErrStopNow))

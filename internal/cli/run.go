@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -220,8 +221,12 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	if err != nil {
 		return err
 	}
+	var hold chan struct{}
+	if o.resume != "" {
+		hold = make(chan struct{})
+	}
 	cluster, err := openEmbedded(ctx, embeddedConfig{
-		dataDir: dir.path, listen: "127.0.0.1:0", workers: o.workers, slots: o.slots, version: a.versionText(), logger: logger,
+		hold: hold, dataDir: dir.path, listen: "127.0.0.1:0", workers: o.workers, slots: o.slots, version: a.versionText(), logger: logger,
 		drainGrace: runGrace, reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
 	})
 	if err != nil {
@@ -240,7 +245,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	}()
 	c, err := client.New([]string{cluster.url()}, client.Options{})
 	if err == nil {
-		r := embeddedRun{app: a, follower: a.follower(c, o.watch), dir: dir, request: req, resumed: o.resume != ""}
+		r := embeddedRun{app: a, follower: a.follower(c, o.watch), dir: dir, request: req, resumed: hold}
 		keep, err = r.run(work)
 		c.Close()
 	}
@@ -257,7 +262,8 @@ type embeddedRun struct {
 	follower *follower
 	dir      *runDir
 	request  *api.JobRequest
-	resumed  bool // the log may have the job
+	// resumed is closed once the files of the input were examined again: no task runs before that. Nil: a new run, with no job in its log.
+	resumed chan struct{}
 }
 
 // run runs the job to its end. keep reports whether the state is needed for --resume.
@@ -265,7 +271,7 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 	job, err := r.job(ctx)
 	if err != nil {
 		if _, refused := errors.AsType[*api.Problem](err); refused {
-			return false, err // there is no job to resume
+			return r.resumed != nil, err // unless resumed, there is no job
 		}
 		return true, r.interrupted(ctx, err)
 	}
@@ -294,16 +300,21 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 
 // job returns the job of the run: submitted now, or found in the log.
 func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
-	if r.resumed {
+	if r.resumed != nil {
+		defer close(r.resumed)
 		// The leader lists no jobs until it has read its log; the client retries until then.
 		if _, err := r.follower.client.Raw(ctx, "/readyz"); err != nil {
 			return api.Job{}, err
 		}
 		for job, err := range r.follower.client.Jobs(ctx, api.JobQuery{Limit: 1}) {
-			if err != nil || job.Status != api.JobFailed {
+			if err != nil || job.IsEnded() && job.Status != api.JobFailed {
 				return job, err
 			}
-			return r.follower.client.Retry(ctx, job.ID)
+			retried, err := r.follower.client.Retry(ctx, job.ID)
+			if !job.IsEnded() && api.IsStatus(err, http.StatusConflict) {
+				return job, nil // it goes on: no file of its input has changed
+			}
+			return retried, err
 		}
 	}
 	job, err := r.follower.client.Submit(ctx, r.request, r.dir.info.ID)

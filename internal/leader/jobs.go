@@ -159,6 +159,7 @@ func (c *Core) resume(stage sched.Key, task uint64) {
 func (c *Core) startStage(key sched.Key) {
 	c.endStage(key)
 	c.leases.startStage(key)
+	delete(c.readers, key.Job)                     // files of the input may have changed
 	if job := c.machine.Job(key.Job); job != nil { // the same entry may have ended and forgotten it
 		c.sched.Start(job, key.Stage, false)
 	}

@@ -57,6 +57,9 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	if err := n.awaitLevel(ctx, spec.Level()); err != nil {
 		return 0, nil, err
 	}
+	if spec.Input.Kind == state.InputFiles && n.awaitLevel(ctx, 2) != nil { // its first start takes a moment
+		planned.Warnings = append(planned.Warnings, "the job does not notice if a file of its input changes: some leaders of the cluster have an older version")
+	}
 	if key == "" {
 		key = newID()
 	}
@@ -139,9 +142,36 @@ func (n *Node) Stop(ctx context.Context, id uint64) error {
 	return n.jobCommand(ctx, id, (*state.Entry).Stop)
 }
 
-// Retry runs the dead tasks of a job again.
+// Retry runs the dead tasks of a job again. It examines the files of the input again, in the caller's goroutine: those that have changed
+// are read in their new form, in an active job too. The problem is a 422 if a file is gone, or has changed and has several splits.
 func (n *Node) Retry(ctx context.Context, id uint64) error {
-	return n.jobCommand(ctx, id, (*state.Entry).Retry)
+	if err := n.acceptsWrites(ctx); err != nil {
+		return err
+	}
+	var input *state.Input
+	if err := n.do(ctx, func() {
+		if job := n.loop.controller.Machine().Job(state.JobID(id)); job != nil && job.Status != state.JobDone {
+			input = &job.Spec.Input // never changes
+		}
+	}); err != nil {
+		return err
+	}
+	var changed []state.FileChange
+	if input != nil {
+		var err error
+		changed, err = plan.Again(ctx, input, n.cfg.Stores)
+		if bad, ok := errors.AsType[plan.Errors](err); ok {
+			p := api.Invalid("job %d cannot be run again", id)
+			for _, e := range bad {
+				p = p.With(e.Field, e.Message, nil)
+			}
+			return p
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return n.jobCommand(ctx, id, func(e *state.Entry, key string, job state.JobID) { e.Retry(key, job, changed...) })
 }
 
 func (n *Node) jobCommand(ctx context.Context, id uint64, add func(e *state.Entry, key string, job state.JobID)) error {

@@ -51,6 +51,7 @@ type command struct {
 	lease       Lease
 	blocks      []Block
 	staged      uint64 // blocks that were staged before
+	changed     []FileChange
 }
 
 func (c *codec) command(m *command) {
@@ -89,6 +90,7 @@ func (c *codec) command(m *command) {
 	if c.level >= 2 {
 		records(c, 19, &m.blocks, (*codec).block)
 		number(c, 20, &m.staged)
+		records(c, 21, &m.changed, (*codec).fileChange)
 	}
 	c.end("a command")
 }
@@ -231,10 +233,11 @@ func (e *Entry) Stop(key string, job JobID) {
 	e.add(cmdStop, &command{key: key, job: job, fence: e.Fence})
 }
 
-// Retry reopens the failed tasks of an ended job.
-func (e *Entry) Retry(key string, job JobID) {
+// Retry reopens the failed tasks of an ended job. The files that have changed, by task, are read again in their new form, in an active job
+// too. That needs feature level 2, below which there are no versions that could have changed.
+func (e *Entry) Retry(key string, job JobID, changed ...FileChange) {
 	e.Fenced = append(e.Fenced, job)
-	e.add(cmdRetry, &command{key: key, job: job, fence: e.Fence})
+	e.add(cmdRetry, &command{key: key, job: job, fence: e.Fence, changed: changed})
 }
 
 // Forget removes an ended job from the state.

@@ -369,6 +369,24 @@ func (in *Input) change(entries []entry) {
 	}
 }
 
+// File is a file of an input.
+type File struct {
+	Task    uint64 // its first split
+	Splits  uint64
+	Path    []byte
+	Version Version
+}
+
+// Files returns the files of block b.
+func (in *Input) Files(b int) ([]File, error) {
+	entries, err := in.decode(b)
+	files := make([]File, len(entries))
+	for i, e := range entries {
+		files[i] = File{Task: e.first, Splits: fileSplits(e.version.Size, in.SplitSize, e.whole), Path: e.name, Version: e.version}
+	}
+	return files, err
+}
+
 // Longest returns the tasks of a list of files by descending split length, so that the longest start first and the job does not end
 // with one of them; nil if the order of the input is as good (no files, splits of one length, or very many).
 func (in *Input) Longest() []uint32 {

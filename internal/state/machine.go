@@ -208,7 +208,7 @@ func (m *Machine) jobCommand(kind int, c *command, out *Result) *Rejection {
 	case cmdStop:
 		return m.stop(job, c.fence, out)
 	case cmdRetry:
-		return m.retry(job, c.fence, out)
+		return m.retry(job, c, out)
 	default:
 		return m.forget(job, out)
 	}
@@ -259,7 +259,10 @@ func (m *Machine) cleanUp(job *Job, out *Result) {
 	m.record(Event{Kind: StageStarted, Job: job.ID, Stage: uint32(commit)}, out)
 }
 
-func (m *Machine) retry(job *Job, fence Lease, out *Result) *Rejection {
+func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
+	if job.Status == JobActive && len(c.changed) > 0 {
+		return m.readAgain(job, c, out)
+	}
 	if job.Status != JobFailed && job.Status != JobStopped {
 		return reject(Conflict, "job %d is %v; only a failed or stopped job can be run again", job.ID, job.Status)
 	}
@@ -269,7 +272,7 @@ func (m *Machine) retry(job *Job, fence Lease, out *Result) *Rejection {
 	fresh := job.Status == JobStopped // the stop has removed all outputs
 	job = m.revive(job)
 	m.moveJob(job, RetryAsked)
-	job.Fence = max(job.Fence, fence)
+	job.Fence = max(job.Fence, c.fence)
 	for i, stage := range job.Stages {
 		job.Fence, stage.Fence = max(job.Fence, stage.Fence), 0
 		switch {
@@ -282,9 +285,85 @@ func (m *Machine) retry(job *Job, fence Lease, out *Result) *Rejection {
 	if fresh {
 		job.ReadBytes, job.OutputBytes, job.Records = 0, 0, 0
 	}
+	m.changeInput(job, c.changed)
 	job.Error = ""
 	m.startReady(job, out) // at least one: a dead task is open again, or the commit stage is new
 	return nil
+}
+
+// readAgain opens the tasks of an active job whose files have changed. The attempts that run are void.
+func (m *Machine) readAgain(job *Job, c *command, out *Result) *Rejection {
+	if job.committing(job.commitStage()) {
+		return reject(Conflict, "job %d is being committed: it is too late to read files again that have changed", job.ID)
+	}
+	var ready []int
+	for i := range job.Stages {
+		if job.Ready(i) {
+			ready = append(ready, i)
+		}
+	}
+	job.Fence = max(job.Fence, c.fence)
+	m.changeInput(job, c.changed)
+	for _, i := range ready {
+		if !job.Ready(i) {
+			out.Events = append(out.Events, Event{Kind: StageEnded, Job: job.ID, Stage: uint32(i)})
+		}
+	}
+	m.startReady(job, out)
+	return nil
+}
+
+// changeInput gives files of a job their new versions, and opens their tasks again with all that was made from their outputs.
+func (m *Machine) changeInput(job *Job, changed []FileChange) {
+	if len(changed) == 0 {
+		return
+	}
+	spec, old := *job.Spec, NewInputReader(&job.Spec.Input)
+	versions := map[uint64]Version{}
+	for _, c := range spec.Input.Changed {
+		versions[c.Task] = c.Version
+	}
+	redone := make([]bool, len(job.Stages))
+	for _, c := range changed {
+		split, err := old.Split(c.Task)
+		if err != nil || split.Path == nil || split.Offset != 0 || split.Length != split.Version.Size {
+			continue // not all of a file
+		}
+		versions[c.Task] = c.Version
+		spec.Input.Bytes += c.Version.Size - split.Version.Size
+		for i, stage := range job.Stages {
+			if job.Spec.Splits(i) && m.redo(job, stage, c.Task) {
+				redone[i] = true
+				job.ReadBytes -= min(job.ReadBytes, split.Version.Size)
+			}
+		}
+	}
+	spec.Input.Changed = nil
+	for _, task := range slices.Sorted(maps.Keys(versions)) {
+		spec.Input.Changed = append(spec.Input.Changed, FileChange{Task: task, Version: versions[task]})
+	}
+	job.Spec = &spec
+	for i, stage := range job.Stages { // a stage comes after those that it comes from
+		if slices.ContainsFunc(stage.From, func(from uint32) bool { return redone[from] }) {
+			for task := range stage.Tasks {
+				redone[i] = m.redo(job, stage, task) || redone[i]
+			}
+		}
+	}
+}
+
+// redo opens a done task again.
+func (m *Machine) redo(job *Job, stage *Stage, task uint64) bool {
+	done, ok := stage.Output(task)
+	if !ok {
+		return false
+	}
+	stage.lose(task, done.Winner, m.epoch)
+	if stage == job.Parts() {
+		job.OutputBytes -= done.Size
+		job.Records -= done.Records
+	}
+	return true
 }
 
 // revive makes an ended job live again. The Job is a new one: snapshots share the ended one.

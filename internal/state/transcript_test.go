@@ -18,7 +18,8 @@ import (
 //	at TIME                                     the entry's time, in ms, from here on
 //	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [retries=N] [collect] [keep_partial] [first_success] [name=N]
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
-//	stop|retry|forget JOB                       each takes [key=K]
+//	       [files=SIZE[,…] [split=N]]           modified at 1
+//	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME
 //	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ[:STARTED[:MILLIS]]]]] …
 //	lost JOB/STAGE/TASK lease=L [fence=L]       the output of that lease cannot be read any more
 //	failed JOB/STAGE/TASK KIND [worker=W] [lease=L] [message]
@@ -28,6 +29,7 @@ import (
 //	raw HEX                                     bytes after the entry's commands
 //	job N · jobs · workers                      not logged: shows the state
 //	runs JOB/STAGE                              not logged: shows where and when its tasks ran
+//	splits JOB                                  not logged: shows the splits and their files' versions
 //	history [INDEX-SEQ]                         not logged: shows the facts after a position
 //	restore                                     not logged: goes on from a snapshot, in a new machine
 func TestTranscripts(t *testing.T) {
@@ -69,6 +71,8 @@ func (s *story) block(commands [][]string) string {
 			shows = append(shows, func() string { return s.job(JobID(s.number(words[1]))) })
 		case "runs":
 			shows = append(shows, func() string { return s.runs(s.numbers(words[1], "/")) })
+		case "splits":
+			shows = append(shows, func() string { return s.splits(JobID(s.number(words[1]))) })
 		case "jobs":
 			shows = append(shows, func() string { return fmt.Sprintf("jobs %v, live %v\n", s.m.Jobs(), s.m.Live()) })
 		case "staged":
@@ -100,6 +104,19 @@ func (s *story) staged() string {
 	var b strings.Builder
 	for i := range s.m.staged {
 		fmt.Fprintf(&b, "%s: %d blocks, at %d\n", s.m.staged[i].uid, len(s.m.staged[i].blocks), s.m.staged[i].time)
+	}
+	return b.String()
+}
+
+func (s *story) splits(id JobID) string {
+	var b strings.Builder
+	in := &s.m.Job(id).Spec.Input
+	fmt.Fprintf(&b, "%d bytes\n", in.Bytes)
+	r := NewInputReader(in)
+	for i := range in.Tasks {
+		split, err := r.Split(i)
+		fmt.Fprintf(&b, "  %d %s at %d, %d bytes, whole %v, of %d modified at %d %v\n", i, split.Path, split.Offset, split.Length, split.Whole,
+			split.Version.Size, split.Version.Modified, err)
 	}
 	return b.String()
 }
@@ -140,6 +157,13 @@ func (s *story) command(e *Entry, words []string) {
 		if n := s.number(set["tasks"]); n > 0 {
 			spec.Input = Input{Kind: InputRange, Tasks: n, From: 1}
 		}
+		if set["files"] != "" { // sizes; the time of each is 1
+			files := NewFiles(s.number(set["split"]))
+			for i, size := range strings.Split(set["files"], ",") {
+				files.AddFile(fmt.Appendf(nil, "file%d", i), Version{Size: s.number(size), Modified: 1}, false)
+			}
+			spec.Input, _ = files.Input()
+		}
 		if set["spool"] != "" {
 			spec.Spool, spec.Output = true, set["spool"]
 		}
@@ -160,7 +184,13 @@ func (s *story) command(e *Entry, words []string) {
 	case "stop":
 		e.Stop(set["key"], JobID(s.number(list[0])))
 	case "retry":
-		e.Retry(set["key"], JobID(s.number(list[0])))
+		var changed []FileChange
+		for _, word := range list[1:] { // task:size:time
+			n := s.numbers(word, ":")
+			changed = append(changed, FileChange{Task: n[0], Version: Version{Size: n[1], Modified: int64(n[2])}})
+		}
+		e.Fence = s.lease(set["fence"])
+		e.Retry(set["key"], JobID(s.number(list[0])), changed...)
 	case "forget":
 		e.Forget(set["key"], JobID(s.number(list[0])))
 	case "done":
