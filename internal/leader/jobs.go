@@ -39,7 +39,7 @@ func (c *Core) updateJobStates() {
 // settle ends what waited for the oldest entry of this term, which was applied. Failed leases end also if the state ignored their
 // failures because the task, the stage or the job was over.
 func (c *Core) settle() {
-	failures, thawed := c.pipeline.applied()
+	failures, thawed := c.pipeline.applied(c.now)
 	for _, id := range thawed {
 		c.sched.Freeze(id, false)
 		c.dirty.markAll()

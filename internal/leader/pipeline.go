@@ -38,6 +38,8 @@ type pipeline struct {
 	sealed   [][]byte // oldest first
 	inFlight int      // at most inFlightMax
 	bytes    int      // of the entries in flight
+	// progress is when the log last applied an entry, or was given the first of those in flight.
+	progress time.Time
 	// settlements has one element for each entry in flight, sealed and open: the oldest first.
 	settlements []settlement
 	fences      map[state.JobID]int // jobs that these entries will fence: in how many of them
@@ -123,11 +125,12 @@ func (p *pipeline) decided() { p.uncommitted-- }
 func (p *pipeline) behind() bool { return p.uncommitted >= uncommittedMax }
 
 // applied settles the oldest entry. It returns the leases that end with it, and the jobs that are no longer frozen.
-func (p *pipeline) applied() (failures []failedLease, thawed []state.JobID) {
+func (p *pipeline) applied(now time.Time) (failures []failedLease, thawed []state.JobID) {
 	s := p.settlements[0]
 	p.settlements = p.settlements[1:]
 	p.inFlight--
 	p.bytes -= s.bytes
+	p.progress = now
 	p.uncommitted -= len(s.failures)
 	for _, id := range s.fenced {
 		if p.fences[id]--; p.fences[id] == 0 {
@@ -149,6 +152,9 @@ func (p *pipeline) seal() {
 func (p *pipeline) flush(now time.Time, list [][]byte) [][]byte {
 	if p.entry != nil && p.inFlight+len(p.sealed) < inFlightMax && (p.full() || !now.Before(p.due())) {
 		p.seal()
+	}
+	if p.inFlight == 0 {
+		p.progress = now
 	}
 	for len(p.sealed) > 0 && p.room() {
 		size := len(p.sealed[0])

@@ -69,7 +69,7 @@ func TestPipelineIsBounded(t *testing.T) {
 		t.Error("wake() with as many entries in flight as may be: want none")
 	}
 	for range inFlightMax + more {
-		p.applied()
+		p.applied(now)
 		proposed = p.flush(now, proposed)
 		if err := p.check(); err != nil {
 			t.Fatal(err)
@@ -96,7 +96,7 @@ func TestPipelineSettlesEntriesInOrder(t *testing.T) {
 		t.Errorf("%d reports wait, want 4", p.uncommitted)
 	}
 	for i, thaws := range []bool{false, true} {
-		failures, thawed := p.applied()
+		failures, thawed := p.applied(now)
 		if want := []failedLease{{1, state.Lease(i)}}; !slices.Equal(failures, want) {
 			t.Errorf("entry %d: failures %v, want %v", i, failures, want)
 		}
@@ -105,7 +105,7 @@ func TestPipelineSettlesEntriesInOrder(t *testing.T) {
 		}
 	}
 	p.flush(now.Add(entryAgeIdle), nil)
-	p.applied()
+	p.applied(now)
 	p.decided()
 	p.decided()
 	if err := p.check(); err != nil || !p.idle() {

@@ -97,3 +97,11 @@ func (c *Core) Connected() int {
 
 // Awaited returns how many workers of the previous term are still waited for.
 func (c *Core) Awaited() int { return len(c.registry.awaited) }
+
+// Stalled is how long the log has applied nothing although entries are in flight; 0 if none is.
+func (c *Core) Stalled(now time.Time) time.Duration {
+	if c.pipeline.inFlight == 0 {
+		return 0
+	}
+	return now.Sub(c.pipeline.progress)
+}

@@ -70,7 +70,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 		t.Errorf("%d entries of 4 MiB are in flight, want 4", len(proposed))
 	}
 	for range 10 {
-		p.applied()
+		p.applied(now)
 		if err := p.check(); err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/replica"
@@ -42,7 +46,7 @@ func (n *Node) endTerm(ctx context.Context) {
 		why = "the leader is shutting down"
 	}
 	n.ready.set(false, why)
-	n.loop.unproposed, n.loop.sent = nil, sentVolatile{}
+	n.loop.unproposed, n.loop.sent, n.loop.stalled = nil, sentVolatile{}, false
 	n.observer.endTerm()
 	for id, st := range n.loop.streams {
 		st.close(leader.Close{Reason: why})
@@ -73,4 +77,40 @@ func (n *Node) acceptWrites() {
 	if n.ready.set(true, "") {
 		n.log.Info("accepting writes")
 	}
+}
+
+// stallMax is how long the log may commit nothing while writes wait before more are refused. A leader that hears no majority steps down
+// earlier.
+const stallMax = 3 * time.Second
+
+// watchProgress refuses writes while the log commits nothing although some wait.
+func (n *Node) watchProgress(ctx context.Context, now time.Time) {
+	core := n.loop.controller.Core()
+	switch stalled := core != nil && core.Stalled(now) > stallMax; {
+	case stalled && n.ready.refusal() == "":
+		n.loop.stalled = true
+		status := n.cfg.Log.Status()
+		n.refuseWrites(ctx, errors.New(stallCause(&status)))
+	case !stalled && n.loop.stalled:
+		n.loop.stalled = false
+		if n.cfg.Log.Status().LogFull == nil {
+			n.acceptWrites()
+		}
+	}
+}
+
+// stallCause says why the log of a leader commits nothing.
+func stallCause(s *replica.Status) string {
+	var behind []string
+	for _, p := range s.Peers {
+		if p.Match < s.Last {
+			behind = append(behind, fmt.Sprint(p.ID))
+		}
+	}
+	cause := "the disk of this leader does not answer: check its health and its log"
+	if len(behind) > 0 {
+		cause = "of the other leaders, " + strings.Join(behind, ", ") + " have not stored what was written last: check their disks and connections, and " +
+			"the disk of this one"
+	}
+	return fmt.Sprintf("nothing was committed for %v while writes wait; %s", stallMax, cause)
 }

@@ -109,6 +109,7 @@ type loop struct {
 	behind      []uint64
 	behindSince time.Time
 	beginAt     uint64 // position at which a follower may serve its views
+	stalled     bool   // writes are refused because the log commits nothing
 	publisher   *view.Publisher
 	sent        sentVolatile
 	timer       *time.Timer
@@ -292,6 +293,7 @@ func (n *Node) step(ctx context.Context) error {
 		n.loop.publisher.Hurry()
 	}
 	n.poll(now)
+	n.watchProgress(ctx, now)
 	n.loop.publisher.Publish(now, n.index(), n.loop.controller.Machine(), n.volatile())
 	n.beginIfCaughtUp(now)
 	for i := range effects.Replies {

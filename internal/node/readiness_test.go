@@ -7,6 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 func TestUntilBegun(t *testing.T) {
@@ -50,4 +53,38 @@ func TestNotReady(t *testing.T) {
 	}
 	rigs[0].log.depose()
 	rigs[1].until("no leader", func() bool { return strings.Contains(follows.NotReady(), "no leader is known") })
+}
+
+// TestNotReadyWhileNothingIsCommitted: a disk or followers that hang are reported, and the requests in flight are answered.
+func TestNotReadyWhileNothingIsCommitted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.until("at the highest level", func() bool { return r.node.Cluster().Level == state.FeatureLevel })
+	submit(t, r.node, request(1), "")
+	r.log.hold()
+	answer := make(chan error, 1)
+	go func() {
+		_, _, err := r.node.Submit(t.Context(), request(1), "key")
+		answer <- err
+	}()
+	r.until("not ready", func() bool { return r.node.NotReady() != "" })
+	const why = "nothing was committed for 3s while writes wait; the disk of this leader does not answer"
+	if got := r.node.NotReady(); !strings.Contains(got, why) {
+		t.Errorf("NotReady() = %q, want %q in it", got, why)
+	}
+	_, _, err := r.node.Submit(t.Context(), request(1), "")
+	problemOf(t, err, http.StatusServiceUnavailable, why)
+	problemOf(t, <-answer, http.StatusServiceUnavailable, "send it again later, with the same Idempotency-Key")
+	r.log.release()
+	r.until("ready", func() bool { return r.node.NotReady() == "" })
+	if job := submit(t, r.node, request(1), "key"); job.ID != 2 {
+		t.Errorf("submitted again, the job is %d, want 2", job.ID)
+	}
+}
+
+func TestStallCause(t *testing.T) {
+	s := replica.Status{Last: 9, Peers: []replica.PeerStatus{{ID: 2, Match: 9}, {ID: 3, Match: 8}, {ID: 4}}}
+	if got := stallCause(&s); !strings.Contains(got, "of the other leaders, 3, 4 have not stored") {
+		t.Errorf("stallCause() = %q", got)
+	}
 }

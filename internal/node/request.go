@@ -109,7 +109,7 @@ func (n *Node) settleRequests(ctx context.Context) {
 	})
 }
 
-// answerDelayed answers the requests that are still in flight a while after the log became full: their entries wait for room.
+// answerDelayed answers the requests that are still in flight a while after the log became full or stalled.
 func (n *Node) answerDelayed(ctx context.Context, cause string) {
 	n.loop.helpers.Go(func() {
 		waiting, cancel := context.WithTimeout(ctx, settleTime)
@@ -117,8 +117,7 @@ func (n *Node) answerDelayed(ctx context.Context, cause string) {
 		<-waiting.Done()
 		_ = n.do(ctx, func() { // fails only when the node steps down or stops
 			if n.ready.refusal() == cause {
-				n.loop.requests.fail(api.Unavailable("%s; the request may be carried out when there is room: send it again then, with the same "+
-					"Idempotency-Key", cause))
+				n.loop.requests.fail(api.Unavailable("%s; the request may still be carried out: send it again later, with the same Idempotency-Key", cause))
 			}
 		})
 	})
