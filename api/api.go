@@ -334,6 +334,9 @@ type LogRecord struct {
 	Lease   uint64 `json:"lease" doc:"Fencing number, unique to the attempt"`
 	Winner  bool   `json:"winner,omitempty" doc:"This attempt's output was committed"`
 	Text    []byte `json:"text" doc:"base64"`
+	Kept    bool   `json:"kept,omitempty" doc:"The leaders' copy of the last 64 KiB that a failed attempt wrote"`
+	Output  bool   `json:"output,omitempty" doc:"Text is of standard output instead of the log"`
+	Missing string `json:"missing,omitempty" doc:"The answer is partial: why the logs of this worker are missing, and of which tasks. The record has no text"`
 }
 
 // Problem is an RFC 9457 problem, and the error type of the API.

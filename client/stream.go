@@ -82,8 +82,9 @@ type logs struct {
 
 // attemptName includes the lease: an attempt lost without a report and the next one may have the same number.
 type attemptName struct {
-	task  string
-	lease uint64
+	task         string
+	lease        uint64
+	kept, output bool
 }
 
 // read implements reader.
@@ -99,7 +100,7 @@ func (l *logs) read(body io.Reader) (moved bool, err error) {
 		if err != nil {
 			return moved, fmt.Errorf("%w: %w", errBroken, err)
 		}
-		name := attemptName{task: record.Task, lease: record.Lease}
+		name := attemptName{task: record.Task, lease: record.Lease, kept: record.Kept, output: record.Output}
 		known := min(skip[name], int64(len(record.Text)))
 		skip[name] -= known
 		if record.Text = record.Text[known:]; known > 0 && len(record.Text) == 0 {

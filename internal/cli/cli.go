@@ -20,6 +20,7 @@ const (
 	exitUsage       = 2
 	exitStopped     = 3
 	exitUnreachable = 4
+	exitPartial     = 5
 	exitInterrupted = 130
 )
 

@@ -26,7 +26,7 @@ func (a *app) printCluster(cluster api.Cluster) error {
 	if cluster.NotReady != "" {
 		t.row("not ready", printableLines(cluster.NotReady))
 	}
-	t.row("version", cluster.Version)
+	t.row("version", fmt.Sprintf("%s (feature level %d)", cluster.Version, cluster.Level))
 	t.row("leader", leaderText(&cluster))
 	t.row("workers", fmt.Sprintf("%d alive, %d dead", cluster.Workers, cluster.Dead))
 	t.row("slots", fmt.Sprintf("%d, %d free", cluster.Slots, cluster.Free))

@@ -20,7 +20,11 @@ func (a *app) logsCommand() *cobra.Command {
 		Long: `Print the logs (stderr) of a job's tasks, or of one task.
 
 Each line of a job is prefixed with its task. Lines of an attempt that did not win (it failed, or its worker was lost)
-also show the attempt number: 12/map/7#1.`,
+also show the attempt number: 12/map/7#1.
+
+Workers keep the logs. The leaders keep the last 64 KiB of the log and of the standard output of failed attempts, of the first and
+the last ones of a job: their standard output is marked "stdout", and their logs "kept" if the worker no longer has them. If the log
+of a worker cannot be read, because it is away, standard error says which tasks' logs it has, and the exit code is 5.`,
 		Args: oneArg("a job's number or a task's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := parseSubject(cmd, args[0])
@@ -46,20 +50,29 @@ also show the attempt number: 12/map/7#1.`,
 func (a *app) printLogs(ctx context.Context, c *client.Client, s subject, follow, asJSON bool) error {
 	out := &logPrinter{w: a.stdout, prefix: s.stage == "", open: map[string][]byte{}}
 	q := api.LogQuery{Job: s.job, OneTask: s.stage != "", Stage: s.stage, Index: s.index, Follow: follow}
+	partial := false
 	for record, err := range c.Logs(ctx, q) {
 		if err != nil {
 			return orInterrupted(ctx, err)
 		}
-		if asJSON {
+		if record.Missing != "" {
+			partial = true
+			a.stderr.Printf("bridgefour: logs missing: %s", printableLines(record.Missing))
+		}
+		switch {
+		case asJSON:
 			err = printJSON(a.stdout, record)
-		} else {
+		case record.Missing == "":
 			err = out.add(&record)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return out.end()
+	if err := out.end(); err != nil || !partial {
+		return err
+	}
+	return &exitError{code: exitPartial}
 }
 
 // logPrinter prints log records by whole lines, so that lines of concurrent tasks do not mix.
@@ -73,6 +86,10 @@ type logPrinter struct {
 func (p *logPrinter) add(r *api.LogRecord) error {
 	label := ""
 	switch {
+	case r.Output:
+		label = fmt.Sprintf("%s#%d stdout: ", r.Task, r.Attempt)
+	case r.Kept:
+		label = fmt.Sprintf("%s#%d kept: ", r.Task, r.Attempt)
 	case !r.Winner && r.Attempt > 0:
 		label = fmt.Sprintf("%s#%d: ", r.Task, r.Attempt)
 	case p.prefix:

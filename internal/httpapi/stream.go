@@ -46,8 +46,9 @@ func (a *API) addStreams() {
 	logs := a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "The tasks' stderr, as JSON lines"))
 	record := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.LogRecord](), true, "")
 	logs.Responses = map[string]*huma.Response{"200": {
-		Description: "One LogRecord per line; a followed log has empty lines as signs of life",
-		Content:     map[string]*huma.MediaType{"application/jsonl": {Schema: record}},
+		Description: "One LogRecord per line. The answer is partial if it ends with records that have missing set: one for each worker " +
+			"whose logs could not be read. A followed log has empty lines as signs of life",
+		Content: map[string]*huma.MediaType{"application/jsonl": {Schema: record}},
 	}}
 	logs.Errors = []int{http.StatusNotFound}
 	huma.Register(a.huma, logs, func(ctx context.Context, in *getLogs) (*huma.StreamResponse, error) {

@@ -114,6 +114,7 @@ type Core struct {
 	changed    map[state.JobID]struct{} // jobs whose views are old
 	fleet      uint64                   // sched.Fleet as of the last tick
 	forgetting bool                     // a command that forgets the oldest job is on its way through the log
+	tailNext   time.Time                // see tail
 	result     state.Result
 	effects    Effects
 	now        time.Time // of the step

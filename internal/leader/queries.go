@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"slices"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/sched"
@@ -84,15 +85,16 @@ func (c *Core) Running(id state.JobID) map[TaskPlace]state.WorkerID {
 	return set
 }
 
-// Connected returns how many workers have a session.
-func (c *Core) Connected() int {
-	n := 0
-	for _, w := range c.registry.workers {
+// Connected returns the workers that have a session, ascending.
+func (c *Core) Connected() []state.WorkerID {
+	var list []state.WorkerID
+	for id, w := range c.registry.workers {
 		if w.session != nil {
-			n++
+			list = append(list, id)
 		}
 	}
-	return n
+	slices.Sort(list)
+	return list
 }
 
 // Awaited returns how many workers of the previous term are still waited for.

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"math"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -128,8 +129,26 @@ func (c *Core) handleFailed(w *worker, f *wire.Failure) {
 		kind = state.FailureKind(k)
 	}
 	// The message goes into the log: cut here, its bound does not depend on the worker.
-	c.fail(w, number, state.Failure{Kind: kind, Message: wire.FailureMessage(f.GetMessage())})
+	c.fail(w, number, state.Failure{Kind: kind, Message: wire.FailureMessage(f.GetMessage())}, c.tail(f.GetTail()))
 	if kind != state.BadInput && kind != state.Preempted && w.quarantine.fail(l.taskKey) {
 		c.quarantine(w)
 	}
+}
+
+// Rate of the failures whose tails go into the log, of all workers: it bounds what a million failures add to the log and to its snapshots.
+const (
+	tailsBurst = 32
+	tailsEvery = 250 * time.Millisecond
+)
+
+// tail returns what of a reported tail goes into the log; nil: nothing.
+func (c *Core) tail(t *wire.Tail) *state.Tail {
+	if t == nil || c.tailNext.Sub(c.now) >= tailsBurst*tailsEvery {
+		return nil
+	}
+	if c.tailNext.Before(c.now) {
+		c.tailNext = c.now
+	}
+	c.tailNext = c.tailNext.Add(tailsEvery)
+	return &state.Tail{Log: t.GetLog(), LogBytes: t.GetLogBytes(), Output: t.GetOutput(), OutputBytes: t.GetOutputBytes()}
 }

@@ -252,7 +252,7 @@ func (c *Core) lose(w *worker) {
 // chargeRunning charges the loss of a worker to the tasks that it was running.
 func (c *Core) chargeRunning(w *worker, message string) {
 	for _, number := range c.started(w) {
-		c.fail(w, number, state.Failure{Kind: state.LostWorker, Message: message})
+		c.fail(w, number, state.Failure{Kind: state.LostWorker, Message: message}, nil)
 	}
 	w.running = nil
 }
@@ -274,12 +274,12 @@ func (c *Core) started(w *worker) []state.Lease {
 	})
 }
 
-// fail ends a lease, and adds the failure of its attempt to the log.
-func (c *Core) fail(w *worker, number state.Lease, f state.Failure) {
+// fail ends a lease, and adds the failure of its attempt to the log. The tail may be nil.
+func (c *Core) fail(w *worker, number state.Lease, f state.Failure, tail *state.Tail) {
 	l := w.leases[number]
 	c.release(w, l)
 	l.ended = true
 	f.Worker, f.Lease = w.ID, number
-	c.open().Failed(l.Job, l.Stage, l.task, f)
+	c.open().FailedWithTail(l.Job, l.Stage, l.task, f, tail)
 	c.pipeline.addFailure(failedLease{w.ID, number})
 }

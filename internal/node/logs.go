@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,17 +34,18 @@ type logFetches struct {
 type logFetch struct {
 	left     <-chan struct{} // closed when the reader has left
 	request  *wire.LogRequest
-	expected chan int          // how many workers got the request
-	records  chan workerRecord // never closed: the reader counts the ends
-	calls    uint64            // under logFetches.mu
-	senders  sync.WaitGroup    // the calls that fill records; started under logFetches.mu, awaited by the reader
+	expected chan []state.WorkerID // the workers that got the request
+	records  chan workerRecord     // never closed: the reader counts the ends
+	calls    uint64                // under logFetches.mu
+	senders  sync.WaitGroup        // the calls that fill records; started under logFetches.mu, awaited by the reader
 }
 
 // workerRecord is a record of one worker's log, or the end of it.
 type workerRecord struct {
-	call   uint64 // of SendLog; each gives a worker's log from its start
-	worker uint64
-	record *wire.LogRecord // nil: the call has ended
+	call       uint64 // of SendLog; each gives a worker's log from its start
+	worker     uint64
+	record     *wire.LogRecord // nil: the call has ended
+	incomplete string          // why records are missing, at the end; empty: none are
 }
 
 // SendLog receives a worker's answer to a LogRequest.
@@ -77,14 +80,19 @@ func (n *Node) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.Send
 // receive passes the records of one worker to the reader, and its end.
 func (f *logFetch) receive(call uint64, first *wire.LogRecords, rpc grpc.ClientStreamingServer[wire.LogRecords, wire.SendLogDone]) {
 	var err error
+	end := workerRecord{call: call, worker: first.GetWorker()}
 	for m := first; err == nil; m, err = rpc.Recv() {
 		for _, record := range m.GetRecords() {
-			if !f.add(workerRecord{call, first.GetWorker(), record}) {
+			if !f.add(workerRecord{call: call, worker: first.GetWorker(), record: record}) {
 				return
 			}
 		}
+		end.incomplete = wire.FailureMessage(m.GetIncomplete())
 	}
-	f.add(workerRecord{call: call, worker: first.GetWorker()}) // after io.EOF and after a broken stream
+	if !errors.Is(err, io.EOF) {
+		end.incomplete = "its answer broke off"
+	}
+	f.add(end)
 }
 
 func (f *logFetch) add(r workerRecord) bool {
@@ -123,15 +131,16 @@ type logPlace struct {
 	worker, lease uint64
 }
 
-// Logs emits the logs that the workers hold. With q.Follow it continues until the job has ended, and then reads once more, so that no
-// output at the end is missed. It returns api.NotLeader when this node steps down: the workers leave it.
+// Logs emits the logs that the workers hold, then the leaders' own copies of what failed attempts wrote last as far as the workers do not
+// have it, then a record for each worker whose logs are missing. With q.Follow it continues until the job has ended, and then reads once
+// more, so that no output at the end is missed. It returns api.NotLeader when this node steps down: the workers leave it.
 func (n *Node) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 	emitted := map[logPlace]int{}
 	if q.Follow {
 		follow, cancel := context.WithCancelCause(ctx)
 		var waiting sync.WaitGroup
 		waiting.Go(func() { cancel(n.WaitJob(follow, q.Job)) })
-		err := n.fetchLogs(follow, q, emitted, emit)
+		_, err := n.fetchLogs(follow, q, emitted, emit)
 		ended := follow.Err() != nil
 		cancel(nil)
 		waiting.Wait()
@@ -140,23 +149,67 @@ func (n *Node) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord
 		}
 	}
 	q.Follow = false
-	return n.fetchLogs(ctx, q, emitted, emit)
+	answers, err := n.fetchLogs(ctx, q, emitted, emit)
+	if err != nil {
+		return err
+	}
+	if err := n.emitKept(ctx, q, emitted, answers, emit); err != nil {
+		return err
+	}
+	return n.emitMissing(ctx, q, answers, emit)
+}
+
+// logAnswers are what the workers answered to one request.
+type logAnswers struct {
+	// gaps says why the logs of a worker are missing; empty: they are not. Workers that were not asked are not in it.
+	gaps   map[uint64]string
+	at     map[callPlace]int // bytes received
+	leases map[uint64]bool   // attempts of which text was received
+	asked  bool              // the request was sent
+	ended  map[uint64]bool   // workers that have answered to the end
+}
+
+// callPlace is the log of one attempt in one call of SendLog.
+type callPlace struct{ call, lease uint64 }
+
+// expect adds the workers that got the request.
+func (a *logAnswers) expect(workers []state.WorkerID) {
+	a.asked = true
+	for _, id := range workers {
+		if !a.ended[uint64(id)] {
+			a.gaps[uint64(id)] = fmt.Sprintf("it has not answered for %v", logTimeout)
+		}
+	}
+}
+
+// complete reports whether every worker has answered.
+func (a *logAnswers) complete() bool { return a.asked && len(a.ended) >= len(a.gaps) }
+
+// fresh returns what of a record was not emitted before, and counts it as emitted.
+func (a *logAnswers) fresh(w *workerRecord, emitted map[logPlace]int) []byte {
+	text, lease := w.record.GetText(), w.record.GetLease()
+	place := logPlace{w.worker, lease}
+	a.leases[lease] = true
+	a.at[callPlace{w.call, lease}] += len(text)
+	n := max(0, a.at[callPlace{w.call, lease}]-emitted[place])
+	emitted[place] += n
+	return text[len(text)-min(n, len(text)):]
 }
 
 // fetchLogs requests logs from the workers and emits what they send beyond the bytes of each attempt that were emitted before.
-func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, emitted map[logPlace]int, emit func(api.LogRecord) error) error {
+func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, emitted map[logPlace]int, emit func(api.LogRecord) error) (*logAnswers, error) {
 	changed := n.ready.changed.Changed()
 	stages, err := n.stageNames(ctx, q)
 	if err == nil && !q.Follow {
 		err = n.awaitWorkers(ctx)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	request := n.fetches.last.Add(1)
 	fetch := &logFetch{
-		left: ctx.Done(), expected: make(chan int, 1), records: make(chan workerRecord, 64),
+		left: ctx.Done(), expected: make(chan []state.WorkerID, 1), records: make(chan workerRecord, 64),
 		request: &wire.LogRequest{Request: request, Job: q.Job, OneTask: q.OneTask, Stage: stages.number(q.Stage), Index: q.Index, Follow: q.Follow},
 	}
 	n.fetches.mu.Lock()
@@ -170,48 +223,43 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, emitted map[logPla
 		fetch.senders.Wait()
 	}()
 	if err := n.deliver(ctx, message{in: leader.FetchLog{Request: fetch.request}}); err != nil {
-		return err
+		return nil, err
 	}
-	type place struct{ call, lease uint64 }
-	at := map[place]int{}
 	timeout := time.NewTimer(logTimeout)
 	defer timeout.Stop()
-	expected, ended := -1, 0
-	for q.Follow || expected < 0 || ended < expected {
+	answers := &logAnswers{gaps: map[uint64]string{}, at: map[callPlace]int{}, leases: map[uint64]bool{}, ended: map[uint64]bool{}}
+	for q.Follow || !answers.complete() {
 		select {
-		case expected = <-fetch.expected:
+		case workers := <-fetch.expected:
+			answers.expect(workers)
 		case w := <-fetch.records:
 			timeout.Reset(logTimeout)
 			if w.record == nil {
-				ended++
+				answers.ended[w.worker] = true
+				answers.gaps[w.worker] = w.incomplete
 				continue
 			}
-			text, lease := w.record.GetText(), w.record.GetLease()
-			at[place{w.call, lease}] += len(text)
-			fresh := at[place{w.call, lease}] - emitted[logPlace{w.worker, lease}]
-			if fresh <= 0 {
+			if w.record.Text = answers.fresh(&w, emitted); len(w.record.GetText()) == 0 {
 				continue
 			}
-			emitted[logPlace{w.worker, lease}] += fresh
-			w.record.Text = text[len(text)-min(fresh, len(text)):]
 			if err := emit(n.logRecord(ctx, q.Job, stages, w)); err != nil {
-				return err
+				return nil, err
 			}
 		case <-timeout.C:
 			if !q.Follow {
-				return nil // the logs of silent workers can be read when they answer again
+				return answers, nil // the logs of silent workers can be read when they answer again
 			}
 		case <-changed:
 			if changed = n.ready.changed.Changed(); !n.ready.leading() {
-				return n.notLeader()
+				return nil, n.notLeader()
 			}
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		case <-n.stopped:
-			return n.stopping()
+			return nil, n.stopping()
 		}
 	}
-	return nil
+	return answers, nil
 }
 
 // awaitWorkers waits for the workers of the previous term as long as the core does.

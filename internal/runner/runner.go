@@ -114,7 +114,10 @@ type Outcome struct {
 	InputBytes uint64 // read from the split
 	Checksum   uint64 // xxh64 of File
 	Failure    *wire.Failure
-	Canceled   bool // the context of Run ended first
+	// Stdout is the end of what a failed attempt wrote to its output, at most wire.TailMax of StdoutBytes. It is valid until the next Run.
+	Stdout      []byte
+	StdoutBytes uint64
+	Canceled    bool // the context of Run ended first
 }
 
 // jobsCached is the number of jobs that a slot keeps prepared, for jobs that run in turns.
@@ -134,6 +137,7 @@ type Slot struct {
 	files  files
 	keeper keeper.Keeper
 	buf    []byte // for reading outputs back
+	last   []byte // Outcome.Stdout
 }
 
 // NewSlot returns a slot. It acquires resources only when needed.
@@ -206,6 +210,9 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	}
 	if out.Canceled = res.Canceled; f != nil || out.Canceled {
 		*out = Outcome{InputBytes: out.InputBytes, Canceled: out.Canceled}
+		if f != nil {
+			s.keepStdout(ctx, j, out)
+		}
 		if err := s.output.discard(ctx); err != nil {
 			s.runner.logger.WarnContext(ctx, "attempt's output not removed", "job", a.Job.GetId(), "error", err)
 		}

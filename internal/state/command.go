@@ -52,6 +52,7 @@ type command struct {
 	blocks      []Block
 	staged      uint64 // blocks that were staged before
 	changed     []FileChange
+	tail        *Tail // of a failure
 }
 
 func (c *codec) command(m *command) {
@@ -91,6 +92,7 @@ func (c *codec) command(m *command) {
 		records(c, 19, &m.blocks, (*codec).block)
 		number(c, 20, &m.staged)
 		records(c, 21, &m.changed, (*codec).fileChange)
+		optional(c, 22, &m.tail, (*codec).tail)
 	}
 	c.end("a command")
 }
@@ -266,11 +268,19 @@ func (e *Entry) Done(worker WorkerID, job JobID, stage uint32, list []Completion
 // Failed adds one failed attempt; the machine sets its Attempt and Time. An unknown kind counts as a program error, and a long
 // message is cut: a faulty worker must neither stop the leaders nor fill their log.
 func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure) {
+	e.FailedWithTail(job, stage, index, f, nil)
+}
+
+// FailedWithTail is Failed with what the attempt wrote last. A tail that is too long is dropped, and below feature level 2 any is.
+func (e *Entry) FailedWithTail(job JobID, stage uint32, index uint64, f Failure, tail *Tail) {
+	if tail != nil && max(len(tail.Log), len(tail.Output)) > TailTextMax {
+		tail = nil
+	}
 	if f.Kind == 0 || f.Kind >= failureKinds {
 		f.Kind = ProgramError
 	}
 	f.Message = f.Message[:min(len(f.Message), messageMax)]
-	e.add(cmdFailed, &command{job: job, stage: stage, task: index, failure: &f})
+	e.add(cmdFailed, &command{job: job, stage: stage, task: index, failure: &f, tail: tail})
 }
 
 // OutputLost opens a done task again if its winner is lease. It needs feature level 1: below that, it adds nothing.

@@ -200,6 +200,10 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		e.Done(1, 3, 0, list[:300])
 		e.Failed(3, 0, large-1, Failure{Kind: BadInput, Worker: 1, Lease: NewLease(4, 999), Message: "gone"})
 		e.Failed(3, 0, large-2, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(4, 998), Message: "exit 1"})
+		if level >= 2 {
+			e.FailedWithTail(3, 0, large-3, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(4, 997), Message: "exit 1"},
+				&Tail{Log: []byte("\xfflog"), LogBytes: 70_000, Output: []byte("output"), OutputBytes: 6})
+		}
 		if level > 0 {
 			e.OutputLost(3, 0, 290, NewLease(4, 290))
 			e.Done(1, 4, 0, []Completion{{Lease: NewLease(4, 1000), Size: 9}})
@@ -331,6 +335,10 @@ func meaning(m *Machine) string {
 				fmt.Fprintf(&b, "version %d/%d %+v\n", id, k, split.Version)
 			}
 		}
+	}
+	for i, t := range m.tails {
+		fmt.Fprintf(&b, "tail %d: %d/%d/%d#%d worker %d lease %d: %q of %d, %q of %d\n", i, t.Job, t.Stage, t.Task, t.Attempt, t.Worker, t.Lease,
+			t.Log, t.LogBytes, t.Output, t.OutputBytes)
 	}
 	facts, _ := m.FactsAfter(Position{})
 	for i := range facts {

@@ -125,11 +125,14 @@ func shorten(s string) string {
 	return strings.Clone(s[:n])
 }
 
-func (c *codec) history(h *history) {
+func (c *codec) history(h *history, tails *[]KeptTail) {
 	facts, lost := h.kept()
 	number(c, 1, &lost.Index)
 	number(c, 2, &lost.Seq)
 	records(c, 3, &facts, (*codec).fact)
+	if c.level >= 2 {
+		records(c, 4, tails, (*codec).keptTail)
+	}
 	c.end("the history")
 	if c.d != nil {
 		h.facts, h.lost = facts, lost

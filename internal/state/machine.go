@@ -22,6 +22,7 @@ type Machine struct {
 	requests   requests
 	history    history
 	staged     []staging    // oldest first
+	tails      []KeptTail   // oldest first; snapshots share them
 	level      uint32       // see Level
 	needs      string       // see Needs
 	facts      uint32       // recorded for the entry that is being applied
@@ -386,6 +387,7 @@ func (m *Machine) forget(job *Job, out *Result) *Rejection {
 	}
 	m.record(e, out)
 	delete(m.jobs, job.ID)
+	m.dropTails(job.ID)
 	return nil
 }
 
@@ -463,6 +465,9 @@ func (m *Machine) failed(c *command, out *Result) {
 	dead, ok := stage.fail(c.task, f, job.Spec.Retries, m.epoch)
 	if !ok {
 		return
+	}
+	if c.tail != nil {
+		m.keepTail(KeptTail{c.tail, job.ID, c.stage, c.task, stage.Failures(c.task).Ended, f.Worker, f.Lease})
 	}
 	if job.Started == 0 {
 		job.Started = m.time

@@ -33,6 +33,7 @@ func (m *Machine) Snapshot() *Snapshot {
 	c := &Machine{
 		index: m.index, time: m.time, lastJob: m.lastJob, lastWorker: m.lastWorker,
 		jobs: maps.Clone(m.jobs), workers: maps.Clone(m.workers), requests: requests{order: m.requests.order}, history: m.history,
+		tails:  slices.Clip(m.tails),
 		staged: slices.Clone(m.staged),
 		level:  m.level, needs: m.needs,
 	}
@@ -58,7 +59,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	}
 	jobs, staged := uint64(len(m.jobs)), uint64(len(m.staged))
 	out.record(func(c *codec) { c.header(m, &jobs, &staged) })
-	out.record(func(c *codec) { c.history(&m.history) })
+	out.record(func(c *codec) { c.history(&m.history, &m.tails) })
 	for i := range m.staged {
 		s := &m.staged[i]
 		blocks := uint64(len(s.blocks))
@@ -109,7 +110,7 @@ func Restore(r io.Reader) (*Machine, error) {
 	if err := in.read("header", func(c *codec) { c.header(m, &jobs, &staged) }); err != nil {
 		return nil, err
 	}
-	if err := in.read("history", func(c *codec) { c.history(&m.history) }); err != nil {
+	if err := in.read("history", func(c *codec) { c.history(&m.history, &m.tails) }); err != nil {
 		return nil, err
 	}
 	for range staged {

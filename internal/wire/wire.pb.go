@@ -1241,6 +1241,7 @@ type Failure struct {
 	Kind          FailureKind            `protobuf:"varint,5,opt,name=kind,proto3,enum=bridgefour.wire.v1.FailureKind" json:"kind,omitempty"`
 	Message       string                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"` // for users: the cause, and the last lines of the log; at most 4 KiB
 	Micros        uint64                 `protobuf:"varint,7,opt,name=micros,proto3" json:"micros,omitempty"`
+	Tail          *Tail                  `protobuf:"bytes,8,opt,name=tail,proto3" json:"tail,omitempty"` // absent: not kept
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1324,6 +1325,82 @@ func (x *Failure) GetMicros() uint64 {
 	return 0
 }
 
+func (x *Failure) GetTail() *Tail {
+	if x != nil {
+		return x.Tail
+	}
+	return nil
+}
+
+// Tail is the last part of what an attempt wrote, at most 64 KiB of each text, compressed with zstd.
+type Tail struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Log           []byte                 `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	LogBytes      uint64                 `protobuf:"varint,2,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"` // of the whole text
+	Output        []byte                 `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
+	OutputBytes   uint64                 `protobuf:"varint,4,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tail) Reset() {
+	*x = Tail{}
+	mi := &file_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tail) ProtoMessage() {}
+
+func (x *Tail) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tail.ProtoReflect.Descriptor instead.
+func (*Tail) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Tail) GetLog() []byte {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *Tail) GetLogBytes() uint64 {
+	if x != nil {
+		return x.LogBytes
+	}
+	return 0
+}
+
+func (x *Tail) GetOutput() []byte {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+func (x *Tail) GetOutputBytes() uint64 {
+	if x != nil {
+		return x.OutputBytes
+	}
+	return 0
+}
+
 type Goodbye struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1332,7 +1409,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1421,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1434,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 // Work is verdicts on reported attempts, and new leases.
@@ -1374,7 +1451,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1463,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1476,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Work) GetJobs() []*Job {
@@ -1466,7 +1543,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1555,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1568,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Job) GetId() uint64 {
@@ -1646,7 +1723,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1658,7 +1735,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1671,7 +1748,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Stage) GetName() string {
@@ -1715,7 +1792,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1804,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1817,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Program) GetKind() isProgram_Kind {
@@ -1793,7 +1870,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1882,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1895,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Command) GetArgv() [][]byte {
@@ -1845,7 +1922,7 @@ type Leases struct {
 
 func (x *Leases) Reset() {
 	*x = Leases{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +1934,7 @@ func (x *Leases) String() string {
 func (*Leases) ProtoMessage() {}
 
 func (x *Leases) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +1947,7 @@ func (x *Leases) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leases.ProtoReflect.Descriptor instead.
 func (*Leases) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Leases) GetJob() uint64 {
@@ -1935,7 +2012,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2024,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2037,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Split) GetKind() isSplit_Kind {
@@ -2022,7 +2099,7 @@ type FileSplit struct {
 
 func (x *FileSplit) Reset() {
 	*x = FileSplit{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2111,7 @@ func (x *FileSplit) String() string {
 func (*FileSplit) ProtoMessage() {}
 
 func (x *FileSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2124,7 @@ func (x *FileSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSplit.ProtoReflect.Descriptor instead.
 func (*FileSplit) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FileSplit) GetPath() []byte {
@@ -2113,7 +2190,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2125,7 +2202,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2138,7 +2215,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogRequest) GetRequest() uint64 {
@@ -2187,14 +2264,15 @@ type LogRecords struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       uint64                 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"` // on the first message
 	Records       []*LogRecord           `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
-	Worker        uint64                 `protobuf:"varint,3,opt,name=worker,proto3" json:"worker,omitempty"` // on the first message
+	Worker        uint64                 `protobuf:"varint,3,opt,name=worker,proto3" json:"worker,omitempty"`        // on the first message
+	Incomplete    string                 `protobuf:"bytes,4,opt,name=incomplete,proto3" json:"incomplete,omitempty"` // on the last message: why records are missing; empty: none are
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogRecords) Reset() {
 	*x = LogRecords{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2284,7 @@ func (x *LogRecords) String() string {
 func (*LogRecords) ProtoMessage() {}
 
 func (x *LogRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2297,7 @@ func (x *LogRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecords.ProtoReflect.Descriptor instead.
 func (*LogRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LogRecords) GetRequest() uint64 {
@@ -2243,6 +2321,13 @@ func (x *LogRecords) GetWorker() uint64 {
 	return 0
 }
 
+func (x *LogRecords) GetIncomplete() string {
+	if x != nil {
+		return x.Incomplete
+	}
+	return ""
+}
+
 type LogRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stage         uint32                 `protobuf:"varint,1,opt,name=stage,proto3" json:"stage,omitempty"`
@@ -2256,7 +2341,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2353,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2366,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LogRecord) GetStage() uint32 {
@@ -2327,7 +2412,7 @@ type SendLogDone struct {
 
 func (x *SendLogDone) Reset() {
 	*x = SendLogDone{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2424,7 @@ func (x *SendLogDone) String() string {
 func (*SendLogDone) ProtoMessage() {}
 
 func (x *SendLogDone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2437,7 @@ func (x *SendLogDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLogDone.ProtoReflect.Descriptor instead.
 func (*SendLogDone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 type PartsRequest struct {
@@ -2365,7 +2450,7 @@ type PartsRequest struct {
 
 func (x *PartsRequest) Reset() {
 	*x = PartsRequest{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2462,7 @@ func (x *PartsRequest) String() string {
 func (*PartsRequest) ProtoMessage() {}
 
 func (x *PartsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2475,7 @@ func (x *PartsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsRequest.ProtoReflect.Descriptor instead.
 func (*PartsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PartsRequest) GetJob() uint64 {
@@ -2423,7 +2508,7 @@ type PartsPage struct {
 
 func (x *PartsPage) Reset() {
 	*x = PartsPage{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2435,7 +2520,7 @@ func (x *PartsPage) String() string {
 func (*PartsPage) ProtoMessage() {}
 
 func (x *PartsPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2448,7 +2533,7 @@ func (x *PartsPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsPage.ProtoReflect.Descriptor instead.
 func (*PartsPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PartsPage) GetIndex() []uint64 {
@@ -2511,7 +2596,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2608,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2621,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Drain) GetStopRunning() bool {
@@ -2563,7 +2648,7 @@ type ShadowRequest struct {
 
 func (x *ShadowRequest) Reset() {
 	*x = ShadowRequest{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2575,7 +2660,7 @@ func (x *ShadowRequest) String() string {
 func (*ShadowRequest) ProtoMessage() {}
 
 func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2588,7 +2673,7 @@ func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowRequest.ProtoReflect.Descriptor instead.
 func (*ShadowRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ShadowRequest) GetId() uint64 {
@@ -2628,7 +2713,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2725,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2738,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -2849,7 +2934,7 @@ const file_wire_proto_rawDesc = "" +
 	"\vinput_bytes\x18\t \x03(\x04R\n" +
 	"inputBytes\x12\x15\n" +
 	"\x06age_ms\x18\n" +
-	" \x03(\x04R\x05ageMs\"\xc4\x01\n" +
+	" \x03(\x04R\x05ageMs\"\xf2\x01\n" +
 	"\aFailure\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
@@ -2857,7 +2942,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x05lease\x18\x04 \x01(\x04R\x05lease\x123\n" +
 	"\x04kind\x18\x05 \x01(\x0e2\x1f.bridgefour.wire.v1.FailureKindR\x04kind\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12\x16\n" +
-	"\x06micros\x18\a \x01(\x04R\x06micros\"\t\n" +
+	"\x06micros\x18\a \x01(\x04R\x06micros\x12,\n" +
+	"\x04tail\x18\b \x01(\v2\x18.bridgefour.wire.v1.TailR\x04tail\"p\n" +
+	"\x04Tail\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\fR\x03log\x12\x1b\n" +
+	"\tlog_bytes\x18\x02 \x01(\x04R\blogBytes\x12\x16\n" +
+	"\x06output\x18\x03 \x01(\fR\x06output\x12!\n" +
+	"\foutput_bytes\x18\x04 \x01(\x04R\voutputBytes\"\t\n" +
 	"\aGoodbye\"\xb1\x01\n" +
 	"\x04Work\x12+\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x17.bridgefour.wire.v1.JobR\x04jobs\x122\n" +
@@ -2931,12 +3022,15 @@ const file_wire_proto_rawDesc = "" +
 	"\bone_task\x18\x03 \x01(\bR\aoneTask\x12\x14\n" +
 	"\x05stage\x18\x04 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05index\x18\x05 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06follow\x18\x06 \x01(\bR\x06follow\"w\n" +
+	"\x06follow\x18\x06 \x01(\bR\x06follow\"\x97\x01\n" +
 	"\n" +
 	"LogRecords\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x127\n" +
 	"\arecords\x18\x02 \x03(\v2\x1d.bridgefour.wire.v1.LogRecordR\arecords\x12\x16\n" +
-	"\x06worker\x18\x03 \x01(\x04R\x06worker\"{\n" +
+	"\x06worker\x18\x03 \x01(\x04R\x06worker\x12\x1e\n" +
+	"\n" +
+	"incomplete\x18\x04 \x01(\tR\n" +
+	"incomplete\"{\n" +
 	"\tLogRecord\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x18\n" +
@@ -3020,7 +3114,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_wire_proto_goTypes = []any{
 	(FailureKind)(0),      // 0: bridgefour.wire.v1.FailureKind
 	(StageRole)(0),        // 1: bridgefour.wire.v1.StageRole
@@ -3037,68 +3131,70 @@ var file_wire_proto_goTypes = []any{
 	(*OutputLost)(nil),    // 12: bridgefour.wire.v1.OutputLost
 	(*Finished)(nil),      // 13: bridgefour.wire.v1.Finished
 	(*Failure)(nil),       // 14: bridgefour.wire.v1.Failure
-	(*Goodbye)(nil),       // 15: bridgefour.wire.v1.Goodbye
-	(*Work)(nil),          // 16: bridgefour.wire.v1.Work
-	(*Job)(nil),           // 17: bridgefour.wire.v1.Job
-	(*Stage)(nil),         // 18: bridgefour.wire.v1.Stage
-	(*Program)(nil),       // 19: bridgefour.wire.v1.Program
-	(*Command)(nil),       // 20: bridgefour.wire.v1.Command
-	(*Leases)(nil),        // 21: bridgefour.wire.v1.Leases
-	(*Split)(nil),         // 22: bridgefour.wire.v1.Split
-	(*FileSplit)(nil),     // 23: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),    // 24: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),    // 25: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),     // 26: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),   // 27: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),  // 28: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),     // 29: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),         // 30: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil), // 31: bridgefour.wire.v1.ShadowRequest
-	(*ShadowState)(nil),   // 32: bridgefour.wire.v1.ShadowState
-	nil,                   // 33: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                   // 34: bridgefour.wire.v1.Job.SettingsEntry
+	(*Tail)(nil),          // 15: bridgefour.wire.v1.Tail
+	(*Goodbye)(nil),       // 16: bridgefour.wire.v1.Goodbye
+	(*Work)(nil),          // 17: bridgefour.wire.v1.Work
+	(*Job)(nil),           // 18: bridgefour.wire.v1.Job
+	(*Stage)(nil),         // 19: bridgefour.wire.v1.Stage
+	(*Program)(nil),       // 20: bridgefour.wire.v1.Program
+	(*Command)(nil),       // 21: bridgefour.wire.v1.Command
+	(*Leases)(nil),        // 22: bridgefour.wire.v1.Leases
+	(*Split)(nil),         // 23: bridgefour.wire.v1.Split
+	(*FileSplit)(nil),     // 24: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),    // 25: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),    // 26: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),     // 27: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),   // 28: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),  // 29: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),     // 30: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),         // 31: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil), // 32: bridgefour.wire.v1.ShadowRequest
+	(*ShadowState)(nil),   // 33: bridgefour.wire.v1.ShadowState
+	nil,                   // 34: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                   // 35: bridgefour.wire.v1.Job.SettingsEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	5,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
 	11, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
-	15, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
+	16, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
 	10, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
-	16, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	24, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	30, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	17, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
+	25, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	31, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
 	6,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
 	7,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
 	8,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	33, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	34, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	9,  // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
 	13, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
 	14, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
 	12, // 14: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
 	0,  // 15: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
-	17, // 16: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	21, // 17: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	19, // 18: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	34, // 19: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	18, // 20: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	1,  // 21: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
-	20, // 22: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	22, // 23: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
-	2,  // 24: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	23, // 25: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	26, // 26: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	3,  // 27: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	25, // 28: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	28, // 29: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	31, // 30: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	4,  // 31: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	27, // 32: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	29, // 33: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	32, // 34: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	31, // [31:35] is the sub-list for method output_type
-	27, // [27:31] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	15, // 16: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
+	18, // 17: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
+	22, // 18: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	20, // 19: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	35, // 20: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	19, // 21: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
+	1,  // 22: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
+	21, // 23: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	23, // 24: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	2,  // 25: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
+	24, // 26: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	27, // 27: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	3,  // 28: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	26, // 29: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	29, // 30: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	32, // 31: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	4,  // 32: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	28, // 33: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	30, // 34: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	33, // 35: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	32, // [32:36] is the sub-list for method output_type
+	28, // [28:32] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -3120,11 +3216,11 @@ func file_wire_proto_init() {
 		(*ToWorker_Leaders)(nil),
 		(*ToWorker_Ping)(nil),
 	}
-	file_wire_proto_msgTypes[16].OneofWrappers = []any{
+	file_wire_proto_msgTypes[17].OneofWrappers = []any{
 		(*Program_Builtin)(nil),
 		(*Program_Command)(nil),
 	}
-	file_wire_proto_msgTypes[19].OneofWrappers = []any{
+	file_wire_proto_msgTypes[20].OneofWrappers = []any{
 		(*Split_Item)(nil),
 		(*Split_File)(nil),
 	}
@@ -3134,7 +3230,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

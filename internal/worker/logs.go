@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -33,7 +34,7 @@ func newLogSender(log *tasklog.Log, leader *leaderConn, worker func() uint64, lo
 	return &logSender{log: log, leader: leader, worker: worker, logger: logger, active: make(chan struct{}, logReadersMax)}
 }
 
-// answer starts to answer a request. One beyond logReadersMax gets an empty answer.
+// answer starts to answer a request. One beyond logReadersMax is refused.
 func (s *logSender) answer(ctx context.Context, req *wire.LogRequest) {
 	var full bool
 	select {
@@ -70,11 +71,18 @@ func (s *logSender) send(ctx context.Context, req *wire.LogRequest, full bool) e
 	}()
 	page := logPage{stream: stream, out: &wire.LogRecords{Request: req.GetRequest(), Worker: s.worker()}, first: true}
 	if full {
+		page.out.Incomplete = fmt.Sprintf("%d readers read its logs already: try again later", logReadersMax)
 		err = page.flush()
 	} else {
 		err = s.log.Read(ctx, tasklog.Query{
 			Job: req.GetJob(), OneTask: req.GetOneTask(), Stage: req.GetStage(), Index: req.GetIndex(), Follow: req.GetFollow(),
 		}, page.add, page.flush)
+	}
+	var unread error
+	if err != nil && !errors.Is(err, errLogReaderGone) {
+		unread = err
+		page.out.Incomplete = wire.FailureMessage(err.Error())
+		err = page.send()
 	}
 	if err == nil {
 		err = stream.CloseSend()
@@ -85,7 +93,7 @@ func (s *logSender) send(ctx context.Context, req *wire.LogRequest, full bool) e
 	if ctx.Err() != nil && errors.Is(err, errLogReaderGone) {
 		return nil
 	}
-	return errors.Join(err, answer)
+	return errors.Join(unread, err, answer)
 }
 
 // errLogReaderGone reports that the leader has ended the call; its answer has the reason.
@@ -114,6 +122,10 @@ func (p *logPage) flush() error {
 	if len(p.out.GetRecords()) == 0 && !p.first {
 		return nil
 	}
+	return p.send()
+}
+
+func (p *logPage) send() error {
 	err := p.stream.Send(p.out)
 	p.out, p.bytes, p.first = &wire.LogRecords{}, 0, false
 	if err != nil {

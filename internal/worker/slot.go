@@ -31,6 +31,8 @@ type slot struct {
 	broken bool // the runner panicked: its state is unknown
 	stages *stages
 	sink   *tasklog.Sink
+	tails  *tailLimit
+	stdout runner.Outcome // its Stdout is that of the last attempt
 	logger *slog.Logger
 
 	attempt runner.Attempt // reused: a runner keeps no attempt
@@ -76,6 +78,9 @@ func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 		})
 		res := s.runAttempt(ctx, a, stage, ch.Action)
 		s.sink.End()
+		if res.Failure != nil {
+			s.keepTail(ctx, res.Failure)
+		}
 		end := time.Now()
 		res.Nanos = int64(end.Sub(begin))
 		begin = end
@@ -120,6 +125,7 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, stage *wire.St
 			Message: fmt.Sprintf("stage %q has the unknown role %v; is this worker older than the leader?", stage.GetName(), stage.GetRole()),
 		}}
 	}
+	s.stdout = out
 	return core.Result{
 		Size: out.Size, Records: out.Records, Input: out.InputBytes, Checksum: out.Checksum,
 		Failure: out.Failure, Canceled: out.Canceled, File: out.File != "",

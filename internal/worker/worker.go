@@ -82,11 +82,11 @@ func New(cfg Config) (*Worker, error) {
 		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, DataDir: cfg.DataDir, Worker: w.number.Load, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
-	st := &stages{leader: w.leader, stores: cfg.Stores}
+	st, tails := &stages{leader: w.leader, stores: cfg.Stores}, &tailLimit{}
 	for i := range w.slots {
 		w.slots[i] = &slot{
 			id: i, work: make(chan slotWork, 1), fresh: func() attemptRunner { return w.newRunner() }, stages: st,
-			sink: log.NewSink(), logger: cfg.Logger,
+			sink: log.NewSink(), tails: tails, logger: cfg.Logger,
 		}
 	}
 	return w, nil

@@ -14,6 +14,7 @@ const (
 	chunkAge        = 2 * time.Millisecond   // then the unstarted rest of a chunk returns to the queue
 	queueAge        = 100 * time.Millisecond // then queued leases return to the leader, if no slot becomes free
 	reportItems     = 4096                   // of one report; a full report is sent at once
+	tailsHeldMax    = 32                     // see Core.tailsHeld: later ones are dropped
 	failureBytes    = 1 << 20                // of one report
 	reportDelay     = 5 * time.Millisecond   // of a result before its report is sent
 	idleReportDelay = time.Millisecond       // the same while a slot is idle
@@ -57,6 +58,8 @@ type Core struct {
 	search    search
 	clusterID string // empty: none yet
 	out       outbox
+	// tailsHeld counts failures with a tail that were added while there was no session.
+	tailsHeld int
 
 	drain  drain
 	exited bool

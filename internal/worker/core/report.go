@@ -54,7 +54,8 @@ func (o *outbox) addReturned(lease uint64, now time.Time) {
 func (o *outbox) addFailed(r ref, now time.Time) {
 	rep := o.grow(now)
 	rep.Failed = append(rep.Failed, r.failure())
-	o.bytes += len(r.failure().GetMessage())
+	tail := r.failure().GetTail()
+	o.bytes += len(r.failure().GetMessage()) + len(tail.GetLog()) + len(tail.GetOutput())
 	o.failed = append(o.failed, r)
 }
 

@@ -187,8 +187,14 @@ func (c *Core) fail(r ref, f *wire.Failure) {
 	r.result().Failure = f
 	c.removeFile(r)
 	c.ledger.move(r, failed)
-	if c.session.phase == sessionUp {
+	switch {
+	case c.session.phase == sessionUp:
 		c.out.addFailed(r, c.now)
+		c.tailsHeld = 0
+	case f.GetTail() != nil && c.tailsHeld == tailsHeldMax:
+		f.Tail = nil
+	case f.GetTail() != nil:
+		c.tailsHeld++
 	}
 }
 

@@ -1,0 +1,191 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// emitKept emits what the leaders kept of failed attempts and no worker has sent, and marks their leases as answered if that is all.
+func (n *Node) emitKept(ctx context.Context, q api.LogQuery, emitted map[logPlace]int, answers *logAnswers, emit func(api.LogRecord) error) error {
+	stages, err := n.stageNames(ctx, q)
+	if err != nil {
+		return err
+	}
+	var tails []state.KeptTail
+	if err := n.do(ctx, func() { tails = n.loop.controller.Machine().Tails(state.JobID(q.Job)) }); err != nil {
+		return err
+	}
+	for _, t := range tails {
+		if int(t.Stage) >= len(stages) || q.OneTask && (stages[t.Stage] != q.Stage || t.Task != q.Index) {
+			continue
+		}
+		lease := uint64(t.Lease)
+		record := api.LogRecord{
+			Task: fmt.Sprintf("%d/%s/%d", t.Job, stages[t.Stage], t.Task), Attempt: t.Attempt, Worker: uint64(t.Worker), Lease: lease, Kept: true,
+		}
+		if !answers.leases[lease] && emitted[logPlace{record.Worker, lease}] == 0 {
+			if err := emitTail(record, t.Log, t.LogBytes, emit); err != nil {
+				return err
+			}
+			answers.leases[lease] = t.LogBytes <= wire.TailMax
+		}
+		record.Output = true
+		if err := emitTail(record, t.Output, t.OutputBytes, emit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emitMissing emits a record for each worker whose logs are missing.
+func (n *Node) emitMissing(ctx context.Context, q api.LogQuery, answers *logAnswers, emit func(api.LogRecord) error) error {
+	stages, err := n.stageNames(ctx, q)
+	if err != nil {
+		return err
+	}
+	places := logPlaces{answers: answers, byWorker: map[uint64]*taskRanges{}}
+	for stage := range stages {
+		if err := n.findLogs(ctx, q, uint32(stage), &places); err != nil {
+			return err
+		}
+	}
+	for _, worker := range slices.Sorted(maps.Keys(places.byWorker)) {
+		missing, err := n.missing(ctx, worker, answers.gaps[worker], places.byWorker[worker])
+		if err == nil {
+			err = emit(api.LogRecord{Worker: worker, Missing: missing})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emitTail emits a kept text. One that cannot be read is damaged on its way from the worker: its place says so.
+func emitTail(record api.LogRecord, compressed []byte, all uint64, emit func(api.LogRecord) error) error {
+	if all == 0 {
+		return nil
+	}
+	text, err := wire.TailText(compressed, all)
+	if err != nil {
+		text = fmt.Appendf(nil, "[%v]\n", err)
+	}
+	record.Text = text
+	return emit(record)
+}
+
+// missing says which logs of a worker are missing, and why.
+func (n *Node) missing(ctx context.Context, worker uint64, gap string, tasks *taskRanges) (text string, err error) {
+	err = n.do(ctx, func() {
+		w := n.loop.controller.Machine().Worker(state.WorkerID(worker))
+		switch {
+		case w == nil:
+			text = fmt.Sprintf("worker %d has left the cluster, and took", worker)
+		case gap == "":
+			text = fmt.Sprintf("worker %d (%s) is away: start it again to read", worker, w.Host)
+		default:
+			text = fmt.Sprintf("worker %d (%s): %s; it has", worker, w.Host, gap)
+		}
+	})
+	return text + " the logs of " + tasks.String(), err
+}
+
+// logPlaces are the workers whose logs are missing, with the tasks that ran on them.
+type logPlaces struct {
+	answers  *logAnswers
+	byWorker map[uint64]*taskRanges
+}
+
+// add adds an attempt.
+func (p *logPlaces) add(worker state.WorkerID, lease state.Lease, stage string, index uint64) {
+	id := uint64(worker)
+	if gap, answered := p.answers.gaps[id]; id == 0 || answered && gap == "" || p.answers.leases[uint64(lease)] {
+		return
+	}
+	if p.byWorker[id] == nil {
+		p.byWorker[id] = &taskRanges{}
+	}
+	p.byWorker[id].add(stage, index)
+}
+
+// findLogs adds the tasks of a stage whose logs are missing, page by page.
+func (n *Node) findLogs(ctx context.Context, q api.LogQuery, number uint32, places *logPlaces) error {
+	for first, more := uint64(0), true; more; first += partsPage {
+		if err := n.do(ctx, func() {
+			stage := stageOf(n.loop.controller.Machine().Job(state.JobID(q.Job)), number)
+			if more = stage != nil && stage.Role != state.RoleCommit && (!q.OneTask || stage.Name == q.Stage); !more {
+				return
+			}
+			from, to := first, min(first+partsPage, stage.Tasks)
+			if q.OneTask {
+				from, to = q.Index, min(q.Index+1, stage.Tasks)
+			}
+			for i := from; i < to; i++ {
+				for _, f := range stage.Failures(i).Last {
+					places.add(f.Worker, f.Lease, stage.Name, i)
+				}
+				if out, done := stage.Output(i); done {
+					places.add(out.Worker, out.Winner, stage.Name, i)
+				}
+			}
+			more = !q.OneTask && to < stage.Tasks
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// taskRanges lists tasks in ascending order, a stage at a time.
+type taskRanges struct {
+	tasks    uint64
+	ranges   []string // of the first tasks
+	stage    string
+	from, to uint64 // of the open range, if stage is not empty
+}
+
+// taskRangesMax is how many ranges are listed.
+const taskRangesMax = 20
+
+func (t *taskRanges) add(stage string, index uint64) {
+	switch {
+	case t.stage == stage && index == t.to:
+		return // another attempt of the task
+	case t.stage == stage && index == t.to+1:
+		t.to++
+	default:
+		t.close()
+		t.stage, t.from, t.to = stage, index, index
+	}
+	t.tasks++
+}
+
+// close ends the open range.
+func (t *taskRanges) close() {
+	switch {
+	case t.stage == "" || len(t.ranges) > taskRangesMax:
+	case len(t.ranges) == taskRangesMax:
+		t.ranges = append(t.ranges, "and more")
+	case t.from == t.to:
+		t.ranges = append(t.ranges, fmt.Sprintf("%s/%d", t.stage, t.from))
+	default:
+		t.ranges = append(t.ranges, fmt.Sprintf("%s/%d-%d", t.stage, t.from, t.to))
+	}
+	t.stage = ""
+}
+
+func (t *taskRanges) String() string {
+	t.close()
+	noun := "tasks"
+	if t.tasks == 1 {
+		noun = "task"
+	}
+	return fmt.Sprintf("%d %s: %s", t.tasks, noun, strings.Join(t.ranges, ", "))
+}
