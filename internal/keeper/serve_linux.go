@@ -90,25 +90,25 @@ func (s *server) prepare() {
 		}
 	}
 	for sig := unix.Signal(1); sig < 65; sig++ {
-		defaultIfIgnored(sig)
+		resetSignal(sig)
 	}
 	must(unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{}, nil))
 }
 
-// defaultIfIgnored resets an ignored signal; a handled one is reset by exec.
-func defaultIfIgnored(sig unix.Signal) {
+// resetSignal resets an ignored signal; a handled one is reset by exec. The runtime need not handle SIGCHLD.
+func resetSignal(sig unix.Signal) {
 	var action struct {
 		handler, flags, restorer uintptr
 		mask                     uint64
 	}
-	get := func(now, old unsafe.Pointer) bool {
-		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(now), uintptr(old), unsafe.Sizeof(action.mask), 0, 0)
+	call := func(set, get unsafe.Pointer) bool {
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(set), uintptr(get), unsafe.Sizeof(action.mask), 0, 0)
 		return errno == 0
 	}
 	const ignored = 1
-	if get(nil, unsafe.Pointer(&action)) && action.handler == ignored {
+	if call(nil, unsafe.Pointer(&action)) && (action.handler == ignored || sig == unix.SIGCHLD) {
 		action.handler = 0
-		get(unsafe.Pointer(&action), nil)
+		call(unsafe.Pointer(&action), nil)
 	}
 }
 

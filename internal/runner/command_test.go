@@ -405,15 +405,21 @@ func TestScratchLogFreesDisk(t *testing.T) {
 	l.sizeMax = 64 << 10
 	s := scratchLog{dir: t.TempDir(), log: &l}
 	l.begin(&sink)
-	if err := s.begin(); err != nil {
+	attempt, err := s.begin()
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() {
+		if err := errors.Join(attempt.Close(), s.close()); err != nil {
+			t.Error(err)
+		}
+	}()
 	s.timer.Stop()
 	var all strings.Builder
 	for i := range 50 {
 		text := strings.Repeat(fmt.Sprintf("line %d\n", i), 10_000)
 		all.WriteString(text)
-		if _, err := s.file.WriteString(text); err != nil {
+		if _, err := attempt.WriteString(text); err != nil {
 			t.Fatal(err)
 		}
 		s.tick()

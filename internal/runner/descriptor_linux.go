@@ -9,6 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// exclusive reports whether fd is the only open file description of its file. If the file system cannot tell, it is not.
+func exclusive(fd int) bool {
+	syscall.ForkLock.RLock() // see readOnly
+	defer syscall.ForkLock.RUnlock()
+	// The kernel grants a write lease only if there is no other open file description.
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		return false
+	}
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
+	return err == nil
+}
+
 // readOnly reports whether no open file description of fd's file can write; fd itself must be read-only. If the file system
 // cannot tell, none can.
 func readOnly(fd int) bool {
@@ -35,9 +47,9 @@ func grantsLeases(fd int) bool {
 	return false
 }
 
-// reopen opens the file of f for reading.
-func reopen(f *os.File) (*os.File, error) {
-	return os.Open("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+// reopen creates another open file description for the file of f.
+func reopen(f *os.File, flags int) (*os.File, error) {
+	return os.OpenFile("/proc/self/fd/"+strconv.Itoa(int(f.Fd())), flags, 0)
 }
 
 // createUnnamed creates a file without a name in a folder; errors.ErrUnsupported if the file system cannot.

@@ -5,13 +5,19 @@ package runner
 import (
 	"errors"
 	"os"
+	"strconv"
 )
 
 // readOnly is not implemented.
 func readOnly(int) bool { return true }
 
-// reopen opens the file of f for reading.
-func reopen(f *os.File) (*os.File, error) { return os.Open(f.Name()) }
+// exclusive is not implemented.
+func exclusive(int) bool { return false }
+
+// reopen creates another open file description for the file of f.
+func reopen(f *os.File, flags int) (*os.File, error) {
+	return os.OpenFile("/dev/fd/"+strconv.Itoa(int(f.Fd())), flags, 0)
+}
 
 // createUnnamed is not implemented.
 func createUnnamed(string) (*os.File, error) { return nil, errors.ErrUnsupported }

@@ -2,8 +2,8 @@
 // attempt's output.
 //
 // A [Slot] runs one attempt at a time and keeps what the next one can use: buffers, decoders, and for commands the keeper
-// (package keeper). Each attempt of a command gets new files for standard output and standard error, which have no name
-// until there is something to keep. A built-in job that writes nothing makes no system call.
+// (package keeper). Each attempt of a command gets a new file for standard output, which has no name until
+// there is something to keep. A built-in job that writes nothing makes no system call.
 //
 // An attempt writes to the job's private folder, which is created when it is first needed, and to one file there, see
 // package layout. The runner makes nothing durable or visible: the worker syncs, the leader's log decides, the commit task

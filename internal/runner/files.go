@@ -18,8 +18,8 @@ type files struct {
 	slot    *Slot
 	job     *jobState
 	attempt *Attempt
-	opened  bool // in this attempt
-	started bool // the command, in this attempt
+	opened  bool     // in this attempt
+	stderr  *os.File // the command's; nil once it has started
 	stdin   commandInput
 	null    *os.File // /dev/null, for commands that do not read their input
 }
@@ -28,7 +28,7 @@ type files struct {
 func (f *files) begin(j *jobState, a *Attempt) {
 	f.job, f.attempt = j, a
 	if f.opened {
-		f.opened, f.started, f.stdin = false, false, commandInput{}
+		f.opened, f.stdin = false, commandInput{}
 	}
 }
 
@@ -48,7 +48,8 @@ func (f *files) Open(ctx context.Context, input bool) (stdin, stdout, stderr uin
 	if err := f.job.stdout.begin(ctx); err != nil {
 		return 0, 0, 0, program.OutputFailure(err)
 	}
-	if err := s.stderr.begin(); err != nil {
+	var err error
+	if f.stderr, err = s.stderr.begin(); err != nil {
 		f.job.stdout.discard(ctx)
 		return 0, 0, 0, program.Failed(wire.FailureKind_OUTPUT_ERROR, "create log file in %q on %s: %v",
 			s.runner.scratchDir, s.runner.host, program.Bare(err))
@@ -57,13 +58,19 @@ func (f *files) Open(ctx context.Context, input bool) (stdin, stdout, stderr uin
 	if err := f.openInput(ctx, input); err != nil {
 		return 0, 0, 0, program.JobFailure(err)
 	}
-	return f.stdin.file.Fd(), f.job.stdout.file.Fd(), uintptr(s.stderr.fd), nil
+	return f.stdin.file.Fd(), f.job.stdout.file.Fd(), f.stderr.Fd(), nil
 }
 
 // Started implements program.Files.
 func (f *files) Started(broken func()) {
-	f.started = true
+	f.closeStderr()
 	f.stdin.feed(&f.slot.input, broken)
+}
+
+// closeStderr closes this process's copy of the command's descriptor.
+func (f *files) closeStderr() {
+	_ = f.stderr.Close() // not written to here
+	f.stderr = nil
 }
 
 // Ended implements program.Files.
@@ -71,8 +78,12 @@ func (f *files) Ended() error {
 	if !f.opened {
 		return nil
 	}
+	started := f.stderr == nil
+	if !started {
+		f.closeStderr()
+	}
 	err := f.stdin.finish()
-	if !f.started {
+	if !started {
 		f.stdin.length = 0
 	}
 	return err

@@ -156,7 +156,7 @@ func (r *Runner) NewSlot() *Slot {
 func (s *Slot) Close() error {
 	s.jobs = nil
 	s.input.close()
-	return errors.Join(s.keeper.Close(), s.files.close())
+	return errors.Join(s.keeper.Close(), s.stderr.close(), s.files.close())
 }
 
 // Run runs an attempt to its end. If ctx ends first, the attempt is stopped: a command gets SIGTERM, and SIGKILL after the

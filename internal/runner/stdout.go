@@ -65,7 +65,7 @@ var errHeld = errors.New("a process that is not of the command has its output op
 // the descriptor: what is counted must be what is published.
 func (s *stdoutFile) finish(ctx context.Context, path, final blob.Location, buf []byte, out *Outcome) (err error) {
 	defer s.discard(ctx)
-	file, err := reopen(s.file)
+	file, err := reopen(s.file, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
