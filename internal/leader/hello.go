@@ -2,6 +2,7 @@ package leader
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -11,8 +12,9 @@ import (
 
 // Limits of a Hello.
 const (
-	slotsMax    = 1 << 16
-	identityMax = 128 // bytes
+	identityMax = 128     // bytes
+	memoryMax   = 1 << 60 // bytes
+	labelsMax   = 256
 	// helloBytesMax bounds the fields that the log keeps of a worker, except its identity.
 	helloBytesMax = 64 << 10
 	// clockMax is how far a worker's clock may be from the leader's. Times are only displayed and order nothing, but a larger difference
@@ -53,10 +55,19 @@ func (c *Core) rejection(h *wire.Hello) string {
 	case !printable(h.GetIdentity()) || !printable(h.GetIncarnation()):
 		return fmt.Sprintf("invalid identity %.*q or incarnation %.*q of the worker: want 1 to %d printable characters without blanks; "+
 			"remove the file identity in its data directory to get a new one", identityMax, h.GetIdentity(), identityMax, h.GetIncarnation(), identityMax)
-	case h.GetSlots() == 0 || h.GetSlots() > slotsMax:
-		return fmt.Sprintf("the worker has %d slots: want 1 to %d; start it with another --slots", h.GetSlots(), slotsMax)
+	case h.GetSlots() == 0 || h.GetSlots() > wire.SlotsMax:
+		return fmt.Sprintf("the worker has %d slots: want 1 to %d; start it with another --slots", h.GetSlots(), wire.SlotsMax)
+	case h.GetMemory() > memoryMax:
+		return fmt.Sprintf("the worker has %d bytes of memory: want at most %d; start it with another --memory", h.GetMemory(), uint64(memoryMax))
+	case len(h.GetLabels()) > labelsMax:
+		return fmt.Sprintf("the worker has %d labels: want at most %d; start it with fewer --label", len(h.GetLabels()), labelsMax)
+	case len(h.GetHeld()) > wire.HeldMax(h.GetSlots()):
+		return fmt.Sprintf("the worker holds %d leases: want at most %d for %d slots; restart it", len(h.GetHeld()), wire.HeldMax(h.GetSlots()),
+			h.GetSlots())
 	case helloBytes(h) > helloBytesMax:
 		return fmt.Sprintf("the worker's host, address, version and labels have %d bytes: want at most %d; start it with fewer or shorter --label", helloBytes(h), helloBytesMax)
+	case helloText(h) != nil:
+		return fmt.Sprintf("invalid registration of the worker: %v", helloText(h))
 	case h.GetClusterName() != "" && h.GetClusterName() != c.cluster:
 		return fmt.Sprintf("the worker is configured for cluster %q, and this leader is of cluster %q: start the worker with --cluster-name %s, "+
 			"or with the address of a leader of %q", h.GetClusterName(), c.cluster, c.cluster, h.GetClusterName())
@@ -69,6 +80,26 @@ func (c *Core) rejection(h *wire.Hello) string {
 			theirs.UTC().Format(time.RFC3339), ours.UTC().Format(time.RFC3339), clockMax)
 	}
 	return ""
+}
+
+// helloText returns which text that is shown to users is invalid.
+func helloText(h *wire.Hello) error {
+	texts := [][2]string{
+		{"host", h.GetHost()},
+		{"address", h.GetAddress()},
+		{"version", h.GetVersion()},
+		{"cluster_id", h.GetClusterId()},
+		{"cluster_name", h.GetClusterName()},
+	}
+	for _, k := range slices.Sorted(maps.Keys(h.GetLabels())) {
+		texts = append(texts, [2]string{"the name of a label", k}, [2]string{"a label", h.GetLabels()[k]})
+	}
+	for _, text := range texts {
+		if err := wire.Text(text[0], text[1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func helloBytes(h *wire.Hello) int {

@@ -70,9 +70,23 @@ func TestHelloIsChecked(t *testing.T) {
 		"long labels": {
 			func(h *wire.Hello) { h.Labels = map[string]string{"k": strings.Repeat("x", helloBytesMax)} }, []string{"65537 bytes", "65536", "--label"},
 		},
-		"a long host name": {func(h *wire.Hello) { h.Host = strings.Repeat("x", helloBytesMax) }, nil},
-		"no slots":         {func(h *wire.Hello) { h.Slots = 0 }, []string{"0 slots", "1 to 65536", "--slots"}},
-		"too many slots":   {func(h *wire.Hello) { h.Slots = 1 << 20 }, []string{"1048576 slots"}},
+		"a long host name":      {func(h *wire.Hello) { h.Host = strings.Repeat("x", 257) }, []string{"host has 257 bytes", "256"}},
+		"a version that writes": {func(h *wire.Hello) { h.Version = "v1\x1b[2J" }, []string{"version has control characters"}},
+		"a label of two lines":  {func(h *wire.Hello) { h.Labels = map[string]string{"k": "a\nb"} }, []string{"a label has control characters"}},
+		"too many labels": {
+			func(h *wire.Hello) {
+				h.Labels = map[string]string{}
+				for i := range labelsMax + 1 {
+					h.Labels[fmt.Sprint(i)] = ""
+				}
+			}, []string{"257 labels", "256", "--label"},
+		},
+		"too much memory": {func(h *wire.Hello) { h.Memory = 1 << 63 }, []string{"9223372036854775808 bytes", "--memory"}},
+		"too many leases": {
+			func(h *wire.Hello) { h.Held = make([]*wire.Held, wire.HeldMax(1)+1) }, []string{"1056769 leases", "1056768 for 1 slots"},
+		},
+		"no slots":       {func(h *wire.Hello) { h.Slots = 0 }, []string{"0 slots", "1 to 4096", "--slots"}},
+		"too many slots": {func(h *wire.Hello) { h.Slots = 1 << 20 }, []string{"1048576 slots"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newHelloRig(t)

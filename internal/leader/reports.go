@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -8,6 +9,9 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
+
+// totalMax bounds the bytes and records of a job. Those of an attempt are bounded where reports are decoded.
+const totalMax = 1 << 62
 
 // handleReport handles a report of a connected worker.
 func (c *Core) handleReport(w *worker, r *wire.Report) {
@@ -70,6 +74,10 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 			continue
 		}
 		if l.ended { // reported twice, before and after a reconnect
+			continue
+		}
+		if job.ReadBytes|job.OutputBytes|job.Records >= totalMax { // what the pipeline holds cannot overflow the rest
+			c.fail(w, number, state.Failure{Kind: state.OutputError, Message: fmt.Sprintf("the bytes or records of the job are more than %d", uint64(totalMax))}, nil)
 			continue
 		}
 		cost += l.cost

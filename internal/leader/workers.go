@@ -134,6 +134,10 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	w.draining = info.Status == state.WorkerDraining
 	c.sched.Leave(w.ID) // what it has may have changed
 	c.adopt(w, s.hello.GetHeld())
+	// The leases are of no use any more, and may be many.
+	s.hello = &wire.Hello{
+		Identity: s.hello.GetIdentity(), Incarnation: s.hello.GetIncarnation(), Address: s.hello.GetAddress(), Host: s.hello.GetHost(),
+	}
 	c.arrived(w.ID)
 	c.dirty.mark(w)
 	if c.registry.assignable(3) < 3 {

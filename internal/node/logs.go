@@ -82,6 +82,9 @@ func (f *logFetch) receive(call uint64, first *wire.LogRecords, rpc grpc.ClientS
 	var err error
 	end := workerRecord{call: call, worker: first.GetWorker()}
 	for m := first; err == nil; m, err = rpc.Recv() {
+		if m.Check() != nil {
+			break // its reader misses a worker's log
+		}
 		for _, record := range m.GetRecords() {
 			if !f.add(workerRecord{call: call, worker: first.GetWorker(), record: record}) {
 				return

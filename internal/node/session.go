@@ -126,6 +126,9 @@ func (n *Node) receiveReports(rpc grpc.BidiStreamingServer[wire.FromWorker, wire
 		var in leader.Input
 		switch m := m.GetMessage().(type) {
 		case *wire.FromWorker_Report:
+			if err := m.Report.Check(); err != nil {
+				return status.Errorf(codes.InvalidArgument, "invalid report of the worker: %v", err)
+			}
 			in = leader.Report{Session: id, Report: m.Report}
 		case *wire.FromWorker_Goodbye:
 			in = leader.Drained{Session: id}

@@ -14,6 +14,7 @@ import (
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // Config configures a worker.
@@ -60,8 +61,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("worker: no data directory given")
 	case slices.ContainsFunc(c.Leaders, func(a string) bool { return transport.CheckAddress(a) != nil }):
 		return c, fmt.Errorf("worker: invalid leaders %q: want host:port", c.Leaders)
-	case c.Slots < 0:
-		return c, fmt.Errorf("worker: %d slots: want at least 1", c.Slots)
+	case c.Slots < 0 || c.Slots > wire.SlotsMax:
+		return c, fmt.Errorf("worker: %d slots: want 1 to %d", c.Slots, wire.SlotsMax)
 	}
 	if c.Slots == 0 {
 		c.Slots = runtime.GOMAXPROCS(0)

@@ -1,6 +1,13 @@
 package core
 
-import "github.com/bridgefour/bridgefour/internal/wire"
+import (
+	"fmt"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// jobsMax bounds the jobs that a worker knows at once. A leader describes a job before its first lease, and says when it has ended.
+const jobsMax = 64 << 10
 
 // work handles verdicts before new leases: one message may end a job and grant leases.
 func (c *Core) work(w *wire.Work) {
@@ -21,6 +28,14 @@ func (c *Core) work(w *wire.Work) {
 			info.ended = false
 			continue
 		}
+		if err := job.Check(); err != nil {
+			c.emit(BadMessage{Job: job.GetId(), Reason: "invalid job: " + err.Error()})
+			continue
+		}
+		if len(c.ledger.jobs) >= jobsMax {
+			c.emit(BadMessage{Job: job.GetId(), Reason: fmt.Sprintf("more than %d jobs", jobsMax)})
+			continue
+		}
 		c.ledger.jobs[job.GetId()] = &jobInfo{job: job}
 	}
 	for _, leases := range w.GetLeases() {
@@ -31,12 +46,18 @@ func (c *Core) work(w *wire.Work) {
 // grant queues leases. A draining worker returns them.
 func (c *Core) grant(w *wire.Leases) {
 	info := c.ledger.jobs[w.GetJob()]
-	if info == nil || c.drain.on {
+	why := ""
+	if most := wire.HeldMax(c.cfg.Hello.GetSlots()); info == nil {
+		why = "leases of an unknown job; returned"
+	} else if len(w.GetIndex())+c.ledger.held() > most {
+		why = fmt.Sprintf("more than %d leases; returned", most)
+	}
+	if why != "" || c.drain.on {
 		for i := range w.GetIndex() {
 			c.out.addReturned(w.GetFirstLease()+uint64(i), c.now)
 		}
-		if info == nil {
-			c.emit(BadMessage{Job: w.GetJob(), Lease: w.GetFirstLease(), Reason: "leases of an unknown job; returned"})
+		if why != "" {
+			c.emit(BadMessage{Job: w.GetJob(), Lease: w.GetFirstLease(), Reason: why})
 		}
 		return
 	}

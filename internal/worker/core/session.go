@@ -53,8 +53,18 @@ type intervals struct {
 	silenceMax time.Duration // of the leader; 0: not bounded
 }
 
+// Limits of the intervals of a leader: of the load of this worker, and of the time until it finds another leader.
+const (
+	intervalMin = 10 * time.Millisecond
+	intervalMax = time.Minute
+)
+
 func newIntervals(heartbeatMillis, silenceMillis uint32) intervals {
-	return intervals{time.Duration(heartbeatMillis) * time.Millisecond, time.Duration(silenceMillis) * time.Millisecond}
+	v := intervals{heartbeat: min(max(time.Duration(heartbeatMillis)*time.Millisecond, intervalMin), intervalMax)}
+	if silenceMillis > 0 {
+		v.silenceMax = min(max(time.Duration(silenceMillis)*time.Millisecond, intervalMin), intervalMax)
+	}
+	return v
 }
 
 // open reports whether the session of that epoch has not ended.
@@ -392,6 +402,10 @@ func (c *Core) welcomed(w *wire.Welcome) {
 		c.emit(BadMessage{Reason: "second welcome in a session"})
 		return
 	}
+	if err := w.Check(); err != nil {
+		c.leave(fmt.Errorf("invalid welcome: %w", err))
+		return
+	}
 	if !c.accepts(w) {
 		return
 	}
@@ -405,8 +419,8 @@ func (c *Core) welcomed(w *wire.Welcome) {
 	}
 	s.phase = sessionUp
 	s.upAt, s.heartbeatAt = c.now, c.now
-	s.busy = newIntervals(max(1, w.GetHeartbeatMs()), w.GetSilenceMs())
-	s.idle = newIntervals(cmp.Or(w.GetIdleHeartbeatMs(), max(1, w.GetHeartbeatMs())), cmp.Or(w.GetIdleSilenceMs(), w.GetSilenceMs()))
+	s.busy = newIntervals(w.GetHeartbeatMs(), w.GetSilenceMs())
+	s.idle = newIntervals(cmp.Or(w.GetIdleHeartbeatMs(), w.GetHeartbeatMs()), cmp.Or(w.GetIdleSilenceMs(), w.GetSilenceMs()))
 	s.noLeader = ""
 	// Jobs that ended while there was no leader are not named again; the others are, before their next lease.
 	for id, info := range c.ledger.jobs {
