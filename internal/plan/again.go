@@ -48,6 +48,13 @@ func Again(ctx context.Context, in *state.Input, stores blob.Stores) ([]state.Fi
 	if len(a.refused) > 0 {
 		return nil, a.errors()
 	}
+	var last latest
+	for i := range a.changed {
+		last.add(a.changed[i].Version.Modified)
+	}
+	if err := last.settle(ctx); err != nil {
+		return nil, err
+	}
 	slices.SortFunc(a.changed, func(x, y state.FileChange) int { return cmp.Compare(x.Task, y.Task) })
 	return a.changed, nil
 }

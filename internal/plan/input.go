@@ -117,15 +117,16 @@ func (p *planner) files(ctx context.Context, split uint64) error {
 		return nil
 	}
 	p.result.Input = in
-	return nil
+	return l.latest.settle(ctx)
 }
 
 // fileList collects files.
 type fileList struct {
-	p     *planner
-	b     *state.InputBuilder
-	split uint64
-	tasks float64 // may exceed every integer type, with a split of one byte
+	latest latest
+	p      *planner
+	b      *state.InputBuilder
+	split  uint64
+	tasks  float64 // may exceed every integer type, with a split of one byte
 
 	seen       map[string]struct{} // nil: one input, and listings have no duplicates
 	twice      uint64
@@ -148,6 +149,7 @@ func (l *fileList) add(info *blob.Info) {
 	}
 	// A file that could not be examined is a whole: if it exists again later it is read, and otherwise its task reports the error.
 	whole := isCompressed(name) || info.Version == blob.Version{}
+	l.latest.add(info.Modified)
 	l.tasks++
 	if !whole && l.split > 0 && size > l.split {
 		l.tasks += float64((size - 1) / l.split)
