@@ -57,6 +57,7 @@ func rows() []row {
 		{"start", "run of one no-op task, start to exit", "<= 100 ms", (*bench).start},
 		{"idle", "idle dev, resident memory", "< 50 MB", (*bench).idle},
 		{"state", "leader's memory for a job of 10 M tasks, all done", "< 64 bytes a task", (*bench).state},
+		{"files", "bytes of an input file in log and memory", "10 M files fit: < 64 bytes", (*bench).files},
 		{"submit", "submit of 10 M tasks, until answered", "< 1 s", (*bench).submit},
 		{"failover", "kill -9 of the leader of three, until another accepts a write", "median < 1 s, p99 < 2 s", (*bench).failover},
 		{"reattach", "100 workers with 800 running attempts, from then until all are adopted", "< 1 s", (*bench).reattach},

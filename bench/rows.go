@@ -280,17 +280,23 @@ func (b *bench) idle() (string, error) {
 }
 
 // state runs the benchmark of the state machine that measures its memory.
-func (b *bench) state() (string, error) {
-	out, err := exec.CommandContext(b.ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkMemory$", "-benchtime", "1x", "./internal/state").CombinedOutput()
+func (b *bench) state() (string, error) { return b.ofState("BenchmarkMemory", "B/task") }
+
+// files runs the one that measures a list of a million files, which the log, snapshots and the leader's memory have in one form.
+func (b *bench) files() (string, error) { return b.ofState("BenchmarkFiles", "B/file") }
+
+// ofState runs a benchmark of the state machine and returns a figure of each of its parts.
+func (b *bench) ofState(benchmark, unit string) (string, error) {
+	out, err := exec.CommandContext(b.ctx, "go", "test", "-run", "^$", "-bench", "^"+benchmark+"$", "-benchtime", "1x", "./internal/state").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
 	var figures []string
 	for line := range strings.Lines(string(out)) {
 		name, rest, ok := strings.Cut(line, " ")
-		if kind, of := strings.CutPrefix(name, "BenchmarkMemory/"); ok && of {
+		if kind, of := strings.CutPrefix(name, benchmark+"/"); ok && of {
 			fields := strings.Fields(rest)
-			if at := slices.Index(fields, "B/task"); at > 0 {
+			if at := slices.Index(fields, unit); at > 0 {
 				figures = append(figures, kind[:strings.LastIndexByte(kind, '-')]+" "+fields[at-1])
 			}
 		}

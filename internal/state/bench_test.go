@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"runtime"
 	"testing"
 	"time"
@@ -230,4 +231,47 @@ func BenchmarkLines(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchTasks, "ns/line")
 	})
+}
+
+// BenchmarkFiles makes an input of a million files. Log, snapshots and memory have its blocks as they are.
+func BenchmarkFiles(b *testing.B) {
+	const n = 1_000_000
+	random := rand.New(rand.NewPCG(1, 1))
+	for name, version := range map[string]func(i uint64) Version{
+		"unknown": func(uint64) Version { return Version{} },
+		"written-in-turn": func(i uint64) Version {
+			return Version{Modified: 1_700_000_000_000_000_000 + int64(i)*50_000 + random.Int64N(50_000), Identity: 7<<48 | random.Uint64N(1<<16)<<32 | (1000 + i)}
+		},
+		"of-any-time": func(uint64) Version {
+			return Version{Modified: 1_700_000_000_000_000_000 - random.Int64N(3e17), Identity: 7<<48 | random.Uint64N(1<<48)}
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			var in Input
+			for b.Loop() {
+				builder := NewFiles(64 << 20)
+				var path []byte
+				for i := range uint64(n) {
+					path = fmt.Appendf(path[:0], "/data/2026/%03d/part-%07d.txt", i/1000, i)
+					v := version(i)
+					v.Size = random.Uint64N(100_000)
+					builder.AddFile(path, v, false)
+				}
+				var err error
+				if in, err = builder.Input(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/file")
+			b.ReportMetric(float64(in.BlockBytes())/n, "B/file")
+			start := time.Now()
+			r := NewInputReader(&in)
+			for i := range in.Tasks {
+				if _, err := r.Split(i); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(time.Since(start).Nanoseconds())/n, "ns/read")
+		})
+	}
 }
