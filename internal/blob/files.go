@@ -30,7 +30,7 @@ func NewPrivateFiles() *Files { return &Files{closed: 0o077} }
 
 // Stat implements Store.
 func (*Files) Stat(_ context.Context, name Location) (Info, error) {
-	version, folder, regular, err := statName(name)
+	version, folder, regular, err := statName(name, true)
 	if err != nil {
 		return Info{}, explain("stat", name, err)
 	}

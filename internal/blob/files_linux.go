@@ -138,14 +138,19 @@ func access(dir Location) error {
 // origins maps devices to the origins of their files' identities; 0 if inodes are not stable there.
 var origins sync.Map //nolint:gochecknoglobals // a cache, of uint64 to uint16
 
-// statName returns the version of a file, and what it is.
-func statName(name Location) (v Version, folder, regular bool, err error) {
-	return stat(unix.AT_FDCWD, string(name), 0)
+// statName returns the version of a file, and what it is: of a network file system as its server has it now if fresh is true, which costs
+// a round trip.
+func statName(name Location, fresh bool) (v Version, folder, regular bool, err error) {
+	flags := 0
+	if fresh {
+		flags = unix.AT_STATX_FORCE_SYNC
+	}
+	return stat(unix.AT_FDCWD, string(name), flags)
 }
 
-// statFile is statName for an open file.
+// statFile is a fresh statName for an open file.
 func statFile(f *os.File) (v Version, err error) {
-	v, _, _, err = stat(int(f.Fd()), "", unix.AT_EMPTY_PATH) //nolint:gosec // a file descriptor is small
+	v, _, _, err = stat(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC) //nolint:gosec // a file descriptor is small
 	return v, err
 }
 

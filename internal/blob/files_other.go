@@ -18,7 +18,7 @@ func freeSpace(Location) (space, error) { return space{}, errors.ErrUnsupported 
 func access(Location) error { return nil }
 
 // statName returns the version of a file, and what it is. It has no identity: versions are compared by size and time.
-func statName(name Location) (v Version, folder, regular bool, err error) {
+func statName(name Location, _ bool) (v Version, folder, regular bool, err error) {
 	fi, err := os.Stat(string(name))
 	if err != nil {
 		return Version{}, false, false, err

@@ -147,7 +147,7 @@ func (w *walk) entry(dir Location, d fs.DirEntry) entry {
 			return entry{key: d.Name() + "/"}
 		}
 	case d.Type().IsRegular() && w.keep(name, false):
-		version, _, _, err := statName(name)
+		version, _, _, err := statName(name, false)
 		if err != nil {
 			return entry{key: d.Name(), err: explain("stat", name, err)}
 		}
@@ -162,7 +162,7 @@ func (w *walk) link(dir Location, base string) entry {
 	if !w.keep(name, false) && !w.keep(name, true) {
 		return entry{}
 	}
-	version, folder, regular, err := statName(name)
+	version, folder, regular, err := statName(name, false)
 	var target string
 	if err == nil {
 		target, err = filepath.EvalSymlinks(string(name))

@@ -5,5 +5,7 @@
 // whose output may be an input), unless the pattern contains that first character. Files are in byte order of their names within
 // each input, inputs in the given order, and each file occurs once.
 //
+// Each file is planned with its version, so that a reader notices a change. Lines and numbers are in the log themselves.
+//
 // A file that was just removed, or that cannot be read, does not fail the job: its task fails, and the others continue.
 package plan

@@ -264,14 +264,6 @@ func BenchmarkFiles(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/file")
 			b.ReportMetric(float64(in.BlockBytes())/n, "B/file")
-			start := time.Now()
-			r := NewInputReader(&in)
-			for i := range in.Tasks {
-				if _, err := r.Split(i); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(time.Since(start).Nanoseconds())/n, "ns/read")
 		})
 	}
 }
