@@ -3,8 +3,10 @@ package node
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,4 +184,37 @@ func TestLargeSubmitsAreFew(t *testing.T) {
 			t.Errorf("after another one has ended: %v", err)
 		}
 	})
+}
+
+// TestPagesAreBounded: a page of jobs or tasks with long texts is short, and the next one goes on.
+func TestPagesAreBounded(t *testing.T) {
+	l := newRig(t).node
+	for i := range 20 {
+		req := request(1)
+		req.Set = map[string]string{"k": strings.Repeat("x", state.DescriptionBytesMax-100)}
+		req.Lines, req.Range = &api.Lines{Raw: bytes.Repeat(append(bytes.Repeat([]byte("x"), 1<<20), '\n'), 20)}, nil
+		submit(t, l, req, fmt.Sprint(i))
+	}
+	jobs, pages := 0, 0
+	for q := (api.JobQuery{Limit: api.JobLimitMax}); pages == 0 || q.Cursor != ""; pages++ {
+		list, err := l.Jobs(q)
+		if err != nil || len(list.Jobs) > 9 {
+			t.Fatalf("a page of %d jobs, %v", len(list.Jobs), err)
+		}
+		jobs, q.Cursor = jobs+len(list.Jobs), list.Next
+	}
+	if jobs != 20 || pages != 3 {
+		t.Errorf("%d jobs in %d pages, want 20 in 3", jobs, pages)
+	}
+	tasks, pages := 0, 0
+	for q := (api.TaskQuery{Limit: api.TaskLimitMax}); pages == 0 || q.Cursor != ""; pages++ {
+		list, err := l.Tasks(t.Context(), 1, q)
+		if err != nil || len(list.Tasks) > 9 {
+			t.Fatalf("a page of %d tasks, %v", len(list.Tasks), err)
+		}
+		tasks, q.Cursor = tasks+len(list.Tasks), list.Next
+	}
+	if tasks != 20 || pages != 3 {
+		t.Errorf("%d tasks in %d pages, want 20 in 3", tasks, pages)
+	}
 }

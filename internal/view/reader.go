@@ -61,22 +61,36 @@ func (r *Reader) Jobs(q api.JobQuery) (api.JobList, error) {
 	}
 	list := api.JobList{Jobs: []api.Job{}}
 	const chunk = 256
-	for {
+	for bytes := 0; ; {
 		jobs := r.views.before(before, chunk)
 		for i := range jobs {
-			if len(list.Jobs) == q.Limit {
+			if len(list.Jobs) == q.Limit || bytes > pageBytesMax {
 				list.Next = strconv.FormatUint(before, 10)
 				return list, nil
 			}
 			before = jobs[i].ID
 			if len(q.Status) == 0 || slices.Contains(q.Status, jobs[i].Status) {
 				list.Jobs = append(list.Jobs, jobs[i])
+				bytes += textBytes(&jobs[i])
 			}
 		}
 		if len(jobs) < chunk {
 			return list, nil
 		}
 	}
+}
+
+// textBytes is the size of the texts of a job that users may make long.
+func textBytes(j *api.Job) (n int) {
+	for _, list := range [][]string{j.Inputs, j.Program.Command} {
+		for _, s := range list {
+			n += len(s)
+		}
+	}
+	for k, v := range j.Set {
+		n += len(k) + len(v)
+	}
+	return n
 }
 
 func badCursor(cursor string) error {

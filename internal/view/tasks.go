@@ -17,6 +17,9 @@ import (
 // scanMax bounds the tasks that a page or an explanation visits. A page may therefore be short or empty and still have a next one.
 const scanMax = 200_000
 
+// pageBytesMax bounds the texts of a page, up to its last element: one may take megabytes. A page may therefore be short.
+const pageBytesMax = 8 << 20
+
 // taskRow is a copy of a task's state.
 type taskRow struct {
 	stage    int
@@ -54,8 +57,19 @@ func (r *Reader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 	}
 	list := api.TaskList{Tasks: make([]api.Task, 0, len(scan.rows)), Next: scan.next}
 	reader := state.NewInputReader(&scan.job.Spec.Input) // read here, because a job's input is constant
+	bytes := 0
 	for i := range scan.rows {
-		list.Tasks = append(list.Tasks, publicTask(scan.job, &scan.rows[i], reader, scan.done))
+		row := &scan.rows[i]
+		if bytes > pageBytesMax {
+			list.Next = fmt.Sprintf("%d/%d", row.stage, row.index)
+			break
+		}
+		task := publicTask(scan.job, row, reader, scan.done)
+		bytes += len(task.Input) + len(task.Part)
+		for k := range task.Failures {
+			bytes += len(task.Failures[k].Message)
+		}
+		list.Tasks = append(list.Tasks, task)
 	}
 	return list, nil
 }
