@@ -36,7 +36,9 @@ func TestLargeLists(t *testing.T) {
 	var submits sync.WaitGroup
 	for i := range 2 {
 		submits.Go(func() {
+			begun := time.Now()
 			job, err := g.client.SubmitLines(t.Context(), request(fmt.Sprint("large", i)), list, size(t, list), "")
+			t.Logf("a large list took %v", time.Since(begun).Round(time.Millisecond))
 			if err != nil || job.Stages[0].Tasks != count {
 				t.Errorf("large list: job %d, %v; want %d tasks", job.ID, err, count)
 			}
