@@ -32,6 +32,7 @@ type servedAt struct {
 type jobPlan struct {
 	key     string
 	uid     string
+	files   int // that it reads, one task each; 0: numbers
 	spec    *state.Spec
 	mean    time.Duration
 	failing int    // attempts in a thousand
@@ -85,8 +86,12 @@ func (w *World) planJobs() {
 			p.spec.Memory = 60
 		}
 		p.spec.Input, _ = state.RangeInput(1, int64(n)) // n is at least 1
-		if !w.cfg.Plain && oneOf(p.lot, 4) {
+		switch {
+		case w.cfg.Plain:
+		case oneOf(p.lot, 4):
 			p.spec.Stages = twoInputs(uint64(n), !p.spec.Spool)
+		case oneOf(p.lot>>8, 3):
+			p.files = n
 		}
 		w.plans[p.uid] = p
 		c := w.clients[i%len(w.clients)]
@@ -194,6 +199,9 @@ func (c *client) redirect(r reply) {
 
 // submit repeats a submit with one key until it is answered.
 func (c *client) submit(p *jobPlan, then func()) {
+	if p.files > 0 && p.spec.Input.Kind != state.InputFiles {
+		p.spec.Input = c.w.inputs.list(p)
+	}
 	op := c.w.history.call(c.number, c.w.now, request{opSubmit, p.key})
 	add := func(e *state.Entry) { e.Submit(p.key, p.uid, p.spec.User, p.spec) }
 	c.ask(c.target(), func(l *simLeader, answer func(reply)) { l.write(p.key, add, answer) }, func(r reply) {
@@ -222,11 +230,14 @@ func (c *client) command(kind opKind, p *jobPlan, then func()) {
 	op := c.w.history.call(c.number, c.w.now, request{kind, p.key})
 	c.w.asks++
 	key := fmt.Sprint("ask/", c.number, "/", c.w.asks)
-	add := func(e *state.Entry) { e.Stop(key, p.id) }
-	if kind == opRetry {
-		add = func(e *state.Entry) { e.Retry(key, p.id) }
-	}
-	c.ask(c.target(), func(l *simLeader, answer func(reply)) { l.write(key, add, answer) }, func(r reply) {
+	c.ask(c.target(), func(l *simLeader, answer func(reply)) {
+		add := func(e *state.Entry) { e.Stop(key, p.id) }
+		if kind == opRetry {
+			changed := c.w.inputs.changed(l.controller.Machine().Job(p.id))
+			add = func(e *state.Entry) { e.Retry(key, p.id, changed...) }
+		}
+		l.write(key, add, answer)
+	}, func(r reply) {
 		c.redirect(r)
 		switch {
 		case r.again:

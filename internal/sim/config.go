@@ -30,7 +30,7 @@ type Config struct {
 // Plant is a bug that is planted in a world, to show that it is found.
 type Plant uint8
 
-// Bugs of disks, of the network and of the driver, and bugs of the leader's core (see leaderBug).
+// Bugs of disks, of the network and of the drivers, and bugs of the leader's core (see leaderBug).
 const (
 	NoBug        Plant = iota
 	AckUnsynced        // disks acknowledge writes that are not durable
@@ -40,6 +40,8 @@ const (
 	StaleLease         // a worker that was given up is still listened to, and its completion of a void lease goes into the log
 	AdoptOld           // a worker goes on with a lease that is fenced, or whose task was leased again since
 	ForgetDone         // a term starts without the last completions
+	ReuseSlot          // a worker runs the next attempt of a slot although processes of the last one live
+	TrustInput         // a worker reads whatever a file is
 )
 
 // Draw returns the world of a seed.

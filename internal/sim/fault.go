@@ -40,6 +40,8 @@ const (
 	DrainWorker      // SIGTERM; Size 1: without waiting for running attempts; 2: by a user
 	RemoveWorker     // by the user
 	LoseOutput       // a file of a done task is gone, and a worker that wants to read it reports that; Size chooses the file
+	LeaveProcess     // the attempts of a worker leave processes behind when they end
+	ChangeInput      // a file that a job reads is another one now; Size chooses the file
 	faultKinds
 )
 
@@ -86,6 +88,8 @@ var faultTable = [faultKinds]faultKind{
 	DrainWorker:      {name: "drain worker", worker: true, size: upTo(3)},
 	RemoveWorker:     {name: "remove worker", worker: true},
 	LoseOutput:       {name: "lose output", worker: true, size: upTo(1 << 16)},
+	LeaveProcess:     {name: "leave process", worker: true, lasts: true},
+	ChangeInput:      {name: "change input", worker: true, size: upTo(1 << 16)},
 }
 
 func upTo(n int) func(*rand.Rand) int { return func(rng *rand.Rand) int { return rng.IntN(n) } }

@@ -76,7 +76,8 @@ func (w *World) inject(f Fault) {
 	case MoveLeader:
 		w.move(l, f.For)
 	case CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, KillWorker, LoseWorker, PauseWorker, BreakSession, CutOffWorker,
-		WorkerDiskFull, WorkerClockWrong, DrainWorker, RemoveWorker, LoseOutput, faultKinds: // see above
+		WorkerDiskFull, WorkerClockWrong, DrainWorker, RemoveWorker, LoseOutput, LeaveProcess, ChangeInput,
+		faultKinds: // see above
 	}
 }
 
@@ -111,6 +112,10 @@ func (w *World) injectWorker(f Fault, s *simWorker) {
 		if lease := w.store.lose(f.Size); lease != 0 {
 			s.exec(func() { s.reportLost(lease) })
 		}
+	case LeaveProcess:
+		w.during(f.For, &s.leaving)
+	case ChangeInput:
+		w.inputs.change(w, f.Size)
 	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadNetwork, SlowDisk,
 		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, faultKinds:
 	}

@@ -56,6 +56,7 @@ type attempt struct {
 	returned bool        // its leader has received its failure or its return
 	before   state.Lease // the one granted before it for the same task
 	session  *session    // over which it was granted
+	read     int64       // the version of its file; 0: it has none
 }
 
 // attemptState is the state of an attempt at its worker.
@@ -246,6 +247,7 @@ func (c *oracle) jobEnded(id state.JobID) {
 	if job == nil || job.Status != state.JobDone {
 		return
 	}
+	c.checkInput(job)
 	if job.Spec.Spool {
 		if name, task, lease, lost := c.w.store.missing(job, len(job.Stages)); lost {
 			c.w.fail("job %d is done; the file of the winner of %s/%d, lease %s, is gone", id, name, task, leaseName(lease))
@@ -366,6 +368,54 @@ func (c *oracle) attemptStarted(s *simWorker, ch *worker.Chunk, i int) *attempt 
 }
 
 func (c *oracle) attemptEnded(a *attempt, how attemptState) { a.state = how }
+
+// slotUsed checks a slot that starts an attempt: everything that earlier ones have started there must be gone, or it could write into the
+// output of this one, and take its processor and memory.
+func (c *oracle) slotUsed(s *simWorker, slot int) {
+	if lease := s.left[slot]; lease != 0 {
+		c.w.fail("worker %d runs an attempt in slot %d, where a process of lease %s lives", s.number, slot, leaseName(state.Lease(lease)))
+	}
+}
+
+// roomUsed checks that the attempts that a worker runs need no more slots and memory than it has. Those that it was told to stop do not
+// count: they are about to end.
+func (c *oracle) roomUsed(s *simWorker) {
+	slots, memory := 0, uint64(0)
+	for _, r := range s.running {
+		if r == nil || r.attempt == nil || r.stopped {
+			continue
+		}
+		if job := c.state.Job(r.attempt.job); job != nil {
+			slots += int(max(1, job.Spec.SlotsPerTask))
+			memory += job.Spec.Memory
+		}
+	}
+	if slots > s.slots || s.memory > 0 && memory > s.memory {
+		c.w.fail("worker %d has %d slots and %d bytes; its attempts need %d and %d", s.number, s.slots, s.memory, slots, memory)
+	}
+}
+
+// checkInput checks that the winners of a done job have read what its input was when it was submitted, or retried.
+func (c *oracle) checkInput(job *state.Job) {
+	if job.Spec.Input.Kind != state.InputFiles {
+		return
+	}
+	reader := state.NewInputReader(&job.Spec.Input)
+	for i := range job.Stages[0].Tasks {
+		out, done := job.Stages[0].Output(i)
+		split, err := reader.Split(i)
+		if err != nil {
+			c.w.fail("job %d: split %d: %v", job.ID, i, err)
+			return
+		}
+		a := c.attempt(out.Winner)
+		if done && a != nil && split.Version.Known() && a.read != split.Version.Modified {
+			c.w.fail("job %d is done; lease %s has read version %d of %s, and the job is of version %d", job.ID, leaseName(out.Winner), a.read,
+				split.Path, split.Version.Modified)
+			return
+		}
+	}
+}
 
 // isWinner reports whether a lease is the winner of its task, and still needed: the job is not being stopped.
 func (c *oracle) isWinner(lease state.Lease) bool {

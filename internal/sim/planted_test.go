@@ -19,6 +19,8 @@ func TestPlanted(t *testing.T) {
 		{"accept a stale lease", StaleLease, absentWorkers},
 		{"adopt a lease of an older term", AdoptOld, absentWorkers},
 		{"forget a completion at failover", ForgetDone, absentWorkers},
+		{"use a slot again while a process lives", ReuseSlot, faulty(LeaveProcess, KillWorker, DrainWorker)},
+		{"read a file that has changed", TrustInput, faulty(ChangeInput, KillLeader, KillWorker)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -48,4 +50,13 @@ func absentWorkers(seed uint64) Config {
 	c.Kinds = []FaultKind{KillLeader, RestartLeader, PauseWorker, CutOffWorker, BreakSession}
 	c.Workers, c.Mean, c.Tasks, c.Pace = 5, 2*time.Second, 30, 500*time.Millisecond
 	return c
+}
+
+// faulty returns a draw of worlds with these faults only, and no failures of attempts.
+func faulty(kinds ...FaultKind) func(seed uint64) Config {
+	return func(seed uint64) Config {
+		c := Draw(seed)
+		c.Kinds, c.Failing, c.Pace = kinds, 0, 300*time.Millisecond
+		return c
+	}
 }

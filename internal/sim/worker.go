@@ -38,6 +38,9 @@ type simWorker struct {
 	wrongTime  int           // number of faults in which its clock is wrong
 	wrongUntil time.Duration // when its clock was last wrong
 	wasRemoved bool          // by a user, at some time
+
+	leaving int      // number of faults in which its attempts leave processes behind
+	left    []uint64 // by slot: the lease of an attempt of which a process lives after its end; 0: none
 }
 
 // run is the chunk that a slot runs.
@@ -78,7 +81,7 @@ func (w *World) leaderAt(address string) *simLeader {
 // boot starts the worker's process.
 func (s *simWorker) boot() {
 	s.start()
-	s.running = make([]*run, s.slots)
+	s.running, s.left = make([]*run, s.slots), make([]uint64, s.slots)
 	s.link, s.inputs, s.wakeAt, s.refused = nil, nil, 0, false
 	s.core = worker.New(worker.Config{
 		Hello: &wire.Hello{
@@ -285,8 +288,50 @@ func (s *simWorker) next(slot int) {
 	if r.attempt == nil {
 		return
 	}
+	s.w.oracle.slotUsed(s, slot)
+	s.w.oracle.roomUsed(s)
 	fate := s.w.fate(r.attempt, r.chunk.AttemptNumber(i))
-	s.ends(slot, r, fate.takes, func() { s.ended(slot, r, fate) })
+	if fate.failure = s.open(r, fate.failure); fate.failure != nil {
+		fate.takes = min(fate.takes, time.Millisecond)
+	}
+	s.ends(slot, r, fate.takes, func() { s.cleared(slot, r, func() { s.ended(slot, r, fate) }) })
+}
+
+// cleared ends an attempt, whose own process has ended, once the keeper has killed the processes that it has left behind.
+func (s *simWorker) cleared(slot int, r *run, end func()) {
+	if s.leaving == 0 {
+		end()
+		return
+	}
+	lease := r.chunk.Lease(r.entry)
+	s.left[slot] = lease
+	gone := func() {
+		if s.left[slot] == lease {
+			s.left[slot] = 0
+		}
+	}
+	if s.w.cfg.Plant == ReuseSlot {
+		s.after(between(s.rng, 0, 2*time.Second), gone)
+		end()
+		return
+	}
+	s.ends(slot, r, between(s.rng, 0, 10*time.Millisecond), func() {
+		gone()
+		end()
+	})
+}
+
+// open opens the input of an attempt, and returns the failure of the attempt: that of its fate, or that the file has changed.
+func (s *simWorker) open(r *run, fate *wire.Failure) *wire.Failure {
+	split := r.chunk.Split(r.entry).GetFile()
+	if split == nil {
+		return fate
+	}
+	r.attempt.read = s.w.inputs.version(string(split.GetPath()))
+	if s.w.cfg.Plant == TrustInput || split.GetModifiedUnixNs() == 0 || r.attempt.read == split.GetModifiedUnixNs() {
+		return fate
+	}
+	return &wire.Failure{Kind: wire.FailureKind_BAD_INPUT, Message: "the file has changed"}
 }
 
 // ends calls do after a while, unless the attempt of the slot has ended before.
@@ -304,6 +349,9 @@ func (s *simWorker) ended(slot int, r *run, f fate) {
 	a := r.attempt
 	res := worker.Result{Nanos: int64(s.w.now - r.begun), Size: f.size, Records: f.size / 8, Checksum: f.size * 31, Input: 8}
 	why := f.failure
+	if why == nil {
+		why = s.open(r, nil) // it was read to its end: it must be the same still
+	}
 	if lost := s.w.store.lostInput(a.job, a.stage); why == nil && lost != 0 {
 		s.reportLost(lost)
 		why = &wire.Failure{Kind: wire.FailureKind_PREEMPTED, Message: "an input is lost"}
@@ -347,9 +395,11 @@ func (s *simWorker) stop(slot int) {
 		return
 	}
 	s.ends(slot, r, between(s.rng, 0, 30*time.Millisecond), func() {
-		s.w.oracle.attemptEnded(r.attempt, attemptCanceled)
-		r.chunk.Finish(r.entry, worker.Result{Nanos: int64(s.w.now - r.begun), Canceled: true})
-		s.next(slot)
+		s.cleared(slot, r, func() {
+			s.w.oracle.attemptEnded(r.attempt, attemptCanceled)
+			r.chunk.Finish(r.entry, worker.Result{Nanos: int64(s.w.now - r.begun), Canceled: true})
+			s.next(slot)
+		})
 	})
 }
 

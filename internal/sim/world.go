@@ -23,6 +23,7 @@ type World struct {
 	agenda    agenda
 	net       *network
 	store     *store
+	inputs    inputs
 	oracle    *oracle
 	history   history
 	leaders   map[addr]*simLeader
@@ -98,7 +99,7 @@ func newWorld(cfg Config, verbose io.Writer) *World {
 		cfg.StepEvery = 50 * time.Microsecond
 	}
 	w := &World{
-		cfg: cfg, leaders: map[addr]*simLeader{}, plans: map[string]*jobPlan{}, verbose: verbose, sum: cfg.Seed,
+		cfg: cfg, inputs: inputs{}, leaders: map[addr]*simLeader{}, plans: map[string]*jobPlan{}, verbose: verbose, sum: cfg.Seed,
 	}
 	w.net = &network{w: w, rng: stream(cfg.Seed, "network", 0)}
 	w.store = newStore(w)

@@ -1,0 +1,56 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// inputs is the files that jobs read: their present versions, by path. A version is the time of the last change.
+type inputs map[string]int64
+
+func (in inputs) version(path string) int64 { return 1 + in[path] }
+
+// list returns the input of a job of files, as they are now.
+func (in inputs) list(p *jobPlan) state.Input {
+	list := state.NewFiles(0)
+	for i := range p.files {
+		path := fmt.Sprint("/in/", p.uid, "/", i)
+		list.AddFile([]byte(path), state.Version{Size: 8, Modified: in.version(path)}, true)
+	}
+	input, err := list.Input()
+	if err != nil {
+		panic(err)
+	}
+	return input
+}
+
+// change changes a file of a live job.
+func (in inputs) change(w *World, choice int) {
+	var all []*jobPlan
+	for _, id := range w.oracle.state.Live() {
+		if p := w.plans[w.oracle.state.Job(id).UID]; p.files > 0 {
+			all = append(all, p)
+		}
+	}
+	if len(all) > 0 {
+		p := all[choice%len(all)]
+		in[fmt.Sprint("/in/", p.uid, "/", choice/len(all)%p.files)]++
+	}
+}
+
+// changed returns the files of a job that are not what they were when it was submitted, or retried.
+func (in inputs) changed(job *state.Job) []state.FileChange {
+	if job == nil || job.Spec.Input.Kind != state.InputFiles {
+		return nil
+	}
+	var list []state.FileChange
+	reader := state.NewInputReader(&job.Spec.Input)
+	for i := range job.Spec.Input.Tasks {
+		split, err := reader.Split(i)
+		if v := in.version(string(split.Path)); err == nil && split.Version.Known() && v != split.Version.Modified {
+			list = append(list, state.FileChange{Task: i, Version: state.Version{Size: 8, Modified: v}})
+		}
+	}
+	return list
+}
