@@ -37,7 +37,11 @@ type modelJob struct {
 	over                    bool
 	read                    uint64
 	fence                   Lease
+	sizes                   map[uint64]uint64 // of files that have changed, by task
 }
+
+// modelFileSize is the size of each file at submit.
+const modelFileSize = 5
 
 type modelStage struct {
 	spec        StageSpec
@@ -214,6 +218,9 @@ func specText(spec *Spec) string {
 		s.Output = "spool"
 	}
 	s.Stages = nil
+	if s.Input.Kind == InputFiles {
+		s.Input = Input{Kind: InputFiles} // the leader lists them
+	}
 	return fmt.Sprintf("%+v", s)
 }
 
@@ -312,8 +319,19 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 	m.answer(key, "job %d", id)
 }
 
-func (m *model) retry(key string, id JobID, fence Lease) {
+func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
 	j := m.jobs[id]
+	if j != nil && j.status == "active" && len(changed) > 0 {
+		if at := j.commit(); at >= 0 && (j.ready(at) || j.stages[at].fence != 0) {
+			m.answer(key, "refused")
+			return
+		}
+		j.fence = max(j.fence, fence)
+		j.change(changed)
+		m.recordReady(j)
+		m.answer(key, "job %d", id)
+		return
+	}
 	if j == nil || j.status != "failed" && j.status != "stopped" || m.conflict(j.spec.Output, id) {
 		m.answer(key, "refused")
 		return
@@ -334,9 +352,51 @@ func (m *model) retry(key string, id JobID, fence Lease) {
 			}
 		}
 	}
+	j.change(changed)
 	j.status, j.over, j.ended, j.err = "active", false, 0, ""
 	m.recordReady(j)
 	m.answer(key, "job %d", id)
+}
+
+// change gives files their new sizes. What was made from them is made again.
+func (j *modelJob) change(changed []FileChange) {
+	if j.spec.Input.Kind != InputFiles {
+		return
+	}
+	redone := make([]bool, len(j.stages))
+	redo := func(i int, t *modelTask) bool {
+		if t.status != "done" {
+			return false
+		}
+		t.status, t.lost, j.stages[i].closed, redone[i] = "open", t.won.Lease, false, true
+		t.losses++
+		return true
+	}
+	for _, c := range changed {
+		if c.Task >= j.spec.Input.Tasks {
+			continue
+		}
+		size, known := j.sizes[c.Task]
+		if !known {
+			size = modelFileSize
+		}
+		if j.sizes == nil {
+			j.sizes = map[uint64]uint64{}
+		}
+		j.sizes[c.Task] = c.Version.Size
+		for i, s := range j.stages {
+			if s.spec.Role == RoleMap && redo(i, s.tasks[c.Task]) {
+				j.read -= min(j.read, size)
+			}
+		}
+	}
+	for i, s := range j.stages {
+		if slices.ContainsFunc(s.spec.From, func(from uint32) bool { return redone[from] }) {
+			for _, t := range s.tasks {
+				redo(i, t)
+			}
+		}
+	}
 }
 
 func (m *model) forget(key string, id JobID) {

@@ -90,6 +90,13 @@ func (w *world) submit(t *rapid.T) {
 	// The large one reaches over a page's edge, and its last page is not full.
 	if tasks := rapid.SampledFrom([]uint64{0, 1, 2, 3, pageTasks + 3}).Draw(t, "tasks"); tasks > 0 {
 		spec.Input = Input{Kind: InputRange, Tasks: tasks}
+		if rapid.Bool().Draw(t, "files") {
+			files := NewFiles(0)
+			for i := range tasks {
+				files.AddFile(fmt.Appendf(nil, "/f%d", i), Version{Size: modelFileSize, Modified: 1}, false)
+			}
+			spec.Input, _ = files.Input()
+		}
 	}
 	if spec.Spool = rapid.Bool().Draw(t, "spool"); spec.Spool {
 		spec.Output = fmt.Sprintf("/spool/%d", n)
@@ -281,8 +288,21 @@ func (w *world) command(t *rapid.T) {
 		w.entry.Forget(key, id)
 		w.expect = append(w.expect, func() { w.model.forget(key, id) })
 	default:
-		w.entry.Retry(key, id)
-		w.expect = append(w.expect, func() { w.model.retry(key, id, fence) })
+		var changed []FileChange
+		if w.entry.level >= 2 {
+			for _, task := range rapid.SliceOfNDistinct(rapid.Uint64Range(0, 4), 0, 3, rapid.ID).Draw(t, "changed") {
+				changed = append(changed, FileChange{Task: task, Version: Version{Size: sizeGen.Draw(t, "new size"), Modified: 2}})
+			}
+		}
+		w.entry.Retry(key, id, changed...)
+		w.expect = append(w.expect, func() {
+			w.model.retry(key, id, fence, changed)
+			if j := w.m.Job(id); j != nil && len(changed) > 0 { // tasks that are done may be open again
+				for _, s := range j.Stages {
+					delete(w.winners, s)
+				}
+			}
+		})
 	}
 }
 
