@@ -13,6 +13,8 @@ import (
 const (
 	endedJobsMax   = 1000
 	deadWorkersMax = 1000
+	// inputsKept is how many bytes of input blocks are kept: the rest of what may be held is for jobs to come.
+	inputsKept = state.InputsBytesMax / 2
 )
 
 // updateJobStates is the second duty of a leader: to act on the entry that was just applied.
@@ -81,7 +83,10 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.effects.Failed = append(c.effects.Failed, e.Fault)
 	}
 	switch e.Kind {
-	case state.JobSubmitted, state.TaskDied, state.WorkerJoined:
+	case state.JobSubmitted:
+		c.forgetOldest() // it may have a large input
+		c.addFact(e)
+	case state.TaskDied, state.WorkerJoined:
 		c.addFact(e)
 	case state.StageStarted:
 		c.startStage(stage)
@@ -211,12 +216,20 @@ func (c *Core) endJob(id state.JobID) {
 	c.forgetOldest()
 }
 
-// forgetOldest drops the oldest ended job, if there are too many. One at a time: the next oldest is known once it is gone.
+// forgetOldest drops the oldest ended job, if there are too many, or the oldest with a large input, if the inputs take too much memory. One at
+// a time: the next oldest is known once it is gone.
 func (c *Core) forgetOldest() {
-	if c.forgetting || c.machine.Len()-len(c.machine.Live()) <= endedJobsMax {
+	inputMin := uint64(0)
+	switch {
+	case c.forgetting:
+		return
+	case c.machine.Len()-len(c.machine.Live()) > endedJobsMax:
+	case c.machine.InputBytes() > c.inputsKept:
+		inputMin = state.StageBytes
+	default:
 		return
 	}
-	if oldest, ok := c.machine.OldestEnded(); ok {
+	if oldest, ok := c.machine.OldestEnded(inputMin); ok {
 		c.open().Forget("", oldest)
 		c.forgetting = true
 	}

@@ -2,6 +2,8 @@ package leader
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -78,5 +80,27 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 	}
 	if len(proposed) != 10 || !p.idle() {
 		t.Errorf("%d entries are proposed, idle %v; want 10 and true", len(proposed), p.idle())
+	}
+}
+
+// TestInputsKept: ended jobs with large inputs are forgotten early, the oldest first. Others are kept.
+func TestInputsKept(t *testing.T) {
+	r := newCoreRig(t, 1)
+	r.core.inputsKept = 7 << 20 / 2
+	for i := range 6 {
+		spec := &state.Spec{Output: fmt.Sprint("/out/", i), Spool: true}
+		if i%2 == 0 {
+			spec.Input = state.Input{Kind: state.InputLines, Tasks: 1, Blocks: []state.Block{{Data: make([]byte, 3<<19)}}}
+		}
+		r.step(Command{fmt.Sprint(i), func(e *state.Entry) { e.Submit("", fmt.Sprint("u", i), "", spec) }})
+		for range 50 {
+			r.step()
+		}
+		if got := r.machine.InputBytes(); got > r.core.inputsKept {
+			t.Errorf("after job %d, inputs take %d bytes", i+1, got)
+		}
+	}
+	if got, want := r.machine.Jobs(), []state.JobID{2, 3, 4, 5, 6}; !slices.Equal(got, want) {
+		t.Errorf("the jobs %v are kept, want %v", got, want)
 	}
 }

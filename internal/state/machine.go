@@ -22,6 +22,7 @@ type Machine struct {
 	requests   requests
 	history    history
 	staged     []staging    // oldest first
+	inputs     uint64       // see InputBytes
 	tails      []KeptTail   // oldest first; snapshots share them
 	level      uint32       // see Level
 	needs      string       // see Needs
@@ -158,6 +159,7 @@ func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
 	m.lastJob++
 	job := &Job{ID: m.lastJob, UID: c.uid, Spec: c.spec, Created: m.time, Stages: newStages(c.spec)}
 	m.jobs[job.ID] = job
+	m.inputs += job.Spec.Input.BlockBytes()
 	m.live = append(m.live, job.ID)
 	m.requests.add(&request{key: c.key, job: job.ID, sum: c.sum, time: m.time})
 	m.record(Event{Kind: JobSubmitted, Job: job.ID}, out)
@@ -387,6 +389,7 @@ func (m *Machine) forget(job *Job, out *Result) *Rejection {
 	}
 	m.record(e, out)
 	delete(m.jobs, job.ID)
+	m.inputs -= job.Spec.Input.BlockBytes()
 	m.dropTails(job.ID)
 	return nil
 }
@@ -557,10 +560,13 @@ func (m *Machine) startReady(job *Job, out *Result) {
 // Len is the number of jobs, ended ones included.
 func (m *Machine) Len() int { return len(m.jobs) }
 
-// OldestEnded is the ended job with the smallest number; ok is false if no job has ended.
-func (m *Machine) OldestEnded() (id JobID, ok bool) {
+// InputBytes is the size of the input blocks of all jobs.
+func (m *Machine) InputBytes() uint64 { return m.inputs }
+
+// OldestEnded is the ended job with the smallest number whose input blocks take at least so many bytes; ok is false if there is none.
+func (m *Machine) OldestEnded(inputMin uint64) (id JobID, ok bool) {
 	for j, job := range m.jobs {
-		if job.Status.Ended() && (!ok || j < id) {
+		if job.Status.Ended() && (!ok || j < id) && job.Spec.Input.BlockBytes() >= inputMin {
 			id, ok = j, true
 		}
 	}

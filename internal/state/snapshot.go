@@ -124,6 +124,7 @@ func Restore(r io.Reader) (*Machine, error) {
 			return nil, err
 		}
 		m.jobs[job.ID] = job
+		m.inputs += job.Spec.Input.BlockBytes()
 	}
 	if uint64(len(m.jobs)) != jobs {
 		return nil, fmt.Errorf("snapshot: a job occurs twice: %w", errShort)

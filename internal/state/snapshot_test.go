@@ -308,14 +308,14 @@ func TestOldestEnded(t *testing.T) {
 		e.Submit("", "u", "", &Spec{Output: fmt.Sprint("/", i), Spool: true})
 	}
 	mustApply(t, m, e)
-	if id, ok := m.OldestEnded(); ok || m.Len() != 4 {
+	if id, ok := m.OldestEnded(0); ok || m.Len() != 4 {
 		t.Errorf("OldestEnded() = %d, %v of %d jobs, want none of 4", id, ok, m.Len())
 	}
 	e = NewEntry(2, FeatureLevel)
 	e.Stop("", 3)
 	e.Stop("", 2)
 	mustApply(t, m, e)
-	if id, ok := m.OldestEnded(); !ok || id != 2 {
+	if id, ok := m.OldestEnded(0); !ok || id != 2 {
 		t.Errorf("OldestEnded() = %d, %v, want 2", id, ok)
 	}
 }

@@ -11,6 +11,8 @@ const (
 	// InputBytesMax bounds the blocks of a job, and stagedBytesMax those that are staged at one time.
 	InputBytesMax  = 256 << 20
 	stagedBytesMax = 4 * InputBytesMax
+	// InputsBytesMax bounds the blocks of all jobs, which every leader has in memory, beside what is not staged.
+	InputsBytesMax = 4 << 30
 	// stagedTTL is how long a staging is kept after its last block, in milliseconds.
 	stagedTTL = 15 * 60 * 1000
 )
@@ -60,6 +62,10 @@ func (m *Machine) stage(c *command) *Rejection {
 	case all > stagedBytesMax:
 		m.takeStaged(c.uid)
 		return reject(Busy, "other jobs with large inputs are being submitted (more than %d MiB in all): try again in a moment", stagedBytesMax>>20)
+	case all+m.inputs > InputsBytesMax:
+		m.takeStaged(c.uid)
+		return reject(Busy, "the inputs of the jobs that have not ended take more than %d MiB of each leader's memory: wait until some have ended",
+			InputsBytesMax>>20)
 	}
 	return nil
 }
@@ -89,9 +95,11 @@ func blockBytesOf(blocks []Block) (n uint64) {
 }
 
 func (b *Block) size() uint64 {
-	const overhead = 64 // roughly, in memory
-	return uint64(len(b.Data)+len(b.Versions)) + overhead
+	return uint64(len(b.Data)+len(b.Versions)) + blockOverhead
 }
+
+// blockOverhead is roughly the memory of a block besides its data.
+const blockOverhead = 64
 
 // BlockBytes is the size of the blocks, in the log and in memory.
 func (in *Input) BlockBytes() uint64 { return blockBytesOf(in.Blocks) }
