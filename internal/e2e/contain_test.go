@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -200,4 +202,28 @@ func TestDevSurvivesItsTasks(t *testing.T) {
 	c.untilBegun()
 	dev.kill()
 	c.untilGone()
+}
+
+// TestFirstProcess runs dev as the first process of a container: it waits for orphans of other processes, and passes on signals.
+func TestFirstProcess(t *testing.T) {
+	t.Parallel()
+	needRoot(t, "create a PID namespace")
+	l := newLab(t)
+	dev := l.launch("dev", l.commandOf(context.Background(), "unshare", "--pid", "--fork", "--mount-proc", "--kill-child",
+		binary, "dev", "--data-dir", l.path("dev"), "--listen", "127.0.0.1:0", "--address-file", l.path("addr")))
+	dev.addressIn(l.path("addr"))
+	first := strings.TrimSpace(string(sh(t, l.dir, fmt.Sprintf("pgrep -P %d", dev.cmd.Process.Pid))))
+	sh(t, l.dir, `nsenter -t `+first+` -p sh -c 'for i in 1 2 3; do setsid sh -c "(sleep 0.1; echo >>ended) & exit 0"; done'`)
+	until(t, "the orphans end", func() bool { return exists(l.path("ended")) && marks(t, l.path("ended")) == 3 })
+	until(t, "only dev is a child of the first process", func() bool {
+		return len(strings.Fields(string(sh(t, l.dir, "pgrep -P "+first)))) == 1
+	})
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	dev.wantExit(0)
 }
