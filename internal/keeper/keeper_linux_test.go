@@ -14,8 +14,14 @@ import (
 	"time"
 )
 
-// Some tests need a process that dies: this one, started again with the script that it runs.
+// Some tests need a process that dies, or of another user: this one, started again with the script that it runs.
 const parentEnv = "B4_KEEPER_TEST_SCRIPT"
+
+// memoryMax is the limit of scripts that use too much.
+const memoryMax = 64 << 20
+
+// hog uses more than memoryMax in a process that has left the command.
+const hog = `timeout 1000 setsid sh -c 'x=$(head -c 200000000 /dev/zero | tr "\0" x); sleep 1000'; sleep 1000`
 
 func TestMain(m *testing.M) {
 	if script := os.Getenv(parentEnv); script != "" {
@@ -24,13 +30,15 @@ func TestMain(m *testing.M) {
 		if err == nil {
 			err = k.Start(&Command{
 				Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ(), Files: [3]uintptr{null.Fd(), null.Fd(), null.Fd()},
+				Memory: memoryMax,
 			})
 		}
+		var end End
 		if err == nil {
-			_, err = k.Wait()
+			end, err = k.Wait()
 		}
-		fmt.Println(err)
-		os.Exit(1)
+		fmt.Println(end.OverMemory > memoryMax, err)
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -284,11 +292,32 @@ func TestForks(t *testing.T) {
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.start(64<<20, "/bin/sh", "sh", "-c", `timeout 1000 setsid sh -c 'x=$(head -c 200000000 /dev/zero | tr "\0" x); sleep 1000'`)
-	end, err := f.keeper.Wait()
-	f.wantNone()
-	if err != nil || end.OverMemory <= 64<<20 {
-		t.Errorf("Wait() = %+v, %v, want more memory than the limit", end, err)
+	for range 2 {
+		f.start(memoryMax, "/bin/sh", "sh", "-c", hog)
+		end, err := f.keeper.Wait()
+		f.wantNone()
+		if err != nil || end.OverMemory < memoryMax {
+			t.Errorf("Wait() = %+v, %v, want more memory than the limit", end, err)
+		}
+		f.start(memoryMax, "/bin/sh", "sh", "-c", "exit 0")
+		if end, err := f.keeper.Wait(); err != nil || end.OverMemory > 0 {
+			t.Errorf("the next command: Wait() = %+v, %v, want success", end, err)
+		}
+	}
+}
+
+// TestMemoryIsSampled limits memory as a user who cannot create control groups.
+func TestMemoryIsSampled(t *testing.T) {
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), parentEnv+"="+hog)
+	if os.Geteuid() == 0 {
+		const nobody = 65534
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	if out, err := cmd.Output(); err != nil || string(out) != "true <nil>\n" {
+		t.Errorf("memory above the limit = %q, %v, want true", out, err)
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 
 const (
 	// argv0 marks a keeper. It has one argument, its nice value.
-	argv0 = "bridgefour-keeper"
+	argv0       = "bridgefour-keeper"
+	processName = "b4-keeper"
 	// socketFD is the socket to the process that started the keeper.
 	socketFD = 3
 
@@ -51,6 +52,7 @@ type server struct {
 	waiting *start   // until stuck processes are gone
 	stuck   bool     // processes of the last command are left
 	killer  killer   // of the stuck processes
+	group   group
 	reply   []byte
 }
 
@@ -70,6 +72,8 @@ type running struct {
 	stopping    bool
 	deadline    time.Time // of a stop
 	sample      time.Time // of memory, next
+	grouped     bool      // in the control group, which limits its memory
+	kills       uint64    // of the group, before it
 	answer      answer
 }
 
@@ -81,7 +85,7 @@ func (s *server) prepare() {
 		}
 	}
 	must(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
-	name := append([]byte("b4-keeper"), 0)
+	name := []byte(processName + "\x00")
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0) // for ps
 	// The process that started the worker may have left descriptors open, signals ignored and others blocked.
 	if unix.CloseRange(socketFD, 1<<31, unix.CLOSE_RANGE_CLOEXEC) != nil { // kernel before 5.11
@@ -134,6 +138,7 @@ func (s *server) run() {
 	var k killer
 	for !s.clear(&k) && k.passes < passesExit { // clear waits
 	}
+	s.group.remove()
 }
 
 // poll waits for an event, first without telling the Go runtime: it would wake its monitor thread each time, which costs a tenth of a
@@ -247,6 +252,9 @@ func (s *server) handle(kind byte, d *decoder) bool {
 // start starts a command. A script without an interpreter line is run by the shell, as shells and xargs do.
 func (s *server) start(r *start) {
 	c := &running{start: *r, handle: -1}
+	if r.memory > 0 && s.group.limit(r.memory) {
+		c.grouped, c.kills = true, s.group.kills()
+	}
 	attr := syscall.ProcAttr{
 		Dir: s.dir, Env: s.env, Files: []uintptr{uintptr(r.files[0]), uintptr(r.files[1]), uintptr(r.files[2])},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &c.handle},
@@ -265,6 +273,21 @@ func (s *server) start(r *start) {
 	}
 	c.pid, c.answer.ID = pid, r.id
 	s.command = c
+	if r.memory > 0 {
+		s.intoGroup(c)
+	}
+}
+
+// intoGroup moves a command that has just started into the group, with what it may have started meanwhile.
+func (s *server) intoGroup(c *running) {
+	c.grouped = c.grouped && s.group.add([]proc{{pid: c.pid}})
+	for known := 0; c.grouped; {
+		list := s.descendants()
+		if len(list) <= known {
+			return
+		}
+		known, c.grouped = len(list), s.group.add(list)
+	}
 }
 
 func (s *server) answer(a *answer) {
@@ -297,14 +320,9 @@ func (s *server) watch() {
 	c := s.command
 	none := s.reap(c)
 	now := time.Now()
-	if c.memory > 0 && !c.ended && !now.Before(c.sample) {
+	if c.memory > 0 && (c.ended || !now.Before(c.sample)) {
 		c.sample = now.Add(memoryInterval)
-		var used uint64
-		for _, p := range s.descendants() {
-			used += p.rss
-		}
-		if used > c.memory {
-			c.answer.OverMemory = used
+		if c.answer.OverMemory = max(c.answer.OverMemory, s.overMemory(c)); c.answer.OverMemory > 0 {
 			c.stopping, c.deadline = true, now // after SIGTERM it could grow further
 		}
 	}
@@ -336,6 +354,24 @@ func (s *server) watch() {
 		}
 	}
 	s.answer(&c.answer)
+}
+
+// overMemory returns the memory in use if it exceeds the limit of the command, or has.
+func (s *server) overMemory(c *running) uint64 {
+	if c.grouped {
+		if s.group.kills() > c.kills {
+			return c.memory
+		}
+		return 0
+	}
+	var used uint64
+	for _, p := range s.descendants() {
+		used += p.rss
+	}
+	if used <= c.memory {
+		return 0
+	}
+	return used
 }
 
 // reap waits for the children that have ended. none is true if there are no others.
