@@ -131,6 +131,7 @@ func (c *Core) connect(s *session, info *state.Worker) {
 		c.effects.Close = append(c.effects.Close, Close{Session: old.id, Reason: "the worker has connected again"})
 	}
 	w.Slots, w.Memory, w.Labels = int(info.Slots), info.Memory, info.Labels
+	w.Lines = s.hello.GetProtocol() < wire.ProtocolRecords
 	w.draining = info.Status == state.WorkerDraining
 	c.sched.Leave(w.ID) // what it has may have changed
 	c.adopt(w, s.hello.GetHeld())

@@ -95,7 +95,7 @@ func (s *csvScan) fail(at int64) error {
 func isSeparator(c byte) bool { return c == ',' || c == ';' || c == '\t' || c == '|' }
 
 // csvSplitsMax bounds the splits of a CSV file: the beginning of each is in the log.
-const csvSplitsMax = 1 << 20
+const csvSplitsMax = 1 << 18
 
 // CSVBoundaries returns the offset f(i*split) for each split i of a file but the first. The rows of the header are not records: no split
 // but the first begins in it. The file must have size bytes, and is not empty.

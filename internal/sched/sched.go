@@ -21,6 +21,7 @@ type Worker struct {
 	Slots  int
 	Memory uint64 // bytes for tasks; 0: not limited
 	Labels map[string]string
+	Lines  bool // it is of a version that knows no records but lines
 	Alone  bool // no other worker accepts leases
 	Behind bool // it has returned leases that waited too long: until an attempt ends, it is granted only what it can start at once
 
@@ -481,7 +482,8 @@ func (s *Scheduler) Able(job *state.Job) bool {
 	return g.able
 }
 
-// Eligible reports whether worker w, if it is empty, can run an attempt of the job: it has the labels, the slots and the memory.
+// Eligible reports whether worker w, if it is empty, can run an attempt of the job: it has the labels, the slots and the memory, and is new
+// enough.
 func Eligible(spec *state.Spec, w *Worker) bool {
 	need := needOf(spec)
 	return need.eligible(w)

@@ -123,6 +123,9 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	for _, line := range []string{"one", "", "\xff three"} {
 		lines.AddLine([]byte(line))
 	}
+	rows := NewFiles(10)
+	rows.deflate = files.deflate
+	rows.AddCutFile([]byte("/data/x.csv"), Version{Size: 25, Modified: 1}, []int64{17, 20})
 	const large = 3*pageTasks - 50
 	var list []Completion
 	for i := range uint64(large - 20) {
@@ -169,6 +172,9 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 				{Name: "c", Role: RoleCollect, Tasks: 1, From: []uint32{0}},
 				{Name: "d", Role: RoleCommit, Tasks: 1, From: []uint32{0, 1, 2}},
 			}})
+		}
+		if level > 1 {
+			e.Submit("", "uid7", "", &Spec{Output: "/out/7", Input: *mustInput(t, rows), Records: "csv", Header: 2})
 		}
 	})
 	entry(func(e *Entry) {

@@ -43,6 +43,9 @@ type Block struct {
 	// XOR that of the file before. The first is relative to zero. Each column is the lowest bytes of all its values, then the next ones: most
 	// of the higher bytes are zero. Empty: unknown, as in all inputs of before feature level 2.
 	Versions []byte
+	// Cuts are the beginnings of the splits of the files that have several, as flate: for each split but the first of a file, uvarint how far
+	// it begins behind a multiple of SplitSize. Empty: the splits begin at those multiples.
+	Cuts []byte
 }
 
 // Version is what is known of the content of a file without reading it. The zero value is unknown.
@@ -94,6 +97,7 @@ type InputBuilder struct {
 
 	versions []Version // of its files
 	known    bool      // one of them
+	cuts     []byte
 
 	bytes   uint64 // of the first counted blocks
 	counted int
@@ -129,9 +133,18 @@ func (b *InputBuilder) AddFile(path []byte, v Version, whole bool) {
 	b.added(fileSplits(v.Size, b.in.SplitSize, whole))
 }
 
+// AddCutFile adds the tasks of a file whose splits begin at 0 and at the cuts: ascending, one for each multiple of the split size below the
+// file's size, and not before it.
+func (b *InputBuilder) AddCutFile(path []byte, v Version, cuts []int64) {
+	for i, at := range cuts {
+		b.cuts = binary.AppendUvarint(b.cuts, uint64(at)-uint64(i+1)*b.in.SplitSize)
+	}
+	b.AddFile(path, v, false)
+}
+
 func (b *InputBuilder) added(splits uint64) {
 	b.in.Tasks += splits
-	if len(b.raw) >= blockBytes {
+	if len(b.raw)+len(b.cuts) >= blockBytes {
 		b.flush()
 	}
 }
@@ -144,8 +157,11 @@ func (b *InputBuilder) flush() {
 	if b.known {
 		block.Versions = b.compress(packVersions(b.versions))
 	}
+	if len(b.cuts) > 0 {
+		block.Cuts = b.compress(b.cuts)
+	}
 	b.in.Blocks = append(b.in.Blocks, block)
-	b.raw, b.first = b.raw[:0], b.in.Tasks
+	b.raw, b.cuts, b.first = b.raw[:0], b.cuts[:0], b.in.Tasks
 	b.versions, b.known = b.versions[:0], false
 }
 
@@ -199,6 +215,7 @@ type entry struct {
 	name    []byte
 	version Version
 	whole   bool
+	cuts    []uint64 // the beginnings of its splits but the first; nil: at multiples of the split size
 }
 
 // NewInputReader reads in, which must not change.
@@ -247,6 +264,16 @@ func (in *Input) cut(e entry, i uint64) Split {
 	if e.whole || in.SplitSize == 0 || size <= in.SplitSize {
 		return Split{Path: e.name, Length: size, Whole: e.whole || in.SplitSize == 0, Version: e.version}
 	}
+	if k := i - e.first; e.cuts != nil {
+		bounds := [2]uint64{0, size}
+		if k > 0 {
+			bounds[0] = e.cuts[k-1]
+		}
+		if k < uint64(len(e.cuts)) {
+			bounds[1] = e.cuts[k]
+		}
+		return Split{Path: e.name, Offset: bounds[0], Length: bounds[1] - bounds[0], Version: e.version}
+	}
 	offset := (i - e.first) * in.SplitSize
 	return Split{Path: e.name, Offset: offset, Length: min(in.SplitSize, size-offset), Version: e.version}
 }
@@ -291,6 +318,11 @@ func (in *Input) unpack(block *Block) ([]entry, error) {
 	}
 	if len(block.Versions) > 0 {
 		if err := unpackVersions(block.Versions, entries); err != nil {
+			return nil, err
+		}
+	}
+	if len(block.Cuts) > 0 {
+		if err := in.unpackCuts(block.Cuts, entries); err != nil {
 			return nil, err
 		}
 	}
@@ -346,6 +378,31 @@ func unpackVersions(data []byte, entries []entry) error {
 		last.Modified += int64(delta>>1) ^ -int64(delta&1)
 		last.Identity ^= column(columns[len(columns)/2:], len(entries), i)
 		entries[i].version.Modified, entries[i].version.Identity = last.Modified, last.Identity
+	}
+	return nil
+}
+
+// unpackCuts sets the beginnings of the splits of the files of a block.
+func (in *Input) unpackCuts(data []byte, entries []entry) error {
+	raw, err := inflate(data)
+	if err != nil {
+		return err
+	}
+	for i := range entries {
+		e := &entries[i]
+		cuts, last := fileSplits(e.version.Size, in.SplitSize, e.whole)-1, uint64(0)
+		if cuts > uint64(len(raw)) {
+			return errBlock
+		}
+		for k := range cuts {
+			behind, n := binary.Uvarint(raw)
+			at := (k+1)*in.SplitSize + behind
+			if n <= 0 || at < last || at > e.version.Size {
+				return errBlock
+			}
+			raw, last = raw[n:], at
+			e.cuts = append(e.cuts, at)
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -211,6 +212,54 @@ func longest(t *rapid.T, in *Input, all []Split) {
 	if got := in.Longest(); !slices.Equal(got, want) {
 		t.Fatalf("Longest() = %v, want %v", got, want)
 	}
+}
+
+// TestCutFiles: files that are cut at given offsets, among others, have these splits.
+func TestCutFiles(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const size = 10
+		b := NewFiles(size)
+		var want []Split
+		for range rapid.IntRange(1, 10).Draw(t, "files") {
+			v := Version{Size: rapid.Uint64Range(0, 100).Draw(t, "size"), Modified: 1}
+			if v.Size <= size || rapid.Bool().Draw(t, "whole") {
+				b.AddFile([]byte("whole"), v, true)
+				want = append(want, Split{Path: []byte("whole"), Length: v.Size, Whole: true, Version: v})
+				continue
+			}
+			var cuts []int64
+			last := uint64(0)
+			for at := uint64(size); at < v.Size; at += size {
+				cut := max(last, rapid.Uint64Range(at, v.Size).Draw(t, "cut"))
+				cuts = append(cuts, int64(cut))
+				want = append(want, Split{Path: []byte("cut"), Offset: last, Length: cut - last, Version: v})
+				last = cut
+			}
+			want = append(want, Split{Path: []byte("cut"), Offset: last, Length: v.Size - last, Version: v})
+			b.AddCutFile([]byte("cut"), v, cuts)
+			if rapid.Bool().Draw(t, "flush") {
+				b.flush()
+			}
+		}
+		in, err := b.Input()
+		if err != nil || in.Tasks != uint64(len(want)) {
+			t.Fatalf("Input() = %d tasks, %v, want %d", in.Tasks, err, len(want))
+		}
+		r := NewInputReader(&in)
+		for i := range in.Tasks {
+			if s := mustSplit(t, r, i); !reflect.DeepEqual(s, want[i]) {
+				t.Fatalf("Split(%d) = %+v, want %+v", i, s, want[i])
+			}
+		}
+		for i := range in.Blocks {
+			if len(in.Blocks[i].Cuts) > 0 {
+				in.Blocks[i].Cuts = b.compress(nil)
+				if _, err := in.decode(i); err == nil {
+					t.Fatal("decode of a block without its cuts succeeds")
+				}
+			}
+		}
+	})
 }
 
 // TestChangedFiles: the files that were read again have their new version, and each still has one split.

@@ -52,6 +52,8 @@ type Spec struct {
 	GraceMS      uint64 // between SIGTERM and SIGKILL; 0: the default
 	Memory       uint64 // bytes an attempt may use; 0: not limited
 	Labels       map[string]string
+	Records      string      // kind of records (package record); empty: lines
+	Header       uint32      // lines or rows at the beginning of each file that are no records
 	Stages       []StageSpec // the plan; never empty once it is in the state
 }
 
@@ -203,6 +205,9 @@ func (j *Job) Parts() *Stage { return j.Stages[j.Spec.PartStage()] }
 func (s *Spec) Splits(i int) bool {
 	return s.Stages[i].Role == RoleMap && (s.Input.Kind == InputLines || s.Input.Kind == InputFiles)
 }
+
+// HasRecords reports whether files are cut otherwise than at each line end, or have a header.
+func (s *Spec) HasRecords() bool { return s.Records != "" || s.Header > 0 }
 
 // newStages returns the stages of a new job.
 func newStages(s *Spec) []*Stage {

@@ -297,6 +297,8 @@ func (c *codec) spec(s *Spec) {
 	}
 	if c.level >= 2 {
 		number(c, 22, &s.GraceMS)
+		c.string(23, &s.Records)
+		number(c, 24, &s.Header)
 	}
 	c.end("a job's spec")
 	if c.d != nil && len(s.Stages) == 0 {
@@ -332,6 +334,7 @@ func (c *codec) block(b *Block) {
 	c.bytes(2, &b.Data)
 	if c.level >= 2 {
 		c.bytes(3, &b.Versions)
+		c.bytes(4, &b.Cuts)
 	}
 	c.end("an input block")
 	if c.e != nil {

@@ -4,6 +4,8 @@ package wire
 // Versions of the messages. A binary has Protocol and supports ProtocolMin, that of the previous minor release, so that leaders and
 // workers can be upgraded one by one. Messages older than versions have 0, which means 1.
 const (
-	Protocol    = 1
+	Protocol    = 2
 	ProtocolMin = 1
+	// ProtocolRecords is the first whose workers know Job.records and Job.header.
+	ProtocolRecords = 2
 )

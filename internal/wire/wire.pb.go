@@ -1537,6 +1537,8 @@ type Job struct {
 	StartedUnixMs uint64                 `protobuf:"varint,18,opt,name=started_unix_ms,json=startedUnixMs,proto3" json:"started_unix_ms,omitempty"` // 0: no task has ended yet
 	Plan          []*Stage               `protobuf:"bytes,19,rep,name=plan,proto3" json:"plan,omitempty"`                                           // by stage number; empty: each stage has the role that its name says
 	GraceMs       uint64                 `protobuf:"varint,20,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`                     // between SIGTERM and SIGKILL of a command; 0: 2 s
+	Records       string                 `protobuf:"bytes,21,opt,name=records,proto3" json:"records,omitempty"`                                     // kind of records (package record) that files are cut between; empty: lines. Needs protocol 2
+	Header        uint32                 `protobuf:"varint,22,opt,name=header,proto3" json:"header,omitempty"`                                      // lines or rows at the beginning of each file that are no records. Needs protocol 2
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1707,6 +1709,20 @@ func (x *Job) GetPlan() []*Stage {
 func (x *Job) GetGraceMs() uint64 {
 	if x != nil {
 		return x.GraceMs
+	}
+	return 0
+}
+
+func (x *Job) GetRecords() string {
+	if x != nil {
+		return x.Records
+	}
+	return ""
+}
+
+func (x *Job) GetHeader() uint32 {
+	if x != nil {
+		return x.Header
 	}
 	return 0
 }
@@ -2082,7 +2098,7 @@ func (*Split_Item) isSplit_Kind() {}
 func (*Split_File) isSplit_Kind() {}
 
 // FileSplit is bytes [offset, offset+length) of a file, extended to whole records by its reader: it owns the records that start
-// in it. length 0 and whole: the whole file, whatever its size.
+// in it. Those of CSV and of fixed records need no extension. length 0 and whole: the whole file, whatever its size.
 type FileSplit struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Path   []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -2955,7 +2971,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xa5\x05\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xd7\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -2979,7 +2995,9 @@ const file_wire_proto_rawDesc = "" +
 	"\x05range\x18\x11 \x01(\bR\x05range\x12&\n" +
 	"\x0fstarted_unix_ms\x18\x12 \x01(\x04R\rstartedUnixMs\x12-\n" +
 	"\x04plan\x18\x13 \x03(\v2\x19.bridgefour.wire.v1.StageR\x04plan\x12\x19\n" +
-	"\bgrace_ms\x18\x14 \x01(\x04R\agraceMs\x1a;\n" +
+	"\bgrace_ms\x18\x14 \x01(\x04R\agraceMs\x12\x18\n" +
+	"\arecords\x18\x15 \x01(\tR\arecords\x12\x16\n" +
+	"\x06header\x18\x16 \x01(\rR\x06header\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +
