@@ -14,6 +14,9 @@ const (
 	SettingRecordMax = "record_max"
 	// SettingResultMax is the maximum size of the result of a Collect, such as 16MiB. Defaults to 16MiB.
 	SettingResultMax = "result_max"
+	// SettingZstdWindowMax is the largest window of a zstd file that is read, such as 1GiB; each slot that reads one takes that much memory.
+	// Defaults to 128MiB; the maximum is 2GiB.
+	SettingZstdWindowMax = "zstd_window_max"
 )
 
 const (

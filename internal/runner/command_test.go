@@ -51,7 +51,7 @@ func TestCommandInput(t *testing.T) {
 	dir := t.TempDir()
 	text := strings.Repeat("a line of text\n", 50_000)
 	plain := writeFile(t, dir, "plain", text)
-	packed := writeFile(t, dir, "packed.gz", compressed(t, gzipped, text))
+	packed := writeFile(t, dir, "packed.gz", gzipped(t, text))
 	f := newCommandFixture(t, &wire.Job{}, "cat")
 	for _, test := range []struct {
 		split *wire.Split
@@ -71,7 +71,7 @@ func TestCommandInput(t *testing.T) {
 // TestCommandIgnoresInput runs commands that end before their input.
 func TestCommandIgnoresInput(t *testing.T) {
 	text := strings.Repeat("a line of text\n", 200_000)
-	path := writeFile(t, t.TempDir(), "packed.gz", compressed(t, gzipped, text))
+	path := writeFile(t, t.TempDir(), "packed.gz", gzipped(t, text))
 	f := newCommandFixture(t, &wire.Job{}, "head", "-n1")
 	f.want(f.run(t.Context(), wholeFile(path)), "a line of text\n")
 	f = newCommandFixture(t, &wire.Job{}, "true")
@@ -80,7 +80,7 @@ func TestCommandIgnoresInput(t *testing.T) {
 
 func TestCommandBadInput(t *testing.T) {
 	dir := t.TempDir()
-	whole := compressed(t, gzipped, strings.Repeat("some text\n", 100_000))
+	whole := gzipped(t, strings.Repeat("some text\n", 100_000))
 	cut := writeFile(t, dir, "cut.gz", whole[:len(whole)-9])
 	f := newCommandFixture(t, &wire.Job{}, "cat")
 	f.wantFailure(f.run(t.Context(), wholeFile(cut)), wire.FailureKind_BAD_INPUT, cut, "ends too early")

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/format"
 	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -112,7 +113,7 @@ type commandInput struct {
 // openInput opens the standard input: the file itself if the split is all of it, a pipe if the split is a part, compressed, or
 // has grown, and /dev/null if the command gets the input as an argument.
 func (f *files) openInput(ctx context.Context, input bool) error {
-	in, stores, file := &f.stdin, f.slot.runner.stores, f.attempt.Split.GetFile()
+	in, stores, file, how := &f.stdin, f.slot.runner.stores, f.attempt.Split.GetFile(), f.job.reading
 	if file == nil {
 		return f.openNull()
 	}
@@ -133,13 +134,14 @@ func (f *files) openInput(ctx context.Context, input bool) error {
 		}
 		return f.openNull()
 	}
-	if in.planned.whole && compression(path) == plainText {
+	if in.planned.whole && (how.kind.Size() > 0 || !format.NamedCompressed(path)) {
 		direct := inputFile{plannedFile: in.planned}
 		if err := direct.open(ctx, stores, 0); err != nil {
 			direct.close()
 			return err
 		}
-		if local, ok := direct.file.(blob.LocalFile); ok && direct.grown() == "" {
+		all := file.GetWhole() || file.GetLength() >= uint64(direct.was.Size)
+		if local, ok := direct.file.(blob.LocalFile); ok && all && direct.grown() == "" && how.asItIs(local) {
 			in.planned, in.version = direct.plannedFile, local.Version
 			in.file, in.opened = local.File, true
 			return nil
@@ -148,13 +150,26 @@ func (f *files) openInput(ctx context.Context, input bool) error {
 	}
 	in.planned = plannedFile{} // the feeder checks it
 	// The feeder ignores ctx: it ends when the command does, because the pipe breaks.
-	f.slot.input.begin(context.WithoutCancel(ctx), f.attempt.Split)
+	f.slot.input.begin(context.WithoutCancel(ctx), how, f.attempt.Split, true)
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("create pipe: %w", err)
 	}
 	in.file, in.opened, in.pipe = reader, true, writer
 	return nil
+}
+
+// asItIs reports whether the reader of a whole file would return it unchanged. In doubt it does not.
+func (how *reading) asItIs(file io.ReaderAt) bool {
+	if how.kind.Size() > 0 {
+		return true
+	}
+	var prefix [format.MagicSize]byte
+	n, err := file.ReadAt(prefix[:], 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false
+	}
+	return !format.Detect(prefix[:n]).Compressed() && (!how.kind.DropsBOM() || format.SkipBOM(prefix[:n]) == 0)
 }
 
 // check checks a file that the command reads itself.

@@ -200,10 +200,10 @@ func TestInputChangedByCommand(t *testing.T) {
 
 // TestCompressedInputGrown: what is appended to a compressed file is not read, even if it is no complete stream.
 func TestCompressedInputGrown(t *testing.T) {
-	for suffix, kind := range map[string]format{".gz": gzipped, ".zst": zstandard} {
-		path := writeFile(t, t.TempDir(), "input"+suffix, compressed(t, kind, inputText))
+	for suffix, compress := range map[string]func(testing.TB, string) string{".gz": gzipped, ".zst": zstandard} {
+		path := writeFile(t, t.TempDir(), "input"+suffix, compress(t, inputText))
 		split := wholeFile(path)
-		for _, more := range []string{compressed(t, kind, "more\n"), "garbage"} {
+		for _, more := range []string{compress(t, "more\n"), "garbage"} {
 			if err := appendTo(path, more); err != nil {
 				t.Fatal(err)
 			}

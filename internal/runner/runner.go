@@ -225,7 +225,7 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 
 // begin prepares the slot for an attempt.
 func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
-	s.input.begin(ctx, a.Split)
+	s.input.begin(ctx, j.reading, a.Split, false)
 	if a.Parts != nil || s.parts.parts != nil {
 		s.parts = partReader{ctx: ctx, stores: s.runner.stores, parts: a.Parts}
 	}
@@ -319,6 +319,7 @@ type jobState struct {
 	output  blob.Location
 	folder  blob.Location // attempt-private
 	program program.Program
+	reading reading
 	stdout  stdoutFile       // of commands
 	broken  *program.Failure // no attempt can be started
 }
@@ -339,6 +340,9 @@ func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
 	}
 	state := &jobState{wire: j, store: store, output: output, folder: output.Join(layout.Private(j.GetUid()))}
 	state.program, state.broken = r.loader.Load(j)
+	if state.broken == nil {
+		state.reading, state.broken = newReading(j)
+	}
 	if local, ok := store.(blob.Local); ok {
 		state.stdout = stdoutFile{store: local, folder: state.folder}
 	} else {

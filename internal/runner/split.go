@@ -1,67 +1,80 @@
 package runner
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"math"
 
+	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/format"
+	"github.com/bridgefour/bridgefour/internal/program"
+	"github.com/bridgefour/bridgefour/internal/record"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-const (
-	// Most lines are short: the search for a line end starts with this size.
-	lineProbe    = 4 << 10
-	lineProbeMax = 256 << 10
-)
+// reading is how a job reads its files.
+type reading struct {
+	kind      *record.Kind
+	header    int    // lines or rows at the beginning of a file that are no records
+	windowMax uint64 // of zstd
+}
 
-// splitReader reads the lines that start in a split: a byte range of a file, a compressed file, or an item, which is one line.
-// It opens the file at the first read.
+func newReading(j *wire.Job) (r reading, failure *program.Failure) {
+	kind, err := record.Parse(j.GetRecords())
+	if err != nil {
+		return r, program.Failed(wire.FailureKind_BAD_PROGRAM, "%v; is this worker older than the leader?", err)
+	}
+	window, err := bridgefour.Settings(j.GetSettings()).Size(bridgefour.SettingZstdWindowMax, format.WindowDefault)
+	if err != nil {
+		return r, program.JobFailure(err)
+	}
+	const least = 1 << 10 // of the format
+	return reading{kind, int(j.GetHeader()), uint64(min(max(window, least), format.WindowMax))}, nil
+}
+
+// splitReader reads a split: the records that begin in a range of a file, a whole file, or an item, which is one line. It opens the file at
+// the first read.
 //
-// A line belongs to the split that contains its first byte. So the reader of a split that does not start the file begins one
-// byte early and skips the first line end, and each reader continues past the split's end until its last line is complete.
-// Together the splits of a file, however cut, yield each of its bytes exactly once.
+// A whole file is decompressed, as its first bytes say, unless its records are fixed: then its bytes are read as they are.
 type splitReader struct {
 	host   string
 	stores blob.Stores
 	ctx    context.Context //nolint:containedctx // of the attempt; io.Reader has none
+	how    reading
+	// heads: the header of the file comes before the records of each split. Otherwise it is left out.
+	heads bool
 
-	path string // of the file; empty for an item
-	item []byte
-	file inputFile
-	err  error // sticky; io.EOF at the end
+	path  string // of the file; empty for an item
+	item  []byte
+	file  inputFile
+	split *wire.FileSplit
+	err   error // sticky; io.EOF at the end
 
-	pos, end int64  // of a plain file: the next byte to return; the end of the split
-	last     byte   // the one before pos
-	given    uint64 // bytes returned of a plain file
-	probe    []byte // buffer
-	ahead    []byte // of probe: read from the file but not returned yet
-
-	compressed   bool
-	decompressor decompressor
+	source  io.Reader // nil: the file has not been opened
+	prefix  []byte    // buffer for the first bytes of a whole file
+	unread  []byte    // of prefix
+	format  format.Format
+	decoder format.Decoder
+	records record.Reader // of a part of a file
+	mark    [3]byte
+	ahead   []byte // to be returned before source is read again
+	pos     int64  // of source, or of the item
+	given   uint64 // bytes returned, without a header that is repeated
 }
 
 // begin starts a split; nil for an item that Slot.begin sets.
-func (r *splitReader) begin(ctx context.Context, split *wire.Split) {
-	r.path, r.item, r.err, r.given, r.pos, r.end, r.ahead = "", nil, nil, 0, 0, 0, nil
-	r.ctx = ctx
-	r.item, r.file = split.GetItem(), inputFile{}
-	file := split.GetFile()
-	if file == nil {
-		return
-	}
-	r.path = string(file.GetPath())
-	r.file.plan(file, r.host)
-	r.compressed = file.GetWhole() && compression(r.path) != plainText
-	r.pos, r.end = int64(file.GetOffset()), int64(file.GetOffset()+file.GetLength())
-	if file.GetWhole() {
-		r.pos, r.end = 0, math.MaxInt64
+func (r *splitReader) begin(ctx context.Context, how reading, split *wire.Split, heads bool) {
+	r.path, r.item, r.err, r.source, r.format, r.ahead, r.pos, r.given = "", split.GetItem(), nil, nil, "", nil, 0, 0
+	r.ctx, r.how, r.heads, r.file, r.split = ctx, how, heads, inputFile{}, split.GetFile()
+	if r.split != nil {
+		r.path = string(r.split.GetPath())
+		r.file.plan(r.split, r.host)
 	}
 }
 
-// Read reads whole lines, in pieces of any size.
+// Read reads whole records, in pieces of any size.
 func (r *splitReader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
@@ -75,22 +88,17 @@ func (r *splitReader) Read(p []byte) (int, error) {
 	if r.path == "" {
 		return r.readItem(p)
 	}
-	if r.file.file == nil {
+	if r.source == nil {
 		if err := r.open(); err != nil {
 			return 0, r.fail(err)
 		}
 	}
-	var n int
-	var err error
-	if r.compressed {
-		n, err = r.decompressor.Read(p)
-	} else {
-		n, err = r.readPlain(p)
+	if len(r.ahead) > 0 {
+		n := copy(p, r.ahead)
+		r.ahead = r.ahead[n:]
+		return n, nil
 	}
-	r.pos += int64(n)
-	if n > 0 {
-		r.last = p[n-1]
-	}
+	n, err := (*sourceReader)(r).Read(p)
 	if err != nil {
 		return n, r.fail(err)
 	}
@@ -98,7 +106,7 @@ func (r *splitReader) Read(p []byte) (int, error) {
 }
 
 // Offset returns the offset of the next byte in the file, or in the decompressed text.
-func (r *splitReader) Offset() int64 { return r.pos }
+func (r *splitReader) Offset() int64 { return r.pos - int64(len(r.ahead)) }
 
 func (r *splitReader) readItem(p []byte) (int, error) {
 	if r.pos > int64(len(r.item)) {
@@ -115,80 +123,135 @@ func (r *splitReader) readItem(p []byte) (int, error) {
 	return n, nil
 }
 
+// open opens the file where the split begins.
 func (r *splitReader) open() error {
-	err := r.file.open(r.ctx, r.stores, max(0, r.pos-1))
+	offset, end := int64(r.split.GetOffset()), int64(r.split.GetOffset()+r.split.GetLength()) //nolint:gosec // of a file
+	if offset == 0 {
+		if err := r.file.open(r.ctx, r.stores, 0); err != nil {
+			return err
+		}
+		if r.split.GetWhole() || end >= r.file.was.Size {
+			return r.openWhole()
+		}
+	}
+	header, ahead, err := r.readHeader(offset)
 	if err != nil {
 		return err
 	}
-	if r.compressed {
-		return r.decompressor.begin(&r.file, compression(r.path))
-	}
-	if r.pos > 0 {
-		if r.pos, err = r.afterLineEnd(r.pos - 1); err != nil {
+	first, kind := int64(len(header)), r.how.kind // the offset of the first record
+	from, end := max(offset, first), max(end, first)
+	switch {
+	case offset == 0:
+		r.records.ResetAt(kind, &r.file, ahead, from, end)
+	case from == first || kind.IsExact():
+		if err := r.file.open(r.ctx, r.stores, from); err != nil {
 			return err
 		}
+		r.records.ResetAt(kind, &r.file, nil, from, end)
+	default:
+		if err := r.file.open(r.ctx, r.stores, from-1); err != nil {
+			return err
+		}
+		r.records.Reset(kind, &r.file, from, end)
 	}
-	if r.pos >= r.end {
-		return io.EOF
+	r.source, r.pos = &r.records, from
+	switch {
+	case offset == 0 && first == 0:
+		return r.dropBOM()
+	case offset == 0:
+		r.given = uint64(first)
+	}
+	if r.heads {
+		if kind.DropsBOM() {
+			header = header[format.SkipBOM(header):]
+		}
+		r.ahead = header
 	}
 	return nil
 }
 
-// afterLineEnd reads from pos, the file's offset, through the first line end. It returns the offset behind it, or one past the
-// split's end: then no line starts in the split.
-func (r *splitReader) afterLineEnd(pos int64) (int64, error) {
-	for size := lineProbe; pos < r.end; size = min(2*size, lineProbeMax) {
-		if len(r.probe) < size {
-			r.probe = make([]byte, size)
-		}
-		n, err := r.file.Read(r.probe[:size])
-		if i := bytes.IndexByte(r.probe[:n], '\n'); i >= 0 {
-			r.ahead = r.probe[i+1 : n]
-			return pos + int64(i) + 1, nil
-		}
-		pos += int64(n)
-		if errors.Is(err, io.EOF) {
-			return r.end, nil
-		}
-		if err != nil {
-			return 0, err
-		}
+// readHeader reads the header of a file that is cut. At offset 0 the file is open, and ahead was read behind the header.
+func (r *splitReader) readHeader(offset int64) (header, ahead []byte, err error) {
+	if r.how.header == 0 {
+		return nil, nil, nil
 	}
-	return pos, nil
+	if offset > 0 {
+		if err := r.file.open(r.ctx, r.stores, 0); err != nil {
+			return nil, nil, err
+		}
+		defer r.file.close()
+	}
+	return record.Header(&r.file, r.how.kind, r.how.header)
 }
 
-func (r *splitReader) readPlain(p []byte) (int, error) {
-	if r.pos < r.end {
-		if left := r.end - r.pos; int64(len(p)) > left {
-			p = p[:left]
+// openWhole opens a file that is one split, which is open at its beginning.
+func (r *splitReader) openWhole() error {
+	if r.prefix == nil {
+		r.prefix = make([]byte, format.PrefixSize)
+	}
+	n, err := io.ReadFull(&r.file, r.prefix)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	r.unread, r.source = r.prefix[:n], (*rawReader)(r)
+	if r.how.kind.Size() > 0 {
+		return nil
+	}
+	switch f := format.Detect(r.unread); {
+	case f.Compressed():
+		r.format = f
+		if err := r.decoder.Reset((*rawReader)(r), f, r.how.windowMax); err != nil {
+			return err
 		}
-		n, err := r.readOn(p)
-		r.given += uint64(n)
-		return n, err
+		r.source = &r.decoder
+	case f.NeedsTool() && !r.heads:
+		return fmt.Errorf("%s is not read directly: decompress it first, or run a command that does", f)
+	case format.NamedCompressed(r.path) && (f == format.Binary || n == 0):
+		return errors.New("its name is that of a compressed file, but it is empty, or neither gzip, zstd or bzip2 nor text")
 	}
-	if r.last == '\n' {
-		return 0, io.EOF
+	if r.how.header > 0 && !r.heads {
+		_, r.ahead, err = record.Header((*sourceReader)(r), r.how.kind, r.how.header)
+		return err
 	}
-	// The last line continues past the split's end, mostly not far: the size of the reads grows with its length so far.
-	if most := max(lineProbe, r.pos-r.end); int64(len(p)) > most {
-		p = p[:most]
-	}
-	n, err := r.readOn(p)
-	if i := bytes.IndexByte(p[:n], '\n'); i >= 0 {
-		n, err = i+1, nil
-	}
-	r.given += uint64(n)
-	return n, err
+	return r.dropBOM()
 }
 
-// readOn reads the file from pos.
-func (r *splitReader) readOn(p []byte) (int, error) {
-	if len(r.ahead) > 0 {
-		n := copy(p, r.ahead)
-		r.ahead = r.ahead[n:]
+// dropBOM drops the byte order mark at the beginning of a file.
+func (r *splitReader) dropBOM() error {
+	if !r.how.kind.DropsBOM() {
+		return nil
+	}
+	n, err := io.ReadFull((*sourceReader)(r), r.mark[:])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	r.ahead = r.mark[format.SkipBOM(r.mark[:n]):n]
+	return nil
+}
+
+// rawReader reads the bytes of a whole file.
+type rawReader splitReader
+
+func (r *rawReader) Read(p []byte) (int, error) {
+	if len(r.unread) > 0 {
+		n := copy(p, r.unread)
+		r.unread = r.unread[n:]
 		return n, nil
 	}
 	return r.file.Read(p)
+}
+
+// sourceReader reads the source.
+type sourceReader splitReader
+
+func (r *sourceReader) Read(p []byte) (int, error) {
+	n, err := r.source.Read(p)
+	r.pos += int64(n)
+	if r.source == &r.records {
+		r.pos = r.records.Offset()
+	}
+	r.given += uint64(n)
+	return n, err
 }
 
 // fail records the end of the input, or the first error. That the file has changed explains everything else.
@@ -201,7 +264,14 @@ func (r *splitReader) fail(err error) error {
 	case errors.Is(err, io.EOF):
 		r.err = io.EOF
 	default:
-		r.err = corruptError(r.path, r.decompressor.kind, r.pos, err)
+		if r.format.Compressed() {
+			err = format.Explain(r.format, r.pos, err)
+		}
+		if large, ok := errors.AsType[*format.WindowError](err); ok {
+			err = fmt.Errorf("%w; if a slot may take that much memory, allow it with --set %s=%dMiB", err, bridgefour.SettingZstdWindowMax,
+				max(large.Window, 2*large.Max)>>20)
+		}
+		r.err = bridgefour.BadInput(fmt.Errorf("input %q: %w", r.path, err))
 	}
 	return r.err
 }
@@ -215,9 +285,9 @@ func (r *splitReader) finish() (read uint64, err error) {
 	if r.err == nil {
 		err = r.file.verify()
 	}
-	if r.compressed {
-		r.given = r.decompressor.consumed()
-		r.decompressor.release()
+	if r.format.Compressed() {
+		r.given = r.decoder.Consumed()
+		r.decoder.Release()
 	}
 	r.file.close()
 	return r.given, err
@@ -226,5 +296,5 @@ func (r *splitReader) finish() (read uint64, err error) {
 // close releases the decoders.
 func (r *splitReader) close() {
 	r.file.close()
-	r.decompressor.close()
+	r.decoder.Close()
 }

@@ -7,17 +7,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/iotest"
 
 	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/record"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -32,7 +31,7 @@ func writeFile(tb testing.TB, dir, name, text string) string {
 
 // readSplit reads a split in pieces of at most the given size.
 func readSplit(r *splitReader, split *wire.Split, size int) (string, error) {
-	r.begin(context.Background(), split)
+	r.begin(context.Background(), reading{kind: record.Lines}, split, false)
 	defer func() { _, _ = r.finish() }()
 	var text []byte
 	piece := make([]byte, size)
@@ -116,26 +115,11 @@ func FuzzSplits(f *testing.F) {
 	})
 }
 
-// TestSplitsOfLongLines uses lines longer than the read size.
-func TestSplitsOfLongLines(t *testing.T) {
-	var text strings.Builder
-	random := rand.New(rand.NewPCG(1, 1))
-	for range 10 {
-		text.WriteString(strings.Repeat("l", random.IntN(4*lineProbeMax)) + "\n")
-	}
-	text.WriteString(strings.Repeat("m", lineProbeMax))
-	path := writeFile(t, t.TempDir(), "input", text.String())
-	var r splitReader
-	for _, size := range []int{lineProbe, lineProbeMax - 1, 3 * lineProbeMax} {
-		checkSplits(t.Fatalf, &r, path, text.String(), "", size, 64<<10)
-	}
-}
-
 func TestSplitOffset(t *testing.T) {
 	text := "first\nsecond line\nthird\n"
 	path := writeFile(t, t.TempDir(), "input", text)
 	var r splitReader
-	r.begin(t.Context(), fileSplit(path, 3, 9))
+	r.begin(t.Context(), reading{kind: record.Lines}, fileSplit(path, 3, 9), false)
 	var task bridgefour.Task
 	task.Reset(&bridgefour.TaskSpec{Source: &r})
 	records := task.Records()
@@ -174,7 +158,7 @@ func TestSplitErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	path := writeFile(t, dir, "input", "text")
-	r.begin(ctx, wholeFile(path))
+	r.begin(ctx, reading{kind: record.Lines}, wholeFile(path), false)
 	cancel()
 	if _, err := r.Read(make([]byte, 10)); !errors.Is(err, context.Canceled) {
 		t.Errorf("Read() = %v after cancel", err)
@@ -182,49 +166,42 @@ func TestSplitErrors(t *testing.T) {
 	_, _ = r.finish()
 }
 
-// bzipHello is "hello bzip2\n", compressed by bzip2: the standard library only decompresses.
-const bzipHello = "425a6839314159265359ab6ba1f1000002d9800010400010001264c01020003100d34d04001ea3ef4e51a2078bb9229c284855b5d0f880"
-
-func compressed(t *testing.T, kind format, text string) string {
-	t.Helper()
+func gzipped(tb testing.TB, text string) string {
+	tb.Helper()
 	var out bytes.Buffer
-	var w io.WriteCloser
-	switch kind {
-	case gzipped:
-		w = gzip.NewWriter(&out)
-	case zstandard:
-		var err error
-		if w, err = zstd.NewWriter(&out); err != nil {
-			t.Fatal(err)
-		}
-	case bzipped, plainText:
-		t.Fatalf("nothing here writes %s", kind)
-	}
+	w := gzip.NewWriter(&out)
 	if _, err := io.WriteString(w, text); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.String()
 }
 
-func TestCompressedSplits(t *testing.T) {
+func zstandard(tb testing.TB, text string) string {
+	tb.Helper()
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(encoder.EncodeAll([]byte(text), nil))
+}
+
+// TestFormats reads whole files: their first bytes say what they are, not their names.
+func TestFormats(t *testing.T) {
 	dir := t.TempDir()
 	text := strings.Repeat("some text that compresses well\n", 10_000)
-	bz := bzip(t)
 	var r splitReader
 	defer r.close()
 	for _, test := range []struct{ name, file, want string }{
-		{"a.gz", compressed(t, gzipped, text), text},
-		{"two.gz", compressed(t, gzipped, text) + compressed(t, gzipped, "end"), text + "end"},
-		{"none.gz", compressed(t, gzipped, ""), ""},
-		{"a.zst", compressed(t, zstandard, text), text},
-		{"two.zst", compressed(t, zstandard, text) + compressed(t, zstandard, "end"), text + "end"},
-		{"again.gz", compressed(t, gzipped, "again"), "again"},
-		{"a.bz2", bz, "hello bzip2\n"},
-		{"two.bz2", bz + bz, "hello bzip2\nhello bzip2\n"},
-		{"plain.gz.txt", "text", "text"},
+		{"a.gz", gzipped(t, text), text},
+		{"no suffix", gzipped(t, text), text},
+		{"none.gz", gzipped(t, ""), ""},
+		{"padded.gz", gzipped(t, text) + "\x00\x00\x00", text},
+		{"text.gz", "text\n", "text\n"},
+		{"archive.zip", "PK\x03\x04\x00", "PK\x03\x04\x00"},
+		{"mark.txt", "\xef\xbb\xbftext", "\xef\xbb\xbftext"},
 	} {
 		path := writeFile(t, dir, test.name, test.file)
 		if got, err := readSplit(&r, wholeFile(path), 1000); err != nil || got != test.want {
@@ -233,53 +210,139 @@ func TestCompressedSplits(t *testing.T) {
 	}
 }
 
-func bzip(t *testing.T) string {
-	t.Helper()
-	data, err := hex.DecodeString(bzipHello)
+func TestBadFormats(t *testing.T) {
+	dir := t.TempDir()
+	window, err := hex.DecodeString("28b52ffd00b0010000") // 4 GiB
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(data)
+	whole := gzipped(t, strings.Repeat("some text\n", 5))
+	var r splitReader
+	defer r.close()
+	for _, test := range []struct{ name, file, want string }{
+		{"cut", whole[:len(whole)-3], "bad gzip data after 50 bytes of text: the file ends too early"},
+		{"magic", whole[:2], "bad gzip data after 0 bytes of text: the file ends too early"},
+		{"flipped", whole[:len(whole)-6] + string(whole[len(whole)-6]^0x55) + whole[len(whole)-5:], "bad gzip data after 50 bytes"},
+		{"trailing", whole + "more", "bad gzip data after 50 bytes of text: trailing garbage"},
+		{"empty.gz", "", "its name is that of a compressed file, but it is empty"},
+		{"binary.ZST", "\x00\x01", "nor text"},
+		{"x", "\xfd7zXZ\x00\x00", "xz is not read directly: decompress it first, or run a command that does"},
+		{"long", string(window), "its window of 4096 MiB exceeds the limit of 128 MiB; if a slot may take that much memory, allow it with --set zstd_window_max=4096MiB"},
+	} {
+		path := writeFile(t, dir, test.name, test.file)
+		_, err := readSplit(&r, wholeFile(path), 1000)
+		if !bridgefour.IsBadInput(err) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want bad input that names the file, with %q", test.name, err, test.want)
+		}
+	}
 }
 
-func TestCorruptSplits(t *testing.T) {
+// knownSplits returns the splits of a file as the leader makes them, at the given offsets.
+func knownSplits(tb testing.TB, path string, cuts []int64) []*wire.Split {
+	tb.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var splits []*wire.Split
+	for i, from := range cuts {
+		to := info.Size()
+		if i+1 < len(cuts) {
+			to = cuts[i+1]
+		}
+		s := fileSplit(path, from, to-from)
+		s.GetFile().Size, s.GetFile().ModifiedUnixNs = uint64(info.Size()), info.ModTime().UnixNano()
+		splits = append(splits, s)
+	}
+	return splits
+}
+
+// TestHeaders reads files with a header: commands get it with each split, built-in jobs not at all.
+func TestHeaders(t *testing.T) {
 	dir := t.TempDir()
 	var r splitReader
 	defer r.close()
-	for _, kind := range []format{gzipped, zstandard, bzipped} {
-		whole := bzip(t)
-		if kind != bzipped {
-			whole = compressed(t, kind, strings.Repeat("some text\n", 5))
+	const mark = "\xef\xbb\xbf"
+	for _, test := range []struct {
+		records, text string
+		header        int
+		cuts          []int64
+		head          string
+		want          []string
+	}{
+		{"lines", "h\na\nbb\nc", 1, []int64{0, 3, 5}, "h\n", []string{"a\n", "bb\n", "c"}},
+		{"lines", "head\na\n", 1, []int64{0, 1, 2, 6}, "head\n", []string{"", "", "a\n", ""}},
+		{"lines", "h\n", 3, []int64{0, 1}, "h\n", []string{"", ""}},
+		{"lines", "h\na\n", 1, []int64{0}, "h\n", []string{"a\n"}},
+		{"lines", gzipped(t, "h\na\n"), 1, []int64{0}, "h\n", []string{"a\n"}},
+		{"start:^A", "h\nb\nA\nb\nA\n", 1, []int64{0, 4, 7}, "h\n", []string{"b\n", "A\nb\n", "A\n"}},
+		{"csv", mark + "h,\"\n\"\n\"\na\"\nb\n", 1, []int64{0, 14}, "h,\"\n\"\n", []string{"\"\na\"\n", "b\n"}},
+		{"csv", mark + "a\nb\n", 0, []int64{0, 5}, "", []string{"a\n", "b\n"}},
+		{"csv", mark + "a\n", 0, []int64{0}, "", []string{"a\n"}},
+		{"csv", gzipped(t, mark+"h\na\n"), 1, []int64{0}, "h\n", []string{"a\n"}},
+		{"jsonl", mark + "1\n2\n", 0, []int64{0, 1, 4}, "", []string{"1\n", "", "2\n"}},
+		{"fixed:2", "abcd", 0, []int64{0, 2}, "", []string{"ab", "cd"}},
+		{"fixed:2", "\x1f\x8bcd", 0, []int64{0}, "", []string{"\x1f\x8bcd"}},
+		{"fasta", ">a\nA\n>b\nC\n>c\nG\n", 0, []int64{0, 2, 9}, "", []string{">a\nA\n", ">b\nC\n", ">c\nG\n"}},
+	} {
+		kind, err := record.Parse(test.records)
+		if err != nil {
+			t.Fatal(err)
 		}
-		suffix := map[format]string{plainText: "", gzipped: ".gz", zstandard: ".zst", bzipped: ".bz2"}[kind]
-		for name, text := range map[string]string{
-			"empty":   "",
-			"cut":     whole[:len(whole)-3],
-			"halved":  whole[:len(whole)/2],
-			"header":  whole[:2],
-			"garbage": "this is no " + string(kind) + " file at all",
-			"flipped": whole[:len(whole)-6] + string(whole[len(whole)-6]^0x55) + whole[len(whole)-5:],
-		} {
-			path := writeFile(t, dir, name+suffix, text)
-			_, err := readSplit(&r, wholeFile(path), 1000)
-			if !bridgefour.IsBadInput(err) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), string(kind)) {
-				t.Errorf("%s %s: %v, want bad input that names the file", name, kind, err)
+		path := writeFile(t, dir, "input", test.text)
+		how := reading{kind: kind, header: test.header}
+		for i, split := range knownSplits(t, path, test.cuts) {
+			for _, heads := range []bool{false, true} {
+				want := test.want[i]
+				if heads {
+					want = test.head + want
+				}
+				r.begin(t.Context(), how, split, heads)
+				got, err := io.ReadAll(&r)
+				if err != nil || string(got) != want {
+					t.Errorf("%s: split %d of %q at %v = %q, %v, want %q", test.records, i, test.text, test.cuts, got, err, want)
+				}
+				if _, err := r.finish(); err != nil {
+					t.Error(err)
+				}
 			}
 		}
 	}
 }
 
-// TestDecompressorInPieces reads from a source that returns one byte at a time.
-func TestDecompressorInPieces(t *testing.T) {
-	text := strings.Repeat("some text\n", 1000)
-	for _, kind := range []format{gzipped, zstandard} {
-		var d decompressor
-		if err := d.begin(iotest.OneByteReader(strings.NewReader(compressed(t, kind, text))), kind); err != nil {
+// TestBadRecords reads a part of a file that is not of the kind that the job says.
+func TestBadRecords(t *testing.T) {
+	path := writeFile(t, t.TempDir(), "input", "@a\nN\nN\n+\nII\n@b\nN\n+\nI\n")
+	kind, err := record.Parse("fastq")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r splitReader
+	r.begin(t.Context(), reading{kind: kind}, knownSplits(t, path, []int64{0, 5})[0], false)
+	if _, err := io.ReadAll(&r); !bridgefour.IsBadInput(err) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "line 3 of the record, at byte 5, does not begin with +") {
+		t.Errorf("reading FASTQ with a sequence of two lines: %v, want bad input", err)
+	}
+	r.close()
+}
+
+// TestInputBytes counts each byte of a file once, whatever the splits repeat.
+func TestInputBytes(t *testing.T) {
+	text := "header\na\nb\nc\n"
+	path := writeFile(t, t.TempDir(), "input", text)
+	var r splitReader
+	var sum uint64
+	for _, split := range knownSplits(t, path, []int64{0, 3, 6, 9, 12}) {
+		r.begin(t.Context(), reading{kind: record.Lines, header: 1}, split, true)
+		if _, err := io.Copy(io.Discard, &r); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := io.ReadAll(&d); err != nil || string(got) != text {
-			t.Errorf("%s = %d bytes, %v", kind, len(got), err)
+		n, err := r.finish()
+		if err != nil {
+			t.Fatal(err)
 		}
-		d.close()
+		sum += n
+	}
+	if sum != uint64(len(text)) {
+		t.Errorf("%d bytes read of %d", sum, len(text))
 	}
 }
