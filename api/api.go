@@ -14,7 +14,10 @@ type JobRequest struct {
 	Inputs []string `json:"inputs,omitempty" doc:"Files, folders (their files, not hidden ones), globs; absolute"`
 	Lines  *Lines   `json:"lines,omitempty" doc:"Instead of inputs: one task per line"`
 	Range  *Range   `json:"range,omitempty" doc:"Instead of inputs: one task per number"`
-	Split  string   `json:"split,omitempty" doc:"Largest split, such as 64MiB, or none: one task per file" default:"64MiB"`
+	Split  string   `json:"split,omitempty" doc:"Largest split, such as 64MiB, or none: one task per file. Only text is cut" default:"64MiB"`
+
+	Records string `json:"records,omitempty" doc:"Files are cut between records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), fasta, fastq (four lines a record), csv or jsonl" default:"lines"`
+	Header  *int   `json:"header,omitempty" doc:"The first lines of each file (rows of csv) go to each of its splits. Defaults to 1 for csv, otherwise to 0" minimum:"0" maximum:"10000"`
 
 	Output      string `json:"output,omitempty" doc:"Folder for the parts and _SUCCESS; absolute. Defaults to a folder in the cluster's spool"`
 	Overwrite   bool   `json:"overwrite,omitempty" doc:"Replace the content of output once the new output is complete"`

@@ -43,7 +43,7 @@ func TestAgain(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700), write(short, "short")(), write(long, longText)(), write(packed, "packed, longer than 10")()); err != nil {
+			if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700), write(short, "short")(), write(long, longText)(), write(packed, "packed")()); err != nil {
 				t.Fatal(err)
 			}
 			req := command("cat")

@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"strings"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/bytesize"
+	"github.com/bridgefour/bridgefour/internal/record"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 // input lists the input of the tasks.
 func (p *planner) input(ctx context.Context) error {
+	p.records()
 	split := p.split()
 	given := 0
 	for _, is := range []bool{len(p.req.Inputs) > 0, p.req.Lines != nil, p.req.Range != nil} {
@@ -60,7 +61,35 @@ func (p *planner) split() uint64 {
 			return 0
 		}
 	}
+	if n := uint64(p.kind.Size()); n > 0 && size > 0 {
+		return max(size/n, 1) * n
+	}
 	return size
+}
+
+// records validates the kind of records and the header.
+func (p *planner) records() {
+	var err error
+	if p.kind, err = record.Parse(p.req.Records); err != nil {
+		p.fail("records", "%v", err)
+		p.kind = record.Lines
+		return
+	}
+	if !p.kind.IsLines() {
+		p.result.Records = p.req.Records
+	}
+	if p.kind.IsCSV() {
+		p.result.Header = 1
+	}
+	if p.req.Header != nil {
+		p.result.Header = p.number("header", p.req.Header, 0, record.HeaderLinesMax)
+	}
+	switch {
+	case p.result.Header > 0 && !p.kind.HasHeader():
+		p.fail("header", "files of %s records have no header", p.kind)
+	case (p.req.Records != "" || p.req.Header != nil) && len(p.req.Inputs) == 0:
+		p.fail("records", "records and header are those of files: give an input")
+	}
 }
 
 func (p *planner) numberRange() {
@@ -89,6 +118,7 @@ func (p *planner) tooMany(field string, tasks float64, wayOut string) {
 // files makes tasks of the inputs.
 func (p *planner) files(ctx context.Context, split uint64) error {
 	l := &fileList{p: p, b: state.NewFiles(split), split: split}
+	defer l.abandon()
 	if len(p.req.Inputs) > 1 {
 		l.seen = make(map[string]struct{})
 	}
@@ -97,6 +127,11 @@ func (p *planner) files(ctx context.Context, split uint64) error {
 			return err
 		}
 	}
+	l.addQueued(0)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	l.warnWholes()
 	if l.twice > 0 {
 		p.warn("%d files are listed more than once, such as %q; each is read once", l.twice, l.firstTwice)
 	}
@@ -128,6 +163,9 @@ type fileList struct {
 	split  uint64
 	tasks  float64 // may exceed every integer type, with a split of one byte
 
+	queue  []*candidate // in order, the first ones are being examined
+	wholes [reasons]whole
+
 	seen       map[string]struct{} // nil: one input, and listings have no duplicates
 	twice      uint64
 	firstTwice string
@@ -136,7 +174,7 @@ type fileList struct {
 }
 
 // add adds a file.
-func (l *fileList) add(info *blob.Info) {
+func (l *fileList) add(ctx context.Context, field string, info *blob.Info) {
 	name, size := string(info.Name), uint64(info.Size)
 	if l.seen != nil {
 		if _, ok := l.seen[name]; ok {
@@ -147,25 +185,19 @@ func (l *fileList) add(info *blob.Info) {
 		}
 		l.seen[name] = struct{}{}
 	}
-	// A file that could not be examined is a whole: if it exists again later it is read, and otherwise its task reports the error.
-	whole := isCompressed(name) || info.Version == blob.Version{}
 	l.latest.add(info.Modified)
-	l.tasks++
-	if !whole && l.split > 0 && size > l.split {
-		l.tasks += float64((size - 1) / l.split)
+	c := &candidate{field: field, name: name, version: state.Version{Size: size, Modified: info.Modified, Identity: info.Identity}}
+	switch {
+	case info.Version == blob.Version{}:
+		// As a whole: if it exists again later it is read, and otherwise its task reports the error.
+		c.whole = true
+	case l.p.kind.Size() > 0 && size%uint64(l.p.kind.Size()) != 0:
+		l.p.fail(field, "input %q has %d bytes, which is not a multiple of the %d of a record (--records %s)", name, size, l.p.kind.Size(), l.p.req.Records)
+	case l.split > 0 && size > l.split && l.p.kind.Size() == 0 && (size-1)/l.split < l.p.opt.TasksMax:
+		l.examine(ctx, c)
 	}
-	if l.tasks <= float64(l.p.opt.TasksMax) && l.b.Bytes() <= state.InputBytesMax {
-		l.b.AddFile([]byte(name), state.Version{Size: size, Modified: info.Modified, Identity: info.Identity}, whole)
-	}
-}
-
-// isCompressed checks the name, as the programs do that read the file.
-func isCompressed(name string) bool {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".gz", ".zst", ".bz2":
-		return true
-	}
-	return false
+	l.queue = append(l.queue, c)
+	l.addQueued(l.examineMax())
 }
 
 // input adds the files of one input.
@@ -196,7 +228,7 @@ func (l *fileList) input(ctx context.Context, field, text string) error {
 			p.outputApart(field, name, l)
 			return nil
 		}
-		l.add(&info)
+		l.add(ctx, field, &info)
 	case errors.Is(err, fs.ErrNotExist) && isPattern(string(name)):
 		return l.pattern(ctx, field, store, name)
 	case errors.Is(err, fs.ErrNotExist):
@@ -249,7 +281,7 @@ func (l *fileList) list(ctx context.Context, field string, store blob.Store, dir
 		if err != nil {
 			info.Version = blob.Version{}
 		}
-		l.add(&info)
+		l.add(ctx, field, &info)
 	}
 	return n, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 
+	"github.com/bridgefour/bridgefour/internal/format"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -22,9 +23,15 @@ func NewLines(tasksMax uint64) *Lines {
 	return &Lines{b: state.NewLines(), max: cmp.Or(tasksMax, tasksMaxDefault)}
 }
 
-// Add adds a line, which is copied. The error, of type Errors, is final.
+// Add adds a line, which is copied. The first may have a byte order mark, which is dropped. The error, of type Errors, is final.
 func (l *Lines) Add(line []byte) error {
 	l.count++
+	if l.count == 1 {
+		if format.Detect(line) == format.UTF16 {
+			return failure("lines", "the lines are UTF-16 text: convert them to UTF-8, as with iconv -f UTF-16 -t UTF-8")
+		}
+		line = line[format.SkipBOM(line):]
+	}
 	switch {
 	case l.count > l.max:
 		return failure("lines", "more than %d lines, the most tasks of a job: make several jobs of them", l.max)

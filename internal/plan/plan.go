@@ -13,6 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/bytesize"
+	"github.com/bridgefour/bridgefour/internal/record"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/suggest"
 )
@@ -52,6 +53,8 @@ type Builtin struct {
 // Result is a valid job.
 type Result struct {
 	Input        state.Input
+	Records      string // empty: lines
+	Header       uint32
 	Output       string // clean and absolute; empty if the request names none
 	Collects     bool
 	Stages       []state.StageSpec
@@ -122,6 +125,7 @@ type planner struct {
 	result Result
 	errs   Errors
 
+	kind       *record.Kind
 	needsInput bool
 	realOutput blob.Location // Output without links; empty if there is none
 	outputHere bool          // the output folder exists

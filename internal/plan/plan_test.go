@@ -136,18 +136,19 @@ func TestFiles(t *testing.T) {
 
 func TestSplits(t *testing.T) {
 	dir := t.TempDir()
-	for name, size := range map[string]int64{"a": 100, "b.gz": 100, "c.zst": 100, "d.bz2": 100, "e.GZ": 100, "f": 0} {
-		write(t, dir, name)
-		if err := os.Truncate(dir+"/"+name, size); err != nil {
+	text := strings.Repeat("123456789\n", 10)
+	for name, data := range map[string]string{"a": text, "b.gz": text, "c": "\x1f\x8b\x08" + text[3:], "d": text[:99] + "\x00", "e": text[:50], "f": ""} {
+		if err := os.WriteFile(dir+"/"+name, []byte(data), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := os.Symlink("nowhere", dir+"/gone"); err != nil {
 		t.Fatal(err)
 	}
+	opt := options()
 	show := func(req *api.JobRequest) string {
 		req.Inputs = []string{dir}
-		res, err := plan.Plan(t.Context(), req, options())
+		res, err := plan.Plan(t.Context(), req, opt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,20 +162,80 @@ func TestSplits(t *testing.T) {
 		}
 		return b.String()
 	}
-	const whole = "a:0+100w b.gz:0+100w c.zst:0+100w d.bz2:0+100w e.GZ:0+100w f:0+0w gone:0+0w "
+	grep := api.Program{Builtin: "grep"}
+	const whole = "a:0+100w b.gz:0+100w c:0+100w d:0+100w e:0+50w f:0+0w gone:0+0w "
+	opt.DefaultSplit = 64
 	for _, test := range []struct {
 		req  *api.JobRequest
 		want string
 	}{
-		{command("cat"), "a:0+100 b.gz:0+100w c.zst:0+100w d.bz2:0+100w e.GZ:0+100w f:0+0 gone:0+0w "},
-		{&api.JobRequest{Split: "64", Program: api.Program{Builtin: "grep"}}, "a:0+64 a:64+36 b.gz:0+100w c.zst:0+100w d.bz2:0+100w e.GZ:0+100w f:0+0 gone:0+0w "},
-		{&api.JobRequest{Split: "none", Program: api.Program{Builtin: "grep"}}, whole},
+		{command("cat"), "a:0+64 a:64+36 b.gz:0+64 b.gz:64+36 c:0+100w d:0+100w e:0+50 f:0+0 gone:0+0w "},
+		{&api.JobRequest{Split: "1k", Program: grep}, "a:0+100 b.gz:0+100 c:0+100 d:0+100 e:0+50 f:0+0 gone:0+0w "},
+		{&api.JobRequest{Split: "none", Program: grep}, whole},
 		{command("wc", "--file={}"), whole},
 		{&api.JobRequest{Split: "10", Program: api.Program{Command: []string{"wc", "{}"}}}, whole},
+		{
+			&api.JobRequest{Split: "64", Records: "fixed:25", Program: grep},
+			"a:0+50 a:50+50 b.gz:0+50 b.gz:50+50 c:0+50 c:50+50 d:0+50 d:50+50 e:0+50 f:0+0 gone:0+0w ",
+		},
 	} {
 		if got := show(test.req); got != test.want {
 			t.Errorf("split %q, %v: %s, want %s", test.req.Split, test.req.Program, got, test.want)
 		}
+	}
+}
+
+// TestCSVSplits cuts between rows, one of which has a line end in a field and is longer than a split.
+func TestCSVSplits(t *testing.T) {
+	dir := t.TempDir()
+	text := "name,text\n1,\"one\n\nrow, longer than a split\"\n2,b\n3,c\n"
+	if err := os.WriteFile(dir+"/x.csv", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	req := wordcount(dir, "x.csv")
+	req.Records, req.Split = "csv", "11"
+	res, err := plan.Plan(t.Context(), req, options())
+	if err != nil || res.Header != 1 || res.Records != "csv" {
+		t.Fatalf("Plan = %+v, %v", res, err)
+	}
+	var got []string
+	for _, s := range splits(t, res.Input) {
+		got = append(got, text[s.Offset:s.Offset+s.Length])
+	}
+	want := []string{"name,text\n1,\"one\n\nrow, longer than a split\"\n", "", "", "", "2,b\n3,c\n"}
+	if !slices.Equal(got, want) {
+		t.Errorf("splits = %q, want %q", got, want)
+	}
+}
+
+// TestFilesThatAreNotText are one split each. A warning says so, and an explicit --split is refused.
+func TestFilesThatAreNotText(t *testing.T) {
+	dir := t.TempDir()
+	for name, data := range map[string]string{"zero.bin": "text\x00", "x.parquet": "PAR1", "misnamed.txt": "\x1f\x8b\x08", "wide.txt": "\xff\xfet\x00"} {
+		if err := os.WriteFile(dir+"/"+name, []byte(data+strings.Repeat("data\n", 100)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opt := options()
+	opt.DefaultSplit = 100
+	req := wordcount(dir, "zero.bin", "x.parquet", "misnamed.txt", "wide.txt")
+	res, err := plan.Plan(t.Context(), req, opt)
+	if err != nil || res.Input.Tasks != 4 {
+		t.Fatalf("Plan = %d tasks, %v, want 4", res.Input.Tasks, err)
+	}
+	want := []string{
+		`input "` + dir + `/misnamed.txt" is compressed (gzip): one task`,
+		`input "` + dir + `/wide.txt" is not UTF-8 (UTF-16 text): one task; convert it to split it, as with iconv -f UTF-16 -t UTF-8`,
+		`2 inputs larger than a split are not text, such as "` + dir + `/zero.bin" (binary): one task each (--records fixed:N to split them)`,
+	}
+	if !slices.Equal(res.Warnings, want) {
+		t.Errorf("warnings = %q, want %q", res.Warnings, want)
+	}
+	req.Split = "100"
+	_, err = plan.Plan(t.Context(), req, opt)
+	list, _ := errors.AsType[plan.Errors](err)
+	if len(list) != 4 || !strings.Contains(list[0].Message, `zero.bin" is binary and larger than 100, and only text is cut: leave out --split, for one task, or add --records fixed:N`) {
+		t.Errorf("Plan with a split = %v, want an error for each", err)
 	}
 }
 
@@ -197,6 +258,10 @@ func TestOtherInputs(t *testing.T) {
 		{
 			&api.JobRequest{Program: api.Program{Command: []string{"x"}}, Lines: &api.Lines{Raw: []byte("a\n\n\xff b\r\nlast")}},
 			[]string{"a", "", "\xff b\r", "last"},
+		},
+		{
+			&api.JobRequest{Program: api.Program{Command: []string{"x"}}, Lines: &api.Lines{Raw: []byte("\xef\xbb\xbfa\n")}},
+			[]string{"a"},
 		},
 	} {
 		if got := planned(t, "", test.req); !slices.Equal(got, test.want) {
@@ -284,6 +349,15 @@ func wrongs(dir string) []wrong {
 		{"memory", func(r *api.JobRequest) { r.Memory = "much" }, "memory", `invalid size "much": want 65536`},
 		{"split", func(r *api.JobRequest) { r.Split = "0" }, "split", `size "0" is less than a byte: want 65536, 512KiB, 64MiB or 1.5GiB, or none`},
 
+		{"records", func(r *api.JobRequest) { r.Records = "tsv" }, "records", "known: lines, fixed:N, start:REGEXP, fasta, fastq, csv or jsonl"},
+		{"pattern", func(r *api.JobRequest) { r.Records = "start:(" }, "records", "missing closing )"},
+		{"header", func(r *api.JobRequest) { r.Header = number(-1) }, "header", "-1 is out of range: want 0 to 10000"},
+		{"header of FASTA", func(r *api.JobRequest) { r.Records, r.Header = "fasta", number(1) }, "header", "files of fasta records have no header"},
+		{"records of a range", func(r *api.JobRequest) { r.Inputs, r.Range, r.Records = nil, &api.Range{}, "csv" }, "records", "those of files"},
+		{"size of records", func(r *api.JobRequest) { r.Inputs, r.Records = []string{dir + "/wide"}, "fixed:10" }, "inputs[0]", `wide" has 11 bytes, which is not a multiple of the 10 of a record (--records fixed:10)`},
+		{"quotes", func(r *api.JobRequest) { r.Inputs, r.Records, r.Split = []string{dir + "/wide"}, "csv", "3" }, "inputs[0]", `wide" cannot be cut: the quote at byte 2 neither begins nor ends a field`},
+		{"UTF-16", withLines(&api.Lines{Raw: []byte("\xff\xfea\x00")}), "lines", "UTF-16 text"},
+
 		{"no input", inputs(), "inputs", "wordcount needs an input"},
 		{"two inputs", func(r *api.JobRequest) { r.Range = &api.Range{} }, "inputs", "give one of inputs, lines and range, not 2"},
 		{"empty input", inputs(""), "inputs[0]", "empty input"},
@@ -346,7 +420,10 @@ func wrongs(dir string) []wrong {
 func TestWrong(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "in", "sub/x", "sub/y.txt", "hollow/.hidden", "hollow/_SUCCESS", "full/1", "full/2", "full/3", "full/sub/4",
-		"busy/_temporary/u/x", "busy/x", "large")
+		"busy/_temporary/u/x", "busy/x", "large", "wide")
+	if err := os.WriteFile(dir+"/wide", []byte("5 \" x\n7 \"y\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := errors.Join(syscall.Mkfifo(dir+"/pipe", 0o600), os.Symlink("sub", dir+"/link"), os.Truncate(dir+"/large", 1<<40)); err != nil {
 		t.Fatal(err)
 	}
