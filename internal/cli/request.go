@@ -21,6 +21,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/bytesize"
+	"github.com/bridgefour/bridgefour/internal/format"
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
@@ -34,6 +35,8 @@ type jobFlags struct {
 	lines        string
 	rng          string
 	split        string
+	records      string
+	header       int
 	output       string
 	overwrite    bool
 	keepPartial  bool
@@ -51,12 +54,15 @@ type jobFlags struct {
 // add registers the flags. The defaults are the cluster's and are repeated here for the help only.
 func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.inputs, "input", nil, "`file`, folder (its files, not hidden ones) or quoted glob; repeatable")
-	fs.StringVar(&f.lines, "lines", "", "instead of --input: one task per line of `file`; - is standard input")
+	fs.StringVar(&f.lines, "lines", "", "instead of --input: one task per line of `file`, which may be compressed; - is standard input")
 	fs.StringVar(&f.rng, "range", "", "instead of --input: one task per number from `A-B`")
 	fs.StringVar(&f.output, "output", "", "`folder` for the parts and _SUCCESS; without it the result goes to stdout and nothing is kept")
 	fs.BoolVar(&f.overwrite, "overwrite", false, "replace the content of --output once the new output is complete")
 	fs.BoolVar(&f.keepPartial, "keep-partial", false, "publish finished parts, and _PARTIAL, if the job fails or is stopped")
-	fs.StringVar(&f.split, "split", "64MiB", "maximum split `size`, cut between lines; none: one task per file")
+	fs.StringVar(&f.split, "split", "64MiB", "maximum split `size`, cut between records; none: one task per file. Only text is cut")
+	fs.StringVar(&f.records, "records", "lines", "`kind` of records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), "+
+		"fasta, fastq, csv or jsonl")
+	fs.IntVar(&f.header, "header", 0, "the first `N` lines of a file (rows of csv) go to each of its splits (default 1 for csv)")
 	fs.StringArrayVar(&f.set, "set", nil, "user setting `key=value`, seen by the program; repeatable")
 	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
 	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
@@ -110,6 +116,12 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	changed := cmd.Flags().Changed
 	if r.Split, err = sizeFlag(cmd, "split", f.split, "none"); err != nil {
 		return nil, err
+	}
+	if changed("records") {
+		r.Records = f.records
+	}
+	if changed("header") {
+		r.Header = &f.header
 	}
 	if r.Memory, err = sizeFlag(cmd, "memory", f.memory); err != nil {
 		return nil, err
@@ -201,9 +213,13 @@ func (a *app) readLines(cmd *cobra.Command, name string) ([]byte, error) {
 		defer f.Close() //nolint:errcheck // only read
 		from = f
 	}
-	raw, err := io.ReadAll(io.LimitReader(from, linesBytesMax+1))
+	text, err := format.NewText(from)
 	if err != nil {
-		return nil, fmt.Errorf("--lines %s: %w", name, err)
+		return nil, usagef(cmd, "--lines %s: %v", name, err)
+	}
+	raw, err := io.ReadAll(io.LimitReader(text, linesBytesMax+1))
+	if err != nil {
+		return nil, usagef(cmd, "--lines %s: %v", name, err)
 	}
 	switch {
 	case len(raw) > linesBytesMax:
