@@ -381,6 +381,6 @@ func (a *app) stopCommand() *cobra.Command {
 }
 
 func (a *app) retryCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "retry N", Short: "Run failed tasks of a job again; finished tasks are kept"}
+	cmd := &cobra.Command{Use: "retry N", Short: "Run failed tasks of a job again; finished tasks are kept, unless their input has changed"}
 	return changeCommand(a, cmd, "job", (*client.Client).Retry, func(job api.Job) string { return fmt.Sprintf("job %d continues", job.ID) })
 }

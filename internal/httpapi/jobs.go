@@ -48,7 +48,7 @@ func (a *API) addJobs() {
 			return a.change(ctx, in.ID, a.leader.Stop)
 		})
 	huma.Register(a.huma, operation(http.MethodPost, "/v1/jobs/{n}/retry", "retry-job", "jobs",
-		"Run dead tasks again, and keep done ones"),
+		"Run dead tasks again, and done ones whose input file has changed"),
 		func(ctx context.Context, in *JobPath) (*answer[api.Job], error) {
 			return a.change(ctx, in.ID, a.leader.Retry)
 		})

@@ -23,7 +23,8 @@ type Leader interface {
 	// Submit is SubmitStream of a request in memory.
 	Submit(ctx context.Context, req *api.JobRequest, key string) (id uint64, warnings []string, err error)
 	// Stop and Retry return once they are committed and visible in Job. Stopping a job that is done, and retrying one that
-	// has nothing to retry, is a Conflict; stopping one that is stopped is not.
+	// has nothing to retry, is a Conflict; stopping one that is stopped is not. A retry is Invalid if a file of the input is gone, or has changed and has several
+	// splits.
 	Stop(ctx context.Context, id uint64) error
 	Retry(ctx context.Context, id uint64) error
 
