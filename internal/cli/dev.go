@@ -49,6 +49,7 @@ func (a *app) devCommand() *cobra.Command {
 	cmd.Flags().StringVar(&cfg.listen, "listen", listenDefault, "`address` for clients and workers; port 0: any free one")
 	cmd.Flags().IntVar(&cfg.workers, "workers", 2, "how many workers")
 	cmd.Flags().IntVar(&cfg.slots, "slots", 0, "slots of each worker (default: the CPUs, shared evenly)")
+	addNice(cmd, &cfg.nice, niceServer)
 	addAcceptHost(cmd, &cfg.hosts)
 	addAddressFile(cmd, &addressFile)
 	addLogLevel(cmd, &logLevel, "warn")

@@ -24,6 +24,7 @@ type runOptions struct {
 	cluster  string
 	workers  int
 	slots    int
+	nice     int
 	resume   string
 	logLevel string
 }
@@ -92,6 +93,7 @@ the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
 	addCluster(cmd, &o.cluster, "")
 	cmd.Flags().IntVar(&o.workers, "workers", 1, "workers of the embedded cluster")
 	cmd.Flags().IntVar(&o.slots, "slots", 0, "slots of each worker of the embedded cluster (default: one per CPU)")
+	addNice(cmd, &o.nice, 0)
 	cmd.Flags().StringVar(&o.resume, "resume", "", "resume the embedded run `id`; without id, the newest one that no process runs")
 	cmd.Flags().Lookup("resume").NoOptDefVal = resumeNewest
 	addLogLevel(cmd, &o.logLevel, "error")
@@ -122,7 +124,7 @@ func (a *app) runsDir() (string, error) {
 
 // runSubmitted runs a job on an existing cluster.
 func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, req *api.JobRequest) error {
-	for _, name := range []string{"workers", "slots"} {
+	for _, name := range []string{"workers", "slots", "nice"} {
 		if a.typed[name] {
 			return usagef(cmd, "--%s applies to an embedded run only; %s has its own workers", name, o.cluster)
 		}
@@ -226,7 +228,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		hold = make(chan struct{})
 	}
 	cluster, err := openEmbedded(ctx, embeddedConfig{
-		hold: hold, dataDir: dir.path, listen: "127.0.0.1:0", workers: o.workers, slots: o.slots, version: a.versionText(), logger: logger,
+		hold: hold, dataDir: dir.path, listen: "127.0.0.1:0", workers: o.workers, slots: o.slots, nice: o.nice, version: a.versionText(), logger: logger,
 		drainGrace: runGrace, reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -97,6 +98,23 @@ func writeAddress(file, address string) error {
 		return fmt.Errorf("address file: %w", err)
 	}
 	return nil
+}
+
+// niceServer is the default of --nice for servers: what they do for all must not wait for tasks that fill every core. A run is alone with its
+// tasks, and competes with the rest of the machine as xargs does.
+const niceServer = 5
+
+func addNice(cmd *cobra.Command, to *int, def int) {
+	*to = def
+	const most = 19
+	cmd.Flags().Func("nice", fmt.Sprintf("lower the CPU priority of tasks' commands by `N`, 0 to %d (default %d)", most, def), func(text string) error {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 || n > most {
+			return fmt.Errorf("want a number from 0 to %d", most)
+		}
+		*to = n
+		return nil
+	})
 }
 
 func addAcceptHost(cmd *cobra.Command, to *[]string) {

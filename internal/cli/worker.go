@@ -60,6 +60,7 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 	fs.IntVar(&f.Slots, "slots", 0, "attempts to run at a time (default: one per CPU)")
 	fs.StringVar(&f.memory, "memory", "", "memory `size` for attempts, such as 8GiB (default: not limited)")
 	fs.StringArrayVar(&f.labels, "label", nil, "label `key=value` that jobs can require; repeatable")
+	addNice(cmd, &f.Nice, niceServer)
 	addAcceptHost(cmd, &f.hosts)
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")

@@ -15,6 +15,9 @@ import (
 
 // Keeper runs one command at a time. Start, Wait and Close must not be called concurrently; Stop may be called at any time.
 type Keeper struct {
+	// Nice is added to the nice value of commands. Set it before the first Start.
+	Nice int
+
 	buf    []byte // for answers
 	dir    string // what the process has, of the last commands
 	env    []string
@@ -76,11 +79,12 @@ func (k *Keeper) spawn() error {
 		// A keeper that its command has stopped must notice the end of this process.
 		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGCONT},
 	}
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{argv0}, attr) // also if the file was replaced
+	argv := []string{argv0, strconv.Itoa(k.Nice)}
+	pid, err := syscall.ForkExec("/proc/self/exe", argv, attr) // also if the file was replaced
 	if errors.Is(err, syscall.ENOENT) {
 		var path string
 		if path, err = os.Executable(); err == nil {
-			pid, err = syscall.ForkExec(path, []string{argv0}, attr)
+			pid, err = syscall.ForkExec(path, argv, attr)
 		}
 	}
 	if err != nil {

@@ -158,6 +158,21 @@ func TestManyCommands(t *testing.T) {
 	}
 }
 
+func TestNice(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.keeper.Nice = 5
+	f.script("nice; nice -n 3 nice")
+	end, err := f.keeper.Wait()
+	own, ownErr := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	if ownErr != nil {
+		t.Fatal(ownErr)
+	}
+	if want := fmt.Sprintf("%d\n%d\n", 20-own+5, 20-own+8); err != nil || end.Status != 0 || f.output() != want {
+		t.Errorf("Wait() = %+v, %v, output %q, want %q", end, err, f.output(), want)
+	}
+}
+
 func TestStartFails(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

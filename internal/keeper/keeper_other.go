@@ -13,6 +13,9 @@ import (
 // Keeper runs one command at a time, in a process group. Start, Wait and Close must not be called concurrently; Stop may be
 // called at any time.
 type Keeper struct {
+	// Nice is added to the nice value of commands. Set it before the first Start.
+	Nice int
+
 	mu    sync.Mutex
 	pid   int // 0: none
 	grace *time.Timer
@@ -30,7 +33,11 @@ func (k *Keeper) Start(c *Command) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.pid, k.err = pid, err
+	if k.pid, k.err = pid, err; err == nil && k.Nice != 0 {
+		if own, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0); err == nil {
+			_ = syscall.Setpriority(syscall.PRIO_PROCESS, pid, own+k.Nice) // it may have ended
+		}
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -27,14 +28,14 @@ const (
 // A keeper runs during the initialization of this package, before that of most others: it stays small, and its only goroutine is
 // locked to the main thread, whose end is what the parent-death signal of commands refers to.
 func init() { //nolint:gochecknoinits // see above
-	if len(os.Args) != 1 || os.Args[0] != argv0 {
+	if len(os.Args) != 2 || os.Args[0] != argv0 {
 		return
 	}
 	if kind, err := unix.GetsockoptInt(socketFD, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_STREAM {
 		return
 	}
 	s := server{socket: socketFD}
-	s.prepare()
+	s.prepare(os.Args[1])
 	s.run()
 	os.Exit(0)
 }
@@ -42,6 +43,7 @@ func init() { //nolint:gochecknoinits // see above
 // server is the keeper's process.
 type server struct {
 	socket  int
+	nice    int    // of the commands; 0: as the keeper
 	in      []byte // received, not decoded
 	files   []int  // received with a start that is not complete
 	dir     string
@@ -78,7 +80,16 @@ type running struct {
 }
 
 // prepare sets what the commands inherit.
-func (s *server) prepare() {
+func (s *server) prepare(nice string) {
+	if n, _ := strconv.Atoi(nice); n != 0 {
+		own, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+		if err == nil {
+			const base = 20 // the system call returns 20 minus the value
+			s.nice = min(base-own+n, 19)
+			// A session may be scheduled as a group, in which nice values only matter among its processes.
+			_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(s.nice)), 0)
+		}
+	}
 	must := func(err error) {
 		if err != nil {
 			os.Exit(1)
@@ -270,6 +281,9 @@ func (s *server) start(r *start) {
 		errno, _ := err.(syscall.Errno) //nolint:errorlint // ForkExec returns it unwrapped
 		s.answer(&answer{ID: r.id, Errno: uint32(max(errno, 1))})
 		return
+	}
+	if s.nice != 0 {
+		_ = unix.Setpriority(unix.PRIO_PROCESS, pid, s.nice) // it may have ended
 	}
 	c.pid, c.answer.ID = pid, r.id
 	s.command = c

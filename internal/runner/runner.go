@@ -31,6 +31,8 @@ type Config struct {
 	DataDir string
 	// LogBytesMax limits an attempt's log to its first and its last half. Defaults to 1 MiB.
 	LogBytesMax int64
+	// Nice is added to the nice value of commands.
+	Nice int
 	// Worker returns the worker's number, which is unknown before registration. Defaults to 0.
 	Worker func() uint64
 	// Logger defaults to discarding.
@@ -44,6 +46,7 @@ type Runner struct {
 	scratchDir  string
 	dataDir     string
 	logBytesMax int64
+	nice        int
 	logger      *slog.Logger
 	host        string
 }
@@ -55,6 +58,7 @@ func New(cfg Config) *Runner {
 		scratchDir:  cfg.ScratchDir,
 		dataDir:     cfg.DataDir,
 		logBytesMax: cfg.LogBytesMax,
+		nice:        cfg.Nice,
 		logger:      cfg.Logger,
 	}
 	if r.logBytesMax <= 0 {
@@ -145,6 +149,7 @@ func (r *Runner) NewSlot() *Slot {
 	s := &Slot{runner: r}
 	s.input.host, s.input.stores = r.host, r.stores
 	s.log.sizeMax = r.logBytesMax
+	s.keeper.Nice = r.nice
 	s.stderr.dir = r.scratchDir
 	s.stderr.log = &s.log
 	s.files.slot = s

@@ -45,6 +45,8 @@ type Config struct {
 	Version string
 	// Jobs are the built-in jobs.
 	Jobs []bridgefour.Job
+	// Nice is added to the nice value of commands, so that the worker and a leader beside it are not slowed down by them.
+	Nice int
 	// DrainGrace is the time that a drain gives running attempts before it stops them. Defaults to 30 s.
 	DrainGrace time.Duration
 	// Stores hold the jobs' inputs and outputs.

@@ -79,7 +79,7 @@ func New(cfg Config) (*Worker, error) {
 	w.status.Store(&State{ClusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
-		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, DataDir: cfg.DataDir, Worker: w.number.Load, Logger: cfg.Logger,
+		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
 	st, tails := &stages{leader: w.leader, stores: cfg.Stores}, &tailLimit{}
