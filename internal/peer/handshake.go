@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // Versions of the messages. A program speaks Protocol and accepts ProtocolMin, that of the previous minor release, so that
@@ -53,10 +55,17 @@ const unreachable = "other leaders cannot reach %q (%v): set --advertise to host
 
 // check returns why a handshake is refused; nil: it is accepted.
 func (p policy) check(hs *peerpb.Handshake) *peerpb.Refusal {
+	if err := cmp.Or(
+		replica.Member{ID: hs.GetFrom(), Address: hs.GetAddress(), Directory: hs.GetDirectory()}.Check(), wire.Text("cluster_id", hs.GetClusterId()),
+		wire.Text("cluster_name", hs.GetClusterName()), wire.Text("version", hs.GetVersion()), wire.Text("incarnation", hs.GetIncarnation()),
+		wire.Text("directory", hs.GetDirectory()),
+	); err != nil {
+		return refuse(peerpb.Refusal_MALFORMED, false, "invalid handshake: %v", err)
+	}
 	from, address := who(hs.GetFrom(), hs.GetAddress()), checkAddress(hs.GetAddress())
 	switch {
-	case hs.GetFrom() == 0 || hs.GetDirectory() == "":
-		return refuse(peerpb.Refusal_MALFORMED, false, "the handshake of %s names no id or no data directory", from)
+	case hs.GetDirectory() == "":
+		return refuse(peerpb.Refusal_MALFORMED, false, "the handshake of %s names no data directory", from)
 	case address != nil:
 		return refuse(peerpb.Refusal_MALFORMED, false, unreachable, hs.GetAddress(), address)
 	case hs.GetProtocol() < ProtocolMin || Protocol < hs.GetProtocolMin():
@@ -114,6 +123,10 @@ func (p policy) checkMember(hs *peerpb.Handshake) *peerpb.Refusal {
 		return refuse(peerpb.Refusal_UNKNOWN, false, "cluster %s has no leader %d; it has %s: to make it one, start it with an empty data "+
 			"directory and --join %s", p.cluster(), id, ids(p.members.logged.List), p.self.Address)
 	}
+	if _, announced := p.members.announced[id]; !member && !announced && len(p.members.announced) >= replica.MembersMax {
+		return refuse(peerpb.Refusal_UNKNOWN, false, "leader %d is not known, and neither are %d others that are connected, which is the limit", id,
+			len(p.members.announced))
+	}
 	return nil
 }
 
@@ -146,6 +159,12 @@ func (p policy) outdated(from, version string, level uint32) *peerpb.Refusal {
 
 // checkApplicant returns why a node cannot join at all; nil: it may.
 func (p policy) checkApplicant(req *peerpb.JoinRequest) *peerpb.Refusal {
+	if err := cmp.Or(
+		replica.Member{ID: max(1, req.GetId()), Address: req.GetAddress(), Directory: req.GetDirectory()}.Check(), wire.Text("cluster_id", req.GetClusterId()),
+		wire.Text("cluster_name", req.GetClusterName()), wire.Text("version", req.GetVersion()), wire.Text("directory", req.GetDirectory()),
+	); err != nil {
+		return refuse(peerpb.Refusal_MALFORMED, true, "invalid request to join: %v", err)
+	}
 	from, address := "the node at "+req.GetAddress(), checkAddress(req.GetAddress())
 	switch {
 	case req.GetDirectory() == "":

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -8,6 +9,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
+	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // InviteRequest is a cluster's invitation to an unused node.
@@ -62,10 +66,20 @@ func (s service) Invite(ctx context.Context, req *peerpb.InviteRequest) (*peerpb
 	return &peerpb.InviteReply{}, nil
 }
 
+// invitingMax bounds the addresses of an invitation: members have two at most.
+const invitingMax = 2 * replica.MembersMax
+
 // checkInvite returns why an invitation is refused, or that this node is in that cluster already.
 func (p policy) checkInvite(req *peerpb.InviteRequest, fresh bool) (_ *peerpb.Refusal, here bool) {
 	m := p.members.logged
+	err := cmp.Or(wire.Text("cluster_id", req.GetClusterId()), wire.Text("cluster_name", req.GetClusterName()), wire.Text("version", req.GetVersion()),
+		wire.Limit("the number of leaders", uint64(len(req.GetLeaders())), invitingMax))
+	for _, address := range req.GetLeaders() {
+		err = cmp.Or(err, transport.CheckAddress(address))
+	}
 	switch {
+	case err != nil:
+		return refuse(peerpb.Refusal_MALFORMED, true, "invalid invitation: %v", err), false
 	case req.GetProtocol() < ProtocolMin || Protocol < req.GetProtocolMin():
 		return p.otherProtocol(fmt.Sprintf("cluster %q (%s)", req.GetClusterName(), req.GetClusterId()), req.GetVersion(),
 			req.GetProtocolMin(), req.GetProtocol()), false

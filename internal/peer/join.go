@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 const (
@@ -74,7 +77,10 @@ func Join(ctx context.Context, cfg JoinConfig) (JoinReply, error) {
 			return JoinReply{}, fmt.Errorf("join: %w", err)
 		}
 		if err == nil && reply.GetId() != 0 {
-			return placeOf(reply), nil
+			var place JoinReply
+			if place, err = placeOf(reply); err == nil {
+				return place, nil
+			}
 		}
 		hint = a.learn(address, reply, err)
 		if hint != "" && hints < hintsMax {
@@ -112,21 +118,22 @@ func (a *applicant) request(ctx context.Context, address string) (*peerpb.JoinRe
 
 // learn adds the addresses of an answer, and logs the answer if it is new. It returns the leader's address, if it was named.
 func (a *applicant) learn(address string, reply *peerpb.JoinReply, err error) (hint string) {
-	answer := fmt.Sprintf("it does not lead; %s does", reply.GetLeader())
+	var answer string
 	switch {
 	case err != nil:
 		answer = err.Error()
-	case reply.GetLeader() == "" || reply.GetLeader() == address:
+	case transport.CheckAddress(reply.GetLeader()) != nil || reply.GetLeader() == address:
 		answer = "no leader is elected"
 	default:
 		hint = reply.GetLeader()
+		answer = fmt.Sprintf("it does not lead; %s does", hint)
 	}
 	if a.answers[address] != answer {
 		a.answers[address] = answer
 		a.cfg.Logger.Info("asked a leader to join", "address", address, "answer", answer)
 	}
 	for _, other := range reply.GetLeaders() {
-		if len(a.known) < knownMax && !slices.Contains(a.known, other) {
+		if len(a.known) < knownMax && transport.CheckAddress(other) == nil && !slices.Contains(a.known, other) {
 			a.known = append(a.known, other)
 		}
 	}
@@ -184,7 +191,7 @@ func plain(err error) string {
 	return text
 }
 
-func placeOf(reply *peerpb.JoinReply) JoinReply {
+func placeOf(reply *peerpb.JoinReply) (JoinReply, error) {
 	place := JoinReply{
 		Cluster: reply.GetClusterId(), Name: reply.GetClusterName(), ID: reply.GetId(),
 		Members: replica.Members{Cluster: reply.GetClusterId(), Former: reply.GetFormer(), Removed: reply.GetRemoved()},
@@ -194,7 +201,10 @@ func placeOf(reply *peerpb.JoinReply) JoinReply {
 			ID: m.GetId(), Address: m.GetAddress(), Directory: m.GetDirectory(), Voter: m.GetVoter(),
 		})
 	}
-	return place
+	if err := cmp.Or(replica.Member{ID: place.ID}.Check(), place.Members.Check(), wire.Text("cluster_name", place.Name)); err != nil {
+		return JoinReply{}, fmt.Errorf("invalid answer: %w", err)
+	}
+	return place, nil
 }
 
 // Join implements peerpb.PeerServer.

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // RefusedError is why other leaders refuse this node for good: asking them again does not help.
@@ -36,10 +37,11 @@ func refusalOf(err error) *peerpb.Refusal {
 	}
 	for _, d := range s.Details() {
 		if r, ok := d.(*peerpb.Refusal); ok {
+			r.Reason = wire.FailureMessage(r.GetReason()) // cut
 			return r
 		}
 	}
-	return &peerpb.Refusal{Reason: s.Message()} // of a version that gives no details
+	return &peerpb.Refusal{Reason: wire.FailureMessage(s.Message())} // of a version that gives no details
 }
 
 // refused handles a member's refusal of this node.
@@ -66,6 +68,7 @@ func (t *Transport) refused(l *link, address string, refusal *peerpb.Refusal) {
 
 // logRefusal logs that this node has refused a caller, once per reason.
 func (t *Transport) logRefusal(caller string, r *peerpb.Refusal) {
+	caller = caller[:min(len(caller), wire.TextBytesMax)]
 	t.mu.Lock()
 	again := t.refusals[caller] == r.GetReason()
 	if len(t.refusals) >= refusalsMax {

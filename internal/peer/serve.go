@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
@@ -233,10 +234,35 @@ func (s service) Raft(stream incoming[peerpb.Batch]) error {
 	})
 }
 
+// batchMessagesMax bounds the messages of a batch. A sender's has about a megabyte.
+const batchMessagesMax = 64 << 10
+
+// countEntries counts the entries of an encoded message: decoded, each takes much more memory than its two bytes.
+func countEntries(raw []byte) (n int) {
+	const entries = 7 // field of raftpb.Message
+	for len(raw) > 0 {
+		field, _, size := protowire.ConsumeField(raw)
+		if size < 0 {
+			return n // decoding fails as well
+		}
+		if field == entries {
+			n++
+		}
+		raw = raw[size:]
+	}
+	return n
+}
+
 // decode decodes messages of a member.
 func (t *Transport) decode(from uint64, raw ...[]byte) ([]*raftpb.Message, error) {
+	if len(raw) > batchMessagesMax {
+		return nil, status.Errorf(codes.InvalidArgument, "leader %d sends %d messages at once, the limit is %d", from, len(raw), batchMessagesMax)
+	}
 	msgs := make([]*raftpb.Message, len(raw))
 	for i, r := range raw {
+		if n := countEntries(r); n > replica.MessageEntriesMax {
+			return nil, status.Errorf(codes.InvalidArgument, "a message of leader %d has %d entries, the limit is %d", from, n, replica.MessageEntriesMax)
+		}
 		m := &raftpb.Message{}
 		if err := proto.Unmarshal(r, m); err != nil {
 			return nil, status.Errorf(codes.InvalidArgument, "a message of leader %d: %v", from, err)

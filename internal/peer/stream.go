@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // errEnded means that the other side has ended the stream in order. For a snapshot this is success.
@@ -100,6 +101,9 @@ func (t *Transport) handshake(id uint64, lane peerpb.Lane) *peerpb.Handshake {
 func (t *Transport) welcomed(id uint64, address string, w *peerpb.Welcome) error {
 	if w == nil {
 		return fmt.Errorf("the leader at %s answers without a welcome", address)
+	}
+	if err := wire.Text("directory", w.GetDirectory()); err != nil {
+		return fmt.Errorf("invalid welcome of the leader at %s: %w", address, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

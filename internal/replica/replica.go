@@ -45,6 +45,12 @@ type (
 	PeerStatus = core.PeerStatus
 )
 
+// Limits of what other members send.
+const (
+	MembersMax        = core.MembersMax
+	MessageEntriesMax = core.MessageEntriesMax
+)
+
 const (
 	defaultTick          = 10 * time.Millisecond
 	defaultSnapshotBytes = 64 << 20

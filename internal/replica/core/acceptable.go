@@ -113,7 +113,7 @@ func acceptableSnapshot(m *raftpb.Message) error {
 	case p.Term == 0 || p.Term > m.GetTerm():
 		return fmt.Errorf("its snapshot has term %d, want 1 to %d", p.Term, m.GetTerm())
 	}
-	if err := p.Members.check(); err != nil {
+	if err := p.Members.Check(); err != nil {
 		return fmt.Errorf("its snapshot: %w", err)
 	}
 	return nil

@@ -107,10 +107,13 @@ func (m Member) Check() error {
 	return nil
 }
 
-// check returns why these cannot be the members of a cluster.
-func (m *Members) check() error {
+// Check returns why these cannot be the members of a cluster.
+func (m *Members) Check() error {
 	if len(m.List) > MembersMax || len(m.Cluster) > NameBytesMax {
 		return fmt.Errorf("%d members of a cluster whose id has %d bytes, the limits are %d and %d", len(m.List), len(m.Cluster), MembersMax, NameBytesMax)
+	}
+	if !slices.IsSortedFunc(m.List, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) }) {
+		return errors.New("the members are not in order")
 	}
 	if len(m.voters()) == 0 {
 		return errors.New("no member is a voter")
