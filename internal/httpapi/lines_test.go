@@ -1,16 +1,21 @@
 package httpapi
 
 import (
+	"bufio"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
 // decodeWhole decodes a submission as encoding/json does, and cuts it into lines.
@@ -118,5 +123,28 @@ func TestBodyIsBounded(t *testing.T) {
 		if !api.IsStatus(err, http.StatusRequestEntityTooLarge) && !api.IsStatus(err, http.StatusUnprocessableEntity) {
 			t.Errorf("%.40s: %v, want 413 or 422", body, err)
 		}
+	}
+}
+
+// TestRefusedBodyIsRead: a client that reads no answer before it has sent everything gets the reason, not a connection that is reset.
+func TestRefusedBodyIsRead(t *testing.T) {
+	server := httptest.NewServer(newAPI(httpapitest.NewFake()))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String()) //nolint:noctx // it listens
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // only read
+	body := `{"name":"` + strings.Repeat("x", 10*jobBytesMax) + `"}`
+	if _, err := fmt.Fprintf(conn, "POST /v1/jobs HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", server.Listener.Addr(), len(body), body); err != nil {
+		t.Fatalf("the body is not read: %v", err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("no answer: %v", err)
+	}
+	defer answer.Body.Close() //nolint:errcheck // only read
+	if answer.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("status %d, want 413", answer.StatusCode)
 	}
 }

@@ -57,7 +57,11 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {
 	id, warnings, err := a.leader.SubmitStream(r.Context(), key, func(line func([]byte) error) (*api.JobRequest, error) {
 		body := newPacedReader(w, r, submitBytesMax)
 		defer body.done()
-		return decodeSubmit(r, body, line)
+		req, err := decodeSubmit(r, body, line)
+		if err != nil { // a client that is still sending would miss the answer
+			_, _ = io.CopyN(io.Discard, body, discardBytesMax)
+		}
+		return req, err
 	})
 	if err != nil {
 		a.writeError(w, r, err)
