@@ -27,7 +27,6 @@ type End struct {
 	StuckPID   int           // one of them
 	OverMemory uint64        // bytes in use when the limit was exceeded, or 0
 	CPU        time.Duration // of all processes
-	PeakMemory uint64        // resident bytes of the largest process
 }
 
 // ErrKilled is the error of a command whose keeper was killed.

@@ -197,7 +197,7 @@ func (k *Keeper) Wait() (End, error) {
 	}
 	return End{
 		Status: syscall.WaitStatus(a.Status), Left: int(a.Left), Stuck: int(a.Stuck), StuckPID: int(a.StuckPID),
-		OverMemory: a.OverMemory, CPU: time.Duration(a.CPU), PeakMemory: a.Peak, //nolint:gosec // nanoseconds
+		OverMemory: a.OverMemory, CPU: time.Duration(a.CPU), //nolint:gosec // nanoseconds
 	}, nil
 }
 

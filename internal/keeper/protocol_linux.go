@@ -80,16 +80,16 @@ func (d *decoder) texts(list []string) []string {
 // answer is the end of a command on the socket.
 type answer struct {
 	ID, Errno, Status, Left, Stuck, StuckPID uint32
-	OverMemory, CPU, Peak                    uint64
+	OverMemory, CPU                          uint64
 }
 
-const answerSize = 6*4 + 3*8
+const answerSize = 6*4 + 2*8
 
 func (a *answer) append(buf []byte) []byte {
 	for _, n := range []uint32{a.ID, a.Errno, a.Status, a.Left, a.Stuck, a.StuckPID} {
 		buf = binary.LittleEndian.AppendUint32(buf, n)
 	}
-	for _, n := range []uint64{a.OverMemory, a.CPU, a.Peak} {
+	for _, n := range []uint64{a.OverMemory, a.CPU} {
 		buf = binary.LittleEndian.AppendUint64(buf, n)
 	}
 	return buf
@@ -99,7 +99,7 @@ func (a *answer) decode(buf []byte) {
 	for i, to := range []*uint32{&a.ID, &a.Errno, &a.Status, &a.Left, &a.Stuck, &a.StuckPID} {
 		*to = binary.LittleEndian.Uint32(buf[4*i:])
 	}
-	for i, to := range []*uint64{&a.OverMemory, &a.CPU, &a.Peak} {
+	for i, to := range []*uint64{&a.OverMemory, &a.CPU} {
 		*to = binary.LittleEndian.Uint64(buf[6*4+8*i:])
 	}
 }

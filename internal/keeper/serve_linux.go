@@ -406,7 +406,6 @@ func (s *server) reap(c *running) (none bool) {
 			continue
 		}
 		c.answer.CPU += uint64(usage.Utime.Nano() + usage.Stime.Nano())
-		c.answer.Peak = max(c.answer.Peak, uint64(usage.Maxrss)<<10)
 		if pid == c.pid {
 			c.ended, c.answer.Status = true, uint32(status)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -98,8 +99,11 @@ func (r *run) start(ctx context.Context) *Failure {
 		Path: r.path, Argv: r.argv, Dir: c.dir, Env: c.env, EnvMore: c.attemptEnv(t, r.item),
 		Files: [3]uintptr{stdin, stdout, stderr}, Memory: t.Job.GetMemory(),
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.E2BIG):
 		return c.startFailure(r.path, r.argv, r.item, err)
+	case err != nil: // there is no keeper
+		return Failed(wire.FailureKind_PROGRAM_ERROR, "start %q on %s: %v", r.path, c.host, err)
 	}
 	return nil
 }
@@ -145,7 +149,9 @@ func (r *run) verdict(end *keeper.End, inputErr error) *Failure {
 		return Failed(wire.FailureKind_OUT_OF_MEMORY, "used %s of memory; the job allows %s (--memory)",
 			sizeText(end.OverMemory), sizeText(j.GetMemory()))
 	case r.reason == stopTimeout:
-		return timedOut(j)
+		f := timedOut(j)
+		f.Message += fmt.Sprintf("; its processes used %v of CPU time", end.CPU.Round(time.Millisecond))
+		return f
 	case inputErr != nil:
 		return JobFailure(inputErr)
 	case status.Signaled():

@@ -213,7 +213,7 @@ func TestCommandIsFoundLater(t *testing.T) {
 
 func TestCommandTimeout(t *testing.T) {
 	f := shell(t, &wire.Job{TimeoutMs: 50}, "echo partial; echo waiting >&2; sleep 1000 & wait")
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 50ms\nwaiting")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 50ms; its processes used ", " of CPU time\nwaiting")
 	f.job = &wire.Job{Id: 12, Uid: "uid", Output: f.output, TimeoutMs: 50, Program: commandProgram("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")}
 	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 50ms")
 }
@@ -221,7 +221,7 @@ func TestCommandTimeout(t *testing.T) {
 func TestCommandGrace(t *testing.T) {
 	const script = `trap 'sleep 0.5; echo cleaned >&2; exit 1' TERM; while :; do sleep 0.01; done`
 	f := shell(t, &wire.Job{TimeoutMs: 200, GraceMs: 60_000}, script)
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 200ms\n", "cleaned")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 200ms;", "cleaned")
 	f = shell(t, &wire.Job{TimeoutMs: 200, GraceMs: 1}, script)
 	out := f.run(t.Context(), nil)
 	f.wantFailure(out, wire.FailureKind_TIMEOUT)

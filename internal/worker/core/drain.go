@@ -44,12 +44,14 @@ func (c *Core) preempt() {
 		return
 	}
 	d.stopped = true
-	d.until = c.now.Add(KillTimeout)
+	var grace time.Duration
 	for slot := range c.slots {
-		if c.slots[slot].chunk != nil {
+		if chunk := c.slots[slot].chunk; chunk != nil {
+			grace = max(grace, time.Duration(chunk.Job.GetGraceMs())*time.Millisecond)
 			c.stop(slot)
 		}
 	}
+	d.until = c.now.Add(KillTimeout + grace)
 }
 
 func (c *Core) advanceDrain() {
