@@ -239,3 +239,34 @@ func TestHelloIsAnsweredAtOnce(t *testing.T) {
 		t.Errorf("a worker that is refused is sent %v", m)
 	}
 }
+
+// A worker of protocol 1 would cut every file at line ends: it gets no leases of a job with other records, or a header.
+func TestOldWorkersCutLines(t *testing.T) {
+	for name, spec := range map[string]*state.Spec{"records": {Records: "csv"}, "header": {Header: 1}, "lines": {}} {
+		r := &coreRig{t: t, now: time.UnixMilli(1), machine: state.New()}
+		if err := r.machine.Apply(1, state.RaiseLevel(0, state.FeatureLevel, "test").Data(), &state.Result{}); err != nil {
+			t.Fatal(err)
+		}
+		r.log = &testLog{machine: r.machine, term: 1, index: 1, latency: func() time.Duration { return 0 }}
+		r.core = NewCore(CoreConfig{Machine: r.machine, Term: 1, Now: r.now, Seed: 1})
+		spec.Output, spec.Spool = "/x", true
+		spec.Input, _ = state.RangeInput(1, 3)
+		done := func(protocol uint32) int {
+			w := &busyWorker{session: SessionID(len(r.workers) + 1)}
+			r.workers = append(r.workers, w)
+			r.step(Hello{w.session, &wire.Hello{Identity: fmt.Sprint(protocol), Incarnation: "x", Slots: 1, Protocol: protocol, ProtocolMin: 1}})
+			for range 10 {
+				r.step()
+			}
+			return w.done
+		}
+		r.step(Command{"", func(e *state.Entry) { e.Submit("", "uid", "", spec) }})
+		old := done(1)
+		if wanted := name == "lines"; (old > 0) != wanted {
+			t.Errorf("%s: an old worker has run %d tasks, want some: %v", name, old, wanted)
+		}
+		if n := old + done(wire.Protocol); n < 3 {
+			t.Errorf("%s: %d tasks were run, want 3", name, n)
+		}
+	}
+}
