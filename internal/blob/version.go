@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/dustin/go-humanize"
 )
 
@@ -51,6 +52,23 @@ func (v Version) To(now Version) Change {
 		return Changed
 	}
 	return Same
+}
+
+// tailBytes is how much of a file TailSum reads.
+const tailBytes = 4 << 10
+
+// TailSum returns a sum of the bytes before size, which tells a file that was appended to from one that was rewritten. It is 0 if the
+// store cannot read them: then its files do not grow.
+func TailSum(file File, size int64) (uint64, error) {
+	local, ok := file.(LocalFile)
+	if !ok {
+		return 0, nil
+	}
+	tail := make([]byte, min(size, tailBytes))
+	if _, err := local.ReadAt(tail, size-int64(len(tail))); err != nil {
+		return 0, explain("read", Location(local.Name()), err)
+	}
+	return max(1, xxhash.Sum64(tail)), nil
 }
 
 // Difference describes both versions, for users: what it was and what it is.

@@ -9,4 +9,4 @@ const EntryBytesMax = 16 << 20
 const workBytesMax = 16 << 20
 
 // leaseBytes bounds the size of a lease in a message without its path or line.
-const leaseBytes = 96
+const leaseBytes = 112

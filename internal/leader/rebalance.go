@@ -134,6 +134,6 @@ func (c *Core) split(job *state.Job, task uint64) *wire.Split {
 	}
 	return &wire.Split{Kind: &wire.Split_File{File: &wire.FileSplit{
 		Path: s.Path, Offset: s.Offset, Length: s.Length, Whole: s.Whole,
-		Size: s.Version.Size, ModifiedUnixNs: s.Version.Modified, Identity: s.Version.Identity,
+		Size: s.Version.Size, ModifiedUnixNs: s.Version.Modified, Identity: s.Version.Identity, Tail: s.Version.Tail,
 	}}}
 }

@@ -109,6 +109,9 @@ func (a *again) file(ctx context.Context, f *state.File) {
 	}
 	was := blob.Version{Size: int64(f.Version.Size), Modified: f.Version.Modified, Identity: f.Version.Identity} //nolint:gosec // of a file
 	change := was.To(info.Version)
+	if err == nil && change == blob.Grown && f.Version.Tail != 0 && !a.sameTail(ctx, store, name, f) {
+		change = blob.Changed
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		a.refuse(f.Task, "input %q does not exist any more on the leader's machine: put it back, or submit the job again", f.Path)
@@ -128,6 +131,17 @@ func (a *again) file(ctx context.Context, f *state.File) {
 			Task: f.Task, Version: state.Version{Size: uint64(info.Size), Modified: info.Modified, Identity: info.Identity}, //nolint:gosec // of a file
 		})
 	}
+}
+
+// sameTail reports whether the bytes before the end that a file had are what they were.
+func (a *again) sameTail(ctx context.Context, store blob.Store, name blob.Location, f *state.File) bool {
+	file, err := store.Open(ctx, name, 0)
+	if err != nil {
+		return false
+	}
+	defer file.Close()                                     //nolint:errcheck // only read from
+	tail, err := blob.TailSum(file, int64(f.Version.Size)) //nolint:gosec // of a file
+	return err == nil && tail == f.Version.Tail
 }
 
 // errors returns the refusals in the order of the files.

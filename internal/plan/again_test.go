@@ -29,15 +29,16 @@ func TestAgain(t *testing.T) {
 		changed []uint64 // tasks
 		refused string
 	}{
-		"nothing":     {change: func() error { return nil }},
-		"replaced":    {change: replace(short, "other"), changed: []uint64{0}},
-		"grown":       {change: write(short, "longer than one split"), changed: []uint64{0}},
-		"touched":     {change: func() error { return os.Chtimes(short, time.Time{}, time.Unix(1e9, 0)) }, changed: []uint64{0}},
-		"two":         {change: func() error { return errors.Join(replace(packed, "p")(), replace(short, "")()) }, changed: []uint64{0, 3}},
-		"long grown":  {change: write(long, longText+"more\n")},
-		"long":        {change: replace(long, longText), refused: "b-long\" has changed since the job was submitted: it was 17 bytes, modified "},
-		"long shrank": {change: write(long, "x"), refused: "the job reads it in 2 splits, so it cannot read it in its new form: submit it again"},
-		"gone":        {change: func() error { return os.Remove(packed) }, refused: "c-packed.gz\" does not exist any more on the leader's machine"},
+		"nothing":        {change: func() error { return nil }},
+		"replaced":       {change: replace(short, "other"), changed: []uint64{0}},
+		"grown":          {change: write(short, "longer than one split"), changed: []uint64{0}},
+		"touched":        {change: func() error { return os.Chtimes(short, time.Time{}, time.Unix(1e9, 0)) }, changed: []uint64{0}},
+		"two":            {change: func() error { return errors.Join(replace(packed, "p")(), replace(short, "")()) }, changed: []uint64{0, 3}},
+		"long grown":     {change: write(long, longText+"more\n")},
+		"long rewritten": {change: write(long, "X"+longText), refused: "the job reads it in 2 splits"},
+		"long":           {change: replace(long, longText), refused: "b-long\" has changed since the job was submitted: it was 17 bytes, modified "},
+		"long shrank":    {change: write(long, "x"), refused: "the job reads it in 2 splits, so it cannot read it in its new form: submit it again"},
+		"gone":           {change: func() error { return os.Remove(packed) }, refused: "c-packed.gz\" does not exist any more on the leader's machine"},
 		"a folder": {
 			change: func() error { return errors.Join(os.Remove(short), os.Mkdir(short, 0o700)) }, refused: "a-short\" is a folder now",
 		},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/format"
 	"github.com/bridgefour/bridgefour/internal/record"
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -58,6 +59,9 @@ func (l *fileList) look(ctx context.Context, c *candidate) error {
 		return err
 	}
 	c.format = format.Detect(prefix[:n])
+	if c.version.Tail, err = blob.TailSum(file, int64(c.version.Size)); err != nil && !errors.Is(err, io.EOF) { // nor is it by its tasks
+		return err
+	}
 	if c.format != format.Text || !l.p.kind.IsCSV() {
 		return nil
 	}

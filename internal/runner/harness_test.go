@@ -44,6 +44,10 @@ func wholeFile(path string) *wire.Split {
 func planned(file *wire.FileSplit) *wire.Split {
 	if info, err := blob.NewFiles().Stat(context.Background(), blob.Location(file.GetPath())); err == nil {
 		file.Size, file.ModifiedUnixNs, file.Identity = uint64(info.Size), info.Modified, info.Identity
+		if f, err := blob.NewFiles().Open(context.Background(), info.Name, 0); err == nil && !file.GetWhole() {
+			file.Tail, _ = blob.TailSum(f, info.Size)
+			_ = f.Close()
+		}
 	}
 	return &wire.Split{Kind: &wire.Split_File{File: file}}
 }

@@ -23,10 +23,12 @@ type plannedFile struct {
 	// first check sets was.
 	known, checked bool
 	grownTo        int64 // its last size that was larger
+	// tail is blob.TailSum of what was planned: of the split, or as it was when the file was opened; 0: not known.
+	tail uint64
 }
 
 func (f *plannedFile) plan(split *wire.FileSplit, host string) {
-	*f = plannedFile{path: string(split.GetPath()), host: host, whole: split.GetWhole()}
+	*f = plannedFile{path: string(split.GetPath()), host: host, whole: split.GetWhole(), tail: split.GetTail()}
 	f.was = blob.Version{Size: int64(split.GetSize()), Modified: split.GetModifiedUnixNs(), Identity: split.GetIdentity()} //nolint:gosec // of a file
 	f.known = f.was.Modified != 0 || f.was.Identity != 0
 	if !f.known {
@@ -52,6 +54,11 @@ func (f *plannedFile) check(now blob.Version) error {
 		return nil
 	case blob.Changed:
 	}
+	return f.changed(now, first)
+}
+
+// changed is the error that the file is not what it was.
+func (f *plannedFile) changed(now blob.Version, first bool) error {
 	since, wayOut := "the job was submitted", "the job reads it in several splits: submit it again"
 	was, is := f.was.Difference(now)
 	switch {
@@ -94,6 +101,10 @@ func (f *inputFile) open(ctx context.Context, stores blob.Stores, offset int64) 
 	}
 	err = f.verify()
 	f.left = max(0, f.was.Size-offset)
+	const atOnce = 64 << 10 // hardly anything happens while a smaller file is read
+	if err == nil && f.tail == 0 && f.was.Size > atOnce {
+		f.tail, err = f.tailSum()
+	}
 	return err
 }
 
@@ -105,11 +116,22 @@ func (f *inputFile) verify() error {
 	now, err := f.file.Version()
 	if err != nil {
 		err = program.InputError(f.path, f.host, err)
-	} else {
-		err = f.check(now)
+	} else if err = f.check(now); err == nil && f.grownTo > 0 && f.tail != 0 {
+		var tail uint64
+		if tail, err = f.tailSum(); err == nil && tail != f.tail {
+			err = f.changed(now, false)
+		}
 	}
 	f.err = err
 	return err
+}
+
+func (f *inputFile) tailSum() (uint64, error) {
+	sum, err := blob.TailSum(f.file, f.was.Size)
+	if err != nil {
+		f.err = program.InputError(f.path, f.host, err)
+	}
+	return sum, f.err
 }
 
 // Read ends as far as the file was planned, also if it has grown. If a file ends before that, it has changed, or its store is at fault.

@@ -161,6 +161,33 @@ func TestInputChangedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestInputRewrittenLonger: the same file with a longer text has not just grown. That is known if it happens while the file is read, and for
+// a file of several splits.
+func TestInputRewrittenLonger(t *testing.T) {
+	longer := strings.ReplaceAll(inputText, "old", "newer")
+	path := writeFile(t, t.TempDir(), "input", inputText)
+	half := fileSplit(path, 0, int64(len(inputText)/2))
+	if err := os.WriteFile(path, []byte(longer), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := newBuiltin(t, &wire.Job{}, copyTask)
+	f.wantInput(f.run(t.Context(), half), false, path, "")
+	f = newCommandFixture(t, &wire.Job{}, "cat")
+	f.wantInput(f.run(t.Context(), half), false, path, "")
+
+	path = writeFile(t, t.TempDir(), "input", inputText)
+	f = newBuiltin(t, &wire.Job{}, func(ctx context.Context, task *bridgefour.Task) error {
+		if _, err := io.CopyN(task.Out(), task, 100); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(longer), 0o600); err != nil {
+			return err
+		}
+		return copyTask(ctx, task)
+	})
+	f.wantInput(f.run(t.Context(), wholeFile(path)), false, path, "")
+}
+
 // TestInputChangedByCommand: commands that read the file themselves are checked at their end.
 func TestInputChangedByCommand(t *testing.T) {
 	for script, test := range map[string]struct {

@@ -118,7 +118,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			t.Fatal(err)
 		}
 	}
-	files.AddFile([]byte("/data/\xff.txt"), Version{Size: 25, Modified: 1_700_000_000_123_456_789, Identity: 0xabcd_1234_0000_0007}, false)
+	files.AddFile([]byte("/data/\xff.txt"), Version{Size: 25, Modified: 1_700_000_000_123_456_789, Identity: 0xabcd_1234_0000_0007, Tail: 99}, false)
 	files.AddFile([]byte("/data/b.gz"), Version{Size: 99, Modified: -1, Identity: 0xabcd_ffff_ffff_ffff}, true)
 	for _, line := range []string{"one", "", "\xff three"} {
 		lines.AddLine([]byte(line))

@@ -39,8 +39,8 @@ type Input struct {
 type Block struct {
 	First uint64 // task index of its first split
 	Data  []byte // flate: uvarint length, bytes, then for files uvarint size<<1 | whole
-	// Versions are two columns of the files of the block, as flate: Modified as the zigzag difference to the file before, then Identity
-	// XOR that of the file before. The first is relative to zero. Each column is the lowest bytes of all its values, then the next ones: most
+	// Versions are columns of the files of the block, as flate: Modified as the zigzag difference to the file before, Identity XOR that of
+	// the file before, and Tail. The first is relative to zero. Each column is the lowest bytes of all its values, then the next ones: most
 	// of the higher bytes are zero. Empty: unknown, as in all inputs of before feature level 2.
 	Versions []byte
 	// Cuts are the beginnings of the splits of the files that have several, as flate: for each split but the first of a file, uvarint how far
@@ -53,6 +53,7 @@ type Version struct {
 	Size     uint64
 	Modified int64  // Unix ns
 	Identity uint64 // tells the file from others, whatever its name; see blob.Version
+	Tail     uint64 // of a file of several splits: blob.TailSum; 0: unknown
 }
 
 // Known reports whether there is more than a size to compare.
@@ -334,17 +335,19 @@ func inflate(data []byte) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(data)), math.MaxUint32))
 }
 
-// versionColumns are two columns of eight bytes.
-const versionColumns = 16
+// versionBytes are three columns of eight bytes.
+const versionBytes = 24
 
 // packVersions makes the columns of Block.Versions.
 func packVersions(list []Version) []byte {
-	columns := make([]byte, versionColumns*len(list))
+	n := len(list)
+	columns := make([]byte, versionBytes*n)
 	var last Version
 	for i, v := range list {
 		delta := v.Modified - last.Modified
-		putColumn(columns, len(list), i, uint64(delta<<1^delta>>63))
-		putColumn(columns[len(columns)/2:], len(list), i, v.Identity^last.Identity)
+		putColumn(columns, n, i, uint64(delta<<1^delta>>63))
+		putColumn(columns[8*n:], n, i, v.Identity^last.Identity)
+		putColumn(columns[16*n:], n, i, v.Tail)
 		last = v
 	}
 	return columns
@@ -369,15 +372,17 @@ func unpackVersions(data []byte, entries []entry) error {
 	if err != nil {
 		return err
 	}
-	if len(columns) != versionColumns*len(entries) {
+	if len(columns) != versionBytes*len(entries) {
 		return errBlock
 	}
 	var last Version
+	n := len(entries)
 	for i := range entries {
-		delta := column(columns, len(entries), i)
+		delta := column(columns, n, i)
 		last.Modified += int64(delta>>1) ^ -int64(delta&1)
-		last.Identity ^= column(columns[len(columns)/2:], len(entries), i)
-		entries[i].version.Modified, entries[i].version.Identity = last.Modified, last.Identity
+		last.Identity ^= column(columns[8*n:], n, i)
+		v := &entries[i].version
+		v.Modified, v.Identity, v.Tail = last.Modified, last.Identity, column(columns[16*n:], n, i)
 	}
 	return nil
 }

@@ -153,7 +153,7 @@ func TestFilesCovered(t *testing.T) {
 		b := NewFiles(splitSize)
 		var total uint64
 		for _, f := range list {
-			b.AddFile([]byte(f.path), Version{Size: f.size, Modified: f.modified, Identity: f.identity}, f.whole)
+			b.AddFile([]byte(f.path), Version{Size: f.size, Modified: f.modified, Identity: f.identity, Tail: f.identity / 3}, f.whole)
 			total += f.size
 		}
 		in, err := b.Input()
@@ -172,7 +172,7 @@ func TestFilesCovered(t *testing.T) {
 				if uncut := f.whole || splitSize == 0; s.Whole != uncut || !uncut && s.Length > splitSize {
 					t.Fatalf("Split(%d) has %d bytes, whole %v; cut at %d, whole %v", i, s.Length, s.Whole, splitSize, f.whole)
 				}
-				if want := (Version{Size: f.size, Modified: f.modified, Identity: f.identity}); s.Version != want {
+				if want := (Version{Size: f.size, Modified: f.modified, Identity: f.identity, Tail: f.identity / 3}); s.Version != want {
 					t.Fatalf("Split(%d) has version %+v, want %+v", i, s.Version, want)
 				}
 				if s.Length == 0 && f.size > 0 {

@@ -347,6 +347,7 @@ func (c *codec) fileChange(f *FileChange) {
 	number(c, 2, &f.Version.Size)
 	c.int(3, &f.Version.Modified)
 	number(c, 4, &f.Version.Identity)
+	c.fixed(5, &f.Version.Tail)
 	c.end("a changed file")
 }
 

@@ -2109,6 +2109,7 @@ type FileSplit struct {
 	Size           uint64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
 	ModifiedUnixNs int64  `protobuf:"fixed64,6,opt,name=modified_unix_ns,json=modifiedUnixNs,proto3" json:"modified_unix_ns,omitempty"`
 	Identity       uint64 `protobuf:"fixed64,7,opt,name=identity,proto3" json:"identity,omitempty"` // the file, whatever its name: of the store that both use
+	Tail           uint64 `protobuf:"fixed64,8,opt,name=tail,proto3" json:"tail,omitempty"`         // a sum of its last bytes, to be compared if it has grown; 0: unknown
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2188,6 +2189,13 @@ func (x *FileSplit) GetModifiedUnixNs() int64 {
 func (x *FileSplit) GetIdentity() uint64 {
 	if x != nil {
 		return x.Identity
+	}
+	return 0
+}
+
+func (x *FileSplit) GetTail() uint64 {
+	if x != nil {
+		return x.Tail
 	}
 	return 0
 }
@@ -3024,7 +3032,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05Split\x12\x14\n" +
 	"\x04item\x18\x01 \x01(\fH\x00R\x04item\x123\n" +
 	"\x04file\x18\x02 \x01(\v2\x1d.bridgefour.wire.v1.FileSplitH\x00R\x04fileB\x06\n" +
-	"\x04kind\"\xbf\x01\n" +
+	"\x04kind\"\xd3\x01\n" +
 	"\tFileSplit\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
@@ -3032,7 +3040,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x05whole\x18\x04 \x01(\bR\x05whole\x12\x12\n" +
 	"\x04size\x18\x05 \x01(\x04R\x04size\x12(\n" +
 	"\x10modified_unix_ns\x18\x06 \x01(\x10R\x0emodifiedUnixNs\x12\x1a\n" +
-	"\bidentity\x18\a \x01(\x06R\bidentity\"\x97\x01\n" +
+	"\bidentity\x18\a \x01(\x06R\bidentity\x12\x12\n" +
+	"\x04tail\x18\b \x01(\x06R\x04tail\"\x97\x01\n" +
 	"\n" +
 	"LogRequest\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x10\n" +
