@@ -185,8 +185,8 @@ func TestStartWithAnImpossibleTerm(t *testing.T) {
 	}
 }
 
-// FuzzReceive gives a member any messages: it goes on, or refuses them, and starts again from what is on its disk.
-func FuzzReceive(f *testing.F) {
+// FuzzMessages gives a member any messages: it goes on, or refuses them, and starts again from what is on its disk.
+func FuzzMessages(f *testing.F) {
 	add := func(messages ...*raftpb.Message) {
 		var in []byte
 		for _, m := range messages {
