@@ -106,3 +106,17 @@ func TestFloodOfAWorker(t *testing.T) {
 		t.Errorf("the worker logs:\n%s", tail(log))
 	}
 }
+
+// TestWorkerWithoutFiles: a worker with more slots than its open files allow returns attempts uncharged, says so, and goes on with the slots that
+// have enough.
+func TestWorkerWithoutFiles(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	w := c.launch("worker", c.withFiles(64, binary, "worker", "--data-dir", c.path("worker"), "--leader", c.known, "--slots", "40"))
+	c.untilAlive(1)
+	out := c.path("out")
+	c.done(c.submit(&api.JobRequest{Range: numbers(60), Output: out, Program: item("sleep 0.2", printItem), Retries: new(0)}))
+	if log := w.readStderr(); !strings.Contains(log, "attempt returned") || !strings.Contains(log, "ulimit -n") {
+		t.Errorf("the worker logs:\n%s", tail(log))
+	}
+}

@@ -76,7 +76,7 @@ func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 		s.sink.Begin(tasklog.Attempt{
 			Job: ch.Job.GetId(), Stage: ch.Stage, Index: a.Index, Number: a.Number, Lease: a.Lease,
 		})
-		res := s.runAttempt(ctx, a, stage, ch.Action)
+		res := s.returnForFiles(ctx, s.runAttempt(ctx, a, stage, ch.Action))
 		s.sink.End()
 		if res.Failure != nil {
 			s.keepTail(ctx, res.Failure)

@@ -1,0 +1,55 @@
+package worker
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker/core"
+)
+
+// A worker without files returns the attempt, says so and pauses; other failures are the task's, also those of a command that had no files.
+func TestNoFilesLeft(t *testing.T) {
+	for _, test := range []struct {
+		kind     wire.FailureKind
+		message  string
+		returned bool
+	}{
+		{wire.FailureKind_OUTPUT_ERROR, `output: open "/out/x": too many open files in this process; raise its limit (ulimit -n)`, true},
+		{wire.FailureKind_OUTPUT_ERROR, `output: open "/out/x": no space left on device`, false},
+		{wire.FailureKind_PROGRAM_ERROR, "exit status 1\ncat: x: too many open files", false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			closed := 0
+			s := &slot{logger: slog.New(slog.NewTextHandler(&log, nil)), runner: closing{n: &closed}, fresh: func() attemptRunner { return nil }}
+			begun := time.Now()
+			res := s.returnForFiles(t.Context(), core.Result{Failure: &wire.Failure{Kind: test.kind, Message: test.message}})
+			if res.Canceled != test.returned || (res.Failure == nil) != test.returned {
+				t.Errorf("%q: result %+v, want returned %v", test.message, res, test.returned)
+			}
+			if (closed == 1) != test.returned {
+				t.Errorf("%q: the runner was closed %d times", test.message, closed)
+			}
+			if paused := time.Since(begun) == filesPause; paused != test.returned || strings.Contains(log.String(), "ulimit -n") != test.returned {
+				t.Errorf("%q: paused %v, logged %q", test.message, paused, log.String())
+			}
+		})
+	}
+}
+
+// closing counts its ends.
+type closing struct {
+	attemptRunner
+
+	n *int
+}
+
+func (c closing) Close() error {
+	*c.n++
+	return nil
+}
