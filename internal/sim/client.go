@@ -92,6 +92,8 @@ func (w *World) planJobs() {
 			p.spec.Stages = twoInputs(uint64(n), !p.spec.Spool)
 		case oneOf(p.lot>>8, 3):
 			p.files = n
+		case n >= 4 && oneOf(p.lot>>16, 3):
+			p.spec.Input = longLines(n)
 		}
 		w.plans[p.uid] = p
 		c := w.clients[i%len(w.clients)]
@@ -203,8 +205,7 @@ func (c *client) submit(p *jobPlan, then func()) {
 		p.spec.Input = c.w.inputs.list(p)
 	}
 	op := c.w.history.call(c.number, c.w.now, request{opSubmit, p.key})
-	add := func(e *state.Entry) { e.Submit(p.key, p.uid, p.spec.User, p.spec) }
-	c.ask(c.target(), func(l *simLeader, answer func(reply)) { l.write(p.key, add, answer) }, func(r reply) {
+	c.ask(c.target(), func(l *simLeader, answer func(reply)) { l.submit(p, answer) }, func(r reply) {
 		c.redirect(r)
 		switch {
 		case r.again || r.unknown:

@@ -41,6 +41,7 @@ const (
 	AdoptOld           // a worker goes on with a lease that is fenced, or whose task was leased again since
 	ForgetDone         // a term starts without the last completions
 	ReuseSlot          // a worker runs the next attempt of a slot although processes of the last one live
+	LargeEntry         // a leader proposes an entry that its messages cannot carry
 	TrustInput         // a worker reads whatever a file is
 )
 

@@ -42,6 +42,7 @@ const (
 	LoseOutput       // a file of a done task is gone, and a worker that wants to read it reports that; Size chooses the file
 	LeaveProcess     // the attempts of a worker leave processes behind when they end
 	ChangeInput      // a file that a job reads is another one now; Size chooses the file
+	LargeRequest     // a submit that no log entry can hold, sent to a leader
 	faultKinds
 )
 
@@ -90,6 +91,7 @@ var faultTable = [faultKinds]faultKind{
 	LoseOutput:       {name: "lose output", worker: true, size: upTo(1 << 16)},
 	LeaveProcess:     {name: "leave process", worker: true, lasts: true},
 	ChangeInput:      {name: "change input", worker: true, size: upTo(1 << 16)},
+	LargeRequest:     {name: "large request"},
 }
 
 func upTo(n int) func(*rand.Rand) int { return func(rng *rand.Rand) int { return rng.IntN(n) } }

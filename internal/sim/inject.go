@@ -75,6 +75,8 @@ func (w *World) inject(f Fault) {
 		w.replace(l)
 	case MoveLeader:
 		w.move(l, f.For)
+	case LargeRequest:
+		l.exec(l.largeRequest)
 	case CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, KillWorker, LoseWorker, PauseWorker, BreakSession, CutOffWorker,
 		WorkerDiskFull, WorkerClockWrong, DrainWorker, RemoveWorker, LoseOutput, LeaveProcess, ChangeInput,
 		faultKinds: // see above
@@ -117,7 +119,7 @@ func (w *World) injectWorker(f Fault, s *simWorker) {
 	case ChangeInput:
 		w.inputs.change(w, f.Size)
 	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadNetwork, SlowDisk,
-		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, faultKinds:
+		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, LargeRequest, faultKinds:
 	}
 }
 

@@ -128,6 +128,9 @@ func (c *oracle) book(term uint64) *leaseBook {
 
 // delivered checks an entry that a leader's log has delivered as committed: all logs must deliver the same.
 func (c *oracle) delivered(by addr, e core.Entry) {
+	if len(e.Data) > leader.EntryBytesMax {
+		c.w.fail("leader %d has an entry of %d bytes at %d, which no message can carry", by, len(e.Data), e.Index)
+	}
 	sum := xxhash.Sum64(e.Data)
 	n := len(c.log)
 	if n == 0 || c.log[n-1].index < e.Index {
@@ -472,6 +475,9 @@ func (c *oracle) leads(l *simLeader, term uint64) {
 
 // acknowledged checks the answer to a request.
 func (c *oracle) acknowledged(l *simLeader, e *state.Event) {
+	if e.Err != nil && strings.HasPrefix(e.Key, largeKey) {
+		return // refused before it came into the log
+	}
 	index := l.controller.Machine().Index()
 	if n := len(c.log); n == 0 || c.log[n-1].index < index {
 		c.w.fail("leader %d acknowledges entry %d, which no log has given out", l.addr, index)

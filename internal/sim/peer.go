@@ -1,9 +1,12 @@
 package sim
 
 import (
+	"slices"
+
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
 
@@ -21,6 +24,9 @@ func (l *simLeader) post(m *raftpb.Message) {
 		return
 	case !reached:
 		return
+	}
+	if slices.ContainsFunc(m.GetEntries(), func(e *raftpb.Entry) bool { return len(e.GetData()) > leader.EntryBytesMax }) {
+		return // the limit of messages
 	}
 	if l.w.cfg.Plant == ForgedQuorum && m.GetType() == raftpb.MsgApp && len(m.GetEntries()) > 0 && oneIn(l.w.net.rng, 3) {
 		l.forge(to, m)

@@ -20,6 +20,7 @@ func TestPlanted(t *testing.T) {
 		{"adopt a lease of an older term", AdoptOld, absentWorkers},
 		{"forget a completion at failover", ForgetDone, absentWorkers},
 		{"use a slot again while a process lives", ReuseSlot, faulty(LeaveProcess, KillWorker, DrainWorker)},
+		{"propose an entry that cannot be sent", LargeEntry, faulty(LargeRequest)},
 		{"read a file that has changed", TrustInput, faulty(ChangeInput, KillLeader, KillWorker)},
 	}
 	for _, tt := range tests {

@@ -339,6 +339,9 @@ func (w *World) finalChecks() {
 			}
 		}
 	}
+	if staged := w.oracle.state.Staged(); len(staged) > 0 {
+		w.fail("the input of the submits %v is staged in the end", staged)
+	}
 	if s := w.busyWorker(); s != nil {
 		w.fail("no job lives; worker %d still runs something", s.number)
 	}
