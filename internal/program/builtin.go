@@ -31,7 +31,11 @@ func (b builtin) Map(ctx context.Context, t *Task) Result {
 	if err == nil {
 		records, err = t.task.Finish()
 	}
-	return result(ctx, t, Result{Records: records}, err, t.task.OutputErr())
+	res := result(ctx, t, Result{Records: records}, err, t.task.OutputErr())
+	if res.Failure != nil {
+		_, _ = t.task.Finish() // the end of a failed attempt's output is kept for the user
+	}
+	return res
 }
 
 // Collect calls the job's Collect.

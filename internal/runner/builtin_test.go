@@ -280,3 +280,29 @@ func TestSlotAlternatesBetweenJobs(t *testing.T) {
 		}
 	}
 }
+
+// TestStdoutOfFailures: the end of what a failed attempt has written is in its outcome, whatever wrote it.
+func TestStdoutOfFailures(t *testing.T) {
+	text := strings.Repeat("a line of text\n", 10_000)
+	path := writeFile(t, t.TempDir(), "text", text)
+	command := newFixture(t, &wire.Job{Program: commandProgram("sh", "-c", "cat "+path+"; exit 1")})
+	program := newBuiltin(t, &wire.Job{}, func(ctx context.Context, task *bridgefour.Task) error {
+		return errors.Join(copyTask(ctx, task), errors.New("broken"))
+	})
+	silent := newFixture(t, &wire.Job{Program: commandProgram("false")})
+	for name, out := range map[string]Outcome{
+		"command": command.run(t.Context(), nil), "built-in": program.run(t.Context(), wholeFile(path)), "silent": silent.run(t.Context(), nil),
+	} {
+		want := text[len(text)-wire.TailMax:]
+		if name == "silent" {
+			want = ""
+		}
+		if out.Failure == nil || string(out.Stdout) != want || want != "" && out.StdoutBytes != uint64(len(text)) {
+			t.Errorf("%s: Run() = %v with %d of %d bytes of standard output, want the last %d of %d", name, out.Failure, len(out.Stdout), out.StdoutBytes,
+				len(want), len(text))
+		}
+	}
+	for _, f := range []*fixture{command, program, silent} {
+		f.wantNoFiles()
+	}
+}
