@@ -373,6 +373,9 @@ type TaskQuery struct {
 	Cursor string // TaskList.Next of the previous page
 }
 
+// KeyBytesMax is the longest Idempotency-Key of a submission.
+const KeyBytesMax = 200
+
 // Page limits.
 const (
 	JobLimitMax  = 1000

@@ -25,6 +25,9 @@ func (a *app) submitCommand() *cobra.Command {
   bridgefour submit -f job.yaml --wait`,
 		ValidArgsFunction: completeBuiltins,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(key) > api.KeyBytesMax {
+				return usagef(cmd, "--key has %d bytes: at most %d", len(key), api.KeyBytesMax)
+			}
 			req, err := a.submission(cmd, &f, file, args)
 			if err != nil {
 				return err

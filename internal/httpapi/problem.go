@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -64,11 +65,17 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	_ = enc.Encode(v)
 }
 
-// shortenValues shortens the values in huma's validation errors, which could be megabytes.
+// errorsMax is how many errors an answer lists.
+const errorsMax = 20
+
+// shortenValues shortens huma's validation errors, which could be megabytes.
 func shortenValues(_ huma.Context, _ string, v any) (any, error) {
 	m, ok := v.(*huma.ErrorModel)
 	if !ok {
 		return v, nil
+	}
+	if more := len(m.Errors) - errorsMax; more > 0 {
+		m.Errors = append(m.Errors[:errorsMax], &huma.ErrorDetail{Message: fmt.Sprintf("and %d more errors", more)})
 	}
 	for _, detail := range m.Errors {
 		if detail != nil {

@@ -78,7 +78,11 @@ func planProblem(err error) error {
 	}
 	p := api.Invalid("invalid job")
 	for _, e := range bad {
-		p = p.With("body."+e.Field, e.Message, nil)
+		location := ""
+		if e.Field != "" {
+			location = "body." + e.Field
+		}
+		p = p.With(location, e.Message, nil)
 	}
 	return p
 }

@@ -69,7 +69,7 @@ type Result struct {
 
 // Error is one error of a request.
 type Error struct {
-	Field   string // as in the JSON: inputs[0], program.builtin
+	Field   string // as in the JSON: inputs[0], program.builtin; empty: none
 	Message string
 }
 
@@ -112,7 +112,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 		return Result{}, p.with(err)
 	}
 	if len(p.errs) > 0 {
-		return Result{}, p.errs
+		return Result{}, p.all()
 	}
 	p.result.Stages = state.DefaultPlan(p.result.Input.Tasks, p.result.Collects, p.result.Output != "")
 	return p.result, nil
@@ -124,6 +124,7 @@ type planner struct {
 	opt    Options
 	result Result
 	errs   Errors
+	more   int // errors beyond errorsMax
 
 	kind       *record.Kind
 	needsInput bool
@@ -133,15 +134,24 @@ type planner struct {
 
 // Limits of the errors of a request: their answer must stay small, whatever the request is.
 const (
-	errorsMax     = 100     // later ones are dropped
+	errorsMax     = 20      // later ones are counted
 	valueBytesMax = 8 << 10 // of a value in an error, such as a path
 )
 
 func (p *planner) fail(field, format string, args ...any) {
 	if len(p.errs) == errorsMax {
+		p.more++
 		return
 	}
 	p.errs = append(p.errs, failure(field, format, args...)...)
+}
+
+// all is the errors, and how many there are beside them.
+func (p *planner) all() Errors {
+	if p.more == 0 {
+		return p.errs
+	}
+	return append(p.errs, failure("", "and %d more errors", p.more)...)
 }
 
 // failure is one error, as the errors of a request.
@@ -157,7 +167,8 @@ func failure(field, format string, args ...any) Errors {
 // with returns err and, if it is of the request, what else is wrong with that.
 func (p *planner) with(err error) error {
 	if more, ok := errors.AsType[Errors](err); ok {
-		return append(p.errs, more...)
+		p.errs = append(p.errs, more...)
+		return p.all()
 	}
 	return err
 }

@@ -547,3 +547,15 @@ func TestReserved(t *testing.T) {
 		t.Errorf("an input around the data directory: warnings %q, %v, want one", res.Warnings, err)
 	}
 }
+
+func TestErrorsAreCounted(t *testing.T) {
+	req := command("true")
+	for i := range 123 {
+		req.Inputs = append(req.Inputs, fmt.Sprintf("relative-%d", i))
+	}
+	_, err := plan.Plan(t.Context(), req, options())
+	list, _ := errors.AsType[plan.Errors](err)
+	if len(list) != 21 || list[20].Message != "and 103 more errors" {
+		t.Errorf("Plan() = %d errors, the last %v, want 20 and that there are 103 more", len(list), list[max(0, len(list)-1)])
+	}
+}
