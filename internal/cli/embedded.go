@@ -47,7 +47,8 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	slots := embeddedSlots(cfg.slots, cfg.workers)
 	n, err := openNode(ctx, node.ProcessConfig{
 		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
-		Reserved: []plan.Reserved{cfg.reserved},
+		ClusterName: clusterNameDefault,
+		Reserved:    []plan.Reserved{cfg.reserved},
 	})
 	if err != nil {
 		return nil, err

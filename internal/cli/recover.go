@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -21,17 +23,28 @@ ones join it.
 
 Acknowledged changes are kept as far as this leader has them. Changes that only the lost leaders had are lost: with one of 3
 leaders left, that can be the last moments before the loss. Do not start the other old data directories again: they would form
-another cluster. Workers reconnect by themselves.`,
+another cluster. Workers reconnect by themselves.
+
+The data directory of 'bridgefour dev' holds that of its leader; both can be given.`,
 		RunE: func(*cobra.Command, []string) error {
 			dir, err := a.serverDir(dataDir, "leader")
 			if err != nil {
 				return err
 			}
-			got, err := replica.Recover(filepath.Join(dir, "log"), func(former string) string {
-				return node.NewClusterID(node.ClusterNameOf(former))
+			log, next, err := findLog(dir)
+			if err != nil {
+				return err
+			}
+			name := ""
+			got, err := replica.Recover(log, func(former string) string {
+				name = cmp.Or(node.ClusterNameOf(former), clusterNameDefault)
+				return node.NewClusterID(name)
 			})
 			if err != nil {
 				return err
+			}
+			if name != clusterNameDefault {
+				next += " --cluster-name " + name
 			}
 			text := fmt.Sprintf("leader %d is now a cluster of one at log position %d\n", got.ID, got.Last)
 			if len(got.Dropped) > 0 {
@@ -42,11 +55,55 @@ another cluster. Workers reconnect by themselves.`,
 				text += fmt.Sprintf("no longer members: leaders %s; do not start their data directories again\n", strings.Join(gone, ", "))
 			}
 			text += fmt.Sprintf("the cluster is now %s; it was %s\n", got.Cluster, got.Former)
-			text += fmt.Sprintf("next: bridgefour leader --data-dir %s\n", dir)
+			text += fmt.Sprintf("next: %s\n", next)
 			_, err = fmt.Fprint(a.stdout, text)
 			return err
 		},
 	}
 	cmd.Flags().StringVar(&dataDir, "data-dir", "", "`folder` of the leader (default $XDG_STATE_HOME/bridgefour/leader)")
 	return cmd
+}
+
+// findLog returns the log of a leader in dir, or in the leader's folder of an embedded cluster, and the command that starts it.
+func findLog(dir string) (log, next string, err error) {
+	parent := filepath.Dir(dir)
+	for _, at := range []struct{ log, mark, dir, next string }{
+		{filepath.Join(dir, "log"), filepath.Join(parent, "run.json"), filepath.Base(parent), "run --resume "},
+		{filepath.Join(dir, "log"), filepath.Join(parent, "worker-1"), parent, "dev --data-dir "},
+		{filepath.Join(dir, "log"), "", dir, "leader --data-dir "},
+		{filepath.Join(dir, "leader", "log"), filepath.Join(dir, "run.json"), filepath.Base(dir), "run --resume "},
+		{filepath.Join(dir, "leader", "log"), "", dir, "dev --data-dir "},
+	} {
+		used, err := replica.InUse(at.log)
+		if err != nil {
+			return "", "", err
+		}
+		if used && (at.mark == "" || exists(at.mark)) {
+			return at.log, "bridgefour " + at.next + shellQuote(at.dir), nil
+		}
+	}
+	why := "it does not exist"
+	switch {
+	case exists(filepath.Join(dir, "identity")):
+		why = "it is that of a worker, which has nothing to recover: a worker finds the recovered leader by itself"
+	case exists(dir):
+		why = "there is no log in it"
+	}
+	return "", "", fmt.Errorf("%s is not the data directory of a leader: %s; name a leader's with --data-dir", dir, why)
+}
+
+// exists reports whether there is a file or folder of that name.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// shellQuote quotes a word for a shell, if it needs that.
+func shellQuote(word string) string {
+	if strings.ContainsFunc(word, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:,@%", r)
+	}) {
+		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return word
 }

@@ -63,6 +63,9 @@ func (p *Process) openLog(ctx context.Context) error {
 	default:
 		rc.Cluster = NewClusterID(cfg.ClusterName)
 	}
+	if !used && waiting == nil && len(cfg.Join) == 0 {
+		warnSpool(ctx, cfg)
+	}
 	p.transport = peer.New(peer.Config{
 		Name: cfg.ClusterName, Self: replica.Member{Address: p.advertised}, Version: cfg.Version, Level: state.FeatureLevel, Logger: cfg.Logger, Fresh: p.fresh, OnInvite: p.onInvite,
 	})
@@ -70,13 +73,31 @@ func (p *Process) openLog(ctx context.Context) error {
 	if p.replica, err = replica.Open(rc); err != nil {
 		return err
 	}
-	if name := ClusterNameOf(p.replica.Members().Cluster); name != cfg.ClusterName {
+	// Clusters of dev and run had no name in versions before 0.4.
+	if name := ClusterNameOf(p.replica.Members().Cluster); name != "" && name != cfg.ClusterName {
 		err := fmt.Errorf("data directory %s belongs to the cluster %q (%s), not to %q: give --cluster-name %s, or another --data-dir",
 			cfg.DataDir, name, p.replica.Members().Cluster, cfg.ClusterName, name)
 		return errors.Join(err, p.replica.Close())
 	}
 	p.transport.Attach(p.replica)
 	return ignore(os.Remove(filepath.Join(cfg.DataDir, joiningFile)), fs.ErrNotExist)
+}
+
+// warnSpool warns if a new cluster is about to start beside the outputs of an earlier one: its log may have been lost or moved.
+func warnSpool(ctx context.Context, cfg *ProcessConfig) {
+	entries, err := os.ReadDir(cfg.Spool)
+	jobs := 0
+	for _, e := range entries {
+		if inSpool(e.Name()) {
+			jobs++
+		}
+	}
+	if err != nil || jobs == 0 || len(cfg.Peers) > 0 && cfg.Spool != filepath.Join(cfg.DataDir, spoolDir) {
+		return // a shared spool is used by the other leaders of a new cluster
+	}
+	cfg.Logger.WarnContext(ctx, "a new cluster starts, but its spool holds outputs of earlier jobs, which it does not know: if their log was "+
+		"moved or lost, stop this leader and put the log back; else remove the spool's folders, or choose other directories",
+		"log", filepath.Join(cfg.DataDir, logDir), "spool", cfg.Spool, "jobs", jobs)
 }
 
 // requestJoin adds this node to the cluster as a member and sets rc accordingly.
