@@ -38,6 +38,9 @@ func TestMetrics(t *testing.T) {
 	if strings.Contains(w.Body.String(), "bridgefour_commit_seconds_count 0\n") {
 		t.Error("/metrics counts no committed entry")
 	}
+	if strings.Contains(w.Body.String(), "etcd_disk_wal_write_bytes_total") {
+		t.Error("/metrics has a gauge with the name of a counter")
+	}
 	if t.Failed() {
 		for line := range strings.Lines(w.Body.String()) {
 			if strings.HasPrefix(line, "bridgefour_") {
