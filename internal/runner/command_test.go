@@ -310,8 +310,7 @@ func TestOutputIsHeld(t *testing.T) {
 			t.Errorf("%s: Run() = %v, want it to say %q", end, out.Failure, errHeld)
 		}
 		files := <-held
-		f.job = &wire.Job{Id: 12, Uid: "uid", Dir: f.job.GetDir(), Output: f.output, TimeoutMs: 60_000, Program: f.job.GetProgram()}
-		go func() {
+		go func() { // the same job: its next attempt must not get the same file
 			for _, file := range files {
 				if _, err := file.WriteString("LATE\n"); err != nil {
 					t.Error(err)
