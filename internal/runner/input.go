@@ -128,7 +128,10 @@ func (f *inputFile) verify() error {
 
 func (f *inputFile) tailSum() (uint64, error) {
 	sum, err := blob.TailSum(f.file, f.was.Size)
-	if err != nil {
+	switch {
+	case errors.Is(err, io.EOF): // it was truncated just now
+		return 0, f.verify()
+	case err != nil:
 		f.err = program.InputError(f.path, f.host, err)
 	}
 	return sum, f.err
