@@ -198,7 +198,7 @@ func (c *Core) handle(in Input) error {
 		}
 	case Closed:
 		if w := c.registry.detach(in.Session); w != nil {
-			c.sched.Leave(w.ID)
+			c.sched.Leave(&w.Worker)
 		}
 	case Command:
 		c.handleCommand(in)

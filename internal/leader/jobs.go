@@ -251,12 +251,12 @@ func (c *Core) workerChanged(id state.WorkerID) {
 			c.dismiss(w.session)
 		}
 		c.reopenAll(w, nil)
-		c.sched.Leave(id)
+		c.sched.Leave(&w.Worker)
 		c.registry.remove(w)
 		c.leases.remove(id)
 	case info.Status == state.WorkerDraining && !w.draining:
 		w.draining = true
-		c.sched.Leave(id)
+		c.sched.Leave(&w.Worker)
 		if w.session != nil {
 			c.outbox.send(w.session, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{Reason: "drained by a user"}}})
 		}

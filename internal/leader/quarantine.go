@@ -51,7 +51,7 @@ func (c *Core) quarantine(w *worker) {
 	for _, other := range c.registry.workers {
 		if other != w && other.assignable() && c.now.Sub(other.quarantine.success) < quarantineProof {
 			w.quarantine.until = c.now.Add(quarantineTime)
-			c.sched.Leave(w.ID)
+			c.sched.Leave(&w.Worker)
 			return
 		}
 	}

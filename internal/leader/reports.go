@@ -21,7 +21,7 @@ func (c *Core) handleReport(w *worker, r *wire.Report) {
 	}
 	if r.GetDraining() && !w.draining {
 		w.draining = true
-		c.sched.Leave(w.ID)
+		c.sched.Leave(&w.Worker)
 	}
 	for _, f := range r.GetFinished() {
 		c.handleFinished(w, f)

@@ -133,7 +133,7 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	w.Slots, w.Memory, w.Labels = int(info.Slots), info.Memory, info.Labels
 	w.Lines = s.hello.GetProtocol() < wire.ProtocolRecords
 	w.draining = info.Status == state.WorkerDraining
-	c.sched.Leave(w.ID) // what it has may have changed
+	c.sched.Leave(&w.Worker) // what it has may have changed
 	c.adopt(w, s.hello.GetHeld())
 	// The leases are of no use any more, and may be many.
 	s.hello = &wire.Hello{
@@ -233,7 +233,7 @@ func (c *Core) reopenAll(w *worker, holds map[state.Lease]struct{}) {
 func (c *Core) drained(w *worker) {
 	c.reopenAll(w, nil)
 	w.lost = true
-	c.sched.Leave(w.ID)
+	c.sched.Leave(&w.Worker)
 	c.open().SetWorker("", w.ID, state.WorkerRemoved)
 }
 
@@ -241,7 +241,7 @@ func (c *Core) drained(w *worker) {
 // of its own: a task that takes down worker after worker must end.
 func (c *Core) lose(w *worker) {
 	w.lost = true
-	c.sched.Leave(w.ID)
+	c.sched.Leave(&w.Worker)
 	if w.session != nil {
 		delete(c.registry.sessions, w.session.id)
 		c.effects.Close = append(c.effects.Close, Close{Session: w.session.id, Reason: "no heartbeat for too long"})

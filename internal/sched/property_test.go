@@ -207,6 +207,7 @@ func TestProperties(t *testing.T) {
 				m.now = m.now.Add(time.Duration(rapid.IntRange(0, 500).Draw(t, "ms")) * time.Millisecond)
 			},
 			"release": func(*rapid.T) { m.s.Release() },
+			"leave":   func(t *rapid.T) { m.s.Leave(rapid.SampledFrom(m.workers).Draw(t, "worker")) },
 			"":        m.check,
 		})
 		m.finish(t)

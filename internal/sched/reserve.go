@@ -215,15 +215,19 @@ func (s *Scheduler) holder(now time.Time, w *Worker) *jobQueue {
 }
 
 // Leave drops a worker that accepts no leases, until the next call of Next for it.
-func (s *Scheduler) Leave(id state.WorkerID) {
-	if j := s.reserved[id]; j != nil {
+func (s *Scheduler) Leave(w *Worker) {
+	if j := s.reserved[w.ID]; j != nil {
 		s.unreserve(j)
 	}
-	if at := slices.IndexFunc(s.workers, func(w *Worker) bool { return w.ID == id }); at >= 0 {
-		s.workers[at].known = false
-		s.workers = slices.Delete(s.workers, at, at+1)
-		s.fleet++
+	if w.known == 0 {
+		return
 	}
+	last := len(s.workers) - 1
+	s.workers[w.known-1] = s.workers[last]
+	s.workers[w.known-1].known = w.known
+	s.workers[last], w.known = nil, 0
+	s.workers = s.workers[:last]
+	s.fleet++
 }
 
 // Reservation is a worker that is emptied for a task.

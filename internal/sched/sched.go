@@ -31,7 +31,7 @@ type Worker struct {
 	promised   int    // slots of those leases
 	memoryUsed uint64 // by those leases
 	held       []held // the leases by stage
-	known      bool   // it is in Scheduler.workers
+	known      int    // place in Scheduler.workers, from 1; 0: it is not there
 }
 
 // Leases is the number of leases of the worker.
@@ -246,9 +246,9 @@ const (
 // Next returns the next grant for worker w; ok is false if there is none, or the worker is full.
 func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
 	s.wake(now)
-	if !w.known {
-		w.known = true
+	if w.known == 0 {
 		s.workers = append(s.workers, w)
+		w.known = len(s.workers)
 		s.fleet++
 	}
 	holder := s.holder(now, w)

@@ -140,7 +140,7 @@ func (st *story) command(b *strings.Builder, words []string) {
 		job, key := st.stage(list[0])
 		st.s.Start(job, key.Stage, false)
 	case "leave":
-		st.s.Leave(st.workers[list[0]].ID)
+		st.s.Leave(st.workers[list[0]])
 	case "alone":
 		st.workers[list[0]].Alone = list[1] == "yes"
 	case "behind":
