@@ -8,7 +8,8 @@ import (
 // A Task is one split of a job's input, with its output and its log. It is valid until Map returns, and must be used by the
 // goroutine that runs Map only.
 //
-// A task is an io.Reader of its split: whole lines, decompressed. Either read it, or scan its [Task.Records].
+// A task is an io.Reader of its split: whole records of the kind that the job's --records says, decompressed, without the header of the file.
+// Either read it, or scan the lines of its [Task.Records].
 type Task struct {
 	spec    TaskSpec
 	out     Output

@@ -178,7 +178,7 @@ func TestSplitsAreTheRecords(t *testing.T) {
 	}
 }
 
-func FuzzSplits(f *testing.F) {
+func FuzzRecords(f *testing.F) {
 	f.Add("one\n>two\n\nA\nthree", 4, 3, 1)
 	f.Add("no line end at all", 5, 100, 0)
 	f.Fuzz(func(t *testing.T, text string, size, piece, header int) {

@@ -141,7 +141,7 @@ func (f *files) openInput(ctx context.Context, input bool) error {
 			return err
 		}
 		all := file.GetWhole() || file.GetLength() >= uint64(direct.was.Size)
-		if local, ok := direct.file.(blob.LocalFile); ok && all && direct.grown() == "" && how.asItIs(local) {
+		if local, ok := direct.file.(blob.LocalFile); ok && all && direct.grown() == "" && how.asItIs(local, direct.was.Size) {
 			in.planned, in.version = direct.plannedFile, local.Version
 			in.file, in.opened = local.File, true
 			return nil
@@ -160,9 +160,9 @@ func (f *files) openInput(ctx context.Context, input bool) error {
 }
 
 // asItIs reports whether the reader of a whole file would return it unchanged. In doubt it does not.
-func (how *reading) asItIs(file io.ReaderAt) bool {
-	if how.kind.Size() > 0 {
-		return true
+func (how *reading) asItIs(file io.ReaderAt, size int64) bool {
+	if n := how.kind.Size(); n > 0 {
+		return size%n == 0
 	}
 	var prefix [format.MagicSize]byte
 	n, err := file.ReadAt(prefix[:], 0)

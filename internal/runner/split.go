@@ -130,6 +130,9 @@ func (r *splitReader) open() error {
 		if err := r.file.open(r.ctx, r.stores, 0); err != nil {
 			return err
 		}
+		if n := r.how.kind.Size(); n > 0 && r.file.was.Size%n != 0 { // it has changed since it was planned
+			return fmt.Errorf("%d bytes are not a multiple of the %d of a record", r.file.was.Size, n)
+		}
 		if r.split.GetWhole() || end >= r.file.was.Size {
 			return r.openWhole()
 		}

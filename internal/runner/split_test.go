@@ -322,6 +322,13 @@ func TestBadRecords(t *testing.T) {
 	if _, err := io.ReadAll(&r); !bridgefour.IsBadInput(err) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "line 3 of the record, at byte 5, does not begin with +") {
 		t.Errorf("reading FASTQ with a sequence of two lines: %v, want bad input", err)
 	}
+	if kind, err = record.Parse("fixed:8"); err != nil {
+		t.Fatal(err)
+	}
+	r.begin(t.Context(), reading{kind: kind}, wholeFile(path), false)
+	if _, err := io.ReadAll(&r); !bridgefour.IsBadInput(err) || !strings.Contains(err.Error(), "21 bytes are not a multiple of the 8 of a record") {
+		t.Errorf("reading half a record: %v, want bad input", err)
+	}
 	r.close()
 }
 
