@@ -66,21 +66,22 @@ The data directory of 'bridgefour dev' holds that of its leader; both can be giv
 
 // findLog returns the log of a leader in dir, or in the leader's folder of an embedded cluster, and the command that starts it.
 func findLog(dir string) (log, next string, err error) {
-	parent := filepath.Dir(dir)
-	for _, at := range []struct{ log, mark, dir, next string }{
-		{filepath.Join(dir, "log"), filepath.Join(parent, "run.json"), filepath.Base(parent), "run --resume "},
-		{filepath.Join(dir, "log"), filepath.Join(parent, "worker-1"), parent, "dev --data-dir "},
-		{filepath.Join(dir, "log"), "", dir, "leader --data-dir "},
-		{filepath.Join(dir, "leader", "log"), filepath.Join(dir, "run.json"), filepath.Base(dir), "run --resume "},
-		{filepath.Join(dir, "leader", "log"), "", dir, "dev --data-dir "},
-	} {
-		used, err := replica.InUse(at.log)
-		if err != nil {
-			return "", "", err
-		}
-		if used && (at.mark == "" || exists(at.mark)) {
-			return at.log, "bridgefour " + at.next + shellQuote(at.dir), nil
-		}
+	embedded := dir
+	if filepath.Base(dir) == "leader" {
+		embedded = filepath.Dir(dir)
+	}
+	log = filepath.Join(embedded, "leader", "log")
+	switch used, err := replica.InUse(log); {
+	case err != nil:
+		return "", "", err
+	case used && exists(filepath.Join(embedded, "run.json")):
+		return log, "bridgefour run --resume " + filepath.Base(embedded), nil
+	case used && exists(filepath.Join(embedded, "worker-1")):
+		return log, "bridgefour dev --data-dir " + shellQuote(embedded), nil
+	}
+	log = filepath.Join(dir, "log")
+	if used, err := replica.InUse(log); used || err != nil {
+		return log, "bridgefour leader --data-dir " + shellQuote(dir), err
 	}
 	why := "it does not exist"
 	switch {
