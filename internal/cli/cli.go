@@ -41,6 +41,7 @@ type app struct {
 	env     func(name string) (string, bool)
 	version string
 	typed   map[string]bool // flags set on the command line, not by the environment or the configuration file
+	lines   *os.File        // the list of --lines, if it is long
 }
 
 // errInterrupted is the cancellation cause of a command's context at the first SIGINT, SIGTERM or SIGHUP.

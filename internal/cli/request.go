@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/format"
 	"github.com/bridgefour/bridgefour/jobs"
@@ -27,6 +29,9 @@ import (
 
 // linesBytesMax bounds --lines: a leader accepts requests up to 1 GiB.
 const linesBytesMax = 1<<30 - 8<<20
+
+// linesInMemory is the size up to which --lines is held in memory.
+const linesInMemory = 1 << 20
 
 // jobFlags are the flags of run and submit that describe a job.
 type jobFlags struct {
@@ -217,18 +222,46 @@ func (a *app) readLines(cmd *cobra.Command, name string) ([]byte, error) {
 	if err != nil {
 		return nil, usagef(cmd, "--lines %s: %v", name, err)
 	}
-	raw, err := io.ReadAll(io.LimitReader(text, linesBytesMax+1))
-	if err != nil {
-		return nil, usagef(cmd, "--lines %s: %v", name, err)
+	raw, err := io.ReadAll(io.LimitReader(text, linesInMemory))
+	size := int64(len(raw))
+	if err == nil && size == linesInMemory {
+		size, err = a.keepLines(io.MultiReader(bytes.NewReader(raw), io.LimitReader(text, linesBytesMax+1-size)))
+		raw = nil
 	}
 	switch {
-	case len(raw) > linesBytesMax:
+	case err != nil:
+		return nil, usagef(cmd, "--lines %s: %v", name, err)
+	case size > linesBytesMax:
 		return nil, usagef(cmd, "--lines %s holds more than %s, the most of one job; split it over several jobs, or use --input, "+
 			"whose tasks read many lines each", name, bytesText(linesBytesMax))
-	case len(raw) == 0:
+	case size == 0:
 		return nil, usagef(cmd, "--lines %s is empty: no tasks to run", name)
 	}
 	return raw, nil
+}
+
+// keepLines copies lines to a temporary file, which has no name and goes with the process.
+func (a *app) keepLines(lines io.Reader) (size int64, err error) {
+	if a.lines, err = os.CreateTemp("", "bridgefour-lines-"); err != nil {
+		return 0, err
+	}
+	if err := os.Remove(a.lines.Name()); err != nil {
+		return 0, err
+	}
+	return io.Copy(a.lines, lines)
+}
+
+// submit submits a request, with the lines in the temporary file if there is one.
+func (a *app) submit(ctx context.Context, c *client.Client, r *api.JobRequest, key string) (api.Job, error) {
+	if a.lines == nil {
+		return c.Submit(ctx, r, key)
+	}
+	defer a.lines.Close() //nolint:errcheck // it has no name: nothing is kept
+	info, err := a.lines.Stat()
+	if err != nil {
+		return api.Job{}, err
+	}
+	return c.SubmitLines(ctx, r, a.lines, info.Size(), key)
 }
 
 // parseProgram parses NAME or -- CMD ARG….

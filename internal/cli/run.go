@@ -134,7 +134,7 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, req *api.JobReques
 	if err != nil {
 		return err
 	}
-	job, err := c.Submit(ctx, req, "")
+	job, err := a.submit(ctx, c, req, "")
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
@@ -319,7 +319,7 @@ func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 			return retried, err
 		}
 	}
-	job, err := r.follower.client.Submit(ctx, r.request, r.dir.info.ID)
+	job, err := r.app.submit(ctx, r.follower.client, r.request, r.dir.info.ID)
 	r.app.printWarnings(&job)
 	return job, err
 }

@@ -36,7 +36,7 @@ func (a *app) submitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			job, err := c.Submit(cmd.Context(), req, key)
+			job, err := a.submit(cmd.Context(), c, req, key)
 			if err != nil {
 				return orInterrupted(cmd.Context(), err)
 			}
