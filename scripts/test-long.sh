@@ -12,8 +12,8 @@ go test -count 1 -timeout 5m ./internal/sim -run '^(TestSeeds|TestTenThousandWor
 REPLICA_TEST_SEEDS=1-500 go test -count 1 -timeout 5m ./internal/replica/core -run '^TestMembersAgree'
 go test -count 1 -timeout 5m ./internal/e2e -run '^(TestLinearizable|.*Power.*)$' -linear.time 40s -powerloss.rounds 8
 
-grep -rho --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | cut -d' ' -f2 | sort -u | while read -r target; do
-    file=$(grep -rl --include='*_test.go' "^func $target(" . | head -n 1)
+grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file target; do
+    target=${target#func }
     go test -count 1 -run '^$' -fuzz "^$target\$" -fuzztime "$fuzz_time" -fuzzminimizetime 20x "$(dirname "$file")" >"$log" 2>&1 ||
         { cat "$log"; echo "$target fails in $file" >&2; exit 1; }
     echo "ok  	$target	$(dirname "$file")"
