@@ -373,3 +373,24 @@ func FuzzPayload(f *testing.F) {
 		}
 	})
 }
+
+func TestTail(t *testing.T) {
+	s := open(t, Config{}).NewSink()
+	s.Begin(Attempt{Job: 1, Number: 1, Lease: 1})
+	var all strings.Builder
+	for i := range 20_000 {
+		line := fmt.Sprintf("line %d\n", i)
+		all.WriteString(line)
+		s.Append([]byte(line))
+	}
+	s.End()
+	want := all.String()[all.Len()-tailMax:]
+	if last, total := s.Tail(); string(last) != want || total != uint64(all.Len()) {
+		t.Errorf("Tail() = %d of %d bytes, want the last %d of %d", len(last), total, tailMax, all.Len())
+	}
+	s.Begin(Attempt{Job: 1, Number: 2, Lease: 2})
+	if last, total := s.Tail(); len(last) > 0 || total > 0 {
+		t.Errorf("Tail() of a new attempt = %d of %d bytes, want none", len(last), total)
+	}
+	s.End()
+}
