@@ -7,5 +7,8 @@
 //
 // Each file is planned with its version, so that a reader notices a change. Lines and numbers are in the log themselves.
 //
+// A file that is larger than a split is cut between records (package record) if it is text, which its first bytes tell (package format). Other
+// files are not opened.
+//
 // A file that was just removed, or that cannot be read, does not fail the job: its task fails, and the others continue.
 package plan

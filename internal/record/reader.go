@@ -9,6 +9,8 @@ const (
 	// Most records are short: searches start with this size.
 	probe    = 4 << 10
 	probeMax = 256 << 10
+	// A larger buffer, grown by one huge record, is not kept for the next range.
+	bufKept = 1 << 20
 )
 
 // Reader reads the records that begin in a range of a file. It reuses its buffer. The zero value is ready for Reset.
@@ -16,7 +18,6 @@ type Reader struct {
 	kind     *Kind
 	source   io.Reader
 	pos, end int64  // the next byte to return; the end of the range
-	last     byte   // before pos
 	buf      []byte // unread bytes of source: buf[next:filled]
 	next     int
 	filled   int
@@ -48,7 +49,10 @@ func (r *Reader) Reset(kind *Kind, source io.Reader, from, end int64) {
 // ResetAt starts the range [from, end), at the beginning of a record. ahead are the bytes at from that were read already; source has those
 // behind them.
 func (r *Reader) ResetAt(kind *Kind, source io.Reader, ahead []byte, from, end int64) {
-	*r = Reader{kind: kind, source: source, pos: from, end: end, buf: r.buf, last: '\n', state: inside}
+	if cap(r.buf) > bufKept {
+		r.buf = nil
+	}
+	*r = Reader{kind: kind, source: source, pos: from, end: end, buf: r.buf, state: inside}
 	r.buf = append(r.buf[:0], ahead...)
 	r.filled = len(ahead)
 	r.buf = r.buf[:cap(r.buf)]
@@ -78,10 +82,7 @@ func (r *Reader) Read(p []byte) (n int, err error) {
 	} else {
 		n, err = r.readBehind(p)
 	}
-	if n > 0 {
-		r.pos += int64(n)
-		r.last = p[n-1]
-	}
+	r.pos += int64(n)
 	if r.check != nil {
 		if bad := r.check.add(p[:n]); bad != nil {
 			return 0, bad
