@@ -180,6 +180,32 @@ func TestClusterContains(t *testing.T) {
 	}
 }
 
+// TestRunPaused stops and continues a run as Ctrl-Z and fg do, with a process that has left its task.
+func TestRunPaused(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	write(t, l.path("wait.sh"), `echo >>"$1/begun"; until [ -e "$1/gate" ]; do sleep 0.02; done; echo $B4_ATTEMPT`)
+	p := l.start("run", "run", "-q", "--range", "1-1", "--output", "out", "--", "timeout", "1000", "setsid", "-w", "sh", l.path("wait.sh"), l.dir)
+	until(t, "the task has begun", func() bool { return exists(l.path("begun")) })
+	state := func(pid int) string {
+		_, after, _ := strings.Cut(readFile(t, fmt.Sprintf("/proc/%d/stat", pid)), ") ")
+		return after[:min(1, len(after))]
+	}
+	script, err := strconv.Atoi(strings.TrimSpace(string(sh(t, l.dir, "pgrep -xf 'sh "+l.path("wait.sh")+" .*'"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGTSTP)
+	until(t, "the run is stopped", func() bool { return state(p.cmd.Process.Pid) == "T" })
+	until(t, "the task is stopped", func() bool { return strings.Contains("TD", state(script)) }) // D: its vfork child is stopped
+	write(t, l.path("gate"), "")
+	p.signal(syscall.SIGCONT)
+	p.wantExit(0)
+	if got := readFile(t, l.path("out", "part-00000")); got != "1\n" {
+		t.Errorf("the part holds %q, want the first attempt", got)
+	}
+}
+
 // TestDevSurvivesItsTasks has tasks kill their parents, and dev with them.
 func TestDevSurvivesItsTasks(t *testing.T) {
 	t.Parallel()
