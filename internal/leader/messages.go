@@ -42,7 +42,7 @@ func wireJob(j *state.Job) *wire.Job {
 		Id: uint64(j.ID), Uid: j.UID, Name: spec.Name, Output: spec.Output, Spool: spec.Spool, Settings: spec.Settings,
 		TimeoutMs: spec.TimeoutMS, GraceMs: spec.GraceMS, Memory: spec.Memory, Dir: spec.Dir, KeepPartial: spec.KeepPartial,
 		CreatedUnixMs: uint64(j.Created), StartedUnixMs: uint64(j.Started), User: spec.User, Overwrite: spec.Overwrite,
-		Records: spec.Records, Header: spec.Header,
+		Records: spec.Records, Header: spec.Header, Slots: spec.SlotsPerTask,
 	}
 	if spec.Input.Kind == state.InputRange {
 		out.RangeFrom, out.Range = spec.Input.From, true

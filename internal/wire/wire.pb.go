@@ -1539,6 +1539,7 @@ type Job struct {
 	GraceMs       uint64                 `protobuf:"varint,20,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`                     // between SIGTERM and SIGKILL of a command; 0: 2 s
 	Records       string                 `protobuf:"bytes,21,opt,name=records,proto3" json:"records,omitempty"`                                     // kind of records (package record) that files are cut between; empty: lines. Needs protocol 2
 	Header        uint32                 `protobuf:"varint,22,opt,name=header,proto3" json:"header,omitempty"`                                      // lines or rows at the beginning of each file that are no records. Needs protocol 2
+	Slots         uint32                 `protobuf:"varint,23,opt,name=slots,proto3" json:"slots,omitempty"`                                        // of the worker, that an attempt takes; 0: one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1723,6 +1724,13 @@ func (x *Job) GetRecords() string {
 func (x *Job) GetHeader() uint32 {
 	if x != nil {
 		return x.Header
+	}
+	return 0
+}
+
+func (x *Job) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
 	}
 	return 0
 }
@@ -2979,7 +2987,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xd7\x05\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xed\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -3005,7 +3013,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x04plan\x18\x13 \x03(\v2\x19.bridgefour.wire.v1.StageR\x04plan\x12\x19\n" +
 	"\bgrace_ms\x18\x14 \x01(\x04R\agraceMs\x12\x18\n" +
 	"\arecords\x18\x15 \x01(\tR\arecords\x12\x16\n" +
-	"\x06header\x18\x16 \x01(\rR\x06header\x1a;\n" +
+	"\x06header\x18\x16 \x01(\rR\x06header\x12\x14\n" +
+	"\x05slots\x18\x17 \x01(\rR\x05slots\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +

@@ -641,3 +641,35 @@ func TestInvalidLeases(t *testing.T) {
 		t.Errorf("%d leases held, want 4", got)
 	}
 }
+
+// TestWideAttemptWaitsForStoppedOne: the leader counts the slots of a lease as free once it has taken that back, and leases them again.
+func TestWideAttemptWaitsForStoppedOne(t *testing.T) {
+	for name, wide := range map[string]*wire.Job{
+		"slots":  {Id: 8, Uid: "w", Output: "/wide", Stages: []string{"map"}, Slots: 2},
+		"memory": {Id: 8, Uid: "w", Output: "/wide", Stages: []string{"map"}, Memory: 60},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTestOf(t, Config{Hello: &wire.Hello{Identity: "w", Slots: 2, Memory: 100}, Leaders: []string{"a:1"}})
+			c.welcome()
+			narrow := jobMessage(testJob)
+			narrow.Memory = 50
+			c.work(&wire.Work{Jobs: []*wire.Job{narrow}, Leases: []*wire.Leases{{Job: testJob, FirstLease: 100, Index: []uint64{0}}}})
+			c.starts[0].Claim()
+			c.work(&wire.Work{
+				Jobs: []*wire.Job{wide}, Stale: []uint64{100}, Leases: []*wire.Leases{{Job: 8, FirstLease: 200, Index: []uint64{0}}},
+			})
+			if len(c.stops) != 1 || c.starts[1] != nil {
+				t.Fatalf("%d stops, slot 1 runs %v: want the first attempt stopped, and the second to wait", len(c.stops), c.starts[1])
+			}
+			c.starts[0].Finish(0, Result{Canceled: true})
+			c.idle(0)
+			if ch := c.starts[0]; ch == nil || ch.FirstLease != 200 {
+				t.Errorf("slot 0 runs %v after the first attempt has ended, want lease 200", ch)
+			}
+			c.work(&wire.Work{Leases: []*wire.Leases{{Job: 8, FirstLease: 300, Index: []uint64{1}}}})
+			if c.starts[1] != nil {
+				t.Errorf("slot 1 runs %v beside a wide attempt", c.starts[1])
+			}
+		})
+	}
+}

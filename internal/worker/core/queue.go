@@ -16,7 +16,7 @@ type queue struct {
 func (q *queue) push(s span)      { q.back = append(q.back, s) }
 func (q *queue) pushFront(s span) { q.front = append(q.front, s) }
 
-// pop removes a run of queued entries of one grant from the front, at most n(grant) of them.
+// pop removes a run of queued entries of one grant from the front, at most n(grant) of them. It removes none if n is 0.
 func (q *queue) pop(n func(*grant) int) (span, bool) {
 	for {
 		s, ok := q.peek()
@@ -30,12 +30,12 @@ func (q *queue) pop(n func(*grant) int) (span, bool) {
 			q.popSpan()
 			continue
 		}
-		run := span{s.g, s.from, s.from + 1}
+		run := span{s.g, s.from, s.from}
 		for most := n(s.g); run.to < s.to && run.to-run.from < most && s.g.state[run.to] == queued; {
 			run.to++
 		}
 		s.from = run.to
-		return run, true
+		return run, run.from < run.to
 	}
 }
 

@@ -7,21 +7,60 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// schedule starts chunks in idle slots while there is room for their results.
+// schedule starts chunks in idle slots while there is room for their results, in the order of their leases.
 func (c *Core) schedule() {
 	if c.drain.on || c.stalled() {
 		return
+	}
+	room := c.room()
+	size := func(g *grant) int {
+		if !room.fits(g.info.job) {
+			return 0
+		}
+		return c.chunkLen(g)
 	}
 	for slot := range c.slots {
 		if c.slots[slot].chunk != nil {
 			continue
 		}
-		run, ok := c.queue.pop(c.chunkLen)
+		run, ok := c.queue.pop(size)
 		if !ok {
 			return
 		}
+		room.take(run.g.info.job)
 		c.start(slot, run)
 	}
+}
+
+// room is what attempts may take. The leader leases no more than there is, but an attempt that it has taken back keeps its share until
+// nothing of it is left.
+type room struct {
+	slots, slotsMax   uint64
+	memory, memoryMax uint64 // memoryMax 0: not limited
+}
+
+func (c *Core) room() room {
+	r := room{slotsMax: uint64(len(c.slots)), memoryMax: c.cfg.Hello.GetMemory()}
+	for i := range c.slots {
+		if ch := c.slots[i].chunk; ch != nil {
+			r.take(ch.Job)
+		}
+	}
+	return r
+}
+
+func (r *room) take(job *wire.Job) {
+	r.slots += uint64(max(1, job.GetSlots()))
+	r.memory += job.GetMemory()
+}
+
+// fits reports whether there is room for an attempt of a job. A job that is larger than the worker gets all of it.
+func (r room) fits(job *wire.Job) bool {
+	if r.slots == 0 {
+		return true
+	}
+	r.take(job)
+	return r.slots <= r.slotsMax && (r.memoryMax == 0 || r.memory <= r.memoryMax)
 }
 
 // chunkLen is the number of leases that a slot gets: as many as take chunkTime, and few enough to leave the other slots a
