@@ -27,6 +27,7 @@ func (n *Node) lead(ctx context.Context) error {
 	} else {
 		n.acceptWrites()
 	}
+	n.updateLevel(time.Now()) // of a new cluster, before its first job
 	for _, hook := range n.whileLeading() {
 		n.loop.helpers.Go(func() { hook(leading) })
 	}
