@@ -150,3 +150,18 @@ func (e *encoder) uintField(n int, v uint64) {
 }
 
 func (e *encoder) stringField(n int, s string) { e.bytesItem(n, []byte(s)) }
+
+// TestSpecLevel sets each field of a spec that level 1 cannot write.
+func TestSpecLevel(t *testing.T) {
+	for _, spec := range []*Spec{{GraceMS: 1}, {Records: "csv"}, {Header: 1}} {
+		spec.Output = "/o"
+		m := New()
+		m.level = spec.Level()
+		e := NewEntry(1, m.Level())
+		e.Submit("", "uid", "", spec)
+		mustApply(t, m, e)
+		if got := m.Job(1).Spec; got.GraceMS != spec.GraceMS || got.Records != spec.Records || got.Header != spec.Header {
+			t.Errorf("at its level %d, the spec %+v is written as %+v", spec.Level(), spec, got)
+		}
+	}
+}
