@@ -37,6 +37,8 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	c.spec(&r)
 	c.level = 2
 	number(&c, 22, &r.GraceMS)
+	c.string(23, &r.Records)
+	number(&c, 24, &r.Header)
 	_, _ = h.Write(e.buf)
 	return h.Sum64()
 }

@@ -1,0 +1,16 @@
+package state
+
+import "testing"
+
+// TestRequestSum: what the user can choose makes another request.
+func TestRequestSum(t *testing.T) {
+	sums := map[uint64]*Spec{}
+	for _, spec := range []*Spec{
+		{}, {Records: "csv"}, {Records: "fasta"}, {Header: 1}, {Records: "csv", Header: 1}, {GraceMS: 1}, {Retries: 1}, {Memory: 1},
+	} {
+		if other := sums[spec.RequestSum("ann")]; other != nil {
+			t.Errorf("%+v and %+v are the same request", spec, other)
+		}
+		sums[spec.RequestSum("ann")] = spec
+	}
+}
