@@ -159,6 +159,19 @@ func TestLargeInputNeedsTheLevel(t *testing.T) {
 	problemOf(t, err, http.StatusRequestEntityTooLarge, "takes 13.0 MiB as compressed, and the limit is 12 MiB until every leader is connected and runs version 1")
 }
 
+// TestGraceNeedsTheLevel: below level 2 a job would run with the default grace, so it is refused.
+func TestGraceNeedsTheLevel(t *testing.T) {
+	log, peers := newFakeLog(), &fakePeers{asked: make(chan uint32, 1)}
+	peers.behind.Store(true)
+	r := startRig(t, log, func(c *Config) { c.Peers = peers })
+	log.elect()
+	r.until("leading", func() bool { _, self := r.node.LeaderAddress(); return self })
+	request := withLines(10)
+	request.Grace = "100ms"
+	_, _, err := r.node.Submit(t.Context(), request, "")
+	problemOf(t, err, http.StatusServiceUnavailable, "the job needs feature level 2")
+}
+
 // TestLargeSubmitsAreFew: more large submits than there is memory for wait, and are refused in the end.
 func TestLargeSubmitsAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
