@@ -43,7 +43,7 @@ type Result struct {
 func Run(ctx context.Context, tb testing.TB, job bridgefour.Job, input Input) (Result, error) {
 	tb.Helper()
 	slot := runner.New(runner.Config{Jobs: []bridgefour.Job{job}, ScratchDir: tb.TempDir()}).NewSlot()
-	defer slot.Close() //nolint:errcheck,contextcheck // a built-in job has nothing open
+	defer slot.Close() //nolint:errcheck // a built-in job has nothing open
 	r := run{slot: slot, wire: &wire.Job{
 		Id: 1, Uid: "test", Output: tb.TempDir(), Spool: true, Settings: input.Settings,
 		Program: &wire.Program{Kind: &wire.Program_Builtin{Builtin: job.Name()}},

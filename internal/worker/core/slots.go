@@ -55,12 +55,13 @@ func (r *room) take(job *wire.Job) {
 }
 
 // fits reports whether there is room for an attempt of a job. A job that is larger than the worker gets all of it.
-func (r room) fits(job *wire.Job) bool {
+func (r *room) fits(job *wire.Job) bool {
 	if r.slots == 0 {
 		return true
 	}
-	r.take(job)
-	return r.slots <= r.slotsMax && (r.memoryMax == 0 || r.memory <= r.memoryMax)
+	with := *r
+	with.take(job)
+	return with.slots <= r.slotsMax && (r.memoryMax == 0 || with.memory <= r.memoryMax)
 }
 
 // chunkLen is the number of leases that a slot gets: as many as take chunkTime, and few enough to leave the other slots a
