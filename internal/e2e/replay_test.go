@@ -149,7 +149,7 @@ func (l *randomLog) command(e *state.Entry) {
 		e.Done(state.WorkerID(r.IntN(3)), id, stage, list)
 	case 6, 7:
 		kind := state.FailureKind(1 + max(r.IntN(8), r.IntN(4)))
-		e.Failed(id, stage, uint64(r.IntN(3)), state.Failure{Kind: kind, Worker: 1, Lease: lease, Message: kind.String()})
+		e.Failed(id, stage, uint64(r.IntN(3)), state.Failure{Kind: kind, Worker: 1, Lease: lease, Message: kind.String()}, nil)
 	case 8:
 		e.Stop(key, id)
 	case 9:

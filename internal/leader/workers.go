@@ -285,6 +285,6 @@ func (c *Core) fail(w *worker, number state.Lease, f state.Failure, tail *state.
 	c.release(w, l)
 	l.ended = true
 	f.Worker, f.Lease = w.ID, number
-	c.open().FailedWithTail(l.Job, l.Stage, l.task, f, tail)
+	c.open().Failed(l.Job, l.Stage, l.task, f, tail)
 	c.pipeline.addFailure(failedLease{w.ID, number})
 }

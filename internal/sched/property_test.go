@@ -148,7 +148,7 @@ func (m *model) end(t *rapid.T) {
 	m.s.Return(l.worker, l.job, 0, 1, l.cost)
 	switch rapid.IntRange(0, 3).Draw(t, "end") {
 	case 0:
-		m.apply(t, func(e *state.Entry) { e.Failed(l.job.ID, 0, l.task, state.Failure{Kind: state.Preempted}) })
+		m.apply(t, func(e *state.Entry) { e.Failed(l.job.ID, 0, l.task, state.Failure{Kind: state.Preempted}, nil) })
 		m.s.Reopen(Key{l.job.ID, 0}, l.task, m.now.Add(time.Duration(rapid.IntRange(0, 300).Draw(t, "back-off"))*time.Millisecond), l.worker.ID)
 	case 1:
 		m.s.Reopen(Key{l.job.ID, 0}, l.task, m.now, 0)

@@ -262,7 +262,7 @@ func (st *story) ended(how, job, worker string, tasks []string, set map[string]s
 			})
 		case "fail":
 			st.apply(func(e *state.Entry) {
-				e.Failed(j.ID, key.Stage, task, state.Failure{Kind: state.ProgramError, Worker: w.ID})
+				e.Failed(j.ID, key.Stage, task, state.Failure{Kind: state.ProgramError, Worker: w.ID}, nil)
 			})
 			st.s.Reopen(key, task, st.now.Add(st.duration(set["after"])), w.ID)
 		case "back":

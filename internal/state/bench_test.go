@@ -47,7 +47,7 @@ func benchMachine(b *testing.B, failed bool) *Machine {
 	for i := uint64(0); failed && i < benchTasks; {
 		e := NewEntry(1, FeatureLevel)
 		for range benchBatch {
-			e.Failed(1, 0, i, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(6, i), Message: "exit status 1"})
+			e.Failed(1, 0, i, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(6, i), Message: "exit status 1"}, nil)
 			i++
 		}
 		mustApply(b, m, e)
@@ -171,7 +171,7 @@ func BenchmarkStall(b *testing.B) {
 		"scattered": func(n uint64) *Entry {
 			e := NewEntry(int64(n), FeatureLevel)
 			for i := range uint64(benchBatch) {
-				e.Failed(1, 0, i*(benchTasks/benchBatch)+benchBatch-1-n%100, Failure{Kind: Preempted, Worker: 1, Lease: 1})
+				e.Failed(1, 0, i*(benchTasks/benchBatch)+benchBatch-1-n%100, Failure{Kind: Preempted, Worker: 1, Lease: 1}, nil)
 			}
 			return e
 		},

@@ -267,12 +267,9 @@ func (e *Entry) Done(worker WorkerID, job JobID, stage uint32, list []Completion
 
 // Failed adds one failed attempt; the machine sets its Attempt and Time. An unknown kind counts as a program error, and a long
 // message is cut: a faulty worker must neither stop the leaders nor fill their log.
-func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure) {
-	e.FailedWithTail(job, stage, index, f, nil)
-}
-
-// FailedWithTail is Failed with what the attempt wrote last. A tail that is too long is dropped, and below feature level 2 any is.
-func (e *Entry) FailedWithTail(job JobID, stage uint32, index uint64, f Failure, tail *Tail) {
+//
+// The tail is what the attempt wrote last, or nil. One that is too long is dropped, and below feature level 2 any is.
+func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure, tail *Tail) {
 	if tail != nil && max(len(tail.Log), len(tail.Output)) > TailTextMax {
 		tail = nil
 	}

@@ -180,7 +180,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	entry(func(e *Entry) {
 		e.Done(1, 3, 0, list)
 		for kind := ProgramError; kind < failureKinds; kind++ {
-			e.Failed(3, 0, large-uint64(kind), Failure{Kind: kind, Worker: 2, Lease: NewLease(2, 1000+uint64(kind)), Message: kind.String() + "\xff"})
+			e.Failed(3, 0, large-uint64(kind), Failure{Kind: kind, Worker: 2, Lease: NewLease(2, 1000+uint64(kind)), Message: kind.String() + "\xff"}, nil)
 		}
 	})
 	entry(func(e *Entry) {
@@ -204,10 +204,10 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			list[i].Lease = NewLease(4, uint64(i))
 		}
 		e.Done(1, 3, 0, list[:300])
-		e.Failed(3, 0, large-1, Failure{Kind: BadInput, Worker: 1, Lease: NewLease(4, 999), Message: "gone"})
-		e.Failed(3, 0, large-2, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(4, 998), Message: "exit 1"})
+		e.Failed(3, 0, large-1, Failure{Kind: BadInput, Worker: 1, Lease: NewLease(4, 999), Message: "gone"}, nil)
+		e.Failed(3, 0, large-2, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(4, 998), Message: "exit 1"}, nil)
 		if level >= 2 {
-			e.FailedWithTail(3, 0, large-3, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(4, 997), Message: "exit 1"},
+			e.Failed(3, 0, large-3, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(4, 997), Message: "exit 1"},
 				&Tail{Log: []byte("\xfflog"), LogBytes: 70_000, Output: []byte("output"), OutputBytes: 6})
 		}
 		if level > 0 {

@@ -16,11 +16,11 @@ func busy(tb testing.TB) *Machine {
 	e.Submit("k1", "u1", "", &Spec{Output: "/1", Collect: true, Retries: 1, Input: Input{Kind: InputRange, Tasks: 3}})
 	e.Submit("k2", "u2", "", &Spec{Output: "/2", Spool: true, FirstSuccess: true, Input: Input{Kind: InputRange, Tasks: pageTasks + 2}})
 	e.Submit("k3", "u3", "", &Spec{Output: "/3", KeepPartial: true})
-	e.Failed(3, 0, 0, Failure{Kind: BadInput, Message: "gone"})
+	e.Failed(3, 0, 0, Failure{Kind: BadInput, Message: "gone"}, nil)
 	e.Submit("k4", "u4", "", &Spec{Output: "/4"})
 	e.Stop("", 4)
 	e.Submit("k5", "u5", "", &Spec{Output: "/5"})
-	e.Failed(5, 0, 0, Failure{Kind: BadInput, Message: "gone"})
+	e.Failed(5, 0, 0, Failure{Kind: BadInput, Message: "gone"}, nil)
 	mustApply(tb, m, e)
 	return m
 }
@@ -50,7 +50,7 @@ func entries(level uint32) [][]byte {
 		},
 		func(e *Entry) { e.Done(1, 2, 0, []Completion{{Index: pageTasks, Lease: 1}}) },
 		func(e *Entry) { e.Done(1, 3, 1, []Completion{{Lease: 1}}) },
-		func(e *Entry) { e.Failed(1, 0, 1, Failure{Kind: Timeout, Worker: 1, Lease: 5, Message: "slow"}) },
+		func(e *Entry) { e.Failed(1, 0, 1, Failure{Kind: Timeout, Worker: 1, Lease: 5, Message: "slow"}, nil) },
 		func(e *Entry) {
 			e.Fence = 77
 			e.OutputLost(1, 0, 2, NewLease(3, 9))
@@ -65,8 +65,8 @@ func entries(level uint32) [][]byte {
 		},
 		func(e *Entry) { // a task as far out as there can be one
 			e.Submit("", "far", "", &Spec{Output: "/far", Input: Input{Kind: InputRange, Tasks: MaxTasks}})
-			e.Failed(6, 0, MaxTasks-1, Failure{Kind: Timeout})
-			e.Failed(7, 0, MaxTasks-1, Failure{Kind: Timeout})
+			e.Failed(6, 0, MaxTasks-1, Failure{Kind: Timeout}, nil)
+			e.Failed(7, 0, MaxTasks-1, Failure{Kind: Timeout}, nil)
 		},
 	} {
 		one := NewEntry(2000, level)

@@ -72,7 +72,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	e.Submit("", "u", "", &Spec{Output: "/o", Name: "first", Spool: true, Input: Input{Kind: InputRange, Tasks: tasks}})
 	for range 2 {
 		for i := range uint64(tasks) {
-			e.Failed(1, 0, i, Failure{Kind: BadInput, Worker: 7, Message: strings.Repeat("\xff", 100) + strings.Repeat("€", 1000)})
+			e.Failed(1, 0, i, Failure{Kind: BadInput, Worker: 7, Message: strings.Repeat("\xff", 100) + strings.Repeat("€", 1000)}, nil)
 		}
 		e.Retry("", 1)
 	}

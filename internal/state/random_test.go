@@ -273,7 +273,7 @@ func (w *world) failed(t *rapid.T) {
 		Worker: WorkerID(jobGen.Draw(t, "worker")), Lease: w.nextLease(t), Message: messageGen.Draw(t, "message"),
 	}
 	i := index(t, tasks)
-	w.entry.Failed(id, stage, i, f)
+	w.entry.Failed(id, stage, i, f, nil)
 	w.expect = append(w.expect, func() { w.model.fail(id, stage, i, f) })
 }
 

@@ -141,13 +141,13 @@ func TestSnapshotBesideApply(t *testing.T) {
 		}
 		e.Done(1, 1, 0, list)
 		for i := round; i < tasks; i += 90 {
-			e.Failed(1, 0, i+12, Failure{Kind: ProgramError, Message: "exit 1"})
+			e.Failed(1, 0, i+12, Failure{Kind: ProgramError, Message: "exit 1"}, nil)
 		}
 		e.SetWorker("", 1, []WorkerStatus{WorkerDead, WorkerAlive}[round%2])
 		e.Submit(fmt.Sprint(round), "u", "", &Spec{Output: fmt.Sprint("/", round), Spool: round%2 == 0})
-		e.Failed(JobID(round), 0, 0, Failure{Kind: BadInput, Message: "gone"}) // a job that is over by now lives again, and ends
+		e.Failed(JobID(round), 0, 0, Failure{Kind: BadInput, Message: "gone"}, nil) // a job that is over by now lives again, and ends
 		e.Retry("", JobID(round))
-		e.Failed(JobID(round), 0, 0, Failure{Kind: BadInput, Message: "gone"})
+		e.Failed(JobID(round), 0, 0, Failure{Kind: BadInput, Message: "gone"}, nil)
 		e.Stop("", JobID(round))
 		e.Retry("", JobID(round-min(round, 2)))
 		mustApply(t, m, e)
@@ -173,7 +173,7 @@ func TestManyFailedTasks(t *testing.T) {
 	e.Submit("", "u", "", &Spec{Output: "/o", Spool: true, Input: Input{Kind: InputRange, Tasks: tasks}, Retries: 9})
 	for range 2 {
 		for i := range uint64(tasks) {
-			e.Failed(1, 0, tasks-1-i, Failure{Kind: Timeout, Message: strings.Repeat("m", 5000)})
+			e.Failed(1, 0, tasks-1-i, Failure{Kind: Timeout, Message: strings.Repeat("m", 5000)}, nil)
 		}
 	}
 	mustApply(t, m, e)
@@ -214,7 +214,7 @@ func TestRestoreDamaged(t *testing.T) {
 	e.Register("", &WorkerInfo{Identity: "a", Host: "rock", Labels: map[string]string{"zone": "x"}})
 	e.Submit("k", "u", "", &Spec{Name: "n", Argv: [][]byte{{'a'}}, Output: "/o", Spool: true, Retries: 1, Input: Input{Kind: InputRange, Tasks: 9}})
 	e.Done(1, 1, 0, []Completion{{Index: 1, Lease: NewLease(1, 1), Size: 3, Checksum: 1 << 60}, {Index: 2, Lease: NewLease(1, 2)}})
-	e.Failed(1, 0, 0, Failure{Kind: Timeout, Worker: 1, Lease: NewLease(1, 3), Message: "slow"})
+	e.Failed(1, 0, 0, Failure{Kind: Timeout, Worker: 1, Lease: NewLease(1, 3), Message: "slow"}, nil)
 	mustApply(t, m, e)
 	good := snapshotBytes(t, m.Snapshot())
 	for i := range good {
@@ -374,7 +374,7 @@ func TestFence(t *testing.T) {
 	}
 	e = NewEntry(3, FeatureLevel)
 	e.Done(1, 1, 0, []Completion{{Index: 0, Lease: NewLease(3, 7)}, {Index: 1, Lease: NewLease(3, 8)}})
-	e.Failed(1, 0, 0, Failure{Kind: BadInput, Lease: NewLease(2, 9)})
+	e.Failed(1, 0, 0, Failure{Kind: BadInput, Lease: NewLease(2, 9)}, nil)
 	got := mustApply(t, m, e)
 	if v := got.Verdicts; len(v) != 2 || v[0].Won || !v[1].Won {
 		t.Errorf("verdicts = %+v, want the lease at the fence to lose and the next one to win", v)

@@ -44,38 +44,27 @@ func (m *Machine) Tails(id JobID) []KeptTail {
 
 // keepTail adds the tail of a failed attempt. The slice that a snapshot may share is not changed, but for its spare capacity.
 func (m *Machine) keepTail(t KeptTail) {
-	var of, first int // tails of the job; the first that may be dropped for this one
-	bytes := t.size()
-	for i := range m.tails {
-		bytes += m.tails[i].size()
-		if m.tails[i].Job == t.Job {
-			if of == tailsOfJobHalf {
-				first = i
-			}
-			of++
+	kept, bytes := m.tails, t.size()
+	var ofJob []int
+	for i := range kept {
+		bytes += kept[i].size()
+		if kept[i].Job == t.Job {
+			ofJob = append(ofJob, i)
 		}
 	}
-	drop := map[int]bool{}
-	if of == 2*tailsOfJobHalf {
-		drop[first] = true
-		bytes -= m.tails[first].size()
+	if len(ofJob) == 2*tailsOfJobHalf {
+		at := ofJob[tailsOfJobHalf]
+		bytes -= kept[at].size()
+		kept = slices.Delete(slices.Clone(kept), at, at+1)
 	}
-	for i := 0; bytes > tailsBytesMax; i++ {
-		if !drop[i] {
-			drop[i] = true
-			bytes -= m.tails[i].size()
-		}
+	oldest := 0
+	for ; bytes > tailsBytesMax; oldest++ {
+		bytes -= kept[oldest].size()
 	}
-	if len(drop) > 0 {
-		kept := make([]KeptTail, 0, len(m.tails)+1)
-		for i := range m.tails {
-			if !drop[i] {
-				kept = append(kept, m.tails[i])
-			}
-		}
-		m.tails = kept
+	if oldest > 0 {
+		kept = slices.Clone(kept[oldest:]) // releases the others
 	}
-	m.tails = append(m.tails, t)
+	m.tails = append(kept, t)
 }
 
 // dropTails removes the tails of a job that is forgotten.

@@ -32,7 +32,7 @@ func fail(t *testing.T, m *Machine, level uint32, job JobID, number, size int) {
 	t.Helper()
 	e := NewEntry(2, level)
 	log := slices.Repeat([]byte{byte(number)}, size)
-	e.FailedWithTail(job, 0, 0, Failure{Kind: Preempted, Worker: 1, Lease: Lease(number)}, &Tail{Log: log, LogBytes: uint64(size)})
+	e.Failed(job, 0, 0, Failure{Kind: Preempted, Worker: 1, Lease: Lease(number)}, &Tail{Log: log, LogBytes: uint64(size)})
 	if err := m.Apply(m.Index()+1, e.Data(), &Result{}); err != nil {
 		t.Fatal(err)
 	}

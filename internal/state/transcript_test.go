@@ -219,7 +219,8 @@ func (s *story) command(e *Entry, words []string) {
 		}
 		e.Failed(JobID(path[0]), uint32(path[1]), path[2], Failure{
 			Kind: kind, Worker: WorkerID(s.number(set["worker"])), Lease: s.lease(set["lease"]), Message: strings.Join(list[2:], " "),
-		})
+		}, nil)
+
 	case "register":
 		e.Register(set["key"], &WorkerInfo{Identity: list[0], Host: set["host"]})
 	case "worker":

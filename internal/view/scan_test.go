@@ -49,7 +49,7 @@ func failedJob(t *testing.T, tasks uint64) *Reader {
 	}
 	apply()
 	for i := range tasks - 1 {
-		e.Failed(1, 0, i, state.Failure{Kind: state.BadInput, Message: "not a number", Worker: 1, Lease: state.NewLease(1, i+1)})
+		e.Failed(1, 0, i, state.Failure{Kind: state.BadInput, Message: "not a number", Worker: 1, Lease: state.NewLease(1, i+1)}, nil)
 		if e.Items == 4000 {
 			apply()
 		}
