@@ -115,7 +115,7 @@ type Core struct {
 	fleet      uint64                   // sched.Fleet as of the last tick
 	inputsKept uint64                   // see inputsKept; tests lower it
 	forgetting bool                     // a command that forgets the oldest job is on its way through the log
-	tailNext   time.Time                // see tail
+	tails      wire.TailRate
 	result     state.Result
 	effects    Effects
 	now        time.Time // of the step
@@ -138,7 +138,7 @@ func NewCore(cfg CoreConfig) *Core {
 		term: cfg.Term, cluster: cfg.Cluster, members: cfg.Members, machine: m, sched: sched.New(), rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		pipeline: newPipeline(m.Level()), registry: newRegistry(m, cfg.Now), leases: newLeaseBook(cfg.Term),
 		readers: map[state.JobID]*state.InputReader{}, changed: map[state.JobID]struct{}{}, now: cfg.Now,
-		inputsKept: inputsKept,
+		inputsKept: inputsKept, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
 	}
 	for _, id := range m.Live() {
 		for i, job := 0, m.Job(id); i < len(job.Stages); i++ {

@@ -143,20 +143,16 @@ func (c *Core) handleFailed(w *worker, f *wire.Failure) {
 	}
 }
 
-// Rate of the failures whose tails go into the log, of all workers: it bounds what a million failures add to the log and to its snapshots.
+// tailsBurst and tailsInterval limit the tails of all workers that go into the log: a million failures must not fill it and its snapshots.
 const (
-	tailsBurst = 32
-	tailsEvery = 250 * time.Millisecond
+	tailsBurst    = 32
+	tailsInterval = 250 * time.Millisecond
 )
 
 // tail returns what of a reported tail goes into the log; nil: nothing.
 func (c *Core) tail(t *wire.Tail) *state.Tail {
-	if t == nil || c.tailNext.Sub(c.now) >= tailsBurst*tailsEvery {
+	if t == nil || !c.tails.Take(c.now) {
 		return nil
 	}
-	if c.tailNext.Before(c.now) {
-		c.tailNext = c.now
-	}
-	c.tailNext = c.tailNext.Add(tailsEvery)
 	return &state.Tail{Log: t.GetLog(), LogBytes: t.GetLogBytes(), Output: t.GetOutput(), OutputBytes: t.GetOutputBytes()}
 }

@@ -9,7 +9,7 @@ import (
 
 // However many attempts fail, the log grows by few tails.
 func TestTailsAreLimited(t *testing.T) {
-	c := &Core{now: time.Unix(1, 0)}
+	c := &Core{now: time.Unix(1, 0), tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval}}
 	kept := func(seconds int) (n int) {
 		for range seconds * 1000 {
 			c.now = c.now.Add(time.Millisecond)

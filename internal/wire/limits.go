@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,7 +16,7 @@ const (
 	TextBytesMax = 256
 	// leasesPerSlot is what a leader grants ahead for a slot at most.
 	leasesPerSlot = 4096
-	// unacked is above the results that a worker keeps for the next leader.
+	// unacked is more than the results that a worker keeps for the next leader.
 	unacked = 1 << 20
 
 	reportItemsMax = 64 << 10 // a worker's have 4,096
@@ -38,7 +39,7 @@ func Limit(field string, value, limit uint64) error {
 	return nil
 }
 
-// Text returns why a text is none that is shown to people: too long, or with control characters. Protocol Buffers check UTF-8.
+// Text returns why a text cannot be shown to users: it is too long, or has control characters. Protocol Buffers check UTF-8.
 func Text(field, text string) error {
 	if len(text) > TextBytesMax {
 		return fmt.Errorf("%s has %d bytes: want at most %d", field, len(text), TextBytesMax)
@@ -52,19 +53,9 @@ func Text(field, text string) error {
 // name returns why a text cannot be a part of a file's name.
 func name(field, text string) error {
 	if text == "" || strings.Trim(text, ".") == "" || strings.ContainsAny(text, `/\`) {
-		return fmt.Errorf("%s %.*q is no name of a file", field, TextBytesMax, text)
+		return fmt.Errorf("invalid %s %.*q: want the name of a file", field, TextBytesMax, text)
 	}
 	return Text(field, text)
-}
-
-// first returns the first error.
-func first(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // column returns why an optional column of n entries is invalid, or one of its values is above the limit.
@@ -89,7 +80,7 @@ func (r *Report) Check() error {
 		if len(f.GetLease()) != n {
 			return fmt.Errorf("finished.lease has %d entries: want %d", len(f.GetLease()), n)
 		}
-		if err := first(
+		if err := cmp.Or(
 			column("finished.size", f.GetSize(), n, sizeMax), column("finished.records", f.GetRecords(), n, sizeMax),
 			column("finished.input_bytes", f.GetInputBytes(), n, sizeMax), column("finished.micros", f.GetMicros(), n, timeMax),
 			column("finished.age_ms", f.GetAgeMs(), n, timeMax), column("finished.checksum", f.GetChecksum(), n, ^uint64(0)),
@@ -102,7 +93,7 @@ func (r *Report) Check() error {
 			return err
 		}
 	}
-	return first(
+	return cmp.Or(
 		Limit("the number of results", uint64(items), reportItemsMax), Limit("the number of running", uint64(len(r.GetRunning())), SlotsMax),
 	)
 }
@@ -117,14 +108,14 @@ func (l *LogRecords) Check() error {
 	return Limit("the number of log records", uint64(len(l.GetRecords())), logRecordsMax)
 }
 
-// Check returns which field of a welcome is out of its limits. The addresses of leaders are the search's.
+// Check returns which field of a welcome is out of its limits. The addresses of leaders are checked by the search.
 func (w *Welcome) Check() error {
-	return first(Limit("term", w.GetTerm(), termMax), Text("cluster", w.GetCluster()), Text("cluster_id", w.GetClusterId()))
+	return cmp.Or(Limit("term", w.GetTerm(), termMax), Text("cluster", w.GetCluster()), Text("cluster_id", w.GetClusterId()))
 }
 
 // Check returns which field of a job is out of its limits: those that become names of files, or are kept for each lease.
 func (j *Job) Check() error {
-	if err := first(
+	if err := cmp.Or(
 		name("uid", j.GetUid()), Limit("the number of stages", uint64(max(len(j.GetStages()), len(j.GetPlan()))), stagesMax),
 		Limit("timeout_ms", j.GetTimeoutMs(), timeMax),
 	); err != nil {
@@ -136,7 +127,7 @@ func (j *Job) Check() error {
 		}
 	}
 	for _, s := range j.GetPlan() {
-		if err := first(name("plan.name", s.GetName()), Limit("the number of plan.from", uint64(len(s.GetFrom())), stagesMax)); err != nil {
+		if err := cmp.Or(name("plan.name", s.GetName()), Limit("the number of plan.from", uint64(len(s.GetFrom())), stagesMax)); err != nil {
 			return err
 		}
 	}

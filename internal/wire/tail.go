@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -52,4 +53,24 @@ func TailText(compressed []byte, all uint64) ([]byte, error) {
 		text = text[end+1:]
 	}
 	return append(fmt.Appendf(nil, "… %d bytes cut …\n", all-uint64(len(text))), text...), nil
+}
+
+// TailRate limits the failures that carry a tail: a burst, and then one in each interval.
+type TailRate struct {
+	Burst    int
+	Interval time.Duration
+
+	next time.Time // when a steady rate would allow the next one
+}
+
+// Take reports whether one more is allowed.
+func (r *TailRate) Take(now time.Time) bool {
+	if r.next.Sub(now) >= time.Duration(r.Burst)*r.Interval {
+		return false
+	}
+	if r.next.Before(now) {
+		r.next = now
+	}
+	r.next = r.next.Add(r.Interval)
+	return true
 }

@@ -32,7 +32,7 @@ type slot struct {
 	stages *stages
 	sink   *tasklog.Sink
 	tails  *tailLimit
-	stdout runner.Outcome // its Stdout is that of the last attempt
+	last   runner.Outcome // of the last attempt; its Stdout is for keepTail
 	logger *slog.Logger
 
 	attempt runner.Attempt // reused: a runner keeps no attempt
@@ -125,7 +125,7 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, stage *wire.St
 			Message: fmt.Sprintf("stage %q has the unknown role %v; is this worker older than the leader?", stage.GetName(), stage.GetRole()),
 		}}
 	}
-	s.stdout = out
+	s.last = out
 	return core.Result{
 		Size: out.Size, Records: out.Records, Input: out.InputBytes, Checksum: out.Checksum,
 		Failure: out.Failure, Canceled: out.Canceled, File: out.File != "",

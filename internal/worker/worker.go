@@ -82,7 +82,7 @@ func New(cfg Config) (*Worker, error) {
 		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
-	st, tails := &stages{leader: w.leader, stores: cfg.Stores}, &tailLimit{}
+	st, tails := &stages{leader: w.leader, stores: cfg.Stores}, newTailLimit()
 	for i := range w.slots {
 		w.slots[i] = &slot{
 			id: i, work: make(chan slotWork, 1), fresh: func() attemptRunner { return w.newRunner() }, stages: st,
