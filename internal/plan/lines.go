@@ -68,8 +68,10 @@ func (p *planner) lines() error {
 			return err
 		}
 	}
-	if err := eachLine(raw, l.Add); err != nil {
-		return err
+	for line := range bytes.Lines(raw) {
+		if err := l.Add(bytes.TrimSuffix(line, []byte{'\n'})); err != nil {
+			return err
+		}
 	}
 	if l.count == 0 {
 		p.fail("lines", "no lines given: give at least one item, or a file that is not empty")
@@ -84,18 +86,6 @@ func (p *planner) lines() error {
 	var err error
 	if p.result.Input, err = l.b.Input(); err != nil {
 		p.fail("lines", "%v", err)
-	}
-	return nil
-}
-
-// eachLine calls add for each line, without its newline, which the last one may lack.
-func eachLine(text []byte, add func(line []byte) error) error {
-	for len(text) > 0 {
-		line, rest, _ := bytes.Cut(text, []byte{'\n'})
-		if err := add(line); err != nil {
-			return err
-		}
-		text = rest
 	}
 	return nil
 }
