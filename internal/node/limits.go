@@ -18,22 +18,22 @@ const (
 	largeWait = 10 * time.Second
 )
 
-// reservation is that of one submit for memory.
-type reservation struct {
-	slots chan struct{} // of largeMax
-	held  bool
+// largeTurn is the turn of one submit among the large ones.
+type largeTurn struct {
+	turns chan struct{} // room for largeMax
+	begun bool
 }
 
-// reserve waits for a slot if the input takes so many bytes that the submit is large.
-func (r *reservation) reserve(ctx context.Context, bytes uint64) error {
-	if r.held || bytes <= largeBytes {
+// wait waits for the turn if the input takes so many bytes that the submit is large.
+func (t *largeTurn) wait(ctx context.Context, bytes uint64) error {
+	if t.begun || bytes <= largeBytes {
 		return nil
 	}
 	timer := time.NewTimer(largeWait)
 	defer timer.Stop()
 	select {
-	case r.slots <- struct{}{}:
-		r.held = true
+	case t.turns <- struct{}{}:
+		t.begun = true
 		return nil
 	case <-timer.C:
 		return api.Unavailable("%d jobs with large inputs are being submitted: try again in a moment", largeMax)
@@ -42,9 +42,9 @@ func (r *reservation) reserve(ctx context.Context, bytes uint64) error {
 	}
 }
 
-func (r *reservation) release() {
-	if r.held {
-		<-r.slots
+func (t *largeTurn) end() {
+	if t.begun {
+		<-t.turns
 	}
 }
 

@@ -175,25 +175,25 @@ func TestGraceNeedsTheLevel(t *testing.T) {
 // TestLargeSubmitsAreFew: more large submits than there is memory for wait, and are refused in the end.
 func TestLargeSubmitsAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slots := make(chan struct{}, largeMax)
-		var held []*reservation
+		turns := make(chan struct{}, largeMax)
+		var begun []*largeTurn
 		for range largeMax {
-			r := &reservation{slots: slots}
+			r := &largeTurn{turns: turns}
 			for range 2 {
-				if err := r.reserve(t.Context(), largeBytes+1); err != nil {
+				if err := r.wait(t.Context(), largeBytes+1); err != nil {
 					t.Fatal(err)
 				}
 			}
-			held = append(held, r)
+			begun = append(begun, r)
 		}
-		late := reservation{slots: slots}
-		if err := late.reserve(t.Context(), largeBytes); err != nil {
+		late := largeTurn{turns: turns}
+		if err := late.wait(t.Context(), largeBytes); err != nil {
 			t.Errorf("a small submit: %v", err)
 		}
-		problemOf(t, late.reserve(t.Context(), largeBytes+1), http.StatusServiceUnavailable, "4 jobs with large inputs are being submitted")
-		late.release() // nothing is held
-		time.AfterFunc(largeWait/2, held[0].release)
-		if err := late.reserve(t.Context(), largeBytes+1); err != nil {
+		problemOf(t, late.wait(t.Context(), largeBytes+1), http.StatusServiceUnavailable, "4 jobs with large inputs are being submitted")
+		late.end() // it has not begun
+		time.AfterFunc(largeWait/2, begun[0].end)
+		if err := late.wait(t.Context(), largeBytes+1); err != nil {
 			t.Errorf("after another one has ended: %v", err)
 		}
 	})

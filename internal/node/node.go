@@ -80,7 +80,7 @@ type Node struct {
 	stopped chan struct{} // closed when Run returns
 	ready   *readiness
 	fetches logFetches
-	large   chan struct{} // slots of large submits
+	large   chan struct{} // turns of large submits: see largeTurn
 	members atomic.Pointer[replica.Members]
 	// received is the latest volatile state from the leader; nil before the first, and on the leader. Run stores it.
 	received atomic.Pointer[volatileState]

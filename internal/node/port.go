@@ -112,7 +112,7 @@ func (s *splitter) route(ctx context.Context, c net.Conn) {
 	case connRefused:
 		s.refusals.Add(s.logger, "too many connections", s.open.limits.HTTP)
 		transport.Refuse(c)
-		s.open.leave(c)
+		s.open.begin(c, true, false) // no longer counted as silent
 	case connCounted:
 		begun.end = sync.OnceFunc(func() { s.open.end(begun.http) })
 		if begun.http {
@@ -124,7 +124,7 @@ func (s *splitter) route(ctx context.Context, c net.Conn) {
 }
 
 // portConns is the open connections of a port. Clients are refused before workers and leaders, and a connection that has sent nothing before
-// all others: the flood of them must not keep anybody out.
+// all others: a flood of them must not block workers.
 type portConns struct {
 	limits transport.ConnLimits
 
@@ -171,24 +171,23 @@ func (p *portConns) begin(c net.Conn, http, sent bool) connVerdict {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := slices.Index(p.silent, c)
-	if at < 0 || !sent {
-		p.silent = slices.DeleteFunc(p.silent, func(other net.Conn) bool { return other == c })
-		return connGone
-	}
-	if http && p.http >= p.limits.HTTP {
+	switch {
+	case at < 0:
+		return connGone // it was dropped
+	case sent && http && p.http >= p.limits.HTTP:
 		return connRefused
 	}
 	p.silent = slices.Delete(p.silent, at, at+1)
-	if http {
+	switch {
+	case !sent:
+		return connGone
+	case http:
 		p.http++
-	} else {
+	default:
 		p.grpc++
 	}
 	return connCounted
 }
-
-// leave removes a connection that was refused.
-func (p *portConns) leave(c net.Conn) { p.begin(c, false, false) }
 
 // end uncounts a connection.
 func (p *portConns) end(http bool) {

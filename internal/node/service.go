@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -26,14 +27,14 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	if err := n.acceptsWrites(ctx); err != nil {
 		return 0, nil, err
 	}
-	room := reservation{slots: n.large}
-	defer room.release()
+	turn := largeTurn{turns: n.large}
+	defer turn.end()
 	lines := plan.NewLines(0)
 	req, err := read(func(line []byte) error {
 		if err := lines.Add(line); err != nil {
-			return planProblem(err)
+			return planProblem(err, "invalid job", "body.")
 		}
-		return room.reserve(ctx, lines.Bytes())
+		return turn.wait(ctx, lines.Bytes())
 	})
 	if err != nil {
 		return 0, nil, err
@@ -46,9 +47,9 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 		Builtins: n.cfg.Builtins, Again: again, Stores: n.cfg.Stores, Reserved: n.cfg.Reserved, Lines: lines,
 	})
 	if err != nil {
-		return 0, nil, planProblem(err)
+		return 0, nil, planProblem(err, "invalid job", "body.")
 	}
-	if err := room.reserve(ctx, planned.Input.BlockBytes()); err != nil {
+	if err := turn.wait(ctx, planned.Input.BlockBytes()); err != nil {
 		return 0, nil, err
 	}
 	uid := newID()
@@ -70,19 +71,19 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	return uint64(e.Job), planned.Warnings, nil
 }
 
-// planProblem converts the errors of a request.
-func planProblem(err error) error {
+// planProblem converts the errors of a request, whose fields are below a location.
+func planProblem(err error, detail, location string) error {
 	bad, ok := errors.AsType[plan.Errors](err)
 	if !ok {
 		return err
 	}
-	p := api.Invalid("invalid job")
+	p := api.Invalid("%s", detail)
 	for _, e := range bad {
-		location := ""
+		at := ""
 		if e.Field != "" {
-			location = "body." + e.Field
+			at = location + e.Field
 		}
-		p = p.With(location, e.Message, nil)
+		p = p.With(at, e.Message, nil)
 	}
 	return p
 }
@@ -164,16 +165,8 @@ func (n *Node) Retry(ctx context.Context, id uint64) error {
 	var changed []state.FileChange
 	if input != nil {
 		var err error
-		changed, err = plan.Again(ctx, input, n.cfg.Stores)
-		if bad, ok := errors.AsType[plan.Errors](err); ok {
-			p := api.Invalid("job %d cannot be run again", id)
-			for _, e := range bad {
-				p = p.With(e.Field, e.Message, nil)
-			}
-			return p
-		}
-		if err != nil {
-			return err
+		if changed, err = plan.Again(ctx, input, n.cfg.Stores); err != nil {
+			return planProblem(err, fmt.Sprintf("job %d cannot be run again", id), "")
 		}
 	}
 	return n.jobCommand(ctx, id, func(e *state.Entry, key string, job state.JobID) { e.Retry(key, job, changed...) })
