@@ -7,12 +7,12 @@ func (w *Worker) Check(leases int, load int64) error {
 	if w.leases != leases || w.load != load {
 		return fmt.Errorf("worker %d has %d leases of load %d; the scheduler counts %d of %d", w.ID, leases, load, w.leases, w.load)
 	}
-	held := 0
-	for i := range w.held {
-		held += w.held[i].n
+	byStage := 0
+	for i := range w.byStage {
+		byStage += w.byStage[i].n
 	}
-	if held != leases {
-		return fmt.Errorf("worker %d has %d leases; the scheduler counts %d by stage", w.ID, leases, held)
+	if byStage != leases {
+		return fmt.Errorf("worker %d has %d leases; the scheduler counts %d by stage", w.ID, leases, byStage)
 	}
 	if leases == 0 && (w.strict != 0 || w.promised != 0 || w.memoryUsed != 0) {
 		return fmt.Errorf("worker %d has no leases; the scheduler counts %d strict ones, %d slots, %d bytes", w.ID, w.strict, w.promised, w.memoryUsed)

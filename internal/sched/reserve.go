@@ -35,32 +35,32 @@ type reservation struct {
 	review time.Time
 }
 
-// held is the leases of one stage at a worker.
-type held struct {
+// stageLeases are the leases of one stage at a worker.
+type stageLeases struct {
 	queue *queue
 	n     int
 	since time.Time // of the latest
 }
 
-// hold adds leases.
-func (w *Worker) hold(now time.Time, q *queue, n int) {
-	for i := range w.held {
-		if h := &w.held[i]; h.queue.key() == q.key() { // it may have started again
-			*h = held{q, h.n + n, now}
+// addLeases adds n leases.
+func (w *Worker) addLeases(now time.Time, q *queue, n int) {
+	for i := range w.byStage {
+		if h := &w.byStage[i]; h.queue.key() == q.key() { // it may have started again
+			*h = stageLeases{q, h.n + n, now}
 			return
 		}
 	}
-	w.held = append(w.held, held{q, n, now})
+	w.byStage = append(w.byStage, stageLeases{q, n, now})
 }
 
-// unhold removes leases.
-func (w *Worker) unhold(key Key, n int) {
-	for i := range w.held {
-		if h := &w.held[i]; h.queue.key() == key {
+// removeLeases removes n leases.
+func (w *Worker) removeLeases(key Key, n int) {
+	for i := range w.byStage {
+		if h := &w.byStage[i]; h.queue.key() == key {
 			if h.n -= n; h.n <= 0 {
-				last := len(w.held) - 1
-				w.held[i], w.held[last] = w.held[last], held{}
-				w.held = w.held[:last]
+				last := len(w.byStage) - 1
+				w.byStage[i], w.byStage[last] = w.byStage[last], stageLeases{}
+				w.byStage = w.byStage[:last]
 			}
 			return
 		}
@@ -68,9 +68,9 @@ func (w *Worker) unhold(key Key, n int) {
 }
 
 // left estimates how long the leases still run: their mean run time, or, if they have run for longer, as long as they have run.
-func (h *held) left(now time.Time, w *Worker) time.Duration {
-	rounds := (h.n*h.queue.slots() + w.Slots - 1) / w.Slots // of leases ahead of need
-	return max(time.Duration(h.queue.mean*float64(time.Microsecond))*time.Duration(rounds), now.Sub(h.since))
+func (l *stageLeases) left(now time.Time, w *Worker) time.Duration {
+	rounds := (l.n*l.queue.slots() + w.Slots - 1) / w.Slots // of leases ahead of need
+	return max(time.Duration(l.queue.mean*float64(time.Microsecond))*time.Duration(rounds), now.Sub(l.since))
 }
 
 // fits reports whether an attempt can start on worker w at once.
@@ -89,8 +89,8 @@ func (n *Need) lacks(w *Worker) uint64 {
 func (n *Need) wait(now time.Time, w *Worker) (d time.Duration, known bool) {
 	slots, memory := n.Slots-w.idle(), n.lacks(w)
 	known = true
-	slices.SortFunc(w.held, func(a, b held) int { return cmp.Compare(a.left(now, w), b.left(now, w)) })
-	for _, h := range w.held {
+	slices.SortFunc(w.byStage, func(a, b stageLeases) int { return cmp.Compare(a.left(now, w), b.left(now, w)) })
+	for _, h := range w.byStage {
 		if slots <= 0 && memory == 0 {
 			return d, known
 		}

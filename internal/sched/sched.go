@@ -27,11 +27,11 @@ type Worker struct {
 
 	load       int64 // cost of its leases
 	leases     int
-	strict     int    // leases of strict jobs
-	promised   int    // slots of those leases
-	memoryUsed uint64 // by those leases
-	held       []held // the leases by stage
-	known      int    // place in Scheduler.workers, from 1; 0: it is not there
+	strict     int           // leases of strict jobs
+	promised   int           // slots of those leases
+	memoryUsed uint64        // by those leases
+	byStage    []stageLeases // the leases
+	known      int           // place in Scheduler.workers, from 1; 0: it is not there
 }
 
 // Leases is the number of leases of the worker.
@@ -290,7 +290,8 @@ func (s *Scheduler) restore() {
 	s.passed = s.passed[:0]
 }
 
-// pick returns the stage whose turn it is on worker w, which is reserved for holder, or for none: it has a task for it, and either room for the task or the right to a reservation.
+// pick returns the stage whose turn it is on worker w, which is reserved for holder, or for none: the stage has a task for the worker, and
+// the worker has room for the task, or may be reserved for it.
 func (s *Scheduler) pick(now time.Time, w *Worker, holder *jobQueue) *queue {
 	for _, c := range s.classes {
 		if holder != nil && c.priority <= holder.job.Spec.Priority && holder.share.group.fits(w) {
@@ -390,7 +391,7 @@ func lease(now time.Time, q *queue, w *Worker, n int, cost int64) {
 	q.of.charge(total)
 	w.load += total
 	w.leases += n
-	w.hold(now, q, n)
+	w.addLeases(now, q, n)
 	if q.strict() {
 		w.strict += n
 		w.promised += n * q.slots()
@@ -407,7 +408,7 @@ func (s *Scheduler) Return(w *Worker, job *state.Job, stage uint32, n int, total
 		w.promised -= n * slots(job.Spec)
 		w.memoryUsed -= min(w.memoryUsed, uint64(n)*job.Spec.Memory)
 	}
-	w.unhold(Key{job.ID, stage}, n)
+	w.removeLeases(Key{job.ID, stage}, n)
 	if q := s.queue(Key{job.ID, stage}); q != nil {
 		q.load -= total
 		q.leases -= n
