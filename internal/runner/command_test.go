@@ -404,7 +404,7 @@ func TestScratchLogFreesDisk(t *testing.T) {
 	l.sizeMax = 64 << 10
 	s := scratchLog{dir: t.TempDir(), log: &l}
 	l.begin(&sink)
-	attempt, err := s.begin()
+	attempt, err := s.begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

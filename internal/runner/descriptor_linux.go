@@ -52,15 +52,6 @@ func reopen(f *os.File, flags int) (*os.File, error) {
 	return os.OpenFile("/proc/self/fd/"+strconv.Itoa(int(f.Fd())), flags, 0)
 }
 
-// createUnnamed creates a file without a name in a folder; errors.ErrUnsupported if the file system cannot.
-func createUnnamed(dir string) (*os.File, error) {
-	f, err := os.OpenFile(dir, os.O_RDWR|os.O_APPEND|unix.O_TMPFILE, 0o600)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
-		return nil, errors.ErrUnsupported
-	}
-	return f, err
-}
-
 // punchHole frees the disk space of a part of a file.
 func punchHole(fd int, offset, length int64) error {
 	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length)

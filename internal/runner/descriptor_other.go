@@ -19,7 +19,4 @@ func reopen(f *os.File, flags int) (*os.File, error) {
 	return os.OpenFile("/dev/fd/"+strconv.Itoa(int(f.Fd())), flags, 0)
 }
 
-// createUnnamed is not implemented.
-func createUnnamed(string) (*os.File, error) { return nil, errors.ErrUnsupported }
-
 func punchHole(int, int64, int64) error { return errors.ErrUnsupported }

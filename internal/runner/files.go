@@ -50,7 +50,7 @@ func (f *files) Open(ctx context.Context, input bool) (stdin, stdout, stderr uin
 		return 0, 0, 0, program.OutputFailure(err)
 	}
 	var err error
-	if f.stderr, err = s.stderr.begin(); err != nil {
+	if f.stderr, err = s.stderr.begin(ctx); err != nil {
 		f.job.stdout.discard(ctx)
 		return 0, 0, 0, program.Failed(wire.FailureKind_OUTPUT_ERROR, "create log file in %q on %s: %v",
 			s.runner.scratchDir, s.runner.host, program.Bare(err))

@@ -2,12 +2,14 @@ package runner
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -43,11 +45,11 @@ type scratchLog struct {
 }
 
 // begin returns a descriptor for an attempt's standard error; the caller closes it.
-func (s *scratchLog) begin() (attempt *os.File, err error) {
+func (s *scratchLog) begin(ctx context.Context) (attempt *os.File, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file == nil {
-		file, err := createUnnamed(s.dir)
+		file, err := blob.NewPrivateFiles().CreateUnnamed(ctx, blob.Location(s.dir))
 		if errors.Is(err, errors.ErrUnsupported) {
 			file, err = createRemoved(s.dir)
 		}
