@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/plan"
@@ -80,28 +81,25 @@ func TestAgain(t *testing.T) {
 
 // TestPlanOfAFreshFile: a change of a file after Plan has returned gives it another time, also if its clock has ticks of 10 ms.
 func TestPlanOfAFreshFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "file")
-	req := command("cat")
-	req.Inputs = []string{path}
-	for _, modified := range []time.Time{{}, time.Now().Truncate(time.Second)} { // as it is, and in whole seconds
-		if err := errors.Join(os.WriteFile(path, []byte("text"), 0o600), os.Chtimes(path, time.Time{}, modified)); err != nil {
-			t.Fatal(err)
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := plan.Plan(t.Context(), req, plan.Options{}); err != nil {
-			t.Fatal(err)
-		}
-		if modified.IsZero() {
-			modified = info.ModTime().Add(10 * time.Millisecond)
-		} else {
-			modified = modified.Add(time.Second)
-		}
-		if now := time.Now(); now.Before(modified) {
-			t.Errorf("Plan() returned at %v, before the tick after the change at %v", now, info.ModTime())
-		}
+	for name, tick := range map[string]time.Duration{"exact": 10 * time.Millisecond, "whole seconds": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // its clock begins at a whole second
+				path := filepath.Join(t.TempDir(), "file")
+				time.Sleep(time.Second - time.Nanosecond)
+				modified := time.Now().Truncate(tick)
+				if err := errors.Join(os.WriteFile(path, []byte("text"), 0o600), os.Chtimes(path, time.Time{}, modified)); err != nil {
+					t.Fatal(err)
+				}
+				req := command("cat")
+				req.Inputs = []string{path}
+				if _, err := plan.Plan(t.Context(), req, plan.Options{}); err != nil {
+					t.Fatal(err)
+				}
+				if now := time.Now(); now.Before(modified.Add(tick)) {
+					t.Errorf("Plan() returned at %v, before the tick after the change at %v", now, modified)
+				}
+			})
+		})
 	}
 }
 
