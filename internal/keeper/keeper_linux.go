@@ -15,7 +15,7 @@ import (
 
 // Keeper runs one command at a time. Start, Wait and Close must not be called concurrently; Stop may be called at any time.
 type Keeper struct {
-	// Nice is added to the nice value of commands. Set it before the first Start.
+	// Nice is added to the nice value of the process and its commands. Set it before the first Start.
 	Nice int
 
 	buf    []byte // for answers

@@ -43,7 +43,6 @@ func init() { //nolint:gochecknoinits // see above
 // server is the keeper's process.
 type server struct {
 	socket  int
-	nice    int    // of the commands; 0: as the keeper
 	in      []byte // received, not decoded
 	files   []int  // received with a start that is not complete
 	dir     string
@@ -85,9 +84,11 @@ func (s *server) prepare(nice string) {
 		own, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
 		if err == nil {
 			const base = 20 // the system call returns 20 minus the value
-			s.nice = min(base-own+n, 19)
+			value := min(base-own+n, 19)
+			// Of this thread, so that commands inherit it: one whose value is set later may have started a process by then.
+			_ = unix.Setpriority(unix.PRIO_PROCESS, 0, value)
 			// A session may be scheduled as a group, in which nice values only matter among its processes.
-			_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(s.nice)), 0)
+			_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(value)), 0)
 		}
 	}
 	must := func(err error) {
@@ -281,9 +282,6 @@ func (s *server) start(r *start) {
 		errno, _ := err.(syscall.Errno) //nolint:errorlint // ForkExec returns it unwrapped
 		s.answer(&answer{ID: r.id, Errno: uint32(max(errno, 1))})
 		return
-	}
-	if s.nice != 0 {
-		_ = unix.Setpriority(unix.PRIO_PROCESS, pid, s.nice) // it may have ended
 	}
 	c.pid, c.answer.ID = pid, r.id
 	s.command = c
