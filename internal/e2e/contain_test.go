@@ -169,9 +169,10 @@ func TestClusterContains(t *testing.T) {
 			w := c.worker("worker-1", "--slots", fmt.Sprint(leavers))
 			id := c.submit(&api.JobRequest{
 				Range: numbers(leavers), Grace: "100ms", Output: c.path("out"),
-				Program: api.Program{Command: c.leaving(`[ -e "$1/again" ] || sleep 1000`)},
+				Program: api.Program{Command: c.leaving(`[ -e "$1/again" ] || { echo >>"$1/waiting"; sleep 1000; }`)},
 			})
-			c.untilBegun()
+			waiting := c.path("waiting")
+			until(t, "all tasks wait", func() bool { return exists(waiting) && marks(t, waiting) == leavers })
 			write(t, c.path("again"), "")
 			end(c, w, id)
 			c.done(id)
