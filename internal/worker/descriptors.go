@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -25,7 +26,12 @@ func (s *slot) returnForFiles(ctx context.Context, res core.Result) core.Result 
 	if f == nil || !strings.Contains(f.GetMessage(), syscall.EMFILE.Error()) || f.GetKind() != wire.FailureKind_OUTPUT_ERROR && filesLeft(filesFew) {
 		return res
 	}
-	s.logger.WarnContext(ctx, "attempt returned: this worker has too many open files; raise its limit (ulimit -n), or start it with fewer --slots",
+	level := slog.LevelError // which run shows
+	if s.warned {
+		level = slog.LevelInfo
+	}
+	s.warned = true
+	s.logger.Log(ctx, level, "attempt returned: this worker has too many open files; raise its limit (ulimit -n), or start it with fewer --slots",
 		"slot", s.id, "error", f.GetMessage())
 	s.replaceRunner() // it may hold files
 	timer := time.NewTimer(filesPause)

@@ -26,7 +26,7 @@ func TestNoFilesLeft(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var log bytes.Buffer
 			closed := 0
-			s := &slot{logger: slog.New(slog.NewTextHandler(&log, nil)), runner: closing{n: &closed}, fresh: func() attemptRunner { return nil }}
+			s := &slot{logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError})), runner: closing{n: &closed}, fresh: func() attemptRunner { return nil }}
 			begun := time.Now()
 			res := s.returnForFiles(t.Context(), core.Result{Failure: &wire.Failure{Kind: test.kind, Message: test.message}})
 			if res.Canceled != test.returned || (res.Failure == nil) != test.returned {
@@ -37,6 +37,12 @@ func TestNoFilesLeft(t *testing.T) {
 			}
 			if paused := time.Since(begun) == filesPause; paused != test.returned || strings.Contains(log.String(), "ulimit -n") != test.returned {
 				t.Errorf("%q: paused %v, logged %q", test.message, paused, log.String())
+			}
+			said := log.Len()
+			s.runner = closing{n: &closed}
+			s.returnForFiles(t.Context(), core.Result{Failure: &wire.Failure{Kind: test.kind, Message: test.message}})
+			if log.Len() != said {
+				t.Errorf("%q: a slot repeats its error: %q", test.message, log.String())
 			}
 		})
 	}

@@ -29,6 +29,7 @@ type slot struct {
 	fresh  func() attemptRunner
 	runner attemptRunner
 	broken bool // the runner panicked: its state is unknown
+	warned bool // of the limit of open files
 	stages *stages
 	sink   *tasklog.Sink
 	tails  *tailLimit
