@@ -240,7 +240,7 @@ func (a *app) readLines(cmd *cobra.Command, name string) ([]byte, error) {
 	return raw, nil
 }
 
-// keepLines copies lines to a temporary file, which has no name and goes with the process.
+// keepLines copies lines to a temporary file, which has no name, so that nothing is left of it when the process ends.
 func (a *app) keepLines(lines io.Reader) (size int64, err error) {
 	if a.lines, err = os.CreateTemp("", "bridgefour-lines-"); err != nil {
 		return 0, err

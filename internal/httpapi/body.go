@@ -24,7 +24,7 @@ const (
 	jobBytesMax    = 4 << 20 // of a submission without its lines
 	itemBytesMax   = 8 << 20 // of the JSON of a line; the plan's limit is lower
 	bodyBytesMax   = 1 << 20
-	// discardBytesMax is how much of a submission that is refused is read all the same.
+	// discardBytesMax bounds what is read of the rest of a refused submission.
 	discardBytesMax = 256 << 20
 
 	// Each piece of a body must arrive within this time: a client that trickles bytes must not hold memory for hours, and a large

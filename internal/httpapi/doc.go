@@ -7,7 +7,6 @@
 // redirect to the leader (writes) or forwarding to it, once (reads of what only it knows); the wait for the consistency that a
 // read asks for; the route. So a route need not know who leads or how fresh its node is.
 //
-// The typed routes are declared with huma, which derives the
-// OpenAPI document from the same Go types that are served; bodies and streams are read and written here, because a
-// submission may be 256 MiB and a log may never end.
+// The typed routes are declared with huma, which derives the OpenAPI document from the same Go types that are served; bodies and streams are
+// read and written here, because a submission may be 1 GiB and a log may never end.
 package httpapi

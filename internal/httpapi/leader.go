@@ -18,13 +18,13 @@ import (
 type Leader interface {
 	// SubmitStream returns the job's number, and warnings for the user, once the job is committed and visible in Job. A key used within
 	// 24 hours returns the job of that submission; an empty key is none. Read is called once. It passes the lines of the job to line, each
-	// without its newline, and returns the request; that has Lines if there are lines, even if there are none of them.
+	// without its newline, and returns the request, whose Lines are not nil if the body has lines, even an empty list.
 	SubmitStream(ctx context.Context, key string, read func(line func([]byte) error) (*api.JobRequest, error)) (id uint64, warnings []string, err error)
 	// Submit is SubmitStream of a request in memory.
 	Submit(ctx context.Context, req *api.JobRequest, key string) (id uint64, warnings []string, err error)
 	// Stop and Retry return once they are committed and visible in Job. Stopping a job that is done, and retrying one that
-	// has nothing to retry, is a Conflict; stopping one that is stopped is not. A retry is Invalid if a file of the input is gone, or has changed and has several
-	// splits.
+	// has nothing to retry, is a Conflict; stopping one that is stopped is not. A retry is Invalid if a file of the input is gone, or has
+	// changed and has several splits.
 	Stop(ctx context.Context, id uint64) error
 	Retry(ctx context.Context, id uint64) error
 

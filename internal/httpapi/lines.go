@@ -26,7 +26,7 @@ type jobDecoder struct {
 	line    func([]byte) error
 	rest    bytes.Buffer // the request without its lines, as JSON
 	count   [2]int       // of the lines by items and raw
-	lines   bool         // there are lines, even if there are none of them
+	lines   bool         // the request has lines, even an empty list
 }
 
 // decodeJob decodes one job request.

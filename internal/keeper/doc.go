@@ -1,6 +1,6 @@
 // Package keeper runs commands so that nothing which they start outlives them.
 //
-// A [Keeper] is a child process: this binary again, which [init] recognises by its arguments. It is the subreaper of all that its
+// A [Keeper] is a child process: this binary again, which [init] recognizes by its arguments. It is the subreaper of all that its
 // commands start, so processes that leave their group or session (timeout, setsid, daemons) remain its descendants. When a command
 // ends, the keeper kills what is left of it, waits until it is gone, and only then answers. When the process that started it ends in any
 // way, the socket between them is closed: the keeper kills everything, and exits.

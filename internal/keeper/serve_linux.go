@@ -22,7 +22,7 @@ const (
 	reapInterval   = time.Second // for orphans that end while the command runs
 	memoryInterval = 50 * time.Millisecond
 	clearTimeout   = 5 * time.Second // then the processes are reported as stuck
-	passesExit     = 1000            // about 10 s: a keeper without a worker does not wait for stuck processes for ever
+	passesExit     = 1000            // about 10 s: a keeper without a worker does not wait for stuck processes forever
 )
 
 // A keeper runs during the initialization of this package, before that of most others: it stays small, and its only goroutine is

@@ -135,7 +135,7 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	w.draining = info.Status == state.WorkerDraining
 	c.sched.Leave(&w.Worker) // what it has may have changed
 	c.adopt(w, s.hello.GetHeld())
-	// The leases are of no use any more, and may be many.
+	// The held leases are adopted now, and may be many: do not keep them.
 	s.hello = &wire.Hello{
 		Identity: s.hello.GetIdentity(), Incarnation: s.hello.GetIncarnation(), Address: s.hello.GetAddress(), Host: s.hello.GetHost(),
 	}

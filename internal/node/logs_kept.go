@@ -68,7 +68,7 @@ func (n *Node) emitMissing(ctx context.Context, q api.LogQuery, answers *logAnsw
 	return nil
 }
 
-// emitTail emits a kept text. One that cannot be read is damaged on its way from the worker: its place says so.
+// emitTail emits a kept text. A damaged one is replaced by its error.
 func emitTail(record api.LogRecord, compressed []byte, all uint64, emit func(api.LogRecord) error) error {
 	if all == 0 {
 		return nil

@@ -157,7 +157,7 @@ func (p *portConns) dropSilent() net.Conn {
 	return c
 }
 
-// What becomes of a connection that is no longer silent.
+// connVerdict is what to do with a connection that is no longer silent.
 type connVerdict int
 
 const (

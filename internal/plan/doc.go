@@ -5,7 +5,8 @@
 // whose output may be an input), unless the pattern contains that first character. Files are in byte order of their names within
 // each input, inputs in the given order, and each file occurs once.
 //
-// Each file is planned with its version, so that a reader notices a change. Lines and numbers are in the log themselves.
+// Each file is planned with its version, so that a reader notices a change. Lines and numbers are in the log themselves. At a
+// retry, [Again] compares the files with their versions.
 //
 // A file that is larger than a split is cut between records (package record) if it is text, which its first bytes tell (package format). Other
 // files are not opened.

@@ -181,8 +181,8 @@ func (in *commandInput) check() error {
 	return in.planned.check(now)
 }
 
-// checkEnd checks it after the command has ended. A command may remove the file that it gets by name, but not change it: nobody can tell
-// that from a change by others.
+// checkEnd checks it after the command has ended. A command may remove the file that it gets by name, but not change it: that
+// cannot be told from a change by another process.
 func (in *commandInput) checkEnd() error {
 	if in.version == nil {
 		return nil

@@ -137,7 +137,7 @@ func (f *inputFile) tailSum() (uint64, error) {
 	return sum, f.err
 }
 
-// Read ends as far as the file was planned, also if it has grown. If a file ends before that, it has changed, or its store is at fault.
+// Read ends as far as the file was planned, also if it has grown. If a file ends before that, it has changed, or its store has failed.
 func (f *inputFile) Read(p []byte) (int, error) {
 	switch {
 	case f.err != nil:

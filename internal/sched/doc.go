@@ -12,6 +12,6 @@
 // such a job comes and its task fits nowhere, a worker is reserved, and emptied, for it.
 //
 // The cost of a decision does not grow with the number of tasks: a stage is a cursor over the tasks that were never leased, and a heap
-// of the few that are open again. Nor does it grow with the number of jobs, except as the logarithm: jobs are in heaps, by user, need
-// and priority. It grows with the number of different needs.
+// of the few that are open again. It grows with the logarithm of the number of jobs, which are in heaps, by user, need
+// and priority, and with the number of different needs.
 package sched

@@ -5,16 +5,15 @@
 // A [World] is described by a [Config], which [Draw] makes of a seed, and by a list of [Fault]s, which is drawn before it starts:
 // processes are killed, stopped, restarted, moved and replaced; messages are late, lost, duplicated and reordered; the network is
 // cut, one way or both, or split; disks are slow, hung or full, and lose all or a part of what was not fsynced; clocks drift and jump;
-// attempts leave processes behind; files change that jobs read.
-// Clients submit, stop and retry jobs, repeat requests that got no answer, and read at every consistency.
-// After the faults have ended, every job must end.
+// attempts leave processes behind; files change that jobs read. Clients submit, stop and retry jobs, repeat requests that got no answer,
+// and read at every consistency. After the faults have ended, every job must end.
 //
 // An oracle that sees all processes checks the promises: all logs are the same; what was acknowledged is kept; a term has one leader; a
 // task has one winner, which has run to its end, whose file exists and which is published once; fencing numbers grow, and what is
 // stale stays stale; a worker has the slots and the memory for what it runs, and uses no slot while a process of an earlier attempt lives
-// there; the outputs of a job are of its input as it was at the submit or the last retry; all states are the same, byte for byte, at the same position; reads are as fresh as requested; submits, stops,
-// retries and strong reads are linearizable (by porcupine); and if only leaders have faults, no attempt is run again. The invariants of
-// the leader's core are checked after each step.
+// there; the outputs of a job are of its input as it was at the submit or the last retry; all states are the same, byte for byte, at the
+// same position; reads are as fresh as requested; submits, stops, retries and strong reads are linearizable (by porcupine); and if only
+// leaders have faults, no attempt is run again. The invariants of the leader's core are checked after each step.
 //
 // Each purpose has its own stream of random numbers, so that a world without one of its faults is much the same otherwise: that lets
 // [Shrink] shorten a failing list of faults.

@@ -20,7 +20,7 @@
 //	failed   |             |            | stopping   | active      |              |
 //	stopped  |             |            |            | active      |              |
 //
-// A failed job keeps its outputs for a retry, which runs only the dead tasks. A stopped job has removed them (or published them, if
+// A failed job keeps its outputs for a retry, which runs the dead tasks, and the done ones whose file has changed. A stopped job has removed them (or published them, if
 // partial results were requested), so its retry starts from the beginning. A job whose commit stage has started cannot be stopped.
 //
 // The transitions of a task:

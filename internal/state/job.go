@@ -30,7 +30,7 @@ const (
 	NamesBytesMax       = 2 << 20 // of the names of the inputs
 )
 
-// Spec is a submitted job. It never changes.
+// Spec is a submitted job. It never changes: a retry with changed files replaces it.
 type Spec struct {
 	Name, User   string
 	Builtin      string   // a built-in job, or

@@ -139,7 +139,7 @@ func (c *limitedConn) Close() error {
 // writeTime bounds one write to a client that does not read.
 const writeTime = 30 * time.Second
 
-// WriteWithin writes b to c within 30 s: a client that does not read its answer must not hold a connection for ever.
+// WriteWithin writes b to c within 30 s: a client that does not read its answer must not hold a connection forever.
 func WriteWithin(c net.Conn, b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
 		return 0, err

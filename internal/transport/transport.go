@@ -1,5 +1,5 @@
-// Package transport opens listeners and connections, and formats and parses the addresses of servers. No other package does, so that
-// encryption can be added here alone. All traffic is plain TCP so far: HTTP/1 for clients, gRPC for workers and leaders.
+// Package transport opens listeners and connections, limits their number, and formats and parses the addresses of servers. No other
+// package does, so that encryption can be added here alone. All traffic is plain TCP so far: HTTP/1 for clients, gRPC for workers and leaders.
 package transport
 
 import (

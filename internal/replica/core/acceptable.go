@@ -10,7 +10,7 @@ import (
 )
 
 // Raft panics on messages that no member sends, or takes them as its own (those without a term). So messages are checked here before raft sees
-// them. What cannot be told from a message of a member, such as a vote that nobody cast, is up to the authentication of the connection.
+// them. What looks like the message of a member, such as a forged vote, is up to the authentication of the connection.
 const (
 	// TermMax is the highest term: fencing numbers have 24 bits for it (state.NewLease).
 	TermMax = 1<<24 - 1
@@ -147,7 +147,7 @@ func (c *consensus) acceptable(m *raftpb.Message) error {
 }
 
 // strange reports whether m is of a member that was removed, or is none as far as this one knows. Such messages are ignored: the transport
-// refuses the sender, and what is late is no fault. A sender that has a longer log than this member has applied may have been added there.
+// refuses the sender, and a late message is not an error. A sender that has a longer log than this member has applied may have been added there.
 func (c *consensus) strange(m *raftpb.Message) bool {
 	members, now := c.members(), c.node.BasicStatus()
 	if slices.Contains(members.Removed, m.GetFrom()) {
