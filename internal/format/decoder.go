@@ -184,12 +184,12 @@ func (d *Decoder) closeZstd() {
 	}
 }
 
-// Explain formats an error of reading a file.
-func Explain(f Format, at int64, err error) error {
+// Explain describes an error of Reset or Read, after that many bytes of text.
+func (d *Decoder) Explain(at int64, err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("the file ends too early")
 	}
-	return fmt.Errorf("bad %s data after %d bytes of text: %w", f, at, err)
+	return fmt.Errorf("bad %s data after %d bytes of text: %w", d.format, at, err)
 }
 
 type counter struct {

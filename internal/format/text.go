@@ -18,7 +18,7 @@ func NewText(file io.Reader) (io.Reader, error) {
 	case f.Compressed():
 		d := new(Decoder)
 		if err := d.Reset(in, f, 0); err != nil {
-			return nil, Explain(f, 0, err)
+			return nil, d.Explain(0, err)
 		}
 		return &text{d: d}, nil
 	case f == UTF16:
@@ -39,7 +39,7 @@ func (t *text) Read(p []byte) (int, error) {
 	n, err := t.d.Read(p)
 	t.n += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = Explain(t.d.format, t.n, err)
+		err = t.d.Explain(t.n, err)
 	}
 	return n, err
 }

@@ -238,7 +238,7 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	s.log.begin(a.Log)
 	s.files.begin(j, a)
 	t := &s.task
-	t.Job, t.Stage, t.Index, t.Number, t.Split, t.Path = a.Job, a.StageName, a.Index, a.Number, a.Split, s.input.path
+	t.Job, t.Stage, t.Index, t.Number, t.Split, t.Path = a.Job, a.StageName, a.Index, a.Number, a.Split, s.input.file.path
 	t.Item = a.Split.GetItem()
 	if a.Split == nil && !a.collects() && a.Job.GetRange() {
 		s.item = strconv.AppendInt(s.item[:0], a.Job.GetRangeFrom()+int64(a.Index), 10)

@@ -46,16 +46,13 @@ type splitReader struct {
 	// heads: the header of the file comes before the records of each split. Otherwise it is left out.
 	heads bool
 
-	path  string // of the file; empty for an item
 	item  []byte
+	split *wire.FileSplit // nil: an item
 	file  inputFile
-	split *wire.FileSplit
 	err   error // sticky; io.EOF at the end
 
 	source  io.Reader // nil: the file has not been opened
-	prefix  []byte    // buffer for the first bytes of a whole file
-	unread  []byte    // of prefix
-	format  format.Format
+	peeked  peekedFile
 	decoder format.Decoder
 	records record.Reader // of a part of a file
 	mark    [3]byte
@@ -66,10 +63,9 @@ type splitReader struct {
 
 // begin starts a split; nil for an item that Slot.begin sets.
 func (r *splitReader) begin(ctx context.Context, how reading, split *wire.Split, heads bool) {
-	r.path, r.item, r.err, r.source, r.format, r.ahead, r.pos, r.given = "", split.GetItem(), nil, nil, "", nil, 0, 0
+	r.item, r.err, r.source, r.ahead, r.pos, r.given = split.GetItem(), nil, nil, nil, 0, 0
 	r.ctx, r.how, r.heads, r.file, r.split = ctx, how, heads, inputFile{}, split.GetFile()
 	if r.split != nil {
-		r.path = string(r.split.GetPath())
 		r.file.plan(r.split, r.host)
 	}
 }
@@ -85,7 +81,7 @@ func (r *splitReader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}
-	if r.path == "" {
+	if r.split == nil {
 		return r.readItem(p)
 	}
 	if r.source == nil {
@@ -189,27 +185,23 @@ func (r *splitReader) readHeader(offset int64) (header, ahead []byte, err error)
 
 // openWhole opens a file that is one split, which is open at its beginning.
 func (r *splitReader) openWhole() error {
-	if r.prefix == nil {
-		r.prefix = make([]byte, format.PrefixSize)
-	}
-	n, err := io.ReadFull(&r.file, r.prefix)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	prefix, err := r.peeked.peek(&r.file)
+	if err != nil {
 		return err
 	}
-	r.unread, r.source = r.prefix[:n], (*rawReader)(r)
+	r.source = &r.peeked
 	if r.how.kind.Size() > 0 {
 		return nil
 	}
-	switch f := format.Detect(r.unread); {
+	switch f := format.Detect(prefix); {
 	case f.Compressed():
-		r.format = f
-		if err := r.decoder.Reset((*rawReader)(r), f, r.how.windowMax); err != nil {
+		r.source = &r.decoder
+		if err := r.decoder.Reset(&r.peeked, f, r.how.windowMax); err != nil {
 			return err
 		}
-		r.source = &r.decoder
 	case f.NeedsTool() && !r.heads:
 		return fmt.Errorf("%s is not read directly: decompress it first, or run a command that does", f)
-	case format.NamedCompressed(r.path) && (f == format.Binary || n == 0):
+	case format.NamedCompressed(r.file.path) && (f == format.Binary || len(prefix) == 0):
 		return errors.New("its name is that of a compressed file, but it is empty, or neither gzip, zstd or bzip2 nor text")
 	}
 	if r.how.header > 0 && !r.heads {
@@ -232,16 +224,33 @@ func (r *splitReader) dropBOM() error {
 	return nil
 }
 
-// rawReader reads the bytes of a whole file.
-type rawReader splitReader
+// peekedFile reads all bytes of a file whose first bytes were looked at.
+type peekedFile struct {
+	prefix []byte // buffer for the first bytes
+	unread []byte // of prefix
+	file   *inputFile
+}
 
-func (r *rawReader) Read(p []byte) (int, error) {
-	if len(r.unread) > 0 {
-		n := copy(p, r.unread)
-		r.unread = r.unread[n:]
+// peek returns the first bytes of a file that is open at its beginning, as many as tell its format.
+func (w *peekedFile) peek(file *inputFile) ([]byte, error) {
+	if w.prefix == nil {
+		w.prefix = make([]byte, format.PrefixSize)
+	}
+	n, err := io.ReadFull(file, w.prefix)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	w.unread, w.file = w.prefix[:n], file
+	return w.unread, nil
+}
+
+func (w *peekedFile) Read(p []byte) (int, error) {
+	if len(w.unread) > 0 {
+		n := copy(p, w.unread)
+		w.unread = w.unread[n:]
 		return n, nil
 	}
-	return r.file.Read(p)
+	return w.file.Read(p)
 }
 
 // sourceReader reads the source.
@@ -267,14 +276,14 @@ func (r *splitReader) fail(err error) error {
 	case errors.Is(err, io.EOF):
 		r.err = io.EOF
 	default:
-		if r.format.Compressed() {
-			err = format.Explain(r.format, r.pos, err)
+		if r.source == &r.decoder {
+			err = r.decoder.Explain(r.pos, err)
 		}
 		if large, ok := errors.AsType[*format.WindowError](err); ok {
 			err = fmt.Errorf("%w; if a slot may take that much memory, allow it with --set %s=%dMiB", err, bridgefour.SettingZstdWindowMax,
 				max(large.Window, 2*large.Max)>>20)
 		}
-		r.err = bridgefour.BadInput(fmt.Errorf("input %q: %w", r.path, err))
+		r.err = bridgefour.BadInput(fmt.Errorf("input %q: %w", r.file.path, err))
 	}
 	return r.err
 }
@@ -288,7 +297,7 @@ func (r *splitReader) finish() (read uint64, err error) {
 	if r.err == nil {
 		err = r.file.verify()
 	}
-	if r.format.Compressed() {
+	if r.source == &r.decoder {
 		r.given = r.decoder.Consumed()
 		r.decoder.Release()
 	}
