@@ -97,6 +97,10 @@ type Job struct {
 	Set      map[string]string `json:"set,omitempty"`
 	Priority int               `json:"priority"`
 	Retries  int               `json:"retries"`
+	Grace    string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL, if the job sets it"`
+
+	RecordKind string `json:"record_kind,omitempty" doc:"What files are cut between, if not lines: the records of the request"`
+	Header     uint32 `json:"header,omitempty" doc:"First lines of each file (rows of csv) that go to each of its splits"`
 
 	InputBytes  uint64 `json:"input_bytes" doc:"Bytes of input, if known"`
 	ReadBytes   uint64 `json:"read_bytes" doc:"Bytes of input that done tasks have read"`

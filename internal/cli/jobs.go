@@ -125,9 +125,14 @@ func printJob(w io.Writer, job *api.Job, now time.Time) error {
 	for _, in := range job.Inputs {
 		field("input", printable(in))
 	}
+	field("records", printable(job.RecordKind))
+	if job.Header > 0 {
+		field("header", strconv.FormatUint(uint64(job.Header), 10))
+	}
 	if !job.Spool {
 		field("output", printable(job.Output))
 	}
+	field("grace", job.Grace)
 	field("created", ageText(job.Created, now))
 	switch {
 	case job.Ended != nil:
