@@ -264,7 +264,9 @@ func (n *Node) step(ctx context.Context) error {
 		return err
 	}
 	n.loop.unproposed = append(n.loop.unproposed, effects.Propose...)
-	n.propose(ctx)
+	if err := n.propose(ctx); err != nil {
+		return err
+	}
 	for _, dir := range effects.Spools { // before new leases of the same job are sent
 		n.removeSpool(dir)
 	}
@@ -315,24 +317,28 @@ func (n *Node) step(ctx context.Context) error {
 func (n *Node) index() uint64 { return max(n.loop.controller.Machine().Index(), n.loop.delivered) }
 
 // propose proposes entries in order. While the log is full they wait, writes are refused, and each step tries again. If this node no
-// longer leads, the role event will end the term.
-func (n *Node) propose(ctx context.Context) {
+// longer leads, the role event will end the term. The core makes no entry that is too large: one ends the node, as other defects do, so that
+// requests fail instead of waiting for it for ever.
+func (n *Node) propose(ctx context.Context) error {
 	for len(n.loop.unproposed) > 0 {
 		err := n.cfg.Log.Propose(ctx, n.loop.unproposed[0])
 		switch {
 		case errors.Is(err, replica.ErrLogFull):
 			n.refuseWrites(ctx, err)
-			return
+			return nil
+		case errors.Is(err, replica.ErrEntryTooLarge):
+			return err
 		case err != nil && ctx.Err() != nil:
-			return // shutting down
+			return nil //nolint:nilerr // shutting down
 		case err != nil:
 			n.log.DebugContext(ctx, "entry not accepted by the log", "error", err)
-			return
+			return nil
 		}
 		n.observer.proposal(time.Now())
 		n.loop.unproposed[0] = nil
 		n.loop.unproposed = n.loop.unproposed[1:]
 	}
+	return nil
 }
 
 // HandleLog passes an event of the log to the controller. The simulator shares it.

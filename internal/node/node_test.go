@@ -338,6 +338,21 @@ func TestRequestWhileLogBecomesFull(t *testing.T) {
 	r.until("the entry is in the log", func() bool { _, ok := r.node.Job(2); return ok })
 }
 
+// An entry that the log refuses for its size ends the node, and with it the requests in it.
+func TestEntryTooLarge(t *testing.T) {
+	r := newRig(t)
+	submit(t, r.node, request(1), "") // it leads
+	r.log.mu.Lock()
+	r.log.full = replica.ErrEntryTooLarge
+	r.log.mu.Unlock()
+	_, _, err := r.node.Submit(t.Context(), request(1), "")
+	problemOf(t, err, http.StatusServiceUnavailable, "")
+	if err := <-r.ended; !errors.Is(err, replica.ErrEntryTooLarge) {
+		t.Errorf("Run() = %v, want ErrEntryTooLarge", err)
+	}
+	r.ended <- nil // for the cleanup
+}
+
 func TestSnapshotWhileRunning(t *testing.T) {
 	r := newRig(t)
 	r.log.save = make(chan struct{})

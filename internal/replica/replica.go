@@ -292,6 +292,12 @@ func (r *Replica) Run(ctx context.Context) (err error) {
 	return l.run(ctx, failed)
 }
 
+// EntryBytesMax bounds an entry: a message to another member can hold it.
+const EntryBytesMax = core.InFlightBytesMax
+
+// ErrEntryTooLarge means that an entry is above EntryBytesMax, and not in the log.
+var ErrEntryTooLarge = fmt.Errorf("a log entry has at most %d bytes", EntryBytesMax)
+
 // Events are the events for the consumer, in log order. The channel is closed when Run ends. A slow consumer does not delay the log, within
 // bounds (see Propose).
 func (r *Replica) Events() <-chan Event { return r.events }
@@ -301,12 +307,15 @@ func (r *Replica) Events() <-chan Event { return r.events }
 // their order. ErrNotLeader, ErrLogFull and ErrClosed mean that data is not in the log; with the error of ctx that is unknown.
 //
 // It blocks while 32 MiB of proposals are not delivered, and until Run has begun. So a consumer of the events that calls it must
-// keep its own undelivered proposals below that bound.
+// keep its own undelivered proposals below that bound. An entry above it is refused (ErrEntryTooLarge).
 //
 // data must not be changed afterwards.
 func (r *Replica) Propose(ctx context.Context, data []byte) error {
 	if len(data) == 0 {
 		return errors.New("propose: empty entries are not delivered")
+	}
+	if len(data) > EntryBytesMax {
+		return fmt.Errorf("propose: %w: it has %d bytes", ErrEntryTooLarge, len(data))
 	}
 	p := proposal{data: data, verdict: make(chan error, 1)}
 	if err := toLoop(ctx, r, r.proposals, p); err != nil {

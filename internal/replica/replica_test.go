@@ -259,6 +259,9 @@ func TestProposeIsRefused(t *testing.T) {
 	if err := n.Propose(context.Background(), nil); err == nil {
 		t.Error("an entry without data was taken")
 	}
+	if err := n.Propose(context.Background(), make([]byte, EntryBytesMax+1)); !errors.Is(err, ErrEntryTooLarge) {
+		t.Errorf("Propose of an entry above the limit = %v, want ErrEntryTooLarge", err)
+	}
 	n.stop()
 	if err := n.Propose(context.Background(), []byte("x")); !errors.Is(err, ErrClosed) {
 		t.Errorf("Propose after the end = %v, want ErrClosed", err)
