@@ -206,7 +206,7 @@ func (c *Core) endJob(id state.JobID) {
 	for _, s := range c.registry.sessions {
 		if _, ok := s.known[id]; ok {
 			delete(s.known, id)
-			work := c.outbox.work(s)
+			work := c.outbox.workWith(s, numberBytes)
 			work.Ended = append(work.Ended, uint64(id))
 		}
 	}

@@ -8,5 +8,8 @@ const EntryBytesMax = 16 << 20
 // workBytesMax bounds a Work message, except for a single larger job, which is smaller than EntryBytesMax.
 const workBytesMax = 16 << 20
 
+// numberBytes bounds the size of a lease or job number in a message.
+const numberBytes = 10
+
 // leaseBytes bounds the size of a lease in a message without its path or line.
 const leaseBytes = 112

@@ -3,6 +3,8 @@ package leader
 import (
 	"bytes"
 	"fmt"
+	"math"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -45,5 +47,28 @@ func TestWorkIsBounded(t *testing.T) {
 	}
 	if leased < 100 || messages < 7 || r.machine.Job(1).Status != state.JobDone {
 		t.Errorf("%d leases in %d messages, job %v; want 100 in several, and the job done", leased, messages, fmt.Sprint(r.machine.Job(1).Status))
+	}
+}
+
+// The verdicts on a worker's leases are sent in several messages that it can take.
+func TestVerdictsAreBounded(t *testing.T) {
+	var o outbox
+	s := &session{id: 1}
+	w := &worker{session: s}
+	const all = 3 * workBytesMax / numberBytes
+	for range all / 2 {
+		o.stale(w, math.MaxUint64)
+	}
+	o.committed(w, slices.Repeat([]state.Lease{math.MaxUint64}, 4000)...)
+	messages := o.flush(map[SessionID]*session{1: s})
+	sent := 0
+	for _, m := range messages {
+		if size := proto.Size(m.Message); size > workBytesMax+1<<10 {
+			t.Errorf("a message has %d bytes", size)
+		}
+		sent += len(m.Message.GetWork().GetStale()) + len(m.Message.GetWork().GetCommitted())
+	}
+	if len(messages) < 2 || sent != all/2+4000 {
+		t.Errorf("%d verdicts in %d messages, want %d in several", sent, len(messages), all/2+4000)
 	}
 }

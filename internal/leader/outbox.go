@@ -48,7 +48,7 @@ func (o *outbox) workWith(s *session, bytes int) *wire.Work {
 // committed notifies a worker, if it is connected, that leases have won their tasks.
 func (o *outbox) committed(w *worker, leases ...state.Lease) {
 	if w.session != nil && len(leases) > 0 {
-		work := o.work(w.session)
+		work := o.workWith(w.session, numberBytes*len(leases))
 		for _, l := range leases {
 			work.Committed = append(work.Committed, uint64(l))
 		}
@@ -58,7 +58,7 @@ func (o *outbox) committed(w *worker, leases ...state.Lease) {
 // stale notifies a worker, if it is connected, that a lease is void: it stops the attempt and removes its output.
 func (o *outbox) stale(w *worker, l state.Lease) {
 	if w.session != nil {
-		work := o.work(w.session)
+		work := o.workWith(w.session, numberBytes)
 		work.Stale = append(work.Stale, uint64(l))
 	}
 }
