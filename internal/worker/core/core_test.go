@@ -465,6 +465,35 @@ func TestJobEnded(t *testing.T) {
 	}
 }
 
+// TestJobDescriptionsAreBounded describes jobs that are large together, but not one by one.
+func TestJobDescriptionsAreBounded(t *testing.T) {
+	c := newTest(t, 1)
+	c.welcome()
+	program := &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{Argv: [][]byte{make([]byte, 16<<20)}}}} // one for all of them
+	describe := func(id uint64) {
+		job := jobMessage(id)
+		job.Program = program
+		c.work(&wire.Work{Jobs: []*wire.Job{job}})
+	}
+	for id := range uint64(jobBytesMax>>24 + 1) {
+		describe(id + 1)
+	}
+	if got, want := len(c.core.ledger.jobs), jobBytesMax>>24-1; got != want {
+		t.Errorf("%d jobs are known, want %d", got, want)
+	}
+	c.work(&wire.Work{Ended: []uint64{1}})
+	describe(1000)
+	if c.core.ledger.jobs[1000] == nil {
+		t.Error("there is no room for a job after the end of another")
+	}
+	for id := range uint64(1001) {
+		c.work(&wire.Work{Ended: []uint64{id}})
+	}
+	if l := &c.core.ledger; len(l.jobs) != 0 || l.jobBytes != 0 {
+		t.Errorf("%d jobs with %d bytes are known after their end", len(l.jobs), l.jobBytes)
+	}
+}
+
 func TestStopOfTheNextAttempt(t *testing.T) {
 	c := newTest(t, 1)
 	c.welcome()

@@ -3,11 +3,16 @@ package core
 import (
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // jobsMax bounds the jobs that a worker knows at once. A leader describes a job before its first lease, and says when it has ended.
 const jobsMax = 64 << 10
+
+// jobBytesMax bounds the sum of their descriptions: 512 of the largest that a leader accepts.
+const jobBytesMax = 512 << 20
 
 // work handles verdicts before new leases: one message may end a job and grant leases.
 func (c *Core) work(w *wire.Work) {
@@ -32,11 +37,13 @@ func (c *Core) work(w *wire.Work) {
 			c.emit(BadMessage{Job: job.GetId(), Reason: "invalid job: " + err.Error()})
 			continue
 		}
-		if len(c.ledger.jobs) >= jobsMax {
-			c.emit(BadMessage{Job: job.GetId(), Reason: fmt.Sprintf("more than %d jobs", jobsMax)})
+		info := &jobInfo{job: job, bytes: proto.Size(job)}
+		if len(c.ledger.jobs) >= jobsMax || c.ledger.jobBytes+info.bytes > jobBytesMax {
+			c.emit(BadMessage{Job: job.GetId(), Reason: fmt.Sprintf("more than %d jobs, or %d MiB of their descriptions", jobsMax, jobBytesMax>>20)})
 			continue
 		}
-		c.ledger.jobs[job.GetId()] = &jobInfo{job: job}
+		c.ledger.jobs[job.GetId()] = info
+		c.ledger.jobBytes += info.bytes
 	}
 	for _, leases := range w.GetLeases() {
 		c.grant(leases)

@@ -30,6 +30,7 @@ const (
 // jobInfo is a job. It is dropped when the job has ended and none of its leases is held.
 type jobInfo struct {
 	job   *wire.Job
+	bytes int // of the message
 	live  int // leases held
 	ended bool
 	// nanos is the duration of an attempt, by stage; 0: unknown.
@@ -75,11 +76,12 @@ func (r ref) failure() *wire.Failure {
 // ledger holds every lease that is not gone. Leases are found without an index entry each: grants are sorted, leaders grant
 // increasing numbers, so that adding is an append and a lookup mostly hits the grant found last.
 type ledger struct {
-	jobs   map[uint64]*jobInfo
-	grants []*grant // by first; some may be dead (live 0)
-	dead   int
-	last   *grant
-	counts [failed + 1]int
+	jobs     map[uint64]*jobInfo
+	jobBytes int      // of all descriptions
+	grants   []*grant // by first; some may be dead (live 0)
+	dead     int
+	last     *grant
+	counts   [failed + 1]int
 }
 
 func newLedger() ledger { return ledger{jobs: map[uint64]*jobInfo{}} }
@@ -169,8 +171,13 @@ func (l *ledger) moveAll(g *grant, from, to int, was, state leaseState) {
 
 func (l *ledger) dropEnded(info *jobInfo) {
 	if info.ended && info.live == 0 {
-		delete(l.jobs, info.job.GetId())
+		l.forget(info)
 	}
+}
+
+func (l *ledger) forget(info *jobInfo) {
+	l.jobBytes -= info.bytes
+	delete(l.jobs, info.job.GetId())
 }
 
 // compact drops dead grants once they are the majority, so that the cost per grant stays constant.

@@ -423,9 +423,9 @@ func (c *Core) welcomed(w *wire.Welcome) {
 	s.idle = newIntervals(cmp.Or(w.GetIdleHeartbeatMs(), w.GetHeartbeatMs()), cmp.Or(w.GetIdleSilenceMs(), w.GetSilenceMs()))
 	s.noLeader = ""
 	// Jobs that ended while there was no leader are not named again; the others are, before their next lease.
-	for id, info := range c.ledger.jobs {
+	for _, info := range c.ledger.jobs {
 		if info.live == 0 {
-			delete(c.ledger.jobs, id)
+			c.ledger.forget(info)
 		}
 	}
 	c.ledger.all(func(r ref) {
