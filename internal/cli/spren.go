@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/bridgefour/bridgefour/internal/access"
@@ -73,7 +75,7 @@ func (s *spren) run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	server := httpapi.Server(serving, httpapi.NewWorker(httpapi.WorkerOptions{
-		Worker: sprenState{s.worker}, Routes: compat.WorkerRoutes(sprenState{s.worker}), Metrics: promhttp.Handler(), Policy: s.policy,
+		Worker: sprenState{s.worker}, Routes: compat.WorkerRoutes(sprenState{s.worker}), Metrics: workerMetrics(), Policy: s.policy,
 	}), s.logger)
 	var serve sync.WaitGroup
 	serve.Go(func() {
@@ -93,6 +95,13 @@ func (s *spren) run(ctx context.Context) error {
 		err = fmt.Errorf("worker: %w", err)
 	}
 	return errors.Join(err, s.worker.Close())
+}
+
+// workerMetrics serves metrics of the process and the Go runtime. The default registry has etcd's too, which only a leader uses.
+func workerMetrics() http.Handler {
+	own := prometheus.NewRegistry()
+	own.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(own, promhttp.HandlerOpts{})
 }
 
 // sprenState is the state of a worker for its HTTP listener.
