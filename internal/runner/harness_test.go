@@ -219,3 +219,13 @@ func (f *fixture) files() []string {
 	}
 	return names
 }
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	_, err = f.WriteString(text)
+	return err
+}

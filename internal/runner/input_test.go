@@ -1,3 +1,5 @@
+//go:build linux
+
 package runner
 
 import (
@@ -48,16 +50,6 @@ var inputChanges = map[string]struct {
 		}
 		return os.WriteFile(path, []byte(inputText+"longer"), 0o600) // often of the same inode
 	}, false},
-}
-
-func appendTo(path, text string) error {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	_, err = f.WriteString(text)
-	return err
 }
 
 func replace(path, text string) error {
