@@ -27,6 +27,7 @@ func allowances() []allowance {
 		{regexp.MustCompile(`there is no (\S+) on this machine`), missing, "scripts/test.sh installs it on Debian as root"},
 		{regexp.MustCompile(`commit (\w+) is not in the history`), notInHistory, "a shallow clone, or no repository"},
 		{regexp.MustCompile(`no IPv6 here`), noIPv6, "the machine has none"},
+		{regexp.MustCompile(`no freezer of control groups`), noFreezer, "needs root, and control groups version 1: nothing else keeps a process from ending at SIGKILL"},
 		{regexp.MustCompile(`is not in the history of this checkout`), nil, "a shallow clone, or no git"},
 	}
 }
@@ -53,6 +54,11 @@ func notInHistory(commit string) bool {
 func noIPv6(string) bool {
 	_, err := os.Stat("/proc/net/if_inet6")
 	return err != nil
+}
+
+func noFreezer(string) bool {
+	_, err := os.Stat("/sys/fs/cgroup/freezer")
+	return err != nil || unprivileged("")
 }
 
 // unprivileged reports whether this process lacks CAP_SYS_ADMIN, which capabilities(7) numbers 21.
