@@ -178,9 +178,12 @@ func (r *splitReader) readHeader(offset int64) (header, ahead []byte, err error)
 		if err := r.file.open(r.ctx, r.stores, 0); err != nil {
 			return nil, nil, err
 		}
-		defer r.file.close()
 	}
-	return record.Header(&r.file, r.how.kind, r.how.header)
+	header, ahead, err = record.Header(&r.file, r.how.kind, r.how.header)
+	if err == nil && offset > 0 {
+		r.file.close() // after an error, fail checks the file
+	}
+	return header, ahead, err
 }
 
 // openWhole opens a file that is one split, which is open at its beginning.

@@ -329,6 +329,15 @@ func TestBadRecords(t *testing.T) {
 	if _, err := io.ReadAll(&r); !bridgefour.IsBadInput(err) || !strings.Contains(err.Error(), "21 bytes are not a multiple of the 8 of a record") {
 		t.Errorf("reading half a record: %v, want bad input", err)
 	}
+	_, _ = r.finish()
+	path = writeFile(t, t.TempDir(), "header", strings.Repeat("x", 2<<20)+"\na\n")
+	for i, split := range knownSplits(t, path, []int64{0, 2 << 20}) {
+		r.begin(t.Context(), reading{kind: record.Lines, header: 1}, split, false)
+		if _, err := io.ReadAll(&r); !bridgefour.IsBadInput(err) || !strings.Contains(err.Error(), "header") {
+			t.Errorf("reading split %d behind a header of 2 MiB: %v, want bad input", i, err)
+		}
+		_, _ = r.finish()
+	}
 	r.close()
 }
 
