@@ -42,7 +42,7 @@ type Result struct {
 // task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting".
 func Run(ctx context.Context, tb testing.TB, job bridgefour.Job, input Input) (Result, error) {
 	tb.Helper()
-	slot := runner.New(runner.Config{Jobs: []bridgefour.Job{job}, ScratchDir: tb.TempDir()}).NewSlot()
+	slot := runner.New(runner.Config{Jobs: []bridgefour.Job{job}}).NewSlot()
 	defer slot.Close() //nolint:errcheck // a built-in job has nothing open
 	r := run{slot: slot, wire: &wire.Job{
 		Id: 1, Uid: "test", Output: tb.TempDir(), Spool: true, Settings: input.Settings,

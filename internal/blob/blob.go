@@ -78,20 +78,6 @@ type Store interface {
 	RemoveEmpty(ctx context.Context, dir Location) error
 }
 
-// Local is a store whose files are files of the operating system, so that a command can have one as its standard output.
-type Local interface {
-	Store
-	// CreateFile is Create for a file with a private name. The file is open for reading and writing.
-	CreateFile(ctx context.Context, private Location) (*os.File, error)
-	// CreateUnnamed creates a file without a name in a folder, open for reading and writing; it is gone once it is closed, unless
-	// Name has given it one. It returns errors.ErrUnsupported if the file system cannot.
-	CreateUnnamed(ctx context.Context, dir Location) (*os.File, error)
-	// Name gives a file of CreateUnnamed a private name, in the same file system.
-	Name(ctx context.Context, f *os.File, private Location) error
-	// Free returns the free and the total space in bytes at dir, or where dir would be created.
-	Free(dir Location) (free, total uint64, ok bool)
-}
-
 // Writer writes one file. Exactly one of Commit, Prepare and Abort ends it; a later Abort does nothing and may be deferred.
 type Writer interface {
 	io.Writer

@@ -78,7 +78,7 @@ func (s *Files) Open(ctx context.Context, name Location, offset int64) (File, er
 // Create implements Store.
 func (s *Files) Create(ctx context.Context, private, final Location) (Writer, error) {
 	if private != "" {
-		f, err := s.CreateFile(ctx, private)
+		f, err := s.create(ctx, private)
 		if err != nil {
 			return nil, err
 		}
@@ -86,16 +86,16 @@ func (s *Files) Create(ctx context.Context, private, final Location) (Writer, er
 	}
 	// The temporary name does not contain the final one, which may have the maximum length.
 	temp := final.Dir().Join(".b4-" + rand.Text())
-	f, err := s.CreateFile(ctx, temp)
+	f, err := s.create(ctx, temp)
 	if err != nil {
 		return nil, err
 	}
 	return &fileWriter{f: f, temp: temp, name: final}, nil
 }
 
-// CreateFile implements Local. Folders are not cached: a job's private folder is removed with the job, and created again by
+// create creates a new file. Folders are not cached: a job's private folder is removed with the job, and created again by
 // a retry.
-func (s *Files) CreateFile(ctx context.Context, private Location) (*os.File, error) {
+func (s *Files) create(ctx context.Context, private Location) (*os.File, error) {
 	f, err := s.createNew(private)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := s.MkdirAll(ctx, private.Dir()); err != nil {
@@ -107,29 +107,6 @@ func (s *Files) CreateFile(ctx context.Context, private Location) (*os.File, err
 		return nil, explain("create", private, err)
 	}
 	return f, nil
-}
-
-// CreateUnnamed implements Local.
-func (s *Files) CreateUnnamed(ctx context.Context, dir Location) (*os.File, error) {
-	f, err := createUnnamed(dir, 0o666&^s.closed)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.MkdirAll(ctx, dir); err != nil {
-			return nil, err
-		}
-		f, err = createUnnamed(dir, 0o666&^s.closed)
-	}
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return nil, explain("create a file in", dir, err)
-	}
-	return f, err
-}
-
-// Name implements Local.
-func (*Files) Name(_ context.Context, f *os.File, private Location) error {
-	if err := link(f, private); err != nil {
-		return explain("create", private, err)
-	}
-	return nil
 }
 
 func (s *Files) createNew(name Location) (*os.File, error) {
@@ -255,20 +232,6 @@ func Relation(ctx context.Context, l, dir Location) string {
 		return "contains"
 	}
 	return ""
-}
-
-// Free implements Local.
-func (*Files) Free(dir Location) (free, total uint64, ok bool) {
-	for {
-		left, err := freeSpace(dir)
-		if err == nil {
-			return left.bytes, left.bytesTotal, true
-		}
-		if !errors.Is(err, fs.ErrNotExist) || dir.IsRoot() {
-			return 0, 0, false
-		}
-		dir = dir.Dir()
-	}
 }
 
 // CheckWritable implements Store.

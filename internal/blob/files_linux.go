@@ -203,17 +203,3 @@ func originOf(fd int, name string) uint16 {
 	sum := h.Sum32()
 	return max(1, uint16(sum^sum>>16)) //nolint:gosec // folded
 }
-
-// createUnnamed creates a file without a name.
-func createUnnamed(dir Location, mode os.FileMode) (*os.File, error) {
-	f, err := os.OpenFile(string(dir), os.O_RDWR|unix.O_TMPFILE, mode)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
-		return nil, errors.ErrUnsupported
-	}
-	return f, err
-}
-
-// link gives a file without a name a name.
-func link(f *os.File, name Location) error {
-	return unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(int(f.Fd())), unix.AT_FDCWD, string(name), unix.AT_SYMLINK_FOLLOW)
-}

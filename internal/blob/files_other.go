@@ -34,9 +34,3 @@ func statFile(f *os.File) (Version, error) {
 	}
 	return Version{Size: fi.Size(), Modified: fi.ModTime().UnixNano()}, nil
 }
-
-// createUnnamed is not implemented.
-func createUnnamed(Location, os.FileMode) (*os.File, error) { return nil, errors.ErrUnsupported }
-
-// link is not implemented.
-func link(*os.File, Location) error { return errors.ErrUnsupported }

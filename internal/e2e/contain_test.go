@@ -192,7 +192,7 @@ func TestRunPaused(t *testing.T) {
 		_, after, _ := strings.Cut(readFile(t, fmt.Sprintf("/proc/%d/stat", pid)), ") ")
 		return after[:min(1, len(after))]
 	}
-	script, err := strconv.Atoi(strings.TrimSpace(string(sh(t, l.dir, "pgrep -xf 'sh "+l.path("wait.sh")+" .*'"))))
+	script, err := strconv.Atoi(strings.TrimSpace(string(sh(t, l.dir, "pgrep -oxf 'sh "+l.path("wait.sh")+" .*'"))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"errors"
+	"os"
 	"syscall"
 	"time"
 )
@@ -15,9 +16,22 @@ type Command struct {
 	Env []string
 	// EnvMore is appended to Env.
 	EnvMore []string
-	Files   [3]uintptr // descriptors of standard input, output and error
-	Memory  uint64     // bytes that all its processes may use; 0: not limited
+	Stdin   uintptr // descriptor; 0: /dev/null
+	// Output gets the reading end of a pipe when the command has written to it, and must close it. Wait calls it. A command that
+	// writes nothing costs the caller no pipe. If the pipe does not end soon after the command, a process of others has it open.
+	Output func(s Stream, pipe *os.File)
+	Memory uint64 // bytes that all its processes may use; 0: not limited
 }
+
+// Stream is an output of a command.
+type Stream uint8
+
+// The streams.
+const (
+	Stdout Stream = iota
+	Stderr
+	streams
+)
 
 // End is the end of a command.
 type End struct {

@@ -19,10 +19,11 @@ type Keeper struct {
 	Nice int
 
 	buf    []byte // for answers
+	oob    []byte
 	dir    string // what the process has, of the last commands
 	env    []string
-	oob    []byte
 	frames encoder
+	output func(Stream, *os.File) // of the last command
 
 	mu   sync.Mutex // guards writing, and what Stop uses
 	pid  int        // 0: no process
@@ -38,7 +39,7 @@ var keepers struct { //nolint:gochecknoglobals // children belong to the process
 	live map[int]*Keeper
 }
 
-// Start starts a command. The caller then closes its copies of the command's files, and must call Wait.
+// Start starts a command. The caller then may close its standard input, and must call Wait.
 func (k *Keeper) Start(c *Command) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -74,7 +75,7 @@ func (k *Keeper) spawn() error {
 		keepers.live = map[int]*Keeper{}
 	}
 	attr := &syscall.ProcAttr{
-		Env:   []string{"GOMAXPROCS=1"},
+		Env:   []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1"},
 		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(pair[1])},
 		// A keeper that its command has stopped must notice the end of this process.
 		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGCONT},
@@ -141,12 +142,15 @@ func (k *Keeper) send(c *Command) error {
 	if len(e.buf) > frameMax {
 		return syscall.E2BIG
 	}
-	k.oob = unix.UnixRights(int(c.Files[0]), int(c.Files[1]), int(c.Files[2]))
-	if err := k.write(e.buf, k.oob); err != nil {
+	var rights []byte
+	if c.Stdin != 0 {
+		rights = unix.UnixRights(int(c.Stdin))
+	}
+	if err := k.write(e.buf, rights); err != nil {
 		k.env = nil
 		return err
 	}
-	k.dir, k.env, k.busy = c.Dir, c.Env, true
+	k.dir, k.env, k.output, k.busy = c.Dir, c.Env, c.Output, true
 	return nil
 }
 
@@ -178,10 +182,10 @@ func (k *Keeper) write(text, oob []byte) error {
 
 // Wait waits until nothing is left of the command. The error is that of starting it, unwrapped, or ErrKilled.
 func (k *Keeper) Wait() (End, error) {
-	if k.buf == nil {
-		k.buf = make([]byte, answerSize)
+	a, output, err := k.read()
+	for ; output != nil; a, output, err = k.read() {
+		k.output(a.Stream, output)
 	}
-	_, err := io.ReadFull(k.conn, k.buf)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.busy = false
@@ -190,8 +194,6 @@ func (k *Keeper) Wait() (End, error) {
 		k.ended()
 		return End{Left: clearOrphans(pid)}, ErrKilled
 	}
-	var a answer
-	a.decode(k.buf)
 	if a.Errno != 0 {
 		return End{}, syscall.Errno(a.Errno)
 	}
@@ -199,6 +201,52 @@ func (k *Keeper) Wait() (End, error) {
 		Status: syscall.WaitStatus(a.Status), Left: int(a.Left), Stuck: int(a.Stuck), StuckPID: int(a.StuckPID),
 		OverMemory: a.OverMemory, CPU: time.Duration(a.CPU), //nolint:gosec // nanoseconds
 	}, nil
+}
+
+// read reads an answer, and the descriptor that may come with its first byte.
+func (k *Keeper) read() (a answer, output *os.File, err error) {
+	if k.buf == nil {
+		k.buf, k.oob = make([]byte, answerSize), make([]byte, unix.CmsgSpace(4))
+	}
+	got := 0
+	waitErr := k.raw.Read(func(fd uintptr) bool {
+		for got < answerSize {
+			n, oobn, _, _, recvErr := unix.Recvmsg(int(fd), k.buf[got:], k.oob, unix.MSG_CMSG_CLOEXEC)
+			switch {
+			case errors.Is(recvErr, unix.EAGAIN):
+				return false
+			case errors.Is(recvErr, unix.EINTR):
+				continue
+			case recvErr != nil || n == 0:
+				err = errors.Join(recvErr, io.ErrUnexpectedEOF)
+				return true
+			}
+			got += n
+			if oobn > 0 {
+				output, err = received(k.oob[:oobn])
+			}
+		}
+		return true
+	})
+	if err = errors.Join(err, waitErr); err != nil {
+		return answer{}, nil, err
+	}
+	a.decode(k.buf)
+	return a, output, nil
+}
+
+// received returns the pipe that came with a message.
+func received(oob []byte) (*os.File, error) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(messages) != 1 {
+		return nil, errors.Join(err, io.ErrUnexpectedEOF)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, errors.Join(err, io.ErrUnexpectedEOF)
+	}
+	_ = unix.SetNonblock(fds[0], true) // makes os.NewFile use the poller
+	return os.NewFile(uintptr(fds[0]), "output"), nil
 }
 
 // Stop sends SIGTERM to all processes of the command, and SIGKILL after grace. With no command, it does nothing.

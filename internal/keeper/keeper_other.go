@@ -4,6 +4,7 @@ package keeper
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -16,16 +17,37 @@ type Keeper struct {
 	// Nice is added to the nice value of commands. Set it before the first Start.
 	Nice int
 
+	outputs [streams]*os.File // reading ends
+	output  func(Stream, *os.File)
+
 	mu    sync.Mutex
 	pid   int // 0: none
 	grace *time.Timer
 	err   error
 }
 
-// Start starts a command. The caller then closes its copies of the command's files, and must call Wait.
+// Start starts a command. The caller then may close its standard input, and must call Wait.
 func (k *Keeper) Start(c *Command) error {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer null.Close() //nolint:errcheck // only read from
+	files := []uintptr{c.Stdin, 0, 0}
+	if c.Stdin == 0 {
+		files[0] = null.Fd()
+	}
+	for i := range k.outputs {
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		defer writer.Close() //nolint:errcheck // written by the command
+		k.outputs[i], files[1+i] = reader, writer.Fd()
+	}
+	k.output = c.Output
 	attr := &syscall.ProcAttr{
-		Dir: c.Dir, Env: slices.Concat(c.Env, c.EnvMore), Files: c.Files[:], Sys: &syscall.SysProcAttr{Setpgid: true},
+		Dir: c.Dir, Env: slices.Concat(c.Env, c.EnvMore), Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
 	}
 	pid, err := syscall.ForkExec(c.Path, c.Argv, attr)
 	if errors.Is(err, syscall.ENOEXEC) {
@@ -43,6 +65,9 @@ func (k *Keeper) Start(c *Command) error {
 
 // Wait waits for the command, and kills the rest of its group. The error is that of starting it.
 func (k *Keeper) Wait() (End, error) {
+	for i, pipe := range k.outputs {
+		k.output(Stream(i), pipe)
+	}
 	if k.err != nil {
 		return End{}, k.err
 	}

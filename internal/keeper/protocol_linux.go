@@ -2,7 +2,7 @@ package keeper
 
 import "encoding/binary"
 
-// A request is a frame: its length in 4 bytes, its kind, and fields. The three descriptors of a start are sent with it.
+// A request is a frame: its length in 4 bytes, its kind, and fields. The standard input of a start, if it is not /dev/null, is sent with it.
 const (
 	kindJob      = 'J' // folder, environment: of the starts that follow
 	kindStart    = 'S' // id, memory, path, arguments, more environment
@@ -77,13 +77,14 @@ func (d *decoder) texts(list []string) []string {
 	return list
 }
 
-// answer is the end of a command on the socket.
+// An answer has a fixed size. It is the end of a command or, with a descriptor, one of its outputs.
 type answer struct {
 	ID, Errno, Status, Left, Stuck, StuckPID uint32
 	OverMemory, CPU                          uint64
+	Stream                                   Stream // of an output
 }
 
-const answerSize = 6*4 + 2*8
+const answerSize = 6*4 + 2*8 + 1
 
 func (a *answer) append(buf []byte) []byte {
 	for _, n := range []uint32{a.ID, a.Errno, a.Status, a.Left, a.Stuck, a.StuckPID} {
@@ -92,7 +93,7 @@ func (a *answer) append(buf []byte) []byte {
 	for _, n := range []uint64{a.OverMemory, a.CPU} {
 		buf = binary.LittleEndian.AppendUint64(buf, n)
 	}
-	return buf
+	return append(buf, byte(a.Stream))
 }
 
 func (a *answer) decode(buf []byte) {
@@ -102,4 +103,5 @@ func (a *answer) decode(buf []byte) {
 	for i, to := range []*uint64{&a.OverMemory, &a.CPU} {
 		*to = binary.LittleEndian.Uint64(buf[6*4+8*i:])
 	}
+	a.Stream = Stream(buf[answerSize-1])
 }

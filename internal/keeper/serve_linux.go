@@ -44,7 +44,7 @@ func init() { //nolint:gochecknoinits // see above
 type server struct {
 	socket  int
 	in      []byte // received, not decoded
-	files   []int  // received with a start that is not complete
+	stdin   int    // received with a start that is not complete; 0: /dev/null
 	dir     string
 	env     []string
 	envJob  int // entries of env that are of the job
@@ -62,13 +62,14 @@ type start struct {
 	id     uint32
 	memory uint64
 	path   string
-	files  []int
+	stdin  int // 0: /dev/null
 }
 
 // running is the command that runs.
 type running struct {
 	start
-	pid, handle int // handle: pidfd; -1: not supported
+	pid, handle int          // handle: pidfd; -1: not supported
+	outputs     [streams]int // reading ends of pipes that nothing was written to yet; -1: none
 	ended       bool
 	stopping    bool
 	deadline    time.Time // of a stop
@@ -130,13 +131,29 @@ func resetSignal(sig unix.Signal) {
 
 // run works until the socket is closed.
 func (s *server) run() {
-	polled := []unix.PollFd{{Fd: int32(s.socket), Events: unix.POLLIN}, {Fd: -1, Events: unix.POLLIN}}
+	polled := make([]unix.PollFd, 2+streams) // the socket, the command, its outputs
+	for i := range polled {
+		polled[i].Events = unix.POLLIN
+	}
+	polled[0].Fd = int32(s.socket)
 	for {
-		polled[0].Revents, polled[1].Fd = 0, -1
-		if s.command != nil && !s.command.ended {
-			polled[1].Fd = int32(s.command.handle) //nolint:gosec // a descriptor
+		c := s.command
+		for i := range polled {
+			polled[i].Revents = 0
+			switch {
+			case i == 0:
+			case c == nil || i == 1 && c.ended:
+				polled[i].Fd = -1
+			case i == 1:
+				polled[i].Fd = int32(c.handle) //nolint:gosec // a descriptor
+			default:
+				polled[i].Fd = int32(c.outputs[i-2]) //nolint:gosec // a descriptor
+			}
 		}
 		poll(polled, s.timeout())
+		if c != nil {
+			s.passOutputs(c, polled[2:], false)
+		}
 		if polled[0].Revents != 0 && !s.receive() {
 			break
 		}
@@ -151,6 +168,32 @@ func (s *server) run() {
 	for !s.clear(&k) && k.passes < passesExit { // clear waits
 	}
 	s.group.remove()
+}
+
+// passOutputs passes on the outputs that something was written to. At the end of the command also those that another process has open.
+func (s *server) passOutputs(c *running, polled []unix.PollFd, end bool) {
+	for i, p := range polled {
+		fd := c.outputs[i]
+		switch wrote, closed := p.Revents&unix.POLLIN != 0, p.Revents&unix.POLLHUP != 0; {
+		case fd < 0 || !wrote && !closed && !end:
+			continue
+		case wrote || !closed:
+			s.reply = (&answer{ID: c.id, Stream: Stream(i)}).append(s.reply[:0]) //nolint:gosec // two
+			_ = unix.Sendmsg(s.socket, s.reply, unix.UnixRights(fd), nil, 0)     // if the other end is closed, the next poll says so
+		}
+		_ = unix.Close(fd)
+		c.outputs[i] = -1
+	}
+}
+
+// passLast passes on what was written last.
+func (s *server) passLast(c *running) {
+	var polled [streams]unix.PollFd
+	for i := range polled {
+		polled[i] = unix.PollFd{Fd: int32(c.outputs[i]), Events: unix.POLLIN} //nolint:gosec // a descriptor
+	}
+	poll(polled[:], 0)
+	s.passOutputs(c, polled[:], true)
 }
 
 // poll waits for an event, first without telling the Go runtime: it would wake its monitor thread each time, which costs a tenth of a
@@ -193,7 +236,7 @@ func (s *server) receive() bool {
 	if cap(s.in)-len(s.in) < piece {
 		s.in = append(make([]byte, 0, 2*len(s.in)+2*piece), s.in...)
 	}
-	oob := make([]byte, unix.CmsgSpace(3*4))
+	oob := make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := unix.Recvmsg(s.socket, s.in[len(s.in):cap(s.in)], oob, unix.MSG_CMSG_CLOEXEC)
 	if errors.Is(err, unix.EINTR) {
 		return true
@@ -207,9 +250,11 @@ func (s *server) receive() bool {
 		if err != nil || len(messages) != 1 {
 			return false
 		}
-		if s.files, err = unix.ParseUnixRights(&messages[0]); err != nil {
+		files, err := unix.ParseUnixRights(&messages[0])
+		if err != nil || len(files) != 1 {
 			return false
 		}
+		s.stdin = files[0]
 	}
 	at := 0
 	for len(s.in)-at >= 4 {
@@ -236,11 +281,11 @@ func (s *server) handle(kind byte, d *decoder) bool {
 		s.env = d.texts(nil)
 		s.envJob = len(s.env)
 	case kindStart:
-		r := &start{id: uint32(d.number()), memory: d.number(), path: d.text(), files: s.files}
+		r := &start{id: uint32(d.number()), memory: d.number(), path: d.text(), stdin: s.stdin}
 		s.argv = d.texts(s.argv[:0])
 		s.env = d.texts(s.env[:s.envJob])
-		s.files = nil
-		if d.bad || len(r.files) != 3 || s.command != nil || s.waiting != nil {
+		s.stdin = 0
+		if d.bad || s.command != nil || s.waiting != nil {
 			return false
 		}
 		if s.stuck {
@@ -263,22 +308,15 @@ func (s *server) handle(kind byte, d *decoder) bool {
 
 // start starts a command. A script without an interpreter line is run by the shell, as shells and xargs do.
 func (s *server) start(r *start) {
-	c := &running{start: *r, handle: -1}
+	c := &running{start: *r, handle: -1, outputs: [streams]int{-1, -1}}
 	if r.memory > 0 && s.group.limit(r.memory) {
 		c.grouped, c.kills = true, s.group.kills()
 	}
-	attr := syscall.ProcAttr{
-		Dir: s.dir, Env: s.env, Files: []uintptr{uintptr(r.files[0]), uintptr(r.files[1]), uintptr(r.files[2])},
-		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &c.handle},
-	}
-	pid, err := syscall.ForkExec(r.path, s.argv, &attr)
-	if errors.Is(err, syscall.ENOEXEC) {
-		pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", r.path}, s.argv[1:]...), &attr)
-	}
-	for _, fd := range r.files {
-		_ = unix.Close(fd)
-	}
+	pid, err := s.fork(c)
 	if err != nil {
+		for _, fd := range c.outputs {
+			_ = unix.Close(fd)
+		}
 		errno, _ := err.(syscall.Errno) //nolint:errorlint // ForkExec returns it unwrapped
 		s.answer(&answer{ID: r.id, Errno: uint32(max(errno, 1))})
 		return
@@ -288,6 +326,33 @@ func (s *server) start(r *start) {
 	if r.memory > 0 {
 		s.intoGroup(c)
 	}
+}
+
+// fork starts the process of a command, with pipes for its outputs.
+func (s *server) fork(c *running) (pid int, err error) {
+	files := []uintptr{uintptr(c.stdin), 0, 0} // 0 is /dev/null
+	defer func() {
+		for _, fd := range files {
+			if fd != 0 {
+				_ = unix.Close(int(fd))
+			}
+		}
+	}()
+	for i := range c.outputs {
+		var pipe [2]int
+		if err := syscall.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+			return 0, err
+		}
+		c.outputs[i], files[1+i] = pipe[0], uintptr(pipe[1])
+	}
+	attr := syscall.ProcAttr{
+		Dir: s.dir, Env: s.env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &c.handle},
+	}
+	pid, err = syscall.ForkExec(c.path, s.argv, &attr)
+	if errors.Is(err, syscall.ENOEXEC) {
+		pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", c.path}, s.argv[1:]...), &attr)
+	}
+	return pid, err
 }
 
 // intoGroup moves a command that has just started into the group, with what it may have started meanwhile.
@@ -310,8 +375,8 @@ func (s *server) answer(a *answer) {
 // stop asks all processes of a command to end.
 func (s *server) stop(id uint32, grace time.Duration) {
 	if r := s.waiting; r != nil && r.id == id {
-		for _, fd := range r.files {
-			_ = unix.Close(fd)
+		if r.stdin != 0 {
+			_ = unix.Close(r.stdin)
 		}
 		s.waiting = nil
 		s.answer(&answer{ID: id, Status: uint32(syscall.SIGTERM)})
@@ -357,6 +422,7 @@ func (s *server) watch() {
 			c.answer.Left--
 		}
 	}
+	s.passLast(c)
 	s.command = nil
 	if s.stuck {
 		left := s.descendants()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -48,17 +49,18 @@ type Input interface {
 	Offset() int64
 }
 
-// Files replaces Input, Output and Log for programs that need file descriptors.
+// Files replaces Input, Output and Log for commands.
 type Files interface {
-	// Open returns the descriptors for a process to start. input is false if it does not read the split.
-	Open(ctx context.Context, input bool) (stdin, stdout, stderr uintptr, f *Failure)
-	// Started closes this process's copies of the descriptors and starts to write the split to the process. broken is called from
-	// another goroutine if the split cannot be read.
+	// Open returns the standard input for a process to start; 0: /dev/null. input is false if it does not read the split.
+	Open(ctx context.Context, input bool) (stdin uintptr, f *Failure)
+	// Started starts to write the split to the process. broken is called from another goroutine if the split cannot be read or the
+	// output cannot be written.
 	Started(broken func())
-	// Ended must be called after Open, once the process has ended or failed to start. The error is one of reading the split.
-	Ended() error
-	// Room returns the space left for standard output, and its folder.
-	Room() (folder string, free, total uint64, ok bool)
+	// Output starts to read what the process writes.
+	Output(s keeper.Stream, pipe *os.File)
+	// Ended must be called after Open, once the process has ended or failed to start. The failure is one of reading the split or of
+	// writing the output.
+	Ended() *Failure
 }
 
 // Result is the end of a task. Failure and Canceled exclude each other.

@@ -22,7 +22,7 @@ const (
 	notStopped stopReason = iota
 	stopCanceled
 	stopTimeout
-	stopInput // its input could not be read
+	stopFiles // its input could not be read, or its output not be written
 )
 
 // run is one attempt of a command.
@@ -50,11 +50,11 @@ func (c *command) Map(ctx context.Context, t *Task) Result {
 		_ = t.Files.Ended() // nothing was read
 		return Result{Failure: f}
 	}
-	t.Files.Started(func() { r.stop(stopInput) })
+	t.Files.Started(func() { r.stop(stopFiles) })
 	forget := r.watch(ctx)
 	end, err := t.Keeper.Wait()
 	forget()
-	inputErr := t.Files.Ended()
+	f := t.Files.Ended()
 	if end.Left > 0 {
 		_, _ = fmt.Fprintf(t.Log, "bridgefour: killed %s that the command left behind\n", processes(end.Left)) // never fails
 	}
@@ -67,7 +67,7 @@ func (c *command) Map(ctx context.Context, t *Task) Result {
 	case err != nil:
 		return Result{Failure: c.startFailure(r.path, r.argv, r.item, err)}
 	}
-	return Result{Failure: r.verdict(&end, inputErr)}
+	return Result{Failure: r.verdict(&end, f)}
 }
 
 func processes(n int) string {
@@ -85,7 +85,7 @@ func (c *command) Collect(context.Context, *Task) Result {
 // start opens the command's files and starts it with them.
 func (r *run) start(ctx context.Context) *Failure {
 	c, t := r.command, r.task
-	stdin, stdout, stderr, f := t.Files.Open(ctx, !c.replaces)
+	stdin, f := t.Files.Open(ctx, !c.replaces)
 	if f != nil {
 		return f
 	}
@@ -97,7 +97,7 @@ func (r *run) start(ctx context.Context) *Failure {
 	}
 	err := t.Keeper.Start(&keeper.Command{
 		Path: r.path, Argv: r.argv, Dir: c.dir, Env: c.env, EnvMore: c.attemptEnv(t, r.item),
-		Files: [3]uintptr{stdin, stdout, stderr}, Memory: t.Job.GetMemory(),
+		Stdin: stdin, Output: t.Files.Output, Memory: t.Job.GetMemory(),
 	})
 	switch {
 	case errors.Is(err, syscall.E2BIG):
@@ -139,7 +139,7 @@ func (r *run) stop(reason stopReason) {
 }
 
 // verdict returns the failure, if the command has failed.
-func (r *run) verdict(end *keeper.End, inputErr error) *Failure {
+func (r *run) verdict(end *keeper.End, files *Failure) *Failure {
 	j, status := r.task.Job, end.Status
 	switch {
 	case end.Stuck > 0:
@@ -152,8 +152,8 @@ func (r *run) verdict(end *keeper.End, inputErr error) *Failure {
 		f := timedOut(j)
 		f.Message += fmt.Sprintf("; its processes used %v of CPU time", end.CPU.Round(time.Millisecond))
 		return f
-	case inputErr != nil:
-		return JobFailure(inputErr)
+	case files != nil:
+		return files
 	case status.Signaled():
 		hint := ""
 		if status.Signal() == syscall.SIGKILL {
@@ -164,17 +164,7 @@ func (r *run) verdict(end *keeper.End, inputErr error) *Failure {
 	case status.ExitStatus() == exitBadInput:
 		return Failed(wire.FailureKind_BAD_INPUT, "exit status %d (bad input)", exitBadInput)
 	case status.ExitStatus() != 0:
-		return r.exitFailure(status.ExitStatus())
+		return Failed(wire.FailureKind_PROGRAM_ERROR, "exit status %d", status.ExitStatus())
 	}
 	return nil
-}
-
-// exitFailure checks for a full disk: the command itself can only report that a write failed.
-func (r *run) exitFailure(code int) *Failure {
-	const full = 64 << 10
-	if folder, free, total, ok := r.task.Files.Room(); ok && free < full {
-		return Failed(wire.FailureKind_OUTPUT_ERROR, "exit status %d, and the disk under %q is full (%s of %s free); make room, then bridgefour retry",
-			code, folder, sizeText(free), sizeText(total))
-	}
-	return Failed(wire.FailureKind_PROGRAM_ERROR, "exit status %d", code)
 }

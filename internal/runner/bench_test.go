@@ -13,7 +13,7 @@ import (
 
 func benchRunner(b *testing.B) *Runner {
 	b.Helper()
-	return New(Config{Jobs: jobs.All(), ScratchDir: b.TempDir()})
+	return New(Config{Jobs: jobs.All()})
 }
 
 func closeSlot(tb testing.TB, s *Slot) {

@@ -36,7 +36,7 @@ func TestFullDisk(t *testing.T) {
 	f = shell(t, &wire.Job{}, "head -c 4000000 /dev/zero")
 	f.output = filepath.Join(disk, "out")
 	f.job.Output = f.output
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUTPUT_ERROR, "is full", "of 1.0 MiB free", "make room")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUTPUT_ERROR, f.output, "no space left on device", "of 1.0 MiB left", "make room", "then bridgefour retry")
 
 	f = shell(t, &wire.Job{}, "echo there is room again")
 	f.output = filepath.Join(disk, "out")

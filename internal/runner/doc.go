@@ -2,13 +2,13 @@
 // attempt's output.
 //
 // A [Slot] runs one attempt at a time and keeps what the next one can use: buffers, decoders, and for commands the keeper
-// (package keeper). Each attempt of a command gets a new file for standard output, which has no name until
-// there is something to keep. A built-in job that writes nothing makes no system call.
+// (package keeper). What a command writes to a new pipe is written to the attempt's file and log as if a built-in job wrote it. One that
+// writes nothing costs no file.
 //
 // An attempt writes to the job's private folder, which is created when it is first needed, and to one file there, see
 // package layout. The runner makes nothing durable or visible: the worker syncs, the leader's log decides, the commit task
 // publishes.
 //
-// An output is counted once no process of the attempt is left. If another process can still write to it, such as a daemon that was
-// given the descriptor, the attempt fails, because what it writes would change a part that is already counted.
+// An output is complete once no process of the attempt is left. If another process can still write to it, such as a daemon that was
+// given the descriptor, the attempt fails: it may have more to write.
 package runner

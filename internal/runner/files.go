@@ -10,6 +10,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/format"
+	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -19,87 +20,73 @@ type files struct {
 	slot    *Slot
 	job     *jobState
 	attempt *Attempt
-	opened  bool     // in this attempt
-	stderr  *os.File // the command's; nil once it has started
+	opened  bool // in this attempt
+	started bool
 	stdin   commandInput
-	null    *os.File // /dev/null, for commands that do not read their input
+	stdout  stdout
+	stderr  stderr
+	pipes   [2]outputPipe // by keeper.Stream
+	broken  func()
 }
 
 // begin prepares for an attempt, which may or may not open the files.
 func (f *files) begin(j *jobState, a *Attempt) {
 	f.job, f.attempt = j, a
 	if f.opened {
-		f.opened, f.stdin = false, commandInput{}
+		f.opened, f.started, f.stdin = false, false, commandInput{}
+		f.stdout.lines = 0
+		f.stderr.size, f.stderr.end = 0, f.stderr.end[:0]
 	}
-}
-
-// close releases what is reused by the attempts.
-func (f *files) close() error {
-	if f.null == nil {
-		return nil
-	}
-	err := f.null.Close()
-	f.null = nil
-	return err
 }
 
 // Open implements program.Files.
-func (f *files) Open(ctx context.Context, input bool) (stdin, stdout, stderr uintptr, failure *program.Failure) {
-	s := f.slot
-	if err := f.job.stdout.begin(ctx); err != nil {
-		return 0, 0, 0, program.OutputFailure(err)
-	}
-	var err error
-	if f.stderr, err = s.stderr.begin(ctx); err != nil {
-		f.job.stdout.discard(ctx)
-		return 0, 0, 0, program.Failed(wire.FailureKind_OUTPUT_ERROR, "create log file in %q on %s: %v",
-			s.runner.scratchDir, s.runner.host, program.Bare(err))
-	}
+func (f *files) Open(ctx context.Context, input bool) (stdin uintptr, failure *program.Failure) {
 	f.opened = true
 	if err := f.openInput(ctx, input); err != nil {
-		return 0, 0, 0, program.JobFailure(err)
+		return 0, program.JobFailure(err)
 	}
-	return f.stdin.file.Fd(), f.job.stdout.file.Fd(), f.stderr.Fd(), nil
+	if f.stdin.file == nil {
+		return 0, nil
+	}
+	return f.stdin.file.Fd(), nil
 }
 
 // Started implements program.Files.
 func (f *files) Started(broken func()) {
-	f.closeStderr()
+	f.started, f.broken = true, broken
 	f.stdin.feed(&f.slot.input, broken)
 }
 
-// closeStderr closes this process's copy of the command's descriptor.
-func (f *files) closeStderr() {
-	_ = f.stderr.Close() // not written to here
-	f.stderr = nil
+// Output implements program.Files.
+func (f *files) Output(s keeper.Stream, pipe *os.File) {
+	w := io.Writer(&f.stdout)
+	if s == keeper.Stderr {
+		w = &f.stderr
+	}
+	f.pipes[s].copy(w, pipe, f.broken)
 }
 
 // Ended implements program.Files.
-func (f *files) Ended() error {
-	if !f.opened {
-		return nil
-	}
-	started := f.stderr == nil
-	if !started {
-		f.closeStderr()
-	}
-	err := f.stdin.finish()
-	if !started {
+func (f *files) Ended() *program.Failure {
+	inputErr := f.stdin.finish()
+	outputErr := f.pipes[keeper.Stdout].close()
+	_ = f.pipes[keeper.Stderr].close() // the log takes all, and only until now
+	switch {
+	case !f.started:
 		f.stdin.length = 0
+	case inputErr != nil:
+		return program.JobFailure(inputErr)
+	case errors.Is(outputErr, errHeld):
+		return program.Failed(wire.FailureKind_PROGRAM_ERROR, "%v; wait for it, or start it with >/dev/null", outputErr)
+	case outputErr != nil:
+		return program.OutputFailure(outputErr)
 	}
-	return err
-}
-
-// Room implements program.Files.
-func (f *files) Room() (folder string, free, total uint64, ok bool) {
-	stdout := &f.job.stdout
-	free, total, ok = stdout.store.Free(stdout.folder)
-	return string(stdout.folder), free, total, ok
+	return nil
 }
 
 // commandInput is the standard input of a command.
 type commandInput struct {
-	file   *os.File // the command's end
+	file   *os.File // the command's end; nil: /dev/null
 	opened bool     // file belongs to this attempt
 	length uint64   // bytes of input: read by the command, or of the file that it gets by name
 	pipe   *os.File // the writing end; nil: file is the input itself
@@ -115,7 +102,7 @@ type commandInput struct {
 func (f *files) openInput(ctx context.Context, input bool) error {
 	in, stores, file, how := &f.stdin, f.slot.runner.stores, f.attempt.Split.GetFile(), f.job.reading
 	if file == nil {
-		return f.openNull()
+		return nil
 	}
 	in.planned.plan(file, f.slot.runner.host)
 	path := in.planned.path
@@ -132,7 +119,7 @@ func (f *files) openInput(ctx context.Context, input bool) error {
 		if err := in.check(); err != nil {
 			return err
 		}
-		return f.openNull()
+		return nil
 	}
 	if in.planned.whole && (how.kind.Size() > 0 || !format.NamedCompressed(path)) {
 		direct := inputFile{plannedFile: in.planned}
@@ -197,18 +184,6 @@ func (in *commandInput) checkEnd() error {
 		return fmt.Errorf("%s, while the command read it: the next attempt reads as far as it was", in.planned.grown())
 	}
 	return err
-}
-
-func (f *files) openNull() error {
-	if f.null == nil {
-		null, err := os.Open(os.DevNull)
-		if err != nil {
-			return err
-		}
-		f.null = null
-	}
-	f.stdin.file = f.null
-	return nil
 }
 
 // feed starts to write the split to the pipe.

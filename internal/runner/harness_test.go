@@ -137,7 +137,7 @@ type fixture struct {
 
 func newFixture(t *testing.T, job *wire.Job, builtins ...bridgefour.Job) *fixture {
 	t.Helper()
-	r := New(Config{Jobs: builtins, ScratchDir: t.TempDir(), LogBytesMax: 4096, Worker: func() uint64 { return 7 }})
+	r := New(Config{Jobs: builtins, LogBytesMax: 4096, Worker: func() uint64 { return 7 }})
 	r.host, r.loader.Host = "here", "here"
 	f := &fixture{t: t, slot: r.NewSlot(), job: job, output: t.TempDir()}
 	t.Cleanup(func() { closeSlot(t, f.slot) })

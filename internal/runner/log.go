@@ -33,7 +33,7 @@ func (l *attemptLog) begin(sink LogSink) {
 	l.line, l.tail, l.next, l.cut = l.line[:0], l.tail[:0], 0, 0
 }
 
-// Write appends text logged by a job in this process.
+// Write appends text logged by a job in this process, or by a command.
 func (l *attemptLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,11 +125,4 @@ func (l *attemptLog) writeTail(p []byte) {
 		l.next = (l.next + n) % size
 		l.cut += int64(n)
 	}
-}
-
-// addCut counts bytes that were dropped before they reached the log.
-func (l *attemptLog) addCut(n int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cut += n
 }

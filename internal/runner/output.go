@@ -39,7 +39,7 @@ func (a *Attempt) final(j *jobState) blob.Location {
 	return ""
 }
 
-// attemptFile is the output of a built-in job. It is created by the first Write, which also computes the checksum.
+// attemptFile is the output of an attempt. It is created by the first Write, which also computes the checksum.
 type attemptFile struct {
 	ctx     context.Context //nolint:containedctx // of the attempt; io.Writer has none
 	job     *jobState

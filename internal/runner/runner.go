@@ -2,7 +2,6 @@ package runner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -25,8 +24,6 @@ type Config struct {
 	Jobs []bridgefour.Job
 	// Stores are the stores of inputs and outputs.
 	Stores blob.Stores
-	// ScratchDir is the folder for temporary files of running commands. It must exist and be private to this process.
-	ScratchDir string
 	// DataDir is the worker's data directory, apart from which an output must lie. Defaults to none.
 	DataDir string
 	// LogBytesMax limits an attempt's log to its first and its last half. Defaults to 1 MiB.
@@ -43,7 +40,6 @@ type Config struct {
 type Runner struct {
 	loader      program.Loader
 	stores      blob.Stores
-	scratchDir  string
 	dataDir     string
 	logBytesMax int64
 	nice        int
@@ -55,7 +51,6 @@ type Runner struct {
 func New(cfg Config) *Runner {
 	r := &Runner{
 		stores:      cfg.Stores,
-		scratchDir:  cfg.ScratchDir,
 		dataDir:     cfg.DataDir,
 		logBytesMax: cfg.LogBytesMax,
 		nice:        cfg.Nice,
@@ -137,10 +132,8 @@ type Slot struct {
 	parts  partReader
 	output attemptFile
 	log    attemptLog
-	stderr scratchLog
 	files  files
 	keeper keeper.Keeper
-	buf    []byte // for reading outputs back
 	last   []byte // Outcome.Stdout
 }
 
@@ -150,9 +143,7 @@ func (r *Runner) NewSlot() *Slot {
 	s.input.host, s.input.stores = r.host, r.stores
 	s.log.sizeMax = r.logBytesMax
 	s.keeper.Nice = r.nice
-	s.stderr.dir = r.scratchDir
-	s.stderr.log = &s.log
-	s.files.slot = s
+	s.files.slot, s.files.stdout.file, s.files.stderr.log = s, &s.output, &s.log
 	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper}
 	return s
 }
@@ -161,7 +152,7 @@ func (r *Runner) NewSlot() *Slot {
 func (s *Slot) Close() error {
 	s.jobs = nil
 	s.input.close()
-	return errors.Join(s.keeper.Close(), s.stderr.close(), s.files.close())
+	return s.keeper.Close()
 }
 
 // Run runs an attempt to its end. If ctx ends first, the attempt is stopped: a command gets SIGTERM, and SIGKILL after the
@@ -204,26 +195,23 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	if f != nil && f.Kind != wire.FailureKind_TIMEOUT && s.parts.err != nil {
 		f = program.Failed(wire.FailureKind_OUTPUT_ERROR, "%v", s.parts.err) // not the job's fault
 	}
-	if s.files.opened {
-		if last := s.stderr.end(f != nil && f.Kind != wire.FailureKind_BAD_PROGRAM); len(last) > 0 {
+	if f != nil && s.files.opened && f.Kind != wire.FailureKind_BAD_PROGRAM {
+		if last := s.files.stderr.lastLines(); len(last) > 0 {
 			f.Message += "\n" + string(last)
 		}
 	}
 	s.log.finish()
 	if f == nil && !res.Canceled {
-		f = s.finishOutput(ctx, j, a, res, out)
+		f = s.finishOutput(ctx, res, out)
 	}
 	if out.Canceled = res.Canceled; f != nil || out.Canceled {
 		*out = Outcome{InputBytes: out.InputBytes, Canceled: out.Canceled}
 		if f != nil {
-			s.keepStdout(ctx, j, out)
+			s.keepStdout(ctx, out)
 		}
 		if err := s.output.discard(ctx); err != nil {
 			s.runner.logger.WarnContext(ctx, "attempt's output not removed", "job", a.Job.GetId(), "error", err)
 		}
-	}
-	if s.files.opened {
-		j.stdout.discard(ctx) // if it is still there
 	}
 	return f
 }
@@ -260,41 +248,20 @@ func (s *Slot) endInput() (read uint64, err error) {
 }
 
 // finishOutput turns what the program has written into the attempt's output. An empty output of a spooled job has no file.
-func (s *Slot) finishOutput(ctx context.Context, j *jobState, a *Attempt, res program.Result, out *Outcome) *program.Failure {
+func (s *Slot) finishOutput(ctx context.Context, res program.Result, out *Outcome) *program.Failure {
 	var err error
 	switch {
 	case s.files.opened:
-		err = s.finishStdout(ctx, j, a, out)
+		err = s.output.finish(s.files.stdout.records(), out)
 	case res.NoResult:
 		err = s.output.discard(ctx)
 	default:
 		err = s.output.finish(res.Records, out)
 	}
-	switch {
-	case errors.Is(err, errHeld):
-		return program.Failed(wire.FailureKind_PROGRAM_ERROR, "%v; wait for it, or start it with >/dev/null", err)
-	case err != nil:
+	if err != nil {
 		return program.OutputFailure(err)
 	}
 	return nil
-}
-
-// finishStdout turns the standard output of a command into the attempt's file.
-func (s *Slot) finishStdout(ctx context.Context, j *jobState, a *Attempt, out *Outcome) error {
-	size, err := j.stdout.size()
-	if err != nil {
-		return err
-	}
-	if size == 0 {
-		j.stdout.discard(ctx)
-		return s.output.finish(0, out)
-	}
-	if s.buf == nil {
-		const bufferSize = 128 << 10
-		s.buf = make([]byte, bufferSize)
-	}
-	out.File = a.path(j.folder)
-	return j.stdout.finish(ctx, out.File, a.final(j), s.buf, out)
 }
 
 // job returns the slot's state of a job, which is prepared by the first attempt. Jobs are identified by pointer: the worker has
@@ -325,7 +292,6 @@ type jobState struct {
 	folder  blob.Location // attempt-private
 	program program.Program
 	reading reading
-	stdout  stdoutFile       // of commands
 	broken  *program.Failure // no attempt can be started
 }
 
@@ -347,11 +313,6 @@ func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
 	state.program, state.broken = r.loader.Load(j)
 	if state.broken == nil {
 		state.reading, state.broken = newReading(j)
-	}
-	if local, ok := store.(blob.Local); ok {
-		state.stdout = stdoutFile{store: local, folder: state.folder}
-	} else {
-		state.stdout = stdoutFile{store: blob.NewPrivateFiles(), folder: blob.Location(r.scratchDir), copyTo: store}
 	}
 	return state
 }

@@ -19,7 +19,7 @@ import (
 
 // Config configures a worker.
 type Config struct {
-	// DataDir holds the worker's identity, its cluster, its tasks' logs and their scratch files. One process can use it at a time.
+	// DataDir holds the worker's identity, its cluster, and its tasks' logs. One process can use it at a time.
 	DataDir string
 	// Leaders are addresses as host:port, dialed in turn until one accepts, after those that the last leader has named. With
 	// none, and no Discover, the worker waits for an invitation.

@@ -23,7 +23,7 @@ const (
 	lockFile     = "lock"
 	identityFile = "identity"
 	logsDir      = "logs"
-	scratchDir   = "scratch"
+	scratchDir   = "scratch" // of versions before 0.4
 )
 
 // inDataDir reports whether a name in the data directory is one that a worker gives.

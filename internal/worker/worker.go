@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 
@@ -62,11 +61,6 @@ func New(cfg Config) (*Worker, error) {
 		return nil, errors.Join(fmt.Errorf("data directory %s belongs to a worker of cluster %s, not of cluster %s; "+
 			"name another directory with --data-dir, or omit --cluster-id", cfg.DataDir, id, cfg.ClusterID), dir.close())
 	}
-	scratch := filepath.Join(cfg.DataDir, scratchDir)
-	// A killed process may have left files there.
-	if err := errors.Join(os.RemoveAll(scratch), os.MkdirAll(scratch, 0o700)); err != nil {
-		return nil, errors.Join(fmt.Errorf("worker data directory: %w", err), dir.close())
-	}
 	log, err := tasklog.Open(tasklog.Config{Dir: filepath.Join(cfg.DataDir, logsDir), Logger: cfg.Logger})
 	if err != nil {
 		return nil, errors.Join(err, dir.close())
@@ -79,7 +73,7 @@ func New(cfg Config) (*Worker, error) {
 	w.status.Store(&State{ClusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
-		Jobs: cfg.Jobs, Stores: cfg.Stores, ScratchDir: scratch, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, Logger: cfg.Logger,
+		Jobs: cfg.Jobs, Stores: cfg.Stores, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
 	st, tails := &stages{leader: w.leader, stores: cfg.Stores}, newTailLimit()

@@ -35,7 +35,6 @@ func Run(t *testing.T, newStore func(t *testing.T) (store blob.Store, dir blob.L
 		"Publish":     testPublish,
 		"Remove":      testRemove,
 		"Resolve":     testResolve,
-		"Local":       testLocal,
 		"Cancel":      testCancel,
 		"Concurrent":  testConcurrent,
 	} {
@@ -443,47 +442,6 @@ func testResolve(r room) {
 		if got, want := store.Resolve(t.Context(), dir.Join(name)), resolved.Join(name); got != want {
 			t.Errorf("Resolve(%q) = %q, want %q", dir.Join(name), got, want)
 		}
-	}
-}
-
-// testLocal handles an output as the runner does for a command.
-func testLocal(r room) {
-	t, dir := r.T, r.dir
-	store, ok := r.store.(blob.Local)
-	if !ok {
-		return // commands get no file of such a store
-	}
-	private := dir.Join("private/stdout")
-	f, err := store.CreateFile(t.Context(), private)
-	if err != nil {
-		t.Fatalf("CreateFile: %v", err)
-	}
-	_, err = f.WriteString("text")
-	if err := errors.Join(err, f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.CreateFile(t.Context(), private); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("CreateFile of a file that is there = %v, want fs.ErrExist", err)
-	}
-	if err := store.Publish(t.Context(), private, dir.Join("part")); err != nil {
-		t.Errorf("Publish: %v", err)
-	}
-	if got := Get(t, store, dir.Join("part")); got != "text" {
-		t.Errorf("content = %q, want text", got)
-	}
-	f, err = store.CreateUnnamed(t.Context(), dir.Join("new/private"))
-	if !errors.Is(err, errors.ErrUnsupported) {
-		if err != nil {
-			t.Fatalf("CreateUnnamed: %v", err)
-		}
-		_, err = f.WriteString("more")
-		err = errors.Join(err, store.Name(t.Context(), f, dir.Join("new/private/stdout")), f.Close())
-		if got := Get(t, store, dir.Join("new/private/stdout")); err != nil || got != "more" {
-			t.Errorf("Name: %v, content = %q, want more", err, got)
-		}
-	}
-	if free, total, ok := store.Free(dir.Join("none/at/all")); !ok || total == 0 || free > total {
-		t.Errorf("Free() = %d of %d, %v", free, total, ok)
 	}
 }
 
