@@ -5,6 +5,10 @@
 //
 // Ratios are of alternating runs, so that a noisy machine slows both sides; figures are medians. The tools to compare with (xargs, GNU
 // parallel) must be installed; a row whose tool is missing says so.
+//
+// The scheduler's decision with 10,000 jobs and 1,000 workers needs no process, so it is a Go benchmark:
+//
+//	go test ./internal/sched -run - -bench Decision -benchtime 20000x
 package main
 
 import (
@@ -56,6 +60,7 @@ func rows() []row {
 		{"wordcount", "wordcount of 1 GB in 16 files against a hand-tuned program", ">= 0.80 of its throughput", (*bench).wordcount},
 		{"start", "run of one no-op task, start to exit", "<= 100 ms", (*bench).start},
 		{"idle", "idle dev, resident memory", "< 50 MB", (*bench).idle},
+		{"keeper", "resident memory of a keeper, one process a slot", "", (*bench).keeper},
 		{"state", "leader's memory for a job of 10 M tasks, all done", "< 64 bytes a task", (*bench).state},
 		{"files", "bytes of an input file in log and memory", "10 M files fit: < 64 bytes", (*bench).files},
 		{"submit", "submit of 10 M tasks, until answered", "< 1 s", (*bench).submit},

@@ -250,6 +250,13 @@ func (b *bench) start() (string, error) {
 	return fmt.Sprintf("AlwaysOk %v, true %v", median(times[0]).Round(time.Millisecond/10), median(times[1]).Round(time.Millisecond/10)), nil
 }
 
+// keeper measures a keeper, the parent of its command.
+func (b *bench) keeper() (string, error) {
+	const sum = `$1 == "Rss:" { rss = $2 } /^Private_/ { own += $2 } END { printf "%.1f MB, %.1f MB of it private", rss / 1024, own / 1024 }`
+	text, err := b.command("run", "--quiet", "--range", "1-1", "--", "sh", "-c", `awk "$0" "/proc/$PPID/smaps_rollup"`, sum).Output()
+	return strings.TrimSpace(string(text)), err
+}
+
 // idle measures a dev process after ten seconds without work.
 func (b *bench) idle() (string, error) {
 	addr, err := freeAddr(b.ctx)
