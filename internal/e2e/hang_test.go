@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -115,4 +116,41 @@ func TestLeaderHangs(t *testing.T) {
 	<-hang.C
 	c.leader.signal(syscall.SIGCONT)
 	s.wantDoneOnce()
+}
+
+// TestFollowersHang stops two of three leaders while a write waits: the third is not ready and says why. When they continue, the write is
+// done, once, and all are ready.
+func TestFollowersHang(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, 3)
+	g.workers(1)
+	leader := g.leading()
+	g.done(g.submit(trivial()))
+	followers := g.followers(leader)
+	for _, n := range followers {
+		n.signal(syscall.SIGSTOP)
+	}
+	written := make(chan uint64, 1)
+	go func() {
+		job, err := g.client.Submit(t.Context(), &api.JobRequest{Range: numbers(1), Program: item("true"), Dir: g.dir}, "key")
+		if err != nil {
+			t.Errorf("the write that waited: %v", err)
+		}
+		written <- job.ID
+	}()
+	until(t, "the leader is not ready, and says why", func() bool {
+		a := leader.get("/readyz")
+		return a.code == http.StatusServiceUnavailable && (strings.Contains(a.body, "majority") || strings.Contains(a.body, "nothing was committed"))
+	})
+	for _, n := range followers {
+		n.signal(syscall.SIGCONT)
+	}
+	id := <-written
+	g.done(id)
+	for _, n := range g.nodes {
+		until(t, n.name+" is ready", func() bool { return n.get("/readyz").code == http.StatusOK })
+	}
+	if again, err := g.client.Submit(t.Context(), &api.JobRequest{Range: numbers(1), Program: item("true"), Dir: g.dir}, "key"); err != nil || again.ID != id {
+		t.Errorf("the same write again = job %d, %v, want job %d", again.ID, err, id)
+	}
 }
