@@ -72,10 +72,12 @@ func TestStuck(t *testing.T) {
 			t.Errorf("the next command: Wait() = %+v, %v, want success", end, err)
 		}
 	}()
+	wait := time.NewTimer(300 * time.Millisecond) // longer than the keeper waits between its attempts to kill
+	defer wait.Stop()
 	select {
 	case <-ended:
 		t.Error("the next command ran beside the stuck process")
-	case <-time.After(300 * time.Millisecond):
+	case <-wait.C:
 	}
 	if _, err := os.Stat(f.path("started")); err == nil {
 		t.Error("the next command has started beside the stuck process")
