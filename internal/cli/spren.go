@@ -18,6 +18,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
+	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/worker"
 )
@@ -97,10 +98,13 @@ func (s *spren) run(ctx context.Context) error {
 	return errors.Join(err, s.worker.Close())
 }
 
-// workerMetrics serves metrics of the process and the Go runtime. The default registry has etcd's too, which only a leader uses.
+// workerMetrics serves metrics of the process, the Go runtime and the commands of its attempts. The default registry has etcd's too, which only a leader uses.
 func workerMetrics() http.Handler {
 	own := prometheus.NewRegistry()
 	own.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	own.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "bridgefour_command_cpu_seconds_total", Help: "CPU time of commands that have ended, with that of the processes that they started.",
+	}, func() float64 { return keeper.CPUTime().Seconds() }))
 	return promhttp.HandlerFor(own, promhttp.HandlerOpts{})
 }
 

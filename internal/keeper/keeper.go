@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -42,6 +43,12 @@ type End struct {
 	OverMemory uint64        // bytes in use when the limit was exceeded, or 0
 	CPU        time.Duration // of all processes
 }
+
+// cpuTime is the sum of End.CPU.
+var cpuTime atomic.Int64 //nolint:gochecknoglobals // a metric of the process
+
+// CPUTime returns the CPU time of all commands that have ended, with that of the processes that they started.
+func CPUTime() time.Duration { return time.Duration(cpuTime.Load()) }
 
 // ErrKilled is the error of a command whose keeper was killed.
 var ErrKilled = errors.New("the keeper of the command was killed")

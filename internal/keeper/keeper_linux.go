@@ -197,6 +197,7 @@ func (k *Keeper) Wait() (End, error) {
 	if a.Errno != 0 {
 		return End{}, syscall.Errno(a.Errno)
 	}
+	cpuTime.Add(int64(a.CPU)) //nolint:gosec // nanoseconds
 	return End{
 		Status: syscall.WaitStatus(a.Status), Left: int(a.Left), Stuck: int(a.Stuck), StuckPID: int(a.StuckPID),
 		OverMemory: a.OverMemory, CPU: time.Duration(a.CPU), //nolint:gosec // nanoseconds

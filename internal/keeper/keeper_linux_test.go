@@ -278,12 +278,16 @@ func TestNothingIsLeft(t *testing.T) {
 func TestCPUTime(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
+	before := CPUTime()
 	f.script(`setsid sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo >left; sleep 1000' & until [ -e left ]; do sleep 0.01; done`)
 	end, err := f.keeper.Wait()
 	f.script(`exit 0`)
 	none, noneErr := f.keeper.Wait()
 	if err = errors.Join(err, noneErr); err != nil || end.CPU < none.CPU+20*time.Millisecond {
 		t.Errorf("CPU time %v, of exit 0 %v, %v, want that of a loop", end.CPU, none.CPU, err)
+	}
+	if got := CPUTime() - before; got < end.CPU+none.CPU {
+		t.Errorf("CPUTime() has grown by %v, want %v at least", got, end.CPU+none.CPU)
 	}
 }
 

@@ -87,6 +87,7 @@ func (k *Keeper) Wait() (End, error) {
 		k.grace = nil
 	}
 	end.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	cpuTime.Add(int64(end.CPU))
 	return end, nil
 }
 
