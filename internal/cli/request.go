@@ -122,6 +122,9 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if r.Split, err = sizeFlag(cmd, "split", f.split, "none"); err != nil {
 		return nil, err
 	}
+	if changed("split") && len(r.Inputs) == 0 {
+		return nil, usagef(cmd, "--split is for the files of --input; each item of a list is a task")
+	}
 	if changed("records") {
 		r.Records = f.records
 	}

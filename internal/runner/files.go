@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime/debug"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/format"
@@ -195,7 +196,7 @@ func (in *commandInput) feed(split io.Reader, broken func()) {
 	in.fed = make(chan error, 1)
 	go func() {
 		const pieces = 128 << 10
-		_, err := io.CopyBuffer(writerOnly{in.pipe}, split, make([]byte, pieces))
+		_, err := copyAll(writerOnly{in.pipe}, split, make([]byte, pieces))
 		if path, ok := errors.AsType[*fs.PathError](err); ok && path.Op == "write" {
 			err = nil // commands such as head end before their input
 		}
@@ -205,6 +206,16 @@ func (in *commandInput) feed(split io.Reader, broken func()) {
 		_ = in.pipe.Close() // end of input for the command; finish may have closed it
 		in.fed <- err
 	}()
+}
+
+// copyAll turns a panic into an error: a poison input must not end the worker.
+func copyAll(w io.Writer, r io.Reader, buf []byte) (n int64, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n\n%s", p, debug.Stack())
+		}
+	}()
+	return io.CopyBuffer(w, r, buf)
 }
 
 // writerOnly hides ReadFrom, whose fast paths do not apply to a splitReader.
