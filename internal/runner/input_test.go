@@ -133,10 +133,13 @@ func TestInputChangedMeanwhile(t *testing.T) {
 				path = writeFile(t, t.TempDir(), "input", inputText)
 			}
 			split := fileSplit(path, 0, int64(len(inputText)-1)) // a pipe
-			f := newCommandFixture(t, &wire.Job{}, "sh", "-c", `head -c 10; read -r _; while [ ! -e "$0" ]; do sleep 0.01; done; cat`, path+".go")
+			f := newCommandFixture(t, &wire.Job{}, "sh", "-c", `head -c 10; : >"$0.begun"; read -r _; while [ ! -e "$0" ]; do sleep 0.01; done; cat`, path+".go")
 			done := make(chan error, 1)
 			go func() {
-				time.Sleep(50 * time.Millisecond) // the pipe is full by then, most likely
+				for begun := false; !begun; time.Sleep(time.Millisecond) { // until the command has read: the file is open
+					_, err := os.Stat(path + ".go.begun")
+					begun = err == nil
+				}
 				done <- test.change(path)
 				_ = os.WriteFile(path+".go", nil, 0o600)
 			}()
