@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -137,16 +138,18 @@ func (s *scenario) untilRunsAgain(worker int, tasks ...int) {
 	})
 }
 
-// waiting is the first task that has begun and waits at its gate.
-func (s *scenario) waiting() int {
+// waiting waits until a task has begun and waits at its gate, and returns the first one.
+func (s *scenario) waiting() (task int) {
 	s.t.Helper()
-	for _, e := range s.ledger.entries() {
-		if e.task >= s.free && !exists(s.gate(e.task)) {
-			return e.task
+	until(s.t, "a task waits at its gate", func() bool {
+		list := s.ledger.entries()
+		i := slices.IndexFunc(list, func(e entry) bool { return e.task >= s.free && !exists(s.gate(e.task)) })
+		if i >= 0 {
+			task = list[i].task
 		}
-	}
-	s.t.Fatal("no task waits")
-	return 0
+		return i >= 0
+	})
+	return task
 }
 
 // open opens the gates of tasks.
