@@ -116,6 +116,7 @@ func TestWorkerWithoutFiles(t *testing.T) {
 	c.untilAlive(1)
 	out := c.path("out")
 	c.done(c.submit(&api.JobRequest{Range: numbers(60), Output: out, Program: item("sleep 0.2", printItem), Retries: new(0)}))
+	wantNumbers(t, out, 60, `echo "$1"`)
 	if log := w.readStderr(); !strings.Contains(log, "attempt returned") || !strings.Contains(log, "ulimit -n") {
 		t.Errorf("the worker logs:\n%s", tail(log))
 	}

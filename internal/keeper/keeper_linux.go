@@ -88,6 +88,9 @@ func (k *Keeper) spawn() error {
 			pid, err = syscall.ForkExec(path, argv, attr)
 		}
 	}
+	if errors.Is(err, syscall.EBADF) {
+		err = syscall.EMFILE // the descriptors of the child are first moved up, beyond the limit
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("start a keeper: %w", err), unix.Close(pair[0]))
 	}
@@ -135,6 +138,7 @@ func (k *Keeper) send(c *Command) error {
 	e.begin(kindStart)
 	e.number(uint64(k.id))
 	e.number(c.Memory)
+	e.number(uint64(min(c.Stdin, 1)))
 	e.text(c.Path)
 	e.texts(c.Argv)
 	e.texts(c.EnvMore)
@@ -182,9 +186,14 @@ func (k *Keeper) write(text, oob []byte) error {
 
 // Wait waits until nothing is left of the command. The error is that of starting it, unwrapped, or ErrKilled.
 func (k *Keeper) Wait() (End, error) {
+	lost := false
 	a, output, err := k.read()
-	for ; output != nil; a, output, err = k.read() {
-		k.output(a.Stream, output)
+	for ; err == nil && a.Stream > 0; a, output, err = k.read() {
+		if output == nil {
+			lost = true // there is no descriptor left for it; the command's next write fails
+			continue
+		}
+		k.output(a.Stream-1, output)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -194,8 +203,11 @@ func (k *Keeper) Wait() (End, error) {
 		k.ended()
 		return End{Left: clearOrphans(pid)}, ErrKilled
 	}
-	if a.Errno != 0 {
+	switch {
+	case a.Errno != 0:
 		return End{}, syscall.Errno(a.Errno)
+	case lost:
+		return End{}, unix.EMFILE
 	}
 	cpuTime.Add(int64(a.CPU)) //nolint:gosec // nanoseconds
 	return End{
@@ -224,7 +236,7 @@ func (k *Keeper) read() (a answer, output *os.File, err error) {
 			}
 			got += n
 			if oobn > 0 {
-				output, err = received(k.oob[:oobn])
+				output = received(k.oob[:oobn])
 			}
 		}
 		return true
@@ -236,18 +248,18 @@ func (k *Keeper) read() (a answer, output *os.File, err error) {
 	return a, output, nil
 }
 
-// received returns the pipe that came with a message.
-func received(oob []byte) (*os.File, error) {
+// received returns the pipe that came with a message; nil: none, because too many files are open.
+func received(oob []byte) *os.File {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil || len(messages) != 1 {
-		return nil, errors.Join(err, io.ErrUnexpectedEOF)
+		return nil
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return nil, errors.Join(err, io.ErrUnexpectedEOF)
+		return nil
 	}
 	_ = unix.SetNonblock(fds[0], true) // makes os.NewFile use the poller
-	return os.NewFile(uintptr(fds[0]), "output"), nil
+	return os.NewFile(uintptr(fds[0]), "output")
 }
 
 // Stop sends SIGTERM to all processes of the command, and SIGKILL after grace. With no command, it does nothing.

@@ -150,6 +150,34 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+// TestFilesRunOut has this process no descriptor left for the output of a command.
+func TestFilesRunOut(t *testing.T) { //nolint:paralleltest // it changes a limit of the process
+	f := newFixture(t)
+	f.script("until [ -e go ]; do sleep 0.01; done; echo out; sleep 0.1; echo more")
+	var limit, none syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none.Max = limit.Max
+	if err := os.WriteFile(f.path("go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	end, err := f.keeper.Wait()
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("Wait() = %+v, %v, want %v: the output is lost", end, err, syscall.EMFILE)
+	}
+	f.script("echo out")
+	if end, err := f.keeper.Wait(); err != nil || end.Status != 0 || f.output() != "out\n" {
+		t.Errorf("the next command: Wait() = %+v, %v, output %q, want success", end, err, f.output())
+	}
+}
+
 func TestManyCommands(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -5,7 +5,7 @@ import "encoding/binary"
 // A request is a frame: its length in 4 bytes, its kind, and fields. The standard input of a start, if it is not /dev/null, is sent with it.
 const (
 	kindJob      = 'J' // folder, environment: of the starts that follow
-	kindStart    = 'S' // id, memory, path, arguments, more environment
+	kindStart    = 'S' // id, memory, 1 if with a descriptor, path, arguments, more environment
 	kindStop     = 'T' // id, grace in ms
 	kindPause    = 'P'
 	kindContinue = 'C'
@@ -81,7 +81,7 @@ func (d *decoder) texts(list []string) []string {
 type answer struct {
 	ID, Errno, Status, Left, Stuck, StuckPID uint32
 	OverMemory, CPU                          uint64
-	Stream                                   Stream // of an output
+	Stream                                   Stream // of an output, plus one; 0: the end of a command
 }
 
 const answerSize = 6*4 + 2*8 + 1

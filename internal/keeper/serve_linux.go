@@ -178,8 +178,8 @@ func (s *server) passOutputs(c *running, polled []unix.PollFd, end bool) {
 		case fd < 0 || !wrote && !closed && !end:
 			continue
 		case wrote || !closed:
-			s.reply = (&answer{ID: c.id, Stream: Stream(i)}).append(s.reply[:0]) //nolint:gosec // two
-			_ = unix.Sendmsg(s.socket, s.reply, unix.UnixRights(fd), nil, 0)     // if the other end is closed, the next poll says so
+			s.reply = (&answer{ID: c.id, Stream: Stream(i) + 1}).append(s.reply[:0]) //nolint:gosec // two
+			_ = unix.Sendmsg(s.socket, s.reply, unix.UnixRights(fd), nil, 0)         // if the other end is closed, the next poll says so
 		}
 		_ = unix.Close(fd)
 		c.outputs[i] = -1
@@ -281,16 +281,21 @@ func (s *server) handle(kind byte, d *decoder) bool {
 		s.env = d.texts(nil)
 		s.envJob = len(s.env)
 	case kindStart:
-		r := &start{id: uint32(d.number()), memory: d.number(), path: d.text(), stdin: s.stdin}
+		r := &start{id: uint32(d.number()), memory: d.number(), stdin: s.stdin}
+		lost := d.number() != 0 && r.stdin == 0 // too many files are open
+		r.path = d.text()
 		s.argv = d.texts(s.argv[:0])
 		s.env = d.texts(s.env[:s.envJob])
 		s.stdin = 0
 		if d.bad || s.command != nil || s.waiting != nil {
 			return false
 		}
-		if s.stuck {
+		switch {
+		case lost:
+			s.answer(&answer{ID: r.id, Errno: uint32(unix.EMFILE)})
+		case s.stuck:
 			s.waiting = r
-		} else {
+		default:
 			s.start(r)
 		}
 	case kindStop:

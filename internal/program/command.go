@@ -142,6 +142,8 @@ func (c *command) startFailure(path string, argv []string, item string, err erro
 		}
 	}
 	switch {
+	case errors.Is(err, syscall.EMFILE): // as if the output could not be opened: the worker returns the attempt
+		return Failed(wire.FailureKind_OUTPUT_ERROR, "start %q on %s: %v", path, c.host, err)
 	case errors.Is(err, syscall.E2BIG):
 		largest, size := "the item", len(item)
 		for what, list := range map[string][]string{"the command": c.argv, "its environment with the job's settings": c.env} {

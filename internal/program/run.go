@@ -100,7 +100,7 @@ func (r *run) start(ctx context.Context) *Failure {
 		Stdin: stdin, Output: t.Files.Output, Memory: t.Job.GetMemory(),
 	})
 	switch {
-	case errors.Is(err, syscall.E2BIG):
+	case errors.Is(err, syscall.E2BIG), errors.Is(err, syscall.EMFILE):
 		return c.startFailure(r.path, r.argv, r.item, err)
 	case err != nil: // there is no keeper
 		return Failed(wire.FailureKind_PROGRAM_ERROR, "start %q on %s: %v", r.path, c.host, err)
