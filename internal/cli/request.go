@@ -122,9 +122,6 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if r.Split, err = sizeFlag(cmd, "split", f.split, "none"); err != nil {
 		return nil, err
 	}
-	if changed("split") && len(r.Inputs) == 0 {
-		return nil, usagef(cmd, "--split is for the files of --input; each item of a list is a task")
-	}
 	if changed("records") {
 		r.Records = f.records
 	}
@@ -183,6 +180,9 @@ func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, r *api.JobRequest) e
 	}
 	if len(given) > 1 {
 		return usagef(cmd, "%s are mutually exclusive: a job has one kind of input", strings.Join(given, " and "))
+	}
+	if a.typed["split"] && !slices.Contains(given, "--input") {
+		return usagef(cmd, "--split is for the files of --input; each item of a list is a task")
 	}
 	if len(given) == 0 {
 		return nil

@@ -32,7 +32,7 @@ func (p *outputPipe) copy(w io.Writer, reader *os.File, broken func()) {
 	}
 	p.reader, p.copied = reader, make(chan error, 1)
 	go func() {
-		_, err := copyAll(w, onlyReader{reader}, p.buf)
+		err := copyAll(w, onlyReader{reader}, p.buf)
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			broken()
 		}
