@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -247,6 +248,25 @@ func TestCommandCanceled(t *testing.T) {
 	}
 	wantGone(t, f.log.String())
 	f.wantNoFiles()
+}
+
+// TestCommandWritesWhenStopped: the commit of its job may have removed the folder of outputs.
+func TestCommandWritesWhenStopped(t *testing.T) {
+	f := shell(t, &wire.Job{}, `trap 'echo late; exit' TERM; echo begun >&2; while :; do sleep 0.01; done`)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	f.lease, f.log = 1, new(logged)
+	begun := f.log.next()
+	go func() {
+		<-begun
+		cancel()
+	}()
+	if out := f.slot.Run(ctx, &Attempt{Job: f.job, StageName: "map", Lease: 1, Log: f.log}); !out.Canceled {
+		t.Errorf("Run() = %+v, want it canceled", out)
+	}
+	if _, err := os.Stat(f.folder()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder was created again: %v", err)
+	}
 }
 
 // TestCommandLeavesProcesses runs a command that ends while a process that has left its group writes.

@@ -3,6 +3,7 @@ package runner
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io/fs"
 	"slices"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
+	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -56,6 +58,10 @@ func (f *attemptFile) begin(ctx context.Context, j *jobState, a *Attempt) {
 }
 
 func (f *attemptFile) create() error {
+	// The job of an attempt that is stopped may have ended, and its folder must not come again.
+	if cause := context.Cause(f.ctx); cause != nil && !errors.Is(cause, program.ErrTimeout) {
+		return cause
+	}
 	path := f.attempt.path(f.job.folder)
 	writer, err := f.job.store.Create(f.ctx, path, f.attempt.final(f.job))
 	if err != nil {
