@@ -34,8 +34,8 @@ func NewTail(log []byte, logBytes uint64, output []byte, outputBytes uint64) (*T
 
 func lastBytes(text []byte) []byte { return text[max(0, len(text)-TailMax):] }
 
-// TailText returns a text of a Tail of which all was bytes long. If only its last part is kept, it begins at a line, if it contains a line end,
-// after a mark of what was cut.
+// TailText returns a text of a Tail of which all was bytes long. If only its last part is kept, it begins at a line, unless it is the end of one
+// line, after a mark of what was cut.
 func TailText(compressed []byte, all uint64) ([]byte, error) {
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(TailMax), zstd.WithDecoderMaxWindow(TailMax))
 	if err != nil {
@@ -49,7 +49,7 @@ func TailText(compressed []byte, all uint64) ([]byte, error) {
 	if uint64(len(text)) >= all {
 		return text, nil
 	}
-	if end := bytes.IndexByte(text, '\n'); end >= 0 {
+	if end := bytes.IndexByte(text, '\n'); end >= 0 && end+1 < len(text) {
 		text = text[end+1:]
 	}
 	return append(fmt.Appendf(nil, "… %d bytes cut …\n", all-uint64(len(text))), text...), nil

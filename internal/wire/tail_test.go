@@ -21,6 +21,7 @@ func TestTail(t *testing.T) {
 		{"empty", nil, ""},
 		{"short", []byte("a\nb"), "a\nb"},
 		{"long", []byte(long[1:]), "… 65551 bytes cut …\n" + long[:TailMax-16]},
+		{"one long line", []byte(strings.Repeat("x", 2*TailMax) + "\n"), "… 65537 bytes cut …\n" + strings.Repeat("x", TailMax-1) + "\n"},
 		{"incompressible", noise, string(noise)},
 	} {
 		tail, err := NewTail(c.in, uint64(len(c.in)), nil, 1)
