@@ -164,7 +164,7 @@ func TestClientsAreRefusedBeforeWorkers(t *testing.T) {
 	accept(s.http)
 }
 
-// Silent connections are dropped for new ones, the oldest first, so that a flood of them keeps nobody out.
+// Silent connections are dropped for new ones, the oldest first, so that a flood of them keeps no client out.
 func TestSilentConnectionsMakeRoom(t *testing.T) {
 	s, dial := dialPort(t, transport.ConnLimits{Total: 100, HTTP: 50, Silent: 4})
 	var silent []net.Conn

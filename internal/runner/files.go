@@ -196,7 +196,7 @@ func (in *commandInput) feed(split io.Reader, broken func()) {
 	in.fed = make(chan error, 1)
 	go func() {
 		const pieces = 128 << 10
-		err := copyAll(writerOnly{in.pipe}, split, make([]byte, pieces))
+		_, err := copyAll(writerOnly{in.pipe}, split, make([]byte, pieces))
 		if path, ok := errors.AsType[*fs.PathError](err); ok && path.Op == "write" {
 			err = nil // commands such as head end before their input
 		}
@@ -209,14 +209,13 @@ func (in *commandInput) feed(split io.Reader, broken func()) {
 }
 
 // copyAll turns a panic into an error: a poison input must not end the worker.
-func copyAll(w io.Writer, r io.Reader, buf []byte) (err error) {
+func copyAll(w io.Writer, r io.Reader, buf []byte) (n int64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n\n%s", p, debug.Stack())
 		}
 	}()
-	_, err = io.CopyBuffer(w, r, buf)
-	return err
+	return io.CopyBuffer(w, r, buf)
 }
 
 // writerOnly hides ReadFrom, whose fast paths do not apply to a splitReader.

@@ -18,7 +18,7 @@ type outputPipe struct {
 	copied chan error
 }
 
-// heldTimeout is the time for what a command has written last to be read, after it has ended.
+// heldTimeout is the wait for the end of a pipe, after its command has ended.
 const heldTimeout = time.Second
 
 // errHeld is the error for an output that is not complete: a process that is not of the attempt can write to it.
@@ -32,7 +32,12 @@ func (p *outputPipe) copy(w io.Writer, reader *os.File, broken func()) {
 	}
 	p.reader, p.copied = reader, make(chan error, 1)
 	go func() {
-		err := copyAll(w, onlyReader{reader}, p.buf)
+		n, err := copyAll(w, onlyReader{reader}, p.buf)
+		// The deadline, which close sets, may have passed while w was slow: held is a pipe with nothing to read.
+		for last := false; errors.Is(err, os.ErrDeadlineExceeded) && (n > 0 || !last); last = true {
+			_ = reader.SetReadDeadline(time.Now().Add(heldTimeout)) // pipes have deadlines
+			n, err = copyAll(w, onlyReader{reader}, p.buf)
+		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			broken()
 		}
@@ -48,15 +53,8 @@ func (p *outputPipe) close() error {
 	if p.reader == nil {
 		return nil
 	}
-	var err error
-	timer := time.NewTimer(heldTimeout)
-	defer timer.Stop()
-	select {
-	case err = <-p.copied:
-	case <-timer.C:
-		_ = p.reader.SetReadDeadline(time.Unix(1, 0)) // pipes have deadlines
-		err = <-p.copied
-	}
+	_ = p.reader.SetReadDeadline(time.Now().Add(heldTimeout)) // pipes have deadlines
+	err := <-p.copied
 	_ = p.reader.Close() // only read from
 	p.reader = nil
 	if errors.Is(err, os.ErrDeadlineExceeded) {

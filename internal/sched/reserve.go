@@ -11,7 +11,7 @@ import (
 
 // A strict job whose turn it is on a worker that has too little free, though it could run the task when empty, reserves that worker, or
 // one that will be free much earlier. As attempts end there, what the task needs is left free, until it fits. The task counts as leased
-// in the load of the job meanwhile, so a job has one reservation, a worker serves one, and reservations overtake nobody. The slots that
+// in the load of the job meanwhile, so a job has one reservation, a worker serves one, and reservations overtake no job. The slots that
 // stand empty do so for as long as the longest attempt runs that was there before, and until then others may use
 //   - what the task does not need, see spare,
 //   - slots for a small part of the time that is left by the run times of their stages: the task is delayed by such a part at most,
