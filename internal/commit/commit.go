@@ -40,7 +40,7 @@ func (o Output) validate() error {
 
 // Part is the output of a task.
 type Part struct {
-	Result   bool // the collected result instead of a part
+	Result   bool // the collected result instead of a part; one of size 0 may have no file
 	Index    uint64
 	Size     uint64
 	Records  uint64
@@ -93,11 +93,10 @@ func Publish(ctx context.Context, store blob.Store, out Output, parts iter.Seq2[
 		return Summary{}, err
 	}
 	p := publication{store: store, out: out, private: out.private(), list: list}
-	summary := list.summary()
 	if err := p.run(ctx); err != nil {
 		return Summary{}, fmt.Errorf("publish output %q: %w", out.Dir, err)
 	}
-	return summary, nil
+	return list.summary(), nil
 }
 
 // publication is one call of Publish.
@@ -123,6 +122,9 @@ func (p *publication) run(ctx context.Context) error {
 	manifest := layout.Success
 	if p.out.Partial {
 		manifest = layout.Partial
+	}
+	if err := p.dropAbsentResult(ctx, own.any()); err != nil {
+		return err
 	}
 	// The manifest is written last: if it exists, only the cleanup is left. But a partial output may have grown.
 	if !own.success || p.out.Partial {

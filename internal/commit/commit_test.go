@@ -58,9 +58,14 @@ func newJob(dir blob.Location, n uint64, absent ...uint64) *job {
 }
 
 // withResult adds a collected result.
-func (j *job) withResult() *job {
-	j.parts = append(j.parts, commit.Part{Result: true, Size: 6, File: "collect-0-999"})
-	j.text[layout.Result] = "result"
+func (j *job) withResult(text string) *job {
+	j.text[layout.Result] = text
+	return j.withoutResult(uint64(len(text)))
+}
+
+// withoutResult adds a collected result that has no file.
+func (j *job) withoutResult(size uint64) *job {
+	j.parts = append(j.parts, commit.Part{Result: true, Size: size, File: "collect-0-999"})
 	return j
 }
 
@@ -81,13 +86,14 @@ func (j *job) prepare(t *testing.T, store blob.Store) {
 	names := []blob.Location{private.Join("map-0-55")}
 	blobtest.Put(t, store, names[0], "loser")
 	for _, p := range j.parts {
-		name := private.Join(p.File)
-		names = append(names, name)
 		public := layout.Result
 		if !p.Result {
 			public = layout.Part(p.Index, j.out.Tasks)
 		}
-		blobtest.Put(t, store, name, j.text[public])
+		if text, ok := j.text[public]; ok {
+			names = append(names, private.Join(p.File))
+			blobtest.Put(t, store, private.Join(p.File), text)
+		}
 	}
 	if err := store.Sync(t.Context(), names...); err != nil {
 		t.Fatal(err)
@@ -155,14 +161,17 @@ func TestPublish(t *testing.T) {
 		"parts":   newJob(dir, 3),
 		"one":     newJob(dir, 1),
 		"none":    newJob(dir, 0),
-		"result":  newJob(dir, 200).withResult(),
+		"result":  newJob(dir, 200).withResult("result"),
+		"empty":   newJob(dir, 2).withResult(""),
+		"limited": newJob(dir, 2).withoutResult(0), // it is over its size limit
 		"missing": newJob(dir, 4, 0, 3),
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := blobtest.NewMemory()
 			j.out.Partial = name == "missing"
 			j.prepare(t, store)
-			want := commit.Summary{Result: j.text[layout.Result] != ""}
+			_, collected := j.text[layout.Result]
+			want := commit.Summary{Result: collected}
 			for _, p := range j.parts {
 				if !p.Result {
 					want.Parts++
@@ -183,7 +192,7 @@ func TestPublish(t *testing.T) {
 
 func TestPublishOnFiles(t *testing.T) {
 	store, dir := blob.NewFiles(), blob.Location(t.TempDir())
-	j := newJob(dir, 300).withResult()
+	j := newJob(dir, 300).withResult("result")
 	j.prepare(t, store)
 	j.publish(t, store)
 	j.verify(t, store)
@@ -210,7 +219,7 @@ func TestOtherJobsTemporaryStays(t *testing.T) {
 // earlier writes another job's output and a file of the user's.
 func earlier(t *testing.T, store blob.Store) {
 	t.Helper()
-	old := newJob(dir, 5).withResult()
+	old := newJob(dir, 5).withResult("result")
 	old.out.UID = "earlier"
 	old.prepare(t, store)
 	old.publish(t, store)
@@ -353,7 +362,7 @@ func scenarios() map[string]scenario {
 			t.Errorf("left: %q", got)
 		}
 	}
-	whole := newJob(dir, 3).withResult()
+	whole := newJob(dir, 3).withResult("result")
 	over := newJob(dir, 3)
 	over.out.Overwrite = true
 	partial := newJob(dir, 4, 2)

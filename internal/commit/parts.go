@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
@@ -78,6 +79,29 @@ func (p *publication) file(i int) (private, public string, size uint64) {
 	return string(l.names[from:e.nameEnd]), layout.Part(e.index, p.out.Tasks), e.size
 }
 
+// stat finds a file in the private folder or, if the output folder is ours, published.
+func (p *publication) stat(ctx context.Context, private, public string, ours bool) (blob.Info, error) {
+	info, err := p.store.Stat(ctx, p.private.Join(private))
+	if isMissing(err) && ours {
+		info, err = p.store.Stat(ctx, p.out.Dir.Join(public))
+	}
+	return info, err
+}
+
+// dropAbsentResult leaves out a collected result that was over its size limit: the parts are the result, and there is no file. Its
+// size is 0 then, as that of an empty result.
+func (p *publication) dropAbsentResult(ctx context.Context, ours bool) error {
+	if p.list.result.File == "" || p.list.result.Size > 0 {
+		return nil
+	}
+	_, err := p.stat(ctx, p.list.result.File, layout.Result, ours)
+	if isMissing(err) {
+		p.list.result.File = ""
+		return nil
+	}
+	return err
+}
+
 // check checks that every file exists with its size, in the private folder or, if the output folder is ours, published.
 func (p *publication) check(ctx context.Context, ours bool) error {
 	var (
@@ -85,10 +109,7 @@ func (p *publication) check(ctx context.Context, ours bool) error {
 		bad = PartsError{Dir: p.out.Dir, Parts: uint64(p.list.len())}
 	)
 	err := p.each(ctx, func(private, public string, size uint64) error {
-		info, err := p.store.Stat(ctx, p.private.Join(private))
-		if isMissing(err) && ours {
-			info, err = p.store.Stat(ctx, p.out.Dir.Join(public))
-		}
+		info, err := p.stat(ctx, private, public, ours)
 		var what string
 		switch {
 		case isMissing(err):

@@ -95,9 +95,6 @@ func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) 
 				continue
 			}
 			for p, err := range s.leader.parts(ctx, job.GetId(), from, nil) {
-				if result && p.size == 0 && p.checksum == 0 { // the checksum of an empty file is another
-					continue // over its limit: the parts are the result
-				}
 				part := commit.Part{
 					Result: result, Index: p.index, Size: p.size, Records: p.records, Checksum: p.checksum,
 					File: layout.Attempt(source.GetName(), p.index, p.lease),
