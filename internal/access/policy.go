@@ -11,16 +11,32 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// Policy authenticates and authorizes the requests and calls of a server.
-type Policy struct {
-	hosts   hosts
-	origins *http.CrossOriginProtection
-	local   Principal
+// Options configure a policy.
+type Options struct {
+	Hosts    []string // addresses of the server, each HOST or HOST:PORT, and further names that clients use for it
+	Insecure bool     // every client is the local principal
 }
 
-// NewPolicy returns the policy of a server with these addresses, each HOST or HOST:PORT.
-func NewPolicy(addresses ...string) *Policy {
-	return &Policy{hosts: newHosts(addresses...), origins: http.NewCrossOriginProtection(), local: local()}
+// Policy authenticates and authorizes the requests and calls of a server.
+type Policy struct {
+	insecure bool
+	hosts    hosts
+	origins  *http.CrossOriginProtection
+	local    Principal
+}
+
+// NewPolicy returns the policy of a server.
+func NewPolicy(o Options) *Policy {
+	return &Policy{insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local()}
+}
+
+// principal authenticates a peer. It is the only place that decides identity.
+func (p *Policy) principal(peer Peer) (Principal, error) {
+	if p.insecure || peer.Local {
+		return p.local, nil
+	}
+	return Principal{}, api.NewProblem(http.StatusUnauthorized,
+		"not authenticated: this server serves only user %q of its own machine", p.local.Name)
 }
 
 // Accept returns the request with the principal in its context, or a problem if it is refused. Requests of web pages of other sites
@@ -32,8 +48,8 @@ func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
 	if err := p.origins.Check(r); err != nil {
 		return r, api.NewProblem(http.StatusForbidden, "cross-site request of a browser refused: %v", err)
 	}
-	ctx := WithPrincipal(r.Context(), p.local)
-	if err := authorize(ctx, route); err != nil {
+	ctx, err := p.admit(r.Context(), route)
+	if err != nil {
 		return r, err
 	}
 	return r.WithContext(ctx), nil
@@ -41,7 +57,9 @@ func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
 
 // ServerOptions apply the policy to the calls of a gRPC server.
 func (p *Policy) ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.UnaryInterceptor(p.acceptUnary), grpc.StreamInterceptor(p.acceptStream)}
+	return []grpc.ServerOption{
+		grpc.Creds(connCredentials{}), grpc.UnaryInterceptor(p.acceptUnary), grpc.StreamInterceptor(p.acceptStream),
+	}
 }
 
 func (p *Policy) acceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
@@ -61,11 +79,24 @@ func (p *Policy) acceptStream(srv any, s grpc.ServerStream, info *grpc.StreamSer
 }
 
 func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context, error) {
-	ctx = WithPrincipal(ctx, p.local)
-	if err := authorize(ctx, method); err != nil {
+	admitted, err := p.admit(ctx, method)
+	switch {
+	case api.IsStatus(err, http.StatusUnauthorized):
+		return ctx, status.Error(codes.Unauthenticated, err.Error())
+	case err != nil:
 		return ctx, status.Error(codes.PermissionDenied, err.Error())
 	}
-	return ctx, nil
+	return admitted, nil
+}
+
+// admit returns ctx with the principal of its peer, or a problem if the principal may not use the route.
+func (p *Policy) admit(ctx context.Context, route string) (context.Context, error) {
+	who, err := p.principal(peerFrom(ctx))
+	if err != nil && Rules[route] != Anyone {
+		return ctx, err
+	}
+	ctx = WithPrincipal(ctx, who)
+	return ctx, authorize(ctx, route)
 }
 
 // stream adds the principal to the context.

@@ -16,7 +16,7 @@ import (
 )
 
 func TestAccept(t *testing.T) {
-	p := NewPolicy()
+	p := NewPolicy(Options{Insecure: true})
 	r, err := p.Accept(request(t, "localhost"), "POST /v1/jobs")
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ type fakeStream struct {
 func (s fakeStream) Context() context.Context { return s.ctx }
 
 func TestCalls(t *testing.T) {
-	p := NewPolicy()
+	p := NewPolicy(Options{Insecure: true})
 	for method, ok := range map[string]bool{"/bridgefour.peer.v1.Peer/Join": true, "/bridgefour.peer.v1.Peer/Other": false} {
 		var unary, streaming Principal
 		_, unaryErr := p.acceptUnary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: method}, func(ctx context.Context, _ any) (any, error) {

@@ -24,7 +24,7 @@ func TestRules(t *testing.T) {
 	routes := map[string]bool{"/": true, "GET /{$}": true, "POST /worker/invite": true}
 	fake := httpapitest.NewFake()
 	leader := httpapi.New(httpapi.Options{
-		Leader: fake, Routes: compat.Routes(fake), Policy: access.NewPolicy("example.com"), Metrics: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler),
+		Leader: fake, Routes: compat.Routes(fake), Policy: access.NewPolicy(access.Options{Hosts: []string{"example.com"}, Insecure: true}), Metrics: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler),
 	})
 	doc := httpapitest.Decode[struct {
 		Paths map[string]map[string]any

@@ -21,7 +21,7 @@ import (
 // newServer serves the routes as a leader does.
 func newServer(n httpapi.Leader) http.Handler {
 	return httpapi.New(httpapi.Options{
-		Leader: n, Routes: Routes(n), Policy: access.NewPolicy("example.com"), Log: slog.New(slog.DiscardHandler),
+		Leader: n, Routes: Routes(n), Policy: access.NewPolicy(access.Options{Hosts: []string{"example.com"}, Insecure: true}), Log: slog.New(slog.DiscardHandler),
 	})
 }
 

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/access"
 )
 
 // Server returns an http.Server with limits for slow and idle clients. Waiting requests (long polls, followed logs) end with ctx, so
@@ -18,5 +20,6 @@ func Server(ctx context.Context, h http.Handler, log *slog.Logger) *http.Server 
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       access.ConnContext,
 	}
 }

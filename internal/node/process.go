@@ -89,7 +89,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	if p.advertised == "" {
 		p.advertised = discover.Reachable(l.Addr())
 	}
-	p.policy = access.NewPolicy(append(cfg.Hosts, cfg.Listen, p.advertised)...)
+	p.policy = access.NewPolicy(access.Options{Hosts: append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised), Insecure: true})
 	if err := p.openLog(ctx); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,81 @@
+package access
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+)
+
+// Peer is the other end of a connection. The server's port establishes it once, when it accepts the connection.
+type Peer struct {
+	Address     string            // host:port; empty: a unix socket
+	Local       bool              // a process of the server's user, or of root, on this machine
+	Certificate *x509.Certificate // verified; nil: none
+}
+
+// Conn is a connection whose peer is known.
+type Conn interface {
+	net.Conn
+	Peer() Peer
+}
+
+// peerOf returns the peer of c. Only the address is known of a connection that is no Conn.
+func peerOf(c net.Conn) Peer {
+	if known, ok := c.(Conn); ok {
+		return known.Peer()
+	}
+	return Peer{Address: c.RemoteAddr().String()}
+}
+
+type peerKey struct{}
+
+// ConnContext returns a context with the peer of c, as http.Server wants it.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, peerKey{}, peerOf(c))
+}
+
+// peerFrom returns the peer of an HTTP request or a gRPC call; the zero Peer, which is nobody, if there is none.
+func peerFrom(ctx context.Context) Peer {
+	if p, ok := ctx.Value(peerKey{}).(Peer); ok {
+		return p
+	}
+	if call, ok := peer.FromContext(ctx); ok {
+		if info, ok := call.AuthInfo.(callPeer); ok {
+			return Peer(info)
+		}
+	}
+	return Peer{}
+}
+
+// callPeer is the peer of gRPC calls.
+type callPeer Peer
+
+// AuthType implements credentials.AuthInfo.
+func (callPeer) AuthType() string { return "bridgefour" }
+
+// connCredentials pass the peer of a connection to its gRPC calls. The connection is encrypted, or not, below gRPC.
+type connCredentials struct{}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (connCredentials) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return c, callPeer(peerOf(c)), nil
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (connCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	panic("credentials of a server")
+}
+
+// Info implements credentials.TransportCredentials.
+func (connCredentials) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "bridgefour"}
+}
+
+// Clone implements credentials.TransportCredentials.
+func (c connCredentials) Clone() credentials.TransportCredentials { return c }
+
+// OverrideServerName implements credentials.TransportCredentials.
+func (connCredentials) OverrideServerName(string) error { return nil }
