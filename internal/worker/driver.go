@@ -194,7 +194,7 @@ func (d *driver) carryOut(life, searching context.Context, e core.Effect) {
 
 func (d *driver) connect(ctx context.Context, c core.Connect) {
 	d.hangUp(errReplaced)
-	l, err := openLink(ctx, d.cfg.Dial, c, d.post)
+	l, err := openLink(ctx, d.cfg.Dial, c, d.post, d.log.Flush)
 	if err != nil {
 		// Posted by a goroutine, because the loop must not wait for itself.
 		d.links.Go(func() { d.post(core.SessionEnded{Epoch: c.Epoch, Err: err}) })

@@ -25,9 +25,10 @@ var (
 
 // link is the connection of one session. Its goroutines post messages received and sent, and the end.
 type link struct {
-	epoch  uint64
-	conn   *grpc.ClientConn
-	cancel context.CancelCauseFunc // closes the session at once
+	epoch     uint64
+	conn      *grpc.ClientConn
+	cancel    context.CancelCauseFunc // closes the session at once
+	flushLogs func()
 	// Neither is ever full: bulk holds what the core may have in flight, and a heartbeat is dropped while another one waits.
 	bulk   chan *wire.FromWorker
 	urgent chan *wire.FromWorker
@@ -36,8 +37,8 @@ type link struct {
 
 type dialFunc func(ctx context.Context, address string) (net.Conn, error)
 
-// openLink starts a session. post may block.
-func openLink(ctx context.Context, dial dialFunc, c core.Connect, post func(core.Input)) (*link, error) {
+// openLink starts a session. post may block. flushLogs is called before each report: a reported attempt's log survives the worker.
+func openLink(ctx context.Context, dial dialFunc, c core.Connect, post func(core.Input), flushLogs func()) (*link, error) {
 	conn, err := wire.Connect(c.Leader, dial,
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: core.WelcomeTimeout}),
 		grpc.WithInitialWindowSize(4<<20), grpc.WithInitialConnWindowSize(8<<20),
@@ -47,7 +48,7 @@ func openLink(ctx context.Context, dial dialFunc, c core.Connect, post func(core
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := &link{
-		epoch: c.Epoch, conn: conn, cancel: cancel, over: make(chan struct{}),
+		epoch: c.Epoch, conn: conn, cancel: cancel, flushLogs: flushLogs, over: make(chan struct{}),
 		bulk: make(chan *wire.FromWorker, core.ReportsInFlight+1), urgent: make(chan *wire.FromWorker, 1),
 	}
 	go func() {
@@ -122,6 +123,7 @@ func (l *link) write(ctx context.Context, stream grpc.BidiStreamingClient[wire.F
 				_ = stream.CloseSend()
 				return
 			}
+			l.flushLogs()
 			if stream.Send(m) != nil {
 				return
 			}

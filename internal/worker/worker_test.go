@@ -363,6 +363,25 @@ func TestWorkerSendsLogs(t *testing.T) {
 	close(l.stopLogs) // goleak checks that the call ends
 }
 
+// TestWorkerWritesLogsBeforeReports: the log of a reported attempt survives the process.
+func TestWorkerWritesLogsBeforeReports(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	dir := t.TempDir()
+	startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1, DataDir: dir}, func(_ context.Context, a *runner.Attempt) runner.Outcome {
+		a.Log.Append([]byte("text\n"))
+		return runner.Outcome{}
+	})
+	s := l.welcomed()
+	for i := range uint64(20) {
+		s.work(oneLease(jobMessage(i+1), 10+i, 1))
+		s.report()
+		file := filepath.Join(dir, logsDir, fmt.Sprintf("%d.log", i+1))
+		if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "text\n") {
+			t.Fatalf("log at the time of the report = %q, %v; want the text", text, err)
+		}
+	}
+}
+
 func TestWorkerCommits(t *testing.T) {
 	out := t.TempDir()
 	job := &wire.Job{

@@ -61,12 +61,13 @@ type Log struct {
 	closing chan struct{}
 	flusher sync.WaitGroup
 
-	mu     sync.Mutex
-	jobs   map[uint64]*jobLog
-	total  int64 // bytes in files
-	clock  uint64
-	opened int
-	closed bool
+	mu        sync.Mutex
+	jobs      map[uint64]*jobLog
+	unwritten []*jobLog // those with a buffer
+	total     int64     // bytes in files
+	clock     uint64
+	opened    int
+	closed    bool
 }
 
 // jobLog is one job's log, guarded by the Log's mutex. Writes under the mutex go to the page cache.
@@ -77,10 +78,16 @@ type jobLog struct {
 	file    *os.File
 	buf     []byte // records not written yet
 	full    bool
-	failing bool   // the last write failed; logged once
-	used    uint64 // the Log's clock at the last append: the oldest is removed first
+	lost    lostText // not yet recorded in the file
+	used    uint64   // the Log's clock at the last append: the oldest is removed first
 	readers int
 	grown   chan struct{} // closed and replaced when size grows
+}
+
+// lostText is text that the file lacks. A remark in the file replaces it as soon as one can be written.
+type lostText struct {
+	bytes int64
+	err   error // the first
 }
 
 // Open opens the logs in cfg.Dir, which it creates if needed. The caller closes the Log.
@@ -163,6 +170,9 @@ func (l *Log) append(a Attempt, text []byte) {
 		rec = Record{Text: fmt.Appendf(nil, "[the log of job %d on this worker has reached its limit of %d bytes; further text is dropped]\n",
 			a.Job, l.cfg.JobBytesMax)}
 	}
+	if len(j.buf) == 0 {
+		l.unwritten = append(l.unwritten, j)
+	}
 	j.buf = appendRecord(j.buf, &rec)
 	if len(j.buf) >= bufferMax {
 		l.write(j)
@@ -180,19 +190,13 @@ func (l *Log) write(j *jobLog) {
 	if len(j.buf) == 0 {
 		return
 	}
+	l.unwritten = slices.DeleteFunc(l.unwritten, func(u *jobLog) bool { return u == j })
 	buf := j.buf
 	j.buf = j.buf[:0]
-	if err := l.open(j); err != nil {
-		l.failed(j, err)
+	if err := l.writeFile(j, buf); err != nil {
+		l.failed(j, int64(len(buf)), err)
 		return
 	}
-	if _, err := j.file.WriteAt(buf, j.size); err != nil {
-		l.failed(j, err)
-		return
-	}
-	j.failing = false
-	j.size += int64(len(buf))
-	l.total += int64(len(buf))
 	close(j.grown)
 	j.grown = make(chan struct{})
 	if cap(j.buf) > 4*bufferMax {
@@ -200,11 +204,31 @@ func (l *Log) write(j *jobLog) {
 	}
 }
 
-func (l *Log) failed(j *jobLog, err error) {
-	if !j.failing {
-		j.failing = true
+// writeFile appends records to the job's file, after a remark about text lost before them.
+func (l *Log) writeFile(j *jobLog, records []byte) error {
+	if err := l.open(j); err != nil {
+		return err
+	}
+	if j.lost.err != nil {
+		remark := Record{Text: fmt.Appendf(nil, "[%d bytes of the log of job %d on this worker were lost: %v]\n", j.lost.bytes, j.job, j.lost.err)}
+		records = append(appendRecord(nil, &remark), records...)
+	}
+	if _, err := j.file.WriteAt(records, j.size); err != nil {
+		return err
+	}
+	j.lost = lostText{}
+	j.size += int64(len(records))
+	l.total += int64(len(records))
+	return nil
+}
+
+// failed counts lost text, and logs the first error until a write succeeds.
+func (l *Log) failed(j *jobLog, lost int64, err error) {
+	if j.lost.err == nil {
+		j.lost.err = err
 		l.cfg.Logger.Error("task log not written; text dropped", "job", j.job, "error", err)
 	}
+	j.lost.bytes += lost
 }
 
 // open opens the job's file for writing at size.
@@ -226,6 +250,9 @@ func (l *Log) open(j *jobLog) error {
 		}
 		if err != nil {
 			return errors.Join(err, f.Close())
+		}
+		if whole < j.size {
+			j.lost = lostText{bytes: j.size - whole, err: errTorn}
 		}
 		l.total += whole - j.size
 		j.size, j.checked = whole, true
@@ -265,7 +292,7 @@ func (l *Log) closeFile(j *jobLog) {
 		return
 	}
 	if err := j.file.Close(); err != nil {
-		l.failed(j, err)
+		l.failed(j, 0, err)
 	}
 	j.file = nil
 	l.opened--
@@ -285,7 +312,7 @@ func (l *Log) prune() {
 		}
 		l.closeFile(oldest)
 		if err := os.Remove(l.path(oldest.job)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.failed(oldest, err)
+			l.cfg.Logger.Warn("task log not removed", "job", oldest.job, "error", err)
 		}
 		l.total -= oldest.size
 		delete(l.jobs, oldest.job)
@@ -311,12 +338,12 @@ func (l *Log) runFlusher() {
 	}
 }
 
-// Flush writes the buffered text.
+// Flush writes the buffered text, which then survives this process.
 func (l *Log) Flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, j := range l.jobs {
-		l.write(j)
+	for len(l.unwritten) > 0 {
+		l.write(l.unwritten[0])
 	}
 	l.prune()
 }
@@ -353,7 +380,7 @@ func (q *Query) matches(r *Record) bool {
 }
 
 // Read calls f for the records of a query, in the order of their writing, and caughtUp whenever it has reached the end. With
-// Follow it returns nil when ctx ends or the Log is closed.
+// Follow it returns nil when ctx ends or the Log is closed. Without, an error after all records says that text was lost behind them.
 func (l *Log) Read(ctx context.Context, q Query, f func(*Record) error, caughtUp func() error) error {
 	l.mu.Lock()
 	j := l.job(q.Job)
@@ -365,7 +392,7 @@ func (l *Log) Read(ctx context.Context, q Query, f func(*Record) error, caughtUp
 	for last := !q.Follow; ; {
 		l.mu.Lock()
 		l.write(j)
-		size, grown := j.size, j.grown
+		size, grown, lost := j.size, j.grown, j.lost
 		l.mu.Unlock()
 		if size > at {
 			n, err := l.readFrom(q, at, size, f)
@@ -378,7 +405,15 @@ func (l *Log) Read(ctx context.Context, q Query, f func(*Record) error, caughtUp
 		if err := caughtUp(); err != nil {
 			return err
 		}
-		if last {
+		switch {
+		case !last:
+		case q.Follow:
+			return nil
+		case lost.err != nil:
+			return fmt.Errorf("%d bytes of the log of job %d were lost: %w", lost.bytes, q.Job, lost.err)
+		case at < size:
+			return fmt.Errorf("%d bytes of the log of job %d were lost: %w", size-at, q.Job, errTorn)
+		default:
 			return nil
 		}
 		select {
@@ -396,7 +431,7 @@ func (l *Log) readDone(j *jobLog) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	j.readers--
-	if j.readers == 0 && j.size == 0 && len(j.buf) == 0 && j.file == nil && l.jobs[j.job] == j {
+	if j.readers == 0 && j.size == 0 && len(j.buf) == 0 && j.file == nil && j.lost.err == nil && l.jobs[j.job] == j {
 		delete(l.jobs, j.job)
 	}
 }

@@ -43,7 +43,7 @@ func write(l *Log, job, index uint64, text string) {
 	s.End()
 }
 
-// read returns "INDEX:TEXT" of all records, concatenated.
+// read returns "INDEX:TEXT" of all records, concatenated, and the error, if there is one.
 func read(tb testing.TB, l *Log, q Query) string {
 	tb.Helper()
 	var text strings.Builder
@@ -52,7 +52,7 @@ func read(tb testing.TB, l *Log, q Query) string {
 		return nil
 	}, func() error { return nil })
 	if err != nil {
-		tb.Fatal(err)
+		fmt.Fprintf(&text, "%v", err)
 	}
 	return text.String()
 }
@@ -152,16 +152,21 @@ func TestTornTail(t *testing.T) {
 		if err := os.WriteFile(file, whole[:n], 0o644); err != nil {
 			t.Fatal(err)
 		}
-		want := ""
+		want, torn := "", n
 		if int64(n) >= one {
-			want = "0:first\n"
+			want, torn = "0:first\n", n-int(one)
+		}
+		lost, remark := "", ""
+		if torn > 0 {
+			lost = fmt.Sprintf("%d bytes of the log of job 1 were lost: torn or damaged record", torn)
+			remark = fmt.Sprintf("0:[%d bytes of the log of job 1 on this worker were lost: torn or damaged record]\n", torn)
 		}
 		l := open(t, Config{Dir: dir})
-		if got := read(t, l, Query{Job: 1}); got != want {
-			t.Errorf("cut at %d: %q, want %q", n, got, want)
+		if got := read(t, l, Query{Job: 1}); got != want+lost {
+			t.Errorf("cut at %d: %q, want %q", n, got, want+lost)
 		}
 		write(l, 1, 2, "third\n")
-		want += "2:third\n"
+		want += remark + "2:third\n"
 		if got := read(t, l, Query{Job: 1}); got != want {
 			t.Errorf("cut at %d, then written to: %q, want %q", n, got, want)
 		}
@@ -321,12 +326,16 @@ func TestFullDisk(t *testing.T) {
 	}
 	write(l, 1, 0, "lost\n")
 	l.Flush()
+	if got := read(t, l, Query{Job: 1}); !strings.Contains(got, "18 bytes of the log of job 1 were lost: ") || !strings.Contains(got, "is a directory") {
+		t.Errorf("log without a file = %q, want how much is lost and why", got)
+	}
 	if err := os.Remove(filepath.Join(dir, "1.log")); err != nil {
 		t.Fatal(err)
 	}
 	write(l, 1, 0, "kept\n")
-	if got := read(t, l, Query{Job: 1}); got != "0:kept\n" {
-		t.Errorf("log = %q, want what was written when there was room", got)
+	if got := read(t, l, Query{Job: 1}); !strings.HasPrefix(got, "0:[18 bytes of the log of job 1 on this worker were lost: ") ||
+		!strings.HasSuffix(got, "]\n0:kept\n") {
+		t.Errorf("log = %q, want a remark and what was written when there was room", got)
 	}
 }
 
