@@ -52,7 +52,7 @@ func (a *app) reportReconnect(r client.Reconnect) {
 	a.stderr.Printf("the cluster is reachable again after %v", durationText(r.After))
 }
 
-// printWarnings prints the warnings of an accepted job.
+// printWarnings prints the warnings of an accepted job, or of its tasks.
 func (a *app) printWarnings(job *api.Job) {
 	for _, w := range job.Warnings {
 		a.stderr.Printf("warning: %s", printableLines(w))

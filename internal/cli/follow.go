@@ -54,6 +54,9 @@ func (f *follower) wait(ctx context.Context, id uint64) (api.Job, error) {
 		}
 		f.progress.update(time.Now(), &job)
 		if job.IsEnded() {
+			if f.progress.mode != progressJSON { // the last line has them
+				f.app.printWarnings(&job)
+			}
 			return job, nil
 		}
 	}

@@ -133,6 +133,9 @@ func printJob(w io.Writer, job *api.Job, now time.Time) error {
 		field("output", printable(job.Output))
 	}
 	field("grace", job.Grace)
+	for _, w := range job.Warnings {
+		field("warning", printable(w))
+	}
 	field("created", ageText(job.Created, now))
 	switch {
 	case job.Ended != nil:

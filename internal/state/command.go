@@ -53,6 +53,7 @@ type command struct {
 	staged      uint64 // blocks that were staged before
 	changed     []FileChange
 	tail        *Tail // of a failure
+	warnings    []Warning
 }
 
 func (c *codec) command(m *command) {
@@ -93,6 +94,7 @@ func (c *codec) command(m *command) {
 		number(c, 20, &m.staged)
 		records(c, 21, &m.changed, (*codec).fileChange)
 		optional(c, 22, &m.tail, (*codec).tail)
+		records(c, 23, &m.warnings, (*codec).warning)
 	}
 	c.end("a command")
 }
@@ -260,9 +262,10 @@ type Completion struct {
 }
 
 // Done adds the completions of one worker in one stage. Neighbouring tasks of neighbouring leases take five bytes each, and one or two
-// more for when they ran, unless that is zero for all.
-func (e *Entry) Done(worker WorkerID, job JobID, stage uint32, list []Completion) {
-	e.add(cmdDone, &command{worker: worker, job: job, stage: stage, completions: list})
+// more for when they ran, unless that is zero for all. Warnings of those that win are the job's. They need feature level 2: below that, they
+// are dropped.
+func (e *Entry) Done(worker WorkerID, job JobID, stage uint32, list []Completion, warnings ...Warning) {
+	e.add(cmdDone, &command{worker: worker, job: job, stage: stage, completions: list, warnings: warnings})
 }
 
 // Failed adds one failed attempt; the machine sets its Attempt and Time. An unknown kind counts as a program error, and a long

@@ -203,7 +203,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		for i := range list {
 			list[i].Lease = NewLease(4, uint64(i))
 		}
-		e.Done(1, 3, 0, list[:300])
+		e.Done(1, 3, 0, list[:300], Warning{Task: 5, Text: "odd"})
 		e.Failed(3, 0, large-1, Failure{Kind: BadInput, Worker: 1, Lease: NewLease(4, 999), Message: "gone"}, nil)
 		e.Failed(3, 0, large-2, Failure{Kind: ProgramError, Worker: 1, Lease: NewLease(4, 998), Message: "exit 1"}, nil)
 		if level >= 2 {

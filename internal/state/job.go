@@ -141,6 +141,34 @@ type Job struct {
 	OutputBytes             uint64
 	Records                 uint64
 	Fence                   Lease // see Fenced
+	Warnings                []Warning
+}
+
+// WarningsMax bounds the warnings of a job.
+const WarningsMax = 8
+
+// Warning is what the job's user must know about a done task. Of several tasks with the same text, the first is kept.
+type Warning struct {
+	Stage uint32
+	Task  uint64
+	Text  string
+}
+
+// warn adds the warning of a task. Snapshots share the slice, but for its spare capacity.
+func (j *Job) warn(w Warning) {
+	same := func(k Warning) bool { return k.Text == w.Text }
+	if len(j.Warnings) < WarningsMax && !slices.ContainsFunc(j.Warnings, same) {
+		w.Text = w.Text[:min(len(w.Text), messageMax)]
+		j.Warnings = append(j.Warnings, w)
+	}
+}
+
+// unwarn drops the warning of a task that is no longer done.
+func (j *Job) unwarn(stage int, task uint64) {
+	of := func(w Warning) bool { return int(w.Stage) == stage && w.Task == task }
+	if slices.ContainsFunc(j.Warnings, of) {
+		j.Warnings = slices.DeleteFunc(slices.Clone(j.Warnings), of)
+	}
 }
 
 // clone returns a copy that shares the pages of its stages. Only one of the two may be changed afterwards.

@@ -286,7 +286,7 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 		}
 	}
 	if fresh {
-		job.ReadBytes, job.OutputBytes, job.Records = 0, 0, 0
+		job.ReadBytes, job.OutputBytes, job.Records, job.Warnings = 0, 0, 0, nil
 	}
 	m.changeInput(job, c.changed)
 	job.Error = ""
@@ -334,8 +334,8 @@ func (m *Machine) changeInput(job *Job, changed []FileChange) {
 		}
 		versions[c.Task] = c.Version
 		spec.Input.Bytes += c.Version.Size - split.Version.Size
-		for i, stage := range job.Stages {
-			if job.Spec.Splits(i) && m.redo(job, stage, c.Task) {
+		for i := range job.Stages {
+			if job.Spec.Splits(i) && m.redo(job, i, c.Task) {
 				redone[i] = true
 				job.ReadBytes -= min(job.ReadBytes, split.Version.Size)
 			}
@@ -349,19 +349,21 @@ func (m *Machine) changeInput(job *Job, changed []FileChange) {
 	for i, stage := range job.Stages { // a stage comes after those that it comes from
 		if slices.ContainsFunc(stage.From, func(from uint32) bool { return redone[from] }) {
 			for task := range stage.Tasks {
-				redone[i] = m.redo(job, stage, task) || redone[i]
+				redone[i] = m.redo(job, i, task) || redone[i]
 			}
 		}
 	}
 }
 
 // redo opens a done task again.
-func (m *Machine) redo(job *Job, stage *Stage, task uint64) bool {
+func (m *Machine) redo(job *Job, i int, task uint64) bool {
+	stage := job.Stages[i]
 	done, ok := stage.Output(task)
 	if !ok {
 		return false
 	}
 	stage.lose(task, done.Winner, m.epoch)
+	job.unwarn(i, task)
 	if stage == job.Parts() {
 		job.OutputBytes -= done.Size
 		job.Records -= done.Records
@@ -434,6 +436,11 @@ func (m *Machine) done(c *command, out *Result) {
 		won := stage != nil && (fence == 0 || done.Lease > fence) && stage.finish(done, worker, m.epoch)
 		if won {
 			m.count(job, stage, parts, done)
+			for _, w := range c.warnings {
+				if w.Stage == c.stage && w.Task == done.Index {
+					job.warn(w)
+				}
+			}
 		}
 		out.Verdicts = append(out.Verdicts, Verdict{Worker: c.worker, Job: c.job, Stage: c.stage, Lease: done.Lease, Won: won})
 	}
@@ -509,6 +516,7 @@ func (m *Machine) outputLost(c *command, out *Result) {
 	if !ok {
 		return
 	}
+	job.unwarn(int(c.stage), c.task)
 	if stage == job.Parts() {
 		job.OutputBytes -= gone.Size
 		job.Records -= gone.Records

@@ -351,6 +351,13 @@ func (c *codec) fileChange(f *FileChange) {
 	c.end("a changed file")
 }
 
+func (c *codec) warning(w *Warning) {
+	number(c, 1, &w.Stage)
+	number(c, 2, &w.Task)
+	c.string(3, &w.Text)
+	c.end("a warning")
+}
+
 func (c *codec) workerInfo(w *WorkerInfo) {
 	c.string(1, &w.Identity)
 	c.string(2, &w.Host)

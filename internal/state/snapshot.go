@@ -232,10 +232,14 @@ func (c *codec) job(j *Job, blocks *uint64) {
 	records(c, 13, &j.Stages, (*codec).stage)
 	if c.level >= 2 {
 		number(c, 14, blocks)
+		records(c, 15, &j.Warnings, (*codec).warning)
 		c.check(func() bool { return len(j.Spec.Input.Blocks) == 0 })
 	}
 	c.end("a job")
 	c.check(func() bool { return j.Status <= JobStopped && c.plan(j) })
+	c.check(func() bool {
+		return !slices.ContainsFunc(j.Warnings, func(w Warning) bool { return int(w.Stage) >= len(j.Stages) })
+	})
 }
 
 // plan gives each stage of a job that was read its part of the plan. It returns false if they do not fit.

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -94,6 +95,12 @@ func publicJob(j *state.Job, volatile Volatile) *api.Job {
 	}
 	if spec.GraceMS > 0 {
 		v.Grace = (time.Duration(spec.GraceMS) * time.Millisecond).String() //nolint:gosec // bounded at the submit
+	}
+	for _, w := range j.Warnings {
+		v.Warnings = append(v.Warnings, fmt.Sprintf("task %d/%s/%d: %s", j.ID, spec.Stages[w.Stage].Name, w.Task, w.Text))
+	}
+	if len(j.Warnings) == state.WarningsMax {
+		v.Warnings = append(v.Warnings, fmt.Sprintf("only the first %d warnings are kept; other tasks may have some, in their logs", state.WarningsMax))
 	}
 	leased := volatile.Leased(j.ID)
 	for i, s := range j.Stages {
