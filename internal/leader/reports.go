@@ -3,6 +3,7 @@ package leader
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/sched"
@@ -94,6 +95,7 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 	if len(list) == 0 {
 		return
 	}
+	warnings := newWarnings(job, f)
 	w.quarantine.succeed(c.now)
 	w.Behind = false
 	c.sched.Return(&w.Worker, job, stage.Stage, len(list), cost)
@@ -101,12 +103,30 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 	c.pipeline.addCompletions(len(list))
 	for len(list) > 0 {
 		k := min(len(list), entryItems)
-		c.pipeline.open(c.now).Done(w.ID, id, stage.Stage, list[:k])
+		c.pipeline.open(c.now).Done(w.ID, id, stage.Stage, list[:k], warnings...)
 		list = list[k:]
 	}
 	if c.sched.StageLeased(stage) == 0 || job.Spec.FirstSuccess { // the stage may end with these
 		c.pipeline.urge()
 	}
+}
+
+// newWarnings returns the reported warnings that the job may not have yet.
+func newWarnings(job *state.Job, f *wire.Finished) (list []state.Warning) {
+	for _, r := range f.GetWarnings() {
+		if len(job.Warnings)+len(list) >= state.WarningsMax {
+			return list
+		}
+		if int(r.GetEntry()) >= len(f.GetIndex()) {
+			continue
+		}
+		w := state.Warning{Stage: f.GetStage(), Task: f.GetIndex()[r.GetEntry()], Text: wire.FailureMessage(r.GetText())}
+		same := func(k state.Warning) bool { return k.Text == w.Text }
+		if !slices.ContainsFunc(job.Warnings, same) && !slices.ContainsFunc(list, same) {
+			list = append(list, w)
+		}
+	}
+	return list
 }
 
 // answerLate answers a report on a lease that the worker does not have: it has won, and the verdict crossed this report; or it is void.

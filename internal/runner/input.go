@@ -78,7 +78,7 @@ func (f *plannedFile) grown() string {
 	if f.grownTo == 0 {
 		return ""
 	}
-	return fmt.Sprintf("input %q has grown from %s to %s bytes since the job was submitted", f.path, humanize.Comma(f.was.Size), humanize.Comma(f.grownTo))
+	return fmt.Sprintf("input %q has grown since the job was submitted, when it had %s bytes", f.path, humanize.Comma(f.was.Size))
 }
 
 // inputFile reads a file of the input as far as it was planned, and checks it when it is opened and at its end.

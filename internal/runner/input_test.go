@@ -90,9 +90,11 @@ func TestInputChanged(t *testing.T) {
 				if name == "name" && grown {
 					want += "a new line\n" // the command reads what it will
 				}
-				f.wantInput(f.run(t.Context(), whole), test.ok, path, want)
-				if got := f.log.String(); grown != strings.Contains(got, path+`" has grown from 1,000,000 to 1,000,011 bytes`) {
-					t.Errorf("the log is %q", got)
+				out := f.run(t.Context(), whole)
+				f.wantInput(out, test.ok, path, want)
+				if got := f.log.String(); grown != strings.Contains(got, path+`" has grown since the job was submitted, when it had 1,000,000 bytes`) ||
+					!strings.Contains(got, out.Warning) || grown != (out.Warning != "") {
+					t.Errorf("the log is %q, the warning %q", got, out.Warning)
 				}
 				if name != "name" {
 					f.wantInput(f.run(t.Context(), first), test.ok, path, inputText[:half])

@@ -111,6 +111,7 @@ type Outcome struct {
 	Size       uint64
 	Records    uint64 // lines in File
 	InputBytes uint64 // read from the split
+	Warning    string // for the job's user, of an attempt that succeeds; also in its log
 	Checksum   uint64 // xxh64 of File
 	Failure    *wire.Failure
 	// Stdout is the end of what a failed attempt wrote to its output, at most wire.TailMax of StdoutBytes. It is valid until the next Run.
@@ -189,7 +190,7 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	}
 	f := res.Failure
 	var inputErr error
-	if out.InputBytes, inputErr = s.endInput(); inputErr != nil && !res.Canceled && (f == nil || f.Kind == wire.FailureKind_PROGRAM_ERROR) {
+	if inputErr = s.endInput(out); inputErr != nil && !res.Canceled && (f == nil || f.Kind == wire.FailureKind_PROGRAM_ERROR) {
 		f = program.JobFailure(inputErr)
 	}
 	if f != nil && f.Kind != wire.FailureKind_TIMEOUT && s.parts.err != nil {
@@ -234,17 +235,20 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	}
 }
 
-// endInput closes the input and returns the number of bytes read. The error is that it has changed meanwhile.
-func (s *Slot) endInput() (read uint64, err error) {
+// endInput closes the input. The error is that it has changed meanwhile.
+func (s *Slot) endInput(out *Outcome) error {
 	s.parts.close()
-	read, err = s.input.finish()
+	read, err := s.input.finish()
 	if grown := s.input.file.grown(); grown != "" {
-		_, _ = fmt.Fprintf(&s.log, "bridgefour: %s: it was read as far as it was\n", grown) // never fails
+		out.Warning = grown + ": it was read as far as it was"
+	} else if grown := s.files.stdin.planned.grown(); grown != "" {
+		out.Warning = grown + ": the command could read all of it"
 	}
-	if grown := s.files.stdin.planned.grown(); grown != "" {
-		_, _ = fmt.Fprintf(&s.log, "bridgefour: %s: the command could read all of it\n", grown)
+	if out.Warning != "" {
+		_, _ = fmt.Fprintf(&s.log, "bridgefour: %s\n", out.Warning) // never fails
 	}
-	return max(read, s.parts.bytes, s.files.stdin.length), err
+	out.InputBytes = max(read, s.parts.bytes, s.files.stdin.length)
+	return err
 }
 
 // finishOutput turns what the program has written into the attempt's output. An empty output of a spooled job has no file.

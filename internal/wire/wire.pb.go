@@ -1128,6 +1128,7 @@ type Finished struct {
 	Micros        []uint64               `protobuf:"varint,8,rep,packed,name=micros,proto3" json:"micros,omitempty"`      // run time
 	InputBytes    []uint64               `protobuf:"varint,9,rep,packed,name=input_bytes,json=inputBytes,proto3" json:"input_bytes,omitempty"`
 	AgeMs         []uint64               `protobuf:"varint,10,rep,packed,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // from the attempt's end to this report
+	Warnings      []*Warning             `protobuf:"bytes,11,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1232,6 +1233,66 @@ func (x *Finished) GetAgeMs() []uint64 {
 	return nil
 }
 
+func (x *Finished) GetWarnings() []*Warning {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// Warning is what the user of a job must know about one of its done tasks.
+type Warning struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         uint32                 `protobuf:"varint,1,opt,name=entry,proto3" json:"entry,omitempty"` // of the columns
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`    // the same for all tasks of one cause; at most 4 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Warning) Reset() {
+	*x = Warning{}
+	mi := &file_wire_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Warning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Warning) ProtoMessage() {}
+
+func (x *Warning) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Warning.ProtoReflect.Descriptor instead.
+func (*Warning) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Warning) GetEntry() uint32 {
+	if x != nil {
+		return x.Entry
+	}
+	return 0
+}
+
+func (x *Warning) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -1248,7 +1309,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1321,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1334,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Failure) GetJob() uint64 {
@@ -1345,7 +1406,7 @@ type Tail struct {
 
 func (x *Tail) Reset() {
 	*x = Tail{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1418,7 @@ func (x *Tail) String() string {
 func (*Tail) ProtoMessage() {}
 
 func (x *Tail) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1431,7 @@ func (x *Tail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tail.ProtoReflect.Descriptor instead.
 func (*Tail) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Tail) GetLog() []byte {
@@ -1409,7 +1470,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1482,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1495,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 // Work is verdicts on reported attempts, and new leases.
@@ -1451,7 +1512,7 @@ type Work struct {
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1524,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1537,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Work) GetJobs() []*Job {
@@ -1546,7 +1607,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1619,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1632,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Job) GetId() uint64 {
@@ -1747,7 +1808,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +1820,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +1833,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Stage) GetName() string {
@@ -1816,7 +1877,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +1889,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +1902,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Program) GetKind() isProgram_Kind {
@@ -1894,7 +1955,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +1967,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +1980,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Command) GetArgv() [][]byte {
@@ -1946,7 +2007,7 @@ type Leases struct {
 
 func (x *Leases) Reset() {
 	*x = Leases{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2019,7 @@ func (x *Leases) String() string {
 func (*Leases) ProtoMessage() {}
 
 func (x *Leases) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2032,7 @@ func (x *Leases) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leases.ProtoReflect.Descriptor instead.
 func (*Leases) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Leases) GetJob() uint64 {
@@ -2036,7 +2097,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +2109,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +2122,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Split) GetKind() isSplit_Kind {
@@ -2124,7 +2185,7 @@ type FileSplit struct {
 
 func (x *FileSplit) Reset() {
 	*x = FileSplit{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2197,7 @@ func (x *FileSplit) String() string {
 func (*FileSplit) ProtoMessage() {}
 
 func (x *FileSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2210,7 @@ func (x *FileSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSplit.ProtoReflect.Descriptor instead.
 func (*FileSplit) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FileSplit) GetPath() []byte {
@@ -2222,7 +2283,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2295,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2308,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LogRequest) GetRequest() uint64 {
@@ -2304,7 +2365,7 @@ type LogRecords struct {
 
 func (x *LogRecords) Reset() {
 	*x = LogRecords{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2377,7 @@ func (x *LogRecords) String() string {
 func (*LogRecords) ProtoMessage() {}
 
 func (x *LogRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2390,7 @@ func (x *LogRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecords.ProtoReflect.Descriptor instead.
 func (*LogRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LogRecords) GetRequest() uint64 {
@@ -2373,7 +2434,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2446,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2459,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogRecord) GetStage() uint32 {
@@ -2444,7 +2505,7 @@ type SendLogDone struct {
 
 func (x *SendLogDone) Reset() {
 	*x = SendLogDone{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2456,7 +2517,7 @@ func (x *SendLogDone) String() string {
 func (*SendLogDone) ProtoMessage() {}
 
 func (x *SendLogDone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2469,7 +2530,7 @@ func (x *SendLogDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLogDone.ProtoReflect.Descriptor instead.
 func (*SendLogDone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 type PartsRequest struct {
@@ -2482,7 +2543,7 @@ type PartsRequest struct {
 
 func (x *PartsRequest) Reset() {
 	*x = PartsRequest{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2555,7 @@ func (x *PartsRequest) String() string {
 func (*PartsRequest) ProtoMessage() {}
 
 func (x *PartsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2568,7 @@ func (x *PartsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsRequest.ProtoReflect.Descriptor instead.
 func (*PartsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PartsRequest) GetJob() uint64 {
@@ -2540,7 +2601,7 @@ type PartsPage struct {
 
 func (x *PartsPage) Reset() {
 	*x = PartsPage{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2613,7 @@ func (x *PartsPage) String() string {
 func (*PartsPage) ProtoMessage() {}
 
 func (x *PartsPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2626,7 @@ func (x *PartsPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsPage.ProtoReflect.Descriptor instead.
 func (*PartsPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PartsPage) GetIndex() []uint64 {
@@ -2628,7 +2689,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2701,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2714,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Drain) GetStopRunning() bool {
@@ -2680,7 +2741,7 @@ type ShadowRequest struct {
 
 func (x *ShadowRequest) Reset() {
 	*x = ShadowRequest{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2753,7 @@ func (x *ShadowRequest) String() string {
 func (*ShadowRequest) ProtoMessage() {}
 
 func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2766,7 @@ func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowRequest.ProtoReflect.Descriptor instead.
 func (*ShadowRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ShadowRequest) GetId() uint64 {
@@ -2745,7 +2806,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +2818,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +2831,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -2953,7 +3014,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
-	"\x05lease\x18\x04 \x01(\x04R\x05lease\"\xf8\x01\n" +
+	"\x05lease\x18\x04 \x01(\x04R\x05lease\"\xb1\x02\n" +
 	"\bFinished\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
@@ -2966,7 +3027,11 @@ const file_wire_proto_rawDesc = "" +
 	"\vinput_bytes\x18\t \x03(\x04R\n" +
 	"inputBytes\x12\x15\n" +
 	"\x06age_ms\x18\n" +
-	" \x03(\x04R\x05ageMs\"\xf2\x01\n" +
+	" \x03(\x04R\x05ageMs\x127\n" +
+	"\bwarnings\x18\v \x03(\v2\x1b.bridgefour.wire.v1.WarningR\bwarnings\"3\n" +
+	"\aWarning\x12\x14\n" +
+	"\x05entry\x18\x01 \x01(\rR\x05entry\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xf2\x01\n" +
 	"\aFailure\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
@@ -3150,7 +3215,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_wire_proto_goTypes = []any{
 	(FailureKind)(0),      // 0: bridgefour.wire.v1.FailureKind
 	(StageRole)(0),        // 1: bridgefour.wire.v1.StageRole
@@ -3166,71 +3231,73 @@ var file_wire_proto_goTypes = []any{
 	(*Report)(nil),        // 11: bridgefour.wire.v1.Report
 	(*OutputLost)(nil),    // 12: bridgefour.wire.v1.OutputLost
 	(*Finished)(nil),      // 13: bridgefour.wire.v1.Finished
-	(*Failure)(nil),       // 14: bridgefour.wire.v1.Failure
-	(*Tail)(nil),          // 15: bridgefour.wire.v1.Tail
-	(*Goodbye)(nil),       // 16: bridgefour.wire.v1.Goodbye
-	(*Work)(nil),          // 17: bridgefour.wire.v1.Work
-	(*Job)(nil),           // 18: bridgefour.wire.v1.Job
-	(*Stage)(nil),         // 19: bridgefour.wire.v1.Stage
-	(*Program)(nil),       // 20: bridgefour.wire.v1.Program
-	(*Command)(nil),       // 21: bridgefour.wire.v1.Command
-	(*Leases)(nil),        // 22: bridgefour.wire.v1.Leases
-	(*Split)(nil),         // 23: bridgefour.wire.v1.Split
-	(*FileSplit)(nil),     // 24: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),    // 25: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),    // 26: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),     // 27: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),   // 28: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),  // 29: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),     // 30: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),         // 31: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil), // 32: bridgefour.wire.v1.ShadowRequest
-	(*ShadowState)(nil),   // 33: bridgefour.wire.v1.ShadowState
-	nil,                   // 34: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                   // 35: bridgefour.wire.v1.Job.SettingsEntry
+	(*Warning)(nil),       // 14: bridgefour.wire.v1.Warning
+	(*Failure)(nil),       // 15: bridgefour.wire.v1.Failure
+	(*Tail)(nil),          // 16: bridgefour.wire.v1.Tail
+	(*Goodbye)(nil),       // 17: bridgefour.wire.v1.Goodbye
+	(*Work)(nil),          // 18: bridgefour.wire.v1.Work
+	(*Job)(nil),           // 19: bridgefour.wire.v1.Job
+	(*Stage)(nil),         // 20: bridgefour.wire.v1.Stage
+	(*Program)(nil),       // 21: bridgefour.wire.v1.Program
+	(*Command)(nil),       // 22: bridgefour.wire.v1.Command
+	(*Leases)(nil),        // 23: bridgefour.wire.v1.Leases
+	(*Split)(nil),         // 24: bridgefour.wire.v1.Split
+	(*FileSplit)(nil),     // 25: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),    // 26: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),    // 27: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),     // 28: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),   // 29: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),  // 30: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),     // 31: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),         // 32: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil), // 33: bridgefour.wire.v1.ShadowRequest
+	(*ShadowState)(nil),   // 34: bridgefour.wire.v1.ShadowState
+	nil,                   // 35: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                   // 36: bridgefour.wire.v1.Job.SettingsEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	5,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
 	11, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
-	16, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
+	17, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
 	10, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
-	17, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	25, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	31, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	18, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
+	26, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	32, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
 	6,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
 	7,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
 	8,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	34, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	35, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	9,  // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
 	13, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
-	14, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
+	15, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
 	12, // 14: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
-	0,  // 15: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
-	15, // 16: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
-	18, // 17: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	22, // 18: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	20, // 19: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	35, // 20: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	19, // 21: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	1,  // 22: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
-	21, // 23: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	23, // 24: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
-	2,  // 25: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	24, // 26: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	27, // 27: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	3,  // 28: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	26, // 29: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	29, // 30: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	32, // 31: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	4,  // 32: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	28, // 33: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	30, // 34: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	33, // 35: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	32, // [32:36] is the sub-list for method output_type
-	28, // [28:32] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	14, // 15: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
+	0,  // 16: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
+	16, // 17: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
+	19, // 18: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
+	23, // 19: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	21, // 20: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	36, // 21: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	20, // 22: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
+	1,  // 23: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
+	22, // 24: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	24, // 25: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	2,  // 26: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
+	25, // 27: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	28, // 28: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	3,  // 29: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	27, // 30: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	30, // 31: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	33, // 32: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	4,  // 33: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	29, // 34: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	31, // 35: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	34, // 36: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	33, // [33:37] is the sub-list for method output_type
+	29, // [29:33] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -3252,11 +3319,11 @@ func file_wire_proto_init() {
 		(*ToWorker_Leaders)(nil),
 		(*ToWorker_Ping)(nil),
 	}
-	file_wire_proto_msgTypes[17].OneofWrappers = []any{
+	file_wire_proto_msgTypes[18].OneofWrappers = []any{
 		(*Program_Builtin)(nil),
 		(*Program_Command)(nil),
 	}
-	file_wire_proto_msgTypes[20].OneofWrappers = []any{
+	file_wire_proto_msgTypes[21].OneofWrappers = []any{
 		(*Split_Item)(nil),
 		(*Split_File)(nil),
 	}
@@ -3266,7 +3333,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

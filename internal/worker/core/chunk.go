@@ -14,6 +14,7 @@ type Result struct {
 	Failure                        *wire.Failure // nil: success, or canceled
 	Canceled                       bool          // stopped from outside before its end
 	File                           bool          // there is a file in the attempt-private folder
+	Warning                        string        // for the job's user
 }
 
 // Chunk is a run of leases that a slot gets at once, so that short attempts cost no channel operation each. It is the only

@@ -12,7 +12,7 @@ type outbox struct {
 	items  int            // of sealed
 	open   *wire.Report
 	count  int            // items of open
-	bytes  int            // of open's failures
+	bytes  int            // of open's failures and warnings
 	last   *wire.Finished // columns of open that were appended to last
 	since  time.Time      // when the oldest unsent item was added
 	failed []ref          // of open and sealed: dropped from the ledger once handed to the sender
@@ -71,6 +71,10 @@ func (o *outbox) addFinished(r ref, now time.Time) {
 	f.Checksum = appendColumn(f.Checksum, n, res.Checksum)
 	f.Micros = appendColumn(f.Micros, n, uint64(res.Nanos)/1000)
 	f.InputBytes = appendColumn(f.InputBytes, n, res.Input)
+	if res.Warning != "" {
+		f.Warnings = append(f.Warnings, &wire.Warning{Entry: uint32(n), Text: res.Warning})
+		o.bytes += len(res.Warning)
+	}
 	f.AgeMs = appendColumn(f.AgeMs, n, uint64(max(0, now.UnixMilli()-res.ended)))
 }
 
