@@ -42,6 +42,7 @@ func (c *Core) handleHello(in Hello) {
 	c.open().Register(registerKey(s.id), &state.WorkerInfo{
 		Identity: h.GetIdentity(), Host: h.GetHost(), Address: h.GetAddress(), Version: h.GetVersion(), Slots: h.GetSlots(),
 		Memory: h.GetMemory(), Labels: h.GetLabels(),
+		Confinement: h.GetConfinement(),
 	})
 }
 
@@ -91,6 +92,9 @@ func helloText(h *wire.Hello) error {
 		{"cluster_id", h.GetClusterId()},
 		{"cluster_name", h.GetClusterName()},
 	}
+	for _, c := range h.GetConfinement() {
+		texts = append(texts, [2]string{"confinement", c})
+	}
 	for _, k := range slices.Sorted(maps.Keys(h.GetLabels())) {
 		texts = append(texts, [2]string{"the name of a label", k}, [2]string{"a label", h.GetLabels()[k]})
 	}
@@ -106,6 +110,9 @@ func helloBytes(h *wire.Hello) int {
 	n := len(h.GetHost()) + len(h.GetAddress()) + len(h.GetVersion())
 	for k, v := range h.GetLabels() {
 		n += len(k) + len(v)
+	}
+	for _, c := range h.GetConfinement() {
+		n += len(c) + 1
 	}
 	return n
 }

@@ -70,9 +70,10 @@ func TestHelloIsChecked(t *testing.T) {
 		"long labels": {
 			func(h *wire.Hello) { h.Labels = map[string]string{"k": strings.Repeat("x", helloBytesMax)} }, []string{"65537 bytes", "65536", "--label"},
 		},
-		"a long host name":      {func(h *wire.Hello) { h.Host = strings.Repeat("x", 257) }, []string{"host has 257 bytes", "256"}},
-		"a version that writes": {func(h *wire.Hello) { h.Version = "v1\x1b[2J" }, []string{"version has control characters"}},
-		"a label of two lines":  {func(h *wire.Hello) { h.Labels = map[string]string{"k": "a\nb"} }, []string{"a label has control characters"}},
+		"a long host name":           {func(h *wire.Hello) { h.Host = strings.Repeat("x", 257) }, []string{"host has 257 bytes", "256"}},
+		"a version that writes":      {func(h *wire.Hello) { h.Version = "v1\x1b[2J" }, []string{"version has control characters"}},
+		"a confinement of two lines": {func(h *wire.Hello) { h.Confinement = []string{"a\nb"} }, []string{"confinement has control characters"}},
+		"a label of two lines":       {func(h *wire.Hello) { h.Labels = map[string]string{"k": "a\nb"} }, []string{"a label has control characters"}},
 		"too many labels": {
 			func(h *wire.Hello) {
 				h.Labels = map[string]string{}
@@ -240,9 +241,9 @@ func TestHelloIsAnsweredAtOnce(t *testing.T) {
 	}
 }
 
-// A worker of protocol 1 would cut every file at line ends: it gets no leases of a job with other records, or a header.
-func TestOldWorkersCutLines(t *testing.T) {
-	for name, spec := range map[string]*state.Spec{"records": {Records: "csv"}, "header": {Header: 1}, "lines": {}} {
+// A worker of protocol 1 would cut every file at line ends, and ignore an environment: it gets no leases of a job with other records, a header or an environment.
+func TestOldWorkers(t *testing.T) {
+	for name, spec := range map[string]*state.Spec{"records": {Records: "csv"}, "header": {Header: 1}, "environment": {Env: map[string]string{"A": "1"}}, "lines": {}} {
 		r := &coreRig{t: t, now: time.UnixMilli(1), machine: state.New()}
 		if err := r.machine.Apply(1, state.RaiseLevel(0, state.FeatureLevel, "test").Data(), &state.Result{}); err != nil {
 			t.Fatal(err)

@@ -43,6 +43,7 @@ func wireJob(j *state.Job) *wire.Job {
 		TimeoutMs: spec.TimeoutMS, GraceMs: spec.GraceMS, Memory: spec.Memory, Dir: spec.Dir, KeepPartial: spec.KeepPartial,
 		CreatedUnixMs: uint64(j.Created), StartedUnixMs: uint64(j.Started), User: spec.User, Overwrite: spec.Overwrite,
 		Records: spec.Records, Header: spec.Header, Slots: spec.SlotsPerTask,
+		Env: spec.Env, Sandbox: spec.Sandbox, NoNetwork: spec.NoNetwork,
 	}
 	if spec.Input.Kind == state.InputRange {
 		out.RangeFrom, out.Range = spec.Input.From, true

@@ -131,7 +131,7 @@ func (c *Core) connect(s *session, info *state.Worker) {
 		c.effects.Close = append(c.effects.Close, Close{Session: old.id, Reason: "the worker has connected again"})
 	}
 	w.Slots, w.Memory, w.Labels = int(info.Slots), info.Memory, info.Labels
-	w.Lines = s.hello.GetProtocol() < wire.ProtocolRecords
+	w.Protocol = s.hello.GetProtocol()
 	w.draining = info.Status == state.WorkerDraining
 	c.sched.Leave(&w.Worker) // what it has may have changed
 	c.adopt(w, s.hello.GetHeld())

@@ -14,12 +14,12 @@ type Need struct {
 	Labels map[string]string
 	Slots  int
 	Memory uint64 // bytes; 0: any
-	// Records: its files are cut otherwise than at each line end, or have a header.
-	Records bool
+	// Protocol is the version of the workers' protocol.
+	Protocol uint32
 }
 
 func needOf(spec *state.Spec) Need {
-	return Need{Labels: spec.Labels, Slots: slots(spec), Memory: spec.Memory, Records: spec.HasRecords()}
+	return Need{Labels: spec.Labels, Slots: slots(spec), Memory: spec.Memory, Protocol: spec.Protocol()}
 }
 
 // eligible reports whether worker w, if it is empty, has what is needed.
@@ -29,12 +29,12 @@ func (n *Need) eligible(w *Worker) bool {
 			return false
 		}
 	}
-	return (!n.Records || !w.Lines) && n.Slots <= w.Slots && (w.Memory == 0 || n.Memory <= w.Memory)
+	return n.Protocol <= w.Protocol && n.Slots <= w.Slots && (w.Memory == 0 || n.Memory <= w.Memory)
 }
 
 // key is equal for equal needs.
 func (n *Need) key() string {
-	key := fmt.Append(nil, n.Slots, n.Memory, n.Records)
+	key := fmt.Append(nil, n.Slots, n.Memory, n.Protocol)
 	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
 		key = fmt.Appendf(key, " %q=%q", k, n.Labels[k])
 	}

@@ -17,13 +17,13 @@ const (
 
 // Worker is a worker for scheduling. The leader sets the exported fields, the scheduler the others.
 type Worker struct {
-	ID     state.WorkerID
-	Slots  int
-	Memory uint64 // bytes for tasks; 0: not limited
-	Labels map[string]string
-	Lines  bool // it is of a version that knows no records but lines
-	Alone  bool // no other worker accepts leases
-	Behind bool // it has returned leases that waited too long: until an attempt ends, it is granted only what it can start at once
+	ID       state.WorkerID
+	Slots    int
+	Memory   uint64 // bytes for tasks; 0: not limited
+	Labels   map[string]string
+	Protocol uint32 // the version of the workers' protocol that it supports
+	Alone    bool   // no other worker accepts leases
+	Behind   bool   // it has returned leases that waited too long: until an attempt ends, it is granted only what it can start at once
 
 	load       int64 // cost of its leases
 	leases     int

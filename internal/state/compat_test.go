@@ -145,6 +145,9 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			Identity: "0123abcd", Host: "alpha", Address: "alpha:7000", Version: "v0.1.0", Slots: 4, Memory: 1 << 30, Labels: map[string]string{"zone": "x", "gpu": ""},
 		})
 		e.Register("register/2", &WorkerInfo{Identity: "4567", Slots: 1})
+		if level >= 2 {
+			e.Register("register/3", &WorkerInfo{Identity: "89ab", Slots: 1, Confinement: []string{"no-new-privileges", "sandbox"}})
+		}
 	})
 	entry(func(e *Entry) {
 		spec := &Spec{
@@ -175,6 +178,9 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		}
 		if level > 1 {
 			e.Submit("", "uid7", "", &Spec{Output: "/out/7", Input: *mustInput(t, rows), Records: "csv", Header: 2})
+			e.Submit("", "uid8", "", &Spec{
+				Output: "/out/8", Env: map[string]string{"A": "1", "B": ""}, Secrets: []Secret{{Name: "S", Sealed: []byte("\xffsealed")}}, Sandbox: true, NoNetwork: true,
+			})
 		}
 	})
 	entry(func(e *Entry) {

@@ -26,7 +26,7 @@ func (l Lease) Term() uint64 { return uint64(l) >> leaseSeqBits }
 
 // What a submit may hold besides its input: it is one log entry, and one message to each worker.
 const (
-	DescriptionBytesMax = 1 << 20 // of the command, settings and labels together
+	DescriptionBytesMax = 1 << 20 // of the command, settings, environment, secrets and labels together
 	NamesBytesMax       = 2 << 20 // of the names of the inputs
 )
 
@@ -52,9 +52,19 @@ type Spec struct {
 	GraceMS      uint64 // between SIGTERM and SIGKILL; 0: the default
 	Memory       uint64 // bytes an attempt may use; 0: not limited
 	Labels       map[string]string
-	Records      string      // kind of records (package record); empty: lines
-	Header       uint32      // lines or rows at the beginning of each file that are no records
-	Stages       []StageSpec // the plan; never empty once it is in the state
+	Records      string            // kind of records (package record); empty: lines
+	Header       uint32            // lines or rows at the beginning of each file that are no records
+	Stages       []StageSpec       // the plan; never empty once it is in the state
+	Env          map[string]string // variables of the tasks, beside those that each worker gives them
+	Secrets      []Secret          // further variables, by name
+	Sandbox      bool              // tasks can write to their temporary folder only
+	NoNetwork    bool              // tasks have no network
+}
+
+// Secret is a variable of a job's tasks. Its value is sealed under a key that is not in the log.
+type Secret struct {
+	Name   string
+	Sealed []byte
 }
 
 // JobStatus is the status of a job in the log.
@@ -234,8 +244,13 @@ func (s *Spec) Splits(i int) bool {
 	return s.Stages[i].Role == RoleMap && (s.Input.Kind == InputLines || s.Input.Kind == InputFiles)
 }
 
-// HasRecords reports whether files are cut otherwise than at each line end, or have a header.
-func (s *Spec) HasRecords() bool { return s.Records != "" || s.Header > 0 }
+// Protocol returns the version of the workers' protocol (package wire) that a worker must support to run the job; 0: any.
+func (s *Spec) Protocol() uint32 {
+	if s.Records != "" || s.Header > 0 || len(s.Env) > 0 || len(s.Secrets) > 0 || s.Sandbox || s.NoNetwork {
+		return 2
+	}
+	return 0
+}
 
 // newStages returns the stages of a new job.
 func newStages(s *Spec) []*Stage {

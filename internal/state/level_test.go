@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -153,14 +154,18 @@ func (e *encoder) stringField(n int, s string) { e.bytesItem(n, []byte(s)) }
 
 // TestSpecLevel sets each field of a spec that level 1 cannot write.
 func TestSpecLevel(t *testing.T) {
-	for _, spec := range []*Spec{{GraceMS: 1}, {Records: "csv"}, {Header: 1}} {
+	for _, spec := range []*Spec{
+		{GraceMS: 1}, {Records: "csv"}, {Header: 1}, {Env: map[string]string{"A": "1"}}, {Secrets: []Secret{{Name: "A", Sealed: []byte("x")}}}, {Sandbox: true}, {NoNetwork: true},
+	} {
 		spec.Output = "/o"
 		m := New()
 		m.level = spec.Level()
 		e := NewEntry(1, m.Level())
 		e.Submit("", "uid", "", spec)
 		mustApply(t, m, e)
-		if got := m.Job(1).Spec; got.GraceMS != spec.GraceMS || got.Records != spec.Records || got.Header != spec.Header {
+		want := *spec
+		want.Stages = DefaultPlan(0, false, true)
+		if got := m.Job(1).Spec; !reflect.DeepEqual(got, &want) {
 			t.Errorf("at its level %d, the spec %+v is written as %+v", spec.Level(), spec, got)
 		}
 	}

@@ -261,7 +261,7 @@ func (c *codec) mapOf(n int, m *map[string]string) {
 	records(c, n, &items, func(c *codec, item *[2]string) {
 		c.string(1, &item[0])
 		c.string(2, &item[1])
-		c.end("a setting or label")
+		c.end("a setting, label or variable")
 	})
 	if c.d != nil && len(items) > 0 {
 		*m = make(map[string]string, len(items))
@@ -299,12 +299,22 @@ func (c *codec) spec(s *Spec) {
 		number(c, 22, &s.GraceMS)
 		c.string(23, &s.Records)
 		number(c, 24, &s.Header)
+		c.mapOf(25, &s.Env)
+		records(c, 26, &s.Secrets, (*codec).secret)
+		c.bool(27, &s.Sandbox)
+		c.bool(28, &s.NoNetwork)
 	}
 	c.end("a job's spec")
 	if c.d != nil && len(s.Stages) == 0 {
 		s.Stages = DefaultPlan(s.Input.Tasks, s.Collect, !s.Spool)
 	}
 	c.check(func() bool { return checkPlan(s.Stages, &s.Input) == nil })
+}
+
+func (c *codec) secret(s *Secret) {
+	c.string(1, &s.Name)
+	c.bytes(2, &s.Sealed)
+	c.end("a secret")
 }
 
 func (c *codec) stageSpec(s *StageSpec) {
@@ -366,6 +376,9 @@ func (c *codec) workerInfo(w *WorkerInfo) {
 	number(c, 5, &w.Slots)
 	number(c, 6, &w.Memory)
 	c.mapOf(7, &w.Labels)
+	if c.level >= 2 {
+		list(c, 8, protowire.BytesType, &w.Confinement, (*codec).stringValue)
+	}
 	c.end("a worker")
 }
 

@@ -39,6 +39,12 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	number(&c, 22, &r.GraceMS)
 	c.string(23, &r.Records)
 	number(&c, 24, &r.Header)
+	c.mapOf(25, &r.Env)
+	for i := range r.Secrets { // sealed, the same value differs each time
+		c.string(26, &r.Secrets[i].Name)
+	}
+	c.bool(27, &r.Sandbox)
+	c.bool(28, &r.NoNetwork)
 	_, _ = h.Write(e.buf)
 	return h.Sum64()
 }

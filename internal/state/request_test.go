@@ -6,7 +6,19 @@ import "testing"
 func TestRequestSum(t *testing.T) {
 	sums := map[uint64]*Spec{}
 	for _, spec := range []*Spec{
-		{}, {Records: "csv"}, {Records: "fasta"}, {Header: 1}, {Records: "csv", Header: 1}, {GraceMS: 1}, {Retries: 1}, {Memory: 1},
+		{},
+		{Records: "csv"},
+		{Records: "fasta"},
+		{Header: 1},
+		{Records: "csv", Header: 1},
+		{GraceMS: 1},
+		{Env: map[string]string{"A": "1"}},
+		{Env: map[string]string{"A": "2"}},
+		{Secrets: []Secret{{Name: "A"}}},
+		{Sandbox: true},
+		{NoNetwork: true},
+		{Retries: 1},
+		{Memory: 1},
 	} {
 		if other := sums[spec.RequestSum("ann")]; other != nil {
 			t.Errorf("%+v and %+v are the same request", spec, other)

@@ -44,6 +44,8 @@ type WorkerInfo struct {
 	Slots    uint32
 	Memory   uint64
 	Labels   map[string]string
+	// Confinement is what the worker enforces for all attempts, for users.
+	Confinement []string
 }
 
 // Worker is one worker.

@@ -245,8 +245,8 @@ func lacks(spec *state.Spec, w *state.Worker) []string {
 	if w.Memory > 0 && spec.Memory > w.Memory {
 		list = append(list, fmt.Sprintf("an attempt needs %d bytes of memory, it has %d", spec.Memory, w.Memory))
 	}
-	if len(list) == 0 && spec.HasRecords() {
-		list = append(list, fmt.Sprintf("its version, %s, cuts files only at line ends: upgrade it", w.Version))
+	if len(list) == 0 && spec.Protocol() > 1 {
+		list = append(list, fmt.Sprintf("its version, %s, knows neither its records nor its environment: upgrade it", w.Version))
 	}
 	return list
 }

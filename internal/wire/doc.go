@@ -6,6 +6,4 @@ package wire
 const (
 	Protocol    = 2
 	ProtocolMin = 1
-	// ProtocolRecords is the first whose workers know Job.records and Job.header.
-	ProtocolRecords = 2
 )

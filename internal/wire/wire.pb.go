@@ -469,13 +469,14 @@ type Hello struct {
 	Labels      map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Leases of earlier sessions. The leader adopts those whose task is open and not leased elsewhere, and revokes the rest in
 	// its Welcome.
-	Held          []*Held `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
-	Host          string  `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`
-	ClusterId     string  `protobuf:"bytes,10,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`        // its cluster, saved in its data directory; empty: none yet
-	ClusterName   string  `protobuf:"bytes,11,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`  // the cluster it was configured to join; empty: any
-	Protocol      uint32  `protobuf:"varint,12,opt,name=protocol,proto3" json:"protocol,omitempty"`                          // its version of these messages (package wire); 0: older than versions
-	ProtocolMin   uint32  `protobuf:"varint,13,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"` // the oldest version that it supports
-	UnixMs        int64   `protobuf:"varint,14,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`                // its clock; 0: not sent
+	Held          []*Held  `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
+	Host          string   `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`
+	ClusterId     string   `protobuf:"bytes,10,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`        // its cluster, saved in its data directory; empty: none yet
+	ClusterName   string   `protobuf:"bytes,11,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`  // the cluster it was configured to join; empty: any
+	Protocol      uint32   `protobuf:"varint,12,opt,name=protocol,proto3" json:"protocol,omitempty"`                          // its version of these messages (package wire); 0: older than versions
+	ProtocolMin   uint32   `protobuf:"varint,13,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"` // the oldest version that it supports
+	UnixMs        int64    `protobuf:"varint,14,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`                // its clock; 0: not sent
+	Confinement   []string `protobuf:"bytes,15,rep,name=confinement,proto3" json:"confinement,omitempty"`                     // what it enforces for all attempts, for users
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -606,6 +607,13 @@ func (x *Hello) GetUnixMs() int64 {
 		return x.UnixMs
 	}
 	return 0
+}
+
+func (x *Hello) GetConfinement() []string {
+	if x != nil {
+		return x.Confinement
+	}
+	return nil
 }
 
 // Elsewhere is sent by a node that does not lead instead of a Welcome. The stream then ends with UNAVAILABLE.
@@ -1594,13 +1602,17 @@ type Job struct {
 	CreatedUnixMs uint64                 `protobuf:"varint,14,opt,name=created_unix_ms,json=createdUnixMs,proto3" json:"created_unix_ms,omitempty"`
 	User          string                 `protobuf:"bytes,15,opt,name=user,proto3" json:"user,omitempty"`
 	Overwrite     bool                   `protobuf:"varint,16,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
-	Range         bool                   `protobuf:"varint,17,opt,name=range,proto3" json:"range,omitempty"`                                        // items are the numbers from range_from on
-	StartedUnixMs uint64                 `protobuf:"varint,18,opt,name=started_unix_ms,json=startedUnixMs,proto3" json:"started_unix_ms,omitempty"` // 0: no task has ended yet
-	Plan          []*Stage               `protobuf:"bytes,19,rep,name=plan,proto3" json:"plan,omitempty"`                                           // by stage number; empty: each stage has the role that its name says
-	GraceMs       uint64                 `protobuf:"varint,20,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`                     // between SIGTERM and SIGKILL of a command; 0: 2 s
-	Records       string                 `protobuf:"bytes,21,opt,name=records,proto3" json:"records,omitempty"`                                     // kind of records (package record) that files are cut between; empty: lines. Needs protocol 2
-	Header        uint32                 `protobuf:"varint,22,opt,name=header,proto3" json:"header,omitempty"`                                      // lines or rows at the beginning of each file that are no records. Needs protocol 2
-	Slots         uint32                 `protobuf:"varint,23,opt,name=slots,proto3" json:"slots,omitempty"`                                        // of the worker, that an attempt takes; 0: one
+	Range         bool                   `protobuf:"varint,17,opt,name=range,proto3" json:"range,omitempty"`                                                                      // items are the numbers from range_from on
+	StartedUnixMs uint64                 `protobuf:"varint,18,opt,name=started_unix_ms,json=startedUnixMs,proto3" json:"started_unix_ms,omitempty"`                               // 0: no task has ended yet
+	Plan          []*Stage               `protobuf:"bytes,19,rep,name=plan,proto3" json:"plan,omitempty"`                                                                         // by stage number; empty: each stage has the role that its name says
+	GraceMs       uint64                 `protobuf:"varint,20,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`                                                   // between SIGTERM and SIGKILL of a command; 0: 2 s
+	Records       string                 `protobuf:"bytes,21,opt,name=records,proto3" json:"records,omitempty"`                                                                   // kind of records (package record) that files are cut between; empty: lines. Needs protocol 2
+	Header        uint32                 `protobuf:"varint,22,opt,name=header,proto3" json:"header,omitempty"`                                                                    // lines or rows at the beginning of each file that are no records. Needs protocol 2
+	Slots         uint32                 `protobuf:"varint,23,opt,name=slots,proto3" json:"slots,omitempty"`                                                                      // of the worker, that an attempt takes; 0: one
+	Env           map[string]string      `protobuf:"bytes,24,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // variables of its commands, beside those of the worker. Needs protocol 2, as all below
+	Secrets       []*Secret              `protobuf:"bytes,25,rep,name=secrets,proto3" json:"secrets,omitempty"`                                                                   // further variables
+	Sandbox       bool                   `protobuf:"varint,26,opt,name=sandbox,proto3" json:"sandbox,omitempty"`                                                                  // its commands can write to their temporary folder only
+	NoNetwork     bool                   `protobuf:"varint,27,opt,name=no_network,json=noNetwork,proto3" json:"no_network,omitempty"`                                             // its commands have no network
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1796,6 +1808,94 @@ func (x *Job) GetSlots() uint32 {
 	return 0
 }
 
+func (x *Job) GetEnv() map[string]string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *Job) GetSecrets() []*Secret {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *Job) GetSandbox() bool {
+	if x != nil {
+		return x.Sandbox
+	}
+	return false
+}
+
+func (x *Job) GetNoNetwork() bool {
+	if x != nil {
+		return x.NoNetwork
+	}
+	return false
+}
+
+type Secret struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"` // why there is no value
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Secret) Reset() {
+	*x = Secret{}
+	mi := &file_wire_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Secret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Secret) ProtoMessage() {}
+
+func (x *Secret) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Secret.ProtoReflect.Descriptor instead.
+func (*Secret) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Secret) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Secret) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Secret) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type Stage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // part of the names of tasks and files
@@ -1808,7 +1908,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1920,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1933,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Stage) GetName() string {
@@ -1877,7 +1977,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +1989,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2002,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Program) GetKind() isProgram_Kind {
@@ -1955,7 +2055,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2067,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2080,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Command) GetArgv() [][]byte {
@@ -2007,7 +2107,7 @@ type Leases struct {
 
 func (x *Leases) Reset() {
 	*x = Leases{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2119,7 @@ func (x *Leases) String() string {
 func (*Leases) ProtoMessage() {}
 
 func (x *Leases) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2132,7 @@ func (x *Leases) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leases.ProtoReflect.Descriptor instead.
 func (*Leases) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Leases) GetJob() uint64 {
@@ -2097,7 +2197,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2209,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2222,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Split) GetKind() isSplit_Kind {
@@ -2185,7 +2285,7 @@ type FileSplit struct {
 
 func (x *FileSplit) Reset() {
 	*x = FileSplit{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2297,7 @@ func (x *FileSplit) String() string {
 func (*FileSplit) ProtoMessage() {}
 
 func (x *FileSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2310,7 @@ func (x *FileSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSplit.ProtoReflect.Descriptor instead.
 func (*FileSplit) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FileSplit) GetPath() []byte {
@@ -2283,7 +2383,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2395,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2408,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LogRequest) GetRequest() uint64 {
@@ -2365,7 +2465,7 @@ type LogRecords struct {
 
 func (x *LogRecords) Reset() {
 	*x = LogRecords{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2477,7 @@ func (x *LogRecords) String() string {
 func (*LogRecords) ProtoMessage() {}
 
 func (x *LogRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2490,7 @@ func (x *LogRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecords.ProtoReflect.Descriptor instead.
 func (*LogRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogRecords) GetRequest() uint64 {
@@ -2434,7 +2534,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +2546,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +2559,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogRecord) GetStage() uint32 {
@@ -2505,7 +2605,7 @@ type SendLogDone struct {
 
 func (x *SendLogDone) Reset() {
 	*x = SendLogDone{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2517,7 +2617,7 @@ func (x *SendLogDone) String() string {
 func (*SendLogDone) ProtoMessage() {}
 
 func (x *SendLogDone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +2630,7 @@ func (x *SendLogDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLogDone.ProtoReflect.Descriptor instead.
 func (*SendLogDone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 type PartsRequest struct {
@@ -2543,7 +2643,7 @@ type PartsRequest struct {
 
 func (x *PartsRequest) Reset() {
 	*x = PartsRequest{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +2655,7 @@ func (x *PartsRequest) String() string {
 func (*PartsRequest) ProtoMessage() {}
 
 func (x *PartsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +2668,7 @@ func (x *PartsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsRequest.ProtoReflect.Descriptor instead.
 func (*PartsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PartsRequest) GetJob() uint64 {
@@ -2601,7 +2701,7 @@ type PartsPage struct {
 
 func (x *PartsPage) Reset() {
 	*x = PartsPage{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2613,7 +2713,7 @@ func (x *PartsPage) String() string {
 func (*PartsPage) ProtoMessage() {}
 
 func (x *PartsPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2626,7 +2726,7 @@ func (x *PartsPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsPage.ProtoReflect.Descriptor instead.
 func (*PartsPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PartsPage) GetIndex() []uint64 {
@@ -2689,7 +2789,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2701,7 +2801,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2714,7 +2814,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Drain) GetStopRunning() bool {
@@ -2741,7 +2841,7 @@ type ShadowRequest struct {
 
 func (x *ShadowRequest) Reset() {
 	*x = ShadowRequest{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2753,7 +2853,7 @@ func (x *ShadowRequest) String() string {
 func (*ShadowRequest) ProtoMessage() {}
 
 func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2766,7 +2866,7 @@ func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowRequest.ProtoReflect.Descriptor instead.
 func (*ShadowRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ShadowRequest) GetId() uint64 {
@@ -2806,7 +2906,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2818,7 +2918,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2831,7 +2931,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -2952,7 +3052,7 @@ const file_wire_proto_rawDesc = "" +
 	"\telsewhere\x18\x05 \x01(\v2\x1d.bridgefour.wire.v1.ElsewhereH\x00R\telsewhere\x127\n" +
 	"\aleaders\x18\x06 \x01(\v2\x1b.bridgefour.wire.v1.LeadersH\x00R\aleaders\x12.\n" +
 	"\x04ping\x18\a \x01(\v2\x18.bridgefour.wire.v1.PingH\x00R\x04pingB\t\n" +
-	"\amessage\"\xfd\x03\n" +
+	"\amessage\"\x9f\x04\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x18\n" +
@@ -2969,7 +3069,8 @@ const file_wire_proto_rawDesc = "" +
 	"\fcluster_name\x18\v \x01(\tR\vclusterName\x12\x1a\n" +
 	"\bprotocol\x18\f \x01(\rR\bprotocol\x12!\n" +
 	"\fprotocol_min\x18\r \x01(\rR\vprotocolMin\x12\x17\n" +
-	"\aunix_ms\x18\x0e \x01(\x03R\x06unixMs\x1a9\n" +
+	"\aunix_ms\x18\x0e \x01(\x03R\x06unixMs\x12 \n" +
+	"\vconfinement\x18\x0f \x03(\tR\vconfinement\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
@@ -3052,7 +3153,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xed\x05\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xc8\a\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -3079,10 +3180,22 @@ const file_wire_proto_rawDesc = "" +
 	"\bgrace_ms\x18\x14 \x01(\x04R\agraceMs\x12\x18\n" +
 	"\arecords\x18\x15 \x01(\tR\arecords\x12\x16\n" +
 	"\x06header\x18\x16 \x01(\rR\x06header\x12\x14\n" +
-	"\x05slots\x18\x17 \x01(\rR\x05slots\x1a;\n" +
+	"\x05slots\x18\x17 \x01(\rR\x05slots\x122\n" +
+	"\x03env\x18\x18 \x03(\v2 .bridgefour.wire.v1.Job.EnvEntryR\x03env\x124\n" +
+	"\asecrets\x18\x19 \x03(\v2\x1a.bridgefour.wire.v1.SecretR\asecrets\x12\x18\n" +
+	"\asandbox\x18\x1a \x01(\bR\asandbox\x12\x1d\n" +
+	"\n" +
+	"no_network\x18\x1b \x01(\bR\tnoNetwork\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +
+	"\bEnvEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
+	"\x06Secret\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"x\n" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x1d.bridgefour.wire.v1.StageRoleR\x04role\x12\x12\n" +
@@ -3215,7 +3328,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_wire_proto_goTypes = []any{
 	(FailureKind)(0),      // 0: bridgefour.wire.v1.FailureKind
 	(StageRole)(0),        // 1: bridgefour.wire.v1.StageRole
@@ -3237,23 +3350,25 @@ var file_wire_proto_goTypes = []any{
 	(*Goodbye)(nil),       // 17: bridgefour.wire.v1.Goodbye
 	(*Work)(nil),          // 18: bridgefour.wire.v1.Work
 	(*Job)(nil),           // 19: bridgefour.wire.v1.Job
-	(*Stage)(nil),         // 20: bridgefour.wire.v1.Stage
-	(*Program)(nil),       // 21: bridgefour.wire.v1.Program
-	(*Command)(nil),       // 22: bridgefour.wire.v1.Command
-	(*Leases)(nil),        // 23: bridgefour.wire.v1.Leases
-	(*Split)(nil),         // 24: bridgefour.wire.v1.Split
-	(*FileSplit)(nil),     // 25: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),    // 26: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),    // 27: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),     // 28: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),   // 29: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),  // 30: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),     // 31: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),         // 32: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil), // 33: bridgefour.wire.v1.ShadowRequest
-	(*ShadowState)(nil),   // 34: bridgefour.wire.v1.ShadowState
-	nil,                   // 35: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                   // 36: bridgefour.wire.v1.Job.SettingsEntry
+	(*Secret)(nil),        // 20: bridgefour.wire.v1.Secret
+	(*Stage)(nil),         // 21: bridgefour.wire.v1.Stage
+	(*Program)(nil),       // 22: bridgefour.wire.v1.Program
+	(*Command)(nil),       // 23: bridgefour.wire.v1.Command
+	(*Leases)(nil),        // 24: bridgefour.wire.v1.Leases
+	(*Split)(nil),         // 25: bridgefour.wire.v1.Split
+	(*FileSplit)(nil),     // 26: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),    // 27: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),    // 28: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),     // 29: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),   // 30: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),  // 31: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),     // 32: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),         // 33: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil), // 34: bridgefour.wire.v1.ShadowRequest
+	(*ShadowState)(nil),   // 35: bridgefour.wire.v1.ShadowState
+	nil,                   // 36: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                   // 37: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                   // 38: bridgefour.wire.v1.Job.EnvEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	5,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
@@ -3261,12 +3376,12 @@ var file_wire_proto_depIdxs = []int32{
 	17, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
 	10, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
 	18, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	26, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	32, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	27, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	33, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
 	6,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
 	7,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
 	8,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	35, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	36, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	9,  // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
 	13, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
 	15, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
@@ -3275,29 +3390,31 @@ var file_wire_proto_depIdxs = []int32{
 	0,  // 16: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
 	16, // 17: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
 	19, // 18: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	23, // 19: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	21, // 20: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	36, // 21: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	20, // 22: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	1,  // 23: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
-	22, // 24: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	24, // 25: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
-	2,  // 26: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	25, // 27: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	28, // 28: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	3,  // 29: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	27, // 30: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	30, // 31: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	33, // 32: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	4,  // 33: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	29, // 34: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	31, // 35: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	34, // 36: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	33, // [33:37] is the sub-list for method output_type
-	29, // [29:33] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	24, // 19: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	22, // 20: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	37, // 21: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	21, // 22: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
+	38, // 23: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	20, // 24: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
+	1,  // 25: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
+	23, // 26: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	25, // 27: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	2,  // 28: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
+	26, // 29: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	29, // 30: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	3,  // 31: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	28, // 32: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	31, // 33: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	34, // 34: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	4,  // 35: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	30, // 36: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	32, // 37: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	35, // 38: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	35, // [35:39] is the sub-list for method output_type
+	31, // [31:35] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -3319,11 +3436,11 @@ func file_wire_proto_init() {
 		(*ToWorker_Leaders)(nil),
 		(*ToWorker_Ping)(nil),
 	}
-	file_wire_proto_msgTypes[18].OneofWrappers = []any{
+	file_wire_proto_msgTypes[19].OneofWrappers = []any{
 		(*Program_Builtin)(nil),
 		(*Program_Command)(nil),
 	}
-	file_wire_proto_msgTypes[21].OneofWrappers = []any{
+	file_wire_proto_msgTypes[22].OneofWrappers = []any{
 		(*Split_Item)(nil),
 		(*Split_File)(nil),
 	}
@@ -3333,7 +3450,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
