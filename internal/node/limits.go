@@ -52,7 +52,7 @@ func (t *largeTurn) end() {
 func (n *Node) submit(ctx context.Context, key, uid, claim string, spec *state.Spec, again bool) (state.Event, error) {
 	size := spec.Input.BlockBytes()
 	if size > unstagedBytesMax {
-		_ = n.awaitLevel(ctx, 2) // the error is below
+		_ = n.awaitLevel(ctx, "the job", 2) // the error is below
 	}
 	cluster, _ := n.views.Cluster()
 	switch {

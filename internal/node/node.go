@@ -82,6 +82,7 @@ type Node struct {
 	fetches logFetches
 	large   chan struct{} // turns of large submits: see largeTurn
 	members atomic.Pointer[replica.Members]
+	access  atomic.Pointer[state.Access]
 	// received is the latest volatile state from the leader; nil before the first, and on the leader. Run stores it.
 	received atomic.Pointer[volatileState]
 
@@ -137,6 +138,7 @@ func New(cfg Config) *Node {
 	}
 	n.Reader = view.NewReader(n.views, n, cfg.Stores, cfg.Spool)
 	n.loop.publisher = view.NewPublisher(n.views, api.Cluster{Name: cfg.Cluster, Version: cfg.Version, Spool: cfg.Spool})
+	n.publishAccess()
 	members := cfg.Log.Members()
 	n.members.Store(&members)
 	n.loop.controller.SetMembers(Members(members))
@@ -294,6 +296,7 @@ func (n *Node) step(ctx context.Context) error {
 	if len(effects.Replies) > 0 || len(effects.Facts) > 0 {
 		n.loop.publisher.Hurry()
 	}
+	n.publishAccess() // a reply says that it is in force
 	n.poll(now)
 	n.watchProgress(ctx, now)
 	n.loop.publisher.Publish(now, n.index(), n.loop.controller.Machine(), n.volatile())

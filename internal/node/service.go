@@ -55,10 +55,10 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	uid := newID()
 	spec := n.spec(req, &planned, uid)
 	spec.User = access.From(ctx).Name // not req.User: anyone could claim any
-	if err := n.awaitLevel(ctx, spec.Level()); err != nil {
+	if err := n.awaitLevel(ctx, "the job", spec.Level()); err != nil {
 		return 0, nil, err
 	}
-	if spec.Input.Kind == state.InputFiles && n.awaitLevel(ctx, 2) != nil { // its first start takes a moment
+	if spec.Input.Kind == state.InputFiles && n.awaitLevel(ctx, "the job", 2) != nil { // its first start takes a moment
 		planned.Warnings = append(planned.Warnings, "the job does not notice if a file of its input changes: some leaders of the cluster have an older version")
 	}
 	if key == "" {
@@ -89,7 +89,8 @@ func planProblem(err error, detail, location string) error {
 }
 
 // awaitLevel waits until the cluster has a feature level, which takes a moment after its first start, and refuses what needs it otherwise.
-func (n *Node) awaitLevel(ctx context.Context, level uint32) error {
+// What names it.
+func (n *Node) awaitLevel(ctx context.Context, what string, level uint32) error {
 	reached := func() (bool, error) {
 		c, _ := n.views.Cluster()
 		return c.Level >= level, nil
@@ -100,8 +101,8 @@ func (n *Node) awaitLevel(ctx context.Context, level uint32) error {
 		return err
 	}
 	c, _ := n.views.Cluster()
-	return api.Unavailable("the job needs feature level %d, and the cluster is at %d until every leader is connected and runs version %s or "+
-		"newer: upgrade the others (bridgefour leaders lists them), then submit it again", level, c.Level, n.cfg.Version)
+	return api.Unavailable("%s needs feature level %d, and the cluster is at %d until every leader is connected and runs version %s or "+
+		"newer: upgrade the others (bridgefour leaders lists them), then try again", what, level, c.Level, n.cfg.Version)
 }
 
 // jobKey separates clients' keys from the leader's own.

@@ -27,8 +27,14 @@ const (
 	cmdOutputLost
 	cmdStage
 	cmdUnstage
+	cmdPutToken
+	cmdRevokeToken
+	cmdEnroll
+	cmdRevokeMachine
+	cmdPutAuthority
+	cmdDropAuthority
 
-	cmdLast = cmdUnstage
+	cmdLast = cmdDropAuthority
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -54,6 +60,10 @@ type command struct {
 	changed     []FileChange
 	tail        *Tail // of a failure
 	warnings    []Warning
+	token       *Token
+	enrolment   *Enrolment
+	authority   *Authority
+	id          string // of a token, or a key's fingerprint
 }
 
 func (c *codec) command(m *command) {
@@ -95,6 +105,10 @@ func (c *codec) command(m *command) {
 		records(c, 21, &m.changed, (*codec).fileChange)
 		optional(c, 22, &m.tail, (*codec).tail)
 		records(c, 23, &m.warnings, (*codec).warning)
+		optional(c, 24, &m.token, (*codec).token)
+		optional(c, 25, &m.enrolment, (*codec).enrolment)
+		optional(c, 26, &m.authority, (*codec).authority)
+		c.string(27, &m.id)
 	}
 	c.end("a command")
 }
@@ -118,10 +132,29 @@ func (c *codec) nextCommand(m *command) (kind int) {
 		return kind
 	}
 	c.nested(func() { c.command(m) })
-	if kind == cmdSubmit && m.spec == nil || kind == cmdRegister && m.info == nil || kind == cmdFailed && m.failure == nil {
+	if m.incomplete(kind) {
 		d.fail()
 	}
 	return kind
+}
+
+// incomplete reports whether a command lacks the record that its kind is about.
+func (m *command) incomplete(kind int) bool {
+	switch kind {
+	case cmdSubmit:
+		return m.spec == nil
+	case cmdRegister:
+		return m.info == nil
+	case cmdFailed:
+		return m.failure == nil
+	case cmdPutToken:
+		return m.token == nil
+	case cmdEnroll:
+		return m.enrolment == nil
+	case cmdPutAuthority, cmdDropAuthority:
+		return m.authority == nil
+	}
+	return false
 }
 
 // Entry builds a log entry: a batch of commands that are applied in order. Its time is the proposing leader's clock; the
@@ -300,4 +333,41 @@ func (e *Entry) Register(key string, w *WorkerInfo) {
 // SetWorker changes a worker's status.
 func (e *Entry) SetWorker(key string, id WorkerID, status WorkerStatus) {
 	e.add(cmdWorker, &command{key: key, worker: id, status: status})
+}
+
+// The commands below need feature level 2: below that, they add nothing.
+
+// PutToken adds a token; the machine sets when it was created. The id must be new.
+func (e *Entry) PutToken(key string, t *Token) {
+	e.addAccess(cmdPutToken, &command{key: key, token: t})
+}
+
+// RevokeToken removes a token.
+func (e *Entry) RevokeToken(key, id string) { e.addAccess(cmdRevokeToken, &command{key: key, id: id}) }
+
+// Enroll adds a machine by its key, or renews it; the machine sets the times. It is refused for a revoked key, and for one of another role.
+func (e *Entry) Enroll(key string, machine *Enrolment) {
+	e.addAccess(cmdEnroll, &command{key: key, enrolment: machine})
+}
+
+// RevokeMachine revokes the key of a machine for good.
+func (e *Entry) RevokeMachine(key, fingerprint string) {
+	e.addAccess(cmdRevokeMachine, &command{key: key, id: fingerprint})
+}
+
+// PutAuthority adds the next certificate authority. Its number must be that after the newest one's, so that of two leaders that make one
+// only one succeeds.
+func (e *Entry) PutAuthority(key string, a *Authority) {
+	e.addAccess(cmdPutAuthority, &command{key: key, authority: a})
+}
+
+// DropAuthority removes an authority that is not the newest.
+func (e *Entry) DropAuthority(key string, number uint64) {
+	e.addAccess(cmdDropAuthority, &command{key: key, authority: &Authority{Number: number}})
+}
+
+func (e *Entry) addAccess(kind int, c *command) {
+	if e.level >= 2 {
+		e.add(kind, c)
+	}
 }

@@ -247,6 +247,25 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Stage("stage-5", "uid10", 0, staged.Blocks)
 			e.Unstage("unstage", "uid9")
 		})
+		entry(func(e *Entry) {
+			e.PutToken("token-1", &Token{ID: "t1", Hash: [32]byte{0, 1, 0xff}, Role: "submit", User: "ann", Expires: 1_800_000_000_000})
+			e.PutToken("token-2", &Token{ID: "t2", Hash: [32]byte{2}, Role: "admin"})
+			e.PutToken("token-3", &Token{ID: "t2", Role: "admin"})
+			e.PutToken("token-4", &Token{ID: "t4"})
+			e.RevokeToken("token-5", "t4")
+			e.RevokeToken("token-6", "t4")
+			e.Enroll("enroll-1", &Enrolment{Fingerprint: "f1", Role: "worker", Name: "alpha"})
+			e.Enroll("enroll-2", &Enrolment{Fingerprint: "f2", Role: "leader", Name: "beta"})
+			e.RevokeMachine("revoke-1", "f2")
+			e.PutAuthority("authority-1", &Authority{Number: 1, Certificate: []byte("\xffcert"), Key: []byte("sealed")})
+			e.PutAuthority("authority-2", &Authority{Number: 2, Certificate: []byte("cert 2"), Cross: []byte("cross"), Key: []byte("sealed 2")})
+			e.PutAuthority("authority-2", &Authority{Number: 3, Certificate: []byte("cert 3"), Cross: []byte("cross 3")})
+		})
+		entry(func(e *Entry) {
+			e.Enroll("enroll-1", &Enrolment{Fingerprint: "f1", Role: "worker", Name: "alpha again"})
+			e.DropAuthority("drop-1", 1)
+			e.DropAuthority("drop-3", 3)
+		})
 	}
 	return log
 }
@@ -316,6 +335,9 @@ func meaning(m *Machine) string {
 	for i := range m.staged {
 		describe(&b, fmt.Sprintf("staged %q, at %d", m.staged[i].uid, m.staged[i].time), reflect.ValueOf(m.staged[i].blocks))
 	}
+	describe(&b, "token", reflect.ValueOf(m.access.Tokens()))
+	describe(&b, "machine", reflect.ValueOf(m.access.Enrolments()))
+	describe(&b, "authority", reflect.ValueOf(m.access.Authorities()))
 	for _, q := range m.requests.order {
 		fmt.Fprintf(&b, "request %q: job %d, sum %x, at %d\n", q.key, q.job, q.sum, q.time)
 	}

@@ -1,4 +1,4 @@
-// Package state is the replicated state machine: jobs, stages, tasks and workers.
+// Package state is the replicated state machine: jobs, stages, tasks, workers, and who may use them.
 //
 // Commands go in, in log order; the new state and events come out:
 //

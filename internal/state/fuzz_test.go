@@ -21,6 +21,9 @@ func busy(tb testing.TB) *Machine {
 	e.Stop("", 4)
 	e.Submit("k5", "u5", "", &Spec{Output: "/5"})
 	e.Failed(5, 0, 0, Failure{Kind: BadInput, Message: "gone"}, nil)
+	e.PutToken("", &Token{ID: "t1", Role: "submit"})
+	e.Enroll("", &Enrolment{Fingerprint: "f1", Role: "worker"})
+	e.PutAuthority("", &Authority{Number: 1, Certificate: []byte("c")})
 	mustApply(tb, m, e)
 	return m
 }
@@ -62,6 +65,18 @@ func entries(level uint32) [][]byte {
 			e.SubmitStaged("k8", "u8", 1, &Spec{Output: "/8", Input: input})
 			e.Stage("s", "u7", 0, input.Blocks)
 			e.Unstage("s", "u6")
+		},
+		func(e *Entry) {
+			e.PutToken("p", &Token{ID: "t2", Hash: [32]byte{7}, Role: "admin", User: "ann", Expires: 1})
+			e.RevokeToken("p", "t1")
+		},
+		func(e *Entry) {
+			e.Enroll("e", &Enrolment{Fingerprint: "f2", Role: "leader", Name: "n"})
+			e.RevokeMachine("e", "f1")
+		},
+		func(e *Entry) {
+			e.PutAuthority("a", &Authority{Number: 2, Certificate: []byte("c"), Cross: []byte("x"), Key: []byte("k")})
+			e.DropAuthority("a", 1)
 		},
 		func(e *Entry) { // a task as far out as there can be one
 			e.Submit("", "far", "", &Spec{Output: "/far", Input: Input{Kind: InputRange, Tasks: MaxTasks}})
@@ -167,6 +182,8 @@ func FuzzRestore(f *testing.F) {
 
 // dumpReaders calls what readers call, for the first and last tasks of each stage.
 func dumpReaders(m *Machine) {
+	m.Access().Token("t1")
+	m.Access().Enrolment("f1")
 	m.FactsAfter(Position{})
 	m.FactsAfter(Position{Index: m.Index()})
 	for _, id := range m.Jobs() {

@@ -24,6 +24,7 @@ type Machine struct {
 	staged     []staging    // oldest first
 	inputs     uint64       // see InputBytes
 	tails      []KeptTail   // oldest first; snapshots share them
+	access     *Access      // replaced when it changes
 	level      uint32       // see Level
 	needs      string       // see Needs
 	facts      uint32       // recorded for the entry that is being applied
@@ -34,7 +35,7 @@ type Machine struct {
 func New() *Machine {
 	return &Machine{
 		jobs: map[JobID]*Job{}, workers: map[WorkerID]*Worker{}, byIdentity: map[string]WorkerID{},
-		requests: requests{byKey: map[string]*request{}},
+		requests: requests{byKey: map[string]*request{}}, access: &Access{},
 	}
 }
 
@@ -127,6 +128,18 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 		err = m.stage(c)
 	case cmdUnstage:
 		m.takeStaged(c.uid)
+	case cmdPutToken:
+		err = m.putToken(*c.token)
+	case cmdRevokeToken:
+		err = m.revokeToken(c.id)
+	case cmdEnroll:
+		err = m.enroll(*c.enrolment)
+	case cmdRevokeMachine:
+		err = m.revokeMachine(c.id)
+	case cmdPutAuthority:
+		err = m.putAuthority(*c.authority)
+	case cmdDropAuthority:
+		err = m.dropAuthority(c.authority.Number)
 	case cmdRaiseLevel:
 		if c.level > m.level {
 			m.level, m.needs = c.level, c.needs

@@ -21,6 +21,10 @@ type model struct {
 	joined  WorkerID
 	staged  []modelStaging // oldest first
 
+	tokens      map[string]Token
+	machines    map[string]Enrolment
+	authorities map[uint64]Authority
+
 	facts   []string // all of them
 	answers []string // what the requests of the last entry were told
 	wins    []bool   // the verdicts of the last entry
@@ -79,7 +83,10 @@ type modelKey struct {
 }
 
 func newModel() *model {
-	return &model{jobs: map[JobID]*modelJob{}, keys: map[string]modelKey{}, workers: map[WorkerID]*Worker{}}
+	return &model{
+		jobs: map[JobID]*modelJob{}, keys: map[string]modelKey{}, workers: map[WorkerID]*Worker{},
+		tokens: map[string]Token{}, machines: map[string]Enrolment{}, authorities: map[uint64]Authority{},
+	}
 }
 
 func newModelStage(spec StageSpec, action string) *modelStage {
@@ -598,6 +605,77 @@ func (m *model) setWorker(key string, id WorkerID, to WorkerStatus) {
 	m.answer(key, "worker %d", id)
 }
 
+// answerIf answers with success, or that the command is refused.
+func (m *model) answerIf(key string, done bool) {
+	if done {
+		m.answer(key, "job 0")
+	} else {
+		m.answer(key, "refused")
+	}
+}
+
+func (m *model) putToken(key string, t Token) {
+	_, known := m.tokens[t.ID]
+	if !known {
+		maps.DeleteFunc(m.tokens, func(_ string, old Token) bool { return old.Expires > 0 && old.Expires+7*24*3600*1000 < m.time })
+		t.Created = m.time
+		m.tokens[t.ID] = t
+	}
+	m.answerIf(key, !known)
+}
+
+func (m *model) revokeToken(key, id string) {
+	_, known := m.tokens[id]
+	delete(m.tokens, id)
+	m.answerIf(key, known)
+}
+
+func (m *model) enroll(key string, e Enrolment) {
+	old, known := m.machines[e.Fingerprint]
+	accepted := !known || old.Revoked == 0 && old.Role == e.Role
+	if accepted {
+		e.Enrolled, e.Renewed = m.time, m.time
+		if known {
+			e.Enrolled = old.Enrolled
+		}
+		m.machines[e.Fingerprint] = e
+	}
+	m.answerIf(key, accepted)
+}
+
+func (m *model) revokeMachine(key, fingerprint string) {
+	e, known := m.machines[fingerprint]
+	if known && e.Revoked == 0 {
+		e.Revoked = m.time
+		m.machines[fingerprint] = e
+	}
+	m.answerIf(key, known)
+}
+
+func (m *model) newest() (number uint64) {
+	for n := range m.authorities {
+		number = max(number, n)
+	}
+	return number
+}
+
+func (m *model) putAuthority(key string, a Authority) {
+	accepted := a.Number == m.newest()+1 && len(m.authorities) < 4
+	if accepted {
+		a.Created = m.time
+		m.authorities[a.Number] = a
+	}
+	m.answerIf(key, accepted)
+}
+
+func (m *model) dropAuthority(key string, number uint64) {
+	_, accepted := m.authorities[number]
+	if accepted = accepted && number != m.newest(); accepted {
+		delete(m.authorities, number)
+	}
+	m.answerIf(key, accepted)
+}
+
 // dump writes the whole state down, in the words that dumpMachine uses.
 func (m *model) dump() string {
 	var b strings.Builder
@@ -646,6 +724,7 @@ func (m *model) dump() string {
 	for _, id := range slices.Sorted(maps.Keys(m.workers)) {
 		fmt.Fprintf(&b, "worker %d %+v\n", id, *m.workers[id])
 	}
+	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n", m.tokens, m.machines, m.authorities)
 	return b.String()
 }
 
@@ -679,6 +758,17 @@ func dumpMachine(m *Machine) string {
 	for _, id := range m.Workers() {
 		fmt.Fprintf(&b, "worker %d %+v\n", id, *m.Worker(id))
 	}
+	tokens, machines, authorities := map[string]Token{}, map[string]Enrolment{}, map[uint64]Authority{}
+	for _, t := range m.Access().Tokens() {
+		tokens[t.ID] = *t
+	}
+	for _, e := range m.Access().Enrolments() {
+		machines[e.Fingerprint] = *e
+	}
+	for _, a := range m.Access().Authorities() {
+		authorities[a.Number] = a
+	}
+	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n", tokens, machines, authorities)
 	return b.String()
 }
 

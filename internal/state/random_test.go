@@ -65,6 +65,7 @@ func TestRandom(t *testing.T) {
 			"raise":    w.raise,
 			"stage":    w.stageInput,
 			"stage_":   w.stageInput,
+			"access":   w.access,
 		})
 		w.apply(t)
 		w.replay(t)
@@ -146,6 +147,42 @@ func (w *world) stageInput(t *rapid.T) {
 	}
 	w.entry.Stage(key, uid, before, blocks)
 	w.expect = append(w.expect, func() { w.model.stage(key, uid, before, len(blocks)) })
+}
+
+// access changes the tables of who may use the cluster.
+func (w *world) access(t *rapid.T) {
+	if w.entry.level < 2 {
+		return
+	}
+	key, id := keyGen.Draw(t, "key"), rapid.SampledFrom([]string{"t1", "t2", "t3"}).Draw(t, "id")
+	number := rapid.Uint64Range(0, 6).Draw(t, "number")
+	switch rapid.IntRange(0, 5).Draw(t, "change") {
+	case 0:
+		token := Token{ID: id, Hash: [32]byte{1, 2}, Role: messageGen.Draw(t, "role"), User: messageGen.Draw(t, "user"), Expires: w.now * rapid.Int64Range(0, 1).Draw(t, "expires")}
+		w.entry.PutToken(key, &token)
+		w.expect = append(w.expect, func() { w.model.putToken(key, token) })
+	case 1:
+		w.entry.RevokeToken(key, id)
+		w.expect = append(w.expect, func() { w.model.revokeToken(key, id) })
+	case 2:
+		machine := Enrolment{Fingerprint: id, Role: rapid.SampledFrom([]string{"worker", "leader"}).Draw(t, "role"), Name: messageGen.Draw(t, "name")}
+		w.entry.Enroll(key, &machine)
+		w.expect = append(w.expect, func() { w.model.enroll(key, machine) })
+	case 3:
+		w.entry.RevokeMachine(key, id)
+		w.expect = append(w.expect, func() { w.model.revokeMachine(key, id) })
+	case 4:
+		if rapid.Bool().Draw(t, "next") {
+			w.apply(t)
+			number = w.model.newest() + 1
+		}
+		authority := Authority{Number: number, Certificate: []byte("certificate"), Cross: []byte(id)[:number%2], Key: []byte(id)}
+		w.entry.PutAuthority(key, &authority)
+		w.expect = append(w.expect, func() { w.model.putAuthority(key, authority) })
+	default:
+		w.entry.DropAuthority(key, number)
+		w.expect = append(w.expect, func() { w.model.dropAuthority(key, number) })
+	}
 }
 
 // planGen draws a plan; nil: the default one.
@@ -326,7 +363,7 @@ func (w *world) worker(t *rapid.T) {
 // pass lets time pass, or jump back, for the next entry.
 func (w *world) pass(t *rapid.T) {
 	w.apply(t)
-	w.now = max(1, w.now+rapid.SampledFrom([]int64{1, 1000, -5000, 16 * 60 * 1000, 24 * 3600 * 1000, 24*3600*1000 + 1}).Draw(t, "passed"))
+	w.now = max(1, w.now+rapid.SampledFrom([]int64{1, 1000, -5000, 16 * 60 * 1000, 24 * 3600 * 1000, 24*3600*1000 + 1, 8 * 24 * 3600 * 1000}).Draw(t, "passed"))
 	w.entry = NewEntry(w.now, w.m.Level())
 }
 

@@ -34,6 +34,7 @@ func (m *Machine) Snapshot() *Snapshot {
 		index: m.index, time: m.time, lastJob: m.lastJob, lastWorker: m.lastWorker,
 		jobs: maps.Clone(m.jobs), workers: maps.Clone(m.workers), requests: requests{order: m.requests.order}, history: m.history,
 		tails:  slices.Clip(m.tails),
+		access: m.access,
 		staged: slices.Clone(m.staged),
 		level:  m.level, needs: m.needs,
 	}
@@ -60,6 +61,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	jobs, staged := uint64(len(m.jobs)), uint64(len(m.staged))
 	out.record(func(c *codec) { c.header(m, &jobs, &staged) })
 	out.record(func(c *codec) { c.history(&m.history, &m.tails) })
+	if m.level >= 2 {
+		out.record(func(c *codec) { c.accessTables(m.access) })
+	}
 	for i := range m.staged {
 		s := &m.staged[i]
 		blocks := uint64(len(s.blocks))
@@ -112,6 +116,11 @@ func Restore(r io.Reader) (*Machine, error) {
 	}
 	if err := in.read("history", func(c *codec) { c.history(&m.history, &m.tails) }); err != nil {
 		return nil, err
+	}
+	if in.level >= 2 {
+		if err := in.read("access", func(c *codec) { c.accessTables(m.access) }); err != nil {
+			return nil, err
+		}
 	}
 	for range staged {
 		if err := in.readStaging(m); err != nil {

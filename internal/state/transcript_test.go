@@ -26,6 +26,10 @@ import (
 //	stage UID BLOCKS [staged=N] [key=K]         stages so many blocks after N; submit takes them by staged=N
 //	unstage UID [key=K] · staged                the latter is not logged: shows what is staged
 //	register IDENTITY [host=H]      worker W STATUS
+//	token ID [role=R] [user=U] [expires=T] · revoke_token ID
+//	enroll FINGERPRINT [role=R] [name=N] · revoke_machine FINGERPRINT
+//	authority N · drop_authority N
+//	access                                      not logged: shows who may use the cluster
 //	raw HEX                                     bytes after the entry's commands
 //	job N · jobs · workers                      not logged: shows the state
 //	runs JOB/STAGE                              not logged: shows where and when its tasks ran
@@ -79,6 +83,8 @@ func (s *story) block(commands [][]string) string {
 			shows = append(shows, s.staged)
 		case "workers":
 			shows = append(shows, s.workers)
+		case "access":
+			shows = append(shows, s.access)
 		case "history":
 			shows = append(shows, func() string { return s.history(append(words, "0-0")[1]) })
 		case "restore":
@@ -126,6 +132,21 @@ func (s *story) workers() string {
 	for _, id := range s.m.Workers() {
 		w := s.m.Worker(id)
 		fmt.Fprintf(&b, "worker %d %v %s on %q\n", id, w.Status, w.Identity, w.Host)
+	}
+	return b.String()
+}
+
+// access shows who may use the cluster.
+func (s *story) access() string {
+	var b strings.Builder
+	for _, t := range s.m.Access().Tokens() {
+		fmt.Fprintf(&b, "token %s: %s %s, created %d, expires %d\n", t.ID, t.Role, t.User, t.Created, t.Expires)
+	}
+	for _, e := range s.m.Access().Enrolments() {
+		fmt.Fprintf(&b, "%s %s %s: enrolled %d, renewed %d, revoked %d\n", e.Role, e.Fingerprint, e.Name, e.Enrolled, e.Renewed, e.Revoked)
+	}
+	for _, a := range s.m.Access().Authorities() {
+		fmt.Fprintf(&b, "authority %d: created %d\n", a.Number, a.Created)
 	}
 	return b.String()
 }
@@ -229,6 +250,18 @@ func (s *story) command(e *Entry, words []string) {
 			status++
 		}
 		e.SetWorker(set["key"], WorkerID(s.number(list[0])), status)
+	case "token":
+		e.PutToken(set["key"], &Token{ID: list[0], Role: set["role"], User: set["user"], Expires: int64(s.number(set["expires"]))})
+	case "revoke_token":
+		e.RevokeToken(set["key"], list[0])
+	case "enroll":
+		e.Enroll(set["key"], &Enrolment{Fingerprint: list[0], Role: set["role"], Name: set["name"]})
+	case "revoke_machine":
+		e.RevokeMachine(set["key"], list[0])
+	case "authority":
+		e.PutAuthority(set["key"], &Authority{Number: s.number(list[0]), Certificate: []byte("certificate")})
+	case "drop_authority":
+		e.DropAuthority(set["key"], s.number(list[0]))
 	case "raw":
 		for _, word := range list {
 			v, err := strconv.ParseUint(word, 16, 8)
