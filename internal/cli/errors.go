@@ -66,7 +66,7 @@ func (a *app) report(err error) int {
 	switch {
 	case errors.As(err, &usage):
 		a.stderr.Printf("See '%s --help'.", usage.command)
-	case errors.Is(err, client.ErrUnreachable):
+	case exit == nil && errors.Is(err, client.ErrUnreachable):
 		a.stderr.Printf("Is a leader running there? Choose another with --cluster or BRIDGEFOUR_CLUSTER; 'bridgefour dev' starts one on this machine.")
 	}
 	return code

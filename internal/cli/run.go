@@ -332,7 +332,7 @@ func (r *embeddedRun) interrupted(ctx context.Context, err error) error {
 		what = "interrupted"
 	}
 	r.app.stderr.Printf("%s; finished tasks are kept: 'bridgefour run --resume %s' continues", what, r.dir.info.ID)
-	return err
+	return &exitError{code: exitCode(err), err: err} // without advice about clusters
 }
 
 // writeFailures writes all failed tasks to a file, since the embedded cluster ends with this process.

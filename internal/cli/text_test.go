@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
 )
 
 func TestTexts(t *testing.T) {
@@ -171,5 +175,31 @@ func TestLogPrinter(t *testing.T) {
 	want := "1/map/0: one\n1/map/1#1: lost\n1/map/0: two\n1/map/1: won\n1/map/0: three\n"
 	if out.String() != want {
 		t.Errorf("printed %q, want %q", out.String(), want)
+	}
+}
+
+// TestReportOfARun: an embedded run that cannot reach its own leader gives no advice about other clusters.
+func TestReportOfARun(t *testing.T) {
+	for _, test := range []struct {
+		err    error
+		advice bool
+	}{
+		{client.ErrUnreachable, true},
+		{&exitError{code: exitUnreachable, err: client.ErrUnreachable}, false},
+	} {
+		name := filepath.Join(t.TempDir(), "stderr")
+		file, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := &app{stderr: newConsole(file)}
+		code := a.report(test.err)
+		text, err := os.ReadFile(name)
+		if err = errors.Join(err, file.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if code != exitUnreachable || strings.Contains(string(text), "--cluster") != test.advice {
+			t.Errorf("report(%v) = %d, %q; want %d, with advice: %v", test.err, code, text, exitUnreachable, test.advice)
+		}
 	}
 }

@@ -64,7 +64,7 @@ func TestOutputDiskFull(t *testing.T) {
 	other := c.submit(&api.JobRequest{Range: numbers(8), Output: c.path("elsewhere"), Program: item(printItem)})
 	c.done(other)
 	job := c.fails(id)
-	wantText(t, job.Error, out, "no space left on device", "make room", "bridgefour retry")
+	wantText(t, job.Error, out, "no space left on device", "make room", "run the failed tasks again")
 	for _, task := range c.tasks(id, api.TaskQuery{Status: api.TaskDead}) {
 		if last := task.Failures[len(task.Failures)-1]; last.Kind != "output_error" {
 			t.Errorf("%s: %+v, want output_error", task.Name, last)

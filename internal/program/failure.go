@@ -33,7 +33,7 @@ func JobFailure(err error) *Failure {
 // OutputFailure is a failure to write the output. The store's error names the file and the way out.
 func OutputFailure(err error) *Failure {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return Failed(wire.FailureKind_OUTPUT_ERROR, "output: %v, then bridgefour retry", err)
+		return Failed(wire.FailureKind_OUTPUT_ERROR, "output: %v, then run the failed tasks again", err)
 	}
 	return Failed(wire.FailureKind_OUTPUT_ERROR, "output: %v", err)
 }

@@ -32,7 +32,7 @@ func (e *logFullError) Error() string {
 		cause = fmt.Sprintf(" (%v)", e.err)
 	}
 	return fmt.Sprintf("no room for the log: the disk under %s has %.1f MB free, the log needs %.1f MB%s; "+
-		"make room there: the log then continues by itself, and nothing acknowledged is lost",
+		"make room there; nothing acknowledged is lost",
 		e.dir, float64(e.free)/1e6, float64(e.need)/1e6, cause)
 }
 

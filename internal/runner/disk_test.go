@@ -31,12 +31,12 @@ func TestFullDisk(t *testing.T) {
 	f := newBuiltin(t, &wire.Job{}, fill)
 	f.output = filepath.Join(disk, "out")
 	f.job.Output = f.output
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUTPUT_ERROR, f.output, "no space left on device", "of 1.0 MiB left", "make room", "then bridgefour retry")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUTPUT_ERROR, f.output, "no space left on device", "of 1.0 MiB left", "make room", "then run the failed tasks again")
 
 	f = shell(t, &wire.Job{}, "head -c 4000000 /dev/zero")
 	f.output = filepath.Join(disk, "out")
 	f.job.Output = f.output
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUTPUT_ERROR, f.output, "no space left on device", "of 1.0 MiB left", "make room", "then bridgefour retry")
+	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_OUTPUT_ERROR, f.output, "no space left on device", "of 1.0 MiB left", "make room", "then run the failed tasks again")
 
 	f = shell(t, &wire.Job{}, "echo there is room again")
 	f.output = filepath.Join(disk, "out")

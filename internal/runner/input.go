@@ -68,7 +68,7 @@ func (f *plannedFile) changed(now blob.Version, first bool) error {
 		since = "it was opened"
 	}
 	if f.whole {
-		wayOut = "bridgefour retry, or run --resume, reads it as it is now"
+		wayOut = "running the failed tasks again reads it as it is now"
 	}
 	return bridgefour.BadInput(fmt.Errorf("input %q has changed since %s: it was %s; it is %s (on %s); %s", f.path, since, was, is, f.host, wayOut))
 }

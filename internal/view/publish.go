@@ -100,7 +100,7 @@ func publicJob(j *state.Job, volatile Volatile) *api.Job {
 		v.Warnings = append(v.Warnings, fmt.Sprintf("task %d/%s/%d: %s", j.ID, spec.Stages[w.Stage].Name, w.Task, w.Text))
 	}
 	if len(j.Warnings) == state.WarningsMax {
-		v.Warnings = append(v.Warnings, fmt.Sprintf("only the first %d warnings are kept; other tasks may have some, in their logs", state.WarningsMax))
+		v.Warnings = append(v.Warnings, fmt.Sprintf("more tasks may have warnings: the first %d of a job are kept", state.WarningsMax))
 	}
 	leased := volatile.Leased(j.ID)
 	for i, s := range j.Stages {
