@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -150,7 +152,7 @@ func (e *explainer) reservation() {
 	}
 	need, free := needed(e.job.Spec), fmt.Sprintf("%d of %s free", r.SlotsFree, counted(uint64(r.Slots), "slot"))
 	if r.Memory > 0 {
-		free += fmt.Sprintf(", %d of %s of memory", r.MemoryFree, counted(r.Memory, "byte"))
+		free += fmt.Sprintf(", %s of %s of memory", humanize.IBytes(r.MemoryFree), humanize.IBytes(r.Memory))
 	}
 	e.because("its next task needs %s; worker %d is being emptied for it, %s", need, r.Worker, free)
 }
@@ -162,7 +164,7 @@ func needed(spec *state.Spec) string {
 		need += " at once"
 	}
 	if spec.Memory > 0 {
-		need += fmt.Sprintf(" and %s of memory", counted(spec.Memory, "byte"))
+		need += fmt.Sprintf(" and %s of memory", humanize.IBytes(spec.Memory))
 	}
 	return need
 }
@@ -243,7 +245,7 @@ func lacks(spec *state.Spec, w *state.Worker) []string {
 		list = append(list, fmt.Sprintf("an attempt needs %s, it has %d", counted(uint64(spec.SlotsPerTask), "slot"), w.Slots))
 	}
 	if w.Memory > 0 && spec.Memory > w.Memory {
-		list = append(list, fmt.Sprintf("an attempt needs %d bytes of memory, it has %d", spec.Memory, w.Memory))
+		list = append(list, fmt.Sprintf("an attempt needs %s of memory, it has %s", humanize.IBytes(spec.Memory), humanize.IBytes(w.Memory)))
 	}
 	if len(list) == 0 && spec.Protocol() > 1 {
 		list = append(list, fmt.Sprintf("its version, %s, knows neither its records nor its environment: upgrade it", w.Version))
@@ -309,7 +311,7 @@ func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 	case api.TaskRunning:
 		out.Reasons = append(out.Reasons, fmt.Sprintf("attempt %d is leased to worker %d", t.Attempts, t.Worker))
 	case api.TaskDone:
-		out.Reasons = append(out.Reasons, fmt.Sprintf("its output (%s) is committed, after %s", counted(t.Size, "byte"), counted(uint64(t.Attempts), "attempt")))
+		out.Reasons = append(out.Reasons, fmt.Sprintf("its output (%s) is committed, after %s", humanize.IBytes(t.Size), counted(uint64(t.Attempts), "attempt")))
 	case api.TaskDead:
 		out.Reasons = append(out.Reasons, "it is dead, after "+counted(uint64(t.Attempts), "attempt"))
 		out.Advice = append(out.Advice, "fix the cause, then retry the job", "bridgefour logs "+t.Name+" shows its log")
