@@ -234,6 +234,21 @@ func Relation(ctx context.Context, l, dir Location) string {
 	return ""
 }
 
+// DataDir returns the data directory of a worker or a leader that a local location, with resolved links, is or is inside of; empty: none.
+func DataDir(ctx context.Context, l Location) Location {
+	if l.scheme() != "" {
+		return ""
+	}
+	for dir := NewFiles().Resolve(ctx, l); ; dir = dir.Dir() {
+		switch {
+		case datadir.Is(string(dir)):
+			return dir
+		case dir.IsRoot():
+			return ""
+		}
+	}
+}
+
 // CheckWritable implements Store.
 func (s *Files) CheckWritable(ctx context.Context, dir Location) error {
 	for {

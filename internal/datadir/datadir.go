@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,24 @@ func Mkdir(dir string, ours func(name string) bool) error {
 		return tighten(dir)
 	}
 	return nil
+}
+
+// Is reports whether dir is the data directory of a worker or a leader, of whatever cluster.
+func Is(dir string) bool {
+	worker := regexp.MustCompile(`^[0-9a-f]{32}\n$`)
+	leader := regexp.MustCompile(`^bridgefour log `)
+	return holds(filepath.Join(dir, "identity"), worker) || holds(filepath.Join(dir, "log", "FORMAT"), leader)
+}
+
+// holds reports whether a small file has that content.
+func holds(path string, content *regexp.Regexp) bool {
+	const sizeMax = 64
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > sizeMax {
+		return false
+	}
+	text, err := os.ReadFile(path)
+	return err == nil && content.Match(text)
 }
 
 // tighten closes a file or folder of this user to all others.

@@ -33,6 +33,10 @@ func (p *planner) output(ctx context.Context) error {
 			return nil
 		}
 	}
+	if dir := blob.DataDir(ctx, name); dir != "" {
+		p.fail("output", "output %q is in %q, the data directory of a worker or a leader; use a folder apart from it", name, dir)
+		return nil
+	}
 	if err := store.CheckWritable(ctx, name); err != nil {
 		p.fail("output", "output %q cannot be written: %v", name, err)
 		return nil

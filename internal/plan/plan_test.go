@@ -548,6 +548,29 @@ func TestReserved(t *testing.T) {
 	}
 }
 
+// TestOutputInADataDirectory: also those of workers, and of other clusters, are refused.
+func TestOutputInADataDirectory(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "worker/logs/", "leader/log/", "other/log/FORMAT", "other/identity")
+	for name, text := range map[string]string{"worker/identity": "0123456789abcdef0123456789abcdef\n", "leader/log/FORMAT": "bridgefour log 2\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("worker", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	for output, refused := range map[string]bool{
+		"worker": true, "worker/new/out": true, "link/out": true, "leader/log/out": true, "other": false, "other/out": false, "workers/out": false,
+	} {
+		req := &api.JobRequest{Program: api.Program{Builtin: "AlwaysOk"}, Output: filepath.Join(dir, output), Overwrite: true}
+		_, err := plan.Plan(t.Context(), req, options())
+		if (err != nil) != refused || err != nil && !strings.Contains(err.Error(), "the data directory of a worker or a leader; use a folder apart from it") {
+			t.Errorf("output %q: %v, want refused: %v", output, err, refused)
+		}
+	}
+}
+
 func TestErrorsAreCounted(t *testing.T) {
 	req := command("true")
 	for i := range 123 {

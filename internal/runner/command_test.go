@@ -450,8 +450,8 @@ func TestOutputInTheDataDirectory(t *testing.T) {
 	f := newFixture(t, &wire.Job{Program: commandProgram("echo", "out")})
 	f.slot.runner.dataDir = f.output
 	out := f.run(t.Context(), nil)
-	if out.Failure.GetKind() != wire.FailureKind_OUTPUT_ERROR || !strings.Contains(out.Failure.GetMessage(), "is the data directory of this worker") {
-		t.Errorf("Run() = %v, want an output error that names the data directory", out.Failure)
+	if out.Failure.GetKind() != wire.FailureKind_BAD_INPUT || !strings.Contains(out.Failure.GetMessage(), "is the data directory of this worker") {
+		t.Errorf("Run() = %v, want a failure that is not retried and names the data directory", out.Failure)
 	}
 	f.job.Spool = true // the spool of a leader may share the folder
 	if out := f.run(t.Context(), nil); out.Failure != nil {

@@ -306,7 +306,7 @@ func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
 	}
 	if r.dataDir != "" && !j.GetSpool() {
 		if relation := blob.Relation(ctx, output, blob.Location(r.dataDir)); relation != "" {
-			return &jobState{broken: program.Failed(wire.FailureKind_OUTPUT_ERROR, "output %q %s the data directory of this worker on %s, %q; "+
+			return &jobState{broken: program.Failed(wire.FailureKind_BAD_INPUT, "output %q %s the data directory of this worker on %s, %q; "+
 				"use a folder apart from it", output, relation, r.host, r.dataDir)}
 		}
 	}
