@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
+	"os"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -22,12 +23,24 @@ type Conn interface {
 	Peer() Peer
 }
 
-// peerOf returns the peer of c. Only the address is known of a connection that is no Conn.
+// PeerOf returns the peer of an accepted connection, and asks the kernel for its user. The certificate is up to the caller.
+func PeerOf(c net.Conn) Peer {
+	p := Peer{Address: c.RemoteAddr().String()}
+	if uid, err := peerUser(c); err == nil {
+		p.Local = uid == os.Geteuid() || uid == 0
+	}
+	if _, isUnix := c.RemoteAddr().(*net.UnixAddr); isUnix {
+		p.Address = ""
+	}
+	return p
+}
+
+// peerOf returns the peer of c.
 func peerOf(c net.Conn) Peer {
 	if known, ok := c.(Conn); ok {
 		return known.Peer()
 	}
-	return Peer{Address: c.RemoteAddr().String()}
+	return PeerOf(c)
 }
 
 type peerKey struct{}

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"google.golang.org/grpc"
@@ -35,8 +36,12 @@ func (p *Policy) principal(peer Peer) (Principal, error) {
 	if p.insecure || peer.Local {
 		return p.local, nil
 	}
-	return Principal{}, api.NewProblem(http.StatusUnauthorized,
-		"not authenticated: this server serves only user %q of its own machine", p.local.Name)
+	users := "root"
+	if p.local.Name != users {
+		users = fmt.Sprintf("user %q or root", p.local.Name)
+	}
+	return Principal{}, api.NewProblem(http.StatusUnauthorized, "not authenticated: without a token this server serves only processes of %s on its own machine: "+
+		"run the command as that user, or use a token, which that user creates with 'bridgefour token create'", users)
 }
 
 // Accept returns the request with the principal in its context, or a problem if it is refused. Requests of web pages of other sites

@@ -46,7 +46,7 @@ type embedded struct {
 func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	slots := embeddedSlots(cfg.slots, cfg.workers)
 	n, err := openNode(ctx, node.ProcessConfig{
-		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
+		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Insecure: !transport.IsLoopback(cfg.listen), Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
 		ClusterName: clusterNameDefault,
 		Reserved:    []plan.Reserved{cfg.reserved},
 	})

@@ -82,7 +82,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 		return err
 	}
 	cfg := f.ProcessConfig
-	cfg.Logger, cfg.Version, cfg.Invitable = logger, a.versionText(), true
+	cfg.Logger, cfg.Version, cfg.Invitable, cfg.Insecure = logger, a.versionText(), true, !transport.IsLoopback(cfg.Listen)
 	warnOpen(logger, cfg.Listen)
 	ctx := cmd.Context()
 	for {

@@ -45,7 +45,7 @@ func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string,
 			cfg.Address = discover.Reachable(s.listener.Addr())
 		}
 		cfg.Announce = announcer(&cfg)
-		s.policy = access.NewPolicy(access.Options{Hosts: append(hosts, listen, cfg.Address), Insecure: true})
+		s.policy = access.NewPolicy(access.Options{Hosts: append(hosts, listen, cfg.Address), Insecure: !transport.IsLoopback(listen)})
 	}
 	w, err := worker.New(cfg)
 	if err != nil {

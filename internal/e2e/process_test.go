@@ -38,7 +38,11 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // the system removes temporary files too
+	defer os.RemoveAll(dir)                      //nolint:errcheck // the system removes temporary files too
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // other users run the binary too
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	binary = filepath.Join(dir, "bridgefour")
 	args := []string{"build", "-o", binary, "../../cmd/bridgefour"}
 	if raceDetector {
@@ -82,8 +86,9 @@ type process struct {
 
 // lab is the folder of one test, and the environment of its processes.
 type lab struct {
-	t   *testing.T
-	dir string
+	t    *testing.T
+	dir  string
+	user int // of its processes; 0: this one
 
 	mu      sync.Mutex
 	started int
@@ -113,6 +118,10 @@ func (l *lab) commandOf(ctx context.Context, program string, args ...string) *ex
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + l.path("home"), "XDG_STATE_HOME=" + l.path("state"), "USER=kaladin",
 		"TMPDIR=" + os.TempDir(), "LC_ALL=C", "GORACE=halt_on_error=1",
+	}
+	if l.user != 0 {
+		id := uint32(l.user) //nolint:gosec // a small constant
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 	}
 	return cmd
 }

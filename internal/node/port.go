@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -90,6 +91,7 @@ func (s *splitter) run() error {
 
 // route reads the start of a connection and passes it to its server, or closes it when ctx is done.
 func (s *splitter) route(ctx context.Context, c net.Conn) {
+	peer := access.PeerOf(c)
 	start := make([]byte, len(preface))
 	// The servers set their own deadlines later.
 	n, err := 0, c.SetReadDeadline(time.Now().Add(prefaceTime))
@@ -105,7 +107,7 @@ func (s *splitter) route(ctx context.Context, c net.Conn) {
 	if err == nil {
 		err = c.SetReadDeadline(time.Time{})
 	}
-	begun := &startedConn{Conn: c, start: start[:n], http: string(start[:n]) != preface}
+	begun := &startedConn{Conn: c, peer: peer, start: start[:n], http: string(start[:n]) != preface}
 	switch s.open.begin(c, begun.http, err == nil) {
 	case connGone:
 		_ = c.Close() // it sent nothing, or was dropped
@@ -235,10 +237,14 @@ func (b *branch) Addr() net.Addr { return b.addr }
 // startedConn is a counted connection of which the first bytes were read.
 type startedConn struct {
 	net.Conn
+	peer  access.Peer
 	start []byte
 	http  bool
 	end   func()
 }
+
+// Peer implements access.Conn.
+func (c *startedConn) Peer() access.Peer { return c.peer }
 
 // Write implements net.Conn. gRPC detects clients that do not read by itself.
 func (c *startedConn) Write(b []byte) (int, error) {

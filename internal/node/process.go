@@ -37,6 +37,7 @@ type ProcessConfig struct {
 	Advertise string          // empty: the listen address
 	Spool     string          // empty: spool/ of DataDir
 	Hosts     []string        // further host names that clients use
+	Insecure  bool            // every client may do everything
 	Reserved  []plan.Reserved // further folders apart from which outputs must lie
 
 	// For an empty data directory; in one that is in use, all but the name are ignored.
@@ -89,7 +90,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	if p.advertised == "" {
 		p.advertised = discover.Reachable(l.Addr())
 	}
-	p.policy = access.NewPolicy(access.Options{Hosts: append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised), Insecure: true})
+	p.policy = access.NewPolicy(access.Options{Hosts: append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised), Insecure: cfg.Insecure})
 	if err := p.openLog(ctx); err != nil {
 		return nil, err
 	}
