@@ -246,7 +246,7 @@ func (c *consensus) changeMembers(e *raftpb.Entry) (*Members, error) {
 	if !applied {
 		return members, nil
 	}
-	var notice *raftpb.Message
+	var notice []*raftpb.Message
 	if change.Op == OpRemove && change.Member.ID != c.id && c.soft.RaftState == raft.StateLeader {
 		notice = c.removalNotice(change.Member.ID, e)
 	}
@@ -254,31 +254,33 @@ func (c *consensus) changeMembers(e *raftpb.Entry) (*Members, error) {
 	if err := conf.Equivalent(members.ConfState()); err != nil {
 		return nil, fmt.Errorf("raft and this program disagree about the members: %w", err)
 	}
-	if notice != nil {
-		c.peers = append(c.peers, notice)
-	}
+	c.peers = append(c.peers, notice...)
 	return members, nil
 }
 
-// removalNotice is the message that informs a member that the committed entry e has removed it; nil if the member is too far behind. Raft itself
-// stops sending to it at once, so that it would not learn of its removal.
-func (c *consensus) removalNotice(id uint64, e *raftpb.Entry) *raftpb.Message {
-	match := c.progress()[id].Match
-	term, err := c.log.Term(match)
-	if err != nil || match == 0 || match > e.GetIndex() {
-		match, term = e.GetIndex(), e.GetTerm()
+// removalNotice returns the messages that inform a member that the committed entry e has removed it; none if the member is too far behind.
+// Raft itself stops sending to it at once, so that it would not learn of its removal. Each message has one entry: a member ignores one that
+// begins before its commit index, and that may be ahead of what it has acknowledged.
+func (c *consensus) removalNotice(id uint64, e *raftpb.Entry) []*raftpb.Message {
+	pr := c.progress()[id]
+	prev := min(cmp.Or(pr.Match, pr.Next-1), e.GetIndex()-1) // a new leader has no answer yet, and guesses what the member has
+	term, err := c.log.Term(prev)
+	if err != nil {
+		return nil
 	}
-	var entries []*raftpb.Entry
-	if match < e.GetIndex() {
-		entries, err = c.log.Entries(match+1, e.GetIndex()+1, appendBytesMax)
-		if err != nil || len(entries) < int(e.GetIndex()-match) {
-			return nil
-		}
+	entries, err := c.log.Entries(prev+1, e.GetIndex()+1, appendBytesMax)
+	if err != nil || len(entries) < int(e.GetIndex()-prev) {
+		return nil
 	}
-	return &raftpb.Message{
-		Type: raftpb.MsgApp.Enum(), From: new(c.id), To: new(id), Term: new(c.term),
-		Index: new(match), LogTerm: new(term), Entries: entries, Commit: new(e.GetIndex()),
+	var notice []*raftpb.Message
+	for _, entry := range entries {
+		notice = append(notice, &raftpb.Message{
+			Type: raftpb.MsgApp.Enum(), From: new(c.id), To: new(id), Term: new(c.term),
+			Index: new(prev), LogTerm: new(term), Entries: []*raftpb.Entry{entry}, Commit: new(e.GetIndex()),
+		})
+		prev, term = entry.GetIndex(), entry.GetTerm()
 	}
+	return notice
 }
 
 // peerStatus returns what this node, leading, knows of the other members.

@@ -126,6 +126,21 @@ func TestDeadMemberIsReplaced(t *testing.T) {
 	}
 }
 
+// TestNewLeaderRemovesTheOneBefore: the new leader has not heard from it yet, and so does not know what it holds.
+func TestNewLeaderRemovesTheOneBefore(t *testing.T) {
+	c := newGroup(t, 1, 2, 3)
+	old := c.leader()
+	old.propose("a")
+	c.settle()
+	c.drop = func(m *raftpb.Message) bool { return m.GetFrom() == old.id && m.GetType() == raftpb.MsgAppResp }
+	old.must(old.core.transferLeadership(0))
+	c.until("another leads", func() bool { return c.leader() != old })
+	c.change(Change{Op: OpRemove, Member: Member{ID: old.id}})
+	if !old.core.removed() {
+		t.Error("the leader of before does not know that it was removed")
+	}
+}
+
 func TestChangesOfMembersAreChecked(t *testing.T) {
 	c := newGroup(t, 1, 2, 3)
 	leader := c.leader()
