@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 )
@@ -163,9 +165,6 @@ func TestRemovedMemberEnds(t *testing.T) {
 	}
 	for err := ErrNotLeader; errors.Is(err, ErrNotLeader); {
 		if leader := f.leader(); leader != old {
-			// A leader that has not heard a member yet cannot tell it of its removal; the transport refuses that member later.
-			sure = append(sure, f.put(1)...)
-			f.same(sure, 1, 2, 3)
 			err = leader.RemoveMember(t.Context(), old.ID(), false)
 			if err != nil && !errors.Is(err, ErrNotLeader) {
 				t.Fatal(err)
@@ -201,6 +200,42 @@ func TestRemovedMemberEnds(t *testing.T) {
 		t.Error(err)
 	}
 	f.until("the new address", func() bool { m, _ := follower.members.Get(follower.ID()); return m.Address == "b:2" })
+}
+
+// TestRemovalInOneMessageIsDurable: the entry and its commit index arrive together, and are in one save.
+func TestRemovalInOneMessageIsDurable(t *testing.T) {
+	f := newFleet(t)
+	cfg := Config{Dir: t.TempDir(), ID: 2, Address: "a2", Peers: []Member{{ID: 1, Address: "a1"}, {ID: 2, Address: "a2"}, {ID: 3, Address: "a3"}}}
+	m := f.start(cfg)
+	note, err := json.Marshal(core.Change{Op: core.OpRemove, Member: Member{ID: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change, err := proto.Marshal(&raftpb.ConfChangeV2{
+		Changes: []*raftpb.ConfChangeSingle{{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: new(uint64(2))}}, Context: note,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = m.Receive(t.Context(), &raftpb.Message{
+		Type: raftpb.MsgApp.Enum(), From: new(uint64(1)), To: new(uint64(2)), Term: new(uint64(1)), Index: new(uint64(1)), LogTerm: new(uint64(1)),
+		Entries: []*raftpb.Entry{
+			{Index: new(uint64(2)), Term: new(uint64(1))},
+			{Index: new(uint64(3)), Term: new(uint64(1)), Type: raftpb.EntryConfChangeV2.Enum(), Data: change},
+		},
+		Commit: new(uint64(3)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"at once", "after a restart"} {
+		err := <-m.ended
+		m.ended <- err
+		if !errors.Is(err, ErrRemoved) {
+			t.Fatalf("Run() %s = %v, want ErrRemoved", when, err)
+		}
+		m = f.start(Config{Dir: cfg.Dir})
+	}
 }
 
 func TestLeadershipIsHandedOver(t *testing.T) {

@@ -76,6 +76,7 @@ type persistence struct {
 	since   time.Time // when the batch under way was handed out; zero: none is
 	batch   Batch     // under way
 	logFull error     // why there is no room for the log; nil: there is
+	removal bool      // the save of this member's removal was requested
 }
 
 // New starts a member. An error means that what cfg holds cannot come from an intact log.
@@ -209,11 +210,14 @@ func (c *Core) settle(now time.Time) error {
 	return nil
 }
 
-// persistRemoval reports that this member was removed, once that is on its disk: after a restart no other member would report it. A commit
-// index alone is otherwise not persisted at once.
+// persistRemoval reports that this member was removed, once its disk says so: after a restart no other member would report it. That takes
+// a save of the commit index after the one of the entry: of a commit index the log keeps what was durable before.
 func (c *Core) persistRemoval() {
 	p := &c.persist
-	p.urgent = p.urgent || len(p.next.Saves) > 0
+	if !p.removal {
+		p.removal, p.urgent = true, true
+		p.next.Saves = append(p.next.Saves, &raftpb.Message{Term: new(c.con.term), Vote: new(c.con.vote), Commit: new(c.con.committed)})
+	}
 	c.fx.Removed = !p.urgent && p.since.IsZero()
 }
 
