@@ -24,6 +24,7 @@ type JobRequest struct {
 	KeepPartial bool   `json:"keep_partial,omitempty" doc:"A job that fails or is stopped publishes the parts it has, and _PARTIAL"`
 
 	Set          map[string]string `json:"set,omitempty" doc:"User settings, passed to the program"`
+	Env          map[string]string `json:"env,omitempty" doc:"Variables of the tasks' environment, beside PATH, HOME, USER, LANG, TZ and TMPDIR of the worker and B4_*"`
 	Dir          string            `json:"dir,omitempty" doc:"Working directory of commands; absolute"`
 	Retries      *int              `json:"retries,omitempty" doc:"Retries of a failed task" default:"3" minimum:"0" maximum:"100"`
 	Timeout      string            `json:"timeout,omitempty" doc:"Time limit of an attempt, such as 90s or 2h"`
@@ -80,20 +81,21 @@ const (
 
 // Job is one job and its progress.
 type Job struct {
-	ID      uint64  `json:"id"`
-	Name    string  `json:"name"`
-	User    string  `json:"user,omitempty" doc:"Who submitted it; jobs of different users share the slots fairly"`
-	Program Program `json:"program"`
-	Status  string  `json:"status" enum:"waiting,running,halted,done,failed,stopped"`
-	Error   string  `json:"error,omitempty" doc:"Why it failed"`
-	Output  string  `json:"output,omitempty"`
-	Spool   bool    `json:"spool,omitempty" doc:"Output is a folder in the cluster's spool: the job named none"`
+	ID       uint64   `json:"id"`
+	Name     string   `json:"name"`
+	User     string   `json:"user,omitempty" doc:"Who submitted it; jobs of different users share the slots fairly"`
+	Program  Program  `json:"program"`
+	Status   string   `json:"status" enum:"waiting,running,halted,done,failed,stopped"`
+	Error    string   `json:"error,omitempty" doc:"Why it failed"`
+	Output   string   `json:"output,omitempty"`
+	Spool    bool     `json:"spool,omitempty" doc:"Output is a folder in the cluster's spool: the job named none"`
 	Warnings []string `json:"warnings,omitempty" doc:"Of done tasks, the first ones; in the answer to a submit, of the request"`
 	// Stages in the order of the plan: each comes after those that it reads.
 	Stages []Stage `json:"stages"`
 
 	Inputs   []string          `json:"inputs,omitempty"`
 	Set      map[string]string `json:"set,omitempty"`
+	Env      []string          `json:"env,omitempty" doc:"Names of the variables that it adds to its tasks' environment; the values are not shown"`
 	Priority int               `json:"priority"`
 	Retries  int               `json:"retries"`
 	Grace    string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL, if the job sets it"`

@@ -26,8 +26,9 @@ type embeddedConfig struct {
 	listen   string
 	hosts    []string // further names that clients use for it
 	workers  int
-	slots    int // of each worker; 0: the CPUs, shared evenly
-	nice     int // of the tasks' commands
+	slots    int  // of each worker; 0: the CPUs, shared evenly
+	nice     int  // of the tasks' commands
+	envAll   bool // the tasks' commands get the environment of this process
 	version  string
 	logger   *slog.Logger
 	// drainGrace is how long attempts may run on when the cluster ends. Defaults to the worker's default.
@@ -57,7 +58,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	for i := range cfg.workers {
 		s, err := openSpren(ctx, worker.Config{
 			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{loopback(n.Address())},
-			Slots: slots, Nice: cfg.nice, Version: cfg.version, Jobs: jobs.All(), DrainGrace: cfg.drainGrace, Logger: cfg.logger,
+			Slots: slots, Nice: cfg.nice, EnvAll: cfg.envAll, Version: cfg.version, Jobs: jobs.All(), DrainGrace: cfg.drainGrace, Logger: cfg.logger,
 		}, "", "")
 		if err != nil {
 			return nil, errors.Join(err, e.close())

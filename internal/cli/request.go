@@ -46,6 +46,8 @@ type jobFlags struct {
 	overwrite    bool
 	keepPartial  bool
 	set          []string
+	env          []string
+	envAll       bool
 	retries      int
 	timeout      time.Duration
 	grace        time.Duration
@@ -69,6 +71,8 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 		"fasta, fastq, csv or jsonl")
 	fs.IntVar(&f.header, "header", 0, "the first `N` lines of a file (rows of csv) go to each of its splits (default 1 for csv)")
 	fs.StringArrayVar(&f.set, "set", nil, "user setting `key=value`, seen by the program; repeatable")
+	fs.StringArrayVar(&f.env, "env", nil, "variable `NAME[=VALUE]` of the tasks' environment; without =VALUE, as it is here; repeatable")
+	fs.BoolVar(&f.envAll, "env-all", false, "the tasks get all variables that are set here (run without --cluster: the default)")
 	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
 	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
 	fs.DurationVar(&f.grace, "grace", 2*time.Second, "`time` between SIGTERM and SIGKILL when an attempt is stopped")
@@ -132,6 +136,9 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 		return nil, err
 	}
 	if r.Set, err = pairs(cmd, "set", f.set); err != nil {
+		return nil, err
+	}
+	if r.Env, err = a.variables(cmd, f.env); err != nil {
 		return nil, err
 	}
 	if r.Labels, err = pairs(cmd, "label", f.labels); err != nil {
@@ -265,6 +272,48 @@ func (a *app) submit(ctx context.Context, c *client.Client, r *api.JobRequest, k
 		return api.Job{}, err
 	}
 	return c.SubmitLines(ctx, r, a.lines, info.Size(), key)
+}
+
+// variables are the variables of --env.
+func (a *app) variables(cmd *cobra.Command, given []string) (map[string]string, error) {
+	env := make(map[string]string, len(given))
+	for _, v := range given {
+		name, value, typed := strings.Cut(v, "=")
+		if !typed {
+			var set bool
+			if value, set = a.env(name); !set {
+				return nil, usagef(cmd, "--env %s: the variable is not set here; give its value, as --env %s=VALUE", name, name)
+			}
+		}
+		if !utf8.ValidString(name + value) {
+			return nil, usagef(cmd, "--env %s: the variable is not valid UTF-8", printable(name))
+		}
+		env[name] = value
+	}
+	return env, nil
+}
+
+// local are variables that describe this machine or session.
+var local = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_"} //nolint:gochecknoglobals // a constant
+
+// passAll adds, with --env-all, all variables of this process to those that the request names, except local ones and the engine's own.
+func (f *jobFlags) passAll(cmd *cobra.Command, r *api.JobRequest) error {
+	if !f.envAll {
+		return nil
+	}
+	for _, v := range os.Environ() {
+		name, value, _ := strings.Cut(v, "=")
+		if slices.Contains(local, name) || strings.HasPrefix(name, "B4_") || strings.HasPrefix(name, "BRIDGEFOUR_") {
+			continue
+		}
+		if !utf8.ValidString(v) {
+			return usagef(cmd, "--env-all: variable %s is not valid UTF-8: unset it, or name those that are needed with --env", printable(name))
+		}
+		if _, given := r.Env[name]; !given {
+			r.Env[name] = value
+		}
+	}
+	return nil
 }
 
 // parseProgram parses NAME or -- CMD ARG….

@@ -68,7 +68,7 @@ the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
 				return err
 			}
 			if o.cluster != "" {
-				return a.runSubmitted(cmd, &o, req)
+				return a.runSubmitted(cmd, &o, &f, req)
 			}
 			if err := checkBuiltin(cmd, req.Program); err != nil {
 				return err
@@ -80,7 +80,7 @@ the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
 			if err != nil {
 				return err
 			}
-			dir, err := newRunDir(runs, req, time.Now())
+			dir, err := newRunDir(runs, req, !f.envAll && cmd.Flags().Changed("env-all"), time.Now())
 			if err != nil {
 				return err
 			}
@@ -123,11 +123,14 @@ func (a *app) runsDir() (string, error) {
 }
 
 // runSubmitted runs a job on an existing cluster.
-func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, req *api.JobRequest) error {
+func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, f *jobFlags, req *api.JobRequest) error {
 	for _, name := range []string{"workers", "slots", "nice"} {
 		if a.typed[name] {
 			return usagef(cmd, "--%s applies to an embedded run only; %s has its own workers", name, o.cluster)
 		}
+	}
+	if err := f.passAll(cmd, req); err != nil {
+		return err
 	}
 	ctx := cmd.Context()
 	c, err := a.connect(o.cluster, 0)
@@ -139,10 +142,10 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, req *api.JobReques
 		return orInterrupted(ctx, err)
 	}
 	a.printWarnings(&job)
-	f := a.follower(c.WithPatience(followRetryFor), o.watch)
-	f.printf("job %d on %s", job.ID, o.cluster)
+	w := a.follower(c.WithPatience(followRetryFor), o.watch)
+	w.printf("job %d on %s", job.ID, o.cluster)
 	id := job.ID
-	if job, err = f.wait(ctx, id); err != nil {
+	if job, err = w.wait(ctx, id); err != nil {
 		if ctx.Err() != nil {
 			a.stderr.Printf("job %d continues; 'bridgefour wait %d' waits for it again, 'bridgefour result %d' then prints its result, "+
 				"'bridgefour stop %d' stops it", id, id, id, id)
@@ -150,10 +153,10 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, req *api.JobReques
 		return err
 	}
 	if job.Status != api.JobDone {
-		f.printFailure(ctx, &job, submittedMore(&job))
+		w.printFailure(ctx, &job, submittedMore(&job))
 		return exitStatus(&job)
 	}
-	return f.printResult(ctx, &job)
+	return w.printResult(ctx, &job)
 }
 
 // printResult prints the result or the summary of a done job.
@@ -228,7 +231,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		hold = make(chan struct{})
 	}
 	cluster, err := openEmbedded(ctx, embeddedConfig{
-		hold: hold, dataDir: dir.path, listen: "127.0.0.1:0", workers: o.workers, slots: o.slots, nice: o.nice, version: a.versionText(), logger: logger,
+		hold: hold, dataDir: dir.path, listen: "127.0.0.1:0", workers: o.workers, slots: o.slots, nice: o.nice, envAll: !dir.info.CleanEnv, version: a.versionText(), logger: logger,
 		drainGrace: runGrace, reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
 	})
 	if err != nil {

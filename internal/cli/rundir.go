@@ -32,24 +32,25 @@ type runDir struct {
 
 // runInfo is run.json.
 type runInfo struct {
-	ID      string    `json:"id"`
-	Created time.Time `json:"created"`
-	Program string    `json:"program"`
-	Dir     string    `json:"dir"`
-	Output  string    `json:"output,omitempty"`
+	ID       string    `json:"id"`
+	Created  time.Time `json:"created"`
+	Program  string    `json:"program"`
+	Dir      string    `json:"dir"`
+	Output   string    `json:"output,omitempty"`
+	CleanEnv bool      `json:"clean_env,omitempty"`
 }
 
 var errRunning = errors.New("in use by another process")
 
 // newRunDir creates the state of a new run.
-func newRunDir(runs string, req *api.JobRequest, now time.Time) (*runDir, error) {
+func newRunDir(runs string, req *api.JobRequest, cleanEnv bool, now time.Time) (*runDir, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, err
 	}
 	id := now.Format("20060102-150405-") + strings.ToLower(rand.Text()[:4])
 	d := &runDir{path: filepath.Join(runs, id), info: runInfo{
-		ID: id, Created: now, Program: programText(req.Program), Dir: req.Dir, Output: req.Output,
+		ID: id, Created: now, Program: programText(req.Program), Dir: req.Dir, Output: req.Output, CleanEnv: cleanEnv,
 	}}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return nil, fmt.Errorf("state of the run: %w; set XDG_STATE_HOME to another folder", err)

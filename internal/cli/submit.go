@@ -63,7 +63,11 @@ func (a *app) submitCommand() *cobra.Command {
 // submission is the job request from flags or from a file.
 func (a *app) submission(cmd *cobra.Command, f *jobFlags, file string, args []string) (*api.JobRequest, error) {
 	if file == "" {
-		return a.request(cmd, f, args)
+		r, err := a.request(cmd, f, args)
+		if err == nil {
+			err = f.passAll(cmd, r)
+		}
+		return r, err
 	}
 	var also []string
 	for _, name := range jobFlagNames() {

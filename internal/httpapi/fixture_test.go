@@ -16,7 +16,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // ownPolicy accepts the host of httptest's requests.
-func ownPolicy() *access.Policy { return access.NewPolicy(access.Options{Hosts: []string{"example.com"}, Insecure: true}) }
+func ownPolicy() *access.Policy {
+	return access.NewPolicy(access.Options{Hosts: []string{"example.com"}, Insecure: true})
+}
 
 func newAPI(l Leader) *API {
 	return New(Options{Leader: l, Routes: compat.Routes(l), Policy: ownPolicy(), Version: "v0", Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})

@@ -44,6 +44,9 @@ func TestSubmitIsBounded(t *testing.T) {
 			r.Set = map[string]string{"k": string(bytes.Repeat([]byte("x"), state.DescriptionBytesMax))}
 		}, "of which its settings 1048577"},
 		{func(r *api.JobRequest) {
+			r.Env = map[string]string{"k": string(bytes.Repeat([]byte("x"), state.DescriptionBytesMax))}
+		}, "of which its environment 1048577; the limit is 1048576: pass single variables"},
+		{func(r *api.JobRequest) {
 			r.Labels = map[string]string{"k": string(bytes.Repeat([]byte("x"), state.DescriptionBytesMax))}
 		}, "of which its labels 1048577"},
 	} {

@@ -238,6 +238,7 @@ func (p *planner) settings() {
 			p.fail("set", "setting %q contains a NUL byte", key)
 		}
 	}
+	p.variables("env", p.req.Env)
 	for key := range p.req.Labels {
 		if key == "" {
 			p.fail("labels", "label without a name: want NAME=VALUE")
@@ -246,6 +247,20 @@ func (p *planner) settings() {
 	slices.SortFunc(p.errs, func(a, b *Error) int { // map order is random
 		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
+}
+
+// variables validates variables of the tasks' environment.
+func (p *planner) variables(field string, variables map[string]string) {
+	for name, value := range variables {
+		switch {
+		case name == "" || strings.ContainsAny(name, "=\x00"):
+			p.fail(field, "invalid name of a variable %q: it must not be empty or contain = or NUL", name)
+		case strings.HasPrefix(name, "B4_"):
+			p.fail(field, "variable %q: names that begin with B4_ are given by the worker; pass a setting (--set)", name)
+		case strings.Contains(value, "\x00"):
+			p.fail(field, "variable %q contains a NUL byte", name)
+		}
+	}
 }
 
 // description bounds what describes the job to the log and to each worker, besides its input.
@@ -263,16 +278,19 @@ func (p *planner) description() {
 	parts := []part{
 		{"program.command", "the command", "put what is long into a file, and name that", 0},
 		{"set", "its settings", "put what is long into a file, and name that in a setting", size(p.req.Set)},
+		{"env", "its environment", "pass single variables (--env NAME), not all of them", size(p.req.Env)},
 		{"labels", "its labels", "labels are short names", size(p.req.Labels)},
 	}
-	total := parts[1].size + parts[2].size
+	total := 0
 	for _, arg := range p.req.Program.Command {
 		parts[0].size += len(arg)
-		total += len(arg)
+	}
+	for _, part := range parts {
+		total += part.size
 	}
 	if total > state.DescriptionBytesMax {
 		largest := slices.MaxFunc(parts, func(a, b part) int { return cmp.Compare(a.size, b.size) })
-		p.fail(largest.field, "the command, settings and labels take %d bytes, of which %s %d; the limit is %d: %s", total, largest.what, largest.size,
+		p.fail(largest.field, "the command, settings, environment and labels take %d bytes, of which %s %d; the limit is %d: %s", total, largest.what, largest.size,
 			state.DescriptionBytesMax, largest.wayOut)
 	}
 	names := 0

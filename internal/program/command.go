@@ -1,8 +1,10 @@
 package program
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,13 +39,13 @@ func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure)
 	if len(c.argv) == 0 || c.argv[0] == "" {
 		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "empty command")
 	}
+	c.env = l.jobEnv(os.Environ(), j)
 	if !strings.Contains(c.argv[0], placeholder) {
 		var f *Failure
 		if c.path, f = c.lookUp(c.argv[0]); f != nil {
 			return nil, f
 		}
 	}
-	c.env = jobEnv(os.Environ(), j, l.Worker())
 	return c, nil
 }
 
@@ -52,12 +54,22 @@ func (c *command) lookUp(name string) (string, *Failure) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
-	path, err := exec.LookPath(name)
-	if err != nil && !errors.Is(err, exec.ErrDot) {
-		return "", Failed(wire.FailureKind_BAD_PROGRAM,
-			"command %q not found in PATH on %s; install it there, or give its path", name, c.host)
+	for _, dir := range filepath.SplitList(c.searched()) {
+		if path, err := exec.LookPath(c.resolve(cmp.Or(dir, ".")) + "/" + name); err == nil {
+			return path, nil
+		}
 	}
-	return path, nil
+	return "", Failed(wire.FailureKind_BAD_PROGRAM, "command %q not found in PATH on %s; install it there, or give its path", name, c.host)
+}
+
+// searched returns the PATH of the command.
+func (c *command) searched() string {
+	for _, entry := range c.env {
+		if path, ok := strings.CutPrefix(entry, "PATH="); ok {
+			return path
+		}
+	}
+	return ""
 }
 
 // arguments replaces the placeholders by the item, or appends the item if there are none and appended is true.
@@ -75,13 +87,23 @@ func (c *command) arguments(item string, appended bool) []string {
 	return argv
 }
 
-// jobEnv returns the environment shared by all attempts of a job.
-func jobEnv(own []string, j *wire.Job, worker uint64) []string {
-	env := make([]string, 0, len(own)+len(j.GetSettings())+3)
+// inherited are the variables that commands get from the worker. The others, such as its credentials, are not for jobs.
+var inherited = []string{"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"} //nolint:gochecknoglobals // a constant
+
+// jobEnv returns the environment shared by all attempts of a job; own is that of this process.
+func (l *Loader) jobEnv(own []string, j *wire.Job) []string {
+	env := make([]string, 0, len(own)+len(j.GetEnv())+len(j.GetSettings())+3)
 	for _, entry := range own {
+		name, _, _ := strings.Cut(entry, "=")
+		if _, replaced := j.GetEnv()[name]; replaced || !l.EnvAll && !slices.Contains(inherited, name) {
+			continue
+		}
 		if !strings.HasPrefix(entry, "B4_") { // this worker may be a command of a job itself
 			env = append(env, entry)
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(j.GetEnv())) {
+		env = append(env, name+"="+j.GetEnv()[name])
 	}
 	output := j.GetOutput()
 	if j.GetSpool() {
@@ -90,7 +112,7 @@ func jobEnv(own []string, j *wire.Job, worker uint64) []string {
 	env = append(env,
 		"B4_JOB="+strconv.FormatUint(j.GetId(), 10),
 		"B4_OUTPUT="+output,
-		"B4_WORKER="+strconv.FormatUint(worker, 10))
+		"B4_WORKER="+strconv.FormatUint(l.Worker(), 10))
 	settings := make([]string, 0, len(j.GetSettings()))
 	for key, value := range j.GetSettings() {
 		settings = append(settings, "B4_SET_"+envName(key)+"="+value)

@@ -7,7 +7,8 @@
 // input. If an argument contains {}, that is replaced by the input's path or the item, and there is no standard input; otherwise
 // an item becomes the last argument. When the command has ended, all processes that it started and that are left are killed.
 //
-// These variables are added to the worker's environment:
+// Its environment is PATH, HOME, USER, LANG, TZ and TMPDIR of the worker, unless Loader.EnvAll gives it all, the variables of the job,
+// and these:
 //
 //	B4_JOB B4_TASK B4_ATTEMPT  numbers of the job, the task in its stage (from 0) and the attempt (from 1)
 //	B4_STAGE                   name of the stage: map

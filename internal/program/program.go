@@ -103,6 +103,8 @@ type Loader struct {
 	Jobs   []bridgefour.Job // the built-in ones
 	Host   string           // for messages
 	Worker func() uint64    // the worker's number, unknown before registration
+	// EnvAll gives commands all variables of this process, and not just those in inherited.
+	EnvAll bool
 }
 
 // Load prepares the program of a job for a slot.

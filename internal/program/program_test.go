@@ -15,9 +15,19 @@ func TestEnvNames(t *testing.T) {
 			t.Errorf("envName(%q) = %q, want %q", key, got, want)
 		}
 	}
-	own := []string{"PATH=/bin", "B4_JOB=1", "B4_X=2"}
-	if env := jobEnv(own, &wire.Job{Spool: true, Output: "/spool"}, 1); !slices.Contains(env, "B4_OUTPUT=") || slices.Contains(env, "B4_X=2") {
-		t.Errorf("jobEnv() = %q, want no spool folder and nothing of another job", env)
+}
+
+func TestJobEnv(t *testing.T) {
+	own := []string{"PATH=/bin", "B4_JOB=1", "B4_X=2", "AWS_SECRET_ACCESS_KEY=x", "TZ=UTC", "A=own"}
+	job := &wire.Job{Id: 5, Spool: true, Output: "/spool", Env: map[string]string{"A": "1", "TZ": "", "PATH": "/sbin"}}
+	l := Loader{Worker: func() uint64 { return 7 }}
+	given := []string{"A=1", "PATH=/sbin", "TZ=", "B4_JOB=5", "B4_OUTPUT=", "B4_WORKER=7"}
+	if env := l.jobEnv(own, job); !slices.Equal(env, given) {
+		t.Errorf("jobEnv() = %q, want %q", env, given)
+	}
+	l.EnvAll = true
+	if env, want := l.jobEnv(own, job), append([]string{"AWS_SECRET_ACCESS_KEY=x"}, given...); !slices.Equal(env, want) {
+		t.Errorf("with EnvAll, jobEnv() = %q, want %q", env, want)
 	}
 }
 

@@ -30,6 +30,8 @@ type Config struct {
 	LogBytesMax int64
 	// Nice is added to the nice value of commands.
 	Nice int
+	// EnvAll gives commands the environment of this process, and not just PATH, HOME, USER, LANG, TZ and TMPDIR of it.
+	EnvAll bool
 	// Worker returns the worker's number, which is unknown before registration. Defaults to 0.
 	Worker func() uint64
 	// Logger defaults to discarding.
@@ -66,7 +68,7 @@ func New(cfg Config) *Runner {
 	if r.host, err = os.Hostname(); err != nil {
 		r.host = "this worker"
 	}
-	r.loader = program.Loader{Jobs: cfg.Jobs, Host: r.host, Worker: cfg.Worker}
+	r.loader = program.Loader{Jobs: cfg.Jobs, Host: r.host, Worker: cfg.Worker, EnvAll: cfg.EnvAll}
 	if r.loader.Worker == nil {
 		r.loader.Worker = func() uint64 { return 0 }
 	}

@@ -47,6 +47,8 @@ type Config struct {
 	Jobs []bridgefour.Job
 	// Nice is added to the nice value of commands, so that the worker and a leader beside it are not slowed down by them.
 	Nice int
+	// EnvAll gives commands the environment of this process, and not just PATH, HOME, USER, LANG, TZ and TMPDIR of it.
+	EnvAll bool
 	// DrainGrace is the time that a drain gives running attempts before it stops them. Defaults to 30 s.
 	DrainGrace time.Duration
 	// Stores hold the jobs' inputs and outputs.

@@ -73,7 +73,7 @@ func New(cfg Config) (*Worker, error) {
 	w.status.Store(&State{ClusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
-		Jobs: cfg.Jobs, Stores: cfg.Stores, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, Logger: cfg.Logger,
+		Jobs: cfg.Jobs, Stores: cfg.Stores, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, EnvAll: cfg.EnvAll, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
 	st, tails := &stages{leader: w.leader, stores: cfg.Stores}, newTailLimit()
