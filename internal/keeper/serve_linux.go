@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"os/signal"
 	"strconv"
 	"syscall"
 	"time"
@@ -68,8 +69,8 @@ type start struct {
 // running is the command that runs.
 type running struct {
 	start
-	pid, handle int          // handle: pidfd; -1: not supported
-	outputs     [streams]int // reading ends of pipes that nothing was written to yet; -1: none
+	pid, handle int           // handle: pidfd; -1: not supported
+	outputs     [streams]pipe // that nothing was written to yet
 	ended       bool
 	stopping    bool
 	deadline    time.Time // of a stop
@@ -77,6 +78,15 @@ type running struct {
 	grouped     bool      // in the control group, which limits its memory
 	kills       uint64    // of the group, before it
 	answer      answer
+}
+
+// pipe is an output. The keeper has both ends, so that the command's end does not wake it twice; they are -1 once it is passed on.
+type pipe struct{ reader, writer int }
+
+func (p *pipe) close() {
+	_ = unix.Close(p.reader)
+	_ = unix.Close(p.writer)
+	*p = pipe{-1, -1}
 }
 
 // prepare sets what the commands inherit.
@@ -106,6 +116,7 @@ func (s *server) prepare(nice string) {
 			unix.CloseOnExec(fd)
 		}
 	}
+	signal.Ignore() // else each fork resets the runtime's 60 handlers
 	for sig := unix.Signal(1); sig < 65; sig++ {
 		resetSignal(sig)
 	}
@@ -147,7 +158,7 @@ func (s *server) run() {
 			case i == 1:
 				polled[i].Fd = int32(c.handle) //nolint:gosec // a descriptor
 			default:
-				polled[i].Fd = int32(c.outputs[i-2]) //nolint:gosec // a descriptor
+				polled[i].Fd = int32(c.outputs[i-2].reader) //nolint:gosec // a descriptor
 			}
 		}
 		poll(polled, s.timeout())
@@ -173,16 +184,15 @@ func (s *server) run() {
 // passOutputs passes on the outputs that something was written to. At the end of the command also those that another process has open.
 func (s *server) passOutputs(c *running, polled []unix.PollFd, end bool) {
 	for i, p := range polled {
-		fd := c.outputs[i]
-		switch wrote, closed := p.Revents&unix.POLLIN != 0, p.Revents&unix.POLLHUP != 0; {
-		case fd < 0 || !wrote && !closed && !end:
-			continue
-		case wrote || !closed:
+		held := end && p.Fd >= 0 && p.Revents&unix.POLLHUP == 0
+		if p.Revents&unix.POLLIN != 0 || held {
 			s.reply = (&answer{ID: c.id, Stream: Stream(i) + 1}).append(s.reply[:0]) //nolint:gosec // two
-			_ = unix.Sendmsg(s.socket, s.reply, unix.UnixRights(fd), nil, 0)         // if the other end is closed, the next poll says so
+			rights := unix.UnixRights(c.outputs[i].reader)
+			_ = unix.Sendmsg(s.socket, s.reply, rights, nil, unix.MSG_NOSIGNAL) // if the other end is closed, the next poll says so
+		} else if !end {
+			continue
 		}
-		_ = unix.Close(fd)
-		c.outputs[i] = -1
+		c.outputs[i].close()
 	}
 }
 
@@ -190,7 +200,10 @@ func (s *server) passOutputs(c *running, polled []unix.PollFd, end bool) {
 func (s *server) passLast(c *running) {
 	var polled [streams]unix.PollFd
 	for i := range polled {
-		polled[i] = unix.PollFd{Fd: int32(c.outputs[i]), Events: unix.POLLIN} //nolint:gosec // a descriptor
+		o := &c.outputs[i]
+		_ = unix.Close(o.writer)
+		o.writer = -1
+		polled[i] = unix.PollFd{Fd: int32(o.reader), Events: unix.POLLIN} //nolint:gosec // a descriptor
 	}
 	poll(polled[:], 0)
 	s.passOutputs(c, polled[:], true)
@@ -313,14 +326,14 @@ func (s *server) handle(kind byte, d *decoder) bool {
 
 // start starts a command. A script without an interpreter line is run by the shell, as shells and xargs do.
 func (s *server) start(r *start) {
-	c := &running{start: *r, handle: -1, outputs: [streams]int{-1, -1}}
+	c := &running{start: *r, handle: -1, outputs: [streams]pipe{{-1, -1}, {-1, -1}}}
 	if r.memory > 0 && s.group.limit(r.memory) {
 		c.grouped, c.kills = true, s.group.kills()
 	}
 	pid, err := s.fork(c)
 	if err != nil {
-		for _, fd := range c.outputs {
-			_ = unix.Close(fd)
+		for i := range c.outputs {
+			c.outputs[i].close()
 		}
 		errno, _ := err.(syscall.Errno) //nolint:errorlint // ForkExec returns it unwrapped
 		s.answer(&answer{ID: r.id, Errno: uint32(max(errno, 1))})
@@ -336,19 +349,15 @@ func (s *server) start(r *start) {
 // fork starts the process of a command, with pipes for its outputs.
 func (s *server) fork(c *running) (pid int, err error) {
 	files := []uintptr{uintptr(c.stdin), 0, 0} // 0 is /dev/null
-	defer func() {
-		for _, fd := range files {
-			if fd != 0 {
-				_ = unix.Close(int(fd))
-			}
-		}
-	}()
+	if c.stdin != 0 {
+		defer unix.Close(c.stdin) //nolint:errcheck // the command's copy
+	}
 	for i := range c.outputs {
-		var pipe [2]int
-		if err := syscall.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		var ends [2]int
+		if err := syscall.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
 			return 0, err
 		}
-		c.outputs[i], files[1+i] = pipe[0], uintptr(pipe[1])
+		c.outputs[i], files[1+i] = pipe{ends[0], ends[1]}, uintptr(ends[1])
 	}
 	attr := syscall.ProcAttr{
 		Dir: s.dir, Env: s.env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &c.handle},
@@ -374,7 +383,7 @@ func (s *server) intoGroup(c *running) {
 
 func (s *server) answer(a *answer) {
 	s.reply = a.append(s.reply[:0])
-	_, _ = unix.Write(s.socket, s.reply) // if the other end is closed, the next poll says so
+	_ = unix.Sendto(s.socket, s.reply, unix.MSG_NOSIGNAL, nil) // if the other end is closed, the next poll says so
 }
 
 // stop asks all processes of a command to end.
