@@ -25,12 +25,11 @@ type Keeper struct {
 	frames encoder
 	output func(Stream, *os.File) // of the last command
 
-	mu   sync.Mutex // guards writing, and what Stop uses
-	pid  int        // 0: no process
-	conn *os.File
-	raw  syscall.RawConn
-	id   uint32 // of the last command
-	busy bool
+	mu     sync.Mutex // guards writing, and what Stop uses
+	pid    int        // 0: no process
+	socket int        // blocking: a thread that waits costs less than the runtime's poller, which wakes several
+	id     uint32     // of the last command
+	busy   bool
 }
 
 // keepers are the live keepers of this process. The lock is held while one is started, so that it is not taken for an orphan.
@@ -94,12 +93,7 @@ func (k *Keeper) spawn() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start a keeper: %w", err), unix.Close(pair[0]))
 	}
-	_ = unix.SetNonblock(pair[0], true) // makes os.NewFile use the poller
-	conn := os.NewFile(uintptr(pair[0]), "keeper "+strconv.Itoa(pid))
-	if k.raw, err = conn.SyscallConn(); err != nil {
-		return errors.Join(err, conn.Close())
-	}
-	k.pid, k.conn, k.env, k.dir = pid, conn, nil, ""
+	k.pid, k.socket, k.env, k.dir = pid, pair[0], nil, ""
 	keepers.live[pid] = k
 	return nil
 }
@@ -107,14 +101,14 @@ func (k *Keeper) spawn() error {
 // ended forgets a process that has ended or will, because the socket is closed.
 func (k *Keeper) ended() {
 	_ = unix.Kill(k.pid, unix.SIGCONT) // its command may have stopped it
-	_ = k.conn.Close()                 // nothing is buffered
+	_ = unix.Close(k.socket)
 	waitFor(k.pid)
 	keepers.Lock()
 	defer keepers.Unlock()
 	if keepers.live[k.pid] == k {
 		delete(keepers.live, k.pid)
 	}
-	k.pid, k.conn, k.raw = 0, nil, nil
+	k.pid = 0
 }
 
 func waitFor(pid int) {
@@ -160,28 +154,19 @@ func (k *Keeper) send(c *Command) error {
 
 // write sends a message, and descriptors with its first byte.
 func (k *Keeper) write(text, oob []byte) error {
-	var sendErr error
-	err := k.raw.Write(func(fd uintptr) bool {
-		for len(text) > 0 {
-			var n int
-			n, sendErr = unix.SendmsgN(int(fd), text, oob, nil, unix.MSG_NOSIGNAL)
-			if errors.Is(sendErr, unix.EINTR) {
-				continue
-			}
-			if sendErr != nil {
-				return !errors.Is(sendErr, unix.EAGAIN)
-			}
-			text, oob = text[n:], nil
+	for len(text) > 0 {
+		n, err := unix.SendmsgN(k.socket, text, oob, nil, unix.MSG_NOSIGNAL)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ECONNRESET):
+			return unix.EPIPE
+		case err != nil:
+			return err
 		}
-		return true
-	})
-	if err == nil {
-		err = sendErr
+		text, oob = text[n:], nil
 	}
-	if errors.Is(err, unix.ECONNRESET) {
-		err = unix.EPIPE
-	}
-	return err
+	return nil
 }
 
 // Wait waits until nothing is left of the command. The error is that of starting it, unwrapped, or ErrKilled.
@@ -221,28 +206,18 @@ func (k *Keeper) read() (a answer, output *os.File, err error) {
 	if k.buf == nil {
 		k.buf, k.oob = make([]byte, answerSize), make([]byte, unix.CmsgSpace(4))
 	}
-	got := 0
-	waitErr := k.raw.Read(func(fd uintptr) bool {
-		for got < answerSize {
-			n, oobn, _, _, recvErr := unix.Recvmsg(int(fd), k.buf[got:], k.oob, unix.MSG_CMSG_CLOEXEC)
-			switch {
-			case errors.Is(recvErr, unix.EAGAIN):
-				return false
-			case errors.Is(recvErr, unix.EINTR):
-				continue
-			case recvErr != nil || n == 0:
-				err = errors.Join(recvErr, io.ErrUnexpectedEOF)
-				return true
-			}
-			got += n
-			if oobn > 0 {
-				output = received(k.oob[:oobn])
-			}
+	for got := 0; got < answerSize; {
+		n, oobn, _, _, err := unix.Recvmsg(k.socket, k.buf[got:], k.oob, unix.MSG_CMSG_CLOEXEC)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil || n == 0:
+			return a, output, errors.Join(err, io.ErrUnexpectedEOF)
 		}
-		return true
-	})
-	if err = errors.Join(err, waitErr); err != nil {
-		return answer{}, nil, err
+		got += n
+		if oobn > 0 {
+			output = received(k.oob[:oobn])
+		}
 	}
 	a.decode(k.buf)
 	return a, output, nil
