@@ -10,13 +10,13 @@ import (
 // Bounds of the core. None is a setting: they trade memory for round trips, and were chosen by measurement.
 const (
 	chunkMax        = 512                    // leases of one chunk
-	chunkTime       = time.Millisecond       // target duration of a chunk
-	chunkAge        = 2 * time.Millisecond   // then the unstarted rest of a chunk returns to the queue
+	chunkTime       = 5 * time.Millisecond   // target duration of a chunk
+	chunkAge        = 10 * time.Millisecond  // then the unstarted rest of a chunk returns to the queue
 	queueAge        = 100 * time.Millisecond // then queued leases return to the leader, if no slot becomes free
 	reportItems     = 4096                   // of one report; a full report is sent at once
 	tailsHeldMax    = 32                     // see Core.tailsHeld: later ones are dropped
 	failureBytes    = 1 << 20                // of one report
-	reportDelay     = 5 * time.Millisecond   // of a result before its report is sent
+	reportDelay     = 10 * time.Millisecond  // of a result before its report is sent
 	idleReportDelay = time.Millisecond       // the same while a slot is idle
 	unsentMax       = 4 * reportItems        // with more the slots pause: the leader is slow
 	unackedMax      = 64 << 10               // with more the slots pause: there is no leader, or no verdicts come
