@@ -25,6 +25,7 @@ type JobRequest struct {
 
 	Set          map[string]string `json:"set,omitempty" doc:"User settings, passed to the program"`
 	Env          map[string]string `json:"env,omitempty" doc:"Variables of the tasks' environment, beside PATH, HOME, USER, LANG, TZ and TMPDIR of the worker and B4_*"`
+	Secrets      map[string]string `json:"secrets,omitempty" doc:"Further variables of the tasks' environment, encrypted in the log; no answer has their values"`
 	Dir          string            `json:"dir,omitempty" doc:"Working directory of commands; absolute"`
 	Retries      *int              `json:"retries,omitempty" doc:"Retries of a failed task" default:"3" minimum:"0" maximum:"100"`
 	Timeout      string            `json:"timeout,omitempty" doc:"Time limit of an attempt, such as 90s or 2h"`
@@ -96,6 +97,7 @@ type Job struct {
 	Inputs   []string          `json:"inputs,omitempty"`
 	Set      map[string]string `json:"set,omitempty"`
 	Env      []string          `json:"env,omitempty" doc:"Names of the variables that it adds to its tasks' environment; the values are not shown"`
+	Secrets  []string          `json:"secrets,omitempty" doc:"Names of the secret ones"`
 	Priority int               `json:"priority"`
 	Retries  int               `json:"retries"`
 	Grace    string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL, if the job sets it"`

@@ -48,6 +48,7 @@ type jobFlags struct {
 	set          []string
 	env          []string
 	envAll       bool
+	secrets      []string
 	retries      int
 	timeout      time.Duration
 	grace        time.Duration
@@ -73,6 +74,8 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.set, "set", nil, "user setting `key=value`, seen by the program; repeatable")
 	fs.StringArrayVar(&f.env, "env", nil, "variable `NAME[=VALUE]` of the tasks' environment; without =VALUE, as it is here; repeatable")
 	fs.BoolVar(&f.envAll, "env-all", false, "the tasks get all variables that are set here (run without --cluster: the default)")
+	fs.StringArrayVar(&f.secrets, "secret", nil, "variable `NAME[=@FILE]` as --env, but encrypted in the log, and shown to nobody: its value is the "+
+		"content of FILE without a newline at its end, or that of the variable here; repeatable")
 	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
 	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
 	fs.DurationVar(&f.grace, "grace", 2*time.Second, "`time` between SIGTERM and SIGKILL when an attempt is stopped")
@@ -139,6 +142,9 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 		return nil, err
 	}
 	if r.Env, err = a.variables(cmd, f.env); err != nil {
+		return nil, err
+	}
+	if r.Secrets, err = a.secrets(cmd, f.secrets); err != nil {
 		return nil, err
 	}
 	if r.Labels, err = pairs(cmd, "label", f.labels); err != nil {
@@ -293,6 +299,33 @@ func (a *app) variables(cmd *cobra.Command, given []string) (map[string]string, 
 	return env, nil
 }
 
+// secrets are the variables of --secret. Errors do not quote values, which may be typed where a file should be.
+func (a *app) secrets(cmd *cobra.Command, given []string) (map[string]string, error) {
+	secrets := make(map[string]string, len(given))
+	for _, v := range given {
+		name, file, from := strings.Cut(v, "=")
+		file, isFile := strings.CutPrefix(file, "@")
+		value, set := a.env(name)
+		switch {
+		case from && !isFile:
+			return nil, usagef(cmd, "--secret %s: want NAME or NAME=@FILE: other users of this machine can see what is typed here", printable(name))
+		case isFile:
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return nil, usagef(cmd, "--secret %s: %v", printable(name), err)
+			}
+			value = strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+		case !set:
+			return nil, usagef(cmd, "--secret %s: the variable is not set here; set it, or name a file, as --secret %s=@FILE", name, name)
+		}
+		if !utf8.ValidString(name + value) {
+			return nil, usagef(cmd, "--secret %s: the value is not valid UTF-8", printable(name))
+		}
+		secrets[name] = value
+	}
+	return secrets, nil
+}
+
 // local are variables that describe this machine or session.
 var local = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_"} //nolint:gochecknoglobals // a constant
 
@@ -309,7 +342,8 @@ func (f *jobFlags) passAll(cmd *cobra.Command, r *api.JobRequest) error {
 		if !utf8.ValidString(v) {
 			return usagef(cmd, "--env-all: variable %s is not valid UTF-8: unset it, or name those that are needed with --env", printable(name))
 		}
-		if _, given := r.Env[name]; !given {
+		_, given := r.Env[name]
+		if _, secret := r.Secrets[name]; !given && !secret {
 			r.Env[name] = value
 		}
 	}

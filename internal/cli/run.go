@@ -271,9 +271,14 @@ type embeddedRun struct {
 	resumed chan struct{}
 }
 
+var errNoSecrets = errors.New("the run ended before its job was in its log, and its secrets are kept nowhere else: start it again without --resume")
+
 // run runs the job to its end. keep reports whether the state is needed for --resume.
 func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 	job, err := r.job(ctx)
+	if errors.Is(err, errNoSecrets) {
+		return false, err
+	}
 	if err != nil {
 		if _, refused := errors.AsType[*api.Problem](err); refused {
 			return r.resumed != nil, err // unless resumed, there is no job
@@ -321,6 +326,9 @@ func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 			}
 			return retried, err
 		}
+	}
+	if r.resumed != nil && r.dir.info.Secrets {
+		return api.Job{}, errNoSecrets
 	}
 	job, err := r.app.submit(ctx, r.follower.client, r.request, r.dir.info.ID)
 	r.app.printWarnings(&job)

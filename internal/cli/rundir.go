@@ -38,19 +38,23 @@ type runInfo struct {
 	Dir      string    `json:"dir"`
 	Output   string    `json:"output,omitempty"`
 	CleanEnv bool      `json:"clean_env,omitempty"`
+	Secrets  bool      `json:"secrets,omitempty"` // which are not in request.json
 }
 
 var errRunning = errors.New("in use by another process")
 
 // newRunDir creates the state of a new run.
 func newRunDir(runs string, req *api.JobRequest, cleanEnv bool, now time.Time) (*runDir, error) {
-	body, err := json.Marshal(req)
+	kept := *req
+	kept.Secrets = nil
+	body, err := json.Marshal(kept)
 	if err != nil {
 		return nil, err
 	}
 	id := now.Format("20060102-150405-") + strings.ToLower(rand.Text()[:4])
 	d := &runDir{path: filepath.Join(runs, id), info: runInfo{
 		ID: id, Created: now, Program: programText(req.Program), Dir: req.Dir, Output: req.Output, CleanEnv: cleanEnv,
+		Secrets: len(req.Secrets) > 0,
 	}}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return nil, fmt.Errorf("state of the run: %w; set XDG_STATE_HOME to another folder", err)

@@ -110,6 +110,8 @@ type Core struct {
 	dirty    dirtySet
 	outbox   outbox
 
+	openSecret func(uid string, s *state.Secret) (string, error)
+
 	readers    map[state.JobID]*state.InputReader
 	changed    map[state.JobID]struct{} // jobs whose views are old
 	fleet      uint64                   // sched.Fleet as of the last tick
@@ -129,6 +131,8 @@ type CoreConfig struct {
 	Term    uint64
 	Now     time.Time
 	Seed    uint64 // for the jitter of back-offs
+	// OpenSecret is that of ControllerConfig.
+	OpenSecret func(uid string, s *state.Secret) (string, error)
 }
 
 // NewCore starts a term over the state of the log.
@@ -138,7 +142,7 @@ func NewCore(cfg CoreConfig) *Core {
 		term: cfg.Term, cluster: cfg.Cluster, members: cfg.Members, machine: m, sched: sched.New(), rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		pipeline: newPipeline(m.Level()), registry: newRegistry(m, cfg.Now), leases: newLeaseBook(cfg.Term),
 		readers: map[state.JobID]*state.InputReader{}, changed: map[state.JobID]struct{}{}, now: cfg.Now,
-		inputsKept: inputsKept, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
+		inputsKept: inputsKept, openSecret: cfg.OpenSecret, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
 	}
 	for _, id := range m.Live() {
 		for i, job := 0, m.Job(id); i < len(job.Stages); i++ {

@@ -35,8 +35,8 @@ func newPing() *wire.ToWorker {
 	return &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
 }
 
-// wireJob is the description of a job for workers.
-func wireJob(j *state.Job) *wire.Job {
+// wireJob is the description of a job for workers, with its secrets.
+func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string, error)) *wire.Job {
 	spec := j.Spec
 	out := &wire.Job{
 		Id: uint64(j.ID), Uid: j.UID, Name: spec.Name, Output: spec.Output, Spool: spec.Spool, Settings: spec.Settings,
@@ -52,6 +52,14 @@ func wireJob(j *state.Job) *wire.Job {
 		out.Program = &wire.Program{Kind: &wire.Program_Builtin{Builtin: spec.Builtin}}
 	} else {
 		out.Program = &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{Argv: spec.Argv}}}
+	}
+	for i := range spec.Secrets {
+		s := &wire.Secret{Name: spec.Secrets[i].Name}
+		var err error
+		if s.Value, err = openSecret(j.UID, &spec.Secrets[i]); err != nil {
+			s.Error = err.Error()
+		}
+		out.Secrets = append(out.Secrets, s)
 	}
 	for _, s := range j.Stages {
 		out.Stages = append(out.Stages, s.Name)

@@ -74,7 +74,7 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 	job, stage, key := g.Job, g.Job.Stages[g.Stage], sched.Key{Job: g.Job.ID, Stage: g.Stage}
 	if _, ok := w.session.known[job.ID]; !ok {
 		w.session.known[job.ID] = struct{}{}
-		message := wireJob(job)
+		message := wireJob(job, c.openSecret)
 		work := c.outbox.workWith(w.session, proto.Size(message))
 		work.Jobs = append(work.Jobs, message)
 	}

@@ -30,7 +30,7 @@ const (
 
 // inDataDir reports whether a name in the data directory is one that a leader gives.
 func inDataDir(name string) bool {
-	return name == logDir || name == spoolDir || name == joiningFile || strings.HasPrefix(name, joiningFile+datadir.Temporary)
+	return name == logDir || name == spoolDir || name == clusterKeyFile || name == joiningFile || strings.HasPrefix(name, joiningFile+datadir.Temporary)
 }
 
 // joining is the content of joiningFile.

@@ -54,6 +54,8 @@ type Config struct {
 	Stores   blob.Stores     // hold inputs and outputs
 	Reserved []plan.Reserved // folders apart from which outputs must lie
 	Logger   *slog.Logger
+	// Key seals secrets of jobs. Defaults to one in memory.
+	Key *ClusterKey
 
 	// Dial connects to other nodes. Defaults to TCP.
 	Dial peer.Dialer
@@ -128,14 +130,17 @@ func New(cfg Config) *Node {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Key == nil {
+		cfg.Key = &ClusterKey{}
+	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),
 		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), large: make(chan struct{}, largeMax), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
 		loop: loop{
-			controller: leader.NewController(leader.ControllerConfig{Cluster: cfg.Cluster, Seed: rand.Uint64}),
-			streams:    map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),
+			streams: map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),
 		},
 	}
+	n.loop.controller = leader.NewController(leader.ControllerConfig{Cluster: cfg.Cluster, Seed: rand.Uint64, OpenSecret: n.openSecret})
 	n.Reader = view.NewReader(n.views, n, cfg.Stores, cfg.Spool)
 	n.loop.publisher = view.NewPublisher(n.views, api.Cluster{Name: cfg.Cluster, Version: cfg.Version, Spool: cfg.Spool})
 	n.publishAccess()

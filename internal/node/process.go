@@ -91,11 +91,15 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 		p.advertised = discover.Reachable(l.Addr())
 	}
 	p.policy = access.NewPolicy(access.Options{Hosts: append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised), Insecure: cfg.Insecure})
+	key, err := OpenClusterKey(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
 	if err := p.openLog(ctx); err != nil {
 		return nil, err
 	}
 	p.Node = New(Config{
-		Log: p.replica, Spool: cfg.Spool, Cluster: cfg.ClusterName, Version: cfg.Version, Builtins: cfg.Builtins, Logger: cfg.Logger,
+		Log: p.replica, Spool: cfg.Spool, Cluster: cfg.ClusterName, Version: cfg.Version, Builtins: cfg.Builtins, Logger: cfg.Logger, Key: key,
 		Reserved: append(slices.Clip(cfg.Reserved),
 			plan.Reserved{What: fmt.Sprintf("the data directory of leader %d", p.replica.ID()), Dir: cfg.DataDir},
 			plan.Reserved{What: "the spool of the cluster", Dir: cfg.Spool}),

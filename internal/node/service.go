@@ -54,6 +54,9 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	}
 	uid := newID()
 	spec := n.spec(req, &planned, uid)
+	if spec.Secrets, err = n.sealSecrets(uid, req.Secrets); err != nil {
+		return 0, nil, err
+	}
 	spec.User = access.From(ctx).Name // not req.User: anyone could claim any
 	if err := n.awaitLevel(ctx, "the job", spec.Level()); err != nil {
 		return 0, nil, err

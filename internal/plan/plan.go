@@ -239,6 +239,12 @@ func (p *planner) settings() {
 		}
 	}
 	p.variables("env", p.req.Env)
+	p.variables("secrets", p.req.Secrets)
+	for name := range p.req.Secrets {
+		if _, both := p.req.Env[name]; both {
+			p.fail("secrets", "variable %q is also in the environment of the request; give it once", name)
+		}
+	}
 	for key := range p.req.Labels {
 		if key == "" {
 			p.fail("labels", "label without a name: want NAME=VALUE")
@@ -251,6 +257,9 @@ func (p *planner) settings() {
 
 // variables validates variables of the tasks' environment.
 func (p *planner) variables(field string, variables map[string]string) {
+	if len(variables) > 0 && p.req.Program.Builtin != "" {
+		p.fail(field, "built-in jobs have no environment; pass settings (--set)")
+	}
 	for name, value := range variables {
 		switch {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
@@ -279,6 +288,7 @@ func (p *planner) description() {
 		{"program.command", "the command", "put what is long into a file, and name that", 0},
 		{"set", "its settings", "put what is long into a file, and name that in a setting", size(p.req.Set)},
 		{"env", "its environment", "pass single variables (--env NAME), not all of them", size(p.req.Env)},
+		{"secrets", "its secrets", "pass the path of a file", size(p.req.Secrets)},
 		{"labels", "its labels", "labels are short names", size(p.req.Labels)},
 	}
 	total := 0
@@ -290,7 +300,7 @@ func (p *planner) description() {
 	}
 	if total > state.DescriptionBytesMax {
 		largest := slices.MaxFunc(parts, func(a, b part) int { return cmp.Compare(a.size, b.size) })
-		p.fail(largest.field, "the command, settings, environment and labels take %d bytes, of which %s %d; the limit is %d: %s", total, largest.what, largest.size,
+		p.fail(largest.field, "the command, settings, environment, secrets and labels take %d bytes, of which %s %d; the limit is %d: %s", total, largest.what, largest.size,
 			state.DescriptionBytesMax, largest.wayOut)
 	}
 	names := 0

@@ -39,6 +39,11 @@ func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure)
 	if len(c.argv) == 0 || c.argv[0] == "" {
 		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "empty command")
 	}
+	for _, s := range j.GetSecrets() {
+		if s.GetError() != "" {
+			return nil, Failed(wire.FailureKind_BAD_PROGRAM, "secret %q: %s", s.GetName(), s.GetError())
+		}
+	}
 	c.env = l.jobEnv(os.Environ(), j)
 	if !strings.Contains(c.argv[0], placeholder) {
 		var f *Failure
@@ -92,18 +97,25 @@ var inherited = []string{"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"} //nolin
 
 // jobEnv returns the environment shared by all attempts of a job; own is that of this process.
 func (l *Loader) jobEnv(own []string, j *wire.Job) []string {
-	env := make([]string, 0, len(own)+len(j.GetEnv())+len(j.GetSettings())+3)
+	given := maps.Clone(j.GetEnv())
+	for _, s := range j.GetSecrets() {
+		if given == nil {
+			given = map[string]string{}
+		}
+		given[s.GetName()] = s.GetValue()
+	}
+	env := make([]string, 0, len(own)+len(given)+len(j.GetSettings())+3)
 	for _, entry := range own {
 		name, _, _ := strings.Cut(entry, "=")
-		if _, replaced := j.GetEnv()[name]; replaced || !l.EnvAll && !slices.Contains(inherited, name) {
+		if _, replaced := given[name]; replaced || !l.EnvAll && !slices.Contains(inherited, name) {
 			continue
 		}
 		if !strings.HasPrefix(entry, "B4_") { // this worker may be a command of a job itself
 			env = append(env, entry)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(j.GetEnv())) {
-		env = append(env, name+"="+j.GetEnv()[name])
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		env = append(env, name+"="+given[name])
 	}
 	output := j.GetOutput()
 	if j.GetSpool() {

@@ -19,7 +19,7 @@ func TestEnvNames(t *testing.T) {
 
 func TestJobEnv(t *testing.T) {
 	own := []string{"PATH=/bin", "B4_JOB=1", "B4_X=2", "AWS_SECRET_ACCESS_KEY=x", "TZ=UTC", "A=own"}
-	job := &wire.Job{Id: 5, Spool: true, Output: "/spool", Env: map[string]string{"A": "1", "TZ": "", "PATH": "/sbin"}}
+	job := &wire.Job{Id: 5, Spool: true, Output: "/spool", Env: map[string]string{"A": "1", "TZ": ""}, Secrets: []*wire.Secret{{Name: "PATH", Value: "/sbin"}}}
 	l := Loader{Worker: func() uint64 { return 7 }}
 	given := []string{"A=1", "PATH=/sbin", "TZ=", "B4_JOB=5", "B4_OUTPUT=", "B4_WORKER=7"}
 	if env := l.jobEnv(own, job); !slices.Equal(env, given) {
@@ -28,6 +28,18 @@ func TestJobEnv(t *testing.T) {
 	l.EnvAll = true
 	if env, want := l.jobEnv(own, job), append([]string{"AWS_SECRET_ACCESS_KEY=x"}, given...); !slices.Equal(env, want) {
 		t.Errorf("with EnvAll, jobEnv() = %q, want %q", env, want)
+	}
+}
+
+// TestSecretWithoutValue: an attempt does not run without a variable that its job needs.
+func TestSecretWithoutValue(t *testing.T) {
+	l := Loader{Worker: func() uint64 { return 7 }}
+	job := &wire.Job{
+		Program: &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{Argv: [][]byte{[]byte("true")}}}},
+		Secrets: []*wire.Secret{{Name: "A", Value: "x"}, {Name: "B", Error: "no key"}},
+	}
+	if _, f := l.Load(job); f == nil || f.Kind != wire.FailureKind_BAD_PROGRAM || f.Message != `secret "B": no key` {
+		t.Errorf("Load() = %+v, want a failure", f)
 	}
 }
 

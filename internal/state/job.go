@@ -244,6 +244,15 @@ func (s *Spec) Splits(i int) bool {
 	return s.Stages[i].Role == RoleMap && (s.Input.Kind == InputLines || s.Input.Kind == InputFiles)
 }
 
+// SecretNames returns the names of the secrets, in order.
+func (s *Spec) SecretNames() []string {
+	var names []string
+	for i := range s.Secrets {
+		names = append(names, s.Secrets[i].Name)
+	}
+	return names
+}
+
 // Protocol returns the version of the workers' protocol (package wire) that a worker must support to run the job; 0: any.
 func (s *Spec) Protocol() uint32 {
 	if s.Records != "" || s.Header > 0 || len(s.Env) > 0 || len(s.Secrets) > 0 || s.Sandbox || s.NoNetwork {

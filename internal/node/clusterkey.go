@@ -1,0 +1,99 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/datadir"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// clusterKeyFile holds the cluster's key.
+const clusterKeyFile = "cluster.key"
+
+// ClusterKey is the key under which secrets in the log are sealed. It is in the data directory, and all leaders of a cluster need the same.
+type ClusterKey struct {
+	path string // empty: in memory only
+
+	mu  sync.Mutex // guards key
+	key *access.Key
+}
+
+// OpenClusterKey reads the key in a data directory, if there is one.
+func OpenClusterKey(dataDir string) (*ClusterKey, error) {
+	k := &ClusterKey{path: filepath.Join(dataDir, clusterKeyFile)}
+	data, err := os.ReadFile(k.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return k, nil
+	case err != nil:
+		return nil, fmt.Errorf("cluster key: %w", err)
+	case len(data) != len(access.Key{}):
+		return nil, fmt.Errorf("%s is damaged: want %d bytes, found %d: restore it from a backup, or copy that of another leader of the cluster",
+			k.path, len(access.Key{}), len(data))
+	}
+	key := access.Key(data)
+	k.key = &key
+	return k, nil
+}
+
+// Get returns the key; nil: there is none.
+func (k *ClusterKey) Get() *access.Key {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.key
+}
+
+// Make returns the key, which it makes first if there is none.
+func (k *ClusterKey) Make() (*access.Key, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.key != nil {
+		return k.key, nil
+	}
+	key := access.NewKey()
+	if k.path != "" {
+		if err := datadir.WriteFile(k.path, key[:]); err != nil {
+			return nil, fmt.Errorf("cluster key: %w", err)
+		}
+	}
+	k.key = &key
+	return k.key, nil
+}
+
+// secretRecord is what a secret is sealed for: it cannot be moved to another job, or become another variable.
+func secretRecord(uid, name string) string { return "job " + uid + " variable " + name }
+
+// sealSecrets seals the secrets of a request for the log.
+func (n *Node) sealSecrets(uid string, secrets map[string]string) ([]state.Secret, error) {
+	if len(secrets) == 0 {
+		return nil, nil
+	}
+	key, err := n.cfg.Key.Make()
+	if err != nil {
+		return nil, err
+	}
+	var sealed []state.Secret
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		sealed = append(sealed, state.Secret{Name: name, Sealed: access.Seal(key, secretRecord(uid, name), []byte(secrets[name]))})
+	}
+	return sealed, nil
+}
+
+// openSecret returns the value of a job's secret. The error is for users.
+func (n *Node) openSecret(uid string, s *state.Secret) (string, error) {
+	if key := n.cfg.Key.Get(); key != nil {
+		if value, err := access.Open(key, secretRecord(uid, s.Name), s.Sealed); err == nil {
+			return string(value), nil
+		}
+	}
+	return "", fmt.Errorf("leader %d cannot open it: its %s is missing, or is not that of the leader that took the job: copy that file from there "+
+		"into its data directory, start it again, and retry the job", n.cfg.Log.Status().ID, clusterKeyFile)
+}
