@@ -20,11 +20,13 @@ func (c knownConn) Peer() Peer { return c.peer }
 
 func TestPeers(t *testing.T) {
 	p := NewPolicy(Options{})
+	local := p.local
+	local.Address = "127.0.0.1:9"
 	for name, c := range map[string]struct {
 		peer Peer
 		want Principal
 	}{
-		"local":  {Peer{Address: "127.0.0.1:9", Local: true}, p.local},
+		"local":  {Peer{Address: "127.0.0.1:9", Local: true}, local},
 		"remote": {Peer{Address: "10.0.0.9:9"}, Principal{}},
 	} {
 		conn := knownConn{peer: c.peer}

@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 // Options configure a policy.
@@ -24,17 +27,28 @@ type Policy struct {
 	hosts    hosts
 	origins  *http.CrossOriginProtection
 	local    Principal
+	tables   atomic.Pointer[state.Access] // empty on workers
+	wrong    attempts
+	sessions sessions
 }
 
 // NewPolicy returns the policy of a server.
 func NewPolicy(o Options) *Policy {
-	return &Policy{insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local()}
+	p := &Policy{insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local()}
+	p.tables.Store(&state.Access{})
+	return p
 }
 
-// principal authenticates a peer. It is the only place that decides identity.
-func (p *Policy) principal(peer Peer) (Principal, error) {
-	if p.insecure || peer.Local {
-		return p.local, nil
+// principal authenticates a request by its token or, without one, by its connection. It is the only place that decides identity.
+func (p *Policy) principal(peer Peer, authorization string) (Principal, error) {
+	token, given := bearer(authorization)
+	switch {
+	case p.insecure || peer.Local && !given:
+		who := p.local
+		who.Address = peer.Address
+		return who, nil
+	case given:
+		return p.holder(peer, token)
 	}
 	users := "root"
 	if p.local.Name != users {
@@ -42,6 +56,19 @@ func (p *Policy) principal(peer Peer) (Principal, error) {
 	}
 	return Principal{}, api.NewProblem(http.StatusUnauthorized, "not authenticated: without a token this server serves only processes of %s on its own machine: "+
 		"run the command as that user, or use a token, which that user creates with 'bridgefour token create'", users)
+}
+
+// holder returns the principal of a token.
+func (p *Policy) holder(peer Peer, token string) (Principal, error) {
+	now := time.Now()
+	t, err := findToken(p.tables.Load(), token, now)
+	switch {
+	case err == nil:
+		return Principal{Name: t.User, Role: t.Role, Permissions: permissionsOf(t.Role), Token: t.ID, Address: peer.Address}, nil
+	case !p.wrong.allow(peer.Address, now):
+		return Principal{}, api.NewProblem(http.StatusTooManyRequests, "too many wrong tokens from this address: try again in a moment, with another token")
+	}
+	return Principal{}, err
 }
 
 // Accept returns the request with the principal in its context, or a problem if it is refused. Requests of web pages of other sites
@@ -53,7 +80,7 @@ func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
 	if err := p.origins.Check(r); err != nil {
 		return r, api.NewProblem(http.StatusForbidden, "cross-site request of a browser refused: %v", err)
 	}
-	ctx, err := p.admit(r.Context(), route)
+	ctx, err := p.admit(r.Context(), route, r.Header.Get("Authorization"))
 	if err != nil {
 		return r, err
 	}
@@ -84,7 +111,7 @@ func (p *Policy) acceptStream(srv any, s grpc.ServerStream, info *grpc.StreamSer
 }
 
 func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context, error) {
-	admitted, err := p.admit(ctx, method)
+	admitted, err := p.admit(ctx, method, "")
 	switch {
 	case api.IsStatus(err, http.StatusUnauthorized):
 		return ctx, status.Error(codes.Unauthenticated, err.Error())
@@ -94,14 +121,17 @@ func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context
 	return admitted, nil
 }
 
-// admit returns ctx with the principal of its peer, or a problem if the principal may not use the route.
-func (p *Policy) admit(ctx context.Context, route string) (context.Context, error) {
-	who, err := p.principal(peerFrom(ctx))
+// admit returns ctx with the principal of a request, or a problem if the principal may not use the route.
+func (p *Policy) admit(ctx context.Context, route, authorization string) (context.Context, error) {
+	who, err := p.principal(peerFrom(ctx), authorization)
 	if err != nil && Rules[route] != Anyone {
 		return ctx, err
 	}
 	ctx = WithPrincipal(ctx, who)
-	return ctx, authorize(ctx, route)
+	if err := authorize(ctx, route); err != nil {
+		return ctx, err
+	}
+	return p.session(ctx, who), nil
 }
 
 // stream adds the principal to the context.

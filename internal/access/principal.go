@@ -10,7 +10,10 @@ import (
 // Principal is the authenticated user or machine behind a request. The zero value has no permissions.
 type Principal struct {
 	Name        string // the user of its jobs, by which slots are shared
+	Role        string
 	Permissions Permission
+	Token       string // the id of the token that authenticated it; empty: none did
+	Address     string // of the other end, host:port; empty: a unix socket
 }
 
 // Permission is a set of permissions: those of a principal, or those that a route needs.
@@ -23,16 +26,34 @@ const Anyone Permission = 0
 const (
 	Read      Permission = 1 << iota // jobs, their results, and the state of the cluster
 	Submit                           // and stop and retry jobs
-	Manage                           // add and remove workers and leaders
+	Operate                          // the jobs of all users; drain workers
+	Manage                           // workers, leaders and tokens
 	Work                             // be a worker
 	Replicate                        // be a leader
 
-	all = Read | Submit | Manage | Work | Replicate
+	all = Read | Submit | Operate | Manage | Work | Replicate
 )
+
+// Owns reports whether p may see all of a user's jobs, and change them.
+func (p Principal) Owns(user string) bool {
+	return p.Permissions&Operate != 0 || p.Name != "" && p.Name == user
+}
+
+// String describes p for messages.
+func (p Principal) String() string {
+	if p.Role == "" {
+		return "the request has none"
+	}
+	text := "user " + strconv.Quote(p.Name) + " has the role " + p.Role
+	if p.Token != "" {
+		text += " by token " + p.Token
+	}
+	return text
+}
 
 // local returns the principal of unauthenticated clients: the user of this process.
 func local() Principal {
-	p := Principal{Name: strconv.Itoa(os.Getuid()), Permissions: all}
+	p := Principal{Name: strconv.Itoa(os.Getuid()), Role: RoleAdmin, Permissions: all}
 	if u, err := user.Current(); err == nil { // a container's user may have no name
 		p.Name = u.Username
 	}

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/bridgefour/bridgefour/api"
 )
@@ -39,7 +40,11 @@ var Rules = map[string]Permission{
 	"POST /v1/jobs":                      Submit,
 	"POST /v1/jobs/{n}/stop":             Submit,
 	"POST /v1/jobs/{n}/retry":            Submit,
-	"POST /v1/workers/{w}/drain":         Manage,
+	"GET /v1/access":                     Read,
+	"GET /v1/access/tokens":              Manage,
+	"POST /v1/access/tokens":             Manage,
+	"DELETE /v1/access/tokens/{id}":      Manage,
+	"POST /v1/workers/{w}/drain":         Operate,
 	"DELETE /v1/workers/{w}":             Manage,
 	"POST /v1/leaders":                   Manage,
 	"DELETE /v1/leaders/{id}":            Manage,
@@ -84,7 +89,13 @@ func authorize(ctx context.Context, route string) error {
 	case !known:
 		return api.NewProblem(http.StatusForbidden, "%s has no rule, so it is forbidden", route)
 	case p.Permissions&need != need:
-		return api.NewProblem(http.StatusForbidden, "%q may not use %s", p.Name, route)
+		return api.NewProblem(http.StatusForbidden, "not allowed: %s needs the role %s, and %s; an admin makes a token with 'bridgefour token create --role %[2]s'",
+			route, roleFor(need), p)
 	}
 	return nil
+}
+
+// roleFor returns the first role with the permissions of a route. There is one for each.
+func roleFor(need Permission) string {
+	return Roles[slices.IndexFunc(Roles, func(role string) bool { return permissionsOf(role)&need == need })]
 }

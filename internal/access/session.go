@@ -1,0 +1,75 @@
+package access
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// sessions are the requests in progress whose access may be revoked, or expire.
+type sessions struct {
+	mu   sync.Mutex
+	open map[*session]struct{}
+}
+
+type session struct {
+	who    Principal
+	cancel context.CancelCauseFunc
+}
+
+// SetAccess replaces the tables of tokens and machines. Requests in progress of those who are no longer in them end.
+func (p *Policy) SetAccess(tables *state.Access) {
+	p.tables.Store(tables)
+	p.sessions.mu.Lock()
+	defer p.sessions.mu.Unlock()
+	for s := range p.sessions.open {
+		if err := p.revoked(s.who); err != nil {
+			s.cancel(err)
+		}
+	}
+}
+
+// revoked returns a problem if a principal has lost its access.
+func (p *Policy) revoked(who Principal) error {
+	if who.Token == "" {
+		return nil
+	}
+	t := p.tables.Load().Token(who.Token)
+	if t == nil {
+		return api.NewProblem(http.StatusUnauthorized, "token %s was revoked: %s", who.Token, wayIn)
+	}
+	return checkExpiry(t, time.Now())
+}
+
+// session returns a context that ends with ctx, and when the principal loses its access.
+func (p *Policy) session(ctx context.Context, who Principal) context.Context {
+	if who.Token == "" {
+		return ctx
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &session{who: who, cancel: cancel}
+	p.sessions.mu.Lock()
+	if p.sessions.open == nil {
+		p.sessions.open = map[*session]struct{}{}
+	}
+	p.sessions.open[s] = struct{}{}
+	p.sessions.mu.Unlock()
+	expiry := func() bool { return true }
+	if t := p.tables.Load().Token(who.Token); t != nil && t.Expires != 0 {
+		expiry = time.AfterFunc(time.Until(time.UnixMilli(t.Expires)), func() { cancel(checkExpiry(t, time.Now())) }).Stop
+	}
+	context.AfterFunc(ctx, func() {
+		expiry()
+		p.sessions.mu.Lock()
+		delete(p.sessions.open, s)
+		p.sessions.mu.Unlock()
+	})
+	if err := p.revoked(who); err != nil { // before it was in the list
+		cancel(err)
+	}
+	return ctx
+}
