@@ -285,6 +285,43 @@ type LeaderRequest struct {
 	Address string `json:"address" doc:"host:port" minLength:"1" maxLength:"260" example:"10.0.0.7:6550"`
 }
 
+// TokenRequest creates a token.
+type TokenRequest struct {
+	Role string `json:"role" enum:"read,submit,operator,admin,worker,leader"`
+	User string `json:"user,omitempty" maxLength:"100" doc:"Whose jobs its holder submits; default: the user who creates it. Not for workers and leaders"`
+	TTL  string `json:"ttl,omitempty" example:"24h" doc:"How long it is valid; 0: until it is revoked; default: 24h for workers and leaders, else 2160h"`
+}
+
+// Token is what a cluster keeps of a token.
+type Token struct {
+	ID      string     `json:"id"`
+	Role    string     `json:"role"`
+	User    string     `json:"user,omitempty"`
+	Created time.Time  `json:"created"`
+	Expires *time.Time `json:"expires,omitempty"`
+	Expired bool       `json:"expired,omitempty" doc:"By the clock of the leader that answers"`
+}
+
+// NewToken is a token and its secret, which is not shown again.
+type NewToken struct {
+	Token
+	Join string `json:"join" doc:"For 'bridgefour login', 'worker --join' and 'leader --join'; what follows its last slash is for the header Authorization: Bearer"`
+}
+
+// TokenList is all tokens, oldest first.
+type TokenList struct {
+	Tokens []Token `json:"tokens"`
+}
+
+// Identity is who a request is from, as the leader knows it.
+type Identity struct {
+	User    string     `json:"user"`
+	Role    string     `json:"role"`
+	Token   string     `json:"token,omitempty" doc:"ID of the token; none: the kernel vouches for the user"`
+	Expires *time.Time `json:"expires,omitempty"`
+	Cluster string     `json:"cluster" doc:"Name of the cluster"`
+}
+
 // Types of events.
 const (
 	EventJobSubmitted  = "job_submitted"

@@ -21,6 +21,7 @@ const (
 	exitStopped     = 3
 	exitUnreachable = 4
 	exitPartial     = 5
+	exitNotAllowed  = 6
 	exitInterrupted = 130
 )
 
@@ -143,7 +144,7 @@ func (a *app) root() *cobra.Command {
 	add(groupJobs, a.jobsCommand(), a.jobCommand(), a.tasksCommand(), a.logsCommand(), a.resultCommand(), a.waitCommand(),
 		a.explainCommand(), a.stopCommand(), a.retryCommand())
 	add(groupCluster, a.leaderCommand(), a.workerCommand(), a.clusterCommand(), a.leadersCommand(), a.workersCommand(),
-		a.recoverCommand())
+		a.recoverCommand(), a.tokenCommand())
 	root.AddCommand(a.versionCommand(), a.completionCommand())
 	return root
 }

@@ -119,6 +119,8 @@ func problemCode(p *api.Problem) int {
 	switch {
 	case p.Status == http.StatusServiceUnavailable || p.Status == http.StatusBadGateway:
 		return exitUnreachable
+	case p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden:
+		return exitNotAllowed
 	case p.Status >= http.StatusBadRequest && p.Status < http.StatusInternalServerError:
 		return exitUsage
 	default:

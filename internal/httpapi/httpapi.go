@@ -68,6 +68,7 @@ func New(o Options) *API {
 	a.addEvents()
 	a.addCluster()
 	a.addLeaders()
+	a.addAccess()
 	for _, r := range o.Routes {
 		a.add(r)
 	}

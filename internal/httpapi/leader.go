@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/bridgefour/bridgefour/api"
 )
@@ -79,6 +80,13 @@ type Leader interface {
 	RemoveLeader(ctx context.Context, id uint64, force bool) error
 	// InviteWorker invites the idle worker that listens at address, and returns once it has registered.
 	InviteWorker(ctx context.Context, address string) (api.Worker, error)
+
+	// Tokens are all tokens, oldest first.
+	Tokens() []api.Token
+	// CreateToken returns once the token is committed. A ttl of 0 has no end.
+	CreateToken(ctx context.Context, role, user string, ttl time.Duration) (api.NewToken, error)
+	// RevokeToken returns once the token is no longer accepted by this node.
+	RevokeToken(ctx context.Context, id string) error
 
 	// Events emits every event after the position once, oldest first, and continues with new ones until ctx is done or emit fails. It
 	// returns the first error of emit, context.Cause(ctx), or api.Gone if the event after the position is no longer kept (also

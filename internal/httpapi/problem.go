@@ -23,10 +23,13 @@ func (p problem) GetStatus() int { return p.Status }
 // ContentType is RFC 9457's.
 func (p problem) ContentType(string) string { return "application/problem+json" }
 
-// GetHeaders adds Retry-After if a retry may help.
+// GetHeaders adds Retry-After if a retry may help, and how to authenticate.
 func (p problem) GetHeaders() http.Header {
-	if p.Status == http.StatusServiceUnavailable {
+	switch p.Status {
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		return http.Header{"Retry-After": {"1"}}
+	case http.StatusUnauthorized:
+		return http.Header{"Www-Authenticate": {"Bearer"}}
 	}
 	return nil
 }

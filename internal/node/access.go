@@ -2,7 +2,11 @@ package node
 
 import (
 	"context"
+	"strings"
+	"time"
 
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -13,7 +17,41 @@ func (n *Node) Access() *state.Access { return n.access.Load() }
 func (n *Node) publishAccess() {
 	if now := n.loop.controller.Machine().Access(); now != n.access.Load() {
 		n.access.Store(now)
+		if n.cfg.OnAccess != nil {
+			n.cfg.OnAccess(now)
+		}
 	}
+}
+
+// Tokens returns all tokens, oldest first.
+func (n *Node) Tokens() []api.Token {
+	list := []api.Token{}
+	for _, t := range n.Access().Tokens() {
+		list = append(list, publicToken(t))
+	}
+	return list
+}
+
+func publicToken(t *state.Token) api.Token {
+	p := api.Token{ID: t.ID, Role: t.Role, User: t.User, Created: time.UnixMilli(t.Created).UTC()}
+	if t.Expires != 0 {
+		at := time.UnixMilli(t.Expires).UTC()
+		p.Expires, p.Expired = &at, !time.Now().Before(at)
+	}
+	return p
+}
+
+// CreateToken creates a token. A ttl of 0 has no end.
+func (n *Node) CreateToken(ctx context.Context, role, user string, ttl time.Duration) (api.NewToken, error) {
+	t, text := access.NewToken(role, user)
+	now := time.Now()
+	if t.Created = now.UnixMilli(); ttl > 0 {
+		t.Expires = now.Add(ttl).UnixMilli()
+	}
+	if err := n.PutToken(ctx, t); err != nil {
+		return api.NewToken{}, err
+	}
+	return api.NewToken{Token: publicToken(t), Join: "b4:" + strings.Join(n.members.Load().Addresses(), ",") + "//" + text}, nil
 }
 
 // PutToken adds a token. Its id must be new. This node, and all others as far as they follow, accept it when PutToken returns.

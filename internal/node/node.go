@@ -65,6 +65,8 @@ type Config struct {
 	// invitations are not possible.
 	InviteLeader func(ctx context.Context, address string) error
 	InviteWorker func(ctx context.Context, address string) error
+	// OnAccess is called with the access tables when they have changed, before that is acknowledged. It must be quick. Nil: nothing is.
+	OnAccess func(*state.Access)
 	// IdleWorkers returns the workers on the network that wait for an invitation, from memory. Nil: none is known.
 	IdleWorkers func() []api.Worker
 }

@@ -103,7 +103,8 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 		Reserved: append(slices.Clip(cfg.Reserved),
 			plan.Reserved{What: fmt.Sprintf("the data directory of leader %d", p.replica.ID()), Dir: cfg.DataDir},
 			plan.Reserved{What: "the spool of the cluster", Dir: cfg.Spool}),
-		Peers: p.transport, InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers,
+		OnAccess: p.policy.SetAccess,
+		Peers:    p.transport, InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers,
 	})
 	return p, nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/bridgefour/bridgefour/api"
 )
@@ -32,6 +33,7 @@ type Fake struct {
 	LeaderList api.LeaderList
 	Idle       map[string]api.Worker // by address: workers that wait to be invited
 	EventLog   []api.Event
+	TokenList  []api.Token
 	Oldest     uint64 // events before this log position are not kept
 
 	ClusterState   api.Cluster
@@ -456,4 +458,36 @@ func (l *Fake) Events(ctx context.Context, after api.Position, emit func(api.Eve
 			after = api.Position{Index: e.Index, Seq: e.Seq}
 		}
 	}
+}
+
+// Tokens implements httpapi.Leader.
+func (l *Fake) Tokens() []api.Token {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]api.Token{}, l.TokenList...)
+}
+
+// CreateToken implements httpapi.Leader.
+func (l *Fake) CreateToken(_ context.Context, role, user string, ttl time.Duration) (t api.NewToken, err error) {
+	l.Change(func() {
+		t.Token = api.Token{ID: fmt.Sprintf("token%d", l.Index), Role: role, User: user, Created: time.Unix(1, 0).UTC()}
+		if ttl > 0 {
+			expires := t.Created.Add(ttl)
+			t.Expires = &expires
+		}
+		t.Join = "b4:" + l.Address + "//" + t.ID + "_SECRET"
+		l.TokenList = append(l.TokenList, t.Token)
+	})
+	return t, nil
+}
+
+// RevokeToken implements httpapi.Leader.
+func (l *Fake) RevokeToken(_ context.Context, id string) (err error) {
+	l.Change(func() {
+		n := len(l.TokenList)
+		if l.TokenList = slices.DeleteFunc(l.TokenList, func(t api.Token) bool { return t.ID == id }); len(l.TokenList) == n {
+			err = api.NotFound("there is no token %q", id)
+		}
+	})
+	return err
 }

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/access"
+)
+
+func (a *app) tokenCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "token", Short: "Let other users and machines in: 'token create', 'token list', 'token revoke ID'",
+		Args: a.unknownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	list := &cobra.Command{Use: "list", Short: "List the tokens, without their secrets", Args: noArgs}
+	cmd.AddCommand(a.createTokenCommand(), readCommand(a, list, client.TokensPath, (*client.Client).Tokens, a.printTokens), a.revokeTokenCommand())
+	return cmd
+}
+
+func (a *app) createTokenCommand() *cobra.Command {
+	var r readFlags
+	var request api.TokenRequest
+	cmd := &cobra.Command{
+		Use: "create --role ROLE", Short: "Create a token and print the string that lets its holder in", Args: noArgs,
+		Long: `Create a token and print a string, once, for 'bridgefour login STRING', or for 'worker --join STRING' and 'leader --join STRING'.
+Whoever has the string has the role. The roles:
+
+  read       sees jobs and where their outputs lie, but no arguments, settings, logs and results of other users
+  submit     submits jobs, and does everything with its own
+  operator   does everything with all jobs, and drains workers
+  admin      adds and removes leaders, workers and tokens too
+  worker     joins as a worker
+  leader     joins as a leader`,
+		Example: `  bridgefour token create --role submit --user ann
+  bridgefour token create --role worker --ttl 1h`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := access.CheckRole(request.Role); err != nil {
+				return usagef(cmd, "--role: %v", err)
+			}
+			c, err := a.connect(r.cluster, 0)
+			if err != nil {
+				return err
+			}
+			token, err := c.CreateToken(cmd.Context(), request)
+			if err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			if r.json {
+				return printJSON(a.stdout, token)
+			}
+			a.stderr.Printf("token %s: %s", token.ID, tokenText(&token.Token, time.Now()))
+			_, err = fmt.Fprintln(a.stdout, token.Join)
+			return err
+		},
+	}
+	r.add(cmd)
+	fs := cmd.Flags()
+	fs.StringVar(&request.Role, "role", "", "what it allows: `"+strings.Join(access.Roles, ", ")+"`")
+	fs.StringVar(&request.User, "user", "", "`name` of the user whose jobs its holder submits (default: yours)")
+	fs.StringVar(&request.TTL, "ttl", "", "`time` for which it is valid, 0 for no end (default 24h for workers and leaders, 90 days for users)")
+	return cmd
+}
+
+func (a *app) revokeTokenCommand() *cobra.Command {
+	var cluster string
+	cmd := &cobra.Command{
+		Use: "revoke ID", Short: "Revoke a token at once: requests in progress with it end, too", Args: oneArg("the ID of a token, which 'bridgefour token list' shows"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect(cluster, 0)
+			if err != nil {
+				return err
+			}
+			if err := c.RevokeToken(cmd.Context(), args[0]); err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			_, err = fmt.Fprintf(a.stdout, "token %s revoked\n", args[0])
+			return err
+		},
+	}
+	addCluster(cmd, &cluster, clusterDefault)
+	return cmd
+}
+
+// tokenText describes a token in a line.
+func tokenText(t *api.Token, now time.Time) string {
+	text := "role " + t.Role
+	if t.User != "" {
+		text += ", user " + t.User
+	}
+	return text + ", expires " + expiryText(t, now)
+}
+
+func expiryText(t *api.Token, now time.Time) string {
+	switch {
+	case t.Expires == nil:
+		return "never"
+	case t.Expired:
+		return "expired"
+	}
+	return "in " + durationText(max(0, t.Expires.Sub(now)))
+}
+
+func (a *app) printTokens(list api.TokenList) error {
+	now := time.Now()
+	t := newTable(a.stdout, "TOKEN", "ROLE", "USER", "CREATED", "EXPIRES")
+	for i := range list.Tokens {
+		token := &list.Tokens[i]
+		t.row(token.ID, token.Role, orDash(token.User), ageText(token.Created, now), expiryText(token, now))
+	}
+	return t.flush()
+}

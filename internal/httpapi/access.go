@@ -1,0 +1,92 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
+)
+
+type createToken struct {
+	Body api.TokenRequest
+}
+
+// tokenPath names a token.
+type revokeToken struct {
+	ID string `path:"id" doc:"ID of the token" maxLength:"100"`
+}
+
+func (a *API) addAccess() {
+	huma.Register(a.huma, operation(http.MethodGet, "/v1/access", "get-identity", "access", "Who this request is from"),
+		func(ctx context.Context, _ *struct{}) (*answer[api.Identity], error) {
+			return &answer[api.Identity]{Index: a.index(), Body: a.identity(access.From(ctx))}, nil
+		})
+	huma.Register(a.huma, operation(http.MethodGet, "/v1/access/tokens", "list-tokens", "access", "All tokens, oldest first, without their secrets"),
+		func(context.Context, *struct{}) (*answer[api.TokenList], error) {
+			return &answer[api.TokenList]{Index: a.index(), Body: api.TokenList{Tokens: a.leader.Tokens()}}, nil
+		})
+	create := operation(http.MethodPost, "/v1/access/tokens", "create-token", "access", "Create a token; its secret is in this answer only")
+	create.DefaultStatus = http.StatusCreated
+	huma.Register(a.huma, create, func(ctx context.Context, in *createToken) (*answer[api.NewToken], error) {
+		ttl, err := tokenTTL(&in.Body)
+		if err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+		switch machine := access.IsMachine(in.Body.Role); {
+		case machine && in.Body.User != "":
+			return nil, a.asProblem(ctx, api.Invalid("validation failed").With("body.user", "workers and leaders have no user", in.Body.User))
+		case !machine && in.Body.User == "":
+			in.Body.User = access.From(ctx).Name
+		}
+		token, err := a.leader.CreateToken(ctx, in.Body.Role, in.Body.User, ttl)
+		if err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+		return &answer[api.NewToken]{Index: a.index(), Body: token}, nil
+	})
+	huma.Register(a.huma, operation(http.MethodDelete, "/v1/access/tokens/{id}", "revoke-token", "access",
+		"Revoke a token: requests that are in progress with it end"),
+		func(ctx context.Context, in *revokeToken) (*removed, error) {
+			if err := a.leader.RevokeToken(ctx, in.ID); err != nil {
+				return nil, a.asProblem(ctx, err)
+			}
+			return &removed{Index: a.index()}, nil
+		})
+}
+
+func (a *API) identity(who access.Principal) api.Identity {
+	i := api.Identity{User: who.Name, Role: who.Role, Token: who.Token, Cluster: a.leader.Cluster().Name}
+	for _, t := range a.leader.Tokens() {
+		if t.ID == who.Token {
+			i.Expires = t.Expires
+		}
+	}
+	return i
+}
+
+// Lifetimes of tokens: those of machines are needed only until they have joined.
+const (
+	machineTTLDefault = 24 * time.Hour
+	userTTLDefault    = 90 * 24 * time.Hour
+	ttlMin            = time.Second
+	ttlMax            = 100 * 365 * 24 * time.Hour
+)
+
+// tokenTTL returns how long a new token is valid; 0: until it is revoked.
+func tokenTTL(r *api.TokenRequest) (time.Duration, error) {
+	if r.TTL == "" {
+		if access.IsMachine(r.Role) {
+			return machineTTLDefault, nil
+		}
+		return userTTLDefault, nil
+	}
+	ttl, err := time.ParseDuration(r.TTL)
+	if err != nil || ttl != 0 && ttl < ttlMin || ttl > ttlMax {
+		return 0, api.Invalid("validation failed").With("body.ttl", "want a duration from 1s to 100 years, such as 24h, or 0 for no end", r.TTL)
+	}
+	return ttl, nil
+}
