@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("USER", "kaladin")
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // instead of a second in each process
 			e.Setenv("BOOK", filepath.Join(root, "testdata/book/opticks.txt"))
 			e.Setenv("README", filepath.Join(root, "README.md"))
 			return nil

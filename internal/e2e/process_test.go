@@ -117,7 +117,7 @@ func (l *lab) commandOf(ctx context.Context, program string, args ...string) *ex
 	cmd.Dir = l.dir
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + l.path("home"), "XDG_STATE_HOME=" + l.path("state"), "USER=kaladin",
-		"TMPDIR=" + os.TempDir(), "LC_ALL=C", "GORACE=halt_on_error=1",
+		"TMPDIR=" + os.TempDir(), "LC_ALL=C", "GORACE=halt_on_error=1 atexit_sleep_ms=0",
 	}
 	if l.user != 0 {
 		id := uint32(l.user) //nolint:gosec // a small constant
