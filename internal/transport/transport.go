@@ -1,5 +1,5 @@
 // Package transport opens listeners and connections, limits their number, and formats and parses the addresses of servers. No other
-// package does, so that encryption can be added here alone. All traffic is plain TCP so far: HTTP/1 for clients, gRPC for workers and leaders.
+// package does. Traffic is HTTP/1 of clients, and gRPC of workers and leaders, in plain TCP or in TLS 1.3.
 package transport
 
 import (
