@@ -1,0 +1,149 @@
+package access
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+const (
+	authorityLife = 10 * 365 * 24 * time.Hour
+	// CertificateLife is how long the certificate of a machine is valid. It is renewed after half of it.
+	CertificateLife = 24 * time.Hour
+	// clockSkew is how far the clocks of two machines may differ.
+	clockSkew = time.Hour
+)
+
+// Authority is a certificate authority of a cluster. Its private key follows from the cluster key and the serial number of its certificate, so
+// it is stored nowhere.
+type Authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+// NewAuthority makes an authority of the cluster with that key and name.
+func NewAuthority(clusterKey Key, cluster string, now time.Time) (Authority, error) {
+	template := certificate(now, authorityLife)
+	template.Subject = pkix.Name{Organization: []string{"Bridge Four"}, CommonName: fmt.Sprintf("cluster %s %x", cluster, template.SerialNumber.Bytes()[:4])}
+	template.IsCA, template.BasicConstraintsValid = true, true
+	template.KeyUsage = x509.KeyUsageCertSign
+	a := Authority{template, authorityKey(clusterKey, template.SerialNumber)}
+	raw, err := a.sign(template, a.key.Public())
+	if err != nil {
+		return Authority{}, err
+	}
+	a.certificate, err = x509.ParseCertificate(raw)
+	return a, err
+}
+
+// OpenAuthority returns the authority with that certificate.
+func OpenAuthority(clusterKey Key, certificate *x509.Certificate) (Authority, error) {
+	a := Authority{certificate, authorityKey(clusterKey, certificate.SerialNumber)}
+	if !a.key.PublicKey.Equal(certificate.PublicKey) {
+		return Authority{}, errors.New("the cluster key is not that of the certificate authority: one of the two files is of another cluster")
+	}
+	return a, nil
+}
+
+// authorityKey derives the private key of the authority with a serial number.
+func authorityKey(clusterKey Key, serial *big.Int) *ecdsa.PrivateKey {
+	for try := 0; ; try++ {
+		raw, err := hkdf.Key(sha256.New, clusterKey[:], serial.Bytes(), "bridgefour certificate authority "+strconv.Itoa(try), 32)
+		if err != nil {
+			panic(err) // the length is valid
+		}
+		// All but one in 2^32 numbers are keys.
+		if key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), raw); err == nil {
+			return key
+		}
+	}
+}
+
+// Certificate returns the certificate of the authority.
+func (a Authority) Certificate() *x509.Certificate { return a.certificate }
+
+// Cross certifies the authority after this one, so that who accepts this one accepts that one too.
+func (a Authority) Cross(next Authority, now time.Time) ([]byte, error) {
+	template := certificate(now, authorityLife)
+	template.Subject, template.SubjectKeyId = next.certificate.Subject, next.certificate.SubjectKeyId
+	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
+	template.NotAfter = earlier(template.NotAfter, a.certificate.NotAfter)
+	return a.sign(template, next.key.Public())
+}
+
+// Holder is what a certificate says of the holder of its key.
+type Holder struct {
+	Role  string   // RoleWorker or RoleLeader
+	Name  string   // a worker's fingerprint; a leader's data directory
+	Hosts []string // of a leader: host names and addresses, for clients that compare them
+}
+
+// Issue certifies the holder of a key. The certificate is valid for life.
+func (a Authority) Issue(h Holder, key crypto.PublicKey, now time.Time, life time.Duration) ([]byte, error) {
+	template := certificate(now, life)
+	template.Subject = pkix.Name{Organization: []string{h.Role}, CommonName: h.Name}
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	if h.Role == RoleLeader {
+		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+	}
+	for _, host := range h.Hosts {
+		if ip, err := netip.ParseAddr(host); err == nil {
+			template.IPAddresses = append(template.IPAddresses, net.IP(ip.WithZone("").AsSlice()))
+		} else if CheckHost(host) == nil {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	return a.sign(template, key)
+}
+
+func (a Authority) sign(template *x509.Certificate, key crypto.PublicKey) ([]byte, error) {
+	raw, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate of %s: %w", template.Subject, err)
+	}
+	return raw, nil
+}
+
+// certificate returns a template that is valid for life, also on a machine whose clock is late.
+func certificate(now time.Time, life time.Duration) *x509.Certificate {
+	serial := make([]byte, 16)
+	_, _ = rand.Read(serial) // it returns no error
+	serial[0] = serial[0]&0x7f | 0x40
+	return &x509.Certificate{SerialNumber: new(big.Int).SetBytes(serial), NotBefore: now.Add(-clockSkew), NotAfter: now.Add(life)}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// Fingerprint returns the identity of a machine's key.
+func Fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:])
+}
+
+// holder returns what a certificate says, without verifying it.
+func holder(c *x509.Certificate) Holder {
+	h := Holder{Name: c.Subject.CommonName}
+	if organizations := c.Subject.Organization; len(organizations) == 1 && IsMachine(organizations[0]) {
+		h.Role = organizations[0]
+	}
+	return h
+}
