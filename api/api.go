@@ -231,6 +231,19 @@ type Invitation struct {
 	ClusterName string   `json:"cluster_name"`
 }
 
+// CertificateRequest is the request of a machine for a certificate of its key, which the certificate of its connection proves.
+type CertificateRequest struct {
+	Name string `json:"name,omitempty" doc:"Name of a leader's data directory" maxLength:"64"`
+}
+
+// Certificate is what a machine needs to be recognized by the others. Certificates are in DER.
+type Certificate struct {
+	Certificate []byte   `json:"certificate" doc:"Of the machine's key"`
+	Authorities [][]byte `json:"authorities" doc:"The authorities of the cluster, whose certificates are accepted"`
+	Cross       [][]byte `json:"cross,omitempty" doc:"Certificates of newer authorities by older ones"`
+	ClusterKey  []byte   `json:"cluster_key,omitempty" doc:"For leaders: the key of the cluster's secrets"`
+}
+
 // Cluster is the cluster's health.
 type Cluster struct {
 	ID       string `json:"id" doc:"Distinguishes clusters of one name"`

@@ -1,0 +1,205 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/transport"
+)
+
+// CertificatesPath is the route at which leaders issue certificates. The certificate with which a machine connects proves its key; it may be
+// self-signed, if the request has a token, or expired.
+const CertificatesPath = "/v1/access/certificates"
+
+const (
+	enrollTime       = 15 * time.Second // of one request
+	enrollBackOffMin = 200 * time.Millisecond
+	enrollBackOffMax = 5 * time.Second
+	answerBytesMax   = 1 << 20
+)
+
+// Enroll obtains the first certificate, or one of another cluster. It retries until ctx is done, unless the machine is refused. The cluster
+// key, which only leaders get, is returned. name is that of a leader's data directory.
+func (c *Credentials) Enroll(ctx context.Context, j Join, name string, logger *slog.Logger) (clusterKey []byte, err error) {
+	own, err := c.selfSigned(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	pins := []transport.Pin{*j.Authority}
+	e := enrolment{
+		token: j.Token, name: name,
+		tls: transport.ClientTLS(RoleLeader, func() []transport.Pin { return pins }, func() *tls.Certificate { return own }),
+	}
+	said := ""
+	for wait := enrollBackOffMin; ; wait = min(2*wait, enrollBackOffMax) {
+		clusterKey, err := c.request(ctx, e, j.Addresses)
+		if err == nil || isRefusal(err) {
+			return clusterKey, err
+		}
+		if said != err.Error() {
+			said = err.Error()
+			logger.WarnContext(ctx, "not enrolled in the cluster yet; trying again", "error", err)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, fmt.Errorf("join the cluster: %w", err)
+		case <-timer.C:
+		}
+	}
+}
+
+// isRefusal reports whether a leader has decided that the machine may not join.
+func isRefusal(err error) bool {
+	p, ok := errors.AsType[*api.Problem](err)
+	return ok && p.Status < http.StatusInternalServerError && p.Status != http.StatusTooManyRequests
+}
+
+// Renew obtains a certificate in exchange for the present one, from the first leader that answers.
+func (c *Credentials) Renew(ctx context.Context, leaders []string) error {
+	_, err := c.request(ctx, enrolment{tls: transport.ClientTLS(RoleLeader, c.Pins, c.Certificate)}, leaders)
+	return err
+}
+
+// KeepRenewed renews the certificate after half of its life, each time, until ctx is done.
+func (c *Credentials) KeepRenewed(ctx context.Context, leaders func() []string, logger *slog.Logger) {
+	var wait time.Duration
+	for {
+		timer := time.NewTimer(max(wait, time.Until(c.RenewAt())))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		err := c.Renew(ctx, leaders())
+		if err == nil {
+			wait = 0
+			logger.InfoContext(ctx, "certificate renewed", "valid_until", c.Certificate().Leaf.NotAfter)
+			continue
+		}
+		if wait == 0 {
+			logger.WarnContext(ctx, "certificate not renewed yet; trying again", "valid_until", c.Certificate().Leaf.NotAfter, "error", err)
+		}
+		wait = min(max(2*wait, enrollBackOffMin), time.Minute)
+	}
+}
+
+// selfSigned returns a certificate that proves the key and says nothing else.
+func (c *Credentials) selfSigned(now time.Time) (*tls.Certificate, error) {
+	template := certificate(now, clockSkew)
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, c.key.Public(), c.key)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: c.key}, nil
+}
+
+// enrolment is a request for a certificate.
+type enrolment struct {
+	tls         *tls.Config
+	token, name string // empty in a renewal
+}
+
+// request asks leaders in turn for a certificate, and saves it.
+func (c *Credentials) request(ctx context.Context, e enrolment, leaders []string) (clusterKey []byte, err error) {
+	t := transport.NewHTTPS(e.tls)
+	defer t.CloseIdleConnections()
+	client := &http.Client{Transport: t, Timeout: enrollTime, CheckRedirect: func(r *http.Request, via []*http.Request) error {
+		if len(via) > len(leaders)+1 || r.URL.Scheme != "https" {
+			return errors.New("the leaders redirect to each other")
+		}
+		e.authorize(r) // the leader that is named has the same authority
+		return nil
+	}}
+	err = errors.New("no address of a leader is known")
+	for _, address := range leaders {
+		var answer api.Certificate
+		if answer, err = e.post(ctx, client, address); err == nil {
+			return answer.ClusterKey, c.accept(answer)
+		}
+		if isRefusal(err) {
+			break
+		}
+	}
+	return nil, err
+}
+
+func (e enrolment) authorize(r *http.Request) {
+	if e.token != "" {
+		r.Header.Set("Authorization", "Bearer "+e.token)
+	}
+}
+
+func (e enrolment) post(ctx context.Context, client *http.Client, address string) (answer api.Certificate, err error) {
+	body, err := json.Marshal(api.CertificateRequest{Name: e.name})
+	if err != nil {
+		return answer, err
+	}
+	u := url.URL{Scheme: "https", Host: address, Path: CertificatesPath}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return answer, fmt.Errorf("invalid address %q of a leader: %w", address, err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	e.authorize(r)
+	resp, err := client.Do(r)
+	if err != nil {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
+			err = wrapped.Err // it names the address
+		}
+		return answer, err
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, answerBytesMax))
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return answer, fmt.Errorf("leader at %s: %w", address, err)
+	}
+	if resp.StatusCode/100 != 2 {
+		p := &api.Problem{}
+		if json.Unmarshal(text, p) != nil || p.Status == 0 {
+			p = api.NewProblem(resp.StatusCode, "%s is no leader: it answered %s", address, resp.Status)
+		}
+		return answer, p
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return answer, fmt.Errorf("invalid answer of the leader at %s: %w", address, err)
+	}
+	return answer, nil
+}
+
+// accept saves what a leader has issued.
+func (c *Credentials) accept(answer api.Certificate) error {
+	lists := [3][]*x509.Certificate{}
+	for i, raw := range [][][]byte{{answer.Certificate}, answer.Authorities, answer.Cross} {
+		for _, der := range raw {
+			parsed, err := x509.ParseCertificate(der)
+			if err != nil {
+				return fmt.Errorf("invalid certificate in the answer of the leader: %w", err)
+			}
+			lists[i] = append(lists[i], parsed)
+		}
+	}
+	leaf, authorities, cross := lists[0][0], lists[1], lists[2]
+	var pins []transport.Pin
+	for _, a := range authorities {
+		pins = append(pins, transport.PinOf(a))
+	}
+	if err := transport.Verify(slices.Concat([]*x509.Certificate{leaf}, cross, authorities), pins, x509.ExtKeyUsageClientAuth, time.Now()); err != nil {
+		return fmt.Errorf("the leader has issued a certificate that cannot be used: %w", err)
+	}
+	return c.Set(leaf, authorities, cross)
+}
