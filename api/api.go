@@ -113,6 +113,8 @@ type Job struct {
 	Created time.Time  `json:"created"`
 	Started *time.Time `json:"started,omitempty"`
 	Ended   *time.Time `json:"ended,omitempty"`
+
+	Hidden bool `json:"hidden,omitempty" doc:"The job is another user's: its arguments, inputs, settings and errors are left out"`
 }
 
 // PartStage is the stage whose tasks write the parts of the output.
@@ -418,6 +420,7 @@ type ProblemField struct {
 // JobQuery selects a page of jobs, newest first.
 type JobQuery struct {
 	Status []string // any of these; none: all
+	User   string   // whose jobs; empty: all
 	Limit  int      // 1 to JobLimitMax
 	Cursor string   // JobList.Next of the previous page
 }

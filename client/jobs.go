@@ -31,6 +31,9 @@ func JobsPath(q api.JobQuery) string {
 	if len(q.Status) > 0 {
 		v.Set("status", strings.Join(q.Status, ","))
 	}
+	if q.User != "" {
+		v.Set("user", q.User)
+	}
 	return withPage("/v1/jobs", v, q.Limit, q.Cursor)
 }
 

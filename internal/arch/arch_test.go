@@ -66,7 +66,7 @@ var allowed = map[string][]string{
 	"scripts/gotest":          {},
 
 	"internal/httpapi/httpapitest": {"api"},
-	"internal/httpapi/leadertest":  {"api", "internal/httpapi"},
+	"internal/httpapi/leadertest":  {"api", "internal/access", "internal/httpapi"},
 }
 
 // wiring may import anything.

@@ -36,6 +36,7 @@ func (a *app) jobsCommand() *cobra.Command {
 	}
 	r.add(cmd)
 	cmd.Flags().StringSliceVar(&q.Status, "status", nil, "only jobs with these statuses: waiting, running, halted, done, failed, stopped")
+	cmd.Flags().StringVar(&q.User, "user", "", "only jobs of the user with this `name`")
 	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "maximum number")
 	return cmd
 }
@@ -52,7 +53,7 @@ func (a *app) printJobs(ctx context.Context, c *client.Client, q api.JobQuery) e
 		}
 		shown++
 		stage := job.PartStage()
-		t.row(strconv.FormatUint(job.ID, 10), job.Status, orDash(printable(job.Name)), printable(programText(job.Program)),
+		t.row(strconv.FormatUint(job.ID, 10), job.Status, orDash(printable(job.Name)), orDash(printable(programText(job.Program))),
 			countText(stage.Done), countText(stage.Tasks), countText(stage.Dead), orDash(printable(job.User)), ageText(job.Created, now))
 	}
 	if shown == 0 {

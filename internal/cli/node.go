@@ -17,7 +17,7 @@ func openNode(ctx context.Context, cfg node.ProcessConfig) (*node.Process, error
 	cfg.Builtins = builtins()
 	cfg.HTTP = func(ctx context.Context, p *node.Process) (*http.Server, func()) {
 		routes := httpapi.New(httpapi.Options{
-			Leader: p, Routes: compat.Routes(p), Policy: p.Policy(),
+			Leader: node.Owned{Node: p.Node}, Routes: compat.Routes(node.Owned{Node: p.Node}), Policy: p.Policy(),
 			Metrics: p.Metrics(), Version: cfg.Version, Log: cfg.Logger,
 		})
 		return httpapi.Server(ctx, routes, cfg.Logger), routes.Close

@@ -59,7 +59,7 @@ func (s system) jobOf(r *http.Request) (api.Job, bool, error) {
 	if err != nil {
 		return api.Job{}, false, err
 	}
-	job, ok := s.node.Job(id)
+	job, ok := s.node.Job(r.Context(), id)
 	return job, ok, nil
 }
 
@@ -86,7 +86,7 @@ func (s system) list(r *http.Request, _ func(any) error) (any, error) {
 	left := tasksMax
 	q := api.JobQuery{Status: []string{api.JobWaiting, api.JobRunning, api.JobHalted}, Limit: api.JobLimitMax}
 	for {
-		page, err := s.node.Jobs(q)
+		page, err := s.node.Jobs(r.Context(), q)
 		if err != nil {
 			return nil, err
 		}
@@ -115,7 +115,7 @@ func (s system) stop(r *http.Request, _ func(any) error) (any, error) {
 		if err != nil && !api.IsStatus(err, http.StatusConflict) { // a conflict: it has just ended
 			return nil, err
 		}
-		if now, ok := s.node.Job(job.ID); ok {
+		if now, ok := s.node.Job(r.Context(), job.ID); ok {
 			job = now
 		}
 	}
@@ -217,7 +217,7 @@ func (s system) start(r *http.Request, body func(any) error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	job, ok := s.node.Job(id)
+	job, ok := s.node.Job(r.Context(), id)
 	if !ok { // forgotten already
 		return typed{missing}, nil
 	}

@@ -16,8 +16,8 @@ import (
 type Node interface {
 	Submit(ctx context.Context, req *api.JobRequest, key string) (id uint64, warnings []string, err error)
 	Stop(ctx context.Context, id uint64) error
-	Job(id uint64) (api.Job, bool)
-	Jobs(q api.JobQuery) (api.JobList, error)
+	Job(ctx context.Context, id uint64) (api.Job, bool)
+	Jobs(ctx context.Context, q api.JobQuery) (api.JobList, error)
 	Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error)
 	Result(ctx context.Context, id uint64, w io.Writer) error
 	Cluster() api.Cluster

@@ -26,6 +26,7 @@ type getJob struct {
 
 type listJobs struct {
 	Status []string `query:"status" doc:"Only these, separated by commas" enum:"waiting,running,halted,done,failed,stopped"`
+	User   string   `query:"user" doc:"Only of this user" maxLength:"100"`
 	Limit  int      `query:"limit" default:"100" minimum:"1" maximum:"1000"`
 	Cursor string   `query:"cursor" doc:"next of the previous page" maxLength:"200"`
 }
@@ -61,7 +62,7 @@ func operation(method, path, id, tag, summary string) huma.Operation {
 
 func (a *API) listJobs(ctx context.Context, in *listJobs) (*answer[api.JobList], error) {
 	index := a.index()
-	list, err := a.leader.Jobs(api.JobQuery{Status: in.Status, Limit: in.Limit, Cursor: in.Cursor})
+	list, err := a.leader.Jobs(ctx, api.JobQuery{Status: in.Status, User: in.User, Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
 		return nil, a.asProblem(ctx, err)
 	}
@@ -98,7 +99,7 @@ func (a *API) getJob(ctx context.Context, in *getJob) (*answer[api.Job], error) 
 // jobNow answers with a job from memory.
 func (a *API) jobNow(ctx context.Context, id uint64) (*answer[api.Job], error) {
 	index := a.index()
-	job, ok := a.leader.Job(id)
+	job, ok := a.leader.Job(ctx, id)
 	if !ok {
 		return nil, a.asProblem(ctx, noJob(id))
 	}

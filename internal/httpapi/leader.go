@@ -12,7 +12,8 @@ import (
 // leadertest holds the suite for implementations.
 //
 // An *api.Problem (anywhere in the error's chain) is sent to the client as it is; any other error becomes a 500 problem
-// with the error's text. Methods without a context answer from memory and never wait for the log, a disk or a worker.
+// with the error's text. Job, Jobs and methods without a context answer from memory and never wait for the log, a disk or a worker. The
+// principal in the context (package access) decides how much of a job is shown, and whether it can be changed: else that is a 403 problem.
 //
 // Writes work on the node that leads; on others they return api.NotLeader and have no effect. Tasks, Task, Explain and Logs may
 // return it too: the API forwards their requests to the node that leads. All other methods work on every node.
@@ -29,8 +30,8 @@ type Leader interface {
 	Stop(ctx context.Context, id uint64) error
 	Retry(ctx context.Context, id uint64) error
 
-	Job(id uint64) (api.Job, bool)
-	Jobs(q api.JobQuery) (api.JobList, error)
+	Job(ctx context.Context, id uint64) (api.Job, bool)
+	Jobs(ctx context.Context, q api.JobQuery) (api.JobList, error)
 	// WaitJob returns nil once the job has ended, context.Cause(ctx) if ctx is done first, and a NotFound problem for an unknown job.
 	WaitJob(ctx context.Context, id uint64) error
 	// WaitIndex returns nil once Status reports at least index, and context.Cause(ctx) if ctx is done first.

@@ -32,7 +32,7 @@ func (a *API) addStreams() {
 	}}
 	result.Errors = []int{http.StatusNotFound, http.StatusConflict}
 	huma.Register(a.huma, result, func(ctx context.Context, in *JobPath) (*huma.StreamResponse, error) {
-		job, ok := a.leader.Job(in.ID)
+		job, ok := a.leader.Job(ctx, in.ID)
 		if !ok {
 			return nil, a.asProblem(ctx, noJob(in.ID))
 		}
@@ -60,7 +60,7 @@ func (a *API) addStreams() {
 			}
 			q.OneTask = true
 		}
-		if _, ok := a.leader.Job(in.ID); !ok {
+		if _, ok := a.leader.Job(ctx, in.ID); !ok {
 			return nil, a.asProblem(ctx, noJob(in.ID))
 		}
 		return a.stream(ctx, func(w http.ResponseWriter, r *http.Request) { a.sendLogs(w, r, q) })

@@ -68,7 +68,7 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {
 		return
 	}
 	a.stamp(w.Header()) // first: the body must not be older
-	job, ok := a.leader.Job(id)
+	job, ok := a.leader.Job(r.Context(), id)
 	if !ok { // forgotten already
 		a.writeError(w, r, noJob(id))
 		return

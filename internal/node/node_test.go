@@ -619,6 +619,6 @@ func TestNodeServesTheAPI(t *testing.T) {
 		if err := r.node.WaitLeader(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		return r.node
+		return Owned{r.node}
 	})
 }

@@ -67,7 +67,7 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	if key == "" {
 		key = newID()
 	}
-	e, err := n.submit(ctx, jobKey(key), uid, req.User, spec, again)
+	e, err := n.submit(ctx, jobKey(ctx, key), uid, req.User, spec, again)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -108,15 +108,20 @@ func (n *Node) awaitLevel(ctx context.Context, what string, level uint32) error 
 		"newer: upgrade the others (bridgefour leaders lists them), then try again", what, level, c.Level, n.cfg.Version)
 }
 
-// jobKey separates clients' keys from the leader's own.
-func jobKey(key string) string { return "job/" + key }
+// jobKey separates clients' keys from the leader's own, and those of the users of tokens from each other: a key answers with a job.
+func jobKey(ctx context.Context, key string) string {
+	if who := access.From(ctx); who.Token != "" {
+		return "job/" + who.Name + "\x00" + key
+	}
+	return "job/" + key
+}
 
 // submitted reports whether a job was submitted with this key before.
 func (n *Node) submitted(ctx context.Context, key string) (again bool, err error) {
 	if key == "" {
 		return false, nil
 	}
-	err = n.do(ctx, func() { again = n.loop.controller.Machine().Submitted(jobKey(key)) })
+	err = n.do(ctx, func() { again = n.loop.controller.Machine().Submitted(jobKey(ctx, key)) })
 	return again, err
 }
 

@@ -69,7 +69,7 @@ func (r *Reader) Jobs(q api.JobQuery) (api.JobList, error) {
 				return list, nil
 			}
 			before = jobs[i].ID
-			if len(q.Status) == 0 || slices.Contains(q.Status, jobs[i].Status) {
+			if (len(q.Status) == 0 || slices.Contains(q.Status, jobs[i].Status)) && (q.User == "" || q.User == jobs[i].User) {
 				list.Jobs = append(list.Jobs, jobs[i])
 				bytes += textBytes(&jobs[i])
 			}

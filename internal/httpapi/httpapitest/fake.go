@@ -149,7 +149,7 @@ func inputs(req *api.JobRequest) []string {
 
 // Turn gives a job another status.
 func (l *Fake) Turn(id uint64, status string) error {
-	job, ok := l.Job(id)
+	job, ok := l.job(id)
 	if !ok {
 		return api.NotFound("no job %d", id)
 	}
@@ -160,7 +160,7 @@ func (l *Fake) Turn(id uint64, status string) error {
 
 // Stop implements httpapi.Leader.
 func (l *Fake) Stop(_ context.Context, id uint64) error {
-	if job, ok := l.Job(id); ok && job.Status == api.JobDone {
+	if job, ok := l.job(id); ok && job.Status == api.JobDone {
 		return api.Conflict("job %d is %s", id, job.Status)
 	}
 	err := l.Turn(id, api.JobStopped)
@@ -172,14 +172,16 @@ func (l *Fake) Stop(_ context.Context, id uint64) error {
 
 // Retry implements httpapi.Leader.
 func (l *Fake) Retry(_ context.Context, id uint64) error {
-	if job, ok := l.Job(id); ok && job.Status != api.JobFailed && job.Status != api.JobStopped {
+	if job, ok := l.job(id); ok && job.Status != api.JobFailed && job.Status != api.JobStopped {
 		return api.Conflict("job %d is %s", id, job.Status)
 	}
 	return l.Turn(id, api.JobRunning)
 }
 
-// Job implements httpapi.Leader.
-func (l *Fake) Job(id uint64) (api.Job, bool) {
+// Job implements httpapi.Leader. All jobs are shown to everyone.
+func (l *Fake) Job(_ context.Context, id uint64) (api.Job, bool) { return l.job(id) }
+
+func (l *Fake) job(id uint64) (api.Job, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	job, ok := l.JobByID[id]
@@ -187,7 +189,7 @@ func (l *Fake) Job(id uint64) (api.Job, bool) {
 }
 
 // Jobs implements httpapi.Leader.
-func (l *Fake) Jobs(q api.JobQuery) (api.JobList, error) {
+func (l *Fake) Jobs(_ context.Context, q api.JobQuery) (api.JobList, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := uint64(1 << 62)
@@ -202,7 +204,7 @@ func (l *Fake) Jobs(q api.JobQuery) (api.JobList, error) {
 	ids := slices.Sorted(maps.Keys(l.JobByID))
 	slices.Reverse(ids)
 	for _, id := range ids {
-		if id >= before || len(q.Status) > 0 && !slices.Contains(q.Status, l.JobByID[id].Status) {
+		if job := l.JobByID[id]; id >= before || len(q.Status) > 0 && !slices.Contains(q.Status, job.Status) || q.User != "" && q.User != job.User {
 			continue
 		}
 		if len(list.Jobs) == q.Limit {
@@ -265,7 +267,7 @@ func (l *Fake) Task(_ context.Context, id uint64, stage string, index uint64) (a
 
 // Explain implements httpapi.Leader.
 func (l *Fake) Explain(_ context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
-	if _, ok := l.Job(id); !ok {
+	if _, ok := l.job(id); !ok {
 		return api.Explanation{}, api.NotFound("no job %d", id)
 	}
 	subject := fmt.Sprint(id)
@@ -277,7 +279,7 @@ func (l *Fake) Explain(_ context.Context, id uint64, stage string, index uint64)
 
 // Result implements httpapi.Leader.
 func (l *Fake) Result(ctx context.Context, id uint64, w io.Writer) error {
-	job, ok := l.Job(id)
+	job, ok := l.job(id)
 	switch {
 	case !ok:
 		return api.NotFound("no job %d", id)
@@ -289,7 +291,7 @@ func (l *Fake) Result(ctx context.Context, id uint64, w io.Writer) error {
 
 // Logs implements httpapi.Leader.
 func (l *Fake) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
-	if _, ok := l.Job(q.Job); !ok {
+	if _, ok := l.job(q.Job); !ok {
 		return api.NotFound("no job %d", q.Job)
 	}
 	return l.OnLogs(ctx, q, emit)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 )
 
@@ -32,6 +33,11 @@ type suite struct {
 	leader httpapi.Leader
 }
 
+// Context has a principal that owns all jobs.
+func (s *suite) Context() context.Context {
+	return access.WithPrincipal(s.T.Context(), access.Principal{Name: "ann", Permissions: access.Read | access.Submit | access.Operate})
+}
+
 // numbers is a job of n tasks that no worker runs.
 func numbers(n int64) *api.JobRequest {
 	return &api.JobRequest{Name: "numbers", Program: api.Program{Command: []string{"true", "{}"}}, Range: &api.Range{From: 1, To: n}}
@@ -43,7 +49,7 @@ func (s *suite) added(n int64, key string) api.Job {
 	if err != nil {
 		s.Fatalf("Submit() = %v", err)
 	}
-	job, ok := s.leader.Job(id)
+	job, ok := s.leader.Job(s.Context(), id)
 	if !ok {
 		s.Fatalf("no job %d after Submit()", id)
 	}
@@ -65,7 +71,7 @@ func (s *suite) submit() {
 	if after <= before || age != 0 || leader == 0 {
 		s.Errorf("Status() = %d, %d, %d; want more than position %d, age 0, and a leader", after, age, leader, before)
 	}
-	got, ok := s.leader.Job(job.ID)
+	got, ok := s.leader.Job(s.Context(), job.ID)
 	if !ok || job.ID != 1 || got.Name != "numbers" || got.Status != api.JobWaiting && got.Status != api.JobHalted || got.PartStage().Tasks != 3 {
 		s.Errorf("Job() = %+v, %v; want job 1, waiting, with 3 tasks", got, ok)
 	}
@@ -87,7 +93,7 @@ func (s *suite) stop() {
 	if err := s.leader.WaitJob(ctx, job.ID); err != nil {
 		s.Fatal(err)
 	}
-	if now, _ := s.leader.Job(job.ID); now.Status != api.JobStopped {
+	if now, _ := s.leader.Job(s.Context(), job.ID); now.Status != api.JobStopped {
 		s.Errorf("the job is %s, want stopped", now.Status)
 	}
 	if err := s.leader.Stop(ctx, job.ID); err != nil {
@@ -96,7 +102,7 @@ func (s *suite) stop() {
 	if err := s.leader.Retry(ctx, job.ID); err != nil {
 		s.Errorf("Retry() of a stopped job = %v", err)
 	}
-	if now, _ := s.leader.Job(job.ID); now.IsEnded() {
+	if now, _ := s.leader.Job(s.Context(), job.ID); now.IsEnded() {
 		s.Errorf("the job is %s after Retry(), want it to go on", now.Status)
 	}
 }
@@ -123,7 +129,7 @@ func (s *suite) pages() {
 	} {
 		var got []uint64
 		for q := c.q; ; {
-			page, err := s.leader.Jobs(q)
+			page, err := s.leader.Jobs(s.Context(), q)
 			if err != nil || len(page.Jobs) > q.Limit {
 				s.Fatalf("Jobs(%+v) = %d jobs, %v", q, len(page.Jobs), err)
 			}
@@ -138,7 +144,7 @@ func (s *suite) pages() {
 			s.Errorf("Jobs(%+v) in pages = %v, want %v", c.q, got, c.want)
 		}
 	}
-	_, err := s.leader.Jobs(api.JobQuery{Limit: 1, Cursor: "x"})
+	_, err := s.leader.Jobs(s.Context(), api.JobQuery{Limit: 1, Cursor: "x"})
 	s.fails("Jobs() with an invalid cursor", err, http.StatusUnprocessableEntity)
 }
 
@@ -219,7 +225,7 @@ func (s *suite) unknown() {
 	} {
 		s.fails(name+"() of what does not exist", ask(), http.StatusNotFound)
 	}
-	if job, ok := s.leader.Job(9); ok {
+	if job, ok := s.leader.Job(s.Context(), 9); ok {
 		s.Errorf("Job(9) = %+v, want none", job)
 	}
 	if w, ok := s.leader.Worker(9); ok {

@@ -1,0 +1,139 @@
+package node
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
+)
+
+// Owned is a node as clients use it: it alone decides who sees what of a job, and who changes it. The principal in the context sees all of
+// its own jobs, or of all jobs if it may operate. Of others it sees what outsiders shows.
+type Owned struct{ *Node }
+
+// owns returns a problem if a job belongs to another user, or is not known: one that is not published yet has no known owner.
+func (o Owned) owns(ctx context.Context, id uint64, what string) error {
+	who := access.From(ctx)
+	job, ok := o.Node.Job(id)
+	switch {
+	case !ok:
+		return api.NotFound("there is no job %d", id)
+	case who.Owns(job.User):
+		return nil
+	}
+	return api.NewProblem(http.StatusForbidden, "job %d belongs to user %q: %s is for that user and for operators, and %s", id, job.User, what, who)
+}
+
+// outsiders is what others see of a job. New fields are hidden from them unless they are added here.
+func outsiders(j *api.Job) api.Job {
+	return api.Job{
+		ID: j.ID, Name: j.Name, User: j.User, Program: api.Program{Builtin: j.Program.Builtin}, Status: j.Status, Output: j.Output, Spool: j.Spool,
+		Stages: j.Stages, Priority: j.Priority, Retries: j.Retries,
+		InputBytes: j.InputBytes, ReadBytes: j.ReadBytes, OutputBytes: j.OutputBytes, Records: j.Records,
+		Created: j.Created, Started: j.Started, Ended: j.Ended, Hidden: true,
+	}
+}
+
+// outsidersTask is the same of a task.
+func outsidersTask(t *api.Task) api.Task {
+	return api.Task{
+		Name: t.Name, Index: t.Index, Stage: t.Stage, Status: t.Status, Attempts: t.Attempts, Worker: t.Worker, Started: t.Started, Seconds: t.Seconds,
+		Size: t.Size, Records: t.Records, Part: t.Part,
+	}
+}
+
+// Job returns a job.
+func (o Owned) Job(ctx context.Context, id uint64) (api.Job, bool) {
+	job, ok := o.Node.Job(id)
+	if ok && !access.From(ctx).Owns(job.User) {
+		job = outsiders(&job)
+	}
+	return job, ok
+}
+
+// Jobs returns a page of jobs.
+func (o Owned) Jobs(ctx context.Context, q api.JobQuery) (api.JobList, error) {
+	list, err := o.Node.Jobs(q)
+	who := access.From(ctx)
+	for i := range list.Jobs {
+		if job := &list.Jobs[i]; !who.Owns(job.User) {
+			*job = outsiders(job)
+		}
+	}
+	return list, err
+}
+
+// Tasks returns a page of tasks.
+func (o Owned) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error) {
+	list, err := o.Node.Tasks(ctx, id, q)
+	if err == nil && o.owns(ctx, id, "all of it") != nil {
+		for i := range list.Tasks {
+			list.Tasks[i] = outsidersTask(&list.Tasks[i])
+		}
+	}
+	return list, err
+}
+
+// Task returns a task with its failed attempts.
+func (o Owned) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
+	task, err := o.Node.Task(ctx, id, stage, index)
+	if err == nil && o.owns(ctx, id, "all of it") != nil {
+		task = outsidersTask(&task)
+	}
+	return task, err
+}
+
+// Explain explains a job or a task. An explanation has messages of programs.
+func (o Owned) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
+	if err := o.owns(ctx, id, "its explanation"); err != nil {
+		return api.Explanation{}, err
+	}
+	return o.Node.Explain(ctx, id, stage, index)
+}
+
+// Result writes the result of an ended job.
+func (o Owned) Result(ctx context.Context, id uint64, w io.Writer) error {
+	if err := o.owns(ctx, id, "its result"); err != nil {
+		return err
+	}
+	return o.Node.Result(ctx, id, w)
+}
+
+// Logs emits the log of a job or a task.
+func (o Owned) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
+	if err := o.owns(ctx, q.Job, "its log"); err != nil {
+		return err
+	}
+	return o.Node.Logs(ctx, q, emit)
+}
+
+// Stop stops a job.
+func (o Owned) Stop(ctx context.Context, id uint64) error {
+	if err := o.owns(ctx, id, "stopping it"); err != nil {
+		return err
+	}
+	return o.Node.Stop(ctx, id)
+}
+
+// Retry runs the dead tasks of a job again.
+func (o Owned) Retry(ctx context.Context, id uint64) error {
+	if err := o.owns(ctx, id, "retrying it"); err != nil {
+		return err
+	}
+	return o.Node.Retry(ctx, id)
+}
+
+// Events emits the events after a position. Details of a job other than its name are errors and messages of programs.
+func (o Owned) Events(ctx context.Context, after api.Position, emit func(api.Event) error) error {
+	who := access.From(ctx)
+	return o.Node.Events(ctx, after, func(e api.Event) error {
+		if e.Job != 0 && e.Type != api.EventJobSubmitted && e.Detail != "" {
+			if job, _ := o.Node.Job(e.Job); !who.Owns(job.User) {
+				e.Detail = ""
+			}
+		}
+		return emit(e)
+	})
+}
