@@ -6,12 +6,13 @@ import (
 	"strings"
 )
 
-// Access is who may use the cluster: the tokens of users, the keys of machines, and the certificate authorities that vouch for them. It never
-// changes, so any goroutine may read it; Machine.Access returns the current one.
+// Access is who may use the cluster: the tokens of users, the keys of machines, the certificate authorities that vouch for them, and the
+// quotas of users. It never changes, so any goroutine may read it; Machine.Access returns the current one.
 type Access struct {
 	tokens      table[Token]
 	machines    table[Enrolment]
 	authorities []Authority // oldest first
+	quotas      Quotas
 }
 
 // Token lets its holder act in a role. Its secret is known to the holder only.
@@ -79,6 +80,9 @@ func (a *Access) Enrolments() []*Enrolment {
 
 // Authorities returns the certificate authorities, oldest first. The caller must not change them.
 func (a *Access) Authorities() []Authority { return a.authorities }
+
+// Quotas returns the quotas of users.
+func (a *Access) Quotas() Quotas { return a.quotas }
 
 // putToken adds a token. Tokens that expired long ago make room for it.
 func (m *Machine) putToken(t Token) *Rejection {
@@ -239,10 +243,13 @@ func (c *codec) accessTables(a *Access) {
 	records(c, 1, &tokens, func(c *codec, t **Token) { c.token(made(t)) })
 	records(c, 2, &machines, func(c *codec, e **Enrolment) { c.enrolment(made(e)) })
 	records(c, 3, &a.authorities, (*codec).authority)
+	quotas := []Quota(a.quotas)
+	records(c, 4, &quotas, (*codec).quota)
 	c.end("the access tables")
 	if c.d == nil {
 		return
 	}
+	a.quotas = quotas
 	a.tokens = tableOf(tokens, func(t *Token) string { return t.ID })
 	a.machines = tableOf(machines, func(e *Enrolment) string { return e.Fingerprint })
 	c.check(func() bool {
@@ -253,6 +260,7 @@ func (c *codec) accessTables(a *Access) {
 			}
 			last = a.authorities[i].Number
 		}
-		return a.tokens.size == len(tokens) && a.machines.size == len(machines)
+		return a.tokens.size == len(tokens) && a.machines.size == len(machines) &&
+			slices.IsSortedFunc(quotas, func(a, b Quota) int { return cmp.Or(strings.Compare(a.User, b.User), -1) })
 	})
 }

@@ -33,8 +33,10 @@ const (
 	cmdRevokeMachine
 	cmdPutAuthority
 	cmdDropAuthority
+	cmdSetQuota
+	cmdRemoveQuota
 
-	cmdLast = cmdDropAuthority
+	cmdLast = cmdRemoveQuota
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -63,7 +65,8 @@ type command struct {
 	token       *Token
 	enrolment   *Enrolment
 	authority   *Authority
-	id          string // of a token, or a key's fingerprint
+	id          string // of a token, a key's fingerprint, or a user
+	quota       *Quota
 }
 
 func (c *codec) command(m *command) {
@@ -109,6 +112,7 @@ func (c *codec) command(m *command) {
 		optional(c, 25, &m.enrolment, (*codec).enrolment)
 		optional(c, 26, &m.authority, (*codec).authority)
 		c.string(27, &m.id)
+		optional(c, 28, &m.quota, (*codec).quota)
 	}
 	c.end("a command")
 }
@@ -151,6 +155,8 @@ func (m *command) incomplete(kind int) bool {
 		return m.token == nil
 	case cmdEnroll:
 		return m.enrolment == nil
+	case cmdSetQuota:
+		return m.quota == nil
 	case cmdPutAuthority, cmdDropAuthority:
 		return m.authority == nil
 	}
@@ -364,6 +370,16 @@ func (e *Entry) PutAuthority(key string, a *Authority) {
 // DropAuthority removes an authority that is not the newest.
 func (e *Entry) DropAuthority(key string, number uint64) {
 	e.addAccess(cmdDropAuthority, &command{key: key, authority: &Authority{Number: number}})
+}
+
+// SetQuota adds the quota of a user, or replaces it.
+func (e *Entry) SetQuota(key string, q Quota) {
+	e.addAccess(cmdSetQuota, &command{key: key, quota: &q})
+}
+
+// RemoveQuota removes the quota of a user.
+func (e *Entry) RemoveQuota(key, user string) {
+	e.addAccess(cmdRemoveQuota, &command{key: key, id: user})
 }
 
 func (e *Entry) addAccess(kind int, c *command) {

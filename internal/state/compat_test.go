@@ -265,6 +265,15 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Enroll("enroll-1", &Enrolment{Fingerprint: "f1", Role: "worker", Name: "alpha again"})
 			e.DropAuthority("drop-1", 1)
 			e.DropAuthority("drop-3", 3)
+			e.SetQuota("quota-1", Quota{User: "ann", Slots: 4, Jobs: 1, Weight: 2})
+			e.SetQuota("quota-2", Quota{User: Everyone, Slots: 1 << 30, Jobs: 100})
+			e.SetQuota("quota-3", Quota{User: "bob"})
+			e.SetQuota("quota-4", Quota{User: "cid"})
+			e.RemoveQuota("quota-5", "cid")
+			e.RemoveQuota("quota-6", "cid")
+			e.Submit("key-8", "uid11", "ann", &Spec{User: "ann", Output: "/out/8"})
+			e.Submit("key-9", "uid12", "ann", &Spec{User: "ann", Output: "/out/9"})
+			e.Submit("key-10", "uid13", "ann", &Spec{User: "ann", Output: "/out/10", SlotsPerTask: 5})
 		})
 	}
 	return log
@@ -338,6 +347,7 @@ func meaning(m *Machine) string {
 	describe(&b, "token", reflect.ValueOf(m.access.Tokens()))
 	describe(&b, "machine", reflect.ValueOf(m.access.Enrolments()))
 	describe(&b, "authority", reflect.ValueOf(m.access.Authorities()))
+	describe(&b, "quota", reflect.ValueOf(m.access.Quotas()))
 	for _, q := range m.requests.order {
 		fmt.Fprintf(&b, "request %q: job %d, sum %x, at %d\n", q.key, q.job, q.sum, q.time)
 	}

@@ -22,6 +22,7 @@ const (
 	RequestApplied // Key was applied: Job or Worker, or Err
 	StageEnded     // no task of Stage may run until the next StageStarted; the job is still active
 	TaskLost       // the output of Task, made under Lease, was lost: it is open again
+	QuotasChanged
 )
 
 // Event is a fact: what Apply has changed.
@@ -73,6 +74,7 @@ const (
 	Conflict
 	TooLarge
 	Busy // possible later
+	OverQuota
 )
 
 func reject(code RejectionCode, format string, args ...any) *Rejection {

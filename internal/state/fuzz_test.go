@@ -78,6 +78,10 @@ func entries(level uint32) [][]byte {
 			e.PutAuthority("a", &Authority{Number: 2, Certificate: []byte("c"), Cross: []byte("x"), Key: []byte("k")})
 			e.DropAuthority("a", 1)
 		},
+		func(e *Entry) {
+			e.SetQuota("q", Quota{User: "ann", Slots: 2, Jobs: 3, Weight: 4})
+			e.RemoveQuota("q", "bob")
+		},
 		func(e *Entry) { // a task as far out as there can be one
 			e.Submit("", "far", "", &Spec{Output: "/far", Input: Input{Kind: InputRange, Tasks: MaxTasks}})
 			e.Failed(6, 0, MaxTasks-1, Failure{Kind: Timeout}, nil)

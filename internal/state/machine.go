@@ -140,6 +140,10 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 		err = m.putAuthority(*c.authority)
 	case cmdDropAuthority:
 		err = m.dropAuthority(c.authority.Number)
+	case cmdSetQuota:
+		err = m.setQuota(*c.quota, out)
+	case cmdRemoveQuota:
+		err = m.removeQuota(c.id, out)
 	case cmdRaiseLevel:
 		if c.level > m.level {
 			m.level, m.needs = c.level, c.needs
@@ -159,6 +163,9 @@ func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
 			return 0, reject(Conflict, "this idempotency key was used for another request, which is job %d; use a new key", seen.job)
 		}
 		return seen.job, nil
+	}
+	if err := m.withinQuota(c.spec); err != nil {
+		return 0, err
 	}
 	if err := m.outputFree(c.spec); err != nil {
 		return 0, err
@@ -281,6 +288,9 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 	}
 	if job.Status != JobFailed && job.Status != JobStopped {
 		return reject(Conflict, "job %d is %v; only a failed or stopped job can be run again", job.ID, job.Status)
+	}
+	if err := m.withinQuota(job.Spec); err != nil {
+		return err
 	}
 	if err := m.outputLeft(job); err != nil {
 		return err

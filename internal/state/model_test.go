@@ -24,6 +24,7 @@ type model struct {
 	tokens      map[string]Token
 	machines    map[string]Enrolment
 	authorities map[uint64]Authority
+	quotas      map[string]Quota
 
 	facts   []string // all of them
 	answers []string // what the requests of the last entry were told
@@ -85,7 +86,7 @@ type modelKey struct {
 func newModel() *model {
 	return &model{
 		jobs: map[JobID]*modelJob{}, keys: map[string]modelKey{}, workers: map[WorkerID]*Worker{},
-		tokens: map[string]Token{}, machines: map[string]Enrolment{}, authorities: map[uint64]Authority{},
+		tokens: map[string]Token{}, machines: map[string]Enrolment{}, authorities: map[uint64]Authority{}, quotas: map[string]Quota{},
 	}
 }
 
@@ -241,7 +242,7 @@ func (m *model) submit(key, uid string, spec *Spec, staged bool) {
 		}
 		return
 	}
-	if m.conflict(spec.Output, 0) || staged && !complete {
+	if m.overQuota(spec) || m.conflict(spec.Output, 0) || staged && !complete {
 		m.answer(key, "refused")
 		return
 	}
@@ -339,7 +340,7 @@ func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
 		m.answer(key, "job %d", id)
 		return
 	}
-	if j == nil || j.status != "failed" && j.status != "stopped" || m.conflict(j.spec.Output, id) {
+	if j == nil || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec) || m.conflict(j.spec.Output, id) {
 		m.answer(key, "refused")
 		return
 	}
@@ -676,6 +677,35 @@ func (m *model) dropAuthority(key string, number uint64) {
 	m.answerIf(key, accepted)
 }
 
+func (m *model) setQuota(key string, q Quota) {
+	accepted := q.User != "" && q.Weight <= 1000
+	if accepted {
+		m.quotas[q.User] = q
+	}
+	m.answerIf(key, accepted)
+}
+
+func (m *model) removeQuota(key, user string) {
+	_, accepted := m.quotas[user]
+	delete(m.quotas, user)
+	m.answerIf(key, accepted)
+}
+
+// overQuota reports whether one more job of a user that is not over is too many, or needs too much.
+func (m *model) overQuota(spec *Spec) bool {
+	q, own := m.quotas[spec.User]
+	if !own {
+		q = m.quotas["*"]
+	}
+	open := 0
+	for _, j := range m.jobs {
+		if !j.over && j.spec.User == spec.User {
+			open++
+		}
+	}
+	return q.Jobs > 0 && open >= int(q.Jobs) || q.Slots > 0 && spec.SlotsPerTask > q.Slots
+}
+
 // dump writes the whole state down, in the words that dumpMachine uses.
 func (m *model) dump() string {
 	var b strings.Builder
@@ -724,7 +754,7 @@ func (m *model) dump() string {
 	for _, id := range slices.Sorted(maps.Keys(m.workers)) {
 		fmt.Fprintf(&b, "worker %d %+v\n", id, *m.workers[id])
 	}
-	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n", m.tokens, m.machines, m.authorities)
+	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n", m.tokens, m.machines, m.authorities, m.quotas)
 	return b.String()
 }
 
@@ -768,7 +798,11 @@ func dumpMachine(m *Machine) string {
 	for _, a := range m.Access().Authorities() {
 		authorities[a.Number] = a
 	}
-	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n", tokens, machines, authorities)
+	quotas := map[string]Quota{}
+	for _, q := range m.Access().Quotas() {
+		quotas[q.User] = q
+	}
+	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n", tokens, machines, authorities, quotas)
 	return b.String()
 }
 
@@ -785,7 +819,7 @@ func dumpFacts(facts []Fact) (lines []string) {
 			about = fmt.Sprintf("task %d/%s/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
 		case WorkerJoined, WorkerChanged:
 			about, status = fmt.Sprintf("worker %d", f.Worker), f.WorkerStatus.String()
-		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost:
+		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged:
 		}
 		lines = append(lines, fmt.Sprintf("at %d: %s %s, %s, %q", f.Time, kinds[f.Kind], about, status, f.Detail))
 	}

@@ -75,6 +75,7 @@ func TestRandom(t *testing.T) {
 var (
 	keyGen     = rapid.SampledFrom([]string{"", "k1", "k2", "k3", "k4"})
 	outputGen  = rapid.SampledFrom([]string{"/a", "/a/b", "/a/../c", "/d", "/d/", "/e\xff"})
+	userGen    = rapid.SampledFrom([]string{"", "ann", "bob"})
 	jobGen     = rapid.Uint64Range(0, 6)
 	sizeGen    = rapid.SampledFrom([]uint64{0, 0, 1, 77, 1 << 40})
 	millisGen  = rapid.SampledFrom([]uint32{0, 0, 5, 77_000, math.MaxUint32})
@@ -84,9 +85,9 @@ var (
 func (w *world) submit(t *rapid.T) {
 	key, n := keyGen.Draw(t, "key"), len(w.log)*100+len(w.expect)
 	spec := &Spec{
-		Name: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"), Retries: rapid.Uint32Range(0, 3).Draw(t, "retries"),
+		Name: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"), User: userGen.Draw(t, "user"), Retries: rapid.Uint32Range(0, 3).Draw(t, "retries"),
 		Collect: rapid.Bool().Draw(t, "collect"), KeepPartial: rapid.Bool().Draw(t, "keep partial"),
-		FirstSuccess: rapid.IntRange(0, 3).Draw(t, "first success") == 0,
+		FirstSuccess: rapid.IntRange(0, 3).Draw(t, "first success") == 0, SlotsPerTask: rapid.Uint32Range(0, 2).Draw(t, "slots"),
 	}
 	// The large one reaches over a page's edge, and its last page is not full.
 	if tasks := rapid.SampledFrom([]uint64{0, 1, 2, 3, pageTasks + 3}).Draw(t, "tasks"); tasks > 0 {
@@ -111,11 +112,11 @@ func (w *world) submit(t *rapid.T) {
 	if w.entry.level >= 2 && rapid.Bool().Draw(t, "staged") {
 		uid = uidGen.Draw(t, "uid")
 		spec.Input = Input{Kind: InputLines, Tasks: max(1, spec.Input.Tasks), Blocks: make([]Block, rapid.IntRange(1, 3).Draw(t, "blocks"))}
-		w.entry.SubmitStaged(key, uid, spec.RequestSum(""), spec)
+		w.entry.SubmitStaged(key, uid, spec.RequestSum(spec.User), spec)
 		w.expect = append(w.expect, func() { w.model.submit(key, uid, spec, true) })
 		return
 	}
-	w.entry.Submit(key, uid, "", spec)
+	w.entry.Submit(key, uid, spec.User, spec)
 	w.expect = append(w.expect, func() { w.model.submit(key, uid, spec, false) })
 }
 
@@ -156,7 +157,15 @@ func (w *world) access(t *rapid.T) {
 	}
 	key, id := keyGen.Draw(t, "key"), rapid.SampledFrom([]string{"t1", "t2", "t3"}).Draw(t, "id")
 	number := rapid.Uint64Range(0, 6).Draw(t, "number")
-	switch rapid.IntRange(0, 5).Draw(t, "change") {
+	user := rapid.SampledFrom([]string{"ann", "bob", Everyone, ""}).Draw(t, "user")
+	switch rapid.IntRange(0, 7).Draw(t, "change") {
+	case 6:
+		q := Quota{User: user, Slots: rapid.Uint32Range(0, 2).Draw(t, "slots"), Jobs: rapid.Uint32Range(0, 3).Draw(t, "jobs"), Weight: rapid.Uint32Range(0, WeightMax+1).Draw(t, "weight")}
+		w.entry.SetQuota(key, q)
+		w.expect = append(w.expect, func() { w.model.setQuota(key, q) })
+	case 7:
+		w.entry.RemoveQuota(key, user)
+		w.expect = append(w.expect, func() { w.model.removeQuota(key, user) })
 	case 0:
 		token := Token{ID: id, Hash: [32]byte{1, 2}, Role: messageGen.Draw(t, "role"), User: messageGen.Draw(t, "user"), Expires: w.now * rapid.Int64Range(0, 1).Draw(t, "expires")}
 		w.entry.PutToken(key, &token)
@@ -466,7 +475,7 @@ func (w *world) invariants(t *rapid.T, got Result) {
 			w.known[e.Job] = false
 		case TaskLost:
 			w.forgetWinner(e)
-		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied:
+		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged:
 		}
 		w.follow(e)
 	}
@@ -512,7 +521,7 @@ func (w *world) follow(e Event) {
 			w.started[e.Job] = map[uint32]bool{}
 		}
 		w.started[e.Job][e.Stage] = true
-	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied:
+	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged:
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // `go test -update` rewrites the answers.
 //
 //	at TIME                                     the entry's time, in ms, from here on
-//	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [retries=N] [collect] [keep_partial] [first_success] [name=N]
+//	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [user=U] [slots=N] [retries=N] [collect] [keep_partial] [first_success] [name=N]
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
 //	       [files=SIZE[,…] [split=N]]           modified at 1
 //	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME
@@ -29,6 +29,7 @@ import (
 //	token ID [role=R] [user=U] [expires=T] · revoke_token ID
 //	enroll FINGERPRINT [role=R] [name=N] · revoke_machine FINGERPRINT
 //	authority N · drop_authority N
+//	quota USER [slots=N] [jobs=N] [weight=N] · remove_quota USER
 //	access                                      not logged: shows who may use the cluster
 //	raw HEX                                     bytes after the entry's commands
 //	job N · jobs · workers                      not logged: shows the state
@@ -145,6 +146,9 @@ func (s *story) access() string {
 	for _, e := range s.m.Access().Enrolments() {
 		fmt.Fprintf(&b, "%s %s %s: enrolled %d, renewed %d, revoked %d\n", e.Role, e.Fingerprint, e.Name, e.Enrolled, e.Renewed, e.Revoked)
 	}
+	for _, q := range s.m.Access().Quotas() {
+		fmt.Fprintf(&b, "quota of %s: %d slots, %d jobs, weight %d\n", q.User, q.Slots, q.Jobs, q.Weight)
+	}
 	for _, a := range s.m.Access().Authorities() {
 		fmt.Fprintf(&b, "authority %d: created %d\n", a.Number, a.Created)
 	}
@@ -173,7 +177,7 @@ func (s *story) command(e *Entry, words []string) {
 		spec := &Spec{
 			Name: set["name"], Output: set["output"], Retries: uint32(s.number(set["retries"])),
 			Collect: slices.Contains(list, "collect"), KeepPartial: slices.Contains(list, "keep_partial"),
-			FirstSuccess: slices.Contains(list, "first_success"),
+			FirstSuccess: slices.Contains(list, "first_success"), User: set["user"], SlotsPerTask: uint32(s.number(set["slots"])),
 		}
 		if n := s.number(set["tasks"]); n > 0 {
 			spec.Input = Input{Kind: InputRange, Tasks: n, From: 1}
@@ -260,6 +264,12 @@ func (s *story) command(e *Entry, words []string) {
 		e.RevokeMachine(set["key"], list[0])
 	case "authority":
 		e.PutAuthority(set["key"], &Authority{Number: s.number(list[0]), Certificate: []byte("certificate")})
+	case "quota":
+		e.SetQuota(set["key"], Quota{
+			User: list[0], Slots: uint32(s.number(set["slots"])), Jobs: uint32(s.number(set["jobs"])), Weight: uint32(s.number(set["weight"])),
+		})
+	case "remove_quota":
+		e.RemoveQuota(set["key"], list[0])
 	case "drop_authority":
 		e.DropAuthority(set["key"], s.number(list[0]))
 	case "raw":
@@ -357,6 +367,8 @@ func factLine(e Event) string {
 		return fmt.Sprintf("job %d submitted", e.Job)
 	case StageStarted:
 		return fmt.Sprintf("job %d stage %d started", e.Job, e.Stage)
+	case QuotasChanged:
+		return "quotas changed"
 	case StageEnded:
 		return fmt.Sprintf("job %d stage %d ended", e.Job, e.Stage)
 	case TaskLost:

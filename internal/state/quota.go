@@ -1,0 +1,103 @@
+package state
+
+import (
+	"slices"
+	"strings"
+)
+
+// Everyone is the user whose quota holds for all users without one of their own.
+const Everyone = "*"
+
+// Quota is what a user may use of the cluster. Zero values bound nothing.
+type Quota struct {
+	User   string
+	Slots  uint32 // that attempts of the user's jobs may occupy at one time
+	Jobs   uint32 // that have not ended
+	Weight uint32 // of the user's fair share, up to WeightMax; 0 is 1
+}
+
+// Quotas are the quotas of all users, by user. They never change.
+type Quotas []Quota
+
+// Bounds of quotas.
+const (
+	WeightMax    = 1000
+	quotasMax    = 10_000
+	quotaUserMax = 256 // bytes of a user's name
+)
+
+// Of returns the quota that holds for a user; User is empty if there is none.
+func (q Quotas) Of(user string) Quota {
+	for _, name := range []string{user, Everyone} {
+		if at, ok := q.find(name); ok {
+			return q[at]
+		}
+	}
+	return Quota{}
+}
+
+func (q Quotas) find(user string) (int, bool) {
+	return slices.BinarySearchFunc(q, user, func(q Quota, user string) int { return strings.Compare(q.User, user) })
+}
+
+func (m *Machine) setQuota(q Quota, out *Result) *Rejection {
+	a := *m.access
+	at, known := a.quotas.find(q.User)
+	switch {
+	case q.User == "" || len(q.User) > quotaUserMax:
+		return reject(TooLarge, "a quota is of a user, whose name has at most %d bytes", quotaUserMax)
+	case q.Weight > WeightMax:
+		return reject(TooLarge, "the weight of a quota is at most %d", WeightMax)
+	case known:
+		a.quotas = slices.Clone(a.quotas)
+		a.quotas[at] = q
+	case len(a.quotas) >= quotasMax:
+		return reject(Conflict, "there are %d quotas, which is the most: remove some, or set that of %q, which holds for all users without one",
+			quotasMax, Everyone)
+	default:
+		a.quotas = slices.Insert(slices.Clone(a.quotas), at, q)
+	}
+	m.access = &a
+	out.Events = append(out.Events, Event{Kind: QuotasChanged})
+	return nil
+}
+
+func (m *Machine) removeQuota(user string, out *Result) *Rejection {
+	a := *m.access
+	at, known := a.quotas.find(user)
+	if !known {
+		return reject(NotFound, "user %q has no quota", user)
+	}
+	a.quotas = slices.Delete(slices.Clone(a.quotas), at, at+1)
+	m.access = &a
+	out.Events = append(out.Events, Event{Kind: QuotasChanged})
+	return nil
+}
+
+// withinQuota refuses to make a job live if the quota of its user does not allow it.
+func (m *Machine) withinQuota(spec *Spec) *Rejection {
+	q := m.access.quotas.Of(spec.User)
+	if q.Slots > 0 && spec.SlotsPerTask > q.Slots {
+		return reject(Conflict, "each task of the job needs %d slots, and the quota of user %q is %d: submit it with a smaller --slots-per-task, or let an "+
+			"administrator raise the quota (bridgefour quota set %s --slots N)", spec.SlotsPerTask, spec.User, q.Slots, spec.User)
+	}
+	open := uint32(0)
+	for _, id := range m.live {
+		if m.jobs[id].Spec.User == spec.User {
+			open++
+		}
+	}
+	if q.Jobs > 0 && open >= q.Jobs {
+		return reject(OverQuota, "user %q has %d open jobs of at most %d: wait until one has ended, stop one, or let an administrator raise the "+
+			"quota (bridgefour quota set %s --jobs N)", spec.User, open, q.Jobs, spec.User)
+	}
+	return nil
+}
+
+func (c *codec) quota(q *Quota) {
+	c.string(1, &q.User)
+	number(c, 2, &q.Slots)
+	number(c, 3, &q.Jobs)
+	number(c, 4, &q.Weight)
+	c.end("a quota")
+}
