@@ -3,6 +3,7 @@ package sched
 import (
 	"cmp"
 	"container/heap"
+	"math"
 	"slices"
 
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -41,11 +42,26 @@ type share struct {
 	at       int
 }
 
-// usage is the load of a user.
+// usage is what a user uses. It exists while the user has jobs or slots.
 type usage struct {
-	load   int64
-	shares []*share
+	scheduler *Scheduler
+	name      string
+	quota     state.Quota
+	load      int64
+	slots     int // that leases of the user's jobs occupy, see Worker.occupy, or that are reserved for them
+	shares    []*share
+	ahead     bool // see leaseAhead
 }
+
+// free is how many more slots the quota allows; negative: it was lowered, or leases of an earlier term were adopted.
+func (u *usage) free() int {
+	if u.quota.Slots == 0 {
+		return math.MaxInt
+	}
+	return int(u.quota.Slots) - u.slots
+}
+
+func (u *usage) weight() int64 { return int64(max(1, u.quota.Weight)) }
 
 // jobQueue is the stages of a job in the scheduler, and their load.
 type jobQueue struct {
@@ -122,10 +138,8 @@ func (j *jobQueue) before(other *jobQueue) bool {
 
 // before compares jobs of one priority.
 func before(a, b *jobQueue) bool {
-	if a.share.user.load != b.share.user.load {
-		return a.share.user.load < b.share.user.load
-	}
-	return a.before(b)
+	u, v := a.share.user, b.share.user
+	return cmp.Or(cmp.Compare(u.load*v.weight(), v.load*u.weight()), cmp.Compare(a.load, b.load), cmp.Compare(a.job.ID, b.job.ID)) < 0
 }
 
 // class returns the class of a priority, which may be new.
@@ -146,11 +160,7 @@ func (s *Scheduler) shareOf(spec *state.Spec) *share {
 		at = len(c.groups)
 		c.groups = append(c.groups, &group{Need: need, key: key, strict: strict(spec), class: c, users: map[*usage]*share{}})
 	}
-	g, user := c.groups[at], s.users[spec.User]
-	if user == nil {
-		user = &usage{}
-		s.users[spec.User] = user
-	}
+	g, user := c.groups[at], s.user(spec.User)
 	if g.users[user] == nil {
 		sh := &share{user: user, group: g}
 		g.users[user], user.shares = sh, append(user.shares, sh)
@@ -158,13 +168,29 @@ func (s *Scheduler) shareOf(spec *state.Spec) *share {
 	return g.users[user]
 }
 
+// user returns the usage of a user, who may be new.
+func (s *Scheduler) user(name string) *usage {
+	u := s.users[name]
+	if u == nil {
+		u = &usage{scheduler: s, name: name, quota: s.quotas.Of(name)}
+		s.users[name] = u
+	}
+	return u
+}
+
+// dropUser removes a user without jobs and slots.
+func (s *Scheduler) dropUser(u *usage) {
+	if len(u.shares) == 0 && u.slots == 0 {
+		delete(s.users, u.name)
+	}
+}
+
 // dropShare removes what is empty without the last job of a share.
-func (s *Scheduler) dropShare(sh *share, name string) {
+func (s *Scheduler) dropShare(sh *share) {
 	g, user := sh.group, sh.user
 	delete(g.users, user)
-	if user.shares = without(user.shares, sh); len(user.shares) == 0 {
-		delete(s.users, name)
-	}
+	user.shares = without(user.shares, sh)
+	s.dropUser(user)
 	if len(g.users) > 0 {
 		return
 	}
@@ -180,29 +206,48 @@ func without[T comparable](list []T, x T) []T {
 // offer makes a job runnable: a task of it may be open.
 func (j *jobQueue) offer() {
 	j.share.runnable.put(j)
-	j.share.group.shares.put(j.share)
+	j.share.rank()
 }
 
 // withdraw makes a job not runnable.
 func (j *jobQueue) withdraw() {
-	sh := j.share
-	if sh.runnable.remove(j); len(sh.runnable) > 0 {
-		sh.group.shares.put(sh)
-	} else {
-		sh.group.shares.remove(sh)
-	}
+	j.share.runnable.remove(j)
+	j.share.rank()
 }
 
-// charge adds to the load of a job and its user.
-func (j *jobQueue) charge(load int64) {
+// charge adds to the load of a job, and to the load and the slots of its user.
+func (j *jobQueue) charge(load int64, slots int) {
 	j.load += load
 	j.share.user.load += load
 	if j.at > 0 {
 		j.share.runnable.put(j)
 	}
-	for _, sh := range j.share.user.shares {
-		if sh.at > 0 {
-			sh.group.shares.put(sh)
-		}
+	j.share.user.use(slots)
+}
+
+// use adds to the slots of a user, and updates the places of the user's shares.
+func (u *usage) use(slots int) {
+	u.slots += slots
+	if u.rank() {
+		u.scheduler.freed = true
+	}
+}
+
+// rank updates the places of a user's shares, and reports whether one has become available.
+func (u *usage) rank() (more bool) {
+	for _, sh := range u.shares {
+		before := sh.at
+		sh.rank()
+		more = more || before == 0 && sh.at > 0
+	}
+	return more
+}
+
+// rank updates the place of a share, which has none if no job is runnable, or if the quota does not allow a task.
+func (s *share) rank() {
+	if len(s.runnable) > 0 && (s.user.free() >= s.group.Slots || s.user.ahead && !s.group.strict) {
+		s.group.shares.put(s)
+	} else {
+		s.group.shares.remove(s)
 	}
 }

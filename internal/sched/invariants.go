@@ -20,8 +20,8 @@ func (w *Worker) Check(leases int, load int64) error {
 	return nil
 }
 
-// Check returns an error if the loads of jobs and users are not those of their leases and reservations, or if a reservation is not
-// between one job and one worker.
+// Check returns an error if the loads of jobs and users are not those of their leases and reservations, if a reservation is not
+// between one job and one worker, or if a share is not where it belongs.
 func (s *Scheduler) Check() error {
 	users, reserved := map[*usage]int64{}, 0
 	for id, j := range s.jobs {
@@ -50,6 +50,12 @@ func (s *Scheduler) Check() error {
 	for name, user := range s.users {
 		if user.load != users[user] {
 			return fmt.Errorf("user %s has a load of %d; the scheduler counts %d", name, users[user], user.load)
+		}
+		for _, sh := range user.shares {
+			if ranked := sh.at > 0; ranked != (len(sh.runnable) > 0 && user.free() >= sh.group.Slots) {
+				return fmt.Errorf("user %s has %d of %d slots left, and runnable jobs that need %d: %d; ranked: %v",
+					name, user.free(), user.quota.Slots, sh.group.Slots, len(sh.runnable), ranked)
+			}
 		}
 	}
 	return nil

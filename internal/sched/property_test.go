@@ -43,7 +43,7 @@ func (m *model) apply(t *rapid.T, add func(e *state.Entry)) {
 
 func (m *model) submit(t *rapid.T) {
 	spec := &state.Spec{
-		Output: fmt.Sprint("/", m.machine.Len()), User: rapid.SampledFrom([]string{"ann", "bob"}).Draw(t, "user"), Retries: 200,
+		Output: fmt.Sprint("/", m.machine.Len()), User: userGen.Draw(t, "user"), Retries: 200,
 		Priority: rapid.Uint32Range(0, 2).Draw(t, "priority"),
 	}
 	switch rapid.IntRange(0, 5).Draw(t, "sort") {
@@ -61,8 +61,12 @@ func (m *model) submit(t *rapid.T) {
 	} else {
 		spec.Input, _ = state.RangeInput(1, rapid.Int64Range(1, 50).Draw(t, "tasks"))
 	}
+	before := m.machine.Len()
 	m.apply(t, func(e *state.Entry) { e.Submit("", "uid", spec.User, spec) })
 	ids := m.machine.Jobs()
+	if len(ids) == before { // the quota does not allow its tasks
+		return
+	}
 	job := m.machine.Job(ids[len(ids)-1])
 	m.live = append(m.live, job)
 	m.leased[job.ID] = map[uint64]bool{}
@@ -77,6 +81,29 @@ func (m *model) submit(t *rapid.T) {
 	}
 }
 
+var userGen = rapid.SampledFrom([]string{"ann", "bob"})
+
+// quota changes what a user may use.
+func (m *model) quota(t *rapid.T) {
+	q := state.Quota{User: userGen.Draw(t, "user"), Slots: rapid.Uint32Range(0, 4).Draw(t, "slots"), Weight: rapid.Uint32Range(0, 3).Draw(t, "weight")}
+	m.apply(t, func(e *state.Entry) { e.SetQuota("", q) })
+	m.s.SetQuotas(m.machine.Access().Quotas())
+}
+
+// used is how many slots the leases of a user occupy.
+func (m *model) used(user string) (n int) {
+	for _, w := range m.workers {
+		need := 0
+		for _, l := range m.leases {
+			if l.worker == w && l.job.Spec.User == user {
+				need += slots(l.job.Spec)
+			}
+		}
+		n += min(need, w.Slots)
+	}
+	return n
+}
+
 func (m *model) adopt(w *Worker, job *state.Job, task uint64) {
 	if m.leased[job.ID][task] || job.Stages[0].Status(task) != state.TaskOpen {
 		return
@@ -88,6 +115,10 @@ func (m *model) adopt(w *Worker, job *state.Job, task uint64) {
 // next takes one grant for w, and checks it.
 func (m *model) next(t *rapid.T, w *Worker) bool {
 	want := m.naive(w)
+	before := map[string]int{}
+	for name := range m.s.users {
+		before[name] = m.used(name)
+	}
 	g, ok := m.s.Next(m.now, w)
 	if got := g.Job; !ok && want != nil || ok && got != want {
 		t.Fatalf("worker %d is granted tasks of job %v, want %v", w.ID, got, want)
@@ -109,6 +140,10 @@ func (m *model) next(t *rapid.T, w *Worker) bool {
 		m.leases = append(m.leases, out{g.Job, w, task, g.Cost})
 	}
 	m.checkLong(t, w)
+	user := g.Job.Spec.User
+	if used, quota := m.used(user), m.s.Use(user).Slots; quota > 0 && used > max(int(quota), before[user]) {
+		t.Fatalf("user %s is granted %d slots, and the quota is %d", user, used, quota)
+	}
 	return true
 }
 
@@ -202,6 +237,7 @@ func TestProperties(t *testing.T) {
 			"submit": m.submit,
 			"end":    m.end,
 			"lost":   m.lost,
+			"quota":  m.quota,
 			"next":   func(t *rapid.T) { m.next(t, rapid.SampledFrom(m.workers).Draw(t, "worker")) },
 			"time": func(t *rapid.T) {
 				m.now = m.now.Add(time.Duration(rapid.IntRange(0, 500).Draw(t, "ms")) * time.Millisecond)
@@ -222,7 +258,8 @@ func (m *model) naive(w *Worker) *state.Job {
 		return nil
 	}
 	all := slices.SortedFunc(maps.Values(m.s.jobs), func(a, b *jobQueue) int {
-		return cmp.Or(cmp.Compare(b.job.Spec.Priority, a.job.Spec.Priority), cmp.Compare(a.share.user.load, b.share.user.load),
+		u, v := a.share.user, b.share.user
+		return cmp.Or(cmp.Compare(b.job.Spec.Priority, a.job.Spec.Priority), cmp.Compare(float64(u.load)/float64(u.weight()), float64(v.load)/float64(v.weight())),
 			cmp.Compare(a.load, b.load), cmp.Compare(a.job.ID, b.job.ID))
 	})
 	fits := holder != nil && holder.share.group.fits(w)
@@ -232,7 +269,7 @@ func (m *model) naive(w *Worker) *state.Job {
 		}
 		q := m.s.stageFor(m.now, j, w)
 		switch {
-		case q == nil || !j.share.group.eligible(w):
+		case q == nil || !j.share.group.eligible(w) || q.strict() && j.share.user.free() < j.share.group.Slots:
 		case m.s.room(m.now, q, w) > 0:
 			return j.job
 		case q.strict() && m.s.mayReserve(j, w):
@@ -260,6 +297,17 @@ func (m *model) check(t *rapid.T) {
 	if err := m.s.Check(); err != nil {
 		t.Fatal(err)
 	}
+	for name := range m.s.users {
+		reserved := 0
+		for _, j := range m.s.reserved {
+			if j.job.Spec.User == name {
+				reserved += slots(j.job.Spec)
+			}
+		}
+		if got, want := m.s.Use(name).Used, m.used(name)+reserved; got != want {
+			t.Fatalf("user %s uses %d slots, want %d", name, got, want)
+		}
+	}
 	for _, job := range m.live {
 		if got := m.s.Leased(job.ID); m.s.jobs[job.ID] != nil && got != len(m.leased[job.ID]) {
 			t.Fatalf("job %d: %d leased, want %d", job.ID, got, len(m.leased[job.ID]))
@@ -270,6 +318,7 @@ func (m *model) check(t *rapid.T) {
 // finish lets everything end well.
 func (m *model) finish(t *rapid.T) {
 	m.s.Release()
+	m.s.SetQuotas(nil)
 	for range 10_000 {
 		m.now = m.now.Add(2 * time.Second)
 		granted := false

@@ -139,7 +139,7 @@ func (g *group) blocked(s *Scheduler, w *Worker) bool {
 // mayReserve reports whether job j may reserve worker w.
 func (s *Scheduler) mayReserve(j *jobQueue, w *Worker) bool {
 	holder := s.reserved[w.ID]
-	return j.reserved.worker == nil && j.mayTake(holder)
+	return j.reserved.worker == nil && j.mayTake(holder) && j.share.user.free() >= j.share.group.Slots
 }
 
 // mayTake reports whether a job may reserve the worker of a holder, or of none.
@@ -185,7 +185,7 @@ func (s *Scheduler) assign(j *jobQueue, w *Worker, r reservation) {
 	r.worker = w
 	j.reserved = r
 	s.reserved[w.ID] = j
-	j.charge(j.reservedLoad())
+	j.charge(j.reservedLoad(), j.share.group.Slots)
 }
 
 // unreserve ends the reservation of a job, if it has one.
@@ -193,7 +193,7 @@ func (s *Scheduler) unreserve(j *jobQueue) {
 	if w := j.reserved.worker; w != nil {
 		delete(s.reserved, w.ID)
 		j.reserved = reservation{}
-		j.charge(-j.reservedLoad())
+		j.charge(-j.reservedLoad(), -j.share.group.Slots)
 	}
 }
 
@@ -206,7 +206,7 @@ func (s *Scheduler) holder(now time.Time, w *Worker) *jobQueue {
 	j := s.reserved[w.ID]
 	switch {
 	case j == nil:
-	case !j.share.group.eligible(w) || s.stageFor(now, j, w) == nil:
+	case !j.share.group.eligible(w) || s.stageFor(now, j, w) == nil || j.share.user.free() < 0:
 		s.unreserve(j)
 	case !j.share.group.fits(w) && !now.Before(j.reserved.review):
 		s.review(now, j)

@@ -31,6 +31,7 @@ type Worker struct {
 	promised   int           // slots of those leases
 	memoryUsed uint64        // by those leases
 	byStage    []stageLeases // the leases
+	byUser     []userLeases  // the leases
 	known      int           // place in Scheduler.workers, from 1; 0: it is not there
 }
 
@@ -50,6 +51,8 @@ func (w *Worker) idle() int { return w.Slots - w.promised - (w.leases - w.strict
 type Scheduler struct {
 	jobs     map[state.JobID]*jobQueue
 	users    map[string]*usage
+	quotas   state.Quotas
+	freed    bool                         // see Freed
 	classes  []*class                     // highest priority first
 	backOffs ordered[*queue]              // stages with a task in back-off
 	workers  []*Worker                    // that accept leases
@@ -59,12 +62,22 @@ type Scheduler struct {
 	frozen   map[state.JobID]struct{}
 	tasks    []uint64    // Grant.Tasks, reused
 	passed   []*jobQueue // jobs that have nothing for the worker of this call of Next
+	ahead    []*usage    // users with the mark, see leaseAhead
 }
 
 // New returns an empty scheduler.
 func New() *Scheduler {
 	return &Scheduler{
 		jobs: map[state.JobID]*jobQueue{}, users: map[string]*usage{}, reserved: map[state.WorkerID]*jobQueue{}, frozen: map[state.JobID]struct{}{},
+	}
+}
+
+// SetQuotas sets the quotas of all users. Leases beyond a quota stand until they end.
+func (s *Scheduler) SetQuotas(quotas state.Quotas) {
+	s.quotas = quotas
+	for name, u := range s.users {
+		u.quota = quotas.Of(name)
+		u.use(0)
 	}
 }
 
@@ -133,7 +146,7 @@ func (s *Scheduler) EndStage(key Key) {
 	s.backOffs.remove(q)
 	j.stages = without(j.stages, q)
 	j.leases -= q.leases
-	j.charge(-q.load)
+	j.charge(-q.load, 0)
 	if len(j.stages) > 0 {
 		return
 	}
@@ -141,7 +154,7 @@ func (s *Scheduler) EndStage(key Key) {
 	j.withdraw()
 	delete(s.jobs, key.Job)
 	if j.share.jobs--; j.share.jobs == 0 {
-		s.dropShare(j.share, j.job.Spec.User)
+		s.dropShare(j.share)
 	}
 }
 
@@ -256,6 +269,7 @@ func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
 		return g, false
 	}
 	defer s.restore()
+	s.leaseAhead(w)
 	for ; ; holder = s.reserved[w.ID] {
 		q := s.pick(now, w, holder)
 		if q == nil {
@@ -283,6 +297,11 @@ func (s *Scheduler) pass(j *jobQueue) {
 
 // restore ends a call of Next.
 func (s *Scheduler) restore() {
+	for _, u := range s.ahead {
+		u.ahead = false
+		u.rank()
+	}
+	s.ahead = s.ahead[:0]
 	for _, j := range s.passed {
 		j.offer()
 	}
@@ -361,9 +380,9 @@ func (s *Scheduler) stageFor(now time.Time, j *jobQueue, w *Worker) *queue {
 // room is how many leases of q worker w has room for, which is reserved for another job or for none.
 func (s *Scheduler) room(now time.Time, q *queue, w *Worker) int {
 	free := int64(w.Slots)*Slot - w.load
-	holder := s.reserved[w.ID]
+	holder, quota := s.reserved[w.ID], q.allowed(w)
 	switch {
-	case free <= 0 || holder != nil && holder != q.of && !spare(now, holder, q, w):
+	case free <= 0 || quota <= 0 || holder != nil && holder != q.of && !spare(now, holder, q, w):
 		return 0
 	case q.strict(): // the worker must be able to start it at once
 		if q.of.share.group.fits(w) {
@@ -375,7 +394,7 @@ func (s *Scheduler) room(now time.Time, q *queue, w *Worker) int {
 	}
 	// At most one slot's load, so that jobs share the slots of a worker as they share all slots.
 	n := max(1, int(min(free, Slot)/q.cost()))
-	n = min(n, max(leasesPerSlot*w.Slots-w.leases, 0), grantTasks)
+	n = min(n, max(leasesPerSlot*w.Slots-w.leases, 0), grantTasks, quota)
 	if q.splits {
 		n = min(n, grantSplits)
 	}
@@ -388,7 +407,7 @@ func lease(now time.Time, q *queue, w *Worker, n int, cost int64) {
 	q.load += total
 	q.leases += n
 	q.of.leases += n
-	q.of.charge(total)
+	q.of.charge(total, w.occupy(q.of.share.user, n*q.slots()))
 	w.load += total
 	w.leases += n
 	w.addLeases(now, q, n)
@@ -409,12 +428,17 @@ func (s *Scheduler) Return(w *Worker, job *state.Job, stage uint32, n int, total
 		w.memoryUsed -= min(w.memoryUsed, uint64(n)*job.Spec.Memory)
 	}
 	w.removeLeases(Key{job.ID, stage}, n)
+	u := s.user(job.Spec.User)
+	freed := w.occupy(u, -n*slots(job.Spec))
 	if q := s.queue(Key{job.ID, stage}); q != nil {
 		q.load -= total
 		q.leases -= n
 		q.of.leases -= n
-		q.of.charge(-total)
+		q.of.charge(-total, freed)
+		return
 	}
+	u.use(freed)
+	s.dropUser(u)
 }
 
 // Leased is the number of leases of a job.

@@ -25,6 +25,7 @@ import (
 //	fail J W TASK after=DURATION                this attempt failed: the task may go again after DURATION
 //	adopt J W TASK…   release   freeze J yes|no   end J   leave W   restart J
 //	lost J TASK…                                the outputs of these tasks are lost; the stage goes on with them
+//	quota U [slots=N] [weight=N]                sets the quota of a user
 //	demand                                      what waits
 //	                                            J is the first stage of a job; J/N, which a job does not start with, is another
 //	alone W yes|no
@@ -43,6 +44,7 @@ type story struct {
 	now     time.Time
 	s       *Scheduler
 	machine *state.Machine
+	users   map[string]bool // with a quota
 	jobs    map[string]*state.Job
 	workers map[string]*Worker
 	costs   map[string]int64 // by "job worker task"
@@ -54,7 +56,7 @@ var epoch = time.UnixMilli(0)
 func newStory(t *testing.T) *story {
 	t.Helper()
 	st := &story{
-		t: t, now: epoch, s: New(), machine: state.New(), jobs: map[string]*state.Job{}, workers: map[string]*Worker{}, costs: map[string]int64{},
+		t: t, now: epoch, s: New(), machine: state.New(), users: map[string]bool{}, jobs: map[string]*state.Job{}, workers: map[string]*Worker{}, costs: map[string]int64{},
 	}
 	if err := st.machine.Apply(1, state.RaiseLevel(1, state.FeatureLevel, "test").Data(), &state.Result{}); err != nil {
 		t.Fatal(err)
@@ -126,6 +128,12 @@ func (st *story) command(b *strings.Builder, words []string) {
 		for _, d := range st.s.Demand() {
 			fmt.Fprintf(b, "%d tasks want %d slots, %d bytes, %v: %v\n", d.Tasks, d.Slots, d.Memory, d.Labels, d.Jobs)
 		}
+	case "quota":
+		st.users[list[0]] = true
+		st.apply(func(e *state.Entry) {
+			e.SetQuota("", state.Quota{User: list[0], Slots: uint32(st.number(set["slots"])), Weight: uint32(st.number(set["weight"]))})
+		})
+		st.s.SetQuotas(st.machine.Access().Quotas())
 	case "release":
 		st.s.Release()
 	case "freeze":
@@ -290,6 +298,13 @@ func (st *story) show(b *strings.Builder) {
 			b.WriteString(", held back")
 		}
 		b.WriteString("\n")
+	}
+	for _, name := range sortedKeys(st.users) {
+		use := st.s.Use(name)
+		fmt.Fprintf(b, "user %s: %d of %d slots\n", name, use.Used, use.Slots)
+	}
+	if st.s.Freed() {
+		b.WriteString("a quota holds back less\n")
 	}
 	if at, ok := st.s.Wake(); ok {
 		fmt.Fprintf(b, "wake at %v\n", at.Sub(epoch))
