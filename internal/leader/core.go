@@ -144,6 +144,7 @@ func NewCore(cfg CoreConfig) *Core {
 		readers: map[state.JobID]*state.InputReader{}, changed: map[state.JobID]struct{}{}, now: cfg.Now,
 		inputsKept: inputsKept, openSecret: cfg.OpenSecret, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
 	}
+	c.sched.SetQuotas(m.Access().Quotas())
 	for _, id := range m.Live() {
 		for i, job := 0, m.Job(id); i < len(job.Stages); i++ {
 			if job.Ready(i) {

@@ -121,6 +121,9 @@ func (c *Core) handleEvent(e *state.Event) {
 	case state.WorkerChanged:
 		c.workerChanged(e.Worker)
 		c.addFact(e)
+	case state.QuotasChanged:
+		c.sched.SetQuotas(c.machine.Access().Quotas())
+		c.dirty.markAll()
 	case state.RequestApplied:
 		c.handleResult(e)
 	}

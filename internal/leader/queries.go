@@ -69,6 +69,12 @@ type Reservation = sched.Reservation
 // Reservation returns the worker that is emptied for the next task of a job; ok is false if none is.
 func (c *Core) Reservation(id state.JobID) (r Reservation, ok bool) { return c.sched.Reservation(id) }
 
+// Quota is what a user uses of the quota.
+type Quota = sched.Use
+
+// Quota returns what a user uses of the quota.
+func (c *Core) Quota(user string) Quota { return c.sched.Use(user) }
+
 // Waiting returns how many failed tasks of a job wait for their back-off to end, and when the first one does.
 func (c *Core) Waiting(id state.JobID) (tasks int, first time.Time) { return c.sched.Waiting(id) }
 

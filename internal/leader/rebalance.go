@@ -42,7 +42,7 @@ func (d *dirtySet) due(now, at time.Time) bool {
 // rebalance is the third duty of a leader: to grant open tasks to free slots. Only dirty workers are looked at. They take turns, a
 // grant each, so that work is spread over them.
 func (c *Core) rebalance() {
-	if c.dirty.all {
+	if c.dirty.all || c.sched.Freed() {
 		c.dirty.all = false
 		for _, w := range c.registry.workers {
 			c.dirty.mark(w)
