@@ -57,7 +57,8 @@ func TestFloodOfConnections(t *testing.T) {
 				}
 			}
 			read("before")
-			for _, first := range []string{"", "GET / HTTP/1.1\r\n", "PRI "} {
+			const half = "POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+			for _, first := range []string{"", "GET / HTTP/1.1\r\n", half, "PRI "} {
 				var ends []func()
 				for _, n := range g.nodes {
 					ends = append(ends, g.flood(n.listen, first, 1000/size))
@@ -67,9 +68,9 @@ func TestFloodOfConnections(t *testing.T) {
 				if first == "" {
 					g.worker("late")
 					g.untilAlive(2)
-					if code, _, stderr := g.cli("jobs"); code != 0 {
-						t.Errorf("a new client gets exit code %d: %s", code, stderr)
-					}
+				}
+				if code, _, stderr := g.cli("jobs"); code != 0 || strings.Contains(stderr, "retrying") {
+					t.Errorf("beside a flood of %q, a new client gets exit code %d: %s", first, code, stderr)
 				}
 				for _, end := range ends {
 					end()

@@ -6,8 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/access"
@@ -46,7 +48,7 @@ func newSplitter(l net.Listener, limits transport.ConnLimits, logger *slog.Logge
 	fresh := func() *branch {
 		return &branch{addr: l.Addr(), conns: make(chan net.Conn), closed: closed, shut: shut}
 	}
-	return &splitter{listener: l, grpc: fresh(), http: fresh(), open: portConns{limits: limits}, logger: logger}
+	return &splitter{listener: l, grpc: fresh(), http: fresh(), open: portConns{limits: limits, http: map[*startedConn]struct{}{}}, logger: logger}
 }
 
 // run accepts connections until the listener is closed, which closing either branch does.
@@ -108,15 +110,21 @@ func (s *splitter) route(ctx context.Context, c net.Conn) {
 		err = c.SetReadDeadline(time.Time{})
 	}
 	begun := &startedConn{Conn: c, peer: peer, start: start[:n], http: string(start[:n]) != preface}
-	switch s.open.begin(c, begun.http, err == nil) {
+	begun.end = sync.OnceFunc(func() { s.open.end(begun) })
+	begun.heard.Store(time.Now().UnixNano())
+	verdict, dropped := s.open.begin(begun, err == nil)
+	if dropped != nil {
+		s.refusals.Add(s.logger, "too many connections without a complete request", s.open.limits.HTTP)
+		_ = dropped.Close() // its server gets the error
+	}
+	switch verdict {
 	case connGone:
 		_ = c.Close() // it sent nothing, or was dropped
 	case connRefused:
 		s.refusals.Add(s.logger, "too many connections", s.open.limits.HTTP)
 		transport.Refuse(c)
-		s.open.begin(c, true, false) // no longer counted as silent
+		s.open.begin(begun, false) // no longer counted as silent
 	case connCounted:
-		begun.end = sync.OnceFunc(func() { s.open.end(begun.http) })
 		if begun.http {
 			s.http.hand(begun)
 		} else {
@@ -126,20 +134,21 @@ func (s *splitter) route(ctx context.Context, c net.Conn) {
 }
 
 // portConns is the open connections of a port. Clients are refused before workers and leaders, and a connection that has sent nothing before
-// all others: a flood of them must not block workers.
+// all others: a flood of them must not block workers. Nor may one that never completes a request keep out others that do.
 type portConns struct {
 	limits transport.ConnLimits
 
-	mu         sync.Mutex
-	silent     []net.Conn // oldest first; with those that are being refused
-	http, grpc int
+	mu     sync.Mutex
+	silent []net.Conn // oldest first; with those that are being refused
+	http   map[*startedConn]struct{}
+	grpc   int
 }
 
 // enter adds a new connection, and returns the one that must be closed for it: the one that was silent for longest.
 func (p *portConns) enter(c net.Conn) (dropped net.Conn) {
 	p.mu.Lock()
 	p.silent = append(p.silent, c)
-	full := len(p.silent) > p.limits.Silent || len(p.silent)+p.http+p.grpc > p.limits.Total
+	full := len(p.silent) > p.limits.Silent || len(p.silent)+len(p.http)+p.grpc > p.limits.Total
 	p.mu.Unlock()
 	if !full {
 		return nil
@@ -168,35 +177,52 @@ const (
 	connCounted                    // until its end
 )
 
-// begin counts a connection once its first bytes have come; sent is false if they never do.
-func (p *portConns) begin(c net.Conn, http, sent bool) connVerdict {
+// begin counts a connection once its first bytes have come; sent is false if they never do. dropped is one that must be closed for it.
+func (p *portConns) begin(c *startedConn, sent bool) (verdict connVerdict, dropped *startedConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := slices.Index(p.silent, c)
-	switch {
-	case at < 0:
-		return connGone // it was dropped
-	case sent && http && p.http >= p.limits.HTTP:
-		return connRefused
+	at := slices.Index(p.silent, c.Conn)
+	if at < 0 {
+		return connGone, nil // it was dropped
+	}
+	if sent && c.http && len(p.http) >= p.limits.HTTP {
+		if dropped = p.unserved(); dropped == nil {
+			return connRefused, nil
+		}
+		delete(p.http, dropped)
 	}
 	p.silent = slices.Delete(p.silent, at, at+1)
 	switch {
 	case !sent:
-		return connGone
-	case http:
-		p.http++
+		return connGone, nil
+	case c.http:
+		p.http[c] = struct{}{}
 	default:
 		p.grpc++
 	}
-	return connCounted
+	return connCounted, dropped
+}
+
+// unserved returns the client that has sent nothing for longest, of those without a complete request: first of those with a part of one.
+func (p *portConns) unserved() (worst *startedConn) {
+	for c := range p.http {
+		state := c.state.Load()
+		if state == serving {
+			continue
+		}
+		if worst == nil || state < worst.state.Load() || state == worst.state.Load() && c.heard.Load() < worst.heard.Load() {
+			worst = c
+		}
+	}
+	return worst
 }
 
 // end uncounts a connection.
-func (p *portConns) end(http bool) {
+func (p *portConns) end(c *startedConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if http {
-		p.http--
+	if c.http {
+		delete(p.http, c)
 	} else {
 		p.grpc--
 	}
@@ -234,6 +260,13 @@ func (b *branch) Close() error { return b.shut() }
 // Addr implements net.Listener.
 func (b *branch) Addr() net.Addr { return b.addr }
 
+// States of a client's connection.
+const (
+	receiving int32 = iota // a request is not complete
+	idle                   // between two requests
+	serving                // a request is complete, and its answer is not
+)
+
 // startedConn is a counted connection of which the first bytes were read.
 type startedConn struct {
 	net.Conn
@@ -241,6 +274,8 @@ type startedConn struct {
 	start []byte
 	http  bool
 	end   func()
+	state atomic.Int32
+	heard atomic.Int64 // when the last bytes came, Unix ns
 }
 
 // Peer implements access.Conn.
@@ -262,9 +297,50 @@ func (c *startedConn) Close() error {
 
 func (c *startedConn) Read(b []byte) (int, error) {
 	if len(c.start) == 0 {
-		return c.Conn.Read(b)
+		n, err := c.Conn.Read(b)
+		if c.http && n > 0 {
+			c.heard.Store(time.Now().UnixNano())
+			c.state.CompareAndSwap(idle, receiving)
+		}
+		return n, err
 	}
 	n := copy(b, c.start)
 	c.start = c.start[n:]
 	return n, nil
+}
+
+// connKey is the key of the connection in the context of its requests.
+type connKey struct{}
+
+// watch lets the server serve with handler, and tell the connections of the splitter when a request is complete, and when it has been served.
+func watch(server *http.Server, handler http.Handler) {
+	connContext := server.ConnContext
+	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(connContext(ctx, c), connKey{}, c)
+	}
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connKey{}).(*startedConn); ok {
+			defer c.state.Store(idle)
+			if r.Body == http.NoBody {
+				c.state.Store(serving)
+			} else {
+				r.Body = watchedBody{r.Body, c}
+			}
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// watchedBody completes the request at its end.
+type watchedBody struct {
+	io.ReadCloser
+	conn *startedConn
+}
+
+func (b watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.conn.state.Store(serving)
+	}
+	return n, err
 }

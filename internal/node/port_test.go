@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -133,6 +134,9 @@ func TestClientsAreRefusedBeforeWorkers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if begun, ok := c.(*startedConn); ok {
+			begun.state.Store(serving)
+		}
 		return c
 	}
 	dial("GET / HTTP/1.1\r\n")
@@ -182,6 +186,62 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 	dial(preface)
 	if _, err := s.grpc.Accept(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Clients without a complete request make room for new ones: first those that have sent a part of one, the oldest first.
+func TestIncompleteRequestsMakeRoom(t *testing.T) {
+	s, dial := dialPort(t, transport.ConnLimits{Total: 100, HTTP: 4, Silent: 4})
+	release := make(chan struct{})
+	server := &http.Server{
+		ReadHeaderTimeout: time.Minute, ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return ctx },
+	}
+	watch(server, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err == nil && r.URL.Path == "/wait" {
+			<-release
+		}
+	}))
+	go func() { _ = server.Serve(s.http) }()
+	t.Cleanup(func() { _ = server.Close() })
+	answer := func(c net.Conn) int {
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Errorf("no answer: %v", err)
+			return 0
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	waits := dial("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+	idles := dial("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if code := answer(idles); code != http.StatusOK {
+		t.Errorf("the first request: %d", code)
+	}
+	for _, part := range []string{"GET / HT", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"} {
+		for range 20 {
+			dial(part)
+			if code := answer(dial("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")); code != http.StatusOK {
+				t.Fatalf("a request beside parts %q of others: %d, want 200", part, code)
+			}
+		}
+	}
+	if _, err := io.WriteString(idles, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil || answer(idles) != http.StatusOK {
+		t.Errorf("the idle client was dropped before those with a part of a request: %v", err)
+	}
+	close(release)
+	if code := answer(waits); code != http.StatusOK {
+		t.Errorf("the request in service: %d", code)
+	}
+	// Nothing but requests in service: the newest is refused.
+	for range 4 {
+		c, _ := net.Pipe()
+		begun := &startedConn{Conn: c, http: true, end: func() {}}
+		begun.state.Store(serving)
+		s.open.enter(c)
+		s.open.begin(begun, true)
+	}
+	if code := answer(dial("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); code != http.StatusServiceUnavailable {
+		t.Errorf("beside requests in service only: %d, want 503", code)
 	}
 }
 

@@ -159,7 +159,7 @@ func (p *Process) Run(ctx context.Context) error {
 	p.Register(workers)
 	p.transport.Register(workers)
 	clients, freeClients := p.cfg.HTTP(leading, p)
-	clients.Handler = untilBegun{p.Begun(), clients.Handler}
+	watch(clients, untilBegun{p.Begun(), clients.Handler})
 
 	var parts sync.WaitGroup
 	failed := make(chan error, 6)
