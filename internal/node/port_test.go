@@ -245,6 +245,17 @@ func TestIncompleteRequestsMakeRoom(t *testing.T) {
 	}
 }
 
+func TestHeaderAboveTheLimit(t *testing.T) {
+	s, dial := dialPort(t, transport.NewConnLimits())
+	server := &http.Server{ReadHeaderTimeout: time.Minute, MaxHeaderBytes: transport.HeaderBytesMax}
+	go func() { _ = server.Serve(s.http) }()
+	t.Cleanup(func() { _ = server.Close() })
+	answer, err := io.ReadAll(dial("GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 2*transport.HeaderBytesMax) + "\r\n\r\n"))
+	if !strings.HasPrefix(string(answer), "HTTP/1.1 431 ") || !strings.Contains(string(answer), "64 KiB") {
+		t.Errorf("answer %q, %v; want 431 with the limit", answer, err)
+	}
+}
+
 // failingListener fails with its errors, then accepts one connection, then waits for Close.
 type failingListener struct {
 	errs   []error

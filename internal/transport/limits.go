@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -34,10 +35,17 @@ func openFiles() int {
 	return int(min(limit.Cur, enough))
 }
 
-// refusal is the answer to a connection above a limit.
-const refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nConnection: close\r\n" +
-	"Content-Length: 125\r\n\r\n" +
-	`{"title":"Service Unavailable","status":503,"detail":"too many connections: retry later, or raise the limit of open files"}` + "\r\n"
+// HeaderBytesMax bounds the header of a request.
+const HeaderBytesMax = 64 << 10
+
+// Answers that no handler gives: to a connection above a limit, and to a request with a header above HeaderBytesMax.
+const (
+	refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nConnection: close\r\n" +
+		"Content-Length: 125\r\n\r\n" +
+		`{"title":"Service Unavailable","status":503,"detail":"too many connections: retry later, or raise the limit of open files"}` + "\r\n"
+	headerTooLarge = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/problem+json\r\nConnection: close\r\n\r\n" +
+		`{"title":"Request Header Fields Too Large","status":431,"detail":"the address and the header of a request may have 64 KiB"}` + "\r\n"
+)
 
 // refusalTime bounds the time in which a client that is refused must send its request: if it were not read, the end of the connection could
 // overtake the answer.
@@ -139,10 +147,15 @@ func (c *limitedConn) Close() error {
 // writeTime bounds one write to a client that does not read.
 const writeTime = 30 * time.Second
 
-// WriteWithin writes b to c within 30 s: a client that does not read its answer must not hold a connection forever.
+// WriteWithin writes b, of an HTTP server, to c within 30 s: a client that does not read its answer must not hold a connection forever. The
+// server's own answer to a header above the limit names none, and is replaced.
 func WriteWithin(c net.Conn, b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
 		return 0, err
+	}
+	if bytes.HasPrefix(b, []byte(headerTooLarge[:len("HTTP/1.1 431")])) {
+		_, err := io.WriteString(c, headerTooLarge)
+		return len(b), err
 	}
 	return c.Write(b)
 }
