@@ -33,7 +33,7 @@ const (
 
 // Enroll obtains the first certificate, or one of another cluster. It retries until ctx is done, unless the machine is refused. The cluster
 // key, which only leaders get, is returned. name is that of a leader's data directory.
-func (c *Credentials) Enroll(ctx context.Context, j Join, name string, logger *slog.Logger) (clusterKey []byte, err error) {
+func (c *Credentials) Enroll(ctx context.Context, j transport.Join, name string, logger *slog.Logger) (clusterKey []byte, err error) {
 	own, err := c.selfSigned(time.Now())
 	if err != nil {
 		return nil, err

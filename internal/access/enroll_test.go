@@ -115,11 +115,11 @@ func TestEnroll(t *testing.T) {
 	pin := transport.PinOf(a.Certificate())
 	c := newCredentials(t)
 
-	if _, err := c.Enroll(t.Context(), Join{Addresses: []string{address}, Authority: &pin, Token: "wrong"}, "", log); err == nil || c.Enrolled() ||
+	if _, err := c.Enroll(t.Context(), transport.Join{Addresses: []string{address}, Authority: &pin, Token: "wrong"}, "", log); err == nil || c.Enrolled() ||
 		!strings.Contains(err.Error(), "wrong token") {
 		t.Errorf("Enroll() with a wrong token = %v, want the leader's refusal", err)
 	}
-	key, err := c.Enroll(t.Context(), Join{Addresses: []string{follower}, Authority: &pin, Token: "right"}, "d1", log)
+	key, err := c.Enroll(t.Context(), transport.Join{Addresses: []string{follower}, Authority: &pin, Token: "right"}, "d1", log)
 	if err != nil || !c.Enrolled() || len(key) != 1 || leader.seen[0] != "d1" {
 		t.Fatalf("Enroll() = %v, %v, the leader saw %q", key, err, leader.seen)
 	}
@@ -133,7 +133,7 @@ func TestEnroll(t *testing.T) {
 
 	// Nothing is sent to a server of another cluster, or by plain text.
 	wrong := transport.PinOf(other.Certificate())
-	for address, j := range map[string]Join{
+	for address, j := range map[string]transport.Join{
 		"another cluster":    {Addresses: []string{address}, Authority: &wrong, Token: "right"},
 		"does not speak TLS": {Addresses: []string{plain}, Authority: &pin, Token: "right"},
 	} {

@@ -2,12 +2,12 @@ package node
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // Access returns the access tables as this node knows them. A follower that is cut off from the leader may not know the latest changes.
@@ -51,7 +51,7 @@ func (n *Node) CreateToken(ctx context.Context, role, user string, ttl time.Dura
 	if err := n.PutToken(ctx, t); err != nil {
 		return api.NewToken{}, err
 	}
-	return api.NewToken{Token: publicToken(t), Join: "b4:" + strings.Join(n.members.Load().Addresses(), ",") + "//" + text}, nil
+	return api.NewToken{Token: publicToken(t), Join: transport.Join{Addresses: n.members.Load().Addresses(), Token: text}.String()}, nil
 }
 
 // PutToken adds a token. Its id must be new. This node, and all others as far as they follow, accept it when PutToken returns.

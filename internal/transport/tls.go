@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,19 @@ const protocol = "bridgefour"
 
 // Pin is the SHA-256 of the public key of a certificate authority.
 type Pin [sha256.Size]byte
+
+// MarshalText encodes the pin in base64, as URLs have it.
+func (p Pin) MarshalText() ([]byte, error) { return base64.RawURLEncoding.AppendEncode(nil, p[:]), nil }
+
+// UnmarshalText is the opposite of MarshalText.
+func (p *Pin) UnmarshalText(text []byte) error {
+	raw, err := base64.RawURLEncoding.Strict().AppendDecode(nil, text)
+	if err != nil || len(raw) != len(p) {
+		return errors.New("the hash of the authority is damaged")
+	}
+	copy(p[:], raw)
+	return nil
+}
 
 // PinOf returns the pin of an authority.
 func PinOf(authority *x509.Certificate) Pin { return sha256.Sum256(authority.RawSubjectPublicKeyInfo) }

@@ -1,19 +1,15 @@
-package access
+package transport
 
 import (
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
-
-	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // Join is what a machine or a user needs to join a cluster. It is a secret.
 type Join struct {
-	Addresses []string       // of leaders, host:port
-	Authority *transport.Pin // nil: the connection is not encrypted
+	Addresses []string // of leaders, host:port
+	Authority *Pin     // nil: the connection is not encrypted
 	Token     string
 }
 
@@ -34,7 +30,8 @@ func IsJoin(text string) bool {
 func (j Join) String() string {
 	hash := ""
 	if j.Authority != nil {
-		hash = base64.RawURLEncoding.EncodeToString(j.Authority[:])
+		text, _ := j.Authority.MarshalText() // never fails
+		hash = string(text)
 	}
 	return joinPrefix + strings.Join(j.Addresses, ",") + "/" + hash + "/" + j.Token
 }
@@ -52,16 +49,15 @@ func ParseJoin(text string) (Join, error) {
 		return Join{}, fmt.Errorf(want, fmt.Sprintf("it has more than %d addresses", joinAddressesMax))
 	}
 	for _, a := range j.Addresses {
-		if err := transport.CheckAddress(a); err != nil {
+		if err := CheckAddress(a); err != nil {
 			return Join{}, fmt.Errorf(want, err)
 		}
 	}
 	if parts[1] != "" {
-		hash, err := base64.RawURLEncoding.Strict().DecodeString(parts[1])
-		if err != nil || len(hash) != len(transport.Pin{}) {
-			return Join{}, fmt.Errorf(want, errors.New("the hash of the authority is damaged"))
+		j.Authority = new(Pin)
+		if err := j.Authority.UnmarshalText([]byte(parts[1])); err != nil {
+			return Join{}, fmt.Errorf(want, err)
 		}
-		j.Authority = (*transport.Pin)(hash)
 	}
 	if !tokenPattern.MatchString(j.Token) || len(j.Token) > tokenBytesMax {
 		return Join{}, fmt.Errorf(want, "the token is damaged, or missing")

@@ -1,15 +1,13 @@
-package access
+package transport
 
 import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 func TestJoin(t *testing.T) {
-	pin := transport.Pin{1, 2, 0xfe}
+	pin := Pin{1, 2, 0xfe}
 	for _, j := range []Join{
 		{Addresses: []string{"10.0.0.7:6550"}, Authority: &pin, Token: "abc_d-E"},
 		{Addresses: []string{"a:1", "[fe80::1%eth0]:6550", "[::1]:2"}, Authority: &pin, Token: "x"},
@@ -43,7 +41,7 @@ func TestJoin(t *testing.T) {
 }
 
 func FuzzParseJoin(f *testing.F) {
-	f.Add(Join{Addresses: []string{"a:1", "[::1]:2"}, Authority: &transport.Pin{1}, Token: "a_b"}.String())
+	f.Add(Join{Addresses: []string{"a:1", "[::1]:2"}, Authority: &Pin{1}, Token: "a_b"}.String())
 	f.Add("b4:a:1//x")
 	f.Add("b4:/x/")
 	f.Fuzz(func(t *testing.T, text string) {
