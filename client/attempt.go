@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 const (
@@ -53,7 +55,7 @@ func (c *Client) attempt(ctx context.Context, base string, q request, read func(
 			return base, c.unreachable(q, err)
 		}
 		if hop == redirectsMax {
-			return base, fmt.Errorf("%w: too many redirects, the last by %s: the leaders do not agree which of them leads", ErrUnreachable, base)
+			return base, fmt.Errorf("%w: too many redirects, the last by %s: the leaders do not agree which of them leads", ErrUnreachable, transport.Display(base))
 		}
 		if host := next.Scheme + "://" + next.Host; !strings.HasPrefix(base+"/", host+"/") {
 			base = host
@@ -170,7 +172,7 @@ func (w *watch) run(ctx context.Context, c *Client, base string) {
 			next = interval
 			_, _, err := c.probe(ctx, base+"/healthz")
 			if quiet := w.quiet(); quiet >= c.silenceMax && err != nil || w.quietMax > 0 && quiet > w.quietMax {
-				w.cancel(fmt.Errorf("%w: no data from %s for %v", errSilent, base, quiet.Round(time.Millisecond)))
+				w.cancel(fmt.Errorf("%w: no data from %s for %v", errSilent, transport.Display(base), quiet.Round(time.Millisecond)))
 				return
 			}
 		}

@@ -61,7 +61,7 @@ type Client struct {
 	probeTimeout time.Duration
 }
 
-// New returns a client of the leaders at urls: http://host:port, or host:port.
+// New returns a client of the leaders at urls: http://host:port, host:port, or unix:PATH of a leader on this machine.
 func New(urls []string, o Options) (*Client, error) {
 	c := &Client{options: o, servers: &servers{}, silenceMax: silenceMax, probeTimeout: probeTimeout}
 	for _, s := range urls {
@@ -85,7 +85,12 @@ func New(urls []string, o Options) (*Client, error) {
 		c.http = &own
 	} else {
 		t := transport.NewHTTP()
-		t.Proxy = http.ProxyFromEnvironment
+		t.Proxy = func(r *http.Request) (*url.URL, error) {
+			if transport.IsUnix(r.URL.Host) {
+				return nil, nil //nolint:nilnil // no proxy
+			}
+			return http.ProxyFromEnvironment(r)
+		}
 		c.http = &http.Client{Transport: t}
 	}
 	// The client follows redirects itself: they name the leader.
@@ -96,7 +101,14 @@ func New(urls []string, o Options) (*Client, error) {
 func baseURL(s string) (string, error) {
 	full := s
 	if !strings.Contains(s, "://") {
-		full = transport.URL(s)
+		address := s
+		if _, ok := transport.UnixPath(s); ok {
+			var err error
+			if address, err = transport.ParseDial(s); err != nil {
+				return "", err
+			}
+		}
+		full = transport.URL(address)
 	}
 	u, err := url.Parse(full)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
@@ -105,9 +117,12 @@ func baseURL(s string) (string, error) {
 	return strings.TrimRight(u.Scheme+"://"+u.Host+u.Path, "/"), nil
 }
 
-// URLs are the leaders that the client knows, in the form it uses: those it was given, and those that the cluster has listed.
+// URLs are the leaders that the client knows: those it was given, and those that the cluster has listed.
 func (c *Client) URLs() []string {
 	urls, _ := c.servers.urls()
+	for i, url := range urls {
+		urls[i] = transport.Display(url)
+	}
 	return urls
 }
 

@@ -73,12 +73,12 @@ func deadURL(t *testing.T) string {
 func breakOff() { panic(http.ErrAbortHandler) }
 
 func TestNew(t *testing.T) {
-	c := newClient(t, Options{}, "127.0.0.1:6550", "https://b4.example/base/", "http://[::1]:1")
-	want := []string{"http://127.0.0.1:6550", "https://b4.example/base", "http://[::1]:1"}
+	c := newClient(t, Options{}, "127.0.0.1:6550", "https://b4.example/base/", "http://[::1]:1", "unix:/run/leader.sock")
+	want := []string{"http://127.0.0.1:6550", "https://b4.example/base", "http://[::1]:1", "unix:/run/leader.sock"}
 	if !reflect.DeepEqual(c.URLs(), want) {
 		t.Errorf("URLs = %q, want %q", c.URLs(), want)
 	}
-	for _, bad := range [][]string{nil, {""}, {"ftp://x"}, {"http://"}, {"http://a b"}} {
+	for _, bad := range [][]string{nil, {""}, {"ftp://x"}, {"http://"}, {"http://a b"}, {"unix:"}} {
 		if _, err := New(bad, Options{}); err == nil {
 			t.Errorf("New(%q) made a client", bad)
 		}

@@ -17,8 +17,8 @@ import (
 // server's address and send same-site requests to it.
 //
 // Loopback names and addresses, the local address of the connection, and the names given to newHosts are accepted, with any port,
-// so that forwarded ports work. A request without a Host (HTTP/1.0) is accepted: browsers always send one. The gRPC services on
-// the same port need no such check: browsers do not speak HTTP/2 without TLS.
+// so that forwarded ports work. A request without a Host (HTTP/1.0) is accepted: browsers always send one. Over a unix socket every host is:
+// browsers cannot open one. The gRPC services on the same port need no such check: browsers do not speak HTTP/2 without TLS.
 type hosts struct {
 	names []string
 }
@@ -54,6 +54,9 @@ func CheckHost(name string) error {
 // check returns a 421 problem if the host of the request is not accepted.
 func (h hosts) check(r *http.Request) error {
 	name := hostName(r.Host)
+	if _, isUnix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr); isUnix {
+		return nil
+	}
 	if r.Host == "" || name == localhost || slices.Contains(h.names, name) {
 		return nil
 	}

@@ -48,6 +48,11 @@ func TestHosts(t *testing.T) {
 			t.Errorf("check(%q) = %q, want no wildcard address", host, p.Detail)
 		}
 	}
+	local := request(t, "evil.example")
+	local = local.WithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, &net.UnixAddr{Net: "unix"}))
+	if err := h.check(local); err != nil {
+		t.Errorf("check over a unix socket = %v, want nil", err)
+	}
 	if err := (hosts{}).check(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://10.1.2.3/", nil)); err == nil {
 		t.Error("an address was accepted although the connection's is not known")
 	}

@@ -104,6 +104,6 @@ func (a *app) removeCommand() *cobra.Command {
 			return err
 		},
 	}
-	addCluster(cmd, &cluster, clusterDefault)
+	addCluster(cmd, &cluster)
 	return cmd
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -27,16 +29,34 @@ type readFlags struct {
 }
 
 func (r *readFlags) add(cmd *cobra.Command) {
-	addCluster(cmd, &r.cluster, clusterDefault)
+	addCluster(cmd, &r.cluster)
 	cmd.Flags().BoolVar(&r.json, "json", false, "print what the HTTP API returns")
 }
 
-func addCluster(cmd *cobra.Command, to *string, def string) {
-	cmd.Flags().StringVar(to, "cluster", def, "`url` of the cluster; several, separated by commas, are tried in turn")
+func addCluster(cmd *cobra.Command, to *string) {
+	cmd.Flags().StringVar(to, "cluster", "", "`url` of the cluster, or unix:PATH; several, separated by commas, are tried in turn")
 }
 
-// connect makes a client of a cluster without sending anything.
+// localCluster is the cluster of this machine: the dev or the leader whose socket is in its default data directory, or else the one at the
+// default port.
+func (a *app) localCluster() string {
+	if state, err := a.stateDir(); err == nil {
+		for _, server := range []string{devDir, leaderDir} {
+			address := transport.UnixAddress(filepath.Join(state, server, node.SocketName))
+			if c, err := transport.Dial(context.Background(), address); err == nil { // one that was killed leaves its socket
+				_ = c.Close()
+				return address
+			}
+		}
+	}
+	return clusterDefault
+}
+
+// connect makes a client of a cluster without sending anything. Without an address it is that of this machine.
 func (a *app) connect(cluster string, patience time.Duration) (*client.Client, error) {
+	if cluster == "" {
+		cluster = a.localCluster()
+	}
 	c, err := client.New(strings.Split(cluster, ","), client.Options{Patience: patience, OnReconnect: a.reportReconnect})
 	if err != nil {
 		return nil, usagef(nil, "--cluster: %v", err)

@@ -2,12 +2,17 @@ package cli
 
 import (
 	"errors"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
+
+// devDir is the default data directory of dev, in the folder of the user's state.
+const devDir = "dev"
 
 func (a *app) devCommand() *cobra.Command {
 	cfg := embeddedConfig{}
@@ -25,9 +30,10 @@ func (a *app) devCommand() *cobra.Command {
 			if cfg.logger, err = a.logger(logLevel); err != nil {
 				return err
 			}
-			if cfg.dataDir, err = a.serverDir(cfg.dataDir, "dev"); err != nil {
+			if cfg.dataDir, err = a.serverDir(cfg.dataDir, devDir); err != nil {
 				return err
 			}
+			cfg.socket = filepath.Join(cfg.dataDir, node.SocketName)
 			cfg.version, cfg.reserved = a.versionText(), plan.Reserved{What: "the data directory of dev", Dir: cfg.dataDir}
 			warnOpen(cfg.logger, cfg.listen)
 			ctx := cmd.Context()
@@ -38,10 +44,11 @@ func (a *app) devCommand() *cobra.Command {
 			if err := writeAddress(addressFile, loopback(e.node.Address())); err != nil {
 				return errors.Join(err, e.close())
 			}
+			url := transport.URL(loopback(e.node.Address()))
 			a.stderr.Printf("bridgefour listens on %s, with %s; Ctrl-C ends it\n"+
 				"  API  %s/docs\n"+
 				"  try  bridgefour submit%s --range 1-10 --wait -- echo hello",
-				e.url(), plural(uint64(cfg.workers), "worker"), e.url(), devCluster(e.url()))
+				url, plural(uint64(cfg.workers), "worker"), url, a.devCluster(url, cfg.dataDir))
 			return e.run(ctx)
 		},
 	}
@@ -57,8 +64,8 @@ func (a *app) devCommand() *cobra.Command {
 }
 
 // devCluster is the --cluster flag that clients need, if any.
-func devCluster(url string) string {
-	if url == clusterDefault {
+func (a *app) devCluster(url, dataDir string) string {
+	if found, err := a.serverDir("", devDir); url == clusterDefault || err == nil && dataDir == found {
 		return ""
 	}
 	return " --cluster " + url

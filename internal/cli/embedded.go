@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/transport"
@@ -23,7 +26,8 @@ type embeddedConfig struct {
 	dataDir string // leader/ and worker-1/, worker-2/ …
 	// reserved are the folders apart from which outputs must lie.
 	reserved plan.Reserved
-	listen   string
+	listen   string   // empty: no TCP port
+	socket   string   // empty: no unix socket
 	hosts    []string // further names that clients use for it
 	workers  int
 	slots    int  // of each worker; 0: the CPUs, shared evenly
@@ -37,27 +41,34 @@ type embeddedConfig struct {
 	hold <-chan struct{}
 }
 
-// embedded is a node and its workers in this process.
+// embedded is a node and its workers in this process. They talk in memory.
 type embedded struct {
 	node    *node.Process
+	memory  *transport.Memory
 	workers []*spren
 	hold    <-chan struct{}
 }
 
 func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	slots := embeddedSlots(cfg.slots, cfg.workers)
+	memory := transport.ListenMemory()
+	advertise := ""
+	if cfg.listen == "" {
+		advertise = inMemory
+	}
 	n, err := openNode(ctx, node.ProcessConfig{
-		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Insecure: !transport.IsLoopback(cfg.listen), Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
+		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Advertise: advertise, Socket: cfg.socket, Memory: memory,
+		Insecure: cfg.listen != "" && !transport.IsLoopback(cfg.listen), Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
 		ClusterName: clusterNameDefault,
 		Reserved:    []plan.Reserved{cfg.reserved},
 	})
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{node: n, hold: cfg.hold}
+	e := &embedded{node: n, memory: memory, hold: cfg.hold}
 	for i := range cfg.workers {
 		s, err := openSpren(ctx, worker.Config{
-			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{loopback(n.Address())},
+			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{n.Advertised()}, Dial: memory.Dial,
 			Slots: slots, Nice: cfg.nice, EnvAll: cfg.envAll, Version: cfg.version, Jobs: jobs.All(), DrainGrace: cfg.drainGrace, Logger: cfg.logger,
 		}, "", "")
 		if err != nil {
@@ -67,6 +78,9 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	}
 	return e, nil
 }
+
+// inMemory stands for the address of a node without a TCP port.
+const inMemory = "in-memory:1"
 
 // embeddedSlots is the number of slots of each worker; given is the --slots flag, or 0.
 func embeddedSlots(given, workers int) int {
@@ -85,8 +99,12 @@ func (e *embedded) close() error {
 	return err
 }
 
-// url is the cluster's base URL.
-func (e *embedded) url() string { return transport.URL(loopback(e.node.Address())) }
+// client returns a client of the cluster.
+func (e *embedded) client() (*client.Client, error) {
+	t := transport.NewHTTP()
+	t.DialContext = func(ctx context.Context, _, address string) (net.Conn, error) { return e.memory.Dial(ctx, address) }
+	return client.New([]string{e.node.Advertised()}, client.Options{HTTP: &http.Client{Transport: t}})
+}
 
 // run runs the cluster until ctx is done or a part of it fails. The workers end first, so that the leader receives their last
 // results and returned leases.

@@ -294,7 +294,7 @@ func (a *app) resultCommand() *cobra.Command {
 			return a.copyResult(cmd.Context(), c, id)
 		},
 	}
-	addCluster(cmd, &cluster, clusterDefault)
+	addCluster(cmd, &cluster)
 	return cmd
 }
 
@@ -315,7 +315,7 @@ func (a *app) waitCommand() *cobra.Command {
 			return a.follow(cmd.Context(), c, watch, id)
 		},
 	}
-	addCluster(cmd, &cluster, clusterDefault)
+	addCluster(cmd, &cluster)
 	watch.add(cmd)
 	return cmd
 }

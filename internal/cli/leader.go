@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -22,6 +23,9 @@ const clusterNameDefault = "bridgefour"
 
 // clusterNamePattern matches valid cluster names.
 var clusterNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+// leaderDir is the default data directory of a leader, in the folder of the user's state.
+const leaderDir = "leader"
 
 // leaderFlags are the flags of leader: those that are fields of its configuration, and the others.
 type leaderFlags struct {
@@ -82,6 +86,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 		return err
 	}
 	cfg := f.ProcessConfig
+	cfg.Socket = filepath.Join(cfg.DataDir, node.SocketName)
 	cfg.Logger, cfg.Version, cfg.Invitable, cfg.Insecure = logger, a.versionText(), true, !transport.IsLoopback(cfg.Listen)
 	warnOpen(logger, cfg.Listen)
 	ctx := cmd.Context()
@@ -135,7 +140,7 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 			return err
 		}
 	}
-	if f.DataDir, err = a.serverDir(f.DataDir, "leader"); err != nil {
+	if f.DataDir, err = a.serverDir(f.DataDir, leaderDir); err != nil {
 		return err
 	}
 	if f.Spool != "" {

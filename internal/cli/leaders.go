@@ -91,7 +91,7 @@ replacement joins as a new leader. Refused when the remaining leaders would have
 			return err
 		},
 	}
-	addCluster(cmd, &cluster, clusterDefault)
+	addCluster(cmd, &cluster)
 	cmd.Flags().BoolVar(&force, "force", false, "remove it even if the rest has no majority: writes then wait until one more leader is up")
 	return cmd
 }

@@ -41,7 +41,7 @@ func parsePeers(text string) ([]replica.Member, error) {
 func leaderAddresses(text string) ([]string, error) {
 	var list []string
 	for item := range strings.SplitSeq(text, ",") {
-		address, err := transport.ParseAddress(item)
+		address, err := transport.ParseDial(item)
 		if err != nil {
 			return nil, err
 		}

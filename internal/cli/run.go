@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/plan"
 )
 
@@ -90,7 +89,7 @@ the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
 	f.add(cmd.Flags())
 	completeFlag(cmd, "set", completeSettings)
 	o.watch.add(cmd)
-	addCluster(cmd, &o.cluster, "")
+	addCluster(cmd, &o.cluster)
 	cmd.Flags().IntVar(&o.workers, "workers", 1, "workers of the embedded cluster")
 	cmd.Flags().IntVar(&o.slots, "slots", 0, "slots of each worker of the embedded cluster (default: one per CPU)")
 	addNice(cmd, &o.nice, 0)
@@ -231,7 +230,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		hold = make(chan struct{})
 	}
 	cluster, err := openEmbedded(ctx, embeddedConfig{
-		hold: hold, dataDir: dir.path, listen: "127.0.0.1:0", workers: o.workers, slots: o.slots, nice: o.nice, envAll: !dir.info.CleanEnv, version: a.versionText(), logger: logger,
+		hold: hold, dataDir: dir.path, workers: o.workers, slots: o.slots, nice: o.nice, envAll: !dir.info.CleanEnv, version: a.versionText(), logger: logger,
 		drainGrace: runGrace, reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
 	})
 	if err != nil {
@@ -248,7 +247,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		}
 		ended <- err
 	}()
-	c, err := client.New([]string{cluster.url()}, client.Options{})
+	c, err := cluster.client()
 	if err == nil {
 		r := embeddedRun{app: a, follower: a.follower(c, o.watch), dir: dir, request: req, resumed: hold}
 		keep, err = r.run(work)

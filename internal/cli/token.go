@@ -83,7 +83,7 @@ func (a *app) revokeTokenCommand() *cobra.Command {
 			return err
 		},
 	}
-	addCluster(cmd, &cluster, clusterDefault)
+	addCluster(cmd, &cluster)
 	return cmd
 }
 

@@ -61,6 +61,7 @@ type Choice struct {
 // Parse parses the value of --leader, a list separated by commas of:
 //
 //	HOST[:PORT]  a leader
+//	unix:PATH    a leader on this machine, by its socket
 //	auto         a leader on this machine at the default port, and those that answer on the network
 //	dns:NAME     the SRV records _bridgefour._tcp.NAME, or else the addresses of NAME; with NAME:PORT those alone
 //	_SRV.NAME    the SRV records of exactly that name
@@ -87,7 +88,7 @@ func Parse(list, clusterName string, logger *slog.Logger) (Choice, error) {
 			}
 			sources = append(sources, source)
 		default:
-			address, err := transport.ParseAddress(element)
+			address, err := transport.ParseDial(element)
 			if err != nil {
 				return c, err
 			}

@@ -26,11 +26,14 @@ const joiningFile = "joining.json"
 const (
 	logDir   = "log"
 	spoolDir = "spool"
+
+	// SocketName is the unix socket of a node with a data directory of its own.
+	SocketName = "leader.sock"
 )
 
 // inDataDir reports whether a name in the data directory is one that a leader gives.
 func inDataDir(name string) bool {
-	return name == logDir || name == spoolDir || name == clusterKeyFile || name == joiningFile || strings.HasPrefix(name, joiningFile+datadir.Temporary)
+	return name == logDir || name == spoolDir || name == clusterKeyFile || name == SocketName || name == joiningFile || strings.HasPrefix(name, joiningFile+datadir.Temporary)
 }
 
 // joining is the content of joiningFile.

@@ -28,38 +28,56 @@ const (
 	acceptDelayMax = time.Second
 )
 
-// splitter distributes the connections of one listener to two servers, by their first bytes: gRPC or HTTP/1. So gRPC can use its own
+// splitter distributes the connections of a node's listeners to two servers, by their first bytes: gRPC or HTTP/1. So gRPC can use its own
 // transport, which is several times faster than its handler for net/http.
 type splitter struct {
-	listener net.Listener
-	grpc     *branch
-	http     *branch
-	open     portConns
-	refusals transport.Refusals
-	logger   *slog.Logger
+	listeners []net.Listener
+	grpc      *branch
+	http      *branch
+	open      portConns
+	refusals  transport.Refusals
+	logger    *slog.Logger
 }
 
-func newSplitter(l net.Listener, limits transport.ConnLimits, logger *slog.Logger) *splitter {
+func newSplitter(listeners []net.Listener, limits transport.ConnLimits, logger *slog.Logger) *splitter {
 	closed := make(chan struct{})
 	shut := sync.OnceValue(func() error {
 		close(closed)
-		return l.Close()
+		return closeAll(listeners)
 	})
 	fresh := func() *branch {
-		return &branch{addr: l.Addr(), conns: make(chan net.Conn), closed: closed, shut: shut}
+		return &branch{addr: listeners[0].Addr(), conns: make(chan net.Conn), closed: closed, shut: shut}
 	}
-	return &splitter{listener: l, grpc: fresh(), http: fresh(), open: portConns{limits: limits, http: map[*startedConn]struct{}{}}, logger: logger}
+	return &splitter{listeners: listeners, grpc: fresh(), http: fresh(), open: portConns{limits: limits, http: map[*startedConn]struct{}{}}, logger: logger}
 }
 
-// run accepts connections until the listener is closed, which closing either branch does.
+func closeAll(listeners []net.Listener) error {
+	var err error
+	for _, l := range listeners {
+		err = errors.Join(err, l.Close())
+	}
+	return err
+}
+
+// run accepts connections until the listeners are closed, which closing either branch does.
 func (s *splitter) run() error {
-	var conns sync.WaitGroup
+	var conns, parts sync.WaitGroup
 	defer conns.Wait()
 	open, end := context.WithCancel(context.Background())
 	defer end() // a server that closes must not wait for a silent client
+	errs := make([]error, len(s.listeners))
+	for i, l := range s.listeners {
+		parts.Go(func() { errs[i] = s.accept(open, l, &conns) })
+	}
+	parts.Wait()
+	return errors.Join(errs...)
+}
+
+// accept accepts the connections of one listener. An error closes the others.
+func (s *splitter) accept(open context.Context, l net.Listener, conns *sync.WaitGroup) error {
 	var delay time.Duration
 	for {
-		c, err := s.listener.Accept()
+		c, err := l.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return nil
@@ -69,7 +87,7 @@ func (s *splitter) run() error {
 				return errors.Join(err, s.grpc.Close())
 			}
 			delay = min(max(2*delay, acceptDelayMin), acceptDelayMax)
-			s.logger.Warn("connection not accepted", "error", err, "retry_in", delay)
+			s.logger.WarnContext(open, "connection not accepted", "error", err, "retry_in", delay)
 			if oldest := s.open.dropSilent(); oldest != nil {
 				_ = oldest.Close() // its goroutine gets the error
 			}

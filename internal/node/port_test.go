@@ -29,7 +29,7 @@ func TestSplitter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSplitter(l, transport.NewConnLimits(), slog.New(slog.DiscardHandler))
+	s := newSplitter([]net.Listener{l}, transport.NewConnLimits(), slog.New(slog.DiscardHandler))
 	var parts sync.WaitGroup
 	parts.Go(func() {
 		if err := s.run(); err != nil {
@@ -106,7 +106,7 @@ func dialPort(t *testing.T, limits transport.ConnLimits) (*splitter, func(first 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSplitter(l, limits, slog.New(slog.DiscardHandler))
+	s := newSplitter([]net.Listener{l}, limits, slog.New(slog.DiscardHandler))
 	var parts sync.WaitGroup
 	parts.Go(func() { _ = s.run() })
 	t.Cleanup(func() {
@@ -290,7 +290,7 @@ func TestSplitterOutlivesAcceptErrors(t *testing.T) {
 			l.errs = append(l.errs, syscall.EMFILE)
 		}
 		l.errs = append(l.errs, syscall.ENFILE)
-		s := newSplitter(l, transport.NewConnLimits(), slog.New(slog.DiscardHandler))
+		s := newSplitter([]net.Listener{l}, transport.NewConnLimits(), slog.New(slog.DiscardHandler))
 		ended := make(chan error, 1)
 		go func() { ended <- s.run() }()
 		go func() { _, _ = io.WriteString(client, "GET /") }()
@@ -317,12 +317,12 @@ func TestSplitterOutlivesAcceptErrors(t *testing.T) {
 func TestSplitterEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &failingListener{errs: []error{syscall.EINVAL}, closed: make(chan struct{})}
-		if err := newSplitter(l, transport.NewConnLimits(), slog.New(slog.DiscardHandler)).run(); !errors.Is(err, syscall.EINVAL) {
+		if err := newSplitter([]net.Listener{l}, transport.NewConnLimits(), slog.New(slog.DiscardHandler)).run(); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("run = %v, want EINVAL", err)
 		}
 		// Close ends a delay.
 		l = &failingListener{errs: slices.Repeat([]error{syscall.EMFILE}, 20), closed: make(chan struct{})}
-		s, begun := newSplitter(l, transport.NewConnLimits(), slog.New(slog.DiscardHandler)), time.Now()
+		s, begun := newSplitter([]net.Listener{l}, transport.NewConnLimits(), slog.New(slog.DiscardHandler)), time.Now()
 		time.AfterFunc(2500*time.Millisecond, func() { _ = s.http.Close() })
 		if err := s.run(); err != nil || time.Since(begun) != 2500*time.Millisecond {
 			t.Errorf("run = %v after %v, want nil at once when the listener is closed", err, time.Since(begun))

@@ -32,13 +32,15 @@ import (
 
 // ProcessConfig configures a process.
 type ProcessConfig struct {
-	DataDir   string // log/ contains the replicated log, spool/ the outputs of jobs without --output
-	Listen    string
-	Advertise string          // empty: the listen address
-	Spool     string          // empty: spool/ of DataDir
-	Hosts     []string        // further host names that clients use
-	Insecure  bool            // every client may do everything
-	Reserved  []plan.Reserved // further folders apart from which outputs must lie
+	DataDir   string            // log/ contains the replicated log, spool/ the outputs of jobs without --output
+	Listen    string            // host:port; empty: no TCP port
+	Advertise string            // empty: the listen address
+	Socket    string            // path of a unix socket; empty: none
+	Memory    *transport.Memory // connections within this process; nil: none
+	Spool     string            // empty: spool/ of DataDir
+	Hosts     []string          // further host names that clients use
+	Insecure  bool              // every client may do everything
+	Reserved  []plan.Reserved   // further folders apart from which outputs must lie
 
 	// For an empty data directory; in one that is in use, all but the name are ignored.
 	ID          uint64           // 0: the first, or assigned by the cluster
@@ -59,7 +61,7 @@ type ProcessConfig struct {
 type Process struct {
 	*Node
 	cfg        ProcessConfig
-	listener   net.Listener
+	listeners  []net.Listener // that of Listen is the first
 	advertised string
 	policy     *access.Policy
 	replica    *replica.Replica
@@ -70,25 +72,31 @@ type Process struct {
 
 // Open opens the port and the data directory. A node that is to join a cluster does that first, as long as it takes. The caller must call
 // Run or Close.
-func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
+func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 	if cfg.Spool == "" {
 		cfg.Spool = filepath.Join(cfg.DataDir, spoolDir)
 	}
 	if err := errors.Join(datadir.Mkdir(cfg.DataDir, inDataDir), datadir.Mkdir(cfg.Spool, inSpool)); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	l, err := transport.Listen(ctx, cfg.Listen)
-	if err != nil {
-		return nil, err
-	}
+	p := &Process{cfg: cfg, advertised: cfg.Advertise, invited: make(chan []string, 1)}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, l.Close())
+			err = errors.Join(err, closeAll(p.listeners))
 		}
 	}()
-	p = &Process{cfg: cfg, listener: l, advertised: cfg.Advertise, invited: make(chan []string, 1)}
-	if p.advertised == "" {
-		p.advertised = discover.Reachable(l.Addr())
+	if cfg.Listen != "" {
+		l, err := transport.Listen(ctx, cfg.Listen)
+		if err != nil {
+			return nil, err
+		}
+		p.listeners = append(p.listeners, l)
+		if p.advertised == "" {
+			p.advertised = discover.Reachable(l.Addr())
+		}
+	}
+	if cfg.Memory != nil {
+		p.listeners = append(p.listeners, cfg.Memory)
 	}
 	p.policy = access.NewPolicy(access.Options{Hosts: append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised), Insecure: cfg.Insecure})
 	key, err := OpenClusterKey(cfg.DataDir)
@@ -97,6 +105,13 @@ func Open(ctx context.Context, cfg ProcessConfig) (p *Process, err error) {
 	}
 	if err := p.openLog(ctx); err != nil {
 		return nil, err
+	}
+	if cfg.Socket != "" { // the log is locked, so no other process listens there
+		if l, err := transport.ListenUnix(ctx, cfg.Socket); err == nil {
+			p.listeners = append(p.listeners, l)
+		} else {
+			cfg.Logger.WarnContext(ctx, "no unix socket; clients use the listen address", "error", err)
+		}
 	}
 	p.Node = New(Config{
 		Log: p.replica, Spool: cfg.Spool, Cluster: cfg.ClusterName, Version: cfg.Version, Builtins: cfg.Builtins, Logger: cfg.Logger, Key: key,
@@ -118,17 +133,17 @@ func (p *Process) Advertised() string { return p.advertised }
 // Policy returns the access policy of the port.
 func (p *Process) Policy() *access.Policy { return p.policy }
 
-// Address returns the listen address.
+// Address returns the listen address. The process must have one.
 func (p *Process) Address() *net.TCPAddr {
-	addr, ok := p.listener.Addr().(*net.TCPAddr)
+	addr, ok := p.listeners[0].Addr().(*net.TCPAddr)
 	if !ok {
-		panic("the listener was opened for tcp")
+		panic("the process has no TCP port")
 	}
 	return addr
 }
 
 // Close frees what Open opened, if Run is not called.
-func (p *Process) Close() error { return errors.Join(p.listener.Close(), p.replica.Close()) }
+func (p *Process) Close() error { return errors.Join(closeAll(p.listeners), p.replica.Close()) }
 
 // spareProcs are Go processors beyond the CPUs. While every processor runs a goroutine, the runtime polls the network only every
 // 10 ms; a spare one handles input at once although the goroutine of Run, or a built-in job in the same process, keeps the CPUs
@@ -150,7 +165,7 @@ func (p *Process) Run(ctx context.Context) error {
 	talking, stopTalking := context.WithCancel(logging)
 	defer stopTalking()
 
-	split := newSplitter(p.listener, transport.NewConnLimits(), p.cfg.Logger)
+	split := newSplitter(p.listeners, transport.NewConnLimits(), p.cfg.Logger)
 	workers := wire.NewServer(append(p.policy.ServerOptions(),
 		grpc.InitialWindowSize(4<<20), grpc.InitialConnWindowSize(8<<20),
 		// Workers and leaders always have a call open.

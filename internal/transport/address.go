@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -26,6 +27,14 @@ func CheckAddress(address string) error {
 	return nil
 }
 
+// CheckDial returns an error unless address is a valid host:port or unix:PATH.
+func CheckDial(address string) error {
+	if path, ok := UnixPath(address); ok && filepath.IsAbs(path) {
+		return nil
+	}
+	return CheckAddress(address)
+}
+
 // CheckListen returns an error unless address is a valid host:port to listen on: the host may be empty, and the port 0.
 func CheckListen(address string) error {
 	host, port, err := net.SplitHostPort(address)
@@ -39,6 +48,19 @@ func CheckListen(address string) error {
 		return fmt.Errorf("invalid address %.*q: want host:port", addressBytesMax, address)
 	}
 	return nil
+}
+
+// ParseDial parses an address as users write it: of a unix socket, or as [ParseAddress].
+func ParseDial(text string) (string, error) {
+	path, ok := UnixPath(strings.TrimSpace(text))
+	if !ok {
+		return ParseAddress(text)
+	}
+	if path == "" {
+		return "", fmt.Errorf("invalid address %q: want unix:PATH", text)
+	}
+	path, err := filepath.Abs(path)
+	return UnixAddress(path), err
 }
 
 // ParseAddress parses an address as users write it: a URL, or an address without a port.

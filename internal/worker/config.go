@@ -63,8 +63,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.DataDir == "":
 		return c, errors.New("worker: no data directory given")
-	case slices.ContainsFunc(c.Leaders, func(a string) bool { return transport.CheckAddress(a) != nil }):
-		return c, fmt.Errorf("worker: invalid leaders %q: want host:port", c.Leaders)
+	case slices.ContainsFunc(c.Leaders, func(a string) bool { return transport.CheckDial(a) != nil }):
+		return c, fmt.Errorf("worker: invalid leaders %q: want host:port or unix:PATH", c.Leaders)
 	case c.Slots < 0 || c.Slots > wire.SlotsMax:
 		return c, fmt.Errorf("worker: %d slots: want 1 to %d", c.Slots, wire.SlotsMax)
 	}

@@ -103,7 +103,7 @@ func newSearch(cfg Config) search {
 func cleanAddresses(list []string) []string {
 	var clean []string
 	for _, a := range list {
-		if len(clean) < leadersMax && transport.CheckAddress(a) == nil && !slices.Contains(clean, a) {
+		if len(clean) < leadersMax && transport.CheckDial(a) == nil && !slices.Contains(clean, a) {
 			clean = append(clean, a)
 		}
 	}
