@@ -298,54 +298,57 @@ func TestCommandLeavesProcesses(t *testing.T) {
 // writes then is in no other attempt's output or log.
 func TestOutputIsHeld(t *testing.T) {
 	for _, end := range []string{"exit 1", "sleep 1000", "echo done; exit 0"} {
-		f := shell(t, &wire.Job{TimeoutMs: 2000}, `if [ "$1" = first ]; then echo $$ >pid.new; mv pid.new pid; cat go; `+end+`; else echo begin; echo begin >&2; cat go; echo end; fi`)
-		f.job.Dir = t.TempDir()
-		f.job.Program.GetCommand().Argv = append(f.job.Program.GetCommand().GetArgv(), []byte("sh"))
-		fifo := filepath.Join(f.job.GetDir(), "go")
-		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		held := make(chan []*os.File, 1)
-		go func() {
-			var pid []byte
-			for len(pid) == 0 {
-				time.Sleep(time.Millisecond)
-				pid, _ = os.ReadFile(filepath.Join(f.job.GetDir(), "pid"))
+		t.Run(end, func(t *testing.T) {
+			t.Parallel() // they wait most of the time
+			f := shell(t, &wire.Job{TimeoutMs: 2000}, `if [ "$1" = first ]; then echo $$ >pid.new; mv pid.new pid; cat go; `+end+`; else echo begin; echo begin >&2; cat go; echo end; fi`)
+			f.job.Dir = t.TempDir()
+			f.job.Program.GetCommand().Argv = append(f.job.Program.GetCommand().GetArgv(), []byte("sh"))
+			fifo := filepath.Join(f.job.GetDir(), "go")
+			if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+				t.Fatal(err)
 			}
-			var files []*os.File
-			for _, fd := range []string{"1", "2"} {
-				file, err := os.OpenFile("/proc/"+strings.TrimSpace(string(pid))+"/fd/"+fd, os.O_WRONLY|os.O_APPEND, 0)
-				if err != nil {
+			held := make(chan []*os.File, 1)
+			go func() {
+				var pid []byte
+				for len(pid) == 0 {
+					time.Sleep(time.Millisecond)
+					pid, _ = os.ReadFile(filepath.Join(f.job.GetDir(), "pid"))
+				}
+				var files []*os.File
+				for _, fd := range []string{"1", "2"} {
+					file, err := os.OpenFile("/proc/"+strings.TrimSpace(string(pid))+"/fd/"+fd, os.O_WRONLY|os.O_APPEND, 0)
+					if err != nil {
+						t.Error(err)
+					}
+					files = append(files, file)
+				}
+				held <- files
+				if err := os.WriteFile(fifo, nil, 0); err != nil {
 					t.Error(err)
 				}
-				files = append(files, file)
+			}()
+			if out := f.run(t.Context(), itemSplit("first")); out.Failure == nil {
+				t.Errorf("Run() = %+v, want a failure: a process can still write to the output", out)
+			} else if strings.HasPrefix(end, "echo") && !strings.Contains(out.Failure.GetMessage(), errHeld.Error()) {
+				t.Errorf("Run() = %v, want it to say %q", out.Failure, errHeld)
 			}
-			held <- files
-			if err := os.WriteFile(fifo, nil, 0); err != nil {
-				t.Error(err)
-			}
-		}()
-		if out := f.run(t.Context(), itemSplit("first")); out.Failure == nil {
-			t.Errorf("%s: Run() = %+v, want a failure: a process can still write to the output", end, out)
-		} else if strings.HasPrefix(end, "echo") && !strings.Contains(out.Failure.GetMessage(), errHeld.Error()) {
-			t.Errorf("%s: Run() = %v, want it to say %q", end, out.Failure, errHeld)
-		}
-		files := <-held
-		go func() { // the same job: its next attempt must not get the same pipe
-			if err := os.WriteFile(fifo, nil, 0); err != nil { // the second attempt runs
-				t.Error(err)
-			}
-			for _, file := range files {
-				if _, err := file.WriteString("LATE\n"); !errors.Is(err, syscall.EPIPE) {
-					t.Errorf("late write: %v, want %v", err, syscall.EPIPE)
+			files := <-held
+			go func() { // the same job: its next attempt must not get the same pipe
+				if err := os.WriteFile(fifo, nil, 0); err != nil { // the second attempt runs
+					t.Error(err)
 				}
-				_ = file.Close() // broken
+				for _, file := range files {
+					if _, err := file.WriteString("LATE\n"); !errors.Is(err, syscall.EPIPE) {
+						t.Errorf("late write: %v, want %v", err, syscall.EPIPE)
+					}
+					_ = file.Close() // broken
+				}
+			}()
+			f.want(f.run(t.Context(), itemSplit("second")), "begin\nend\n")
+			if f.log.String() != "begin\n" {
+				t.Errorf("log of the next attempt = %q, want begin", f.log)
 			}
-		}()
-		f.want(f.run(t.Context(), itemSplit("second")), "begin\nend\n")
-		if f.log.String() != "begin\n" {
-			t.Errorf("%s: log of the next attempt = %q, want begin", end, f.log)
-		}
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"cmp"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -155,12 +156,11 @@ func (h *hour) checkReservation(w *hourWorker) {
 	}
 }
 
-// TestHour simulates an hour with narrow and wide jobs: all of them end, no worker has more than it can run, and no worker is emptied for
+var hourTime = flag.Duration("sched.time", 10*time.Minute, "time that TestHour simulates")
+
+// TestHour simulates ten minutes, or in make test-long an hour, with narrow and wide jobs: all of them end, no worker has more than it can run, and no worker is emptied for
 // longer than the longest attempt runs.
 func TestHour(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
 	h := &hour{t: t, rng: rand.New(rand.NewPCG(8, 4)), now: epoch, s: New(), machine: state.New(), means: map[state.JobID]time.Duration{}}
 	h.apply(func(e *state.Entry) { *e = *state.RaiseLevel(1, state.FeatureLevel, "test") })
 	for i, slots := range []int{2, 4, 4, 8, 8, 16} {
@@ -168,7 +168,7 @@ func TestHour(t *testing.T) {
 		w.ID, w.Slots, w.Memory = state.WorkerID(i+1), slots, uint64(i%2)*100
 		h.workers = append(h.workers, w)
 	}
-	for at := time.Duration(0); at < time.Hour; at += time.Duration(h.rng.IntN(1700)) * time.Millisecond {
+	for at := time.Duration(0); at < *hourTime; at += time.Duration(h.rng.IntN(1700)) * time.Millisecond {
 		h.after(at, h.submit)
 	}
 	for len(h.events) > 0 {
