@@ -25,6 +25,7 @@ import (
 const (
 	noopTasks    = 1_000_000
 	commandTasks = 3_000
+	clusterSlots = 2 // the figures are those of two cores
 )
 
 // cluster is one leader and one worker, as processes of their own.
@@ -46,7 +47,7 @@ func (b *bench) startCluster() (*cluster, error) {
 	c := &cluster{url: transport.URL(addr)}
 	for _, args := range [][]string{
 		{"leader", "--data-dir", filepath.Join(dir, "leader"), "--listen", addr},
-		{"worker", "--data-dir", filepath.Join(dir, "worker"), "--leader", addr, "--slots", "2"},
+		{"worker", "--data-dir", filepath.Join(dir, "worker"), "--leader", addr, "--slots", strconv.Itoa(clusterSlots)},
 	} {
 		cmd := b.command(args...)
 		if err := cmd.Start(); err != nil {
@@ -103,14 +104,21 @@ func do(req *http.Request, into any) error {
 
 // submitRange submits AlwaysOk over a range of n numbers.
 func (c *cluster) submitRange(ctx context.Context, n int) (api.Job, error) {
-	body := fmt.Sprintf(`{"program":{"builtin":"AlwaysOk"},"range":{"from":1,"to":%d}}`, n)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+"/v1/jobs", strings.NewReader(body))
+	return c.submit(ctx, fmt.Sprintf(`{"program":{"builtin":"AlwaysOk"},"range":{"from":1,"to":%d}}`, n))
+}
+
+func (c *cluster) submit(ctx context.Context, body string) (job api.Job, err error) {
+	err = c.post(ctx, "/v1/jobs", body, &job)
+	return job, err
+}
+
+func (c *cluster) post(ctx context.Context, path, body string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, strings.NewReader(body))
 	if err != nil {
-		return api.Job{}, err
+		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	var job api.Job
-	return job, do(req, &job)
+	return do(req, into)
 }
 
 func (c *cluster) wait(ctx context.Context, id uint64) (api.Job, error) {
@@ -168,6 +176,56 @@ func (b *bench) read() (string, error) {
 		}
 	}
 	return fmt.Sprintf("p50 %v, p99 %v (%d reads)", percentile(times, 50), percentile(times, 99), len(times)), nil
+}
+
+// busy reads the status of a job 100 times a second, by turns while nothing runs and while commands keep every core busy.
+func (b *bench) busy() (string, error) {
+	c, err := b.startCluster()
+	if err != nil {
+		return "", err
+	}
+	defer c.stop()
+	var idle, busy []time.Duration
+	for range b.runs {
+		job, err := c.submit(b.ctx, fmt.Sprintf(`{"program":{"command":["sh","-c","while :; do :; done"]},"range":{"from":1,"to":%d}}`, clusterSlots))
+		if err != nil {
+			return "", err
+		}
+		for job.PartStage().Running < clusterSlots {
+			if err := c.get(b.ctx, fmt.Sprintf("/v1/jobs/%d", job.ID), &job); err != nil {
+				return "", err
+			}
+		}
+		if busy, err = c.read(b.ctx, &job, busy); err != nil {
+			return "", err
+		}
+		if err := c.post(b.ctx, fmt.Sprintf("/v1/jobs/%d/stop", job.ID), "", &job); err != nil {
+			return "", err
+		}
+		if job, err = c.wait(b.ctx, job.ID); err != nil {
+			return "", err
+		}
+		if idle, err = c.read(b.ctx, &job, idle); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("p50 %v, p99 %v; p50 %v, p99 %v while nothing runs (%d reads each)",
+		percentile(busy, 50), percentile(busy, 99), percentile(idle, 50), percentile(idle, 99), len(busy)), nil
+}
+
+// read appends the durations of reads of a job, 100 a second, to times.
+func (c *cluster) read(ctx context.Context, job *api.Job, times []time.Duration) ([]time.Duration, error) {
+	next := time.NewTicker(10 * time.Millisecond)
+	defer next.Stop()
+	for range 400 {
+		<-next.C
+		start := time.Now()
+		if err := c.get(ctx, fmt.Sprintf("/v1/jobs/%d", job.ID), job); err != nil {
+			return nil, err
+		}
+		times = append(times, time.Since(start))
+	}
+	return times, nil
 }
 
 // commands runs true some thousand times, with each tool in turn.
