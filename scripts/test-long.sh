@@ -12,7 +12,7 @@ go test -count 1 -timeout 5m ./internal/sim -run '^(TestSeeds|TestTenThousandWor
 REPLICA_TEST_SEEDS=1-500 go test -count 1 -timeout 5m ./internal/replica/core -run '^TestMembersAgree'
 go test -count 1 -timeout 5m ./internal/sched -run '^TestHour$' -sched.time 1h
 go test -count 1 -timeout 5m ./internal/node -run '^TestInputIsBounded$'
-go test -count 1 -timeout 5m ./internal/e2e -run '^(TestLinearizable|.*Power.*)$' -linear.time 40s -powerloss.rounds 8
+go test -count 1 -timeout 5m ./internal/e2e -run '^(TestLinearizable|.*Power.*|TestServersContain)$' -linear.time 40s -powerloss.rounds 8 -contain.long
 
 grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file target; do
     target=${target#func }

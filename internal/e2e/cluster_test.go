@@ -54,8 +54,13 @@ func (c *cluster) startLeaderIn(dir string) {
 		c.t.Fatal(err)
 	}
 	c.leader = c.start("leader", "leader", "--data-dir", dir, "--listen", listen, "--address-file", file)
-	c.address = c.leader.addressIn(file)
-	c.known = c.address
+	c.connect(c.leader.addressIn(file))
+}
+
+// connect waits until the leader at address is ready.
+func (c *cluster) connect(address string) {
+	c.t.Helper()
+	c.address, c.known = address, address
 	if c.client == nil {
 		var err error
 		if c.client, err = client.New([]string{c.address}, client.Options{}); err != nil {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 )
+
+var containLong = flag.Bool("contain.long", false, "let attempts of servers also time out, which takes 10 s")
 
 // leavers is the number of tasks of a job whose first attempts each start a process in another way to leave them.
 const leavers = 7
@@ -87,45 +90,128 @@ func (l *lab) wantItems(out string) {
 
 const forever step = "sleep 1000"
 
+// attemptEnds are the ways in which attempts end by themselves.
+var attemptEnds = map[string]struct {
+	last    step
+	timeout string
+	text    string // of the failure; empty: success
+}{
+	"success": {last: ":"},
+	"failure": {last: "exit 1", text: "exit status 1"},
+	"timeout": {last: forever, timeout: "10s", text: "timed out"},
+	"killer":  {last: "kill -9 $PPID; sleep 1000", text: "must not kill its parent"},
+}
+
 // TestRunContains ends an embedded run in each way while its tasks have started processes that leave them.
 func TestRunContains(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
-		last  step
-		flags []string
-		end   func(p *process)
-		code  int
-		text  string
-	}{
-		"success":     {last: ":", code: 0},
-		"failure":     {last: "exit 1", code: 1, text: "exit status 1"},
-		"timeout":     {last: forever, flags: []string{"--timeout", "10s"}, code: 1, text: "timed out"},
-		"killer":      {last: "kill -9 $PPID; sleep 1000", code: 1, text: "must not kill its parent"},
-		"interrupt":   {last: forever, end: func(p *process) { p.signal(syscall.SIGINT) }, code: 130, text: "run --resume"},
-		"hangup":      {last: forever, end: func(p *process) { p.signal(syscall.SIGHUP) }, code: 130, text: "run --resume"},
-		"termination": {last: forever, end: func(p *process) { p.signal(syscall.SIGTERM) }, code: 130, text: "run --resume"},
-		"kill":        {last: forever, end: func(p *process) { p.signal(syscall.SIGKILL) }, code: -1},
+	start := func(l *lab, last step, timeout string) *process {
+		args := []string{"run", "--slots", fmt.Sprint(leavers), "--retries", "0", "--grace", "100ms", "--range", fmt.Sprintf("1-%d", leavers), "--output", "out"}
+		if timeout != "" {
+			args = append(args, "--timeout", timeout)
+		}
+		p := l.start("run", append(append(args, "--"), l.leaving(last)...)...)
+		l.untilBegun()
+		return p
+	}
+	for name, test := range attemptEnds {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			p := start(l, test.last, test.timeout)
+			if test.text == "" {
+				p.wantExit(0)
+				l.wantItems(l.path("out"))
+			} else {
+				p.wantExit(1)
+				wantText(t, p.readStderr(), test.text)
+			}
+			if left := l.left(); len(left) > 0 {
+				t.Errorf("the run has ended, and left %q", left)
+			}
+		})
+	}
+	for name, signal := range map[string]syscall.Signal{
+		"interrupt": syscall.SIGINT, "hangup": syscall.SIGHUP, "termination": syscall.SIGTERM, "kill": syscall.SIGKILL,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
-			args := append([]string{
-				"run", "--slots", fmt.Sprint(leavers), "--retries", "0", "--grace", "100ms", "--range", fmt.Sprintf("1-%d", leavers), "--output", "out",
-			}, test.flags...)
-			p := l.start("run", append(append(args, "--"), l.leaving(test.last)...)...)
-			l.untilBegun()
-			if test.end != nil {
-				test.end(p)
-			}
-			p.wantExit(test.code)
-			if test.end == nil && len(l.left()) > 0 {
-				t.Errorf("the run has ended, and left %q", l.left())
+			p := start(l, forever, "")
+			p.signal(signal)
+			if signal == syscall.SIGKILL {
+				p.wantExit(-1)
+			} else {
+				p.wantExit(130)
+				wantText(t, p.readStderr(), "run --resume")
 			}
 			l.untilGone()
-			wantText(t, p.readStderr(), test.text)
-			if test.code == 0 {
-				l.wantItems(l.path("out"))
+		})
+	}
+}
+
+// TestServersContain ends attempts in each way on a worker and on dev, which live on, and then these in the ways that remain.
+func TestServersContain(t *testing.T) {
+	t.Parallel()
+	slots := fmt.Sprint(leavers * (len(attemptEnds) + 1))
+	for server, start := range map[string]func(t *testing.T) (*cluster, *process){
+		"worker": func(t *testing.T) (*cluster, *process) {
+			t.Helper()
+			c := newCluster(t)
+			return c, c.worker("worker", "--slots", slots)
+		},
+		"dev": func(t *testing.T) (*cluster, *process) {
+			t.Helper()
+			c := &cluster{lab: newLab(t)}
+			dev := c.start("dev", "dev", "--data-dir", c.path("dev"), "--listen", "127.0.0.1:0", "--address-file", c.path("addr"), "--workers", "1", "--slots", slots)
+			c.connect(dev.addressIn(c.path("addr")))
+			return c, dev
+		},
+	} {
+		t.Run(server, func(t *testing.T) {
+			t.Parallel()
+			shared, p := start(t)
+			shared.untilAlive(1)
+			begin := func(t *testing.T, last step, timeout string) (*cluster, uint64) {
+				t.Helper()
+				c := shared.in(newLab(t))
+				id := c.submit(&api.JobRequest{
+					Range: numbers(leavers), Grace: "100ms", Timeout: timeout, Retries: new(0), Output: c.path("out"),
+					Program: api.Program{Command: c.leaving(last)},
+				})
+				c.untilBegun()
+				return c, id
 			}
+			t.Run("attempts", func(t *testing.T) {
+				for name, test := range attemptEnds {
+					if test.timeout != "" && !*containLong {
+						continue // it takes that long
+					}
+					t.Run(name, func(t *testing.T) {
+						t.Parallel()
+						c, id := begin(t, test.last, test.timeout)
+						if test.text == "" {
+							c.done(id)
+							c.wantItems(c.path("out"))
+						} else {
+							wantText(t, c.fails(id).Error, test.text)
+						}
+						if left := c.left(); len(left) > 0 {
+							t.Errorf("the job has ended, and left %q", left)
+						}
+					})
+				}
+			})
+			c, id := begin(t, forever, "")
+			if code, _, stderr := c.cli("stop", fmt.Sprint(id)); code != 0 {
+				t.Fatalf("stop: exit code %d: %s", code, stderr)
+			}
+			c.untilGone()
+			c, _ = begin(t, forever, "")
+			p.signal(syscall.SIGTERM)
+			p.signal(syscall.SIGINT) // without waiting for its tasks
+			p.wantExit(130)
+			c.untilGone()
 		})
 	}
 }
