@@ -139,8 +139,8 @@ func Fingerprint(c *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// holder returns what a certificate says, without verifying it.
-func holder(c *x509.Certificate) Holder {
+// holderOf returns what a certificate says, without verifying it.
+func holderOf(c *x509.Certificate) Holder {
 	h := Holder{Name: c.Subject.CommonName}
 	if organizations := c.Subject.Organization; len(organizations) == 1 && IsMachine(organizations[0]) {
 		h.Role = organizations[0]

@@ -113,8 +113,8 @@ func TestVerify(t *testing.T) {
 	if err := leaf.VerifyHostname("kaladin"); err != nil {
 		t.Error(err)
 	}
-	if got := holder(leaf); got.Role != RoleLeader || got.Name != "d1" {
-		t.Errorf("holder() = %+v, want the leader d1", got)
+	if got := holderOf(leaf); got.Role != RoleLeader || got.Name != "d1" {
+		t.Errorf("holderOf() = %+v, want the leader d1", got)
 	}
 }
 

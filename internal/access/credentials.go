@@ -47,8 +47,9 @@ type Credentials struct {
 
 // issued is what a cluster has issued. It does not change.
 type issued struct {
-	certificate *tls.Certificate    // with the certificates of the authorities, to which others know only the pins
-	authorities []*x509.Certificate // of whom others' certificates must be
+	certificate *tls.Certificate    // with chain and authorities, of which others know only a pin
+	chain       []*x509.Certificate // of newer authorities by older ones, and the older ones
+	authorities []*x509.Certificate // whose certificates are accepted, the newest last
 	pins        []transport.Pin     // of the authorities
 }
 
@@ -153,23 +154,23 @@ func EncodeCertificates(list ...*x509.Certificate) []byte {
 	return text
 }
 
-// Set saves and uses a certificate, with the authorities of the cluster and their cross-certificates.
-func (c *Credentials) Set(certificate *x509.Certificate, authorities, cross []*x509.Certificate) error {
-	if err := c.use(certificate, authorities, cross); err != nil {
+// Set saves and uses a certificate, with the authorities of the cluster, the newest last, and the chain to older ones.
+func (c *Credentials) Set(certificate *x509.Certificate, authorities, chain []*x509.Certificate) error {
+	if err := c.use(certificate, authorities, chain); err != nil {
 		return err
 	}
 	return errors.Join(
 		datadir.WriteFile(filepath.Join(c.dir, AuthorityFile), EncodeCertificates(authorities...)),
-		datadir.WriteFile(filepath.Join(c.dir, CertificateFile), EncodeCertificates(append([]*x509.Certificate{certificate}, cross...)...)),
+		datadir.WriteFile(filepath.Join(c.dir, CertificateFile), EncodeCertificates(append([]*x509.Certificate{certificate}, chain...)...)),
 	)
 }
 
-func (c *Credentials) use(certificate *x509.Certificate, authorities, cross []*x509.Certificate) error {
+func (c *Credentials) use(certificate *x509.Certificate, authorities, chain []*x509.Certificate) error {
 	if !c.key.PublicKey.Equal(certificate.PublicKey) {
 		return errors.New("the certificate is of another key")
 	}
-	next := &issued{authorities: authorities, certificate: &tls.Certificate{PrivateKey: c.key, Leaf: certificate, Certificate: [][]byte{certificate.Raw}}}
-	for _, a := range cross {
+	next := &issued{authorities: authorities, chain: chain, certificate: &tls.Certificate{PrivateKey: c.key, Leaf: certificate, Certificate: [][]byte{certificate.Raw}}}
+	for _, a := range chain {
 		next.certificate.Certificate = append(next.certificate.Certificate, a.Raw)
 	}
 	for _, a := range authorities {
@@ -193,6 +194,14 @@ func (c *Credentials) Enrolled() bool { return c.issued.Load() != nil }
 func (c *Credentials) Authorities() []*x509.Certificate {
 	if is := c.issued.Load(); is != nil {
 		return is.authorities
+	}
+	return nil
+}
+
+// Chain returns the certificates of newer authorities by older ones, and older ones that are not accepted any more.
+func (c *Credentials) Chain() []*x509.Certificate {
+	if is := c.issued.Load(); is != nil {
+		return is.chain
 	}
 	return nil
 }

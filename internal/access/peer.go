@@ -2,20 +2,39 @@ package access
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"os"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // Peer is the other end of a connection. The server's port establishes it once, when it accepts the connection.
 type Peer struct {
 	Address     string            // host:port; empty: a unix socket
 	Local       bool              // a process of the server's user, or of root, on this machine
-	Certificate *x509.Certificate // verified; nil: none
+	Encrypted   bool              // the connection is TLS
+	Certificate *x509.Certificate // whose key the other end has; nil: none was presented
+	Invalid     error             // why Certificate is not accepted; nil: it is
 }
+
+// PeerOfTLS returns the peer of a TLS connection on top of that of p. Certificates are verified with the authorities.
+func PeerOfTLS(p Peer, c tls.ConnectionState, authorities []transport.Pin) Peer {
+	p.Encrypted = true
+	if len(c.PeerCertificates) > 0 {
+		p.Certificate = c.PeerCertificates[0]
+		p.Invalid = transport.Verify(c.PeerCertificates, authorities, x509.ExtKeyUsageClientAuth, time.Now())
+	}
+	return p
+}
+
+// isRemote reports whether the other end is on another machine.
+func (p Peer) isRemote() bool { return p.Address != "" && !transport.IsLoopback(p.Address) }
 
 // Conn is a connection whose peer is known.
 type Conn interface {
@@ -50,8 +69,8 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, peerOf(c))
 }
 
-// peerFrom returns the peer of an HTTP request or a gRPC call; the zero Peer, which is nobody, if there is none.
-func peerFrom(ctx context.Context) Peer {
+// PeerFrom returns the peer of an HTTP request or a gRPC call; the zero Peer, which is nobody, if there is none.
+func PeerFrom(ctx context.Context) Peer {
 	if p, ok := ctx.Value(peerKey{}).(Peer); ok {
 		return p
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,12 +45,22 @@ func NewPolicy(o Options) *Policy {
 func (p *Policy) principal(peer Peer, authorization string) (Principal, error) {
 	token, given := bearer(authorization)
 	switch {
-	case p.insecure || peer.Local && !given:
-		who := p.local
-		who.Address = peer.Address
-		return who, nil
+	case !p.insecure && !peer.Encrypted && peer.isRemote():
+		return Principal{}, api.NewProblem(http.StatusUnauthorized, "not authenticated: this server accepts only encrypted connections from other machines: "+
+			"'bridgefour token create', on the server's machine, prints a string for 'bridgefour login STRING', 'bridgefour worker --join STRING' and "+
+			"'bridgefour leader --join STRING', with which they are encrypted; a URL must begin with https://")
+	case p.insecure:
+		return p.localAt(peer), nil
 	case given:
-		return p.holder(peer, token)
+		return p.tokenHolder(peer, token)
+	case peer.Certificate != nil:
+		who, err := p.machine(peer)
+		if err == nil && who.Role == RoleLeader {
+			return forwardedBy(who, authorization), nil
+		}
+		return who, err
+	case peer.Local:
+		return p.localAt(peer), nil
 	}
 	users := "root"
 	if p.local.Name != users {
@@ -58,13 +70,65 @@ func (p *Policy) principal(peer Peer, authorization string) (Principal, error) {
 		"run the command as that user, or use a token, which that user creates with 'bridgefour token create'", users)
 }
 
-// holder returns the principal of a token.
-func (p *Policy) holder(peer Peer, token string) (Principal, error) {
+func (p *Policy) localAt(peer Peer) Principal {
+	who := p.local
+	who.Address = peer.Address
+	return who
+}
+
+// machine returns the principal of a certificate. One that has expired allows a machine to renew it.
+func (p *Policy) machine(peer Peer) (Principal, error) {
+	who := Principal{Machine: Fingerprint(peer.Certificate), Address: peer.Address}
+	known := p.tables.Load().Enrolment(who.Machine)
+	if err := p.revoked(who); err != nil {
+		return Principal{}, err
+	}
+	switch {
+	case peer.Invalid == nil: // a follower may not know the machine yet
+		h := holderOf(peer.Certificate)
+		who.Role, who.Name, who.Permissions = h.Role, h.Name, permissionsOf(h.Role)
+	case known != nil:
+		who.Role, who.Name, who.Permissions = known.Role, known.Name, Enroll
+	default:
+		return Principal{}, api.NewProblem(http.StatusUnauthorized, "certificate not accepted: %v", peer.Invalid)
+	}
+	return who, nil
+}
+
+// forwardScheme begins the Authorization header of a request that a follower has authenticated: its role and name follow.
+const forwardScheme = "Forwarded "
+
+// Forwarded returns the Authorization header with which the leader takes a request as that of the same principal.
+func (*Policy) Forwarded(r *http.Request) string {
+	if given := r.Header.Get("Authorization"); given != "" {
+		return given
+	}
+	who := From(r.Context())
+	return forwardScheme + who.Role + " " + url.QueryEscape(who.Name)
+}
+
+// forwardedBy returns the principal for which a leader forwards a request.
+func forwardedBy(leader Principal, authorization string) Principal {
+	text, ok := strings.CutPrefix(authorization, forwardScheme)
+	role, escaped, _ := strings.Cut(text, " ")
+	name, err := url.QueryUnescape(escaped)
+	if !ok || err != nil {
+		return leader
+	}
+	return Principal{Name: name, Role: role, Permissions: permissionsOf(role), Machine: leader.Machine, Address: leader.Address}
+}
+
+// tokenHolder returns the principal of a token.
+func (p *Policy) tokenHolder(peer Peer, token string) (Principal, error) {
 	now := time.Now()
 	t, err := findToken(p.tables.Load(), token, now)
 	switch {
 	case err == nil:
-		return Principal{Name: t.User, Role: t.Role, Permissions: permissionsOf(t.Role), Token: t.ID, Address: peer.Address}, nil
+		who := Principal{Name: t.User, Role: t.Role, Permissions: permissionsOf(t.Role), Token: t.ID, Address: peer.Address}
+		if IsMachine(t.Role) {
+			who.Permissions = Enroll // the rest needs a certificate
+		}
+		return who, nil
 	case !p.wrong.allow(peer.Address, now):
 		return Principal{}, api.NewProblem(http.StatusTooManyRequests, "too many wrong tokens from this address: try again in a moment, with another token")
 	}
@@ -123,7 +187,7 @@ func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context
 
 // admit returns ctx with the principal of a request, or a problem if the principal may not use the route.
 func (p *Policy) admit(ctx context.Context, route, authorization string) (context.Context, error) {
-	who, err := p.principal(peerFrom(ctx), authorization)
+	who, err := p.principal(PeerFrom(ctx), authorization)
 	if err != nil && Rules[route] != Anyone {
 		return ctx, err
 	}

@@ -13,6 +13,7 @@ type Principal struct {
 	Role        string
 	Permissions Permission
 	Token       string // the id of the token that authenticated it; empty: none did
+	Machine     string // the fingerprint of the key that authenticated it; empty: none did
 	Address     string // of the other end, host:port; empty: a unix socket
 }
 
@@ -30,8 +31,9 @@ const (
 	Manage                           // workers, leaders and tokens
 	Work                             // be a worker
 	Replicate                        // be a leader
+	Enroll                           // get a certificate
 
-	all = Read | Submit | Operate | Manage | Work | Replicate
+	all = Read | Submit | Operate | Manage | Work | Replicate | Enroll
 )
 
 // Owns reports whether p may see all of a user's jobs, and change them.
@@ -43,6 +45,9 @@ func (p Principal) Owns(user string) bool {
 func (p Principal) String() string {
 	if p.Role == "" {
 		return "the request has none"
+	}
+	if p.Machine != "" {
+		return "the " + p.Role + " " + p.Name + " authenticates by its certificate"
 	}
 	text := "user " + strconv.Quote(p.Name) + " has the role " + p.Role
 	if p.Token != "" {

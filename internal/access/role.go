@@ -33,9 +33,9 @@ func permissionsOf(role string) Permission {
 	case RoleAdmin:
 		return Read | Submit | Operate | Manage
 	case RoleWorker:
-		return Work
+		return Work | Enroll
 	case RoleLeader:
-		return Replicate
+		return Replicate | Enroll
 	}
 	return 0
 }

@@ -35,6 +35,11 @@ func (p *Policy) SetAccess(tables *state.Access) {
 
 // revoked returns a problem if a principal has lost its access.
 func (p *Policy) revoked(who Principal) error {
+	if machine := p.tables.Load().Enrolment(who.Machine); machine != nil && machine.Revoked != 0 {
+		return api.NewProblem(http.StatusUnauthorized, "the key of this %s was revoked at %s: to let it in again, stop it, remove %s from its data directory, "+
+			"and start it with --join and a new string of 'bridgefour token create --role %[1]s'", machine.Role,
+			time.UnixMilli(machine.Revoked).UTC().Format(time.RFC3339), KeyFile)
+	}
 	if who.Token == "" {
 		return nil
 	}
@@ -47,7 +52,7 @@ func (p *Policy) revoked(who Principal) error {
 
 // session returns a context that ends with ctx, and when the principal loses its access.
 func (p *Policy) session(ctx context.Context, who Principal) context.Context {
-	if who.Token == "" {
+	if who.Token == "" && who.Machine == "" {
 		return ctx
 	}
 	ctx, cancel := context.WithCancelCause(ctx)

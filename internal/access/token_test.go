@@ -33,7 +33,7 @@ func tablesOf(t *testing.T, tokens ...*state.Token) *state.Access {
 // with returns a request with a token, from an address.
 func with(t *testing.T, token, address string) *http.Request {
 	t.Helper()
-	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, Peer{Address: address}), http.MethodGet, "http://localhost/", nil)
+	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, Peer{Address: address, Encrypted: true}), http.MethodGet, "http://localhost/", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	return r
 }
@@ -57,7 +57,7 @@ func TestToken(t *testing.T) {
 		}
 	}
 	local := with(t, text, remote)
-	local = local.WithContext(context.WithValue(local.Context(), peerKey{}, Peer{Address: remote, Local: true}))
+	local = local.WithContext(context.WithValue(local.Context(), peerKey{}, Peer{Address: remote, Local: true, Encrypted: true}))
 	if r, err := p.Accept(local, "POST /v1/jobs"); err != nil || From(r.Context()).Name != "ann" {
 		t.Errorf("a local process with a token is %+v, %v, want the token's user", From(r.Context()), err)
 	}

@@ -10,8 +10,11 @@ import (
 	"time"
 )
 
-// Scheme is the scheme of all servers' URLs.
-const Scheme = "http"
+// Schemes of servers' URLs.
+const (
+	Scheme    = "http"
+	SchemeTLS = "https"
+)
 
 // URL is the base URL of the server at address. [NewHTTP] knows those of unix sockets.
 func URL(address string) string {
