@@ -215,8 +215,9 @@ func (s service) Join(ctx context.Context, req *peerpb.JoinRequest) (*peerpb.Joi
 	}
 	defer t.handlers.Done()
 	leads := t.replica.Status().Leader
+	uncertified := t.uncertified(ctx, req.GetDirectory(), "the node at "+req.GetAddress())
 	t.mu.Lock()
-	refusal := t.policy().checkApplicant(req)
+	refusal := cmp.Or(uncertified, t.policy().checkApplicant(req))
 	if refusal == nil && leads {
 		refusal = t.policy().checkPlace(req)
 	}

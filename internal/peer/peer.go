@@ -55,6 +55,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Dial connects to another leader. Defaults to plain TCP.
 	Dial Dialer
+	// Certified returns the data directory for which a calling node has a certificate; empty: any. Defaults to any.
+	Certified func(ctx context.Context) string
 	// Fresh reports whether this node's cluster is unused, so that nothing is lost when it is discarded. nil: it is not.
 	Fresh func() bool
 	// OnInvite makes this node leave its empty cluster and join the inviting one. It must not wait for that: the invitation is

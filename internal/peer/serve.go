@@ -136,6 +136,10 @@ func (t *Transport) whileOpen(ctx context.Context) (_ context.Context, release f
 // accept checks the handshake of an inbound stream and registers its session; leave must be called at its end.
 func (t *Transport) accept(ctx context.Context, g *inbound, hs *peerpb.Handshake) (s *session, leave func(), err error) {
 	key := sessionKey{hs.GetFrom(), hs.GetLane()}
+	if r := t.uncertified(ctx, hs.GetDirectory(), who(hs.GetFrom(), hs.GetAddress())); r != nil {
+		t.logRefusal(hs.GetDirectory(), r)
+		return nil, nil, refusalError(r)
+	}
 	s = &session{
 		address: hs.GetAddress(), directory: hs.GetDirectory(), incarnation: hs.GetIncarnation(), version: hs.GetVersion(),
 		level: hs.GetFeatureLevel(), end: g.cancel, over: make(chan struct{}),
@@ -174,6 +178,18 @@ func (t *Transport) accept(ctx context.Context, g *inbound, hs *peerpb.Handshake
 		leave()
 		return nil, nil, context.Cause(ctx)
 	}
+}
+
+// uncertified returns why a caller may not use a data directory's name; nil: it may.
+func (t *Transport) uncertified(ctx context.Context, directory, from string) *peerpb.Refusal {
+	if t.cfg.Certified == nil {
+		return nil
+	}
+	if name := t.cfg.Certified(ctx); name != "" && name != directory {
+		return refuse(peerpb.Refusal_OTHER_DIRECTORY, false, "%s names the data directory %q, and its certificate is for %q: its key and its log are of two "+
+			"leaders; restore them from one backup, or start with an empty data directory and --join", from, directory, name)
+	}
+	return nil
 }
 
 // tryAccept registers s, or returns the session that it would replace, or the refusal.
