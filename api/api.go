@@ -242,8 +242,13 @@ type CertificateRequest struct {
 type Certificate struct {
 	Certificate []byte   `json:"certificate" doc:"Of the machine's key"`
 	Authorities [][]byte `json:"authorities" doc:"The authorities of the cluster, whose certificates are accepted"`
-	Cross       [][]byte `json:"cross,omitempty" doc:"Certificates of newer authorities by older ones"`
 	ClusterKey  []byte   `json:"cluster_key,omitempty" doc:"For leaders: the key of the cluster's secrets"`
+}
+
+// Authority is a certificate authority of the cluster.
+type Authority struct {
+	Number  uint64    `json:"number"`
+	Expires time.Time `json:"expires"`
 }
 
 // Cluster is the cluster's health.

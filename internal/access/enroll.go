@@ -183,23 +183,18 @@ func (e enrolment) post(ctx context.Context, client *http.Client, address string
 
 // accept saves what a leader has issued.
 func (c *Credentials) accept(answer api.Certificate) error {
-	lists := [3][]*x509.Certificate{}
-	for i, raw := range [][][]byte{{answer.Certificate}, answer.Authorities, answer.Cross} {
-		for _, der := range raw {
-			parsed, err := x509.ParseCertificate(der)
-			if err != nil {
-				return fmt.Errorf("invalid certificate in the answer of the leader: %w", err)
-			}
-			lists[i] = append(lists[i], parsed)
-		}
-	}
-	leaf, authorities, cross := lists[0][0], lists[1], lists[2]
+	var chain []*x509.Certificate
 	var pins []transport.Pin
-	for _, a := range authorities {
-		pins = append(pins, transport.PinOf(a))
+	for _, der := range slices.Concat([][]byte{answer.Certificate}, answer.Authorities) {
+		parsed, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("invalid certificate in the answer of the leader: %w", err)
+		}
+		chain, pins = append(chain, parsed), append(pins, transport.PinOf(parsed))
 	}
-	if err := transport.Verify(slices.Concat([]*x509.Certificate{leaf}, cross, authorities), pins, x509.ExtKeyUsageClientAuth, time.Now()); err != nil {
+	leaf, authorities := chain[0], chain[1:]
+	if err := transport.Verify(chain, pins[1:], x509.ExtKeyUsageClientAuth, time.Now()); err != nil {
 		return fmt.Errorf("the leader has issued a certificate that cannot be used: %w", err)
 	}
-	return c.Set(leaf, authorities, cross)
+	return c.Set(leaf, authorities, nil)
 }

@@ -44,6 +44,8 @@ var Rules = map[string]Permission{
 	"GET /v1/access/tokens":              Manage,
 	"POST /v1/access/tokens":             Manage,
 	"DELETE /v1/access/tokens/{id}":      Manage,
+	"POST /v1/access/certificates":       Enroll,
+	"POST /v1/access/authorities":        Manage,
 	"POST /v1/workers/{w}/drain":         Operate,
 	"DELETE /v1/workers/{w}":             Manage,
 	"POST /v1/leaders":                   Manage,

@@ -17,8 +17,8 @@ func openNode(ctx context.Context, cfg node.ProcessConfig) (*node.Process, error
 	cfg.Builtins = builtins()
 	cfg.HTTP = func(ctx context.Context, p *node.Process) (*http.Server, func()) {
 		routes := httpapi.New(httpapi.Options{
-			Leader: node.Owned{Node: p.Node}, Routes: compat.Routes(node.Owned{Node: p.Node}), Policy: p.Policy(),
-			Metrics: p.Metrics(), Version: cfg.Version, Log: cfg.Logger,
+			Leader: node.Owned{Node: p.Node}, Certifier: p, Routes: compat.Routes(node.Owned{Node: p.Node}), Policy: p.Policy(),
+			Metrics: p.Metrics(), Dial: p.Dial, Encrypted: p.Encrypted(), Version: cfg.Version, Log: cfg.Logger,
 		})
 		return httpapi.Server(ctx, routes, cfg.Logger), routes.Close
 	}

@@ -15,6 +15,10 @@ type createToken struct {
 	Body api.TokenRequest
 }
 
+type certify struct {
+	Body api.CertificateRequest
+}
+
 // tokenPath names a token.
 type revokeToken struct {
 	ID string `path:"id" doc:"ID of the token" maxLength:"100"`
@@ -47,6 +51,26 @@ func (a *API) addAccess() {
 			return nil, a.asProblem(ctx, err)
 		}
 		return &answer[api.NewToken]{Index: a.index(), Body: token}, nil
+	})
+	certificate := operation(http.MethodPost, access.CertificatesPath, "create-certificate", "access",
+		"Get a certificate for the key with which the connection was made, or renew it")
+	certificate.DefaultStatus = http.StatusCreated
+	huma.Register(a.huma, certificate, func(ctx context.Context, in *certify) (*answer[api.Certificate], error) {
+		out, err := a.certifier.Certify(ctx, in.Body.Name)
+		if err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+		return &answer[api.Certificate]{Index: a.index(), Body: out}, nil
+	})
+	rotate := operation(http.MethodPost, "/v1/access/authorities", "rotate-authority", "access",
+		"Make a new certificate authority; certificates of the one before are accepted until they expire")
+	rotate.DefaultStatus = http.StatusCreated
+	huma.Register(a.huma, rotate, func(ctx context.Context, _ *struct{}) (*answer[api.Authority], error) {
+		out, err := a.certifier.RotateAuthority(ctx)
+		if err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+		return &answer[api.Authority]{Index: a.index(), Body: out}, nil
 	})
 	huma.Register(a.huma, operation(http.MethodDelete, "/v1/access/tokens/{id}", "revoke-token", "access",
 		"Revoke a token: requests that are in progress with it end"),

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -20,12 +21,17 @@ import (
 
 // Options configure an API.
 type Options struct {
-	Leader  Leader
-	Policy  *access.Policy
-	Routes  []Route      // in addition to those of this package
-	Metrics http.Handler // serves GET /metrics; nil: no such route
-	Version string       // of the binary, for the OpenAPI document
-	Log     *slog.Logger // required
+	Leader    Leader
+	Policy    *access.Policy
+	Certifier Certifier
+	Routes    []Route      // in addition to those of this package
+	Metrics   http.Handler // serves GET /metrics; nil: no such route
+	Version   string       // of the binary, for the OpenAPI document
+	Log       *slog.Logger // required
+	// Dial connects to another node, for requests that are forwarded; nil: by TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Encrypted: other machines reach the nodes by TLS only.
+	Encrypted bool
 }
 
 // API serves the routes of a leader.
@@ -39,6 +45,8 @@ type API struct {
 	waiting    chan struct{}   // one entry per request that waits for something to happen, or streams
 	forwarded  map[string]bool // patterns of the reads that a follower forwards to the leader
 	forwarding *http.Client
+	encrypted  bool
+	certifier  Certifier
 }
 
 // New builds the API of a leader, in about 2 ms: the OpenAPI document is encoded on first use.
@@ -60,7 +68,7 @@ func New(o Options) *API {
 	a := &API{
 		leader: o.Leader, policy: o.Policy, log: o.Log, mux: mux, huma: humago.New(mux, config),
 		waiting:   make(chan struct{}, waitingMax()),
-		forwarded: map[string]bool{}, forwarding: newForwarding(),
+		forwarded: map[string]bool{}, forwarding: newForwarding(o.Dial), encrypted: o.Encrypted, certifier: o.Certifier,
 	}
 	a.addJobs()
 	a.addTasks()

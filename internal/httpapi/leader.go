@@ -8,6 +8,14 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
+// Certifier issues certificates for workers and leaders.
+type Certifier interface {
+	// Certify enrolls the machine whose key the connection of the request proves, or renews its certificate. It returns once that is committed.
+	Certify(ctx context.Context, name string) (api.Certificate, error)
+	// RotateAuthority returns once the cluster has a new certificate authority.
+	RotateAuthority(ctx context.Context) (api.Authority, error)
+}
+
 // Leader is one leader of a cluster, leading or following, as the API uses it. Its methods may be called concurrently. Package
 // leadertest holds the suite for implementations.
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -32,8 +34,11 @@ const headerForwarded = "X-Bridgefour-Forwarded"
 const unknownPattern = "/"
 
 // newForwarding returns a client for forwarded requests.
-func newForwarding() *http.Client {
+func newForwarding(dial func(ctx context.Context, address string) (net.Conn, error)) *http.Client {
 	t := transport.NewHTTP()
+	if dial != nil { // it encrypts, if necessary
+		t.DialContext = func(ctx context.Context, _, address string) (net.Conn, error) { return dial(ctx, address) }
+	}
 	t.ResponseHeaderTimeout = forwardSilence
 	t.MaxIdleConnsPerHost = 16
 	t.DisableCompression = true // answers are passed on unchanged
@@ -47,7 +52,7 @@ func (a *API) onLeader(op huma.Operation) huma.Operation {
 }
 
 // redirect answers a request that this node, following, cannot answer itself: writes are redirected to the leader, so that a large
-// body is sent once, and reads of what only the leader knows are forwarded. It returns false if this node is to answer.
+// body is sent once, and reads of what only the leader knows are forwarded; so are writes of local clients without a key for the leader. It returns false if this node is to answer.
 func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) bool {
 	write := !isRead(r) && route != unknownPattern
 	if !write && !a.forwarded[route] {
@@ -63,9 +68,12 @@ func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) boo
 		a.writeError(w, r, err)
 	case self:
 		return false
-	case write:
+	case write && (!a.encrypted || access.PeerFrom(r.Context()).Encrypted):
 		target := *r.URL
 		target.Scheme, target.Host, target.Opaque, target.User = transport.Scheme, address, "", nil
+		if a.encrypted {
+			target.Scheme = transport.SchemeTLS
+		}
 		w.Header().Set("Location", target.String())
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	default:
@@ -114,6 +122,7 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.URL.RawQuery = transport.Scheme, address, p.In.URL.RawQuery
 			p.Out.Host = address
+			p.Out.Header.Set("Authorization", a.policy.Forwarded(r))
 			p.Out.Header.Set(headerForwarded, strconv.FormatUint(a.leader.Cluster().Node, 10))
 		},
 		Transport: a.forwarding.Transport,

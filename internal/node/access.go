@@ -51,7 +51,11 @@ func (n *Node) CreateToken(ctx context.Context, role, user string, ttl time.Dura
 	if err := n.PutToken(ctx, t); err != nil {
 		return api.NewToken{}, err
 	}
-	return api.NewToken{Token: publicToken(t), Join: transport.Join{Addresses: n.members.Load().Addresses(), Token: text}.String()}, nil
+	var pin *transport.Pin
+	if n.cfg.Pin != nil {
+		pin = n.cfg.Pin()
+	}
+	return api.NewToken{Token: publicToken(t), Join: transport.Join{Addresses: n.members.Load().Addresses(), Authority: pin, Token: text}.String()}, nil
 }
 
 // PutToken adds a token. Its id must be new. This node, and all others as far as they follow, accept it when PutToken returns.

@@ -68,6 +68,20 @@ func (k *ClusterKey) Make() (*access.Key, error) {
 	return k.key, nil
 }
 
+// Put stores a key that the cluster has already.
+func (k *ClusterKey) Put(key access.Key) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.key != nil && *k.key != key {
+		return fmt.Errorf("%s is the key of another cluster: start with an empty data directory", k.path)
+	}
+	if err := datadir.WriteFile(k.path, key[:]); err != nil {
+		return fmt.Errorf("cluster key: %w", err)
+	}
+	k.key = &key
+	return nil
+}
+
 // secretRecord is what a secret is sealed for: it cannot be moved to another job, or become another variable.
 func secretRecord(uid, name string) string { return "job " + uid + " variable " + name }
 

@@ -10,8 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/replica"
@@ -33,7 +35,10 @@ const (
 
 // inDataDir reports whether a name in the data directory is one that a leader gives.
 func inDataDir(name string) bool {
-	return name == logDir || name == spoolDir || name == clusterKeyFile || name == SocketName || name == joiningFile || strings.HasPrefix(name, joiningFile+datadir.Temporary)
+	name, _, _ = strings.Cut(name, datadir.Temporary)
+	return slices.Contains([]string{
+		logDir, spoolDir, clusterKeyFile, SocketName, joiningFile, adminAccessFile, access.KeyFile, access.CertificateFile, access.AuthorityFile,
+	}, name)
 }
 
 // joining is the content of joiningFile.
@@ -71,6 +76,7 @@ func (p *Process) openLog(ctx context.Context) error {
 	}
 	p.transport = peer.New(peer.Config{
 		Name: cfg.ClusterName, Self: replica.Member{Address: p.advertised}, Version: cfg.Version, Level: state.FeatureLevel, Logger: cfg.Logger, Fresh: p.fresh, OnInvite: p.onInvite,
+		Dial: p.Dial, Certified: certifiedDirectory,
 	})
 	rc.Transport = p.transport
 	if p.replica, err = replica.Open(rc); err != nil {
@@ -80,6 +86,9 @@ func (p *Process) openLog(ctx context.Context) error {
 	if name := ClusterNameOf(p.replica.Members().Cluster); name != "" && name != cfg.ClusterName {
 		err := fmt.Errorf("data directory %s belongs to the cluster %q (%s), not to %q: give --cluster-name %s, or another --data-dir",
 			cfg.DataDir, name, p.replica.Members().Cluster, cfg.ClusterName, name)
+		return errors.Join(err, p.replica.Close())
+	}
+	if err := p.certifySelf(); err != nil {
 		return errors.Join(err, p.replica.Close())
 	}
 	p.transport.Attach(p.replica)
@@ -114,8 +123,11 @@ func (p *Process) requestJoin(ctx context.Context, waiting *joining, rc *replica
 	if err := writeJoining(p.cfg.DataDir, waiting); err != nil {
 		return err
 	}
+	if err := p.enroll(ctx, waiting.Directory); err != nil {
+		return fmt.Errorf("join the cluster: %w", err)
+	}
 	reply, err := peer.Join(ctx, peer.JoinConfig{
-		Addresses: waiting.Leaders, Name: p.cfg.ClusterName, Version: p.cfg.Version, Level: state.FeatureLevel, Logger: p.cfg.Logger,
+		Addresses: waiting.Leaders, Name: p.cfg.ClusterName, Version: p.cfg.Version, Level: state.FeatureLevel, Logger: p.cfg.Logger, Dial: p.Dial,
 		Self: replica.Member{ID: p.cfg.ID, Address: p.advertised, Directory: waiting.Directory},
 	})
 	if err != nil {

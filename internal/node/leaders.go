@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -205,13 +206,14 @@ func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 		return n.notLeader()
 	}
 	members := n.cfg.Log.Members()
-	if _, ok := members.Get(id); !ok {
+	member, ok := members.Get(id)
+	if !ok {
 		return api.NotFound("there is no leader %d", id)
 	}
 	err := n.cfg.Log.RemoveMember(ctx, id, force)
 	switch {
 	case err == nil:
-		return nil
+		return n.revokeLeader(ctx, member.Directory)
 	case errors.Is(err, replica.ErrNotLeader):
 		return n.notLeader()
 	case errors.Is(err, replica.ErrClosed):
@@ -220,6 +222,16 @@ func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 		return context.Cause(ctx)
 	}
 	return api.Conflict("remove leader %d: %v", id, err)
+}
+
+// revokeLeader revokes the key of the leader with a data directory, if it has one.
+func (n *Node) revokeLeader(ctx context.Context, directory string) error {
+	for _, machine := range n.Access().Enrolments() {
+		if machine.Role == access.RoleLeader && machine.Name == directory && machine.Revoked == 0 {
+			return n.RevokeMachine(ctx, machine.Fingerprint)
+		}
+	}
+	return nil
 }
 
 // InviteWorker invites the idle worker at address, and returns when it has registered.

@@ -20,6 +20,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/view"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -65,6 +66,8 @@ type Config struct {
 	// invitations are not possible.
 	InviteLeader func(ctx context.Context, address string) error
 	InviteWorker func(ctx context.Context, address string) error
+	// Pin returns the pin of the cluster's certificate authority; nil, or a nil Pin: connections are not encrypted.
+	Pin func() *transport.Pin
 	// OnAccess is called with the access tables when they have changed, before that is acknowledged. It must be quick. Nil: nothing is.
 	OnAccess func(*state.Access)
 	// IdleWorkers returns the workers on the network that wait for an invitation, from memory. Nil: none is known.

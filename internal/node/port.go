@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -37,6 +39,13 @@ type splitter struct {
 	open      portConns
 	refusals  transport.Refusals
 	logger    *slog.Logger
+	tls       *portTLS // nil: no connection is encrypted
+}
+
+// portTLS is the encryption of a port.
+type portTLS struct {
+	config      *tls.Config
+	authorities func() []transport.Pin // that certify workers and leaders
 }
 
 func newSplitter(listeners []net.Listener, limits transport.ConnLimits, logger *slog.Logger) *splitter {
@@ -111,23 +120,18 @@ func (s *splitter) accept(open context.Context, l net.Listener, conns *sync.Wait
 
 // route reads the start of a connection and passes it to its server, or closes it when ctx is done.
 func (s *splitter) route(ctx context.Context, c net.Conn) {
-	peer := access.PeerOf(c)
-	start := make([]byte, len(preface))
+	begun := &startedConn{Conn: c, accepted: c, peer: access.PeerOf(c)}
 	// The servers set their own deadlines later.
-	n, err := 0, c.SetReadDeadline(time.Now().Add(prefaceTime))
+	err := c.SetReadDeadline(time.Now().Add(prefaceTime))
 	if err == nil {
 		stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // the reader gets the error
-		if n, err = io.ReadFull(c, start[:4]); err == nil && string(start[:4]) == preface[:4] {
-			var rest int
-			rest, err = io.ReadFull(c, start[4:])
-			n += rest
-		}
+		err = s.start(ctx, begun)
 		stop()
 	}
 	if err == nil {
 		err = c.SetReadDeadline(time.Time{})
 	}
-	begun := &startedConn{Conn: c, peer: peer, start: start[:n], http: string(start[:n]) != preface}
+	begun.http = string(begun.start) != preface
 	begun.end = sync.OnceFunc(func() { s.open.end(begun) })
 	begun.heard.Store(time.Now().UnixNano())
 	verdict, dropped := s.open.begin(begun, err == nil)
@@ -140,7 +144,7 @@ func (s *splitter) route(ctx context.Context, c net.Conn) {
 		_ = c.Close() // it sent nothing, or was dropped
 	case connRefused:
 		s.refusals.Add(s.logger, "too many connections", s.open.limits.HTTP)
-		transport.Refuse(c)
+		transport.Refuse(begun.Conn)
 		s.open.begin(begun, false) // no longer counted as silent
 	case connCounted:
 		if begun.http {
@@ -150,6 +154,43 @@ func (s *splitter) route(ctx context.Context, c net.Conn) {
 		}
 	}
 }
+
+// tlsHandshake is the first byte of a TLS connection. No HTTP request begins with it.
+const tlsHandshake = 0x16
+
+// start reads the first bytes of a connection, after the TLS handshake if it begins with one.
+func (s *splitter) start(ctx context.Context, c *startedConn) error {
+	start := make([]byte, len(preface))
+	if _, err := io.ReadFull(c.Conn, start[:4]); err != nil {
+		return err
+	}
+	if start[0] == tlsHandshake {
+		if s.tls == nil {
+			s.refusals.Add(s.logger, "TLS, which this port does not speak: clients must use http://, and workers and leaders join by an address", 0)
+			return errNoTLS
+		}
+		secure := tls.Server(&startedConn{Conn: c.Conn, start: slices.Clone(start[:4]), end: func() {}}, s.tls.config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			s.refusals.Add(s.logger, fmt.Sprintf("TLS handshake of %s: %v", c.peer.Address, err), 0)
+			return err
+		}
+		c.Conn, c.peer = secure, access.PeerOfTLS(c.peer, secure.ConnectionState(), s.tls.authorities())
+		if _, err := io.ReadFull(c.Conn, start[:4]); err != nil {
+			return err
+		}
+	}
+	n := 4
+	if string(start[:n]) == preface[:n] {
+		rest, err := io.ReadFull(c.Conn, start[n:])
+		if n += rest; err != nil {
+			return err
+		}
+	}
+	c.start = start[:n]
+	return nil
+}
+
+var errNoTLS = errors.New("no TLS")
 
 // portConns is the open connections of a port. Clients are refused before workers and leaders, and a connection that has sent nothing before
 // all others: a flood of them must not block workers. Nor may one that never completes a request keep out others that do.
@@ -199,7 +240,7 @@ const (
 func (p *portConns) begin(c *startedConn, sent bool) (verdict connVerdict, dropped *startedConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := slices.Index(p.silent, c.Conn)
+	at := slices.Index(p.silent, c.accepted)
 	if at < 0 {
 		return connGone, nil // it was dropped
 	}
@@ -288,12 +329,13 @@ const (
 // startedConn is a counted connection of which the first bytes were read.
 type startedConn struct {
 	net.Conn
-	peer  access.Peer
-	start []byte
-	http  bool
-	end   func()
-	state atomic.Int32
-	heard atomic.Int64 // when the last bytes came, Unix ns
+	accepted net.Conn // Conn, or below TLS
+	peer     access.Peer
+	start    []byte
+	http     bool
+	end      func()
+	state    atomic.Int32
+	heard    atomic.Int64 // when the last bytes came, Unix ns
 }
 
 // Peer implements access.Conn.

@@ -235,7 +235,7 @@ func TestIncompleteRequestsMakeRoom(t *testing.T) {
 	// Nothing but requests in service: the newest is refused.
 	for range 4 {
 		c, _ := net.Pipe()
-		begun := &startedConn{Conn: c, http: true, end: func() {}}
+		begun := &startedConn{Conn: c, accepted: c, http: true, end: func() {}}
 		begun.state.Store(serving)
 		s.open.enter(c)
 		s.open.begin(begun, true)

@@ -46,6 +46,7 @@ type ProcessConfig struct {
 	ID          uint64           // 0: the first, or assigned by the cluster
 	Peers       []replica.Member // the nodes of a new cluster; none: this one alone
 	Join        []string         // nodes of a running cluster
+	Invitation  *transport.Join  // of that cluster; nil: its connections are not encrypted
 	ClusterName string
 	ClusterID   string // of a new cluster; empty: a random one
 
@@ -68,6 +69,7 @@ type Process struct {
 	transport  *peer.Transport
 	invited    chan []string                // addresses of the inviting cluster
 	idle       atomic.Pointer[[]api.Worker] // workers that wait for an invitation
+	security   *security                    // nil: connections are not encrypted
 }
 
 // Open opens the port and the data directory. A node that is to join a cluster does that first, as long as it takes. The caller must call
@@ -103,6 +105,9 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.openSecurity(key); err != nil {
+		return nil, err
+	}
 	if err := p.openLog(ctx); err != nil {
 		return nil, err
 	}
@@ -118,8 +123,8 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 		Reserved: append(slices.Clip(cfg.Reserved),
 			plan.Reserved{What: fmt.Sprintf("the data directory of leader %d", p.replica.ID()), Dir: cfg.DataDir},
 			plan.Reserved{What: "the spool of the cluster", Dir: cfg.Spool}),
-		OnAccess: p.policy.SetAccess,
-		Peers:    p.transport, InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers,
+		OnAccess: p.onAccess, Dial: p.Dial, Pin: p.pin,
+		Peers: p.transport, InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers,
 	})
 	return p, nil
 }
@@ -166,6 +171,9 @@ func (p *Process) Run(ctx context.Context) error {
 	defer stopTalking()
 
 	split := newSplitter(p.listeners, transport.NewConnLimits(), p.cfg.Logger)
+	if s := p.security; s != nil {
+		split.tls = &portTLS{transport.ServerTLS(s.credentials.Certificate, nil), s.credentials.Pins}
+	}
 	workers := wire.NewServer(append(p.policy.ServerOptions(),
 		grpc.InitialWindowSize(4<<20), grpc.InitialConnWindowSize(8<<20),
 		// Workers and leaders always have a call open.
@@ -197,6 +205,9 @@ func (p *Process) Run(ctx context.Context) error {
 	})
 	if p.cfg.Invitable {
 		parts.Go(func() { p.announce(leading) })
+	}
+	if p.security != nil {
+		parts.Go(func() { p.keepCertified(leading) })
 	}
 	part("port", split.run)
 	part("worker traffic", func() error { return ignore(workers.Serve(split.grpc), grpc.ErrServerStopped, net.ErrClosed) })

@@ -234,6 +234,13 @@ func (n *Node) DrainWorker(ctx context.Context, id uint64) (api.Worker, error) {
 
 // RemoveWorker removes a worker. Its tasks are leased to others.
 func (n *Node) RemoveWorker(ctx context.Context, id uint64) error {
+	if w, ok := n.Worker(id); ok {
+		if machine := n.Access().Enrolment(w.Identity); machine != nil { // first: it must not connect again
+			if err := n.RevokeMachine(ctx, machine.Fingerprint); err != nil {
+				return err
+			}
+		}
+	}
 	return n.setWorker(ctx, id, state.WorkerRemoved)
 }
 

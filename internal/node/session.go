@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -50,6 +51,10 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 	hello := first.GetHello()
 	if hello == nil {
 		return status.Error(codes.InvalidArgument, "the first message of a session must be a hello")
+	}
+	if who := access.From(rpc.Context()); who.Role == access.RoleWorker && who.Name != hello.GetIdentity() {
+		return status.Errorf(codes.FailedPrecondition, "the worker calls itself %.100q, and its certificate is for %q: it must use the identity of its key",
+			hello.GetIdentity(), who.Name)
 	}
 	// Answer at once: the worker leaves a node that seems to be stopped.
 	if err := rpc.Send(&wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}); err != nil {

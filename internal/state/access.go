@@ -48,7 +48,7 @@ type Authority struct {
 const (
 	tokensMax      = 10_000
 	machinesMax    = 100_000
-	authoritiesMax = 4
+	AuthoritiesMax = 4        // of a cluster
 	accessTextMax  = 256      // bytes of a text
 	authorityMax   = 32 << 10 // bytes of an authority's certificates and key
 
@@ -180,8 +180,8 @@ func (m *Machine) putAuthority(p Authority) *Rejection {
 	switch {
 	case p.Number != next:
 		return reject(Conflict, "the next authority is number %d, not %d: another one was added meanwhile", next, p.Number)
-	case len(a.authorities) == authoritiesMax:
-		return reject(Conflict, "the cluster accepts %d authorities, which is the most: rotate again when the certificates of the oldest have expired", authoritiesMax)
+	case len(a.authorities) == AuthoritiesMax:
+		return reject(Conflict, "the cluster accepts %d authorities, which is the most: rotate again when the certificates of the oldest have expired", AuthoritiesMax)
 	}
 	p.Created = m.time
 	a.authorities = append(slices.Clip(a.authorities), p)

@@ -483,6 +483,16 @@ func (l *Fake) CreateToken(_ context.Context, role, user string, ttl time.Durati
 	return t, nil
 }
 
+// Certify implements httpapi.Leader.
+func (*Fake) Certify(context.Context, string) (api.Certificate, error) {
+	return api.Certificate{Certificate: []byte{1}, Authorities: [][]byte{{2}}}, nil
+}
+
+// RotateAuthority implements httpapi.Leader.
+func (*Fake) RotateAuthority(context.Context) (api.Authority, error) {
+	return api.Authority{Number: 2}, nil
+}
+
 // RevokeToken implements httpapi.Leader.
 func (l *Fake) RevokeToken(_ context.Context, id string) (err error) {
 	l.Change(func() {

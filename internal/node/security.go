@@ -1,0 +1,380 @@
+package node
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/datadir"
+	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/transport"
+)
+
+// adminAccessFile lets an admin in who has no other access. It is in the data directory of the leader that has made the cluster.
+const adminAccessFile = "admin.access"
+
+// security is the credentials of a node whose connections are encrypted.
+type security struct {
+	credentials *access.Credentials
+	key         *ClusterKey
+	hosts       []string      // host names and addresses of the node, for browsers
+	changed     chan struct{} // room for one: the access tables have changed
+}
+
+// openSecurity opens the node's credentials. It has none if it cannot be reached from other machines, or is insecure.
+func (p *Process) openSecurity(key *ClusterKey) error {
+	cfg := &p.cfg
+	_, err := os.Stat(filepath.Join(cfg.DataDir, access.KeyFile))
+	beyond := cfg.Listen != "" && !transport.IsLoopback(cfg.Listen)
+	if cfg.Insecure || err != nil && !beyond && cfg.Invitation == nil {
+		return nil
+	}
+	credentials, err := access.OpenCredentials(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	p.security = &security{credentials: credentials, key: key, hosts: []string{"localhost", "127.0.0.1", "::1"}, changed: make(chan struct{}, 1)}
+	name, err := os.Hostname()
+	if err == nil {
+		p.security.hosts = append(p.security.hosts, name)
+	}
+	for _, address := range append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised) {
+		host := address
+		if h, _, err := net.SplitHostPort(address); err == nil {
+			host = h
+		}
+		if !slices.Contains(p.security.hosts, host) && host != "" && !transport.IsUnspecified(address) {
+			p.security.hosts = append(p.security.hosts, host)
+		}
+	}
+	return nil
+}
+
+// enroll obtains the certificate of a node that joins, and the cluster key.
+func (p *Process) enroll(ctx context.Context, directory string) error {
+	s := p.security
+	switch {
+	case s == nil || s.credentials.Enrolled():
+		return nil
+	case p.cfg.Invitation == nil:
+		return errors.New("a leader that listens beyond this machine joins a cluster by a string: run 'bridgefour token create --role leader' there, and " +
+			"give what it prints as --join STRING; or type --insecure, if the cluster was started with it")
+	}
+	raw, err := s.credentials.Enroll(ctx, *p.cfg.Invitation, directory, p.cfg.Logger)
+	if err != nil {
+		return err
+	}
+	if len(raw) != len(access.Key{}) {
+		return errors.New("the leader sends no cluster key: is the string of 'token create --role leader'?")
+	}
+	return s.key.Put(access.Key(raw))
+}
+
+// certifySelf makes the authority of a new cluster, or renews the node's own certificate, which may have expired.
+func (p *Process) certifySelf() error {
+	s := p.security
+	if s == nil {
+		return nil
+	}
+	if s.credentials.Enrolled() {
+		return p.issueSelf(s.credentials.Authorities(), s.credentials.Chain())
+	}
+	if others := len(p.replica.Members().List) - 1; others > 0 {
+		return fmt.Errorf("the cluster has %d other leaders, and no certificate authority: type --insecure to run it without encryption; or start one leader alone, "+
+			"and let the others join with --join STRING of 'bridgefour token create --role leader'", others)
+	}
+	key, err := s.key.Make()
+	if err != nil {
+		return err
+	}
+	authority, err := access.NewAuthority(*key, p.replica.Members().Cluster, time.Now())
+	if err != nil {
+		return err
+	}
+	return p.issueSelf([]*x509.Certificate{authority.Certificate()}, nil)
+}
+
+// issueSelf issues the node's certificate by the newest of the authorities that are accepted. chain is sent to those who know older ones.
+func (p *Process) issueSelf(accepted, chain []*x509.Certificate) error {
+	s := p.security
+	key := s.key.Get()
+	if key == nil {
+		return fmt.Errorf("%s is missing in %s: restore it from a backup, or copy that of another leader of the cluster", clusterKeyFile, p.cfg.DataDir)
+	}
+	authority, err := access.OpenAuthority(*key, accepted[len(accepted)-1])
+	if err != nil {
+		return fmt.Errorf("data directory %s: %w", p.cfg.DataDir, err)
+	}
+	raw, err := authority.Issue(access.Holder{Role: access.RoleLeader, Name: p.replica.Directory(), Hosts: s.hosts}, s.credentials.Public(), time.Now(),
+		access.CertificateLife)
+	if err != nil {
+		return err
+	}
+	leaf, err := x509.ParseCertificate(raw)
+	if err != nil {
+		return err
+	}
+	return s.credentials.Set(leaf, accepted, chain)
+}
+
+// Dial connects to another node of the cluster.
+func (p *Process) Dial(ctx context.Context, address string) (net.Conn, error) {
+	if p.security == nil {
+		return transport.Dial(ctx, address)
+	}
+	return p.security.credentials.Dial(ctx, address)
+}
+
+// pin returns the pin of the newest authority of the cluster; nil: its connections are not encrypted.
+func (p *Process) pin() *transport.Pin {
+	if p.security == nil {
+		return nil
+	}
+	pins := p.security.credentials.Pins()
+	return &pins[len(pins)-1]
+}
+
+// certifiedDirectory returns the data directory in the certificate of the leader that calls; empty: it has none.
+func certifiedDirectory(ctx context.Context) string {
+	if who := access.From(ctx); who.Role == access.RoleLeader {
+		return who.Name
+	}
+	return ""
+}
+
+// Encrypted reports whether other machines reach this node by TLS only.
+func (p *Process) Encrypted() bool { return p.security != nil }
+
+// onAccess uses the access tables.
+func (p *Process) onAccess(tables *state.Access) {
+	p.policy.SetAccess(tables)
+	if p.security != nil {
+		select {
+		case p.security.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// keepCertified keeps the node's certificate valid, and puts the authority of a new cluster into the log, until ctx is done.
+func (p *Process) keepCertified(ctx context.Context) {
+	const retry = time.Second
+	for {
+		changed := p.ready.changed.Changed()
+		wait, err := p.certify(ctx)
+		if err != nil && ctx.Err() == nil {
+			wait = retry
+			p.cfg.Logger.WarnContext(ctx, "certificates not renewed yet; trying again", "error", err)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-p.security.changed:
+		case <-changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// certify does what is due, and returns the time until something is.
+func (p *Process) certify(ctx context.Context) (time.Duration, error) {
+	s, now, authorities := p.security, time.Now(), p.Access().Authorities()
+	if len(authorities) == 0 {
+		if !p.ready.leading() {
+			return time.Minute, nil // the tables are not known yet
+		}
+		first := s.credentials.Authorities()[0]
+		if err := p.PutAuthority(ctx, &state.Authority{Number: 1, Certificate: first.Raw}); err != nil {
+			return 0, err
+		}
+		return 0, nil
+	}
+	if p.ready.leading() && p.Access().Enrolment(s.credentials.Identity()) == nil {
+		if err := p.Enroll(ctx, &state.Enrolment{Fingerprint: s.credentials.Identity(), Role: access.RoleLeader, Name: p.replica.Directory()}); err != nil {
+			return 0, err
+		}
+	}
+	if p.ready.leading() && len(p.Access().Tokens()) == 0 {
+		if err := p.writeAdminAccess(ctx); err != nil {
+			return 0, err
+		}
+	}
+	accepted, chain, until, err := certificatesOf(authorities, now)
+	if err != nil {
+		return 0, err
+	}
+	if !now.Before(s.credentials.RenewAt()) || !slices.EqualFunc(accepted, s.credentials.Authorities(), (*x509.Certificate).Equal) {
+		if err := p.issueSelf(accepted, chain); err != nil {
+			return 0, err
+		}
+	}
+	return earliest(s.credentials.RenewAt(), until).Sub(now), nil
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.IsZero() || a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// writeAdminAccess creates the first token of a cluster, for its admin.
+func (p *Process) writeAdminAccess(ctx context.Context) error {
+	token, err := p.CreateToken(ctx, access.RoleAdmin, "admin", 0)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(p.cfg.DataDir, adminAccessFile)
+	p.cfg.Logger.InfoContext(ctx, "the access of an admin is in a file; other machines use it by 'bridgefour login'", "file", path)
+	return datadir.WriteFile(path, []byte(token.Join+"\n"))
+}
+
+// certificatesOf returns the authorities whose certificates are accepted, the newest last, and the rest of what a server sends: older
+// authorities, and the newer ones certified by them. An authority is accepted until all certificates by it have expired, which until is the
+// next time of; zero: there is none.
+func certificatesOf(authorities []state.Authority, now time.Time) (accepted, chain []*x509.Certificate, until time.Time, err error) {
+	for i := range authorities {
+		a, err := x509.ParseCertificate(authorities[i].Certificate)
+		if err != nil {
+			return nil, nil, until, fmt.Errorf("certificate of authority %d: %w", authorities[i].Number, err)
+		}
+		if i == len(authorities)-1 {
+			accepted = append(accepted, a)
+		} else if end := time.UnixMilli(authorities[i+1].Created).Add(access.CertificateLife + time.Hour); now.Before(end) {
+			accepted = append(accepted, a)
+			until = earliest(end, until)
+		} else {
+			chain = append(chain, a)
+		}
+		if len(authorities[i].Cross) > 0 {
+			c, err := x509.ParseCertificate(authorities[i].Cross)
+			if err != nil {
+				return nil, nil, until, fmt.Errorf("certificate of authority %d: %w", authorities[i].Number, err)
+			}
+			chain = append(chain, c)
+		}
+	}
+	return accepted, chain, until, nil
+}
+
+// Certify enrolls the machine that a request is from, or renews its certificate. name is that of a leader's data directory.
+func (p *Process) Certify(ctx context.Context, name string) (api.Certificate, error) {
+	s, who := p.security, access.From(ctx)
+	if s == nil {
+		return api.Certificate{}, api.Conflict("the connections of this cluster are not encrypted, so it issues no certificates: join by an address, HOST:PORT")
+	}
+	presented := access.PeerFrom(ctx).Certificate
+	if presented == nil {
+		return api.Certificate{}, api.NewProblem(http.StatusBadRequest, "the connection does not prove a key: connect by TLS with a certificate, which may be self-signed")
+	}
+	key, ok := presented.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return api.Certificate{}, api.NewProblem(http.StatusBadRequest, "the key of the machine is of type %v: want ECDSA", presented.PublicKeyAlgorithm)
+	}
+	machine := state.Enrolment{Fingerprint: access.Fingerprint(presented), Role: who.Role, Name: who.Name}
+	switch {
+	case !access.IsMachine(who.Role):
+		return api.Certificate{}, api.NewProblem(http.StatusForbidden, "%s, and not worker or leader: that of a user is for 'bridgefour login STRING'", who)
+	case who.Token == "": // a renewal
+	case who.Role == access.RoleWorker:
+		machine.Name = machine.Fingerprint
+	default:
+		machine.Name = name
+		if err := p.checkDirectory(machine); err != nil {
+			return api.Certificate{}, err
+		}
+	}
+	if err := p.Enroll(ctx, &machine); err != nil {
+		return api.Certificate{}, err
+	}
+	return p.issue(machine, key)
+}
+
+// checkDirectory refuses a leader whose data directory has no name, or that of another leader.
+func (p *Process) checkDirectory(machine state.Enrolment) error {
+	if machine.Name == "" || len(machine.Name) > 64 {
+		return api.Invalid("validation failed").With("body.name", "want the name of the leader's data directory, of up to 64 bytes", machine.Name)
+	}
+	for _, other := range p.Access().Enrolments() {
+		if other.Role == machine.Role && other.Name == machine.Name && other.Fingerprint != machine.Fingerprint && other.Revoked == 0 {
+			return api.Conflict("the data directory %s belongs to a leader with another key: start with an empty data directory", machine.Name)
+		}
+	}
+	return nil
+}
+
+// issue issues a certificate for a machine that is enrolled.
+func (p *Process) issue(machine state.Enrolment, public crypto.PublicKey) (api.Certificate, error) {
+	accepted := p.security.credentials.Authorities()
+	key := p.security.key.Get()
+	authority, err := access.OpenAuthority(*key, accepted[len(accepted)-1])
+	if err != nil {
+		return api.Certificate{}, err
+	}
+	raw, err := authority.Issue(access.Holder{Role: machine.Role, Name: machine.Name}, public, time.Now(), access.CertificateLife)
+	if err != nil {
+		return api.Certificate{}, err
+	}
+	out := api.Certificate{Certificate: raw}
+	for _, a := range accepted {
+		out.Authorities = append(out.Authorities, a.Raw)
+	}
+	if machine.Role == access.RoleLeader {
+		out.ClusterKey = key[:]
+	}
+	return out, nil
+}
+
+// RotateAuthority adds a new certificate authority. Certificates of the one before are accepted until they have expired.
+func (p *Process) RotateAuthority(ctx context.Context) (api.Authority, error) {
+	s, now := p.security, time.Now()
+	if s == nil {
+		return api.Authority{}, api.Conflict("the connections of this cluster are not encrypted, so it has no certificate authority")
+	}
+	list := p.Access().Authorities()
+	if len(list) == 0 {
+		return api.Authority{}, api.Unavailable("the first certificate authority is being made: try again")
+	}
+	newest, err := x509.ParseCertificate(list[len(list)-1].Certificate)
+	if err != nil {
+		return api.Authority{}, err
+	}
+	key := s.key.Get()
+	before, err := access.OpenAuthority(*key, newest)
+	if err != nil {
+		return api.Authority{}, err
+	}
+	next, err := access.NewAuthority(*key, p.replica.Members().Cluster, now)
+	if err != nil {
+		return api.Authority{}, err
+	}
+	cross, err := before.Cross(next, now)
+	if err != nil {
+		return api.Authority{}, err
+	}
+	if accepted := s.credentials.Authorities(); len(list) > len(accepted) && len(list) == state.AuthoritiesMax {
+		if err := p.DropAuthority(ctx, list[0].Number); err != nil {
+			return api.Authority{}, err
+		}
+	}
+	a := &state.Authority{Number: list[len(list)-1].Number + 1, Certificate: next.Certificate().Raw, Cross: cross}
+	if err := p.PutAuthority(ctx, a); err != nil {
+		return api.Authority{}, err
+	}
+	return api.Authority{Number: a.Number, Expires: next.Certificate().NotAfter.UTC()}, nil
+}
