@@ -21,8 +21,26 @@ type Command struct {
 	// Output gets the reading end of a pipe when the command has written to it, and must close it. Wait calls it. A command that
 	// writes nothing costs the caller no pipe. If the pipe does not end soon after the command, a process of others has it open.
 	Output func(s Stream, pipe *os.File)
+	Confinement
 	Memory uint64 // bytes that all its processes may use; 0: not limited
 }
+
+// Confinement is what a command, and all that it starts, may not do.
+type Confinement struct {
+	NoNewPrivileges bool // set-user-ID programs such as sudo give no privileges
+	Sandbox         bool // it can write to its temporary files only, see Keeper.Temp
+	NoNetwork       bool // it has no sockets
+}
+
+// ConfinementError is the error of Start if a command cannot be confined on this system.
+type ConfinementError struct {
+	What string
+	Err  error
+}
+
+func (e *ConfinementError) Error() string { return e.What + ": " + e.Err.Error() }
+
+func (e *ConfinementError) Unwrap() error { return e.Err }
 
 // Stream is an output of a command.
 type Stream uint8

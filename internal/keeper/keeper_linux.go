@@ -17,13 +17,17 @@ import (
 type Keeper struct {
 	// Nice is added to the nice value of the process and its commands. Set it before the first Start.
 	Nice int
+	// Temp is a folder for temporary files, which is empty when a command starts. It and its parent need not exist. It is removed by Close.
+	// Commands find it only if their environment says where it is. Defaults to none. Set it before the first Start.
+	Temp string
 
-	buf    []byte // for answers
-	oob    []byte
-	dir    string // what the process has, of the last commands
-	env    []string
-	frames encoder
-	output func(Stream, *os.File) // of the last command
+	buf      []byte // for answers
+	oob      []byte
+	dir      string // what the process has, of the last commands
+	env      []string
+	frames   encoder
+	confined Confinement
+	output   func(Stream, *os.File) // of the last command
 
 	mu     sync.Mutex // guards writing, and what Stop uses
 	pid    int        // 0: no process
@@ -42,6 +46,9 @@ var keepers struct { //nolint:gochecknoglobals // children belong to the process
 func (k *Keeper) Start(c *Command) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.pid != 0 && k.confined != c.Confinement {
+		k.ended() // what is confined remains so
+	}
 	if k.pid != 0 {
 		err := k.send(c)
 		if !errors.Is(err, unix.EPIPE) {
@@ -52,7 +59,55 @@ func (k *Keeper) Start(c *Command) error {
 	if err := k.spawn(); err != nil {
 		return err
 	}
+	if err := k.confine(c.Confinement); err != nil {
+		k.ended()
+		return err
+	}
 	return k.send(c)
+}
+
+// confine confines the process before its first command.
+func (k *Keeper) confine(c Confinement) error {
+	e := &k.frames
+	e.buf = e.buf[:0]
+	e.begin(kindConfine)
+	for _, on := range []bool{c.NoNewPrivileges, c.Sandbox, c.NoNetwork} {
+		n := uint64(0)
+		if on {
+			n = 1
+		}
+		e.number(n)
+	}
+	e.text(k.Temp)
+	e.end()
+	if err := k.write(e.buf, nil); err != nil {
+		return err
+	}
+	a, _, err := k.read()
+	if err != nil {
+		return fmt.Errorf("start a keeper: %w", err)
+	}
+	k.confined = c
+	if a.Errno == 0 {
+		return nil
+	}
+	what := map[uint32]string{
+		partTemp:       fmt.Sprintf("create the folder for temporary files %q", k.Temp),
+		partPrivileges: "start without new privileges",
+		partSandbox:    "start in a sandbox (Landlock, Linux 6.2 or newer)",
+		partNetwork:    "start without a network (seccomp)",
+	}[a.Status]
+	return &ConfinementError{What: what, Err: syscall.Errno(a.Errno)}
+}
+
+// Check reports whether commands can be confined so on this system, as a ConfinementError.
+func Check(c Confinement, temp string) error {
+	k := Keeper{Temp: temp}
+	err := k.spawn()
+	if err == nil {
+		err = k.confine(c)
+	}
+	return errors.Join(err, k.Close())
 }
 
 func (k *Keeper) spawn() error {

@@ -39,16 +39,21 @@ func TestMain(m *testing.M) {
 		fmt.Println(end.OverMemory > memoryMax, err)
 		os.Exit(0)
 	}
+	if os.Getenv(dialEnv) != "" {
+		dial()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
 // fixture runs scripts, whose processes are found by a variable of their environment.
 type fixture struct {
 	*testing.T
-	keeper Keeper
-	dir    string
-	token  string
-	copies *sync.WaitGroup // of the last command's outputs
+	keeper      Keeper
+	dir         string
+	token       string
+	confinement Confinement
+	copies      *sync.WaitGroup // of the last command's outputs
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -83,7 +88,7 @@ func (f *fixture) start(memory uint64, path string, argv ...string) {
 				}
 			})
 		},
-		Memory: memory,
+		Memory: memory, Confinement: f.confinement,
 	})
 	if err != nil {
 		f.Fatalf("Start() = %v", err)

@@ -16,6 +16,9 @@ import (
 type Keeper struct {
 	// Nice is added to the nice value of commands. Set it before the first Start.
 	Nice int
+	// Temp is a folder for temporary files, which is empty when a command starts. It and its parent need not exist. It is removed by Close.
+	// Commands find it only if their environment says where it is. Defaults to none. Set it before the first Start.
+	Temp string
 
 	outputs [streams]*os.File // reading ends
 	output  func(Stream, *os.File)
@@ -28,6 +31,9 @@ type Keeper struct {
 
 // Start starts a command. The caller then may close its standard input, and must call Wait.
 func (k *Keeper) Start(c *Command) error {
+	if err := Check(c.Confinement, k.Temp); err != nil {
+		return err
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return err
@@ -86,6 +92,9 @@ func (k *Keeper) Wait() (End, error) {
 		k.grace.Stop()
 		k.grace = nil
 	}
+	if k.Temp != "" {
+		_ = os.RemoveAll(k.Temp) // the next command gets a new one
+	}
 	end.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 	cpuTime.Add(int64(end.CPU))
 	return end, nil
@@ -109,8 +118,21 @@ func (k *Keeper) Stop(grace time.Duration) {
 	})
 }
 
-// Close does nothing: there is no command.
-func (k *Keeper) Close() error { return nil }
+// Close removes the folder for temporary files. There is no command.
+func (k *Keeper) Close() error { return os.RemoveAll(k.Temp) }
+
+// Check reports whether commands can be confined so on this system, as a ConfinementError. It creates temp, if that is not empty.
+func Check(c Confinement, temp string) error {
+	if c != (Confinement{}) {
+		return &ConfinementError{"confine commands (Linux only)", errors.ErrUnsupported}
+	}
+	if temp != "" {
+		if err := os.MkdirAll(temp, 0o700); err != nil {
+			return &ConfinementError{"create the folder for temporary files", err}
+		}
+	}
+	return nil
+}
 
 // Pause is not implemented: the terminal stops only the group of the program.
 func Pause() {}

@@ -5,6 +5,7 @@ import "encoding/binary"
 // A request is a frame: its length in 4 bytes, its kind, and fields. The standard input of a start, if it is not /dev/null, is sent with it.
 const (
 	kindJob      = 'J' // folder, environment: of the starts that follow
+	kindConfine  = 'F' // 1 if so, for each of a Confinement; Temp. The first; it is answered
 	kindStart    = 'S' // id, memory, 1 if with a descriptor, path, arguments, more environment
 	kindStop     = 'T' // id, grace in ms
 	kindPause    = 'P'
@@ -77,7 +78,8 @@ func (d *decoder) texts(list []string) []string {
 	return list
 }
 
-// An answer has a fixed size. It is the end of a command or, with a descriptor, one of its outputs.
+// An answer has a fixed size. It is the end of a command or, with a descriptor, one of its outputs; or the end of the confinement, with
+// the part that failed as its status.
 type answer struct {
 	ID, Errno, Status, Left, Stuck, StuckPID uint32
 	OverMemory, CPU                          uint64

@@ -35,7 +35,7 @@ func init() { //nolint:gochecknoinits // see above
 	if kind, err := unix.GetsockoptInt(socketFD, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_STREAM {
 		return
 	}
-	s := server{socket: socketFD}
+	s := server{socket: socketFD, parent: os.Getppid()}
 	s.prepare(os.Args[1])
 	s.run()
 	os.Exit(0)
@@ -56,6 +56,9 @@ type server struct {
 	killer  killer   // of the stuck processes
 	group   group
 	reply   []byte
+	temp    string    // folder for temporary files; empty: none
+	parent  int       // the worker
+	entries [128]byte // for tempEmpty
 }
 
 // start is a request to start a command. Its strings are valid until the next one.
@@ -179,6 +182,7 @@ func (s *server) run() {
 	for !s.clear(&k) && k.passes < passesExit { // clear waits
 	}
 	s.group.remove()
+	s.removeTemp()
 }
 
 // passOutputs passes on the outputs that something was written to. At the end of the command also those that another process has open.
@@ -289,6 +293,10 @@ func (s *server) receive() bool {
 
 func (s *server) handle(kind byte, d *decoder) bool {
 	switch kind {
+	case kindConfine:
+		c := Confinement{NoNewPrivileges: d.number() != 0, Sandbox: d.number() != 0, NoNetwork: d.number() != 0}
+		part, err := s.confine(c, d.text())
+		s.answer(&answer{Errno: errnoOf(err), Status: part})
 	case kindJob:
 		s.dir = d.text()
 		s.env = d.texts(nil)
@@ -438,6 +446,7 @@ func (s *server) watch() {
 	}
 	s.passLast(c)
 	s.command = nil
+	s.clearTemp()
 	if s.stuck {
 		left := s.descendants()
 		c.answer.Stuck = uint32(max(1, len(left)))
@@ -510,6 +519,7 @@ func (s *server) retryClear() {
 		return
 	}
 	s.stuck = false
+	s.clearTemp()
 	if r := s.waiting; r != nil {
 		s.waiting = nil
 		s.start(r)

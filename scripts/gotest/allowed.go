@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // allowance allows skips.
@@ -28,6 +29,7 @@ func allowances() []allowance {
 		{regexp.MustCompile(`commit (\w+) is not in the history`), notInHistory, "a shallow clone, or no repository"},
 		{regexp.MustCompile(`no IPv6 here`), noIPv6, "the machine has none"},
 		{regexp.MustCompile(`no freezer of control groups`), noFreezer, "needs root, and control groups version 1: nothing else keeps a process from ending at SIGKILL"},
+		{regexp.MustCompile(`start in a sandbox \(Landlock`), noLandlock, "needs Landlock, of Linux 6.2 or newer"},
 		{regexp.MustCompile(`is not in the history of this checkout`), nil, "a shallow clone, or no git"},
 	}
 }
@@ -54,6 +56,13 @@ func notInHistory(commit string) bool {
 func noIPv6(string) bool {
 	_, err := os.Stat("/proc/net/if_inet6")
 	return err != nil
+}
+
+// noLandlock asks for the version of the interface.
+func noLandlock(string) bool {
+	const createRuleset, version, versionMin = 444, 1, 3
+	n, _, errno := syscall.Syscall(createRuleset, 0, 0, version)
+	return errno != 0 || n < versionMin
 }
 
 func noFreezer(string) bool {
