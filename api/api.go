@@ -26,6 +26,8 @@ type JobRequest struct {
 	Set          map[string]string `json:"set,omitempty" doc:"User settings, passed to the program"`
 	Env          map[string]string `json:"env,omitempty" doc:"Variables of the tasks' environment, beside PATH, HOME, USER, LANG, TZ and TMPDIR of the worker and B4_*"`
 	Secrets      map[string]string `json:"secrets,omitempty" doc:"Further variables of the tasks' environment, encrypted in the log; no answer has their values"`
+	Sandbox      bool              `json:"sandbox,omitempty" doc:"Commands can write only to their temporary folder (TMPDIR); their output is not affected"`
+	NoNetwork    bool              `json:"no_network,omitempty" doc:"Commands have no network"`
 	Dir          string            `json:"dir,omitempty" doc:"Working directory of commands; absolute"`
 	Retries      *int              `json:"retries,omitempty" doc:"Retries of a failed task" default:"3" minimum:"0" maximum:"100"`
 	Timeout      string            `json:"timeout,omitempty" doc:"Time limit of an attempt, such as 90s or 2h"`
@@ -101,6 +103,9 @@ type Job struct {
 	Priority int               `json:"priority"`
 	Retries  int               `json:"retries"`
 	Grace    string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL, if the job sets it"`
+
+	Sandbox   bool `json:"sandbox,omitempty" doc:"As in the request; a worker may confine all jobs"`
+	NoNetwork bool `json:"no_network,omitempty" doc:"As in the request; a worker may confine all jobs"`
 
 	RecordKind string `json:"record_kind,omitempty" doc:"What files are cut between, if not lines: the records of the request"`
 	Header     uint32 `json:"header,omitempty" doc:"First lines of each file (rows of csv) that go to each of its splits"`
@@ -219,6 +224,8 @@ type Worker struct {
 	Memory   uint64            `json:"memory,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Seen     time.Time         `json:"seen" doc:"Last heartbeat"`
+
+	Confinement []string `json:"confinement,omitempty" doc:"What it enforces for the commands of all jobs" example:"no new privileges"`
 }
 
 // WorkerList is all workers, by number.

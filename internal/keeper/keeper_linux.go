@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -309,12 +310,17 @@ func (k *Keeper) Stop(grace time.Duration) {
 	_ = k.write(e.buf, nil)            // if the keeper was killed, Wait says so
 }
 
-// Close ends the keeper, and what it runs.
+// Close ends the keeper, and what it runs. It removes the folder for temporary files, and its parent if that is empty.
 func (k *Keeper) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.pid != 0 {
-		k.ended()
+	if k.pid == 0 {
+		return nil
+	}
+	k.ended()
+	if k.Temp != "" {
+		_ = os.Remove(k.Temp) // in a sandbox, the keeper could not
+		_ = os.Remove(filepath.Dir(k.Temp))
 	}
 	return nil
 }

@@ -17,7 +17,10 @@ import (
 )
 
 // Some tests need a process that dies, or of another user: this one, started again with the script that it runs.
-const parentEnv = "B4_KEEPER_TEST_SCRIPT"
+const (
+	parentEnv = "B4_KEEPER_TEST_SCRIPT"
+	tempEnv   = "B4_KEEPER_TEST_TEMP" // its Keeper.Temp
+)
 
 // memoryMax is the limit of scripts that use too much.
 const memoryMax = 64 << 20
@@ -27,7 +30,7 @@ const hog = `timeout 1000 setsid sh -c 'x=$(head -c 200000000 /dev/zero | tr "\0
 
 func TestMain(m *testing.M) {
 	if script := os.Getenv(parentEnv); script != "" {
-		var k Keeper
+		k := Keeper{Temp: os.Getenv(tempEnv)}
 		err := k.Start(&Command{
 			Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ(), Memory: memoryMax,
 			Output: func(_ Stream, pipe *os.File) { go io.Copy(io.Discard, pipe) }, //nolint:errcheck // until the process ends
@@ -289,7 +292,8 @@ func TestNothingIsLeft(t *testing.T) {
 			f := newFixture(t)
 			parent := exec.CommandContext(t.Context(), "/proc/self/exe")
 			parent.Dir = f.dir
-			parent.Env = append(os.Environ(), f.token, parentEnv+"="+leave+wait+"sleep 1000")
+			temp := f.path("b4/temp")
+			parent.Env = append(os.Environ(), f.token, tempEnv+"="+temp, parentEnv+"=echo x >b4/temp/file; "+leave+wait+"sleep 1000")
 			if err := parent.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -297,12 +301,13 @@ func TestNothingIsLeft(t *testing.T) {
 			_ = parent.Process.Kill() // it runs
 			_ = parent.Wait()         // with the signal's status
 			for range 1000 {
-				if f.alive() == 0 {
+				if _, err := os.Stat(filepath.Dir(temp)); errors.Is(err, os.ErrNotExist) && f.alive() == 0 {
 					return
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
 			f.wantNone()
+			t.Errorf("%s is left", temp)
 		})
 	}
 }

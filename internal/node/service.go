@@ -135,7 +135,7 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		Overwrite: req.Overwrite, KeepPartial: req.KeepPartial, FirstSuccess: req.FirstSuccess, Collect: p.Collects, Stages: p.Stages,
 		Settings: req.Set, Dir: req.Dir, Retries: p.Retries, Priority: p.Priority, SlotsPerTask: p.SlotsPerTask,
 		TimeoutMS: uint64(p.Timeout.Milliseconds()), GraceMS: uint64(p.Grace.Milliseconds()), Memory: p.Memory, Labels: req.Labels,
-		Records: p.Records, Header: p.Header, Env: req.Env,
+		Records: p.Records, Header: p.Header, Env: req.Env, Sandbox: req.Sandbox, NoNetwork: req.NoNetwork,
 	}
 	for _, a := range req.Program.Command {
 		s.Argv = append(s.Argv, []byte(a))

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -27,11 +28,15 @@ type command struct {
 	dir      string   // empty: the worker's
 	env      []string // jobEnv
 	envMore  []string // of the attempt
+	ownTemp  bool     // env has TMPDIR
+	confined keeper.Confinement
 	host     string
 }
 
 func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure) {
-	c := &command{dir: j.GetDir(), host: l.Host}
+	c := &command{dir: j.GetDir(), host: l.Host, confined: l.Confinement}
+	c.confined.Sandbox = c.confined.Sandbox || j.GetSandbox()
+	c.confined.NoNetwork = c.confined.NoNetwork || j.GetNoNetwork()
 	for _, arg := range program.GetArgv() {
 		c.argv = append(c.argv, string(arg))
 		c.replaces = c.replaces || strings.Contains(string(arg), placeholder)
@@ -45,6 +50,7 @@ func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure)
 		}
 	}
 	c.env = l.jobEnv(os.Environ(), j)
+	_, c.ownTemp = variable(c.env, "TMPDIR")
 	if !strings.Contains(c.argv[0], placeholder) {
 		var f *Failure
 		if c.path, f = c.lookUp(c.argv[0]); f != nil {
@@ -59,7 +65,8 @@ func (c *command) lookUp(name string) (string, *Failure) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
-	for _, dir := range filepath.SplitList(c.searched()) {
+	searched, _ := variable(c.env, "PATH")
+	for _, dir := range filepath.SplitList(searched) {
 		if path, err := exec.LookPath(c.resolve(cmp.Or(dir, ".")) + "/" + name); err == nil {
 			return path, nil
 		}
@@ -67,14 +74,14 @@ func (c *command) lookUp(name string) (string, *Failure) {
 	return "", Failed(wire.FailureKind_BAD_PROGRAM, "command %q not found in PATH on %s; install it there, or give its path", name, c.host)
 }
 
-// searched returns the PATH of the command.
-func (c *command) searched() string {
-	for _, entry := range c.env {
-		if path, ok := strings.CutPrefix(entry, "PATH="); ok {
-			return path
+// variable returns the value of a variable.
+func variable(env []string, name string) (value string, ok bool) {
+	for _, entry := range env {
+		if key, value, _ := strings.Cut(entry, "="); key == name {
+			return value, true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // arguments replaces the placeholders by the item, or appends the item if there are none and appended is true.
@@ -93,7 +100,7 @@ func (c *command) arguments(item string, appended bool) []string {
 }
 
 // inherited are the variables that commands get from the worker. The others, such as its credentials, are not for jobs.
-var inherited = []string{"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"} //nolint:gochecknoglobals // a constant
+var inherited = []string{"PATH", "HOME", "USER", "LANG", "TZ"} //nolint:gochecknoglobals // a constant
 
 // jobEnv returns the environment shared by all attempts of a job; own is that of this process.
 func (l *Loader) jobEnv(own []string, j *wire.Job) []string {
@@ -110,7 +117,7 @@ func (l *Loader) jobEnv(own []string, j *wire.Job) []string {
 		if _, replaced := given[name]; replaced || !l.EnvAll && !slices.Contains(inherited, name) {
 			continue
 		}
-		if !strings.HasPrefix(entry, "B4_") { // this worker may be a command of a job itself
+		if name != "TMPDIR" && !strings.HasPrefix(name, "B4_") { // each slot has its own; this worker may be a command of a job itself
 			env = append(env, entry)
 		}
 	}
@@ -159,6 +166,9 @@ func (c *command) attemptEnv(t *Task, item string) []string {
 		"B4_INPUT="+item,
 		"B4_OFFSET="+offset,
 		"B4_LENGTH="+length)
+	if !c.ownTemp {
+		c.envMore = append(c.envMore, "TMPDIR="+t.Keeper.Temp)
+	}
 	return c.envMore
 }
 

@@ -105,6 +105,8 @@ type Loader struct {
 	Worker func() uint64    // the worker's number, unknown before registration
 	// EnvAll gives commands all variables of this process, and not just those in inherited.
 	EnvAll bool
+	// Confinement is the least of all commands.
+	Confinement keeper.Confinement
 }
 
 // Load prepares the program of a job for a slot.

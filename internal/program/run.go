@@ -97,8 +97,11 @@ func (r *run) start(ctx context.Context) *Failure {
 	}
 	err := t.Keeper.Start(&keeper.Command{
 		Path: r.path, Argv: r.argv, Dir: c.dir, Env: c.env, EnvMore: c.attemptEnv(t, r.item),
-		Stdin: stdin, Output: t.Files.Output, Memory: t.Job.GetMemory(),
+		Stdin: stdin, Output: t.Files.Output, Memory: t.Job.GetMemory(), Confinement: c.confined,
 	})
+	if _, ok := errors.AsType[*keeper.ConfinementError](err); ok {
+		return Failed(wire.FailureKind_BAD_PROGRAM, "%s: %v", c.host, err)
+	}
 	switch {
 	case errors.Is(err, syscall.E2BIG), errors.Is(err, syscall.EMFILE):
 		return c.startFailure(r.path, r.argv, r.item, err)

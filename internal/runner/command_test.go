@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -132,6 +133,47 @@ func TestCommandEnvironment(t *testing.T) {
 	}
 	f.want(f.run(t.Context(), fileSplit(path, 0, 4)), want("0", "4"))
 	f.want(f.run(t.Context(), wholeFile(path)), want("", ""))
+}
+
+// TestCommandTemp: each attempt has a folder for temporary files, which is removed with what is in it.
+func TestCommandTemp(t *testing.T) {
+	f := shell(t, &wire.Job{}, `cd "$TMPDIR" && ls -A && touch file && echo "$TMPDIR"`)
+	temp := f.slot.keeper.Temp
+	for range 2 {
+		f.want(f.run(t.Context(), itemSplit("x")), temp+"\n")
+	}
+	if entries, err := os.ReadDir(temp); err != nil || len(entries) > 0 {
+		t.Errorf("after an attempt the folder holds %v, %v", entries, err)
+	}
+	closeSlot(t, f.slot)
+	if _, err := os.Stat(filepath.Dir(temp)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after the last slot, its parent: %v", err)
+	}
+	f = shell(t, &wire.Job{Env: map[string]string{"TMPDIR": "/of/the/job"}}, `echo "$TMPDIR"`)
+	f.want(f.run(t.Context(), itemSplit("x")), "/of/the/job\n")
+}
+
+// TestCommandConfinement: a job can be confined in a slot that also runs others.
+func TestCommandConfinement(t *testing.T) {
+	if err := keeper.Check(keeper.Confinement{Sandbox: true, NoNetwork: true}, filepath.Join(t.TempDir(), "b4", "temp")); err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	f := shell(t, &wire.Job{}, "")
+	for _, test := range []struct {
+		job  *wire.Job
+		want string
+	}{
+		{&wire.Job{Sandbox: true}, "refused\nNoNewPrivs:\t1\n"},
+		{&wire.Job{}, "written\nNoNewPrivs:\t0\n"},
+		{&wire.Job{Sandbox: true, NoNetwork: true}, "refused\nNoNewPrivs:\t1\n"},
+		{&wire.Job{NoNetwork: true}, "written\nNoNewPrivs:\t1\n"},
+	} {
+		f.job = test.job
+		f.job.Id, f.job.Uid, f.job.Output, f.job.Dir = 12, "uid", f.output, dir
+		f.job.Program = commandProgram("sh", "-c", `(echo x >file) 2>/dev/null && echo written || echo refused; grep NoNewPrivs: /proc/self/status`)
+		f.want(f.run(t.Context(), itemSplit("x")), test.want)
+	}
 }
 
 func TestCommandFailures(t *testing.T) {

@@ -1,12 +1,16 @@
 package runner
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"iter"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
@@ -30,8 +34,13 @@ type Config struct {
 	LogBytesMax int64
 	// Nice is added to the nice value of commands.
 	Nice int
-	// EnvAll gives commands the environment of this process, and not just PATH, HOME, USER, LANG, TZ and TMPDIR of it.
+	// EnvAll gives commands the environment of this process, and not just PATH, HOME, USER, LANG and TZ of it.
 	EnvAll bool
+	// Confinement is the least of all commands.
+	Confinement keeper.Confinement
+	// Temp is a folder for temporary files of commands, which need not exist. It is removed when the last slot is closed. Defaults to a
+	// new one.
+	Temp string
 	// Worker returns the worker's number, which is unknown before registration. Defaults to 0.
 	Worker func() uint64
 	// Logger defaults to discarding.
@@ -47,6 +56,8 @@ type Runner struct {
 	nice        int
 	logger      *slog.Logger
 	host        string
+	temp        string
+	slots       atomic.Uint64 // created so far
 }
 
 // New returns a runner.
@@ -57,6 +68,7 @@ func New(cfg Config) *Runner {
 		logBytesMax: cfg.LogBytesMax,
 		nice:        cfg.Nice,
 		logger:      cfg.Logger,
+		temp:        cmp.Or(cfg.Temp, NewTemp()),
 	}
 	if r.logBytesMax <= 0 {
 		r.logBytesMax = logBytesMaxDefault
@@ -68,12 +80,18 @@ func New(cfg Config) *Runner {
 	if r.host, err = os.Hostname(); err != nil {
 		r.host = "this worker"
 	}
-	r.loader = program.Loader{Jobs: cfg.Jobs, Host: r.host, Worker: cfg.Worker, EnvAll: cfg.EnvAll}
+	r.loader = program.Loader{Jobs: cfg.Jobs, Host: r.host, Worker: cfg.Worker, EnvAll: cfg.EnvAll, Confinement: cfg.Confinement}
 	if r.loader.Worker == nil {
 		r.loader.Worker = func() uint64 { return 0 }
 	}
 	return r
 }
+
+// TempPrefix begins the names of NewTemp.
+const TempPrefix = "bridgefour-"
+
+// NewTemp returns a name for Config.Temp.
+func NewTemp() string { return filepath.Join(os.TempDir(), TempPrefix+rand.Text()) }
 
 // An Attempt is one execution of a task.
 type Attempt struct {
@@ -146,6 +164,7 @@ func (r *Runner) NewSlot() *Slot {
 	s.input.host, s.input.stores = r.host, r.stores
 	s.log.sizeMax = r.logBytesMax
 	s.keeper.Nice = r.nice
+	s.keeper.Temp = filepath.Join(r.temp, strconv.FormatUint(r.slots.Add(1), 10))
 	s.files.slot, s.files.stdout.file, s.files.stderr.log = s, &s.output, &s.log
 	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper}
 	return s

@@ -90,7 +90,7 @@ func publicJob(j *state.Job, volatile Volatile) *api.Job {
 	v := &api.Job{
 		ID: uint64(j.ID), Name: spec.Name, User: spec.User, Program: apiProgram(spec), Error: j.Error, Inputs: spec.InputNames,
 		Set: spec.Settings, Priority: int(spec.Priority), Retries: int(spec.Retries), Spool: spec.Spool, Output: spec.Output,
-		Env: slices.Sorted(maps.Keys(spec.Env)), Secrets: spec.SecretNames(), RecordKind: spec.Records, Header: spec.Header,
+		Env: slices.Sorted(maps.Keys(spec.Env)), Secrets: spec.SecretNames(), Sandbox: spec.Sandbox, NoNetwork: spec.NoNetwork, RecordKind: spec.Records, Header: spec.Header,
 		InputBytes: spec.Input.Bytes, ReadBytes: j.ReadBytes, OutputBytes: j.OutputBytes, Records: j.Records,
 		Created: time.UnixMilli(j.Created).UTC(), Started: stamp(j.Started), Ended: stamp(j.Ended),
 		Stages: make([]api.Stage, len(j.Stages)),
@@ -172,7 +172,7 @@ func (p *Publisher) clusterView(now time.Time, m *state.Machine, volatile Volati
 		info := m.Worker(id)
 		w := api.Worker{
 			ID: uint64(id), Identity: info.Identity, Status: info.Status.String(), Host: info.Host, Address: info.Address,
-			Version: info.Version, Slots: info.Slots, Memory: info.Memory, Labels: info.Labels,
+			Version: info.Version, Slots: info.Slots, Memory: info.Memory, Labels: info.Labels, Confinement: info.Confinement,
 		}
 		if s, ok := volatile.WorkerState(id); ok {
 			w.Busy, w.Queued, w.Seen, w.Aside = s.Busy, s.Queued, s.Heard, s.Quarantined

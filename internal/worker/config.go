@@ -13,6 +13,7 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -47,8 +48,10 @@ type Config struct {
 	Jobs []bridgefour.Job
 	// Nice is added to the nice value of commands, so that the worker and a leader beside it are not slowed down by them.
 	Nice int
-	// EnvAll gives commands the environment of this process, and not just PATH, HOME, USER, LANG, TZ and TMPDIR of it.
+	// EnvAll gives commands the environment of this process, and not just PATH, HOME, USER, LANG and TZ of it.
 	EnvAll bool
+	// Confinement is the least of all commands.
+	Confinement keeper.Confinement
 	// DrainGrace is the time that a drain gives running attempts before it stops them. Defaults to 30 s.
 	DrainGrace time.Duration
 	// Stores hold the jobs' inputs and outputs.
@@ -81,6 +84,23 @@ func (c Config) withDefaults() (Config, error) {
 		c.Dial = transport.Dial
 	}
 	return c, nil
+}
+
+// confinement is what is enforced for all attempts, for users.
+func (c Config) confinement() (list []string) {
+	for _, part := range []struct {
+		on   bool
+		name string
+	}{
+		{c.Confinement.NoNewPrivileges, "no new privileges"},
+		{c.Confinement.Sandbox, "sandbox"},
+		{c.Confinement.NoNetwork, "no network"},
+	} {
+		if part.on {
+			list = append(list, part.name)
+		}
+	}
+	return list
 }
 
 func (c Config) host() string {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/bridgefour/bridgefour/internal/datadir"
+	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
@@ -24,12 +25,13 @@ const (
 	identityFile = "identity"
 	logsDir      = "logs"
 	scratchDir   = "scratch" // of versions before 0.4
+	tempFile     = "temp"    // the name of the folder of temporary files
 )
 
 // inDataDir reports whether a name in the data directory is one that a worker gives.
 func inDataDir(name string) bool {
 	name, _, _ = strings.Cut(name, datadir.Temporary)
-	return slices.Contains([]string{lockFile, identityFile, membershipName, logsDir, scratchDir}, name)
+	return slices.Contains([]string{lockFile, identityFile, membershipName, logsDir, scratchDir, tempFile}, name)
 }
 
 // dataDir is a worker's directory, locked until it is closed.
@@ -37,6 +39,7 @@ type dataDir struct {
 	lock     *os.File
 	identity string
 	member   core.Membership
+	temp     string // folder for temporary files
 }
 
 func openDataDir(dir string) (*dataDir, error) {
@@ -62,7 +65,24 @@ func openDataDir(dir string) (*dataDir, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return &dataDir{lock, identity, member}, nil
+	temp, err := openTemp(dir)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &dataDir{lock, identity, member, temp}, nil
+}
+
+// openTemp removes the temporary files of a process that was killed with its keepers, which else do that, and returns the name of a folder
+// for new ones.
+func openTemp(dir string) (string, error) {
+	path, temp := filepath.Join(dir, tempFile), runner.NewTemp()
+	if old, err := os.ReadFile(path); err == nil && strings.HasPrefix(filepath.Base(string(old)), runner.TempPrefix) {
+		_ = os.RemoveAll(string(old)) // what is left is of another user
+	}
+	if err := os.WriteFile(path, []byte(temp), 0o600); err != nil {
+		return "", fmt.Errorf("worker data directory: %w", err)
+	}
+	return temp, nil
 }
 
 // removeTemporaries removes files that datadir.WriteFile left when the process was killed in it.

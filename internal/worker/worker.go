@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 	"github.com/bridgefour/bridgefour/internal/worker/tasklog"
@@ -61,6 +62,11 @@ func New(cfg Config) (*Worker, error) {
 		return nil, errors.Join(fmt.Errorf("data directory %s belongs to a worker of cluster %s, not of cluster %s; "+
 			"name another directory with --data-dir, or omit --cluster-id", cfg.DataDir, id, cfg.ClusterID), dir.close())
 	}
+	if c := cfg.Confinement; c.Sandbox || c.NoNetwork {
+		if err := keeper.Check(c, filepath.Join(dir.temp, "check")); err != nil {
+			return nil, errors.Join(fmt.Errorf("commands cannot be confined on this machine: %w", err), dir.close())
+		}
+	}
 	log, err := tasklog.Open(tasklog.Config{Dir: filepath.Join(cfg.DataDir, logsDir), Logger: cfg.Logger})
 	if err != nil {
 		return nil, errors.Join(err, dir.close())
@@ -73,7 +79,8 @@ func New(cfg Config) (*Worker, error) {
 	w.status.Store(&State{ClusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
-		Jobs: cfg.Jobs, Stores: cfg.Stores, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, EnvAll: cfg.EnvAll, Logger: cfg.Logger,
+		Jobs: cfg.Jobs, Stores: cfg.Stores, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, EnvAll: cfg.EnvAll,
+		Confinement: cfg.Confinement, Temp: dir.temp, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
 	st, tails := &stages{leader: w.leader, stores: cfg.Stores}, newTailLimit()

@@ -272,13 +272,19 @@ func TestWorkerDataDir(t *testing.T) {
 		!strings.Contains(err.Error(), cfg.DataDir) {
 		t.Errorf("New() of a second worker = %v, want it refused", err)
 	}
-	identity := w.dir.identity
+	identity, temp := w.dir.identity, w.dir.temp
+	if err := os.MkdirAll(filepath.Join(temp, "1"), 0o700); err != nil { // of a slot whose keeper was killed too
+		t.Fatal(err)
+	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 	w, err = New(cfg)
 	if err != nil {
 		t.Fatalf("New() after Close: %v", err)
+	}
+	if _, err := os.Stat(temp); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the temporary files of before: %v, want them removed", err)
 	}
 	if w.dir.identity != identity {
 		t.Errorf("identity = %s after a restart, want %s", w.dir.identity, identity)
