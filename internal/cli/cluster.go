@@ -61,7 +61,7 @@ func (a *app) printWorkers(workers []api.Worker) error {
 		return nil
 	}
 	now := time.Now()
-	t := newTable(a.stdout, "WORKER", "STATUS", "SLOTS", "BUSY", "QUEUED", "MEMORY", "HOST", "ADDRESS", "LABELS", "VERSION", "SEEN")
+	t := newTable(a.stdout, "WORKER", "STATUS", "SLOTS", "BUSY", "QUEUED", "MEMORY", "HOST", "ADDRESS", "CONFINEMENT", "LABELS", "VERSION", "SEEN")
 	for _, w := range workers {
 		status := w.Status
 		if w.Aside {
@@ -76,7 +76,7 @@ func (a *app) printWorkers(workers []api.Worker) error {
 			labels = append(labels, k+"="+w.Labels[k])
 		}
 		t.row(strconv.FormatUint(w.ID, 10), status, strconv.Itoa(int(w.Slots)), strconv.Itoa(int(w.Busy)), strconv.Itoa(int(w.Queued)),
-			memory, orDash(w.Host), orDash(w.Address), orDash(strings.Join(labels, ",")), orDash(w.Version), ageText(w.Seen, now))
+			memory, orDash(w.Host), orDash(w.Address), orDash(strings.Join(w.Confinement, ", ")), orDash(strings.Join(labels, ",")), orDash(w.Version), ageText(w.Seen, now))
 	}
 	return t.flush()
 }

@@ -17,6 +17,7 @@ const devDir = "dev"
 func (a *app) devCommand() *cobra.Command {
 	cfg := embeddedConfig{}
 	var logLevel, addressFile string
+	var privileges bool
 	cmd := &cobra.Command{
 		Use: "dev", Short: "Run a leader and workers in one foreground process", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -34,6 +35,7 @@ func (a *app) devCommand() *cobra.Command {
 				return err
 			}
 			cfg.socket = filepath.Join(cfg.dataDir, node.SocketName)
+			cfg.confinement.NoNewPrivileges = noNewPrivileges(privileges)
 			cfg.version, cfg.reserved = a.versionText(), plan.Reserved{What: "the data directory of dev", Dir: cfg.dataDir}
 			warnOpen(cfg.logger, cfg.listen)
 			ctx := cmd.Context()
@@ -56,6 +58,7 @@ func (a *app) devCommand() *cobra.Command {
 	cmd.Flags().StringVar(&cfg.listen, "listen", listenDefault, "`address` for clients and workers; port 0: any free one")
 	cmd.Flags().IntVar(&cfg.workers, "workers", 2, "how many workers")
 	cmd.Flags().IntVar(&cfg.slots, "slots", 0, "slots of each worker (default: the CPUs, shared evenly)")
+	addAllowPrivileges(cmd, &privileges)
 	addNice(cmd, &cfg.nice, niceServer)
 	addAcceptHost(cmd, &cfg.hosts)
 	addAddressFile(cmd, &addressFile)

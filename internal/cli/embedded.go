@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/transport"
@@ -34,7 +35,9 @@ type embeddedConfig struct {
 	nice     int  // of the tasks' commands
 	envAll   bool // the tasks' commands get the environment of this process
 	version  string
-	logger   *slog.Logger
+	// confinement is the least of the tasks' commands.
+	confinement keeper.Confinement
+	logger      *slog.Logger
 	// drainGrace is how long attempts may run on when the cluster ends. Defaults to the worker's default.
 	drainGrace time.Duration
 	// hold delays the workers until it is closed; nil: they start at once.
@@ -69,7 +72,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	for i := range cfg.workers {
 		s, err := openSpren(ctx, worker.Config{
 			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{n.Advertised()}, Dial: memory.Dial,
-			Slots: slots, Nice: cfg.nice, EnvAll: cfg.envAll, Version: cfg.version, Jobs: jobs.All(), DrainGrace: cfg.drainGrace, Logger: cfg.logger,
+			Slots: slots, Nice: cfg.nice, EnvAll: cfg.envAll, Confinement: cfg.confinement, Version: cfg.version, Jobs: jobs.All(), DrainGrace: cfg.drainGrace, Logger: cfg.logger,
 		}, "", "")
 		if err != nil {
 			return nil, errors.Join(err, e.close())

@@ -49,6 +49,8 @@ type jobFlags struct {
 	env          []string
 	envAll       bool
 	secrets      []string
+	sandbox      bool
+	noNetwork    bool
 	retries      int
 	timeout      time.Duration
 	grace        time.Duration
@@ -76,6 +78,8 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.envAll, "env-all", false, "the tasks get all variables that are set here (run without --cluster: the default)")
 	fs.StringArrayVar(&f.secrets, "secret", nil, "variable `NAME[=@FILE]` as --env, but encrypted in the log, and shown to nobody: its value is the "+
 		"content of FILE without a newline at its end, or that of the variable here; repeatable")
+	fs.BoolVar(&f.sandbox, "sandbox", false, "the tasks' commands can write only to their temporary folder, $TMPDIR (Linux 6.2 or newer)")
+	fs.BoolVar(&f.noNetwork, "no-network", false, "the tasks' commands have no network, and no sockets at all (Linux)")
 	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
 	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
 	fs.DurationVar(&f.grace, "grace", 2*time.Second, "`time` between SIGTERM and SIGKILL when an attempt is stopped")
@@ -105,7 +109,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	}
 	r := &api.JobRequest{
 		Name: f.name, Program: program,
-		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess,
+		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: f.sandbox, NoNetwork: f.noNetwork,
 	}
 	if r.Dir, err = os.Getwd(); err != nil {
 		return nil, fmt.Errorf("working directory: %w", err)
@@ -138,13 +142,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if r.Memory, err = sizeFlag(cmd, "memory", f.memory); err != nil {
 		return nil, err
 	}
-	if r.Set, err = pairs(cmd, "set", f.set); err != nil {
-		return nil, err
-	}
-	if r.Env, err = a.variables(cmd, f.env); err != nil {
-		return nil, err
-	}
-	if r.Secrets, err = a.secrets(cmd, f.secrets); err != nil {
+	if err := a.requestVariables(cmd, f, r); err != nil {
 		return nil, err
 	}
 	if r.Labels, err = pairs(cmd, "label", f.labels); err != nil {
@@ -278,6 +276,18 @@ func (a *app) submit(ctx context.Context, c *client.Client, r *api.JobRequest, k
 		return api.Job{}, err
 	}
 	return c.SubmitLines(ctx, r, a.lines, info.Size(), key)
+}
+
+// requestVariables sets what the tasks' programs get beside their input.
+func (a *app) requestVariables(cmd *cobra.Command, f *jobFlags, r *api.JobRequest) (err error) {
+	if r.Set, err = pairs(cmd, "set", f.set); err != nil {
+		return err
+	}
+	if r.Env, err = a.variables(cmd, f.env); err != nil {
+		return err
+	}
+	r.Secrets, err = a.secrets(cmd, f.secrets)
+	return err
 }
 
 // variables are the variables of --env.

@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/bridgefour/bridgefour/internal/cli"
+	"github.com/bridgefour/bridgefour/internal/keeper"
 )
 
 func TestMain(m *testing.M) {
@@ -42,6 +43,12 @@ func TestScripts(t *testing.T) {
 			e.Setenv("BOOK", filepath.Join(root, "testdata/book/opticks.txt"))
 			e.Setenv("README", filepath.Join(root, "README.md"))
 			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "sandbox" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return keeper.Check(keeper.Confinement{Sandbox: true, NoNetwork: true}, filepath.Join(t.TempDir(), "b4", "temp")) == nil, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"setfromfile": setFromFile,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,7 @@ type workerFlags struct {
 	leader      string
 	memory      string
 	labels      []string
+	privileges  bool
 	addressFile string
 	logLevel    string
 }
@@ -60,6 +62,9 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 	fs.IntVar(&f.Slots, "slots", 0, "attempts to run at a time (default: one per CPU)")
 	fs.StringVar(&f.memory, "memory", "", "memory `size` for attempts, such as 8GiB (default: not limited)")
 	fs.StringArrayVar(&f.labels, "label", nil, "label `key=value` that jobs can require; repeatable")
+	fs.BoolVar(&f.Confinement.Sandbox, "sandbox", false, "commands of all jobs can write only to their temporary folder, $TMPDIR (Linux 6.2 or newer)")
+	fs.BoolVar(&f.Confinement.NoNetwork, "no-network", false, "commands of all jobs have no network, and no sockets at all (Linux)")
+	addAllowPrivileges(cmd, &f.privileges)
 	addNice(cmd, &f.Nice, niceServer)
 	addAcceptHost(cmd, &f.hosts)
 	addAddressFile(cmd, &f.addressFile)
@@ -84,6 +89,7 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	if err := transport.CheckListen(f.listen); err != nil {
 		return usagef(cmd, "--listen: %v", err)
 	}
+	cfg.Confinement.NoNewPrivileges = noNewPrivileges(f.privileges)
 	cfg.Version, cfg.Jobs, cfg.Logger = a.versionText(), jobs.All(), logger
 	if cfg.Slots < 0 || cfg.Slots == 0 && a.typed["slots"] {
 		return usagef(cmd, "--slots is %d: want at least 1", cfg.Slots)
@@ -122,6 +128,13 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	logger.Info("worker ended")
 	return err
 }
+
+func addAllowPrivileges(cmd *cobra.Command, allow *bool) {
+	cmd.Flags().BoolVar(allow, "allow-privileges", false, "programs such as sudo and ping may give commands the privileges of other users")
+}
+
+// noNewPrivileges reports whether the commands of a server get no new privileges.
+func noNewPrivileges(allowed bool) bool { return !allowed && runtime.GOOS == "linux" }
 
 // workersOfMachine bounds the search for a free default directory.
 const workersOfMachine = 1000
