@@ -3,11 +3,182 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
+
+// Access is how a client reaches a cluster, and proves who it is.
+type Access struct {
+	Cluster   []string `json:"cluster"`             // URLs or addresses of leaders
+	Authority string   `json:"authority,omitempty"` // hash of the key of the cluster's certificate authority, whose certificates alone are accepted; empty: those of the system
+	Token     string   `json:"token,omitempty"`     // a secret
+}
+
+// AccessFile is the content of an access file: a context for each cluster.
+type AccessFile struct {
+	Current  string            `json:"current,omitempty"`
+	Contexts map[string]Access `json:"contexts"`
+}
+
+// AccessEnv is the environment variable with an access file: its path, or its text, or a join string.
+const AccessEnv = "BRIDGEFOUR_ACCESS"
+
+// accessBytesMax bounds an access file.
+const accessBytesMax = 1 << 20
+
+// contextDefault is the name of the context of a join string.
+const contextDefault = "default"
+
+// AccessPath is the access file of this user.
+func AccessPath() (string, error) {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "bridgefour", "access.yaml"), nil
+}
+
+// DefaultAccess returns the current context of the access file that AccessEnv names, or else of the user's. It is nil if there is none.
+func DefaultAccess() (*Access, error) {
+	f, err := DefaultAccessFile()
+	if err != nil || f.Current == "" {
+		return nil, err
+	}
+	a := f.Contexts[f.Current]
+	return &a, nil
+}
+
+// DefaultAccessFile reads the access file that AccessEnv names, or else the user's; one that does not exist is empty.
+func DefaultAccessFile() (AccessFile, error) {
+	if given := os.Getenv(AccessEnv); given != "" {
+		f, err := readAccess(given)
+		if err == nil && f.Current == "" {
+			err = errors.New("the access file has no current context")
+		}
+		if err != nil {
+			return f, fmt.Errorf("%s: %w", AccessEnv, err)
+		}
+		return f, nil
+	}
+	path, err := AccessPath()
+	if err != nil {
+		return AccessFile{}, nil //nolint:nilerr // a process without a home has no access file
+	}
+	f, err := readAccess(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return AccessFile{}, nil
+	}
+	return f, err
+}
+
+// readAccess reads an access file, given by its path or as its text.
+func readAccess(pathOrText string) (AccessFile, error) {
+	if transport.IsJoin(pathOrText) || strings.ContainsAny(pathOrText, "\n{") {
+		return ParseAccess(pathOrText)
+	}
+	info, err := os.Stat(pathOrText)
+	if err != nil {
+		return AccessFile{}, err
+	}
+	if info.Size() > accessBytesMax {
+		return AccessFile{}, fmt.Errorf("%s has %d bytes, and an access file at most %d", pathOrText, info.Size(), accessBytesMax)
+	}
+	text, err := os.ReadFile(pathOrText)
+	if err != nil {
+		return AccessFile{}, err
+	}
+	f, err := ParseAccess(string(text))
+	if err != nil {
+		return f, fmt.Errorf("%s: %w", pathOrText, err)
+	}
+	return f, nil
+}
+
+// ParseAccess parses the text of an access file (YAML), or a join string, which makes a file of one context. Its errors do not contain
+// the text, which is a secret.
+func ParseAccess(text string) (AccessFile, error) {
+	if transport.IsJoin(strings.TrimSpace(text)) {
+		a, err := JoinAccess(text)
+		return AccessFile{Current: contextDefault, Contexts: map[string]Access{contextDefault: a}}, err
+	}
+	var f AccessFile
+	if err := yaml.UnmarshalStrict([]byte(text), &f); err != nil {
+		return AccessFile{}, errors.New("not an access file: want YAML with current and contexts, each with cluster, authority and token, as 'bridgefour login' writes it")
+	}
+	if _, ok := f.Contexts[f.Current]; f.Current != "" && !ok {
+		return AccessFile{}, fmt.Errorf("the current context is %q, and there is none of that name: it has %s", f.Current, strings.Join(slices.Sorted(maps.Keys(f.Contexts)), ", "))
+	}
+	for name, a := range f.Contexts {
+		if err := a.check(); err != nil {
+			return AccessFile{}, fmt.Errorf("context %q: %w", name, err)
+		}
+	}
+	return f, nil
+}
+
+// JoinAccess returns the access that a join string gives.
+func JoinAccess(text string) (Access, error) {
+	j, err := transport.ParseJoin(text)
+	if err != nil {
+		return Access{}, err
+	}
+	a := Access{Cluster: j.Addresses, Token: j.Token}
+	if j.Authority != nil {
+		hash, _ := j.Authority.MarshalText() // never fails
+		a.Authority = string(hash)
+	}
+	return a, nil
+}
+
+// pin returns the pin of the authority; nil: there is none.
+func (a *Access) pin() (*transport.Pin, error) {
+	if a == nil || a.Authority == "" {
+		return nil, nil //nolint:nilnil // no pin
+	}
+	p := new(transport.Pin)
+	return p, p.UnmarshalText([]byte(a.Authority))
+}
+
+// check returns an error if a cannot be used.
+func (a *Access) check() error {
+	if len(a.Cluster) == 0 {
+		return errors.New("cluster lists no leader")
+	}
+	if _, err := a.pin(); err != nil {
+		return err
+	}
+	if strings.ContainsFunc(a.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("the token is damaged")
+	}
+	return nil
+}
+
+// authorize adds the token to a request, unless others on the network could read it.
+func (c *Client) authorize(r *http.Request) {
+	if a := c.options.Access; a != nil && a.Token != "" && (r.URL.Scheme == "https" || isLocal(r.URL.Hostname())) {
+		r.Header.Set("Authorization", "Bearer "+a.Token)
+	}
+}
+
+// isLocal reports whether a host of a URL is this machine.
+func isLocal(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || transport.IsUnix(host) || err == nil && ip.IsLoopback()
+}
 
 // Paths of the API, for Raw.
 const (

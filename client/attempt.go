@@ -100,6 +100,7 @@ func (c *Client) exchange(ctx context.Context, base, target string, q *request) 
 		r.Body, r.ContentLength = io.NopCloser(q.body.open()), q.body.size
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(q.body.open()), nil }
 	}
+	c.authorize(r)
 	if q.kind != "" {
 		r.Header.Set("Content-Type", q.kind)
 	}

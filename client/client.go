@@ -40,6 +40,9 @@ type Options struct {
 	// OnReconnect, if set, is called when a call finds no leader, and when it has found one again, once each, by the goroutine
 	// of the call. Defaults to none.
 	OnReconnect func(Reconnect)
+	// Access, if set, is how to reach the cluster, and who the client is there. Defaults to none: requests are from the user of the process
+	// if the cluster runs on this machine.
+	Access *Access
 	// HTTP, if set, is used instead of a default HTTP client. It must have no Timeout; its CheckRedirect is ignored.
 	HTTP *http.Client
 }
@@ -56,16 +59,28 @@ type Client struct {
 	options Options
 	http    *http.Client
 	servers *servers
+	scheme  string // of leaders of which only the address is known
 
 	silenceMax   time.Duration // of a server before it is probed
 	probeTimeout time.Duration
 }
 
-// New returns a client of the leaders at urls: http://host:port, host:port, or unix:PATH of a leader on this machine.
+// New returns a client of the leaders at urls: http://host:port, host:port, or unix:PATH of a leader on this machine. Without any, they are
+// those of Options.Access.
 func New(urls []string, o Options) (*Client, error) {
-	c := &Client{options: o, servers: &servers{}, silenceMax: silenceMax, probeTimeout: probeTimeout}
+	pin, err := o.Access.pin()
+	if err != nil {
+		return nil, fmt.Errorf("access: %w", err)
+	}
+	c := &Client{options: o, servers: &servers{}, scheme: transport.Scheme, silenceMax: silenceMax, probeTimeout: probeTimeout}
+	if pin != nil {
+		c.scheme = "https"
+	}
+	if len(urls) == 0 && o.Access != nil {
+		urls = o.Access.Cluster
+	}
 	for _, s := range urls {
-		base, err := baseURL(s)
+		base, err := c.baseURL(s)
 		if err != nil {
 			return nil, err
 		}
@@ -85,6 +100,9 @@ func New(urls []string, o Options) (*Client, error) {
 		c.http = &own
 	} else {
 		t := transport.NewHTTP()
+		if pin != nil {
+			t = transport.NewHTTPS(transport.ClientTLS("leader", func() []transport.Pin { return []transport.Pin{*pin} }, nil))
+		}
 		t.Proxy = func(r *http.Request) (*url.URL, error) {
 			if transport.IsUnix(r.URL.Host) {
 				return nil, nil //nolint:nilnil // no proxy
@@ -98,17 +116,18 @@ func New(urls []string, o Options) (*Client, error) {
 	return c, nil
 }
 
-func baseURL(s string) (string, error) {
+func (c *Client) baseURL(s string) (string, error) {
 	full := s
 	if !strings.Contains(s, "://") {
-		address := s
 		if _, ok := transport.UnixPath(s); ok {
-			var err error
-			if address, err = transport.ParseDial(s); err != nil {
+			address, err := transport.ParseDial(s)
+			if err != nil {
 				return "", err
 			}
+			full = transport.URL(address)
+		} else {
+			full = c.scheme + "://" + s
 		}
-		full = transport.URL(address)
 	}
 	u, err := url.Parse(full)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {

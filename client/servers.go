@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // servers is the leaders that a client knows, and the position of the last answer.
@@ -105,7 +104,7 @@ func (c *Client) listServersOnce(ctx context.Context) {
 func (c *Client) listServers(ctx context.Context) {
 	urls, first := c.servers.urls()
 	base := urls[first]
-	if u, err := url.Parse(base); err != nil || u.Scheme != transport.Scheme || u.Path != "" {
+	if u, err := url.Parse(base); err != nil || u.Scheme != c.scheme || u.Path != "" {
 		return // a proxy in front of the leaders has a purpose, such as encryption
 	}
 	status, body, err := c.probe(ctx, base+LeadersPath)
@@ -115,7 +114,7 @@ func (c *Client) listServers(ctx context.Context) {
 	}
 	urls = nil
 	for _, node := range list.Leaders {
-		if base, err := baseURL(node.Address); err == nil && !strings.Contains(node.Address, "/") {
+		if base, err := c.baseURL(node.Address); err == nil && !strings.Contains(node.Address, "/") {
 			urls = append(urls, base)
 		}
 	}
@@ -130,6 +129,7 @@ func (c *Client) probe(ctx context.Context, url string) (status int, body []byte
 	if err != nil {
 		return 0, nil, err
 	}
+	c.authorize(r)
 	answer, err := c.http.Do(r)
 	if err != nil {
 		return 0, nil, err

@@ -34,7 +34,7 @@ func (r *readFlags) add(cmd *cobra.Command) {
 }
 
 func addCluster(cmd *cobra.Command, to *string) {
-	cmd.Flags().StringVar(to, "cluster", "", "`url` of the cluster, or unix:PATH; several, separated by commas, are tried in turn")
+	cmd.Flags().StringVar(to, "cluster", "", "`url` of the cluster, unix:PATH, or the name of a context; several URLs, separated by commas, are tried in turn")
 }
 
 // localCluster is the cluster of this machine: the dev or the leader whose socket is in its default data directory, or else the one at the
@@ -52,12 +52,17 @@ func (a *app) localCluster() string {
 	return clusterDefault
 }
 
-// connect makes a client of a cluster without sending anything. Without an address it is that of this machine.
+// connect makes a client of a cluster without sending anything. Without a name or an address it is that of the current context, or else
+// that of this machine.
 func (a *app) connect(cluster string, patience time.Duration) (*client.Client, error) {
-	if cluster == "" {
-		cluster = a.localCluster()
+	urls, access, err := clusterAccess(cluster)
+	if err != nil {
+		return nil, err
 	}
-	c, err := client.New(strings.Split(cluster, ","), client.Options{Patience: patience, OnReconnect: a.reportReconnect})
+	if len(urls) == 0 && access == nil {
+		urls = []string{a.localCluster()}
+	}
+	c, err := client.New(urls, client.Options{Access: access, Patience: patience, OnReconnect: a.reportReconnect})
 	if err != nil {
 		return nil, usagef(nil, "--cluster: %v", err)
 	}

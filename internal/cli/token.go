@@ -103,7 +103,7 @@ func expiryText(t *api.Token, now time.Time) string {
 	case t.Expired:
 		return "expired"
 	}
-	return "in " + durationText(max(0, t.Expires.Sub(now)))
+	return "in " + durationText(max(0, t.Expires.Sub(now).Round(time.Second)))
 }
 
 func (a *app) printTokens(list api.TokenList) error {

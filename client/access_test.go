@@ -1,0 +1,134 @@
+package client
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/transport"
+)
+
+func TestParseAccess(t *testing.T) {
+	pin := transport.Pin{1, 2, 3}
+	hash, _ := pin.MarshalText()
+	join := transport.Join{Addresses: []string{"10.0.0.7:6550", "b4:6550"}, Authority: &pin, Token: "id_secret"}.String()
+	want := Access{Cluster: []string{"10.0.0.7:6550", "b4:6550"}, Authority: string(hash), Token: "id_secret"}
+	file := "current: prod\ncontexts:\n  prod: {cluster: ['10.0.0.7:6550', 'b4:6550'], authority: " + string(hash) + ", token: id_secret}\n  other: {cluster: ['a:1']}\n"
+	path := filepath.Join(t.TempDir(), "access.yaml")
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, given := range map[string]string{"join string": join, "text": file, "path": path, "JSON": `{"current":"x","contexts":{"x":{"cluster":["10.0.0.7:6550","b4:6550"],"authority":"` + string(hash) + `","token":"id_secret"}}}`} {
+		t.Setenv(AccessEnv, given)
+		got, err := DefaultAccess()
+		if err != nil || got == nil || !reflect.DeepEqual(*got, want) {
+			t.Errorf("%s: %+v, %v, want %+v", name, got, err, want)
+		}
+	}
+	t.Setenv(AccessEnv, "")
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	if got, err := DefaultAccess(); got != nil || err != nil {
+		t.Errorf("DefaultAccess() without a file = %+v, %v, want none", got, err)
+	}
+	for text, says := range map[string]string{
+		"id_secret: x\n":                                        "want YAML",
+		"current: prod\ncontexts: {}\n":                         `"prod"`,
+		"contexts: {a: {token: id_secret}}\n":                   "no leader",
+		"contexts: {a: {cluster: [x], authority: y}}\n":         "authority is damaged",
+		"contexts: {a: {cluster: [x], token: \"id secret\"}}\n": "token is damaged",
+		join[:len(join)-30] + "/x/id_secret":                    "invalid join string",
+	} {
+		if _, err := ParseAccess(text); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "id_secret") {
+			t.Errorf("ParseAccess(%q) = %v, want an error that says %q, and no secret", text, err, says)
+		}
+	}
+}
+
+// TestToken: a token goes to a pinned or encrypted server, or one of this machine, and to no other.
+func TestToken(t *testing.T) {
+	for url, sent := range map[string]bool{
+		"https://b4.example:6550/": true, "http://127.0.0.1:1/": true, "http://[::1]:1/": true, "http://localhost:1/": true,
+		transport.URL(unixHostOf(t)): true, "http://b4.example:6550/": false, "http://10.0.0.7/": false, "http://localhost.example/": false,
+	} {
+		c := newClient(t, Options{Access: &Access{Cluster: []string{"x:1"}, Token: "id_secret"}})
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+		c.authorize(r)
+		if got := r.Header.Get("Authorization"); (got == "Bearer id_secret") != sent {
+			t.Errorf("%s gets %q, want the token: %v", url, got, sent)
+		}
+	}
+}
+
+func unixHostOf(t *testing.T) string {
+	t.Helper()
+	address, err := transport.ParseDial("unix:/run/leader.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+// secureListener accepts TLS as a leader's port does, below HTTP.
+type secureListener struct {
+	net.Listener
+	config *tls.Config
+}
+
+func (l secureListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{tls.Server(c, l.config)}, nil
+}
+
+func TestPinnedCluster(t *testing.T) {
+	authority, err := access.NewAuthority([32]byte{1}, "test", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := authority.Issue(access.Holder{Role: access.RoleLeader, Name: "d"}, key.Public(), time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := &tls.Certificate{Certificate: [][]byte{raw, authority.Certificate().Raw}, PrivateKey: key}
+	var token string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token = r.Header.Get("Authorization")
+		sendJSON(w, http.StatusOK, map[string]any{})
+	}))
+	server.Listener = secureListener{server.Listener, transport.ServerTLS(func() *tls.Certificate { return own }, nil)}
+	server.Start()
+	t.Cleanup(server.Close)
+
+	join := transport.Join{Addresses: []string{server.Listener.Addr().String()}, Authority: new(transport.Pin), Token: "id_secret"}
+	*join.Authority = transport.PinOf(authority.Certificate())
+	right, err := JoinAccess(join.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newClient(t, Options{Access: &right, Patience: -1}).Cluster(t.Context()); err != nil || token != "Bearer id_secret" {
+		t.Errorf("a request to the pinned cluster = %v, with %q, want the token", err, token)
+	}
+	token = ""
+	join.Authority[0]++
+	wrong, _ := JoinAccess(join.String())
+	if _, err := newClient(t, Options{Access: &wrong, Patience: -1}).Cluster(t.Context()); err == nil || !strings.Contains(err.Error(), "another cluster") || token != "" {
+		t.Errorf("a request to another cluster = %v, with %q, want an error and nothing sent", err, token)
+	}
+}
