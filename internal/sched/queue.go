@@ -1,7 +1,6 @@
 package sched
 
 import (
-	"container/heap"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -32,37 +31,13 @@ type queue struct {
 	order  []uint32            // longest first; nil: by number
 	skip   map[uint64]struct{} // adopted, or open again after a loss: the cursor skips them
 
-	// waiting is when each reopened task may be leased. Elements of ready and later that differ from it are void, so a task that is
-	// adopted, or reopened again, meanwhile is leased once.
-	waiting map[uint64]time.Time
-	ready   []reopened // their time has come
-	later   reopenedHeap
+	again reopenedTasks
 
 	mean    float64 // run time of an attempt, microseconds; 0: none has ended yet
 	load    int64   // cost of the leases
 	leases  int
 	held    bool // not leased: workers may still reconnect with its attempts
 	backOff int  // place in Scheduler.backOffs
-}
-
-// reopened is a task that is open again.
-type reopened struct {
-	task  uint64
-	at    time.Time      // not before
-	avoid state.WorkerID // where it has failed; 0: nowhere
-}
-
-type reopenedHeap []reopened
-
-func (h *reopenedHeap) Len() int           { return len(*h) }
-func (h *reopenedHeap) Less(i, j int) bool { return (*h)[i].at.Before((*h)[j].at) }
-func (h *reopenedHeap) Swap(i, j int)      { (*h)[i], (*h)[j] = (*h)[j], (*h)[i] }
-func (h *reopenedHeap) Push(x any)         { *h = append(*h, x.(reopened)) }
-func (h *reopenedHeap) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return last
 }
 
 func newQueue(job *state.Job, index uint32) *queue {
@@ -112,27 +87,17 @@ func (q *queue) at(cursor uint64) uint64 {
 	return uint64(q.order[cursor])
 }
 
-// wake moves tasks from later to ready whose time has come.
-func (q *queue) wake(now time.Time) {
-	for len(q.later) > 0 && !q.later[0].at.After(now) {
-		q.ready = append(q.ready, heap.Pop(&q.later).(reopened))
-	}
-}
-
 func (q *queue) place() *int { return &q.backOff }
 
 // before compares stages with a task in back-off.
-func (q *queue) before(other *queue) bool { return q.later[0].at.Before(other.later[0].at) }
+func (q *queue) before(other *queue) bool { return q.again.later[0].at.Before(other.again.later[0].at) }
 
 // open reports whether a task can be leased now, to some worker.
 func (q *queue) open() bool {
 	if q.held || q.stage.Closed {
 		return false
 	}
-	for len(q.ready) > 0 && !q.due(q.ready[0]) {
-		q.ready = q.ready[1:]
-	}
-	return len(q.ready) > 0 || q.advance()
+	return q.again.trim(q.stage) || q.advance()
 }
 
 // offers reports whether a task can be leased now to worker w.
@@ -140,38 +105,7 @@ func (q *queue) offers(now time.Time, w *Worker) bool {
 	if !q.open() {
 		return false
 	}
-	for _, r := range q.ready[:min(len(q.ready), readyScan)] {
-		if q.due(r) && !r.avoids(now, w) {
-			return true
-		}
-	}
-	return q.advance()
-}
-
-// due reports whether an element of ready is not void: see waiting.
-func (q *queue) due(r reopened) bool {
-	at, ok := q.waiting[r.task]
-	return ok && at.Equal(r.at) && q.stage.Status(r.task) == state.TaskOpen
-}
-
-// avoids reports whether the task should go to another worker than w.
-func (r reopened) avoids(now time.Time, w *Worker) bool {
-	return r.avoid == w.ID && !w.Alone && now.Sub(r.at) < avoidance
-}
-
-// avoidance is how long a task waits for another worker than the one that it failed on.
-const avoidance = time.Second
-
-// readyScan bounds how many ready tasks are examined for one worker.
-const readyScan = 64
-
-// reopen adds a task that is open again.
-func (q *queue) reopen(r reopened) {
-	if q.waiting == nil {
-		q.waiting = map[uint64]time.Time{}
-	}
-	q.waiting[r.task] = r.at
-	heap.Push(&q.later, r)
+	return q.again.offers(q.stage, now, w) || q.advance()
 }
 
 // adopt keeps a task from being leased.
@@ -180,27 +114,14 @@ func (q *queue) adopt(task uint64) {
 		q.skip = map[uint64]struct{}{}
 	}
 	q.skip[task] = struct{}{}
-	delete(q.waiting, task)
+	delete(q.again.waiting, task)
 }
 
 // appendTasks appends up to n tasks for worker w to tasks.
 func (q *queue) appendTasks(now time.Time, w *Worker, n int, tasks []uint64) []uint64 {
-	at, left := 0, 0 // of ready: examined, and left for another worker
-	for ; at < len(q.ready) && left < readyScan && n > 0; at++ {
-		switch r := q.ready[at]; {
-		case !q.due(r):
-		case r.avoids(now, w):
-			q.ready[left] = r
-			left++
-		default:
-			delete(q.waiting, r.task)
-			tasks = append(tasks, r.task)
-			n--
-		}
-	}
-	// The few that are left move up to the rest, not the rest down to them: it may be very long.
-	copy(q.ready[at-left:at], q.ready[:left])
-	q.ready = q.ready[at-left:]
+	had := len(tasks)
+	tasks = q.again.appendTasks(q.stage, now, w, n, tasks)
+	n -= len(tasks) - had
 	for ; n > 0 && q.advance(); n-- {
 		tasks = append(tasks, q.at(q.cursor))
 		q.cursor++

@@ -198,16 +198,16 @@ func (s *Scheduler) Reopen(key Key, task uint64, at time.Time, avoid state.Worke
 }
 
 func (s *Scheduler) reopen(q *queue, r reopened) {
-	q.reopen(r)
+	q.again.add(r)
 	s.backOffs.put(q)
 }
 
 // wake ends the back-offs that are due.
 func (s *Scheduler) wake(now time.Time) {
-	for len(s.backOffs) > 0 && !s.backOffs[0].later[0].at.After(now) {
+	for len(s.backOffs) > 0 && !s.backOffs[0].again.later[0].at.After(now) {
 		q := s.backOffs[0]
-		q.wake(now)
-		if q.of.offer(); len(q.later) > 0 {
+		q.again.wake(now)
+		if q.of.offer(); len(q.again.later) > 0 {
 			s.backOffs.put(q)
 		} else {
 			s.backOffs.remove(q)
@@ -464,13 +464,13 @@ func (s *Scheduler) Waiting(id state.JobID) (n int, first time.Time) {
 		return 0, first
 	}
 	for _, q := range j.stages {
-		if len(q.later) == 0 {
+		if len(q.again.later) == 0 {
 			continue
 		}
-		if n == 0 || q.later[0].at.Before(first) {
-			first = q.later[0].at
+		if n == 0 || q.again.later[0].at.Before(first) {
+			first = q.again.later[0].at
 		}
-		n += len(q.later)
+		n += len(q.again.later)
 	}
 	return n, first
 }
@@ -486,7 +486,7 @@ func (s *Scheduler) Wake() (at time.Time, ok bool) {
 	if len(s.backOffs) == 0 {
 		return at, false
 	}
-	return s.backOffs[0].later[0].at, true
+	return s.backOffs[0].again.later[0].at, true
 }
 
 // Fleet is a number that changes with the workers that accept leases.
