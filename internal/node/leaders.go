@@ -20,12 +20,22 @@ import (
 // pollEvery is how often the node checks what changes without an event.
 const pollEvery = 100 * time.Millisecond
 
+// polled is what the last poll has seen.
+type polled struct {
+	at       time.Time
+	leaderID uint64
+	level    uint32 // feature level
+	// behind are the leaders that hold up its rise, while this node leads; behindSince is zero once that is logged.
+	behind      []uint64
+	behindSince time.Time
+}
+
 // poll checks, every now and then, what changes without an event: the members, the leader, the feature level, the age of the volatile state.
 func (n *Node) poll(now time.Time) {
-	if now.Sub(n.loop.polled) < pollEvery {
+	if now.Sub(n.loop.polled.at) < pollEvery {
 		return
 	}
-	n.loop.polled = now
+	n.loop.polled.at = now
 	n.dropOldVolatile(now)
 	n.updateLevel(now)
 	members, leader := n.cfg.Log.Members(), n.cfg.Log.Status().LeaderID
@@ -35,8 +45,8 @@ func (n *Node) poll(now time.Time) {
 		n.loop.controller.SetMembers(Members(members))
 		n.ready.changed.Notify()
 	}
-	if leader != n.loop.leaderID {
-		n.loop.leaderID = leader
+	if leader != n.loop.polled.leaderID {
+		n.loop.polled.leaderID = leader
 		n.ready.changed.Notify()
 	}
 }
@@ -48,14 +58,14 @@ const behindMax = 10 * time.Second
 // that cannot read the level of the cluster.
 func (n *Node) updateLevel(now time.Time) {
 	m := n.loop.controller.Machine()
-	if level := m.Level(); level != n.loop.level {
-		n.loop.level = level
+	if level := m.Level(); level != n.loop.polled.level {
+		n.loop.polled.level = level
 		n.log.Info("feature level", "level", level, "needs", m.Needs())
 		if n.cfg.Peers != nil {
 			n.cfg.Peers.SetLevel(level, m.Needs())
 		}
 	}
-	if !n.loop.controller.Leading() || n.loop.level >= state.FeatureLevel {
+	if !n.loop.controller.Leading() || n.loop.polled.level >= state.FeatureLevel {
 		return
 	}
 	var behind []uint64
@@ -65,11 +75,11 @@ func (n *Node) updateLevel(now time.Time) {
 	switch {
 	case len(behind) == 0:
 		n.loop.controller.Handle(leader.RaiseLevel{Needs: n.cfg.Version})
-	case !slices.Equal(behind, n.loop.behind):
-		n.loop.behind, n.loop.behindSince = behind, now
-	case !n.loop.behindSince.IsZero() && now.Sub(n.loop.behindSince) > behindMax:
-		n.loop.behindSince = time.Time{} // logged once
-		n.log.Info("feature level not raised: these leaders have an older version, or are not connected", "level", n.loop.level,
+	case !slices.Equal(behind, n.loop.polled.behind):
+		n.loop.polled.behind, n.loop.polled.behindSince = behind, now
+	case !n.loop.polled.behindSince.IsZero() && now.Sub(n.loop.polled.behindSince) > behindMax:
+		n.loop.polled.behindSince = time.Time{} // logged once
+		n.log.Info("feature level not raised: these leaders have an older version, or are not connected", "level", n.loop.polled.level,
 			"next", state.FeatureLevel, "leaders", behind)
 	}
 }

@@ -110,17 +110,12 @@ type loop struct {
 	// delivered is a position up to which all events of the log were handled. The state's own may be lower: raft has entries
 	// of its own.
 	delivered uint64
-	polled    time.Time // see poll; the next two are as of then
-	leaderID  uint64
-	level     uint32 // feature level
-	// behind are the leaders that hold up its rise, while this node leads; behindSince is zero once that is logged.
-	behind      []uint64
-	behindSince time.Time
-	beginAt     uint64 // position at which a follower may serve its views
-	stalled     bool   // writes are refused because the log commits nothing
-	publisher   *view.Publisher
-	sent        sentVolatile
-	timer       *time.Timer
+	polled    polled
+	beginAt   uint64 // position at which a follower may serve its views
+	stalled   bool   // writes are refused because the log commits nothing
+	publisher *view.Publisher
+	sent      sentVolatile
+	timer     *time.Timer
 }
 
 // message is an input for the core.
