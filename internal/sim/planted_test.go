@@ -21,7 +21,7 @@ func TestPlanted(t *testing.T) {
 		{"adopt a lease of an older term", AdoptOld, absentWorkers, 3},
 		{"forget a completion at failover", ForgetDone, absentWorkers, 0},
 		{"use a slot again while a process lives", ReuseSlot, faulty(LeaveProcess, KillWorker, DrainWorker), 0},
-		{"propose an entry that cannot be sent", LargeEntry, faulty(LargeRequest), 0},
+		{"propose an entry that cannot be sent", LargeEntry, largeRequests, 0},
 		{"read a file that has changed", TrustInput, faulty(ChangeInput, KillLeader, KillWorker), 0},
 	}
 	for _, tt := range tests {
@@ -51,6 +51,13 @@ func absentWorkers(seed uint64) Config {
 	c := Draw(seed)
 	c.Kinds = []FaultKind{KillLeader, RestartLeader, PauseWorker, CutOffWorker, BreakSession}
 	c.Workers, c.Mean, c.Tasks, c.Pace = 5, 2*time.Second, 30, 500*time.Millisecond
+	return c
+}
+
+// largeRequests returns a small world: the bug keeps it from coming to an end, which is known after minutes.
+func largeRequests(seed uint64) Config {
+	c := faulty(LargeRequest)(seed)
+	c.Leaders, c.Workers = 3, 2
 	return c
 }
 
