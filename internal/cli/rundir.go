@@ -80,7 +80,7 @@ func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
 
 // acquire locks the run for this process.
 func (d *runDir) acquire() error {
-	f, err := datadir.Lock(d.file("lock"))
+	f, err := datadir.Lock(d.file("lock"), 0)
 	if errors.Is(err, datadir.ErrLocked) {
 		return errors.Join(errRunning, f.Close())
 	}

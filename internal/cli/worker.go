@@ -155,7 +155,7 @@ func (a *app) workerDir(given string) (dir string, free func(), err error) {
 	}
 	for i := 1; i <= workersOfMachine; i++ {
 		dir := filepath.Join(state, "worker-"+strconv.Itoa(i))
-		f, err := datadir.Lock(dir + ".lock")
+		f, err := datadir.Lock(dir+".lock", 0)
 		if err == nil {
 			return dir, func() { _ = f.Close() }, nil // the kernel does the same at the end of the process
 		}

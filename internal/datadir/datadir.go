@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -82,20 +83,28 @@ var ErrLocked = errors.New("locked by another process")
 // Temporary is in the names of files that are being written.
 const Temporary = ".tmp"
 
-// Lock creates the file at path if needed and locks it for this process. Closing it unlocks it; the kernel does the same when the process
-// dies, so it is never stale. With ErrLocked the file is open all the same, to be read and closed.
-func Lock(path string) (*os.File, error) {
+// KillTimeout is the wait for the lock of a process that was just killed: it keeps its locks until its memory has been freed.
+const KillTimeout = 2 * time.Second
+
+// Lock creates the file at path if needed and locks it for this process; if another process has it, it tries for the given time. Closing the
+// file unlocks it; the kernel does the same when the process has ended, so it is never stale. With ErrLocked the file is open all the same,
+// to be read and closed.
+func Lock(path string, timeout time.Duration) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); { //nolint:gosec // a file descriptor is small
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return f, fmt.Errorf("lock %s: %w", path, ErrLocked)
-	case err != nil:
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	for end := time.Now().Add(timeout); ; time.Sleep(10 * time.Millisecond) { // flock has no timeout
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a file descriptor is small
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		case !time.Now().Before(end):
+			return f, fmt.Errorf("lock %s: %w", path, ErrLocked)
+		}
 	}
-	return f, nil
 }
 
 // WriteFile makes the file at path hold data, atomically and durably.

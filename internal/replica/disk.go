@@ -56,7 +56,7 @@ func noSpace(err error) bool {
 
 // lockDir locks the data directory for this process.
 func lockDir(dir string) (*os.File, error) {
-	f, err := datadir.Lock(filepath.Join(dir, "LOCK"))
+	f, err := datadir.Lock(filepath.Join(dir, "LOCK"), datadir.KillTimeout)
 	if errors.Is(err, datadir.ErrLocked) {
 		holder := "another process"
 		if pid, rerr := io.ReadAll(io.LimitReader(f, 32)); rerr == nil && len(pid) > 0 {

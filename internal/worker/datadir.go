@@ -46,7 +46,7 @@ func openDataDir(dir string) (*dataDir, error) {
 	if err := datadir.Mkdir(dir, inDataDir); err != nil {
 		return nil, fmt.Errorf("worker data directory: %w", err)
 	}
-	lock, err := datadir.Lock(filepath.Join(dir, lockFile))
+	lock, err := datadir.Lock(filepath.Join(dir, lockFile), datadir.KillTimeout)
 	if errors.Is(err, datadir.ErrLocked) {
 		return nil, errors.Join(fmt.Errorf("data directory %s is in use by another worker process; stop it, or give this one "+
 			"a directory of its own with --data-dir", dir), lock.Close())
