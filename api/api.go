@@ -340,6 +340,24 @@ type TokenList struct {
 	Tokens []Token `json:"tokens"`
 }
 
+// Quota is what a user may use of the cluster.
+type Quota struct {
+	User string `json:"user" doc:"* stands for all users without a quota of their own"`
+	QuotaRequest
+}
+
+// QuotaRequest is the bounds of a quota.
+type QuotaRequest struct {
+	Slots  uint32 `json:"slots,omitempty" doc:"That attempts of the user's jobs may occupy at one time; none: no bound"`
+	Jobs   uint32 `json:"jobs,omitempty" doc:"That have not ended; none: no bound"`
+	Weight uint32 `json:"weight,omitempty" doc:"Of the user's fair share; none: 1" maximum:"1000"`
+}
+
+// QuotaList is all quotas, by user.
+type QuotaList struct {
+	Quotas []Quota `json:"quotas"`
+}
+
 // Identity is who a request is from, as the leader knows it.
 type Identity struct {
 	User    string     `json:"user"`
@@ -420,6 +438,9 @@ type Problem struct { //nolint:errname // RFC 9457's name
 	Status int            `json:"status"`
 	Detail string         `json:"detail,omitempty"`
 	Errors []ProblemField `json:"errors,omitempty"`
+
+	// RetryAfter is the Retry-After of a 429, in seconds: the same request may be accepted then. 0: there is none.
+	RetryAfter int `json:"-"`
 }
 
 // ProblemField is one invalid field.

@@ -76,6 +76,18 @@ func Invalid(format string, args ...any) *Problem {
 	return NewProblem(http.StatusUnprocessableEntity, format, args...)
 }
 
+// OverQuota is 429: more than the quota of the user allows.
+func OverQuota(format string, args ...any) *Problem {
+	return NewProblem(http.StatusTooManyRequests, format, args...)
+}
+
+// TooFast is 429: the request had no effect, and may be sent again after a second.
+func TooFast(format string, args ...any) *Problem {
+	p := NewProblem(http.StatusTooManyRequests, format, args...)
+	p.RetryAfter = 1
+	return p
+}
+
 // Unavailable is 503: temporarily impossible (no leader, disk full); the request may be sent again.
 func Unavailable(format string, args ...any) *Problem {
 	return NewProblem(http.StatusServiceUnavailable, format, args...)

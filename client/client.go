@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -227,10 +228,24 @@ func (c *Client) Raw(ctx context.Context, path string) (json.RawMessage, error) 
 	return c.raw(ctx, get(path))
 }
 
-// send tries the leaders until one answers, and passes a successful answer to read. If read fails, the answer was cut short: the
-// request is sent again if it may be.
+// send sends a request, and passes a successful answer to read. A request that came too fast is sent again when the leader says so.
 func (c *Client) send(ctx context.Context, q request, read func(*http.Response) error) error {
-	patience := cmp.Or(q.patience, c.options.Patience)
+	patience, begun := cmp.Or(q.patience, c.options.Patience), time.Now()
+	for {
+		err := c.reach(ctx, q, patience, read)
+		after := retryAfter(err)
+		if after == 0 || time.Since(begun)+2*after > patience {
+			return err
+		}
+		if err := pause(ctx, after*3/2); err != nil {
+			return err
+		}
+	}
+}
+
+// reach tries the leaders until one answers, and passes a successful answer to read. If read fails, the answer was cut short: the
+// request is sent again if it may be.
+func (c *Client) reach(ctx context.Context, q request, patience time.Duration, read func(*http.Response) error) error {
 	var lost time.Time // the time of the first error
 	for {
 		err := c.round(ctx, q, read)
@@ -283,6 +298,14 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// retryAfter is when a request that came too fast may be sent again; 0: it did not.
+func retryAfter(err error) time.Duration {
+	if p, ok := errors.AsType[*api.Problem](err); ok {
+		return time.Duration(p.RetryAfter) * time.Second
+	}
+	return 0
 }
 
 // isPassing reports whether trying again may help.
@@ -346,6 +369,9 @@ func asProblem(r *http.Request, answer *http.Response) error {
 	body, err := io.ReadAll(io.LimitReader(answer.Body, bodyMax))
 	p := &api.Problem{}
 	if err == nil && json.Unmarshal(body, p) == nil && p.Status != 0 {
+		if p.Status == http.StatusTooManyRequests {
+			p.RetryAfter, _ = strconv.Atoi(answer.Header.Get("Retry-After")) // 0: there is none, or a date
+		}
 		return p
 	}
 	return api.NewProblem(answer.StatusCode, "%s %s: answer %s, apparently not by a Bridge Four leader",

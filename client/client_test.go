@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -151,6 +152,46 @@ func TestSubmitRepeatsItsKey(t *testing.T) {
 	if len(told) != 2 || told[0].Err == nil || told[1].Err != nil {
 		t.Errorf("told %+v, want loss and return", told)
 	}
+}
+
+// inMemory answers requests without a connection.
+type inMemory http.HandlerFunc
+
+func (h inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	h(w, r)
+	answer := w.Result()
+	answer.Request = r
+	return answer, nil
+}
+
+func TestSubmitTooFast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls int
+		answer := func(w http.ResponseWriter, r *http.Request) {
+			calls++
+			switch {
+			case strings.HasSuffix(r.Header.Get("Idempotency-Key"), "full"):
+				sendJSON(w, http.StatusTooManyRequests, api.OverQuota("2 open jobs"))
+			case calls < 3:
+				w.Header().Set("Retry-After", "1")
+				sendJSON(w, http.StatusTooManyRequests, api.TooFast("slowly"))
+			default:
+				sendJSON(w, http.StatusCreated, api.Job{ID: 5})
+			}
+		}
+		c := newClient(t, Options{
+			Patience: 10 * time.Second, HTTP: &http.Client{Transport: inMemory(answer)},
+			OnReconnect: func(r Reconnect) { t.Errorf("told %+v: the cluster was not lost", r) },
+		}, "http://10.0.0.1:6550")
+		begun := time.Now()
+		if job, err := c.Submit(t.Context(), &api.JobRequest{}, "fast"); err != nil || job.ID != 5 || calls != 3 || time.Since(begun) < 2*time.Second {
+			t.Errorf("Submit = %+v, %v after %d calls in %v; want job 5 after 3 calls, with a second or more between them", job, err, calls, time.Since(begun))
+		}
+		if _, err := c.Submit(t.Context(), &api.JobRequest{}, "full"); !api.IsStatus(err, http.StatusTooManyRequests) || calls != 4 {
+			t.Errorf("Submit = %v after %d calls more, want the refusal of the first", err, calls-3)
+		}
+	})
 }
 
 func TestSubmitRejectsInvalidUTF8(t *testing.T) {

@@ -160,6 +160,8 @@ func TestLeaderErrors(t *testing.T) {
 	}{
 		{api.Invalid("input %q matches no file", "x").With("body.inputs[0]", "no file", "x"), 422, ""},
 		{api.Unavailable("the disk is full"), 503, "1"},
+		{api.TooFast("too many submits"), 429, "1"},
+		{api.OverQuota("too many open jobs"), 429, ""},
 		{errors.Join(errors.New("plan"), &api.Problem{Status: 409, Detail: "output is not empty"}), 409, ""},
 		{errors.New("broken"), 500, ""},
 	} {

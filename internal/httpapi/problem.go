@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,10 +26,12 @@ func (p problem) ContentType(string) string { return "application/problem+json" 
 
 // GetHeaders adds Retry-After if a retry may help, and how to authenticate.
 func (p problem) GetHeaders() http.Header {
-	switch p.Status {
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+	switch {
+	case p.RetryAfter > 0:
+		return http.Header{"Retry-After": {strconv.Itoa(p.RetryAfter)}}
+	case p.Status == http.StatusServiceUnavailable:
 		return http.Header{"Retry-After": {"1"}}
-	case http.StatusUnauthorized:
+	case p.Status == http.StatusUnauthorized:
 		return http.Header{"Www-Authenticate": {"Bearer"}}
 	}
 	return nil
