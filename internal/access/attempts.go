@@ -2,7 +2,6 @@ package access
 
 import (
 	"net/netip"
-	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -10,48 +9,18 @@ import (
 
 // Wrong tokens from one address are answered and recorded at this rate.
 const (
-	wrongRate    = rate.Limit(2)
-	wrongBurst   = 20
-	addressesMax = 4096
-	sweepEvery   = time.Second
+	wrongRate  = rate.Limit(2)
+	wrongBurst = 20
 )
 
 // attempts limits the wrong tokens of each address. Right ones are not counted: what an attacker sends must not keep out others behind the
 // same address. A secret cannot be guessed at any rate; the limit bounds logs and audit records.
-type attempts struct {
-	mu        sync.Mutex
-	byAddress map[netip.Prefix]*rate.Limiter
-	swept     time.Time // when idle addresses were last forgotten
-}
+type attempts struct{ *Rates[netip.Prefix] }
+
+func newAttempts() attempts { return attempts{NewRates[netip.Prefix](wrongRate, wrongBurst)} }
 
 // allow counts a wrong token from host:port at now, and reports whether it is within the limit.
-func (a *attempts) allow(address string, now time.Time) bool {
-	network := networkOf(address)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	l := a.byAddress[network]
-	if l == nil {
-		if len(a.byAddress) >= addressesMax && now.Sub(a.swept) >= sweepEvery {
-			a.swept = now
-			for other, limiter := range a.byAddress {
-				if limiter.TokensAt(now) >= wrongBurst {
-					delete(a.byAddress, other)
-				}
-			}
-		}
-		if len(a.byAddress) >= addressesMax {
-			network = netip.Prefix{} // all others share one limit
-		}
-		if l = a.byAddress[network]; l == nil {
-			l = rate.NewLimiter(wrongRate, wrongBurst)
-			if a.byAddress == nil {
-				a.byAddress = map[netip.Prefix]*rate.Limiter{}
-			}
-			a.byAddress[network] = l
-		}
-	}
-	return l.AllowN(now, 1)
-}
+func (a attempts) allow(address string, now time.Time) bool { return a.Allow(networkOf(address), now) }
 
 // networkOf returns what one client has of the address space: an IPv4 address, or 64 bits of an IPv6 one.
 func networkOf(address string) netip.Prefix {

@@ -36,7 +36,7 @@ type Policy struct {
 
 // NewPolicy returns the policy of a server.
 func NewPolicy(o Options) *Policy {
-	p := &Policy{insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local()}
+	p := &Policy{insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), wrong: newAttempts()}
 	p.tables.Store(&state.Access{})
 	return p
 }

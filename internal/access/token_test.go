@@ -118,20 +118,20 @@ func TestWrongTokens(t *testing.T) {
 }
 
 func TestAttempts(t *testing.T) {
-	var a attempts
+	a := newAttempts()
 	now := time.Unix(1, 0)
-	for i := range 3 * addressesMax {
+	for i := range 3 * ratesMax {
 		a.allow(fmt.Sprintf("[2001:db8:%x::1]:80", i), now)
 	}
-	if n := len(a.byAddress); n > addressesMax+1 {
-		t.Errorf("%d addresses are remembered, want %d at most", n, addressesMax+1)
+	if n := len(a.byKey); n > ratesMax+1 {
+		t.Errorf("%d addresses are remembered, want %d at most", n, ratesMax+1)
 	}
 	if a.allow("[2001:db8:ffff::1]:80", now) {
 		t.Error("an address beyond the bound is not limited")
 	}
 	later := now.Add(time.Minute)
-	if !a.allow("[2001:db8:ffff::1]:80", later) || len(a.byAddress) > 2 {
-		t.Errorf("after a minute %d addresses are remembered, want the idle ones forgotten", len(a.byAddress))
+	if !a.allow("[2001:db8:ffff::1]:80", later) || len(a.byKey) > 2 {
+		t.Errorf("after a minute %d addresses are remembered, want the idle ones forgotten", len(a.byKey))
 	}
 	for i := range wrongBurst {
 		a.allow(fmt.Sprintf("[2001:db8::%x]:80", i), now)

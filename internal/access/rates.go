@@ -1,0 +1,53 @@
+package access
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Rates limits what happens for each of many keys. It remembers a bounded number of them; beyond that all others share one limit.
+type Rates[K comparable] struct {
+	limit rate.Limit
+	burst int
+
+	mu    sync.Mutex
+	byKey map[K]*rate.Limiter
+	swept time.Time // when idle keys were last forgotten
+}
+
+const (
+	ratesMax   = 4096 // keys
+	sweepEvery = time.Second
+)
+
+// NewRates returns limits of so many events a second for each key, after a burst.
+func NewRates[K comparable](limit rate.Limit, burst int) *Rates[K] {
+	return &Rates[K]{limit: limit, burst: burst, byKey: map[K]*rate.Limiter{}}
+}
+
+// Allow counts an event of a key at now, and reports whether it is within the limit.
+func (r *Rates[K]) Allow(key K, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.byKey[key]
+	if l == nil {
+		if len(r.byKey) >= ratesMax && now.Sub(r.swept) >= sweepEvery {
+			r.swept = now
+			for other, limiter := range r.byKey {
+				if limiter.TokensAt(now) >= float64(r.burst) {
+					delete(r.byKey, other)
+				}
+			}
+		}
+		if len(r.byKey) >= ratesMax {
+			key = *new(K) // that of all others
+		}
+		if l = r.byKey[key]; l == nil {
+			l = rate.NewLimiter(r.limit, r.burst)
+			r.byKey[key] = l
+		}
+	}
+	return l.AllowN(now, 1)
+}
