@@ -184,6 +184,7 @@ func isLocal(host string) bool {
 const (
 	IdentityPath = "/v1/access"
 	TokensPath   = "/v1/access/tokens"
+	QuotasPath   = "/v1/quotas"
 )
 
 // Identity returns who the requests of this client are from.
@@ -216,4 +217,29 @@ func (c *Client) CreateToken(ctx context.Context, r api.TokenRequest) (api.NewTo
 // RevokeToken revokes a token, and ends the requests that are in progress with it.
 func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	return c.call(ctx, request{method: http.MethodDelete, path: TokensPath + "/" + url.PathEscape(id), timeout: attemptTimeout}, nil)
+}
+
+// Quotas returns all quotas, by user.
+func (c *Client) Quotas(ctx context.Context) (api.QuotaList, error) {
+	var list api.QuotaList
+	err := c.call(ctx, get(QuotasPath), &list)
+	return list, err
+}
+
+// SetQuota sets what a user may use of the cluster; * stands for all users without a quota of their own.
+func (c *Client) SetQuota(ctx context.Context, user string, r api.QuotaRequest) (api.Quota, error) {
+	var q api.Quota
+	body, err := json.Marshal(r)
+	if err != nil {
+		return q, err
+	}
+	err = c.call(ctx, request{
+		method: http.MethodPut, path: QuotasPath + "/" + url.PathEscape(user), body: bytesPayload(body), kind: "application/json", again: true, timeout: attemptTimeout,
+	}, &q)
+	return q, err
+}
+
+// RemoveQuota removes the quota of a user.
+func (c *Client) RemoveQuota(ctx context.Context, user string) error {
+	return c.call(ctx, request{method: http.MethodDelete, path: QuotasPath + "/" + url.PathEscape(user), timeout: attemptTimeout}, nil)
 }

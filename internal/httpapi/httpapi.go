@@ -77,6 +77,7 @@ func New(o Options) *API {
 	a.addCluster()
 	a.addLeaders()
 	a.addAccess()
+	a.addQuotas()
 	for _, r := range o.Routes {
 		a.add(r)
 	}

@@ -97,6 +97,12 @@ type Leader interface {
 	// RevokeToken returns once the token is no longer accepted by this node.
 	RevokeToken(ctx context.Context, id string) error
 
+	// Quotas are all quotas, by user.
+	Quotas() []api.Quota
+	// SetQuota and RemoveQuota return once they are committed. Removing a quota that is not there is a NotFound.
+	SetQuota(ctx context.Context, q api.Quota) error
+	RemoveQuota(ctx context.Context, user string) error
+
 	// Events emits every event after the position once, oldest first, and continues with new ones until ctx is done or emit fails. It
 	// returns the first error of emit, context.Cause(ctx), or api.Gone if the event after the position is no longer kept (also
 	// later, if emit was too slow). For a position after the end of the log nothing is emitted until the log is past it. Emit

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/peer"
@@ -88,6 +89,7 @@ type Node struct {
 	ready   *readiness
 	fetches logFetches
 	large   chan struct{} // turns of large submits: see largeTurn
+	submits *access.Rates[string]
 	members atomic.Pointer[replica.Members]
 	access  atomic.Pointer[state.Access]
 	// received is the latest volatile state from the leader; nil before the first, and on the leader. Run stores it.
@@ -135,7 +137,7 @@ func New(cfg Config) *Node {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),
-		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), large: make(chan struct{}, largeMax), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
+		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), large: make(chan struct{}, largeMax), submits: access.NewRates[string](submitRate, submitBurst), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
 		loop: loop{
 			streams: map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),
 		},

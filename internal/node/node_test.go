@@ -46,7 +46,7 @@ func problemOf(t *testing.T, err error, status int, text string) {
 
 func submit(t *testing.T, l *Node, req *api.JobRequest, key string) api.Job {
 	t.Helper()
-	id, _, err := l.Submit(t.Context(), req, key)
+	id, _, err := l.Submit(access.WithPrincipal(t.Context(), access.Principal{Permissions: access.Manage}), req, key)
 	job, ok := l.Job(id)
 	if err != nil || !ok {
 		t.Fatalf("Submit() = %d, %v; visible: %v", id, err, ok)

@@ -159,6 +159,8 @@ func problem(err error) error {
 		return api.TooLarge("%s", r.Message)
 	case state.Busy:
 		return api.Unavailable("%s", r.Message)
+	case state.OverQuota:
+		return api.OverQuota("%s", r.Message)
 	case state.Conflict:
 	}
 	return api.Conflict("%s", r.Message)

@@ -27,6 +27,10 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	if err := n.acceptsWrites(ctx); err != nil {
 		return 0, nil, err
 	}
+	who := access.From(ctx)
+	if err := n.checkRate(who); err != nil {
+		return 0, nil, err
+	}
 	turn := largeTurn{turns: n.large}
 	defer turn.end()
 	lines := plan.NewLines(0)
@@ -52,12 +56,15 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	if err := turn.wait(ctx, planned.Input.BlockBytes()); err != nil {
 		return 0, nil, err
 	}
+	if err := checkPriority(who, planned.Priority); err != nil {
+		return 0, nil, err
+	}
 	uid := newID()
 	spec := n.spec(req, &planned, uid)
 	if spec.Secrets, err = n.sealSecrets(uid, req.Secrets); err != nil {
 		return 0, nil, err
 	}
-	spec.User = access.From(ctx).Name // not req.User: anyone could claim any
+	spec.User = who.Name // not req.User: anyone could claim any
 	if err := n.awaitLevel(ctx, "the job", spec.Level()); err != nil {
 		return 0, nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ type Fake struct {
 	Idle       map[string]api.Worker // by address: workers that wait to be invited
 	EventLog   []api.Event
 	TokenList  []api.Token
+	QuotaList  []api.Quota
 	Oldest     uint64 // events before this log position are not kept
 
 	ClusterState   api.Cluster
@@ -467,6 +469,34 @@ func (l *Fake) Tokens() []api.Token {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]api.Token{}, l.TokenList...)
+}
+
+// Quotas implements httpapi.Leader.
+func (l *Fake) Quotas() []api.Quota {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]api.Quota{}, l.QuotaList...)
+}
+
+// SetQuota implements httpapi.Leader.
+func (l *Fake) SetQuota(ctx context.Context, q api.Quota) error {
+	_ = l.RemoveQuota(ctx, q.User) // it may be new
+	l.Change(func() {
+		l.QuotaList = append(l.QuotaList, q)
+		slices.SortFunc(l.QuotaList, func(a, b api.Quota) int { return strings.Compare(a.User, b.User) })
+	})
+	return nil
+}
+
+// RemoveQuota implements httpapi.Leader.
+func (l *Fake) RemoveQuota(_ context.Context, user string) (err error) {
+	l.Change(func() {
+		n := len(l.QuotaList)
+		if l.QuotaList = slices.DeleteFunc(l.QuotaList, func(q api.Quota) bool { return q.User == user }); len(l.QuotaList) == n {
+			err = api.NotFound("user %q has no quota", user)
+		}
+	})
+	return err
 }
 
 // CreateToken implements httpapi.Leader.

@@ -22,7 +22,7 @@ func Suite(t *testing.T, start func(t *testing.T) httpapi.Leader) {
 	t.Helper()
 	for name, test := range map[string]func(*suite){
 		"submit": (*suite).submit, "stop and retry": (*suite).stop, "pages": (*suite).pages, "waits": (*suite).waits, "tasks": (*suite).tasks,
-		"unknown": (*suite).unknown, "members": (*suite).members, "events": (*suite).events,
+		"unknown": (*suite).unknown, "members": (*suite).members, "events": (*suite).events, "quotas": (*suite).quotas,
 	} {
 		t.Run(name, func(t *testing.T) { test(&suite{T: t, leader: start(t)}) })
 	}
@@ -81,6 +81,26 @@ func (s *suite) submit() {
 	if index, err := s.leader.ReadIndex(s.Context()); err != nil || index < after {
 		s.Errorf("ReadIndex() = %d, %v; want at least %d", index, err, after)
 	}
+}
+
+func (s *suite) quotas() {
+	ann := api.Quota{User: "ann", QuotaRequest: api.QuotaRequest{Slots: 4, Jobs: 2, Weight: 3}}
+	everyone := api.Quota{User: "*", QuotaRequest: api.QuotaRequest{Jobs: 9}}
+	for _, q := range []api.Quota{{User: "ann"}, everyone, ann} {
+		if err := s.leader.SetQuota(s.Context(), q); err != nil {
+			s.Fatalf("SetQuota(%+v) = %v", q, err)
+		}
+	}
+	if got := s.leader.Quotas(); !slices.Equal(got, []api.Quota{everyone, ann}) {
+		s.Errorf("Quotas() = %+v, want those of all and of ann", got)
+	}
+	if err := s.leader.RemoveQuota(s.Context(), "ann"); err != nil {
+		s.Errorf("RemoveQuota() = %v", err)
+	}
+	if got := s.leader.Quotas(); !slices.Equal(got, []api.Quota{everyone}) {
+		s.Errorf("Quotas() = %+v, want that of all", got)
+	}
+	s.fails("RemoveQuota() of none", s.leader.RemoveQuota(s.Context(), "ann"), http.StatusNotFound)
 }
 
 func (s *suite) stop() {
