@@ -35,8 +35,9 @@ command -v gcc >/dev/null 2>&1 || race=
 [ -z "$race" ] || export CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 # instead of a second at the end of each process
 
 status=0
+# Tests that may run in parallel wait for processes and timeouts most of the time: four of a package keep two cores busy.
 # shellcheck disable=SC2086 # no argument without the race detector
-go run ./scripts/gotest $race -timeout 9m "$@" ./... || status=$?
+go run ./scripts/gotest $race -timeout 9m -parallel 4 "$@" ./... || status=$?
 
 missing | while IFS=: read -r command packages what; do
     echo "left out: $what, because there is no $command on this machine (Debian: apt-get install $packages)"

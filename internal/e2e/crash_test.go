@@ -236,8 +236,9 @@ func TestCopiedIdentity(t *testing.T) {
 	first := c.workers(1)[0]
 	write(t, c.path("copy", "identity"), readFile(t, c.path("worker-1", "identity")))
 	second := c.worker("copy")
-	until(t, "the second is refused", func() bool { return strings.Contains(second.readStderr(), "same identity") })
-	wantText(t, second.readStderr(), "--data-dir")
+	const refused = "worker refused; trying again every minute"
+	until(t, "the second is refused", func() bool { return strings.Contains(second.readStderr(), refused) })
+	wantText(t, second.readStderr(), "same identity", "--data-dir")
 
 	third := c.worker("worker-1")
 	third.wantExit(1)
@@ -247,7 +248,7 @@ func TestCopiedIdentity(t *testing.T) {
 	if first.hasEnded() || second.hasEnded() {
 		t.Errorf("the first worker has ended: %v, the second: %v", first.hasEnded(), second.hasEnded())
 	}
-	if got := strings.Count(second.readStderr(), "same identity"); got != 1 {
+	if got := strings.Count(second.readStderr(), refused); got != 1 {
 		t.Errorf("it logs the refusal %d times, want once", got)
 	}
 }
