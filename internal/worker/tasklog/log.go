@@ -30,9 +30,9 @@ type Config struct {
 	Dir string
 	// JobBytesMax bounds one job's log; text beyond it is dropped, and a remark logged instead. Defaults to 64 MiB.
 	JobBytesMax int64
-	// TotalBytesMax bounds all logs together; beyond it the least recently written are removed. Defaults to 1 GiB.
+	// TotalBytesMax bounds all logs together; beyond it the least recently written are replaced by a remark. Defaults to 1 GiB.
 	TotalBytesMax int64
-	// JobsMax bounds the number of logs in the same way. Defaults to 10,000.
+	// JobsMax bounds the number of logs; beyond it the least recently written are removed. Defaults to 10,000.
 	JobsMax int
 	// OpenFilesMax is the number of files kept open for appending. Defaults to 16.
 	OpenFilesMax int
@@ -298,25 +298,52 @@ func (l *Log) closeFile(j *jobLog) {
 	l.opened--
 }
 
-// prune removes the least recently written logs until the rest is within bounds. Logs with readers are kept.
+// prune removes the least recently written logs until the rest is within bounds. A remark replaces one that leaves for its size.
 func (l *Log) prune() {
-	for l.total > l.cfg.TotalBytesMax || len(l.jobs) > l.cfg.JobsMax {
-		var oldest *jobLog
-		for _, j := range l.jobs {
-			if j.readers == 0 && len(j.buf) == 0 && (oldest == nil || j.used < oldest.used) {
-				oldest = j
-			}
+	for len(l.jobs) > l.cfg.JobsMax {
+		j := l.oldest(0)
+		if j == nil {
+			break
 		}
-		if oldest == nil || len(l.jobs) == 1 {
-			return
+		l.closeFile(j)
+		if err := os.Remove(l.path(j.job)); err != nil {
+			l.notRemoved(j, err)
 		}
-		l.closeFile(oldest)
-		if err := os.Remove(l.path(oldest.job)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.cfg.Logger.Warn("task log not removed", "job", oldest.job, "error", err)
-		}
-		l.total -= oldest.size
-		delete(l.jobs, oldest.job)
+		l.total -= j.size
+		delete(l.jobs, j.job)
 	}
+	for l.total > l.cfg.TotalBytesMax {
+		j := l.oldest(remarkMax)
+		if j == nil {
+			break
+		}
+		l.closeFile(j)
+		text := fmt.Appendf(nil, "[the log of job %d on this worker was removed: all logs together have a limit of %d bytes]\n", j.job, l.cfg.TotalBytesMax)
+		remark := appendRecord(nil, &Record{Text: text})
+		if err := os.WriteFile(l.path(j.job), remark, 0o600); err != nil {
+			l.notRemoved(j, err)
+		}
+		l.total += int64(len(remark)) - j.size
+		j.size, j.checked, j.full, j.lost = int64(len(remark)), true, false, lostText{}
+	}
+}
+
+func (l *Log) notRemoved(j *jobLog, err error) {
+	l.cfg.Logger.Warn("task log not removed", "job", j.job, "error", err)
+}
+
+// remarkMax is more than the size of a log that was replaced by a remark.
+const remarkMax = 256
+
+// oldest returns the least recently written log of more than so many bytes, except the latest; nil: none. Logs with readers, or with text to
+// be written, are kept.
+func (l *Log) oldest(moreThan int64) (oldest *jobLog) {
+	for _, j := range l.jobs {
+		if j.readers == 0 && len(j.buf) == 0 && j.size > moreThan && j.used != l.clock && (oldest == nil || j.used < oldest.used) {
+			oldest = j
+		}
+	}
+	return oldest
 }
 
 func (l *Log) runFlusher() {

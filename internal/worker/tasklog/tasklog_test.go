@@ -211,8 +211,9 @@ func TestTotalLimit(t *testing.T) {
 	if l.total > 5000 {
 		t.Errorf("total = %d, want 5000 at most", l.total)
 	}
-	if got := read(t, l, Query{Job: 1}); got != "" {
-		t.Error("the oldest log is still there")
+	const remark = "0:[the log of job 1 on this worker was removed: all logs together have a limit of 5000 bytes]\n"
+	if got := read(t, l, Query{Job: 1}); got != remark {
+		t.Errorf("the oldest log is %q, want %q", got, remark)
 	}
 	if got := read(t, l, Query{Job: 10}); got == "" {
 		t.Error("the newest log is gone")
