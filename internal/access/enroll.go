@@ -29,6 +29,7 @@ const (
 	enrollBackOffMin = 200 * time.Millisecond
 	enrollBackOffMax = 5 * time.Second
 	answerBytesMax   = 1 << 20
+	olderMax         = 8 // authorities that are remembered
 )
 
 // Enroll obtains the first certificate, or one of another cluster. It retries until ctx is done, unless the machine is refused. The cluster
@@ -61,6 +62,11 @@ func (c *Credentials) Enroll(ctx context.Context, j transport.Join, name string,
 		case <-timer.C:
 		}
 	}
+}
+
+// Of reports whether the machine is enrolled in the cluster of a join string.
+func (c *Credentials) Of(j transport.Join) bool {
+	return slices.ContainsFunc(slices.Concat(c.Authorities(), c.Chain()), func(a *x509.Certificate) bool { return transport.PinOf(a) == *j.Authority })
 }
 
 // isRefusal reports whether a leader has decided that the machine may not join.
@@ -196,5 +202,11 @@ func (c *Credentials) accept(answer api.Certificate) error {
 	if err := transport.Verify(chain, pins[1:], x509.ExtKeyUsageClientAuth, time.Now()); err != nil {
 		return fmt.Errorf("the leader has issued a certificate that cannot be used: %w", err)
 	}
-	return c.Set(leaf, authorities, nil)
+	var older []*x509.Certificate // a string that was given long ago may name one
+	for _, a := range slices.Concat(c.Chain(), c.Authorities()) {
+		if !slices.ContainsFunc(slices.Concat(authorities, older), a.Equal) && len(older) < olderMax {
+			older = append(older, a)
+		}
+	}
+	return c.Set(leaf, authorities, older)
 }

@@ -48,7 +48,7 @@ var allowed = map[string][]string{
 	"internal/leader":         {"internal/state", "internal/sched", "internal/wire"},
 	"internal/view":           {"api", "internal/state", "internal/leader", "internal/blob", "internal/layout"},
 	"internal/node":           {"api", "internal/state", "internal/leader", "internal/view", "internal/replica", "internal/peer", "internal/datadir", "internal/discover", "internal/access", "internal/wire", "internal/plan", "internal/layout", "internal/blob", "internal/transport"},
-	"internal/worker":         {"", "api", "internal/wire", "internal/keeper", "internal/runner", "internal/blob", "internal/commit", "internal/datadir", "internal/worker/core", "internal/worker/tasklog", "internal/layout", "internal/transport"},
+	"internal/worker":         {"", "api", "internal/access", "internal/wire", "internal/keeper", "internal/runner", "internal/blob", "internal/commit", "internal/datadir", "internal/worker/core", "internal/worker/tasklog", "internal/layout", "internal/transport"},
 	"internal/worker/core":    {"internal/wire", "internal/transport"},
 	"internal/worker/tasklog": {"internal/datadir"},
 	"internal/access":         {"api", "internal/datadir", "internal/state", "internal/transport"},

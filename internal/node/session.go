@@ -73,6 +73,11 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 	defer func() {
 		_ = n.deliver(context.WithoutCancel(rpc.Context()), message{in: leader.Closed{Session: id}}) // fails only when the node stops
 	}()
+	return n.sendMessages(rpc, st, received)
+}
+
+// sendMessages sends the messages of a session until one of its sides ends it.
+func (n *Node) sendMessages(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWorker], st *stream, received <-chan error) error {
 	welcomed := false
 	for {
 		select {
@@ -99,6 +104,8 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 				code = codes.FailedPrecondition
 			}
 			return status.Error(code, st.end.Reason)
+		case <-rpc.Context().Done():
+			return status.Error(codes.Unauthenticated, context.Cause(rpc.Context()).Error())
 		case <-n.stopped: // the hello was not handled
 			return status.Error(codes.Unavailable, n.stopping().Error())
 		}

@@ -22,6 +22,8 @@ import (
 type Config struct {
 	// DataDir holds the worker's identity, its cluster, and its tasks' logs. One process can use it at a time.
 	DataDir string
+	// Identity is that of the worker's certificate. Defaults to one that is made in the data directory.
+	Identity string
 	// Leaders are addresses as host:port, dialed in turn until one accepts, after those that the last leader has named. With
 	// none, and no Discover, the worker waits for an invitation.
 	Leaders []string

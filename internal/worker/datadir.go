@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
@@ -31,7 +32,9 @@ const (
 // inDataDir reports whether a name in the data directory is one that a worker gives.
 func inDataDir(name string) bool {
 	name, _, _ = strings.Cut(name, datadir.Temporary)
-	return slices.Contains([]string{lockFile, identityFile, membershipName, logsDir, scratchDir, tempFile}, name)
+	return slices.Contains([]string{
+		lockFile, identityFile, membershipName, logsDir, scratchDir, tempFile, access.KeyFile, access.CertificateFile, access.AuthorityFile,
+	}, name)
 }
 
 // dataDir is a worker's directory, locked until it is closed.

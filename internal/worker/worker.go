@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/bridgefour/bridgefour/internal/keeper"
@@ -58,6 +59,7 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	dir.identity = cmp.Or(cfg.Identity, dir.identity)
 	if id := dir.member.ClusterID; cfg.ClusterID != "" && id != "" && id != cfg.ClusterID {
 		return nil, errors.Join(fmt.Errorf("data directory %s belongs to a worker of cluster %s, not of cluster %s; "+
 			"name another directory with --data-dir, or omit --cluster-id", cfg.DataDir, id, cfg.ClusterID), dir.close())
@@ -108,6 +110,15 @@ func (w *Worker) Invite(ctx context.Context, leaders []string, clusterID, cluste
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// Leaders returns addresses of leaders: of the present one, and of those that the worker was given or knew when it started.
+func (w *Worker) Leaders() []string {
+	all := slices.Concat(w.cfg.Leaders, w.dir.member.Leaders)
+	if leader := w.status.Load().Leader; leader != "" {
+		all = append([]string{leader}, all...)
+	}
+	return all
 }
 
 // post hands an input to the driver, or drops it after the driver has ended.
