@@ -185,6 +185,8 @@ const (
 	IdentityPath = "/v1/access"
 	TokensPath   = "/v1/access/tokens"
 	QuotasPath   = "/v1/quotas"
+
+	authoritiesPath = "/v1/access/authorities"
 )
 
 // Identity returns who the requests of this client are from.
@@ -212,6 +214,13 @@ func (c *Client) CreateToken(ctx context.Context, r api.TokenRequest) (api.NewTo
 		method: http.MethodPost, path: TokensPath, body: bytesPayload(body), kind: "application/json", timeout: attemptTimeout,
 	}, &token)
 	return token, err
+}
+
+// RotateAuthority makes a new certificate authority.
+func (c *Client) RotateAuthority(ctx context.Context) (api.Authority, error) {
+	var a api.Authority
+	err := c.call(ctx, request{method: http.MethodPost, path: authoritiesPath, timeout: attemptTimeout}, &a)
+	return a, err
 }
 
 // RevokeToken revokes a token, and ends the requests that are in progress with it.

@@ -47,7 +47,8 @@ func (a *app) leaderCommand() *cobra.Command {
 
   a new cluster of one       without further flags
   a new cluster of several   with --peers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, the same list on each, and its own --id
-  as one more leader         of a running cluster, with --join HOST:PORT of any of its leaders
+  as one more leader         of a running cluster, with --join STRING of 'bridgefour token create --role leader'; or --join HOST:PORT of any of its
+                             leaders, if they are on this machine, or were started with --insecure
 
 On a data directory that is in use the leader resumes its role; these flags then have no effect.
 
@@ -66,7 +67,7 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.Advertise, "advertise", "", "`address` announced to others (default: its own of --peers, or the listen address)")
 	fs.Uint64Var(&f.ID, "id", 0, "`number` of this leader (default: the one of --peers with its address, else 1, or assigned by the cluster)")
 	fs.StringVar(&f.peerList, "peers", "", "the leaders of a new cluster: `ID=HOST:PORT,…`")
-	fs.StringVar(&f.joinList, "join", "", "`address` of a leader of the cluster to join; several, separated by commas, are tried in turn")
+	fs.StringVar(&f.joinList, "join", "", "`string` of 'bridgefour token create --role leader', with which the leader joins a cluster; or addresses of leaders, if they are on this machine or insecure")
 	fs.StringVar(&f.ClusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
 	fs.StringVar(&f.Spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
 	addAcceptHost(cmd, &f.Hosts)
@@ -130,7 +131,16 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 			return usagef(cmd, "--advertise: %v", err)
 		}
 	}
-	if f.joinList != "" {
+	switch {
+	case transport.IsJoin(f.joinList):
+		j, err := transport.ParseJoin(f.joinList)
+		if err != nil {
+			return usagef(cmd, "--join: %v", err)
+		}
+		if f.Join = j.Addresses; j.Authority != nil {
+			f.Invitation = &j
+		}
+	case f.joinList != "":
 		if f.Join, err = leaderAddresses(f.joinList); err != nil {
 			return usagef(cmd, "--join: %v", err)
 		}

@@ -1,15 +1,18 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync"
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/discover"
@@ -26,6 +29,7 @@ type workerFlags struct {
 	advertise   string
 	hosts       []string
 	leader      string
+	join        string
 	memory      string
 	labels      []string
 	privileges  bool
@@ -40,6 +44,9 @@ func (a *app) workerCommand() *cobra.Command {
 		Long: `Run a worker. It dials the leader, so it can be behind NAT and change its address, and retries while there is none. It keeps
 track of all leaders of its cluster and of their addresses. Without --leader it finds them by itself: on this machine, or by
 multicast on its network.
+
+A cluster whose leaders are on other machines is joined with --join STRING, once: the worker gets a certificate for a key that it makes in its
+data directory, and renews it by itself.
 
 --leader is a list, separated by commas, of:
   HOST:PORT   a leader; any one of a cluster is enough
@@ -56,6 +63,7 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 		"(default: the first of $XDG_STATE_HOME/bridgefour/worker-1, -2 … that no process uses)")
 	fs.StringVar(&f.listen, "listen", "127.0.0.1:0", "`address` of its HTTP listener, for status and metrics; port 0: any free one")
 	fs.StringVar(&f.advertise, "advertise", "", "`address` that others use for the listener (default: its own)")
+	fs.StringVar(&f.join, "join", "", "`string` of 'bridgefour token create --role worker', with which the worker joins a cluster for good")
 	fs.StringVar(&f.leader, "leader", "auto", "the leaders: `ADDR,…`, auto, dns:NAME, or wait for an invitation")
 	fs.StringVar(&f.ClusterName, "cluster-name", "", "`name` of the cluster to join (default: any)")
 	fs.StringVar(&f.ClusterID, "cluster-id", "", "`id` of the cluster to join, if two have one name")
@@ -115,6 +123,10 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	defer free()
+	credentials, err := joinWorker(cmd.Context(), cmd, f.join, &cfg)
+	if err != nil {
+		return orInterrupted(cmd.Context(), err)
+	}
 	warnOpen(logger, f.listen)
 	s, err := openSpren(cmd.Context(), cfg, f.listen, f.advertise, f.hosts...)
 	if err != nil {
@@ -124,7 +136,14 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 		return errors.Join(err, s.listener.Close(), s.worker.Close())
 	}
 	logger.Info("worker listens", "address", s.listener.Addr().String(), "leader", f.leader, "data_dir", cfg.DataDir, "version", cfg.Version)
+	renewing, stop := context.WithCancel(context.WithoutCancel(cmd.Context()))
+	var renewal sync.WaitGroup
+	if credentials != nil {
+		renewal.Go(func() { credentials.KeepRenewed(renewing, s.worker.Leaders, logger) })
+	}
 	err = s.run(cmd.Context())
+	stop()
+	renewal.Wait()
 	logger.Info("worker ended")
 	return err
 }
@@ -135,6 +154,42 @@ func addAllowPrivileges(cmd *cobra.Command, allow *bool) {
 
 // noNewPrivileges reports whether the commands of a server get no new privileges.
 func noNewPrivileges(allowed bool) bool { return !allowed && runtime.GOOS == "linux" }
+
+// joinWorker opens the credentials of a worker, and enrolls it if it is given a join string of another cluster than its own; nil: it has no
+// credentials.
+func joinWorker(ctx context.Context, cmd *cobra.Command, text string, cfg *worker.Config) (*access.Credentials, error) {
+	var j transport.Join
+	if text != "" {
+		var err error
+		if j, err = transport.ParseJoin(text); err != nil {
+			return nil, usagef(cmd, "--join: %v", err)
+		}
+		if !cmd.Flags().Changed("leader") {
+			cfg.Leaders, cfg.Discover = j.Addresses, nil
+		}
+	}
+	if j.Authority == nil && !exists(filepath.Join(cfg.DataDir, access.KeyFile)) {
+		return nil, nil //nolint:nilnil // not a joined worker
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, err
+	}
+	credentials, err := access.OpenCredentials(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	if j.Authority != nil && !credentials.Of(j) {
+		if _, err := credentials.Enroll(ctx, j, "", cfg.Logger); err != nil {
+			return nil, err
+		}
+	}
+	if !credentials.Enrolled() {
+		return nil, fmt.Errorf("%s has a key, but no certificate: start the worker with --join and a string of 'bridgefour token create --role worker', "+
+			"or remove %s", cfg.DataDir, access.KeyFile)
+	}
+	cfg.Identity, cfg.Dial = credentials.Identity(), credentials.Dial
+	return credentials, nil
+}
 
 // workersOfMachine bounds the search for a free default directory.
 const workersOfMachine = 1000
