@@ -377,13 +377,14 @@ const (
 	EventTaskDied      = "task_died"
 	EventWorkerJoined  = "worker_joined"
 	EventWorkerChanged = "worker_changed"
+	EventAudited       = "audited" // only for admins
 )
 
 // Event is a committed fact. Every leader sends the same events in the same order with the same IDs.
 type Event struct {
 	Index  uint64    `json:"index" doc:"Log position"`
 	Seq    uint32    `json:"seq" doc:"Number of the event at its log position, from 0"`
-	Type   string    `json:"type" enum:"job_submitted,stage_started,job_ending,job_ended,job_forgotten,task_died,worker_joined,worker_changed"`
+	Type   string    `json:"type" enum:"job_submitted,stage_started,job_ending,job_ended,job_forgotten,task_died,worker_joined,worker_changed,audited"`
 	Time   time.Time `json:"time"`
 	Job    uint64    `json:"job,omitempty"`
 	Stage  string    `json:"stage,omitempty"`
@@ -391,6 +392,17 @@ type Event struct {
 	Worker uint64    `json:"worker,omitempty"`
 	Status string    `json:"status,omitempty" doc:"Of the job or the worker, after the event"`
 	Detail string    `json:"detail,omitempty" doc:"Description"`
+	Audit  *Audit    `json:"audit,omitempty" doc:"Of audited"`
+}
+
+// Audit is a request that changes something, or was refused.
+type Audit struct {
+	User    string `json:"user,omitempty"`
+	Role    string `json:"role,omitempty"`
+	Token   string `json:"token,omitempty" doc:"ID of the token; none: the kernel or a certificate vouches for the user"`
+	Address string `json:"address,omitempty" doc:"Where it came from; none: a unix socket"`
+	Action  string `json:"action" doc:"Method and path"`
+	Verdict string `json:"verdict,omitempty" doc:"Why it was refused; none: it was done"`
 }
 
 // Position is that of an event in the stream. The zero value is before all events.

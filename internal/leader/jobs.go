@@ -126,6 +126,7 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.dirty.markAll()
 	case state.RequestApplied:
 		c.handleResult(e)
+	case state.Audited: // only in the history
 	}
 }
 

@@ -35,8 +35,9 @@ const (
 	cmdDropAuthority
 	cmdSetQuota
 	cmdRemoveQuota
+	cmdAudit
 
-	cmdLast = cmdRemoveQuota
+	cmdLast = cmdAudit
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -67,6 +68,7 @@ type command struct {
 	authority   *Authority
 	id          string // of a token, a key's fingerprint, or a user
 	quota       *Quota
+	by          *Audit // who asked for it; nil: the leader itself
 }
 
 func (c *codec) command(m *command) {
@@ -113,6 +115,7 @@ func (c *codec) command(m *command) {
 		optional(c, 26, &m.authority, (*codec).authority)
 		c.string(27, &m.id)
 		optional(c, 28, &m.quota, (*codec).quota)
+		optional(c, 29, &m.by, (*codec).audit)
 	}
 	c.end("a command")
 }
@@ -159,6 +162,8 @@ func (m *command) incomplete(kind int) bool {
 		return m.quota == nil
 	case cmdPutAuthority, cmdDropAuthority:
 		return m.authority == nil
+	case cmdAudit:
+		return m.by == nil
 	}
 	return false
 }
@@ -174,6 +179,9 @@ type Entry struct {
 	// Fence is the last lease that the leader has granted. It goes into each Stop, Retry and OutputLost: older leases are void for the
 	// job, or for the stages that read the output, also at a later leader whose workers still hold them.
 	Fence Lease
+	// By is the client that asks for the commands that are added next; nil: none does. At feature level 2 each of them, but for those that
+	// stage input, becomes a fact, done or refused.
+	By *Audit
 	// Fenced are the jobs of these commands. The leader grants no lease for them until the entry is applied: the fence would not cover
 	// it.
 	Fenced []JobID
@@ -202,6 +210,9 @@ func RaiseLevel(now int64, level uint32, needs string) *Entry {
 
 func (e *Entry) add(kind int, c *command) {
 	e.Items += max(1, len(c.completions))
+	if kind != cmdStage && kind != cmdUnstage && c.by == nil {
+		c.by = e.By
+	}
 	if e.level == 0 {
 		e.enc.uint(uint64(kind))
 		e.out.commandV1(kind, c)

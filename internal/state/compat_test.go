@@ -276,6 +276,16 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Submit("key-10", "uid13", "ann", &Spec{User: "ann", Output: "/out/10", SlotsPerTask: 5})
 		})
 	}
+	if level >= 2 {
+		entry(func(e *Entry) {
+			e.By = &Audit{User: "ann", Role: "admin", Token: "t1", Address: "10.0.0.9:1", Action: "DELETE /v1/access/tokens/t2"}
+			e.RevokeToken("audit-1", "t2")
+			e.RevokeToken("audit-2", "t2")
+			e.Unstage("audit-3", "uid12")
+			e.By = nil
+			e.Audit("audit-4", &Audit{Address: "10.0.0.9:1", Action: "GET /v1/jobs", Verdict: "not authenticated"})
+		})
+	}
 	return log
 }
 

@@ -23,6 +23,7 @@ const (
 	StageEnded     // no task of Stage may run until the next StageStarted; the job is still active
 	TaskLost       // the output of Task, made under Lease, was lost: it is open again
 	QuotasChanged
+	Audited // only in the history
 )
 
 // Event is a fact: what Apply has changed.

@@ -82,6 +82,12 @@ func entries(level uint32) [][]byte {
 			e.SetQuota("q", Quota{User: "ann", Slots: 2, Jobs: 3, Weight: 4})
 			e.RemoveQuota("q", "bob")
 		},
+		func(e *Entry) {
+			e.By = &Audit{User: "ann", Role: "admin", Token: "t1", Address: "a:1", Action: "POST /"}
+			e.Stop("s", 1)
+			e.By = nil
+			e.Audit("a", &Audit{Action: "GET /", Verdict: "no"})
+		},
 		func(e *Entry) { // a task as far out as there can be one
 			e.Submit("", "far", "", &Spec{Output: "/far", Input: Input{Kind: InputRange, Tasks: MaxTasks}})
 			e.Failed(6, 0, MaxTasks-1, Failure{Kind: Timeout}, nil)

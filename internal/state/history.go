@@ -31,7 +31,7 @@ type Fact struct {
 	Position
 
 	Time   int64     // Unix ms
-	Kind   EventKind // not TaskReopened, RequestApplied, StageEnded and TaskLost: those are the leader's
+	Kind   EventKind // not TaskReopened, RequestApplied, StageEnded, TaskLost and QuotasChanged: those are the leader's
 	Job    JobID
 	Stage  string // name, of StageStarted and TaskDied
 	Task   uint64 // of TaskDied
@@ -40,6 +40,7 @@ type Fact struct {
 	JobStatus    JobStatus
 	WorkerStatus WorkerStatus
 	Detail       string // for users: the job's name, its error, the worker's host
+	Audit        *Audit // of Audited; never changes
 }
 
 // history is the latest facts, oldest first. It is part of the state, so every leader has the same ones, also after it was restored
@@ -84,7 +85,7 @@ func (m *Machine) FactsAfter(p Position) (facts []Fact, ok bool) {
 // record adds a fact to the result of Apply and to the history.
 func (m *Machine) record(e Event, out *Result) {
 	out.Events = append(out.Events, e)
-	f := Fact{Position: Position{Index: m.index, Seq: m.facts}, Time: m.time, Kind: e.Kind, Job: e.Job, Worker: e.Worker}
+	f := Fact{Kind: e.Kind, Job: e.Job, Worker: e.Worker}
 	if job := m.jobs[e.Job]; job != nil {
 		f.JobStatus = job.Status
 		switch e.Kind {
@@ -100,7 +101,7 @@ func (m *Machine) record(e Event, out *Result) {
 			f.Stage, f.Task, f.Detail = stage.Name, e.Task, fmt.Sprintf("%v: %s", e.Fault, e.Message)
 		case JobEnding, JobEnded:
 			f.Detail = job.Error
-		case TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost, QuotasChanged:
+		case TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited:
 		}
 	}
 	if w := m.workers[e.Worker]; w != nil && e.Job == 0 {
@@ -109,8 +110,20 @@ func (m *Machine) record(e Event, out *Result) {
 		f.WorkerStatus = WorkerRemoved
 	}
 	f.Detail = shorten(f.Detail)
+	m.addFact(&f)
+}
+
+// addFact adds a fact of the entry that is being applied.
+func (m *Machine) addFact(f *Fact) {
+	f.Position, f.Time = Position{Index: m.index, Seq: m.facts}, m.time
 	m.facts++
-	m.history.add(&f)
+	m.history.add(f)
+}
+
+// FirstFact is the position before the oldest fact that is kept.
+func (m *Machine) FirstFact() Position {
+	_, lost := m.history.kept()
+	return lost
 }
 
 // shorten cuts a text to detailMax bytes, at a character boundary. It returns a copy, so that the rest is not retained.
@@ -145,7 +158,7 @@ func (h *history) valid() bool {
 	last := h.lost
 	for i := range h.facts {
 		f := &h.facts[i]
-		if f.Compare(last) <= 0 || f.Kind > WorkerChanged || f.JobStatus > JobStopped || f.WorkerStatus > WorkerRemoved {
+		if f.Compare(last) <= 0 || f.Kind > WorkerChanged && f.Kind != Audited || (f.Kind == Audited) != (f.Audit != nil) || f.JobStatus > JobStopped || f.WorkerStatus > WorkerRemoved {
 			return false
 		}
 		last = f.Position
@@ -169,5 +182,8 @@ func (c *codec) fact(f *Fact) {
 	number(c, 9, &f.JobStatus)
 	number(c, 10, &f.WorkerStatus)
 	c.string(11, &f.Detail)
+	if c.level >= 2 {
+		optional(c, 12, &f.Audit, (*codec).audit)
+	}
 	c.end("a fact")
 }

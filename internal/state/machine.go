@@ -153,6 +153,7 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	if err != nil {
 		answer.Err = err
 	}
+	m.audit(c, &answer)
 	out.Events = append(out.Events, answer)
 }
 

@@ -606,6 +606,22 @@ func (m *model) setWorker(key string, id WorkerID, to WorkerStatus) {
 	m.answer(key, "worker %d", id)
 }
 
+// audit records who asked for the command that was answered last.
+func (m *model) audit(by *Audit) {
+	if by == nil {
+		return
+	}
+	verdict := "done"
+	if strings.HasSuffix(m.answers[len(m.answers)-1], " refused") {
+		verdict = "refused"
+	}
+	m.facts = append(m.facts, fmt.Sprintf("at %d: %s %s", m.time, auditText(by), verdict))
+}
+
+func auditText(a *Audit) string {
+	return fmt.Sprintf("%s by %s, %s, token %s, from %s:", a.Action, a.User, a.Role, a.Token, a.Address)
+}
+
 // answerIf answers with success, or that the command is refused.
 func (m *model) answerIf(key string, done bool) {
 	if done {
@@ -811,6 +827,14 @@ func dumpFacts(facts []Fact) (lines []string) {
 	kinds := [...]string{"submitted", "stage", "reopened", "died", "ending", "ended", "forgotten", "joined", "changed", "applied"} // as EventKind counts
 	for i := range facts {
 		f := &facts[i]
+		if f.Kind == Audited {
+			verdict := "done"
+			if f.Audit.Verdict != "" {
+				verdict = "refused"
+			}
+			lines = append(lines, fmt.Sprintf("at %d: %s %s", f.Time, auditText(f.Audit), verdict))
+			continue
+		}
 		about, status := fmt.Sprintf("job %d", f.Job), f.JobStatus.String()
 		switch f.Kind {
 		case StageStarted:
@@ -819,7 +843,7 @@ func dumpFacts(facts []Fact) (lines []string) {
 			about = fmt.Sprintf("task %d/%s/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
 		case WorkerJoined, WorkerChanged:
 			about, status = fmt.Sprintf("worker %d", f.Worker), f.WorkerStatus.String()
-		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged:
+		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited:
 		}
 		lines = append(lines, fmt.Sprintf("at %d: %s %s, %s, %q", f.Time, kinds[f.Kind], about, status, f.Detail))
 	}

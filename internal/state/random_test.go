@@ -181,10 +181,6 @@ func (w *world) access(t *rapid.T) {
 		w.entry.RevokeMachine(key, id)
 		w.expect = append(w.expect, func() { w.model.revokeMachine(key, id) })
 	case 4:
-		if rapid.Bool().Draw(t, "next") {
-			w.apply(t)
-			number = w.model.newest() + 1
-		}
 		authority := Authority{Number: number, Certificate: []byte("certificate"), Cross: []byte(id)[:number%2], Key: []byte(id)}
 		w.entry.PutAuthority(key, &authority)
 		w.expect = append(w.expect, func() { w.model.putAuthority(key, authority) })
@@ -323,9 +319,23 @@ func (w *world) failed(t *rapid.T) {
 	w.expect = append(w.expect, func() { w.model.fail(id, stage, i, f) })
 }
 
+// by draws who asks for the commands that are added until the function is called that it returns.
+func (w *world) by(t *rapid.T) (end func()) {
+	if w.entry.level < 2 || rapid.Bool().Draw(t, "by nobody") {
+		return func() {}
+	}
+	by := &Audit{User: messageGen.Draw(t, "user"), Role: "admin", Token: "t1", Address: "10.0.0.9:1", Action: messageGen.Draw(t, "action")}
+	w.entry.By = by
+	return func() {
+		w.entry.By = nil
+		w.expect = append(w.expect, func() { w.model.audit(by) })
+	}
+}
+
 func (w *world) command(t *rapid.T) {
 	key, id := keyGen.Draw(t, "key"), JobID(jobGen.Draw(t, "job"))
 	fence := w.fence(t)
+	defer w.by(t)()
 	switch rapid.IntRange(0, 6).Draw(t, "command") {
 	case 0, 1:
 		w.entry.Stop(key, id)
@@ -475,7 +485,7 @@ func (w *world) invariants(t *rapid.T, got Result) {
 			w.known[e.Job] = false
 		case TaskLost:
 			w.forgetWinner(e)
-		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged:
+		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited:
 		}
 		w.follow(e)
 	}
@@ -521,7 +531,7 @@ func (w *world) follow(e Event) {
 			w.started[e.Job] = map[uint32]bool{}
 		}
 		w.started[e.Job][e.Stage] = true
-	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged:
+	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited:
 	}
 }
 

@@ -367,6 +367,7 @@ func factLine(e Event) string {
 		return fmt.Sprintf("job %d submitted", e.Job)
 	case StageStarted:
 		return fmt.Sprintf("job %d stage %d started", e.Job, e.Stage)
+	case Audited: // only in the history
 	case QuotasChanged:
 		return "quotas changed"
 	case StageEnded:

@@ -68,7 +68,9 @@ func publicEvent(f *state.Fact) api.Event {
 		e.Type, e.Status = api.EventWorkerJoined, f.WorkerStatus.String()
 	case state.WorkerChanged:
 		e.Type, e.Status = api.EventWorkerChanged, f.WorkerStatus.String()
-	case state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied: // internal; not in the history
+	case state.Audited:
+		e.Type, e.Audit = api.EventAudited, (*api.Audit)(f.Audit)
+	case state.TaskReopened, state.TaskLost, state.StageEnded, state.RequestApplied, state.QuotasChanged: // internal; not in the history
 	}
 	return e
 }
