@@ -119,7 +119,7 @@ func problemCode(p *api.Problem) int {
 	switch {
 	case p.Status == http.StatusServiceUnavailable || p.Status == http.StatusBadGateway:
 		return exitUnreachable
-	case p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden:
+	case p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden || p.Status == http.StatusTooManyRequests:
 		return exitNotAllowed
 	case p.Status >= http.StatusBadRequest && p.Status < http.StatusInternalServerError:
 		return exitUsage

@@ -9,13 +9,13 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// quotaPath names the quota of a user.
-type quotaPath struct {
+// QuotaPath names the quota of a user.
+type QuotaPath struct {
 	User string `path:"user" doc:"Name of the user, or * for all users without a quota of their own" minLength:"1" maxLength:"256"`
 }
 
 type setQuota struct {
-	quotaPath
+	QuotaPath
 	Body api.QuotaRequest
 }
 
@@ -35,7 +35,7 @@ func (a *API) addQuotas() {
 		})
 	huma.Register(a.huma, operation(http.MethodDelete, "/v1/quotas/{user}", "remove-quota", "access",
 		"Remove a quota; that of * holds for the user from then on"),
-		func(ctx context.Context, in *quotaPath) (*removed, error) {
+		func(ctx context.Context, in *QuotaPath) (*removed, error) {
 			if err := a.leader.RemoveQuota(ctx, in.User); err != nil {
 				return nil, a.asProblem(ctx, err)
 			}

@@ -118,6 +118,7 @@ func (e *explainer) waiting(now time.Time) {
 		e.because("%d failed tasks wait for their next attempt, the first for another %v", n, max(0, first.Sub(now)).Round(10*time.Millisecond))
 	}
 	e.reservation()
+	e.quota()
 	e.workers()
 	if others := len(demand.Jobs) - 1; others > 0 {
 		e.because("%s of this job wait for a slot, and %d of %s that can use the same workers",
@@ -155,6 +156,26 @@ func (e *explainer) reservation() {
 		free += fmt.Sprintf(", %s of %s of memory", humanize.IBytes(r.MemoryFree), humanize.IBytes(r.Memory))
 	}
 	e.because("its next task needs %s; worker %d is being emptied for it, %s", need, r.Worker, free)
+}
+
+// quota explains which quota holds the job back.
+func (e *explainer) quota() {
+	user, slots := e.job.Spec.User, int(max(1, e.job.Spec.SlotsPerTask))
+	q := e.core.Quota(user)
+	most := int(q.Slots)
+	switch {
+	case most == 0 || e.out.Reservation != nil || q.Used+slots <= most:
+		return
+	case slots > most:
+		e.because("user %s: each task of the job needs %d slots, and the quota is %d; the job waits until the quota is raised", user, slots, most)
+		e.advise("submit with a smaller --slots-per-task, or let an administrator raise the quota: bridgefour quota set %s --slots N", user)
+		return
+	case slots > 1:
+		e.because("user %s: %d of %d slots of the quota are in use, and each task of the job needs %d", user, q.Used, most, slots)
+	default:
+		e.because("user %s: %d of %d slots of the quota are in use", user, q.Used, most)
+	}
+	e.advise("wait until tasks of the user's jobs have ended, or let an administrator raise the quota: bridgefour quota set %s --slots N", user)
 }
 
 // needed describes what an attempt needs at once.
