@@ -277,6 +277,7 @@ type Cluster struct {
 	Level    uint32 `json:"feature_level" doc:"Level of records that the leaders write. It rises once all of them can read it"`
 	Spool    string `json:"spool" doc:"Folder for the parts of jobs without an output"`
 	NotReady string `json:"not_ready,omitempty" doc:"Why writes are refused, if they are"`
+	Insecure string `json:"insecure,omitempty" doc:"What it means that the answering leader was started with --insecure, if it was"`
 }
 
 // Statuses of a leader.

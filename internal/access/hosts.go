@@ -70,7 +70,7 @@ func (h hosts) check(r *http.Request) error {
 		}
 	}
 	return api.NewProblem(http.StatusMisdirectedRequest, "host %.100q is not accepted, since a web page could use it to reach this server: "+
-		"use %s or the server's IP address, or, if the name is the server's, restart the leader or worker itself with --accept-host NAME", name, strings.Join(use, ", "))
+		"use %s or the server's IP address, or, if the name is the server's, restart the leader or worker itself with --allowed-host NAME", name, strings.Join(use, ", "))
 }
 
 // localAddress is the local address of the connection; zero if unknown.

@@ -39,7 +39,7 @@ func TestHosts(t *testing.T) {
 			t.Errorf("check(%q) = %v, want 421", host, p)
 			continue
 		}
-		for _, says := range []string{"localhost", "kaladin-01", "--accept-host"} {
+		for _, says := range []string{"localhost", "kaladin-01", "--allowed-host"} {
 			if !strings.Contains(p.Detail, says) {
 				t.Errorf("check(%q) = %q, want it to name %s", host, p.Detail, says)
 			}

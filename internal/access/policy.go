@@ -41,6 +41,18 @@ func NewPolicy(o Options) *Policy {
 	return p
 }
 
+// InsecureWarning is what a server started with --insecure says.
+const InsecureWarning = "insecure: any client that reaches this port can run programs as the user of the workers, see all jobs and change the cluster; " +
+	"nothing is encrypted: let only trusted machines reach it"
+
+// Insecure returns InsecureWarning if every client is the local principal; else "".
+func (p *Policy) Insecure() string {
+	if p.insecure {
+		return InsecureWarning
+	}
+	return ""
+}
+
 // principal authenticates a request by its token or, without one, by its connection. It is the only place that decides identity.
 func (p *Policy) principal(peer Peer, authorization string) (Principal, error) {
 	token, given := bearer(authorization)

@@ -26,6 +26,9 @@ func (a *app) printCluster(cluster api.Cluster) error {
 	if cluster.NotReady != "" {
 		t.row("not ready", printableLines(cluster.NotReady))
 	}
+	if cluster.Insecure != "" {
+		t.row("access", printableLines(cluster.Insecure))
+	}
 	t.row("version", fmt.Sprintf("%s (feature level %d)", cluster.Version, cluster.Level))
 	t.row("leader", leaderText(&cluster))
 	t.row("workers", fmt.Sprintf("%d alive, %d dead", cluster.Workers, cluster.Dead))

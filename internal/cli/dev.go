@@ -28,6 +28,9 @@ func (a *app) devCommand() *cobra.Command {
 			if err != nil {
 				return usagef(cmd, "--listen: %v", err)
 			}
+			if err := checkOpen(cmd, cfg.listen, cfg.insecure); err != nil {
+				return err
+			}
 			if cfg.logger, err = a.logger(logLevel); err != nil {
 				return err
 			}
@@ -37,7 +40,7 @@ func (a *app) devCommand() *cobra.Command {
 			cfg.socket = filepath.Join(cfg.dataDir, node.SocketName)
 			cfg.confinement.NoNewPrivileges = noNewPrivileges(privileges)
 			cfg.version, cfg.reserved = a.versionText(), plan.Reserved{What: "the data directory of dev", Dir: cfg.dataDir}
-			warnOpen(cfg.logger, cfg.listen)
+			warnInsecure(cfg.logger, cfg.listen, cfg.insecure)
 			ctx := cmd.Context()
 			e, err := openEmbedded(ctx, cfg)
 			if err != nil {
@@ -60,7 +63,8 @@ func (a *app) devCommand() *cobra.Command {
 	cmd.Flags().IntVar(&cfg.slots, "slots", 0, "slots of each worker (default: the CPUs, shared evenly)")
 	addAllowPrivileges(cmd, &privileges)
 	addNice(cmd, &cfg.nice, niceServer)
-	addAcceptHost(cmd, &cfg.hosts)
+	addAllowedHost(cmd, &cfg.hosts)
+	addInsecure(cmd, &cfg.insecure)
 	addAddressFile(cmd, &addressFile)
 	addLogLevel(cmd, &logLevel, "warn")
 	return cmd

@@ -30,6 +30,7 @@ type embeddedConfig struct {
 	listen   string   // empty: no TCP port
 	socket   string   // empty: no unix socket
 	hosts    []string // further names that clients use for it
+	insecure bool     // serves every client
 	workers  int
 	slots    int  // of each worker; 0: the CPUs, shared evenly
 	nice     int  // of the tasks' commands
@@ -61,7 +62,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	}
 	n, err := openNode(ctx, node.ProcessConfig{
 		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Advertise: advertise, Socket: cfg.socket, Memory: memory,
-		Insecure: cfg.listen != "" && !transport.IsLoopback(cfg.listen), Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
+		Insecure: cfg.insecure, Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
 		ClusterName: clusterNameDefault,
 		Reserved:    []plan.Reserved{cfg.reserved},
 	})
@@ -73,7 +74,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 		s, err := openSpren(ctx, worker.Config{
 			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{n.Advertised()}, Dial: memory.Dial,
 			Slots: slots, Nice: cfg.nice, EnvAll: cfg.envAll, Confinement: cfg.confinement, Version: cfg.version, Jobs: jobs.All(), DrainGrace: cfg.drainGrace, Logger: cfg.logger,
-		}, "", "")
+		}, listener{})
 		if err != nil {
 			return nil, errors.Join(err, e.close())
 		}

@@ -25,7 +25,7 @@ func TestAcceptedHosts(t *testing.T) {
 	leader := transport.URL(n.Address().String())
 	s, err := openSpren(t.Context(), worker.Config{
 		DataDir: t.TempDir(), Leaders: []string{n.Address().String()}, Slots: 1, Jobs: jobs.All(), Logger: logger,
-	}, "127.0.0.1:0", "advertised.example:5555", "alias.example")
+	}, listener{listen: "127.0.0.1:0", advertise: "advertised.example:5555", hosts: []string{"alias.example"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,8 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.joinList, "join", "", "`string` of 'bridgefour token create --role leader', with which the leader joins a cluster; or addresses of leaders, if they are on this machine or insecure")
 	fs.StringVar(&f.ClusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
 	fs.StringVar(&f.Spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
-	addAcceptHost(cmd, &f.Hosts)
+	addAllowedHost(cmd, &f.Hosts)
+	addInsecure(cmd, &f.Insecure)
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 }
@@ -86,10 +87,13 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 	if err := a.resolveLeader(cmd, f); err != nil {
 		return err
 	}
+	if err := checkOpen(cmd, f.Listen, f.Insecure); err != nil {
+		return err
+	}
 	cfg := f.ProcessConfig
 	cfg.Socket = filepath.Join(cfg.DataDir, node.SocketName)
-	cfg.Logger, cfg.Version, cfg.Invitable, cfg.Insecure = logger, a.versionText(), true, !transport.IsLoopback(cfg.Listen)
-	warnOpen(logger, cfg.Listen)
+	cfg.Logger, cfg.Version, cfg.Invitable = logger, a.versionText(), true
+	warnInsecure(logger, cfg.Listen, cfg.Insecure)
 	ctx := cmd.Context()
 	for {
 		n, err := openNode(ctx, cfg)

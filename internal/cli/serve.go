@@ -56,13 +56,24 @@ func (a *app) hostPort(hostVar, portVar, hostElse, portElse string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// warnOpen warns about listening beyond loopback.
-func warnOpen(logger *slog.Logger, listen string) {
-	if transport.IsLoopback(listen) {
-		return
+// checkOpen refuses to listen beyond loopback without security.
+func checkOpen(cmd *cobra.Command, listen string, insecure bool) error {
+	if insecure || transport.IsLoopback(listen) {
+		return nil
 	}
-	logger.Warn("any client that reaches this port can run programs on the workers of this cluster: expose it to trusted networks only",
-		"listen", listen)
+	return usagef(cmd, "--listen %s: other machines could reach this port, and any client that does could run programs as you: listen on 127.0.0.1, "+
+		"or add --insecure (BRIDGEFOUR_INSECURE=1) if only machines that you trust can reach it", listen)
+}
+
+// warnInsecure says at start what --insecure means.
+func warnInsecure(logger *slog.Logger, listen string, insecure bool) {
+	if insecure {
+		logger.Warn("started with --insecure", "listen", listen, "meaning", access.InsecureWarning)
+	}
+}
+
+func addInsecure(cmd *cobra.Command, to *bool) {
+	cmd.Flags().BoolVar(to, "insecure", false, "serve every client that reaches the port, without encryption: for networks of trusted machines only")
 }
 
 // loopback is the address by which this machine reaches its own listener.
@@ -117,8 +128,8 @@ func addNice(cmd *cobra.Command, to *int, def int) {
 	})
 }
 
-func addAcceptHost(cmd *cobra.Command, to *[]string) {
-	cmd.Flags().Func("accept-host", "a further host `name` that clients may use in URLs, as of a proxy; repeatable", func(name string) error {
+func addAllowedHost(cmd *cobra.Command, to *[]string) {
+	cmd.Flags().Func("allowed-host", "a further host `name` that clients may use in URLs, as of a proxy; repeatable", func(name string) error {
 		*to = append(*to, name)
 		return access.CheckHost(name)
 	})

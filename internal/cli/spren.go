@@ -31,21 +31,28 @@ type spren struct {
 	logger   *slog.Logger
 }
 
-// openSpren locks the data directory and, if listen is not empty, opens the listener. The worker's advertised address is
-// advertise, or that of the listener; hosts are further names that clients use for it. The caller must call run.
-func openSpren(ctx context.Context, cfg worker.Config, listen, advertise string, hosts ...string) (*spren, error) {
+// listener configures the HTTP listener of a worker.
+type listener struct {
+	listen    string // empty: none
+	advertise string // empty: the listen address
+	hosts     []string
+	insecure  bool
+}
+
+// openSpren locks the data directory and opens the listener. The caller must call run.
+func openSpren(ctx context.Context, cfg worker.Config, l listener) (*spren, error) {
 	s := &spren{logger: cfg.Logger}
-	if listen != "" {
+	if l.listen != "" {
 		var err error
-		if s.listener, err = transport.ListenHTTP(ctx, listen, cfg.Logger); err != nil {
+		if s.listener, err = transport.ListenHTTP(ctx, l.listen, cfg.Logger); err != nil {
 			return nil, err
 		}
-		cfg.Address = advertise
-		if advertise == "" {
+		cfg.Address = l.advertise
+		if l.advertise == "" {
 			cfg.Address = discover.Reachable(s.listener.Addr())
 		}
 		cfg.Announce = announcer(&cfg)
-		s.policy = access.NewPolicy(access.Options{Hosts: append(hosts, listen, cfg.Address), Insecure: !transport.IsLoopback(listen)})
+		s.policy = access.NewPolicy(access.Options{Hosts: append(l.hosts, l.listen, cfg.Address), Insecure: l.insecure})
 	}
 	w, err := worker.New(cfg)
 	if err != nil {

@@ -28,6 +28,7 @@ type workerFlags struct {
 	listen      string
 	advertise   string
 	hosts       []string
+	insecure    bool
 	leader      string
 	join        string
 	memory      string
@@ -74,7 +75,8 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 	fs.BoolVar(&f.Confinement.NoNetwork, "no-network", false, "commands of all jobs have no network, and no sockets at all (Linux)")
 	addAllowPrivileges(cmd, &f.privileges)
 	addNice(cmd, &f.Nice, niceServer)
-	addAcceptHost(cmd, &f.hosts)
+	addAllowedHost(cmd, &f.hosts)
+	addInsecure(cmd, &f.insecure)
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 	return cmd
@@ -98,6 +100,9 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 		return usagef(cmd, "--listen: %v", err)
 	}
 	cfg.Confinement.NoNewPrivileges = noNewPrivileges(f.privileges)
+	if err := checkOpen(cmd, f.listen, f.insecure); err != nil {
+		return err
+	}
 	cfg.Version, cfg.Jobs, cfg.Logger = a.versionText(), jobs.All(), logger
 	if cfg.Slots < 0 || cfg.Slots == 0 && a.typed["slots"] {
 		return usagef(cmd, "--slots is %d: want at least 1", cfg.Slots)
@@ -127,8 +132,8 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	if err != nil {
 		return orInterrupted(cmd.Context(), err)
 	}
-	warnOpen(logger, f.listen)
-	s, err := openSpren(cmd.Context(), cfg, f.listen, f.advertise, f.hosts...)
+	warnInsecure(logger, f.listen, f.insecure)
+	s, err := openSpren(cmd.Context(), cfg, listener{listen: f.listen, advertise: f.advertise, hosts: f.hosts, insecure: f.insecure})
 	if err != nil {
 		return explainServe(err, f.listen, cfg.DataDir)
 	}

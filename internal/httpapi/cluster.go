@@ -17,7 +17,9 @@ type WorkerPath struct {
 func (a *API) addCluster() {
 	huma.Register(a.huma, operation(http.MethodGet, "/v1/cluster", "get-cluster", "cluster", "The cluster's health"),
 		func(context.Context, *struct{}) (*answer[api.Cluster], error) {
-			return &answer[api.Cluster]{Index: a.index(), Body: a.leader.Cluster()}, nil
+			out := &answer[api.Cluster]{Index: a.index(), Body: a.leader.Cluster()}
+			out.Body.Insecure = a.policy.Insecure()
+			return out, nil
 		})
 	huma.Register(a.huma, operation(http.MethodGet, "/v1/workers", "list-workers", "cluster", "All workers, by number"),
 		func(context.Context, *struct{}) (*answer[api.WorkerList], error) {

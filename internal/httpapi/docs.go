@@ -79,7 +79,7 @@ func (a *API) addDocs() {
 	a.mux.Handle("GET /{$}", http.RedirectHandler("/docs", http.StatusFound))
 	a.mux.HandleFunc("GET /docs", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		w.Header().Set("Content-Security-Policy", contentSecurity+"; style-src 'unsafe-inline'")
 		_, _ = w.Write(page())
 	})
 }

@@ -105,14 +105,14 @@ func (a *API) Close() { a.forwarding.CloseIdleConnections() }
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer a.recovered(w, r)
-	a.stamp(w.Header())
-	w.Header()[headerNosniff] = nosniff
+	protect(w.Header())
 	_, route := a.mux.Handler(r)
 	r, err := a.policy.Accept(r, route)
 	if err != nil {
 		a.writeError(w, r, err)
 		return
 	}
+	a.stamp(w.Header())
 	if _, self := a.leader.LeaderAddress(); !self && a.redirect(w, r, route) {
 		return
 	}
@@ -125,16 +125,11 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mux.ServeHTTP(w, r)
 }
 
-//nolint:gochecknoglobals // never written; saves an allocation per answer
-var nosniff = []string{"nosniff"}
-
-// The headers of every answer, in canonical form.
+// The headers of freshness, in canonical form.
 const (
 	headerIndex  = "X-Bridgefour-Index"
 	headerAge    = "X-Bridgefour-Age"
 	headerLeader = "X-Bridgefour-Leader"
-
-	headerNosniff = "X-Content-Type-Options"
 )
 
 // stamp sets the headers of freshness. Call it before the state is read: the index must not be newer than the answer.
@@ -193,7 +188,7 @@ func (a *API) addService(metrics http.Handler) {
 			if why := a.leader.NotReady(); why != "" {
 				return nil, api.Unavailable("%s", why)
 			}
-			return health{Status: "ready"}, nil
+			return health{Status: "ready", Insecure: a.policy.Insecure()}, nil
 		},
 	})
 	if metrics != nil {
@@ -206,7 +201,8 @@ func (a *API) addService(metrics http.Handler) {
 
 // health is the answer to probes.
 type health struct {
-	Status string `json:"status"`
+	Status   string `json:"status"`
+	Insecure string `json:"insecure,omitempty"`
 }
 
 // unknown answers requests without a route: 405 if the path has other methods, else 404.

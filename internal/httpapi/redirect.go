@@ -115,9 +115,7 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 		cancel(nil)
 		<-watched
 	}()
-	for _, name := range []string{headerIndex, headerAge, headerLeader, headerNosniff} {
-		w.Header().Del(name) // the answer has its own
-	}
+	clear(w.Header()) // the answer has its own
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.URL.RawQuery = transport.Scheme, address, p.In.URL.RawQuery
@@ -131,6 +129,7 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 			if cause := context.Cause(ctx); errors.Is(cause, errLeaderMoved) {
 				err = cause
 			}
+			protect(w.Header())
 			a.stamp(w.Header())
 			a.writeError(w, r, api.NotLeader("leader at %s not reachable: %v; send the request again", address, err))
 		},

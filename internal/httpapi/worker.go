@@ -60,7 +60,7 @@ func NewWorker(o WorkerOptions) http.Handler {
 			workerProblem(w, api.Unavailable("%s", why))
 			return
 		}
-		writeJSON(w, http.StatusOK, "application/json", health{Status: "ready"})
+		writeJSON(w, http.StatusOK, "application/json", health{Status: "ready", Insecure: o.Policy.Insecure()})
 	})
 	if o.Metrics != nil {
 		mux.Handle("GET /metrics", o.Metrics)
@@ -69,6 +69,7 @@ func NewWorker(o WorkerOptions) http.Handler {
 		workerProblem(w, api.NotFound("no route %s %s on a worker: send requests for jobs to the leader", r.Method, r.URL.Path))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		protect(w.Header())
 		_, route := mux.Handler(r)
 		r, err := o.Policy.Accept(r, route)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
@@ -48,7 +49,7 @@ func TestWorkerRoutes(t *testing.T) {
 		"/task/status/2":  `{"type":"Missing"}`,
 		"/task/status/-1": `{"type":"Missing"}`,
 		"/healthz":        `{"status":"ok"}`,
-		"/readyz":         `{"status":"ready"}`,
+		"/readyz":         `{"status":"ready","insecure":"` + access.InsecureWarning + `"}`,
 		"/metrics":        `metrics`,
 	} {
 		w := httpapitest.Ask(t, h, "GET", target, "")
