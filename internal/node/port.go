@@ -164,11 +164,11 @@ func (s *splitter) start(ctx context.Context, c *startedConn) error {
 	if _, err := io.ReadFull(c.Conn, start[:4]); err != nil {
 		return err
 	}
-	if start[0] == tlsHandshake {
-		if s.tls == nil {
-			s.refusals.Add(s.logger, "TLS, which this port does not speak: clients must use http://, and workers and leaders join by an address", 0)
-			return errNoTLS
-		}
+	switch {
+	case start[0] != tlsHandshake:
+	case s.tls == nil: // the server's answer tells the client that this is no TLS
+		s.refusals.Add(s.logger, "TLS, which this port does not speak: clients must use http://, and workers and leaders join by an address", 0)
+	default:
 		secure := tls.Server(&startedConn{Conn: c.Conn, start: slices.Clone(start[:4]), end: func() {}}, s.tls.config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			s.refusals.Add(s.logger, fmt.Sprintf("TLS handshake of %s: %v", c.peer.Address, err), 0)
@@ -189,8 +189,6 @@ func (s *splitter) start(ctx context.Context, c *startedConn) error {
 	c.start = start[:n]
 	return nil
 }
-
-var errNoTLS = errors.New("no TLS")
 
 // portConns is the open connections of a port. Clients are refused before workers and leaders, and a connection that has sent nothing before
 // all others: a flood of them must not block workers. Nor may one that never completes a request keep out others that do.

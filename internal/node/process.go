@@ -171,9 +171,7 @@ func (p *Process) Run(ctx context.Context) error {
 	defer stopTalking()
 
 	split := newSplitter(p.listeners, transport.NewConnLimits(), p.cfg.Logger)
-	if s := p.security; s != nil {
-		split.tls = &portTLS{transport.ServerTLS(s.credentials.Certificate, nil), s.credentials.Pins}
-	}
+	split.tls = p.security.portTLS()
 	workers := wire.NewServer(append(p.policy.ServerOptions(),
 		grpc.InitialWindowSize(4<<20), grpc.InitialConnWindowSize(8<<20),
 		// Workers and leaders always have a call open.
@@ -206,9 +204,7 @@ func (p *Process) Run(ctx context.Context) error {
 	if p.cfg.Invitable {
 		parts.Go(func() { p.announce(leading) })
 	}
-	if p.security != nil {
-		parts.Go(func() { p.keepCertified(leading) })
-	}
+	parts.Go(func() { p.keepCertified(leading) })
 	part("port", split.run)
 	part("worker traffic", func() error { return ignore(workers.Serve(split.grpc), grpc.ErrServerStopped, net.ErrClosed) })
 	part("http", func() error { return ignore(clients.Serve(split.http), http.ErrServerClosed, net.ErrClosed) })
@@ -223,11 +219,7 @@ func (p *Process) Run(ctx context.Context) error {
 	}
 	stopLeading(errNodeEnds)
 	<-ended
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if clients.Shutdown(stop) != nil {
-		_ = clients.Close() // cut the requests that have not ended
-	}
+	stopClients(ctx, clients)
 	freeClients()
 	stopServer(workers)
 	stopTalking()
@@ -239,6 +231,15 @@ func (p *Process) Run(ctx context.Context) error {
 		err = errors.Join(err, e)
 	}
 	return err
+}
+
+// stopClients lets requests finish, and cuts the others.
+func stopClients(ctx context.Context, s *http.Server) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if s.Shutdown(ctx) != nil {
+		_ = s.Close()
+	}
 }
 
 // stopServer lets short calls finish, such as the invitation of this node, and cuts the others.

@@ -61,6 +61,14 @@ func (p *Process) openSecurity(key *ClusterKey) error {
 	return nil
 }
 
+// portTLS returns the encryption of the port; nil: there is none.
+func (s *security) portTLS() *portTLS {
+	if s == nil {
+		return nil
+	}
+	return &portTLS{transport.ServerTLS(s.credentials.Certificate, nil), s.credentials.Pins}
+}
+
 // enroll obtains the certificate of a node that joins, and the cluster key.
 func (p *Process) enroll(ctx context.Context, directory string) error {
 	s := p.security
@@ -170,7 +178,7 @@ func (p *Process) onAccess(tables *state.Access) {
 // keepCertified keeps the node's certificate valid, and puts the authority of a new cluster into the log, until ctx is done.
 func (p *Process) keepCertified(ctx context.Context) {
 	const retry = time.Second
-	for {
+	for p.security != nil {
 		changed := p.ready.changed.Changed()
 		wait, err := p.certify(ctx)
 		if err != nil && ctx.Err() == nil {

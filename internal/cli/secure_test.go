@@ -1,0 +1,516 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/node"
+	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
+	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/worker"
+	"github.com/bridgefour/bridgefour/jobs"
+)
+
+// secureCluster is a cluster whose connections are encrypted. All listen on all addresses of the machine.
+type secureCluster struct {
+	t     *testing.T
+	first *secureLeader
+	admin *client.Client
+}
+
+type secureLeader struct {
+	*node.Process
+	dir  string
+	stop func()
+}
+
+// address is one of the leader's that is not loopback's.
+func (l *secureLeader) address() string { return l.Advertised() }
+
+// outsideAddress is an address of this machine that is not a loopback one.
+func outsideAddress(t *testing.T) string {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
+			return n.IP.String()
+		}
+	}
+	t.Skip("the machine has no address but loopback")
+	return ""
+}
+
+// startSecure starts a leader on an address of the machine, or with the data directory of one that has ended.
+func startSecure(t *testing.T, dir, listen string, join *transport.Join) *secureLeader {
+	t.Helper()
+	cfg := node.ProcessConfig{DataDir: dir, Listen: listen, ClusterName: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Invitation: join}
+	if join != nil {
+		cfg.Join = join.Addresses
+	}
+	n, err := openNode(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() {
+		if err := n.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	l := &secureLeader{Process: n, dir: dir, stop: sync.OnceFunc(func() {
+		stop()
+		run.Wait()
+	})}
+	t.Cleanup(l.stop)
+	return l
+}
+
+// in returns the cluster for a part of a test.
+func (c secureCluster) in(t *testing.T) secureCluster {
+	t.Helper()
+	c.t = t
+	return c
+}
+
+func newSecureCluster(t *testing.T) secureCluster {
+	t.Helper()
+	c := secureCluster{t: t, first: startSecure(t, t.TempDir(), outsideAddress(t)+":0", nil)}
+	path := filepath.Join(c.first.dir, "admin.access")
+	eventually(t, "admin.access is written", func() bool { return exists(path) })
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.admin = c.client(string(text))
+	return c
+}
+
+func (c secureCluster) client(join string) *client.Client {
+	c.t.Helper()
+	a, err := client.JoinAccess(join)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	out, err := client.New(nil, client.Options{Access: &a, Patience: 10 * time.Second})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(out.Close)
+	return out
+}
+
+// token returns the string for a role.
+func (c secureCluster) token(role string) transport.Join {
+	c.t.Helper()
+	token, err := c.admin.CreateToken(c.t.Context(), api.TokenRequest{Role: role})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	j, err := transport.ParseJoin(token.Join)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return j
+}
+
+// enroll returns the credentials of a new machine.
+func (c secureCluster) enroll(role, name string) *access.Credentials {
+	c.t.Helper()
+	out, err := access.OpenCredentials(c.t.TempDir())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := out.Enroll(c.t.Context(), c.token(role), name, slog.New(slog.DiscardHandler)); err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not within 30 s: %s", what)
+		case <-ticker.C:
+		}
+	}
+}
+
+func TestSecureCluster(t *testing.T) {
+	c := newSecureCluster(t)
+	second := startSecure(t, t.TempDir(), outsideAddress(t)+":0", new(c.token(access.RoleLeader)))
+	eventually(t, "both leaders vote", func() bool {
+		list, err := c.admin.Leaders(t.Context())
+		return err == nil && len(list.Leaders) == 2 && list.Leaders[0].Votes && list.Leaders[1].Votes
+	})
+
+	t.Run("worker", func(t *testing.T) { c.in(t).worker() })
+	t.Run("plain", func(t *testing.T) { c.in(t).plain() })
+	t.Run("other identity", func(t *testing.T) { c.in(t).otherIdentity() })
+	t.Run("tokens", func(t *testing.T) { c.in(t).wrongTokens() })
+	t.Run("leader", func(t *testing.T) { c.in(t).forgedLeader() })
+	t.Run("expired", func(t *testing.T) { c.in(t).expired() })
+	t.Run("rotation", func(t *testing.T) { c.in(t).rotation(second) })
+	t.Run("proxy", func(t *testing.T) { c.in(t).proxy() })
+	t.Run("restart", func(t *testing.T) {
+		// All certificates have expired: each leader renews its own by the cluster key.
+		c.first.stop()
+		second.stop()
+		for _, l := range []*secureLeader{c.first, second} {
+			expire(t, l.dir)
+		}
+		startSecure(t, second.dir, second.address(), nil)
+		startSecure(t, c.first.dir, c.first.address(), nil)
+		if _, err := c.admin.Cluster(t.Context()); err != nil {
+			t.Error(err)
+		}
+		c.enroll(access.RoleWorker, "") // which needs a leader with both votes
+	})
+}
+
+// expire replaces the certificate in a data directory by one that expired yesterday.
+func expire(t *testing.T, dir string) {
+	t.Helper()
+	c, err := access.OpenCredentials(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := c.Certificate().Leaf
+	reissue(t, c, filepath.Join(dir, "cluster.key"), access.Holder{Role: leaf.Subject.Organization[0], Name: leaf.Subject.CommonName})
+}
+
+// reissue has an authority issue a certificate that expired yesterday.
+func reissue(t *testing.T, c *access.Credentials, keyFile string, h access.Holder) {
+	t.Helper()
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authorities := c.Authorities()
+	authority, err := access.OpenAuthority(access.Key(key), authorities[len(authorities)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := authority.Issue(h, c.Public(), time.Now().Add(-48*time.Hour), access.CertificateLife)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expired, err := x509.ParseCertificate(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Set(expired, authorities, c.Chain()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// worker runs a job on a worker, and removes the worker.
+func (c secureCluster) worker() {
+	t := c.t
+	credentials := c.enroll(access.RoleWorker, "")
+	w, err := worker.New(worker.Config{
+		DataDir: t.TempDir(), Leaders: []string{c.first.address()}, Slots: 1, Jobs: jobs.All(), Logger: slog.New(slog.DiscardHandler),
+		Identity: credentials.Identity(), Dial: credentials.Dial,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { _ = w.Run(ctx) })
+	defer func() {
+		stop()
+		run.Wait()
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	job, err := c.admin.Submit(t.Context(), &api.JobRequest{Program: api.Program{Builtin: "AlwaysOk"}, Range: &api.Range{From: 1, To: 3}}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ended, err := c.admin.Wait(t.Context(), job.ID); err != nil || ended.Status != api.JobDone {
+		t.Fatalf("the job is %+v, %v, want done", ended, err)
+	}
+	workers, err := c.admin.Workers(t.Context())
+	if err != nil || len(workers) != 1 || workers[0].Identity != credentials.Identity() {
+		t.Fatalf("workers %+v, %v, want the one, by the fingerprint of its key", workers, err)
+	}
+	if err := c.admin.RemoveWorker(t.Context(), workers[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the worker is refused", func() bool { return strings.Contains(w.State().Reason, "was revoked") })
+	if err := credentials.Renew(t.Context(), []string{c.first.address()}); err == nil || !strings.Contains(err.Error(), "was revoked") {
+		t.Errorf("Renew() = %v, want a refusal", err)
+	}
+}
+
+// plain connects without encryption.
+func (c secureCluster) plain() {
+	t := c.t
+	body, code := ask(t, &http.Client{Transport: transport.NewHTTP()}, "http://"+c.first.address()+"/v1/jobs")
+	if code != http.StatusUnauthorized || !strings.Contains(body, "https://") || !strings.Contains(body, "--join") {
+		t.Errorf("a plain request = %d %s, want 401 with the way in", code, body)
+	}
+	conn, err := wire.Connect(c.first.address(), transport.Dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // of a test
+	session, err := wire.NewLeaderClient(conn).Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := session.Recv(); status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "--join") {
+		t.Errorf("a plain worker gets %v, want the way in", err)
+	}
+
+	// The other way round: TLS on a port that does not speak it.
+	open := startOpen(t)
+	if _, err := c.enroll(access.RoleWorker, "").Dial(t.Context(), open); err == nil || !strings.Contains(err.Error(), "does not speak TLS") {
+		t.Errorf("TLS to a plain leader = %v, want an error that says so", err)
+	}
+}
+
+// startOpen starts a leader on loopback, which speaks no TLS.
+func startOpen(t *testing.T) (address string) {
+	t.Helper()
+	return startSecure(t, t.TempDir(), "127.0.0.1:0", nil).Advertised()
+}
+
+func ask(t *testing.T, client *http.Client, url string) (body string, code int) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	answer, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text), answer.StatusCode
+}
+
+// otherIdentity connects as a worker that claims the identity of another.
+func (c secureCluster) otherIdentity() {
+	t := c.t
+	conn, err := wire.Connect(c.first.address(), c.enroll(access.RoleWorker, "").Dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // of a test
+	session, err := wire.NewLeaderClient(conn).Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello := &wire.Hello{Identity: c.enroll(access.RoleWorker, "").Identity(), Incarnation: "x", Slots: 1, Protocol: wire.Protocol, ProtocolMin: wire.ProtocolMin}
+	if err := session.Send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: hello}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := session.Recv(); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("another worker's identity: %v, want a refusal", err)
+	}
+	// A worker is no leader.
+	raft, err := peerpb.NewPeerClient(conn).Raft(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := raft.Recv(); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("raft of a worker: %v, want a refusal", err)
+	}
+}
+
+// wrongTokens enrolls with tokens that do not allow it.
+func (c secureCluster) wrongTokens() {
+	t := c.t
+	revoked := c.token(access.RoleWorker)
+	id, _, _ := strings.Cut(revoked.Token, "_")
+	if err := c.admin.RevokeToken(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	truncated, swapped := c.token(access.RoleWorker), c.token(access.RoleLeader)
+	truncated.Token = truncated.Token[:20]
+	for text, test := range map[string]struct {
+		join transport.Join
+		name string
+	}{
+		"not valid":      {revoked, ""},
+		"not complete":   {truncated, ""},
+		"not allowed":    {c.token(access.RoleSubmit), ""},
+		"data directory": {swapped, ""},
+	} {
+		machine, err := access.OpenCredentials(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = machine.Enroll(t.Context(), test.join, test.name, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), text) || machine.Enrolled() {
+			t.Errorf("Enroll() = %v, want %q", err, text)
+		}
+	}
+}
+
+// forgedLeader is a leader with a certificate for one data directory and another in its messages.
+func (c secureCluster) forgedLeader() {
+	t := c.t
+	conn, err := wire.Connect(c.first.address(), c.enroll(access.RoleLeader, "d1").Dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // of a test
+	_, err = peerpb.NewPeerClient(conn).Join(t.Context(), &peerpb.JoinRequest{Address: "10.0.0.9:1", Directory: "d2", Protocol: 1, ProtocolMin: 1, FeatureLevel: 99})
+	if err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("another leader's data directory: %v, want a refusal", err)
+	}
+}
+
+// expired renews a certificate that has expired.
+func (c secureCluster) expired() {
+	t := c.t
+	machine := c.enroll(access.RoleWorker, "")
+	reissue(t, machine, filepath.Join(c.first.dir, "cluster.key"), access.Holder{Role: access.RoleWorker, Name: machine.Identity()})
+	conn, err := wire.Connect(c.first.address(), machine.Dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // of a test
+	session, err := wire.NewLeaderClient(conn).Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := session.Recv(); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("the session of an expired certificate: %v, want a refusal", err)
+	}
+	if err := machine.Renew(t.Context(), []string{c.first.address()}); err != nil {
+		t.Fatal(err)
+	}
+	if until := time.Until(machine.Certificate().Leaf.NotAfter); until < access.CertificateLife/2 {
+		t.Errorf("the renewed certificate is valid for %v", until)
+	}
+}
+
+// rotation replaces the authority while clients and machines know the one before.
+func (c secureCluster) rotation(second *secureLeader) {
+	t := c.t
+	before, old := c.token(access.RoleWorker), c.enroll(access.RoleWorker, "")
+	if _, err := c.admin.RotateAuthority(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []*secureLeader{c.first, second} {
+		eventually(t, "the leader has a certificate of the new authority", func() bool {
+			text, err := os.ReadFile(filepath.Join(l.dir, access.AuthorityFile))
+			return err == nil && bytes.Count(text, []byte("BEGIN")) == 2
+		})
+	}
+	c.admin.Close() // its connections
+	if _, err := c.admin.Cluster(t.Context()); err != nil {
+		t.Errorf("a client that knows the old authority: %v", err)
+	}
+	if len(c.token(access.RoleWorker).Token) == 0 || *c.token(access.RoleWorker).Authority == *before.Authority {
+		t.Error("new strings name the old authority")
+	}
+	for _, address := range []string{c.first.address(), second.address()} {
+		conn, err := old.Dial(t.Context(), address)
+		if err != nil {
+			t.Fatalf("a worker that knows the old authority: %v", err)
+		}
+		_ = conn.Close()
+		if err := old.Renew(t.Context(), []string{address}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !old.Of(before) {
+		t.Error("the worker does not recognize its old string")
+	}
+	machine, err := access.OpenCredentials(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := machine.Enroll(t.Context(), before, "", slog.New(slog.DiscardHandler)); err != nil {
+		t.Errorf("an old string: %v", err)
+	}
+}
+
+// proxy passes bytes on, which does not matter, and then intercepts the connection.
+func (c secureCluster) proxy() {
+	t := c.t
+	machine := c.enroll(access.RoleWorker, "")
+	forged, err := access.NewAuthority(access.Key{9}, "forged", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := forged.Issue(access.Holder{Role: access.RoleLeader, Name: "x"}, machine.Public(), time.Now(), access.CertificateLife)
+	if err != nil {
+		t.Fatal(err)
+	}
+	intercepting := tls.Certificate{PrivateKey: machine.Certificate().PrivateKey, Certificate: [][]byte{raw, machine.Authorities()[0].Raw}}
+	for name, cfg := range map[string]*tls.Config{"passing": nil, "intercepting": transport.ServerTLS(func() *tls.Certificate { return &intercepting }, nil)} {
+		l, err := transport.Listen(t.Context(), "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var parts sync.WaitGroup
+		parts.Go(func() {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if cfg != nil {
+				in = tls.Server(in, cfg)
+			}
+			out, err := transport.Dial(t.Context(), c.first.address())
+			if err != nil {
+				return
+			}
+			parts.Go(func() {
+				_, _ = io.Copy(out, in)
+				_ = out.Close()
+			})
+			_, _ = io.Copy(in, out)
+			_ = in.Close()
+		})
+		conn, err := machine.Dial(t.Context(), l.Addr().String())
+		if intercepts := cfg != nil; (err != nil) != intercepts || intercepts && !strings.Contains(err.Error(), "proxy") {
+			t.Errorf("%s proxy: %v", name, err)
+		}
+		if conn != nil {
+			_ = conn.Close()
+		}
+		_ = l.Close()
+		parts.Wait()
+	}
+}
