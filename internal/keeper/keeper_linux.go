@@ -157,9 +157,10 @@ func (k *Keeper) spawn() error {
 
 // ended forgets a process that has ended or will, because the socket is closed.
 func (k *Keeper) ended() {
-	_ = unix.Kill(k.pid, unix.SIGCONT) // its command may have stopped it
-	_ = unix.Close(k.socket)
+	_ = unix.Kill(k.pid, unix.SIGCONT)        // its command may have stopped it
+	_ = unix.Shutdown(k.socket, unix.SHUT_WR) // closed, it would mean to the keeper that this process was killed
 	waitFor(k.pid)
+	_ = unix.Close(k.socket)
 	keepers.Lock()
 	defer keepers.Unlock()
 	if keepers.live[k.pid] == k {

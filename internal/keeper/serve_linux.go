@@ -35,7 +35,7 @@ func init() { //nolint:gochecknoinits // see above
 	if kind, err := unix.GetsockoptInt(socketFD, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_STREAM {
 		return
 	}
-	s := server{socket: socketFD, parent: os.Getppid()}
+	s := server{socket: socketFD}
 	s.prepare(os.Args[1])
 	s.run()
 	os.Exit(0)
@@ -57,7 +57,6 @@ type server struct {
 	group   group
 	reply   []byte
 	temp    string    // folder for temporary files; empty: none
-	parent  int       // the worker
 	entries [128]byte // for tempEmpty
 }
 
