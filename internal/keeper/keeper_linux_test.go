@@ -243,10 +243,11 @@ var leaving = map[string]string{
 	"python":      `python3 -c 'import subprocess; subprocess.Popen(["sh", "-c", "echo >left; exec sleep 1000"], start_new_session=True)'`,
 }
 
+const awaitLeft = "\nuntil [ -e left ]; do sleep 0.01; done; "
+
 // TestNothingIsLeft has a process leave its group in each way, and the command end in each way.
 func TestNothingIsLeft(t *testing.T) {
 	t.Parallel()
-	const wait = "\nuntil [ -e left ]; do sleep 0.01; done; "
 	for way, leave := range leaving {
 		ends := map[string]struct {
 			script string
@@ -271,7 +272,7 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Run(way+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				f := newFixture(t)
-				f.script(leave + wait + e.script)
+				f.script(leave + awaitLeft + e.script)
 				f.await("left")
 				if e.end != nil {
 					e.end(f)
@@ -287,13 +288,20 @@ func TestNothingIsLeft(t *testing.T) {
 				}
 			})
 		}
-		t.Run(way+"/parent killed", func(t *testing.T) {
+	}
+}
+
+// TestParentKilled is apart from TestNothingIsLeft: its keepers become children of this process, and would be killed with those that
+// a killed keeper of this process leaves.
+func TestParentKilled(t *testing.T) { //nolint:paralleltest // see above
+	for way, leave := range leaving {
+		t.Run(way, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			parent := exec.CommandContext(t.Context(), "/proc/self/exe")
 			parent.Dir = f.dir
 			temp := f.path("b4/temp")
-			parent.Env = append(os.Environ(), f.token, tempEnv+"="+temp, parentEnv+"=echo x >b4/temp/file; "+leave+wait+"sleep 1000")
+			parent.Env = append(os.Environ(), f.token, tempEnv+"="+temp, parentEnv+"=echo x >b4/temp/file; "+leave+awaitLeft+"sleep 1000")
 			if err := parent.Start(); err != nil {
 				t.Fatal(err)
 			}
