@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -212,14 +213,25 @@ func TestIncompleteRequestsMakeRoom(t *testing.T) {
 		_ = resp.Body.Close()
 		return resp.StatusCode
 	}
+	until := func(c net.Conn, state int32) { // until the port knows the client
+		is := func(open *startedConn) bool {
+			return open.RemoteAddr().String() == c.LocalAddr().String() && open.state.Load() == state
+		}
+		for known := false; !known; time.Sleep(time.Millisecond) {
+			s.open.mu.Lock()
+			known = slices.ContainsFunc(slices.Collect(maps.Keys(s.open.http)), is)
+			s.open.mu.Unlock()
+		}
+	}
 	waits := dial("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+	until(waits, serving)
 	idles := dial("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	if code := answer(idles); code != http.StatusOK {
 		t.Errorf("the first request: %d", code)
 	}
 	for _, part := range []string{"GET / HT", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"} {
 		for range 20 {
-			dial(part)
+			until(dial(part), receiving)
 			if code := answer(dial("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")); code != http.StatusOK {
 				t.Fatalf("a request beside parts %q of others: %d, want 200", part, code)
 			}
