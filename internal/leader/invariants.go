@@ -50,8 +50,37 @@ func (c *Core) Check() error {
 			return fmt.Errorf("job %d has %d leases; the scheduler counts %d", id, leased[id], got)
 		}
 	}
+	if err := c.checkSlots(); err != nil {
+		return err
+	}
 	if c.pipeline.idle() {
 		return c.checkIdle(ended)
+	}
+	return nil
+}
+
+// checkSlots compares the slots that each user uses, by leases and reservations, with those that the scheduler counts.
+func (c *Core) checkSlots() error {
+	used := map[string]int{}
+	for _, w := range c.registry.inOrder {
+		need := map[string]int{}
+		for _, l := range w.leases {
+			if job := c.machine.Job(l.Job); job != nil && !l.ended {
+				need[job.Spec.User] += int(max(1, job.Spec.SlotsPerTask))
+			}
+		}
+		for user, slots := range need {
+			used[user] += min(slots, w.Slots) // the rest is leased ahead of need
+		}
+	}
+	for _, id := range c.machine.Live() {
+		r, _ := c.sched.Reservation(id)
+		used[c.machine.Job(id).Spec.User] += r.Slots
+	}
+	for user, slots := range used {
+		if got := c.sched.Use(user).Used; got != slots {
+			return fmt.Errorf("user %q uses %d slots; the scheduler counts %d", user, slots, got)
+		}
 	}
 	return nil
 }

@@ -25,7 +25,8 @@ import (
 //	finish SESSION LEASE…       fail SESSION LEASE KIND
 //	lost SESSION LEASE…         the outputs of these leases cannot be read
 //	return SESSION LEASE…   draining SESSION   drained SESSION   close SESSION
-//	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [lines=A,B,…]
+//	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [lines=A,B,…] [user=U]
+//	quota U SLOTS                               0: no bound
 //	stop J   retry J   drain W   remove W
 //	run DURATION                                time passes
 //	sleep DURATION                              time passes while the leader is stopped
@@ -184,7 +185,7 @@ func (s *story) command(words []string) {
 // input makes the input of a command.
 func (s *story) input(command string, list []string, set map[string]string) Input {
 	switch command {
-	case "submit", "stop", "retry", "drain", "remove":
+	case "submit", "stop", "retry", "drain", "remove", "quota":
 		s.requests++
 		key := fmt.Sprintf("%s#%d", command, s.requests)
 		return Command{Key: key, Add: s.request(command, key, list, set)}
@@ -255,6 +256,10 @@ func (s *story) request(command, key string, list []string, set map[string]strin
 	switch command {
 	case "submit":
 		return func(e *state.Entry) { spec := s.spec(list, set); e.Submit(key, list[0], spec.User, spec) }
+	case "quota":
+		return func(e *state.Entry) {
+			e.SetQuota(key, state.Quota{User: list[0], Slots: uint32(s.number(list[1]))})
+		}
 	case "stop":
 		return func(e *state.Entry) { e.Stop(key, state.JobID(s.number(list[0]))) }
 	case "retry":
@@ -267,7 +272,7 @@ func (s *story) request(command, key string, list []string, set map[string]strin
 
 func (s *story) spec(list []string, set map[string]string) *state.Spec {
 	spec := &state.Spec{
-		Output: set["output"], Retries: uint32(s.number(set["retries"])), SlotsPerTask: uint32(s.number(set["slots"])),
+		User: set["user"], Output: set["output"], Retries: uint32(s.number(set["retries"])), SlotsPerTask: uint32(s.number(set["slots"])),
 		Collect: slices.Contains(list, "collect"), KeepPartial: slices.Contains(list, "keep_partial"), FirstSuccess: slices.Contains(list, "first_success"),
 	}
 	if spec.Output == "" {

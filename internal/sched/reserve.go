@@ -219,6 +219,12 @@ func (s *Scheduler) Leave(w *Worker) {
 	if j := s.reserved[w.ID]; j != nil {
 		s.unreserve(j)
 	}
+	for i := range w.byUser { // its slots may have changed
+		l := &w.byUser[i]
+		occupied := min(l.need, w.Slots)
+		l.user.use(occupied - l.occupied)
+		l.occupied = occupied
+	}
 	if w.known == 0 {
 		return
 	}

@@ -318,6 +318,7 @@ func (l *simLeader) step() {
 	if l.controller.Leading() && l.bug == nil && !l.w.cfg.Plain {
 		l.must(l.controller.Core().Check())
 	}
+	l.w.oracle.quotas(l, e)
 	l.bug.effects(e)
 	l.proposals = append(l.proposals, e.Propose...)
 	l.propose()

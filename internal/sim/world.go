@@ -167,6 +167,7 @@ func (w *World) play(faults []Fault) {
 	for _, c := range w.clients {
 		c.live()
 	}
+	w.changeQuotas(stream(w.cfg.Seed, "quotas", 0))
 	for _, f := range faults {
 		w.at(f.At, func() { w.inject(f) })
 	}
