@@ -43,6 +43,7 @@ const (
 	ReuseSlot          // a worker runs the next attempt of a slot although processes of the last one live
 	LargeEntry         // a leader proposes an entry that its messages cannot carry
 	TrustInput         // a worker reads whatever a file is
+	TrustReport        // a report on a lease is taken for that of its holder, whoever sends it
 )
 
 // Draw returns the world of a seed.

@@ -5,8 +5,8 @@
 // A [World] is described by a [Config], which [Draw] makes of a seed, and by a list of [Fault]s, which is drawn before it starts:
 // processes are killed, stopped, restarted, moved and replaced; messages are late, lost, duplicated and reordered; the network is
 // cut, one way or both, or split; disks are slow, hung or full, and lose all or a part of what was not fsynced; clocks drift and jump;
-// attempts leave processes behind; files change that jobs read. Clients submit, stop and retry jobs, repeat requests that got no answer,
-// and read at every consistency. After the faults have ended, every job must end.
+// attempts leave processes behind; files change that jobs read; workers report on leases that are not theirs. Clients submit, stop and retry
+// jobs, repeat requests that got no answer, and read at every consistency. After the faults have ended, every job must end.
 //
 // An oracle that sees all processes checks the promises: all logs are the same; what was acknowledged is kept; a term has one leader; a
 // task has one winner, which has run to its end, whose file exists and which is published once; fencing numbers grow, and what is
@@ -23,5 +23,6 @@
 //
 // Clocks jump forward only, as after a machine was suspended: programs measure durations with a monotonic clock. A commit attempt
 // publishes the output folder in one step here; concurrent ones are tested in package commit. The transports, the files of the log
-// and the drivers have tests of their own.
+// and the drivers have tests of their own. So has what authenticates nodes, before their messages reach the cores: a simulated node has
+// the identity that it says.
 package sim

@@ -43,6 +43,7 @@ const (
 	LeaveProcess     // the attempts of a worker leave processes behind when they end
 	ChangeInput      // a file that a job reads is another one now; Size chooses the file
 	LargeRequest     // a submit that no log entry can hold, sent to a leader
+	ForgeReports     // a worker reports on leases that it does not hold; Size chooses how they ended
 	faultKinds
 )
 
@@ -92,6 +93,7 @@ var faultTable = [faultKinds]faultKind{
 	LeaveProcess:     {name: "leave process", worker: true, lasts: true},
 	ChangeInput:      {name: "change input", worker: true, size: upTo(1 << 16)},
 	LargeRequest:     {name: "large request"},
+	ForgeReports:     {name: "forge reports", worker: true, size: upTo(3)},
 }
 
 func upTo(n int) func(*rand.Rand) int { return func(rng *rand.Rand) int { return rng.IntN(n) } }

@@ -59,6 +59,9 @@ type attempt struct {
 	read     int64       // the version of its file; 0: it has none
 }
 
+// isOf reports whether a lease was granted, and to this worker.
+func (a *attempt) isOf(s *simWorker) bool { return a != nil && int(a.worker) == s.number }
+
 // attemptState is the state of an attempt at its worker.
 type attemptState uint8
 
@@ -330,15 +333,15 @@ func (c *oracle) heard(s *session, r *wire.Report) {
 		}
 	}
 	for _, lease := range r.GetReturned() {
-		c.gone(lease)
+		c.gone(s.worker, lease)
 	}
 	for _, f := range r.GetFailed() {
-		c.gone(f.GetLease())
+		c.gone(s.worker, f.GetLease())
 	}
 }
 
-func (c *oracle) gone(lease uint64) {
-	if a := c.attempt(state.Lease(lease)); a != nil {
+func (c *oracle) gone(s *simWorker, lease uint64) {
+	if a := c.attempt(state.Lease(lease)); a.isOf(s) {
 		a.returned = true
 	}
 }
@@ -438,12 +441,14 @@ func (c *oracle) toldCommitted(s *simWorker, lease uint64) {
 
 func (c *oracle) toldStale(s *simWorker, lease uint64) {
 	c.w.trace("told stale", uint64(s.number), lease)
+	a := c.attempt(state.Lease(lease))
+	if !a.isOf(s) {
+		return
+	}
 	if c.isWinner(state.Lease(lease)) {
 		c.w.fail("worker %d is told that lease %s is stale; it is a winner", s.number, leaseName(state.Lease(lease)))
 	}
-	if a := c.attempt(state.Lease(lease)); a != nil {
-		a.stale = true
-	}
+	a.stale = true
 }
 
 func (c *oracle) removed(job state.JobID, lease state.Lease, by int) {

@@ -25,7 +25,7 @@ type leaderBug struct {
 // newLeaderBug returns the bug of the world for a process that starts; nil if it has none in the leader's core.
 func newLeaderBug(l *simLeader) *leaderBug {
 	switch plant := l.w.cfg.Plant; plant {
-	case StaleLease, AdoptOld, ForgetDone:
+	case StaleLease, AdoptOld, ForgetDone, TrustReport:
 		return &leaderBug{l: l, plant: plant, zombies: map[leader.SessionID]bool{}, behind: state.New()}
 	case NoBug, AckUnsynced, ForgedQuorum, EarlyAck, LazyRead, ReuseSlot, TrustInput, LargeEntry:
 	}
@@ -88,6 +88,14 @@ func (b *leaderBug) input(in leader.Input) leader.Input {
 		return in
 	}
 	report, ok := in.(leader.Report)
+	if ok && b.plant == TrustReport {
+		for _, f := range report.Report.GetFinished() {
+			if a := b.l.w.oracle.attempt(state.Lease(f.GetLease()[0])); a != nil && b.l.sessions[a.session.id] == a.session {
+				report.Session = a.session.id
+			}
+		}
+		return report
+	}
 	if !ok || !b.zombies[report.Session] {
 		return in
 	}
