@@ -62,7 +62,7 @@ func (p *Policy) principal(peer Peer, authorization string) (Principal, error) {
 			"'bridgefour token create', on the server's machine, prints a string for 'bridgefour login STRING', 'bridgefour worker --join STRING' and "+
 			"'bridgefour leader --join STRING', with which they are encrypted; a URL must begin with https://")
 	case p.insecure:
-		return p.localAt(peer), nil
+		return p.local, nil
 	case given:
 		return p.tokenHolder(peer, token)
 	case peer.Certificate != nil:
@@ -72,7 +72,7 @@ func (p *Policy) principal(peer Peer, authorization string) (Principal, error) {
 		}
 		return who, err
 	case peer.Local:
-		return p.localAt(peer), nil
+		return p.local, nil
 	}
 	users := "root"
 	if p.local.Name != users {
@@ -82,15 +82,9 @@ func (p *Policy) principal(peer Peer, authorization string) (Principal, error) {
 		"run the command as that user, or use a token, which that user creates with 'bridgefour token create'", users)
 }
 
-func (p *Policy) localAt(peer Peer) Principal {
-	who := p.local
-	who.Address = peer.Address
-	return who
-}
-
 // machine returns the principal of a certificate. One that has expired allows a machine to renew it.
 func (p *Policy) machine(peer Peer) (Principal, error) {
-	who := Principal{Machine: Fingerprint(peer.Certificate), Address: peer.Address}
+	who := Principal{Machine: Fingerprint(peer.Certificate)}
 	known := p.tables.Load().Enrolment(who.Machine)
 	if err := p.revoked(who); err != nil {
 		return Principal{}, err
@@ -112,7 +106,8 @@ const forwardScheme = "Forwarded "
 
 // Forwarded returns the Authorization header with which the leader takes a request as that of the same principal.
 func (*Policy) Forwarded(r *http.Request) string {
-	if given := r.Header.Get("Authorization"); given != "" {
+	given := r.Header.Get("Authorization")
+	if _, ok := bearer(given); ok {
 		return given
 	}
 	who := From(r.Context())
@@ -127,7 +122,7 @@ func forwardedBy(leader Principal, authorization string) Principal {
 	if !ok || err != nil {
 		return leader
 	}
-	return Principal{Name: name, Role: role, Permissions: permissionsOf(role), Machine: leader.Machine, Address: leader.Address}
+	return Principal{Name: name, Role: role, Permissions: permissionsOf(role), Machine: leader.Machine}
 }
 
 // tokenHolder returns the principal of a token.
@@ -136,7 +131,7 @@ func (p *Policy) tokenHolder(peer Peer, token string) (Principal, error) {
 	t, err := findToken(p.tables.Load(), token, now)
 	switch {
 	case err == nil:
-		who := Principal{Name: t.User, Role: t.Role, Permissions: permissionsOf(t.Role), Token: t.ID, Address: peer.Address}
+		who := Principal{Name: t.User, Role: t.Role, Permissions: permissionsOf(t.Role), Token: t.ID}
 		if IsMachine(t.Role) {
 			who.Permissions = Enroll // the rest needs a certificate
 		}
@@ -147,20 +142,21 @@ func (p *Policy) tokenHolder(peer Peer, token string) (Principal, error) {
 	return Principal{}, err
 }
 
-// Accept returns the request with the principal in its context, or a problem if it is refused. Requests of web pages of other sites
-// are recognized by Host and Origin.
+// Accept returns the request with the principal in its context, or a problem if it is refused: then the principal, as far as it is known, has
+// no permissions. Requests of web pages of other sites are recognized by Host and Origin.
 func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
-	if err := p.hosts.check(r); err != nil {
-		return r, err
+	action := r.Method + " " + r.URL.Path
+	err := p.hosts.check(r)
+	if err == nil {
+		if err = p.origins.Check(r); err != nil {
+			err = api.NewProblem(http.StatusForbidden, "cross-site request of a browser refused: %v", err)
+		}
 	}
-	if err := p.origins.Check(r); err != nil {
-		return r, api.NewProblem(http.StatusForbidden, "cross-site request of a browser refused: %v", err)
-	}
-	ctx, err := p.admit(r.Context(), route, r.Header.Get("Authorization"))
 	if err != nil {
-		return r, err
+		return r.WithContext(WithPrincipal(r.Context(), Principal{Address: PeerFrom(r.Context()).Address, Action: action})), err
 	}
-	return r.WithContext(ctx), nil
+	ctx, err := p.admit(r.Context(), route, r.Header.Get("Authorization"), action)
+	return r.WithContext(ctx), err
 }
 
 // ServerOptions apply the policy to the calls of a gRPC server.
@@ -187,7 +183,7 @@ func (p *Policy) acceptStream(srv any, s grpc.ServerStream, info *grpc.StreamSer
 }
 
 func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context, error) {
-	admitted, err := p.admit(ctx, method, "")
+	admitted, err := p.admit(ctx, method, "", method)
 	switch {
 	case api.IsStatus(err, http.StatusUnauthorized):
 		return ctx, status.Error(codes.Unauthenticated, err.Error())
@@ -197,17 +193,19 @@ func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context
 	return admitted, nil
 }
 
-// admit returns ctx with the principal of a request, or a problem if the principal may not use the route.
-func (p *Policy) admit(ctx context.Context, route, authorization string) (context.Context, error) {
-	who, err := p.principal(PeerFrom(ctx), authorization)
-	if err != nil && Rules[route] != Anyone {
-		return ctx, err
+// admit returns ctx with the principal of a request, or also a problem if the principal may not use the route.
+func (p *Policy) admit(ctx context.Context, route, authorization, action string) (context.Context, error) {
+	peer := PeerFrom(ctx)
+	who, err := p.principal(peer, authorization)
+	who.Address, who.Action = peer.Address, action
+	if err == nil || Rules[route] == Anyone {
+		err = authorize(who, route)
 	}
-	ctx = WithPrincipal(ctx, who)
-	if err := authorize(ctx, route); err != nil {
-		return ctx, err
+	if err != nil {
+		who.Permissions = 0
+		return WithPrincipal(ctx, who), err
 	}
-	return p.session(ctx, who), nil
+	return p.session(WithPrincipal(ctx, who), who), nil
 }
 
 // stream adds the principal to the context.

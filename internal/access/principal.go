@@ -15,6 +15,7 @@ type Principal struct {
 	Token       string // the id of the token that authenticated it; empty: none did
 	Machine     string // the fingerprint of the key that authenticated it; empty: none did
 	Address     string // of the other end, host:port; empty: a unix socket
+	Action      string // method and path of the request
 }
 
 // Permission is a set of permissions: those of a principal, or those that a route needs.

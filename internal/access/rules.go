@@ -1,7 +1,6 @@
 package access
 
 import (
-	"context"
 	"net/http"
 	"slices"
 
@@ -86,10 +85,9 @@ var Rules = map[string]Permission{
 	"/bridgefour.peer.v1.Peer/Invite":    Manage,
 }
 
-// authorize returns a 403 problem unless the principal of ctx may use the route.
-func authorize(ctx context.Context, route string) error {
+// authorize returns a 403 problem unless p may use the route.
+func authorize(p Principal, route string) error {
 	need, known := Rules[route]
-	p := From(ctx)
 	switch {
 	case !known:
 		return api.NewProblem(http.StatusForbidden, "%s has no rule, so it is forbidden", route)

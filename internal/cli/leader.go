@@ -70,6 +70,7 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.joinList, "join", "", "`string` of 'bridgefour token create --role leader', with which the leader joins a cluster; or addresses of leaders, if they are on this machine or insecure")
 	fs.StringVar(&f.ClusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
 	fs.StringVar(&f.Spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
+	fs.StringVar(&f.AuditFile, "audit-file", "", "`file` to which a line of JSON is appended for each change and each refused request: who, from where, what, and the verdict")
 	addAllowedHost(cmd, &f.Hosts)
 	addInsecure(cmd, &f.Insecure)
 	addAddressFile(cmd, &f.addressFile)

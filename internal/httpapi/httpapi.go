@@ -109,6 +109,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, route := a.mux.Handler(r)
 	r, err := a.policy.Accept(r, route)
 	if err != nil {
+		a.leader.Refused(r.Context(), err) //nolint:contextcheck // it is the request's
 		a.writeError(w, r, err)
 		return
 	}

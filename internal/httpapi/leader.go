@@ -90,6 +90,8 @@ type Leader interface {
 	// InviteWorker invites the idle worker that listens at address, and returns once it has registered.
 	InviteWorker(ctx context.Context, address string) (api.Worker, error)
 
+	// Refused records a request that the API has refused. It does not wait.
+	Refused(ctx context.Context, err error)
 	// Tokens are all tokens, oldest first.
 	Tokens() []api.Token
 	// CreateToken returns once the token is committed. A ttl of 0 has no end.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -59,6 +60,8 @@ type Config struct {
 	// Key seals secrets of jobs. Defaults to one in memory.
 	Key *ClusterKey
 
+	AuditFile string // see ProcessConfig
+
 	// Dial connects to other nodes. Defaults to TCP.
 	Dial peer.Dialer
 	// Peers is nil if there are no other nodes.
@@ -96,6 +99,7 @@ type Node struct {
 	received atomic.Pointer[volatileState]
 
 	lastSession atomic.Uint64
+	refusals    refusals
 	observer    *observer
 	loop        loop
 }
@@ -124,7 +128,7 @@ type loop struct {
 type message struct {
 	in     leader.Input
 	stream *stream        // of a Hello
-	answer chan<- outcome // of a Command; there is room for it
+	answer chan<- outcome // of a Command; there is room for it. Nil: nobody waits for it
 }
 
 // New returns a node over cfg.Log. Nothing happens until Run.
@@ -137,7 +141,8 @@ func New(cfg Config) *Node {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),
-		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), large: make(chan struct{}, largeMax), submits: access.NewRates[string](submitRate, submitBurst), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
+		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), refusals: refusals{limit: rate.NewLimiter(refusedRate, refusedBurst)},
+		large: make(chan struct{}, largeMax), submits: access.NewRates[string](submitRate, submitBurst), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
 		loop: loop{
 			streams: map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),
 		},
@@ -162,6 +167,13 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.loop.helpers.Wait()
 	defer cancel()
 	defer n.waitSnapshot()
+	if n.cfg.AuditFile != "" {
+		audit, err := openAudit(n.cfg.AuditFile)
+		if err != nil {
+			return err
+		}
+		n.loop.helpers.Go(func() { n.writeAudit(ctx, audit) })
+	}
 	n.loop.helpers.Go(func() { n.sweepSpool(ctx) })
 	n.loop.helpers.Go(func() { n.receiveVolatile(ctx) })
 	n.loop.timer = time.NewTimer(0)
@@ -255,7 +267,9 @@ func (n *Node) handle(m message) {
 	n.observer.input(m.in)
 	switch in := m.in.(type) {
 	case leader.Command:
-		n.loop.requests.add(in.Key, m.answer)
+		if m.answer != nil {
+			n.loop.requests.add(in.Key, m.answer)
+		}
 	case leader.Hello:
 		n.loop.streams[in.Session] = m.stream
 	case leader.Closed:

@@ -125,7 +125,7 @@ func (o *observer) fact(m *state.Machine, e *state.Event) {
 			status = w.Status.String()
 		}
 		o.log.Info("worker status changed", "worker", e.Worker, "status", status)
-	case state.StageEnded, state.JobEnding, state.TaskReopened, state.TaskLost, state.JobForgotten, state.RequestApplied, state.QuotasChanged:
+	case state.StageEnded, state.JobEnding, state.TaskReopened, state.TaskLost, state.JobForgotten, state.RequestApplied, state.QuotasChanged, state.Audited:
 	}
 }
 

@@ -23,7 +23,9 @@ func (o Owned) owns(ctx context.Context, id uint64, what string) error {
 	case who.Owns(job.User):
 		return nil
 	}
-	return api.NewProblem(http.StatusForbidden, "job %d belongs to user %q: %s is for that user and for operators, and %s", id, job.User, what, who)
+	err := api.NewProblem(http.StatusForbidden, "job %d belongs to user %q: %s is for that user and for operators, and %s", id, job.User, what, who)
+	o.Refused(ctx, err)
+	return err
 }
 
 // outsiders is what others see of a job. New fields are hidden from them unless they are added here.
@@ -68,7 +70,7 @@ func (o Owned) Jobs(ctx context.Context, q api.JobQuery) (api.JobList, error) {
 // Tasks returns a page of tasks.
 func (o Owned) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskList, error) {
 	list, err := o.Node.Tasks(ctx, id, q)
-	if err == nil && o.owns(ctx, id, "all of it") != nil {
+	if job, _ := o.Node.Job(id); err == nil && !access.From(ctx).Owns(job.User) {
 		for i := range list.Tasks {
 			list.Tasks[i] = outsidersTask(&list.Tasks[i])
 		}
@@ -79,7 +81,7 @@ func (o Owned) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.TaskL
 // Task returns a task with its failed attempts.
 func (o Owned) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
 	task, err := o.Node.Task(ctx, id, stage, index)
-	if err == nil && o.owns(ctx, id, "all of it") != nil {
+	if job, _ := o.Node.Job(id); err == nil && !access.From(ctx).Owns(job.User) {
 		task = outsidersTask(&task)
 	}
 	return task, err
@@ -125,10 +127,35 @@ func (o Owned) Retry(ctx context.Context, id uint64) error {
 	return o.Node.Retry(ctx, id)
 }
 
-// Events emits the events after a position. Details of a job other than its name are errors and messages of programs.
+// AddLeader invites the fresh node at address.
+func (o Owned) AddLeader(ctx context.Context, address string) (api.LeaderNode, error) {
+	l, err := o.Node.AddLeader(ctx, address)
+	o.audited(ctx, err)
+	return l, err
+}
+
+// RemoveLeader removes a leader.
+func (o Owned) RemoveLeader(ctx context.Context, id uint64, force bool) error {
+	err := o.Node.RemoveLeader(ctx, id, force)
+	o.audited(ctx, err)
+	return err
+}
+
+// InviteWorker invites the idle worker at address.
+func (o Owned) InviteWorker(ctx context.Context, address string) (api.Worker, error) {
+	w, err := o.Node.InviteWorker(ctx, address)
+	o.audited(ctx, err)
+	return w, err
+}
+
+// Events emits the events after a position. Details of a job other than its name are errors and messages of programs. Audit records are
+// for admins.
 func (o Owned) Events(ctx context.Context, after api.Position, emit func(api.Event) error) error {
 	who := access.From(ctx)
 	return o.Node.Events(ctx, after, func(e api.Event) error {
+		if e.Type == api.EventAudited && who.Permissions&access.Manage == 0 {
+			return nil
+		}
 		if e.Job != 0 && e.Type != api.EventJobSubmitted && e.Detail != "" {
 			if job, _ := o.Node.Job(e.Job); !who.Owns(job.User) {
 				e.Detail = ""

@@ -39,6 +39,7 @@ type ProcessConfig struct {
 	Memory    *transport.Memory // connections within this process; nil: none
 	Spool     string            // empty: spool/ of DataDir
 	Hosts     []string          // further host names that clients use
+	AuditFile string            // to which audit records are appended; empty: none
 	Insecure  bool              // every client may do everything
 	Reserved  []plan.Reserved   // further folders apart from which outputs must lie
 
@@ -123,7 +124,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 		Reserved: append(slices.Clip(cfg.Reserved),
 			plan.Reserved{What: fmt.Sprintf("the data directory of leader %d", p.replica.ID()), Dir: cfg.DataDir},
 			plan.Reserved{What: "the spool of the cluster", Dir: cfg.Spool}),
-		OnAccess: p.onAccess, Dial: p.Dial, Pin: p.pin,
+		AuditFile: cfg.AuditFile, OnAccess: p.onAccess, Dial: p.Dial, Pin: p.pin,
 		Peers: p.transport, InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers,
 	})
 	return p, nil

@@ -129,7 +129,13 @@ func (n *Node) execute(ctx context.Context, key string, add func(*state.Entry)) 
 		return state.Event{}, err
 	}
 	answer := make(chan outcome, 1)
-	if err := n.deliver(ctx, message{in: leader.Command{Key: key, Add: add}, answer: answer}); err != nil {
+	by := auditOf(ctx)
+	audited := func(e *state.Entry) {
+		e.By = by
+		add(e)
+		e.By = nil
+	}
+	if err := n.deliver(ctx, message{in: leader.Command{Key: key, Add: audited}, answer: answer}); err != nil {
 		return state.Event{}, err
 	}
 	select {

@@ -533,3 +533,6 @@ func (l *Fake) RevokeToken(_ context.Context, id string) (err error) {
 	})
 	return err
 }
+
+// Refused implements httpapi.Leader.
+func (*Fake) Refused(context.Context, error) {}
