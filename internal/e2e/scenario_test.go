@@ -102,6 +102,12 @@ func (c *cluster) begin(p plan) *scenario {
 	s.id = c.submit(&api.JobRequest{
 		Inputs: []string{c.path("in")}, Split: "none", Output: s.out, Program: split(append(steps, p.after...)...),
 	})
+	c.t.Cleanup(func() {
+		if c.t.Failed() { // the ledger shows only that there were several attempts
+			_, tasks, stderr := c.cli("tasks", fmt.Sprint(s.id), "--json")
+			c.t.Logf("tasks: %s%s", tasks, stderr)
+		}
+	})
 	return s
 }
 
