@@ -50,6 +50,9 @@ func (a *app) leaderCommand() *cobra.Command {
   as one more leader         of a running cluster, with --join STRING of 'bridgefour token create --role leader'; or --join HOST:PORT of any of its
                              leaders, if they are on this machine, or were started with --insecure
 
+A leader that listens beyond this machine encrypts its connections. The first one makes the certificate authority of the cluster, and writes the access of an
+admin, for 'bridgefour login', to admin.access in its data directory. Others enter by strings of 'bridgefour token create'.
+
 On a data directory that is in use the leader resumes its role; these flags then have no effect.
 
 SIGTERM and Ctrl-C stop it cleanly, after it has handed over leadership; a second signal stops it at once. Running tasks
@@ -73,6 +76,8 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.AuditFile, "audit-file", "", "`file` to which a line of JSON is appended for each change and each refused request: who, from where, what, and the verdict")
 	addAllowedHost(cmd, &f.Hosts)
 	addInsecure(cmd, &f.Insecure)
+	fs.StringVar(&f.CertificateFile, "tls-cert", "", "`file` with a certificate of an outside authority, with its chain, for browsers and other clients; read again when it changes")
+	fs.StringVar(&f.KeyFile, "tls-key", "", "`file` with the key of --tls-cert")
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 }
@@ -88,8 +93,10 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 	if err := a.resolveLeader(cmd, f); err != nil {
 		return err
 	}
-	if err := checkOpen(cmd, f.Listen, f.Insecure); err != nil {
-		return err
+	if !f.Insecure && !transport.IsLoopback(f.Listen) && len(f.Peers) > 1 {
+		return usagef(cmd, "--listen %s with --peers, and no leader of them to certify the others: start the first one alone, let it print strings with "+
+			"'bridgefour token create --role leader', and start the others with --join STRING; or add --insecure (BRIDGEFOUR_INSECURE=1) to each, if only "+
+			"machines that you trust can reach them", f.Listen)
 	}
 	cfg := f.ProcessConfig
 	cfg.Socket = filepath.Join(cfg.DataDir, node.SocketName)
@@ -104,7 +111,7 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 		if err := writeAddress(f.addressFile, loopback(n.Address())); err != nil {
 			return errors.Join(err, n.Close())
 		}
-		logger.Info("leader listens", "address", n.Address().String(), "url", transport.URL(n.Advertised()), "data_dir", cfg.DataDir,
+		logger.Info("leader listens", "address", n.Address().String(), "url", n.URL(), "data_dir", cfg.DataDir,
 			"id", n.ID(), "cluster", cfg.ClusterName, "version", cfg.Version)
 		err = n.Run(ctx)
 		if invited, ok := errors.AsType[*node.InvitedError](err); ok {
@@ -137,6 +144,8 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 		}
 	}
 	switch {
+	case transport.IsJoin(f.joinList) && f.Insecure:
+		return usagef(cmd, "--insecure, and a --join string, which encrypts: use one of them")
 	case transport.IsJoin(f.joinList):
 		j, err := transport.ParseJoin(f.joinList)
 		if err != nil {
@@ -154,6 +163,9 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 		if err := a.resolvePeers(cmd, f); err != nil {
 			return err
 		}
+	}
+	if (f.CertificateFile == "") != (f.KeyFile == "") {
+		return usagef(cmd, "--tls-cert and --tls-key belong together")
 	}
 	if f.DataDir, err = a.serverDir(f.DataDir, leaderDir); err != nil {
 		return err

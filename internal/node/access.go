@@ -51,11 +51,21 @@ func (n *Node) CreateToken(ctx context.Context, role, user string, ttl time.Dura
 	if err := n.PutToken(ctx, t); err != nil {
 		return api.NewToken{}, err
 	}
-	var pin *transport.Pin
-	if n.cfg.Pin != nil {
-		pin = n.cfg.Pin()
+	return api.NewToken{Token: publicToken(t), Join: transport.Join{Addresses: n.members.Load().Addresses(), Authority: n.pin(), Token: text}.String()}, nil
+}
+
+// pin returns the pin of the newest authority of the cluster; nil: its connections are not encrypted.
+func (n *Node) pin() *transport.Pin {
+	if n.cfg.Pin == nil {
+		return nil
 	}
-	return api.NewToken{Token: publicToken(t), Join: transport.Join{Addresses: n.members.Load().Addresses(), Authority: pin, Token: text}.String()}, nil
+	return n.cfg.Pin()
+}
+
+// errInvited is the refusal of an invitation, which a machine without certificate cannot accept.
+func errInvited(role string) error {
+	return api.Conflict("the connections of this cluster are encrypted, so it cannot invite a %s: give it, as --join STRING, what 'bridgefour token create "+
+		"--role %[1]s' prints", role)
 }
 
 // PutToken adds a token. Its id must be new. This node, and all others as far as they follow, accept it when PutToken returns.

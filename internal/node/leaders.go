@@ -191,6 +191,9 @@ func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, e
 	if i := slices.IndexFunc(before, func(l api.LeaderNode) bool { return l.Address == address }); i >= 0 {
 		return before[i], nil
 	}
+	if n.pin() != nil {
+		return api.LeaderNode{}, errInvited(access.RoleLeader)
+	}
 	if n.cfg.InviteLeader == nil {
 		return api.LeaderNode{}, api.Conflict("this leader cannot invite leaders")
 	}
@@ -248,6 +251,9 @@ func (n *Node) revokeLeader(ctx context.Context, directory string) error {
 func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, error) {
 	if !n.awaitLeading(ctx, electionWait) {
 		return api.Worker{}, n.notLeader()
+	}
+	if n.pin() != nil {
+		return api.Worker{}, errInvited(access.RoleWorker)
 	}
 	if n.cfg.InviteWorker == nil {
 		return api.Worker{}, api.Conflict("this leader cannot invite workers")

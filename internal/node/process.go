@@ -41,7 +41,9 @@ type ProcessConfig struct {
 	Hosts     []string          // further host names that clients use
 	AuditFile string            // to which audit records are appended; empty: none
 	Insecure  bool              // every client may do everything
-	Reserved  []plan.Reserved   // further folders apart from which outputs must lie
+	// Files of a certificate of an outside authority, which clients other than ours see; empty: none.
+	CertificateFile, KeyFile string
+	Reserved                 []plan.Reserved // further folders apart from which outputs must lie
 
 	// For an empty data directory; in one that is in use, all but the name are ignored.
 	ID          uint64           // 0: the first, or assigned by the cluster

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -28,8 +29,9 @@ const adminAccessFile = "admin.access"
 type security struct {
 	credentials *access.Credentials
 	key         *ClusterKey
-	hosts       []string      // host names and addresses of the node, for browsers
-	changed     chan struct{} // room for one: the access tables have changed
+	hosts       []string                // host names and addresses of the node, for browsers
+	changed     chan struct{}           // room for one: the access tables have changed
+	outside     func() *tls.Certificate // of an outside authority; nil: there is none
 }
 
 // openSecurity opens the node's credentials. It has none if it cannot be reached from other machines, or is insecure.
@@ -37,7 +39,7 @@ func (p *Process) openSecurity(key *ClusterKey) error {
 	cfg := &p.cfg
 	_, err := os.Stat(filepath.Join(cfg.DataDir, access.KeyFile))
 	beyond := cfg.Listen != "" && !transport.IsLoopback(cfg.Listen)
-	if cfg.Insecure || err != nil && !beyond && cfg.Invitation == nil {
+	if cfg.Insecure || err != nil && !beyond && cfg.Invitation == nil && cfg.CertificateFile == "" {
 		return nil
 	}
 	credentials, err := access.OpenCredentials(cfg.DataDir)
@@ -45,8 +47,12 @@ func (p *Process) openSecurity(key *ClusterKey) error {
 		return err
 	}
 	p.security = &security{credentials: credentials, key: key, hosts: []string{"localhost", "127.0.0.1", "::1"}, changed: make(chan struct{}, 1)}
-	name, err := os.Hostname()
-	if err == nil {
+	if cfg.CertificateFile != "" {
+		if p.security.outside, err = transport.CertificateFiles(cfg.CertificateFile, cfg.KeyFile); err != nil {
+			return err
+		}
+	}
+	if name, err := os.Hostname(); err == nil {
 		p.security.hosts = append(p.security.hosts, name)
 	}
 	for _, address := range append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised) {
@@ -66,7 +72,7 @@ func (s *security) portTLS() *portTLS {
 	if s == nil {
 		return nil
 	}
-	return &portTLS{transport.ServerTLS(s.credentials.Certificate, nil), s.credentials.Pins}
+	return &portTLS{transport.ServerTLS(s.credentials.Certificate, s.outside), s.credentials.Pins}
 }
 
 // enroll obtains the certificate of a node that joins, and the cluster key.
@@ -159,6 +165,14 @@ func certifiedDirectory(ctx context.Context) string {
 		return who.Name
 	}
 	return ""
+}
+
+// URL returns the base URL of this node for other machines.
+func (p *Process) URL() string {
+	if p.security != nil {
+		return transport.SchemeTLS + "://" + p.advertised
+	}
+	return transport.URL(p.advertised)
 }
 
 // Encrypted reports whether other machines reach this node by TLS only.

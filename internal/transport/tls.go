@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -123,6 +125,36 @@ func ServerTLS(own, outside func() *tls.Certificate) *tls.Config {
 			return others, nil
 		},
 	}
+}
+
+// CertificateFiles returns a certificate in files, which are read again when they have changed: those who renew it replace them. While they do
+// not fit together, the certificate of before is returned.
+func CertificateFiles(certificate, key string) (func() *tls.Certificate, error) {
+	version := func() (v [2]time.Time) {
+		for i, name := range []string{certificate, key} {
+			if info, err := os.Stat(name); err == nil {
+				v[i] = info.ModTime()
+			}
+		}
+		return v
+	}
+	var mu sync.Mutex
+	read := version()
+	current, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s with key %s: %w", certificate, key, err)
+	}
+	return func() *tls.Certificate {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := version(); now != read {
+			if c, err := tls.LoadX509KeyPair(certificate, key); err == nil {
+				current, read = c, now
+			}
+		}
+		c := current
+		return &c
+	}, nil
 }
 
 // handshakeTime bounds a TLS handshake.
