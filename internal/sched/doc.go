@@ -1,7 +1,7 @@
 // Package sched assigns open tasks to workers. It is pure: open tasks and free slots in, grants out. The leader's core carries out the
 // grants, and reports when their leases end.
 //
-// Order: priority, then the user with the least load, then the job with the least load, then the older job, then its earlier stage.
+// Order: priority, then the user with the least load for the weight of the quota, then the job with the least load, then the older job, then its earlier stage.
 // Within a stage, tasks that are open again come first, then the longest split. A task that has failed on a worker goes to another one
 // if there is one.
 //

@@ -9,6 +9,9 @@ import (
 // A user's leases occupy as many slots of a worker as they need, but no more than it has: the others, leased ahead, wait for those. So a
 // quota bounds the slots that run attempts of a user at one time, whatever the workers are sent. Tasks shorter than the horizon are leased
 // ahead of need if the quota allows all slots of a worker.
+//
+// No slots of a quota are kept for a task that needs several: while the user's other jobs have tasks that need fewer, those may use each slot
+// that becomes free.
 
 // userLeases are the leases of one user at a worker.
 type userLeases struct {
