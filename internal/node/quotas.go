@@ -33,7 +33,8 @@ func (n *Node) RemoveQuota(ctx context.Context, user string) error {
 	return n.changeAccess(ctx, func(e *state.Entry, key string) { e.RemoveQuota(key, user) })
 }
 
-// The submits of a user that one leader accepts. An hour of a loop of submits is far below: the limit is for programs gone wild.
+// The submits of a user that one leader accepts. A loop of 'bridgefour submit' stays below; a program that submits in an endless loop must not
+// fill the log.
 const (
 	submitRate  = rate.Limit(100) // a second
 	submitBurst = 1000
