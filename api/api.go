@@ -330,6 +330,11 @@ type Token struct {
 	Expired bool       `json:"expired,omitempty" doc:"By the clock of the leader that answers"`
 }
 
+// BrowserLogin lets a browser in.
+type BrowserLogin struct {
+	URL string `json:"url" doc:"Works once, within a minute; the browser gets a cookie by which it is the client that has requested this, for up to 12 hours"`
+}
+
 // NewToken is a token and its secret, which is not shown again.
 type NewToken struct {
 	Token

@@ -203,6 +203,13 @@ func (c *Client) Tokens(ctx context.Context) (api.TokenList, error) {
 	return list, err
 }
 
+// BrowserLogin returns a one-time URL that lets a browser in, as this client.
+func (c *Client) BrowserLogin(ctx context.Context) (api.BrowserLogin, error) {
+	var login api.BrowserLogin
+	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/access/browser", again: true, timeout: attemptTimeout}, &login)
+	return login, err
+}
+
 // CreateToken creates a token. Its secret is in this answer only.
 func (c *Client) CreateToken(ctx context.Context, r api.TokenRequest) (api.NewToken, error) {
 	var token api.NewToken

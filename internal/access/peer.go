@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net"
 	"os"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -17,6 +18,7 @@ import (
 // Peer is the other end of a connection. The server's port establishes it once, when it accepts the connection.
 type Peer struct {
 	Address     string            // host:port; empty: a unix socket
+	User        string            // the number of its user on this machine, as the kernel knows it; empty: unknown
 	Local       bool              // a process of the server's user, or of root, on this machine
 	Encrypted   bool              // the connection is TLS
 	Certificate *x509.Certificate // whose key the other end has; nil: none was presented
@@ -46,7 +48,7 @@ type Conn interface {
 func PeerOf(c net.Conn) Peer {
 	p := Peer{Address: c.RemoteAddr().String()}
 	if uid, err := peerUser(c); err == nil {
-		p.Local = uid == os.Geteuid() || uid == 0
+		p.User, p.Local = strconv.Itoa(uid), uid == os.Geteuid() || uid == 0
 	}
 	if _, isUnix := c.RemoteAddr().(*net.UnixAddr); isUnix {
 		p.Address = ""

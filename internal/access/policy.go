@@ -32,6 +32,7 @@ type Policy struct {
 	tables   atomic.Pointer[state.Access] // empty on workers
 	wrong    attempts
 	sessions sessions
+	browsers browsers
 }
 
 // NewPolicy returns the policy of a server.
@@ -146,17 +147,32 @@ func (p *Policy) tokenHolder(peer Peer, token string) (Principal, error) {
 // no permissions. Requests of web pages of other sites are recognized by Host and Origin.
 func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
 	action := r.Method + " " + r.URL.Path
+	peer, authorization := PeerFrom(r.Context()), r.Header.Get("Authorization")
+	var b browser
+	var cookie bool
+	if authorization == "" {
+		b, cookie = p.browserOf(r, peer)
+	}
 	err := p.hosts.check(r)
 	if err == nil {
-		if err = p.origins.Check(r); err != nil {
-			err = api.NewProblem(http.StatusForbidden, "cross-site request of a browser refused: %v", err)
-		}
+		err = p.checkOrigin(r, cookie)
 	}
 	if err != nil {
-		return r.WithContext(WithPrincipal(r.Context(), Principal{Address: PeerFrom(r.Context()).Address, Action: action})), err
+		return r.WithContext(WithPrincipal(r.Context(), Principal{Address: peer.Address, Action: action})), err
 	}
-	ctx, err := p.admit(r.Context(), route, r.Header.Get("Authorization"), action)
-	return r.WithContext(ctx), err
+	if cookie {
+		authorization, peer.Local, peer.Certificate = b.authorization, b.local, nil
+	}
+	ctx, err := p.admit(r.Context(), peer, route, authorization, action)
+	accepted := r.WithContext(ctx)
+	if cookie {
+		accepted.Header = r.Header.Clone()
+		accepted.Header.Del("Cookie")
+		if authorization != "" { // for the leader, if the request is forwarded
+			accepted.Header.Set("Authorization", authorization)
+		}
+	}
+	return accepted, err
 }
 
 // ServerOptions apply the policy to the calls of a gRPC server.
@@ -183,7 +199,7 @@ func (p *Policy) acceptStream(srv any, s grpc.ServerStream, info *grpc.StreamSer
 }
 
 func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context, error) {
-	admitted, err := p.admit(ctx, method, "", method)
+	admitted, err := p.admit(ctx, PeerFrom(ctx), method, "", method)
 	switch {
 	case api.IsStatus(err, http.StatusUnauthorized):
 		return ctx, status.Error(codes.Unauthenticated, err.Error())
@@ -194,8 +210,7 @@ func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context
 }
 
 // admit returns ctx with the principal of a request, or also a problem if the principal may not use the route.
-func (p *Policy) admit(ctx context.Context, route, authorization, action string) (context.Context, error) {
-	peer := PeerFrom(ctx)
+func (p *Policy) admit(ctx context.Context, peer Peer, route, authorization, action string) (context.Context, error) {
 	who, err := p.principal(peer, authorization)
 	who.Address, who.Action = peer.Address, action
 	if err == nil || Rules[route] == Anyone {

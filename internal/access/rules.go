@@ -47,6 +47,8 @@ var Rules = map[string]Permission{
 	"POST /v1/access/tokens":             Manage,
 	"DELETE /v1/access/tokens/{id}":      Manage,
 	"POST /v1/access/certificates":       Enroll,
+	"POST /v1/access/browser":            Read,
+	"GET /v1/access/browser/{secret}":    Anyone,
 	"POST /v1/access/authorities":        Manage,
 	"POST /v1/workers/{w}/drain":         Operate,
 	"DELETE /v1/workers/{w}":             Manage,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 type createToken struct {
@@ -72,6 +73,24 @@ func (a *API) addAccess() {
 		}
 		return &answer[api.Authority]{Index: a.index(), Body: out}, nil
 	})
+	a.add(Route{
+		Method: http.MethodPost, Path: access.BrowserPath, Tag: "access", Summary: "A one-time URL that lets a browser in, as this client",
+		Handle: func(r *http.Request, _ func(any) error) (any, error) {
+			return api.BrowserLogin{URL: a.url(r) + access.BrowserPath + "/" + a.policy.Login(r)}, nil
+		},
+	})
+	login := Route{Method: http.MethodGet, Path: access.BrowserPath + "/{secret}", Tag: "access", Summary: "Let this browser in"}
+	a.describe(login)
+	a.mux.HandleFunc(login.Method+" "+login.Path, func(w http.ResponseWriter, r *http.Request) {
+		cookie, err := a.policy.Enter(r, r.PathValue("secret"))
+		if err != nil {
+			a.writeError(w, r, err)
+			return
+		}
+		http.SetCookie(w, cookie)
+		w.Header().Set("Cache-Control", "no-store")
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})
 	huma.Register(a.huma, operation(http.MethodDelete, "/v1/access/tokens/{id}", "revoke-token", "access",
 		"Revoke a token: requests that are in progress with it end"),
 		func(ctx context.Context, in *revokeToken) (*removed, error) {
@@ -80,6 +99,24 @@ func (a *API) addAccess() {
 			}
 			return &removed{Index: a.index()}, nil
 		})
+}
+
+// url is the base URL of this node for a browser beside the client of r.
+func (a *API) url(r *http.Request) string {
+	peer, host := access.PeerFrom(r.Context()), r.Host
+	encrypted := peer.Encrypted
+	if peer.Address == "" { // a unix socket
+		for _, l := range a.leader.Leaders().Leaders {
+			if l.ID == a.leader.Cluster().Node {
+				host = l.Address
+			}
+		}
+		encrypted = a.policy.Insecure() == "" && !transport.IsLoopback(host)
+	}
+	if encrypted {
+		return transport.SchemeTLS + "://" + host
+	}
+	return transport.URL(host)
 }
 
 func (a *API) identity(who access.Principal) api.Identity {
