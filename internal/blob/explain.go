@@ -23,11 +23,11 @@ func explain(op string, name Location, err error) error {
 	case errors.Is(err, syscall.ENOSPC):
 		return fmt.Errorf("%s %q: %w: %s; make room there or use another folder", op, name, err, room(name))
 	case errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%s %q: %w: the quota of user %d is used up; make room or use another folder", op, name, err, os.Geteuid())
+		return fmt.Errorf("%s %q: %w: the quota of user %d is used up; make room or use another folder", op, name, err, fsUser())
 	case errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%s %q: %w: mount it writable or use another folder", op, name, err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s %q: %w for user %d", op, name, err, os.Geteuid())
+		return fmt.Errorf("%s %q: %w for user %d", op, name, err, fsUser())
 	case errors.Is(err, syscall.EMFILE):
 		return fmt.Errorf("%s %q: %w in this process; raise its limit (ulimit -n)", op, name, err)
 	case errors.Is(err, syscall.EXDEV):

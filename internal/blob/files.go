@@ -364,7 +364,7 @@ func each(ctx context.Context, names []Location, do func(name Location) error) e
 		limit = 3 // errors reported: on a full disk all files fail alike
 	)
 	for range min(parallel, len(names)) {
-		wg.Go(func() {
+		work := func() {
 			for {
 				mu.Lock()
 				i := next
@@ -380,7 +380,8 @@ func each(ctx context.Context, names []Location, do func(name Location) error) e
 					mu.Unlock()
 				}
 			}
-		})
+		}
+		wg.Go(func() { inContext(ctx, work) })
 	}
 	wg.Wait()
 	return errors.Join(append(errs, context.Cause(ctx))...)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"syscall"
 )
 
 // syncFiles makes the data of files durable; the caller syncs their folders.
@@ -13,6 +14,13 @@ func syncFiles(ctx context.Context, names, _ []Location) error { return fsyncEac
 
 // freeSpace is not implemented.
 func freeSpace(Location) (space, error) { return space{}, errors.ErrUnsupported }
+
+// NewUserFiles is not implemented.
+func NewUserFiles(*syscall.Credential) Store { panic("not implemented on this system") }
+
+func inContext(_ context.Context, f func()) { f() }
+
+func fsUser() int { return os.Geteuid() }
 
 // access is not implemented: the first task fails instead.
 func access(Location) error { return nil }

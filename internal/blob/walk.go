@@ -116,7 +116,7 @@ func (w *walk) entries(dir Location, list []fs.DirEntry) []entry {
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
-			examine()
+			inContext(w.ctx, examine)
 			<-slots
 		})
 	}
