@@ -99,23 +99,46 @@ func denySockets() error {
 	return nil
 }
 
-// makeTemp creates the folder for temporary files, or empties it, and gives it to the user of the commands. Other users can enter its
-// parent, which is this process's, but not list it.
+const modeTemp = 0o700 // of the folder for temporary files
+
+// makeTemp creates the folder for temporary files, if there is none. Other users can enter its parent, but not list it.
 func (s *server) makeTemp() error {
-	const modeParent, mode = 0o711, 0o700
+	const modeParent = 0o711
 	if err := os.Mkdir(filepath.Dir(s.temp), modeParent); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	info, err := os.Lstat(s.temp)
+	info, err := os.Lstat(filepath.Dir(s.temp))
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return unix.ENOTDIR
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || int(stat.Uid) != os.Geteuid() {
+		return unix.EPERM // somebody else has made it
+	}
+	info, err = os.Lstat(s.temp)
 	if err == nil && !info.IsDir() { // a command has replaced it
 		err = errors.Join(os.Remove(s.temp), os.ErrNotExist)
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		err = os.Mkdir(s.temp, mode)
+		err = os.Mkdir(s.temp, modeTemp)
 	} else if err == nil {
-		err = os.Chmod(s.temp, mode)
+		err = os.Chmod(s.temp, modeTemp)
 	}
 	return err
+}
+
+// giveTemp gives the folder to the user of the commands.
+func (s *server) giveTemp() {
+	if s.temp == "" || os.Geteuid() != 0 {
+		return
+	}
+	user := &syscall.Credential{}
+	if s.user != nil {
+		user = s.user
+	}
+	_ = os.Lchown(s.temp, int(user.Uid), int(user.Gid)) // otherwise its commands cannot use it
 }
 
 // clearTemp empties the folder for temporary files.
@@ -124,6 +147,7 @@ func (s *server) clearTemp() {
 		return
 	}
 	_ = s.makeTemp() // if it cannot be used, commands fail
+	s.giveTemp()
 	entries, err := os.ReadDir(s.temp)
 	if err != nil {
 		return
@@ -151,12 +175,16 @@ func (s *server) tempEmpty() bool {
 		return false
 	}
 	defer unix.Close(fd) //nolint:errcheck // only read from
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil || stat.Mode != unix.S_IFDIR|modeTemp {
+		return false
+	}
 	n, err := unix.Getdents(fd, s.entries[:])
 	const linkSize = 24 // of the entries . and ..
 	return err == nil && n == 2*linkSize
 }
 
-// removeTemp removes the folder for temporary files, and its parent if the worker, which else does that, was killed.
+// removeTemp removes the folder for temporary files, and its parent.
 func (s *server) removeTemp() {
 	if s.temp == "" {
 		return

@@ -113,3 +113,28 @@ func TestConfinementError(t *testing.T) {
 		t.Errorf("Check() below a file = %v", err)
 	}
 }
+
+// TestUser: a command of another user has nothing of root, a folder for temporary files of its own, and ends like any other.
+func TestUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can run commands as another user")
+	}
+	f := confined(t, Confinement{NoNewPrivileges: true})
+	for d := filepath.Dir(filepath.Dir(f.keeper.Temp)); d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	try := "id -u; id -G; grep CapEff /proc/self/status; stat -c %u:%a $TMPDIR; echo x >$TMPDIR/file && cat $TMPDIR/file; ls -A /root 2>&1 | grep -c denied"
+	const root, caps = "0\n", "CapEff:\t0000000000000000\n"
+	f.dir = "/"
+	f.user = &syscall.Credential{Uid: 65534, Gid: 65533, Groups: []uint32{65533, 7}}
+	f.want(try, "65534\n65533 7\n"+caps+"65534:700\nx\n1\n")
+	f.user = &syscall.Credential{Uid: 65532, Gid: 65532}
+	f.want(try, "65532\n65532\n"+caps+"65532:700\nx\n1\n")
+	f.want("rmdir $TMPDIR 2>/dev/null || chmod 0 $TMPDIR; setsid sleep 1000 & setsid sh -c 'trap \"\" TERM; sleep 1000' &", "")
+	f.wantNone()
+	f.want(try, "65532\n65532\n"+caps+"65532:700\nx\n1\n")
+	f.user = nil
+	f.want("id -u; stat -c %u:%a $TMPDIR; touch $TMPDIR/x", root+"0:700\n")
+}

@@ -22,6 +22,8 @@ type Command struct {
 	// writes nothing costs the caller no pipe. If the pipe does not end soon after the command, a process of others has it open.
 	Output func(s Stream, pipe *os.File)
 	Confinement
+	// User runs the command, which only root can set for others. Nil: this process's.
+	User   *syscall.Credential
 	Memory uint64 // bytes that all its processes may use; 0: not limited
 }
 

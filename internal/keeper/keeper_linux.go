@@ -26,6 +26,7 @@ type Keeper struct {
 	oob      []byte
 	dir      string // what the process has, of the last commands
 	env      []string
+	user     *syscall.Credential
 	frames   encoder
 	confined Confinement
 	output   func(Stream, *os.File) // of the last command
@@ -180,10 +181,18 @@ func waitFor(pid int) {
 func (k *Keeper) send(c *Command) error {
 	e := &k.frames
 	e.buf = e.buf[:0]
-	if len(k.env) != len(c.Env) || len(c.Env) == 0 || &k.env[0] != &c.Env[0] || k.dir != c.Dir {
+	if len(k.env) != len(c.Env) || len(c.Env) == 0 || &k.env[0] != &c.Env[0] || k.dir != c.Dir || k.user != c.User {
 		e.begin(kindJob)
 		e.text(c.Dir)
 		e.texts(c.Env)
+		var users []uint32
+		if c.User != nil {
+			users = append([]uint32{c.User.Uid, c.User.Gid}, c.User.Groups...)
+		}
+		e.number(uint64(len(users)))
+		for _, id := range users {
+			e.number(uint64(id))
+		}
 		e.end()
 	}
 	k.id++
@@ -206,7 +215,7 @@ func (k *Keeper) send(c *Command) error {
 		k.env = nil
 		return err
 	}
-	k.dir, k.env, k.output, k.busy = c.Dir, c.Env, c.Output, true
+	k.dir, k.env, k.user, k.output, k.busy = c.Dir, c.Env, c.User, c.Output, true
 	return nil
 }
 

@@ -56,6 +56,7 @@ type fixture struct {
 	dir         string
 	token       string
 	confinement Confinement
+	user        *syscall.Credential
 	copies      *sync.WaitGroup // of the last command's outputs
 }
 
@@ -91,7 +92,7 @@ func (f *fixture) start(memory uint64, path string, argv ...string) {
 				}
 			})
 		},
-		Memory: memory, Confinement: f.confinement,
+		Memory: memory, Confinement: f.confinement, User: f.user,
 	})
 	if err != nil {
 		f.Fatalf("Start() = %v", err)

@@ -4,7 +4,7 @@ import "encoding/binary"
 
 // A request is a frame: its length in 4 bytes, its kind, and fields. The standard input of a start, if it is not /dev/null, is sent with it.
 const (
-	kindJob      = 'J' // folder, environment: of the starts that follow
+	kindJob      = 'J' // folder, environment, users (none, or UID, GID and groups): of the starts that follow
 	kindConfine  = 'F' // 1 if so, for each of a Confinement; Temp. The first; it is answered
 	kindStart    = 'S' // id, memory, 1 if with a descriptor, path, arguments, more environment
 	kindStop     = 'T' // id, grace in ms

@@ -48,7 +48,8 @@ type server struct {
 	stdin   int    // received with a start that is not complete; 0: /dev/null
 	dir     string
 	env     []string
-	envJob  int // entries of env that are of the job
+	user    *syscall.Credential // nil: this process's
+	envJob  int                 // entries of env that are of the job
 	argv    []string
 	command *running // nil: none
 	waiting *start   // until stuck processes are gone
@@ -300,6 +301,15 @@ func (s *server) handle(kind byte, d *decoder) bool {
 		s.dir = d.text()
 		s.env = d.texts(nil)
 		s.envJob = len(s.env)
+		s.user = nil
+		users := make([]uint32, 0, 2)
+		for n := d.number(); n > 0 && !d.bad; n-- {
+			users = append(users, uint32(d.number()))
+		}
+		if len(users) > 1 {
+			s.user = &syscall.Credential{Uid: users[0], Gid: users[1], Groups: users[2:]}
+		}
+		s.giveTemp()
 	case kindStart:
 		r := &start{id: uint32(d.number()), memory: d.number(), stdin: s.stdin}
 		lost := d.number() != 0 && r.stdin == 0 // too many files are open
@@ -367,7 +377,7 @@ func (s *server) fork(c *running) (pid int, err error) {
 		c.outputs[i], files[1+i] = pipe{ends[0], ends[1]}, uintptr(ends[1])
 	}
 	attr := syscall.ProcAttr{
-		Dir: s.dir, Env: s.env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &c.handle},
+		Dir: s.dir, Env: s.env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &c.handle, Credential: s.user},
 	}
 	pid, err = syscall.ForkExec(c.path, s.argv, &attr)
 	if errors.Is(err, syscall.ENOEXEC) {
