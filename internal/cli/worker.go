@@ -73,6 +73,8 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 	fs.StringArrayVar(&f.labels, "label", nil, "label `key=value` that jobs can require; repeatable")
 	fs.BoolVar(&f.Confinement.Sandbox, "sandbox", false, "commands of all jobs can write only to their temporary folder, $TMPDIR (Linux 6.2 or newer)")
 	fs.BoolVar(&f.Confinement.NoNetwork, "no-network", false, "commands of all jobs have no network, and no sockets at all (Linux)")
+	fs.StringVar(&f.RunAs, "run-as", "", "of a worker that root has started: `USER` who runs the commands of all jobs and uses their files, "+
+		"or submitter: who has submitted the job")
 	addAllowPrivileges(cmd, &f.privileges)
 	addNice(cmd, &f.Nice, niceServer)
 	addAllowedHost(cmd, &f.hosts)

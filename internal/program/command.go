@@ -30,11 +30,12 @@ type command struct {
 	envMore  []string // of the attempt
 	ownTemp  bool     // env has TMPDIR
 	confined keeper.Confinement
+	user     *User // nil: that of this process
 	host     string
 }
 
-func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure) {
-	c := &command{dir: j.GetDir(), host: l.Host, confined: l.Confinement}
+func (l *Loader) command(j *wire.Job, user *User, program *wire.Command) (Program, *Failure) {
+	c := &command{dir: j.GetDir(), host: l.Host, confined: l.Confinement, user: user}
 	c.confined.Sandbox = c.confined.Sandbox || j.GetSandbox()
 	c.confined.NoNetwork = c.confined.NoNetwork || j.GetNoNetwork()
 	for _, arg := range program.GetArgv() {
@@ -49,7 +50,7 @@ func (l *Loader) command(j *wire.Job, program *wire.Command) (Program, *Failure)
 			return nil, Failed(wire.FailureKind_BAD_PROGRAM, "secret %q: %s", s.GetName(), s.GetError())
 		}
 	}
-	c.env = l.jobEnv(os.Environ(), j)
+	c.env = l.jobEnv(os.Environ(), j, user)
 	_, c.ownTemp = variable(c.env, "TMPDIR")
 	if !strings.Contains(c.argv[0], placeholder) {
 		var f *Failure
@@ -103,12 +104,13 @@ func (c *command) arguments(item string, appended bool) []string {
 var inherited = []string{"PATH", "HOME", "USER", "LANG", "TZ"} //nolint:gochecknoglobals // a constant
 
 // jobEnv returns the environment shared by all attempts of a job; own is that of this process.
-func (l *Loader) jobEnv(own []string, j *wire.Job) []string {
-	given := maps.Clone(j.GetEnv())
+func (l *Loader) jobEnv(own []string, j *wire.Job, user *User) []string {
+	given := map[string]string{}
+	if user != nil {
+		given["HOME"], given["USER"] = user.Home, user.Name
+	}
+	maps.Copy(given, j.GetEnv())
 	for _, s := range j.GetSecrets() {
-		if given == nil {
-			given = map[string]string{}
-		}
 		given[s.GetName()] = s.GetValue()
 	}
 	env := make([]string, 0, len(own)+len(given)+len(j.GetSettings())+3)
@@ -204,6 +206,9 @@ func (c *command) startFailure(path string, argv []string, item string, err erro
 			return Failed(wire.FailureKind_BAD_PROGRAM, "start %q: the interpreter named in its first line does not exist on %s", path, c.host)
 		}
 		return Failed(wire.FailureKind_BAD_PROGRAM, "command %q not found on %s (looked in %q)", argv[0], c.host, filepath.Dir(c.resolve(path)))
+	case errors.Is(err, fs.ErrPermission) && c.user != nil:
+		return Failed(wire.FailureKind_BAD_PROGRAM, "user %q, who runs the job's commands on %s (--run-as), may not run %q, or not enter the working directory %q",
+			c.user.Name, c.host, argv[0], c.dir)
 	case errors.Is(err, fs.ErrPermission):
 		if info, statErr := os.Stat(c.resolve(path)); statErr == nil && info.IsDir() {
 			return Failed(wire.FailureKind_BAD_PROGRAM, "command %q is a folder on %s; name the program in it", path, c.host)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/bridgefour/bridgefour"
@@ -109,13 +110,19 @@ type Loader struct {
 	Confinement keeper.Confinement
 }
 
-// Load prepares the program of a job for a slot.
-func (l *Loader) Load(j *wire.Job) (Program, *Failure) {
+// User is a user of the operating system.
+type User struct {
+	Name, Home string
+	Credential *syscall.Credential
+}
+
+// Load prepares the program of a job for a slot. Commands are run by user; nil: that of this process.
+func (l *Loader) Load(j *wire.Job, user *User) (Program, *Failure) {
 	switch p := j.GetProgram().GetKind().(type) {
 	case *wire.Program_Builtin:
 		return l.builtin(p.Builtin)
 	case *wire.Program_Command:
-		return l.command(j, p.Command)
+		return l.command(j, user, p.Command)
 	}
 	return nil, Failed(wire.FailureKind_BAD_PROGRAM, "unknown kind of program; is this worker older than the leader?")
 }

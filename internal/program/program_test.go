@@ -22,11 +22,15 @@ func TestJobEnv(t *testing.T) {
 	job := &wire.Job{Id: 5, Spool: true, Output: "/spool", Env: map[string]string{"A": "1", "TZ": ""}, Secrets: []*wire.Secret{{Name: "PATH", Value: "/sbin"}}}
 	l := Loader{Worker: func() uint64 { return 7 }}
 	given := []string{"A=1", "PATH=/sbin", "TZ=", "B4_JOB=5", "B4_OUTPUT=", "B4_WORKER=7"}
-	if env := l.jobEnv(own, job); !slices.Equal(env, given) {
+	if env := l.jobEnv(own, job, nil); !slices.Equal(env, given) {
 		t.Errorf("jobEnv() = %q, want %q", env, given)
 	}
+	user := &User{Name: "ann", Home: "/home/ann"}
+	if env, want := l.jobEnv(append(own, "HOME=/root", "USER=root"), job, user), append([]string{"A=1", "HOME=/home/ann", "PATH=/sbin", "TZ=", "USER=ann"}, given[3:]...); !slices.Equal(env, want) {
+		t.Errorf("for a user, jobEnv() = %q, want %q", env, want)
+	}
 	l.EnvAll = true
-	if env, want := l.jobEnv(own, job), append([]string{"AWS_SECRET_ACCESS_KEY=x"}, given...); !slices.Equal(env, want) {
+	if env, want := l.jobEnv(own, job, nil), append([]string{"AWS_SECRET_ACCESS_KEY=x"}, given...); !slices.Equal(env, want) {
 		t.Errorf("with EnvAll, jobEnv() = %q, want %q", env, want)
 	}
 }
@@ -38,7 +42,7 @@ func TestSecretWithoutValue(t *testing.T) {
 		Program: &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{Argv: [][]byte{[]byte("true")}}}},
 		Secrets: []*wire.Secret{{Name: "A", Value: "x"}, {Name: "B", Error: "no key"}},
 	}
-	if _, f := l.Load(job); f == nil || f.Kind != wire.FailureKind_BAD_PROGRAM || f.Message != `secret "B": no key` {
+	if _, f := l.Load(job, nil); f == nil || f.Kind != wire.FailureKind_BAD_PROGRAM || f.Message != `secret "B": no key` {
 		t.Errorf("Load() = %+v, want a failure", f)
 	}
 }

@@ -95,10 +95,14 @@ func (r *run) start(ctx context.Context) *Failure {
 			return f
 		}
 	}
-	err := t.Keeper.Start(&keeper.Command{
+	start := &keeper.Command{
 		Path: r.path, Argv: r.argv, Dir: c.dir, Env: c.env, EnvMore: c.attemptEnv(t, r.item),
 		Stdin: stdin, Output: t.Files.Output, Memory: t.Job.GetMemory(), Confinement: c.confined,
-	})
+	}
+	if c.user != nil {
+		start.User = c.user.Credential
+	}
+	err := t.Keeper.Start(start)
 	if _, ok := errors.AsType[*keeper.ConfinementError](err); ok {
 		return Failed(wire.FailureKind_BAD_PROGRAM, "%s: %v", c.host, err)
 	}

@@ -101,7 +101,7 @@ type commandInput struct {
 // openInput opens the standard input: the file itself if the split is all of it, a pipe if the split is a part, compressed, or
 // has grown, and /dev/null if the command gets the input as an argument.
 func (f *files) openInput(ctx context.Context, input bool) error {
-	in, stores, file, how := &f.stdin, f.slot.runner.stores, f.attempt.Split.GetFile(), f.job.reading
+	in, stores, file, how := &f.stdin, f.job.reading.stores, f.attempt.Split.GetFile(), f.job.reading
 	if file == nil {
 		return nil
 	}

@@ -26,8 +26,8 @@ const logBytesMaxDefault = 1 << 20
 type Config struct {
 	// Jobs are the built-in jobs, found by their names.
 	Jobs []bridgefour.Job
-	// Stores are the stores of inputs and outputs.
-	Stores blob.Stores
+	// Users are those that run commands, with the stores of inputs and outputs.
+	Users Users
 	// DataDir is the worker's data directory, apart from which an output must lie. Defaults to none.
 	DataDir string
 	// LogBytesMax limits an attempt's log to its first and its last half. Defaults to 1 MiB.
@@ -50,7 +50,7 @@ type Config struct {
 // A Runner creates slots.
 type Runner struct {
 	loader      program.Loader
-	stores      blob.Stores
+	users       Users
 	dataDir     string
 	logBytesMax int64
 	nice        int
@@ -63,7 +63,7 @@ type Runner struct {
 // New returns a runner.
 func New(cfg Config) *Runner {
 	r := &Runner{
-		stores:      cfg.Stores,
+		users:       cfg.Users,
 		dataDir:     cfg.DataDir,
 		logBytesMax: cfg.LogBytesMax,
 		nice:        cfg.Nice,
@@ -161,7 +161,7 @@ type Slot struct {
 // NewSlot returns a slot. It acquires resources only when needed.
 func (r *Runner) NewSlot() *Slot {
 	s := &Slot{runner: r}
-	s.input.host, s.input.stores = r.host, r.stores
+	s.input.host = r.host
 	s.log.sizeMax = r.logBytesMax
 	s.keeper.Nice = r.nice
 	s.keeper.Temp = filepath.Join(r.temp, strconv.FormatUint(r.slots.Add(1), 10))
@@ -242,7 +242,7 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	s.input.begin(ctx, j.reading, a.Split, false)
 	if a.Parts != nil || s.parts.parts != nil {
-		s.parts = partReader{ctx: ctx, stores: s.runner.stores, parts: a.Parts}
+		s.parts = partReader{ctx: ctx, stores: j.outputs, parts: a.Parts}
 	}
 	s.output.begin(ctx, j, a)
 	s.log.begin(a.Log)
@@ -312,6 +312,7 @@ func (s *Slot) job(ctx context.Context, j *wire.Job) *jobState {
 // jobState is shared by all attempts of a job in one slot.
 type jobState struct {
 	wire    *wire.Job
+	outputs blob.Stores
 	store   blob.Store // of the output
 	output  blob.Location
 	folder  blob.Location // attempt-private
@@ -321,7 +322,11 @@ type jobState struct {
 }
 
 func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
-	store, output, err := r.stores.Open(j.GetOutput())
+	access, err := r.users.Of(j)
+	if err != nil {
+		return &jobState{broken: program.Failed(wire.FailureKind_BAD_PROGRAM, "%v", err)}
+	}
+	store, output, err := access.Outputs.Open(j.GetOutput())
 	if err != nil {
 		return &jobState{broken: program.Failed(wire.FailureKind_OUTPUT_ERROR, "output %v", err)}
 	}
@@ -334,10 +339,10 @@ func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
 	if _, local := store.(*blob.Files); local && j.GetSpool() {
 		store = blob.NewPrivateFiles()
 	}
-	state := &jobState{wire: j, store: store, output: output, folder: output.Join(layout.Private(j.GetUid()))}
-	state.program, state.broken = r.loader.Load(j)
+	state := &jobState{wire: j, outputs: access.Outputs, store: store, output: output, folder: output.Join(layout.Private(j.GetUid()))}
+	state.program, state.broken = r.loader.Load(j, access.User)
 	if state.broken == nil {
-		state.reading, state.broken = newReading(j)
+		state.reading, state.broken = newReading(j, access.Inputs)
 	}
 	return state
 }

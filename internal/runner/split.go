@@ -19,9 +19,10 @@ type reading struct {
 	kind      *record.Kind
 	header    int    // lines or rows at the beginning of a file that are no records
 	windowMax uint64 // of zstd
+	stores    blob.Stores
 }
 
-func newReading(j *wire.Job) (r reading, failure *program.Failure) {
+func newReading(j *wire.Job, stores blob.Stores) (r reading, failure *program.Failure) {
 	kind, err := record.Parse(j.GetRecords())
 	if err != nil {
 		return r, program.Failed(wire.FailureKind_BAD_PROGRAM, "%v; is this worker older than the leader?", err)
@@ -31,7 +32,7 @@ func newReading(j *wire.Job) (r reading, failure *program.Failure) {
 		return r, program.JobFailure(err)
 	}
 	const least = 1 << 10 // of the format
-	return reading{kind, int(j.GetHeader()), uint64(min(max(window, least), format.WindowMax))}, nil
+	return reading{kind, int(j.GetHeader()), uint64(min(max(window, least), format.WindowMax)), stores}, nil
 }
 
 // splitReader reads a split: the records that begin in a range of a file, a whole file, or an item, which is one line. It opens the file at
@@ -39,10 +40,9 @@ func newReading(j *wire.Job) (r reading, failure *program.Failure) {
 //
 // A whole file is decompressed, as its first bytes say, unless its records are fixed: then its bytes are read as they are.
 type splitReader struct {
-	host   string
-	stores blob.Stores
-	ctx    context.Context //nolint:containedctx // of the attempt; io.Reader has none
-	how    reading
+	host string
+	ctx  context.Context //nolint:containedctx // of the attempt; io.Reader has none
+	how  reading
 	// heads: the header of the file comes before the records of each split. Otherwise it is left out.
 	heads bool
 
@@ -123,7 +123,7 @@ func (r *splitReader) readItem(p []byte) (int, error) {
 func (r *splitReader) open() error {
 	offset, end := int64(r.split.GetOffset()), int64(r.split.GetOffset()+r.split.GetLength()) //nolint:gosec // of a file
 	if offset == 0 {
-		if err := r.file.open(r.ctx, r.stores, 0); err != nil {
+		if err := r.file.open(r.ctx, r.how.stores, 0); err != nil {
 			return err
 		}
 		if n := r.how.kind.Size(); n > 0 && r.file.was.Size%n != 0 { // it has changed since it was planned
@@ -143,12 +143,12 @@ func (r *splitReader) open() error {
 	case offset == 0:
 		r.records.ResetAt(kind, &r.file, ahead, from, end)
 	case from == first || kind.IsExact():
-		if err := r.file.open(r.ctx, r.stores, from); err != nil {
+		if err := r.file.open(r.ctx, r.how.stores, from); err != nil {
 			return err
 		}
 		r.records.ResetAt(kind, &r.file, nil, from, end)
 	default:
-		if err := r.file.open(r.ctx, r.stores, from-1); err != nil {
+		if err := r.file.open(r.ctx, r.how.stores, from-1); err != nil {
 			return err
 		}
 		r.records.Reset(kind, &r.file, from, end)
@@ -175,7 +175,7 @@ func (r *splitReader) readHeader(offset int64) (header, ahead []byte, err error)
 		return nil, nil, nil
 	}
 	if offset > 0 {
-		if err := r.file.open(r.ctx, r.stores, 0); err != nil {
+		if err := r.file.open(r.ctx, r.how.stores, 0); err != nil {
 			return nil, nil, err
 		}
 	}

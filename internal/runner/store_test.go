@@ -55,7 +55,7 @@ func TestStore(t *testing.T) {
 					store := &blobtest.Faulty{Store: blobtest.NewMemory(), Late: late}
 					blobtest.Put(t, store, "mem://in/input", text)
 					store.FailAt = store.Calls() + failAt
-					r := New(Config{Jobs: []bridgefour.Job{job}, Stores: blob.Stores{"mem": store}})
+					r := New(Config{Jobs: []bridgefour.Job{job}, Users: Users{Stores: blob.Stores{"mem": store}}})
 					slot := r.NewSlot()
 					a := test.attempt
 					a.Job = &wire.Job{Id: 1, Uid: "uid", Output: "mem://out/folder", Program: test.program}

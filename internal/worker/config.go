@@ -54,6 +54,9 @@ type Config struct {
 	EnvAll bool
 	// Confinement is the least of all commands.
 	Confinement keeper.Confinement
+	// RunAs is the user of all commands, and of the files of their jobs: a name, or runner.Submitter. Only root can set it. Defaults to the
+	// user of this process.
+	RunAs string
 	// DrainGrace is the time that a drain gives running attempts before it stops them. Defaults to 30 s.
 	DrainGrace time.Duration
 	// Stores hold the jobs' inputs and outputs.
@@ -72,6 +75,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("worker: invalid leaders %q: want host:port or unix:PATH", c.Leaders)
 	case c.Slots < 0 || c.Slots > wire.SlotsMax:
 		return c, fmt.Errorf("worker: %d slots: want 1 to %d", c.Slots, wire.SlotsMax)
+	}
+	if c.RunAs != "" && (runtime.GOOS != "linux" || os.Geteuid() != 0) {
+		return c, errors.New("worker: --run-as needs a worker that root has started, on Linux")
 	}
 	if c.Slots == 0 {
 		c.Slots = runtime.GOMAXPROCS(0)
@@ -101,6 +107,9 @@ func (c Config) confinement() (list []string) {
 		if part.on {
 			list = append(list, part.name)
 		}
+	}
+	if c.RunAs != "" {
+		list = append(list, "run as "+c.RunAs)
 	}
 	return list
 }

@@ -8,12 +8,14 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
+	"github.com/bridgefour/bridgefour/internal/runner"
+	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // disk fsyncs attempts' files in groups, and removes those of attempts that lost.
 type disk struct {
-	stores blob.Stores
+	users  runner.Users
 	logger *slog.Logger
 	sync   chan []core.AttemptRef // holds one: the core has one under way
 	wake   chan struct{}          // holds one: there is something to remove
@@ -22,8 +24,8 @@ type disk struct {
 	remove []core.AttemptRef // bounded by the number of leases
 }
 
-func newDisk(stores blob.Stores, logger *slog.Logger) *disk {
-	return &disk{stores: stores, logger: logger, sync: make(chan []core.AttemptRef, 1), wake: make(chan struct{}, 1)}
+func newDisk(users runner.Users, logger *slog.Logger) *disk {
+	return &disk{users: users, logger: logger, sync: make(chan []core.AttemptRef, 1), wake: make(chan struct{}, 1)}
 }
 
 // runSync works until its channel is closed.
@@ -33,22 +35,47 @@ func (d *disk) runSync(ctx context.Context, post func(core.Input)) {
 	}
 }
 
-// syncAll syncs files together, and one by one if that fails: one bad file must fail one attempt only.
+// syncAll syncs files.
 func (d *disk) syncAll(ctx context.Context, files []core.AttemptRef) []error {
+	if d.users.RunAs == "" {
+		return d.syncGroup(ctx, files)
+	}
+	errs := make([]error, 0, len(files)) // files of one job come together
+	for len(files) > 0 {
+		n := 1
+		for n < len(files) && files[n].Job == files[0].Job {
+			n++
+		}
+		group := d.syncGroup(ctx, files[:n])
+		if group == nil {
+			group = make([]error, n)
+		}
+		errs, files = append(errs, group...), files[n:]
+	}
+	return errs
+}
+
+// syncGroup syncs files of jobs with the same access together, and one by one if that fails: one bad file must fail one attempt only.
+func (d *disk) syncGroup(ctx context.Context, files []core.AttemptRef) []error {
 	names := make([]blob.Location, len(files))
 	for i, f := range files {
 		names[i] = attemptPath(f)
 	}
-	err := d.stores.Sync(ctx, names...)
-	if err == nil {
-		return nil
-	}
-	if len(names) == 1 {
-		return []error{err}
-	}
 	errs := make([]error, len(names))
-	for i, name := range names {
-		errs[i] = d.stores.Sync(ctx, name)
+	access, err := d.users.Of(files[0].Job)
+	if err == nil {
+		if err = access.Outputs.Sync(ctx, names...); err == nil {
+			return nil
+		}
+		if len(names) > 1 {
+			for i, name := range names {
+				errs[i] = access.Outputs.Sync(ctx, name)
+			}
+			return errs
+		}
+	}
+	for i := range errs {
+		errs[i] = err
 	}
 	return errs
 }
@@ -76,24 +103,25 @@ func (d *disk) removeAll(ctx context.Context) {
 	files := d.remove
 	d.remove = nil
 	d.mu.Unlock()
-	var folders []blob.Location
+	var jobs []*wire.Job
 	for _, f := range files {
-		store, err := d.stores.Of(attemptPath(f))
+		store, err := d.storeOf(f.Job)
 		if err == nil {
 			err = store.Remove(ctx, attemptPath(f))
 		}
 		if err != nil {
 			d.logger.WarnContext(ctx, "file of a lost attempt not removed", "file", attemptPath(f), "error", err)
 		}
-		if folder := attemptFolder(f.Job); !slices.Contains(folders, folder) {
-			folders = append(folders, folder)
+		if !slices.Contains(jobs, f.Job) {
+			jobs = append(jobs, f.Job)
 		}
 	}
 	// An attempt of a worker that was cut off may outlive its job and create these folders again. Folders in use are not empty,
 	// or are created when needed.
-	for _, folder := range folders {
+	for _, job := range jobs {
+		folder := attemptFolder(job)
 		for _, dir := range []blob.Location{folder, folder.Dir()} {
-			store, err := d.stores.Of(dir)
+			store, err := d.storeOf(job)
 			if err == nil {
 				err = store.RemoveEmpty(ctx, dir)
 			}
@@ -102,6 +130,15 @@ func (d *disk) removeAll(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// storeOf returns the store of a job's output.
+func (d *disk) storeOf(job *wire.Job) (blob.Store, error) {
+	access, err := d.users.Of(job)
+	if err != nil {
+		return nil, err
+	}
+	return access.Outputs.Of(attemptFolder(job))
 }
 
 // attemptPath is the path of an attempt's file.

@@ -31,7 +31,11 @@ func (s *stages) commit(ctx context.Context, job *wire.Job, stage *wire.Stage, a
 }
 
 func (s *stages) commitAction(ctx context.Context, job *wire.Job, stage *wire.Stage, action wire.CommitAction) error {
-	store, dir, err := s.stores.Open(job.GetOutput())
+	access, err := s.users.Of(job)
+	if err != nil {
+		return err
+	}
+	store, dir, err := access.Outputs.Open(job.GetOutput())
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 // stages runs the stages that read other stages' outputs.
 type stages struct {
 	leader *leaderConn
-	stores blob.Stores
+	users  runner.Users
 }
 
 // inputs is the input of a collect stage: the outputs of the stages that it comes from.

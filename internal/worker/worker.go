@@ -73,19 +73,20 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, errors.Join(err, dir.close())
 	}
+	users := runner.Users{RunAs: cfg.RunAs, Host: cfg.host(), Stores: cfg.Stores}
 	w := &Worker{
-		cfg: cfg, logger: cfg.Logger, dir: dir, log: log, leader: newLeaderConn(), disk: newDisk(cfg.Stores, cfg.Logger),
+		cfg: cfg, logger: cfg.Logger, dir: dir, log: log, leader: newLeaderConn(), disk: newDisk(users, cfg.Logger),
 		slots:  make([]*slot, cfg.Slots),
 		inputs: make(chan core.Input, 256), invites: make(chan invitation), done: make(chan struct{}),
 	}
 	w.status.Store(&State{ClusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
-		Jobs: cfg.Jobs, Stores: cfg.Stores, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, EnvAll: cfg.EnvAll,
+		Jobs: cfg.Jobs, Users: users, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, EnvAll: cfg.EnvAll,
 		Confinement: cfg.Confinement, Temp: dir.temp, Logger: cfg.Logger,
 	})
 	w.newRunner = func() attemptRunner { return run.NewSlot() }
-	st, tails := &stages{leader: w.leader, stores: cfg.Stores}, newTailLimit()
+	st, tails := &stages{leader: w.leader, users: users}, newTailLimit()
 	for i := range w.slots {
 		w.slots[i] = &slot{
 			id: i, work: make(chan slotWork, 1), fresh: func() attemptRunner { return w.newRunner() }, stages: st,
