@@ -45,10 +45,13 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
-			if name != "sandbox" {
-				return false, fmt.Errorf("unknown condition %q", name)
+			switch name {
+			case "root":
+				return os.Geteuid() == 0, nil
+			case "sandbox":
+				return keeper.Check(keeper.Confinement{Sandbox: true, NoNetwork: true}, filepath.Join(t.TempDir(), "b4", "temp")) == nil, nil
 			}
-			return keeper.Check(keeper.Confinement{Sandbox: true, NoNetwork: true}, filepath.Join(t.TempDir(), "b4", "temp")) == nil, nil
+			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"setfromfile": setFromFile,
