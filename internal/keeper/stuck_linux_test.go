@@ -41,7 +41,7 @@ func TestStuck(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	dir, set := f.freezer()
-	f.script("setsid sh -c 'echo $$ >" + dir + "/cgroup.procs; echo $$ >left; while :; do sleep 0.01; done' & until [ -s left ]; do sleep 0.01; done; until [ -e go ]; do sleep 0.01; done")
+	f.script("setsid sh -c 'echo $$ >" + dir + "/cgroup.procs; echo $$ >pid; mv pid left; while :; do sleep 0.01; done' & until [ -s left ]; do sleep 0.01; done; until [ -e go ]; do sleep 0.01; done")
 	f.await("left")
 	set("FROZEN")
 	for range 1000 {
