@@ -70,6 +70,20 @@ func TestToken(t *testing.T) {
 	}
 }
 
+func TestClockText(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for d, want := range map[time.Duration]string{
+		0: "", -4 * time.Minute: "", time.Hour: "1h0m0s ahead", -time.Hour: "1h0m0s behind",
+	} {
+		if got := clockText(now.Add(d).Format(http.TimeFormat), now); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("clockText after %v = %q, want %q", d, got, want)
+		}
+	}
+	if got := clockText("", now); got != "" {
+		t.Errorf("clockText without a date = %q", got)
+	}
+}
+
 func unixHostOf(t *testing.T) string {
 	t.Helper()
 	address, err := transport.ParseDial("unix:/run/leader.sock")

@@ -363,14 +363,31 @@ func (c *Client) unreachable(q request, err error) error {
 	return fmt.Errorf("%w at %s: %w", ErrUnreachable, strings.Join(c.URLs(), ", "), err)
 }
 
+// clockText says that the clock of the server, which sent this date, differs from that of this machine; empty if it does not.
+func clockText(date string, now time.Time) string {
+	const differenceMax = 5 * time.Minute
+	at, err := http.ParseTime(date)
+	d := at.Sub(now).Round(time.Minute)
+	switch {
+	case err != nil || d.Abs() < differenceMax:
+		return ""
+	case d > 0:
+		return fmt.Sprintf(". The clock of the leader is %v ahead of the one of this machine", d)
+	}
+	return fmt.Sprintf(". The clock of the leader is %v behind the one of this machine", -d)
+}
+
 // asProblem reads an error answer.
 func asProblem(r *http.Request, answer *http.Response) error {
 	const bodyMax = 1 << 20
 	body, err := io.ReadAll(io.LimitReader(answer.Body, bodyMax))
 	p := &api.Problem{}
 	if err == nil && json.Unmarshal(body, p) == nil && p.Status != 0 {
-		if p.Status == http.StatusTooManyRequests {
+		switch p.Status {
+		case http.StatusTooManyRequests:
 			p.RetryAfter, _ = strconv.Atoi(answer.Header.Get("Retry-After")) // 0: there is none, or a date
+		case http.StatusUnauthorized:
+			p.Detail += clockText(answer.Header.Get("Date"), time.Now())
 		}
 		return p
 	}

@@ -110,7 +110,7 @@ func TestAccessMatrix(t *testing.T) {
 	for _, route := range slices.Sorted(maps.Keys(routes)) {
 		fmt.Fprintf(&b, "\n%-38s", route)
 		for _, c := range clients {
-			verdict := ""
+			var verdict string
 			switch _, path, isHTTP := strings.Cut(route, " "); {
 			case route == "/":
 				verdict = c.ask(t, leader, "GET /nothing")
@@ -223,14 +223,9 @@ func (c *matrixClient) call(t *testing.T, dial func(access.Peer) *grpc.ClientCon
 	}
 	_ = s.SendMsg(&wire.ToWorker{}) // the answer says more
 	_ = s.CloseSend()
-	switch code := status.Code(s.RecvMsg(&wire.ToWorker{})); code {
-	case codes.Unimplemented:
-		return "yes"
-	case codes.Unauthenticated:
-		return "401"
-	case codes.PermissionDenied:
-		return "403"
-	default:
-		return code.String()
+	code := status.Code(s.RecvMsg(&wire.ToWorker{}))
+	if known, ok := map[codes.Code]string{codes.Unimplemented: "yes", codes.Unauthenticated: "401", codes.PermissionDenied: "403"}[code]; ok {
+		return known
 	}
+	return code.String()
 }
