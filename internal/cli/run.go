@@ -47,7 +47,7 @@ started and left behind are killed (Linux; elsewhere, those of its process group
 Ctrl-C, SIGTERM and SIGHUP end the run and stop its tasks. Ctrl-Z stops them until the run continues; that time counts for
 --timeout.
 
-Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 stopped, 4 cluster not reachable, 130 interrupted. A run that was
+Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 stopped, 4 cluster not reachable, 6 not allowed, 130 interrupted. A run that was
 interrupted, failed, or whose process died, is continued by --resume without running finished tasks again. The state of
 the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
 		Example: `  bridgefour run wordcount --input books/ --output counts
