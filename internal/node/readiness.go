@@ -198,8 +198,10 @@ func (e untilBegun) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.URL.Path {
 	case "/healthz", "/readyz", "/metrics", "/v1/cluster": // these report the current state
-		e.next.ServeHTTP(w, r)
-		return
+		if r.Header.Get("Authorization") == "" { // the tokens are not known yet
+			e.next.ServeHTTP(w, r)
+			return
+		}
 	}
 	timer := time.NewTimer(beginWait)
 	defer timer.Stop()
