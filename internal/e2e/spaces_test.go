@@ -28,22 +28,20 @@ func mustRun(t *testing.T, line string) {
 	}
 }
 
-// newSpacedGroup is a group whose leaders run in network namespaces, connected by one switch, as is this machine.
-func newSpacedGroup(t *testing.T, n int) *group {
+// newSpaces makes network namespaces, connected by one switch, as is this machine. Their addresses are those of subnet, from 1 on.
+func newSpaces(t *testing.T, n int) (hub, subnet string) {
 	t.Helper()
 	needRoot(t, "make network namespaces")
 	var tag [3]byte
 	_, _ = rand.Read(tag[:]) // never fails
-	hub := "b4" + hex.EncodeToString(tag[:])
+	hub = "b4" + hex.EncodeToString(tag[:])
 	if out, err := command(t, "ip", "link", "add", hub, "type", "bridge"); err != nil {
 		t.Skipf("left out: a switch for network namespaces cannot be made here: %v: %s", err, out)
 	}
 	t.Cleanup(func() { mustRun(t, "ip link del "+hub) })
-	subnet := fmt.Sprintf("198.%d.%d.", 18+tag[0]%2, tag[1]) // for tests of networks: RFC 2544
+	subnet = fmt.Sprintf("198.%d.%d.", 18+tag[0]%2, tag[1]) // for tests of networks: RFC 2544
 	mustRun(t, "ip addr add "+subnet+"254/24 dev "+hub)
 	mustRun(t, "ip link set "+hub+" up")
-
-	g := emptyGroup(t)
 	for i := range n {
 		space, plug := spaceOf(hub, i), plugOf(hub, i)
 		mustRun(t, "ip netns add "+space)
@@ -53,14 +51,30 @@ func newSpacedGroup(t *testing.T, n int) *group {
 		mustRun(t, "ip -n "+space+" link set lo up")
 		mustRun(t, fmt.Sprintf("ip -n %s addr add %s%d/24 dev eth0", space, subnet, i+1))
 		mustRun(t, "ip -n "+space+" link set eth0 up")
+	}
+	return hub, subnet
+}
+
+// inSpace is cmd in a network namespace.
+func inSpace(space string, cmd *exec.Cmd) *exec.Cmd {
+	inside := exec.CommandContext(context.Background(), "ip", append([]string{"netns", "exec", space, cmd.Path}, cmd.Args[1:]...)...)
+	inside.Dir, inside.Env = cmd.Dir, cmd.Env
+	return inside
+}
+
+// newSpacedGroup is a group whose leaders run in network namespaces.
+func newSpacedGroup(t *testing.T, n int) *group {
+	t.Helper()
+	hub, subnet := newSpaces(t, n)
+	g := emptyGroup(t)
+	for i := range n {
 		g.newNode(fmt.Sprintf("%s%d:6550", subnet, i+1))
 	}
 	g.hub = hub
 	g.command = func(n *node, args ...string) *exec.Cmd {
 		cmd := g.lab.command(context.Background(), args...)
-		inside := exec.CommandContext(context.Background(), "ip", append([]string{"netns", "exec", n.space(), cmd.Path}, args...)...)
-		inside.Dir, inside.Env = cmd.Dir, append(cmd.Env, "BRIDGEFOUR_INSECURE=1")
-		return inside
+		cmd.Env = append(cmd.Env, "BRIDGEFOUR_INSECURE=1")
+		return inSpace(n.space(), cmd)
 	}
 	g.setPeers()
 	for _, node := range g.nodes {

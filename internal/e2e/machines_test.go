@@ -1,0 +1,100 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// machines are those of a cluster whose connections are encrypted: each has a network namespace, and a folder of its own.
+type machines struct {
+	*lab
+	hub, subnet string
+}
+
+// start starts a server on a machine.
+func (m machines) start(i int, args ...string) *process {
+	m.t.Helper()
+	return m.launch(args[0], inSpace(spaceOf(m.hub, i), m.command(context.Background(), args...)))
+}
+
+// on runs a program on a machine, with the access that a string gives, and returns its exit code and its output.
+func (m machines) on(i int, access string, cmd *exec.Cmd) (code int, out string) {
+	m.t.Helper()
+	cmd = inSpace(spaceOf(m.hub, i), cmd)
+	if access != "" {
+		cmd.Env = append(cmd.Env, "BRIDGEFOUR_ACCESS="+access)
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		m.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), stdout.String() + stderr.String()
+}
+
+// must runs bridgefour, which must succeed, and returns its standard output.
+func (m machines) must(i int, access string, args ...string) string {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	code, out := m.on(i, access, m.command(ctx, args...))
+	if code != 0 {
+		m.t.Fatalf("%q on machine %d: exit code %d: %s", args, i, code, out)
+	}
+	return out
+}
+
+// token returns the string for a role.
+func (m machines) token(i int, access, role string) string {
+	m.t.Helper()
+	out := m.must(i, access, "token", "create", "--role", role)
+	return strings.TrimSpace(out[:strings.IndexByte(out, '\n')])
+}
+
+// TestMachines: leaders, a worker and a user on machines of their own, each of which types one string.
+func TestMachines(t *testing.T) {
+	hub, subnet := newSpaces(t, 4)
+	m := machines{newLab(t), hub, subnet}
+	first := func() *process {
+		return m.start(0, "leader", "--listen", subnet+"1:6550", "--data-dir", m.path("l1"), "--spool", m.path("spool"))
+	}
+	leading := first()
+	until(t, "the access of an admin is written", func() bool { return exists(m.path("l1", "admin.access")) })
+	admin := readFile(t, m.path("l1", "admin.access"))
+
+	m.start(1, "leader", "--listen", subnet+"2:6550", "--data-dir", m.path("l2"), "--spool", m.path("spool"), "--join", m.token(3, admin, "leader"))
+	m.start(2, "worker", "--data-dir", m.path("w1"), "--join", m.token(3, admin, "worker"))
+	until(t, "there are two leaders and a worker", func() bool {
+		return strings.Contains(m.must(3, admin, "leaders"), "follower") && strings.Contains(m.must(3, admin, "workers"), "alive")
+	})
+	user := m.token(3, admin, "submit")
+	m.must(3, user, "submit", "--range", "1-5", "--wait", "--", "echo", "hello")
+
+	// Nobody else enters, from any machine.
+	for _, i := range []int{1, 3} {
+		for _, args := range [][]string{{"submit", "--cluster", "http://" + subnet + "1:6550", "--", "true"}, {"submit", "--cluster", "https://" + subnet + "1:6550", "--", "true"}} {
+			if code, out := m.on(i, "", m.command(context.Background(), args...)); code == 0 {
+				t.Errorf("%q on machine %d without access: %s", args, i, out)
+			}
+		}
+	}
+	stranger := m.start(3, "worker", "--data-dir", m.path("w2"), "--leader", subnet+"1:6550")
+	until(t, "a worker without a string is told how to join", func() bool { return strings.Contains(stranger.readStderr(), "worker --join STRING") })
+
+	// All processes of a machine die at once, and the cluster goes on when it is back; a local user of it needs no access.
+	leading.kill()
+	first()
+	until(t, "the leader is back", func() bool {
+		code, out := m.on(0, "", m.command(context.Background(), "leaders", "--cluster", "unix:"+m.path("l1", "leader.sock")))
+		return code == 0 && strings.Contains(out, "follower")
+	})
+	m.must(3, admin, "ca", "rotate")
+	m.must(3, user, "submit", "--range", "1-5", "--wait", "--", "echo", "hello")
+	m.must(3, admin, "workers", "remove", "1")
+	if out := m.must(3, admin, "workers"); strings.Contains(out, "alive") {
+		t.Errorf("the worker that was removed is there: %s", out)
+	}
+}
