@@ -72,11 +72,12 @@ func TestToken(t *testing.T) {
 
 func TestClockText(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for d, want := range map[time.Duration]string{
-		0: "", -4 * time.Minute: "", time.Hour: "1h0m0s ahead", -time.Hour: "1h0m0s behind",
-	} {
-		if got := clockText(now.Add(d).Format(http.TimeFormat), now); (got == "") != (want == "") || !strings.Contains(got, want) {
-			t.Errorf("clockText after %v = %q, want %q", d, got, want)
+	for _, c := range []struct {
+		off  time.Duration
+		want string
+	}{{0, ""}, {-4 * time.Minute, ""}, {time.Hour, "1h0m0s ahead"}, {-time.Hour, "1h0m0s behind"}} {
+		if got := clockText(now.Add(c.off).Format(http.TimeFormat), now); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("clockText of a clock that is %v off = %q, want %q", c.off, got, c.want)
 		}
 	}
 	if got := clockText("", now); got != "" {

@@ -15,8 +15,8 @@ import (
 )
 
 // tablesOf returns tables with these tokens.
-func tablesOf(t *testing.T, tokens ...*state.Token) *state.Access {
-	t.Helper()
+func tablesOf(tb testing.TB, tokens ...*state.Token) *state.Access {
+	tb.Helper()
 	m, e := state.New(), state.NewEntry(1, state.FeatureLevel)
 	for _, token := range tokens {
 		e.PutToken("", token)
@@ -24,16 +24,16 @@ func tablesOf(t *testing.T, tokens ...*state.Token) *state.Access {
 	var out state.Result
 	for i, data := range [][]byte{state.RaiseLevel(1, state.FeatureLevel, "v1").Data(), e.Data()} {
 		if err := m.Apply(uint64(i+1), data, &out); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return m.Access()
 }
 
 // with returns a request with a token, from an address.
-func with(t *testing.T, token, address string) *http.Request {
-	t.Helper()
-	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), peerKey{}, Peer{Address: address, Encrypted: true}), http.MethodGet, "http://localhost/", nil)
+func with(tb testing.TB, token, address string) *http.Request {
+	tb.Helper()
+	r := httptest.NewRequestWithContext(context.WithValue(tb.Context(), peerKey{}, Peer{Address: address, Encrypted: true}), http.MethodGet, "http://localhost/", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	return r
 }
@@ -209,5 +209,20 @@ func TestRoles(t *testing.T) {
 		if got := c.who.Owns(c.user); got != c.owns {
 			t.Errorf("%v: Owns(%q) = %v, want %v", c.who, c.user, got, c.owns)
 		}
+	}
+}
+
+// BenchmarkAccept is the cost of a request with a token.
+func BenchmarkAccept(b *testing.B) {
+	p := NewPolicy(Options{})
+	token, text := NewToken(RoleSubmit, "ann")
+	p.SetAccess(tablesOf(b, token))
+	r := with(b, text, remote)
+	for b.Loop() {
+		ctx, cancel := context.WithCancel(r.Context())
+		if _, err := p.Accept(r.WithContext(ctx), "GET /v1/jobs"); err != nil {
+			b.Fatal(err)
+		}
+		cancel()
 	}
 }
