@@ -23,6 +23,7 @@ type Peer struct {
 	Encrypted   bool              // the connection is TLS
 	Certificate *x509.Certificate // whose key the other end has; nil: none was presented
 	Invalid     error             // why Certificate is not accepted; nil: it is
+	Proxy       string            // of a request: the header by which a proxy announces itself; empty: there is none
 }
 
 // PeerOfTLS returns the peer of a TLS connection on top of that of p. Certificates are verified with the authorities.

@@ -21,6 +21,8 @@ import (
 type Options struct {
 	Hosts    []string // addresses of the server, each HOST or HOST:PORT, and further names that clients use for it
 	Insecure bool     // every client is the local principal
+	// Member reports whether the leader with a data directory is a member of the cluster. Nil on workers.
+	Member func(directory string) bool
 }
 
 // Policy authenticates and authorizes the requests and calls of a server.
@@ -29,6 +31,7 @@ type Policy struct {
 	hosts    hosts
 	origins  *http.CrossOriginProtection
 	local    Principal
+	member   func(directory string) bool
 	tables   atomic.Pointer[state.Access] // empty on workers
 	wrong    attempts
 	sessions sessions
@@ -37,7 +40,9 @@ type Policy struct {
 
 // NewPolicy returns the policy of a server.
 func NewPolicy(o Options) *Policy {
-	p := &Policy{insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), wrong: newAttempts()}
+	p := &Policy{
+		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member, wrong: newAttempts(),
+	}
 	p.tables.Store(&state.Access{})
 	return p
 }
@@ -69,11 +74,14 @@ func (p *Policy) principal(peer Peer, authorization string) (Principal, error) {
 	case peer.Certificate != nil:
 		who, err := p.machine(peer)
 		if err == nil && who.Role == RoleLeader {
-			return forwardedBy(who, authorization), nil
+			return p.forwardedBy(who, authorization)
 		}
 		return who, err
-	case peer.Local:
+	case peer.Local && peer.Proxy == "":
 		return p.local, nil
+	case peer.Local:
+		return Principal{}, api.NewProblem(http.StatusUnauthorized, "not authenticated: the request came through a proxy (it has the header %s), and who sent it is "+
+			"known by a token only: create one with 'bridgefour token create', and use it with 'bridgefour login'", peer.Proxy)
 	}
 	users := "root"
 	if p.local.Name != users {
@@ -115,15 +123,18 @@ func (*Policy) Forwarded(r *http.Request) string {
 	return forwardScheme + who.Role + " " + url.QueryEscape(who.Name)
 }
 
-// forwardedBy returns the principal for which a leader forwards a request.
-func forwardedBy(leader Principal, authorization string) Principal {
+// forwardedBy returns the principal for which a leader forwards a request. One that is no member yet, or no longer, forwards none.
+func (p *Policy) forwardedBy(leader Principal, authorization string) (Principal, error) {
 	text, ok := strings.CutPrefix(authorization, forwardScheme)
+	if !ok {
+		return leader, nil
+	}
 	role, escaped, _ := strings.Cut(text, " ")
 	name, err := url.QueryUnescape(escaped)
-	if !ok || err != nil {
-		return leader
+	if err != nil || IsMachine(role) || p.member == nil || !p.member(leader.Name) {
+		return Principal{}, api.NewProblem(http.StatusUnauthorized, "not authenticated: a request that is forwarded by %q, which is no leader of this cluster", leader.Name)
 	}
-	return Principal{Name: name, Role: role, Permissions: permissionsOf(role), Machine: leader.Machine}
+	return Principal{Name: name, Role: role, Permissions: permissionsOf(role), Machine: leader.Machine}, nil
 }
 
 // tokenHolder returns the principal of a token.
@@ -162,6 +173,8 @@ func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
 	}
 	if cookie {
 		authorization, peer.Local, peer.Certificate = b.authorization, b.local, nil
+	} else {
+		peer.Proxy = proxyHeader(r.Header)
 	}
 	ctx, err := p.admit(r.Context(), peer, route, authorization, action)
 	accepted := r.WithContext(ctx)
@@ -173,6 +186,17 @@ func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
 		}
 	}
 	return accepted, err
+}
+
+// proxyHeader returns the header by which a proxy has announced itself; empty: there is none. What the kernel tells of the connection is
+// then true of the proxy, and not of the client.
+func proxyHeader(h http.Header) string {
+	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip"} {
+		if h[name] != nil {
+			return name
+		}
+	}
+	return ""
 }
 
 // ServerOptions apply the policy to the calls of a gRPC server.

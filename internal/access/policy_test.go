@@ -2,11 +2,15 @@ package access
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"net/http"
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -102,6 +106,71 @@ func TestCalls(t *testing.T) {
 		}
 		if status.Code(streamErr) != code || streaming != want {
 			t.Errorf("stream of %s = %v as %+v, want %v as %+v", method, streamErr, streaming, code, want)
+		}
+	}
+}
+
+// fromPeer returns a request of a peer with headers.
+func fromPeer(t *testing.T, peer Peer, headers map[string]string) *http.Request {
+	t.Helper()
+	r := request(t, "localhost")
+	for name, value := range headers {
+		r.Header.Set(name, value)
+	}
+	return r.WithContext(context.WithValue(r.Context(), peerKey{}, peer))
+}
+
+// A proxy of the server's user must not let in all of its clients.
+func TestProxy(t *testing.T) {
+	p := NewPolicy(Options{})
+	token, text := NewToken(RoleSubmit, "ann")
+	p.SetAccess(tablesOf(t, token))
+	local := Peer{Address: "127.0.0.1:9", Local: true}
+	for _, header := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "x-forwarded-for"} {
+		_, err := p.Accept(fromPeer(t, local, map[string]string{header: ""}), "GET /v1/jobs")
+		if !api.IsStatus(err, http.StatusUnauthorized) || !strings.Contains(err.Error(), "proxy") {
+			t.Errorf("%s: Accept = %v, want 401 that names the proxy", header, err)
+		}
+		if _, err := p.Accept(fromPeer(t, local, map[string]string{header: "10.0.0.1", "Authorization": "Bearer " + text}), "GET /v1/jobs"); err != nil {
+			t.Errorf("%s: Accept with a token = %v", header, err)
+		}
+	}
+	if _, err := p.Accept(fromPeer(t, local, map[string]string{"Accept": "*/*"}), "GET /v1/jobs"); err != nil {
+		t.Errorf("without a proxy: %v", err)
+	}
+}
+
+func TestForwarded(t *testing.T) {
+	a, err := NewAuthority(NewKey(), "c", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificateOf := func(role, name string) *x509.Certificate {
+		return issue(t, a, Holder{Role: role, Name: name}, newCredentials(t), time.Now())
+	}
+	member, former, worker := certificateOf(RoleLeader, "member"), certificateOf(RoleLeader, "former"), certificateOf(RoleWorker, "w")
+	p := NewPolicy(Options{Member: func(directory string) bool { return directory == "member" }})
+	for name, c := range map[string]struct {
+		peer          Peer
+		authorization string
+		want          string // role; empty: 401
+	}{
+		"a member":                {Peer{Encrypted: true, Certificate: member}, "Forwarded admin ada+b", RoleAdmin},
+		"a member for itself":     {Peer{Encrypted: true, Certificate: member}, "", RoleLeader},
+		"a member for a machine":  {Peer{Encrypted: true, Certificate: member}, "Forwarded worker w", ""},
+		"a member, invalid":       {Peer{Encrypted: true, Certificate: member}, "Forwarded admin %zz", ""},
+		"a former member":         {Peer{Encrypted: true, Certificate: former}, "Forwarded admin ada", ""},
+		"a worker":                {Peer{Encrypted: true, Certificate: worker}, "Forwarded admin ada", RoleWorker},
+		"a certificate not valid": {Peer{Encrypted: true, Certificate: member, Invalid: errors.New("of another cluster")}, "Forwarded admin ada", ""},
+		"a local user":            {Peer{Local: true}, "Forwarded read eve", RoleAdmin},
+		"a stranger":              {Peer{Address: remote, Encrypted: true}, "Forwarded admin ada", ""},
+	} {
+		who, err := p.principal(c.peer, c.authorization)
+		if who.Role != c.want || (err != nil) != (c.want == "") || err != nil && !api.IsStatus(err, http.StatusUnauthorized) {
+			t.Errorf("%s: principal = %+v, %v, want the role %q", name, who, err, c.want)
+		}
+		if c.want == RoleAdmin && c.peer.Certificate != nil && who.Name != "ada b" {
+			t.Errorf("%s: name %q, want that of the user", name, who.Name)
 		}
 	}
 }

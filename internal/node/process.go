@@ -103,7 +103,9 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 	if cfg.Memory != nil {
 		p.listeners = append(p.listeners, cfg.Memory)
 	}
-	p.policy = access.NewPolicy(access.Options{Hosts: append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised), Insecure: cfg.Insecure})
+	p.policy = access.NewPolicy(access.Options{
+		Hosts: append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised), Insecure: cfg.Insecure, Member: p.isMember,
+	})
 	key, err := OpenClusterKey(cfg.DataDir)
 	if err != nil {
 		return nil, err
@@ -137,6 +139,11 @@ func (p *Process) ID() uint64 { return p.replica.ID() }
 
 // Advertised returns the host:port that is announced to others.
 func (p *Process) Advertised() string { return p.advertised }
+
+// isMember reports whether the leader with a data directory is a member of the cluster.
+func (p *Process) isMember(directory string) bool {
+	return slices.ContainsFunc(p.members.Load().List, func(m replica.Member) bool { return m.Directory == directory })
+}
 
 // Policy returns the access policy of the port.
 func (p *Process) Policy() *access.Policy { return p.policy }
