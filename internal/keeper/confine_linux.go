@@ -101,9 +101,12 @@ func denySockets() error {
 
 const modeTemp = 0o700 // of the folder for temporary files
 
-// makeTemp creates the folder for temporary files, if there is none. Other users can enter its parent, but not list it.
+// makeTemp creates the folder for temporary files, if there is none. Other users can enter root's parent of it, but not list that.
 func (s *server) makeTemp() error {
-	const modeParent = 0o711
+	modeParent := os.FileMode(0o700)
+	if os.Geteuid() == 0 { // its commands may be those of other users
+		modeParent = 0o711
+	}
 	if err := os.Mkdir(filepath.Dir(s.temp), modeParent); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
