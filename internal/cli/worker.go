@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -44,7 +45,7 @@ func (a *app) workerCommand() *cobra.Command {
 		Use: "worker", Aliases: []string{"spren"}, Short: "Run a worker", Args: noArgs,
 		Long: `Run a worker. It dials the leader, so it can be behind NAT and change its address, and retries while there is none. It keeps
 track of all leaders of its cluster and of their addresses. Without --leader it finds them by itself: on this machine, or by
-multicast on its network.
+multicast on its network. Without --join it works for leaders of the same user, or of root, on this machine only, unless --insecure is given.
 
 A cluster whose leaders are on other machines is joined with --join STRING, once: the worker gets a certificate for a key that it makes in its
 data directory, and renews it by itself.
@@ -78,7 +79,7 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 	addAllowPrivileges(cmd, &f.privileges)
 	addNice(cmd, &f.Nice, niceServer)
 	addAllowedHost(cmd, &f.hosts)
-	addInsecure(cmd, &f.insecure)
+	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "work for leaders of other users and machines without --join, and serve every client that reaches --listen, without encryption: for networks of trusted machines only")
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 	return cmd
@@ -130,7 +131,7 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	defer free()
-	credentials, err := joinWorker(cmd.Context(), cmd, f.join, &cfg)
+	credentials, err := joinWorker(cmd.Context(), cmd, f, &cfg)
 	if err != nil {
 		return orInterrupted(cmd.Context(), err)
 	}
@@ -162,13 +163,24 @@ func addAllowPrivileges(cmd *cobra.Command, allow *bool) {
 // noNewPrivileges reports whether the commands of a server get no new privileges.
 func noNewPrivileges(allowed bool) bool { return !allowed && runtime.GOOS == "linux" }
 
+// dialOwn connects to a leader of the same user, or of root, on this machine: a worker runs what its leader sends it, and any user can
+// listen at an address, or answer on the network.
+func dialOwn(ctx context.Context, address string) (net.Conn, error) {
+	c, err := transport.Dial(ctx, address)
+	if err != nil || access.PeerOf(c).Local {
+		return c, err
+	}
+	return nil, errors.Join(fmt.Errorf("the leader at %s is not run by this user, or by root, on this machine, and could run anything as this user: "+
+		"start the worker with --join and a string of 'bridgefour token create --role worker', or with --insecure if you trust its network", address), c.Close())
+}
+
 // joinWorker opens the credentials of a worker, and enrolls it if it is given a join string of another cluster than its own; nil: it has no
 // credentials.
-func joinWorker(ctx context.Context, cmd *cobra.Command, text string, cfg *worker.Config) (*access.Credentials, error) {
+func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *worker.Config) (*access.Credentials, error) {
 	var j transport.Join
-	if text != "" {
+	if f.join != "" {
 		var err error
-		if j, err = transport.ParseJoin(text); err != nil {
+		if j, err = transport.ParseJoin(f.join); err != nil {
 			return nil, usagef(cmd, "--join: %v", err)
 		}
 		if !cmd.Flags().Changed("leader") {
@@ -176,6 +188,9 @@ func joinWorker(ctx context.Context, cmd *cobra.Command, text string, cfg *worke
 		}
 	}
 	if j.Authority == nil && !exists(filepath.Join(cfg.DataDir, access.KeyFile)) {
+		if !f.insecure {
+			cfg.Dial = dialOwn
+		}
 		return nil, nil //nolint:nilnil // not a joined worker
 	}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {

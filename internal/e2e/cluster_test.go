@@ -13,6 +13,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // cluster is a leader with its workers, each a process.
@@ -91,6 +92,9 @@ func (c *cluster) worker(name string, flags ...string) *process {
 	args := []string{"worker", "--data-dir", c.path(name), "--leader", c.known}
 	if !strings.Contains(strings.Join(flags, " "), "--slots") {
 		args = append(args, "--slots", "2")
+	}
+	if !transport.IsLoopback(c.address) {
+		args = append(args, "--insecure")
 	}
 	return c.start(name, append(args, flags...)...)
 }

@@ -100,6 +100,13 @@ func TestOtherUsers(t *testing.T) {
 	if code, _, stderr := c.run([]string{at}, "job", "1"); code != 0 {
 		t.Errorf("root: exit code %d, %s", code, stderr)
 	}
+
+	// But a worker of root does not run what the other user's leader sends it.
+	lured := c.start("lured", "worker", "--data-dir", c.path("lured"), "--leader", dev.addressIn(file))
+	until(t, "the worker refuses the leader", func() bool { return strings.Contains(lured.readStderr(), "is not run by this user") })
+	if strings.Contains(lured.readStderr(), "worker joined") {
+		t.Error("the worker has joined another user's leader")
+	}
 	dev.signal(syscall.SIGTERM)
 	dev.wantExit(0)
 }
