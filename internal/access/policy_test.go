@@ -38,6 +38,11 @@ func TestAccept(t *testing.T) {
 	foreign := request(t, "localhost")
 	foreign.Method = http.MethodPost
 	foreign.Header.Set("Origin", "https://evil.example")
+	secret := request(t, "evil.example")
+	secret.URL.Path = "/v1/access/browser/hunter2"
+	if r, err := p.Accept(secret, "GET /v1/access/browser/{secret}"); err == nil || From(r.Context()).Action != "GET /v1/access/browser/{secret}" {
+		t.Errorf("the action of a refused request is %q, %v, want it without its secret", From(r.Context()).Action, err)
+	}
 	for name, c := range map[string]struct {
 		request *http.Request
 		route   string
