@@ -50,7 +50,10 @@ func (p Principal) String() string {
 	if p.Machine != "" {
 		return "the " + p.Role + " " + p.Name + " authenticates by its certificate"
 	}
-	text := "user " + strconv.Quote(p.Name) + " has the role " + p.Role
+	text := "it has the role " + p.Role // a token of a machine
+	if p.Name != "" {
+		text = "user " + strconv.Quote(p.Name) + " has the role " + p.Role
+	}
 	if p.Token != "" {
 		text += " by token " + p.Token
 	}

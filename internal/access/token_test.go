@@ -194,6 +194,13 @@ func TestRoles(t *testing.T) {
 	if err := CheckRole("root"); err == nil || permissionsOf("root") != 0 {
 		t.Errorf("CheckRole(root) = %v, and it has the permissions %b; want an error and none", err, permissionsOf("root"))
 	}
+	for who, want := range map[Principal]string{
+		{Name: "ann", Role: RoleRead, Token: "t"}: `user "ann" has the role read by token t`, {Role: RoleWorker, Token: "t"}: "it has the role worker by token t",
+	} {
+		if got := who.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 	for _, c := range []struct {
 		who  Principal
 		user string
