@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -23,6 +24,7 @@ import (
 	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/node"
+	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
 	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -76,7 +78,8 @@ func startSecure(t *testing.T, dir, listen string, join *transport.Join) *secure
 	ctx, stop := context.WithCancel(t.Context())
 	var run sync.WaitGroup
 	run.Go(func() {
-		if err := n.Run(ctx); err != nil {
+		err := n.Run(ctx)
+		if _, removed := errors.AsType[*peer.RefusedError](err); err != nil && !removed {
 			t.Error(err)
 		}
 	})
@@ -193,6 +196,17 @@ func TestSecureCluster(t *testing.T) {
 			t.Error(err)
 		}
 		c.enroll(access.RoleWorker, "") // which needs a leader with both votes
+
+		if err := c.admin.RemoveLeader(t.Context(), second.ID(), false); err != nil {
+			t.Fatal(err)
+		}
+		removed, err := access.OpenCredentials(second.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := removed.Renew(t.Context(), []string{c.first.address()}); err == nil || !strings.Contains(err.Error(), "was revoked") {
+			t.Errorf("Renew() of a leader that was removed = %v, want a refusal", err)
+		}
 	})
 }
 

@@ -73,6 +73,9 @@ func TestMachines(t *testing.T) {
 	user := m.token(3, admin, "submit")
 	m.must(3, user, "submit", "--range", "1-5", "--wait", "--", "echo", "hello")
 
+	// The user of a leader's machine needs no access there, also if another one leads.
+	m.must(1, "", "submit", "--cluster", "unix:"+m.path("l2", "leader.sock"), "--range", "1-5", "--wait", "--", "echo", "hello")
+
 	// Nobody else enters, from any machine.
 	for _, i := range []int{1, 3} {
 		for _, args := range [][]string{{"submit", "--cluster", "http://" + subnet + "1:6550", "--", "true"}, {"submit", "--cluster", "https://" + subnet + "1:6550", "--", "true"}} {
