@@ -49,7 +49,7 @@ func openSpren(ctx context.Context, cfg worker.Config, l listener) (*spren, erro
 		}
 		cfg.Address = l.advertise
 		if l.advertise == "" {
-			cfg.Address = discover.Reachable(s.listener.Addr())
+			cfg.Address = discover.Reachable(ctx, s.listener.Addr())
 		}
 		cfg.Announce = announcer(&cfg)
 		s.policy = access.NewPolicy(access.Options{Hosts: append(l.hosts, l.listen, cfg.Address), Insecure: l.insecure})

@@ -364,6 +364,23 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
+func TestReachable(t *testing.T) {
+	if leadsHere(t.Context(), "localhost") || leadsHere(t.Context(), "name.invalid") {
+		t.Error("a name that others cannot use is announced")
+	}
+	if got := Reachable(t.Context(), &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1}); got != "10.0.0.1:1" {
+		t.Errorf("Reachable(10.0.0.1:1) = %s", got)
+	}
+	own := ownAddress()
+	if !own.IsValid() {
+		t.Skip("this machine has only loopback")
+	}
+	host, _, err := net.SplitHostPort(Reachable(t.Context(), &net.TCPAddr{IP: net.IPv6unspecified, Port: 1}))
+	if own.IsLoopback() || err != nil || host != own.String() && !leadsHere(t.Context(), host) {
+		t.Errorf("this machine is announced as %q, %v; its address is %v", host, err, own)
+	}
+}
+
 func TestNotAnnounced(t *testing.T) {
 	// A node that only this machine can reach does not even open a socket: Announce returns at once.
 	for _, address := range []string{"127.0.0.1:6550", "localhost:6550", "[::1]:6550", "0.0.0.0:6550"} {

@@ -97,7 +97,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 		}
 		p.listeners = append(p.listeners, l)
 		if p.advertised == "" {
-			p.advertised = discover.Reachable(l.Addr())
+			p.advertised = discover.Reachable(ctx, l.Addr())
 		}
 	}
 	if cfg.Memory != nil {
