@@ -171,7 +171,7 @@ func TestDamagedCredentials(t *testing.T) {
 			"empty":     func([]byte) []byte { return nil },
 			"of another machine": func([]byte) []byte {
 				c := newCredentials(t)
-				return encodeCertificates(issue(t, a, Holder{Role: RoleWorker, Name: c.Identity()}, c, now))
+				return EncodeCertificates(issue(t, a, Holder{Role: RoleWorker, Name: c.Identity()}, c, now))
 			},
 		} {
 			if file == AuthorityFile && name == "of another machine" {

@@ -118,15 +118,15 @@ func (c *Credentials) read(name string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := parseCertificates(text)
+	list, err := ParseCertificates(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s is damaged (%w): remove it, and join the cluster again", path, err)
 	}
 	return list, nil
 }
 
-// parseCertificates parses a file of certificates. It has at least one.
-func parseCertificates(text []byte) ([]*x509.Certificate, error) {
+// ParseCertificates parses a file of certificates. It has at least one.
+func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	var list []*x509.Certificate
 	for {
 		var block *pem.Block
@@ -145,8 +145,8 @@ func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 	return list, nil
 }
 
-// encodeCertificates is the opposite of parseCertificates.
-func encodeCertificates(list ...*x509.Certificate) []byte {
+// EncodeCertificates is the opposite of ParseCertificates.
+func EncodeCertificates(list ...*x509.Certificate) []byte {
 	var text []byte
 	for _, c := range list {
 		text = append(text, pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: c.Raw})...)
@@ -160,8 +160,8 @@ func (c *Credentials) Set(certificate *x509.Certificate, authorities, chain []*x
 		return err
 	}
 	return errors.Join(
-		datadir.WriteFile(filepath.Join(c.dir, AuthorityFile), encodeCertificates(authorities...)),
-		datadir.WriteFile(filepath.Join(c.dir, CertificateFile), encodeCertificates(append([]*x509.Certificate{certificate}, chain...)...)),
+		datadir.WriteFile(filepath.Join(c.dir, AuthorityFile), EncodeCertificates(authorities...)),
+		datadir.WriteFile(filepath.Join(c.dir, CertificateFile), EncodeCertificates(append([]*x509.Certificate{certificate}, chain...)...)),
 	)
 }
 

@@ -382,10 +382,11 @@ func (c secureCluster) wrongTokens() {
 		join transport.Join
 		name string
 	}{
-		"not valid":      {revoked, ""},
-		"not complete":   {truncated, ""},
-		"not allowed":    {c.token(access.RoleSubmit), ""},
-		"data directory": {swapped, ""},
+		"not valid":       {revoked, ""},
+		"not complete":    {truncated, ""},
+		"not allowed":     {c.token(access.RoleSubmit), ""},
+		"the role leader": {swapped, ""},
+		"the role worker": {c.token(access.RoleWorker), "d3"},
 	} {
 		machine, err := access.OpenCredentials(t.TempDir())
 		if err != nil {

@@ -90,7 +90,7 @@ func (p *Process) enroll(ctx context.Context, directory string) error {
 		return err
 	}
 	if len(raw) != len(access.Key{}) {
-		return errors.New("the leader sends no cluster key: is the string of 'token create --role leader'?")
+		return errors.New("the leader sent no cluster key")
 	}
 	return s.key.Put(access.Key(raw))
 }
@@ -313,6 +313,13 @@ func (p *Process) Certify(ctx context.Context, name string) (api.Certificate, er
 	case !access.IsMachine(who.Role):
 		return api.Certificate{}, api.NewProblem(http.StatusForbidden, "%s, and not worker or leader: that of a user is for 'bridgefour login STRING'", who)
 	case who.Token == "": // a renewal
+	case (who.Role == access.RoleLeader) != (name != ""):
+		applicant := access.RoleWorker
+		if name != "" {
+			applicant = access.RoleLeader
+		}
+		return api.Certificate{}, api.NewProblem(http.StatusForbidden, "the string is of a token for the role %s: a %s joins with that of 'bridgefour token create --role %[2]s'",
+			who.Role, applicant)
 	case who.Role == access.RoleWorker:
 		machine.Name = machine.Fingerprint
 	default:
@@ -329,8 +336,8 @@ func (p *Process) Certify(ctx context.Context, name string) (api.Certificate, er
 
 // checkDirectory refuses a leader whose data directory has no name, or that of another leader.
 func (p *Process) checkDirectory(machine state.Enrolment) error {
-	if machine.Name == "" || len(machine.Name) > 64 {
-		return api.Invalid("validation failed").With("body.name", "want the name of the leader's data directory, of up to 64 bytes", machine.Name)
+	if len(machine.Name) > 64 {
+		return api.Invalid("validation failed").With("body.name", "want a name of up to 64 bytes", machine.Name)
 	}
 	for _, other := range p.Access().Enrolments() {
 		if other.Role == machine.Role && other.Name == machine.Name && other.Fingerprint != machine.Fingerprint && other.Revoked == 0 {
