@@ -65,7 +65,7 @@ func DefaultAccess() (*Access, error) {
 // DefaultAccessFile reads the access file that AccessEnv names, or else the user's; one that does not exist is empty.
 func DefaultAccessFile() (AccessFile, error) {
 	if given := os.Getenv(AccessEnv); given != "" {
-		f, err := readAccess(given)
+		f, err := ReadAccess(given)
 		if err == nil && f.Current == "" {
 			err = errors.New("the access file has no current context")
 		}
@@ -78,21 +78,24 @@ func DefaultAccessFile() (AccessFile, error) {
 	if err != nil {
 		return AccessFile{}, nil //nolint:nilerr // a process without a home has no access file
 	}
-	f, err := readAccess(path)
+	f, err := ReadAccess(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return AccessFile{}, nil
 	}
 	return f, err
 }
 
-// readAccess reads an access file, given by its path or as its text.
-func readAccess(pathOrText string) (AccessFile, error) {
+// ReadAccess reads an access file, given by its path, as its text, or as a join string.
+func ReadAccess(pathOrText string) (AccessFile, error) {
 	if transport.IsJoin(pathOrText) || strings.ContainsAny(pathOrText, "\n{") {
 		return ParseAccess(pathOrText)
 	}
 	info, err := os.Stat(pathOrText)
 	if err != nil {
-		return AccessFile{}, err
+		if wrapped, ok := errors.AsType[*fs.PathError](err); ok && !filepath.IsAbs(pathOrText) {
+			err = wrapped.Err // it may be a part of a secret
+		}
+		return AccessFile{}, fmt.Errorf("want the path of an access file, its text, or a string of 'bridgefour token create' that begins with b4: and is complete: %w", err)
 	}
 	if info.Size() > accessBytesMax {
 		return AccessFile{}, fmt.Errorf("%s has %d bytes, and an access file at most %d", pathOrText, info.Size(), accessBytesMax)

@@ -12,10 +12,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -356,6 +358,14 @@ func (c *Client) round(ctx context.Context, q request, read func(*http.Response)
 func (c *Client) unreachable(q request, err error) error {
 	if urlError, ok := errors.AsType[*url.Error](err); ok {
 		err = urlError.Err // without the method and the URL
+	}
+	if invalid, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return api.NewProblem(http.StatusUnauthorized, "not authenticated: the certificate of %s is not accepted: %v; a cluster with an authority of its own is reached "+
+			"by the access that 'bridgefour login STRING' stores", strings.Join(c.URLs(), ", "), invalid.Err)
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Net == "unix" && errors.Is(err, fs.ErrPermission) {
+		return api.NewProblem(http.StatusForbidden, "not allowed: the socket %v belongs to another user: run the command as that user, or use a token, which that user "+
+			"creates with 'bridgefour token create'", op.Addr)
 	}
 	if op, ok := errors.AsType[*net.OpError](err); !q.again && (!ok || op.Op != "dial") {
 		return &unknownOutcomeError{err: err}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/datadir"
-	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // clusterAccess returns the leaders that --cluster names, and the access to them: that of the context with this name, or of one that lists
@@ -24,7 +23,7 @@ import (
 func clusterAccess(cluster string) (urls []string, access *client.Access, err error) {
 	f, err := client.DefaultAccessFile()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, usagef(nil, "%v", err)
 	}
 	if cluster == "" {
 		if c, ok := f.Contexts[f.Current]; ok {
@@ -118,14 +117,8 @@ func (a *app) givenAccess(cmd *cobra.Command, given string) (*client.Access, err
 			return nil, err
 		}
 		given = string(text)
-	} else if !transport.IsJoin(given) {
-		text, err := os.ReadFile(given)
-		if err != nil {
-			return nil, usagef(cmd, "%v: want a string of 'bridgefour token create', which begins with b4:, or an access file", err)
-		}
-		given = string(text)
 	}
-	f, err := client.ParseAccess(given)
+	f, err := client.ReadAccess(given)
 	if err != nil {
 		return nil, usagef(cmd, "%v", err)
 	}

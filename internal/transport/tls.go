@@ -57,12 +57,20 @@ func Verify(chain []*x509.Certificate, authorities []Pin, usage x509.ExtKeyUsage
 		if from := invalid.Cert.NotBefore; now.Before(from) {
 			return fmt.Errorf("the certificate is valid from %s on, and the clock of this machine says %s: check the clocks", from.UTC().Format(at), now.UTC().Format(at))
 		}
-		return fmt.Errorf("the certificate expired at %s, and the clock of this machine says %s", invalid.Cert.NotAfter.UTC().Format(at), now.UTC().Format(at))
+		return &ExpiredError{At: invalid.Cert.NotAfter, Now: now}
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return errors.New("the certificate is not from this cluster's authority: it belongs to another cluster, or a proxy intercepts the connection")
 	}
 	return err
+}
+
+// ExpiredError means that a certificate has expired, or that the clock of this machine is wrong.
+type ExpiredError struct{ At, Now time.Time }
+
+func (e *ExpiredError) Error() string {
+	const at = "2006-01-02 15:04:05 MST"
+	return fmt.Sprintf("the certificate expired at %s, and the clock of this machine says %s", e.At.UTC().Format(at), e.Now.UTC().Format(at))
 }
 
 // ClientTLS is the configuration of connections to servers of a role. The server's certificate must be for that role and from one of the
