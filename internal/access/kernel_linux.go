@@ -59,9 +59,6 @@ func plain(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
-// errNoSocket is the error for a socket that no process has open.
-var errNoSocket = errors.New("no process has this socket open")
-
 // diagWorks is set once the kernel has described a socket. Before that, its ENOENT may also mean that it was built without inet_diag.
 var diagWorks atomic.Bool //nolint:gochecknoglobals // a property of the kernel
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"os"
 	"strconv"
@@ -56,6 +57,9 @@ func PeerOf(c net.Conn) Peer {
 	}
 	return p
 }
+
+// errNoSocket is the error for a socket that no process has open, or none yet.
+var errNoSocket = errors.New("no process has this socket open")
 
 // peerOf returns the peer of c.
 func peerOf(c net.Conn) Peer {

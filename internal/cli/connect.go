@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
@@ -38,31 +41,42 @@ func addCluster(cmd *cobra.Command, to *string) {
 }
 
 // localCluster is the cluster of this machine: the dev or the leader whose socket is in its default data directory, or else the one at the
-// default port.
-func (a *app) localCluster() string {
+// default port. One of another user is used only if it is named: it would see the job.
+func (a *app) localCluster() (string, error) {
 	if state, err := a.stateDir(); err == nil {
 		for _, server := range []string{devDir, leaderDir} {
 			address := transport.UnixAddress(filepath.Join(state, server, node.SocketName))
 			if c, err := transport.Dial(context.Background(), address); err == nil { // one that was killed leaves its socket
 				_ = c.Close()
-				return address
+				return address, nil
 			}
 		}
 	}
-	return clusterDefault
+	if c, err := transport.Dial(context.Background(), discover.Local); err == nil {
+		err = access.CheckServer(context.Background(), c, discover.Local)
+		_ = c.Close() // nothing was written
+		if errors.Is(err, access.ErrOtherUser) {
+			return "", fmt.Errorf("%w: to use it, log in with a string of that user's 'bridgefour token create', or name it with --cluster", err)
+		}
+	}
+	return clusterDefault, nil
 }
 
 // connect makes a client of a cluster without sending anything. Without a name or an address it is that of the current context, or else
 // that of this machine.
 func (a *app) connect(cluster string, patience time.Duration) (*client.Client, error) {
-	urls, access, err := clusterAccess(cluster)
+	urls, given, err := clusterAccess(cluster)
 	if err != nil {
 		return nil, err
 	}
-	if len(urls) == 0 && access == nil {
-		urls = []string{a.localCluster()}
+	if len(urls) == 0 && given == nil {
+		local, err := a.localCluster()
+		if err != nil {
+			return nil, err
+		}
+		urls = []string{local}
 	}
-	c, err := client.New(urls, client.Options{Access: access, Patience: patience, OnReconnect: a.reportReconnect})
+	c, err := client.New(urls, client.Options{Access: given, Patience: patience, OnReconnect: a.reportReconnect})
 	if err != nil {
 		return nil, usagef(nil, "--cluster: %v", err)
 	}

@@ -73,7 +73,7 @@ func warnInsecure(logger *slog.Logger, listen string, insecure bool) {
 }
 
 func addInsecure(cmd *cobra.Command, to *bool) {
-	cmd.Flags().BoolVar(to, "insecure", false, "serve every client that reaches the port, without encryption: for networks of trusted machines only")
+	cmd.Flags().BoolVar(to, "insecure", false, "serve every client that reaches the port, and connect to leaders, without encryption: for networks of trusted machines only")
 }
 
 // loopback is the address by which this machine reaches its own listener.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -163,17 +162,6 @@ func addAllowPrivileges(cmd *cobra.Command, allow *bool) {
 // noNewPrivileges reports whether the commands of a server get no new privileges.
 func noNewPrivileges(allowed bool) bool { return !allowed && runtime.GOOS == "linux" }
 
-// dialOwn connects to a leader of the same user, or of root, on this machine: a worker runs what its leader sends it, and any user can
-// listen at an address, or answer on the network.
-func dialOwn(ctx context.Context, address string) (net.Conn, error) {
-	c, err := transport.Dial(ctx, address)
-	if err != nil || access.PeerOf(c).Local {
-		return c, err
-	}
-	return nil, errors.Join(fmt.Errorf("the leader at %s is not run by this user, or by root, on this machine, and could run anything as this user: "+
-		"start the worker with --join and a string of 'bridgefour token create --role worker', or with --insecure if you trust its network", address), c.Close())
-}
-
 // joinWorker opens the credentials of a worker, and enrolls it if it is given a join string of another cluster than its own; nil: it has no
 // credentials.
 func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *worker.Config) (*access.Credentials, error) {
@@ -188,9 +176,7 @@ func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *wo
 		}
 	}
 	if j.Authority == nil && !exists(filepath.Join(cfg.DataDir, access.KeyFile)) {
-		if !f.insecure {
-			cfg.Dial = dialOwn
-		}
+		cfg.Dial = access.PlainDial(f.insecure)
 		return nil, nil //nolint:nilnil // not a joined worker
 	}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {

@@ -104,7 +104,7 @@ func TestOtherUsers(t *testing.T) {
 
 	// But a worker of root does not run what the other user's leader sends it.
 	lured := c.start("lured", "worker", "--data-dir", c.path("lured"), "--leader", dev.addressIn(file))
-	until(t, "the worker refuses the leader", func() bool { return strings.Contains(lured.readStderr(), "is not run by this user") })
+	until(t, "the worker refuses the leader", func() bool { return strings.Contains(lured.readStderr(), "belongs to another user") })
 	if strings.Contains(lured.readStderr(), "worker joined") {
 		t.Error("the worker has joined another user's leader")
 	}

@@ -145,7 +145,7 @@ func (p *Process) issueSelf(accepted, chain []*x509.Certificate) error {
 // Dial connects to another node of the cluster.
 func (p *Process) Dial(ctx context.Context, address string) (net.Conn, error) {
 	if p.security == nil {
-		return transport.Dial(ctx, address)
+		return access.PlainDial(p.cfg.Insecure)(ctx, address)
 	}
 	return p.security.credentials.Dial(ctx, address)
 }
