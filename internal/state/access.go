@@ -40,7 +40,6 @@ type Authority struct {
 	Number      uint64 // 1, 2, 3 …
 	Certificate []byte // DER
 	Cross       []byte // DER: the same key, certified by the authority before; empty: there was none
-	Key         []byte // the private key, sealed under the cluster key; empty: it lies elsewhere
 	Created     int64  // Unix ms; set by Apply
 }
 
@@ -50,7 +49,7 @@ const (
 	machinesMax    = 100_000
 	AuthoritiesMax = 4        // of a cluster
 	accessTextMax  = 256      // bytes of a text
-	authorityMax   = 32 << 10 // bytes of an authority's certificates and key
+	authorityMax   = 32 << 10 // bytes of an authority's certificates
 
 	// What is over is kept for so long, in milliseconds, if there is room: it is listed, and its holder is told why it is refused.
 	tokenKeptMS   = 7 * 24 * 60 * 60 * 1000
@@ -170,8 +169,8 @@ func (m *Machine) revokeMachine(fingerprint string) *Rejection {
 // putAuthority adds the next authority. Its number is that after the newest one, so that of two leaders that make one only one succeeds.
 func (m *Machine) putAuthority(p Authority) *Rejection {
 	a := *m.access
-	if len(p.Certificate) == 0 || len(p.Certificate)+len(p.Cross)+len(p.Key) > authorityMax {
-		return reject(TooLarge, "an authority has a certificate, and its certificates and key take at most %d bytes", authorityMax)
+	if len(p.Certificate) == 0 || len(p.Certificate)+len(p.Cross) > authorityMax {
+		return reject(TooLarge, "an authority has a certificate, and its certificates take at most %d bytes", authorityMax)
 	}
 	next := uint64(1)
 	if n := len(a.authorities); n > 0 {
@@ -232,8 +231,7 @@ func (c *codec) authority(a *Authority) {
 	number(c, 1, &a.Number)
 	c.bytes(2, &a.Certificate)
 	c.bytes(3, &a.Cross)
-	c.bytes(4, &a.Key)
-	c.int(5, &a.Created)
+	c.int(4, &a.Created)
 	c.end("a certificate authority")
 }
 

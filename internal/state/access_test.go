@@ -51,7 +51,7 @@ func TestAccessBounds(t *testing.T) {
 		e.Enroll("", &machine)
 	}
 	e.PutAuthority("", &Authority{Number: 1})
-	e.PutAuthority("", &Authority{Number: 1, Certificate: []byte("c"), Key: make([]byte, authorityMax)})
+	e.PutAuthority("", &Authority{Number: 1, Certificate: []byte("c"), Cross: make([]byte, authorityMax)})
 	want := []string{"10000 tokens", "", "", "100000 machines are enrolled", ""}
 	want = append(want, strings.Split(strings.Repeat("at most 256 bytes;", 8)+"at most 32768 bytes;at most 32768 bytes", ";")...)
 	got := answers(mustApply(t, m, e))

@@ -257,8 +257,8 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Enroll("enroll-1", &Enrolment{Fingerprint: "f1", Role: "worker", Name: "alpha"})
 			e.Enroll("enroll-2", &Enrolment{Fingerprint: "f2", Role: "leader", Name: "beta"})
 			e.RevokeMachine("revoke-1", "f2")
-			e.PutAuthority("authority-1", &Authority{Number: 1, Certificate: []byte("\xffcert"), Key: []byte("sealed")})
-			e.PutAuthority("authority-2", &Authority{Number: 2, Certificate: []byte("cert 2"), Cross: []byte("cross"), Key: []byte("sealed 2")})
+			e.PutAuthority("authority-1", &Authority{Number: 1, Certificate: []byte("\xffcert")})
+			e.PutAuthority("authority-2", &Authority{Number: 2, Certificate: []byte("cert 2"), Cross: []byte("cross")})
 			e.PutAuthority("authority-2", &Authority{Number: 3, Certificate: []byte("cert 3"), Cross: []byte("cross 3")})
 		})
 		entry(func(e *Entry) {

@@ -75,7 +75,7 @@ func entries(level uint32) [][]byte {
 			e.RevokeMachine("e", "f1")
 		},
 		func(e *Entry) {
-			e.PutAuthority("a", &Authority{Number: 2, Certificate: []byte("c"), Cross: []byte("x"), Key: []byte("k")})
+			e.PutAuthority("a", &Authority{Number: 2, Certificate: []byte("c"), Cross: []byte("x")})
 			e.DropAuthority("a", 1)
 		},
 		func(e *Entry) {

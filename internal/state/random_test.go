@@ -181,7 +181,7 @@ func (w *world) access(t *rapid.T) {
 		w.entry.RevokeMachine(key, id)
 		w.expect = append(w.expect, func() { w.model.revokeMachine(key, id) })
 	case 4:
-		authority := Authority{Number: number, Certificate: []byte("certificate"), Cross: []byte(id)[:number%2], Key: []byte(id)}
+		authority := Authority{Number: number, Certificate: []byte("certificate"), Cross: []byte(id)[:number%2]}
 		w.entry.PutAuthority(key, &authority)
 		w.expect = append(w.expect, func() { w.model.putAuthority(key, authority) })
 	default:
