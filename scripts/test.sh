@@ -13,6 +13,7 @@ sort:coreutils:comparison with sort and uniq
 curl:curl:requests as an ordinary client sends them
 ip:iproute2:leaders in network namespaces, and multicast between them
 nsenter:util-linux:leaders in network namespaces
+chromium-headless-shell:chromium-headless-shell:pages of other sites in a real browser
 mkfs.ext4:e2fsprogs:power loss with writes that were not fsynced'
 
 missing() {
@@ -25,9 +26,12 @@ if [ -n "$(missing)" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>
     packages=$(missing | cut -d: -f2 | tr '\n' ' ')
     export DEBIAN_FRONTEND=noninteractive
     # shellcheck disable=SC2086 # several packages
-    apt-get install -y --no-install-recommends $packages >/dev/null ||
-        { apt-get update >/dev/null && apt-get install -y --no-install-recommends $packages >/dev/null; } ||
-        echo "could not install $packages" >&2
+    apt-get install -y --no-install-recommends $packages >/dev/null || {
+        apt-get update >/dev/null
+        for package in $packages; do # not all systems have all
+            apt-get install -y --no-install-recommends "$package" >/dev/null || echo "could not install $package" >&2
+        done
+    }
 fi
 
 race=-race

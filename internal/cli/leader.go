@@ -51,7 +51,8 @@ func (a *app) leaderCommand() *cobra.Command {
                              leaders, if they are on this machine, or were started with --insecure
 
 A leader that listens beyond this machine encrypts its connections. The first one makes the certificate authority of the cluster, and writes the access of an
-admin, for 'bridgefour login', to admin.access in its data directory. Others enter by strings of 'bridgefour token create'.
+admin, for 'bridgefour login', to admin.access in its data directory. Others enter by strings of 'bridgefour token create'. On the machine of a leader
+its user needs no access, and can make a new one: 'bridgefour token create --role admin --cluster unix:FOLDER/leader.sock'.
 
 On a data directory that is in use the leader resumes its role; these flags then have no effect.
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/bridgefour/bridgefour/api"
 )
 
 // other is a second user of the machine, without rights.
@@ -110,4 +112,32 @@ func TestOtherUsers(t *testing.T) {
 	}
 	dev.signal(syscall.SIGTERM)
 	dev.wantExit(0)
+}
+
+// TestFilesAreClosed: what leaders, workers and runs write can be read by no other user.
+func TestFilesAreClosed(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.worker("worker-1")
+	c.untilAlive(1)
+	c.done(c.submit(trivial()))
+	logs := &api.JobRequest{Range: numbers(1), Program: item(log("to the log"), printItem, "false")}
+	c.fails(c.submit(logs))
+	file := c.path("dev.addr")
+	dev := c.start("dev", "dev", "--listen", "127.0.0.1:0", "--address-file", file)
+	at := "BRIDGEFOUR_CLUSTER=" + dev.addressIn(file)
+	if code, _, stderr := c.run([]string{at}, "submit", "--wait", "--range", "1-2", "--", "echo"); code != 0 {
+		t.Fatal(stderr)
+	}
+	if code, _, _ := c.run(nil, "run", "--retries", "0", "--range", "1-2", "--", "false"); code != 1 { // its state is kept
+		t.Fatalf("exit code %d", code)
+	}
+	for _, dir := range []string{"leader", "worker-1", "state/bridgefour"} {
+		open := sh(t, c.dir, `test -d "$1" && find "$1" -perm /077 ! -type l`, dir)
+		if len(open) > 0 {
+			t.Errorf("open to other users:\n%s", open)
+		}
+	}
+	sockets := string(sh(t, c.dir, "find . -type s"))
+	wantText(t, sockets, "./leader/leader.sock", "./state/bridgefour/dev/leader.sock")
 }
