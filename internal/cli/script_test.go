@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // instead of a second in each process
 			e.Setenv("BOOK", filepath.Join(root, "testdata/book/opticks.txt"))
 			e.Setenv("README", filepath.Join(root, "README.md"))
+			e.Setenv("SECURITY", filepath.Join(root, "docs/security.md"))
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
