@@ -170,9 +170,15 @@ func (a *Access) check() error {
 	return nil
 }
 
-// authorize adds the token to a request, unless others on the network could read it.
+// authorize adds the token to a request, unless others on the network could read it, or the server is one that another has named, and neither
+// its certificate is by the authority of the access nor are all on this machine.
 func (c *Client) authorize(r *http.Request) {
-	if a := c.options.Access; a != nil && a.Token != "" && (r.URL.Scheme == "https" || isLocal(r.URL.Hostname())) {
+	a := c.options.Access
+	if a == nil || a.Token == "" {
+		return
+	}
+	local := isLocal(r.URL.Hostname())
+	if secure := r.URL.Scheme == "https"; secure && a.Authority != "" || (secure || local) && c.servers.given(r.URL, local) {
 		r.Header.Set("Authorization", "Bearer "+a.Token)
 	}
 }

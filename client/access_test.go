@@ -57,15 +57,33 @@ func TestParseAccess(t *testing.T) {
 
 // TestToken: a token goes to a pinned or encrypted server, or one of this machine, and to no other.
 func TestToken(t *testing.T) {
-	for url, sent := range map[string]bool{
-		"https://b4.example:6550/": true, "http://127.0.0.1:1/": true, "http://[::1]:1/": true, "http://localhost:1/": true,
-		transport.URL(unixHostOf(t)): true, "http://b4.example:6550/": false, "http://10.0.0.7/": false, "http://localhost.example/": false,
+	const none, pin = "", "4Yq2Vb0AH0hRKmHPLt9CAo5n7GhB-wmZq3IkBBkQh1A"
+	for _, c := range []struct {
+		given, authority, url string
+		sent                  bool
+	}{
+		{"https://b4.example:6550", none, "https://b4.example:6550/v1/jobs", true},
+		{"https://b4.example:6550", none, "https://evil.example:6550/", false}, // a server has named it
+		{"https://b4.example:6550", none, "https://b4.example:6551/", false},
+		{"https://b4.example:6550", none, "http://127.0.0.1:6550/", false},
+		{"https://b4.example:6550", pin, "https://other.example:6550/", true}, // its certificate is checked
+		{"https://b4.example:6550", pin, "http://127.0.0.1:6550/", false},
+		{"http://b4.example:6550", none, "http://b4.example:6550/", false},
+		{"http://10.0.0.7:6550", none, "http://10.0.0.7:6550/", false},
+		{"http://localhost.example:6550", none, "http://localhost.example:6550/", false},
+		{"http://localhost:1", none, "http://localhost:1/", true},
+		{"http://127.0.0.1:1", none, "http://[::1]:2/", true},
+		{transport.URL(unixHostOf(t)), none, transport.URL(unixHostOf(t)) + "/", true},
+		{transport.URL(unixHostOf(t)), none, "http://127.0.0.1:1/", true},
 	} {
-		c := newClient(t, Options{Access: &Access{Cluster: []string{"x:1"}, Token: "id_secret"}})
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
-		c.authorize(r)
-		if got := r.Header.Get("Authorization"); (got == "Bearer id_secret") != sent {
-			t.Errorf("%s gets %q, want the token: %v", url, got, sent)
+		client, err := New([]string{c.given}, Options{Access: &Access{Authority: c.authority, Token: "id_secret"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, c.url, http.NoBody)
+		client.authorize(r)
+		if got := r.Header.Get("Authorization"); (got == "Bearer id_secret") != c.sent {
+			t.Errorf("with %s %s, %s gets %q, want the token: %v", c.given, c.authority, c.url, got, c.sent)
 		}
 	}
 }

@@ -76,7 +76,8 @@ func redirection(q *request, answer *http.Response) *url.URL {
 		return nil
 	}
 	next, err := answer.Location()
-	if err != nil || next.Host == "" || next.Scheme != "http" && next.Scheme != "https" {
+	secure := answer.Request.URL.Scheme == "https"
+	if err != nil || next.Host == "" || next.Scheme != "https" && (next.Scheme != "http" || secure) {
 		return nil
 	}
 	return next

@@ -38,6 +38,16 @@ func (s *servers) find(url string) int {
 	return slices.IndexFunc(s.list, func(v server) bool { return v.url == url })
 }
 
+// given reports whether the caller has given the server of a URL, or, if it is local, one on this machine.
+func (s *servers) given(to *url.URL, local bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.list, func(v server) bool {
+		u, err := url.Parse(v.url)
+		return err == nil && v.given && (u.Scheme == to.Scheme && u.Host == to.Host || local && isLocal(u.Hostname()))
+	})
+}
+
 // urls lists the servers, in the order in which they became known. first is the index of the one to try first.
 func (s *servers) urls() (urls []string, first int) {
 	s.mu.Lock()

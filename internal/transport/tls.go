@@ -178,6 +178,7 @@ func DialTLS(ctx context.Context, address string, cfg *tls.Config) (net.Conn, er
 // NewHTTPS is NewHTTP for requests by TLS.
 func NewHTTPS(cfg *tls.Config) *http.Transport {
 	t := NewHTTP()
+	t.TLSClientConfig = cfg // through a proxy
 	t.DialTLSContext = func(ctx context.Context, _, address string) (net.Conn, error) { return DialTLS(ctx, address, cfg) }
 	return t
 }
