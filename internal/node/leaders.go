@@ -226,7 +226,7 @@ func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 	err := n.cfg.Log.RemoveMember(ctx, id, force)
 	switch {
 	case err == nil:
-		return n.revokeLeader(ctx, member.Directory)
+		return n.revokeLeader(context.WithoutCancel(ctx), member.Directory) // also if the client no longer waits
 	case errors.Is(err, replica.ErrNotLeader):
 		return n.notLeader()
 	case errors.Is(err, replica.ErrClosed):

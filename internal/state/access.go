@@ -54,6 +54,8 @@ const (
 	// What is over is kept for so long, in milliseconds, if there is room: it is listed, and its holder is told why it is refused.
 	tokenKeptMS   = 7 * 24 * 60 * 60 * 1000
 	machineKeptMS = 30 * 24 * 60 * 60 * 1000
+	// revokedKeptMS is longer than the life of a certificate: without the record, one that was revoked would be accepted again.
+	revokedKeptMS = 3 * 24 * 60 * 60 * 1000
 )
 
 // Access returns the current access tables.
@@ -131,7 +133,7 @@ func (m *Machine) enroll(e Enrolment) *Rejection {
 	if known == nil && a.machines.size >= machinesMax {
 		var drop *Enrolment
 		for old := range a.machines.all() {
-			idle := old.Revoked != 0 || m.time-old.Renewed > machineKeptMS
+			idle := old.Revoked != 0 && m.time-old.Revoked > revokedKeptMS || m.time-old.Renewed > machineKeptMS
 			if idle && (drop == nil || cmp.Or(cmp.Compare(old.Renewed, drop.Renewed), strings.Compare(old.Fingerprint, drop.Fingerprint)) < 0) {
 				drop = old
 			}

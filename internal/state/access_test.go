@@ -32,7 +32,7 @@ func TestAccessBounds(t *testing.T) {
 	for i := range machinesMax {
 		machines = append(machines, &Enrolment{Fingerprint: fmt.Sprint(i), Renewed: m.time})
 	}
-	machines[7].Revoked, machines[8].Renewed = m.time, m.time-machineKeptMS-1
+	machines[7].Revoked, machines[8].Renewed, machines[9].Revoked = m.time-revokedKeptMS-1, m.time-machineKeptMS-1, m.time-revokedKeptMS
 	m.access = &Access{
 		tokens:   tableOf(tokens, func(t *Token) string { return t.ID }),
 		machines: tableOf(machines, func(e *Enrolment) string { return e.Fingerprint }),
@@ -63,7 +63,7 @@ func TestAccessBounds(t *testing.T) {
 			t.Errorf("command %d: %q, want %q", i, got[i], want[i])
 		}
 	}
-	if a := m.Access(); a.Enrolment("7") != nil || a.Enrolment("8") != nil || a.machines.size != machinesMax {
+	if a := m.Access(); a.Enrolment("7") != nil || a.Enrolment("8") != nil || a.Enrolment("9") == nil || a.machines.size != machinesMax {
 		t.Errorf("of %d machines, the revoked one is %+v, and the idle one %+v; want new ones in their places", a.machines.size, a.Enrolment("7"), a.Enrolment("8"))
 	}
 	e = NewEntry(m.time+tokenKeptMS+1, FeatureLevel)
