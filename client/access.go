@@ -141,8 +141,7 @@ func JoinAccess(text string) (Access, error) {
 	}
 	a := Access{Cluster: j.Addresses, Token: j.Token}
 	if j.Authority != nil {
-		hash, _ := j.Authority.MarshalText() // never fails
-		a.Authority = string(hash)
+		a.Authority = j.Authority.String()
 	}
 	return a, nil
 }
@@ -152,8 +151,8 @@ func (a *Access) pin() (*transport.Pin, error) {
 	if a == nil || a.Authority == "" {
 		return nil, nil //nolint:nilnil // no pin
 	}
-	p := new(transport.Pin)
-	return p, p.UnmarshalText([]byte(a.Authority))
+	p, err := transport.ParsePin(a.Authority)
+	return &p, err
 }
 
 // check returns an error if a cannot be used.

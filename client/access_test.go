@@ -21,15 +21,15 @@ import (
 
 func TestParseAccess(t *testing.T) {
 	pin := transport.Pin{1, 2, 3}
-	hash, _ := pin.MarshalText()
+	hash := pin.String()
 	join := transport.Join{Addresses: []string{"10.0.0.7:6550", "b4:6550"}, Authority: &pin, Token: "id_secret"}.String()
-	want := Access{Cluster: []string{"10.0.0.7:6550", "b4:6550"}, Authority: string(hash), Token: "id_secret"}
-	file := "current: prod\ncontexts:\n  prod: {cluster: ['10.0.0.7:6550', 'b4:6550'], authority: " + string(hash) + ", token: id_secret}\n  other: {cluster: ['a:1']}\n"
+	want := Access{Cluster: []string{"10.0.0.7:6550", "b4:6550"}, Authority: hash, Token: "id_secret"}
+	file := "current: prod\ncontexts:\n  prod: {cluster: ['10.0.0.7:6550', 'b4:6550'], authority: " + hash + ", token: id_secret}\n  other: {cluster: ['a:1']}\n"
 	path := filepath.Join(t.TempDir(), "access.yaml")
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, given := range map[string]string{"join string": join, "text": file, "path": path, "JSON": `{"current":"x","contexts":{"x":{"cluster":["10.0.0.7:6550","b4:6550"],"authority":"` + string(hash) + `","token":"id_secret"}}}`} {
+	for name, given := range map[string]string{"join string": join, "text": file, "path": path, "JSON": `{"current":"x","contexts":{"x":{"cluster":["10.0.0.7:6550","b4:6550"],"authority":"` + hash + `","token":"id_secret"}}}`} {
 		t.Setenv(AccessEnv, given)
 		got, err := DefaultAccess()
 		if err != nil || got == nil || !reflect.DeepEqual(*got, want) {

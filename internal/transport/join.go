@@ -30,8 +30,7 @@ func IsJoin(text string) bool {
 func (j Join) String() string {
 	hash := ""
 	if j.Authority != nil {
-		text, _ := j.Authority.MarshalText() // never fails
-		hash = string(text)
+		hash = j.Authority.String()
 	}
 	return joinPrefix + strings.Join(j.Addresses, ",") + "/" + hash + "/" + j.Token
 }
@@ -54,10 +53,11 @@ func ParseJoin(text string) (Join, error) {
 		}
 	}
 	if parts[1] != "" {
-		j.Authority = new(Pin)
-		if err := j.Authority.UnmarshalText([]byte(parts[1])); err != nil {
+		pin, err := ParsePin(parts[1])
+		if err != nil {
 			return Join{}, fmt.Errorf(want, err)
 		}
+		j.Authority = &pin
 	}
 	if !tokenPattern.MatchString(j.Token) || len(j.Token) > tokenBytesMax {
 		return Join{}, fmt.Errorf(want, "the token is damaged, or missing")

@@ -22,17 +22,16 @@ const protocol = "bridgefour"
 // Pin is the SHA-256 of the public key of a certificate authority.
 type Pin [sha256.Size]byte
 
-// MarshalText encodes the pin in base64, as URLs have it.
-func (p Pin) MarshalText() ([]byte, error) { return base64.RawURLEncoding.AppendEncode(nil, p[:]), nil }
+// String encodes the pin in base64, as URLs have it.
+func (p Pin) String() string { return base64.RawURLEncoding.EncodeToString(p[:]) }
 
-// UnmarshalText is the opposite of MarshalText.
-func (p *Pin) UnmarshalText(text []byte) error {
-	raw, err := base64.RawURLEncoding.Strict().AppendDecode(nil, text)
+// ParsePin parses what String returns.
+func ParsePin(text string) (p Pin, err error) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(raw) != len(p) {
-		return errors.New("the hash of the authority is damaged")
+		return p, errors.New("the hash of the authority is damaged")
 	}
-	copy(p[:], raw)
-	return nil
+	return Pin(raw), nil
 }
 
 // PinOf returns the pin of an authority.
@@ -57,20 +56,12 @@ func Verify(chain []*x509.Certificate, authorities []Pin, usage x509.ExtKeyUsage
 		if from := invalid.Cert.NotBefore; now.Before(from) {
 			return fmt.Errorf("the certificate is valid from %s on, and the clock of this machine says %s: check the clocks", from.UTC().Format(at), now.UTC().Format(at))
 		}
-		return &ExpiredError{At: invalid.Cert.NotAfter, Now: now}
+		return fmt.Errorf("the certificate expired at %s, and the clock of this machine says %s", invalid.Cert.NotAfter.UTC().Format(at), now.UTC().Format(at))
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return errors.New("the certificate is not from this cluster's authority: it belongs to another cluster, or a proxy intercepts the connection")
 	}
 	return err
-}
-
-// ExpiredError means that a certificate has expired, or that the clock of this machine is wrong.
-type ExpiredError struct{ At, Now time.Time }
-
-func (e *ExpiredError) Error() string {
-	const at = "2006-01-02 15:04:05 MST"
-	return fmt.Sprintf("the certificate expired at %s, and the clock of this machine says %s", e.At.UTC().Format(at), e.Now.UTC().Format(at))
 }
 
 // ClientTLS is the configuration of connections to servers of a role. The server's certificate must be for that role and from one of the
