@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -33,7 +34,7 @@ type Policy struct {
 	local    Principal
 	member   func(directory string) bool
 	tables   atomic.Pointer[state.Access] // empty on workers
-	wrong    attempts
+	wrong    *Rates[netip.Prefix]         // tokens, by network
 	sessions sessions
 	browsers browsers
 }
@@ -41,7 +42,8 @@ type Policy struct {
 // NewPolicy returns the policy of a server.
 func NewPolicy(o Options) *Policy {
 	p := &Policy{
-		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member, wrong: newAttempts(),
+		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member,
+		wrong: NewRates[netip.Prefix](wrongRate, wrongBurst),
 	}
 	p.tables.Store(&state.Access{})
 	return p
@@ -148,7 +150,7 @@ func (p *Policy) tokenHolder(peer Peer, token string) (Principal, error) {
 			who.Permissions = Enroll // the rest needs a certificate
 		}
 		return who, nil
-	case !p.wrong.allow(peer.Address, now):
+	case !p.wrong.Allow(networkOf(peer.Address), now):
 		return Principal{}, api.NewProblem(http.StatusTooManyRequests, "too many wrong tokens from this address: try again in a moment, with another token")
 	}
 	return Principal{}, err

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -50,4 +51,25 @@ func (r *Rates[K]) Allow(key K, now time.Time) bool {
 		}
 	}
 	return l.AllowN(now, 1)
+}
+
+// Wrong tokens from one network are answered and recorded at this rate. Right ones are not counted: what an attacker sends must not keep out
+// others behind the same address. A secret cannot be guessed at any rate; the limit bounds logs and audit records.
+const (
+	wrongRate  = rate.Limit(2)
+	wrongBurst = 20
+)
+
+// networkOf returns what one client has of the address space: an IPv4 address, or 64 bits of an IPv6 one.
+func networkOf(address string) netip.Prefix {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return netip.Prefix{} // a unix socket
+	}
+	ip, bits := ap.Addr().Unmap().WithZone(""), 32
+	if ip.Is6() {
+		bits = 64
+	}
+	network, _ := ip.Prefix(bits) // bits fit the address
+	return network
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -117,26 +118,27 @@ func TestWrongTokens(t *testing.T) {
 	}
 }
 
-func TestAttempts(t *testing.T) {
-	a := newAttempts()
+func TestRates(t *testing.T) {
+	rates := NewRates[netip.Prefix](wrongRate, wrongBurst)
+	allow := func(address string, now time.Time) bool { return rates.Allow(networkOf(address), now) }
 	now := time.Unix(1, 0)
 	for i := range 3 * ratesMax {
-		a.allow(fmt.Sprintf("[2001:db8:%x::1]:80", i), now)
+		allow(fmt.Sprintf("[2001:db8:%x::1]:80", i), now)
 	}
-	if n := len(a.byKey); n > ratesMax+1 {
+	if n := len(rates.byKey); n > ratesMax+1 {
 		t.Errorf("%d addresses are remembered, want %d at most", n, ratesMax+1)
 	}
-	if a.allow("[2001:db8:ffff::1]:80", now) {
+	if allow("[2001:db8:ffff::1]:80", now) {
 		t.Error("an address beyond the bound is not limited")
 	}
 	later := now.Add(time.Minute)
-	if !a.allow("[2001:db8:ffff::1]:80", later) || len(a.byKey) > 2 {
-		t.Errorf("after a minute %d addresses are remembered, want the idle ones forgotten", len(a.byKey))
+	if !allow("[2001:db8:ffff::1]:80", later) || len(rates.byKey) > 2 {
+		t.Errorf("after a minute %d addresses are remembered, want the idle ones forgotten", len(rates.byKey))
 	}
 	for i := range wrongBurst {
-		a.allow(fmt.Sprintf("[2001:db8::%x]:80", i), now)
+		allow(fmt.Sprintf("[2001:db8::%x]:80", i), now)
 	}
-	if a.allow("[2001:db8::ffff]:80", now) || !a.allow("[2001:db8:0:1::1]:80", now) {
+	if allow("[2001:db8::ffff]:80", now) || !allow("[2001:db8:0:1::1]:80", now) {
 		t.Error("the addresses of one IPv6 network do not share a limit, or those of two do")
 	}
 }
