@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
@@ -163,5 +165,17 @@ func TestPinnedCluster(t *testing.T) {
 	wrong, _ := JoinAccess(join.String())
 	if _, err := newClient(t, Options{Access: &wrong, Patience: -1}).Cluster(t.Context()); err == nil || !strings.Contains(err.Error(), "another cluster") || token != "" {
 		t.Errorf("a request to another cluster = %v, with %q, want an error and nothing sent", err, token)
+	}
+
+	var refused *api.Problem
+	_, err = newClient(t, Options{Patience: -1}, "https://"+join.Addresses[0]).Cluster(t.Context())
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "bridgefour login") {
+		t.Errorf("a request without a pin = %v, want a refusal with the way in", err)
+	}
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	_, err = newClient(t, Options{Patience: -1}, "https"+strings.TrimPrefix(plain.URL, "http")).Cluster(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "does not speak TLS") {
+		t.Errorf("TLS to a plain server = %v, want an error that says so", err)
 	}
 }

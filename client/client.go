@@ -359,6 +359,9 @@ func (c *Client) unreachable(q request, err error) error {
 	if urlError, ok := errors.AsType[*url.Error](err); ok {
 		err = urlError.Err // without the method and the URL
 	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		err = errors.New("the server does not speak TLS: use http:// if that is intended")
+	}
 	if invalid, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return api.NewProblem(http.StatusUnauthorized, "not authenticated: the certificate of %s is not accepted: %v; a cluster with an authority of its own is reached "+
 			"by the access that 'bridgefour login STRING' stores", strings.Join(c.URLs(), ", "), invalid.Err)

@@ -175,7 +175,7 @@ func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *wo
 			cfg.Leaders, cfg.Discover = j.Addresses, nil
 		}
 	}
-	if j.Authority == nil && !exists(filepath.Join(cfg.DataDir, access.KeyFile)) {
+	if j.Authority == nil && !exists(filepath.Join(cfg.DataDir, access.CertificateFile)) { // a key alone is left by a join that failed
 		cfg.Dial = access.PlainDial(f.insecure)
 		return nil, nil //nolint:nilnil // not a joined worker
 	}
@@ -192,8 +192,8 @@ func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *wo
 		}
 	}
 	if !credentials.Enrolled() {
-		return nil, fmt.Errorf("%s has a key, but no certificate: start the worker with --join and a string of 'bridgefour token create --role worker', "+
-			"or remove %s", cfg.DataDir, access.KeyFile)
+		return nil, fmt.Errorf("%s has a certificate, but no %s: start the worker with --join and a string of 'bridgefour token create --role worker', "+
+			"or remove %s", cfg.DataDir, access.AuthorityFile, access.CertificateFile)
 	}
 	cfg.Identity, cfg.Dial = credentials.Identity(), credentials.Dial
 	return credentials, nil

@@ -171,6 +171,9 @@ func (s *splitter) start(ctx context.Context, c *startedConn) error {
 	default:
 		secure := tls.Server(&startedConn{Conn: c.Conn, start: slices.Clone(start[:4]), end: func() {}}, s.tls.config)
 		if err := secure.HandshakeContext(ctx); err != nil {
+			if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+				err = fmt.Errorf("%w: the other end does not accept this leader's certificate: its string or access is of another cluster, or its clock is wrong", err)
+			}
 			s.refusals.Add(s.logger, fmt.Sprintf("TLS handshake of %s: %v", c.peer.Address, err), 0)
 			return err
 		}
