@@ -316,7 +316,7 @@ type LeaderRequest struct {
 // TokenRequest creates a token.
 type TokenRequest struct {
 	Role string `json:"role" enum:"read,submit,operator,admin,worker,leader"`
-	User string `json:"user,omitempty" maxLength:"100" doc:"Whose jobs its holder submits; default: the user who creates it. Not for workers and leaders"`
+	User string `json:"user,omitempty" maxLength:"100" doc:"Whose jobs its holder submits; default: the user who creates it, and nobody for the role read. Not for workers and leaders"`
 	TTL  string `json:"ttl,omitempty" example:"24h" doc:"How long it is valid; 0: until it is revoked; default: 24h for workers and leaders, else 2160h"`
 }
 

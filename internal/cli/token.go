@@ -62,7 +62,7 @@ Whoever has the string has the role. The roles:
 	r.add(cmd)
 	fs := cmd.Flags()
 	fs.StringVar(&request.Role, "role", "", "what it allows: `"+strings.Join(access.Roles, ", ")+"`")
-	fs.StringVar(&request.User, "user", "", "`name` of the user whose jobs its holder submits (default: yours)")
+	fs.StringVar(&request.User, "user", "", "`name` of the user whose jobs its holder submits and sees in full (default: you; with role read nobody)")
 	fs.StringVar(&request.TTL, "ttl", "", "`time` for which it is valid, 0 for no end (default 24h for workers and leaders, 90 days for users)")
 	return cmd
 }
