@@ -223,7 +223,11 @@ func (c *Core) handle(in Input) error {
 		if err := c.machine.Apply(in.Index, in.Data, &c.result); err != nil {
 			return fmt.Errorf("apply: %w", err)
 		}
-		c.pipeline.level = c.machine.Level()
+		if c.pipeline.setLevel(c.machine.Level()) {
+			for _, w := range c.registry.inOrder {
+				c.completeInfo(w)
+			}
+		}
 		if in.Term == c.term {
 			c.settle()
 		}

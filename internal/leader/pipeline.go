@@ -96,6 +96,18 @@ func (p *pipeline) raiseLevel(now time.Time, needs string) {
 	p.seal()
 }
 
+// setLevel sets the feature level of entries that are opened from now on, and reports whether that raises it.
+func (p *pipeline) setLevel(level uint32) (raised bool) {
+	if level == p.level {
+		return false
+	}
+	if p.entry != nil {
+		p.seal()
+	}
+	p.level = level
+	return true
+}
+
 // urge makes the open entry, if there is one, urgent.
 func (p *pipeline) urge() { p.urgent = p.entry != nil }
 

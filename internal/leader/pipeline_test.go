@@ -1,11 +1,13 @@
 package leader
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 func TestPipelineProposesWhenDue(t *testing.T) {
@@ -110,6 +112,25 @@ func TestPipelineSettlesEntriesInOrder(t *testing.T) {
 	p.decided()
 	if err := p.check(); err != nil || !p.idle() {
 		t.Errorf("in the end: idle %v, %v", p.idle(), err)
+	}
+}
+
+// TestRaiseLevelCompletesWorkers: what the log could not hold of a worker that registered before the level was raised is in it afterwards.
+func TestRaiseLevelCompletesWorkers(t *testing.T) {
+	r := newCoreRig(t, 0)
+	hello := func(id SessionID) Hello {
+		return Hello{id, &wire.Hello{Identity: fmt.Sprint(id), Incarnation: "x", Slots: 1, Confinement: []string{"sandbox"}}}
+	}
+	r.step(hello(1))
+	r.step()
+	r.step(RaiseLevel{Needs: "v2"}, hello(2))
+	for range 10 {
+		r.step()
+	}
+	for _, id := range []state.WorkerID{1, 2} {
+		if w := r.machine.Worker(id); w == nil || !slices.Equal(w.Confinement, []string{"sandbox"}) {
+			t.Errorf("worker %d is %+v, want its confinement", id, w)
+		}
 	}
 }
 

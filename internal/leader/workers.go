@@ -138,12 +138,26 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	// The held leases are adopted now, and may be many: do not keep them.
 	s.hello = &wire.Hello{
 		Identity: s.hello.GetIdentity(), Incarnation: s.hello.GetIncarnation(), Address: s.hello.GetAddress(), Host: s.hello.GetHost(),
+		Confinement: s.hello.GetConfinement(),
 	}
+	c.completeInfo(w)
 	c.arrived(w.ID)
 	c.dirty.mark(w)
 	if c.registry.assignable(3) < 3 {
 		c.dirty.markAll() // another is no longer alone
 	}
+}
+
+// completeInfo registers a worker again if the entry of its registration was of a feature level that has no confinement.
+func (c *Core) completeInfo(w *worker) {
+	const confinementLevel = 2
+	known := c.machine.Worker(w.ID)
+	if c.machine.Level() < confinementLevel || w.session == nil || known == nil || slices.Equal(known.Confinement, w.session.hello.GetConfinement()) {
+		return
+	}
+	info := known.WorkerInfo
+	info.Confinement = w.session.hello.GetConfinement()
+	c.open().Register("", &info)
 }
 
 // adopt takes over the leases that a worker has come with, and answers its Hello. What it held in the leader's view and does not hold
