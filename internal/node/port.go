@@ -40,6 +40,7 @@ type splitter struct {
 	refusals  transport.Refusals
 	logger    *slog.Logger
 	tls       *portTLS // nil: no connection is encrypted
+	insecure  bool     // any client may be a worker or a leader
 }
 
 // portTLS is the encryption of a port.
@@ -132,6 +133,7 @@ func (s *splitter) route(ctx context.Context, c net.Conn) {
 		err = c.SetReadDeadline(time.Time{})
 	}
 	begun.http = string(begun.start) != preface
+	begun.machine = !begun.http && (s.insecure || begun.peer.Local || begun.peer.Certificate != nil && begun.peer.Invalid == nil)
 	begun.end = sync.OnceFunc(func() { s.open.end(begun) })
 	begun.heard.Store(time.Now().UnixNano())
 	verdict, dropped := s.open.begin(begun, err == nil)
@@ -199,9 +201,9 @@ type portConns struct {
 	limits transport.ConnLimits
 
 	mu     sync.Mutex
-	silent []net.Conn // oldest first; with those that are being refused
-	http   map[*startedConn]struct{}
-	grpc   int
+	silent []net.Conn                // oldest first; with those that are being refused
+	http   map[*startedConn]struct{} // also strangers' gRPC, which is refused
+	grpc   int                       // of workers and leaders
 }
 
 // enter adds a new connection, and returns the one that must be closed for it: the one that was silent for longest.
@@ -245,7 +247,7 @@ func (p *portConns) begin(c *startedConn, sent bool) (verdict connVerdict, dropp
 	if at < 0 {
 		return connGone, nil // it was dropped
 	}
-	if sent && c.http && len(p.http) >= p.limits.HTTP {
+	if sent && !c.machine && len(p.http) >= p.limits.HTTP {
 		if dropped = p.unserved(); dropped == nil {
 			return connRefused, nil
 		}
@@ -255,10 +257,10 @@ func (p *portConns) begin(c *startedConn, sent bool) (verdict connVerdict, dropp
 	switch {
 	case !sent:
 		return connGone, nil
-	case c.http:
-		p.http[c] = struct{}{}
-	default:
+	case c.machine:
 		p.grpc++
+	default:
+		p.http[c] = struct{}{}
 	}
 	return connCounted, dropped
 }
@@ -281,10 +283,10 @@ func (p *portConns) unserved() (worst *startedConn) {
 func (p *portConns) end(c *startedConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.http {
-		delete(p.http, c)
-	} else {
+	if c.machine {
 		p.grpc--
+	} else {
+		delete(p.http, c)
 	}
 }
 
@@ -334,6 +336,7 @@ type startedConn struct {
 	peer     access.Peer
 	start    []byte
 	http     bool
+	machine  bool // a worker or a leader, or may be one
 	end      func()
 	state    atomic.Int32
 	heard    atomic.Int64 // when the last bytes came, Unix ns

@@ -257,6 +257,36 @@ func TestIncompleteRequestsMakeRoom(t *testing.T) {
 	}
 }
 
+// Only workers and leaders have a place beyond that of clients: any stranger can begin a connection as they do.
+func TestStrangersAreNoWorkers(t *testing.T) {
+	p := portConns{limits: transport.ConnLimits{Total: 100, HTTP: 2, Silent: 4}, http: map[*startedConn]struct{}{}}
+	var strangers []*startedConn
+	for i := range 5 {
+		c, _ := net.Pipe()
+		stranger := &startedConn{Conn: c, accepted: c, end: func() {}}
+		stranger.heard.Store(int64(i))
+		strangers = append(strangers, stranger)
+		p.enter(c)
+		verdict, dropped := p.begin(stranger, true)
+		if want := i >= 2; verdict != connCounted || (dropped != nil) != want || want && dropped != strangers[i-2] {
+			t.Errorf("stranger %d: verdict %d, and %v is dropped; want the oldest beyond the limit", i, verdict, dropped)
+		}
+	}
+	for range 5 {
+		c, _ := net.Pipe()
+		p.enter(c)
+		if verdict, dropped := p.begin(&startedConn{Conn: c, accepted: c, machine: true, end: func() {}}, true); verdict != connCounted || dropped != nil {
+			t.Errorf("a worker: verdict %d, %v is dropped", verdict, dropped)
+		}
+	}
+	for _, c := range strangers[3:] {
+		p.end(c)
+	}
+	if len(p.http) != 0 || p.grpc != 5 {
+		t.Errorf("%d clients and %d machines are left, want 0 and 5", len(p.http), p.grpc)
+	}
+}
+
 func TestHeaderAboveTheLimit(t *testing.T) {
 	s, dial := dialPort(t, transport.NewConnLimits())
 	server := &http.Server{ReadHeaderTimeout: time.Minute, MaxHeaderBytes: transport.HeaderBytesMax}

@@ -181,7 +181,7 @@ func (p *Process) Run(ctx context.Context) error {
 	defer stopTalking()
 
 	split := newSplitter(p.listeners, transport.NewConnLimits(), p.cfg.Logger)
-	split.tls = p.security.portTLS()
+	split.tls, split.insecure = p.security.portTLS(), p.cfg.Insecure
 	workers := wire.NewServer(append(p.policy.ServerOptions(),
 		grpc.InitialWindowSize(4<<20), grpc.InitialConnWindowSize(8<<20),
 		// Workers and leaders always have a call open.
