@@ -85,7 +85,7 @@ func TestMachines(t *testing.T) {
 		}
 	}
 	stranger := m.start(3, "worker", "--data-dir", m.path("w2"), "--leader", subnet+"1:6550")
-	until(t, "a worker without a string is told how to join", func() bool { return strings.Contains(stranger.readStderr(), "token create --role worker") })
+	until(t, "a worker without a string is told how to join", func() bool { return strings.Contains(stranger.readStderr(), "'bridgefour token create'") })
 
 	// All processes of a machine die at once, and the cluster goes on when it is back; a local user of it needs no access.
 	leading.kill()
