@@ -21,15 +21,15 @@ import (
 // clusterAccess returns the leaders that --cluster names, and the access to them: that of the context with this name, or of one that lists
 // the leader. A token is sent nowhere else. Without --cluster it is the current context; nil: there is none.
 func clusterAccess(cluster string) (urls []string, access *client.Access, err error) {
+	if cluster == "" {
+		if access, err = client.DefaultAccess(); err != nil {
+			return nil, nil, usagef(nil, "%v", err)
+		}
+		return nil, access, nil
+	}
 	f, err := client.DefaultAccessFile()
 	if err != nil {
 		return nil, nil, usagef(nil, "%v", err)
-	}
-	if cluster == "" {
-		if c, ok := f.Contexts[f.Current]; ok {
-			return nil, &c, nil
-		}
-		return nil, nil, nil
 	}
 	if c, ok := f.Contexts[cluster]; ok {
 		return nil, &c, nil
