@@ -154,6 +154,24 @@ func changeCommand[T any](a *app, cmd *cobra.Command, noun string,
 	return cmd
 }
 
+// removeCommand lets cmd remove what its argument names. text is the format of the answer.
+func removeCommand(a *app, cmd *cobra.Command, remove func(*client.Client, context.Context, string) error, text string) *cobra.Command {
+	var cluster string
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := a.connect(cluster, 0)
+		if err != nil {
+			return err
+		}
+		if err := remove(c, cmd.Context(), args[0]); err != nil {
+			return orInterrupted(cmd.Context(), err)
+		}
+		_, err = fmt.Fprintf(a.stdout, text, args[0])
+		return err
+	}
+	addCluster(cmd, &cluster)
+	return cmd
+}
+
 // subject is a job (N) or a task (N/STAGE/INDEX).
 type subject struct {
 	job   uint64

@@ -2,13 +2,13 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 func (a *app) quotaCommand() *cobra.Command {
@@ -18,12 +18,11 @@ func (a *app) quotaCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	list := &cobra.Command{Use: "list", Short: "List the quotas", Args: noArgs}
-	cmd.AddCommand(a.setQuotaCommand(), readCommand(a, list, client.QuotasPath, (*client.Client).Quotas, a.printQuotas), a.removeQuotaCommand())
+	remove := &cobra.Command{Use: "remove USER", Short: "Remove the quota of a user: that of * holds from then on", Args: oneArg("the name of a user")}
+	cmd.AddCommand(a.setQuotaCommand(), readCommand(a, list, client.QuotasPath, (*client.Client).Quotas, a.printQuotas),
+		removeCommand(a, remove, (*client.Client).RemoveQuota, "quota of %s removed\n"))
 	return cmd
 }
-
-// everyone is the user whose quota holds for all users without one.
-const everyone = "*"
 
 func (a *app) setQuotaCommand() *cobra.Command {
 	var cluster string
@@ -106,31 +105,11 @@ func quotaOf(list api.QuotaList, user string) (q api.QuotaRequest) {
 		switch other.User {
 		case user:
 			return other.QuotaRequest
-		case everyone:
+		case state.Everyone:
 			q = other.QuotaRequest
 		}
 	}
 	return q
-}
-
-func (a *app) removeQuotaCommand() *cobra.Command {
-	var cluster string
-	cmd := &cobra.Command{
-		Use: "remove USER", Short: "Remove the quota of a user: that of * holds from then on", Args: oneArg("the name of a user"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect(cluster, 0)
-			if err != nil {
-				return err
-			}
-			if err := c.RemoveQuota(cmd.Context(), args[0]); err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			_, err = fmt.Fprintf(a.stdout, "quota of %s removed\n", args[0])
-			return err
-		},
-	}
-	addCluster(cmd, &cluster)
-	return cmd
 }
 
 func (a *app) printQuotas(list api.QuotaList) error {

@@ -19,7 +19,11 @@ func (a *app) tokenCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	list := &cobra.Command{Use: "list", Short: "List the tokens, without their secrets", Args: noArgs}
-	cmd.AddCommand(a.createTokenCommand(), readCommand(a, list, client.TokensPath, (*client.Client).Tokens, a.printTokens), a.revokeTokenCommand())
+	revoke := &cobra.Command{
+		Use: "revoke ID", Short: "Revoke a token at once: requests in progress with it end, too", Args: oneArg("the ID of a token, which 'bridgefour token list' shows"),
+	}
+	cmd.AddCommand(a.createTokenCommand(), readCommand(a, list, client.TokensPath, (*client.Client).Tokens, a.printTokens),
+		removeCommand(a, revoke, (*client.Client).RevokeToken, "token %s revoked\n"))
 	return cmd
 }
 
@@ -64,26 +68,6 @@ Whoever has the string has the role. The roles:
 	fs.StringVar(&request.Role, "role", "", "what it allows: `"+strings.Join(access.Roles, ", ")+"`")
 	fs.StringVar(&request.User, "user", "", "`name` of the user whose jobs its holder submits and sees in full (default: you; with role read nobody)")
 	fs.StringVar(&request.TTL, "ttl", "", "`time` for which it is valid, 0 for no end (default 24h for workers and leaders, 90 days for users)")
-	return cmd
-}
-
-func (a *app) revokeTokenCommand() *cobra.Command {
-	var cluster string
-	cmd := &cobra.Command{
-		Use: "revoke ID", Short: "Revoke a token at once: requests in progress with it end, too", Args: oneArg("the ID of a token, which 'bridgefour token list' shows"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect(cluster, 0)
-			if err != nil {
-				return err
-			}
-			if err := c.RevokeToken(cmd.Context(), args[0]); err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			_, err = fmt.Fprintf(a.stdout, "token %s revoked\n", args[0])
-			return err
-		},
-	}
-	addCluster(cmd, &cluster)
 	return cmd
 }
 
