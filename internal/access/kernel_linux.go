@@ -28,7 +28,11 @@ func peerUser(c net.Conn) (uid int, err error) {
 		if !ok || !remote.IP.IsLoopback() {
 			return 0, fmt.Errorf("%s is not on this machine", remote)
 		}
-		return tcpUser(plain(remote.AddrPort()), plain(local.AddrPort()))
+		uid, err := tcpUser(plain(remote.AddrPort()), plain(local.AddrPort()))
+		if err == nil {
+			err = checkOpen(c)
+		}
+		return uid, err
 	}
 	return 0, fmt.Errorf("unknown kind of connection: %T", c)
 }
@@ -52,6 +56,34 @@ func unixUser(c net.Conn) (int, error) {
 		return 0, fmt.Errorf("credentials of a unix socket: %w", err)
 	}
 	return int(cred.Uid), nil
+}
+
+// checkOpen returns an error if the other end has reset c: the addresses may then be those of another process's connection, while what the
+// first has sent can still be read.
+func checkOpen(c net.Conn) error {
+	if inner, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = inner.NetConn()
+	}
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("unknown kind of connection: %T", c)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var info *unix.TCPInfo
+	var infoErr error
+	err = raw.Control(func(fd uintptr) {
+		info, infoErr = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) //nolint:gosec // a file descriptor is small
+	})
+	if err := errors.Join(err, infoErr); err != nil {
+		return fmt.Errorf("state of a connection: %w", err)
+	}
+	if info.State == unix.BPF_TCP_CLOSE {
+		return errNoSocket
+	}
+	return nil
 }
 
 // plain returns an IPv4 address as such, without a zone.

@@ -128,6 +128,37 @@ func TestClosedPeersAreNobody(t *testing.T) {
 	}
 }
 
+// What a client has sent before it resets the connection can be read, and its port is free for another user's process at once.
+func TestResetPeersAreNobody(t *testing.T) {
+	l := listen(t, "tcp", "127.0.0.1:0")
+	client, server := accept(t, l, os.Geteuid())
+	tcp, ok := client.(*net.TCPConn)
+	if !ok {
+		t.Fatalf("the client is a %T", client)
+	}
+	port := tcp.LocalAddr()
+	if err := errors.Join(tcp.SetLinger(0), tcp.Close()); err != nil {
+		t.Fatal(err)
+	}
+	d := net.Dialer{LocalAddr: port}
+	again, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close() //nolint:errcheck // nothing was written
+	if PeerOf(server).Local {
+		t.Error("the peer of a connection that was reset is taken for the process that uses its port now")
+	}
+	next, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close() //nolint:errcheck // nothing was written
+	if !PeerOf(next).Local {
+		t.Error("the next connection is not local")
+	}
+}
+
 // A client may use an IPv6 socket for an IPv4 address, as Java does.
 func TestPeerWithMappedAddress(t *testing.T) {
 	l := listen(t, "tcp4", "127.0.0.1:0")

@@ -139,6 +139,9 @@ type limitedConn struct {
 
 func (c *limitedConn) Write(b []byte) (int, error) { return WriteWithin(c.Conn, b) }
 
+// NetConn returns the connection that is counted.
+func (c *limitedConn) NetConn() net.Conn { return c.Conn }
+
 func (c *limitedConn) Close() error {
 	c.end()
 	return c.Conn.Close()
