@@ -529,3 +529,15 @@ func (c secureCluster) proxy() {
 		parts.Wait()
 	}
 }
+
+// TestOpenedLater: a cluster of this machine that has tokens already gets an authority, and the access of an admin, once it can be reached.
+func TestOpenedLater(t *testing.T) {
+	l := startSecure(t, t.TempDir(), "127.0.0.1:0", nil)
+	eventually(t, "a token is created", func() bool {
+		_, err := l.CreateToken(t.Context(), access.RoleSubmit, "ann", 0)
+		return err == nil
+	})
+	l.stop()
+	startSecure(t, l.dir, outsideAddress(t)+":0", nil)
+	eventually(t, "admin.access is written", func() bool { return exists(filepath.Join(l.dir, "admin.access")) })
+}

@@ -220,6 +220,12 @@ func (p *Process) certify(ctx context.Context) (time.Duration, error) {
 		if !p.ready.leading() {
 			return time.Minute, nil // the tables are not known yet
 		}
+		if n := len(p.Access().Tokens()); n > 0 {
+			p.cfg.Logger.WarnContext(ctx, "the connections are encrypted from now on; tokens that were created before remain valid: 'bridgefour token list' shows them", "tokens", n)
+			if err := p.writeAdminAccess(ctx); err != nil {
+				return 0, err
+			}
+		}
 		first := s.credentials.Authorities()[0]
 		if err := p.PutAuthority(ctx, &state.Authority{Number: 1, Certificate: first.Raw}); err != nil {
 			return 0, err
