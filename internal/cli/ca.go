@@ -7,13 +7,7 @@ import (
 )
 
 func (a *app) caCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "ca", Short: "The cluster's certificate authority: 'ca rotate' replaces it",
-		Args: a.unknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.rotateCommand())
-	return cmd
+	return a.groupCommand("ca", "The cluster's certificate authority: 'ca rotate' replaces it", a.rotateCommand())
 }
 
 func (a *app) rotateCommand() *cobra.Command {

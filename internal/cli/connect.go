@@ -154,6 +154,16 @@ func changeCommand[T any](a *app, cmd *cobra.Command, noun string,
 	return cmd
 }
 
+// groupCommand returns a command that has only subcommands.
+func (a *app) groupCommand(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: a.unknownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
 // removeCommand lets cmd remove what its argument names. text is the format of the answer.
 func removeCommand(a *app, cmd *cobra.Command, remove func(*client.Client, context.Context, string) error, text string) *cobra.Command {
 	var cluster string

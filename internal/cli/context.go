@@ -205,11 +205,7 @@ func knownContext(f *client.AccessFile, name string) error {
 }
 
 func (a *app) contextCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "context", Short: "List the clusters that you are logged in to, or choose one: 'context list', 'context use NAME'", Args: a.unknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(
+	return a.groupCommand("context", "List the clusters that you are logged in to, or choose one: 'context list', 'context use NAME'",
 		&cobra.Command{
 			Use: "list", Short: "List the contexts; * marks the current one", Args: noArgs,
 			RunE: func(*cobra.Command, []string) error { return a.printContexts() },
@@ -223,7 +219,6 @@ func (a *app) contextCommand() *cobra.Command {
 				})
 			},
 		})
-	return cmd
 }
 
 func (a *app) printContexts() error {

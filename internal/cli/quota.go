@@ -12,16 +12,11 @@ import (
 )
 
 func (a *app) quotaCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "quota", Short: "Bound what users take of the cluster: 'quota set USER', 'quota list', 'quota remove USER'",
-		Args: a.unknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
 	list := &cobra.Command{Use: "list", Short: "List the quotas", Args: noArgs}
 	remove := &cobra.Command{Use: "remove USER", Short: "Remove the quota of a user: that of * holds from then on", Args: oneArg("the name of a user")}
-	cmd.AddCommand(a.setQuotaCommand(), readCommand(a, list, client.QuotasPath, (*client.Client).Quotas, a.printQuotas),
+	return a.groupCommand("quota", "Bound what users take of the cluster: 'quota set USER', 'quota list', 'quota remove USER'",
+		a.setQuotaCommand(), readCommand(a, list, client.QuotasPath, (*client.Client).Quotas, a.printQuotas),
 		removeCommand(a, remove, (*client.Client).RemoveQuota, "quota of %s removed\n"))
-	return cmd
 }
 
 func (a *app) setQuotaCommand() *cobra.Command {

@@ -13,18 +13,13 @@ import (
 )
 
 func (a *app) tokenCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "token", Short: "Let other users and machines in: 'token create', 'token list', 'token revoke ID'",
-		Args: a.unknownCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
 	list := &cobra.Command{Use: "list", Short: "List the tokens, without their secrets", Args: noArgs}
 	revoke := &cobra.Command{
 		Use: "revoke ID", Short: "Revoke a token at once: requests in progress with it end, too", Args: oneArg("the ID of a token, which 'bridgefour token list' shows"),
 	}
-	cmd.AddCommand(a.createTokenCommand(), readCommand(a, list, client.TokensPath, (*client.Client).Tokens, a.printTokens),
+	return a.groupCommand("token", "Let other users and machines in: 'token create', 'token list', 'token revoke ID'",
+		a.createTokenCommand(), readCommand(a, list, client.TokensPath, (*client.Client).Tokens, a.printTokens),
 		removeCommand(a, revoke, (*client.Client).RevokeToken, "token %s revoked\n"))
-	return cmd
 }
 
 func (a *app) createTokenCommand() *cobra.Command {
