@@ -75,7 +75,7 @@ func authorityKey(clusterKey Key, serial *big.Int) *ecdsa.PrivateKey {
 // Certificate returns the certificate of the authority.
 func (a Authority) Certificate() *x509.Certificate { return a.certificate }
 
-// Cross certifies the authority after this one, so that who accepts this one accepts that one too.
+// Cross certifies the authority after this one, so that peers that accept this one accept that one too.
 func (a Authority) Cross(next Authority, now time.Time) ([]byte, error) {
 	template := certificate(now, authorityLife)
 	template.Subject, template.SubjectKeyId = next.certificate.Subject, next.certificate.SubjectKeyId

@@ -30,7 +30,7 @@ type browsers struct {
 	sessions map[[sha256.Size]byte]browser
 }
 
-// browser has the identity of the client that has let it in.
+// browser has the identity of the client that requested its login.
 type browser struct {
 	local         bool   // as the local principal
 	authorization string // else

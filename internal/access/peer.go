@@ -76,7 +76,7 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, peerOf(c))
 }
 
-// PeerFrom returns the peer of an HTTP request or a gRPC call; the zero Peer, which is nobody, if there is none.
+// PeerFrom returns the peer of an HTTP request or a gRPC call; the zero Peer, which is not local, if there is none.
 func PeerFrom(ctx context.Context) Peer {
 	if p, ok := ctx.Value(peerKey{}).(Peer); ok {
 		return p

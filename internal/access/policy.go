@@ -193,8 +193,8 @@ func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
 	return accepted, err
 }
 
-// proxyHeader returns the header by which a proxy has announced itself; empty: there is none. What the kernel tells of the connection is
-// then true of the proxy, and not of the client.
+// proxyHeader returns the header by which a proxy has announced itself; empty: there is none. The kernel then describes the
+// proxy, and not the client.
 func proxyHeader(h http.Header) string {
 	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip"} {
 		if h[name] != nil {

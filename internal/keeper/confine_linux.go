@@ -118,7 +118,7 @@ func (s *server) makeTemp() error {
 		return unix.ENOTDIR
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || int(stat.Uid) != os.Geteuid() {
-		return unix.EPERM // somebody else has made it
+		return unix.EPERM // another user has made it
 	}
 	info, err = os.Lstat(s.temp)
 	if err == nil && !info.IsDir() { // a command has replaced it

@@ -22,7 +22,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
-// adminAccessFile lets an admin in who has no other access. It is in the data directory of the leader that has made the cluster.
+// adminAccessFile holds the first access of an admin. It is in the data directory of the leader that has made the cluster.
 const adminAccessFile = "admin.access"
 
 // security is the credentials of a node whose connections are encrypted.
@@ -119,7 +119,7 @@ func (p *Process) certifySelf() error {
 	return p.issueSelf([]*x509.Certificate{authority.Certificate()}, nil)
 }
 
-// issueSelf issues the node's certificate by the newest of the authorities that are accepted. chain is sent to those who know older ones.
+// issueSelf issues the node's certificate by the newest of the authorities that are accepted. chain is for peers that know older ones.
 func (p *Process) issueSelf(accepted, chain []*x509.Certificate) error {
 	s := p.security
 	key := s.key.Get()

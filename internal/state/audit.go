@@ -1,6 +1,6 @@
 package state
 
-// Audit is who asked for a change, from where, what it was, and what came of it.
+// Audit is the record of a request: its principal, address and action, and the verdict on it.
 type Audit struct {
 	User    string
 	Role    string

@@ -118,8 +118,8 @@ func ServerTLS(own, outside func() *tls.Certificate) *tls.Config {
 	}
 }
 
-// CertificateFiles returns a certificate in files, which are read again when they have changed: those who renew it replace them. While they do
-// not fit together, the certificate of before is returned.
+// CertificateFiles returns a certificate in files, which are read again when they have changed. While they do not match, the earlier
+// certificate is returned.
 func CertificateFiles(certificate, key string) (func() *tls.Certificate, error) {
 	version := func() (v [2]time.Time) {
 		for i, name := range []string{certificate, key} {
