@@ -31,7 +31,7 @@ func newDevice(t *testing.T) *device {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Truncate(128 << 20); err != nil {
+	if err := f.Truncate(512 << 20); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
