@@ -409,7 +409,7 @@ func (ls *leaders) sleepers(n int) (api.Job, error) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	var job api.Job
-	return job, do(req, &job)
+	return job, do(http.DefaultClient, req, &job)
 }
 
 // running waits until n slots are busy in the view of a leader.

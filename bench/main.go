@@ -55,11 +55,13 @@ type row struct {
 func rows() []row {
 	return []row{
 		{"noop", "no-op built-in tasks, 1 leader + 1 worker, fsync on, 1 M tasks", ">= 250,000/s", (*bench).noop},
+		{"mtls", "no-op tasks over encrypted connections against plain ones", ">= 0.9", (*bench).encrypted},
+		{"socket", "request over the unix socket and over loopback TCP, each on a kept connection", "< 0.2 ms more", (*bench).socket},
 		{"read", "status read while 1 M tasks run", "p99 < 1 ms", (*bench).read},
 		{"busy", "status read while commands fill every core, 100 a second", "p99 <= 2 ms", (*bench).busy},
 		{"true", "no-op commands against xargs -P2 and parallel -j2", "<= 1.10 x xargs, parallel >= 6 x", (*bench).commands},
 		{"wordcount", "wordcount of 1 GB in 16 files against a hand-tuned program", ">= 0.80 of its throughput", (*bench).wordcount},
-		{"start", "run of one no-op task, start to exit", "<= 100 ms", (*bench).start},
+		{"start", "run of one no-op task, start to exit", "<= 40 ms", (*bench).start},
 		{"idle", "idle dev, resident memory", "< 50 MB", (*bench).idle},
 		{"keeper", "resident memory of a keeper, one process a slot", "", (*bench).keeper},
 		{"state", "leader's memory for a job of 10 M tasks, all done", "< 64 bytes a task", (*bench).state},

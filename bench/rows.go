@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -31,11 +32,15 @@ const (
 // cluster is one leader and one worker, as processes of their own.
 type cluster struct {
 	url   string
+	dir   string
 	procs []*exec.Cmd
 }
 
 // startCluster starts a leader and a worker and waits until the worker is registered.
-func (b *bench) startCluster() (*cluster, error) {
+func (b *bench) startCluster() (*cluster, error) { return b.startClusterAt("127.0.0.1") }
+
+// startClusterAt starts a cluster whose leader listens on host. Beyond loopback, the leader and its worker encrypt their connection.
+func (b *bench) startClusterAt(host string) (*cluster, error) {
 	dir, err := os.MkdirTemp(b.dir, "cluster-")
 	if err != nil {
 		return nil, err
@@ -44,26 +49,53 @@ func (b *bench) startCluster() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{url: transport.URL(addr)}
-	for _, args := range [][]string{
-		{"leader", "--data-dir", filepath.Join(dir, "leader"), "--listen", addr},
-		{"worker", "--data-dir", filepath.Join(dir, "worker"), "--leader", addr, "--slots", strconv.Itoa(clusterSlots)},
-	} {
-		cmd := b.command(args...)
-		if err := cmd.Start(); err != nil {
+	c := &cluster{url: transport.URL(addr), dir: dir}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.start(b.command("leader", "--data-dir", filepath.Join(dir, "leader"), "--listen", net.JoinHostPort(host, port))); err != nil {
+		return nil, err
+	}
+	if err := c.until(b.ctx, func(h api.Cluster) bool { return h.Status != "" }); err != nil {
+		return nil, err
+	}
+	to := []string{"--leader", addr}
+	if host != "127.0.0.1" {
+		joins, err := b.command("token", "create", "--role", "worker", "--cluster", c.url).Output()
+		if err != nil {
+			c.stop()
 			return nil, err
 		}
-		c.procs = append(c.procs, cmd)
+		to = []string{"--join", strings.TrimSpace(string(joins))}
 	}
+	worker := append([]string{"worker", "--data-dir", filepath.Join(dir, "worker"), "--slots", strconv.Itoa(clusterSlots)}, to...)
+	if err := c.start(b.command(worker...)); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return c, c.until(b.ctx, func(h api.Cluster) bool { return h.Slots > 0 })
+}
+
+func (c *cluster) start(cmd *exec.Cmd) error {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	c.procs = append(c.procs, cmd)
+	return nil
+}
+
+// until waits for a state of the cluster, and stops it if that does not come.
+func (c *cluster) until(ctx context.Context, reached func(api.Cluster) bool) error {
 	for range 200 {
 		var health api.Cluster
-		if err := c.get(b.ctx, "/v1/cluster", &health); err == nil && health.Slots > 0 {
-			return c, nil
+		if err := c.get(ctx, "/v1/cluster", &health); err == nil && reached(health) {
+			return nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	c.stop()
-	return nil, errors.New("the cluster did not start")
+	return errors.New("the cluster did not start")
 }
 
 func freeAddr(ctx context.Context) (string, error) {
@@ -86,11 +118,11 @@ func (c *cluster) get(ctx context.Context, path string, into any) error {
 	if err != nil {
 		return err
 	}
-	return do(req, into)
+	return do(http.DefaultClient, req, into)
 }
 
-func do(req *http.Request, into any) error {
-	resp, err := http.DefaultClient.Do(req)
+func do(client *http.Client, req *http.Request, into any) error {
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -118,7 +150,7 @@ func (c *cluster) post(ctx context.Context, path, body string, into any) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	return do(req, into)
+	return do(http.DefaultClient, req, into)
 }
 
 func (c *cluster) wait(ctx context.Context, id uint64) (api.Job, error) {
@@ -139,18 +171,69 @@ func (b *bench) noop() (string, error) {
 	defer c.stop()
 	var times []time.Duration
 	for range b.runs {
-		start := time.Now()
-		job, err := c.submitRange(b.ctx, noopTasks)
+		d, err := c.timeNoop(b.ctx)
 		if err != nil {
 			return "", err
 		}
-		if job, err = c.wait(b.ctx, job.ID); err != nil || job.Status != api.JobDone {
-			return "", fmt.Errorf("job %s: %w", job.Status, err)
-		}
-		times = append(times, time.Since(start))
+		times = append(times, d)
 	}
 	rate := func(d time.Duration) string { return fmt.Sprintf("%.2f M/s", noopTasks/d.Seconds()/1e6) }
 	return fmt.Sprintf("%s (median of %d; best %s)", rate(median(times)), b.runs, rate(percentile(times, 0))), nil
+}
+
+// encrypted compares the rate of no-op tasks of a cluster with encrypted connections and of one without.
+func (b *bench) encrypted() (string, error) {
+	var clusters []*cluster
+	for _, host := range []string{"127.0.0.1", "0.0.0.0"} {
+		c, err := b.startClusterAt(host)
+		if err != nil {
+			return "", err
+		}
+		defer c.stop()
+		clusters = append(clusters, c)
+	}
+	times := make([][]time.Duration, len(clusters))
+	for round := range b.runs + 1 {
+		for i, c := range clusters {
+			d, err := c.timeNoop(b.ctx)
+			if err != nil {
+				return "", err
+			}
+			if round > 0 {
+				times[i] = append(times[i], d)
+			}
+		}
+	}
+	rate := func(d []time.Duration) float64 { return noopTasks / median(d).Seconds() / 1e6 }
+	return fmt.Sprintf("%.2f M/s against %.2f M/s: %.2f", rate(times[1]), rate(times[0]), medianRatio(times[0], times[1])), nil
+}
+
+// socket compares the durations of requests over the leader's unix socket and over loopback TCP.
+func (b *bench) socket() (string, error) {
+	c, err := b.startCluster()
+	if err != nil {
+		return "", err
+	}
+	defer c.stop()
+	address := transport.UnixAddress(filepath.Join(c.dir, "leader", node.SocketName))
+	over := [2]*http.Client{{}, {Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return transport.Dial(ctx, address) },
+	}}}
+	var times [2][]time.Duration
+	for range 2000 {
+		for i, client := range over {
+			req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, c.url+"/v1/cluster", nil)
+			if err != nil {
+				return "", err
+			}
+			start := time.Now()
+			if err := do(client, req, &api.Cluster{}); err != nil {
+				return "", err
+			}
+			times[i] = append(times[i], time.Since(start))
+		}
+	}
+	return fmt.Sprintf("median %v; TCP %v", median(times[1]), median(times[0])), nil
 }
 
 // read measures the latency of a running job's status, read every two milliseconds.
