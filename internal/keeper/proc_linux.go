@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"bytes"
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -89,6 +90,27 @@ func below(table []proc, top func(p *proc) bool) []proc {
 		}
 	}
 	return found
+}
+
+// killChildren kills the children of this process, without a look at others, so that a child has little time to replace itself. It
+// needs a kernel with /proc/PID/task/TID/children.
+func (k *killer) killChildren() {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return
+	}
+	for _, task := range tasks { // each has its own children
+		list, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
+		if err != nil {
+			continue
+		}
+		for field := range bytes.FieldsSeq(list) {
+			if pid, err := strconv.Atoi(string(field)); err == nil {
+				k.killed[pid] = true
+				_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+			}
+		}
+	}
 }
 
 // killer kills process trees, pass by pass.

@@ -23,6 +23,7 @@ const (
 	reapInterval   = time.Second // for orphans that end while the command runs
 	memoryInterval = 50 * time.Millisecond
 	clearTimeout   = 5 * time.Second // then the processes are reported as stuck
+	childrenPasses = 100             // in each pass, after the first ones
 	passesExit     = 1000            // about 10 s: a keeper without a worker does not wait for stuck processes forever
 )
 
@@ -518,6 +519,14 @@ func (s *server) clear(k *killer) bool {
 		_ = unix.Kill(-s.command.pid, unix.SIGKILL)
 	}
 	k.pass(left)
+	if k.passes > passesKill {
+		for range childrenPasses {
+			k.killChildren()
+			if s.reap(s.command) {
+				return true
+			}
+		}
+	}
 	wait := unix.NsecToTimespec(min(int64(k.passes)*int64(200*time.Microsecond), int64(10*time.Millisecond)))
 	_ = unix.Nanosleep(&wait, nil) // an interruption only shortens it
 	return s.reap(s.command)
