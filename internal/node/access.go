@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -41,8 +42,12 @@ func publicToken(t *state.Token) api.Token {
 	return p
 }
 
-// CreateToken creates a token. A ttl of 0 has no end.
+// CreateToken creates a token. A ttl of 0 has no end. Machines have no use for one without encryption: it is sent to no plain connection.
 func (n *Node) CreateToken(ctx context.Context, role, user string, ttl time.Duration) (api.NewToken, error) {
+	authority, addresses := n.pin(), n.members.Load().Addresses()
+	if authority == nil && access.IsMachine(role) {
+		return api.NewToken{}, errPlain(role, addresses)
+	}
 	t, text := access.NewToken(role, user)
 	now := time.Now()
 	if t.Created = now.UnixMilli(); ttl > 0 {
@@ -51,7 +56,18 @@ func (n *Node) CreateToken(ctx context.Context, role, user string, ttl time.Dura
 	if err := n.PutToken(ctx, t); err != nil {
 		return api.NewToken{}, err
 	}
-	return api.NewToken{Token: publicToken(t), Join: transport.Join{Addresses: n.members.Load().Addresses(), Authority: n.pin(), Token: text}.String()}, nil
+	return api.NewToken{Token: publicToken(t), Join: transport.Join{Addresses: addresses, Authority: authority, Token: text}.String()}, nil
+}
+
+// errPlain is the refusal of a string that no machine could join by.
+func errPlain(role string, addresses []string) error {
+	flag := "--leader"
+	if role == access.RoleLeader {
+		flag = "--join"
+	}
+	return api.Conflict("the connections of this cluster are not encrypted, so a %s joins it by an address and not by a string: start it with '%s %s', on this "+
+		"machine as the user of the leader, or on any with --insecure if the leader was started with it. To let in other machines by strings, restart the leader with "+
+		"--listen 0.0.0.0:%s and without --insecure", role, flag, strings.Join(addresses, ","), transport.DefaultPort)
 }
 
 // pin returns the pin of the newest authority of the cluster; nil: its connections are not encrypted.

@@ -4,7 +4,9 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 func TestAccessTables(t *testing.T) {
@@ -42,4 +44,21 @@ func TestAccessTables(t *testing.T) {
 	problemOf(t, leader.RevokeToken(t.Context(), "t1"), http.StatusNotFound, `no token "t1"`)
 	problemOf(t, leader.DropAuthority(t.Context(), 1), http.StatusConflict, "issues the certificates")
 	notLeaderOf(t, follower.PutToken(t.Context(), &state.Token{ID: "t2"}))
+}
+
+func TestTokensOfMachines(t *testing.T) {
+	n := newRigs(t, 1)[0].node
+	for role, says := range map[string]string{
+		access.RoleWorker: "start it with '--leader " + n.Leaders().Leaders[0].Address, access.RoleLeader: "start it with '--join " + n.Leaders().Leaders[0].Address,
+	} {
+		_, err := n.CreateToken(t.Context(), role, "", 0)
+		problemOf(t, err, http.StatusConflict, says)
+	}
+	if _, err := n.CreateToken(t.Context(), access.RoleRead, "", 0); err != nil || len(n.Tokens()) != 1 {
+		t.Errorf("CreateToken for a user = %v, and there are %d tokens, want one", err, len(n.Tokens()))
+	}
+	n.cfg.Pin = func() *transport.Pin { return &transport.Pin{} }
+	if token, err := n.CreateToken(t.Context(), access.RoleWorker, "", 0); err != nil || token.Join == "" {
+		t.Errorf("CreateToken for a worker of an encrypted cluster = %+v, %v", token, err)
+	}
 }
