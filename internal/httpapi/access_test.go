@@ -1,12 +1,15 @@
 package httpapi
 
 import (
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 )
 
@@ -62,4 +65,23 @@ func ownPolicyUser(t *testing.T, a *API) string {
 		t.Errorf("identity = %+v, want the user of the process as admin", who)
 	}
 	return who.User
+}
+
+// TestAuthenticate: a 401 says how to authenticate, as RFC 9110 wants it.
+func TestAuthenticate(t *testing.T) {
+	policy := access.NewPolicy(access.Options{})
+	leader := New(Options{Leader: readAll(), Metrics: http.NotFoundHandler(), Policy: policy, Log: slog.New(slog.DiscardHandler)})
+	worker := NewWorker(WorkerOptions{Worker: &fakeWorker{}, Metrics: http.NotFoundHandler(), Policy: policy})
+	for name, h := range map[string]http.Handler{"leader": leader, "worker": worker} {
+		for authorization, says := range map[string]string{"": "without a token", "Bearer x_y": "not complete", "Basic eDp5": ""} {
+			r := httptest.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1/metrics", http.NoBody)
+			r.Header.Set("Authorization", authorization)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			p := httpapitest.ProblemOf(t, w)
+			if got := w.Header().Get("WWW-Authenticate"); p.Status != http.StatusUnauthorized || got != "Bearer" || !strings.Contains(p.Detail, says) {
+				t.Errorf("%s: %q = %d %s, WWW-Authenticate %q; want 401 and Bearer", name, authorization, p.Status, p.Detail, got)
+			}
+		}
+	}
 }

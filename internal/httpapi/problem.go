@@ -37,6 +37,12 @@ func (p problem) GetHeaders() http.Header {
 	return nil
 }
 
+// send sends p from a handler without huma.
+func (p problem) send(w http.ResponseWriter) {
+	maps.Copy(w.Header(), p.GetHeaders())
+	writeJSON(w, p.Status, p.ContentType(""), p.Problem)
+}
+
 // asProblem returns the problem that is sent for an error.
 func (a *API) asProblem(ctx context.Context, err error) problem {
 	if p, ok := errors.AsType[*api.Problem](err); ok {
@@ -57,9 +63,7 @@ func (a *API) asProblem(ctx context.Context, err error) problem {
 
 // writeError sends err from a handler without huma.
 func (a *API) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	p := a.asProblem(r.Context(), err)
-	maps.Copy(w.Header(), p.GetHeaders())
-	writeJSON(w, p.Status, p.ContentType(""), p.Problem)
+	a.asProblem(r.Context(), err).send(w)
 }
 
 // writeJSON sends v. Write errors mean that the client has disconnected.

@@ -86,7 +86,7 @@ func workerProblem(w http.ResponseWriter, err error) {
 	if !ok {
 		p = api.Conflict("%v", err)
 	}
-	writeJSON(w, p.Status, "application/problem+json", p)
+	problem{p}.send(w)
 }
 
 // invite passes an invitation to the worker.
