@@ -222,15 +222,22 @@ func (a *app) numbered(cmd *cobra.Command, noun string, args []string, cluster s
 }
 
 // oneArg accepts exactly one argument; what describes it in errors.
-func oneArg(what string) cobra.PositionalArgs {
+func oneArg(what string) cobra.PositionalArgs { return someArgs(1, what) }
+
+// optionalArg accepts one argument or none.
+func optionalArg(what string) cobra.PositionalArgs { return someArgs(0, what) }
+
+// someArgs accepts one argument, or as few as least. An empty one, as an unset variable leaves it, is none.
+func someArgs(least int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		switch len(args) {
-		case 1:
-			return nil
-		case 0:
+		switch {
+		case len(args) < least:
 			return usagef(cmd, "%s: missing argument: want %s", cmd.CommandPath(), what)
-		default:
+		case len(args) > 1:
 			return usagef(cmd, "%s takes one argument, %s; unexpected %q", cmd.CommandPath(), what, args[1])
+		case len(args) == 1 && args[0] == "":
+			return usagef(cmd, "%s: missing argument: want %s; the one given is empty; is a variable unset?", cmd.CommandPath(), what)
 		}
+		return nil
 	}
 }

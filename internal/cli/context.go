@@ -171,7 +171,7 @@ func (a *app) changeAccess(change func(*client.AccessFile) error) error {
 
 func (a *app) logoutCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "logout [CONTEXT]", Short: "Forget the access to a cluster (default: the current context)", Args: cobra.MaximumNArgs(1),
+		Use: "logout [CONTEXT]", Short: "Forget the access to a cluster (default: the current context)", Args: optionalArg("the name of a context"),
 		Long: `Forget the access to a cluster. Its token is still valid: 'bridgefour token revoke ID' of an admin ends that.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.changeAccess(func(f *client.AccessFile) error {

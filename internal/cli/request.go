@@ -117,11 +117,8 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if err := a.requestInput(cmd, f, r); err != nil {
 		return nil, err
 	}
-	switch {
-	case f.output != "":
+	if f.output != "" {
 		r.Output = absolute(r.Dir, f.output)
-	case a.typed["output"]:
-		return nil, usagef(cmd, "--output is empty; is a variable unset? Without the flag the result goes to standard output")
 	}
 	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name}, f.set, f.labels) {
 		if !utf8.ValidString(s) {

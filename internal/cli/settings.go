@@ -40,8 +40,9 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 		if f.Changed || f.Name == "help" || f.Name == "config" || err != nil {
 			return
 		}
-		// An empty variable counts as unset: compose files and CI settings define such variables.
-		if v, ok := a.env(envName(f.Name)); ok && v != "" {
+		// An empty variable counts as unset: compose files and CI settings define such variables. That of join does not: a leader without it
+		// makes a cluster of its own.
+		if v, ok := a.env(envName(f.Name)); ok && (v != "" || f.Name == "join") {
 			values := []string{v}
 			if isRepeatable(f) {
 				values = strings.Split(strings.TrimSuffix(v, "\n"), "\n")
@@ -54,6 +55,11 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 				return
 			}
 			err = setFlag(cmd, f, values, fmt.Sprintf("%s: key %s", path, f.Name))
+		}
+	})
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" { // and not the default
+			err = usagef(cmd, "--%s is empty; is a variable unset? Without a value leave it out", f.Name)
 		}
 	})
 	return err
