@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"time"
 
@@ -89,7 +90,8 @@ func (a *API) addAccess() {
 		}
 		http.SetCookie(w, cookie)
 		w.Header().Set("Cache-Control", "no-store")
-		http.Redirect(w, r, "/", http.StatusSeeOther)
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = io.WriteString(w, entered)
 	})
 	huma.Register(a.huma, operation(http.MethodDelete, "/v1/access/tokens/{id}", "revoke-token", "access",
 		"Revoke a token: requests that are in progress with it end"),
@@ -100,6 +102,10 @@ func (a *API) addAccess() {
 			return &removed{Index: a.index()}, nil
 		})
 }
+
+// entered leads a browser on after its login. A redirect would not do: a browser that comes from another site, as by a link, would not send the
+// cookie with it.
+const entered = `<!doctype html><title>Bridge Four</title><meta http-equiv="refresh" content="0; url=/"><a href="/">Bridge Four</a>`
 
 // url is the base URL of this node for a browser beside the client of r.
 func (a *API) url(r *http.Request) string {

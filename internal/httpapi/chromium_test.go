@@ -179,13 +179,19 @@ func TestChromium(t *testing.T) {
 		t.Error("a page of another site has changed something")
 	}
 
-	// The one-time URL lets a browser in, which keeps its cookie.
-	if page := chromium(t, "http://127.0.0.1:"+v.port+login()); !strings.Contains(page, "Bridge Four API") {
-		t.Errorf("the page after the login: %s", page)
-	}
-	want := []string{"GET " + access.BrowserPath + "/… 303 cookie:false", "GET / 302 cookie:true", "GET /docs 200 cookie:true"}
-	if seen := v.requests(); len(seen) < 3 || !slices.Equal(seen[:3], want) {
-		t.Errorf("requests after the login: %q, want %q", seen, want)
+	// The one-time URL lets a browser in, which keeps its cookie, also if it comes from another site.
+	link := listenFor(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = fmt.Fprintf(w, `<meta http-equiv="refresh" content="0; url=http://127.0.0.1:%s%s">`, v.port, login())
+	}))
+	want := []string{"GET " + access.BrowserPath + "/… 200 cookie:false", "GET / 302 cookie:true", "GET /docs 200 cookie:true"}
+	for _, from := range []string{"http://127.0.0.1:" + v.port + login(), "http://link.example:" + link} {
+		if page := chromium(t, from); !strings.Contains(page, "Bridge Four API") {
+			t.Errorf("the page after the login: %s", page)
+		}
+		if seen := v.requests(); len(seen) < 3 || !slices.Equal(seen[:3], want) {
+			t.Errorf("requests after the login: %q, want %q", seen, want)
+		}
 	}
 }
 
