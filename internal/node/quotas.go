@@ -15,7 +15,7 @@ import (
 // Quotas returns all quotas, by user.
 func (n *Node) Quotas() []api.Quota {
 	list := []api.Quota{}
-	for _, q := range n.Access().Quotas() {
+	for _, q := range n.Access().Quotas().All() {
 		list = append(list, api.Quota{User: q.User, QuotaRequest: api.QuotaRequest{Slots: q.Slots, Jobs: q.Jobs, Weight: q.Weight}})
 	}
 	return list

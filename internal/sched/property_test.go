@@ -318,7 +318,7 @@ func (m *model) check(t *rapid.T) {
 // finish lets everything end well.
 func (m *model) finish(t *rapid.T) {
 	m.s.Release()
-	m.s.SetQuotas(nil)
+	m.s.SetQuotas(&state.Quotas{})
 	for range 10_000 {
 		m.now = m.now.Add(2 * time.Second)
 		granted := false

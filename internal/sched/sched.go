@@ -51,7 +51,7 @@ func (w *Worker) idle() int { return w.Slots - w.promised - (w.leases - w.strict
 type Scheduler struct {
 	jobs     map[state.JobID]*jobQueue
 	users    map[string]*usage
-	quotas   state.Quotas
+	quotas   *state.Quotas
 	freed    bool                         // see Freed
 	classes  []*class                     // highest priority first
 	backOffs ordered[*queue]              // stages with a task in back-off
@@ -68,12 +68,12 @@ type Scheduler struct {
 // New returns an empty scheduler.
 func New() *Scheduler {
 	return &Scheduler{
-		jobs: map[state.JobID]*jobQueue{}, users: map[string]*usage{}, reserved: map[state.WorkerID]*jobQueue{}, frozen: map[state.JobID]struct{}{},
+		jobs: map[state.JobID]*jobQueue{}, users: map[string]*usage{}, quotas: &state.Quotas{}, reserved: map[state.WorkerID]*jobQueue{}, frozen: map[state.JobID]struct{}{},
 	}
 }
 
 // SetQuotas sets the quotas of all users. Leases beyond a quota stand until they end.
-func (s *Scheduler) SetQuotas(quotas state.Quotas) {
+func (s *Scheduler) SetQuotas(quotas *state.Quotas) {
 	s.quotas = quotas
 	for name, u := range s.users {
 		u.quota = quotas.Of(name)

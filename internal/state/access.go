@@ -83,7 +83,7 @@ func (a *Access) Enrolments() []*Enrolment {
 func (a *Access) Authorities() []Authority { return a.authorities }
 
 // Quotas returns the quotas of users.
-func (a *Access) Quotas() Quotas { return a.quotas }
+func (a *Access) Quotas() *Quotas { return &a.quotas }
 
 // putToken adds a token. Tokens that expired long ago make room for it.
 func (m *Machine) putToken(t Token) *Rejection {
@@ -239,17 +239,16 @@ func (c *codec) authority(a *Authority) {
 
 // accessTables is a record of a snapshot.
 func (c *codec) accessTables(a *Access) {
-	tokens, machines := a.Tokens(), a.Enrolments()
+	tokens, machines, quotas := a.Tokens(), a.Enrolments(), a.quotas.All()
 	records(c, 1, &tokens, func(c *codec, t **Token) { c.token(made(t)) })
 	records(c, 2, &machines, func(c *codec, e **Enrolment) { c.enrolment(made(e)) })
 	records(c, 3, &a.authorities, (*codec).authority)
-	quotas := []Quota(a.quotas)
-	records(c, 4, &quotas, (*codec).quota)
+	records(c, 4, &quotas, func(c *codec, q **Quota) { c.quota(made(q)) })
 	c.end("the access tables")
 	if c.d == nil {
 		return
 	}
-	a.quotas = quotas
+	a.quotas.table = tableOf(quotas, func(q *Quota) string { return q.User })
 	a.tokens = tableOf(tokens, func(t *Token) string { return t.ID })
 	a.machines = tableOf(machines, func(e *Enrolment) string { return e.Fingerprint })
 	c.check(func() bool {
@@ -260,7 +259,6 @@ func (c *codec) accessTables(a *Access) {
 			}
 			last = a.authorities[i].Number
 		}
-		return a.tokens.size == len(tokens) && a.machines.size == len(machines) &&
-			slices.IsSortedFunc(quotas, func(a, b Quota) int { return cmp.Or(strings.Compare(a.User, b.User), -1) })
+		return a.tokens.size == len(tokens) && a.machines.size == len(machines) && a.quotas.size == len(quotas)
 	})
 }

@@ -357,7 +357,7 @@ func meaning(m *Machine) string {
 	describe(&b, "token", reflect.ValueOf(m.access.Tokens()))
 	describe(&b, "machine", reflect.ValueOf(m.access.Enrolments()))
 	describe(&b, "authority", reflect.ValueOf(m.access.Authorities()))
-	describe(&b, "quota", reflect.ValueOf(m.access.Quotas()))
+	describe(&b, "quota", reflect.ValueOf(m.access.Quotas().All()))
 	for _, q := range m.requests.order {
 		fmt.Fprintf(&b, "request %q: job %d, sum %x, at %d\n", q.key, q.job, q.sum, q.time)
 	}

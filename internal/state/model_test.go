@@ -815,8 +815,8 @@ func dumpMachine(m *Machine) string {
 		authorities[a.Number] = a
 	}
 	quotas := map[string]Quota{}
-	for _, q := range m.Access().Quotas() {
-		quotas[q.User] = q
+	for _, q := range m.Access().Quotas().All() {
+		quotas[q.User] = *q
 	}
 	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n", tokens, machines, authorities, quotas)
 	return b.String()

@@ -1,7 +1,7 @@
 package state
 
 import (
-	"slices"
+	"cmp"
 	"strings"
 )
 
@@ -16,8 +16,8 @@ type Quota struct {
 	Weight uint32 // of the user's fair share, up to WeightMax; 0 is 1
 }
 
-// Quotas are the quotas of all users, by user. They never change.
-type Quotas []Quota
+// Quotas are the quotas of all users. They never change.
+type Quotas struct{ table[Quota] }
 
 // Bounds of quotas.
 const (
@@ -27,36 +27,30 @@ const (
 )
 
 // Of returns the quota that holds for a user; User is empty if there is none.
-func (q Quotas) Of(user string) Quota {
-	for _, name := range []string{user, Everyone} {
-		if at, ok := q.find(name); ok {
-			return q[at]
-		}
+func (q *Quotas) Of(user string) Quota {
+	if own := cmp.Or(q.get(user), q.get(Everyone)); own != nil {
+		return *own
 	}
 	return Quota{}
 }
 
-func (q Quotas) find(user string) (int, bool) {
-	return slices.BinarySearchFunc(q, user, func(q Quota, user string) int { return strings.Compare(q.User, user) })
+// All returns all quotas, by user.
+func (q *Quotas) All() []*Quota {
+	return q.sorted(func(a, b *Quota) int { return strings.Compare(a.User, b.User) })
 }
 
 func (m *Machine) setQuota(q Quota, out *Result) *Rejection {
 	a := *m.access
-	at, known := a.quotas.find(q.User)
 	switch {
 	case q.User == "" || len(q.User) > quotaUserMax:
 		return reject(TooLarge, "a quota is of a user, whose name has at most %d bytes", quotaUserMax)
 	case q.Weight > WeightMax:
 		return reject(TooLarge, "the weight of a quota is at most %d", WeightMax)
-	case known:
-		a.quotas = slices.Clone(a.quotas)
-		a.quotas[at] = q
-	case len(a.quotas) >= quotasMax:
+	case a.quotas.size >= quotasMax && a.quotas.get(q.User) == nil:
 		return reject(Conflict, "there are %d quotas, which is the most: remove some, or set that of %q, which holds for all users without one",
 			quotasMax, Everyone)
-	default:
-		a.quotas = slices.Insert(slices.Clone(a.quotas), at, q)
 	}
+	a.quotas.table = a.quotas.with(q.User, &q)
 	m.access = &a
 	out.Events = append(out.Events, Event{Kind: QuotasChanged})
 	return nil
@@ -64,11 +58,10 @@ func (m *Machine) setQuota(q Quota, out *Result) *Rejection {
 
 func (m *Machine) removeQuota(user string, out *Result) *Rejection {
 	a := *m.access
-	at, known := a.quotas.find(user)
-	if !known {
+	if a.quotas.get(user) == nil {
 		return reject(NotFound, "user %q has no quota", user)
 	}
-	a.quotas = slices.Delete(slices.Clone(a.quotas), at, at+1)
+	a.quotas.table = a.quotas.with(user, nil)
 	m.access = &a
 	out.Events = append(out.Events, Event{Kind: QuotasChanged})
 	return nil

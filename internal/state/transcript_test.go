@@ -146,7 +146,7 @@ func (s *story) access() string {
 	for _, e := range s.m.Access().Enrolments() {
 		fmt.Fprintf(&b, "%s %s %s: enrolled %d, renewed %d, revoked %d\n", e.Role, e.Fingerprint, e.Name, e.Enrolled, e.Renewed, e.Revoked)
 	}
-	for _, q := range s.m.Access().Quotas() {
+	for _, q := range s.m.Access().Quotas().All() {
 		fmt.Fprintf(&b, "quota of %s: %d slots, %d jobs, weight %d\n", q.User, q.Slots, q.Jobs, q.Weight)
 	}
 	for _, a := range s.m.Access().Authorities() {
