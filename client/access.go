@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -221,13 +220,7 @@ func (c *Client) BrowserLogin(ctx context.Context) (api.BrowserLogin, error) {
 // CreateToken creates a token. Its secret is in this answer only.
 func (c *Client) CreateToken(ctx context.Context, r api.TokenRequest) (api.NewToken, error) {
 	var token api.NewToken
-	body, err := json.Marshal(r)
-	if err != nil {
-		return token, err
-	}
-	err = c.call(ctx, request{
-		method: http.MethodPost, path: TokensPath, body: bytesPayload(body), kind: "application/json", timeout: attemptTimeout,
-	}, &token)
+	err := c.callJSON(ctx, request{method: http.MethodPost, path: TokensPath, timeout: attemptTimeout}, r, &token)
 	return token, err
 }
 
@@ -253,13 +246,7 @@ func (c *Client) Quotas(ctx context.Context) (api.QuotaList, error) {
 // SetQuota sets what a user may use of the cluster; * stands for all users without a quota of their own.
 func (c *Client) SetQuota(ctx context.Context, user string, r api.QuotaRequest) (api.Quota, error) {
 	var q api.Quota
-	body, err := json.Marshal(r)
-	if err != nil {
-		return q, err
-	}
-	err = c.call(ctx, request{
-		method: http.MethodPut, path: QuotasPath + "/" + url.PathEscape(user), body: bytesPayload(body), kind: "application/json", again: true, timeout: attemptTimeout,
-	}, &q)
+	err := c.callJSON(ctx, request{method: http.MethodPut, path: QuotasPath + "/" + url.PathEscape(user), again: true, timeout: attemptTimeout}, r, &q)
 	return q, err
 }
 

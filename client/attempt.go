@@ -98,13 +98,11 @@ func (c *Client) exchange(ctx context.Context, base, target string, q *request) 
 		return nil, err
 	}
 	if q.body.size > 0 {
+		r.Header.Set("Content-Type", q.body.kind)
 		r.Body, r.ContentLength = io.NopCloser(q.body.open()), q.body.size
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(q.body.open()), nil }
 	}
 	c.authorize(r)
-	if q.kind != "" {
-		r.Header.Set("Content-Type", q.kind)
-	}
 	if q.key != "" {
 		r.Header.Set("Idempotency-Key", q.key)
 	}

@@ -158,14 +158,25 @@ func (c *Client) WithPatience(d time.Duration) *Client {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// callJSON is call of a request whose body is in.
+func (c *Client) callJSON(ctx context.Context, q request, in, out any) error {
+	var err error
+	if q.body, err = jsonPayload(in); err != nil {
+		return err
+	}
+	return c.call(ctx, q, out)
+}
+
 // payload is the body of a request, which may be sent several times. The zero value is no body.
 type payload struct {
+	kind string // content type
 	size int64
 	open func() io.Reader
 }
 
-func bytesPayload(b []byte) payload {
-	return payload{size: int64(len(b)), open: func() io.Reader { return bytes.NewReader(b) }}
+func jsonPayload(v any) (payload, error) {
+	b, err := json.Marshal(v)
+	return payload{kind: "application/json", size: int64(len(b)), open: func() io.Reader { return bytes.NewReader(b) }}, err
 }
 
 // request is one call of the API.
@@ -173,7 +184,6 @@ type request struct {
 	method   string
 	path     string // with its query
 	body     payload
-	kind     string        // content type of body
 	key      string        // Idempotency-Key
 	lastSeen string        // Last-Event-ID
 	again    bool          // may be sent again if the connection breaks before the answer

@@ -99,11 +99,11 @@ func (c *Client) Submit(ctx context.Context, r *api.JobRequest, key string) (api
 	if err := checkUTF8(r); err != nil {
 		return api.Job{}, err
 	}
-	body, err := json.Marshal(r)
+	body, err := jsonPayload(r)
 	if err != nil {
 		return api.Job{}, err
 	}
-	return c.submit(ctx, bytesPayload(body), "application/json", key)
+	return c.submit(ctx, body, key)
 }
 
 // linesPart is the size from which lines are sent in a part of their own.
@@ -133,19 +133,20 @@ func (c *Client) SubmitLines(ctx context.Context, r *api.JobRequest, lines io.Re
 		return api.Job{}, err
 	}
 	return c.submit(ctx, payload{
+		kind: parts.FormDataContentType(),
 		size: int64(frame.Len()) + size,
 		open: func() io.Reader {
 			return io.MultiReader(bytes.NewReader(frame.Bytes()[:begin]), io.NewSectionReader(lines, 0, size), bytes.NewReader(frame.Bytes()[begin:]))
 		},
-	}, parts.FormDataContentType(), key)
+	}, key)
 }
 
-func (c *Client) submit(ctx context.Context, body payload, kind, key string) (job api.Job, err error) {
+func (c *Client) submit(ctx context.Context, body payload, key string) (job api.Job, err error) {
 	if key == "" {
 		key = rand.Text()
 	}
 	err = c.call(ctx, request{
-		method: http.MethodPost, path: "/v1/jobs", body: body, kind: kind, key: key, again: true,
+		method: http.MethodPost, path: "/v1/jobs", body: body, key: key, again: true,
 		timeout: time.Minute + time.Duration(body.size>>20)*time.Second, // a slow network has 1 MiB/s
 	}, &job)
 	return job, err

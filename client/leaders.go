@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"time"
@@ -20,12 +19,8 @@ func (c *Client) Leaders(ctx context.Context) (api.LeaderList, error) {
 // AddLeader invites the new leader that listens at address (host:port) to the cluster. It gets a vote when it has caught up.
 func (c *Client) AddLeader(ctx context.Context, address string) (api.LeaderNode, error) {
 	var node api.LeaderNode
-	body, err := json.Marshal(api.LeaderRequest{Address: address})
-	if err != nil {
-		return node, err
-	}
-	q := request{method: http.MethodPost, path: LeadersPath, body: bytesPayload(body), kind: "application/json", timeout: time.Minute}
-	err = c.call(ctx, q, &node)
+	q := request{method: http.MethodPost, path: LeadersPath, timeout: time.Minute}
+	err := c.callJSON(ctx, q, api.LeaderRequest{Address: address}, &node)
 	return node, err
 }
 
