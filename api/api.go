@@ -502,6 +502,24 @@ type LogQuery struct {
 	Follow  bool // continue until the job has ended
 }
 
+// PartQuery selects the outputs of a job's tasks, and where to continue.
+type PartQuery struct {
+	Job       uint64
+	Unordered bool   // as tasks finish; otherwise in task order
+	Inputs    bool   // with Part.Input
+	Task      uint64 // the first one; if unordered, earlier ones follow it
+	Offset    uint64 // in the output of Task
+}
+
+// Part is a piece of a task's output. In a stream it is a line of JSON, followed by its bytes.
+type Part struct {
+	Task   uint64 `json:"task" doc:"Index in its stage"`
+	Offset uint64 `json:"offset,omitempty" doc:"In the output of the task"`
+	Bytes  int    `json:"bytes"`
+	Input  string `json:"input,omitempty" doc:"The file, line or number that the task reads; in its first piece, if requested"`
+	Text   []byte `json:"-"`
+}
+
 // Consensus is a leader's view of the election.
 type Consensus struct {
 	ID            uint64     `json:"id"`

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -441,5 +445,69 @@ func TestResultNamesTheOffset(t *testing.T) {
 	text, err := io.ReadAll(result)
 	if string(text) != "12345" || err == nil || !strings.Contains(err.Error(), "job 4 broken off after 5 bytes") {
 		t.Errorf("result = %q, %v", text, err)
+	}
+}
+
+// TestPartsContinue breaks connections anywhere in an answer.
+func TestPartsContinue(t *testing.T) {
+	type output struct {
+		task uint64
+		text string
+	}
+	outputs := []output{{3, "one\ntwo\n"}, {0, "three\n"}, {7, "four"}}
+	// answer is what a leader sends that has the outputs in this order, in pieces of three bytes.
+	answer := func(q url.Values, outputs []output) string {
+		var b strings.Builder
+		task, _ := strconv.ParseUint(q.Get("task"), 10, 64)
+		offset, _ := strconv.Atoi(q.Get("offset"))
+		for _, o := range outputs {
+			at := 0
+			if o.task == task {
+				at = offset
+			}
+			for ; at < len(o.text); at += 3 {
+				piece := o.text[at:min(at+3, len(o.text))]
+				fmt.Fprintf(&b, "{\"task\":%d,\"offset\":%d,\"bytes\":%d}\n%s\n", o.task, at, len(piece), piece)
+			}
+		}
+		return b.String()
+	}
+	for _, unordered := range []bool{true, false} {
+		all := outputs
+		if !unordered {
+			all = []output{outputs[1], outputs[0], outputs[2]}
+		}
+		whole := answer(nil, all)
+		for cut := 0; cut < len(whole); cut += 5 {
+			var calls atomic.Int32
+			c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, r *http.Request) {
+				q := r.URL.Query()
+				if calls.Add(1) == 1 {
+					_, _ = io.WriteString(w, whole[:cut])
+					_ = http.NewResponseController(w).Flush()
+					breakOff()
+				}
+				task, _ := strconv.ParseUint(q.Get("task"), 10, 64)
+				at := max(0, slices.IndexFunc(all, func(o output) bool { return o.task == task }))
+				rest := all[at:]
+				if unordered { // again, in another order, but for the first
+					rest = append(slices.Clone(all[at:at+1]), append(slices.Clone(all[:at]), all[at+1:]...)...)
+				}
+				_, _ = io.WriteString(w, answer(q, rest))
+			}))
+			var got []output
+			for part, err := range c.Parts(t.Context(), api.PartQuery{Job: 1, Unordered: unordered}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(got) == 0 || got[len(got)-1].task != part.Task {
+					got = append(got, output{task: part.Task})
+				}
+				got[len(got)-1].text += string(part.Text)
+			}
+			if slices.SortFunc(got, func(a, b output) int { return cmp.Compare(a.task, b.task) }); !slices.Equal(got, []output{outputs[1], outputs[0], outputs[2]}) {
+				t.Errorf("unordered %v, cut after %d bytes: parts = %v, want each once and whole", unordered, cut, got)
+			}
+		}
 	}
 }

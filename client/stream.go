@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"iter"
 	"maps"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -40,6 +43,109 @@ func (r *result) Read(p []byte) (int, error) {
 		err = fmt.Errorf("result of job %d broken off after %d bytes: fetch it again: %w", r.id, r.got, err)
 	}
 	return n, err
+}
+
+// Parts returns the outputs of a job's tasks as they finish, until the job has ended. After a broken connection it continues with any leader
+// that answers, for up to Options.WaitPatience: nothing is missing or comes twice. The sequence ends after its first error. The text of a part
+// is valid until the next one.
+func (c *Client) Parts(ctx context.Context, q api.PartQuery) iter.Seq2[api.Part, error] {
+	return func(yield func(api.Part, error) bool) {
+		p := parts{yield: yield, query: q}
+		request := get(p.path())
+		request.quietMax = logsQuietMax
+		if err := c.stream(ctx, &request, fmt.Sprintf("outputs of job %d", q.Job), func(body io.Reader) (bool, error) {
+			moved, err := p.read(bufio.NewReaderSize(body, 64<<10))
+			request.path = p.path()
+			return moved, err
+		}); err != nil {
+			yield(api.Part{}, err)
+		}
+	}
+}
+
+// parts reads the outputs of one job through any number of connections. The output of a task that is done never changes.
+type parts struct {
+	yield func(api.Part, error) bool
+	query api.PartQuery // with the end of what the caller has
+	// done has a bit for each task, before the last one, whose output the caller has, if they come in any order: a new connection begins with
+	// the last one and then sends all again.
+	done []uint64
+	text []byte
+}
+
+func (p *parts) path() string {
+	v := url.Values{}
+	if p.query.Unordered {
+		v.Set("unordered", "true")
+	}
+	if p.query.Inputs {
+		v.Set("inputs", "true")
+	}
+	if p.query.Task > 0 || p.query.Offset > 0 {
+		v.Set("task", strconv.FormatUint(p.query.Task, 10))
+		v.Set("offset", strconv.FormatUint(p.query.Offset, 10))
+	}
+	return JobPath(p.query.Job) + "/parts?" + v.Encode()
+}
+
+// read implements reader.
+func (p *parts) read(body *bufio.Reader) (moved bool, err error) {
+	for {
+		line, err := body.ReadSlice('\n')
+		switch {
+		case errors.Is(err, io.EOF) && len(line) == 0:
+			return moved, nil
+		case err != nil:
+			return moved, fmt.Errorf("%w: %w", errBroken, err)
+		case len(line) == 1:
+			continue // a sign of life
+		}
+		var part api.Part
+		if err := json.Unmarshal(line, &part); err != nil || part.Bytes < 0 || part.Bytes > partBytesMax {
+			return moved, fmt.Errorf("outputs of job %d: not the answer of a Bridge Four leader: %.80q", p.query.Job, line)
+		}
+		if part.Bytes > len(p.text) {
+			p.text = make([]byte, part.Bytes)
+		}
+		part.Text = p.text[:part.Bytes]
+		if _, err := io.ReadFull(body, part.Text); err != nil {
+			return moved, fmt.Errorf("%w: %w", errBroken, err)
+		}
+		if !p.fresh(&part) {
+			continue
+		}
+		moved = true
+		if !p.yield(part, nil) {
+			return moved, errEnough
+		}
+	}
+}
+
+// partBytesMax bounds a piece of an output.
+const partBytesMax = 1 << 20
+
+// fresh cuts off what the caller has, and reports whether anything is left.
+func (p *parts) fresh(part *api.Part) bool {
+	q := &p.query
+	switch {
+	case part.Task == q.Task:
+		cut := min(q.Offset-min(q.Offset, part.Offset), uint64(part.Bytes)) //nolint:gosec // not negative
+		part.Text, part.Offset = part.Text[cut:], part.Offset+cut
+		part.Bytes = len(part.Text)
+	case q.Unordered:
+		if word := part.Task / 64; word < uint64(len(p.done)) && p.done[word]>>(part.Task%64)&1 != 0 {
+			return false
+		}
+		word := q.Task / 64
+		if word >= uint64(len(p.done)) {
+			p.done = append(p.done, make([]uint64, word+1-uint64(len(p.done)))...)
+		}
+		if q.Offset > 0 {
+			p.done[word] |= 1 << (q.Task % 64)
+		}
+	}
+	q.Task, q.Offset = part.Task, part.Offset+uint64(part.Bytes) //nolint:gosec // not negative
+	return part.Bytes > 0
 }
 
 // LogsPath is the path of the logs that q selects, as JSON lines.

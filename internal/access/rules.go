@@ -30,6 +30,7 @@ var Rules = map[string]Permission{
 	"GET /v1/jobs/{n}/tasks/{stage}/{i}": Read,
 	"GET /v1/jobs/{n}/explain":           Read,
 	"GET /v1/jobs/{n}/logs":              Read,
+	"GET /v1/jobs/{n}/parts":             Read,
 	"GET /v1/jobs/{n}/result":            Read,
 	"GET /v1/events":                     Read,
 	"GET /v1/cluster":                    Read,

@@ -445,6 +445,21 @@ func TestResult(t *testing.T) {
 	}
 }
 
+func TestParts(t *testing.T) {
+	l := httpapitest.NewFake()
+	l.Set(fullJob(1))
+	l.PartList = []api.Part{{Task: 3, Bytes: 3, Input: "b\xff", Text: []byte("\xff\n{")}, {Task: 3, Offset: 3, Bytes: 1, Text: []byte("}")}}
+	answer, err := fetch(t, serve(t, newAPI(l))+"/v1/jobs/1/parts?inputs=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	if want := "{\"task\":3,\"bytes\":3,\"input\":\"b\\ufffd\"}\n\xff\n{{\"task\":3,\"offset\":3,\"bytes\":1}\n}"; err != nil || string(body) != want {
+		t.Errorf("parts = %q, %v; want %q", body, err, want)
+	}
+}
+
 func TestFollowedLogsAreFlushed(t *testing.T) {
 	l := httpapitest.NewFake()
 	l.Set(fullJob(1))

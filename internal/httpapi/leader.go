@@ -56,6 +56,9 @@ type Leader interface {
 	// Result writes the result of an ended job. It must detect errors (no result kept, a missing part) before it writes: an error
 	// before the first byte becomes a problem, a later one aborts the connection.
 	Result(ctx context.Context, id uint64, w io.Writer) error
+	// StreamParts emits the outputs of tasks as they finish, until the job has ended; those of a task in order and together. Those of tasks that
+	// fail are missing. The job must be one without an output of its own, or done.
+	StreamParts(ctx context.Context, q api.PartQuery, emit func(api.Part) error) error
 	// Logs emits the records that the workers hold, those of an attempt in order, and with q.Follow continues until the job has
 	// ended. It returns the first error of emit, nil only if the logs are complete, and api.NotLeader if this node stops leading.
 	// The order of an attempt's bytes must be the same on every call: clients resume by counting them.

@@ -43,6 +43,7 @@ func (a *API) addStreams() {
 		return a.stream(ctx, func(w http.ResponseWriter, r *http.Request) { a.sendResult(w, r, in.ID) })
 	})
 
+	a.addParts()
 	logs := a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "The tasks' stderr, as JSON lines"))
 	record := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.LogRecord](), true, "")
 	logs.Responses = map[string]*huma.Response{"200": {

@@ -622,3 +622,45 @@ func TestNodeServesTheAPI(t *testing.T) {
 		return Owned{r.node}
 	})
 }
+
+// TestStreamParts reads outputs from before the first task has ended, again from the middle, and those of a job that has failed.
+func TestStreamParts(t *testing.T) {
+	r := newRig(t)
+	submit(t, r.node, request(3), "")
+	read := func(q api.PartQuery) string {
+		t.Helper()
+		var b strings.Builder
+		if err := r.node.StreamParts(t.Context(), q, func(p api.Part) error {
+			_, err := fmt.Fprintf(&b, "%d+%d %s:%s", p.Task, p.Offset, p.Input, p.Text)
+			return err
+		}); err != nil {
+			t.Errorf("StreamParts(%+v) = %v", q, err)
+		}
+		return b.String()
+	}
+	live := make(chan string, 2)
+	for _, unordered := range []bool{false, true} {
+		go func() { live <- read(api.PartQuery{Job: 1, Unordered: unordered, Inputs: true}) }()
+	}
+	r.worker("alice", finishAll)
+	for range 2 {
+		lines := strings.SplitAfter(<-live, "\n")
+		slices.Sort(lines) // those of the unordered stream come as the tasks end
+		if got, want := strings.Join(lines, ""), "0+0 1:map 0\n1+0 2:map 1\n2+0 3:map 2\n"; got != want {
+			t.Errorf("StreamParts() = %q, want %q", got, want)
+		}
+	}
+	for _, c := range []struct {
+		q    api.PartQuery
+		want string
+	}{
+		{api.PartQuery{Job: 1, Task: 1, Offset: 4}, "1+4 :1\n2+0 :map 2\n"},
+		{api.PartQuery{Job: 1, Task: 1, Offset: 6}, "2+0 :map 2\n"},
+		{api.PartQuery{Job: 1, Task: 1, Offset: 4, Unordered: true}, "1+4 :1\n2+0 :map 2\n0+0 :map 0\n"},
+	} {
+		if got := read(c.q); got != c.want {
+			t.Errorf("StreamParts(%+v) = %q, want %q", c.q, got, c.want)
+		}
+	}
+	problemOf(t, r.node.StreamParts(t.Context(), api.PartQuery{Job: 2}, nil), http.StatusNotFound, "2")
+}

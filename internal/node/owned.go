@@ -103,6 +103,14 @@ func (o Owned) Result(ctx context.Context, id uint64, w io.Writer) error {
 	return o.Node.Result(ctx, id, w)
 }
 
+// StreamParts emits the outputs of a job's tasks.
+func (o Owned) StreamParts(ctx context.Context, q api.PartQuery, emit func(api.Part) error) error {
+	if err := o.owns(ctx, q.Job, "its result"); err != nil {
+		return err
+	}
+	return o.Node.StreamParts(ctx, q, emit)
+}
+
 // Logs emits the log of a job or a task.
 func (o Owned) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 	if err := o.owns(ctx, q.Job, "its log"); err != nil {

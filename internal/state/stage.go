@@ -282,6 +282,22 @@ func (s *Stage) FailedTasks(from uint64) iter.Seq[uint64] {
 	}
 }
 
+// DoneTasks yields the done tasks at or after from, in order.
+func (s *Stage) DoneTasks(from uint64) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for n, p := range s.all() {
+			if (n+1)*pageTasks <= from {
+				continue
+			}
+			for k, status := range p.status {
+				if i := n*pageTasks + uint64(k); status == TaskDone && i >= from && !yield(i) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Attempt is the number of the next attempt of task i.
 func (s *Stage) Attempt(i uint64) uint32 {
 	if p := s.page(i); p != nil && p.failures != nil {

@@ -32,13 +32,9 @@ func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
 	default:
 		return api.Conflict("job %d is %s: it has no result until it is done; wait for it", id, job.Status)
 	}
-	store, output, err := r.stores.Open(job.Output)
+	parts, err := r.partsOf(&job)
 	if err != nil {
 		return err
-	}
-	parts := resultParts{reader: r, store: store, output: output, job: state.JobID(id)}
-	if job.Spool {
-		parts.spool = job.Output
 	}
 	collected, err := parts.collected(ctx)
 	if err != nil {
@@ -50,7 +46,20 @@ func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
 	return parts.copyAll(ctx, w)
 }
 
-// resultParts reads the outputs of a done job.
+// partsOf returns the reader of a job's outputs.
+func (r *Reader) partsOf(job *api.Job) (*resultParts, error) {
+	store, output, err := r.stores.Open(job.Output)
+	if err != nil {
+		return nil, err
+	}
+	parts := &resultParts{reader: r, store: store, output: output, job: state.JobID(job.ID)}
+	if job.Spool {
+		parts.spool = job.Output
+	}
+	return parts, nil
+}
+
+// resultParts reads the outputs of tasks.
 type resultParts struct {
 	reader *Reader
 	store  blob.Store
@@ -127,19 +136,27 @@ func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 }
 
 func (r *resultParts) copy(ctx context.Context, w io.Writer, file blob.Location) (err error) {
-	in, err := r.store.Open(ctx, file, 0)
-	if errors.Is(err, fs.ErrNotExist) && r.spool != "" {
-		return r.unreachable(file)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return api.NewProblem(410, "%s is gone: it was removed after job %d published it", file, r.job)
-	}
+	in, err := r.open(ctx, file, 0)
 	if err != nil {
-		return fmt.Errorf("result of job %d: %w", r.job, err)
+		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	_, err = io.Copy(w, in)
 	return err
+}
+
+// open opens a task's output at an offset.
+func (r *resultParts) open(ctx context.Context, file blob.Location, offset int64) (io.ReadCloser, error) {
+	in, err := r.store.Open(ctx, file, offset)
+	switch {
+	case err == nil:
+		return in, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("result of job %d: %w", r.job, err)
+	case r.spool != "":
+		return nil, r.unreachable(file)
+	}
+	return nil, api.NewProblem(410, "%s is gone: it was removed after job %d published it", file, r.job)
 }
 
 // unreachable is the error for a file that is missing in the spool: the leader that accepted the job may have another spool folder.

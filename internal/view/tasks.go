@@ -155,12 +155,7 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 		t.Started, t.Seconds = &started, &seconds
 	}
 	if stage.Role == state.RoleMap && job.Spec.Input.Kind != state.InputNone {
-		if split, err := reader.Split(row.index); err == nil {
-			t.Input, t.Offset, t.Length = string(split.Item), split.Offset, split.Length
-			if split.Path != nil {
-				t.Input = string(split.Path)
-			}
-		}
+		t.Input, t.Offset, t.Length = inputOf(reader, row.index)
 	}
 	if done && row.status == api.TaskDone && row.stage == job.Spec.PartStage() && !job.Spec.Spool {
 		t.Part = strings.TrimSuffix(job.Spec.Output, "/") + "/" + layout.Part(row.index, stage.Tasks)
@@ -171,6 +166,18 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 		})
 	}
 	return t
+}
+
+// inputOf returns the file, line or number that a map task reads, and its part of the file.
+func inputOf(reader *state.InputReader, task uint64) (name string, offset, length uint64) {
+	split, err := reader.Split(task)
+	switch {
+	case err != nil:
+		return "", 0, 0 // the task reports it
+	case split.Path != nil:
+		return string(split.Path), split.Offset, split.Length
+	}
+	return string(split.Item), split.Offset, split.Length
 }
 
 // Task returns one task.

@@ -34,6 +34,7 @@ type Fake struct {
 	LeaderList api.LeaderList
 	Idle       map[string]api.Worker // by address: workers that wait to be invited
 	EventLog   []api.Event
+	PartList   []api.Part // the outputs of each job
 	TokenList  []api.Token
 	QuotaList  []api.Quota
 	Oldest     uint64 // events before this log position are not kept
@@ -289,6 +290,19 @@ func (l *Fake) Result(ctx context.Context, id uint64, w io.Writer) error {
 		return api.Conflict("job %d is %s", id, job.Status)
 	}
 	return l.OnResult(ctx, w)
+}
+
+// StreamParts implements httpapi.Leader.
+func (l *Fake) StreamParts(_ context.Context, q api.PartQuery, emit func(api.Part) error) error {
+	if _, ok := l.job(q.Job); !ok {
+		return api.NotFound("no job %d", q.Job)
+	}
+	for _, part := range l.PartList {
+		if err := emit(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Logs implements httpapi.Leader.

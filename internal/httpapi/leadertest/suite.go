@@ -236,6 +236,9 @@ func (s *suite) unknown() {
 		"Task":    func() error { _, err := s.leader.Task(ctx, 9, "map", 0); return err },
 		"Explain": func() error { _, err := s.leader.Explain(ctx, 9, "", 0); return err },
 		"Result":  func() error { return s.leader.Result(ctx, 9, io.Discard) },
+		"StreamParts": func() error {
+			return s.leader.StreamParts(ctx, api.PartQuery{Job: 9}, func(api.Part) error { return nil })
+		},
 		"Logs": func() error {
 			return s.leader.Logs(ctx, api.LogQuery{Job: 9}, func(api.LogRecord) error { return nil })
 		},
