@@ -28,8 +28,9 @@ const (
 // Main runs the command line of this process and returns its exit code. Without a version from the build, that of the module is
 // used.
 func Main(version string) int {
+	stderr := newConsole(os.Stderr)
 	a := &app{
-		stdin: os.Stdin, stdout: os.Stdout, stderr: newConsole(os.Stderr), env: os.LookupEnv, version: version,
+		stdin: os.Stdin, stdout: stderr.Beside(os.Stdout), stderr: stderr, env: os.LookupEnv, version: version,
 	}
 	return a.main(context.Background(), os.Args[1:])
 }

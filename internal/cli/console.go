@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -18,10 +19,39 @@ type console struct {
 
 	mu     sync.Mutex
 	status string
+	open   bool // the cursor is behind an unterminated line of standard output
 }
 
 func newConsole(f *os.File) *console {
 	return &console{file: f, terminal: term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"}
+}
+
+// Beside returns a writer to f, which is standard output. If both are terminals, the status stays below what is written there.
+func (c *console) Beside(f *os.File) io.Writer {
+	if c.terminal && term.IsTerminal(int(f.Fd())) {
+		return &besideConsole{c, f}
+	}
+	return f
+}
+
+type besideConsole struct {
+	console *console
+	file    *os.File
+}
+
+func (b *besideConsole) Write(text []byte) (int, error) {
+	c := b.console
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.status != "" && !c.open {
+		_, _ = c.file.WriteString(clearLine)
+	}
+	n, err := b.file.Write(text)
+	c.open = n > 0 && text[n-1] != '\n'
+	if c.status != "" && !c.open {
+		_, _ = c.file.WriteString(c.fitted())
+	}
+	return n, err
 }
 
 // Printf prints a line above the status.
@@ -33,11 +63,16 @@ func (c *console) Printf(format string, args ...any) {
 func (c *console) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.status == "" {
+	if c.status == "" && !c.open {
 		return c.file.Write(b)
 	}
 	var out bytes.Buffer
-	out.WriteString(clearLine)
+	if c.open {
+		out.WriteByte('\n')
+	} else {
+		out.WriteString(clearLine)
+	}
+	c.open = false
 	out.Write(b)
 	out.WriteString(c.fitted())
 	if _, err := c.file.Write(out.Bytes()); err != nil {
@@ -55,6 +90,9 @@ func (c *console) Status(line string) {
 		return
 	}
 	c.status = line
+	if c.open {
+		return
+	}
 	_, _ = c.file.WriteString(clearLine + c.fitted())
 }
 

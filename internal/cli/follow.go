@@ -38,10 +38,11 @@ type follower struct {
 	client   *client.Client
 	progress *progress
 	quiet    bool
+	results  resultFlags
 }
 
-func (a *app) follower(c *client.Client, f watchFlags) *follower {
-	return &follower{app: a, client: c, progress: newProgress(a.stderr, f.json, f.quiet), quiet: f.quiet || f.json}
+func (a *app) follower(c *client.Client, f watchFlags, results resultFlags) *follower {
+	return &follower{app: a, client: c, progress: newProgress(a.stderr, f.json, f.quiet), quiet: f.quiet || f.json, results: results}
 }
 
 // wait returns the job when it has ended.

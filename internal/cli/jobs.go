@@ -284,17 +284,26 @@ func (a *app) showTask(ctx context.Context, c *client.Client, s subject, asJSON 
 
 func (a *app) resultCommand() *cobra.Command {
 	var cluster string
+	var results resultFlags
+	var follow bool
 	cmd := &cobra.Command{
-		Use: "result N", Short: "Print the result of a job that has ended", Args: oneArg("a job's number"),
+		Use: "result N", Short: "Print the result of a job", Args: oneArg("a job's number"),
+		Long: `Print the result of a job that has ended, or with --follow the outputs of its tasks as they end.
+
+Of a job that failed, the outputs of the tasks that are done are printed, and the exit code is 1. The outputs of a job that was stopped are
+gone; the exit code is 3.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.numbered(cmd, "job", args, cluster)
 			if err != nil {
 				return err
 			}
-			return a.copyResult(cmd.Context(), c, id)
+			f := a.follower(c.WithPatience(followRetryFor), watchFlags{quiet: true}, results)
+			return f.printEnded(cmd.Context(), id, follow)
 		},
 	}
 	addCluster(cmd, &cluster)
+	results.add(cmd.Flags())
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print outputs while the job runs, until it has ended")
 	return cmd
 }
 
@@ -322,7 +331,7 @@ func (a *app) waitCommand() *cobra.Command {
 
 // follow waits for a submitted job and prints how it ended.
 func (a *app) follow(ctx context.Context, c *client.Client, watch watchFlags, id uint64) error {
-	f := a.follower(c.WithPatience(followRetryFor), watch)
+	f := a.follower(c.WithPatience(followRetryFor), watch, resultFlags{})
 	job, err := f.wait(ctx, id)
 	if err != nil {
 		if ctx.Err() != nil {

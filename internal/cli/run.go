@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +19,7 @@ import (
 // runOptions are the flags of run beside those of the job.
 type runOptions struct {
 	watch    watchFlags
+	results  resultFlags
 	cluster  string
 	workers  int
 	slots    int
@@ -44,6 +44,9 @@ an argument holds {}, the path of its input there. With --lines and --range, {} 
 What it writes to standard output is the task's part of the output. When it has ended, processes that it
 started and left behind are killed (Linux; elsewhere, those of its process group).
 
+Without --output, the outputs of the tasks go to standard output, in the order of the tasks, as soon as all tasks before have ended; those of
+tasks that failed are left out. If the reader of standard output leaves (such as head), the run ends.
+
 Ctrl-C, SIGTERM and SIGHUP end the run and stop its tasks. Ctrl-Z stops them until the run continues; that time counts for
 --timeout.
 
@@ -63,6 +66,9 @@ the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
 				return a.resumeRun(cmd, &o, args)
 			}
 			req, err := a.request(cmd, &f, args)
+			if err == nil {
+				err = o.results.check(cmd, req)
+			}
 			if err != nil {
 				return err
 			}
@@ -89,6 +95,7 @@ the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
 	f.add(cmd.Flags())
 	completeFlag(cmd, "set", completeSettings)
 	o.watch.add(cmd)
+	o.results.add(cmd.Flags())
 	addCluster(cmd, &o.cluster)
 	cmd.Flags().IntVar(&o.workers, "workers", 1, "workers of the embedded cluster")
 	cmd.Flags().IntVar(&o.slots, "slots", 0, "slots of each worker of the embedded cluster (default: one per CPU)")
@@ -141,11 +148,16 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, f *jobFlags, req *
 		return orInterrupted(ctx, err)
 	}
 	a.printWarnings(&job)
-	w := a.follower(c.WithPatience(followRetryFor), o.watch)
+	w := a.follower(c.WithPatience(followRetryFor), o.watch, o.results)
 	w.printf("job %d on %s", job.ID, o.cluster)
 	id := job.ID
-	if job, err = w.wait(ctx, id); err != nil {
-		if ctx.Err() != nil {
+	if job, err = w.watch(ctx, &job); err != nil {
+		switch {
+		case readerLeft(err):
+			if _, err := c.Stop(ctx, id); err != nil && !api.IsStatus(err, http.StatusConflict) {
+				return orInterrupted(ctx, err)
+			}
+		case ctx.Err() != nil:
 			a.stderr.Printf("job %d continues; 'bridgefour wait %d' waits for it again, 'bridgefour result %d' then prints its result, "+
 				"'bridgefour stop %d' stops it", id, id, id, id)
 		}
@@ -158,13 +170,15 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, f *jobFlags, req *
 	return w.printResult(ctx, &job)
 }
 
-// printResult prints the result or the summary of a done job.
+// printResult prints the result or the summary of a done job, unless watch has printed its result.
 func (f *follower) printResult(ctx context.Context, job *api.Job) error {
-	if !job.Spool {
+	switch {
+	case !job.Spool:
 		f.summary(ctx, job)
-		return nil
+	case !printsTasks(job):
+		return f.app.copyResult(ctx, f.client, job.ID)
 	}
-	return f.app.copyResult(ctx, f.client, job.ID)
+	return nil
 }
 
 // resumeRun resumes an embedded run.
@@ -197,6 +211,9 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 		err = checkFits(cmd, o, req)
 	}
 	if err != nil {
+		return errors.Join(err, dir.release())
+	}
+	if err := o.results.check(cmd, req); err != nil {
 		return errors.Join(err, dir.release())
 	}
 	if !o.watch.quiet && !o.watch.json {
@@ -249,7 +266,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	}()
 	c, err := cluster.client()
 	if err == nil {
-		r := embeddedRun{app: a, follower: a.follower(c, o.watch), dir: dir, request: req, resumed: hold}
+		r := embeddedRun{app: a, follower: a.follower(c, o.watch, o.results), dir: dir, request: req, resumed: hold}
 		keep, err = r.run(work)
 		c.Close()
 	}
@@ -284,13 +301,16 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 		}
 		return true, r.interrupted(ctx, err)
 	}
-	if job, err = r.follower.wait(ctx, job.ID); err != nil {
+	if job, err = r.follower.watch(ctx, &job); err != nil {
+		if readerLeft(err) {
+			return false, err // with exit code 0: it has what it wanted
+		}
 		return true, r.interrupted(ctx, err)
 	}
 	switch job.Status {
 	case api.JobDone:
 		err := r.follower.printResult(ctx, &job)
-		if err != nil && !errors.Is(err, syscall.EPIPE) {
+		if err != nil && !readerLeft(err) {
 			return true, r.interrupted(ctx, err)
 		}
 		return false, err

@@ -1,0 +1,202 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// resultFlags are the flags of commands that print the outputs of tasks.
+type resultFlags struct {
+	unordered bool
+	tag       bool
+}
+
+func (f *resultFlags) add(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.unordered, "unordered", false, "print the output of each task when it ends, not in the order of the tasks")
+	flags.BoolVar(&f.tag, "tag", false, "begin each line of output with what its task reads (line, number or file) and a tab")
+}
+
+// check refuses the flags for a job whose results are files.
+func (f *resultFlags) check(cmd *cobra.Command, req *api.JobRequest) error {
+	if req.Output != "" && (f.unordered || f.tag) {
+		return usagef(cmd, "--unordered and --tag are about results on standard output; with --output they go to files")
+	}
+	return nil
+}
+
+// printsTasks reports whether the result of a job is the outputs of its tasks, so that it can be printed while the job runs.
+func printsTasks(job *api.Job) bool {
+	return job.Spool && !slices.ContainsFunc(job.Stages, func(s api.Stage) bool { return s.Role == api.RoleCollect })
+}
+
+// watch waits for the end of a job. Meanwhile it prints the outputs of its tasks, if they are its result. An error of standard output ends it:
+// syscall.EPIPE, if the reader has left.
+func (f *follower) watch(ctx context.Context, job *api.Job) (api.Job, error) {
+	if !printsTasks(job) {
+		return f.wait(ctx, job.ID)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	printed := make(chan error, 1)
+	go func() {
+		err := f.printOutputs(ctx, job.ID)
+		if _, ok := errors.AsType[*outputError](err); ok {
+			cancel(err)
+		}
+		printed <- err
+	}()
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		if awaitReaderLeft(ctx, f.app.stdout) {
+			cancel(&outputError{syscall.EPIPE})
+		}
+	})
+	ended, err := f.wait(ctx, job.ID)
+	if err != nil {
+		cancel(err)
+	}
+	err = cmp.Or(err, <-printed)
+	cancel(nil)
+	watching.Wait()
+	return ended, err
+}
+
+// leftEvery bounds how long a reader's end remains unnoticed while there is nothing to print.
+const leftEvery = 100 * time.Millisecond
+
+// awaitReaderLeft waits until the reader of a pipe has closed it, which it reports, or ctx is done.
+func awaitReaderLeft(ctx context.Context, w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	if info, err := file.Stat(); err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) == 0 {
+		return false
+	}
+	for ctx.Err() == nil {
+		fds := []unix.PollFd{{Fd: int32(file.Fd())}} //nolint:gosec // a file descriptor
+		n, err := unix.Poll(fds, int(leftEvery/time.Millisecond))
+		switch {
+		case n > 0:
+			return true // POLLERR or POLLHUP: no other event was requested
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return false // a write will tell
+		}
+	}
+	return false
+}
+
+// printEnded prints the result of a job that has ended, or that is followed to its end.
+func (f *follower) printEnded(ctx context.Context, id uint64, follow bool) error {
+	job, err := f.client.Job(ctx, id)
+	if err != nil {
+		return orInterrupted(ctx, err)
+	}
+	if follow && !job.IsEnded() {
+		job, err = f.watch(ctx, &job)
+	} else if job.IsEnded() && printsTasks(&job) {
+		err = f.printOutputs(ctx, id)
+	}
+	switch {
+	case err != nil:
+		return err
+	case job.Status == api.JobFailed:
+		return &exitError{code: exitFailed, err: fmt.Errorf("job %d failed: %s", id, job.Error)}
+	case job.Status == api.JobStopped:
+		return &exitError{code: exitStopped, err: fmt.Errorf("job %d was stopped: its results are gone", id)}
+	case printsTasks(&job) && job.IsEnded():
+		return nil
+	}
+	return f.app.copyResult(ctx, f.client, id)
+}
+
+// outputError is an error of standard output.
+type outputError struct{ err error }
+
+func (e *outputError) Error() string { return "write to standard output: " + e.err.Error() }
+
+func (e *outputError) Unwrap() error { return e.err }
+
+// printOutputs prints the outputs of the tasks of a job until it has ended.
+func (f *follower) printOutputs(ctx context.Context, id uint64) error {
+	q := api.PartQuery{Job: id, Unordered: f.results.unordered, Inputs: f.results.tag}
+	p := partPrinter{w: f.app.stdout, tag: f.results.tag}
+	for part, err := range f.client.Parts(ctx, q) {
+		if err != nil {
+			return orInterrupted(ctx, fmt.Errorf("result of job %d: %w", id, err))
+		}
+		if err := p.print(&part); err != nil {
+			return &outputError{err}
+		}
+	}
+	if err := p.end(); err != nil {
+		return &outputError{err}
+	}
+	return nil
+}
+
+// partPrinter prints outputs of tasks.
+type partPrinter struct {
+	w   io.Writer
+	tag bool
+
+	prefix []byte // of the lines of the present task
+	open   bool   // the last line has no newline yet
+	buffer bytes.Buffer
+}
+
+func (p *partPrinter) print(part *api.Part) error {
+	if !p.tag {
+		_, err := p.w.Write(part.Text)
+		return err
+	}
+	p.buffer.Reset()
+	if part.Offset == 0 {
+		p.endLine()
+		p.prefix = append([]byte(cmp.Or(printable(part.Input), strconv.FormatUint(part.Task, 10))), '\t')
+	}
+	for line := range bytes.Lines(part.Text) {
+		if !p.open {
+			p.buffer.Write(p.prefix)
+		}
+		p.buffer.Write(line)
+		p.open = line[len(line)-1] != '\n'
+	}
+	_, err := p.w.Write(p.buffer.Bytes())
+	return err
+}
+
+// endLine ends a last line of a task that lacks its newline.
+func (p *partPrinter) endLine() {
+	if p.open {
+		p.buffer.WriteByte('\n')
+		p.open = false
+	}
+}
+
+func (p *partPrinter) end() error {
+	p.buffer.Reset()
+	p.endLine()
+	_, err := p.w.Write(p.buffer.Bytes())
+	return err
+}
+
+// readerLeft reports whether the reader of standard output has closed it, such as head: it wants no more results.
+func readerLeft(err error) bool { return errors.Is(err, syscall.EPIPE) }
