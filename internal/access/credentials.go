@@ -93,6 +93,10 @@ func (c *Credentials) openKey() error {
 		if err != nil {
 			return err
 		}
+		// A certificate of a key that was removed, because it was revoked or copied, is of no use.
+		if err := os.Remove(filepath.Join(c.dir, CertificateFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		return datadir.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: pemKey, Bytes: raw}))
 	}
 	if err != nil {

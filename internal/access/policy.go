@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // Options configure a policy.
@@ -224,18 +226,31 @@ func (p *Policy) acceptStream(srv any, s grpc.ServerStream, info *grpc.StreamSer
 	if err != nil {
 		return err
 	}
-	return handle(srv, &stream{ServerStream: s, ctx: ctx})
+	err = handle(srv, &stream{ServerStream: s, ctx: ctx})
+	if lost, ok := errors.AsType[*revokedError](context.Cause(ctx)); ok && err != nil {
+		return callError(lost)
+	}
+	return err
 }
 
 func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context, error) {
 	admitted, err := p.admit(ctx, PeerFrom(ctx), method, "", method)
-	switch {
-	case api.IsStatus(err, http.StatusUnauthorized):
-		return ctx, status.Error(codes.Unauthenticated, err.Error())
-	case err != nil:
-		return ctx, status.Error(codes.PermissionDenied, err.Error())
+	if err != nil {
+		return ctx, callError(err)
 	}
 	return admitted, nil
+}
+
+// callError returns the status of a call that is refused.
+func callError(err error) error {
+	if revoked, ok := errors.AsType[*revokedError](err); ok {
+		return wire.RevokedError(revoked.Error())
+	}
+	code := codes.PermissionDenied
+	if api.IsStatus(err, http.StatusUnauthorized) {
+		code = codes.Unauthenticated
+	}
+	return status.Error(code, err.Error())
 }
 
 // admit returns ctx with the principal of a request, or also a problem if the principal may not use the route.

@@ -33,12 +33,22 @@ func (p *Policy) SetAccess(tables *state.Access) {
 	}
 }
 
+// revokedError is the problem of a machine whose key was revoked.
+type revokedError struct{ problem error }
+
+func (e *revokedError) Error() string { return e.problem.Error() }
+func (e *revokedError) Unwrap() error { return e.problem }
+
 // revoked returns a problem if a principal has lost its access.
 func (p *Policy) revoked(who Principal) error {
 	if machine := p.tables.Load().Enrolment(who.Machine); machine != nil && machine.Revoked != 0 {
-		return api.NewProblem(http.StatusUnauthorized, "the key of this %s was revoked at %s: to let it in again, stop it, remove %s from its data directory, "+
+		remove := "remove " + KeyFile + " from its data directory"
+		if machine.Role == RoleLeader {
+			remove = "give it an empty data directory"
+		}
+		return &revokedError{api.NewProblem(http.StatusUnauthorized, "the key of this %s was revoked at %s: to let the machine in again, %s, "+
 			"and start it with --join and a new string of 'bridgefour token create --role %[1]s'", machine.Role,
-			time.UnixMilli(machine.Revoked).UTC().Format(time.RFC3339), KeyFile)
+			time.UnixMilli(machine.Revoked).UTC().Format(time.RFC3339), remove)}
 	}
 	if who.Token == "" {
 		return nil

@@ -51,7 +51,7 @@ var allowed = map[string][]string{
 	"internal/worker":         {"", "api", "internal/access", "internal/wire", "internal/keeper", "internal/runner", "internal/blob", "internal/commit", "internal/datadir", "internal/worker/core", "internal/worker/tasklog", "internal/layout", "internal/transport"},
 	"internal/worker/core":    {"internal/wire", "internal/transport"},
 	"internal/worker/tasklog": {"internal/datadir"},
-	"internal/access":         {"api", "internal/datadir", "internal/state", "internal/transport"},
+	"internal/access":         {"api", "internal/datadir", "internal/state", "internal/transport", "internal/wire"},
 	"internal/httpapi":        {"api", "internal/access", "internal/transport"},
 	"internal/compat":         {"api", "internal/transport"},
 	"internal/blob/blobtest":  {"internal/blob"},

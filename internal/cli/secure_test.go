@@ -26,6 +26,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
+	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker"
@@ -41,8 +42,10 @@ type secureCluster struct {
 
 type secureLeader struct {
 	*node.Process
-	dir  string
-	stop func()
+	dir   string
+	stop  func()
+	ended chan struct{} // closed when Run has returned, with err
+	err   error
 }
 
 // address is one of the leader's that is not loopback's.
@@ -76,17 +79,18 @@ func startSecure(t *testing.T, dir, listen string, join *transport.Join) *secure
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	var run sync.WaitGroup
-	run.Go(func() {
-		err := n.Run(ctx)
-		if _, removed := errors.AsType[*peer.RefusedError](err); err != nil && !removed {
-			t.Error(err)
+	l := &secureLeader{Process: n, dir: dir, ended: make(chan struct{})}
+	go func() {
+		defer close(l.ended)
+		l.err = n.Run(ctx)
+		if _, removed := errors.AsType[*peer.RefusedError](l.err); l.err != nil && !removed && !errors.Is(l.err, replica.ErrRemoved) {
+			t.Error(l.err)
 		}
-	})
-	l := &secureLeader{Process: n, dir: dir, stop: sync.OnceFunc(func() {
+	}()
+	l.stop = func() {
 		stop()
-		run.Wait()
-	})}
+		<-l.ended
+	}
 	t.Cleanup(l.stop)
 	return l
 }
@@ -190,7 +194,7 @@ func TestSecureCluster(t *testing.T) {
 		for _, l := range []*secureLeader{c.first, second} {
 			expire(t, l.dir)
 		}
-		startSecure(t, second.dir, second.address(), nil)
+		second = startSecure(t, second.dir, second.address(), nil)
 		startSecure(t, c.first.dir, c.first.address(), nil)
 		if _, err := c.admin.Cluster(t.Context()); err != nil {
 			t.Error(err)
@@ -199,6 +203,14 @@ func TestSecureCluster(t *testing.T) {
 
 		if err := c.admin.RemoveLeader(t.Context(), second.ID(), false); err != nil {
 			t.Fatal(err)
+		}
+		for range 2 {
+			<-second.ended
+			t.Logf("Run() = %v", second.err)
+			if second.err == nil || !strings.Contains(second.err.Error(), "empty data directory") || !strings.Contains(second.err.Error(), "token create --role leader") {
+				t.Errorf("Run() of a leader that was removed = %v, want the way back", second.err)
+			}
+			second = startSecure(t, second.dir, second.address(), nil)
 		}
 		removed, err := access.OpenCredentials(second.dir)
 		if err != nil {
@@ -259,7 +271,8 @@ func (c secureCluster) worker() {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var run sync.WaitGroup
-	run.Go(func() { _ = w.Run(ctx) })
+	var ended error
+	run.Go(func() { ended = w.Run(ctx) })
 	defer func() {
 		stop()
 		run.Wait()
@@ -278,10 +291,22 @@ func (c secureCluster) worker() {
 	if err != nil || len(workers) != 1 || workers[0].Identity != credentials.Identity() {
 		t.Fatalf("workers %+v, %v, want the one, by the fingerprint of its key", workers, err)
 	}
+	job, err = c.admin.Submit(t.Context(), &api.JobRequest{Program: api.Program{Command: []string{"sleep", "1000"}}, Range: &api.Range{From: 1, To: 1}}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the worker runs the job", func() bool { return w.Slots()[0].Running })
 	if err := c.admin.RemoveWorker(t.Context(), workers[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the worker is refused", func() bool { return strings.Contains(w.State().Reason, "was revoked") })
+	run.Wait() // it ends by itself
+	if !api.IsStatus(ended, http.StatusUnauthorized) || !strings.Contains(ended.Error(), "was revoked") || !strings.Contains(ended.Error(), access.KeyFile) ||
+		!strings.Contains(w.State().Reason, "was revoked") || w.Slots()[0].Running {
+		t.Errorf("Run() of a worker that was removed = %v, its state is %+v; want the way back, and nothing running", ended, w.State())
+	}
+	if _, err := c.admin.Stop(t.Context(), job.ID); err != nil {
+		t.Error(err)
+	}
 	if err := credentials.Renew(t.Context(), []string{c.first.address()}); err == nil || !strings.Contains(err.Error(), "was revoked") {
 		t.Errorf("Renew() = %v, want a refusal", err)
 	}

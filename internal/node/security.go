@@ -75,6 +75,14 @@ func (s *security) portTLS() *portTLS {
 	return &portTLS{transport.ServerTLS(s.credentials.Certificate, s.outside), s.credentials.Pins}
 }
 
+// joinText is what a new leader gives --join, for error messages; empty: the address of a leader.
+func (s *security) joinText() string {
+	if s == nil {
+		return ""
+	}
+	return "STRING of 'bridgefour token create --role leader'"
+}
+
 // enroll obtains the certificate of a node that joins, and the cluster key.
 func (p *Process) enroll(ctx context.Context, directory string) error {
 	s := p.security

@@ -25,6 +25,7 @@ type policy struct {
 	members *members
 	self    replica.Member
 	name    string // of the cluster
+	join    string // see Config.Join
 	version string
 	applied uint64 // index
 	level   uint32 // of the cluster
@@ -37,6 +38,9 @@ func (p policy) cluster() string {
 	}
 	return fmt.Sprintf("%q (%s)", p.name, p.members.logged.Cluster)
 }
+
+// joinArg is what a new leader gives --join.
+func (p policy) joinArg() string { return cmp.Or(p.join, p.self.Address) }
 
 func (p policy) me() string { return who(p.self.ID, p.self.Address) }
 
@@ -94,7 +98,7 @@ func (p policy) checkCluster(from, id, name string) *peerpb.Refusal {
 		if slices.Contains(m.Former, id) {
 			return refuse(peerpb.Refusal_RECOVERED, true, "the cluster of %s (%s) was recovered as cluster %s, of which %s is a "+
 				"member; what %[1]s holds is of before that, and would make two clusters of one: start it with an empty data "+
-				"directory and --join %[5]s", from, id, p.cluster(), p.me(), p.self.Address)
+				"directory and --join %[5]s", from, id, p.cluster(), p.me(), p.joinArg())
 		}
 		return refuse(peerpb.Refusal_OTHER_CLUSTER, false, "%s belongs to cluster %q (%s), and %s to cluster %s: one of the addresses "+
 			"is wrong, or a data directory is of another cluster", from, name, id, p.me(), p.cluster())
@@ -121,7 +125,7 @@ func (p policy) checkMember(hs *peerpb.Handshake) *peerpb.Refusal {
 	// may be a member that this node has not read of.
 	if !member && len(p.members.logged.List) > 0 && hs.GetCommitted() <= p.applied {
 		return refuse(peerpb.Refusal_UNKNOWN, false, "cluster %s has no leader %d; it has %s: to make it one, start it with an empty data "+
-			"directory and --join %s", p.cluster(), id, ids(p.members.logged.List), p.self.Address)
+			"directory and --join %s", p.cluster(), id, ids(p.members.logged.List), p.joinArg())
 	}
 	if _, announced := p.members.announced[id]; !member && !announced && len(p.members.announced) >= replica.MembersMax {
 		return refuse(peerpb.Refusal_UNKNOWN, false, "leader %d is not known, and neither are %d others that are connected, which is the limit", id,
@@ -138,12 +142,12 @@ func (p policy) checkDirectory(id uint64, address, directory string) *peerpb.Ref
 	}
 	return refuse(peerpb.Refusal_OTHER_DIRECTORY, logged, "leader %d was here before with another data directory (%s; the one at %s has "+
 		"%s): its log is gone, and with it what it had acknowledged; run \"bridgefour leaders remove %[1]d\", and start it with "+
-		"an empty data directory and --join %[5]s", id, was, address, directory, p.self.Address)
+		"an empty data directory and --join %[5]s", id, was, address, directory, p.joinArg())
 }
 
 func (p policy) wasRemoved(id uint64) *peerpb.Refusal {
 	return refuse(peerpb.Refusal_REMOVED, true, "leader %d was removed from cluster %s, and an id is not used twice: to bring the node back, "+
-		"start it with an empty data directory and --join %s", id, p.cluster(), p.self.Address)
+		"start it with an empty data directory and --join %s", id, p.cluster(), p.joinArg())
 }
 
 func (p policy) otherProtocol(from, version string, least, most uint32) *peerpb.Refusal {

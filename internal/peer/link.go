@@ -161,6 +161,10 @@ func (l *lane) lost(address string, err error) (refused bool) {
 		t.refused(l.link, address, refusal)
 		return true
 	}
+	if wire.IsRevoked(err) {
+		t.fail(&RefusedError{Address: address, Reason: plain(err)})
+		return true
+	}
 	if l.link.isNew(logLost) {
 		t.log.Warn("no link to a leader", "peer", l.link.id, "address", address, "error", plain(err))
 	}

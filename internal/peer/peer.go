@@ -48,6 +48,8 @@ type Config struct {
 	Name string
 	// Self is this node, with the address that it advertises. ID and Directory come from the attached replica.
 	Self replica.Member
+	// Join is what a new leader gives --join, for error messages. Empty: the address of this node.
+	Join string
 	// Version is the program's, for error messages. Level is the highest feature level that it reads.
 	Version string
 	Level   uint32
@@ -282,7 +284,7 @@ func (t *Transport) Send(msgs []*raftpb.Message) {
 
 // policy returns the policy for inbound calls. t.mu must be held, also while it is used.
 func (t *Transport) policy() policy {
-	p := policy{members: &t.members, self: t.self, name: t.cfg.Name, version: t.cfg.Version, level: t.level, needs: t.needs}
+	p := policy{members: &t.members, self: t.self, name: t.cfg.Name, join: t.cfg.Join, version: t.cfg.Version, level: t.level, needs: t.needs}
 	if t.replica != nil {
 		p.applied = t.replica.Status().Applied
 	}

@@ -133,7 +133,8 @@ func (l *loop) step(inputs ...core.Input) (*core.Effects, error) {
 	}
 	if e.Removed {
 		return nil, fmt.Errorf("leader %d was removed from the cluster %s: to let it lead again, start it with an empty data directory "+
-			"instead of %s, and --join: %w", l.r.id, l.r.head.Cluster, l.r.cfg.Dir, ErrRemoved)
+			"instead of %s, and --join with a string of 'bridgefour token create --role leader', or with the address of a leader if the "+
+			"cluster is not encrypted: %w", l.r.id, l.r.head.Cluster, l.r.cfg.Dir, ErrRemoved)
 	}
 	if l.due != e.Wake {
 		l.due = e.Wake

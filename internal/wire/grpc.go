@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -60,4 +61,33 @@ func FirstMessage[M any](recv func() (*M, error)) (*M, error) {
 	case <-timer.C:
 		return nil, status.Errorf(codes.DeadlineExceeded, "no message within %v", setupTime)
 	}
+}
+
+// The detail by which the error of a call says that the key of the caller was revoked.
+const (
+	revokedReason = "KEY_REVOKED"
+	revokedDomain = "bridgefour"
+)
+
+// RevokedError is the error of a call of a machine whose key was revoked: it must not call again.
+func RevokedError(reason string) error {
+	s := status.New(codes.Unauthenticated, reason)
+	if detailed, err := s.WithDetails(&errdetails.ErrorInfo{Reason: revokedReason, Domain: revokedDomain}); err == nil {
+		s = detailed
+	}
+	return s.Err()
+}
+
+// IsRevoked reports whether a call has ended with a RevokedError.
+func IsRevoked(err error) bool {
+	s, ok := status.FromError(err)
+	if !ok || s.Code() != codes.Unauthenticated {
+		return false
+	}
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetReason() == revokedReason && info.GetDomain() == revokedDomain {
+			return true
+		}
+	}
+	return false
 }

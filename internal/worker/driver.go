@@ -28,10 +28,12 @@ type driver struct {
 	searches       sync.WaitGroup          // discoveries and the announcement
 	stopAnnouncing context.CancelCauseFunc // nil: it is not announced
 	warned         bool                    // that there is no leader
+	removed        error                   // why the worker was removed from its cluster; nil: it was not
 }
 
 // Run works until ctx ends and the drain that this starts is complete, which returns nil. A leader that refuses the worker does
-// not end it: the refusal is logged, and the worker tries again later. Run can be called once.
+// not end it: the refusal is logged, and the worker tries again later. If the worker's key was revoked, its attempts are stopped, and the
+// *api.Problem is returned. Run can be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	// Everything that is started here outlives ctx, which only starts a drain.
 	life, stop := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -83,7 +85,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	disk.Wait()
 	stop(errExited)
 	w.logs.group.Wait()
-	return nil
+	return d.removed
 }
 
 // waitAtMost abandons a built-in job that ignores its context: the process is about to end.
@@ -187,7 +189,7 @@ func (d *driver) carryOut(life, searching context.Context, e core.Effect) {
 		d.answer <- e.Err
 	case core.Exit:
 		d.exiting = true
-	case core.Welcomed, core.LeaderLost, core.NoLeader, core.Refused, core.StaleLeader, core.DiscoveryFailed, core.DrainOrdered,
+	case core.Welcomed, core.LeaderLost, core.NoLeader, core.Refused, core.Removed, core.StaleLeader, core.DiscoveryFailed, core.DrainOrdered,
 		core.BadMessage:
 		d.observe(searching, e)
 	}

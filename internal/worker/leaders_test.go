@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
@@ -63,6 +65,35 @@ func TestWorkerSavesItsCluster(t *testing.T) {
 	s = second.session()
 	if got := s.hello.GetClusterId(); got != "c1" {
 		t.Errorf("hello's cluster after a restart = %q, want c1", got)
+	}
+}
+
+// TestRevokedWorker ends a session because the worker's key was revoked: its attempt is stopped, and Run says why.
+func TestRevokedWorker(t *testing.T) {
+	l := newFakeLeader(t, "127.0.0.1:0")
+	started, stopped := make(chan struct{}), make(chan struct{})
+	w := startWorker(t, Config{Leaders: []string{l.addr}, Slots: 1}, func(ctx context.Context, _ *runner.Attempt) runner.Outcome {
+		close(started)
+		<-ctx.Done()
+		close(stopped)
+		return runner.Outcome{}
+	})
+	w.mayFail = true
+	s := l.welcomed()
+	s.work(oneLease(jobMessage(1), 10, 1))
+	<-started
+	s.end <- wire.RevokedError("the key was revoked")
+	<-stopped
+	if err := w.end(); !api.IsStatus(err, http.StatusUnauthorized) || !strings.Contains(err.Error(), "the key was revoked") {
+		t.Errorf("Run() = %v, want the refusal", err)
+	}
+	if st := w.State(); st.Connected || !st.Refused || !strings.Contains(st.Reason, "revoked") {
+		t.Errorf("State() = %+v, want refused", st)
+	}
+	select {
+	case <-l.sessions:
+		t.Error("the worker has connected again")
+	default:
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
@@ -58,13 +60,18 @@ func openLink(ctx context.Context, dial dialFunc, c core.Connect, post func(core
 			err = context.Cause(ctx)
 		}
 		_ = conn.Close() // its only error is that it is closed already
-		refused := status.Code(err) == codes.FailedPrecondition
-		if s, ok := status.FromError(err); refused {
+		ended := core.SessionEnded{Epoch: l.epoch, Refused: status.Code(err) == codes.FailedPrecondition, Removed: wire.IsRevoked(err)}
+		s, ok := status.FromError(err)
+		switch {
+		case ended.Refused:
 			err = &core.RefusedError{Leader: c.Leader, Reason: s.Message()}
-		} else if ok && err != nil {
+		case ended.Removed:
+			err = api.NewProblem(http.StatusUnauthorized, "%s", s.Message())
+		case ok && err != nil:
 			err = errors.New(s.Message()) // for users; the code adds nothing
 		}
-		post(core.SessionEnded{Epoch: l.epoch, Err: err, Refused: refused})
+		ended.Err = err
+		post(ended)
 	}()
 	return l, nil
 }

@@ -87,6 +87,11 @@ func (d *driver) observe(ctx context.Context, e core.Effect) {
 		d.announce(ctx)
 	case core.Refused:
 		d.logger.ErrorContext(ctx, "worker refused; trying again every minute", "error", e.Err)
+	case core.Removed:
+		d.removed = e.Err
+		d.leader.set(nil)
+		d.updateStatus(func(s *State) { s.Leader, s.Reason, s.Refused = "", e.Err.Error(), true })
+		d.logger.ErrorContext(ctx, "worker removed from the cluster; stopping its attempts", "reason", e.Err)
 	case core.StaleLeader:
 		d.logger.WarnContext(ctx, "stale leader left", "leader", e.Leader, "term", e.Term, "latest_term", e.LatestTerm)
 	case core.DrainOrdered:

@@ -122,7 +122,11 @@ func (c *Core) handle(in Input) {
 			c.session.inFlight--
 		}
 	case SessionEnded:
-		if c.session.open(in.Epoch) {
+		switch {
+		case !c.session.open(in.Epoch):
+		case in.Removed:
+			c.removed(in.Err)
+		default:
 			c.sessionEnded(in.Err, in.Refused)
 		}
 	case SlotIdle:

@@ -31,6 +31,7 @@ type coreTest struct {
 	noLeader     []NoLeader
 	refusals     []string
 	stale        []StaleLeader
+	gone         []Removed
 	lost         []string
 	discoveries  []string // clusters of Discover
 	undiscovered []string
@@ -103,6 +104,8 @@ func (c *coreTest) step(inputs ...Input) {
 			c.undiscovered = append(c.undiscovered, e.Err.Error())
 		case InviteAnswered:
 			c.answers = append(c.answers, e.Err)
+		case Removed:
+			c.gone = append(c.gone, e)
 		case Welcomed, SendLog, BadMessage:
 		}
 	}
@@ -636,6 +639,30 @@ func TestDrainWithoutALeader(t *testing.T) {
 	c.later(verdictMax)
 	if c.exit == nil {
 		t.Fatal("waits for a leader for ever")
+	}
+}
+
+// TestRemoved ends the session because the worker's key was revoked: it stops what it runs, dials no leader, and exits.
+func TestRemoved(t *testing.T) {
+	for _, up := range []bool{true, false} {
+		c := newTest(t, 1)
+		c.welcome()
+		c.lease(100, 2)
+		c.starts[0].Claim()
+		if !up {
+			c.lose()
+		}
+		dialed := len(c.connects)
+		c.step(SessionEnded{Epoch: c.epoch, Err: errors.New("revoked"), Removed: true})
+		if len(c.gone) != 1 || !slices.Equal(c.stops, []int{0}) || c.exit != nil {
+			t.Fatalf("up %v: removed %v, stopped %v, exit %v; want one, slot 0, and not before it is idle", up, c.gone, c.stops, c.exit)
+		}
+		c.later(2 * time.Second)
+		c.starts[0].Finish(0, Result{Canceled: true})
+		c.idle(0)
+		if c.exit == nil || len(c.connects) != dialed {
+			t.Errorf("up %v: exit %v after %d dials, want one after %d", up, c.exit, len(c.connects), dialed)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ type drain struct {
 	until     time.Time // then running attempts are stopped; once they are: then the worker exits regardless
 	verdictBy time.Time // set once nothing runs
 	drained   bool      // reported to the leader
+	removed   bool      // from the cluster: no leader is dialed any more
 }
 
 // startDrain returns the leases that have not started. A second call can only hasten the first.
@@ -52,6 +53,15 @@ func (c *Core) preempt() {
 		}
 	}
 	d.until = c.now.Add(KillTimeout + grace)
+}
+
+// removed stops everything: the leaders void the leases of a worker whose key they have revoked, and accept nothing from it.
+func (c *Core) removed(err error) {
+	c.session.phase = sessionDown
+	c.out.reset()
+	c.drain.removed = true
+	c.emit(Removed{err})
+	c.startDrain(true)
 }
 
 func (c *Core) advanceDrain() {

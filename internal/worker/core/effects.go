@@ -19,11 +19,12 @@ type Received struct {
 type Sent struct{ Epoch uint64 }
 
 // SessionEnded reports that a session ended or could not be opened. Refused: the leader rejects this worker as it is
-// configured; Err then gives the reason, in words that are the same at each attempt.
+// configured; Err then gives the reason, in words that are the same at each attempt. Removed: the key of this worker was revoked.
 type SessionEnded struct {
 	Epoch   uint64
 	Err     error
 	Refused bool
+	Removed bool
 }
 
 // SlotIdle reports that a slot has finished its chunk.
@@ -140,6 +141,9 @@ type NoLeader struct {
 // Refused reports that a leader rejects this worker, once per reason.
 type Refused struct{ Err error }
 
+// Removed reports that this worker was removed from its cluster for good: it stops its attempts, and exits.
+type Removed struct{ Err error }
+
 // StaleLeader reports a leader that was left because its term is over.
 type StaleLeader struct {
 	Leader           string
@@ -178,6 +182,7 @@ func (Welcomed) effect()        {}
 func (LeaderLost) effect()      {}
 func (NoLeader) effect()        {}
 func (Refused) effect()         {}
+func (Removed) effect()         {}
 func (StaleLeader) effect()     {}
 func (DiscoveryFailed) effect() {}
 func (InviteAnswered) effect()  {}

@@ -81,6 +81,9 @@ func (c *Core) advanceSession() {
 	s := &c.session
 	switch s.phase {
 	case sessionDown:
+		if c.drain.removed {
+			return
+		}
 		c.discover()
 		if c.now.Before(s.retryAt) {
 			return
@@ -141,6 +144,9 @@ func (c *Core) wakeSession(at func(time.Time)) {
 	s := &c.session
 	switch s.phase {
 	case sessionDown:
+		if c.drain.removed {
+			return
+		}
 		at(s.retryAt)
 		if t, ok := c.search.discoverAt(c.now); ok && t.After(c.now) {
 			at(t)
@@ -240,7 +246,7 @@ func (c *Core) sessionEnded(err error, refused bool) {
 	}
 	if refused {
 		c.search.answered()
-		if c.search.refuse(refusalReason(err), c.now) {
+		if c.search.refuse(refusalReason(err), c.now) && !c.drain.hasty { // then it was ordered to end
 			c.emit(Refused{err})
 		}
 	}
