@@ -32,8 +32,9 @@ const (
 	olderMax         = 8 // authorities that are remembered
 )
 
-// Enroll obtains the first certificate, or one of another cluster. It retries until ctx is done, unless the machine is refused. The cluster
-// key, which only leaders get, is returned. name is that of a leader's data directory.
+// Enroll obtains the first certificate. It retries until ctx is done, unless a leader refuses the machine, or all
+// addresses are of servers that are not of the cluster: then it returns an *api.Problem. The cluster key, which only leaders get, is returned.
+// name is that of a leader's data directory.
 func (c *Credentials) Enroll(ctx context.Context, j transport.Join, name string, logger *slog.Logger) (clusterKey []byte, err error) {
 	own, err := c.selfSigned(time.Now())
 	if err != nil {
@@ -121,7 +122,13 @@ type enrolment struct {
 	token, name string // empty in a renewal
 }
 
-// request asks leaders in turn for a certificate, and saves it.
+// isForeign reports whether a server is not of the cluster.
+func isForeign(err error) bool {
+	return errors.Is(err, transport.ErrOtherAuthority) || errors.Is(err, transport.ErrNotTLS)
+}
+
+// request asks leaders in turn for a certificate, and saves it. If none issues one, the error is a refusal if there is one: one of the others may
+// not answer, and the one that has refused may not know the latest tokens, but not for long.
 func (c *Credentials) request(ctx context.Context, e enrolment, leaders []string) (clusterKey []byte, err error) {
 	t := transport.NewHTTPS(e.tls)
 	defer t.CloseIdleConnections()
@@ -133,14 +140,21 @@ func (c *Credentials) request(ctx context.Context, e enrolment, leaders []string
 		return nil
 	}}
 	err = errors.New("no address of a leader is known")
+	foreign := 0
 	for _, address := range leaders {
-		var answer api.Certificate
-		if answer, err = e.post(ctx, client, address); err == nil {
+		answer, failed := e.post(ctx, client, address)
+		if failed == nil {
 			return answer.ClusterKey, c.accept(answer)
 		}
-		if isRefusal(err) {
-			break
+		if isForeign(failed) {
+			foreign++
 		}
+		if !isRefusal(err) {
+			err = failed
+		}
+	}
+	if foreign > 0 && foreign == len(leaders) {
+		err = api.NewProblem(http.StatusUnauthorized, "%v: the machine joins by a string that was made by this cluster, with 'bridgefour token create'", err)
 	}
 	return nil, err
 }

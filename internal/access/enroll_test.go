@@ -5,10 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -139,17 +142,53 @@ func TestEnroll(t *testing.T) {
 		t.Errorf("OpenCredentials() after Renew() = %v, want the certificate of the renewal", err)
 	}
 
-	// Nothing is sent to a server of another cluster, or by plain text.
-	wrong := transport.PinOf(other.Certificate())
-	for address, j := range map[string]transport.Join{
-		"another cluster":    {Addresses: []string{address}, Authority: &wrong, Token: "right"},
+	// Nothing is sent to a server of another cluster, or by plain text, and nothing is gained by asking again.
+	wrong, away := transport.PinOf(other.Certificate()), "127.0.0.1:1"
+	for text, j := range map[string]transport.Join{
+		"another cluster":    {Addresses: []string{address, follower}, Authority: &wrong, Token: "right"},
 		"does not speak TLS": {Addresses: []string{plain}, Authority: &pin, Token: "right"},
+		"wrong token":        {Addresses: []string{plain, away, address}, Authority: &pin, Token: "wrong"},
 	} {
-		ctx, cancel := context.WithCancel(t.Context())
-		_, err := newCredentials(t).Enroll(ctx, j, "", slog.New(slog.NewTextHandler(writer(cancel), nil))) // until it has said why
-		cancel()
-		if err == nil || !strings.Contains(err.Error(), address) {
-			t.Errorf("Enroll() = %v, want %q", err, address)
+		_, err := newCredentials(t).Enroll(t.Context(), j, "", log)
+		if _, refused := errors.AsType[*api.Problem](err); !refused || !strings.Contains(err.Error(), text) {
+			t.Errorf("Enroll() = %v, want the refusal %q", err, text)
+		}
+	}
+	// One address was given to a server of another cluster, and the leader is not up yet: it is asked again.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	j := transport.Join{Addresses: []string{plain, away}, Authority: &pin, Token: "right"}
+	_, err = newCredentials(t).Enroll(ctx, j, "", slog.New(slog.NewTextHandler(writer(cancel), nil))) // until it has said why
+	if _, refused := errors.AsType[*api.Problem](err); err == nil || refused {
+		t.Errorf("Enroll() = %v, want the error of the leader that is away", err)
+	}
+	// One that does not know the token yet does not keep a machine from the others.
+	late := serve(t, a, encrypted, &testLeader{authority: a, token: "none yet"})
+	j = transport.Join{Addresses: []string{late, address}, Authority: &pin, Token: "right"}
+	if _, err := newCredentials(t).Enroll(t.Context(), j, "", log); err != nil {
+		t.Errorf("Enroll() = %v, want the certificate of the leader that knows the token", err)
+	}
+}
+
+// TestNewKey: a machine whose key was revoked joins again once its key is removed.
+func TestNewKey(t *testing.T) {
+	a := newAuthority(t, 1, time.Now())
+	pin, c := transport.PinOf(a.Certificate()), newCredentials(t)
+	j := transport.Join{Addresses: []string{serve(t, a, encrypted, &testLeader{authority: a, token: "right"})}, Authority: &pin, Token: "right"}
+	for range 2 {
+		if _, err := c.Enroll(t.Context(), j, "", slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		before := c.Identity()
+		err := os.Remove(filepath.Join(c.dir, KeyFile))
+		if err == nil {
+			c, err = OpenCredentials(c.dir)
+		}
+		if err == nil {
+			c, err = OpenCredentials(c.dir) // after a join that has failed
+		}
+		if err != nil || c.Enrolled() || c.Identity() == before {
+			t.Fatalf("OpenCredentials() without a key = %v, want a new key and no certificate", err)
 		}
 	}
 }

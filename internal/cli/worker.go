@@ -162,8 +162,7 @@ func addAllowPrivileges(cmd *cobra.Command, allow *bool) {
 // noNewPrivileges reports whether the commands of a server get no new privileges.
 func noNewPrivileges(allowed bool) bool { return !allowed && runtime.GOOS == "linux" }
 
-// joinWorker opens the credentials of a worker, and enrolls it if it is given a join string of another cluster than its own; nil: it has no
-// credentials.
+// joinWorker opens the credentials of a worker, and enrolls it if it is given a join string and is in no cluster; nil: it has no credentials.
 func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *worker.Config) (*access.Credentials, error) {
 	var j transport.Join
 	if f.join != "" {
@@ -186,14 +185,19 @@ func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *wo
 	if err != nil {
 		return nil, err
 	}
-	if j.Authority != nil && !credentials.Of(j) {
+	switch {
+	case j.Authority == nil || credentials.Of(j):
+	case credentials.Enrolled():
+		return nil, usagef(cmd, "--join: the worker in %s belongs to another cluster than the string: give it another --data-dir, or, if the certificate "+
+			"authority of its own cluster has changed meanwhile, remove %s there", cfg.DataDir, access.KeyFile)
+	default:
 		if _, err := credentials.Enroll(ctx, j, "", cfg.Logger); err != nil {
 			return nil, err
 		}
 	}
 	if !credentials.Enrolled() {
-		return nil, fmt.Errorf("%s has a certificate, but no %s: start the worker with --join and a string of 'bridgefour token create --role worker', "+
-			"or remove %s", cfg.DataDir, access.AuthorityFile, access.CertificateFile)
+		return nil, fmt.Errorf("the certificate in %s is of no use, because %s or %s was removed: start the worker with --join and a string of "+
+			"'bridgefour token create --role worker'", cfg.DataDir, access.KeyFile, access.AuthorityFile)
 	}
 	cfg.Identity, cfg.Dial = credentials.Identity(), credentials.Dial
 	return credentials, nil

@@ -37,6 +37,12 @@ func ParsePin(text string) (p Pin, err error) {
 // PinOf returns the pin of an authority.
 func PinOf(authority *x509.Certificate) Pin { return sha256.Sum256(authority.RawSubjectPublicKeyInfo) }
 
+// Why a server cannot be the one that is meant, however often it is asked.
+var (
+	ErrOtherAuthority = errors.New("the certificate is not from this cluster's authority: it belongs to another cluster, or a proxy intercepts the connection")
+	ErrNotTLS         = errors.New("does not speak TLS")
+)
+
 // Verify verifies the certificate that chain begins with. One of the authorities must be in the chain, as servers and clients send it.
 func Verify(chain []*x509.Certificate, authorities []Pin, usage x509.ExtKeyUsage, now time.Time) error {
 	if len(chain) == 0 {
@@ -59,7 +65,7 @@ func Verify(chain []*x509.Certificate, authorities []Pin, usage x509.ExtKeyUsage
 		return fmt.Errorf("the certificate expired at %s, and the clock of this machine says %s", invalid.Cert.NotAfter.UTC().Format(at), now.UTC().Format(at))
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return errors.New("the certificate is not from this cluster's authority: it belongs to another cluster, or a proxy intercepts the connection")
+		return ErrOtherAuthority
 	}
 	return err
 }
@@ -177,8 +183,8 @@ func NewHTTPS(cfg *tls.Config) *http.Transport {
 // handshakeError describes why a TLS handshake with the server at address failed.
 func handshakeError(address string, err error) error {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return fmt.Errorf("the server at %s does not speak TLS: it was started with --insecure, or is no leader of a secured cluster; "+
-			"use http://%[1]s if that is intended", address)
+		return fmt.Errorf("the server at %s %w: it was started with --insecure, or is no leader of a secured cluster; "+
+			"use http://%[1]s if that is intended", address, ErrNotTLS)
 	}
 	return fmt.Errorf("secure connection to %s: %w", address, err)
 }
