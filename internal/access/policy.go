@@ -26,6 +26,8 @@ type Options struct {
 	Insecure bool     // every client is the local principal
 	// Member reports whether the leader with a data directory is a member of the cluster. Nil on workers.
 	Member func(directory string) bool
+	// Lookup finds tokens. Nil on leaders, which have tables of them.
+	Lookup Lookup
 }
 
 // Policy authenticates and authorizes the requests and calls of a server.
@@ -36,6 +38,8 @@ type Policy struct {
 	local    Principal
 	member   func(directory string) bool
 	tables   atomic.Pointer[state.Access] // empty on workers
+	lookup   Lookup                       // nil on leaders
+	found    foundTokens                  // by lookup
 	wrong    *Rates[netip.Prefix]         // tokens, by network
 	sessions sessions
 	browsers browsers
@@ -44,7 +48,7 @@ type Policy struct {
 // NewPolicy returns the policy of a server.
 func NewPolicy(o Options) *Policy {
 	p := &Policy{
-		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member,
+		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member, lookup: o.Lookup,
 		wrong: NewRates[netip.Prefix](wrongRate, wrongBurst),
 	}
 	p.tables.Store(&state.Access{})
@@ -64,7 +68,7 @@ func (p *Policy) Insecure() string {
 }
 
 // principal authenticates a request by its token or, without one, by its connection. It is the only place that decides identity.
-func (p *Policy) principal(peer Peer, authorization string) (Principal, error) {
+func (p *Policy) principal(ctx context.Context, peer Peer, authorization, action string) (Principal, error) {
 	token, given := bearer(authorization)
 	switch {
 	case !p.insecure && !peer.Encrypted && peer.isRemote():
@@ -74,7 +78,7 @@ func (p *Policy) principal(peer Peer, authorization string) (Principal, error) {
 	case p.insecure:
 		return p.local, nil
 	case given:
-		return p.tokenHolder(peer, token)
+		return p.tokenHolder(ctx, peer, token, action)
 	case peer.Certificate != nil:
 		who, err := p.machine(peer)
 		if err == nil && who.Role == RoleLeader {
@@ -142,20 +146,29 @@ func (p *Policy) forwardedBy(leader Principal, authorization string) (Principal,
 }
 
 // tokenHolder returns the principal of a token.
-func (p *Policy) tokenHolder(peer Peer, token string) (Principal, error) {
-	now := time.Now()
-	t, err := findToken(p.tables.Load(), token, now)
-	switch {
-	case err == nil:
-		who := Principal{Name: t.User, Role: t.Role, Permissions: permissionsOf(t.Role), Token: t.ID}
-		if IsMachine(t.Role) {
-			who.Permissions = Enroll // the rest needs a certificate
-		}
-		return who, nil
-	case !p.wrong.Allow(networkOf(peer.Address), now):
-		return Principal{}, api.NewProblem(http.StatusTooManyRequests, "too many wrong tokens from this address: try again in a moment, with another token")
+func (p *Policy) tokenHolder(ctx context.Context, peer Peer, text, action string) (Principal, error) {
+	t, err := p.token(ctx, peer, text, action)
+	if err != nil {
+		return Principal{}, err
 	}
-	return Principal{}, err
+	who := Principal{Name: t.User, Role: t.Role, Permissions: permissionsOf(t.Role), Token: t.ID}
+	if IsMachine(t.Role) {
+		who.Permissions = Enroll // the rest needs a certificate
+	}
+	return who, nil
+}
+
+// token returns the token with this text, if it is valid.
+func (p *Policy) token(ctx context.Context, peer Peer, text, action string) (*state.Token, error) {
+	now := time.Now()
+	if p.lookup != nil {
+		return p.lookUp(ctx, peer, text, action, now)
+	}
+	t, err := FindToken(p.tables.Load(), text, now)
+	if err != nil && !p.wrong.Allow(networkOf(peer.Address), now) {
+		return nil, errWrongTokens()
+	}
+	return t, err
 }
 
 // Accept returns the request with the principal in its context, or a problem if it is refused: then the principal, as far as it is known, has
@@ -255,7 +268,7 @@ func callError(err error) error {
 
 // admit returns ctx with the principal of a request, or also a problem if the principal may not use the route.
 func (p *Policy) admit(ctx context.Context, peer Peer, route, authorization, action string) (context.Context, error) {
-	who, err := p.principal(peer, authorization)
+	who, err := p.principal(ctx, peer, authorization, action)
 	who.Address, who.Action = peer.Address, action
 	if err == nil || Rules[route] == Anyone {
 		err = authorize(who, route)

@@ -170,7 +170,7 @@ func TestForwarded(t *testing.T) {
 		"a local user":            {Peer{Local: true}, "Forwarded read eve", RoleAdmin},
 		"a stranger":              {Peer{Address: remote, Encrypted: true}, "Forwarded admin ada", ""},
 	} {
-		who, err := p.principal(c.peer, c.authorization)
+		who, err := p.principal(t.Context(), c.peer, c.authorization, "")
 		if who.Role != c.want || (err != nil) != (c.want == "") || err != nil && !api.IsStatus(err, http.StatusUnauthorized) {
 			t.Errorf("%s: principal = %+v, %v, want the role %q", name, who, err, c.want)
 		}

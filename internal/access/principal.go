@@ -33,8 +33,9 @@ const (
 	Work                             // be a worker
 	Replicate                        // be a leader
 	Enroll                           // get a certificate
+	Invite                           // name its leaders to a worker
 
-	all = Read | Submit | Operate | Manage | Work | Replicate | Enroll
+	all = Read | Submit | Operate | Manage | Work | Replicate | Enroll | Invite
 )
 
 // Owns reports whether p may see all of a user's jobs, and change them.

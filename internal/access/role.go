@@ -31,11 +31,11 @@ func permissionsOf(role string) Permission {
 	case RoleOperator:
 		return Read | Submit | Operate
 	case RoleAdmin:
-		return Read | Submit | Operate | Manage
+		return Read | Submit | Operate | Manage | Invite
 	case RoleWorker:
 		return Work | Enroll
 	case RoleLeader:
-		return Replicate | Enroll
+		return Replicate | Enroll | Invite
 	}
 	return 0
 }

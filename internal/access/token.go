@@ -38,12 +38,21 @@ func bearer(header string) (token string, ok bool) {
 // wayIn is what a user without access does.
 const wayIn = "an admin makes one with 'bridgefour token create --role submit --user NAME', and 'bridgefour login STRING' stores it"
 
-// findToken returns the token with this text. Its errors do not tell whether the id exists.
-func findToken(tables *state.Access, text string, now time.Time) (*state.Token, error) {
-	id, secret, _ := strings.Cut(text, tokenSplit)
+// splitToken returns the parts of a token.
+func splitToken(text string) (id, secret string, err error) {
+	id, secret, _ = strings.Cut(text, tokenSplit)
 	if len(text) != tokenLen || len(id) != tokenIDLen {
-		return nil, api.NewProblem(http.StatusUnauthorized, "the token is not complete: it has %d characters, and a whole one has %d; copy the whole string",
+		err = api.NewProblem(http.StatusUnauthorized, "the token is not complete: it has %d characters, and a whole one has %d; copy the whole string",
 			len(text), tokenLen)
+	}
+	return id, secret, err
+}
+
+// FindToken returns the token with this text. Its errors do not tell whether the id exists.
+func FindToken(tables *state.Access, text string, now time.Time) (*state.Token, error) {
+	id, secret, err := splitToken(text)
+	if err != nil {
+		return nil, err
 	}
 	hash := sha256.Sum256([]byte(secret))
 	t := tables.Token(id)
@@ -52,6 +61,10 @@ func findToken(tables *state.Access, text string, now time.Time) (*state.Token, 
 			"the token is not valid: it was revoked, is of another cluster, or was changed when it was copied; %s", wayIn)
 	}
 	return t, checkExpiry(t, now)
+}
+
+func errWrongTokens() error {
+	return api.NewProblem(http.StatusTooManyRequests, "too many wrong tokens from this address: try again in a moment, with another token")
 }
 
 // checkExpiry returns a problem if the token has expired by the clock of this leader, which may be wrong.

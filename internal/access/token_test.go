@@ -84,8 +84,8 @@ func TestToken(t *testing.T) {
 			t.Errorf("%s: %v shows a secret", name, err)
 		}
 	}
-	_, wrongSecret := findToken(p.tables.Load(), token.ID+otherText[10:], time.Now())
-	_, unknown := findToken(p.tables.Load(), foreign, time.Now())
+	_, wrongSecret := FindToken(p.tables.Load(), token.ID+otherText[10:], time.Now())
+	_, unknown := FindToken(p.tables.Load(), foreign, time.Now())
 	if wrongSecret.Error() != unknown.Error() {
 		t.Errorf("a wrong secret gives %q, and an unknown id %q: that tells which ids exist", wrongSecret, unknown)
 	}

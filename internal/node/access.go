@@ -5,10 +5,14 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // Access returns the access tables as this node knows them. A follower that is cut off from the leader may not know the latest changes.
@@ -125,4 +129,19 @@ func (n *Node) changeAccess(ctx context.Context, add func(e *state.Entry, key st
 	key := newID()
 	_, err := n.execute(ctx, key, func(e *state.Entry) { add(e, key) })
 	return err
+}
+
+// FindToken tells a worker who has sent it a request.
+func (n *Node) FindToken(ctx context.Context, req *wire.TokenRequest) (*wire.TokenHolder, error) {
+	if !n.awaitLeading(ctx, workerElectionWait) {
+		return nil, status.Error(codes.Unavailable, n.notLeader().Error())
+	}
+	t, err := access.FindToken(n.Access(), req.GetToken(), time.Now())
+	if err != nil {
+		who := access.From(ctx) // the worker, for which the client's address and action are reported
+		who.Address, who.Action = wire.FailureMessage(req.GetAddress()), wire.FailureMessage(req.GetAction())
+		n.Refused(access.WithPrincipal(ctx, who), err)
+		return nil, status.Error(codes.Unauthenticated, err.Error())
+	}
+	return &wire.TokenHolder{Id: t.ID, Role: t.Role, User: t.User}, nil
 }

@@ -2883,6 +2883,127 @@ func (x *ShadowRequest) GetClusterId() string {
 	return ""
 }
 
+type TokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // of the client, for the audit record of one that is refused
+	Action        string                 `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`   // method and path
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRequest) Reset() {
+	*x = TokenRequest{}
+	mi := &file_wire_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRequest) ProtoMessage() {}
+
+func (x *TokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
+func (*TokenRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *TokenRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *TokenRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *TokenRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+// TokenHolder is what a token says of its holder.
+type TokenHolder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // of the token
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	User          string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenHolder) Reset() {
+	*x = TokenHolder{}
+	mi := &file_wire_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenHolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenHolder) ProtoMessage() {}
+
+func (x *TokenHolder) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenHolder.ProtoReflect.Descriptor instead.
+func (*TokenHolder) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *TokenHolder) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TokenHolder) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *TokenHolder) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
 // ShadowState is the leader's volatile state. Lists of one group are columns of equal length.
 type ShadowState struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -2906,7 +3027,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3039,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3052,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -3269,7 +3390,15 @@ const file_wire_proto_rawDesc = "" +
 	"\rShadowRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId\"\xb8\x03\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\"V\n" +
+	"\fTokenRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\"E\n" +
+	"\vTokenHolder\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"\xb8\x03\n" +
 	"\vShadowState\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1b\n" +
@@ -3308,12 +3437,13 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\x06COMMIT\x10\x01\x12\x12\n" +
 	"\x0eCOMMIT_PARTIAL\x10\x02\x12\t\n" +
-	"\x05ABORT\x10\x032\xbf\x02\n" +
+	"\x05ABORT\x10\x032\x8f\x03\n" +
 	"\x06Leader\x12K\n" +
 	"\aSession\x12\x1e.bridgefour.wire.v1.FromWorker\x1a\x1c.bridgefour.wire.v1.ToWorker(\x010\x01\x12L\n" +
 	"\aSendLog\x12\x1e.bridgefour.wire.v1.LogRecords\x1a\x1f.bridgefour.wire.v1.SendLogDone(\x01\x12J\n" +
 	"\x05Parts\x12 .bridgefour.wire.v1.PartsRequest\x1a\x1d.bridgefour.wire.v1.PartsPage0\x01\x12N\n" +
-	"\x06Shadow\x12!.bridgefour.wire.v1.ShadowRequest\x1a\x1f.bridgefour.wire.v1.ShadowState0\x01B0Z.github.com/bridgefour/bridgefour/internal/wireb\x06proto3"
+	"\x06Shadow\x12!.bridgefour.wire.v1.ShadowRequest\x1a\x1f.bridgefour.wire.v1.ShadowState0\x01\x12N\n" +
+	"\tFindToken\x12 .bridgefour.wire.v1.TokenRequest\x1a\x1f.bridgefour.wire.v1.TokenHolderB0Z.github.com/bridgefour/bridgefour/internal/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -3328,7 +3458,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_wire_proto_goTypes = []any{
 	(FailureKind)(0),      // 0: bridgefour.wire.v1.FailureKind
 	(StageRole)(0),        // 1: bridgefour.wire.v1.StageRole
@@ -3365,10 +3495,12 @@ var file_wire_proto_goTypes = []any{
 	(*PartsPage)(nil),     // 32: bridgefour.wire.v1.PartsPage
 	(*Drain)(nil),         // 33: bridgefour.wire.v1.Drain
 	(*ShadowRequest)(nil), // 34: bridgefour.wire.v1.ShadowRequest
-	(*ShadowState)(nil),   // 35: bridgefour.wire.v1.ShadowState
-	nil,                   // 36: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                   // 37: bridgefour.wire.v1.Job.SettingsEntry
-	nil,                   // 38: bridgefour.wire.v1.Job.EnvEntry
+	(*TokenRequest)(nil),  // 35: bridgefour.wire.v1.TokenRequest
+	(*TokenHolder)(nil),   // 36: bridgefour.wire.v1.TokenHolder
+	(*ShadowState)(nil),   // 37: bridgefour.wire.v1.ShadowState
+	nil,                   // 38: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                   // 39: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                   // 40: bridgefour.wire.v1.Job.EnvEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	5,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
@@ -3381,7 +3513,7 @@ var file_wire_proto_depIdxs = []int32{
 	6,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
 	7,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
 	8,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	36, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	38, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	9,  // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
 	13, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
 	15, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
@@ -3392,9 +3524,9 @@ var file_wire_proto_depIdxs = []int32{
 	19, // 18: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
 	24, // 19: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
 	22, // 20: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	37, // 21: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	39, // 21: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
 	21, // 22: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	38, // 23: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	40, // 23: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
 	20, // 24: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
 	1,  // 25: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
 	23, // 26: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
@@ -3406,12 +3538,14 @@ var file_wire_proto_depIdxs = []int32{
 	28, // 32: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
 	31, // 33: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
 	34, // 34: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	4,  // 35: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	30, // 36: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	32, // 37: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	35, // 38: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	35, // [35:39] is the sub-list for method output_type
-	31, // [31:35] is the sub-list for method input_type
+	35, // 35: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
+	4,  // 36: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	30, // 37: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	32, // 38: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	37, // 39: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	36, // 40: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	36, // [36:41] is the sub-list for method output_type
+	31, // [31:36] is the sub-list for method input_type
 	31, // [31:31] is the sub-list for extension type_name
 	31, // [31:31] is the sub-list for extension extendee
 	0,  // [0:31] is the sub-list for field type_name
@@ -3450,7 +3584,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

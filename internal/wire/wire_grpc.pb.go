@@ -24,10 +24,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Leader_Session_FullMethodName = "/bridgefour.wire.v1.Leader/Session"
-	Leader_SendLog_FullMethodName = "/bridgefour.wire.v1.Leader/SendLog"
-	Leader_Parts_FullMethodName   = "/bridgefour.wire.v1.Leader/Parts"
-	Leader_Shadow_FullMethodName  = "/bridgefour.wire.v1.Leader/Shadow"
+	Leader_Session_FullMethodName   = "/bridgefour.wire.v1.Leader/Session"
+	Leader_SendLog_FullMethodName   = "/bridgefour.wire.v1.Leader/SendLog"
+	Leader_Parts_FullMethodName     = "/bridgefour.wire.v1.Leader/Parts"
+	Leader_Shadow_FullMethodName    = "/bridgefour.wire.v1.Leader/Shadow"
+	Leader_FindToken_FullMethodName = "/bridgefour.wire.v1.Leader/FindToken"
 )
 
 // LeaderClient is the client API for Leader service.
@@ -46,6 +47,8 @@ type LeaderClient interface {
 	// Shadow sends the leader's volatile state to another leader of the cluster, for the reads that it serves: at once, and then at
 	// an interval. It ends with UNAVAILABLE when this node no longer leads.
 	Shadow(ctx context.Context, in *ShadowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShadowState], error)
+	// FindToken describes the token of a request to a worker. It ends with UNAUTHENTICATED, and why, if the token is not valid.
+	FindToken(ctx context.Context, in *TokenRequest, opts ...grpc.CallOption) (*TokenHolder, error)
 }
 
 type leaderClient struct {
@@ -120,6 +123,16 @@ func (c *leaderClient) Shadow(ctx context.Context, in *ShadowRequest, opts ...gr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Leader_ShadowClient = grpc.ServerStreamingClient[ShadowState]
 
+func (c *leaderClient) FindToken(ctx context.Context, in *TokenRequest, opts ...grpc.CallOption) (*TokenHolder, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TokenHolder)
+	err := c.cc.Invoke(ctx, Leader_FindToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // LeaderServer is the server API for Leader service.
 // All implementations must embed UnimplementedLeaderServer
 // for forward compatibility.
@@ -136,6 +149,8 @@ type LeaderServer interface {
 	// Shadow sends the leader's volatile state to another leader of the cluster, for the reads that it serves: at once, and then at
 	// an interval. It ends with UNAVAILABLE when this node no longer leads.
 	Shadow(*ShadowRequest, grpc.ServerStreamingServer[ShadowState]) error
+	// FindToken describes the token of a request to a worker. It ends with UNAUTHENTICATED, and why, if the token is not valid.
+	FindToken(context.Context, *TokenRequest) (*TokenHolder, error)
 	mustEmbedUnimplementedLeaderServer()
 }
 
@@ -157,6 +172,9 @@ func (UnimplementedLeaderServer) Parts(*PartsRequest, grpc.ServerStreamingServer
 }
 func (UnimplementedLeaderServer) Shadow(*ShadowRequest, grpc.ServerStreamingServer[ShadowState]) error {
 	return status.Error(codes.Unimplemented, "method Shadow not implemented")
+}
+func (UnimplementedLeaderServer) FindToken(context.Context, *TokenRequest) (*TokenHolder, error) {
+	return nil, status.Error(codes.Unimplemented, "method FindToken not implemented")
 }
 func (UnimplementedLeaderServer) mustEmbedUnimplementedLeaderServer() {}
 func (UnimplementedLeaderServer) testEmbeddedByValue()                {}
@@ -215,13 +233,36 @@ func _Leader_Shadow_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Leader_ShadowServer = grpc.ServerStreamingServer[ShadowState]
 
+func _Leader_FindToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LeaderServer).FindToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Leader_FindToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LeaderServer).FindToken(ctx, req.(*TokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Leader_ServiceDesc is the grpc.ServiceDesc for Leader service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var Leader_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "bridgefour.wire.v1.Leader",
 	HandlerType: (*LeaderServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "FindToken",
+			Handler:    _Leader_FindToken_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Session",

@@ -49,6 +49,20 @@ func (l *leaderConn) get(ctx context.Context, failed grpc.ClientConnInterface) (
 	}
 }
 
+// ErrNoLeader means that the worker has no session with a leader.
+var ErrNoLeader = errors.New("the worker has no leader now")
+
+// FindToken asks the leader for the holder of the token of a request.
+func (w *Worker) FindToken(ctx context.Context, req *wire.TokenRequest) (*wire.TokenHolder, error) {
+	w.leader.mu.Lock()
+	conn := w.leader.conn
+	w.leader.mu.Unlock()
+	if conn == nil {
+		return nil, ErrNoLeader
+	}
+	return wire.NewLeaderClient(conn).FindToken(ctx, req)
+}
+
 // wirePart is the output of one done task.
 type wirePart struct {
 	index, lease, size, records, checksum uint64
