@@ -84,6 +84,10 @@ func (a Authority) Cross(next Authority, now time.Time) ([]byte, error) {
 	return a.sign(template, next.key.Public())
 }
 
+// WorkerHost is the host name in the certificate of each worker, for clients that compare one: what a worker says of its own name and addresses
+// could be those of a leader.
+const WorkerHost = "worker.bridgefour"
+
 // Holder is what a certificate says of the holder of its key.
 type Holder struct {
 	Role  string   // RoleWorker or RoleLeader
@@ -96,9 +100,9 @@ func (a Authority) Issue(h Holder, key crypto.PublicKey, now time.Time, life tim
 	template := certificate(now, life)
 	template.Subject = pkix.Name{Organization: []string{h.Role}, CommonName: h.Name}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	if h.Role == RoleLeader {
-		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+	if h.Role == RoleWorker {
+		template.DNSNames = []string{WorkerHost}
 	}
 	for _, host := range h.Hosts {
 		if ip, err := netip.ParseAddr(host); err == nil {

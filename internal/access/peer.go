@@ -2,13 +2,11 @@ package access
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net"
 	"os"
 	"strconv"
-	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -25,16 +23,6 @@ type Peer struct {
 	Certificate *x509.Certificate // whose key the other end has; nil: none was presented
 	Invalid     error             // why Certificate is not accepted; nil: it is
 	Proxy       string            // of a request: the header by which a proxy announces itself; empty: there is none
-}
-
-// PeerOfTLS returns the peer of a TLS connection on top of that of p. Certificates are verified with the authorities.
-func PeerOfTLS(p Peer, c tls.ConnectionState, authorities []transport.Pin) Peer {
-	p.Encrypted = true
-	if len(c.PeerCertificates) > 0 {
-		p.Certificate = c.PeerCertificates[0]
-		p.Invalid = transport.Verify(c.PeerCertificates, authorities, x509.ExtKeyUsageClientAuth, time.Now())
-	}
-	return p
 }
 
 // isRemote reports whether the other end is on another machine.
@@ -73,13 +61,19 @@ type peerKey struct{}
 
 // ConnContext returns a context with the peer of c, as http.Server wants it.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, peerOf(c))
+	if known, ok := c.(Conn); ok {
+		return context.WithValue(ctx, peerKey{}, known) // its peer is asked for by a request: it may not be encrypted yet
+	}
+	return context.WithValue(ctx, peerKey{}, PeerOf(c))
 }
 
 // PeerFrom returns the peer of an HTTP request or a gRPC call; the zero Peer, which is not local, if there is none.
 func PeerFrom(ctx context.Context) Peer {
-	if p, ok := ctx.Value(peerKey{}).(Peer); ok {
+	switch p := ctx.Value(peerKey{}).(type) {
+	case Peer:
 		return p
+	case Conn:
+		return p.Peer()
 	}
 	if call, ok := peer.FromContext(ctx); ok {
 		if info, ok := call.AuthInfo.(callPeer); ok {

@@ -28,7 +28,7 @@ func (a *app) devCommand() *cobra.Command {
 			if err != nil {
 				return usagef(cmd, "--listen: %v", err)
 			}
-			if err := checkOpen(cmd, cfg.listen, cfg.insecure); err != nil {
+			if err := checkOpen(cmd, cfg.listen, cfg.insecure, ""); err != nil {
 				return err
 			}
 			if cfg.logger, err = a.logger(logLevel); err != nil {

@@ -56,13 +56,13 @@ func (a *app) hostPort(hostVar, portVar, hostElse, portElse string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// checkOpen refuses to listen beyond loopback without security.
-func checkOpen(cmd *cobra.Command, listen string, insecure bool) error {
+// checkOpen refuses to listen beyond loopback without security. ways are the ways to have some.
+func checkOpen(cmd *cobra.Command, listen string, insecure bool, ways string) error {
 	if insecure || transport.IsLoopback(listen) {
 		return nil
 	}
-	return usagef(cmd, "--listen %s: other machines could reach this port, and any client that does could run programs as you: listen on 127.0.0.1, "+
-		"or add --insecure (BRIDGEFOUR_INSECURE=1) if only machines that you trust can reach it", listen)
+	return usagef(cmd, "--listen %s: other machines could reach this port, and any client that does could run programs as you: listen on 127.0.0.1, %s"+
+		"or add --insecure (BRIDGEFOUR_INSECURE=1) if only machines that you trust can reach it", listen, ways)
 }
 
 // warnInsecure says at start what --insecure means.

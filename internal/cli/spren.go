@@ -1,25 +1,32 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/keeper"
+	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker"
 )
 
@@ -37,6 +44,7 @@ type listener struct {
 	advertise string // empty: the listen address
 	hosts     []string
 	insecure  bool
+	tls       *access.Encryption // nil: none
 }
 
 // openSpren locks the data directory and opens the listener. The caller must call run.
@@ -52,7 +60,12 @@ func openSpren(ctx context.Context, cfg worker.Config, l listener) (*spren, erro
 			cfg.Address = discover.Reachable(ctx, s.listener.Addr())
 		}
 		cfg.Announce = announcer(&cfg)
-		s.policy = access.NewPolicy(access.Options{Hosts: append(l.hosts, l.listen, cfg.Address), Insecure: l.insecure})
+		s.policy = access.NewPolicy(access.Options{
+			Hosts: append(l.hosts, l.listen, cfg.Address, access.WorkerHost), Insecure: l.insecure, Lookup: s.findToken,
+		})
+		if l.tls != nil {
+			s.listener = l.tls.Listen(s.listener, cfg.Logger)
+		}
 	}
 	w, err := worker.New(cfg)
 	if err != nil {
@@ -63,6 +76,24 @@ func openSpren(ctx context.Context, cfg worker.Config, l listener) (*spren, erro
 	}
 	s.worker = w
 	return s, nil
+}
+
+// findToken implements access.Lookup.
+func (s *spren) findToken(ctx context.Context, token, address, action string) (*state.Token, error) {
+	holder, err := s.worker.FindToken(ctx, &wire.TokenRequest{
+		Token: strings.ToValidUTF8(token, "?"), Address: address, Action: wire.FailureMessage(action),
+	})
+	switch {
+	case err == nil:
+		return &state.Token{ID: holder.GetId(), Role: holder.GetRole(), User: holder.GetUser()}, nil
+	case errors.Is(err, worker.ErrNoLeader):
+		return nil, api.Unavailable("the token cannot be checked: only a leader knows it, and this worker has none: %s", cmp.Or(sprenState{s.worker}.NotReady(), "it was lost"))
+	case status.Code(err) == codes.Unauthenticated:
+		return nil, api.NewProblem(http.StatusUnauthorized, "%s", status.Convert(err).Message())
+	case status.Code(err) == codes.Unimplemented:
+		return nil, api.Unavailable("the token cannot be checked: the leader has an older version, which does not do that for workers: upgrade it")
+	}
+	return nil, api.Unavailable("the token cannot be checked: only a leader knows it, and that of this worker does not answer: %s", status.Convert(err).Message())
 }
 
 // announcer makes a worker known to leaders on the network while it has none.

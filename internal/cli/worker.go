@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -29,6 +30,8 @@ type workerFlags struct {
 	advertise   string
 	hosts       []string
 	insecure    bool
+	certificate string
+	key         string
 	leader      string
 	join        string
 	memory      string
@@ -48,6 +51,9 @@ multicast on its network. Without --join it works for leaders of the same user, 
 
 A cluster whose leaders are on other machines is joined with --join STRING, once: the worker gets a certificate for a key that it makes in its
 data directory, and renews it by itself.
+
+Its HTTP listener, for status and metrics, serves other machines with --listen HOST:PORT: by TLS, with the certificate that it got by --join or that of --tls-cert,
+and clients that have a token, which its leader checks.
 
 --leader is a list, separated by commas, of:
   HOST:PORT   a leader; any one of a cluster is enough
@@ -79,6 +85,8 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 	addNice(cmd, &f.Nice, niceServer)
 	addAllowedHost(cmd, &f.hosts)
 	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "work for leaders of other users and machines without --join, and serve every client that reaches --listen, without encryption: for networks of trusted machines only")
+	fs.StringVar(&f.certificate, "tls-cert", "", "`file` with a certificate of an outside authority, with its chain, for clients of --listen; read again when it changes")
+	fs.StringVar(&f.key, "tls-key", "", "`file` with the key of --tls-cert")
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 	return cmd
@@ -98,13 +106,10 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	cfg := f.Config
-	if err := transport.CheckListen(f.listen); err != nil {
-		return usagef(cmd, "--listen: %v", err)
-	}
-	cfg.Confinement.NoNewPrivileges = noNewPrivileges(f.privileges)
-	if err := checkOpen(cmd, f.listen, f.insecure); err != nil {
+	if err := f.checkListener(cmd); err != nil {
 		return err
 	}
+	cfg.Confinement.NoNewPrivileges = noNewPrivileges(f.privileges)
 	cfg.Version, cfg.Jobs, cfg.Logger = a.versionText(), jobs.All(), logger
 	if cfg.Slots < 0 || cfg.Slots == 0 && a.typed["slots"] {
 		return usagef(cmd, "--slots is %d: want at least 1", cfg.Slots)
@@ -134,8 +139,12 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	if err != nil {
 		return orInterrupted(cmd.Context(), err)
 	}
+	encryption, err := f.encryption(cmd, credentials)
+	if err != nil {
+		return err
+	}
 	warnInsecure(logger, f.listen, f.insecure)
-	s, err := openSpren(cmd.Context(), cfg, listener{listen: f.listen, advertise: f.advertise, hosts: f.hosts, insecure: f.insecure})
+	s, err := openSpren(cmd.Context(), cfg, listener{listen: f.listen, advertise: f.advertise, hosts: f.hosts, insecure: f.insecure, tls: encryption})
 	if err != nil {
 		return explainServe(err, f.listen, cfg.DataDir)
 	}
@@ -201,6 +210,37 @@ func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *wo
 	}
 	cfg.Identity, cfg.Dial = credentials.Identity(), credentials.Dial
 	return credentials, nil
+}
+
+// checkListener checks the flags of the worker's listener.
+func (f *workerFlags) checkListener(cmd *cobra.Command) error {
+	if err := transport.CheckListen(f.listen); err != nil {
+		return usagef(cmd, "--listen: %v", err)
+	}
+	if (f.certificate == "") != (f.key == "") {
+		return usagef(cmd, "--tls-cert and --tls-key belong together")
+	}
+	return nil
+}
+
+// encryption returns that of the worker's listener; nil: it has none, and does not need it.
+func (f *workerFlags) encryption(cmd *cobra.Command, credentials *access.Credentials) (*access.Encryption, error) {
+	var own, outside func() *tls.Certificate
+	pins := func() []transport.Pin { return nil }
+	if f.certificate != "" {
+		var err error
+		if outside, err = transport.CertificateFiles(f.certificate, f.key); err != nil {
+			return nil, err
+		}
+		own = outside
+	}
+	if credentials != nil {
+		own, pins = credentials.Certificate, credentials.Pins
+	}
+	if f.insecure || own == nil {
+		return nil, checkOpen(cmd, f.listen, f.insecure, "join the cluster with --join STRING, name a certificate with --tls-cert, ")
+	}
+	return &access.Encryption{Config: transport.ServerTLS(own, outside), Authorities: pins}, nil
 }
 
 // workersOfMachine bounds the search for a free default directory.

@@ -81,8 +81,8 @@ func (s system) addWorker(r *http.Request, body func(any) error) (any, error) {
 		return nil, err
 	}
 	switch {
-	case in.Schema != "" && in.Schema != "http":
-		return nil, api.Invalid("validation failed").With("body.schema", "expected http", nil)
+	case in.Schema != "" && in.Schema != "http" && in.Schema != "https": // the cluster decides
+		return nil, api.Invalid("validation failed").With("body.schema", "expected http or https", nil)
 	case in.Host == "":
 		return nil, api.Invalid("validation failed").With("body.host", "expected the host that the worker listens on", nil)
 	case in.Port < 1 || in.Port > 65535:

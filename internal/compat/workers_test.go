@@ -26,7 +26,7 @@ func TestAddWorker(t *testing.T) {
 	}
 	for body, want := range map[string]int{
 		``: 400, `{"host":"a"}`: 422, `{"port":1}`: 422, `{"host":"a","port":0}`: 422, `{"host":"a","port":65536}`: 422, `{"host":"a","port":"x"}`: 422,
-		`{"schema":"https","host":"a","port":1}`: 422, `{"host":"10.0.0.8","port":5555}`: 409,
+		`{"schema":"ftp","host":"a","port":1}`: 422, `{"host":"10.0.0.8","port":5555}`: 409,
 	} {
 		w := httpapitest.Ask(t, a, "POST", "/cluster/addWorker", body)
 		if p := httpapitest.ProblemOf(t, w); p.Status != want {

@@ -66,12 +66,34 @@ func TestMachines(t *testing.T) {
 	admin := readFile(t, m.path("l1", "admin.access"))
 
 	m.start(1, "leader", "--listen", subnet+"2:6550", "--data-dir", m.path("l2"), "--spool", m.path("spool"), "--join", m.token(3, admin, "leader"))
-	m.start(2, "worker", "--data-dir", m.path("w1"), "--join", m.token(3, admin, "worker"))
+	m.start(2, "worker", "--data-dir", m.path("w1"), "--listen", subnet+"3:6560", "--join", m.token(3, admin, "worker"))
 	until(t, "there are two leaders and a worker", func() bool {
 		return strings.Contains(m.must(3, admin, "leaders"), "follower") && strings.Contains(m.must(3, admin, "workers"), "alive")
 	})
 	user := m.token(3, admin, "submit")
 	m.must(3, user, "submit", "--range", "1-5", "--wait", "--", "echo", "hello")
+
+	// Prometheus, on a machine of its own, reads the metrics of the worker with a token and the certificate of the cluster's authority.
+	read := m.token(3, admin, "read")
+	bearer := "Authorization: Bearer " + read[strings.LastIndexByte(read, '/')+1:]
+	scrape := func(args ...string) string {
+		_, out := m.on(3, "", exec.CommandContext(t.Context(), "curl", append([]string{"-sS", "--cacert", m.path("w1", "authority.pem"), "--resolve", "worker.bridgefour:6560:" + subnet + "3"}, args...)...))
+		return out
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-H", bearer, "https://worker.bridgefour:6560/metrics"}, "bridgefour_command_cpu_seconds_total"},
+		{[]string{"https://worker.bridgefour:6560/metrics"}, "without a token"},
+		{[]string{"-H", bearer[:len(bearer)-1] + "_", "https://worker.bridgefour:6560/metrics"}, "the token is not valid"},
+		{[]string{"-H", bearer, "http://" + subnet + "3:6560/metrics"}, "only encrypted connections"},
+		{[]string{"-H", bearer, "-d", "{}", "https://worker.bridgefour:6560/worker/invite"}, "needs the role admin"},
+	} {
+		if out := scrape(c.args...); !strings.Contains(out, c.want) {
+			t.Errorf("curl %q of the worker: %s, want %q in it", c.args, out, c.want)
+		}
+	}
 
 	// The user of a leader's machine needs no access there, also if another one leads.
 	m.must(1, "", "submit", "--cluster", "unix:"+m.path("l2", "leader.sock"), "--range", "1-5", "--wait", "--", "echo", "hello")

@@ -82,12 +82,6 @@ func (n *Node) pin() *transport.Pin {
 	return n.cfg.Pin()
 }
 
-// errInvited is the refusal of an invitation, which a machine without certificate cannot accept.
-func errInvited(role string) error {
-	return api.Conflict("the connections of this cluster are encrypted, so it cannot invite a %s: give it, as --join STRING, what 'bridgefour token create "+
-		"--role %[1]s' prints", role)
-}
-
 // PutToken adds a token. Its id must be new. This node, and all others as far as they follow, accept it when PutToken returns.
 func (n *Node) PutToken(ctx context.Context, t *state.Token) error {
 	return n.changeAccess(ctx, func(e *state.Entry, key string) { e.PutToken(key, t) })

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -30,15 +31,24 @@ func (p *Process) inviteWorker(ctx context.Context, address string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, inviteMax)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, transport.URL(address)+"/worker/invite", bytes.NewReader(body))
+	base, t := transport.URL(address), transport.NewHTTP()
+	if s := p.security; s != nil {
+		base = transport.SchemeTLS + "://" + address
+		t = transport.NewHTTPS(transport.ClientTLS(access.RoleWorker, s.credentials.Pins, s.credentials.Certificate))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/worker/invite", bytes.NewReader(body))
 	if err != nil {
 		return api.Invalid("invalid worker address %q: want host:port", address)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	client := &http.Client{Transport: transport.NewHTTP()}
+	client := &http.Client{Transport: t}
 	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
-	if err != nil {
+	switch {
+	case err != nil && p.security != nil:
+		return api.Conflict("no worker of this cluster reached at %s (%v): start one there with --listen %[1]s, and with --join STRING of 'bridgefour token create "+
+			"--role worker', which it needs because the connections of this cluster are encrypted", address, err)
+	case err != nil:
 		return api.Conflict("no worker reached at %s (%v): start one with 'bridgefour worker --leader wait --listen %[1]s'", address, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))

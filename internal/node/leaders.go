@@ -192,7 +192,8 @@ func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, e
 		return before[i], nil
 	}
 	if n.pin() != nil {
-		return api.LeaderNode{}, errInvited(access.RoleLeader)
+		return api.LeaderNode{}, api.Conflict("the connections of this cluster are encrypted, so it cannot invite a leader: give it, as --join STRING, what " +
+			"'bridgefour token create --role leader' prints")
 	}
 	if n.cfg.InviteLeader == nil {
 		return api.LeaderNode{}, api.Conflict("this leader cannot invite leaders")
@@ -251,9 +252,6 @@ func (n *Node) revokeLeader(ctx context.Context, directory string) error {
 func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, error) {
 	if !n.awaitLeading(ctx, electionWait) {
 		return api.Worker{}, n.notLeader()
-	}
-	if n.pin() != nil {
-		return api.Worker{}, errInvited(access.RoleWorker)
 	}
 	if n.cfg.InviteWorker == nil {
 		return api.Worker{}, api.Conflict("this leader cannot invite workers")

@@ -2,9 +2,7 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -39,14 +37,8 @@ type splitter struct {
 	open      portConns
 	refusals  transport.Refusals
 	logger    *slog.Logger
-	tls       *portTLS // nil: no connection is encrypted
-	insecure  bool     // any client may be a worker or a leader
-}
-
-// portTLS is the encryption of a port.
-type portTLS struct {
-	config      *tls.Config
-	authorities func() []transport.Pin // that certify workers and leaders
+	tls       *access.Encryption // nil: no connection is encrypted
+	insecure  bool               // any client may be a worker or a leader
 }
 
 func newSplitter(listeners []net.Listener, limits transport.ConnLimits, logger *slog.Logger) *splitter {
@@ -157,9 +149,6 @@ func (s *splitter) route(ctx context.Context, c net.Conn) {
 	}
 }
 
-// tlsHandshake is the first byte of a TLS connection. No HTTP request begins with it.
-const tlsHandshake = 0x16
-
 // start reads the first bytes of a connection, after the TLS handshake if it begins with one.
 func (s *splitter) start(ctx context.Context, c *startedConn) error {
 	start := make([]byte, len(preface))
@@ -167,19 +156,17 @@ func (s *splitter) start(ctx context.Context, c *startedConn) error {
 		return err
 	}
 	switch {
-	case start[0] != tlsHandshake:
+	case !access.IsTLS(start[0]):
 	case s.tls == nil: // the server's answer tells the client that this is no TLS
 		s.refusals.Add(s.logger, "TLS, which this port does not speak: clients must use http://, and workers and leaders join by an address", 0)
 	default:
-		secure := tls.Server(&startedConn{Conn: c.Conn, start: slices.Clone(start[:4]), end: func() {}}, s.tls.config)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
-				err = fmt.Errorf("%w: the other end does not accept this leader's certificate: its string or access is of another cluster, or its clock is wrong", err)
-			}
-			s.refusals.Add(s.logger, fmt.Sprintf("TLS handshake of %s: %v", c.peer.Address, err), 0)
+		below := &startedConn{Conn: c.Conn, start: slices.Clone(start[:4]), end: func() {}}
+		secure, peer, err := s.tls.Handshake(ctx, below, c.peer)
+		if err != nil {
+			s.refusals.Add(s.logger, err.Error(), 0)
 			return err
 		}
-		c.Conn, c.peer = secure, access.PeerOfTLS(c.peer, secure.ConnectionState(), s.tls.authorities())
+		c.Conn, c.peer = secure, peer
 		if _, err := io.ReadFull(c.Conn, start[:4]); err != nil {
 			return err
 		}

@@ -68,11 +68,11 @@ func (p *Process) openSecurity(key *ClusterKey) error {
 }
 
 // portTLS returns the encryption of the port; nil: there is none.
-func (s *security) portTLS() *portTLS {
+func (s *security) portTLS() *access.Encryption {
 	if s == nil {
 		return nil
 	}
-	return &portTLS{transport.ServerTLS(s.credentials.Certificate, s.outside), s.credentials.Pins}
+	return &access.Encryption{Config: transport.ServerTLS(s.credentials.Certificate, s.outside), Authorities: s.credentials.Pins}
 }
 
 // joinText is what a new leader gives --join, for error messages; empty: the address of a leader.

@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
+	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/internal/worker"
+)
+
+// startWorker starts a worker that listens on all addresses, with credentials or nil, and returns it and the address that is not loopback's.
+func (c secureCluster) startWorker(credentials *access.Credentials, leaders ...string) (s *spren, address string, stop func()) {
+	t := c.t
+	t.Helper()
+	cfg := worker.Config{DataDir: t.TempDir(), Leaders: leaders, Slots: 1, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Identity: credentials.Identity(), Dial: credentials.Dial}
+	encryption := &access.Encryption{Config: transport.ServerTLS(credentials.Certificate, nil), Authorities: credentials.Pins}
+	s, err := openSpren(t.Context(), cfg, listener{listen: "0.0.0.0:0", tls: encryption})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() {
+		if err := s.run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); run.Wait() })
+	t.Cleanup(stop)
+	_, port, err := net.SplitHostPort(s.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, net.JoinHostPort(outsideAddress(t), port), stop
+}
+
+// door is a client of a worker's listener.
+type door struct {
+	t    *testing.T
+	base string
+	tls  *tls.Config // nil: plain
+}
+
+func (d door) ask(route, token string) (code int, body string) {
+	d.t.Helper()
+	method, path, _ := strings.Cut(route, " ")
+	r, err := http.NewRequestWithContext(d.t.Context(), method, d.base+path, strings.NewReader("{}"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	to := transport.NewHTTP()
+	if d.tls != nil {
+		to = transport.NewHTTPS(d.tls)
+	}
+	defer to.CloseIdleConnections()
+	answer, err := (&http.Client{Transport: to}).Do(r)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer answer.Body.Close() //nolint:errcheck // of a test
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return answer.StatusCode, string(text)
+}
+
+// TestWorkerDoor: who may use the routes of a worker, over its listener, with tokens that its leader knows.
+func TestWorkerDoor(t *testing.T) {
+	c := newSecureCluster(t)
+	own := c.enroll(access.RoleWorker, "")
+	s, address, _ := c.startWorker(own, c.first.address())
+	eventually(t, "the worker has joined", func() bool { return s.worker.State().Connected })
+
+	by := func(credentials *access.Credentials) door {
+		return door{t, "https://" + address, transport.ClientTLS(access.RoleWorker, own.Pins, credentials.Certificate)}
+	}
+	stranger, err := access.OpenCredentials(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(address)
+	type client struct {
+		name  string
+		by    door
+		token string
+	}
+	clients := []client{{"none", by(stranger), ""}, {"plain", door{t, "http://" + address, nil}, ""}, {"local", door{t, "http://127.0.0.1:" + port, nil}, ""}}
+	for _, role := range access.Roles {
+		clients = append(clients, client{role, by(stranger), c.token(role).Token})
+	}
+	clients = append(clients, client{"plain admin", door{t, "http://" + address, nil}, clients[len(clients)-3].token},
+		client{"worker's key", by(c.enroll(access.RoleWorker, "")), ""}, client{"leader's key", by(c.enroll(access.RoleLeader, "m")), ""})
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-22s", "")
+	for _, who := range clients {
+		fmt.Fprintf(&b, " %-12s", who.name)
+	}
+	for _, route := range []string{"GET /healthz", "GET /metrics", "GET /nothing", "GET /readyz", "GET /task/status/0", "GET /worker/state", "POST /worker/invite"} {
+		fmt.Fprintf(&b, "\n%-22s", route)
+		for _, who := range clients {
+			verdict := "yes"
+			if code, _ := who.by.ask(route, who.token); code == http.StatusUnauthorized || code == http.StatusForbidden {
+				verdict = fmt.Sprint(code)
+			}
+			fmt.Fprintf(&b, " %-12s", verdict)
+		}
+	}
+	httpapitest.Golden(t, "access_worker.txt", regexp.MustCompile(`(?m) +$`).ReplaceAllString(b.String(), "")+"\n")
+
+	t.Run("names", func(t *testing.T) {
+		roots := x509.NewCertPool()
+		roots.AddCert(own.Authorities()[0])
+		for name, want := range map[string]bool{access.WorkerHost: true, outsideAddress(t): false} {
+			conn, err := transport.DialTLS(t.Context(), address, &tls.Config{MinVersion: tls.VersionTLS13, ServerName: name, RootCAs: roots})
+			if (err == nil) != want {
+				t.Errorf("the certificate as that of %s: %v, want it valid: %v", name, err, want)
+			}
+			if conn != nil {
+				_ = conn.Close()
+			}
+		}
+		if _, err := own.Dial(t.Context(), address); err == nil || !strings.Contains(err.Error(), "not that of a leader") {
+			t.Errorf("a worker as a leader: %v, want a refusal", err)
+		}
+	})
+	t.Run("invitation", func(t *testing.T) {
+		w, err := c.first.InviteWorker(t.Context(), address)
+		if err != nil || w.Identity != own.Identity() {
+			t.Errorf("InviteWorker() of a worker of the cluster = %+v, %v", w, err)
+		}
+		lost := c.enroll(access.RoleWorker, "")
+		_, lostAddress, _ := c.startWorker(lost) // it knows no leader
+		if code, body := (door{t, "https://" + lostAddress, transport.ClientTLS(access.RoleWorker, lost.Pins, nil)}).ask("GET /metrics", c.token(access.RoleRead).Token); code != http.StatusServiceUnavailable ||
+			!strings.Contains(body, "has none") {
+			t.Errorf("a token at a worker without a leader = %d %s, want 503 with the reason", code, body)
+		}
+		if w, err := c.first.InviteWorker(t.Context(), lostAddress); err != nil || w.Identity != lost.Identity() {
+			t.Errorf("InviteWorker() = %+v, %v", w, err)
+		}
+		if _, err := c.first.InviteWorker(t.Context(), startOpen(t)); err == nil || !strings.Contains(err.Error(), "--join STRING") {
+			t.Errorf("InviteWorker() of a server without a certificate = %v, want the way in", err)
+		}
+	})
+	t.Run("revocation", func(t *testing.T) {
+		token := c.token(access.RoleRead).Token
+		if code, body := by(stranger).ask("GET /metrics", token); code != http.StatusOK {
+			t.Fatalf("GET /metrics = %d %s", code, body)
+		}
+		id, _, _ := strings.Cut(token, "_")
+		if err := c.admin.RevokeToken(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the worker refuses a revoked token", func() bool {
+			code, body := by(stranger).ask("GET /metrics", token)
+			return code == http.StatusUnauthorized && strings.Contains(body, "revoked")
+		})
+	})
+	t.Run("no leader", func(t *testing.T) {
+		token := c.token(access.RoleRead).Token
+		c.first.stop()
+		eventually(t, "the worker cannot check a token", func() bool {
+			code, body := by(stranger).ask("GET /metrics", token)
+			return code == http.StatusServiceUnavailable && strings.Contains(body, "only a leader knows it")
+		})
+	})
+}
+
+// TestWorkerEncryption: which certificate a worker shows, and when it needs none.
+func TestWorkerEncryption(t *testing.T) {
+	dir := t.TempDir()
+	outside, err := access.OpenCredentials(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := access.NewAuthority(access.Key{1}, "outside", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := authority.Issue(access.Holder{Role: access.RoleLeader, Hosts: []string{"w1.example.com"}}, outside.Public(), time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := outside.Set(leaf, []*x509.Certificate{authority.Certificate()}, nil); err != nil {
+		t.Fatal(err)
+	}
+	files := workerFlags{listen: "0.0.0.0:0", certificate: filepath.Join(dir, access.CertificateFile), key: filepath.Join(dir, access.KeyFile)}
+	for _, f := range []workerFlags{{listen: "127.0.0.1:0"}, {listen: "0.0.0.0:0", insecure: true}, {listen: "0.0.0.0:0", insecure: true, certificate: files.certificate, key: files.key}} {
+		if e, err := f.encryption(&cobra.Command{}, nil); e != nil || err != nil {
+			t.Errorf("%+v: %v, %v, want no encryption", f, e, err)
+		}
+	}
+	if _, err := (&workerFlags{listen: "0.0.0.0:0"}).encryption(&cobra.Command{}, nil); err == nil || !strings.Contains(err.Error(), "--join STRING") {
+		t.Errorf("a port that is open to others, without a certificate: %v, want the ways to have one", err)
+	}
+	e, err := files.encryption(&cobra.Command{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := transport.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Second, ConnContext: access.ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, access.PeerFrom(r.Context()).Encrypted)
+	})}
+	var serve sync.WaitGroup
+	serve.Go(func() { _ = server.Serve(e.Listen(plain, slog.New(slog.DiscardHandler))) })
+	defer serve.Wait()
+	defer server.Close() //nolint:errcheck // of a test
+	roots := x509.NewCertPool()
+	roots.AddCert(authority.Certificate())
+	for base, want := range map[string]string{"https://": "true", "http://": "false"} {
+		d := door{t, base + plain.Addr().String(), &tls.Config{MinVersion: tls.VersionTLS13, ServerName: "w1.example.com", RootCAs: roots}}
+		if code, body := d.ask("GET /", ""); code != http.StatusOK || body != want {
+			t.Errorf("%s = %d %s, want encrypted: %s", base, code, body, want)
+		}
+	}
+	// What is neither TLS nor HTTP ends, and others are served meanwhile.
+	for _, text := range []string{"\x16\x03\x01\x00", "\x16" + strings.Repeat("x", 100), "\x00"} {
+		c, err := transport.Dial(t.Context(), plain.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Error(err)
+		}
+		if _, err := io.ReadAll(c); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Error(err)
+		}
+		_ = c.Close()
+	}
+}
