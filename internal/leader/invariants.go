@@ -1,11 +1,13 @@
 package leader
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // Check returns an error if an invariant is broken: it compares the leases with the scheduler, the pipeline and the state. It looks at
@@ -50,11 +52,26 @@ func (c *Core) Check() error {
 			return fmt.Errorf("job %d has %d leases; the scheduler counts %d", id, leased[id], got)
 		}
 	}
-	if err := c.checkSlots(); err != nil {
+	if err := cmp.Or(c.checkSlots(), c.checkBounds()); err != nil {
 		return err
 	}
 	if c.pipeline.idle() {
 		return c.checkIdle(ended)
+	}
+	return nil
+}
+
+// checkBounds checks what workers can make large.
+func (c *Core) checkBounds() error {
+	for id, s := range c.registry.sessions {
+		if s.id != id || s.worker != nil && s.worker.session != s {
+			return fmt.Errorf("session %d is open, and of no worker", id)
+		}
+	}
+	for _, w := range c.registry.inOrder {
+		if w.Slots > wire.SlotsMax || w.Memory > memoryMax || len(w.running) > wire.SlotsMax || len(w.leases) > 2*wire.HeldMax(uint32(w.Slots)) { //nolint:gosec // see above
+			return fmt.Errorf("worker %d has %d slots, %d bytes of memory and %d leases, and runs %d", w.ID, w.Slots, w.Memory, len(w.leases), len(w.running))
+		}
 	}
 	return nil
 }

@@ -30,8 +30,8 @@ func (c *Core) handleReport(w *worker, r *wire.Report) {
 	for _, f := range r.GetFailed() {
 		c.handleFailed(w, f)
 	}
-	for _, o := range r.GetLost() {
-		c.handleLost(o)
+	if len(r.GetLost()) > 0 {
+		c.handleLost(w, r.GetLost())
 	}
 	for _, number := range r.GetReturned() {
 		if l, ok := w.leases[state.Lease(number)]; ok && !l.ended {
@@ -44,12 +44,29 @@ func (c *Core) handleReport(w *worker, r *wire.Report) {
 	}
 }
 
-// handleLost opens a task again whose output could not be read, if that output is still the winner.
-func (c *Core) handleLost(o *wire.OutputLost) {
-	key, number := newTaskKey(o.GetJob(), uint64(o.GetStage()), o.GetIndex()), state.Lease(o.GetLease())
-	if c.won(key, number) {
-		c.handleCommand(Command{Add: func(e *state.Entry) { e.OutputLost(key.Job, key.Stage, key.task, number) }})
+// handleLost opens tasks again whose outputs could not be read, if those are still the winners. Only a worker that has a lease of a stage that
+// reads them is believed.
+func (c *Core) handleLost(w *worker, list []*wire.OutputLost) {
+	leased := map[sched.Key]struct{}{}
+	for _, l := range w.leases {
+		leased[l.Key] = struct{}{}
 	}
+	for _, o := range list {
+		key, number := newTaskKey(o.GetJob(), uint64(o.GetStage()), o.GetIndex()), state.Lease(o.GetLease())
+		if c.won(key, number) && reads(leased, c.machine.Job(key.Job), key.Stage) {
+			c.handleCommand(Command{Add: func(e *state.Entry) { e.OutputLost(key.Job, key.Stage, key.task, number) }})
+		}
+	}
+}
+
+// reads reports whether one of the stages that are leased reads a stage of the job.
+func reads(leased map[sched.Key]struct{}, job *state.Job, stage uint32) bool {
+	for i, s := range job.Stages {
+		if _, ok := leased[sched.Key{Job: job.ID, Stage: uint32(i)}]; ok && slices.Contains(s.From, stage) {
+			return true
+		}
+	}
+	return false
 }
 
 // handleFinished adds finished attempts whose leases stand to the log, which decides the winner.

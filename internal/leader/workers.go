@@ -189,11 +189,11 @@ func (c *Core) adopt(w *worker, held []*wire.Held) {
 	c.outbox.committed(w, committed...)
 }
 
-// adoptable reports whether a worker that comes with a lease may go on with it: the task is open, no other worker holds it, and nothing has
-// voided the lease since it was granted.
+// adoptable reports whether a worker that comes with a lease may go on with it: the lease can have been granted, the task is open, no other worker
+// holds it, and nothing has voided the lease since. Whom an earlier leader has granted it is not known.
 func (c *Core) adoptable(key taskKey, number state.Lease) bool {
 	job := c.machine.Job(key.Job)
-	if stageOf(job, key) == nil || !job.Open(int(key.Stage), key.task) {
+	if number == 0 || number > c.leases.last || stageOf(job, key) == nil || !job.Open(int(key.Stage), key.task) {
 		return false
 	}
 	return !c.leases.leased(key) && c.leases.current(number, key.Key) && !job.Fenced(int(key.Stage), key.task, number)
