@@ -558,3 +558,32 @@ func TestLeaderSaysWhereItIs(t *testing.T) {
 		t.Error("it reports so again")
 	}
 }
+
+// A member that was cut off while another one was added and became the leader does not know it. It catches up all the same, also if all that the
+// leader has sent at its election was lost: raft sends a member no entries until that answers a heartbeat.
+func TestMemberCatchesUpFromAnUnknownLeader(t *testing.T) {
+	c := newGroup(t, 1, 2, 3)
+	c.leader()
+	absent := c.rigs[1]
+	c.cut[1] = true
+	fresh := c.join(4)
+	c.until("the new member votes", func() bool {
+		m, _ := fresh.core.members().Get(4)
+		return m.Voter
+	})
+	c.until("the new member leads", func() bool {
+		if leader := c.leader(); leader != fresh {
+			leader.core.node.TransferLeader(4)
+			leader.must(nil)
+			c.settle()
+		}
+		return fresh.core.role.Leader
+	})
+	c.tick(2 * rigElection)
+	c.cut[1] = false
+	fresh.propose("a")
+	c.until("the absent member has the entry", func() bool { return len(absent.data) > 0 })
+	if _, known := absent.core.members().Get(4); !known || !fresh.core.role.Leader {
+		t.Errorf("member 1 knows %v; member 4 leads: %v", absent.core.members(), fresh.core.role.Leader)
+	}
+}

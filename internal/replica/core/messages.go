@@ -15,13 +15,17 @@ var errNoLeader = errors.New("no leader is known")
 // step handles a message of a peer. An error means that it was refused and has changed nothing.
 func (c *consensus) step(m *raftpb.Message) error {
 	err := Acceptable(m, c.id)
-	if err == nil && c.strange(m) {
-		return nil
-	}
+	strange := err == nil && c.strange(m)
 	if err == nil {
 		err = c.acceptable(m)
 	}
-	if err != nil {
+	switch {
+	case strange && err == nil:
+		c.answerStranger(m)
+		return nil
+	case strange:
+		return nil
+	case err != nil:
 		return fmt.Errorf("%v of member %d: %w", m.GetType(), m.GetFrom(), err)
 	}
 	c.heard[m.GetFrom()] = c.ticks
@@ -36,6 +40,16 @@ func (c *consensus) step(m *raftpb.Message) error {
 		c.heardLead = c.ticks
 	}
 	return nil // a response of a member that was removed meanwhile is no error
+}
+
+// answerStranger answers the heartbeat of a leader that this member does not know, and changes nothing: the leader may have been added while this
+// member was cut off. The entries that say so come only after an answer if those sent at the election were lost.
+func (c *consensus) answerStranger(m *raftpb.Message) {
+	if m.GetType() != raftpb.MsgHeartbeat || m.GetTerm() < c.node.BasicStatus().GetTerm() || slices.Contains(c.members().Removed, m.GetFrom()) {
+		return
+	}
+	// Without the context, it confirms no read.
+	c.peers = append(c.peers, &raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), From: new(c.id), To: m.From, Term: m.Term})
 }
 
 // fromLeader reports whether m, which raft has stepped, proves that its sender leads now.
