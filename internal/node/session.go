@@ -49,12 +49,8 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 		return err
 	}
 	hello := first.GetHello()
-	if hello == nil {
-		return status.Error(codes.InvalidArgument, "the first message of a session must be a hello")
-	}
-	if who := access.From(rpc.Context()); who.Role == access.RoleWorker && who.Name != hello.GetIdentity() {
-		return status.Errorf(codes.FailedPrecondition, "the worker calls itself %.100q, and its certificate is for %q: it must use the identity of its key",
-			hello.GetIdentity(), who.Name)
+	if err := CheckHello(access.From(rpc.Context()), hello); err != nil {
+		return err
 	}
 	// Answer at once: the worker leaves a node that seems to be stopped.
 	if err := rpc.Send(&wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}); err != nil {
@@ -74,6 +70,33 @@ func (n *Node) Session(rpc grpc.BidiStreamingServer[wire.FromWorker, wire.ToWork
 		_ = n.deliver(context.WithoutCancel(rpc.Context()), message{in: leader.Closed{Session: id}}) // fails only when the node stops
 	}()
 	return n.sendMessages(rpc, st, received)
+}
+
+// CheckHello returns the status of a session that begins with a message other than a Hello (nil), or with one of another worker than who.
+func CheckHello(who access.Principal, h *wire.Hello) error {
+	if h == nil {
+		return status.Error(codes.InvalidArgument, "the first message of a session must be a hello")
+	}
+	if who.Role == access.RoleWorker && who.Name != h.GetIdentity() {
+		return status.Errorf(codes.FailedPrecondition, "the worker calls itself %.100q, and its certificate is for %q: it must use the identity of its key",
+			h.GetIdentity(), who.Name)
+	}
+	return nil
+}
+
+// SessionInput returns the input of a later message of a session, or the status with which the session ends.
+func SessionInput(id leader.SessionID, m *wire.FromWorker) (leader.Input, error) {
+	switch m := m.GetMessage().(type) {
+	case *wire.FromWorker_Report:
+		if err := m.Report.Check(); err != nil {
+			return nil, status.Errorf(codes.InvalidArgument, "invalid report of the worker: %v", err)
+		}
+		return leader.Report{Session: id, Report: m.Report}, nil
+	case *wire.FromWorker_Goodbye:
+		return leader.Drained{Session: id}, nil
+	default:
+		return nil, status.Error(codes.InvalidArgument, "unknown message: the worker may be newer than this leader")
+	}
 }
 
 // sendMessages sends the messages of a session until one of its sides ends it.
@@ -135,17 +158,9 @@ func (n *Node) receiveReports(rpc grpc.BidiStreamingServer[wire.FromWorker, wire
 		if err != nil {
 			return err
 		}
-		var in leader.Input
-		switch m := m.GetMessage().(type) {
-		case *wire.FromWorker_Report:
-			if err := m.Report.Check(); err != nil {
-				return status.Errorf(codes.InvalidArgument, "invalid report of the worker: %v", err)
-			}
-			in = leader.Report{Session: id, Report: m.Report}
-		case *wire.FromWorker_Goodbye:
-			in = leader.Drained{Session: id}
-		default:
-			return status.Error(codes.InvalidArgument, "unknown message: the worker may be newer than this leader")
+		in, err := SessionInput(id, m)
+		if err != nil {
+			return err
 		}
 		if err := n.deliver(rpc.Context(), message{in: in}); err != nil {
 			return status.Error(codes.Unavailable, err.Error())

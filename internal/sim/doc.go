@@ -5,7 +5,8 @@
 // A [World] is described by a [Config], which [Draw] makes of a seed, and by a list of [Fault]s, which is drawn before it starts:
 // processes are killed, stopped, restarted, moved and replaced; messages are late, lost, duplicated and reordered; the network is
 // cut, one way or both, or split; disks are slow, hung or full, and lose all or a part of what was not fsynced; clocks drift and jump;
-// attempts leave processes behind; files change that jobs read; workers report on leases that are not theirs. Clients submit, stop and retry
+// attempts leave processes behind; files change that jobs read; workers report on leases that are not theirs. A malicious program runs with the key
+// of a worker (see hostile). Clients submit, stop and retry
 // jobs, repeat requests that got no answer, and read at every consistency. After the faults have ended, every job must end.
 //
 // An oracle that sees all processes checks the promises: all logs are the same; what was acknowledged is kept; a term has one leader; a
@@ -23,6 +24,6 @@
 //
 // Clocks jump forward only, as after a machine was suspended: programs measure durations with a monotonic clock. A commit attempt
 // publishes the output folder in one step here; concurrent ones are tested in package commit. The transports, the files of the log
-// and the drivers have tests of their own. So has what authenticates nodes, before their messages reach the cores: a simulated node has
-// the identity that it says.
+// and the drivers have tests of their own. So has what authenticates nodes by their certificates: a simulated connection has the identity of its
+// process, and what it sends is checked by the functions that check it in the real program.
 package sim

@@ -44,6 +44,7 @@ const (
 	ChangeInput      // a file that a job reads is another one now; Size chooses the file
 	LargeRequest     // a submit that no log entry can hold, sent to a leader
 	ForgeReports     // a worker reports on leases that it does not hold; Size chooses how they ended
+	TurnHostile      // a worker's process is replaced by a malicious one; Size is its seed
 	faultKinds
 )
 
@@ -93,6 +94,7 @@ var faultTable = [faultKinds]faultKind{
 	LeaveProcess:     {name: "leave process", worker: true, lasts: true},
 	ChangeInput:      {name: "change input", worker: true, size: upTo(1 << 16)},
 	LargeRequest:     {name: "large request"},
+	TurnHostile:      {name: "turn hostile", worker: true, lasts: true, size: upTo(1 << 16)},
 	ForgeReports:     {name: "forge reports", worker: true, size: upTo(3)},
 }
 

@@ -78,7 +78,7 @@ func (w *World) inject(f Fault) {
 	case LargeRequest:
 		l.exec(l.largeRequest)
 	case CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, KillWorker, LoseWorker, PauseWorker, BreakSession, CutOffWorker,
-		WorkerDiskFull, WorkerClockWrong, DrainWorker, RemoveWorker, LoseOutput, LeaveProcess, ChangeInput, ForgeReports,
+		WorkerDiskFull, WorkerClockWrong, DrainWorker, RemoveWorker, LoseOutput, LeaveProcess, ChangeInput, ForgeReports, TurnHostile,
 		faultKinds: // see above
 	}
 }
@@ -120,6 +120,8 @@ func (w *World) injectWorker(f Fault, s *simWorker) {
 		w.inputs.change(w, f.Size)
 	case ForgeReports:
 		s.exec(func() { s.forge(f.Size) })
+	case TurnHostile:
+		s.turnHostile(f)
 	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadNetwork, SlowDisk,
 		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, LargeRequest, faultKinds:
 	}

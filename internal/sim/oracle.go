@@ -28,7 +28,8 @@ type oracle struct {
 	keys   map[string]state.JobID // submits that were acknowledged
 	lines  map[stageKey]*line
 	leases map[uint64]*leaseBook // by term
-	calm   bool                  // no attempt may be run again: workers and network have no faults
+	forgeries
+	calm bool // no attempt may be run again: workers and network have no faults
 }
 
 type logged struct{ index, term, sum uint64 }
@@ -57,6 +58,8 @@ type attempt struct {
 	before   state.Lease // the one granted before it for the same task
 	session  *session    // over which it was granted
 	read     int64       // the version of its file; 0: it has none
+	size     uint64      // of its output
+	hostile  bool        // what becomes of it is up to a hostile worker
 }
 
 // isOf reports whether a lease was granted, and to this worker.
@@ -80,7 +83,7 @@ const jobKey = "job/"
 func newOracle(w *World) *oracle {
 	return &oracle{
 		w: w, state: state.New(), owners: map[uint64]addr{}, snaps: map[uint64]uint64{}, keys: map[string]state.JobID{},
-		lines: map[stageKey]*line{}, leases: map[uint64]*leaseBook{},
+		lines: map[stageKey]*line{}, leases: map[uint64]*leaseBook{}, forgeries: newForgeries(),
 		calm: !slices.ContainsFunc(w.cfg.Kinds, func(k FaultKind) bool { return !slices.Contains(OfLeaders(), k) }),
 	}
 }
@@ -179,6 +182,9 @@ func (c *oracle) apply(e core.Entry) {
 
 // taskLost forgets the winner of a task whose output was lost.
 func (c *oracle) taskLost(e *state.Event) {
+	if c.mayLose(e) {
+		c.w.store.lost[e.Lease] = true
+	}
 	if !c.w.store.lost[e.Lease] {
 		c.w.fail("task %d/%d/%d is open again; the file of lease %s is not lost", e.Job, e.Stage, e.Task, leaseName(e.Lease))
 	}
@@ -220,6 +226,9 @@ func (c *oracle) line(key stageKey) *line {
 
 // won checks the winner of a task.
 func (c *oracle) won(v *state.Verdict, term uint64) {
+	if c.wonByClaim(v) {
+		return
+	}
 	a := c.attempt(v.Lease)
 	if a == nil || a.job != v.Job || a.stage != v.Stage {
 		c.w.fail("lease %s has won a task of job %d; no leader granted it", leaseName(v.Lease), v.Job)
@@ -231,6 +240,7 @@ func (c *oracle) won(v *state.Verdict, term uint64) {
 	switch was := l.winner[a.task]; {
 	case was != 0 && !c.w.store.lost[was]:
 		c.w.fail("task %d/%d/%d has the winners %s and %s", a.job, a.stage, a.task, leaseName(was), leaseName(v.Lease))
+	case a.hostile:
 	case a.state != attemptFinished && a.state != attemptLost:
 		c.w.fail("task %d/%d/%d was won by lease %s, which has not finished", a.job, a.stage, a.task, leaseName(v.Lease))
 	case a.stale:
@@ -253,6 +263,8 @@ func (c *oracle) jobEnded(id state.JobID) {
 	if job == nil || job.Status != state.JobDone {
 		return
 	}
+	c.bounded(job)
+	c.honestOutputs(job)
 	c.checkInput(job)
 	if job.Spec.Spool {
 		if name, task, lease, lost := c.w.store.missing(job, len(job.Stages)); lost {
@@ -261,6 +273,10 @@ func (c *oracle) jobEnded(id state.JobID) {
 		return
 	}
 	stage, parts := job.Parts(), c.w.store.parts[id]
+	last := len(job.Stages) - 1
+	if out, _ := job.Stages[last].Output(0); c.forged(leasedTask{stageKey{id, uint32(last)}, 0, out.Winner}) {
+		return // a hostile worker has published them, or has not
+	}
 	for i := range stage.Tasks {
 		if out, done := stage.Output(i); done && out.Size > 0 && parts[i] != out.Winner {
 			c.w.fail("job %d is done; part %d is of lease %s, the winner is %s", id, i, leaseName(parts[i]), leaseName(out.Winner))
@@ -283,7 +299,10 @@ func (c *oracle) granted(term uint64, s *session, g *wire.Leases) {
 			return
 		}
 		*a = attempt{
-			job: state.JobID(g.GetJob()), task: task, stage: g.GetStage(), worker: int32(s.worker.number), session: s,
+			job: state.JobID(g.GetJob()), task: task, stage: g.GetStage(), worker: int32(s.worker.number), session: s, hostile: s.worker.hostile != nil,
+		}
+		if a.hostile {
+			c.stages[stageKey{a.job, a.stage}] = true
 		}
 		if job := c.state.Job(a.job); job != nil && int(a.stage) < len(job.Stages) && task < job.Stages[a.stage].Tasks {
 			l := c.line(stageKey{a.job, a.stage})
@@ -299,26 +318,33 @@ func (c *oracle) welcomed(l *simLeader, messages []leader.Send) {
 	if s == nil {
 		return
 	}
-	void := slices.Clone(messages[0].Message.GetWelcome().GetRevoked())
+	welcome := messages[0].Message.GetWelcome()
+	c.identified(l, s, welcome)
+	void := slices.Clone(welcome.GetRevoked())
 	for i := range messages {
 		if messages[i].Session == s.id {
 			void = append(void, messages[i].Message.GetWork().GetStale()...)
 		}
 	}
 	for _, h := range s.hello.GetHeld() {
-		lease := state.Lease(h.GetLease())
-		job := l.controller.Machine().Job(state.JobID(h.GetJob()))
-		a := c.attempt(lease)
-		if slices.Contains(void, h.GetLease()) || job == nil || a == nil || a.won {
+		lease, key, task := state.Lease(h.GetLease()), stageKey{state.JobID(h.GetJob()), h.GetStage()}, h.GetIndex()
+		job := l.controller.Machine().Job(key.job)
+		if slices.Contains(void, h.GetLease()) {
 			continue
 		}
-		if job.Fenced(int(a.stage), a.task, lease) {
+		if s.worker.hostile != nil && !c.adopted(l, s, state.WorkerID(welcome.GetWorker()), leasedTask{key, task, lease}) {
+			continue
+		}
+		if job == nil || int(key.stage) >= len(job.Stages) || task >= job.Stages[key.stage].Tasks || c.line(key).winner[task] == lease {
+			continue
+		}
+		if job.Fenced(int(key.stage), task, lease) {
 			c.w.fail("leader %d goes on with lease %s of worker %d, which was granted before job %d was last stopped or retried",
 				l.addr, leaseName(lease), s.worker.number, job.ID)
 		}
-		latest := c.line(stageKey{a.job, a.stage}).latest[a.task]
+		latest := c.line(key).latest[task]
 		b := c.attempt(latest)
-		if latest != lease && b.session.leader == l && b.session.open && !b.returned && !b.stale && !b.won {
+		if latest != lease && b != nil && b.session.leader == l && b.session.open && !b.returned && !b.stale && !b.won {
 			c.w.fail("leader %d goes on with lease %s of worker %d, though it has leased that task again as %s", l.addr,
 				leaseName(lease), s.worker.number, leaseName(latest))
 		}
@@ -415,6 +441,9 @@ func (c *oracle) checkInput(job *state.Job) {
 			return
 		}
 		a := c.attempt(out.Winner)
+		if c.forged(leasedTask{stageKey{job.ID, 0}, i, out.Winner}) {
+			continue
+		}
 		if done && a != nil && split.Version.Known() && a.read != split.Version.Modified {
 			c.w.fail("job %d is done; lease %s has read version %d of %s, and the job is of version %d", job.ID, leaseName(out.Winner), a.read,
 				split.Path, split.Version.Modified)

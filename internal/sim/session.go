@@ -3,7 +3,9 @@ package sim
 import (
 	"errors"
 
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
@@ -34,6 +36,12 @@ func (g endOfSession) err(leader string) error {
 // accept accepts a worker's connection.
 func (l *simLeader) accept(e *end, hello *wire.Hello) {
 	from := l.w.workers[int(e.peer().proc.addr-firstWorker)]
+	if err := node.CheckHello(access.Principal{Role: access.RoleWorker, Name: from.identity}, hello); err != nil {
+		e.recv, e.broken = func(any) {}, func() {}
+		e.send(endOfSession{reason: err.Error()})
+		e.close()
+		return
+	}
 	if !l.controller.Leading() {
 		there := &wire.Elsewhere{Leaders: l.memberAddresses()}
 		if l.leaderID != 0 && l.leaderID != uint64(l.addr) {
@@ -52,14 +60,17 @@ func (l *simLeader) accept(e *end, hello *wire.Hello) {
 		if !s.open {
 			return
 		}
-		switch m := m.(*wire.FromWorker).GetMessage().(type) {
-		case *wire.FromWorker_Report:
-			l.w.trace("report", uint64(from.number), uint64(s.id))
-			l.w.oracle.heard(s, m.Report)
-			l.handle(leader.Report{Session: s.id, Report: m.Report})
-		case *wire.FromWorker_Goodbye:
-			l.handle(leader.Drained{Session: s.id})
+		in, err := node.SessionInput(s.id, m.(*wire.FromWorker))
+		if err != nil {
+			l.closeSession(s, endOfSession{reason: err.Error()})
+			l.handle(leader.Closed{Session: s.id})
+			return
 		}
+		if r, ok := in.(leader.Report); ok {
+			l.w.trace("report", uint64(from.number), uint64(s.id))
+			l.w.oracle.heard(s, r.Report)
+		}
+		l.handle(in)
 	}
 	e.broken = func() {
 		if s.open {

@@ -107,10 +107,11 @@ func (s *store) lostInput(id state.JobID, number uint32) state.Lease {
 
 // missing returns the first winner of the job's stages before end whose file is missing; ok is false if there is none.
 func (s *store) missing(job *state.Job, end int) (stage string, task uint64, lease state.Lease, ok bool) {
-	for _, stage := range job.Stages[:end] {
+	for k, stage := range job.Stages[:end] {
 		for i := range stage.Tasks {
 			out, done := stage.Output(i)
-			if done && out.Size > 0 && s.files[job.ID][uint64(out.Winner)] == nil && !s.lost[out.Winner] {
+			forged := s.w.oracle.forged(leasedTask{stageKey{job.ID, uint32(k)}, i, out.Winner})
+			if done && out.Size > 0 && s.files[job.ID][uint64(out.Winner)] == nil && !s.lost[out.Winner] && !forged {
 				return stage.Name, i, out.Winner, true
 			}
 		}

@@ -39,6 +39,8 @@ type simWorker struct {
 	wrongUntil time.Duration // when its clock was last wrong
 	wasRemoved bool          // by a user, at some time
 
+	hostile *hostile // runs instead of the core; nil: none
+
 	leaving int      // number of faults in which its attempts leave processes behind
 	left    []uint64 // by slot: the lease of an attempt of which a process lives after its end; 0: none
 }
@@ -113,6 +115,7 @@ func (s *simWorker) kill(quiet bool) {
 		}
 	}
 	s.link = nil
+	s.hostile.stop(quiet)
 	s.die(quiet)
 	if quiet {
 		s.w.store.forgetUnsynced(s.number)
@@ -121,6 +124,9 @@ func (s *simWorker) kill(quiet bool) {
 
 // step steps the core and carries out the effects. Inputs that these cause are for the next step.
 func (s *simWorker) step(inputs ...worker.Input) {
+	if s.hostile != nil {
+		return
+	}
 	s.inputs = append(s.inputs, inputs...)
 	if s.stepping {
 		return
@@ -367,6 +373,7 @@ func (s *simWorker) ended(slot int, r *run, f fate) {
 		if f.size > 0 {
 			res.File = true
 			s.w.store.add(a, r.chunk.Lease(r.entry), s.number)
+			a.size = f.size
 		}
 		r.chunk.Finish(r.entry, res)
 	}
