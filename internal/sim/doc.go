@@ -6,7 +6,7 @@
 // processes are killed, stopped, restarted, moved and replaced; messages are late, lost, duplicated and reordered; the network is
 // cut, one way or both, or split; disks are slow, hung or full, and lose all or a part of what was not fsynced; clocks drift and jump;
 // attempts leave processes behind; files change that jobs read; workers report on leases that are not theirs. A malicious program runs with the key
-// of a worker (see hostile). Clients submit, stop and retry
+// of a worker (see hostile), and a node that is no member sends messages of raft with the certificate of a leader (see door). Clients submit, stop and retry
 // jobs, repeat requests that got no answer, and read at every consistency. After the faults have ended, every job must end.
 //
 // An oracle that sees all processes checks the promises: all logs are the same; what was acknowledged is kept; a term has one leader; a

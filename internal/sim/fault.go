@@ -45,6 +45,7 @@ const (
 	LargeRequest     // a submit that no log entry can hold, sent to a leader
 	ForgeReports     // a worker reports on leases that it does not hold; Size chooses how they ended
 	TurnHostile      // a worker's process is replaced by a malicious one; Size is its seed
+	StrangerCalls    // a node that is no member sends a leader messages of raft; Size is the seed of them
 	faultKinds
 )
 
@@ -95,6 +96,7 @@ var faultTable = [faultKinds]faultKind{
 	ChangeInput:      {name: "change input", worker: true, size: upTo(1 << 16)},
 	LargeRequest:     {name: "large request"},
 	TurnHostile:      {name: "turn hostile", worker: true, lasts: true, size: upTo(1 << 16)},
+	StrangerCalls:    {name: "stranger calls", size: upTo(1 << 16)},
 	ForgeReports:     {name: "forge reports", worker: true, size: upTo(3)},
 }
 

@@ -24,3 +24,14 @@ func TestHostileWorkers(t *testing.T) {
 		}
 	}
 }
+
+// A node that is no member, whatever it sends, changes no member's term, vote or log, even with a certificate; nor do damaged messages of members.
+func TestStrangers(t *testing.T) {
+	for seed := uint64(1); seed <= uint64(seeds()/4); seed++ {
+		c := faulty(StrangerCalls, StrangerCalls, ReplaceLeader, KillLeader, CutOff)(seed)
+		c.Workers, c.Span = 2, 10*time.Second
+		if r := Run(c, c.Faults(), nil); r.Err != nil {
+			t.Errorf("%v\n%v", &c, r.Err)
+		}
+	}
+}

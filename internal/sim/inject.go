@@ -77,6 +77,8 @@ func (w *World) inject(f Fault) {
 		w.move(l, f.For)
 	case LargeRequest:
 		l.exec(l.largeRequest)
+	case StrangerCalls:
+		l.exec(func() { l.visit(f) })
 	case CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, KillWorker, LoseWorker, PauseWorker, BreakSession, CutOffWorker,
 		WorkerDiskFull, WorkerClockWrong, DrainWorker, RemoveWorker, LoseOutput, LeaveProcess, ChangeInput, ForgeReports, TurnHostile,
 		faultKinds: // see above
@@ -123,7 +125,7 @@ func (w *World) injectWorker(f Fault, s *simWorker) {
 	case TurnHostile:
 		s.turnHostile(f)
 	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadNetwork, SlowDisk,
-		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, LargeRequest, faultKinds:
+		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, LargeRequest, StrangerCalls, faultKinds:
 	}
 }
 
