@@ -8,7 +8,7 @@ fuzz_time=${FUZZ_TIME:-3s}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-go test -count 1 -timeout 5m ./internal/sim -run '^(TestSeeds|TestTenThousandWorkers)$' -sim.seeds 300
+go test -count 1 -timeout 5m ./internal/sim -run '^(TestSeeds|TestHostileWorkers|TestStrangers|TestTenThousandWorkers)$' -sim.seeds 300
 REPLICA_TEST_SEEDS=1-500 go test -count 1 -timeout 5m ./internal/replica/core -run '^TestMembersAgree'
 go test -count 1 -timeout 5m ./internal/sched -run '^TestHour$' -sched.time 1h
 go test -count 1 -timeout 5m ./internal/node -run '^TestInputIsBounded$'
