@@ -335,11 +335,15 @@ func (c *oracle) identified(l *simLeader, s *session, welcome *wire.Welcome) {
 	}
 }
 
-// honestOutputs checks that what the log has of the outputs of a job is what the attempts have made.
+// honestOutputs checks that what the log has of the outputs of a job is what the attempts have made, and of those of hostile workers what one can make.
 func (c *oracle) honestOutputs(job *state.Job) {
 	for i, stage := range job.Stages {
 		for task := range stage.Tasks {
 			out, done := stage.Output(task)
+			const most = 1 << 48
+			if max(out.Size, out.Records) > most {
+				c.w.fail("task %d/%d/%d has an output of %d bytes and %d records", job.ID, i, task, out.Size, out.Records)
+			}
 			t := leasedTask{stageKey{job.ID, uint32(i)}, task, out.Winner}
 			if a := c.attempt(out.Winner); done && a != nil && !c.forged(t) && out.Size != a.size {
 				c.w.fail("task %d/%d/%d: lease %s has made %d bytes; the log has %d", job.ID, i, task, leaseName(out.Winner), a.size, out.Size)

@@ -260,11 +260,14 @@ func (c *oracle) won(v *state.Verdict, term uint64) {
 // jobEnded checks the output of a job.
 func (c *oracle) jobEnded(id state.JobID) {
 	job := c.state.Job(id)
-	if job == nil || job.Status != state.JobDone {
+	if job == nil {
+		return
+	}
+	c.honestOutputs(job)
+	if job.Status != state.JobDone {
 		return
 	}
 	c.bounded(job)
-	c.honestOutputs(job)
 	c.checkInput(job)
 	if job.Spec.Spool {
 		if name, task, lease, lost := c.w.store.missing(job, len(job.Stages)); lost {

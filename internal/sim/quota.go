@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 
@@ -17,6 +18,9 @@ func (w *World) changeQuotas(rng *rand.Rand) {
 		key, remove := fmt.Sprint("quota/", n), oneIn(rng, 5)
 		q := state.Quota{
 			User: []string{"ann", "bob", state.Everyone}[rng.IntN(3)], Slots: []uint32{0, 2, 3, 5, 10}[rng.IntN(5)], Weight: uint32(rng.IntN(4)),
+		}
+		if q.Slots > 0 {
+			w.quota = min(cmp.Or(w.quota, int(q.Slots)), int(q.Slots))
 		}
 		w.at(between(rng, w.cfg.Span/2, w.cfg.Span), func() {
 			for _, l := range w.members() { // those that do not lead drop it

@@ -37,6 +37,7 @@ type World struct {
 	replacing bool       // a leader is being replaced
 	replaced  bool       // one was
 	moved     *simLeader // the one that has moved
+	quota     int        // the smallest one of slots that a user gets; 0: none
 	stats     Stats
 	failure   error
 	sum       uint64 // of the trace
@@ -243,6 +244,9 @@ func (w *World) settle() {
 	slots := 0
 	for _, s := range w.workers {
 		slots += s.slots
+	}
+	if w.quota > 0 {
+		slots = min(slots, w.quota)
 	}
 	var work time.Duration
 	for _, p := range w.plans {
