@@ -26,6 +26,8 @@ type Options struct {
 	Insecure bool     // every client is the local principal
 	// Member reports whether the leader with a data directory is a member of the cluster. Nil on workers.
 	Member func(directory string) bool
+	// Current reports whether the tables had every token when the server started: until then, it refuses none as unknown. Nil: they had.
+	Current func() bool
 	// Lookup finds tokens. Nil on leaders, which have tables of them.
 	Lookup Lookup
 }
@@ -38,6 +40,7 @@ type Policy struct {
 	local    Principal
 	member   func(directory string) bool
 	tables   atomic.Pointer[state.Access] // empty on workers
+	current  func() bool                  // of tables
 	lookup   Lookup                       // nil on leaders
 	found    foundTokens                  // by lookup
 	wrong    *Rates[netip.Prefix]         // tokens, by network
@@ -48,7 +51,7 @@ type Policy struct {
 // NewPolicy returns the policy of a server.
 func NewPolicy(o Options) *Policy {
 	p := &Policy{
-		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member, lookup: o.Lookup,
+		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member, current: o.Current, lookup: o.Lookup,
 		wrong: NewRates[netip.Prefix](wrongRate, wrongBurst),
 	}
 	p.tables.Store(&state.Access{})
@@ -165,6 +168,12 @@ func (p *Policy) token(ctx context.Context, peer Peer, text, action string) (*st
 		return p.lookUp(ctx, peer, text, action, now)
 	}
 	t, err := FindToken(p.tables.Load(), text, now)
+	if t == nil && p.current != nil && !p.current() {
+		if _, _, incomplete := splitToken(text); incomplete == nil {
+			return nil, api.Unavailable("the token cannot be checked yet: this leader has started, and not heard from a majority of the leaders since which tokens " +
+				"there are: try again in a moment, or at another leader; on its machine, its user needs no token")
+		}
+	}
 	if err != nil && !p.wrong.Allow(networkOf(peer.Address), now) {
 		return nil, errWrongTokens()
 	}

@@ -118,6 +118,34 @@ func TestWrongTokens(t *testing.T) {
 	}
 }
 
+// A server whose tables may be old does not refuse a token that is not in them, and counts none as wrong.
+func TestTokenNotKnownYet(t *testing.T) {
+	known, text := NewToken(RoleRead, "ann")
+	_, later := NewToken(RoleRead, "ann")
+	current := false
+	p := NewPolicy(Options{Current: func() bool { return current }})
+	p.SetAccess(tablesOf(t, known))
+	accept := func(token string) error {
+		_, err := p.Accept(with(t, token, remote), "GET /v1/jobs")
+		return err
+	}
+	if err := accept(text); err != nil {
+		t.Errorf("a token that is known: %v", err)
+	}
+	for range 2 * wrongBurst {
+		if err := accept(later); !api.IsStatus(err, http.StatusServiceUnavailable) {
+			t.Fatalf("a token that may be known later: %v, want 503", err)
+		}
+	}
+	if err := accept(later[:20]); !api.IsStatus(err, http.StatusUnauthorized) {
+		t.Errorf("a part of a token: %v, want 401", err)
+	}
+	current = true
+	if err := accept(later); !api.IsStatus(err, http.StatusUnauthorized) {
+		t.Errorf("a wrong token: %v, want 401", err)
+	}
+}
+
 func TestRates(t *testing.T) {
 	rates := NewRates[netip.Prefix](wrongRate, wrongBurst)
 	allow := func(address string, now time.Time) bool { return rates.Allow(networkOf(address), now) }

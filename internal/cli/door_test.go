@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 	"github.com/bridgefour/bridgefour/internal/transport"
@@ -255,4 +257,43 @@ func TestWorkerEncryption(t *testing.T) {
 		}
 		_ = c.Close()
 	}
+}
+
+// TestTokensNotKnownYet: a leader that has started, and is alone, does not refuse a token that it cannot know.
+func TestTokensNotKnownYet(t *testing.T) {
+	c := newSecureCluster(t)
+	others := []*secureLeader{startSecure(t, t.TempDir(), outsideAddress(t)+":0", new(c.token(access.RoleLeader))), startSecure(t, t.TempDir(), outsideAddress(t)+":0", new(c.token(access.RoleLeader)))}
+	eventually(t, "all leaders vote", func() bool {
+		list, err := c.admin.Leaders(t.Context())
+		return err == nil && len(list.Leaders) == 3 && !slices.ContainsFunc(list.Leaders, func(l api.LeaderNode) bool { return !l.Votes })
+	})
+	before := c.token(access.RoleRead)
+	away := others[1]
+	away.stop()
+	after := c.token(access.RoleRead)
+	others[0].stop()
+	c.first.stop()
+
+	away = startSecure(t, away.dir, away.address(), nil)
+	d := door{t, "https://" + away.address(), transport.ClientTLS(access.RoleLeader, func() []transport.Pin { return []transport.Pin{*before.Authority} }, nil)}
+	for what, test := range map[string]struct {
+		token string
+		want  int
+	}{
+		"created while it was away": {after.Token, http.StatusServiceUnavailable}, "created before": {before.Token, http.StatusOK},
+		"incomplete": {after.Token[:20], http.StatusUnauthorized}, "none": {"", http.StatusUnauthorized},
+	} {
+		if code, body := d.ask("GET /v1/jobs", test.token); code != test.want || code == http.StatusServiceUnavailable && !strings.Contains(body, "cannot be checked yet") {
+			t.Errorf("a token that is %s, alone: %d %s, want %d", what, code, body, test.want)
+		}
+	}
+	startSecure(t, c.first.dir, c.first.address(), nil)
+	eventually(t, "the token is known", func() bool {
+		code, _ := d.ask("GET /v1/jobs", after.Token)
+		return code == http.StatusOK
+	})
+	eventually(t, "a wrong token is refused", func() bool {
+		code, _ := d.ask("GET /v1/jobs", after.Token[:len(after.Token)-1]+"_")
+		return code == http.StatusUnauthorized
+	})
 }

@@ -327,6 +327,9 @@ func TestBegunWithoutLeader(t *testing.T) {
 	if c := r.node.Cluster(); !strings.Contains(c.NotReady, "no leader is known") {
 		t.Errorf("Cluster() = %+v, want it to say that no leader is known", c)
 	}
+	if r.node.ready.current.Load() {
+		t.Error("a node that has never heard of a leader counts as current")
+	}
 	if address, self := r.node.LeaderAddress(); address != "" || self {
 		t.Errorf("LeaderAddress() = %q, %v, want none", address, self)
 	}
@@ -339,6 +342,7 @@ func TestBegunWithoutLeader(t *testing.T) {
 	if err := <-waited; err != nil {
 		t.Errorf("WaitLeader() = %v", err)
 	}
+	r.until("current", r.node.ready.current.Load)
 }
 
 func TestResultOnAnotherSpool(t *testing.T) {

@@ -104,7 +104,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 		p.listeners = append(p.listeners, cfg.Memory)
 	}
 	p.policy = access.NewPolicy(access.Options{
-		Hosts: append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised), Insecure: cfg.Insecure, Member: p.isMember,
+		Hosts: append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised), Insecure: cfg.Insecure, Member: p.isMember, Current: p.isCurrent,
 	})
 	key, err := OpenClusterKey(cfg.DataDir)
 	if err != nil {
@@ -144,6 +144,9 @@ func (p *Process) Advertised() string { return p.advertised }
 func (p *Process) isMember(directory string) bool {
 	return slices.ContainsFunc(p.members.Load().List, func(m replica.Member) bool { return m.Directory == directory })
 }
+
+// isCurrent reports whether the access tables are as new as what was committed when the node started.
+func (p *Process) isCurrent() bool { return p.ready.current.Load() }
 
 // Policy returns the access policy of the port.
 func (p *Process) Policy() *access.Policy { return p.policy }

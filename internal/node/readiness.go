@@ -33,6 +33,8 @@ type readiness struct {
 	born  time.Time
 	now   atomic.Pointer[readyState]
 	begun chan struct{}
+	// current: the views have shown what was committed at the start. It is not set if they are served for want of a leader.
+	current atomic.Bool
 	// changed notifies of each change, and of changes of the leader and of the members.
 	changed *view.Broadcast
 }
@@ -87,7 +89,7 @@ func (n *Node) Begun() <-chan struct{} { return n.ready.begun }
 
 // beginIfCaughtUp is called after each publication of the views.
 func (n *Node) beginIfCaughtUp(now time.Time) {
-	if n.ready.hasBegun() {
+	if n.ready.current.Load() {
 		return
 	}
 	status := n.cfg.Log.Status()
@@ -96,7 +98,12 @@ func (n *Node) beginIfCaughtUp(now time.Time) {
 	}
 	follows := n.loop.beginAt != 0 && n.views.Index() >= n.loop.beginAt
 	alone := status.LeaderID == 0 && now.Sub(n.ready.born) > beginAlone && n.views.Index() >= status.Committed
-	if n.ready.leading() || follows || alone {
+	if n.ready.leading() || follows {
+		n.ready.current.Store(true)
+	} else if !alone {
+		return
+	}
+	if !n.ready.hasBegun() {
 		n.ready.begin()
 	}
 }
