@@ -147,7 +147,7 @@ func TestPinnedCluster(t *testing.T) {
 		token = r.Header.Get("Authorization")
 		sendJSON(w, http.StatusOK, map[string]any{})
 	}))
-	server.Listener = secureListener{server.Listener, transport.ServerTLS(func() *tls.Certificate { return own }, nil)}
+	server.Listener = secureListener{server.Listener, transport.ServerTLS(func() *tls.Certificate { return own }, nil, nil)}
 	server.Start()
 	t.Cleanup(server.Close)
 

@@ -105,7 +105,7 @@ func chain(r *http.Request) []*x509.Certificate {
 func plainText(*tls.Certificate) *tls.Config { return nil }
 
 func encrypted(own *tls.Certificate) *tls.Config {
-	return transport.ServerTLS(func() *tls.Certificate { return own }, nil)
+	return transport.ServerTLS(func() *tls.Certificate { return own }, nil, nil)
 }
 
 // writer is called at each write.
@@ -220,7 +220,7 @@ func TestDial(t *testing.T) {
 
 	// A worker is no leader, whatever its certificate.
 	workerServes := serve(t, a, func(*tls.Certificate) *tls.Config {
-		return transport.ServerTLS(c.Certificate, nil)
+		return transport.ServerTLS(c.Certificate, nil, nil)
 	}, echo)
 	if _, err := c.Dial(t.Context(), workerServes); err == nil {
 		t.Error("Dial() of a worker = nil, want an error")
@@ -232,7 +232,7 @@ func TestDial(t *testing.T) {
 	both := serve(t, a, func(own *tls.Certificate) *tls.Config {
 		return transport.ServerTLS(func() *tls.Certificate { return own }, func() *tls.Certificate {
 			return &tls.Certificate{Certificate: [][]byte{raw.Raw}, PrivateKey: outside.key}
-		})
+		}, nil)
 	}, echo)
 	var d tls.Dialer
 	d.Config = &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(s tls.ConnectionState) error { //nolint:gosec // compared below

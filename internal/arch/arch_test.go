@@ -65,8 +65,9 @@ var allowed = map[string][]string{
 	"bench/wordcount":         {},
 	"scripts/gotest":          {},
 
-	"internal/httpapi/httpapitest": {"api"},
-	"internal/httpapi/leadertest":  {"api", "internal/access", "internal/httpapi"},
+	"internal/httpapi/httpapitest":   {"api"},
+	"internal/httpapi/leadertest":    {"api", "internal/access", "internal/httpapi"},
+	"internal/transport/outsidetest": {},
 }
 
 // wiring may import anything.

@@ -33,7 +33,7 @@ func (c secureCluster) startWorker(credentials *access.Credentials, leaders ...s
 	t := c.t
 	t.Helper()
 	cfg := worker.Config{DataDir: t.TempDir(), Leaders: leaders, Slots: 1, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Identity: credentials.Identity(), Dial: credentials.Dial}
-	encryption := &access.Encryption{Config: transport.ServerTLS(credentials.Certificate, nil), Authorities: credentials.Pins}
+	encryption := &access.Encryption{Config: transport.ServerTLS(credentials.Certificate, nil, nil), Authorities: credentials.Pins}
 	s, err := openSpren(t.Context(), cfg, listener{listen: "0.0.0.0:0", tls: encryption})
 	if err != nil {
 		t.Fatal(err)

@@ -518,7 +518,7 @@ func (c secureCluster) proxy() {
 		t.Fatal(err)
 	}
 	intercepting := tls.Certificate{PrivateKey: machine.Certificate().PrivateKey, Certificate: [][]byte{raw, machine.Authorities()[0].Raw}}
-	for name, cfg := range map[string]*tls.Config{"passing": nil, "intercepting": transport.ServerTLS(func() *tls.Certificate { return &intercepting }, nil)} {
+	for name, cfg := range map[string]*tls.Config{"passing": nil, "intercepting": transport.ServerTLS(func() *tls.Certificate { return &intercepting }, nil, nil)} {
 		l, err := transport.Listen(t.Context(), "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

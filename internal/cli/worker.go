@@ -240,7 +240,7 @@ func (f *workerFlags) encryption(cmd *cobra.Command, credentials *access.Credent
 	if f.insecure || own == nil {
 		return nil, checkOpen(cmd, f.listen, f.insecure, "join the cluster with --join STRING, name a certificate with --tls-cert, ")
 	}
-	return &access.Encryption{Config: transport.ServerTLS(own, outside), Authorities: pins}, nil
+	return &access.Encryption{Config: transport.ServerTLS(own, outside, nil), Authorities: pins}, nil
 }
 
 // workersOfMachine bounds the search for a free default directory.

@@ -72,7 +72,7 @@ func (s *security) portTLS() *access.Encryption {
 	if s == nil {
 		return nil
 	}
-	return &access.Encryption{Config: transport.ServerTLS(s.credentials.Certificate, s.outside), Authorities: s.credentials.Pins}
+	return &access.Encryption{Config: transport.ServerTLS(s.credentials.Certificate, s.outside, nil), Authorities: s.credentials.Pins}
 }
 
 // joinText is what a new leader gives --join, for error messages; empty: the address of a leader.

@@ -10,9 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -57,15 +55,24 @@ func Verify(chain []*x509.Certificate, authorities []Pin, usage x509.ExtKeyUsage
 		}
 	}
 	_, err := chain[0].Verify(o)
-	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+	return explain(err, now, ErrOtherAuthority)
+}
+
+// explain describes why a certificate cannot be verified. unknown is the error for one of an unknown authority.
+func explain(err error, now time.Time, unknown error) error {
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		const at = "2006-01-02 15:04:05 MST"
-		if from := invalid.Cert.NotBefore; now.Before(from) {
+		switch from := invalid.Cert.NotBefore; {
+		case invalid.Reason == x509.IncompatibleUsage:
+			return errors.New("the certificate is not for this use: its extended key usage is that of a server or of something else")
+		case invalid.Reason == x509.Expired && now.Before(from):
 			return fmt.Errorf("the certificate is valid from %s on, and the clock of this machine says %s: check the clocks", from.UTC().Format(at), now.UTC().Format(at))
+		case invalid.Reason == x509.Expired:
+			return fmt.Errorf("the certificate expired at %s, and the clock of this machine says %s", invalid.Cert.NotAfter.UTC().Format(at), now.UTC().Format(at))
 		}
-		return fmt.Errorf("the certificate expired at %s, and the clock of this machine says %s", invalid.Cert.NotAfter.UTC().Format(at), now.UTC().Format(at))
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return ErrOtherAuthority
+		return unknown
 	}
 	return err
 }
@@ -96,16 +103,16 @@ func ClientTLS(role string, authorities func() []Pin, own func() *tls.Certificat
 	}
 }
 
-// ServerTLS is the configuration of a server. Programs of Bridge Four see the certificate own, and may present one of theirs, which is not
-// verified here. Other clients, such as browsers, see outside, if it is not nil.
-func ServerTLS(own, outside func() *tls.Certificate) *tls.Config {
+// ServerTLS is the configuration of a server. Programs of Bridge Four see the certificate own, and may present one of theirs. Other clients,
+// such as browsers, see outside, and may present one of the authorities of clients, if these are not nil. What clients present is not verified here.
+func ServerTLS(own, outside func() *tls.Certificate, clients func() *x509.CertPool) *tls.Config {
 	ours := &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{protocol}, ClientAuth: tls.RequestClientCert,
 		SessionTicketsDisabled: true, // each connection proves its key
 		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own(), nil },
 	}
 	others := &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"},
+		MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}, SessionTicketsDisabled: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if outside != nil {
 				return outside(), nil
@@ -119,40 +126,18 @@ func ServerTLS(own, outside func() *tls.Certificate) *tls.Config {
 			if slices.Contains(hello.SupportedProtos, protocol) {
 				return ours, nil
 			}
-			return others, nil
+			if clients == nil {
+				return others, nil
+			}
+			asking := others.Clone()
+			asking.ClientAuth, asking.ClientCAs = tls.RequestClientCert, clients() // a browser offers those of these authorities only
+			return asking, nil
 		},
 	}
 }
 
-// CertificateFiles returns a certificate in files, which are read again when they have changed. While they do not match, the earlier
-// certificate is returned.
-func CertificateFiles(certificate, key string) (func() *tls.Certificate, error) {
-	version := func() (v [2]time.Time) {
-		for i, name := range []string{certificate, key} {
-			if info, err := os.Stat(name); err == nil {
-				v[i] = info.ModTime()
-			}
-		}
-		return v
-	}
-	var mu sync.Mutex
-	read := version()
-	current, err := tls.LoadX509KeyPair(certificate, key)
-	if err != nil {
-		return nil, fmt.Errorf("certificate %s with key %s: %w", certificate, key, err)
-	}
-	return func() *tls.Certificate {
-		mu.Lock()
-		defer mu.Unlock()
-		if now := version(); now != read {
-			if c, err := tls.LoadX509KeyPair(certificate, key); err == nil {
-				current, read = c, now
-			}
-		}
-		c := current
-		return &c
-	}, nil
-}
+// OfProgram reports whether the other end of a connection is a program of Bridge Four, and not another client.
+func OfProgram(c tls.ConnectionState) bool { return c.NegotiatedProtocol == protocol }
 
 // handshakeTime bounds a TLS handshake.
 const handshakeTime = 5 * time.Second
@@ -165,6 +150,10 @@ func DialTLS(ctx context.Context, address string, cfg *tls.Config) (net.Conn, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
+	if host, _, err := net.SplitHostPort(address); err == nil && !cfg.InsecureSkipVerify && cfg.ServerName == "" {
+		cfg = cfg.Clone()
+		cfg.ServerName = host
+	}
 	secure := tls.Client(c, cfg)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(handshakeError(address, err), c.Close())
