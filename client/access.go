@@ -25,6 +25,12 @@ type Access struct {
 	Cluster   []string `json:"cluster"`             // URLs or addresses of leaders
 	Authority string   `json:"authority,omitempty"` // hash of the key of the cluster's certificate authority, whose certificates alone are accepted; empty: those of the system
 	Token     string   `json:"token,omitempty"`     // a secret
+
+	// Files of an outside authority, such as a company's, whose certificates the leaders present, for their host names; empty: those of the
+	// system. The certificate of this client, with its key, tells who it is, in place of a token.
+	TLSAuthority   string `json:"tls-ca,omitempty"`
+	TLSCertificate string `json:"tls-cert,omitempty"`
+	TLSKey         string `json:"tls-key,omitempty"`
 }
 
 // AccessFile is the content of an access file: a context for each cluster.
@@ -119,7 +125,7 @@ func ParseAccess(text string) (AccessFile, error) {
 	}
 	var f AccessFile
 	if err := yaml.UnmarshalStrict([]byte(text), &f); err != nil {
-		return AccessFile{}, errors.New("not an access file: want YAML with current and contexts, each with cluster, authority and token, as 'bridgefour login' writes it")
+		return AccessFile{}, errors.New("not an access file: want YAML with current and contexts, each with cluster, and authority and token, or tls-ca, tls-cert and tls-key, as 'bridgefour login' writes it")
 	}
 	if _, ok := f.Contexts[f.Current]; f.Current != "" && !ok {
 		return AccessFile{}, fmt.Errorf("the current context is %q, and there is none of that name: it has %s", f.Current, strings.Join(slices.Sorted(maps.Keys(f.Contexts)), ", "))
@@ -154,6 +160,14 @@ func (a *Access) pin() (*transport.Pin, error) {
 	return &p, err
 }
 
+// outside returns the files of an outside authority; none in a nil access.
+func (a *Access) outside() transport.Files {
+	if a == nil {
+		return transport.Files{}
+	}
+	return transport.Files{Authority: a.TLSAuthority, Certificate: a.TLSCertificate, Key: a.TLSKey}
+}
+
 // check returns an error if a cannot be used.
 func (a *Access) check() error {
 	if len(a.Cluster) == 0 {
@@ -165,7 +179,10 @@ func (a *Access) check() error {
 	if strings.ContainsFunc(a.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return errors.New("the token is damaged")
 	}
-	return nil
+	if a.Authority != "" && a.outside() != (transport.Files{}) {
+		return errors.New("it has an authority, which is the cluster's own, and tls-ca, tls-cert or tls-key, which are for an outside one: remove one of them")
+	}
+	return a.outside().Check()
 }
 
 // authorize adds the token to a request, unless others on the network could read it, or the server is one that another has named, and neither

@@ -43,13 +43,20 @@ func TestParseAccess(t *testing.T) {
 	if got, err := DefaultAccess(); got != nil || err != nil {
 		t.Errorf("DefaultAccess() without a file = %+v, %v, want none", got, err)
 	}
+	outside, err := ParseAccess("current: a\ncontexts: {a: {cluster: [x], tls-ca: ca.pem, tls-cert: c.pem, tls-key: k.pem}}\n")
+	if want := (Access{Cluster: []string{"x"}, TLSAuthority: "ca.pem", TLSCertificate: "c.pem", TLSKey: "k.pem"}); err != nil || !reflect.DeepEqual(outside.Contexts["a"], want) {
+		t.Errorf("an outside authority: %+v, %v, want %+v", outside, err, want)
+	}
 	for text, says := range map[string]string{
 		"id_secret: x\n":                                        "want YAML",
 		"current: prod\ncontexts: {}\n":                         `"prod"`,
 		"contexts: {a: {token: id_secret}}\n":                   "no leader",
 		"contexts: {a: {cluster: [x], authority: y}}\n":         "authority is damaged",
 		"contexts: {a: {cluster: [x], token: \"id secret\"}}\n": "token is damaged",
+		"contexts: {a: {cluster: [x], tls-cert: c.pem}}\n":      "belong together",
 		join[:len(join)-30] + "/x/id_secret":                    "invalid join string",
+
+		"contexts: {a: {cluster: [x], tls-ca: ca.pem, authority: " + hash + "}}\n": "remove one of them",
 	} {
 		if _, err := ParseAccess(text); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "id_secret") {
 			t.Errorf("ParseAccess(%q) = %v, want an error that says %q, and no secret", text, err, says)

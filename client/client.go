@@ -75,8 +75,10 @@ func New(urls []string, o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("access: %w", err)
 	}
+	files := o.Access.outside()
+	outside := files != (transport.Files{})
 	c := &Client{options: o, servers: &servers{}, scheme: transport.Scheme, silenceMax: silenceMax, probeTimeout: probeTimeout}
-	if pin != nil {
+	if pin != nil || outside {
 		c.scheme = "https"
 	}
 	if len(urls) == 0 && o.Access != nil {
@@ -103,7 +105,14 @@ func New(urls []string, o Options) (*Client, error) {
 		c.http = &own
 	} else {
 		t := transport.NewHTTP()
-		if pin != nil {
+		switch {
+		case outside:
+			cfg, err := files.ClientTLS()
+			if err != nil {
+				return nil, fmt.Errorf("access: %w", err)
+			}
+			t = transport.NewHTTPS(cfg)
+		case pin != nil:
 			t = transport.NewHTTPS(transport.ClientTLS("leader", func() []transport.Pin { return []transport.Pin{*pin} }, nil))
 		}
 		t.Proxy = func(r *http.Request) (*url.URL, error) {
@@ -374,7 +383,8 @@ func (c *Client) unreachable(q request, err error) error {
 	}
 	if invalid, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return api.NewProblem(http.StatusUnauthorized, "not authenticated: the certificate of %s is not accepted: %v; a cluster with an authority of its own is reached "+
-			"by the access that 'bridgefour login STRING' stores", strings.Join(c.URLs(), ", "), invalid.Err)
+			"by the access that 'bridgefour login STRING' stores, and one with that of a company by --tls-ca FILE and a name in the certificate, which a leader announces "+
+			"as its --advertise", strings.Join(c.URLs(), ", "), invalid.Err)
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Net == "unix" && errors.Is(err, fs.ErrPermission) {
 		return api.NewProblem(http.StatusForbidden, "not allowed: the socket %v belongs to another user: run the command as that user, or use a token, which that user "+
