@@ -240,9 +240,10 @@ type Invitation struct {
 	ClusterName string   `json:"cluster_name"`
 }
 
-// CertificateRequest is the request of a machine for a certificate of its key, which the certificate of its connection proves.
+// CertificateRequest is the request of a machine for a certificate of its key, which the certificate of its connection proves, or Request.
 type CertificateRequest struct {
-	Name string `json:"name,omitempty" doc:"Name of a leader's data directory" maxLength:"64"`
+	Name    string `json:"name,omitempty" doc:"Name of a leader's data directory" maxLength:"64"`
+	Request []byte `json:"request,omitempty" doc:"PKCS #10, in DER: of a machine whose connection has a certificate of an outside authority, the proof of its own key" maxLength:"4096"`
 }
 
 // Certificate is what a machine needs to be recognized by the others. Certificates are in DER.
@@ -366,11 +367,12 @@ type QuotaList struct {
 
 // Identity is who a request is from, as the leader knows it.
 type Identity struct {
-	User    string     `json:"user"`
-	Role    string     `json:"role"`
-	Token   string     `json:"token,omitempty" doc:"ID of the token; none: the kernel vouches for the user"`
-	Expires *time.Time `json:"expires,omitempty"`
-	Cluster string     `json:"cluster" doc:"Name of the cluster"`
+	User        string     `json:"user"`
+	Role        string     `json:"role"`
+	Token       string     `json:"token,omitempty" doc:"ID of the token; none, and no certificate: the kernel vouches for the user"`
+	Certificate string     `json:"certificate,omitempty" doc:"Fingerprint of the key of the certificate, which an outside authority has issued"`
+	Expires     *time.Time `json:"expires,omitempty"`
+	Cluster     string     `json:"cluster" doc:"Name of the cluster"`
 }
 
 // Types of events.
@@ -405,7 +407,7 @@ type Event struct {
 type Audit struct {
 	User    string `json:"user,omitempty"`
 	Role    string `json:"role,omitempty"`
-	Token   string `json:"token,omitempty" doc:"ID of the token; none: the kernel or a certificate vouches for the user"`
+	Token   string `json:"token,omitempty" doc:"ID of the token, or fingerprint of the key of a certificate of an outside authority; none: the kernel, or a certificate of the cluster, vouches for the user"`
 	Address string `json:"address,omitempty" doc:"Where it came from; none: a unix socket"`
 	Action  string `json:"action" doc:"Method and path"`
 	Verdict string `json:"verdict,omitempty" doc:"Why it was refused; none: it was done"`

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -138,9 +139,17 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // Fingerprint returns the identity of a machine's key.
-func Fingerprint(c *x509.Certificate) string {
-	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+func Fingerprint(c *x509.Certificate) string { return fingerprint(c.RawSubjectPublicKeyInfo) }
+
+func fingerprint(key []byte) string {
+	sum := sha256.Sum256(key)
 	return hex.EncodeToString(sum[:])
+}
+
+// IsFingerprint reports whether text may be a fingerprint.
+func IsFingerprint(text string) bool {
+	raw, err := hex.DecodeString(text)
+	return err == nil && len(raw) == sha256.Size && text == strings.ToLower(text)
 }
 
 // holderOf returns what a certificate says, without verifying it.

@@ -3,6 +3,7 @@ package access
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"net/http"
 	"sync"
 	"time"
@@ -32,8 +33,9 @@ type browsers struct {
 
 // browser has the identity of the client that requested its login.
 type browser struct {
-	local         bool   // as the local principal
-	authorization string // else
+	local         bool                // as the local principal
+	authorization string              // else
+	outside       []*x509.Certificate // without one: the client's certificate
 	// user is of the browser's process, as the kernel knows it; empty: unknown. A cookie is sent to all ports of a host, so other users'
 	// servers may see it.
 	user    string
@@ -69,7 +71,7 @@ func (p *Policy) Login(r *http.Request) (secret string) {
 	p.browsers.mu.Lock()
 	defer p.browsers.mu.Unlock()
 	return add(&p.browsers.logins, browser{
-		local: authorization == "" && peer.Local, authorization: authorization, user: peer.User, expires: now.Add(loginTime),
+		local: authorization == "" && peer.Outside == nil && peer.Local, authorization: authorization, outside: peer.Outside, user: peer.User, expires: now.Add(loginTime),
 	}, now)
 }
 

@@ -5,10 +5,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -63,8 +61,7 @@ func OpenCredentials(dir string) (*Credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(public)
-	c.identity = hex.EncodeToString(sum[:])
+	c.identity = fingerprint(public)
 	certificate, err := c.read(CertificateFile)
 	if err != nil {
 		return nil, err

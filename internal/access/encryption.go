@@ -29,12 +29,17 @@ func (e *Encryption) Handshake(ctx context.Context, c net.Conn, p Peer) (net.Con
 	secure := tls.Server(c, e.Config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
-			err = fmt.Errorf("%w: the other end does not accept this server's certificate: its string or access is of another cluster, or its clock is wrong", err)
+			err = fmt.Errorf("%w: the other end does not accept this server's certificate: its string, access or --tls-ca is of another cluster or authority, or its clock is wrong", err)
 		}
 		return nil, p, fmt.Errorf("TLS handshake of %s: %w", p.Address, err)
 	}
 	p.Encrypted = true
-	if sent := secure.ConnectionState().PeerCertificates; len(sent) > 0 {
+	state := secure.ConnectionState()
+	switch sent := state.PeerCertificates; {
+	case len(sent) == 0:
+	case !transport.OfProgram(state):
+		p.Outside = sent // verified with each request
+	default:
 		p.Certificate = sent[0]
 		p.Invalid = transport.Verify(sent, e.Authorities(), x509.ExtKeyUsageClientAuth, time.Now())
 	}

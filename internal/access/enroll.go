@@ -36,14 +36,9 @@ const (
 // addresses are of servers that are not of the cluster: then it returns an *api.Problem. The cluster key, which only leaders get, is returned.
 // name is that of a leader's data directory.
 func (c *Credentials) Enroll(ctx context.Context, j transport.Join, name string, logger *slog.Logger) (clusterKey []byte, err error) {
-	own, err := c.selfSigned(time.Now())
+	e, err := c.enrolment(j, name)
 	if err != nil {
 		return nil, err
-	}
-	pins := []transport.Pin{*j.Authority}
-	e := enrolment{
-		token: j.Token, name: name,
-		tls: transport.ClientTLS(RoleLeader, func() []transport.Pin { return pins }, func() *tls.Certificate { return own }),
 	}
 	said := ""
 	for wait := enrollBackOffMin; ; wait = min(2*wait, enrollBackOffMax) {
@@ -65,8 +60,26 @@ func (c *Credentials) Enroll(ctx context.Context, j transport.Join, name string,
 	}
 }
 
-// Of reports whether the machine is enrolled in the cluster of a join string.
+// enrolment returns the request of a machine that joins.
+func (c *Credentials) enrolment(j transport.Join, name string) (e enrolment, err error) {
+	if j.Outside != nil {
+		e = enrolment{tls: j.Outside, name: name}
+		e.proof, err = c.proof()
+		return e, err
+	}
+	own, err := c.selfSigned(time.Now())
+	pins := []transport.Pin{*j.Authority}
+	return enrolment{
+		token: j.Token, name: name,
+		tls: transport.ClientTLS(RoleLeader, func() []transport.Pin { return pins }, func() *tls.Certificate { return own }),
+	}, err
+}
+
+// Of reports whether the machine is enrolled in the cluster of a join string; or, without one, in any.
 func (c *Credentials) Of(j transport.Join) bool {
+	if j.Outside != nil {
+		return c.Enrolled()
+	}
 	return slices.ContainsFunc(slices.Concat(c.Authorities(), c.Chain()), func(a *x509.Certificate) bool { return transport.PinOf(a) == *j.Authority })
 }
 
@@ -120,6 +133,7 @@ func (c *Credentials) selfSigned(now time.Time) (*tls.Certificate, error) {
 type enrolment struct {
 	tls         *tls.Config
 	token, name string // empty in a renewal
+	proof       []byte // of the key, if the connection proves something else
 }
 
 // isForeign reports whether a server is not of the cluster.
@@ -166,7 +180,7 @@ func (e enrolment) authorize(r *http.Request) {
 }
 
 func (e enrolment) post(ctx context.Context, client *http.Client, address string) (answer api.Certificate, err error) {
-	body, err := json.Marshal(api.CertificateRequest{Name: e.name})
+	body, err := json.Marshal(api.CertificateRequest{Name: e.name, Request: e.proof})
 	if err != nil {
 		return answer, err
 	}

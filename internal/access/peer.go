@@ -16,13 +16,14 @@ import (
 
 // Peer is the other end of a connection. The server's port establishes it once, when it accepts the connection.
 type Peer struct {
-	Address     string            // host:port; empty: a unix socket
-	User        string            // the number of its user on this machine, as the kernel knows it; empty: unknown
-	Local       bool              // a process of the server's user, or of root, on this machine
-	Encrypted   bool              // the connection is TLS
-	Certificate *x509.Certificate // whose key the other end has; nil: none was presented
-	Invalid     error             // why Certificate is not accepted; nil: it is
-	Proxy       string            // of a request: the header by which a proxy announces itself; empty: there is none
+	Address     string              // host:port; empty: a unix socket
+	User        string              // the number of its user on this machine, as the kernel knows it; empty: unknown
+	Local       bool                // a process of the server's user, or of root, on this machine
+	Encrypted   bool                // the connection is TLS
+	Certificate *x509.Certificate   // whose key the other end has; nil: none was presented
+	Invalid     error               // why Certificate is not accepted; nil: it is
+	Outside     []*x509.Certificate // of a client that is no program of ours: its certificate, of an outside authority, and those between
+	Proxy       string              // of a request: the header by which a proxy announces itself; empty: there is none
 }
 
 // isRemote reports whether the other end is on another machine.

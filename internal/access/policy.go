@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -30,6 +31,8 @@ type Options struct {
 	Current func() bool
 	// Lookup finds tokens. Nil on leaders, which have tables of them.
 	Lookup Lookup
+	// Outside returns the outside authorities of which clients may have certificates. Nil: there is none.
+	Outside func() *x509.CertPool
 }
 
 // Policy authenticates and authorizes the requests and calls of a server.
@@ -39,6 +42,7 @@ type Policy struct {
 	origins  *http.CrossOriginProtection
 	local    Principal
 	member   func(directory string) bool
+	outside  func() *x509.CertPool
 	tables   atomic.Pointer[state.Access] // empty on workers
 	current  func() bool                  // of tables
 	lookup   Lookup                       // nil on leaders
@@ -52,7 +56,7 @@ type Policy struct {
 func NewPolicy(o Options) *Policy {
 	p := &Policy{
 		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member, current: o.Current, lookup: o.Lookup,
-		wrong: NewRates[netip.Prefix](wrongRate, wrongBurst),
+		outside: o.Outside, wrong: NewRates[netip.Prefix](wrongRate, wrongBurst),
 	}
 	p.tables.Store(&state.Access{})
 	return p
@@ -88,6 +92,8 @@ func (p *Policy) principal(ctx context.Context, peer Peer, authorization, action
 			return p.forwardedBy(who, authorization)
 		}
 		return who, err
+	case peer.Outside != nil && p.outside != nil:
+		return p.outsider(peer.Outside, time.Now())
 	case peer.Local && peer.Proxy == "":
 		return p.local, nil
 	case peer.Local:
@@ -155,6 +161,9 @@ func (p *Policy) tokenHolder(ctx context.Context, peer Peer, text, action string
 		return Principal{}, err
 	}
 	who := Principal{Name: t.User, Role: t.Role, Permissions: permissionsOf(t.Role), Token: t.ID}
+	if t.Expires != 0 {
+		who.Expires = time.UnixMilli(t.Expires)
+	}
 	if IsMachine(t.Role) {
 		who.Permissions = Enroll // the rest needs a certificate
 	}
@@ -202,6 +211,7 @@ func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
 	}
 	if cookie {
 		authorization, peer.Local, peer.Certificate = b.authorization, b.local, nil
+		peer.Outside = b.outside
 	} else {
 		peer.Proxy = proxyHeader(r.Header)
 	}
@@ -256,7 +266,9 @@ func (p *Policy) acceptStream(srv any, s grpc.ServerStream, info *grpc.StreamSer
 }
 
 func (p *Policy) acceptCall(ctx context.Context, method string) (context.Context, error) {
-	admitted, err := p.admit(ctx, PeerFrom(ctx), method, "", method)
+	peer := PeerFrom(ctx)
+	peer.Outside = nil // the roles of machines need a certificate of the cluster
+	admitted, err := p.admit(ctx, peer, method, "", method)
 	if err != nil {
 		return ctx, callError(err)
 	}

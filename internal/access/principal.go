@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"time"
 )
 
 // Principal is the authenticated user or machine behind a request. The zero value has no permissions.
@@ -12,10 +13,12 @@ type Principal struct {
 	Name        string // the user of its jobs, by which slots are shared
 	Role        string
 	Permissions Permission
-	Token       string // the id of the token that authenticated it; empty: none did
-	Machine     string // the fingerprint of the key that authenticated it; empty: none did
-	Address     string // of the other end, host:port; empty: a unix socket
-	Action      string // method and path of the request
+	Token       string    // the id of the token that authenticated it; empty: none did
+	Machine     string    // the fingerprint of the machine's key that authenticated it; empty: none did
+	Outside     string    // the fingerprint of the key of the outside certificate that authenticated it; empty: none did
+	Expires     time.Time // when the token or the outside certificate expires; zero: never
+	Address     string    // of the other end, host:port; empty: a unix socket
+	Action      string    // method and path of the request
 }
 
 // Permission is a set of permissions: those of a principal, or those that a route needs.
@@ -55,8 +58,11 @@ func (p Principal) String() string {
 	if p.Name != "" {
 		text = "user " + strconv.Quote(p.Name) + " has the role " + p.Role
 	}
-	if p.Token != "" {
+	switch {
+	case p.Token != "":
 		text += " by token " + p.Token
+	case p.Outside != "":
+		text += " by a certificate"
 	}
 	return text
 }

@@ -96,7 +96,7 @@ func authorize(p Principal, route string) error {
 	case !known:
 		return api.NewProblem(http.StatusForbidden, "%s has no rule, so it is forbidden", route)
 	case need == Enroll && p.Permissions&need == 0:
-		return api.NewProblem(http.StatusForbidden, "not allowed: a worker or leader joins with a token for its role, and %s; an admin makes one with "+
+		return api.NewProblem(http.StatusForbidden, "not allowed: a worker or leader joins with a token or certificate of its role, and %s; an admin makes one with "+
 			"'bridgefour token create --role worker', or leader", p)
 	case p.Permissions&need != need:
 		return api.NewProblem(http.StatusForbidden, "not allowed: %s needs the role %s, and %s; an admin makes a token with 'bridgefour token create --role %[2]s'",

@@ -41,6 +41,10 @@ func (e *revokedError) Unwrap() error { return e.problem }
 
 // revoked returns a problem if a principal has lost its access.
 func (p *Policy) revoked(who Principal) error {
+	if outside := p.tables.Load().Enrolment(who.Outside); outside != nil && outside.Revoked != 0 {
+		return api.NewProblem(http.StatusUnauthorized, "the key of this certificate was revoked at %s: get a certificate for a new key from your authority",
+			time.UnixMilli(outside.Revoked).UTC().Format(time.RFC3339))
+	}
 	if machine := p.tables.Load().Enrolment(who.Machine); machine != nil && machine.Revoked != 0 {
 		remove := "remove " + KeyFile + " from its data directory"
 		if machine.Role == RoleLeader {
@@ -62,7 +66,7 @@ func (p *Policy) revoked(who Principal) error {
 
 // session returns a context that ends with ctx, and when the principal loses its access.
 func (p *Policy) session(ctx context.Context, who Principal) context.Context {
-	if who.Token == "" && who.Machine == "" || p.lookup != nil { // requests to workers are short
+	if who.Token == "" && who.Machine == "" && who.Outside == "" || p.lookup != nil { // requests to workers are short
 		return ctx
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -74,8 +78,10 @@ func (p *Policy) session(ctx context.Context, who Principal) context.Context {
 	p.sessions.open[s] = struct{}{}
 	p.sessions.mu.Unlock()
 	expiry := func() bool { return true }
-	if t := p.tables.Load().Token(who.Token); t != nil && t.Expires != 0 {
-		expiry = time.AfterFunc(time.Until(time.UnixMilli(t.Expires)), func() { cancel(checkExpiry(t, time.Now())) }).Stop
+	if !who.Expires.IsZero() {
+		expiry = time.AfterFunc(time.Until(who.Expires), func() {
+			cancel(api.NewProblem(http.StatusUnauthorized, "the token or certificate of this request expired at %s", who.Expires.UTC().Format(time.RFC3339)))
+		}).Stop
 	}
 	context.AfterFunc(ctx, func() {
 		expiry()

@@ -77,8 +77,8 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.AuditFile, "audit-file", "", "`file` to which a line of JSON is appended for each change and each refused request: who, from where, what, and the verdict")
 	addAllowedHost(cmd, &f.Hosts)
 	addInsecure(cmd, &f.Insecure)
-	fs.StringVar(&f.CertificateFile, "tls-cert", "", "`file` with a certificate of an outside authority, with its chain, for browsers and other clients; read again when it changes")
-	fs.StringVar(&f.KeyFile, "tls-key", "", "`file` with the key of --tls-cert")
+	fs.StringVar(&f.Outside.Certificate, "tls-cert", "", "`file` with a certificate of an outside authority, with its chain, for browsers and other clients; read again when it changes")
+	fs.StringVar(&f.Outside.Key, "tls-key", "", "`file` with the key of --tls-cert")
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 }
@@ -165,7 +165,7 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 			return err
 		}
 	}
-	if (f.CertificateFile == "") != (f.KeyFile == "") {
+	if (f.Outside.Certificate == "") != (f.Outside.Key == "") {
 		return usagef(cmd, "--tls-cert and --tls-key belong together")
 	}
 	if f.DataDir, err = a.serverDir(f.DataDir, leaderDir); err != nil {

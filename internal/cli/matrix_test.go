@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -29,6 +30,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
 	"github.com/bridgefour/bridgefour/internal/peer/peerpb"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/transport/outsidetest"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -48,8 +50,8 @@ type knownConn struct {
 // Peer implements access.Conn.
 func (c knownConn) Peer() access.Peer { return c.peer }
 
-// matrixClients are the clients of each sort, and the tables that know their tokens.
-func matrixClients(t *testing.T) (clients []matrixClient, tables *state.Access) {
+// matrixClients are the clients of each sort, the tables that know their tokens, and the outside authority of their certificates.
+func matrixClients(t *testing.T) (clients []matrixClient, tables *state.Access, outside *x509.CertPool) {
 	t.Helper()
 	const remote = "10.0.0.9:1"
 	m, e := state.New(), state.NewEntry(1, state.FeatureLevel)
@@ -78,19 +80,32 @@ func matrixClients(t *testing.T) (clients []matrixClient, tables *state.Access) 
 		}
 		clients = append(clients, matrixClient{name: role + "'s key", peer: access.Peer{Address: remote, Encrypted: true, Certificate: certificate}})
 	}
+	company, err := outsidetest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside = x509.NewCertPool()
+	outside.AddCert(company.Certificate)
+	for _, role := range access.Roles {
+		c, err := company.Issue(pkix.Name{CommonName: "ann", Organization: []string{"bridgefour:" + role}}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, matrixClient{name: "CA " + role, peer: access.Peer{Address: remote, Encrypted: true, Outside: outsidetest.Chain(c)}})
+	}
 	var out state.Result
 	for i, data := range [][]byte{state.RaiseLevel(1, state.FeatureLevel, "v1").Data(), e.Data()} {
 		if err := m.Apply(uint64(i+1), data, &out); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return clients, m.Access()
+	return clients, m.Access(), outside
 }
 
 // TestAccessMatrix: who may use which route. It asks the servers, not the table of rules. The routes are those of the documents.
 func TestAccessMatrix(t *testing.T) {
-	clients, tables := matrixClients(t)
-	policy := access.NewPolicy(access.Options{Hosts: []string{"example.com"}})
+	clients, tables, outside := matrixClients(t)
+	policy := access.NewPolicy(access.Options{Hosts: []string{"example.com"}, Outside: func() *x509.CertPool { return outside }})
 	policy.SetAccess(tables)
 	fake, log := httpapitest.NewFake(), slog.New(slog.DiscardHandler)
 	leader := httpapi.New(httpapi.Options{Leader: fake, Routes: compat.Routes(fake), Policy: policy, Metrics: http.NotFoundHandler(), Log: log})

@@ -58,7 +58,7 @@ func (a *API) addAccess() {
 		"Get a certificate for the key with which the connection was made, or renew it")
 	certificate.DefaultStatus = http.StatusCreated
 	huma.Register(a.huma, certificate, func(ctx context.Context, in *certify) (*answer[api.Certificate], error) {
-		out, err := a.certifier.Certify(ctx, in.Body.Name)
+		out, err := a.certifier.Certify(ctx, in.Body)
 		if err != nil {
 			return nil, a.asProblem(ctx, err)
 		}
@@ -126,11 +126,9 @@ func (a *API) url(r *http.Request) string {
 }
 
 func (a *API) identity(who access.Principal) api.Identity {
-	i := api.Identity{User: who.Name, Role: who.Role, Token: who.Token, Cluster: a.leader.Cluster().Name}
-	for _, t := range a.leader.Tokens() {
-		if t.ID == who.Token {
-			i.Expires = t.Expires
-		}
+	i := api.Identity{User: who.Name, Role: who.Role, Token: who.Token, Certificate: who.Outside, Cluster: a.leader.Cluster().Name}
+	if !who.Expires.IsZero() {
+		i.Expires = new(who.Expires.UTC())
 	}
 	return i
 }

@@ -11,7 +11,7 @@ import (
 // Certifier issues certificates for workers and leaders.
 type Certifier interface {
 	// Certify enrolls the machine whose key the connection of the request proves, or renews its certificate. It returns once that is committed.
-	Certify(ctx context.Context, name string) (api.Certificate, error)
+	Certify(ctx context.Context, r api.CertificateRequest) (api.Certificate, error)
 	// RotateAuthority returns once the cluster has a new certificate authority.
 	RotateAuthority(ctx context.Context) (api.Authority, error)
 }

@@ -87,8 +87,22 @@ func (n *Node) PutToken(ctx context.Context, t *state.Token) error {
 	return n.changeAccess(ctx, func(e *state.Entry, key string) { e.PutToken(key, t) })
 }
 
-// RevokeToken removes a token.
+// RevokeToken removes a token or, given the fingerprint of its key, revokes an outside certificate.
 func (n *Node) RevokeToken(ctx context.Context, id string) error {
+	if access.IsFingerprint(id) {
+		known := n.Access().Enrolment(id)
+		if known != nil && access.IsMachine(known.Role) {
+			return api.Conflict("this is the key of a %s of the cluster: 'bridgefour %[1]ss remove' revokes it", known.Role)
+		}
+		return n.changeAccess(ctx, func(e *state.Entry, key string) {
+			if by := e.By; known == nil {
+				e.By = nil // one audit record
+				e.Enroll("", &state.Enrolment{Fingerprint: id, Role: access.RoleOutside})
+				e.By = by
+			}
+			e.RevokeMachine(key, id)
+		})
+	}
 	return n.changeAccess(ctx, func(e *state.Entry, key string) { e.RevokeToken(key, id) })
 }
 

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ func auditOf(ctx context.Context) *state.Audit {
 	if who.Action == "" {
 		return nil
 	}
-	return &state.Audit{User: who.Name, Role: who.Role, Token: who.Token, Address: who.Address, Action: who.Action}
+	return &state.Audit{User: who.Name, Role: who.Role, Token: cmp.Or(who.Token, who.Outside), Address: who.Address, Action: who.Action}
 }
 
 // audited records a request whose change is not in the state. One that was done stays done if the record cannot be written.

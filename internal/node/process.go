@@ -41,9 +41,9 @@ type ProcessConfig struct {
 	Hosts     []string          // further host names that clients use
 	AuditFile string            // to which audit records are appended; empty: none
 	Insecure  bool              // every client may do everything
-	// Files of a certificate of an outside authority, which clients other than ours see; empty: none.
-	CertificateFile, KeyFile string
-	Reserved                 []plan.Reserved // further folders apart from which outputs must lie
+	// Of an outside authority: the certificate is for clients other than our programs, and the authority is that of their certificates.
+	Outside  transport.Files
+	Reserved []plan.Reserved // further folders apart from which outputs must lie
 
 	// For an empty data directory; in one that is in use, all but the name are ignored.
 	ID          uint64           // 0: the first, or assigned by the cluster
@@ -103,9 +103,6 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 	if cfg.Memory != nil {
 		p.listeners = append(p.listeners, cfg.Memory)
 	}
-	p.policy = access.NewPolicy(access.Options{
-		Hosts: append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised), Insecure: cfg.Insecure, Member: p.isMember, Current: p.isCurrent,
-	})
 	key, err := OpenClusterKey(cfg.DataDir)
 	if err != nil {
 		return nil, err
@@ -113,6 +110,10 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 	if err := p.openSecurity(key); err != nil {
 		return nil, err
 	}
+	p.policy = access.NewPolicy(access.Options{
+		Hosts: append(p.security.outsideNames(), append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised)...), Insecure: cfg.Insecure, Member: p.isMember,
+		Current: p.isCurrent, Outside: p.security.outsideClients(),
+	})
 	if err := p.openLog(ctx); err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ type security struct {
 	hosts       []string                // host names and addresses of the node, for browsers
 	changed     chan struct{}           // room for one: the access tables have changed
 	outside     func() *tls.Certificate // of an outside authority; nil: there is none
+	clients     func() *x509.CertPool   // outside authorities of clients; nil: there is none
 }
 
 // openSecurity opens the node's credentials. It has none if it cannot be reached from other machines, or is insecure.
@@ -39,7 +40,7 @@ func (p *Process) openSecurity(key *ClusterKey) error {
 	cfg := &p.cfg
 	_, err := os.Stat(filepath.Join(cfg.DataDir, access.KeyFile))
 	beyond := cfg.Listen != "" && !transport.IsLoopback(cfg.Listen)
-	if cfg.Insecure || err != nil && !beyond && cfg.Invitation == nil && cfg.CertificateFile == "" {
+	if cfg.Insecure || err != nil && !beyond && cfg.Invitation == nil && cfg.Outside == (transport.Files{}) {
 		return nil
 	}
 	credentials, err := access.OpenCredentials(cfg.DataDir)
@@ -47,8 +48,13 @@ func (p *Process) openSecurity(key *ClusterKey) error {
 		return err
 	}
 	p.security = &security{credentials: credentials, key: key, hosts: []string{"localhost", "127.0.0.1", "::1"}, changed: make(chan struct{}, 1)}
-	if cfg.CertificateFile != "" {
-		if p.security.outside, err = transport.CertificateFiles(cfg.CertificateFile, cfg.KeyFile); err != nil {
+	if cfg.Outside.Certificate != "" {
+		if p.security.outside, err = transport.CertificateFiles(cfg.Outside.Certificate, cfg.Outside.Key); err != nil {
+			return err
+		}
+	}
+	if cfg.Outside.Authority != "" {
+		if p.security.clients, err = transport.AuthorityFile(cfg.Outside.Authority); err != nil {
 			return err
 		}
 	}
@@ -67,12 +73,28 @@ func (p *Process) openSecurity(key *ClusterKey) error {
 	return nil
 }
 
+// outsideNames returns the host names in the certificate of the outside authority.
+func (s *security) outsideNames() []string {
+	if s == nil || s.outside == nil {
+		return nil
+	}
+	return slices.Clone(s.outside().Leaf.DNSNames)
+}
+
+// outsideClients returns the outside authorities of clients; nil: there is none.
+func (s *security) outsideClients() func() *x509.CertPool {
+	if s == nil {
+		return nil
+	}
+	return s.clients
+}
+
 // portTLS returns the encryption of the port; nil: there is none.
 func (s *security) portTLS() *access.Encryption {
 	if s == nil {
 		return nil
 	}
-	return &access.Encryption{Config: transport.ServerTLS(s.credentials.Certificate, s.outside, nil), Authorities: s.credentials.Pins}
+	return &access.Encryption{Config: transport.ServerTLS(s.credentials.Certificate, s.outside, s.clients), Authorities: s.credentials.Pins}
 }
 
 // joinText is what a new leader gives --join, for error messages; empty: the address of a leader.
@@ -309,31 +331,27 @@ func certificatesOf(authorities []state.Authority, now time.Time) (accepted, cha
 }
 
 // Certify enrolls the machine that a request is from, or renews its certificate. name is that of a leader's data directory.
-func (p *Process) Certify(ctx context.Context, name string) (api.Certificate, error) {
+func (p *Process) Certify(ctx context.Context, r api.CertificateRequest) (api.Certificate, error) {
 	s, who := p.security, access.From(ctx)
 	if s == nil {
 		return api.Certificate{}, api.Conflict("the connections of this cluster are not encrypted, so it issues no certificates: join by an address, HOST:PORT")
 	}
-	presented := access.PeerFrom(ctx).Certificate
-	if presented == nil {
-		return api.Certificate{}, api.NewProblem(http.StatusBadRequest, "the connection does not prove a key: connect by TLS with a certificate, which may be self-signed")
+	key, identity, err := provenKey(access.PeerFrom(ctx), who, r.Request)
+	if err != nil {
+		return api.Certificate{}, err
 	}
-	key, ok := presented.PublicKey.(*ecdsa.PublicKey)
-	if !ok {
-		return api.Certificate{}, api.NewProblem(http.StatusBadRequest, "the key of the machine is of type %v: want ECDSA", presented.PublicKeyAlgorithm)
-	}
-	machine := state.Enrolment{Fingerprint: access.Fingerprint(presented), Role: who.Role, Name: who.Name}
+	machine, name := state.Enrolment{Fingerprint: identity, Role: who.Role, Name: who.Name}, r.Name
 	switch {
 	case !access.IsMachine(who.Role):
 		return api.Certificate{}, api.NewProblem(http.StatusForbidden, "%s, and not worker or leader: that of a user is for 'bridgefour login STRING'", who)
-	case who.Token == "": // a renewal
+	case who.Machine != "": // a renewal
 	case (who.Role == access.RoleLeader) != (name != ""):
 		applicant := access.RoleWorker
 		if name != "" {
 			applicant = access.RoleLeader
 		}
-		return api.Certificate{}, api.NewProblem(http.StatusForbidden, "the string is of a token for the role %s: a %s joins with that of 'bridgefour token create --role %[2]s'",
-			who.Role, applicant)
+		return api.Certificate{}, api.NewProblem(http.StatusForbidden, "the string or certificate is of the role %s: a %s joins with that of 'bridgefour token create --role %[2]s', or a certificate "+
+			"with O=bridgefour:%[2]s", who.Role, applicant)
 	case who.Role == access.RoleWorker:
 		machine.Name = machine.Fingerprint
 	default:
@@ -346,6 +364,26 @@ func (p *Process) Certify(ctx context.Context, name string) (api.Certificate, er
 		return api.Certificate{}, err
 	}
 	return p.issue(machine, key)
+}
+
+// provenKey returns the key of a machine that wants a certificate: that of its connection, or, if it proves a role, that of its request.
+func provenKey(peer access.Peer, who access.Principal, request []byte) (key *ecdsa.PublicKey, identity string, err error) {
+	var public crypto.PublicKey
+	switch {
+	case who.Outside != "":
+		if public, identity, err = access.ProvenKey(request); err != nil {
+			return nil, "", err
+		}
+	case peer.Certificate != nil:
+		public, identity = peer.Certificate.PublicKey, access.Fingerprint(peer.Certificate)
+	default:
+		return nil, "", api.NewProblem(http.StatusBadRequest, "the connection does not prove a key: connect by TLS with a certificate, which may be self-signed")
+	}
+	key, ok := public.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, "", api.NewProblem(http.StatusBadRequest, "the key of the machine is of type %T: want ECDSA", public)
+	}
+	return key, identity, nil
 }
 
 // checkDirectory refuses a leader whose data directory has no name, or that of another leader.

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/tls"
 	"fmt"
 	"regexp"
 	"strings"
@@ -9,8 +10,10 @@ import (
 // Join is what a machine or a user needs to join a cluster. It is a secret.
 type Join struct {
 	Addresses []string // of leaders, host:port
-	Authority *Pin     // nil: the connection is not encrypted
+	Authority *Pin     // nil: the connection is not encrypted, or Outside
 	Token     string
+	// Outside, of a machine, replaces authority and token: it connects to servers of an outside authority, and presents a certificate that gives the role.
+	Outside *tls.Config
 }
 
 const (

@@ -528,7 +528,7 @@ func (l *Fake) CreateToken(_ context.Context, role, user string, ttl time.Durati
 }
 
 // Certify implements httpapi.Leader.
-func (*Fake) Certify(context.Context, string) (api.Certificate, error) {
+func (*Fake) Certify(context.Context, api.CertificateRequest) (api.Certificate, error) {
 	return api.Certificate{Certificate: []byte{1}, Authorities: [][]byte{{2}}}, nil
 }
 
