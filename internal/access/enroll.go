@@ -138,7 +138,9 @@ type enrolment struct {
 
 // isForeign reports whether a server is not of the cluster.
 func isForeign(err error) bool {
-	return errors.Is(err, transport.ErrOtherAuthority) || errors.Is(err, transport.ErrNotTLS)
+	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
+	_, host := errors.AsType[x509.HostnameError](err)
+	return authority || host || errors.Is(err, transport.ErrOtherAuthority) || errors.Is(err, transport.ErrNotTLS)
 }
 
 // request asks leaders in turn for a certificate, and saves it. If none issues one, the error is a refusal if there is one: one of the others may
@@ -168,7 +170,8 @@ func (c *Credentials) request(ctx context.Context, e enrolment, leaders []string
 		}
 	}
 	if foreign > 0 && foreign == len(leaders) {
-		err = api.NewProblem(http.StatusUnauthorized, "%v: the machine joins by a string that was made by this cluster, with 'bridgefour token create'", err)
+		err = api.NewProblem(http.StatusUnauthorized, "%v: the machine joins by a string that was made by this cluster, with 'bridgefour token create', or "+
+			"with --tls-ca FILE of the authority of its leaders, at a name in their certificates", err)
 	}
 	return nil, err
 }

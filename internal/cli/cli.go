@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bridgefour/bridgefour/internal/keeper"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // Exit codes, as the documentation promises them.
@@ -43,6 +44,7 @@ type app struct {
 	env     func(name string) (string, bool)
 	version string
 	typed   map[string]bool // flags set on the command line, not by the environment or the configuration file
+	outside transport.Files // of the command's flags
 	lines   *os.File        // the list of --lines, if it is long
 }
 
@@ -121,7 +123,12 @@ func (a *app) root() *cobra.Command {
 		Args:          a.unknownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return a.applySettings(cmd)
+			if err := a.applySettings(cmd); err != nil {
+				return err
+			}
+			var err error
+			a.outside, err = outsideFiles(cmd)
+			return err
 		},
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}

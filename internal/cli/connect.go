@@ -38,6 +38,7 @@ func (r *readFlags) add(cmd *cobra.Command) {
 
 func addCluster(cmd *cobra.Command, to *string) {
 	cmd.Flags().StringVar(to, "cluster", "", "`url` of the cluster, unix:PATH, or the name of a context; several URLs, separated by commas, are tried in turn")
+	addClientOutside(cmd)
 }
 
 // localCluster is the cluster of this machine: the dev or the leader whose socket is in its default data directory, or else the one at the
@@ -76,6 +77,7 @@ func (a *app) connect(cluster string, patience time.Duration) (*client.Client, e
 		}
 		urls = []string{local}
 	}
+	given = withOutside(given, a.outside)
 	c, err := client.New(urls, client.Options{Access: given, Patience: patience, OnReconnect: a.reportReconnect})
 	if err != nil {
 		return nil, usagef(nil, "--cluster: %v", err)

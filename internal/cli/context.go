@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/datadir"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 // clusterAccess returns the leaders that --cluster names, and the access to them: that of the context with this name, or of one that lists
@@ -62,16 +64,21 @@ func bareAddresses(urls []string) (list []string) {
 func (a *app) loginCommand() *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
-		Use: "login STRING", Short: "Store the access to a cluster, from a string of 'token create' or an access file",
+		Use: "login STRING", Short: "Store the access to a cluster, from a string of 'token create', an access file, or an address",
 		Long: `Store the access to a cluster in $XDG_CONFIG_HOME/bridgefour/access.yaml, and make it the current context, which all commands use
 unless --cluster names another. STRING is what 'bridgefour token create' has printed, or the path of an access file; - reads it from
 standard input, so that it is not in the list of processes. It is stored once the cluster has accepted it.
 
+If the leaders have certificates of an outside authority, such as a company's, STRING can be HOST:PORT of one of them, or several, separated by
+commas, with --tls-ca FILE, or https://HOST:PORT for the authorities of the system; and --tls-cert and --tls-key say who you are. The access has the
+names of these files.
+
 BRIDGEFOUR_ACCESS, with such a string, a path, or the text of an access file, takes precedence: in containers and CI no login is needed.`,
-		Args: oneArg("a string of 'bridgefour token create', an access file, or -"),
+		Args: oneArg("a string of 'bridgefour token create', an access file, HOST:PORT, or -"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.login(cmd, args[0], name) },
 	}
 	cmd.Flags().StringVar(&name, "name", "", "`name` of the context (default: that of the cluster)")
+	addClientOutside(cmd)
 	return cmd
 }
 
@@ -113,6 +120,12 @@ func (a *app) login(cmd *cobra.Command, given, name string) error {
 
 // givenAccess reads the argument of login.
 func (a *app) givenAccess(cmd *cobra.Command, given string) (*client.Access, error) {
+	if a.outside != (transport.Files{}) && transport.IsJoin(given) {
+		return nil, usagef(cmd, "the string names the authority of the cluster, and --tls-ca or --tls-cert another: use one of them")
+	}
+	if a.outside != (transport.Files{}) || strings.HasPrefix(given, transport.SchemeTLS+"://") {
+		return withOutside(&client.Access{Cluster: strings.Split(given, ",")}, a.outside), nil
+	}
 	if given == "-" {
 		const textMax = 1 << 20
 		text, err := io.ReadAll(io.LimitReader(a.stdin, textMax))
@@ -226,7 +239,7 @@ func (a *app) printContexts() error {
 	if err != nil {
 		return err
 	}
-	t := newTable(a.stdout, "", "CONTEXT", "CLUSTER", "TOKEN")
+	t := newTable(a.stdout, "", "CONTEXT", "CLUSTER", "TOKEN OR CERTIFICATE")
 	for _, name := range slices.Sorted(maps.Keys(f.Contexts)) {
 		mark := ""
 		if name == f.Current {
@@ -234,7 +247,7 @@ func (a *app) printContexts() error {
 		}
 		c := f.Contexts[name]
 		id, _, _ := strings.Cut(c.Token, "_")
-		t.row(mark, name, strings.Join(c.Cluster, ","), orDash(id))
+		t.row(mark, name, strings.Join(c.Cluster, ","), orDash(cmp.Or(id, c.TLSCertificate)))
 	}
 	return t.flush()
 }

@@ -211,8 +211,8 @@ func TestWorkerEncryption(t *testing.T) {
 	if err := outside.Set(leaf, []*x509.Certificate{authority.Certificate()}, nil); err != nil {
 		t.Fatal(err)
 	}
-	files := workerFlags{listen: "0.0.0.0:0", certificate: filepath.Join(dir, access.CertificateFile), key: filepath.Join(dir, access.KeyFile)}
-	for _, f := range []workerFlags{{listen: "127.0.0.1:0"}, {listen: "0.0.0.0:0", insecure: true}, {listen: "0.0.0.0:0", insecure: true, certificate: files.certificate, key: files.key}} {
+	files := workerFlags{listen: "0.0.0.0:0", outside: transport.Files{Certificate: filepath.Join(dir, access.CertificateFile), Key: filepath.Join(dir, access.KeyFile)}}
+	for _, f := range []workerFlags{{listen: "127.0.0.1:0"}, {listen: "0.0.0.0:0", insecure: true}, {listen: "0.0.0.0:0", insecure: true, outside: files.outside}} {
 		if e, err := f.encryption(&cobra.Command{}, nil); e != nil || err != nil {
 			t.Errorf("%+v: %v, %v, want no encryption", f, e, err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/transport"
@@ -48,7 +49,8 @@ func (a *app) leaderCommand() *cobra.Command {
   a new cluster of one       without further flags
   a new cluster of several   with --peers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, the same list on each, and its own --id
   as one more leader         of a running cluster, with --join STRING of 'bridgefour token create --role leader'; or --join HOST:PORT of any of its
-                             leaders, if they are on this machine, or were started with --insecure
+                             leaders, if they are on this machine, or were started with --insecure, or, with --tls-ca, --tls-cert and --tls-key, if they
+                             have certificates of an outside authority
 
 A leader that listens beyond this machine encrypts its connections. The first one makes the certificate authority of the cluster, and writes the access of an
 admin, for 'bridgefour login', to admin.access in its data directory. Others enter by strings of 'bridgefour token create'. On the machine of a leader
@@ -71,14 +73,15 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.Advertise, "advertise", "", "`address` announced to others (default: its own of --peers, or the listen address)")
 	fs.Uint64Var(&f.ID, "id", 0, "`number` of this leader (default: the one of --peers with its address, else 1, or assigned by the cluster)")
 	fs.StringVar(&f.peerList, "peers", "", "the leaders of a new cluster: `ID=HOST:PORT,…`")
-	fs.StringVar(&f.joinList, "join", "", "`string` of 'bridgefour token create --role leader', with which the leader joins a cluster; or addresses of leaders, if they are on this machine or insecure")
+	fs.StringVar(&f.joinList, "join", "", "`string` of 'bridgefour token create --role leader', with which the leader joins a cluster; or addresses of leaders, if they are on this machine or insecure, or with --tls-ca")
 	fs.StringVar(&f.ClusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
 	fs.StringVar(&f.Spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
 	fs.StringVar(&f.AuditFile, "audit-file", "", "`file` to which a line of JSON is appended for each change and each refused request: who, from where, what, and the verdict")
 	addAllowedHost(cmd, &f.Hosts)
 	addInsecure(cmd, &f.Insecure)
-	fs.StringVar(&f.Outside.Certificate, "tls-cert", "", "`file` with a certificate of an outside authority, with its chain, for browsers and other clients; read again when it changes")
-	fs.StringVar(&f.Outside.Key, "tls-key", "", "`file` with the key of --tls-cert")
+	addOutside(cmd, "the outside authority, such as a company's, of certificates by which clients tell who they are (CN=USER, O=bridgefour:ROLE), and of leaders to "+
+		"join; read again when it changes",
+		"a certificate of an outside authority, with its chain, for browsers and other clients, and to join by (O=bridgefour:leader); read again when it changes")
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 }
@@ -144,29 +147,22 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 			return usagef(cmd, "--advertise: %v", err)
 		}
 	}
-	switch {
-	case transport.IsJoin(f.joinList) && f.Insecure:
-		return usagef(cmd, "--insecure, and a --join string, which encrypts: use one of them")
-	case transport.IsJoin(f.joinList):
-		j, err := transport.ParseJoin(f.joinList)
+	if f.Outside = a.outside; f.Insecure && (transport.IsJoin(f.joinList) || f.Outside != (transport.Files{})) {
+		return usagef(cmd, "--insecure, and a --join string, --tls-cert or --tls-ca, which encrypt: use one of them")
+	}
+	if f.joinList != "" {
+		j, err := joinOf(f.joinList, access.RoleLeader, f.Outside)
 		if err != nil {
 			return usagef(cmd, "--join: %v", err)
 		}
-		if f.Join = j.Addresses; j.Authority != nil {
+		if f.Join = j.Addresses; j.Authority != nil || j.Outside != nil {
 			f.Invitation = &j
-		}
-	case f.joinList != "":
-		if f.Join, err = leaderAddresses(f.joinList); err != nil {
-			return usagef(cmd, "--join: %v", err)
 		}
 	}
 	if f.peerList != "" {
 		if err := a.resolvePeers(cmd, f); err != nil {
 			return err
 		}
-	}
-	if (f.Outside.Certificate == "") != (f.Outside.Key == "") {
-		return usagef(cmd, "--tls-cert and --tls-key belong together")
 	}
 	if f.DataDir, err = a.serverDir(f.DataDir, leaderDir); err != nil {
 		return err

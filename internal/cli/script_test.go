@@ -2,13 +2,16 @@ package cli_test
 
 import (
 	"bytes"
+	"crypto/x509/pkix"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/cli"
 	"github.com/bridgefour/bridgefour/internal/keeper"
+	"github.com/bridgefour/bridgefour/internal/transport/outsidetest"
 )
 
 func TestMain(m *testing.M) {
@@ -36,6 +40,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
+			e.Values[outsideKey{}] = sync.OnceValues(outsidetest.New)
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			e.Setenv("USER", "kaladin")
@@ -61,6 +66,7 @@ func TestScripts(t *testing.T) {
 			"lines":       lines,
 			"terminate":   terminate,
 			"writename":   writeName,
+			"certify":     certify,
 		},
 	})
 }
@@ -175,6 +181,33 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 	if got := bytes.Count([]byte(ts.ReadFile(args[1])), []byte("\n")); got != want {
 		ts.Fatalf("%s has %d lines, want %d", args[1], got, want)
 	}
+}
+
+type outsideKey struct{}
+
+// certify writes ca.crt, NAME.crt and NAME.key: a certificate of an outside authority for a user or a machine, with a role, and the names and
+// addresses of this machine: certify NAME ORGANIZATION.
+func certify(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: certify NAME ORGANIZATION")
+	}
+	open, _ := ts.Value(outsideKey{}).(func() (*outsidetest.Authority, error))
+	authority, err := open()
+	ts.Check(err)
+	hosts := []string{"localhost"}
+	addrs, err := net.InterfaceAddrs()
+	ts.Check(err)
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			hosts = append(hosts, n.IP.String())
+		}
+	}
+	c, err := authority.Issue(pkix.Name{CommonName: args[0], Organization: args[1:]}, hosts, nil)
+	ts.Check(err)
+	_, _, err = outsidetest.Write(ts.MkAbs("."), args[0], c)
+	ts.Check(err)
+	_, err = authority.Write(ts.MkAbs("."), "ca")
+	ts.Check(err)
 }
 
 // writeName makes a file whose name, and a line in it, are given as Go strings without quotes: writename 'a\xffb' TEXT.

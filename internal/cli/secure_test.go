@@ -70,16 +70,21 @@ func outsideAddress(t *testing.T) string {
 // startSecure starts a leader on an address of the machine, or with the data directory of one that has ended.
 func startSecure(t *testing.T, dir, listen string, join *transport.Join) *secureLeader {
 	t.Helper()
-	cfg := node.ProcessConfig{DataDir: dir, Listen: listen, ClusterName: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Invitation: join}
-	if join != nil {
-		cfg.Join = join.Addresses
+	return startLeader(t, node.ProcessConfig{DataDir: dir, Listen: listen, Invitation: join})
+}
+
+func startLeader(t *testing.T, cfg node.ProcessConfig) *secureLeader {
+	t.Helper()
+	cfg.ClusterName, cfg.Logger = "test", slog.New(slog.NewTextHandler(t.Output(), nil))
+	if cfg.Invitation != nil {
+		cfg.Join = cfg.Invitation.Addresses
 	}
 	n, err := openNode(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	l := &secureLeader{Process: n, dir: dir, ended: make(chan struct{})}
+	l := &secureLeader{Process: n, dir: cfg.DataDir, ended: make(chan struct{})}
 	go func() {
 		defer close(l.ended)
 		l.err = n.Run(ctx)

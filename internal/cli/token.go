@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -15,11 +17,26 @@ import (
 func (a *app) tokenCommand() *cobra.Command {
 	list := &cobra.Command{Use: "list", Short: "List the tokens, without their secrets", Args: noArgs}
 	revoke := &cobra.Command{
-		Use: "revoke ID", Short: "Revoke a token at once: requests in progress with it end, too", Args: oneArg("the ID of a token, which 'bridgefour token list' shows"),
+		Use: "revoke ID", Short: "Revoke a token, or an outside certificate, at once: requests in progress with it end, too",
+		Long: `Revoke a token at once. Requests in progress with it end. Instead of the ID of a token, give the file of a certificate of an outside authority, or
+the fingerprint of its key as audit records have it: its holder is let in no more, and neither is a later certificate for the same key.`,
+		Args: oneArg("the ID of a token, which 'bridgefour token list' shows, or the file of a certificate"),
 	}
 	return a.groupCommand("token", "Let other users and machines in: 'token create', 'token list', 'token revoke ID'",
 		a.createTokenCommand(), readCommand(a, list, client.TokensPath, (*client.Client).Tokens, a.printTokens),
-		removeCommand(a, revoke, (*client.Client).RevokeToken, "token %s revoked\n"))
+		removeCommand(a, revoke, revokeToken, "%s revoked\n"))
+}
+
+// revokeToken revokes a token by its ID, or a certificate by its file or fingerprint.
+func revokeToken(c *client.Client, ctx context.Context, id string) error { //nolint:revive // as the methods of the client
+	if text, err := os.ReadFile(id); err == nil {
+		list, err := access.ParseCertificates(text)
+		if err != nil {
+			return usagef(nil, "%s: %v", id, err)
+		}
+		id = access.Fingerprint(list[0])
+	}
+	return c.RevokeToken(ctx, id)
 }
 
 func (a *app) createTokenCommand() *cobra.Command {

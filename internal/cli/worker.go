@@ -30,8 +30,7 @@ type workerFlags struct {
 	advertise   string
 	hosts       []string
 	insecure    bool
-	certificate string
-	key         string
+	outside     transport.Files
 	leader      string
 	join        string
 	memory      string
@@ -50,7 +49,8 @@ track of all leaders of its cluster and of their addresses. Without --leader it 
 multicast on its network. Without --join it works for leaders of the same user, or of root, on this machine only, unless --insecure is given.
 
 A cluster whose leaders are on other machines is joined with --join STRING, once: the worker gets a certificate for a key that it makes in its
-data directory, and renews it by itself.
+data directory, and renews it by itself. If the leaders have certificates of an outside authority, such as a company's, and so has the worker, of which the
+subject has O=bridgefour:worker, --join HOST:PORT with --tls-ca, --tls-cert and --tls-key does the same without a string.
 
 Its HTTP listener, for status and metrics, serves other machines with --listen HOST:PORT: by TLS, with the certificate that it got by --join or that of --tls-cert,
 and clients that have a token, which its leader checks.
@@ -63,14 +63,20 @@ and clients that have a token, which its leader checks.
 
 SIGTERM and Ctrl-C drain the worker: it returns tasks that have not started, finishes those that run (for up to 30 s), and
 exits 0. A second signal ends it at once; its tasks then run on other workers.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runWorker(cmd, &f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.outside = a.outside
+			return a.runWorker(cmd, &f)
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.DataDir, "data-dir", "", "`folder` of the worker's identity and logs "+
 		"(default: the first of $XDG_STATE_HOME/bridgefour/worker-1, -2 … that no process uses)")
 	fs.StringVar(&f.listen, "listen", "127.0.0.1:0", "`address` of its HTTP listener, for status and metrics; port 0: any free one")
 	fs.StringVar(&f.advertise, "advertise", "", "`address` that others use for the listener (default: its own)")
-	fs.StringVar(&f.join, "join", "", "`string` of 'bridgefour token create --role worker', with which the worker joins a cluster for good")
+	fs.StringVar(&f.join, "join", "", "`string` of 'bridgefour token create --role worker', with which the worker joins a cluster for good; or addresses of leaders, with --tls-ca")
+	addOutside(cmd, "the outside authority of the leaders' certificates, for --join HOST:PORT (default, for https://HOST:PORT: those of the system)",
+		"the worker's certificate of an outside authority, with its chain, for clients of --listen, and for --join HOST:PORT (O=bridgefour:worker); "+
+			"read again when it changes")
 	fs.StringVar(&f.leader, "leader", "auto", "the leaders: `ADDR,…`, auto, dns:NAME, or wait for an invitation")
 	fs.StringVar(&f.ClusterName, "cluster-name", "", "`name` of the cluster to join (default: any)")
 	fs.StringVar(&f.ClusterID, "cluster-id", "", "`id` of the cluster to join, if two have one name")
@@ -85,8 +91,6 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 	addNice(cmd, &f.Nice, niceServer)
 	addAllowedHost(cmd, &f.hosts)
 	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "work for leaders of other users and machines without --join, and serve every client that reaches --listen, without encryption: for networks of trusted machines only")
-	fs.StringVar(&f.certificate, "tls-cert", "", "`file` with a certificate of an outside authority, with its chain, for clients of --listen; read again when it changes")
-	fs.StringVar(&f.key, "tls-key", "", "`file` with the key of --tls-cert")
 	addAddressFile(cmd, &f.addressFile)
 	addLogLevel(cmd, &f.logLevel, "info")
 	return cmd
@@ -171,19 +175,23 @@ func addAllowPrivileges(cmd *cobra.Command, allow *bool) {
 // noNewPrivileges reports whether the commands of a server get no new privileges.
 func noNewPrivileges(allowed bool) bool { return !allowed && runtime.GOOS == "linux" }
 
-// joinWorker opens the credentials of a worker, and enrolls it if it is given a join string and is in no cluster; nil: it has no credentials.
+// joinWorker opens the credentials of a worker, and enrolls it if it is to join and is in no cluster; nil: it has no credentials.
 func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *worker.Config) (*access.Credentials, error) {
+	if f.outside.Authority != "" && (f.join == "" || transport.IsJoin(f.join)) {
+		return nil, usagef(cmd, "--tls-ca is for --join HOST:PORT, without a string")
+	}
 	var j transport.Join
 	if f.join != "" {
 		var err error
-		if j, err = transport.ParseJoin(f.join); err != nil {
+		if j, err = joinOf(f.join, access.RoleWorker, f.outside); err != nil {
 			return nil, usagef(cmd, "--join: %v", err)
 		}
 		if !cmd.Flags().Changed("leader") {
 			cfg.Leaders, cfg.Discover = j.Addresses, nil
 		}
 	}
-	if j.Authority == nil && !exists(filepath.Join(cfg.DataDir, access.CertificateFile)) { // a key alone is left by a join that failed
+	joins := j.Authority != nil || j.Outside != nil
+	if !joins && !exists(filepath.Join(cfg.DataDir, access.CertificateFile)) { // a key alone is left by a join that failed
 		cfg.Dial = access.PlainDial(f.insecure)
 		return nil, nil //nolint:nilnil // not a joined worker
 	}
@@ -195,7 +203,7 @@ func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *wo
 		return nil, err
 	}
 	switch {
-	case j.Authority == nil || credentials.Of(j):
+	case !joins || credentials.Of(j):
 	case credentials.Enrolled():
 		return nil, usagef(cmd, "--join: the worker in %s belongs to another cluster than the string: give it another --data-dir, or, if the certificate "+
 			"authority of its own cluster has changed meanwhile, remove %s there", cfg.DataDir, access.KeyFile)
@@ -217,9 +225,6 @@ func (f *workerFlags) checkListener(cmd *cobra.Command) error {
 	if err := transport.CheckListen(f.listen); err != nil {
 		return usagef(cmd, "--listen: %v", err)
 	}
-	if (f.certificate == "") != (f.key == "") {
-		return usagef(cmd, "--tls-cert and --tls-key belong together")
-	}
 	return nil
 }
 
@@ -227,9 +232,9 @@ func (f *workerFlags) checkListener(cmd *cobra.Command) error {
 func (f *workerFlags) encryption(cmd *cobra.Command, credentials *access.Credentials) (*access.Encryption, error) {
 	var own, outside func() *tls.Certificate
 	pins := func() []transport.Pin { return nil }
-	if f.certificate != "" {
+	if files := f.outside; files.Certificate != "" {
 		var err error
-		if outside, err = transport.CertificateFiles(f.certificate, f.key); err != nil {
+		if outside, err = transport.CertificateFiles(files.Certificate, files.Key); err != nil {
 			return nil, err
 		}
 		own = outside

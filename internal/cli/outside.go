@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/transport"
+)
+
+// Flags for the files of an outside authority.
+const (
+	flagAuthority   = "tls-ca"
+	flagCertificate = "tls-cert"
+	flagKey         = "tls-key"
+)
+
+// addOutside adds the flags for the files of an outside authority. The texts say what those of this command are for.
+func addOutside(cmd *cobra.Command, authority, certificate string) {
+	cmd.Flags().String(flagAuthority, "", "`file` with "+authority)
+	cmd.Flags().String(flagCertificate, "", "`file` with "+certificate)
+	cmd.Flags().String(flagKey, "", "`file` with the key of --tls-cert")
+}
+
+// addClientOutside adds the flags for the files of an outside authority to a command that uses a cluster.
+func addClientOutside(cmd *cobra.Command) {
+	addOutside(cmd, "the authority of the leaders' certificates, such as a company's (default: those of the system)",
+		"your certificate, of which the subject has your name (CN) and role (O=bridgefour:ROLE), in place of a token")
+}
+
+// outsideFiles returns the files that the flags of a command name, with absolute paths; none if it has no such flags.
+func outsideFiles(cmd *cobra.Command) (f transport.Files, err error) {
+	for name, to := range map[string]*string{flagAuthority: &f.Authority, flagCertificate: &f.Certificate, flagKey: &f.Key} {
+		if *to, _ = cmd.Flags().GetString(name); *to == "" {
+			continue
+		}
+		if *to, err = filepath.Abs(*to); err != nil {
+			return f, err
+		}
+	}
+	if err := f.Check(); err != nil {
+		return f, usagef(cmd, "%v", err)
+	}
+	return f, nil
+}
+
+// withOutside returns an access that uses the files of an outside authority, if there are any, in place of those that it has.
+func withOutside(given *client.Access, f transport.Files) *client.Access {
+	if f == (transport.Files{}) {
+		return given
+	}
+	var a client.Access
+	if given != nil {
+		a = *given
+	}
+	a.Authority, a.TLSAuthority = "", cmp.Or(f.Authority, a.TLSAuthority)
+	if f.Certificate != "" {
+		a.TLSCertificate, a.TLSKey = f.Certificate, f.Key
+	}
+	return &a
+}
+
+// joinOf parses the --join of a machine: a string, or addresses of leaders, which the machine joins by the files of an outside authority. Of a
+// leader they can also be addresses whose connections are not encrypted: the result has no authority then.
+func joinOf(text, role string, f transport.Files) (j transport.Join, err error) {
+	outside := f.Authority != "" || strings.Contains(text, transport.SchemeTLS+"://")
+	if transport.IsJoin(text) || !outside && role != access.RoleLeader {
+		return transport.ParseJoin(text)
+	}
+	if outside && f.Certificate == "" {
+		return j, fmt.Errorf("to join without a string, give --tls-cert and --tls-key too: a certificate whose subject has O=bridgefour:%s", role)
+	}
+	if j.Addresses, err = leaderAddresses(strings.ReplaceAll(text, transport.SchemeTLS+"://", "")); err == nil && outside {
+		j.Outside, err = f.ClientTLS()
+	}
+	return j, err
+}
