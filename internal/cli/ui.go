@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -56,7 +55,7 @@ this command is to the cluster, for 12 hours or until the leader is restarted.`,
 func openURL(ctx context.Context, opener, url string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("no browser has come")) // the URL works for as long
 	defer cancel()
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	l, err := transport.Listen(ctx, "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
