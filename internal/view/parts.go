@@ -9,7 +9,6 @@ import (
 	"math"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -85,8 +84,9 @@ type partStream struct {
 
 // finished is a task whose output is to be sent.
 type finished struct {
-	task, size uint64
-	file       blob.Location
+	resultFile
+
+	task uint64
 }
 
 // visit returns finished tasks that were not found before, and whether there may be more.
@@ -111,7 +111,7 @@ func (s *partStream) visit(ctx context.Context) (found []finished, more bool, er
 				return
 			}
 			if out, done := stage.Output(task); done && s.take(task) && out.Size > 0 {
-				found = append(found, finished{task, out.Size, s.file(job, job.Spec.PartStage(), task, out.Winner)})
+				found = append(found, finished{s.file(job, job.Spec.PartStage(), task, out), task})
 			}
 		}
 	})
@@ -166,7 +166,7 @@ func (s *partStream) send(ctx context.Context, f *finished) (err error) {
 	if f.task == s.query.Task {
 		part.Offset = min(s.query.Offset, f.size)
 	}
-	in, err := s.open(ctx, f.file, int64(part.Offset)) //nolint:gosec // a position in a file
+	in, err := s.open(ctx, f.resultFile, int64(part.Offset)) //nolint:gosec // a position in a file
 	if err != nil {
 		if job, ok := s.reader.Job(s.query.Job); ok && job.Status == api.JobStopped {
 			return nil // it was removed
@@ -181,7 +181,7 @@ func (s *partStream) send(ctx context.Context, f *finished) (err error) {
 	for part.Offset < f.size {
 		part.Text = make([]byte, min(f.size-part.Offset, partBytesMax)) // the receiver keeps it
 		if part.Bytes, err = io.ReadFull(in, part.Text); err != nil {
-			return fmt.Errorf("result of job %d: %s: %w", s.query.Job, f.file, err)
+			return fmt.Errorf("result of job %d: %s: %w", s.query.Job, f.name, err)
 		}
 		if err := s.emit(part); err != nil {
 			return err

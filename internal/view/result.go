@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
@@ -40,8 +42,14 @@ func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if collected != "" {
+	if collected.name != "" {
 		return parts.copy(ctx, w, collected)
+	}
+	if _, local := parts.store.(*blob.Files); local {
+		// First look at all: an error in the middle can only break the answer off.
+		if err := parts.copyAll(ctx, nil); err != nil {
+			return err
+		}
 	}
 	return parts.copyAll(ctx, w)
 }
@@ -68,15 +76,21 @@ type resultParts struct {
 	spool  string // the job's folder in the spool; empty: the job names an output
 }
 
-// collected returns the file of the collected result; empty: there is none, or it exceeded the limit.
-func (r *resultParts) collected(ctx context.Context) (file blob.Location, err error) {
+// resultFile is an output as its task has made it.
+type resultFile struct {
+	name           blob.Location // empty: none
+	size, checksum uint64
+}
+
+// collected returns the file of the collected result; none: there is none, or it exceeded the limit.
+func (r *resultParts) collected(ctx context.Context) (file resultFile, err error) {
 	err = r.visit(ctx, func(job *state.Job) {
 		for i, stage := range job.Stages {
 			if stage.Role != state.RoleCollect {
 				continue
 			}
 			if out, ok := stage.Output(0); ok && out.Size > 0 {
-				file = r.file(job, i, 0, out.Winner)
+				file = r.file(job, i, 0, out)
 			}
 		}
 	})
@@ -101,26 +115,29 @@ func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 }
 
 // file returns the file of a task's output: the published one or, in the spool, that of the attempt.
-func (r *resultParts) file(job *state.Job, stage int, task uint64, winner state.Lease) blob.Location {
+func (r *resultParts) file(job *state.Job, stage int, task uint64, out state.Output) resultFile {
+	f := resultFile{size: out.Size, checksum: out.Checksum}
 	switch {
 	case job.Spec.Spool:
-		return r.output.Join(layout.Private(job.UID)).Join(layout.Attempt(job.Stages[stage].Name, task, uint64(winner)))
+		f.name = r.output.Join(layout.Private(job.UID)).Join(layout.Attempt(job.Stages[stage].Name, task, uint64(out.Winner)))
 	case job.Stages[stage].Role == state.RoleCollect:
-		return r.output.Join(layout.Result)
+		f.name = r.output.Join(layout.Result)
+	default:
+		f.name = r.output.Join(layout.Part(task, job.Stages[stage].Tasks))
 	}
-	return r.output.Join(layout.Part(task, job.Stages[stage].Tasks))
+	return f
 }
 
-// copyAll writes the parts in task order. Tasks without output have no file in the spool.
+// copyAll writes the parts in task order, or only opens them if w is nil. Tasks without output have no file in the spool.
 func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 	for first, tasks := uint64(0), uint64(1); first < tasks; first += resultPage {
-		var files []blob.Location
+		var files []resultFile
 		if err := r.visit(ctx, func(job *state.Job) {
 			stage := job.Parts()
 			tasks = stage.Tasks
 			for i := first; i < min(first+resultPage, tasks); i++ {
 				if out, ok := stage.Output(i); ok && out.Size > 0 {
-					files = append(files, r.file(job, job.Spec.PartStage(), i, out.Winner))
+					files = append(files, r.file(job, job.Spec.PartStage(), i, out))
 				}
 			}
 		}); err != nil {
@@ -135,28 +152,66 @@ func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-func (r *resultParts) copy(ctx context.Context, w io.Writer, file blob.Location) (err error) {
+func (r *resultParts) copy(ctx context.Context, w io.Writer, file resultFile) (err error) {
 	in, err := r.open(ctx, file, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	_, err = io.Copy(w, in)
+	if w != nil {
+		_, err = io.Copy(w, in)
+	}
 	return err
 }
 
-// open opens a task's output at an offset.
-func (r *resultParts) open(ctx context.Context, file blob.Location, offset int64) (io.ReadCloser, error) {
+// open opens a task's output at an offset. Whoever owns the folder may have put a link there, to a file that only this leader can read: a
+// local file must have the recorded checksum.
+func (r *resultParts) open(ctx context.Context, f resultFile, offset int64) (io.ReadCloser, error) {
+	file := f.name
 	in, err := r.store.Open(ctx, file, offset)
+	if local, ok := in.(blob.LocalFile); ok && err == nil {
+		if err = f.check(ctx, local); err == nil {
+			_, err = local.Seek(offset, io.SeekStart)
+		}
+		if err != nil {
+			err = errors.Join(err, in.Close())
+		}
+	}
 	switch {
 	case err == nil:
 		return in, nil
+	case errors.Is(err, errChanged):
+		return nil, api.NewProblem(410, "%s is not what job %d has published: it was changed or replaced since", file, r.job)
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("result of job %d: %w", r.job, err)
 	case r.spool != "":
 		return nil, r.unreachable(file)
 	}
 	return nil, api.NewProblem(410, "%s is gone: it was removed after job %d published it", file, r.job)
+}
+
+var errChanged = errors.New("it has changed")
+
+// check reads all of a local file and compares it with what the task has made.
+func (f resultFile) check(ctx context.Context, in io.ReadSeeker) error {
+	if _, err := in.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	digest, buf, size := xxhash.New(), make([]byte, min(f.size+1, 256<<10)), uint64(0)
+	for {
+		n, err := in.Read(buf)
+		_, _ = digest.Write(buf[:n]) // cannot fail
+		switch size += uint64(n); {
+		case size > f.size, errors.Is(err, io.EOF) && (size < f.size || digest.Sum64() != f.checksum):
+			return errChanged
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // unreachable is the error for a file that is missing in the spool: the leader that accepted the job may have another spool folder.
