@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		if err == nil {
 			end, err = k.Wait()
 		}
-		fmt.Println(end.OverMemory > memoryMax, err)
+		fmt.Println(end.OverMemory > memoryMax, end.Status.ExitStatus(), err)
 		os.Exit(0)
 	}
 	if os.Getenv(dialEnv) != "" {
@@ -388,18 +388,45 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestMemoryIsSampled limits memory as a user who cannot create control groups.
-func TestMemoryIsSampled(t *testing.T) {
-	t.Parallel()
+// asNobody runs a script under a keeper of a user without rights, and returns whether it used more than memoryMax, and its exit status.
+func asNobody(t *testing.T, script string) string {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), parentEnv+"="+hog)
+	cmd.Env = append(os.Environ(), parentEnv+"="+script)
 	if os.Geteuid() == 0 {
 		const nobody = 65534
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
-	if out, err := cmd.Output(); err != nil || string(out) != "true <nil>\n" {
-		t.Errorf("memory above the limit = %q, %v, want true", out, err)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Error(err)
+	}
+	return string(out)
+}
+
+// TestMemoryIsSampled limits memory as a user who cannot create control groups.
+func TestMemoryIsSampled(t *testing.T) {
+	t.Parallel()
+	if got := asNobody(t, hog); got != "true -1 <nil>\n" {
+		t.Errorf("memory above the limit = %q, want true", got)
+	}
+}
+
+// TestKeeperIsClosed: a command cannot look into its keeper, which has the environment of other jobs, nor change it. It can look into itself.
+func TestKeeperIsClosed(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"environ", "maps", "mem", "fd/3", "cwd/"} {
+		look := "ls -l /proc/%s/" + file + " && head -c 0 /proc/%[1]s/" + file
+		if file == "fd/3" || file == "cwd/" {
+			look = "readlink /proc/%s/" + strings.TrimSuffix(file, "/")
+		}
+		if got := asNobody(t, "exec 3</dev/null; "+fmt.Sprintf(look, "$$")); got != "false 0 <nil>\n" {
+			t.Errorf("%s of the command: %q", file, got)
+		}
+		if got := asNobody(t, "! { "+fmt.Sprintf(look, "$PPID")+"; }"); got != "false 0 <nil>\n" {
+			t.Errorf("%s of the keeper: %q, want it closed", file, got)
+		}
 	}
 }
 

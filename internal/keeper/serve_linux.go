@@ -112,6 +112,8 @@ func (s *server) prepare(nice string) {
 		}
 	}
 	must(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+	// Commands of the same user must not look into it, nor change it: it goes on to run those of other jobs. They are closed until they call exec.
+	must(unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 	name := []byte(processName + "\x00")
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0) // for ps
 	// The process that started the worker may have left descriptors open, signals ignored and others blocked.
