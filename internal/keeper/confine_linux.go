@@ -151,24 +151,12 @@ func (s *server) clearTemp() {
 	}
 	_ = s.makeTemp() // if it cannot be used, commands fail
 	s.giveTemp()
-	entries, err := os.ReadDir(s.temp)
+	fd, err := unix.Open(s.temp, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
-	for _, e := range entries {
-		path := filepath.Join(s.temp, e.Name())
-		if os.RemoveAll(path) == nil || os.Geteuid() == 0 {
-			continue
-		}
-		// A folder that its owner may not change. The processes of the command have ended: nothing replaces it by a link.
-		_ = filepath.WalkDir(path, func(path string, d os.DirEntry, _ error) error {
-			if d != nil && d.IsDir() {
-				_ = os.Chmod(path, 0o700)
-			}
-			return nil
-		})
-		_ = os.RemoveAll(path) // what is left now cannot be removed by this user
-	}
+	removeBelow(fd)
+	_ = unix.Close(fd)
 }
 
 // tempEmpty reports whether the folder for temporary files is as it was before the command. It is called after each.
