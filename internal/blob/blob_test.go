@@ -332,3 +332,40 @@ func BenchmarkList(b *testing.B) {
 		}
 	}
 }
+
+// TestOpenPipe opens a file that its owner replaces by a pipe all the time: Open does not wait for the other end of the pipe.
+func TestOpenPipe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	name, file, pipe := dir+"/name", dir+"/file", dir+"/pipe"
+	must(t, os.WriteFile(file, nil, 0o600))
+	must(t, syscall.Mkfifo(pipe, 0o600))
+	must(t, os.Link(file, name))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			from := []string{pipe, file}[i%2]
+			if os.Link(from, dir+"/next") != nil || os.Rename(dir+"/next", name) != nil {
+				return
+			}
+		}
+	}()
+	store := blob.NewFiles()
+	const tries = 5000
+	for range tries {
+		f, err := store.Open(t.Context(), blob.Location(name), 0)
+		if err == nil {
+			must(t, f.Close())
+		} else if _, ok := errors.AsType[*blob.SpecialError](err); !ok {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	<-stopped
+}

@@ -55,7 +55,7 @@ func (f LocalFile) Version() (Version, error) {
 
 // Open implements Store.
 func (s *Files) Open(ctx context.Context, name Location, offset int64) (File, error) {
-	// Stat first: opening a pipe would block until its other end is opened.
+	// Stat first: opening a device may have effects.
 	info, err := s.Stat(ctx, name)
 	if err != nil {
 		return nil, err
@@ -63,9 +63,16 @@ func (s *Files) Open(ctx context.Context, name Location, offset int64) (File, er
 	if info.Folder {
 		return nil, explain("open", name, syscall.EISDIR)
 	}
-	f, err := os.Open(string(name))
+	// Its owner may have replaced it by a pipe since: opening that would block until its other end is opened, and no context ends that.
+	f, err := os.OpenFile(string(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, explain("open", name, err)
+	}
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		if err == nil {
+			err = &SpecialError{Name: name, Mode: fi.Mode()}
+		}
+		return nil, errors.Join(err, f.Close())
 	}
 	if offset > 0 {
 		if _, err := f.Seek(offset, io.SeekStart); err != nil {
