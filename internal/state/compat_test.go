@@ -123,6 +123,11 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	for _, line := range []string{"one", "", "\xff three"} {
 		lines.AddLine([]byte(line))
 	}
+	table := NewLines()
+	table.deflate = lines.deflate
+	for _, value := range []string{"a", "1", "b", "\xff", "c", "3"} {
+		table.AddLine([]byte(value))
+	}
 	rows := NewFiles(10)
 	rows.deflate = files.deflate
 	rows.AddCutFile([]byte("/data/x.csv"), Version{Size: 25, Modified: 1}, []int64{17, 20})
@@ -235,6 +240,21 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		e.Register("register/4", &WorkerInfo{Identity: "cdef", Host: "delta", Slots: 8})
 		e.SetWorker("", 4, WorkerDead)
 	})
+	if level >= 2 {
+		entry(func(e *Entry) {
+			list, err := ListInput([]Axis{
+				{Columns: []string{"id", ""}, Rows: 3, Blocks: 1},
+				{Columns: []string{"n"}, Rows: 5, Ranges: []Numbers{{From: -1, To: 5, Step: 3}, {From: 8, To: 9, Width: 3}}},
+				{Columns: []string{""}, Linked: true, Rows: 4, Ranges: []Numbers{{To: 3}}},
+			}, mustInput(t, table).Blocks, 7, 11, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			argv := [][]byte{[]byte("sh"), []byte("-c"), []byte("echo {id} %")}
+			e.Submit("key-20", "uid20", "", &Spec{Output: "/out/20", Input: list, Argv: argv, Placeholders: 1, Shell: true})
+			e.Submit("key-21", "uid21", "", &Spec{Output: "/out/21", Argv: argv, Placeholder: "%"})
+		})
+	}
 	if level >= 2 {
 		staged := *mustInput(t, lines)
 		entry(func(e *Entry) {
@@ -385,6 +405,9 @@ func meaning(m *Machine) string {
 				whole          bool
 			}{split.Item, split.Path, split.Offset, split.Length, split.Whole}
 			fmt.Fprintf(&b, "split %d/%d %+q %v\n", id, k, fmt.Sprint(before), err)
+			if split.Values != nil {
+				fmt.Fprintf(&b, "values %d/%d %q of %d\n", id, k, split.Values, split.Columns)
+			}
 			if split.Version.Known() {
 				fmt.Fprintf(&b, "version %d/%d %+v\n", id, k, split.Version)
 			}

@@ -20,6 +20,7 @@ const (
 	InputRange                  // task i gets the number From + i
 	InputLines                  // task i gets line i
 	InputFiles                  // task i gets a split of a file
+	InputList                   // task i gets item i of the product of Axes, or Batch items from i*Batch on
 )
 
 // Input is a job's input in the log. Splits are derived: ten million of a range or of one large file take a few bytes; lists of lines
@@ -30,9 +31,14 @@ type Input struct {
 	Bytes     uint64  // of all files; 0 if unknown
 	From      int64   // InputRange
 	SplitSize uint64  // InputFiles: longest split; 0: every file is one
-	Blocks    []Block // InputLines, InputFiles
+	Blocks    []Block // InputLines, InputFiles, InputList
 	// Changed are the files, each of one split, that were read again at a retry because they had changed. By task, ascending.
 	Changed []FileChange
+	// InputList:
+	Axes  []Axis
+	Items uint64 // of the product; the rest has no tasks
+	Seed  uint64 // the items are shuffled with it; 0: they are in order
+	Batch uint64 // items of a task; 0: a task has one, and is not made for several
 }
 
 // Block is a run of lines or files.
@@ -65,9 +71,11 @@ type FileChange struct {
 	Version Version
 }
 
-// Split is what one map task reads. Path is set for files, Item for lines and ranges.
+// Split is what one map task reads: a file has a path, and an item of a list one value, or several.
 type Split struct {
-	Item           []byte
+	Item           []byte   // the one value
+	Values         [][]byte // one item after the other; nil: Item is set
+	Columns        int      // of an item in Values
 	Path           []byte
 	Offset, Length uint64
 	Whole          bool    // one split whatever its size: compressed, or cutting is off
@@ -203,14 +211,16 @@ func fileSplits(size, splitSize uint64, whole bool) uint64 {
 	return (size-1)/splitSize + 1
 }
 
-// InputReader reads splits of an Input. It caches the last block, so reading in order is cheap. Not for concurrent use.
+// InputReader reads splits of an Input. It caches the last blocks, so reading in order is cheap. Not for concurrent use.
 type InputReader struct {
 	in      *Input
-	block   int // index of the decoded block; -1: none
+	block   int // index of the decoded block of files; -1: none
 	entries []entry
+	list    *product      // nil until it is read
+	cache   []cachedBlock // of the list; the last used first
 }
 
-// entry is one line or file of the decoded block.
+// entry is one file of the decoded block.
 type entry struct {
 	first   uint64 // task index of its first split
 	name    []byte
@@ -234,9 +244,16 @@ func (r *InputReader) Split(i uint64) (Split, error) {
 	switch in.Kind {
 	case InputNone:
 		return Split{}, nil
-	case InputRange:
-		return Split{Item: fmt.Appendf(nil, "%d", in.From+int64(i))}, nil
-	case InputLines, InputFiles:
+	case InputRange, InputLines, InputList:
+		values, err := r.items(i)
+		if err == nil && len(values) == 1 {
+			return Split{Item: values[0]}, nil
+		}
+		if err != nil {
+			return Split{}, fmt.Errorf("split %d: %w", i, err)
+		}
+		return Split{Values: values, Columns: r.list.columns}, nil
+	case InputFiles:
 	}
 	b := sort.Search(len(in.Blocks), func(b int) bool { return in.Blocks[b].First > i }) - 1
 	if b < 0 {
@@ -256,11 +273,8 @@ func (r *InputReader) Split(i uint64) (Split, error) {
 	return in.cut(r.entries[e], i), nil
 }
 
-// cut returns split i of its line or file.
+// cut returns split i of its file.
 func (in *Input) cut(e entry, i uint64) Split {
-	if in.Kind == InputLines {
-		return Split{Item: e.name}
-	}
 	size := e.version.Size
 	if e.whole || in.SplitSize == 0 || size <= in.SplitSize {
 		return Split{Path: e.name, Length: size, Whole: e.whole || in.SplitSize == 0, Version: e.version}
@@ -298,23 +312,17 @@ func (in *Input) unpack(block *Block) ([]entry, error) {
 	var entries []entry
 	first := block.First
 	for len(raw) > 0 {
-		n, k := binary.Uvarint(raw)
-		if k <= 0 || n > uint64(len(raw)-k) {
+		e := entry{first: first}
+		if e.name, raw, err = cutBytes(raw); err != nil {
+			return nil, err
+		}
+		tail, k := binary.Uvarint(raw)
+		if k <= 0 {
 			return nil, errBlock
 		}
-		e := entry{first: first, name: raw[k : k+int(n)]}
-		raw = raw[k+int(n):]
-		splits := uint64(1)
-		if in.Kind == InputFiles {
-			tail, k := binary.Uvarint(raw)
-			if k <= 0 {
-				return nil, errBlock
-			}
-			raw = raw[k:]
-			e.version.Size, e.whole = tail>>1, tail&1 == 1
-			splits = fileSplits(e.version.Size, in.SplitSize, e.whole)
-		}
-		first += splits
+		raw = raw[k:]
+		e.version.Size, e.whole = tail>>1, tail&1 == 1
+		first += fileSplits(e.version.Size, in.SplitSize, e.whole)
 		entries = append(entries, e)
 	}
 	if len(block.Versions) > 0 {
@@ -329,6 +337,15 @@ func (in *Input) unpack(block *Block) ([]entry, error) {
 	}
 	in.change(entries)
 	return entries, nil
+}
+
+// cutBytes returns the bytes that raw begins with, after their length, and the rest.
+func cutBytes(raw []byte) (b, rest []byte, err error) {
+	n, k := binary.Uvarint(raw)
+	if k <= 0 || n > uint64(len(raw)-k) {
+		return nil, nil, errBlock
+	}
+	return raw[k : k+int(n)], raw[k+int(n):], nil
 }
 
 func inflate(data []byte) ([]byte, error) {

@@ -35,6 +35,9 @@ type Spec struct {
 	Name, User   string
 	Builtin      string   // a built-in job, or
 	Argv         [][]byte // a command
+	Placeholders uint8    // which placeholders it has: a Mode of package placeholder
+	Placeholder  string   // the only one; empty: the default
+	Shell        bool     // its last argument is a command line for a shell, in which values are quoted
 	Input        Input
 	InputNames   []string // as the user gave them
 	Output       string   // folder; never empty
@@ -241,7 +244,7 @@ func (j *Job) Parts() *Stage { return j.Stages[j.Spec.PartStage()] }
 
 // Splits reports whether the leases of stage i carry a split each.
 func (s *Spec) Splits(i int) bool {
-	return s.Stages[i].Role == RoleMap && (s.Input.Kind == InputLines || s.Input.Kind == InputFiles)
+	return s.Stages[i].Role == RoleMap && s.Input.Kind != InputNone && s.Input.Kind != InputRange
 }
 
 // SecretNames returns the names of the secrets, in order.
@@ -255,7 +258,8 @@ func (s *Spec) SecretNames() []string {
 
 // Protocol returns the version of the workers' protocol (package wire) that a worker must support to run the job; 0: any.
 func (s *Spec) Protocol() uint32 {
-	if s.Records != "" || s.Header > 0 || len(s.Env) > 0 || len(s.Secrets) > 0 || s.Sandbox || s.NoNetwork {
+	if s.Records != "" || s.Header > 0 || len(s.Env) > 0 || len(s.Secrets) > 0 || s.Sandbox || s.NoNetwork ||
+		s.Input.Kind == InputList || s.Placeholders > 0 || s.Placeholder != "" || s.Shell {
 		return 2
 	}
 	return 0

@@ -303,6 +303,9 @@ func (c *codec) spec(s *Spec) {
 		records(c, 26, &s.Secrets, (*codec).secret)
 		c.bool(27, &s.Sandbox)
 		c.bool(28, &s.NoNetwork)
+		number(c, 29, &s.Placeholders)
+		c.string(30, &s.Placeholder)
+		c.bool(31, &s.Shell)
 	}
 	c.end("a job's spec")
 	if c.d != nil && len(s.Stages) == 0 {
@@ -334,9 +337,30 @@ func (c *codec) input(in *Input) {
 	records(c, 6, &in.Blocks, (*codec).block)
 	if c.level >= 2 {
 		records(c, 7, &in.Changed, (*codec).fileChange)
+		records(c, 8, &in.Axes, (*codec).axis)
+		number(c, 9, &in.Items)
+		c.fixed(10, &in.Seed)
+		number(c, 11, &in.Batch)
 	}
 	c.end("a job's input")
-	c.check(func() bool { return in.Kind <= InputFiles && in.Tasks <= MaxTasks })
+	c.check(func() bool { return in.valid() && in.Tasks <= MaxTasks })
+}
+
+func (c *codec) axis(a *Axis) {
+	list(c, 1, protowire.BytesType, &a.Columns, (*codec).stringValue)
+	c.bool(2, &a.Linked)
+	number(c, 3, &a.Rows)
+	records(c, 4, &a.Ranges, (*codec).numbers)
+	number(c, 5, &a.Blocks)
+	c.end("an axis of a list")
+}
+
+func (c *codec) numbers(n *Numbers) {
+	c.int(1, &n.From)
+	c.int(2, &n.To)
+	number(c, 3, &n.Step)
+	number(c, 4, &n.Width)
+	c.end("a range of numbers")
 }
 
 func (c *codec) block(b *Block) {

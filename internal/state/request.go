@@ -45,6 +45,14 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	}
 	c.bool(27, &r.Sandbox)
 	c.bool(28, &r.NoNetwork)
+	number(&c, 29, &r.Placeholders)
+	c.string(30, &r.Placeholder)
+	c.bool(31, &r.Shell)
+	records(&c, 32, &r.Input.Axes, (*codec).axis)
+	number(&c, 33, &r.Input.Items)
+	number(&c, 34, &r.Input.Batch)
+	shuffled := r.Input.Seed != 0 // the leader chose the seed
+	c.bool(35, &shuffled)
 	_, _ = h.Write(e.buf)
 	return h.Sum64()
 }
