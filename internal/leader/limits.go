@@ -13,3 +13,6 @@ const numberBytes = 10
 
 // leaseBytes bounds the size of a lease in a message without its path or line.
 const leaseBytes = 112
+
+// valueBytes is that of a value of an item, without the value.
+const valueBytes = 12

@@ -44,6 +44,7 @@ func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string,
 		CreatedUnixMs: uint64(j.Created), StartedUnixMs: uint64(j.Started), User: spec.User, Overwrite: spec.Overwrite,
 		Records: spec.Records, Header: spec.Header, Slots: spec.SlotsPerTask,
 		Env: spec.Env, Sandbox: spec.Sandbox, NoNetwork: spec.NoNetwork,
+		Columns: spec.Input.Columns(), Batch: spec.Input.Batch > 0,
 	}
 	if spec.Input.Kind == state.InputRange {
 		out.RangeFrom, out.Range = spec.Input.From, true
@@ -51,7 +52,9 @@ func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string,
 	if spec.Builtin != "" {
 		out.Program = &wire.Program{Kind: &wire.Program_Builtin{Builtin: spec.Builtin}}
 	} else {
-		out.Program = &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{Argv: spec.Argv}}}
+		out.Program = &wire.Program{Kind: &wire.Program_Command{Command: &wire.Command{
+			Argv: spec.Argv, Placeholders: uint32(spec.Placeholders), Placeholder: spec.Placeholder, Shell: spec.Shell,
+		}}}
 	}
 	for i := range spec.Secrets {
 		s := &wire.Secret{Name: spec.Secrets[i].Name}

@@ -109,6 +109,9 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 		if splits {
 			split := c.split(job, task)
 			bytes += len(split.GetItem()) + len(split.GetFile().GetPath())
+			for _, v := range split.GetItems().GetValues() {
+				bytes += len(v) + valueBytes
+			}
 			out.Splits = append(out.Splits, split)
 		}
 		out.Index = append(out.Index, task)
@@ -129,7 +132,10 @@ func (c *Core) split(job *state.Job, task uint64) *wire.Split {
 	if err != nil {
 		return &wire.Split{}
 	}
-	if s.Path == nil {
+	switch {
+	case s.Values != nil:
+		return &wire.Split{Kind: &wire.Split_Items{Items: &wire.Items{Values: s.Values}}}
+	case s.Path == nil:
 		return &wire.Split{Kind: &wire.Split_Item{Item: s.Item}}
 	}
 	return &wire.Split{Kind: &wire.Split_File{File: &wire.FileSplit{

@@ -1613,6 +1613,8 @@ type Job struct {
 	Secrets       []*Secret              `protobuf:"bytes,25,rep,name=secrets,proto3" json:"secrets,omitempty"`                                                                   // further variables
 	Sandbox       bool                   `protobuf:"varint,26,opt,name=sandbox,proto3" json:"sandbox,omitempty"`                                                                  // its commands can write to their temporary folder only
 	NoNetwork     bool                   `protobuf:"varint,27,opt,name=no_network,json=noNetwork,proto3" json:"no_network,omitempty"`                                             // its commands have no network
+	Columns       []string               `protobuf:"bytes,28,rep,name=columns,proto3" json:"columns,omitempty"`                                                                   // of the items of a list: names, empty for those without one; none: not a list, or an older leader
+	Batch         bool                   `protobuf:"varint,29,opt,name=batch,proto3" json:"batch,omitempty"`                                                                      // its tasks have several items
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1836,6 +1838,20 @@ func (x *Job) GetNoNetwork() bool {
 	return false
 }
 
+func (x *Job) GetColumns() []string {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+func (x *Job) GetBatch() bool {
+	if x != nil {
+		return x.Batch
+	}
+	return false
+}
+
 type Secret struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2049,6 +2065,9 @@ func (*Program_Command) isProgram_Kind() {}
 type Command struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Argv          [][]byte               `protobuf:"bytes,1,rep,name=argv,proto3" json:"argv,omitempty"`
+	Placeholders  uint32                 `protobuf:"varint,2,opt,name=placeholders,proto3" json:"placeholders,omitempty"` // a Mode of package placeholder; 0: placeholder alone. Needs protocol 2, as all below
+	Placeholder   string                 `protobuf:"bytes,3,opt,name=placeholder,proto3" json:"placeholder,omitempty"`    // empty: {}
+	Shell         bool                   `protobuf:"varint,4,opt,name=shell,proto3" json:"shell,omitempty"`               // the last argument is a command line for a shell: values in it are quoted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2088,6 +2107,27 @@ func (x *Command) GetArgv() [][]byte {
 		return x.Argv
 	}
 	return nil
+}
+
+func (x *Command) GetPlaceholders() uint32 {
+	if x != nil {
+		return x.Placeholders
+	}
+	return 0
+}
+
+func (x *Command) GetPlaceholder() string {
+	if x != nil {
+		return x.Placeholder
+	}
+	return ""
+}
+
+func (x *Command) GetShell() bool {
+	if x != nil {
+		return x.Shell
+	}
+	return false
 }
 
 // Leases grants attempts, in columns; the lease of entry i is first_lease + i.
@@ -2190,6 +2230,7 @@ type Split struct {
 	//
 	//	*Split_Item
 	//	*Split_File
+	//	*Split_Items
 	Kind          isSplit_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2250,21 +2291,81 @@ func (x *Split) GetFile() *FileSplit {
 	return nil
 }
 
+func (x *Split) GetItems() *Items {
+	if x != nil {
+		if x, ok := x.Kind.(*Split_Items); ok {
+			return x.Items
+		}
+	}
+	return nil
+}
+
 type isSplit_Kind interface {
 	isSplit_Kind()
 }
 
 type Split_Item struct {
-	Item []byte `protobuf:"bytes,1,opt,name=item,proto3,oneof"` // --lines
+	Item []byte `protobuf:"bytes,1,opt,name=item,proto3,oneof"` // of one column
 }
 
 type Split_File struct {
 	File *FileSplit `protobuf:"bytes,2,opt,name=file,proto3,oneof"`
 }
 
+type Split_Items struct {
+	Items *Items `protobuf:"bytes,3,opt,name=items,proto3,oneof"` // needs protocol 2
+}
+
 func (*Split_Item) isSplit_Kind() {}
 
 func (*Split_File) isSplit_Kind() {}
+
+func (*Split_Items) isSplit_Kind() {}
+
+// Items are the items of a task, each with a value for each column of the job.
+type Items struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        [][]byte               `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Items) Reset() {
+	*x = Items{}
+	mi := &file_wire_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Items) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Items) ProtoMessage() {}
+
+func (x *Items) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Items.ProtoReflect.Descriptor instead.
+func (*Items) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Items) GetValues() [][]byte {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
 
 // FileSplit is bytes [offset, offset+length) of a file, extended to whole records by its reader: it owns the records that start
 // in it. Those of CSV and of fixed records need no extension. length 0 and whole: the whole file, whatever its size.
@@ -2285,7 +2386,7 @@ type FileSplit struct {
 
 func (x *FileSplit) Reset() {
 	*x = FileSplit{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2398,7 @@ func (x *FileSplit) String() string {
 func (*FileSplit) ProtoMessage() {}
 
 func (x *FileSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2411,7 @@ func (x *FileSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSplit.ProtoReflect.Descriptor instead.
 func (*FileSplit) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FileSplit) GetPath() []byte {
@@ -2383,7 +2484,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2395,7 +2496,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2408,7 +2509,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogRequest) GetRequest() uint64 {
@@ -2465,7 +2566,7 @@ type LogRecords struct {
 
 func (x *LogRecords) Reset() {
 	*x = LogRecords{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2578,7 @@ func (x *LogRecords) String() string {
 func (*LogRecords) ProtoMessage() {}
 
 func (x *LogRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2591,7 @@ func (x *LogRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecords.ProtoReflect.Descriptor instead.
 func (*LogRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogRecords) GetRequest() uint64 {
@@ -2534,7 +2635,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2546,7 +2647,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2559,7 +2660,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogRecord) GetStage() uint32 {
@@ -2605,7 +2706,7 @@ type SendLogDone struct {
 
 func (x *SendLogDone) Reset() {
 	*x = SendLogDone{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +2718,7 @@ func (x *SendLogDone) String() string {
 func (*SendLogDone) ProtoMessage() {}
 
 func (x *SendLogDone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +2731,7 @@ func (x *SendLogDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLogDone.ProtoReflect.Descriptor instead.
 func (*SendLogDone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 type PartsRequest struct {
@@ -2643,7 +2744,7 @@ type PartsRequest struct {
 
 func (x *PartsRequest) Reset() {
 	*x = PartsRequest{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +2756,7 @@ func (x *PartsRequest) String() string {
 func (*PartsRequest) ProtoMessage() {}
 
 func (x *PartsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +2769,7 @@ func (x *PartsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsRequest.ProtoReflect.Descriptor instead.
 func (*PartsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PartsRequest) GetJob() uint64 {
@@ -2701,7 +2802,7 @@ type PartsPage struct {
 
 func (x *PartsPage) Reset() {
 	*x = PartsPage{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +2814,7 @@ func (x *PartsPage) String() string {
 func (*PartsPage) ProtoMessage() {}
 
 func (x *PartsPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +2827,7 @@ func (x *PartsPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsPage.ProtoReflect.Descriptor instead.
 func (*PartsPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PartsPage) GetIndex() []uint64 {
@@ -2789,7 +2890,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +2902,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +2915,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Drain) GetStopRunning() bool {
@@ -2841,7 +2942,7 @@ type ShadowRequest struct {
 
 func (x *ShadowRequest) Reset() {
 	*x = ShadowRequest{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +2954,7 @@ func (x *ShadowRequest) String() string {
 func (*ShadowRequest) ProtoMessage() {}
 
 func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +2967,7 @@ func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowRequest.ProtoReflect.Descriptor instead.
 func (*ShadowRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ShadowRequest) GetId() uint64 {
@@ -2894,7 +2995,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +3007,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +3020,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TokenRequest) GetToken() string {
@@ -2955,7 +3056,7 @@ type TokenHolder struct {
 
 func (x *TokenHolder) Reset() {
 	*x = TokenHolder{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3068,7 @@ func (x *TokenHolder) String() string {
 func (*TokenHolder) ProtoMessage() {}
 
 func (x *TokenHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +3081,7 @@ func (x *TokenHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenHolder.ProtoReflect.Descriptor instead.
 func (*TokenHolder) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TokenHolder) GetId() string {
@@ -3027,7 +3128,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3140,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3153,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -3274,7 +3375,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xc8\a\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xf8\a\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -3306,7 +3407,9 @@ const file_wire_proto_rawDesc = "" +
 	"\asecrets\x18\x19 \x03(\v2\x1a.bridgefour.wire.v1.SecretR\asecrets\x12\x18\n" +
 	"\asandbox\x18\x1a \x01(\bR\asandbox\x12\x1d\n" +
 	"\n" +
-	"no_network\x18\x1b \x01(\bR\tnoNetwork\x1a;\n" +
+	"no_network\x18\x1b \x01(\bR\tnoNetwork\x12\x18\n" +
+	"\acolumns\x18\x1c \x03(\tR\acolumns\x12\x14\n" +
+	"\x05batch\x18\x1d \x01(\bR\x05batch\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +
@@ -3325,9 +3428,12 @@ const file_wire_proto_rawDesc = "" +
 	"\aProgram\x12\x1a\n" +
 	"\abuiltin\x18\x01 \x01(\tH\x00R\abuiltin\x127\n" +
 	"\acommand\x18\x02 \x01(\v2\x1b.bridgefour.wire.v1.CommandH\x00R\acommandB\x06\n" +
-	"\x04kind\"\x1d\n" +
+	"\x04kind\"y\n" +
 	"\aCommand\x12\x12\n" +
-	"\x04argv\x18\x01 \x03(\fR\x04argv\"\xee\x01\n" +
+	"\x04argv\x18\x01 \x03(\fR\x04argv\x12\"\n" +
+	"\fplaceholders\x18\x02 \x01(\rR\fplaceholders\x12 \n" +
+	"\vplaceholder\x18\x03 \x01(\tR\vplaceholder\x12\x14\n" +
+	"\x05shell\x18\x04 \x01(\bR\x05shell\"\xee\x01\n" +
 	"\x06Leases\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x1f\n" +
@@ -3336,11 +3442,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x05index\x18\x04 \x03(\x04R\x05index\x12\x18\n" +
 	"\aattempt\x18\x05 \x03(\rR\aattempt\x121\n" +
 	"\x06splits\x18\x06 \x03(\v2\x19.bridgefour.wire.v1.SplitR\x06splits\x128\n" +
-	"\x06action\x18\a \x01(\x0e2 .bridgefour.wire.v1.CommitActionR\x06action\"Z\n" +
+	"\x06action\x18\a \x01(\x0e2 .bridgefour.wire.v1.CommitActionR\x06action\"\x8d\x01\n" +
 	"\x05Split\x12\x14\n" +
 	"\x04item\x18\x01 \x01(\fH\x00R\x04item\x123\n" +
-	"\x04file\x18\x02 \x01(\v2\x1d.bridgefour.wire.v1.FileSplitH\x00R\x04fileB\x06\n" +
-	"\x04kind\"\xd3\x01\n" +
+	"\x04file\x18\x02 \x01(\v2\x1d.bridgefour.wire.v1.FileSplitH\x00R\x04file\x121\n" +
+	"\x05items\x18\x03 \x01(\v2\x19.bridgefour.wire.v1.ItemsH\x00R\x05itemsB\x06\n" +
+	"\x04kind\"\x1f\n" +
+	"\x05Items\x12\x16\n" +
+	"\x06values\x18\x01 \x03(\fR\x06values\"\xd3\x01\n" +
 	"\tFileSplit\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
@@ -3458,7 +3567,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_wire_proto_goTypes = []any{
 	(FailureKind)(0),      // 0: bridgefour.wire.v1.FailureKind
 	(StageRole)(0),        // 1: bridgefour.wire.v1.StageRole
@@ -3486,21 +3595,22 @@ var file_wire_proto_goTypes = []any{
 	(*Command)(nil),       // 23: bridgefour.wire.v1.Command
 	(*Leases)(nil),        // 24: bridgefour.wire.v1.Leases
 	(*Split)(nil),         // 25: bridgefour.wire.v1.Split
-	(*FileSplit)(nil),     // 26: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),    // 27: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),    // 28: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),     // 29: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),   // 30: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),  // 31: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),     // 32: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),         // 33: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil), // 34: bridgefour.wire.v1.ShadowRequest
-	(*TokenRequest)(nil),  // 35: bridgefour.wire.v1.TokenRequest
-	(*TokenHolder)(nil),   // 36: bridgefour.wire.v1.TokenHolder
-	(*ShadowState)(nil),   // 37: bridgefour.wire.v1.ShadowState
-	nil,                   // 38: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                   // 39: bridgefour.wire.v1.Job.SettingsEntry
-	nil,                   // 40: bridgefour.wire.v1.Job.EnvEntry
+	(*Items)(nil),         // 26: bridgefour.wire.v1.Items
+	(*FileSplit)(nil),     // 27: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),    // 28: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),    // 29: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),     // 30: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),   // 31: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),  // 32: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),     // 33: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),         // 34: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil), // 35: bridgefour.wire.v1.ShadowRequest
+	(*TokenRequest)(nil),  // 36: bridgefour.wire.v1.TokenRequest
+	(*TokenHolder)(nil),   // 37: bridgefour.wire.v1.TokenHolder
+	(*ShadowState)(nil),   // 38: bridgefour.wire.v1.ShadowState
+	nil,                   // 39: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                   // 40: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                   // 41: bridgefour.wire.v1.Job.EnvEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	5,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
@@ -3508,12 +3618,12 @@ var file_wire_proto_depIdxs = []int32{
 	17, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
 	10, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
 	18, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	27, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	33, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	28, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	34, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
 	6,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
 	7,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
 	8,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	38, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	39, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	9,  // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
 	13, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
 	15, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
@@ -3524,31 +3634,32 @@ var file_wire_proto_depIdxs = []int32{
 	19, // 18: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
 	24, // 19: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
 	22, // 20: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	39, // 21: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	40, // 21: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
 	21, // 22: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	40, // 23: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	41, // 23: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
 	20, // 24: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
 	1,  // 25: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
 	23, // 26: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
 	25, // 27: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
 	2,  // 28: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	26, // 29: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	29, // 30: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	3,  // 31: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	28, // 32: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	31, // 33: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	34, // 34: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	35, // 35: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
-	4,  // 36: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	30, // 37: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	32, // 38: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	37, // 39: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	36, // 40: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
-	36, // [36:41] is the sub-list for method output_type
-	31, // [31:36] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	27, // 29: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	26, // 30: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
+	30, // 31: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	3,  // 32: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	29, // 33: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	32, // 34: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	35, // 35: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	36, // 36: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
+	4,  // 37: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	31, // 38: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	33, // 39: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	38, // 40: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	37, // 41: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	37, // [37:42] is the sub-list for method output_type
+	32, // [32:37] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -3577,6 +3688,7 @@ func file_wire_proto_init() {
 	file_wire_proto_msgTypes[22].OneofWrappers = []any{
 		(*Split_Item)(nil),
 		(*Split_File)(nil),
+		(*Split_Items)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3584,7 +3696,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
