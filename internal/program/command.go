@@ -14,21 +14,19 @@ import (
 	"syscall"
 
 	"github.com/bridgefour/bridgefour/internal/keeper"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// placeholder in an argument is replaced by the input's path or the item.
-const placeholder = "{}"
-
 // command is a command, with the state shared by its attempts in a slot.
 type command struct {
-	path     string // of the program; empty while it depends on the item
-	argv     []string
-	replaces bool     // an argument contains the placeholder
-	dir      string   // empty: the worker's
-	env      []string // jobEnv
-	envMore  []string // of the attempt
-	ownTemp  bool     // env has TMPDIR
+	path     string               // of the program; empty while it depends on the item
+	argv     []string             // as the job has it
+	args     *placeholder.Command // argv
+	dir      string               // empty: the worker's
+	env      []string             // jobEnv
+	envMore  []string             // of the attempt
+	ownTemp  bool                 // env has TMPDIR
 	confined keeper.Confinement
 	user     *User // nil: that of this process
 	host     string
@@ -40,11 +38,17 @@ func (l *Loader) command(j *wire.Job, user *User, program *wire.Command) (Progra
 	c.confined.NoNetwork = c.confined.NoNetwork || j.GetNoNetwork()
 	for _, arg := range program.GetArgv() {
 		c.argv = append(c.argv, string(arg))
-		c.replaces = c.replaces || strings.Contains(string(arg), placeholder)
 	}
-	if len(c.argv) == 0 || c.argv[0] == "" {
+	mode := placeholder.Mode(program.GetPlaceholders()) //nolint:gosec // unknown ones are not valid
+	switch {
+	case len(c.argv) == 0 || c.argv[0] == "":
 		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "empty command")
+	case !mode.Valid():
+		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "unknown placeholders; is this worker older than the leader?")
 	}
+	c.args = placeholder.Compile(c.argv, placeholder.Options{
+		Mode: mode, Only: program.GetPlaceholder(), Columns: j.GetColumns(), Shell: program.GetShell(),
+	})
 	for _, s := range j.GetSecrets() {
 		if s.GetError() != "" {
 			return nil, Failed(wire.FailureKind_BAD_PROGRAM, "secret %q: %s", s.GetName(), s.GetError())
@@ -52,9 +56,9 @@ func (l *Loader) command(j *wire.Job, user *User, program *wire.Command) (Progra
 	}
 	c.env = l.jobEnv(os.Environ(), j, user)
 	_, c.ownTemp = variable(c.env, "TMPDIR")
-	if !strings.Contains(c.argv[0], placeholder) {
+	if name, fixed := c.args.Program(); fixed {
 		var f *Failure
-		if c.path, f = c.lookUp(c.argv[0]); f != nil {
+		if c.path, f = c.lookUp(name); f != nil {
 			return nil, f
 		}
 	}
@@ -85,19 +89,28 @@ func variable(env []string, name string) (value string, ok bool) {
 	return "", false
 }
 
-// arguments replaces the placeholders by the item, or appends the item if there are none and appended is true.
-func (c *command) arguments(item string, appended bool) []string {
-	if !c.replaces {
-		if !appended {
-			return c.argv
+// reads reports whether the command reads its task's split from its standard input.
+func (c *command) reads(t *Task) bool {
+	if t.Job.GetBatch() {
+		return !c.args.UsesItem()
+	}
+	return !c.args.TakesPath()
+}
+
+// arguments returns the arguments for a task. Of a list, the item is the last one if there are no placeholders.
+func (c *command) arguments(t *Task) []string {
+	v := placeholder.Values{Number: t.Index + 1, Slot: uint64(t.Slot)}
+	items := t.Split.GetItems().GetValues()
+	if items == nil {
+		items = [][]byte{t.Item}
+		if t.Split.GetFile() != nil {
+			items[0] = []byte(t.Path)
 		}
-		return append(slices.Clip(c.argv), item)
 	}
-	argv := make([]string, len(c.argv))
-	for i, arg := range c.argv {
-		argv[i] = strings.ReplaceAll(arg, placeholder, item)
+	for _, value := range items {
+		v.Items = append(v.Items, string(value))
 	}
-	return argv
+	return c.args.Expand(&v, t.IsItem() && !c.args.Any() && !t.Job.GetBatch())
 }
 
 // inherited are the variables that commands get from the worker. The others, such as its credentials, are not for jobs.

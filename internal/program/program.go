@@ -32,7 +32,8 @@ type Task struct {
 	Number uint32      // of the attempt, from 1
 	Split  *wire.Split // nil: none, or a number of the job's range
 	Path   string      // of the input file, if any
-	Item   []byte      // the line or number, if any
+	Item   []byte      // the item of a list as text, or its items, one a line; nil: none
+	Slot   uint32      // of the worker, from 1
 	Input  Input
 	Parts  iter.Seq2[bridgefour.PartSpec, error] // Collect only
 	Output io.Writer
@@ -42,6 +43,9 @@ type Task struct {
 
 	task bridgefour.Task // keeps its buffers
 }
+
+// IsItem reports whether the task has items of a list.
+func (t *Task) IsItem() bool { return t.Split.GetFile() == nil && (t.Split != nil || t.Item != nil) }
 
 // Input is the split: whole records, decompressed.
 type Input interface {

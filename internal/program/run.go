@@ -29,8 +29,7 @@ const (
 type run struct {
 	command *command
 	task    *Task
-	item    string
-	append  bool // append the item if no argument contains the placeholder
+	item    string // or the input's path
 	path    string
 	argv    []string
 
@@ -41,10 +40,8 @@ type run struct {
 // Map runs the command once.
 func (c *command) Map(ctx context.Context, t *Task) Result {
 	r := &run{command: c, task: t}
-	if t.Split.GetFile() != nil {
+	if r.item = string(t.Item); !t.IsItem() {
 		r.item = t.Path
-	} else {
-		r.item, r.append = string(t.Item), t.Split != nil || t.Item != nil
 	}
 	if f := r.start(ctx); f != nil {
 		_ = t.Files.Ended() // nothing was read
@@ -85,11 +82,11 @@ func (c *command) Collect(context.Context, *Task) Result {
 // start opens the command's files and starts it with them.
 func (r *run) start(ctx context.Context) *Failure {
 	c, t := r.command, r.task
-	stdin, f := t.Files.Open(ctx, !c.replaces)
+	stdin, f := t.Files.Open(ctx, c.reads(t))
 	if f != nil {
 		return f
 	}
-	r.argv = c.arguments(r.item, r.append)
+	r.argv = c.arguments(t)
 	if r.path = c.path; r.path == "" {
 		if r.path, f = c.lookUp(r.argv[0]); f != nil {
 			return f

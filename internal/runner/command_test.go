@@ -504,3 +504,54 @@ func TestOutputInTheDataDirectory(t *testing.T) {
 		t.Errorf("Run() of a spooled job = %v, want success", out.Failure)
 	}
 }
+
+func itemsSplit(values ...string) *wire.Split {
+	items := &wire.Items{}
+	for _, v := range values {
+		items.Values = append(items.Values, []byte(v))
+	}
+	return &wire.Split{Kind: &wire.Split_Items{Items: items}}
+}
+
+// TestCommandPlaceholders: what reaches a command of each source. Package placeholder tests the forms.
+func TestCommandPlaceholders(t *testing.T) {
+	path := writeFile(t, t.TempDir(), "na me.txt", "text\n")
+	one, two := []string{""}, []string{"id", ""}
+	for _, test := range []struct {
+		columns []string
+		batch   bool
+		command *wire.Command
+		split   *wire.Split
+		argv    []string
+		want    string
+	}{
+		{nil, false, &wire.Command{Placeholders: 1}, wholeFile(path), []string{"sh", "-c", `cat; printf "%s" "$@"`, "{/.}", "{#}{%}", "{{}}"}, "text\n45{}"},
+		{nil, false, &wire.Command{Placeholders: 1}, wholeFile(path), []string{"sh", "-c", `cat; printf "%s" "$1"`, "", "{}"}, path},
+		{nil, false, &wire.Command{Placeholders: 2}, wholeFile(path), []string{"sh", "-c", "cat; echo {}"}, "text\n{}\n"},
+		{nil, false, &wire.Command{Placeholders: 1, Shell: true}, wholeFile(path), []string{"sh", "-c", "cat {} | tr a-z A-Z"}, "TEXT\n"},
+		{one, false, &wire.Command{Placeholders: 1}, itemSplit("a/b.c"), []string{"printf", "%s|", "{1/}", "{.}"}, "b.c|a/b|"},
+		{one, false, &wire.Command{Placeholders: 1}, itemSplit("x"), []string{"printf", "%s|"}, "x|"},
+		{one, false, &wire.Command{Placeholder: "@"}, itemSplit("x"), []string{"printf", "%s|", "@{}@"}, "x{}x|"},
+		{one, false, &wire.Command{Placeholders: 2}, itemSplit("x"), []string{"printf", "%s|", "{}"}, "{}|x|"},
+		{one, false, &wire.Command{Placeholders: 1, Shell: true}, itemSplit("it's"), []string{"sh", "-c", "printf '%s|'"}, "it's|"},
+		{two, false, &wire.Command{Placeholders: 1}, itemsSplit("a", "b c"), []string{"printf", "%s|", "{}", "{id}-{2}"}, "a|b c|a-b c|"},
+		{two, false, &wire.Command{Placeholders: 1}, itemsSplit("a", "b c"), []string{"sh", "-c", `printf "%s|" "$@" "$B4_INPUT"`, ""}, "a|b c|a\tb c|"},
+		{one, true, &wire.Command{}, itemsSplit("a", "b c"), []string{"printf", "%s|", "{}"}, "a|b c|"},
+		{one, true, &wire.Command{}, itemsSplit("a", "b c"), []string{"cat"}, "a\nb c\n"},
+		{one, true, &wire.Command{}, itemSplit("a"), []string{"cat"}, "a\n"},
+		{two, true, &wire.Command{}, itemsSplit("a", "1", "b", "2"), []string{"cat"}, "a\t1\nb\t2\n"},
+		{one, true, &wire.Command{Placeholders: 1, Shell: true}, itemsSplit("a", "b c"), []string{"sh", "-c", "printf '%s|' {}"}, "a|b c|"},
+	} {
+		for _, arg := range test.argv {
+			test.command.Argv = append(test.command.Argv, []byte(arg))
+		}
+		f := newFixture(t, &wire.Job{
+			Columns: test.columns, Batch: test.batch, Program: &wire.Program{Kind: &wire.Program_Command{Command: test.command}},
+		})
+		f.lease = 1
+		f.want(f.slot.Run(t.Context(), &Attempt{Job: f.job, StageName: "map", Index: 3, Lease: 1, Number: 1, Slot: 5, Split: test.split, Log: new(logged)}), test.want)
+	}
+	f := newCommandFixture(t, &wire.Job{}, "true")
+	f.job.GetProgram().GetCommand().Placeholders = 99
+	f.wantFailure(f.run(t.Context(), itemSplit("x")), wire.FailureKind_BAD_PROGRAM, "older than the leader")
+}

@@ -99,11 +99,15 @@ type commandInput struct {
 }
 
 // openInput opens the standard input: the file itself if the split is all of it, a pipe if the split is a part, compressed, or
-// has grown, and /dev/null if the command gets the input as an argument.
+// has grown, or the items are several of a list, and /dev/null if the command gets the input as an argument.
 func (f *files) openInput(ctx context.Context, input bool) error {
 	in, stores, file, how := &f.stdin, f.job.reading.stores, f.attempt.Split.GetFile(), f.job.reading
-	if file == nil {
+	if file == nil && (!input || !f.attempt.Job.GetBatch()) {
 		return nil
+	}
+	if file == nil {
+		f.slot.input.ctx = context.WithoutCancel(ctx) //nolint:fatcontext // as below; each attempt begins with its own
+		return in.openPipe()
 	}
 	in.planned.plan(file, f.slot.runner.host)
 	path := in.planned.path
@@ -139,6 +143,11 @@ func (f *files) openInput(ctx context.Context, input bool) error {
 	in.planned = plannedFile{} // the feeder checks it
 	// The feeder ignores ctx: it ends when the command does, because the pipe breaks.
 	f.slot.input.begin(context.WithoutCancel(ctx), how, f.attempt.Split, true)
+	return in.openPipe()
+}
+
+// openPipe makes the standard input a pipe, which feed fills.
+func (in *commandInput) openPipe() error {
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("create pipe: %w", err)

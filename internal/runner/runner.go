@@ -16,6 +16,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/layout"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -102,6 +103,7 @@ type Attempt struct {
 	Index     uint64
 	Lease     uint64
 	Number    uint32      // of the attempt, from 1
+	Slot      uint32      // of the worker, from 1
 	Split     *wire.Split // nil: a number of the job's range, or a stage that reads parts
 	// Parts are the inputs of a collect stage, in task order. Nil for other stages.
 	Parts iter.Seq2[Part, error]
@@ -249,11 +251,14 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	s.files.begin(j, a)
 	t := &s.task
 	t.Job, t.Stage, t.Index, t.Number, t.Split, t.Path = a.Job, a.StageName, a.Index, a.Number, a.Split, s.input.file.path
-	t.Item = a.Split.GetItem()
-	if a.Split == nil && !a.collects() && a.Job.GetRange() {
+	t.Slot, t.Item = a.Slot, a.Split.GetItem()
+	if items := a.Split.GetItems(); items != nil {
+		t.Item = placeholder.Text(items.GetValues(), len(a.Job.GetColumns()))
+	} else if a.Split == nil && !a.collects() && a.Job.GetRange() {
 		s.item = strconv.AppendInt(s.item[:0], a.Job.GetRangeFrom()+int64(a.Index), 10)
-		s.input.item, t.Item = s.item, s.item
+		t.Item = s.item
 	}
+	s.input.item = t.Item
 }
 
 // endInput closes the input. The error is that it has changed meanwhile.

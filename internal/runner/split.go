@@ -61,7 +61,7 @@ type splitReader struct {
 	given   uint64 // bytes returned, without a header that is repeated
 }
 
-// begin starts a split; nil for an item that Slot.begin sets.
+// begin starts a split. Slot.begin sets an item that is not in it as such.
 func (r *splitReader) begin(ctx context.Context, how reading, split *wire.Split, heads bool) {
 	r.item, r.err, r.source, r.ahead, r.pos, r.given = split.GetItem(), nil, nil, nil, 0, 0
 	r.ctx, r.how, r.heads, r.file, r.split = ctx, how, heads, inputFile{}, split.GetFile()

@@ -11,6 +11,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -176,6 +177,8 @@ func inputOf(reader *state.InputReader, task uint64) (name string, offset, lengt
 		return "", 0, 0 // the task reports it
 	case split.Path != nil:
 		return string(split.Path), split.Offset, split.Length
+	case split.Values != nil:
+		return string(placeholder.Text(split.Values, split.Columns)), 0, 0
 	}
 	return string(split.Item), split.Offset, split.Length
 }
