@@ -4,8 +4,8 @@ package api
 
 import "time"
 
-// JobRequest is the body of POST /v1/jobs and of a job file (YAML or JSON). Exactly one of Inputs, Lines and Range is set,
-// unless the program needs no input (the built-in AlwaysOk and Sample): then the job has one task.
+// JobRequest is the body of POST /v1/jobs and of a job file (YAML or JSON). Its tasks read Inputs, or are the items of lists: the product of Lines
+// or Range and the lists of Each. Without either the job has one task, unless the program needs an input.
 type JobRequest struct {
 	Name    string  `json:"name,omitempty" doc:"Shown in lists; need not be unique" maxLength:"200"`
 	User    string  `json:"user,omitempty" doc:"Ignored: a job belongs to the authenticated user, which is the user that runs the leader until there are identities" maxLength:"100" deprecated:"true"`
@@ -14,7 +14,13 @@ type JobRequest struct {
 	Inputs []string `json:"inputs,omitempty" doc:"Files, folders (their files, not hidden ones), globs; absolute"`
 	Lines  *Lines   `json:"lines,omitempty" doc:"Instead of inputs: one task per line"`
 	Range  *Range   `json:"range,omitempty" doc:"Instead of inputs: one task per number"`
-	Split  string   `json:"split,omitempty" doc:"Largest split, such as 64MiB, or none: one task per file. Only text is cut" default:"64MiB"`
+	Each   []List   `json:"each,omitempty" doc:"Instead of inputs: one task for each combination of the items of these lists; lines or a range come before them. The last list changes first"`
+
+	Shuffle bool   `json:"shuffle,omitempty" doc:"Items in a random order"`
+	Limit   uint64 `json:"limit,omitempty" doc:"At most so many items; 0: all"`
+	Batch   uint64 `json:"batch,omitempty" doc:"Items of a task, which a command gets as the arguments that {} stands for, or else on standard input, one a line; 0: one item, as an argument" maximum:"1000000"`
+
+	Split string `json:"split,omitempty" doc:"Largest split, such as 64MiB, or none: one task per file. Only text is cut" default:"64MiB"`
 
 	Records string `json:"records,omitempty" doc:"Files are cut between records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), fasta, fastq (four lines a record), csv or jsonl" default:"lines"`
 	Header  *int   `json:"header,omitempty" doc:"The first lines of each file (rows of csv) go to each of its splits. Defaults to 1 for csv, otherwise to 0" minimum:"0" maximum:"10000"`
@@ -42,19 +48,35 @@ type JobRequest struct {
 // Program is what a job runs: exactly one field is set.
 type Program struct {
 	Builtin string   `json:"builtin,omitempty" doc:"Name of a built-in job"`
-	Command []string `json:"command,omitempty" doc:"Command and its arguments; {} stands for the input's path or the item"`
+	Command []string `json:"command,omitempty" doc:"Command and its arguments. {} stands for the input's path or the item; {1} and {name} for a column; {.} {/} {//} {/.} for a part of a path; {#} and {%} for the number of the task and of the slot"`
+	Shell   string   `json:"shell,omitempty" doc:"Command line for sh -c; the values of its placeholders are quoted"`
+
+	Placeholder    string `json:"placeholder,omitempty" doc:"The only placeholder of the command, instead of those in braces"`
+	NoPlaceholders bool   `json:"no_placeholders,omitempty" doc:"The command has no placeholders: an item is its last argument"`
 }
 
 // Lines is a list of items. Raw holds them one per line, with any bytes; Items is easier to write.
 type Lines struct {
-	Items []string `json:"items,omitempty"`
-	Raw   []byte   `json:"raw,omitempty" doc:"base64; lines ended by newline"`
+	Items   []string `json:"items,omitempty"`
+	Null    bool     `json:"null,omitempty" doc:"The lines of raw end in a zero byte instead of a newline. Must come before raw"`
+	Columns []string `json:"columns,omitempty" doc:"The items are the values of a table, row by row, with columns of these names; empty: a column without a name" maxItems:"10000"`
+	Raw     []byte   `json:"raw,omitempty" doc:"base64; lines ended by newline"`
 }
 
 // Range is From to To, inclusive.
 type Range struct {
-	From int64 `json:"from"`
-	To   int64 `json:"to"`
+	From  int64  `json:"from"`
+	To    int64  `json:"to"`
+	Step  uint64 `json:"step,omitempty" doc:"Difference of two numbers; 0: 1"`
+	Width uint32 `json:"width,omitempty" doc:"Least number of digits, with zeros before them" maximum:"64"`
+}
+
+// List is a list of values or numbers.
+type List struct {
+	Name   string   `json:"name,omitempty" doc:"Of its column, for the placeholder {name}"`
+	Values []string `json:"values,omitempty"`
+	Ranges []Range  `json:"ranges,omitempty" doc:"Instead of values: numbers, one range after the other" maxItems:"100000"`
+	Linked bool     `json:"linked,omitempty" doc:"It goes on together with the list before it, as far as the shorter one"`
 }
 
 // Job statuses.

@@ -109,10 +109,12 @@ func (c *Client) Submit(ctx context.Context, r *api.JobRequest, key string) (api
 // linesPart is the size from which lines are sent in a part of their own.
 const linesPart = 64 << 10
 
-// SubmitLines is Submit of a request whose lines are size bytes of a file, which are not held in memory. They take the place of r.Lines.
+// SubmitLines is Submit of a request whose lines are size bytes of a file, which are not held in memory. They take the place of those of r.Lines.
 func (c *Client) SubmitLines(ctx context.Context, r *api.JobRequest, lines io.ReaderAt, size int64, key string) (api.Job, error) {
 	small := *r
-	small.Lines = nil
+	if small.Lines != nil {
+		small.Lines = &api.Lines{Null: r.Lines.Null, Columns: r.Lines.Columns}
+	}
 	if err := checkUTF8(&small); err != nil {
 		return api.Job{}, err
 	}
@@ -160,7 +162,7 @@ func checkUTF8(r *api.JobRequest) error {
 		}
 		return fmt.Errorf("%s %q is not UTF-8, which a request requires: name a folder or a glob that covers it, or pass it with --lines", what, s)
 	}
-	named := [][2]string{{"name", r.Name}, {"user", r.User}, {"output", r.Output}, {"directory", r.Dir}, {"program", r.Program.Builtin}}
+	named := [][2]string{{"name", r.Name}, {"user", r.User}, {"output", r.Output}, {"directory", r.Dir}, {"program", r.Program.Builtin}, {"command line", r.Program.Shell}, {"placeholder", r.Program.Placeholder}}
 	for _, s := range r.Inputs {
 		named = append(named, [2]string{"input", s})
 	}
@@ -173,7 +175,16 @@ func checkUTF8(r *api.JobRequest) error {
 	for k, v := range r.Labels {
 		named = append(named, [2]string{"label", k}, [2]string{"label", v})
 	}
+	for i := range r.Each {
+		named = append(named, [2]string{"name", r.Each[i].Name})
+		for _, s := range r.Each[i].Values {
+			named = append(named, [2]string{"value", s})
+		}
+	}
 	if r.Lines != nil {
+		for _, s := range r.Lines.Columns {
+			named = append(named, [2]string{"column", s})
+		}
 		for _, s := range r.Lines.Items {
 			if err := check("line", s); err != nil {
 				return err

@@ -26,7 +26,7 @@ type jobDecoder struct {
 	line    func([]byte) error
 	rest    bytes.Buffer // the request without its lines, as JSON
 	count   [2]int       // of the lines by items and raw
-	lines   bool         // the request has lines, even an empty list
+	lines   *api.Lines   // how they are separated and what they are; nil: the request has none
 }
 
 // decodeJob decodes one job request.
@@ -48,11 +48,11 @@ func decodeJob(body io.Reader, line func([]byte) error) (*api.JobRequest, error)
 	if err := decodeJSON(strings.NewReader("{"+strings.TrimPrefix(d.rest.String(), ",")+"}"), true, &req); err != nil {
 		return nil, err
 	}
-	if d.lines {
+	if d.lines != nil {
 		if req.Lines != nil {
 			return nil, api.Malformed("the body has the lines twice")
 		}
-		req.Lines = &api.Lines{}
+		req.Lines = d.lines
 	}
 	return &req, nil
 }
@@ -82,10 +82,14 @@ func (d *jobDecoder) object(t reflect.Type, name string, field func(key string) 
 // field reads a field of the request.
 func (d *jobDecoder) field(key string) (err error) {
 	if key == "lines" {
-		if d.lines {
+		if d.lines != nil {
 			return api.Malformed("the body has the lines twice")
 		}
-		d.lines, err = d.object(reflect.TypeFor[api.Lines](), "lines", d.linesField)
+		d.lines = &api.Lines{}
+		there, err := d.object(reflect.TypeFor[api.Lines](), "lines", d.linesField)
+		if !there {
+			d.lines = nil
+		}
 		return err
 	}
 	var value json.RawMessage
@@ -111,6 +115,13 @@ func (d *jobDecoder) linesField(key string) (err error) {
 		d.count[0], err = d.items()
 	case "raw":
 		d.count[1], err = d.raw()
+	case "null":
+		if err = d.json.Decode(&d.lines.Null); err == nil && d.lines.Null && d.count[1] > 0 {
+			err = api.Invalid("invalid job").With("body.lines.null", "must come before raw", nil)
+		}
+		return err
+	case "columns":
+		return d.json.Decode(&d.lines.Columns)
 	default:
 		return api.Invalid("validation failed").With("body.lines."+key, "unexpected property", nil)
 	}
@@ -162,7 +173,7 @@ func (d *jobDecoder) raw() (n int, err error) {
 	placeholder := "" // of what was read here
 	if first == '"' {
 		placeholder = "null"
-		n, err = eachLine(base64.NewDecoder(base64.StdEncoding, text), d.line)
+		n, err = eachLine(base64.NewDecoder(base64.StdEncoding, text), d.lines.Null, d.line)
 		if text.ended && errors.Is(err, io.ErrUnexpectedEOF) {
 			err = base64.CorruptInputError(text.bytes)
 		}
@@ -270,14 +281,18 @@ func wrongType(token json.Token, want reflect.Type, field string) error {
 	return &json.UnmarshalTypeError{Value: found, Type: want, Field: field}
 }
 
-// eachLine calls line with each line, without its newline, which the last one may lack. A line is cut at itemBytesMax: it is too long
-// whatever follows.
-func eachLine(r io.Reader, line func([]byte) error) (n int, err error) {
+// eachLine calls line with each line, without its newline, or its zero byte, which the last one may lack. A line is cut at itemBytesMax: it is
+// too long whatever follows.
+func eachLine(r io.Reader, null bool, line func([]byte) error) (n int, err error) {
+	end := byte('\n')
+	if null {
+		end = 0
+	}
 	in := bufio.NewReaderSize(r, bodyPiece)
 	var long []byte // the beginning of a line that is longer than the buffer
 	for err == nil {
 		var part []byte
-		part, err = in.ReadSlice('\n')
+		part, err = in.ReadSlice(end)
 		full := errors.Is(err, bufio.ErrBufferFull)
 		if full || len(long) > 0 {
 			long = append(long, part[:min(len(part), itemBytesMax-len(long))]...)
@@ -291,7 +306,7 @@ func eachLine(r io.Reader, line func([]byte) error) (n int, err error) {
 			return n, err
 		case len(part) > 0: // a line, or the last one without its newline
 			n++
-			if err := line(bytes.TrimSuffix(part, []byte{'\n'})); err != nil {
+			if err := line(bytes.TrimSuffix(part, []byte{end})); err != nil {
 				return n, err
 			}
 		}

@@ -28,9 +28,13 @@ func decodeWhole(body string) (req api.JobRequest, lines []string, err error) {
 	if l := req.Lines; l != nil {
 		lines = l.Items
 		if len(l.Raw) > 0 {
-			lines = append(lines, strings.Split(strings.TrimSuffix(string(l.Raw), "\n"), "\n")...)
+			end := "\n"
+			if l.Null {
+				end = "\x00"
+			}
+			lines = append(lines, strings.Split(strings.TrimSuffix(string(l.Raw), end), end)...)
 		}
-		req.Lines = &api.Lines{}
+		req.Lines = &api.Lines{Null: l.Null, Columns: l.Columns}
 	}
 	return req, lines, nil
 }
@@ -50,6 +54,8 @@ func FuzzDecodeJob(f *testing.F) {
 		`{"program":{"builtin":"x"},"lines":{"items":["a","b\nc","","\u00e9"]},"retries":3}`,
 		`{"lines":{"raw":"YQpiCg=="},"name":"last"}`, `{"lines" : { "raw" : "YQpi\/w==" } , "name":"n"}`, `{"lines":{"raw":"YQpi\nCg=="}}`,
 		`{"lines":{}}`, `{"lines":null,"dir":"/x"}`, `{"lines":{"raw":null,"items":null}}`, `{"lines":{"raw":"","items":["a"]}}`,
+		`{"lines":{"null":true,"raw":"YQpiAGMA"},"each":[{"name":"x","values":["a"]}]}`, `{"lines":{"raw":"YQpiAGMA","null":false}}`,
+		`{"lines":{"columns":["a",""],"items":["1","2"]},"shuffle":true,"limit":3,"batch":2}`, `{"lines":{"raw":"YQ==","null":true}}`, `{"lines":{"columns":[1]}}`,
 		`{"lines":{"raw":"Cg==","items":[]}}`, `{"set":{"a":"b"},"inputs":["/x"]}`, `{"Lines":{"items":["a"]}}`, ` {"lines":{"items":["a"]}} `,
 		`{"lines":{"raw":7}}`, `{"lines":{"raw":["a"]}}`, `{"lines":{"items":"a"}}`, `{"lines":{"items":[1]}}`, `{"lines":[]}`, `{"lines":{"raw":"YQ"}}`,
 		`{"lines":{"raw":"Y","x":1}}`, `{"lines":{"raw":"YQ=="`, `{"lines":{"items":["a"`, `{"lines":{"items":["a"]}} x`, `null`, `7`, `{"raw":1}`, `{"x":{"raw":"YQ=="}}`,

@@ -109,11 +109,12 @@ func decodeSubmit(r *http.Request, body io.Reader, line func([]byte) error) (*ap
 		return nil, bodyProblem(err)
 	case part.FormName() != partLines:
 		return nil, api.Malformed("the second part of the body is %q; it must be %q", part.FormName(), partLines)
-	case req.Lines != nil:
+	case req.Lines == nil:
+		req.Lines = &api.Lines{}
+	case len(req.Lines.Items) > 0 || len(req.Lines.Raw) > 0:
 		return nil, api.Invalid("validation failed").With("body.lines", "lines are in both the request and their own part", nil)
 	}
-	req.Lines = &api.Lines{}
-	if _, err := eachLine(part, line); err != nil {
+	if _, err := eachLine(part, req.Lines.Null, line); err != nil {
 		return nil, bodyProblem(err)
 	}
 	if _, err := parts.NextPart(); !errors.Is(err, io.EOF) {

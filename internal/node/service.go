@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -144,7 +145,8 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		TimeoutMS: uint64(p.Timeout.Milliseconds()), GraceMS: uint64(p.Grace.Milliseconds()), Memory: p.Memory, Labels: req.Labels,
 		Records: p.Records, Header: p.Header, Env: req.Env, Sandbox: req.Sandbox, NoNetwork: req.NoNetwork,
 	}
-	for _, a := range req.Program.Command {
+	s.Placeholders, s.Placeholder, s.Shell = uint8(p.Command.Placeholders), p.Command.Placeholder, p.Command.Shell
+	for _, a := range p.Command.Argv {
 		s.Argv = append(s.Argv, []byte(a))
 	}
 	if s.Output == "" {
@@ -152,7 +154,9 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 	}
 	if s.Name == "" {
 		s.Name = s.Builtin
-		if len(req.Program.Command) > 0 {
+		if words := strings.Fields(req.Program.Shell); len(words) > 0 {
+			s.Name = filepath.Base(words[0])
+		} else if len(req.Program.Command) > 0 {
 			s.Name = filepath.Base(req.Program.Command[0])
 		}
 	}

@@ -26,12 +26,14 @@ func (p *planner) input(ctx context.Context) error {
 	switch {
 	case given > 1:
 		p.fail("inputs", "give one of inputs, lines and range, not %d of them", given)
+	case len(p.req.Inputs) > 0 && len(p.req.Each) > 0:
+		p.fail("inputs", "give inputs or lists, not both")
+	case (p.req.Shuffle || p.req.Limit > 0 || p.req.Batch > 0) && p.columns() == nil:
+		p.fail("inputs", "shuffle, limit and batch are those of a list: give lines, a range or each")
 	case len(p.req.Inputs) > 0:
 		return p.files(ctx, split)
-	case p.req.Lines != nil:
-		return p.lines()
-	case p.req.Range != nil:
-		p.numberRange()
+	case p.columns() != nil:
+		return p.list()
 	case p.needsInput:
 		p.fail("inputs", "%s needs an input: files or folders (--input), lines (--lines) or numbers (--range)", p.req.Program.Builtin)
 	default:
@@ -53,13 +55,11 @@ func (p *planner) split() uint64 {
 			p.fail("split", "%v, or none", err)
 		}
 	}
-	for _, arg := range p.req.Program.Command {
-		if strings.Contains(arg, "{}") && len(p.req.Inputs) > 0 {
-			if p.req.Split != "" && p.req.Split != "none" {
-				p.warn("split %s is not used: a command with {} gets whole files", p.req.Split)
-			}
-			return 0
+	if p.compiled != nil && p.compiled.TakesPath() && len(p.req.Inputs) > 0 {
+		if p.req.Split != "" && p.req.Split != "none" {
+			p.warn("split %s is not used: a command with {} gets whole files", p.req.Split)
 		}
+		return 0
 	}
 	if n := uint64(p.kind.Size()); n > 0 && size > 0 {
 		return max(size/n, 1) * n
@@ -90,25 +90,6 @@ func (p *planner) records() {
 	case (p.req.Records != "" || p.req.Header != nil) && len(p.req.Inputs) == 0:
 		p.fail("records", "records and header are those of files: give an input")
 	}
-}
-
-func (p *planner) numberRange() {
-	from, to := p.req.Range.From, p.req.Range.To
-	if to < from {
-		p.fail("range", "range %d-%d is empty: the first number is larger than the last", from, to)
-		return
-	}
-	// In uint64: the range of int64 has more numbers than an int64 can count.
-	if n := uint64(to) - uint64(from); n >= p.opt.TasksMax {
-		p.tooMany("range", float64(n)+1, "split it into several jobs")
-		return
-	}
-	in, err := state.RangeInput(from, to)
-	if err != nil {
-		p.fail("range", "%v", err)
-		return
-	}
-	p.result.Input = in
 }
 
 func (p *planner) tooMany(field string, tasks float64, wayOut string) {
@@ -176,6 +157,7 @@ type fileList struct {
 // add adds a file.
 func (l *fileList) add(ctx context.Context, field string, info *blob.Info) {
 	name, size := string(info.Name), uint64(info.Size)
+	l.p.warnSplice(name)
 	if l.seen != nil {
 		if _, ok := l.seen[name]; ok {
 			if l.twice++; l.twice == 1 {

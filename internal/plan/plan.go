@@ -13,6 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/bytesize"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/record"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/suggest"
@@ -53,7 +54,8 @@ type Builtin struct {
 // Result is a valid job.
 type Result struct {
 	Input        state.Input
-	Records      string // empty: lines
+	Command      Command // no arguments: a built-in job
+	Records      string  // empty: lines
 	Header       uint32
 	Output       string // clean and absolute; empty if the request names none
 	Collects     bool
@@ -102,6 +104,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 	opt.TasksMax = min(cmp.Or(opt.TasksMax, tasksMaxDefault), state.MaxTasks)
 	p := &planner{req: req, opt: opt}
 	p.program()
+	p.command()
 	p.settings()
 	p.description()
 	p.numbers()
@@ -126,6 +129,8 @@ type planner struct {
 	errs   Errors
 	more   int // errors beyond errorsMax
 
+	compiled   *placeholder.Command // nil: a built-in job
+	splice     bool                 // warnSplice has not found a value yet
 	kind       *record.Kind
 	needsInput bool
 	realOutput blob.Location // Output without links; empty if there is none
@@ -186,10 +191,16 @@ const (
 func (p *planner) program() {
 	program := p.req.Program
 	switch {
-	case program.Builtin != "" && len(program.Command) > 0:
+	case program.Builtin != "" && (len(program.Command) > 0 || program.Shell != ""):
 		p.fail("program", "give a built-in job or a command, not both")
+	case len(program.Command) > 0 && program.Shell != "":
+		p.fail("program", "give a command or a command line for a shell, not both")
 	case program.Builtin != "":
 		p.builtin(program.Builtin)
+	case program.Shell != "":
+		if strings.Contains(program.Shell, "\x00") {
+			p.fail("program.shell", "the command line contains a NUL byte")
+		}
 	case program.Command == nil:
 		p.fail("program", "no program given: name a built-in job or a command")
 	case len(program.Command) == 0 || program.Command[0] == "":
@@ -292,7 +303,7 @@ func (p *planner) description() {
 		{"labels", "its labels", "labels are short names", size(p.req.Labels)},
 	}
 	total := 0
-	for _, arg := range p.req.Program.Command {
+	for _, arg := range p.result.Command.Argv {
 		parts[0].size += len(arg)
 	}
 	for _, part := range parts {

@@ -318,6 +318,14 @@ func withLines(l *api.Lines) func(*api.JobRequest) {
 	return func(r *api.JobRequest) { r.Inputs, r.Lines = nil, l }
 }
 
+func withEach(lists ...api.List) func(*api.JobRequest) {
+	return func(r *api.JobRequest) { r.Each = lists }
+}
+
+func withList(lists ...api.List) func(*api.JobRequest) {
+	return func(r *api.JobRequest) { r.Inputs, r.Each = nil, lists }
+}
+
 func withRange(from, to int64) func(*api.JobRequest) {
 	return func(r *api.JobRequest) { r.Inputs, r.Range = nil, &api.Range{From: from, To: to} }
 }
@@ -386,6 +394,24 @@ func wrongs(dir string) []wrong {
 		},
 		{"items and raw", withLines(&api.Lines{Items: []string{"a"}, Raw: []byte("b")}), "lines", "not both"},
 		{"range", withRange(2, 1), "range", "range 2-1 is empty"},
+		{"half a row", withLines(&api.Lines{Columns: []string{"a", "b"}, Items: []string{"1", "2", "3"}}), "lines", "3 values are no rows of 2 columns"},
+		{"inputs and each", withEach(api.List{Values: []string{"a"}}), "inputs", "give inputs or lists"},
+		{"an empty list", withList(api.List{}), "each[0]", "either values or ranges"},
+		{"values and ranges", withList(api.List{Values: []string{"a"}, Ranges: []api.Range{{}}}), "each[0]", "either values or ranges"},
+		{"the first is linked", withList(api.List{Values: []string{"a"}, Linked: true}), "each[0]", "cannot be linked"},
+		{"two of a name", withList(api.List{Name: "a", Values: []string{"a"}}, api.List{Name: "a", Values: []string{"a"}}), "each", `two columns have the name "a"`},
+		{"a wide number", withList(api.List{Ranges: []api.Range{{Width: 65}}}), "each[0]", "64 digits"},
+		{"a large product", withList(api.List{Ranges: []api.Range{{To: 99}}}, api.List{Ranges: []api.Range{{To: 99}}}), "each", "10000 tasks are too many: at most 1000"},
+		{"a larger one", withList(api.List{Ranges: []api.Range{{To: 1 << 40}}}, api.List{Ranges: []api.Range{{To: 1 << 40}}}), "each", "too many items"},
+		{"batch of files", func(r *api.JobRequest) { r.Batch = 2 }, "inputs", "those of a list"},
+		{"a shell and a command", func(r *api.JobRequest) { r.Program = api.Program{Shell: "x", Command: []string{"x"}} }, "program", "not both"},
+		{"a shell and a job", func(r *api.JobRequest) { r.Program.Shell = "x" }, "program", "not both"},
+		{"two ways of placeholders", func(r *api.JobRequest) {
+			r.Program = api.Program{Shell: "x", Placeholder: "%", NoPlaceholders: true}
+		}, "program.placeholder", "not both"},
+		{"a placeholder of a job", func(r *api.JobRequest) { r.Program.Placeholder = "%" }, "program", "those of a command"},
+		{"in quotes", func(r *api.JobRequest) { r.Program = api.Program{Shell: "echo '{}'"} }, "program.shell", "remove the quotes"},
+		{"unknown", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{"x", "{file}"}} }, "program.command[1]", "{file} is not a placeholder"},
 		{"long range", withRange(1, 1001), "range", "1001 tasks are too many"},
 		{"endless range", withRange(math.MinInt64, math.MaxInt64), "range", "18446744073709551616 tasks are too many"},
 		{"short splits", func(r *api.JobRequest) { r.Inputs, r.Split = []string{dir + "/large"}, "1" }, "split", "1099511627776 tasks are too many: at most 1000; use a larger split"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -142,7 +143,11 @@ func jobStatus(j *state.Job, volatile Volatile) string {
 }
 
 func apiProgram(spec *state.Spec) api.Program {
-	p := api.Program{Builtin: spec.Builtin}
+	p := api.Program{Builtin: spec.Builtin, Placeholder: spec.Placeholder, NoPlaceholders: placeholder.Mode(spec.Placeholders) == placeholder.Off}
+	if spec.Shell {
+		p.Shell = string(spec.Argv[len(spec.Argv)-1])
+		return p
+	}
 	for _, a := range spec.Argv {
 		p.Command = append(p.Command, string(a))
 	}
