@@ -46,6 +46,8 @@ type app struct {
 	typed   map[string]bool // flags set on the command line, not by the environment or the configuration file
 	outside transport.Files // of the command's flags
 	lines   *os.File        // the list of --lines, if it is long
+	// stdinRead: standard input is read, or somebody was told that it is not.
+	stdinRead bool
 }
 
 // errInterrupted is the cancellation cause of a command's context at the first SIGINT, SIGTERM or SIGHUP.

@@ -73,7 +73,7 @@ func orDash(s string) string {
 // programText is a short form of a job's program.
 func programText(p api.Program) string {
 	const programMax = 40
-	text := p.Builtin
+	text := p.Builtin + p.Shell
 	if text == "" {
 		text = strings.Join(p.Command, " ")
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bridgefour/bridgefour/internal/node"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
@@ -77,11 +78,11 @@ func findLog(dir string) (log, next string, err error) {
 	case used && exists(filepath.Join(embedded, "run.json")):
 		return log, "bridgefour run --resume " + filepath.Base(embedded), nil
 	case used && exists(filepath.Join(embedded, "worker-1")):
-		return log, "bridgefour dev --data-dir " + shellQuote(embedded), nil
+		return log, "bridgefour dev --data-dir " + placeholder.Quote(embedded), nil
 	}
 	log = filepath.Join(dir, "log")
 	if used, err := replica.InUse(log); used || err != nil {
-		return log, "bridgefour leader --data-dir " + shellQuote(dir), err
+		return log, "bridgefour leader --data-dir " + placeholder.Quote(dir), err
 	}
 	why := "it does not exist"
 	switch {
@@ -97,14 +98,4 @@ func findLog(dir string) (log, next string, err error) {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// shellQuote quotes a word for a shell, if it needs that.
-func shellQuote(word string) string {
-	if strings.ContainsFunc(word, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:,@%", r)
-	}) {
-		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-	}
-	return word
 }

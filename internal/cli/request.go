@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -23,7 +22,6 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/bytesize"
-	"github.com/bridgefour/bridgefour/internal/format"
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
@@ -35,10 +33,12 @@ const linesInMemory = 1 << 20
 
 // jobFlags are the flags of run and submit that describe a job.
 type jobFlags struct {
+	itemFlags
+
 	name         string
 	inputs       []string
-	lines        string
-	rng          string
+	dir          string
+	dryRun       bool
 	split        string
 	records      string
 	header       int
@@ -64,8 +64,7 @@ type jobFlags struct {
 // add registers the flags. The defaults are the cluster's and are repeated here for the help only.
 func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.inputs, "input", nil, "`file`, folder (its files, not hidden ones) or quoted glob; repeatable")
-	fs.StringVar(&f.lines, "lines", "", "instead of --input: one task per line of `file`, which may be compressed; - is standard input")
-	fs.StringVar(&f.rng, "range", "", "instead of --input: one task per number from `A-B`")
+	f.itemFlags.add(fs)
 	fs.StringVar(&f.output, "output", "", "`folder` for the parts and _SUCCESS; without it the result goes to stdout and nothing is kept")
 	fs.BoolVar(&f.overwrite, "overwrite", false, "replace the content of --output once the new output is complete")
 	fs.BoolVar(&f.keepPartial, "keep-partial", false, "publish finished parts, and _PARTIAL, if the job fails or is stopped")
@@ -78,6 +77,8 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.envAll, "env-all", false, "the tasks get all variables that are set here (run without --cluster: the default)")
 	fs.StringArrayVar(&f.secrets, "secret", nil, "variable `NAME[=@FILE]` as --env, but encrypted in the log, and shown to nobody: its value is the "+
 		"content of FILE without a newline at its end, or that of the variable here; repeatable")
+	fs.StringVar(&f.dir, "dir", "", "working `folder` of the tasks (default: the one here); other paths are still taken from here")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "print the first commands, the splits and what the job needs, and do nothing else")
 	fs.BoolVar(&f.sandbox, "sandbox", false, "the tasks' commands can write only to their temporary folder, $TMPDIR (Linux 6.2 or newer)")
 	fs.BoolVar(&f.noNetwork, "no-network", false, "the tasks' commands have no network, and no sockets at all (Linux)")
 	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
@@ -103,7 +104,9 @@ func jobFlagNames() []string {
 
 // request builds the job request from the flags and arguments of cmd.
 func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobRequest, error) {
-	program, err := parseProgram(cmd, args)
+	args, lists := cutSources(args)
+	args, more := a.cutInputs(cmd, f, args)
+	program, err := parseProgram(cmd, f, args, len(more))
 	if err != nil {
 		return nil, err
 	}
@@ -114,13 +117,15 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if r.Dir, err = os.Getwd(); err != nil {
 		return nil, fmt.Errorf("working directory: %w", err)
 	}
-	if err := a.requestInput(cmd, f, r); err != nil {
+	if err := a.requestInput(cmd, f, more, lists, r); err != nil {
 		return nil, err
 	}
+	a.warnWords(r)
+	a.noteStdin()
 	if f.output != "" {
 		r.Output = absolute(r.Dir, f.output)
 	}
-	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name}, f.set, f.labels) {
+	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name, r.Program.Shell, r.Program.Placeholder}, f.set, f.labels) {
 		if !utf8.ValidString(s) {
 			return nil, usagef(cmd, "%q is not valid UTF-8: pass its folder or a matching glob instead; "+
 				"items of --lines may hold any bytes", s)
@@ -141,6 +146,9 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	}
 	if err := a.requestVariables(cmd, f, r); err != nil {
 		return nil, err
+	}
+	if f.dir != "" {
+		r.Dir = absolute(r.Dir, f.dir)
 	}
 	if r.Labels, err = pairs(cmd, "label", f.labels); err != nil {
 		return nil, err
@@ -172,10 +180,10 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	return r, nil
 }
 
-// requestInput sets the input of the request.
-func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, r *api.JobRequest) error {
+// requestInput sets the input of the request: files, with those among the arguments, or lists.
+func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, more, lists []string, r *api.JobRequest) error {
 	var typed, given []string
-	for _, name := range []string{"input", "lines", "range"} {
+	for _, name := range []string{"input", "lines", "csv", "range"} {
 		if cmd.Flags().Changed(name) {
 			given = append(given, "--"+name)
 		}
@@ -192,25 +200,18 @@ func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, r *api.JobRequest) e
 	if a.typed["split"] && !slices.Contains(given, "--input") {
 		return usagef(cmd, "--split is for the files of --input; each item of a list is a task")
 	}
-	if len(given) == 0 {
-		return nil
+	if !slices.Contains(given, "--input") {
+		return a.requestItems(cmd, &f.itemFlags, strings.Join(given, ""), lists, r)
 	}
-	switch given[0] {
-	case "--lines":
-		raw, err := a.readLines(cmd, f.lines)
-		if err != nil {
-			return err
+	for _, name := range []string{"each", "shuf", "limit", "batch", "null", "sep"} {
+		if a.typed[name] {
+			return usagef(cmd, "--%s is for lists, and --input gives files; --lines FILE makes a task of each line", name)
 		}
-		r.Lines = &api.Lines{Raw: raw}
-		return nil
-	case "--range":
-		var err error
-		if r.Range, err = parseRange(f.rng); err != nil {
-			return usagef(cmd, "--range %v", err)
-		}
-		return nil
 	}
-	for _, in := range f.inputs {
+	if len(lists) > 0 {
+		return usagef(cmd, "%s is a list, and --input gives files: a job has one kind of input", lists[0])
+	}
+	for _, in := range append(slices.Clip(f.inputs), more...) {
 		if in == "" {
 			return usagef(cmd, "--input is empty: want a file, a folder or a glob")
 		}
@@ -219,36 +220,22 @@ func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, r *api.JobRequest) e
 	return nil
 }
 
-func (a *app) readLines(cmd *cobra.Command, name string) ([]byte, error) {
-	from := a.stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, usagef(cmd, "--lines: %v", err)
+// cutInputs separates the arguments from paths before them, which a shell has made of a glob: --input *.csv -- cmd.
+func (a *app) cutInputs(cmd *cobra.Command, f *jobFlags, args []string) (rest, inputs []string) {
+	end := cmd.ArgsLenAtDash()
+	begin := 0
+	if end < 0 { // a built-in job, before or after them
+		if end = len(args); end > 1 && slices.Contains(builtinNames(), args[0]) {
+			begin = 1
+		} else if end > 1 && slices.Contains(builtinNames(), args[end-1]) {
+			end--
 		}
-		defer f.Close() //nolint:errcheck // only read
-		from = f
 	}
-	text, err := format.NewText(from)
-	if err != nil {
-		return nil, usagef(cmd, "--lines %s: %v", name, err)
+	inputs = args[begin:end]
+	if !a.typed["input"] || slices.ContainsFunc(inputs, func(path string) bool { return !exists(path) }) || end-begin == len(args) && f.shell == "" {
+		return args, nil
 	}
-	raw, err := io.ReadAll(io.LimitReader(text, linesInMemory))
-	size := int64(len(raw))
-	if err == nil && size == linesInMemory {
-		size, err = a.keepLines(io.MultiReader(bytes.NewReader(raw), io.LimitReader(text, linesBytesMax+1-size)))
-		raw = nil
-	}
-	switch {
-	case err != nil:
-		return nil, usagef(cmd, "--lines %s: %v", name, err)
-	case size > linesBytesMax:
-		return nil, usagef(cmd, "--lines %s holds more than %s, the most of one job; split it over several jobs, or use --input, "+
-			"whose tasks read many lines each", name, bytesText(linesBytesMax))
-	case size == 0:
-		return nil, usagef(cmd, "--lines %s is empty: no tasks to run", name)
-	}
-	return raw, nil
+	return slices.Concat(args[:begin], args[end:]), inputs
 }
 
 // keepLines copies lines to a temporary file, which has no name, so that nothing is left of it when the process ends.
@@ -339,6 +326,7 @@ var local = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "PWD"
 // passAll adds, with --env-all, all variables of this process to those that the request names, except local ones and the engine's own.
 func (f *jobFlags) passAll(cmd *cobra.Command, r *api.JobRequest) error {
 	if !f.envAll {
+		warnVariables(cmd, r)
 		return nil
 	}
 	for _, v := range os.Environ() {
@@ -357,23 +345,30 @@ func (f *jobFlags) passAll(cmd *cobra.Command, r *api.JobRequest) error {
 	return nil
 }
 
-// parseProgram parses NAME or -- CMD ARG….
-func parseProgram(cmd *cobra.Command, args []string) (api.Program, error) {
-	dash := cmd.ArgsLenAtDash()
+// parseProgram parses NAME, -- CMD ARG… or --shell. So many arguments were inputs, and are not in args.
+func parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (api.Program, error) {
+	p := api.Program{Shell: f.shell, Placeholder: f.placeholder, NoPlaceholders: f.noPlaceholders}
+	dash := cmd.ArgsLenAtDash() - inputs
 	switch {
+	case f.shell != "" && len(args) > 0:
+		return p, usagef(cmd, "both --shell and %q are given; a job runs one of them", args[0])
+	case f.shell != "":
+		return p, nil
 	case dash > 0:
-		return api.Program{}, usagef(cmd, "both a built-in job (%q) and a command after -- are given; a job runs one of them", args[0])
+		return p, usagef(cmd, "both a built-in job (%q) and a command after -- are given; a job runs one of them", args[0])
 	case dash == 0 && len(args) == 0:
-		return api.Program{}, usagef(cmd, "no command after --")
+		return p, usagef(cmd, "no command after --")
 	case dash == 0:
-		return api.Program{Command: args}, nil
+		p.Command = args
+		return p, checkCommand(cmd, args[0])
 	case len(args) == 0:
-		return api.Program{}, usagef(cmd, "no program given: name a built-in job (%s), or put -- before a command", strings.Join(builtinNames(), ", "))
+		return p, usagef(cmd, "no program given: name a built-in job (%s), or put -- before a command", strings.Join(builtinNames(), ", "))
 	case len(args) > 1:
-		return api.Program{}, usagef(cmd, "unexpected argument %q after the built-in job %q; put -- before a command, as in '%s -- %s'",
+		return p, usagef(cmd, "unexpected argument %q after the built-in job %q; put -- before a command, as in '%s -- %s'",
 			args[1], args[0], cmd.CommandPath(), strings.Join(args, " "))
 	}
-	return api.Program{Builtin: args[0]}, nil
+	p.Builtin = args[0]
+	return p, nil
 }
 
 // checkBuiltin refuses a built-in job that this binary does not have.
@@ -395,29 +390,6 @@ func builtinNames() []string {
 		names = append(names, job.Name())
 	}
 	return names
-}
-
-func parseRange(s string) (*api.Range, error) {
-	bad := fmt.Errorf("%q is not a range: want FROM-TO, as 1-1000", s)
-	if s == "" {
-		return nil, bad
-	}
-	at := strings.IndexByte(s[1:], '-') + 1 // the first character may be a sign
-	if at == 0 {
-		return nil, bad
-	}
-	from, err1 := strconv.ParseInt(s[:at], 10, 64)
-	to, err2 := strconv.ParseInt(s[at+1:], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
-		if errors.Is(err, strconv.ErrRange) {
-			return nil, fmt.Errorf("%q exceeds 64 bits", s)
-		}
-		return nil, bad
-	}
-	if to < from {
-		return nil, fmt.Errorf("%q is empty: its first number exceeds its last", s)
-	}
-	return &api.Range{From: from, To: to}, nil
 }
 
 // pairs parses key=value flags.
@@ -524,7 +496,7 @@ func jobFileError(err error) string {
 		return err.Error()
 	}
 	var names []string
-	for _, t := range []reflect.Type{reflect.TypeFor[api.JobRequest](), reflect.TypeFor[api.Program](), reflect.TypeFor[api.Lines]()} {
+	for _, t := range []reflect.Type{reflect.TypeFor[api.JobRequest](), reflect.TypeFor[api.Program](), reflect.TypeFor[api.Lines](), reflect.TypeFor[api.List](), reflect.TypeFor[api.Range]()} {
 		for field := range t.Fields() {
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			names = append(names, name)

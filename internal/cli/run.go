@@ -31,16 +31,16 @@ type runOptions struct {
 // resumeNewest is the value of --resume without an ID.
 const resumeNewest = "newest"
 
-func (a *app) runCommand() *cobra.Command {
-	var f jobFlags
-	var o runOptions
-	cmd := &cobra.Command{
-		Use:   "run PROGRAM",
-		Short: "Start an embedded cluster, run one job, show progress, print the result, exit",
-		Long: `Start an embedded cluster, run one job, show progress, print the result, exit.
+const runLong = `Start an embedded cluster, run one job, show progress, print the result, exit.
 
-PROGRAM is the name of a built-in job, or -- and a command. A command's task gets its split on standard input, or, where
-an argument holds {}, the path of its input there. With --lines and --range, {} or else the last argument is the item.
+PROGRAM is the name of a built-in job, -- and a command, or --shell 'COMMAND LINE'. A command's task gets its split on standard input, or,
+where an argument holds {}, the path of its input there. Of a list (--lines, --csv, --range, --each, or ::: a b ::: c d, ::::
+FILE and :::+ behind the command), {} or else the last argument is the item.
+
+Placeholders: {} the item or path; {1} {name} a column; {.} {/} {//} {/.} a path without its extension, its base name, its
+folder, its base name without the extension (also {1/.}, {name//}); {#} the number of the task, {%} of the slot. {{}} and
+{{name}} are text, and so are other braces. -I STR names another, --no-placeholders none.
+
 What it writes to standard output is the task's part of the output. When it has ended, processes that it
 started and left behind are killed (Linux; elsewhere, those of its process group).
 
@@ -52,7 +52,15 @@ Ctrl-C, SIGTERM and SIGHUP end the run and stop its tasks. Ctrl-Z stops them unt
 
 Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 stopped, 4 cluster not reachable, 6 not allowed, 130 interrupted. A run that was
 interrupted, failed, or whose process died, is continued by --resume without running finished tasks again. The state of
-the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
+the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`
+
+func (a *app) runCommand() *cobra.Command {
+	var f jobFlags
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run PROGRAM",
+		Short: "Start an embedded cluster, run one job, show progress, print the result, exit",
+		Long:  runLong,
 		Example: `  bridgefour run wordcount --input books/ --output counts
   bridgefour run --input 'logs/*.gz' -- sh -c 'grep -c ERROR || [ $? = 1 ]'
   bridgefour run --range 1-1000 -- ./simulate {}
@@ -71,6 +79,9 @@ the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`,
 			}
 			if err != nil {
 				return err
+			}
+			if f.dryRun {
+				return a.dryRun(cmd.Context(), req)
 			}
 			if o.cluster != "" {
 				return a.runSubmitted(cmd, &o, &f, req)

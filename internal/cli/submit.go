@@ -32,6 +32,9 @@ func (a *app) submitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if f.dryRun {
+				return a.dryRun(cmd.Context(), req)
+			}
 			c, err := a.connect(cluster, 0)
 			if err != nil {
 				return err
@@ -71,7 +74,7 @@ func (a *app) submission(cmd *cobra.Command, f *jobFlags, file string, args []st
 	}
 	var also []string
 	for _, name := range jobFlagNames() {
-		if a.typed[name] {
+		if a.typed[name] && name != "dry-run" {
 			also = append(also, "--"+name)
 		}
 	}

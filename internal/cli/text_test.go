@@ -61,35 +61,6 @@ func TestDidYouMean(t *testing.T) {
 	}
 }
 
-func TestParseRange(t *testing.T) {
-	for _, c := range []struct {
-		in   string
-		want *api.Range
-	}{
-		{"1-1000", &api.Range{From: 1, To: 1000}},
-		{"-5--3", &api.Range{From: -5, To: -3}},
-		{"-5-3", &api.Range{From: -5, To: 3}},
-		{"7-7", &api.Range{From: 7, To: 7}},
-		{"", nil},
-		{"-", nil},
-		{"5", nil},
-		{"-5", nil},
-		{"5-", nil},
-		{"5-1", nil},
-		{"1-2-3", nil},
-		{"a-b", nil},
-		{"1-9223372036854775808", nil},
-	} {
-		got, err := parseRange(c.in)
-		switch {
-		case c.want == nil && err == nil:
-			t.Errorf("parseRange(%q) = %v, want an error", c.in, got)
-		case c.want != nil && (err != nil || *got != *c.want):
-			t.Errorf("parseRange(%q) = %v, %v, want %v", c.in, got, err, c.want)
-		}
-	}
-}
-
 func TestAbsoluteInput(t *testing.T) {
 	for _, c := range []struct{ dir, in, want string }{
 		{"/data", "logs", "/data/logs"},

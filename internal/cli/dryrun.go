@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/layout"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
+	"github.com/bridgefour/bridgefour/internal/plan"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// What --dry-run prints: so many commands, and the beginning of each.
+const (
+	commandsShown   = 10
+	commandRunesMax = 500
+)
+
+// dryRun prints what a job would run, as it is planned on this machine.
+func (a *app) dryRun(ctx context.Context, r *api.JobRequest) error {
+	options := plan.Options{Builtins: builtins()}
+	if a.lines != nil {
+		defer a.lines.Close() //nolint:errcheck // it has no name: nothing is kept
+		info, err := a.lines.Stat()
+		if err != nil {
+			return err
+		}
+		options.Lines = plan.NewLines(0)
+		if err := options.Lines.Read(io.NewSectionReader(a.lines, 0, info.Size()), r.Lines.Null); err != nil {
+			return &exitError{code: exitUsage, err: err}
+		}
+	}
+	p, err := plan.Plan(ctx, r, options)
+	if err != nil {
+		return &exitError{code: exitUsage, err: err}
+	}
+	a.printWarnings(&api.Job{Warnings: p.Warnings})
+	var b strings.Builder
+	if err := writeTasks(&b, &p, r); err != nil {
+		return err
+	}
+	parts := "to standard output, in the order of the tasks"
+	if p.Output != "" {
+		tasks := p.Stages[0].Tasks
+		parts = p.Output + "/" + layout.Part(0, tasks)
+		if tasks > 1 {
+			parts += " … " + layout.Part(tasks-1, tasks)
+		}
+	}
+	fmt.Fprintf(&b, "output: %s\n", parts)
+	fmt.Fprintf(&b, "each task needs: %s", plural(uint64(p.SlotsPerTask), "slot"))
+	if p.Memory > 0 {
+		fmt.Fprintf(&b, ", %s of memory", bytesText(p.Memory))
+	}
+	b.WriteByte('\n')
+	_, err = io.WriteString(a.stdout, b.String())
+	return err
+}
+
+// writeTasks writes the first tasks, and how many there are.
+func writeTasks(b *strings.Builder, p *plan.Result, r *api.JobRequest) error {
+	columns := p.Input.Columns()
+	command := p.Command.Compile(columns)
+	reader := state.NewInputReader(&p.Input)
+	for task := range min(p.Input.Tasks, commandsShown) {
+		split, err := reader.Split(task)
+		if err != nil {
+			return err
+		}
+		v := placeholder.Values{Number: task + 1, Slot: 1}
+		for _, value := range split.Values {
+			v.Items = append(v.Items, string(value))
+		}
+		if split.Values == nil {
+			v.Items = []string{string(split.Path) + string(split.Item)}
+		}
+		batch := p.Input.Batch > 0
+		var words []string
+		if r.Program.Builtin != "" {
+			words = append(words, r.Program.Builtin)
+		}
+		for _, arg := range command.Expand(&v, columns != nil && !command.Any() && !batch) {
+			words = append(words, placeholder.Quote(arg))
+		}
+		line := strings.Join(words, " ")
+		switch {
+		case split.Path != nil && !command.TakesPath():
+			line += " <" + placeholder.Quote(string(split.Path))
+			if !split.Whole && split.Length < split.Version.Size {
+				line += fmt.Sprintf(" (bytes %d to %d)", split.Offset, split.Offset+split.Length)
+			}
+		case columns != nil && (batch && !command.UsesItem() || r.Program.Builtin != ""):
+			line += " <<<" + placeholder.Quote(string(placeholder.Text(split.Values, split.Columns))+string(split.Item))
+		}
+		if runes := []rune(line); len(runes) > commandRunesMax {
+			line = string(runes[:commandRunesMax]) + "…"
+		}
+		fmt.Fprintf(b, "%d\t%s\n", task, printable(line))
+	}
+	if p.Input.Tasks > commandsShown {
+		b.WriteString("…\n")
+	}
+	fmt.Fprintf(b, "%s", plural(p.Input.Tasks, "task"))
+	switch {
+	case p.Input.Batch > 0:
+		b.WriteString(" of " + plural(p.Input.Items, "item"))
+	case p.Input.Bytes > 0:
+		fmt.Fprintf(b, " of %s", bytesText(p.Input.Bytes))
+	}
+	b.WriteByte('\n')
+	return nil
+}
