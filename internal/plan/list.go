@@ -17,8 +17,11 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// lineBytesMax limits a line, which is sent to a worker and shown in lists of tasks.
-const lineBytesMax = 1 << 20
+// Limits of what is sent to a worker and shown in lists of tasks.
+const (
+	lineBytesMax  = 1 << 20 // of a line
+	itemsBytesMax = 4 << 20 // of the items of a task
+)
 
 // Lines is a list of lines that is collected while they arrive: in memory it is compressed.
 type Lines struct {
@@ -26,6 +29,7 @@ type Lines struct {
 	max               uint64
 	count, empty, crs uint64
 	special           string // the first one that is more than a word for a shell
+	longest           int
 }
 
 // NewLines returns an empty list of at most so many lines, which is the TasksMax of the Options.
@@ -58,6 +62,7 @@ func (l *Lines) Add(line []byte) error {
 	if l.special == "" && placeholder.IsSpecial(string(line)) {
 		l.special = string(line)
 	}
+	l.longest = max(l.longest, len(line))
 	l.b.AddLine(line)
 	return nil
 }
@@ -121,9 +126,14 @@ func (p *planner) list() error {
 	if p.req.Range != nil {
 		field = "range"
 	}
+	// With 16 bytes for each value, as in a message.
+	bytes := (float64(l.longest) + 16*float64(len(p.columns()))) * float64(max(1, p.req.Batch))
 	switch {
 	case err != nil:
 		p.fail(field, "%v", err)
+	case bytes > itemsBytesMax:
+		p.fail("batch", "the items of a task may take up to %.0f MiB, of which %d are possible: give a task fewer items (--batch), or put long ones into files",
+			bytes/(1<<20), itemsBytesMax>>20)
 	case in.Tasks > p.opt.TasksMax:
 		p.tooMany(field, float64(in.Tasks), "split it into several jobs, or give a task several items (--batch)")
 	case in.BlockBytes() > state.InputBytesMax:
@@ -139,6 +149,8 @@ type axes struct {
 	p      *planner
 	list   []state.Axis
 	blocks []state.Block
+	// longest bounds the bytes of an item: it is the sum of the longest values.
+	longest int
 }
 
 // lines adds the lines of the request.
@@ -179,6 +191,7 @@ func (a *axes) lines() error {
 		p.warn("%d of %d lines end in CR LF; the CR is part of the item", l.crs, l.count)
 	}
 	p.warnSplice(l.special)
+	a.longest += l.longest * len(columns)
 	return a.values("lines", &state.Axis{Columns: columns, Rows: l.count / uint64(len(columns))}, l.b)
 }
 
@@ -209,15 +222,17 @@ func (a *axes) add(field string, given *api.List) {
 		a.ranges(field, axis, given.Ranges)
 		return
 	}
-	b := state.NewLines()
+	b, longest := state.NewLines(), 0
 	for _, value := range given.Values {
 		if len(value) > lineBytesMax {
 			p.fail(field, "a value has more than %d bytes: put it into a file", lineBytesMax)
 			return
 		}
 		p.warnSplice(value)
+		longest = max(longest, len(value))
 		b.AddLine([]byte(value))
 	}
+	a.longest += longest
 	_ = a.values(field, &axis, b)
 }
 
@@ -238,6 +253,7 @@ func (a *axes) ranges(field string, axis state.Axis, ranges []api.Range) {
 		axis.Rows += n.Rows()
 		axis.Ranges = append(axis.Ranges, n)
 	}
+	a.longest += state.WidthMax
 	if len(a.p.req.Each) == 0 && a.p.req.Limit == 0 && a.p.req.Batch == 0 && rows > float64(a.p.opt.TasksMax) {
 		a.p.tooMany(field, rows, "split it into several jobs")
 		return

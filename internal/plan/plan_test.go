@@ -403,6 +403,12 @@ func wrongs(dir string) []wrong {
 		{"a wide number", withList(api.List{Ranges: []api.Range{{Width: 65}}}), "each[0]", "64 digits"},
 		{"a large product", withList(api.List{Ranges: []api.Range{{To: 99}}}, api.List{Ranges: []api.Range{{To: 99}}}), "each", "10000 tasks are too many: at most 1000"},
 		{"a larger one", withList(api.List{Ranges: []api.Range{{To: 1 << 40}}}, api.List{Ranges: []api.Range{{To: 1 << 40}}}), "each", "too many items"},
+		{"a large batch", func(r *api.JobRequest) {
+			r.Inputs, r.Range, r.Batch = nil, &api.Range{To: 99}, 60_000
+		}, "batch", "the items of a task may take up to 5 MiB, of which 4 are possible"},
+		{"long lines in a batch", func(r *api.JobRequest) {
+			r.Inputs, r.Lines, r.Batch = nil, &api.Lines{Items: []string{strings.Repeat("x", 1<<20), "y"}}, 4
+		}, "batch", "fewer items"},
 		{"batch of files", func(r *api.JobRequest) { r.Batch = 2 }, "inputs", "those of a list"},
 		{"a shell and a command", func(r *api.JobRequest) { r.Program = api.Program{Shell: "x", Command: []string{"x"}} }, "program", "not both"},
 		{"a shell and a job", func(r *api.JobRequest) { r.Program.Shell = "x" }, "program", "not both"},
