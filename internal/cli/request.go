@@ -63,7 +63,8 @@ type jobFlags struct {
 
 // add registers the flags. The defaults are the cluster's and are repeated here for the help only.
 func (f *jobFlags) add(fs *pflag.FlagSet) {
-	fs.StringArrayVar(&f.inputs, "input", nil, "`file`, folder (its files, not hidden ones) or quoted glob; repeatable")
+	fs.StringArrayVar(&f.inputs, "input", nil, "`file`, folder (its files, not hidden ones) or quoted glob; of run without --cluster, - is standard input, "+
+		"which is read to its end first; repeatable")
 	f.itemFlags.add(fs)
 	fs.StringVar(&f.output, "output", "", "`folder` for the parts and _SUCCESS; without it the result goes to stdout and nothing is kept")
 	fs.BoolVar(&f.overwrite, "overwrite", false, "replace the content of --output once the new output is complete")
@@ -212,8 +213,15 @@ func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, more, lists []string
 		return usagef(cmd, "%s is a list, and --input gives files: a job has one kind of input", lists[0])
 	}
 	for _, in := range append(slices.Clip(f.inputs), more...) {
-		if in == "" {
+		switch {
+		case in == "":
 			return usagef(cmd, "--input is empty: want a file, a folder or a glob")
+		case in == "-" && (a.stdinRead || f.dryRun):
+			return usagef(cmd, "--input -: standard input is read once, by the job")
+		case in == "-":
+			a.stdinRead = true
+			r.Inputs = append(r.Inputs, in)
+			continue
 		}
 		r.Inputs = append(r.Inputs, absoluteInput(r.Dir, in))
 	}
@@ -323,8 +331,11 @@ func (a *app) secrets(cmd *cobra.Command, given []string) (map[string]string, er
 // local are variables that describe this machine or session.
 var local = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_"} //nolint:gochecknoglobals // a constant
 
-// passAll adds, with --env-all, all variables of this process to those that the request names, except local ones and the engine's own.
+// passAll completes a request for a cluster: with --env-all, it adds all variables of this process to those that the request names, except local ones and the engine's own.
 func (f *jobFlags) passAll(cmd *cobra.Command, r *api.JobRequest) error {
+	if slices.Contains(r.Inputs, "-") {
+		return usagef(cmd, "--input -: the workers of a cluster cannot read the standard input here; put it into a file that they can read, or make a task of each line (--lines -)")
+	}
 	if !f.envAll {
 		warnVariables(cmd, r)
 		return nil

@@ -96,7 +96,7 @@ func (a *app) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			dir, err := newRunDir(runs, req, !f.envAll && cmd.Flags().Changed("env-all"), time.Now())
+			dir, err := newRunDir(cmd.Context(), runs, req, a.stdin, !f.envAll && cmd.Flags().Changed("env-all"), time.Now())
 			if err != nil {
 				return err
 			}

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,6 +24,7 @@ import (
 //	lock          held (flock) by the process that runs it
 //	run.json      summary for lists
 //	request.json  the job request, submitted again if the process died before the log had it
+//	stdin         standard input, if it is an input
 //	failures.txt  the failed tasks with their errors, if the job has failed
 //	leader/ worker-1/ …
 type runDir struct {
@@ -43,14 +46,8 @@ type runInfo struct {
 
 var errRunning = errors.New("in use by another process")
 
-// newRunDir creates the state of a new run.
-func newRunDir(runs string, req *api.JobRequest, cleanEnv bool, now time.Time) (*runDir, error) {
-	kept := *req
-	kept.Secrets = nil
-	body, err := json.Marshal(kept)
-	if err != nil {
-		return nil, err
-	}
+// newRunDir creates the state of a new run. An input "-" of the request becomes the path of a copy of stdin.
+func newRunDir(ctx context.Context, runs string, req *api.JobRequest, stdin io.Reader, cleanEnv bool, now time.Time) (*runDir, error) {
 	id := now.Format("20060102-150405-") + strings.ToLower(rand.Text()[:4])
 	d := &runDir{path: filepath.Join(runs, id), info: runInfo{
 		ID: id, Created: now, Program: programText(req.Program), Dir: req.Dir, Output: req.Output, CleanEnv: cleanEnv,
@@ -62,18 +59,57 @@ func newRunDir(runs string, req *api.JobRequest, cleanEnv bool, now time.Time) (
 	if err := d.acquire(); err != nil {
 		return nil, err
 	}
+	if err := d.fill(ctx, req, stdin); err != nil {
+		return nil, errors.Join(err, d.remove())
+	}
+	return d, nil
+}
+
+// fill writes the files of a new run.
+func (d *runDir) fill(ctx context.Context, req *api.JobRequest, stdin io.Reader) error {
+	if i := slices.Index(req.Inputs, "-"); i >= 0 {
+		req.Inputs[i] = d.file("stdin")
+		if err := copyStdin(ctx, req.Inputs[i], stdin); err != nil {
+			return fmt.Errorf("standard input: %w", err)
+		}
+	}
+	kept := *req
+	kept.Secrets = nil
+	body, err := json.Marshal(kept)
+	if err != nil {
+		return err
+	}
 	info, err := json.Marshal(d.info)
 	if err != nil {
-		return nil, errors.Join(err, d.remove())
+		return err
 	}
 	err = os.WriteFile(d.file("request.json"), body, 0o600)
 	if err == nil {
 		err = os.WriteFile(d.file("run.json"), info, 0o600)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("state of the run: %w", err), d.remove())
+		return fmt.Errorf("state of the run: %w", err)
 	}
-	return d, nil
+	return nil
+}
+
+// copyStdin copies standard input to a new file, until ctx ends.
+func copyStdin(ctx context.Context, path string, stdin io.Reader) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	copied := make(chan error, 1)
+	go func() { // a read of a terminal or pipe cannot be interrupted; after an interrupt the process ends
+		_, err := io.Copy(f, stdin)
+		copied <- errors.Join(err, f.Close())
+	}()
+	select {
+	case err := <-copied:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
