@@ -248,6 +248,8 @@ type Worker struct {
 	Seen     time.Time         `json:"seen" doc:"Last heartbeat"`
 
 	Confinement []string `json:"confinement,omitempty" doc:"What it enforces for the commands of all jobs" example:"no new privileges"`
+	// Only of a worker that is asked for by its number.
+	Token string `json:"token,omitempty" doc:"Id of the token by which it joined, while others can join by it, too"`
 }
 
 // WorkerList is all workers, by number.
@@ -321,6 +323,7 @@ type LeaderNode struct {
 	Self    bool       `json:"self,omitempty" doc:"The leader that answers"`
 	Index   uint64     `json:"index" doc:"Last known log position"`
 	Heard   *time.Time `json:"heard,omitempty" doc:"When the leader last heard from it"`
+	Token   string     `json:"token,omitempty" doc:"Id of the token by which it joined, while others can join by it, too"`
 }
 
 // LeaderList is all leaders, by number.

@@ -100,13 +100,22 @@ func (a *app) removeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			w, _ := c.Worker(cmd.Context(), id) // for the note alone
 			if err := c.RemoveWorker(cmd.Context(), id); err != nil {
 				return orInterrupted(cmd.Context(), err)
 			}
+			a.noteToken(w.Token)
 			_, err = fmt.Fprintf(a.stdout, "worker %d removed\n", id)
 			return err
 		},
 	}
 	addCluster(cmd, &cluster)
 	return cmd
+}
+
+// noteToken says how to keep other machines from joining as one that was removed did. token is empty if they cannot.
+func (a *app) noteToken(token string) {
+	if token != "" {
+		a.stderr.Printf("it had joined by token %s, by which other machines can still join: 'bridgefour token revoke %[1]s' ends that", token)
+	}
 }

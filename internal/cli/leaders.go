@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -84,8 +85,12 @@ replacement joins as a new leader. Refused when the remaining leaders would have
 			if err != nil {
 				return err
 			}
+			list, _ := c.Leaders(cmd.Context()) // for the note alone
 			if err := c.RemoveLeader(cmd.Context(), id, force); err != nil {
 				return orInterrupted(cmd.Context(), err)
+			}
+			if i := slices.IndexFunc(list.Leaders, func(l api.LeaderNode) bool { return l.ID == id }); i >= 0 {
+				a.noteToken(list.Leaders[i].Token)
 			}
 			_, err = fmt.Fprintf(a.stdout, "leader %d removed\n", id)
 			return err

@@ -112,6 +112,18 @@ func (n *Node) Enroll(ctx context.Context, machine *state.Enrolment) error {
 	return n.changeAccess(ctx, func(e *state.Entry, key string) { e.Enroll(key, machine) })
 }
 
+// joinToken returns the id of the token by which a machine joined, if others can join by it, too.
+func (n *Node) joinToken(machine *state.Enrolment) string {
+	if machine == nil {
+		return ""
+	}
+	t := n.Access().Token(machine.Token)
+	if t == nil || publicToken(t).Expired {
+		return ""
+	}
+	return t.ID
+}
+
 // RevokeMachine revokes the key of a machine for good.
 func (n *Node) RevokeMachine(ctx context.Context, fingerprint string) error {
 	return n.changeAccess(ctx, func(e *state.Entry, key string) { e.RevokeMachine(key, fingerprint) })

@@ -1,10 +1,13 @@
 package node
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/replica"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
@@ -60,5 +63,58 @@ func TestTokensOfMachines(t *testing.T) {
 	n.cfg.Pin = func() *transport.Pin { return &transport.Pin{} }
 	if token, err := n.CreateToken(t.Context(), access.RoleWorker, "", 0); err != nil || token.Join == "" {
 		t.Errorf("CreateToken for a worker of an encrypted cluster = %+v, %v", token, err)
+	}
+}
+
+// TestKeysOfLeaders: the key of a leader that was removed is revoked, also if the leader that has removed it ends before it does that.
+func TestKeysOfLeaders(t *testing.T) {
+	rigs := newRigs(t, 4)
+	n, log := rigs[0].node, rigs[0].log
+	log.setMembers(func(m *replica.Members) {
+		m.List = slices.Clone(m.List)
+		for i := range m.List {
+			m.List[i].Directory = fmt.Sprintf("d%d", m.List[i].ID)
+		}
+	})
+	if err := n.PutToken(t.Context(), &state.Token{ID: "t1", Role: access.RoleLeader}); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"d2", "d3", "d4", "joining"} {
+		if err := n.Enroll(t.Context(), &state.Enrolment{Fingerprint: "f" + d, Role: access.RoleLeader, Name: d, Token: "t1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revoked := func(n *Node) (list []string) {
+		for _, machine := range n.Access().Enrolments() {
+			if machine.Revoked != 0 {
+				list = append(list, machine.Name)
+			}
+		}
+		return list
+	}
+	problemOf(t, n.RemoveLeader(t.Context(), 4, false), http.StatusConflict, "arithmetic of the test")
+	if got := revoked(n); len(got) > 0 {
+		t.Errorf("a removal that is refused revokes the keys of %q", got)
+	}
+	if err := n.RemoveLeader(t.Context(), 4, true); err != nil || !slices.Equal(revoked(n), []string{"d4"}) {
+		t.Fatalf("RemoveLeader() = %v, and the keys of %q are revoked, want that of d4", err, revoked(n))
+	}
+	n.cfg.Pin = func() *transport.Pin { return &transport.Pin{} }
+	if list := n.Leaders().Leaders; list[1].Token != "t1" || list[0].Token != "" {
+		t.Errorf("Leaders() = %+v, want the token by which leader 2 joined", list)
+	}
+
+	if err := log.RemoveMember(t.Context(), 3, true); err != nil { // and here leader 1 ends
+		t.Fatal(err)
+	}
+	rigs[1].caughtUp()
+	rigs[1].log.elect()
+	next := rigs[1].node
+	rigs[1].until("leading", func() bool { _, self := next.LeaderAddress(); return self })
+	if err := next.reconcileLeaders(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := revoked(next); !slices.Equal(got, []string{"d3", "d4"}) {
+		t.Errorf("the keys of %q are revoked, want those of d3 and d4", got)
 	}
 }

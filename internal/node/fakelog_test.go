@@ -162,6 +162,7 @@ func (l *fakeLog) RemoveMember(_ context.Context, id uint64, force bool) error {
 	}
 	l.setMembers(func(m *replica.Members) {
 		m.List = slices.DeleteFunc(slices.Clone(m.List), func(m replica.Member) bool { return m.ID == id })
+		m.Removed = append(slices.Clone(m.Removed), id)
 	})
 	return nil
 }

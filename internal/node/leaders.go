@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -162,6 +163,14 @@ func (n *Node) Leaders() api.LeaderList {
 		}
 		list.Leaders = append(list.Leaders, l)
 	}
+	if n.pin() != nil {
+		for machine := range n.Access().Machines() {
+			i := slices.IndexFunc(list.Leaders, func(l api.LeaderNode) bool { return l.ID == machine.Member })
+			if i >= 0 && machine.Role == access.RoleLeader && machine.Revoked == 0 {
+				list.Leaders[i].Token = n.joinToken(machine)
+			}
+		}
+	}
 	return list
 }
 
@@ -220,14 +229,17 @@ func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 		return n.notLeader()
 	}
 	members := n.cfg.Log.Members()
-	member, ok := members.Get(id)
-	if !ok {
+	if _, ok := members.Get(id); !ok {
 		return api.NotFound("there is no leader %d", id)
 	}
-	err := n.cfg.Log.RemoveMember(ctx, id, force)
+	err := n.reconcileLeaders(ctx) // if this process ends after the next line, the next leader knows whose key to revoke
+	if err != nil {
+		return err
+	}
+	err = n.cfg.Log.RemoveMember(ctx, id, force)
 	switch {
 	case err == nil:
-		return n.revokeLeader(context.WithoutCancel(ctx), member.Directory) // also if the client no longer waits
+		return n.reconcileLeaders(context.WithoutCancel(ctx)) // also if the client no longer waits
 	case errors.Is(err, replica.ErrNotLeader):
 		return n.notLeader()
 	case errors.Is(err, replica.ErrClosed):
@@ -238,11 +250,27 @@ func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 	return api.Conflict("remove leader %d: %v", id, err)
 }
 
-// revokeLeader revokes the key of the leader with a data directory, if it has one.
-func (n *Node) revokeLeader(ctx context.Context, directory string) error {
-	for _, machine := range n.Access().Enrolments() {
-		if machine.Role == access.RoleLeader && machine.Name == directory && machine.Revoked == 0 {
-			return n.RevokeMachine(ctx, machine.Fingerprint)
+// reconcileLeaders brings the enrolments of leaders in line with the members, whose changes are entries of raft's own: it notes the number of a
+// member, and revokes the key of one that was removed. An enrolment without a number is of a leader that is joining.
+func (n *Node) reconcileLeaders(ctx context.Context) error {
+	members := n.cfg.Log.Members()
+	for machine := range n.Access().Machines() {
+		if machine.Role != access.RoleLeader || machine.Revoked != 0 {
+			continue
+		}
+		now := *machine
+		if i := slices.IndexFunc(members.List, func(m replica.Member) bool { return m.Directory == now.Name && now.Name != "" }); i >= 0 {
+			now.Member = members.List[i].ID
+		}
+		var err error
+		switch {
+		case slices.Contains(members.Removed, now.Member):
+			err = n.RevokeMachine(ctx, now.Fingerprint)
+		case now.Member != machine.Member:
+			err = n.Enroll(ctx, &now)
+		}
+		if err != nil {
+			return fmt.Errorf("key of leader %d: %w", now.Member, err)
 		}
 	}
 	return nil

@@ -267,6 +267,11 @@ func (p *Process) certify(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
+	if p.ready.leading() {
+		if err := p.reconcileLeaders(ctx); err != nil {
+			return 0, err
+		}
+	}
 	if p.ready.leading() && len(p.Access().Tokens()) == 0 {
 		if err := p.writeAdminAccess(ctx); err != nil {
 			return 0, err
@@ -340,7 +345,7 @@ func (p *Process) Certify(ctx context.Context, r api.CertificateRequest) (api.Ce
 	if err != nil {
 		return api.Certificate{}, err
 	}
-	machine, name := state.Enrolment{Fingerprint: identity, Role: who.Role, Name: who.Name}, r.Name
+	machine, name := state.Enrolment{Fingerprint: identity, Role: who.Role, Name: who.Name, Token: who.Token}, r.Name
 	switch {
 	case !access.IsMachine(who.Role):
 		return api.Certificate{}, api.NewProblem(http.StatusForbidden, "%s, and not worker or leader: that of a user is for 'bridgefour login STRING'", who)

@@ -220,6 +220,7 @@ func (n *Node) Worker(id uint64) (api.Worker, bool) {
 	_, workers := n.views.Cluster()
 	for _, w := range workers {
 		if w.ID == id {
+			w.Token = n.joinToken(n.Access().Enrolment(w.Identity))
 			return w, true
 		}
 	}

@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -30,9 +31,11 @@ type Enrolment struct {
 	Fingerprint string // of the key: the machine's identity
 	Role        string
 	Name        string
-	Enrolled    int64 // Unix ms, as are the others; set by Apply
-	Renewed     int64 // the last Enroll
-	Revoked     int64 // 0: it is not
+	Enrolled    int64  // Unix ms, as are the others; set by Apply
+	Renewed     int64  // the last Enroll
+	Revoked     int64  // 0: it is not
+	Token       string // the id of the one by which it was let in; empty: none did, or it is not known
+	Member      uint64 // of a leader: its number; 0: it was no member of the cluster so far
 }
 
 // Authority is a certificate authority of the cluster. The newest one issues certificates; earlier ones are accepted.
@@ -79,6 +82,9 @@ func (a *Access) Enrolments() []*Enrolment {
 	})
 }
 
+// Machines returns all enrolments in no order.
+func (a *Access) Machines() iter.Seq[*Enrolment] { return a.machines.all() }
+
 // Authorities returns the certificate authorities, oldest first. The caller must not change them.
 func (a *Access) Authorities() []Authority { return a.authorities }
 
@@ -123,8 +129,8 @@ func (m *Machine) enroll(e Enrolment) *Rejection {
 	a := *m.access
 	known := a.machines.get(e.Fingerprint)
 	switch {
-	case e.Fingerprint == "" || len(e.Fingerprint) > accessTextMax || len(e.Name) > accessTextMax || len(e.Role) > accessTextMax:
-		return reject(TooLarge, "a machine has a key, and its fingerprint, role and name have at most %d bytes each", accessTextMax)
+	case e.Fingerprint == "" || max(len(e.Fingerprint), len(e.Name), len(e.Role), len(e.Token)) > accessTextMax:
+		return reject(TooLarge, "a machine has a key, and its fingerprint, role, name and token's id have at most %d bytes each", accessTextMax)
 	case known != nil && known.Revoked != 0:
 		return reject(Conflict, "the key of this %s was revoked; a machine that is to join again needs a new key and a new token", known.Role)
 	case known != nil && known.Role != e.Role:
@@ -145,7 +151,7 @@ func (m *Machine) enroll(e Enrolment) *Rejection {
 	}
 	e.Enrolled, e.Renewed, e.Revoked = m.time, m.time, 0
 	if known != nil {
-		e.Enrolled = known.Enrolled
+		e.Enrolled, e.Token, e.Member = known.Enrolled, cmp.Or(e.Token, known.Token), cmp.Or(e.Member, known.Member)
 	}
 	a.machines = a.machines.with(e.Fingerprint, &e)
 	m.access = &a
@@ -226,6 +232,8 @@ func (c *codec) enrolment(e *Enrolment) {
 	c.int(4, &e.Enrolled)
 	c.int(5, &e.Renewed)
 	c.int(6, &e.Revoked)
+	c.string(7, &e.Token)
+	number(c, 8, &e.Member)
 	c.end("a machine's enrolment")
 }
 

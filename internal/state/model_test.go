@@ -654,6 +654,12 @@ func (m *model) enroll(key string, e Enrolment) {
 		e.Enrolled, e.Renewed = m.time, m.time
 		if known {
 			e.Enrolled = old.Enrolled
+			if e.Token == "" {
+				e.Token = old.Token
+			}
+			if e.Member == 0 {
+				e.Member = old.Member
+			}
 		}
 		m.machines[e.Fingerprint] = e
 	}
