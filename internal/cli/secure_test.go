@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -296,6 +297,7 @@ func (c secureCluster) worker() {
 	if err != nil || len(workers) != 1 || workers[0].Identity != credentials.Identity() {
 		t.Fatalf("workers %+v, %v, want the one, by the fingerprint of its key", workers, err)
 	}
+	c.forgedLogs(workers[0].ID)
 	job, err = c.admin.Submit(t.Context(), &api.JobRequest{Program: api.Program{Command: []string{"sleep", "1000"}}, Range: &api.Range{From: 1, To: 1}}, "")
 	if err != nil {
 		t.Fatal(err)
@@ -314,6 +316,80 @@ func (c secureCluster) worker() {
 	}
 	if err := credentials.Renew(t.Context(), []string{c.first.address()}); err == nil || !strings.Contains(err.Error(), "was revoked") {
 		t.Errorf("Renew() = %v, want a refusal", err)
+	}
+}
+
+// forgedLogs has a worker answer a request for logs in the name of another one, and with a log of the other's attempt.
+func (c secureCluster) forgedLogs(honest uint64) {
+	t := c.t
+	job, err := c.admin.Submit(t.Context(), &api.JobRequest{Program: api.Program{Command: []string{"sh", "-c", "echo honest >&2"}}, Range: &api.Range{From: 1, To: 1}}, "")
+	if err == nil {
+		job, err = c.admin.Wait(t.Context(), job.ID)
+	}
+	if err != nil || job.Status != api.JobDone {
+		t.Fatalf("the job is %+v, %v, want done", job, err)
+	}
+	read := func() (list []api.LogRecord) {
+		for r, err := range c.admin.Logs(t.Context(), api.LogQuery{Job: job.ID}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, r)
+		}
+		return list
+	}
+	want := read()
+	if len(want) != 1 || string(want[0].Text) != "honest\n" {
+		t.Fatalf("Logs() = %+v, want one record", want)
+	}
+	credentials := c.enroll(access.RoleWorker, "")
+	conn, err := wire.Connect(c.first.address(), credentials.Dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // of a test
+	session, err := wire.NewLeaderClient(conn).Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello := &wire.Hello{Identity: credentials.Identity(), Incarnation: "x", Slots: 1, Protocol: wire.Protocol, ProtocolMin: wire.ProtocolMin}
+	if err := session.Send(&wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: hello}}); err != nil {
+		t.Fatal(err)
+	}
+	next := func(is func(*wire.ToWorker) bool) (m *wire.ToWorker) {
+		for m == nil || !is(m) {
+			if m, err = session.Recv(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return m
+	}
+	own := next(func(m *wire.ToWorker) bool { return m.GetWelcome() != nil }).GetWelcome().GetWorker()
+	var forging sync.WaitGroup
+	forging.Go(func() {
+		request := next(func(m *wire.ToWorker) bool { return m.GetLog() != nil }).GetLog().GetRequest()
+		for worker, accepted := range map[uint64]bool{honest: false, own: true} {
+			call, err := wire.NewLeaderClient(conn).SendLog(t.Context())
+			if err == nil {
+				err = call.Send(&wire.LogRecords{Request: request, Worker: worker, Records: []*wire.LogRecord{
+					{Attempt: 1, Lease: want[0].Lease, Text: []byte("forged\n")}, {Index: 9, Lease: 1 << 40, Text: []byte("no task\n")},
+				}})
+			}
+			if err == nil {
+				_, err = call.CloseAndRecv()
+			}
+			if ok := status.Code(err) != codes.PermissionDenied; ok != accepted {
+				t.Errorf("SendLog() of worker %d = %v, want it accepted: %v", worker, err, accepted)
+			}
+		}
+	})
+	got := read()
+	forging.Wait()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("Logs() = %+v, want what the worker itself has sent, %+v", got, want)
+	}
+	if err := c.admin.RemoveWorker(t.Context(), own); err != nil {
+		t.Error(err)
 	}
 }
 

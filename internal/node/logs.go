@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -54,6 +55,9 @@ func (n *Node) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.Send
 	if err != nil {
 		return err
 	}
+	if err := n.checkSender(rpc.Context(), first.GetWorker()); err != nil {
+		return err
+	}
 	sent := make(chan struct{})
 	n.fetches.mu.Lock()
 	fetch := n.fetches.byRequest[first.GetRequest()]
@@ -75,6 +79,26 @@ func (n *Node) SendLog(rpc grpc.ClientStreamingServer[wire.LogRecords, wire.Send
 	case <-fetch.left: // returning ends the call, and with it receive
 		return status.Error(codes.Canceled, "the reader of this log has left")
 	}
+}
+
+// checkSender refuses a caller that is not the worker with that number, if it has authenticated as another one.
+func (n *Node) checkSender(ctx context.Context, number uint64) error {
+	who := access.From(ctx)
+	if who.Role != access.RoleWorker {
+		return nil
+	}
+	identity := ""
+	if err := n.DoLeading(ctx, func(m *state.Machine, _ *leader.Core) {
+		if w := m.Worker(state.WorkerID(number)); w != nil {
+			identity = w.Identity
+		}
+	}); err != nil {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	if identity != who.Name {
+		return status.Errorf(codes.PermissionDenied, "logs of worker %d are not accepted from %q, which is another worker", number, who.Name)
+	}
+	return nil
 }
 
 // receive passes the records of one worker to the reader, and its end.
@@ -168,6 +192,7 @@ type logAnswers struct {
 	gaps   map[uint64]string
 	at     map[callPlace]int // bytes received
 	leases map[uint64]bool   // attempts of which text was received
+	owns   map[logPlace]bool // whether a worker sends its own log: see ownsLog
 	asked  bool              // the request was sent
 	ended  map[uint64]bool   // workers that have answered to the end
 }
@@ -230,7 +255,7 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, emitted map[logPla
 	}
 	timeout := time.NewTimer(logTimeout)
 	defer timeout.Stop()
-	answers := &logAnswers{gaps: map[uint64]string{}, at: map[callPlace]int{}, leases: map[uint64]bool{}, ended: map[uint64]bool{}}
+	answers := &logAnswers{gaps: map[uint64]string{}, at: map[callPlace]int{}, leases: map[uint64]bool{}, owns: map[logPlace]bool{}, ended: map[uint64]bool{}}
 	for q.Follow || !answers.complete() {
 		select {
 		case workers := <-fetch.expected:
@@ -240,6 +265,13 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, emitted map[logPla
 			if w.record == nil {
 				answers.ended[w.worker] = true
 				answers.gaps[w.worker] = w.incomplete
+				continue
+			}
+			place := logPlace{w.worker, w.record.GetLease()}
+			if _, known := answers.owns[place]; !known {
+				answers.owns[place] = n.ownsLog(ctx, q.Job, &w)
+			}
+			if !answers.owns[place] {
 				continue
 			}
 			if w.record.Text = answers.fresh(&w, emitted); len(w.record.GetText()) == 0 {
@@ -307,6 +339,30 @@ func (n *Node) stageNames(ctx context.Context, q api.LogQuery) (stageList, error
 		err = api.NotFound("job %d has no task %s/%d", q.Job, q.Stage, q.Index)
 	}
 	return names, err
+}
+
+// ownsLog reports whether a record can be of an attempt that the worker that has sent it ran: there is such a task, and the attempt is not known to
+// be that of another worker. One that has left the cluster may have come back under another number.
+func (n *Node) ownsLog(ctx context.Context, id uint64, w *workerRecord) (owns bool) {
+	// Without ctx: it ends with the followed job, whose last records count. The only error is that the node stops, which ends the reader.
+	_ = n.do(context.WithoutCancel(ctx), func() {
+		m := n.loop.controller.Machine()
+		stage, task, lease := stageOf(m.Job(state.JobID(id)), w.record.GetStage()), w.record.GetIndex(), state.Lease(w.record.GetLease())
+		if stage == nil || task >= stage.Tasks {
+			return
+		}
+		var owner state.WorkerID
+		if won, done := stage.Output(task); done && won.Winner == lease {
+			owner = won.Worker
+		}
+		for _, f := range stage.Failures(task).Last {
+			if f.Lease == lease {
+				owner = f.Worker
+			}
+		}
+		owns = owner == 0 || owner == state.WorkerID(w.worker) || m.Worker(owner) == nil
+	})
+	return owns
 }
 
 // logRecord makes the public form of a record.
