@@ -141,8 +141,9 @@ func earlier(a, b time.Time) time.Time {
 // Fingerprint returns the identity of a machine's key.
 func Fingerprint(c *x509.Certificate) string { return fingerprint(c.RawSubjectPublicKeyInfo) }
 
-func fingerprint(key []byte) string {
-	sum := sha256.Sum256(key)
+// fingerprint is Fingerprint of an encoded public key.
+func fingerprint(public []byte) string {
+	sum := sha256.Sum256(public)
 	return hex.EncodeToString(sum[:])
 }
 
