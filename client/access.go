@@ -96,9 +96,12 @@ func ReadAccess(pathOrText string) (AccessFile, error) {
 		return ParseAccess(pathOrText)
 	}
 	info, err := os.Stat(pathOrText)
+	if err != nil && filepath.IsAbs(pathOrText) {
+		return AccessFile{}, fmt.Errorf("access file: %w", err)
+	}
 	if err != nil {
-		if wrapped, ok := errors.AsType[*fs.PathError](err); ok && !filepath.IsAbs(pathOrText) {
-			err = wrapped.Err // it may be a part of a secret
+		if wrapped, ok := errors.AsType[*fs.PathError](err); ok {
+			err = wrapped.Err // the path may be a part of a secret
 		}
 		return AccessFile{}, fmt.Errorf("want the path of an access file, its text, or a string of 'bridgefour token create' that begins with b4: and is complete: %w", err)
 	}

@@ -81,8 +81,11 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 	if cfg.Spool == "" {
 		cfg.Spool = filepath.Join(cfg.DataDir, spoolDir)
 	}
-	if err := errors.Join(datadir.Mkdir(cfg.DataDir, inDataDir), datadir.Mkdir(cfg.Spool, inSpool)); err != nil {
+	if err := datadir.Mkdir(cfg.DataDir, inDataDir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := datadir.Mkdir(cfg.Spool, inSpool); err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
 	}
 	p := &Process{cfg: cfg, advertised: cfg.Advertise, invited: make(chan []string, 1)}
 	defer func() {

@@ -14,6 +14,7 @@ import (
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/keeper"
+	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -78,6 +79,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.RunAs != "" && (runtime.GOOS != "linux" || os.Geteuid() != 0) {
 		return c, errors.New("worker: --run-as needs a worker that root has started, on Linux")
+	}
+	if c.RunAs != "" && c.RunAs != runner.Submitter {
+		if _, err := (&runner.Users{RunAs: c.RunAs, Host: c.host()}).Of(nil); err != nil {
+			return c, fmt.Errorf("worker: --run-as: %w", err)
+		}
 	}
 	if c.Slots == 0 {
 		c.Slots = runtime.GOMAXPROCS(0)
