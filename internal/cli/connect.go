@@ -234,11 +234,11 @@ func someArgs(least int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return usagef(cmd, "%s: missing argument: want %s", cmd.CommandPath(), what)
+			return usagef(cmd, "%s: missing argument: want %s", commandName(cmd), what)
 		case len(args) > 1:
-			return usagef(cmd, "%s takes one argument, %s; unexpected %q", cmd.CommandPath(), what, args[1])
+			return usagef(cmd, "%s takes one argument, %s; unexpected %q", commandName(cmd), what, args[1])
 		case len(args) == 1 && args[0] == "":
-			return usagef(cmd, "%s: missing argument: want %s; the one given is empty; is a variable unset?", cmd.CommandPath(), what)
+			return usagef(cmd, "%s: missing argument: want %s; the one given is empty; is a variable unset?", commandName(cmd), what)
 		}
 		return nil
 	}

@@ -239,6 +239,10 @@ func (a *app) printContexts() error {
 	if err != nil {
 		return err
 	}
+	if len(f.Contexts) == 0 {
+		a.stderr.Printf("no contexts; 'bridgefour login STRING' makes one")
+		return nil
+	}
 	t := newTable(a.stdout, "", "CONTEXT", "CLUSTER", "TOKEN OR CERTIFICATE")
 	for _, name := range slices.Sorted(maps.Keys(f.Contexts)) {
 		mark := ""

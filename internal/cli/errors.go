@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -148,13 +149,16 @@ func (a *app) unknownCommand(cmd *cobra.Command, args []string) error {
 // noArgs refuses arguments.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usagef(cmd, "%s takes no arguments; unexpected %q", cmd.CommandPath(), args[0])
+		return usagef(cmd, "%s takes no arguments; unexpected %q", commandName(cmd), args[0])
 	}
 	return nil
 }
 
 // flagError explains a flag that could not be parsed.
 func flagError(cmd *cobra.Command, err error) error {
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return usagef(cmd, "--%s %q: %s", invalid.GetFlag().Name, invalid.GetValue(), wantedValue(invalid))
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return usagef(cmd, "%v", err)
@@ -170,6 +174,27 @@ func flagError(cmd *cobra.Command, err error) error {
 		hint = "; a command and its flags come after --, as in 'bridgefour run -- grep -c ERROR'"
 	}
 	return usagef(cmd, "unknown flag %s%s", given, hint)
+}
+
+// wantedValue says what values a flag takes, instead of what failed to parse one.
+func wantedValue(invalid *pflag.InvalidValueError) string {
+	if errors.Is(invalid, strconv.ErrRange) {
+		return "the number is out of range"
+	}
+	switch invalid.GetFlag().Value.Type() {
+	case "bool":
+		return "want true or false"
+	case "int", "uint64":
+		return "want a whole number"
+	case "duration":
+		return "want a duration, such as 500ms, 90s or 10m"
+	}
+	return invalid.Unwrap().Error()
+}
+
+// commandName is what is typed after bridgefour.
+func commandName(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
 }
 
 // didYouMean is a suffix for an error message that suggests the closest of names; empty if none is close.
@@ -189,7 +214,10 @@ func explainServe(err error, listen, dataDir string) error {
 		return fmt.Errorf("address %s does not belong to this machine: use one of its addresses with --listen, or 0.0.0.0 for all", listen)
 	case errors.Is(err, syscall.EACCES) && strings.Contains(err.Error(), "listen"):
 		return fmt.Errorf("no permission to listen on %s: ports below 1024 require root; choose another with --listen", listen)
-	case errors.Is(err, os.ErrPermission):
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOSPC):
+		if strings.HasPrefix(err.Error(), "spool: ") {
+			return fmt.Errorf("%w: choose a writable folder with --spool", err)
+		}
 		return fmt.Errorf("%w: choose a writable folder with --data-dir (now %s)", err, dataDir)
 	default:
 		return err

@@ -163,7 +163,7 @@ func (a *app) tasksCommand() *cobra.Command {
 	var r readFlags
 	q := api.TaskQuery{Limit: 1000}
 	cmd := &cobra.Command{
-		Use: "tasks N[/STAGE/INDEX]", Short: "List a job's tasks, or show one", Args: oneArg("a job's number"),
+		Use: "tasks N[/STAGE/INDEX]", Short: "List a job's tasks, or show one", Args: oneArg("a job's number or a task's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := parseSubject(cmd, args[0])
 			if err != nil {

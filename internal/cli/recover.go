@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,6 +34,9 @@ The data directory of 'bridgefour dev' holds that of its leader; both can be giv
 				return err
 			}
 			log, next, err := findLog(dir)
+			if errors.Is(err, os.ErrPermission) {
+				return fmt.Errorf("%w: run the command as the user of that leader", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -68,6 +72,9 @@ The data directory of 'bridgefour dev' holds that of its leader; both can be giv
 // findLog returns the log of a leader in dir, or in the leader's folder of an embedded cluster, and the command that starts it.
 func findLog(dir string) (log, next string, err error) {
 	embedded := dir
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return "", "", fmt.Errorf("%s is not the data directory of a leader: it is a file; name a leader's with --data-dir", dir)
+	}
 	if filepath.Base(dir) == "leader" {
 		embedded = filepath.Dir(dir)
 	}

@@ -69,7 +69,7 @@ func setFlag(cmd *cobra.Command, f *pflag.Flag, values []string, source string) 
 	for _, v := range values {
 		if err := cmd.Flags().Set(f.Name, v); err != nil {
 			if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-				err = invalid.Unwrap()
+				err = errors.New(wantedValue(invalid))
 			}
 			return usagef(cmd, "%s: invalid value %q for --%s: %v", source, v, f.Name, err)
 		}

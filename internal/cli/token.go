@@ -56,6 +56,9 @@ Whoever has the string has the role. The roles:
 		Example: `  bridgefour token create --role submit --user ann
   bridgefour token create --role worker --ttl 1h`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if request.Role == "" {
+				return usagef(cmd, "no --role given: want one of %s", strings.Join(access.Roles, ", "))
+			}
 			if err := access.CheckRole(request.Role); err != nil {
 				return usagef(cmd, "--role: %v", err)
 			}

@@ -225,6 +225,11 @@ func (f *workerFlags) checkListener(cmd *cobra.Command) error {
 	if err := transport.CheckListen(f.listen); err != nil {
 		return usagef(cmd, "--listen: %v", err)
 	}
+	if f.advertise != "" {
+		if err := transport.CheckAddress(f.advertise); err != nil {
+			return usagef(cmd, "--advertise: %v", err)
+		}
+	}
 	return nil
 }
 
