@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,7 +51,7 @@ type link struct {
 	quick     *lane
 	bulk      *lane
 	snapshots chan *raftpb.Message // room for one, the newest
-	logged    string               // what was logged of it last; guarded by t.mu
+	logged    []string             // what was logged of it since it was linked; guarded by t.mu
 }
 
 func newLink(t *Transport, id uint64) *link {
@@ -60,14 +61,22 @@ func newLink(t *Transport, id uint64) *link {
 	return l
 }
 
-// isNew reports whether what is to be logged of the link differs from what was logged last. Logging itself is done without t.mu, which
-// the replica's loop may wait for.
-func (l *link) isNew(what string) bool {
+// logLinked is the entry of link.logged for a link that is up: both lanes are.
+const logLinked = "linked"
+
+// loggedMax bounds link.logged: some errors contain a port, which differs each time.
+const loggedMax = 8
+
+// isNew reports whether why the link is down was not logged since it was up. Logging itself is done without t.mu, which the replica's loop may
+// wait for.
+func (l *link) isNew(why string) bool {
 	l.t.mu.Lock()
 	defer l.t.mu.Unlock()
-	before := l.logged
-	l.logged = what
-	return before != what
+	if len(l.logged) == loggedMax || slices.Contains(l.logged, why) {
+		return false
+	}
+	l.logged = append(l.logged, why)
+	return true
 }
 
 // lane returns the lane that carries m.
@@ -95,12 +104,6 @@ func (l *link) run(ctx context.Context, r Replica) {
 	parts.Go(func() { l.bulk.run(ctx) })
 	parts.Go(func() { l.sendSnapshots(ctx, r) })
 }
-
-// What is logged of a link besides refusals: it is linked when both lanes are.
-const (
-	logLinked = "linked"
-	logLost   = "lost"
-)
 
 // lane is one of the two streams of a link.
 type lane struct {
@@ -165,8 +168,8 @@ func (l *lane) lost(address string, err error) (refused bool) {
 		t.fail(&RefusedError{Address: address, Reason: plain(err)})
 		return true
 	}
-	if l.link.isNew(logLost) {
-		t.log.Warn("no link to a leader", "peer", l.link.id, "address", address, "error", plain(err))
+	if why := plain(err); l.link.isNew(why) {
+		t.log.Warn("no link to a leader", "peer", l.link.id, "address", address, "error", why)
 	}
 	return false
 }
@@ -177,8 +180,12 @@ func (l *lane) linked(address string) {
 	t.mu.Lock()
 	l.up = true
 	both := l.link.quick.up && l.link.bulk.up
+	again := len(l.link.logged) == 1 && l.link.logged[0] == logLinked
+	if both {
+		l.link.logged = []string{logLinked}
+	}
 	t.mu.Unlock()
-	if both && l.link.isNew(logLinked) {
+	if both && !again {
 		t.log.Info("linked to a leader", "peer", l.link.id, "address", address)
 	}
 }
