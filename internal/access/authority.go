@@ -35,10 +35,21 @@ type Authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-// NewAuthority makes an authority of the cluster with that key and name.
-func NewAuthority(clusterKey Key, cluster string, now time.Time) (Authority, error) {
+// FirstAuthority makes the first authority of the cluster with that key and ID. Its key follows from them, so leaders that found a cluster
+// together make the same one, each with a certificate of its own: the pin, by which it is known, is the same.
+func FirstAuthority(clusterKey Key, cluster string, now time.Time) (Authority, error) {
 	template := certificate(now, authorityLife)
-	template.Subject = pkix.Name{Organization: []string{"Bridge Four"}, CommonName: fmt.Sprintf("cluster %s %x", cluster, template.SerialNumber.Bytes()[:4])}
+	template.SerialNumber = serialNumber(derive(clusterKey, []byte(cluster), "bridgefour first authority", serialBytes))
+	return makeAuthority(clusterKey, cluster, template)
+}
+
+// NewAuthority makes another authority of the cluster.
+func NewAuthority(clusterKey Key, cluster string, now time.Time) (Authority, error) {
+	return makeAuthority(clusterKey, cluster, certificate(now, authorityLife))
+}
+
+func makeAuthority(clusterKey Key, cluster string, template *x509.Certificate) (Authority, error) {
+	template.Subject = pkix.Name{Organization: []string{"Bridge Four"}, CommonName: authorityName(cluster) + fmt.Sprintf("%x", template.SerialNumber.Bytes()[:4])}
 	template.IsCA, template.BasicConstraintsValid = true, true
 	template.KeyUsage = x509.KeyUsageCertSign
 	a := Authority{template, authorityKey(clusterKey, template.SerialNumber)}
@@ -49,6 +60,12 @@ func NewAuthority(clusterKey Key, cluster string, now time.Time) (Authority, err
 	a.certificate, err = x509.ParseCertificate(raw)
 	return a, err
 }
+
+// authorityName begins the names of the authorities of a cluster.
+func authorityName(cluster string) string { return "cluster " + cluster + " " }
+
+// IsAuthorityOf reports whether the name of an authority is one of the cluster with that ID. It proves nothing.
+func IsAuthorityOf(name, cluster string) bool { return strings.HasPrefix(name, authorityName(cluster)) }
 
 // OpenAuthority returns the authority with that certificate.
 func OpenAuthority(clusterKey Key, certificate *x509.Certificate) (Authority, error) {
@@ -62,15 +79,21 @@ func OpenAuthority(clusterKey Key, certificate *x509.Certificate) (Authority, er
 // authorityKey derives the private key of the authority with a serial number.
 func authorityKey(clusterKey Key, serial *big.Int) *ecdsa.PrivateKey {
 	for try := 0; ; try++ {
-		raw, err := hkdf.Key(sha256.New, clusterKey[:], serial.Bytes(), "bridgefour certificate authority "+strconv.Itoa(try), 32)
-		if err != nil {
-			panic(err) // the length is valid
-		}
+		raw := derive(clusterKey, serial.Bytes(), "bridgefour certificate authority "+strconv.Itoa(try), 32)
 		// All but one in 2^32 numbers are keys.
 		if key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), raw); err == nil {
 			return key
 		}
 	}
+}
+
+// derive derives bytes from a cluster key.
+func derive(clusterKey Key, salt []byte, purpose string, bytes int) []byte {
+	raw, err := hkdf.Key(sha256.New, clusterKey[:], salt, purpose, bytes)
+	if err != nil {
+		panic(err) // the lengths are valid
+	}
+	return raw
 }
 
 // Certificate returns the certificate of the authority.
@@ -125,10 +148,17 @@ func (a Authority) sign(template *x509.Certificate, key crypto.PublicKey) ([]byt
 
 // certificate returns a template that is valid for life, also on a machine whose clock is late.
 func certificate(now time.Time, life time.Duration) *x509.Certificate {
-	serial := make([]byte, 16)
+	serial := make([]byte, serialBytes)
 	_, _ = rand.Read(serial) // it returns no error
-	serial[0] = serial[0]&0x7f | 0x40
-	return &x509.Certificate{SerialNumber: new(big.Int).SetBytes(serial), NotBefore: now.Add(-clockSkew), NotAfter: now.Add(life)}
+	return &x509.Certificate{SerialNumber: serialNumber(serial), NotBefore: now.Add(-clockSkew), NotAfter: now.Add(life)}
+}
+
+const serialBytes = 16
+
+// serialNumber makes a positive number of serialBytes bytes.
+func serialNumber(raw []byte) *big.Int {
+	raw[0] = raw[0]&0x7f | 0x40
+	return new(big.Int).SetBytes(raw)
 }
 
 func earlier(a, b time.Time) time.Time {

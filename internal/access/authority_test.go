@@ -200,3 +200,29 @@ func rewrite(t *testing.T, dir, name string, change func([]byte) []byte) {
 		t.Fatal(err)
 	}
 }
+
+// TestFirstAuthority: leaders with one key make the same authority, each for itself.
+func TestFirstAuthority(t *testing.T) {
+	first := func(key byte, cluster string, at time.Time) Authority {
+		a, err := FirstAuthority(Key{key}, cluster, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	one, two := first(1, "test-1a2b", now), first(1, "test-1a2b", now.Add(time.Minute))
+	leaf := issue(t, two, Holder{Role: RoleLeader, Name: "d2"}, newCredentials(t), now)
+	for _, authority := range []Authority{one, two} { // as either has it
+		if err := transport.Verify([]*x509.Certificate{leaf, authority.Certificate()}, []transport.Pin{transport.PinOf(one.Certificate())}, x509.ExtKeyUsageServerAuth, now); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, other := range []Authority{first(2, "test-1a2b", now), first(1, "test-3c4d", now), newAuthority(t, 1, now)} {
+		if transport.PinOf(other.Certificate()) == transport.PinOf(one.Certificate()) {
+			t.Error("the authority of another key or cluster, or a later one, has the same key")
+		}
+	}
+	if name := one.Certificate().Subject.CommonName; !IsAuthorityOf(name, "test-1a2b") || IsAuthorityOf(name, "test-1a") {
+		t.Errorf("IsAuthorityOf(%q) is wrong", name)
+	}
+}

@@ -4,7 +4,9 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
+	"strings"
 )
 
 // Key is a key of a cluster, under which secrets in its log are sealed. The log does not hold it.
@@ -14,6 +16,22 @@ type Key [32]byte
 func NewKey() (k Key) {
 	_, _ = rand.Read(k[:]) // it returns no error
 	return k
+}
+
+// keyPrefix begins the text of a key.
+const keyPrefix = "b4key:"
+
+// Text encodes the key in a line, without its end.
+func (k *Key) Text() string { return keyPrefix + base64.RawURLEncoding.EncodeToString(k[:]) }
+
+// ParseKey parses what Text returns. Its errors do not contain it.
+func ParseKey(text string) (Key, error) {
+	text, ok := strings.CutPrefix(strings.TrimSpace(text), keyPrefix)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if !ok || err != nil || len(raw) != len(Key{}) {
+		return Key{}, errors.New("want a cluster key, as 'bridgefour ca key' prints it")
+	}
+	return Key(raw), nil
 }
 
 // Seal encrypts a secret for the record name: AES-256-GCM with a random nonce, and name as additional data.

@@ -3,6 +3,7 @@ package access
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -30,6 +31,18 @@ func TestSeal(t *testing.T) {
 			if got, err := open(); !errors.Is(err, ErrSealed) || got != nil {
 				t.Errorf("Open() with %s = %q, %v, want %v", what, got, err, ErrSealed)
 			}
+		}
+	}
+}
+
+func TestParseKey(t *testing.T) {
+	key := NewKey()
+	if got, err := ParseKey(key.Text() + "\n"); err != nil || got != key {
+		t.Errorf("ParseKey() = %v, want the key", err)
+	}
+	for _, text := range []string{"", key.Text()[1:], key.Text()[:40], key.Text() + "A", key.Text() + "\n" + key.Text(), string(key[:])} {
+		if _, err := ParseKey(text); err == nil || len(text) > 8 && strings.Contains(err.Error(), text[8:]) {
+			t.Errorf("ParseKey(%q) = %v, want an error without the text", text, err)
 		}
 	}
 }

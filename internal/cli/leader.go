@@ -34,6 +34,7 @@ type leaderFlags struct {
 
 	peerList    string
 	joinList    string
+	keyFile     string
 	addressFile string
 	logLevel    string
 
@@ -47,13 +48,14 @@ func (a *app) leaderCommand() *cobra.Command {
 		Long: `Run one leader of a cluster of 1, 3 or 5. On an empty data directory it starts
 
   a new cluster of one       without further flags
-  a new cluster of several   with --peers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, the same list on each, and its own --id
+  a new cluster of several   with --peers 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, the same list on each, its own --id, and beyond one machine --cluster-key
+                             FILE, the same key of 'bridgefour ca key' on each
   as one more leader         of a running cluster, with --join STRING of 'bridgefour token create --role leader'; or --join HOST:PORT of any of its
                              leaders, if they are on this machine, or were started with --insecure, or, with --tls-ca, --tls-cert and --tls-key, if they
                              have certificates of an outside authority
 
-A leader that listens beyond this machine encrypts its connections. The first one makes the certificate authority of the cluster, and writes the access of an
-admin, for 'bridgefour login', to admin.access in its data directory. Others enter by strings of 'bridgefour token create'. On the machine of a leader
+A leader that listens beyond this machine encrypts its connections. The first one (of --peers: that which first leads) makes the certificate authority of the
+cluster, and writes the access of an admin, for 'bridgefour login', to admin.access in its data directory. Others enter by strings of 'bridgefour token create'. On the machine of a leader
 its user needs no access, and can make a new one: 'bridgefour token create --role admin --cluster unix:FOLDER/leader.sock'.
 
 On a data directory that is in use the leader resumes its role; these flags then have no effect.
@@ -74,6 +76,7 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.Uint64Var(&f.ID, "id", 0, "`number` of this leader (default: the one of --peers with its address, else 1, or assigned by the cluster)")
 	fs.StringVar(&f.peerList, "peers", "", "the leaders of a new cluster: `ID=HOST:PORT,…`")
 	fs.StringVar(&f.joinList, "join", "", "`string` of 'bridgefour token create --role leader', with which the leader joins a cluster; or addresses of leaders, if they are on this machine or insecure, or with --tls-ca")
+	fs.StringVar(&f.keyFile, "cluster-key", "", "`file` with the key of a new cluster, as 'bridgefour ca key' prints it; cluster.key in the data directory counts too")
 	fs.StringVar(&f.ClusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
 	fs.StringVar(&f.Spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
 	fs.StringVar(&f.AuditFile, "audit-file", "", "`file` to which a line of JSON is appended for each change and each refused request: who, from where, what, and the verdict")
@@ -97,10 +100,10 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 	if err := a.resolveLeader(cmd, f); err != nil {
 		return err
 	}
-	if !f.Insecure && !transport.IsLoopback(f.Listen) && len(f.Peers) > 1 {
-		return usagef(cmd, "--listen %s with --peers, and no leader of them to certify the others: start the first one alone, let it print strings with "+
-			"'bridgefour token create --role leader', and start the others with --join STRING; or add --insecure (BRIDGEFOUR_INSECURE=1) to each, if only "+
-			"machines that you trust can reach them", f.Listen)
+	if !f.Insecure && !transport.IsLoopback(f.Listen) && len(f.Peers) > 1 && f.ClusterKey == nil && !exists(filepath.Join(f.DataDir, node.ClusterKeyFile)) {
+		return usagef(cmd, "--listen %s with --peers, and no key by which the leaders recognize each other: make one with 'bridgefour ca key >cluster.key', copy it to "+
+			"each of their machines, and start each with --cluster-key cluster.key; or add --insecure (BRIDGEFOUR_INSECURE=1) to each, if only machines that you "+
+			"trust can reach them", f.Listen)
 	}
 	cfg := f.ProcessConfig
 	cfg.Socket = filepath.Join(cfg.DataDir, node.SocketName)
@@ -164,6 +167,9 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 			return err
 		}
 	}
+	if f.ClusterKey, err = readClusterKey(cmd, f.keyFile); err != nil {
+		return err
+	}
 	if f.DataDir, err = a.serverDir(f.DataDir, leaderDir); err != nil {
 		return err
 	}
@@ -171,6 +177,22 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 		f.Spool, err = a.serverDir(f.Spool, "")
 	}
 	return err
+}
+
+// readClusterKey reads --cluster-key; nil: it is not given.
+func readClusterKey(cmd *cobra.Command, file string) (*access.Key, error) {
+	if file == "" {
+		return nil, nil //nolint:nilnil // the flag is optional
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, usagef(cmd, "--cluster-key: %v", err)
+	}
+	key, err := access.ParseKey(string(text))
+	if err != nil {
+		return nil, usagef(cmd, "--cluster-key: %s: %v", file, err)
+	}
+	return &key, nil
 }
 
 // resolvePeers parses --peers and finds this leader in it.

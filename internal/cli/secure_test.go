@@ -113,11 +113,7 @@ func newSecureCluster(t *testing.T) secureCluster {
 	c := secureCluster{t: t, first: startSecure(t, t.TempDir(), outsideAddress(t)+":0", nil)}
 	path := filepath.Join(c.first.dir, "admin.access")
 	eventually(t, "admin.access is written", func() bool { return exists(path) })
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.admin = c.client(string(text))
+	c.admin = c.client(readText(t, path))
 	return c
 }
 
@@ -242,12 +238,12 @@ func expire(t *testing.T, dir string) {
 // reissue has an authority issue a certificate that expired yesterday.
 func reissue(t *testing.T, c *access.Credentials, keyFile string, h access.Holder) {
 	t.Helper()
-	key, err := os.ReadFile(keyFile)
+	key, err := access.ParseKey(readText(t, keyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	authorities := c.Authorities()
-	authority, err := access.OpenAuthority(access.Key(key), authorities[len(authorities)-1])
+	authority, err := access.OpenAuthority(key, authorities[len(authorities)-1])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,12 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -122,4 +127,45 @@ func TestMachines(t *testing.T) {
 	if out := m.must(3, admin, "workers"); strings.Contains(out, "alive") {
 		t.Errorf("the worker that was removed is there: %s", out)
 	}
+}
+
+// TestFounders: three leaders on machines of their own start a cluster by one key, without --insecure; it survives the loss of each.
+func TestFounders(t *testing.T) {
+	hub, subnet := newSpaces(t, 4)
+	m := machines{newLab(t), hub, subnet}
+	if err := os.WriteFile(m.path("cluster.key"), []byte(m.must(0, "", "ca", "key")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	peers := fmt.Sprintf("1=%[1]s1:6550,2=%[1]s2:6550,3=%[1]s3:6550", subnet)
+	dir := func(i int) string { return m.path(fmt.Sprintf("l%d", i+1)) }
+	start := func(i int) *process {
+		return m.start(i, "leader", "--peers", peers, "--id", strconv.Itoa(i+1), "--data-dir", dir(i), "--spool", m.path("spool"), "--cluster-key", m.path("cluster.key"))
+	}
+	leaders := []*process{start(0), start(1), start(2)}
+	first := -1
+	until(t, "the access of an admin is written by one", func() bool {
+		first = slices.IndexFunc([]int{0, 1, 2}, func(i int) bool { return exists(filepath.Join(dir(i), "admin.access")) })
+		return first >= 0
+	})
+	admin := readFile(t, filepath.Join(dir(first), "admin.access"))
+	m.start(3, "worker", "--data-dir", m.path("w1"), "--join", m.token(3, admin, "worker"))
+	user := m.token(3, admin, "submit")
+	m.must(3, user, "submit", "--range", "1-5", "--wait", "--secret", "PASSWORD=@"+m.path("cluster.key"), "--", "sh", "-c", `test -n "$PASSWORD"`)
+
+	// A job goes on while each of them dies in turn.
+	m.must(3, user, "submit", "--range", "1-100", "--", "sh", "-c", "sleep 0.1")
+	for i := range leaders {
+		leaders[i].kill()
+		until(t, "the others go on", func() bool {
+			code, out := m.on(3, admin, m.command(context.Background(), "leaders"))
+			return code == 0 && strings.Contains(out, "silent")
+		})
+		leaders[i] = start(i)
+		until(t, "it is back", func() bool {
+			code, out := m.on(3, admin, m.command(context.Background(), "leaders"))
+			return code == 0 && strings.Count(out, "follower") == 2
+		})
+	}
+	m.must(3, user, "wait", "2")
+	m.must(3, user, "submit", "--range", "1-5", "--wait", "--", "echo", "hello")
 }

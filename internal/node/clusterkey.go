@@ -15,8 +15,8 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// clusterKeyFile holds the cluster's key.
-const clusterKeyFile = "cluster.key"
+// ClusterKeyFile holds the cluster's key in a data directory.
+const ClusterKeyFile = "cluster.key"
 
 // ClusterKey is the key under which secrets in the log are sealed. It is in the data directory, and all leaders of a cluster need the same.
 type ClusterKey struct {
@@ -28,18 +28,21 @@ type ClusterKey struct {
 
 // OpenClusterKey reads the key in a data directory, if there is one.
 func OpenClusterKey(dataDir string) (*ClusterKey, error) {
-	k := &ClusterKey{path: filepath.Join(dataDir, clusterKeyFile)}
+	k := &ClusterKey{path: filepath.Join(dataDir, ClusterKeyFile)}
 	data, err := os.ReadFile(k.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return k, nil
 	case err != nil:
 		return nil, fmt.Errorf("cluster key: %w", err)
-	case len(data) != len(access.Key{}):
-		return nil, fmt.Errorf("%s is damaged: want %d bytes, found %d: restore it from a backup, or copy that of another leader of the cluster",
-			k.path, len(access.Key{}), len(data))
+	case len(data) == len(access.Key{}): // of an early version
+		k.key = new(access.Key(data))
+		return k, nil
 	}
-	key := access.Key(data)
+	key, err := access.ParseKey(string(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w: restore it from a backup, or copy that of another leader of the cluster", k.path, err)
+	}
 	k.key = &key
 	return k, nil
 }
@@ -58,13 +61,9 @@ func (k *ClusterKey) Make() (*access.Key, error) {
 	if k.key != nil {
 		return k.key, nil
 	}
-	key := access.NewKey()
-	if k.path != "" {
-		if err := datadir.WriteFile(k.path, key[:]); err != nil {
-			return nil, fmt.Errorf("cluster key: %w", err)
-		}
+	if err := k.write(access.NewKey()); err != nil {
+		return nil, err
 	}
-	k.key = &key
 	return k.key, nil
 }
 
@@ -75,8 +74,15 @@ func (k *ClusterKey) Put(key access.Key) error {
 	if k.key != nil && *k.key != key {
 		return fmt.Errorf("%s is the key of another cluster: start with an empty data directory", k.path)
 	}
-	if err := datadir.WriteFile(k.path, key[:]); err != nil {
-		return fmt.Errorf("cluster key: %w", err)
+	return k.write(key)
+}
+
+// write stores and uses a key. k.mu must be held.
+func (k *ClusterKey) write(key access.Key) error {
+	if k.path != "" {
+		if err := datadir.WriteFile(k.path, []byte(key.Text()+"\n")); err != nil {
+			return fmt.Errorf("cluster key: %w", err)
+		}
 	}
 	k.key = &key
 	return nil
@@ -109,5 +115,5 @@ func (n *Node) openSecret(uid string, s *state.Secret) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("leader %d cannot open it: its %s is missing, or is not that of the leader that took the job: copy that file from there "+
-		"into its data directory, start it again, and retry the job", n.cfg.Log.Status().ID, clusterKeyFile)
+		"into its data directory, start it again, and retry the job", n.cfg.Log.Status().ID, ClusterKeyFile)
 }

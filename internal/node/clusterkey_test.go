@@ -28,7 +28,7 @@ func TestClusterKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, clusterKeyFile)
+	path := filepath.Join(dir, ClusterKeyFile)
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
 		t.Errorf("the file is %v, %v, want mode 0600", info.Mode(), err)
 	}
@@ -36,10 +36,16 @@ func TestClusterKey(t *testing.T) {
 	if key, err := k.Make(); err != nil || *key != *made || *k.Get() != *made {
 		t.Errorf("the key that is there is another: %v", err)
 	}
+	if err := os.WriteFile(path, made[:], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if key := openKey(t, dir).Get(); *key != *made {
+		t.Error("the key of an early version, in bytes, is another")
+	}
 	if err := os.Truncate(path, 31); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenClusterKey(dir); err == nil || !strings.Contains(err.Error(), "damaged: want 32 bytes, found 31") {
+	if _, err := OpenClusterKey(dir); err == nil || !strings.Contains(err.Error(), "damaged: want a cluster key") {
 		t.Errorf("a truncated key: %v", err)
 	}
 }

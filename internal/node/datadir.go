@@ -37,7 +37,7 @@ const (
 func inDataDir(name string) bool {
 	name, _, _ = strings.Cut(name, datadir.Temporary)
 	return slices.Contains([]string{
-		logDir, spoolDir, clusterKeyFile, SocketName, joiningFile, adminAccessFile, access.KeyFile, access.CertificateFile, access.AuthorityFile,
+		logDir, spoolDir, ClusterKeyFile, SocketName, joiningFile, adminAccessFile, access.KeyFile, access.CertificateFile, access.AuthorityFile,
 	}, name)
 }
 

@@ -46,6 +46,7 @@ type ProcessConfig struct {
 	Reserved []plan.Reserved // further folders apart from which outputs must lie
 
 	// For an empty data directory; in one that is in use, all but the name are ignored.
+	ClusterKey  *access.Key      // nil: that of the cluster it joins, or a random one
 	ID          uint64           // 0: the first, or assigned by the cluster
 	Peers       []replica.Member // the nodes of a new cluster; none: this one alone
 	Join        []string         // nodes of a running cluster
@@ -146,7 +147,7 @@ func (p *Process) Advertised() string { return p.advertised }
 
 // isMember reports whether the leader with a data directory is a member of the cluster.
 func (p *Process) isMember(directory string) bool {
-	return slices.ContainsFunc(p.members.Load().List, func(m replica.Member) bool { return m.Directory == directory })
+	return slices.ContainsFunc(p.replica.Members().List, func(m replica.Member) bool { return m.Directory == directory })
 }
 
 // isCurrent reports whether the access tables are as new as what was committed when the node started.

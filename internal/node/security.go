@@ -40,11 +40,14 @@ func (p *Process) openSecurity(key *ClusterKey) error {
 	cfg := &p.cfg
 	_, err := os.Stat(filepath.Join(cfg.DataDir, access.KeyFile))
 	beyond := cfg.Listen != "" && !transport.IsLoopback(cfg.Listen)
-	if cfg.Insecure || err != nil && !beyond && cfg.Invitation == nil && cfg.Outside == (transport.Files{}) {
-		return nil
+	if cfg.Insecure || err != nil && !beyond && cfg.Invitation == nil && cfg.Outside == (transport.Files{}) && cfg.ClusterKey == nil {
+		return useClusterKey(key, cfg, false)
 	}
 	credentials, err := access.OpenCredentials(cfg.DataDir)
 	if err != nil {
+		return err
+	}
+	if err := useClusterKey(key, cfg, credentials.Enrolled()); err != nil {
 		return err
 	}
 	p.security = &security{credentials: credentials, key: key, hosts: []string{"localhost", "127.0.0.1", "::1"}, changed: make(chan struct{}, 1)}
@@ -71,6 +74,20 @@ func (p *Process) openSecurity(key *ClusterKey) error {
 		}
 	}
 	return nil
+}
+
+// useClusterKey stores the cluster key of the configuration. A leader that has been certified keeps its own.
+func useClusterKey(key *ClusterKey, cfg *ProcessConfig, certified bool) error {
+	own := key.Get()
+	switch {
+	case cfg.ClusterKey == nil:
+		return nil
+	case certified && own != nil && *own != *cfg.ClusterKey:
+		cfg.Logger.Warn("the leader has a certificate by the cluster key in its data directory, and another key was given, which it ignores: if it never was in "+
+			"touch with the others, start it with an empty data directory", "data_dir", cfg.DataDir)
+		return nil
+	}
+	return key.Put(*cfg.ClusterKey)
 }
 
 // outsideNames returns the host names in the certificate of the outside authority.
@@ -134,15 +151,15 @@ func (p *Process) certifySelf() error {
 	if s.credentials.Enrolled() {
 		return p.issueSelf(s.credentials.Authorities(), s.credentials.Chain())
 	}
-	if others := len(p.replica.Members().List) - 1; others > 0 {
-		return fmt.Errorf("the cluster has %d other leaders, and no certificate authority: type --insecure to run it without encryption; or start one leader alone, "+
-			"and let the others join with --join STRING of 'bridgefour token create --role leader'", others)
+	if others := len(p.replica.Members().List) - 1; others > 0 && s.key.Get() == nil {
+		return fmt.Errorf("the cluster has %d other leaders, and this one has no cluster key: stop all, and give each the same with --cluster-key FILE ("+
+			"'bridgefour ca key' makes one); or type --insecure, to run without encryption", others)
 	}
 	key, err := s.key.Make()
 	if err != nil {
 		return err
 	}
-	authority, err := access.NewAuthority(*key, p.replica.Members().Cluster, time.Now())
+	authority, err := access.FirstAuthority(*key, p.replica.Members().Cluster, time.Now())
 	if err != nil {
 		return err
 	}
@@ -154,7 +171,7 @@ func (p *Process) issueSelf(accepted, chain []*x509.Certificate) error {
 	s := p.security
 	key := s.key.Get()
 	if key == nil {
-		return fmt.Errorf("%s is missing in %s: restore it from a backup, or copy that of another leader of the cluster", clusterKeyFile, p.cfg.DataDir)
+		return fmt.Errorf("%s is missing in %s: restore it from a backup, or copy that of another leader of the cluster", ClusterKeyFile, p.cfg.DataDir)
 	}
 	authority, err := access.OpenAuthority(*key, accepted[len(accepted)-1])
 	if err != nil {
@@ -177,7 +194,21 @@ func (p *Process) Dial(ctx context.Context, address string) (net.Conn, error) {
 	if p.security == nil {
 		return access.PlainDial(p.cfg.Insecure)(ctx, address)
 	}
-	return p.security.credentials.Dial(ctx, address)
+	c, err := p.security.credentials.Dial(ctx, address)
+	if other, ok := errors.AsType[*transport.OtherAuthorityError](err); ok && p.replica != nil {
+		err = fmt.Errorf("%w: %s", err, p.foundedOtherwise(other))
+	}
+	return c, err
+}
+
+// foundedOtherwise says why another leader has another authority, and what to do.
+func (p *Process) foundedOtherwise(other *transport.OtherAuthorityError) string {
+	const again = "start the one that is wrong with an empty data directory, and"
+	if cluster := p.replica.Members().Cluster; !access.IsAuthorityOf(other.Name, cluster) {
+		return fmt.Sprintf("this leader is of cluster %s: %s the same --peers, --cluster-name and --cluster-key as the others, or --join", cluster, again)
+	}
+	return fmt.Sprintf("its cluster key is not that of this leader, which is in %s: %s the --cluster-key of the others, or --join",
+		filepath.Join(p.cfg.DataDir, ClusterKeyFile), again)
 }
 
 // pin returns the pin of the newest authority of the cluster; nil: its connections are not encrypted.
@@ -219,14 +250,16 @@ func (p *Process) onAccess(tables *state.Access) {
 	}
 }
 
+// certifyAgain is the time until certify is tried again.
+const certifyAgain = time.Second
+
 // keepCertified keeps the node's certificate valid, and puts the authority of a new cluster into the log, until ctx is done.
 func (p *Process) keepCertified(ctx context.Context) {
-	const retry = time.Second
 	for p.security != nil {
 		changed := p.ready.changed.Changed()
 		wait, err := p.certify(ctx)
 		if err != nil && ctx.Err() == nil {
-			wait = retry
+			wait = certifyAgain
 			p.cfg.Logger.WarnContext(ctx, "certificates not renewed yet; trying again", "error", err)
 		}
 		timer := time.NewTimer(wait)
@@ -262,9 +295,9 @@ func (p *Process) certify(ctx context.Context) (time.Duration, error) {
 		}
 		return 0, nil
 	}
-	if p.ready.leading() && p.Access().Enrolment(s.credentials.Identity()) == nil {
-		if err := p.Enroll(ctx, &state.Enrolment{Fingerprint: s.credentials.Identity(), Role: access.RoleLeader, Name: p.replica.Directory()}); err != nil {
-			return 0, err
+	if p.Access().Enrolment(s.credentials.Identity()) == nil {
+		if enrolled, err := p.enrollFounder(ctx); err != nil || !enrolled {
+			return certifyAgain, err
 		}
 	}
 	if p.ready.leading() {
@@ -287,6 +320,23 @@ func (p *Process) certify(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	return earliest(s.credentials.RenewAt(), until).Sub(now), nil
+}
+
+// enrollFounder enrolls this leader, which had the cluster key from the start and certified itself. It returns false while that is not possible.
+func (p *Process) enrollFounder(ctx context.Context) (bool, error) {
+	leader, self := p.LeaderAddress()
+	switch {
+	case self:
+		err := p.Enroll(ctx, &state.Enrolment{Fingerprint: p.security.credentials.Identity(), Role: access.RoleLeader, Name: p.replica.Directory()})
+		return err == nil, err
+	case leader == "" || !p.isMember(p.replica.Directory()):
+		return false, nil
+	}
+	if err := p.security.credentials.Renew(ctx, []string{leader}); err != nil {
+		return false, err
+	}
+	err := p.issueSelf(p.security.credentials.Authorities(), p.security.credentials.Chain()) // with the node's host names
+	return err == nil, err
 }
 
 func earliest(a, b time.Time) time.Time {
@@ -345,11 +395,21 @@ func (p *Process) Certify(ctx context.Context, r api.CertificateRequest) (api.Ce
 	if err != nil {
 		return api.Certificate{}, err
 	}
+	if err := p.acceptsWrites(ctx); err != nil {
+		return api.Certificate{}, err
+	}
 	machine, name := state.Enrolment{Fingerprint: identity, Role: who.Role, Name: who.Name, Token: who.Token}, r.Name
 	switch {
 	case !access.IsMachine(who.Role):
 		return api.Certificate{}, api.NewProblem(http.StatusForbidden, "%s, and not worker or leader: that of a user is for 'bridgefour login STRING'", who)
-	case who.Machine != "": // a renewal
+	case who.Machine != "" && p.Access().Enrolment(machine.Fingerprint) != nil: // a renewal
+	case who.Machine != "" && who.Role == access.RoleLeader && p.isMember(who.Name): // one of those that have founded the cluster
+		if err := p.checkDirectory(machine); err != nil {
+			return api.Certificate{}, err
+		}
+	case who.Machine != "":
+		return api.Certificate{}, api.NewProblem(http.StatusForbidden, "the certificate is of this cluster, and its key is not enrolled in it: the machine joins with --join "+
+			"STRING of 'bridgefour token create --role %s'", who.Role)
 	case (who.Role == access.RoleLeader) != (name != ""):
 		applicant := access.RoleWorker
 		if name != "" {

@@ -41,6 +41,16 @@ var (
 	ErrNotTLS         = errors.New("does not speak TLS")
 )
 
+// OtherAuthorityError is an ErrOtherAuthority.
+type OtherAuthorityError struct {
+	Name string // of the authority, as the other end has it
+}
+
+func (*OtherAuthorityError) Error() string { return ErrOtherAuthority.Error() }
+
+// Unwrap returns ErrOtherAuthority.
+func (*OtherAuthorityError) Unwrap() error { return ErrOtherAuthority }
+
 // Verify verifies the certificate that chain begins with. One of the authorities must be in the chain, as servers and clients send it.
 func Verify(chain []*x509.Certificate, authorities []Pin, usage x509.ExtKeyUsage, now time.Time) error {
 	if len(chain) == 0 {
@@ -55,7 +65,7 @@ func Verify(chain []*x509.Certificate, authorities []Pin, usage x509.ExtKeyUsage
 		}
 	}
 	_, err := chain[0].Verify(o)
-	return explain(err, now, ErrOtherAuthority)
+	return explain(err, now, &OtherAuthorityError{Name: chain[len(chain)-1].Subject.CommonName})
 }
 
 // explain describes why a certificate cannot be verified. unknown is the error for one of an unknown authority.
