@@ -213,6 +213,15 @@ func (a *logAnswers) expect(workers []state.WorkerID) {
 // complete reports whether every worker has answered.
 func (a *logAnswers) complete() bool { return a.asked && len(a.ended) >= len(a.gaps) }
 
+// owned reports whether a worker sends its own log, which owns finds once for each attempt.
+func (a *logAnswers) owned(w *workerRecord, owns func() bool) bool {
+	place := logPlace{w.worker, w.record.GetLease()}
+	if _, known := a.owns[place]; !known {
+		a.owns[place] = owns()
+	}
+	return a.owns[place]
+}
+
 // fresh returns what of a record was not emitted before, and counts it as emitted.
 func (a *logAnswers) fresh(w *workerRecord, emitted map[logPlace]int) []byte {
 	text, lease := w.record.GetText(), w.record.GetLease()
@@ -267,11 +276,7 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, emitted map[logPla
 				answers.gaps[w.worker] = w.incomplete
 				continue
 			}
-			place := logPlace{w.worker, w.record.GetLease()}
-			if _, known := answers.owns[place]; !known {
-				answers.owns[place] = n.ownsLog(ctx, q.Job, &w)
-			}
-			if !answers.owns[place] {
+			if !answers.owned(&w, func() bool { return n.ownsLog(ctx, q.Job, &w) }) {
 				continue
 			}
 			if w.record.Text = answers.fresh(&w, emitted); len(w.record.GetText()) == 0 {

@@ -301,12 +301,7 @@ func (p *Process) certify(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	if p.ready.leading() {
-		if err := p.reconcileLeaders(ctx); err != nil {
-			return 0, err
-		}
-	}
-	if p.ready.leading() && len(p.Access().Tokens()) == 0 {
-		if err := p.writeAdminAccess(ctx); err != nil {
+		if err := p.repairAccess(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -320,6 +315,14 @@ func (p *Process) certify(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	return earliest(s.credentials.RenewAt(), until).Sub(now), nil
+}
+
+// repairAccess completes what a leader before may have begun.
+func (p *Process) repairAccess(ctx context.Context) error {
+	if err := p.reconcileLeaders(ctx); err != nil || len(p.Access().Tokens()) > 0 {
+		return err
+	}
+	return p.writeAdminAccess(ctx)
 }
 
 // enrollFounder enrolls this leader, which had the cluster key from the start and certified itself. It returns false while that is not possible.

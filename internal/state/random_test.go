@@ -174,8 +174,10 @@ func (w *world) access(t *rapid.T) {
 		w.entry.RevokeToken(key, id)
 		w.expect = append(w.expect, func() { w.model.revokeToken(key, id) })
 	case 2:
-		machine := Enrolment{Fingerprint: id, Role: rapid.SampledFrom([]string{"worker", "leader"}).Draw(t, "role"), Name: messageGen.Draw(t, "name"),
-			Token: rapid.SampledFrom([]string{"", "t1", "t2"}).Draw(t, "token"), Member: rapid.Uint64Range(0, 2).Draw(t, "member")}
+		machine := Enrolment{
+			Fingerprint: id, Role: rapid.SampledFrom([]string{"worker", "leader"}).Draw(t, "role"), Name: messageGen.Draw(t, "name"),
+			Token: rapid.SampledFrom([]string{"", "t1", "t2"}).Draw(t, "token"), Member: rapid.Uint64Range(0, 2).Draw(t, "member"),
+		}
 		w.entry.Enroll(key, &machine)
 		w.expect = append(w.expect, func() { w.model.enroll(key, machine) })
 	case 3:
