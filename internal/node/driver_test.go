@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/cespare/xxhash/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
@@ -246,6 +247,7 @@ func finishAll(s *scripted, w *wire.Leases) *wire.Report {
 		}
 		f.Lease = append(f.Lease, lease)
 		f.Size = append(f.Size, uint64(len(text)))
+		f.Checksum = append(f.Checksum, xxhash.Sum64String(text))
 	}
 	return &wire.Report{Finished: []*wire.Finished{f}}
 }
