@@ -78,15 +78,16 @@ var Rules = map[string]Permission{
 	"POST /worker/invite":     Invite,
 
 	// gRPC.
-	"/bridgefour.wire.v1.Leader/Session":   Work,
-	"/bridgefour.wire.v1.Leader/SendLog":   Work,
-	"/bridgefour.wire.v1.Leader/Parts":     Work,
-	"/bridgefour.wire.v1.Leader/FindToken": Work,
-	"/bridgefour.wire.v1.Leader/Shadow":    Replicate,
-	"/bridgefour.peer.v1.Peer/Raft":        Replicate,
-	"/bridgefour.peer.v1.Peer/Snapshot":    Replicate,
-	"/bridgefour.peer.v1.Peer/Join":        Replicate,
-	"/bridgefour.peer.v1.Peer/Invite":      Manage,
+	"/bridgefour.wire.v1.Leader/Session":       Work,
+	"/bridgefour.wire.v1.Leader/SendLog":       Work,
+	"/bridgefour.wire.v1.Leader/Parts":         Work,
+	"/bridgefour.wire.v1.Leader/FindToken":     Work,
+	"/bridgefour.wire.v1.Leader/Shadow":        Replicate,
+	"/bridgefour.wire.v1.Leader/RecordRefused": Replicate,
+	"/bridgefour.peer.v1.Peer/Raft":            Replicate,
+	"/bridgefour.peer.v1.Peer/Snapshot":        Replicate,
+	"/bridgefour.peer.v1.Peer/Join":            Replicate,
+	"/bridgefour.peer.v1.Peer/Invite":          Manage,
 }
 
 // authorize returns a 403 problem unless p may use the route.

@@ -14,11 +14,14 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // auditOf returns the audit record of the request in ctx; nil: there is none, the node acts by itself.
@@ -56,6 +59,12 @@ type refusals struct {
 	mu      sync.Mutex
 	limit   *rate.Limiter
 	dropped int // since the last record
+	// queue holds records on their way to the log, of which only the leader has one.
+	queue chan *state.Audit
+}
+
+func newRefusals() refusals {
+	return refusals{limit: rate.NewLimiter(refusedRate, refusedBurst), queue: make(chan *state.Audit, refusedBurst)}
 }
 
 // next returns how many were dropped before this one, or false if it is to be dropped.
@@ -70,8 +79,15 @@ func (r *refusals) next(now time.Time) (dropped int, ok bool) {
 	return dropped, true
 }
 
-// Refused records a request that the caller refuses, if that is not too often. It does not wait. Only the leader has a log to write to: on
-// others the record is in the node's own log.
+// lose counts records that were lost on their way.
+func (r *refusals) lose(records int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dropped += records
+}
+
+// Refused records a request that the caller refuses, if that is not too often. It does not wait. A follower's records go to the leader. If there
+// is none, 20 wait for the next one; of others, and of any that are lost, the next record has the number.
 func (n *Node) Refused(ctx context.Context, err error) {
 	a := auditOf(ctx)
 	if a == nil || !api.IsStatus(err, http.StatusUnauthorized) && !api.IsStatus(err, http.StatusForbidden) && !api.IsStatus(err, http.StatusTooManyRequests) {
@@ -85,12 +101,57 @@ func (n *Node) Refused(ctx context.Context, err error) {
 		a.Verdict = fmt.Sprintf("(and %d more) %s", dropped, a.Verdict)
 	}
 	n.log.WarnContext(ctx, "request refused", "action", a.Action, "user", a.User, "token", a.Token, "address", a.Address, "verdict", a.Verdict)
-	if c, _ := n.views.Cluster(); c.Level < 2 || !n.ready.leading() {
+	select {
+	case n.refusals.queue <- a:
+	default:
+		n.refusals.lose(dropped + 1)
+	}
+	for n.ready.leading() {
+		select {
+		case a := <-n.refusals.queue:
+			n.recordRefused(a)
+		default:
+			return
+		}
+	}
+}
+
+// recordRefused adds an audit record to the log of the leader.
+func (n *Node) recordRefused(a *state.Audit) {
+	if c, _ := n.views.Cluster(); c.Level < 2 {
 		return
 	}
 	select {
 	case n.inputs <- message{in: leader.Command{Add: func(e *state.Entry) { e.Audit("", a) }}}:
 	default: // the node has more to do than it can
+		n.refusals.lose(1)
+	}
+}
+
+// RecordRefused adds the audit record of a follower.
+func (n *Node) RecordRefused(_ context.Context, r *wire.RefusedRequest) (*wire.RefusedRecorded, error) {
+	if !n.ready.leading() {
+		return nil, status.Error(codes.Unavailable, n.notLeader().Error())
+	}
+	n.recordRefused(&state.Audit{
+		User: r.GetUser(), Role: r.GetRole(), Token: r.GetToken(), Address: r.GetAddress(), Action: r.GetAction(), Verdict: r.GetVerdict(),
+	})
+	return &wire.RefusedRecorded{}, nil
+}
+
+// forwardRefused sends the audit records of this follower to the leader until ctx is done.
+func (n *Node) forwardRefused(ctx context.Context, to wire.LeaderClient) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-n.refusals.queue:
+			r := &wire.RefusedRequest{User: a.User, Role: a.Role, Token: a.Token, Address: a.Address, Action: wire.FailureMessage(a.Action), Verdict: wire.FailureMessage(a.Verdict)}
+			if _, err := to.RecordRefused(ctx, r); err != nil {
+				n.refusals.lose(1)
+				n.log.DebugContext(ctx, "audit record not sent to the leader", "error", err)
+			}
+		}
 	}
 }
 

@@ -167,3 +167,32 @@ func TestAudit(t *testing.T) {
 		t.Errorf("openAudit of another file = %v, want it refused", err)
 	}
 }
+
+// TestRefusedByFollower: what a follower refuses is in the log of the leader, also if there is none at that time.
+func TestRefusedByFollower(t *testing.T) {
+	rigs := newRigs(t, 2)
+	leader, follower := rigs[0], rigs[1].node
+	rigs[0].until("the level", func() bool { c, _ := follower.views.Cluster(); return c.Level >= 2 })
+	refused := api.NewProblem(http.StatusForbidden, "no")
+	follower.Refused(asking(t.Context(), "GET /v1/jobs/1"), refused)
+	got := leader.audits(asking(t.Context(), ""), 1)[0].Audit
+	if want := (api.Audit{User: "ann", Role: access.RoleAdmin, Token: "t1", Address: "10.0.0.9:1", Action: "GET /v1/jobs/1", Verdict: "no"}); *got != want {
+		t.Errorf("the record is %+v, want %+v", *got, want)
+	}
+
+	leader.log.depose()
+	rigs[1].until("no leader", func() bool { address, self := follower.LeaderAddress(); return address == "" && !self })
+	for range 3 * refusedBurst {
+		follower.Refused(asking(t.Context(), "GET /v1/jobs/\xff"), refused)
+	}
+	if queued := len(follower.refusals.queue); queued == 0 || queued > refusedBurst {
+		t.Errorf("%d records wait for a leader, want 1 to %d", queued, refusedBurst)
+	}
+	rigs[1].log.elect()
+	rigs[1].leads()
+	rigs[1].until("a record of a moment without a leader", func() bool {
+		follower.Refused(asking(t.Context(), "GET /v1/jobs/3"), refused)
+		return len(follower.refusals.queue) == 0
+	})
+	rigs[1].audits(asking(t.Context(), ""), 2)
+}

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -141,7 +140,7 @@ func New(cfg Config) *Node {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),
-		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), refusals: refusals{limit: rate.NewLimiter(refusedRate, refusedBurst)},
+		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), refusals: newRefusals(),
 		large: make(chan struct{}, largeMax), submits: access.NewRates[string](submitRate, submitBurst), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
 		loop: loop{
 			streams: map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),

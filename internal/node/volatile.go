@@ -247,7 +247,9 @@ func (n *Node) receiveVolatileFrom(ctx context.Context, address string) (heard b
 	})
 	silence := time.AfterFunc(volatileSilenceMax, cancel)
 	defer silence.Stop()
-	rpc, err := wire.NewLeaderClient(conn).Shadow(ctx, &wire.ShadowRequest{Id: n.cfg.Log.Status().ID, ClusterId: n.members.Load().Cluster})
+	to := wire.NewLeaderClient(conn)
+	watch.Go(func() { n.forwardRefused(ctx, to) })
+	rpc, err := to.Shadow(ctx, &wire.ShadowRequest{Id: n.cfg.Log.Status().ID, ClusterId: n.members.Load().Cluster})
 	if err != nil {
 		return false, err
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // recordedProtocol is the folder of testdata/compat that holds what this program sends.
-const recordedProtocol = "v0.5"
+const recordedProtocol = "v0.6"
 
 var record = flag.String("record", "", "write what this program sends to testdata/compat/`VERSION`, which must be new")
 
@@ -26,6 +26,7 @@ func sent() map[string]proto.Message {
 		"from_worker": &wire.FromWorker{}, "to_worker": &wire.ToWorker{}, "log_records": &wire.LogRecords{}, "send_log_done": &wire.SendLogDone{},
 		"parts_request": &wire.PartsRequest{}, "parts_page": &wire.PartsPage{}, "shadow_request": &wire.ShadowRequest{}, "shadow_state": &wire.ShadowState{},
 		"token_request": &wire.TokenRequest{}, "token_holder": &wire.TokenHolder{},
+		"refused_request": &wire.RefusedRequest{},
 	}
 }
 

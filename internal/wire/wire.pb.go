@@ -3105,6 +3105,127 @@ func (x *TokenHolder) GetUser() string {
 	return ""
 }
 
+// RefusedRequest has the fields of an audit record.
+type RefusedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	Token         string                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	Address       string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	Action        string                 `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
+	Verdict       string                 `protobuf:"bytes,6,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedRequest) Reset() {
+	*x = RefusedRequest{}
+	mi := &file_wire_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedRequest) ProtoMessage() {}
+
+func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
+func (*RefusedRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RefusedRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *RefusedRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *RefusedRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *RefusedRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RefusedRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *RefusedRequest) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+type RefusedRecorded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedRecorded) Reset() {
+	*x = RefusedRecorded{}
+	mi := &file_wire_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedRecorded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedRecorded) ProtoMessage() {}
+
+func (x *RefusedRecorded) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedRecorded.ProtoReflect.Descriptor instead.
+func (*RefusedRecorded) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{36}
+}
+
 // ShadowState is the leader's volatile state. Lists of one group are columns of equal length.
 type ShadowState struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -3128,7 +3249,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3261,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3274,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -3507,7 +3628,15 @@ const file_wire_proto_rawDesc = "" +
 	"\vTokenHolder\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
-	"\x04user\x18\x03 \x01(\tR\x04user\"\xb8\x03\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"\x9a\x01\n" +
+	"\x0eRefusedRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06action\x18\x05 \x01(\tR\x06action\x12\x18\n" +
+	"\averdict\x18\x06 \x01(\tR\averdict\"\x11\n" +
+	"\x0fRefusedRecorded\"\xb8\x03\n" +
 	"\vShadowState\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1b\n" +
@@ -3546,13 +3675,14 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\x06COMMIT\x10\x01\x12\x12\n" +
 	"\x0eCOMMIT_PARTIAL\x10\x02\x12\t\n" +
-	"\x05ABORT\x10\x032\x8f\x03\n" +
+	"\x05ABORT\x10\x032\xe9\x03\n" +
 	"\x06Leader\x12K\n" +
 	"\aSession\x12\x1e.bridgefour.wire.v1.FromWorker\x1a\x1c.bridgefour.wire.v1.ToWorker(\x010\x01\x12L\n" +
 	"\aSendLog\x12\x1e.bridgefour.wire.v1.LogRecords\x1a\x1f.bridgefour.wire.v1.SendLogDone(\x01\x12J\n" +
 	"\x05Parts\x12 .bridgefour.wire.v1.PartsRequest\x1a\x1d.bridgefour.wire.v1.PartsPage0\x01\x12N\n" +
 	"\x06Shadow\x12!.bridgefour.wire.v1.ShadowRequest\x1a\x1f.bridgefour.wire.v1.ShadowState0\x01\x12N\n" +
-	"\tFindToken\x12 .bridgefour.wire.v1.TokenRequest\x1a\x1f.bridgefour.wire.v1.TokenHolderB0Z.github.com/bridgefour/bridgefour/internal/wireb\x06proto3"
+	"\tFindToken\x12 .bridgefour.wire.v1.TokenRequest\x1a\x1f.bridgefour.wire.v1.TokenHolder\x12X\n" +
+	"\rRecordRefused\x12\".bridgefour.wire.v1.RefusedRequest\x1a#.bridgefour.wire.v1.RefusedRecordedB0Z.github.com/bridgefour/bridgefour/internal/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -3567,50 +3697,52 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_wire_proto_goTypes = []any{
-	(FailureKind)(0),      // 0: bridgefour.wire.v1.FailureKind
-	(StageRole)(0),        // 1: bridgefour.wire.v1.StageRole
-	(CommitAction)(0),     // 2: bridgefour.wire.v1.CommitAction
-	(*FromWorker)(nil),    // 3: bridgefour.wire.v1.FromWorker
-	(*ToWorker)(nil),      // 4: bridgefour.wire.v1.ToWorker
-	(*Hello)(nil),         // 5: bridgefour.wire.v1.Hello
-	(*Elsewhere)(nil),     // 6: bridgefour.wire.v1.Elsewhere
-	(*Leaders)(nil),       // 7: bridgefour.wire.v1.Leaders
-	(*Ping)(nil),          // 8: bridgefour.wire.v1.Ping
-	(*Held)(nil),          // 9: bridgefour.wire.v1.Held
-	(*Welcome)(nil),       // 10: bridgefour.wire.v1.Welcome
-	(*Report)(nil),        // 11: bridgefour.wire.v1.Report
-	(*OutputLost)(nil),    // 12: bridgefour.wire.v1.OutputLost
-	(*Finished)(nil),      // 13: bridgefour.wire.v1.Finished
-	(*Warning)(nil),       // 14: bridgefour.wire.v1.Warning
-	(*Failure)(nil),       // 15: bridgefour.wire.v1.Failure
-	(*Tail)(nil),          // 16: bridgefour.wire.v1.Tail
-	(*Goodbye)(nil),       // 17: bridgefour.wire.v1.Goodbye
-	(*Work)(nil),          // 18: bridgefour.wire.v1.Work
-	(*Job)(nil),           // 19: bridgefour.wire.v1.Job
-	(*Secret)(nil),        // 20: bridgefour.wire.v1.Secret
-	(*Stage)(nil),         // 21: bridgefour.wire.v1.Stage
-	(*Program)(nil),       // 22: bridgefour.wire.v1.Program
-	(*Command)(nil),       // 23: bridgefour.wire.v1.Command
-	(*Leases)(nil),        // 24: bridgefour.wire.v1.Leases
-	(*Split)(nil),         // 25: bridgefour.wire.v1.Split
-	(*Items)(nil),         // 26: bridgefour.wire.v1.Items
-	(*FileSplit)(nil),     // 27: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),    // 28: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),    // 29: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),     // 30: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),   // 31: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),  // 32: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),     // 33: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),         // 34: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil), // 35: bridgefour.wire.v1.ShadowRequest
-	(*TokenRequest)(nil),  // 36: bridgefour.wire.v1.TokenRequest
-	(*TokenHolder)(nil),   // 37: bridgefour.wire.v1.TokenHolder
-	(*ShadowState)(nil),   // 38: bridgefour.wire.v1.ShadowState
-	nil,                   // 39: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                   // 40: bridgefour.wire.v1.Job.SettingsEntry
-	nil,                   // 41: bridgefour.wire.v1.Job.EnvEntry
+	(FailureKind)(0),        // 0: bridgefour.wire.v1.FailureKind
+	(StageRole)(0),          // 1: bridgefour.wire.v1.StageRole
+	(CommitAction)(0),       // 2: bridgefour.wire.v1.CommitAction
+	(*FromWorker)(nil),      // 3: bridgefour.wire.v1.FromWorker
+	(*ToWorker)(nil),        // 4: bridgefour.wire.v1.ToWorker
+	(*Hello)(nil),           // 5: bridgefour.wire.v1.Hello
+	(*Elsewhere)(nil),       // 6: bridgefour.wire.v1.Elsewhere
+	(*Leaders)(nil),         // 7: bridgefour.wire.v1.Leaders
+	(*Ping)(nil),            // 8: bridgefour.wire.v1.Ping
+	(*Held)(nil),            // 9: bridgefour.wire.v1.Held
+	(*Welcome)(nil),         // 10: bridgefour.wire.v1.Welcome
+	(*Report)(nil),          // 11: bridgefour.wire.v1.Report
+	(*OutputLost)(nil),      // 12: bridgefour.wire.v1.OutputLost
+	(*Finished)(nil),        // 13: bridgefour.wire.v1.Finished
+	(*Warning)(nil),         // 14: bridgefour.wire.v1.Warning
+	(*Failure)(nil),         // 15: bridgefour.wire.v1.Failure
+	(*Tail)(nil),            // 16: bridgefour.wire.v1.Tail
+	(*Goodbye)(nil),         // 17: bridgefour.wire.v1.Goodbye
+	(*Work)(nil),            // 18: bridgefour.wire.v1.Work
+	(*Job)(nil),             // 19: bridgefour.wire.v1.Job
+	(*Secret)(nil),          // 20: bridgefour.wire.v1.Secret
+	(*Stage)(nil),           // 21: bridgefour.wire.v1.Stage
+	(*Program)(nil),         // 22: bridgefour.wire.v1.Program
+	(*Command)(nil),         // 23: bridgefour.wire.v1.Command
+	(*Leases)(nil),          // 24: bridgefour.wire.v1.Leases
+	(*Split)(nil),           // 25: bridgefour.wire.v1.Split
+	(*Items)(nil),           // 26: bridgefour.wire.v1.Items
+	(*FileSplit)(nil),       // 27: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),      // 28: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),      // 29: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),       // 30: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),     // 31: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),    // 32: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),       // 33: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),           // 34: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil),   // 35: bridgefour.wire.v1.ShadowRequest
+	(*TokenRequest)(nil),    // 36: bridgefour.wire.v1.TokenRequest
+	(*TokenHolder)(nil),     // 37: bridgefour.wire.v1.TokenHolder
+	(*RefusedRequest)(nil),  // 38: bridgefour.wire.v1.RefusedRequest
+	(*RefusedRecorded)(nil), // 39: bridgefour.wire.v1.RefusedRecorded
+	(*ShadowState)(nil),     // 40: bridgefour.wire.v1.ShadowState
+	nil,                     // 41: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                     // 42: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                     // 43: bridgefour.wire.v1.Job.EnvEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	5,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
@@ -3623,7 +3755,7 @@ var file_wire_proto_depIdxs = []int32{
 	6,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
 	7,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
 	8,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	39, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	41, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	9,  // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
 	13, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
 	15, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
@@ -3634,9 +3766,9 @@ var file_wire_proto_depIdxs = []int32{
 	19, // 18: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
 	24, // 19: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
 	22, // 20: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	40, // 21: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	42, // 21: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
 	21, // 22: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	41, // 23: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	43, // 23: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
 	20, // 24: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
 	1,  // 25: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
 	23, // 26: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
@@ -3650,13 +3782,15 @@ var file_wire_proto_depIdxs = []int32{
 	32, // 34: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
 	35, // 35: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
 	36, // 36: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
-	4,  // 37: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	31, // 38: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	33, // 39: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	38, // 40: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	37, // 41: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
-	37, // [37:42] is the sub-list for method output_type
-	32, // [32:37] is the sub-list for method input_type
+	38, // 37: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
+	4,  // 38: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	31, // 39: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	33, // 40: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	40, // 41: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	37, // 42: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	39, // 43: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
+	38, // [38:44] is the sub-list for method output_type
+	32, // [32:38] is the sub-list for method input_type
 	32, // [32:32] is the sub-list for extension type_name
 	32, // [32:32] is the sub-list for extension extendee
 	0,  // [0:32] is the sub-list for field type_name
@@ -3696,7 +3830,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

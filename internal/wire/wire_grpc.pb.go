@@ -24,11 +24,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Leader_Session_FullMethodName   = "/bridgefour.wire.v1.Leader/Session"
-	Leader_SendLog_FullMethodName   = "/bridgefour.wire.v1.Leader/SendLog"
-	Leader_Parts_FullMethodName     = "/bridgefour.wire.v1.Leader/Parts"
-	Leader_Shadow_FullMethodName    = "/bridgefour.wire.v1.Leader/Shadow"
-	Leader_FindToken_FullMethodName = "/bridgefour.wire.v1.Leader/FindToken"
+	Leader_Session_FullMethodName       = "/bridgefour.wire.v1.Leader/Session"
+	Leader_SendLog_FullMethodName       = "/bridgefour.wire.v1.Leader/SendLog"
+	Leader_Parts_FullMethodName         = "/bridgefour.wire.v1.Leader/Parts"
+	Leader_Shadow_FullMethodName        = "/bridgefour.wire.v1.Leader/Shadow"
+	Leader_FindToken_FullMethodName     = "/bridgefour.wire.v1.Leader/FindToken"
+	Leader_RecordRefused_FullMethodName = "/bridgefour.wire.v1.Leader/RecordRefused"
 )
 
 // LeaderClient is the client API for Leader service.
@@ -49,6 +50,8 @@ type LeaderClient interface {
 	Shadow(ctx context.Context, in *ShadowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShadowState], error)
 	// FindToken describes the token of a request to a worker. It ends with UNAUTHENTICATED, and why, if the token is not valid.
 	FindToken(ctx context.Context, in *TokenRequest, opts ...grpc.CallOption) (*TokenHolder, error)
+	// RecordRefused adds the audit record of a request that another leader has refused.
+	RecordRefused(ctx context.Context, in *RefusedRequest, opts ...grpc.CallOption) (*RefusedRecorded, error)
 }
 
 type leaderClient struct {
@@ -133,6 +136,16 @@ func (c *leaderClient) FindToken(ctx context.Context, in *TokenRequest, opts ...
 	return out, nil
 }
 
+func (c *leaderClient) RecordRefused(ctx context.Context, in *RefusedRequest, opts ...grpc.CallOption) (*RefusedRecorded, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RefusedRecorded)
+	err := c.cc.Invoke(ctx, Leader_RecordRefused_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // LeaderServer is the server API for Leader service.
 // All implementations must embed UnimplementedLeaderServer
 // for forward compatibility.
@@ -151,6 +164,8 @@ type LeaderServer interface {
 	Shadow(*ShadowRequest, grpc.ServerStreamingServer[ShadowState]) error
 	// FindToken describes the token of a request to a worker. It ends with UNAUTHENTICATED, and why, if the token is not valid.
 	FindToken(context.Context, *TokenRequest) (*TokenHolder, error)
+	// RecordRefused adds the audit record of a request that another leader has refused.
+	RecordRefused(context.Context, *RefusedRequest) (*RefusedRecorded, error)
 	mustEmbedUnimplementedLeaderServer()
 }
 
@@ -175,6 +190,9 @@ func (UnimplementedLeaderServer) Shadow(*ShadowRequest, grpc.ServerStreamingServ
 }
 func (UnimplementedLeaderServer) FindToken(context.Context, *TokenRequest) (*TokenHolder, error) {
 	return nil, status.Error(codes.Unimplemented, "method FindToken not implemented")
+}
+func (UnimplementedLeaderServer) RecordRefused(context.Context, *RefusedRequest) (*RefusedRecorded, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecordRefused not implemented")
 }
 func (UnimplementedLeaderServer) mustEmbedUnimplementedLeaderServer() {}
 func (UnimplementedLeaderServer) testEmbeddedByValue()                {}
@@ -251,6 +269,24 @@ func _Leader_FindToken_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Leader_RecordRefused_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RefusedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LeaderServer).RecordRefused(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Leader_RecordRefused_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LeaderServer).RecordRefused(ctx, req.(*RefusedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Leader_ServiceDesc is the grpc.ServiceDesc for Leader service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -261,6 +297,10 @@ var Leader_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "FindToken",
 			Handler:    _Leader_FindToken_Handler,
+		},
+		{
+			MethodName: "RecordRefused",
+			Handler:    _Leader_RecordRefused_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
