@@ -222,15 +222,16 @@ func (a *logAnswers) owned(w *workerRecord, owns func() bool) bool {
 	return a.owns[place]
 }
 
-// fresh returns what of a record was not emitted before, and counts it as emitted.
-func (a *logAnswers) fresh(w *workerRecord, emitted map[logPlace]int) []byte {
+// cut keeps what of a record was not emitted before, and counts it as emitted. It reports whether there is any.
+func (a *logAnswers) cut(w *workerRecord, emitted map[logPlace]int) bool {
 	text, lease := w.record.GetText(), w.record.GetLease()
 	place := logPlace{w.worker, lease}
 	a.leases[lease] = true
 	a.at[callPlace{w.call, lease}] += len(text)
 	n := max(0, a.at[callPlace{w.call, lease}]-emitted[place])
 	emitted[place] += n
-	return text[len(text)-min(n, len(text)):]
+	w.record.Text = text[len(text)-min(n, len(text)):]
+	return len(w.record.GetText()) > 0
 }
 
 // fetchLogs requests logs from the workers and emits what they send beyond the bytes of each attempt that were emitted before.
@@ -276,10 +277,7 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, emitted map[logPla
 				answers.gaps[w.worker] = w.incomplete
 				continue
 			}
-			if !answers.owned(&w, func() bool { return n.ownsLog(ctx, q.Job, &w) }) {
-				continue
-			}
-			if w.record.Text = answers.fresh(&w, emitted); len(w.record.GetText()) == 0 {
+			if !answers.owned(&w, func() bool { return n.ownsLog(ctx, q.Job, &w) }) || !answers.cut(&w, emitted) {
 				continue
 			}
 			if err := emit(n.logRecord(ctx, q.Job, stages, w)); err != nil {
