@@ -2,7 +2,10 @@
 // and the command line's --json.
 package api
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // JobRequest is the body of POST /v1/jobs and of a job file (YAML or JSON). Its tasks read Inputs, or are the items of lists: the product of Lines
 // or Range and the lists of Each. Without either the job has one task, unless the program needs an input.
@@ -53,6 +56,17 @@ type Program struct {
 
 	Placeholder    string `json:"placeholder,omitempty" doc:"The only placeholder of the command, instead of those in braces"`
 	NoPlaceholders bool   `json:"no_placeholders,omitempty" doc:"The command has no placeholders: an item is its last argument"`
+}
+
+// Text is the program in one line, for people.
+func (p Program) Text() string {
+	switch {
+	case p.Builtin != "":
+		return p.Builtin
+	case p.Shell != "":
+		return p.Shell
+	}
+	return strings.Join(p.Command, " ")
 }
 
 // Lines is a list of items. Raw holds them one per line, with any bytes; Items is easier to write.

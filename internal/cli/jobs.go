@@ -73,10 +73,7 @@ func orDash(s string) string {
 // programText is a short form of a job's program.
 func programText(p api.Program) string {
 	const programMax = 40
-	text := p.Builtin + p.Shell
-	if text == "" {
-		text = strings.Join(p.Command, " ")
-	}
+	text := p.Text()
 	if runes := []rune(text); len(runes) > programMax {
 		text = string(runes[:programMax-1]) + "…"
 	}
@@ -118,11 +115,11 @@ func printJob(w io.Writer, job *api.Job, now time.Time) error {
 	field("status", job.Status)
 	field("error", strings.ReplaceAll(printableLines(job.Error), "\n", "\n\t"))
 	field("user", printable(job.User))
+	kind := "command"
 	if job.Program.Builtin != "" {
-		field("built-in job", job.Program.Builtin)
-	} else {
-		field("command", printable(strings.Join(job.Program.Command, " ")))
+		kind = "built-in job"
 	}
+	field(kind, printable(job.Program.Text()))
 	for _, in := range job.Inputs {
 		field("input", printable(in))
 	}

@@ -172,10 +172,7 @@ func (d *jobDetails) addTasks(tasks []api.Task) {
 
 // jobClassOf is the name of a job's program.
 func jobClassOf(job *api.Job) string {
-	if job.Program.Builtin != "" {
-		return job.Program.Builtin
-	}
-	return strings.Join(job.Program.Command, " ")
+	return job.Program.Text()
 }
 
 // startRequest is the original's UserJobConfig.

@@ -82,6 +82,7 @@ func (r *Reader) Jobs(q api.JobQuery) (api.JobList, error) {
 
 // textBytes is the size of the texts of a job that users may make long.
 func textBytes(j *api.Job) (n int) {
+	n += len(j.Program.Shell)
 	for _, list := range [][]string{j.Inputs, j.Program.Command, j.Env, j.Secrets} {
 		for _, s := range list {
 			n += len(s)

@@ -119,7 +119,12 @@ func manifest(job *wire.Job) api.Manifest {
 	if job.GetStartedUnixMs() == 0 {
 		m.Started = time.UnixMilli(int64(job.GetCreatedUnixMs())).UTC()
 	}
-	for _, arg := range job.GetProgram().GetCommand().GetArgv() {
+	argv := job.GetProgram().GetCommand().GetArgv()
+	if job.GetProgram().GetCommand().GetShell() && len(argv) > 0 {
+		m.Program.Shell = string(argv[len(argv)-1])
+		return m
+	}
+	for _, arg := range argv {
 		m.Program.Command = append(m.Program.Command, string(arg))
 	}
 	return m
