@@ -222,6 +222,7 @@ type Failure struct {
 	Kind    string    `json:"kind" enum:"program_error,timeout,out_of_memory,lost_worker,preempted,bad_input,bad_program,output_error"`
 	Message string    `json:"message"`
 	Time    time.Time `json:"time"`
+	Stdout  string    `json:"stdout,omitempty" doc:"The end of what it wrote to standard output, if that was kept: in the answer for one task"`
 }
 
 // TaskList is a page of tasks in index order.

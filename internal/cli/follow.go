@@ -18,9 +18,6 @@ import (
 	"github.com/bridgefour/bridgefour/client"
 )
 
-// failuresShown is how many failed tasks are shown at the end of a job.
-const failuresShown = 5
-
 // watchFlags are the flags of commands that wait for a job.
 type watchFlags struct {
 	json  bool
@@ -39,6 +36,7 @@ type follower struct {
 	progress *progress
 	quiet    bool
 	results  resultFlags
+	failures failures
 }
 
 func (a *app) follower(c *client.Client, f watchFlags, results resultFlags) *follower {
@@ -53,6 +51,7 @@ func (f *follower) wait(ctx context.Context, id uint64) (api.Job, error) {
 		if err != nil {
 			return job, orInterrupted(ctx, err)
 		}
+		f.noteFailure(ctx, &job)
 		f.progress.update(time.Now(), &job)
 		if job.IsEnded() {
 			if f.progress.mode != progressJSON { // the last line has them
@@ -87,39 +86,6 @@ func exitStatus(job *api.Job) error {
 		return &exitError{code: exitStopped}
 	default:
 		return &exitError{code: exitFailed}
-	}
-}
-
-// printFailure prints why a job did not succeed, with its first failed tasks. more is a hint that is printed last.
-func (f *follower) printFailure(ctx context.Context, job *api.Job, more string) {
-	if f.progress.mode == progressJSON { // the last line has everything
-		return
-	}
-	if job.Status == api.JobStopped {
-		f.app.stderr.Printf("job %d was stopped", job.ID)
-		return
-	}
-	f.app.stderr.Printf("job %d failed: %s", job.ID, job.Error)
-	shown, dead := 0, uint64(0)
-	for _, s := range job.Stages {
-		dead += s.Dead
-	}
-	for task, err := range f.client.Tasks(ctx, job.ID, api.TaskQuery{Status: api.TaskDead, Limit: failuresShown}) {
-		if err != nil {
-			f.app.stderr.Printf("  its failed tasks could not be listed: %v", err)
-			return
-		}
-		if shown == failuresShown {
-			break
-		}
-		shown++
-		f.app.stderr.Printf("  %s", taskFailure(&task))
-	}
-	if rest := dead - uint64(shown); dead > uint64(shown) {
-		f.app.stderr.Printf("  and %s more", countText(rest))
-	}
-	if more != "" {
-		f.app.stderr.Printf("%s", more)
 	}
 }
 

@@ -307,6 +307,7 @@ gone; the exit code is 3.`,
 func (a *app) waitCommand() *cobra.Command {
 	var cluster string
 	var watch watchFlags
+	var live resultFlags
 	cmd := &cobra.Command{
 		Use: "wait N", Short: "Wait for a job to end; exit 0 if done, 1 if failed, 3 if stopped",
 		Args: oneArg("a job's number"),
@@ -318,18 +319,19 @@ func (a *app) waitCommand() *cobra.Command {
 			if _, err := c.Job(cmd.Context(), id); err != nil { // an error at once if there is no such job or cluster
 				return orInterrupted(cmd.Context(), err)
 			}
-			return a.follow(cmd.Context(), c, watch, id)
+			return a.follow(cmd.Context(), c, watch, live, id)
 		},
 	}
 	addCluster(cmd, &cluster)
 	watch.add(cmd)
+	live.addLive(cmd.Flags())
 	return cmd
 }
 
 // follow waits for a submitted job and prints how it ended.
-func (a *app) follow(ctx context.Context, c *client.Client, watch watchFlags, id uint64) error {
-	f := a.follower(c.WithPatience(followRetryFor), watch, resultFlags{})
-	job, err := f.wait(ctx, id)
+func (a *app) follow(ctx context.Context, c *client.Client, watch watchFlags, live resultFlags, id uint64) error {
+	f := a.follower(c.WithPatience(followRetryFor), watch, live)
+	job, err := f.watch(ctx, id, false)
 	if err != nil {
 		if ctx.Err() != nil {
 			f.app.stderr.Printf("job %d continues; 'bridgefour wait %d' waits for it again, 'bridgefour stop %d' stops it", id, id, id)

@@ -79,6 +79,7 @@ func (a *app) printLogs(ctx context.Context, c *client.Client, s subject, follow
 type logPrinter struct {
 	w      io.Writer
 	prefix bool // prefix each line with its task
+	plain  bool // prefix no line
 	open   map[string][]byte
 	order  []string // of open, for a deterministic end
 }
@@ -106,7 +107,7 @@ func (p *logPrinter) add(r *api.LogRecord) error {
 		if !found {
 			break
 		}
-		out.WriteString(label)
+		p.label(&out, label)
 		out.Write(line)
 		out.WriteByte('\n')
 		text = after
@@ -115,6 +116,9 @@ func (p *logPrinter) add(r *api.LogRecord) error {
 		p.order = append(p.order, label)
 	}
 	p.open[label] = bytes.Clone(text)
+	if out.Len() == 0 {
+		return nil
+	}
 	_, err := p.w.Write(out.Bytes())
 	return err
 }
@@ -122,11 +126,23 @@ func (p *logPrinter) add(r *api.LogRecord) error {
 // end prints unterminated lines.
 func (p *logPrinter) end() error {
 	for _, label := range p.order {
-		if rest := p.open[label]; len(rest) > 0 {
-			if _, err := fmt.Fprintf(p.w, "%s%s\n", label, rest); err != nil {
-				return err
-			}
+		rest := p.open[label]
+		if len(rest) == 0 {
+			continue
+		}
+		var out bytes.Buffer
+		p.label(&out, label)
+		out.Write(rest)
+		out.WriteByte('\n')
+		if _, err := p.w.Write(out.Bytes()); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (p *logPrinter) label(out *bytes.Buffer, label string) {
+	if !p.plain {
+		out.WriteString(label)
+	}
 }

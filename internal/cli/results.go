@@ -26,11 +26,17 @@ import (
 type resultFlags struct {
 	unordered bool
 	tag       bool
+	stderr    bool
 }
 
 func (f *resultFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.unordered, "unordered", false, "print the output of each task when it ends, not in the order of the tasks")
 	flags.BoolVar(&f.tag, "tag", false, "begin each line of output with what its task reads (line, number or file) and a tab")
+}
+
+// addLive adds the flags of commands that wait for a job.
+func (f *resultFlags) addLive(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.stderr, "show-stderr", false, "print what tasks write to standard error as it comes; with --tag, each line begins with its task")
 }
 
 // check refuses the flags for a job whose results are files.
@@ -46,36 +52,55 @@ func printsTasks(job *api.Job) bool {
 	return job.Spool && !slices.ContainsFunc(job.Stages, func(s api.Stage) bool { return s.Role == api.RoleCollect })
 }
 
-// watch waits for the end of a job. Meanwhile it prints the outputs of its tasks, if they are its result. An error of standard output ends it:
-// syscall.EPIPE, if the reader has left.
-func (f *follower) watch(ctx context.Context, job *api.Job) (api.Job, error) {
-	if !printsTasks(job) {
-		return f.wait(ctx, job.ID)
-	}
+// watch waits for the end of a job. Meanwhile it prints the outputs of its tasks, if outputs is set, and their logs, if --show-stderr is. An
+// error of standard output ends it: syscall.EPIPE, if the reader has left.
+func (f *follower) watch(ctx context.Context, id uint64, outputs bool) (api.Job, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	printed := make(chan error, 1)
-	go func() {
-		err := f.printOutputs(ctx, job.ID)
-		if _, ok := errors.AsType[*outputError](err); ok {
-			cancel(err)
-		}
-		printed <- err
-	}()
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		if awaitReaderLeft(ctx, f.app.stdout) {
-			cancel(&outputError{syscall.EPIPE})
-		}
-	})
-	ended, err := f.wait(ctx, job.ID)
+	var printers, watching sync.WaitGroup
+	var printed, logged error
+	if outputs {
+		printers.Go(func() {
+			printed = f.printOutputs(ctx, id)
+			if _, ok := errors.AsType[*outputError](printed); ok {
+				cancel(printed)
+			}
+		})
+		watching.Go(func() {
+			if awaitReaderLeft(ctx, f.app.stdout) {
+				cancel(&outputError{syscall.EPIPE})
+			}
+		})
+	}
+	if f.results.stderr {
+		printers.Go(func() { logged = f.printLogs(ctx, id) })
+	}
+	ended, err := f.wait(ctx, id)
 	if err != nil {
 		cancel(err)
 	}
-	err = cmp.Or(err, <-printed)
+	printers.Wait()
 	cancel(nil)
 	watching.Wait()
-	return ended, err
+	return ended, cmp.Or(err, printed, logged)
+}
+
+// printLogs prints the logs of all tasks until the job has ended.
+func (f *follower) printLogs(ctx context.Context, id uint64) error {
+	out := &logPrinter{w: f.app.stderr, plain: !f.results.tag, prefix: true, open: map[string][]byte{}}
+	for record, err := range f.client.Logs(ctx, api.LogQuery{Job: id, Follow: true}) {
+		switch {
+		case err != nil:
+			return orInterrupted(ctx, err)
+		case record.Missing != "":
+			f.app.stderr.Printf("bridgefour: logs missing: %s", printableLines(record.Missing))
+		case !record.Output && !record.Kept:
+			if err := out.add(&record); err != nil {
+				return err
+			}
+		}
+	}
+	return out.end()
 }
 
 // leftEvery bounds how long a reader's end remains unnoticed while there is nothing to print.
@@ -110,7 +135,7 @@ func (f *follower) printEnded(ctx context.Context, id uint64, follow bool) error
 		return orInterrupted(ctx, err)
 	}
 	if follow && !job.IsEnded() {
-		job, err = f.watch(ctx, &job)
+		job, err = f.watch(ctx, id, printsTasks(&job))
 	} else if job.IsEnded() && printsTasks(&job) {
 		err = f.printOutputs(ctx, id)
 	}

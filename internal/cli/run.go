@@ -107,6 +107,7 @@ func (a *app) runCommand() *cobra.Command {
 	completeFlag(cmd, "set", completeSettings)
 	o.watch.add(cmd)
 	o.results.add(cmd.Flags())
+	o.results.addLive(cmd.Flags())
 	addCluster(cmd, &o.cluster)
 	cmd.Flags().IntVar(&o.workers, "workers", 1, "workers of the embedded cluster")
 	cmd.Flags().IntVar(&o.slots, "slots", 0, "slots of each worker of the embedded cluster (default: one per CPU)")
@@ -162,7 +163,7 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, f *jobFlags, req *
 	w := a.follower(c.WithPatience(followRetryFor), o.watch, o.results)
 	w.printf("job %d on %s", job.ID, o.cluster)
 	id := job.ID
-	if job, err = w.watch(ctx, &job); err != nil {
+	if job, err = w.watch(ctx, id, printsTasks(&job)); err != nil {
 		switch {
 		case readerLeft(err):
 			if _, err := c.Stop(ctx, id); err != nil && !api.IsStatus(err, http.StatusConflict) {
@@ -312,7 +313,7 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 		}
 		return true, r.interrupted(ctx, err)
 	}
-	if job, err = r.follower.watch(ctx, &job); err != nil {
+	if job, err = r.follower.watch(ctx, job.ID, printsTasks(&job)); err != nil {
 		if readerLeft(err) {
 			return false, err // with exit code 0: it has what it wanted
 		}
@@ -387,7 +388,7 @@ func (r *embeddedRun) writeFailures(ctx context.Context, job *api.Job) (path str
 		n++
 		fmt.Fprintln(&text, taskFailure(&task))
 	}
-	if n <= failuresShown {
+	if n <= 1 {
 		return "", nil
 	}
 	path = r.dir.file("failures.txt")

@@ -13,6 +13,7 @@ func (a *app) submitCommand() *cobra.Command {
 	var (
 		f       jobFlags
 		watch   watchFlags
+		live    resultFlags
 		cluster string
 		file    string
 		key     string
@@ -50,7 +51,7 @@ func (a *app) submitCommand() *cobra.Command {
 			if _, err := fmt.Fprintln(a.stdout, job.ID); err != nil || !wait {
 				return err
 			}
-			return a.follow(cmd.Context(), c, watch, job.ID)
+			return a.follow(cmd.Context(), c, watch, live, job.ID)
 		},
 	}
 	f.add(cmd.Flags())
@@ -60,6 +61,7 @@ func (a *app) submitCommand() *cobra.Command {
 	cmd.Flags().StringVar(&key, "key", "", "submitting again with the same `key` within 24 hours gives the same job")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the end of the job; exit codes as of run")
 	watch.add(cmd)
+	live.addLive(cmd.Flags())
 	return cmd
 }
 

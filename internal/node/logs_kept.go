@@ -68,6 +68,39 @@ func (n *Node) emitMissing(ctx context.Context, q api.LogQuery, answers *logAnsw
 	return nil
 }
 
+// stdoutBytesMax bounds api.Failure.Stdout.
+const stdoutBytesMax = 4 << 10
+
+// Task returns one task, with the end of the standard output of its failed attempts.
+func (n *Node) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
+	task, err := n.Reader.Task(ctx, id, stage, index)
+	if err != nil || len(task.Failures) == 0 {
+		return task, err
+	}
+	var tails []state.KeptTail
+	err = n.do(ctx, func() {
+		m := n.loop.controller.Machine()
+		for _, t := range m.Tails(state.JobID(id)) {
+			if s := stageOf(m.Job(t.Job), t.Stage); t.Task == index && s != nil && s.Name == stage {
+				tails = append(tails, t)
+			}
+		}
+	})
+	for _, t := range tails {
+		for i := range task.Failures {
+			if t.Attempt != task.Failures[i].Attempt || t.OutputBytes == 0 {
+				continue
+			}
+			text, err := wire.TailText(t.Output, t.OutputBytes)
+			if err != nil {
+				text = fmt.Appendf(nil, "[%v]", err)
+			}
+			task.Failures[i].Stdout = strings.ToValidUTF8(string(text[max(0, len(text)-stdoutBytesMax):]), "\ufffd")
+		}
+	}
+	return task, err
+}
+
 // emitTail emits a kept text. A damaged one is replaced by its error.
 func emitTail(record api.LogRecord, compressed []byte, all uint64, emit func(api.LogRecord) error) error {
 	if all == 0 {
