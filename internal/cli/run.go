@@ -45,7 +45,8 @@ What it writes to standard output is the task's part of the output. When it has 
 started and left behind are killed (Linux; elsewhere, those of its process group).
 
 Without --output, the outputs of the tasks go to standard output, in the order of the tasks, as soon as all tasks before have ended; those of
-tasks that failed are left out. If the reader of standard output leaves (such as head), the run ends.
+tasks that failed are left out. If the reader of standard output leaves (such as head), the run ends. A run that is resumed prints the outputs
+of all tasks, also those that an earlier one has printed: its standard output is the whole result (> and not >>).
 
 Ctrl-C, SIGTERM and SIGHUP end the run and stop its tasks. Ctrl-Z stops them until the run continues; that time counts for
 --timeout.
