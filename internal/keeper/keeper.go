@@ -62,6 +62,7 @@ type End struct {
 	StuckPID   int           // one of them
 	OverMemory uint64        // bytes in use when the limit was exceeded, or 0
 	CPU        time.Duration // of all processes
+	Peak       uint64        // bytes of the largest resident set of a process; 0: smaller than that of the keeper
 }
 
 // cpuTime is the sum of End.CPU.

@@ -264,7 +264,7 @@ func (k *Keeper) Wait() (End, error) {
 	cpuTime.Add(int64(a.CPU)) //nolint:gosec // nanoseconds
 	return End{
 		Status: syscall.WaitStatus(a.Status), Left: int(a.Left), Stuck: int(a.Stuck), StuckPID: int(a.StuckPID),
-		OverMemory: a.OverMemory, CPU: time.Duration(a.CPU), //nolint:gosec // nanoseconds
+		OverMemory: a.OverMemory, CPU: time.Duration(a.CPU), Peak: a.Peak, //nolint:gosec // nanoseconds
 	}, nil
 }
 

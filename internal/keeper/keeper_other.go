@@ -95,6 +95,7 @@ func (k *Keeper) Wait() (End, error) {
 	if k.Temp != "" {
 		_ = os.RemoveAll(k.Temp) // the next command gets a new one
 	}
+	end.Peak = uint64(max(0, usage.Maxrss)) //nolint:gosec // bytes, on macOS
 	end.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 	cpuTime.Add(int64(end.CPU))
 	return end, nil

@@ -82,17 +82,17 @@ func (d *decoder) texts(list []string) []string {
 // the part that failed as its status.
 type answer struct {
 	ID, Errno, Status, Left, Stuck, StuckPID uint32
-	OverMemory, CPU                          uint64
+	OverMemory, CPU, Peak                    uint64
 	Stream                                   Stream // of an output, plus one; 0: the end of a command
 }
 
-const answerSize = 6*4 + 2*8 + 1
+const answerSize = 6*4 + 3*8 + 1
 
 func (a *answer) append(buf []byte) []byte {
 	for _, n := range []uint32{a.ID, a.Errno, a.Status, a.Left, a.Stuck, a.StuckPID} {
 		buf = binary.LittleEndian.AppendUint32(buf, n)
 	}
-	for _, n := range []uint64{a.OverMemory, a.CPU} {
+	for _, n := range []uint64{a.OverMemory, a.CPU, a.Peak} {
 		buf = binary.LittleEndian.AppendUint64(buf, n)
 	}
 	return append(buf, byte(a.Stream))
@@ -102,7 +102,7 @@ func (a *answer) decode(buf []byte) {
 	for i, to := range []*uint32{&a.ID, &a.Errno, &a.Status, &a.Left, &a.Stuck, &a.StuckPID} {
 		*to = binary.LittleEndian.Uint32(buf[4*i:])
 	}
-	for i, to := range []*uint64{&a.OverMemory, &a.CPU} {
+	for i, to := range []*uint64{&a.OverMemory, &a.CPU, &a.Peak} {
 		*to = binary.LittleEndian.Uint64(buf[6*4+8*i:])
 	}
 	a.Stream = Stream(buf[answerSize-1])

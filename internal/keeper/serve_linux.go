@@ -505,6 +505,10 @@ func (s *server) reap(c *running) (none bool) {
 			continue
 		}
 		c.answer.CPU += uint64(usage.Utime.Nano() + usage.Stime.Nano())
+		var own unix.Rusage // a new process has the keeper's resident set until it executes its program, and that counts as its own
+		if unix.Getrusage(unix.RUSAGE_SELF, &own) == nil && usage.Maxrss > own.Maxrss {
+			c.answer.Peak = max(c.answer.Peak, uint64(usage.Maxrss)<<10)
+		}
 		if pid == c.pid {
 			c.ended, c.answer.Status = true, uint32(status)
 		}

@@ -107,6 +107,7 @@ func (c *Core) handleFinished(w *worker, f *wire.Finished) {
 			Index: index, Lease: number, Size: wire.Entry(f.GetSize(), i), Records: wire.Entry(f.GetRecords(), i),
 			Checksum: wire.Entry(f.GetChecksum(), i), InputBytes: wire.Entry(f.GetInputBytes(), i),
 			Started: saturate(age - min(age, millis+wire.Entry(f.GetAgeMs(), i))), Millis: saturate(millis),
+			PeakKiB: saturate(wire.Entry(f.GetPeakKib(), i)),
 		})
 	}
 	if len(list) == 0 {
@@ -174,7 +175,7 @@ func (c *Core) handleFailed(w *worker, f *wire.Failure) {
 		kind = state.FailureKind(k)
 	}
 	// The message goes into the log: cut here, its bound does not depend on the worker.
-	c.fail(w, number, state.Failure{Kind: kind, Message: wire.FailureMessage(f.GetMessage())}, c.tail(f.GetTail()))
+	c.fail(w, number, state.Failure{Kind: kind, Millis: saturate(f.GetMicros() / 1000), Message: wire.FailureMessage(f.GetMessage())}, c.tail(f.GetTail()))
 	if kind != state.BadInput && kind != state.Preempted && w.quarantine.fail(l.taskKey) {
 		c.quarantine(w)
 	}

@@ -73,7 +73,8 @@ type Result struct {
 	Records  uint64 // lines written to Output; not counted for Files
 	NoResult bool   // of Collect: the parts are the result, and Output is to be discarded
 	Failure  *Failure
-	Canceled bool // the context ended first, other than by ErrTimeout
+	Canceled bool   // the context ended first, other than by ErrTimeout
+	Peak     uint64 // bytes of the largest resident set of a process; 0: unknown
 }
 
 // ErrTimeout is the cause of a context that ends because of the job's timeout.

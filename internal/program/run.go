@@ -64,7 +64,7 @@ func (c *command) Map(ctx context.Context, t *Task) Result {
 	case err != nil:
 		return Result{Failure: c.startFailure(r.path, r.argv, r.item, err)}
 	}
-	return Result{Failure: r.verdict(&end, f)}
+	return Result{Failure: r.verdict(&end, f), Peak: end.Peak}
 }
 
 func processes(n int) string {

@@ -135,6 +135,7 @@ type Outcome struct {
 	InputBytes uint64 // read from the split
 	Warning    string // for the job's user, of an attempt that succeeds; also in its log
 	Checksum   uint64 // xxh64 of File
+	Peak       uint64 // bytes of the largest resident set of a process; 0: unknown
 	Failure    *wire.Failure
 	// Stdout is the end of what a failed attempt wrote to its output, at most wire.TailMax of StdoutBytes. It is valid until the next Run.
 	Stdout      []byte
@@ -212,6 +213,7 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 		res = j.program.Map(ctx, &s.task)
 	}
 	f := res.Failure
+	out.Peak = res.Peak
 	var inputErr error
 	if inputErr = s.endInput(out); inputErr != nil && !res.Canceled && (f == nil || f.Kind == wire.FailureKind_PROGRAM_ERROR) {
 		f = program.JobFailure(inputErr)

@@ -27,7 +27,7 @@ func heap() uint64 {
 func completions(first, size uint64) *Entry {
 	list := make([]Completion, 0, benchBatch)
 	for i := first; i < min(first+benchBatch, benchTasks); i++ {
-		list = append(list, Completion{Index: i, Lease: NewLease(7, i+1), Size: size, Records: size / 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 99, Started: uint32(i / 1000), Millis: uint32(i % 3)})
+		list = append(list, Completion{Index: i, Lease: NewLease(7, i+1), Size: size, Records: size / 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 99, Started: uint32(i / 1000), Millis: uint32(i % 3), PeakKiB: uint32(40_000 + i%9000)})
 	}
 	e := NewEntry(int64(first), FeatureLevel)
 	e.Done(WorkerID(1+first%2), 1, 0, list)

@@ -234,6 +234,12 @@ func (c *codec) millis(list []Completion) {
 	}
 }
 
+func (c *codec) peaks(list []Completion) {
+	for i := range list {
+		numberValue(c, &list[i].PeakKiB)
+	}
+}
+
 // nest reads a value that is a record or packed columns.
 func (d *decoder) nest(read func()) {
 	value := d.raw()

@@ -116,6 +116,13 @@ func (c *codec) command(m *command) {
 		c.string(27, &m.id)
 		optional(c, 28, &m.quota, (*codec).quota)
 		optional(c, 29, &m.by, (*codec).audit)
+		var peaks uint32
+		for i := 0; c.d == nil && i < len(m.completions); i++ {
+			peaks |= m.completions[i].PeakKiB
+		}
+		if c.has(30, protowire.BytesType, peaks == 0) {
+			c.nested(func() { c.peaks(m.completions) })
+		}
 	}
 	c.end("a command")
 }
@@ -309,6 +316,7 @@ type Completion struct {
 	InputBytes uint64
 	Started    uint32 // see Run
 	Millis     uint32
+	PeakKiB    uint32
 }
 
 // Done adds the completions of one worker in one stage. Neighbouring tasks of neighbouring leases take five bytes each, and one or two

@@ -72,6 +72,27 @@ func TestCompatIsRecorded(t *testing.T) {
 	}
 }
 
+// recordedFailure is a failure as it was recorded at levels 0 and 1.
+type recordedFailure struct {
+	Kind    FailureKind
+	Attempt uint32
+	Worker  WorkerID
+	Lease   Lease
+	Time    int64
+	Message string
+}
+
+// recordedFailures returns failures as they were recorded at levels 0 and 1, and what they have beyond that.
+func recordedFailures(list []Failure) (old []recordedFailure, more string) {
+	for _, f := range list {
+		old = append(old, recordedFailure{f.Kind, f.Attempt, f.Worker, f.Lease, f.Time, f.Message})
+		if f.Millis > 0 {
+			more += fmt.Sprintf(" after %d ms", f.Millis)
+		}
+	}
+	return old, more
+}
+
 // recording is the files of a recording.
 func recording(t *testing.T, level uint32) map[string][]byte {
 	t.Helper()
@@ -134,7 +155,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	const large = 3*pageTasks - 50
 	var list []Completion
 	for i := range uint64(large - 20) {
-		list = append(list, Completion{Index: i, Lease: NewLease(2, 9+i), Size: i % 5 * 100, Records: i % 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 7, Started: uint32(i), Millis: uint32(i % 7)})
+		list = append(list, Completion{Index: i, Lease: NewLease(2, 9+i), Size: i % 5 * 100, Records: i % 3, Checksum: i * 0x9e3779b97f4a7c15, InputBytes: 7, Started: uint32(i), Millis: uint32(i % 7), PeakKiB: uint32(i % 3)})
 	}
 	var log [][]byte
 	entry := func(fill func(e *Entry)) {
@@ -191,7 +212,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	entry(func(e *Entry) {
 		e.Done(1, 3, 0, list)
 		for kind := ProgramError; kind < failureKinds; kind++ {
-			e.Failed(3, 0, large-uint64(kind), Failure{Kind: kind, Worker: 2, Lease: NewLease(2, 1000+uint64(kind)), Message: kind.String() + "\xff"}, nil)
+			e.Failed(3, 0, large-uint64(kind), Failure{Kind: kind, Worker: 2, Lease: NewLease(2, 1000+uint64(kind)), Millis: 7, Message: kind.String() + "\xff"}, nil)
 		}
 	})
 	entry(func(e *Entry) {
@@ -391,7 +412,9 @@ func meaning(m *Machine) string {
 			for k := range stage.Tasks {
 				out, _ := stage.Output(k)
 				if failures := stage.Failures(k); stage.Status(k) != TaskOpen || failures.Ended > 0 {
-					fmt.Fprintf(&b, "task %d/%d/%d %v {%d %d %d %d} %v\n", id, i, k, stage.Status(k), out.Winner, out.Size, out.Records, out.Checksum, failures)
+					last, millis := recordedFailures(failures.Last)
+					fmt.Fprintf(&b, "task %d/%d/%d %v {%d %d %d %d} {%v %d %v}%s\n", id, i, k, stage.Status(k), out.Winner, out.Size, out.Records, out.Checksum,
+						failures.Counts, failures.Ended, last, millis)
 					describe(&b, fmt.Sprintf("task %d/%d/%d", id, i, k), reflect.ValueOf(out.Run))
 				}
 			}

@@ -338,6 +338,7 @@ type Failure struct {
 	Attempt uint32
 	Worker  WorkerID
 	Lease   Lease
-	Time    int64 // Unix ms
+	Time    int64  // Unix ms
+	Millis  uint32 // run time; sticks at the largest number
 	Message string
 }

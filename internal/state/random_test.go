@@ -290,14 +290,14 @@ func (w *world) done(t *rapid.T) {
 	if rapid.IntRange(0, 5).Draw(t, "sweep") == 0 { // all at once, so that large stages end too
 		for i := range tasks {
 			w.lease++
-			list = append(list, Completion{Index: i, Lease: w.lease, Size: i % 3, Records: i % 2, Checksum: i, InputBytes: 1, Started: uint32(w.now), Millis: 3})
+			list = append(list, Completion{Index: i, Lease: w.lease, Size: i % 3, Records: i % 2, Checksum: i, InputBytes: 1, Started: uint32(w.now), Millis: 3, PeakKiB: uint32(i % 2)})
 		}
 	} else {
 		for range rapid.IntRange(0, 4).Draw(t, "completions") {
 			list = append(list, Completion{
 				Index: index(t, tasks), Lease: w.nextLease(t), Size: sizeGen.Draw(t, "size"), Records: sizeGen.Draw(t, "records"),
 				Checksum: rapid.Uint64().Draw(t, "checksum"), InputBytes: sizeGen.Draw(t, "read"),
-				Started: millisGen.Draw(t, "started"), Millis: millisGen.Draw(t, "millis"),
+				Started: millisGen.Draw(t, "started"), Millis: millisGen.Draw(t, "millis"), PeakKiB: millisGen.Draw(t, "peak"),
 			})
 		}
 	}
@@ -308,6 +308,11 @@ func (w *world) done(t *rapid.T) {
 			list[i].Started, list[i].Millis = 0, 0
 		}
 	}
+	if level < 2 {
+		for i := range list {
+			list[i].PeakKiB = 0
+		}
+	}
 	w.expect = append(w.expect, func() { w.model.done(worker, id, stage, list) })
 }
 
@@ -316,6 +321,9 @@ func (w *world) failed(t *rapid.T) {
 	f := Failure{
 		Kind:   FailureKind(rapid.IntRange(1, int(failureKinds)-1).Draw(t, "kind")),
 		Worker: WorkerID(jobGen.Draw(t, "worker")), Lease: w.nextLease(t), Message: messageGen.Draw(t, "message"),
+	}
+	if w.entry.level >= 2 {
+		f.Millis = millisGen.Draw(t, "millis")
 	}
 	i := index(t, tasks)
 	w.entry.Failed(id, stage, i, f, nil)

@@ -413,6 +413,9 @@ func (c *codec) failure(f *Failure) {
 	number(c, 4, &f.Lease)
 	c.int(5, &f.Time)
 	c.string(6, &f.Message)
+	if c.level >= 2 {
+		number(c, 7, &f.Millis)
+	}
 	c.end("a failure")
 	c.check(func() bool { return f.Kind < failureKinds })
 }

@@ -327,6 +327,9 @@ func (c *codec) page(s *Stage, n uint64, p *page) *page {
 	if c.level > 0 {
 		optional(c, 6, &p.run, (*codec).runs)
 	}
+	if c.level >= 2 {
+		optional(c, 7, &p.peaks, (*codec).peakColumn)
+	}
 	c.end("a page of tasks")
 	return p
 }
@@ -400,6 +403,20 @@ func (c *codec) runs(r *runs) {
 		numberValue(c, &r.worker[i])
 		numberValue(c, &r.started[i])
 		numberValue(c, &r.millis[i])
+	}
+}
+
+func (c *codec) peakColumn(p *peaks) {
+	if c.d == nil {
+		for _, v := range p {
+			c.e.uint(uint64(v.kib()))
+		}
+		return
+	}
+	for i := range p {
+		var kib uint32
+		numberValue(c, &kib)
+		p[i] = newPeak(kib)
 	}
 }
 

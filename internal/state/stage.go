@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -87,17 +88,18 @@ func (s TaskStatus) Next(e TaskEvent) (next TaskStatus, ok bool) {
 // apart copies little (BenchmarkStall). Snapshots are written page by page: it cannot change.
 const pageTasks = 256
 
-// page holds the columns of pageTasks tasks: 9 bytes a task, 24 more if tasks have output, 12 more if they are done, 13 more if they have
-// failed. A page is allocated when the first of its tasks is done or fails, so a new job of ten million tasks takes no memory.
+// page holds the columns of pageTasks tasks: 9 bytes a task, 24 more if tasks have output, 12 more if they are done, 2 more if those were
+// commands, 13 more if they have failed. A page is allocated when the first of its tasks is done or fails, so a new job of ten million tasks takes no memory.
 type page struct {
-	// Epochs of the page itself, out, run and failures. A column of an older epoch than the machine's is shared with a snapshot: copy
+	// Epochs of the page itself, out, run, peaks and failures. A column of an older epoch than the machine's is shared with a snapshot: copy
 	// before writing.
-	epoch, outEpoch, runEpoch, failuresEpoch uint64
+	epoch, outEpoch, runEpoch, peaksEpoch, failuresEpoch uint64
 
 	status   [pageTasks]TaskStatus
 	winner   [pageTasks]Lease // of an open task: the lease whose output was lost, if one was
 	out      *outputs         // nil while no task of the page has written a byte
 	run      *runs            // nil while no task of the page was done at feature level 1
+	peaks    *peaks           // nil while no task of the page that is done has told how much memory it has used
 	failures *failureColumns  // nil while no task of the page has failed
 }
 
@@ -122,6 +124,21 @@ type runs struct {
 	worker, started, millis [pageTasks]uint32
 }
 
+// peaks are the column of Run.PeakKiB.
+type peaks [pageTasks]peak
+
+// peak is a number of KiB with eleven significant bits, after five bits for the number of bits that were cut off.
+type peak uint16
+
+const peakBits = 11
+
+func newPeak(kib uint32) peak {
+	cut := max(0, bits.Len32(kib)-peakBits)
+	return peak(cut<<peakBits | int(kib>>cut))
+}
+
+func (p peak) kib() uint32 { return uint32(p&(1<<peakBits-1)) << (p >> peakBits) }
+
 // failureColumns are the columns of failures.
 type failureColumns struct {
 	counts [pageTasks][failureKinds]uint8
@@ -140,6 +157,7 @@ type Run struct {
 	Worker  WorkerID
 	Started uint32 // ms after the job was created; sticks at the largest number
 	Millis  uint32 // run time; likewise
+	PeakKiB uint32 // largest memory of one of its processes, to three digits; 0: unknown
 }
 
 // Failures are the failures of a task.
@@ -252,6 +270,9 @@ func (s *Stage) Output(i uint64) (out Output, ok bool) {
 	}
 	if p.run != nil {
 		out.Run = Run{Worker: WorkerID(p.run.worker[k]), Started: p.run.started[k], Millis: p.run.millis[k]}
+	}
+	if p.peaks != nil {
+		out.PeakKiB = p.peaks[k].kib()
 	}
 	return out, true
 }
@@ -368,6 +389,9 @@ func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) bool {
 		run := writableColumns(&p.run, &p.runEpoch, epoch)
 		run.worker[k], run.started[k], run.millis[k] = uint32(worker), c.Started, c.Millis
 	}
+	if c.PeakKiB != 0 {
+		writableColumns(&p.peaks, &p.peaksEpoch, epoch)[k] = newPeak(c.PeakKiB)
+	}
 	s.Done++
 	return true
 }
@@ -422,6 +446,9 @@ func (s *Stage) lose(i uint64, lease Lease, epoch uint64) (gone Output, ok bool)
 	if p.run != nil {
 		run := writableColumns(&p.run, &p.runEpoch, epoch)
 		run.worker[k], run.started[k], run.millis[k] = 0, 0, 0
+	}
+	if p.peaks != nil {
+		writableColumns(&p.peaks, &p.peaksEpoch, epoch)[k] = 0
 	}
 	writableColumns(&p.failures, &p.failuresEpoch, epoch).ended[k]++
 	s.Done--

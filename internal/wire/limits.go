@@ -84,6 +84,7 @@ func (r *Report) Check() error {
 			column("finished.size", f.GetSize(), n, sizeMax), column("finished.records", f.GetRecords(), n, sizeMax),
 			column("finished.input_bytes", f.GetInputBytes(), n, sizeMax), column("finished.micros", f.GetMicros(), n, timeMax),
 			column("finished.age_ms", f.GetAgeMs(), n, timeMax), column("finished.checksum", f.GetChecksum(), n, ^uint64(0)),
+			column("finished.peak_kib", f.GetPeakKib(), n, sizeMax),
 			Limit("the number of finished.warnings", uint64(len(f.GetWarnings())), uint64(n)),
 		); err != nil {
 			return err

@@ -1137,6 +1137,7 @@ type Finished struct {
 	InputBytes    []uint64               `protobuf:"varint,9,rep,packed,name=input_bytes,json=inputBytes,proto3" json:"input_bytes,omitempty"`
 	AgeMs         []uint64               `protobuf:"varint,10,rep,packed,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // from the attempt's end to this report
 	Warnings      []*Warning             `protobuf:"bytes,11,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	PeakKib       []uint64               `protobuf:"varint,12,rep,packed,name=peak_kib,json=peakKib,proto3" json:"peak_kib,omitempty"` // of memory, of one process
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1244,6 +1245,13 @@ func (x *Finished) GetAgeMs() []uint64 {
 func (x *Finished) GetWarnings() []*Warning {
 	if x != nil {
 		return x.Warnings
+	}
+	return nil
+}
+
+func (x *Finished) GetPeakKib() []uint64 {
+	if x != nil {
+		return x.PeakKib
 	}
 	return nil
 }
@@ -3458,7 +3466,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
-	"\x05lease\x18\x04 \x01(\x04R\x05lease\"\xb1\x02\n" +
+	"\x05lease\x18\x04 \x01(\x04R\x05lease\"\xcc\x02\n" +
 	"\bFinished\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
@@ -3472,7 +3480,8 @@ const file_wire_proto_rawDesc = "" +
 	"inputBytes\x12\x15\n" +
 	"\x06age_ms\x18\n" +
 	" \x03(\x04R\x05ageMs\x127\n" +
-	"\bwarnings\x18\v \x03(\v2\x1b.bridgefour.wire.v1.WarningR\bwarnings\"3\n" +
+	"\bwarnings\x18\v \x03(\v2\x1b.bridgefour.wire.v1.WarningR\bwarnings\x12\x19\n" +
+	"\bpeak_kib\x18\f \x03(\x04R\apeakKib\"3\n" +
 	"\aWarning\x12\x14\n" +
 	"\x05entry\x18\x01 \x01(\rR\x05entry\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"\xf2\x01\n" +

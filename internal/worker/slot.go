@@ -129,7 +129,7 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, stage *wire.St
 	s.last = out
 	return core.Result{
 		Size: out.Size, Records: out.Records, Input: out.InputBytes, Checksum: out.Checksum,
-		Failure: out.Failure, Canceled: out.Canceled, File: out.File != "", Warning: out.Warning,
+		Peak: out.Peak, Failure: out.Failure, Canceled: out.Canceled, File: out.File != "", Warning: out.Warning,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 // Result is the outcome of an attempt. A slot writes it in place; the core reads it once it is published (see [Chunk]).
 type Result struct {
 	Size, Records, Input, Checksum uint64
+	Peak                           uint64 // bytes of memory of a process
 	Nanos                          int64
 	ended                          int64         // Unix ms, when the core collected it
 	Failure                        *wire.Failure // nil: success, or canceled

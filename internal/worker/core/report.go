@@ -71,6 +71,7 @@ func (o *outbox) addFinished(r ref, now time.Time) {
 	f.Checksum = appendColumn(f.Checksum, n, res.Checksum)
 	f.Micros = appendColumn(f.Micros, n, uint64(res.Nanos)/1000)
 	f.InputBytes = appendColumn(f.InputBytes, n, res.Input)
+	f.PeakKib = appendColumn(f.PeakKib, n, res.Peak>>10)
 	if res.Warning != "" {
 		f.Warnings = append(f.Warnings, &wire.Warning{Entry: uint32(n), Text: res.Warning})
 		o.bytes += len(res.Warning)
