@@ -208,6 +208,7 @@ type Task struct {
 	Worker   uint64     `json:"worker,omitempty" doc:"Where it runs, or where the attempt ran that made its output"`
 	Started  *time.Time `json:"started,omitempty" doc:"When that attempt started; only of done tasks"`
 	Seconds  *float64   `json:"seconds,omitempty" doc:"Run time of that attempt; only of done tasks"`
+	Memory   uint64     `json:"peak_memory,omitempty" doc:"Bytes of the largest of its processes, if they exceed those of the process that contains it (about 25 MB); only of done tasks that are commands"`
 	Size     uint64     `json:"size,omitempty"`
 	Records  uint64     `json:"records,omitempty"`
 	Part     string     `json:"part,omitempty" doc:"Its output, when the job is done"`
@@ -222,6 +223,7 @@ type Failure struct {
 	Kind    string    `json:"kind" enum:"program_error,timeout,out_of_memory,lost_worker,preempted,bad_input,bad_program,output_error"`
 	Message string    `json:"message"`
 	Time    time.Time `json:"time"`
+	Seconds float64   `json:"seconds,omitempty" doc:"Run time, if it is known"`
 	Stdout  string    `json:"stdout,omitempty" doc:"The end of what it wrote to standard output, if that was kept: in the answer for one task"`
 }
 
@@ -542,6 +544,22 @@ type LogQuery struct {
 	Stage   string
 	Index   uint64
 	Follow  bool // continue until the job has ended
+}
+
+// SlowestMax bounds the list of the slowest tasks of a job.
+const SlowestMax = 1000
+
+// Times are the run times of the done tasks of a job, in seconds. Percentiles are exact to a sixtieth.
+type Times struct {
+	Tasks    uint64  `json:"tasks" doc:"Done tasks of which the time is known"`
+	Shortest float64 `json:"shortest"`
+	P50      float64 `json:"p50" doc:"Median"`
+	P90      float64 `json:"p90"`
+	P99      float64 `json:"p99"`
+	Longest  float64 `json:"longest"`
+	Total    float64 `json:"total"`
+	Memory   uint64  `json:"peak_memory,omitempty" doc:"Bytes of the largest process of a command; 0: unknown"`
+	Slowest  []Task  `json:"slowest" doc:"The slowest first"`
 }
 
 // PartQuery selects the outputs of a job's tasks, and where to continue.

@@ -300,6 +300,18 @@ func (c *Client) Task(ctx context.Context, id uint64, stage string, index uint64
 	return task, err
 }
 
+// TimesPath is the path of the run times of a job's tasks.
+func TimesPath(id uint64, slowest int) string {
+	return JobPath(id) + "/times?slowest=" + strconv.Itoa(slowest)
+}
+
+// Times returns the run times of the done tasks of a job, with the slowest of them, at most 1,000.
+func (c *Client) Times(ctx context.Context, id uint64, slowest int) (api.Times, error) {
+	var times api.Times
+	err := c.call(ctx, get(TimesPath(id, slowest)), &times)
+	return times, err
+}
+
 // Explain returns the reasons for the state of a job, or of a task if stage is not empty.
 func (c *Client) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
 	var e api.Explanation

@@ -19,11 +19,22 @@ import (
 
 // Result returns the result of an ended job. It is complete if it is read to the end without an error. The caller closes it.
 func (c *Client) Result(ctx context.Context, id uint64) (io.ReadCloser, error) {
-	q := get(JobPath(id) + "/result")
-	q.timeout = 0 // the result may be long
+	return c.long(ctx, id, "result")
+}
+
+// Joblog returns a table of the tasks of a job that are done or dead. It is complete if it is read to the end without an error. The caller closes
+// it.
+func (c *Client) Joblog(ctx context.Context, id uint64) (io.ReadCloser, error) {
+	return c.long(ctx, id, "joblog")
+}
+
+// long returns an answer about a job that may be long.
+func (c *Client) long(ctx context.Context, id uint64, what string) (io.ReadCloser, error) {
+	q := get(JobPath(id) + "/" + what)
+	q.timeout = 0
 	var body io.ReadCloser
 	err := c.send(ctx, q, func(r *http.Response) error {
-		body = &result{ReadCloser: r.Body, id: id}
+		body = &result{ReadCloser: r.Body, what: what, id: id}
 		return nil
 	})
 	return body, err
@@ -32,15 +43,16 @@ func (c *Client) Result(ctx context.Context, id uint64) (io.ReadCloser, error) {
 // result adds the job and the offset to an error.
 type result struct {
 	io.ReadCloser
-	id  uint64
-	got int64
+	what string
+	id   uint64
+	got  int64
 }
 
 func (r *result) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	r.got += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = fmt.Errorf("result of job %d broken off after %d bytes: fetch it again: %w", r.id, r.got, err)
+		err = fmt.Errorf("%s of job %d broken off after %d bytes: fetch it again: %w", r.what, r.id, r.got, err)
 	}
 	return n, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,14 +97,18 @@ func (a *app) jobCommand() *cobra.Command {
 			if err != nil {
 				return orInterrupted(cmd.Context(), err)
 			}
-			return printJob(a.stdout, &job, time.Now())
+			times, err := c.Times(cmd.Context(), id, 0)
+			if err != nil && !api.IsStatus(err, http.StatusForbidden) {
+				return orInterrupted(cmd.Context(), err)
+			}
+			return printJob(a.stdout, &job, &times, time.Now())
 		},
 	}
 	r.add(cmd)
 	return cmd
 }
 
-func printJob(w io.Writer, job *api.Job, now time.Time) error {
+func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error {
 	t := newTable(w)
 	field := func(name, value string) {
 		if value != "" {
@@ -144,6 +149,13 @@ func printJob(w io.Writer, job *api.Job, now time.Time) error {
 	if job.InputBytes > 0 {
 		field("read", bytesText(job.ReadBytes)+" of "+bytesText(job.InputBytes))
 	}
+	if times.Tasks > 0 {
+		field("task times", fmt.Sprintf("%s to %s; half up to %s, 90%% up to %s, 99%% up to %s", secondsText(times.Shortest), secondsText(times.Longest),
+			secondsText(times.P50), secondsText(times.P90), secondsText(times.P99)))
+	}
+	if times.Memory > 0 {
+		field("peak memory", bytesText(times.Memory))
+	}
 	field("written", bytesText(job.OutputBytes)+", "+plural(job.Records, "record"))
 	if err := t.flush(); err != nil {
 		return err
@@ -158,6 +170,7 @@ func printJob(w io.Writer, job *api.Job, now time.Time) error {
 
 func (a *app) tasksCommand() *cobra.Command {
 	var r readFlags
+	slowest := 0
 	q := api.TaskQuery{Limit: 1000}
 	cmd := &cobra.Command{
 		Use: "tasks N[/STAGE/INDEX]", Short: "List a job's tasks, or show one", Args: oneArg("a job's number or a task's name"),
@@ -173,24 +186,35 @@ func (a *app) tasksCommand() *cobra.Command {
 			if q.Limit < 1 || q.Limit > api.TaskLimitMax {
 				return usagef(cmd, "--limit is %d: want 1 to %d", q.Limit, api.TaskLimitMax)
 			}
+			if slowest < 0 || slowest > api.SlowestMax {
+				return usagef(cmd, "--slowest is %d: want 1 to %d", slowest, api.SlowestMax)
+			}
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {
 				return err
 			}
-			if s.stage != "" {
+			switch {
+			case s.stage != "":
 				return a.showTask(cmd.Context(), c, s, r.json)
-			}
-			if r.json {
+			case r.json && slowest > 0:
+				return a.rawJSON(cmd.Context(), c, client.TimesPath(s.job, slowest))
+			case r.json:
 				return a.rawJSON(cmd.Context(), c, client.TasksPath(s.job, q))
+			case slowest > 0:
+				return a.printSlowest(cmd.Context(), c, s.job, slowest)
 			}
 			return a.printTasks(cmd.Context(), c, s.job, q)
 		},
 	}
 	r.add(cmd)
 	cmd.Flags().StringVar(&q.Status, "status", "", "only tasks that are `status`: open, running, done or dead")
+	cmd.Flags().IntVar(&slowest, "slowest", 0, "the `number` of done tasks that took longest, with their memory")
 	cmd.Flags().StringVar(&q.Stage, "stage", "", "only tasks of this stage")
 	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "maximum number")
 	cmd.Flags().StringVar(&q.Cursor, "cursor", "", "continue after an earlier page: the next field of its JSON")
+	for _, name := range []string{"status", "stage", "cursor"} {
+		cmd.MarkFlagsMutuallyExclusive("slowest", name)
+	}
 	return cmd
 }
 
@@ -236,6 +260,29 @@ func (a *app) printTasks(ctx context.Context, c *client.Client, job uint64, q ap
 	return nil
 }
 
+func (a *app) printSlowest(ctx context.Context, c *client.Client, job uint64, n int) error {
+	times, err := c.Times(ctx, job, n)
+	if err != nil {
+		return orInterrupted(ctx, err)
+	}
+	t := newTable(a.stdout, "TASK", "TIME", "MEMORY", "WORKER", "ATTEMPTS", "SIZE", "INPUT")
+	for i := range times.Slowest {
+		task, memory, took := &times.Slowest[i], "-", "-"
+		if task.Memory > 0 {
+			memory = bytesText(task.Memory)
+		}
+		if task.Seconds != nil {
+			took = secondsText(*task.Seconds)
+		}
+		t.row(task.Name, took, memory, strconv.FormatUint(task.Worker, 10), strconv.Itoa(int(task.Attempts)), bytesText(task.Size), orDash(inputText(task)))
+	}
+	if len(times.Slowest) == 0 {
+		a.stderr.Printf("no task is done")
+		return nil
+	}
+	return t.flush()
+}
+
 func (a *app) showTask(ctx context.Context, c *client.Client, s subject, asJSON bool) error {
 	if asJSON {
 		return a.rawJSON(ctx, c, client.TaskPath(s.job, s.stage, s.index))
@@ -259,6 +306,9 @@ func (a *app) showTask(ctx context.Context, c *client.Client, s subject, asJSON 
 	}
 	if task.Seconds != nil {
 		t.row("time", secondsText(*task.Seconds))
+	}
+	if task.Memory > 0 {
+		t.row("peak memory", bytesText(task.Memory))
 	}
 	if task.Status == api.TaskDone {
 		t.row("output", bytesText(task.Size)+", "+plural(task.Records, "record"))
@@ -318,6 +368,9 @@ func (a *app) waitCommand() *cobra.Command {
 			}
 			if _, err := c.Job(cmd.Context(), id); err != nil { // an error at once if there is no such job or cluster
 				return orInterrupted(cmd.Context(), err)
+			}
+			if err := live.check(cmd, ""); err != nil {
+				return err
 			}
 			return a.follow(cmd.Context(), c, watch, live, id)
 		},

@@ -27,6 +27,7 @@ type resultFlags struct {
 	unordered bool
 	tag       bool
 	stderr    bool
+	joblog    string
 }
 
 func (f *resultFlags) add(flags *pflag.FlagSet) {
@@ -37,12 +38,18 @@ func (f *resultFlags) add(flags *pflag.FlagSet) {
 // addLive adds the flags of commands that wait for a job.
 func (f *resultFlags) addLive(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.stderr, "show-stderr", false, "print what tasks write to standard error as it comes; with --tag, each line begins with its task")
+	flags.StringVar(&f.joblog, "joblog", "", "write a table of the tasks to `file` when the job has ended: tab-separated, with the columns of GNU parallel's")
 }
 
-// check refuses the flags for a job whose results are files.
-func (f *resultFlags) check(cmd *cobra.Command, req *api.JobRequest) error {
-	if req.Output != "" && (f.unordered || f.tag) {
+// check refuses flags that do not fit a job with that output, before it is submitted. It creates the file of --joblog.
+func (f *resultFlags) check(cmd *cobra.Command, output string) error {
+	if output != "" && (f.unordered || f.tag && !f.stderr) {
 		return usagef(cmd, "--unordered and --tag are about results on standard output; with --output they go to files")
+	}
+	if f.joblog != "" {
+		if err := os.WriteFile(f.joblog, nil, 0o666); err != nil { //nolint:gosec // as any output of a command
+			return usagef(cmd, "--joblog: %v", err)
+		}
 	}
 	return nil
 }
@@ -55,6 +62,7 @@ func printsTasks(job *api.Job) bool {
 // watch waits for the end of a job. Meanwhile it prints the outputs of its tasks, if outputs is set, and their logs, if --show-stderr is. An
 // error of standard output ends it: syscall.EPIPE, if the reader has left.
 func (f *follower) watch(ctx context.Context, id uint64, outputs bool) (api.Job, error) {
+	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var printers, watching sync.WaitGroup
@@ -82,7 +90,33 @@ func (f *follower) watch(ctx context.Context, id uint64, outputs bool) (api.Job,
 	printers.Wait()
 	cancel(nil)
 	watching.Wait()
-	return ended, cmp.Or(err, printed, logged)
+	return ended, cmp.Or(err, printed, logged, f.writeJoblog(outer, id))
+}
+
+// joblogTimeout bounds the time for a table after an interruption.
+const joblogTimeout = 10 * time.Second
+
+// writeJoblog writes the file of --joblog, also if ctx was interrupted.
+func (f *follower) writeJoblog(ctx context.Context, id uint64) (err error) {
+	if f.results.joblog == "" {
+		return nil
+	}
+	if ctx.Err() != nil {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), joblogTimeout)
+		defer cancel()
+		ctx = late
+	}
+	body, err := f.client.Joblog(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // only read
+	file, err := os.Create(f.results.joblog)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, body)
+	return errors.Join(err, file.Close())
 }
 
 // printLogs prints the logs of all tasks until the job has ended.

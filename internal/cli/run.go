@@ -76,7 +76,7 @@ func (a *app) runCommand() *cobra.Command {
 			}
 			req, err := a.request(cmd, &f, args)
 			if err == nil {
-				err = o.results.check(cmd, req)
+				err = o.results.check(cmd, req.Output)
 			}
 			if err != nil {
 				return err
@@ -226,7 +226,7 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 	if err != nil {
 		return errors.Join(err, dir.release())
 	}
-	if err := o.results.check(cmd, req); err != nil {
+	if err := o.results.check(cmd, req.Output); err != nil {
 		return errors.Join(err, dir.release())
 	}
 	if !o.watch.quiet && !o.watch.json {

@@ -30,6 +30,9 @@ func (a *app) submitCommand() *cobra.Command {
 				return usagef(cmd, "--key has %d bytes: at most %d", len(key), api.KeyBytesMax)
 			}
 			req, err := a.submission(cmd, &f, file, args)
+			if err == nil {
+				err = live.check(cmd, req.Output)
+			}
 			if err != nil {
 				return err
 			}

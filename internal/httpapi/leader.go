@@ -59,6 +59,10 @@ type Leader interface {
 	// StreamParts emits the outputs of tasks as they finish, until the job has ended; those of a task in order and together. Those of tasks that
 	// fail are missing. The job must be one without an output of its own, or done.
 	StreamParts(ctx context.Context, q api.PartQuery, emit func(api.Part) error) error
+	// Joblog writes a table with a line for each task that is done or dead, in task order.
+	Joblog(ctx context.Context, id uint64, w io.Writer) error
+	// Times returns the run times of the done tasks, with the slowest of them.
+	Times(ctx context.Context, id uint64, slowest int) (api.Times, error)
 	// Logs emits the records that the workers hold, those of an attempt in order, and with q.Follow continues until the job has
 	// ended. It returns the first error of emit, nil only if the logs are complete, and api.NotLeader if this node stops leading.
 	// The order of an attempt's bytes must be the same on every call: clients resume by counting them.

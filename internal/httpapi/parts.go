@@ -41,6 +41,29 @@ func (a *API) addParts() {
 	})
 }
 
+func (a *API) addJoblog() {
+	joblog := operation(http.MethodGet, "/v1/jobs/{n}/joblog", "get-joblog", "jobs", "A table of the tasks that are done or dead")
+	joblog.Responses = map[string]*huma.Response{"200": {
+		Description: "A header line, then a line for each task: the columns of GNU parallel's job log, and what the task reads (Item), its worker, attempts, peak " +
+			"memory in bytes, part and name. Exitval is -1 if an attempt did not end by itself. Columns are separated by tabs",
+		Content: map[string]*huma.MediaType{"text/tab-separated-values": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}}
+	joblog.Errors = []int{http.StatusNotFound}
+	huma.Register(a.huma, joblog, func(ctx context.Context, in *JobPath) (*huma.StreamResponse, error) {
+		if _, ok := a.leader.Job(ctx, in.ID); !ok {
+			return nil, a.asProblem(ctx, noJob(in.ID))
+		}
+		return a.stream(ctx, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/tab-separated-values; charset=utf-8")
+			if r.Method == http.MethodHead {
+				return
+			}
+			out := &answerWriter{w: w}
+			a.endStream(w, r, out, a.leader.Joblog(r.Context(), in.ID, out))
+		})
+	})
+}
+
 func (a *API) sendParts(w http.ResponseWriter, r *http.Request, q api.PartQuery) {
 	w.Header().Set("Content-Type", PartsType)
 	if r.Method == http.MethodHead {

@@ -44,6 +44,7 @@ func (a *API) addStreams() {
 	})
 
 	a.addParts()
+	a.addJoblog()
 	logs := a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "The tasks' stderr, as JSON lines"))
 	record := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.LogRecord](), true, "")
 	logs.Responses = map[string]*huma.Response{"200": {

@@ -26,6 +26,11 @@ type TaskPath struct {
 	Index uint64 `path:"i"`
 }
 
+type getTimes struct {
+	JobPath
+	Slowest int `query:"slowest" doc:"Number of slowest tasks to list" default:"0" minimum:"0" maximum:"1000"`
+}
+
 type explain struct {
 	JobPath
 	Task string `query:"task" doc:"STAGE/INDEX or JOB/STAGE/INDEX: explain this task" example:"map/7" maxLength:"200"`
@@ -36,6 +41,7 @@ func (a *API) addTasks() {
 		"Tasks of a job, in index order")), a.listTasks)
 	huma.Register(a.huma, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/tasks/{stage}/{i}", "get-task", "jobs",
 		"One task with its failed attempts")), a.getTask)
+	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}/times", "get-times", "jobs", "Run times of the done tasks, and the slowest of them"), a.times)
 	huma.Register(a.huma, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/explain", "explain", "jobs",
 		"Why a job or task is waiting, slow, halted or failed, and what would help")), a.explain)
 }
@@ -61,6 +67,15 @@ func (a *API) getTask(ctx context.Context, in *TaskPath) (*answer[api.Task], err
 		return nil, a.asProblem(ctx, err)
 	}
 	return &answer[api.Task]{Index: index, Body: task}, nil
+}
+
+func (a *API) times(ctx context.Context, in *getTimes) (*answer[api.Times], error) {
+	index := a.index()
+	times, err := a.leader.Times(ctx, in.ID, in.Slowest)
+	if err != nil {
+		return nil, a.asProblem(ctx, err)
+	}
+	return &answer[api.Times]{Index: index, Body: times}, nil
 }
 
 func (a *API) explain(ctx context.Context, in *explain) (*answer[api.Explanation], error) {

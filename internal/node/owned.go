@@ -111,6 +111,25 @@ func (o Owned) StreamParts(ctx context.Context, q api.PartQuery, emit func(api.P
 	return o.Node.StreamParts(ctx, q, emit)
 }
 
+// Joblog writes a line for each settled task of a job.
+func (o Owned) Joblog(ctx context.Context, id uint64, w io.Writer) error {
+	if err := o.owns(ctx, id, "its job log"); err != nil {
+		return err
+	}
+	return o.Node.Joblog(ctx, id, w)
+}
+
+// Times returns the run times of a job's tasks.
+func (o Owned) Times(ctx context.Context, id uint64, slowest int) (api.Times, error) {
+	times, err := o.Node.Times(ctx, id, slowest)
+	if job, _ := o.Node.Job(id); err == nil && !access.From(ctx).Owns(job.User) {
+		for i := range times.Slowest {
+			times.Slowest[i] = outsidersTask(&times.Slowest[i])
+		}
+	}
+	return times, err
+}
+
 // Logs emits the log of a job or a task.
 func (o Owned) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 	if err := o.owns(ctx, q.Job, "its log"); err != nil {

@@ -16,11 +16,15 @@ import (
 
 // fakeSource is a node that leads, without anything around it.
 type fakeSource struct {
-	machine *state.Machine
-	core    *leader.Core
+	machine    *state.Machine
+	core       *leader.Core
+	controller *leader.Controller // of machine
 }
 
-func (s *fakeSource) Do(context.Context, func(*leader.Controller)) error { panic("not used") }
+func (s *fakeSource) Do(_ context.Context, f func(*leader.Controller)) error {
+	f(s.controller)
+	return nil
+}
 
 func (s *fakeSource) DoLeading(_ context.Context, f func(*state.Machine, *leader.Core)) error {
 	f(s.machine, s.core)

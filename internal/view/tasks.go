@@ -155,6 +155,7 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 		seconds := float64(row.out.Millis) / 1000
 		t.Started, t.Seconds = &started, &seconds
 	}
+	t.Memory = uint64(row.out.PeakKiB) << 10
 	if stage.Role == state.RoleMap && job.Spec.Input.Kind != state.InputNone {
 		t.Input, t.Offset, t.Length = inputOf(reader, row.index)
 	}
@@ -164,6 +165,7 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 	for _, f := range row.failures.Last {
 		t.Failures = append(t.Failures, api.Failure{
 			Attempt: f.Attempt, Worker: uint64(f.Worker), Kind: f.Kind.String(), Message: f.Message, Time: time.UnixMilli(f.Time).UTC(),
+			Seconds: float64(f.Millis) / 1000,
 		})
 	}
 	return t

@@ -305,6 +305,23 @@ func (l *Fake) StreamParts(_ context.Context, q api.PartQuery, emit func(api.Par
 	return nil
 }
 
+// Joblog implements httpapi.Leader.
+func (l *Fake) Joblog(_ context.Context, id uint64, w io.Writer) error {
+	if _, ok := l.job(id); !ok {
+		return api.NotFound("no job %d", id)
+	}
+	_, err := io.WriteString(w, "Seq\tHost\n")
+	return err
+}
+
+// Times implements httpapi.Leader.
+func (l *Fake) Times(_ context.Context, id uint64, slowest int) (api.Times, error) {
+	if _, ok := l.job(id); !ok {
+		return api.Times{}, api.NotFound("no job %d", id)
+	}
+	return api.Times{Tasks: uint64(len(l.TasksOf[id])), Slowest: l.TasksOf[id][:min(slowest, len(l.TasksOf[id]))]}, nil
+}
+
 // Logs implements httpapi.Leader.
 func (l *Fake) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 	if _, ok := l.job(q.Job); !ok {

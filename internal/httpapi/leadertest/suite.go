@@ -236,6 +236,8 @@ func (s *suite) unknown() {
 		"Task":    func() error { _, err := s.leader.Task(ctx, 9, "map", 0); return err },
 		"Explain": func() error { _, err := s.leader.Explain(ctx, 9, "", 0); return err },
 		"Result":  func() error { return s.leader.Result(ctx, 9, io.Discard) },
+		"Joblog":  func() error { return s.leader.Joblog(ctx, 9, io.Discard) },
+		"Times":   func() error { _, err := s.leader.Times(ctx, 9, 1); return err },
 		"StreamParts": func() error {
 			return s.leader.StreamParts(ctx, api.PartQuery{Job: 9}, func(api.Part) error { return nil })
 		},

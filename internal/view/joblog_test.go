@@ -1,0 +1,122 @@
+package view
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// doneJob is a reader of job 1, of which tasks are done by worker 1 (alpha), the i-th in i ms. Then failed adds to the last entry.
+func doneJob(tb testing.TB, spec *state.Spec, tasks uint64, failed func(e *state.Entry)) *Reader {
+	tb.Helper()
+	m := state.New()
+	var out state.Result
+	index := uint64(0)
+	apply := func(e *state.Entry) {
+		index++
+		if err := m.Apply(index, e.Data(), &out); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	apply(state.RaiseLevel(1, state.FeatureLevel, "v1"))
+	e := state.NewEntry(1_000, state.FeatureLevel)
+	e.Register("r", &state.WorkerInfo{Identity: "a", Host: "alpha", Slots: 1})
+	e.Submit("", "u", "", spec)
+	apply(e)
+	const batch = 4000
+	for first := uint64(0); first < tasks; first += batch {
+		var list []state.Completion
+		for i := first; i < min(first+batch, tasks); i++ {
+			list = append(list, state.Completion{
+				Index: i, Lease: state.NewLease(1, i+1), Size: 10, Records: 1, Started: uint32(i), Millis: uint32(i), PeakKiB: uint32(i % 3),
+			})
+		}
+		e := state.NewEntry(2_000, state.FeatureLevel)
+		e.Done(1, 1, 0, list)
+		apply(e)
+	}
+	if failed != nil {
+		e := state.NewEntry(9_000, state.FeatureLevel)
+		failed(e)
+		apply(e)
+	}
+	c := leader.NewController(leader.ControllerConfig{})
+	c.Restore(m)
+	views := NewViews()
+	views.put(&api.Job{ID: 1})
+	return NewReader(views, &fakeSource{machine: m, controller: c}, nil, "")
+}
+
+func TestJoblog(t *testing.T) {
+	spec := &state.Spec{Name: "x", Argv: [][]byte{[]byte("a\tb"), []byte("{}")}, Output: "/x", Retries: 0}
+	spec.Input, _ = state.RangeInput(5, 11)
+	r := doneJob(t, spec, 3, func(e *state.Entry) {
+		for i, message := range []string{"exit status 42\nno such file", "killed by signal 9 (killed)", "ran longer than 2s"} {
+			e.Failed(1, 0, uint64(3+i), state.Failure{Kind: state.BadInput, Worker: 1, Lease: state.NewLease(1, 90+uint64(i)), Millis: 500, Message: message}, nil)
+		}
+	})
+	var b strings.Builder
+	if err := r.Joblog(t.Context(), 1, &b); err != nil {
+		t.Fatal(err)
+	}
+	want := joblogHeader + `1	alpha	1.000	0.000	0	10	0	0	a\tb {}	5	1	1	0	part-00000	1/map/0
+2	alpha	1.001	0.001	0	10	0	0	a\tb {}	6	1	1	1024	part-00001	1/map/1
+3	alpha	1.002	0.002	0	10	0	0	a\tb {}	7	1	1	2048	part-00002	1/map/2
+4	alpha	8.500	0.500	0	0	42	0	a\tb {}	8	1	1	0		1/map/3
+5	alpha	8.500	0.500	0	0	0	9	a\tb {}	9	1	1	0		1/map/4
+6	alpha	8.500	0.500	0	0	-1	0	a\tb {}	10	1	1	0		1/map/5
+`
+	if b.String() != want {
+		t.Errorf("Joblog() =\n%s, want\n%s", b.String(), want)
+	}
+}
+
+func TestTimes(t *testing.T) {
+	spec := &state.Spec{Name: "x", Output: "/x", Spool: true}
+	const tasks = 40_000
+	spec.Input, _ = state.RangeInput(1, tasks)
+	times, err := doneJob(t, spec, tasks, nil).Times(t.Context(), 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near := func(what string, got, want float64) {
+		if got < want-want/60 || got > want+want/60 {
+			t.Errorf("%s = %v, want %v", what, got, want)
+		}
+	}
+	near("shortest", times.Shortest, 0)
+	near("P50", times.P50, 20)
+	near("P90", times.P90, 36)
+	near("P99", times.P99, 39.6)
+	near("longest", times.Longest, 39.999)
+	near("total", times.Total, 39.999*tasks/2)
+	if len(times.Slowest) != 2 || times.Slowest[0].Index != tasks-1 || times.Slowest[1].Index != tasks-2 || times.Tasks != tasks || times.Memory != 2<<10 {
+		t.Errorf("Times() = %+v, want the last two tasks as the slowest", times)
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	for ms := uint64(0); ms < 1<<32; ms += 1 + ms/300 {
+		got := uint64(valueOf(bucketOf(uint32(ms))))
+		if got > ms+ms/60+1 || got < ms-ms/60 {
+			t.Fatalf("%d ms are counted as %d", ms, got)
+		}
+	}
+}
+
+// BenchmarkJoblog writes the job log of a million tasks.
+func BenchmarkJoblog(b *testing.B) {
+	spec := &state.Spec{Name: "x", Argv: [][]byte{[]byte("./simulate"), []byte("{}")}, Output: "/x", Spool: true}
+	const tasks = 1_000_000
+	spec.Input, _ = state.RangeInput(1, tasks)
+	r := doneJob(b, spec, tasks, nil)
+	for b.Loop() {
+		if err := r.Joblog(b.Context(), 1, io.Discard); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
