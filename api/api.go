@@ -128,6 +128,7 @@ type Job struct {
 	Error    string   `json:"error,omitempty" doc:"Why it failed"`
 	Output   string   `json:"output,omitempty"`
 	Spool    bool     `json:"spool,omitempty" doc:"Output is a folder in the cluster's spool: the job named none"`
+	Partial  bool     `json:"partial,omitempty" doc:"It has failed or was stopped, and output has the parts of the tasks that were done, and _PARTIAL"`
 	Warnings []string `json:"warnings,omitempty" doc:"Of done tasks, the first ones; in the answer to a submit, of the request"`
 	// Stages in the order of the plan: each comes after those that it reads.
 	Stages []Stage `json:"stages"`

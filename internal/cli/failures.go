@@ -76,6 +76,7 @@ func (f *follower) printFailure(ctx context.Context, job *api.Job, more string) 
 	}
 	if job.Status == api.JobStopped {
 		f.app.stderr.Printf("job %d was stopped", job.ID)
+		f.printPartial(job)
 		return
 	}
 	dead, tasks := uint64(0), uint64(0)
@@ -91,8 +92,24 @@ func (f *follower) printFailure(ctx context.Context, job *api.Job, more string) 
 		f.app.stderr.Printf("job %d failed: %s of %s", job.ID, countText(dead), plural(tasks, "task"))
 		f.printCauses(ctx, job.ID)
 	}
+	f.printPartial(job)
+	if f.results.concat != "" && printsTasks(job) {
+		f.app.stderr.Printf("the outputs of the tasks that are done are in %s", printable(f.results.concat+concatPartial))
+	}
 	if more != "" {
 		f.app.stderr.Printf("%s", more)
+	}
+}
+
+// printPartial says where the parts are that a job without success has made.
+func (f *follower) printPartial(job *api.Job) {
+	switch stage := job.PartStage(); {
+	case job.Partial:
+		f.app.stderr.Printf("%s of %s, %s, in %s; its _PARTIAL lists them", countText(stage.Done), plural(stage.Tasks, "part"), bytesText(job.OutputBytes),
+			printable(job.Output))
+	case job.Status == api.JobFailed && !job.Spool && stage.Done > 0:
+		f.app.stderr.Printf("%s of %s are done and kept for a retry, but not published: that takes --keep-partial", countText(stage.Done),
+			plural(stage.Tasks, "part"))
 	}
 }
 

@@ -126,14 +126,14 @@ func printableLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// copyResult copies the result of a job to stdout.
-func (a *app) copyResult(ctx context.Context, c *client.Client, id uint64) error {
+// copyResult copies the result of a job to w.
+func copyResult(ctx context.Context, c *client.Client, id uint64, w io.Writer) error {
 	body, err := c.Result(ctx, id)
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
 	defer body.Close() //nolint:errcheck // only read
-	if _, err := io.Copy(a.stdout, body); err != nil {
+	if _, err := io.Copy(w, body); err != nil {
 		return orInterrupted(ctx, fmt.Errorf("result of job %d: %w", id, err))
 	}
 	return nil

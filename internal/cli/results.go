@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -28,11 +29,19 @@ type resultFlags struct {
 	tag       bool
 	stderr    bool
 	joblog    string
+	concat    string
+	header    int // lines that each output begins with, of which concat gets those of the first only
 }
 
 func (f *resultFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.unordered, "unordered", false, "print the output of each task when it ends, not in the order of the tasks")
 	flags.BoolVar(&f.tag, "tag", false, "begin each line of output with what its task reads (line, number or file) and a tab")
+}
+
+// addConcat adds the flag of a command whose job ends with it.
+func (f *resultFlags) addConcat(flags *pflag.FlagSet) {
+	flags.StringVar(&f.concat, "concat", "", "write the outputs to `file`, one after another in task order; it is there when the job is done. With --header N, only the "+
+		"first output keeps its first N lines")
 }
 
 // addLive adds the flags of commands that wait for a job.
@@ -41,10 +50,27 @@ func (f *resultFlags) addLive(flags *pflag.FlagSet) {
 	flags.StringVar(&f.joblog, "joblog", "", "write a table of the tasks to `file` when the job has ended: tab-separated, with the columns of GNU parallel's")
 }
 
+// of returns the flags for a job.
+func (f *resultFlags) of(req *api.JobRequest) resultFlags {
+	g := *f
+	if req.Header != nil {
+		g.header = *req.Header
+	}
+	return g
+}
+
 // check refuses flags that do not fit a job with that output, before it is submitted. It creates the file of --joblog.
 func (f *resultFlags) check(cmd *cobra.Command, output string) error {
+	if f.concat != "" && (f.unordered || f.tag && !f.stderr) {
+		return usagef(cmd, "--concat writes the outputs as they are, in task order; remove --unordered and --tag")
+	}
 	if output != "" && (f.unordered || f.tag && !f.stderr) {
 		return usagef(cmd, "--unordered and --tag are about results on standard output; with --output they go to files")
+	}
+	if f.concat != "" {
+		if err := os.WriteFile(f.concat+concatPartial, nil, 0o666); err != nil { //nolint:gosec // as any output of a command
+			return usagef(cmd, "--concat: %v", err)
+		}
 	}
 	if f.joblog != "" {
 		if err := os.WriteFile(f.joblog, nil, 0o666); err != nil { //nolint:gosec // as any output of a command
@@ -67,7 +93,14 @@ func (f *follower) watch(ctx context.Context, id uint64, outputs bool) (api.Job,
 	defer cancel(nil)
 	var printers, watching sync.WaitGroup
 	var printed, logged error
-	if outputs {
+	switch {
+	case outputs && f.results.concat != "":
+		printers.Go(func() {
+			if printed = f.writeConcat(ctx, id); printed != nil {
+				cancel(printed)
+			}
+		})
+	case outputs:
 		printers.Go(func() {
 			printed = f.printOutputs(ctx, id)
 			if _, ok := errors.AsType[*outputError](printed); ok {
@@ -111,12 +144,10 @@ func (f *follower) writeJoblog(ctx context.Context, id uint64) (err error) {
 		return err
 	}
 	defer body.Close() //nolint:errcheck // only read
-	file, err := os.Create(f.results.joblog)
-	if err != nil {
+	return writeFile(f.results.joblog, func(w io.Writer) error {
+		_, err := io.Copy(w, body)
 		return err
-	}
-	_, err = io.Copy(file, body)
-	return errors.Join(err, file.Close())
+	})
 }
 
 // printLogs prints the logs of all tasks until the job has ended.
@@ -183,7 +214,7 @@ func (f *follower) printEnded(ctx context.Context, id uint64, follow bool) error
 	case printsTasks(&job) && job.IsEnded():
 		return nil
 	}
-	return f.app.copyResult(ctx, f.client, id)
+	return copyResult(ctx, f.client, id, f.app.stdout)
 }
 
 // outputError is an error of standard output.
@@ -195,8 +226,51 @@ func (e *outputError) Unwrap() error { return e.err }
 
 // printOutputs prints the outputs of the tasks of a job until it has ended.
 func (f *follower) printOutputs(ctx context.Context, id uint64) error {
-	q := api.PartQuery{Job: id, Unordered: f.results.unordered, Inputs: f.results.tag}
-	p := partPrinter{w: f.app.stdout, tag: f.results.tag}
+	return f.copyOutputs(ctx, id, &partPrinter{w: f.app.stdout, tag: f.results.tag})
+}
+
+// concatPartial is the end of the name of a file that --concat has not completed.
+const concatPartial = ".partial"
+
+// writeConcat writes the outputs of the tasks of a job to the file of --concat, under another name.
+func (f *follower) writeConcat(ctx context.Context, id uint64) error {
+	return writeFile(f.results.concat+concatPartial, func(w io.Writer) error {
+		return f.copyOutputs(ctx, id, &partPrinter{w: w, header: f.results.header})
+	})
+}
+
+// writeFile makes a durable file of what fill writes.
+func writeFile(name string, fill func(io.Writer) error) error {
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(file, 256<<10)
+	if err = fill(w); err == nil {
+		err = errors.Join(w.Flush(), file.Sync())
+	}
+	return errors.Join(err, file.Close())
+}
+
+// endConcat completes the file of --concat for a job that is done.
+func (f *follower) endConcat(ctx context.Context, job *api.Job) error {
+	var err error
+	switch name := f.results.concat + concatPartial; {
+	case printsTasks(job): // watch has written it
+	case job.Spool:
+		err = writeFile(name, func(w io.Writer) error { return copyResult(ctx, f.client, job.ID, w) })
+	default:
+		err = f.writeConcat(ctx, job.ID)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.results.concat+concatPartial, f.results.concat)
+}
+
+// copyOutputs passes the outputs of the tasks of a job to p until the job has ended.
+func (f *follower) copyOutputs(ctx context.Context, id uint64, p *partPrinter) error {
+	q := api.PartQuery{Job: id, Unordered: f.results.unordered, Inputs: p.tag}
 	for part, err := range f.client.Parts(ctx, q) {
 		if err != nil {
 			return orInterrupted(ctx, fmt.Errorf("result of job %d: %w", id, err))
@@ -213,15 +287,30 @@ func (f *follower) printOutputs(ctx context.Context, id uint64) error {
 
 // partPrinter prints outputs of tasks.
 type partPrinter struct {
-	w   io.Writer
-	tag bool
+	w      io.Writer
+	tag    bool
+	header int // lines that all outputs but the first lose
 
+	begun  bool
+	drop   int    // lines of the present task that are still to be dropped
 	prefix []byte // of the lines of the present task
 	open   bool   // the last line has no newline yet
 	buffer bytes.Buffer
 }
 
 func (p *partPrinter) print(part *api.Part) error {
+	if part.Offset == 0 {
+		if p.begun {
+			p.drop = p.header
+		}
+		p.begun = true
+	}
+	for ; p.drop > 0 && len(part.Text) > 0; p.drop-- {
+		_, rest, ended := bytes.Cut(part.Text, []byte("\n"))
+		if part.Text = rest; !ended {
+			return nil
+		}
+	}
 	if !p.tag {
 		_, err := p.w.Write(part.Text)
 		return err

@@ -109,6 +109,7 @@ func (a *app) runCommand() *cobra.Command {
 	o.watch.add(cmd)
 	o.results.add(cmd.Flags())
 	o.results.addLive(cmd.Flags())
+	o.results.addConcat(cmd.Flags())
 	addCluster(cmd, &o.cluster)
 	cmd.Flags().IntVar(&o.workers, "workers", 1, "workers of the embedded cluster")
 	cmd.Flags().IntVar(&o.slots, "slots", 0, "slots of each worker of the embedded cluster (default: one per CPU)")
@@ -161,7 +162,7 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, f *jobFlags, req *
 		return orInterrupted(ctx, err)
 	}
 	a.printWarnings(&job)
-	w := a.follower(c.WithPatience(followRetryFor), o.watch, o.results)
+	w := a.follower(c.WithPatience(followRetryFor), o.watch, o.results.of(req))
 	w.printf("job %d on %s", job.ID, o.cluster)
 	id := job.ID
 	if job, err = w.watch(ctx, id, printsTasks(&job)); err != nil {
@@ -185,11 +186,17 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, f *jobFlags, req *
 
 // printResult prints the result or the summary of a done job, unless watch has printed its result.
 func (f *follower) printResult(ctx context.Context, job *api.Job) error {
+	if f.results.concat != "" {
+		if err := f.endConcat(ctx, job); err != nil {
+			return err
+		}
+	}
 	switch {
 	case !job.Spool:
 		f.summary(ctx, job)
+	case f.results.concat != "":
 	case !printsTasks(job):
-		return f.app.copyResult(ctx, f.client, job.ID)
+		return copyResult(ctx, f.client, job.ID, f.app.stdout)
 	}
 	return nil
 }
@@ -279,7 +286,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	}()
 	c, err := cluster.client()
 	if err == nil {
-		r := embeddedRun{app: a, follower: a.follower(c, o.watch, o.results), dir: dir, request: req, resumed: hold}
+		r := embeddedRun{app: a, follower: a.follower(c, o.watch, o.results.of(req)), dir: dir, request: req, resumed: hold}
 		keep, err = r.run(work)
 		c.Close()
 	}

@@ -105,6 +105,9 @@ func publicJob(j *state.Job, volatile Volatile) *api.Job {
 	if len(j.Warnings) == state.WarningsMax {
 		v.Warnings = append(v.Warnings, fmt.Sprintf("more tasks may have warnings: the first %d of a job are kept", state.WarningsMax))
 	}
+	v.Partial = j.Status.Ended() && j.Status != state.JobDone && slices.ContainsFunc(j.Stages, func(s *state.Stage) bool {
+		return s.Role == state.RoleCommit && s.Action == state.CommitPartial && s.Done == s.Tasks
+	})
 	leased := volatile.Leased(j.ID)
 	for i, s := range j.Stages {
 		stage := api.Stage{
