@@ -7,8 +7,10 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf8"
 
+	"github.com/mattn/go-runewidth"
 	"golang.org/x/term"
 )
 
@@ -16,14 +18,39 @@ import (
 type console struct {
 	file     *os.File
 	terminal bool
+	colors   bool
+	size     func() int // columns of the terminal
 
 	mu     sync.Mutex
 	status string
+	drawn  bool // the status is on the screen
 	open   bool // the cursor is behind an unterminated line of standard output
 }
 
 func newConsole(f *os.File) *console {
-	return &console{file: f, terminal: term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"}
+	terminal := term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+	return &console{file: f, terminal: terminal, colors: terminal && os.Getenv("NO_COLOR") == "", size: func() int {
+		const otherwise = 80
+		width, _, err := term.GetSize(int(f.Fd()))
+		if err != nil || width <= 0 {
+			return otherwise
+		}
+		return width
+	}}
+}
+
+// Colors of SGR.
+const (
+	red   = 31
+	green = 32
+)
+
+// Color returns a text in a color, if the console has some.
+func (c *console) Color(color int, text string) string {
+	if !c.colors {
+		return text
+	}
+	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", color, text)
 }
 
 // Beside returns a writer to f, which is standard output. If both are terminals, the status stays below what is written there.
@@ -43,14 +70,12 @@ func (b *besideConsole) Write(text []byte) (int, error) {
 	c := b.console
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.status != "" && !c.open {
-		_, _ = c.file.WriteString(clearLine)
-	}
+	_, _ = c.file.WriteString(c.erased())
 	n, err := b.file.Write(text)
-	c.open = n > 0 && text[n-1] != '\n'
-	if c.status != "" && !c.open {
-		_, _ = c.file.WriteString(c.fitted())
+	if n > 0 {
+		c.open = text[n-1] != '\n'
 	}
+	_, _ = c.file.WriteString(c.fitted())
 	return n, err
 }
 
@@ -66,13 +91,11 @@ func (c *console) Write(b []byte) (int, error) {
 	if c.status == "" && !c.open {
 		return c.file.Write(b)
 	}
-	var out bytes.Buffer
+	out := bytes.NewBufferString(c.erased())
 	if c.open {
 		out.WriteByte('\n')
-	} else {
-		out.WriteString(clearLine)
+		c.open = false
 	}
-	c.open = false
 	out.Write(b)
 	out.WriteString(c.fitted())
 	if _, err := c.file.Write(out.Bytes()); err != nil {
@@ -81,8 +104,8 @@ func (c *console) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Status replaces the status line; an empty string removes it. Only terminals show it. The cursor stays visible and the line is not
-// terminated, so that a killed process leaves the terminal usable.
+// Status replaces the status line; an empty string removes it. Only terminals show it. The cursor stays visible, so that a
+// killed process leaves the terminal usable.
 func (c *console) Status(line string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,29 +113,31 @@ func (c *console) Status(line string) {
 		return
 	}
 	c.status = line
-	if c.open {
-		return
-	}
-	_, _ = c.file.WriteString(clearLine + c.fitted())
+	_, _ = c.file.WriteString(c.erased() + c.fitted())
 }
 
-const clearLine = "\r\x1b[K"
+// erased is what removes the status from the screen. The cursor is at its beginning, also if a terminal that has become narrower has wrapped it.
+func (c *console) erased() string {
+	if !c.drawn {
+		return ""
+	}
+	c.drawn = false
+	return "\r\x1b[J"
+}
 
-// fitted is the status cut to the terminal's width: a wrapped line could not be erased.
+// fitted is the status cut to the terminal's width, and the cursor's way back. It does not wrap, even if the terminal has just become narrower.
+// It is empty while the last line of standard output is unterminated.
 func (c *console) fitted() string {
-	width, _, err := term.GetSize(int(c.file.Fd()))
-	if err != nil || width <= 0 {
-		width = 80
+	if c.open || c.status == "" {
+		return ""
 	}
-	if utf8.RuneCountInString(c.status) < width {
-		return c.status
-	}
-	return string([]rune(c.status)[:max(width-2, 0)]) + "…"
+	c.drawn = true
+	return "\x1b[?7l" + runewidth.Truncate(c.status, max(c.size()-1, 0), "…") + "\x1b[?7h\r"
 }
 
 // printable makes text safe for a terminal: control characters and invalid UTF-8 are escaped.
 func printable(s string) string {
-	clean := strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) < 0
+	clean := strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }) < 0
 	if clean {
 		return s
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,7 +38,7 @@ func (f *follower) noteFailure(ctx context.Context, job *api.Job) {
 	for task, err := range f.client.Tasks(ctx, job.ID, api.TaskQuery{Status: api.TaskDead, Limit: 1}) {
 		if err == nil {
 			f.failures.noted = true
-			f.showFailure(ctx, job.ID, &task, "failed: ", "")
+			f.showFailure(ctx, job.ID, &task, f.app.stderr.Color(red, "failed:")+" ", "")
 		}
 		return // on an error, the next time
 	}
@@ -89,7 +90,7 @@ func (f *follower) printFailure(ctx context.Context, job *api.Job, more string) 
 	if dead == 0 {
 		f.app.stderr.Printf("job %d failed: %s", job.ID, job.Error)
 	} else {
-		f.app.stderr.Printf("job %d failed: %s of %s", job.ID, countText(dead), plural(tasks, "task"))
+		f.app.stderr.Printf("%s: %s of %s", f.app.stderr.Color(red, fmt.Sprintf("job %d failed", job.ID)), countText(dead), plural(tasks, "task"))
 		f.printCauses(ctx, job.ID)
 	}
 	f.printPartial(job)

@@ -149,7 +149,7 @@ func (f *follower) summary(ctx context.Context, job *api.Job) {
 		took = " in " + durationText(job.Ended.Sub(job.Created))
 	}
 	f.topLines(ctx, job)
-	f.app.stderr.Printf("job %d done%s: %s, %s, in %s", job.ID, took, plural(job.PartStage().Done, "part"), bytesText(job.OutputBytes), job.Output)
+	f.app.stderr.Printf("%s%s: %s, %s, in %s", f.app.stderr.Color(green, fmt.Sprintf("job %d done", job.ID)), took, plural(job.PartStage().Done, "part"), bytesText(job.OutputBytes), job.Output)
 }
 
 // topShown is how many lines of a collected result are shown.
