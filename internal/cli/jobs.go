@@ -189,6 +189,9 @@ func (a *app) tasksCommand() *cobra.Command {
 			if slowest < 0 || slowest > api.SlowestMax {
 				return usagef(cmd, "--slowest is %d: want 1 to %d", slowest, api.SlowestMax)
 			}
+			if slowest > 0 && (q.Status != "" || q.Stage != "" || q.Cursor != "") {
+				return usagef(cmd, "--slowest is about all done tasks; remove --status, --stage and --cursor")
+			}
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {
 				return err
@@ -212,9 +215,6 @@ func (a *app) tasksCommand() *cobra.Command {
 	cmd.Flags().StringVar(&q.Stage, "stage", "", "only tasks of this stage")
 	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "maximum number")
 	cmd.Flags().StringVar(&q.Cursor, "cursor", "", "continue after an earlier page: the next field of its JSON")
-	for _, name := range []string{"status", "stage", "cursor"} {
-		cmd.MarkFlagsMutuallyExclusive("slowest", name)
-	}
 	return cmd
 }
 
