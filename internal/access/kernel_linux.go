@@ -115,7 +115,8 @@ func tcpUser(local, remote netip.AddrPort) (int, error) {
 const (
 	diagRequestSize = 56 // struct inet_diag_req_v2
 	diagAnswerSize  = 72 // struct inet_diag_msg
-	diagID          = 4  // of struct inet_diag_sockid in an answer
+	diagState       = 1
+	diagID          = 4 // of struct inet_diag_sockid in an answer
 	diagUID         = 64
 	diagInode       = 68
 )
@@ -164,7 +165,8 @@ func diagRequest(local, remote netip.AddrPort) []byte {
 	return m
 }
 
-// parseDiag returns the user of the socket that the answer describes. The kernel answers with a listening one if there is no such connection.
+// parseDiag returns the user of the socket that the answer describes. The kernel answers with a listening one if there is no such connection. One
+// that is still connecting (SYN_SENT) is not the other end of a connection: that was closed, and its port is used again.
 func parseDiag(answer []byte, local, remote netip.AddrPort) (int, error) {
 	messages, err := syscall.ParseNetlinkMessage(answer)
 	if err != nil || len(messages) == 0 {
@@ -190,7 +192,7 @@ func parseDiag(answer []byte, local, remote netip.AddrPort) (int, error) {
 		a, _ := netip.AddrFromSlice(ip[:size])
 		return netip.AddrPortFrom(a.Unmap(), binary.BigEndian.Uint16(port)) // an IPv6 socket may have an IPv4 address
 	}
-	if address(id[0:], id[4:]) != local || address(id[2:], id[20:]) != remote || binary.NativeEndian.Uint32(m.Data[diagInode:]) == 0 {
+	if m.Data[diagState] == unix.BPF_TCP_SYN_SENT || address(id[0:], id[4:]) != local || address(id[2:], id[20:]) != remote || binary.NativeEndian.Uint32(m.Data[diagInode:]) == 0 {
 		return 0, errNoSocket
 	}
 	return int(binary.NativeEndian.Uint32(m.Data[diagUID:])), nil
@@ -217,10 +219,10 @@ func procUser(local, remote netip.AddrPort) (int, error) {
 
 // searchProc finds the socket in one table: "sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode …".
 func searchProc(lines *bufio.Scanner, local, remote netip.AddrPort) (int, error) {
-	const fieldLocal, fieldRemote, fieldUID, fieldInode = 1, 2, 7, 9
+	const fieldLocal, fieldRemote, fieldState, fieldUID, fieldInode, synSent = 1, 2, 3, 7, 9, "02"
 	for lines.Scan() {
 		f := strings.Fields(lines.Text())
-		if len(f) <= fieldInode || parseProcAddress(f[fieldLocal]) != local || parseProcAddress(f[fieldRemote]) != remote || f[fieldInode] == "0" {
+		if len(f) <= fieldInode || parseProcAddress(f[fieldLocal]) != local || parseProcAddress(f[fieldRemote]) != remote || f[fieldInode] == "0" || f[fieldState] == synSent {
 			continue
 		}
 		return strconv.Atoi(f[fieldUID])
