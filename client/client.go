@@ -46,6 +46,9 @@ type Options struct {
 	// Access, if set, is how to reach the cluster, and who the client is there. Defaults to none: requests are from the user of the process
 	// if the cluster runs on this machine.
 	Access *Access
+	// OnLeaders, if set, is called with the addresses of all leaders, host:port, when the cluster has listed them: in calls that may last, and
+	// after a call that one of the known leaders has not answered. Defaults to none.
+	OnLeaders func(addresses []string)
 	// HTTP, if set, is used instead of a default HTTP client. It must have no Timeout; its CheckRedirect is ignored.
 	HTTP *http.Client
 }
@@ -254,6 +257,9 @@ func (c *Client) send(ctx context.Context, q request, read func(*http.Response) 
 	patience, begun := cmp.Or(q.patience, c.options.Patience), time.Now()
 	for {
 		err := c.reach(ctx, q, patience, read)
+		if err == nil && c.options.OnLeaders != nil && c.servers.outdated() {
+			c.listServers(ctx)
+		}
 		after := retryAfter(err)
 		if after == 0 || time.Since(begun)+2*after > patience {
 			return err

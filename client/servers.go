@@ -18,6 +18,7 @@ type servers struct {
 	list   []server
 	first  int  // the next call starts with it: it answered last, and has not failed since
 	listed bool // the cluster has listed its leaders
+	moved  bool // since then, one has not answered, or an unknown one has
 	latest position
 }
 
@@ -74,14 +75,24 @@ func (s *servers) answered(url string, index uint64, ok bool) {
 	}
 	if s.first = s.find(url); s.first < 0 { // another server has redirected there
 		s.list = append(s.list, server{url: url})
-		s.first = len(s.list) - 1
+		s.first, s.moved = len(s.list)-1, true
 	}
+}
+
+// outdated reports, once, whether the leaders may be others by now.
+func (s *servers) outdated() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	moved := s.moved
+	s.moved = false
+	return moved
 }
 
 // failed makes the next call start with the server after url.
 func (s *servers) failed(url string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.moved = true
 	if s.list[s.first].url == url {
 		s.first = (s.first + 1) % len(s.list)
 	}
@@ -98,7 +109,7 @@ func (s *servers) set(listed []string) {
 			s.list = append(s.list, server{url: url})
 		}
 	}
-	s.first, s.listed = max(0, s.find(first)), true
+	s.first, s.listed, s.moved = max(0, s.find(first)), true, false
 }
 
 func (c *Client) listServersOnce(ctx context.Context) {
@@ -123,12 +134,16 @@ func (c *Client) listServers(ctx context.Context) {
 		return
 	}
 	urls = nil
+	var addresses []string
 	for _, node := range list.Leaders {
 		if base, err := c.baseURL(node.Address); err == nil && !strings.Contains(node.Address, "/") {
-			urls = append(urls, base)
+			urls, addresses = append(urls, base), append(addresses, node.Address)
 		}
 	}
 	c.servers.set(urls)
+	if c.options.OnLeaders != nil && slices.Contains(urls, base) { // otherwise this client reaches them by other addresses, as through a tunnel
+		c.options.OnLeaders(addresses)
+	}
 }
 
 // probe sends a GET that any live server answers at once.

@@ -78,7 +78,7 @@ func (a *app) connect(cluster string, patience time.Duration) (*client.Client, e
 		urls = []string{local}
 	}
 	given = withOutside(given, a.outside)
-	c, err := client.New(urls, client.Options{Access: given, Patience: patience, OnReconnect: a.reportReconnect})
+	c, err := client.New(urls, client.Options{Access: given, Patience: patience, OnReconnect: a.reportReconnect, OnLeaders: a.leadersSaver(given)})
 	if err != nil {
 		return nil, usagef(nil, "--cluster: %v", err)
 	}

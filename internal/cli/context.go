@@ -182,6 +182,30 @@ func (a *app) changeAccess(change func(*client.AccessFile) error) error {
 	return nil
 }
 
+// leadersSaver returns a function that stores the leaders of a cluster in its contexts, if login has stored the access there; nil: it has not.
+func (a *app) leadersSaver(access *client.Access) func(addresses []string) {
+	if given, ok := a.env(client.AccessEnv); access == nil || access.Authority == "" || ok && given != "" {
+		return nil
+	}
+	return func(addresses []string) {
+		if slices.Equal(access.Cluster, addresses) {
+			return
+		}
+		err := a.changeAccess(func(f *client.AccessFile) error {
+			for name, c := range f.Contexts {
+				if c.Authority == access.Authority && c.Token == access.Token {
+					c.Cluster = addresses
+					f.Contexts[name] = c
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			a.stderr.Printf("note: the addresses of the leaders have changed, and are not stored: %v", err)
+		}
+	}
+}
+
 func (a *app) logoutCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "logout [CONTEXT]", Short: "Forget the access to a cluster (default: the current context)", Args: optionalArg("the name of a context"),

@@ -68,7 +68,8 @@ func (a *app) report(err error) int {
 	case errors.As(err, &usage):
 		a.stderr.Printf("See '%s --help'.", usage.command)
 	case exit == nil && errors.Is(err, client.ErrUnreachable):
-		a.stderr.Printf("Is a leader running there? Choose another with --cluster or BRIDGEFOUR_CLUSTER; 'bridgefour dev' starts one on this machine.")
+		a.stderr.Printf("Is a leader running there? Choose another with --cluster or BRIDGEFOUR_CLUSTER; 'bridgefour dev' starts one on this machine. " +
+			"If the leaders have moved, 'bridgefour login' with a new string of 'bridgefour token create' stores their addresses.")
 	}
 	return code
 }
