@@ -22,6 +22,7 @@ func (n *Node) lead(ctx context.Context) error {
 	n.log.InfoContext(ctx, "leading", "term", n.loop.controller.Term(), "index", m.Index(), "jobs", m.Len())
 	n.loop.requests.fail(errNotDone) // entries of earlier terms are applied by now
 	n.received.Store(nil)
+	n.publishAccess() // who waits for leadership reads the tables then
 	if err := n.cfg.Log.Status().LogFull; err != nil {
 		n.refuseWrites(ctx, err)
 	} else {
