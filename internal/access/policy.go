@@ -130,14 +130,28 @@ func (p *Policy) machine(peer Peer) (Principal, error) {
 // forwardScheme begins the Authorization header of a request that a follower has authenticated: its role and name follow.
 const forwardScheme = "Forwarded "
 
-// Forwarded returns the Authorization header with which the leader takes a request as that of the same principal.
-func (*Policy) Forwarded(r *http.Request) string {
-	given := r.Header.Get("Authorization")
-	if _, ok := bearer(given); ok {
-		return given
-	}
+// headerClient has the address of the client, if it is on another machine, of a request that a follower forwards.
+const headerClient = "X-Bridgefour-Client"
+
+// Forward sets the headers by which the leader takes a request as that of the same principal, from the same address.
+func (*Policy) Forward(r *http.Request, h http.Header) {
 	who := From(r.Context())
-	return forwardScheme + who.Role + " " + url.QueryEscape(who.Name)
+	if _, ok := bearer(r.Header.Get("Authorization")); !ok {
+		h.Set("Authorization", forwardScheme+who.Role+" "+url.QueryEscape(who.Name))
+	}
+	h.Del(headerClient)
+	if (Peer{Address: who.Address}).isRemote() {
+		h.Set(headerClient, who.Address)
+	}
+}
+
+// isMember reports whether the peer is a leader of this cluster, and so may say for whom it forwards a request.
+func (p *Policy) isMember(peer Peer) bool {
+	if peer.Certificate == nil || peer.Invalid != nil || p.member == nil {
+		return false
+	}
+	h := holderOf(peer.Certificate)
+	return h.Role == RoleLeader && p.member(h.Name)
 }
 
 // forwardedBy returns the principal for which a leader forwards a request. One that is no member yet, or no longer, forwards none.
@@ -214,6 +228,9 @@ func (p *Policy) Accept(r *http.Request, route string) (*http.Request, error) {
 		peer.Outside = b.outside
 	} else {
 		peer.Proxy = proxyHeader(r.Header)
+	}
+	if client := r.Header.Get(headerClient); client != "" && p.isMember(peer) {
+		peer.Address = client
 	}
 	ctx, err := p.admit(r.Context(), peer, route, authorization, action)
 	accepted := r.WithContext(ctx)

@@ -179,3 +179,46 @@ func TestForwarded(t *testing.T) {
 		}
 	}
 }
+
+func TestForwardedAddress(t *testing.T) {
+	a, err := NewAuthority(NewKey(), "c", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificateOf := func(role, name string) *x509.Certificate {
+		return issue(t, a, Holder{Role: role, Name: name}, newCredentials(t), time.Now())
+	}
+	p := NewPolicy(Options{Member: func(directory string) bool { return directory == "member" }})
+	token, text := NewToken(RoleRead, "rita")
+	p.SetAccess(tablesOf(t, token))
+	const follower, client = "10.0.0.2:7", "10.0.0.9:8"
+	member := Peer{Address: follower, Encrypted: true, Certificate: certificateOf(RoleLeader, "member")}
+	former, worker, invalid := member, member, member
+	former.Certificate, worker.Certificate = certificateOf(RoleLeader, "former"), certificateOf(RoleWorker, "w")
+	invalid.Invalid = errors.New("of another cluster")
+	for name, c := range map[string]struct {
+		peer Peer
+		from string // address of the client that the follower served
+		want string
+	}{
+		"a member":                {member, client, client},
+		"a member for a local":    {member, "127.0.0.1:9", follower},
+		"a member for a socket":   {member, "", follower},
+		"a former member":         {former, client, follower},
+		"a worker":                {worker, client, follower},
+		"a certificate not valid": {invalid, client, follower},
+		"a client":                {Peer{Address: follower, Encrypted: true}, client, follower},
+	} {
+		for _, authorization := range []string{"Bearer " + text, ""} {
+			served := fromPeer(t, Peer{Address: c.from}, map[string]string{"Authorization": authorization, headerClient: "10.6.6.6:6"})
+			served = served.WithContext(WithPrincipal(served.Context(), Principal{Role: RoleRead, Name: "rita", Address: c.from}))
+			sent := fromPeer(t, c.peer, nil)
+			sent.Header = served.Header.Clone()
+			p.Forward(served, sent.Header)
+			got, err := p.Accept(sent, "GET /v1/jobs")
+			if who := From(got.Context()); err != nil && c.want == client || who.Address != c.want {
+				t.Errorf("%s, Authorization %q: the address is %q, want %q (%v)", name, authorization, who.Address, c.want, err)
+			}
+		}
+	}
+}

@@ -120,7 +120,7 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.URL.RawQuery = transport.Scheme, address, p.In.URL.RawQuery
 			p.Out.Host = address
-			p.Out.Header.Set("Authorization", a.policy.Forwarded(r))
+			a.policy.Forward(r, p.Out.Header)
 			p.Out.Header.Set(headerForwarded, strconv.FormatUint(a.leader.Cluster().Node, 10))
 		},
 		Transport: a.forwarding.Transport,
