@@ -44,6 +44,7 @@ type Authority struct {
 	Certificate []byte // DER
 	Cross       []byte // DER: the same key, certified by the authority before; empty: there was none
 	Created     int64  // Unix ms; set by Apply
+	Key         uint64 // number of the cluster key that its own follows from: 0 is the first, and each replacement has the next
 }
 
 // Bounds of the access tables.
@@ -74,6 +75,16 @@ func (a *Access) Tokens() []*Token {
 
 // Enrolment returns the enrolment of the machine with this key, also a revoked one, or nil.
 func (a *Access) Enrolment(fingerprint string) *Enrolment { return a.machines.get(fingerprint) }
+
+// Leader returns the enrolment of the leader with a data directory, if it is not revoked, or nil.
+func (a *Access) Leader(directory string) *Enrolment {
+	for e := range a.machines.all() {
+		if e.Name == directory && e.Revoked == 0 && e.Role == "leader" {
+			return e
+		}
+	}
+	return nil
+}
 
 // Enrolments returns all enrolments, oldest first.
 func (a *Access) Enrolments() []*Enrolment {
@@ -242,6 +253,7 @@ func (c *codec) authority(a *Authority) {
 	c.bytes(2, &a.Certificate)
 	c.bytes(3, &a.Cross)
 	c.int(4, &a.Created)
+	number(c, 5, &a.Key)
 	c.end("a certificate authority")
 }
 

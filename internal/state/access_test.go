@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -70,5 +71,26 @@ func TestAccessBounds(t *testing.T) {
 	e.PutToken("", &Token{ID: "new"})
 	if got := answers(mustApply(t, m, e)); got[0] != "" || m.Access().tokens.size != 1 {
 		t.Errorf("a token after all have expired: %q, and %d tokens", got[0], m.Access().tokens.size)
+	}
+}
+
+// TestReseal: the secrets of a job are replaced by the same ones only, and who reads its spec meanwhile sees no change.
+func TestReseal(t *testing.T) {
+	m := latest()
+	e := NewEntry(1, FeatureLevel)
+	e.Submit("", "uid", "", &Spec{Output: "/o", Secrets: []Secret{{Name: "A", Sealed: []byte("old")}, {Name: "B", Sealed: []byte("old")}}})
+	mustApply(t, m, e)
+	before := m.Job(1).Spec
+	e = NewEntry(2, FeatureLevel)
+	e.Reseal("", 1, []Secret{{Name: "A", Sealed: []byte("new")}, {Name: "B", Sealed: []byte("new")}})
+	e.Reseal("", 1, []Secret{{Name: "A", Sealed: []byte("other")}})
+	e.Reseal("", 1, []Secret{{Name: "A", Sealed: []byte("other")}, {Name: "C", Sealed: []byte("other")}})
+	e.Reseal("", 2, nil)
+	want := []string{"", "job 1 has other secrets", "job 1 has other secrets", "there is no job 2"}
+	if got := answers(mustApply(t, m, e)); !slices.Equal(got, want) {
+		t.Errorf("answers %q, want %q", got, want)
+	}
+	if got := m.Job(1).Spec.Secrets; string(got[0].Sealed) != "new" || string(got[1].Sealed) != "new" || string(before.Secrets[0].Sealed) != "old" {
+		t.Errorf("secrets %q, and %q in the spec of before", got, before.Secrets)
 	}
 }

@@ -36,8 +36,9 @@ const (
 	cmdSetQuota
 	cmdRemoveQuota
 	cmdAudit
+	cmdReseal
 
-	cmdLast = cmdAudit
+	cmdLast = cmdReseal
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -69,6 +70,7 @@ type command struct {
 	id          string // of a token, a key's fingerprint, or a user
 	quota       *Quota
 	by          *Audit // who asked for it; nil: the leader itself
+	secrets     []Secret
 }
 
 func (c *codec) command(m *command) {
@@ -123,6 +125,7 @@ func (c *codec) command(m *command) {
 		if c.has(30, protowire.BytesType, peaks == 0) {
 			c.nested(func() { c.peaks(m.completions) })
 		}
+		records(c, 31, &m.secrets, (*codec).secret)
 	}
 	c.end("a command")
 }
@@ -389,6 +392,11 @@ func (e *Entry) PutAuthority(key string, a *Authority) {
 // DropAuthority removes an authority that is not the newest.
 func (e *Entry) DropAuthority(key string, number uint64) {
 	e.addAccess(cmdDropAuthority, &command{key: key, authority: &Authority{Number: number}})
+}
+
+// Reseal replaces the secrets of a job by the same ones, sealed under another key.
+func (e *Entry) Reseal(key string, job JobID, secrets []Secret) {
+	e.addAccess(cmdReseal, &command{key: key, job: job, secrets: secrets})
 }
 
 // SetQuota adds the quota of a user, or replaces it.

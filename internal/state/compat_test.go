@@ -326,6 +326,12 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.By = nil
 			e.Audit("audit-4", &Audit{Address: "10.0.0.9:1", Action: "GET /v1/jobs", Verdict: "not authenticated"})
 		})
+		entry(func(e *Entry) {
+			e.PutAuthority("authority-4", &Authority{Number: 4, Certificate: []byte("cert 4"), Key: 1})
+			e.Submit("key-11", "uid14", "", &Spec{User: "cid", Builtin: "b", Output: "/out/11", Secrets: []Secret{{Name: "A", Sealed: []byte("under 0")}}})
+			e.Reseal("reseal-1", 10, []Secret{{Name: "A", Sealed: []byte("under 1")}})
+			e.Reseal("reseal-2", 1, []Secret{{Name: "A", Sealed: []byte("under 1")}})
+		})
 	}
 	return log
 }

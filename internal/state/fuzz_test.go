@@ -77,6 +77,7 @@ func entries(level uint32) [][]byte {
 		func(e *Entry) {
 			e.PutAuthority("a", &Authority{Number: 2, Certificate: []byte("c"), Cross: []byte("x")})
 			e.DropAuthority("a", 1)
+			e.Reseal("a", 1, []Secret{{Name: "A", Sealed: []byte("s")}})
 		},
 		func(e *Entry) {
 			e.SetQuota("q", Quota{User: "ann", Slots: 2, Jobs: 3, Weight: 4})

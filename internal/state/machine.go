@@ -140,6 +140,8 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 		err = m.putAuthority(*c.authority)
 	case cmdDropAuthority:
 		err = m.dropAuthority(c.authority.Number)
+	case cmdReseal:
+		err = m.reseal(c.job, c.secrets)
 	case cmdSetQuota:
 		err = m.setQuota(*c.quota, out)
 	case cmdRemoveQuota:
@@ -155,6 +157,21 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	}
 	m.audit(c, &answer)
 	out.Events = append(out.Events, answer)
+}
+
+// reseal replaces the secrets of a job. Readers may hold its spec, which is not changed.
+func (m *Machine) reseal(id JobID, secrets []Secret) *Rejection {
+	job := m.jobs[id]
+	if job == nil {
+		return reject(NotFound, "there is no job %d", id)
+	}
+	if !slices.EqualFunc(job.Spec.Secrets, secrets, func(a, b Secret) bool { return a.Name == b.Name }) {
+		return reject(Conflict, "job %d has other secrets", id)
+	}
+	spec := *job.Spec
+	spec.Secrets = secrets
+	job.Spec = &spec
+	return nil
 }
 
 func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {

@@ -692,6 +692,22 @@ func (m *model) putAuthority(key string, a Authority) {
 	m.answerIf(key, accepted)
 }
 
+func (m *model) reseal(key string, id JobID, secrets []Secret) {
+	j := m.jobs[id]
+	accepted := j != nil && len(j.spec.Secrets) == len(secrets)
+	for i := range secrets {
+		accepted = accepted && j.spec.Secrets[i].Name == secrets[i].Name
+	}
+	if accepted {
+		j.spec.Secrets = secrets
+	}
+	if accepted {
+		m.answer(key, "job %d", id)
+	} else {
+		m.answer(key, "refused")
+	}
+}
+
 func (m *model) dropAuthority(key string, number uint64) {
 	_, accepted := m.authorities[number]
 	if accepted = accepted && number != m.newest(); accepted {

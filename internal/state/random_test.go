@@ -158,7 +158,10 @@ func (w *world) access(t *rapid.T) {
 	key, id := keyGen.Draw(t, "key"), rapid.SampledFrom([]string{"t1", "t2", "t3"}).Draw(t, "id")
 	number := rapid.Uint64Range(0, 6).Draw(t, "number")
 	user := rapid.SampledFrom([]string{"ann", "bob", Everyone, ""}).Draw(t, "user")
-	switch rapid.IntRange(0, 7).Draw(t, "change") {
+	switch rapid.IntRange(0, 8).Draw(t, "change") {
+	case 8:
+		w.entry.Reseal(key, JobID(number), nil)
+		w.expect = append(w.expect, func() { w.model.reseal(key, JobID(number), nil) })
 	case 6:
 		q := Quota{User: user, Slots: rapid.Uint32Range(0, 2).Draw(t, "slots"), Jobs: rapid.Uint32Range(0, 3).Draw(t, "jobs"), Weight: rapid.Uint32Range(0, WeightMax+1).Draw(t, "weight")}
 		w.entry.SetQuota(key, q)
