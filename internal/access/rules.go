@@ -90,6 +90,7 @@ var Rules = map[string]Permission{
 	"/bridgefour.peer.v1.Peer/Snapshot":        Replicate,
 	"/bridgefour.peer.v1.Peer/Join":            Replicate,
 	"/bridgefour.peer.v1.Peer/Invite":          Manage,
+	"/bridgefour.peer.v1.Peer/Key":             Replicate,
 }
 
 // authorize returns a 403 problem unless p may use the route.

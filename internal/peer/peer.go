@@ -59,6 +59,8 @@ type Config struct {
 	Dial Dialer
 	// Certified returns the data directory for which a calling node has a certificate; empty: any. Defaults to any.
 	Certified func(ctx context.Context) string
+	// OnKey keeps the next key of the cluster. Nil: there is none.
+	OnKey func(ctx context.Context, key []byte) error
 	// Fresh reports whether this node's cluster is unused, so that nothing is lost when it is discarded. nil: it is not.
 	Fresh func() bool
 	// OnInvite makes this node leave its empty cluster and join the inviting one. It must not wait for that: the invitation is

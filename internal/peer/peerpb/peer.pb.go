@@ -971,6 +971,102 @@ func (*InviteReply) Descriptor() ([]byte, []int) {
 	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
+type KeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	To            uint64                 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"` // the member
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyRequest) Reset() {
+	*x = KeyRequest{}
+	mi := &file_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyRequest) ProtoMessage() {}
+
+func (x *KeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyRequest.ProtoReflect.Descriptor instead.
+func (*KeyRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *KeyRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *KeyRequest) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *KeyRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type KeyReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyReply) Reset() {
+	*x = KeyReply{}
+	mi := &file_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyReply) ProtoMessage() {}
+
+func (x *KeyReply) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyReply.ProtoReflect.Descriptor instead.
+func (*KeyReply) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{12}
+}
+
 var File_peer_proto protoreflect.FileDescriptor
 
 const file_peer_proto_rawDesc = "" +
@@ -1060,18 +1156,27 @@ const file_peer_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x1a\n" +
 	"\bprotocol\x18\x05 \x01(\rR\bprotocol\x12!\n" +
 	"\fprotocol_min\x18\x06 \x01(\rR\vprotocolMin\"\r\n" +
-	"\vInviteReply*N\n" +
+	"\vInviteReply\"M\n" +
+	"\n" +
+	"KeyRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\"\n" +
+	"\n" +
+	"\bKeyReply*N\n" +
 	"\x04Lane\x12\x14\n" +
 	"\x10LANE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"LANE_QUICK\x10\x01\x12\r\n" +
 	"\tLANE_BULK\x10\x02\x12\x11\n" +
-	"\rLANE_SNAPSHOT\x10\x032\xa4\x02\n" +
+	"\rLANE_SNAPSHOT\x10\x032\xe9\x02\n" +
 	"\x04Peer\x12@\n" +
 	"\x04Raft\x12\x19.bridgefour.peer.v1.Batch\x1a\x19.bridgefour.peer.v1.Reply(\x010\x01\x12D\n" +
 	"\bSnapshot\x12\x19.bridgefour.peer.v1.Chunk\x1a\x19.bridgefour.peer.v1.Reply(\x010\x01\x12F\n" +
 	"\x04Join\x12\x1f.bridgefour.peer.v1.JoinRequest\x1a\x1d.bridgefour.peer.v1.JoinReply\x12L\n" +
-	"\x06Invite\x12!.bridgefour.peer.v1.InviteRequest\x1a\x1f.bridgefour.peer.v1.InviteReplyB7Z5github.com/bridgefour/bridgefour/internal/peer/peerpbb\x06proto3"
+	"\x06Invite\x12!.bridgefour.peer.v1.InviteRequest\x1a\x1f.bridgefour.peer.v1.InviteReply\x12C\n" +
+	"\x03Key\x12\x1e.bridgefour.peer.v1.KeyRequest\x1a\x1c.bridgefour.peer.v1.KeyReplyB7Z5github.com/bridgefour/bridgefour/internal/peer/peerpbb\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -1086,7 +1191,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_peer_proto_goTypes = []any{
 	(Lane)(0),             // 0: bridgefour.peer.v1.Lane
 	(Refusal_Kind)(0),     // 1: bridgefour.peer.v1.Refusal.Kind
@@ -1101,6 +1206,8 @@ var file_peer_proto_goTypes = []any{
 	(*JoinReply)(nil),     // 10: bridgefour.peer.v1.JoinReply
 	(*InviteRequest)(nil), // 11: bridgefour.peer.v1.InviteRequest
 	(*InviteReply)(nil),   // 12: bridgefour.peer.v1.InviteReply
+	(*KeyRequest)(nil),    // 13: bridgefour.peer.v1.KeyRequest
+	(*KeyReply)(nil),      // 14: bridgefour.peer.v1.KeyReply
 }
 var file_peer_proto_depIdxs = []int32{
 	0,  // 0: bridgefour.peer.v1.Handshake.lane:type_name -> bridgefour.peer.v1.Lane
@@ -1113,12 +1220,14 @@ var file_peer_proto_depIdxs = []int32{
 	6,  // 7: bridgefour.peer.v1.Peer.Snapshot:input_type -> bridgefour.peer.v1.Chunk
 	9,  // 8: bridgefour.peer.v1.Peer.Join:input_type -> bridgefour.peer.v1.JoinRequest
 	11, // 9: bridgefour.peer.v1.Peer.Invite:input_type -> bridgefour.peer.v1.InviteRequest
-	4,  // 10: bridgefour.peer.v1.Peer.Raft:output_type -> bridgefour.peer.v1.Reply
-	4,  // 11: bridgefour.peer.v1.Peer.Snapshot:output_type -> bridgefour.peer.v1.Reply
-	10, // 12: bridgefour.peer.v1.Peer.Join:output_type -> bridgefour.peer.v1.JoinReply
-	12, // 13: bridgefour.peer.v1.Peer.Invite:output_type -> bridgefour.peer.v1.InviteReply
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
+	13, // 10: bridgefour.peer.v1.Peer.Key:input_type -> bridgefour.peer.v1.KeyRequest
+	4,  // 11: bridgefour.peer.v1.Peer.Raft:output_type -> bridgefour.peer.v1.Reply
+	4,  // 12: bridgefour.peer.v1.Peer.Snapshot:output_type -> bridgefour.peer.v1.Reply
+	10, // 13: bridgefour.peer.v1.Peer.Join:output_type -> bridgefour.peer.v1.JoinReply
+	12, // 14: bridgefour.peer.v1.Peer.Invite:output_type -> bridgefour.peer.v1.InviteReply
+	14, // 15: bridgefour.peer.v1.Peer.Key:output_type -> bridgefour.peer.v1.KeyReply
+	11, // [11:16] is the sub-list for method output_type
+	6,  // [6:11] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -1135,7 +1244,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	Peer_Snapshot_FullMethodName = "/bridgefour.peer.v1.Peer/Snapshot"
 	Peer_Join_FullMethodName     = "/bridgefour.peer.v1.Peer/Join"
 	Peer_Invite_FullMethodName   = "/bridgefour.peer.v1.Peer/Invite"
+	Peer_Key_FullMethodName      = "/bridgefour.peer.v1.Peer/Key"
 )
 
 // PeerClient is the client API for Peer service.
@@ -44,6 +45,8 @@ type PeerClient interface {
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinReply, error)
 	// Invite makes an unused node discard its own empty cluster and join this one.
 	Invite(ctx context.Context, in *InviteRequest, opts ...grpc.CallOption) (*InviteReply, error)
+	// Key gives a member the next key of the cluster, which it keeps beside the present one until the log has the authority of either.
+	Key(ctx context.Context, in *KeyRequest, opts ...grpc.CallOption) (*KeyReply, error)
 }
 
 type peerClient struct {
@@ -100,6 +103,16 @@ func (c *peerClient) Invite(ctx context.Context, in *InviteRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *peerClient) Key(ctx context.Context, in *KeyRequest, opts ...grpc.CallOption) (*KeyReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeyReply)
+	err := c.cc.Invoke(ctx, Peer_Key_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -115,6 +128,8 @@ type PeerServer interface {
 	Join(context.Context, *JoinRequest) (*JoinReply, error)
 	// Invite makes an unused node discard its own empty cluster and join this one.
 	Invite(context.Context, *InviteRequest) (*InviteReply, error)
+	// Key gives a member the next key of the cluster, which it keeps beside the present one until the log has the authority of either.
+	Key(context.Context, *KeyRequest) (*KeyReply, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -136,6 +151,9 @@ func (UnimplementedPeerServer) Join(context.Context, *JoinRequest) (*JoinReply, 
 }
 func (UnimplementedPeerServer) Invite(context.Context, *InviteRequest) (*InviteReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Invite not implemented")
+}
+func (UnimplementedPeerServer) Key(context.Context, *KeyRequest) (*KeyReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Key not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -208,6 +226,24 @@ func _Peer_Invite_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_Key_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Key(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Key_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Key(ctx, req.(*KeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -222,6 +258,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Invite",
 			Handler:    _Peer_Invite_Handler,
+		},
+		{
+			MethodName: "Key",
+			Handler:    _Peer_Key_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
