@@ -321,6 +321,8 @@ type Cluster struct {
 	Spool    string `json:"spool" doc:"Folder for the parts of jobs without an output"`
 	NotReady string `json:"not_ready,omitempty" doc:"Why writes are refused, if they are"`
 	Insecure string `json:"insecure,omitempty" doc:"What it means that the answering leader was started with --insecure, if it was"`
+	// Encrypted clusters have a certificate authority.
+	Encrypted bool `json:"encrypted,omitempty" doc:"Other machines reach the answering leader by TLS only"`
 }
 
 // Statuses of a leader.

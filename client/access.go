@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -250,6 +251,21 @@ func (c *Client) RotateAuthority(ctx context.Context) (api.Authority, error) {
 	err := c.call(ctx, request{method: http.MethodPost, path: authoritiesPath, timeout: attemptTimeout}, &a)
 	return a, err
 }
+
+// RotateKey replaces the cluster key, and makes a certificate authority of the new one. Certificates of the key before are accepted until all machines
+// have renewed theirs, or, with now, until those that are connected have.
+func (c *Client) RotateKey(ctx context.Context, now bool) (api.Authority, error) {
+	var a api.Authority
+	path := authoritiesPath + "?key=true"
+	if now {
+		path += "&now=true"
+	}
+	err := c.call(ctx, request{method: http.MethodPost, path: path, timeout: keyTimeout}, &a)
+	return a, err
+}
+
+// keyTimeout is longer than the leaders need to replace the cluster key, or to find out that they cannot.
+const keyTimeout = 90 * time.Second
 
 // RevokeToken revokes a token, and ends the requests that are in progress with it.
 func (c *Client) RevokeToken(ctx context.Context, id string) error {

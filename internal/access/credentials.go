@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +42,7 @@ type Credentials struct {
 	dir      string
 	key      *ecdsa.PrivateKey
 	identity string
+	outdated chan struct{}          // room for one: a leader has a certificate by a newer authority
 	issued   atomic.Pointer[issued] // nil: the machine is not enrolled
 }
 
@@ -53,7 +56,7 @@ type issued struct {
 
 // OpenCredentials reads the credentials in a data directory, and makes a key if there is none.
 func OpenCredentials(dir string) (*Credentials, error) {
-	c := &Credentials{dir: dir}
+	c := &Credentials{dir: dir, outdated: make(chan struct{}, 1)}
 	if err := c.openKey(); err != nil {
 		return nil, err
 	}
@@ -230,7 +233,24 @@ func (c *Credentials) RenewAt() time.Time {
 	return from.Add(leaf.NotAfter.Sub(from) / 2)
 }
 
-// Dial connects to the leader at address.
+// Dial connects to the leader at address. If the leader has a certificate by an authority that is not known yet, KeepRenewed gets one too.
 func (c *Credentials) Dial(ctx context.Context, address string) (net.Conn, error) {
-	return transport.DialTLS(ctx, address, transport.ClientTLS(RoleLeader, c.Pins, c.Certificate))
+	conn, err := transport.DialTLS(ctx, address, transport.ClientTLS(RoleLeader, c.Pins, c.Certificate))
+	if err == nil && !IsBy(LeafOf(conn), c.Authorities()) {
+		select {
+		case c.outdated <- struct{}{}:
+		default:
+		}
+	}
+	return conn, err
+}
+
+// LeafOf returns the certificate of the other end of a connection that DialTLS made.
+func LeafOf(conn net.Conn) *x509.Certificate {
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0] //nolint:forcetypeassert // of a client whose handshake is complete, which verified it
+}
+
+// IsBy reports whether a certificate names one of the authorities as its issuer.
+func IsBy(c *x509.Certificate, authorities []*x509.Certificate) bool {
+	return slices.ContainsFunc(authorities, func(a *x509.Certificate) bool { return bytes.Equal(a.SubjectKeyId, c.AuthorityKeyId) })
 }

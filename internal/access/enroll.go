@@ -95,20 +95,29 @@ func (c *Credentials) Renew(ctx context.Context, leaders []string) error {
 	return err
 }
 
+// ClusterKey tells another leader that this one has renewed its certificate, which it does by itself, and returns the cluster key.
+func (c *Credentials) ClusterKey(ctx context.Context, leaders []string) ([]byte, error) {
+	answer, err := c.ask(ctx, enrolment{tls: transport.ClientTLS(RoleLeader, c.Pins, c.Certificate)}, leaders)
+	return answer.ClusterKey, err
+}
+
 // KeepRenewed renews the certificate after half of its life, each time, until ctx is done.
 func (c *Credentials) KeepRenewed(ctx context.Context, leaders func() []string, logger *slog.Logger) {
 	var wait time.Duration
-	for {
-		timer := time.NewTimer(max(wait, time.Until(c.RenewAt())))
+	for due := c.RenewAt(); ; {
+		timer := time.NewTimer(max(wait, time.Until(due)))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
+		case <-c.outdated:
+			timer.Stop()
+			due = time.Now()
 		case <-timer.C:
 		}
 		err := c.Renew(ctx, leaders())
 		if err == nil {
-			wait = 0
+			wait, due = 0, c.RenewAt()
 			logger.InfoContext(ctx, "certificate renewed", "valid_until", c.Certificate().Leaf.NotAfter)
 			continue
 		}
@@ -146,6 +155,15 @@ func isForeign(err error) bool {
 // request asks leaders in turn for a certificate, and saves it. If none issues one, the error is a refusal if there is one: one of the others may
 // not answer, and the one that has refused may not know the latest tokens, but not for long.
 func (c *Credentials) request(ctx context.Context, e enrolment, leaders []string) (clusterKey []byte, err error) {
+	answer, err := c.ask(ctx, e, leaders)
+	if err != nil {
+		return nil, err
+	}
+	return answer.ClusterKey, c.accept(answer)
+}
+
+// ask asks leaders in turn for a certificate.
+func (c *Credentials) ask(ctx context.Context, e enrolment, leaders []string) (answer api.Certificate, err error) {
 	t := transport.NewHTTPS(e.tls)
 	defer t.CloseIdleConnections()
 	client := &http.Client{Transport: t, Timeout: enrollTime, CheckRedirect: func(r *http.Request, via []*http.Request) error {
@@ -160,7 +178,7 @@ func (c *Credentials) request(ctx context.Context, e enrolment, leaders []string
 	for _, address := range leaders {
 		answer, failed := e.post(ctx, client, address)
 		if failed == nil {
-			return answer.ClusterKey, c.accept(answer)
+			return answer, nil
 		}
 		if isForeign(failed) {
 			foreign++
@@ -173,7 +191,7 @@ func (c *Credentials) request(ctx context.Context, e enrolment, leaders []string
 		err = api.NewProblem(http.StatusUnauthorized, "%v: the machine joins by a string that was made by this cluster, with 'bridgefour token create', or "+
 			"with --tls-ca FILE of the authority of its leaders, at a name in their certificates", err)
 	}
-	return nil, err
+	return api.Certificate{}, err
 }
 
 func (e enrolment) authorize(r *http.Request) {

@@ -33,6 +33,8 @@ type Options struct {
 	Lookup Lookup
 	// Outside returns the outside authorities of which clients may have certificates. Nil: there is none.
 	Outside func() *x509.CertPool
+	// Accepts reports whether a certificate that was valid when its connection began is from an authority that is still accepted. Nil: it is.
+	Accepts func(*x509.Certificate) bool
 }
 
 // Policy authenticates and authorizes the requests and calls of a server.
@@ -43,6 +45,7 @@ type Policy struct {
 	local    Principal
 	member   func(directory string) bool
 	outside  func() *x509.CertPool
+	accepts  func(*x509.Certificate) bool
 	tables   atomic.Pointer[state.Access] // empty on workers
 	current  func() bool                  // of tables
 	lookup   Lookup                       // nil on leaders
@@ -56,7 +59,7 @@ type Policy struct {
 func NewPolicy(o Options) *Policy {
 	p := &Policy{
 		insecure: o.Insecure, hosts: newHosts(o.Hosts...), origins: http.NewCrossOriginProtection(), local: local(), member: o.Member, current: o.Current, lookup: o.Lookup,
-		outside: o.Outside, wrong: NewRates[netip.Prefix](wrongRate, wrongBurst),
+		outside: o.Outside, accepts: o.Accepts, wrong: NewRates[netip.Prefix](wrongRate, wrongBurst),
 	}
 	p.tables.Store(&state.Access{})
 	return p
@@ -116,11 +119,16 @@ func (p *Policy) machine(peer Peer) (Principal, error) {
 		return Principal{}, err
 	}
 	switch {
-	case peer.Invalid == nil: // a follower may not know the machine yet
+	case peer.Invalid == nil && (known != nil || p.accepts == nil || p.accepts(peer.Certificate)): // a follower may not know the machine yet
 		h := holderOf(peer.Certificate)
+		if known == nil && h.Role == RoleLeader && p.tables.Load().Leader(h.Name) != nil {
+			return Principal{}, api.NewProblem(http.StatusUnauthorized, "certificate not accepted: the data directory %s is of a leader with another key", h.Name)
+		}
 		who.Role, who.Name, who.Permissions = h.Role, h.Name, permissionsOf(h.Role)
 	case known != nil:
 		who.Role, who.Name, who.Permissions = known.Role, known.Name, Enroll
+	case peer.Invalid == nil:
+		return Principal{}, api.NewProblem(http.StatusUnauthorized, "certificate not accepted: the cluster key was replaced, and the key of the machine is not enrolled")
 	default:
 		return Principal{}, api.NewProblem(http.StatusUnauthorized, "certificate not accepted: %v", peer.Invalid)
 	}

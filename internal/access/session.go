@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -62,6 +63,19 @@ func (p *Policy) revoked(who Principal) error {
 		return api.NewProblem(http.StatusUnauthorized, "token %s was revoked: %s", who.Token, wayIn)
 	}
 	return checkExpiry(t, time.Now())
+}
+
+// EndSessions ends the requests in progress of machines that are not enrolled, whose certificate may be of an authority that is not accepted any more;
+// and those of workers, so that they connect again, and get certificates of a new one.
+func (p *Policy) EndSessions(workers bool) {
+	tables := p.tables.Load()
+	p.sessions.mu.Lock()
+	defer p.sessions.mu.Unlock()
+	for s := range p.sessions.open {
+		if s.who.Machine != "" && tables.Enrolment(s.who.Machine) == nil || workers && s.who.Role == RoleWorker {
+			s.cancel(errors.New("the certificate authority of the cluster has been replaced: connect again"))
+		}
+	}
 }
 
 // session returns a context that ends with ctx, and when the principal loses its access.

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 )
 
@@ -40,27 +42,49 @@ directory. If standard output is a file, its permissions are set to 0600.`,
 
 func (a *app) rotateCommand() *cobra.Command {
 	var r readFlags
+	var key, now bool
 	cmd := &cobra.Command{
-		Use: "rotate", Short: "Make a new certificate authority, without an interruption", Args: noArgs,
+		Use: "rotate", Short: "Make a new certificate authority, or also a new cluster key, without an interruption", Args: noArgs,
 		Long: `Make a new certificate authority. It issues all certificates from now on: those of leaders at once, those of workers when they are next
 renewed, within half a day. Certificates of the one before are accepted for a day. It certifies the new one, so strings of 'token create' and
-the access of users remain valid.`,
+the access of users remain valid.
+
+With --key the cluster key is replaced too: after a leader was removed, or a data directory or cluster.key was copied. Remove that leader first, because what
+its own key.pem opens is revoked by that only. All other leaders must be connected: they get the key from the one that leads. Secrets of jobs are
+sealed under it. All machines get new certificates at once, and when all have, those by the former key are refused; one that is away holds that up,
+for a day at most. Who has the former key could until then use a certificate that he made himself, and can always pretend to be a leader to those
+who only know strings and accesses that were made before: make new ones.
+
+With --key --now certificates by the former key are refused as soon as the machines that are connected have new ones. Workers that are away, and
+users, must join and log in again, with new strings. A leader's user needs none on its machine.
+
+Tokens are not affected: if the data directory had admin.access, revoke that token (ID in 'token list') as well.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if now && !key {
+				return usagef(cmd, "--now goes with --key: certificates of the same cluster key are accepted until they expire")
+			}
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {
 				return err
 			}
-			authority, err := c.RotateAuthority(cmd.Context())
+			rotate, what := c.RotateAuthority, ""
+			if key {
+				rotate = func(ctx context.Context) (api.Authority, error) { return c.RotateKey(ctx, now) }
+				what = ", of a new cluster key"
+			}
+			authority, err := rotate(cmd.Context())
 			if err != nil {
 				return orInterrupted(cmd.Context(), err)
 			}
 			if r.json {
 				return printJSON(a.stdout, authority)
 			}
-			_, err = fmt.Fprintf(a.stdout, "authority %d issues certificates now, until %s\n", authority.Number, authority.Expires.Format("2006-01-02"))
+			_, err = fmt.Fprintf(a.stdout, "authority %d issues certificates now, until %s%s\n", authority.Number, authority.Expires.Format("2006-01-02"), what)
 			return err
 		},
 	}
 	r.add(cmd)
+	cmd.Flags().BoolVar(&key, "key", false, "replace the cluster key too")
+	cmd.Flags().BoolVar(&now, "now", false, "with --key: refuse certificates by the former key at once; workers that are away, and users, join and log in again")
 	return cmd
 }

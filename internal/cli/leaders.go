@@ -92,7 +92,11 @@ replacement joins as a new leader. Refused when the remaining leaders would have
 			if i := slices.IndexFunc(list.Leaders, func(l api.LeaderNode) bool { return l.ID == id }); i >= 0 {
 				a.noteToken(list.Leaders[i].Token)
 			}
-			_, err = fmt.Fprintf(a.stdout, "leader %d removed\n", id)
+			text := fmt.Sprintf("leader %d removed\n", id)
+			if c, err := c.Cluster(cmd.Context()); err == nil && c.Encrypted {
+				text += "it had the cluster key: if others may read its data directory, run 'bridgefour ca rotate --key'\n"
+			}
+			_, err = fmt.Fprint(a.stdout, text)
 			return err
 		},
 	}

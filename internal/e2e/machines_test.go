@@ -167,5 +167,22 @@ func TestFounders(t *testing.T) {
 		})
 	}
 	m.must(3, user, "wait", "2")
+
+	// So does one with a secret while the cluster key is replaced, and all machines lose power.
+	before := readFile(t, m.path("cluster.key"))
+	m.must(3, user, "submit", "--range", "1-100", "--secret", "PASSWORD=@"+m.path("cluster.key"), "--", "sh", "-c", `sleep 0.1; test -n "$PASSWORD"`)
+	m.must(3, admin, "ca", "rotate", "--key")
+	for _, p := range leaders {
+		p.kill()
+	}
+	for i := range leaders {
+		start(i)
+	}
+	m.must(3, user, "wait", "3")
+	for i := range leaders {
+		if key := readFile(t, filepath.Join(dir(i), "cluster.key")); strings.HasPrefix(key, before) {
+			t.Errorf("leader %d has the cluster key of before", i+1)
+		}
+	}
 	m.must(3, user, "submit", "--range", "1-5", "--wait", "--", "echo", "hello")
 }

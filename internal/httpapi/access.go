@@ -26,6 +26,11 @@ type revokeToken struct {
 	ID string `path:"id" doc:"ID of the token" maxLength:"100"`
 }
 
+type rotate struct {
+	Key bool `query:"key" doc:"Replace the cluster key too; all leaders must be connected. Certificates by the one before are accepted until all machines have renewed theirs"`
+	Now bool `query:"now" doc:"With key: accept them no longer than it takes the connected machines to renew; others join again, and strings become invalid"`
+}
+
 func (a *API) addAccess() {
 	huma.Register(a.huma, operation(http.MethodGet, "/v1/access", "get-identity", "access", "Who this request is from"),
 		func(ctx context.Context, _ *struct{}) (*answer[api.Identity], error) {
@@ -64,11 +69,14 @@ func (a *API) addAccess() {
 		}
 		return &answer[api.Certificate]{Index: a.index(), Body: out}, nil
 	})
-	rotate := operation(http.MethodPost, "/v1/access/authorities", "rotate-authority", "access",
+	authority := operation(http.MethodPost, "/v1/access/authorities", "rotate-authority", "access",
 		"Make a new certificate authority; certificates of the one before are accepted until they expire")
-	rotate.DefaultStatus = http.StatusCreated
-	huma.Register(a.huma, rotate, func(ctx context.Context, _ *struct{}) (*answer[api.Authority], error) {
-		out, err := a.certifier.RotateAuthority(ctx)
+	authority.DefaultStatus = http.StatusCreated
+	huma.Register(a.huma, authority, func(ctx context.Context, in *rotate) (*answer[api.Authority], error) {
+		if in.Now && !in.Key {
+			return nil, a.asProblem(ctx, api.Invalid("validation failed").With("query.now", "needs key", in.Now))
+		}
+		out, err := a.certifier.RotateAuthority(ctx, in.Key, in.Now)
 		if err != nil {
 			return nil, a.asProblem(ctx, err)
 		}

@@ -18,7 +18,7 @@ func (a *API) addCluster() {
 	huma.Register(a.huma, operation(http.MethodGet, "/v1/cluster", "get-cluster", "cluster", "The cluster's health"),
 		func(context.Context, *struct{}) (*answer[api.Cluster], error) {
 			out := &answer[api.Cluster]{Index: a.index(), Body: a.leader.Cluster()}
-			out.Body.Insecure = a.policy.Insecure()
+			out.Body.Insecure, out.Body.Encrypted = a.policy.Insecure(), a.encrypted
 			return out, nil
 		})
 	huma.Register(a.huma, operation(http.MethodGet, "/v1/workers", "list-workers", "cluster", "All workers, by number"),

@@ -13,7 +13,7 @@ type Certifier interface {
 	// Certify enrolls the machine whose key the connection of the request proves, or renews its certificate. It returns once that is committed.
 	Certify(ctx context.Context, r api.CertificateRequest) (api.Certificate, error)
 	// RotateAuthority returns once the cluster has a new certificate authority.
-	RotateAuthority(ctx context.Context) (api.Authority, error)
+	RotateAuthority(ctx context.Context, replaceKey, now bool) (api.Authority, error)
 }
 
 // Leader is one leader of a cluster, leading or following, as the API uses it. Its methods may be called concurrently. Package

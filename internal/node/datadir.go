@@ -76,7 +76,7 @@ func (p *Process) openLog(ctx context.Context) error {
 	}
 	p.transport = peer.New(peer.Config{
 		Name: cfg.ClusterName, Self: replica.Member{Address: p.advertised}, Version: cfg.Version, Level: state.FeatureLevel, Logger: cfg.Logger, Fresh: p.fresh, OnInvite: p.onInvite,
-		Dial: p.Dial, Certified: certifiedDirectory, Join: p.security.joinText(),
+		Dial: p.Dial, Certified: certifiedDirectory, OnKey: p.onKey, Join: p.security.joinText(),
 	})
 	rc.Transport = p.transport
 	if p.replica, err = replica.Open(rc); err != nil {

@@ -115,7 +115,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 		return nil, err
 	}
 	p.policy = access.NewPolicy(access.Options{
-		Hosts: append(p.security.outsideNames(), append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised)...), Insecure: cfg.Insecure, Member: p.isMember,
+		Hosts: append(p.security.outsideNames(), append(slices.Clip(cfg.Hosts), cfg.Listen, p.advertised)...), Insecure: cfg.Insecure, Member: p.isMember, Accepts: p.accepts,
 		Current: p.isCurrent, Outside: p.security.outsideClients(),
 	})
 	if err := p.openLog(ctx); err != nil {

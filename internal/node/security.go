@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -33,6 +34,8 @@ type security struct {
 	changed     chan struct{}           // room for one: the access tables have changed
 	outside     func() *tls.Certificate // of an outside authority; nil: there is none
 	clients     func() *x509.CertPool   // outside authorities of clients; nil: there is none
+	rotating    sync.Mutex              // held while the authority is replaced
+	resealAt    time.Time               // when to look for secrets under a former key; of keepCertified
 }
 
 // openSecurity opens the node's credentials. It has none if it cannot be reached from other machines, or is insecure.
@@ -169,11 +172,10 @@ func (p *Process) certifySelf() error {
 // issueSelf issues the node's certificate by the newest of the authorities that are accepted. chain is for peers that know older ones.
 func (p *Process) issueSelf(accepted, chain []*x509.Certificate) error {
 	s := p.security
-	key := s.key.Get()
-	if key == nil {
+	if s.key.Get() == nil {
 		return fmt.Errorf("%s is missing in %s: restore it from a backup, or copy that of another leader of the cluster", ClusterKeyFile, p.cfg.DataDir)
 	}
-	authority, err := access.OpenAuthority(*key, accepted[len(accepted)-1])
+	authority, err := s.key.Authority(accepted[len(accepted)-1])
 	if err != nil {
 		return fmt.Errorf("data directory %s: %w", p.cfg.DataDir, err)
 	}
@@ -236,6 +238,11 @@ func (p *Process) URL() string {
 	return transport.URL(p.advertised)
 }
 
+// accepts reports whether a certificate that was valid is still from an authority that is accepted.
+func (p *Process) accepts(c *x509.Certificate) bool {
+	return p.security != nil && access.IsBy(c, p.security.credentials.Authorities())
+}
+
 // Encrypted reports whether other machines reach this node by TLS only.
 func (p *Process) Encrypted() bool { return p.security != nil }
 
@@ -283,20 +290,15 @@ func (p *Process) certify(ctx context.Context) (time.Duration, error) {
 		if !p.ready.leading() {
 			return time.Minute, nil // the tables are not known yet
 		}
-		if n := len(p.Access().Tokens()); n > 0 {
-			p.cfg.Logger.WarnContext(ctx, "the connections are encrypted from now on; tokens that were created before remain valid: 'bridgefour token list' shows them", "tokens", n)
-			if err := p.writeAdminAccess(ctx); err != nil {
-				return 0, err
-			}
-		}
-		first := s.credentials.Authorities()[0]
-		if err := p.PutAuthority(ctx, &state.Authority{Number: 1, Certificate: first.Raw}); err != nil {
-			return 0, err
-		}
-		return 0, nil
+		return 0, p.putFirstAuthority(ctx)
 	}
-	if p.Access().Enrolment(s.credentials.Identity()) == nil {
-		if enrolled, err := p.enrollFounder(ctx); err != nil || !enrolled {
+	until, err := p.useAuthorities(ctx, now)
+	if err != nil {
+		return 0, err
+	}
+	newest := &authorities[len(authorities)-1]
+	if e := p.Access().Enrolment(s.credentials.Identity()); e == nil || newest.Key > 0 && e.Renewed < newest.Created {
+		if enrolled, err := p.enrollSelf(ctx); err != nil || !enrolled {
 			return certifyAgain, err
 		}
 	}
@@ -305,14 +307,14 @@ func (p *Process) certify(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	accepted, chain, until, err := certificatesOf(authorities, now)
-	if err != nil {
-		return 0, err
-	}
-	if !now.Before(s.credentials.RenewAt()) || !slices.EqualFunc(accepted, s.credentials.Authorities(), (*x509.Certificate).Equal) {
-		if err := p.issueSelf(accepted, chain); err != nil {
-			return 0, err
+	if s.key.all().former != nil {
+		if !now.Before(s.resealAt) {
+			if err := p.reseal(ctx, time.UnixMilli(newest.Created)); err != nil {
+				return 0, err
+			}
+			s.resealAt = now.Add(resealEvery)
 		}
+		until = earliest(s.resealAt, until)
 	}
 	return earliest(s.credentials.RenewAt(), until).Sub(now), nil
 }
@@ -325,8 +327,45 @@ func (p *Process) repairAccess(ctx context.Context) error {
 	return p.writeAdminAccess(ctx)
 }
 
-// enrollFounder enrolls this leader, which had the cluster key from the start and certified itself. It returns false while that is not possible.
-func (p *Process) enrollFounder(ctx context.Context) (bool, error) {
+// putFirstAuthority puts the authority of a new cluster into the log.
+func (p *Process) putFirstAuthority(ctx context.Context) error {
+	if n := len(p.Access().Tokens()); n > 0 {
+		p.cfg.Logger.WarnContext(ctx, "the connections are encrypted from now on; tokens that were created before remain valid: 'bridgefour token list' shows them", "tokens", n)
+		if err := p.writeAdminAccess(ctx); err != nil {
+			return err
+		}
+	}
+	return p.PutAuthority(ctx, &state.Authority{Number: 1, Certificate: p.security.credentials.Authorities()[0].Raw})
+}
+
+// useAuthorities uses the authorities in the log, and the key of the newest one; until is the next time that one is no longer accepted.
+func (p *Process) useAuthorities(ctx context.Context, now time.Time) (until time.Time, err error) {
+	s := p.security
+	accepted, chain, until, err := certificatesOf(p.Access(), now)
+	if err != nil {
+		return until, err
+	}
+	switched, err := p.followKey(ctx, accepted[len(accepted)-1])
+	if err != nil {
+		return until, err
+	}
+	same := slices.EqualFunc(accepted, s.credentials.Authorities(), (*x509.Certificate).Equal) && slices.EqualFunc(chain, s.credentials.Chain(), (*x509.Certificate).Equal)
+	if same && now.Before(s.credentials.RenewAt()) {
+		return until, nil
+	}
+	before := s.credentials.Pins()
+	if err := p.issueSelf(accepted, chain); err != nil {
+		return until, err
+	}
+	dropped := slices.ContainsFunc(before, func(pin transport.Pin) bool { return !slices.Contains(s.credentials.Pins(), pin) })
+	if dropped || switched {
+		p.policy.EndSessions(switched)
+	}
+	return until, nil
+}
+
+// enrollSelf enrolls this leader, which has certified itself. It returns false while that is not possible.
+func (p *Process) enrollSelf(ctx context.Context) (bool, error) {
 	leader, self := p.LeaderAddress()
 	switch {
 	case self:
@@ -335,10 +374,7 @@ func (p *Process) enrollFounder(ctx context.Context) (bool, error) {
 	case leader == "" || !p.isMember(p.replica.Directory()):
 		return false, nil
 	}
-	if err := p.security.credentials.Renew(ctx, []string{leader}); err != nil {
-		return false, err
-	}
-	err := p.issueSelf(p.security.credentials.Authorities(), p.security.credentials.Chain()) // with the node's host names
+	_, err := p.security.credentials.ClusterKey(ctx, []string{leader})
 	return err == nil, err
 }
 
@@ -362,8 +398,10 @@ func (p *Process) writeAdminAccess(ctx context.Context) error {
 
 // certificatesOf returns the authorities whose certificates are accepted, the newest last, and the rest of what a server sends: older
 // authorities, and the newer ones certified by them. An authority is accepted until all certificates by it have expired, which until is the
-// next time of; zero: there is none.
-func certificatesOf(authorities []state.Authority, now time.Time) (accepted, chain []*x509.Certificate, until time.Time, err error) {
+// next time of; zero: there is none. One of a former cluster key is accepted until all machines have renewed theirs.
+func certificatesOf(tables *state.Access, now time.Time) (accepted, chain []*x509.Certificate, until time.Time, err error) {
+	authorities := tables.Authorities()
+	newest := &authorities[len(authorities)-1]
 	for i := range authorities {
 		a, err := x509.ParseCertificate(authorities[i].Certificate)
 		if err != nil {
@@ -371,7 +409,8 @@ func certificatesOf(authorities []state.Authority, now time.Time) (accepted, cha
 		}
 		if i == len(authorities)-1 {
 			accepted = append(accepted, a)
-		} else if end := time.UnixMilli(authorities[i+1].Created).Add(access.CertificateLife + time.Hour); now.Before(end) {
+		} else if end := time.UnixMilli(authorities[i+1].Created).Add(access.CertificateLife + time.Hour); now.Before(end) &&
+			(authorities[i].Key == newest.Key || !haveRenewed(tables.Enrolments(), newest, now)) {
 			accepted = append(accepted, a)
 			until = earliest(end, until)
 		} else {
@@ -467,13 +506,18 @@ func (p *Process) checkDirectory(machine state.Enrolment) error {
 	return nil
 }
 
-// issue issues a certificate for a machine that is enrolled.
+// issue issues a certificate for a machine that is enrolled, by the newest authority in the log.
 func (p *Process) issue(machine state.Enrolment, public crypto.PublicKey) (api.Certificate, error) {
-	accepted := p.security.credentials.Authorities()
-	key := p.security.key.Get()
-	authority, err := access.OpenAuthority(*key, accepted[len(accepted)-1])
+	accepted, keys := p.security.credentials.Authorities(), p.security.key.all()
+	if tables := p.Access(); len(tables.Authorities()) > 0 {
+		var err error
+		if accepted, _, _, err = certificatesOf(tables, time.Now()); err != nil {
+			return api.Certificate{}, err
+		}
+	}
+	authority, err := access.OpenAuthority(*keys.key, accepted[len(accepted)-1])
 	if err != nil {
-		return api.Certificate{}, err
+		return api.Certificate{}, api.Unavailable("the cluster key is being replaced: try again in a moment")
 	}
 	raw, err := authority.Issue(access.Holder{Role: machine.Role, Name: machine.Name}, public, time.Now(), access.CertificateLife)
 	if err != nil {
@@ -481,39 +525,58 @@ func (p *Process) issue(machine state.Enrolment, public crypto.PublicKey) (api.C
 	}
 	out := api.Certificate{Certificate: raw}
 	for _, a := range accepted {
-		out.Authorities = append(out.Authorities, a.Raw)
+		if isOf(a, keys.key) { // leaders have no certificates of a former key any more
+			out.Authorities = append(out.Authorities, a.Raw)
+		}
 	}
 	if machine.Role == access.RoleLeader {
-		out.ClusterKey = key[:]
+		out.ClusterKey = keys.key[:]
 	}
 	return out, nil
 }
 
-// RotateAuthority adds a new certificate authority. Certificates of the one before are accepted until they have expired.
-func (p *Process) RotateAuthority(ctx context.Context) (api.Authority, error) {
-	s, now := p.security, time.Now()
+// RotateAuthority adds a new certificate authority. Certificates of the one before are accepted until they have expired. It may be of a new cluster key,
+// with which they are accepted until all machines have renewed theirs, or, with now, until those that are connected have.
+func (p *Process) RotateAuthority(ctx context.Context, replaceKey, now bool) (api.Authority, error) {
+	s := p.security
 	if s == nil {
 		return api.Authority{}, api.Conflict("the connections of this cluster are not encrypted, so it has no certificate authority")
 	}
+	if err := p.acceptsWrites(ctx); err != nil {
+		return api.Authority{}, err
+	}
+	if !s.rotating.TryLock() {
+		return api.Authority{}, api.Conflict("the certificate authority is being replaced by another request: try again in a moment")
+	}
+	defer s.rotating.Unlock()
 	list := p.Access().Authorities()
 	if len(list) == 0 {
 		return api.Authority{}, api.Unavailable("the first certificate authority is being made: try again")
 	}
-	newest, err := x509.ParseCertificate(list[len(list)-1].Certificate)
+	last := list[len(list)-1]
+	newest, err := x509.ParseCertificate(last.Certificate)
 	if err != nil {
 		return api.Authority{}, err
 	}
-	key := s.key.Get()
-	before, err := access.OpenAuthority(*key, newest)
+	key := *s.key.Get()
+	before, err := access.OpenAuthority(key, newest)
+	if err != nil {
+		return api.Authority{}, api.Unavailable("the cluster key is being replaced: try again in a moment")
+	}
+	a := &state.Authority{Number: last.Number + 1, Key: last.Key}
+	if replaceKey {
+		key, a.Key = access.NewKey(), last.Key+1
+		if err := p.giveKey(ctx, key); err != nil {
+			return api.Authority{}, err
+		}
+	}
+	made := time.Now()
+	next, err := access.NewAuthority(key, p.replica.Members().Cluster, made)
 	if err != nil {
 		return api.Authority{}, err
 	}
-	next, err := access.NewAuthority(*key, p.replica.Members().Cluster, now)
-	if err != nil {
-		return api.Authority{}, err
-	}
-	cross, err := before.Cross(next, now)
-	if err != nil {
+	a.Certificate = next.Certificate().Raw
+	if a.Cross, err = before.Cross(next, made); err != nil {
 		return api.Authority{}, err
 	}
 	if accepted := s.credentials.Authorities(); len(list) > len(accepted) && len(list) == state.AuthoritiesMax {
@@ -521,9 +584,14 @@ func (p *Process) RotateAuthority(ctx context.Context) (api.Authority, error) {
 			return api.Authority{}, err
 		}
 	}
-	a := &state.Authority{Number: list[len(list)-1].Number + 1, Certificate: next.Certificate().Raw, Cross: cross}
-	if err := p.PutAuthority(ctx, a); err != nil {
+	// No other key may be given away before it is known whether the log has this one's authority, also if the client no longer waits.
+	if err := p.PutAuthority(context.WithoutCancel(ctx), a); err != nil {
 		return api.Authority{}, err
+	}
+	if replaceKey && now {
+		if err := p.dropFormer(ctx, a.Number); err != nil {
+			return api.Authority{}, err
+		}
 	}
 	return api.Authority{Number: a.Number, Expires: next.Certificate().NotAfter.UTC()}, nil
 }

@@ -550,7 +550,7 @@ func (*Fake) Certify(context.Context, api.CertificateRequest) (api.Certificate, 
 }
 
 // RotateAuthority implements httpapi.Leader.
-func (*Fake) RotateAuthority(context.Context) (api.Authority, error) {
+func (*Fake) RotateAuthority(context.Context, bool, bool) (api.Authority, error) {
 	return api.Authority{Number: 2}, nil
 }
 
