@@ -36,7 +36,7 @@ func (c *Client) attempt(ctx context.Context, base string, q request, read func(
 	for hop := 0; ; hop++ {
 		answer, err := c.exchange(ctx, base, target, &q)
 		if err != nil {
-			return base, c.unreachable(q, err)
+			return base, c.unreachable(base, q, err)
 		}
 		next := redirection(&q, answer)
 		switch {
@@ -47,12 +47,12 @@ func (c *Client) attempt(ctx context.Context, base string, q request, read func(
 			index, err := strconv.ParseUint(answer.Header.Get("X-Bridgefour-Index"), 10, 64)
 			c.servers.answered(base, index, err == nil)
 			if err := read(answer); err != nil {
-				return base, errors.Join(c.unreachable(q, err), answer.Body.Close())
+				return base, errors.Join(c.unreachable(base, q, err), answer.Body.Close())
 			}
 			return base, nil
 		}
 		if err := answer.Body.Close(); err != nil {
-			return base, c.unreachable(q, err)
+			return base, c.unreachable(base, q, err)
 		}
 		if hop == redirectsMax {
 			return base, fmt.Errorf("%w: too many redirects, the last by %s: the leaders do not agree which of them leads", ErrUnreachable, transport.Display(base))

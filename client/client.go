@@ -356,9 +356,16 @@ func (e *unknownOutcomeError) Error() string {
 
 func (e *unknownOutcomeError) Unwrap() error { return ErrUnreachable }
 
-// round tries every server once, starting with the one that answered last.
+// certificateError is the error of a server of which the certificate is not accepted. Those of other servers may be.
+type certificateError struct{ problem *api.Problem }
+
+func (e *certificateError) Error() string { return e.problem.Error() }
+
+func (e *certificateError) Unwrap() error { return e.problem }
+
+// round tries every server once, starting with the one that answered last. What passes takes precedence over certificates that are not accepted.
 func (c *Client) round(ctx context.Context, q request, read func(*http.Response) error) error {
-	var last error
+	var last, refused error
 	var failed []string
 	urls, first := c.servers.urls()
 	for _, base := range slices.Concat(urls[first:], urls[:first]) {
@@ -366,21 +373,29 @@ func (c *Client) round(ctx context.Context, q request, read func(*http.Response)
 			continue // tried already after a redirect; if it hangs, a second try would take long
 		}
 		at, err := c.attempt(ctx, base, q, read)
-		if err == nil || !isPassing(err) {
+		_, untrusted := errors.AsType[*certificateError](err)
+		switch {
+		case untrusted:
+			refused = err
+		case err == nil || !isPassing(err):
 			return err
+		default:
+			last = err
 		}
 		c.servers.failed(base)
-		last = err
 		failed = append(failed, at)
 		if ctx.Err() != nil {
 			break
 		}
 	}
+	if last == nil {
+		return refused
+	}
 	return last
 }
 
 // unreachable is the error of an attempt that got no answer, or only a part of it.
-func (c *Client) unreachable(q request, err error) error {
+func (c *Client) unreachable(base string, q request, err error) error {
 	if urlError, ok := errors.AsType[*url.Error](err); ok {
 		err = urlError.Err // without the method and the URL
 	}
@@ -388,9 +403,13 @@ func (c *Client) unreachable(q request, err error) error {
 		err = errors.New("the server does not speak TLS: use http:// if that is intended")
 	}
 	if invalid, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return api.NewProblem(http.StatusUnauthorized, "not authenticated: the certificate of %s is not accepted: %v; a cluster with an authority of its own is reached "+
-			"by the access that 'bridgefour login STRING' stores, and one with that of a company by --tls-ca FILE and a name in the certificate, which a leader announces "+
-			"as its --advertise", strings.Join(c.URLs(), ", "), invalid.Err)
+		return &certificateError{api.NewProblem(http.StatusUnauthorized, "not authenticated: the certificate of %s is not accepted: %v; a cluster with an authority of "+
+			"its own is reached by the access that 'bridgefour login STRING' stores, and one with that of a company by --tls-ca FILE and a name in the certificate, which a "+
+			"leader announces as its --advertise", transport.Display(base), invalid.Err)}
+	}
+	if errors.Is(err, transport.ErrOtherAuthority) {
+		return &certificateError{api.NewProblem(http.StatusUnauthorized, "not authenticated: %v; if the string was copied as a whole, a new one of 'bridgefour token create' "+
+			"on a leader's machine, by 'bridgefour login STRING', gives access to the cluster that runs there now", err)}
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Net == "unix" && errors.Is(err, fs.ErrPermission) {
 		return api.NewProblem(http.StatusForbidden, "not allowed: the socket %v belongs to another user: run the command as that user, or use a token, which that user "+
