@@ -48,8 +48,7 @@ func (p *Policy) outsider(chain []*x509.Certificate, now time.Time) (Principal, 
 	if err := CheckRole(role); err != nil {
 		return who, api.NewProblem(http.StatusForbidden, "not allowed: the subject of the certificate, O=%.100s: %v", roles[0], err)
 	}
-	isName := !strings.ContainsFunc(who.Name, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar })
-	if who.Name == "" && !IsMachine(role) || len(who.Name) > outsideNameMax || !isName {
+	if who.Name == "" && !IsMachine(role) || len(who.Name) > outsideNameMax || !IsPrintable(who.Name) {
 		return who, api.NewProblem(http.StatusForbidden, "not allowed: the subject of the certificate needs a CN, the name of the user, of up to %d printable bytes", outsideNameMax)
 	}
 	who.Role, who.Permissions = role, permissionsOf(role)
@@ -57,6 +56,11 @@ func (p *Policy) outsider(chain []*x509.Certificate, now time.Time) (Principal, 
 		who.Permissions = Enroll // the rest needs a certificate of the cluster
 	}
 	return who, nil
+}
+
+// IsPrintable reports whether a name can be shown in a line.
+func IsPrintable(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar })
 }
 
 // proof returns a request for a certificate (PKCS #10), which proves the key of the machine to a server of which the connection proves something else.

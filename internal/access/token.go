@@ -36,7 +36,7 @@ func bearer(header string) (token string, ok bool) {
 }
 
 // wayIn is what a user without access does.
-const wayIn = "an admin makes one with 'bridgefour token create --role submit --user NAME', and 'bridgefour login STRING' stores it"
+const wayIn = "an admin makes one with 'bridgefour token create --role submit --user NAME', and 'bridgefour login STRING' stores it; for a machine, with --role worker or leader, and --join STRING"
 
 // splitToken returns the parts of a token.
 func splitToken(text string) (id, secret string, err error) {

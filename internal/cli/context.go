@@ -108,7 +108,7 @@ func (a *app) login(cmd *cobra.Command, given, name string) error {
 		f.Contexts[name], f.Current = *access, name
 		text := fmt.Sprintf("logged in to %s with role %s", name, who.Role)
 		if who.User != "" {
-			text = fmt.Sprintf("logged in to %s as user %s with role %s", name, who.User, who.Role)
+			text = fmt.Sprintf("logged in to %s as user %s with role %s", name, printable(who.User), who.Role)
 		}
 		if who.Expires != nil {
 			text += ", until " + who.Expires.Local().Format("2006-01-02 15:04")

@@ -114,7 +114,7 @@ func (a *app) printQuotas(list api.QuotaList) error {
 	}
 	t := newTable(a.stdout, "USER", "SLOTS", "JOBS", "WEIGHT")
 	for _, q := range list.Quotas {
-		t.row(q.User, (*bound)(&q.Slots).String(), (*bound)(&q.Jobs).String(), strconv.Itoa(int(max(1, q.Weight))))
+		t.row(printable(q.User), (*bound)(&q.Slots).String(), (*bound)(&q.Jobs).String(), strconv.Itoa(int(max(1, q.Weight))))
 	}
 	return t.flush()
 }

@@ -90,7 +90,7 @@ Whoever has the string has the role. The roles:
 func tokenText(t *api.Token, now time.Time) string {
 	text := "role " + t.Role
 	if t.User != "" {
-		text += ", user " + t.User
+		text += ", user " + printable(t.User)
 	}
 	return text + ", expires " + expiryText(t, now)
 }
@@ -110,7 +110,7 @@ func (a *app) printTokens(list api.TokenList) error {
 	t := newTable(a.stdout, "TOKEN", "ROLE", "USER", "CREATED", "EXPIRES")
 	for i := range list.Tokens {
 		token := &list.Tokens[i]
-		t.row(token.ID, token.Role, orDash(token.User), ageText(token.Created, now), expiryText(token, now))
+		t.row(token.ID, token.Role, orDash(printable(token.User)), ageText(token.Created, now), expiryText(token, now))
 	}
 	return t.flush()
 }

@@ -50,6 +50,8 @@ func (a *API) addAccess() {
 		switch machine := access.IsMachine(in.Body.Role); {
 		case machine && in.Body.User != "":
 			return nil, a.asProblem(ctx, api.Invalid("validation failed").With("body.user", "workers and leaders have no user", in.Body.User))
+		case !access.IsPrintable(in.Body.User):
+			return nil, a.asProblem(ctx, api.Invalid("validation failed").With("body.user", "want a name of printable characters", in.Body.User))
 		case !machine && in.Body.User == "" && in.Body.Role != access.RoleRead: // who only reads must not see the creator's jobs in full
 			in.Body.User = access.From(ctx).Name
 		}

@@ -38,7 +38,7 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	for body, says := range map[string]string{
-		`{}`: "role", `{"role":"root"}`: "role", `{"role":"worker","user":"ann"}`: "have no user", `{"role":"read","ttl":"soon"}`: "such as 24h",
+		`{}`: "role", `{"role":"root"}`: "role", `{"role":"worker","user":"ann"}`: "have no user", `{"role":"read","user":"a\u001b[2J"}`: "printable", `{"role":"read","ttl":"soon"}`: "such as 24h",
 		`{"role":"read","ttl":"-1h"}`: "such as 24h", `{"role":"read","ttl":"1ms"}`: "such as 24h", `{"role":"read","user":"` + strings.Repeat("x", 101) + `"}`: "length",
 	} {
 		if p := httpapitest.ProblemOf(t, httpapitest.Ask(t, a, "POST", "/v1/access/tokens", body)); p.Status != http.StatusUnprocessableEntity || !strings.Contains(p.Error(), says) {
