@@ -168,17 +168,19 @@ func (c secureCluster) calls(worker string) map[string]proto.Message {
 		ProtocolMin: peer.ProtocolMin, Committed: math.MaxUint64, Incarnation: "x", FeatureLevel: state.FeatureLevel,
 	}
 	return map[string]proto.Message{
-		wire.Leader_Session_FullMethodName:   &wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: hello(worker)}},
-		wire.Leader_SendLog_FullMethodName:   &wire.LogRecords{Request: 1, Worker: 1},
-		wire.Leader_Parts_FullMethodName:     &wire.PartsRequest{Job: 1},
-		wire.Leader_FindToken_FullMethodName: &wire.TokenRequest{Token: "id_secret"},
-		wire.Leader_Shadow_FullMethodName:    &wire.ShadowRequest{Id: 2, ClusterId: list.Cluster},
-		peerpb.Peer_Raft_FullMethodName:      &peerpb.Batch{Handshake: handshake, Messages: [][]byte{raw(raftpb.MsgVote)}},
-		peerpb.Peer_Snapshot_FullMethodName:  &peerpb.Chunk{Handshake: handshake, Message: raw(raftpb.MsgSnap)},
+		wire.Leader_Session_FullMethodName:       &wire.FromWorker{Message: &wire.FromWorker_Hello{Hello: hello(worker)}},
+		wire.Leader_SendLog_FullMethodName:       &wire.LogRecords{Request: 1, Worker: 1},
+		wire.Leader_Parts_FullMethodName:         &wire.PartsRequest{Job: 1},
+		wire.Leader_FindToken_FullMethodName:     &wire.TokenRequest{Token: "id_secret"},
+		wire.Leader_RecordRefused_FullMethodName: &wire.RefusedRequest{Address: "192.0.2.99:1", Action: "GET /v1/jobs", Verdict: "403"},
+		wire.Leader_Shadow_FullMethodName:        &wire.ShadowRequest{Id: 2, ClusterId: list.Cluster},
+		peerpb.Peer_Raft_FullMethodName:          &peerpb.Batch{Handshake: handshake, Messages: [][]byte{raw(raftpb.MsgVote)}},
+		peerpb.Peer_Snapshot_FullMethodName:      &peerpb.Chunk{Handshake: handshake, Message: raw(raftpb.MsgSnap)},
 		peerpb.Peer_Join_FullMethodName: &peerpb.JoinRequest{
 			ClusterId: list.Cluster, Address: handshake.GetAddress(), Directory: "d2", Protocol: peer.Protocol, ProtocolMin: peer.ProtocolMin,
 			FeatureLevel: state.FeatureLevel,
 		},
+		peerpb.Peer_Key_FullMethodName: &peerpb.KeyRequest{ClusterId: list.Cluster, To: c.first.ID(), Key: make([]byte, len(access.Key{}))},
 		peerpb.Peer_Invite_FullMethodName: &peerpb.InviteRequest{
 			ClusterId: "other-1", ClusterName: "other", Leaders: []string{handshake.GetAddress()}, Protocol: peer.Protocol, ProtocolMin: peer.ProtocolMin,
 		},
