@@ -275,7 +275,7 @@ func (c *Client) send(ctx context.Context, q request, read func(*http.Response) 
 func (c *Client) reach(ctx context.Context, q request, patience time.Duration, read func(*http.Response) error) error {
 	var lost time.Time // the time of the first error
 	for {
-		err := c.round(ctx, q, read)
+		err, refused := c.round(ctx, q, read)
 		if err == nil || !isPassing(err) {
 			if !lost.IsZero() {
 				c.report(Reconnect{After: time.Since(lost), Tries: patience})
@@ -296,7 +296,7 @@ func (c *Client) reach(ctx context.Context, q request, patience time.Duration, r
 		}
 		wait := backOff(lost)
 		if time.Since(lost)+wait > patience {
-			return err
+			return cmp.Or(refused, err)
 		}
 		if err := pause(ctx, wait); err != nil {
 			return err
@@ -363,9 +363,10 @@ func (e *certificateError) Error() string { return e.problem.Error() }
 
 func (e *certificateError) Unwrap() error { return e.problem }
 
-// round tries every server once, starting with the one that answered last. What passes takes precedence over certificates that are not accepted.
-func (c *Client) round(ctx context.Context, q request, read func(*http.Response) error) error {
-	var last, refused error
+// round tries every server once, starting with the one that answered last. refused is the error of the last one whose certificate is not
+// accepted; err is that only if nothing else is wrong, since other servers may answer later.
+func (c *Client) round(ctx context.Context, q request, read func(*http.Response) error) (err, refused error) {
+	var last error
 	var failed []string
 	urls, first := c.servers.urls()
 	for _, base := range slices.Concat(urls[first:], urls[:first]) {
@@ -378,7 +379,7 @@ func (c *Client) round(ctx context.Context, q request, read func(*http.Response)
 		case untrusted:
 			refused = err
 		case err == nil || !isPassing(err):
-			return err
+			return err, nil
 		default:
 			last = err
 		}
@@ -389,9 +390,9 @@ func (c *Client) round(ctx context.Context, q request, read func(*http.Response)
 		}
 	}
 	if last == nil {
-		return refused
+		return refused, refused
 	}
-	return last
+	return last, refused
 }
 
 // unreachable is the error of an attempt that got no answer, or only a part of it.
