@@ -170,6 +170,7 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 	if f.ClusterKey, err = readClusterKey(cmd, f.keyFile); err != nil {
 		return err
 	}
+	a.warnOpenKeys(f.keyFile, f.Outside.Key)
 	if f.DataDir, err = a.serverDir(f.DataDir, leaderDir); err != nil {
 		return err
 	}
@@ -193,6 +194,15 @@ func readClusterKey(cmd *cobra.Command, file string) (*access.Key, error) {
 		return nil, usagef(cmd, "--cluster-key: %s: %v", file, err)
 	}
 	return &key, nil
+}
+
+// warnOpenKeys warns of files with keys that other users can read. It is no error: secrets that are mounted into containers are such files.
+func (a *app) warnOpenKeys(files ...string) {
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
+			a.stderr.Printf("warning: other users of this machine can read %s, which is a key: chmod 600 %[1]s", file)
+		}
+	}
 }
 
 // resolvePeers parses --peers and finds this leader in it.

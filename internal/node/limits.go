@@ -65,7 +65,7 @@ func (n *Node) submit(ctx context.Context, key, uid, claim string, spec *state.S
 			wayOut = "put the lines into files and pass those with --input, or make several jobs of them"
 		}
 		return state.Event{}, api.TooLarge("the list of the job's input takes %.1f MiB as compressed, and the limit is %d MiB until every leader is "+
-			"connected and runs version %s or newer: upgrade the others (bridgefour leaders lists them), or %s",
+			"connected and runs version %s or newer: start or upgrade the others (bridgefour leaders lists them), or %s",
 			float64(size)/(1<<20), unstagedBytesMax>>20, n.cfg.Version, wayOut)
 	}
 	return n.execute(ctx, key, func(e *state.Entry) { e.Submit(key, uid, claim, spec) })

@@ -113,7 +113,7 @@ func (n *Node) awaitLevel(ctx context.Context, what string, level uint32) error 
 	}
 	c, _ := n.views.Cluster()
 	return api.Unavailable("%s needs feature level %d, and the cluster is at %d until every leader is connected and runs version %s or "+
-		"newer: upgrade the others (bridgefour leaders lists them), then try again", what, level, c.Level, n.cfg.Version)
+		"newer: start or upgrade the others (bridgefour leaders lists them), then try again", what, level, c.Level, n.cfg.Version)
 }
 
 // jobKey separates clients' keys from the leader's own, and those of the users of tokens from each other: a key answers with a job.
