@@ -76,12 +76,13 @@ func loseLeader(g *group, how loss) {
 	s := g.begin(plan{tasks: 12, free: 4, before: []step{log("begin $B4_TASK")}, after: []step{log("end $B4_TASK")}})
 	s.untilBegun(4)
 	id := s.id
-	wait := g.start("wait", "wait", strconv.FormatUint(id, 10), "--cluster", g.known)
+	wait := g.start("wait", "wait", strconv.FormatUint(id, 10), "--json", "--cluster", g.known)
 	logs := g.start("logs", "logs", "-f", strconv.FormatUint(id, 10), "--cluster", g.known)
 	events := g.follow()
 	submits := g.submits()
-	until(t, "logs and events arrive", func() bool {
-		return strings.Count(logs.readStdout(), "begin") == 8 && len(events.received()) > 0
+	// A client whose first request finds no leader gives up after some seconds.
+	until(t, "the state of the job, logs and events arrive", func() bool {
+		return strings.Contains(wait.readStderr(), `"status"`) && strings.Count(logs.readStdout(), "begin") == 8 && len(events.received()) > 0
 	})
 
 	lead := g.leading()
