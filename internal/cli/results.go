@@ -168,9 +168,6 @@ func (f *follower) printLogs(ctx context.Context, id uint64) error {
 	return out.end()
 }
 
-// leftEvery bounds how long a reader's end remains unnoticed while there is nothing to print.
-const leftEvery = 100 * time.Millisecond
-
 // awaitReaderLeft waits until the reader of a pipe has closed it, which it reports, or ctx is done.
 func awaitReaderLeft(ctx context.Context, w io.Writer) bool {
 	file, ok := w.(*os.File)
@@ -180,17 +177,25 @@ func awaitReaderLeft(ctx context.Context, w io.Writer) bool {
 	if info, err := file.Stat(); err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) == 0 {
 		return false
 	}
-	for ctx.Err() == nil {
-		fds := []unix.PollFd{{Fd: int32(file.Fd())}} //nolint:gosec // a file descriptor
-		n, err := unix.Poll(fds, int(leftEvery/time.Millisecond))
-		switch {
-		case n > 0:
-			return true // POLLERR or POLLHUP: no other event was requested
-		case err != nil && !errors.Is(err, unix.EINTR):
-			return false // a write will tell
+	wake, done, err := os.Pipe()
+	if err != nil {
+		return false // a write will tell
+	}
+	defer wake.Close() //nolint:errcheck // nothing was written
+	closeDone := func() { _ = done.Close() }
+	unregister := context.AfterFunc(ctx, closeDone)
+	defer func() {
+		if unregister() {
+			closeDone()
+		}
+	}()
+	// No event of the reader's pipe is requested, so only POLLERR and POLLHUP are reported.
+	fds := []unix.PollFd{{Fd: int32(file.Fd())}, {Fd: int32(wake.Fd()), Events: unix.POLLIN}} //nolint:gosec // file descriptors
+	for {
+		if _, err := unix.Poll(fds, -1); !errors.Is(err, unix.EINTR) {
+			return err == nil && fds[0].Revents != 0
 		}
 	}
-	return false
 }
 
 // printEnded prints the result of a job that has ended, or that is followed to its end.
