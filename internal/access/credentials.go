@@ -93,7 +93,7 @@ func (c *Credentials) openKey() error {
 		if err != nil {
 			return err
 		}
-		// A certificate of a key that was removed, because it was revoked or copied, is of no use.
+		// A certificate of a key that was removed, because it was revoked or copied, is invalid.
 		if err := os.Remove(filepath.Join(c.dir, CertificateFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

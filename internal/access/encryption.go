@@ -100,7 +100,7 @@ func (c *encryptedConn) Read(b []byte) (int, error) {
 	secure, peer, err := c.listener.encryption.Handshake(context.Background(), &begunConn{Conn: c.Conn, first: []byte{b[0]}}, c.peer)
 	if err != nil {
 		c.listener.refusals.Add(c.listener.logger, err.Error(), 0)
-		return 0, io.EOF // for the server, which has nobody to answer
+		return 0, io.EOF // for the server: there is no client to answer
 	}
 	c.peer = peer
 	c.secure.Store(&secure)

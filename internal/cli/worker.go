@@ -213,7 +213,7 @@ func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *wo
 		}
 	}
 	if !credentials.Enrolled() {
-		return nil, fmt.Errorf("the certificate in %s is of no use, because %s or %s was removed: start the worker with --join and a string of "+
+		return nil, fmt.Errorf("the certificate in %s is invalid, because %s or %s was removed: start the worker with --join and a string of "+
 			"'bridgefour token create --role worker'", cfg.DataDir, access.KeyFile, access.AuthorityFile)
 	}
 	cfg.Identity, cfg.Dial = credentials.Identity(), credentials.Dial
