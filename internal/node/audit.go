@@ -118,7 +118,8 @@ func (n *Node) Refused(ctx context.Context, err error) {
 
 // recordRefused adds an audit record to the log of the leader.
 func (n *Node) recordRefused(a *state.Audit) {
-	if c, _ := n.views.Cluster(); c.Level < 2 {
+	if c, _ := n.views.Cluster(); c.Level < 2 { // members that do not know such a record
+		n.refusals.lose(1)
 		return
 	}
 	select {

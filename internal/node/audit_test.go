@@ -172,7 +172,9 @@ func TestAudit(t *testing.T) {
 func TestRefusedByFollower(t *testing.T) {
 	rigs := newRigs(t, 2)
 	leader, follower := rigs[0], rigs[1].node
-	rigs[0].until("the level", func() bool { c, _ := follower.views.Cluster(); return c.Level >= 2 })
+	for _, r := range rigs { // each applies the level in its own time
+		r.until("the level", func() bool { c, _ := r.node.views.Cluster(); return c.Level >= 2 })
+	}
 	refused := api.NewProblem(http.StatusForbidden, "no")
 	follower.Refused(asking(t.Context(), "GET /v1/jobs/1"), refused)
 	got := leader.audits(asking(t.Context(), ""), 1)[0].Audit
