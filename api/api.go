@@ -39,6 +39,7 @@ type JobRequest struct {
 	NoNetwork    bool              `json:"no_network,omitempty" doc:"Commands have no network"`
 	Dir          string            `json:"dir,omitempty" doc:"Working directory of commands; absolute"`
 	Retries      *int              `json:"retries,omitempty" doc:"Retries of a failed task" default:"3" minimum:"0" maximum:"100"`
+	MaxFails     string            `json:"max_fails,omitempty" doc:"When more than so many tasks, such as 10, or percent of them, such as 5%, have failed for good, the job fails at once. Without it all tasks run first" maxLength:"21"`
 	Timeout      string            `json:"timeout,omitempty" doc:"Time limit of an attempt, such as 90s or 2h"`
 	Grace        string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL when a command is stopped; 2s by default"`
 	Priority     *int              `json:"priority,omitempty" doc:"Higher runs first" default:"50" minimum:"0" maximum:"100"`
@@ -140,6 +141,7 @@ type Job struct {
 	Priority int               `json:"priority"`
 	Retries  int               `json:"retries"`
 	Grace    string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL, if the job sets it"`
+	MaxFails string            `json:"max_fails,omitempty" doc:"As in the request"`
 
 	Sandbox   bool `json:"sandbox,omitempty" doc:"As in the request; a worker may confine all jobs"`
 	NoNetwork bool `json:"no_network,omitempty" doc:"As in the request; a worker may confine all jobs"`

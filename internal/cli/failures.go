@@ -80,17 +80,22 @@ func (f *follower) printFailure(ctx context.Context, job *api.Job, more string) 
 		f.printPartial(job)
 		return
 	}
-	dead, tasks := uint64(0), uint64(0)
+	dead, open, tasks := uint64(0), uint64(0), uint64(0)
 	for _, s := range job.Stages {
 		dead += s.Dead
 		if s.Dead > 0 {
+			open += s.Open
 			tasks += s.Tasks
 		}
 	}
 	if dead == 0 {
 		f.app.stderr.Printf("job %d failed: %s", job.ID, job.Error)
 	} else {
-		f.app.stderr.Printf("%s: %s of %s", f.app.stderr.Color(red, fmt.Sprintf("job %d failed", job.ID)), countText(dead), plural(tasks, "task"))
+		stopped := ""
+		if open > 0 {
+			stopped = fmt.Sprintf("; it was stopped then (--max-fails %s), %s not run to the end", job.MaxFails, countText(open))
+		}
+		f.app.stderr.Printf("%s: %s of %s%s", f.app.stderr.Color(red, fmt.Sprintf("job %d failed", job.ID)), countText(dead), plural(tasks, "task"), stopped)
 		f.printCauses(ctx, job.ID)
 	}
 	f.printPartial(job)

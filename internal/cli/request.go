@@ -52,6 +52,7 @@ type jobFlags struct {
 	sandbox      bool
 	noNetwork    bool
 	retries      int
+	maxFails     string
 	timeout      time.Duration
 	grace        time.Duration
 	priority     int
@@ -83,6 +84,8 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.sandbox, "sandbox", false, "the tasks' commands can write only to their temporary folder, $TMPDIR (Linux 6.2 or newer)")
 	fs.BoolVar(&f.noNetwork, "no-network", false, "the tasks' commands have no network, and no sockets at all (Linux)")
 	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
+	fs.StringVar(&f.maxFails, "max-fails", "", "when more than `N|P%` tasks have failed for good, the job fails at once, and what runs is stopped (default: "+
+		"all tasks run, then the job fails if one has failed)")
 	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
 	fs.DurationVar(&f.grace, "grace", 2*time.Second, "`time` between SIGTERM and SIGKILL when an attempt is stopped")
 	fs.IntVar(&f.priority, "priority", 50, "0 to 100; higher runs first")
@@ -114,6 +117,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	r := &api.JobRequest{
 		Name: f.name, Program: program,
 		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: f.sandbox, NoNetwork: f.noNetwork,
+		MaxFails: f.maxFails,
 	}
 	if r.Dir, err = os.Getwd(); err != nil {
 		return nil, fmt.Errorf("working directory: %w", err)

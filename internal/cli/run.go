@@ -338,7 +338,7 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 		r.follower.printFailure(ctx, &job, "")
 		return false, exitStatus(&job)
 	default:
-		more := fmt.Sprintf("'bridgefour run --resume %s' runs only the failed tasks again", r.dir.info.ID)
+		more := fmt.Sprintf("'bridgefour run --resume %s' runs the tasks again that are not done", r.dir.info.ID)
 		if path, err := r.writeFailures(ctx, &job); err == nil && path != "" {
 			more = "All failures: " + path + "\n" + more
 		}

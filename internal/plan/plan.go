@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,7 +67,8 @@ type Result struct {
 	Timeout      time.Duration // 0: none
 	Grace        time.Duration // 0: the default
 	Memory       uint64        // bytes; 0: not limited
-	Warnings     []string      // for the user; the job runs anyway
+	MaxFails     *state.FailLimit
+	Warnings     []string // for the user; the job runs anyway
 }
 
 // Error is one error of a request.
@@ -340,6 +342,14 @@ func (p *planner) numbers() {
 			p.fail("memory", "%v, or none", err)
 		}
 		p.result.Memory = size
+	}
+	if text := p.req.MaxFails; text != "" && text != "none" {
+		digits, percent := strings.CutSuffix(text, "%")
+		n, err := strconv.ParseUint(digits, 10, 64)
+		if err != nil || percent && n > 100 {
+			p.fail("max_fails", "%q: want a number of tasks, such as 10, a percentage of them, such as 5%%, or none", text)
+		}
+		p.result.MaxFails = &state.FailLimit{N: n, Percent: percent}
 	}
 }
 

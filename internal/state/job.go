@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 )
 
 // JobID numbers jobs from 1 in the order of the log.
@@ -62,6 +63,20 @@ type Spec struct {
 	Secrets      []Secret          // further variables, by name
 	Sandbox      bool              // tasks can write to their temporary folder only
 	NoNetwork    bool              // tasks have no network
+	MaxFails     *FailLimit        // a job with more dead tasks ends at once; nil: all tasks run
+}
+
+// FailLimit is how many tasks of a job may be dead.
+type FailLimit struct {
+	N       uint64
+	Percent bool // N percent of the map tasks
+}
+
+func (l FailLimit) String() string {
+	if l.Percent {
+		return fmt.Sprintf("%d%%", l.N)
+	}
+	return strconv.FormatUint(l.N, 10)
 }
 
 // Secret is a variable of a job's tasks. Its value is sealed under a key that is not in the log.
@@ -100,7 +115,7 @@ type JobEvent uint8
 // The events of a job.
 const (
 	StagesDone    JobEvent = iota // every stage is complete
-	TasksDead                     // a stage has ended with dead tasks
+	TasksDead                     // a stage has ended with dead tasks, or there are too many
 	StopAsked                     // a stop was accepted
 	RetryAsked                    // a retry was accepted
 	CleanupDone                   // the commit stage of a stopping or failing job is complete, or there is none
@@ -263,6 +278,25 @@ func (s *Spec) Protocol() uint32 {
 		return 2
 	}
 	return 0
+}
+
+// dead is how many tasks of the job are dead, and whether there are more than Spec.MaxFails allows.
+func (j *Job) dead() (n uint64, tooMany bool) {
+	tasks := uint64(0)
+	for _, s := range j.Stages {
+		n += s.Dead
+		if s.Role == RoleMap {
+			tasks += s.Tasks
+		}
+	}
+	most := j.Spec.MaxFails
+	switch {
+	case most == nil:
+		return n, false
+	case most.Percent:
+		return n, n*100 > most.N*tasks
+	}
+	return n, n > most.N
 }
 
 // newStages returns the stages of a new job.

@@ -531,12 +531,24 @@ func (m *Machine) failed(c *command, out *Result) {
 			job.Error = fmt.Sprintf("task %d/%s/%d: %s", job.ID, stage.Name, c.task, f.Message)
 		}
 		m.record(e, out)
+		if n, tooMany := job.dead(); tooMany && !stage.settled() {
+			job.Error = fmt.Sprintf("stopped after %s (--max-fails %v); the first: %s", failedTasks(n), job.Spec.MaxFails, job.Error)
+			m.stageSettled(job, c.stage, out)
+			return
+		}
 	} else {
 		out.Events = append(out.Events, e)
 	}
 	if stage.settled() {
 		m.stageSettled(job, c.stage, out)
 	}
+}
+
+func failedTasks(n uint64) string {
+	if n == 1 {
+		return "1 failed task"
+	}
+	return fmt.Sprintf("%d failed tasks", n)
 }
 
 // outputLost opens a done task again. The stages that come from its stage wait until that is complete again. Their attempts so far are
@@ -569,7 +581,7 @@ func (m *Machine) outputLost(c *command, out *Result) {
 	out.Events = append(out.Events, Event{Kind: TaskLost, Job: job.ID, Stage: c.stage, Task: c.task, Lease: c.lease})
 }
 
-// stageSettled ends the job, or starts the stages that come after stage i.
+// stageSettled ends the job, or starts the stages that come after stage i, which has no task to run any more, or too many dead ones.
 func (m *Machine) stageSettled(job *Job, i uint32, out *Result) {
 	stage := job.Stages[i]
 	switch {

@@ -513,7 +513,40 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 			m.record("died", fmt.Sprintf("task %d/%s/%d on worker %d", id, s.spec.Name, index, f.Worker), j.status, fmt.Sprintf("%v: %s", f.Kind, f.Message))
 		}
 	}
+	if t.status == "dead" && s.count("open") > 0 && m.tooMany(j) {
+		j.status = "failing"
+		m.recordJob("ending", j, j.err)
+		m.wind(j)
+		return
+	}
 	m.advance(j, s)
+}
+
+// tooMany reports whether more tasks of a job are dead than it survives, and adds that to its error.
+func (m *model) tooMany(j *modelJob) bool {
+	if j.spec.MaxFails == nil {
+		return false
+	}
+	dead, tasks := 0.0, 0.0
+	for _, s := range j.stages {
+		dead += float64(s.count("dead"))
+		if s.spec.Role == RoleMap {
+			tasks += float64(len(s.tasks))
+		}
+	}
+	most, text := float64(j.spec.MaxFails.N), fmt.Sprint(j.spec.MaxFails.N)
+	if j.spec.MaxFails.Percent {
+		most, text = tasks/100*most, text+"%"
+	}
+	if dead <= most {
+		return false
+	}
+	noun := "tasks"
+	if dead == 1 {
+		noun = "task"
+	}
+	j.err = fmt.Sprintf("stopped after %v failed %s (--max-fails %s); the first: %s", dead, noun, text, j.err)
+	return true
 }
 
 func (s *modelStage) count(status string) (n uint64) {

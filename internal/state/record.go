@@ -306,12 +306,19 @@ func (c *codec) spec(s *Spec) {
 		number(c, 29, &s.Placeholders)
 		c.string(30, &s.Placeholder)
 		c.bool(31, &s.Shell)
+		optional(c, 32, &s.MaxFails, (*codec).failLimit)
 	}
 	c.end("a job's spec")
 	if c.d != nil && len(s.Stages) == 0 {
 		s.Stages = DefaultPlan(s.Input.Tasks, s.Collect, !s.Spool)
 	}
 	c.check(func() bool { return checkPlan(s.Stages, &s.Input) == nil })
+}
+
+func (c *codec) failLimit(l *FailLimit) {
+	number(c, 1, &l.N)
+	c.bool(2, &l.Percent)
+	c.end("a limit of failed tasks")
 }
 
 func (c *codec) secret(s *Secret) {

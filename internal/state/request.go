@@ -53,6 +53,7 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	number(&c, 34, &r.Input.Batch)
 	shuffled := r.Input.Seed != 0 // the leader chose the seed
 	c.bool(35, &shuffled)
+	optional(&c, 36, &r.MaxFails, (*codec).failLimit)
 	_, _ = h.Write(e.buf)
 	return h.Sum64()
 }

@@ -19,6 +19,9 @@ func TestRequestSum(t *testing.T) {
 		{NoNetwork: true},
 		{Retries: 1},
 		{Memory: 1},
+		{MaxFails: &FailLimit{}},
+		{MaxFails: &FailLimit{N: 1}},
+		{MaxFails: &FailLimit{N: 1, Percent: true}},
 	} {
 		if other := sums[spec.RequestSum("ann")]; other != nil {
 			t.Errorf("%+v and %+v are the same request", spec, other)

@@ -57,6 +57,9 @@ func fill(v reflect.Value, next *int) {
 		for _, field := range v.Fields() {
 			fill(field, next)
 		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), next)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		fill(v.Index(0), next)

@@ -16,7 +16,7 @@ import (
 // `go test -update` rewrites the answers.
 //
 //	at TIME                                     the entry's time, in ms, from here on
-//	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [user=U] [slots=N] [retries=N] [collect] [keep_partial] [first_success] [name=N]
+//	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [user=U] [slots=N] [retries=N] [collect] [keep_partial] [first_success] [max_fails=N[%]] [name=N]
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
 //	       [files=SIZE[,…] [split=N]]           modified at 1
 //	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME
@@ -178,6 +178,9 @@ func (s *story) command(e *Entry, words []string) {
 			Name: set["name"], Output: set["output"], Retries: uint32(s.number(set["retries"])),
 			Collect: slices.Contains(list, "collect"), KeepPartial: slices.Contains(list, "keep_partial"),
 			FirstSuccess: slices.Contains(list, "first_success"), User: set["user"], SlotsPerTask: uint32(s.number(set["slots"])),
+		}
+		if n, percent := strings.CutSuffix(set["max_fails"], "%"); n != "" {
+			spec.MaxFails = &FailLimit{s.number(n), percent}
 		}
 		if n := s.number(set["tasks"]); n > 0 {
 			spec.Input = Input{Kind: InputRange, Tasks: n, From: 1}

@@ -79,11 +79,15 @@ func (e *explainer) explain(now time.Time) {
 	case state.JobFailed:
 		for _, stage := range e.job.Stages {
 			if stage.Dead > 0 {
-				e.because("stage %s: %d of %s dead", stage.Name, stage.Dead, counted(stage.Tasks, "task"))
+				rest := ""
+				if open := stage.Tasks - stage.Done - stage.Dead; open > 0 {
+					rest = fmt.Sprintf(", %d not run to their end because of --max-fails %v", open, e.job.Spec.MaxFails)
+				}
+				e.because("stage %s: %d of %s dead%s", stage.Name, stage.Dead, counted(stage.Tasks, "task"), rest)
 				e.failures(stage)
 			}
 		}
-		e.advise("fix the cause, then: bridgefour retry %d (runs the failed tasks only; done tasks are kept)", e.job.ID)
+		e.advise("fix the cause, then: bridgefour retry %d (done tasks are kept)", e.job.ID)
 		e.advise("bridgefour stop %d removes the kept output", e.job.ID)
 	case state.JobStopping, state.JobFailing:
 		e.because("it is ending: its output folder is being cleaned up")

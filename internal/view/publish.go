@@ -99,6 +99,9 @@ func publicJob(j *state.Job, volatile Volatile) *api.Job {
 	if spec.GraceMS > 0 {
 		v.Grace = (time.Duration(spec.GraceMS) * time.Millisecond).String() //nolint:gosec // bounded at the submit
 	}
+	if spec.MaxFails != nil {
+		v.MaxFails = spec.MaxFails.String()
+	}
 	for _, w := range j.Warnings {
 		v.Warnings = append(v.Warnings, fmt.Sprintf("task %d/%s/%d: %s", j.ID, spec.Stages[w.Stage].Name, w.Task, w.Text))
 	}
