@@ -56,6 +56,11 @@ func NotFound(format string, args ...any) *Problem {
 	return NewProblem(http.StatusNotFound, format, args...)
 }
 
+// NoJob is the 404 of a job.
+func NoJob(id uint64) *Problem {
+	return NotFound("there is no job %d: 'bridgefour jobs', or GET /v1/jobs, lists them", id)
+}
+
 // Conflict is 409: not possible in the current state.
 func Conflict(format string, args ...any) *Problem {
 	return NewProblem(http.StatusConflict, format, args...)

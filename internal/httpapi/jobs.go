@@ -101,13 +101,9 @@ func (a *API) jobNow(ctx context.Context, id uint64) (*answer[api.Job], error) {
 	index := a.index()
 	job, ok := a.leader.Job(ctx, id)
 	if !ok {
-		return nil, a.asProblem(ctx, noJob(id))
+		return nil, a.asProblem(ctx, api.NoJob(id))
 	}
 	return &answer[api.Job]{Index: index, Body: job}, nil
-}
-
-func noJob(id uint64) *api.Problem {
-	return api.NotFound("no job %d: GET /v1/jobs lists them", id)
 }
 
 // waitJob returns nil once the job has ended or the time is up.

@@ -34,7 +34,7 @@ func (a *API) addParts() {
 	parts.Errors = []int{http.StatusNotFound, http.StatusConflict, http.StatusGone}
 	huma.Register(a.huma, parts, func(ctx context.Context, in *getParts) (*huma.StreamResponse, error) {
 		if _, ok := a.leader.Job(ctx, in.ID); !ok {
-			return nil, a.asProblem(ctx, noJob(in.ID))
+			return nil, a.asProblem(ctx, api.NoJob(in.ID))
 		}
 		q := api.PartQuery{Job: in.ID, Unordered: in.Unordered, Inputs: in.Inputs, Task: in.Task, Offset: in.Offset}
 		return a.stream(ctx, func(w http.ResponseWriter, r *http.Request) { a.sendParts(w, r, q) })
@@ -51,7 +51,7 @@ func (a *API) addJoblog() {
 	joblog.Errors = []int{http.StatusNotFound}
 	huma.Register(a.huma, joblog, func(ctx context.Context, in *JobPath) (*huma.StreamResponse, error) {
 		if _, ok := a.leader.Job(ctx, in.ID); !ok {
-			return nil, a.asProblem(ctx, noJob(in.ID))
+			return nil, a.asProblem(ctx, api.NoJob(in.ID))
 		}
 		return a.stream(ctx, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/tab-separated-values; charset=utf-8")

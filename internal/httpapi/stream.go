@@ -34,7 +34,7 @@ func (a *API) addStreams() {
 	huma.Register(a.huma, result, func(ctx context.Context, in *JobPath) (*huma.StreamResponse, error) {
 		job, ok := a.leader.Job(ctx, in.ID)
 		if !ok {
-			return nil, a.asProblem(ctx, noJob(in.ID))
+			return nil, a.asProblem(ctx, api.NoJob(in.ID))
 		}
 		if !job.IsEnded() {
 			return nil, a.asProblem(ctx, api.Conflict("job %d is %s and has no result yet: GET %s?wait=30s waits for its end",
@@ -63,7 +63,7 @@ func (a *API) addStreams() {
 			q.OneTask = true
 		}
 		if _, ok := a.leader.Job(ctx, in.ID); !ok {
-			return nil, a.asProblem(ctx, noJob(in.ID))
+			return nil, a.asProblem(ctx, api.NoJob(in.ID))
 		}
 		return a.stream(ctx, func(w http.ResponseWriter, r *http.Request) { a.sendLogs(w, r, q) })
 	})

@@ -70,7 +70,7 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {
 	a.stamp(w.Header()) // first: the body must not be older
 	job, ok := a.leader.Job(r.Context(), id)
 	if !ok { // forgotten already
-		a.writeError(w, r, noJob(id))
+		a.writeError(w, r, api.NoJob(id))
 		return
 	}
 	job.Warnings = warnings

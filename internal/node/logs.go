@@ -337,7 +337,7 @@ func (n *Node) stageNames(ctx context.Context, q api.LogQuery) (stageList, error
 	switch {
 	case err != nil:
 	case !found:
-		err = api.NotFound("there is no job %d", q.Job)
+		err = api.NoJob(q.Job)
 	case !known:
 		err = api.NotFound("job %d has no task %s/%d", q.Job, q.Stage, q.Index)
 	}

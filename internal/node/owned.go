@@ -19,7 +19,7 @@ func (o Owned) owns(ctx context.Context, id uint64, what string) error {
 	job, ok := o.Node.Job(id)
 	switch {
 	case !ok:
-		return api.NotFound("there is no job %d", id)
+		return api.NoJob(id)
 	case who.Owns(job.User):
 		return nil
 	}

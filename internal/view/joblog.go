@@ -40,7 +40,7 @@ func (r *Reader) eachSettled(ctx context.Context, id uint64, visit func(m *state
 			return err
 		}
 		if gone {
-			return noJob(id)
+			return api.NoJob(id)
 		}
 		if err := between(); err != nil {
 			return err

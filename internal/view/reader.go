@@ -43,12 +43,10 @@ func (r *Reader) Job(id uint64) (api.Job, bool) { return r.views.Job(id) }
 func (r *Reader) known(id uint64) (api.Job, error) {
 	job, ok := r.views.Job(id)
 	if !ok {
-		return api.Job{}, noJob(id)
+		return api.Job{}, api.NoJob(id)
 	}
 	return job, nil
 }
-
-func noJob(id uint64) error { return api.NotFound("there is no job %d", id) }
 
 // Jobs returns a page of jobs.
 func (r *Reader) Jobs(q api.JobQuery) (api.JobList, error) {
@@ -131,7 +129,7 @@ func (r *Reader) scan(ctx context.Context, id uint64, f func(*state.Job, *state.
 		return err
 	}
 	if !found {
-		return noJob(id)
+		return api.NoJob(id)
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (r *Reader) tasks(ctx context.Context, id uint64, list []slowTask) ([]api.T
 		return nil, err
 	}
 	if job == nil {
-		return nil, noJob(id)
+		return nil, api.NoJob(id)
 	}
 	reader := state.NewInputReader(&job.Spec.Input)
 	for i := range rows {

@@ -154,7 +154,7 @@ func inputs(req *api.JobRequest) []string {
 func (l *Fake) Turn(id uint64, status string) error {
 	job, ok := l.job(id)
 	if !ok {
-		return api.NotFound("no job %d", id)
+		return api.NoJob(id)
 	}
 	job.Status = status
 	l.Set(job)
@@ -224,7 +224,7 @@ func (l *Fake) WaitJob(ctx context.Context, id uint64) error {
 	return l.until(ctx, func() (bool, error) {
 		job, ok := l.JobByID[id]
 		if !ok {
-			return false, api.NotFound("no job %d", id)
+			return false, api.NoJob(id)
 		}
 		return job.IsEnded(), nil
 	})
@@ -241,7 +241,7 @@ func (l *Fake) Tasks(_ context.Context, id uint64, q api.TaskQuery) (api.TaskLis
 	defer l.mu.Unlock()
 	tasks, ok := l.TasksOf[id]
 	if !ok {
-		return api.TaskList{}, api.NotFound("no job %d", id)
+		return api.TaskList{}, api.NoJob(id)
 	}
 	var list api.TaskList
 	first, _ := strconv.Atoi(q.Cursor)
@@ -271,7 +271,7 @@ func (l *Fake) Task(_ context.Context, id uint64, stage string, index uint64) (a
 // Explain implements httpapi.Leader.
 func (l *Fake) Explain(_ context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
 	if _, ok := l.job(id); !ok {
-		return api.Explanation{}, api.NotFound("no job %d", id)
+		return api.Explanation{}, api.NoJob(id)
 	}
 	subject := fmt.Sprint(id)
 	if stage != "" {
@@ -285,7 +285,7 @@ func (l *Fake) Result(ctx context.Context, id uint64, w io.Writer) error {
 	job, ok := l.job(id)
 	switch {
 	case !ok:
-		return api.NotFound("no job %d", id)
+		return api.NoJob(id)
 	case !job.IsEnded():
 		return api.Conflict("job %d is %s", id, job.Status)
 	}
@@ -295,7 +295,7 @@ func (l *Fake) Result(ctx context.Context, id uint64, w io.Writer) error {
 // StreamParts implements httpapi.Leader.
 func (l *Fake) StreamParts(_ context.Context, q api.PartQuery, emit func(api.Part) error) error {
 	if _, ok := l.job(q.Job); !ok {
-		return api.NotFound("no job %d", q.Job)
+		return api.NoJob(q.Job)
 	}
 	for _, part := range l.PartList {
 		if err := emit(part); err != nil {
@@ -308,7 +308,7 @@ func (l *Fake) StreamParts(_ context.Context, q api.PartQuery, emit func(api.Par
 // Joblog implements httpapi.Leader.
 func (l *Fake) Joblog(_ context.Context, id uint64, w io.Writer) error {
 	if _, ok := l.job(id); !ok {
-		return api.NotFound("no job %d", id)
+		return api.NoJob(id)
 	}
 	_, err := io.WriteString(w, "Seq\tHost\n")
 	return err
@@ -317,7 +317,7 @@ func (l *Fake) Joblog(_ context.Context, id uint64, w io.Writer) error {
 // Times implements httpapi.Leader.
 func (l *Fake) Times(_ context.Context, id uint64, slowest int) (api.Times, error) {
 	if _, ok := l.job(id); !ok {
-		return api.Times{}, api.NotFound("no job %d", id)
+		return api.Times{}, api.NoJob(id)
 	}
 	return api.Times{Tasks: uint64(len(l.TasksOf[id])), Slowest: l.TasksOf[id][:min(slowest, len(l.TasksOf[id]))]}, nil
 }
@@ -325,7 +325,7 @@ func (l *Fake) Times(_ context.Context, id uint64, slowest int) (api.Times, erro
 // Logs implements httpapi.Leader.
 func (l *Fake) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 	if _, ok := l.job(q.Job); !ok {
-		return api.NotFound("no job %d", q.Job)
+		return api.NoJob(q.Job)
 	}
 	return l.OnLogs(ctx, q, emit)
 }
