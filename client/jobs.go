@@ -327,6 +327,11 @@ func (c *Client) Stop(ctx context.Context, id uint64) (api.Job, error) {
 	return job, err
 }
 
+// Forget removes a job that has ended, and its result, unless that was published in an output of its own.
+func (c *Client) Forget(ctx context.Context, id uint64) error {
+	return c.call(ctx, request{method: http.MethodDelete, path: JobPath(id), timeout: attemptTimeout}, nil)
+}
+
 // retryTimeout lets the leader examine millions of files.
 const retryTimeout = 10 * time.Minute
 

@@ -44,6 +44,14 @@ func (a *API) addJobs() {
 	a.addSubmit()
 	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs", "list-jobs", "jobs", "Jobs, newest first"), a.listJobs)
 	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}", "get-job", "jobs", "One job; can wait for its end"), a.getJob)
+	huma.Register(a.huma, operation(http.MethodDelete, "/v1/jobs/{n}", "forget-job", "jobs",
+		"Forget a job that has ended, and its result, unless that was published in an output of its own"),
+		func(ctx context.Context, in *JobPath) (*removed, error) {
+			if err := a.leader.Forget(ctx, in.ID); err != nil {
+				return nil, a.asProblem(ctx, err)
+			}
+			return &removed{Index: a.index()}, nil
+		})
 	huma.Register(a.huma, operation(http.MethodPost, "/v1/jobs/{n}/stop", "stop-job", "jobs", "Stop a job"),
 		func(ctx context.Context, in *JobPath) (*answer[api.Job], error) {
 			return a.change(ctx, in.ID, a.leader.Stop)

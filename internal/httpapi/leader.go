@@ -37,6 +37,8 @@ type Leader interface {
 	// changed and has several splits.
 	Stop(ctx context.Context, id uint64) error
 	Retry(ctx context.Context, id uint64) error
+	// Forget returns once the removal of an ended job is committed and visible in Job. Removing one that has not ended is a Conflict.
+	Forget(ctx context.Context, id uint64) error
 
 	Job(ctx context.Context, id uint64) (api.Job, bool)
 	Jobs(ctx context.Context, q api.JobQuery) (api.JobList, error)

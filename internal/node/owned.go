@@ -146,6 +146,14 @@ func (o Owned) Stop(ctx context.Context, id uint64) error {
 	return o.Node.Stop(ctx, id)
 }
 
+// Forget removes an ended job.
+func (o Owned) Forget(ctx context.Context, id uint64) error {
+	if err := o.owns(ctx, id, "removing it"); err != nil {
+		return err
+	}
+	return o.Node.Forget(ctx, id)
+}
+
 // Retry runs the dead tasks of a job again.
 func (o Owned) Retry(ctx context.Context, id uint64) error {
 	if err := o.owns(ctx, id, "retrying it"); err != nil {

@@ -105,6 +105,10 @@ func TestOwned(t *testing.T) {
 	if other, _, err := n.Submit(bob, req, "key"); err != nil || other == id {
 		t.Errorf("the same key of another user is job %d, %v, want a new one", other, err)
 	}
+	problemOf(t, n.Forget(bob, id), http.StatusForbidden, `belongs to user "ann"`)
+	if err := errors.Join(n.Stop(ann, id), n.WaitJob(ann, id), n.Forget(ann, id)); err != nil {
+		t.Errorf("Forget() by the user = %v", err)
+	}
 	if list, err := n.Jobs(bob, api.JobQuery{Limit: 9, User: "bob"}); err != nil || len(list.Jobs) != 1 || list.Jobs[0].Hidden {
 		t.Errorf("the jobs of bob are %+v, %v, want one, all of it", list, err)
 	}

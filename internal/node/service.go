@@ -169,6 +169,11 @@ func (n *Node) Stop(ctx context.Context, id uint64) error {
 	return n.jobCommand(ctx, id, (*state.Entry).Stop)
 }
 
+// Forget removes an ended job and what is kept of it: its logs on the leaders, and its result, unless that was published.
+func (n *Node) Forget(ctx context.Context, id uint64) error {
+	return n.jobCommand(ctx, id, (*state.Entry).Forget)
+}
+
 // Retry runs the dead tasks of a job again. It examines the files of the input again, in the caller's goroutine: those that have changed
 // are read in their new form, in an active job too. The problem is a 422 if a file is gone, or has changed and has several splits.
 func (n *Node) Retry(ctx context.Context, id uint64) error {

@@ -181,6 +181,21 @@ func (l *Fake) Retry(_ context.Context, id uint64) error {
 	return l.Turn(id, api.JobRunning)
 }
 
+// Forget implements httpapi.Leader.
+func (l *Fake) Forget(_ context.Context, id uint64) error {
+	job, ok := l.job(id)
+	switch {
+	case !ok:
+		return api.NoJob(id)
+	case !job.IsEnded():
+		return api.Conflict("job %d has not ended", id)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.JobByID, id)
+	return nil
+}
+
 // Job implements httpapi.Leader. All jobs are shown to everyone.
 func (l *Fake) Job(_ context.Context, id uint64) (api.Job, bool) { return l.job(id) }
 

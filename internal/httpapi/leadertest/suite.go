@@ -21,7 +21,7 @@ import (
 func Suite(t *testing.T, start func(t *testing.T) httpapi.Leader) {
 	t.Helper()
 	for name, test := range map[string]func(*suite){
-		"submit": (*suite).submit, "stop and retry": (*suite).stop, "pages": (*suite).pages, "waits": (*suite).waits, "tasks": (*suite).tasks,
+		"submit": (*suite).submit, "stop and retry": (*suite).stop, "forget": (*suite).forget, "pages": (*suite).pages, "waits": (*suite).waits, "tasks": (*suite).tasks,
 		"unknown": (*suite).unknown, "members": (*suite).members, "events": (*suite).events, "quotas": (*suite).quotas,
 	} {
 		t.Run(name, func(t *testing.T) { test(&suite{T: t, leader: start(t)}) })
@@ -125,6 +125,18 @@ func (s *suite) stop() {
 	if now, _ := s.leader.Job(s.Context(), job.ID); now.IsEnded() {
 		s.Errorf("the job is %s after Retry(), want it to go on", now.Status)
 	}
+}
+
+func (s *suite) forget() {
+	ctx, job := s.Context(), s.added(1, "")
+	s.fails("Forget() of a job that waits", s.leader.Forget(ctx, job.ID), http.StatusConflict)
+	if err := errors.Join(s.leader.Stop(ctx, job.ID), s.leader.WaitJob(ctx, job.ID), s.leader.Forget(ctx, job.ID)); err != nil {
+		s.Fatal(err)
+	}
+	if _, ok := s.leader.Job(ctx, job.ID); ok {
+		s.Error("the job is still there after Forget()")
+	}
+	s.fails("Forget() once more", s.leader.Forget(ctx, job.ID), http.StatusNotFound)
 }
 
 func (s *suite) pages() {
@@ -231,6 +243,7 @@ func (s *suite) unknown() {
 	for name, ask := range map[string]func() error{
 		"Stop":    func() error { return s.leader.Stop(ctx, 9) },
 		"Retry":   func() error { return s.leader.Retry(ctx, 9) },
+		"Forget":  func() error { return s.leader.Forget(ctx, 9) },
 		"WaitJob": func() error { return s.leader.WaitJob(ctx, 9) },
 		"Tasks":   func() error { _, err := s.leader.Tasks(ctx, 9, api.TaskQuery{Limit: 1}); return err },
 		"Task":    func() error { _, err := s.leader.Task(ctx, 9, "map", 0); return err },
