@@ -23,6 +23,7 @@ const (
 	exitUnreachable = 4
 	exitPartial     = 5
 	exitNotAllowed  = 6
+	exitTimeout     = 124 // as of timeout(1)
 	exitInterrupted = 130
 )
 
@@ -138,6 +139,8 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.stderr)
 	root.SetIn(a.stdin)
 	root.SetFlagErrorFunc(flagError)
+	root.Version = a.versionText()
+	root.SetVersionTemplate(a.versionLine())
 	root.PersistentFlags().String("config", "", "YAML `file` with values for flags, by their names")
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Run jobs:"},
@@ -152,7 +155,7 @@ func (a *app) root() *cobra.Command {
 	}
 	add(groupRun, a.runCommand(), a.submitCommand(), a.devCommand())
 	add(groupJobs, a.jobsCommand(), a.jobCommand(), a.tasksCommand(), a.logsCommand(), a.resultCommand(), a.waitCommand(),
-		a.explainCommand(), a.stopCommand(), a.retryCommand())
+		a.explainCommand(), a.stopCommand(), a.retryCommand(), a.forgetCommand(), a.statusCommand())
 	add(groupCluster, a.leaderCommand(), a.workerCommand(), a.clusterCommand(), a.leadersCommand(), a.workersCommand(),
 		a.recoverCommand(), a.tokenCommand(), a.caCommand(), a.quotaCommand(), a.loginCommand(), a.logoutCommand(), a.contextCommand(), a.uiCommand())
 	root.AddCommand(a.versionCommand(), a.completionCommand())

@@ -19,6 +19,28 @@ func (a *app) clusterCommand() *cobra.Command {
 	return readCommand(a, cmd, client.ClusterPath, (*client.Client).Cluster, a.printCluster)
 }
 
+func (a *app) statusCommand() *cobra.Command {
+	var r readFlags
+	jobs := scope{}
+	cmd := &cobra.Command{
+		Use: "status [N]", Short: "Show the cluster's health, as 'cluster' does, or jobs, as 'job' does",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return jobs.args(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return read(a, cmd, r, client.ClusterPath, (*client.Client).Cluster, a.printCluster)
+			}
+			return a.showJobs(cmd, args, jobs, r)
+		},
+	}
+	r.add(cmd)
+	return cmd
+}
+
 func (a *app) printCluster(cluster api.Cluster) error {
 	t := newTable(a.stdout)
 	t.row("cluster", cluster.ID)
@@ -85,10 +107,27 @@ func (a *app) printWorkers(workers []api.Worker) error {
 }
 
 func (a *app) drainCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "drain W", Short: "Let a worker finish its attempts and leave"}
-	return changeCommand(a, cmd, "worker", (*client.Client).DrainWorker, func(w api.Worker) string {
-		return fmt.Sprintf("worker %d is draining: it finishes %d running attempts, takes no more, and leaves", w.ID, w.Busy)
-	})
+	var r readFlags
+	cmd := &cobra.Command{
+		Use: "drain W", Short: "Let a worker finish its attempts and leave", Args: oneArg("a worker's number"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, id, err := a.numbered(cmd, "worker", args, r.cluster)
+			if err != nil {
+				return err
+			}
+			w, err := c.DrainWorker(cmd.Context(), id)
+			switch {
+			case err != nil:
+				return orInterrupted(cmd.Context(), err)
+			case r.json:
+				return printJSON(a.stdout, w)
+			}
+			_, err = fmt.Fprintf(a.stdout, "worker %d is draining: it finishes %d running attempts, takes no more, and leaves\n", w.ID, w.Busy)
+			return err
+		},
+	}
+	r.add(cmd)
+	return cmd
 }
 
 func (a *app) removeCommand() *cobra.Command {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -113,47 +112,24 @@ func (a *app) rawJSON(ctx context.Context, c *client.Client, path string) error 
 // readCommand lets cmd show what get returns or, with --json, what the API returns at path.
 func readCommand[T any](a *app, cmd *cobra.Command, path string, get func(*client.Client, context.Context) (T, error), show func(T) error) *cobra.Command {
 	var r readFlags
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := a.connect(r.cluster, 0)
-		if err != nil {
-			return err
-		}
-		if r.json {
-			return a.rawJSON(cmd.Context(), c, path)
-		}
-		v, err := get(c, cmd.Context())
-		if err != nil {
-			return orInterrupted(cmd.Context(), err)
-		}
-		return show(v)
-	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return read(a, cmd, r, path, get, show) }
 	r.add(cmd)
 	return cmd
 }
 
-// changeCommand lets cmd change the noun, a job or a worker, that its argument numbers, and print its new state as text does.
-func changeCommand[T any](a *app, cmd *cobra.Command, noun string,
-	change func(*client.Client, context.Context, uint64) (T, error), text func(T) string,
-) *cobra.Command {
-	var r readFlags
-	cmd.Args = oneArg("a " + noun + "'s number")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, id, err := a.numbered(cmd, noun, args, r.cluster)
-		if err != nil {
-			return err
-		}
-		v, err := change(c, cmd.Context(), id)
-		if err != nil {
-			return orInterrupted(cmd.Context(), err)
-		}
-		if r.json {
-			return printJSON(a.stdout, v)
-		}
-		_, err = fmt.Fprintln(a.stdout, text(v))
+func read[T any](a *app, cmd *cobra.Command, r readFlags, path string, get func(*client.Client, context.Context) (T, error), show func(T) error) error {
+	c, err := a.connect(r.cluster, 0)
+	if err != nil {
 		return err
 	}
-	r.add(cmd)
-	return cmd
+	if r.json {
+		return a.rawJSON(cmd.Context(), c, path)
+	}
+	v, err := get(c, cmd.Context())
+	if err != nil {
+		return orInterrupted(cmd.Context(), err)
+	}
+	return show(v)
 }
 
 // groupCommand returns a command that has only subcommands.
@@ -182,27 +158,6 @@ func removeCommand(a *app, cmd *cobra.Command, remove func(*client.Client, conte
 	}
 	addCluster(cmd, &cluster)
 	return cmd
-}
-
-// subject is a job (N) or a task (N/STAGE/INDEX).
-type subject struct {
-	job   uint64
-	stage string // empty: the job
-	index uint64
-}
-
-func parseSubject(cmd *cobra.Command, s string) (subject, error) {
-	number, task, isTask := strings.Cut(s, "/")
-	job, err := parseNumber(cmd, "job", number)
-	if err != nil || !isTask {
-		return subject{job: job}, err
-	}
-	stage, index, _ := strings.Cut(task, "/")
-	i, err := strconv.ParseUint(index, 10, 64)
-	if err != nil || stage == "" {
-		return subject{}, usagef(cmd, "invalid task %q: want JOB/STAGE/INDEX, such as 12/map/7", s)
-	}
-	return subject{job: job, stage: stage, index: i}, nil
 }
 
 func parseNumber(cmd *cobra.Command, noun, s string) (uint64, error) {

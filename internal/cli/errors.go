@@ -105,6 +105,8 @@ func exitCode(err error) int {
 		return exit.code
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.Is(err, errWaitTimeout):
+		return exitTimeout
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case errors.Is(err, client.ErrUnreachable):

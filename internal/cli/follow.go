@@ -62,10 +62,13 @@ func (f *follower) wait(ctx context.Context, id uint64) (api.Job, error) {
 	}
 }
 
-// orInterrupted returns the cause of ctx if it is done, else err.
+// errWaitTimeout is the cancellation cause of a wait that takes longer than its --timeout.
+var errWaitTimeout = errors.New("not ended in time")
+
+// orInterrupted returns the cause of ctx if it is done, unless err says more about it, else err.
 func orInterrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return cause
 	}
 	return err
 }

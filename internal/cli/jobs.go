@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,7 +21,7 @@ func (a *app) jobsCommand() *cobra.Command {
 	var r readFlags
 	q := api.JobQuery{Limit: 20}
 	cmd := &cobra.Command{
-		Use: "jobs", Short: "List jobs, newest first", Args: noArgs,
+		Use: "jobs", Aliases: []string{"ps"}, Short: "List jobs, newest first", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if q.Limit < 1 || q.Limit > api.JobLimitMax {
 				return usagef(cmd, "--limit is %d: want 1 to %d", q.Limit, api.JobLimitMax)
@@ -83,29 +84,43 @@ func programText(p api.Program) string {
 
 func (a *app) jobCommand() *cobra.Command {
 	var r readFlags
+	jobs := scope{}
 	cmd := &cobra.Command{
-		Use: "job N", Short: "Show a job, with its stages and counts", Args: oneArg("a job's number"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, id, err := a.numbered(cmd, "job", args, r.cluster)
-			if err != nil {
-				return err
-			}
-			if r.json {
-				return a.rawJSON(cmd.Context(), c, client.JobPath(id))
-			}
-			job, err := c.Job(cmd.Context(), id)
-			if err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			times, err := c.Times(cmd.Context(), id, 0)
-			if err != nil && !api.IsStatus(err, http.StatusForbidden) {
-				return orInterrupted(cmd.Context(), err)
-			}
-			return printJob(a.stdout, &job, &times, time.Now())
-		},
+		Use: "job N…", Short: "Show a job, with its stages and counts", Long: "Show jobs, with their stages and counts.\n\n" + selectorsHelp,
+		Example: `  bridgefour job 7
+  bridgefour job last
+  bridgefour job 3-7,9 --json`,
+		Args: jobs.args,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.showJobs(cmd, args, jobs, r) },
 	}
 	r.add(cmd)
 	return cmd
+}
+
+func (a *app) showJobs(cmd *cobra.Command, args []string, jobs scope, r readFlags) error {
+	c, err := a.connect(r.cluster, 0)
+	if err != nil {
+		return err
+	}
+	ctx, shown := cmd.Context(), false
+	return a.each(ctx, cmd, jobs, args, c, func(s subject) error {
+		if r.json {
+			return a.rawJSON(ctx, c, client.JobPath(s.job))
+		}
+		job, err := c.Job(ctx, s.job)
+		if err != nil {
+			return err
+		}
+		times, err := c.Times(ctx, s.job, 0)
+		if err != nil && !api.IsStatus(err, http.StatusForbidden) {
+			return err
+		}
+		if shown {
+			fmt.Fprintln(a.stdout) //nolint:errcheck // reported by what follows
+		}
+		shown = true
+		return printJob(a.stdout, &job, &times, time.Now())
+	})
 }
 
 func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error {
@@ -172,13 +187,14 @@ func (a *app) tasksCommand() *cobra.Command {
 	var r readFlags
 	slowest := 0
 	q := api.TaskQuery{Limit: 1000}
+	tasks := scope{tasks: true}
 	cmd := &cobra.Command{
-		Use: "tasks N[/STAGE/INDEX]", Short: "List a job's tasks, or show one", Args: oneArg("a job's number or a task's name"),
+		Use: "tasks N[/STAGE/INDEX]…", Short: "List a job's tasks, or show one", Long: "List the tasks of jobs, or show tasks.\n\n" + selectorsHelp,
+		Example: `  bridgefour tasks last --status dead
+  bridgefour tasks 7 --slowest 10
+  bridgefour tasks 7/map/3`,
+		Args: tasks.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := parseSubject(cmd, args[0])
-			if err != nil {
-				return err
-			}
 			statuses := []string{api.TaskOpen, api.TaskRunning, api.TaskDone, api.TaskDead}
 			if q.Status != "" && !slices.Contains(statuses, q.Status) {
 				return usagef(cmd, "--status %s: a task is one of %s%s", q.Status, strings.Join(statuses, ", "), didYouMean(q.Status, statuses))
@@ -196,17 +212,20 @@ func (a *app) tasksCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			switch {
-			case s.stage != "":
-				return a.showTask(cmd.Context(), c, s, r.json)
-			case r.json && slowest > 0:
-				return a.rawJSON(cmd.Context(), c, client.TimesPath(s.job, slowest))
-			case r.json:
-				return a.rawJSON(cmd.Context(), c, client.TasksPath(s.job, q))
-			case slowest > 0:
-				return a.printSlowest(cmd.Context(), c, s.job, slowest)
-			}
-			return a.printTasks(cmd.Context(), c, s.job, q)
+			ctx := cmd.Context()
+			return a.each(ctx, cmd, tasks, args, c, func(s subject) error {
+				switch {
+				case s.stage != "":
+					return a.showTask(ctx, c, s, r.json)
+				case r.json && slowest > 0:
+					return a.rawJSON(ctx, c, client.TimesPath(s.job, slowest))
+				case r.json:
+					return a.rawJSON(ctx, c, client.TasksPath(s.job, q))
+				case slowest > 0:
+					return a.printSlowest(ctx, c, s.job, slowest)
+				}
+				return a.printTasks(ctx, c, s.job, q)
+			})
 		},
 	}
 	r.add(cmd)
@@ -333,19 +352,27 @@ func (a *app) resultCommand() *cobra.Command {
 	var cluster string
 	var results resultFlags
 	var follow bool
+	jobs := scope{}
 	cmd := &cobra.Command{
-		Use: "result N", Short: "Print the result of a job", Args: oneArg("a job's number"),
-		Long: `Print the result of a job that has ended, or with --follow the outputs of its tasks as they end.
+		Use: "result N…", Short: "Print the result of a job", Args: jobs.args,
+		Long: `Print the result of a job that has ended, or with --follow the outputs of its tasks as they end. Those of several jobs are printed one
+after another.
 
 Of a job that failed, the outputs of the tasks that are done are printed, and the exit code is 1. The outputs of a job that was stopped are
-gone; the exit code is 3.`,
+gone; the exit code is 3.
+
+` + selectorsHelp,
+		Example: `  bridgefour result last
+  bridgefour result 7 -f --tag`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, id, err := a.numbered(cmd, "job", args, cluster)
+			c, err := a.connect(cluster, 0)
 			if err != nil {
 				return err
 			}
-			f := a.follower(c.WithPatience(followRetryFor), watchFlags{quiet: true}, results)
-			return f.printEnded(cmd.Context(), id, follow)
+			return a.each(cmd.Context(), cmd, jobs, args, c, func(s subject) error {
+				f := a.follower(c.WithPatience(followRetryFor), watchFlags{quiet: true}, results)
+				return f.printEnded(cmd.Context(), s.job, follow)
+			})
 		},
 	}
 	addCluster(cmd, &cluster)
@@ -354,30 +381,57 @@ gone; the exit code is 3.`,
 	return cmd
 }
 
+// liveStatuses are the statuses of jobs that have not ended.
+func liveStatuses() []string { return []string{api.JobWaiting, api.JobRunning, api.JobHalted} }
+
 func (a *app) waitCommand() *cobra.Command {
 	var cluster string
 	var watch watchFlags
 	var live resultFlags
+	var timeout time.Duration
+	jobs := scope{all: liveStatuses()}
 	cmd := &cobra.Command{
-		Use: "wait N", Short: "Wait for a job to end; exit 0 if done, 1 if failed, 3 if stopped",
-		Args: oneArg("a job's number"),
+		Use: "wait N…", Short: "Wait for a job to end; exit 0 if done, 1 if failed, 3 if stopped", Args: jobs.args,
+		Long: `Wait until jobs have ended, one after another; "all" are those that have not ended.
+
+Exit codes: 0 done, 1 a job failed, 3 a job was stopped, 124 not ended within --timeout (as of timeout(1)).
+
+` + selectorsHelp,
+		Example: `  bridgefour wait last
+  bridgefour wait 3-7 --timeout 1h
+  bridgefour wait all --quiet`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, id, err := a.numbered(cmd, "job", args, cluster)
+			if timeout < 0 {
+				return usagef(cmd, "--timeout is %v: want a positive duration", timeout)
+			}
+			c, err := a.connect(cluster, 0)
 			if err != nil {
 				return err
 			}
-			if _, err := c.Job(cmd.Context(), id); err != nil { // an error at once if there is no such job or cluster
-				return orInterrupted(cmd.Context(), err)
+			ctx := cmd.Context()
+			if timeout > 0 {
+				limited, cancel := context.WithTimeoutCause(ctx, timeout, errWaitTimeout)
+				defer cancel()
+				ctx = limited
 			}
-			if err := live.check(cmd, ""); err != nil {
-				return err
-			}
-			return a.follow(cmd.Context(), c, watch, live, id)
+			return a.each(ctx, cmd, jobs, args, c, func(s subject) error {
+				if s.among && live.joblog != "" {
+					return usagef(cmd, "--joblog is the table of one job")
+				}
+				if _, err := c.Job(ctx, s.job); err != nil { // an error at once if there is no such job or cluster
+					return err
+				}
+				if err := live.check(cmd, ""); err != nil {
+					return err
+				}
+				return a.follow(ctx, c, watch, live, s.job)
+			})
 		},
 	}
 	addCluster(cmd, &cluster)
 	watch.add(cmd)
 	live.addLive(cmd.Flags())
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this `duration`, with exit code 124 (default: never)")
 	return cmd
 }
 
@@ -386,7 +440,10 @@ func (a *app) follow(ctx context.Context, c *client.Client, watch watchFlags, li
 	f := a.follower(c.WithPatience(followRetryFor), watch, live)
 	job, err := f.watch(ctx, id, false)
 	if err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case errors.Is(err, errWaitTimeout):
+			return fmt.Errorf("job %d has %w: 'bridgefour explain %d' says why, 'bridgefour wait %d' waits for it again", id, errWaitTimeout, id, id)
+		case ctx.Err() != nil:
 			f.app.stderr.Printf("job %d continues; 'bridgefour wait %d' waits for it again, 'bridgefour stop %d' stops it", id, id, id)
 		}
 		return err
@@ -410,35 +467,38 @@ func submittedMore(job *api.Job) string {
 
 func (a *app) explainCommand() *cobra.Command {
 	var r readFlags
+	tasks := scope{tasks: true}
 	cmd := &cobra.Command{
-		Use: "explain N[/STAGE/INDEX]", Short: "Explain why a job or task is waiting, slow, halted or failed, and what would help",
-		Args: oneArg("a job's number or a task's name"),
+		Use: "explain N[/STAGE/INDEX]…", Short: "Explain why a job or task is waiting, slow, halted or failed, and what would help",
+		Long: "Explain why jobs or tasks are waiting, slow, halted or failed, and what would help.\n\n" + selectorsHelp,
+		Example: `  bridgefour explain last
+  bridgefour explain 7/map/3`,
+		Args: tasks.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := parseSubject(cmd, args[0])
-			if err != nil {
-				return err
-			}
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {
 				return err
 			}
-			if r.json {
-				return a.rawJSON(cmd.Context(), c, client.ExplainPath(s.job, s.stage, s.index))
-			}
-			e, err := c.Explain(cmd.Context(), s.job, s.stage, s.index)
-			if err != nil {
-				return orInterrupted(cmd.Context(), err)
-			}
-			var text strings.Builder
-			fmt.Fprintf(&text, "%s is %s\n", e.Subject, e.Status)
-			for _, reason := range e.Reasons {
-				fmt.Fprintf(&text, "  because  %s\n", strings.ReplaceAll(printableLines(reason), "\n", "\n           "))
-			}
-			for _, advice := range e.Advice {
-				fmt.Fprintf(&text, "  try      %s\n", printableLines(advice))
-			}
-			_, err = io.WriteString(a.stdout, text.String())
-			return err
+			ctx := cmd.Context()
+			return a.each(ctx, cmd, tasks, args, c, func(s subject) error {
+				if r.json {
+					return a.rawJSON(ctx, c, client.ExplainPath(s.job, s.stage, s.index))
+				}
+				e, err := c.Explain(ctx, s.job, s.stage, s.index)
+				if err != nil {
+					return err
+				}
+				var text strings.Builder
+				fmt.Fprintf(&text, "%s is %s\n", e.Subject, e.Status)
+				for _, reason := range e.Reasons {
+					fmt.Fprintf(&text, "  because  %s\n", strings.ReplaceAll(printableLines(reason), "\n", "\n           "))
+				}
+				for _, advice := range e.Advice {
+					fmt.Fprintf(&text, "  try      %s\n", printableLines(advice))
+				}
+				_, err = io.WriteString(a.stdout, text.String())
+				return err
+			})
 		},
 	}
 	r.add(cmd)
@@ -446,11 +506,60 @@ func (a *app) explainCommand() *cobra.Command {
 }
 
 func (a *app) stopCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "stop N", Short: "Stop a job"}
-	return changeCommand(a, cmd, "job", (*client.Client).Stop, func(job api.Job) string { return fmt.Sprintf("job %d stopped", job.ID) })
+	return changeCommand(a, &cobra.Command{
+		Use: "stop N…", Aliases: []string{"cancel"}, Short: "Stop a job",
+		Long: "Stop jobs; \"all\" are those that have not ended. Their finished outputs are removed, unless they were submitted with --keep-partial.",
+		Example: `  bridgefour stop 7
+  bridgefour cancel all`,
+	}, liveStatuses(), (*client.Client).Stop, "job %d stopped\n")
 }
 
 func (a *app) retryCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "retry N", Short: "Run failed tasks of a job again; finished tasks are kept, unless their input has changed"}
-	return changeCommand(a, cmd, "job", (*client.Client).Retry, func(job api.Job) string { return fmt.Sprintf("job %d continues", job.ID) })
+	return changeCommand(a, &cobra.Command{
+		Use: "retry N…", Short: "Run failed tasks of a job again; finished tasks are kept, unless their input has changed",
+		Long: "Run failed tasks of jobs again; \"all\" are the failed jobs. Finished tasks are kept, unless their input has changed.",
+		Example: `  bridgefour retry last
+  bridgefour retry 3-7`,
+	}, []string{api.JobFailed}, (*client.Client).Retry, "job %d continues\n")
+}
+
+func (a *app) forgetCommand() *cobra.Command {
+	return changeCommand(a, &cobra.Command{
+		Use: "rm N…", Short: "Forget a job that has ended, and the result that is kept of it",
+		Long: `Forget jobs that have ended, with their logs and the results that are kept of them; "all" are those that have ended. What a job has published in
+its --output stays. One that has not ended is refused: stop it first. Of a failed job with an --output, stopping it first also removes the
+finished outputs that it keeps for a retry.`,
+		Example: `  bridgefour rm 3-7
+  bridgefour rm all`,
+	}, []string{api.JobDone, api.JobFailed, api.JobStopped}, func(c *client.Client, ctx context.Context, id uint64) (api.Job, error) {
+		return api.Job{ID: id}, c.Forget(ctx, id)
+	}, "job %d removed\n")
+}
+
+// changeCommand lets cmd change the jobs that its arguments name, and print their new state, or text. all are the statuses of the jobs that
+// "all" stands for.
+func changeCommand(a *app, cmd *cobra.Command, all []string, change func(*client.Client, context.Context, uint64) (api.Job, error), text string) *cobra.Command {
+	var r readFlags
+	jobs := scope{all: all}
+	cmd.Long += "\n\n" + selectorsHelp
+	cmd.Args = jobs.args
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := a.connect(r.cluster, 0)
+		if err != nil {
+			return err
+		}
+		return a.each(cmd.Context(), cmd, jobs, args, c, func(s subject) error {
+			job, err := change(c, cmd.Context(), s.job)
+			switch {
+			case err != nil:
+				return err
+			case r.json:
+				return printJSON(a.stdout, job)
+			}
+			_, err = fmt.Fprintf(a.stdout, text, s.job)
+			return err
+		})
+	}
+	r.add(cmd)
+	return cmd
 }

@@ -15,8 +15,9 @@ import (
 func (a *app) logsCommand() *cobra.Command {
 	var r readFlags
 	var follow bool
+	tasks := scope{tasks: true}
 	cmd := &cobra.Command{
-		Use: "logs N[/STAGE/INDEX]", Short: "Print the logs (stderr) of a job's tasks, or of one task",
+		Use: "logs N[/STAGE/INDEX]…", Short: "Print the logs (stderr) of a job's tasks, or of one task",
 		Long: `Print the logs (stderr) of a job's tasks, or of one task.
 
 Each line of a job is prefixed with its task. Lines of an attempt that did not win (it failed, or its worker was lost)
@@ -24,13 +25,15 @@ also show the attempt number: 12/map/7#1.
 
 Workers keep the logs. The leaders keep the last 64 KiB of the log and of the standard output of failed attempts, of the first and
 the last ones of a job: their standard output is marked "stdout", and their logs "kept" if the worker no longer has them. If the log
-of a worker cannot be read, because it is away, standard error says which tasks' logs it has, and the exit code is 5.`,
-		Args: oneArg("a job's number or a task's name"),
+of a worker cannot be read, because it is away, standard error says which tasks' logs it has, and the exit code is 5.
+
+The logs of several jobs are printed one after another.
+
+` + selectorsHelp,
+		Example: `  bridgefour logs last -f
+  bridgefour logs 7/map/3`,
+		Args: tasks.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := parseSubject(cmd, args[0])
-			if err != nil {
-				return err
-			}
 			patience := followRetryFor
 			if !follow {
 				patience = 0
@@ -39,7 +42,7 @@ of a worker cannot be read, because it is away, standard error says which tasks'
 			if err != nil {
 				return err
 			}
-			return a.printLogs(cmd.Context(), c, s, follow, r.json)
+			return a.each(cmd.Context(), cmd, tasks, args, c, func(s subject) error { return a.printLogs(cmd.Context(), c, s, follow, r.json) })
 		},
 	}
 	r.add(cmd)
@@ -48,7 +51,7 @@ of a worker cannot be read, because it is away, standard error says which tasks'
 }
 
 func (a *app) printLogs(ctx context.Context, c *client.Client, s subject, follow, asJSON bool) error {
-	out := &logPrinter{w: a.stdout, prefix: s.stage == "", open: map[string][]byte{}}
+	out := &logPrinter{w: a.stdout, prefix: s.stage == "" || s.among, open: map[string][]byte{}}
 	q := api.LogQuery{Job: s.job, OneTask: s.stage != "", Stage: s.stage, Index: s.index, Follow: follow}
 	partial := false
 	for record, err := range c.Logs(ctx, q) {

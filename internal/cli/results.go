@@ -216,7 +216,9 @@ func (f *follower) printEnded(ctx context.Context, id uint64, follow bool) error
 		return &exitError{code: exitFailed, err: fmt.Errorf("job %d failed: %s", id, job.Error)}
 	case job.Status == api.JobStopped:
 		return &exitError{code: exitStopped, err: fmt.Errorf("job %d was stopped: its results are gone", id)}
-	case printsTasks(&job) && job.IsEnded():
+	case !job.IsEnded():
+		return &exitError{code: exitUsage, err: fmt.Errorf("job %d is %s and has no result yet: 'bridgefour result %[1]d -f' prints it as it comes", id, job.Status)}
+	case printsTasks(&job):
 		return nil
 	}
 	return copyResult(ctx, f.client, id, f.app.stdout)
