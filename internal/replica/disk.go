@@ -49,6 +49,27 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:unconvert // other systems have other types here
 }
 
+// Usage is the space of a log on its disk, in bytes.
+type Usage struct {
+	Log  int64 // its files and snapshots, with what is preallocated
+	Free int64 // what an unprivileged user may still use
+}
+
+// usedBytes returns the space that the files of folders take.
+func usedBytes(dirs ...string) (used int64) {
+	for _, dir := range dirs {
+		list, _ := os.ReadDir(dir) // one that is missing takes none
+		for _, e := range list {
+			if info, err := e.Info(); err == nil { // else removed meanwhile
+				if st, ok := info.Sys().(*syscall.Stat_t); ok {
+					used += st.Blocks * 512
+				}
+			}
+		}
+	}
+	return used
+}
+
 // noSpace reports whether err means that the disk or a quota is full.
 func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)

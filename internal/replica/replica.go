@@ -148,6 +148,7 @@ type Replica struct {
 	started   atomic.Bool
 	status    atomic.Pointer[Status]
 	members   atomic.Pointer[Members]
+	usage     atomic.Pointer[Usage] // nil until the saver runs
 }
 
 type proposal struct {
@@ -272,7 +273,7 @@ func (r *Replica) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("run: %w", ErrClosed)
 	}
 	s := &saver{
-		journal: r.journal, store: r.store, log: r.log, reserve: r.reserve, every: r.checkEvery, before: r.beforeSave,
+		journal: r.journal, store: r.store, log: r.log, reserve: r.reserve, every: r.checkEvery, before: r.beforeSave, usage: &r.usage,
 		in: make(chan core.Batch, 1), out: make(chan struct{}), room: make(chan error),
 	}
 	l := newLoop(r, s)
@@ -344,6 +345,14 @@ func (r *Replica) Status() Status {
 		s.Heard = time.Now()
 	}
 	return s
+}
+
+// Usage returns the space of the log as it was a moment ago. It may be called by any goroutine, and does not touch the disk.
+func (r *Replica) Usage() Usage {
+	if u := r.usage.Load(); u != nil {
+		return *u
+	}
+	return Usage{}
 }
 
 // request is an input of another goroutine.

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/replica/core"
@@ -29,6 +30,7 @@ type saver struct {
 	before  func()        // called before each save; nil: nothing
 	full    bool
 	tick    *time.Ticker
+	usage   *atomic.Pointer[Usage] // kept up to date, so that nobody else waits for the disk
 
 	in   chan core.Batch // room for one, which is all there is at a time
 	out  chan struct{}   // a batch is durable
@@ -40,12 +42,14 @@ type saver struct {
 func (s *saver) run(ctx context.Context) error {
 	s.tick = time.NewTicker(s.every)
 	defer s.tick.Stop()
+	s.measure()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.tick.C:
 			s.watch(ctx)
+			s.measure()
 		case b := <-s.in:
 			s.watch(ctx)
 			if s.before != nil {
@@ -91,6 +95,13 @@ func (s *saver) save(ctx context.Context, b core.Batch) (bool, error) {
 			case <-s.tick.C:
 			}
 		}
+	}
+}
+
+// measure updates usage.
+func (s *saver) measure() {
+	if free, err := freeBytes(s.journal.dir); err == nil { // lacksRoom logs it
+		s.usage.Store(&Usage{Log: usedBytes(s.journal.walDir(), s.store.dir), Free: free})
 	}
 }
 
