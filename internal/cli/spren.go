@@ -12,9 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -23,7 +20,6 @@ import (
 	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/discover"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
-	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -114,7 +110,7 @@ func (s *spren) run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	server := httpapi.Server(serving, httpapi.NewWorker(httpapi.WorkerOptions{
-		Worker: sprenState{s.worker}, Routes: compat.WorkerRoutes(sprenState{s.worker}), Metrics: workerMetrics(), Policy: s.policy,
+		Worker: sprenState{s.worker}, Routes: compat.WorkerRoutes(sprenState{s.worker}), Metrics: s.worker.Metrics(), Policy: s.policy,
 	}), s.logger)
 	var serve sync.WaitGroup
 	serve.Go(func() {
@@ -134,16 +130,6 @@ func (s *spren) run(ctx context.Context) error {
 		err = fmt.Errorf("worker: %w", err)
 	}
 	return errors.Join(err, s.worker.Close())
-}
-
-// workerMetrics serves metrics of the process, the Go runtime and the commands of its attempts. The default registry has etcd's too, which only a leader uses.
-func workerMetrics() http.Handler {
-	own := prometheus.NewRegistry()
-	own.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	own.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "bridgefour_command_cpu_seconds_total", Help: "CPU time of commands that have ended, with that of the processes that they started.",
-	}, func() float64 { return keeper.CPUTime().Seconds() }))
-	return promhttp.HandlerFor(own, promhttp.HandlerOpts{})
 }
 
 // sprenState is the state of a worker for its HTTP listener.

@@ -167,6 +167,8 @@ func (l *fakeLog) RemoveMember(_ context.Context, id uint64, force bool) error {
 	return nil
 }
 
+func (l *fakeLog) Usage() replica.Usage { return replica.Usage{Log: 4096, Free: 1 << 30} }
+
 // ReadIndex waits for a leader with a majority.
 func (l *fakeLog) ReadIndex(ctx context.Context) (uint64, error) {
 	for {

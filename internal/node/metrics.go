@@ -2,27 +2,17 @@ package node
 
 import (
 	"net/http"
-	"sync"
+	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/metrics"
 )
 
-// Metrics serves Prometheus metrics: of the Go process, the log and the cluster, and the counts of the observer. The registry is made for
-// the first request: most embedded clusters get none.
-func (n *Node) Metrics() http.Handler {
-	made := sync.OnceValue(func() http.Handler {
-		own := prometheus.NewRegistry()
-		own.MustRegister(newCollector(n))
-		// A gauge with the name of a counter, to which promtool objects. A collector is identified by its name.
-		prometheus.Unregister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_disk_wal_write_bytes_total"}))
-		// etcd's write-ahead log uses the default registry, which also has the process and the Go runtime.
-		return promhttp.HandlerFor(prometheus.Gatherers{prometheus.DefaultGatherer, own}, promhttp.HandlerOpts{})
-	})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { made().ServeHTTP(w, r) })
-}
+// Metrics serves Prometheus metrics: of the process, the log and the cluster, and the counts of the observer.
+func (n *Node) Metrics() http.Handler { return metrics.Handler(n.cfg.Version, newCollector(n)) }
 
 // collector turns the cluster's state and the observer's counts into metrics when they are asked for.
 type collector struct {
@@ -36,29 +26,41 @@ func newCollector(n *Node) *collector {
 		{"ready", "1 while this leader accepts writes.", ""},
 		{"leading", "1 while this node is the leader.", ""},
 		{"age_seconds", "Time since the last message from the leader.", ""},
-		{"leaders", "Members by status, as seen by this node.", "status"},
 		{"term", "Term of the election.", ""},
 		{"log_index", "Position in the replicated log.", ""},
+		{"log_bytes", "Space that the log and its snapshots take, with what is preallocated.", ""},
+		{"log_disk_free_bytes", "Free space of the disk of the log.", ""},
+		{"leaders", "Members by status, as seen by this node.", "status"},
+		{"leader_log_index", "Position in the log that a member has reached, as last known.", "leader"},
+		{"leader_heartbeat_age_seconds", "Time since the leader last heard from a member, or this node from the leader.", "leader"},
 		{"jobs", "Jobs that have not ended.", ""},
+		{"tasks", "Tasks of jobs that have not ended, by status.", "status"},
 		{"slots", "Slots of live workers.", ""},
 		{"slots_free", "Free slots.", ""},
 		{"workers", "Workers by status.", "status"},
 		{"attempts_queued", "Attempts leased ahead of need.", ""},
+		{"worker_slots", "Slots of a worker.", "worker"},
+		{"worker_slots_busy", "Slots of a worker that run an attempt.", "worker"},
+		{"worker_attempts_queued", "Attempts leased to a worker ahead of need.", "worker"},
+		{"worker_memory_bytes", "Memory for the attempts of a worker; 0: not limited.", "worker"},
+		{"worker_heartbeat_age_seconds", "Time since the leader last heard from a worker.", "worker"},
 		{"worker_sessions_total", "Worker sessions started with this node while it led.", ""},
 		{"jobs_submitted_total", "Jobs submitted while this node led.", ""},
 		{"jobs_ended_total", "Jobs that ended while this node led, by status.", "status"},
 		{"attempts_leased_total", "Attempts leased to workers by this node.", ""},
 		{"attempts_failed_total", "Attempts that failed while this node led, by kind of failure.", "kind"},
 		{"tasks_done_total", "Tasks done while this node led.", ""},
-		{"tasks_dead_total", "Tasks that became dead while this node was the leader.", ""},
+		{"tasks_dead_total", "Tasks that became dead while this node led, by the kind of their last failure.", "kind"},
+		{"submit_seconds", "Time from a request to submit, once it is read, until the log has committed the job.", ""},
 		{"commit_seconds", "Time from the proposal of a log entry until it was committed.", ""},
+		{"queue_seconds", "Time from the start of a stage until a task of it was leased for the first time.", ""},
 		{"attempt_seconds", "Duration of successful attempts, as workers report it.", ""},
 	} {
 		var labels []string
 		if d.label != "" {
 			labels = []string{d.label}
 		}
-		c.descs[d.name] = prometheus.NewDesc("bridgefour_"+d.name, d.help, labels, nil)
+		c.descs[d.name] = metrics.Desc(d.name, d.help, labels...)
 	}
 	return c
 }
@@ -72,9 +74,11 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(to chan<- prometheus.Metric) {
-	c.collectCluster(func(name string, v float64, labels ...string) {
+	gauge := func(name string, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(c.descs[name], prometheus.GaugeValue, v, labels...)
-	})
+	}
+	c.collectNode(gauge)
+	c.collectCluster(gauge)
 	o := c.node.observer
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -85,48 +89,83 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count("jobs_submitted_total", o.submitted)
 	count("attempts_leased_total", o.leased)
 	count("tasks_done_total", o.done)
-	count("tasks_dead_total", o.dead)
 	for status, v := range o.ended {
 		count("jobs_ended_total", v, status)
 	}
 	for kind, v := range o.failed {
 		count("attempts_failed_total", v, kind)
 	}
-	for name, h := range map[string]*histogram{"commit_seconds": &o.commit, "attempt_seconds": &o.attempt} {
-		below, all := h.cumulative()
-		to <- prometheus.MustNewConstHistogram(c.descs[name], all, h.sum.Seconds(), below)
+	for kind, v := range o.dead {
+		count("tasks_dead_total", v, kind)
+	}
+	for name, h := range map[string]*metrics.Histogram{
+		"submit_seconds": &o.counts.submit, "commit_seconds": &o.commit, "queue_seconds": &o.queue, "attempt_seconds": &o.attempt,
+	} {
+		to <- h.Metric(c.descs[name])
 	}
 }
 
-func (c *collector) collectCluster(gauge func(name string, v float64, labels ...string)) {
+// collectNode is what each node knows by itself, and about the others.
+func (c *collector) collectNode(gauge func(name string, v float64, labels ...string)) {
 	cluster := c.node.Cluster()
 	gauge("ready", oneIf(cluster.NotReady == ""))
 	gauge("leading", oneIf(cluster.Node == cluster.Leader))
 	_, age, _ := c.node.Status()
 	gauge("age_seconds", float64(age)/1000)
-	leaders := map[string]int{}
-	for _, l := range c.node.Leaders().Leaders {
-		leaders[l.Status]++
-	}
-	for status, n := range leaders {
-		gauge("leaders", float64(n), status)
-	}
 	gauge("term", float64(cluster.Term))
 	gauge("log_index", float64(cluster.Index))
+	usage := c.node.cfg.Log.Usage()
+	gauge("log_bytes", float64(usage.Log))
+	gauge("log_disk_free_bytes", float64(usage.Free))
+	byStatus := map[string]int{api.LeaderLeads: 0, api.LeaderFollows: 0, api.LeaderLearns: 0, api.LeaderSilent: 0, api.LeaderUnknown: 0}
+	for _, l := range c.node.Leaders().Leaders {
+		byStatus[l.Status]++
+		id := strconv.FormatUint(l.ID, 10)
+		gauge("leader_log_index", float64(l.Index), id)
+		if l.Heard != nil {
+			gauge("leader_heartbeat_age_seconds", ageSeconds(*l.Heard), id)
+		}
+	}
+	for status, n := range byStatus {
+		gauge("leaders", float64(n), status)
+	}
+}
+
+// collectCluster is the state of the cluster, which each node knows.
+func (c *collector) collectCluster(gauge func(name string, v float64, labels ...string)) {
+	cluster := c.node.Cluster()
 	gauge("jobs", float64(cluster.Jobs))
+	open, running := c.node.views.Tasks()
+	gauge("tasks", float64(open), "open")
+	gauge("tasks", float64(running), "running")
 	gauge("slots", float64(cluster.Slots))
 	gauge("slots_free", float64(cluster.Free))
-	byStatus := map[string]int{api.WorkerAlive: 0, api.WorkerDead: 0, api.WorkerDraining: 0}
+	byStatus := map[string]int{api.WorkerAlive: 0, api.WorkerDead: 0, api.WorkerDraining: 0, api.WorkerIdle: 0}
 	queued := uint32(0)
-	for _, w := range c.node.Workers() {
+	workers := c.node.Workers()
+	for i := range workers {
+		w := &workers[i]
 		byStatus[w.Status]++
 		queued += w.Queued
+		if w.ID == 0 { // idle: not one of the cluster
+			continue
+		}
+		id := strconv.FormatUint(w.ID, 10)
+		gauge("worker_slots", float64(w.Slots), id)
+		gauge("worker_slots_busy", float64(w.Busy), id)
+		gauge("worker_attempts_queued", float64(w.Queued), id)
+		gauge("worker_memory_bytes", float64(w.Memory), id)
+		if !w.Seen.IsZero() {
+			gauge("worker_heartbeat_age_seconds", ageSeconds(w.Seen), id)
+		}
 	}
 	for status, n := range byStatus {
 		gauge("workers", float64(n), status)
 	}
 	gauge("attempts_queued", float64(queued))
 }
+
+func ageSeconds(t time.Time) float64 { return max(0, time.Since(t).Seconds()) }
 
 func oneIf(b bool) float64 {
 	if b {

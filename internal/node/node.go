@@ -32,6 +32,8 @@ type Log interface {
 	Propose(ctx context.Context, data []byte) error
 	SaveSnapshot(index uint64, write func(io.Writer) error) error
 	Status() replica.Status
+	// Usage returns the space of the log, without a wait for the disk.
+	Usage() replica.Usage
 	// ReadIndex returns a position that includes everything acknowledged before the call.
 	ReadIndex(ctx context.Context) (uint64, error)
 	Members() replica.Members
@@ -307,7 +309,7 @@ func (n *Node) step(ctx context.Context) error {
 		}
 	}
 	if n.ready.leading() {
-		n.observer.effects(n.loop.controller.Machine(), effects)
+		n.observer.effects(now, n.loop.controller.Machine(), effects)
 	}
 	for _, id := range effects.Changed {
 		n.loop.publisher.Invalidate(id)

@@ -2,11 +2,11 @@ package node
 
 import (
 	"log/slog"
-	"math/bits"
 	"sync"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/metrics"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -15,7 +15,8 @@ import (
 // observes this node as the leader only: followers have the same facts. The goroutine of Run calls it.
 type observer struct {
 	log      *slog.Logger
-	proposed []time.Time // of the entries of this term that are not committed, oldest first
+	proposed []time.Time            // of the entries of this term that are not committed, oldest first
+	started  map[stageKey]time.Time // stages that have started in this term, of jobs that have not ended
 
 	mu sync.Mutex
 	counts
@@ -25,17 +26,34 @@ type observer struct {
 type counts struct {
 	sessions  uint64            // of workers, begun
 	submitted uint64            // jobs
-	ended     map[string]uint64 // by status
+	ended     map[string]uint64 // jobs, by status
 	leased    uint64            // attempts
-	failed    map[string]uint64 // by kind
+	failed    map[string]uint64 // attempts, by kind
 	done      uint64            // tasks
-	dead      uint64
-	commit    histogram // of entries, from the proposal until the log delivers them
-	attempt   histogram // of successful attempts, as workers report them
+	dead      map[string]uint64 // tasks, by the last failure
+	submit    metrics.Histogram // of requests, once they are read
+	commit    metrics.Histogram // of entries, from the proposal until the log delivers them
+	queue     metrics.Histogram // of first attempts, from the start of the stage to the lease
+	attempt   metrics.Histogram // of successful attempts, as workers report them
+}
+
+type stageKey struct {
+	job   state.JobID
+	stage uint32
 }
 
 func newObserver(log *slog.Logger) *observer {
-	return &observer{log: log, counts: counts{ended: map[string]uint64{}, failed: map[string]uint64{}}}
+	o := &observer{log: log, started: map[stageKey]time.Time{}, counts: counts{
+		ended: map[string]uint64{}, failed: map[string]uint64{}, dead: map[string]uint64{},
+	}}
+	// Zero before the first one, so that rate() sees it.
+	for _, s := range []state.JobStatus{state.JobDone, state.JobFailed, state.JobStopped} {
+		o.ended[s.String()] = 0
+	}
+	for _, k := range state.FailureKinds() {
+		o.failed[k.String()], o.dead[k.String()] = 0, 0
+	}
+	return o
 }
 
 // input observes a message of a worker.
@@ -53,10 +71,17 @@ func (o *observer) input(in leader.Input) {
 		defer o.mu.Unlock()
 		for _, f := range in.Report.GetFinished() {
 			for i := range f.GetLease() {
-				o.attempt.observe(time.Duration(wire.Entry(f.GetMicros(), i)) * time.Microsecond)
+				o.attempt.Observe(time.Duration(wire.Entry(f.GetMicros(), i))*time.Microsecond, 1)
 			}
 		}
 	}
+}
+
+// submit observes the time that a submit took.
+func (o *observer) submit(d time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.counts.submit.Observe(d, 1)
 }
 
 // proposal observes that an entry was proposed.
@@ -71,51 +96,70 @@ func (o *observer) committed(now time.Time, entries int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, at := range o.proposed[:n] {
-		o.commit.observe(now.Sub(at))
+		o.commit.Observe(now.Sub(at), 1)
 	}
 	o.proposed = o.proposed[n:]
 }
 
-// endTerm drops the entries of the term.
-func (o *observer) endTerm() { o.proposed = nil }
+// endTerm drops the entries and the stages of the term.
+func (o *observer) endTerm() {
+	o.proposed = nil
+	clear(o.started)
+}
 
 // effects observes the effects of a step.
-func (o *observer) effects(m *state.Machine, e *leader.Effects) {
-	leased := uint64(0)
-	for i := range e.Send {
-		for _, l := range e.Send[i].Message.GetWork().GetLeases() {
-			leased += uint64(len(l.GetIndex()))
-		}
-	}
-	if leased == 0 && e.Done == 0 && len(e.Failed) == 0 && len(e.Facts) == 0 {
+func (o *observer) effects(now time.Time, m *state.Machine, e *leader.Effects) {
+	if len(e.Send) == 0 && e.Done == 0 && len(e.Failed) == 0 && len(e.Facts) == 0 {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.leased += leased
 	o.done += uint64(e.Done)
 	for _, kind := range e.Failed {
 		o.failed[kind.String()]++
 	}
 	for i := range e.Facts {
-		o.fact(m, &e.Facts[i])
+		o.fact(now, m, &e.Facts[i])
+	}
+	for i := range e.Send {
+		for _, l := range e.Send[i].Message.GetWork().GetLeases() {
+			o.lease(now, l)
+		}
 	}
 }
 
-func (o *observer) fact(m *state.Machine, e *state.Event) {
+// lease observes leases of tasks of one stage. A stage that started under another leader is not in the histogram.
+func (o *observer) lease(now time.Time, l *wire.Leases) {
+	first := len(l.GetIndex())
+	o.leased += uint64(first)
+	for _, number := range l.GetAttempt() {
+		if number > 1 {
+			first--
+		}
+	}
+	if at, ok := o.started[stageKey{state.JobID(l.GetJob()), l.GetStage()}]; ok {
+		o.queue.Observe(now.Sub(at), first)
+	}
+}
+
+func (o *observer) fact(now time.Time, m *state.Machine, e *state.Event) {
 	switch e.Kind {
 	case state.JobSubmitted:
 		o.submitted++
 		o.log.Info("job submitted", "job", e.Job)
 	case state.StageStarted:
+		o.started[stageKey{e.Job, e.Stage}] = now
 		o.log.Info("stage started", "job", e.Job, "stage", e.Stage)
 	case state.JobEnded:
 		if job := m.Job(e.Job); job != nil {
 			o.ended[job.Status.String()]++
+			for i := range job.Stages {
+				delete(o.started, stageKey{e.Job, uint32(i)})
+			}
 			o.log.Info("job status changed", "job", e.Job, "status", job.Status.String(), "error", job.Error)
 		}
 	case state.TaskDied:
-		o.dead++
+		o.dead[e.Fault.String()]++
 		o.log.Warn("task is dead", "job", e.Job, "stage", e.Stage, "task", e.Task, "worker", e.Worker, "kind", e.Fault.String())
 	case state.WorkerJoined:
 		o.log.Info("worker registered", "worker", e.Worker)
@@ -127,31 +171,4 @@ func (o *observer) fact(m *state.Machine, e *state.Event) {
 		o.log.Info("worker status changed", "worker", e.Worker, "status", status)
 	case state.StageEnded, state.JobEnding, state.TaskReopened, state.TaskLost, state.JobForgotten, state.RequestApplied, state.QuotasChanged, state.Audited:
 	}
-}
-
-// histogram counts durations in buckets that double. It must cope with a million attempts a second, so it consists of two additions.
-type histogram struct {
-	buckets [bucketsMax]uint64 // bucket i: less than 2^i microseconds, and not less than half of it
-	sum     time.Duration
-}
-
-// bucketsMax puts the bound of the last bucket but one at 2^36 microseconds, or 19 hours.
-const bucketsMax = 38
-
-func (h *histogram) observe(d time.Duration) {
-	h.buckets[min(bits.Len64(uint64(max(0, d.Microseconds()))), bucketsMax-1)]++
-	h.sum += d
-}
-
-// cumulative returns, for each upper bound in seconds, how many durations are below it, and the number of all.
-func (h *histogram) cumulative() (below map[float64]uint64, all uint64) {
-	const first, step = 6, 2 // from 64 µs on, by four
-	below = map[float64]uint64{}
-	for i, n := range h.buckets {
-		all += n
-		if i >= first && (i-first)%step == 0 && i < bucketsMax-1 {
-			below[float64(uint64(1)<<i)/1e6] = all
-		}
-	}
-	return below, all
 }

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -27,7 +26,7 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		"bridgefour_ready 1", "bridgefour_leading 1", `bridgefour_workers{status="alive"} 1`, "bridgefour_worker_sessions_total 1",
 		"bridgefour_jobs_submitted_total 2", `bridgefour_jobs_ended_total{status="done"} 1`, `bridgefour_jobs_ended_total{status="failed"} 1`,
-		"bridgefour_attempts_leased_total 5", "bridgefour_tasks_done_total 3", "bridgefour_tasks_dead_total 2",
+		"bridgefour_attempts_leased_total 5", "bridgefour_queue_seconds_count 5", "bridgefour_submit_seconds_count 2", `bridgefour_tasks{status="open"} 0`, "bridgefour_tasks_done_total 3", `bridgefour_tasks_dead_total{kind="bad_input"} 2`, `bridgefour_tasks_dead_total{kind="timeout"} 0`,
 		`bridgefour_attempts_failed_total{kind="bad_input"} 2`,
 		`bridgefour_attempt_seconds_bucket{le="0.001024"} 0`, `bridgefour_attempt_seconds_bucket{le="0.004096"} 3`, "bridgefour_attempt_seconds_sum 0.0045", "bridgefour_attempt_seconds_count 3",
 	} {
@@ -47,16 +46,5 @@ func TestMetrics(t *testing.T) {
 				t.Log(line)
 			}
 		}
-	}
-}
-
-func TestHistogram(t *testing.T) {
-	var h histogram
-	for _, d := range []time.Duration{-time.Second, 0, time.Microsecond, 63 * time.Microsecond, 64 * time.Microsecond, time.Hour, 100 * time.Hour} {
-		h.observe(d)
-	}
-	below, all := h.cumulative()
-	if all != 7 || below[64e-6] != 4 || below[256e-6] != 5 || below[float64(1<<34)/1e6] != 6 {
-		t.Errorf("cumulative() = %v, %d", below, all)
 	}
 }

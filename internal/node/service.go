@@ -44,6 +44,7 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	if err != nil {
 		return 0, nil, err
 	}
+	began := time.Now() // the time before was the client's
 	again, err := n.submitted(ctx, key)
 	if err != nil {
 		return 0, nil, err
@@ -79,6 +80,7 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	if err != nil {
 		return 0, nil, err
 	}
+	n.observer.submit(time.Since(began))
 	return uint64(e.Job), planned.Warnings, nil
 }
 

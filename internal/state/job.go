@@ -330,6 +330,14 @@ const (
 	failureKinds
 )
 
+// FailureKinds returns all kinds.
+func FailureKinds() (list []FailureKind) {
+	for k := ProgramError; k < failureKinds; k++ {
+		list = append(list, k)
+	}
+	return list
+}
+
 func (k FailureKind) String() string {
 	names := [...]string{"", "program_error", "timeout", "out_of_memory", "lost_worker", "preempted", "bad_input", "bad_program", "output_error"}
 	if int(k) < len(names) {

@@ -52,6 +52,21 @@ func (v *Views) Job(id uint64) (api.Job, bool) {
 	return *view.Load(), true
 }
 
+// Tasks returns how many tasks of jobs that have not ended are open and how many run.
+func (v *Views) Tasks() (open, running uint64) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	for _, view := range v.jobs {
+		if job := view.Load(); !job.IsEnded() {
+			for i := range job.Stages {
+				open += job.Stages[i].Open
+				running += job.Stages[i].Running
+			}
+		}
+	}
+	return open, running
+}
+
 func (v *Views) put(job *api.Job) {
 	v.mu.RLock()
 	view := v.jobs[job.ID]

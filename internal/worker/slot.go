@@ -33,6 +33,7 @@ type slot struct {
 	stages *stages
 	sink   *tasklog.Sink
 	tails  *tailLimit
+	meters *meters
 	last   runner.Outcome // of the last attempt; its Stdout is for keepTail
 	logger *slog.Logger
 
@@ -68,6 +69,8 @@ func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 	stage := wire.StageOf(ch.Job, ch.Stage)
 	*a = runner.Attempt{Job: ch.Job, Stage: uint64(ch.Stage), StageName: stage.GetName(), Role: stage.GetRole(), Slot: uint32(s.id) + 1, Log: s.sink}
 	begin := time.Now()
+	var counts attemptCounts
+	defer func() { s.meters.add(&counts) }()
 	for {
 		i, ok := ch.Claim()
 		if !ok {
@@ -85,6 +88,7 @@ func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 		end := time.Now()
 		res.Nanos = int64(end.Sub(begin))
 		begin = end
+		counts.add(&res)
 		ch.Finish(i, res)
 		if s.broken {
 			s.replaceRunner()

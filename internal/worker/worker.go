@@ -33,6 +33,7 @@ type Worker struct {
 	logs   *logSender
 
 	slots     []*slot
+	meters    *meters
 	newRunner func() attemptRunner
 
 	status atomic.Pointer[State] // what changes with the leader
@@ -76,7 +77,7 @@ func New(cfg Config) (*Worker, error) {
 	users := runner.Users{RunAs: cfg.RunAs, Host: cfg.host(), Stores: cfg.Stores}
 	w := &Worker{
 		cfg: cfg, logger: cfg.Logger, dir: dir, log: log, leader: newLeaderConn(), disk: newDisk(users, cfg.Logger),
-		slots:  make([]*slot, cfg.Slots),
+		slots: make([]*slot, cfg.Slots), meters: &meters{},
 		inputs: make(chan core.Input, 256), invites: make(chan invitation), done: make(chan struct{}),
 	}
 	w.status.Store(&State{ClusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
@@ -90,7 +91,7 @@ func New(cfg Config) (*Worker, error) {
 	for i := range w.slots {
 		w.slots[i] = &slot{
 			id: i, work: make(chan slotWork, 1), fresh: func() attemptRunner { return w.newRunner() }, stages: st,
-			sink: log.NewSink(), tails: tails, logger: cfg.Logger,
+			sink: log.NewSink(), tails: tails, meters: w.meters, logger: cfg.Logger,
 		}
 	}
 	return w, nil
