@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("BOOK", filepath.Join(root, "testdata/book/opticks.txt"))
 			e.Setenv("README", filepath.Join(root, "README.md"))
 			e.Setenv("SECURITY", filepath.Join(root, "docs/security.md"))
+			e.Setenv("OPERATIONS", filepath.Join(root, "docs/operations.md"))
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
