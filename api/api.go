@@ -39,6 +39,7 @@ type JobRequest struct {
 	NoNetwork    bool              `json:"no_network,omitempty" doc:"Commands have no network"`
 	Dir          string            `json:"dir,omitempty" doc:"Working directory of commands; absolute"`
 	Retries      *int              `json:"retries,omitempty" doc:"Retries of a failed task" default:"3" minimum:"0" maximum:"100"`
+	RetryDelay   string            `json:"retry_delay,omitempty" doc:"Least time before a failed task is run again, such as 30s. It doubles with each failure of a kind, up to 16 times as long. Without it the delay is 100ms, and doubles up to 30s"`
 	MaxFails     string            `json:"max_fails,omitempty" doc:"When more than so many tasks, such as 10, or percent of them, such as 5%, have failed for good, the job fails at once. Without it all tasks run first" maxLength:"21"`
 	Timeout      string            `json:"timeout,omitempty" doc:"Time limit of an attempt, such as 90s or 2h"`
 	Grace        string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL when a command is stopped; 2s by default"`
@@ -215,6 +216,7 @@ type Task struct {
 	Size     uint64     `json:"size,omitempty"`
 	Records  uint64     `json:"records,omitempty"`
 	Part     string     `json:"part,omitempty" doc:"Its output, when the job is done"`
+	Retry    *time.Time `json:"retry,omitempty" doc:"When it may be run again, after a failure"`
 	// Failures are the most recent, oldest first.
 	Failures []Failure `json:"failures,omitempty"`
 }

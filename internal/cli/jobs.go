@@ -263,6 +263,9 @@ func (a *app) printTasks(ctx context.Context, c *client.Client, job uint64, q ap
 			first, _, _ := strings.Cut(task.Failures[n-1].Message, "\n")
 			last = printable(first)
 		}
+		if task.Retry != nil {
+			last = fmt.Sprintf("tried again in %s: %s", durationText(max(0, task.Retry.Sub(now))), last)
+		}
 		t.row(task.Name, task.Status, strconv.Itoa(int(task.Attempts)), worker, started, took, bytesText(task.Size), countText(task.Records),
 			orDash(inputText(&task)), last)
 	}
@@ -319,6 +322,9 @@ func (a *app) showTask(ctx context.Context, c *client.Client, s subject, asJSON 
 	t.row("attempts", strconv.Itoa(int(task.Attempts)))
 	if task.Worker != 0 {
 		t.row("worker", strconv.FormatUint(task.Worker, 10))
+	}
+	if task.Retry != nil {
+		t.row("tried again", "in "+durationText(max(0, time.Until(*task.Retry))))
 	}
 	if task.Started != nil {
 		t.row("started", task.Started.Local().Format(time.DateTime))

@@ -52,6 +52,7 @@ type jobFlags struct {
 	sandbox      bool
 	noNetwork    bool
 	retries      int
+	retryDelay   time.Duration
 	maxFails     string
 	timeout      time.Duration
 	grace        time.Duration
@@ -84,6 +85,8 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.sandbox, "sandbox", false, "the tasks' commands can write only to their temporary folder, $TMPDIR (Linux 6.2 or newer)")
 	fs.BoolVar(&f.noNetwork, "no-network", false, "the tasks' commands have no network, and no sockets at all (Linux)")
 	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
+	fs.DurationVar(&f.retryDelay, "retry-delay", 0, "`time` before a failed task is run again, such as 30s; each further failure doubles it, up to 16 times "+
+		"as long (default 100ms, up to 30s); other tasks do not wait")
 	fs.StringVar(&f.maxFails, "max-fails", "", "when more than `N|P%` tasks have failed for good, the job fails at once, and what runs is stopped (default: "+
 		"all tasks run, then the job fails if one has failed)")
 	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
@@ -170,11 +173,11 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 			return nil, usagef(cmd, "--slots-per-task is %d; an attempt takes at least 1", f.slotsPerTask)
 		}
 	}
-	if changed("timeout") {
-		if f.timeout <= 0 {
-			return nil, usagef(cmd, "--timeout is %v: want a time above 0, as 90s or 2h", f.timeout)
-		}
-		r.Timeout = f.timeout.String()
+	if r.Timeout, err = timeFlag(cmd, "timeout", f.timeout); err != nil {
+		return nil, err
+	}
+	if r.RetryDelay, err = timeFlag(cmd, "retry-delay", f.retryDelay); err != nil {
+		return nil, err
 	}
 	if changed("grace") {
 		if f.grace < 0 {
@@ -439,6 +442,17 @@ func sizeFlag(cmd *cobra.Command, flag, value string, words ...string) (string, 
 		return "", usagef(cmd, "--%s: %v%s", flag, err, also)
 	}
 	return value, nil
+}
+
+// timeFlag checks a flag for a time; it is sent to the cluster only if set.
+func timeFlag(cmd *cobra.Command, flag string, value time.Duration) (string, error) {
+	if !cmd.Flags().Changed(flag) {
+		return "", nil
+	}
+	if value <= 0 {
+		return "", usagef(cmd, "--%s is %v: want a time above 0, as 90s or 2h", flag, value)
+	}
+	return value.String(), nil
 }
 
 // absolute resolves path against dir. URLs are returned unchanged.

@@ -149,6 +149,7 @@ func NewCore(cfg CoreConfig) *Core {
 		for i, job := 0, m.Job(id); i < len(job.Stages); i++ {
 			if job.Ready(i) {
 				c.sched.Start(job, uint32(i), len(c.registry.awaited) > 0)
+				c.backOffAgain(job, i)
 			}
 		}
 		c.changed[id] = struct{}{}

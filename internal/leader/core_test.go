@@ -2,6 +2,7 @@ package leader
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -291,7 +292,7 @@ func TestBackOff(t *testing.T) {
 	for count, want := range map[uint8]time.Duration{0: backOffFirst, 1: backOffFirst, 2: 2 * backOffFirst, 5: 16 * backOffFirst, 9: 256 * backOffFirst, 10: backOffMax, 255: backOffMax} {
 		low, high := time.Hour, time.Duration(0)
 		for range 300 {
-			d := r.core.backOff(&state.Event{Fault: state.ProgramError, Count: count}).Sub(r.now)
+			d := r.core.backOff(&state.Spec{}, state.ProgramError, count)
 			low, high = min(low, d), max(high, d)
 		}
 		if low < want/2 || low > want*2/3 || high >= want*3/2 || high < want*4/3 {
@@ -299,9 +300,19 @@ func TestBackOff(t *testing.T) {
 		}
 	}
 	for _, kind := range []state.FailureKind{state.LostWorker, state.Preempted, state.BadProgram} {
-		if at := r.core.backOff(&state.Event{Fault: kind, Count: 1}); !at.Equal(r.now) {
-			t.Errorf("%v: waits %v, want none", kind, at.Sub(r.now))
+		if d := r.core.backOff(&state.Spec{RetryDelayMS: 1}, kind, 1); d != 0 {
+			t.Errorf("%v: waits %v, want none", kind, d)
 		}
+	}
+	for count, want := range map[uint8]time.Duration{1: time.Minute, 2: 2 * time.Minute, 5: 16 * time.Minute, 255: 16 * time.Minute} {
+		for range 300 {
+			if d := r.core.backOff(&state.Spec{RetryDelayMS: 60_000}, state.Timeout, count); d < want || d > want+want/8 {
+				t.Errorf("failure %d of a job with a delay of 1m: waits %v, want %v and up to an eighth more", count, d, want)
+			}
+		}
+	}
+	if d := r.core.backOff(&state.Spec{RetryDelayMS: math.MaxUint64}, state.Timeout, 255); d < 0 {
+		t.Errorf("the largest delay is %v", d)
 	}
 }
 

@@ -2,7 +2,6 @@ package leader
 
 import (
 	"strings"
-	"time"
 
 	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -101,7 +100,7 @@ func (c *Core) handleEvent(e *state.Event) {
 			avoid = 0
 		}
 		if c.leases.current(e.Lease, stage) { // if its stage has started again since, the task is open already
-			c.sched.Reopen(stage, e.Task, c.backOff(e), avoid)
+			c.sched.Reopen(stage, e.Task, c.now.Add(c.backOff(c.machine.Job(e.Job).Spec, e.Fault, e.Count)), avoid)
 		}
 		c.dirty.markAll()
 	case state.JobEnding:
@@ -140,20 +139,6 @@ func (c *Core) handleResult(e *state.Event) {
 	default:
 		c.effects.Replies = append(c.effects.Replies, *e)
 	}
-}
-
-// Back-off of a task's next attempt: doubling, with jitter so that tasks that failed together do not return together.
-const (
-	backOffFirst = 100 * time.Millisecond
-	backOffMax   = 30 * time.Second
-)
-
-func (c *Core) backOff(e *state.Event) time.Time {
-	if e.Fault == state.LostWorker || e.Fault == state.Preempted || e.Fault == state.BadProgram {
-		return c.now // another worker will do better
-	}
-	d := min(backOffFirst<<min(e.Count-min(e.Count, 1), 16), backOffMax)
-	return c.now.Add(d/2 + time.Duration(c.rand.Int64N(int64(d))))
 }
 
 // resume opens a task again whose output was lost. Unless its stage is ready, that starts as a whole later on.

@@ -146,7 +146,7 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		Settings: req.Set, Dir: req.Dir, Retries: p.Retries, Priority: p.Priority, SlotsPerTask: p.SlotsPerTask,
 		TimeoutMS: uint64(p.Timeout.Milliseconds()), GraceMS: uint64(p.Grace.Milliseconds()), Memory: p.Memory, Labels: req.Labels,
 		Records: p.Records, Header: p.Header, Env: req.Env, Sandbox: req.Sandbox, NoNetwork: req.NoNetwork,
-		MaxFails: p.MaxFails,
+		MaxFails: p.MaxFails, RetryDelayMS: uint64(p.RetryDelay.Milliseconds()),
 	}
 	s.Placeholders, s.Placeholder, s.Shell = uint8(p.Command.Placeholders), p.Command.Placeholder, p.Command.Shell
 	for _, a := range p.Command.Argv {

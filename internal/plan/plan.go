@@ -66,6 +66,7 @@ type Result struct {
 	SlotsPerTask uint32
 	Timeout      time.Duration // 0: none
 	Grace        time.Duration // 0: the default
+	RetryDelay   time.Duration // 0: the default
 	Memory       uint64        // bytes; 0: not limited
 	MaxFails     *state.FailLimit
 	Warnings     []string // for the user; the job runs anyway
@@ -326,12 +327,19 @@ func (p *planner) description() {
 	}
 }
 
+// delayMax bounds delays of tasks.
+const delayMax = 7 * 24 * time.Hour
+
 // numbers validates limits and times.
 func (p *planner) numbers() {
 	p.result.Retries = p.number("retries", p.req.Retries, 3, 100)
 	p.result.Priority = p.number("priority", p.req.Priority, 50, 100)
 	p.result.SlotsPerTask = max(1, p.number("slots_per_task", &p.req.SlotsPerTask, 1, 1024))
 	p.result.Timeout = p.duration("timeout", p.req.Timeout, time.Millisecond)
+	p.result.RetryDelay = p.duration("retry_delay", p.req.RetryDelay, time.Millisecond)
+	if p.result.RetryDelay > delayMax {
+		p.fail("retry_delay", "delay %v is too long: at most %v", p.result.RetryDelay, delayMax)
+	}
 	if p.req.Grace != "" {
 		// At least 1 ms: 0 stands for the default in the log.
 		p.result.Grace = max(time.Millisecond, p.duration("grace", p.req.Grace, 0))

@@ -89,8 +89,9 @@ func (s *Scheduler) Start(job *state.Job, stage uint32, held bool) {
 	s.add(q)
 }
 
-// Resume opens a done task again whose output was lost. Its stage may be in the scheduler, or may have ended.
-func (s *Scheduler) Resume(job *state.Job, stage uint32, task uint64, now time.Time) {
+// Resume opens a task again, from the given time on: one that was done and whose output was lost, or one that has failed before this term.
+// Its stage may be in the scheduler, or may have ended.
+func (s *Scheduler) Resume(job *state.Job, stage uint32, task uint64, at time.Time) {
 	q := s.queue(Key{job.ID, stage})
 	if q == nil {
 		q = newQueue(job, stage)
@@ -98,7 +99,7 @@ func (s *Scheduler) Resume(job *state.Job, stage uint32, task uint64, now time.T
 		s.add(q)
 	}
 	q.adopt(task) // the cursor may not have reached it in this term
-	s.reopen(q, reopened{task: task, at: now})
+	s.reopen(q, reopened{task: task, at: at})
 }
 
 // queue returns a stage; nil if it is not in the scheduler.
@@ -473,6 +474,14 @@ func (s *Scheduler) Waiting(id state.JobID) (n int, first time.Time) {
 		n += len(q.again.later)
 	}
 	return n, first
+}
+
+// RetryAt is the time from which a task may be leased that is open again; ok is false if it is not.
+func (s *Scheduler) RetryAt(key Key, task uint64) (at time.Time, ok bool) {
+	if q := s.queue(key); q != nil {
+		at, ok = q.again.waiting[task]
+	}
+	return at, ok
 }
 
 // Held reports whether a job has held stages: workers may still reconnect with their attempts.

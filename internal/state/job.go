@@ -64,6 +64,7 @@ type Spec struct {
 	Sandbox      bool              // tasks can write to their temporary folder only
 	NoNetwork    bool              // tasks have no network
 	MaxFails     *FailLimit        // a job with more dead tasks ends at once; nil: all tasks run
+	RetryDelayMS uint64            // before a failed task is leased again, the first time; 0: the default
 }
 
 // FailLimit is how many tasks of a job may be dead.

@@ -54,6 +54,7 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	shuffled := r.Input.Seed != 0 // the leader chose the seed
 	c.bool(35, &shuffled)
 	optional(&c, 36, &r.MaxFails, (*codec).failLimit)
+	number(&c, 37, &r.RetryDelayMS)
 	_, _ = h.Write(e.buf)
 	return h.Sum64()
 }

@@ -19,6 +19,7 @@ func TestRequestSum(t *testing.T) {
 		{NoNetwork: true},
 		{Retries: 1},
 		{Memory: 1},
+		{RetryDelayMS: 1},
 		{MaxFails: &FailLimit{}},
 		{MaxFails: &FailLimit{N: 1}},
 		{MaxFails: &FailLimit{N: 1, Percent: true}},

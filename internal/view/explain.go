@@ -119,7 +119,7 @@ func (e *explainer) waiting(now time.Time) {
 		return
 	}
 	if n, first := e.core.Waiting(e.job.ID); n > 0 {
-		e.because("%d failed tasks wait for their next attempt, the first for another %v", n, max(0, first.Sub(now)).Round(10*time.Millisecond))
+		e.because("%s tried again later, the first in %v", beCounted(uint64(n), "failed task"), first.Sub(now).Round(10*time.Millisecond))
 	}
 	e.reservation()
 	e.quota()
@@ -329,6 +329,14 @@ func counted(n uint64, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// beCounted is counted with a verb.
+func beCounted(n uint64, noun string) string {
+	if n == 1 {
+		return counted(n, noun) + " is"
+	}
+	return counted(n, noun) + " are"
+}
+
 // explainTask explains a task, from its public form and the explanation of its job.
 func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 	out := api.Explanation{Subject: t.Name, Status: t.Status}
@@ -341,6 +349,10 @@ func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 		out.Reasons = append(out.Reasons, "it is dead, after "+counted(uint64(t.Attempts), "attempt"))
 		out.Advice = append(out.Advice, "fix the cause, then retry the job", "bridgefour logs "+t.Name+" shows its log")
 	case api.TaskOpen:
+		if t.Retry != nil {
+			out.Reasons = append(out.Reasons, fmt.Sprintf("it has failed, and is tried again in %v", max(0, time.Until(*t.Retry)).Round(10*time.Millisecond)))
+			break
+		}
 		out.Reasons = append(out.Reasons, "it waits for a slot")
 		out.Reasons = append(out.Reasons, job.Reasons...)
 		out.Advice = append(out.Advice, job.Advice...)

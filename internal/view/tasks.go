@@ -28,6 +28,7 @@ type taskRow struct {
 	status   string
 	attempt  uint32
 	worker   state.WorkerID
+	retry    time.Time // of an open one that has failed; zero: at once
 	out      state.Output
 	failures state.Failures
 }
@@ -92,6 +93,7 @@ func (s *taskScan) fill(job *state.Job, c *leader.Core) {
 			}
 			s.visited++
 			row := makeRow(stage, s.stage, index, running)
+			row.delay(c, job.ID)
 			if s.query.Status == "" || s.query.Status == row.status {
 				s.rows = append(s.rows, row)
 			}
@@ -143,6 +145,16 @@ func makeRow(stage *state.Stage, number int, index uint64, running map[leader.Ta
 	return row
 }
 
+// delay notes when the task may be leased again.
+func (r *taskRow) delay(c *leader.Core, job state.JobID) {
+	if r.status != api.TaskOpen || r.attempt == 0 {
+		return
+	}
+	if at, ok := c.RetryAt(job, leader.TaskPlace{Stage: uint32(r.stage), Task: r.index}); ok {
+		r.retry = at
+	}
+}
+
 // publicTask returns the public form of a row. Done: the job is done.
 func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bool) api.Task {
 	stage := &job.Spec.Stages[row.stage]
@@ -154,6 +166,10 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 		started := time.UnixMilli(job.Created + int64(row.out.Started)).UTC()
 		seconds := float64(row.out.Millis) / 1000
 		t.Started, t.Seconds = &started, &seconds
+	}
+	if !row.retry.IsZero() {
+		at := row.retry.UTC()
+		t.Retry = &at
 	}
 	t.Memory = uint64(row.out.PeakKiB) << 10
 	if stage.Role == state.RoleMap && job.Spec.Input.Kind != state.InputNone {
@@ -195,6 +211,7 @@ func (r *Reader) Task(ctx context.Context, id uint64, stage string, index uint64
 		for i, s := range job.Stages {
 			if s.Name == stage && index < s.Tasks {
 				r := makeRow(s, i, index, c.Running(job.ID))
+				r.delay(c, job.ID)
 				row = &r
 			}
 		}
