@@ -157,7 +157,7 @@ func (a *app) root() *cobra.Command {
 	add(groupJobs, a.jobsCommand(), a.jobCommand(), a.tasksCommand(), a.logsCommand(), a.resultCommand(), a.waitCommand(),
 		a.explainCommand(), a.stopCommand(), a.retryCommand(), a.forgetCommand(), a.statusCommand())
 	add(groupCluster, a.leaderCommand(), a.workerCommand(), a.clusterCommand(), a.leadersCommand(), a.workersCommand(),
-		a.recoverCommand(), a.tokenCommand(), a.caCommand(), a.quotaCommand(), a.loginCommand(), a.logoutCommand(), a.contextCommand(), a.uiCommand())
+		a.recoverCommand(), a.tokenCommand(), a.caCommand(), a.quotaCommand(), a.loginCommand(), a.logoutCommand(), a.contextCommand(), a.uiCommand(), a.healthzCommand())
 	root.AddCommand(a.versionCommand(), a.completionCommand())
 	return root
 }
