@@ -20,6 +20,7 @@ fi
 go build ./...
 go vet ./...
 GOOS=darwin go vet ./... # it compiles the files that are not for Linux
+GOOS=linux GOARCH=arm64 go vet ./... # the image is for it, too
 unformatted=$("$linter" fmt --diff)
 if [ -n "$unformatted" ]; then
     echo "$unformatted"

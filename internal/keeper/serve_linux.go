@@ -224,7 +224,8 @@ func poll(polled []unix.PollFd, timeout int) {
 	if timeout < 0 || timeout > short {
 		first = short
 	}
-	n, _, errno := unix.RawSyscall(unix.SYS_POLL, uintptr(unsafe.Pointer(&polled[0])), uintptr(len(polled)), uintptr(first))
+	wait := unix.NsecToTimespec(int64(first) * int64(time.Millisecond))
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&polled[0])), uintptr(len(polled)), uintptr(unsafe.Pointer(&wait)), 0, 0, 0) // arm64 has no poll
 	if n == 0 && errno == 0 && first != timeout {
 		_, _ = unix.Poll(polled, timeout) // an interruption is a wake-up
 	}
