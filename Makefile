@@ -1,12 +1,25 @@
 # Targets of this project. They need Go and git; `make test` lists what else some tests need.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 BINARY  := bin/bridgefour
+ARCH    ?= $(shell go env GOARCH)
+# Without grpcnotrace the linker keeps all exported methods, because of the templates of a debug page: 3 MB.
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: build run test test-quick test-long check sim soak bench clean
+.PHONY: build rootfs image run test test-quick test-long check sim soak bench clean
 
 # One static binary.
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) ./cmd/bridgefour
+	$(GOBUILD) -o $(BINARY) ./cmd/bridgefour
+
+# The files of the image for ARCH, amd64 or arm64, in bin/rootfs-ARCH.tar.
+rootfs:
+	GOOS=linux GOARCH=$(ARCH) $(GOBUILD) -o bin/bridgefour-$(ARCH) ./cmd/bridgefour
+	deploy/docker/rootfs.sh bin/bridgefour-$(ARCH) bin/rootfs-$(ARCH).tar
+
+# The image bridgefour, from the binary that this machine builds. deploy/docker/Dockerfile says how to build from source in containers, and bridgefour:tools.
+image: rootfs
+	DOCKER_BUILDKIT=1 docker build -f deploy/docker/Dockerfile --build-arg ROOTFS=prebuilt --build-arg TARGETARCH=$(ARCH) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) -t bridgefour .
 
 # Counts the words of a whole book in an embedded cluster: one leader with a durable log, one worker, a slot per CPU.
 run: build
