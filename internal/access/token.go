@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base32"
 	"net/http"
 	"strings"
 	"time"
@@ -25,6 +26,15 @@ const (
 func NewToken(role, user string) (t *state.Token, text string) {
 	id, secret := strings.ToLower(rand.Text()[:tokenIDLen]), rand.Text()
 	return &state.Token{ID: id, Hash: sha256.Sum256([]byte(secret)), Role: role, User: user}, id + tokenSplit + secret
+}
+
+// FirstToken returns the token by which workers join a new cluster from its start, and its text. It follows from the key that the leaders are given and from
+// the ID of the cluster, as the first authority does, so the string can be made before there is a leader.
+func FirstToken(clusterKey Key, cluster string) (t *state.Token, text string) {
+	const bytes = (tokenIDLen + secretLen + 1) * 5 / 8
+	raw := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(derive(clusterKey, []byte(cluster), "bridgefour first token", bytes))
+	id, secret := strings.ToLower(raw[:tokenIDLen]), raw[tokenIDLen:tokenIDLen+secretLen]
+	return &state.Token{ID: id, Hash: sha256.Sum256([]byte(secret)), Role: RoleWorker}, id + tokenSplit + secret
 }
 
 // bearer returns the token of an Authorization header; ok is false if there is none.

@@ -4,15 +4,18 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 func (a *app) caCommand() *cobra.Command {
-	return a.groupCommand("ca", "The cluster's certificate authority: 'ca rotate' replaces it, 'ca key' makes the key of a new cluster", a.rotateCommand(), a.keyCommand())
+	return a.groupCommand("ca", "The cluster's certificate authority: 'ca rotate' replaces it, 'ca key' makes the key of a new cluster, and 'ca join' the string of its workers",
+		a.rotateCommand(), a.keyCommand(), a.firstJoinCommand())
 }
 
 func (a *app) keyCommand() *cobra.Command {
@@ -26,18 +29,68 @@ func (a *app) keyCommand() *cobra.Command {
 It opens everything: copy it to the machines of the leaders only, and over a secure connection. Each leader keeps it as cluster.key in its data
 directory. If standard output is a file, its permissions are set to 0600.`,
 		RunE: func(*cobra.Command, []string) error {
-			if f, ok := a.stdout.(*os.File); ok {
-				if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-					if err := f.Chmod(0o600); err != nil {
-						return err
-					}
-				}
-			}
 			key := access.NewKey()
-			_, err := fmt.Fprintln(a.stdout, key.Text())
-			return err
+			return a.printSecret(key.Text())
 		},
 	}
+}
+
+// printSecret prints a secret. If standard output is a file, no other user can read it.
+func (a *app) printSecret(text string) error {
+	if f, ok := a.stdout.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			if err := f.Chmod(0o600); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := fmt.Fprintln(a.stdout, text)
+	return err
+}
+
+func (a *app) firstJoinCommand() *cobra.Command {
+	var keyFile, peerList, name string
+	cmd := &cobra.Command{
+		Use: "join --cluster-key FILE --peers LIST", Short: "Print the string by which workers join a new cluster, before it runs", Args: noArgs,
+		Long: `Print the string for 'worker --join' of a new cluster whose leaders are started with this --cluster-key and these --peers (one is enough), so that leaders
+and workers can be started together, as a container system does:
+
+  bridgefour ca key > cluster.key
+  bridgefour ca join --cluster-key cluster.key --peers 1=HOST:PORT > worker.join
+  bridgefour leader --cluster-key cluster.key --peers 1=HOST:PORT --id 1
+  bridgefour worker --join @worker.join
+
+Its token has no end. 'bridgefour token revoke' ends it as any other, and 'ca rotate --key' does, too.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if keyFile == "" || peerList == "" {
+				return usagef(cmd, "ca join needs --cluster-key and --peers, as the leaders have them")
+			}
+			key, err := readClusterKey(cmd, keyFile)
+			if err != nil {
+				return err
+			}
+			peers, err := parsePeers(peerList)
+			if err != nil {
+				return usagef(cmd, "--peers: %v", err)
+			}
+			cluster := peersClusterID(name, peers, false)
+			authority, err := access.FirstAuthority(*key, cluster, time.Now())
+			if err != nil {
+				return err
+			}
+			pin := transport.PinOf(authority.Certificate())
+			j := transport.Join{Authority: &pin}
+			for _, p := range peers {
+				j.Addresses = append(j.Addresses, p.Address)
+			}
+			_, j.Token = access.FirstToken(*key, cluster)
+			return a.printSecret(j.String())
+		},
+	}
+	cmd.Flags().StringVar(&keyFile, "cluster-key", "", "`file` with the key of the cluster")
+	cmd.Flags().StringVar(&peerList, "peers", "", "the leaders: `ID=HOST:PORT,…`")
+	cmd.Flags().StringVar(&name, "cluster-name", clusterNameDefault, "`name` of the cluster")
+	return cmd
 }
 
 func (a *app) rotateCommand() *cobra.Command {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/node"
@@ -75,7 +76,7 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.Advertise, "advertise", "", "`address` announced to others (default: its own of --peers, or the listen address)")
 	fs.Uint64Var(&f.ID, "id", 0, "`number` of this leader (default: the one of --peers with its address, else 1, or assigned by the cluster)")
 	fs.StringVar(&f.peerList, "peers", "", "the leaders of a new cluster: `ID=HOST:PORT,…`")
-	fs.StringVar(&f.joinList, "join", "", "`string` of 'bridgefour token create --role leader', with which the leader joins a cluster; or addresses of leaders, if they are on this machine or insecure, or with --tls-ca")
+	fs.StringVar(&f.joinList, "join", "", "`string` of 'bridgefour token create --role leader', or @FILE that has it, with which the leader joins a cluster; or addresses of leaders, if they are on this machine or insecure, or with --tls-ca")
 	fs.StringVar(&f.keyFile, "cluster-key", "", "`file` with the key of a new cluster, as 'bridgefour ca key' prints it; cluster.key in the data directory counts too")
 	fs.StringVar(&f.ClusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
 	fs.StringVar(&f.Spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
@@ -139,6 +140,9 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 	if err := transport.CheckListen(f.Listen); err != nil {
 		return usagef(cmd, "--listen: %v", err)
 	}
+	if err := a.readJoin(cmd, &f.joinList); err != nil {
+		return err
+	}
 	if f.peerList != "" && f.joinList != "" {
 		return usagef(cmd, "--peers starts a new cluster and --join enters a running one; use one of them")
 	}
@@ -196,13 +200,19 @@ func readClusterKey(cmd *cobra.Command, file string) (*access.Key, error) {
 	return &key, nil
 }
 
-// warnOpenKeys warns of files with keys that other users can read. It is no error: secrets that are mounted into containers are such files.
+// warnOpenKeys warns of files with secrets that other users can read, unless they are mounted into a container, which decides who is in it.
 func (a *app) warnOpenKeys(files ...string) {
 	for _, file := range files {
-		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
-			a.stderr.Printf("warning: other users of this machine can read %s, which is a key: chmod 600 %[1]s", file)
+		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 && !isMount(file) {
+			a.stderr.Printf("warning: other users of this machine can read %s, which is a secret: chmod 600 %[1]s", file)
 		}
 	}
+}
+
+// isMount reports whether a file is mounted by itself: it is on another file system than its folder.
+func isMount(file string) bool {
+	var own, folder unix.Stat_t
+	return unix.Lstat(file, &own) == nil && unix.Lstat(filepath.Dir(file), &folder) == nil && own.Dev != folder.Dev
 }
 
 // resolvePeers parses --peers and finds this leader in it.

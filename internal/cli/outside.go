@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -63,6 +64,23 @@ func withOutside(given *client.Access, f transport.Files) *client.Access {
 		a.TLSCertificate, a.TLSKey = f.Certificate, f.Key
 	}
 	return &a
+}
+
+// readJoin replaces a --join @FILE by what the file holds: arguments and environments of processes are no place for secrets.
+func (a *app) readJoin(cmd *cobra.Command, join *string) error {
+	file, ok := strings.CutPrefix(*join, "@")
+	if !ok {
+		return nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return usagef(cmd, "--join: %v", err)
+	}
+	a.warnOpenKeys(file)
+	if *join = strings.TrimSpace(string(text)); *join == "" {
+		return usagef(cmd, "--join: %s is empty", file)
+	}
+	return nil
 }
 
 // joinOf parses the --join of a machine: a string, or addresses of leaders, which the machine joins by the files of an outside authority. Of a

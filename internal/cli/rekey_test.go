@@ -130,6 +130,10 @@ func TestRotateKey(t *testing.T) {
 			t.Error("a refused rotation has changed the key")
 		}
 	}
+	first, _ := access.FirstToken(stolen, "test-1a2b")
+	if f.nodes[0].Access().Token(first.ID) == nil {
+		t.Error("the cluster has no token that follows from its key")
+	}
 	eventually(t, "the key is replaced", func() bool {
 		_, err := c.admin.RotateKey(t.Context(), false)
 		if err != nil {
@@ -137,6 +141,7 @@ func TestRotateKey(t *testing.T) {
 		}
 		return err == nil
 	})
+	eventually(t, "the token that follows from the stolen key is revoked", func() bool { return f.nodes[0].Access().Token(first.ID) == nil })
 	eventually(t, "all leaders have the new key", func() bool { return f.keyOf(0) != stolen && f.keyOf(0) == f.keyOf(1) && f.keyOf(1) == f.keyOf(2) })
 
 	// While a machine has not renewed, certificates by the key before are accepted, but get no others.

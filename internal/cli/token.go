@@ -12,6 +12,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
 func (a *app) tokenCommand() *cobra.Command {
@@ -42,6 +43,7 @@ func revokeToken(c *client.Client, ctx context.Context, id string) error { //nol
 func (a *app) createTokenCommand() *cobra.Command {
 	var r readFlags
 	var request api.TokenRequest
+	var addresses string
 	cmd := &cobra.Command{
 		Use: "create --role ROLE", Short: "Create a token and print the string that lets its holder in", Args: noArgs,
 		Long: `Create a token and print a string, once, for 'bridgefour login STRING', or for 'worker --join STRING' and 'leader --join STRING'.
@@ -62,6 +64,13 @@ Whoever has the string has the role. The roles:
 			if err := access.CheckRole(request.Role); err != nil {
 				return usagef(cmd, "--role: %v", err)
 			}
+			var reach []string
+			if addresses != "" {
+				var err error
+				if reach, err = leaderAddresses(addresses); err != nil {
+					return usagef(cmd, "--address: %v", err)
+				}
+			}
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {
 				return err
@@ -69,6 +78,14 @@ Whoever has the string has the role. The roles:
 			token, err := c.CreateToken(cmd.Context(), request)
 			if err != nil {
 				return orInterrupted(cmd.Context(), err)
+			}
+			if reach != nil {
+				j, err := transport.ParseJoin(token.Join)
+				if err != nil {
+					return err
+				}
+				j.Addresses = reach
+				token.Join = j.String()
 			}
 			if r.json {
 				return printJSON(a.stdout, token)
@@ -82,6 +99,7 @@ Whoever has the string has the role. The roles:
 	fs := cmd.Flags()
 	fs.StringVar(&request.Role, "role", "", "what it allows: `"+strings.Join(access.Roles, ", ")+"`")
 	fs.StringVar(&request.User, "user", "", "`name` of the user whose jobs its holder submits and sees in full (default: you; with role read nobody)")
+	fs.StringVar(&addresses, "address", "", "`addresses` by which its holder reaches the leaders, host:port, separated by commas, if not by their own: as through published ports of containers")
 	fs.StringVar(&request.TTL, "ttl", "", "`time` for which it is valid, 0 for no end (default 24h for workers and leaders, 90 days for users)")
 	return cmd
 }

@@ -150,8 +150,11 @@ func (p *Process) isMember(directory string) bool {
 	return slices.ContainsFunc(p.replica.Members().List, func(m replica.Member) bool { return m.Directory == directory })
 }
 
-// isCurrent reports whether the access tables are as new as what was committed when the node started.
-func (p *Process) isCurrent() bool { return p.ready.current.Load() }
+// isCurrent reports whether the access tables are as new as what was committed when the node started, and complete: those of a new cluster get their first
+// entries before the authority.
+func (p *Process) isCurrent() bool {
+	return p.ready.current.Load() && (p.security == nil || len(p.Access().Authorities()) > 0)
+}
 
 // Policy returns the access policy of the port.
 func (p *Process) Policy() *access.Policy { return p.policy }

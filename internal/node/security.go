@@ -327,10 +327,20 @@ func (p *Process) repairAccess(ctx context.Context) error {
 	return p.writeAdminAccess(ctx)
 }
 
-// putFirstAuthority puts the authority of a new cluster into the log.
+// putFirstAuthority puts the authority of a new cluster into the log, and before it, so that it is done once, the first token of a cluster whose leaders
+// were given its key.
 func (p *Process) putFirstAuthority(ctx context.Context) error {
-	if n := len(p.Access().Tokens()); n > 0 {
+	n := len(p.Access().Tokens())
+	if n > 0 {
 		p.cfg.Logger.WarnContext(ctx, "the connections are encrypted from now on; tokens that were created before remain valid: 'bridgefour token list' shows them", "tokens", n)
+	} else if p.cfg.ClusterKey != nil && len(p.cfg.Peers) > 0 {
+		token, _ := access.FirstToken(*p.security.key.Get(), p.replica.Members().Cluster)
+		if err := p.PutToken(ctx, token); err != nil {
+			return err
+		}
+		n++
+	}
+	if n > 0 {
 		if err := p.writeAdminAccess(ctx); err != nil {
 			return err
 		}
@@ -564,6 +574,7 @@ func (p *Process) RotateAuthority(ctx context.Context, replaceKey, now bool) (ap
 		return api.Authority{}, api.Unavailable("the cluster key is being replaced: try again in a moment")
 	}
 	a := &state.Authority{Number: last.Number + 1, Key: last.Key}
+	first, _ := access.FirstToken(key, p.replica.Members().Cluster)
 	if replaceKey {
 		key, a.Key = access.NewKey(), last.Key+1
 		if err := p.giveKey(ctx, key); err != nil {
@@ -587,6 +598,11 @@ func (p *Process) RotateAuthority(ctx context.Context, replaceKey, now bool) (ap
 	// No other key may be given away before it is known whether the log has this one's authority, also if the client no longer waits.
 	if err := p.PutAuthority(context.WithoutCancel(ctx), a); err != nil {
 		return api.Authority{}, err
+	}
+	if replaceKey && p.Access().Token(first.ID) != nil { // who has the former key knows it
+		if err := p.RevokeToken(ctx, first.ID); err != nil {
+			return api.Authority{}, err
+		}
 	}
 	if replaceKey && now {
 		if err := p.dropFormer(ctx, a.Number); err != nil {
