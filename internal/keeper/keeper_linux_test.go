@@ -208,7 +208,7 @@ func TestNice(t *testing.T) {
 	if ownErr != nil {
 		t.Fatal(ownErr)
 	}
-	if want := fmt.Sprintf("%d\n%d\n", 20-own+5, 20-own+8); err != nil || end.Status != 0 || f.output() != want {
+	if want := fmt.Sprintf("%d\n%d\n", min(20-own+5, 19), min(20-own+8, 19)); err != nil || end.Status != 0 || f.output() != want {
 		t.Errorf("Wait() = %+v, %v, output %q, want %q", end, err, f.output(), want)
 	}
 }
