@@ -17,6 +17,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/datadir"
+	"github.com/bridgefour/bridgefour/internal/replica"
 )
 
 // runDir is the state of one embedded run, for --resume. It is removed when the job is done and its result printed.
@@ -43,6 +44,12 @@ type runInfo struct {
 	CleanEnv bool      `json:"clean_env,omitempty"`
 	Secrets  bool      `json:"secrets,omitempty"` // which are not in request.json
 }
+
+// logFolder is the folder of the log of a run.
+const logFolder = "leader/log"
+
+// runsKept is how many runs are kept for --resume: each takes some 50 kB, its logs and its spool.
+const runsKept = 20
 
 var errRunning = errors.New("in use by another process")
 
@@ -172,20 +179,21 @@ func listRuns(runs string) ([]runInfo, error) {
 	return out, nil
 }
 
-// runsKept is how many unfinished runs are kept for --resume: each takes about 32 MiB and its spool.
-const runsKept = 20
-
-// pruneRuns removes all but the newest n runs. Runs in use stay.
+// pruneRuns removes all but the newest n runs, and frees the preallocated space of their logs. Runs in use stay as they are.
 func pruneRuns(runs string, n int) error {
 	all, err := listRuns(runs)
 	if err != nil {
 		return err
 	}
-	for _, info := range all[min(n, len(all)):] {
+	for i, info := range all {
 		d := &runDir{path: filepath.Join(runs, info.ID), info: info}
 		err := d.acquire()
-		if err == nil {
+		switch {
+		case err != nil:
+		case i >= n:
 			err = d.remove()
+		default:
+			err = errors.Join(replica.Trim(d.file(logFolder)), d.release())
 		}
 		if err != nil && !errors.Is(err, errRunning) && !errors.Is(err, fs.ErrNotExist) {
 			return err
