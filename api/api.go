@@ -48,6 +48,9 @@ type JobRequest struct {
 	Memory       string            `json:"memory,omitempty" doc:"Memory limit of an attempt, such as 2GiB"`
 	Labels       map[string]string `json:"labels,omitempty" doc:"Run only on workers with these labels"`
 	FirstSuccess bool              `json:"first_success,omitempty" doc:"Done when one task succeeds; the others are stopped"`
+
+	// Class is the jobClass of the original system, in JSON.
+	Class string `json:"-"`
 }
 
 // Program is what a job runs: exactly one field is set.
@@ -158,6 +161,8 @@ type Job struct {
 	Created time.Time  `json:"created"`
 	Started *time.Time `json:"started,omitempty"`
 	Ended   *time.Time `json:"ended,omitempty"`
+
+	Class string `json:"-"` // as in the request
 
 	Hidden bool `json:"hidden,omitempty" doc:"The job is another user's: its arguments, inputs, settings and errors are left out"`
 }

@@ -64,6 +64,7 @@ var Rules = map[string]Permission{
 	"GET /job/{n}":                     Read,
 	"GET /job/status/{n}":              Read,
 	"GET /status/{n}":                  Read,
+	"GET /refresh/{n}":                 Read,
 	"GET /job/data/{n}":                Read,
 	"GET /data/{n}":                    Read,
 	"GET /cluster":                     Read,
@@ -77,6 +78,7 @@ var Rules = map[string]Permission{
 
 	// Workers.
 	"GET /worker/state":       Read,
+	"GET /worker/status":      Read,
 	"GET /task/status/{slot}": Read,
 	"POST /worker/invite":     Invite,
 

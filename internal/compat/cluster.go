@@ -134,15 +134,24 @@ type raftPeer struct {
 	Port   int    `json:"port"`
 }
 
+// leaderID is the number of a leader as in LEADER_ID, which counts from 0.
+func leaderID(number uint64) uint64 { return number - 1 }
+
 func (s system) raft(*http.Request, func(any) error) (any, error) {
 	c := s.node.Consensus()
 	out := raftState{
-		OwnID: c.ID, Term: c.Term, OwnState: map[string]struct{}{c.Role: {}}, VotedFor: c.VotedFor, CurrentLeader: c.Leader,
+		OwnID: leaderID(c.ID), Term: c.Term, OwnState: map[string]struct{}{c.Role: {}},
 		LastElectionEpoch: epochMillis(c.LastElection), LastHeartbeatEpoch: epochMillis(c.LastHeartbeat),
 		Peers: make([]raftPeer, 0, len(c.Peers)),
 	}
+	if c.VotedFor != nil {
+		out.VotedFor = new(leaderID(*c.VotedFor))
+	}
+	if c.Leader != nil {
+		out.CurrentLeader = new(leaderID(*c.Leader))
+	}
 	for _, p := range c.Peers {
-		out.Peers = append(out.Peers, raftPeer{ID: p.ID, Schema: "http", Host: p.Host, Port: p.Port})
+		out.Peers = append(out.Peers, raftPeer{ID: leaderID(p.ID), Schema: "http", Host: p.Host, Port: p.Port})
 	}
 	return out, nil
 }

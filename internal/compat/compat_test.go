@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
@@ -37,6 +38,9 @@ func TestAnswers(t *testing.T) {
 		{"status_failed.json", "GET", "/job/status/5", ""},
 		{"status_stopped.json", "GET", "/job/status/6", ""},
 		{"status_missing.json", "GET", "/job/status/-1368283400", ""},
+		{"refresh_waiting.json", "GET", "/refresh/1", ""},
+		{"status_done.json", "GET", "/refresh/4", ""},
+		{"status_missing.json", "GET", "/refresh/99", ""},
 		{"job_waiting.json", "GET", "/job/1", ""},
 		{"job_running.json", "GET", "/job/2", ""},
 		{"job_halted.json", "GET", "/job/3", ""},
@@ -73,15 +77,16 @@ func TestStart(t *testing.T) {
 	for body, want := range map[string]api.JobRequest{
 		`{"name":"n","jobClass":"DelayedWordCount","input":"/in","output":"/out","userSettings":{"timeout":"2"}}`: {
 			Name: "n", Program: api.Program{Builtin: "DelayedWordCount"}, Inputs: []string{"/in"}, Output: "/out", Set: settings, Split: "none",
+			Class: `"DelayedWordCount"`,
 		},
 		`{"jobClass":{"type":"com.example.SampleBridgeFourJob"},"userSettings":[["timeout","2"]],"more":1}`: {
-			Program: api.Program{Builtin: "Sample"}, Set: settings, Split: "none",
+			Program: api.Program{Builtin: "Sample"}, Set: settings, Split: "none", Class: `{"type":"com.example.SampleBridgeFourJob"}`,
 		},
 		`{"jobClass":"a.b.AlwaysOkJob","userSettings":[{"timeout":2}]}`: {
-			Program: api.Program{Builtin: "AlwaysOk"}, Set: settings, Split: "none",
+			Program: api.Program{Builtin: "AlwaysOk"}, Set: settings, Split: "none", Class: `"a.b.AlwaysOkJob"`,
 		},
-		`{"jobClass":"Job","userSettings":[{"key":"timeout","value":"2"}]}`: {
-			Program: api.Program{Builtin: "Job"}, Set: settings, Split: "none",
+		`{"jobClass":"Job","userSettings":[{"key":"timeout","value":"2"}],"overwrite":true}`: {
+			Program: api.Program{Builtin: "Job"}, Set: settings, Split: "none", Class: `"Job"`, Overwrite: true,
 		},
 	} {
 		l := httpapitest.NewFake()
@@ -91,6 +96,42 @@ func TestStart(t *testing.T) {
 		if !reflect.DeepEqual(l.Got, want) {
 			t.Errorf("start %s submitted %+v, want %+v", body, l.Got, want)
 		}
+	}
+}
+
+// TestStartWithAKey: a request that is sent again is answered with its first job.
+func TestStartWithAKey(t *testing.T) {
+	a := newServer(httpapitest.NewFake())
+	for _, want := range []uint64{1, 1} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/start", strings.NewReader(`{"jobClass":"Sample"}`))
+		r.Header.Set("Idempotency-Key", "k")
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		if got := httpapitest.Decode[jobDetails](t, w); got.JobID != want {
+			t.Errorf("start = job %d, want %d", got.JobID, want)
+		}
+	}
+}
+
+// TestStartOfAnUnknownClass: the problem is about the field of the original, and names the class and what there is.
+func TestStartOfAnUnknownClass(t *testing.T) {
+	l := httpapitest.NewFake()
+	l.OnSubmit = func(*api.JobRequest) error {
+		return api.Invalid("invalid job").With("body.program.builtin", `unknown built-in job "My"; known: Sample`, nil)
+	}
+	p := httpapitest.ProblemOf(t, httpapitest.Ask(t, newServer(l), "POST", "/start", `{"jobClass":"com.acme.MyJob"}`))
+	want := api.ProblemField{Location: "body.jobClass", Message: `class "com.acme.MyJob": unknown built-in job "My"; known: Sample`}
+	if p.Status != http.StatusUnprocessableEntity || len(p.Errors) != 1 || p.Errors[0] != want {
+		t.Errorf("start = %+v, want %+v", p, want)
+	}
+}
+
+// TestDataOfSample: the original's job of that name has its own number as its result.
+func TestDataOfSample(t *testing.T) {
+	l := httpapitest.NewFake()
+	l.Set(api.Job{ID: 7, Program: api.Program{Builtin: "Sample"}, Status: api.JobDone})
+	if got := strings.TrimSpace(httpapitest.Ask(t, newServer(l), "GET", "/data/7", "").Body.String()); got != "7" {
+		t.Errorf("data = %s, want 7", got)
 	}
 }
 

@@ -3,6 +3,8 @@ package compat
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -27,7 +29,7 @@ type jobDetails struct {
 type jobConfig struct {
 	ID           uint64            `json:"id"`
 	Name         string            `json:"name"`
-	JobClass     string            `json:"jobClass"`
+	JobClass     json.RawMessage   `json:"jobClass"`
 	Input        string            `json:"input"`
 	Output       string            `json:"output"`
 	UserSettings map[string]string `json:"userSettings"`
@@ -39,7 +41,7 @@ type taskView struct {
 	SlotID       *slotID           `json:"slotId,omitempty"`
 	Input        string            `json:"input"`
 	Output       string            `json:"output"`
-	JobClass     string            `json:"jobClass"`
+	JobClass     json.RawMessage   `json:"jobClass"`
 	UserSettings map[string]string `json:"userSettings"`
 }
 
@@ -71,13 +73,31 @@ func (s system) status(r *http.Request, _ func(any) error) (any, error) {
 	return executionStatus(&job), nil
 }
 
-func (s system) job(r *http.Request, _ func(any) error) (any, error) {
+// refresh is status for the scripts of v0.1 and v0.2, which take NotStarted for the end of a job: the original's refresh assigned its tasks.
+func (s system) refresh(r *http.Request, _ func(any) error) (any, error) {
 	job, ok, err := s.jobOf(r)
 	if err != nil || !ok {
 		return typed{missing}, err
 	}
+	if status := executionStatus(&job); status.Type != notStarted {
+		return status, nil
+	}
+	return typed{halted}, nil
+}
+
+// either is the original's Either[ExecutionStatus, JobDetails]: one of the two.
+type either struct {
+	Left  *typed      `json:",omitempty"`
+	Right *jobDetails `json:",omitempty"`
+}
+
+func (s system) job(r *http.Request, _ func(any) error) (any, error) {
+	job, ok, err := s.jobOf(r)
+	if err != nil || !ok {
+		return either{Left: &typed{missing}}, err
+	}
 	details, _, err := s.details(r.Context(), &job, tasksMax)
-	return details, err
+	return either{Right: &details}, err
 }
 
 // list returns the unfinished jobs, newest first, with at most tasksMax tasks in all.
@@ -142,6 +162,11 @@ func (s system) details(ctx context.Context, job *api.Job, limit int) (jobDetail
 	if err != nil {
 		return jobDetails{}, 0, err
 	}
+	if job.Status == api.JobWaiting { // the tasks may be of a later moment
+		for i := range page.Tasks {
+			page.Tasks[i].Status = api.TaskOpen
+		}
+	}
 	out.addTasks(page.Tasks)
 	return out, len(page.Tasks), nil
 }
@@ -170,9 +195,13 @@ func (d *jobDetails) addTasks(tasks []api.Task) {
 	}
 }
 
-// jobClassOf is the name of a job's program.
-func jobClassOf(job *api.Job) string {
-	return job.Program.Text()
+// jobClassOf is the class as it was sent, or the program of a job that was submitted without one.
+func jobClassOf(job *api.Job) json.RawMessage {
+	if job.Class != "" {
+		return json.RawMessage(job.Class)
+	}
+	name, _ := json.Marshal(job.Program.Text()) // a string has a form in JSON
+	return name
 }
 
 // startRequest is the original's UserJobConfig.
@@ -182,6 +211,7 @@ type startRequest struct {
 	Input        string       `json:"input"`
 	Output       string       `json:"output"`
 	UserSettings userSettings `json:"userSettings"`
+	Overwrite    bool         `json:"overwrite"` // not of the original, whose jobs always do
 }
 
 func (s system) start(r *http.Request, body func(any) error) (any, error) {
@@ -189,12 +219,13 @@ func (s system) start(r *http.Request, body func(any) error) (any, error) {
 	if err := body(&in); err != nil {
 		return nil, err
 	}
-	if in.JobClass == "" {
+	if in.JobClass.name == "" {
 		return nil, api.Invalid("validation failed").With("body.jobClass", "expected the class of a built-in job, such as DelayedWordCount", nil)
 	}
 	req := api.JobRequest{
 		Name: in.Name, Program: api.Program{Builtin: in.JobClass.builtin()}, Set: in.UserSettings,
 		Split: "none", // one task per file
+		Class: in.JobClass.sent, Overwrite: in.Overwrite,
 	}
 	if in.Input != "" {
 		input, err := filepath.Abs(in.Input) // the original took paths relative to the leader's working directory
@@ -210,39 +241,61 @@ func (s system) start(r *http.Request, body func(any) error) (any, error) {
 		}
 		req.Output = output
 	}
-	id, _, err := s.node.Submit(r.Context(), &req, "")
+	id, _, err := s.node.Submit(r.Context(), &req, r.Header.Get("Idempotency-Key"))
 	if err != nil {
-		return nil, err
+		return nil, inTermsOf(&in, err)
 	}
 	job, ok := s.node.Job(r.Context(), id)
 	if !ok { // forgotten already
 		return typed{missing}, nil
 	}
+	job.Status = api.JobWaiting // as it was accepted
 	details, _, err := s.details(r.Context(), &job, tasksMax)
 	return details, err
 }
 
+// inTermsOf names the class in the problem of a request for a program that is not known.
+func inTermsOf(in *startRequest, err error) error {
+	if p, ok := errors.AsType[*api.Problem](err); ok {
+		for i := range p.Errors {
+			if f := &p.Errors[i]; f.Location == "body.program.builtin" {
+				f.Location, f.Message = "body.jobClass", fmt.Sprintf("class %q: %s", in.JobClass.name, f.Message)
+			}
+		}
+	}
+	return err
+}
+
+// classBytesMax bounds a class, which is in the job's entry of the log.
+const classBytesMax = 1 << 10
+
 // jobClass is a string, or {"type": string}.
-type jobClass string
+type jobClass struct {
+	name string
+	sent string // in JSON
+}
 
 // UnmarshalJSON accepts both forms.
 func (c *jobClass) UnmarshalJSON(data []byte) error {
-	var name string
-	if err := json.Unmarshal(data, &name); err == nil {
-		*c = jobClass(name)
-		return nil
+	var form any = &c.name
+	if err := json.Unmarshal(data, form); err != nil {
+		var tagged typed
+		if err := json.Unmarshal(data, &tagged); err != nil {
+			return api.Invalid("validation failed").With("body.jobClass", `expected a string or {"type": string}`, nil)
+		}
+		c.name, form = tagged.Type, tagged
 	}
-	var tagged typed
-	if err := json.Unmarshal(data, &tagged); err != nil {
-		return api.Invalid("validation failed").With("body.jobClass", `expected a string or {"type": string}`, nil)
+	if len(c.name) > classBytesMax {
+		return api.Invalid("validation failed").With("body.jobClass", fmt.Sprintf("expected at most %d bytes", classBytesMax), nil)
 	}
-	*c = jobClass(tagged.Type)
-	return nil
+	sent, err := json.Marshal(form)
+	c.sent = string(sent)
+	return err
 }
 
 // builtin is the built-in job of a class: com.example.DelayedWordCountBridgeFourJob is DelayedWordCount.
 func (c jobClass) builtin() string {
-	name := string(c)
+	name := c.name
 	if dot := strings.LastIndexByte(name, '.'); dot >= 0 {
 		name = name[dot+1:]
 	}

@@ -50,7 +50,8 @@ func Routes(n Node) []Route {
 	s := system{n}
 	routes := []Route{
 		{Method: http.MethodGet, Path: "/job/list", Summary: "Unfinished jobs", OnLeader: true, Handle: s.list},
-		{Method: http.MethodGet, Path: "/job/{n}", Summary: "JobDetails", OnLeader: true, Handle: s.job},
+		{Method: http.MethodGet, Path: "/job/{n}", Summary: "JobDetails as Right, or Missing as Left", OnLeader: true, Handle: s.job},
+		{Method: http.MethodGet, Path: "/refresh/{n}", Summary: "Execution status of a job", Handle: s.refresh},
 		{Method: http.MethodGet, Path: "/cluster", Summary: "Cluster state", Handle: s.cluster},
 		{Method: http.MethodPost, Path: "/cluster/addWorker", Summary: "Invite an idle worker: WorkerState", Handle: s.addWorker},
 		{

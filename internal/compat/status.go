@@ -47,7 +47,7 @@ func executionStatus(job *api.Job) typed {
 func assignmentStatus(job *api.Job) typed {
 	stage := job.PartStage()
 	switch {
-	case stage.Running == 0:
+	case stage.Running == 0 || job.Status == api.JobWaiting:
 		return typed{"NotAssigned"}
 	case stage.Open > 0:
 		return typed{"PartiallyAssigned"}

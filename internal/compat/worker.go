@@ -11,6 +11,10 @@ import (
 func WorkerRoutes(w Worker) []Route {
 	return []Route{
 		{
+			Method: http.MethodGet, Path: "/worker/status", Tag: tag, Summary: "200 while the worker runs",
+			Handle: func(*http.Request, func(any) error) (any, error) { return nil, nil }, //nolint:nilnil // no body
+		},
+		{
 			Method: http.MethodGet, Path: "/worker/state", Tag: tag, Summary: "WorkerState",
 			Handle: func(*http.Request, func(any) error) (any, error) {
 				busy := w.Busy()

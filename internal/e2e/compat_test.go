@@ -26,7 +26,7 @@ func TestOriginalRoutes(t *testing.T) {
 	wantAnswer(c, http.MethodGet, leader+"/job/status/1", `{"type":"Missing"}`)
 	wantAnswer(c, http.MethodGet, leader+"/job/list", `[]`)
 
-	body := fmt.Sprintf(`{"name":"Example Job","jobClass":{"type":"com.chrisluttazi.bridgefour.DelayedWordCountBridgeFourJob"},"input":%q,"output":%q,`+
+	body := fmt.Sprintf(`{"name":"Example Job","jobClass":{"type":"com.chollinger.bridgefour.jobs.example.DelayedWordCountBridgeFourJob"},"input":%q,"output":%q,`+
 		`"userSettings":{"timeout":"1"}}`, c.path("in"), c.path("out"))
 	code, answer := c.request(http.MethodPost, leader+"/job/start", body)
 	if code != http.StatusOK {
@@ -62,6 +62,10 @@ func TestOriginalRoutes(t *testing.T) {
 		t.Errorf("data = %.200s…", answer)
 	}
 	untilAnswer(c, worker+"/task/status/0", `{"type":"Missing"}`)
+	_, answer = c.request(http.MethodGet, leader+"/job/1", "")
+	if !strings.Contains(answer, `"workerId":1`) || strings.Contains(answer, `"workerId":0`) {
+		t.Errorf("job = %s, want the worker of each task", answer)
+	}
 
 	// A stopped job leaves no files.
 	body = strings.ReplaceAll(strings.ReplaceAll(body, `"1"`, `"600"`), c.path("out"), c.path("out2"))

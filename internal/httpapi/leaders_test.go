@@ -59,12 +59,12 @@ func TestRaftState(t *testing.T) {
 	two, one := uint64(2), uint64(1)
 	heard := time.UnixMilli(1700000000456)
 	for want, c := range map[string]api.Consensus{
-		`{"ownId":1,"term":4,"ownState":{"Follower":{}},"votedFor":2,"lastElectionEpoch":null,"lastHeartbeatEpoch":1700000000456,"currentLeader":2,` +
-			`"peers":[{"id":2,"schema":"http","host":"10.0.0.2","port":6550},{"id":3,"schema":"http","host":"::1","port":6551}]}`: {
+		`{"ownId":0,"term":4,"ownState":{"Follower":{}},"votedFor":1,"lastElectionEpoch":null,"lastHeartbeatEpoch":1700000000456,"currentLeader":1,` +
+			`"peers":[{"id":1,"schema":"http","host":"10.0.0.2","port":6550},{"id":2,"schema":"http","host":"::1","port":6551}]}`: {
 			ID: 1, Term: 4, Role: "Follower", VotedFor: &two, Leader: &two, LastHeartbeat: &heard,
 			Peers: []api.Peer{{ID: 2, Host: "10.0.0.2", Port: 6550}, {ID: 3, Host: "::1", Port: 6551}},
 		},
-		`{"ownId":1,"term":5,"ownState":{"Candidate":{}},"votedFor":1,"lastElectionEpoch":1700000000456,"lastHeartbeatEpoch":null,"currentLeader":null,"peers":[]}`: {
+		`{"ownId":0,"term":5,"ownState":{"Candidate":{}},"votedFor":0,"lastElectionEpoch":1700000000456,"lastHeartbeatEpoch":null,"currentLeader":null,"peers":[]}`: {
 			ID: 1, Term: 5, Role: "Candidate", VotedFor: &one, LastElection: &heard,
 		},
 	} {

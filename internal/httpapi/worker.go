@@ -42,7 +42,9 @@ func NewWorker(o WorkerOptions) http.Handler {
 				workerProblem(w, err)
 				return
 			}
-			writeJSON(w, http.StatusOK, "application/json", v)
+			if v != nil {
+				writeJSON(w, http.StatusOK, "application/json", v)
+			}
 		})
 	}
 	mux.HandleFunc("POST "+invitePath, func(w http.ResponseWriter, r *http.Request) {

@@ -64,7 +64,7 @@ func (p *planner) outputHolds(names []string) {
 		return
 	}
 	if !p.req.Overwrite {
-		p.fail("output", "output %q is not empty: it holds %s; use --overwrite or another folder", name, some(names))
+		p.fail("output", `output %q is not empty: it holds %s; use --overwrite (in a request, "overwrite": true) or another folder`, name, some(names))
 		return
 	}
 	if others := slices.DeleteFunc(names, layout.IsPublished); len(others) > 0 {

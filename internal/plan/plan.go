@@ -235,11 +235,11 @@ func (p *planner) builtin(name string) {
 	for _, b := range p.opt.Builtins {
 		names = append(names, b.Name)
 	}
+	meant := ";"
 	if closest := suggest.Closest(name, names); closest != "" {
-		p.fail("program.builtin", "unknown built-in job %q; did you mean %q? A command is written as -- %s", name, closest, name)
-		return
+		meant = fmt.Sprintf("; did you mean %q?", closest)
 	}
-	p.fail("program.builtin", "unknown built-in job %q; known: %s. A command is written as -- %s", name, strings.Join(names, ", "), name)
+	p.fail("program.builtin", "unknown built-in job %q%s known: %s. A command is written as -- %[1]s", name, meant, strings.Join(names, ", "))
 }
 
 // settings validates settings and labels.

@@ -340,7 +340,7 @@ func wrongs(dir string) []wrong {
 		{"empty argv", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{}} }, "program.command", "is empty"},
 		{"empty argv[0]", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{""}} }, "program.command", "is empty"},
 		{"NUL", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{"a", "b\x00"}} }, "program.command[1]", "NUL"},
-		{"misspelt builtin", func(r *api.JobRequest) { r.Program.Builtin = "WordCuont" }, "program.builtin", `did you mean "wordcount"? A command is written as -- WordCuont`},
+		{"misspelt builtin", func(r *api.JobRequest) { r.Program.Builtin = "WordCuont" }, "program.builtin", `did you mean "wordcount"? known: `},
 		{"unknown builtin", func(r *api.JobRequest) { r.Program.Builtin = "terasort" }, "program.builtin", "known: wordcount, grep, AlwaysOk"},
 		{"long builtin", func(r *api.JobRequest) { r.Program.Builtin = strings.Repeat("x", 1<<20) }, "program.builtin", "known: wordcount"},
 		{"relative dir", func(r *api.JobRequest) { r.Dir = "x" }, "dir", `"x" is not an absolute path`},
@@ -429,7 +429,7 @@ func wrongs(dir string) []wrong {
 		{"root", output("/x/.."), "output", "cannot be the root folder"},
 		{"output is a file", output(dir + "/in"), "output", "not a directory"},
 		{"output below a file", output(dir + "/in/x/y"), "output", "not a directory"},
-		{"output not empty", output(dir + "/full"), "output", `is not empty: it holds "1", "2", "3" and 1 more; use --overwrite or another folder`},
+		{"output not empty", output(dir + "/full"), "output", `is not empty: it holds "1", "2", "3" and 1 more; use --overwrite (in a request, "overwrite": true) or another folder`},
 		{"output under way", output(dir + "/busy"), "output", `holds "x"`},
 		{"output in input", func(r *api.JobRequest) { r.Inputs, r.Output = []string{dir + "/sub"}, dir+"/sub/new/out" }, "inputs[0]", "is inside input"},
 		{"output is input", func(r *api.JobRequest) {

@@ -35,6 +35,7 @@ const (
 type Spec struct {
 	Name, User   string
 	Builtin      string   // a built-in job, or
+	Class        string   // by which the original system's clients name it, in JSON
 	Argv         [][]byte // a command
 	Placeholders uint8    // which placeholders it has: a Mode of package placeholder
 	Placeholder  string   // the only one; empty: the default

@@ -133,7 +133,7 @@ func (l *Fake) Submit(_ context.Context, req *api.JobRequest, key string) (id ui
 		}
 		tasks := uint64(len(l.TasksOf[id]))
 		l.JobByID[id] = api.Job{
-			ID: id, Name: req.Name, Program: req.Program, Status: api.JobWaiting, Output: req.Output, Inputs: req.Inputs, Set: req.Set,
+			ID: id, Name: req.Name, Program: req.Program, Status: api.JobWaiting, Output: req.Output, Inputs: req.Inputs, Set: req.Set, Class: req.Class,
 			Stages: []api.Stage{{Name: "map", Tasks: tasks, Open: tasks}},
 		}
 		l.emit(api.Event{Type: api.EventJobSubmitted, Job: id, Status: api.JobWaiting})

@@ -80,10 +80,10 @@ func NewCluster() *Fake {
 	l.WorkerByID[0] = api.Worker{ID: 0, Status: api.WorkerAlive, Slots: 2, Busy: 1}
 	l.WorkerByID[1] = api.Worker{ID: 1, Status: api.WorkerDead, Slots: 2}
 	l.WorkerByID[2] = api.Worker{ID: 2, Status: api.WorkerDraining, Slots: 1}
-	voted, elected, heard := uint64(0), time.UnixMilli(1700000000123), time.UnixMilli(1700000000456)
+	voted, elected, heard := uint64(1), time.UnixMilli(1700000000123), time.UnixMilli(1700000000456)
 	l.ConsensusState = api.Consensus{
-		ID: 0, Term: 3, Role: "Leader", VotedFor: &voted, Leader: &voted, LastElection: &elected, LastHeartbeat: &heard,
-		Peers: []api.Peer{{ID: 1, Host: "kaladin-02", Port: 6551}},
+		ID: 1, Term: 3, Role: "Leader", VotedFor: &voted, Leader: &voted, LastElection: &elected, LastHeartbeat: &heard,
+		Peers: []api.Peer{{ID: 2, Host: "kaladin-02", Port: 6551}},
 	}
 	status := []string{api.JobWaiting, api.JobRunning, api.JobHalted, api.JobDone, api.JobFailed, api.JobStopped}
 	for i, status := range status {
