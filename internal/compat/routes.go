@@ -71,7 +71,9 @@ func Routes(n Node) []Route {
 			})
 	}
 	for i := range routes {
-		routes[i].Tag = tag
+		r := &routes[i]
+		r.Tag = tag
+		r.OnLeader = r.OnLeader || r.Method != http.MethodGet // clients beside containers cannot follow a redirect to one
 	}
 	return routes
 }

@@ -124,19 +124,18 @@ func redirectedWrites(g *group) {
 		{http.MethodPost, "/v1/jobs"},
 		{http.MethodPost, "/v1/jobs/1/stop"},
 		{http.MethodPost, "/v1/jobs/1/retry"},
-		{http.MethodPost, "/job/start"},
-		{http.MethodPut, "/job/stop/1"},
 		{http.MethodPost, "/v1/workers/1/drain"},
 		{http.MethodDelete, "/v1/workers/1"},
 		{http.MethodPost, "/v1/leaders"},
 		{http.MethodDelete, "/v1/leaders/1?force=true"},
-		{http.MethodDelete, "/cluster/removeWorker/1"},
-		{http.MethodPost, "/cluster/addWorker"},
 	} {
 		a := follows.request(write[0], write[1], "{}")
 		if want := "http://" + leads.address + write[1]; a.code != http.StatusTemporaryRedirect || a.header.Get("Location") != want {
 			t.Errorf("%s %s = %v, Location %q, want 307 to %s", write[0], write[1], a, a.header.Get("Location"), want)
 		}
+	}
+	if a := follows.request(http.MethodPut, "/job/stop/999", ""); a.code != http.StatusOK || strings.TrimSpace(a.body) != `{"type":"Missing"}` {
+		t.Errorf("a write of the original's routes = %v, want the leader's answer", a)
 	}
 	url := "http://" + follows.address + "/v1/jobs"
 	job := decode[api.Job](t, requestAt(t.Context(), http.DefaultClient, http.MethodPost, url, tiny("by an ordinary client", "true")))

@@ -3,10 +3,12 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,6 +32,9 @@ const (
 // other leads would loop.
 const headerForwarded = "X-Bridgefour-Forwarded"
 
+// preferRedirect is the value of the header Prefer of clients that follow a redirect rather than have a write forwarded.
+const preferRedirect = "redirect"
+
 // unknownPattern matches requests without a route.
 const unknownPattern = "/"
 
@@ -52,10 +57,12 @@ func (a *API) onLeader(op huma.Operation) huma.Operation {
 }
 
 // redirect answers a request that this node, following, cannot answer itself: writes are redirected to the leader, so that a large
-// body is sent once, and reads of what only the leader knows are forwarded; so are writes of local clients without a key for the leader. It returns false if this node is to answer.
+// body is sent once, and reads of what only the leader knows are forwarded; so are writes of local clients without a key for the leader, and those of the original's
+// routes, whose clients may not reach the leader, unless they prefer a redirect. It returns false if this node is to answer.
 func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) bool {
 	write := !isRead(r) && route != unknownPattern
-	if !write && !a.forwarded[route] {
+	forwarded := a.forwarded[route]
+	if !write && !forwarded {
 		return false
 	}
 	if from := r.Header.Get(headerForwarded); from != "" {
@@ -68,7 +75,7 @@ func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) boo
 		a.writeError(w, r, err)
 	case self:
 		return false
-	case write && (!a.encrypted || access.PeerFrom(r.Context()).Encrypted):
+	case write && (!forwarded || slices.Contains(r.Header["Prefer"], preferRedirect)) && (!a.encrypted || access.PeerFrom(r.Context()).Encrypted):
 		target := *r.URL
 		target.Scheme, target.Host, target.Opaque, target.User = transport.Scheme, address, "", nil
 		if a.encrypted {
@@ -76,6 +83,16 @@ func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) boo
 		}
 		w.Header().Set("Location", target.String())
 		w.WriteHeader(http.StatusTemporaryRedirect)
+	case write && forwarded && r.ContentLength > bodyBytesMax:
+		a.writeError(w, r, bodyProblem(&http.MaxBytesError{Limit: bodyBytesMax}))
+	case write && forwarded:
+		body := newPacedReader(w, r, bodyBytesMax)
+		defer body.done()
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{body, r.Body}
+		a.forward(w, r, address)
 	default:
 		a.forward(w, r, address)
 	}
@@ -131,6 +148,10 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 			}
 			protect(w.Header())
 			a.stamp(w.Header())
+			if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+				a.writeError(w, r, bodyProblem(err))
+				return
+			}
 			a.writeError(w, r, api.NotLeader("leader at %s not reachable: %v; send the request again", address, err))
 		},
 	}

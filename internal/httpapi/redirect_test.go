@@ -66,7 +66,10 @@ func TestEveryWriteIsRedirected(t *testing.T) {
 	before := l.Index
 	for _, route := range operations(t, a, http.MethodPost, http.MethodPut, http.MethodDelete) {
 		method, path, _ := strings.Cut(route, " ")
-		w := httpapitest.Ask(t, a, method, path+"?a=%2F&b", "{}")
+		r := httptest.NewRequestWithContext(t.Context(), method, path+"?a=%2F&b", strings.NewReader("{}"))
+		r.Header.Set("Prefer", preferRedirect) // or those of the original are forwarded
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
 		if got, want := w.Header().Get("Location"), "http://10.0.0.2:6551"+path+"?a=%2F&b"; w.Code != http.StatusTemporaryRedirect || got != want {
 			t.Errorf("%s = %d to %q, want 307 to %q", route, w.Code, got, want)
 		}
@@ -78,7 +81,7 @@ func TestEveryWriteIsRedirected(t *testing.T) {
 		t.Error("a write was carried out by a follower")
 	}
 	// The path is kept as it was written.
-	if w := httpapitest.Ask(t, a, "PUT", "http://localhost/job/stop/1%2f2", ""); w.Header().Get("Location") != "http://10.0.0.2:6551/job/stop/1%2f2" {
+	if w := httpapitest.Ask(t, a, "DELETE", "http://localhost/v1/workers/1%2f2", ""); w.Header().Get("Location") != "http://10.0.0.2:6551/v1/workers/1%2f2" {
 		t.Errorf("Location = %q", w.Header().Get("Location"))
 	}
 	// Requests without a route are answered here.
@@ -87,6 +90,49 @@ func TestEveryWriteIsRedirected(t *testing.T) {
 		if w := httpapitest.Ask(t, a, method, path, ""); w.Code != want {
 			t.Errorf("%s on a follower = %d, want %d", target, w.Code, want)
 		}
+	}
+}
+
+// TestWritesOfTheOriginalAreForwarded: once, with the key, in bounds, and not if the client prefers a redirect.
+func TestWritesOfTheOriginalAreForwarded(t *testing.T) {
+	p := newPair(t, httpapitest.NewFake)
+	ask := func(body string, header ...string) (code int, location string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/start", io.MultiReader(strings.NewReader(body))) // without a length
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		answer, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer.StatusCode, answer.Header.Get("Location")
+	}
+	const start = `{"jobClass":"Sample"}`
+	for range 2 {
+		if code, _ := ask(start, "Idempotency-Key", "k"); code != http.StatusOK {
+			t.Fatalf("start = %d, want 200", code)
+		}
+	}
+	if asked := p.reached(); len(asked) != 2 || len(p.leader.JobByID) != 1 || len(p.follower.JobByID) != 0 {
+		t.Errorf("%d requests, %d jobs at the leader, %d at the follower; want 2, 1, 0", len(asked), len(p.leader.JobByID), len(p.follower.JobByID))
+	}
+	if code, _ := ask(strings.Repeat(" ", bodyBytesMax) + start); code != http.StatusRequestEntityTooLarge {
+		t.Errorf("a large body = %d, want 413", code)
+	}
+	if code, _ := ask(start, headerForwarded, "3"); code != http.StatusServiceUnavailable {
+		t.Errorf("a forwarded request = %d, want 503", code)
+	}
+	if code, to := ask(start, "Prefer", "redirect"); code != http.StatusTemporaryRedirect || to != "http://"+p.address+"/start" {
+		t.Errorf("Prefer: redirect = %d to %q, want 307 to the leader", code, to)
+	}
+	if len(p.leader.JobByID) != 1 {
+		t.Errorf("%d jobs, want 1", len(p.leader.JobByID))
 	}
 }
 
