@@ -613,15 +613,17 @@ type Peer struct {
 
 // Manifest is _SUCCESS: what makes an output complete.
 type Manifest struct {
-	UID     string         `json:"uid" doc:"Unique to the job, across clusters"`
-	Job     uint64         `json:"job"`
-	Name    string         `json:"name,omitempty"`
-	User    string         `json:"user,omitempty"`
-	Program Program        `json:"program"`
-	Started time.Time      `json:"started"`
-	Ended   time.Time      `json:"ended"`
-	Result  string         `json:"result,omitempty" doc:"File of the collected result"`
-	Parts   []ManifestPart `json:"parts"`
+	UID     string    `json:"uid" doc:"Unique to the job, across clusters"`
+	Job     uint64    `json:"job"`
+	Name    string    `json:"name,omitempty"`
+	User    string    `json:"user,omitempty"`
+	Program Program   `json:"program"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+	Result  string    `json:"result,omitempty" doc:"File of the collected result"`
+	// NameParts is the pattern of the names of the parts; empty: part-NNNNN.
+	NameParts string         `json:"name_parts,omitempty"`
+	Parts     []ManifestPart `json:"parts"`
 	// Missing tasks, of a partial output only.
 	Missing []uint64 `json:"missing,omitempty"`
 }

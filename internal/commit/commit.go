@@ -2,12 +2,11 @@ package commit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,6 +45,7 @@ type Part struct {
 	Records  uint64
 	Checksum uint64 // xxh64
 	File     string // name in the job's private folder
+	Name     string // below the output folder; empty: part-NNNNN, or the collected result
 }
 
 // Summary counts the content of an output.
@@ -193,6 +193,16 @@ func (p *publication) claim(ctx context.Context, own owned) error {
 			return err
 		}
 	}
+	if p.isNamed() {
+		if !own.any() {
+			if err := p.checkFree(ctx); err != nil {
+				return err
+			}
+		}
+		if err := recordNames(ctx, p.store, p.private, p.publicNames()); err != nil {
+			return err
+		}
+	}
 	if own.mark {
 		return nil
 	}
@@ -210,26 +220,55 @@ func setMark(ctx context.Context, store blob.Store, private blob.Location) error
 
 // clearEarlier removes an earlier output, or fails with an OccupiedError.
 func (p *publication) clearEarlier(ctx context.Context) error {
-	names, err := outputFiles(ctx, p.store, p.out.Dir)
-	if err != nil || len(names) == 0 {
+	privates, err := privateFolders(ctx, p.store, p.out.Dir)
+	if err != nil {
 		return err
 	}
-	if !p.out.Overwrite {
-		occupied := &OccupiedError{Dir: p.out.Dir}
-		for _, name := range names[:min(len(names), 3)] {
-			occupied.Names = append(occupied.Names, name.Base())
-		}
-		if more := len(names) - len(occupied.Names); more > 0 {
-			occupied.Names = append(occupied.Names, "and "+strconv.Itoa(more)+" more")
-		}
-		return occupied
+	files, err := outputFiles(ctx, p.store, p.out.Dir, privates...)
+	if err != nil {
+		return err
 	}
-	return removeOutput(ctx, p.store, p.out.Dir, names)
+	if p.out.Overwrite {
+		return files.remove(ctx, p.store, p.out.Dir, p.private)
+	}
+	found := slices.Concat(files.manifests, files.parts)
+	for _, name := range files.named { // some may be recorded, and not published yet
+		if len(found) > 0 {
+			break
+		}
+		if _, err := p.store.Stat(ctx, name); err == nil {
+			found = append(found, name)
+		} else if !isMissing(err) {
+			return err
+		}
+	}
+	return occupied(p.out.Dir, found)
 }
 
-// outputFiles lists the files in dir that a job may have published: manifests first, then the result and the parts.
-func outputFiles(ctx context.Context, store blob.Store, dir blob.Location) ([]blob.Location, error) {
-	var manifests, rest []blob.Location
+// occupied returns an OccupiedError if there are files.
+func occupied(dir blob.Location, files []blob.Location) error {
+	if len(files) == 0 {
+		return nil
+	}
+	e := &OccupiedError{Dir: dir}
+	for _, name := range files[:min(len(files), 3)] {
+		rest, _ := name.Below(dir)
+		e.Names = append(e.Names, rest)
+	}
+	if more := len(files) - len(e.Names); more > 0 {
+		e.Names = append(e.Names, "and "+strconv.Itoa(more)+" more")
+	}
+	return e
+}
+
+// published are the files that jobs have published in a folder, or may have.
+type published struct {
+	manifests, parts []blob.Location
+	named            []blob.Location // parts that have other names than part-NNNNN
+}
+
+// outputFiles lists the files in dir that a job may have published, with those whose names are recorded in the private folders.
+func outputFiles(ctx context.Context, store blob.Store, dir blob.Location, privates ...blob.Location) (files published, err error) {
 	keep := func(name blob.Location, folder bool) bool {
 		base := name.Base()
 		return !folder && layout.IsPublished(base)
@@ -237,24 +276,45 @@ func outputFiles(ctx context.Context, store blob.Store, dir blob.Location) ([]bl
 	for info, err := range store.List(ctx, dir, keep) {
 		switch base := info.Name.Base(); {
 		case err != nil && !isMissing(err):
-			return nil, err
+			return files, err
 		case layout.IsManifest(base):
-			manifests = append(manifests, info.Name)
+			files.manifests = append(files.manifests, info.Name)
 		default:
-			rest = append(rest, info.Name)
+			files.parts = append(files.parts, info.Name)
 		}
 	}
-	return append(manifests, rest...), nil
+	if len(files.manifests) > 0 {
+		if files.named, err = listedNames(ctx, store, dir); err != nil {
+			return files, err
+		}
+	}
+	for _, private := range privates {
+		names, err := recordedNames(ctx, store, dir, private)
+		if err != nil {
+			return files, err
+		}
+		files.named = append(files.named, names...)
+	}
+	return files, nil
 }
 
-// removeOutput removes the files listed by outputFiles. First the manifest, durably: an output that lacks parts must never look
-// complete.
-func removeOutput(ctx context.Context, store blob.Store, dir blob.Location, names []blob.Location) error {
-	manifests := 0
-	for manifests < len(names) && layout.IsManifest(names[manifests].Base()) {
-		manifests++
+// remove removes the files. First the manifest, durably: an output that lacks parts must never look complete. Names that only the manifest
+// lists are recorded in the private folder before.
+func (f *published) remove(ctx context.Context, store blob.Store, dir, private blob.Location) error {
+	relative := func(yield func(string) bool) {
+		for _, name := range f.named {
+			if rest, _ := name.Below(dir); !yield(rest) {
+				return
+			}
+		}
 	}
-	for _, group := range [][]blob.Location{names[:manifests], names[manifests:]} {
+	if len(f.named) > 0 {
+		if err := recordNames(ctx, store, private, relative); err != nil {
+			return err
+		}
+	}
+	below := folders(relative)
+	for _, group := range [][]blob.Location{f.manifests, slices.Concat(f.parts, f.named)} {
 		if len(group) == 0 {
 			continue
 		}
@@ -265,7 +325,25 @@ func removeOutput(ctx context.Context, store blob.Store, dir blob.Location, name
 			return err
 		}
 	}
-	return nil
+	if len(below) == 0 {
+		return nil
+	}
+	for _, folder := range below {
+		if err := store.RemoveEmpty(ctx, dir.Join(folder)); err != nil {
+			return err
+		}
+	}
+	return syncFolders(ctx, store, dir, below)
+}
+
+// syncFolders makes changes in folders below dir durable. The list is that of folders.
+func syncFolders(ctx context.Context, store blob.Store, dir blob.Location, list []string) error {
+	for _, folder := range list {
+		if err := store.SyncDir(ctx, dir.Join(folder)); err != nil {
+			return err
+		}
+	}
+	return store.SyncDir(ctx, dir)
 }
 
 // removePrivate removes the job's private folder, durably: nothing would remove it later.
@@ -308,49 +386,19 @@ func abort(ctx context.Context, store blob.Store, out Output) error {
 				return err
 			}
 		}
-		names, err := outputFiles(ctx, store, out.Dir)
+		files, err := outputFiles(ctx, store, out.Dir, out.private())
 		if err != nil {
 			return err
 		}
-		if err := removeOutput(ctx, store, out.Dir, names); err != nil {
+		if err := files.remove(ctx, store, out.Dir, out.private()); err != nil {
 			return err
 		}
 	}
 	return removePrivate(ctx, store, out)
 }
 
-// isManifestOf reports whether the file is a manifest of the job uid. As a manifest may contain a million parts, it is read only
-// up to the uid, which Publish writes before them.
+// isManifestOf reports whether the file is a manifest of the job uid.
 func isManifestOf(ctx context.Context, store blob.Store, name blob.Location, uid string) (bool, error) {
-	r, err := store.Open(ctx, name, 0)
-	if isMissing(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	got := manifestUID(r)
-	return got == uid, r.Close()
-}
-
-// manifestUID returns "" for other files of that name, such as the empty one of Hadoop.
-func manifestUID(r io.Reader) string {
-	d := json.NewDecoder(r)
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return ""
-	}
-	for d.More() {
-		key, err := d.Token()
-		if err != nil || key == "parts" {
-			return ""
-		}
-		var value any
-		if d.Decode(&value) != nil {
-			return ""
-		}
-		if uid, ok := value.(string); ok && key == "uid" {
-			return uid
-		}
-	}
-	return ""
+	head, err := headOf(ctx, store, name)
+	return head.UID == uid, err
 }

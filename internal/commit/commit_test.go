@@ -57,6 +57,33 @@ func newJob(dir blob.Location, n uint64, absent ...uint64) *job {
 	return j
 }
 
+// named gives the parts names of their own, some of them in folders.
+func (j *job) named() *job {
+	j.out.Manifest.NameParts = "{}"
+	for i := range j.parts {
+		p := &j.parts[i]
+		name := fmt.Sprintf("sample %d.vcf", p.Index)
+		if p.Index%2 == 1 {
+			name = fmt.Sprintf("odd/%d/%s", p.Index%4, name)
+		}
+		j.text[name] = j.text[j.public(p)]
+		delete(j.text, j.public(p))
+		p.Name = name
+	}
+	return j
+}
+
+// public is the name of a published file.
+func (j *job) public(p *commit.Part) string {
+	switch {
+	case p.Result:
+		return layout.Result
+	case p.Name != "":
+		return p.Name
+	}
+	return layout.Part(p.Index, j.out.Tasks)
+}
+
 // withResult adds a collected result.
 func (j *job) withResult(text string) *job {
 	j.text[layout.Result] = text
@@ -86,11 +113,7 @@ func (j *job) prepare(t *testing.T, store blob.Store) {
 	names := []blob.Location{private.Join("map-0-55")}
 	blobtest.Put(t, store, names[0], "loser")
 	for _, p := range j.parts {
-		public := layout.Result
-		if !p.Result {
-			public = layout.Part(p.Index, j.out.Tasks)
-		}
-		if text, ok := j.text[public]; ok {
+		if text, ok := j.text[j.public(&p)]; ok {
 			names = append(names, private.Join(p.File))
 			blobtest.Put(t, store, private.Join(p.File), text)
 		}
@@ -129,7 +152,7 @@ func (j *job) verify(t *testing.T, store blob.Store, extra ...string) {
 	for _, p := range j.parts {
 		if !p.Result {
 			wantManifest.Parts = append(wantManifest.Parts, api.ManifestPart{
-				Part: layout.Part(p.Index, j.out.Tasks), Size: p.Size, Records: p.Records, XXH64: fmt.Sprintf("%016x", p.Checksum),
+				Part: j.public(&p), Size: p.Size, Records: p.Records, XXH64: fmt.Sprintf("%016x", p.Checksum),
 			})
 		}
 	}
@@ -165,6 +188,7 @@ func TestPublish(t *testing.T) {
 		"empty":   newJob(dir, 2).withResult(""),
 		"limited": newJob(dir, 2).withoutResult(0), // it is over its size limit
 		"missing": newJob(dir, 4, 0, 3),
+		"named":   newJob(dir, 7).named().withResult("result"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := blobtest.NewMemory()
@@ -192,18 +216,62 @@ func TestPublish(t *testing.T) {
 
 func TestPublishOnFiles(t *testing.T) {
 	store, dir := blob.NewFiles(), blob.Location(t.TempDir())
-	j := newJob(dir, 300).withResult("result")
+	for _, j := range []*job{newJob(dir, 300).withResult("result"), newJob(dir, 300).named().withResult("result")} {
+		j.prepare(t, store)
+		j.publish(t, store)
+		j.verify(t, store)
+		if _, err := os.Stat(string(dir) + "/_temporary"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("_temporary: %v, want it gone", err)
+		}
+		if err := commit.Abort(t.Context(), store, j.out); err != nil {
+			t.Errorf("Abort: %v", err)
+		}
+		if entries, err := os.ReadDir(string(dir)); err != nil || len(entries) > 0 {
+			t.Errorf("after Abort: %v, %v, want nothing", entries, err)
+		}
+	}
+}
+
+// TestLinkOutOfTheOutput: a link in the output folder must not lead parts out of it.
+func TestLinkOutOfTheOutput(t *testing.T) {
+	store, dir, outside := blob.NewFiles(), blob.Location(t.TempDir()), t.TempDir()
+	if err := os.Symlink(outside, string(dir)+"/odd"); err != nil {
+		t.Fatal(err)
+	}
+	j := newJob(dir, 3).named()
 	j.prepare(t, store)
-	j.publish(t, store)
-	j.verify(t, store)
-	if _, err := os.Stat(string(dir) + "/_temporary"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("_temporary: %v, want it gone", err)
+	_, err := commit.Publish(t.Context(), store, j.out, j.seq())
+	if err == nil || !strings.Contains(err.Error(), "outside of the output") {
+		t.Errorf("Publish = %v", err)
 	}
-	if err := commit.Abort(t.Context(), store, j.out); err != nil {
-		t.Errorf("Abort: %v", err)
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
+		t.Errorf("outside: %v, %v, want nothing", entries, err)
 	}
-	if entries, err := os.ReadDir(string(dir)); err != nil || len(entries) > 0 {
-		t.Errorf("after Abort: %v, %v, want nothing", entries, err)
+}
+
+// TestNamesOfOthers: a part never replaces another file, and only names that parts can have are removed.
+func TestNamesOfOthers(t *testing.T) {
+	for _, overwrite := range []bool{false, true} {
+		store := blobtest.NewMemory()
+		blobtest.Put(t, store, dir.Join("sample 2.vcf"), "the user's")
+		blobtest.Put(t, store, dir+"/../x", "x")
+		blobtest.Put(t, store, dir.Join("_temporary/other/_NAMES"), "../x\n_x\n")
+		if overwrite {
+			blobtest.Put(t, store, dir.Join(layout.Success), `{"uid":"other","name_parts":"{}","parts":[{"part":"../x"},{"part":"/data/out/sample 2.vcf"}]}`)
+		}
+		j := newJob(dir, 4).named()
+		j.out.Overwrite = overwrite
+		j.prepare(t, store)
+		_, err := commit.Publish(t.Context(), store, j.out, j.seq())
+		if occupied, ok := errors.AsType[*commit.OccupiedError](err); !ok || !strings.Contains(occupied.Error(), "sample 2.vcf") {
+			t.Errorf("Publish = %v, want an OccupiedError", err)
+		}
+		if err := commit.Abort(t.Context(), store, j.out); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []blob.Location{dir.Join("sample 2.vcf"), dir + "/../x"} {
+			blobtest.Get(t, store, name)
+		}
 	}
 }
 
@@ -370,6 +438,27 @@ func scenarios() map[string]scenario {
 	grown := newJob(dir, 4)
 	grown.out.Overwrite = true
 	names := func(j *job) []string { return slices.Sorted(maps.Keys(j.text)) }
+	named := newJob(dir, 3).named()
+	named.out.Overwrite = true
+	earlierNamed := newJob(dir, 4).named()
+	earlierNamed.out.UID = "earlier"
+	interrupted := func(t *testing.T, s blob.Store) {
+		t.Helper()
+		earlierNamed.prepare(t, s)
+		faulty := &blobtest.Faulty{Store: s, FailAt: 22}
+		if err := publish(earlierNamed)(t, faulty); !errors.Is(err, blobtest.ErrInjected) {
+			t.Fatalf("Publish = %v", err)
+		}
+		there := 0
+		for name := range earlierNamed.text {
+			if _, err := s.Stat(t.Context(), dir.Join(name)); err == nil {
+				there++
+			}
+		}
+		if there == 0 || there == len(earlierNamed.text) {
+			t.Fatalf("%d parts are published, want some", there)
+		}
+	}
 	return map[string]scenario{
 		"publish": {
 			setup: whole.prepare, run: publish(whole), manifest: layout.Success, files: names(whole),
@@ -401,6 +490,46 @@ func scenarios() map[string]scenario {
 			},
 			run: publish(grown), manifest: layout.Success, files: names(grown),
 			verify: func(t *testing.T, s blob.Store) { t.Helper(); grown.verify(t, s) },
+		},
+		"named": {
+			setup: named.prepare, run: publish(named), manifest: layout.Success, files: names(named),
+			verify: func(t *testing.T, s blob.Store) { t.Helper(); named.verify(t, s) },
+		},
+		"named over named": {
+			setup: func(t *testing.T, s blob.Store) {
+				t.Helper()
+				earlierNamed.prepare(t, s)
+				earlierNamed.publish(t, s)
+				named.prepare(t, s)
+			},
+			run: publish(named), manifest: layout.Success, files: names(named),
+			verify: func(t *testing.T, s blob.Store) { t.Helper(); named.verify(t, s) },
+		},
+		"over named": {
+			setup: func(t *testing.T, s blob.Store) {
+				t.Helper()
+				earlierNamed.prepare(t, s)
+				earlierNamed.publish(t, s)
+				over.prepare(t, s)
+			},
+			run: publish(over), verify: func(t *testing.T, s blob.Store) { t.Helper(); over.verify(t, s) },
+		},
+		"over interrupted": {
+			setup: func(t *testing.T, s blob.Store) { t.Helper(); interrupted(t, s); over.prepare(t, s) },
+			run:   publish(over), manifest: layout.Success, files: names(over),
+			verify: func(t *testing.T, s blob.Store) {
+				t.Helper()
+				for _, name := range blobtest.Names(t, s, dir) {
+					if strings.HasSuffix(name, ".vcf") {
+						t.Errorf("left: %s", name)
+					}
+				}
+			},
+		},
+		"abort of an interrupted named output": {setup: interrupted, run: abort(earlierNamed), verify: nothing},
+		"abort of a named output": {
+			setup: func(t *testing.T, s blob.Store) { t.Helper(); named.prepare(t, s); named.publish(t, s) },
+			run:   abort(named), verify: nothing, manifest: layout.Success, files: names(named),
 		},
 		"abort of nothing":  {setup: func(t *testing.T, _ blob.Store) { t.Helper() }, run: abort(whole), verify: nothing},
 		"abort of attempts": {setup: whole.prepare, run: abort(whole), verify: nothing},

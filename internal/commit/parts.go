@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -20,7 +21,7 @@ import (
 // partList stores parts in about 70 bytes each: they are iterated several times, and there may be millions.
 type partList struct {
 	parts  []partEntry
-	names  []byte // of the files, concatenated
+	names  []byte // of the files, concatenated; behind each, if it has one of its own, a zero byte and its name below the output folder
 	result Part   // of the collect stage; File is empty if there is none
 }
 
@@ -43,6 +44,12 @@ func collect(parts iter.Seq2[Part, error]) (*partList, error) {
 			return nil, fmt.Errorf("list of parts: task %d comes after task %d", part.Index, l.parts[n-1].index)
 		}
 		l.names = append(l.names, part.File...)
+		if part.Name != "" {
+			if clean, err := layout.CleanName(part.Name); err != nil || clean != part.Name {
+				return nil, fmt.Errorf("list of parts: task %d has the name %q: %w", part.Index, part.Name, err)
+			}
+			l.names = append(append(l.names, 0), part.Name...)
+		}
 		l.parts = append(l.parts, partEntry{part.Index, part.Size, part.Records, part.Checksum, uint64(len(l.names))})
 	}
 	return l, nil
@@ -65,7 +72,7 @@ func (l *partList) len() int {
 	return len(l.parts)
 }
 
-// file returns the i-th file's private and public name, both without folder, and its size.
+// file returns the i-th file's private name, without folder, its public name below the output folder, and its size.
 func (p *publication) file(i int) (private, public string, size uint64) {
 	l := p.list
 	if i == len(l.parts) {
@@ -76,7 +83,11 @@ func (p *publication) file(i int) (private, public string, size uint64) {
 		from = l.parts[i-1].nameEnd
 	}
 	e := &l.parts[i]
-	return string(l.names[from:e.nameEnd]), layout.Part(e.index, p.out.Tasks), e.size
+	private, public, named := strings.Cut(string(l.names[from:e.nameEnd]), "\x00")
+	if !named {
+		public = layout.Part(e.index, p.out.Tasks)
+	}
+	return private, public, e.size
 }
 
 // stat finds a file in the private folder or, if the output folder is ours, published.
@@ -139,13 +150,20 @@ func (p *publication) check(ctx context.Context, ours bool) error {
 
 // publishParts publishes the files, durably.
 func (p *publication) publishParts(ctx context.Context) error {
+	var below []string
+	if p.isNamed() {
+		below = folders(p.publicNames())
+	}
+	if err := p.makeFolders(ctx, below); err != nil {
+		return err
+	}
 	err := p.each(ctx, func(private, public string, _ uint64) error {
 		return p.store.Publish(ctx, p.private.Join(private), p.out.Dir.Join(public))
 	})
 	if err != nil {
 		return err
 	}
-	return p.store.SyncDir(ctx, p.out.Dir)
+	return syncFolders(ctx, p.store, p.out.Dir, below)
 }
 
 // each calls do for all files, several at once, for stores with a network latency. A file system renames one by one anyway.
@@ -240,12 +258,13 @@ func (p *publication) encodeManifest(w io.Writer) error {
 	)
 	for i := range p.list.parts {
 		e := &p.list.parts[i]
+		_, public, _ := p.file(i)
 		checksum := e.checksum
 		if e.size == 0 {
 			checksum = emptyChecksum // not reported for empty outputs
 		}
 		line = fmt.Appendf(line[:0], `%s    {"part":%q,"size":%d,"records":%d,"xxh64":"%016x"}`,
-			separator, layout.Part(e.index, p.out.Tasks), e.size, e.records, checksum)
+			separator, public, e.size, e.records, checksum)
 		separator = ",\n"
 		if _, err := w.Write(line); err != nil {
 			return err

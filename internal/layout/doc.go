@@ -1,6 +1,6 @@
 // Package layout names the files of an output folder:
 //
-//	OUTPUT/part-00007               a task's part
+//	OUTPUT/part-00007               a task's part, unless the job gives the parts names of their own
 //	OUTPUT/_RESULT                  the collected result
 //	OUTPUT/_SUCCESS, _PARTIAL       the manifest, written last
 //	OUTPUT/_temporary/UID/          private to the attempts of the job UID

@@ -6,13 +6,14 @@ import (
 	"strings"
 )
 
-// Names in an output folder, but for Mark.
+// Names in an output folder, but for Mark and Names.
 const (
 	Success   = "_SUCCESS"   // the manifest of a complete output
 	Partial   = "_PARTIAL"   // the manifest of what a failed job leaves, if asked to
 	Result    = "_RESULT"    // the collected result
 	Temporary = "_temporary" // holds the private folders of the jobs that are writing
 	Mark      = "_OURS"      // in the private folder: the parts in the output folder belong to this job
+	Names     = "_NAMES"     // in the private folder: the names of parts in the output folder that are not part-NNNNN
 )
 
 // Private is the folder that the attempts of a job write to. It depends on the job's uid because job numbers repeat from

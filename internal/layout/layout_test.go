@@ -2,6 +2,8 @@ package layout
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -44,5 +46,28 @@ func TestAttempt(t *testing.T) {
 		if lease, ok := Lease(name); ok {
 			t.Errorf("Lease(%q) = %d, want none", name, lease)
 		}
+	}
+}
+
+func TestCleanName(t *testing.T) {
+	long := strings.Repeat("x", 255)
+	for name, want := range map[string]string{
+		"a.vcf": "a.vcf", "./a": "a", "././a/b.txt": "a/b.txt", "part-00000": "part-00000", "ä b": "ä b", long: long, "a..b/c.": "a..b/c.", "a_": "a_",
+		"": "", "./": "", "/etc/x": "", ".": "", "..": "", "a/../b": "", "../a": "", "a/..": "", "a/": "", "a//b": "", "a/./b": "", Success: "", "a/_x": "", Temporary + "/x": "",
+		".hidden": "", "a/.b": "", long + "x": "", strings.Repeat("x/", 500) + "xx": "", strings.Repeat("x/", 17) + "x": "", "a\nb": "", "a\x00": "", "\xff": "", "a\u202eb": "",
+	} {
+		got, err := CleanName(name)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("CleanName(%q) = %q, %v, want %q", name, got, err, want)
+		}
+	}
+}
+
+func TestFolders(t *testing.T) {
+	if got := Folders(nil, "x"); len(got) > 0 {
+		t.Errorf("Folders(x) = %q", got)
+	}
+	if got := Folders(nil, "a/b/c"); !slices.Equal(got, []string{"a/b", "a"}) {
+		t.Errorf("Folders(a/b/c) = %q", got)
 	}
 }
