@@ -30,6 +30,7 @@ type JobRequest struct {
 
 	Output      string `json:"output,omitempty" doc:"Folder for the parts and _SUCCESS; absolute. Defaults to a folder in the cluster's spool"`
 	Overwrite   bool   `json:"overwrite,omitempty" doc:"Replace the content of output once the new output is complete"`
+	NameParts   string `json:"name_parts,omitempty" doc:"Pattern of the names of the parts below output, with the placeholders of a command, such as {sample}.vcf or {/.}.txt; names must differ. Defaults to part-NNNNN"`
 	KeepPartial bool   `json:"keep_partial,omitempty" doc:"A job that fails or is stopped publishes the parts it has, and _PARTIAL"`
 
 	Set          map[string]string `json:"set,omitempty" doc:"User settings, passed to the program"`
@@ -125,16 +126,17 @@ const (
 
 // Job is one job and its progress.
 type Job struct {
-	ID       uint64   `json:"id"`
-	Name     string   `json:"name"`
-	User     string   `json:"user,omitempty" doc:"Who submitted it; jobs of different users share the slots fairly"`
-	Program  Program  `json:"program"`
-	Status   string   `json:"status" enum:"waiting,running,halted,done,failed,stopped"`
-	Error    string   `json:"error,omitempty" doc:"Why it failed"`
-	Output   string   `json:"output,omitempty"`
-	Spool    bool     `json:"spool,omitempty" doc:"Output is a folder in the cluster's spool: the job named none"`
-	Partial  bool     `json:"partial,omitempty" doc:"It has failed or was stopped, and output has the parts of the tasks that were done, and _PARTIAL"`
-	Warnings []string `json:"warnings,omitempty" doc:"Of done tasks, the first ones; in the answer to a submit, of the request"`
+	ID        uint64   `json:"id"`
+	Name      string   `json:"name"`
+	User      string   `json:"user,omitempty" doc:"Who submitted it; jobs of different users share the slots fairly"`
+	Program   Program  `json:"program"`
+	Status    string   `json:"status" enum:"waiting,running,halted,done,failed,stopped"`
+	Error     string   `json:"error,omitempty" doc:"Why it failed"`
+	Output    string   `json:"output,omitempty"`
+	NameParts string   `json:"name_parts,omitempty" doc:"Pattern of the names of the parts, if not part-NNNNN"`
+	Spool     bool     `json:"spool,omitempty" doc:"Output is a folder in the cluster's spool: the job named none"`
+	Partial   bool     `json:"partial,omitempty" doc:"It has failed or was stopped, and output has the parts of the tasks that were done, and _PARTIAL"`
+	Warnings  []string `json:"warnings,omitempty" doc:"Of done tasks, the first ones; in the answer to a submit, of the request"`
 	// Stages in the order of the plan: each comes after those that it reads.
 	Stages []Stage `json:"stages"`
 
@@ -634,4 +636,7 @@ type ManifestPart struct {
 	Size    uint64 `json:"size"`
 	Records uint64 `json:"records"`
 	XXH64   string `json:"xxh64" doc:"16 hex digits"`
+	Input   string `json:"input,omitempty" doc:"What the task read: a file, or items, a line each; the beginning, if it is long"`
+	Offset  uint64 `json:"offset,omitempty" doc:"Position in the file"`
+	Length  uint64 `json:"length,omitempty" doc:"Bytes of the file"`
 }

@@ -27,6 +27,15 @@ type Output struct {
 	Partial bool
 	// Manifest without Parts and Result, which Publish adds.
 	Manifest api.Manifest
+	// Inputs is what the tasks of the parts read, by part, ascending; nil: not known. It is read while the manifest is written.
+	Inputs iter.Seq2[Input, error]
+}
+
+// Input is what the task of a part reads.
+type Input struct {
+	Part           uint64
+	Name           string // a file, or items; empty: not known
+	Offset, Length uint64 // in the file
 }
 
 // validate prevents the removal of anything but the job's own folder.

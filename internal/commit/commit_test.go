@@ -403,6 +403,45 @@ func TestPartialThenWhole(t *testing.T) {
 	}
 }
 
+// TestInputs: the manifest says what is known of the inputs of the parts, and a list of them that breaks off ends the publication.
+func TestInputs(t *testing.T) {
+	inputs := func(list []commit.Input, err error) iter.Seq2[commit.Input, error] {
+		return func(yield func(commit.Input, error) bool) {
+			for _, in := range list {
+				if !yield(in, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(commit.Input{}, err)
+			}
+		}
+	}
+	store := blobtest.NewMemory()
+	j := newJob(dir, 5, 2)
+	j.out.Partial = true
+	j.prepare(t, store)
+	lost := errors.New("connection lost")
+	j.out.Inputs = inputs([]commit.Input{{Part: 0, Name: "a"}}, lost)
+	if _, err := commit.Publish(t.Context(), store, j.out, j.seq()); !errors.Is(err, lost) {
+		t.Errorf("Publish = %v, want %v", err, lost)
+	}
+	j.out.Inputs = inputs([]commit.Input{{Part: 0, Name: "a\n\"b\""}, {Part: 1, Name: "/f", Offset: 5, Length: 6}, {Part: 2, Name: "no part"}, {Part: 4, Name: "\xff"}}, nil)
+	j.publish(t, store)
+	var manifest api.Manifest
+	if err := json.Unmarshal([]byte(blobtest.Get(t, store, dir.Join(layout.Partial))), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range manifest.Parts {
+		got = append(got, fmt.Sprintf("%s %q %d %d", p.Part, p.Input, p.Offset, p.Length))
+	}
+	want := []string{`part-00000 "a\n\"b\"" 0 0`, `part-00001 "/f" 5 6`, `part-00003 "" 0 0`, "part-00004 \"\ufffd\" 0 0"}
+	if strings.Join(got, ";") != strings.Join(want, ";") {
+		t.Errorf("parts = %q, want %q", got, want)
+	}
+}
+
 // scenario is a sequence of runs on a failing store.
 type scenario struct {
 	setup  func(*testing.T, blob.Store)
@@ -625,7 +664,14 @@ func TestManyPartsNeedLittleMemory(t *testing.T) {
 			}
 		}
 	}
-	if _, err := commit.Publish(t.Context(), &store, commit.Output{Dir: dir, UID: uid, Tasks: n}, parts); err != nil {
+	inputs := func(yield func(commit.Input, error) bool) {
+		for i := range uint64(n) {
+			if !yield(commit.Input{Part: i, Name: strings.Repeat("input ", 20), Offset: i, Length: 7}, nil) {
+				return
+			}
+		}
+	}
+	if _, err := commit.Publish(t.Context(), &store, commit.Output{Dir: dir, UID: uid, Tasks: n, Inputs: inputs}, parts); err != nil {
 		t.Fatal(err)
 	}
 	if got := store.writes.Load(); got < 2 || got > 200 {

@@ -256,15 +256,28 @@ func (p *publication) encodeManifest(w io.Writer) error {
 		line      []byte
 		separator = "[\n"
 	)
+	inputs, stop := iter.Pull2(p.inputs())
+	defer stop()
+	input, err, more := inputs()
 	for i := range p.list.parts {
 		e := &p.list.parts[i]
+		for more && err == nil && input.Part < e.index {
+			input, err, more = inputs()
+		}
+		if err != nil {
+			return fmt.Errorf("inputs of the parts: %w", err)
+		}
 		_, public, _ := p.file(i)
 		checksum := e.checksum
 		if e.size == 0 {
 			checksum = emptyChecksum // not reported for empty outputs
 		}
-		line = fmt.Appendf(line[:0], `%s    {"part":%q,"size":%d,"records":%d,"xxh64":"%016x"}`,
+		line = fmt.Appendf(line[:0], `%s    {"part":%q,"size":%d,"records":%d,"xxh64":"%016x"`,
 			separator, public, e.size, e.records, checksum)
+		if more && input.Part == e.index {
+			line = appendInput(line, &input)
+		}
+		line = append(line, '}')
 		separator = ",\n"
 		if _, err := w.Write(line); err != nil {
 			return err
@@ -276,4 +289,31 @@ func (p *publication) encodeManifest(w io.Writer) error {
 	}
 	_, err = io.WriteString(w, end)
 	return err
+}
+
+// inputs is what the tasks of the parts read, as far as that is known.
+func (p *publication) inputs() iter.Seq2[Input, error] {
+	if p.out.Inputs == nil {
+		return func(func(Input, error) bool) {}
+	}
+	return p.out.Inputs
+}
+
+// appendInput appends the fields of what a task reads.
+func appendInput(line []byte, in *Input) []byte {
+	if in.Name == "" {
+		return line
+	}
+	name, err := json.Marshal(in.Name)
+	if err != nil {
+		return line // not of a string
+	}
+	line = append(append(line, `,"input":`...), name...)
+	if in.Offset > 0 {
+		line = fmt.Appendf(line, `,"offset":%d`, in.Offset)
+	}
+	if in.Length > 0 {
+		line = fmt.Appendf(line, `,"length":%d`, in.Length)
+	}
+	return line
 }

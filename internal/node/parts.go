@@ -1,10 +1,14 @@
 package node
 
 import (
+	"fmt"
+	"strings"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -17,12 +21,14 @@ func (n *Node) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire
 	for first := uint64(0); ; first += partsPage {
 		page := &wire.PartsPage{}
 		var stage *state.Stage
+		var spec *state.Spec // constant
 		behind := false
 		err := n.do(rpc.Context(), func() {
 			job := n.loop.controller.Machine().Job(state.JobID(req.GetJob()))
 			stage = stageOf(job, req.GetStage())
 			if stage != nil && job.Final(int(req.GetStage())) {
 				fillParts(page, stage, first)
+				spec = job.Spec
 			} else {
 				behind = stage != nil || !n.loop.controller.Leading()
 			}
@@ -38,6 +44,11 @@ func (n *Node) Parts(req *wire.PartsRequest, rpc grpc.ServerStreamingServer[wire
 		}
 		if stage == nil {
 			return status.Errorf(codes.NotFound, "job %d has no stage %d", req.GetJob(), req.GetStage())
+		}
+		if int(req.GetStage()) == spec.PartStage() {
+			if err := describeParts(page, spec, req); err != nil {
+				return status.Error(codes.Internal, err.Error())
+			}
 		}
 		if err := rpc.Send(page); err != nil {
 			return err
@@ -72,4 +83,31 @@ func fillParts(page *wire.PartsPage, stage *state.Stage, first uint64) {
 		page.Records = append(page.Records, out.Records)
 		page.Checksum = append(page.Checksum, out.Checksum)
 	}
+}
+
+// inputBytesMax bounds what a page says of the input of a part.
+const inputBytesMax = 1 << 10
+
+// describeParts adds what was asked for of the parts of a page.
+func describeParts(page *wire.PartsPage, spec *state.Spec, req *wire.PartsRequest) error {
+	names := partname.Of(spec)
+	for _, task := range page.GetIndex() {
+		if req.GetNames() && spec.NameParts != "" {
+			name, err := names.Name(task)
+			if err != nil {
+				return fmt.Errorf("name of part %d: %w", task, err)
+			}
+			page.Name = append(page.Name, name)
+		}
+		if req.GetInputs() && spec.Input.Kind != state.InputNone {
+			input, offset, length := partname.Reads(names.Input(), task)
+			if len(input) > inputBytesMax {
+				input = input[:inputBytesMax-len("…")] + "…"
+			}
+			page.Input = append(page.Input, strings.ToValidUTF8(input, "\ufffd"))
+			page.InputOffset = append(page.InputOffset, offset)
+			page.InputLength = append(page.InputLength, length)
+		}
+	}
+	return nil
 }

@@ -334,6 +334,11 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Reseal("reseal-2", 1, []Secret{{Name: "A", Sealed: []byte("under 1")}})
 		})
 	}
+	if level >= 2 {
+		entry(func(e *Entry) {
+			e.Submit("", "uid40", "", &Spec{Output: "/out/40", NameParts: "{#}.txt"})
+		})
+	}
 	return log
 }
 

@@ -64,6 +64,7 @@ type Spec struct {
 	Secrets      []Secret          // further variables, by name
 	Sandbox      bool              // tasks can write to their temporary folder only
 	NoNetwork    bool              // tasks have no network
+	NameParts    string            // pattern of the names of the parts (package partname); empty: part-NNNNN
 	MaxFails     *FailLimit        // a job with more dead tasks ends at once; nil: all tasks run
 	RetryDelayMS uint64            // before a failed task is leased again, the first time; 0: the default
 }
@@ -276,7 +277,7 @@ func (s *Spec) SecretNames() []string {
 // Protocol returns the version of the workers' protocol (package wire) that a worker must support to run the job; 0: any.
 func (s *Spec) Protocol() uint32 {
 	if s.Records != "" || s.Header > 0 || len(s.Env) > 0 || len(s.Secrets) > 0 || s.Sandbox || s.NoNetwork ||
-		s.Input.Kind == InputList || s.Placeholders > 0 || s.Placeholder != "" || s.Shell {
+		s.Input.Kind == InputList || s.NameParts != "" || s.Placeholders > 0 || s.Placeholder != "" || s.Shell {
 		return 2
 	}
 	return 0

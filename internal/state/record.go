@@ -308,6 +308,7 @@ func (c *codec) spec(s *Spec) {
 		c.bool(31, &s.Shell)
 		optional(c, 32, &s.MaxFails, (*codec).failLimit)
 		number(c, 33, &s.RetryDelayMS)
+		c.string(40, &s.NameParts)
 		c.string(53, &s.Class)
 	}
 	c.end("a job's spec")

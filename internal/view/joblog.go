@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -73,7 +73,7 @@ func (r *Reader) Joblog(ctx context.Context, id uint64, w io.Writer) error {
 	var rows []row
 	var job *state.Job // only its constant fields are used
 	hosts := map[state.WorkerID]string{}
-	var reader *state.InputReader
+	var names *partname.Names
 	var command []byte
 	seq := uint64(0)
 	text := []byte(joblogHeader)
@@ -92,13 +92,13 @@ func (r *Reader) Joblog(ctx context.Context, id uint64, w io.Writer) error {
 		row.host = name
 		rows, job = append(rows, row), j
 	}, func() error {
-		if reader == nil && job != nil {
-			reader = state.NewInputReader(&job.Spec.Input)
+		if names == nil && job != nil {
+			names = partname.Of(job.Spec)
 			command = appendCell(nil, jobCommand(job.Spec))
 		}
 		for i := range rows {
 			seq++
-			text = appendJoblog(text, job, &rows[i].taskRow, rows[i].host, seq, command, reader)
+			text = appendJoblog(text, job, &rows[i].taskRow, rows[i].host, seq, command, names)
 		}
 		_, err := w.Write(text)
 		rows, text = rows[:0], text[:0]
@@ -120,7 +120,7 @@ func jobCommand(spec *state.Spec) string {
 }
 
 // appendJoblog appends a line of a job log. What is not known is 0, or empty.
-func appendJoblog(text []byte, job *state.Job, row *taskRow, host string, seq uint64, command []byte, reader *state.InputReader) []byte {
+func appendJoblog(text []byte, job *state.Job, row *taskRow, host string, seq uint64, command []byte, names *partname.Names) []byte {
 	started, millis, exit, signal := int64(0), row.out.Millis, 0, 0
 	if row.status == api.TaskDone && row.out.Worker != 0 {
 		started = job.Created + int64(row.out.Started)
@@ -133,7 +133,7 @@ func appendJoblog(text []byte, job *state.Job, row *taskRow, host string, seq ui
 			exit, signal = exitOf(last.Message)
 		}
 	}
-	item, _, length := inputOf(reader, row.index)
+	item, _, length := partname.Reads(names.Input(), row.index)
 	text = append(strconv.AppendUint(text, seq, 10), '\t')
 	text = append(appendCell(text, host), '\t')
 	text = append(appendMillis(text, started), '\t')
@@ -149,7 +149,9 @@ func appendJoblog(text []byte, job *state.Job, row *taskRow, host string, seq ui
 	text = append(strconv.AppendUint(text, uint64(row.out.PeakKiB)<<10, 10), '\t')
 	stage := &job.Spec.Stages[row.stage]
 	if row.status == api.TaskDone && row.stage == job.Spec.PartStage() && !job.Spec.Spool {
-		text = append(text, layout.Part(row.index, stage.Tasks)...)
+		if part, err := names.Name(row.index); err == nil { // the task reports a damaged input
+			text = append(text, part...)
+		}
 	}
 	text = append(strconv.AppendUint(append(text, '\t'), uint64(job.ID), 10), '/')
 	text = append(append(text, stage.Name...), '/')

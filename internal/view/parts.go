@@ -9,6 +9,7 @@ import (
 	"math"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -70,9 +71,8 @@ func (r *Reader) StreamParts(ctx context.Context, q api.PartQuery, emit func(api
 type partStream struct {
 	*resultParts
 
-	query  api.PartQuery
-	emit   func(api.Part) error
-	inputs *state.InputReader // nil unless query.Inputs
+	query api.PartQuery
+	emit  func(api.Part) error
 
 	next  uint64 // tasks before it are sent, or have no output
 	ended bool   // the job had ended at the last visit
@@ -82,19 +82,9 @@ type partStream struct {
 	sent []uint64 // a bit for each task that was found
 }
 
-// finished is a task whose output is to be sent.
-type finished struct {
-	resultFile
-
-	task uint64
-}
-
-// visit returns finished tasks that were not found before, and whether there may be more.
-func (s *partStream) visit(ctx context.Context) (found []finished, more bool, err error) {
+// visit returns the outputs of finished tasks that were not found before, and whether there may be more.
+func (s *partStream) visit(ctx context.Context) (found []resultFile, more bool, err error) {
 	err = s.resultParts.visit(ctx, func(job *state.Job) {
-		if s.inputs == nil && s.query.Inputs {
-			s.inputs = state.NewInputReader(&job.Spec.Input)
-		}
 		s.ended = job.Status.Ended()
 		if job.Status == state.JobStopped && job.Spec.Spool {
 			return // its outputs are being removed
@@ -111,7 +101,7 @@ func (s *partStream) visit(ctx context.Context) (found []finished, more bool, er
 				return
 			}
 			if out, done := stage.Output(task); done && s.take(task) && out.Size > 0 {
-				found = append(found, finished{s.file(job, job.Spec.PartStage(), task, out), task})
+				found = append(found, s.file(job, job.Spec.PartStage(), task, out))
 			}
 		}
 	})
@@ -161,12 +151,12 @@ func (s *partStream) take(task uint64) bool {
 }
 
 // send emits the output of a task.
-func (s *partStream) send(ctx context.Context, f *finished) (err error) {
+func (s *partStream) send(ctx context.Context, f *resultFile) (err error) {
 	part := api.Part{Task: f.task}
 	if f.task == s.query.Task {
 		part.Offset = min(s.query.Offset, f.size)
 	}
-	in, err := s.open(ctx, f.resultFile, int64(part.Offset)) //nolint:gosec // a position in a file
+	in, err := s.open(ctx, f, int64(part.Offset)) //nolint:gosec // a position in a file
 	if err != nil {
 		if job, ok := s.reader.Job(s.query.Job); ok && job.Status == api.JobStopped {
 			return nil // it was removed
@@ -174,8 +164,8 @@ func (s *partStream) send(ctx context.Context, f *finished) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	if s.inputs != nil && part.Offset == 0 {
-		part.Input, _, _ = inputOf(s.inputs, f.task)
+	if s.query.Inputs && part.Offset == 0 {
+		part.Input, _, _ = partname.Reads(s.names.Input(), f.task)
 		part.Input = part.Input[:min(len(part.Input), partInputMax)]
 	}
 	for part.Offset < f.size {

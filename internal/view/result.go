@@ -14,6 +14,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -42,8 +43,8 @@ func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if collected.name != "" {
-		return parts.copy(ctx, w, collected)
+	if collected.size > 0 {
+		return parts.copy(ctx, w, &collected)
 	}
 	if _, local := parts.store.(*blob.Files); local {
 		// First look at all: an error in the middle can only break the answer off.
@@ -73,16 +74,18 @@ type resultParts struct {
 	store  blob.Store
 	output blob.Location
 	job    state.JobID
-	spool  string // the job's folder in the spool; empty: the job names an output
+	spool  string          // the job's folder in the spool; empty: the job names an output
+	names  *partname.Names // nil before the first visit
 }
 
 // resultFile is an output as its task has made it.
 type resultFile struct {
-	name           blob.Location // empty: none
+	name           blob.Location // empty: that of the part of task
+	task           uint64
 	size, checksum uint64
 }
 
-// collected returns the file of the collected result; none: there is none, or it exceeded the limit.
+// collected returns the file of the collected result; size 0: there is none, or it exceeded the limit.
 func (r *resultParts) collected(ctx context.Context) (file resultFile, err error) {
 	err = r.visit(ctx, func(job *state.Job) {
 		for i, stage := range job.Stages {
@@ -103,6 +106,9 @@ func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 	if err := r.reader.source.Do(ctx, func(c *leader.Controller) {
 		job := c.Machine().Job(r.job)
 		if gone = job == nil; !gone {
+			if r.names == nil {
+				r.names = partname.Of(job.Spec)
+			}
 			f(job)
 		}
 	}); err != nil {
@@ -116,14 +122,12 @@ func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 
 // file returns the file of a task's output: the published one or, in the spool, that of the attempt.
 func (r *resultParts) file(job *state.Job, stage int, task uint64, out state.Output) resultFile {
-	f := resultFile{size: out.Size, checksum: out.Checksum}
+	f := resultFile{task: task, size: out.Size, checksum: out.Checksum}
 	switch {
 	case job.Spec.Spool:
 		f.name = r.output.Join(layout.Private(job.UID)).Join(layout.Attempt(job.Stages[stage].Name, task, uint64(out.Winner)))
 	case job.Stages[stage].Role == state.RoleCollect:
 		f.name = r.output.Join(layout.Result)
-	default:
-		f.name = r.output.Join(layout.Part(task, job.Stages[stage].Tasks))
 	}
 	return f
 }
@@ -143,8 +147,8 @@ func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 		}); err != nil {
 			return err
 		}
-		for _, file := range files {
-			if err := r.copy(ctx, w, file); err != nil {
+		for i := range files {
+			if err := r.copy(ctx, w, &files[i]); err != nil {
 				return err
 			}
 		}
@@ -152,7 +156,7 @@ func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-func (r *resultParts) copy(ctx context.Context, w io.Writer, file resultFile) (err error) {
+func (r *resultParts) copy(ctx context.Context, w io.Writer, file *resultFile) (err error) {
 	in, err := r.open(ctx, file, 0)
 	if err != nil {
 		return err
@@ -166,7 +170,14 @@ func (r *resultParts) copy(ctx context.Context, w io.Writer, file resultFile) (e
 
 // open opens a task's output at an offset. Whoever owns the folder may have put a link there, to a file that only this leader can read: a
 // local file must have the recorded checksum.
-func (r *resultParts) open(ctx context.Context, f resultFile, offset int64) (io.ReadCloser, error) {
+func (r *resultParts) open(ctx context.Context, f *resultFile, offset int64) (io.ReadCloser, error) {
+	if f.name == "" {
+		name, err := r.names.Name(f.task)
+		if err != nil {
+			return nil, fmt.Errorf("result of job %d: %w", r.job, err)
+		}
+		f.name = r.output.Join(name)
+	}
 	file := f.name
 	in, err := r.store.Open(ctx, file, offset)
 	if local, ok := in.(blob.LocalFile); ok && err == nil {
@@ -193,7 +204,7 @@ func (r *resultParts) open(ctx context.Context, f resultFile, offset int64) (io.
 var errChanged = errors.New("it has changed")
 
 // check reads all of a local file and compares it with what the task has made.
-func (f resultFile) check(ctx context.Context, in io.ReadSeeker) error {
+func (f *resultFile) check(ctx context.Context, in io.ReadSeeker) error {
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
 		return err
 	}

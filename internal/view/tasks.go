@@ -9,9 +9,8 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/leader"
-	"github.com/bridgefour/bridgefour/internal/placeholder"
+	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -58,7 +57,7 @@ func (r *Reader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 		return api.TaskList{}, err
 	}
 	list := api.TaskList{Tasks: make([]api.Task, 0, len(scan.rows)), Next: scan.next}
-	reader := state.NewInputReader(&scan.job.Spec.Input) // read here, because a job's input is constant
+	names := partname.Of(scan.job.Spec) // read here, because a job's input is constant
 	bytes := 0
 	for i := range scan.rows {
 		row := &scan.rows[i]
@@ -66,7 +65,7 @@ func (r *Reader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 			list.Next = fmt.Sprintf("%d/%d", row.stage, row.index)
 			break
 		}
-		task := publicTask(scan.job, row, reader, scan.done)
+		task := publicTask(scan.job, row, names, scan.done)
 		bytes += len(task.Input) + len(task.Part)
 		for k := range task.Failures {
 			bytes += len(task.Failures[k].Message)
@@ -156,7 +155,7 @@ func (r *taskRow) delay(c *leader.Core, job state.JobID) {
 }
 
 // publicTask returns the public form of a row. Done: the job is done.
-func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bool) api.Task {
+func publicTask(job *state.Job, row *taskRow, names *partname.Names, done bool) api.Task {
 	stage := &job.Spec.Stages[row.stage]
 	t := api.Task{
 		Name: fmt.Sprintf("%d/%s/%d", job.ID, stage.Name, row.index), Index: row.index, Stage: stage.Name, Status: row.status,
@@ -173,10 +172,12 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 	}
 	t.Memory = uint64(row.out.PeakKiB) << 10
 	if stage.Role == state.RoleMap && job.Spec.Input.Kind != state.InputNone {
-		t.Input, t.Offset, t.Length = inputOf(reader, row.index)
+		t.Input, t.Offset, t.Length = partname.Reads(names.Input(), row.index)
 	}
 	if done && row.status == api.TaskDone && row.stage == job.Spec.PartStage() && !job.Spec.Spool {
-		t.Part = strings.TrimSuffix(job.Spec.Output, "/") + "/" + layout.Part(row.index, stage.Tasks)
+		if name, err := names.Name(row.index); err == nil { // the task reports a damaged input
+			t.Part = strings.TrimSuffix(job.Spec.Output, "/") + "/" + name
+		}
 	}
 	for _, f := range row.failures.Last {
 		t.Failures = append(t.Failures, api.Failure{
@@ -185,20 +186,6 @@ func publicTask(job *state.Job, row *taskRow, reader *state.InputReader, done bo
 		})
 	}
 	return t
-}
-
-// inputOf returns the file, line or number that a map task reads, and its part of the file.
-func inputOf(reader *state.InputReader, task uint64) (name string, offset, length uint64) {
-	split, err := reader.Split(task)
-	switch {
-	case err != nil:
-		return "", 0, 0 // the task reports it
-	case split.Path != nil:
-		return string(split.Path), split.Offset, split.Length
-	case split.Values != nil:
-		return string(placeholder.Text(split.Values, split.Columns)), 0, 0
-	}
-	return string(split.Item), split.Offset, split.Length
 }
 
 // Task returns one task.
@@ -221,5 +208,5 @@ func (r *Reader) Task(ctx context.Context, id uint64, stage string, index uint64
 	if row == nil {
 		return api.Task{}, api.NotFound("job %d has no task %s/%d", id, stage, index)
 	}
-	return publicTask(job, row, state.NewInputReader(&job.Spec.Input), done), nil
+	return publicTask(job, row, partname.Of(job.Spec), done), nil
 }

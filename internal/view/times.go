@@ -8,6 +8,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -87,9 +88,9 @@ func (r *Reader) tasks(ctx context.Context, id uint64, list []slowTask) ([]api.T
 	if job == nil {
 		return nil, api.NoJob(id)
 	}
-	reader := state.NewInputReader(&job.Spec.Input)
+	names := partname.Of(job.Spec)
 	for i := range rows {
-		tasks = append(tasks, publicTask(job, &rows[i], reader, done))
+		tasks = append(tasks, publicTask(job, &rows[i], names, done))
 	}
 	return tasks, nil
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // recordedProtocol is the folder of testdata/compat that holds what this program sends.
-const recordedProtocol = "v0.6"
+const recordedProtocol = "v0.7"
 
 var record = flag.String("record", "", "write what this program sends to testdata/compat/`VERSION`, which must be new")
 

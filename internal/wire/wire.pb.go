@@ -1623,6 +1623,7 @@ type Job struct {
 	NoNetwork     bool                   `protobuf:"varint,27,opt,name=no_network,json=noNetwork,proto3" json:"no_network,omitempty"`                                             // its commands have no network
 	Columns       []string               `protobuf:"bytes,28,rep,name=columns,proto3" json:"columns,omitempty"`                                                                   // of the items of a list: names, empty for those without one; none: not a list, or an older leader
 	Batch         bool                   `protobuf:"varint,29,opt,name=batch,proto3" json:"batch,omitempty"`                                                                      // its tasks have several items
+	NameParts     string                 `protobuf:"bytes,40,opt,name=name_parts,json=nameParts,proto3" json:"name_parts,omitempty"`                                              // pattern of the names of its parts; empty: part-NNNNN
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1858,6 +1859,13 @@ func (x *Job) GetBatch() bool {
 		return x.Batch
 	}
 	return false
+}
+
+func (x *Job) GetNameParts() string {
+	if x != nil {
+		return x.NameParts
+	}
+	return ""
 }
 
 type Secret struct {
@@ -2746,6 +2754,8 @@ type PartsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Stage         uint32                 `protobuf:"varint,2,opt,name=stage,proto3" json:"stage,omitempty"`
+	Names         bool                   `protobuf:"varint,3,opt,name=names,proto3" json:"names,omitempty"`   // also the names of the parts, if the job gives them names
+	Inputs        bool                   `protobuf:"varint,4,opt,name=inputs,proto3" json:"inputs,omitempty"` // also what the tasks read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2794,6 +2804,20 @@ func (x *PartsRequest) GetStage() uint32 {
 	return 0
 }
 
+func (x *PartsRequest) GetNames() bool {
+	if x != nil {
+		return x.Names
+	}
+	return false
+}
+
+func (x *PartsRequest) GetInputs() bool {
+	if x != nil {
+		return x.Inputs
+	}
+	return false
+}
+
 // PartsPage holds columns; entry i is task index[i] of the stage. Only done tasks are listed.
 type PartsPage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2802,8 +2826,12 @@ type PartsPage struct {
 	Size          []uint64               `protobuf:"varint,3,rep,packed,name=size,proto3" json:"size,omitempty"`
 	Records       []uint64               `protobuf:"varint,4,rep,packed,name=records,proto3" json:"records,omitempty"`
 	Checksum      []uint64               `protobuf:"fixed64,5,rep,packed,name=checksum,proto3" json:"checksum,omitempty"`
-	Dead          []uint64               `protobuf:"varint,6,rep,packed,name=dead,proto3" json:"dead,omitempty"` // tasks of the stage that are dead (commit partial lists them)
-	Tasks         uint64                 `protobuf:"varint,7,opt,name=tasks,proto3" json:"tasks,omitempty"`      // of the stage, on every page
+	Dead          []uint64               `protobuf:"varint,6,rep,packed,name=dead,proto3" json:"dead,omitempty"`                                   // tasks of the stage that are dead (commit partial lists them)
+	Tasks         uint64                 `protobuf:"varint,7,opt,name=tasks,proto3" json:"tasks,omitempty"`                                        // of the stage, on every page
+	Name          []string               `protobuf:"bytes,8,rep,name=name,proto3" json:"name,omitempty"`                                           // of the part, below the output folder; absent: part-NNNNN
+	Input         []string               `protobuf:"bytes,9,rep,name=input,proto3" json:"input,omitempty"`                                         // what the task reads: a file, or items, at most 1 KiB of them
+	InputOffset   []uint64               `protobuf:"varint,10,rep,packed,name=input_offset,json=inputOffset,proto3" json:"input_offset,omitempty"` // in the file
+	InputLength   []uint64               `protobuf:"varint,11,rep,packed,name=input_length,json=inputLength,proto3" json:"input_length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2885,6 +2913,34 @@ func (x *PartsPage) GetTasks() uint64 {
 		return x.Tasks
 	}
 	return 0
+}
+
+func (x *PartsPage) GetName() []string {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *PartsPage) GetInput() []string {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *PartsPage) GetInputOffset() []uint64 {
+	if x != nil {
+		return x.InputOffset
+	}
+	return nil
+}
+
+func (x *PartsPage) GetInputLength() []uint64 {
+	if x != nil {
+		return x.InputLength
+	}
+	return nil
 }
 
 // Drain orders the worker to finish or stop its running attempts, and to exit.
@@ -3505,7 +3561,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xf8\a\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\x97\b\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -3539,7 +3595,9 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"no_network\x18\x1b \x01(\bR\tnoNetwork\x12\x18\n" +
 	"\acolumns\x18\x1c \x03(\tR\acolumns\x12\x14\n" +
-	"\x05batch\x18\x1d \x01(\bR\x05batch\x1a;\n" +
+	"\x05batch\x18\x1d \x01(\bR\x05batch\x12\x1d\n" +
+	"\n" +
+	"name_parts\x18( \x01(\tR\tnameParts\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +
@@ -3611,10 +3669,12 @@ const file_wire_proto_rawDesc = "" +
 	"\aattempt\x18\x03 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\fR\x04text\"\r\n" +
-	"\vSendLogDone\"6\n" +
+	"\vSendLogDone\"d\n" +
 	"\fPartsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
-	"\x05stage\x18\x02 \x01(\rR\x05stage\"\xab\x01\n" +
+	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
+	"\x05names\x18\x03 \x01(\bR\x05names\x12\x16\n" +
+	"\x06inputs\x18\x04 \x01(\bR\x06inputs\"\x9b\x02\n" +
 	"\tPartsPage\x12\x14\n" +
 	"\x05index\x18\x01 \x03(\x04R\x05index\x12\x14\n" +
 	"\x05lease\x18\x02 \x03(\x04R\x05lease\x12\x12\n" +
@@ -3622,7 +3682,12 @@ const file_wire_proto_rawDesc = "" +
 	"\arecords\x18\x04 \x03(\x04R\arecords\x12\x1a\n" +
 	"\bchecksum\x18\x05 \x03(\x06R\bchecksum\x12\x12\n" +
 	"\x04dead\x18\x06 \x03(\x04R\x04dead\x12\x14\n" +
-	"\x05tasks\x18\a \x01(\x04R\x05tasks\"B\n" +
+	"\x05tasks\x18\a \x01(\x04R\x05tasks\x12\x12\n" +
+	"\x04name\x18\b \x03(\tR\x04name\x12\x14\n" +
+	"\x05input\x18\t \x03(\tR\x05input\x12!\n" +
+	"\finput_offset\x18\n" +
+	" \x03(\x04R\vinputOffset\x12!\n" +
+	"\finput_length\x18\v \x03(\x04R\vinputLength\"B\n" +
 	"\x05Drain\x12!\n" +
 	"\fstop_running\x18\x01 \x01(\bR\vstopRunning\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\">\n" +

@@ -66,12 +66,16 @@ func (w *Worker) FindToken(ctx context.Context, req *wire.TokenRequest) (*wire.T
 // wirePart is the output of one done task.
 type wirePart struct {
 	index, lease, size, records, checksum uint64
+
+	name           string // empty: part-NNNNN, or not asked for
+	input          string // what the task reads; empty: not known, or not asked for
+	offset, length uint64 // in the file
 }
 
 // parts requests the outputs of a stage from the leader, in task order. If the leader is lost, the list continues with the next
 // one: a stage whose outputs are read has ended, so the list does not change. tasks, if not nil, is set to the number of tasks
 // of the stage.
-func (l *leaderConn) parts(ctx context.Context, job uint64, stage uint32, tasks *uint64) iter.Seq2[wirePart, error] {
+func (l *leaderConn) parts(ctx context.Context, req *wire.PartsRequest, tasks *uint64) iter.Seq2[wirePart, error] {
 	return func(yield func(wirePart, error) bool) {
 		var next uint64 // parts below it were yielded
 		var failed grpc.ClientConnInterface
@@ -81,7 +85,7 @@ func (l *leaderConn) parts(ctx context.Context, job uint64, stage uint32, tasks 
 				yield(wirePart{}, err)
 				return
 			}
-			err = eachPart(ctx, conn, job, stage, tasks, func(p wirePart) bool {
+			err = eachPart(ctx, conn, req, tasks, func(p wirePart) bool {
 				if p.index < next {
 					return true
 				}
@@ -95,7 +99,7 @@ func (l *leaderConn) parts(ctx context.Context, job uint64, stage uint32, tasks 
 				yield(wirePart{}, context.Cause(ctx))
 				return
 			case !temporary(err):
-				yield(wirePart{}, fmt.Errorf("list parts of job %d: %w", job, err))
+				yield(wirePart{}, fmt.Errorf("list parts of job %d: %w", req.GetJob(), err))
 				return
 			}
 			failed = conn
@@ -113,11 +117,11 @@ func temporary(err error) bool {
 }
 
 func eachPart(
-	ctx context.Context, conn grpc.ClientConnInterface, job uint64, stage uint32, tasks *uint64, f func(wirePart) bool,
+	ctx context.Context, conn grpc.ClientConnInterface, req *wire.PartsRequest, tasks *uint64, f func(wirePart) bool,
 ) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends a call that was not read to its end
-	pages, err := wire.NewLeaderClient(conn).Parts(ctx, &wire.PartsRequest{Job: job, Stage: stage})
+	pages, err := wire.NewLeaderClient(conn).Parts(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -132,20 +136,31 @@ func eachPart(
 		if tasks != nil {
 			*tasks = max(*tasks, page.GetTasks())
 		}
-		n := len(page.GetIndex())
-		for _, col := range [][]uint64{page.GetLease(), page.GetSize(), page.GetRecords(), page.GetChecksum()} {
-			if !wire.ColumnFits(col, n) {
-				return status.Error(codes.Internal, "a page of parts has columns of different lengths")
-			}
+		if !columnsFit(page) {
+			return status.Error(codes.Internal, "a page of parts has columns of different lengths")
 		}
-		for i := range n {
+		for i := range page.GetIndex() {
 			p := wirePart{
 				index: page.GetIndex()[i], lease: wire.Entry(page.GetLease(), i), size: wire.Entry(page.GetSize(), i),
 				records: wire.Entry(page.GetRecords(), i), checksum: wire.Entry(page.GetChecksum(), i),
+				name: wire.Entry(page.GetName(), i), input: wire.Entry(page.GetInput(), i),
+				offset: wire.Entry(page.GetInputOffset(), i), length: wire.Entry(page.GetInputLength(), i),
 			}
 			if !f(p) {
 				return errEnough
 			}
 		}
 	}
+}
+
+func columnsFit(page *wire.PartsPage) bool {
+	n := len(page.GetIndex())
+	for _, col := range [][]uint64{
+		page.GetLease(), page.GetSize(), page.GetRecords(), page.GetChecksum(), page.GetInputOffset(), page.GetInputLength(),
+	} {
+		if !wire.ColumnFits(col, n) {
+			return false
+		}
+	}
+	return wire.ColumnFits(page.GetName(), n) && wire.ColumnFits(page.GetInput(), n)
 }

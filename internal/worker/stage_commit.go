@@ -50,10 +50,10 @@ func (s *stages) commitAction(ctx context.Context, job *wire.Job, stage *wire.St
 	default:
 		return fmt.Errorf("commit of job %d: unknown action %d: upgrade this worker to the version of the leader", job.GetId(), action)
 	}
-	// The list is read twice, because it may be too long for memory: first for the head of the manifest. An output that is not
+	// The list is read three times, because it may be too long for memory: first for the head of the manifest, and last for what the tasks read. An output that is not
 	// partial lacks no part: then the first page is enough.
 	var tasks, next uint64
-	for p, err := range s.leader.parts(ctx, job.GetId(), partStage(job, stage), &tasks) {
+	for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: partStage(job, stage)}, &tasks) {
 		if err != nil {
 			return err
 		}
@@ -67,6 +67,7 @@ func (s *stages) commitAction(ctx context.Context, job *wire.Job, stage *wire.St
 		out.Manifest.Missing = appendRange(out.Manifest.Missing, next, tasks)
 	}
 	out.Tasks = tasks
+	out.Inputs = s.partInputs(ctx, job, stage)
 	out.Manifest.Ended = time.Now().UTC()
 	_, err = commit.Publish(ctx, store, out, s.winners(ctx, job, stage))
 	return err
@@ -98,9 +99,9 @@ func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) 
 			if !result && from != partStage(job, stage) {
 				continue
 			}
-			for p, err := range s.leader.parts(ctx, job.GetId(), from, nil) {
+			for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: from, Names: !result && job.GetNameParts() != ""}, nil) {
 				part := commit.Part{
-					Result: result, Index: p.index, Size: p.size, Records: p.records, Checksum: p.checksum,
+					Result: result, Index: p.index, Size: p.size, Records: p.records, Checksum: p.checksum, Name: p.name,
 					File: layout.Attempt(source.GetName(), p.index, p.lease),
 				}
 				if !yield(part, err) || err != nil {
@@ -111,10 +112,21 @@ func (s *stages) winners(ctx context.Context, job *wire.Job, stage *wire.Stage) 
 	}
 }
 
+// partInputs is what the tasks of the parts read, for the manifest.
+func (s *stages) partInputs(ctx context.Context, job *wire.Job, stage *wire.Stage) iter.Seq2[commit.Input, error] {
+	return func(yield func(commit.Input, error) bool) {
+		for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: partStage(job, stage), Inputs: true}, nil) {
+			if !yield(commit.Input{Part: p.index, Name: p.input, Offset: p.offset, Length: p.length}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 func manifest(job *wire.Job) api.Manifest {
 	m := api.Manifest{
 		Job: job.GetId(), Name: job.GetName(), User: job.GetUser(), Program: api.Program{Builtin: job.GetProgram().GetBuiltin()},
-		Started: time.UnixMilli(int64(job.GetStartedUnixMs())).UTC(),
+		NameParts: job.GetNameParts(), Started: time.UnixMilli(int64(job.GetStartedUnixMs())).UTC(),
 	}
 	if job.GetStartedUnixMs() == 0 {
 		m.Started = time.UnixMilli(int64(job.GetCreatedUnixMs())).UTC()

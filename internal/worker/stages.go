@@ -21,7 +21,7 @@ func (s *stages) inputs(ctx context.Context, job *wire.Job, stage *wire.Stage) i
 	return func(yield func(runner.Part, error) bool) {
 		for _, from := range stage.GetFrom() {
 			name := wire.StageOf(job, from).GetName()
-			for p, err := range s.leader.parts(ctx, job.GetId(), from, nil) {
+			for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: from}, nil) {
 				part := runner.Part{
 					Index: p.index, Size: p.size, Records: p.records,
 					Path: attemptFolder(job).Join(layout.Attempt(name, p.index, p.lease)),
