@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/internal/layout"
+	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/state"
@@ -45,9 +45,18 @@ func (a *app) dryRun(ctx context.Context, r *api.JobRequest) error {
 	parts := "to standard output, in the order of the tasks"
 	if p.Output != "" {
 		tasks := p.Stages[0].Tasks
-		parts = p.Output + "/" + layout.Part(0, tasks)
+		names := partname.New(p.NameParts, &p.Input, tasks)
+		first, err := names.Name(0)
+		if err != nil {
+			return err
+		}
+		parts = p.Output + "/" + first
 		if tasks > 1 {
-			parts += " … " + layout.Part(tasks-1, tasks)
+			last, err := names.Name(tasks - 1)
+			if err != nil {
+				return err
+			}
+			parts += " … " + last
 		}
 	}
 	fmt.Fprintf(&b, "output: %s\n", parts)
@@ -62,41 +71,24 @@ func (a *app) dryRun(ctx context.Context, r *api.JobRequest) error {
 
 // writeTasks writes the first tasks, and how many there are.
 func writeTasks(b *strings.Builder, p *plan.Result, r *api.JobRequest) error {
-	columns := p.Input.Columns()
-	command := p.Command.Compile(columns)
-	reader := state.NewInputReader(&p.Input)
+	command := p.Command.Compile(p.Input.Columns())
+	names := partname.New(p.NameParts, &p.Input, p.Input.Tasks)
+	reader := names.Input()
 	for task := range min(p.Input.Tasks, commandsShown) {
 		split, err := reader.Split(task)
 		if err != nil {
 			return err
 		}
-		v := placeholder.Values{Number: task + 1, Slot: 1}
-		for _, value := range split.Values {
-			v.Items = append(v.Items, string(value))
-		}
-		if split.Values == nil {
-			v.Items = []string{string(split.Path) + string(split.Item)}
-		}
-		batch := p.Input.Batch > 0
-		var words []string
-		if r.Program.Builtin != "" {
-			words = append(words, r.Program.Builtin)
-		}
-		for _, arg := range command.Expand(&v, columns != nil && !command.Any() && !batch) {
-			words = append(words, placeholder.Quote(arg))
-		}
-		line := strings.Join(words, " ")
-		switch {
-		case split.Path != nil && !command.TakesPath():
-			line += " <" + placeholder.Quote(string(split.Path))
-			if !split.Whole && split.Length < split.Version.Size {
-				line += fmt.Sprintf(" (bytes %d to %d)", split.Offset, split.Offset+split.Length)
-			}
-		case columns != nil && (batch && !command.UsesItem() || r.Program.Builtin != ""):
-			line += " <<<" + placeholder.Quote(string(placeholder.Text(split.Values, split.Columns))+string(split.Item))
-		}
+		line := taskLine(&split, task, p, command, r)
 		if runes := []rune(line); len(runes) > commandRunesMax {
 			line = string(runes[:commandRunesMax]) + "…"
+		}
+		if p.NameParts != "" {
+			name, err := names.Name(task)
+			if err != nil {
+				return err
+			}
+			line += " >" + placeholder.Quote(name)
 		}
 		fmt.Fprintf(b, "%d\t%s\n", task, printable(line))
 	}
@@ -112,4 +104,28 @@ func writeTasks(b *strings.Builder, p *plan.Result, r *api.JobRequest) error {
 	}
 	b.WriteByte('\n')
 	return nil
+}
+
+// taskLine is the command of a task, with what it reads.
+func taskLine(split *state.Split, task uint64, p *plan.Result, command *placeholder.Command, r *api.JobRequest) string {
+	columns, batch := p.Input.Columns(), p.Input.Batch > 0
+	v := placeholder.Values{Items: partname.Items(split), Number: task + 1, Slot: 1}
+	var words []string
+	if r.Program.Builtin != "" {
+		words = append(words, r.Program.Builtin)
+	}
+	for _, arg := range command.Expand(&v, columns != nil && !command.Any() && !batch) {
+		words = append(words, placeholder.Quote(arg))
+	}
+	line := strings.Join(words, " ")
+	switch {
+	case split.Path != nil && !command.TakesPath():
+		line += " <" + placeholder.Quote(string(split.Path))
+		if !split.Whole && split.Length < split.Version.Size {
+			line += fmt.Sprintf(" (bytes %d to %d)", split.Offset, split.Offset+split.Length)
+		}
+	case columns != nil && (batch && !command.UsesItem() || r.Program.Builtin != ""):
+		line += " <<<" + placeholder.Quote(string(placeholder.Text(split.Values, split.Columns))+string(split.Item))
+	}
+	return line
 }

@@ -44,6 +44,7 @@ type jobFlags struct {
 	header       int
 	output       string
 	overwrite    bool
+	nameParts    string
 	keepPartial  bool
 	set          []string
 	env          []string
@@ -71,6 +72,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.output, "output", "", "`folder` for the parts and _SUCCESS; without it the result goes to stdout and nothing is kept")
 	fs.BoolVar(&f.overwrite, "overwrite", false, "replace the content of --output once the new output is complete")
 	fs.BoolVar(&f.keepPartial, "keep-partial", false, "publish finished parts, and _PARTIAL, if the job fails or is stopped")
+	fs.StringVar(&f.nameParts, "name-parts", "", "`pattern` of the names of the parts in --output, with placeholders: {sample}.vcf, {/.}.txt, {1}/{2}.csv (default part-NNNNN)")
 	fs.StringVar(&f.split, "split", "64MiB", "maximum split `size`, cut between records; none: one task per file. Only text is cut")
 	fs.StringVar(&f.records, "records", "lines", "`kind` of records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), "+
 		"fasta, fastq, csv or jsonl")
@@ -120,7 +122,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	r := &api.JobRequest{
 		Name: f.name, Program: program,
 		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: f.sandbox, NoNetwork: f.noNetwork,
-		MaxFails: f.maxFails,
+		NameParts: f.nameParts, MaxFails: f.maxFails,
 	}
 	if r.Dir, err = os.Getwd(); err != nil {
 		return nil, fmt.Errorf("working directory: %w", err)
@@ -133,7 +135,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if f.output != "" {
 		r.Output = absolute(r.Dir, f.output)
 	}
-	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name, r.Program.Shell, r.Program.Placeholder}, f.set, f.labels) {
+	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name, r.Program.Shell, r.Program.Placeholder, r.NameParts}, f.set, f.labels) {
 		if !utf8.ValidString(s) {
 			return nil, usagef(cmd, "%q is not valid UTF-8: pass its folder or a matching glob instead; "+
 				"items of --lines may hold any bytes", s)

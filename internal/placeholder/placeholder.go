@@ -296,6 +296,9 @@ func (c *Command) Any() bool { return c.has(func(p *piece) bool { return p.kind 
 // UsesItem reports whether the item is in the arguments, or a part of it.
 func (c *Command) UsesItem() bool { return c.has((*piece).isItem) }
 
+// UsesSlot reports whether the number of the slot is in the arguments.
+func (c *Command) UsesSlot() bool { return c.has(func(p *piece) bool { return p.kind == slotNumber }) }
+
 // TakesPath reports whether the path of an input file is in the arguments, so that the command opens it itself.
 func (c *Command) TakesPath() bool { return c.has((*piece).isWhole) }
 

@@ -73,23 +73,14 @@ func (p *planner) unknown(columns []string) {
 	if !p.hasInput() || code && !named {
 		return
 	}
-	const columnsShown = 20
-	there := []string{"{} {.} {/} {//} {/.} {#} {%}"}
-	for i, name := range columns[:min(len(columns), columnsShown)] {
-		if there = append(there, fmt.Sprintf("{%d}", i+1)); name != "" {
-			there = append(there, "{"+name+"}")
-		}
-	}
-	if len(columns) > columnsShown {
-		there = append(there, "…")
-	}
+	there := placeholders(columns) + " {%}"
 	for _, u := range p.compiled.Unknown {
 		field := fmt.Sprintf("program.command[%d]", u.Arg)
 		if p.req.Program.Shell != "" {
 			field = "program.shell"
 		}
 		p.fail(field, "%s is not a placeholder of this job; there are %s. The text %s is written {%s}; -I STR (placeholder) makes STR the only placeholder, "+
-			"and --no-placeholders (no_placeholders) turns them off", u.Text, strings.Join(there, " "), u.Text, u.Text)
+			"and --no-placeholders (no_placeholders) turns them off", u.Text, there, u.Text, u.Text)
 	}
 }
 

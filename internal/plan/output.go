@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/commit"
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
@@ -47,14 +48,19 @@ func (p *planner) output(ctx context.Context) error {
 	}
 	_, err = store.Stat(ctx, name)
 	p.outputHere = err == nil
-	if !p.opt.Again {
-		p.outputHolds(names)
+	if p.opt.Again {
+		return nil
 	}
+	earlier, err := commit.NamesOf(ctx, store, name)
+	if err != nil {
+		return fmt.Errorf("output %q: %w", name, err)
+	}
+	p.outputHolds(names, earlier)
 	return nil
 }
 
 // outputHolds checks the existing content of the output folder.
-func (p *planner) outputHolds(names []string) {
+func (p *planner) outputHolds(names []string, earlier string) {
 	name := p.result.Output
 	if i := slices.Index(names, layout.Temporary); i >= 0 {
 		names = slices.Delete(names, i, i+1)
@@ -65,6 +71,10 @@ func (p *planner) outputHolds(names []string) {
 	}
 	if !p.req.Overwrite {
 		p.fail("output", `output %q is not empty: it holds %s; use --overwrite (in a request, "overwrite": true) or another folder`, name, some(names))
+		return
+	}
+	if earlier != "" {
+		p.warn("output %q holds parts of another job that are named %s: they are replaced, and other files are kept", name, earlier)
 		return
 	}
 	if others := slices.DeleteFunc(names, layout.IsPublished); len(others) > 0 {

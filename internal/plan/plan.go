@@ -33,6 +33,8 @@ type Options struct {
 	Stores blob.Stores
 	// Lines are the lines of a request that has some; those of the request itself are added to them. Nil: no others.
 	Lines *Lines
+	// Turn waits for the turn of a request that takes so much memory while it is planned. Nil: there are no others.
+	Turn func(bytes uint64) error
 	// Reserved are local folders of the cluster itself, apart from which an output must lie.
 	Reserved []Reserved
 }
@@ -58,6 +60,7 @@ type Result struct {
 	Command      Command // no arguments: a built-in job
 	Records      string  // empty: lines
 	Header       uint32
+	NameParts    string // pattern of the names of the parts; empty: part-NNNNN
 	Output       string // clean and absolute; empty if the request names none
 	Collects     bool
 	Stages       []state.StageSpec
@@ -111,6 +114,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 	p.settings()
 	p.description()
 	p.numbers()
+	p.namePattern()
 	if err := p.output(ctx); err != nil {
 		return Result{}, err
 	}
@@ -121,6 +125,12 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 		return Result{}, p.all()
 	}
 	p.result.Stages = state.DefaultPlan(p.result.Input.Tasks, p.result.Collects, p.result.Output != "")
+	if err := p.names(ctx); err != nil {
+		return Result{}, err
+	}
+	if len(p.errs) > 0 {
+		return Result{}, p.all()
+	}
 	return p.result, nil
 }
 
