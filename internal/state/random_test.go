@@ -89,6 +89,9 @@ func (w *world) submit(t *rapid.T) {
 		Collect: rapid.Bool().Draw(t, "collect"), KeepPartial: rapid.Bool().Draw(t, "keep partial"),
 		FirstSuccess: rapid.IntRange(0, 3).Draw(t, "first success") == 0, SlotsPerTask: rapid.Uint32Range(0, 2).Draw(t, "slots"),
 	}
+	if w.entry.level >= 2 {
+		spec.NameParts = rapid.SampledFrom([]string{"", "{#}"}).Draw(t, "name parts")
+	}
 	if w.entry.level >= 2 && rapid.Bool().Draw(t, "max fails") {
 		spec.MaxFails = &FailLimit{rapid.Uint64Range(0, 100).Draw(t, "most"), rapid.Bool().Draw(t, "percent")}
 	}

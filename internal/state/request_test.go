@@ -17,6 +17,7 @@ func TestRequestSum(t *testing.T) {
 		{Secrets: []Secret{{Name: "A"}}},
 		{Sandbox: true},
 		{NoNetwork: true},
+		{NameParts: "{}"},
 		{Retries: 1},
 		{Memory: 1},
 		{RetryDelayMS: 1},
