@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) clusterCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "cluster", Short: "Show the cluster's health", Args: noArgs}
+	cmd := &cobra.Command{Use: "cluster", Short: "Show the cluster's health", Args: noArgs, Example: "  bridgefour cluster\n  bridgefour cluster --json"}
 	return readCommand(a, cmd, client.ClusterPath, (*client.Client).Cluster, a.printCluster)
 }
 
@@ -24,6 +24,7 @@ func (a *app) statusCommand() *cobra.Command {
 	jobs := scope{}
 	cmd := &cobra.Command{
 		Use: "status [N]", Short: "Show the cluster's health, as 'cluster' does, or jobs, as 'job' does",
+		Example: "  bridgefour status\n  bridgefour status last",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -75,6 +76,7 @@ func leaderText(c *api.Cluster) string {
 func (a *app) workersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "workers", Short: "List the workers; 'workers drain W' and 'workers remove W' remove one", Args: a.unknownCommand,
+		Example: "  bridgefour workers\n  bridgefour workers drain 3",
 	}
 	cmd.AddCommand(a.drainCommand(), a.removeCommand())
 	return readCommand(a, cmd, client.WorkersPath, (*client.Client).Workers, a.printWorkers)
@@ -110,6 +112,7 @@ func (a *app) drainCommand() *cobra.Command {
 	var r readFlags
 	cmd := &cobra.Command{
 		Use: "drain W", Short: "Let a worker finish its attempts and leave", Args: oneArg("a worker's number"),
+		Example: "  bridgefour workers drain 3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.numbered(cmd, "worker", args, r.cluster)
 			if err != nil {
@@ -134,6 +137,7 @@ func (a *app) removeCommand() *cobra.Command {
 	var cluster string
 	cmd := &cobra.Command{
 		Use: "remove W", Short: "Remove a worker; its attempts are run on other workers", Args: oneArg("a worker's number"),
+		Example: "  bridgefour workers remove 3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, id, err := a.numbered(cmd, "worker", args, cluster)
 			if err != nil {

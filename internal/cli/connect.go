@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -139,6 +140,11 @@ func (a *app) groupCommand(use, short string, commands ...*cobra.Command) *cobra
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(commands...)
+	var examples []string
+	for _, c := range commands {
+		examples = append(examples, c.Example)
+	}
+	cmd.Example = strings.Join(examples, "\n")
 	return cmd
 }
 

@@ -245,10 +245,12 @@ func (a *app) contextCommand() *cobra.Command {
 	return a.groupCommand("context", "List the clusters that you are logged in to, or choose one: 'context list', 'context use NAME'",
 		&cobra.Command{
 			Use: "list", Short: "List the contexts; * marks the current one", Args: noArgs,
-			RunE: func(*cobra.Command, []string) error { return a.printContexts() },
+			Example: "  bridgefour context list",
+			RunE:    func(*cobra.Command, []string) error { return a.printContexts() },
 		},
 		&cobra.Command{
 			Use: "use NAME", Short: "Make a context the current one", Args: oneArg("the name of a context, which 'bridgefour context list' shows"),
+			Example: "  bridgefour context use lab",
 			RunE: func(_ *cobra.Command, args []string) error {
 				return a.changeAccess(func(f *client.AccessFile) error {
 					f.Current = args[0]

@@ -20,6 +20,7 @@ func (a *app) devCommand() *cobra.Command {
 	var privileges bool
 	cmd := &cobra.Command{
 		Use: "dev", Short: "Run a leader and workers in one foreground process", Args: noArgs,
+		Example: "  bridgefour dev --workers 4 --slots 1",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.workers < 1 || cfg.slots < 0 || cfg.slots == 0 && a.typed["slots"] {
 				return usagef(cmd, "--workers and --slots must be at least 1")

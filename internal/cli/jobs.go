@@ -22,6 +22,7 @@ func (a *app) jobsCommand() *cobra.Command {
 	q := api.JobQuery{Limit: 20}
 	cmd := &cobra.Command{
 		Use: "jobs", Aliases: []string{"ps"}, Short: "List jobs, newest first", Args: noArgs,
+		Example: "  bridgefour jobs --status running",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if q.Limit < 1 || q.Limit > api.JobLimitMax {
 				return usagef(cmd, "--limit is %d: want 1 to %d", q.Limit, api.JobLimitMax)

@@ -12,8 +12,8 @@ import (
 )
 
 func (a *app) quotaCommand() *cobra.Command {
-	list := &cobra.Command{Use: "list", Short: "List the quotas", Args: noArgs}
-	remove := &cobra.Command{Use: "remove USER", Short: "Remove the quota of a user: that of * holds from then on", Args: oneArg("the name of a user")}
+	list := &cobra.Command{Use: "list", Short: "List the quotas", Args: noArgs, Example: "  bridgefour quota list"}
+	remove := &cobra.Command{Use: "remove USER", Short: "Remove the quota of a user: that of * holds from then on", Args: oneArg("the name of a user"), Example: "  bridgefour quota remove ann"}
 	return a.groupCommand("quota", "Bound what users take of the cluster: 'quota set USER', 'quota list', 'quota remove USER'",
 		a.setQuotaCommand(), readCommand(a, list, client.QuotasPath, (*client.Client).Quotas, a.printQuotas),
 		removeCommand(a, remove, (*client.Client).RemoveQuota, "quota of %s removed\n"))

@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) tokenCommand() *cobra.Command {
-	list := &cobra.Command{Use: "list", Short: "List the tokens, without their secrets", Args: noArgs}
+	list := &cobra.Command{Use: "list", Short: "List the tokens, without their secrets", Args: noArgs, Example: "  bridgefour token list"}
 	revoke := &cobra.Command{
 		Use: "revoke ID", Short: "Revoke a token, or an outside certificate, at once: requests in progress with it end, too",
 		Long: `Revoke a token at once. Requests in progress with it end. Instead of the ID of a token, give the file of a certificate of an outside authority, or

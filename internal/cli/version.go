@@ -43,7 +43,7 @@ func (a *app) versionLine() string {
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: noArgs,
+		Use: "version", Short: "Print the version", Args: noArgs, Example: "  bridgefour version",
 		RunE: func(*cobra.Command, []string) error {
 			_, err := io.WriteString(a.stdout, a.versionLine())
 			return err
