@@ -1,5 +1,6 @@
 # Targets of this project. They need Go and git; `make test` lists what else some tests need.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+EPOCH   := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 BINARY  := bin/bridgefour
 ARCH    ?= $(shell go env GOARCH)
 # Without grpcnotrace the linker keeps all exported methods, because of the templates of a debug page: 3 MB.
@@ -7,9 +8,11 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags grpcnotrace -l
 
 .PHONY: build rootfs image run test test-quick test-long check sim soak bench clean
 
-# One static binary.
+# One static binary, and in bin/share man pages and completions, laid out as /usr/local/share. Their date is that of the commit.
 build:
 	$(GOBUILD) -o $(BINARY) ./cmd/bridgefour
+	rm -rf bin/share
+	SOURCE_DATE_EPOCH=$(EPOCH) go run -trimpath ./scripts/manpages bin/share
 
 # The files of the image for ARCH, amd64 or arm64, in bin/rootfs-ARCH.tar.
 rootfs:

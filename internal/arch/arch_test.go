@@ -67,6 +67,7 @@ var allowed = map[string][]string{
 	"bench/gentext":           {},
 	"bench/wordcount":         {},
 	"scripts/gotest":          {},
+	"scripts/manpages":        {"internal/cli"},
 
 	"internal/httpapi/httpapitest":   {"api"},
 	"internal/httpapi/leadertest":    {"api", "internal/access", "internal/httpapi"},

@@ -37,6 +37,9 @@ func Main(version string) int {
 	return a.main(context.Background(), os.Args[1:])
 }
 
+// Command is the command line without a process around it, for its documentation.
+func Command() *cobra.Command { return (&app{}).root() }
+
 // app holds what all commands share.
 type app struct {
 	stdin   io.Reader
