@@ -479,3 +479,79 @@ func (b *bench) submit() (string, error) {
 	return fmt.Sprintf("%v; all done after %v; a page of 1,000 tasks %v", answered.Round(time.Millisecond), time.Since(start).Round(time.Second/10),
 		time.Since(read).Round(time.Millisecond/10)), nil
 }
+
+// each submits all combinations of two lists to a cluster, and stops the job.
+func (b *bench) each() (string, error) {
+	c, err := b.startCluster()
+	if err != nil {
+		return "", err
+	}
+	defer c.stop()
+	times, err := b.alternate(
+		func() *exec.Cmd {
+			return b.command("submit", "--cluster", c.url, "--each", "x=1-1000", "--each", "y=1-10000", "--", "true", "{x}", "{y}")
+		},
+		func() *exec.Cmd { return b.command("stop", "--cluster", c.url, "last") },
+		func() *exec.Cmd { return b.command("version") },
+	)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%v; a command that prints the version %v", median(times[0]).Round(time.Millisecond/10), median(times[2]).Round(time.Millisecond/10)), nil
+}
+
+// stream reads the output of a run whose tasks print the time at their end.
+func (b *bench) stream() (string, error) {
+	cmd := b.command("run", "--quiet", "--slots", "1", "--range", "1-40", "--", "sh", "-c", "sleep 0.1; date +%s%N")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	var delays []time.Duration
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		nanos, err := strconv.ParseInt(lines.Text(), 10, 64)
+		if err != nil {
+			return "", err
+		}
+		delays = append(delays, time.Since(time.Unix(0, nanos)))
+	}
+	if err := errors.Join(lines.Err(), cmd.Wait()); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("the first %v, median %v, longest %v of %d", delays[0].Round(time.Millisecond/10), median(delays).Round(time.Millisecond/10),
+		slices.Max(delays).Round(time.Millisecond/10), len(delays)), nil
+}
+
+// joblog fetches the job log of a million tasks.
+func (b *bench) joblog() (string, error) {
+	c, err := b.startCluster()
+	if err != nil {
+		return "", err
+	}
+	defer c.stop()
+	job, err := c.submitRange(b.ctx, noopTasks)
+	if err != nil {
+		return "", err
+	}
+	if job, err = c.wait(b.ctx, job.ID); err != nil || job.Status != api.JobDone {
+		return "", fmt.Errorf("job %s: %w", job.Status, err)
+	}
+	file := filepath.Join(b.dir, "joblog.tsv")
+	var times []time.Duration
+	for range b.runs {
+		d, err := timed(exec.CommandContext(b.ctx, "curl", "-fsS", "-o", file, fmt.Sprintf("%s/v1/jobs/%d/joblog", c.url, job.ID)))
+		if err != nil {
+			return "", err
+		}
+		times = append(times, d)
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%v, %.0f MB", median(times).Round(time.Millisecond), float64(info.Size())/1e6), nil
+}
