@@ -14,6 +14,7 @@ curl:curl:requests as an ordinary client sends them
 ip:iproute2:leaders in network namespaces, and multicast between them
 nsenter:util-linux:leaders in network namespaces
 man:man-db:warnings about the man pages
+parallel:parallel:comparison with GNU parallel
 promtool:prometheus:checks of the metrics and alerts by Prometheus
 chromium-headless-shell:chromium-headless-shell:pages of other sites in a real browser
 mkfs.ext4:e2fsprogs:power loss with writes that were not fsynced'

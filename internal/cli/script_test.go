@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("README", filepath.Join(root, "README.md"))
 			e.Setenv("SECURITY", filepath.Join(root, "docs/security.md"))
 			e.Setenv("OPERATIONS", filepath.Join(root, "docs/operations.md"))
+			e.Setenv("COOKBOOK", filepath.Join(root, "docs/cookbook.md"))
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
