@@ -2644,7 +2644,8 @@ type LogRecord struct {
 	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	Attempt       uint32                 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	Lease         uint64                 `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"`
-	Text          []byte                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"` // of one attempt, in order; never cut inside a line unless the line is over 64 KiB
+	Text          []byte                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`                    // of one attempt, in order; never cut inside a line unless the line is over 64 KiB
+	TimeMs        int64                  `protobuf:"varint,6,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // when the worker got it, Unix time; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2712,6 +2713,13 @@ func (x *LogRecord) GetText() []byte {
 		return x.Text
 	}
 	return nil
+}
+
+func (x *LogRecord) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
 }
 
 type SendLogDone struct {
@@ -3662,13 +3670,14 @@ const file_wire_proto_rawDesc = "" +
 	"\x06worker\x18\x03 \x01(\x04R\x06worker\x12\x1e\n" +
 	"\n" +
 	"incomplete\x18\x04 \x01(\tR\n" +
-	"incomplete\"{\n" +
+	"incomplete\"\x94\x01\n" +
 	"\tLogRecord\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x12\n" +
-	"\x04text\x18\x05 \x01(\fR\x04text\"\r\n" +
+	"\x04text\x18\x05 \x01(\fR\x04text\x12\x17\n" +
+	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\"\r\n" +
 	"\vSendLogDone\"d\n" +
 	"\fPartsRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +

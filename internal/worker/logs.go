@@ -109,7 +109,7 @@ type logPage struct {
 
 func (p *logPage) add(r *tasklog.Record) error {
 	p.out.Records = append(p.out.Records, &wire.LogRecord{
-		Stage: r.Stage, Index: r.Index, Attempt: r.Number, Lease: r.Lease, Text: slices.Clone(r.Text),
+		Stage: r.Stage, Index: r.Index, Attempt: r.Number, Lease: r.Lease, Text: slices.Clone(r.Text), TimeMs: r.Time,
 	})
 	p.bytes += len(r.Text) + logRecordsExtra
 	if p.bytes < logPageBytes {

@@ -1,7 +1,7 @@
 // Package tasklog stores what attempts write to stderr, in one append-only file per job and worker.
 //
 // A file is a sequence of records: payload length and CRC-32C (4 bytes each, little endian), then the payload: stage,
-// index, attempt and lease as uvarints, then text. There is no index: the size of a file is bounded, so a scan is fast enough
+// index, attempt and lease as uvarints, then text. A record of no stage has the time of those after it. There is no index: the size of a file is bounded, so a scan is fast enough
 // for any query, nothing grows with the number of attempts, and an attempt that writes nothing costs nothing. Reading
 // stops at the first record that is torn or damaged; after a restart, appending starts there.
 //

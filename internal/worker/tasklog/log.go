@@ -77,6 +77,7 @@ type jobLog struct {
 	checked bool  // size is exact, and not just the file's length
 	file    *os.File
 	buf     []byte // records not written yet
+	stamped int64  // time of the last clock record, Unix milliseconds
 	full    bool
 	lost    lostText // not yet recorded in the file
 	used    uint64   // the Log's clock at the last append: the oldest is removed first
@@ -172,6 +173,10 @@ func (l *Log) append(a Attempt, text []byte) {
 	}
 	if len(j.buf) == 0 {
 		l.unwritten = append(l.unwritten, j)
+	}
+	if now := time.Now().UnixMilli(); len(j.buf) == 0 || now >= j.stamped+clockEvery || now < j.stamped {
+		clock := clockRecord(now)
+		j.buf, j.stamped = appendRecord(j.buf, &clock), now
 	}
 	j.buf = appendRecord(j.buf, &rec)
 	if len(j.buf) >= bufferMax {
@@ -415,14 +420,14 @@ func (l *Log) Read(ctx context.Context, q Query, f func(*Record) error, caughtUp
 	l.mu.Unlock()
 	defer l.readDone(j)
 
-	var at int64
+	var at, clock int64
 	for last := !q.Follow; ; {
 		l.mu.Lock()
 		l.write(j)
 		size, grown, lost := j.size, j.grown, j.lost
 		l.mu.Unlock()
 		if size > at {
-			n, err := l.readFrom(q, at, size, f)
+			n, err := l.readFrom(q, at, size, &clock, f)
 			if err != nil {
 				return err
 			}
@@ -463,7 +468,8 @@ func (l *Log) readDone(j *jobLog) {
 	}
 }
 
-func (l *Log) readFrom(q Query, from, to int64, f func(*Record) error) (n int64, err error) {
+// readFrom reads a part of a file, which begins at a time that it keeps up to date.
+func (l *Log) readFrom(q Query, from, to int64, clock *int64, f func(*Record) error) (n int64, err error) {
 	file, err := os.Open(l.path(q.Job))
 	if err != nil {
 		return 0, fmt.Errorf("log of job %d: %w", q.Job, err)
@@ -479,9 +485,14 @@ func (l *Log) readFrom(q Query, from, to int64, f func(*Record) error) (n int64,
 		if err != nil {
 			return d.n, fmt.Errorf("log of job %d: %w", q.Job, err)
 		}
+		if now, ok := rec.clock(); ok {
+			*clock = now
+			continue
+		}
 		if !q.matches(&rec) {
 			continue
 		}
+		rec.Time = *clock
 		if err := f(&rec); err != nil {
 			return d.n, err
 		}

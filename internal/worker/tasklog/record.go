@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"math"
 )
 
 // textMax is the most text of one record. A line longer than this is cut.
@@ -35,6 +36,27 @@ type Record struct {
 	Number uint32 // of the attempt; 0 with Lease 0: the text is a remark of the log itself
 	Lease  uint64
 	Text   []byte // valid until the next record is read
+	Time   int64  // Unix milliseconds, when the text came; 0: not known, an earlier version has written the file
+}
+
+// A clock record has the time of the records that follow it, as its index. Versions that do not know it take it for an empty record of a
+// stage that no job has.
+const (
+	clockStage = math.MaxUint32
+	clockLease = 1
+)
+
+// clockEvery is the resolution of times in a file: between two clock records, in milliseconds.
+const clockEvery = 10
+
+func clockRecord(millis int64) Record {
+	return Record{Stage: clockStage, Index: uint64(millis), Lease: clockLease} //nolint:gosec // after 1970
+}
+
+// clock returns the time of a clock record.
+func (r *Record) clock() (millis int64, ok bool) {
+	ok = r.Stage == clockStage && r.Number == 0 && r.Lease == clockLease && len(r.Text) == 0 && r.Index <= math.MaxInt64
+	return int64(r.Index), ok //nolint:gosec // checked
 }
 
 // remark reports whether the record is a remark of the log itself, which concerns every attempt.

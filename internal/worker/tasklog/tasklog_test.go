@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -155,6 +156,9 @@ func TestTornTail(t *testing.T) {
 		want, torn := "", n
 		if int64(n) >= one {
 			want, torn = "0:first\n", n-int(one)
+		}
+		if torn >= clockBytes {
+			torn -= clockBytes // a whole record
 		}
 		lost, remark := "", ""
 		if torn > 0 {
@@ -318,6 +322,39 @@ func TestReadStopsAtAnError(t *testing.T) {
 	}
 }
 
+// clockBytes is the size of a clock record in this century.
+const clockBytes = 21
+
+// TestTimes: each record has the time when it came. Those of files from before there were times have none.
+func TestTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		old := appendRecord(nil, &Record{Index: 7, Number: 1, Lease: 7, Text: []byte("old\n")})
+		if err := os.WriteFile(filepath.Join(dir, "1.log"), old, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l := open(t, Config{Dir: dir})
+		begun := time.Now().UnixMilli()
+		for index := range uint64(4) {
+			write(l, 1, index, "text\n")
+			time.Sleep(6 * time.Millisecond)
+		}
+		var got []int64
+		if err := l.Read(t.Context(), Query{Job: 1}, func(r *Record) error {
+			got = append(got, max(0, r.Time-begun))
+			return nil
+		}, func() error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if want := []int64{0, 0, 0, 12, 12}; !slices.Equal(got, want) {
+			t.Errorf("times = %v ms, want %v", got, want)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, Config{Dir: dir})
@@ -327,14 +364,14 @@ func TestFullDisk(t *testing.T) {
 	}
 	write(l, 1, 0, "lost\n")
 	l.Flush()
-	if got := read(t, l, Query{Job: 1}); !strings.Contains(got, "18 bytes of the log of job 1 were lost: ") || !strings.Contains(got, "is a directory") {
+	if got := read(t, l, Query{Job: 1}); !strings.Contains(got, "39 bytes of the log of job 1 were lost: ") || !strings.Contains(got, "is a directory") {
 		t.Errorf("log without a file = %q, want how much is lost and why", got)
 	}
 	if err := os.Remove(filepath.Join(dir, "1.log")); err != nil {
 		t.Fatal(err)
 	}
 	write(l, 1, 0, "kept\n")
-	if got := read(t, l, Query{Job: 1}); !strings.HasPrefix(got, "0:[18 bytes of the log of job 1 on this worker were lost: ") ||
+	if got := read(t, l, Query{Job: 1}); !strings.HasPrefix(got, "0:[39 bytes of the log of job 1 on this worker were lost: ") ||
 		!strings.HasSuffix(got, "]\n0:kept\n") {
 		t.Errorf("log = %q, want a remark and what was written when there was room", got)
 	}
