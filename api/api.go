@@ -496,15 +496,24 @@ type Reservation struct {
 
 // LogRecord is a piece of an attempt's log. Streams of them are JSON lines.
 type LogRecord struct {
-	Task    string `json:"task" doc:"JOB/STAGE/INDEX"`
-	Attempt uint32 `json:"attempt"`
-	Worker  uint64 `json:"worker"`
-	Lease   uint64 `json:"lease" doc:"Fencing number, unique to the attempt"`
-	Winner  bool   `json:"winner,omitempty" doc:"This attempt's output was committed"`
-	Text    []byte `json:"text" doc:"base64"`
-	Kept    bool   `json:"kept,omitempty" doc:"The leaders' copy of the last 64 KiB that a failed attempt wrote"`
-	Output  bool   `json:"output,omitempty" doc:"Text is of standard output instead of the log"`
-	Missing string `json:"missing,omitempty" doc:"The answer is partial: why the logs of this worker are missing, and of which tasks. The record has no text"`
+	Task    string     `json:"task" doc:"JOB/STAGE/INDEX"`
+	Attempt uint32     `json:"attempt"`
+	Worker  uint64     `json:"worker"`
+	Lease   uint64     `json:"lease" doc:"Fencing number, unique to the attempt"`
+	Winner  bool       `json:"winner,omitempty" doc:"This attempt's output was committed"`
+	Time    *time.Time `json:"time,omitempty" doc:"When it was written, to about 10 ms, or the attempt ended; workers of earlier versions did not note it"`
+	Text    []byte     `json:"text" doc:"base64"`
+	Kept    bool       `json:"kept,omitempty" doc:"The leaders' copy of the last 64 KiB that a failed attempt wrote"`
+	Output  bool       `json:"output,omitempty" doc:"Text is of standard output instead of the log"`
+	Missing string     `json:"missing,omitempty" doc:"The answer is partial: why the logs of this worker are missing, and of which tasks. The record has no text"`
+}
+
+// LogText is a LogRecord with its text as it is.
+type LogText struct {
+	LogRecord
+
+	Text   string `json:"text,omitempty" doc:"Whole lines, unless a line is long"`
+	Base64 []byte `json:"base64,omitempty" doc:"The text, if it is not UTF-8"`
 }
 
 // Problem is an RFC 9457 problem, and the error type of the API.
@@ -558,6 +567,10 @@ type LogQuery struct {
 	Stage   string
 	Index   uint64
 	Follow  bool // continue until the job has ended
+
+	Failed bool      // of tasks that have failed only
+	Since  time.Time // only what was written since then, as far as that is known; zero: all
+	Tail   int       // only so many lines of each attempt, the last of those that are there; 0: all. It is for package client
 }
 
 // SlowestMax bounds the list of the slowest tasks of a job.

@@ -501,6 +501,57 @@ func TestFollowedLogsAreFlushed(t *testing.T) {
 	}
 }
 
+// TestLogForms: logs are sent as the client accepts them, and as ever to one that says nothing.
+func TestLogForms(t *testing.T) {
+	l := httpapitest.NewFake()
+	l.Set(fullJob(1))
+	at := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
+	l.OnLogs = func(_ context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
+		if want := (api.LogQuery{Job: 1, Failed: true, Since: at}); q != want {
+			t.Errorf("query = %+v, want %+v", q, want)
+		}
+		return errors.Join(
+			emit(api.LogRecord{Task: "1/map/7", Attempt: 2, Winner: true, Time: &at, Text: []byte("ä\nb")}),
+			emit(api.LogRecord{Task: "1/map/7", Attempt: 1, Output: true, Text: []byte("\xff\n")}),
+			emit(api.LogRecord{Worker: 3, Missing: "it is away"}),
+		)
+	}
+	url := serve(t, newAPI(l)) + "/v1/jobs/1/logs?failed=true&since=2026-01-02T03:04:05.678Z"
+	readable := `{"task":"1/map/7","attempt":2,"worker":0,"lease":0,"winner":true,"time":"2026-01-02T03:04:05.678Z","text":"ä\nb"}
+{"task":"1/map/7","attempt":1,"worker":0,"lease":0,"output":true,"base64":"/wo="}
+{"task":"","attempt":0,"worker":3,"lease":0,"missing":"it is away"}
+`
+	encoded := `{"task":"1/map/7","attempt":2,"worker":0,"lease":0,"winner":true,"time":"2026-01-02T03:04:05.678Z","text":"w6QKYg=="}
+{"task":"1/map/7","attempt":1,"worker":0,"lease":0,"text":"/wo=","output":true}
+{"task":"","attempt":0,"worker":3,"lease":0,"text":null,"missing":"it is away"}
+`
+	plain := "2026-01-02T03:04:05.678Z 1/map/7: ä\n2026-01-02T03:04:05.678Z 1/map/7: b\n1/map/7#1 stdout: \xff\nlogs missing: it is away\n"
+	for accept, want := range map[string][2]string{
+		"":                          {"application/jsonl", encoded},
+		"*/*":                       {"application/jsonl", readable},
+		"application/jsonl":         {"application/jsonl", readable},
+		"text/plain":                {"text/plain; charset=utf-8", plain},
+		"text/html, text/plain;q=1": {"text/plain; charset=utf-8", plain},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if accept != "" {
+			r.Header.Set("Accept", accept)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if got := [2]string{answer.Header.Get("Content-Type"), string(body)}; err != nil || got != want {
+			t.Errorf("Accept %q: %q, %v; want %q", accept, got, err, want)
+		}
+	}
+}
+
 func TestLogReaderDisconnects(t *testing.T) {
 	l := httpapitest.NewFake()
 	l.Set(fullJob(1))

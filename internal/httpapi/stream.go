@@ -1,9 +1,7 @@
 package httpapi
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"net/http"
 	"reflect"
 	"time"
@@ -18,6 +16,9 @@ type getLogs struct {
 	JobPath
 	Task   string `query:"task" doc:"STAGE/INDEX or JOB/STAGE/INDEX: only this task" example:"map/7" maxLength:"200"`
 	Follow bool   `query:"follow" doc:"Continue until the job has ended"`
+
+	Failed bool      `query:"failed" doc:"Only of tasks that have failed; if followed, when they have"`
+	Since  time.Time `query:"since" doc:"Only what was written since then" example:"2026-01-02T15:04:05Z"`
 }
 
 // addStreams registers the routes with unbounded answers. An error before the first byte is sent as a problem; a later one aborts the
@@ -45,16 +46,17 @@ func (a *API) addStreams() {
 
 	a.addParts()
 	a.addJoblog()
-	logs := a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "The tasks' stderr, as JSON lines"))
-	record := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.LogRecord](), true, "")
+	logs := a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/logs", "get-logs", "jobs", "The tasks' stderr, as JSON lines or as text"))
+	record := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.LogText](), true, "")
 	logs.Responses = map[string]*huma.Response{"200": {
-		Description: "One LogRecord per line. The answer is partial if it ends with records that have missing set: one for each worker " +
+		Description: "One LogText per line; for a request without an Accept header a LogRecord, whose text is in base64. As text/plain, the lines of the logs, " +
+			"each with its time and its task. The answer is partial if it ends with records that have missing set: one for each worker " +
 			"whose logs could not be read. A followed log has empty lines as signs of life",
-		Content: map[string]*huma.MediaType{"application/jsonl": {Schema: record}},
+		Content: map[string]*huma.MediaType{typeLines: {Schema: record}, typeText: {Schema: &huma.Schema{Type: huma.TypeString}}},
 	}}
 	logs.Errors = []int{http.StatusNotFound}
 	huma.Register(a.huma, logs, func(ctx context.Context, in *getLogs) (*huma.StreamResponse, error) {
-		q := api.LogQuery{Job: in.ID, Follow: in.Follow}
+		q := api.LogQuery{Job: in.ID, Follow: in.Follow, Failed: in.Failed, Since: in.Since}
 		if in.Task != "" {
 			var err error
 			if q.Stage, q.Index, err = parseTask(in.ID, in.Task); err != nil {
@@ -126,11 +128,15 @@ func (a *answerWriter) Write(b []byte) (int, error) {
 }
 
 func (a *API) sendLogs(w http.ResponseWriter, r *http.Request, q api.LogQuery) {
-	w.Header().Set("Content-Type", "application/jsonl")
+	out := newLogSink(w, r.Header["Accept"])
+	w.Header().Set("Content-Type", typeLines)
+	if out.form == logsPlain {
+		w.Header().Set("Content-Type", typeText+"; charset=utf-8")
+	}
+	w.Header().Set("Vary", "Accept")
 	if r.Method == http.MethodHead {
 		return
 	}
-	out := newLogSink(w)
 	logs := func(ctx context.Context, emit func(api.LogRecord) error) error { return a.leader.Logs(ctx, q, emit) }
 	var err error
 	if q.Follow {
@@ -150,35 +156,3 @@ const (
 	// logsBeat bounds the silence of a followed log, so that clients can tell a silent job from a node that hangs.
 	logsBeat = 5 * time.Second
 )
-
-// logSink writes records as JSON lines.
-type logSink struct {
-	answerWriter
-	control  *http.ResponseController
-	buffered *bufio.Writer
-	enc      *json.Encoder
-}
-
-func newLogSink(w http.ResponseWriter) *logSink {
-	s := &logSink{answerWriter: answerWriter{w: w}, control: http.NewResponseController(w)}
-	s.buffered = bufio.NewWriterSize(&s.answerWriter, 32<<10)
-	s.enc = json.NewEncoder(s.buffered)
-	s.enc.SetEscapeHTML(false)
-	return s
-}
-
-func (s *logSink) write(record api.LogRecord) error { return s.enc.Encode(record) }
-
-// beat sends an empty line, which is white space between JSON values.
-func (s *logSink) beat() error {
-	_ = s.buffered.WriteByte('\n') // the error is sticky: Flush returns it
-	return s.flush()
-}
-
-func (s *logSink) flush() error {
-	if err := s.buffered.Flush(); err != nil {
-		return err
-	}
-	s.err = s.control.Flush()
-	return s.err
-}

@@ -163,7 +163,11 @@ type logPlace struct {
 // more, so that no output at the end is missed. It returns api.NotLeader when this node steps down: the workers leave it.
 func (n *Node) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord) error) error {
 	emitted := map[logPlace]int{}
-	if q.Follow {
+	if q.Follow && q.Failed {
+		if err := n.followFailed(ctx, q, emitted, emit); err != nil {
+			return err
+		}
+	} else if q.Follow {
 		follow, cancel := context.WithCancelCause(ctx)
 		var waiting sync.WaitGroup
 		waiting.Go(func() { cancel(n.WaitJob(follow, q.Job)) })
@@ -184,6 +188,41 @@ func (n *Node) Logs(ctx context.Context, q api.LogQuery, emit func(api.LogRecord
 		return err
 	}
 	return n.emitMissing(ctx, q, answers, emit)
+}
+
+// failedEvery bounds how often the logs of tasks that fail are read while they are followed.
+const failedEvery = time.Second
+
+// followFailed emits the logs of tasks when they have failed, until the job has ended.
+func (n *Node) followFailed(ctx context.Context, q api.LogQuery, emitted map[logPlace]int, emit func(api.LogRecord) error) error {
+	q.Follow = false
+	for dead := uint64(0); ; {
+		ended := false
+		if err := n.views.Changed().Wait(ctx, func() (bool, error) {
+			job, ok := n.Job(q.Job)
+			switch {
+			case !ok:
+				return false, api.NoJob(q.Job)
+			case !n.ready.leading():
+				return false, n.notLeader()
+			}
+			last := dead
+			dead = 0
+			for _, s := range job.Stages {
+				dead += s.Dead
+			}
+			ended = job.IsEnded()
+			return dead > last || ended, nil
+		}); err != nil || ended {
+			return err
+		}
+		if _, err := n.fetchLogs(ctx, q, emitted, emit); err != nil {
+			return err
+		}
+		pause, cancel := context.WithTimeout(ctx, failedEvery)
+		<-pause.Done()
+		cancel()
+	}
 }
 
 // logAnswers are what the workers answered to one request.
@@ -277,7 +316,7 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, emitted map[logPla
 				answers.gaps[w.worker] = w.incomplete
 				continue
 			}
-			if !answers.owned(&w, func() bool { return n.ownsLog(ctx, q.Job, &w) }) || !answers.cut(&w, emitted) {
+			if !answers.owned(&w, func() bool { return n.ownsLog(ctx, q, &w) }) || !answers.cut(&w, emitted) || before(w.record.GetTimeMs(), q.Since) {
 				continue
 			}
 			if err := emit(n.logRecord(ctx, q.Job, stages, w)); err != nil {
@@ -298,6 +337,11 @@ func (n *Node) fetchLogs(ctx context.Context, q api.LogQuery, emitted map[logPla
 		}
 	}
 	return answers, nil
+}
+
+// before reports whether a time, of Unix milliseconds, is known to be before another one.
+func before(millis int64, since time.Time) bool {
+	return millis > 0 && !since.IsZero() && millis < since.UnixMilli()
 }
 
 // awaitWorkers waits for the workers of the previous term as long as the core does.
@@ -345,13 +389,14 @@ func (n *Node) stageNames(ctx context.Context, q api.LogQuery) (stageList, error
 }
 
 // ownsLog reports whether a record can be of an attempt that the worker that has sent it ran: there is such a task, and the attempt is not known to
-// be that of another worker. One that has left the cluster may have come back under another number.
-func (n *Node) ownsLog(ctx context.Context, id uint64, w *workerRecord) (owns bool) {
+// be that of another worker. One that has left the cluster may have come back under another number. Of tasks that have not failed it owns none
+// if q is about those that have.
+func (n *Node) ownsLog(ctx context.Context, q api.LogQuery, w *workerRecord) (owns bool) {
 	// Without ctx: it ends with the followed job, whose last records count. The only error is that the node stops, which ends the reader.
 	_ = n.do(context.WithoutCancel(ctx), func() {
 		m := n.loop.controller.Machine()
-		stage, task, lease := stageOf(m.Job(state.JobID(id)), w.record.GetStage()), w.record.GetIndex(), state.Lease(w.record.GetLease())
-		if stage == nil || task >= stage.Tasks {
+		stage, task, lease := stageOf(m.Job(state.JobID(q.Job)), w.record.GetStage()), w.record.GetIndex(), state.Lease(w.record.GetLease())
+		if stage == nil || task >= stage.Tasks || !selects(q, stage, task) {
 			return
 		}
 		var owner state.WorkerID
@@ -368,6 +413,20 @@ func (n *Node) ownsLog(ctx context.Context, id uint64, w *workerRecord) (owns bo
 	return owns
 }
 
+// selects reports whether a query is about a task.
+func selects(q api.LogQuery, s *state.Stage, task uint64) bool {
+	return (!q.OneTask || s.Name == q.Stage && task == q.Index) && (!q.Failed || s.Status(task) == state.TaskDead)
+}
+
+// timeOf is a time of Unix milliseconds; nil: it is not known.
+func timeOf(millis int64) *time.Time {
+	if millis == 0 {
+		return nil
+	}
+	t := time.UnixMilli(millis).UTC()
+	return &t
+}
+
 // logRecord makes the public form of a record.
 func (n *Node) logRecord(ctx context.Context, id uint64, stages stageList, w workerRecord) api.LogRecord {
 	r := w.record
@@ -376,7 +435,7 @@ func (n *Node) logRecord(ctx context.Context, id uint64, stages stageList, w wor
 		name = stages[r.GetStage()]
 	}
 	out := api.LogRecord{
-		Task: fmt.Sprintf("%d/%s/%d", id, name, r.GetIndex()), Attempt: r.GetAttempt(), Worker: w.worker, Lease: r.GetLease(), Text: r.GetText(),
+		Task: fmt.Sprintf("%d/%s/%d", id, name, r.GetIndex()), Attempt: r.GetAttempt(), Worker: w.worker, Lease: r.GetLease(), Time: timeOf(r.GetTimeMs()), Text: r.GetText(),
 	}
 	// Without ctx: it ends with the followed job, whose last records must have the right winner as well. The only error is that the
 	// node stops, which ends the reader.

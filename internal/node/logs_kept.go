@@ -12,23 +12,48 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
+// keptLog is what the leaders kept of a failed attempt.
+type keptLog struct {
+	state.KeptTail
+
+	stage string
+	ended int64 // Unix milliseconds; 0: not known
+}
+
+// keptLogs returns what the leaders kept that a query selects.
+func (n *Node) keptLogs(ctx context.Context, q api.LogQuery) (list []keptLog, err error) {
+	err = n.do(ctx, func() {
+		m := n.loop.controller.Machine()
+		job := m.Job(state.JobID(q.Job))
+		for _, t := range m.Tails(state.JobID(q.Job)) {
+			stage := stageOf(job, t.Stage)
+			if stage == nil || !selects(q, stage, t.Task) {
+				continue
+			}
+			kept := keptLog{KeptTail: t, stage: stage.Name}
+			for _, f := range stage.Failures(t.Task).Last {
+				if f.Lease == t.Lease {
+					kept.ended = f.Time
+				}
+			}
+			if !before(kept.ended, q.Since) {
+				list = append(list, kept)
+			}
+		}
+	})
+	return list, err
+}
+
 // emitKept emits what the leaders kept of failed attempts and no worker has sent, and marks their leases as answered if that is all.
 func (n *Node) emitKept(ctx context.Context, q api.LogQuery, emitted map[logPlace]int, answers *logAnswers, emit func(api.LogRecord) error) error {
-	stages, err := n.stageNames(ctx, q)
+	tails, err := n.keptLogs(ctx, q)
 	if err != nil {
 		return err
 	}
-	var tails []state.KeptTail
-	if err := n.do(ctx, func() { tails = n.loop.controller.Machine().Tails(state.JobID(q.Job)) }); err != nil {
-		return err
-	}
 	for _, t := range tails {
-		if int(t.Stage) >= len(stages) || q.OneTask && (stages[t.Stage] != q.Stage || t.Task != q.Index) {
-			continue
-		}
 		lease := uint64(t.Lease)
 		record := api.LogRecord{
-			Task: fmt.Sprintf("%d/%s/%d", t.Job, stages[t.Stage], t.Task), Attempt: t.Attempt, Worker: uint64(t.Worker), Lease: lease, Kept: true,
+			Task: fmt.Sprintf("%d/%s/%d", t.Job, t.stage, t.Task), Attempt: t.Attempt, Worker: uint64(t.Worker), Lease: lease, Kept: true, Time: timeOf(t.ended),
 		}
 		if !answers.leases[lease] && emitted[logPlace{record.Worker, lease}] == 0 {
 			if err := emitTail(record, t.Log, t.LogBytes, emit); err != nil {
@@ -148,6 +173,16 @@ func (p *logPlaces) add(worker state.WorkerID, lease state.Lease, stage string, 
 	p.byWorker[id].add(stage, index)
 }
 
+// addTask adds the attempts of a task.
+func (p *logPlaces) addTask(s *state.Stage, index uint64) {
+	for _, f := range s.Failures(index).Last {
+		p.add(f.Worker, f.Lease, s.Name, index)
+	}
+	if out, done := s.Output(index); done {
+		p.add(out.Worker, out.Winner, s.Name, index)
+	}
+}
+
 // findLogs adds the tasks of a stage whose logs are missing, page by page.
 func (n *Node) findLogs(ctx context.Context, q api.LogQuery, number uint32, places *logPlaces) error {
 	for first, more := uint64(0), true; more; first += partsPage {
@@ -161,11 +196,8 @@ func (n *Node) findLogs(ctx context.Context, q api.LogQuery, number uint32, plac
 				from, to = q.Index, min(q.Index+1, stage.Tasks)
 			}
 			for i := from; i < to; i++ {
-				for _, f := range stage.Failures(i).Last {
-					places.add(f.Worker, f.Lease, stage.Name, i)
-				}
-				if out, done := stage.Output(i); done {
-					places.add(out.Worker, out.Winner, stage.Name, i)
+				if selects(q, stage, i) {
+					places.addTask(stage, i)
 				}
 			}
 			more = !q.OneTask && to < stage.Tasks
