@@ -403,6 +403,50 @@ func TestLogsContinue(t *testing.T) {
 	}
 }
 
+// TestLogsTail: the last lines of each attempt that are there, and then all that follows them, each once.
+func TestLogsTail(t *testing.T) {
+	there := []api.LogRecord{
+		{Task: "1/map/0", Text: []byte("1\n2\n3\n")},
+		{Task: "1/map/1", Text: []byte("a\n")},
+		{Task: "1/map/0", Text: []byte("4\n")},
+		{Task: "1/map/2", Text: []byte("x\ny\nno newline")},
+		{Missing: "worker 3 is away"},
+	}
+	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		enc := json.NewEncoder(w)
+		for _, record := range there {
+			_ = enc.Encode(record)
+		}
+		if r.URL.RawQuery != "" {
+			_ = enc.Encode(api.LogRecord{Task: "1/map/1", Text: []byte("b\nc\n")})
+		}
+	}))
+	for _, test := range []struct {
+		q    api.LogQuery
+		want string
+	}{
+		{api.LogQuery{Job: 1, Tail: 2}, "3 4 a y no newline ! "},
+		{api.LogQuery{Job: 1, Tail: 1}, "4 a no newline ! "},
+		{api.LogQuery{Job: 1, Tail: 9}, "1 2 3 4 a x y no newline ! "},
+		{api.LogQuery{Job: 1, Tail: 1, Follow: true}, "4 a no newline ! b c "},
+	} {
+		got := ""
+		for record, err := range c.Logs(t.Context(), test.q) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if record.Missing != "" {
+				got += "! "
+			} else {
+				got += strings.TrimSuffix(strings.ReplaceAll(string(record.Text), "\n", " "), " ") + " "
+			}
+		}
+		if got != test.want {
+			t.Errorf("Logs(%+v) = %q, want %q", test.q, got, test.want)
+		}
+	}
+}
+
 func TestLogsEndedByTheCaller(t *testing.T) {
 	gone := make(chan struct{})
 	c := newClient(t, Options{}, serve(t, func(w http.ResponseWriter, r *http.Request) {

@@ -162,14 +162,20 @@ func (p *parts) fresh(part *api.Part) bool {
 
 // LogsPath is the path of the logs that q selects, as JSON lines.
 func LogsPath(q api.LogQuery) string {
-	path, sep := JobPath(q.Job)+"/logs", "?"
+	v := url.Values{}
 	if q.OneTask {
-		path, sep = path+sep+"task="+taskName(q.Stage, q.Index), "&"
+		v.Set("task", q.Stage+"/"+strconv.FormatUint(q.Index, 10))
 	}
 	if q.Follow {
-		path += sep + "follow=true"
+		v.Set("follow", "true")
 	}
-	return path
+	if q.Failed {
+		v.Set("failed", "true")
+	}
+	if !q.Since.IsZero() {
+		v.Set("since", q.Since.UTC().Format(time.RFC3339Nano))
+	}
+	return withPage(JobPath(q.Job)+"/logs", v, 0, "")
 }
 
 // logsQuietMax bounds the silence of a followed log: empty lines are sent as heartbeats.
@@ -181,11 +187,29 @@ const logsQuietMax = 30 * time.Second
 func (c *Client) Logs(ctx context.Context, q api.LogQuery) iter.Seq2[api.LogRecord, error] {
 	return func(yield func(api.LogRecord, error) bool) {
 		l := logs{yield: yield, seen: map[attemptName]int64{}}
-		request := get(LogsPath(q))
-		if q.Follow {
-			request.quietMax = logsQuietMax
+		read := func(q api.LogQuery) error {
+			request := get(LogsPath(q))
+			if q.Follow {
+				request.quietMax = logsQuietMax
+			}
+			return c.stream(ctx, &request, fmt.Sprintf("logs of job %d", q.Job), l.read)
 		}
-		if err := c.stream(ctx, &request, fmt.Sprintf("logs of job %d", q.Job), l.read); err != nil {
+		if q.Tail > 0 { // what is there, and then what follows it
+			tail := logTail{lines: q.Tail, follow: q.Follow, byName: map[attemptName]*attemptTail{}}
+			there := q
+			there.Follow = false
+			l.yield = func(r api.LogRecord, _ error) bool { return tail.add(r) }
+			err := read(there)
+			if err != nil {
+				yield(api.LogRecord{}, err)
+				return
+			}
+			if !tail.emit(yield) || !q.Follow {
+				return
+			}
+			l.yield = yield
+		}
+		if err := read(q); err != nil {
 			yield(api.LogRecord{}, err)
 		}
 	}
@@ -205,6 +229,10 @@ type attemptName struct {
 	kept, output bool
 }
 
+func nameOf(r *api.LogRecord) attemptName {
+	return attemptName{task: r.Task, lease: r.Lease, kept: r.Kept, output: r.Output}
+}
+
 // read implements reader.
 func (l *logs) read(body io.Reader) (moved bool, err error) {
 	skip := maps.Clone(l.seen)
@@ -218,7 +246,7 @@ func (l *logs) read(body io.Reader) (moved bool, err error) {
 		if err != nil {
 			return moved, fmt.Errorf("%w: %w", errBroken, err)
 		}
-		name := attemptName{task: record.Task, lease: record.Lease, kept: record.Kept, output: record.Output}
+		name := nameOf(&record)
 		known := min(skip[name], int64(len(record.Text)))
 		skip[name] -= known
 		if record.Text = record.Text[known:]; known > 0 && len(record.Text) == 0 {
