@@ -42,6 +42,8 @@ type JobRequest struct {
 	Retries      *int              `json:"retries,omitempty" doc:"Retries of a failed task" default:"3" minimum:"0" maximum:"100"`
 	RetryDelay   string            `json:"retry_delay,omitempty" doc:"Least time before a failed task is run again, such as 30s. It doubles with each failure of a kind, up to 16 times as long. Without it the delay is 100ms, and doubles up to 30s"`
 	MaxFails     string            `json:"max_fails,omitempty" doc:"When more than so many tasks, such as 10, or percent of them, such as 5%, have failed for good, the job fails at once. Without it all tasks run first" maxLength:"21"`
+	Delay        string            `json:"delay,omitempty" doc:"Least time between the starts of two tasks, such as 500ms"`
+	MaxRunning   int               `json:"max_running,omitempty" doc:"Most tasks that run at one time, on all workers together; 0: any number" minimum:"0" maximum:"1048576"`
 	Timeout      string            `json:"timeout,omitempty" doc:"Time limit of an attempt, such as 90s or 2h"`
 	Grace        string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL when a command is stopped; 2s by default"`
 	Priority     *int              `json:"priority,omitempty" doc:"Higher runs first" default:"50" minimum:"0" maximum:"100"`

@@ -55,6 +55,8 @@ type jobFlags struct {
 	retries      int
 	retryDelay   time.Duration
 	maxFails     string
+	delay        time.Duration
+	maxRunning   int
 	timeout      time.Duration
 	grace        time.Duration
 	priority     int
@@ -91,6 +93,8 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 		"as long (default 100ms, up to 30s); other tasks do not wait")
 	fs.StringVar(&f.maxFails, "max-fails", "", "when more than `N|P%` tasks have failed for good, the job fails at once, and what runs is stopped (default: "+
 		"all tasks run, then the job fails if one has failed)")
+	fs.DurationVar(&f.delay, "delay", 0, "least `time` between the starts of two tasks, such as 500ms")
+	fs.IntVar(&f.maxRunning, "max-running", 0, "at most `N` tasks run at one time, on all workers together (default: as many as there are slots for)")
 	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
 	fs.DurationVar(&f.grace, "grace", 2*time.Second, "`time` between SIGTERM and SIGKILL when an attempt is stopped")
 	fs.IntVar(&f.priority, "priority", 50, "0 to 100; higher runs first")
@@ -175,10 +179,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 			return nil, usagef(cmd, "--slots-per-task is %d; an attempt takes at least 1", f.slotsPerTask)
 		}
 	}
-	if r.Timeout, err = timeFlag(cmd, "timeout", f.timeout); err != nil {
-		return nil, err
-	}
-	if r.RetryDelay, err = timeFlag(cmd, "retry-delay", f.retryDelay); err != nil {
+	if err := f.requestPace(cmd, r); err != nil {
 		return nil, err
 	}
 	if changed("grace") {
@@ -188,6 +189,27 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 		r.Grace = f.grace.String()
 	}
 	return r, nil
+}
+
+// requestPace sets when the tasks start, and how long they may take.
+func (f *jobFlags) requestPace(cmd *cobra.Command, r *api.JobRequest) (err error) {
+	for _, flag := range []struct {
+		name  string
+		value time.Duration
+		field *string
+	}{
+		{"timeout", f.timeout, &r.Timeout},
+		{"retry-delay", f.retryDelay, &r.RetryDelay},
+		{"delay", f.delay, &r.Delay},
+	} {
+		if *flag.field, err = timeFlag(cmd, flag.name, flag.value); err != nil {
+			return err
+		}
+	}
+	if r.MaxRunning = f.maxRunning; cmd.Flags().Changed("max-running") && f.maxRunning < 1 {
+		return usagef(cmd, "--max-running is %d: want at least 1", f.maxRunning)
+	}
+	return nil
 }
 
 // requestInput sets the input of the request: files, with those among the arguments, or lists.

@@ -152,6 +152,7 @@ func NewCore(cfg CoreConfig) *Core {
 				c.backOffAgain(job, i)
 			}
 		}
+		c.sched.Pause(id, c.now)
 		c.changed[id] = struct{}{}
 	}
 	for _, uid := range m.Staged() { // by an earlier leader, which cannot submit the job any more

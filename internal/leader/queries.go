@@ -78,6 +78,12 @@ func (c *Core) Quota(user string) Quota { return c.sched.Use(user) }
 // Waiting returns how many failed tasks of a job wait for their back-off to end, and when the first one does.
 func (c *Core) Waiting(id state.JobID) (tasks int, first time.Time) { return c.sched.Waiting(id) }
 
+// Pace is what holds back a job that has open tasks.
+type Pace = sched.Pace
+
+// Pace returns the pace of a job.
+func (c *Core) Pace(id state.JobID) Pace { return c.sched.Pace(id) }
+
 // Running returns the leased tasks of a job and their workers.
 func (c *Core) Running(id state.JobID) map[TaskPlace]state.WorkerID {
 	set := map[TaskPlace]state.WorkerID{}

@@ -25,7 +25,7 @@ import (
 //	finish SESSION LEASE…       fail SESSION LEASE KIND
 //	lost SESSION LEASE…         the outputs of these leases cannot be read
 //	return SESSION LEASE…   draining SESSION   drained SESSION   close SESSION
-//	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [lines=A,B,…] [user=U] [max_fails=N] [retry_delay=D]
+//	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [lines=A,B,…] [user=U] [max_fails=N] [retry_delay=D] [delay=D] [running=N]
 //	quota U SLOTS                               0: no bound
 //	stop J   retry J   drain W   remove W
 //	run DURATION                                time passes
@@ -278,9 +278,12 @@ func (s *story) spec(list []string, set map[string]string) *state.Spec {
 	if spec.Output == "" {
 		spec.Spool, spec.Output = true, "/spool/"+list[0]
 	}
-	if d := set["retry_delay"]; d != "" {
-		spec.RetryDelayMS = uint64(s.duration(d).Milliseconds())
+	for name, ms := range map[string]*uint64{"retry_delay": &spec.RetryDelayMS, "delay": &spec.DelayMS} {
+		if d := set[name]; d != "" {
+			*ms = uint64(s.duration(d).Milliseconds())
+		}
 	}
+	spec.MaxRunning = uint32(s.number(set["running"]))
 	if n := set["max_fails"]; n != "" {
 		spec.MaxFails = &state.FailLimit{N: s.number(n)}
 	}

@@ -70,6 +70,8 @@ type Result struct {
 	Timeout      time.Duration // 0: none
 	Grace        time.Duration // 0: the default
 	RetryDelay   time.Duration // 0: the default
+	Delay        time.Duration // between the starts of two tasks
+	MaxRunning   uint32        // tasks; 0: any number
 	Memory       uint64        // bytes; 0: not limited
 	MaxFails     *state.FailLimit
 	Warnings     []string // for the user; the job runs anyway
@@ -337,19 +339,15 @@ func (p *planner) description() {
 	}
 }
 
-// delayMax bounds delays of tasks.
-const delayMax = 7 * 24 * time.Hour
-
 // numbers validates limits and times.
 func (p *planner) numbers() {
 	p.result.Retries = p.number("retries", p.req.Retries, 3, 100)
 	p.result.Priority = p.number("priority", p.req.Priority, 50, 100)
 	p.result.SlotsPerTask = max(1, p.number("slots_per_task", &p.req.SlotsPerTask, 1, 1024))
 	p.result.Timeout = p.duration("timeout", p.req.Timeout, time.Millisecond)
-	p.result.RetryDelay = p.duration("retry_delay", p.req.RetryDelay, time.Millisecond)
-	if p.result.RetryDelay > delayMax {
-		p.fail("retry_delay", "delay %v is too long: at most %v", p.result.RetryDelay, delayMax)
-	}
+	p.result.RetryDelay = p.delay("retry_delay", p.req.RetryDelay)
+	p.result.Delay = p.delay("delay", p.req.Delay)
+	p.result.MaxRunning = p.number("max_running", &p.req.MaxRunning, 0, 1<<20)
 	if p.req.Grace != "" {
 		// At least 1 ms: 0 stands for the default in the log.
 		p.result.Grace = max(time.Millisecond, p.duration("grace", p.req.Grace, 0))
@@ -382,6 +380,16 @@ func (p *planner) duration(field, text string, least time.Duration) time.Duratio
 		p.fail(field, "invalid duration %q: want 90s, 5m or 1h30m, or none", text)
 	case d < least:
 		p.fail(field, "duration %q is too short: at least %v, or none", text, least)
+	}
+	return d
+}
+
+// delay parses a delay of tasks; 0: none.
+func (p *planner) delay(field, text string) time.Duration {
+	const delayMax = 7 * 24 * time.Hour
+	d := p.duration(field, text, time.Millisecond)
+	if d > delayMax {
+		p.fail(field, "delay %v is too long: at most %v", d, delayMax)
 	}
 	return d
 }

@@ -356,6 +356,8 @@ func wrongs(dir string) []wrong {
 		{"short timeout", func(r *api.JobRequest) { r.Timeout = "-5s" }, "timeout", "at least 1ms"},
 		{"memory", func(r *api.JobRequest) { r.Memory = "much" }, "memory", `invalid size "much": want 65536`},
 		{"retry delay", func(r *api.JobRequest) { r.RetryDelay = "169h" }, "retry_delay", "169h0m0s is too long: at most 168h0m0s"},
+		{"delay", func(r *api.JobRequest) { r.Delay = "1us" }, "delay", "too short: at least 1ms"},
+		{"max running", func(r *api.JobRequest) { r.MaxRunning = -1 }, "max_running", "-1 is out of range: want 0 to 1048576"},
 		{"max fails", func(r *api.JobRequest) { r.MaxFails = "-1" }, "max_fails", `"-1": want a number of tasks, such as 10`},
 		{"percent", func(r *api.JobRequest) { r.MaxFails = "101%" }, "max_fails", "a percentage of them, such as 5%"},
 		{"split", func(r *api.JobRequest) { r.Split = "0" }, "split", `size "0" is less than a byte: want 65536, 512KiB, 64MiB or 1.5GiB, or none`},

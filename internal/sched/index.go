@@ -3,6 +3,7 @@ package sched
 import (
 	"cmp"
 	"container/heap"
+	"fmt"
 	"math"
 	"slices"
 
@@ -19,11 +20,11 @@ type class struct {
 	groups   []*group
 }
 
-// group is the jobs of a class with the same needs.
+// group is the jobs of a class with the same needs, strict ones or others.
 type group struct {
 	Need
 
-	key    string // of the need
+	key    string // of the need, and whether it is strict
 	strict bool   // see strict
 	class  *class
 	shares ordered[*share]   // with a runnable job
@@ -71,6 +72,7 @@ type jobQueue struct {
 	load     int64    // of the leases of all its stages, and of its reservation
 	leases   int
 	reserved reservation
+	pause    pause
 	at       int // in share.runnable; 0: no task was open when the job was last looked at
 }
 
@@ -154,7 +156,7 @@ func (s *Scheduler) class(priority uint32) *class {
 // shareOf returns the share of a job, which may be new.
 func (s *Scheduler) shareOf(spec *state.Spec) *share {
 	c, need := s.class(spec.Priority), needOf(spec)
-	key := need.key()
+	key := fmt.Sprint(need.key(), strict(spec))
 	at := slices.IndexFunc(c.groups, func(g *group) bool { return g.key == key })
 	if at < 0 {
 		at = len(c.groups)

@@ -63,5 +63,5 @@ func (s *Scheduler) Check() error {
 
 // Empty reports whether the scheduler has no job, no user and no reservation.
 func (s *Scheduler) Empty() bool {
-	return len(s.jobs) == 0 && len(s.users) == 0 && len(s.classes) == 0 && len(s.reserved) == 0 && len(s.backOffs) == 0
+	return len(s.jobs) == 0 && len(s.users) == 0 && len(s.classes) == 0 && len(s.reserved) == 0 && len(s.backOffs) == 0 && len(s.pauses) == 0
 }

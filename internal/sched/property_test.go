@@ -31,6 +31,7 @@ type model struct {
 	leases  []out
 	leased  map[state.JobID]map[uint64]bool
 	lease   state.Lease // the last one that won
+	started map[state.JobID]time.Time
 }
 
 func (m *model) apply(t *rapid.T, add func(e *state.Entry)) {
@@ -51,6 +52,11 @@ func (m *model) submit(t *rapid.T) {
 		spec.SlotsPerTask = rapid.Uint32Range(1, 2).Draw(t, "slots")
 	case 1:
 		spec.Memory = 40
+	case 2:
+		spec.DelayMS = 100
+	}
+	if rapid.IntRange(0, 3).Draw(t, "paced") == 0 {
+		spec.MaxRunning = rapid.Uint32Range(1, 3).Draw(t, "running")
 	}
 	if rapid.Bool().Draw(t, "files") {
 		files := state.NewFiles(0)
@@ -108,7 +114,7 @@ func (m *model) adopt(w *Worker, job *state.Job, task uint64) {
 	if m.leased[job.ID][task] || job.Stages[0].Status(task) != state.TaskOpen {
 		return
 	}
-	m.leased[job.ID][task] = true
+	m.leased[job.ID][task], m.started[job.ID] = true, m.now
 	m.leases = append(m.leases, out{job, w, task, m.s.Adopt(m.now, w, Key{job.ID, 0}, task)})
 }
 
@@ -139,12 +145,27 @@ func (m *model) next(t *rapid.T, w *Worker) bool {
 		m.leased[g.Job.ID][task] = true
 		m.leases = append(m.leases, out{g.Job, w, task, g.Cost})
 	}
+	m.checkPace(t, &g)
 	m.checkLong(t, w)
 	user := g.Job.Spec.User
 	if used, quota := m.used(user), m.s.Use(user).Slots; quota > 0 && used > max(int(quota), before[user]) {
 		t.Fatalf("user %s is granted %d slots, and the quota is %d", user, used, quota)
 	}
 	return true
+}
+
+// checkPace: no more tasks of a job run than may, nor start within its delay.
+func (m *model) checkPace(t *rapid.T, g *Grant) {
+	spec, running := g.Job.Spec, len(m.leased[g.Job.ID])
+	if spec.MaxRunning > 0 && running > int(spec.MaxRunning) {
+		t.Fatalf("%d tasks of job %d run, of which %d may", running, g.Job.ID, spec.MaxRunning)
+	}
+	if spec.DelayMS > 0 {
+		if since := m.now.Sub(m.started[g.Job.ID]); len(g.Tasks) > 1 || since < time.Duration(spec.DelayMS)*time.Millisecond {
+			t.Fatalf("%d tasks of job %d start %v after the last one", len(g.Tasks), g.Job.ID, since)
+		}
+	}
+	m.started[g.Job.ID] = m.now
 }
 
 // checkLong: what is granted as long never takes more slots than there are, nor more memory.
@@ -223,7 +244,7 @@ func (m *model) done(t *rapid.T, l out) {
 // the books.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &model{s: New(), machine: state.New(), now: epoch, leased: map[state.JobID]map[uint64]bool{}}
+		m := &model{s: New(), machine: state.New(), now: epoch, leased: map[state.JobID]map[uint64]bool{}, started: map[state.JobID]time.Time{}}
 		for i := range rapid.IntRange(1, 3).Draw(t, "workers") {
 			m.workers = append(m.workers, &Worker{
 				ID: state.WorkerID(i + 1), Slots: rapid.IntRange(1, 3).Draw(t, "slots"), Memory: rapid.SampledFrom([]uint64{0, 100}).Draw(t, "memory"),

@@ -53,7 +53,7 @@ func (q *queue) key() Key { return Key{q.job.ID, q.index} }
 // cost of one lease, in parts of a slot.
 func (q *queue) cost() int64 {
 	c := int64(Slot)
-	if q.mean > 0 && !q.strict() {
+	if q.mean > 0 && !q.strict() && q.job.Spec.MaxRunning == 0 {
 		c = min(c, max(1, int64(Slot*q.mean/float64(horizon.Microseconds()))))
 	}
 	return c * int64(q.slots())
@@ -62,8 +62,10 @@ func (q *queue) cost() int64 {
 func (q *queue) strict() bool { return strict(q.job.Spec) }
 func (q *queue) slots() int   { return slots(q.job.Spec) }
 
-// strict reports whether an attempt needs a certain part of a worker, so that its lease must not wait there.
-func strict(spec *state.Spec) bool { return spec.SlotsPerTask > 1 || spec.Memory > 0 }
+// strict reports whether an attempt needs a certain part of a worker, or a certain time, so that its lease must not wait there.
+func strict(spec *state.Spec) bool {
+	return spec.SlotsPerTask > 1 || spec.Memory > 0 || spec.DelayMS > 0
+}
 
 // slots is how many slots an attempt needs.
 func slots(spec *state.Spec) int { return int(max(1, spec.SlotsPerTask)) }

@@ -55,6 +55,7 @@ type Scheduler struct {
 	freed    bool                         // see Freed
 	classes  []*class                     // highest priority first
 	backOffs ordered[*queue]              // stages with a task in back-off
+	pauses   ordered[*pause]              // of jobs
 	workers  []*Worker                    // that accept leases
 	fleet    uint64                       // the number of changes of workers
 	round    int                          // place in workers
@@ -97,6 +98,7 @@ func (s *Scheduler) Resume(job *state.Job, stage uint32, task uint64, at time.Ti
 		q = newQueue(job, stage)
 		q.order, q.cursor = nil, q.stage.Tasks
 		s.add(q)
+		s.begin(at, q.of) // when its last task started is forgotten
 	}
 	q.adopt(task) // the cursor may not have reached it in this term
 	s.reopen(q, reopened{task: task, at: at})
@@ -119,6 +121,7 @@ func (s *Scheduler) add(q *queue) {
 	j := s.jobs[q.job.ID]
 	if j == nil {
 		j = &jobQueue{job: q.job, share: s.shareOf(q.job.Spec)}
+		j.pause.job = j
 		j.share.jobs++
 		s.jobs[q.job.ID] = j
 	}
@@ -153,6 +156,7 @@ func (s *Scheduler) EndStage(key Key) {
 	}
 	s.unreserve(j)
 	j.withdraw()
+	s.pauses.remove(&j.pause)
 	delete(s.jobs, key.Job)
 	if j.share.jobs--; j.share.jobs == 0 {
 		s.dropShare(j.share)
@@ -203,8 +207,9 @@ func (s *Scheduler) reopen(q *queue, r reopened) {
 	s.backOffs.put(q)
 }
 
-// wake ends the back-offs that are due.
+// wake ends the back-offs and pauses that are due.
 func (s *Scheduler) wake(now time.Time) {
+	s.resumeJobs(now)
 	for len(s.backOffs) > 0 && !s.backOffs[0].again.later[0].at.After(now) {
 		q := s.backOffs[0]
 		q.again.wake(now)
@@ -224,7 +229,7 @@ func (s *Scheduler) Adopt(now time.Time, w *Worker, key Key, task uint64) int64 
 	}
 	q.adopt(task)
 	c := q.cost()
-	lease(now, q, w, 1, c)
+	s.lease(now, q, w, 1, c)
 	return c
 }
 
@@ -285,7 +290,7 @@ func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
 		s.tasks = q.appendTasks(now, w, n, s.tasks[:0])
 		s.unreserve(q.of) // its next task has found a worker, this one or another
 		g = Grant{Job: q.job, Stage: q.index, Cost: q.cost(), Tasks: s.tasks}
-		lease(now, q, w, len(s.tasks), g.Cost)
+		s.lease(now, q, w, len(s.tasks), g.Cost)
 		return g, true
 	}
 }
@@ -362,12 +367,12 @@ func (s *Scheduler) first(now time.Time, g *group, w *Worker) *queue {
 
 // runnable reports whether a task of a job can be leased now.
 func (s *Scheduler) runnable(j *jobQueue) bool {
-	return !s.isFrozen(j.job.ID) && slices.ContainsFunc(j.stages, (*queue).open)
+	return !s.isFrozen(j.job.ID) && j.allows() > 0 && slices.ContainsFunc(j.stages, (*queue).open)
 }
 
 // stageFor returns the first stage of a job with a task for worker w; nil if there is none.
 func (s *Scheduler) stageFor(now time.Time, j *jobQueue, w *Worker) *queue {
-	if s.isFrozen(j.job.ID) {
+	if s.isFrozen(j.job.ID) || j.allows() <= 0 {
 		return nil
 	}
 	for _, q := range j.stages {
@@ -395,7 +400,7 @@ func (s *Scheduler) room(now time.Time, q *queue, w *Worker) int {
 	}
 	// At most one slot's load, so that jobs share the slots of a worker as they share all slots.
 	n := max(1, int(min(free, Slot)/q.cost()))
-	n = min(n, max(leasesPerSlot*w.Slots-w.leases, 0), grantTasks, quota)
+	n = min(n, max(leasesPerSlot*w.Slots-w.leases, 0), grantTasks, quota, q.of.allows())
 	if q.splits {
 		n = min(n, grantSplits)
 	}
@@ -403,7 +408,7 @@ func (s *Scheduler) room(now time.Time, q *queue, w *Worker) int {
 }
 
 // lease adds n leases of q to worker w.
-func lease(now time.Time, q *queue, w *Worker, n int, cost int64) {
+func (s *Scheduler) lease(now time.Time, q *queue, w *Worker, n int, cost int64) {
 	total := int64(n) * cost
 	q.load += total
 	q.leases += n
@@ -417,6 +422,7 @@ func lease(now time.Time, q *queue, w *Worker, n int, cost int64) {
 		w.promised += n * q.slots()
 		w.memoryUsed += uint64(n) * q.job.Spec.Memory
 	}
+	s.begin(now, q.of)
 }
 
 // Return removes n leases of a stage at worker w, of this cost in total: they have ended.
@@ -436,6 +442,7 @@ func (s *Scheduler) Return(w *Worker, job *state.Job, stage uint32, n int, total
 		q.leases -= n
 		q.of.leases -= n
 		q.of.charge(-total, freed)
+		s.ended(q.of, n)
 		return
 	}
 	u.use(freed)
@@ -490,12 +497,15 @@ func (s *Scheduler) Held(id state.JobID) bool {
 	return j != nil && slices.ContainsFunc(j.stages, func(q *queue) bool { return q.held })
 }
 
-// Wake is when the next back-off ends; ok is false if there is none.
+// Wake is when the next back-off or pause ends; ok is false if there is none.
 func (s *Scheduler) Wake() (at time.Time, ok bool) {
-	if len(s.backOffs) == 0 {
-		return at, false
+	if len(s.backOffs) > 0 {
+		at, ok = s.backOffs[0].again.later[0].at, true
 	}
-	return s.backOffs[0].again.later[0].at, true
+	if len(s.pauses) > 0 && (!ok || s.pauses[0].until.Before(at)) {
+		at, ok = s.pauses[0].until, true
+	}
+	return at, ok
 }
 
 // Fleet is a number that changes with the workers that accept leases.

@@ -16,13 +16,14 @@ import (
 // answered; an empty line ends a block. `go test -update` rewrites the answers.
 //
 //	worker W slots=N [memory=N] [label=V]       a worker, or a change of it
-//	job J tasks=N [files=S,S,…] [user=U] [prio=N] [slots=N] [memory=N] [label=V] [first_success] [retries=N] [held]
+//	job J tasks=N [files=S,S,…] [user=U] [prio=N] [slots=N] [memory=N] [label=V] [first_success] [retries=N] [held] [delay=D] [running=N]
 //	at DURATION                                 since the beginning
 //	next W …                                    until each has nothing more: prints the grants
 //	once W …                                    one grant each
 //	done J W TASK… [micros=N]                   these leases ended well, in N microseconds each; the tasks are done
 //	back J W TASK…                              these leases came back
 //	fail J W TASK after=DURATION                this attempt failed: the task may go again after DURATION
+//	pause J                                     as a new leader does
 //	adopt J W TASK…   release   freeze J yes|no   end J   leave W   restart J
 //	lost J TASK…                                the outputs of these tasks are lost; the stage goes on with them
 //	quota U [slots=N] [weight=N]                sets the quota of a user
@@ -124,6 +125,8 @@ func (st *story) command(b *strings.Builder, words []string) {
 			st.apply(func(e *state.Entry) { e.OutputLost(job.ID, key.Stage, lost, out.Winner) })
 			st.s.Resume(job, key.Stage, lost, st.now)
 		}
+	case "pause":
+		st.s.Pause(st.jobs[list[0]].ID, st.now)
 	case "demand":
 		for _, d := range st.s.Demand() {
 			fmt.Fprintf(b, "%d tasks want %d slots, %d bytes, %v: %v\n", d.Tasks, d.Slots, d.Memory, d.Labels, d.Jobs)
@@ -173,6 +176,10 @@ func (st *story) job(list []string, set map[string]string) {
 		SlotsPerTask: uint32(st.number(set["slots"])), Memory: st.number(set["memory"]), Labels: labels(set),
 		FirstSuccess: slices.Contains(list, "first_success"),
 	}
+	if set["delay"] != "" {
+		spec.DelayMS = uint64(st.duration(set["delay"]).Milliseconds())
+	}
+	spec.MaxRunning = uint32(st.number(set["running"]))
 	if set["files"] != "" {
 		files := state.NewFiles(st.number(set["split"]))
 		for i, size := range strings.Split(set["files"], ",") {
@@ -294,6 +301,13 @@ func (st *story) show(b *strings.Builder) {
 		if n > 0 {
 			fmt.Fprintf(b, ", %d wait, the first until %v", n, first.Sub(epoch))
 		}
+		p := st.s.Pace(id)
+		if p.Full {
+			b.WriteString(", no more may run")
+		}
+		if !p.Until.IsZero() {
+			fmt.Fprintf(b, ", pauses until %v", p.Until.Sub(epoch))
+		}
 		if st.s.Held(id) {
 			b.WriteString(", held back")
 		}
@@ -304,7 +318,7 @@ func (st *story) show(b *strings.Builder) {
 		fmt.Fprintf(b, "user %s: %d of %d slots\n", name, use.Used, use.Slots)
 	}
 	if st.s.Freed() {
-		b.WriteString("a quota holds back less\n")
+		b.WriteString("a quota or pace holds back less\n")
 	}
 	if at, ok := st.s.Wake(); ok {
 		fmt.Fprintf(b, "wake at %v\n", at.Sub(epoch))

@@ -274,7 +274,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			argv := [][]byte{[]byte("sh"), []byte("-c"), []byte("echo {id} %")}
 			e.Submit("key-20", "uid20", "", &Spec{Output: "/out/20", Input: list, Argv: argv, Placeholders: 1, Shell: true})
 			e.Submit("key-21", "uid21", "", &Spec{Output: "/out/21", Argv: argv, Placeholder: "%"})
-			e.Submit("key-22", "uid22", "", &Spec{Output: "/out/22", MaxFails: &FailLimit{N: 5, Percent: true}, RetryDelayMS: 600_000})
+			e.Submit("key-22", "uid22", "", &Spec{Output: "/out/22", MaxFails: &FailLimit{N: 5, Percent: true}, RetryDelayMS: 600_000, DelayMS: 20, MaxRunning: 3})
 		})
 	}
 	if level >= 2 {

@@ -67,6 +67,8 @@ type Spec struct {
 	NameParts    string            // pattern of the names of the parts (package partname); empty: part-NNNNN
 	MaxFails     *FailLimit        // a job with more dead tasks ends at once; nil: all tasks run
 	RetryDelayMS uint64            // before a failed task is leased again, the first time; 0: the default
+	DelayMS      uint64            // between two leases
+	MaxRunning   uint32            // leases at one time; 0: any number
 }
 
 // FailLimit is how many tasks of a job may be dead.

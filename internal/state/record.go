@@ -308,6 +308,8 @@ func (c *codec) spec(s *Spec) {
 		c.bool(31, &s.Shell)
 		optional(c, 32, &s.MaxFails, (*codec).failLimit)
 		number(c, 33, &s.RetryDelayMS)
+		number(c, 34, &s.DelayMS)
+		number(c, 35, &s.MaxRunning)
 		c.string(40, &s.NameParts)
 		c.string(53, &s.Class)
 	}

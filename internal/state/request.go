@@ -55,6 +55,8 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	c.bool(35, &shuffled)
 	optional(&c, 36, &r.MaxFails, (*codec).failLimit)
 	number(&c, 37, &r.RetryDelayMS)
+	number(&c, 38, &r.DelayMS)
+	number(&c, 39, &r.MaxRunning)
 	c.string(40, &r.NameParts)
 	_, _ = h.Write(e.buf)
 	return h.Sum64()

@@ -21,6 +21,8 @@ func TestRequestSum(t *testing.T) {
 		{Retries: 1},
 		{Memory: 1},
 		{RetryDelayMS: 1},
+		{DelayMS: 1},
+		{MaxRunning: 1},
 		{MaxFails: &FailLimit{}},
 		{MaxFails: &FailLimit{N: 1}},
 		{MaxFails: &FailLimit{N: 1, Percent: true}},

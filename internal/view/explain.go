@@ -121,6 +121,9 @@ func (e *explainer) waiting(now time.Time) {
 	if n, first := e.core.Waiting(e.job.ID); n > 0 {
 		e.because("%s tried again later, the first in %v", beCounted(uint64(n), "failed task"), first.Sub(now).Round(10*time.Millisecond))
 	}
+	if e.pace(now) {
+		return
+	}
 	e.reservation()
 	e.quota()
 	e.workers()
@@ -144,6 +147,21 @@ func (e *explainer) waiting(now time.Time) {
 	if first > 0 {
 		e.advise("submit with a higher --priority")
 	}
+}
+
+// pace explains what the pace of the job holds back, and reports whether it does.
+func (e *explainer) pace(now time.Time) bool {
+	pace, spec := e.core.Pace(e.job.ID), e.job.Spec
+	wait := pace.Until.Sub(now)
+	switch {
+	case pace.Full:
+		e.because("%s running, and no more may run at one time (--max-running %d)", beCounted(e.core.Leased(e.job.ID), "task"), spec.MaxRunning)
+	case wait > 0:
+		e.because("the next task may start in %v: %v must pass between two starts (--delay)", wait.Round(10*time.Millisecond), time.Duration(spec.DelayMS)*time.Millisecond) //nolint:gosec // bounded at the submit
+	default:
+		return false
+	}
+	return true
 }
 
 // reservation explains which worker is being emptied for the next task.
