@@ -118,6 +118,7 @@ func jobControl(signals <-chan os.Signal) {
 
 // root is the command with all its subcommands.
 func (a *app) root() *cobra.Command {
+	version := false
 	root := &cobra.Command{
 		Use:   "bridgefour",
 		Short: "One computation over many inputs, on one machine or a thousand, each output exactly once",
@@ -127,7 +128,12 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          a.unknownCommand,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				return a.printVersion()
+			}
+			return cmd.Help()
+		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.applySettings(cmd); err != nil {
 				return err
@@ -142,8 +148,7 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.stderr)
 	root.SetIn(a.stdin)
 	root.SetFlagErrorFunc(flagError)
-	root.Version = a.versionText()
-	root.SetVersionTemplate(a.versionLine())
+	root.Flags().BoolVar(&version, "version", false, "print the version") // cobra's own needs templates, for which the linker keeps every exported method
 	root.PersistentFlags().String("config", "", "YAML `file` with values for flags, by their names")
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Run jobs:"},

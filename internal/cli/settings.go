@@ -37,7 +37,7 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 	}
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if f.Changed || f.Name == "help" || f.Name == "config" || err != nil {
+		if f.Changed || f.Name == "help" || f.Name == "version" || f.Name == "config" || err != nil {
 			return
 		}
 		// An empty variable counts as unset: compose files and CI settings define such variables. That of join does not: a leader without it

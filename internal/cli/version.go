@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -36,18 +35,16 @@ func (a *app) versionText() string {
 	return "devel" + revision + changed
 }
 
-// versionLine is what 'bridgefour version' and --version print.
-func (a *app) versionLine() string {
-	return fmt.Sprintf("bridgefour %s (%s, %s/%s)\n", a.versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+// printVersion is 'bridgefour version' and --version.
+func (a *app) printVersion() error {
+	_, err := fmt.Fprintf(a.stdout, "bridgefour %s (%s, %s/%s)\n", a.versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
 }
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: noArgs, Example: "  bridgefour version",
-		RunE: func(*cobra.Command, []string) error {
-			_, err := io.WriteString(a.stdout, a.versionLine())
-			return err
-		},
+		RunE: func(*cobra.Command, []string) error { return a.printVersion() },
 	}
 }
 
