@@ -6,7 +6,7 @@ ARCH    ?= $(shell go env GOARCH)
 # Without grpcnotrace the linker keeps all exported methods, because of the templates of a debug page: 3 MB.
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: build rootfs image run test test-quick test-long check sim soak bench clean
+.PHONY: build rootfs image chaos run test test-quick test-long check sim soak bench clean
 
 # One static binary, and in bin/share man pages and completions, laid out as /usr/local/share. Their date is that of the commit.
 build:
@@ -53,6 +53,10 @@ sim:
 FOR ?= 10m
 soak:
 	go test -count 1 -timeout 0 -run '^TestSoak$$' -v ./internal/sim -sim.soak $(FOR)
+
+# Kills workers and leaders while a job runs, and compares its result with an independent count: make chaos SEED=7. With CHAOS=--compose in containers.
+chaos: build
+	SEED=$(SEED) deploy/chaos/chaos.sh $(CHAOS)
 
 # Prints the table of figures of the README.
 bench: build

@@ -38,6 +38,6 @@ fi
 go mod tidy -diff
 scripts/check-generated.sh
 if command -v shellcheck >/dev/null 2>&1; then
-    shellcheck scripts/*.sh internal/wire/generate.sh internal/peer/peerpb/generate.sh .ci/run
+    shellcheck scripts/*.sh deploy/*/*.sh internal/wire/generate.sh internal/peer/peerpb/generate.sh .ci/run
 fi
 echo "check: ok"
