@@ -17,7 +17,9 @@ man:man-db:warnings about the man pages
 parallel:parallel:comparison with GNU parallel
 promtool:prometheus:checks of the metrics and alerts by Prometheus
 chromium-headless-shell:chromium-headless-shell:pages of other sites in a real browser
-mkfs.ext4:e2fsprogs:power loss with writes that were not fsynced'
+mkfs.ext4:e2fsprogs:power loss with writes that were not fsynced
+dockerd:docker.io iptables:containers
+docker-compose:docker-compose:clusters of containers'
 
 missing() {
     echo "$needs" | while IFS=: read -r command packages what; do
