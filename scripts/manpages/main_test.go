@@ -23,6 +23,9 @@ func TestPages(t *testing.T) {
 	for _, name := range []string{"bash-completion/completions/bridgefour", "zsh/site-functions/_bridgefour", "fish/vendor_completions.d/bridgefour.fish"} {
 		same(t, dirs, name)
 	}
+	if out, err := exec.CommandContext(t.Context(), "bash", "-n", filepath.Join(dirs[0], "bash-completion/completions/bridgefour")).CombinedOutput(); err != nil {
+		t.Errorf("bash -n: %v, %s", err, out)
+	}
 	pages, err := filepath.Glob(filepath.Join(dirs[0], "man/man1/*.1"))
 	if err != nil {
 		t.Fatal(err)
