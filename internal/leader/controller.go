@@ -15,6 +15,7 @@ type ControllerConfig struct {
 	Seed    func() uint64 // for the jitter of back-offs; called once a term
 	// OpenSecret returns the value of a secret of the job with that UID. The error is for users.
 	OpenSecret func(uid string, s *state.Secret) (string, error)
+	Idle       bool // grants no leases: the state is only read
 }
 
 // Controller is the pure part of a node: the state machine and, while the node leads, the core of the term. It has no
@@ -90,6 +91,7 @@ func (c *Controller) SetRole(now time.Time, leads bool, term uint64) error {
 		c.term = term
 		c.core = NewCore(CoreConfig{
 			Machine: c.machine, Cluster: c.cfg.Cluster, Members: c.members, Term: c.term, Now: now, Seed: c.cfg.Seed(), OpenSecret: c.cfg.OpenSecret,
+			Idle: c.cfg.Idle,
 		})
 		c.allChanged()
 	}

@@ -111,6 +111,7 @@ type Core struct {
 	outbox   outbox
 
 	openSecret func(uid string, s *state.Secret) (string, error)
+	idle       bool // grants no leases
 
 	readers    map[state.JobID]*state.InputReader
 	changed    map[state.JobID]struct{} // jobs whose views are old
@@ -133,6 +134,7 @@ type CoreConfig struct {
 	Seed    uint64 // for the jitter of back-offs
 	// OpenSecret is that of ControllerConfig.
 	OpenSecret func(uid string, s *state.Secret) (string, error)
+	Idle       bool // that of ControllerConfig
 }
 
 // NewCore starts a term over the state of the log.
@@ -142,7 +144,7 @@ func NewCore(cfg CoreConfig) *Core {
 		term: cfg.Term, cluster: cfg.Cluster, members: cfg.Members, machine: m, sched: sched.New(), rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		pipeline: newPipeline(m.Level()), registry: newRegistry(m, cfg.Now), leases: newLeaseBook(cfg.Term),
 		readers: map[state.JobID]*state.InputReader{}, changed: map[state.JobID]struct{}{}, now: cfg.Now,
-		inputsKept: inputsKept, openSecret: cfg.OpenSecret, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
+		inputsKept: inputsKept, openSecret: cfg.OpenSecret, idle: cfg.Idle, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
 	}
 	c.sched.SetQuotas(m.Access().Quotas())
 	for _, id := range m.Live() {

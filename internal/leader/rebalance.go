@@ -48,7 +48,7 @@ func (c *Core) rebalance() {
 			c.dirty.mark(w)
 		}
 	}
-	if c.pipeline.behind() || len(c.dirty.workers) == 0 {
+	if c.idle || c.pipeline.behind() || len(c.dirty.workers) == 0 {
 		return // they stay dirty until the log has caught up
 	}
 	alone := c.registry.assignable(2) == 1

@@ -62,6 +62,7 @@ type Config struct {
 	Key *ClusterKey
 
 	AuditFile string // see ProcessConfig
+	Idle      bool   // see ProcessConfig
 
 	// Dial connects to other nodes. Defaults to TCP.
 	Dial peer.Dialer
@@ -148,7 +149,7 @@ func New(cfg Config) *Node {
 			streams: map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),
 		},
 	}
-	n.loop.controller = leader.NewController(leader.ControllerConfig{Cluster: cfg.Cluster, Seed: rand.Uint64, OpenSecret: n.openSecret})
+	n.loop.controller = leader.NewController(leader.ControllerConfig{Cluster: cfg.Cluster, Seed: rand.Uint64, OpenSecret: n.openSecret, Idle: cfg.Idle})
 	n.Reader = view.NewReader(n.views, n, cfg.Stores, cfg.Spool)
 	n.loop.publisher = view.NewPublisher(n.views, api.Cluster{Name: cfg.Cluster, Version: cfg.Version, Spool: cfg.Spool})
 	n.publishAccess()

@@ -17,24 +17,24 @@ import (
 // zeros at the end of the newest one. That is replaced by a sparse copy with the same content and size, so a crash or power loss at any
 // moment leaves the log as it was.
 func Trim(dir string) (err error) {
-	if !wal.Exist(filepath.Join(dir, walName)) {
+	j := &journal{dir: dir}
+	if !wal.Exist(j.walDir()) {
 		return nil
+	}
+	segs, err := listSegments(j.walDir())
+	if err != nil {
+		return err
+	}
+	path := segs[len(segs)-1].path
+	if sparse, err := isSparse(path); sparse || err != nil {
+		return err
 	}
 	lock, err := lockDir(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	j := &journal{dir: dir}
-	segs, err := listSegments(j.walDir())
-	if err == nil {
-		err = j.removeTemporary()
-	}
-	if err != nil || len(segs) == 0 {
-		return err
-	}
-	path := segs[len(segs)-1].path
-	if sparse, err := isSparse(path); sparse || err != nil {
+	if err := j.removeTemporary(); err != nil {
 		return err
 	}
 	if err := copySparse(path, path+tmpExt); err != nil {
@@ -44,6 +44,41 @@ func Trim(dir string) (err error) {
 		return fmt.Errorf("trim log: %w", err)
 	}
 	return datadir.SyncDir(filepath.Dir(path))
+}
+
+// Copy copies the log in a data directory, which another process may use, to an empty one: what is durable when it is called is in the copy.
+func Copy(from, to string) error {
+	snaps := snapStore{dir: filepath.Join(from, "snap")}
+	positions, err := snaps.list()
+	if err != nil {
+		return err
+	}
+	files := []string{filepath.Join(from, formatFile)}
+	for _, p := range positions {
+		files = append(files, snaps.path(p))
+	}
+	segs, err := listSegments(filepath.Join(from, walName))
+	if err != nil {
+		return err
+	}
+	for _, s := range segs {
+		files = append(files, s.path)
+	}
+	for _, name := range []string{"snap", walName} {
+		if err := os.MkdirAll(filepath.Join(to, name), 0o700); err != nil {
+			return fmt.Errorf("copy log: %w", err)
+		}
+	}
+	for _, f := range files {
+		name, err := filepath.Rel(from, f)
+		if err == nil {
+			err = copySparse(f, filepath.Join(to, name))
+		}
+		if err != nil {
+			return fmt.Errorf("copy log: %w", err)
+		}
+	}
+	return nil
 }
 
 // isSparse reports whether a file takes less space than its size, as one that was trimmed does.
