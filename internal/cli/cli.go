@@ -50,6 +50,7 @@ type app struct {
 	typed   map[string]bool // flags set on the command line, not by the environment or the configuration file
 	outside transport.Files // of the command's flags
 	lines   *os.File        // the list of --lines, if it is long
+	view    *runView        // of the embedded run that --run names; nil: the command is about a cluster
 	// stdinRead: standard input is read, or somebody was told that it is not.
 	stdinRead bool
 }
@@ -161,9 +162,10 @@ func (a *app) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupRun, a.runCommand(), a.submitCommand(), a.devCommand())
-	add(groupJobs, a.jobsCommand(), a.jobCommand(), a.tasksCommand(), a.logsCommand(), a.resultCommand(), a.waitCommand(),
-		a.explainCommand(), a.stopCommand(), a.retryCommand(), a.forgetCommand(), a.statusCommand())
+	add(groupRun, a.runCommand(), a.runsCommand(), a.submitCommand(), a.devCommand())
+	add(groupJobs, a.jobsCommand(), a.viewCommand(a.jobCommand()), a.viewCommand(a.tasksCommand()), a.viewCommand(a.logsCommand()),
+		a.viewCommand(a.resultCommand()), a.waitCommand(), a.viewCommand(a.explainCommand()), a.stopCommand(), a.retryCommand(),
+		a.forgetCommand(), a.statusCommand())
 	add(groupCluster, a.leaderCommand(), a.workerCommand(), a.clusterCommand(), a.leadersCommand(), a.workersCommand(),
 		a.recoverCommand(), a.tokenCommand(), a.caCommand(), a.quotaCommand(), a.loginCommand(), a.logoutCommand(), a.contextCommand(), a.uiCommand(), a.healthzCommand())
 	root.AddCommand(a.versionCommand(), a.completionCommand())

@@ -66,6 +66,9 @@ func (a *app) localCluster() (string, error) {
 // connect makes a client of a cluster without sending anything. Without a name or an address it is that of the current context, or else
 // that of this machine.
 func (a *app) connect(cluster string, patience time.Duration) (*client.Client, error) {
+	if a.view != nil {
+		return a.view.client, nil
+	}
 	urls, given, err := clusterAccess(cluster)
 	if err != nil {
 		return nil, err

@@ -31,6 +31,7 @@ type embeddedConfig struct {
 	socket   string   // empty: no unix socket
 	hosts    []string // further names that clients use for it
 	insecure bool     // serves every client
+	idle     bool     // runs no task
 	workers  int
 	slots    int  // of each worker; 0: the CPUs, shared evenly
 	nice     int  // of the tasks' commands
@@ -62,7 +63,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	}
 	n, err := openNode(ctx, node.ProcessConfig{
 		DataDir: filepath.Join(cfg.dataDir, "leader"), Listen: cfg.listen, Advertise: advertise, Socket: cfg.socket, Memory: memory,
-		Insecure: cfg.insecure, Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
+		Insecure: cfg.insecure, Idle: cfg.idle, Hosts: cfg.hosts, Version: cfg.version, Logger: cfg.logger,
 		ClusterName: clusterNameDefault,
 		Reserved:    []plan.Reserved{cfg.reserved},
 	})
@@ -139,6 +140,9 @@ func (e *embedded) run(ctx context.Context) error {
 				stopWorking(fmt.Errorf("another worker failed: %w", worker.ErrStopNow))
 			}
 		})
+	}
+	if len(e.workers) == 0 {
+		<-working.Done()
 	}
 	workers.Wait()
 	stopLeading(nil)

@@ -495,6 +495,9 @@ func (a *app) explainCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if a.view != nil {
+					a.view.explain(&e)
+				}
 				var text strings.Builder
 				fmt.Fprintf(&text, "%s is %s\n", e.Subject, e.Status)
 				for _, reason := range e.Reasons {

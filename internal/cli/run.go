@@ -53,7 +53,8 @@ Ctrl-C, SIGTERM and SIGHUP end the run and stop its tasks. Ctrl-Z stops them unt
 
 Exit codes: 0 done, 1 the job failed, 2 wrong usage, 3 stopped, 4 cluster not reachable, 6 not allowed, 130 interrupted. A run that was
 interrupted, failed, or whose process died, is continued by --resume without running finished tasks again. The state of
-the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs.`
+the 20 newest such runs is kept under $XDG_STATE_HOME/bridgefour/runs, for 30 days; 'bridgefour runs' lists them, and 'bridgefour
+runs rm' removes them. 'bridgefour job', 'tasks', 'logs', 'result' and 'explain' read it with --run ID, or --run last.`
 
 func (a *app) runCommand() *cobra.Command {
 	var f jobFlags
@@ -253,10 +254,11 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	keep := true
 	defer func() {
 		if keep {
-			err = errors.Join(err, dir.release(), pruneRuns(filepath.Dir(dir.path), runsKept))
+			err = errors.Join(err, dir.release())
 		} else {
 			err = errors.Join(err, dir.remove())
 		}
+		err = errors.Join(err, pruneRuns(filepath.Dir(dir.path), runsKept, time.Now().Add(-runsKeptFor)))
 	}()
 	logger, err := a.logger(o.logLevel)
 	if err != nil {
@@ -287,7 +289,9 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	c, err := cluster.client()
 	if err == nil {
 		r := embeddedRun{app: a, follower: a.follower(c, o.watch, o.results.of(req)), dir: dir, request: req, resumed: hold}
-		keep, err = r.run(work)
+		if keep, err = r.run(work); keep {
+			r.record(ctx)
+		}
 		c.Close()
 	}
 	end(errRunEnds)
@@ -344,6 +348,16 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 		}
 		r.follower.printFailure(ctx, &job, more)
 		return true, exitStatus(&job)
+	}
+}
+
+// record writes how far the job of the run is. It is only for lists of runs.
+func (r *embeddedRun) record(ctx context.Context) {
+	const timeout = 2 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	if job, err := r.follower.client.Job(ctx, runJob); err == nil {
+		_ = r.dir.record(&job)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -43,13 +44,31 @@ type runInfo struct {
 	Output   string    `json:"output,omitempty"`
 	CleanEnv bool      `json:"clean_env,omitempty"`
 	Secrets  bool      `json:"secrets,omitempty"` // which are not in request.json
+
+	// How it ended last; absent while it runs for the first time, and if its process was killed then.
+	Status string `json:"status,omitempty"` // of its job
+	Tasks  uint64 `json:"tasks,omitempty"`
+	Done   uint64 `json:"done,omitempty"`
+	Failed uint64 `json:"failed,omitempty"`
 }
 
 // logFolder is the folder of the log of a run.
 const logFolder = "leader/log"
 
-// runsKept is how many runs are kept for --resume: each takes some 50 kB, its logs and its spool.
-const runsKept = 20
+// What is kept for --resume: so many runs, each of which takes some 50 kB, its logs and its spool, and those that were last used so long ago.
+const (
+	runsKept    = 20
+	runsKeptFor = 30 * 24 * time.Hour
+)
+
+// acquireTimeout bounds the time for the lock of a run that a user names.
+const acquireTimeout = time.Second
+
+// Statuses of a run whose job has not ended.
+const (
+	runGoesOn      = "running"
+	runInterrupted = "interrupted"
+)
 
 var errRunning = errors.New("in use by another process")
 
@@ -63,7 +82,7 @@ func newRunDir(ctx context.Context, runs string, req *api.JobRequest, stdin io.R
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return nil, fmt.Errorf("state of the run: %w; set XDG_STATE_HOME to another folder", err)
 	}
-	if err := d.acquire(); err != nil {
+	if err := d.acquire(0); err != nil {
 		return nil, err
 	}
 	if err := d.fill(ctx, req, stdin); err != nil {
@@ -100,6 +119,20 @@ func (d *runDir) fill(ctx context.Context, req *api.JobRequest, stdin io.Reader)
 	return nil
 }
 
+// record writes how the job of a run that is kept has ended, or how far it is.
+func (d *runDir) record(job *api.Job) error {
+	stage := job.PartStage()
+	d.info.Status, d.info.Tasks, d.info.Done, d.info.Failed = runInterrupted, stage.Tasks, stage.Done, stage.Dead
+	if job.IsEnded() {
+		d.info.Status = job.Status
+	}
+	info, err := json.Marshal(d.info)
+	if err != nil {
+		return err
+	}
+	return datadir.WriteFile(d.file("run.json"), info)
+}
+
 // copyStdin copies standard input to a new file, until ctx ends.
 func copyStdin(ctx context.Context, path string, stdin io.Reader) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -121,9 +154,9 @@ func copyStdin(ctx context.Context, path string, stdin io.Reader) error {
 
 func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
 
-// acquire locks the run for this process.
-func (d *runDir) acquire() error {
-	f, err := datadir.Lock(d.file("lock"), 0)
+// acquire locks the run for this process, within some time: others that only look at it hold the lock for a moment.
+func (d *runDir) acquire(within time.Duration) error {
+	f, err := datadir.Lock(d.file("lock"), within)
 	if errors.Is(err, datadir.ErrLocked) {
 		return errors.Join(errRunning, f.Close())
 	}
@@ -155,7 +188,8 @@ func (d *runDir) request() (*api.JobRequest, error) {
 	return &req, nil
 }
 
-// listRuns lists the runs, newest first. Unreadable ones are skipped: they are being created or removed.
+// listRuns lists this user's runs, newest first. Folders without a readable run.json are skipped: they are being created or removed. So are
+// those of other users, whose commands have their own state, and links.
 func listRuns(runs string) ([]runInfo, error) {
 	names, err := os.ReadDir(runs)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -168,7 +202,7 @@ func listRuns(runs string) ([]runInfo, error) {
 	for _, name := range names {
 		var info runInfo
 		text, err := os.ReadFile(filepath.Join(runs, name.Name(), "run.json"))
-		if err != nil || json.Unmarshal(text, &info) != nil || info.ID != name.Name() {
+		if err != nil || json.Unmarshal(text, &info) != nil || info.ID != name.Name() || !name.IsDir() || !ownFolder(name) {
 			continue
 		}
 		out = append(out, info)
@@ -179,18 +213,32 @@ func listRuns(runs string) ([]runInfo, error) {
 	return out, nil
 }
 
-// pruneRuns removes all but the newest n runs, and frees the preallocated space of their logs. Runs in use stay as they are.
-func pruneRuns(runs string, n int) error {
+// ownFolder reports whether a folder is this user's.
+func ownFolder(e fs.DirEntry) bool {
+	info, err := e.Info()
+	if err != nil {
+		return false
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(owner.Uid) == os.Geteuid()
+}
+
+// pruneRuns removes all but the newest n runs, and those that were last used before a time, and frees the preallocated space of the logs of
+// the rest. Runs in use stay as they are.
+func pruneRuns(runs string, n int, before time.Time) error {
 	all, err := listRuns(runs)
 	if err != nil {
 		return err
 	}
 	for i, info := range all {
 		d := &runDir{path: filepath.Join(runs, info.ID), info: info}
-		err := d.acquire()
+		used, err := os.Stat(d.file("run.json"))
+		if err == nil {
+			err = d.acquire(0)
+		}
 		switch {
 		case err != nil:
-		case i >= n:
+		case i >= n || used.ModTime().Before(before):
 			err = d.remove()
 		default:
 			err = errors.Join(replica.Trim(d.file(logFolder)), d.release())
@@ -202,38 +250,63 @@ func pruneRuns(runs string, n int) error {
 	return nil
 }
 
-// openRun locks the run whose ID begins with id, or the newest one that is not in use.
-func openRun(runs, id string) (*runDir, error) {
+// lastRun names the newest run.
+const lastRun = "last"
+
+// findRun returns the run whose ID is id or begins with it, or the newest one.
+func findRun(runs, id string) (*runDir, error) {
 	all, err := listRuns(runs)
 	if err != nil {
 		return nil, err
 	}
 	var found []runInfo
-	for _, info := range all {
+	for i, info := range all {
+		if id == info.ID || id == lastRun && i == 0 {
+			return &runDir{path: filepath.Join(runs, info.ID), info: info}, nil
+		}
 		if strings.HasPrefix(info.ID, id) {
 			found = append(found, info)
 		}
 	}
 	switch {
 	case len(all) == 0:
-		return nil, fmt.Errorf("no run to resume; the state of unfinished runs is kept under %s", runs)
+		return nil, &exitError{code: exitUsage, err: fmt.Errorf("no run is kept; the state of unfinished runs is kept under %s", runs)}
 	case len(found) == 0:
-		return nil, fmt.Errorf("unknown run %q; known:\n%s", id, runTable(all))
-	case len(found) > 1 && id != "":
-		return nil, fmt.Errorf("ambiguous run %q; it matches:\n%s", id, runTable(found))
+		return nil, &exitError{code: exitUsage, err: fmt.Errorf("unknown run %q; known:\n%s", id, runTable(all))}
+	case len(found) > 1:
+		return nil, &exitError{code: exitUsage, err: fmt.Errorf("ambiguous run %q; it matches:\n%s", id, runTable(found))}
 	}
-	for _, info := range found {
+	return &runDir{path: filepath.Join(runs, found[0].ID), info: found[0]}, nil
+}
+
+// openRun locks the run whose ID begins with id, or the newest one that is not in use.
+func openRun(runs, id string) (*runDir, error) {
+	if id != "" {
+		d, err := findRun(runs, id)
+		if err == nil {
+			err = d.acquire(acquireTimeout)
+		}
+		if errors.Is(err, errRunning) {
+			err = fmt.Errorf("run %s is in use by another process", d.info.ID)
+		}
+		return d, err
+	}
+	all, err := listRuns(runs)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("no run to resume; the state of unfinished runs is kept under %s", runs)
+	}
+	for _, info := range all {
 		d := &runDir{path: filepath.Join(runs, info.ID), info: info}
-		err := d.acquire()
+		err := d.acquire(0)
 		if err == nil {
 			return d, nil
 		}
 		if !errors.Is(err, errRunning) {
 			return nil, err
 		}
-	}
-	if id != "" {
-		return nil, fmt.Errorf("run %s is in use by another process", found[0].ID)
 	}
 	return nil, fmt.Errorf("every run is in use by another process:\n%s", runTable(all))
 }

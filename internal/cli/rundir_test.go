@@ -75,7 +75,7 @@ func TestPruneRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := pruneRuns(runs, 2); err != nil {
+	if err := pruneRuns(runs, 2, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	left, err := listRuns(runs)
