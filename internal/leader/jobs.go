@@ -125,7 +125,7 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.dirty.markAll()
 	case state.RequestApplied:
 		c.handleResult(e)
-	case state.Audited: // only in the history
+	case state.Audited, state.JobWaits: // only in the history, or in the views
 	}
 }
 

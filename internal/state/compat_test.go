@@ -338,6 +338,15 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		entry(func(e *Entry) {
 			e.Submit("", "uid40", "", &Spec{Output: "/out/40", NameParts: "{#}.txt"})
 		})
+		entry(func(e *Entry) {
+			e.Fence = NewLease(5, 1)
+			e.Stop("stop-9", 9)
+			for i, after := range [][]Dependency{{{Job: 10, Any: true}}, {{Job: 10}, {Job: 2}}, {{Job: 9}}} {
+				uid := fmt.Sprintf("uid%d", 45+i)
+				e.Submit("key-"+uid, uid, "", &Spec{Builtin: "b", Output: "/spool/" + uid, Spool: true, After: after})
+			}
+			e.Done(1, 9, 1, []Completion{{Lease: NewLease(5, 2)}}) // the commit stage of the stop
+		})
 	}
 	return log
 }

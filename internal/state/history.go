@@ -31,7 +31,7 @@ type Fact struct {
 	Position
 
 	Time   int64     // Unix ms
-	Kind   EventKind // not TaskReopened, RequestApplied, StageEnded, TaskLost and QuotasChanged: those are the leader's
+	Kind   EventKind // not TaskReopened, RequestApplied, StageEnded, TaskLost, QuotasChanged and JobWaits: those are the leader's
 	Job    JobID
 	Stage  string // name, of StageStarted and TaskDied
 	Task   uint64 // of TaskDied
@@ -101,7 +101,7 @@ func (m *Machine) record(e Event, out *Result) {
 			f.Stage, f.Task, f.Detail = stage.Name, e.Task, fmt.Sprintf("%v: %s", e.Fault, e.Message)
 		case JobEnding, JobEnded:
 			f.Detail = job.Error
-		case TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited:
+		case TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits:
 		}
 	}
 	if w := m.workers[e.Worker]; w != nil && e.Job == 0 {
@@ -158,7 +158,7 @@ func (h *history) valid() bool {
 	last := h.lost
 	for i := range h.facts {
 		f := &h.facts[i]
-		if f.Compare(last) <= 0 || f.Kind > WorkerChanged && f.Kind != Audited || (f.Kind == Audited) != (f.Audit != nil) || f.JobStatus > JobStopped || f.WorkerStatus > WorkerRemoved {
+		if f.Compare(last) <= 0 || f.Kind > WorkerChanged && f.Kind != Audited || (f.Kind == Audited) != (f.Audit != nil) || f.JobStatus > JobWaiting || f.WorkerStatus > WorkerRemoved {
 			return false
 		}
 		last = f.Position

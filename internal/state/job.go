@@ -69,6 +69,7 @@ type Spec struct {
 	RetryDelayMS uint64            // before a failed task is leased again, the first time; 0: the default
 	DelayMS      uint64            // between two leases
 	MaxRunning   uint32            // leases at one time; 0: any number
+	After        []Dependency      // it starts when these have ended
 }
 
 // FailLimit is how many tasks of a job may be dead.
@@ -101,10 +102,11 @@ const (
 	JobDone
 	JobFailed
 	JobStopped
+	JobWaiting // for the jobs that it comes after
 )
 
 func (s JobStatus) String() string {
-	names := [...]string{"active", "stopping", "failing", "done", "failed", "stopped"}
+	names := [...]string{"active", "stopping", "failing", "done", "failed", "stopped", "waiting"}
 	if int(s) < len(names) {
 		return names[s]
 	}
@@ -112,7 +114,7 @@ func (s JobStatus) String() string {
 }
 
 // Ended reports whether the job has ended.
-func (s JobStatus) Ended() bool { return s >= JobDone }
+func (s JobStatus) Ended() bool { return s == JobDone || s == JobFailed || s == JobStopped }
 
 // JobEvent is what can happen to a job.
 type JobEvent uint8
@@ -125,10 +127,12 @@ const (
 	RetryAsked                    // a retry was accepted
 	CleanupDone                   // the commit stage of a stopping or failing job is complete, or there is none
 	CleanupFailed                 // its task died
+	Opened                        // nothing holds the job any more
+	Blocked                       // a job that it comes after has not ended as it must
 )
 
 func (e JobEvent) String() string {
-	names := [...]string{"stages done", "tasks dead", "stop asked", "retry asked", "cleanup done", "cleanup failed"}
+	names := [...]string{"stages done", "tasks dead", "stop asked", "retry asked", "cleanup done", "cleanup failed", "opened", "blocked"}
 	if int(e) < len(names) {
 		return names[e]
 	}
@@ -151,8 +155,11 @@ func (s JobStatus) Next(e JobEvent) (JobStatus, error) {
 		{JobStopping, CleanupDone}:   JobStopped,
 		{JobStopping, CleanupFailed}: JobStopped,
 		{JobFailed, StopAsked}:       JobStopping,
-		{JobFailed, RetryAsked}:      JobActive,
-		{JobStopped, RetryAsked}:     JobActive,
+		{JobFailed, RetryAsked}:      JobWaiting,
+		{JobStopped, RetryAsked}:     JobWaiting,
+		{JobWaiting, StopAsked}:      JobStopping,
+		{JobWaiting, Opened}:         JobActive,
+		{JobWaiting, Blocked}:        JobFailed,
 	}[step{s, e}]
 	if !ok {
 		return s, fmt.Errorf("invalid event %q of a job that is %v", e, s)
@@ -170,6 +177,7 @@ type Job struct {
 
 	Created, Started, Ended int64 // Unix ms; 0: not yet. Started is the first completion or failure.
 	Error                   string
+	Blocker                 JobID // of a failed job that was not run: the one because of which, the first in a line of jobs
 	ReadBytes               uint64
 	OutputBytes             uint64
 	Records                 uint64
@@ -233,7 +241,7 @@ func (j *Job) Ready(i int) bool {
 		return j.hasInputs(i)
 	case JobStopping, JobFailing:
 		return j.Stages[i].Role == RoleCommit
-	case JobDone, JobFailed, JobStopped:
+	case JobWaiting, JobDone, JobFailed, JobStopped:
 	}
 	return false
 }

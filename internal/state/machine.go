@@ -3,9 +3,7 @@ package state
 import (
 	"fmt"
 	"maps"
-	"path"
 	"slices"
-	"strings"
 )
 
 // Machine is the replicated state. It belongs to one goroutine, and reads neither clock nor random numbers.
@@ -14,7 +12,11 @@ type Machine struct {
 	time       int64  // of the last applied entry, Unix ms; never goes back
 	epoch      uint64 // grows with each snapshot
 	jobs       map[JobID]*Job
-	live       []JobID // jobs that have not ended, ascending
+	live       []JobID           // jobs that have not ended, ascending
+	openBy     map[string]uint32 // live, by user
+	outputs    outputIndex
+	after      map[JobID][]JobID // jobs that come after another, by that, ascending
+	ended      []JobID           // by the command that is being applied: see releaseOthers
 	lastJob    JobID
 	workers    map[WorkerID]*Worker
 	byIdentity map[string]WorkerID
@@ -34,7 +36,7 @@ type Machine struct {
 // New returns the empty machine.
 func New() *Machine {
 	return &Machine{
-		jobs: map[JobID]*Job{}, workers: map[WorkerID]*Worker{}, byIdentity: map[string]WorkerID{},
+		jobs: map[JobID]*Job{}, openBy: map[string]uint32{}, outputs: newOutputIndex(), after: map[JobID][]JobID{}, workers: map[WorkerID]*Worker{}, byIdentity: map[string]WorkerID{},
 		requests: requests{byKey: map[string]*request{}}, access: &Access{},
 	}
 }
@@ -188,6 +190,11 @@ func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
 	if err := m.outputFree(c.spec); err != nil {
 		return 0, err
 	}
+	for _, d := range c.spec.After {
+		if m.jobs[d.Job] == nil {
+			return 0, reject(NotFound, "there is no job %d for this job to come after: it was forgotten, or there never was one", d.Job)
+		}
+	}
 	if c.staged > 0 {
 		if uint64(len(blocks)) != c.staged {
 			return 0, reject(Busy, "the input of the job is no longer staged: submit it again")
@@ -197,50 +204,27 @@ func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
 	m.lastJob++
 	job := &Job{ID: m.lastJob, UID: c.uid, Spec: c.spec, Created: m.time, Stages: newStages(c.spec)}
 	m.jobs[job.ID] = job
+	m.outputs.add(job)
+	m.awaitOthers(job)
+	m.openBy[job.Spec.User]++
 	m.inputs += job.Spec.Input.BlockBytes()
 	m.live = append(m.live, job.ID)
 	m.requests.add(&request{key: c.key, job: job.ID, sum: c.sum, time: m.time})
+	if len(job.Spec.After) > 0 {
+		job.Status = JobWaiting
+	}
 	m.record(Event{Kind: JobSubmitted, Job: job.ID}, out)
-	m.startReady(job, out)
+	if job.Status == JobWaiting {
+		m.proceed(job, out)
+		m.releaseOthers(out)
+	} else {
+		m.startReady(job, out)
+	}
 	return job.ID, nil
 }
 
-// outputFree refuses an output that overlaps with that of a live job.
-func (m *Machine) outputFree(spec *Spec) *Rejection {
-	for _, id := range m.live {
-		other := m.jobs[id].Spec
-		if overlap(spec.Output, other.Output) {
-			return reject(Conflict, "output %q: job %d, which has not ended, writes to %q; wait for it, stop it, or name another output",
-				spec.Output, id, other.Output)
-		}
-	}
-	return nil
-}
-
-// outputLeft refuses to change the output of an ended job once a later job has published there, or may: its parts have the same names.
-func (m *Machine) outputLeft(job *Job) *Rejection {
-	if err := m.outputFree(job.Spec); err != nil {
-		return err
-	}
-	for _, id := range m.Jobs() {
-		later := m.jobs[id]
-		if id > job.ID && later.Status == JobDone && overlap(job.Spec.Output, later.Spec.Output) {
-			return reject(Conflict, "output %q: job %d, which came after job %d, has published in %q; submit it again with another output",
-				job.Spec.Output, id, job.ID, later.Spec.Output)
-		}
-	}
-	return nil
-}
-
-func overlap(a, b string) bool { return inside(a, b) || inside(b, a) }
-
-// inside reports whether path a is b or below it.
-func inside(a, b string) bool {
-	a, b = path.Clean(a), path.Clean(b)
-	return a == b || strings.HasPrefix(a, strings.TrimSuffix(b, "/")+"/")
-}
-
 func (m *Machine) jobCommand(kind int, c *command, out *Result) *Rejection {
+	defer m.releaseOthers(out)
 	job := m.jobs[c.job]
 	if job == nil {
 		return reject(NotFound, "there is no job %d", c.job)
@@ -261,8 +245,9 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 		return nil // already done
 	case JobDone:
 		return reject(Conflict, "job %d is done; there is nothing to stop", job.ID)
-	case JobActive, JobFailing, JobFailed:
+	case JobActive, JobFailing, JobFailed, JobWaiting:
 	}
+	idle := job.Fence == 0 && (job.Status == JobWaiting || job.Blocker != 0) // it has never run: there is nothing to clean up
 	commit := job.commitStage()
 	if job.Status == JobActive && job.committing(commit) {
 		return reject(Conflict, "job %d is being committed: it is too late to stop it", job.ID)
@@ -274,9 +259,13 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 		job = m.revive(job)
 	}
 	m.moveJob(job, StopAsked)
-	job.Fence = max(job.Fence, fence)
+	job.Fence, job.Blocker = max(job.Fence, fence), 0
 	m.record(Event{Kind: JobEnding, Job: job.ID}, out)
-	m.cleanUp(job, out)
+	if idle {
+		m.endJob(job, CleanupDone, out)
+	} else {
+		m.cleanUp(job, out)
+	}
 	return nil
 }
 
@@ -307,6 +296,10 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 	if job.Status != JobFailed && job.Status != JobStopped {
 		return reject(Conflict, "job %d is %v; only a failed or stopped job can be run again", job.ID, job.Status)
 	}
+	if blocker := m.Blocker(job); blocker != nil {
+		return reject(Conflict, "job %d comes after job %d, which %s: retry job %d, which lets this one run as well", job.ID, blocker.ID,
+			hasEnded(blocker.Status), blocker.ID)
+	}
 	if err := m.withinQuota(job.Spec); err != nil {
 		return err
 	}
@@ -330,8 +323,9 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 		job.ReadBytes, job.OutputBytes, job.Records, job.Warnings = 0, 0, 0, nil
 	}
 	m.changeInput(job, c.changed)
-	job.Error = ""
-	m.startReady(job, out) // at least one: a dead task is open again, or the commit stage is new
+	job.Error, job.Blocker = "", 0
+	m.proceed(job, out) // at least one stage is ready then: a dead task is open again, or the commit stage is new
+	m.reviveOthers(job.ID, out)
 	return nil
 }
 
@@ -417,6 +411,7 @@ func (m *Machine) revive(ended *Job) *Job {
 	job := ended.clone()
 	job.Ended = 0
 	m.jobs[job.ID] = job
+	m.openBy[job.Spec.User]++
 	at, _ := slices.BinarySearch(m.live, job.ID)
 	m.live = slices.Insert(m.live, at, job.ID)
 	return job
@@ -432,6 +427,8 @@ func (m *Machine) forget(job *Job, out *Result) *Rejection {
 	}
 	m.record(e, out)
 	delete(m.jobs, job.ID)
+	m.outputs.remove(job)
+	m.forgetOrder(job)
 	m.inputs -= job.Spec.Input.BlockBytes()
 	m.dropTails(job.ID)
 	return nil
@@ -455,11 +452,16 @@ func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
 	if at, ok := slices.BinarySearch(m.live, job.ID); ok {
 		m.live = slices.Delete(m.live, at, at+1)
 	}
+	if m.openBy[job.Spec.User]--; m.openBy[job.Spec.User] == 0 {
+		delete(m.openBy, job.Spec.User)
+	}
+	m.ended = append(m.ended, job.ID)
 	m.record(Event{Kind: JobEnded, Job: job.ID}, out)
 }
 
 // done applies the completions of one worker in one stage.
 func (m *Machine) done(c *command, out *Result) {
+	defer m.releaseOthers(out)
 	job := m.jobs[c.job]
 	var stage *Stage
 	var fence Lease
@@ -506,6 +508,7 @@ func (m *Machine) count(job *Job, stage *Stage, parts bool, c *Completion) {
 }
 
 func (m *Machine) failed(c *command, out *Result) {
+	defer m.releaseOthers(out)
 	f := *c.failure
 	f.Time = m.time
 	job := m.jobs[c.job]

@@ -20,6 +20,7 @@ type model struct {
 	workers map[WorkerID]*Worker
 	joined  WorkerID
 	staged  []modelStaging // oldest first
+	ended   []JobID        // that others may wait for
 
 	tokens      map[string]Token
 	machines    map[string]Enrolment
@@ -43,6 +44,7 @@ type modelJob struct {
 	read                    uint64
 	fence                   Lease
 	sizes                   map[uint64]uint64 // of files that have changed, by task
+	blocker                 JobID             // because of which it was not run
 }
 
 // modelFileSize is the size of each file at submit.
@@ -123,7 +125,7 @@ func modelStages(spec *Spec) []*modelStage {
 // ready reports whether tasks of stage i may run.
 func (j *modelJob) ready(i int) bool {
 	s := j.stages[i]
-	if j.over || s.settled() {
+	if j.over || j.status == "waiting" || s.settled() {
 		return false
 	}
 	if j.status != "active" {
@@ -246,11 +248,20 @@ func (m *model) submit(key, uid string, spec *Spec, staged bool) {
 		m.answer(key, "refused")
 		return
 	}
+	for _, d := range spec.After {
+		if m.jobs[d.Job] == nil {
+			m.answer(key, "refused")
+			return
+		}
+	}
 	m.made++
 	m.jobs[m.made] = &modelJob{id: m.made, uid: uid, spec: spec, status: "active", stages: modelStages(spec), created: m.time}
 	m.keys[key] = modelKey{job: m.made, text: specText(spec), time: m.time}
+	if len(spec.After) > 0 {
+		m.jobs[m.made].status = "waiting"
+	}
 	m.recordJob("submitted", m.jobs[m.made], spec.Name)
-	m.recordReady(m.jobs[m.made])
+	m.proceed(m.jobs[m.made])
 	m.answer(key, "job %d", m.made)
 }
 
@@ -286,6 +297,76 @@ func (m *model) end(j *modelJob, status string) {
 		j.err = ""
 	}
 	m.recordJob("ended", j, j.err)
+	m.ended = append(m.ended, j.id)
+}
+
+// proceed starts a job, unless one that it comes after has not ended, or has ended otherwise than it must.
+func (m *model) proceed(j *modelJob) {
+	var blocker *modelJob
+	pending := false
+	for _, d := range j.spec.After {
+		before := m.jobs[d.Job]
+		switch {
+		case before == nil:
+		case !before.over:
+			pending = true
+		case before.status != "done" && !d.Any && blocker == nil:
+			blocker = before
+		}
+	}
+	switch {
+	case blocker != nil && blocker.blocker != 0:
+		j.err, j.blocker = blocker.err, blocker.blocker
+		m.end(j, "failed")
+	case blocker != nil:
+		j.err, j.blocker = fmt.Sprintf("not run: it comes after job %d, which %s", blocker.id, map[string]string{"failed": "has failed", "stopped": "was stopped"}[blocker.status]), blocker.id
+		m.end(j, "failed")
+	case !pending:
+		j.status = "active"
+		m.recordReady(j)
+	}
+}
+
+// blocked reports whether a job comes after one that has ended otherwise than it must.
+func (m *model) blocked(spec *Spec) bool {
+	return slices.ContainsFunc(spec.After, func(d Dependency) bool {
+		before := m.jobs[d.Job]
+		return before != nil && before.over && before.status != "done" && !d.Any
+	})
+}
+
+// comingAfter returns the jobs that come after one, in order.
+func (m *model) comingAfter(id JobID) (list []*modelJob) {
+	for _, other := range slices.Sorted(maps.Keys(m.jobs)) {
+		if slices.ContainsFunc(m.jobs[other].spec.After, func(d Dependency) bool { return d.Job == id }) {
+			list = append(list, m.jobs[other])
+		}
+	}
+	return list
+}
+
+// release lets jobs proceed that come after those that have ended.
+func (m *model) release() {
+	for ; len(m.ended) > 0; m.ended = m.ended[1:] {
+		for _, j := range m.comingAfter(m.ended[0]) {
+			if j.status == "waiting" {
+				m.proceed(j)
+			}
+		}
+	}
+}
+
+// revive lets jobs wait again that were not run because of another.
+func (m *model) revive(again []JobID) {
+	for ; len(again) > 0; again = again[1:] {
+		for _, j := range m.comingAfter(again[0]) {
+			if j.blocker != 0 && !m.blocked(j.spec) && !m.overQuota(j.spec) && !m.conflict(j.spec.Output, j.id) {
+				j.status, j.over, j.ended, j.err, j.blocker = "waiting", false, 0, "", 0
+				m.proceed(j)
+				again = append(again, j.id)
+			}
+		}
+	}
 }
 
 // wind ends a job early: by its commit stage where there is something for it to do, or at once.
@@ -321,9 +402,14 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 		m.answer(key, "refused")
 		return
 	}
-	j.status, j.over, j.ended, j.fence = "stopping", false, 0, max(j.fence, fence)
+	idle := j.fence == 0 && (j.status == "waiting" || j.blocker != 0)
+	j.status, j.over, j.ended, j.fence, j.blocker = "stopping", false, 0, max(j.fence, fence), 0
 	m.recordJob("ending", j, j.err)
-	m.wind(j)
+	if idle {
+		m.end(j, "stopped")
+	} else {
+		m.wind(j)
+	}
 	m.answer(key, "job %d", id)
 }
 
@@ -340,7 +426,7 @@ func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
 		m.answer(key, "job %d", id)
 		return
 	}
-	if j == nil || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec) || m.conflict(j.spec.Output, id) {
+	if j == nil || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec) || m.conflict(j.spec.Output, id) {
 		m.answer(key, "refused")
 		return
 	}
@@ -361,8 +447,9 @@ func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
 		}
 	}
 	j.change(changed)
-	j.status, j.over, j.ended, j.err = "active", false, 0, ""
-	m.recordReady(j)
+	j.status, j.over, j.ended, j.err, j.blocker = "waiting", false, 0, "", 0
+	m.proceed(j)
+	m.revive([]JobID{id})
 	m.answer(key, "job %d", id)
 }
 
@@ -793,8 +880,8 @@ func (m *model) dump() string {
 				wrote, records = wrote+t.won.Size, records+t.won.Records
 			}
 		}
-		fmt.Fprintf(&b, "job %d %s of %d blocks %s over %v; %d %d %d; %q; %d %d %d\n",
-			id, j.uid, len(j.spec.Input.Blocks), j.status, j.over, j.created, j.started, j.ended, j.err, j.read, wrote, records)
+		fmt.Fprintf(&b, "job %d %s of %d blocks %s by %d over %v; %d %d %d; %q; %d %d %d\n",
+			id, j.uid, len(j.spec.Input.Blocks), j.status, j.blocker, j.over, j.created, j.started, j.ended, j.err, j.read, wrote, records)
 		for i, s := range j.stages {
 			failures := 0
 			for _, t := range s.tasks {
@@ -839,7 +926,7 @@ func dumpMachine(m *Machine) string {
 	}
 	for _, id := range m.Jobs() {
 		j := m.Job(id)
-		fmt.Fprintf(&b, "job %d %s of %d blocks %v over %v; %d %d %d; %q; %d %d %d\n", id, j.UID, len(j.Spec.Input.Blocks), j.Status, !slices.Contains(m.Live(), id),
+		fmt.Fprintf(&b, "job %d %s of %d blocks %v by %d over %v; %d %d %d; %q; %d %d %d\n", id, j.UID, len(j.Spec.Input.Blocks), j.Status, j.Blocker, !slices.Contains(m.Live(), id),
 			j.Created, j.Started, j.Ended, j.Error, j.ReadBytes, j.OutputBytes, j.Records)
 		for i, s := range j.Stages {
 			action := [...]string{"", "publish", "partial", "abort"}[s.Action]
@@ -899,7 +986,7 @@ func dumpFacts(facts []Fact) (lines []string) {
 			about = fmt.Sprintf("task %d/%s/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
 		case WorkerJoined, WorkerChanged:
 			about, status = fmt.Sprintf("worker %d", f.Worker), f.WorkerStatus.String()
-		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited:
+		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits:
 		}
 		lines = append(lines, fmt.Sprintf("at %d: %s %s, %s, %q", f.Time, kinds[f.Kind], about, status, f.Detail))
 	}

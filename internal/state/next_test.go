@@ -9,13 +9,14 @@ import (
 // The tables of docs/architecture.md as a reader sees them: a row per status, a column per event, "-" for what cannot be.
 const (
 	jobTable = `
-         | stages_done | tasks_dead | stop_asked | retry_asked | cleanup_done | cleanup_failed
-active   | done        | failing    | stopping   | -           | -            | -
-stopping | -           | -          | -          | -           | stopped      | stopped
-failing  | -           | -          | stopping   | -           | failed       | failed
-done     | -           | -          | -          | -           | -            | -
-failed   | -           | -          | stopping   | active      | -            | -
-stopped  | -           | -          | -          | active      | -            | -`
+         | stages_done | tasks_dead | stop_asked | retry_asked | cleanup_done | cleanup_failed | opened | blocked
+active   | done        | failing    | stopping   | -           | -            | -              | -      | -
+stopping | -           | -          | -          | -           | stopped      | stopped        | -      | -
+failing  | -           | -          | stopping   | -           | failed       | failed         | -      | -
+done     | -           | -          | -          | -           | -            | -              | -      | -
+failed   | -           | -          | stopping   | waiting     | -            | -              | -      | -
+stopped  | -           | -          | -          | waiting     | -            | -              | -      | -
+waiting  | -           | -          | stopping   | -           | -            | -              | active | failed`
 
 	taskTable = `
      | attempt_done | attempt_failed | budget_spent | task_retried | output_lost
@@ -76,7 +77,7 @@ func TestJobNext(t *testing.T) {
 		}
 	}
 	// What no version has ever written changes nothing.
-	for _, s := range []JobStatus{JobStopped + 1, math.MaxUint8} {
+	for _, s := range []JobStatus{JobWaiting + 1, math.MaxUint8} {
 		for e := range len(events) {
 			if next, err := s.Next(JobEvent(e)); err == nil {
 				t.Errorf("%v.Next(%v) = %v, want an error", s, JobEvent(e), next)

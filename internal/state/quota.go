@@ -74,13 +74,7 @@ func (m *Machine) withinQuota(spec *Spec) *Rejection {
 		return reject(Conflict, "each task of the job needs %d slots, and the quota of user %q is %d: submit it with a smaller --slots-per-task, or let an "+
 			"administrator raise the quota (bridgefour quota set %s --slots N)", spec.SlotsPerTask, spec.User, q.Slots, spec.User)
 	}
-	open := uint32(0)
-	for _, id := range m.live {
-		if m.jobs[id].Spec.User == spec.User {
-			open++
-		}
-	}
-	if q.Jobs > 0 && open >= q.Jobs {
+	if open := m.openBy[spec.User]; q.Jobs > 0 && open >= q.Jobs {
 		return reject(OverQuota, "user %q has %d open jobs of at most %d: wait until one has ended, stop one, or let an administrator raise the "+
 			"quota (bridgefour quota set %s --jobs N)", spec.User, open, q.Jobs, spec.User)
 	}

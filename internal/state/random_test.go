@@ -114,6 +114,13 @@ func (w *world) submit(t *rapid.T) {
 	if w.entry.level > 0 {
 		spec.Stages = planGen(t, spec)
 	}
+	if w.entry.level >= 2 {
+		for _, id := range rapid.SliceOfNDistinct(jobGen, 0, 2, rapid.ID).Draw(t, "after") {
+			if w.m.Job(JobID(id)) != nil || rapid.IntRange(0, 9).Draw(t, "after nothing") == 0 {
+				spec.After = append(spec.After, Dependency{JobID(id), rapid.IntRange(0, 2).Draw(t, "any") == 0})
+			}
+		}
+	}
 	uid := fmt.Sprintf("u%d", n)
 	if w.entry.level >= 2 && rapid.Bool().Draw(t, "staged") {
 		uid = uidGen.Draw(t, "uid")
@@ -264,7 +271,7 @@ func (w *world) lost(t *rapid.T) {
 func (w *world) target(t *rapid.T) (id JobID, stage uint32, tasks uint64) {
 	if live := w.m.Live(); len(live) > 0 && rapid.IntRange(0, 9).Draw(t, "sense") > 0 {
 		j := w.m.Job(rapid.SampledFrom(live).Draw(t, "live job"))
-		i := rapid.SampledFrom(readyStages(j)).Draw(t, "ready stage")
+		i := rapid.SampledFrom(append(readyStages(j), 0)[:max(1, len(readyStages(j)))]).Draw(t, "ready stage") // the first one of a waiting job
 		return j.ID, uint32(i), j.Stages[i].Tasks
 	}
 	return JobID(jobGen.Draw(t, "job")), rapid.Uint32Range(0, 4).Draw(t, "stage"), 3
@@ -438,6 +445,7 @@ func (w *world) apply(t *rapid.T) {
 	w.model.begin(w.now)
 	for _, do := range w.expect {
 		do()
+		w.model.release()
 	}
 	w.entry, w.expect = NewEntry(w.now, w.m.Level()), nil
 
@@ -505,7 +513,7 @@ func (w *world) invariants(t *rapid.T, got Result) {
 			w.known[e.Job] = false
 		case TaskLost:
 			w.forgetWinner(e)
-		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited:
+		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits:
 		}
 		w.follow(e)
 	}
@@ -519,7 +527,7 @@ func (w *world) invariants(t *rapid.T, got Result) {
 		if !j.Status.Ended() {
 			live = append(live, id)
 		}
-		if (j.Ended != 0) != j.Status.Ended() || (len(readyStages(j)) == 0) != j.Status.Ended() {
+		if (j.Ended != 0) != j.Status.Ended() || (len(readyStages(j)) == 0) != (j.Status.Ended() || j.Status == JobWaiting) {
 			t.Fatalf("job %d is %v, ended at %d, and the stages %v are ready", id, j.Status, j.Ended, readyStages(j))
 		}
 		for i, s := range j.Stages {
@@ -551,7 +559,7 @@ func (w *world) follow(e Event) {
 			w.started[e.Job] = map[uint32]bool{}
 		}
 		w.started[e.Job][e.Stage] = true
-	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited:
+	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits:
 	}
 }
 

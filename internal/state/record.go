@@ -311,13 +311,20 @@ func (c *codec) spec(s *Spec) {
 		number(c, 34, &s.DelayMS)
 		number(c, 35, &s.MaxRunning)
 		c.string(40, &s.NameParts)
+		records(c, 45, &s.After, (*codec).dependency)
 		c.string(53, &s.Class)
 	}
 	c.end("a job's spec")
 	if c.d != nil && len(s.Stages) == 0 {
 		s.Stages = DefaultPlan(s.Input.Tasks, s.Collect, !s.Spool)
 	}
-	c.check(func() bool { return checkPlan(s.Stages, &s.Input) == nil })
+	c.check(func() bool { return checkPlan(s.Stages, &s.Input) == nil && len(s.After) <= AfterMax })
+}
+
+func (c *codec) dependency(d *Dependency) {
+	number(c, 1, &d.Job)
+	c.bool(2, &d.Any)
+	c.end("a job that another comes after")
 }
 
 func (c *codec) failLimit(l *FailLimit) {

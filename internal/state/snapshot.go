@@ -134,14 +134,18 @@ func Restore(r io.Reader) (*Machine, error) {
 		}
 		m.jobs[job.ID] = job
 		m.inputs += job.Spec.Input.BlockBytes()
+		m.outputs.add(job)
 	}
 	if uint64(len(m.jobs)) != jobs {
 		return nil, fmt.Errorf("snapshot: a job occurs twice: %w", errShort)
 	}
 	for _, id := range m.Jobs() {
-		if !m.jobs[id].Status.Ended() {
+		job := m.jobs[id]
+		if !job.Status.Ended() {
 			m.live = append(m.live, id)
+			m.openBy[job.Spec.User]++
 		}
+		m.awaitOthers(job)
 	}
 	return m, nil
 }
@@ -242,10 +246,11 @@ func (c *codec) job(j *Job, blocks *uint64) {
 	if c.level >= 2 {
 		number(c, 14, blocks)
 		records(c, 15, &j.Warnings, (*codec).warning)
+		number(c, 20, &j.Blocker)
 		c.check(func() bool { return len(j.Spec.Input.Blocks) == 0 })
 	}
 	c.end("a job")
-	c.check(func() bool { return j.Status <= JobStopped && c.plan(j) })
+	c.check(func() bool { return j.Status <= JobWaiting && c.plan(j) })
 	c.check(func() bool {
 		return !slices.ContainsFunc(j.Warnings, func(w Warning) bool { return int(w.Stage) >= len(j.Stages) })
 	})

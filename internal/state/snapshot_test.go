@@ -92,9 +92,11 @@ func TestNothingIsForgotten(t *testing.T) {
 	next := 0
 	fill(reflect.ValueOf(&spec).Elem(), &next)
 	spec.Stages = DefaultPlan(spec.Input.Tasks, spec.Collect, !spec.Spool)
+	spec.After = []Dependency{{Job: 1, Any: true}, {Job: 1}}
 	fill(reflect.ValueOf(&info).Elem(), &next)
 	m := latest()
 	e := NewEntry(5, FeatureLevel)
+	e.Submit("", "first", "", &Spec{Output: "/first"})
 	e.Submit("key", "uid", "", &spec)
 	e.Register("key", &info)
 	mustApply(t, m, e)
@@ -103,7 +105,7 @@ func TestNothingIsForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, m := range map[string]*Machine{"log": m, "snapshot": restored} {
-		if got := m.Job(1); got.UID != "uid" || !reflect.DeepEqual(*got.Spec, spec) {
+		if got := m.Job(2); got.UID != "uid" || !reflect.DeepEqual(*got.Spec, spec) {
 			t.Errorf("the %s keeps %q %+v, want %+v", name, got.UID, *got.Spec, spec)
 		}
 		if got := m.Worker(1).WorkerInfo; !reflect.DeepEqual(got, info) {

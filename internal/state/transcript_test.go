@@ -17,6 +17,7 @@ import (
 //
 //	at TIME                                     the entry's time, in ms, from here on
 //	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [user=U] [slots=N] [retries=N] [collect] [keep_partial] [first_success] [max_fails=N[%]] [name=N]
+//	       [after=JOB[:any][,…]]
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
 //	       [files=SIZE[,…] [split=N]]           modified at 1
 //	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME
@@ -181,6 +182,12 @@ func (s *story) command(e *Entry, words []string) {
 		}
 		if n, percent := strings.CutSuffix(set["max_fails"], "%"); n != "" {
 			spec.MaxFails = &FailLimit{s.number(n), percent}
+		}
+		if set["after"] != "" {
+			for word := range strings.SplitSeq(set["after"], ",") {
+				id, however := strings.CutSuffix(word, ":any")
+				spec.After = append(spec.After, Dependency{JobID(s.number(id)), however})
+			}
 		}
 		if n := s.number(set["tasks"]); n > 0 {
 			spec.Input = Input{Kind: InputRange, Tasks: n, From: 1}
@@ -373,6 +380,8 @@ func factLine(e Event) string {
 	case Audited: // only in the history
 	case QuotasChanged:
 		return "quotas changed"
+	case JobWaits:
+		return fmt.Sprintf("job %d waits", e.Job)
 	case StageEnded:
 		return fmt.Sprintf("job %d stage %d ended", e.Job, e.Stage)
 	case TaskLost:

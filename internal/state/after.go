@@ -1,0 +1,124 @@
+package state
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Jobs come after others: they wait until those have ended. The order of the jobs in the log is one in which they can run, so there is no
+// cycle: a job comes after jobs that there are when it is submitted.
+
+// Dependency is a job that must end before another one starts.
+type Dependency struct {
+	Job JobID
+	Any bool // however it ends; otherwise it must be done
+}
+
+// AfterMax bounds the jobs that a job comes after.
+const AfterMax = 1000
+
+// awaitOthers adds a job to the index of those that come after others.
+func (m *Machine) awaitOthers(job *Job) {
+	for _, d := range job.Spec.After {
+		m.after[d.Job] = append(m.after[d.Job], job.ID)
+	}
+}
+
+// forgetOrder removes a job from the index. Those that come after it have been released when it ended.
+func (m *Machine) forgetOrder(job *Job) {
+	delete(m.after, job.ID)
+	for _, d := range job.Spec.After {
+		if at, ok := slices.BinarySearch(m.after[d.Job], job.ID); ok {
+			m.after[d.Job] = slices.Delete(m.after[d.Job], at, at+1)
+		}
+	}
+}
+
+// Pending reports whether a job that another one comes after has not ended. One that was forgotten has.
+func (m *Machine) Pending(d Dependency) bool {
+	before := m.jobs[d.Job]
+	return before != nil && !before.Status.Ended()
+}
+
+// standing is what the jobs that a job comes after make of it: it waits for some of them, or blocker has not ended as it must.
+func (m *Machine) standing(job *Job) (pending bool, blocker *Job) {
+	for _, d := range job.Spec.After {
+		before := m.jobs[d.Job]
+		switch {
+		case m.Pending(d):
+			pending = true
+		case before != nil && !d.Any && before.Status != JobDone && blocker == nil:
+			blocker = before
+		}
+	}
+	return pending, blocker
+}
+
+// proceed opens a waiting job if nothing holds it, or ends it if it cannot be run.
+func (m *Machine) proceed(job *Job, out *Result) {
+	pending, blocker := m.standing(job)
+	switch {
+	case blocker != nil:
+		job.Blocker, job.Error = blocker.Blocker, blocker.Error
+		if job.Blocker == 0 {
+			job.Blocker, job.Error = blocker.ID, fmt.Sprintf("not run: it comes after job %d, which %s", blocker.ID, hasEnded(blocker.Status))
+		}
+		m.endJob(job, Blocked, out)
+	case pending:
+		out.Events = append(out.Events, Event{Kind: JobWaits, Job: job.ID})
+	default:
+		m.moveJob(job, Opened)
+		m.startReady(job, out)
+	}
+}
+
+// Blocker returns the job that must be run again before another one can be, because that comes after it; nil: there is none.
+func (m *Machine) Blocker(job *Job) *Job {
+	_, blocker := m.standing(job)
+	if blocker != nil && m.jobs[blocker.Blocker] != nil {
+		return m.jobs[blocker.Blocker]
+	}
+	return blocker
+}
+
+func hasEnded(s JobStatus) string {
+	if s == JobStopped {
+		return "was stopped"
+	}
+	return "has failed"
+}
+
+// releaseOthers lets the jobs proceed that wait for those that have ended, and for those that end thereby. It must not recurse: ten thousand
+// jobs may wait in a line.
+func (m *Machine) releaseOthers(out *Result) {
+	for i := 0; i < len(m.ended); i++ {
+		for _, id := range m.after[m.ended[i]] {
+			if job := m.jobs[id]; job.Status == JobWaiting {
+				m.proceed(job, out)
+			}
+		}
+	}
+	m.ended = m.ended[:0]
+}
+
+// reviveOthers lets the jobs wait again that could not be run because of a job that runs again, and so on. Those for which there is no room
+// any more (a quota, an output in which another job has published) stay as they are.
+func (m *Machine) reviveOthers(first JobID, out *Result) {
+	again := []JobID{first}
+	for i := 0; i < len(again); i++ {
+		for _, id := range m.after[again[i]] {
+			job := m.jobs[id]
+			if job.Status == JobWaiting { // for this one again
+				m.proceed(job, out)
+			}
+			if job.Blocker == 0 || m.Blocker(job) != nil || m.withinQuota(job.Spec) != nil || m.outputLeft(job) != nil {
+				continue
+			}
+			job = m.revive(job)
+			m.moveJob(job, RetryAsked)
+			job.Blocker, job.Error = 0, ""
+			m.proceed(job, out)
+			again = append(again, id)
+		}
+	}
+}
