@@ -54,6 +54,8 @@ type JobRequest struct {
 
 	// Class is the jobClass of the original system, in JSON.
 	Class string `json:"-"`
+
+	After []string `json:"after,omitempty" doc:"It starts when these jobs have ended: 12, or 12:ok, which must be done (if not, this job fails, and a retry of that one lets it run again); 12:any, however it ends" maxItems:"1000"`
 }
 
 // Program is what a job runs: exactly one field is set.
@@ -103,7 +105,7 @@ type List struct {
 
 // Job statuses.
 const (
-	JobWaiting = "waiting" // no task has started
+	JobWaiting = "waiting" // no task has started, or may start yet
 	JobRunning = "running"
 	JobHalted  = "halted" // open tasks, none running, and no worker that could run one
 	JobDone    = "done"
@@ -168,6 +170,9 @@ type Job struct {
 
 	Class string `json:"-"` // as in the request
 
+	After   []Dependency `json:"after,omitempty" doc:"The jobs that must end before it starts"`
+	Blocker uint64       `json:"blocker,omitempty" doc:"It was not run because of a job that it comes after: a retry of this one lets it run"`
+
 	Hidden bool `json:"hidden,omitempty" doc:"The job is another user's: its arguments, inputs, settings and errors are left out"`
 }
 
@@ -187,6 +192,24 @@ func (j Job) PartStage() Stage {
 // IsEnded reports whether the job has ended.
 func (j Job) IsEnded() bool {
 	return j.Status == JobDone || j.Status == JobFailed || j.Status == JobStopped
+}
+
+// Dependency is a job that must end before another one starts.
+type Dependency struct {
+	Job     uint64 `json:"job"`
+	Any     bool   `json:"any,omitempty" doc:"However it ends; otherwise it must be done"`
+	Pending bool   `json:"pending,omitempty" doc:"It has not ended"`
+}
+
+// Pending returns the jobs that it waits for.
+func (j Job) Pending() []uint64 {
+	var list []uint64
+	for _, d := range j.After {
+		if d.Pending {
+			list = append(list, d.Job)
+		}
+	}
+	return list
 }
 
 // Stage counts the tasks of a stage: Tasks = Open + Running + Done + Dead.

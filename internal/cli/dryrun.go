@@ -60,6 +60,9 @@ func (a *app) dryRun(ctx context.Context, r *api.JobRequest) error {
 		}
 	}
 	fmt.Fprintf(&b, "output: %s\n", parts)
+	if len(r.After) > 0 {
+		fmt.Fprintf(&b, "starts after: %s\n", strings.Join(r.After, ", "))
+	}
 	fmt.Fprintf(&b, "each task needs: %s", plural(uint64(p.SlotsPerTask), "slot"))
 	if p.Memory > 0 {
 		fmt.Fprintf(&b, ", %s of memory", bytesText(p.Memory))

@@ -45,7 +45,7 @@ func (a *app) jobsCommand() *cobra.Command {
 }
 
 func (a *app) printJobs(ctx context.Context, c *client.Client, q api.JobQuery) error {
-	t := newTable(a.stdout, "JOB", "STATUS", "NAME", "PROGRAM", "DONE", "TASKS", "FAILED", "USER", "CREATED")
+	t := newTable(a.stdout, "JOB", "STATUS", "NAME", "PROGRAM", "DONE", "TASKS", "FAILED", "USER", "CREATED", "WAITS FOR")
 	now, shown := time.Now(), 0
 	for job, err := range c.Jobs(ctx, q) {
 		if err != nil {
@@ -57,7 +57,7 @@ func (a *app) printJobs(ctx context.Context, c *client.Client, q api.JobQuery) e
 		shown++
 		stage := job.PartStage()
 		t.row(strconv.FormatUint(job.ID, 10), job.Status, orDash(printable(job.Name)), orDash(printable(programText(job.Program))),
-			countText(stage.Done), countText(stage.Tasks), countText(stage.Dead), orDash(printable(job.User)), ageText(job.Created, now))
+			countText(stage.Done), countText(stage.Tasks), countText(stage.Dead), orDash(printable(job.User)), ageText(job.Created, now), pendingText(&job))
 	}
 	if shown == 0 {
 		a.stderr.Printf("no jobs")
@@ -135,6 +135,7 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 	field("name", printable(job.Name))
 	field("status", job.Status)
 	field("error", strings.ReplaceAll(printableLines(job.Error), "\n", "\n\t"))
+	field("after", afterText(job))
 	field("user", printable(job.User))
 	kind := "command"
 	if job.Program.Builtin != "" {
@@ -182,6 +183,36 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 		t.row(s.Name, countText(s.Tasks), countText(s.Open), countText(s.Running), countText(s.Done), countText(s.Dead), countText(s.Retried))
 	}
 	return t.flush()
+}
+
+// pendingText lists the jobs that a job waits for.
+func pendingText(job *api.Job) string {
+	const shown = 4
+	var list []string
+	pending := job.Pending()
+	for _, id := range pending[:min(len(pending), shown)] {
+		list = append(list, strconv.FormatUint(id, 10))
+	}
+	if more := len(pending) - shown; more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(list, " ")
+}
+
+// afterText lists the jobs that a job comes after, and those of them that it waits for.
+func afterText(job *api.Job) string {
+	var list []string
+	for _, d := range job.After {
+		text := strconv.FormatUint(d.Job, 10)
+		if d.Any {
+			text += ":any"
+		}
+		if d.Pending {
+			text += " (not ended)"
+		}
+		list = append(list, text)
+	}
+	return strings.Join(list, ", ")
 }
 
 func (a *app) tasksCommand() *cobra.Command {
@@ -468,6 +499,9 @@ func (a *app) follow(ctx context.Context, c *client.Client, watch watchFlags, li
 
 // submittedMore is a hint on how to inspect a failed job of a cluster.
 func submittedMore(job *api.Job) string {
+	if job.Blocker != 0 {
+		return fmt.Sprintf("'bridgefour explain %d' tells why, 'bridgefour retry %d' lets it run", job.Blocker, job.Blocker)
+	}
 	return fmt.Sprintf("'bridgefour tasks %d --status dead' lists all, 'bridgefour logs TASK' has their logs, "+
 		"'bridgefour retry %d' runs them again", job.ID, job.ID)
 }

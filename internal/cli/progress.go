@@ -75,6 +75,9 @@ func (p *progress) update(now time.Time, job *api.Job) {
 
 // progressLine formats a job's progress as one line.
 func progressLine(job *api.Job, speed *meter) string {
+	if text := pendingText(job); text != "" {
+		return fmt.Sprintf("job %d waits for job %s", job.ID, text)
+	}
 	stage := currentStage(job)
 	parts := []string{fmt.Sprintf("job %d %s: %s of %s done", job.ID, stage.Name, countText(stage.Done), plural(stage.Tasks, "task"))}
 	if stage.Running > 0 {

@@ -64,6 +64,7 @@ type jobFlags struct {
 	memory       string
 	labels       []string
 	firstSuccess bool
+	after        []string
 }
 
 // add registers the flags. The defaults are the cluster's and are repeated here for the help only.
@@ -102,6 +103,8 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.memory, "memory", "", "memory limit of one attempt, such as 2GiB")
 	fs.StringArrayVar(&f.labels, "label", nil, "only workers with this label, `key=value`; repeatable")
 	fs.BoolVar(&f.firstSuccess, "first-success", false, "the job is done when one task succeeds; the others are stopped")
+	fs.StringArrayVar(&f.after, "after", nil, "start when these jobs of the cluster have ended, as `JOB[,JOB][:ok|any]`: ok, the default: they must be done, "+
+		"or this job fails, until a retry of them revives it; any: however they end; repeatable")
 	fs.StringVar(&f.name, "name", "", "display name")
 }
 
@@ -145,6 +148,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 				"items of --lines may hold any bytes", s)
 		}
 	}
+	r.After = jobsAfter(f.after)
 	changed := cmd.Flags().Changed
 	if r.Split, err = sizeFlag(cmd, "split", f.split, "none"); err != nil {
 		return nil, err
@@ -299,6 +303,20 @@ func (a *app) submit(ctx context.Context, c *client.Client, r *api.JobRequest, k
 		return api.Job{}, err
 	}
 	return c.SubmitLines(ctx, r, a.lines, info.Size(), key)
+}
+
+// jobsAfter returns the values of --after, one for each job.
+func jobsAfter(flags []string) (list []string) {
+	for _, flag := range flags {
+		jobs, how, typed := strings.Cut(flag, ":")
+		for job := range strings.SplitSeq(jobs, ",") {
+			if typed {
+				job += ":" + how
+			}
+			list = append(list, strings.TrimSpace(job))
+		}
+	}
+	return list
 }
 
 // requestVariables sets what the tasks' programs get beside their input.

@@ -125,6 +125,8 @@ func (a *app) runCommand() *cobra.Command {
 func checkFits(cmd *cobra.Command, o *runOptions, req *api.JobRequest) error {
 	slots := embeddedSlots(o.slots, o.workers)
 	switch {
+	case len(req.After) > 0:
+		return usagef(cmd, "--after orders the jobs of a cluster, and an embedded run has one: name a cluster (--cluster)")
 	case len(req.Labels) > 0:
 		return usagef(cmd, "--label selects workers of a cluster; workers of an embedded run have no labels")
 	case req.SlotsPerTask > slots:

@@ -34,7 +34,7 @@ func outsiders(j *api.Job) api.Job {
 		ID: j.ID, Name: j.Name, User: j.User, Program: api.Program{Builtin: j.Program.Builtin}, Status: j.Status, Output: j.Output, Spool: j.Spool,
 		Stages: j.Stages, Priority: j.Priority, Retries: j.Retries,
 		InputBytes: j.InputBytes, ReadBytes: j.ReadBytes, OutputBytes: j.OutputBytes, Records: j.Records,
-		Created: j.Created, Started: j.Started, Ended: j.Ended, Hidden: true,
+		Created: j.Created, Started: j.Started, Ended: j.Ended, After: j.After, Hidden: true,
 	}
 }
 

@@ -75,6 +75,9 @@ func (n *Node) volatileMessage(now time.Time) *wire.ShadowState {
 		s.WorkerAside = append(s.WorkerAside, w.Quarantined)
 	}
 	for _, id := range m.Live() {
+		if m.Job(id).Status == state.JobWaiting {
+			continue
+		}
 		leased := c.Leased(id)
 		s.Job = append(s.Job, uint64(id))
 		s.JobLeased = append(s.JobLeased, leased)

@@ -74,6 +74,7 @@ type Result struct {
 	MaxRunning   uint32        // tasks; 0: any number
 	Memory       uint64        // bytes; 0: not limited
 	MaxFails     *state.FailLimit
+	After        []state.Dependency
 	Warnings     []string // for the user; the job runs anyway
 }
 
@@ -117,6 +118,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 	p.description()
 	p.numbers()
 	p.namePattern()
+	p.after()
 	if err := p.output(ctx); err != nil {
 		return Result{}, err
 	}
@@ -366,6 +368,29 @@ func (p *planner) numbers() {
 			p.fail("max_fails", "%q: want a number of tasks, such as 10, a percentage of them, such as 5%%, or none", text)
 		}
 		p.result.MaxFails = &state.FailLimit{N: n, Percent: percent}
+	}
+}
+
+// after parses the jobs that this one comes after. One that is named twice must be done if it must be once.
+func (p *planner) after() {
+	if n := len(p.req.After); n > state.AfterMax {
+		p.fail("after", "it comes after %d jobs, which are too many: at most %d; put a job between them that comes after some", n, state.AfterMax)
+		return
+	}
+	for i, text := range p.req.After {
+		number, how, _ := strings.Cut(text, ":")
+		id, err := strconv.ParseUint(number, 10, 64)
+		if err != nil || id == 0 || how != "" && how != "ok" && how != "any" {
+			p.fail(fmt.Sprintf("after[%d]", i), "%q: want the number of a job, as 12 or 12:ok (which must be done), or 12:any (however it ends)", text)
+			continue
+		}
+		d := state.Dependency{Job: state.JobID(id), Any: how == "any"}
+		same := func(other state.Dependency) bool { return other.Job == d.Job }
+		if at := slices.IndexFunc(p.result.After, same); at >= 0 {
+			p.result.After[at].Any = p.result.After[at].Any && d.Any
+		} else {
+			p.result.After = append(p.result.After, d)
+		}
 	}
 }
 

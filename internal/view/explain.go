@@ -76,7 +76,13 @@ func (e *explainer) explain(now time.Time) {
 	case state.JobStopped:
 		e.because("it was stopped")
 		e.advise("bridgefour retry %d runs it again from the start", e.job.ID)
+	case state.JobWaiting:
+		e.others()
 	case state.JobFailed:
+		if e.job.Blocker != 0 {
+			e.blocked()
+			return
+		}
 		for _, stage := range e.job.Stages {
 			if stage.Dead > 0 {
 				rest := ""
@@ -105,6 +111,42 @@ func (e *explainer) explain(now time.Time) {
 				e.failures(stage)
 			}
 		}
+	}
+}
+
+// others explains which jobs a job waits for.
+func (e *explainer) others() {
+	named, more := 0, uint64(0)
+	for _, d := range e.job.Spec.After {
+		if !e.machine.Pending(d) {
+			continue
+		}
+		if named++; named > explainJobs {
+			more++
+			continue
+		}
+		other, how := e.machine.Job(d.Job), "be done"
+		if d.Any {
+			how = "end"
+		}
+		parts := other.Parts()
+		e.because("it waits for job %d (%s) to %s, which is %s: %d of %s done", d.Job, other.Spec.Name, how, jobStatus(other, e.core), parts.Done, counted(parts.Tasks, "task"))
+		if other.Status == state.JobWaiting {
+			e.advise("bridgefour explain %d tells what that one waits for", d.Job)
+		}
+	}
+	if more > 0 {
+		e.because("and for %s more", counted(more, "job"))
+	}
+}
+
+// blocked explains because of which job a job was not run.
+func (e *explainer) blocked() {
+	e.because("%s", e.job.Error)
+	if blocker := e.machine.Blocker(e.job); blocker != nil {
+		e.advise("bridgefour explain %d tells why; bridgefour retry %d runs that one again, and then this one", blocker.ID, blocker.ID)
+	} else {
+		e.advise("bridgefour retry %d runs it", e.job.ID)
 	}
 }
 

@@ -74,7 +74,7 @@ func (p *Publisher) Publish(now time.Time, index uint64, m *state.Machine, v Vol
 	for id := range p.stale {
 		delete(p.stale, id)
 		if job := m.Job(id); job != nil {
-			p.views.put(publicJob(job, v))
+			p.views.put(publicJob(m, job, v))
 		}
 	}
 	if facts, ok := m.FactsAfter(state.Position{Index: p.views.facts.Load(), Seq: math.MaxUint32}); len(facts) > 0 || !ok {
@@ -86,7 +86,7 @@ func (p *Publisher) Publish(now time.Time, index uint64, m *state.Machine, v Vol
 }
 
 // publicJob returns the public form of a job.
-func publicJob(j *state.Job, volatile Volatile) *api.Job {
+func publicJob(m *state.Machine, j *state.Job, volatile Volatile) *api.Job {
 	spec := j.Spec
 	v := &api.Job{
 		ID: uint64(j.ID), Name: spec.Name, User: spec.User, Program: apiProgram(spec), Error: j.Error, Inputs: spec.InputNames,
@@ -101,6 +101,15 @@ func publicJob(j *state.Job, volatile Volatile) *api.Job {
 	}
 	if spec.MaxFails != nil {
 		v.MaxFails = spec.MaxFails.String()
+	}
+	for _, d := range spec.After {
+		v.After = append(v.After, api.Dependency{Job: uint64(d.Job), Any: d.Any, Pending: j.Status == state.JobWaiting && m.Pending(d)})
+	}
+	if j.Blocker != 0 {
+		v.Blocker = uint64(j.ID)
+		if blocker := m.Blocker(j); blocker != nil {
+			v.Blocker = uint64(blocker.ID)
+		}
 	}
 	for _, w := range j.Warnings {
 		v.Warnings = append(v.Warnings, fmt.Sprintf("task %d/%s/%d: %s", j.ID, spec.Stages[w.Stage].Name, w.Task, w.Text))
@@ -135,6 +144,8 @@ func jobStatus(j *state.Job, volatile Volatile) string {
 		return api.JobFailed
 	case state.JobStopped:
 		return api.JobStopped
+	case state.JobWaiting:
+		return api.JobWaiting
 	case state.JobActive, state.JobStopping, state.JobFailing:
 	}
 	switch {
