@@ -14,7 +14,7 @@ type JobRequest struct {
 	User    string  `json:"user,omitempty" doc:"Ignored: a job belongs to the authenticated user, which is the user that runs the leader until there are identities" maxLength:"100" deprecated:"true"`
 	Program Program `json:"program"`
 
-	Inputs []string `json:"inputs,omitempty" doc:"Files, folders (their files, not hidden ones), globs; absolute"`
+	Inputs []string `json:"inputs,omitempty" doc:"Files, folders (their files, not hidden ones), globs; absolute" example:"/data/books"`
 	Lines  *Lines   `json:"lines,omitempty" doc:"Instead of inputs: one task per line"`
 	Range  *Range   `json:"range,omitempty" doc:"Instead of inputs: one task per number"`
 	Each   []List   `json:"each,omitempty" doc:"Instead of inputs: one task for each combination of the items of these lists; lines or a range come before them. The last list changes first"`
@@ -28,7 +28,7 @@ type JobRequest struct {
 	Records string `json:"records,omitempty" doc:"Files are cut between records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), fasta, fastq (four lines a record), csv or jsonl" default:"lines"`
 	Header  *int   `json:"header,omitempty" doc:"The first lines of each file (rows of csv) go to each of its splits. Defaults to 1 for csv, otherwise to 0" minimum:"0" maximum:"10000"`
 
-	Output      string `json:"output,omitempty" doc:"Folder for the parts and _SUCCESS; absolute. Defaults to a folder in the cluster's spool"`
+	Output      string `json:"output,omitempty" doc:"Folder for the parts and _SUCCESS; absolute. Defaults to a folder in the cluster's spool" example:"/data/counts"`
 	Overwrite   bool   `json:"overwrite,omitempty" doc:"Replace the content of output once the new output is complete"`
 	NameParts   string `json:"name_parts,omitempty" doc:"Pattern of the names of the parts below output, with the placeholders of a command, such as {sample}.vcf or {/.}.txt; names must differ. Defaults to part-NNNNN"`
 	KeepPartial bool   `json:"keep_partial,omitempty" doc:"A job that fails or is stopped publishes the parts it has, and _PARTIAL"`
@@ -60,7 +60,7 @@ type JobRequest struct {
 
 // Program is what a job runs: exactly one field is set.
 type Program struct {
-	Builtin string   `json:"builtin,omitempty" doc:"Name of a built-in job"`
+	Builtin string   `json:"builtin,omitempty" doc:"Name of a built-in job" example:"wordcount"`
 	Command []string `json:"command,omitempty" doc:"Command and its arguments. {} stands for the input's path or the item; {1} and {name} for a column; {.} {/} {//} {/.} for a part of a path; {#} and {%} for the number of the task and of the slot"`
 	Shell   string   `json:"shell,omitempty" doc:"Command line for sh -c; the values of its placeholders are quoted"`
 
@@ -131,7 +131,7 @@ const (
 // Job is one job and its progress.
 type Job struct {
 	ID        uint64   `json:"id"`
-	Name      string   `json:"name"`
+	Name      string   `json:"name" example:"wordcount"`
 	User      string   `json:"user,omitempty" doc:"Who submitted it; jobs of different users share the slots fairly"`
 	Program   Program  `json:"program"`
 	Status    string   `json:"status" enum:"waiting,running,halted,done,failed,stopped"`
@@ -214,7 +214,7 @@ func (j Job) Pending() []uint64 {
 
 // Stage counts the tasks of a stage: Tasks = Open + Running + Done + Dead.
 type Stage struct {
-	Name    string `json:"name"`
+	Name    string `json:"name" example:"map"`
 	Role    string `json:"role" enum:"map,collect,commit" doc:"What its tasks do"`
 	Parts   bool   `json:"parts,omitempty" doc:"Its tasks write the parts of the output"`
 	Tasks   uint64 `json:"tasks"`
@@ -233,9 +233,9 @@ type JobList struct {
 
 // Task is one task.
 type Task struct {
-	Name     string     `json:"name" doc:"JOB/STAGE/INDEX"`
+	Name     string     `json:"name" doc:"JOB/STAGE/INDEX" example:"1/map/7"`
 	Index    uint64     `json:"index"`
-	Stage    string     `json:"stage"`
+	Stage    string     `json:"stage" example:"map"`
 	Status   string     `json:"status" enum:"open,running,done,dead"`
 	Attempts uint32     `json:"attempts" doc:"Attempts that have ended or run"`
 	Input    string     `json:"input,omitempty" doc:"The file, line or number it reads"`
@@ -340,7 +340,7 @@ type Authority struct {
 // Cluster is the cluster's health.
 type Cluster struct {
 	ID       string `json:"id" doc:"Distinguishes clusters of one name"`
-	Name     string `json:"name"`
+	Name     string `json:"name" example:"bridgefour"`
 	Status   string `json:"status" enum:"healthy,degraded,dead" doc:"degraded: a worker is dead, or not_ready is set; dead: no worker is alive"`
 	Version  string `json:"version"`
 	Node     uint64 `json:"node" doc:"The leader that answers"`
@@ -398,7 +398,7 @@ type LeaderRequest struct {
 // TokenRequest creates a token.
 type TokenRequest struct {
 	Role string `json:"role" enum:"read,submit,operator,admin,worker,leader"`
-	User string `json:"user,omitempty" maxLength:"100" doc:"Whose jobs its holder submits; default: the user who creates it, and nobody for the role read. Not for workers and leaders"`
+	User string `json:"user,omitempty" maxLength:"100" doc:"Whose jobs its holder submits; default: the user who creates it, and nobody for the role read. Not for workers and leaders" example:"ann"`
 	TTL  string `json:"ttl,omitempty" example:"24h" doc:"How long it is valid; 0: until it is revoked; default: 24h for workers and leaders, else 2160h"`
 }
 
@@ -436,7 +436,7 @@ type Quota struct {
 
 // QuotaRequest is the bounds of a quota.
 type QuotaRequest struct {
-	Slots  uint32 `json:"slots,omitempty" doc:"That attempts of the user's jobs may occupy at one time; none: no bound"`
+	Slots  uint32 `json:"slots,omitempty" doc:"That attempts of the user's jobs may occupy at one time; none: no bound" example:"16"`
 	Jobs   uint32 `json:"jobs,omitempty" doc:"That have not ended; none: no bound"`
 	Weight uint32 `json:"weight,omitempty" doc:"Of the user's fair share; none: 1" maximum:"1000"`
 }
@@ -502,9 +502,9 @@ type Position struct {
 
 // Explanation is why a job or task is in its state.
 type Explanation struct {
-	Subject string   `json:"subject" doc:"N or N/STAGE/INDEX"`
-	Status  string   `json:"status"`
-	Reasons []string `json:"reasons" doc:"Most important first"`
+	Subject string   `json:"subject" doc:"N or N/STAGE/INDEX" example:"1"`
+	Status  string   `json:"status" example:"halted"`
+	Reasons []string `json:"reasons" doc:"Most important first" example:"no worker is alive"`
 	Advice  []string `json:"advice,omitempty" doc:"Ways to fix it"`
 
 	Reservation *Reservation `json:"reservation,omitempty" doc:"The worker that is being emptied for the next task"`
@@ -521,7 +521,7 @@ type Reservation struct {
 
 // LogRecord is a piece of an attempt's log. Streams of them are JSON lines.
 type LogRecord struct {
-	Task    string     `json:"task" doc:"JOB/STAGE/INDEX"`
+	Task    string     `json:"task" doc:"JOB/STAGE/INDEX" example:"1/map/7"`
 	Attempt uint32     `json:"attempt"`
 	Worker  uint64     `json:"worker"`
 	Lease   uint64     `json:"lease" doc:"Fencing number, unique to the attempt"`
@@ -537,7 +537,7 @@ type LogRecord struct {
 type LogText struct {
 	LogRecord
 
-	Text   string `json:"text,omitempty" doc:"Whole lines, unless a line is long"`
+	Text   string `json:"text,omitempty" doc:"Whole lines, unless a line is long" example:"reading a.csv\\n"`
 	Base64 []byte `json:"base64,omitempty" doc:"The text, if it is not UTF-8"`
 }
 

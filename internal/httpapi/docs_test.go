@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"encoding/json"
+	"html"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,7 +42,7 @@ func TestDocsAreSelfContained(t *testing.T) {
 	if found := regexp.MustCompile(`(?i)<script|<link|<img|src=|https?://|@import`).FindString(page); found != "" {
 		t.Errorf("the page loads something: %q", found)
 	}
-	for _, want := range []string{"POST /v1/jobs", `id="JobRequest"`, `href="#TaskList"`, "PUT /stop/{n}", "slots_per_task"} {
+	for _, want := range []string{"POST /v1/jobs", "POST /v1/access/tokens", "waiting, running, halted, done", `id="JobRequest"`, `href="#TaskList"`, "PUT /stop/{n}", "slots_per_task"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -48,6 +50,38 @@ func TestDocsAreSelfContained(t *testing.T) {
 	for _, link := range regexp.MustCompile(`href="#([^"]+)"`).FindAllStringSubmatch(page, -1) {
 		if !strings.Contains(page, `id="`+link[1]+`"`) {
 			t.Errorf("link to %s leads nowhere", link[1])
+		}
+	}
+}
+
+// TestDocsExamples: the request of each example has a route, and a body that is understood.
+func TestDocsExamples(t *testing.T) {
+	a := newAPI(httpapitest.NewFake())
+	page := httpapitest.Ask(t, a, http.MethodGet, "/docs", "").Body.String()
+	found := regexp.MustCompile(`<pre>curl (?:--json '(.*?)' )?(?:-X ([A-Z]+) )?'?127.0.0.1:6550(/[^\s'<]*)'?(?:\n(.*))?</pre>`).FindAllStringSubmatch(html.UnescapeString(page), -1)
+	if want := strings.Count(page, "<h3><code>"); len(found) != want {
+		t.Errorf("%d examples of %d requests", len(found), want)
+	}
+	for _, example := range found {
+		body, method, path, answer := example[1], example[2], example[3], example[4]
+		if method == "" {
+			method = http.MethodGet
+			if body != "" {
+				method = http.MethodPost
+			}
+		}
+		if answer != "" && !json.Valid([]byte(answer)) {
+			t.Errorf("the answer of %s %s is %s", method, path, answer)
+		}
+		r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+		if _, route := a.mux.Handler(r); !strings.HasPrefix(route, method+" ") {
+			t.Errorf("%s %s has no route", method, path)
+		}
+		if body == "" || strings.Contains(path, "/certificates") { // that is for machines with a key
+			continue
+		}
+		if got := httpapitest.Ask(t, a, method, path, body); got.Code >= 300 {
+			t.Errorf("%s %s %s = %d %s", method, path, body, got.Code, got.Body)
 		}
 	}
 }

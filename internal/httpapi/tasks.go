@@ -22,7 +22,7 @@ type listTasks struct {
 // TaskPath names a task.
 type TaskPath struct {
 	JobPath
-	Stage string `path:"stage" maxLength:"100"`
+	Stage string `path:"stage" maxLength:"100" example:"map"`
 	Index uint64 `path:"i"`
 }
 
