@@ -114,6 +114,7 @@ type Core struct {
 	idle       bool // grants no leases
 
 	readers    map[state.JobID]*state.InputReader
+	blocks     *state.BlockCache        // of the readers
 	changed    map[state.JobID]struct{} // jobs whose views are old
 	fleet      uint64                   // sched.Fleet as of the last tick
 	inputsKept uint64                   // see inputsKept; tests lower it
@@ -143,7 +144,7 @@ func NewCore(cfg CoreConfig) *Core {
 	c := &Core{
 		term: cfg.Term, cluster: cfg.Cluster, members: cfg.Members, machine: m, sched: sched.New(), rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		pipeline: newPipeline(m.Level()), registry: newRegistry(m, cfg.Now), leases: newLeaseBook(cfg.Term),
-		readers: map[state.JobID]*state.InputReader{}, changed: map[state.JobID]struct{}{}, now: cfg.Now,
+		readers: map[state.JobID]*state.InputReader{}, blocks: state.NewBlockCache(blocksBytesMax), changed: map[state.JobID]struct{}{}, now: cfg.Now,
 		inputsKept: inputsKept, openSecret: cfg.OpenSecret, idle: cfg.Idle, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
 	}
 	c.sched.SetQuotas(m.Access().Quotas())

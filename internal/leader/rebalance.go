@@ -121,11 +121,14 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 	c.changed[job.ID] = struct{}{}
 }
 
+// blocksBytesMax bounds the decoded blocks of the lists of all jobs.
+const blocksBytesMax = 64 << 20
+
 // split returns the split of a task. If its block cannot be decoded, it is one that no runner accepts, so that the task fails as bad input.
 func (c *Core) split(job *state.Job, task uint64) *wire.Split {
 	r := c.readers[job.ID]
 	if r == nil {
-		r = state.NewInputReader(&job.Spec.Input)
+		r = c.blocks.NewReader(&job.Spec.Input)
 		c.readers[job.ID] = r
 	}
 	s, err := r.Split(task)

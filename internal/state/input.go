@@ -211,13 +211,13 @@ func fileSplits(size, splitSize uint64, whole bool) uint64 {
 	return (size-1)/splitSize + 1
 }
 
-// InputReader reads splits of an Input. It caches the last blocks, so reading in order is cheap. Not for concurrent use.
+// InputReader reads splits of an Input. It keeps the last block of files, and many of a list (BlockCache). Not for concurrent use.
 type InputReader struct {
 	in      *Input
 	block   int // index of the decoded block of files; -1: none
 	entries []entry
-	list    *product      // nil until it is read
-	cache   []cachedBlock // of the list; the last used first
+	list    *product    // nil until it is read
+	cache   *BlockCache // of the list; nil until it is read
 }
 
 // entry is one file of the decoded block.

@@ -252,46 +252,18 @@ func (a *axis) value(r *InputReader, row uint64, column int) ([]byte, error) {
 	if b < 0 {
 		return nil, errList
 	}
-	values, err := r.values(a.block + b)
-	if err != nil {
-		return nil, err
+	if r.cache == nil {
+		r.cache = NewBlockCache(blocksBytes)
 	}
-	if i -= blocks[b].First; i >= uint64(len(values)) {
-		return nil, fmt.Errorf("input block %d: %w", a.block+b, errBlock)
-	}
-	return values[i], nil
-}
-
-// blocksCached is how many blocks of lists a reader keeps: a shuffled list is read in no order, and a product reads its lists in turns.
-const blocksCached = 8
-
-// values returns the values of a block.
-func (r *InputReader) values(b int) ([][]byte, error) {
-	for i, c := range r.cache {
-		if c.block == b {
-			copy(r.cache[1:i+1], r.cache[:i])
-			r.cache[0] = c
-			return c.values, nil
-		}
-	}
-	raw, err := inflate(r.in.Blocks[b].Data)
-	var values [][]byte
-	for len(raw) > 0 && err == nil {
-		var v []byte
-		if v, raw, err = cutBytes(raw); err == nil {
-			values = append(values, v)
-		}
+	var v []byte
+	values, err := r.cache.get(blocks[b].Data)
+	if err == nil {
+		v, err = values.value(i - blocks[b].First)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("input block %d: %w", b, err)
+		return nil, fmt.Errorf("input block %d: %w", a.block+b, err)
 	}
-	r.cache = append([]cachedBlock{{b, values}}, r.cache[:min(len(r.cache), blocksCached-1)]...)
-	return values, nil
-}
-
-type cachedBlock struct {
-	block  int
-	values [][]byte
+	return v, nil
 }
 
 // permute returns where i is in a permutation of the numbers below n: a Feistel network over the least even number of bits that holds n, walked

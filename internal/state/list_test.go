@@ -168,22 +168,28 @@ func TestListIsSmall(t *testing.T) {
 	}
 }
 
-// BenchmarkListSplit reads shuffled items: of a product of numbers, and of lines in many blocks.
+// BenchmarkListSplit reads shuffled items: of a product of numbers, and of lines in many blocks, which are kept or are not.
 func BenchmarkListSplit(b *testing.B) {
 	lines := make([]string, 1_000_000)
 	for i := range lines {
 		lines[i] = fmt.Sprintf("https://example.org/path/%d", i)
 	}
 	values, blocks := axisOf(b, []string{""}, lines...)
-	for name, axes := range map[string][]Axis{
-		"numbers": {numbersOf(Numbers{From: 1, To: 10_000}), numbersOf(Numbers{From: 1, To: 1000, Width: 4})}, "lines": {values},
-	} {
-		b.Run(name, func(b *testing.B) {
-			in, err := ListInput(axes, blocks, 9, 0, 0)
+	numbers := []Axis{numbersOf(Numbers{From: 1, To: 10_000}), numbersOf(Numbers{From: 1, To: 1000, Width: 4})}
+	for _, list := range []struct {
+		name string
+		axes []Axis
+		kept int
+	}{{"numbers", numbers, 0}, {"kept", []Axis{values}, 64 << 20}, {"inflated", []Axis{values}, 0}} {
+		b.Run(list.name, func(b *testing.B) {
+			in, err := ListInput(list.axes, blocks, 9, 0, 0)
 			if err != nil {
 				b.Fatal(err)
 			}
-			r := NewInputReader(&in)
+			r := NewBlockCache(list.kept).NewReader(&in)
+			for i := range uint64(10 * len(blocks)) { // most blocks are kept then
+				_, _ = r.Split(i)
+			}
 			b.ReportAllocs()
 			for i := uint64(0); b.Loop(); i++ {
 				if _, err := r.Split(i % in.Tasks); err != nil {
