@@ -19,7 +19,8 @@ promtool:prometheus:checks of the metrics and alerts by Prometheus
 chromium-headless-shell:chromium-headless-shell:pages of other sites in a real browser
 mkfs.ext4:e2fsprogs:power loss with writes that were not fsynced
 dockerd:docker.io iptables:containers
-docker-compose:docker-compose:clusters of containers'
+docker-compose:docker-compose:clusters of containers
+systemd-analyze:systemd:checks of the units of systemd'
 
 missing() {
     echo "$needs" | while IFS=: read -r command packages what; do

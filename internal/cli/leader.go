@@ -121,7 +121,9 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 		}
 		logger.Info("leader listens", "address", n.Address().String(), "url", n.URL(), "data_dir", cfg.DataDir,
 			"id", n.ID(), "cluster", cfg.ClusterName, "version", cfg.Version)
+		ended := notifySystemd(ctx, n.Address(), logger)
 		err = n.Run(ctx)
+		ended()
 		if invited, ok := errors.AsType[*node.InvitedError](err); ok {
 			logger.Info("invited to another cluster; joining it", "leaders", invited.Leaders)
 			if err := node.LeaveCluster(cfg.DataDir, invited.Leaders); err != nil {

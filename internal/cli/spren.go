@@ -118,7 +118,9 @@ func (s *spren) run(ctx context.Context) error {
 			s.logger.ErrorContext(serving, "http listener of the worker failed", "error", err)
 		}
 	})
+	ended := notifySystemd(ctx, s.listener.Addr(), s.logger)
 	err := s.worker.Run(ctx)
+	ended()
 	stop()
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
