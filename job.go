@@ -30,6 +30,10 @@ type Describer interface {
 // Description is what the engine needs to know of a job before it runs. The stages follow from the job's methods: see
 // [Collector].
 type Description struct {
+	// Summary says what the job does, in a few words, for its help.
+	Summary string
+	// Example is what may follow bridgefour run NAME, for its help.
+	Example string
 	// NoInput allows jobs without an input, which have one task. Defaults to false: a submit without an input is an error.
 	NoInput bool
 	// Settings are the settings that the job reads with [Task.Settings].
@@ -38,6 +42,9 @@ type Description struct {
 
 // Setting describes one setting of a job.
 type Setting struct {
-	Key   string
-	Usage string // short help with the default, such as "regular expression (RE2); required"
+	Key      string
+	Usage    string // short help, such as "regular expression (RE2)"
+	Type     string // such as "bool", "number", "size" or "duration". Defaults to "text"
+	Default  string // what stands for a missing value; empty: that is in Usage, or none is needed
+	Required bool
 }

@@ -25,7 +25,10 @@ func (DelayedWordCount) Name() string { return "DelayedWordCount" }
 
 // Describe lists the settings.
 func (DelayedWordCount) Describe() bridgefour.Description {
-	return bridgefour.Description{Settings: []bridgefour.Setting{{Key: "timeout", Usage: "seconds to sleep; default 30"}}}
+	return bridgefour.Description{
+		Summary: "sleep, then count words, as the original system's job does", Example: "--input books/ --output counts --set timeout=5",
+		Settings: []bridgefour.Setting{{Key: "timeout", Usage: "seconds to sleep", Type: "number", Default: "30"}},
+	}
 }
 
 // Map sleeps and counts.

@@ -25,12 +25,15 @@ func (Grep) Name() string { return "grep" }
 
 // Describe lists the settings.
 func (Grep) Describe() bridgefour.Description {
-	return bridgefour.Description{Settings: []bridgefour.Setting{
-		{Key: "pattern", Usage: "regular expression (RE2); required"},
-		{Key: "ignore_case", Usage: "true to ignore case; default false"},
-		{Key: "invert", Usage: "true for the lines that do not match; default false"},
-		{Key: "count", Usage: "true for the number of lines of each input; default false"},
-	}}
+	return bridgefour.Description{
+		Summary: "write the lines that match a pattern", Example: "--input 'logs/*.gz' --set pattern='ERROR|FATAL' --set count=true",
+		Settings: []bridgefour.Setting{
+			{Key: "pattern", Usage: "regular expression (RE2)", Required: true},
+			{Key: "ignore_case", Usage: "ignore case", Type: "bool", Default: "false"},
+			{Key: "invert", Usage: "the lines that do not match", Type: "bool", Default: "false"},
+			{Key: "count", Usage: "the number of lines of each input", Type: "bool", Default: "false"},
+		},
+	}
 }
 
 // Map writes or counts the lines of a split.

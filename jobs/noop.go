@@ -13,7 +13,9 @@ type Sample struct{}
 func (Sample) Name() string { return "Sample" }
 
 // Describe allows jobs without an input.
-func (Sample) Describe() bridgefour.Description { return bridgefour.Description{NoInput: true} }
+func (Sample) Describe() bridgefour.Description {
+	return bridgefour.Description{Summary: "do nothing, as the original system's job does", NoInput: true}
+}
 
 // Map does nothing.
 func (Sample) Map(context.Context, *bridgefour.Task) error { return nil }
@@ -25,7 +27,9 @@ type AlwaysOk struct{}
 func (AlwaysOk) Name() string { return "AlwaysOk" }
 
 // Describe allows jobs without an input.
-func (AlwaysOk) Describe() bridgefour.Description { return bridgefour.Description{NoInput: true} }
+func (AlwaysOk) Describe() bridgefour.Description {
+	return bridgefour.Description{Summary: "do nothing: measure the cost of a task", Example: "--range 1-1000000", NoInput: true}
+}
 
 // Map does nothing.
 func (AlwaysOk) Map(context.Context, *bridgefour.Task) error { return nil }

@@ -46,6 +46,11 @@ func (w WordCount) get() *wordCounter {
 // Name is wordcount.
 func (WordCount) Name() string { return "wordcount" }
 
+// Describe has an example.
+func (WordCount) Describe() bridgefour.Description {
+	return bridgefour.Description{Summary: "count words, the most frequent first", Example: "--input books/ --output counts"}
+}
+
 // Map counts the words of a split.
 func (w WordCount) Map(_ context.Context, t *bridgefour.Task) error {
 	counter := w.get()

@@ -31,6 +31,7 @@ func (a *app) statusCommand() *cobra.Command {
 			}
 			return jobs.args(cmd, args)
 		},
+		ValidArgsFunction: a.completeJobs(jobs),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return read(a, cmd, r, client.ClusterPath, (*client.Client).Cluster, a.printCluster)

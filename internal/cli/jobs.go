@@ -91,8 +91,9 @@ func (a *app) jobCommand() *cobra.Command {
 		Example: `  bridgefour job 7
   bridgefour job last
   bridgefour job 3-7,9 --json`,
-		Args: jobs.args,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.showJobs(cmd, args, jobs, r) },
+		Args:              jobs.args,
+		ValidArgsFunction: a.completeJobs(jobs),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.showJobs(cmd, args, jobs, r) },
 	}
 	r.add(cmd)
 	return cmd
@@ -225,7 +226,8 @@ func (a *app) tasksCommand() *cobra.Command {
 		Example: `  bridgefour tasks last --status dead
   bridgefour tasks 7 --slowest 10
   bridgefour tasks 7/map/3`,
-		Args: tasks.args,
+		Args:              tasks.args,
+		ValidArgsFunction: a.completeJobs(tasks),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			statuses := []string{api.TaskOpen, api.TaskRunning, api.TaskDone, api.TaskDead}
 			if q.Status != "" && !slices.Contains(statuses, q.Status) {
@@ -392,7 +394,7 @@ func (a *app) resultCommand() *cobra.Command {
 	var follow bool
 	jobs := scope{}
 	cmd := &cobra.Command{
-		Use: "result N…", Short: "Print the result of a job", Args: jobs.args,
+		Use: "result N…", Short: "Print the result of a job", Args: jobs.args, ValidArgsFunction: a.completeJobs(jobs),
 		Long: `Print the result of a job that has ended, or with --follow the outputs of its tasks as they end. Those of several jobs are printed one
 after another.
 
@@ -429,7 +431,7 @@ func (a *app) waitCommand() *cobra.Command {
 	var timeout time.Duration
 	jobs := scope{all: liveStatuses()}
 	cmd := &cobra.Command{
-		Use: "wait N…", Short: "Wait for a job to end; exit 0 if done, 1 if failed, 3 if stopped", Args: jobs.args,
+		Use: "wait N…", Short: "Wait for a job to end; exit 0 if done, 1 if failed, 3 if stopped", Args: jobs.args, ValidArgsFunction: a.completeJobs(jobs),
 		Long: `Wait until jobs have ended, one after another; "all" are those that have not ended.
 
 Exit codes: 0 done, 1 a job failed, 3 a job was stopped, 124 not ended within --timeout (as of timeout(1)).
@@ -514,7 +516,8 @@ func (a *app) explainCommand() *cobra.Command {
 		Long: "Explain why jobs or tasks are waiting, slow, halted or failed, and what would help.\n\n" + selectorsHelp,
 		Example: `  bridgefour explain last
   bridgefour explain 7/map/3`,
-		Args: tasks.args,
+		Args:              tasks.args,
+		ValidArgsFunction: a.completeJobs(tasks),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {
@@ -586,7 +589,7 @@ func changeCommand(a *app, cmd *cobra.Command, all []string, change func(*client
 	var r readFlags
 	jobs := scope{all: all}
 	cmd.Long += "\n\n" + selectorsHelp
-	cmd.Args = jobs.args
+	cmd.Args, cmd.ValidArgsFunction = jobs.args, a.completeJobs(jobs)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := a.connect(r.cluster, 0)
 		if err != nil {

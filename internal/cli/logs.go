@@ -39,7 +39,8 @@ The logs of several jobs are printed one after another.
 		Example: `  bridgefour logs last -f --tail 20
   bridgefour logs 7 --failed --tail 5
   bridgefour logs 7/map/3 --since 10m --timestamps`,
-		Args: tasks.args,
+		Args:              tasks.args,
+		ValidArgsFunction: a.completeJobs(tasks),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			if q.Since, err = parseSince(cmd, since, time.Now()); err != nil {

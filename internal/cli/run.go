@@ -107,6 +107,7 @@ func (a *app) runCommand() *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	completeFlag(cmd, "set", completeSettings)
+	helpBuiltins(cmd)
 	o.watch.add(cmd)
 	o.results.add(cmd.Flags())
 	o.results.addLive(cmd.Flags())

@@ -59,6 +59,7 @@ func (a *app) submitCommand() *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	completeFlag(cmd, "set", completeSettings)
+	helpBuiltins(cmd)
 	addCluster(cmd, &cluster)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` that describes the job, YAML or JSON; - is standard input")
 	cmd.Flags().StringVar(&key, "key", "", "submitting again with the same `key` within 24 hours gives the same job")

@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/jobs"
 )
@@ -56,6 +60,51 @@ func completeBuiltins(_ *cobra.Command, args []string, _ string) ([]string, cobr
 	return builtinNames(), cobra.ShellCompDirectiveNoFileComp
 }
 
+// completionMax bounds the time that a shell waits for a cluster that may not answer.
+const completionMax = time.Second
+
+// completeJobs offers the jobs that a command may be about, newest first.
+func (a *app) completeJobs(of scope) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionMax)
+		defer cancel()
+		found := make(chan []string, 1)
+		go func() { found <- a.offeredJobs(ctx, cmd, of.all) }() // if it hangs, it ends with the process
+		select {
+		case list := <-found:
+			return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+		case <-ctx.Done():
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+}
+
+// offeredMax is how many jobs a shell offers.
+const offeredMax = 50
+
+// offeredJobs lists jobs for a shell. An error has none: there is nobody to tell.
+func (a *app) offeredJobs(ctx context.Context, cmd *cobra.Command, statuses []string) (list []string) {
+	if err := a.applySettings(cmd); err != nil {
+		return nil
+	}
+	var err error
+	if a.outside, err = outsideFiles(cmd); err != nil {
+		return nil
+	}
+	cluster, _ := cmd.Flags().GetString("cluster")
+	c, err := a.connect(cluster, 0) //nolint:contextcheck // it sends nothing
+	if err != nil {
+		return nil
+	}
+	for job, err := range c.Jobs(ctx, api.JobQuery{Status: statuses, Limit: offeredMax}) {
+		if err != nil || len(list) == offeredMax {
+			break
+		}
+		list = append(list, cobra.CompletionWithDesc(strconv.FormatUint(job.ID, 10), printable(job.Status+" "+job.Name)))
+	}
+	return list
+}
+
 // completeFlag has a shell complete the values of a flag.
 func completeFlag(cmd *cobra.Command, flag string, complete cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
@@ -69,7 +118,7 @@ func completeSettings(_ *cobra.Command, args []string, _ string) ([]string, cobr
 	if len(args) > 0 {
 		if job, ok := jobs.Find(jobs.All(), args[0]); ok {
 			for _, s := range program.Describe(job).Settings {
-				keys = append(keys, cobra.CompletionWithDesc(s.Key+"=", s.Usage))
+				keys = append(keys, cobra.CompletionWithDesc(s.Key+"=", settingUsage(&s)))
 			}
 		}
 	}
