@@ -22,6 +22,7 @@ import (
 type watchFlags struct {
 	json  bool
 	quiet bool
+	place string // of the job among those that are waited for, before its progress
 }
 
 func (f *watchFlags) add(cmd *cobra.Command) {
@@ -40,7 +41,7 @@ type follower struct {
 }
 
 func (a *app) follower(c *client.Client, f watchFlags, results resultFlags) *follower {
-	return &follower{app: a, client: c, progress: newProgress(a.stderr, f.json, f.quiet), quiet: f.quiet || f.json, results: results}
+	return &follower{app: a, client: c, progress: newProgress(a.stderr, f), quiet: f.quiet || f.json, results: results}
 }
 
 // wait returns the job when it has ended.

@@ -19,10 +19,12 @@ import (
 
 func (a *app) jobsCommand() *cobra.Command {
 	var r readFlags
+	var watch bool
 	q := api.JobQuery{Limit: 20}
 	cmd := &cobra.Command{
 		Use: "jobs", Aliases: []string{"ps"}, Short: "List jobs, newest first", Args: noArgs,
-		Example: "  bridgefour jobs --status running",
+		Example: `  bridgefour jobs --status running
+  bridgefour jobs --watch`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if q.Limit < 1 || q.Limit > api.JobLimitMax {
 				return usagef(cmd, "--limit is %d: want 1 to %d", q.Limit, api.JobLimitMax)
@@ -31,7 +33,10 @@ func (a *app) jobsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if r.json {
+			switch {
+			case watch:
+				return a.watchJobs(cmd.Context(), c, q, r.json)
+			case r.json:
 				return a.rawJSON(cmd.Context(), c, client.JobsPath(q))
 			}
 			return a.printJobs(cmd.Context(), c, q)
@@ -41,27 +46,53 @@ func (a *app) jobsCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&q.Status, "status", nil, "only jobs with these statuses: waiting, running, halted, done, failed, stopped")
 	cmd.Flags().StringVar(&q.User, "user", "", "only jobs of the user with this `name`")
 	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "maximum number")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "until interrupted: on a terminal, redraw the list; elsewhere, print the jobs that change, with --json one a line")
 	return cmd
 }
 
 func (a *app) printJobs(ctx context.Context, c *client.Client, q api.JobQuery) error {
-	t := newTable(a.stdout, "JOB", "STATUS", "NAME", "PROGRAM", "DONE", "TASKS", "FAILED", "USER", "CREATED", "WAITS FOR")
-	now, shown := time.Now(), 0
-	for job, err := range c.Jobs(ctx, q) {
-		if err != nil {
-			return orInterrupted(ctx, err)
-		}
-		if shown == q.Limit {
-			break
-		}
-		shown++
-		stage := job.PartStage()
-		t.row(strconv.FormatUint(job.ID, 10), job.Status, orDash(printable(job.Name)), orDash(printable(programText(job.Program))),
-			countText(stage.Done), countText(stage.Tasks), countText(stage.Dead), orDash(printable(job.User)), ageText(job.Created, now), pendingText(&job))
-	}
-	if shown == 0 {
+	jobs, more, err := listJobs(ctx, c, q)
+	switch {
+	case err != nil:
+		return err
+	case len(jobs) == 0:
 		a.stderr.Printf("no jobs")
 		return nil
+	}
+	if err := jobTable(a.stdout, jobs, true); err != nil {
+		return err
+	}
+	if more {
+		a.stderr.Printf("more jobs exist; --limit shows up to %s, --status and --user select", countText(api.JobLimitMax))
+	}
+	return nil
+}
+
+// listJobs returns the first jobs of a query, up to its limit, and whether there are more.
+func listJobs(ctx context.Context, c *client.Client, q api.JobQuery) (jobs []api.Job, more bool, err error) {
+	for job, err := range c.Jobs(ctx, q) {
+		if err != nil {
+			return nil, false, orInterrupted(ctx, err)
+		}
+		if len(jobs) == q.Limit {
+			return jobs, true, nil
+		}
+		jobs = append(jobs, job)
+	}
+	return jobs, false, nil
+}
+
+func jobTable(w io.Writer, jobs []api.Job, titles bool) error {
+	t := newTable(w)
+	if titles {
+		t.row("JOB", "STATUS", "NAME", "PROGRAM", "DONE", "TASKS", "FAILED", "USER", "CREATED", "WAITS FOR")
+	}
+	now := time.Now()
+	for i := range jobs {
+		job := &jobs[i]
+		stage := job.PartStage()
+		t.row(strconv.FormatUint(job.ID, 10), job.Status, orDash(printable(job.Name)), orDash(printable(programText(job.Program))),
+			countText(stage.Done), countText(stage.Tasks), countText(stage.Dead), orDash(printable(job.User)), ageText(job.Created, now), pendingText(job))
 	}
 	return t.flush()
 }
@@ -392,25 +423,41 @@ func (a *app) resultCommand() *cobra.Command {
 	var cluster string
 	var results resultFlags
 	var follow bool
-	jobs := scope{}
+	var stage string
+	var task uint64
+	jobs := scope{tasks: true}
 	cmd := &cobra.Command{
-		Use: "result N…", Short: "Print the result of a job", Args: jobs.args, ValidArgsFunction: a.completeJobs(jobs),
+		Use: "result N[/STAGE/INDEX]…", Short: "Print the result of a job, or the output of a task", Args: jobs.args, ValidArgsFunction: a.completeJobs(jobs),
 		Long: `Print the result of a job that has ended, or with --follow the outputs of its tasks as they end. Those of several jobs are printed one
 after another.
 
 Of a job that failed, the outputs of the tasks that are done are printed, and the exit code is 1. The outputs of a job that was stopped are
 gone; the exit code is 3.
 
+--task I, or N/STAGE/I, prints the output of one task that is done, also while its job runs. --stage prints what a stage has written: of
+a job that collects, "map" is what the tasks have written before.
+
 ` + selectorsHelp,
 		Example: `  bridgefour result last
-  bridgefour result 7 -f --tag`,
+  bridgefour result 7 -f --tag
+  bridgefour result 7 --task 3`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if follow && (stage != "" || a.typed["task"]) {
+				return usagef(cmd, "--follow prints all outputs; remove it, or --stage and --task")
+			}
 			c, err := a.connect(cluster, 0)
 			if err != nil {
 				return err
 			}
 			return a.each(cmd.Context(), cmd, jobs, args, c, func(s subject) error {
 				f := a.follower(c.WithPatience(followRetryFor), watchFlags{quiet: true}, results)
+				oneTask := s.stage != "" || a.typed["task"]
+				if s.stage == "" {
+					s.stage, s.index = stage, task
+				}
+				if oneTask || s.stage != "" {
+					return f.printStage(cmd.Context(), s, oneTask)
+				}
 				return f.printEnded(cmd.Context(), s.job, follow)
 			})
 		},
@@ -418,6 +465,8 @@ gone; the exit code is 3.
 	addCluster(cmd, &cluster)
 	results.add(cmd.Flags())
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print outputs while the job runs, until it has ended")
+	cmd.Flags().StringVar(&stage, "stage", "", "only what this stage has written")
+	cmd.Flags().Uint64Var(&task, "task", 0, "only the output of the task with this `index`")
 	return cmd
 }
 
@@ -455,7 +504,7 @@ Exit codes: 0 done, 1 a job failed, 3 a job was stopped, 124 not ended within --
 				ctx = limited
 			}
 			return a.each(ctx, cmd, jobs, args, c, func(s subject) error {
-				if s.among && live.joblog != "" {
+				if s.of > 1 && live.joblog != "" {
 					return usagef(cmd, "--joblog is the table of one job")
 				}
 				if _, err := c.Job(ctx, s.job); err != nil { // an error at once if there is no such job or cluster
@@ -464,7 +513,12 @@ Exit codes: 0 done, 1 a job failed, 3 a job was stopped, 124 not ended within --
 				if err := live.check(cmd, ""); err != nil {
 					return err
 				}
-				return a.follow(ctx, c, watch, live, s.job)
+
+				w := watch
+				if s.of > 1 {
+					w.place = fmt.Sprintf("[%d/%d] ", s.nth, s.of)
+				}
+				return a.follow(ctx, c, w, live, s.job)
 			})
 		},
 	}

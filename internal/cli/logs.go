@@ -59,7 +59,7 @@ The logs of several jobs are printed one after another.
 			}
 			return a.each(cmd.Context(), cmd, tasks, args, c, func(s subject) error {
 				q.Job, q.OneTask, q.Stage, q.Index = s.job, s.stage != "", s.stage, s.index
-				out := &logPrinter{w: a.stdout, prefix: !q.OneTask || s.among, times: times, open: map[string][]byte{}}
+				out := &logPrinter{w: a.stdout, prefix: !q.OneTask || s.of > 1, times: times, open: map[string][]byte{}}
 				return a.printLogs(cmd.Context(), c, q, out, r.json)
 			})
 		},

@@ -28,16 +28,17 @@ const (
 type progress struct {
 	out   *console
 	mode  progressMode
+	place string // before each line
 	speed meter
 	shown time.Time // time of the last printed line, or of the start
 }
 
-func newProgress(out *console, asJSON, quiet bool) *progress {
-	p := &progress{out: out}
+func newProgress(out *console, f watchFlags) *progress {
+	p := &progress{out: out, place: f.place}
 	switch {
-	case asJSON:
+	case f.json:
 		p.mode = progressJSON
-	case quiet:
+	case f.quiet:
 		p.mode = progressNone
 	case out.terminal:
 		p.mode = progressTerminal
@@ -61,11 +62,11 @@ func (p *progress) update(now time.Time, job *api.Job) {
 	}
 	switch p.mode {
 	case progressTerminal:
-		p.out.Status(progressLine(job, &p.speed))
+		p.out.Status(p.place + progressLine(job, &p.speed))
 	case progressPlain:
 		if !job.IsEnded() && now.Sub(p.shown) >= plainEvery {
 			p.shown = now
-			p.out.Printf("%s", progressLine(job, &p.speed))
+			p.out.Printf("%s%s", p.place, progressLine(job, &p.speed))
 		}
 	case progressJSON:
 		_ = printJSON(p.out, job) // there is no other output
@@ -79,7 +80,7 @@ func progressLine(job *api.Job, speed *meter) string {
 		return fmt.Sprintf("job %d waits for job %s", job.ID, text)
 	}
 	stage := currentStage(job)
-	parts := []string{fmt.Sprintf("job %d %s: %s of %s done", job.ID, stage.Name, countText(stage.Done), plural(stage.Tasks, "task"))}
+	parts := []string{fmt.Sprintf("job %d %s: %s of %s done", job.ID, stageText(job, &stage), countText(stage.Done), plural(stage.Tasks, "task"))}
 	if stage.Running > 0 {
 		parts = append(parts, countText(stage.Running)+" running")
 	}
@@ -120,6 +121,23 @@ func currentStage(job *api.Job) api.Stage {
 		return api.Stage{}
 	}
 	return job.Stages[len(job.Stages)-1]
+}
+
+// stageText is the name of a stage, and its place if a job has several beside the one that commits.
+func stageText(job *api.Job, stage *api.Stage) string {
+	place, n := 0, 0
+	for _, s := range job.Stages {
+		if s.Role != api.RoleCommit {
+			n++
+		}
+		if s.Name == stage.Name {
+			place = n
+		}
+	}
+	if n < 2 || stage.Role == api.RoleCommit {
+		return stage.Name
+	}
+	return fmt.Sprintf("%s (stage %d of %d)", stage.Name, place, n)
 }
 
 // timeLeft estimates by bytes when they are known, because task sizes vary.

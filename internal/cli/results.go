@@ -224,6 +224,51 @@ func (f *follower) printEnded(ctx context.Context, id uint64, follow bool) error
 	return copyResult(ctx, f.client, id, f.app.stdout)
 }
 
+// printStage prints what a stage of a job has written, or one of its tasks.
+func (f *follower) printStage(ctx context.Context, s subject, oneTask bool) error {
+	job, err := f.client.Job(ctx, s.job)
+	if err != nil {
+		return err
+	}
+	parts := job.PartStage()
+	i := slices.IndexFunc(job.Stages, func(stage api.Stage) bool { return stage.Name == s.stage })
+	switch {
+	case s.stage == "" || s.stage == parts.Name:
+		s.stage = parts.Name
+	case i >= 0 && job.Stages[i].Role == api.RoleCollect && !oneTask:
+		return copyResult(ctx, f.client, s.job, f.app.stdout)
+	default:
+		return &exitError{code: exitUsage, err: fmt.Errorf("job %d has no results of a stage %q: its tasks' are of %q", s.job, s.stage, parts.Name)}
+	}
+	if !oneTask {
+		return f.printOutputs(ctx, s.job)
+	}
+	task, err := f.client.Task(ctx, s.job, s.stage, s.index)
+	switch {
+	case err != nil:
+		return err
+	case task.Status != api.TaskDone:
+		return &exitError{code: exitFailed, err: fmt.Errorf("task %s is %s, and has no output", task.Name, task.Status)}
+	case task.Size == 0:
+		return nil
+	}
+	for part, err := range f.client.Parts(ctx, api.PartQuery{Job: s.job, Task: s.index}) {
+		if err != nil {
+			return err
+		}
+		if part.Task != s.index {
+			break
+		}
+		if _, err := f.app.stdout.Write(part.Text); err != nil {
+			return &outputError{err}
+		}
+		if part.Offset+uint64(len(part.Text)) >= task.Size {
+			break
+		}
+	}
+	return nil
+}
+
 // outputError is an error of standard output.
 type outputError struct{ err error }
 

@@ -32,7 +32,8 @@ type subject struct {
 	job   uint64
 	stage string // empty: the job
 	index uint64
-	among bool // one of several
+	nth   int // of those of the command, from 1
+	of    int
 }
 
 // parse parses the arguments of a command.
@@ -109,7 +110,7 @@ func (s scope) resolve(ctx context.Context, c *client.Client, selectors []select
 		}
 	}
 	for i := range list {
-		list[i].among = len(list) > 1
+		list[i].nth, list[i].of = i+1, len(list)
 	}
 	return list, nil
 }

@@ -99,7 +99,7 @@ func TestProgressLine(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	job := api.Job{ID: 7, Status: api.JobRunning, InputBytes: 100 << 20, Stages: []api.Stage{
 		{Name: "map", Tasks: 1000, Open: 996, Running: 4},
-		{Name: "commit", Tasks: 1, Open: 1},
+		{Name: "commit", Role: api.RoleCommit, Tasks: 1, Open: 1},
 	}}
 	var speed meter
 	speed.add(start, &job)
@@ -123,6 +123,10 @@ func TestProgressLine(t *testing.T) {
 	job.Status = api.JobHalted
 	if got := progressLine(&job, &meter{}); !strings.Contains(got, "commit: 0 of 1 task done · halted") {
 		t.Errorf("progressLine = %q, want the stage that is at work", got)
+	}
+	job.Stages = []api.Stage{job.Stages[0], {Name: "collect", Role: api.RoleCollect, Tasks: 1, Running: 1}, job.Stages[1]}
+	if got := progressLine(&job, &meter{}); !strings.HasPrefix(got, "job 7 collect (stage 2 of 2): 0 of 1 task done") {
+		t.Errorf("progressLine = %q, want the place of the stage", got)
 	}
 }
 
