@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,9 @@ import (
 	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
+
+// inMemoryMax bounds an output that is read into memory, so that it is read once, and the outputs of a job that are.
+const inMemoryMax = 4 << 20
 
 // resultPage is how many parts one visit to the state lists.
 const resultPage = 4096
@@ -47,12 +51,32 @@ func (r *Reader) Result(ctx context.Context, id uint64, w io.Writer) error {
 		return parts.copy(ctx, w, &collected)
 	}
 	if _, local := parts.store.(*blob.Files); local {
-		// First look at all: an error in the middle can only break the answer off.
-		if err := parts.copyAll(ctx, nil); err != nil {
+		// First look at all: an error in the middle can only break the answer off. What is small is kept meanwhile.
+		first := &limitedBuffer{}
+		if err := parts.copyAll(ctx, first); err != nil {
+			return err
+		}
+		if !first.over {
+			_, err := w.Write(first.text)
 			return err
 		}
 	}
 	return parts.copyAll(ctx, w)
+}
+
+// limitedBuffer keeps what is written to it, up to inMemoryMax.
+type limitedBuffer struct {
+	text []byte
+	over bool // it was more, and nothing is kept
+}
+
+func (b *limitedBuffer) Write(p []byte) (int, error) {
+	if b.over = b.over || len(b.text)+len(p) > inMemoryMax; b.over {
+		b.text = nil
+	} else {
+		b.text = append(b.text, p...)
+	}
+	return len(p), nil
 }
 
 // partsOf returns the reader of a job's outputs.
@@ -132,7 +156,7 @@ func (r *resultParts) file(job *state.Job, stage int, task uint64, out state.Out
 	return f
 }
 
-// copyAll writes the parts in task order, or only opens them if w is nil. Tasks without output have no file in the spool.
+// copyAll writes the parts in task order. Tasks without output have no file in the spool.
 func (r *resultParts) copyAll(ctx context.Context, w io.Writer) error {
 	for first, tasks := uint64(0), uint64(1); first < tasks; first += resultPage {
 		var files []resultFile
@@ -162,14 +186,15 @@ func (r *resultParts) copy(ctx context.Context, w io.Writer, file *resultFile) (
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	if w != nil {
-		_, err = io.Copy(w, in)
+	if first, ok := w.(*limitedBuffer); ok && first.over {
+		return nil // it was checked
 	}
+	_, err = io.Copy(w, in)
 	return err
 }
 
 // open opens a task's output at an offset. Whoever owns the folder may have put a link there, to a file that only this leader can read: a
-// local file must have the recorded checksum.
+// local file must have the recorded checksum. It is read into memory for that if it is small, and otherwise again later.
 func (r *resultParts) open(ctx context.Context, f *resultFile, offset int64) (io.ReadCloser, error) {
 	if f.name == "" {
 		name, err := r.names.Name(f.task)
@@ -181,7 +206,11 @@ func (r *resultParts) open(ctx context.Context, f *resultFile, offset int64) (io
 	file := f.name
 	in, err := r.store.Open(ctx, file, offset)
 	if local, ok := in.(blob.LocalFile); ok && err == nil {
-		if err = f.check(ctx, local); err == nil {
+		var text []byte
+		if text, err = f.check(ctx, local); err == nil && text != nil {
+			return io.NopCloser(bytes.NewReader(text[offset:])), in.Close()
+		}
+		if err == nil {
 			_, err = local.Seek(offset, io.SeekStart)
 		}
 		if err != nil {
@@ -203,24 +232,30 @@ func (r *resultParts) open(ctx context.Context, f *resultFile, offset int64) (io
 
 var errChanged = errors.New("it has changed")
 
-// check reads all of a local file and compares it with what the task has made.
-func (f *resultFile) check(ctx context.Context, in io.ReadSeeker) error {
+// check reads all of a local file and compares it with what the task has made. It returns the content of a small one; nil: it is not small.
+func (f *resultFile) check(ctx context.Context, in io.ReadSeeker) (text []byte, err error) {
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
-		return err
+		return nil, err
+	}
+	if f.size <= inMemoryMax {
+		text = make([]byte, 0, f.size)
 	}
 	digest, buf, size := xxhash.New(), make([]byte, min(f.size+1, 256<<10)), uint64(0)
 	for {
 		n, err := in.Read(buf)
 		_, _ = digest.Write(buf[:n]) // cannot fail
+		if text != nil {
+			text = append(text, buf[:n]...)
+		}
 		switch size += uint64(n); {
 		case size > f.size, errors.Is(err, io.EOF) && (size < f.size || digest.Sum64() != f.checksum):
-			return errChanged
+			return nil, errChanged
 		case errors.Is(err, io.EOF):
-			return nil
+			return text, nil
 		case err != nil:
-			return err
+			return nil, err
 		case ctx.Err() != nil:
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 }
