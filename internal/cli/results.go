@@ -30,7 +30,8 @@ type resultFlags struct {
 	stderr    bool
 	joblog    string
 	concat    string
-	header    int // lines that each output begins with, of which concat gets those of the first only
+	header    int    // lines that each output begins with, of which concat gets those of the first only
+	begun     *place // where an earlier run has begun to print; nil: there is none, or not in a file
 }
 
 func (f *resultFlags) add(flags *pflag.FlagSet) {
@@ -278,7 +279,14 @@ func (e *outputError) Unwrap() error { return e.err }
 
 // printOutputs prints the outputs of the tasks of a job until it has ended.
 func (f *follower) printOutputs(ctx context.Context, id uint64) error {
-	return f.copyOutputs(ctx, id, &partPrinter{w: f.app.stdout, tag: f.results.tag})
+	w := f.app.stdout
+	if printed := printedSince(w, f.results.begun); printed != nil && !f.results.unordered {
+		defer printed.Close() //nolint:errcheck // only read
+		w = &continuing{w: w, printed: printed, differs: func(at int64) {
+			f.app.stderr.Printf("bridgefour: standard output has other outputs after the first %d bytes, of tasks that were run again or had failed: printing those from there on again", at)
+		}}
+	}
+	return f.copyOutputs(ctx, id, &partPrinter{w: w, tag: f.results.tag})
 }
 
 // concatPartial is the end of the name of a file that --concat has not completed.

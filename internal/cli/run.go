@@ -45,8 +45,9 @@ What it writes to standard output is the task's part of the output. When it has 
 started and left behind are killed (Linux; elsewhere, those of its process group).
 
 Without --output, the outputs of the tasks go to standard output, in the order of the tasks, as soon as all tasks before have ended; those of
-tasks that failed are left out. If the reader of standard output leaves (such as head), the run ends. A run that is resumed prints the outputs
-of all tasks, also those that an earlier one has printed: its standard output is the whole result (> and not >>).
+tasks that failed are left out. If the reader of standard output leaves (such as head), the run ends. A run that is resumed with its standard
+output appended to the file of the earlier run (>>) goes on after what is there. Elsewhere (>, a pipe, a terminal) it prints the outputs of
+all tasks, also those that an earlier run has printed.
 
 Ctrl-C, SIGTERM and SIGHUP end the run and stop its tasks. Ctrl-Z stops them until the run continues; that time counts for
 --timeout.
@@ -98,7 +99,8 @@ func (a *app) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			dir, err := newRunDir(cmd.Context(), runs, req, a.stdin, !f.envAll && cmd.Flags().Changed("env-all"), time.Now())
+			stdout, _ := placeOf(a.stdout)
+			dir, err := newRunDir(cmd.Context(), runs, req, a.stdin, stdout, !f.envAll && cmd.Flags().Changed("env-all"), time.Now())
 			if err != nil {
 				return err
 			}
@@ -241,7 +243,14 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 		return errors.Join(err, dir.release())
 	}
 	if !o.watch.quiet && !o.watch.json {
-		a.stderr.Printf("resuming run %s: %s", dir.info.ID, printable(dir.info.Program))
+		what := ""
+		if printed := printedSince(a.stdout, dir.info.Stdout); printed != nil {
+			_ = printed.Close() // only read
+			what = "; its outputs go on after those that are in the file"
+		} else if req.Output == "" && o.results.concat == "" {
+			what = "; the outputs of all its tasks are printed"
+		}
+		a.stderr.Printf("resuming run %s: %s%s", dir.info.ID, printable(dir.info.Program), what)
 	}
 	return a.runIn(cmd.Context(), o, dir, req)
 }
@@ -291,6 +300,9 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	}()
 	c, err := cluster.client()
 	if err == nil {
+		if o.resume != "" {
+			o.results.begun = dir.info.Stdout
+		}
 		r := embeddedRun{app: a, follower: a.follower(c, o.watch, o.results.of(req)), dir: dir, request: req, resumed: hold}
 		if keep, err = r.run(work); keep {
 			r.record(ctx)
