@@ -6,7 +6,7 @@ ARCH    ?= $(shell go env GOARCH)
 # Without grpcnotrace the linker keeps all exported methods, because of the templates of a debug page: 3 MB.
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags grpcnotrace -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: build rootfs image chaos run test test-quick test-long check sim soak bench clean
+.PHONY: build rootfs image packages dist chaos run test test-quick test-long check sim soak bench clean
 
 # One static binary, and in bin/share man pages and completions, laid out as /usr/local/share. Their date is that of the commit.
 build:
@@ -23,6 +23,19 @@ rootfs:
 image: rootfs
 	DOCKER_BUILDKIT=1 docker build -f deploy/docker/Dockerfile --build-arg ROOTFS=prebuilt --build-arg TARGETARCH=$(ARCH) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) -t bridgefour .
+
+# Tarballs, deb and rpm packages of ARCHES, and their checksums, in bin/dist.
+ARCHES ?= amd64 arm64
+packages: build
+	for arch in $(ARCHES); do GOOS=linux GOARCH=$$arch $(GOBUILD) -o bin/bridgefour-$$arch ./cmd/bridgefour || exit; done
+	SOURCE_DATE_EPOCH=$(EPOCH) deploy/dist/packages.sh $(VERSION) bin/dist bin/bridgefour- $(ARCHES)
+
+# A release: the packages, and a bill of the modules in each binary (CycloneDX).
+dist: packages
+	for arch in $(ARCHES); do \
+		go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 bin -json -noserial -version $(VERSION) -output bin/dist/bridgefour_$$arch.cdx.json bin/bridgefour-$$arch && \
+		sed -i 's/"timestamp": "[^"]*"/"timestamp": "$(shell date -u -d @$(EPOCH) +%FT%TZ)"/' bin/dist/bridgefour_$$arch.cdx.json || exit; done
+	cd bin/dist && sha256sum bridgefour* >SHA256SUMS
 
 # Counts the words of a whole book in an embedded cluster: one leader with a durable log, one worker, a slot per CPU.
 run: build

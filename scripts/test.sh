@@ -20,6 +20,7 @@ chromium-headless-shell:chromium-headless-shell:pages of other sites in a real b
 mkfs.ext4:e2fsprogs:power loss with writes that were not fsynced
 dockerd:docker.io iptables:containers
 docker-compose:docker-compose:clusters of containers
+rpm:rpm:the rpm package
 systemd-analyze:systemd:checks of the units of systemd'
 
 missing() {
