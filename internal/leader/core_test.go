@@ -159,7 +159,7 @@ const leasesPerSlotMax = 4096
 func TestOldJobsAreForgotten(t *testing.T) {
 	r := newCoreRig(t, 0)
 	const more = 30
-	r.submit(endedJobsMax+more, 1)
+	r.submit(state.JobsKept+more, 1)
 	r.step()
 	r.step(Command{"all", func(e *state.Entry) {
 		for _, id := range r.machine.Jobs() {
@@ -172,14 +172,52 @@ func TestOldJobsAreForgotten(t *testing.T) {
 		spools += len(r.last.Spools)
 		r.step()
 	}
-	if r.machine.Len() != endedJobsMax || forgotten != more || r.machine.Job(more) != nil || r.machine.Job(more+1) == nil {
-		t.Errorf("%d jobs are remembered and %d forgotten, want %d and the oldest %d", r.machine.Len(), forgotten, endedJobsMax, more)
+	if r.machine.Len() != state.JobsKept || forgotten != more || r.machine.Job(more) != nil || r.machine.Job(more+1) == nil {
+		t.Errorf("%d jobs are remembered and %d forgotten, want %d and the oldest %d", r.machine.Len(), forgotten, state.JobsKept, more)
 	}
-	if len(r.core.leases.started) > endedJobsMax {
+	if len(r.core.leases.started) > state.JobsKept {
 		t.Errorf("the stage starts of %d jobs are remembered", len(r.core.leases.started))
 	}
 	if spools < more {
 		t.Errorf("%d spool folders are removed, want at least %d", spools, more)
+	}
+}
+
+// Jobs are forgotten by age while the log has nothing else to do; those that are pinned are not.
+func TestJobsAreForgottenByAge(t *testing.T) {
+	r := newCoreRig(t, 0)
+	r.step(RaiseLevel{Needs: "test"})
+	r.step()
+	r.step()
+	r.submit(3, 1)
+	r.step()
+	r.step(Command{"all", func(e *state.Entry) {
+		e.SetRetention("", state.Retention{User: state.Everyone, ForMS: 60_000})
+		e.Pin("", 2, true)
+		for _, id := range r.machine.Jobs() {
+			e.Stop("", id)
+		}
+	}})
+	for range 50 {
+		r.step()
+	}
+	if r.machine.Len() != 3 || len(r.machine.Live()) > 0 {
+		t.Fatalf("%d jobs, %d have not ended; want 3 that have", r.machine.Len(), len(r.machine.Live()))
+	}
+	r.now = r.now.Add(time.Minute)
+	for range 50 {
+		r.step()
+	}
+	if left := r.machine.Jobs(); !slices.Equal(left, []state.JobID{2}) {
+		t.Errorf("jobs %v are left after a minute, want the pinned one", left)
+	}
+	r.step(Command{"unpin", func(e *state.Entry) { e.Pin("", 2, false) }})
+	r.now = r.now.Add(time.Second)
+	for range 50 {
+		r.step()
+	}
+	if left := r.machine.Jobs(); len(left) > 0 {
+		t.Errorf("jobs %v are left, want none: the last one is no longer pinned", left)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 
 // Bounds of the history in the state: enough for a person to look at, little enough for snapshots to stay small.
 const (
-	endedJobsMax   = 1000
 	deadWorkersMax = 1000
 	// inputsKept is how many bytes of input blocks are kept: the rest of what may be held is for jobs to come.
 	inputsKept = state.InputsBytesMax / 2
@@ -83,7 +82,7 @@ func (c *Core) handleEvent(e *state.Event) {
 	}
 	switch e.Kind {
 	case state.JobSubmitted:
-		c.forgetOldest() // it may have a large input
+		c.forgetOne() // it may have a large input
 		c.addFact(e)
 	case state.TaskDied, state.WorkerJoined:
 		c.addFact(e)
@@ -112,7 +111,7 @@ func (c *Core) handleEvent(e *state.Event) {
 	case state.JobForgotten:
 		c.leases.forget(e.Job)
 		c.forgetting = false
-		c.forgetOldest()
+		c.forgetOne()
 		c.effects.Forgotten = append(c.effects.Forgotten, e.Job)
 		if e.Output != "" {
 			c.effects.Spools = append(c.effects.Spools, e.Output)
@@ -202,24 +201,21 @@ func (c *Core) endJob(id state.JobID) {
 	if job := c.machine.Job(id); job != nil && job.Status == state.JobStopped && job.Spec.Spool {
 		c.effects.Spools = append(c.effects.Spools, job.Spec.Output)
 	}
-	c.forgetOldest()
+	c.forgetOne()
 }
 
-// forgetOldest drops the oldest ended job, if there are too many, or the oldest with a large input, if the inputs take too much memory. One at
-// a time: the next oldest is known once it is gone.
-func (c *Core) forgetOldest() {
-	inputMin := uint64(0)
-	switch {
-	case c.forgetting:
-		return
-	case c.machine.Len()-len(c.machine.Live()) > endedJobsMax:
-	case c.machine.InputBytes() > c.inputsKept:
-		inputMin = state.StageBytes
-	default:
+// forgetOne drops an ended job that retention does not keep, or the oldest with a large input, if the inputs take too much memory. One at a
+// time: the next one is known once it is gone.
+func (c *Core) forgetOne() {
+	if c.forgetting {
 		return
 	}
-	if oldest, ok := c.machine.OldestEnded(inputMin); ok {
-		c.open().Forget("", oldest)
+	id, ok := c.machine.Beyond(c.now.UnixMilli())
+	if !ok && c.machine.InputBytes() > c.inputsKept {
+		id, ok = c.machine.OldestEnded(state.StageBytes)
+	}
+	if ok {
+		c.open().Forget("", id)
 		c.forgetting = true
 	}
 }

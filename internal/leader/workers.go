@@ -34,6 +34,7 @@ func (c *Core) updateClusterStatus() {
 		c.arrived(id)
 	}
 	c.leases.tick()
+	c.forgetOne()                                   // by age, or since the retention was changed
 	if fleet := c.sched.Fleet(); fleet != c.fleet { // a job may have become halted, or no longer be
 		c.fleet = fleet
 		for _, id := range c.machine.Live() {

@@ -8,12 +8,13 @@ import (
 )
 
 // Access is who may use the cluster: the tokens of users, the keys of machines, the certificate authorities that vouch for them, and the
-// quotas of users. It never changes, so any goroutine may read it; Machine.Access returns the current one.
+// quotas of users, and how long their jobs are kept. It never changes, so any goroutine may read it; Machine.Access returns the current one.
 type Access struct {
 	tokens      table[Token]
 	machines    table[Enrolment]
 	authorities []Authority // oldest first
 	quotas      Quotas
+	retentions  Retentions
 }
 
 // Token lets its holder act in a role. Its secret is known to the holder only.
@@ -101,6 +102,9 @@ func (a *Access) Authorities() []Authority { return a.authorities }
 
 // Quotas returns the quotas of users.
 func (a *Access) Quotas() *Quotas { return &a.quotas }
+
+// Retentions returns how long jobs are kept.
+func (a *Access) Retentions() *Retentions { return &a.retentions }
 
 // putToken adds a token. Tokens that expired long ago make room for it.
 func (m *Machine) putToken(t Token) *Rejection {
@@ -259,16 +263,18 @@ func (c *codec) authority(a *Authority) {
 
 // accessTables is a record of a snapshot.
 func (c *codec) accessTables(a *Access) {
-	tokens, machines, quotas := a.Tokens(), a.Enrolments(), a.quotas.All()
+	tokens, machines, quotas, retentions := a.Tokens(), a.Enrolments(), a.quotas.All(), a.retentions.list()
 	records(c, 1, &tokens, func(c *codec, t **Token) { c.token(made(t)) })
 	records(c, 2, &machines, func(c *codec, e **Enrolment) { c.enrolment(made(e)) })
 	records(c, 3, &a.authorities, (*codec).authority)
 	records(c, 4, &quotas, func(c *codec, q **Quota) { c.quota(made(q)) })
+	records(c, 5, &retentions, func(c *codec, r **Retention) { c.retention(made(r)) })
 	c.end("the access tables")
 	if c.d == nil {
 		return
 	}
 	a.quotas.table = tableOf(quotas, func(q *Quota) string { return q.User })
+	a.retentions.table = tableOf(retentions, func(r *Retention) string { return r.User })
 	a.tokens = tableOf(tokens, func(t *Token) string { return t.ID })
 	a.machines = tableOf(machines, func(e *Enrolment) string { return e.Fingerprint })
 	c.check(func() bool {
@@ -279,6 +285,7 @@ func (c *codec) accessTables(a *Access) {
 			}
 			last = a.authorities[i].Number
 		}
-		return a.tokens.size == len(tokens) && a.machines.size == len(machines) && a.quotas.size == len(quotas)
+		return a.tokens.size == len(tokens) && a.machines.size == len(machines) && a.quotas.size == len(quotas) &&
+			a.retentions.size == len(retentions)
 	})
 }

@@ -37,8 +37,10 @@ const (
 	cmdRemoveQuota
 	cmdAudit
 	cmdReseal
+	cmdSetRetention
+	cmdPin
 
-	cmdLast = cmdReseal
+	cmdLast = cmdPin
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -71,6 +73,8 @@ type command struct {
 	quota       *Quota
 	by          *Audit // who asked for it; nil: the leader itself
 	secrets     []Secret
+	retention   *Retention
+	pinned      bool
 }
 
 func (c *codec) command(m *command) {
@@ -126,6 +130,8 @@ func (c *codec) command(m *command) {
 			c.nested(func() { c.peaks(m.completions) })
 		}
 		records(c, 31, &m.secrets, (*codec).secret)
+		optional(c, 36, &m.retention, (*codec).retention)
+		c.bool(37, &m.pinned)
 	}
 	c.end("a command")
 }
@@ -170,6 +176,8 @@ func (m *command) incomplete(kind int) bool {
 		return m.enrolment == nil
 	case cmdSetQuota:
 		return m.quota == nil
+	case cmdSetRetention:
+		return m.retention == nil
 	case cmdPutAuthority, cmdDropAuthority:
 		return m.authority == nil
 	case cmdAudit:
@@ -407,6 +415,16 @@ func (e *Entry) SetQuota(key string, q Quota) {
 // RemoveQuota removes the quota of a user.
 func (e *Entry) RemoveQuota(key, user string) {
 	e.addAccess(cmdRemoveQuota, &command{key: key, id: user})
+}
+
+// SetRetention sets which ended jobs are kept, of a user or of Everyone; one without bounds is removed.
+func (e *Entry) SetRetention(key string, r Retention) {
+	e.addAccess(cmdSetRetention, &command{key: key, retention: &r})
+}
+
+// Pin keeps a job whatever the retention is, or ends that.
+func (e *Entry) Pin(key string, job JobID, pinned bool) {
+	e.addAccess(cmdPin, &command{key: key, job: job, pinned: pinned})
 }
 
 func (e *Entry) addAccess(kind int, c *command) {

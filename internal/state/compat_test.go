@@ -313,6 +313,14 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.SetQuota("quota-4", Quota{User: "cid"})
 			e.RemoveQuota("quota-5", "cid")
 			e.RemoveQuota("quota-6", "cid")
+			e.SetRetention("retention-1", Retention{User: Everyone, Jobs: 50, ForMS: 1 << 40, Bytes: 1 << 50})
+			e.SetRetention("retention-2", Retention{User: "ann", Jobs: 5})
+			e.SetRetention("retention-3", Retention{User: "bob", ForMS: 60_000})
+			e.SetRetention("retention-4", Retention{User: "bob"})
+			e.Pin("pin-1", 7, true)
+			e.Pin("pin-2", 4, true)
+			e.Pin("pin-3", 4, false)
+			e.Pin("pin-4", 99, true)
 			e.Submit("key-8", "uid11", "ann", &Spec{User: "ann", Output: "/out/8"})
 			e.Submit("key-9", "uid12", "ann", &Spec{User: "ann", Output: "/out/9"})
 			e.Submit("key-10", "uid13", "ann", &Spec{User: "ann", Output: "/out/10", SlotsPerTask: 5})
@@ -420,6 +428,7 @@ func meaning(m *Machine) string {
 	describe(&b, "machine", reflect.ValueOf(m.access.Enrolments()))
 	describe(&b, "authority", reflect.ValueOf(m.access.Authorities()))
 	describe(&b, "quota", reflect.ValueOf(m.access.Quotas().All()))
+	describe(&b, "retention", reflect.ValueOf(m.access.Retentions().list()))
 	for _, q := range m.requests.order {
 		fmt.Fprintf(&b, "request %q: job %d, sum %x, at %d\n", q.key, q.job, q.sum, q.time)
 	}

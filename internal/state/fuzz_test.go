@@ -82,6 +82,8 @@ func entries(level uint32) [][]byte {
 		func(e *Entry) {
 			e.SetQuota("q", Quota{User: "ann", Slots: 2, Jobs: 3, Weight: 4})
 			e.RemoveQuota("q", "bob")
+			e.SetRetention("r", Retention{User: "ann", Jobs: 2, ForMS: 3, Bytes: 4})
+			e.Pin("p", 1, true)
 		},
 		func(e *Entry) {
 			e.By = &Audit{User: "ann", Role: "admin", Token: "t1", Address: "a:1", Action: "POST /"}

@@ -183,6 +183,7 @@ type Job struct {
 	Records                 uint64
 	Fence                   Lease // see Fenced
 	Warnings                []Warning
+	Pinned                  bool // kept whatever the retention is
 }
 
 // WarningsMax bounds the warnings of a job.

@@ -23,21 +23,24 @@ type Machine struct {
 	lastWorker WorkerID
 	requests   requests
 	history    history
-	staged     []staging    // oldest first
-	inputs     uint64       // see InputBytes
-	tails      []KeptTail   // oldest first; snapshots share them
-	access     *Access      // replaced when it changes
-	level      uint32       // see Level
-	needs      string       // see Needs
-	facts      uint32       // recorded for the entry that is being applied
-	batch      []Completion // of the command that is being applied; kept for its memory
+	staged     []staging        // oldest first
+	inputs     uint64           // see InputBytes
+	tails      []KeptTail       // oldest first; snapshots share them
+	access     *Access          // replaced when it changes
+	kept       Kept             // see Kept
+	keptOf     map[string]*Kept // by user
+	pinned     map[string]int   // jobs, by user
+	level      uint32           // see Level
+	needs      string           // see Needs
+	facts      uint32           // recorded for the entry that is being applied
+	batch      []Completion     // of the command that is being applied; kept for its memory
 }
 
 // New returns the empty machine.
 func New() *Machine {
 	return &Machine{
 		jobs: map[JobID]*Job{}, openBy: map[string]uint32{}, outputs: newOutputIndex(), after: map[JobID][]JobID{}, workers: map[WorkerID]*Worker{}, byIdentity: map[string]WorkerID{},
-		requests: requests{byKey: map[string]*request{}}, access: &Access{},
+		requests: requests{byKey: map[string]*request{}}, access: &Access{}, keptOf: map[string]*Kept{}, pinned: map[string]int{},
 	}
 }
 
@@ -111,7 +114,7 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	switch kind {
 	case cmdSubmit:
 		answer.Job, err = m.submit(c, out)
-	case cmdStop, cmdRetry, cmdForget:
+	case cmdStop, cmdRetry, cmdForget, cmdPin:
 		err = m.jobCommand(kind, c, out)
 	case cmdRegister:
 		answer.Worker = m.register(*c.info, out)
@@ -130,35 +133,46 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 		err = m.stage(c)
 	case cmdUnstage:
 		m.takeStaged(c.uid)
-	case cmdPutToken:
-		err = m.putToken(*c.token)
-	case cmdRevokeToken:
-		err = m.revokeToken(c.id)
-	case cmdEnroll:
-		err = m.enroll(*c.enrolment)
-	case cmdRevokeMachine:
-		err = m.revokeMachine(c.id)
-	case cmdPutAuthority:
-		err = m.putAuthority(*c.authority)
-	case cmdDropAuthority:
-		err = m.dropAuthority(c.authority.Number)
 	case cmdReseal:
 		err = m.reseal(c.job, c.secrets)
-	case cmdSetQuota:
-		err = m.setQuota(*c.quota, out)
-	case cmdRemoveQuota:
-		err = m.removeQuota(c.id, out)
 	case cmdRaiseLevel:
 		if c.level > m.level {
 			m.level, m.needs = c.level, c.needs
 		}
 		return
+	default:
+		err = m.applyAccess(kind, c, out)
 	}
 	if err != nil {
 		answer.Err = err
 	}
 	m.audit(c, &answer)
 	out.Events = append(out.Events, answer)
+}
+
+// applyAccess applies a command about who may use the cluster, and how much of it.
+func (m *Machine) applyAccess(kind int, c *command, out *Result) *Rejection {
+	switch kind {
+	case cmdPutToken:
+		return m.putToken(*c.token)
+	case cmdRevokeToken:
+		return m.revokeToken(c.id)
+	case cmdEnroll:
+		return m.enroll(*c.enrolment)
+	case cmdRevokeMachine:
+		return m.revokeMachine(c.id)
+	case cmdPutAuthority:
+		return m.putAuthority(*c.authority)
+	case cmdDropAuthority:
+		return m.dropAuthority(c.authority.Number)
+	case cmdSetQuota:
+		return m.setQuota(*c.quota, out)
+	case cmdRemoveQuota:
+		return m.removeQuota(c.id, out)
+	case cmdSetRetention:
+		return m.setRetention(*c.retention)
+	}
+	return nil
 }
 
 // reseal replaces the secrets of a job. Readers may hold its spec, which is not changed.
@@ -234,6 +248,8 @@ func (m *Machine) jobCommand(kind int, c *command, out *Result) *Rejection {
 		return m.stop(job, c.fence, out)
 	case cmdRetry:
 		return m.retry(job, c, out)
+	case cmdPin:
+		return m.pin(job, c.pinned)
 	default:
 		return m.forget(job, out)
 	}
@@ -408,6 +424,7 @@ func (m *Machine) redo(job *Job, i int, task uint64) bool {
 
 // revive makes an ended job live again. The Job is a new one: snapshots share the ended one.
 func (m *Machine) revive(ended *Job) *Job {
+	m.retain(ended, -1)
 	job := ended.clone()
 	job.Ended = 0
 	m.jobs[job.ID] = job
@@ -421,6 +438,10 @@ func (m *Machine) forget(job *Job, out *Result) *Rejection {
 	if !job.Status.Ended() {
 		return reject(Conflict, "job %d has not ended; stop it first", job.ID)
 	}
+	if job.Pinned {
+		return reject(Conflict, "job %d is pinned: 'bridgefour job keep %d --undo' ends that", job.ID, job.ID)
+	}
+	m.retain(job, -1)
 	e := Event{Kind: JobForgotten, Job: job.ID}
 	if job.Spec.Spool {
 		e.Output = job.Spec.Output
@@ -456,6 +477,7 @@ func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
 		delete(m.openBy, job.Spec.User)
 	}
 	m.ended = append(m.ended, job.ID)
+	m.retain(job, 1)
 	m.record(Event{Kind: JobEnded, Job: job.ID}, out)
 }
 
@@ -627,10 +649,11 @@ func (m *Machine) Len() int { return len(m.jobs) }
 // InputBytes is the size of the input blocks of all jobs.
 func (m *Machine) InputBytes() uint64 { return m.inputs }
 
-// OldestEnded is the ended job with the smallest number whose input blocks take at least so many bytes; ok is false if there is none.
+// OldestEnded is the ended job with the smallest number whose input blocks take at least so many bytes, and that is not pinned; ok is false if
+// there is none.
 func (m *Machine) OldestEnded(inputMin uint64) (id JobID, ok bool) {
 	for j, job := range m.jobs {
-		if job.Status.Ended() && (!ok || j < id) && job.Spec.Input.BlockBytes() >= inputMin {
+		if job.Status.Ended() && !job.Pinned && (!ok || j < id) && job.Spec.Input.BlockBytes() >= inputMin {
 			id, ok = j, true
 		}
 	}

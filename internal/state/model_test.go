@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -26,6 +27,7 @@ type model struct {
 	machines    map[string]Enrolment
 	authorities map[uint64]Authority
 	quotas      map[string]Quota
+	retentions  map[string]Retention
 
 	facts   []string // all of them
 	answers []string // what the requests of the last entry were told
@@ -45,6 +47,17 @@ type modelJob struct {
 	fence                   Lease
 	sizes                   map[uint64]uint64 // of files that have changed, by task
 	blocker                 JobID             // because of which it was not run
+	pinned                  bool
+}
+
+// wrote is the size of the outputs.
+func (j *modelJob) wrote() (bytes uint64) {
+	for _, t := range j.parts().tasks {
+		if t.status == "done" {
+			bytes += t.won.Size
+		}
+	}
+	return bytes
 }
 
 // modelFileSize is the size of each file at submit.
@@ -88,7 +101,7 @@ type modelKey struct {
 func newModel() *model {
 	return &model{
 		jobs: map[JobID]*modelJob{}, keys: map[string]modelKey{}, workers: map[WorkerID]*Worker{},
-		tokens: map[string]Token{}, machines: map[string]Enrolment{}, authorities: map[uint64]Authority{}, quotas: map[string]Quota{},
+		tokens: map[string]Token{}, machines: map[string]Enrolment{}, authorities: map[uint64]Authority{}, quotas: map[string]Quota{}, retentions: map[string]Retention{},
 	}
 }
 
@@ -496,7 +509,7 @@ func (j *modelJob) change(changed []FileChange) {
 
 func (m *model) forget(key string, id JobID) {
 	j := m.jobs[id]
-	if j == nil || !j.over {
+	if j == nil || !j.over || j.pinned {
 		m.answer(key, "refused")
 		return
 	}
@@ -850,6 +863,58 @@ func (m *model) removeQuota(key, user string) {
 	m.answerIf(key, accepted)
 }
 
+func (m *model) setRetention(key string, r Retention) {
+	accepted := r.User != "" && r.ForMS <= retentionMSMax
+	if accepted {
+		m.retentions[r.User] = r
+	}
+	if accepted && r.Jobs == 0 && r.ForMS == 0 && r.Bytes == 0 {
+		delete(m.retentions, r.User)
+	}
+	m.answerIf(key, accepted)
+}
+
+func (m *model) pin(key string, id JobID, pinned bool) {
+	j := m.jobs[id]
+	if j == nil {
+		m.answer(key, "refused")
+		return
+	}
+	j.pinned = pinned
+	m.answer(key, "job %d", id)
+}
+
+// beyond is the job that retention does not keep at a time.
+func (m *model) beyond(now int64) (beyond JobID) {
+	settings := maps.Clone(m.retentions)
+	all := settings[Everyone]
+	all.Jobs = cmp.Or(all.Jobs, 1000)
+	delete(settings, Everyone)
+	check := func(r Retention, user func(string) bool) {
+		var ids []JobID
+		bytes := uint64(0)
+		for id, j := range m.jobs {
+			if !j.over || j.pinned || !user(j.spec.User) {
+				continue
+			}
+			ids = append(ids, id)
+			if j.spec.Spool && j.status != "stopped" {
+				bytes += j.wrote()
+			}
+		}
+		slices.SortFunc(ids, func(a, b JobID) int { return cmp.Or(cmp.Compare(m.jobs[a].ended, m.jobs[b].ended), cmp.Compare(a, b)) })
+		many, large := r.Jobs > 0 && len(ids) > int(r.Jobs), r.Bytes > 0 && bytes > r.Bytes && len(ids) > 1
+		if beyond == 0 && len(ids) > 0 && (many || large || r.ForMS > 0 && now-m.jobs[ids[0]].ended > int64(r.ForMS)) {
+			beyond = ids[0]
+		}
+	}
+	check(all, func(string) bool { return true })
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		check(settings[name], func(user string) bool { return user == name })
+	}
+	return beyond
+}
+
 // overQuota reports whether one more job of a user that is not over is too many, or needs too much.
 func (m *model) overQuota(spec *Spec) bool {
 	q, own := m.quotas[spec.User]
@@ -874,14 +939,14 @@ func (m *model) dump() string {
 	}
 	for _, id := range slices.Sorted(maps.Keys(m.jobs)) {
 		j := m.jobs[id]
-		var wrote, records uint64
+		records := uint64(0)
 		for _, t := range j.parts().tasks {
 			if t.status == "done" {
-				wrote, records = wrote+t.won.Size, records+t.won.Records
+				records += t.won.Records
 			}
 		}
-		fmt.Fprintf(&b, "job %d %s of %d blocks %s by %d over %v; %d %d %d; %q; %d %d %d\n",
-			id, j.uid, len(j.spec.Input.Blocks), j.status, j.blocker, j.over, j.created, j.started, j.ended, j.err, j.read, wrote, records)
+		fmt.Fprintf(&b, "job %d %s of %d blocks %s by %d over %v; %d %d %d; %q; %d %d %d; %v\n",
+			id, j.uid, len(j.spec.Input.Blocks), j.status, j.blocker, j.over, j.created, j.started, j.ended, j.err, j.read, j.wrote(), records, j.pinned)
 		for i, s := range j.stages {
 			failures := 0
 			for _, t := range s.tasks {
@@ -913,7 +978,8 @@ func (m *model) dump() string {
 	for _, id := range slices.Sorted(maps.Keys(m.workers)) {
 		fmt.Fprintf(&b, "worker %d %+v\n", id, *m.workers[id])
 	}
-	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n", m.tokens, m.machines, m.authorities, m.quotas)
+	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n%+v\n", m.tokens, m.machines, m.authorities, m.quotas, m.retentions)
+	fmt.Fprintf(&b, "not kept: %d, %d\n", m.beyond(m.time), m.beyond(m.time+4000))
 	return b.String()
 }
 
@@ -926,8 +992,8 @@ func dumpMachine(m *Machine) string {
 	}
 	for _, id := range m.Jobs() {
 		j := m.Job(id)
-		fmt.Fprintf(&b, "job %d %s of %d blocks %v by %d over %v; %d %d %d; %q; %d %d %d\n", id, j.UID, len(j.Spec.Input.Blocks), j.Status, j.Blocker, !slices.Contains(m.Live(), id),
-			j.Created, j.Started, j.Ended, j.Error, j.ReadBytes, j.OutputBytes, j.Records)
+		fmt.Fprintf(&b, "job %d %s of %d blocks %v by %d over %v; %d %d %d; %q; %d %d %d; %v\n", id, j.UID, len(j.Spec.Input.Blocks), j.Status, j.Blocker, !slices.Contains(m.Live(), id),
+			j.Created, j.Started, j.Ended, j.Error, j.ReadBytes, j.OutputBytes, j.Records, j.Pinned)
 		for i, s := range j.Stages {
 			action := [...]string{"", "publish", "partial", "abort"}[s.Action]
 			fmt.Fprintf(&b, " stage %d %s %s: %d %d %d %d %v\n", i, s.Name, action, s.Tasks, s.Done, s.Dead, s.Failed, s.Closed)
@@ -961,7 +1027,14 @@ func dumpMachine(m *Machine) string {
 	for _, q := range m.Access().Quotas().All() {
 		quotas[q.User] = *q
 	}
-	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n", tokens, machines, authorities, quotas)
+	retentions := map[string]Retention{}
+	for _, r := range m.Access().Retentions().list() {
+		retentions[r.User] = *r
+	}
+	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n%+v\n", tokens, machines, authorities, quotas, retentions)
+	now, _ := m.Beyond(m.Time())
+	later, _ := m.Beyond(m.Time() + 4000)
+	fmt.Fprintf(&b, "not kept: %d, %d\n", now, later)
 	return b.String()
 }
 

@@ -171,7 +171,14 @@ func (w *world) access(t *rapid.T) {
 	key, id := keyGen.Draw(t, "key"), rapid.SampledFrom([]string{"t1", "t2", "t3"}).Draw(t, "id")
 	number := rapid.Uint64Range(0, 6).Draw(t, "number")
 	user := rapid.SampledFrom([]string{"ann", "bob", Everyone, ""}).Draw(t, "user")
-	switch rapid.IntRange(0, 8).Draw(t, "change") {
+	switch rapid.IntRange(0, 9).Draw(t, "change") {
+	case 9:
+		r := Retention{
+			User: user, Jobs: rapid.Uint32Range(0, 2).Draw(t, "jobs kept"), ForMS: rapid.SampledFrom([]uint64{0, 1, 5000, retentionMSMax + 1}).Draw(t, "kept for"),
+			Bytes: rapid.Uint64Range(0, 20).Draw(t, "bytes kept"),
+		}
+		w.entry.SetRetention(key, r)
+		w.expect = append(w.expect, func() { w.model.setRetention(key, r) })
 	case 8:
 		w.entry.Reseal(key, JobID(number), nil)
 		w.expect = append(w.expect, func() { w.model.reseal(key, JobID(number), nil) })
@@ -363,7 +370,13 @@ func (w *world) command(t *rapid.T) {
 	key, id := keyGen.Draw(t, "key"), JobID(jobGen.Draw(t, "job"))
 	fence := w.fence(t)
 	defer w.by(t)()
-	switch rapid.IntRange(0, 6).Draw(t, "command") {
+	switch rapid.IntRange(0, 7).Draw(t, "command") {
+	case 7:
+		pinned := rapid.Bool().Draw(t, "pinned")
+		w.entry.Pin(key, id, pinned)
+		if w.entry.level >= 2 {
+			w.expect = append(w.expect, func() { w.model.pin(key, id, pinned) })
+		}
 	case 0, 1:
 		w.entry.Stop(key, id)
 		w.expect = append(w.expect, func() { w.model.stop(key, id, fence) })

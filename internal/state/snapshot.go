@@ -141,9 +141,14 @@ func Restore(r io.Reader) (*Machine, error) {
 	}
 	for _, id := range m.Jobs() {
 		job := m.jobs[id]
+		if job.Pinned {
+			m.pinned[job.Spec.User]++
+		}
 		if !job.Status.Ended() {
 			m.live = append(m.live, id)
 			m.openBy[job.Spec.User]++
+		} else {
+			m.retain(job, 1)
 		}
 		m.awaitOthers(job)
 	}
@@ -246,6 +251,7 @@ func (c *codec) job(j *Job, blocks *uint64) {
 	if c.level >= 2 {
 		number(c, 14, blocks)
 		records(c, 15, &j.Warnings, (*codec).warning)
+		c.bool(16, &j.Pinned)
 		number(c, 20, &j.Blocker)
 		c.check(func() bool { return len(j.Spec.Input.Blocks) == 0 })
 	}
