@@ -173,6 +173,7 @@ type Job struct {
 	After   []Dependency `json:"after,omitempty" doc:"The jobs that must end before it starts"`
 	Blocker uint64       `json:"blocker,omitempty" doc:"It was not run because of a job that it comes after: a retry of this one lets it run"`
 
+	Pinned bool `json:"pinned,omitempty" doc:"It is kept whatever the retention is"`
 	Hidden bool `json:"hidden,omitempty" doc:"The job is another user's: its arguments, inputs, settings and errors are left out"`
 }
 
@@ -339,24 +340,26 @@ type Authority struct {
 
 // Cluster is the cluster's health.
 type Cluster struct {
-	ID       string `json:"id" doc:"Distinguishes clusters of one name"`
-	Name     string `json:"name" example:"bridgefour"`
-	Status   string `json:"status" enum:"healthy,degraded,dead" doc:"degraded: a worker is dead, or not_ready is set; dead: no worker is alive"`
-	Version  string `json:"version"`
-	Node     uint64 `json:"node" doc:"The leader that answers"`
-	Leader   uint64 `json:"leader" doc:"The leader that leads; 0: unknown"`
-	Leaders  int    `json:"leaders" doc:"Number of leaders"`
-	Term     uint64 `json:"term"`
-	Index    uint64 `json:"index" doc:"Log position"`
-	Workers  int    `json:"workers"`
-	Dead     int    `json:"dead_workers"`
-	Slots    uint32 `json:"slots"`
-	Free     uint32 `json:"free_slots"`
-	Jobs     int    `json:"jobs" doc:"Unfinished jobs"`
-	Level    uint32 `json:"feature_level" doc:"Level of records that the leaders write. It rises once all of them can read it"`
-	Spool    string `json:"spool" doc:"Folder for the parts of jobs without an output"`
-	NotReady string `json:"not_ready,omitempty" doc:"Why writes are refused, if they are"`
-	Insecure string `json:"insecure,omitempty" doc:"What it means that the answering leader was started with --insecure, if it was"`
+	ID      string `json:"id" doc:"Distinguishes clusters of one name"`
+	Name    string `json:"name" example:"bridgefour"`
+	Status  string `json:"status" enum:"healthy,degraded,dead" doc:"degraded: a worker is dead, or not_ready is set; dead: no worker is alive"`
+	Version string `json:"version"`
+	Node    uint64 `json:"node" doc:"The leader that answers"`
+	Leader  uint64 `json:"leader" doc:"The leader that leads; 0: unknown"`
+	Leaders int    `json:"leaders" doc:"Number of leaders"`
+	Term    uint64 `json:"term"`
+	Index   uint64 `json:"index" doc:"Log position"`
+	Workers int    `json:"workers"`
+	Dead    int    `json:"dead_workers"`
+	Slots   uint32 `json:"slots"`
+	Free    uint32 `json:"free_slots"`
+	Jobs    int    `json:"jobs" doc:"Unfinished jobs"`
+	// Kept is the jobs of all users together; a user's own retention may keep fewer.
+	Kept     KeptJobs `json:"kept"`
+	Level    uint32   `json:"feature_level" doc:"Level of records that the leaders write. It rises once all of them can read it"`
+	Spool    string   `json:"spool" doc:"Folder for the parts of jobs without an output"`
+	NotReady string   `json:"not_ready,omitempty" doc:"Why writes are refused, if they are"`
+	Insecure string   `json:"insecure,omitempty" doc:"What it means that the answering leader was started with --insecure, if it was"`
 	// Encrypted clusters have a certificate authority.
 	Encrypted bool `json:"encrypted,omitempty" doc:"Other machines reach the answering leader by TLS only"`
 }
@@ -444,6 +447,34 @@ type QuotaRequest struct {
 // QuotaList is all quotas, by user.
 type QuotaList struct {
 	Quotas []Quota `json:"quotas"`
+}
+
+// Retention bounds which jobs are kept after their end, with their results in the spool. A pinned job is kept, and does not count.
+type Retention struct {
+	User string `json:"user" doc:"* stands for the jobs of all users together"`
+	RetentionRequest
+}
+
+// RetentionRequest is the bounds of a retention. The jobs that ended first go first.
+type RetentionRequest struct {
+	Jobs    uint32 `json:"keep_jobs,omitempty" maximum:"100000" doc:"Number of jobs; none: no bound, but 1,000 of all jobs together"`
+	Seconds uint64 `json:"keep_seconds,omitempty" maximum:"3153600000" doc:"Time since their end; none: no bound"`
+	Bytes   uint64 `json:"keep_bytes,omitempty" doc:"Size of their results in the spool, though one job is kept however large; none: no bound"`
+}
+
+// RetentionList is the retention of all jobs together, and those of users.
+type RetentionList struct {
+	Retentions []Retention `json:"retentions"`
+}
+
+// KeptJobs is the jobs that have ended and are not pinned, and what bounds them.
+type KeptJobs struct {
+	RetentionRequest
+	Jobs   int        `json:"jobs"`
+	Bytes  uint64     `json:"bytes" doc:"Of their results in the spool"`
+	Pinned int        `json:"pinned" doc:"Jobs that are kept beside them, ended or not"`
+	Next   uint64     `json:"next,omitempty" doc:"The job that goes next: the one that ended first"`
+	Until  *time.Time `json:"until,omitempty" doc:"When it goes if no other bound is exceeded before"`
 }
 
 // Identity is who a request is from, as the leader knows it.

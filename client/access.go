@@ -210,9 +210,10 @@ func isLocal(host string) bool {
 
 // Paths of the API, for Raw.
 const (
-	IdentityPath = "/v1/access"
-	TokensPath   = "/v1/access/tokens"
-	QuotasPath   = "/v1/quotas"
+	IdentityPath  = "/v1/access"
+	TokensPath    = "/v1/access/tokens"
+	QuotasPath    = "/v1/quotas"
+	RetentionPath = "/v1/retention"
 
 	authoritiesPath = "/v1/access/authorities"
 )
@@ -284,6 +285,20 @@ func (c *Client) SetQuota(ctx context.Context, user string, r api.QuotaRequest) 
 	var q api.Quota
 	err := c.callJSON(ctx, request{method: http.MethodPut, path: QuotasPath + "/" + url.PathEscape(user), again: true, timeout: attemptTimeout}, r, &q)
 	return q, err
+}
+
+// Retentions returns which jobs are kept after their end: of all jobs together, then by user.
+func (c *Client) Retentions(ctx context.Context) (api.RetentionList, error) {
+	var list api.RetentionList
+	err := c.call(ctx, get(RetentionPath), &list)
+	return list, err
+}
+
+// SetRetention sets which jobs of a user are kept after their end; * stands for the jobs of all users together.
+func (c *Client) SetRetention(ctx context.Context, user string, r api.RetentionRequest) (api.Retention, error) {
+	var set api.Retention
+	err := c.callJSON(ctx, request{method: http.MethodPut, path: RetentionPath + "/" + url.PathEscape(user), again: true, timeout: attemptTimeout}, r, &set)
+	return set, err
 }
 
 // RemoveQuota removes the quota of a user.

@@ -332,6 +332,17 @@ func (c *Client) Forget(ctx context.Context, id uint64) error {
 	return c.call(ctx, request{method: http.MethodDelete, path: JobPath(id), timeout: attemptTimeout}, nil)
 }
 
+// Keep keeps a job after its end, whatever the retention is, or ends that.
+func (c *Client) Keep(ctx context.Context, id uint64, keep bool) (api.Job, error) {
+	var job api.Job
+	q := request{method: http.MethodPut, path: JobPath(id) + "/keep", again: true, timeout: attemptTimeout}
+	if !keep {
+		q.method = http.MethodDelete
+	}
+	err := c.call(ctx, q, &job)
+	return job, err
+}
+
 // retryTimeout lets the leader examine millions of files.
 const retryTimeout = 10 * time.Minute
 

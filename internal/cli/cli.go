@@ -167,7 +167,7 @@ func (a *app) root() *cobra.Command {
 		a.viewCommand(a.resultCommand()), a.waitCommand(), a.viewCommand(a.explainCommand()), a.stopCommand(), a.retryCommand(),
 		a.forgetCommand(), a.statusCommand())
 	add(groupCluster, a.leaderCommand(), a.workerCommand(), a.clusterCommand(), a.leadersCommand(), a.workersCommand(),
-		a.recoverCommand(), a.tokenCommand(), a.caCommand(), a.quotaCommand(), a.loginCommand(), a.logoutCommand(), a.contextCommand(), a.uiCommand(), a.healthzCommand())
+		a.recoverCommand(), a.tokenCommand(), a.caCommand(), a.quotaCommand(), a.retentionCommand(), a.loginCommand(), a.logoutCommand(), a.contextCommand(), a.uiCommand(), a.healthzCommand())
 	root.AddCommand(a.versionCommand(), a.completionCommand())
 	return root
 }

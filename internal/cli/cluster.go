@@ -58,6 +58,7 @@ func (a *app) printCluster(cluster api.Cluster) error {
 	t.row("workers", fmt.Sprintf("%d alive, %d dead", cluster.Workers, cluster.Dead))
 	t.row("slots", fmt.Sprintf("%d, %d free", cluster.Slots, cluster.Free))
 	t.row("jobs", fmt.Sprintf("%d not over", cluster.Jobs))
+	t.row("kept jobs", keptText(&cluster.Kept, time.Now()))
 	t.row("spool", printable(cluster.Spool))
 	return t.flush()
 }

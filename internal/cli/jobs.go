@@ -65,7 +65,7 @@ func (a *app) printJobs(ctx context.Context, c *client.Client, q api.JobQuery) e
 	if more {
 		a.stderr.Printf("more jobs exist; --limit shows up to %s, --status and --user select", countText(api.JobLimitMax))
 	}
-	return nil
+	return a.noteKept(ctx, c)
 }
 
 // listJobs returns the first jobs of a query, up to its limit, and whether there are more.
@@ -127,6 +127,7 @@ func (a *app) jobCommand() *cobra.Command {
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.showJobs(cmd, args, jobs, r) },
 	}
 	r.add(cmd)
+	cmd.AddCommand(a.keepCommand())
 	return cmd
 }
 
@@ -189,6 +190,9 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 		field("warning", printable(w))
 	}
 	field("created", ageText(job.Created, now))
+	if job.Pinned {
+		field("pinned", "kept after its end, whatever the retention is")
+	}
 	switch {
 	case job.Ended != nil:
 		field("took", durationText(job.Ended.Sub(job.Created)))
@@ -612,7 +616,7 @@ func (a *app) stopCommand() *cobra.Command {
 		Long: "Stop jobs; \"all\" are those that have not ended. Their finished outputs are removed, unless they were submitted with --keep-partial.",
 		Example: `  bridgefour stop 7
   bridgefour cancel all`,
-	}, liveStatuses(), (*client.Client).Stop, "job %d stopped\n")
+	}, liveStatuses(), (*client.Client).Stop, jobIs("stopped"))
 }
 
 func (a *app) retryCommand() *cobra.Command {
@@ -621,7 +625,7 @@ func (a *app) retryCommand() *cobra.Command {
 		Long: "Run failed tasks of jobs again; \"all\" are the failed jobs. Finished tasks are kept, unless their input has changed.",
 		Example: `  bridgefour retry last
   bridgefour retry 3-7`,
-	}, []string{api.JobFailed}, (*client.Client).Retry, "job %d continues\n")
+	}, []string{api.JobFailed}, (*client.Client).Retry, jobIs("continues"))
 }
 
 func (a *app) forgetCommand() *cobra.Command {
@@ -634,12 +638,18 @@ finished outputs that it keeps for a retry.`,
   bridgefour rm all`,
 	}, []string{api.JobDone, api.JobFailed, api.JobStopped}, func(c *client.Client, ctx context.Context, id uint64) (api.Job, error) {
 		return api.Job{ID: id}, c.Forget(ctx, id)
-	}, "job %d removed\n")
+	}, jobIs("removed"))
+}
+
+// jobIs returns the text of a command that has changed a job.
+func jobIs(what string) func(api.Job) string {
+	return func(job api.Job) string { return fmt.Sprintf("job %d %s", job.ID, what) }
 }
 
 // changeCommand lets cmd change the jobs that its arguments name, and print their new state, or text. all are the statuses of the jobs that
 // "all" stands for.
-func changeCommand(a *app, cmd *cobra.Command, all []string, change func(*client.Client, context.Context, uint64) (api.Job, error), text string) *cobra.Command {
+func changeCommand(a *app, cmd *cobra.Command, all []string, change func(*client.Client, context.Context, uint64) (api.Job, error), text func(api.Job) string,
+) *cobra.Command {
 	var r readFlags
 	jobs := scope{all: all}
 	cmd.Long += "\n\n" + selectorsHelp
@@ -657,7 +667,7 @@ func changeCommand(a *app, cmd *cobra.Command, all []string, change func(*client
 			case r.json:
 				return printJSON(a.stdout, job)
 			}
-			_, err = fmt.Fprintf(a.stdout, text, s.job)
+			_, err = fmt.Fprintln(a.stdout, text(job))
 			return err
 		})
 	}

@@ -78,6 +78,7 @@ func New(o Options) *API {
 	a.addLeaders()
 	a.addAccess()
 	a.addQuotas()
+	a.addRetention()
 	for _, r := range o.Routes {
 		a.add(r)
 	}

@@ -39,6 +39,8 @@ type Leader interface {
 	Retry(ctx context.Context, id uint64) error
 	// Forget returns once the removal of an ended job is committed and visible in Job. Removing one that has not ended is a Conflict.
 	Forget(ctx context.Context, id uint64) error
+	// Pin returns once it is committed and visible in Job that the job is kept whatever the retention is, or no longer is.
+	Pin(ctx context.Context, id uint64, pinned bool) error
 
 	Job(ctx context.Context, id uint64) (api.Job, bool)
 	Jobs(ctx context.Context, q api.JobQuery) (api.JobList, error)
@@ -113,6 +115,10 @@ type Leader interface {
 	// SetQuota and RemoveQuota return once they are committed. Removing a quota that is not there is a NotFound.
 	SetQuota(ctx context.Context, q api.Quota) error
 	RemoveQuota(ctx context.Context, user string) error
+	// Retentions are that of all jobs together, then those of users.
+	Retentions() []api.Retention
+	// SetRetention returns once it is committed. One without bounds is removed.
+	SetRetention(ctx context.Context, r api.Retention) error
 
 	// Events emits every event after the position once, oldest first, and continues with new ones until ctx is done or emit fails. It
 	// returns the first error of emit, context.Cause(ctx), or api.Gone if the event after the position is no longer kept (also

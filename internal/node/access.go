@@ -140,10 +140,15 @@ func (n *Node) DropAuthority(ctx context.Context, number uint64) error {
 }
 
 func (n *Node) changeAccess(ctx context.Context, add func(e *state.Entry, key string)) error {
+	return n.change(ctx, "a change of who may use the cluster", add)
+}
+
+// change adds a command that needs feature level 2; what names it in errors.
+func (n *Node) change(ctx context.Context, what string, add func(e *state.Entry, key string)) error {
 	if err := n.acceptsWrites(ctx); err != nil {
 		return err
 	}
-	if err := n.awaitLevel(ctx, "a change of who may use the cluster", 2); err != nil {
+	if err := n.awaitLevel(ctx, what, 2); err != nil {
 		return err
 	}
 	key := newID()

@@ -154,6 +154,14 @@ func (o Owned) Forget(ctx context.Context, id uint64) error {
 	return o.Node.Forget(ctx, id)
 }
 
+// Pin keeps a job whatever the retention is, or ends that.
+func (o Owned) Pin(ctx context.Context, id uint64, pinned bool) error {
+	if err := o.owns(ctx, id, "keeping it"); err != nil {
+		return err
+	}
+	return o.Node.Pin(ctx, id, pinned)
+}
+
 // Retry runs the dead tasks of a job again.
 func (o Owned) Retry(ctx context.Context, id uint64) error {
 	if err := o.owns(ctx, id, "retrying it"); err != nil {

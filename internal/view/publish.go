@@ -132,7 +132,7 @@ func publicJob(m *state.Machine, j *state.Job, volatile Volatile) *api.Job {
 		stage.Open = s.Tasks - s.Done - s.Dead - stage.Running
 		v.Stages[i] = stage
 	}
-	v.Status = jobStatus(j, volatile)
+	v.Status, v.Pinned = jobStatus(j, volatile), j.Pinned
 	return v
 }
 
@@ -180,6 +180,24 @@ func stamp(ms int64) *time.Time {
 	return &t
 }
 
+// keptJobs returns what is kept of the jobs of all users.
+func keptJobs(m *state.Machine) api.KeptJobs {
+	kept, bounds := m.Kept(), m.Access().Retentions().Everyone()
+	next, ended := kept.Oldest()
+	v := api.KeptJobs{
+		RetentionRequest: PublicRetention(&bounds), Jobs: kept.Jobs(), Bytes: kept.Bytes(), Pinned: m.Pinned(), Next: uint64(next),
+	}
+	if next != 0 && bounds.ForMS > 0 {
+		v.Until = stamp(ended + int64(bounds.ForMS)) //nolint:gosec // bounded
+	}
+	return v
+}
+
+// PublicRetention returns the public form of a retention.
+func PublicRetention(r *state.Retention) api.RetentionRequest {
+	return api.RetentionRequest{Jobs: r.Jobs, Seconds: r.ForMS / 1000, Bytes: r.Bytes}
+}
+
 type clusterView struct {
 	made    time.Time
 	cluster api.Cluster
@@ -190,6 +208,7 @@ type clusterView struct {
 func (p *Publisher) clusterView(now time.Time, m *state.Machine, volatile Volatile) *clusterView {
 	v := &clusterView{made: now, cluster: p.cluster}
 	v.cluster.Jobs, v.cluster.Level, v.cluster.Status = len(m.Live()), m.Level(), api.ClusterHealthy
+	v.cluster.Kept = keptJobs(m)
 	for _, id := range m.Workers() {
 		info := m.Worker(id)
 		w := api.Worker{

@@ -3,6 +3,7 @@ package httpapitest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -37,6 +38,8 @@ type Fake struct {
 	PartList   []api.Part // the outputs of each job
 	TokenList  []api.Token
 	QuotaList  []api.Quota
+	Retained   []api.Retention // but that of all jobs together
+	RetainAll  api.RetentionRequest
 	Oldest     uint64 // events before this log position are not kept
 
 	ClusterState   api.Cluster
@@ -543,6 +546,44 @@ func (l *Fake) RemoveQuota(_ context.Context, user string) (err error) {
 		}
 	})
 	return err
+}
+
+// Retentions implements httpapi.Leader.
+func (l *Fake) Retentions() []api.Retention {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := api.Retention{User: "*", RetentionRequest: l.RetainAll}
+	all.Jobs = cmp.Or(all.Jobs, 1000)
+	return append([]api.Retention{all}, l.Retained...)
+}
+
+// SetRetention implements httpapi.Leader.
+func (l *Fake) SetRetention(_ context.Context, r api.Retention) error {
+	l.Change(func() {
+		if r.User == "*" {
+			l.RetainAll = r.RetentionRequest
+			return
+		}
+		l.Retained = slices.DeleteFunc(l.Retained, func(old api.Retention) bool { return old.User == r.User })
+		if r.RetentionRequest != (api.RetentionRequest{}) {
+			l.Retained = append(l.Retained, r)
+			slices.SortFunc(l.Retained, func(a, b api.Retention) int { return strings.Compare(a.User, b.User) })
+		}
+	})
+	return nil
+}
+
+// Pin implements httpapi.Leader.
+func (l *Fake) Pin(_ context.Context, id uint64, pinned bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	job, ok := l.JobByID[id]
+	if !ok {
+		return api.NoJob(id)
+	}
+	job.Pinned = pinned
+	l.JobByID[id] = job
+	return nil
 }
 
 // CreateToken implements httpapi.Leader.

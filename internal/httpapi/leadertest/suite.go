@@ -22,7 +22,7 @@ func Suite(t *testing.T, start func(t *testing.T) httpapi.Leader) {
 	t.Helper()
 	for name, test := range map[string]func(*suite){
 		"submit": (*suite).submit, "stop and retry": (*suite).stop, "forget": (*suite).forget, "pages": (*suite).pages, "waits": (*suite).waits, "tasks": (*suite).tasks,
-		"unknown": (*suite).unknown, "members": (*suite).members, "events": (*suite).events, "quotas": (*suite).quotas,
+		"unknown": (*suite).unknown, "members": (*suite).members, "events": (*suite).events, "quotas": (*suite).quotas, "retention": (*suite).retention,
 	} {
 		t.Run(name, func(t *testing.T) { test(&suite{T: t, leader: start(t)}) })
 	}
@@ -139,6 +139,34 @@ func (s *suite) forget() {
 	s.fails("Forget() once more", s.leader.Forget(ctx, job.ID), http.StatusNotFound)
 }
 
+func (s *suite) retention() {
+	ctx := s.Context()
+	all := api.Retention{User: "*", RetentionRequest: api.RetentionRequest{Jobs: 1000}}
+	ann := api.Retention{User: "ann", RetentionRequest: api.RetentionRequest{Jobs: 4, Seconds: 60, Bytes: 1 << 40}}
+	set := func(r api.Retention, want ...api.Retention) {
+		s.Helper()
+		if err := s.leader.SetRetention(ctx, r); err != nil {
+			s.Errorf("SetRetention(%+v) = %v", r, err)
+		}
+		if got := s.leader.Retentions(); !slices.Equal(got, want) {
+			s.Errorf("Retentions() = %+v, want %+v", got, want)
+		}
+	}
+	set(ann, all, ann)
+	set(api.Retention{User: "*", RetentionRequest: api.RetentionRequest{Bytes: 7}},
+		api.Retention{User: "*", RetentionRequest: api.RetentionRequest{Jobs: 1000, Bytes: 7}}, ann)
+	set(api.Retention{User: "*"}, all, ann)
+	set(api.Retention{User: "ann"}, all)
+
+	job := s.added(1, "")
+	for _, pinned := range []bool{true, true, false, false} {
+		err := s.leader.Pin(ctx, job.ID, pinned)
+		if now, _ := s.leader.Job(ctx, job.ID); err != nil || now.Pinned != pinned {
+			s.Errorf("Pin(%v) = %v, and the job is pinned: %v", pinned, err, now.Pinned)
+		}
+	}
+}
+
 func (s *suite) pages() {
 	for range 5 {
 		s.added(1, "")
@@ -244,6 +272,7 @@ func (s *suite) unknown() {
 		"Stop":    func() error { return s.leader.Stop(ctx, 9) },
 		"Retry":   func() error { return s.leader.Retry(ctx, 9) },
 		"Forget":  func() error { return s.leader.Forget(ctx, 9) },
+		"Pin":     func() error { return s.leader.Pin(ctx, 9, true) },
 		"WaitJob": func() error { return s.leader.WaitJob(ctx, 9) },
 		"Tasks":   func() error { _, err := s.leader.Tasks(ctx, 9, api.TaskQuery{Limit: 1}); return err },
 		"Task":    func() error { _, err := s.leader.Task(ctx, 9, "map", 0); return err },
