@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -102,6 +103,22 @@ func (e *embedded) close() error {
 		err = errors.Join(err, s.worker.Close())
 	}
 	return err
+}
+
+// awaitWorkers waits until the workers are connected, while run runs.
+func (e *embedded) awaitWorkers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, viewPatience)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for slices.ContainsFunc(e.workers, func(s *spren) bool { return !s.worker.State().Connected }) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // client returns a client of the cluster.

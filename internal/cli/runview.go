@@ -108,6 +108,9 @@ func (a *app) openView(ctx context.Context, id string, logs bool) (_ *runView, e
 		_, err = v.client.WithPatience(viewPatience).Raw(ctx, "/readyz")
 	}
 	if err == nil {
+		err = cluster.awaitWorkers(ctx)
+	}
+	if err == nil {
 		v.run, err = stateOfRun(d)
 	}
 	if err != nil {
