@@ -361,8 +361,12 @@ func (e *Entry) OutputLost(job JobID, stage uint32, task uint64, lease Lease) {
 	e.add(cmdOutputLost, &command{job: job, stage: stage, task: task, lease: lease, fence: e.Fence})
 }
 
-// Register adds a worker, or revives a known one.
+// Register adds a worker, or revives a known one; without an identity, it says where one with that claim is expected, which needs feature level 2: below that, it adds
+// nothing.
 func (e *Entry) Register(key string, w *WorkerInfo) {
+	if w.Identity == "" && e.level < 2 {
+		return
+	}
 	e.add(cmdRegister, &command{key: key, info: w})
 }
 

@@ -21,6 +21,7 @@ type Machine struct {
 	workers    map[WorkerID]*Worker
 	byIdentity map[string]WorkerID
 	lastWorker WorkerID
+	expects    bool // see Expects
 	requests   requests
 	history    history
 	staged     []staging        // oldest first
@@ -71,6 +72,9 @@ func (m *Machine) Worker(id WorkerID) *Worker { return m.workers[id] }
 // ByIdentity returns the worker that registered with an identity, or nil.
 func (m *Machine) ByIdentity(identity string) *Worker { return m.workers[m.byIdentity[identity]] }
 
+// Expects reports whether a worker was ever registered before it came.
+func (m *Machine) Expects() bool { return m.expects }
+
 // Workers returns the numbers of all workers, ascending.
 func (m *Machine) Workers() []WorkerID { return slices.Sorted(maps.Keys(m.workers)) }
 
@@ -117,7 +121,7 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	case cmdStop, cmdRetry, cmdForget, cmdPin:
 		err = m.jobCommand(kind, c, out)
 	case cmdRegister:
-		answer.Worker = m.register(*c.info, out)
+		answer.Worker, err = m.register(*c.info, out)
 	case cmdWorker:
 		err = m.setWorker(c.worker, c.status, out)
 	case cmdDone:

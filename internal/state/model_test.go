@@ -693,21 +693,54 @@ func (m *model) advance(j *modelJob, s *modelStage) {
 }
 
 func (m *model) register(key string, info WorkerInfo) {
-	for id, w := range m.workers {
-		if w.Identity == info.Identity {
-			w.WorkerInfo = info
-			if w.Status == WorkerDead {
-				w.Status = WorkerAlive
-				m.record("joined", fmt.Sprintf("worker %d", id), "alive", w.Host)
-			}
-			m.answer(key, "worker %d", id)
-			return
+	var own, holder *Worker
+	if m.level < 2 {
+		info.Claim = 0
+	}
+	for _, w := range m.workers {
+		if w.Identity == info.Identity && info.Identity != "" {
+			own = w
 		}
 	}
-	m.joined++
-	m.workers[m.joined] = &Worker{ID: m.joined, WorkerInfo: info}
-	m.record("joined", fmt.Sprintf("worker %d", m.joined), "alive", info.Host)
-	m.answer(key, "worker %d", m.joined)
+	if own != nil && info.Claim == 0 {
+		info.Claim = own.Claim
+	}
+	for _, w := range m.workers {
+		if w.Claim == info.Claim && info.Claim > 0 && w != own {
+			holder = w
+		}
+	}
+	expected := info.Identity == ""
+	switch {
+	case holder != nil && expected:
+		if holder.Status == WorkerDead {
+			holder.Address = info.Address
+		}
+		m.answer(key, "worker %d", holder.ID)
+		return
+	case holder != nil && holder.Status != WorkerDead:
+		m.answer(key, "refused")
+		return
+	case holder != nil && own == nil:
+		own = holder
+	case holder != nil:
+		delete(m.workers, holder.ID)
+		m.record("changed", fmt.Sprintf("worker %d", holder.ID), WorkerRemoved.String(), "")
+	}
+	if own == nil {
+		m.joined++
+		own = &Worker{ID: m.joined, Status: WorkerDead}
+		m.workers[own.ID] = own
+	}
+	own.WorkerInfo = info
+	switch {
+	case expected:
+		m.record("changed", fmt.Sprintf("worker %d", own.ID), "dead", info.Host)
+	case own.Status == WorkerDead:
+		own.Status = WorkerAlive
+		m.record("joined", fmt.Sprintf("worker %d", own.ID), "alive", info.Host)
+	}
+	m.answer(key, "worker %d", own.ID)
 }
 
 func (m *model) setWorker(key string, id WorkerID, to WorkerStatus) {

@@ -407,6 +407,10 @@ func (w *world) register(t *rapid.T) {
 	info := WorkerInfo{
 		Identity: rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "identity"), Host: messageGen.Draw(t, "host"),
 		Slots: rapid.Uint32().Draw(t, "slots"), Labels: map[string]string{"zone": messageGen.Draw(t, "zone")},
+		Address: messageGen.Draw(t, "address"), Claim: rapid.Uint64Range(0, 3).Draw(t, "claim"),
+	}
+	if w.m.Level() >= 2 && rapid.IntRange(0, 3).Draw(t, "expected") == 0 {
+		info.Identity, info.Claim = "", max(1, info.Claim)
 	}
 	w.entry.Register(key, &info)
 	w.expect = append(w.expect, func() { w.model.register(key, info) })

@@ -421,6 +421,7 @@ func (c *codec) workerInfo(w *WorkerInfo) {
 	c.mapOf(7, &w.Labels)
 	if c.level >= 2 {
 		list(c, 8, protowire.BytesType, &w.Confinement, (*codec).stringValue)
+		number(c, 10, &w.Claim)
 	}
 	c.end("a worker")
 }

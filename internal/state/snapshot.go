@@ -31,7 +31,7 @@ type Snapshot struct {
 // Snapshot returns the current state.
 func (m *Machine) Snapshot() *Snapshot {
 	c := &Machine{
-		index: m.index, time: m.time, lastJob: m.lastJob, lastWorker: m.lastWorker,
+		index: m.index, time: m.time, lastJob: m.lastJob, lastWorker: m.lastWorker, expects: m.expects,
 		jobs: maps.Clone(m.jobs), workers: maps.Clone(m.workers), requests: requests{order: m.requests.order}, history: m.history,
 		tails:  slices.Clip(m.tails),
 		access: m.access,
@@ -184,13 +184,17 @@ func (c *codec) header(m *Machine, jobs, staged *uint64) {
 	number(c, 7, jobs)
 	if c.level >= 2 {
 		number(c, 8, staged)
+		c.bool(20, &m.expects)
 	}
 	c.end("the snapshot's header")
 	if c.d == nil {
 		return
 	}
 	for _, w := range workers {
-		m.workers[w.ID], m.byIdentity[w.Identity] = w, w.ID
+		m.workers[w.ID] = w
+		if w.Identity != "" {
+			m.byIdentity[w.Identity] = w.ID
+		}
 	}
 	for _, q := range requests {
 		m.requests.add(q)

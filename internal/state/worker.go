@@ -1,6 +1,9 @@
 package state
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // WorkerStatus is the status of a worker.
 type WorkerStatus uint8
@@ -46,39 +49,87 @@ type WorkerInfo struct {
 	Labels   map[string]string
 	// Confinement is what the worker enforces for all attempts, for users.
 	Confinement []string
+	// Claim is the id that the worker has of its configuration or its invitation, for the original system's routes, plus 1; 0: none. No two
+	// workers have the same.
+	Claim uint64
 }
 
-// Worker is one worker.
+// Worker is one worker. One that was invited and has not come yet is dead, and has no identity.
 type Worker struct {
 	ID     WorkerID
 	Status WorkerStatus
 	WorkerInfo
 }
 
-func (m *Machine) register(info WorkerInfo, out *Result) WorkerID {
+// Claimant returns the worker with a claim, or nil.
+func (m *Machine) Claimant(claim uint64) *Worker {
+	for _, w := range m.workers {
+		if claim != 0 && w.Claim == claim {
+			return w
+		}
+	}
+	return nil
+}
+
+// register adds a worker, or makes a known one alive. One without a claim keeps the one that it had. One that claims what a dead worker
+// claims takes its place: its container was replaced, or it was invited. Without an identity, the worker with that claim is expected at an address.
+func (m *Machine) register(info WorkerInfo, out *Result) (WorkerID, *Rejection) {
 	id, known := m.byIdentity[info.Identity]
+	m.expects = m.expects || info.Identity == ""
 	var w Worker // a copy: a snapshot may still read the old one
 	if known {
 		w = *m.workers[id]
-	} else {
+		info.Claim = cmp.Or(info.Claim, w.Claim)
+	}
+	if earlier := m.Claimant(info.Claim); earlier != nil && earlier.ID != id {
+		switch {
+		case info.Identity == "" && earlier.Status != WorkerDead:
+			return earlier.ID, nil
+		case info.Identity == "":
+			w = *earlier
+			w.Address = info.Address
+			m.workers[w.ID] = &w
+			return w.ID, nil
+		case earlier.Status != WorkerDead:
+			return 0, reject(Conflict, "worker %d at %s has the same id %d: two workers cannot share an id; start this one with another WORKER_ID",
+				earlier.ID, cmp.Or(earlier.Address, earlier.Host), info.Claim-1)
+		case known:
+			m.removeWorker(earlier, out)
+		default:
+			delete(m.byIdentity, earlier.Identity)
+			id, known, w = earlier.ID, true, *earlier
+		}
+	}
+	if !known {
 		m.lastWorker++
 		id = m.lastWorker
-		m.byIdentity[info.Identity] = id
 		w.ID = id
 	}
 	again := known && w.Status != WorkerDead
 	w.WorkerInfo = info
+	m.workers[id] = &w
+	if info.Identity == "" {
+		w.Status = WorkerDead
+		m.record(Event{Kind: WorkerChanged, Worker: id}, out)
+		return id, nil
+	}
+	m.byIdentity[info.Identity] = id
 	if w.Status == WorkerDead {
 		w.Status = WorkerAlive
 	}
-	m.workers[id] = &w
 	joined := Event{Kind: WorkerJoined, Worker: id}
 	if again { // all workers register again with a new leader: not worth a fact
 		out.Events = append(out.Events, joined)
 	} else {
 		m.record(joined, out)
 	}
-	return id
+	return id, nil
+}
+
+func (m *Machine) removeWorker(w *Worker, out *Result) {
+	delete(m.workers, w.ID)
+	delete(m.byIdentity, w.Identity)
+	m.record(Event{Kind: WorkerChanged, Worker: w.ID}, out)
 }
 
 func (m *Machine) setWorker(id WorkerID, status WorkerStatus, out *Result) *Rejection {
@@ -93,13 +144,12 @@ func (m *Machine) setWorker(id WorkerID, status WorkerStatus, out *Result) *Reje
 		return reject(Conflict, "worker %d is %v; it cannot become %v", id, old.Status, status)
 	}
 	if status == WorkerRemoved {
-		delete(m.workers, id)
-		delete(m.byIdentity, old.Identity)
-	} else {
-		w := *old
-		w.Status = status
-		m.workers[id] = &w
+		m.removeWorker(old, out)
+		return nil
 	}
+	w := *old
+	w.Status = status
+	m.workers[id] = &w
 	m.record(Event{Kind: WorkerChanged, Worker: id}, out)
 	return nil
 }
