@@ -197,7 +197,8 @@ func (p policy) checkPlace(req *peerpb.JoinRequest) *peerpb.Refusal {
 			"and a new one is given", id, p.cluster())
 	}
 	for _, other := range p.members.logged.List {
-		same := req.GetDirectory() == other.Directory
+		first := id == other.ID && req.GetAddress() == other.Address && other.Directory == "" // one of the first leaders, which has not been here yet
+		same := first || req.GetDirectory() == other.Directory
 		switch {
 		case same && id != 0 && id != other.ID:
 			return refuse(peerpb.Refusal_OTHER_MEMBER, true, "the data directory of the node at %s is that of leader %d, not %d: leave the id "+

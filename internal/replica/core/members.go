@@ -261,7 +261,11 @@ func (m *Members) planAdd(c Change) (_ Change, needed bool, err error) {
 		return c, false, fmt.Errorf("leader %d was removed from the cluster: ids are not used again; join without an id, "+
 			"with an empty data directory: %w", want.ID, ErrRemoved)
 	}
-	if have, ok := m.Get(want.ID); ok {
+	have, ok := m.Get(want.ID)
+	switch {
+	case ok && have.Directory == "" && have.Address == want.Address: // one of the first members, which has not been here yet
+		return m.plan(Change{Op: OpUpdate, Member: want})
+	case ok:
 		return c, false, fmt.Errorf("leader %d exists already, at %s with another data directory: join with another id, or without one; "+
 			"if that leader is gone for good, run `leaders remove %d` first", have.ID, have.Address, have.ID)
 	}

@@ -174,6 +174,7 @@ func TestChangesOfMembersAreChecked(t *testing.T) {
 		want   string
 	}{
 		{Change{Op: OpAdd, Member: Member{ID: 4, Address: "z"}}, "leader 4 was removed"},
+		{Change{Op: OpAdd, Member: Member{ID: 3, Address: "z", Directory: "d3"}}, "leader 3 exists already"}, // it was expected elsewhere
 		{Change{Op: OpAdd, Member: Member{ID: 2, Address: "z", Directory: "dz"}}, "leader 2 exists already"},
 		{Change{Op: OpAdd, Member: Member{Address: "a2", Directory: "dz"}}, "leader 2 has the address a2 already"},
 		{Change{Op: OpUpdate, Member: Member{ID: 9, Address: "z"}}, "there is no leader 9: the leaders are 1, 2, 3"},
@@ -585,5 +586,18 @@ func TestMemberCatchesUpFromAnUnknownLeader(t *testing.T) {
 	c.until("the absent member has the entry", func() bool { return len(absent.data) > 0 })
 	if _, known := absent.core.members().Get(4); !known || !fresh.core.role.Leader {
 		t.Errorf("member 1 knows %v; member 4 leads: %v", absent.core.members(), fresh.core.role.Leader)
+	}
+}
+
+// TestAFirstMemberJoins: one that does not know the list of the first members enters at its place in it, once.
+func TestAFirstMemberJoins(t *testing.T) {
+	m := &Members{List: []Member{{ID: 1, Address: "a1", Directory: "d1", Voter: true}, {ID: 3, Address: "a3", Voter: true}}}
+	want := Member{ID: 3, Address: "a3", Directory: "d3", Voter: true}
+	if c, needed, err := m.plan(Change{Op: OpAdd, Member: Member{ID: 3, Address: "a3", Directory: "d3"}}); err != nil || !needed || c.Op != OpUpdate || c.Member != want {
+		t.Errorf("plan = %+v, %v, %v; want an update to %+v", c, needed, err, want)
+	}
+	m.List[1].Directory = "d3"
+	if _, _, err := m.plan(Change{Op: OpAdd, Member: Member{ID: 3, Address: "a3", Directory: "other"}}); err == nil {
+		t.Error("a second data directory was accepted")
 	}
 }
