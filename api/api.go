@@ -301,6 +301,9 @@ type Worker struct {
 	Memory   uint64            `json:"memory,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Seen     time.Time         `json:"seen" doc:"Last heartbeat"`
+	Claim    *uint64           `json:"claim,omitempty" doc:"Its id on the original system's routes, if that is not its number"`
+	// SlotStatus is what each slot does, or how its last attempt has ended. Nil: not known.
+	SlotStatus []string `json:"-"`
 
 	Confinement []string `json:"confinement,omitempty" doc:"What it enforces for the commands of all jobs" example:"no new privileges"`
 	// Only of a worker that is asked for by its number.
@@ -312,11 +315,23 @@ type WorkerList struct {
 	Workers []Worker `json:"workers"`
 }
 
+// WorkerIDMax is the largest id of a worker on the original system's routes, where it is an Int.
+const WorkerIDMax = 1<<31 - 1
+
+// Words of Worker.SlotStatus.
+const (
+	SlotUnused  = "unused"
+	SlotRunning = "running"
+	SlotDone    = "done"
+	SlotFailed  = "failed"
+)
+
 // Invitation is the body of POST /worker/invite on a worker: it makes an idle worker join a cluster.
 type Invitation struct {
 	Leaders     []string `json:"leaders" doc:"host:port, at least one"`
 	ClusterID   string   `json:"cluster_id"`
 	ClusterName string   `json:"cluster_name"`
+	Claim       *uint64  `json:"claim,omitempty" doc:"Its id on the original system's routes, unless it has one of its own" maximum:"2147483647"`
 }
 
 // CertificateRequest is the request of a machine for a certificate of its key, which the certificate of its connection proves, or Request.

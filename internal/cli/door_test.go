@@ -148,7 +148,7 @@ func TestWorkerDoor(t *testing.T) {
 		}
 	})
 	t.Run("invitation", func(t *testing.T) {
-		w, err := c.first.InviteWorker(t.Context(), address)
+		w, err := c.first.InviteWorker(t.Context(), address, nil)
 		if err != nil || w.Identity != own.Identity() {
 			t.Errorf("InviteWorker() of a worker of the cluster = %+v, %v", w, err)
 		}
@@ -158,10 +158,10 @@ func TestWorkerDoor(t *testing.T) {
 			!strings.Contains(body, "has none") {
 			t.Errorf("a token at a worker without a leader = %d %s, want 503 with the reason", code, body)
 		}
-		if w, err := c.first.InviteWorker(t.Context(), lostAddress); err != nil || w.Identity != lost.Identity() {
+		if w, err := c.first.InviteWorker(t.Context(), lostAddress, nil); err != nil || w.Identity != lost.Identity() {
 			t.Errorf("InviteWorker() = %+v, %v", w, err)
 		}
-		if _, err := c.first.InviteWorker(t.Context(), startOpen(t)); err == nil || !strings.Contains(err.Error(), "--join STRING") {
+		if _, err := c.first.InviteWorker(t.Context(), startOpen(t), nil); err == nil || !strings.Contains(err.Error(), "--join STRING") {
 			t.Errorf("InviteWorker() of a server without a certificate = %v, want the way in", err)
 		}
 	})

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
@@ -145,12 +146,12 @@ func TestAccessMatrix(t *testing.T) {
 // matrixWorker is a worker without slots.
 type matrixWorker struct{}
 
-func (matrixWorker) Number() uint64 { return 1 }
-func (matrixWorker) Busy() []bool   { return nil }
+func (matrixWorker) ID() uint64           { return 1 }
+func (matrixWorker) SlotStatus() []string { return nil }
 
 func (matrixWorker) NotReady() string { return "" }
 
-func (matrixWorker) Invite(context.Context, []string, string, string) error { return nil }
+func (matrixWorker) Invite(context.Context, api.Invitation) error { return nil }
 
 var pathParameter = regexp.MustCompile(`\{[a-z]+\}`)
 

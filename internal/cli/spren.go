@@ -137,17 +137,30 @@ func (s *spren) run(ctx context.Context) error {
 // sprenState is the state of a worker for its HTTP listener.
 type sprenState struct{ *worker.Worker }
 
-// Number implements compat.Worker.
-func (s sprenState) Number() uint64 { return s.State().Worker }
-
-// Busy implements compat.Worker.
-func (s sprenState) Busy() []bool {
-	slots := s.Slots()
-	busy := make([]bool, len(slots))
-	for i, slot := range slots {
-		busy[i] = slot.Running
+// ID implements compat.Worker.
+func (s sprenState) ID() uint64 {
+	state := s.State()
+	if state.Claim > 0 {
+		return state.Claim - 1
 	}
-	return busy
+	return state.Worker
+}
+
+// SlotStatus implements compat.Worker.
+func (s sprenState) SlotStatus() (list []string) {
+	for _, slot := range s.Slots() {
+		list = append(list, slot.Status.Text())
+	}
+	return list
+}
+
+// Invite implements httpapi.Worker.
+func (s sprenState) Invite(ctx context.Context, in api.Invitation) error {
+	claim := uint64(0)
+	if in.Claim != nil {
+		claim = *in.Claim + 1
+	}
+	return s.Worker.Invite(ctx, in.Leaders, in.ClusterID, in.ClusterName, claim)
 }
 
 // NotReady implements httpapi.Worker.

@@ -1,8 +1,10 @@
 package compat
 
 import (
+	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,6 +38,7 @@ type slotCounts struct {
 
 func (s system) cluster(*http.Request, func(any) error) (any, error) {
 	workers := s.node.Workers()
+	ids := newWorkerIDs(workers)
 	out := clusterState{Status: clusterStatus(s.node.Cluster().Status), Workers: make(map[uint64]workerState, len(workers))}
 	for i := range workers {
 		w := &workers[i]
@@ -46,30 +49,76 @@ func (s system) cluster(*http.Request, func(any) error) (any, error) {
 			out.Slots.Total += uint64(w.Slots)
 			out.Slots.Open += uint64(w.Slots - min(w.Busy, w.Slots))
 		}
-		out.Workers[w.ID] = stateOf(w)
+		out.Workers[ids.of(w.ID)] = stateOf(w, ids)
 	}
 	return out, nil
 }
 
-// stateOf is a worker in the original's form.
-func stateOf(w *api.Worker) workerState {
-	state := workerState{ID: w.ID, Status: workerStatus(w.Status), Slots: []slotState{}}
-	if w.Status != api.WorkerDead {
-		state.Slots = slotStates(int(w.Slots), func(slot int) bool { return slot < int(w.Busy) })
+// workerIDs is the ids of workers on these routes: what a worker claims, else its number.
+type workerIDs struct {
+	byNumber map[uint64]uint64
+	claimed  map[uint64]bool
+}
+
+func newWorkerIDs(workers []api.Worker) workerIDs {
+	ids := workerIDs{map[uint64]uint64{}, map[uint64]bool{}}
+	for i := range workers {
+		if w := &workers[i]; w.Claim != nil {
+			ids.byNumber[w.ID], ids.claimed[*w.Claim] = *w.Claim, true
+		}
 	}
+	return ids
+}
+
+// beyondClaims is added to the number of a worker if another one claims that.
+const beyondClaims = 1_000_000
+
+// of returns the id of the worker with a number, which may be gone.
+func (ids workerIDs) of(number uint64) uint64 {
+	if id, ok := ids.byNumber[number]; ok {
+		return id
+	}
+	for ids.claimed[number] {
+		number += beyondClaims
+	}
+	return number
+}
+
+// stateOf is a worker in the original's form.
+func stateOf(w *api.Worker, ids workerIDs) workerState {
+	state := workerState{ID: ids.of(w.ID), Status: workerStatus(w.Status), Slots: []slotState{}}
+	if w.Status == api.WorkerDead {
+		return state
+	}
+	slots := make([]string, w.Slots)
+	copy(slots, w.SlotStatus)
+	unreported := int(w.Busy) // attempts
+	for _, status := range slots {
+		if status == api.SlotRunning {
+			unreported--
+		}
+	}
+	for i := 0; i < len(slots) && unreported > 0; i++ {
+		if slots[i] != api.SlotRunning {
+			slots[i] = api.SlotRunning
+			unreported--
+		}
+	}
+	state.Slots = slotStates(slots)
 	return state
 }
 
-func slotStates(n int, busy func(slot int) bool) []slotState {
-	slots := make([]slotState, n)
+func slotStates(status []string) []slotState {
+	slots := make([]slotState, len(status))
 	for i := range slots {
-		slots[i] = slotState{ID: i, Status: slotStatus(busy(i))}
+		slots[i] = slotState{ID: i, Status: slotStatus(status[i])}
 	}
 	return slots
 }
 
-// workerConfig is the original's WorkerConfig. Its ID is ignored: a worker's number comes from the log.
+// workerConfig is the original's WorkerConfig.
 type workerConfig struct {
+	ID     *int64 `json:"id"`
 	Schema string `json:"schema"`
 	Host   string `json:"host"`
 	Port   int64  `json:"port"`
@@ -87,16 +136,22 @@ func (s system) addWorker(r *http.Request, body func(any) error) (any, error) {
 		return nil, api.Invalid("validation failed").With("body.host", "expected the host that the worker listens on", nil)
 	case in.Port < 1 || in.Port > 65535:
 		return nil, api.Invalid("validation failed").With("body.port", "expected the port that the worker listens on", in.Port)
+	case in.ID != nil && (*in.ID < 0 || *in.ID > api.WorkerIDMax):
+		return nil, api.Invalid("validation failed").With("body.id", fmt.Sprintf("expected a number from 0 to %d", api.WorkerIDMax), *in.ID)
 	}
 	address := net.JoinHostPort(in.Host, strconv.FormatInt(in.Port, 10))
 	if err := transport.CheckAddress(address); err != nil {
 		return nil, api.Invalid("validation failed").With("body.host", err.Error(), nil)
 	}
-	worker, err := s.node.InviteWorker(r.Context(), address)
+	var id *uint64
+	if in.ID != nil {
+		id = new(uint64(*in.ID))
+	}
+	worker, err := s.node.InviteWorker(r.Context(), address, id)
 	if err != nil {
 		return nil, err
 	}
-	return stateOf(&worker), nil
+	return stateOf(&worker, newWorkerIDs(append(s.node.Workers(), worker))), nil
 }
 
 // removeWorker answers true, or false if there is no such worker.
@@ -105,7 +160,13 @@ func (s system) removeWorker(r *http.Request, _ func(any) error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = s.node.RemoveWorker(r.Context(), id)
+	workers := s.node.Workers()
+	ids := newWorkerIDs(workers)
+	at := slices.IndexFunc(workers, func(w api.Worker) bool { return w.Status != api.WorkerIdle && ids.of(w.ID) == id })
+	if at < 0 {
+		return false, nil
+	}
+	err = s.node.RemoveWorker(r.Context(), workers[at].ID)
 	if api.IsStatus(err, http.StatusNotFound) {
 		return false, nil
 	}

@@ -167,12 +167,12 @@ func (s system) details(ctx context.Context, job *api.Job, limit int) (jobDetail
 			page.Tasks[i].Status = api.TaskOpen
 		}
 	}
-	out.addTasks(page.Tasks)
+	out.addTasks(page.Tasks, newWorkerIDs(s.node.Workers()))
 	return out, len(page.Tasks), nil
 }
 
 // addTasks sorts tasks into the lists. Only a worker knows the slots of its tasks, so its tasks are numbered in order.
-func (d *jobDetails) addTasks(tasks []api.Task) {
+func (d *jobDetails) addTasks(tasks []api.Task, ids workerIDs) {
 	slots := map[uint64]uint64{}
 	for i := range tasks {
 		task := &tasks[i]
@@ -182,12 +182,12 @@ func (d *jobDetails) addTasks(tasks []api.Task) {
 		switch task.Status {
 		case api.TaskRunning:
 			view.TaskID = &taskID{ID: task.Index, JobID: d.JobID}
-			view.SlotID = &slotID{ID: slots[task.Worker], WorkerID: task.Worker}
+			view.SlotID = &slotID{ID: slots[task.Worker], WorkerID: ids.of(task.Worker)}
 			slots[task.Worker]++
 			d.AssignedTasks = append(d.AssignedTasks, view)
 		case api.TaskDone:
 			view.TaskID = &taskID{ID: task.Index, JobID: d.JobID}
-			view.SlotID = &slotID{WorkerID: task.Worker}
+			view.SlotID = &slotID{WorkerID: ids.of(task.Worker)}
 			d.CompletedTasks = append(d.CompletedTasks, view)
 		default: // open, or dead, which the original does not know
 			d.OpenTasks = append(d.OpenTasks, view)

@@ -5,6 +5,7 @@ package compat
 import (
 	"context"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,17 +23,17 @@ type Node interface {
 	Result(ctx context.Context, id uint64, w io.Writer) error
 	Cluster() api.Cluster
 	Workers() []api.Worker
-	InviteWorker(ctx context.Context, address string) (api.Worker, error)
+	InviteWorker(ctx context.Context, address string, id *uint64) (api.Worker, error)
 	RemoveWorker(ctx context.Context, id uint64) error
 	Consensus() api.Consensus
 }
 
 // Worker is a worker as its routes use it.
 type Worker interface {
-	// Number is the worker's number in the cluster; 0 until it has one.
-	Number() uint64
-	// Busy returns, for each slot, whether it runs an attempt.
-	Busy() []bool
+	// ID is the id of the worker; 0 until it has one.
+	ID() uint64
+	// SlotStatus is as that of an api.Worker.
+	SlotStatus() []string
 }
 
 // Route is the same type as httpapi.Route, which serves it.
@@ -88,7 +89,7 @@ func pathNumber(r *http.Request, name string) (uint64, error) {
 		return n, nil
 	}
 	if _, negative := strings.CutPrefix(r.PathValue(name), "-"); negative {
-		return 0, nil // valid, but no job has it
+		return math.MaxUint64, nil // valid, but nothing has it
 	}
 	return 0, api.NotFound("%q is not a number", r.PathValue(name))
 }

@@ -55,10 +55,15 @@ func assignmentStatus(job *api.Job) typed {
 	return typed{"FullyAssigned"}
 }
 
-// slotStatus is Missing for an idle slot, as in the original.
-func slotStatus(busy bool) typed {
-	if busy {
+// slotStatus is that of the last attempt of a slot, or Missing.
+func slotStatus(status string) typed {
+	switch status {
+	case api.SlotRunning:
 		return typed{inProgress}
+	case api.SlotDone:
+		return typed{done}
+	case api.SlotFailed:
+		return typed{failed}
 	}
 	return typed{missing}
 }

@@ -17,10 +17,7 @@ func WorkerRoutes(w Worker) []Route {
 		{
 			Method: http.MethodGet, Path: "/worker/state", Tag: tag, Summary: "WorkerState",
 			Handle: func(*http.Request, func(any) error) (any, error) {
-				busy := w.Busy()
-				return workerState{
-					ID: w.Number(), Status: typed{"Alive"}, Slots: slotStates(len(busy), func(slot int) bool { return busy[slot] }),
-				}, nil
+				return workerState{ID: w.ID(), Status: typed{"Alive"}, Slots: slotStates(w.SlotStatus())}, nil
 			},
 		},
 		{
@@ -30,8 +27,11 @@ func WorkerRoutes(w Worker) []Route {
 				if err != nil {
 					return nil, api.NotFound("%q is not a slot", r.PathValue("slot"))
 				}
-				busy := w.Busy()
-				return slotStatus(slot >= 0 && slot < len(busy) && busy[slot]), nil
+				slots := w.SlotStatus()
+				if slot < 0 || slot >= len(slots) {
+					return typed{missing}, nil
+				}
+				return slotStatus(slots[slot]), nil
 			},
 		},
 	}

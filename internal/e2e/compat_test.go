@@ -61,7 +61,10 @@ func TestOriginalRoutes(t *testing.T) {
 	if !json.Valid([]byte(answer)) || !strings.Contains(answer, "Opticks") {
 		t.Errorf("data = %.200s…", answer)
 	}
-	untilAnswer(c, worker+"/task/status/0", `{"type":"Missing"}`)
+	untilAnswer(c, worker+"/task/status/0", `{"type":"Done"}`)
+	untilAnswer(c, leader+"/cluster",
+		`{"status":{"type":"Healthy"},"workers":{"1":{"id":1,"slots":[{"id":0,"status":{"type":"Done"}},{"id":1,"status":{"type":"Done"}}],`+
+			`"status":{"type":"Alive"}}},"slots":{"open":2,"total":2}}`)
 	_, answer = c.request(http.MethodGet, leader+"/job/1", "")
 	if !strings.Contains(answer, `"workerId":1`) || strings.Contains(answer, `"workerId":0`) {
 		t.Errorf("job = %s, want the worker of each task", answer)

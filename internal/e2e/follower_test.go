@@ -353,9 +353,13 @@ func TestInviteWorker(t *testing.T) {
 	g.start("again", "worker", "--data-dir", g.path("idle"), "--leader", "wait", "--slots", "1")
 	g.done(g.submit(&api.JobRequest{Range: numbers(1), Program: item(printItem)}))
 
-	a = requestAt(t.Context(), http.DefaultClient, http.MethodPost, url, `{"id":6,"schema":"http","host":"127.0.0.1","port":1}`)
+	a = requestAt(t.Context(), http.DefaultClient, http.MethodPost, url, `{"schema":"http","host":"127.0.0.1","port":1}`)
 	if a.code < 400 {
-		t.Errorf("addWorker of an unused address = %v", a)
+		t.Errorf("addWorker of an unused address without an id = %v", a)
 	}
 	wantText(t, a.body, "127.0.0.1:1")
+	a = requestAt(t.Context(), http.DefaultClient, http.MethodPost, url, `{"id":6,"schema":"http","host":"127.0.0.1","port":1}`)
+	if want := `{"id":6,"slots":[],"status":{"type":"Dead"}}`; a.code != http.StatusOK || strings.TrimSpace(a.body) != want {
+		t.Errorf("addWorker of an unused address = %v, want %s", a, want)
+	}
 }

@@ -98,8 +98,9 @@ type Leader interface {
 	// RemoveLeader returns once the leader is no longer a member. Removing the majority is a Conflict, unless forced. A node that is
 	// to remove itself hands over first and returns api.NotLeader: the client tries the next one.
 	RemoveLeader(ctx context.Context, id uint64, force bool) error
-	// InviteWorker invites the idle worker that listens at address, and returns once it has registered.
-	InviteWorker(ctx context.Context, address string) (api.Worker, error)
+	// InviteWorker invites the idle worker that listens at address, and returns once it has registered. With an id, one that cannot be reached
+	// is a dead worker from then on, and is invited until it comes or is removed.
+	InviteWorker(ctx context.Context, address string, id *uint64) (api.Worker, error)
 
 	// Refused records a request that the API has refused. It does not wait.
 	Refused(ctx context.Context, err error)

@@ -16,7 +16,7 @@ type Worker interface {
 	NotReady() string
 	// Invite makes the worker join the cluster of these leaders, and returns once that is decided. An error is a refusal: the worker
 	// belongs to another cluster, or is configured to join another.
-	Invite(ctx context.Context, leaders []string, clusterID, clusterName string) error
+	Invite(ctx context.Context, in api.Invitation) error
 }
 
 const (
@@ -105,5 +105,8 @@ func invite(w http.ResponseWriter, r *http.Request, worker Worker) error {
 			return err
 		}
 	}
-	return worker.Invite(r.Context(), in.Leaders, in.ClusterID, in.ClusterName)
+	if in.Claim != nil && *in.Claim > api.WorkerIDMax {
+		return api.Invalid("validation failed").With("body.claim", fmt.Sprintf("expected at most %d", api.WorkerIDMax), *in.Claim)
+	}
+	return worker.Invite(r.Context(), in)
 }

@@ -24,8 +24,8 @@ type fakeWorker struct {
 
 func (w *fakeWorker) NotReady() string { return w.notReady }
 
-func (w *fakeWorker) Invite(_ context.Context, leaders []string, clusterID, clusterName string) error {
-	w.got = api.Invitation{Leaders: leaders, ClusterID: clusterID, ClusterName: clusterName}
+func (w *fakeWorker) Invite(_ context.Context, in api.Invitation) error {
+	w.got = in
 	return w.refuse
 }
 
@@ -33,20 +33,23 @@ func newWorker(w *fakeWorker) http.Handler {
 	return NewWorker(WorkerOptions{Worker: w, Policy: ownPolicy()})
 }
 
-// slots are those of worker 4: true for busy ones.
-type slots []bool
+// slots are those of worker 4, by status.
+type slots []string
 
-func (slots) Number() uint64 { return 4 }
-func (s slots) Busy() []bool { return s }
+func (slots) ID() uint64             { return 4 }
+func (s slots) SlotStatus() []string { return s }
 
 func TestWorkerRoutes(t *testing.T) {
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") })
-	h := NewWorker(WorkerOptions{Worker: &fakeWorker{}, Routes: compat.WorkerRoutes(slots{true, false}), Metrics: metrics, Policy: ownPolicy()})
+	h := NewWorker(WorkerOptions{Worker: &fakeWorker{}, Routes: compat.WorkerRoutes(slots{api.SlotRunning, api.SlotUnused, api.SlotDone, api.SlotFailed}), Metrics: metrics, Policy: ownPolicy()})
 	for target, want := range map[string]string{
-		"/worker/state":   `{"id":4,"slots":[{"id":0,"status":{"type":"InProgress"}},{"id":1,"status":{"type":"Missing"}}],"status":{"type":"Alive"}}`,
+		"/worker/state": `{"id":4,"slots":[{"id":0,"status":{"type":"InProgress"}},{"id":1,"status":{"type":"Missing"}},` +
+			`{"id":2,"status":{"type":"Done"}},{"id":3,"status":{"type":"Error"}}],"status":{"type":"Alive"}}`,
+		"/worker/status":  ``,
 		"/task/status/0":  `{"type":"InProgress"}`,
 		"/task/status/1":  `{"type":"Missing"}`,
-		"/task/status/2":  `{"type":"Missing"}`,
+		"/task/status/2":  `{"type":"Done"}`,
+		"/task/status/4":  `{"type":"Missing"}`,
 		"/task/status/-1": `{"type":"Missing"}`,
 		"/healthz":        `{"status":"ok"}`,
 		"/readyz":         `{"status":"ready","insecure":"` + access.InsecureWarning + `"}`,
@@ -78,8 +81,8 @@ func TestRefusedWorker(t *testing.T) {
 func TestInvite(t *testing.T) {
 	w := &fakeWorker{}
 	h := newWorker(w)
-	body := `{"leaders":["10.0.0.1:6550","[::1]:6551"],"cluster_id":"c1","cluster_name":"b4"}`
-	want := api.Invitation{Leaders: []string{"10.0.0.1:6550", "[::1]:6551"}, ClusterID: "c1", ClusterName: "b4"}
+	body := `{"leaders":["10.0.0.1:6550","[::1]:6551"],"cluster_id":"c1","cluster_name":"b4","claim":0}`
+	want := api.Invitation{Leaders: []string{"10.0.0.1:6550", "[::1]:6551"}, ClusterID: "c1", ClusterName: "b4", Claim: new(uint64)}
 	if answer := httpapitest.Ask(t, h, "POST", invitePath, body); answer.Code != http.StatusOK || !reflect.DeepEqual(w.got, want) {
 		t.Errorf("invitation = %d %s, the worker got %+v; want %+v", answer.Code, answer.Body, w.got, want)
 	}
@@ -98,6 +101,7 @@ func TestInvalidInvitations(t *testing.T) {
 	for body, want := range map[string]int{
 		``: 400, `{`: 400, `[]`: 422, `{}`: 422, `{"leaders":[]}`: 422, `{"leaders":["a"]}`: 422, `{"leaders":["a:1",":2"]}`: 422,
 		`{"leaders":["a:0"]}`: 422, `{"leaders":["a:65536"]}`: 422, `{"leaders":[` + many + `]}`: 422, `{"leaders":["a:1"],"later":1}`: 200,
+		`{"leaders":["a:1"],"claim":2147483647}`: 200, `{"leaders":["a:1"],"claim":2147483648}`: 422, `{"leaders":["a:1"],"claim":-1}`: 422,
 		`{"leaders":["a:1"],"cluster_id":"` + strings.Repeat("x", bodyBytesMax) + `"}`: 413,
 	} {
 		w := &fakeWorker{}

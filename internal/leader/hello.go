@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,6 +16,8 @@ const (
 	identityMax = 128     // bytes
 	memoryMax   = 1 << 60 // bytes
 	labelsMax   = 256
+	// claimMax is the largest id of the original, which is an Int, plus 1.
+	claimMax = 1 << 31
 	// helloBytesMax bounds the fields that the log keeps of a worker, except its identity.
 	helloBytesMax = 64 << 10
 	// clockMax is how far a worker's clock may be from the leader's. Times are only displayed and order nothing, but a larger difference
@@ -32,9 +35,12 @@ func (c *Core) handleHello(in Hello) {
 	if old := c.machine.ByIdentity(h.GetIdentity()); old != nil {
 		w := c.registry.workers[old.ID]
 		if w != nil && w.session != nil && !w.lost && w.incarnation != h.GetIncarnation() { // a drained worker is lost
-			c.rejectDuplicate(in.Session, w, h)
+			c.rejectDuplicate(in.Session, w, h, w.sameIdentity())
 			return
 		}
+	}
+	if c.claimed(in.Session, h) {
+		return
 	}
 	s := &session{id: in.Session, hello: h, known: map[state.JobID]struct{}{}, sent: c.now}
 	c.registry.sessions[in.Session] = s
@@ -42,8 +48,24 @@ func (c *Core) handleHello(in Hello) {
 	c.open().Register(registerKey(s.id), &state.WorkerInfo{
 		Identity: h.GetIdentity(), Host: h.GetHost(), Address: h.GetAddress(), Version: h.GetVersion(), Slots: h.GetSlots(),
 		Memory: h.GetMemory(), Labels: h.GetLabels(),
-		Confinement: h.GetConfinement(),
+		Confinement: h.GetConfinement(), Claim: h.GetClaim(),
 	})
+}
+
+// claimed refuses a worker whose id another one has. That one may be dead, and not known to be yet: then this one takes its place later.
+func (c *Core) claimed(id SessionID, h *wire.Hello) bool {
+	other := c.machine.Claimant(h.GetClaim())
+	if other == nil || other.Identity == h.GetIdentity() || other.Status == state.WorkerDead {
+		return false
+	}
+	reason := fmt.Sprintf("worker %d at %s has the same id %d: two workers cannot share an id; start this one with another WORKER_ID", other.ID,
+		cmp.Or(other.Address, other.Host), h.GetClaim()-1)
+	if w := c.registry.workers[other.ID]; w != nil && w.session != nil && !w.lost {
+		c.rejectDuplicate(id, w, h, reason)
+	} else {
+		c.effects.Close = append(c.effects.Close, Close{Session: id, Reason: reason})
+	}
+	return true
 }
 
 // rejection returns why a worker is rejected, with the values of both sides and the way out; empty if it is accepted.
@@ -65,6 +87,8 @@ func (c *Core) rejection(h *wire.Hello) string {
 	case len(h.GetHeld()) > wire.HeldMax(h.GetSlots()):
 		return fmt.Sprintf("the worker holds %d leases: want at most %d for %d slots; restart it", len(h.GetHeld()), wire.HeldMax(h.GetSlots()),
 			h.GetSlots())
+	case h.GetClaim() > claimMax:
+		return fmt.Sprintf("the worker has the id %d: want at most %d; start it with another WORKER_ID", h.GetClaim()-1, claimMax-1)
 	case helloBytes(h) > helloBytesMax:
 		return fmt.Sprintf("the worker's host, address, version and labels have %d bytes: want at most %d; start it with fewer or shorter --label", helloBytes(h), helloBytesMax)
 	case helloText(h) != nil:

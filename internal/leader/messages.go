@@ -13,6 +13,7 @@ func (c *Core) welcome(w *worker) *wire.Welcome {
 		Worker: uint64(w.ID), Term: c.term, HeartbeatMs: uint32(heartbeat.Milliseconds()), Cluster: c.cluster, Drain: w.draining,
 		ClusterId: c.members.ClusterID, Leaders: c.members.Addresses, SilenceMs: uint32(silence.Milliseconds()),
 		IdleHeartbeatMs: uint32(idleHeartbeat.Milliseconds()), IdleSilenceMs: uint32(idleSilence.Milliseconds()),
+		Claim: w.session.hello.GetClaim(),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/sched"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // WorkerState is the volatile state of a worker, which is in no log entry.
@@ -16,6 +17,7 @@ type WorkerState struct {
 	Quarantined bool
 	Busy        uint32 // slots that run an attempt
 	Queued      uint32 // attempts leased ahead of need
+	Slots       []wire.SlotStatus
 	Heard       time.Time
 }
 
@@ -33,7 +35,7 @@ func (c *Core) WorkerState(id state.WorkerID) (WorkerState, bool) {
 	}
 	return WorkerState{
 		Connected: w.session != nil && !w.lost, Draining: w.draining, Quarantined: w.quarantine.active(),
-		Busy: uint32(w.Busy()), Queued: uint32(w.Waiting()), Heard: w.heard,
+		Busy: uint32(w.Busy()), Queued: uint32(w.Waiting()), Slots: w.slots, Heard: w.heard,
 	}, true
 }
 

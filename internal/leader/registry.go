@@ -66,7 +66,8 @@ type worker struct {
 	draining    bool      // by itself, or because a user asked for it
 	dirty       bool      // it is in Core.dirty
 	leases      leaseSet
-	running     []uint64 // leases in a slot, as of its last heartbeat
+	running     []uint64          // leases in a slot, as of its last heartbeat
+	slots       []wire.SlotStatus // as of its last report; never changed in place
 	quarantine  quarantine
 }
 
@@ -149,7 +150,7 @@ func (r *registry) attach(w *worker, s *session, now time.Time) (old *session) {
 		delete(r.sessions, old.id)
 	}
 	w.session, w.incarnation, w.heard, w.lost = s, s.hello.GetIncarnation(), now, false
-	w.running, w.Behind = nil, false
+	w.running, w.slots, w.Behind = nil, nil, false
 	s.worker = w
 	return old
 }

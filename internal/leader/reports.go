@@ -20,6 +20,9 @@ func (c *Core) handleReport(w *worker, r *wire.Report) {
 	if r.GetHeartbeat() {
 		w.running = r.GetRunning()
 	}
+	if list := r.GetSlots(); len(list) > 0 {
+		w.slots = list
+	}
 	if r.GetDraining() && !w.draining {
 		w.draining = true
 		c.sched.Leave(&w.Worker)

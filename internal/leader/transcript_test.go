@@ -19,7 +19,8 @@ import (
 // an input is a step. `go test -update` writes the answers. A lease is written TERM.SEQUENCE:JOB/STAGE/INDEX, or JOB/STAGE/INDEX
 // if it is the last one of its task.
 //
-//	hello SESSION IDENTITY [inc=X] [slots=N] [label=V] [memory=N] [held=LEASE,…]
+//	hello SESSION IDENTITY [inc=X] [slots=N] [label=V] [memory=N] [id=N] [held=LEASE,…]
+//	expect ID                                   a worker with this id is to come
 //	beat SESSION [LEASE…]                       a heartbeat: these leases run
 //	beating SESSION…                            these repeat their last heartbeat every 300 ms from here on
 //	finish SESSION LEASE…       fail SESSION LEASE KIND
@@ -185,7 +186,7 @@ func (s *story) command(words []string) {
 // input makes the input of a command.
 func (s *story) input(command string, list []string, set map[string]string) Input {
 	switch command {
-	case "submit", "stop", "retry", "drain", "remove", "quota":
+	case "submit", "stop", "retry", "drain", "remove", "quota", "expect":
 		s.requests++
 		key := fmt.Sprintf("%s#%d", command, s.requests)
 		return Command{Key: key, Add: s.request(command, key, list, set)}
@@ -240,6 +241,9 @@ func (s *story) hello(list []string, set map[string]string) Input {
 	if set["slots"] == "0" {
 		h.Slots = 0
 	}
+	if set["id"] != "" {
+		h.Claim = s.number(set["id"]) + 1
+	}
 	if set["label"] != "" {
 		h.Labels = map[string]string{"label": set["label"]}
 	}
@@ -260,6 +264,8 @@ func (s *story) request(command, key string, list []string, set map[string]strin
 		return func(e *state.Entry) {
 			e.SetQuota(key, state.Quota{User: list[0], Slots: uint32(s.number(list[1]))})
 		}
+	case "expect":
+		return func(e *state.Entry) { e.Register(key, &state.WorkerInfo{Claim: s.number(list[0]) + 1}) }
 	case "stop":
 		return func(e *state.Entry) { e.Stop(key, state.JobID(s.number(list[0]))) }
 	case "retry":
@@ -432,7 +438,11 @@ func (s *story) sent(to string, m *wire.ToWorker) {
 	case *wire.ToWorker_Work:
 		s.work(to, m.Work)
 	case *wire.ToWorker_Drain:
-		s.say("to %s: drain", to)
+		text := "drain"
+		if m.Drain.GetWait() {
+			text = "wait"
+		}
+		s.say("to %s: %s", to, text)
 	case *wire.ToWorker_Log:
 		s.say("to %s: send the log of job %d", to, m.Log.GetJob())
 	}

@@ -61,18 +61,23 @@ func (c *Core) ping(s *session) {
 	}
 }
 
-// duplicateProof is how long two processes must use one identity before the second is refused for good. Before that the first may be
+// sameIdentity is why another process with the identity of a connected worker is refused.
+func (w *worker) sameIdentity() string {
+	h := w.session.hello
+	return fmt.Sprintf("worker %d at %s is connected with the same identity %s: two workers cannot share a data directory; give this one a --data-dir of its own",
+		w.ID, cmp.Or(h.GetAddress(), h.GetHost()), h.GetIdentity())
+}
+
+// duplicateProof is how long two processes must use one identity, or one id, before the second is refused for good. Before that the first may be
 // dead, with a stream that has not ended yet: then the second is the same worker, started again.
 const duplicateProof = time.Second
 
-// rejectDuplicate rejects a process that has the identity of a worker that is connected.
-func (c *Core) rejectDuplicate(id SessionID, w *worker, h *wire.Hello) {
+// rejectDuplicate rejects a process that has the identity or the id of a worker that is connected.
+func (c *Core) rejectDuplicate(id SessionID, w *worker, h *wire.Hello, reason string) {
 	d := &w.duplicate
 	if d.incarnation != h.GetIncarnation() {
 		*d = duplicate{h.GetIncarnation(), c.now}
 	}
-	reason := fmt.Sprintf("worker %d at %s is connected with the same identity %s: two workers cannot share a data directory; "+
-		"give this one a --data-dir of its own", w.ID, cmp.Or(w.session.hello.GetAddress(), w.session.hello.GetHost()), h.GetIdentity())
 	refused := c.now.Sub(d.since) >= duplicateProof && w.heard.After(d.since)
 	c.effects.Close = append(c.effects.Close, Close{Session: id, Refused: refused, Reason: reason})
 }
@@ -95,9 +100,13 @@ func (c *Core) completeRegistration(e *state.Event) {
 	}
 	s, info := c.registry.sessions[SessionID(number)], c.machine.Worker(e.Worker)
 	switch {
+	case e.Err != nil && s != nil: // another worker was faster to claim its id
+		c.registry.detach(s.id)
+		c.effects.Close = append(c.effects.Close, Close{Session: s.id, Reason: e.Err.Error()})
 	case info == nil && s != nil: // removed by the same entry
 		c.dismiss(s)
 	case info == nil:
+	case s != nil && s.worker != nil: // completeInfo
 	case s == nil: // its stream has ended meanwhile: it is alive in the log, so its silence counts from now
 		if w := c.registry.worker(e.Worker, &c.leases); w.session == nil {
 			w.heard, w.lost = c.now, false
@@ -109,10 +118,13 @@ func (c *Core) completeRegistration(e *state.Event) {
 
 const removedReason = "this worker was removed from the cluster"
 
-// dismiss ends the session and the process of a worker that was removed: otherwise it would come back as a new one.
+// dismiss ends the session and the process of a worker that was removed: otherwise it would come back as a new one. One with an id of its own waits:
+// it may be added again.
 func (c *Core) dismiss(s *session) {
 	delete(c.registry.sessions, s.id)
-	c.outbox.send(s, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{StopRunning: true, Reason: removedReason}}})
+	c.outbox.send(s, &wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{
+		StopRunning: true, Reason: removedReason, Wait: s.hello.GetClaim() != 0,
+	}}})
 	c.reject(s.id, removedReason)
 }
 
@@ -120,9 +132,9 @@ func (c *Core) dismiss(s *session) {
 func (c *Core) connect(s *session, info *state.Worker) {
 	w := c.registry.worker(info.ID, &c.leases)
 	another := w.incarnation != s.hello.GetIncarnation()
-	if w.session != nil && another { // a reconnect that was faster than the end of the first stream
+	if w.session != nil && another && !w.lost { // a reconnect that was faster than the end of the first stream
 		delete(c.registry.sessions, s.id)
-		c.rejectDuplicate(s.id, w, s.hello)
+		c.rejectDuplicate(s.id, w, s.hello, w.sameIdentity())
 		return
 	}
 	if !w.lost && w.incarnation != "" && another {
@@ -139,7 +151,7 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	// The held leases are adopted now, and may be many: do not keep them.
 	s.hello = &wire.Hello{
 		Identity: s.hello.GetIdentity(), Incarnation: s.hello.GetIncarnation(), Address: s.hello.GetAddress(), Host: s.hello.GetHost(),
-		Confinement: s.hello.GetConfinement(),
+		Confinement: s.hello.GetConfinement(), Claim: cmp.Or(info.Claim, s.hello.GetClaim()),
 	}
 	c.completeInfo(w)
 	c.arrived(w.ID)
@@ -149,16 +161,20 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	}
 }
 
-// completeInfo registers a worker again if the entry of its registration was of a feature level that has no confinement.
+// completeInfo registers a worker again if the entry of its registration was of a feature level that has no confinement and no claims.
 func (c *Core) completeInfo(w *worker) {
-	const confinementLevel = 2
+	const completeLevel = 2
 	known := c.machine.Worker(w.ID)
-	if c.machine.Level() < confinementLevel || w.session == nil || known == nil || slices.Equal(known.Confinement, w.session.hello.GetConfinement()) {
+	if c.machine.Level() < completeLevel || w.session == nil || known == nil {
+		return
+	}
+	hello := w.session.hello
+	if slices.Equal(known.Confinement, hello.GetConfinement()) && known.Claim == hello.GetClaim() {
 		return
 	}
 	info := known.WorkerInfo
-	info.Confinement = w.session.hello.GetConfinement()
-	c.open().Register("", &info)
+	info.Confinement, info.Claim = hello.GetConfinement(), hello.GetClaim()
+	c.open().Register(registerKey(w.session.id), &info)
 }
 
 // adopt takes over the leases that a worker has come with, and answers its Hello. What it held in the leader's view and does not hold
@@ -244,12 +260,16 @@ func (c *Core) reopenAll(w *worker, holds map[state.Lease]struct{}) {
 	}
 }
 
-// drained ends the registration of a worker that has drained.
+// drained ends the registration of a worker that has drained. One with an id of its own is expected back, unless a user has asked for the drain.
 func (c *Core) drained(w *worker) {
 	c.reopenAll(w, nil)
 	w.lost = true
 	c.sched.Leave(&w.Worker)
-	c.open().SetWorker("", w.ID, state.WorkerRemoved)
+	status := state.WorkerRemoved
+	if info := c.machine.Worker(w.ID); info != nil && info.Claim != 0 && info.Status != state.WorkerDraining {
+		status = state.WorkerDead
+	}
+	c.open().SetWorker("", w.ID, status)
 }
 
 // lose declares a worker dead: its leases are void, and its tasks are open again. What it was running is charged to the tasks, in a budget

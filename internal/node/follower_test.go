@@ -85,7 +85,7 @@ func TestFollowerServesReads(t *testing.T) {
 		"Drain":   func() error { _, err := follower.DrainWorker(t.Context(), 1); return err },
 		"Add":     func() error { _, err := follower.AddLeader(t.Context(), "h:1"); return err },
 		"Remove":  func() error { return follower.RemoveLeader(t.Context(), 3, true) },
-		"Invite":  func() error { _, err := follower.InviteWorker(t.Context(), "h:1"); return err },
+		"Invite":  func() error { _, err := follower.InviteWorker(t.Context(), "h:1", nil); return err },
 	} {
 		t.Run(what, func(t *testing.T) { notLeaderOf(t, f()) })
 	}

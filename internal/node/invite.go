@@ -19,9 +19,9 @@ import (
 const inviteMax = 5 * time.Second
 
 // inviteWorker invites the worker that listens at address to this cluster.
-func (p *Process) inviteWorker(ctx context.Context, address string) error {
+func (p *Process) inviteWorker(ctx context.Context, address string, id *uint64) error {
 	members := p.replica.Members()
-	in := api.Invitation{ClusterID: members.Cluster, ClusterName: p.cfg.ClusterName}
+	in := api.Invitation{ClusterID: members.Cluster, ClusterName: p.cfg.ClusterName, Claim: id}
 	for _, m := range members.List {
 		in.Leaders = append(in.Leaders, m.Address)
 	}
@@ -46,10 +46,10 @@ func (p *Process) inviteWorker(ctx context.Context, address string) error {
 	resp, err := client.Do(req)
 	switch {
 	case err != nil && p.security != nil:
-		return api.Conflict("no worker of this cluster reached at %s (%v): start one there with --listen %[1]s, and with --join STRING of 'bridgefour token create "+
-			"--role worker', which it needs because the connections of this cluster are encrypted", address, err)
+		return errors.Join(errNotReached, api.Conflict("no worker of this cluster reached at %s (%v): start one there with --listen %[1]s, and with --join STRING of 'bridgefour token create "+
+			"--role worker', which it needs because the connections of this cluster are encrypted", address, err))
 	case err != nil:
-		return api.Conflict("no worker reached at %s (%v): start one with 'bridgefour worker --leader wait --listen %[1]s'", address, err)
+		return errors.Join(errNotReached, api.Conflict("no worker reached at %s (%v): start one with 'bridgefour worker --leader wait --listen %[1]s'", address, err))
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err = errors.Join(err, resp.Body.Close()); err != nil {

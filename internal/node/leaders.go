@@ -276,45 +276,6 @@ func (n *Node) reconcileLeaders(ctx context.Context) error {
 	return nil
 }
 
-// InviteWorker invites the idle worker at address, and returns when it has registered.
-func (n *Node) InviteWorker(ctx context.Context, address string) (api.Worker, error) {
-	if !n.awaitLeading(ctx, electionWait) {
-		return api.Worker{}, n.notLeader()
-	}
-	if n.cfg.InviteWorker == nil {
-		return api.Worker{}, api.Conflict("this leader cannot invite workers")
-	}
-	same := addressMatcher(ctx, address)
-	identity := "" // of the idle worker at address: it may register with another of its addresses
-	if n.cfg.IdleWorkers != nil {
-		for _, w := range n.cfg.IdleWorkers() {
-			if same(w.Address) {
-				identity = w.Identity
-			}
-		}
-	}
-	var found api.Worker
-	joined := func() (bool, error) {
-		_, workers := n.views.Cluster()
-		for _, w := range workers {
-			known := w.Identity == identity && identity != "" || same(w.Address)
-			if known && w.Status != state.WorkerDead.String() {
-				found = w
-				return true, nil
-			}
-		}
-		return false, nil
-	}
-	if ok, _ := joined(); ok {
-		return found, nil
-	}
-	if err := n.cfg.InviteWorker(ctx, address); err != nil {
-		return api.Worker{}, inviteProblem(ctx, "worker", address, err)
-	}
-	err := n.awaitJoin(ctx, "worker", address, n.views.Changed(), joined)
-	return found, err
-}
-
 // awaitJoin waits for a machine that has accepted an invitation.
 func (n *Node) awaitJoin(ctx context.Context, what, address string, changed *view.Broadcast, joined func() (bool, error)) error {
 	late := api.Unavailable("the %s at %s accepted the invitation but did not join within %v; see its log", what, address, inviteTimeout)

@@ -109,7 +109,7 @@ func TestRemoveLeader(t *testing.T) {
 func TestInviteWorker(t *testing.T) {
 	var r *rig
 	idle := []api.Worker{{ID: 9, Identity: "bob", Address: "127.0.0.1:9", Status: "?"}, {Identity: "alice", Address: "127.0.0.1:7", Slots: 2}}
-	invite := func(_ context.Context, address string) error {
+	invite := func(_ context.Context, address string, _ *uint64) error {
 		switch address {
 		case "localhost:7": // alice, who says no address when she registers
 			r.worker("alice", nil) //nolint:contextcheck // a worker of the test lives as long as that
@@ -132,18 +132,18 @@ func TestInviteWorker(t *testing.T) {
 		t.Errorf("Cluster() = %+v: idle workers are none of it", c)
 	}
 	for range 2 { // the second time she is there
-		if w, err := r.node.InviteWorker(t.Context(), "localhost:7"); err != nil || w.ID != 1 || w.Status != api.WorkerAlive {
+		if w, err := r.node.InviteWorker(t.Context(), "localhost:7", nil); err != nil || w.ID != 1 || w.Status != api.WorkerAlive {
 			t.Errorf("InviteWorker() = %+v, %v, want worker 1", w, err)
 		}
 	}
 	if list = r.node.Workers(); len(list) != 2 || list[0].ID != 1 || list[1].Identity != "bob" {
 		t.Errorf("Workers() = %+v, want worker 1 and an idle one", list)
 	}
-	_, err := r.node.InviteWorker(t.Context(), "127.0.0.1:8")
+	_, err := r.node.InviteWorker(t.Context(), "127.0.0.1:8", nil)
 	problemOf(t, err, http.StatusConflict, "invite the worker at 127.0.0.1:8: said the test")
 	invited := make(chan error, 1)
 	go func() {
-		_, err := r.node.InviteWorker(t.Context(), "127.0.0.1:9")
+		_, err := r.node.InviteWorker(t.Context(), "127.0.0.1:9", nil)
 		invited <- err
 	}()
 	carol := r.worker("carol", nil) // not who was invited
@@ -152,6 +152,6 @@ func TestInviteWorker(t *testing.T) {
 	if err := <-invited; err != nil {
 		t.Errorf("InviteWorker() = %v", err)
 	}
-	_, err = newRig(t).node.InviteWorker(t.Context(), "h:1")
+	_, err = newRig(t).node.InviteWorker(t.Context(), "h:1", nil)
 	problemOf(t, err, http.StatusConflict, "cannot invite workers")
 }

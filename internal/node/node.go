@@ -71,7 +71,9 @@ type Config struct {
 	// InviteLeader invites the fresh node at an address, InviteWorker an idle worker. They return when it has agreed. Nil:
 	// invitations are not possible.
 	InviteLeader func(ctx context.Context, address string) error
-	InviteWorker func(ctx context.Context, address string) error
+	InviteWorker func(ctx context.Context, address string, id *uint64) error
+	// Workers are those of a new cluster that have ids of their own: they are invited.
+	Workers []ExpectedWorker
 	// Pin returns the pin of the cluster's certificate authority; nil, or a nil Pin: connections are not encrypted.
 	Pin func() *transport.Pin
 	// OnAccess is called with the access tables when they have changed, before that is acknowledged. It must be quick. Nil: nothing is.
@@ -102,6 +104,7 @@ type Node struct {
 
 	lastSession atomic.Uint64
 	refusals    refusals
+	seeded      bool // the workers of the configuration are in the log; keepInviting's
 	observer    *observer
 	loop        loop
 }
@@ -178,6 +181,9 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.loop.helpers.Go(func() { n.sweepSpool(ctx) })
 	n.loop.helpers.Go(func() { n.receiveVolatile(ctx) })
+	if n.cfg.InviteWorker != nil {
+		n.loop.helpers.Go(func() { n.keepInviting(ctx) })
+	}
 	n.loop.timer = time.NewTimer(0)
 	defer n.loop.timer.Stop()
 	for ctx.Err() == nil {

@@ -185,8 +185,8 @@ func (o Owned) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 }
 
 // InviteWorker invites the idle worker at address.
-func (o Owned) InviteWorker(ctx context.Context, address string) (api.Worker, error) {
-	w, err := o.Node.InviteWorker(ctx, address)
+func (o Owned) InviteWorker(ctx context.Context, address string, id *uint64) (api.Worker, error) {
+	w, err := o.Node.InviteWorker(ctx, address, id)
 	o.audited(ctx, err)
 	return w, err
 }

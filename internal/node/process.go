@@ -55,6 +55,8 @@ type ProcessConfig struct {
 	ClusterName string
 	ClusterID   string // of a new cluster; empty: a random one
 
+	Workers []ExpectedWorker // of a new cluster
+
 	Invitable bool // accepts invitations to another cluster while it is fresh
 	Builtins  []plan.Builtin
 	Version   string
@@ -135,7 +137,7 @@ func Open(ctx context.Context, cfg ProcessConfig) (_ *Process, err error) {
 			plan.Reserved{What: fmt.Sprintf("the data directory of leader %d", p.replica.ID()), Dir: cfg.DataDir},
 			plan.Reserved{What: "the spool of the cluster", Dir: cfg.Spool}),
 		AuditFile: cfg.AuditFile, Idle: cfg.Idle, OnAccess: p.onAccess, Dial: p.Dial, Pin: p.pin,
-		Peers: p.transport, InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers,
+		Peers: p.transport, InviteLeader: p.transport.Invite, InviteWorker: p.inviteWorker, IdleWorkers: p.foundWorkers, Workers: cfg.Workers,
 	})
 	return p, nil
 }

@@ -73,6 +73,7 @@ func (n *Node) volatileMessage(now time.Time) *wire.ShadowState {
 		s.WorkerQueued = append(s.WorkerQueued, w.Queued)
 		s.WorkerSilentMs = append(s.WorkerSilentMs, millisSince(w.Heard, now))
 		s.WorkerAside = append(s.WorkerAside, w.Quarantined)
+		s.WorkerSlots = append(s.WorkerSlots, &wire.WorkerSlots{Slots: w.Slots})
 	}
 	for _, id := range m.Live() {
 		if m.Job(id).Status == state.JobWaiting {
@@ -125,7 +126,7 @@ func newVolatileState(s *wire.ShadowState, now time.Time) *volatileState {
 	for i, id := range s.GetWorker() {
 		out.workers[state.WorkerID(id)] = leader.WorkerState{
 			Busy: wire.Entry(s.GetWorkerBusy(), i), Queued: wire.Entry(s.GetWorkerQueued(), i), Heard: ago(wire.Entry(s.GetWorkerSilentMs(), i)),
-			Quarantined: wire.Entry(s.GetWorkerAside(), i),
+			Quarantined: wire.Entry(s.GetWorkerAside(), i), Slots: wire.Entry(s.GetWorkerSlots(), i).GetSlots(),
 		}
 	}
 	for i, id := range s.GetJob() {

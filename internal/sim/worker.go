@@ -203,7 +203,7 @@ func (s *simWorker) carryOut(e worker.Effect) {
 	case worker.Exit:
 		s.exit()
 	case worker.SendLog, worker.Discover, worker.LeaderLost, worker.NoLeader, worker.StaleLeader, worker.DiscoveryFailed,
-		worker.InviteAnswered, worker.DrainOrdered:
+		worker.InviteAnswered, worker.DrainOrdered, worker.Released:
 	}
 }
 

@@ -217,6 +217,12 @@ func (p *Publisher) clusterView(now time.Time, m *state.Machine, volatile Volati
 		}
 		if s, ok := volatile.WorkerState(id); ok {
 			w.Busy, w.Queued, w.Seen, w.Aside = s.Busy, s.Queued, s.Heard, s.Quarantined
+			for _, status := range s.Slots {
+				w.SlotStatus = append(w.SlotStatus, status.Text())
+			}
+		}
+		if info.Claim > 0 {
+			w.Claim = new(info.Claim - 1)
 		}
 		v.workers = append(v.workers, w)
 		if info.Status == state.WorkerDead {

@@ -97,6 +97,7 @@ func (r *Report) Check() error {
 	}
 	return cmp.Or(
 		Limit("the number of results", uint64(items), reportItemsMax), Limit("the number of running", uint64(len(r.GetRunning())), SlotsMax),
+		Limit("the number of slots", uint64(len(r.GetSlots())), SlotsMax),
 	)
 }
 

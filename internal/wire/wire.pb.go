@@ -26,6 +26,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// SlotStatus is what a slot does, or how its last attempt has ended.
+type SlotStatus int32
+
+const (
+	SlotStatus_SLOT_UNUSED  SlotStatus = 0
+	SlotStatus_SLOT_RUNNING SlotStatus = 1
+	SlotStatus_SLOT_DONE    SlotStatus = 2
+	SlotStatus_SLOT_FAILED  SlotStatus = 3
+)
+
+// Enum value maps for SlotStatus.
+var (
+	SlotStatus_name = map[int32]string{
+		0: "SLOT_UNUSED",
+		1: "SLOT_RUNNING",
+		2: "SLOT_DONE",
+		3: "SLOT_FAILED",
+	}
+	SlotStatus_value = map[string]int32{
+		"SLOT_UNUSED":  0,
+		"SLOT_RUNNING": 1,
+		"SLOT_DONE":    2,
+		"SLOT_FAILED":  3,
+	}
+)
+
+func (x SlotStatus) Enum() *SlotStatus {
+	p := new(SlotStatus)
+	*p = x
+	return p
+}
+
+func (x SlotStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SlotStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_wire_proto_enumTypes[0].Descriptor()
+}
+
+func (SlotStatus) Type() protoreflect.EnumType {
+	return &file_wire_proto_enumTypes[0]
+}
+
+func (x SlotStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SlotStatus.Descriptor instead.
+func (SlotStatus) EnumDescriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{0}
+}
+
 type FailureKind int32
 
 const (
@@ -77,11 +130,11 @@ func (x FailureKind) String() string {
 }
 
 func (FailureKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_wire_proto_enumTypes[0].Descriptor()
+	return file_wire_proto_enumTypes[1].Descriptor()
 }
 
 func (FailureKind) Type() protoreflect.EnumType {
-	return &file_wire_proto_enumTypes[0]
+	return &file_wire_proto_enumTypes[1]
 }
 
 func (x FailureKind) Number() protoreflect.EnumNumber {
@@ -90,7 +143,7 @@ func (x FailureKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FailureKind.Descriptor instead.
 func (FailureKind) EnumDescriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{0}
+	return file_wire_proto_rawDescGZIP(), []int{1}
 }
 
 type StageRole int32
@@ -129,11 +182,11 @@ func (x StageRole) String() string {
 }
 
 func (StageRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_wire_proto_enumTypes[1].Descriptor()
+	return file_wire_proto_enumTypes[2].Descriptor()
 }
 
 func (StageRole) Type() protoreflect.EnumType {
-	return &file_wire_proto_enumTypes[1]
+	return &file_wire_proto_enumTypes[2]
 }
 
 func (x StageRole) Number() protoreflect.EnumNumber {
@@ -142,7 +195,7 @@ func (x StageRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StageRole.Descriptor instead.
 func (StageRole) EnumDescriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{1}
+	return file_wire_proto_rawDescGZIP(), []int{2}
 }
 
 type CommitAction int32
@@ -181,11 +234,11 @@ func (x CommitAction) String() string {
 }
 
 func (CommitAction) Descriptor() protoreflect.EnumDescriptor {
-	return file_wire_proto_enumTypes[2].Descriptor()
+	return file_wire_proto_enumTypes[3].Descriptor()
 }
 
 func (CommitAction) Type() protoreflect.EnumType {
-	return &file_wire_proto_enumTypes[2]
+	return &file_wire_proto_enumTypes[3]
 }
 
 func (x CommitAction) Number() protoreflect.EnumNumber {
@@ -194,7 +247,7 @@ func (x CommitAction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CommitAction.Descriptor instead.
 func (CommitAction) EnumDescriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{2}
+	return file_wire_proto_rawDescGZIP(), []int{3}
 }
 
 type FromWorker struct {
@@ -477,6 +530,7 @@ type Hello struct {
 	ProtocolMin   uint32   `protobuf:"varint,13,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"` // the oldest version that it supports
 	UnixMs        int64    `protobuf:"varint,14,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`                // its clock; 0: not sent
 	Confinement   []string `protobuf:"bytes,15,rep,name=confinement,proto3" json:"confinement,omitempty"`                     // what it enforces for all attempts, for users
+	Claim         uint64   `protobuf:"varint,20,opt,name=claim,proto3" json:"claim,omitempty"`                                // the id that it has of its configuration or its invitation, plus 1; 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -614,6 +668,13 @@ func (x *Hello) GetConfinement() []string {
 		return x.Confinement
 	}
 	return nil
+}
+
+func (x *Hello) GetClaim() uint64 {
+	if x != nil {
+		return x.Claim
+	}
+	return 0
 }
 
 // Elsewhere is sent by a node that does not lead instead of a Welcome. The stream then ends with UNAVAILABLE.
@@ -850,6 +911,7 @@ type Welcome struct {
 	// The same while the worker holds no lease: less is at risk, and idle workers must cost little. 0: as above.
 	IdleHeartbeatMs uint32 `protobuf:"varint,10,opt,name=idle_heartbeat_ms,json=idleHeartbeatMs,proto3" json:"idle_heartbeat_ms,omitempty"`
 	IdleSilenceMs   uint32 `protobuf:"varint,11,opt,name=idle_silence_ms,json=idleSilenceMs,proto3" json:"idle_silence_ms,omitempty"`
+	Claim           uint64 `protobuf:"varint,20,opt,name=claim,proto3" json:"claim,omitempty"` // see Hello: the one that the cluster knows of
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -961,6 +1023,13 @@ func (x *Welcome) GetIdleSilenceMs() uint32 {
 	return 0
 }
 
+func (x *Welcome) GetClaim() uint64 {
+	if x != nil {
+		return x.Claim
+	}
+	return 0
+}
+
 // Report is a worker's results, or its heartbeat (then only running, heartbeat and draining are set).
 type Report struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -971,6 +1040,7 @@ type Report struct {
 	Returned      []uint64               `protobuf:"varint,5,rep,packed,name=returned,proto3" json:"returned,omitempty"` // leases returned without a result: not started, or stopped by the leader or a drain
 	Draining      bool                   `protobuf:"varint,6,opt,name=draining,proto3" json:"draining,omitempty"`        // it accepts no new leases
 	Lost          []*OutputLost          `protobuf:"bytes,7,rep,name=lost,proto3" json:"lost,omitempty"`
+	Slots         []SlotStatus           `protobuf:"varint,20,rep,packed,name=slots,proto3,enum=bridgefour.wire.v1.SlotStatus" json:"slots,omitempty"` // of each slot; absent: as before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1050,6 +1120,13 @@ func (x *Report) GetDraining() bool {
 func (x *Report) GetLost() []*OutputLost {
 	if x != nil {
 		return x.Lost
+	}
+	return nil
+}
+
+func (x *Report) GetSlots() []SlotStatus {
+	if x != nil {
+		return x.Slots
 	}
 	return nil
 }
@@ -2956,6 +3033,7 @@ type Drain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	StopRunning   bool                   `protobuf:"varint,1,opt,name=stop_running,json=stopRunning,proto3" json:"stop_running,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // for its log
+	Wait          bool                   `protobuf:"varint,3,opt,name=wait,proto3" json:"wait,omitempty"`    // it was removed: it drops its leases, and waits for an invitation instead of exiting
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3002,6 +3080,13 @@ func (x *Drain) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Drain) GetWait() bool {
+	if x != nil {
+		return x.Wait
+	}
+	return false
 }
 
 type ShadowRequest struct {
@@ -3315,6 +3400,7 @@ type ShadowState struct {
 	Leader         []uint64               `protobuf:"varint,12,rep,packed,name=leader,proto3" json:"leader,omitempty"`                              // the other leaders
 	LeaderMatch    []uint64               `protobuf:"varint,13,rep,packed,name=leader_match,json=leaderMatch,proto3" json:"leader_match,omitempty"` // last log position that it is known to have saved
 	LeaderSilentMs []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
+	WorkerSlots    []*WorkerSlots         `protobuf:"bytes,20,rep,name=worker_slots,json=workerSlots,proto3" json:"worker_slots,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -3447,6 +3533,57 @@ func (x *ShadowState) GetLeaderSilentMs() []uint64 {
 	return nil
 }
 
+func (x *ShadowState) GetWorkerSlots() []*WorkerSlots {
+	if x != nil {
+		return x.WorkerSlots
+	}
+	return nil
+}
+
+type WorkerSlots struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slots         []SlotStatus           `protobuf:"varint,1,rep,packed,name=slots,proto3,enum=bridgefour.wire.v1.SlotStatus" json:"slots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkerSlots) Reset() {
+	*x = WorkerSlots{}
+	mi := &file_wire_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerSlots) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerSlots) ProtoMessage() {}
+
+func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerSlots.ProtoReflect.Descriptor instead.
+func (*WorkerSlots) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *WorkerSlots) GetSlots() []SlotStatus {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
 var File_wire_proto protoreflect.FileDescriptor
 
 const file_wire_proto_rawDesc = "" +
@@ -3467,7 +3604,7 @@ const file_wire_proto_rawDesc = "" +
 	"\telsewhere\x18\x05 \x01(\v2\x1d.bridgefour.wire.v1.ElsewhereH\x00R\telsewhere\x127\n" +
 	"\aleaders\x18\x06 \x01(\v2\x1b.bridgefour.wire.v1.LeadersH\x00R\aleaders\x12.\n" +
 	"\x04ping\x18\a \x01(\v2\x18.bridgefour.wire.v1.PingH\x00R\x04pingB\t\n" +
-	"\amessage\"\x9f\x04\n" +
+	"\amessage\"\xb5\x04\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x18\n" +
@@ -3485,7 +3622,8 @@ const file_wire_proto_rawDesc = "" +
 	"\bprotocol\x18\f \x01(\rR\bprotocol\x12!\n" +
 	"\fprotocol_min\x18\r \x01(\rR\vprotocolMin\x12\x17\n" +
 	"\aunix_ms\x18\x0e \x01(\x03R\x06unixMs\x12 \n" +
-	"\vconfinement\x18\x0f \x03(\tR\vconfinement\x1a9\n" +
+	"\vconfinement\x18\x0f \x03(\tR\vconfinement\x12\x14\n" +
+	"\x05claim\x18\x14 \x01(\x04R\x05claim\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
@@ -3501,7 +3639,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
 	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x18\n" +
 	"\aattempt\x18\x05 \x01(\rR\aattempt\x12\x18\n" +
-	"\astarted\x18\x06 \x01(\bR\astarted\"\xce\x02\n" +
+	"\astarted\x18\x06 \x01(\bR\astarted\"\xe4\x02\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\x04R\x06worker\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12!\n" +
@@ -3516,7 +3654,8 @@ const file_wire_proto_rawDesc = "" +
 	"silence_ms\x18\t \x01(\rR\tsilenceMs\x12*\n" +
 	"\x11idle_heartbeat_ms\x18\n" +
 	" \x01(\rR\x0fidleHeartbeatMs\x12&\n" +
-	"\x0fidle_silence_ms\x18\v \x01(\rR\ridleSilenceMs\"\x9b\x02\n" +
+	"\x0fidle_silence_ms\x18\v \x01(\rR\ridleSilenceMs\x12\x14\n" +
+	"\x05claim\x18\x14 \x01(\x04R\x05claim\"\xd1\x02\n" +
 	"\x06Report\x128\n" +
 	"\bfinished\x18\x01 \x03(\v2\x1c.bridgefour.wire.v1.FinishedR\bfinished\x123\n" +
 	"\x06failed\x18\x02 \x03(\v2\x1b.bridgefour.wire.v1.FailureR\x06failed\x12\x18\n" +
@@ -3524,7 +3663,8 @@ const file_wire_proto_rawDesc = "" +
 	"\theartbeat\x18\x04 \x01(\bR\theartbeat\x12\x1a\n" +
 	"\breturned\x18\x05 \x03(\x04R\breturned\x12\x1a\n" +
 	"\bdraining\x18\x06 \x01(\bR\bdraining\x122\n" +
-	"\x04lost\x18\a \x03(\v2\x1e.bridgefour.wire.v1.OutputLostR\x04lost\"`\n" +
+	"\x04lost\x18\a \x03(\v2\x1e.bridgefour.wire.v1.OutputLostR\x04lost\x124\n" +
+	"\x05slots\x18\x14 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots\"`\n" +
 	"\n" +
 	"OutputLost\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
@@ -3696,10 +3836,11 @@ const file_wire_proto_rawDesc = "" +
 	"\x05input\x18\t \x03(\tR\x05input\x12!\n" +
 	"\finput_offset\x18\n" +
 	" \x03(\x04R\vinputOffset\x12!\n" +
-	"\finput_length\x18\v \x03(\x04R\vinputLength\"B\n" +
+	"\finput_length\x18\v \x03(\x04R\vinputLength\"V\n" +
 	"\x05Drain\x12!\n" +
 	"\fstop_running\x18\x01 \x01(\bR\vstopRunning\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\">\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04wait\x18\x03 \x01(\bR\x04wait\">\n" +
 	"\rShadowRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1d\n" +
 	"\n" +
@@ -3719,7 +3860,7 @@ const file_wire_proto_rawDesc = "" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x18\n" +
 	"\averdict\x18\x06 \x01(\tR\averdict\"\x11\n" +
-	"\x0fRefusedRecorded\"\xb8\x03\n" +
+	"\x0fRefusedRecorded\"\xfc\x03\n" +
 	"\vShadowState\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1b\n" +
@@ -3737,7 +3878,16 @@ const file_wire_proto_rawDesc = "" +
 	"\fjob_eligible\x18\v \x03(\bR\vjobEligible\x12\x16\n" +
 	"\x06leader\x18\f \x03(\x04R\x06leader\x12!\n" +
 	"\fleader_match\x18\r \x03(\x04R\vleaderMatch\x12(\n" +
-	"\x10leader_silent_ms\x18\x0e \x03(\x04R\x0eleaderSilentMs*\xb0\x01\n" +
+	"\x10leader_silent_ms\x18\x0e \x03(\x04R\x0eleaderSilentMs\x12B\n" +
+	"\fworker_slots\x18\x14 \x03(\v2\x1f.bridgefour.wire.v1.WorkerSlotsR\vworkerSlots\"C\n" +
+	"\vWorkerSlots\x124\n" +
+	"\x05slots\x18\x01 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots*O\n" +
+	"\n" +
+	"SlotStatus\x12\x0f\n" +
+	"\vSLOT_UNUSED\x10\x00\x12\x10\n" +
+	"\fSLOT_RUNNING\x10\x01\x12\r\n" +
+	"\tSLOT_DONE\x10\x02\x12\x0f\n" +
+	"\vSLOT_FAILED\x10\x03*\xb0\x01\n" +
 	"\vFailureKind\x12\x1c\n" +
 	"\x18FAILURE_KIND_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPROGRAM_ERROR\x10\x01\x12\v\n" +
@@ -3779,104 +3929,109 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_wire_proto_goTypes = []any{
-	(FailureKind)(0),        // 0: bridgefour.wire.v1.FailureKind
-	(StageRole)(0),          // 1: bridgefour.wire.v1.StageRole
-	(CommitAction)(0),       // 2: bridgefour.wire.v1.CommitAction
-	(*FromWorker)(nil),      // 3: bridgefour.wire.v1.FromWorker
-	(*ToWorker)(nil),        // 4: bridgefour.wire.v1.ToWorker
-	(*Hello)(nil),           // 5: bridgefour.wire.v1.Hello
-	(*Elsewhere)(nil),       // 6: bridgefour.wire.v1.Elsewhere
-	(*Leaders)(nil),         // 7: bridgefour.wire.v1.Leaders
-	(*Ping)(nil),            // 8: bridgefour.wire.v1.Ping
-	(*Held)(nil),            // 9: bridgefour.wire.v1.Held
-	(*Welcome)(nil),         // 10: bridgefour.wire.v1.Welcome
-	(*Report)(nil),          // 11: bridgefour.wire.v1.Report
-	(*OutputLost)(nil),      // 12: bridgefour.wire.v1.OutputLost
-	(*Finished)(nil),        // 13: bridgefour.wire.v1.Finished
-	(*Warning)(nil),         // 14: bridgefour.wire.v1.Warning
-	(*Failure)(nil),         // 15: bridgefour.wire.v1.Failure
-	(*Tail)(nil),            // 16: bridgefour.wire.v1.Tail
-	(*Goodbye)(nil),         // 17: bridgefour.wire.v1.Goodbye
-	(*Work)(nil),            // 18: bridgefour.wire.v1.Work
-	(*Job)(nil),             // 19: bridgefour.wire.v1.Job
-	(*Secret)(nil),          // 20: bridgefour.wire.v1.Secret
-	(*Stage)(nil),           // 21: bridgefour.wire.v1.Stage
-	(*Program)(nil),         // 22: bridgefour.wire.v1.Program
-	(*Command)(nil),         // 23: bridgefour.wire.v1.Command
-	(*Leases)(nil),          // 24: bridgefour.wire.v1.Leases
-	(*Split)(nil),           // 25: bridgefour.wire.v1.Split
-	(*Items)(nil),           // 26: bridgefour.wire.v1.Items
-	(*FileSplit)(nil),       // 27: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),      // 28: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),      // 29: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),       // 30: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),     // 31: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),    // 32: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),       // 33: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),           // 34: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil),   // 35: bridgefour.wire.v1.ShadowRequest
-	(*TokenRequest)(nil),    // 36: bridgefour.wire.v1.TokenRequest
-	(*TokenHolder)(nil),     // 37: bridgefour.wire.v1.TokenHolder
-	(*RefusedRequest)(nil),  // 38: bridgefour.wire.v1.RefusedRequest
-	(*RefusedRecorded)(nil), // 39: bridgefour.wire.v1.RefusedRecorded
-	(*ShadowState)(nil),     // 40: bridgefour.wire.v1.ShadowState
-	nil,                     // 41: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                     // 42: bridgefour.wire.v1.Job.SettingsEntry
-	nil,                     // 43: bridgefour.wire.v1.Job.EnvEntry
+	(SlotStatus)(0),         // 0: bridgefour.wire.v1.SlotStatus
+	(FailureKind)(0),        // 1: bridgefour.wire.v1.FailureKind
+	(StageRole)(0),          // 2: bridgefour.wire.v1.StageRole
+	(CommitAction)(0),       // 3: bridgefour.wire.v1.CommitAction
+	(*FromWorker)(nil),      // 4: bridgefour.wire.v1.FromWorker
+	(*ToWorker)(nil),        // 5: bridgefour.wire.v1.ToWorker
+	(*Hello)(nil),           // 6: bridgefour.wire.v1.Hello
+	(*Elsewhere)(nil),       // 7: bridgefour.wire.v1.Elsewhere
+	(*Leaders)(nil),         // 8: bridgefour.wire.v1.Leaders
+	(*Ping)(nil),            // 9: bridgefour.wire.v1.Ping
+	(*Held)(nil),            // 10: bridgefour.wire.v1.Held
+	(*Welcome)(nil),         // 11: bridgefour.wire.v1.Welcome
+	(*Report)(nil),          // 12: bridgefour.wire.v1.Report
+	(*OutputLost)(nil),      // 13: bridgefour.wire.v1.OutputLost
+	(*Finished)(nil),        // 14: bridgefour.wire.v1.Finished
+	(*Warning)(nil),         // 15: bridgefour.wire.v1.Warning
+	(*Failure)(nil),         // 16: bridgefour.wire.v1.Failure
+	(*Tail)(nil),            // 17: bridgefour.wire.v1.Tail
+	(*Goodbye)(nil),         // 18: bridgefour.wire.v1.Goodbye
+	(*Work)(nil),            // 19: bridgefour.wire.v1.Work
+	(*Job)(nil),             // 20: bridgefour.wire.v1.Job
+	(*Secret)(nil),          // 21: bridgefour.wire.v1.Secret
+	(*Stage)(nil),           // 22: bridgefour.wire.v1.Stage
+	(*Program)(nil),         // 23: bridgefour.wire.v1.Program
+	(*Command)(nil),         // 24: bridgefour.wire.v1.Command
+	(*Leases)(nil),          // 25: bridgefour.wire.v1.Leases
+	(*Split)(nil),           // 26: bridgefour.wire.v1.Split
+	(*Items)(nil),           // 27: bridgefour.wire.v1.Items
+	(*FileSplit)(nil),       // 28: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),      // 29: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),      // 30: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),       // 31: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),     // 32: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),    // 33: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),       // 34: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),           // 35: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil),   // 36: bridgefour.wire.v1.ShadowRequest
+	(*TokenRequest)(nil),    // 37: bridgefour.wire.v1.TokenRequest
+	(*TokenHolder)(nil),     // 38: bridgefour.wire.v1.TokenHolder
+	(*RefusedRequest)(nil),  // 39: bridgefour.wire.v1.RefusedRequest
+	(*RefusedRecorded)(nil), // 40: bridgefour.wire.v1.RefusedRecorded
+	(*ShadowState)(nil),     // 41: bridgefour.wire.v1.ShadowState
+	(*WorkerSlots)(nil),     // 42: bridgefour.wire.v1.WorkerSlots
+	nil,                     // 43: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                     // 44: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                     // 45: bridgefour.wire.v1.Job.EnvEntry
 }
 var file_wire_proto_depIdxs = []int32{
-	5,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
-	11, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
-	17, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
-	10, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
-	18, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	28, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	34, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
-	6,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
-	7,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
-	8,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	41, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
-	9,  // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
-	13, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
-	15, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
-	12, // 14: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
-	14, // 15: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
-	0,  // 16: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
-	16, // 17: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
-	19, // 18: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	24, // 19: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	22, // 20: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	42, // 21: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	21, // 22: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	43, // 23: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
-	20, // 24: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
-	1,  // 25: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
-	23, // 26: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	25, // 27: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
-	2,  // 28: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	27, // 29: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	26, // 30: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
-	30, // 31: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	3,  // 32: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	29, // 33: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	32, // 34: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	35, // 35: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	36, // 36: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
-	38, // 37: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
-	4,  // 38: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	31, // 39: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	33, // 40: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	40, // 41: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	37, // 42: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
-	39, // 43: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
-	38, // [38:44] is the sub-list for method output_type
-	32, // [32:38] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	6,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
+	12, // 1: bridgefour.wire.v1.FromWorker.report:type_name -> bridgefour.wire.v1.Report
+	18, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
+	11, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
+	19, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
+	29, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	35, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	7,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
+	8,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
+	9,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
+	43, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	10, // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
+	14, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
+	16, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
+	13, // 14: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
+	0,  // 15: bridgefour.wire.v1.Report.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	15, // 16: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
+	1,  // 17: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
+	17, // 18: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
+	20, // 19: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
+	25, // 20: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	23, // 21: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	44, // 22: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	22, // 23: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
+	45, // 24: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	21, // 25: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
+	2,  // 26: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
+	24, // 27: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	26, // 28: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	3,  // 29: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
+	28, // 30: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	27, // 31: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
+	31, // 32: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	42, // 33: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
+	0,  // 34: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	4,  // 35: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	30, // 36: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	33, // 37: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	36, // 38: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	37, // 39: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
+	39, // 40: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
+	5,  // 41: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	32, // 42: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	34, // 43: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	41, // 44: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	38, // 45: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	40, // 46: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
+	41, // [41:47] is the sub-list for method output_type
+	35, // [35:41] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -3912,8 +4067,8 @@ func file_wire_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   41,
+			NumEnums:      4,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

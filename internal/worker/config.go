@@ -43,6 +43,8 @@ type Config struct {
 	Memory uint64
 	// Labels are matched against those that jobs require.
 	Labels map[string]string
+	// Claim is the id of the worker on the original system's routes, plus 1. Defaults to 0: none, or that of an invitation.
+	Claim uint64
 	// Address is the host:port of the worker's own HTTP listener, as others reach it. Defaults to none.
 	Address string
 	// Version of the binary.

@@ -46,9 +46,9 @@ func (w *Worker) Run(ctx context.Context) error {
 				Identity: w.dir.identity, Incarnation: randomHex(), Version: w.cfg.Version, Address: w.cfg.Address,
 				Slots: uint32(w.cfg.Slots), Memory: w.cfg.Memory, Labels: w.cfg.Labels, Host: w.cfg.host(),
 				ClusterName: w.cfg.ClusterName, Protocol: wire.Protocol, ProtocolMin: wire.ProtocolMin,
-				Confinement: w.cfg.confinement(),
+				Confinement: w.cfg.confinement(), Claim: w.cfg.Claim,
 			},
-			Leaders: w.cfg.Leaders, Known: w.dir.member.Leaders, ClusterID: w.status.Load().ClusterID,
+			Leaders: w.cfg.Leaders, Known: w.dir.member.Leaders, ClusterID: w.status.Load().ClusterID, Waits: w.dir.member.Waits,
 			Discovers: w.cfg.Discover != nil, DrainGrace: w.cfg.DrainGrace, Seed: seed(),
 		}),
 	}
@@ -189,7 +189,7 @@ func (d *driver) carryOut(life, searching context.Context, e core.Effect) {
 		d.answer <- e.Err
 	case core.Exit:
 		d.exiting = true
-	case core.Welcomed, core.LeaderLost, core.NoLeader, core.Refused, core.Removed, core.StaleLeader, core.DiscoveryFailed, core.DrainOrdered,
+	case core.Welcomed, core.LeaderLost, core.NoLeader, core.Refused, core.Removed, core.Released, core.StaleLeader, core.DiscoveryFailed, core.DrainOrdered,
 		core.BadMessage:
 		d.observe(searching, e)
 	}

@@ -177,21 +177,21 @@ func TestWorkerAfterARefusal(t *testing.T) {
 		t.Errorf("State() = %+v, want the refusal", st)
 	}
 	// It still runs, and accepts an invitation.
-	if err := w.Invite(t.Context(), []string{other.addr}, "c2", "beta"); err != nil {
+	if err := w.Invite(t.Context(), []string{other.addr}, "c2", "beta", 0); err != nil {
 		t.Fatalf("Invite() = %v", err)
 	}
 	s := other.session()
 	s.welcome(&wire.Welcome{Worker: 1, Term: 1, ClusterId: "c2"})
 	s.work(oneLease(jobMessage(1), 10, 1))
 	s.report() // after the Welcome
-	if err := w.Invite(t.Context(), []string{l.addr}, "c9", "gamma"); err == nil || !strings.Contains(err.Error(), "c2") {
+	if err := w.Invite(t.Context(), []string{l.addr}, "c9", "gamma", 0); err == nil || !strings.Contains(err.Error(), "c2") {
 		t.Errorf("Invite() to another cluster = %v, want it refused", err)
 	}
 	w.cancel(ErrStopNow)
 	if err := w.end(); err != nil {
 		t.Errorf("Run() = %v", err)
 	}
-	if err := w.Invite(t.Context(), []string{l.addr}, "c2", ""); err == nil {
+	if err := w.Invite(t.Context(), []string{l.addr}, "c2", "", 0); err == nil {
 		t.Error("Invite() of an exited worker = nil, want an error")
 	}
 	if len(logged) > 0 || len(l.sessions) > 0 {

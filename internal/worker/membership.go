@@ -22,6 +22,7 @@ const membershipName = "cluster"
 type membershipJSON struct {
 	ClusterID string   `json:"cluster_id"`
 	Leaders   []string `json:"leaders"`
+	Waits     bool     `json:"waits,omitempty"`
 }
 
 // loadMembership reads the worker's cluster. It is empty if the worker has never had a leader.
@@ -88,7 +89,7 @@ func (f *membershipFile) write() {
 	f.mu.Lock()
 	m := f.next
 	f.mu.Unlock()
-	if m.ClusterID == f.saved.ClusterID && slices.Equal(m.Leaders, f.saved.Leaders) {
+	if m.ClusterID == f.saved.ClusterID && m.Waits == f.saved.Waits && slices.Equal(m.Leaders, f.saved.Leaders) {
 		return
 	}
 	text, err := json.Marshal(membershipJSON(m))

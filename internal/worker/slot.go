@@ -38,8 +38,9 @@ type slot struct {
 	logger *slog.Logger
 
 	attempt runner.Attempt // reused: a runner keeps no attempt
-	// chunk is for [Worker.Slots]; nil: the slot is idle.
-	chunk atomic.Pointer[core.Chunk]
+	// For [Worker.Slots]: nil, the slot is idle, and how its last attempt has ended (wire.SlotStatus).
+	chunk   atomic.Pointer[core.Chunk]
+	endedIn atomic.Int32
 }
 
 type slotWork struct {
@@ -89,6 +90,7 @@ func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 		res.Nanos = int64(end.Sub(begin))
 		begin = end
 		counts.add(&res)
+		s.endedIn.Store(int32(res.SlotStatus()))
 		ch.Finish(i, res)
 		if s.broken {
 			s.replaceRunner()

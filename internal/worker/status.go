@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
+	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
@@ -13,6 +15,7 @@ var errJoined = errors.New("the worker has joined a cluster")
 // State is a worker's state for users.
 type State struct {
 	Worker    uint64 // its number; 0: never welcomed yet
+	Claim     uint64 // its id on the original system's routes, plus 1; 0: none
 	Connected bool   // it has a leader
 	Leader    string // address; empty: it has none
 	Term      uint64 // of its leader
@@ -23,9 +26,10 @@ type State struct {
 	Slots     []SlotState
 }
 
-// SlotState is one slot. While it is idle, only ID counts.
+// SlotState is one slot. While it is idle, only ID and Status count.
 type SlotState struct {
 	ID      int
+	Status  wire.SlotStatus
 	Running bool
 	Job     uint64
 	Stage   string
@@ -45,7 +49,7 @@ func (w *Worker) State() State {
 func (w *Worker) Slots() []SlotState {
 	states := make([]SlotState, len(w.slots))
 	for i, s := range w.slots {
-		states[i].ID = i
+		states[i].ID, states[i].Status = i, wire.SlotStatus(s.endedIn.Load())
 		ch := s.chunk.Load()
 		if ch == nil {
 			continue
@@ -55,7 +59,7 @@ func (w *Worker) Slots() []SlotState {
 			continue
 		}
 		states[i] = SlotState{
-			ID: i, Running: true, Job: ch.Job.GetId(), Stage: ch.StageName(), Index: ch.Index[at],
+			ID: i, Status: wire.SlotStatus_SLOT_RUNNING, Running: true, Job: ch.Job.GetId(), Stage: ch.StageName(), Index: ch.Index[at],
 			Attempt: ch.AttemptNumber(at), Lease: ch.Lease(at),
 		}
 	}
@@ -92,6 +96,12 @@ func (d *driver) observe(ctx context.Context, e core.Effect) {
 		d.leader.set(nil)
 		d.updateStatus(func(s *State) { s.Leader, s.Reason, s.Refused = "", e.Err.Error(), true })
 		d.logger.ErrorContext(ctx, "worker removed from the cluster; stopping its attempts", "reason", e.Err)
+	case core.Released:
+		d.leader.set(nil)
+		d.warned = true
+		d.number.Store(0)
+		d.updateStatus(func(s *State) { s.Leader, s.ClusterID = "", "" })
+		d.logger.WarnContext(ctx, "worker removed from the cluster; its attempts are stopped, and it waits for an invitation", "reason", e.Reason)
 	case core.StaleLeader:
 		d.logger.WarnContext(ctx, "stale leader left", "leader", e.Leader, "term", e.Term, "latest_term", e.LatestTerm)
 	case core.DrainOrdered:
@@ -107,7 +117,7 @@ func (d *driver) welcomed(ctx context.Context, e core.Welcomed) {
 	m := e.Welcome
 	d.number.Store(m.GetWorker())
 	d.updateStatus(func(s *State) {
-		s.Leader, s.Cluster, s.Term, s.Reason, s.Refused = e.Leader, m.GetCluster(), m.GetTerm(), "", false
+		s.Leader, s.Cluster, s.Term, s.Reason, s.Refused, s.Claim = e.Leader, m.GetCluster(), m.GetTerm(), "", false, cmp.Or(m.GetClaim(), s.Claim)
 	})
 	d.warned = false
 	if d.stopAnnouncing != nil {

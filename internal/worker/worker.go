@@ -80,7 +80,7 @@ func New(cfg Config) (*Worker, error) {
 		slots: make([]*slot, cfg.Slots), meters: &meters{},
 		inputs: make(chan core.Input, 256), invites: make(chan invitation), done: make(chan struct{}),
 	}
-	w.status.Store(&State{ClusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID)})
+	w.status.Store(&State{ClusterID: cmp.Or(dir.member.ClusterID, cfg.ClusterID), Claim: cfg.Claim})
 	w.logs = newLogSender(log, w.leader, w.number.Load, cfg.Logger)
 	run := runner.New(runner.Config{
 		Jobs: cfg.Jobs, Users: users, DataDir: cfg.DataDir, Worker: w.number.Load, Nice: cfg.Nice, EnvAll: cfg.EnvAll,
@@ -100,10 +100,10 @@ func New(cfg Config) (*Worker, error) {
 // Close unlocks the data directory.
 func (w *Worker) Close() error { return errors.Join(w.log.Close(), w.dir.close()) }
 
-// Invite makes the worker join the cluster of those leaders, if it belongs to none or to that one. It returns when this is
-// decided, before a leader is dialed.
-func (w *Worker) Invite(ctx context.Context, leaders []string, clusterID, clusterName string) error {
-	in := invitation{core.Invite{Leaders: leaders, ClusterID: clusterID, ClusterName: clusterName}, make(chan error, 1)}
+// Invite makes the worker join the cluster of those leaders, if it belongs to none or to that one. Claim is as whom, plus 1; 0: not given. It returns when
+// this is decided, before a leader is dialed.
+func (w *Worker) Invite(ctx context.Context, leaders []string, clusterID, clusterName string, claim uint64) error {
+	in := invitation{core.Invite{Leaders: leaders, ClusterID: clusterID, ClusterName: clusterName, Claim: claim}, make(chan error, 1)}
 	select {
 	case w.invites <- in:
 		return <-in.answer

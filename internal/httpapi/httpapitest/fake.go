@@ -468,8 +468,12 @@ func (l *Fake) RemoveLeader(_ context.Context, id uint64, force bool) error {
 }
 
 // InviteWorker implements httpapi.Leader.
-func (l *Fake) InviteWorker(_ context.Context, address string) (api.Worker, error) {
+func (l *Fake) InviteWorker(_ context.Context, address string, id *uint64) (api.Worker, error) {
 	w, ok := l.Idle[address]
+	if !ok && id != nil {
+		w, ok = api.Worker{ID: uint64(len(l.WorkerByID)) + 1, Status: api.WorkerDead, Address: address}, true
+	}
+	w.Claim = id
 	if !ok {
 		return api.Worker{}, api.Conflict("no worker answers at %s", address)
 	}

@@ -313,7 +313,7 @@ func (s *suite) members() {
 	if c := s.leader.Cluster(); c.Name != "test" || c.NotReady != "" {
 		s.Errorf("Cluster() = %+v, want test", c)
 	}
-	_, err := s.leader.InviteWorker(s.Context(), "127.0.0.1:1")
+	_, err := s.leader.InviteWorker(s.Context(), "127.0.0.1:1", nil)
 	s.fails("InviteWorker() of an unused address", err, http.StatusConflict)
 }
 

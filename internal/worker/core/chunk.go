@@ -18,6 +18,14 @@ type Result struct {
 	Warning                        string        // for the job's user
 }
 
+// SlotStatus is the status of the slot of the attempt until its next one begins.
+func (r *Result) SlotStatus() wire.SlotStatus {
+	if r.Failure != nil || r.Canceled {
+		return wire.SlotStatus_SLOT_FAILED
+	}
+	return wire.SlotStatus_SLOT_DONE
+}
+
 // Chunk is a run of leases that a slot gets at once, so that short attempts cost no channel operation each. It is the only
 // state that core and slots share. The slot claims entries in order and publishes each result; the core may cut the chunk at
 // any moment, which keeps unclaimed entries from being run.

@@ -36,6 +36,7 @@ type Config struct {
 	Leaders    []string    // by configuration
 	Known      []string    // leaders of the worker's cluster, from its membership
 	ClusterID  string      // the worker's cluster; empty: none yet
+	Waits      bool        // it was removed from a cluster, and waits for an invitation
 	Discovers  bool        // [Discover] may find more leaders
 	DrainGrace time.Duration
 	Seed       uint64 // of the back-off's jitter
@@ -52,11 +53,14 @@ type Core struct {
 	queue  queue
 	fedAt  time.Time // when a slot last got a chunk, or the first lease was queued
 	slots  []slotState
-	files  files
+	// endedIn is how the last attempt of each slot has ended.
+	endedIn []wire.SlotStatus
+	files   files
 
 	session   session
 	search    search
 	clusterID string // empty: none yet
+	claim     uint64 // of the Hello, of an invitation, or as the cluster knows it
 	out       outbox
 	// tailsHeld counts failures with a tail that were added while there was no session.
 	tailsHeld int
@@ -83,12 +87,13 @@ type files struct {
 
 // New returns a core that dials at its first step.
 func New(cfg Config) *Core {
+	slots := max(1, int(cfg.Hello.GetSlots()))
 	return &Core{
 		cfg:    cfg,
 		rng:    rand.New(rand.NewPCG(cfg.Seed, cfg.Seed)),
-		search: newSearch(cfg), clusterID: cfg.ClusterID,
+		search: newSearch(cfg), clusterID: cfg.ClusterID, claim: cfg.Hello.GetClaim(),
 		ledger: newLedger(),
-		slots:  make([]slotState, max(1, int(cfg.Hello.GetSlots()))),
+		slots:  make([]slotState, slots), endedIn: make([]wire.SlotStatus, slots),
 	}
 }
 

@@ -32,6 +32,7 @@ type coreTest struct {
 	refusals     []string
 	stale        []StaleLeader
 	gone         []Removed
+	released     []Released
 	lost         []string
 	discoveries  []string // clusters of Discover
 	undiscovered []string
@@ -106,6 +107,8 @@ func (c *coreTest) step(inputs ...Input) {
 			c.answers = append(c.answers, e.Err)
 		case Removed:
 			c.gone = append(c.gone, e)
+		case Released:
+			c.released = append(c.released, e)
 		case Welcomed, SendLog, BadMessage:
 		}
 	}
@@ -727,5 +730,82 @@ func TestWideAttemptWaitsForStoppedOne(t *testing.T) {
 				t.Errorf("slot 1 runs %v beside a wide attempt", c.starts[1])
 			}
 		})
+	}
+}
+
+// TestReleased: a worker that was removed drops its leases, keeps what may have won, and waits for an invitation, under the same id.
+func TestReleased(t *testing.T) {
+	c := newTestOf(t, Config{Hello: &wire.Hello{Identity: "w", Slots: 2, Claim: 4}, Leaders: []string{"a:1"}, Discovers: true})
+	c.welcome()
+	c.lease(100, 3)
+	c.run(0, Result{File: true})
+	c.idle(0)
+	c.step(Synced{})
+	c.later(reportDelay)
+	c.wantLeases("finished", finishedLeases(c.reports), 100)
+	c.starts[1].Claim()
+	connects := len(c.connects)
+	c.receive(&wire.ToWorker{Message: &wire.ToWorker_Drain{Drain: &wire.Drain{StopRunning: true, Reason: "removed", Wait: true}}})
+	c.later(time.Hour)
+	if len(c.released) != 1 || len(c.connects) != connects || len(c.discoveries) != 0 || c.exit != nil || len(c.lost) != 0 {
+		t.Errorf("released %v, %d connects, %d discoveries, exit %v, lost %v; want it to wait", c.released, len(c.connects)-connects, len(c.discoveries), c.exit, c.lost)
+	}
+	if last := c.saved[len(c.saved)-1]; !last.Waits || last.ClusterID != "" || len(last.Leaders) != 0 {
+		t.Errorf("saved %+v, want that it waits", last)
+	}
+	if !slices.Contains(c.stops, 1) || len(c.removed) != 0 {
+		t.Errorf("stops %v, removed files of %v; want slot 1, none", c.stops, c.removed)
+	}
+	c.starts[1].Finish(0, Result{Canceled: true})
+	c.idle(1)
+	c.step(Invite{Leaders: []string{"c:1"}, ClusterID: "id", Claim: 5})
+	if err := c.answers[0]; err == nil || err.Error() != "this worker has the id 3, and is invited as 4: invite it by its own id, or start it with WORKER_ID=4" {
+		t.Errorf("invitation as another = %v", err)
+	}
+	c.step(Invite{Leaders: []string{"c:1"}, ClusterID: "id", Claim: 4})
+	if err := c.answers[1]; err != nil || len(c.connects) != connects+1 {
+		t.Fatalf("invitation = %v, %d connects", err, len(c.connects)-connects)
+	}
+	if to := c.connects[connects]; to.Leader != "c:1" || to.Hello.GetClaim() != 4 || len(to.Hello.GetHeld()) != 0 {
+		t.Errorf("it connects to %+v", to)
+	}
+	c.welcome()
+	if last := c.saved[len(c.saved)-1]; last.Waits {
+		t.Errorf("saved %+v, want that it does not wait", last)
+	}
+	c.later(time.Second)
+	if got := c.beats[len(c.beats)-1].GetSlots(); !slices.Equal(got, []wire.SlotStatus{wire.SlotStatus_SLOT_DONE, wire.SlotStatus_SLOT_FAILED}) {
+		t.Errorf("slots %v, want done, failed", got)
+	}
+}
+
+// TestWaitsAfterARestart: a worker that was removed does not come back by itself.
+func TestWaitsAfterARestart(t *testing.T) {
+	c := newTestOf(t, Config{Hello: &wire.Hello{Identity: "w", Slots: 1}, Leaders: []string{"a:1"}, Discovers: true, Waits: true})
+	c.later(time.Hour)
+	if len(c.connects) != 0 || len(c.discoveries) != 0 {
+		t.Errorf("%d connects, %d discoveries, want none", len(c.connects), len(c.discoveries))
+	}
+	c.step(Invite{Leaders: []string{"c:1"}})
+	if len(c.connects) != 1 {
+		t.Fatal("it does not follow the invitation")
+	}
+	c.step(SessionEnded{Epoch: c.epoch, Err: errors.New("gone")})
+	c.later(time.Minute)
+	if last := c.connects[len(c.connects)-1]; last.Leader != "a:1" && c.connects[len(c.connects)-2].Leader != "a:1" {
+		t.Errorf("it does not dial its configured leader after an invitation: %v", c.connects)
+	}
+}
+
+// TestInvitedAsAMember: a member without an id takes that of an invitation, and tells its leader.
+func TestInvitedAsAMember(t *testing.T) {
+	c := newTest(t, 1)
+	c.core.clusterID = "id"
+	c.welcome()
+	connects := len(c.connects)
+	c.step(Invite{Leaders: []string{"a:1"}, ClusterID: "id", Claim: 1})
+	c.later(backoffMax)
+	if c.answers[0] != nil || len(c.connects) != connects+1 || c.connects[connects].Hello.GetClaim() != 1 {
+		t.Errorf("answer %v, %d connects, want one with the id", c.answers[0], len(c.connects)-connects)
 	}
 }

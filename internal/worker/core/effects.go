@@ -44,6 +44,7 @@ type Invite struct {
 	Leaders     []string
 	ClusterID   string
 	ClusterName string
+	Claim       uint64 // as whom, plus 1; 0: not given
 }
 
 // Drain requests a shutdown: return what has not started, finish what runs (StopRunning: cancel it), and exit.
@@ -120,6 +121,7 @@ type SaveMembership struct{ Membership Membership }
 type Membership struct {
 	ClusterID string
 	Leaders   []string
+	Waits     bool // it was removed, and waits for an invitation
 }
 
 // Welcomed reports that the leader at that address has accepted the worker.
@@ -143,6 +145,9 @@ type Refused struct{ Err error }
 
 // Removed reports that this worker was removed from its cluster for good: it stops its attempts, and exits.
 type Removed struct{ Err error }
+
+// Released reports that this worker was removed from its cluster: it drops its leases, and waits for an invitation.
+type Released struct{ Reason string }
 
 // StaleLeader reports a leader that was left because its term is over.
 type StaleLeader struct {
@@ -183,6 +188,7 @@ func (LeaderLost) effect()      {}
 func (NoLeader) effect()        {}
 func (Refused) effect()         {}
 func (Removed) effect()         {}
+func (Released) effect()        {}
 func (StaleLeader) effect()     {}
 func (DiscoveryFailed) effect() {}
 func (InviteAnswered) effect()  {}

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"slices"
 	"time"
 
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -135,7 +136,7 @@ func (c *Core) report() {
 	}
 	n := 0
 	for ; n < len(o.sealed) && c.session.inFlight < ReportsInFlight; n++ {
-		o.sealed[n].Draining = c.drain.on
+		o.sealed[n].Draining, o.sealed[n].Slots = c.drain.on, c.slotStatuses()
 		c.emit(Send{c.session.epoch, reportMessage(o.sealed[n]), false})
 		o.items -= reportLen(o.sealed[n])
 		for range o.sealed[n].GetFailed() {
@@ -150,6 +151,19 @@ func (c *Core) report() {
 	if n > 0 {
 		o.since = c.now
 	}
+}
+
+// slotStatuses is what each slot does, or how its last attempt has ended.
+func (c *Core) slotStatuses() []wire.SlotStatus {
+	list := slices.Clone(c.endedIn)
+	for i := range c.slots {
+		if ch := c.slots[i].chunk; ch != nil {
+			if _, ok := ch.Running(); ok {
+				list[i] = wire.SlotStatus_SLOT_RUNNING
+			}
+		}
+	}
+	return list
 }
 
 func reportLen(r *wire.Report) int {

@@ -66,6 +66,7 @@ type search struct {
 	leaders   []string     // of the worker's cluster
 	last      *candidate   // dialed last; never nil
 	invitedTo string       // the cluster of the invitation
+	waits     bool         // for an invitation only
 	failure   string       // of the last dial
 
 	round     round
@@ -92,11 +93,19 @@ type discovery struct {
 }
 
 func newSearch(cfg Config) search {
+	if cfg.Waits {
+		return waitingSearch(false)
+	}
 	s := search{last: &candidate{}, discovery: discovery{on: cfg.Discovers, wait: discoverMin}}
 	s.set(fromConfig, cfg.Leaders)
 	s.leaders = s.set(fromLeader, cfg.Known)
 	s.begin(time.Time{})
 	return s
+}
+
+// waitingSearch waits for an invitation. A discovery may still be running.
+func waitingSearch(discovering bool) search {
+	return search{waits: true, last: &candidate{}, discovery: discovery{running: discovering, wait: discoverMin}}
 }
 
 // cleanAddresses drops invalid addresses and duplicates.
@@ -288,6 +297,9 @@ func (s *search) discovered(found []string, failure string, now time.Time) bool 
 	d.running, d.failure = false, failure
 	d.at = now.Add(d.wait)
 	d.wait = min(2*d.wait, discoverMax)
+	if s.waits {
+		return false
+	}
 	s.set(fromDiscovery, found)
 	return s.next(now) != nil
 }

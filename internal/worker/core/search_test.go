@@ -543,22 +543,22 @@ func TestInvitations(t *testing.T) {
 		in    Invite
 		want  string // in the answer; empty: accepted
 	}{
-		{"no cluster yet", "", nil, Invite{two, "id", "alpha"}, ""},
-		{"a leader without an id", "", nil, Invite{two, "", "alpha"}, ""},
-		{"the same cluster", "id", nil, Invite{two, "id", "alpha"}, ""},
-		{"the same cluster, in session", "id", up("id"), Invite{two, "id", "alpha"}, ""},
-		{"another cluster", "id", nil, Invite{two, "other", "alpha"}, "belongs to cluster id, and is invited to \"alpha\" (other)"},
-		{"another cluster, since it joined", "", up("id"), Invite{two, "other", "alpha"}, "belongs to cluster id"},
-		{"a cluster without an id", "id", nil, Invite{two, "", "alpha"}, "no id given"},
-		{"another name", "", nil, Invite{two, "id", "beta"}, `started for cluster "alpha", and is invited to "beta"`},
-		{"in session with a leader without an id", "", up(""), Invite{two, "id", "alpha"}, "has a leader already"},
-		{"no address", "", nil, Invite{nil, "id", "alpha"}, "no valid address"},
-		{"nonsense", "", nil, Invite{[]string{"a", "b c:1", ":1", "x:99999"}, "id", "alpha"}, "no valid address"},
+		{"no cluster yet", "", nil, Invite{two, "id", "alpha", 0}, ""},
+		{"a leader without an id", "", nil, Invite{two, "", "alpha", 0}, ""},
+		{"the same cluster", "id", nil, Invite{two, "id", "alpha", 0}, ""},
+		{"the same cluster, in session", "id", up("id"), Invite{two, "id", "alpha", 0}, ""},
+		{"another cluster", "id", nil, Invite{two, "other", "alpha", 0}, "belongs to cluster id, and is invited to \"alpha\" (other)"},
+		{"another cluster, since it joined", "", up("id"), Invite{two, "other", "alpha", 0}, "belongs to cluster id"},
+		{"a cluster without an id", "id", nil, Invite{two, "", "alpha", 0}, "no id given"},
+		{"another name", "", nil, Invite{two, "id", "beta", 0}, `started for cluster "alpha", and is invited to "beta"`},
+		{"in session with a leader without an id", "", up(""), Invite{two, "id", "alpha", 0}, "has a leader already"},
+		{"no address", "", nil, Invite{nil, "id", "alpha", 0}, "no valid address"},
+		{"nonsense", "", nil, Invite{[]string{"a", "b c:1", ":1", "x:99999"}, "id", "alpha", 0}, "no valid address"},
 		{"during a drain", "", func(c *coreTest) {
 			c.welcome()
 			c.lease(100, 1)
 			c.step(Drain{})
-		}, Invite{two, "id", "alpha"}, "shutting down"},
+		}, Invite{two, "id", "alpha", 0}, "shutting down"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

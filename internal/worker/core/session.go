@@ -118,7 +118,7 @@ func (c *Core) advanceSession() {
 		if !c.now.Before(s.heartbeatAt.Add(c.intervals().heartbeat)) {
 			s.heartbeatAt = c.now
 			c.emit(Send{s.epoch, reportMessage(&wire.Report{
-				Heartbeat: true, Running: c.running(), Draining: c.drain.on,
+				Heartbeat: true, Running: c.running(), Draining: c.drain.on, Slots: c.slotStatuses(),
 			}), true})
 		}
 	}
@@ -175,7 +175,7 @@ func (c *Core) connect(d *candidate) {
 	hello := proto.CloneOf(c.cfg.Hello)
 	hello.Held = c.held()
 	hello.UnixMs = c.now.UnixMilli()
-	hello.ClusterId = c.clusterID
+	hello.ClusterId, hello.Claim = c.clusterID, c.claim
 	if c.clusterID == "" && d.rank[fromInvite] > 0 {
 		hello.ClusterId = c.search.invitedTo // another cluster may have the address by now
 	}
@@ -317,7 +317,7 @@ func (c *Core) discovered(in Discovered) {
 	// Workers that started together need not search together.
 	s.discovery.at = s.discovery.at.Add(-time.Duration(c.rng.Int64N(int64(discoverMin / 2))))
 	switch {
-	case c.session.phase != sessionDown:
+	case c.session.phase != sessionDown || s.waits:
 	case added:
 		c.session.retryAt = c.now
 	default:
@@ -342,10 +342,21 @@ func (c *Core) invite(in Invite) error {
 	case c.clusterID != "" && in.ClusterID != c.clusterID:
 		return fmt.Errorf("this worker belongs to cluster %s, and is invited to %q (%s); start it with another --data-dir "+
 			"to have it join there", c.clusterID, in.ClusterName, cmp.Or(in.ClusterID, "no id given"))
+	case c.claim != 0 && in.Claim != 0 && in.Claim != c.claim:
+		return fmt.Errorf("this worker has the id %d, and is invited as %d: invite it by its own id, or start it with WORKER_ID=%[2]d", c.claim-1, in.Claim-1)
 	case up && c.clusterID == "":
 		return errors.New("this worker has a leader already")
-	case up:
+	case up && c.claim == in.Claim || up && in.Claim == 0:
 		return nil // it is a member
+	case up: // it tells its leader by the next hello
+		c.claim = in.Claim
+		c.leave(fmt.Errorf("invited as worker %d", in.Claim-1))
+		return nil
+	}
+	c.claim = cmp.Or(c.claim, in.Claim)
+	if s.waits {
+		s.waits, s.discovery.on = false, c.cfg.Discovers
+		s.set(fromConfig, c.cfg.Leaders)
 	}
 	s.set(fromInvite, leaders)
 	s.invitedTo, s.failed, s.round.hint = in.ClusterID, 0, ""
@@ -374,6 +385,10 @@ func (c *Core) receive(m *wire.ToWorker) {
 	case *wire.ToWorker_Log:
 		c.emit(SendLog{m.Log})
 	case *wire.ToWorker_Drain:
+		if m.Drain.GetWait() && !c.drain.on {
+			c.release(m.Drain.GetReason())
+			return
+		}
 		c.emit(DrainOrdered{m.Drain.GetReason()})
 		c.startDrain(m.Drain.GetStopRunning())
 	case *wire.ToWorker_Elsewhere:
@@ -416,6 +431,7 @@ func (c *Core) welcomed(w *wire.Welcome) {
 		return
 	}
 	c.search.welcomed(w.GetLeaders())
+	c.claim = cmp.Or(w.GetClaim(), c.claim)
 	// Save the membership first: after a crash the worker must not join another cluster.
 	c.saveMembership()
 	c.emit(Welcomed{c.search.last.address, w})
@@ -474,5 +490,25 @@ func (c *Core) accepts(w *wire.Welcome) bool {
 }
 
 func (c *Core) saveMembership() {
-	c.emit(SaveMembership{Membership{ClusterID: c.clusterID, Leaders: c.search.leaders}})
+	c.emit(SaveMembership{Membership{ClusterID: c.clusterID, Leaders: c.search.leaders, Waits: c.search.waits}})
+}
+
+// release ends the membership of this worker: it was removed. The leader has voided its leases; but what was reported may have won, and its file
+// is then the job's.
+func (c *Core) release(reason string) {
+	s := &c.session
+	c.emit(Disconnect{s.epoch})
+	s.phase, s.term, s.retryAt = sessionDown, 0, time.Time{}
+	c.ledger.all(func(r ref) {
+		if r.state() == finished {
+			c.ledger.move(r, gone)
+			return
+		}
+		c.dropRef(r, false)
+	})
+	c.out.reset()
+	c.clusterID, c.search = "", waitingSearch(c.search.discovery.running)
+	c.saveMembership()
+	c.emit(Released{reason})
+	c.reportNoLeader()
 }

@@ -173,6 +173,7 @@ func (c *Core) collect(slot int) {
 		r := ref{g, s.chunk.from + i}
 		nanos += r.result().Nanos
 		r.result().ended = now
+		c.endedIn[slot] = r.result().SlotStatus()
 		c.ended(r)
 	}
 	g.info.updateEstimate(g.stage, nanos/int64(to-from))
