@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/replica"
@@ -244,46 +246,101 @@ func (a *app) resolvePeers(cmd *cobra.Command, f *leaderFlags) (err error) {
 }
 
 // leaderFromContainer applies the environment variables of the original system's containers: LEADER_ID counts from 0, the other
-// leaders are named as standby leaders. The WORKER variables are ignored: here the workers dial the leader.
+// leaders are named as standby leaders, and the workers are invited.
 func (a *app) leaderFromContainer(cmd *cobra.Command, f *leaderFlags) error {
 	if err := a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", transport.DefaultPort)); err != nil {
 		return err
 	}
-	text, ok := a.env("LEADER_ID")
-	if !ok || cmd.Flags().Changed("id") {
-		return nil
+	if err := a.workersFromContainer(cmd, f); err != nil {
+		return err
 	}
-	id, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		return usagef(cmd, "invalid LEADER_ID=%q: want a number of 0 or more", text)
-	}
-	var peers []string
-	for i := 1; ; i++ {
-		prefix := fmt.Sprintf("STANDBY_LEADER_%d_", i)
-		address := a.hostPort(prefix+"HOST", prefix+"PORT", "localhost", transport.DefaultPort)
-		other, ok := a.env(prefix + "ID")
-		if !ok || address == "" {
-			break
-		}
-		n, err := strconv.ParseUint(other, 10, 32)
-		if err != nil {
-			return usagef(cmd, "invalid %sID=%q: want a number of 0 or more", prefix, other)
-		}
-		peers = append(peers, fmt.Sprintf("%d=%s", n+1, address))
-	}
-	if len(peers) == 0 || cmd.Flags().Changed("peers") || cmd.Flags().Changed("join") {
-		return a.fromContainer(cmd, "id", strconv.FormatUint(id+1, 10))
+	id, ok, err := a.numberOf(cmd, "LEADER_ID")
+	if err != nil || !ok || cmd.Flags().Changed("id") {
+		return err
 	}
 	own, err := a.containerAddress(cmd)
 	if err != nil {
 		return err
 	}
+	named := false // this leader is among its standbys
+	leaders := map[uint64]string{}
+	for i := 1; ; i++ {
+		prefix := fmt.Sprintf("STANDBY_LEADER_%d_", i)
+		address := a.hostPort(prefix+"HOST", prefix+"PORT", "localhost", transport.DefaultPort)
+		other, ok, err := a.numberOf(cmd, prefix+"ID")
+		switch {
+		case err != nil:
+			return err
+		case ok && address != "" && other == id:
+			named, own = true, address
+			continue
+		case ok && address != "":
+			leaders[other] = address
+			continue
+		}
+		break
+	}
+	number := strconv.FormatUint(id+1, 10)
+	if len(leaders) == 0 || cmd.Flags().Changed("peers") || cmd.Flags().Changed("join") {
+		return a.fromContainer(cmd, "id", number)
+	}
+	if err := errors.Join(a.fromContainer(cmd, "id", number), a.fromContainer(cmd, "advertise", own)); err != nil {
+		return err
+	}
+	if named && len(leaders)%2 == 1 { // the list lacks one, but the others have it
+		return a.fromContainer(cmd, "join", strings.Join(slices.Sorted(maps.Values(leaders)), ","))
+	}
+	leaders[id] = own
+	var peers []string
+	for other, address := range leaders {
+		peers = append(peers, fmt.Sprintf("%d=%s", other+1, address))
+	}
 	f.contained = true
-	return errors.Join(
-		a.fromContainer(cmd, "id", strconv.FormatUint(id+1, 10)),
-		a.fromContainer(cmd, "advertise", own),
-		a.fromContainer(cmd, "peers", strings.Join(append(peers, fmt.Sprintf("%d=%s", id+1, own)), ",")),
-	)
+	return a.fromContainer(cmd, "peers", strings.Join(peers, ","))
+}
+
+// workersFromContainer adds the workers of the original's configuration. Their ids are in no variable: there, they counted from 0, and from 1 once leaders had
+// ids.
+func (a *app) workersFromContainer(cmd *cobra.Command, f *leaderFlags) error {
+	_, fromOne := a.env("LEADER_ID")
+	for i := uint64(0); ; i++ {
+		prefix := fmt.Sprintf("WORKER%d_", i+1)
+		address := a.hostPort(prefix+"HOST", prefix+"PORT", "localhost", strconv.FormatUint(workerPort+i, 10))
+		if address == "" {
+			return nil
+		}
+		w := node.ExpectedWorker{ID: i}
+		if fromOne {
+			w.ID++
+		}
+		id, ok, err := a.numberOf(cmd, prefix+"ID")
+		if ok {
+			w.ID = id
+		}
+		if err == nil {
+			w.Address, err = transport.ParseAddress(address)
+		}
+		if err != nil {
+			return usagef(cmd, "invalid %sHOST, %[1]sPORT or %[1]sID: %v", prefix, err)
+		}
+		f.Workers = append(f.Workers, w)
+	}
+}
+
+// workerPort is the port of the original's first worker.
+const workerPort = 6651
+
+// numberOf returns the id in an environment variable of the original's containers; false: it is not set.
+func (a *app) numberOf(cmd *cobra.Command, name string) (id uint64, ok bool, err error) {
+	text, ok := a.env(name)
+	if !ok || text == "" {
+		return 0, false, nil
+	}
+	id, err = strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0, false, usagef(cmd, "invalid %s=%q: want a number from 0 to %d", name, text, api.WorkerIDMax)
+	}
+	return id, true, nil
 }
 
 // containerAddress is the address for other containers: the host name if the leader listens on all interfaces.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -90,6 +91,40 @@ func TestLeadersOfTheOriginalsContainers(t *testing.T) {
 	}
 	if _, err := configOf(t, map[string]string{"LEADER_ID": "first"}); err == nil {
 		t.Error("a number that is none was taken")
+	}
+}
+
+// TestComposeFileOfTheOriginal: the third leader of its main branch names itself as a standby, and not the second.
+func TestComposeFileOfTheOriginal(t *testing.T) {
+	env := map[string]string{
+		"LEADER_ID": "2", "BRIDGEFOUR_HOST": "0.0.0.0", "BRIDGEFOUR_PORT": "6552",
+		"WORKER1_HOST": "spren-01", "WORKER1_PORT": "6651", "WORKER2_HOST": "spren-02", "WORKER2_PORT": "6652",
+		"STANDBY_LEADER_1_ID": "0", "STANDBY_LEADER_1_HOST": "kaladin-00", "STANDBY_LEADER_1_PORT": "6550",
+		"STANDBY_LEADER_2_ID": "2", "STANDBY_LEADER_2_HOST": "kaladin-02", "STANDBY_LEADER_2_PORT": "6552",
+	}
+	cfg, err := configOf(t, env)
+	if err != nil || cfg.ID != 3 || len(cfg.Peers) != 0 || !slices.Equal(cfg.Join, []string{"kaladin-00:6550"}) || cfg.Advertise != "kaladin-02:6552" {
+		t.Errorf("kaladin-02 = %+v, %v; want that it joins kaladin-00 as leader 3", cfg, err)
+	}
+	if want := []node.ExpectedWorker{{ID: 1, Address: "spren-01:6651"}, {ID: 2, Address: "spren-02:6652"}}; !slices.Equal(cfg.Workers, want) {
+		t.Errorf("workers %v, want %v", cfg.Workers, want)
+	}
+	// With the others it is a leader of three that also names itself.
+	env["STANDBY_LEADER_3_ID"], env["STANDBY_LEADER_3_HOST"], env["STANDBY_LEADER_3_PORT"] = "1", "kaladin-01", "6551"
+	if cfg, err := configOf(t, env); err != nil || cfg.ID != 3 || len(cfg.Peers) != 3 || len(cfg.Join) != 0 {
+		t.Errorf("with all leaders = %+v, %v; want three", cfg, err)
+	}
+	// Before leaders had ids, those of workers counted from 0.
+	cfg, err = configOf(t, map[string]string{"WORKER1_HOST": "spren-01", "WORKER1_PORT": "5551", "WORKER2_PORT": "5552"})
+	if want := []node.ExpectedWorker{{ID: 0, Address: "spren-01:5551"}, {ID: 1, Address: "localhost:5552"}}; err != nil || !slices.Equal(cfg.Workers, want) {
+		t.Errorf("workers %v, %v; want %v", cfg.Workers, err, want)
+	}
+	for name, value := range map[string]string{"WORKER1_ID": "x", "STANDBY_LEADER_1_ID": "-1", "WORKER1_HOST": "a b", "LEADER_ID": "4294967296"} {
+		wrong := maps.Clone(env)
+		wrong[name] = value
+		if _, err := configOf(t, wrong); err == nil {
+			t.Errorf("%s=%s was accepted", name, value)
+		}
 	}
 }
 

@@ -97,13 +97,7 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 }
 
 func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
-	// WORKER_ID is ignored: the cluster assigns the number, and the identity is in the data directory.
-	err := errors.Join(
-		a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", "0")),
-		a.fromContainer(cmd, "leader", a.hostPort("LEADER_HOST", "LEADER_PORT", "127.0.0.1", "6550")),
-		a.readJoin(cmd, &f.join),
-	)
-	if err != nil {
+	if err := errors.Join(a.workerFromContainer(cmd, f), a.readJoin(cmd, &f.join)); err != nil {
 		return err
 	}
 	logger, err := a.logger(f.logLevel)
@@ -167,6 +161,23 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	renewal.Wait()
 	logger.Info("worker ended")
 	return err
+}
+
+// workerFromContainer applies the environment variables of the original system's containers. In its own, none listens at LEADER_HOST:LEADER_PORT.
+func (a *app) workerFromContainer(cmd *cobra.Command, f *workerFlags) error {
+	leader := a.hostPort("LEADER_HOST", "LEADER_PORT", "127.0.0.1", transport.DefaultPort)
+	if leader != "" {
+		leader += ",auto"
+	}
+	id, ok, err := a.numberOf(cmd, "WORKER_ID")
+	if ok {
+		f.Claim = id + 1
+	}
+	return errors.Join(
+		err,
+		a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", "0")),
+		a.fromContainer(cmd, "leader", leader),
+	)
 }
 
 func addAllowPrivileges(cmd *cobra.Command, allow *bool) {
