@@ -304,6 +304,7 @@ func outputFiles(ctx context.Context, store blob.Store, dir blob.Location, priva
 		}
 		files.named = append(files.named, names...)
 	}
+	files.named = within(ctx, store, dir, files.named)
 	return files, nil
 }
 

@@ -249,6 +249,33 @@ func TestLinkOutOfTheOutput(t *testing.T) {
 	}
 }
 
+// TestLinkToFilesToRemove: neither a manifest nor a list of names removes files through a link in the output folder.
+func TestLinkToFilesToRemove(t *testing.T) {
+	store, dir, outside := blob.NewFiles(), blob.Location(t.TempDir()), t.TempDir()
+	for name, text := range map[string]string{
+		outside + "/a": "kept", string(dir) + "/b": "removed",
+		string(dir) + "/_SUCCESS": `{"uid":"other","name_parts":"{}","parts":[{"part":"odd/a"},{"part":"b"}]}`,
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blobtest.Put(t, store, dir.Join("_temporary/other/_NAMES"), "odd/a\n")
+	if err := os.Symlink(outside, string(dir)+"/odd"); err != nil {
+		t.Fatal(err)
+	}
+	j := newJob(dir, 2)
+	j.out.Overwrite = true
+	j.prepare(t, store)
+	j.publish(t, store)
+	if _, err := os.Stat(outside + "/a"); err != nil {
+		t.Errorf("a file outside of the output: %v", err)
+	}
+	if _, err := os.Stat(string(dir) + "/b"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the earlier part: %v, want it gone", err)
+	}
+}
+
 // TestNamesOfOthers: a part never replaces another file, and only names that parts can have are removed.
 func TestNamesOfOthers(t *testing.T) {
 	for _, overwrite := range []bool{false, true} {

@@ -73,6 +73,22 @@ func appendName(names []blob.Location, dir blob.Location, name string) []blob.Lo
 	return names
 }
 
+// within returns the names whose folders are in dir, and not reached through a link.
+func within(ctx context.Context, store blob.Store, dir blob.Location, names []blob.Location) []blob.Location {
+	known := map[blob.Location]bool{dir: true}
+	return slices.DeleteFunc(names, func(name blob.Location) bool {
+		folder := name.Dir()
+		in, ok := known[folder]
+		if !ok {
+			below, _ := folder.Below(dir)
+			_, out := leadsOut(ctx, store, dir, below)
+			in = !out
+			known[folder] = in
+		}
+		return !in
+	})
+}
+
 // recordNames records the names of files in dir durably, instead of those that were recorded before.
 func recordNames(ctx context.Context, store blob.Store, private blob.Location, names iter.Seq[string]) error {
 	w, err := store.Create(ctx, "", private.Join(layout.Names))
@@ -127,15 +143,17 @@ func (p *publication) checkFree(ctx context.Context) error {
 	return occupied(p.out.Dir, found)
 }
 
+// leadsOut reports whether a folder below dir is reached through a link, and where that leads.
+func leadsOut(ctx context.Context, store blob.Store, dir blob.Location, folder string) (to blob.Location, out bool) {
+	to = store.Resolve(ctx, dir.Join(folder))
+	return to, to != store.Resolve(ctx, dir).Join(folder)
+}
+
 // makeFolders creates the folders of the parts. They must be in the output folder: a link in it could lead anywhere.
 func (p *publication) makeFolders(ctx context.Context, list []string) error {
-	if len(list) == 0 {
-		return nil
-	}
-	resolved := p.store.Resolve(ctx, p.out.Dir)
 	for _, folder := range list {
 		name := p.out.Dir.Join(folder)
-		if to := p.store.Resolve(ctx, name); to != resolved.Join(folder) {
+		if to, out := leadsOut(ctx, p.store, p.out.Dir, folder); out {
 			return fmt.Errorf("%q is a link to %q, outside of the output: remove it, or use another output folder", name, to)
 		}
 		if err := p.store.MkdirAll(ctx, name); err != nil {
