@@ -14,7 +14,7 @@ type JobRequest struct {
 	User    string  `json:"user,omitempty" doc:"Ignored: a job belongs to the authenticated user, which is the user that runs the leader until there are identities" maxLength:"100" deprecated:"true"`
 	Program Program `json:"program"`
 
-	Inputs []string `json:"inputs,omitempty" doc:"Files, folders (their files, not hidden ones), globs; absolute" example:"/data/books"`
+	Inputs []string `json:"inputs,omitempty" doc:"Files, folders (their files, not hidden ones), globs (**, {a,b}); absolute" example:"/data/books"`
 	Lines  *Lines   `json:"lines,omitempty" doc:"Instead of inputs: one task per line"`
 	Range  *Range   `json:"range,omitempty" doc:"Instead of inputs: one task per number"`
 	Each   []List   `json:"each,omitempty" doc:"Instead of inputs: one task for each combination of the items of these lists; lines or a range come before them. The last list changes first"`

@@ -69,7 +69,7 @@ type jobFlags struct {
 
 // add registers the flags. The defaults are the cluster's and are repeated here for the help only.
 func (f *jobFlags) add(fs *pflag.FlagSet) {
-	fs.StringArrayVar(&f.inputs, "input", nil, "`file`, folder (its files, not hidden ones) or quoted glob; of run without --cluster, - is standard input, "+
+	fs.StringArrayVar(&f.inputs, "input", nil, "`file`, folder (its files, not hidden ones) or quoted glob (*, ?, [a-z], {a,b}, and ** for folders at any depth); of run without --cluster, - is standard input, "+
 		"which is read to its end first; repeatable")
 	f.itemFlags.add(fs)
 	fs.StringVar(&f.output, "output", "", "`folder` for the parts and _SUCCESS; without it the result goes to stdout and nothing is kept")
@@ -510,8 +510,8 @@ func absolute(dir, path string) string {
 
 // absoluteInput is absolute for a path that may be a glob: special characters in dir are escaped.
 func absoluteInput(dir, path string) string {
-	if _, err := os.Lstat(path); err != nil && strings.ContainsAny(path, `*?[\`) && !filepath.IsAbs(path) {
-		dir = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
+	if _, err := os.Lstat(path); err != nil && strings.ContainsAny(path, `*?[{}\`) && !filepath.IsAbs(path) {
+		dir = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `{`, `\{`, `}`, `\}`).Replace(dir)
 	}
 	return absolute(dir, path)
 }

@@ -1,6 +1,6 @@
 // Package plan validates a job request, reports all its errors at once, and lists its input. It changes no files.
 //
-// An input is a file; a folder, which means its files at any depth; or a pattern of path.Match, in which ** also matches any number
+// An input is a file; a folder, which means its files at any depth; or a pattern with *, ?, [a-z] and {a,b}, in which ** also matches any number
 // of folders. Folders and patterns skip names that begin with "." (hidden) or "_" (such as _SUCCESS and _temporary of another job,
 // whose output may be an input), unless the pattern contains that first character. Files are in byte order of their names within
 // each input, inputs in the given order, and each file occurs once.

@@ -3,16 +3,19 @@ package plan
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
-	"path"
 	"strings"
 	"sync/atomic"
+
+	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
 )
 
-// pattern is a path whose parts are patterns of path.Match, or ** for any number of folders.
+// pattern is a path whose parts are patterns of doublestar.Match, such as {a,b}*.gz, or ** for any number of folders. Hidden names, and what a
+// pattern may match below a folder, are why the parts are matched one by one.
 type pattern struct {
 	base  blob.Location // the longest prefix without a pattern: all matches are below it
 	parts []string      // below base
@@ -22,7 +25,10 @@ type pattern struct {
 // partsMax is the maximum number of parts: they are bits of a uint64, plus one.
 const partsMax = 63
 
-func isPattern(name string) bool { return strings.ContainsAny(name, `*?[\`) }
+// alternativesMax bounds the combinations of the alternatives of a part: matching tries all of them.
+const alternativesMax = 1024
+
+func isPattern(name string) bool { return strings.ContainsAny(name, `*?[{}\`) }
 
 func parsePattern(name blob.Location) (*pattern, error) {
 	base := name
@@ -30,13 +36,16 @@ func parsePattern(name blob.Location) (*pattern, error) {
 		base = base.Dir()
 	}
 	rest, _ := name.Below(base)
+	if err := checkBraces(rest); err != nil {
+		return nil, err
+	}
 	pt := &pattern{base: base}
 	for part := range strings.SplitSeq(rest, "/") {
 		if n := len(pt.parts); part == "**" && n > 0 && pt.parts[n-1] == "**" {
 			continue // redundant
 		}
-		if _, err := path.Match(part, ""); err != nil {
-			return nil, errors.New(`"[" without "]", or "\" at the end`)
+		if !doublestar.ValidatePattern(part) {
+			return nil, errors.New(`"[" without "]", "{" and "}" without each other, or "\" at the end`)
 		}
 		pt.parts = append(pt.parts, part)
 		pt.deep = pt.deep || part == "**"
@@ -88,8 +97,39 @@ func matchPart(p, part string) bool {
 	if isHidden(part) && p[0] != part[0] {
 		return false
 	}
-	ok, err := path.Match(p, part)
-	return ok && err == nil
+	return doublestar.MatchUnvalidated(p, part)
+}
+
+// checkBraces refuses alternatives that are more than a part of a path, and those with too many combinations.
+func checkBraces(text string) error {
+	combinations, class := 1, false
+	var open []int // alternatives of the braces that are open
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\':
+			i++
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '{':
+			open = append(open, 1)
+		case len(open) == 0:
+			if c == '/' {
+				combinations = 1
+			}
+		case c == '/':
+			return errors.New(`"/" between "{" and "}": name each alternative as an input of its own`)
+		case c == ',':
+			open[len(open)-1]++
+		case c == '}':
+			if combinations *= open[len(open)-1]; combinations > alternativesMax {
+				return fmt.Errorf("more than %d combinations of {…} in one part of the path", alternativesMax)
+			}
+			open = open[:len(open)-1]
+		}
+	}
+	return nil
 }
 
 // pattern adds the files that match.

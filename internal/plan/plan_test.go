@@ -89,7 +89,7 @@ func planned(t *testing.T, dir string, req *api.JobRequest) []string {
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "b", "a/x", "a.b", "a/sub/y", "a/.hidden", "a/.git/z", "a/_SUCCESS", "a/_temporary/u/map-0-1", "A",
-		"c d\n", "\xff\x80", "logs/2024-01/1.gz", "logs/2024-02/2.gz", "logs/2024-02/deep/3.gz", "logs/readme", "a[1]", "a1", "empty/", "*")
+		"c d\n", "\xff\x80", "logs/2024-01/1.gz", "logs/2024-02/2.gz", "logs/2024-02/deep/3.gz", "logs/readme", "a[1]", "a1", "empty/", "*", "set{1,2}")
 	if err := syscall.Mkfifo(dir+"/a/pipe", 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +115,13 @@ func TestFiles(t *testing.T) {
 		{[]string{"logs/**/**/[0-9].gz"}, []string{"logs/2024-01/1.gz", "logs/2024-02/2.gz", "logs/2024-02/deep/3.gz"}},
 		{[]string{"logs/**/deep/*"}, []string{"logs/2024-02/deep/3.gz"}},
 		{[]string{"l*/2024-0[2-9]/**"}, []string{"logs/2024-02/2.gz", "logs/2024-02/deep/3.gz"}},
+		{[]string{"logs/{2024-01,readme}/*.gz"}, []string{"logs/2024-01/1.gz"}},
+		{[]string{"logs/**/{1,3,x{4,5}}.{gz,bz2}"}, []string{"logs/2024-01/1.gz", "logs/2024-02/deep/3.gz"}},
+		{[]string{"{b,A,.hid*}"}, []string{"A", "b"}},
+		{[]string{"a/{_SUCCESS,x}"}, []string{"a/x"}},
+		{[]string{"set{1,2}"}, []string{"set{1,2}"}},
+		{[]string{`s*\{1,2\}`}, []string{"set{1,2}"}},
+		{[]string{"[!a-z]"}, []string{"*", "A"}},
 		{[]string{"a[1]"}, []string{"a[1]"}},
 		{[]string{"*"}, []string{"*"}},
 		{[]string{"a[12]"}, []string{"a1"}},
@@ -387,6 +394,9 @@ func wrongs(dir string) []wrong {
 		{"glob of folders", inputs(dir + "/[sh]*"), "inputs[0]", `matches 2 folders and no file; write "` + dir + `/[sh]*/**"`},
 		{"bad glob", inputs(dir + "/[x"), "inputs[0]", "not a valid pattern"},
 		{"bad glob at the end", inputs(dir + "/sub/[x"), "inputs[0]", "not a valid pattern"},
+		{"open brace", inputs(dir + "/sub/{x"), "inputs[0]", `"{" and "}" without each other`},
+		{"brace over folders", inputs(dir + "/{sub/x,y}"), "inputs[0]", `"/" between "{" and "}": name each alternative as an input of its own`},
+		{"many alternatives", inputs(dir + "/" + strings.Repeat("{a,b}", 11)), "inputs[0]", "more than 1024 combinations"},
 		{"long glob", inputs(dir + strings.Repeat("/*", 64)), "inputs[0]", "too many parts"},
 		{"name too long", inputs(dir + "/" + strings.Repeat("x", 300)), "inputs[0]", "name too long"},
 		{"NUL in a name", inputs(dir + "/\x00"), "inputs[0]", "invalid argument"},
