@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -137,8 +138,10 @@ func (e *engine) image() {
 	if user := e.run("docker", "image", "inspect", "--format", "{{.Config.User}}", "bridgefour"); user != "65532:65532" {
 		e.t.Errorf("the image runs as user %s", user)
 	}
-	cross := e.command("make", "rootfs", "ARCH=arm64")
-	mustPass(e.t, cross)
+	e.run("docker", "build", "-f", "deploy/docker/Dockerfile", "--target", "tools", "--build-arg", "TOOLS=bridgefour", "--build-arg", "ROOTFS=prebuilt",
+		"--build-arg", "TARGETARCH="+runtime.GOARCH, "-t", "bridgefour:tools", ".") // no other base can be pulled
+	e.run("docker", "run", "--rm", "bridgefour:tools", "version")
+	e.run("make", "rootfs", "ARCH=arm64")
 }
 
 // cluster starts three leaders and three workers, and submits jobs from the host, at first to a follower.
@@ -154,6 +157,7 @@ func (e *engine) cluster() {
 	if err := os.WriteFile(filepath.Join(shared, "book.txt"), []byte("life before death\nstrength before weakness\n"), 0o644); err != nil { //nolint:gosec // the same
 		e.t.Fatal(err)
 	}
+	e.run("docker-compose", "-f", "deploy/compose/compose.yml", "config", "--quiet")
 	e.env = append(e.env, "BRIDGEFOUR_SHARED="+shared, "BRIDGEFOUR_SECRETS="+secrets)
 	e.run("deploy/compose/secrets.sh", "compose.ha.yml")
 	compose := []string{"-p", "ha", "-f", "deploy/compose/compose.ha.yml"}
