@@ -175,7 +175,7 @@ took=$(since)
 
 # Each slot sleeps from the start of its worker, again and again, until that is killed: the sleeps alone end with the one that completes the last task.
 for worker in $workers; do [ ! -e "$work/$worker.since" ] || echo "$(cat "$work/$worker.since") $((deadline + took))" >>"$work/lives"; done
-alone=$(awk -v slots="$slots" -v sleep="$sleep" '{ for (end = $1 + sleep; end <= $2; end += sleep) for (i = 0; i < slots; i++) print end }' "$work/lives" | sort -n | sed -n "${tasks}p")
+alone=$(awk -v slots="$slots" -v sleep="$sleep" '{ for (end = $1 + sleep; end < $2; end += sleep) for (i = 0; i < slots; i++) print end }' "$work/lives" | sort -n | sed -n "${tasks}p")
 echo "the job took $took s; the sleeps alone need $alone s"
 
 cli result "$job" | sort >"$work/got"
