@@ -64,7 +64,7 @@ func cutSources(args []string) (rest, lists []string) {
 }
 
 // requestItems sets the lists of the request; given is the flag of its first one, if any.
-func (a *app) requestItems(cmd *cobra.Command, f *itemFlags, given string, lists []string, r *api.JobRequest) (err error) {
+func (a *app) requestItems(cmd *cobra.Command, f *jobFlags, given string, lists []string, r *api.JobRequest) (err error) {
 	r.Shuffle, r.Limit, r.Batch = f.shuffle, f.limit, f.batch
 	for _, name := range []string{"limit", "batch"} {
 		if v := cmd.Flags().Lookup(name); v.Changed && v.Value.String() == "0" {
@@ -82,7 +82,7 @@ func (a *app) requestItems(cmd *cobra.Command, f *itemFlags, given string, lists
 		r.Lines = &api.Lines{Null: f.null}
 		r.Lines.Raw, err = a.readLines(cmd, "--lines", f.lines, func(text io.Reader) (io.Reader, error) { return text, nil })
 	case "--csv":
-		r.Lines, err = a.readTable(cmd, f)
+		r.Lines, err = a.readTable(cmd, &f.itemFlags)
 	case "--range":
 		var ranges []api.Range
 		if ranges, err = parseRanges(f.rng); err != nil {
@@ -107,7 +107,7 @@ func (a *app) requestItems(cmd *cobra.Command, f *itemFlags, given string, lists
 	if err := a.requestSources(cmd, lists, r); err != nil {
 		return err
 	}
-	if r.Lines == nil && r.Range == nil && len(r.Each) == 0 && (r.Shuffle || r.Limit > 0 || r.Batch > 0) {
+	if r.Lines == nil && r.Range == nil && len(r.Each) == 0 && (r.Shuffle || r.Limit > 0 || r.Batch > 0) && f.file == "" {
 		return usagef(cmd, "--shuf, --limit and --batch are for lists: --lines, --csv, --range, --each or :::")
 	}
 	return nil

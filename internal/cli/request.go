@@ -1,15 +1,11 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"sigs.k8s.io/yaml"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
@@ -35,6 +30,7 @@ const linesInMemory = 1 << 20
 type jobFlags struct {
 	itemFlags
 
+	file         string // describes the job, and the flags replace parts of it; empty: none does
 	name         string
 	inputs       []string
 	dir          string
@@ -233,11 +229,11 @@ func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, more, lists []string
 	if len(given) > 1 {
 		return usagef(cmd, "%s are mutually exclusive: a job has one kind of input", strings.Join(given, " and "))
 	}
-	if a.typed["split"] && !slices.Contains(given, "--input") {
+	if a.typed["split"] && f.file == "" && !slices.Contains(given, "--input") {
 		return usagef(cmd, "--split is for the files of --input; each item of a list is a task")
 	}
 	if !slices.Contains(given, "--input") {
-		return a.requestItems(cmd, &f.itemFlags, strings.Join(given, ""), lists, r)
+		return a.requestItems(cmd, f, strings.Join(given, ""), lists, r)
 	}
 	for _, name := range []string{"each", "shuf", "limit", "batch", "null", "sep"} {
 		if a.typed[name] {
@@ -421,6 +417,8 @@ func parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (a
 	case dash == 0:
 		p.Command = args
 		return p, checkCommand(cmd, args[0])
+	case len(args) == 0 && f.file != "":
+		return p, nil
 	case len(args) == 0:
 		return p, usagef(cmd, "no program given: name a built-in job (%s), or put -- before a command", strings.Join(builtinNames(), ", "))
 	case len(args) > 1:
@@ -514,82 +512,4 @@ func absoluteInput(dir, path string) string {
 		dir = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `{`, `\{`, `}`, `\}`).Replace(dir)
 	}
 	return absolute(dir, path)
-}
-
-// readJobFile reads a job file: YAML or JSON in the form of the body of POST /v1/jobs.
-func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, error) {
-	var text []byte
-	var err error
-	if name == "-" {
-		text, err = io.ReadAll(a.stdin)
-	} else {
-		text, err = os.ReadFile(name)
-	}
-	if err != nil {
-		return nil, usagef(cmd, "job file: %v", err)
-	}
-	tree, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
-		return nil, usagef(cmd, "job file %s is neither YAML nor JSON: %v", name, err)
-	}
-	var r api.JobRequest
-	dec := json.NewDecoder(bytes.NewReader(tree))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil {
-		return nil, usagef(cmd, "job file %s: %s", name, jobFileError(err))
-	}
-	here, err := os.Getwd()
-	if err != nil {
-		return nil, fmt.Errorf("working directory: %w", err)
-	}
-	r.Dir = absolute(here, r.Dir)
-	for i, in := range r.Inputs {
-		r.Inputs[i] = absoluteInput(here, in)
-	}
-	if r.Output != "" {
-		r.Output = absolute(here, r.Output)
-	}
-	return &r, nil
-}
-
-// jobFileError formats a decoding error in terms of the file.
-func jobFileError(err error) string {
-	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		where := wrong.Field
-		if where == "" {
-			where = "the file"
-		}
-		return fmt.Sprintf("%s: want %s, found %s", where, jsonKind(wrong.Type), wrong.Value)
-	}
-	// encoding/json has no type for this error.
-	field, ok := strings.CutPrefix(err.Error(), "json: unknown field ")
-	if !ok {
-		return err.Error()
-	}
-	var names []string
-	for _, t := range []reflect.Type{reflect.TypeFor[api.JobRequest](), reflect.TypeFor[api.Program](), reflect.TypeFor[api.Lines](), reflect.TypeFor[api.List](), reflect.TypeFor[api.Range]()} {
-		for field := range t.Fields() {
-			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			names = append(names, name)
-		}
-	}
-	return "unknown field " + field + didYouMean(strings.Trim(field, `"`), names)
-}
-
-// jsonKind names the JSON form of a Go type.
-func jsonKind(t reflect.Type) string {
-	switch t.Kind() { //nolint:exhaustive // the other kinds have no form of their own in JSON
-	case reflect.Pointer:
-		return jsonKind(t.Elem())
-	case reflect.Struct, reflect.Map:
-		return "keys and values"
-	case reflect.Slice:
-		return "a list"
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Int, reflect.Int64, reflect.Uint64:
-		return "a whole number"
-	default:
-		return "a text"
-	}
 }

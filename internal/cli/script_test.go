@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // instead of a second in each process
 			e.Setenv("BOOK", filepath.Join(root, "testdata/book/opticks.txt"))
 			e.Setenv("README", filepath.Join(root, "README.md"))
+			e.Setenv("JOB_FILE", filepath.Join(root, "docs/job-file.md"))
 			e.Setenv("SECURITY", filepath.Join(root, "docs/security.md"))
 			e.Setenv("OPERATIONS", filepath.Join(root, "docs/operations.md"))
 			e.Setenv("COOKBOOK", filepath.Join(root, "docs/cookbook.md"))

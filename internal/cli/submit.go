@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,9 +14,9 @@ func (a *app) submitCommand() *cobra.Command {
 		watch   watchFlags
 		live    resultFlags
 		cluster string
-		file    string
 		key     string
 		wait    bool
+		schema  bool
 	)
 	cmd := &cobra.Command{
 		Use:   "submit PROGRAM | submit -f FILE",
@@ -26,10 +25,13 @@ func (a *app) submitCommand() *cobra.Command {
   bridgefour submit -f job.yaml --wait`,
 		ValidArgsFunction: completeBuiltins,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if schema {
+				return printJobSchema(a.stdout)
+			}
 			if len(key) > api.KeyBytesMax {
 				return usagef(cmd, "--key has %d bytes: at most %d", len(key), api.KeyBytesMax)
 			}
-			req, err := a.submission(cmd, &f, file, args)
+			req, err := a.submission(cmd, &f, args)
 			if err == nil {
 				err = live.check(cmd, req.Output)
 			}
@@ -61,34 +63,27 @@ func (a *app) submitCommand() *cobra.Command {
 	completeFlag(cmd, "set", completeSettings)
 	helpBuiltins(cmd)
 	addCluster(cmd, &cluster)
-	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` that describes the job, YAML or JSON; - is standard input")
+	cmd.Flags().StringVarP(&f.file, "file", "f", "", "`file` that describes the job, YAML or JSON, in which other flags replace what they set; - is standard input")
 	cmd.Flags().StringVar(&key, "key", "", "submitting again with the same `key` within 24 hours gives the same job")
+	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON schema of job files, for editors, and do nothing else")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the end of the job; exit codes as of run")
 	watch.add(cmd)
 	live.addLive(cmd.Flags())
 	return cmd
 }
 
-// submission is the job request from flags or from a file.
-func (a *app) submission(cmd *cobra.Command, f *jobFlags, file string, args []string) (*api.JobRequest, error) {
-	if file == "" {
+// submission is the job request from flags, or from a file and the flags that replace parts of it.
+func (a *app) submission(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobRequest, error) {
+	if f.file == "" {
 		r, err := a.request(cmd, f, args)
 		if err == nil {
 			err = f.passAll(cmd, r)
 		}
 		return r, err
 	}
-	var also []string
-	for _, name := range jobFlagNames() {
-		if a.typed[name] && name != "dry-run" {
-			also = append(also, "--"+name)
-		}
+	r, err := a.readJobFile(cmd, f.file)
+	if err == nil {
+		err = a.override(cmd, f, args, r)
 	}
-	if len(args) > 0 {
-		also = append(also, fmt.Sprintf("%q", args[0]))
-	}
-	if len(also) > 0 {
-		return nil, usagef(cmd, "%s cannot be combined with -f: set it in %s", strings.Join(also, ", "), file)
-	}
-	return a.readJobFile(cmd, file)
+	return r, err
 }

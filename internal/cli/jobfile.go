@@ -1,0 +1,336 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// readJobFile reads a job file: YAML or JSON in the form of the body of POST /v1/jobs, and the short forms of docs/job-file.md.
+func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, error) {
+	var text []byte
+	var err error
+	if name == "-" {
+		a.stdinRead = true
+		text, err = io.ReadAll(a.stdin)
+	} else {
+		text, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, usagef(cmd, "job file: %v", err)
+	}
+	var r api.JobRequest
+	if err := decodeJobFile(text, &r); err != nil {
+		return nil, usagef(cmd, "job file %s: %v", name, err)
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("working directory: %w", err)
+	}
+	r.Dir = absolute(here, r.Dir)
+	for i, in := range r.Inputs {
+		r.Inputs[i] = absoluteInput(here, in)
+	}
+	if r.Output != "" {
+		r.Output = absolute(here, r.Output)
+	}
+	return &r, nil
+}
+
+// override replaces what a job file says by what the command line says.
+func (a *app) override(cmd *cobra.Command, f *jobFlags, args []string, r *api.JobRequest) error {
+	flags, err := a.request(cmd, f, args)
+	if err != nil {
+		return err
+	}
+	if program := flags.Program; program.Builtin != "" || program.Command != nil || program.Shell != "" {
+		r.Program = program
+	} else if a.typed["placeholder"] || a.typed["no-placeholders"] {
+		r.Program.Placeholder, r.Program.NoPlaceholders = program.Placeholder, program.NoPlaceholders
+	}
+	_, lists := cutSources(args)
+	typed := func(flag string) bool { return a.typed[flag] }
+	if len(lists) > 0 || slices.ContainsFunc([]string{"input", "lines", "csv", "range", "each"}, typed) { // another input
+		r.Inputs, r.Lines, r.Range, r.Each = flags.Inputs, flags.Lines, flags.Range, flags.Each
+	}
+	to, from := reflect.ValueOf(r).Elem(), reflect.ValueOf(flags).Elem()
+	for i, name := range jsonFields(to.Type()) {
+		flag := strings.ReplaceAll(name, "_", "-")
+		switch name {
+		case "shuffle":
+			flag = "shuf"
+		case "labels", "secrets":
+			flag = strings.TrimSuffix(name, "s")
+		case "", "program", "inputs", "lines", "range", "each":
+			continue
+		}
+		switch field := to.Field(i); {
+		case !a.typed[flag]:
+		case field.Kind() == reflect.Map && !field.IsNil():
+			for _, key := range from.Field(i).MapKeys() {
+				field.SetMapIndex(key, from.Field(i).MapIndex(key))
+			}
+		default:
+			field.Set(from.Field(i))
+		}
+	}
+	if f.envAll {
+		return f.passAll(cmd, r)
+	}
+	return nil
+}
+
+// decodeJobFile reads one YAML document, of which JSON is a part. Errors name the line and the key.
+func decodeJobFile(text []byte, r *api.JobRequest) error {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, more yaml.Node
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return errors.New("it is empty")
+	case err != nil:
+		return fmt.Errorf("it is neither YAML nor JSON: %w", err)
+	}
+	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
+		return errors.New("it holds more than one document: a file describes one job")
+	}
+	d := jobFileDecoder{left: nodesMax}
+	return d.value(doc.Content[0], reflect.ValueOf(r).Elem(), "")
+}
+
+// nodesMax bounds the values of a job file: aliases can repeat others many times.
+const nodesMax = 10_000_000
+
+// jobFileDecoder sets the values of the API's types from YAML.
+type jobFileDecoder struct{ left int }
+
+// value sets v, which is at a path.
+func (d *jobFileDecoder) value(n *yaml.Node, v reflect.Value, path string) error {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if d.left--; d.left < 0 {
+		return fmt.Errorf("it has more than %d values", nodesMax)
+	}
+	if n.Tag == "!!null" {
+		return nil
+	}
+	if v.Kind() == reflect.Pointer {
+		v.Set(reflect.New(v.Type().Elem()))
+		return d.value(n, v.Elem(), path)
+	}
+	if done, err := shortForm(n, v); done || err != nil {
+		return atLine(n, path, err)
+	}
+	switch {
+	case v.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
+		return d.object(n, v, path)
+	case v.Kind() == reflect.Map && n.Kind == yaml.MappingNode:
+		return d.table(n, v, path)
+	case v.Type() == reflect.TypeFor[[]byte]() && n.Kind == yaml.ScalarNode:
+		raw, err := base64.StdEncoding.DecodeString(n.Value)
+		v.SetBytes(raw)
+		return atLine(n, path, err)
+	case v.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
+		v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+		for i, item := range n.Content {
+			if err := d.value(item, v.Index(i), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	case n.Kind == yaml.ScalarNode && setScalar(v, n):
+		return nil
+	}
+	return atLine(n, path, fmt.Errorf("want %s, found %s", wantedKind(v.Type()), kindOf(n)))
+}
+
+// shortForm sets what may be written in a shorter way than in the API.
+func shortForm(n *yaml.Node, v reflect.Value) (done bool, err error) {
+	switch to := v.Addr().Interface().(type) {
+	case *api.Lines: // lines: [a, b]
+		if n.Kind == yaml.SequenceNode {
+			items := make([]string, len(n.Content))
+			for i, item := range n.Content {
+				if item.Kind != yaml.ScalarNode {
+					return false, fmt.Errorf("item %d: want a text, found %s", i, kindOf(item))
+				}
+				items[i] = item.Value
+			}
+			to.Items = items
+			return true, nil
+		}
+	case *api.Range: // range: 1-4
+		if n.Kind == yaml.ScalarNode {
+			ranges, err := parseRanges(n.Value)
+			if err == nil && len(ranges) > 1 {
+				err = fmt.Errorf("%q is several ranges: write them as each: [{ranges: [{from: 1, to: 4}, …]}]", n.Value)
+			}
+			if err == nil {
+				*to = ranges[0]
+			}
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// object sets the fields of a struct.
+func (d *jobFileDecoder) object(n *yaml.Node, v reflect.Value, path string) error {
+	for _, source := range merged(n) {
+		if err := d.value(source, v, path); err != nil {
+			return err
+		}
+	}
+	fields := jsonFields(v.Type())
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if key.Tag == "!!merge" {
+			continue
+		}
+		at := slices.Index(fields, key.Value)
+		if at < 0 || key.Value == "" {
+			known := slices.DeleteFunc(slices.Clone(fields), func(f string) bool { return f == "" })
+			return atLine(key, path, fmt.Errorf("unknown key %q%s; it may be %s", key.Value, didYouMean(key.Value, known), strings.Join(known, ", ")))
+		}
+		if err := unique(n, i, path); err != nil {
+			return err
+		}
+		if err := d.value(n.Content[i+1], v.Field(at), strings.TrimPrefix(path+"."+key.Value, ".")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// merged returns the values of the merge keys (<<) of an object, which its own keys replace.
+func merged(n *yaml.Node) (sources []*yaml.Node) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Tag == "!!merge" {
+			sources = append(sources, n.Content[i+1])
+		}
+	}
+	return sources
+}
+
+// table sets a map of texts.
+func (d *jobFileDecoder) table(n *yaml.Node, v reflect.Value, path string) error {
+	v.Set(reflect.MakeMap(v.Type()))
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if err := unique(n, i, path); err != nil {
+			return err
+		}
+		item := reflect.New(v.Type().Elem()).Elem()
+		if err := d.value(n.Content[i+1], item, path+"."+n.Content[i].Value); err != nil {
+			return err
+		}
+		v.SetMapIndex(reflect.ValueOf(n.Content[i].Value), item)
+	}
+	return nil
+}
+
+// unique returns an error if the key at index i is there before.
+func unique(n *yaml.Node, i int, path string) error {
+	for k := 0; k < i; k += 2 {
+		if n.Content[k].Value == n.Content[i].Value {
+			return atLine(n.Content[i], path, fmt.Errorf("key %q is there twice, first in line %d", n.Content[i].Value, n.Content[k].Line))
+		}
+	}
+	return nil
+}
+
+// setScalar sets a text, a number, or true or false. A text may be written as a number.
+func setScalar(v reflect.Value, n *yaml.Node) bool {
+	var err error
+	switch v.Kind() { //nolint:exhaustive // a job has no other fields
+	case reflect.String:
+		v.SetString(n.Value)
+	case reflect.Bool:
+		var yes bool
+		yes, err = strconv.ParseBool(n.Value)
+		v.SetBool(yes)
+	case reflect.Int, reflect.Int64:
+		var i int64
+		i, err = strconv.ParseInt(n.Value, 10, v.Type().Bits())
+		v.SetInt(i)
+	case reflect.Uint32, reflect.Uint64:
+		var u uint64
+		u, err = strconv.ParseUint(n.Value, 10, v.Type().Bits())
+		v.SetUint(u)
+	default:
+		return false
+	}
+	return err == nil
+}
+
+// atLine returns an error with its place; nil if there is none.
+func atLine(n *yaml.Node, path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case path == "":
+		return fmt.Errorf("line %d: %w", n.Line, err)
+	}
+	return fmt.Errorf("line %d: %s: %w", n.Line, path, err)
+}
+
+// jsonFields returns the names of the fields of a struct in JSON; empty for those that are not in it.
+func jsonFields(t reflect.Type) []string {
+	var names []string
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names = append(names, strings.TrimPrefix(name, "-"))
+	}
+	return names
+}
+
+// wantedKind names what a type may be in a job file.
+func wantedKind(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[api.Range]():
+		return "a range, as 1-4, or from and to"
+	case t == reflect.TypeFor[api.Lines]():
+		return "a list, or items, columns, null and raw"
+	case t == reflect.TypeFor[[]byte]():
+		return "a text in base64"
+	}
+	switch t.Kind() { //nolint:exhaustive // a job has no other fields
+	case reflect.Struct:
+		return "the keys " + strings.Join(slices.DeleteFunc(jsonFields(t), func(f string) bool { return f == "" }), ", ")
+	case reflect.Map:
+		return "keys and values"
+	case reflect.Slice:
+		return "a list, each " + wantedKind(t.Elem())
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64:
+		return "a whole number"
+	case reflect.Uint32, reflect.Uint64:
+		return "a whole number that is not negative"
+	default:
+		return "a text"
+	}
+}
+
+// kindOf names a value.
+func kindOf(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "keys and values"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.ScalarNode, yaml.AliasNode, yaml.DocumentNode:
+	}
+	return fmt.Sprintf("%q", n.Value)
+}
