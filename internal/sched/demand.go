@@ -14,12 +14,18 @@ type Need struct {
 	Labels map[string]string
 	Slots  int
 	Memory uint64 // bytes; 0: any
+	// Resources are the others, by name.
+	Resources []state.Resource
 	// Protocol is the version of the workers' protocol.
 	Protocol uint32
+
+	amounts []state.Resource // see amounts
 }
 
 func needOf(spec *state.Spec) Need {
-	return Need{Labels: spec.Labels, Slots: slots(spec), Memory: spec.Memory, Protocol: spec.Protocol()}
+	return Need{
+		Labels: spec.Labels, Slots: slots(spec), Memory: spec.Memory, Resources: spec.Resources, Protocol: spec.Protocol(), amounts: amounts(spec),
+	}
 }
 
 // eligible reports whether worker w, if it is empty, has what is needed.
@@ -29,12 +35,17 @@ func (n *Need) eligible(w *Worker) bool {
 			return false
 		}
 	}
-	return n.Protocol <= w.Protocol && n.Slots <= w.Slots && (w.Memory == 0 || n.Memory <= w.Memory)
+	for _, a := range n.amounts {
+		if a.N > w.total(a.Name) {
+			return false
+		}
+	}
+	return n.Protocol <= w.Protocol && n.Slots <= w.Slots
 }
 
 // key is equal for equal needs.
 func (n *Need) key() string {
-	key := fmt.Append(nil, n.Slots, n.Memory, n.Protocol)
+	key := fmt.Append(nil, n.Slots, n.amounts, n.Protocol)
 	for _, k := range slices.Sorted(maps.Keys(n.Labels)) {
 		key = fmt.Appendf(key, " %q=%q", k, n.Labels[k])
 	}

@@ -8,7 +8,7 @@
 // Load is measured in slot-time, not in tasks. A lease costs one slot, or less if the tasks of its stage are shorter than the horizon:
 // a worker is granted one long task for each slot, but as many short ones as keep a slot busy for the horizon, so that it never waits
 // for the network. A grant fills at most one slot, so jobs share the slots of each worker as they share all slots. Jobs that need
-// several slots, memory, or a time between their starts are strict: their attempts must get what they need, so nothing is leased ahead
+// several slots, memory, resources, or a time between their starts are strict: their attempts must get what they need, so nothing is leased ahead
 // beside them. If the turn of such a job comes and its task fits nowhere, a worker is reserved, and emptied, for it.
 //
 // The cost of a decision does not grow with the number of tasks: a stage is a cursor over the tasks that were never leased, and a heap

@@ -102,7 +102,7 @@ func (h *hour) grant() {
 				w.queue = append(w.queue, hourLease{g.Job, task, g.Cost})
 			}
 			granted = granted || ok
-			if w.promised > w.Slots || w.Memory > 0 && w.memoryUsed > w.Memory {
+			if w.promised > w.Slots || w.Memory > 0 && w.used[state.Memory] > w.Memory {
 				h.t.Fatalf("worker %+v is granted more than it has", w.Worker)
 			}
 			h.run(w)

@@ -14,8 +14,8 @@ func (w *Worker) Check(leases int, load int64) error {
 	if byStage != leases {
 		return fmt.Errorf("worker %d has %d leases; the scheduler counts %d by stage", w.ID, leases, byStage)
 	}
-	if leases == 0 && (w.strict != 0 || w.promised != 0 || w.memoryUsed != 0) {
-		return fmt.Errorf("worker %d has no leases; the scheduler counts %d strict ones, %d slots, %d bytes", w.ID, w.strict, w.promised, w.memoryUsed)
+	if leases == 0 && (w.strict != 0 || w.promised != 0 || len(w.used) != 0) {
+		return fmt.Errorf("worker %d has no leases; the scheduler counts %d strict ones, %d slots, %v", w.ID, w.strict, w.promised, w.used)
 	}
 	return nil
 }

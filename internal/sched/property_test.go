@@ -55,6 +55,9 @@ func (m *model) submit(t *rapid.T) {
 	case 2:
 		spec.DelayMS = 100
 	}
+	if rapid.IntRange(0, 2).Draw(t, "resources") == 0 {
+		spec.Resources = state.Resources(map[string]int{"gpu": rapid.IntRange(0, 2).Draw(t, "gpu"), "license": rapid.IntRange(0, 1).Draw(t, "license")})
+	}
 	if rapid.IntRange(0, 3).Draw(t, "paced") == 0 {
 		spec.MaxRunning = rapid.Uint32Range(1, 3).Draw(t, "running")
 	}
@@ -168,18 +171,27 @@ func (m *model) checkPace(t *rapid.T, g *Grant) {
 	m.started[g.Job.ID] = m.now
 }
 
-// checkLong: what is granted as long never takes more slots than there are, nor more memory.
+// checkLong: what is granted as long never takes more slots than there are, nor more memory or resources.
 func (m *model) checkLong(t *rapid.T, w *Worker) {
 	long, memory, adopted := 0, uint64(0), false
+	taken := map[string]uint64{}
 	for _, l := range m.leases {
 		if l.worker == w && l.cost >= Slot {
 			long += int(max(1, l.job.Spec.SlotsPerTask))
 			memory += l.job.Spec.Memory
+			for _, r := range l.job.Spec.Resources {
+				taken[r.Name] += r.N
+			}
 			adopted = adopted || m.adopted(l)
 		}
 	}
 	if !adopted && (long > w.Slots || w.Memory > 0 && memory > w.Memory) {
 		t.Fatalf("worker %d with %d slots and %d bytes holds leases for %d slots and %d bytes", w.ID, w.Slots, w.Memory, long, memory)
+	}
+	for name, n := range taken {
+		if !adopted && n > of(w.Resources, name) || n != w.used[name] {
+			t.Fatalf("worker %d with %v holds leases for %d of %s; the scheduler counts %d", w.ID, w.Resources, n, name, w.used[name])
+		}
 	}
 }
 
@@ -248,9 +260,11 @@ func TestProperties(t *testing.T) {
 		for i := range rapid.IntRange(1, 3).Draw(t, "workers") {
 			m.workers = append(m.workers, &Worker{
 				ID: state.WorkerID(i + 1), Slots: rapid.IntRange(1, 3).Draw(t, "slots"), Memory: rapid.SampledFrom([]uint64{0, 100}).Draw(t, "memory"),
+				Resources: state.Resources(map[string]int{"gpu": rapid.IntRange(0, 3).Draw(t, "gpu")}),
 			})
 		}
 		m.workers[0].Slots, m.workers[0].Memory = 3, 100 // it can run anything
+		m.workers[0].Resources = []state.Resource{{Name: "gpu", N: 2}, {Name: "license", N: 1}}
 		if err := m.machine.Apply(1, state.RaiseLevel(1, state.FeatureLevel, "test").Data(), &state.Result{}); err != nil {
 			t.Fatal(err)
 		}

@@ -64,7 +64,7 @@ func (q *queue) slots() int   { return slots(q.job.Spec) }
 
 // strict reports whether an attempt needs a certain part of a worker, or a certain time, so that its lease must not wait there.
 func strict(spec *state.Spec) bool {
-	return spec.SlotsPerTask > 1 || spec.Memory > 0 || spec.DelayMS > 0
+	return spec.SlotsPerTask > 1 || spec.Memory > 0 || len(spec.Resources) > 0 || spec.DelayMS > 0
 }
 
 // slots is how many slots an attempt needs.

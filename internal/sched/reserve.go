@@ -74,31 +74,30 @@ func (l *stageLeases) left(now time.Time, w *Worker) time.Duration {
 }
 
 // fits reports whether an attempt can start on worker w at once.
-func (n *Need) fits(w *Worker) bool { return n.Slots <= w.idle() && n.lacks(w) == 0 }
-
-// lacks is how many bytes of memory must become free on worker w for an attempt.
-func (n *Need) lacks(w *Worker) uint64 {
-	if w.Memory == 0 {
-		return 0
+func (n *Need) fits(w *Worker) bool {
+	for _, a := range n.amounts {
+		if a.N > w.free(a.Name) {
+			return false
+		}
 	}
-	free := w.Memory - min(w.Memory, w.memoryUsed)
-	return n.Memory - min(n.Memory, free)
+	return n.Slots <= w.idle()
 }
 
 // wait estimates when an attempt fits on worker w. Known is false if it waits for attempts of a stage of which none has ended yet.
 func (n *Need) wait(now time.Time, w *Worker) (d time.Duration, known bool) {
-	slots, memory := n.Slots-w.idle(), n.lacks(w)
+	slots := n.Slots - w.idle()
+	lacks, some := n.lacks(w)
 	known = true
 	slices.SortFunc(w.byStage, func(a, b stageLeases) int { return cmp.Compare(a.left(now, w), b.left(now, w)) })
 	for _, h := range w.byStage {
-		if slots <= 0 && memory == 0 {
+		if slots <= 0 && !some {
 			return d, known
 		}
 		d, known = h.left(now, w), known && h.queue.mean > 0
 		slots -= h.n * h.queue.slots()
-		memory -= min(memory, uint64(h.n)*h.queue.job.Spec.Memory)
+		some = n.freed(lacks, h.queue.job.Spec, h.n)
 	}
-	if slots > 0 || memory > 0 {
+	if slots > 0 || some {
 		return math.MaxInt64, false // it cannot run the task even when empty
 	}
 	return d, known
@@ -110,14 +109,11 @@ func spare(now time.Time, holder *jobQueue, q *queue, w *Worker) bool {
 		return true
 	}
 	need, other := &holder.share.group.Need, &q.of.share.group.Need
-	slots, memory := need.Slots, other.Memory == 0 || w.Memory == 0
-	switch free := w.Memory - min(w.Memory, w.memoryUsed); {
-	case need.lacks(w) > 0:
-		slots-- // what releases the memory releases a slot, too
-	case !memory:
-		memory = other.Memory+need.Memory <= free
+	slots := need.Slots
+	if _, some := need.lacks(w); some {
+		slots-- // what releases what is lacking releases a slot, too
 	}
-	if memory && w.idle()-other.Slots >= slots {
+	if need.spares(other, w) && w.idle()-other.Slots >= slots {
 		return true
 	}
 	if q.mean == 0 || !other.fits(w) {
@@ -240,8 +236,9 @@ func (s *Scheduler) Leave(w *Worker) {
 type Reservation struct {
 	Worker state.WorkerID
 	Need
-	SlotsFree  int    // of the slots needed
-	MemoryFree uint64 // of the memory needed
+	SlotsFree  int              // of the slots needed
+	MemoryFree uint64           // of the memory needed
+	Free       []state.Resource // of the resources needed
 }
 
 // Reservation returns the reservation of a job; ok is false if it has none.
@@ -251,7 +248,11 @@ func (s *Scheduler) Reservation(id state.JobID) (r Reservation, ok bool) {
 		return r, false
 	}
 	w, need := j.reserved.worker, j.share.group.Need
-	return Reservation{
-		Worker: w.ID, Need: need, SlotsFree: max(0, min(w.idle(), need.Slots)), MemoryFree: need.Memory - need.lacks(w),
-	}, true
+	r = Reservation{
+		Worker: w.ID, Need: need, SlotsFree: max(0, min(w.idle(), need.Slots)), MemoryFree: min(need.Memory, w.free(state.Memory)),
+	}
+	for _, a := range need.Resources {
+		r.Free = append(r.Free, state.Resource{Name: a.Name, N: min(a.N, w.free(a.Name))})
+	}
+	return r, true
 }

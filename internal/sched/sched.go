@@ -17,22 +17,23 @@ const (
 
 // Worker is a worker for scheduling. The leader sets the exported fields, the scheduler the others.
 type Worker struct {
-	ID       state.WorkerID
-	Slots    int
-	Memory   uint64 // bytes for tasks; 0: not limited
-	Labels   map[string]string
-	Protocol uint32 // the version of the workers' protocol that it supports
-	Alone    bool   // no other worker accepts leases
-	Behind   bool   // it has returned leases that waited too long: until an attempt ends, it is granted only what it can start at once
+	ID        state.WorkerID
+	Slots     int
+	Memory    uint64 // bytes for tasks; 0: not limited
+	Labels    map[string]string
+	Resources []state.Resource
+	Protocol  uint32 // the version of the workers' protocol that it supports
+	Alone     bool   // no other worker accepts leases
+	Behind    bool   // it has returned leases that waited too long: until an attempt ends, it is granted only what it can start at once
 
-	load       int64 // cost of its leases
-	leases     int
-	strict     int           // leases of strict jobs
-	promised   int           // slots of those leases
-	memoryUsed uint64        // by those leases
-	byStage    []stageLeases // the leases
-	byUser     []userLeases  // the leases
-	known      int           // place in Scheduler.workers, from 1; 0: it is not there
+	load     int64 // cost of its leases
+	leases   int
+	strict   int               // leases of strict jobs
+	promised int               // slots of those leases
+	used     map[string]uint64 // amounts that those take, by name
+	byStage  []stageLeases     // the leases
+	byUser   []userLeases      // the leases
+	known    int               // place in Scheduler.workers, from 1; 0: it is not there
 }
 
 // Leases is the number of leases of the worker.
@@ -420,7 +421,7 @@ func (s *Scheduler) lease(now time.Time, q *queue, w *Worker, n int, cost int64)
 	if q.strict() {
 		w.strict += n
 		w.promised += n * q.slots()
-		w.memoryUsed += uint64(n) * q.job.Spec.Memory
+		w.take(q.job.Spec, n)
 	}
 	s.begin(now, q.of)
 }
@@ -432,7 +433,7 @@ func (s *Scheduler) Return(w *Worker, job *state.Job, stage uint32, n int, total
 	if strict(job.Spec) {
 		w.strict -= n
 		w.promised -= n * slots(job.Spec)
-		w.memoryUsed -= min(w.memoryUsed, uint64(n)*job.Spec.Memory)
+		w.take(job.Spec, -n)
 	}
 	w.removeLeases(Key{job.ID, stage}, n)
 	u := s.user(job.Spec.User)
@@ -526,7 +527,7 @@ func (s *Scheduler) Able(job *state.Job) bool {
 	return g.able
 }
 
-// Eligible reports whether worker w, if it is empty, can run an attempt of the job: it has the labels, the slots and the memory, and is new
+// Eligible reports whether worker w, if it is empty, can run an attempt of the job: it has the labels, the slots, the memory and the resources, and is new
 // enough.
 func Eligible(spec *state.Spec, w *Worker) bool {
 	need := needOf(spec)

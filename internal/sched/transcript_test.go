@@ -15,8 +15,8 @@ import (
 // TestTranscripts plays testdata/*.txt. A file is a story of blocks: commands, a line "----", and what the scheduler
 // answered; an empty line ends a block. `go test -update` rewrites the answers.
 //
-//	worker W slots=N [memory=N] [label=V]       a worker, or a change of it
-//	job J tasks=N [files=S,S,…] [user=U] [prio=N] [slots=N] [memory=N] [label=V] [first_success] [retries=N] [held] [delay=D] [running=N]
+//	worker W slots=N [memory=N] [gpu=N] [label=V]       a worker, or a change of it
+//	job J tasks=N [files=S,S,…] [user=U] [prio=N] [slots=N] [memory=N] [label=V] [first_success] [retries=N] [held] [delay=D] [running=N] [gpu=N]
 //	at DURATION                                 since the beginning
 //	next W …                                    until each has nothing more: prints the grants
 //	once W …                                    one grant each
@@ -102,6 +102,7 @@ func (st *story) command(b *strings.Builder, words []string) {
 			st.workers[list[0]] = w
 		}
 		w.Slots, w.Memory, w.Labels = int(st.number(set["slots"])), st.number(set["memory"]), labels(set)
+		w.Resources = state.Resources(map[string]int{"gpu": int(st.number(set["gpu"]))})
 	case "job":
 		st.job(list, set)
 	case "at":
@@ -180,6 +181,7 @@ func (st *story) job(list []string, set map[string]string) {
 		spec.DelayMS = uint64(st.duration(set["delay"]).Milliseconds())
 	}
 	spec.MaxRunning = uint32(st.number(set["running"]))
+	spec.Resources = state.Resources(map[string]int{"gpu": int(st.number(set["gpu"]))})
 	if set["files"] != "" {
 		files := state.NewFiles(st.number(set["split"]))
 		for i, size := range strings.Split(set["files"], ",") {
@@ -289,12 +291,20 @@ func (st *story) ended(how, job, worker string, tasks []string, set map[string]s
 func (st *story) show(b *strings.Builder) {
 	for _, name := range sortedKeys(st.workers) {
 		w := st.workers[name]
-		fmt.Fprintf(b, "worker %s: %d leases, load %.2f\n", name, w.Leases(), float64(w.load)/Slot)
+		fmt.Fprintf(b, "worker %s: %d leases, load %.2f", name, w.Leases(), float64(w.load)/Slot)
+		for _, r := range w.Resources {
+			fmt.Fprintf(b, ", %d of %d %s", w.used[r.Name], r.N, r.Name)
+		}
+		b.WriteByte('\n')
 	}
 	for _, name := range sortedKeys(st.jobs) {
 		id := st.jobs[name].ID
 		if r, ok := st.s.Reservation(id); ok {
-			fmt.Fprintf(b, "worker %d is being emptied for job %s: %d of %d slots, %d of %d bytes are free\n", r.Worker, name, r.SlotsFree, r.Slots, r.MemoryFree, r.Memory)
+			fmt.Fprintf(b, "worker %d is being emptied for job %s: %d of %d slots, %d of %d bytes are free", r.Worker, name, r.SlotsFree, r.Slots, r.MemoryFree, r.Memory)
+			for i, f := range r.Free {
+				fmt.Fprintf(b, ", %d of %d %s", f.N, r.Resources[i].N, f.Name)
+			}
+			b.WriteByte('\n')
 		}
 		n, first := st.s.Waiting(id)
 		fmt.Fprintf(b, "job %s: %d leased", name, st.s.Leased(id))

@@ -172,7 +172,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 		})
 		e.Register("register/2", &WorkerInfo{Identity: "4567", Slots: 1})
 		if level >= 2 {
-			e.Register("register/3", &WorkerInfo{Identity: "89ab", Slots: 1, Confinement: []string{"no-new-privileges", "sandbox"}})
+			e.Register("register/3", &WorkerInfo{Identity: "89ab", Slots: 1, Confinement: []string{"no-new-privileges", "sandbox"}, Resources: []Resource{{"gpu", 4}}})
 		}
 	})
 	entry(func(e *Entry) {
@@ -275,7 +275,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			argv := [][]byte{[]byte("sh"), []byte("-c"), []byte("echo {id} %")}
 			e.Submit("key-20", "uid20", "", &Spec{Output: "/out/20", Input: list, Argv: argv, Placeholders: 1, Shell: true})
 			e.Submit("key-21", "uid21", "", &Spec{Output: "/out/21", Argv: argv, Placeholder: "%"})
-			e.Submit("key-22", "uid22", "", &Spec{Output: "/out/22", MaxFails: &FailLimit{N: 5, Percent: true}, RetryDelayMS: 600_000, DelayMS: 20, MaxRunning: 3})
+			e.Submit("key-22", "uid22", "", &Spec{Output: "/out/22", MaxFails: &FailLimit{N: 5, Percent: true}, RetryDelayMS: 600_000, DelayMS: 20, MaxRunning: 3, Resources: []Resource{{"gpu", 2}, {"license", 1}}})
 		})
 	}
 	if level >= 2 {

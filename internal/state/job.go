@@ -69,6 +69,7 @@ type Spec struct {
 	RetryDelayMS uint64            // before a failed task is leased again, the first time; 0: the default
 	DelayMS      uint64            // between two leases
 	MaxRunning   uint32            // leases at one time; 0: any number
+	Resources    []Resource        // that an attempt needs, by name
 	After        []Dependency      // it starts when these have ended
 }
 

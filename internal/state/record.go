@@ -310,6 +310,7 @@ func (c *codec) spec(s *Spec) {
 		number(c, 33, &s.RetryDelayMS)
 		number(c, 34, &s.DelayMS)
 		number(c, 35, &s.MaxRunning)
+		records(c, 36, &s.Resources, (*codec).resource)
 		c.string(40, &s.NameParts)
 		records(c, 45, &s.After, (*codec).dependency)
 		c.string(53, &s.Class)
@@ -331,6 +332,12 @@ func (c *codec) failLimit(l *FailLimit) {
 	number(c, 1, &l.N)
 	c.bool(2, &l.Percent)
 	c.end("a limit of failed tasks")
+}
+
+func (c *codec) resource(r *Resource) {
+	c.string(1, &r.Name)
+	number(c, 2, &r.N)
+	c.end("a resource")
 }
 
 func (c *codec) secret(s *Secret) {
@@ -421,6 +428,7 @@ func (c *codec) workerInfo(w *WorkerInfo) {
 	c.mapOf(7, &w.Labels)
 	if c.level >= 2 {
 		list(c, 8, protowire.BytesType, &w.Confinement, (*codec).stringValue)
+		records(c, 9, &w.Resources, (*codec).resource)
 		number(c, 10, &w.Claim)
 	}
 	c.end("a worker")

@@ -58,6 +58,7 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	number(&c, 38, &r.DelayMS)
 	number(&c, 39, &r.MaxRunning)
 	c.string(40, &r.NameParts)
+	records(&c, 41, &r.Resources, (*codec).resource)
 	records(&c, 45, &r.After, (*codec).dependency)
 	_, _ = h.Write(e.buf)
 	return h.Sum64()

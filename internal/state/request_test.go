@@ -22,6 +22,8 @@ func TestRequestSum(t *testing.T) {
 		{Memory: 1},
 		{RetryDelayMS: 1},
 		{DelayMS: 1},
+		{Resources: []Resource{{"gpu", 1}}},
+		{Resources: []Resource{{"gpu", 2}}},
 		{MaxRunning: 1},
 		{MaxFails: &FailLimit{}},
 		{MaxFails: &FailLimit{N: 1}},

@@ -49,6 +49,8 @@ type WorkerInfo struct {
 	Labels   map[string]string
 	// Confinement is what the worker enforces for all attempts, for users.
 	Confinement []string
+	// Resources are those for attempts, by name, but for its memory.
+	Resources []Resource
 	// Claim is the id that the worker has of its configuration or its invitation, for the original system's routes, plus 1; 0: none. No two
 	// workers have the same.
 	Claim uint64
