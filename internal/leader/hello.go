@@ -48,7 +48,7 @@ func (c *Core) handleHello(in Hello) {
 	c.open().Register(registerKey(s.id), &state.WorkerInfo{
 		Identity: h.GetIdentity(), Host: h.GetHost(), Address: h.GetAddress(), Version: h.GetVersion(), Slots: h.GetSlots(),
 		Memory: h.GetMemory(), Labels: h.GetLabels(),
-		Confinement: h.GetConfinement(), Claim: h.GetClaim(),
+		Confinement: h.GetConfinement(), Claim: h.GetClaim(), Resources: state.Resources(h.GetResources()),
 	})
 }
 
@@ -84,6 +84,8 @@ func (c *Core) rejection(h *wire.Hello) string {
 		return fmt.Sprintf("the worker has %d bytes of memory: want at most %d; start it with another --memory", h.GetMemory(), uint64(memoryMax))
 	case len(h.GetLabels()) > labelsMax:
 		return fmt.Sprintf("the worker has %d labels: want at most %d; start it with fewer --label", len(h.GetLabels()), labelsMax)
+	case invalidResources(h.GetResources()) != nil:
+		return fmt.Sprintf("the worker has a wrong resource: %v; start it with another --resource", invalidResources(h.GetResources()))
 	case len(h.GetHeld()) > wire.HeldMax(h.GetSlots()):
 		return fmt.Sprintf("the worker holds %d leases: want at most %d for %d slots; restart it", len(h.GetHeld()), wire.HeldMax(h.GetSlots()),
 			h.GetSlots())
@@ -125,6 +127,22 @@ func helloText(h *wire.Hello) error {
 	for _, text := range texts {
 		if err := wire.Text(text[0], text[1]); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// invalidResources returns what is wrong with the resources of a worker.
+func invalidResources(resources map[string]uint32) error {
+	if len(resources) > state.ResourcesMax {
+		return fmt.Errorf("%d kinds: want at most %d", len(resources), state.ResourcesMax)
+	}
+	for _, name := range slices.Sorted(maps.Keys(resources)) {
+		if err := state.CheckResourceName(name); err != nil {
+			return err
+		}
+		if n := resources[name]; n > state.ResourceMax {
+			return fmt.Errorf("%d of %s: want at most %d", n, name, state.ResourceMax)
 		}
 	}
 	return nil

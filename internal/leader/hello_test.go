@@ -82,7 +82,10 @@ func TestHelloIsChecked(t *testing.T) {
 				}
 			}, []string{"257 labels", "256", "--label"},
 		},
-		"too much memory": {func(h *wire.Hello) { h.Memory = 1 << 63 }, []string{"9223372036854775808 bytes", "--memory"}},
+		"a resource with another name": {func(h *wire.Hello) { h.Resources = map[string]uint32{"G PU": 1} }, []string{`invalid name of a resource "G PU"`, "--resource"}},
+		"memory as a resource":         {func(h *wire.Hello) { h.Resources = map[string]uint32{"memory": 1} }, []string{"use --memory"}},
+		"too many of a resource":       {func(h *wire.Hello) { h.Resources = map[string]uint32{"gpu": 1 << 21} }, []string{"2097152 of gpu", "1048576"}},
+		"too much memory":              {func(h *wire.Hello) { h.Memory = 1 << 63 }, []string{"9223372036854775808 bytes", "--memory"}},
 		"too many leases": {
 			func(h *wire.Hello) { h.Held = make([]*wire.Held, wire.HeldMax(1)+1) }, []string{"1056769 leases", "1056768 for 1 slots"},
 		},

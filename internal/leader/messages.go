@@ -47,6 +47,12 @@ func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string,
 		Env: spec.Env, Sandbox: spec.Sandbox, NoNetwork: spec.NoNetwork,
 		Columns: spec.Input.Columns(), Batch: spec.Input.Batch > 0, NameParts: spec.NameParts,
 	}
+	for _, r := range spec.Resources {
+		if out.Resources == nil {
+			out.Resources = map[string]uint32{}
+		}
+		out.Resources[r.Name] = uint32(r.N) //nolint:gosec // bounded at the submit
+	}
 	if spec.Input.Kind == state.InputRange {
 		out.RangeFrom, out.Range = spec.Input.From, true
 	}

@@ -18,6 +18,7 @@ type WorkerState struct {
 	Busy        uint32 // slots that run an attempt
 	Queued      uint32 // attempts leased ahead of need
 	Slots       []wire.SlotStatus
+	Used        map[string]uint64 // of its resources; nil: none
 	Heard       time.Time
 }
 
@@ -35,7 +36,7 @@ func (c *Core) WorkerState(id state.WorkerID) (WorkerState, bool) {
 	}
 	return WorkerState{
 		Connected: w.session != nil && !w.lost, Draining: w.draining, Quarantined: w.quarantine.active(),
-		Busy: uint32(w.Busy()), Queued: uint32(w.Waiting()), Slots: w.slots, Heard: w.heard,
+		Busy: uint32(w.Busy()), Queued: uint32(w.Waiting()), Slots: w.slots, Used: w.UsedResources(), Heard: w.heard,
 	}, true
 }
 

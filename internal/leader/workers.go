@@ -143,7 +143,7 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	if old := c.registry.attach(w, s, c.now); old != nil {
 		c.effects.Close = append(c.effects.Close, Close{Session: old.id, Reason: "the worker has connected again"})
 	}
-	w.Slots, w.Memory, w.Labels = int(info.Slots), info.Memory, info.Labels
+	w.Slots, w.Memory, w.Labels, w.Resources = int(info.Slots), info.Memory, info.Labels, info.Resources
 	w.Protocol = s.hello.GetProtocol()
 	w.draining = info.Status == state.WorkerDraining
 	c.sched.Leave(&w.Worker) // what it has may have changed
@@ -151,7 +151,7 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	// The held leases are adopted now, and may be many: do not keep them.
 	s.hello = &wire.Hello{
 		Identity: s.hello.GetIdentity(), Incarnation: s.hello.GetIncarnation(), Address: s.hello.GetAddress(), Host: s.hello.GetHost(),
-		Confinement: s.hello.GetConfinement(), Claim: cmp.Or(info.Claim, s.hello.GetClaim()),
+		Confinement: s.hello.GetConfinement(), Claim: cmp.Or(info.Claim, s.hello.GetClaim()), Resources: s.hello.GetResources(),
 	}
 	c.completeInfo(w)
 	c.arrived(w.ID)
@@ -161,7 +161,7 @@ func (c *Core) connect(s *session, info *state.Worker) {
 	}
 }
 
-// completeInfo registers a worker again if the entry of its registration was of a feature level that has no confinement and no claims.
+// completeInfo registers a worker again if the entry of its registration was of a feature level that has no confinement, resources and claims.
 func (c *Core) completeInfo(w *worker) {
 	const completeLevel = 2
 	known := c.machine.Worker(w.ID)
@@ -169,12 +169,14 @@ func (c *Core) completeInfo(w *worker) {
 		return
 	}
 	hello := w.session.hello
-	if slices.Equal(known.Confinement, hello.GetConfinement()) && known.Claim == hello.GetClaim() {
+	info := known.WorkerInfo
+	info.Confinement, info.Resources, info.Claim = hello.GetConfinement(), state.Resources(hello.GetResources()), hello.GetClaim()
+	if slices.Equal(known.Confinement, info.Confinement) && slices.Equal(known.Resources, info.Resources) && known.Claim == info.Claim {
 		return
 	}
-	info := known.WorkerInfo
-	info.Confinement, info.Claim = hello.GetConfinement(), hello.GetClaim()
 	c.open().Register(registerKey(w.session.id), &info)
+	c.sched.Leave(&w.Worker) // what it has has changed
+	w.Resources = info.Resources
 }
 
 // adopt takes over the leases that a worker has come with, and answers its Hello. What it held in the leader's view and does not hold

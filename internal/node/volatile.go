@@ -74,6 +74,7 @@ func (n *Node) volatileMessage(now time.Time) *wire.ShadowState {
 		s.WorkerSilentMs = append(s.WorkerSilentMs, millisSince(w.Heard, now))
 		s.WorkerAside = append(s.WorkerAside, w.Quarantined)
 		s.WorkerSlots = append(s.WorkerSlots, &wire.WorkerSlots{Slots: w.Slots})
+		s.WorkerResources = append(s.WorkerResources, &wire.ResourceUse{Used: w.Used})
 	}
 	for _, id := range m.Live() {
 		if m.Job(id).Status == state.JobWaiting {
@@ -126,7 +127,7 @@ func newVolatileState(s *wire.ShadowState, now time.Time) *volatileState {
 	for i, id := range s.GetWorker() {
 		out.workers[state.WorkerID(id)] = leader.WorkerState{
 			Busy: wire.Entry(s.GetWorkerBusy(), i), Queued: wire.Entry(s.GetWorkerQueued(), i), Heard: ago(wire.Entry(s.GetWorkerSilentMs(), i)),
-			Quarantined: wire.Entry(s.GetWorkerAside(), i), Slots: wire.Entry(s.GetWorkerSlots(), i).GetSlots(),
+			Quarantined: wire.Entry(s.GetWorkerAside(), i), Slots: wire.Entry(s.GetWorkerSlots(), i).GetSlots(), Used: wire.Entry(s.GetWorkerResources(), i).GetUsed(),
 		}
 	}
 	for i, id := range s.GetJob() {

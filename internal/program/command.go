@@ -181,6 +181,13 @@ func (c *command) attemptEnv(t *Task, item string) []string {
 		"B4_INPUT="+item,
 		"B4_OFFSET="+offset,
 		"B4_LENGTH="+length)
+	for _, name := range slices.Sorted(maps.Keys(t.Resources)) {
+		list := strings.Join(t.Resources[name], ",")
+		c.envMore = append(c.envMore, "B4_RESOURCE_"+envName(name)+"="+list)
+		if name == "gpu" {
+			c.envMore = append(c.envMore, "CUDA_VISIBLE_DEVICES="+list)
+		}
+	}
 	if !c.ownTemp {
 		c.envMore = append(c.envMore, "TMPDIR="+t.Keeper.Temp)
 	}

@@ -15,6 +15,7 @@
 //	B4_OFFSET B4_LENGTH        the split in the input, in bytes; empty for a whole file and for items
 //	B4_OUTPUT                  the job's output folder; empty for a job without --output
 //	B4_WORKER                  number of the worker
+//	B4_RESOURCE_NAME           ids of the resource NAME that the attempt has, with commas; those of gpu also in CUDA_VISIBLE_DEVICES
 //	TMPDIR                     a folder for temporary files, which is empty at the start and removed at the end
 //	B4_SET_KEY                 the setting KEY, in upper case, with _ for all but letters and digits
 package program

@@ -34,12 +34,14 @@ type Task struct {
 	Path   string      // of the input file, if any
 	Item   []byte      // the item of a list as text, or its items, one a line; nil: none
 	Slot   uint32      // of the worker, from 1
-	Input  Input
-	Parts  iter.Seq2[bridgefour.PartSpec, error] // Collect only
-	Output io.Writer
-	Log    io.Writer
-	Files  Files
-	Keeper *keeper.Keeper // of the slot; runs commands
+	// Resources are the ids that the attempt has, by name.
+	Resources map[string][]string
+	Input     Input
+	Parts     iter.Seq2[bridgefour.PartSpec, error] // Collect only
+	Output    io.Writer
+	Log       io.Writer
+	Files     Files
+	Keeper    *keeper.Keeper // of the slot; runs commands
 
 	task bridgefour.Task // keeps its buffers
 }

@@ -105,6 +105,8 @@ type Attempt struct {
 	Number    uint32      // of the attempt, from 1
 	Slot      uint32      // of the worker, from 1
 	Split     *wire.Split // nil: a number of the job's range, or a stage that reads parts
+	// Resources are the ids that the attempt has, by name.
+	Resources map[string][]string
 	// Parts are the inputs of a collect stage, in task order. Nil for other stages.
 	Parts iter.Seq2[Part, error]
 	// Log receives the attempt's log; nil discards it.
@@ -253,7 +255,7 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	s.files.begin(j, a)
 	t := &s.task
 	t.Job, t.Stage, t.Index, t.Number, t.Split, t.Path = a.Job, a.StageName, a.Index, a.Number, a.Split, s.input.file.path
-	t.Slot, t.Item = a.Slot, a.Split.GetItem()
+	t.Slot, t.Resources, t.Item = a.Slot, a.Resources, a.Split.GetItem()
 	if items := a.Split.GetItems(); items != nil {
 		t.Item = placeholder.Text(items.GetValues(), len(a.Job.GetColumns()))
 	} else if a.Split == nil && !a.collects() && a.Job.GetRange() {

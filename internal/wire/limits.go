@@ -24,6 +24,7 @@ const (
 	timeMax        = 1 << 48  // of an attempt, in µs, and of a report, in ms
 	termMax        = 1<<24 - 1
 	stagesMax      = 64
+	resourcesMax   = 32
 	logTextMax     = 256 << 10 // of a record
 	logRecordsMax  = 8 << 10   // of a message
 )
@@ -120,7 +121,7 @@ func (w *Welcome) Check() error {
 func (j *Job) Check() error {
 	if err := cmp.Or(
 		name("uid", j.GetUid()), Limit("the number of stages", uint64(max(len(j.GetStages()), len(j.GetPlan()))), stagesMax),
-		Limit("timeout_ms", j.GetTimeoutMs(), timeMax),
+		Limit("timeout_ms", j.GetTimeoutMs(), timeMax), Limit("the number of resources", uint64(len(j.GetResources())), resourcesMax),
 	); err != nil {
 		return err
 	}

@@ -522,15 +522,16 @@ type Hello struct {
 	Labels      map[string]string      `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Leases of earlier sessions. The leader adopts those whose task is open and not leased elsewhere, and revokes the rest in
 	// its Welcome.
-	Held          []*Held  `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
-	Host          string   `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`
-	ClusterId     string   `protobuf:"bytes,10,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`        // its cluster, saved in its data directory; empty: none yet
-	ClusterName   string   `protobuf:"bytes,11,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`  // the cluster it was configured to join; empty: any
-	Protocol      uint32   `protobuf:"varint,12,opt,name=protocol,proto3" json:"protocol,omitempty"`                          // its version of these messages (package wire); 0: older than versions
-	ProtocolMin   uint32   `protobuf:"varint,13,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"` // the oldest version that it supports
-	UnixMs        int64    `protobuf:"varint,14,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`                // its clock; 0: not sent
-	Confinement   []string `protobuf:"bytes,15,rep,name=confinement,proto3" json:"confinement,omitempty"`                     // what it enforces for all attempts, for users
-	Claim         uint64   `protobuf:"varint,20,opt,name=claim,proto3" json:"claim,omitempty"`                                // the id that it has of its configuration or its invitation, plus 1; 0: none
+	Held          []*Held           `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
+	Host          string            `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`
+	ClusterId     string            `protobuf:"bytes,10,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`                                                           // its cluster, saved in its data directory; empty: none yet
+	ClusterName   string            `protobuf:"bytes,11,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`                                                     // the cluster it was configured to join; empty: any
+	Protocol      uint32            `protobuf:"varint,12,opt,name=protocol,proto3" json:"protocol,omitempty"`                                                                             // its version of these messages (package wire); 0: older than versions
+	ProtocolMin   uint32            `protobuf:"varint,13,opt,name=protocol_min,json=protocolMin,proto3" json:"protocol_min,omitempty"`                                                    // the oldest version that it supports
+	UnixMs        int64             `protobuf:"varint,14,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`                                                                   // its clock; 0: not sent
+	Confinement   []string          `protobuf:"bytes,15,rep,name=confinement,proto3" json:"confinement,omitempty"`                                                                        // what it enforces for all attempts, for users
+	Resources     map[string]uint32 `protobuf:"bytes,16,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // for attempts, by name, but for memory
+	Claim         uint64            `protobuf:"varint,20,opt,name=claim,proto3" json:"claim,omitempty"`                                                                                   // the id that it has of its configuration or its invitation, plus 1; 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -666,6 +667,13 @@ func (x *Hello) GetUnixMs() int64 {
 func (x *Hello) GetConfinement() []string {
 	if x != nil {
 		return x.Confinement
+	}
+	return nil
+}
+
+func (x *Hello) GetResources() map[string]uint32 {
+	if x != nil {
+		return x.Resources
 	}
 	return nil
 }
@@ -1687,20 +1695,21 @@ type Job struct {
 	CreatedUnixMs uint64                 `protobuf:"varint,14,opt,name=created_unix_ms,json=createdUnixMs,proto3" json:"created_unix_ms,omitempty"`
 	User          string                 `protobuf:"bytes,15,opt,name=user,proto3" json:"user,omitempty"`
 	Overwrite     bool                   `protobuf:"varint,16,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
-	Range         bool                   `protobuf:"varint,17,opt,name=range,proto3" json:"range,omitempty"`                                                                      // items are the numbers from range_from on
-	StartedUnixMs uint64                 `protobuf:"varint,18,opt,name=started_unix_ms,json=startedUnixMs,proto3" json:"started_unix_ms,omitempty"`                               // 0: no task has ended yet
-	Plan          []*Stage               `protobuf:"bytes,19,rep,name=plan,proto3" json:"plan,omitempty"`                                                                         // by stage number; empty: each stage has the role that its name says
-	GraceMs       uint64                 `protobuf:"varint,20,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`                                                   // between SIGTERM and SIGKILL of a command; 0: 2 s
-	Records       string                 `protobuf:"bytes,21,opt,name=records,proto3" json:"records,omitempty"`                                                                   // kind of records (package record) that files are cut between; empty: lines. Needs protocol 2
-	Header        uint32                 `protobuf:"varint,22,opt,name=header,proto3" json:"header,omitempty"`                                                                    // lines or rows at the beginning of each file that are no records. Needs protocol 2
-	Slots         uint32                 `protobuf:"varint,23,opt,name=slots,proto3" json:"slots,omitempty"`                                                                      // of the worker, that an attempt takes; 0: one
-	Env           map[string]string      `protobuf:"bytes,24,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // variables of its commands, beside those of the worker. Needs protocol 2, as all below
-	Secrets       []*Secret              `protobuf:"bytes,25,rep,name=secrets,proto3" json:"secrets,omitempty"`                                                                   // further variables
-	Sandbox       bool                   `protobuf:"varint,26,opt,name=sandbox,proto3" json:"sandbox,omitempty"`                                                                  // its commands can write to their temporary folder only
-	NoNetwork     bool                   `protobuf:"varint,27,opt,name=no_network,json=noNetwork,proto3" json:"no_network,omitempty"`                                             // its commands have no network
-	Columns       []string               `protobuf:"bytes,28,rep,name=columns,proto3" json:"columns,omitempty"`                                                                   // of the items of a list: names, empty for those without one; none: not a list, or an older leader
-	Batch         bool                   `protobuf:"varint,29,opt,name=batch,proto3" json:"batch,omitempty"`                                                                      // its tasks have several items
-	NameParts     string                 `protobuf:"bytes,40,opt,name=name_parts,json=nameParts,proto3" json:"name_parts,omitempty"`                                              // pattern of the names of its parts; empty: part-NNNNN
+	Range         bool                   `protobuf:"varint,17,opt,name=range,proto3" json:"range,omitempty"`                                                                                   // items are the numbers from range_from on
+	StartedUnixMs uint64                 `protobuf:"varint,18,opt,name=started_unix_ms,json=startedUnixMs,proto3" json:"started_unix_ms,omitempty"`                                            // 0: no task has ended yet
+	Plan          []*Stage               `protobuf:"bytes,19,rep,name=plan,proto3" json:"plan,omitempty"`                                                                                      // by stage number; empty: each stage has the role that its name says
+	GraceMs       uint64                 `protobuf:"varint,20,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`                                                                // between SIGTERM and SIGKILL of a command; 0: 2 s
+	Records       string                 `protobuf:"bytes,21,opt,name=records,proto3" json:"records,omitempty"`                                                                                // kind of records (package record) that files are cut between; empty: lines. Needs protocol 2
+	Header        uint32                 `protobuf:"varint,22,opt,name=header,proto3" json:"header,omitempty"`                                                                                 // lines or rows at the beginning of each file that are no records. Needs protocol 2
+	Slots         uint32                 `protobuf:"varint,23,opt,name=slots,proto3" json:"slots,omitempty"`                                                                                   // of the worker, that an attempt takes; 0: one
+	Env           map[string]string      `protobuf:"bytes,24,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`              // variables of its commands, beside those of the worker. Needs protocol 2, as all below
+	Secrets       []*Secret              `protobuf:"bytes,25,rep,name=secrets,proto3" json:"secrets,omitempty"`                                                                                // further variables
+	Sandbox       bool                   `protobuf:"varint,26,opt,name=sandbox,proto3" json:"sandbox,omitempty"`                                                                               // its commands can write to their temporary folder only
+	NoNetwork     bool                   `protobuf:"varint,27,opt,name=no_network,json=noNetwork,proto3" json:"no_network,omitempty"`                                                          // its commands have no network
+	Columns       []string               `protobuf:"bytes,28,rep,name=columns,proto3" json:"columns,omitempty"`                                                                                // of the items of a list: names, empty for those without one; none: not a list, or an older leader
+	Batch         bool                   `protobuf:"varint,29,opt,name=batch,proto3" json:"batch,omitempty"`                                                                                   // its tasks have several items
+	NameParts     string                 `protobuf:"bytes,40,opt,name=name_parts,json=nameParts,proto3" json:"name_parts,omitempty"`                                                           // pattern of the names of its parts; empty: part-NNNNN
+	Resources     map[string]uint32      `protobuf:"bytes,36,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // that an attempt needs, by name, but for memory
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1943,6 +1952,13 @@ func (x *Job) GetNameParts() string {
 		return x.NameParts
 	}
 	return ""
+}
+
+func (x *Job) GetResources() map[string]uint32 {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
 }
 
 type Secret struct {
@@ -3385,24 +3401,25 @@ func (*RefusedRecorded) Descriptor() ([]byte, []int) {
 
 // ShadowState is the leader's volatile state. Lists of one group are columns of equal length.
 type ShadowState struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Term           uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
-	Index          uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                      // log position of the state
-	NotReady       string                 `protobuf:"bytes,3,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"` // why writes are refused; empty: they are not
-	Worker         []uint64               `protobuf:"varint,4,rep,packed,name=worker,proto3" json:"worker,omitempty"`             // workers that connected in this term
-	WorkerBusy     []uint32               `protobuf:"varint,5,rep,packed,name=worker_busy,json=workerBusy,proto3" json:"worker_busy,omitempty"`
-	WorkerQueued   []uint32               `protobuf:"varint,6,rep,packed,name=worker_queued,json=workerQueued,proto3" json:"worker_queued,omitempty"`
-	WorkerSilentMs []uint64               `protobuf:"varint,7,rep,packed,name=worker_silent_ms,json=workerSilentMs,proto3" json:"worker_silent_ms,omitempty"`
-	WorkerAside    []bool                 `protobuf:"varint,8,rep,packed,name=worker_aside,json=workerAside,proto3" json:"worker_aside,omitempty"`
-	Job            []uint64               `protobuf:"varint,9,rep,packed,name=job,proto3" json:"job,omitempty"` // jobs that have not ended
-	JobLeased      []uint64               `protobuf:"varint,10,rep,packed,name=job_leased,json=jobLeased,proto3" json:"job_leased,omitempty"`
-	JobEligible    []bool                 `protobuf:"varint,11,rep,packed,name=job_eligible,json=jobEligible,proto3" json:"job_eligible,omitempty"` // some live worker could run its attempts
-	Leader         []uint64               `protobuf:"varint,12,rep,packed,name=leader,proto3" json:"leader,omitempty"`                              // the other leaders
-	LeaderMatch    []uint64               `protobuf:"varint,13,rep,packed,name=leader_match,json=leaderMatch,proto3" json:"leader_match,omitempty"` // last log position that it is known to have saved
-	LeaderSilentMs []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
-	WorkerSlots    []*WorkerSlots         `protobuf:"bytes,20,rep,name=worker_slots,json=workerSlots,proto3" json:"worker_slots,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Term            uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	Index           uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`                      // log position of the state
+	NotReady        string                 `protobuf:"bytes,3,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"` // why writes are refused; empty: they are not
+	Worker          []uint64               `protobuf:"varint,4,rep,packed,name=worker,proto3" json:"worker,omitempty"`             // workers that connected in this term
+	WorkerBusy      []uint32               `protobuf:"varint,5,rep,packed,name=worker_busy,json=workerBusy,proto3" json:"worker_busy,omitempty"`
+	WorkerQueued    []uint32               `protobuf:"varint,6,rep,packed,name=worker_queued,json=workerQueued,proto3" json:"worker_queued,omitempty"`
+	WorkerSilentMs  []uint64               `protobuf:"varint,7,rep,packed,name=worker_silent_ms,json=workerSilentMs,proto3" json:"worker_silent_ms,omitempty"`
+	WorkerAside     []bool                 `protobuf:"varint,8,rep,packed,name=worker_aside,json=workerAside,proto3" json:"worker_aside,omitempty"`
+	Job             []uint64               `protobuf:"varint,9,rep,packed,name=job,proto3" json:"job,omitempty"` // jobs that have not ended
+	JobLeased       []uint64               `protobuf:"varint,10,rep,packed,name=job_leased,json=jobLeased,proto3" json:"job_leased,omitempty"`
+	JobEligible     []bool                 `protobuf:"varint,11,rep,packed,name=job_eligible,json=jobEligible,proto3" json:"job_eligible,omitempty"` // some live worker could run its attempts
+	Leader          []uint64               `protobuf:"varint,12,rep,packed,name=leader,proto3" json:"leader,omitempty"`                              // the other leaders
+	LeaderMatch     []uint64               `protobuf:"varint,13,rep,packed,name=leader_match,json=leaderMatch,proto3" json:"leader_match,omitempty"` // last log position that it is known to have saved
+	LeaderSilentMs  []uint64               `protobuf:"varint,14,rep,packed,name=leader_silent_ms,json=leaderSilentMs,proto3" json:"leader_silent_ms,omitempty"`
+	WorkerResources []*ResourceUse         `protobuf:"bytes,15,rep,name=worker_resources,json=workerResources,proto3" json:"worker_resources,omitempty"`
+	WorkerSlots     []*WorkerSlots         `protobuf:"bytes,20,rep,name=worker_slots,json=workerSlots,proto3" json:"worker_slots,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ShadowState) Reset() {
@@ -3533,9 +3550,61 @@ func (x *ShadowState) GetLeaderSilentMs() []uint64 {
 	return nil
 }
 
+func (x *ShadowState) GetWorkerResources() []*ResourceUse {
+	if x != nil {
+		return x.WorkerResources
+	}
+	return nil
+}
+
 func (x *ShadowState) GetWorkerSlots() []*WorkerSlots {
 	if x != nil {
 		return x.WorkerSlots
+	}
+	return nil
+}
+
+// ResourceUse is how many of each resource of a worker attempts have.
+type ResourceUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Used          map[string]uint64      `protobuf:"bytes,1,rep,name=used,proto3" json:"used,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResourceUse) Reset() {
+	*x = ResourceUse{}
+	mi := &file_wire_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResourceUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResourceUse) ProtoMessage() {}
+
+func (x *ResourceUse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResourceUse.ProtoReflect.Descriptor instead.
+func (*ResourceUse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ResourceUse) GetUsed() map[string]uint64 {
+	if x != nil {
+		return x.Used
 	}
 	return nil
 }
@@ -3549,7 +3618,7 @@ type WorkerSlots struct {
 
 func (x *WorkerSlots) Reset() {
 	*x = WorkerSlots{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3561,7 +3630,7 @@ func (x *WorkerSlots) String() string {
 func (*WorkerSlots) ProtoMessage() {}
 
 func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3574,7 +3643,7 @@ func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerSlots.ProtoReflect.Descriptor instead.
 func (*WorkerSlots) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WorkerSlots) GetSlots() []SlotStatus {
@@ -3604,7 +3673,7 @@ const file_wire_proto_rawDesc = "" +
 	"\telsewhere\x18\x05 \x01(\v2\x1d.bridgefour.wire.v1.ElsewhereH\x00R\telsewhere\x127\n" +
 	"\aleaders\x18\x06 \x01(\v2\x1b.bridgefour.wire.v1.LeadersH\x00R\aleaders\x12.\n" +
 	"\x04ping\x18\a \x01(\v2\x18.bridgefour.wire.v1.PingH\x00R\x04pingB\t\n" +
-	"\amessage\"\xb5\x04\n" +
+	"\amessage\"\xbb\x05\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bidentity\x18\x01 \x01(\tR\bidentity\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x18\n" +
@@ -3622,11 +3691,15 @@ const file_wire_proto_rawDesc = "" +
 	"\bprotocol\x18\f \x01(\rR\bprotocol\x12!\n" +
 	"\fprotocol_min\x18\r \x01(\rR\vprotocolMin\x12\x17\n" +
 	"\aunix_ms\x18\x0e \x01(\x03R\x06unixMs\x12 \n" +
-	"\vconfinement\x18\x0f \x03(\tR\vconfinement\x12\x14\n" +
+	"\vconfinement\x18\x0f \x03(\tR\vconfinement\x12F\n" +
+	"\tresources\x18\x10 \x03(\v2(.bridgefour.wire.v1.Hello.ResourcesEntryR\tresources\x12\x14\n" +
 	"\x05claim\x18\x14 \x01(\x04R\x05claim\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"=\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
+	"\x0eResourcesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"=\n" +
 	"\tElsewhere\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x18\n" +
 	"\aleaders\x18\x02 \x03(\tR\aleaders\"'\n" +
@@ -3709,7 +3782,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\x97\b\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\x9b\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -3745,13 +3818,17 @@ const file_wire_proto_rawDesc = "" +
 	"\acolumns\x18\x1c \x03(\tR\acolumns\x12\x14\n" +
 	"\x05batch\x18\x1d \x01(\bR\x05batch\x12\x1d\n" +
 	"\n" +
-	"name_parts\x18( \x01(\tR\tnameParts\x1a;\n" +
+	"name_parts\x18( \x01(\tR\tnameParts\x12D\n" +
+	"\tresources\x18$ \x03(\v2&.bridgefour.wire.v1.Job.ResourcesEntryR\tresources\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
+	"\x0eResourcesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"H\n" +
 	"\x06Secret\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
@@ -3860,7 +3937,7 @@ const file_wire_proto_rawDesc = "" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x18\n" +
 	"\averdict\x18\x06 \x01(\tR\averdict\"\x11\n" +
-	"\x0fRefusedRecorded\"\xfc\x03\n" +
+	"\x0fRefusedRecorded\"\xc8\x04\n" +
 	"\vShadowState\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1b\n" +
@@ -3878,8 +3955,14 @@ const file_wire_proto_rawDesc = "" +
 	"\fjob_eligible\x18\v \x03(\bR\vjobEligible\x12\x16\n" +
 	"\x06leader\x18\f \x03(\x04R\x06leader\x12!\n" +
 	"\fleader_match\x18\r \x03(\x04R\vleaderMatch\x12(\n" +
-	"\x10leader_silent_ms\x18\x0e \x03(\x04R\x0eleaderSilentMs\x12B\n" +
-	"\fworker_slots\x18\x14 \x03(\v2\x1f.bridgefour.wire.v1.WorkerSlotsR\vworkerSlots\"C\n" +
+	"\x10leader_silent_ms\x18\x0e \x03(\x04R\x0eleaderSilentMs\x12J\n" +
+	"\x10worker_resources\x18\x0f \x03(\v2\x1f.bridgefour.wire.v1.ResourceUseR\x0fworkerResources\x12B\n" +
+	"\fworker_slots\x18\x14 \x03(\v2\x1f.bridgefour.wire.v1.WorkerSlotsR\vworkerSlots\"\x85\x01\n" +
+	"\vResourceUse\x12=\n" +
+	"\x04used\x18\x01 \x03(\v2).bridgefour.wire.v1.ResourceUse.UsedEntryR\x04used\x1a7\n" +
+	"\tUsedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"C\n" +
 	"\vWorkerSlots\x124\n" +
 	"\x05slots\x18\x01 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots*O\n" +
 	"\n" +
@@ -3930,7 +4013,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_wire_proto_goTypes = []any{
 	(SlotStatus)(0),         // 0: bridgefour.wire.v1.SlotStatus
 	(FailureKind)(0),        // 1: bridgefour.wire.v1.FailureKind
@@ -3974,10 +4057,14 @@ var file_wire_proto_goTypes = []any{
 	(*RefusedRequest)(nil),  // 39: bridgefour.wire.v1.RefusedRequest
 	(*RefusedRecorded)(nil), // 40: bridgefour.wire.v1.RefusedRecorded
 	(*ShadowState)(nil),     // 41: bridgefour.wire.v1.ShadowState
-	(*WorkerSlots)(nil),     // 42: bridgefour.wire.v1.WorkerSlots
-	nil,                     // 43: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                     // 44: bridgefour.wire.v1.Job.SettingsEntry
-	nil,                     // 45: bridgefour.wire.v1.Job.EnvEntry
+	(*ResourceUse)(nil),     // 42: bridgefour.wire.v1.ResourceUse
+	(*WorkerSlots)(nil),     // 43: bridgefour.wire.v1.WorkerSlots
+	nil,                     // 44: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                     // 45: bridgefour.wire.v1.Hello.ResourcesEntry
+	nil,                     // 46: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                     // 47: bridgefour.wire.v1.Job.EnvEntry
+	nil,                     // 48: bridgefour.wire.v1.Job.ResourcesEntry
+	nil,                     // 49: bridgefour.wire.v1.ResourceUse.UsedEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	6,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
@@ -3990,48 +4077,52 @@ var file_wire_proto_depIdxs = []int32{
 	7,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
 	8,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
 	9,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	43, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	44, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	10, // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
-	14, // 12: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
-	16, // 13: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
-	13, // 14: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
-	0,  // 15: bridgefour.wire.v1.Report.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	15, // 16: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
-	1,  // 17: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
-	17, // 18: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
-	20, // 19: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	25, // 20: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	23, // 21: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	44, // 22: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	22, // 23: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	45, // 24: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
-	21, // 25: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
-	2,  // 26: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
-	24, // 27: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	26, // 28: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
-	3,  // 29: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	28, // 30: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	27, // 31: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
-	31, // 32: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	42, // 33: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
-	0,  // 34: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	4,  // 35: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	30, // 36: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	33, // 37: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	36, // 38: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	37, // 39: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
-	39, // 40: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
-	5,  // 41: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	32, // 42: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	34, // 43: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	41, // 44: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	38, // 45: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
-	40, // 46: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
-	41, // [41:47] is the sub-list for method output_type
-	35, // [35:41] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	45, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
+	14, // 13: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
+	16, // 14: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
+	13, // 15: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
+	0,  // 16: bridgefour.wire.v1.Report.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	15, // 17: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
+	1,  // 18: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
+	17, // 19: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
+	20, // 20: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
+	25, // 21: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	23, // 22: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	46, // 23: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	22, // 24: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
+	47, // 25: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	21, // 26: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
+	48, // 27: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
+	2,  // 28: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
+	24, // 29: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	26, // 30: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	3,  // 31: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
+	28, // 32: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	27, // 33: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
+	31, // 34: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	42, // 35: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
+	43, // 36: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
+	49, // 37: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
+	0,  // 38: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	4,  // 39: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	30, // 40: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	33, // 41: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	36, // 42: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	37, // 43: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
+	39, // 44: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
+	5,  // 45: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	32, // 46: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	34, // 47: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	41, // 48: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	38, // 49: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	40, // 50: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
+	45, // [45:51] is the sub-list for method output_type
+	39, // [39:45] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4068,7 +4159,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   42,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -41,6 +41,8 @@ type Config struct {
 	Slots int
 	// Memory is the bytes offered to attempts. Defaults to 0: not limited.
 	Memory uint64
+	// Resources are ids of countable things, such as devices, by name. No two attempts have the same at one time.
+	Resources map[string][]string
 	// Labels are matched against those that jobs require.
 	Labels map[string]string
 	// Claim is the id of the worker on the original system's routes, plus 1. Defaults to 0: none, or that of an invitation.
@@ -100,6 +102,17 @@ func (c Config) withDefaults() (Config, error) {
 		c.Dial = transport.Dial
 	}
 	return c, nil
+}
+
+// resourceCounts is the number of each resource.
+func (c Config) resourceCounts() map[string]uint32 {
+	counts := map[string]uint32{}
+	for name, ids := range c.Resources {
+		if len(ids) > 0 {
+			counts[name] = uint32(len(ids)) //nolint:gosec // bounded where they are parsed
+		}
+	}
+	return counts
 }
 
 // confinement is what is enforced for all attempts, for users.

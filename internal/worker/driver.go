@@ -46,9 +46,10 @@ func (w *Worker) Run(ctx context.Context) error {
 				Identity: w.dir.identity, Incarnation: randomHex(), Version: w.cfg.Version, Address: w.cfg.Address,
 				Slots: uint32(w.cfg.Slots), Memory: w.cfg.Memory, Labels: w.cfg.Labels, Host: w.cfg.host(),
 				ClusterName: w.cfg.ClusterName, Protocol: wire.Protocol, ProtocolMin: wire.ProtocolMin,
-				Confinement: w.cfg.confinement(), Claim: w.cfg.Claim,
+				Confinement: w.cfg.confinement(), Claim: w.cfg.Claim, Resources: w.cfg.resourceCounts(),
 			},
-			Leaders: w.cfg.Leaders, Known: w.dir.member.Leaders, ClusterID: w.status.Load().ClusterID, Waits: w.dir.member.Waits,
+			Resources: w.cfg.Resources,
+			Leaders:   w.cfg.Leaders, Known: w.dir.member.Leaders, ClusterID: w.status.Load().ClusterID, Waits: w.dir.member.Waits,
 			Discovers: w.cfg.Discover != nil, DrainGrace: w.cfg.DrainGrace, Seed: seed(),
 		}),
 	}

@@ -68,7 +68,7 @@ func (s *slot) run(idle func()) {
 func (s *slot) runChunk(ctx context.Context, ch *core.Chunk) {
 	a := &s.attempt
 	stage := wire.StageOf(ch.Job, ch.Stage)
-	*a = runner.Attempt{Job: ch.Job, Stage: uint64(ch.Stage), StageName: stage.GetName(), Role: stage.GetRole(), Slot: uint32(s.id) + 1, Log: s.sink}
+	*a = runner.Attempt{Job: ch.Job, Stage: uint64(ch.Stage), StageName: stage.GetName(), Role: stage.GetRole(), Slot: uint32(s.id) + 1, Resources: ch.Resources, Log: s.sink}
 	begin := time.Now()
 	var counts attemptCounts
 	defer func() { s.meters.add(&counts) }()

@@ -37,6 +37,7 @@ type Chunk struct {
 	Attempt    []uint32      // nil: all 1
 	Splits     []*wire.Split // nil: none
 	Action     wire.CommitAction
+	Resources  map[string][]string // ids by name, which its attempts have one after the other; nil: none
 
 	grant *grant
 	from  int // of the grant's entries

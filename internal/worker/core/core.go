@@ -39,7 +39,8 @@ type Config struct {
 	Waits      bool        // it was removed from a cluster, and waits for an invitation
 	Discovers  bool        // [Discover] may find more leaders
 	DrainGrace time.Duration
-	Seed       uint64 // of the back-off's jitter
+	Resources  map[string][]string // by name, the ids that attempts get; Hello has their numbers
+	Seed       uint64              // of the back-off's jitter
 }
 
 // Core decides. It is not safe for concurrent use: its driver owns it.
@@ -51,6 +52,7 @@ type Core struct {
 
 	ledger ledger
 	queue  queue
+	ids    ids
 	fedAt  time.Time // when a slot last got a chunk, or the first lease was queued
 	slots  []slotState
 	// endedIn is how the last attempt of each slot has ended.
@@ -92,8 +94,8 @@ func New(cfg Config) *Core {
 		cfg:    cfg,
 		rng:    rand.New(rand.NewPCG(cfg.Seed, cfg.Seed)),
 		search: newSearch(cfg), clusterID: cfg.ClusterID, claim: cfg.Hello.GetClaim(),
-		ledger: newLedger(),
-		slots:  make([]slotState, slots), endedIn: make([]wire.SlotStatus, slots),
+		ledger: newLedger(), ids: newIDs(cfg.Resources),
+		slots: make([]slotState, slots), endedIn: make([]wire.SlotStatus, slots),
 	}
 }
 
@@ -136,6 +138,9 @@ func (c *Core) handle(in Input) {
 		}
 	case SlotIdle:
 		c.collect(in.Slot)
+		if ch := c.slots[in.Slot].chunk; ch != nil {
+			c.ids.release(ch.Resources)
+		}
 		c.slots[in.Slot] = slotState{}
 	case Synced:
 		c.synced(in.Errs)

@@ -706,12 +706,15 @@ func TestWideAttemptWaitsForStoppedOne(t *testing.T) {
 	for name, wide := range map[string]*wire.Job{
 		"slots":  {Id: 8, Uid: "w", Output: "/wide", Stages: []string{"map"}, Slots: 2},
 		"memory": {Id: 8, Uid: "w", Output: "/wide", Stages: []string{"map"}, Memory: 60},
+		"gpu":    {Id: 8, Uid: "w", Output: "/wide", Stages: []string{"map"}, Resources: map[string]uint32{"gpu": 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newTestOf(t, Config{Hello: &wire.Hello{Identity: "w", Slots: 2, Memory: 100}, Leaders: []string{"a:1"}})
+			c := newTestOf(t, Config{
+				Hello: &wire.Hello{Identity: "w", Slots: 2, Memory: 100}, Leaders: []string{"a:1"}, Resources: map[string][]string{"gpu": {"0", "1"}},
+			})
 			c.welcome()
 			narrow := jobMessage(testJob)
-			narrow.Memory = 50
+			narrow.Memory, narrow.Resources = 50, map[string]uint32{"gpu": 1}
 			c.work(&wire.Work{Jobs: []*wire.Job{narrow}, Leases: []*wire.Leases{{Job: testJob, FirstLease: 100, Index: []uint64{0}}}})
 			c.starts[0].Claim()
 			c.work(&wire.Work{

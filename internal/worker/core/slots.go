@@ -14,7 +14,7 @@ func (c *Core) schedule() {
 	}
 	room := c.room()
 	size := func(g *grant) int {
-		if !room.fits(g.info.job) {
+		if !room.fits(g.info.job) || !c.ids.has(g.info.job.GetResources()) {
 			return 0
 		}
 		return c.chunkLen(g)
@@ -106,7 +106,7 @@ func (c *Core) start(slot int, run span) {
 	}
 	ch := &Chunk{
 		Job: g.info.job, Stage: g.stage, FirstLease: g.first + uint64(run.from), Index: g.index[run.from:run.to],
-		Action: g.action, grant: g, from: run.from, results: g.results[run.from:run.to],
+		Action: g.action, Resources: c.ids.take(g.info.job.GetResources()), grant: g, from: run.from, results: g.results[run.from:run.to],
 	}
 	if g.attempt != nil {
 		ch.Attempt = g.attempt[run.from:run.to]
