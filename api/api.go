@@ -49,6 +49,7 @@ type JobRequest struct {
 	Priority     *int              `json:"priority,omitempty" doc:"Higher runs first" default:"50" minimum:"0" maximum:"100"`
 	SlotsPerTask int               `json:"slots_per_task,omitempty" doc:"Slots per attempt" minimum:"0" maximum:"1024"`
 	Memory       string            `json:"memory,omitempty" doc:"Memory limit of an attempt, such as 2GiB"`
+	Resources    map[string]int    `json:"resources,omitempty" doc:"Countable things of the worker that each attempt needs for itself, such as gpu: 1"`
 	Labels       map[string]string `json:"labels,omitempty" doc:"Run only on workers with these labels"`
 	FirstSuccess bool              `json:"first_success,omitempty" doc:"Done when one task succeeds; the others are stopped"`
 
@@ -305,9 +306,17 @@ type Worker struct {
 	// SlotStatus is what each slot does, or how its last attempt has ended. Nil: not known.
 	SlotStatus []string `json:"-"`
 
-	Confinement []string `json:"confinement,omitempty" doc:"What it enforces for the commands of all jobs" example:"no new privileges"`
+	Resources   []Resource `json:"resources,omitempty" doc:"For attempts, by name"`
+	Confinement []string   `json:"confinement,omitempty" doc:"What it enforces for the commands of all jobs" example:"no new privileges"`
 	// Only of a worker that is asked for by its number.
 	Token string `json:"token,omitempty" doc:"Id of the token by which it joined, while others can join by it, too"`
+}
+
+// Resource is the countable things of one kind that a worker has.
+type Resource struct {
+	Name  string `json:"name"`
+	Total uint64 `json:"total"`
+	Used  uint64 `json:"used" doc:"That attempts have"`
 }
 
 // WorkerList is all workers, by number.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -53,6 +54,7 @@ type app struct {
 	view    *runView        // of the embedded run that --run names; nil: the command is about a cluster
 	// stdinRead: standard input is read, or somebody was told that it is not.
 	stdinRead bool
+	claims    []*net.UnixConn // see claim
 }
 
 // errInterrupted is the cancellation cause of a command's context at the first SIGINT, SIGTERM or SIGHUP.

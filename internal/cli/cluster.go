@@ -90,7 +90,7 @@ func (a *app) printWorkers(workers []api.Worker) error {
 		return nil
 	}
 	now := time.Now()
-	t := newTable(a.stdout, "WORKER", "STATUS", "SLOTS", "BUSY", "QUEUED", "MEMORY", "HOST", "ADDRESS", "CONFINEMENT", "LABELS", "VERSION", "SEEN")
+	t := newTable(a.stdout, "WORKER", "STATUS", "SLOTS", "BUSY", "QUEUED", "MEMORY", "RESOURCES", "HOST", "ADDRESS", "CONFINEMENT", "LABELS", "VERSION", "SEEN")
 	for _, w := range workers {
 		status := w.Status
 		if w.Aside {
@@ -100,12 +100,16 @@ func (a *app) printWorkers(workers []api.Worker) error {
 		if w.Memory > 0 {
 			memory = bytesText(w.Memory)
 		}
+		var resources []string
+		for _, r := range w.Resources {
+			resources = append(resources, fmt.Sprintf("%s %d/%d", r.Name, r.Used, r.Total))
+		}
 		var labels []string
 		for _, k := range slices.Sorted(maps.Keys(w.Labels)) {
 			labels = append(labels, k+"="+w.Labels[k])
 		}
 		t.row(strconv.FormatUint(w.ID, 10), status, strconv.Itoa(int(w.Slots)), strconv.Itoa(int(w.Busy)), strconv.Itoa(int(w.Queued)),
-			memory, orDash(w.Host), orDash(w.Address), orDash(strings.Join(w.Confinement, ", ")), orDash(strings.Join(labels, ",")), orDash(w.Version), ageText(w.Seen, now))
+			memory, orDash(strings.Join(resources, ", ")), orDash(w.Host), orDash(w.Address), orDash(strings.Join(w.Confinement, ", ")), orDash(strings.Join(labels, ",")), orDash(w.Version), ageText(w.Seen, now))
 	}
 	return t.flush()
 }

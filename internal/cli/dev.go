@@ -18,6 +18,7 @@ func (a *app) devCommand() *cobra.Command {
 	cfg := embeddedConfig{}
 	var logLevel, addressFile string
 	var privileges bool
+	var resources []string
 	cmd := &cobra.Command{
 		Use: "dev", Short: "Run a leader and workers in one foreground process", Args: noArgs,
 		Example: "  bridgefour dev --workers 4 --slots 1",
@@ -32,6 +33,10 @@ func (a *app) devCommand() *cobra.Command {
 			if err := checkOpen(cmd, cfg.listen, cfg.insecure, ""); err != nil {
 				return err
 			}
+			if cfg.resources, err = workerResources(cmd, "resource", resources); err != nil {
+				return err
+			}
+			a.addDevices(cfg.resources, devFolder)
 			if cfg.logger, err = a.logger(logLevel); err != nil {
 				return err
 			}
@@ -62,6 +67,7 @@ func (a *app) devCommand() *cobra.Command {
 	cmd.Flags().StringVar(&cfg.listen, "listen", listenDefault, "`address` for clients and workers; port 0: any free one")
 	cmd.Flags().IntVar(&cfg.workers, "workers", 2, "how many workers")
 	cmd.Flags().IntVar(&cfg.slots, "slots", 0, "slots of each worker (default: the CPUs, shared evenly)")
+	addResources(cmd.Flags(), "resource", &resources)
 	addAllowPrivileges(cmd, &privileges)
 	addNice(cmd, &cfg.nice, niceServer)
 	addAllowedHost(cmd, &cfg.hosts)

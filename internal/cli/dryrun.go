@@ -67,6 +67,9 @@ func (a *app) dryRun(ctx context.Context, r *api.JobRequest) error {
 	if p.Memory > 0 {
 		fmt.Fprintf(&b, ", %s of memory", bytesText(p.Memory))
 	}
+	for _, resource := range p.Resources {
+		fmt.Fprintf(&b, ", %d %s", resource.N, resource.Name)
+	}
 	b.WriteByte('\n')
 	_, err = io.WriteString(a.stdout, b.String())
 	return err

@@ -34,10 +34,12 @@ type embeddedConfig struct {
 	insecure bool     // serves every client
 	idle     bool     // runs no task
 	workers  int
-	slots    int  // of each worker; 0: the CPUs, shared evenly
-	nice     int  // of the tasks' commands
-	envAll   bool // the tasks' commands get the environment of this process
-	version  string
+	slots    int // of each worker; 0: the CPUs, shared evenly
+	// resources are shared evenly by the workers.
+	resources map[string][]string
+	nice      int  // of the tasks' commands
+	envAll    bool // the tasks' commands get the environment of this process
+	version   string
 	// confinement is the least of the tasks' commands.
 	confinement keeper.Confinement
 	logger      *slog.Logger
@@ -75,7 +77,7 @@ func openEmbedded(ctx context.Context, cfg embeddedConfig) (*embedded, error) {
 	for i := range cfg.workers {
 		s, err := openSpren(ctx, worker.Config{
 			DataDir: filepath.Join(cfg.dataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{n.Advertised()}, Dial: memory.Dial,
-			Slots: slots, Nice: cfg.nice, EnvAll: cfg.envAll, Confinement: cfg.confinement, Version: cfg.version, Jobs: jobs.All(), DrainGrace: cfg.drainGrace, Logger: cfg.logger,
+			Slots: slots, Resources: shareResources(cfg.resources, i, cfg.workers), Nice: cfg.nice, EnvAll: cfg.envAll, Confinement: cfg.confinement, Version: cfg.version, Jobs: jobs.All(), DrainGrace: cfg.drainGrace, Logger: cfg.logger,
 		}, listener{})
 		if err != nil {
 			return nil, errors.Join(err, e.close())

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -58,6 +59,7 @@ type jobFlags struct {
 	priority     int
 	slotsPerTask int
 	memory       string
+	resources    []string
 	labels       []string
 	firstSuccess bool
 	after        []string
@@ -97,6 +99,8 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.priority, "priority", 50, "0 to 100; higher runs first")
 	fs.IntVar(&f.slotsPerTask, "slots-per-task", 1, "slots per attempt")
 	fs.StringVar(&f.memory, "memory", "", "memory limit of one attempt, such as 2GiB")
+	fs.StringArrayVar(&f.resources, "resource", nil, "countable things of a worker that each attempt has for itself, `NAME=N`, such as gpu=1: it gets their ids "+
+		"in $B4_RESOURCE_NAME (and those of gpu in $CUDA_VISIBLE_DEVICES); repeatable")
 	fs.StringArrayVar(&f.labels, "label", nil, "only workers with this label, `key=value`; repeatable")
 	fs.BoolVar(&f.firstSuccess, "first-success", false, "the job is done when one task succeeds; the others are stopped")
 	fs.StringArrayVar(&f.after, "after", nil, "start when these jobs of the cluster have ended, as `JOB[,JOB][:ok|any]`: ok, the default: they must be done, "+
@@ -191,7 +195,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	return r, nil
 }
 
-// requestPace sets when the tasks start, and how long they may take.
+// requestPace sets when the tasks start, how long they may take, and what resources each needs.
 func (f *jobFlags) requestPace(cmd *cobra.Command, r *api.JobRequest) (err error) {
 	for _, flag := range []struct {
 		name  string
@@ -205,6 +209,20 @@ func (f *jobFlags) requestPace(cmd *cobra.Command, r *api.JobRequest) (err error
 		if *flag.field, err = timeFlag(cmd, flag.name, flag.value); err != nil {
 			return err
 		}
+	}
+	needs, err := pairs(cmd, "resource", f.resources)
+	for name, value := range needs {
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 {
+			return usagef(cmd, "--resource %s=%s: want a number, as %s=1", name, value, name)
+		}
+		if r.Resources == nil {
+			r.Resources = map[string]int{}
+		}
+		r.Resources[name] = n
+	}
+	if err != nil {
+		return err
 	}
 	if r.MaxRunning = f.maxRunning; cmd.Flags().Changed("max-running") && f.maxRunning < 1 {
 		return usagef(cmd, "--max-running is %d: want at least 1", f.maxRunning)

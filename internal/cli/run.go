@@ -18,14 +18,17 @@ import (
 
 // runOptions are the flags of run beside those of the job.
 type runOptions struct {
-	watch    watchFlags
-	results  resultFlags
-	cluster  string
-	workers  int
-	slots    int
-	nice     int
-	resume   string
-	logLevel string
+	watch   watchFlags
+	results resultFlags
+	cluster string
+	workers int
+	slots   int
+	// resources are the flags, has what they say.
+	resources []string
+	has       map[string][]string
+	nice      int
+	resume    string
+	logLevel  string
 }
 
 // resumeNewest is the value of --resume without an ID.
@@ -92,7 +95,7 @@ func (a *app) runCommand() *cobra.Command {
 			if err := checkBuiltin(cmd, req.Program); err != nil {
 				return err
 			}
-			if err := checkFits(cmd, &o, req); err != nil {
+			if err := a.checkFits(cmd, &o, req); err != nil {
 				return err
 			}
 			runs, err := a.runsDir()
@@ -117,6 +120,7 @@ func (a *app) runCommand() *cobra.Command {
 	addCluster(cmd, &o.cluster)
 	cmd.Flags().IntVar(&o.workers, "workers", 1, "workers of the embedded cluster")
 	cmd.Flags().IntVar(&o.slots, "slots", 0, "slots of each worker of the embedded cluster (default: one per CPU)")
+	addResources(cmd.Flags(), "worker-resource", &o.resources)
 	addNice(cmd, &o.nice, 0)
 	cmd.Flags().StringVar(&o.resume, "resume", "", "resume the embedded run `id`; without id, the newest one that no process runs")
 	cmd.Flags().Lookup("resume").NoOptDefVal = resumeNewest
@@ -125,7 +129,10 @@ func (a *app) runCommand() *cobra.Command {
 }
 
 // checkFits refuses a job that no worker of the embedded cluster could run: it would wait until interrupted.
-func checkFits(cmd *cobra.Command, o *runOptions, req *api.JobRequest) error {
+func (a *app) checkFits(cmd *cobra.Command, o *runOptions, req *api.JobRequest) error {
+	if err := a.runResources(cmd, o, req); err != nil {
+		return err
+	}
 	slots := embeddedSlots(o.slots, o.workers)
 	switch {
 	case len(req.After) > 0:
@@ -135,6 +142,22 @@ func checkFits(cmd *cobra.Command, o *runOptions, req *api.JobRequest) error {
 	case req.SlotsPerTask > slots:
 		return usagef(cmd, "--slots-per-task is %d, but a worker has %d here; use --slots %d", req.SlotsPerTask,
 			slots, req.SlotsPerTask)
+	}
+	return nil
+}
+
+// runResources sets the resources of the workers of an embedded run. Devices are left to others unless the job needs them.
+func (a *app) runResources(cmd *cobra.Command, o *runOptions, req *api.JobRequest) (err error) {
+	if o.has, err = workerResources(cmd, "worker-resource", o.resources); err != nil {
+		return err
+	}
+	if req.Resources[gpu] > 0 {
+		a.addDevices(o.has, devFolder)
+	}
+	for name, n := range req.Resources {
+		if has := (len(o.has[name]) + o.workers - 1) / o.workers; n > has {
+			return usagef(cmd, "--resource %s=%d, but a worker has %d here; use --worker-resource %s=%d", name, n, has, name, n*o.workers)
+		}
 	}
 	return nil
 }
@@ -150,7 +173,7 @@ func (a *app) runsDir() (string, error) {
 
 // runSubmitted runs a job on an existing cluster.
 func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, f *jobFlags, req *api.JobRequest) error {
-	for _, name := range []string{"workers", "slots", "nice"} {
+	for _, name := range []string{"workers", "slots", "worker-resource", "nice"} {
 		if a.typed[name] {
 			return usagef(cmd, "--%s applies to an embedded run only; %s has its own workers", name, o.cluster)
 		}
@@ -234,7 +257,7 @@ func (a *app) resumeRun(cmd *cobra.Command, o *runOptions, args []string) error 
 	}
 	req, err := dir.request()
 	if err == nil {
-		err = checkFits(cmd, o, req)
+		err = a.checkFits(cmd, o, req)
 	}
 	if err != nil {
 		return errors.Join(err, dir.release())
@@ -281,7 +304,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		hold = make(chan struct{})
 	}
 	cluster, err := openEmbedded(ctx, embeddedConfig{
-		hold: hold, dataDir: dir.path, workers: o.workers, slots: o.slots, nice: o.nice, envAll: !dir.info.CleanEnv, version: a.versionText(), logger: logger,
+		hold: hold, dataDir: dir.path, workers: o.workers, slots: o.slots, resources: o.has, nice: o.nice, envAll: !dir.info.CleanEnv, version: a.versionText(), logger: logger,
 		drainGrace: runGrace, reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
 	})
 	if err != nil {

@@ -35,6 +35,7 @@ type workerFlags struct {
 	join        string
 	memory      string
 	labels      []string
+	resources   []string
 	privileges  bool
 	addressFile string
 	logLevel    string
@@ -82,6 +83,7 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 	fs.StringVar(&f.ClusterID, "cluster-id", "", "`id` of the cluster to join, if two have one name")
 	fs.IntVar(&f.Slots, "slots", 0, "attempts to run at a time (default: one per CPU)")
 	fs.StringVar(&f.memory, "memory", "", "memory `size` for attempts, such as 8GiB (default: not limited)")
+	addResources(fs, "resource", &f.resources)
 	fs.StringArrayVar(&f.labels, "label", nil, "label `key=value` that jobs can require; repeatable")
 	fs.BoolVar(&f.Confinement.Sandbox, "sandbox", false, "commands of all jobs can write only to their temporary folder, $TMPDIR (Linux 6.2 or newer)")
 	fs.BoolVar(&f.Confinement.NoNetwork, "no-network", false, "commands of all jobs have no network, and no sockets at all (Linux)")
@@ -110,19 +112,8 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	}
 	cfg.Confinement.NoNewPrivileges = noNewPrivileges(f.privileges)
 	cfg.Version, cfg.Jobs, cfg.Logger = a.versionText(), jobs.All(), logger
-	if cfg.Slots < 0 || cfg.Slots == 0 && a.typed["slots"] {
-		return usagef(cmd, "--slots is %d: want at least 1", cfg.Slots)
-	}
-	if cfg.Labels, err = pairs(cmd, "label", f.labels); err != nil {
+	if err := a.workerOffer(cmd, f, &cfg); err != nil {
 		return err
-	}
-	if f.memory != "" {
-		if cfg.Memory, err = bytesize.Parse(f.memory); err != nil {
-			return usagef(cmd, "--memory: %v", err)
-		}
-		if cfg.Memory < 1<<20 {
-			return usagef(cmd, "--memory %s: want at least 1MiB", f.memory)
-		}
 	}
 	found, err := discover.Parse(f.leader, cfg.ClusterName, logger)
 	if err != nil {
@@ -178,6 +169,29 @@ func (a *app) workerFromContainer(cmd *cobra.Command, f *workerFlags) error {
 		a.fromContainer(cmd, "listen", a.hostPort("BRIDGEFOUR_HOST", "BRIDGEFOUR_PORT", "127.0.0.1", "0")),
 		a.fromContainer(cmd, "leader", leader),
 	)
+}
+
+// workerOffer sets what a worker has for attempts.
+func (a *app) workerOffer(cmd *cobra.Command, f *workerFlags, cfg *worker.Config) (err error) {
+	if cfg.Slots < 0 || cfg.Slots == 0 && a.typed["slots"] {
+		return usagef(cmd, "--slots is %d: want at least 1", cfg.Slots)
+	}
+	if cfg.Labels, err = pairs(cmd, "label", f.labels); err != nil {
+		return err
+	}
+	if cfg.Resources, err = workerResources(cmd, "resource", f.resources); err != nil {
+		return err
+	}
+	a.addDevices(cfg.Resources, devFolder)
+	if f.memory != "" {
+		if cfg.Memory, err = bytesize.Parse(f.memory); err != nil {
+			return usagef(cmd, "--memory: %v", err)
+		}
+		if cfg.Memory < 1<<20 {
+			return usagef(cmd, "--memory %s: want at least 1MiB", f.memory)
+		}
+	}
+	return nil
 }
 
 func addAllowPrivileges(cmd *cobra.Command, allow *bool) {

@@ -82,7 +82,26 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 		return 0, nil, err
 	}
 	n.observer.submit(time.Since(began))
+	if warning := n.warnUnable(ctx, e.Job); warning != "" {
+		planned.Warnings = append(planned.Warnings, warning)
+	}
 	return uint64(e.Job), planned.Warnings, nil
+}
+
+// warnUnable says that no worker has the resources that a task of a job needs, though there are workers; empty: one has, or it is not known.
+func (n *Node) warnUnable(ctx context.Context, id state.JobID) (warning string) {
+	_ = n.do(ctx, func() { // the job is submitted, whatever comes
+		m, c := n.loop.controller.Machine(), n.loop.controller.Core()
+		job := m.Job(id)
+		if c == nil || job == nil || len(job.Spec.Resources) == 0 {
+			return
+		}
+		alive := slices.DeleteFunc(m.Workers(), func(id state.WorkerID) bool { return m.Worker(id).Status != state.WorkerAlive })
+		if len(alive) > 0 && !slices.ContainsFunc(alive, func(id state.WorkerID) bool { return c.Fits(id, job.Spec) }) {
+			warning = fmt.Sprintf("none of the workers has what each task needs: the job waits until one has; 'bridgefour explain %d' says what is lacking", id)
+		}
+	})
+	return warning
 }
 
 // planProblem converts the errors of a request, whose fields are below a location.
@@ -148,7 +167,7 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		TimeoutMS: uint64(p.Timeout.Milliseconds()), GraceMS: uint64(p.Grace.Milliseconds()), Memory: p.Memory, Labels: req.Labels,
 		Records: p.Records, Header: p.Header, Env: req.Env, Sandbox: req.Sandbox, NoNetwork: req.NoNetwork,
 		MaxFails: p.MaxFails, RetryDelayMS: uint64(p.RetryDelay.Milliseconds()), DelayMS: uint64(p.Delay.Milliseconds()), MaxRunning: p.MaxRunning,
-		After: p.After,
+		After: p.After, Resources: p.Resources,
 	}
 	s.Class = req.Class
 	s.Placeholders, s.Placeholder, s.Shell = uint8(p.Command.Placeholders), p.Command.Placeholder, p.Command.Shell

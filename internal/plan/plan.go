@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -72,7 +73,8 @@ type Result struct {
 	RetryDelay   time.Duration // 0: the default
 	Delay        time.Duration // between the starts of two tasks
 	MaxRunning   uint32        // tasks; 0: any number
-	Memory       uint64        // bytes; 0: not limited
+	Resources    []state.Resource
+	Memory       uint64 // bytes; 0: not limited
 	MaxFails     *state.FailLimit
 	After        []state.Dependency
 	Warnings     []string // for the user; the job runs anyway
@@ -361,6 +363,7 @@ func (p *planner) numbers() {
 		}
 		p.result.Memory = size
 	}
+	p.resources()
 	if text := p.req.MaxFails; text != "" && text != "none" {
 		digits, percent := strings.CutSuffix(text, "%")
 		n, err := strconv.ParseUint(digits, 10, 64)
@@ -407,6 +410,23 @@ func (p *planner) duration(field, text string, least time.Duration) time.Duratio
 		p.fail(field, "duration %q is too short: at least %v, or none", text, least)
 	}
 	return d
+}
+
+// resources validates what a task needs of the resources of a worker.
+func (p *planner) resources() {
+	if n := len(p.req.Resources); n > state.ResourcesMax {
+		p.fail("resources", "%d kinds: want at most %d", n, state.ResourcesMax)
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.req.Resources)) {
+		n := p.req.Resources[name]
+		if err := state.CheckResourceName(name); err != nil {
+			p.fail("resources", "%v", err)
+		} else if n < 0 || n > state.ResourceMax {
+			p.fail("resources", "%d of %s is out of range: want 0 to %d", n, name, state.ResourceMax)
+		}
+	}
+	p.result.Resources = state.Resources(p.req.Resources)
 }
 
 // delay parses a delay of tasks; 0: none.

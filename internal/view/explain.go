@@ -219,7 +219,11 @@ func (e *explainer) reservation() {
 	if r.Memory > 0 {
 		free += fmt.Sprintf(", %s of %s of memory", humanize.IBytes(r.MemoryFree), humanize.IBytes(r.Memory))
 	}
-	e.because("its next task needs %s; worker %d is being emptied for it, %s", need, r.Worker, free)
+	parts := []string{free}
+	for i, f := range r.Free {
+		parts = append(parts, fmt.Sprintf("%d of %d %s", f.N, r.Resources[i].N, f.Name))
+	}
+	e.because("its next task needs %s; worker %d is being emptied for it, %s", need, r.Worker, strings.Join(parts, ", "))
 }
 
 // quota explains which quota holds the job back.
@@ -251,7 +255,11 @@ func needed(spec *state.Spec) string {
 	if spec.Memory > 0 {
 		need += fmt.Sprintf(" and %s of memory", humanize.IBytes(spec.Memory))
 	}
-	return need
+	parts := []string{need}
+	for _, r := range spec.Resources {
+		parts = append(parts, fmt.Sprintf("%d %s", r.N, r.Name))
+	}
+	return strings.Join(parts, " and ")
 }
 
 // demand returns the demand for the workers that the job needs, and the job's part of it.
@@ -332,6 +340,13 @@ func lacks(spec *state.Spec, w *state.Worker) []string {
 	if w.Memory > 0 && spec.Memory > w.Memory {
 		list = append(list, fmt.Sprintf("an attempt needs %s of memory, it has %s", humanize.IBytes(spec.Memory), humanize.IBytes(w.Memory)))
 	}
+	for _, r := range spec.Resources {
+		if at := slices.IndexFunc(w.Resources, func(has state.Resource) bool { return has.Name == r.Name }); at < 0 {
+			list = append(list, fmt.Sprintf("an attempt needs %d %s, it has none", r.N, r.Name))
+		} else if has := w.Resources[at].N; has < r.N {
+			list = append(list, fmt.Sprintf("an attempt needs %d %s, it has %d", r.N, r.Name, has))
+		}
+	}
 	if len(list) == 0 && spec.Protocol() > 1 {
 		list = append(list, fmt.Sprintf("its version, %s, knows neither its records nor its environment: upgrade it", w.Version))
 	}
@@ -343,6 +358,9 @@ func fitting(spec *state.Spec) string {
 	var flags strings.Builder
 	if spec.SlotsPerTask > 1 {
 		fmt.Fprintf(&flags, " --slots %d", spec.SlotsPerTask)
+	}
+	for _, r := range spec.Resources {
+		fmt.Fprintf(&flags, " --resource %s=%d", r.Name, r.N)
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
 		fmt.Fprintf(&flags, " --label %s=%s", k, spec.Labels[k])

@@ -215,10 +215,16 @@ func (p *Publisher) clusterView(now time.Time, m *state.Machine, volatile Volati
 			ID: uint64(id), Identity: info.Identity, Status: info.Status.String(), Host: info.Host, Address: info.Address,
 			Version: info.Version, Slots: info.Slots, Memory: info.Memory, Labels: info.Labels, Confinement: info.Confinement,
 		}
+		for _, r := range info.Resources {
+			w.Resources = append(w.Resources, api.Resource{Name: r.Name, Total: r.N})
+		}
 		if s, ok := volatile.WorkerState(id); ok {
 			w.Busy, w.Queued, w.Seen, w.Aside = s.Busy, s.Queued, s.Heard, s.Quarantined
 			for _, status := range s.Slots {
 				w.SlotStatus = append(w.SlotStatus, status.Text())
+			}
+			for i := range w.Resources {
+				w.Resources[i].Used = s.Used[w.Resources[i].Name]
 			}
 		}
 		if info.Claim > 0 {
