@@ -152,7 +152,7 @@ func (a *app) root() *cobra.Command {
 	root.SetIn(a.stdin)
 	root.SetFlagErrorFunc(flagError)
 	root.Flags().BoolVar(&version, "version", false, "print the version") // cobra's own needs templates, for which the linker keeps every exported method
-	root.PersistentFlags().String("config", "", "YAML `file` with values for flags, by their names")
+	root.PersistentFlags().String("config", "", "YAML `file` with values for flags, by their names; for a leader or worker also the original system's application.conf")
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Run jobs:"},
 		&cobra.Group{ID: groupJobs, Title: "Manage jobs of a cluster:"},

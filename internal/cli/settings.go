@@ -29,7 +29,11 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 		path = v
 	}
 	var file map[string]any
-	if path != "" {
+	if isOriginal(path) {
+		if err := a.readOriginal(cmd, path); err != nil {
+			return err
+		}
+	} else if path != "" {
 		var err error
 		if file, err = readConfig(cmd, path); err != nil {
 			return err
@@ -90,7 +94,7 @@ func readConfig(cmd *cobra.Command, path string) (map[string]any, error) {
 	}
 	tree, err := yaml.YAMLToJSONStrict(text)
 	if err != nil {
-		return nil, usagef(cmd, "config file %s is not YAML: %v", path, err)
+		return nil, usagef(cmd, "config file %s is not YAML: %v; a file of the original system, in HOCON, is named *.conf", path, err)
 	}
 	var file map[string]any
 	dec := json.NewDecoder(bytes.NewReader(tree))
