@@ -47,7 +47,7 @@ test:
 
 # All but the end-to-end tests, without the race detector: under 90 seconds on two cores.
 test-quick:
-	go run ./scripts/gotest -short $$(go list ./... | grep -v '/internal/e2e$$')
+	go run ./scripts/gotest -short $$(go list ./... | grep -v -e '/internal/e2e$$' -e '/internal/deploy$$')
 
 # More seeds, more power losses and every fuzz target: about five minutes.
 test-long:

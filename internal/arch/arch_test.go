@@ -63,6 +63,7 @@ var allowed = map[string][]string{
 	"internal/transcript":     {},
 	"internal/arch":           {},
 	"internal/e2e":            {},
+	"internal/deploy":         {},
 	"cmd/bridgefour":          {"internal/cli"},
 	"bench/gentext":           {},
 	"bench/wordcount":         {},
