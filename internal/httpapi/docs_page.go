@@ -69,7 +69,7 @@ type docsWriter struct {
 }
 
 func (p *docsWriter) operation(op *huma.Operation) {
-	fmt.Fprintf(p, "<h3><code>%s %s</code></h3>\n<p>%s</p>\n", op.Method, html.EscapeString(op.Path), html.EscapeString(op.Summary))
+	fmt.Fprintf(p.Builder, "<h3><code>%s %s</code></h3>\n<p>%s</p>\n", op.Method, html.EscapeString(op.Path), html.EscapeString(op.Summary))
 	if len(op.Parameters) > 0 {
 		p.WriteString("<table>\n")
 		for _, param := range op.Parameters {
@@ -79,22 +79,22 @@ func (p *docsWriter) operation(op *huma.Operation) {
 	}
 	if op.RequestBody != nil {
 		for _, contentType := range slices.Sorted(maps.Keys(op.RequestBody.Content)) {
-			fmt.Fprintf(p, "<p>body: %s, %s</p>\n", typeLink(op.RequestBody.Content[contentType].Schema), contentType)
+			fmt.Fprintf(p.Builder, "<p>body: %s, %s</p>\n", typeLink(op.RequestBody.Content[contentType].Schema), contentType)
 		}
 	}
 	var answer any
 	for _, status := range slices.Sorted(maps.Keys(op.Responses)) {
 		for _, contentType := range slices.Sorted(maps.Keys(op.Responses[status].Content)) {
 			schema := op.Responses[status].Content[contentType].Schema
-			fmt.Fprintf(p, "<p>%s: %s, %s</p>\n", status, typeLink(schema), contentType)
+			fmt.Fprintf(p.Builder, "<p>%s: %s, %s</p>\n", status, typeLink(schema), contentType)
 			if status[0] == '2' && strings.Contains(contentType, "json") && answer == nil {
 				answer = exampleOf(p.types, schema)
 			}
 		}
 	}
-	fmt.Fprintf(p, "<pre>%s", html.EscapeString(exampleRequest(p.types, op)))
+	fmt.Fprintf(p.Builder, "<pre>%s", html.EscapeString(exampleRequest(p.types, op)))
 	if answer != nil {
-		fmt.Fprintf(p, "\n%s", html.EscapeString(compactJSON(answer)))
+		fmt.Fprintf(p.Builder, "\n%s", html.EscapeString(compactJSON(answer)))
 	}
 	p.WriteString("</pre>\n")
 }
@@ -110,7 +110,7 @@ func (p *docsWriter) properties(s *huma.Schema) {
 
 // row writes one row of a table; kind is HTML.
 func (p *docsWriter) row(name, kind, text string) {
-	fmt.Fprintf(p, "<tr><td><code>%s</code></td><td>%s</td><td>%s</td></tr>\n", html.EscapeString(name), kind, html.EscapeString(text))
+	fmt.Fprintf(p.Builder, "<tr><td><code>%s</code></td><td>%s</td><td>%s</td></tr>\n", html.EscapeString(name), kind, html.EscapeString(text))
 }
 
 // typeLink renders a type as HTML.
