@@ -47,6 +47,9 @@ func TestLine(t *testing.T) {
 	if got, want := m.Job(lineJobs).Error, "not run: it comes after job 1, which has failed"; got != want || m.Job(lineJobs).Blocker != 1 {
 		t.Errorf("the last one's error is %q, want %q", got, want)
 	}
+	if id, ok := m.Beyond(1); ok || m.Kept().Jobs() != 1 {
+		t.Errorf("retention counts %d jobs, and does not keep job %d", m.Kept().Jobs(), id)
+	}
 	e = NewEntry(1, FeatureLevel)
 	e.Retry("", 1)
 	mustApply(t, m, e)

@@ -452,6 +452,7 @@ func (m *Machine) forget(job *Job, out *Result) *Rejection {
 	}
 	m.record(e, out)
 	delete(m.jobs, job.ID)
+	m.countOthers(job)
 	m.outputs.remove(job)
 	m.forgetOrder(job)
 	m.inputs -= job.Spec.Input.BlockBytes()

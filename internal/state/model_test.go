@@ -927,7 +927,7 @@ func (m *model) beyond(now int64) (beyond JobID) {
 		var ids []JobID
 		bytes := uint64(0)
 		for id, j := range m.jobs {
-			if !j.over || j.pinned || !user(j.spec.User) {
+			if !j.over || j.pinned || m.jobs[j.blocker] != nil || !user(j.spec.User) {
 				continue
 			}
 			ids = append(ids, id)

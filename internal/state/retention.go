@@ -183,9 +183,10 @@ func (m *Machine) Pinned() (n int) {
 	return n
 }
 
-// retain adds a job to those that retention counts, unless it is pinned, or with -1 removes it.
+// retain adds a job to those that retention counts, or with -1 removes it. One that is pinned is not counted, nor is one that was not run as long
+// as the job is there because of which: a retry of that must find the others, however many they are.
 func (m *Machine) retain(job *Job, change int) {
-	if job.Pinned {
+	if job.Pinned || m.jobs[job.Blocker] != nil {
 		return
 	}
 	own := m.keptOf[job.Spec.User]
@@ -202,6 +203,18 @@ func (m *Machine) retain(job *Job, change int) {
 	}
 	if own.Jobs() == 0 {
 		delete(m.keptOf, job.Spec.User)
+	}
+}
+
+// countOthers lets retention count the jobs that were not run because of one that is forgotten.
+func (m *Machine) countOthers(first *Job) {
+	if first.Status == JobDone || first.Blocker != 0 { // no other job has it as its blocker
+		return
+	}
+	for _, job := range m.jobs {
+		if job.Blocker == first.ID {
+			m.retain(job, 1)
+		}
 	}
 }
 
