@@ -67,17 +67,8 @@ func (a *app) override(cmd *cobra.Command, f *jobFlags, args []string, r *api.Jo
 	}
 	to, from := reflect.ValueOf(r).Elem(), reflect.ValueOf(flags).Elem()
 	for i, name := range jsonFields(to.Type()) {
-		flag := strings.ReplaceAll(name, "_", "-")
-		switch name {
-		case "shuffle":
-			flag = "shuf"
-		case "labels", "secrets":
-			flag = strings.TrimSuffix(name, "s")
-		case "", "program", "inputs", "lines", "range", "each":
-			continue
-		}
 		switch field := to.Field(i); {
-		case !a.typed[flag]:
+		case !a.typed[valueFlag(name)]:
 		case field.Kind() == reflect.Map && !field.IsNil():
 			for _, key := range from.Field(i).MapKeys() {
 				field.SetMapIndex(key, from.Field(i).MapIndex(key))
@@ -90,6 +81,19 @@ func (a *app) override(cmd *cobra.Command, f *jobFlags, args []string, r *api.Jo
 		return f.passAll(cmd, r)
 	}
 	return nil
+}
+
+// valueFlag returns the flag of a key of job files, other than those of the program and the input, which have several; empty: it has none.
+func valueFlag(key string) string {
+	switch key {
+	case "program", "inputs", "lines", "range", "each", "user":
+		return ""
+	case "shuffle":
+		return "shuf"
+	case "labels", "secrets", "resources":
+		return strings.TrimSuffix(key, "s")
+	}
+	return strings.ReplaceAll(key, "_", "-")
 }
 
 // decodeJobFile reads one YAML document, of which JSON is a part. Errors name the line and the key.

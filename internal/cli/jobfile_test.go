@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,6 +78,16 @@ func TestJobFileFields(t *testing.T) {
 	}
 }
 
+// TestValueFlags: each key of a job file has the flag that overrides it.
+func TestValueFlags(t *testing.T) {
+	flags := jobFlagNames()
+	for _, key := range jsonFields(reflect.TypeFor[api.JobRequest]()) {
+		if flag := valueFlag(key); flag != "" && !slices.Contains(flags, flag) {
+			t.Errorf("key %s is not overridden: there is no flag --%s", key, flag)
+		}
+	}
+}
+
 // fillRequest sets every field that is in JSON.
 func fillRequest(v reflect.Value) {
 	switch v.Kind() { //nolint:exhaustive // a job has no other fields
@@ -94,7 +105,10 @@ func fillRequest(v reflect.Value) {
 		fillRequest(v.Index(0))
 		fillRequest(v.Index(1))
 	case reflect.Map:
-		v.Set(reflect.ValueOf(map[string]string{"a": "1", "b": "x: y"}))
+		item := reflect.New(v.Type().Elem()).Elem()
+		fillRequest(item)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.ValueOf("a: 1"), item)
 	case reflect.String:
 		v.SetString("some 'text'\n# and more")
 	case reflect.Bool:
