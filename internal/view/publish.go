@@ -68,7 +68,7 @@ func (p *Publisher) Publish(now time.Time, index uint64, m *state.Machine, v Vol
 		return
 	}
 	last := p.views.cluster.Load()
-	if p.urgent || now.Sub(last.made) >= clusterEvery || len(m.Live()) != last.cluster.Jobs {
+	if p.urgent || now.Sub(last.made) >= clusterEvery || len(m.Live()) != last.cluster.Jobs || m.Kept().Jobs() != last.cluster.Kept.Jobs {
 		p.views.cluster.Store(p.clusterView(now, m, v))
 	}
 	for id := range p.stale {
