@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestClaims: no two workers have one id; who comes for a dead one takes its place, and its number.
+// TestClaims: no two workers have one id; who comes for a dead one takes its place, and its number; a number that was claimed is nobody else's.
 func TestClaims(t *testing.T) {
 	m := New()
 	m.level = FeatureLevel
@@ -47,13 +47,13 @@ func TestClaims(t *testing.T) {
 	step("1:a@10.0.0.3:2=4,alive ", register("", "spren-03:1", 4)) // it has come
 	step("1:a@10.0.0.3:2=4,alive worker 1 at 10.0.0.3:2 has the same id 3: two workers cannot share an id; start this one with another WORKER_ID",
 		register("b", "10.0.0.4:2", 4))
-	step("1:a@10.0.0.3:2=4,alive 2:b@10.0.0.4:2=0,alive ", register("b", "10.0.0.4:2", 0))
-	step("1:a@10.0.0.3:3=4,alive 2:b@10.0.0.4:2=0,alive ", register("a", "10.0.0.3:3", 0)) // keeps its claim
-	step("1:a@10.0.0.3:3=4,dead 2:b@10.0.0.4:2=0,alive ", set(1, WorkerDead))
-	step("1:c@10.0.0.5:2=4,alive 2:b@10.0.0.4:2=0,alive ", register("c", "10.0.0.5:2", 4)) // another container
-	step("1:c@10.0.0.5:2=4,dead 2:b@10.0.0.4:2=0,alive ", set(1, WorkerDead))
-	step("2:b@10.0.0.4:2=4,alive ", register("b", "10.0.0.4:2", 4)) // a member
-	step("2:b@10.0.0.4:2=4,alive 3:a@x=0,alive ", register("a", "x", 0))
-	step("3:a@x=0,alive ", set(2, WorkerRemoved))
-	step("3:a@x=0,alive 4:b@10.0.0.4:2=4,alive ", register("b", "10.0.0.4:2", 4))
+	step("1:a@10.0.0.3:2=4,alive 4:b@10.0.0.4:2=0,alive ", register("b", "10.0.0.4:2", 0)) // 3 was claimed: not its number
+	step("1:a@10.0.0.3:3=4,alive 4:b@10.0.0.4:2=0,alive ", register("a", "10.0.0.3:3", 0)) // keeps its claim
+	step("1:a@10.0.0.3:3=4,dead 4:b@10.0.0.4:2=0,alive ", set(1, WorkerDead))
+	step("1:c@10.0.0.5:2=4,alive 4:b@10.0.0.4:2=0,alive ", register("c", "10.0.0.5:2", 4)) // another container
+	step("1:c@10.0.0.5:2=4,dead 4:b@10.0.0.4:2=0,alive ", set(1, WorkerDead))
+	step("4:b@10.0.0.4:2=4,alive ", register("b", "10.0.0.4:2", 4)) // a member
+	step("4:b@10.0.0.4:2=4,alive 5:a@x=0,alive ", register("a", "x", 0))
+	step("5:a@x=0,alive ", set(4, WorkerRemoved))
+	step("5:a@x=0,alive 6:b@10.0.0.4:2=4,alive ", register("b", "10.0.0.4:2", 4))
 }

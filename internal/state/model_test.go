@@ -732,6 +732,9 @@ func (m *model) register(key string, info WorkerInfo) {
 		own = &Worker{ID: m.joined, Status: WorkerDead}
 		m.workers[own.ID] = own
 	}
+	if info.Claim > 0 {
+		m.joined = max(m.joined, WorkerID(info.Claim-1))
+	}
 	own.WorkerInfo = info
 	switch {
 	case expected:

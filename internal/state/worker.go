@@ -75,6 +75,7 @@ func (m *Machine) Claimant(claim uint64) *Worker {
 
 // register adds a worker, or makes a known one alive. One without a claim keeps the one that it had. One that claims what a dead worker
 // claims takes its place: its container was replaced, or it was invited. Without an identity, the worker with that claim is expected at an address.
+// A number that was an id is not given to a later worker: a client that removes an id twice must not remove two workers.
 func (m *Machine) register(info WorkerInfo, out *Result) (WorkerID, *Rejection) {
 	id, known := m.byIdentity[info.Identity]
 	m.expects = m.expects || info.Identity == ""
@@ -106,6 +107,9 @@ func (m *Machine) register(info WorkerInfo, out *Result) (WorkerID, *Rejection) 
 		m.lastWorker++
 		id = m.lastWorker
 		w.ID = id
+	}
+	if info.Claim != 0 {
+		m.lastWorker = max(m.lastWorker, WorkerID(info.Claim-1))
 	}
 	again := known && w.Status != WorkerDead
 	w.WorkerInfo = info
