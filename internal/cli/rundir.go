@@ -171,9 +171,18 @@ func (d *runDir) acquire(within time.Duration) error {
 // release unlocks the run, so that another process can resume it.
 func (d *runDir) release() error { return d.lock.Close() }
 
-// remove removes the state of the run.
+// removedSuffix is that of the folder of a run that is being removed.
+const removedSuffix = ".removed"
+
+// remove removes the state of the run. Its folder gets another name first: a process that looks at all runs, and has listed this one before,
+// would make its lock again in a folder that is half removed.
 func (d *runDir) remove() error {
-	return errors.Join(os.RemoveAll(d.path), d.lock.Close())
+	removed := d.path + removedSuffix
+	err := os.Rename(d.path, removed)
+	if err == nil {
+		err = os.RemoveAll(removed)
+	}
+	return errors.Join(err, d.lock.Close())
 }
 
 // request is the job as it was submitted.
@@ -225,10 +234,13 @@ func ownFolder(e fs.DirEntry) bool {
 }
 
 // pruneRuns removes all but the newest n runs, and those that were last used before a time, and frees the preallocated space of the logs of
-// the rest. Runs in use stay as they are.
+// the rest. Runs in use stay as they are. What a crash has left of a run that was being removed is removed.
 func pruneRuns(runs string, n int, before time.Time) error {
 	all, err := listRuns(runs)
 	if err != nil {
+		return err
+	}
+	if err := removeLeftovers(runs); err != nil {
 		return err
 	}
 	for i, info := range all {
@@ -249,6 +261,19 @@ func pruneRuns(runs string, n int, before time.Time) error {
 		}
 	}
 	return nil
+}
+
+func removeLeftovers(runs string) error {
+	names, err := os.ReadDir(runs)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name.Name(), removedSuffix) && ownFolder(name) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(runs, name.Name())))
+		}
+	}
+	return err
 }
 
 // lastRun names the newest run.

@@ -91,3 +91,32 @@ func TestPruneRuns(t *testing.T) {
 		t.Errorf("left are %s, want %s", got, want)
 	}
 }
+
+// TestRemoveAmongOthers: processes that look at all runs do not disturb the removal of one, and remove what a crash has left of another.
+func TestRemoveAmongOthers(t *testing.T) {
+	runs := t.TempDir()
+	left := filepath.Join(runs, "20260101-120000-left"+removedSuffix)
+	if err := os.MkdirAll(filepath.Join(left, "leader"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	made := makeRuns(t, runs, 100)
+	pruned := make(chan error, 1)
+	go func() {
+		var err error
+		for range 100 {
+			err = errors.Join(err, pruneRuns(runs, len(made), time.Time{}))
+		}
+		pruned <- err
+	}()
+	for _, d := range made {
+		if err := d.remove(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-pruned; err != nil {
+		t.Error(err)
+	}
+	if names, err := os.ReadDir(runs); len(names) > 0 || err != nil {
+		t.Errorf("left are %v, %v, want none", names, err)
+	}
+}
