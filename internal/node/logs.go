@@ -252,6 +252,16 @@ func (a *logAnswers) expect(workers []state.WorkerID) {
 // complete reports whether every worker has answered.
 func (a *logAnswers) complete() bool { return a.asked && len(a.ended) >= len(a.gaps) }
 
+// whole reports whether all workers, of which there is one, have sent all that they were asked for.
+func (a *logAnswers) whole() bool {
+	for _, gap := range a.gaps {
+		if gap != "" {
+			return false
+		}
+	}
+	return len(a.gaps) > 0
+}
+
 // owned reports whether a worker sends its own log, which owns finds once for each attempt.
 func (a *logAnswers) owned(w *workerRecord, owns func() bool) bool {
 	place := logPlace{w.worker, w.record.GetLease()}

@@ -71,6 +71,9 @@ func (n *Node) emitKept(ctx context.Context, q api.LogQuery, emitted map[logPlac
 
 // emitMissing emits a record for each worker whose logs are missing.
 func (n *Node) emitMissing(ctx context.Context, q api.LogQuery, answers *logAnswers, emit func(api.LogRecord) error) error {
+	if n.cfg.Idle && answers.whole() {
+		return nil // Those who read the logs of a run have all its workers, under other numbers if they had left.
+	}
 	stages, err := n.stageNames(ctx, q)
 	if err != nil {
 		return err
