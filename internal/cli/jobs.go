@@ -271,7 +271,7 @@ func (a *app) tasksCommand() *cobra.Command {
 			if q.Limit < 1 || q.Limit > api.TaskLimitMax {
 				return usagef(cmd, "--limit is %d: want 1 to %d", q.Limit, api.TaskLimitMax)
 			}
-			if slowest < 0 || slowest > api.SlowestMax {
+			if cmd.Flags().Changed("slowest") && (slowest < 1 || slowest > api.SlowestMax) {
 				return usagef(cmd, "--slowest is %d: want 1 to %d", slowest, api.SlowestMax)
 			}
 			if slowest > 0 && (q.Status != "" || q.Stage != "" || q.Cursor != "") {

@@ -73,11 +73,12 @@ type bound uint32
 // Set implements pflag.Value.
 func (b *bound) Set(text string) error {
 	if text == "none" {
-		text = "0"
+		*b = 0
+		return nil
 	}
 	n, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		return errors.New("want a number, or none")
+	if err != nil || n == 0 {
+		return errors.New("want a number from 1, or none")
 	}
 	*b = bound(n)
 	return nil

@@ -212,6 +212,8 @@ func keptText(k *api.KeptJobs, now time.Time) string {
 	}
 	switch {
 	case k.Next == 0:
+	case k.Jobs > int(k.RetentionRequest.Jobs):
+		text += fmt.Sprintf("; job %d goes now", k.Next)
 	case k.Until != nil:
 		text += fmt.Sprintf("; job %d goes in %s", k.Next, durationText(max(0, k.Until.Sub(now))))
 		if k.Jobs >= int(k.RetentionRequest.Jobs) {

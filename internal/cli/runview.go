@@ -26,7 +26,7 @@ func (a *app) viewCommand(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVar(&id, "run", "", "read the embedded run with this `id`, or last, instead of a job of a cluster; the job's number need not be given")
 	check, run := cmd.Args, cmd.RunE
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if id != "" && len(args) == 0 {
+		if cmd.Flags().Changed("run") && len(args) == 0 {
 			return nil
 		}
 		return check(cmd, args)

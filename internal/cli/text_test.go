@@ -32,6 +32,8 @@ func TestTexts(t *testing.T) {
 		{durationText(50 * time.Hour), "2d2h"},
 		{printable("plain ü"), "plain ü"},
 		{printable("a\nb\xff\x1b[2J"), `a\nb\xff\x1b[2J`},
+		{keptText(&api.KeptJobs{RetentionRequest: api.RetentionRequest{Jobs: 2}, Jobs: 2, Next: 7}, time.Time{}), "2 ended of at most 2; job 7 goes when the next one ends"},
+		{keptText(&api.KeptJobs{RetentionRequest: api.RetentionRequest{Jobs: 2}, Jobs: 3, Next: 7}, time.Time{}), "3 ended of at most 2; job 7 goes now"},
 		{programText(api.Program{Command: []string{"grep", "-c", "x y"}}), "grep -c x y"},
 		{programText(api.Program{Command: []string{strings.Repeat("é", 50)}}), strings.Repeat("é", 39) + "…"},
 	} {
