@@ -89,8 +89,8 @@ type Leader interface {
 	// has not applied all of the log, so does not accept writes yet, knows no leader: its own address is never returned with self
 	// false. Called for every request.
 	LeaderAddress() (address string, self bool)
-	// WaitLeader returns nil once LeaderAddress has an address, and context.Cause(ctx) if ctx is done first.
-	WaitLeader(ctx context.Context) error
+	// WaitLeader returns nil once LeaderAddress has another address than gone, and context.Cause(ctx) if ctx is done first.
+	WaitLeader(ctx context.Context, gone string) error
 	// Leaders are all leaders of the cluster, by number.
 	Leaders() api.LeaderList
 	// AddLeader invites the node at address, and returns once it is a member, at least as a learner.

@@ -65,14 +65,13 @@ func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) boo
 	if !write && !forwarded {
 		return false
 	}
-	if from := r.Header.Get(headerForwarded); from != "" {
-		a.writeError(w, r, api.NotLeader("leader %s forwarded this request here, but this node does not lead: send it again", shorten(from)))
-		return true
-	}
-	address, self, err := a.findLeader(r.Context())
+	address, self, err := a.findLeader(r.Context(), "")
+	from := r.Header.Get(headerForwarded)
 	switch {
 	case err != nil:
 		a.writeError(w, r, err)
+	case from != "" && !self:
+		a.writeError(w, r, api.NotLeader("leader %s forwarded this request here, but this node does not lead: send it again", shorten(from)))
 	case self:
 		return false
 	case write && (!forwarded || slices.Contains(r.Header["Prefer"], preferRedirect)) && (!a.encrypted || access.PeerFrom(r.Context()).Encrypted):
@@ -85,29 +84,39 @@ func (a *API) redirect(w http.ResponseWriter, r *http.Request, route string) boo
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	case write && forwarded && r.ContentLength > bodyBytesMax:
 		a.writeError(w, r, bodyProblem(&http.MaxBytesError{Limit: bodyBytesMax}))
-	case write && forwarded:
-		body := newPacedReader(w, r, bodyBytesMax)
-		defer body.done()
-		r.Body = struct {
-			io.Reader
-			io.Closer
-		}{body, r.Body}
-		a.forward(w, r, address)
 	default:
-		a.forward(w, r, address)
+		if write && forwarded {
+			body := newPacedReader(w, r, bodyBytesMax)
+			defer body.done()
+			r.Body = io.NopCloser(body) // for the next leader
+		}
+		err := a.forward(w, r, address)
+		if err == nil {
+			return true
+		}
+		// The leader's process is gone, and has got nothing of the request.
+		switch address, self, _ = a.findLeader(r.Context(), address); {
+		case self:
+			return false
+		case address != "":
+			err = a.forward(w, r, address)
+		}
+		if err != nil {
+			a.writeError(w, r, err)
+		}
 	}
 	return true
 }
 
-// findLeader returns the address of the node that leads, and whether it is this one. It waits while none is known.
-func (a *API) findLeader(ctx context.Context) (address string, self bool, err error) {
+// findLeader returns the address of the node that leads, and whether it is this one. It waits while none is known but the one at gone.
+func (a *API) findLeader(ctx context.Context, gone string) (address string, self bool, err error) {
 	waiting, cancel := context.WithTimeout(ctx, leaderMax)
 	defer cancel()
 	for {
-		if address, self = a.leader.LeaderAddress(); address != "" || self {
+		if address, self = a.leader.LeaderAddress(); address != "" && address != gone || self {
 			return address, self, nil
 		}
-		err := a.leader.WaitLeader(waiting)
+		err := a.leader.WaitLeader(waiting, gone)
 		if ctx.Err() == nil && waiting.Err() != nil {
 			err = api.NotLeader("no leader is known: an election takes about a second and needs a majority of the leaders; send it again")
 		}
@@ -120,8 +129,9 @@ func (a *API) findLeader(ctx context.Context) (address string, self bool, err er
 // errLeaderMoved ends forwarded requests.
 var errLeaderMoved = errors.New("another node leads now")
 
-// forward lets the node at address answer. Answers without a length, such as followed logs, are passed on at once.
-func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
+// forward lets the node at address answer. Answers without a length, such as followed logs, are passed on at once. An error: nothing is answered, because no
+// connection could be made.
+func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) (unreached error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	watched := make(chan struct{})
 	go func() {
@@ -152,10 +162,16 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, address string) {
 				a.writeError(w, r, bodyProblem(err))
 				return
 			}
-			a.writeError(w, r, api.NotLeader("leader at %s not reachable: %v; send the request again", address, err))
+			problem := api.NotLeader("leader at %s not reachable: %v; send the request again", address, err)
+			if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
+				unreached = problem
+				return
+			}
+			a.writeError(w, r, problem)
 		},
 	}
 	proxy.ServeHTTP(w, r.WithContext(ctx))
+	return unreached
 }
 
 // watchLeader cancels once the node at address no longer leads: if it hangs, it would hold the request for ever.

@@ -197,7 +197,10 @@ func TestNoLeader(t *testing.T) {
 				time.Sleep(time.Second)
 				l.Change(func() { l.Address, l.Self = "10.0.0.1:6550", true })
 			}()
-			if w := httpapitest.Ask(t, newAPI(l), "POST", "/v1/jobs", `{"program":{"builtin":"x"}}`); w.Code != http.StatusCreated {
+			r := httptest.NewRequestWithContext(t.Context(), "POST", "/v1/jobs", strings.NewReader(`{"program":{"builtin":"x"}}`))
+			r.Header.Set(headerForwarded, "3") // a follower may hear of the election first
+			w := httptest.NewRecorder()
+			if newAPI(l).ServeHTTP(w, r); w.Code != http.StatusCreated {
 				t.Errorf("submit = %d %s, want 201", w.Code, w.Body)
 			}
 		})
@@ -355,17 +358,57 @@ func TestForwardToAHungLeader(t *testing.T) {
 	}
 }
 
+// TestForwardToADeadLeader: a request that a dead leader cannot have got waits for the next one, for as long as for the first.
 func TestForwardToADeadLeader(t *testing.T) {
 	server := httptest.NewServer(nil)
-	address := server.Listener.Addr().String()
+	dead := server.Listener.Addr().String()
 	server.Close()
-	l := readAll()
-	l.Follow(address)
-	a := newAPI(l)
-	w := httpapitest.Ask(t, a, "GET", "/v1/jobs/4/tasks", "")
-	p := httpapitest.ProblemOf(t, w)
-	if p.Status != 503 || !strings.Contains(p.Detail, address) || w.Header().Get("Retry-After") != "1" || len(w.Header()[headerIndex]) != 1 {
-		t.Errorf("tasks = %+v %v, want 503 with the leader's address", p, w.Header())
+	t.Run("no other", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := readAll()
+			l.Follow(dead)
+			begun := time.Now()
+			w := httpapitest.Ask(t, newAPI(l), "GET", "/v1/jobs/4/tasks", "")
+			p := httpapitest.ProblemOf(t, w)
+			if p.Status != 503 || !strings.Contains(p.Detail, dead) || w.Header().Get("Retry-After") != "1" || len(w.Header()[headerIndex]) != 1 ||
+				time.Since(begun) != leaderMax {
+				t.Errorf("tasks = %+v %v after %v, want 503 with the leader's address after %v", p, w.Header(), time.Since(begun), leaderMax)
+			}
+		})
+	})
+	p := newPair(t, httpapitest.NewFake)
+	start := func() {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/start", strings.NewReader(`{"jobClass":"Sample"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close() //nolint:errcheck // only read
+		if answer.StatusCode != http.StatusOK || len(answer.Header[headerIndex]) != 1 {
+			t.Errorf("start = %d %v, want 200", answer.StatusCode, answer.Header)
+		}
+	}
+	for want, next := range []func(){
+		1: func() { p.follower.Follow(p.address) },
+		2: func() { p.follower.Change(func() { p.follower.Address, p.follower.Self = "10.0.0.1:6550", true }) },
+	} {
+		if next == nil {
+			continue
+		}
+		p.follower.Follow(dead)
+		elected := time.AfterFunc(50*time.Millisecond, next)
+		start()
+		elected.Stop()
+		if got := len(p.leader.JobByID) + len(p.follower.JobByID); got != want {
+			t.Errorf("%d jobs, want %d", got, want)
+		}
+	}
+	if len(p.follower.JobByID) != 1 {
+		t.Errorf("%d jobs at the follower that leads, want 1", len(p.follower.JobByID))
 	}
 }
 

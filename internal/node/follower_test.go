@@ -337,7 +337,7 @@ func TestBegunWithoutLeader(t *testing.T) {
 		t.Errorf("Status() = age %d ms of a node that has never heard of a leader for %v", age, beginAlone)
 	}
 	waited := make(chan error, 1)
-	go func() { waited <- r.node.WaitLeader(t.Context()) }()
+	go func() { waited <- r.node.WaitLeader(t.Context(), "") }()
 	r.log.elect()
 	if err := <-waited; err != nil {
 		t.Errorf("WaitLeader() = %v", err)

@@ -104,11 +104,11 @@ func (n *Node) LeaderAddress() (address string, self bool) {
 	return n.address(status.LeaderID), false
 }
 
-// WaitLeader returns when a leader is known.
-func (n *Node) WaitLeader(ctx context.Context) error {
+// WaitLeader returns when a leader is known, other than the one at an address that is gone.
+func (n *Node) WaitLeader(ctx context.Context, gone string) error {
 	return n.ready.changed.Wait(ctx, func() (bool, error) {
 		address, self := n.LeaderAddress()
-		return self || address != "", nil
+		return self || address != "" && address != gone, nil
 	})
 }
 

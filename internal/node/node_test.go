@@ -616,7 +616,7 @@ func TestNodeServesTheAPI(t *testing.T) {
 	leadertest.Suite(t, func(t *testing.T) httpapi.Leader {
 		t.Helper()
 		r := newRig(t)
-		if err := r.node.WaitLeader(t.Context()); err != nil {
+		if err := r.node.WaitLeader(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		return Owned{r.node}

@@ -420,8 +420,8 @@ func (l *Fake) LeaderAddress() (address string, self bool) {
 }
 
 // WaitLeader implements httpapi.Leader.
-func (l *Fake) WaitLeader(ctx context.Context) error {
-	return l.until(ctx, func() (bool, error) { return l.Address != "", nil })
+func (l *Fake) WaitLeader(ctx context.Context, gone string) error {
+	return l.until(ctx, func() (bool, error) { return l.Address != "" && l.Address != gone, nil })
 }
 
 // ReadIndex implements httpapi.Leader.

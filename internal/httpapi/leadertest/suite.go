@@ -214,7 +214,7 @@ func (s *suite) waits() {
 	if err := s.leader.WaitIndex(s.Context(), index); err != nil {
 		s.Errorf("WaitIndex(%d) = %v at that position", index, err)
 	}
-	if err := s.leader.WaitLeader(s.Context()); err != nil {
+	if err := s.leader.WaitLeader(s.Context(), ""); err != nil {
 		s.Errorf("WaitLeader() of the leader = %v", err)
 	}
 	late := errors.New("late")
