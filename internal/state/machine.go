@@ -317,8 +317,7 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 		return reject(Conflict, "job %d is %v; only a failed or stopped job can be run again", job.ID, job.Status)
 	}
 	if blocker := m.Blocker(job); blocker != nil {
-		return reject(Conflict, "job %d comes after job %d, which %s: retry job %d, which lets this one run as well", job.ID, blocker.ID,
-			hasEnded(blocker.Status), blocker.ID)
+		return reject(Conflict, "job %d comes after job %d, which %s: retry job %d first", job.ID, blocker.ID, hasEnded(blocker.Status), blocker.ID)
 	}
 	if err := m.withinQuota(job.Spec); err != nil {
 		return err

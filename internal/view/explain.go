@@ -74,8 +74,7 @@ func (e *explainer) explain(now time.Time) {
 		}
 		e.because("all %d tasks are done; the output is in %s", e.job.Parts().Tasks, e.job.Spec.Output)
 	case state.JobStopped:
-		e.because("it was stopped")
-		e.advise("bridgefour retry %d runs it again from the start", e.job.ID)
+		e.stopped()
 	case state.JobWaiting:
 		e.others()
 	case state.JobFailed:
@@ -138,6 +137,15 @@ func (e *explainer) others() {
 	if more > 0 {
 		e.because("and for %s more", counted(more, "job"))
 	}
+}
+
+// stopped explains what runs a stopped job again.
+func (e *explainer) stopped() {
+	e.because("it was stopped")
+	if blocker := e.machine.Blocker(e.job); blocker != nil {
+		e.advise("bridgefour retry %d first: this one comes after it", blocker.ID)
+	}
+	e.advise("bridgefour retry %d runs it again from the start", e.job.ID)
 }
 
 // blocked explains because of which job a job was not run.
