@@ -71,8 +71,32 @@ func (a *app) dryRun(ctx context.Context, r *api.JobRequest) error {
 		fmt.Fprintf(&b, ", %d %s", resource.N, resource.Name)
 	}
 	b.WriteByte('\n')
+	if limits := limitsText(&p); limits != "" {
+		fmt.Fprintf(&b, "limits: %s\n", limits)
+	}
 	_, err = io.WriteString(a.stdout, b.String())
 	return err
+}
+
+// limitsText lists the limits of a job that its user has set.
+func limitsText(p *plan.Result) string {
+	var limits []string
+	if p.MaxRunning > 0 {
+		limits = append(limits, plural(uint64(p.MaxRunning), "task")+" at a time")
+	}
+	if p.Delay > 0 {
+		limits = append(limits, fmt.Sprintf("%v between two starts", p.Delay))
+	}
+	if p.RetryDelay > 0 {
+		limits = append(limits, fmt.Sprintf("%v before the first retry of a task", p.RetryDelay))
+	}
+	if p.Timeout > 0 {
+		limits = append(limits, fmt.Sprintf("%v for an attempt", p.Timeout))
+	}
+	if p.MaxFails != nil {
+		limits = append(limits, "ends with more failed tasks than "+p.MaxFails.String())
+	}
+	return strings.Join(limits, ", ")
 }
 
 // writeTasks writes the first tasks, and how many there are.

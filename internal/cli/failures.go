@@ -114,7 +114,7 @@ func (f *follower) printPartial(job *api.Job) {
 		f.app.stderr.Printf("%s of %s, %s, in %s; its _PARTIAL lists them", countText(stage.Done), plural(stage.Tasks, "part"), bytesText(job.OutputBytes),
 			printable(job.Output))
 	case job.Status == api.JobFailed && !job.Spool && stage.Done > 0:
-		f.app.stderr.Printf("%s of %s are done and kept for a retry, but not published: that takes --keep-partial", countText(stage.Done),
+		f.app.stderr.Printf("%s of %s kept for a retry, but not published: that takes --keep-partial", countText(stage.Done),
 			plural(stage.Tasks, "part"))
 	}
 }
