@@ -425,7 +425,7 @@ type LeaderRequest struct {
 // TokenRequest creates a token.
 type TokenRequest struct {
 	Role string `json:"role" enum:"read,submit,operator,admin,worker,leader"`
-	User string `json:"user,omitempty" maxLength:"100" doc:"Whose jobs its holder submits; default: the user who creates it, and nobody for the role read. Not for workers and leaders" example:"ann"`
+	User string `json:"user,omitempty" maxLength:"100" doc:"Whose jobs its holder submits; default: the user who creates it, and none for the role read. Not for workers and leaders" example:"ann"`
 	TTL  string `json:"ttl,omitempty" example:"24h" doc:"How long it is valid; 0: until it is revoked; default: 24h for workers and leaders, else 2160h"`
 }
 

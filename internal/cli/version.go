@@ -82,7 +82,7 @@ func (a *app) completeJobs(of scope) cobra.CompletionFunc {
 // offeredMax is how many jobs a shell offers.
 const offeredMax = 50
 
-// offeredJobs lists jobs for a shell. An error has none: there is nobody to tell.
+// offeredJobs lists jobs for a shell. If they cannot be read it lists none: a shell shows no errors.
 func (a *app) offeredJobs(ctx context.Context, cmd *cobra.Command, statuses []string) (list []string) {
 	if err := a.applySettings(cmd); err != nil {
 		return nil

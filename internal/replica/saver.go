@@ -30,7 +30,7 @@ type saver struct {
 	before  func()        // called before each save; nil: nothing
 	full    bool
 	tick    *time.Ticker
-	usage   *atomic.Pointer[Usage] // kept up to date, so that nobody else waits for the disk
+	usage   *atomic.Pointer[Usage] // kept up to date, so that readers do not wait for the disk
 
 	in   chan core.Batch // room for one, which is all there is at a time
 	out  chan struct{}   // a batch is durable

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestClaims: no two workers have one id; who comes for a dead one takes its place, and its number; a number that was claimed is nobody else's.
+// TestClaims: no two workers have one id; one that comes for a dead one takes its place, and its number; a number that was claimed is given to no other.
 func TestClaims(t *testing.T) {
 	m := New()
 	m.level = FeatureLevel

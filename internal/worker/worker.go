@@ -100,7 +100,7 @@ func New(cfg Config) (*Worker, error) {
 // Close unlocks the data directory.
 func (w *Worker) Close() error { return errors.Join(w.log.Close(), w.dir.close()) }
 
-// Invite makes the worker join the cluster of those leaders, if it belongs to none or to that one. Claim is as whom, plus 1; 0: not given. It returns when
+// Invite makes the worker join the cluster of those leaders, if it belongs to none or to that one. Claim is its id there, plus 1; 0: not given. It returns when
 // this is decided, before a leader is dialed.
 func (w *Worker) Invite(ctx context.Context, leaders []string, clusterID, clusterName string, claim uint64) error {
 	in := invitation{core.Invite{Leaders: leaders, ClusterID: clusterID, ClusterName: clusterName, Claim: claim}, make(chan error, 1)}

@@ -44,7 +44,7 @@ type Invite struct {
 	Leaders     []string
 	ClusterID   string
 	ClusterName string
-	Claim       uint64 // as whom, plus 1; 0: not given
+	Claim       uint64 // its id there, plus 1; 0: not given
 }
 
 // Drain requests a shutdown: return what has not started, finish what runs (StopRunning: cancel it), and exit.
