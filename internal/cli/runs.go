@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/internal/datadir"
 )
 
 func (a *app) runsCommand() *cobra.Command {
@@ -86,10 +87,7 @@ func stateOfRun(d *runDir) (runState, error) {
 		if err != nil {
 			return ignoreGone(err)
 		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			const blockUnit = 512
-			s.Size += uint64(st.Blocks) * blockUnit //nolint:gosec // not negative
-		}
+		s.Size += uint64(datadir.DiskBytes(info)) //nolint:gosec // not negative
 		return nil
 	})
 }

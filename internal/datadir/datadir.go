@@ -140,3 +140,12 @@ func SyncDir(dir string) error {
 	}
 	return d.Close()
 }
+
+// DiskBytes is the space that a file takes on its disk: less than its size if it is sparse, more if space for it is preallocated.
+func DiskBytes(info fs.FileInfo) int64 {
+	const blockBytes = 512 // the unit of Blocks, whatever the file system
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * blockBytes
+	}
+	return 0
+}

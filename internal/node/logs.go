@@ -18,6 +18,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/view"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -428,15 +429,6 @@ func selects(q api.LogQuery, s *state.Stage, task uint64) bool {
 	return (!q.OneTask || s.Name == q.Stage && task == q.Index) && (!q.Failed || s.Status(task) == state.TaskDead)
 }
 
-// timeOf is a time of Unix milliseconds; nil: it is not known.
-func timeOf(millis int64) *time.Time {
-	if millis == 0 {
-		return nil
-	}
-	t := time.UnixMilli(millis).UTC()
-	return &t
-}
-
 // logRecord makes the public form of a record.
 func (n *Node) logRecord(ctx context.Context, id uint64, stages stageList, w workerRecord) api.LogRecord {
 	r := w.record
@@ -445,7 +437,7 @@ func (n *Node) logRecord(ctx context.Context, id uint64, stages stageList, w wor
 		name = stages[r.GetStage()]
 	}
 	out := api.LogRecord{
-		Task: fmt.Sprintf("%d/%s/%d", id, name, r.GetIndex()), Attempt: r.GetAttempt(), Worker: w.worker, Lease: r.GetLease(), Time: timeOf(r.GetTimeMs()), Text: r.GetText(),
+		Task: fmt.Sprintf("%d/%s/%d", id, name, r.GetIndex()), Attempt: r.GetAttempt(), Worker: w.worker, Lease: r.GetLease(), Time: view.Time(r.GetTimeMs()), Text: r.GetText(),
 	}
 	// Without ctx: it ends with the followed job, whose last records must have the right winner as well. The only error is that the
 	// node stops, which ends the reader.

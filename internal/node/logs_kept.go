@@ -9,6 +9,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/state"
+	"github.com/bridgefour/bridgefour/internal/view"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -53,7 +54,7 @@ func (n *Node) emitKept(ctx context.Context, q api.LogQuery, emitted map[logPlac
 	for _, t := range tails {
 		lease := uint64(t.Lease)
 		record := api.LogRecord{
-			Task: fmt.Sprintf("%d/%s/%d", t.Job, t.stage, t.Task), Attempt: t.Attempt, Worker: uint64(t.Worker), Lease: lease, Kept: true, Time: timeOf(t.ended),
+			Task: fmt.Sprintf("%d/%s/%d", t.Job, t.stage, t.Task), Attempt: t.Attempt, Worker: uint64(t.Worker), Lease: lease, Kept: true, Time: view.Time(t.ended),
 		}
 		if !answers.leases[lease] && emitted[logPlace{record.Worker, lease}] == 0 {
 			if err := emitTail(record, t.Log, t.LogBytes, emit); err != nil {

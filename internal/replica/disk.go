@@ -61,9 +61,7 @@ func usedBytes(dirs ...string) (used int64) {
 		list, _ := os.ReadDir(dir) // one that is missing takes none
 		for _, e := range list {
 			if info, err := e.Info(); err == nil { // else removed meanwhile
-				if st, ok := info.Sys().(*syscall.Stat_t); ok {
-					used += st.Blocks * 512
-				}
+				used += datadir.DiskBytes(info)
 			}
 		}
 	}

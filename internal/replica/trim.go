@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
-	"golang.org/x/sys/unix"
 
 	"github.com/bridgefour/bridgefour/internal/datadir"
 )
@@ -83,15 +82,12 @@ func Copy(from, to string) error {
 
 // isSparse reports whether a file takes less space than its size, as one that was trimmed does.
 func isSparse(path string) (bool, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
+	info, err := os.Stat(path)
+	if err != nil {
 		return false, fmt.Errorf("trim log: %w", err)
 	}
-	return st.Blocks*blockUnit < st.Size, nil
+	return datadir.DiskBytes(info) < info.Size(), nil
 }
-
-// blockUnit is the unit of Stat_t.Blocks.
-const blockUnit = 512
 
 // copySparse copies a file durably; blocks of zeros take no space in the copy. Blocks are read from the end, so the copy of a file that
 // another process appends to is what the file was at some moment: everything before what was copied first.

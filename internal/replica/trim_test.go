@@ -66,5 +66,6 @@ func bytesTaken(t *testing.T, path string) int64 {
 	if err := unix.Stat(path, &st); err != nil {
 		t.Fatal(err)
 	}
-	return st.Blocks * blockUnit
+	const blockBytes = 512
+	return st.Blocks * blockBytes
 }

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"maps"
 	"path"
 	"slices"
 )
@@ -63,10 +62,10 @@ func (x *outputIndex) first(p string, conflicts func(JobID) bool) (first JobID) 
 		try(x.at[parent])
 	}
 	if x.below[p] > 0 {
-		for other := range maps.Keys(x.at) {
+		for other, list := range x.at {
 			for parent := range parents(other) {
 				if parent == p {
-					try(x.at[other])
+					try(list)
 				}
 			}
 		}

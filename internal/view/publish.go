@@ -93,7 +93,7 @@ func publicJob(m *state.Machine, j *state.Job, volatile Volatile) *api.Job {
 		Set: spec.Settings, Priority: int(spec.Priority), Retries: int(spec.Retries), Spool: spec.Spool, Output: spec.Output, NameParts: spec.NameParts,
 		Env: slices.Sorted(maps.Keys(spec.Env)), Secrets: spec.SecretNames(), Sandbox: spec.Sandbox, NoNetwork: spec.NoNetwork, RecordKind: spec.Records, Header: spec.Header, Class: spec.Class,
 		InputBytes: spec.Input.Bytes, ReadBytes: j.ReadBytes, OutputBytes: j.OutputBytes, Records: j.Records,
-		Created: time.UnixMilli(j.Created).UTC(), Started: stamp(j.Started), Ended: stamp(j.Ended),
+		Created: time.UnixMilli(j.Created).UTC(), Started: Time(j.Started), Ended: Time(j.Ended),
 		Stages: make([]api.Stage, len(j.Stages)),
 	}
 	if spec.GraceMS > 0 {
@@ -171,8 +171,8 @@ func apiProgram(spec *state.Spec) api.Program {
 	return p
 }
 
-// stamp converts a time of the state; nil: not yet.
-func stamp(ms int64) *time.Time {
+// Time converts a time in Unix ms; nil: it is 0, which is none.
+func Time(ms int64) *time.Time {
 	if ms == 0 {
 		return nil
 	}
@@ -188,7 +188,7 @@ func keptJobs(m *state.Machine) api.KeptJobs {
 		RetentionRequest: PublicRetention(&bounds), Jobs: kept.Jobs(), Bytes: kept.Bytes(), Pinned: m.Pinned(), Next: uint64(next),
 	}
 	if next != 0 && bounds.ForMS > 0 {
-		v.Until = stamp(ended + int64(bounds.ForMS)) //nolint:gosec // bounded
+		v.Until = Time(ended + int64(bounds.ForMS)) //nolint:gosec // bounded
 	}
 	return v
 }
