@@ -264,15 +264,21 @@ func (s *Files) CheckWritable(ctx context.Context, dir Location) error {
 		case err == nil && !info.Folder:
 			return explain("use as a folder", dir, syscall.ENOTDIR)
 		case err == nil:
-			if err := access(dir); err != nil {
+			err := access(dir)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // removed since: look again
+			}
+			if err != nil {
 				return explain("write in", dir, err)
 			}
 			return nil
 		case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrNotExist) && dir != dir.Dir():
-			if _, err := os.Lstat(string(dir)); err == nil {
+			switch info, err := os.Lstat(string(dir)); {
+			case err != nil:
+				dir = dir.Dir()
+			case info.Mode().Type() == fs.ModeSymlink:
 				return fmt.Errorf("%q is a dangling link", dir)
-			}
-			dir = dir.Dir()
+			} // else another process has created it since, as a second run with the same output does: look again
 		default:
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -34,6 +35,32 @@ func TestCheckWritable(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
 		t.Errorf("CheckWritable left %v, %v", entries, err)
 	}
+}
+
+// TestCheckWritableWhileItIsCreated: another process creates the folder between two looks at it.
+func TestCheckWritableWhileItIsCreated(t *testing.T) {
+	dir := t.TempDir() + "/out"
+	s := blob.NewFiles()
+	stop := make(chan struct{})
+	var creator sync.WaitGroup
+	creator.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = syscall.Mkdir(dir, 0o777), syscall.Rmdir(dir) // both work: nothing else uses it
+			}
+		}
+	})
+	for range 20_000 {
+		if err := s.CheckWritable(t.Context(), blob.Location(dir)); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	creator.Wait()
 }
 
 // asNobody calls do without root's privileges if drop is true.
