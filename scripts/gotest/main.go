@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 )
 
@@ -111,8 +112,23 @@ func (r *report) handle(e event) {
 		if e.Test == "" {
 			r.printRunning(e.Package)
 		}
-		r.print(r.end(name))
+		r.printFailed(r.end(name))
 	}
+}
+
+// printFailed prints the output of a test or package that failed. The reason stands last, above the line --- FAIL: the logs of processes,
+// which tests print in their cleanup, are long, and build servers show the last lines only.
+func (r *report) printFailed(text string) {
+	log, end := text, ""
+	if i := strings.LastIndex(text, "--- FAIL: "); i >= 0 {
+		i = strings.LastIndexByte(text[:i], '\n') + 1
+		log, end = text[:i], text[i:]
+	}
+	r.print(log)
+	if strings.Count(log, "\n") > headsMax {
+		r.print(strings.Join(headsOf(log), ""))
+	}
+	r.print(end)
 }
 
 // end returns and drops the output of a test or a package.
@@ -148,6 +164,22 @@ func (r *report) finish(allowed []allowance) bool {
 		r.print("FAIL\n")
 	}
 	return !r.failed
+}
+
+// message matches the first line of what a test logs or reports, and the line with which testscript ends.
+var message = regexp.MustCompile(`^\s+\w+\.go:\d+: |^\s*FAIL: |^panic: |^\s*WARNING: DATA RACE`)
+
+const headsMax = 15
+
+// headsOf returns the first lines of the last messages in the output of a test.
+func headsOf(text string) (heads []string) {
+	const widthMax = 500
+	for line := range strings.Lines(text) {
+		if message.MatchString(line) {
+			heads = append(heads, strings.TrimSuffix(line[:min(len(line), widthMax)], "\n")+"\n")
+		}
+	}
+	return heads[max(0, len(heads)-headsMax):]
 }
 
 func lastLine(text string) string {

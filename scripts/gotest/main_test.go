@@ -24,6 +24,13 @@ func TestReport(t *testing.T) {
 {"Action":"output","Package":"p","Output":"FAIL\tp\t0.1s\n"}
 {"Action":"fail","Package":"p"}
 `
+	log := strings.Repeat("        a line of a log\\n", headsMax)
+	logging := `{"Action":"output","Package":"p","Test":"TestD","Output":"    d_test.go:7: cause\n    d_test.go:9: worker:\n` + log + `"}
+{"Action":"output","Package":"p","Test":"TestD","Output":"--- FAIL: TestD (1.00s)\n"}
+{"Action":"fail","Package":"p","Test":"TestD"}
+`
+	printed := "    d_test.go:7: cause\n    d_test.go:9: worker:\n" + strings.ReplaceAll(log, `\n`, "\n") +
+		"    d_test.go:7: cause\n    d_test.go:9: worker:\n--- FAIL: TestD (1.00s)\n"
 	moon := []allowance{{regexp.MustCompile(`p\.TestB: needs a moon`), nil, "there is none"}}
 	for _, tt := range []struct {
 		name, in string
@@ -36,6 +43,7 @@ func TestReport(t *testing.T) {
 		{"unexpected skip", skipping + ok, nil, false, "ok  \tp\t0.1s\nskipped: p.TestB: needs a moon (unexpected: " +
 			"fix the cause, or add it with a reason to scripts/gotest/allowed.go)\nFAIL\n"},
 		{"panic", failing, nil, false, "panic: cause\nFAIL\tp\t0.1s\nFAIL\n"},
+		{"failure with a long log", logging, nil, false, printed + "FAIL\n"},
 		{"build failure", `{"ImportPath":"p","Action":"build-output","Output":"./p.go:1: broken\n"}
 {"Action":"output","Package":"p","Output":"FAIL\tp [build failed]\n"}
 {"Action":"fail","Package":"p"}
