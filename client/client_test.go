@@ -53,6 +53,7 @@ func newClient(t *testing.T, o Options, urls ...string) *Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
+	c.silenceMax = time.Hour // a server of the test is only slow; see watchful
 	return c
 }
 

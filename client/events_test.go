@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/bridgefour/bridgefour/api"
 )
@@ -93,8 +94,10 @@ func TestEventsContinueWithAnotherLeader(t *testing.T) {
 	}
 }
 
-func TestEventsOfALeaderThatHangs(t *testing.T) {
-	nodes := newNodes(t, 2)
+func TestEventsOfALeaderThatHangs(t *testing.T) { synctest.Test(t, eventsOfALeaderThatHangs) }
+
+func eventsOfALeaderThatHangs(t *testing.T) {
+	nodes, c := watchful(t, 2, Options{})
 	nodes[0].set(func(w http.ResponseWriter, r *http.Request) {
 		theHistory[:2].send(w, r.Header.Get("Last-Event-ID"), -1)
 		nodes[0].hang()
@@ -104,7 +107,6 @@ func TestEventsOfALeaderThatHangs(t *testing.T) {
 		theHistory.send(w, "0-0", -1) // also what the reader has already
 		nodes[1].wait(r)
 	})
-	c := hasty(newClient(t, Options{}, nodes[0].url(), nodes[1].url()))
 	if got := collect(t, c, nil, len(theHistory)); !reflect.DeepEqual(got, []api.Position(theHistory)) {
 		t.Errorf("events %v, want %v", got, theHistory)
 	}
@@ -114,9 +116,10 @@ func TestEventsOfALeaderThatHangs(t *testing.T) {
 }
 
 // TestEventsOfASilentStream: a stream that brings not even comments has broken, though the node answers probes.
-func TestEventsOfASilentStream(t *testing.T) {
-	nodes := newNodes(t, 2)
-	c := hasty(newClient(t, Options{}, nodes[0].url(), nodes[1].url()))
+func TestEventsOfASilentStream(t *testing.T) { synctest.Test(t, eventsOfASilentStream) }
+
+func eventsOfASilentStream(t *testing.T) {
+	nodes, c := watchful(t, 2, Options{})
 	nodes[0].set(func(w http.ResponseWriter, r *http.Request) {
 		theHistory[:1].send(w, "0-0", -1)
 		nodes[0].wait(r)

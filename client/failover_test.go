@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -35,10 +38,17 @@ type node struct {
 // newNodes starts the leaders of a cluster.
 func newNodes(t *testing.T, n int) []*node {
 	t.Helper()
+	return startNodes(t, n, func(*httptest.Server, int) {})
+}
+
+func startNodes(t *testing.T, n int, prepare func(server *httptest.Server, i int)) []*node {
+	t.Helper()
 	nodes := make([]*node, n)
 	for i := range nodes {
 		x := &node{others: &nodes, release: make(chan struct{})}
-		x.server = httptest.NewServer(x)
+		x.server = httptest.NewUnstartedServer(x)
+		prepare(x.server, i)
+		x.server.Start()
 		t.Cleanup(func() {
 			close(x.release)
 			x.server.Close()
@@ -121,11 +131,68 @@ func (n *node) wait(r *http.Request) {
 	}
 }
 
-// hasty shortens the timeouts of a client.
-func hasty(c *Client) *Client {
-	c.silenceMax, c.probeTimeout = 50*time.Millisecond, 500*time.Millisecond
-	return c
+// watchful starts the leaders of a cluster in a synctest bubble, and a client that notices when one hangs. The clock is the test's: a slow
+// machine does not look like a leader that hangs.
+func watchful(t *testing.T, n int, o Options) ([]*node, *Client) {
+	t.Helper()
+	dial := map[string]func(context.Context) (net.Conn, error){}
+	nodes := startNodes(t, n, func(server *httptest.Server, i int) {
+		_ = server.Listener.Close()
+		l := &pipes{address: fmt.Sprintf("10.0.0.%d:6550", i+1), dialed: make(chan net.Conn), closed: make(chan struct{})}
+		server.Listener, dial[l.address] = l, l.dial
+	})
+	urls := make([]string, n)
+	for i, x := range nodes {
+		urls[i] = x.url()
+	}
+	o.HTTP = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+		return dial[address](ctx)
+	}}}
+	c := newClient(t, o, urls...)
+	c.silenceMax, c.probeTimeout = silenceMax, probeTimeout
+	return nodes, c
 }
+
+// pipes listens for connections in memory, which a synctest bubble knows.
+type pipes struct {
+	address string
+	dialed  chan net.Conn
+	closed  chan struct{}
+	close   sync.Once
+}
+
+func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case p.dialed <- server:
+		return client, nil
+	case <-p.closed:
+		return nil, syscall.ECONNREFUSED
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.dialed:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.close.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return pipeAddress(p.address) }
+
+type pipeAddress string
+
+func (pipeAddress) Network() string  { return "tcp" }
+func (a pipeAddress) String() string { return string(a) }
 
 // at answers a job at a log position, from a node of that age.
 func at(w http.ResponseWriter, index, ageMillis int, job api.Job) {
@@ -184,75 +251,67 @@ func TestHungLeader(t *testing.T) {
 	}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			nodes := newNodes(t, 2)
-			nodes[0].hang()
-			nodes[1].set(func(w http.ResponseWriter, _ *http.Request) { at(w, 5, 0, api.Job{ID: 1, Status: api.JobDone}) })
-			c := hasty(newClient(t, Options{}, nodes[0].url(), nodes[1].url()))
-			if err := call(t.Context(), c); err != nil {
-				t.Error(err)
-			}
-			if len(nodes[0].requests()) != 1 || nodes[0].probed() != 1 {
-				t.Errorf("the hung leader was asked %d times and probed %d times, want once each", len(nodes[0].requests()), nodes[0].probed())
-			}
-			if err := call(t.Context(), c); err != nil || len(nodes[0].requests()) != 1 {
-				t.Errorf("the next call: %v, the hung leader was asked again", err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				nodes, c := watchful(t, 2, Options{})
+				nodes[0].hang()
+				nodes[1].set(func(w http.ResponseWriter, _ *http.Request) { at(w, 5, 0, api.Job{ID: 1, Status: api.JobDone}) })
+				if err := call(t.Context(), c); err != nil {
+					t.Error(err)
+				}
+				if len(nodes[0].requests()) != 1 || nodes[0].probed() != 1 {
+					t.Errorf("the hung leader was asked %d times and probed %d times, want once each", len(nodes[0].requests()), nodes[0].probed())
+				}
+				if err := call(t.Context(), c); err != nil || len(nodes[0].requests()) != 1 {
+					t.Errorf("the next call: %v, the hung leader was asked again", err)
+				}
+			})
 		})
 	}
 	t.Run("retry", func(t *testing.T) {
-		t.Parallel()
-		nodes := newNodes(t, 2)
-		nodes[0].hang()
-		c := hasty(newClient(t, Options{}, nodes[0].url(), nodes[1].url()))
-		_, err := c.Retry(t.Context(), 1)
-		if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "may or may not") || !strings.Contains(err.Error(), "hangs") {
-			t.Errorf("Retry = %v, want an unknown outcome", err)
-		}
-		if len(nodes[1].requests()) != 0 {
-			t.Error("Retry was sent twice")
-		}
+		synctest.Test(t, func(t *testing.T) {
+			nodes, c := watchful(t, 2, Options{})
+			nodes[0].hang()
+			_, err := c.Retry(t.Context(), 1)
+			if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "may or may not") || !strings.Contains(err.Error(), "hangs") {
+				t.Errorf("Retry = %v, want an unknown outcome", err)
+			}
+			if len(nodes[1].requests()) != 0 {
+				t.Error("Retry was sent twice")
+			}
+		})
 	})
 	t.Run("after a redirect", func(t *testing.T) {
-		t.Parallel()
-		nodes := newNodes(t, 3)
-		nodes[0].set(redirectTo(nodes[1])) // it has not noticed yet
-		nodes[1].hang()
-		nodes[2].set(func(w http.ResponseWriter, _ *http.Request) { at(w, 5, 0, api.Job{ID: 1}) })
-		c := hasty(newClient(t, Options{}, nodes[0].url(), nodes[1].url(), nodes[2].url()))
-		if _, err := c.Submit(t.Context(), &api.JobRequest{Name: "n"}, "k"); err != nil || len(nodes[1].requests()) != 1 {
-			t.Errorf("Submit = %v after %d requests to the leader that hangs, want one", err, len(nodes[1].requests()))
-		}
+		synctest.Test(t, func(t *testing.T) {
+			nodes, c := watchful(t, 3, Options{})
+			nodes[0].set(redirectTo(nodes[1])) // it has not noticed yet
+			nodes[1].hang()
+			nodes[2].set(func(w http.ResponseWriter, _ *http.Request) { at(w, 5, 0, api.Job{ID: 1}) })
+			if _, err := c.Submit(t.Context(), &api.JobRequest{Name: "n"}, "k"); err != nil || len(nodes[1].requests()) != 1 {
+				t.Errorf("Submit = %v after %d requests to the leader that hangs, want one", err, len(nodes[1].requests()))
+			}
+		})
 	})
 	t.Run("no other leader", func(t *testing.T) {
-		t.Parallel()
-		nodes := newNodes(t, 1)
-		nodes[0].hang()
-		c := hasty(newClient(t, Options{Patience: -1}, nodes[0].url()))
-		if _, err := c.Job(t.Context(), 1); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "hangs") {
-			t.Errorf("Job = %v, want that the leader hangs", err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			nodes, c := watchful(t, 1, Options{Patience: -1})
+			nodes[0].hang()
+			if _, err := c.Job(t.Context(), 1); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "hangs") {
+				t.Errorf("Job = %v, want that the leader hangs", err)
+			}
+		})
 	})
-}
-
-// TestSlowLeader answers only after three probes.
-func TestSlowLeader(t *testing.T) {
-	probed := make(chan struct{}, 100)
-	base := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" {
-			probed <- struct{}{}
-			return
-		}
-		for range 3 {
-			<-probed
-		}
-		sendJSON(w, http.StatusCreated, api.Job{ID: 1})
+	t.Run("only slow", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			nodes, c := watchful(t, 1, Options{Patience: -1})
+			nodes[0].set(func(w http.ResponseWriter, _ *http.Request) {
+				time.Sleep(10 * silenceMax)
+				sendJSON(w, http.StatusCreated, api.Job{ID: 1})
+			})
+			if job, err := c.Submit(t.Context(), &api.JobRequest{}, "k"); err != nil || job.ID != 1 || nodes[0].probed() < 3 {
+				t.Errorf("Submit = %+v, %v after %d probes, want the job after three or more", job, err, nodes[0].probed())
+			}
+		})
 	})
-	c := newClient(t, Options{Patience: -1}, base)
-	c.silenceMax = 20 * time.Millisecond
-	if job, err := c.Submit(t.Context(), &api.JobRequest{}, "k"); err != nil || job.ID != 1 {
-		t.Errorf("Submit = %+v, %v", job, err)
-	}
 }
 
 // TestSlowCaller: a server is not silent while the caller processes its bytes.
@@ -466,29 +525,29 @@ func TestLogsContinueWithAnotherLeader(t *testing.T) {
 	for _, end := range []string{"dies", "hangs"} {
 		for cut := range len(whole) + 1 {
 			t.Run(fmt.Sprint(end, cut), func(t *testing.T) {
-				t.Parallel()
-				nodes := newNodes(t, 2)
-				nodes[0].set(func(w http.ResponseWriter, r *http.Request) {
-					send(w, whole[:cut])
-					if end == "dies" {
-						nodes[0].kill()
-						return
+				synctest.Test(t, func(t *testing.T) {
+					nodes, c := watchful(t, 2, Options{})
+					nodes[0].set(func(w http.ResponseWriter, r *http.Request) {
+						send(w, whole[:cut])
+						if end == "dies" {
+							nodes[0].kill()
+							return
+						}
+						nodes[0].hang()
+						nodes[0].wait(r)
+					})
+					nodes[1].set(func(w http.ResponseWriter, _ *http.Request) { send(w, whole) })
+					got := map[string]string{}
+					for record, err := range c.Logs(t.Context(), api.LogQuery{Job: 1, Follow: true}) {
+						if err != nil {
+							t.Fatal(err)
+						}
+						got[record.Task] += string(record.Text)
 					}
-					nodes[0].hang()
-					nodes[0].wait(r)
+					if want := map[string]string{"1/map/0": "one\ntwo\nthree\n", "1/map/1": "uno\n"}; !reflect.DeepEqual(got, want) {
+						t.Errorf("logs = %q, want %q", got, want)
+					}
 				})
-				nodes[1].set(func(w http.ResponseWriter, _ *http.Request) { send(w, whole) })
-				c := hasty(newClient(t, Options{}, nodes[0].url(), nodes[1].url()))
-				got := map[string]string{}
-				for record, err := range c.Logs(t.Context(), api.LogQuery{Job: 1, Follow: true}) {
-					if err != nil {
-						t.Fatal(err)
-					}
-					got[record.Task] += string(record.Text)
-				}
-				if want := map[string]string{"1/map/0": "one\ntwo\nthree\n", "1/map/1": "uno\n"}; !reflect.DeepEqual(got, want) {
-					t.Errorf("logs = %q, want %q", got, want)
-				}
 			})
 		}
 	}
