@@ -23,7 +23,8 @@ var errEnded = errors.New("the other side has ended the stream")
 type outgoing[Req any] = grpc.BidiStreamingClient[Req, peerpb.Reply]
 
 // openStream opens a stream to the member id at address, sends first, which holds the handshake, and after the welcome calls send.
-// The context of send ends with the stream, which also ends when the other side is silent for silenceMax; its cause is the reason.
+// The context of send ends with the stream, which also ends when the other side is silent for silenceMax, before the welcome or after it;
+// its cause is the reason.
 // The returned error is never nil.
 func openStream[Req any](ctx context.Context, t *Transport, id uint64, address string, silenceMax time.Duration,
 	open func(context.Context, peerpb.PeerClient) (outgoing[Req], error), first *Req, send func(context.Context, outgoing[Req]) error,
@@ -56,11 +57,11 @@ func openStream[Req any](ctx context.Context, t *Transport, id uint64, address s
 	}
 	receiver.Go(func() {
 		for {
+			silent.Reset(silenceMax)
 			if _, err := stream.Recv(); err != nil {
 				cancel(orCause(ctx, err))
 				return
 			}
-			silent.Reset(silenceMax)
 		}
 	})
 	return send(ctx, stream)
