@@ -25,7 +25,7 @@ const (
 	// redirectsMax bounds the redirects of one attempt: leaders that disagree about who leads would continue for ever.
 	redirectsMax = 3
 
-	// expectBytes is the size from which a body is sent only after the server has accepted it: a follower redirects before it
+	// expectBytes is the size from which a body is sent only after the server has accepted it: one that refuses it answers before it
 	// has read the body, and closes the connection if it is large.
 	expectBytes = 64 << 10
 )

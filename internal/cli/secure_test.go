@@ -181,6 +181,7 @@ func TestSecureCluster(t *testing.T) {
 		return err == nil && len(list.Leaders) == 2 && list.Leaders[0].Votes && list.Leaders[1].Votes
 	})
 
+	t.Run("follower", func(t *testing.T) { c.in(t).follower(second) })
 	t.Run("worker", func(t *testing.T) { c.in(t).worker() })
 	t.Run("plain", func(t *testing.T) { c.in(t).plain() })
 	t.Run("other identity", func(t *testing.T) { c.in(t).otherIdentity() })
@@ -313,6 +314,54 @@ func (c secureCluster) worker() {
 	if err := credentials.Renew(t.Context(), []string{c.first.address()}); err == nil || !strings.Contains(err.Error(), "was revoked") {
 		t.Errorf("Renew() = %v, want a refusal", err)
 	}
+}
+
+// follower sends writes to the leader that follows: they are from the same user there, and the key of a machine is proven to the leader.
+func (c secureCluster) follower(second *secureLeader) {
+	t := c.t
+	if _, leads := second.LeaderAddress(); leads {
+		second = c.first
+	}
+	at := func(r api.TokenRequest) *client.Client {
+		token, err := c.admin.CreateToken(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := transport.ParseJoin(token.Join)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.Addresses = []string{second.address()}
+		if access.IsMachine(r.Role) {
+			machine, err := access.OpenCredentials(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := machine.Enroll(t.Context(), j, "", slog.New(slog.DiscardHandler)); err != nil {
+				t.Errorf("a worker joins at a follower: %v", err)
+			}
+			return nil
+		}
+		return c.client(j.String())
+	}
+	ann := at(api.TokenRequest{Role: access.RoleSubmit, User: "ann"})
+	job, err := ann.Submit(t.Context(), &api.JobRequest{Range: &api.Range{From: 1, To: 1}, Program: api.Program{Command: []string{"true"}}}, "")
+	if err != nil || job.User != "ann" {
+		t.Fatalf("submit at a follower = %+v, %v; want a job of ann", job, err)
+	}
+	if _, err := at(api.TokenRequest{Role: access.RoleSubmit, User: "eve"}).Stop(t.Context(), job.ID); !api.IsStatus(err, http.StatusForbidden) {
+		t.Errorf("another user stops the job at a follower: %v, want 403", err)
+	}
+	if _, err := at(api.TokenRequest{Role: access.RoleRead}).Stop(t.Context(), job.ID); !api.IsStatus(err, http.StatusForbidden) {
+		t.Errorf("a reader stops the job at a follower: %v, want 403", err)
+	}
+	if stopped, err := ann.Stop(t.Context(), job.ID); err != nil || stopped.Status != api.JobStopped {
+		t.Errorf("stop at a follower = %+v, %v", stopped, err)
+	}
+	if known := ann.URLs(); len(known) != 1 {
+		t.Errorf("the client was sent to %q", known)
+	}
+	at(api.TokenRequest{Role: access.RoleWorker})
 }
 
 // forgedLogs has a worker answer a request for logs in the name of another one, and with a log of the other's attempt.

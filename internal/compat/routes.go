@@ -40,7 +40,7 @@ type Worker interface {
 type Route = struct {
 	Method, Path, Tag, Summary string
 
-	OnLeader bool // answered by the leader only
+	OnLeader bool // a read that only the leader can answer
 	Handle   func(r *http.Request, body func(v any) error) (any, error)
 }
 
@@ -74,7 +74,6 @@ func Routes(n Node) []Route {
 	for i := range routes {
 		r := &routes[i]
 		r.Tag = tag
-		r.OnLeader = r.OnLeader || r.Method != http.MethodGet // clients beside containers cannot follow a redirect to one
 	}
 	return routes
 }

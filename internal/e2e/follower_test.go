@@ -26,7 +26,7 @@ func TestFollowers(t *testing.T) {
 	}{
 		{"consistency", askedConsistency},
 		{"long poll", longPoll},
-		{"writes", redirectedWrites},
+		{"writes", forwardedWrites},
 		{"forwarded", forwardedReads},
 		{"events", eventsAnywhere},
 		{"consensus", consensus},
@@ -115,8 +115,8 @@ func longPoll(g *group) {
 	}
 }
 
-// redirectedWrites: a follower redirects writes to the leader, and an ordinary client follows.
-func redirectedWrites(g *group) {
+// forwardedWrites: a follower forwards writes to the leader, or redirects a client that prefers that.
+func forwardedWrites(g *group) {
 	t := g.t
 	leads := g.leading()
 	follows := g.followers(leads)[0]
@@ -129,7 +129,7 @@ func redirectedWrites(g *group) {
 		{http.MethodPost, "/v1/leaders"},
 		{http.MethodDelete, "/v1/leaders/1?force=true"},
 	} {
-		a := follows.request(write[0], write[1], "{}")
+		a := follows.request(write[0], write[1], "{}", "Prefer", "redirect")
 		if want := "http://" + leads.address + write[1]; a.code != http.StatusTemporaryRedirect || a.header.Get("Location") != want {
 			t.Errorf("%s %s = %v, Location %q, want 307 to %s", write[0], write[1], a, a.header.Get("Location"), want)
 		}
@@ -138,14 +138,18 @@ func redirectedWrites(g *group) {
 		t.Errorf("a write of the original's routes = %v, want the leader's answer", a)
 	}
 	url := "http://" + follows.address + "/v1/jobs"
-	job := decode[api.Job](t, requestAt(t.Context(), http.DefaultClient, http.MethodPost, url, tiny("by an ordinary client", "true")))
-	g.done(job.ID)
+	for i := range 20 { // each is visible here at once
+		job := decode[api.Job](t, follows.request(http.MethodPost, "/v1/jobs", tiny(fmt.Sprintf("forwarded %d", i), "true")))
+		if a := follows.get(fmt.Sprintf("/v1/jobs/%d", job.ID)); a.code != http.StatusOK {
+			t.Errorf("job %d after its submit, at the same follower = %v", job.ID, a)
+		}
+	}
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Logf("left out: there is no curl here")
 		return
 	}
 	var answered api.Job
-	out := sh(t, "/", `curl --silent --fail --location --header 'Content-Type: application/json' --data "$1" "$2"`, tiny("by curl", "true"), url)
+	out := sh(t, "/", `curl --silent --fail --header 'Content-Type: application/json' --data "$1" "$2"`, tiny("by curl", "true"), url)
 	if err := json.Unmarshal(out, &answered); err != nil || g.done(answered.ID).Name != "by curl" {
 		t.Errorf("curl: %s: %v", out, err)
 	}
@@ -322,6 +326,73 @@ func commandsAtFollower(g *group) {
 			t.Errorf("%q: exit code %d: %s", test.args, code, stderr)
 		}
 		wantText(t, stdout, test.want...)
+	}
+}
+
+// TestOneAddress: a client that reaches one follower only, as from outside of a container network, has everything through it, also while the leader is killed.
+func TestOneAddress(t *testing.T) {
+	t.Parallel()
+	g := newSpacedGroup(t, 3)
+	g.workers(1)
+	leads := g.leading()
+	follows := g.followers(leads)[0]
+	outside := spaceOf(g.hub, len(g.nodes))
+	for _, n := range g.nodes {
+		if n != follows {
+			mustRun(t, "ip -n "+outside+" route add unreachable "+strings.TrimSuffix(n.address, ":6550"))
+		}
+	}
+	run := func(stdin string, args ...string) string {
+		t.Helper()
+		cmd := inSpace(outside, g.lab.command(t.Context(), args...))
+		cmd.Env = append(cmd.Env, "BRIDGEFOUR_CLUSTER=http://"+follows.address)
+		cmd.Stdin = strings.NewReader(stdin)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%q: %v: %s%s", args, err, out, stderr.String())
+		}
+		return strings.TrimSpace(string(out))
+	}
+	number := func(text string) (id uint64) {
+		t.Helper()
+		if _, err := fmt.Sscan(text, &id); err != nil {
+			t.Fatalf("%q is no number of a job", text)
+		}
+		return id
+	}
+	lines := strings.Repeat(strings.Repeat("x", 50_000)+"\n", 3) // sent after 100 Continue
+	id := run(lines, "submit", "--quiet", "--lines", "-", "--", "sh", "-c", "echo ${#1}", "sh")
+	run("", "wait", id)
+	if got := run("", "result", id); got != "50000\n50000\n50000" {
+		t.Errorf("result = %q, want the lengths of the lines", got)
+	}
+	id = run("", "submit", "--quiet", "--range", "1-1", "--", "sleep", "60")
+	run("", "stop", id)
+	if job := g.ends(number(id)); job.Status != api.JobStopped {
+		t.Errorf("job %s is %s, want stopped", id, job.Status)
+	}
+	stop := make(chan struct{})
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		<-stop
+		leads.kill()
+	}()
+	var ids []string
+	for i := range 10 {
+		if i == 3 {
+			close(stop) // while the next ones are sent
+		}
+		ids = append(ids, run("", "submit", "--quiet", "--range", "1-1", "--", "echo"))
+	}
+	<-killed
+	for _, id := range ids {
+		run("", "wait", id)
+		if got := run("", "result", id); got != "1" {
+			t.Errorf("result of job %s = %q, want 1", id, got)
+		}
 	}
 }
 

@@ -193,8 +193,6 @@ func (o *op) understand(a answer) bool {
 	}
 	write := o.kind == opSubmit || o.kind == opStop || o.kind == opRetry
 	switch a.code {
-	case http.StatusTemporaryRedirect: // not followed: nothing was done
-		return false
 	case http.StatusOK, http.StatusCreated, http.StatusNotFound, http.StatusConflict:
 		o.known = true
 	default:

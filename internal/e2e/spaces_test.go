@@ -62,10 +62,10 @@ func inSpace(space string, cmd *exec.Cmd) *exec.Cmd {
 	return inside
 }
 
-// newSpacedGroup is a group whose leaders run in network namespaces.
+// newSpacedGroup is a group whose leaders run in network namespaces. There is one more namespace, for a client.
 func newSpacedGroup(t *testing.T, n int) *group {
 	t.Helper()
-	hub, subnet := newSpaces(t, n)
+	hub, subnet := newSpaces(t, n+1)
 	g := emptyGroup(t)
 	for i := range n {
 		g.newNode(fmt.Sprintf("%s%d:6550", subnet, i+1))

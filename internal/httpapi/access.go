@@ -64,6 +64,7 @@ func (a *API) addAccess() {
 	certificate := operation(http.MethodPost, access.CertificatesPath, "create-certificate", "access",
 		"Get a certificate for the key with which the connection was made, or renew it")
 	certificate.DefaultStatus = http.StatusCreated
+	a.places["POST "+access.CertificatesPath] = byRedirect // a forwarded request would prove the key of the follower
 	huma.Register(a.huma, certificate, func(ctx context.Context, in *certify) (*answer[api.Certificate], error) {
 		out, err := a.certifier.Certify(ctx, in.Body)
 		if err != nil {
@@ -84,6 +85,7 @@ func (a *API) addAccess() {
 		}
 		return &answer[api.Authority]{Index: a.index(), Body: out}, nil
 	})
+	a.places["POST "+access.BrowserPath] = here // which keeps the login
 	a.add(Route{
 		Method: http.MethodPost, Path: access.BrowserPath, Tag: "access", Summary: "A one-time URL that lets a browser in, as this client",
 		Handle: func(r *http.Request, _ func(any) error) (any, error) {

@@ -14,7 +14,7 @@ import (
 type Route = struct {
 	Method, Path, Tag, Summary string
 
-	OnLeader bool // answered by the leader only: a follower forwards it
+	OnLeader bool // a read that only the leader can answer
 	Handle   func(r *http.Request, body func(v any) error) (any, error)
 }
 
@@ -23,7 +23,7 @@ func (a *API) add(r Route) {
 	a.describe(r)
 	pattern := r.Method + " " + r.Path
 	if r.OnLeader {
-		a.forwarded[pattern] = true
+		a.places[pattern] = atLeader
 	}
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, req *http.Request) {
 		v, err := r.Handle(req, func(v any) error { return decodeBody(w, req, bodyBytesMax, false, v) })

@@ -42,8 +42,8 @@ type API struct {
 	mux    *http.ServeMux
 	huma   huma.API
 
-	waiting    chan struct{}   // one entry per request that waits for something to happen, or streams
-	forwarded  map[string]bool // patterns of the reads that a follower forwards to the leader
+	waiting    chan struct{}    // one entry per request that waits for something to happen, streams, or is forwarded
+	places     map[string]place // of routes, by pattern, that do not follow the rule
 	forwarding *http.Client
 	encrypted  bool
 	certifier  Certifier
@@ -67,8 +67,8 @@ func New(o Options) *API {
 	config.RejectUnknownQueryParameters = true
 	a := &API{
 		leader: o.Leader, policy: o.Policy, log: o.Log, mux: mux, huma: humago.New(mux, config),
-		waiting:   make(chan struct{}, waitingMax()),
-		forwarded: map[string]bool{}, forwarding: newForwarding(o.Dial), encrypted: o.Encrypted, certifier: o.Certifier,
+		waiting: make(chan struct{}, waitingMax()),
+		places:  map[string]place{}, forwarding: newForwarding(o.Dial), encrypted: o.Encrypted, certifier: o.Certifier,
 	}
 	a.addJobs()
 	a.addTasks()
@@ -96,7 +96,7 @@ func (a *API) wait() (release func(), err error) {
 	case a.waiting <- struct{}{}:
 		return func() { <-a.waiting }, nil
 	default:
-		return nil, api.Unavailable("this node serves %d long polls and streams, which is its limit: retry later, or use another leader", cap(a.waiting))
+		return nil, api.Unavailable("this node serves %d long polls, streams and requests for the leader, which is its limit: retry later, or use another leader", cap(a.waiting))
 	}
 }
 

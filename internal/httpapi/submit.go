@@ -19,6 +19,8 @@ type submit struct {
 	Key string `header:"Idempotency-Key" doc:"A key used within 24 hours returns the job of that submission" maxLength:"200"`
 }
 
+const submitPattern = "POST /v1/jobs"
+
 // addSubmit registers POST /v1/jobs. Huma does not read the body: it would hold it three times, and echo it if it is malformed.
 func (a *API) addSubmit() {
 	registry := a.huma.OpenAPI().Components.Schemas
