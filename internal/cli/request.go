@@ -89,7 +89,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.noNetwork, "no-network", false, "the tasks' commands have no network, and no sockets at all (Linux)")
 	fs.IntVar(&f.retries, "retries", 3, "how many times a failed task is run again")
 	fs.DurationVar(&f.retryDelay, "retry-delay", 0, "`time` before a failed task is run again, such as 30s; each further failure doubles it, up to 16 times "+
-		"as long (default 100ms, up to 30s); other tasks do not wait")
+		"as long, and up to an eighth is added at random (default 100ms, up to 30s); other tasks do not wait")
 	fs.StringVar(&f.maxFails, "max-fails", "", "when more than `N|P%` tasks have failed for good, the job fails at once, and what runs is stopped (default: "+
 		"all tasks run, then the job fails if one has failed)")
 	fs.DurationVar(&f.delay, "delay", 0, "least `time` between the starts of two tasks, such as 500ms")

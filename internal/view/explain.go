@@ -169,7 +169,7 @@ func (e *explainer) waiting(now time.Time) {
 		return
 	}
 	if n, first := e.core.Waiting(e.job.ID); n > 0 {
-		e.because("%s tried again later, the first in %v", beCounted(uint64(n), "failed task"), first.Sub(now).Round(10*time.Millisecond))
+		e.because("%s tried again later, the first in %v: %s", beCounted(uint64(n), "failed task"), first.Sub(now).Round(10*time.Millisecond), e.delay())
 	}
 	if e.pace(now) {
 		return
@@ -423,6 +423,15 @@ func beCounted(n uint64, noun string) string {
 	return counted(n, noun) + " are"
 }
 
+// delay says how long failed tasks wait.
+func (e *explainer) delay() string {
+	delay := "the delay grows with each failure of a task"
+	if ms := e.job.Spec.RetryDelayMS; ms > 0 {
+		delay = fmt.Sprintf("the delay of %v (retry_delay) doubles with each failure of a task", time.Duration(ms)*time.Millisecond) //nolint:gosec // bounded by the plan
+	}
+	return delay + ", and a random part spreads tasks that have failed together"
+}
+
 // explainTask explains a task, from its public form and the explanation of its job.
 func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 	out := api.Explanation{Subject: t.Name, Status: t.Status}
@@ -436,7 +445,8 @@ func explainTask(t *api.Task, job *api.Explanation) api.Explanation {
 		out.Advice = append(out.Advice, "fix the cause, then retry the job", "bridgefour logs "+t.Name+" shows its log")
 	case api.TaskOpen:
 		if t.Retry != nil {
-			out.Reasons = append(out.Reasons, fmt.Sprintf("it has failed, and is tried again in %v", max(0, time.Until(*t.Retry)).Round(10*time.Millisecond)))
+			out.Reasons = append(out.Reasons, fmt.Sprintf("it has failed, and is tried again in %v; a random part of the delay spreads tasks that have failed together",
+				max(0, time.Until(*t.Retry)).Round(10*time.Millisecond)))
 			break
 		}
 		out.Reasons = append(out.Reasons, "it waits for a slot")
