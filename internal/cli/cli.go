@@ -51,6 +51,7 @@ type app struct {
 	typed   map[string]bool // flags set on the command line, not by the environment or the configuration file
 	outside transport.Files // of the command's flags
 	lines   *os.File        // the list of --lines, if it is long
+	file    *jobFile        // that describes the job; nil: none does
 	view    *runView        // of the embedded run that --run names; nil: the command is about a cluster
 	// stdinRead: standard input is read, or somebody was told that it is not.
 	stdinRead bool

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/plan"
@@ -35,7 +36,7 @@ func (a *app) dryRun(ctx context.Context, r *api.JobRequest) error {
 	}
 	p, err := plan.Plan(ctx, r, options)
 	if err != nil {
-		return &exitError{code: exitUsage, err: err}
+		return &exitError{code: exitUsage, err: node.PlanProblem(err, "invalid job", "body.")}
 	}
 	a.printWarnings(&api.Job{Warnings: p.Warnings})
 	var b strings.Builder

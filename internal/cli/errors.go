@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func (a *app) report(err error) int {
 		return code
 	}
 	if !errors.Is(err, errInterrupted) {
-		a.stderr.Printf("bridgefour: %s", errorText(err))
+		a.stderr.Printf("bridgefour: %s", a.errorText(err))
 	}
 	var usage *usageError
 	switch {
@@ -74,24 +75,41 @@ func (a *app) report(err error) int {
 	return code
 }
 
-// errorText formats an error: one invalid field per line, named as in a job file.
-func errorText(err error) string {
+// errorText formats an error: of a request, one invalid field per line, named as the user has given it.
+func (a *app) errorText(err error) string {
 	problem, ok := errors.AsType[*api.Problem](err)
 	if !ok || len(problem.Errors) == 0 {
 		return err.Error()
 	}
-	text := problem.Detail
-	if text == "" {
-		text = problem.Title
-	}
-	for _, field := range problem.Errors {
-		text += "\n  "
-		if where := strings.TrimPrefix(field.Location, "body."); where != "" {
-			text += where + ": "
+	fields := make([]string, len(problem.Errors))
+	for i, field := range problem.Errors {
+		fields[i] = field.Message
+		if name := a.fieldName(field.Location); name != "" {
+			fields[i] = name + ": " + field.Message
 		}
-		text += field.Message
 	}
-	return text
+	const general = "validation failed" // as huma, too, says of any request
+	text := cmp.Or(problem.Detail, problem.Title)
+	if text == general && len(fields) == 1 {
+		return fields[0]
+	}
+	return strings.Join(append([]string{text}, fields...), "\n  ")
+}
+
+// fieldName names a field of a request, such as body.after[0]: by its flag, by its line in the job file, or as in the API.
+func (a *app) fieldName(location string) string {
+	path := strings.TrimPrefix(strings.TrimPrefix(location, "body."), "query.")
+	key := path
+	if i := strings.IndexAny(path, ".["); i >= 0 {
+		key = path[:i]
+	}
+	if flag := fieldFlag(key); a.typed[flag] {
+		return "--" + flag
+	}
+	if a.file != nil && path != "" {
+		return a.file.at(path)
+	}
+	return path
 }
 
 func exitCode(err error) int {

@@ -32,7 +32,8 @@ func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, err
 		return nil, usagef(cmd, "job file: %v", err)
 	}
 	var r api.JobRequest
-	if err := decodeJobFile(text, &r); err != nil {
+	a.file = &jobFile{name: name}
+	if a.file.doc, err = decodeJobFile(text, &r); err != nil {
 		return nil, usagef(cmd, "job file %s: %v", name, err)
 	}
 	here, err := os.Getwd()
@@ -57,6 +58,7 @@ func (a *app) override(cmd *cobra.Command, f *jobFlags, args []string, r *api.Jo
 	}
 	if program := flags.Program; program.Builtin != "" || program.Command != nil || program.Shell != "" {
 		r.Program = program
+		a.file.drop("program")
 	} else if a.typed["placeholder"] || a.typed["no-placeholders"] {
 		r.Program.Placeholder, r.Program.NoPlaceholders = program.Placeholder, program.NoPlaceholders
 	}
@@ -64,11 +66,12 @@ func (a *app) override(cmd *cobra.Command, f *jobFlags, args []string, r *api.Jo
 	typed := func(flag string) bool { return a.typed[flag] }
 	if len(lists) > 0 || slices.ContainsFunc([]string{"input", "lines", "csv", "range", "each"}, typed) { // another input
 		r.Inputs, r.Lines, r.Range, r.Each = flags.Inputs, flags.Lines, flags.Range, flags.Each
+		a.file.drop("inputs", "lines", "range", "each")
 	}
 	to, from := reflect.ValueOf(r).Elem(), reflect.ValueOf(flags).Elem()
 	for i, name := range jsonFields(to.Type()) {
 		switch field := to.Field(i); {
-		case !a.typed[valueFlag(name)]:
+		case wholeKey(name) || !a.typed[fieldFlag(name)]:
 		case field.Kind() == reflect.Map && !field.IsNil():
 			for _, key := range from.Field(i).MapKeys() {
 				field.SetMapIndex(key, from.Field(i).MapIndex(key))
@@ -83,34 +86,93 @@ func (a *app) override(cmd *cobra.Command, f *jobFlags, args []string, r *api.Jo
 	return nil
 }
 
-// valueFlag returns the flag of a key of job files, other than those of the program and the input, which have several; empty: it has none.
-func valueFlag(key string) string {
+// wholeKey reports whether flags replace what a key of job files has as a whole: the program or the input, which several keys and flags
+// give. The user is no value of a job.
+func wholeKey(key string) bool {
+	return slices.Contains([]string{"program", "inputs", "lines", "range", "each", "user"}, key)
+}
+
+// fieldFlag returns the flag for a field of a request.
+func fieldFlag(key string) string {
 	switch key {
-	case "program", "inputs", "lines", "range", "each", "user":
-		return ""
 	case "shuffle":
 		return "shuf"
-	case "labels", "secrets", "resources":
+	case "inputs", "labels", "secrets", "resources":
 		return strings.TrimSuffix(key, "s")
 	}
 	return strings.ReplaceAll(key, "_", "-")
 }
 
+// jobFile is a job file that was read.
+type jobFile struct {
+	name string
+	doc  *yaml.Node
+}
+
+// drop forgets the lines of keys that the command line replaces.
+func (f *jobFile) drop(keys ...string) {
+	for i := 0; i+1 < len(f.doc.Content); i += 2 {
+		if slices.Contains(keys, f.doc.Content[i].Value) {
+			f.doc.Content[i].Value = ""
+		}
+	}
+}
+
+// at names a field, such as program.command[0], with its file and line, or that of the part of the file that could have it.
+func (f *jobFile) at(path string) string {
+	n, line := f.doc, 0
+	for rest := path; n != nil && rest != ""; {
+		if n.Kind == yaml.AliasNode {
+			n = n.Alias
+		}
+		var key string
+		if i := strings.IndexAny(rest[1:], ".["); i >= 0 {
+			key, rest = rest[:i+1], strings.TrimPrefix(rest[i+1:], ".")
+		} else {
+			key, rest = rest, ""
+		}
+		if n = child(n, key); n != nil {
+			line = n.Line
+		}
+	}
+	if line == 0 {
+		return fmt.Sprintf("job file %s: %s", f.name, path)
+	}
+	return fmt.Sprintf("job file %s: line %d: %s", f.name, line, path)
+}
+
+// child returns the value of a key of an object, or the item [N] of a list; nil: it has none.
+func child(n *yaml.Node, key string) *yaml.Node {
+	if n.Kind == yaml.SequenceNode {
+		i, err := strconv.ParseUint(strings.Trim(key, "[]"), 10, 32)
+		if err != nil || i >= uint64(len(n.Content)) {
+			return nil
+		}
+		return n.Content[i]
+	}
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
 // decodeJobFile reads one YAML document, of which JSON is a part. Errors name the line and the key.
-func decodeJobFile(text []byte, r *api.JobRequest) error {
+func decodeJobFile(text []byte, r *api.JobRequest) (*yaml.Node, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, more yaml.Node
 	switch err := dec.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		return errors.New("it is empty")
+		return nil, errors.New("it is empty")
 	case err != nil:
-		return fmt.Errorf("it is neither YAML nor JSON: %w", err)
+		return nil, fmt.Errorf("it is neither YAML nor JSON: %w", err)
 	}
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
-		return errors.New("it holds more than one document: a file describes one job")
+		return nil, errors.New("it holds more than one document: a file describes one job")
 	}
 	d := jobFileDecoder{left: nodesMax}
-	return d.value(doc.Content[0], reflect.ValueOf(r).Elem(), "")
+	return doc.Content[0], d.value(doc.Content[0], reflect.ValueOf(r).Elem(), "")
 }
 
 // nodesMax bounds the values of a job file: aliases can repeat others many times.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -49,7 +50,7 @@ func TestDecodeJobFile(t *testing.T) {
 		"a: &a [x]\nb: [*a, *a, *a, *a]": `line 1: unknown key "a"`,
 	} {
 		var r api.JobRequest
-		err := decodeJobFile([]byte(text), &r)
+		_, err := decodeJobFile([]byte(text), &r)
 		if err != nil {
 			if strings.HasPrefix(want, "{") || !strings.Contains(err.Error(), want) {
 				t.Errorf("%q: %v, want %s", text, err, want)
@@ -70,7 +71,7 @@ func TestJobFileFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := decodeJobFile(text, &got); err != nil {
+	if _, err := decodeJobFile(text, &got); err != nil {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -78,13 +79,51 @@ func TestJobFileFields(t *testing.T) {
 	}
 }
 
-// TestValueFlags: each key of a job file has the flag that overrides it.
-func TestValueFlags(t *testing.T) {
+// TestFieldFlags: each key of a job file has the flag that overrides it.
+func TestFieldFlags(t *testing.T) {
 	flags := jobFlagNames()
 	for _, key := range jsonFields(reflect.TypeFor[api.JobRequest]()) {
-		if flag := valueFlag(key); flag != "" && !slices.Contains(flags, flag) {
+		if flag := fieldFlag(key); key != "" && !wholeKey(key) && !slices.Contains(flags, flag) {
 			t.Errorf("key %s is not overridden: there is no flag --%s", key, flag)
 		}
+	}
+}
+
+// TestJobFileAt finds the lines of fields that a cluster refuses.
+func TestJobFileAt(t *testing.T) {
+	doc, err := decodeJobFile([]byte(`name: a
+program:
+  command:
+  - echo
+  - x
+retries: 999
+each:
+- name: n
+  values: [1,
+    2]
+env: &e
+  a: 1
+set: *e
+`), new(api.JobRequest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &jobFile{name: "f", doc: doc}
+	for path, line := range map[string]int{
+		"name": 1, "retries": 6, "program.command[1]": 5, "program.command[7]": 4, "program.builtin": 3, "each[0].values": 9, "each[0].values[1]": 10, "set.a": 12,
+		"lines": 0, "lines.items[1]": 0,
+	} {
+		want := fmt.Sprintf("job file f: line %d: %s", line, path)
+		if line == 0 {
+			want = "job file f: " + path
+		}
+		if got := f.at(path); got != want {
+			t.Errorf("at(%s) = %s, want %s", path, got, want)
+		}
+	}
+	f.drop("program")
+	if got, want := f.at("program.command"), "job file f: program.command"; got != want {
+		t.Errorf("at a key that the command line replaces = %s, want %s", got, want)
 	}
 }
 

@@ -37,7 +37,7 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	lines := plan.NewLines(0)
 	req, err := read(func(line []byte) error {
 		if err := lines.Add(line); err != nil {
-			return planProblem(err, "invalid job", "body.")
+			return PlanProblem(err, "invalid job", "body.")
 		}
 		return turn.wait(ctx, lines.Bytes())
 	})
@@ -54,7 +54,7 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 		Turn: func(bytes uint64) error { return turn.wait(ctx, bytes) },
 	})
 	if err != nil {
-		return 0, nil, planProblem(err, "invalid job", "body.")
+		return 0, nil, PlanProblem(err, "invalid job", "body.")
 	}
 	if err := turn.wait(ctx, planned.Input.BlockBytes()); err != nil {
 		return 0, nil, err
@@ -104,8 +104,8 @@ func (n *Node) warnUnable(ctx context.Context, id state.JobID) (warning string) 
 	return warning
 }
 
-// planProblem converts the errors of a request, whose fields are below a location.
-func planProblem(err error, detail, location string) error {
+// PlanProblem converts the errors of a request, whose fields are below a location.
+func PlanProblem(err error, detail, location string) error {
 	bad, ok := errors.AsType[plan.Errors](err)
 	if !ok {
 		return err
@@ -216,7 +216,7 @@ func (n *Node) Retry(ctx context.Context, id uint64) error {
 	if input != nil {
 		var err error
 		if changed, err = plan.Again(ctx, input, n.cfg.Stores); err != nil {
-			return planProblem(err, fmt.Sprintf("job %d cannot be run again", id), "")
+			return PlanProblem(err, fmt.Sprintf("job %d cannot be run again", id), "")
 		}
 	}
 	return n.jobCommand(ctx, id, func(e *state.Entry, key string, job state.JobID) { e.Retry(key, job, changed...) })

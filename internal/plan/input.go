@@ -82,7 +82,7 @@ func (p *planner) records() {
 		p.result.Header = 1
 	}
 	if p.req.Header != nil {
-		p.result.Header = p.number("header", p.req.Header, 0, record.HeaderLinesMax)
+		p.result.Header = p.number("header", p.req.Header, 0, 0, record.HeaderLinesMax)
 	}
 	switch {
 	case p.result.Header > 0 && !p.kind.HasHeader():

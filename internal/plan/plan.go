@@ -345,13 +345,13 @@ func (p *planner) description() {
 
 // numbers validates limits and times.
 func (p *planner) numbers() {
-	p.result.Retries = p.number("retries", p.req.Retries, 3, 100)
-	p.result.Priority = p.number("priority", p.req.Priority, 50, 100)
-	p.result.SlotsPerTask = max(1, p.number("slots_per_task", &p.req.SlotsPerTask, 1, 1024))
+	p.result.Retries = p.number("retries", p.req.Retries, 3, 0, 100)
+	p.result.Priority = p.number("priority", p.req.Priority, 50, 0, 100)
+	p.result.SlotsPerTask = p.number("slots_per_task", given(p.req.SlotsPerTask), 1, 1, 1024)
 	p.result.Timeout = p.duration("timeout", p.req.Timeout, time.Millisecond)
 	p.result.RetryDelay = p.delay("retry_delay", p.req.RetryDelay)
 	p.result.Delay = p.delay("delay", p.req.Delay)
-	p.result.MaxRunning = p.number("max_running", &p.req.MaxRunning, 0, 1<<20)
+	p.result.MaxRunning = p.number("max_running", given(p.req.MaxRunning), 0, 1, 1<<20)
 	if p.req.Grace != "" {
 		// At least 1 ms: 0 stands for the default in the log.
 		p.result.Grace = max(time.Millisecond, p.duration("grace", p.req.Grace, 0))
@@ -439,13 +439,21 @@ func (p *planner) delay(field, text string) time.Duration {
 	return d
 }
 
-// number returns a number from 0 to most, or its default.
-func (p *planner) number(field string, value *int, otherwise, most uint32) uint32 {
+// given returns a number of which 0 stands for none.
+func given(n int) *int {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}
+
+// number returns a number from least to most, or its default.
+func (p *planner) number(field string, value *int, otherwise, least, most uint32) uint32 {
 	if value == nil {
 		return otherwise
 	}
-	if *value < 0 || int64(*value) > int64(most) {
-		p.fail(field, "%d is out of range: want 0 to %d", *value, most)
+	if int64(*value) < int64(least) || int64(*value) > int64(most) {
+		p.fail(field, "%d is out of range: want %d to %d", *value, least, most)
 		return otherwise
 	}
 	return uint32(*value)
