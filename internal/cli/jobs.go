@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,6 +43,7 @@ func (a *app) jobsCommand() *cobra.Command {
 	}
 	r.add(cmd)
 	cmd.Flags().StringSliceVar(&q.Status, "status", nil, "only jobs with these statuses: waiting, running, halted, done, failed, stopped")
+	restrictFlag(cmd, "status", append(liveStatuses(), endedStatuses()...)...)
 	cmd.Flags().StringVar(&q.User, "user", "", "only jobs of the user with this `name`")
 	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "maximum number")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "until interrupted: on a terminal, redraw the list; elsewhere, print the jobs that change, with --json one a line")
@@ -264,10 +264,6 @@ func (a *app) tasksCommand() *cobra.Command {
 		Args:              tasks.args,
 		ValidArgsFunction: a.completeJobs(tasks),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			statuses := []string{api.TaskOpen, api.TaskRunning, api.TaskDone, api.TaskDead}
-			if q.Status != "" && !slices.Contains(statuses, q.Status) {
-				return usagef(cmd, "--status %s: a task is one of %s%s", q.Status, strings.Join(statuses, ", "), didYouMean(q.Status, statuses))
-			}
 			if q.Limit < 1 || q.Limit > api.TaskLimitMax {
 				return usagef(cmd, "--limit is %d: want 1 to %d", q.Limit, api.TaskLimitMax)
 			}
@@ -299,6 +295,7 @@ func (a *app) tasksCommand() *cobra.Command {
 	}
 	r.add(cmd)
 	cmd.Flags().StringVar(&q.Status, "status", "", "only tasks that are `status`: open, running, done or dead")
+	restrictFlag(cmd, "status", api.TaskOpen, api.TaskRunning, api.TaskDone, api.TaskDead)
 	cmd.Flags().IntVar(&slowest, "slowest", 0, "the `number` of done tasks that took longest, with their memory")
 	cmd.Flags().StringVar(&q.Stage, "stage", "", "only tasks of this stage")
 	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "maximum number")
@@ -477,6 +474,9 @@ a job that collects, "map" is what the tasks have written before.
 // liveStatuses are the statuses of jobs that have not ended.
 func liveStatuses() []string { return []string{api.JobWaiting, api.JobRunning, api.JobHalted} }
 
+// endedStatuses are those of jobs that have.
+func endedStatuses() []string { return []string{api.JobDone, api.JobFailed, api.JobStopped} }
+
 func (a *app) waitCommand() *cobra.Command {
 	var cluster string
 	var watch watchFlags
@@ -636,7 +636,7 @@ its --output stays. One that has not ended is refused: stop it first. Of a faile
 finished outputs that it keeps for a retry.`,
 		Example: `  bridgefour rm 3-7
   bridgefour rm all`,
-	}, []string{api.JobDone, api.JobFailed, api.JobStopped}, func(c *client.Client, ctx context.Context, id uint64) (api.Job, error) {
+	}, endedStatuses(), func(c *client.Client, ctx context.Context, id uint64) (api.Job, error) {
 		return api.Job{ID: id}, c.Forget(ctx, id)
 	}, jobIs("removed"))
 }

@@ -111,7 +111,7 @@ func (a *app) runCommand() *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
-	completeFlag(cmd, "set", completeSettings)
+	a.completeJob(cmd)
 	helpBuiltins(cmd)
 	o.watch.add(cmd)
 	o.results.add(cmd.Flags())
@@ -124,6 +124,7 @@ func (a *app) runCommand() *cobra.Command {
 	addNice(cmd, &o.nice, 0)
 	cmd.Flags().StringVar(&o.resume, "resume", "", "resume the embedded run `id`; without id, the newest one that no process runs")
 	cmd.Flags().Lookup("resume").NoOptDefVal = resumeNewest
+	completeFlag(cmd, "resume", a.completeRuns)
 	addLogLevel(cmd, &o.logLevel, "error")
 	return cmd
 }

@@ -119,7 +119,7 @@ func (a *app) printRuns(list []runState) error {
 func (a *app) showRunCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
-		Use: "show ID", Short: "Show an embedded run", Args: oneArg("the ID of a run, or last"),
+		Use: "show ID", Short: "Show an embedded run", Args: oneArg("the ID of a run, or last"), ValidArgsFunction: a.completeRuns,
 		Example: `  bridgefour runs show last
   bridgefour runs show 20261129-1`,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -169,6 +169,7 @@ func (a *app) removeRunsCommand() *cobra.Command {
 interrupt it first.`,
 		Example: `  bridgefour runs rm last
   bridgefour runs rm --ended`,
+		ValidArgsFunction: a.completeRuns,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if (len(args) > 0) == (all || ended) || all && ended {
 				return usagef(cmd, "runs rm: want IDs of runs, or --ended, or --all")

@@ -24,6 +24,7 @@ const runJob = 1
 func (a *app) viewCommand(cmd *cobra.Command) *cobra.Command {
 	id := ""
 	cmd.Flags().StringVar(&id, "run", "", "read the embedded run with this `id`, or last, instead of a job of a cluster; the job's number need not be given")
+	completeFlag(cmd, "run", a.completeRuns)
 	check, run := cmd.Args, cmd.RunE
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().Changed("run") && len(args) == 0 {

@@ -20,14 +20,16 @@ const listenDefault = "127.0.0.1:" + transport.DefaultPort
 
 func addLogLevel(cmd *cobra.Command, to *string, def string) {
 	cmd.Flags().StringVar(to, "log-level", def, "debug, info, warn or error")
+	completeFlag(cmd, "log-level", offer(logLevels()...))
 }
+
+func logLevels() []string { return []string{"debug", "info", "warn", "error"} }
 
 // logger logs to stderr.
 func (a *app) logger(level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		levels := []string{"debug", "info", "warn", "error"}
-		return nil, usagef(nil, "--log-level %q: want %s%s", level, strings.Join(levels, ", "), didYouMean(level, levels))
+		return nil, usagef(nil, "--log-level %q: want %s%s", level, strings.Join(logLevels(), ", "), didYouMean(level, logLevels()))
 	}
 	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: l})), nil
 }

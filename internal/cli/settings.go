@@ -62,11 +62,19 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 		}
 	})
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if err == nil && f.Value.Type() == "string" && f.Value.String() == "" { // and not the default
-			err = usagef(cmd, "--%s is empty; is a variable unset? Without a value leave it out", f.Name)
+		if err == nil {
+			err = checkFlag(cmd, f)
 		}
 	})
 	return err
+}
+
+// checkFlag checks the value of a flag that is set.
+func checkFlag(cmd *cobra.Command, f *pflag.Flag) error {
+	if f.Value.Type() == "string" && f.Value.String() == "" { // and not the default
+		return usagef(cmd, "--%s is empty; is a variable unset? Without a value leave it out", f.Name)
+	}
+	return checkChoices(cmd, f)
 }
 
 func setFlag(cmd *cobra.Command, f *pflag.Flag, values []string, source string) error {

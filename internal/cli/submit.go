@@ -60,7 +60,7 @@ func (a *app) submitCommand() *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
-	completeFlag(cmd, "set", completeSettings)
+	a.completeJob(cmd)
 	helpBuiltins(cmd)
 	addCluster(cmd, &cluster)
 	cmd.Flags().StringVarP(&f.file, "file", "f", "", "`file` that describes the job, YAML or JSON, in which other flags replace what they set; - is standard input")

@@ -61,9 +61,6 @@ Whoever has the string has the role. The roles:
 			if request.Role == "" {
 				return usagef(cmd, "no --role given: want one of %s", strings.Join(access.Roles, ", "))
 			}
-			if err := access.CheckRole(request.Role); err != nil {
-				return usagef(cmd, "--role: %v", err)
-			}
 			var reach []string
 			if addresses != "" {
 				var err error
@@ -98,6 +95,7 @@ Whoever has the string has the role. The roles:
 	r.add(cmd)
 	fs := cmd.Flags()
 	fs.StringVar(&request.Role, "role", "", "what it allows: `"+strings.Join(access.Roles, ", ")+"`")
+	restrictFlag(cmd, "role", access.Roles...)
 	fs.StringVar(&request.User, "user", "", "`name` of the user whose jobs its holder submits and sees in full (default: you; with role read nobody)")
 	fs.StringVar(&addresses, "address", "", "`addresses` by which its holder reaches the leaders, host:port, separated by commas, if not by their own: as through published ports of containers")
 	fs.StringVar(&request.TTL, "ttl", "", "`time` for which it is valid, 0 for no end (default 24h for workers and leaders, 90 days for users)")

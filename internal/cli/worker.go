@@ -79,6 +79,7 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 		"the worker's certificate of an outside authority, with its chain, for clients of --listen, and for --join HOST:PORT (O=bridgefour:worker); "+
 			"read again when it changes")
 	fs.StringVar(&f.leader, "leader", "auto", "the leaders: `ADDR,…`, auto, dns:NAME, or wait for an invitation")
+	completeFlag(cmd, "leader", offer("auto", "dns:", "wait"))
 	fs.StringVar(&f.ClusterName, "cluster-name", "", "`name` of the cluster to join (default: any)")
 	fs.StringVar(&f.ClusterID, "cluster-id", "", "`id` of the cluster to join, if two have one name")
 	fs.IntVar(&f.Slots, "slots", 0, "attempts to run at a time (default: one per CPU)")
