@@ -46,7 +46,7 @@ var allowed = map[string][]string{
 	"internal/plan":           {"api", "internal/state", "internal/blob", "internal/commit", "internal/partname", "internal/suggest", "internal/layout", "internal/bytesize", "internal/format", "internal/record", "internal/placeholder"},
 	"internal/commit":         {"api", "internal/blob", "internal/layout"},
 	"internal/keeper":         {},
-	"internal/program":        {"", "internal/wire", "internal/keeper", "internal/placeholder"},
+	"internal/program":        {"", "internal/wire", "internal/keeper", "internal/placeholder", "internal/suggest"},
 	"internal/runner":         {"", "internal/keeper", "internal/program", "internal/wire", "internal/blob", "internal/layout", "internal/format", "internal/record", "internal/placeholder"},
 	"internal/leader":         {"internal/state", "internal/sched", "internal/wire"},
 	"internal/view":           {"api", "internal/state", "internal/leader", "internal/blob", "internal/layout", "internal/partname", "internal/placeholder"},

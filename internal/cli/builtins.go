@@ -11,15 +11,6 @@ import (
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// sdkSettings are the settings that the SDK reads for each built-in job.
-func sdkSettings() []bridgefour.Setting {
-	return []bridgefour.Setting{
-		{Key: bridgefour.SettingRecordMax, Usage: "longest record", Type: "size", Default: "64MiB"},
-		{Key: bridgefour.SettingResultMax, Usage: "largest collected result; beyond it, the parts are the result", Type: "size", Default: "16MiB"},
-		{Key: bridgefour.SettingZstdWindowMax, Usage: "largest window of a zstd file", Type: "size", Default: "128MiB"},
-	}
-}
-
 // helpBuiltins lets the help of a command that takes a built-in job be about that job, if one is named: run grep --help.
 func helpBuiltins(cmd *cobra.Command) {
 	general := cmd.HelpFunc()
@@ -48,7 +39,7 @@ func writeBuiltinHelp(cmd *cobra.Command, d program.Description) {
 		cmd.Printf("\nSettings (--set KEY=VALUE):\n%s", settingsText(d.Settings))
 	}
 	if !d.NoInput {
-		cmd.Printf("\nSettings of all jobs that read:\n%s", settingsText(sdkSettings()))
+		cmd.Printf("\nSettings of all jobs that read:\n%s", settingsText(program.SDKSettings()))
 	}
 	cmd.Printf("\n'%s --help' lists the flags.\n", path)
 }

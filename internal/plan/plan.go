@@ -53,6 +53,8 @@ type Builtin struct {
 	Name       string
 	NeedsInput bool // others have one task without an input
 	Collects   bool // the parts are merged into a result
+	// Check returns what is wrong with settings. Nil: any are accepted.
+	Check func(set map[string]string) []string
 }
 
 // Result is a valid job.
@@ -244,7 +246,13 @@ func (p *planner) program() {
 func (p *planner) builtin(name string) {
 	i := slices.IndexFunc(p.opt.Builtins, func(b Builtin) bool { return b.Name == name })
 	if i >= 0 {
-		p.needsInput, p.result.Collects = p.opt.Builtins[i].NeedsInput, p.opt.Builtins[i].Collects
+		b := &p.opt.Builtins[i]
+		p.needsInput, p.result.Collects = b.NeedsInput, b.Collects
+		if b.Check != nil && p.req.Class == "" { // the original system ignored settings that its job did not have
+			for _, wrong := range b.Check(p.req.Set) {
+				p.fail("set", "%s", wrong)
+			}
+		}
 		return
 	}
 	var names []string

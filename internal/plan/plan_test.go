@@ -24,6 +24,12 @@ func options() plan.Options {
 		{Name: "wordcount", NeedsInput: true, Collects: true},
 		{Name: "grep", NeedsInput: true},
 		{Name: "AlwaysOk"},
+		{Name: "strict", Check: func(set map[string]string) (errs []string) {
+			for key := range set {
+				errs = append(errs, "strict has no setting "+key)
+			}
+			return errs
+		}},
 	}}
 }
 
@@ -352,6 +358,7 @@ func wrongs(dir string) []wrong {
 		{"long builtin", func(r *api.JobRequest) { r.Program.Builtin = strings.Repeat("x", 1<<20) }, "program.builtin", "known: wordcount"},
 		{"relative dir", func(r *api.JobRequest) { r.Dir = "x" }, "dir", `"x" is not an absolute path`},
 		{"key with =", func(r *api.JobRequest) { r.Set = map[string]string{"a=b": ""} }, "set", `"a=b"`},
+		{"settings of a built-in job", func(r *api.JobRequest) { r.Program.Builtin, r.Set = "strict", map[string]string{"a": "b"} }, "set", "strict has no setting a"},
 		{"empty key", func(r *api.JobRequest) { r.Set = map[string]string{"": "x"} }, "set", `""`},
 		{"NUL in value", func(r *api.JobRequest) { r.Set = map[string]string{"a": "\x00"} }, "set", `"a" contains a NUL`},
 		{"empty label", func(r *api.JobRequest) { r.Labels = map[string]string{"": "x"} }, "labels", "label without a name"},

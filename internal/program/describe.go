@@ -1,6 +1,14 @@
 package program
 
-import "github.com/bridgefour/bridgefour"
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/suggest"
+)
 
 // Description describes a built-in job for planning and the command line.
 type Description struct {
@@ -17,4 +25,70 @@ func Describe(job bridgefour.Job) Description {
 	}
 	_, d.Collects = job.(bridgefour.Collector)
 	return d
+}
+
+// SDKSettings are the settings that the SDK reads for each job that reads.
+func SDKSettings() []bridgefour.Setting {
+	return []bridgefour.Setting{
+		{Key: bridgefour.SettingRecordMax, Usage: "longest record", Type: "size", Default: "64MiB"},
+		{Key: bridgefour.SettingResultMax, Usage: "largest collected result; beyond it, the parts are the result", Type: "size", Default: "16MiB"},
+		{Key: bridgefour.SettingZstdWindowMax, Usage: "largest window of a zstd file", Type: "size", Default: "128MiB"},
+	}
+}
+
+// unknownMax bounds how many settings that a job does not have are listed.
+const unknownMax = 10
+
+// CheckSettings returns what is wrong with the settings of a job, in their order: those that it does not have, those that it needs, and values
+// that it could not read.
+func (d *Description) CheckSettings(set map[string]string) (errs []string) {
+	known := slices.Clone(d.Settings)
+	if !d.NoInput {
+		known = append(known, SDKSettings()...)
+	}
+	names := make([]string, len(known))
+	for i := range known {
+		names[i] = known[i].Key
+	}
+	all := "it has none"
+	if len(names) > 0 {
+		all = "it has " + strings.Join(names, ", ")
+	}
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		if len(errs) == unknownMax {
+			break
+		}
+		if !slices.Contains(names, key) {
+			meant := ""
+			if closest := suggest.Closest(key, names); closest != "" {
+				meant = fmt.Sprintf("did you mean %s? ", closest)
+			}
+			errs = append(errs, fmt.Sprintf("%s has no setting %q: %s%s", d.Name, key, meant, all))
+		}
+	}
+	for i := range known {
+		s := &known[i]
+		_, given := set[s.Key]
+		if s.Required && !given {
+			errs = append(errs, fmt.Sprintf("%s needs a setting %q, %s: %s", d.Name, s.Key, s.Usage, all))
+		} else if err := checkValue(s, set); err != nil {
+			errs = append(errs, err.Error())
+		}
+	}
+	return errs
+}
+
+// checkValue reads the value of a setting as the job does.
+func checkValue(s *bridgefour.Setting, set bridgefour.Settings) (err error) {
+	switch s.Type {
+	case "bool":
+		_, err = set.Bool(s.Key, false)
+	case "number":
+		_, err = set.Float(s.Key, 0)
+	case "size":
+		_, err = set.Size(s.Key, 0)
+	case "duration":
+		_, err = set.Duration(s.Key, 0)
+	}
+	return err
 }

@@ -55,6 +55,33 @@ func TestSizeText(t *testing.T) {
 	}
 }
 
+func TestCheckSettings(t *testing.T) {
+	d := Description{Name: "grep", Description: bridgefour.Description{Settings: []bridgefour.Setting{
+		{Key: "pattern", Usage: "regular expression", Required: true}, {Key: "count", Type: "bool"}, {Key: "after", Type: "duration"}, {Key: "factor", Type: "number"},
+	}}}
+	none := Description{Name: "none", Description: bridgefour.Description{NoInput: true}}
+	const all = "it has pattern, count, after, factor, record_max, result_max, zstd_window_max"
+	for _, test := range []struct {
+		job  *Description
+		set  map[string]string
+		want []string
+	}{
+		{&d, map[string]string{"pattern": "", "count": "true", "record_max": "1MiB", "after": "2s", "factor": "0.5"}, nil},
+		{&d, map[string]string{"pattern": "x", "colour": "red", "cuont": "1"}, []string{`grep has no setting "colour": ` + all, `grep has no setting "cuont": did you mean count? ` + all}},
+		{&d, nil, []string{`grep needs a setting "pattern", regular expression: ` + all}},
+		{&d, map[string]string{"pattern": "x", "count": "2", "after": "2", "factor": "x", "record_max": "big"}, []string{
+			`invalid setting count="2": want true or false`, `invalid setting after="2": want a duration such as 90s or 1h30m`,
+			`invalid setting factor="x": want a number such as 0.5`, `invalid setting record_max="big": want a size such as 64MiB`,
+		}},
+		{&none, nil, nil},
+		{&none, map[string]string{"record_max": "1"}, []string{`none has no setting "record_max": it has none`}},
+	} {
+		if got := test.job.CheckSettings(test.set); !slices.Equal(got, test.want) {
+			t.Errorf("CheckSettings(%v) of %s = %q, want %q", test.set, test.job.Name, got, test.want)
+		}
+	}
+}
+
 type bare struct{}
 
 func (bare) Name() string                                { return "bare" }
