@@ -42,22 +42,13 @@ func (f *resultFlags) add(flags *pflag.FlagSet) {
 // addConcat adds the flag of a command whose job ends with it.
 func (f *resultFlags) addConcat(flags *pflag.FlagSet) {
 	flags.StringVar(&f.concat, "concat", "", "write the outputs to `file`, one after another in task order; it is there when the job is done. With --header N, only the "+
-		"first output keeps its first N lines")
+		"first output keeps its first N lines, also of a job without --input")
 }
 
 // addLive adds the flags of commands that wait for a job.
 func (f *resultFlags) addLive(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.stderr, "show-stderr", false, "print what tasks write to standard error as it comes; with --tag, each line begins with its task")
 	flags.StringVar(&f.joblog, "joblog", "", "write a table of the tasks to `file` when the job has ended: tab-separated, with the columns of GNU parallel's")
-}
-
-// of returns the flags for a job.
-func (f *resultFlags) of(req *api.JobRequest) resultFlags {
-	g := *f
-	if req.Header != nil {
-		g.header = *req.Header
-	}
-	return g
 }
 
 // check refuses flags that do not fit a job with that output, before it is submitted. It creates the file of --joblog.
@@ -69,7 +60,14 @@ func (f *resultFlags) check(cmd *cobra.Command, output string) error {
 		return usagef(cmd, "--unordered and --tag are about results on standard output; with --output they go to files")
 	}
 	if f.concat != "" {
-		if err := os.WriteFile(f.concat+concatPartial, nil, 0o666); err != nil { //nolint:gosec // as any output of a command
+		if info, err := os.Lstat(f.concat); err == nil && !info.Mode().IsRegular() {
+			return usagef(cmd, "--concat %s would be replaced, and is no regular file; without --concat, the outputs go to standard output", f.concat)
+		}
+		err := os.WriteFile(f.concat+concatPartial, nil, 0o666) //nolint:gosec // as any output of a command
+		if err == nil {
+			err = os.Remove(f.concat + concatPartial) // until there is an output
+		}
+		if err != nil {
 			return usagef(cmd, "--concat: %v", err)
 		}
 	}

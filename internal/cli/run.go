@@ -89,6 +89,7 @@ func (a *app) runCommand() *cobra.Command {
 			if f.dryRun {
 				return a.dryRun(cmd.Context(), req)
 			}
+			o.results.header = f.header
 			if o.cluster != "" {
 				return a.runSubmitted(cmd, &o, &f, req)
 			}
@@ -103,7 +104,9 @@ func (a *app) runCommand() *cobra.Command {
 				return err
 			}
 			stdout, _ := placeOf(a.stdout)
-			dir, err := newRunDir(cmd.Context(), runs, req, a.stdin, stdout, !f.envAll && cmd.Flags().Changed("env-all"), time.Now())
+			dir, err := newRunDir(cmd.Context(), runs, runInfo{
+				Created: time.Now(), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
+			}, req, a.stdin)
 			if err != nil {
 				return err
 			}
@@ -192,7 +195,7 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, f *jobFlags, req *
 		return orInterrupted(ctx, err)
 	}
 	a.printWarnings(&job)
-	w := a.follower(c.WithPatience(followRetryFor), o.watch, o.results.of(req))
+	w := a.follower(c.WithPatience(followRetryFor), o.watch, o.results)
 	w.printf("job %d on %s", job.ID, o.cluster)
 	id := job.ID
 	if job, err = w.watch(ctx, id, printsTasks(&job)); err != nil {
@@ -325,9 +328,9 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	c, err := cluster.client()
 	if err == nil {
 		if o.resume != "" {
-			o.results.begun = dir.info.Stdout
+			o.results.begun, o.results.header = dir.info.Stdout, dir.info.Header
 		}
-		r := embeddedRun{app: a, follower: a.follower(c, o.watch, o.results.of(req)), dir: dir, request: req, resumed: hold}
+		r := embeddedRun{app: a, follower: a.follower(c, o.watch, o.results), dir: dir, request: req, resumed: hold}
 		if keep, err = r.run(work); keep {
 			r.record(ctx)
 		}

@@ -45,6 +45,7 @@ type runInfo struct {
 	CleanEnv bool      `json:"clean_env,omitempty"`
 	Secrets  bool      `json:"secrets,omitempty"` // which are not in request.json
 	Stdout   *place    `json:"stdout,omitempty"`  // where the outputs begin; nil: not a regular file
+	Header   int       `json:"header,omitempty"`  // first lines of each output, for --concat
 
 	// How it ended last; absent while it runs for the first time, and if its process was killed then.
 	Status string `json:"status,omitempty"` // of its job
@@ -73,13 +74,12 @@ const (
 
 var errRunning = errors.New("in use by another process")
 
-// newRunDir creates the state of a new run. An input "-" of the request becomes the path of a copy of stdin.
-func newRunDir(ctx context.Context, runs string, req *api.JobRequest, stdin io.Reader, stdout *place, cleanEnv bool, now time.Time) (*runDir, error) {
-	id := now.Format("20060102-150405-") + strings.ToLower(rand.Text()[:4])
-	d := &runDir{path: filepath.Join(runs, id), info: runInfo{
-		ID: id, Created: now, Program: programText(req.Program), Dir: req.Dir, Output: req.Output, CleanEnv: cleanEnv,
-		Secrets: len(req.Secrets) > 0, Stdout: stdout,
-	}}
+// newRunDir creates the state of a new run, with what info has beside the request. An input "-" of the request becomes the path of a copy of
+// stdin.
+func newRunDir(ctx context.Context, runs string, info runInfo, req *api.JobRequest, stdin io.Reader) (*runDir, error) {
+	info.ID = info.Created.Format("20060102-150405-") + strings.ToLower(rand.Text()[:4])
+	info.Program, info.Dir, info.Output, info.Secrets = programText(req.Program), req.Dir, req.Output, len(req.Secrets) > 0
+	d := &runDir{path: filepath.Join(runs, info.ID), info: info}
 	if err := os.MkdirAll(d.path, 0o700); err != nil {
 		return nil, fmt.Errorf("state of the run: %w; set XDG_STATE_HOME to another folder", err)
 	}
