@@ -76,7 +76,7 @@ var allowed = map[string][]string{
 }
 
 // wiring may import anything.
-var wiring = []string{"internal/cli", "internal/sim", "bridgefourtest", "bench"}
+var wiring = []string{"internal/cli", "internal/server", "internal/sim", "bridgefourtest", "bench"}
 
 // pure packages are step functions: what happens and the time go in, what is to be done comes out. They have no clock, no
 // goroutine, no channel, no randomness of their own, and do no I/O, so that the simulator can play them and replay a failure.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/server"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -89,7 +90,7 @@ Its token has no end. 'bridgefour token revoke' ends it as any other, and 'ca ro
 	}
 	cmd.Flags().StringVar(&keyFile, "cluster-key", "", "`file` with the key of the cluster")
 	cmd.Flags().StringVar(&peerList, "peers", "", "the leaders: `ID=HOST:PORT,…`")
-	cmd.Flags().StringVar(&name, "cluster-name", clusterNameDefault, "`name` of the cluster")
+	cmd.Flags().StringVar(&name, "cluster-name", server.ClusterName, "`name` of the cluster")
 	return cmd
 }
 

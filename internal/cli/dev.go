@@ -8,6 +8,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/plan"
+	"github.com/bridgefour/bridgefour/internal/server"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -15,7 +16,7 @@ import (
 const devDir = "dev"
 
 func (a *app) devCommand() *cobra.Command {
-	cfg := embeddedConfig{}
+	cfg := server.EmbeddedConfig{}
 	var logLevel, addressFile string
 	var privileges bool
 	var resources []string
@@ -23,55 +24,55 @@ func (a *app) devCommand() *cobra.Command {
 		Use: "dev", Short: "Run a leader and workers in one foreground process", Args: noArgs,
 		Example: "  bridgefour dev --workers 4 --slots 1",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if cfg.workers < 1 || cfg.slots < 0 || cfg.slots == 0 && a.typed["slots"] {
+			if cfg.Workers < 1 || cfg.Slots < 0 || cfg.Slots == 0 && a.typed["slots"] {
 				return usagef(cmd, "--workers and --slots must be at least 1")
 			}
-			err := transport.CheckListen(cfg.listen)
+			err := transport.CheckListen(cfg.Listen)
 			if err != nil {
 				return usagef(cmd, "--listen: %v", err)
 			}
-			if err := checkOpen(cmd, cfg.listen, cfg.insecure, ""); err != nil {
+			if err := checkOpen(cmd, cfg.Listen, cfg.Insecure, ""); err != nil {
 				return err
 			}
-			if cfg.resources, err = workerResources(cmd, "resource", resources); err != nil {
+			if cfg.Resources, err = workerResources(cmd, "resource", resources); err != nil {
 				return err
 			}
-			a.addDevices(cfg.resources, devFolder)
-			if cfg.logger, err = a.logger(logLevel); err != nil {
+			a.addDevices(cfg.Resources, devFolder)
+			if cfg.Logger, err = a.logger(logLevel); err != nil {
 				return err
 			}
-			if cfg.dataDir, err = a.serverDir(cfg.dataDir, devDir); err != nil {
+			if cfg.DataDir, err = a.serverDir(cfg.DataDir, devDir); err != nil {
 				return err
 			}
-			cfg.socket = filepath.Join(cfg.dataDir, node.SocketName)
-			cfg.confinement.NoNewPrivileges = noNewPrivileges(privileges)
-			cfg.version, cfg.reserved = a.versionText(), plan.Reserved{What: "the data directory of dev", Dir: cfg.dataDir}
-			warnInsecure(cfg.logger, cfg.listen, cfg.insecure)
+			cfg.Socket = filepath.Join(cfg.DataDir, node.SocketName)
+			cfg.Confinement.NoNewPrivileges = noNewPrivileges(privileges)
+			cfg.Version, cfg.Reserved = a.versionText(), plan.Reserved{What: "the data directory of dev", Dir: cfg.DataDir}
+			warnInsecure(cfg.Logger, cfg.Listen, cfg.Insecure)
 			ctx := cmd.Context()
-			e, err := openEmbedded(ctx, cfg)
+			e, err := server.OpenEmbedded(ctx, cfg)
 			if err != nil {
-				return explainServe(err, cfg.listen, cfg.dataDir)
+				return explainServe(err, cfg.Listen, cfg.DataDir)
 			}
-			if err := writeAddress(addressFile, loopback(e.node.Address())); err != nil {
-				return errors.Join(err, e.close())
+			if err := writeAddress(addressFile, transport.Loopback(e.Addr())); err != nil {
+				return errors.Join(err, e.Close())
 			}
-			url := transport.URL(loopback(e.node.Address()))
+			url := transport.URL(transport.Loopback(e.Addr()))
 			a.stderr.Printf("bridgefour listens on %s, with %s; Ctrl-C ends it\n"+
 				"  API  %s/docs\n"+
 				"  try  bridgefour submit%s --range 1-10 --wait -- echo hello",
-				url, plural(uint64(cfg.workers), "worker"), url, a.devCluster(url, cfg.dataDir))
-			return e.run(ctx)
+				url, plural(uint64(cfg.Workers), "worker"), url, a.devCluster(url, cfg.DataDir))
+			return e.Run(ctx)
 		},
 	}
-	cmd.Flags().StringVar(&cfg.dataDir, "data-dir", "", "`folder` of the log and the workers (default $XDG_STATE_HOME/bridgefour/dev)")
-	cmd.Flags().StringVar(&cfg.listen, "listen", listenDefault, "`address` for clients and workers; port 0: any free one")
-	cmd.Flags().IntVar(&cfg.workers, "workers", 2, "how many workers")
-	cmd.Flags().IntVar(&cfg.slots, "slots", 0, "slots of each worker (default: the CPUs, shared evenly)")
+	cmd.Flags().StringVar(&cfg.DataDir, "data-dir", "", "`folder` of the log and the workers (default $XDG_STATE_HOME/bridgefour/dev)")
+	cmd.Flags().StringVar(&cfg.Listen, "listen", listenDefault, "`address` for clients and workers; port 0: any free one")
+	cmd.Flags().IntVar(&cfg.Workers, "workers", 2, "how many workers")
+	cmd.Flags().IntVar(&cfg.Slots, "slots", 0, "slots of each worker (default: the CPUs, shared evenly)")
 	addResources(cmd.Flags(), "resource", &resources)
 	addAllowPrivileges(cmd, &privileges)
-	addNice(cmd, &cfg.nice, niceServer)
-	addAllowedHost(cmd, &cfg.hosts)
-	addInsecure(cmd, &cfg.insecure)
+	addNice(cmd, &cfg.Nice, niceServer)
+	addAllowedHost(cmd, &cfg.Hosts)
+	addInsecure(cmd, &cfg.Insecure)
 	addAddressFile(cmd, &addressFile)
 	addLogLevel(cmd, &logLevel, "warn")
 	return cmd

@@ -11,6 +11,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/partname"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/plan"
+	"github.com/bridgefour/bridgefour/internal/server"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -22,7 +23,7 @@ const (
 
 // dryRun prints what a job would run, as it is planned on this machine.
 func (a *app) dryRun(ctx context.Context, r *api.JobRequest) error {
-	options := plan.Options{Builtins: builtins()}
+	options := plan.Options{Builtins: server.Builtins()}
 	if a.lines != nil {
 		defer a.lines.Close() //nolint:errcheck // it has no name: nothing is kept
 		info, err := a.lines.Stat()

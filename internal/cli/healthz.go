@@ -1,19 +1,14 @@
 package cli
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/bridgefour/bridgefour/api"
-	"github.com/bridgefour/bridgefour/client"
+	"github.com/bridgefour/bridgefour/internal/server"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -36,7 +31,7 @@ A process that hangs does not serve. One that does may not be ready, because it 
 			if err != nil {
 				return err
 			}
-			status, err := health(cmd.Context(), address, ready)
+			status, err := server.Health(cmd.Context(), address, ready)
 			if err != nil {
 				return &exitError{exitFailed, err}
 			}
@@ -79,30 +74,4 @@ func (a *app) healthAddress(cmd *cobra.Command, args []string, listen, addressFi
 		return net.JoinHostPort("127.0.0.1", port), nil
 	}
 	return listen, nil
-}
-
-// health asks the server at address, which serves plain requests of its own machine also if others need TLS, and returns its status.
-func health(ctx context.Context, address string, ready bool) (string, error) {
-	c, err := client.New([]string{address}, client.Options{Patience: -1, HTTP: &http.Client{Transport: transport.NewHTTP()}}) // without a proxy
-	if err != nil {
-		return "", err
-	}
-	path := "/healthz"
-	if ready {
-		path = "/readyz"
-	}
-	raw, err := c.Raw(ctx, path)
-	if problem, ok := errors.AsType[*api.Problem](err); ok && problem.Detail != "" {
-		err = errors.New(problem.Detail)
-	}
-	if err != nil {
-		return "", err
-	}
-	var answer struct {
-		Status string `json:"status"`
-	}
-	if err := json.Unmarshal(raw, &answer); err != nil || answer.Status == "" {
-		return "", fmt.Errorf("the server at %s is no leader or worker: its answer to %s has no status", address, path)
-	}
-	return answer.Status, nil
 }

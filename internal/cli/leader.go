@@ -19,11 +19,9 @@ import (
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/server"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
-
-// clusterNameDefault is the name of a cluster that was started without one.
-const clusterNameDefault = "bridgefour"
 
 // clusterNamePattern matches valid cluster names.
 var clusterNamePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
@@ -80,7 +78,7 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.peerList, "peers", "", "the leaders of a new cluster: `ID=HOST:PORT,…`")
 	fs.StringVar(&f.joinList, "join", "", "`string` of 'bridgefour token create --role leader', or @FILE that has it, with which the leader joins a cluster; or addresses of leaders, if they are on this machine or insecure, or with --tls-ca")
 	fs.StringVar(&f.keyFile, "cluster-key", "", "`file` with the key of a new cluster, as 'bridgefour ca key' prints it; cluster.key in the data directory counts too")
-	fs.StringVar(&f.ClusterName, "cluster-name", clusterNameDefault, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
+	fs.StringVar(&f.ClusterName, "cluster-name", server.ClusterName, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
 	fs.StringVar(&f.Spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
 	fs.StringVar(&f.AuditFile, "audit-file", "", "`file` to which a line of JSON is appended for each change and each refused request: who, from where, what, and the verdict")
 	addAllowedHost(cmd, &f.Hosts)
@@ -114,16 +112,16 @@ func (a *app) runLeader(cmd *cobra.Command, f *leaderFlags) error {
 	warnInsecure(logger, cfg.Listen, cfg.Insecure)
 	ctx := cmd.Context()
 	for {
-		n, err := openNode(ctx, cfg)
+		n, err := server.OpenLeader(ctx, cfg)
 		if err != nil {
 			return orInterrupted(ctx, explainServe(err, cfg.Listen, cfg.DataDir))
 		}
-		if err := writeAddress(f.addressFile, loopback(n.Address())); err != nil {
+		if err := writeAddress(f.addressFile, transport.Loopback(n.Address())); err != nil {
 			return errors.Join(err, n.Close())
 		}
 		logger.Info("leader listens", "address", n.Address().String(), "url", n.URL(), "data_dir", cfg.DataDir,
 			"id", n.ID(), "cluster", cfg.ClusterName, "version", cfg.Version)
-		ended := notifySystemd(ctx, n.Address(), logger)
+		ended := server.NotifySystemd(ctx, n.Address(), logger)
 		err = n.Run(ctx)
 		ended()
 		if invited, ok := errors.AsType[*node.InvitedError](err); ok {
@@ -162,7 +160,7 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 		return usagef(cmd, "--insecure, and a --join string, --tls-cert or --tls-ca, which encrypt: use one of them")
 	}
 	if f.joinList != "" {
-		j, err := joinOf(f.joinList, access.RoleLeader, f.Outside)
+		j, err := server.ParseJoin(f.joinList, access.RoleLeader, f.Outside)
 		if err != nil {
 			return usagef(cmd, "--join: %v", err)
 		}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bridgefour/bridgefour/client"
-	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
@@ -81,20 +79,4 @@ func (a *app) readJoin(cmd *cobra.Command, join *string) error {
 		return usagef(cmd, "--join: %s is empty", file)
 	}
 	return nil
-}
-
-// joinOf parses the --join of a machine: a string, or addresses of leaders, which the machine joins by the files of an outside authority. Of a
-// leader they can also be addresses whose connections are not encrypted: the result has no authority then.
-func joinOf(text, role string, f transport.Files) (j transport.Join, err error) {
-	outside := f.Authority != "" || strings.Contains(text, transport.SchemeTLS+"://")
-	if transport.IsJoin(text) || !outside && role != access.RoleLeader {
-		return transport.ParseJoin(text)
-	}
-	if outside && f.Certificate == "" {
-		return j, fmt.Errorf("to join without a string, give --tls-cert and --tls-key too: a certificate whose subject has O=bridgefour:%s", role)
-	}
-	if j.Addresses, err = leaderAddresses(strings.ReplaceAll(text, transport.SchemeTLS+"://", "")); err == nil && outside {
-		j.Outside, err = f.ClientTLS()
-	}
-	return j, err
 }

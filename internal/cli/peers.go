@@ -37,19 +37,6 @@ func parsePeers(text string) ([]replica.Member, error) {
 	return peers, nil
 }
 
-// leaderAddresses parses a comma-separated list of leader addresses.
-func leaderAddresses(text string) ([]string, error) {
-	var list []string
-	for item := range strings.SplitSeq(text, ",") {
-		address, err := transport.ParseDial(item)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, address)
-	}
-	return list, nil
-}
-
 // peersClusterID derives the ID of a cluster from its initial leaders, so that each of them computes the same one. In the original
 // system's containers each leader sees other host names, so only numbers and ports are used there.
 func peersClusterID(name string, peers []replica.Member, portsOnly bool) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/server"
 )
 
 func (a *app) recoverCommand() *cobra.Command {
@@ -42,13 +43,13 @@ The data directory of 'bridgefour dev' holds that of its leader; both can be giv
 			}
 			name := ""
 			got, err := replica.Recover(log, func(former string) string {
-				name = cmp.Or(node.ClusterNameOf(former), clusterNameDefault)
+				name = cmp.Or(node.ClusterNameOf(former), server.ClusterName)
 				return node.NewClusterID(name)
 			})
 			if err != nil {
 				return err
 			}
-			if name != clusterNameDefault {
+			if name != server.ClusterName {
 				next += " --cluster-name " + name
 			}
 			text := fmt.Sprintf("leader %d is now a cluster of one at log position %d\n", got.ID, got.Last)

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -118,13 +117,4 @@ func (a *app) claim(device string) bool {
 	}
 	a.claims = append(a.claims, c)
 	return true
-}
-
-// shareResources is the part of worker i of n workers that share the resources of a process.
-func shareResources(resources map[string][]string, i, n int) map[string][]string {
-	part := maps.Clone(resources)
-	for name, ids := range part {
-		part[name] = ids[i*len(ids)/n : (i+1)*len(ids)/n]
-	}
-	return part
 }

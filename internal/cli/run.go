@@ -14,6 +14,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/plan"
+	"github.com/bridgefour/bridgefour/internal/server"
 )
 
 // runOptions are the flags of run beside those of the job.
@@ -137,7 +138,7 @@ func (a *app) checkFits(cmd *cobra.Command, o *runOptions, req *api.JobRequest) 
 	if err := a.runResources(cmd, o, req); err != nil {
 		return err
 	}
-	slots := embeddedSlots(o.slots, o.workers)
+	slots := server.SlotsOfWorker(o.slots, o.workers)
 	switch {
 	case len(req.After) > 0:
 		return usagef(cmd, "--after orders the jobs of a cluster, and an embedded run has one: name a cluster (--cluster)")
@@ -307,9 +308,9 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	if o.resume != "" {
 		hold = make(chan struct{})
 	}
-	cluster, err := openEmbedded(ctx, embeddedConfig{
-		hold: hold, dataDir: dir.path, workers: o.workers, slots: o.slots, resources: o.has, nice: o.nice, envAll: !dir.info.CleanEnv, version: a.versionText(), logger: logger,
-		drainGrace: runGrace, reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
+	cluster, err := server.OpenEmbedded(ctx, server.EmbeddedConfig{
+		Hold: hold, DataDir: dir.path, Workers: o.workers, Slots: o.slots, Resources: o.has, Nice: o.nice, EnvAll: !dir.info.CleanEnv, Version: a.versionText(), Logger: logger,
+		DrainGrace: runGrace, Reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
 	})
 	if err != nil {
 		return err
@@ -319,13 +320,13 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	defer cancel(nil)
 	ended := make(chan error, 1)
 	go func() {
-		err := cluster.run(life)
+		err := cluster.Run(life)
 		if err != nil {
 			cancel(fmt.Errorf("the embedded cluster failed: %w", err))
 		}
 		ended <- err
 	}()
-	c, err := cluster.client()
+	c, err := cluster.Client()
 	if err == nil {
 		if o.resume != "" {
 			o.results.begun, o.results.header = dir.info.Stdout, dir.info.Header

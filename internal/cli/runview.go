@@ -15,6 +15,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/internal/server"
 )
 
 // runJob is the number of the job of an embedded run.
@@ -95,21 +96,23 @@ func (a *app) openView(ctx context.Context, id string, logs bool) (_ *runView, e
 			return nil, err
 		}
 	}
-	cluster, err := openEmbedded(ctx, embeddedConfig{
-		dataDir: dir, idle: true, workers: workers, slots: 1, version: a.versionText(), logger: slog.New(slog.DiscardHandler), drainGrace: runGrace,
+	cluster, err := server.OpenEmbedded(ctx, server.EmbeddedConfig{
+		DataDir: dir, Idle: true, Workers: workers, Slots: 1, Version: a.versionText(), Logger: slog.New(slog.DiscardHandler), DrainGrace: runGrace,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", d.info.ID, err)
 	}
 	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
-	go func() { ended <- cluster.run(life) }()
+	go func() { ended <- cluster.Run(life) }()
 	v := &runView{dir: dir, end: end, ended: ended}
-	if v.client, err = cluster.client(); err == nil {
+	if v.client, err = cluster.Client(); err == nil {
 		_, err = v.client.WithPatience(viewPatience).Raw(ctx, "/readyz")
 	}
 	if err == nil {
-		err = cluster.awaitWorkers(ctx)
+		ready, cancel := context.WithTimeout(ctx, viewPatience)
+		err = cluster.AwaitWorkers(ready)
+		cancel()
 	}
 	if err == nil {
 		v.run, err = stateOfRun(d)

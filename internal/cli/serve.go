@@ -78,14 +78,6 @@ func addInsecure(cmd *cobra.Command, to *bool) {
 	cmd.Flags().BoolVar(to, "insecure", false, "serve every client that reaches the port, and connect to leaders, without encryption: for networks of trusted machines only")
 }
 
-// loopback is the address by which this machine reaches its own listener.
-func loopback(addr *net.TCPAddr) string {
-	if addr.IP.IsUnspecified() {
-		return fmt.Sprintf("127.0.0.1:%d", addr.Port)
-	}
-	return addr.String()
-}
-
 // serverDir is the data directory of a server: given, or the default.
 func (a *app) serverDir(given, name string) (string, error) {
 	if given != "" {

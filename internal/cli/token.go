@@ -64,7 +64,7 @@ Whoever has the string has the role. The roles:
 			var reach []string
 			if addresses != "" {
 				var err error
-				if reach, err = leaderAddresses(addresses); err != nil {
+				if reach, err = transport.ParseDialList(addresses); err != nil {
 					return usagef(cmd, "--address: %v", err)
 				}
 			}

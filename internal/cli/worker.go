@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/discover"
+	"github.com/bridgefour/bridgefour/internal/server"
 	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/worker"
 	"github.com/bridgefour/bridgefour/jobs"
@@ -135,20 +135,20 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	warnInsecure(logger, f.listen, f.insecure)
-	s, err := openSpren(cmd.Context(), cfg, listener{listen: f.listen, advertise: f.advertise, hosts: f.hosts, insecure: f.insecure, tls: encryption})
+	s, err := server.OpenWorker(cmd.Context(), cfg, server.Listener{Listen: f.listen, Advertise: f.advertise, Hosts: f.hosts, Insecure: f.insecure, TLS: encryption})
 	if err != nil {
 		return explainServe(err, f.listen, cfg.DataDir)
 	}
-	if err := writeAddress(f.addressFile, s.listener.Addr().String()); err != nil {
-		return errors.Join(err, s.listener.Close(), s.worker.Close())
+	if err := writeAddress(f.addressFile, s.Addr().String()); err != nil {
+		return errors.Join(err, s.Close())
 	}
-	logger.Info("worker listens", "address", s.listener.Addr().String(), "leader", f.leader, "data_dir", cfg.DataDir, "version", cfg.Version)
+	logger.Info("worker listens", "address", s.Addr().String(), "leader", f.leader, "data_dir", cfg.DataDir, "version", cfg.Version)
 	renewing, stop := context.WithCancel(context.WithoutCancel(cmd.Context()))
 	var renewal sync.WaitGroup
 	if credentials != nil {
-		renewal.Go(func() { credentials.KeepRenewed(renewing, s.worker.Leaders, logger) })
+		renewal.Go(func() { credentials.KeepRenewed(renewing, s.Leaders, logger) })
 	}
-	err = s.run(cmd.Context())
+	err = s.Run(cmd.Context())
 	stop()
 	renewal.Wait()
 	logger.Info("worker ended")
@@ -210,7 +210,7 @@ func joinWorker(ctx context.Context, cmd *cobra.Command, f *workerFlags, cfg *wo
 	var j transport.Join
 	if f.join != "" {
 		var err error
-		if j, err = joinOf(f.join, access.RoleWorker, f.outside); err != nil {
+		if j, err = server.ParseJoin(f.join, access.RoleWorker, f.outside); err != nil {
 			return nil, usagef(cmd, "--join: %v", err)
 		}
 		if !cmd.Flags().Changed("leader") {
@@ -262,22 +262,11 @@ func (f *workerFlags) checkListener(cmd *cobra.Command) error {
 
 // encryption returns that of the worker's listener; nil: it has none, and does not need it.
 func (f *workerFlags) encryption(cmd *cobra.Command, credentials *access.Credentials) (*access.Encryption, error) {
-	var own, outside func() *tls.Certificate
-	pins := func() []transport.Pin { return nil }
-	if files := f.outside; files.Certificate != "" {
-		var err error
-		if outside, err = transport.CertificateFiles(files.Certificate, files.Key); err != nil {
-			return nil, err
-		}
-		own = outside
+	e, err := server.Encryption(f.outside, credentials)
+	if err != nil || e != nil && !f.insecure {
+		return e, err
 	}
-	if credentials != nil {
-		own, pins = credentials.Certificate, credentials.Pins
-	}
-	if f.insecure || own == nil {
-		return nil, checkOpen(cmd, f.listen, f.insecure, "join the cluster with --join STRING, name a certificate with --tls-cert, ")
-	}
-	return &access.Encryption{Config: transport.ServerTLS(own, outside, nil), Authorities: pins}, nil
+	return nil, checkOpen(cmd, f.listen, f.insecure, "join the cluster with --join STRING, name a certificate with --tls-cert, ")
 }
 
 // workersOfMachine bounds the search for a free default directory.

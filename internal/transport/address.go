@@ -63,6 +63,19 @@ func ParseDial(text string) (string, error) {
 	return UnixAddress(path), err
 }
 
+// ParseDialList parses addresses as of [ParseDial], separated by commas.
+func ParseDialList(text string) ([]string, error) {
+	var list []string
+	for item := range strings.SplitSeq(text, ",") {
+		address, err := ParseDial(item)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, address)
+	}
+	return list, nil
+}
+
 // ParseAddress parses an address as users write it: a URL, or an address without a port.
 func ParseAddress(text string) (string, error) {
 	address := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(text), URL("")), "/")
@@ -91,6 +104,14 @@ func IsLoopback(address string) bool {
 	}
 	ip, _ := netip.ParseAddr(host)
 	return strings.EqualFold(host, "localhost") || ip.Unmap().IsLoopback()
+}
+
+// Loopback is the address by which this machine reaches its own listener at addr.
+func Loopback(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	return addr.String()
 }
 
 // IsUnspecified reports whether address, host:port, means all addresses of a machine, which others cannot dial.

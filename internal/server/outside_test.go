@@ -1,4 +1,4 @@
-package cli
+package server
 
 import (
 	"context"
@@ -62,10 +62,15 @@ func (c company) files(name, role string, change func(*x509.Certificate)) transp
 	return f
 }
 
+// accessOf is that of a user who has files of an outside authority.
+func accessOf(f transport.Files, leaders ...string) *client.Access {
+	return &client.Access{Cluster: leaders, TLSAuthority: f.Authority, TLSCertificate: f.Certificate, TLSKey: f.Key}
+}
+
 // client returns a client of the leaders with these files.
 func (c company) client(f transport.Files, leaders ...*secureLeader) *client.Client {
 	c.t.Helper()
-	a := withOutside(nil, f)
+	a := accessOf(f)
 	for _, l := range leaders {
 		a.Cluster = append(a.Cluster, l.address())
 	}
@@ -80,7 +85,7 @@ func (c company) client(f transport.Files, leaders ...*secureLeader) *client.Cli
 // join returns how a machine with these files joins a leader.
 func (c company) join(l *secureLeader, role string, f transport.Files) transport.Join {
 	c.t.Helper()
-	j, err := joinOf(l.address(), role, f)
+	j, err := ParseJoin(l.address(), role, f)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -212,7 +217,7 @@ func (c company) refused(l *secureLeader) {
 	other := newCompany(t)
 	swapped := c.files("eve", "bridgefour:submit", nil)
 	swapped.Key = c.files("mal", "bridgefour:submit", nil).Key
-	if _, err := client.New(nil, client.Options{Access: withOutside(&client.Access{Cluster: []string{l.address()}}, swapped)}); err == nil ||
+	if _, err := client.New(nil, client.Options{Access: accessOf(swapped, l.address())}); err == nil ||
 		!strings.Contains(err.Error(), "private key does not match") {
 		t.Errorf("a certificate with the key of another: %v, want an error that says so", err)
 	}

@@ -1,4 +1,4 @@
-package cli
+package server
 
 import (
 	"cmp"
@@ -26,64 +26,75 @@ import (
 	"github.com/bridgefour/bridgefour/internal/worker"
 )
 
-// spren is a worker and its HTTP listener. Embedded workers have no listener.
-type spren struct {
-	worker   *worker.Worker
+// Worker is a worker and its HTTP listener. Embedded workers have no listener.
+type Worker struct {
+	*worker.Worker
+
 	listener net.Listener
 	policy   *access.Policy
 	logger   *slog.Logger
 }
 
-// listener configures the HTTP listener of a worker.
-type listener struct {
-	listen    string // empty: none
-	advertise string // empty: the listen address
-	hosts     []string
-	insecure  bool
-	tls       *access.Encryption // nil: none
+// Listener configures the HTTP listener of a worker.
+type Listener struct {
+	Listen    string   // empty: none
+	Advertise string   // empty: the listen address
+	Hosts     []string // further names that clients use for it
+	Insecure  bool
+	TLS       *access.Encryption // nil: none
 }
 
-// openSpren locks the data directory and opens the listener. The caller must call run.
-func openSpren(ctx context.Context, cfg worker.Config, l listener) (*spren, error) {
-	s := &spren{logger: cfg.Logger}
-	if l.listen != "" {
+// OpenWorker locks the data directory and opens the listener. The caller must call Run or Close.
+func OpenWorker(ctx context.Context, cfg worker.Config, l Listener) (*Worker, error) {
+	s := &Worker{logger: cfg.Logger}
+	if l.Listen != "" {
 		var err error
-		if s.listener, err = transport.ListenHTTP(ctx, l.listen, cfg.Logger); err != nil {
+		if s.listener, err = transport.ListenHTTP(ctx, l.Listen, cfg.Logger); err != nil {
 			return nil, err
 		}
-		cfg.Address = l.advertise
-		if l.advertise == "" {
+		cfg.Address = l.Advertise
+		if l.Advertise == "" {
 			cfg.Address = discover.Reachable(ctx, s.listener.Addr())
 		}
 		cfg.Announce = announcer(&cfg)
 		s.policy = access.NewPolicy(access.Options{
-			Hosts: append(l.hosts, l.listen, cfg.Address, access.WorkerHost), Insecure: l.insecure, Lookup: s.findToken,
+			Hosts: append(l.Hosts, l.Listen, cfg.Address, access.WorkerHost), Insecure: l.Insecure, Lookup: s.findToken,
 		})
-		if l.tls != nil {
-			s.listener = l.tls.Listen(s.listener, cfg.Logger)
+		if l.TLS != nil {
+			s.listener = l.TLS.Listen(s.listener, cfg.Logger)
 		}
 	}
 	w, err := worker.New(cfg)
 	if err != nil {
-		if s.listener != nil {
-			err = errors.Join(err, s.listener.Close())
-		}
-		return nil, err
+		return nil, errors.Join(err, s.closeListener())
 	}
-	s.worker = w
+	s.Worker = w
 	return s, nil
 }
 
+// Addr is the address of the listener.
+func (s *Worker) Addr() net.Addr { return s.listener.Addr() }
+
+// Close releases the resources of OpenWorker when Run is not called.
+func (s *Worker) Close() error { return errors.Join(s.closeListener(), s.Worker.Close()) }
+
+func (s *Worker) closeListener() error {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Close()
+}
+
 // findToken implements access.Lookup.
-func (s *spren) findToken(ctx context.Context, token, address, action string) (*state.Token, error) {
-	holder, err := s.worker.FindToken(ctx, &wire.TokenRequest{
+func (s *Worker) findToken(ctx context.Context, token, address, action string) (*state.Token, error) {
+	holder, err := s.FindToken(ctx, &wire.TokenRequest{
 		Token: strings.ToValidUTF8(token, "?"), Address: address, Action: wire.FailureMessage(action),
 	})
 	switch {
 	case err == nil:
 		return &state.Token{ID: holder.GetId(), Role: holder.GetRole(), User: holder.GetUser()}, nil
 	case errors.Is(err, worker.ErrNoLeader):
-		return nil, api.Unavailable("the token cannot be checked: only a leader knows it, and this worker has none: %s", cmp.Or(sprenState{s.worker}.NotReady(), "it was lost"))
+		return nil, api.Unavailable("the token cannot be checked: only a leader knows it, and this worker has none: %s", cmp.Or(workerState{s.Worker}.NotReady(), "it was lost"))
 	case status.Code(err) == codes.Unauthenticated:
 		return nil, api.NewProblem(http.StatusUnauthorized, "%s", status.Convert(err).Message())
 	case status.Code(err) == codes.Unimplemented:
@@ -97,20 +108,20 @@ func announcer(cfg *worker.Config) func(ctx context.Context, identity, clusterID
 	return func(ctx context.Context, identity, clusterID string) {
 		discover.Announce(ctx, discover.Announcement{
 			Role: discover.Worker, ID: identity, Address: cfg.Address, ClusterID: clusterID, ClusterName: cfg.ClusterName,
-			Version: cfg.Version, Slots: embeddedSlots(cfg.Slots, 1),
+			Version: cfg.Version, Slots: SlotsOfWorker(cfg.Slots, 1),
 		}, cfg.Logger)
 	}
 }
 
-// run works until ctx ends and the drain that this starts is complete.
-func (s *spren) run(ctx context.Context) error {
+// Run works until ctx ends and the drain that this starts is complete.
+func (s *Worker) Run(ctx context.Context) error {
 	if s.listener == nil {
-		return errors.Join(s.worker.Run(ctx), s.worker.Close())
+		return errors.Join(s.Worker.Run(ctx), s.Worker.Close())
 	}
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	server := httpapi.Server(serving, httpapi.NewWorker(httpapi.WorkerOptions{
-		Worker: sprenState{s.worker}, Routes: compat.WorkerRoutes(sprenState{s.worker}), Metrics: s.worker.Metrics(), Policy: s.policy,
+		Worker: workerState{s.Worker}, Routes: compat.WorkerRoutes(workerState{s.Worker}), Metrics: s.Metrics(), Policy: s.policy,
 	}), s.logger)
 	var serve sync.WaitGroup
 	serve.Go(func() {
@@ -118,8 +129,8 @@ func (s *spren) run(ctx context.Context) error {
 			s.logger.ErrorContext(serving, "http listener of the worker failed", "error", err)
 		}
 	})
-	ended := notifySystemd(ctx, s.listener.Addr(), s.logger)
-	err := s.worker.Run(ctx)
+	ended := NotifySystemd(ctx, s.listener.Addr(), s.logger)
+	err := s.Worker.Run(ctx)
 	ended()
 	stop()
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -131,14 +142,14 @@ func (s *spren) run(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("worker: %w", err)
 	}
-	return errors.Join(err, s.worker.Close())
+	return errors.Join(err, s.Worker.Close())
 }
 
-// sprenState is the state of a worker for its HTTP listener.
-type sprenState struct{ *worker.Worker }
+// workerState is the state of a worker for its HTTP listener.
+type workerState struct{ *worker.Worker }
 
 // ID implements compat.Worker.
-func (s sprenState) ID() uint64 {
+func (s workerState) ID() uint64 {
 	state := s.State()
 	if state.Claim > 0 {
 		return state.Claim - 1
@@ -147,7 +158,7 @@ func (s sprenState) ID() uint64 {
 }
 
 // SlotStatus implements compat.Worker.
-func (s sprenState) SlotStatus() (list []string) {
+func (s workerState) SlotStatus() (list []string) {
 	for _, slot := range s.Slots() {
 		list = append(list, slot.Status.Text())
 	}
@@ -155,7 +166,7 @@ func (s sprenState) SlotStatus() (list []string) {
 }
 
 // Invite implements httpapi.Worker.
-func (s sprenState) Invite(ctx context.Context, in api.Invitation) error {
+func (s workerState) Invite(ctx context.Context, in api.Invitation) error {
 	claim := uint64(0)
 	if in.Claim != nil {
 		claim = *in.Claim + 1
@@ -164,7 +175,7 @@ func (s sprenState) Invite(ctx context.Context, in api.Invitation) error {
 }
 
 // NotReady implements httpapi.Worker.
-func (s sprenState) NotReady() string {
+func (s workerState) NotReady() string {
 	state := s.State()
 	if state.Connected || state.Reason != "" {
 		return state.Reason

@@ -1,4 +1,4 @@
-package cli
+package server
 
 import (
 	"context"
@@ -8,20 +8,19 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/bridgefour/bridgefour/internal/transport"
 )
 
-// notifySystemd tells systemd, if this process is a service of it with Type=notify, that the server that listens at addr is ready, and once ctx is done that it stops.
+// NotifySystemd tells systemd, if this process is a service of it with Type=notify, that the server that listens at addr is ready, and once ctx is done that it stops.
 // With WatchdogSec it also says, until stop is called, that the server answers its health check: one that does not is restarted.
-func notifySystemd(ctx context.Context, addr net.Addr, logger *slog.Logger) (stop func()) {
+func NotifySystemd(ctx context.Context, addr net.Addr, logger *slog.Logger) (stop func()) {
 	notify := func(state string) {
 		if _, err := daemon.SdNotify(false, state); err != nil {
 			logger.WarnContext(ctx, "systemd not notified", "state", state, "error", err)
 		}
 	}
-	address := addr.String()
-	if tcp, ok := addr.(*net.TCPAddr); ok {
-		address = loopback(tcp)
-	}
+	address := transport.Loopback(addr)
 	notify(daemon.SdNotifyReady)
 	stopping := context.AfterFunc(ctx, func() { notify(daemon.SdNotifyStopping) })
 	watching, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -33,7 +32,7 @@ func notifySystemd(ctx context.Context, addr net.Addr, logger *slog.Logger) (sto
 			ticker := time.NewTicker(interval / 3)
 			defer ticker.Stop()
 			for {
-				if _, err := health(watching, address, false); err == nil {
+				if _, err := Health(watching, address, false); err == nil {
 					notify(daemon.SdNotifyWatchdog)
 				} else if watching.Err() == nil {
 					logger.WarnContext(ctx, "the health check fails", "error", err)

@@ -1,4 +1,4 @@
-package cli
+package server
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// openNode opens a node that serves the API.
-func openNode(ctx context.Context, cfg node.ProcessConfig) (*node.Process, error) {
-	cfg.Builtins = builtins()
+// OpenLeader opens a node that serves the API.
+func OpenLeader(ctx context.Context, cfg node.ProcessConfig) (*node.Process, error) {
+	cfg.Builtins = Builtins()
 	cfg.HTTP = func(ctx context.Context, p *node.Process) (*http.Server, func()) {
 		routes := httpapi.New(httpapi.Options{
 			Leader: node.Owned{Node: p.Node}, Certifier: p, Routes: compat.Routes(node.Owned{Node: p.Node}), Policy: p.Policy(),
@@ -25,8 +25,8 @@ func openNode(ctx context.Context, cfg node.ProcessConfig) (*node.Process, error
 	return node.Open(ctx, cfg)
 }
 
-// builtins are the properties of the built-in jobs that planning needs.
-func builtins() []plan.Builtin {
+// Builtins are the properties of the built-in jobs that planning needs.
+func Builtins() []plan.Builtin {
 	var out []plan.Builtin
 	for _, job := range jobs.All() {
 		d := program.Describe(job)

@@ -1,4 +1,4 @@
-package cli
+package server
 
 import (
 	"context"
@@ -71,7 +71,7 @@ func (f *founders) start(i int, cluster string, key *access.Key) (stop func()) {
 	for len(f.nodes) <= i {
 		f.nodes, f.dirs, f.logs = append(f.nodes, nil), append(f.dirs, f.t.TempDir()), append(f.logs, &logLines{t: f.t})
 	}
-	n, err := openNode(f.t.Context(), node.ProcessConfig{
+	n, err := OpenLeader(f.t.Context(), node.ProcessConfig{
 		DataDir: f.dirs[i], Listen: f.peers[i].Address, ClusterName: "test", ClusterID: cluster, ID: uint64(i + 1), Peers: f.peers, ClusterKey: key,
 		Logger: slog.New(slog.NewTextHandler(f.logs[i], nil)),
 	})

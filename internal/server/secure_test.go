@@ -1,4 +1,4 @@
-package cli
+package server
 
 import (
 	"bytes"
@@ -80,7 +80,7 @@ func startLeader(t *testing.T, cfg node.ProcessConfig) *secureLeader {
 	if cfg.Invitation != nil {
 		cfg.Join = cfg.Invitation.Addresses
 	}
-	n, err := openNode(t.Context(), cfg)
+	n, err := OpenLeader(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -691,4 +691,9 @@ func TestOpenedLater(t *testing.T) {
 	l.stop()
 	startSecure(t, l.dir, outsideAddress(t)+":0", nil)
 	eventually(t, "admin.access is written", func() bool { return exists(filepath.Join(l.dir, "admin.access")) })
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

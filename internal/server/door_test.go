@@ -1,4 +1,4 @@
-package cli
+package server
 
 import (
 	"context"
@@ -19,8 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/httpapi/httpapitest"
@@ -29,25 +27,25 @@ import (
 )
 
 // startWorker starts a worker that listens on all addresses, with credentials or nil, and returns it and the address that is not loopback's.
-func (c secureCluster) startWorker(credentials *access.Credentials, leaders ...string) (s *spren, address string, stop func()) {
+func (c secureCluster) startWorker(credentials *access.Credentials, leaders ...string) (s *Worker, address string, stop func()) {
 	t := c.t
 	t.Helper()
 	cfg := worker.Config{DataDir: t.TempDir(), Leaders: leaders, Slots: 1, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Identity: credentials.Identity(), Dial: credentials.Dial}
 	encryption := &access.Encryption{Config: transport.ServerTLS(credentials.Certificate, nil, nil), Authorities: credentials.Pins}
-	s, err := openSpren(t.Context(), cfg, listener{listen: "0.0.0.0:0", tls: encryption})
+	s, err := OpenWorker(t.Context(), cfg, Listener{Listen: "0.0.0.0:0", TLS: encryption})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var run sync.WaitGroup
 	run.Go(func() {
-		if err := s.run(ctx); err != nil {
+		if err := s.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})
 	stop = sync.OnceFunc(func() { cancel(); run.Wait() })
 	t.Cleanup(stop)
-	_, port, err := net.SplitHostPort(s.listener.Addr().String())
+	_, port, err := net.SplitHostPort(s.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +91,7 @@ func TestWorkerDoor(t *testing.T) {
 	c := newSecureCluster(t)
 	own := c.enroll(access.RoleWorker, "")
 	s, address, _ := c.startWorker(own, c.first.address())
-	eventually(t, "the worker has joined", func() bool { return s.worker.State().Connected })
+	eventually(t, "the worker has joined", func() bool { return s.State().Connected })
 
 	by := func(credentials *access.Credentials) door {
 		return door{t, "https://" + address, transport.ClientTLS(access.RoleWorker, own.Pins, credentials.Certificate)}
@@ -189,7 +187,7 @@ func TestWorkerDoor(t *testing.T) {
 	})
 }
 
-// TestWorkerEncryption: which certificate a worker shows, and when it needs none.
+// TestWorkerEncryption: a worker without credentials shows the certificate of an outside authority.
 func TestWorkerEncryption(t *testing.T) {
 	dir := t.TempDir()
 	outside, err := access.OpenCredentials(dir)
@@ -211,16 +209,7 @@ func TestWorkerEncryption(t *testing.T) {
 	if err := outside.Set(leaf, []*x509.Certificate{authority.Certificate()}, nil); err != nil {
 		t.Fatal(err)
 	}
-	files := workerFlags{listen: "0.0.0.0:0", outside: transport.Files{Certificate: filepath.Join(dir, access.CertificateFile), Key: filepath.Join(dir, access.KeyFile)}}
-	for _, f := range []workerFlags{{listen: "127.0.0.1:0"}, {listen: "0.0.0.0:0", insecure: true}, {listen: "0.0.0.0:0", insecure: true, outside: files.outside}} {
-		if e, err := f.encryption(&cobra.Command{}, nil); e != nil || err != nil {
-			t.Errorf("%+v: %v, %v, want no encryption", f, e, err)
-		}
-	}
-	if _, err := (&workerFlags{listen: "0.0.0.0:0"}).encryption(&cobra.Command{}, nil); err == nil || !strings.Contains(err.Error(), "--join STRING") {
-		t.Errorf("a port that is open to others, without a certificate: %v, want the ways to have one", err)
-	}
-	e, err := files.encryption(&cobra.Command{}, nil)
+	e, err := Encryption(transport.Files{Certificate: filepath.Join(dir, access.CertificateFile), Key: filepath.Join(dir, access.KeyFile)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

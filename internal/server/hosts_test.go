@@ -1,4 +1,4 @@
-package cli
+package server
 
 import (
 	"context"
@@ -16,23 +16,23 @@ import (
 // TestAcceptedHosts runs a leader and a worker, and sends requests to them by the names of their flags and by another one.
 func TestAcceptedHosts(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
-	n, err := openNode(t.Context(), node.ProcessConfig{
+	n, err := OpenLeader(t.Context(), node.ProcessConfig{
 		DataDir: t.TempDir(), Listen: "127.0.0.1:0", Advertise: "advertised.example:6550", Hosts: []string{"alias.example"}, ClusterName: "test", Logger: logger,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	leader := transport.URL(n.Address().String())
-	s, err := openSpren(t.Context(), worker.Config{
+	s, err := OpenWorker(t.Context(), worker.Config{
 		DataDir: t.TempDir(), Leaders: []string{n.Address().String()}, Slots: 1, Jobs: jobs.All(), Logger: logger,
-	}, listener{listen: "127.0.0.1:0", advertise: "advertised.example:5555", hosts: []string{"alias.example"}})
+	}, Listener{Listen: "127.0.0.1:0", Advertise: "advertised.example:5555", Hosts: []string{"alias.example"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 2)
 	go func() { ended <- n.Run(ctx) }()
-	go func() { ended <- s.run(ctx) }()
+	go func() { ended <- s.Run(ctx) }()
 	defer func() {
 		stop()
 		for range cap(ended) {
@@ -45,7 +45,7 @@ func TestAcceptedHosts(t *testing.T) {
 		"": http.StatusOK, "localhost:80": http.StatusOK, "advertised.example": http.StatusOK, "alias.example:8080": http.StatusOK,
 		"evil.example": http.StatusMisdirectedRequest, "advertised.example.evil.example:6550": http.StatusMisdirectedRequest,
 	} {
-		for _, url := range []string{leader + "/v1/cluster", transport.URL(s.listener.Addr().String()) + "/worker/state"} {
+		for _, url := range []string{leader + "/v1/cluster", transport.URL(s.Addr().String()) + "/worker/state"} {
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 			if err != nil {
 				t.Fatal(err)
