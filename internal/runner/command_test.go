@@ -255,23 +255,36 @@ func TestCommandIsFoundLater(t *testing.T) {
 	f.want(f.run(t.Context(), nil), "3\n")
 }
 
+// timesOut runs a script that does not end by itself, with longer and longer timeouts, until its log has a text at its timeout: a slow machine
+// needs long to start a shell.
+func (f *fixture) timesOut(graceMs uint64, script, text string) (out Outcome, timeout time.Duration) {
+	f.t.Helper()
+	for timeout = 50 * time.Millisecond; ; timeout *= 2 {
+		f.job = &wire.Job{
+			Id: 12, Uid: "uid", Output: f.output, TimeoutMs: uint64(timeout.Milliseconds()), GraceMs: graceMs, Program: commandProgram("sh", "-c", script),
+		}
+		out = f.run(f.t.Context(), nil)
+		if f.t.Failed() || strings.Contains(f.log.String(), text) {
+			return out, timeout
+		}
+		f.wantFailure(out, wire.FailureKind_TIMEOUT)
+	}
+}
+
 func TestCommandTimeout(t *testing.T) {
-	f := shell(t, &wire.Job{TimeoutMs: 50}, "echo partial; echo waiting >&2; sleep 1000 & wait")
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 50ms; its processes used ", " of CPU time\nwaiting")
-	f.job = &wire.Job{Id: 12, Uid: "uid", Output: f.output, TimeoutMs: 50, Program: commandProgram("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")}
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 50ms")
+	f := shell(t, &wire.Job{}, "")
+	out, timeout := f.timesOut(0, "echo partial; echo begun >&2; sleep 1000 & wait", "begun\n")
+	f.wantFailure(out, wire.FailureKind_TIMEOUT, fmt.Sprintf("timed out after %v; its processes used ", timeout), " of CPU time\nbegun")
+	out, timeout = f.timesOut(0, "trap '' TERM; echo begun >&2; while :; do sleep 0.1; done", "begun\n")
+	f.wantFailure(out, wire.FailureKind_TIMEOUT, fmt.Sprintf("timed out after %v", timeout))
 }
 
 func TestCommandGrace(t *testing.T) {
-	const script = `trap 'sleep 0.5; echo cleaned >&2; exit 1' TERM; while :; do sleep 0.01; done`
-	f := shell(t, &wire.Job{TimeoutMs: 200, GraceMs: 60_000}, script)
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "timed out after 200ms;", "cleaned")
-	f = shell(t, &wire.Job{TimeoutMs: 200, GraceMs: 1}, script)
-	out := f.run(t.Context(), nil)
-	f.wantFailure(out, wire.FailureKind_TIMEOUT)
-	if strings.Contains(out.Failure.GetMessage(), "cleaned") {
-		t.Errorf("Run() = %v, want SIGKILL after 1 ms", out.Failure)
-	}
+	f := shell(t, &wire.Job{}, "")
+	out, _ := f.timesOut(60_000, `trap 'sleep 0.5; echo cleaned >&2; exit 1' TERM; echo begun >&2; while :; do sleep 0.01; done`, "begun\n")
+	f.wantFailure(out, wire.FailureKind_TIMEOUT, "cleaned")
+	out, _ = f.timesOut(1, `trap 'sleep 1000; echo cleaned >&2; exit 1' TERM; echo begun >&2; while :; do sleep 0.01; done`, "begun\n")
+	f.wantFailure(out, wire.FailureKind_TIMEOUT) // SIGKILL after 1 ms
 }
 
 // TestCommandCanceled cancels a running command and expects its whole process group to end.
@@ -342,9 +355,12 @@ func TestOutputIsHeld(t *testing.T) {
 	for _, end := range []string{"exit 1", "sleep 1000", "echo done; exit 0"} {
 		t.Run(end, func(t *testing.T) {
 			t.Parallel() // they wait most of the time
-			f := shell(t, &wire.Job{TimeoutMs: 2000}, `if [ "$1" = first ]; then echo $$ >pid.new; mv pid.new pid; cat go; `+end+`; else echo begin; echo begin >&2; cat go; echo end; fi`)
+			f := shell(t, &wire.Job{}, `if [ "$1" = first ]; then echo $$ >pid.new; mv pid.new pid; cat go; `+end+`; else echo begin; echo begin >&2; cat go; echo end; fi`)
 			f.job.Dir = t.TempDir()
 			f.job.Program.GetCommand().Argv = append(f.job.Program.GetCommand().GetArgv(), []byte("sh"))
+			if strings.HasPrefix(end, "sleep") {
+				f.job.TimeoutMs = 5000 // in which the other process must have opened the files
+			}
 			fifo := filepath.Join(f.job.GetDir(), "go")
 			if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 				t.Fatal(err)
@@ -375,6 +391,7 @@ func TestOutputIsHeld(t *testing.T) {
 				t.Errorf("Run() = %v, want it to say %q", out.Failure, errHeld)
 			}
 			files := <-held
+			f.job.TimeoutMs = 0
 			go func() { // the same job: its next attempt must not get the same pipe
 				if err := os.WriteFile(fifo, nil, 0); err != nil { // the second attempt runs
 					t.Error(err)
@@ -451,9 +468,10 @@ func TestCommandLogWhileItRuns(t *testing.T) {
 
 // TestCommandRunawayLog writes much more log than may be stored.
 func TestCommandRunawayLog(t *testing.T) {
-	f := shell(t, &wire.Job{TimeoutMs: 1000}, "yes 'a line of the runaway log' >&2")
-	f.wantFailure(f.run(t.Context(), nil), wire.FailureKind_TIMEOUT, "a line of the runaway log")
-	if got := len(f.log.String()); got > 4096+100 || !strings.Contains(f.log.String(), "bytes cut …") {
+	f := shell(t, &wire.Job{}, "")
+	out, _ := f.timesOut(0, "yes 'a line of the runaway log' >&2", "bytes cut …")
+	f.wantFailure(out, wire.FailureKind_TIMEOUT, "a line of the runaway log")
+	if got := len(f.log.String()); got > 4096+100 {
 		t.Errorf("log has %d bytes, want at most 4096 and a mark", got)
 	}
 }
