@@ -118,13 +118,20 @@ func (f *fixture) output() string {
 // await waits for a file that a script creates.
 func (f *fixture) await(name string) {
 	f.Helper()
-	for range 1000 {
-		if _, err := os.Stat(f.path(name)); err == nil {
-			return
+	f.until(name+" is created", func() bool {
+		_, err := os.Stat(f.path(name))
+		return err == nil
+	})
+}
+
+// until waits until a condition is true, which it becomes unless the program is broken.
+func (f *fixture) until(what string, is func() bool) {
+	f.Helper()
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.Fatalf("%s: not within a minute", what)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	f.Fatalf("%s was not created", name)
 }
 
 // alive counts the processes of scripts.
@@ -168,13 +175,12 @@ func TestFilesRunOut(t *testing.T) { //nolint:paralleltest // it changes a limit
 		t.Fatal(err)
 	}
 	none.Max = limit.Max
-	if err := os.WriteFile(f.path("go"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
+	made := os.Mkdir(f.path("go"), 0o700) // which needs no descriptor
 	end, err := f.keeper.Wait()
+	err = errors.Join(made, err)
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
@@ -309,14 +315,10 @@ func TestParentKilled(t *testing.T) { //nolint:paralleltest // see above
 			f.await("left")
 			_ = parent.Process.Kill() // it runs
 			_ = parent.Wait()         // with the signal's status
-			for range 1000 {
-				if _, err := os.Stat(filepath.Dir(temp)); errors.Is(err, os.ErrNotExist) && f.alive() == 0 {
-					return
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-			f.wantNone()
-			t.Errorf("%s is left", temp)
+			f.until("nothing is left", func() bool {
+				_, err := os.Stat(filepath.Dir(temp))
+				return errors.Is(err, os.ErrNotExist) && f.alive() == 0
+			})
 		})
 	}
 }
@@ -435,25 +437,16 @@ func TestPause(t *testing.T) { //nolint:paralleltest // it stops the commands of
 	f.script("setsid sh -c 'echo >left; while :; do echo >>ticks; sleep 0.01; done' & wait")
 	f.await("ticks")
 	Pause()
-	stopped := func() bool {
-		for range 1000 {
-			n := 0
-			for _, p := range processes() {
-				environ, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/environ")
-				if err == nil && bytes.Contains(environ, []byte(f.token+"\x00")) && (p.state == 'T' || p.state == 'D') { // D: its vfork child is stopped
-					n++
-				}
+	f.until("all processes are stopped", func() bool {
+		n := 0
+		for _, p := range processes() {
+			environ, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/environ")
+			if err == nil && bytes.Contains(environ, []byte(f.token+"\x00")) && (p.state == 'T' || p.state == 'D') { // D: its vfork child is stopped
+				n++
 			}
-			if n == f.alive() {
-				return true
-			}
-			time.Sleep(10 * time.Millisecond)
 		}
-		return false
-	}
-	if !stopped() {
-		t.Error("Pause() did not stop all processes")
-	}
+		return n == f.alive()
+	})
 	Continue()
 	if err := os.Remove(f.path("ticks")); err != nil {
 		t.Error(err)

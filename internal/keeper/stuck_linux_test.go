@@ -24,14 +24,7 @@ func (f *fixture) freezer() (dir string, set func(state string)) {
 	}
 	f.Cleanup(func() {
 		set("THAWED")
-		var err error
-		for range 1000 { // a group with processes cannot be removed
-			if err = os.Remove(dir); err == nil {
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		f.Error(err)
+		f.until("the group has no process, and is removed", func() bool { return os.Remove(dir) == nil })
 	})
 	return dir, set
 }
@@ -44,13 +37,10 @@ func TestStuck(t *testing.T) {
 	f.script("setsid sh -c 'echo $$ >" + dir + "/cgroup.procs; echo $$ >pid; mv pid left; while :; do sleep 0.01; done' & until [ -s left ]; do sleep 0.01; done; until [ -e go ]; do sleep 0.01; done")
 	f.await("left")
 	set("FROZEN")
-	for range 1000 {
+	f.until("the group is frozen", func() bool {
 		state, err := os.ReadFile(filepath.Join(dir, "freezer.state"))
-		if err != nil || string(state) == "FROZEN\n" {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return err != nil || string(state) == "FROZEN\n"
+	})
 	if err := os.WriteFile(f.path("go"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
