@@ -82,7 +82,9 @@ func Join(ctx context.Context, cfg JoinConfig) (JoinReply, error) {
 				return place, nil
 			}
 		}
-		hint = a.learn(address, reply, err)
+		if hint = ""; ctx.Err() == nil || a.answers[address] == "" { // an end of ctx must not hide what the leader has answered before
+			hint = a.learn(address, reply, err)
+		}
 		if hint != "" && hints < hintsMax {
 			hints++
 			continue
