@@ -133,16 +133,25 @@ func TestClosedPeersAreNobody(t *testing.T) {
 // What a client has sent before it resets the connection can be read, and its port is free for another user's process at once.
 func TestResetPeersAreNobody(t *testing.T) {
 	l := listen(t, "tcp", "127.0.0.1:0")
-	client, server := accept(t, l, os.Geteuid())
+	// An address that nothing else uses: on a busy machine the port of a common one would be taken before it is used again.
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 91, byte(os.Getpid()>>8), byte(os.Getpid()))}}
+	client, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close() //nolint:errcheck // nothing was written
 	tcp, ok := client.(*net.TCPConn)
 	if !ok {
 		t.Fatalf("the client is a %T", client)
 	}
-	port := tcp.LocalAddr()
+	d.LocalAddr = tcp.LocalAddr()
 	if err := errors.Join(tcp.SetLinger(0), tcp.Close()); err != nil {
 		t.Fatal(err)
 	}
-	d := net.Dialer{LocalAddr: port}
 	again, err := d.DialContext(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
