@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -56,6 +57,7 @@ type app struct {
 	// stdinRead: standard input is read, or somebody was told that it is not.
 	stdinRead bool
 	claims    []*net.UnixConn // see claim
+	lost      atomic.Bool     // the cluster is not reachable, and that was printed
 }
 
 // errInterrupted is the cancellation cause of a command's context at the first SIGINT, SIGTERM or SIGHUP.

@@ -88,8 +88,13 @@ func (a *app) connect(cluster string, patience time.Duration) (*client.Client, e
 	return c, nil
 }
 
+// reportReconnect prints once what several calls may find.
 func (a *app) reportReconnect(r client.Reconnect) {
-	if r.Err != nil {
+	lost := r.Err != nil
+	switch {
+	case a.lost.Swap(lost) == lost:
+		return
+	case lost:
 		a.stderr.Printf("%v; retrying for %v", r.Err, durationText(r.Tries))
 		return
 	}

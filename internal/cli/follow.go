@@ -20,9 +20,9 @@ import (
 
 // watchFlags are the flags of commands that wait for a job.
 type watchFlags struct {
-	json  bool
-	quiet bool
-	place string // of the job among those that are waited for, before its progress
+	json    bool
+	quiet   bool
+	several bool // jobs are waited for: only their number is shown, and how each ends
 }
 
 func (f *watchFlags) add(cmd *cobra.Command) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -485,7 +486,7 @@ func (a *app) waitCommand() *cobra.Command {
 	jobs := scope{all: liveStatuses()}
 	cmd := &cobra.Command{
 		Use: "wait N…", Short: "Wait for a job to end; exit 0 if done, 1 if failed, 3 if stopped", Args: jobs.args, ValidArgsFunction: a.completeJobs(jobs),
-		Long: `Wait until jobs have ended, one after another; "all" are those that have not ended.
+		Long: `Wait until jobs have ended; "all" are those that have not ended. How each ends is printed when it does.
 
 Exit codes: 0 done, 1 a job failed, 3 a job was stopped, 124 not ended within --timeout (as of timeout(1)).
 
@@ -507,23 +508,27 @@ Exit codes: 0 done, 1 a job failed, 3 a job was stopped, 124 not ended within --
 				defer cancel()
 				ctx = limited
 			}
-			return a.each(ctx, cmd, jobs, args, c, func(s subject) error {
-				if s.of > 1 && live.joblog != "" {
-					return usagef(cmd, "--joblog is the table of one job")
-				}
-				if _, err := c.Job(ctx, s.job); err != nil { // an error at once if there is no such job or cluster
-					return err
-				}
-				if err := live.check(cmd, ""); err != nil {
-					return err
-				}
-
-				w := watch
-				if s.of > 1 {
-					w.place = fmt.Sprintf("[%d/%d] ", s.nth, s.of)
-				}
-				return a.follow(ctx, c, w, live, s.job)
-			})
+			list, err := a.subjects(ctx, cmd, jobs, args, c)
+			if err == nil && len(list) > 0 {
+				_, err = c.Job(ctx, list[0].job) // an error at once if there is no such job or cluster
+				err = orInterrupted(ctx, err)
+			}
+			switch {
+			case errors.Is(err, errWaitTimeout):
+				return fmt.Errorf("jobs %s: %w: the cluster has not answered", strings.Join(args, " "), err)
+			case err != nil && (len(list) <= 1 || !api.IsStatus(err, http.StatusNotFound)):
+				return err
+			case len(list) > 1 && live.joblog != "":
+				return usagef(cmd, "--joblog is the table of one job")
+			}
+			if err := live.check(cmd, ""); err != nil {
+				return err
+			}
+			ids := make([]uint64, len(list))
+			for i, s := range list {
+				ids[i] = s.job
+			}
+			return a.follow(ctx, c, watch, live, ids...)
 		},
 	}
 	addCluster(cmd, &cluster)
@@ -533,17 +538,80 @@ Exit codes: 0 done, 1 a job failed, 3 a job was stopped, 124 not ended within --
 	return cmd
 }
 
-// follow waits for a submitted job and prints how it ended.
-func (a *app) follow(ctx context.Context, c *client.Client, watch watchFlags, live resultFlags, id uint64) error {
+// followedMax is how many jobs are waited for at a time.
+const followedMax = 64
+
+// follow waits for submitted jobs and prints how each ended when it does. The exit code is that of the worst.
+func (a *app) follow(ctx context.Context, c *client.Client, watch watchFlags, live resultFlags, ids ...uint64) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch.several = len(ids) > 1
+	type end struct {
+		id  uint64
+		err error
+	}
+	ends, turns := make(chan end), make(chan struct{}, followedMax)
+	for _, id := range ids {
+		go func() {
+			turns <- struct{}{}
+			err := a.followOne(ctx, c, watch, live, id)
+			<-turns
+			ends <- end{id, err}
+		}()
+	}
+	worst, left := exitDone, slices.Clone(ids)
+	for range ids {
+		if watch.several && !watch.quiet {
+			a.stderr.Status(fmt.Sprintf("%s of %d have not ended", plural(uint64(len(left)), "job"), len(ids)))
+		}
+		switch e := <-ends; {
+		case e.err != nil && ctx.Err() != nil: // it goes on
+		case errors.Is(e.err, client.ErrUnreachable):
+			cancel(e.err)
+		default:
+			worst = worse(worst, a.report(e.err))
+			left = slices.DeleteFunc(left, func(id uint64) bool { return id == e.id })
+		}
+	}
+	a.stderr.Status("")
+	switch {
+	case len(left) > 0:
+		return a.unended(context.Cause(ctx), left)
+	case worst != exitDone:
+		return &exitError{code: worst}
+	}
+	return nil
+}
+
+// unended says which jobs have not ended, when they are no longer waited for.
+func (a *app) unended(cause error, ids []uint64) error {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = strconv.FormatUint(id, 10)
+	}
+	all, these, has, it, goesOn := strings.Join(texts, ","), "job ", "has", "it", "continues"
+	if len(ids) > 1 {
+		these, has, it, goesOn = "jobs ", "have", "them", "continue"
+	}
+	if len(ids) > namedMax {
+		all = "all"
+	}
+	these += someOf(texts)
+	switch {
+	case errors.Is(cause, errWaitTimeout):
+		return fmt.Errorf("%s %s %w: 'bridgefour explain %s' says why, 'bridgefour wait %[4]s' waits for %s again", these, has, cause, all, it)
+	case errors.Is(cause, client.ErrUnreachable):
+	default:
+		a.stderr.Printf("%s %s; 'bridgefour wait %s' waits for %s again, 'bridgefour stop %[3]s' stops %s", these, goesOn, all, it, it)
+	}
+	return cause
+}
+
+// followOne waits for a submitted job and prints how it ended.
+func (a *app) followOne(ctx context.Context, c *client.Client, watch watchFlags, live resultFlags, id uint64) error {
 	f := a.follower(c.WithPatience(followRetryFor), watch, live)
 	job, err := f.watch(ctx, id, false)
 	if err != nil {
-		switch {
-		case errors.Is(err, errWaitTimeout):
-			return fmt.Errorf("job %d has %w: 'bridgefour explain %d' says why, 'bridgefour wait %d' waits for it again", id, errWaitTimeout, id, id)
-		case ctx.Err() != nil:
-			f.app.stderr.Printf("job %d continues; 'bridgefour wait %d' waits for it again, 'bridgefour stop %d' stops it", id, id, id)
-		}
 		return err
 	}
 	switch {
@@ -616,7 +684,7 @@ func (a *app) stopCommand() *cobra.Command {
 		Long: "Stop jobs; \"all\" are those that have not ended. Their finished outputs are removed, unless they were submitted with --keep-partial.",
 		Example: `  bridgefour stop 7
   bridgefour cancel all`,
-	}, liveStatuses(), (*client.Client).Stop, jobIs("stopped"))
+	}, scope{all: liveStatuses()}, (*client.Client).Stop, jobIs("stopped"))
 }
 
 func (a *app) retryCommand() *cobra.Command {
@@ -625,18 +693,26 @@ func (a *app) retryCommand() *cobra.Command {
 		Long: "Run failed tasks of jobs again; \"all\" are the failed jobs. Finished tasks are kept, unless their input has changed.",
 		Example: `  bridgefour retry last
   bridgefour retry 3-7`,
-	}, []string{api.JobFailed}, (*client.Client).Retry, jobIs("continues"))
+	}, scope{all: []string{api.JobFailed}}, (*client.Client).Retry, jobIs("continues"))
 }
 
 func (a *app) forgetCommand() *cobra.Command {
 	return changeCommand(a, &cobra.Command{
 		Use: "rm N…", Short: "Forget a job that has ended, and the result that is kept of it",
-		Long: `Forget jobs that have ended, with their logs and the results that are kept of them; "all" are those that have ended. What a job has published in
-its --output stays. One that has not ended is refused: stop it first. Of a failed job with an --output, stopping it first also removes the
-finished outputs that it keeps for a retry.`,
+		Long: `Forget jobs that have ended, with their logs and the results that are kept of them. What a job has published in its --output stays. One that
+has not ended is refused: stop it first; so is one that 'bridgefour job keep' has pinned. "all" are the others: those that it leaves out are
+named, and are no error. Of a failed job with an --output, stopping it first also removes the finished outputs that it keeps for a retry.`,
 		Example: `  bridgefour rm 3-7
   bridgefour rm all`,
-	}, endedStatuses(), func(c *client.Client, ctx context.Context, id uint64) (api.Job, error) {
+	}, scope{all: endedStatuses(), leaves: func(job *api.Job) string {
+		switch {
+		case !job.IsEnded():
+			return job.Status
+		case job.Pinned:
+			return "pinned"
+		}
+		return ""
+	}}, func(c *client.Client, ctx context.Context, id uint64) (api.Job, error) {
 		return api.Job{ID: id}, c.Forget(ctx, id)
 	}, jobIs("removed"))
 }
@@ -646,12 +722,10 @@ func jobIs(what string) func(api.Job) string {
 	return func(job api.Job) string { return fmt.Sprintf("job %d %s", job.ID, what) }
 }
 
-// changeCommand lets cmd change the jobs that its arguments name, and print their new state, or text. all are the statuses of the jobs that
-// "all" stands for.
-func changeCommand(a *app, cmd *cobra.Command, all []string, change func(*client.Client, context.Context, uint64) (api.Job, error), text func(api.Job) string,
+// changeCommand lets cmd change the jobs that its arguments name, and print their new state, or text.
+func changeCommand(a *app, cmd *cobra.Command, jobs scope, change func(*client.Client, context.Context, uint64) (api.Job, error), text func(api.Job) string,
 ) *cobra.Command {
 	var r readFlags
-	jobs := scope{all: all}
 	cmd.Long += "\n\n" + selectorsHelp
 	cmd.Args, cmd.ValidArgsFunction = jobs.args, a.completeJobs(jobs)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

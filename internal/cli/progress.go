@@ -28,17 +28,16 @@ const (
 type progress struct {
 	out   *console
 	mode  progressMode
-	place string // before each line
 	speed meter
 	shown time.Time // time of the last printed line, or of the start
 }
 
 func newProgress(out *console, f watchFlags) *progress {
-	p := &progress{out: out, place: f.place}
+	p := &progress{out: out}
 	switch {
 	case f.json:
 		p.mode = progressJSON
-	case f.quiet:
+	case f.quiet || f.several:
 		p.mode = progressNone
 	case out.terminal:
 		p.mode = progressTerminal
@@ -62,11 +61,11 @@ func (p *progress) update(now time.Time, job *api.Job) {
 	}
 	switch p.mode {
 	case progressTerminal:
-		p.out.Status(p.place + progressLine(job, &p.speed))
+		p.out.Status(progressLine(job, &p.speed))
 	case progressPlain:
 		if !job.IsEnded() && now.Sub(p.shown) >= plainEvery {
 			p.shown = now
-			p.out.Printf("%s%s", p.place, progressLine(job, &p.speed))
+			p.out.Printf("%s", progressLine(job, &p.speed))
 		}
 	case progressJSON:
 		_ = printJSON(p.out, job) // there is no other output

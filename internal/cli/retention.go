@@ -176,7 +176,7 @@ func (a *app) keepCommand() *cobra.Command {
 		Long: "Pin jobs: they are kept after their end, whatever the retention is ('bridgefour retention'). Up to 100 of a user can be pinned.",
 		Example: `  bridgefour job keep 7
   bridgefour job keep 7 --undo`,
-	}, nil, func(c *client.Client, ctx context.Context, id uint64) (api.Job, error) { return c.Keep(ctx, id, !undo) }, func(job api.Job) string {
+	}, scope{}, func(c *client.Client, ctx context.Context, id uint64) (api.Job, error) { return c.Keep(ctx, id, !undo) }, func(job api.Job) string {
 		if !job.Pinned {
 			return fmt.Sprintf("job %d is no longer pinned", job.ID)
 		}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -32,8 +33,7 @@ type subject struct {
 	job   uint64
 	stage string // empty: the job
 	index uint64
-	nth   int // of those of the command, from 1
-	of    int
+	of    int // so many of the command
 }
 
 // parse parses the arguments of a command.
@@ -89,18 +89,18 @@ func (s scope) parseOne(cmd *cobra.Command, text string) (of selector, err error
 	return of, nil
 }
 
-// resolve returns the subjects that the selectors name, each once.
-func (s scope) resolve(ctx context.Context, c *client.Client, selectors []selector) ([]subject, error) {
-	var list []subject
+// resolve returns the subjects that the selectors name, each once, and what "all" leaves out.
+func (s scope) resolve(ctx context.Context, c *client.Client, selectors []selector) (list []subject, left []string, err error) {
 	seen := map[subject]bool{}
 	for i := range selectors {
 		of := &selectors[i]
 		jobs := []uint64{of.from} // if there is no such job, that is for the command to find
 		if of.from != of.to || of.from == 0 {
-			var err error
-			if jobs, err = s.list(ctx, c, of); err != nil {
-				return nil, err
+			var more []string
+			if jobs, more, err = s.list(ctx, c, of); err != nil {
+				return nil, nil, err
 			}
+			left = append(left, more...)
 		}
 		for _, id := range jobs {
 			if found := (subject{job: id, stage: of.stage, index: of.index}); !seen[found] {
@@ -110,27 +110,34 @@ func (s scope) resolve(ctx context.Context, c *client.Client, selectors []select
 		}
 	}
 	for i := range list {
-		list[i].nth, list[i].of = i+1, len(list)
+		list[i].of = len(list)
 	}
-	return list, nil
+	return list, left, nil
 }
 
-// list returns the jobs of a selector that is not a single number, in ascending order. last and all are about those of the user.
-func (s scope) list(ctx context.Context, c *client.Client, of *selector) (ids []uint64, err error) {
+// list returns the jobs of a selector that is not a single number, in ascending order, and those that it leaves out. last and all are about
+// those of the user.
+func (s scope) list(ctx context.Context, c *client.Client, of *selector) (ids []uint64, left []string, err error) {
 	q := api.JobQuery{Limit: api.JobLimitMax}
 	if of.from == 0 {
 		who, err := c.Identity(ctx)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		q.User = who.User
-		if !of.last {
+		if !of.last && s.leaves == nil {
 			q.Status = s.all
 		}
 	}
 	for job, err := range c.Jobs(ctx, q) {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if of.from == 0 && !of.last && s.leaves != nil {
+			if why := s.leaves(&job); why != "" {
+				left = append(left, fmt.Sprintf("job %d (%s)", job.ID, why))
+				continue
+			}
 		}
 		if job.ID < of.from || of.last && len(ids) == 1 {
 			break
@@ -140,16 +147,19 @@ func (s scope) list(ctx context.Context, c *client.Client, of *selector) (ids []
 		}
 	}
 	if len(ids) == 0 && (of.last || of.from > 0) {
-		return nil, api.NotFound("there is no job %s: 'bridgefour jobs' lists them", of.text)
+		return nil, nil, api.NotFound("there is no job %s: 'bridgefour jobs' lists them", of.text)
 	}
 	slices.Reverse(ids)
-	return ids, nil
+	slices.Reverse(left)
+	return ids, left, nil
 }
 
 // scope is what the arguments of a command may name.
 type scope struct {
 	tasks bool     // N/STAGE/INDEX too
 	all   []string // statuses of the jobs that "all" stands for; none: any
+	// leaves says why "all" does not stand for a job, which the user is told; empty: it does. Nil: all of these statuses, and no others.
+	leaves func(*api.Job) string
 }
 
 // args implements cobra.PositionalArgs: it accepts any number of selectors, but none that is empty.
@@ -168,19 +178,31 @@ func (s scope) args(cmd *cobra.Command, args []string) error {
 	return err
 }
 
+// subjects returns what the arguments of cmd name. It says which jobs "all" leaves out.
+func (a *app) subjects(ctx context.Context, cmd *cobra.Command, s scope, args []string, c *client.Client) ([]subject, error) {
+	selectors, err := s.parse(cmd, args)
+	if err != nil {
+		return nil, err
+	}
+	list, left, err := s.resolve(ctx, c, selectors)
+	if err != nil {
+		return nil, orInterrupted(ctx, err)
+	}
+	switch {
+	case len(left) > 0:
+		a.stderr.Printf("left out: %s", someOf(left))
+	case len(list) == 0:
+		a.stderr.Printf("no such jobs")
+	}
+	return list, nil
+}
+
 // each calls do with each subject that the arguments of cmd name. If there are several, it prints their errors, and returns one that has the
 // code of the worst.
 func (a *app) each(ctx context.Context, cmd *cobra.Command, s scope, args []string, c *client.Client, do func(subject) error) error {
-	selectors, err := s.parse(cmd, args)
+	list, err := a.subjects(ctx, cmd, s, args, c)
 	if err != nil {
 		return err
-	}
-	list, err := s.resolve(ctx, c, selectors)
-	if err != nil {
-		return orInterrupted(ctx, err)
-	}
-	if len(list) == 0 {
-		a.stderr.Printf("no such jobs")
 	}
 	worst := exitDone
 	for _, subject := range list {
@@ -212,4 +234,16 @@ func worse(a, b int) int {
 		return b
 	}
 	return a
+}
+
+// namedMax is how many of what may be many are named.
+const namedMax = 10
+
+// someOf names a few of what may be many.
+func someOf(list []string) string {
+	text := strings.Join(list[:min(len(list), namedMax)], ", ")
+	if more := len(list) - namedMax; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
