@@ -1,10 +1,11 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/spf13/cobra"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/node"
@@ -22,7 +23,10 @@ const (
 )
 
 // dryRun prints what a job would run, as it is planned on this machine.
-func (a *app) dryRun(ctx context.Context, r *api.JobRequest) error {
+func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest) error {
+	if _, _, err := a.after(cmd, r); err != nil {
+		return err
+	}
 	options := plan.Options{Builtins: server.Builtins()}
 	if a.lines != nil {
 		defer a.lines.Close() //nolint:errcheck // it has no name: nothing is kept
@@ -35,7 +39,9 @@ func (a *app) dryRun(ctx context.Context, r *api.JobRequest) error {
 			return &exitError{code: exitUsage, err: err}
 		}
 	}
-	p, err := plan.Plan(ctx, r, options)
+	planned := *r
+	planned.After = nil // they may be names for jobs of the cluster
+	p, err := plan.Plan(cmd.Context(), &planned, options)
 	if err != nil {
 		return &exitError{code: exitUsage, err: node.PlanProblem(err, "invalid job", "body.")}
 	}

@@ -103,7 +103,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 		"in $B4_RESOURCE_NAME (and those of gpu in $CUDA_VISIBLE_DEVICES); repeatable")
 	fs.StringArrayVar(&f.labels, "label", nil, "only workers with this label, `key=value`; repeatable")
 	fs.BoolVar(&f.firstSuccess, "first-success", false, "the job is done when one task succeeds; the others are stopped")
-	fs.StringArrayVar(&f.after, "after", nil, "start when these jobs of the cluster have ended, as `JOB[,JOB][:ok|any]`: ok, the default: they must be done, "+
+	fs.StringArrayVar(&f.after, "after", nil, "start when these jobs of the cluster have ended, as `JOB[,JOB][:ok|any]`, each a number, 3-7, last or all (of yours that have not ended): ok, the default: they must be done, "+
 		"or this job fails, until a retry of them revives it; any: however they end; repeatable")
 	fs.StringVar(&f.name, "name", "", "display name")
 }

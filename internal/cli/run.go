@@ -88,7 +88,7 @@ func (a *app) runCommand() *cobra.Command {
 				return err
 			}
 			if f.dryRun {
-				return a.dryRun(cmd.Context(), req)
+				return a.dryRun(cmd, req)
 			}
 			o.results.header = f.header
 			if o.cluster != "" {
@@ -189,6 +189,9 @@ func (a *app) runSubmitted(cmd *cobra.Command, o *runOptions, f *jobFlags, req *
 	ctx := cmd.Context()
 	c, err := a.connect(o.cluster, 0)
 	if err != nil {
+		return err
+	}
+	if err := a.resolveAfter(cmd, c, req); err != nil {
 		return err
 	}
 	job, err := a.submit(ctx, c, req, "")

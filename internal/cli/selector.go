@@ -154,6 +154,44 @@ func (s scope) list(ctx context.Context, c *client.Client, of *selector) (ids []
 	return ids, left, nil
 }
 
+// afterScope is what --after may name.
+var afterScope = scope{all: liveStatuses()} //nolint:gochecknoglobals // a constant
+
+// after parses the jobs that a request comes after.
+func (a *app) after(cmd *cobra.Command, r *api.JobRequest) (selectors []selector, how []string, err error) {
+	for i, text := range r.After {
+		job, suffix, typed := strings.Cut(text, ":")
+		of, err := afterScope.parseOne(cmd, job)
+		if err == nil && typed && suffix != "ok" && suffix != "any" {
+			err = usagef(cmd, "%q: want %[2]s:ok, which must be done, or %[2]s:any, however it ends", text, job)
+		}
+		if err != nil {
+			return nil, nil, usagef(cmd, "%s: %v", a.fieldName(fmt.Sprintf("body.after[%d]", i)), err)
+		}
+		selectors, how = append(selectors, of), append(how, strings.TrimPrefix(text, job))
+	}
+	return selectors, how, nil
+}
+
+// resolveAfter replaces the selectors among the jobs that a request comes after by their jobs.
+func (a *app) resolveAfter(cmd *cobra.Command, c *client.Client, r *api.JobRequest) error {
+	selectors, how, err := a.after(cmd, r)
+	if err != nil {
+		return err
+	}
+	r.After = nil
+	for i := range selectors {
+		list, _, err := afterScope.resolve(cmd.Context(), c, selectors[i:i+1])
+		if err != nil {
+			return orInterrupted(cmd.Context(), err)
+		}
+		for _, s := range list {
+			r.After = append(r.After, strconv.FormatUint(s.job, 10)+how[i])
+		}
+	}
+	return nil
+}
+
 // scope is what the arguments of a command may name.
 type scope struct {
 	tasks bool     // N/STAGE/INDEX too

@@ -39,10 +39,13 @@ func (a *app) submitCommand() *cobra.Command {
 				return err
 			}
 			if f.dryRun {
-				return a.dryRun(cmd.Context(), req)
+				return a.dryRun(cmd, req)
 			}
 			c, err := a.connect(cluster, 0)
 			if err != nil {
+				return err
+			}
+			if err := a.resolveAfter(cmd, c, req); err != nil {
 				return err
 			}
 			job, err := a.submit(cmd.Context(), c, req, key)
