@@ -220,49 +220,37 @@ const (
 
 // Identity returns who the requests of this client are from.
 func (c *Client) Identity(ctx context.Context) (api.Identity, error) {
-	var who api.Identity
-	err := c.call(ctx, get(IdentityPath), &who)
-	return who, err
+	return ask[api.Identity](ctx, c, get(IdentityPath))
 }
 
 // Tokens returns all tokens, oldest first.
 func (c *Client) Tokens(ctx context.Context) (api.TokenList, error) {
-	var list api.TokenList
-	err := c.call(ctx, get(TokensPath), &list)
-	return list, err
+	return ask[api.TokenList](ctx, c, get(TokensPath))
 }
 
 // BrowserLogin returns a one-time URL that lets a browser in, as this client.
 func (c *Client) BrowserLogin(ctx context.Context) (api.BrowserLogin, error) {
-	var login api.BrowserLogin
-	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/access/browser", again: true, timeout: attemptTimeout}, &login)
-	return login, err
+	return ask[api.BrowserLogin](ctx, c, repeatable(http.MethodPost, "/v1/access/browser"))
 }
 
 // CreateToken creates a token. Its secret is in this answer only.
 func (c *Client) CreateToken(ctx context.Context, r api.TokenRequest) (api.NewToken, error) {
-	var token api.NewToken
-	err := c.callJSON(ctx, request{method: http.MethodPost, path: TokensPath, timeout: attemptTimeout}, r, &token)
-	return token, err
+	return askWith[api.NewToken](ctx, c, change(http.MethodPost, TokensPath), r)
 }
 
 // RotateAuthority makes a new certificate authority.
 func (c *Client) RotateAuthority(ctx context.Context) (api.Authority, error) {
-	var a api.Authority
-	err := c.call(ctx, request{method: http.MethodPost, path: authoritiesPath, timeout: attemptTimeout}, &a)
-	return a, err
+	return ask[api.Authority](ctx, c, change(http.MethodPost, authoritiesPath))
 }
 
 // RotateKey replaces the cluster key, and makes a certificate authority of the new one. Certificates of the key before are accepted until all machines
 // have renewed theirs, or, with now, until those that are connected have.
 func (c *Client) RotateKey(ctx context.Context, now bool) (api.Authority, error) {
-	var a api.Authority
 	path := authoritiesPath + "?key=true"
 	if now {
 		path += "&now=true"
 	}
-	err := c.call(ctx, request{method: http.MethodPost, path: path, timeout: keyTimeout}, &a)
-	return a, err
+	return ask[api.Authority](ctx, c, request{method: http.MethodPost, path: path, timeout: keyTimeout})
 }
 
 // keyTimeout is longer than the leaders need to replace the cluster key, or to find out that they cannot.
@@ -270,38 +258,30 @@ const keyTimeout = 90 * time.Second
 
 // RevokeToken revokes a token, and ends the requests that are in progress with it.
 func (c *Client) RevokeToken(ctx context.Context, id string) error {
-	return c.call(ctx, request{method: http.MethodDelete, path: TokensPath + "/" + url.PathEscape(id), timeout: attemptTimeout}, nil)
+	return c.call(ctx, change(http.MethodDelete, TokensPath+"/"+url.PathEscape(id)), nil)
 }
 
 // Quotas returns all quotas, by user.
 func (c *Client) Quotas(ctx context.Context) (api.QuotaList, error) {
-	var list api.QuotaList
-	err := c.call(ctx, get(QuotasPath), &list)
-	return list, err
+	return ask[api.QuotaList](ctx, c, get(QuotasPath))
 }
 
 // SetQuota sets what a user may use of the cluster; * stands for all users without a quota of their own.
 func (c *Client) SetQuota(ctx context.Context, user string, r api.QuotaRequest) (api.Quota, error) {
-	var q api.Quota
-	err := c.callJSON(ctx, request{method: http.MethodPut, path: QuotasPath + "/" + url.PathEscape(user), again: true, timeout: attemptTimeout}, r, &q)
-	return q, err
+	return askWith[api.Quota](ctx, c, repeatable(http.MethodPut, QuotasPath+"/"+url.PathEscape(user)), r)
 }
 
 // Retentions returns which jobs are kept after their end: of all jobs together, then by user.
 func (c *Client) Retentions(ctx context.Context) (api.RetentionList, error) {
-	var list api.RetentionList
-	err := c.call(ctx, get(RetentionPath), &list)
-	return list, err
+	return ask[api.RetentionList](ctx, c, get(RetentionPath))
 }
 
 // SetRetention sets which jobs of a user are kept after their end; * stands for the jobs of all users together.
 func (c *Client) SetRetention(ctx context.Context, user string, r api.RetentionRequest) (api.Retention, error) {
-	var set api.Retention
-	err := c.callJSON(ctx, request{method: http.MethodPut, path: RetentionPath + "/" + url.PathEscape(user), again: true, timeout: attemptTimeout}, r, &set)
-	return set, err
+	return askWith[api.Retention](ctx, c, repeatable(http.MethodPut, RetentionPath+"/"+url.PathEscape(user)), r)
 }
 
 // RemoveQuota removes the quota of a user.
 func (c *Client) RemoveQuota(ctx context.Context, user string) error {
-	return c.call(ctx, request{method: http.MethodDelete, path: QuotasPath + "/" + url.PathEscape(user), timeout: attemptTimeout}, nil)
+	return c.call(ctx, change(http.MethodDelete, QuotasPath+"/"+url.PathEscape(user)), nil)
 }

@@ -170,15 +170,6 @@ func (c *Client) WithPatience(d time.Duration) *Client {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// callJSON is call of a request whose body is in.
-func (c *Client) callJSON(ctx context.Context, q request, in, out any) error {
-	var err error
-	if q.body, err = jsonPayload(in); err != nil {
-		return err
-	}
-	return c.call(ctx, q, out)
-}
-
 // payload is the body of a request, which may be sent several times. The zero value is no body.
 type payload struct {
 	kind string // content type
@@ -209,8 +200,31 @@ type request struct {
 // attemptTimeout bounds one attempt of an ordinary call: those are answered from memory or after one fsync.
 const attemptTimeout = 15 * time.Second
 
-func get(path string) request {
-	return request{method: http.MethodGet, path: path, again: true, timeout: attemptTimeout}
+func get(path string) request { return repeatable(http.MethodGet, path) }
+
+func repeatable(method, path string) request {
+	q := change(method, path)
+	q.again = true
+	return q
+}
+
+// change is a request that is not sent again unless it is known not to have arrived.
+func change(method, path string) request {
+	return request{method: method, path: path, timeout: attemptTimeout}
+}
+
+// ask sends a request and decodes the answer.
+func ask[T any](ctx context.Context, c *Client, q request) (v T, err error) {
+	err = c.call(ctx, q, &v)
+	return v, err
+}
+
+// askWith is ask of a request whose body is in.
+func askWith[T any](ctx context.Context, c *Client, q request, in any) (v T, err error) {
+	if q.body, err = jsonPayload(in); err != nil {
+		return v, err
+	}
+	return ask[T](ctx, c, q)
 }
 
 // call sends a request and decodes the answer into v, if v is not nil.

@@ -201,9 +201,7 @@ func checkUTF8(r *api.JobRequest) error {
 
 // Job returns a job.
 func (c *Client) Job(ctx context.Context, id uint64) (api.Job, error) {
-	var job api.Job
-	err := c.call(ctx, get(JobPath(id)), &job)
-	return job, err
+	return ask[api.Job](ctx, c, get(JobPath(id)))
 }
 
 const (
@@ -254,8 +252,7 @@ func (c *Client) poll(ctx context.Context, id uint64, wait, patience time.Durati
 func (c *Client) Jobs(ctx context.Context, q api.JobQuery) iter.Seq2[api.Job, error] {
 	return pages(q.Cursor, func(cursor string) ([]api.Job, string, error) {
 		q.Cursor = cursor
-		var list api.JobList
-		err := c.call(ctx, get(JobsPath(q)), &list)
+		list, err := ask[api.JobList](ctx, c, get(JobsPath(q)))
 		return list.Jobs, list.Next, err
 	})
 }
@@ -264,8 +261,7 @@ func (c *Client) Jobs(ctx context.Context, q api.JobQuery) iter.Seq2[api.Job, er
 func (c *Client) Tasks(ctx context.Context, id uint64, q api.TaskQuery) iter.Seq2[api.Task, error] {
 	return pages(q.Cursor, func(cursor string) ([]api.Task, string, error) {
 		q.Cursor = cursor
-		var list api.TaskList
-		err := c.call(ctx, get(TasksPath(id, q)), &list)
+		list, err := ask[api.TaskList](ctx, c, get(TasksPath(id, q)))
 		return list.Tasks, list.Next, err
 	})
 }
@@ -295,9 +291,7 @@ func pages[T any](cursor string, page func(cursor string) ([]T, string, error)) 
 
 // Task returns a task, with its latest failures.
 func (c *Client) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
-	var task api.Task
-	err := c.call(ctx, get(TaskPath(id, stage, index)), &task)
-	return task, err
+	return ask[api.Task](ctx, c, get(TaskPath(id, stage, index)))
 }
 
 // TimesPath is the path of the run times of a job's tasks.
@@ -307,40 +301,31 @@ func TimesPath(id uint64, slowest int) string {
 
 // Times returns the run times of the done tasks of a job, with the slowest of them, at most 1,000.
 func (c *Client) Times(ctx context.Context, id uint64, slowest int) (api.Times, error) {
-	var times api.Times
-	err := c.call(ctx, get(TimesPath(id, slowest)), &times)
-	return times, err
+	return ask[api.Times](ctx, c, get(TimesPath(id, slowest)))
 }
 
 // Explain returns the reasons for the state of a job, or of a task if stage is not empty.
 func (c *Client) Explain(ctx context.Context, id uint64, stage string, index uint64) (api.Explanation, error) {
-	var e api.Explanation
-	err := c.call(ctx, get(ExplainPath(id, stage, index)), &e)
-	return e, err
+	return ask[api.Explanation](ctx, c, get(ExplainPath(id, stage, index)))
 }
 
 // Stop stops a job.
 func (c *Client) Stop(ctx context.Context, id uint64) (api.Job, error) {
-	var job api.Job
-	q := request{method: http.MethodPost, path: JobPath(id) + "/stop", again: true, timeout: attemptTimeout}
-	err := c.call(ctx, q, &job)
-	return job, err
+	return ask[api.Job](ctx, c, repeatable(http.MethodPost, JobPath(id)+"/stop"))
 }
 
 // Forget removes a job that has ended, and its result, unless that was published in an output of its own.
 func (c *Client) Forget(ctx context.Context, id uint64) error {
-	return c.call(ctx, request{method: http.MethodDelete, path: JobPath(id), timeout: attemptTimeout}, nil)
+	return c.call(ctx, change(http.MethodDelete, JobPath(id)), nil)
 }
 
 // Keep keeps a job after its end, whatever the retention is, or ends that.
 func (c *Client) Keep(ctx context.Context, id uint64, keep bool) (api.Job, error) {
-	var job api.Job
-	q := request{method: http.MethodPut, path: JobPath(id) + "/keep", again: true, timeout: attemptTimeout}
+	q := repeatable(http.MethodPut, JobPath(id)+"/keep")
 	if !keep {
 		q.method = http.MethodDelete
 	}
-	err := c.call(ctx, q, &job)
-	return job, err
+	return ask[api.Job](ctx, c, q)
 }
 
 // retryTimeout lets the leader examine millions of files.
@@ -349,42 +334,31 @@ const retryTimeout = 10 * time.Minute
 // Retry runs the failed and dead tasks of a job again. Files of its input that have changed are read in their new form, and their tasks that
 // are done run again.
 func (c *Client) Retry(ctx context.Context, id uint64) (api.Job, error) {
-	var job api.Job
-	q := request{method: http.MethodPost, path: JobPath(id) + "/retry", timeout: retryTimeout}
-	err := c.call(ctx, q, &job)
-	return job, err
+	return ask[api.Job](ctx, c, request{method: http.MethodPost, path: JobPath(id) + "/retry", timeout: retryTimeout})
 }
 
 // Cluster returns the cluster's health.
 func (c *Client) Cluster(ctx context.Context) (api.Cluster, error) {
-	var cluster api.Cluster
-	err := c.call(ctx, get(ClusterPath), &cluster)
-	return cluster, err
+	return ask[api.Cluster](ctx, c, get(ClusterPath))
 }
 
 // Workers returns all workers, by number.
 func (c *Client) Workers(ctx context.Context) ([]api.Worker, error) {
-	var list api.WorkerList
-	err := c.call(ctx, get(WorkersPath), &list)
+	list, err := ask[api.WorkerList](ctx, c, get(WorkersPath))
 	return list.Workers, err
 }
 
 // Worker returns a worker.
 func (c *Client) Worker(ctx context.Context, id uint64) (api.Worker, error) {
-	var worker api.Worker
-	err := c.call(ctx, get(WorkerPath(id)), &worker)
-	return worker, err
+	return ask[api.Worker](ctx, c, get(WorkerPath(id)))
 }
 
 // DrainWorker lets a worker finish its running tasks and gives it no more.
 func (c *Client) DrainWorker(ctx context.Context, id uint64) (api.Worker, error) {
-	var worker api.Worker
-	q := request{method: http.MethodPost, path: WorkerPath(id) + "/drain", again: true, timeout: attemptTimeout}
-	err := c.call(ctx, q, &worker)
-	return worker, err
+	return ask[api.Worker](ctx, c, repeatable(http.MethodPost, WorkerPath(id)+"/drain"))
 }
 
 // RemoveWorker removes a worker from the cluster. Its tasks run on other workers.
 func (c *Client) RemoveWorker(ctx context.Context, id uint64) error {
-	return c.call(ctx, request{method: http.MethodDelete, path: WorkerPath(id), timeout: attemptTimeout}, nil)
+	return c.call(ctx, change(http.MethodDelete, WorkerPath(id)), nil)
 }

@@ -11,17 +11,12 @@ import (
 
 // Leaders returns all leaders of the cluster, by number.
 func (c *Client) Leaders(ctx context.Context) (api.LeaderList, error) {
-	var list api.LeaderList
-	err := c.call(ctx, get(LeadersPath), &list)
-	return list, err
+	return ask[api.LeaderList](ctx, c, get(LeadersPath))
 }
 
 // AddLeader invites the new leader that listens at address (host:port) to the cluster. It gets a vote when it has caught up.
 func (c *Client) AddLeader(ctx context.Context, address string) (api.LeaderNode, error) {
-	var node api.LeaderNode
-	q := request{method: http.MethodPost, path: LeadersPath, timeout: time.Minute}
-	err := c.callJSON(ctx, q, api.LeaderRequest{Address: address}, &node)
-	return node, err
+	return askWith[api.LeaderNode](ctx, c, request{method: http.MethodPost, path: LeadersPath, timeout: time.Minute}, api.LeaderRequest{Address: address})
 }
 
 // RemoveLeader removes a leader from the cluster. It is refused if no majority would be left, unless force is set.
