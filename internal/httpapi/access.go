@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
 	"github.com/bridgefour/bridgefour/internal/transport"
@@ -32,59 +30,28 @@ type rotate struct {
 }
 
 func (a *API) addAccess() {
-	huma.Register(a.huma, operation(http.MethodGet, "/v1/access", "get-identity", "access", "Who this request is from"),
-		func(ctx context.Context, _ *struct{}) (*answer[api.Identity], error) {
-			return &answer[api.Identity]{Index: a.index(), Body: a.identity(access.From(ctx))}, nil
+	addRead(a, operation(http.MethodGet, "/v1/access", "get-identity", "access", "Who this request is from"),
+		func(ctx context.Context, _ *struct{}) (api.Identity, error) { return a.identity(access.From(ctx)), nil })
+	addRead(a, operation(http.MethodGet, "/v1/access/tokens", "list-tokens", "access", "All tokens, oldest first, without their secrets"),
+		func(context.Context, *struct{}) (api.TokenList, error) {
+			return api.TokenList{Tokens: a.leader.Tokens()}, nil
 		})
-	huma.Register(a.huma, operation(http.MethodGet, "/v1/access/tokens", "list-tokens", "access", "All tokens, oldest first, without their secrets"),
-		func(context.Context, *struct{}) (*answer[api.TokenList], error) {
-			return &answer[api.TokenList]{Index: a.index(), Body: api.TokenList{Tokens: a.leader.Tokens()}}, nil
-		})
-	create := operation(http.MethodPost, "/v1/access/tokens", "create-token", "access", "Create a token; its secret is in this answer only")
-	create.DefaultStatus = http.StatusCreated
-	huma.Register(a.huma, create, func(ctx context.Context, in *createToken) (*answer[api.NewToken], error) {
-		ttl, err := tokenTTL(&in.Body)
-		if err != nil {
-			return nil, a.asProblem(ctx, err)
-		}
-		switch machine := access.IsMachine(in.Body.Role); {
-		case machine && in.Body.User != "":
-			return nil, a.asProblem(ctx, api.Invalid("validation failed").With("body.user", "workers and leaders have no user", in.Body.User))
-		case !access.IsPrintable(in.Body.User):
-			return nil, a.asProblem(ctx, api.Invalid("validation failed").With("body.user", "want a name of printable characters", in.Body.User))
-		case !machine && in.Body.User == "" && in.Body.Role != access.RoleRead: // who only reads must not see the creator's jobs in full
-			in.Body.User = access.From(ctx).Name
-		}
-		token, err := a.leader.CreateToken(ctx, in.Body.Role, in.Body.User, ttl)
-		if err != nil {
-			return nil, a.asProblem(ctx, err)
-		}
-		return &answer[api.NewToken]{Index: a.index(), Body: token}, nil
-	})
-	certificate := operation(http.MethodPost, access.CertificatesPath, "create-certificate", "access",
-		"Get a certificate for the key with which the connection was made, or renew it")
-	certificate.DefaultStatus = http.StatusCreated
+	addWrite(a, creation("/v1/access/tokens", "create-token", "access", "Create a token; its secret is in this answer only"), a.createToken)
+	addRemoval(a, operation(http.MethodDelete, "/v1/access/tokens/{id}", "revoke-token", "access", "Revoke a token: requests that are in progress with it end"),
+		func(ctx context.Context, in *revokeToken) error { return a.leader.RevokeToken(ctx, in.ID) })
 	a.places["POST "+access.CertificatesPath] = byRedirect // a forwarded request would prove the key of the follower
-	huma.Register(a.huma, certificate, func(ctx context.Context, in *certify) (*answer[api.Certificate], error) {
-		out, err := a.certifier.Certify(ctx, in.Body)
-		if err != nil {
-			return nil, a.asProblem(ctx, err)
-		}
-		return &answer[api.Certificate]{Index: a.index(), Body: out}, nil
-	})
-	authority := operation(http.MethodPost, "/v1/access/authorities", "rotate-authority", "access",
-		"Make a new certificate authority; certificates of the one before are accepted until they expire")
-	authority.DefaultStatus = http.StatusCreated
-	huma.Register(a.huma, authority, func(ctx context.Context, in *rotate) (*answer[api.Authority], error) {
-		if in.Now && !in.Key {
-			return nil, a.asProblem(ctx, api.Invalid("validation failed").With("query.now", "needs key", in.Now))
-		}
-		out, err := a.certifier.RotateAuthority(ctx, in.Key, in.Now)
-		if err != nil {
-			return nil, a.asProblem(ctx, err)
-		}
-		return &answer[api.Authority]{Index: a.index(), Body: out}, nil
-	})
+	addWrite(a, creation(access.CertificatesPath, "create-certificate", "access", "Get a certificate for the key with which the connection was made, or renew it"),
+		func(ctx context.Context, in *certify) (api.Certificate, error) {
+			return a.certifier.Certify(ctx, in.Body)
+		})
+	addWrite(a, creation("/v1/access/authorities", "rotate-authority", "access",
+		"Make a new certificate authority; certificates of the one before are accepted until they expire"),
+		func(ctx context.Context, in *rotate) (api.Authority, error) {
+			if in.Now && !in.Key {
+				return api.Authority{}, api.Invalid("validation failed").With("query.now", "needs key", in.Now)
+			}
+			return a.certifier.RotateAuthority(ctx, in.Key, in.Now)
+		})
 	a.places["POST "+access.BrowserPath] = here // which keeps the login
 	a.add(Route{
 		Method: http.MethodPost, Path: access.BrowserPath, Tag: "access", Summary: "A one-time URL that lets a browser in, as this client",
@@ -105,14 +72,22 @@ func (a *API) addAccess() {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = io.WriteString(w, entered)
 	})
-	huma.Register(a.huma, operation(http.MethodDelete, "/v1/access/tokens/{id}", "revoke-token", "access",
-		"Revoke a token: requests that are in progress with it end"),
-		func(ctx context.Context, in *revokeToken) (*removed, error) {
-			if err := a.leader.RevokeToken(ctx, in.ID); err != nil {
-				return nil, a.asProblem(ctx, err)
-			}
-			return &removed{Index: a.index()}, nil
-		})
+}
+
+func (a *API) createToken(ctx context.Context, in *createToken) (api.NewToken, error) {
+	ttl, err := tokenTTL(&in.Body)
+	if err != nil {
+		return api.NewToken{}, err
+	}
+	switch machine := access.IsMachine(in.Body.Role); {
+	case machine && in.Body.User != "":
+		return api.NewToken{}, api.Invalid("validation failed").With("body.user", "workers and leaders have no user", in.Body.User)
+	case !access.IsPrintable(in.Body.User):
+		return api.NewToken{}, api.Invalid("validation failed").With("body.user", "want a name of printable characters", in.Body.User)
+	case !machine && in.Body.User == "" && in.Body.Role != access.RoleRead: // who only reads must not see the creator's jobs in full
+		in.Body.User = access.From(ctx).Name
+	}
+	return a.leader.CreateToken(ctx, in.Body.Role, in.Body.User, ttl)
 }
 
 // entered leads a browser on after its login. A redirect would not do: a browser that comes from another site, as by a link, would not send the

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/transport"
 )
@@ -20,35 +18,21 @@ type removeLeader struct {
 }
 
 func (a *API) addLeaders() {
-	huma.Register(a.huma, operation(http.MethodGet, "/v1/leaders", "list-leaders", "cluster", "All leaders, by number"),
-		func(context.Context, *struct{}) (*answer[api.LeaderList], error) {
-			out := &answer[api.LeaderList]{Index: a.index(), Body: a.leader.Leaders()}
-			if out.Body.Leaders == nil {
-				out.Body.Leaders = []api.LeaderNode{}
-			}
-			return out, nil
+	addRead(a, operation(http.MethodGet, "/v1/leaders", "list-leaders", "cluster", "All leaders, by number"),
+		func(context.Context, *struct{}) (api.LeaderList, error) {
+			all := a.leader.Leaders()
+			all.Leaders = list(all.Leaders)
+			return all, nil
 		})
-	add := operation(http.MethodPost, "/v1/leaders", "add-leader", "cluster",
-		"Add a leader; it gets a vote once it has caught up")
-	add.DefaultStatus = http.StatusCreated
-	huma.Register(a.huma, add, func(ctx context.Context, in *addLeader) (*answer[api.LeaderNode], error) {
-		if err := checkAddress("body.address", in.Body.Address); err != nil {
-			return nil, a.asProblem(ctx, err)
-		}
-		node, err := a.leader.AddLeader(ctx, in.Body.Address)
-		if err != nil {
-			return nil, a.asProblem(ctx, err)
-		}
-		return &answer[api.LeaderNode]{Index: a.index(), Body: node}, nil
-	})
-	huma.Register(a.huma, operation(http.MethodDelete, "/v1/leaders/{id}", "remove-leader", "cluster",
-		"Remove a leader; refused if no majority would remain"),
-		func(ctx context.Context, in *removeLeader) (*removed, error) {
-			if err := a.leader.RemoveLeader(ctx, in.ID, in.Force); err != nil {
-				return nil, a.asProblem(ctx, err)
+	addWrite(a, creation("/v1/leaders", "add-leader", "cluster", "Add a leader; it gets a vote once it has caught up"),
+		func(ctx context.Context, in *addLeader) (api.LeaderNode, error) {
+			if err := checkAddress("body.address", in.Body.Address); err != nil {
+				return api.LeaderNode{}, err
 			}
-			return &removed{Index: a.index()}, nil
+			return a.leader.AddLeader(ctx, in.Body.Address)
 		})
+	addRemoval(a, operation(http.MethodDelete, "/v1/leaders/{id}", "remove-leader", "cluster", "Remove a leader; refused if no majority would remain"),
+		func(ctx context.Context, in *removeLeader) error { return a.leader.RemoveLeader(ctx, in.ID, in.Force) })
 }
 
 // checkAddress returns a 422 problem unless address is host:port.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/bridgefour/bridgefour/api"
 )
 
@@ -20,25 +18,15 @@ type setQuota struct {
 }
 
 func (a *API) addQuotas() {
-	huma.Register(a.huma, operation(http.MethodGet, "/v1/quotas", "list-quotas", "access", "All quotas, by user"),
-		func(context.Context, *struct{}) (*answer[api.QuotaList], error) {
-			return &answer[api.QuotaList]{Index: a.index(), Body: api.QuotaList{Quotas: a.leader.Quotas()}}, nil
+	addRead(a, operation(http.MethodGet, "/v1/quotas", "list-quotas", "access", "All quotas, by user"),
+		func(context.Context, *struct{}) (api.QuotaList, error) {
+			return api.QuotaList{Quotas: a.leader.Quotas()}, nil
 		})
-	huma.Register(a.huma, operation(http.MethodPut, "/v1/quotas/{user}", "set-quota", "access",
-		"Set what a user may use; what is leased beyond it runs to its end"),
-		func(ctx context.Context, in *setQuota) (*answer[api.Quota], error) {
+	addWrite(a, operation(http.MethodPut, "/v1/quotas/{user}", "set-quota", "access", "Set what a user may use; what is leased beyond it runs to its end"),
+		func(ctx context.Context, in *setQuota) (api.Quota, error) {
 			q := api.Quota{User: in.User, QuotaRequest: in.Body}
-			if err := a.leader.SetQuota(ctx, q); err != nil {
-				return nil, a.asProblem(ctx, err)
-			}
-			return &answer[api.Quota]{Index: a.index(), Body: q}, nil
+			return q, a.leader.SetQuota(ctx, q)
 		})
-	huma.Register(a.huma, operation(http.MethodDelete, "/v1/quotas/{user}", "remove-quota", "access",
-		"Remove a quota; that of * holds for the user from then on"),
-		func(ctx context.Context, in *QuotaPath) (*removed, error) {
-			if err := a.leader.RemoveQuota(ctx, in.User); err != nil {
-				return nil, a.asProblem(ctx, err)
-			}
-			return &removed{Index: a.index()}, nil
-		})
+	addRemoval(a, operation(http.MethodDelete, "/v1/quotas/{user}", "remove-quota", "access", "Remove a quota; that of * holds for the user from then on"),
+		func(ctx context.Context, in *QuotaPath) error { return a.leader.RemoveQuota(ctx, in.User) })
 }

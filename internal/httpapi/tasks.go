@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/bridgefour/bridgefour/api"
 )
 
@@ -37,65 +35,35 @@ type explain struct {
 }
 
 func (a *API) addTasks() {
-	huma.Register(a.huma, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/tasks", "list-tasks", "jobs",
-		"Tasks of a job, in index order")), a.listTasks)
-	huma.Register(a.huma, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/tasks/{stage}/{i}", "get-task", "jobs",
-		"One task with its failed attempts")), a.getTask)
-	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}/times", "get-times", "jobs", "Run times of the done tasks, and the slowest of them"), a.times)
-	huma.Register(a.huma, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/explain", "explain", "jobs",
+	addRead(a, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/tasks", "list-tasks", "jobs", "Tasks of a job, in index order")),
+		func(ctx context.Context, in *listTasks) (api.TaskList, error) {
+			page, err := a.leader.Tasks(ctx, in.ID, api.TaskQuery{Stage: in.Stage, Status: in.Status, Limit: in.Limit, Cursor: in.Cursor})
+			page.Tasks = list(page.Tasks)
+			return page, err
+		})
+	addRead(a, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/tasks/{stage}/{i}", "get-task", "jobs", "One task with its failed attempts")),
+		func(ctx context.Context, in *TaskPath) (api.Task, error) {
+			return a.leader.Task(ctx, in.ID, in.Stage, in.Index)
+		})
+	addRead(a, operation(http.MethodGet, "/v1/jobs/{n}/times", "get-times", "jobs", "Run times of the done tasks, and the slowest of them"),
+		func(ctx context.Context, in *getTimes) (api.Times, error) {
+			return a.leader.Times(ctx, in.ID, in.Slowest)
+		})
+	addRead(a, a.onLeader(operation(http.MethodGet, "/v1/jobs/{n}/explain", "explain", "jobs",
 		"Why a job or task is waiting, slow, halted or failed, and what would help")), a.explain)
 }
 
-func (a *API) listTasks(ctx context.Context, in *listTasks) (*answer[api.TaskList], error) {
-	index := a.index()
-	list, err := a.leader.Tasks(ctx, in.ID, api.TaskQuery{
-		Stage: in.Stage, Status: in.Status, Limit: in.Limit, Cursor: in.Cursor,
-	})
-	if err != nil {
-		return nil, a.asProblem(ctx, err)
-	}
-	if list.Tasks == nil {
-		list.Tasks = []api.Task{}
-	}
-	return &answer[api.TaskList]{Index: index, Body: list}, nil
-}
-
-func (a *API) getTask(ctx context.Context, in *TaskPath) (*answer[api.Task], error) {
-	index := a.index()
-	task, err := a.leader.Task(ctx, in.ID, in.Stage, in.Index)
-	if err != nil {
-		return nil, a.asProblem(ctx, err)
-	}
-	return &answer[api.Task]{Index: index, Body: task}, nil
-}
-
-func (a *API) times(ctx context.Context, in *getTimes) (*answer[api.Times], error) {
-	index := a.index()
-	times, err := a.leader.Times(ctx, in.ID, in.Slowest)
-	if err != nil {
-		return nil, a.asProblem(ctx, err)
-	}
-	return &answer[api.Times]{Index: index, Body: times}, nil
-}
-
-func (a *API) explain(ctx context.Context, in *explain) (*answer[api.Explanation], error) {
+func (a *API) explain(ctx context.Context, in *explain) (e api.Explanation, err error) {
 	var stage string
 	var task uint64
 	if in.Task != "" {
-		var err error
 		if stage, task, err = parseTask(in.ID, in.Task); err != nil {
-			return nil, a.asProblem(ctx, err)
+			return e, err
 		}
 	}
-	index := a.index()
-	explanation, err := a.leader.Explain(ctx, in.ID, stage, task)
-	if err != nil {
-		return nil, a.asProblem(ctx, err)
-	}
-	if explanation.Reasons == nil {
-		explanation.Reasons = []string{}
-	}
-	return &answer[api.Explanation]{Index: index, Body: explanation}, nil
+	e, err = a.leader.Explain(ctx, in.ID, stage, task)
+	e.Reasons = list(e.Reasons)
+	return e, err
 }
 
 // parseTask parses STAGE/INDEX, or JOB/STAGE/INDEX of this job.

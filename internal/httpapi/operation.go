@@ -1,0 +1,83 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// answer is a body with its log position.
+type answer[T any] struct {
+	Index uint64 `header:"X-Bridgefour-Index" doc:"Log position that the answer reflects"`
+	// Set by handlers that have waited; otherwise ServeHTTP has set them.
+	Age    string `header:"X-Bridgefour-Age" doc:"Milliseconds since this node heard from the leader; 0 on the leader"`
+	Leader string `header:"X-Bridgefour-Leader" doc:"Number of the leader"`
+	Body   T
+}
+
+// removed is the answer to a removal: 204 without a body.
+type removed struct {
+	Index uint64 `header:"X-Bridgefour-Index"`
+}
+
+// operation describes a typed route.
+func operation(method, path, id, tag, summary string) huma.Operation {
+	return huma.Operation{Method: method, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary}
+}
+
+// creation is an operation that answers with 201.
+func creation(path, id, tag, summary string) huma.Operation {
+	op := operation(http.MethodPost, path, id, tag, summary)
+	op.DefaultStatus = http.StatusCreated
+	return op
+}
+
+// addRead registers a route that answers with what get returns.
+func addRead[In, Out any](a *API, op huma.Operation, get func(ctx context.Context, in *In) (Out, error)) {
+	addChange(a, op, func(context.Context, *In) error { return nil }, get)
+}
+
+// addChange registers a route that does a write, and answers with what get returns then. The position is read before: it must not be newer than the answer.
+func addChange[In, Out any](a *API, op huma.Operation, do func(ctx context.Context, in *In) error, get func(ctx context.Context, in *In) (Out, error)) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *In) (*answer[Out], error) {
+		if err := do(ctx, in); err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+		out := &answer[Out]{Index: a.index()}
+		var err error
+		if out.Body, err = get(ctx, in); err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+// addWrite registers a route that does a write, and answers with what that returns.
+func addWrite[In, Out any](a *API, op huma.Operation, do func(ctx context.Context, in *In) (Out, error)) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *In) (*answer[Out], error) {
+		body, err := do(ctx, in)
+		if err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+		return &answer[Out]{Index: a.index(), Body: body}, nil
+	})
+}
+
+// addRemoval registers a route that removes something.
+func addRemoval[In any](a *API, op huma.Operation, do func(ctx context.Context, in *In) error) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *In) (*removed, error) {
+		if err := do(ctx, in); err != nil {
+			return nil, a.asProblem(ctx, err)
+		}
+		return &removed{Index: a.index()}, nil
+	})
+}
+
+// list is a list that is sent as [] if it is empty.
+func list[T any](items []T) []T {
+	if items == nil {
+		return []T{}
+	}
+	return items
+}
