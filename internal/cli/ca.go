@@ -89,6 +89,7 @@ Its token has no end. 'bridgefour token revoke' ends it as any other, and 'ca ro
 		},
 	}
 	cmd.Flags().StringVar(&keyFile, "cluster-key", "", "`file` with the key of the cluster")
+	markSecretFile(cmd, "cluster-key", "")
 	cmd.Flags().StringVar(&peerList, "peers", "", "the leaders: `ID=HOST:PORT,…`")
 	cmd.Flags().StringVar(&name, "cluster-name", server.ClusterName, "`name` of the cluster")
 	return cmd

@@ -144,6 +144,7 @@ func (a *app) root() *cobra.Command {
 			if err := a.applySettings(cmd); err != nil {
 				return err
 			}
+			a.warnOpenKeys(cmd)
 			var err error
 			a.outside, err = outsideFiles(cmd)
 			return err

@@ -90,16 +90,20 @@ func checkChoices(cmd *cobra.Command, f *pflag.Flag) error {
 	if !restricted {
 		return nil
 	}
-	values := []string{f.Value.String()}
-	if list, ok := f.Value.(pflag.SliceValue); ok {
-		values = list.GetSlice()
-	}
-	for _, value := range values {
+	for _, value := range valuesOf(f) {
 		if !slices.Contains(known, value) {
 			return usagef(cmd, "--%s %s: want one of %s%s", f.Name, value, strings.Join(known, ", "), didYouMean(value, known))
 		}
 	}
 	return nil
+}
+
+// valuesOf returns the values of a flag, of which a repeatable one has several.
+func valuesOf(f *pflag.Flag) []string {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return list.GetSlice()
+	}
+	return []string{f.Value.String()}
 }
 
 // offer offers the same values always; after a colon more follows.

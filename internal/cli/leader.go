@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
@@ -78,6 +77,8 @@ func (f *leaderFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.peerList, "peers", "", "the leaders of a new cluster: `ID=HOST:PORT,…`")
 	fs.StringVar(&f.joinList, "join", "", "`string` of 'bridgefour token create --role leader', or @FILE that has it, with which the leader joins a cluster; or addresses of leaders, if they are on this machine or insecure, or with --tls-ca")
 	fs.StringVar(&f.keyFile, "cluster-key", "", "`file` with the key of a new cluster, as 'bridgefour ca key' prints it; cluster.key in the data directory counts too")
+	markSecretFile(cmd, "cluster-key", "")
+	markSecretFile(cmd, "join", "@")
 	fs.StringVar(&f.ClusterName, "cluster-name", server.ClusterName, "`name` of the cluster: leaders and workers of clusters with different names refuse each other")
 	fs.StringVar(&f.Spool, "spool", "", "shared `folder` for the outputs of jobs without --output (default: spool in the data directory)")
 	fs.StringVar(&f.AuditFile, "audit-file", "", "`file` to which a line of JSON is appended for each change and each refused request: who, from where, what, and the verdict")
@@ -176,7 +177,6 @@ func (a *app) resolveLeader(cmd *cobra.Command, f *leaderFlags) (err error) {
 	if f.ClusterKey, err = readClusterKey(cmd, f.keyFile); err != nil {
 		return err
 	}
-	a.warnOpenKeys(f.keyFile, f.Outside.Key)
 	if f.DataDir, err = a.serverDir(f.DataDir, leaderDir); err != nil {
 		return err
 	}
@@ -200,21 +200,6 @@ func readClusterKey(cmd *cobra.Command, file string) (*access.Key, error) {
 		return nil, usagef(cmd, "--cluster-key: %s: %v", file, err)
 	}
 	return &key, nil
-}
-
-// warnOpenKeys warns of files with secrets that other users can read, unless they are mounted into a container, which decides who is in it.
-func (a *app) warnOpenKeys(files ...string) {
-	for _, file := range files {
-		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 && !isMount(file) {
-			a.stderr.Printf("warning: other users of this machine can read %s, which is a secret: chmod 600 %[1]s", file)
-		}
-	}
-}
-
-// isMount reports whether a file is mounted by itself: it is on another file system than its folder.
-func isMount(file string) bool {
-	var own, folder unix.Stat_t
-	return unix.Lstat(file, &own) == nil && unix.Lstat(filepath.Dir(file), &folder) == nil && own.Dev != folder.Dev
 }
 
 // resolvePeers parses --peers and finds this leader in it.

@@ -24,6 +24,7 @@ func addOutside(cmd *cobra.Command, authority, certificate string) {
 	cmd.Flags().String(flagAuthority, "", "`file` with "+authority)
 	cmd.Flags().String(flagCertificate, "", "`file` with "+certificate)
 	cmd.Flags().String(flagKey, "", "`file` with the key of --tls-cert")
+	markSecretFile(cmd, flagKey, "")
 }
 
 // addClientOutside adds the flags for the files of an outside authority to a command that uses a cluster.
@@ -74,7 +75,6 @@ func (a *app) readJoin(cmd *cobra.Command, join *string) error {
 	if err != nil {
 		return usagef(cmd, "--join: %v", err)
 	}
-	a.warnOpenKeys(file)
 	if *join = strings.TrimSpace(string(text)); *join == "" {
 		return usagef(cmd, "--join: %s is empty", file)
 	}

@@ -116,6 +116,7 @@ func (a *app) runCommand() *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	a.completeJob(cmd)
+	markSecretFile(cmd, "secret", "=@")
 	helpBuiltins(cmd)
 	o.watch.add(cmd)
 	o.results.add(cmd.Flags())

@@ -64,6 +64,7 @@ func (a *app) submitCommand() *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	a.completeJob(cmd)
+	markSecretFile(cmd, "secret", "=@")
 	helpBuiltins(cmd)
 	addCluster(cmd, &cluster)
 	cmd.Flags().StringVarP(&f.file, "file", "f", "", "`file` that describes the job, YAML or JSON, in which other flags replace what they set; - is standard input")

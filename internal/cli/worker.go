@@ -75,6 +75,7 @@ exits 0. A second signal ends it at once; its tasks then run on other workers.`,
 	fs.StringVar(&f.listen, "listen", "127.0.0.1:0", "`address` of its HTTP listener, for status and metrics; port 0: any free one")
 	fs.StringVar(&f.advertise, "advertise", "", "`address` that others use for the listener (default: its own)")
 	fs.StringVar(&f.join, "join", "", "`string` of 'bridgefour token create --role worker', or @FILE that has it, with which the worker joins a cluster for good; or addresses of leaders, with --tls-ca")
+	markSecretFile(cmd, "join", "@")
 	addOutside(cmd, "the outside authority of the leaders' certificates, for --join HOST:PORT (default, for https://HOST:PORT: those of the system)",
 		"the worker's certificate of an outside authority, with its chain, for clients of --listen, and for --join HOST:PORT (O=bridgefour:worker); "+
 			"read again when it changes")
