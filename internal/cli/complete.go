@@ -126,13 +126,9 @@ func (a *app) completeJob(cmd *cobra.Command) {
 // completeRuns offers the embedded runs that are kept, newest first.
 func (a *app) completeRuns(*cobra.Command, []string, string) (ids []string, _ cobra.ShellCompDirective) {
 	const directive = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
-	runs, err := a.runsDir()
-	if err != nil {
-		return nil, directive
-	}
-	all, _ := listRuns(runs) // a shell shows no errors
-	for _, info := range all {
-		ids = append(ids, cobra.CompletionWithDesc(info.ID, printable(info.Program)))
+	all, _ := a.keptRuns() // a shell shows no errors
+	for _, d := range all {
+		ids = append(ids, cobra.CompletionWithDesc(d.info.ID, printable(d.info.Program)))
 	}
 	return ids, directive
 }

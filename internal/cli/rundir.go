@@ -198,29 +198,35 @@ func (d *runDir) request() (*api.JobRequest, error) {
 	return &req, nil
 }
 
-// listRuns lists this user's runs, newest first. Folders without a readable run.json are skipped: they are being created or removed. So are
-// those of other users, whose commands have their own state, and links.
-func listRuns(runs string) ([]runInfo, error) {
+// listRuns lists this user's runs, newest first, and the folders of runs that are being removed, or were when their process was killed. Folders
+// without a readable run.json are skipped: they are being created or removed. So are those of other users, whose commands have their own
+// state, and links.
+func listRuns(runs string) (list []*runDir, leftovers []string, err error) {
 	names, err := os.ReadDir(runs)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("state of runs: %w", err)
+		return nil, nil, fmt.Errorf("state of runs: %w", err)
 	}
-	var out []runInfo
 	for _, name := range names {
-		var info runInfo
-		text, err := os.ReadFile(filepath.Join(runs, name.Name(), "run.json"))
-		if err != nil || json.Unmarshal(text, &info) != nil || info.ID != name.Name() || !name.IsDir() || !ownFolder(name) {
+		d := &runDir{path: filepath.Join(runs, name.Name())}
+		if !name.IsDir() || !ownFolder(name) {
 			continue
 		}
-		out = append(out, info)
+		if strings.HasSuffix(d.path, removedSuffix) {
+			leftovers = append(leftovers, d.path)
+			continue
+		}
+		text, err := os.ReadFile(d.file("run.json"))
+		if err == nil && json.Unmarshal(text, &d.info) == nil && d.info.ID == name.Name() {
+			list = append(list, d)
+		}
 	}
-	slices.SortFunc(out, func(a, b runInfo) int {
-		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(b.ID, a.ID))
+	slices.SortFunc(list, func(a, b *runDir) int {
+		return cmp.Or(b.info.Created.Compare(a.info.Created), strings.Compare(b.info.ID, a.info.ID))
 	})
-	return out, nil
+	return list, leftovers, nil
 }
 
 // ownFolder reports whether a folder is this user's.
@@ -236,15 +242,14 @@ func ownFolder(e fs.DirEntry) bool {
 // pruneRuns removes all but the newest n runs, and those that were last used before a time, and frees the preallocated space of the logs of
 // the rest. Runs in use stay as they are. What a crash has left of a run that was being removed is removed.
 func pruneRuns(runs string, n int, before time.Time) error {
-	all, err := listRuns(runs)
+	all, leftovers, err := listRuns(runs)
+	for _, path := range leftovers {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
 	if err != nil {
 		return err
 	}
-	if err := removeLeftovers(runs); err != nil {
-		return err
-	}
-	for i, info := range all {
-		d := &runDir{path: filepath.Join(runs, info.ID), info: info}
+	for i, d := range all {
 		used, err := os.Stat(d.file("run.json"))
 		if err == nil {
 			err = d.acquire(0)
@@ -263,35 +268,41 @@ func pruneRuns(runs string, n int, before time.Time) error {
 	return nil
 }
 
-func removeLeftovers(runs string) error {
-	names, err := os.ReadDir(runs)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, name := range names {
-		if strings.HasSuffix(name.Name(), removedSuffix) && ownFolder(name) {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(runs, name.Name())))
-		}
-	}
-	return err
-}
-
 // lastRun names the newest run.
 const lastRun = "last"
 
-// findRun returns the run whose ID is id or begins with it, or the newest one.
-func findRun(runs, id string) (*runDir, error) {
-	all, err := listRuns(runs)
+// keptRuns lists this user's runs, newest first.
+func (a *app) keptRuns() ([]*runDir, error) {
+	runs, err := a.runsDir()
 	if err != nil {
 		return nil, err
 	}
-	var found []runInfo
-	for i, info := range all {
-		if id == info.ID || id == lastRun && i == 0 {
-			return &runDir{path: filepath.Join(runs, info.ID), info: info}, nil
+	list, _, err := listRuns(runs)
+	return list, err
+}
+
+// findRun is findRun in the folder of this user's runs.
+func (a *app) findRun(id string) (*runDir, error) {
+	runs, err := a.runsDir()
+	if err != nil {
+		return nil, err
+	}
+	return findRun(runs, id)
+}
+
+// findRun returns the run whose ID is id or begins with it, or the newest one.
+func findRun(runs, id string) (*runDir, error) {
+	all, _, err := listRuns(runs)
+	if err != nil {
+		return nil, err
+	}
+	var found []*runDir
+	for i, d := range all {
+		if id == d.info.ID || id == lastRun && i == 0 {
+			return d, nil
 		}
-		if strings.HasPrefix(info.ID, id) {
-			found = append(found, info)
+		if strings.HasPrefix(d.info.ID, id) {
+			found = append(found, d)
 		}
 	}
 	switch {
@@ -302,7 +313,7 @@ func findRun(runs, id string) (*runDir, error) {
 	case len(found) > 1:
 		return nil, &exitError{code: exitUsage, err: fmt.Errorf("ambiguous run %q; it matches:\n%s", id, runTable(found))}
 	}
-	return &runDir{path: filepath.Join(runs, found[0].ID), info: found[0]}, nil
+	return found[0], nil
 }
 
 // openRun locks the run whose ID begins with id, or the newest one that is not in use.
@@ -317,15 +328,14 @@ func openRun(runs, id string) (*runDir, error) {
 		}
 		return d, err
 	}
-	all, err := listRuns(runs)
+	all, _, err := listRuns(runs)
 	if err != nil {
 		return nil, err
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("no run to resume; the state of unfinished runs is kept under %s", runs)
 	}
-	for _, info := range all {
-		d := &runDir{path: filepath.Join(runs, info.ID), info: info}
+	for _, d := range all {
 		err := d.acquire(0)
 		if err == nil {
 			return d, nil
@@ -338,11 +348,11 @@ func openRun(runs, id string) (*runDir, error) {
 }
 
 // runTable formats runs as a table.
-func runTable(infos []runInfo) string {
+func runTable(list []*runDir) string {
 	var text strings.Builder
 	t := newTable(&text)
-	for _, info := range infos {
-		t.row("  "+info.ID, info.Created.Local().Format(time.DateTime), printable(info.Program), printable(info.Dir))
+	for _, d := range list {
+		t.row("  "+d.info.ID, d.info.Created.Local().Format(time.DateTime), printable(d.info.Program), printable(d.info.Dir))
 	}
 	_ = t.flush() // a strings.Builder does not fail
 	return strings.TrimRight(text.String(), "\n")

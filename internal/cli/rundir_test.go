@@ -78,13 +78,13 @@ func TestPruneRuns(t *testing.T) {
 	if err := pruneRuns(runs, 2, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	left, err := listRuns(runs)
+	left, _, err := listRuns(runs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var ids []string
-	for _, info := range left {
-		ids = append(ids, info.ID)
+	for _, d := range left {
+		ids = append(ids, d.info.ID)
 	}
 	want := strings.Join([]string{made[4].info.ID, made[3].info.ID, made[0].info.ID}, " ")
 	if got := strings.Join(ids, " "); got != want {

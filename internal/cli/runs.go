@@ -25,17 +25,13 @@ keeps nothing.
   bridgefour logs --run last
   bridgefour runs rm --ended`,
 		RunE: func(*cobra.Command, []string) error {
-			runs, err := a.runsDir()
-			if err != nil {
-				return err
-			}
-			all, err := listRuns(runs)
+			all, err := a.keptRuns()
 			if err != nil {
 				return err
 			}
 			list := make([]runState, 0, len(all))
-			for _, info := range all {
-				s, err := stateOfRun(&runDir{path: filepath.Join(runs, info.ID), info: info})
+			for _, d := range all {
+				s, err := stateOfRun(d)
 				if errors.Is(err, fs.ErrNotExist) {
 					continue // it was removed meanwhile
 				}
@@ -123,11 +119,7 @@ func (a *app) showRunCommand() *cobra.Command {
 		Example: `  bridgefour runs show last
   bridgefour runs show 20261129-1`,
 		RunE: func(_ *cobra.Command, args []string) error {
-			runs, err := a.runsDir()
-			if err != nil {
-				return err
-			}
-			d, err := findRun(runs, args[0])
+			d, err := a.findRun(args[0])
 			if err != nil {
 				return err
 			}
@@ -177,15 +169,11 @@ interrupt it first.`,
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			runs, err := a.runsDir()
-			if err != nil {
-				return err
-			}
 			if all || ended {
-				return a.removeRuns(runs, ended)
+				return a.removeRuns(ended)
 			}
 			for _, id := range args {
-				d, err := findRun(runs, id)
+				d, err := a.findRun(id)
 				if err == nil {
 					err = a.removeRun(d)
 				}
@@ -205,18 +193,18 @@ interrupt it first.`,
 }
 
 // removeRuns removes all runs that no process runs, or those of them whose job has ended.
-func (a *app) removeRuns(runs string, ended bool) error {
-	all, err := listRuns(runs)
+func (a *app) removeRuns(ended bool) error {
+	all, err := a.keptRuns()
 	if err != nil {
 		return err
 	}
-	for _, info := range all {
-		if ended && (info.Status == "" || info.Status == runInterrupted) {
+	for _, d := range all {
+		if ended && (d.info.Status == "" || d.info.Status == runInterrupted) {
 			continue
 		}
-		err := a.removeRun(&runDir{path: filepath.Join(runs, info.ID), info: info})
+		err := a.removeRun(d)
 		if errors.Is(err, errRunning) {
-			a.stderr.Printf("run %s goes on; not removed", info.ID)
+			a.stderr.Printf("run %s goes on; not removed", d.info.ID)
 		} else if err != nil {
 			return err
 		}

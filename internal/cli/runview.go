@@ -68,11 +68,7 @@ type runView struct {
 
 // openView opens a run for reading. With logs, its workers come too, which have them.
 func (a *app) openView(ctx context.Context, id string, logs bool) (_ *runView, err error) {
-	runs, err := a.runsDir()
-	if err != nil {
-		return nil, err
-	}
-	d, err := findRun(runs, id)
+	d, err := a.findRun(id)
 	if err != nil {
 		return nil, err
 	}
