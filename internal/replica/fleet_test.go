@@ -327,12 +327,13 @@ func (f *fleet) put(n int) []int {
 func (f *fleet) same(sure []int, ids ...uint64) {
 	f.t.Helper()
 	f.until("agreement", func() bool {
+		first := f.mates[ids[0]].numbers
 		for _, id := range ids {
-			if !slices.Equal(f.mates[id].numbers, f.mates[ids[0]].numbers) || len(f.mates[id].numbers) < len(sure) {
+			if !slices.Equal(f.mates[id].numbers, first) {
 				return false
 			}
 		}
-		return true
+		return len(first) >= len(sure) && (len(sure) == 0 || slices.Contains(first, sure[len(sure)-1])) // others are before it
 	})
 	have := map[int]bool{}
 	for _, n := range f.mates[ids[0]].numbers {
