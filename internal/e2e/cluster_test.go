@@ -64,7 +64,7 @@ func (c *cluster) connect(address string) {
 	c.address, c.known = address, address
 	if c.client == nil {
 		var err error
-		if c.client, err = client.New([]string{c.address}, client.Options{}); err != nil {
+		if c.client, err = client.New([]string{c.address}, client.Options{Patience: patience}); err != nil {
 			c.t.Fatal(err)
 		}
 		c.t.Cleanup(c.client.Close)

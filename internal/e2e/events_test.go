@@ -241,7 +241,7 @@ func (s *submitter) wantThere(at *node) {
 		if s.found[id] {
 			continue
 		}
-		if job := decode[api.Job](s.t, at.get(fmt.Sprintf("/v1/jobs/%d?consistency=strong", id))); job.Name != name {
+		if job := decode[api.Job](s.t, at.settled(http.MethodGet, fmt.Sprintf("/v1/jobs/%d?consistency=strong", id), "")); job.Name != name {
 			s.t.Errorf("job %d is %q, want %q", id, job.Name, name)
 		}
 		s.found[id] = true

@@ -49,10 +49,13 @@ func TestFollowers(t *testing.T) {
 // askedConsistency: each answer names its log position, and is as fresh as requested.
 func askedConsistency(g *group) {
 	t := g.t
-	leads := g.leading()
 	for i := range 20 {
 		name := fmt.Sprintf("read %d", i)
-		a := leads.request(http.MethodPost, "/v1/jobs", tiny(name, "true"))
+		var a answer
+		until(t, "a submit is accepted", func() bool {
+			a = g.leading().request(http.MethodPost, "/v1/jobs", tiny(name, "true"))
+			return a.code == http.StatusCreated
+		})
 		job := decode[api.Job](t, a)
 		index := a.number("X-Bridgefour-Index")
 		if index == 0 {
@@ -61,7 +64,7 @@ func askedConsistency(g *group) {
 		path := fmt.Sprintf("/v1/jobs/%d", job.ID)
 		for _, n := range g.nodes {
 			for _, query := range []string{fmt.Sprintf("?consistency=index&min_index=%d", index), "?consistency=strong"} {
-				read := n.get(path + query)
+				read := n.settled(http.MethodGet, path+query, "")
 				if got := decode[api.Job](t, read); got.Name != name || read.number("X-Bridgefour-Index") < index {
 					t.Errorf("%v: %s%s = %v, want %q, of log position %d or later", n, path, query, read, name, index)
 				}
@@ -70,22 +73,18 @@ func askedConsistency(g *group) {
 	}
 	for _, n := range g.nodes {
 		for _, path := range []string{"/v1/jobs", "/v1/cluster", "/v1/workers", "/v1/leaders", "/cluster", "/job/list", "/raft/state", "/v1/jobs/1", "/job/status/1", "/v1/jobs/999999"} {
-			a := n.get(path)
-			if a.number("X-Bridgefour-Leader") != leads.id || a.number("X-Bridgefour-Index") == 0 || a.header.Get("X-Bridgefour-Age") == "" {
-				t.Errorf("%v: %s: %v", n, path, a.header)
-			}
-			if age := a.number("X-Bridgefour-Age"); n.listen == leads.listen && age != 0 {
-				t.Errorf("%v leads, and the age of %s is %d", n, path, age)
-			}
+			until(t, fmt.Sprintf("%v names the leader, its log position and its age at %s", n, path), func() bool {
+				leads, a := g.leading(), n.get(path)
+				return a.number("X-Bridgefour-Leader") == leads.id && a.number("X-Bridgefour-Index") > 0 &&
+					(a.header.Get("X-Bridgefour-Age") == "0" || n.listen != leads.listen && a.header.Get("X-Bridgefour-Age") != "")
+			})
 		}
 		for _, query := range []string{"?consistency=eventual", "?consistency=index&min_index=x", "?min_index=-1"} {
 			if a := n.get("/v1/jobs" + query); a.code < 400 || a.code >= 500 {
 				t.Errorf("%v: %s = %v, want a problem of the request", n, query, a)
 			}
 		}
-		if a := n.get("/readyz"); a.code != http.StatusOK {
-			t.Errorf("%v: readyz = %v", n, a)
-		}
+		n.settled(http.MethodGet, "/readyz", "")
 	}
 }
 
@@ -98,7 +97,13 @@ func longPoll(g *group) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		go func() {
-			answers <- requestAt(ctx, direct, http.MethodGet, fmt.Sprintf("http://%s/v1/jobs/%d?wait=40s&consistency=strong", n.listen, id), "")
+			for {
+				a := requestAt(ctx, direct, http.MethodGet, fmt.Sprintf("http://%s/v1/jobs/%d?wait=40s&consistency=strong", n.listen, id), "")
+				if a.code != http.StatusServiceUnavailable || ctx.Err() != nil {
+					answers <- a
+					return
+				}
+			}
 		}()
 	}
 	g.untilMap(id, "running", func(s api.Stage) bool { return s.Running == 1 })
@@ -118,8 +123,7 @@ func longPoll(g *group) {
 // forwardedWrites: a follower forwards writes to the leader, or redirects a client that prefers that.
 func forwardedWrites(g *group) {
 	t := g.t
-	leads := g.leading()
-	follows := g.followers(leads)[0]
+	follows := g.followers(g.leading())[0]
 	for _, write := range [][2]string{
 		{http.MethodPost, "/v1/jobs"},
 		{http.MethodPost, "/v1/jobs/1/stop"},
@@ -129,12 +133,16 @@ func forwardedWrites(g *group) {
 		{http.MethodPost, "/v1/leaders"},
 		{http.MethodDelete, "/v1/leaders/1?force=true"},
 	} {
-		a := follows.request(write[0], write[1], "{}", "Prefer", "redirect")
-		if want := "http://" + leads.address + write[1]; a.code != http.StatusTemporaryRedirect || a.header.Get("Location") != want {
-			t.Errorf("%s %s = %v, Location %q, want 307 to %s", write[0], write[1], a, a.header.Get("Location"), want)
-		}
+		until(t, fmt.Sprintf("a follower redirects %q to the leader", write), func() bool {
+			leads := g.leading()
+			if leads == follows {
+				follows = g.followers(leads)[0]
+			}
+			a := follows.request(write[0], write[1], "{}", "Prefer", "redirect")
+			return a.code == http.StatusTemporaryRedirect && a.header.Get("Location") == "http://"+leads.address+write[1]
+		})
 	}
-	if a := follows.request(http.MethodPut, "/job/stop/999", ""); a.code != http.StatusOK || strings.TrimSpace(a.body) != `{"type":"Missing"}` {
+	if a := follows.settled(http.MethodPut, "/job/stop/999", ""); a.code != http.StatusOK || strings.TrimSpace(a.body) != `{"type":"Missing"}` {
 		t.Errorf("a write of the original's routes = %v, want the leader's answer", a)
 	}
 	url := "http://" + follows.address + "/v1/jobs"
@@ -187,7 +195,7 @@ func forwardedReads(g *group) {
 	write(t, g.path("gate"), "")
 	g.done(id)
 	for _, n := range g.nodes {
-		a := n.get(fmt.Sprintf("/v1/jobs/%d/result?consistency=strong", id))
+		a := n.settled(http.MethodGet, fmt.Sprintf("/v1/jobs/%d/result?consistency=strong", id), "")
 		if a.code != http.StatusOK || a.body != "1\n2\n3\n" {
 			t.Errorf("%v: result = %v", n, a)
 		}

@@ -209,7 +209,7 @@ var direct = &http.Client{
 }
 
 // asking is the timeout of requests that may not be answered. It exceeds all timeouts of a leader.
-const asking = 10 * time.Second
+const asking = 20 * time.Second
 
 // request sends one request to this node, bypassing its link.
 func (n *node) request(method, path, body string, header ...string) answer {
@@ -219,6 +219,16 @@ func (n *node) request(method, path, body string, header ...string) answer {
 }
 
 func (n *node) get(path string) answer { return n.request(http.MethodGet, path, "") }
+
+// settled is an answer that is not 503: a node without a leader refuses, and a slow machine may elect one at any time.
+func (n *node) settled(method, path, body string) (a answer) {
+	n.g.t.Helper()
+	until(n.g.t, fmt.Sprintf("%v answers %s %s", n, method, path), func() bool {
+		a = n.request(method, path, body)
+		return a.err == nil && a.code != http.StatusServiceUnavailable
+	})
+	return a
+}
 
 // requestAt sends one request; header has names and values in turn.
 func requestAt(ctx context.Context, c *http.Client, method, url, body string, header ...string) answer {
@@ -260,7 +270,7 @@ func decode[T any](t *testing.T, a answer) T {
 // view returns the node's view of the cluster; false: it does not answer.
 func (n *node) view() (api.Cluster, bool) {
 	var v api.Cluster
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	a := requestAt(ctx, direct, http.MethodGet, "http://"+n.listen+"/v1/cluster", "")
 	return v, a.code == http.StatusOK && json.Unmarshal([]byte(a.body), &v) == nil

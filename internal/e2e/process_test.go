@@ -57,8 +57,8 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// patience is the timeout of conditions that must become true; only a broken program reaches it.
-const patience = 45 * time.Second
+// patience is the timeout of conditions that must become true; only a broken program reaches it, however slow the machine.
+const patience = 2 * time.Minute
 
 // until polls until is returns true.
 func until(t *testing.T, what string, is func() bool) {
