@@ -67,7 +67,7 @@ func finished(t *testing.T, l *Node, id uint64) api.Job {
 // until waits for a change of the views.
 func (r *rig) until(what string, done func() bool) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeoutCause(r.t.Context(), 20*time.Second, fmt.Errorf("no sign of: %s", what))
+	ctx, cancel := context.WithTimeoutCause(r.t.Context(), time.Minute, fmt.Errorf("no sign of: %s", what))
 	defer cancel()
 	if err := r.node.views.Changed().Wait(ctx, func() (bool, error) { return done(), nil }); err != nil {
 		r.t.Fatal(err)

@@ -207,7 +207,7 @@ func methods(services ...grpc.ServiceDesc) func(yield func(string) bool) {
 // call sends the first message of a call, and returns its error; nil: it is answered.
 func call(t *testing.T, conn *grpc.ClientConn, method string, first proto.Message) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
 	if err != nil {

@@ -74,7 +74,7 @@ func (c company) client(f transport.Files, leaders ...*secureLeader) *client.Cli
 	for _, l := range leaders {
 		a.Cluster = append(a.Cluster, l.address())
 	}
-	out, err := client.New(nil, client.Options{Access: a, Patience: 10 * time.Second})
+	out, err := client.New(nil, client.Options{Access: a, Patience: time.Minute})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func (c secureCluster) client(join string) *client.Client {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	out, err := client.New(nil, client.Options{Access: &a, Patience: 10 * time.Second})
+	out, err := client.New(nil, client.Options{Access: &a, Patience: time.Minute})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -160,14 +160,14 @@ func (c secureCluster) enroll(role, name string) *access.Credentials {
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
 	for !done() {
 		select {
 		case <-ctx.Done():
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		case <-ticker.C:
 		}
 	}

@@ -33,7 +33,7 @@ func TestUnix(t *testing.T) {
 			if info, err := os.Stat(path); err != nil || info.Mode() != fs.ModeSocket|0o600 {
 				t.Errorf("mode of the socket: %v, %v", info.Mode(), err)
 			}
-			server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })}
+			server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })}
 			ended := make(chan error, 1)
 			go func() { ended <- server.Serve(l) }()
 			url := URL(UnixAddress(path))

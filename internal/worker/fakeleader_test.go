@@ -21,7 +21,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // testTimeout is how long a test waits for an event. It measures nothing.
-const testTimeout = 20 * time.Second
+const testTimeout = time.Minute
 
 var errNotLeader = status.Error(codes.Unavailable, "this node does not lead")
 

@@ -21,7 +21,7 @@ import (
 const Cluster = "test"
 
 // timeout is how long a test waits for a message. It measures nothing.
-const timeout = 20 * time.Second
+const timeout = time.Minute
 
 // Leader is a leader under test. It leads when it is started.
 type Leader struct {
