@@ -12,6 +12,8 @@ import (
 type Dependency struct {
 	Job JobID
 	Any bool // however it ends; otherwise it must be done
+	// Peer is, in the log, the job with that number within the same submission, from 1, in place of Job. It is before its own.
+	Peer uint32
 }
 
 // AfterMax bounds the jobs that a job comes after.
@@ -111,7 +113,7 @@ func (m *Machine) reviveOthers(first JobID, out *Result) {
 			if job.Status == JobWaiting { // for this one again
 				m.proceed(job, out)
 			}
-			if job.Blocker == 0 || m.Blocker(job) != nil || m.withinQuota(job.Spec) != nil || m.outputLeft(job) != nil {
+			if job.Blocker == 0 || m.Blocker(job) != nil || m.withinQuota(job.Spec, 0) != nil || m.outputLeft(job) != nil {
 				continue
 			}
 			job = m.revive(job)

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -63,6 +64,7 @@ type command struct {
 	lease       Lease
 	blocks      []Block
 	staged      uint64 // blocks that were staged before
+	more        []Submission
 	changed     []FileChange
 	tail        *Tail // of a failure
 	warnings    []Warning
@@ -130,10 +132,12 @@ func (c *codec) command(m *command) {
 			c.nested(func() { c.peaks(m.completions) })
 		}
 		records(c, 31, &m.secrets, (*codec).secret)
+		records(c, 33, &m.more, (*codec).submission)
 		optional(c, 36, &m.retention, (*codec).retention)
 		c.bool(37, &m.pinned)
 	}
 	c.end("a command")
+	c.check(func() bool { return len(m.more) < SubmissionMax })
 }
 
 // nextCommand reads the next command into m, whose completions are appended to.
@@ -259,15 +263,36 @@ func (e *Entry) Submit(key, uid, claim string, spec *Spec) {
 	e.add(cmdSubmit, &command{key: key, uid: uid, spec: spec, sum: spec.RequestSum(claim)})
 }
 
-// SubmitStaged adds a job whose input blocks were staged under uid, in place of those of the spec. Sum is spec.RequestSum. It needs feature
-// level 2: below that, it adds nothing.
-func (e *Entry) SubmitStaged(key, uid string, sum uint64, spec *Spec) {
+// SubmissionMax bounds the jobs of a submission.
+const SubmissionMax = 1000
+
+// Submission is one job of a submission.
+type Submission struct {
+	UID    string
+	Spec   *Spec
+	Staged uint64 // so many input blocks were staged under UID, and are taken in place of those of Spec
+}
+
+// SubmitAll adds jobs, all of them or none; their numbers follow each other. Sum identifies the request: the RequestSum of a single spec, or
+// RequestSums. It needs feature level 2: below that, it adds nothing.
+func (e *Entry) SubmitAll(key string, sum uint64, jobs []Submission) {
 	if e.level < 2 {
 		return
 	}
-	bare := *spec
-	bare.Input.Blocks = nil
-	e.add(cmdSubmit, &command{key: key, uid: uid, spec: &bare, sum: sum, staged: uint64(len(spec.Input.Blocks))})
+	list := slices.Clone(jobs)
+	for i := range list {
+		if list[i].Staged > 0 {
+			bare := *list[i].Spec
+			bare.Input.Blocks = nil
+			list[i].Spec = &bare
+		}
+	}
+	e.add(cmdSubmit, &command{key: key, uid: list[0].UID, spec: list[0].Spec, sum: sum, staged: list[0].Staged, more: list[1:]})
+}
+
+// SubmitStaged is SubmitAll of one job whose input was staged.
+func (e *Entry) SubmitStaged(key, uid string, sum uint64, spec *Spec) {
+	e.SubmitAll(key, sum, []Submission{{UID: uid, Spec: spec, Staged: uint64(len(spec.Input.Blocks))}})
 }
 
 // Stage adds input blocks for a submit with this uid to follow. Staged is how many were staged before. It needs feature level 2: below

@@ -356,6 +356,15 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			}
 			e.Done(1, 9, 1, []Completion{{Lease: NewLease(5, 2)}}) // the commit stage of the stop
 		})
+		entry(func(e *Entry) {
+			e.Stage("stage-33", "uid51", 0, mustInput(t, lines).Blocks)
+			e.SubmitAll("key-50", 50, []Submission{
+				{"uid50", &Spec{Name: "a", Builtin: "b", Output: "/out/50"}, 0},
+				{"uid51", &Spec{Name: "b", Builtin: "b", Output: "/out/51", Input: *mustInput(t, lines), After: []Dependency{{Peer: 1, Any: true}, {Job: 10}}}, 1},
+				{"uid52", &Spec{Name: "c", Builtin: "b", Output: "/out/52", After: []Dependency{{Peer: 1}, {Peer: 2}}}, 0},
+			})
+			e.SubmitAll("key-53", 53, []Submission{{"uid53", &Spec{Output: "/out/53"}, 0}, {"uid54", &Spec{Output: "/out/53/below"}, 0}})
+		})
 	}
 	return log
 }

@@ -194,40 +194,81 @@ func (m *Machine) reseal(id JobID, secrets []Secret) *Rejection {
 	return nil
 }
 
+// submit adds the jobs of a submission, all of them or none, and returns the number of the first.
 func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
-	blocks := m.takeStaged(c.uid)
+	list := append([]Submission{{UID: c.uid, Spec: c.spec, Staged: c.staged}}, c.more...)
+	blocks := make([][]Block, len(list))
+	for i := range list {
+		blocks[i] = m.takeStaged(list[i].UID)
+	}
 	if seen, ok := m.requests.byKey[c.key]; ok {
 		if seen.sum != c.sum {
 			return 0, reject(Conflict, "this idempotency key was used for another request, which is job %d; use a new key", seen.job)
 		}
 		return seen.job, nil
 	}
-	if err := m.withinQuota(c.spec); err != nil {
-		return 0, err
+	written := newOutputIndex() // by the jobs of the submission
+	jobs := make([]*Job, len(list))
+	for i := range list {
+		jobs[i] = &Job{ID: m.lastJob + 1 + JobID(i), UID: list[i].UID, Spec: list[i].Spec, Created: m.time}
+		err := m.admit(jobs[i], jobs[:i], &written)
+		if err == nil && list[i].Staged > 0 && uint64(len(blocks[i])) != list[i].Staged {
+			err = reject(Busy, "the input of the job is no longer staged: submit it again")
+		}
+		if err != nil && len(list) > 1 {
+			err.Message = fmt.Sprintf("job %q: %s", jobs[i].Spec.Name, err.Message)
+		}
+		if err != nil {
+			return 0, err
+		}
+		if list[i].Staged > 0 {
+			jobs[i].Spec.Input.Blocks = blocks[i]
+		}
+		written.add(jobs[i])
 	}
-	if err := m.outputFree(c.spec); err != nil {
-		return 0, err
+	m.requests.add(&request{key: c.key, job: jobs[0].ID, sum: c.sum, time: m.time})
+	for _, job := range jobs {
+		m.addJob(job, out)
 	}
-	for _, d := range c.spec.After {
-		if m.jobs[d.Job] == nil {
-			return 0, reject(NotFound, "there is no job %d for this job to come after: it was forgotten, or there never was one", d.Job)
+	return jobs[0].ID, nil
+}
+
+// admit refuses a job of a submission, of which some were admitted before. It gives it the numbers of those of them that it comes after.
+func (m *Machine) admit(job *Job, before []*Job, written *outputIndex) *Rejection {
+	if err := m.withinQuota(job.Spec, uint32(len(before))); err != nil {
+		return err
+	}
+	if err := m.outputFree(job.Spec); err != nil {
+		return err
+	}
+	if id := written.first(job.Spec.Output, func(JobID) bool { return true }); id != 0 {
+		other := before[id-before[0].ID].Spec
+		return reject(Conflict, "output %q: job %q, which is submitted together with it, writes to %q; name another output", job.Spec.Output, other.Name, other.Output)
+	}
+	for i := range job.Spec.After {
+		d := &job.Spec.After[i]
+		switch {
+		case int(d.Peer) > len(before):
+			return reject(Conflict, "it comes after job %d of its submission, which is not before it", d.Peer)
+		case d.Peer > 0:
+			d.Job, d.Peer = before[d.Peer-1].ID, 0
+		case m.jobs[d.Job] == nil:
+			return reject(NotFound, "there is no job %d for this job to come after: it was forgotten, or there never was one", d.Job)
 		}
 	}
-	if c.staged > 0 {
-		if uint64(len(blocks)) != c.staged {
-			return 0, reject(Busy, "the input of the job is no longer staged: submit it again")
-		}
-		c.spec.Input.Blocks = blocks
-	}
-	m.lastJob++
-	job := &Job{ID: m.lastJob, UID: c.uid, Spec: c.spec, Created: m.time, Stages: newStages(c.spec)}
+	return nil
+}
+
+// addJob adds a new job.
+func (m *Machine) addJob(job *Job, out *Result) {
+	m.lastJob = job.ID
+	job.Stages = newStages(job.Spec)
 	m.jobs[job.ID] = job
 	m.outputs.add(job)
 	m.awaitOthers(job)
 	m.openBy[job.Spec.User]++
 	m.inputs += job.Spec.Input.BlockBytes()
 	m.live = append(m.live, job.ID)
-	m.requests.add(&request{key: c.key, job: job.ID, sum: c.sum, time: m.time})
 	if len(job.Spec.After) > 0 {
 		job.Status = JobWaiting
 	}
@@ -238,7 +279,6 @@ func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
 	} else {
 		m.startReady(job, out)
 	}
-	return job.ID, nil
 }
 
 func (m *Machine) jobCommand(kind int, c *command, out *Result) *Rejection {
@@ -319,7 +359,7 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 	if blocker := m.Blocker(job); blocker != nil {
 		return reject(Conflict, "job %d comes after job %d, which %s: retry job %d first", job.ID, blocker.ID, hasEnded(blocker.Status), blocker.ID)
 	}
-	if err := m.withinQuota(job.Spec); err != nil {
+	if err := m.withinQuota(job.Spec, 0); err != nil {
 		return err
 	}
 	if err := m.outputLeft(job); err != nil {

@@ -247,40 +247,57 @@ func specText(spec *Spec) string {
 	return fmt.Sprintf("%+v", s)
 }
 
-func (m *model) submit(key, uid string, spec *Spec, staged bool) {
-	complete := m.unstage(uid) == len(spec.Input.Blocks)
+// submit makes the jobs one after the other, in a copy of the model, which takes its place if none is refused.
+func (m *model) submit(key string, list []Submission) {
+	var complete []bool
+	text := ""
+	for _, s := range list {
+		complete = append(complete, s.Staged == 0 || m.unstage(s.UID) == int(s.Staged))
+		text += specText(s.Spec)
+	}
 	if k, ok := m.keys[key]; ok && key != "" {
-		if k.text == specText(spec) {
+		if k.text == text {
 			m.answer(key, "job %d", k.job)
 		} else {
 			m.answer(key, "refused")
 		}
 		return
 	}
-	if m.overQuota(spec) || m.conflict(spec.Output, 0) || staged && !complete {
+	first, refused := m.made+1, slices.Contains(complete, false)
+	made := map[JobID]*modelJob{}
+	for _, s := range list {
+		spec := *s.Spec
+		spec.After = slices.Clone(spec.After)
+		for i, d := range spec.After {
+			if d.Peer > 0 {
+				spec.After[i] = Dependency{Job: first + JobID(d.Peer) - 1, Any: d.Any}
+			}
+			refused = refused || m.jobs[spec.After[i].Job] == nil && (d.Peer == 0 || made[spec.After[i].Job] == nil)
+		}
+		refused = refused || m.overQuota(&spec, len(made)) || m.conflict(m.jobs, spec.Output, 0) || m.conflict(made, spec.Output, 0)
+		id := first + JobID(len(made))
+		made[id] = &modelJob{id: id, uid: s.UID, spec: &spec, status: "active", stages: modelStages(&spec), created: m.time}
+	}
+	if refused {
 		m.answer(key, "refused")
 		return
 	}
-	for _, d := range spec.After {
-		if m.jobs[d.Job] == nil {
-			m.answer(key, "refused")
-			return
+	m.keys[key] = modelKey{job: first, text: text, time: m.time}
+	for id := first; made[id] != nil; id++ {
+		j := made[id]
+		m.made, m.jobs[id] = id, j
+		if len(j.spec.After) > 0 {
+			j.status = "waiting"
 		}
+		m.recordJob("submitted", j, j.spec.Name)
+		m.proceed(j)
 	}
-	m.made++
-	m.jobs[m.made] = &modelJob{id: m.made, uid: uid, spec: spec, status: "active", stages: modelStages(spec), created: m.time}
-	m.keys[key] = modelKey{job: m.made, text: specText(spec), time: m.time}
-	if len(spec.After) > 0 {
-		m.jobs[m.made].status = "waiting"
-	}
-	m.recordJob("submitted", m.jobs[m.made], spec.Name)
-	m.proceed(m.jobs[m.made])
-	m.answer(key, "job %d", m.made)
+	m.answer(key, "job %d", first)
 }
 
 // conflict reports whether a job that is not over, or one that came after job after and is done, writes at, in or around output.
-func (m *model) conflict(output string, after JobID) bool {
-	for _, j := range m.jobs {
+func (*model) conflict(jobs map[JobID]*modelJob, output string, after JobID) bool {
+	for _, j := range jobs {
 		later := after > 0 && j.id > after && j.status == "done"
 		if j.id == after || j.over && !later {
 			continue
@@ -373,7 +390,7 @@ func (m *model) release() {
 func (m *model) revive(again []JobID) {
 	for ; len(again) > 0; again = again[1:] {
 		for _, j := range m.comingAfter(again[0]) {
-			if j.blocker != 0 && !m.blocked(j.spec) && !m.overQuota(j.spec) && !m.conflict(j.spec.Output, j.id) {
+			if j.blocker != 0 && !m.blocked(j.spec) && !m.overQuota(j.spec, 0) && !m.conflict(m.jobs, j.spec.Output, j.id) {
 				j.status, j.over, j.ended, j.err, j.blocker = "waiting", false, 0, "", 0
 				m.proceed(j)
 				again = append(again, j.id)
@@ -411,7 +428,7 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 	case j.status == "stopping", j.status == "stopped":
 		m.answer(key, "job %d", id)
 		return
-	case j.status == "failed" && m.conflict(j.spec.Output, id):
+	case j.status == "failed" && m.conflict(m.jobs, j.spec.Output, id):
 		m.answer(key, "refused")
 		return
 	}
@@ -439,7 +456,7 @@ func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
 		m.answer(key, "job %d", id)
 		return
 	}
-	if j == nil || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec) || m.conflict(j.spec.Output, id) {
+	if j == nil || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) {
 		m.answer(key, "refused")
 		return
 	}
@@ -952,12 +969,12 @@ func (m *model) beyond(now int64) (beyond JobID) {
 }
 
 // overQuota reports whether one more job of a user that is not over is too many, or needs too much.
-func (m *model) overQuota(spec *Spec) bool {
+func (m *model) overQuota(spec *Spec, others int) bool {
 	q, own := m.quotas[spec.User]
 	if !own {
 		q = m.quotas["*"]
 	}
-	open := 0
+	open := others
 	for _, j := range m.jobs {
 		if !j.over && j.spec.User == spec.User {
 			open++

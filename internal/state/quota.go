@@ -67,14 +67,14 @@ func (m *Machine) removeQuota(user string, out *Result) *Rejection {
 	return nil
 }
 
-// withinQuota refuses to make a job live if the quota of its user does not allow it.
-func (m *Machine) withinQuota(spec *Spec) *Rejection {
+// withinQuota refuses to make a job live if the quota of its user does not allow it, with so many others of that user that are being admitted.
+func (m *Machine) withinQuota(spec *Spec, others uint32) *Rejection {
 	q := m.access.quotas.Of(spec.User)
 	if q.Slots > 0 && spec.SlotsPerTask > q.Slots {
 		return reject(Conflict, "each task of the job needs %d slots, and the quota of user %q is %d: submit it with a smaller --slots-per-task, or let an "+
 			"administrator raise the quota (bridgefour quota set %s --slots N)", spec.SlotsPerTask, spec.User, q.Slots, spec.User)
 	}
-	if open := m.openBy[spec.User]; q.Jobs > 0 && open >= q.Jobs {
+	if open := m.openBy[spec.User] + others; q.Jobs > 0 && open >= q.Jobs {
 		return reject(OverQuota, "user %q has %d open jobs of at most %d: wait until one has ended, stop one, or let an administrator raise the "+
 			"quota (bridgefour quota set %s --jobs N)", spec.User, open, q.Jobs, spec.User)
 	}

@@ -82,8 +82,9 @@ var (
 	messageGen = rapid.SampledFrom([]string{"", "exit 1", "\xff\x00 not text"})
 )
 
-func (w *world) submit(t *rapid.T) {
-	key, n := keyGen.Draw(t, "key"), len(w.log)*100+len(w.expect)
+// newJob is a job with so many before it in its submission.
+func (w *world) newJob(t *rapid.T, peers int) Submission {
+	n := len(w.log)*100 + len(w.expect)
 	spec := &Spec{
 		Name: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"), User: userGen.Draw(t, "user"), Retries: rapid.Uint32Range(0, 3).Draw(t, "retries"),
 		Collect: rapid.Bool().Draw(t, "collect"), KeepPartial: rapid.Bool().Draw(t, "keep partial"),
@@ -107,7 +108,7 @@ func (w *world) submit(t *rapid.T) {
 		}
 	}
 	if spec.Spool = rapid.Bool().Draw(t, "spool"); spec.Spool {
-		spec.Output = fmt.Sprintf("/spool/%d", n)
+		spec.Output = fmt.Sprintf("/spool/%d/%d", n, peers)
 	} else {
 		spec.Output = outputGen.Draw(t, "output")
 	}
@@ -117,20 +118,47 @@ func (w *world) submit(t *rapid.T) {
 	if w.entry.level >= 2 {
 		for _, id := range rapid.SliceOfNDistinct(jobGen, 0, 2, rapid.ID).Draw(t, "after") {
 			if w.m.Job(JobID(id)) != nil || rapid.IntRange(0, 9).Draw(t, "after nothing") == 0 {
-				spec.After = append(spec.After, Dependency{JobID(id), rapid.IntRange(0, 2).Draw(t, "any") == 0})
+				spec.After = append(spec.After, Dependency{Job: JobID(id), Any: rapid.IntRange(0, 2).Draw(t, "any") == 0})
+			}
+		}
+		for peer := range peers {
+			if rapid.Bool().Draw(t, "after a peer") {
+				spec.After = append(spec.After, Dependency{Peer: uint32(peer) + 1, Any: rapid.IntRange(0, 2).Draw(t, "any") == 0})
 			}
 		}
 	}
-	uid := fmt.Sprintf("u%d", n)
-	if w.entry.level >= 2 && rapid.Bool().Draw(t, "staged") {
-		uid = uidGen.Draw(t, "uid")
-		spec.Input = Input{Kind: InputLines, Tasks: max(1, spec.Input.Tasks), Blocks: make([]Block, rapid.IntRange(1, 3).Draw(t, "blocks"))}
-		w.entry.SubmitStaged(key, uid, spec.RequestSum(spec.User), spec)
-		w.expect = append(w.expect, func() { w.model.submit(key, uid, spec, true) })
+	return Submission{fmt.Sprintf("u%d-%d", n, peers), spec, 0}
+}
+
+func (w *world) submit(t *rapid.T) {
+	key, list := keyGen.Draw(t, "key"), []Submission{w.newJob(t, 0)}
+	first := &list[0]
+	switch {
+	case w.entry.level >= 2 && rapid.IntRange(0, 2).Draw(t, "several") == 0:
+		for len(list) <= rapid.IntRange(0, 3).Draw(t, "more") {
+			list = append(list, w.newJob(t, len(list)))
+			list[len(list)-1].Spec.User = first.Spec.User
+		}
+	case w.entry.level < 2 || rapid.Bool().Draw(t, "not staged"):
+		w.entry.Submit(key, first.UID, first.Spec.User, first.Spec)
+		w.expect = append(w.expect, func() { w.model.submit(key, list) })
 		return
 	}
-	w.entry.Submit(key, uid, spec.User, spec)
-	w.expect = append(w.expect, func() { w.model.submit(key, uid, spec, false) })
+	var sums []uint64
+	for i := range list {
+		s := &list[i]
+		if rapid.Bool().Draw(t, "staged") {
+			s.UID, s.Staged = uidGen.Draw(t, "uid"), rapid.Uint64Range(1, 3).Draw(t, "blocks")
+			s.Spec.Input = Input{Kind: InputLines, Tasks: max(1, s.Spec.Input.Tasks), Blocks: make([]Block, s.Staged)}
+		}
+		sums = append(sums, s.Spec.RequestSum(s.Spec.User))
+	}
+	sum := sums[0]
+	if len(sums) > 1 {
+		sum = RequestSums(sums)
+	}
+	w.entry.SubmitAll(key, sum, list)
+	w.expect = append(w.expect, func() { w.model.submit(key, list) })
 }
 
 var uidGen = rapid.SampledFrom([]string{"s1", "s2", "s3"})

@@ -325,7 +325,16 @@ func (c *codec) spec(s *Spec) {
 func (c *codec) dependency(d *Dependency) {
 	number(c, 1, &d.Job)
 	c.bool(2, &d.Any)
+	number(c, 3, &d.Peer)
 	c.end("a job that another comes after")
+}
+
+func (c *codec) submission(s *Submission) {
+	c.string(1, &s.UID)
+	optional(c, 2, &s.Spec, (*codec).spec)
+	number(c, 3, &s.Staged)
+	c.end("a job of a submission")
+	c.check(func() bool { return s.Spec != nil })
 }
 
 func (c *codec) failLimit(l *FailLimit) {

@@ -1,6 +1,9 @@
 package state
 
-import "hash/fnv"
+import (
+	"encoding/binary"
+	"hash/fnv"
+)
 
 // requests holds the answers to submits with an idempotency key, so that a client may repeat them.
 type requests struct {
@@ -61,6 +64,15 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	records(&c, 41, &r.Resources, (*codec).resource)
 	records(&c, 45, &r.After, (*codec).dependency)
 	_, _ = h.Write(e.buf)
+	return h.Sum64()
+}
+
+// RequestSums is the sum of a request for several jobs, of which each has a RequestSum.
+func RequestSums(sums []uint64) uint64 {
+	h := fnv.New64a()
+	for _, sum := range sums {
+		_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, sum))
+	}
 	return h.Sum64()
 }
 

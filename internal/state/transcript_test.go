@@ -17,7 +17,8 @@ import (
 //
 //	at TIME                                     the entry's time, in ms, from here on
 //	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [user=U] [slots=N] [retries=N] [collect] [keep_partial] [first_success] [max_fails=N[%]] [name=N]
-//	       [after=JOB[:any][,…]]
+//	       [after=JOB[:any][,…]]                or +N: job N of the same submission
+//	       [with_next]                          the next submit is part of the same submission
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
 //	       [files=SIZE[,…] [split=N]]           modified at 1
 //	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME
@@ -61,6 +62,9 @@ type story struct {
 	m    *Machine
 	time int64
 	out  Result
+
+	together []Submission // with the next submit
+	sums     []uint64     // of these
 }
 
 // play answers every block of text.
@@ -186,7 +190,13 @@ func (s *story) command(e *Entry, words []string) {
 		if set["after"] != "" {
 			for word := range strings.SplitSeq(set["after"], ",") {
 				id, however := strings.CutSuffix(word, ":any")
-				spec.After = append(spec.After, Dependency{JobID(s.number(id)), however})
+				d := Dependency{Any: however}
+				if peer, isPeer := strings.CutPrefix(id, "+"); isPeer {
+					d.Peer = uint32(s.number(peer))
+				} else {
+					d.Job = JobID(s.number(id))
+				}
+				spec.After = append(spec.After, d)
 			}
 		}
 		if n := s.number(set["tasks"]); n > 0 {
@@ -207,10 +217,20 @@ func (s *story) command(e *Entry, words []string) {
 		}
 		if n := s.number(set["staged"]); n > 0 {
 			spec.Input = Input{Kind: InputLines, Tasks: 3 * n, Blocks: s.blocks(n, 0)}
-			e.SubmitStaged(set["key"], list[0], spec.RequestSum(""), spec)
-			return
 		}
-		e.Submit(set["key"], list[0], "", spec)
+		sub := Submission{UID: list[0], Spec: spec, Staged: s.number(set["staged"])}
+		s.together, s.sums = append(s.together, sub), append(s.sums, spec.RequestSum(""))
+		switch {
+		case slices.Contains(list, "with_next"):
+			return
+		case len(s.together) > 1:
+			e.SubmitAll(set["key"], RequestSums(s.sums), s.together)
+		case sub.Staged > 0:
+			e.SubmitStaged(set["key"], list[0], s.sums[0], spec)
+		default:
+			e.Submit(set["key"], list[0], "", spec)
+		}
+		s.together, s.sums = nil, nil
 	case "stage":
 		staged := s.number(set["staged"])
 		e.Stage(set["key"], list[0], int(staged), s.blocks(staged+s.number(list[1]), staged))
