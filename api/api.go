@@ -56,7 +56,17 @@ type JobRequest struct {
 	// Class is the jobClass of the original system, in JSON.
 	Class string `json:"-"`
 
-	After []string `json:"after,omitempty" doc:"It starts when these jobs have ended: 12, or 12:ok, which must be done (if not, this job fails, and a retry of that one lets it run again); 12:any, however it ends" maxItems:"1000"`
+	After []string `json:"after,omitempty" doc:"It starts when these jobs have ended: 12, or 12:ok, which must be done (if not, this job fails, and a retry of that one lets it run again); 12:any, however it ends. In a flow also the name of another job of it" maxItems:"1000"`
+}
+
+// FlowRequest is the body of POST /v1/flows and of a job file with several jobs.
+type FlowRequest struct {
+	Jobs []JobRequest `json:"jobs" doc:"Each with a name of its own, by which others come after it. All are submitted, or none" minItems:"1" maxItems:"1000"`
+}
+
+// Flow is the answer to POST /v1/flows.
+type Flow struct {
+	Jobs []Job `json:"jobs" doc:"In the order of the request"`
 }
 
 // Program is what a job runs: exactly one field is set.

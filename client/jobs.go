@@ -103,7 +103,25 @@ func (c *Client) Submit(ctx context.Context, r *api.JobRequest, key string) (api
 	if err != nil {
 		return api.Job{}, err
 	}
-	return c.submit(ctx, body, key)
+	var job api.Job
+	err = c.submit(ctx, "/v1/jobs", body, key, &job)
+	return job, err
+}
+
+// SubmitFlow submits several jobs, all of them or none, and returns them in the order of the request. The key is as of Submit.
+func (c *Client) SubmitFlow(ctx context.Context, r *api.FlowRequest, key string) ([]api.Job, error) {
+	for i := range r.Jobs {
+		if err := checkUTF8(&r.Jobs[i]); err != nil {
+			return nil, fmt.Errorf("job %q: %w", r.Jobs[i].Name, err)
+		}
+	}
+	body, err := jsonPayload(r)
+	if err != nil {
+		return nil, err
+	}
+	var flow api.Flow
+	err = c.submit(ctx, "/v1/flows", body, key, &flow)
+	return flow.Jobs, err
 }
 
 // linesPart is the size from which lines are sent in a part of their own.
@@ -134,24 +152,25 @@ func (c *Client) SubmitLines(ctx context.Context, r *api.JobRequest, lines io.Re
 	if err != nil {
 		return api.Job{}, err
 	}
-	return c.submit(ctx, payload{
+	var submitted api.Job
+	err = c.submit(ctx, "/v1/jobs", payload{
 		kind: parts.FormDataContentType(),
 		size: int64(frame.Len()) + size,
 		open: func() io.Reader {
 			return io.MultiReader(bytes.NewReader(frame.Bytes()[:begin]), io.NewSectionReader(lines, 0, size), bytes.NewReader(frame.Bytes()[begin:]))
 		},
-	}, key)
+	}, key, &submitted)
+	return submitted, err
 }
 
-func (c *Client) submit(ctx context.Context, body payload, key string) (job api.Job, err error) {
+func (c *Client) submit(ctx context.Context, path string, body payload, key string, answer any) error {
 	if key == "" {
 		key = rand.Text()
 	}
-	err = c.call(ctx, request{
-		method: http.MethodPost, path: "/v1/jobs", body: body, key: key, again: true,
+	return c.call(ctx, request{
+		method: http.MethodPost, path: path, body: body, key: key, again: true,
 		timeout: time.Minute + time.Duration(body.size>>20)*time.Second, // a slow network has 1 MiB/s
-	}, &job)
-	return job, err
+	}, answer)
 }
 
 // checkUTF8 rejects text that JSON would silently change.

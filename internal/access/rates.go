@@ -29,7 +29,10 @@ func NewRates[K comparable](limit rate.Limit, burst int) *Rates[K] {
 }
 
 // Allow counts an event of a key at now, and reports whether it is within the limit.
-func (r *Rates[K]) Allow(key K, now time.Time) bool {
+func (r *Rates[K]) Allow(key K, now time.Time) bool { return r.AllowN(key, now, 1) }
+
+// AllowN is Allow of so many events, all of them or none.
+func (r *Rates[K]) AllowN(key K, now time.Time, events int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l := r.byKey[key]
@@ -50,7 +53,7 @@ func (r *Rates[K]) Allow(key K, now time.Time) bool {
 			r.byKey[key] = l
 		}
 	}
-	return l.AllowN(now, 1)
+	return l.AllowN(now, events)
 }
 
 // Wrong tokens from one network are answered and recorded at this rate. Right ones are not counted: what an attacker sends must not keep out

@@ -40,6 +40,7 @@ var Rules = map[string]Permission{
 	"GET /v1/workers/{w}":                Read,
 	"GET /v1/leaders":                    Read,
 	"POST /v1/jobs":                      Submit,
+	"POST /v1/flows":                     Submit,
 	"DELETE /v1/jobs/{n}":                Submit,
 	"POST /v1/jobs/{n}/stop":             Submit,
 	"POST /v1/jobs/{n}/retry":            Submit,

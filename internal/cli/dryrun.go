@@ -22,12 +22,36 @@ const (
 	commandRunesMax = 500
 )
 
-// dryRun prints what a job would run, as it is planned on this machine.
-func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest) error {
-	if _, _, err := a.after(cmd, r); err != nil {
-		return err
+// dryRunAll is dryRun of a job, or of each of a flow.
+func (a *app) dryRunAll(cmd *cobra.Command, jobs []api.JobRequest, flow bool) error {
+	if !flow {
+		return a.dryRun(cmd, &jobs[0], "", nil)
 	}
-	options := plan.Options{Builtins: server.Builtins()}
+	_, peers, err := plan.Order(jobs)
+	if err != nil {
+		return &exitError{code: exitUsage, err: node.PlanProblem(err, "invalid flow", "body.")}
+	}
+	for i := range jobs {
+		if _, err := fmt.Fprintf(a.stdout, "job %s\n", printable(jobs[i].Name)); err != nil {
+			return err
+		}
+		if err := a.dryRun(cmd, &jobs[i], fmt.Sprintf("jobs[%d].", i), peers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dryRun prints what a job would run, as it is planned on this machine. Its request is below a location; peers are as of plan.Options, of a flow.
+func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, peers map[string]uint32) error {
+	planned := *r
+	if peers == nil {
+		if _, _, err := a.after(cmd, r); err != nil {
+			return err
+		}
+		planned.After = nil // they may be names for jobs of the cluster
+	}
+	options := plan.Options{Builtins: server.Builtins(), Peers: peers}
 	if a.lines != nil {
 		defer a.lines.Close() //nolint:errcheck // it has no name: nothing is kept
 		info, err := a.lines.Stat()
@@ -39,11 +63,9 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest) error {
 			return &exitError{code: exitUsage, err: err}
 		}
 	}
-	planned := *r
-	planned.After = nil // they may be names for jobs of the cluster
 	p, err := plan.Plan(cmd.Context(), &planned, options)
 	if err != nil {
-		return &exitError{code: exitUsage, err: node.PlanProblem(err, "invalid job", "body.")}
+		return &exitError{code: exitUsage, err: node.PlanProblem(err, "invalid job", "body."+location)}
 	}
 	a.printWarnings(&api.Job{Warnings: p.Warnings})
 	var b strings.Builder

@@ -100,8 +100,11 @@ func (a *app) errorText(err error) string {
 func (a *app) fieldName(location string) string {
 	path := strings.TrimPrefix(strings.TrimPrefix(location, "body."), "query.")
 	key := path
-	if i := strings.IndexAny(path, ".["); i >= 0 {
-		key = path[:i]
+	if strings.HasPrefix(path, "jobs[") { // of a flow
+		_, key, _ = strings.Cut(path, "].")
+	}
+	if i := strings.IndexAny(key, ".["); i >= 0 {
+		key = key[:i]
 	}
 	if flag := fieldFlag(key); a.typed[flag] {
 		return "--" + flag

@@ -18,10 +18,10 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// readJobFile reads a job file: YAML or JSON in the form of the body of POST /v1/jobs, and the short forms of docs/job-file.md.
-func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, error) {
+// readJobFile reads a job file: YAML or JSON in the form of the body of POST /v1/jobs or, with several jobs, of POST /v1/flows, and the short
+// forms of docs/job-file.md.
+func (a *app) readJobFile(cmd *cobra.Command, name string) (jobs []api.JobRequest, flow bool, err error) {
 	var text []byte
-	var err error
 	if name == "-" {
 		a.stdinRead = true
 		text, err = io.ReadAll(a.stdin)
@@ -29,33 +29,68 @@ func (a *app) readJobFile(cmd *cobra.Command, name string) (*api.JobRequest, err
 		text, err = os.ReadFile(name)
 	}
 	if err != nil {
-		return nil, usagef(cmd, "job file: %v", err)
+		return nil, false, usagef(cmd, "job file: %v", err)
 	}
-	var r api.JobRequest
 	a.file = &jobFile{name: name}
-	if a.file.doc, err = decodeJobFile(text, &r); err != nil {
-		return nil, usagef(cmd, "job file %s: %v", name, err)
+	if a.file.doc, jobs, flow, err = decodeJobFile(text); err != nil {
+		return nil, false, usagef(cmd, "job file %s: %v", name, err)
 	}
 	here, err := os.Getwd()
 	if err != nil {
-		return nil, fmt.Errorf("working directory: %w", err)
+		return nil, false, fmt.Errorf("working directory: %w", err)
 	}
-	r.Dir = absolute(here, r.Dir)
-	for i, in := range r.Inputs {
-		r.Inputs[i] = absoluteInput(here, in)
+	for i := range jobs {
+		r := &jobs[i]
+		r.Dir = absolute(here, r.Dir)
+		for i, in := range r.Inputs {
+			r.Inputs[i] = absoluteInput(here, in)
+		}
+		if r.Output != "" {
+			r.Output = absolute(here, r.Output)
+		}
 	}
-	if r.Output != "" {
-		r.Output = absolute(here, r.Output)
+	return jobs, flow, nil
+}
+
+// ofOneJob are the flags that a file with several jobs does not go with, beside those of the program and the input.
+var ofOneJob = []string{"name", "output", "after", "shuf", "limit", "batch"} //nolint:gochecknoglobals // a constant
+
+// checkFlowFlags refuses flags and arguments that are of one job.
+func (a *app) checkFlowFlags(cmd *cobra.Command, args []string) error {
+	keys := jsonFields(reflect.TypeFor[api.JobRequest]())
+	ofEach := func(flag string) bool {
+		return !slices.Contains(ofOneJob, flag) && slices.ContainsFunc(keys, func(key string) bool { return !wholeKey(key) && fieldFlag(key) == flag })
 	}
-	return &r, nil
+	given := ""
+	for _, flag := range jobFlagNames() {
+		if a.typed[flag] && !ofEach(flag) && flag != "dry-run" && flag != "env-all" {
+			given = "--" + flag
+		}
+	}
+	switch {
+	case len(args) > 0:
+		given = fmt.Sprintf("argument %q", args[0])
+	case a.typed["joblog"]:
+		given = "--joblog"
+	}
+	if given == "" {
+		return nil
+	}
+	return usagef(cmd, "%s is of one job, and the file describes several: set it there, in the job that is meant", given)
 }
 
 // override replaces what a job file says by what the command line says.
-func (a *app) override(cmd *cobra.Command, f *jobFlags, args []string, r *api.JobRequest) error {
+func (a *app) override(cmd *cobra.Command, f *jobFlags, args []string, jobs []api.JobRequest) error {
 	flags, err := a.request(cmd, f, args)
-	if err != nil {
-		return err
+	for i := range jobs {
+		if err == nil {
+			err = a.overrideJob(cmd, f, args, flags, &jobs[i])
+		}
 	}
+	return err
+}
+
+func (a *app) overrideJob(cmd *cobra.Command, f *jobFlags, args []string, flags, r *api.JobRequest) error {
 	if program := flags.Program; program.Builtin != "" || program.Command != nil || program.Shell != "" {
 		r.Program = program
 		a.file.drop("program")
@@ -158,21 +193,30 @@ func child(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// decodeJobFile reads one YAML document, of which JSON is a part. Errors name the line and the key.
-func decodeJobFile(text []byte, r *api.JobRequest) (*yaml.Node, error) {
+// decodeJobFile reads one YAML document, of which JSON is a part: a job, or a flow. Errors name the line and the key.
+func decodeJobFile(text []byte) (root *yaml.Node, jobs []api.JobRequest, flow bool, err error) {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, more yaml.Node
 	switch err := dec.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		return nil, errors.New("it is empty")
+		return nil, nil, false, errors.New("it is empty")
 	case err != nil:
-		return nil, fmt.Errorf("it is neither YAML nor JSON: %w", err)
+		return nil, nil, false, fmt.Errorf("it is neither YAML nor JSON: %w", err)
 	}
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
-		return nil, errors.New("it holds more than one document: a file describes one job")
+		return nil, nil, false, errors.New("it holds more than one document: several jobs are a list, jobs: [{name: a, …}, …]")
 	}
-	d := jobFileDecoder{left: nodesMax}
-	return doc.Content[0], d.value(doc.Content[0], reflect.ValueOf(r).Elem(), "")
+	d, root := jobFileDecoder{left: nodesMax}, doc.Content[0]
+	for i := 0; i < len(root.Content) && root.Kind == yaml.MappingNode; i += 2 {
+		flow = flow || root.Content[i].Value == "jobs"
+	}
+	if flow {
+		var r api.FlowRequest
+		err := d.value(root, reflect.ValueOf(&r).Elem(), "")
+		return root, r.Jobs, true, err
+	}
+	jobs = make([]api.JobRequest, 1)
+	return root, jobs, false, d.value(root, reflect.ValueOf(&jobs[0]).Elem(), "")
 }
 
 // nodesMax bounds the values of a job file: aliases can repeat others many times.

@@ -15,49 +15,56 @@ import (
 func TestDecodeJobFile(t *testing.T) {
 	for text, want := range map[string]string{
 		"program: {command: [echo, 1, true]}\nrange: 1-4": `{"program":{"command":["echo","1","true"]},"range":{"from":1,"to":4}}`,
-		"range: 001-100:10":                                `{"program":{},"range":{"from":1,"to":100,"step":10,"width":3}}`,
-		"range: {from: 1, to: 4}":                          `{"program":{},"range":{"from":1,"to":4}}`,
-		"lines: [a, 7, 'b c']":                             `{"program":{},"lines":{"items":["a","7","b c"]}}`,
-		"lines: {columns: [x, y], items: [a, b]}":          `{"program":{},"lines":{"items":["a","b"],"columns":["x","y"]}}`,
-		"lines: {raw: YQpiCg==}":                           `{"program":{},"lines":{"raw":"YQpiCg=="}}`,
-		"each: [{name: n, values: [1, x]}]":                `{"program":{},"each":[{"name":"n","values":["1","x"]}]}`,
-		"set: {min: 3, on: true}\nretries: 0\nheader:\n":   `{"program":{},"set":{"min":"3","on":"true"},"retries":0}`,
-		"after: [12, '13:any']\noverwrite: true":           `{"program":{},"overwrite":true,"after":["12","13:any"]}`,
-		"x: &x {a: 1}\n":                                   "line 1: unknown key \"x\"; it may be name, ",
-		"set: &s {a: 1}\nenv: *s\n":                        `{"program":{},"set":{"a":"1"},"env":{"a":"1"}}`,
-		"program: {<<: {shell: a}, no_placeholders: true}": `{"program":{"shell":"a","no_placeholders":true}}`,
-		"":                               "it is empty",
-		"[a]":                            "line 1: want the keys name, user, program, ",
-		"name: a\n---\nname: b":          "it holds more than one document",
-		"name: [":                        "it is neither YAML nor JSON",
-		"name: a\ninptus: [b]":           `line 2: unknown key "inptus"; did you mean inputs?; it may be name, `,
-		"program:\n  comand: [b]":        `line 2: program: unknown key "comand"; did you mean command?; it may be builtin, command, shell, `,
-		"name: a\n\nretries: many":       `line 3: retries: want a whole number, found "many"`,
-		"limit: -1":                      `line 1: limit: want a whole number that is not negative, found "-1"`,
-		"inputs: data":                   `line 1: inputs: want a list, each a text, found "data"`,
-		"inputs:\n- a\n- [b]":            "line 3: inputs[1]: want a text, found a list",
-		"overwrite: perhaps":             `line 1: overwrite: want true or false, found "perhaps"`,
-		"set: 3":                         `line 1: set: want keys and values, found "3"`,
-		"range: 4-1":                     `line 1: range: "4-1" is empty: its first number exceeds its last`,
-		"range: some":                    `line 1: range: "some" is not a range: want FROM-TO`,
-		"range: '1-4,7'":                 `line 1: range: "1-4,7" is several ranges: write them as each: `,
-		"range: [1, 4]":                  "line 1: range: want a range, as 1-4, or from and to, found a list",
-		"lines: a":                       `line 1: lines: want a list, or items, columns, null and raw, found "a"`,
-		"lines:\n- {a: b}":               "line 2: lines: item 0: want a text, found keys and values",
-		"name: a\nname: b":               `line 2: key "name" is there twice, first in line 1`,
-		"lines: {raw: '?'}":              "line 1: lines.raw: illegal base64",
-		"class: x":                       `line 1: unknown key "class"`,
-		"a: &a [x]\nb: [*a, *a, *a, *a]": `line 1: unknown key "a"`,
+		"range: 001-100:10":                                       `{"program":{},"range":{"from":1,"to":100,"step":10,"width":3}}`,
+		"range: {from: 1, to: 4}":                                 `{"program":{},"range":{"from":1,"to":4}}`,
+		"lines: [a, 7, 'b c']":                                    `{"program":{},"lines":{"items":["a","7","b c"]}}`,
+		"lines: {columns: [x, y], items: [a, b]}":                 `{"program":{},"lines":{"items":["a","b"],"columns":["x","y"]}}`,
+		"lines: {raw: YQpiCg==}":                                  `{"program":{},"lines":{"raw":"YQpiCg=="}}`,
+		"each: [{name: n, values: [1, x]}]":                       `{"program":{},"each":[{"name":"n","values":["1","x"]}]}`,
+		"set: {min: 3, on: true}\nretries: 0\nheader:\n":          `{"program":{},"set":{"min":"3","on":"true"},"retries":0}`,
+		"after: [12, '13:any']\noverwrite: true":                  `{"program":{},"overwrite":true,"after":["12","13:any"]}`,
+		"x: &x {a: 1}\n":                                          "line 1: unknown key \"x\"; it may be name, ",
+		"set: &s {a: 1}\nenv: *s\n":                               `{"program":{},"set":{"a":"1"},"env":{"a":"1"}}`,
+		"program: {<<: {shell: a}, no_placeholders: true}":        `{"program":{"shell":"a","no_placeholders":true}}`,
+		"jobs: [{name: a, range: 1-2}, {name: b, after: [a, 7]}]": `{"jobs":[{"name":"a","program":{},"range":{"from":1,"to":2}},{"name":"b","program":{},"after":["a","7"]}]}`,
+		"jobs:\n- name: a\n  retires: 3":                          `line 3: jobs[0]: unknown key "retires"; did you mean retries?; it may be name, `,
+		"name: a\njobs: []":                                       `line 1: unknown key "name"; it may be jobs`,
+		"jobs: {a: {}}":                                           "line 1: jobs: want a list, each the keys name, user, ",
+		"":                                                        "it is empty",
+		"[a]":                                                     "line 1: want the keys name, user, program, ",
+		"name: a\n---\nname: b":                                   "it holds more than one document",
+		"name: [":                                                 "it is neither YAML nor JSON",
+		"name: a\ninptus: [b]":                                    `line 2: unknown key "inptus"; did you mean inputs?; it may be name, `,
+		"program:\n  comand: [b]":                                 `line 2: program: unknown key "comand"; did you mean command?; it may be builtin, command, shell, `,
+		"name: a\n\nretries: many":                                `line 3: retries: want a whole number, found "many"`,
+		"limit: -1":                                               `line 1: limit: want a whole number that is not negative, found "-1"`,
+		"inputs: data":                                            `line 1: inputs: want a list, each a text, found "data"`,
+		"inputs:\n- a\n- [b]":                                     "line 3: inputs[1]: want a text, found a list",
+		"overwrite: perhaps":                                      `line 1: overwrite: want true or false, found "perhaps"`,
+		"set: 3":                                                  `line 1: set: want keys and values, found "3"`,
+		"range: 4-1":                                              `line 1: range: "4-1" is empty: its first number exceeds its last`,
+		"range: some":                                             `line 1: range: "some" is not a range: want FROM-TO`,
+		"range: '1-4,7'":                                          `line 1: range: "1-4,7" is several ranges: write them as each: `,
+		"range: [1, 4]":                                           "line 1: range: want a range, as 1-4, or from and to, found a list",
+		"lines: a":                                                `line 1: lines: want a list, or items, columns, null and raw, found "a"`,
+		"lines:\n- {a: b}":                                        "line 2: lines: item 0: want a text, found keys and values",
+		"name: a\nname: b":                                        `line 2: key "name" is there twice, first in line 1`,
+		"lines: {raw: '?'}":                                       "line 1: lines.raw: illegal base64",
+		"class: x":                                                `line 1: unknown key "class"`,
+		"a: &a [x]\nb: [*a, *a, *a, *a]":                          `line 1: unknown key "a"`,
 	} {
-		var r api.JobRequest
-		_, err := decodeJobFile([]byte(text), &r)
+		_, jobs, flow, err := decodeJobFile([]byte(text))
 		if err != nil {
 			if strings.HasPrefix(want, "{") || !strings.Contains(err.Error(), want) {
 				t.Errorf("%q: %v, want %s", text, err, want)
 			}
 			continue
 		}
-		if got, err := json.Marshal(&r); err != nil || string(got) != want {
+		var r any = jobs[0]
+		if flow {
+			r = api.FlowRequest{Jobs: jobs}
+		}
+		if got, err := json.Marshal(r); err != nil || string(got) != want {
 			t.Errorf("%q = %s, %v, want %s", text, got, err, want)
 		}
 	}
@@ -65,17 +72,18 @@ func TestDecodeJobFile(t *testing.T) {
 
 // TestJobFileFields sets every field of a request by its JSON, so that no type is unknown to the decoder.
 func TestJobFileFields(t *testing.T) {
-	var want, got api.JobRequest
+	var want api.JobRequest
 	fillRequest(reflect.ValueOf(&want).Elem())
 	text, err := json.Marshal(&want)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := decodeJobFile(text, &got); err != nil {
+	_, got, _, err := decodeJobFile(text)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%s is read as %+v, want %+v", text, got, want)
+	if !reflect.DeepEqual(got[0], want) {
+		t.Errorf("%s is read as %+v, want %+v", text, got[0], want)
 	}
 }
 
@@ -91,7 +99,7 @@ func TestFieldFlags(t *testing.T) {
 
 // TestJobFileAt finds the lines of fields that a cluster refuses.
 func TestJobFileAt(t *testing.T) {
-	doc, err := decodeJobFile([]byte(`name: a
+	doc, _, _, err := decodeJobFile([]byte(`name: a
 program:
   command:
   - echo
@@ -104,7 +112,7 @@ each:
 env: &e
   a: 1
 set: *e
-`), new(api.JobRequest))
+`))
 	if err != nil {
 		t.Fatal(err)
 	}

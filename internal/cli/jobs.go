@@ -19,15 +19,19 @@ import (
 
 func (a *app) jobsCommand() *cobra.Command {
 	var r readFlags
-	var watch bool
+	var watch, tree bool
 	q := api.JobQuery{Limit: 20}
 	cmd := &cobra.Command{
 		Use: "jobs", Aliases: []string{"ps"}, Short: "List jobs, newest first", Args: noArgs,
 		Example: `  bridgefour jobs --status running
-  bridgefour jobs --watch`,
+  bridgefour jobs --watch
+  bridgefour jobs --tree`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if q.Limit < 1 || q.Limit > api.JobLimitMax {
 				return usagef(cmd, "--limit is %d: want 1 to %d", q.Limit, api.JobLimitMax)
+			}
+			if tree && (watch || r.json) {
+				return usagef(cmd, "--tree draws the list once, for people; remove --watch and --json")
 			}
 			c, err := a.connect(r.cluster, 0)
 			if err != nil {
@@ -39,7 +43,7 @@ func (a *app) jobsCommand() *cobra.Command {
 			case r.json:
 				return a.rawJSON(cmd.Context(), c, client.JobsPath(q))
 			}
-			return a.printJobs(cmd.Context(), c, q)
+			return a.printJobs(cmd.Context(), c, q, tree)
 		},
 	}
 	r.add(cmd)
@@ -48,10 +52,11 @@ func (a *app) jobsCommand() *cobra.Command {
 	cmd.Flags().StringVar(&q.User, "user", "", "only jobs of the user with this `name`")
 	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "maximum number")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "until interrupted: on a terminal, redraw the list; elsewhere, print the jobs that change, with --json one a line")
+	cmd.Flags().BoolVar(&tree, "tree", false, "draw the order of the jobs: each below the last one that it comes after; the others are named")
 	return cmd
 }
 
-func (a *app) printJobs(ctx context.Context, c *client.Client, q api.JobQuery) error {
+func (a *app) printJobs(ctx context.Context, c *client.Client, q api.JobQuery, tree bool) error {
 	jobs, more, err := listJobs(ctx, c, q)
 	switch {
 	case err != nil:
@@ -60,7 +65,12 @@ func (a *app) printJobs(ctx context.Context, c *client.Client, q api.JobQuery) e
 		a.stderr.Printf("no jobs")
 		return nil
 	}
-	if err := jobTable(a.stdout, jobs, true); err != nil {
+	if tree {
+		err = jobTree(a.stdout, jobs)
+	} else {
+		err = jobTable(a.stdout, jobs, true)
+	}
+	if err != nil {
 		return err
 	}
 	if more {
@@ -88,14 +98,16 @@ func jobTable(w io.Writer, jobs []api.Job, titles bool) error {
 	if titles {
 		t.row("JOB", "STATUS", "NAME", "PROGRAM", "DONE", "TASKS", "FAILED", "USER", "CREATED", "WAITS FOR")
 	}
-	now := time.Now()
 	for i := range jobs {
-		job := &jobs[i]
-		stage := job.PartStage()
-		t.row(strconv.FormatUint(job.ID, 10), job.Status, orDash(printable(job.Name)), orDash(printable(programText(job.Program))),
-			countText(stage.Done), countText(stage.Tasks), countText(stage.Dead), orDash(printable(job.User)), ageText(job.Created, now), pendingText(job))
+		jobRow(t, strconv.FormatUint(jobs[i].ID, 10), &jobs[i], numbersText(jobs[i].Pending()))
 	}
 	return t.flush()
+}
+
+func jobRow(t *table, number string, job *api.Job, last string) {
+	stage := job.PartStage()
+	t.row(number, job.Status, orDash(printable(job.Name)), orDash(printable(programText(job.Program))),
+		countText(stage.Done), countText(stage.Tasks), countText(stage.Dead), orDash(printable(job.User)), ageText(job.Created, time.Now()), last)
 }
 
 func orDash(s string) string {
@@ -222,15 +234,14 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 	return t.flush()
 }
 
-// pendingText lists the jobs that a job waits for.
-func pendingText(job *api.Job) string {
+// numbersText lists the first ones of these jobs.
+func numbersText(jobs []uint64) string {
 	const shown = 4
 	var list []string
-	pending := job.Pending()
-	for _, id := range pending[:min(len(pending), shown)] {
+	for _, id := range jobs[:min(len(jobs), shown)] {
 		list = append(list, strconv.FormatUint(id, 10))
 	}
-	if more := len(pending) - shown; more > 0 {
+	if more := len(jobs) - shown; more > 0 {
 		list = append(list, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(list, " ")

@@ -10,11 +10,12 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// printJobSchema prints the JSON schema of job files: that of the request, with what decodeJobFile accepts beside it.
+// printJobSchema prints the JSON schema of job files: those of the requests, with what decodeJobFile accepts beside it.
 func printJobSchema(w io.Writer) error {
 	const definitions = "#/$defs/"
 	registry := huma.NewMapRegistry(definitions, huma.DefaultSchemaNamer)
-	root := registry.Schema(reflect.TypeFor[api.JobRequest](), true, "")
+	flow := registry.Schema(reflect.TypeFor[api.FlowRequest](), true, "")
+	one := registry.Schema(reflect.TypeFor[api.JobRequest](), true, "")
 	types := registry.Map()
 	job := types["JobRequest"]
 	or := func(field string, short *huma.Schema) {
@@ -40,6 +41,6 @@ func printJobSchema(w io.Writer) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(map[string]any{
-		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Bridge Four job", "$ref": root.Ref, "$defs": types,
+		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Bridge Four job", "anyOf": []*huma.Schema{one, flow}, "$defs": types,
 	})
 }

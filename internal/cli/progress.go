@@ -75,7 +75,7 @@ func (p *progress) update(now time.Time, job *api.Job) {
 
 // progressLine formats a job's progress as one line.
 func progressLine(job *api.Job, speed *meter) string {
-	if text := pendingText(job); text != "" {
+	if text := numbersText(job.Pending()); text != "" {
 		return fmt.Sprintf("job %d waits for job %s", job.ID, text)
 	}
 	stage := currentStage(job)

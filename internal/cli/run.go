@@ -88,7 +88,7 @@ func (a *app) runCommand() *cobra.Command {
 				return err
 			}
 			if f.dryRun {
-				return a.dryRun(cmd, req)
+				return a.dryRun(cmd, req, "", nil)
 			}
 			o.results.header = f.header
 			if o.cluster != "" {

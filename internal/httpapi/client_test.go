@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -132,5 +133,24 @@ func TestClient(t *testing.T) {
 	_, err = c.Job(ctx, 99)
 	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Status != http.StatusNotFound {
 		t.Errorf("Job(99) = %v, want a 404 problem", err)
+	}
+}
+
+// TestFlowClient submits several jobs, and then too much of them: the answer comes though the body is not read.
+func TestFlowClient(t *testing.T) {
+	c, err := client.New([]string{serve(t, newAPI(httpapitest.NewFake()))}, client.Options{Patience: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	flow := api.FlowRequest{Jobs: []api.JobRequest{{Name: "a"}, {Name: "b", After: []string{"a"}}}}
+	for range 2 {
+		if jobs, err := c.SubmitFlow(t.Context(), &flow, "key"); err != nil || len(jobs) != 2 || jobs[0].ID != 1 || jobs[1].Name != "b" {
+			t.Errorf("SubmitFlow = %+v, %v", jobs, err)
+		}
+	}
+	flow.Jobs[0].Lines = &api.Lines{Raw: make([]byte, 8<<20)}
+	if _, err := c.SubmitFlow(t.Context(), &flow, ""); !api.IsStatus(err, http.StatusRequestEntityTooLarge) || !strings.Contains(err.Error(), "larger than 4194304 bytes") {
+		t.Errorf("SubmitFlow of 8 MiB = %v, want 413", err)
 	}
 }

@@ -32,6 +32,9 @@ type Leader interface {
 	SubmitStream(ctx context.Context, key string, read func(line func([]byte) error) (*api.JobRequest, error)) (id uint64, warnings []string, err error)
 	// Submit is SubmitStream of a request in memory.
 	Submit(ctx context.Context, req *api.JobRequest, key string) (id uint64, warnings []string, err error)
+	// SubmitFlow submits several jobs, all or none, and returns the numbers and warnings of each, in the order of the request. The key is as of
+	// SubmitStream.
+	SubmitFlow(ctx context.Context, req *api.FlowRequest, key string) (ids []uint64, warnings [][]string, err error)
 	// Stop and Retry return once they are committed and visible in Job. Stopping a job that is done, and retrying one that
 	// has nothing to retry, is a Conflict; stopping one that is stopped is not. A retry is Invalid if a file of the input is gone, or has
 	// changed and has several splits.

@@ -116,7 +116,7 @@ func (a *API) forward(w http.ResponseWriter, r *http.Request, route, address str
 	}
 	defer release()
 	limit := int64(bodyBytesMax)
-	if route == submitPattern {
+	if route == submitPattern || route == flowPattern {
 		limit = submitBytesMax
 	}
 	body := newPacedReader(w, r, limit)

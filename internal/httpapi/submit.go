@@ -19,40 +19,77 @@ type submit struct {
 	Key string `header:"Idempotency-Key" doc:"A key used within 24 hours returns the job of that submission" maxLength:"200"`
 }
 
-const submitPattern = "POST /v1/jobs"
+const (
+	submitPattern = "POST /v1/jobs"
+	flowPattern   = "POST /v1/flows"
+)
 
-// addSubmit registers POST /v1/jobs. Huma does not read the body: it would hold it three times, and echo it if it is malformed.
+// addSubmit registers the submits. Huma does not read their bodies: it would hold them three times, and echo them if they are malformed.
 func (a *API) addSubmit() {
-	registry := a.huma.OpenAPI().Components.Schemas
-	request := registry.Schema(reflect.TypeFor[api.JobRequest](), true, "")
-	job := registry.Schema(reflect.TypeFor[api.Job](), true, "")
-	op := operation(http.MethodPost, "/v1/jobs", "submit-job", "jobs", "Submit a job")
-	op.DefaultStatus = http.StatusCreated
-	op.Responses = map[string]*huma.Response{"201": {
+	job := operation(http.MethodPost, "/v1/jobs", "submit-job", "jobs", "Submit a job")
+	addSubmitOf[api.JobRequest, api.Job](a, &job, huma.Response{
 		Description: "The job, committed",
 		Headers:     map[string]*huma.Param{"Location": {Description: "Path of the job", Schema: &huma.Schema{Type: huma.TypeString}}},
-		Content:     map[string]*huma.MediaType{"application/json": {Schema: job}},
+	}, a.submit)
+	content := a.huma.OpenAPI().Paths[job.Path].Post.RequestBody.Content
+	content["multipart/form-data"] = &huma.MediaType{Schema: &huma.Schema{
+		Type: huma.TypeObject, Required: []string{partJob, partLines},
+		Description: "For millions of lines: the request without lines, then the lines, one per line",
+		Properties: map[string]*huma.Schema{
+			partJob: content["application/json"].Schema, partLines: {Type: huma.TypeString, Format: "binary"},
+		},
 	}}
+	flow := operation(http.MethodPost, "/v1/flows", "submit-flow", "jobs", "Submit several jobs, all or none, which may come after each other")
+	addSubmitOf[api.FlowRequest, api.Flow](a, &flow, huma.Response{Description: "The jobs, committed"}, a.submitFlow)
+}
+
+// addSubmitOf registers one sort of submit, which answers with a response.
+func addSubmitOf[Request, Answer any](a *API, op *huma.Operation, response huma.Response, serve func(w http.ResponseWriter, r *http.Request, key string)) {
+	registry := a.huma.OpenAPI().Components.Schemas
+	response.Content = map[string]*huma.MediaType{"application/json": {Schema: registry.Schema(reflect.TypeFor[Answer](), true, "")}}
+	op.DefaultStatus = http.StatusCreated
+	op.Responses = map[string]*huma.Response{"201": &response}
 	op.Errors = []int{http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable}
-	huma.Register(a.huma, op, func(_ context.Context, in *submit) (*huma.StreamResponse, error) {
+	huma.Register(a.huma, *op, func(_ context.Context, in *submit) (*huma.StreamResponse, error) {
 		return &huma.StreamResponse{Body: func(hc huma.Context) {
 			r, w := humago.Unwrap(hc)
-			a.submit(w, r, in.Key)
+			serve(w, r, in.Key)
 		}}, nil
 	})
 	// Set after Register: huma reads the body of an operation that has one.
 	a.huma.OpenAPI().Paths[op.Path].Post.RequestBody = &huma.RequestBody{
-		Required: true, Content: map[string]*huma.MediaType{
-			"application/json": {Schema: request},
-			"multipart/form-data": {Schema: &huma.Schema{
-				Type: huma.TypeObject, Required: []string{partJob, partLines},
-				Description: "For millions of lines: the request without lines, then the lines, one per line",
-				Properties: map[string]*huma.Schema{
-					partJob: request, partLines: {Type: huma.TypeString, Format: "binary"},
-				},
-			}},
-		},
+		Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: registry.Schema(reflect.TypeFor[Request](), true, "")}},
 	}
+}
+
+func (a *API) submitFlow(w http.ResponseWriter, r *http.Request, key string) {
+	body := newPacedReader(w, r, submitBytesMax)
+	var req api.FlowRequest
+	err := decodeJSON(&boundedReader{r: body, left: jobBytesMax}, true, &req)
+	if err != nil { // a client that is still sending would miss the answer
+		_, _ = io.CopyN(io.Discard, body, discardBytesMax)
+	}
+	body.done()
+	if err != nil {
+		a.writeError(w, r, err)
+		return
+	}
+	ids, warnings, err := a.leader.SubmitFlow(r.Context(), &req, key)
+	if err != nil {
+		a.writeError(w, r, err)
+		return
+	}
+	a.stamp(w.Header()) // first: the body must not be older
+	flow := api.Flow{Jobs: make([]api.Job, len(ids))}
+	for i, id := range ids {
+		job, ok := a.leader.Job(r.Context(), id)
+		if !ok { // forgotten already
+			job = api.Job{ID: id, Status: api.JobStopped}
+		}
+		job.Warnings = warnings[i]
+		flow.Jobs[i] = job
+	}
+	writeJSON(w, http.StatusCreated, "application/json", flow)
 }
 
 func (a *API) submit(w http.ResponseWriter, r *http.Request, key string) {

@@ -82,15 +82,25 @@ func (n *Node) submitStaged(ctx context.Context, key, uid, claim string, spec *s
 		}
 	}()
 	sum := spec.RequestSum(claim)
-	for staged := 0; staged < len(spec.Input.Blocks) && !again; {
-		blocks, part := spec.Input.NextStage(staged), newID()
-		if _, err := n.execute(ctx, part, func(e *state.Entry) { e.Stage(part, uid, staged, blocks) }); err != nil {
+	if !again {
+		if err := n.stage(ctx, uid, &spec.Input); err != nil {
 			return state.Event{}, err
+		}
+	}
+	return n.execute(ctx, key, func(e *state.Entry) { e.SubmitStaged(key, uid, sum, spec) })
+}
+
+// stage stages the blocks of an input, which are empty afterwards.
+func (n *Node) stage(ctx context.Context, uid string, in *state.Input) error {
+	for staged := 0; staged < len(in.Blocks); {
+		blocks, part := in.NextStage(staged), newID()
+		if _, err := n.execute(ctx, part, func(e *state.Entry) { e.Stage(part, uid, staged, blocks) }); err != nil {
+			return err
 		}
 		staged += len(blocks)
 		clear(blocks) // the state has them: hold them once
 	}
-	return n.execute(ctx, key, func(e *state.Entry) { e.SubmitStaged(key, uid, sum, spec) })
+	return nil
 }
 
 // unstage drops what is staged, unless a submit took it. It does not wait: if this node no longer leads, the next leader drops it.

@@ -37,12 +37,12 @@ func (n *Node) RemoveQuota(ctx context.Context, user string) error {
 // fill the log.
 const (
 	submitRate  = rate.Limit(100) // a second
-	submitBurst = 1000
+	submitBurst = state.SubmissionMax
 )
 
-// checkRate refuses a submit of a user who submits too fast. Administrators are not limited, and so no user of a cluster on one machine.
-func (n *Node) checkRate(who access.Principal) error {
-	if who.Permissions&access.Manage != 0 || n.submits.Allow(who.Name, time.Now()) {
+// checkRate refuses a submit of so many jobs of a user who submits too fast. Administrators are not limited, and so no user of a cluster on one machine.
+func (n *Node) checkRate(who access.Principal, jobs int) error {
+	if who.Permissions&access.Manage != 0 || n.submits.AllowN(who.Name, time.Now(), jobs) {
 		return nil
 	}
 	return api.TooFast("user %q submits more than %.0f jobs a second: submit them more slowly, or as the tasks of one job (--lines)",

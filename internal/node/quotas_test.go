@@ -61,7 +61,7 @@ func TestSubmitsAreSlowed(t *testing.T) {
 	ann := access.Principal{Name: "ann", Permissions: access.Read | access.Submit}
 	var err error
 	for range 10 * submitBurst {
-		if err = n.checkRate(ann); err != nil {
+		if err = n.checkRate(ann, 1); err != nil {
 			break
 		}
 	}
@@ -69,7 +69,7 @@ func TestSubmitsAreSlowed(t *testing.T) {
 	for who, p := range map[string]access.Principal{
 		"another user": {Name: "bob", Permissions: access.Submit}, "an administrator of the same name": {Name: "ann", Permissions: access.Manage},
 	} {
-		if err := n.checkRate(p); err != nil {
+		if err := n.checkRate(p, 1); err != nil {
 			t.Errorf("%s: %v", who, err)
 		}
 	}

@@ -28,8 +28,7 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	if err := n.acceptsWrites(ctx); err != nil {
 		return 0, nil, err
 	}
-	who := access.From(ctx)
-	if err := n.checkRate(who); err != nil {
+	if err := n.checkRate(access.From(ctx), 1); err != nil {
 		return 0, nil, err
 	}
 	turn := largeTurn{turns: n.large}
@@ -49,47 +48,59 @@ func (n *Node) SubmitStream(ctx context.Context, key string, read func(line func
 	if err != nil {
 		return 0, nil, err
 	}
-	planned, err := plan.Plan(ctx, req, plan.Options{
-		Builtins: n.cfg.Builtins, Again: again, Stores: n.cfg.Stores, Reserved: n.cfg.Reserved, Lines: lines,
-		Turn: func(bytes uint64) error { return turn.wait(ctx, bytes) },
-	})
+	job, err := n.planJob(ctx, req, plan.Options{Again: again, Lines: lines}, &turn)
 	if err != nil {
 		return 0, nil, PlanProblem(err, "invalid job", "body.")
-	}
-	if err := turn.wait(ctx, planned.Input.BlockBytes()); err != nil {
-		return 0, nil, err
-	}
-	if err := checkPriority(who, planned.Priority); err != nil {
-		return 0, nil, err
-	}
-	uid := newID()
-	spec := n.spec(req, &planned, uid)
-	if spec.Secrets, err = n.sealSecrets(uid, req.Secrets); err != nil {
-		return 0, nil, err
-	}
-	spec.User = who.Name // not req.User: anyone could claim any
-	if err := n.awaitLevel(ctx, "the job", spec.Level()); err != nil {
-		return 0, nil, err
-	}
-	if spec.Input.Kind == state.InputFiles && n.awaitLevel(ctx, "the job", 2) != nil { // its first start takes a moment
-		planned.Warnings = append(planned.Warnings, "the job does not notice if a file of its input changes: some leaders of the cluster have an older version")
 	}
 	if key == "" {
 		key = newID()
 	}
-	e, err := n.submit(ctx, jobKey(ctx, key), uid, req.User, spec, again)
+	e, err := n.submit(ctx, jobKey(ctx, key), job.UID, req.User, job.Spec, again)
 	if err != nil {
 		return 0, nil, err
 	}
 	n.observer.submit(time.Since(began))
-	if warning := n.warnUnable(ctx, e.Job); warning != "" {
-		planned.Warnings = append(planned.Warnings, warning)
-	}
-	return uint64(e.Job), planned.Warnings, nil
+	return uint64(e.Job), append(job.warnings, n.warnUnable(ctx, e.Job)...), nil
 }
 
-// warnUnable says that no worker has the resources that a task of a job needs, though there are workers; empty: one has, or it is not known.
-func (n *Node) warnUnable(ctx context.Context, id state.JobID) (warning string) {
+// plannedJob is a job on its way into the log.
+type plannedJob struct {
+	state.Submission
+	warnings []string
+}
+
+// planJob plans a job. Errors of the request are of type plan.Errors.
+func (n *Node) planJob(ctx context.Context, req *api.JobRequest, opt plan.Options, turn *largeTurn) (job plannedJob, err error) {
+	opt.Builtins, opt.Stores, opt.Reserved = n.cfg.Builtins, n.cfg.Stores, n.cfg.Reserved
+	opt.Turn = func(bytes uint64) error { return turn.wait(ctx, bytes) }
+	planned, err := plan.Plan(ctx, req, opt)
+	if err != nil {
+		return job, err
+	}
+	if err := turn.wait(ctx, planned.Input.BlockBytes()); err != nil {
+		return job, err
+	}
+	who := access.From(ctx)
+	if err := checkPriority(who, planned.Priority); err != nil {
+		return job, err
+	}
+	job.UID, job.warnings = newID(), planned.Warnings
+	job.Spec = n.spec(req, &planned, job.UID)
+	if job.Spec.Secrets, err = n.sealSecrets(job.UID, req.Secrets); err != nil {
+		return job, err
+	}
+	job.Spec.User = who.Name // not req.User: anyone could claim any
+	if err := n.awaitLevel(ctx, "the job", job.Spec.Level()); err != nil {
+		return job, err
+	}
+	if job.Spec.Input.Kind == state.InputFiles && n.awaitLevel(ctx, "the job", 2) != nil { // its first start takes a moment
+		job.warnings = append(job.warnings, "the job does not notice if a file of its input changes: some leaders of the cluster have an older version")
+	}
+	return job, nil
+}
+
+// warnUnable says that no worker has the resources that a task of a job needs, though there are workers; nil: one has, or it is not known.
+func (n *Node) warnUnable(ctx context.Context, id state.JobID) (warnings []string) {
 	_ = n.do(ctx, func() { // the job is submitted, whatever comes
 		m, c := n.loop.controller.Machine(), n.loop.controller.Core()
 		job := m.Job(id)
@@ -98,10 +109,10 @@ func (n *Node) warnUnable(ctx context.Context, id state.JobID) (warning string) 
 		}
 		alive := slices.DeleteFunc(m.Workers(), func(id state.WorkerID) bool { return m.Worker(id).Status != state.WorkerAlive })
 		if len(alive) > 0 && !slices.ContainsFunc(alive, func(id state.WorkerID) bool { return c.Fits(id, job.Spec) }) {
-			warning = fmt.Sprintf("none of the workers has what each task needs: the job waits until one has; 'bridgefour explain %d' says what is lacking", id)
+			warnings = []string{fmt.Sprintf("none of the workers has what each task needs: the job waits until one has; 'bridgefour explain %d' says what is lacking", id)}
 		}
 	})
-	return warning
+	return warnings
 }
 
 // PlanProblem converts the errors of a request, whose fields are below a location.

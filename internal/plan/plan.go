@@ -28,6 +28,8 @@ type Options struct {
 	DefaultSplit uint64
 	// TasksMax is the maximum number of tasks of a job: each takes up to 64 bytes of the leader's memory. Defaults to 100 million.
 	TasksMax uint64
+	// Peers are the other jobs of the same submission, by name: their numbers in it. See Order.
+	Peers map[string]uint32
 	// Again means that the same request was accepted before, so that the content of the output may be its own.
 	Again bool
 	// Stores are the stores of inputs and outputs.
@@ -390,13 +392,14 @@ func (p *planner) after() {
 	}
 	for i, text := range p.req.After {
 		number, how, _ := strings.Cut(text, ":")
+		peer := p.opt.Peers[number]
 		id, err := strconv.ParseUint(number, 10, 64)
-		if err != nil || id == 0 || how != "" && how != "ok" && how != "any" {
-			p.fail(fmt.Sprintf("after[%d]", i), "%q: want the number of a job, as 12 or 12:ok (which must be done), or 12:any (however it ends)", text)
+		if peer == 0 && (err != nil || id == 0) || how != "" && how != "ok" && how != "any" {
+			p.fail(fmt.Sprintf("after[%d]", i), "%q: want the number of a job, as 12 or 12:ok (which must be done), or 12:any (however it ends); names are those of jobs in one file", text)
 			continue
 		}
-		d := state.Dependency{Job: state.JobID(id), Any: how == "any"}
-		same := func(other state.Dependency) bool { return other.Job == d.Job }
+		d := state.Dependency{Job: state.JobID(id), Peer: peer, Any: how == "any"}
+		same := func(other state.Dependency) bool { return other.Job == d.Job && other.Peer == d.Peer }
 		if at := slices.IndexFunc(p.result.After, same); at >= 0 {
 			p.result.After[at].Any = p.result.After[at].Any && d.Any
 		} else {

@@ -144,6 +144,22 @@ func (l *Fake) Submit(_ context.Context, req *api.JobRequest, key string) (id ui
 	return id, nil, nil
 }
 
+// SubmitFlow implements httpapi.Leader.
+func (l *Fake) SubmitFlow(ctx context.Context, req *api.FlowRequest, key string) (ids []uint64, warnings [][]string, err error) {
+	for i := range req.Jobs {
+		of := key
+		if key != "" {
+			of += "/" + strconv.Itoa(i)
+		}
+		id, some, err := l.Submit(ctx, &req.Jobs[i], of)
+		if err != nil {
+			return nil, nil, err
+		}
+		ids, warnings = append(ids, id), append(warnings, some)
+	}
+	return ids, warnings, nil
+}
+
 // inputs are the inputs of the tasks of a request.
 func inputs(req *api.JobRequest) []string {
 	list := slices.Clone(req.Inputs)
