@@ -18,6 +18,7 @@ import (
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/bytesize"
+	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/jobs"
 )
 
@@ -212,6 +213,9 @@ func (f *jobFlags) requestPace(cmd *cobra.Command, r *api.JobRequest) (err error
 	}
 	needs, err := pairs(cmd, "resource", f.resources)
 	for name, value := range needs {
+		if err := state.CheckResourceName(name); err != nil {
+			return usagef(cmd, "--resource: %v", err)
+		}
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 0 {
 			return usagef(cmd, "--resource %s=%s: want a number, as %s=1", name, value, name)

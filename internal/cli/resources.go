@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -19,8 +20,8 @@ import (
 const gpu = "gpu"
 
 func addResources(fs *pflag.FlagSet, name string, resources *[]string) {
-	fs.StringArrayVar(resources, name, nil, "countable things for tasks that need them, by their ids, `NAME=ID,ID…`, such as gpu=0,1,2,3, or their number, such as license=5; "+
-		"gpu=none: no NVIDIA devices, which are otherwise found in /dev; repeatable")
+	fs.StringArrayVar(resources, name, nil, "countable things for tasks that need them, by their ids, `NAME=ID,ID…`, such as gpu=0,1,2,3, or their number: license=5 is "+
+		"license=0,1,2,3,4, gpu=2 is gpu=0,1, and with a comma, gpu=2, is the one with id 2; gpu=none: no NVIDIA devices, which are otherwise found in /dev; repeatable")
 }
 
 // workerResources parses the resources of the workers of this process.
@@ -76,13 +77,35 @@ func resourceIDs(value string) ([]string, error) {
 	if len(ids) > state.ResourceMax {
 		return nil, fmt.Errorf("want at most %d", state.ResourceMax)
 	}
-	if slices.ContainsFunc(ids, func(id string) bool { return id == "" || strings.ContainsAny(id, " \t\n\x00") }) {
-		return nil, errors.New("an id is empty, or has blanks")
+	for _, id := range ids {
+		switch {
+		case id == "" || strings.ContainsAny(id, " \t\n\x00"):
+			return nil, errors.New("an id is empty, or has blanks")
+		case numbersForm.MatchString(id) && strings.Contains(id, "-"):
+			return nil, fmt.Errorf("%s is neither a number of things nor an id: name each id, as 0,1,2,3", id)
+		}
 	}
 	if len(slices.Compact(slices.Sorted(slices.Values(ids)))) < len(ids) {
 		return nil, errors.New("an id is given twice")
 	}
 	return ids, nil
+}
+
+// resourcesText lists resources with their first ids.
+func resourcesText(resources map[string][]string) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(resources)) {
+		ids := resources[name]
+		text := name + "=" + strings.Join(ids[:min(len(ids), namedMax)], ",")
+		switch {
+		case len(ids) == 0:
+			text += "none"
+		case len(ids) > namedMax:
+			text += fmt.Sprintf(",… (%d)", len(ids))
+		}
+		list = append(list, text)
+	}
+	return orDash(strings.Join(list, " "))
 }
 
 // devFolder has the devices of a machine.

@@ -24,6 +24,9 @@ func TestParseResources(t *testing.T) {
 		{"gpu=0,0", "!twice"},
 		{"gpu=0 gpu=1", "!gpu is given twice"},
 		{"gpu=0,,1", "!empty"},
+		{"gpu=-1", "!-1 is neither a number of things nor an id"},
+		{"gpu=0-3", "!0-3 is neither a number of things nor an id: name each id"},
+		{"gpu=MIG-1-2", "map[gpu:[MIG-1-2]]"},
 		{"GPU=1", "!invalid name"},
 		{"memory=1", "!use --memory"},
 		{"license=9999999999", "!at most 1048576"},
@@ -35,6 +38,16 @@ func TestParseResources(t *testing.T) {
 			}
 		} else if fmt.Sprint(got) != c.want || err != nil {
 			t.Errorf("parseResources(%q) = %v, %v, want %v", c.given, got, err, c.want)
+		}
+	}
+}
+
+func TestResourcesText(t *testing.T) {
+	for given, want := range map[string]string{
+		"": "-", "gpu=2": "gpu=0,1", "gpu=2, license=none": "gpu=2 license=none", "license=12": "license=0,1,2,3,4,5,6,7,8,9,… (12)",
+	} {
+		if has, err := parseResources(strings.Fields(given)); err != nil || resourcesText(has) != want {
+			t.Errorf("resourcesText(%s) = %q, %v, want %q", given, resourcesText(has), err, want)
 		}
 	}
 }

@@ -143,7 +143,8 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 	if err := writeAddress(f.addressFile, s.Addr().String()); err != nil {
 		return errors.Join(err, s.Close())
 	}
-	logger.Info("worker listens", "address", s.Addr().String(), "leader", f.leader, "data_dir", cfg.DataDir, "version", cfg.Version)
+	logger.Info("worker listens", "address", s.Addr().String(), "leader", f.leader, "data_dir", cfg.DataDir, "resources", resourcesText(cfg.Resources),
+		"version", cfg.Version)
 	renewing, stop := context.WithCancel(context.WithoutCancel(cmd.Context()))
 	var renewal sync.WaitGroup
 	if credentials != nil {
