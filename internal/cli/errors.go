@@ -208,8 +208,10 @@ func wantedValue(invalid *pflag.InvalidValueError) string {
 	switch invalid.GetFlag().Value.Type() {
 	case "bool":
 		return "want true or false"
-	case "int", "uint64":
+	case "int":
 		return "want a whole number"
+	case "uint64":
+		return "want a whole number that is not negative"
 	case "duration":
 		return "want a duration, such as 500ms, 90s or 10m"
 	}

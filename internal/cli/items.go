@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 	"slices"
@@ -68,7 +69,7 @@ func (a *app) requestItems(cmd *cobra.Command, f *jobFlags, given string, lists 
 	r.Shuffle, r.Limit, r.Batch = f.shuffle, f.limit, f.batch
 	for _, name := range []string{"limit", "batch"} {
 		if v := cmd.Flags().Lookup(name); v.Changed && v.Value.String() == "0" {
-			return usagef(cmd, "--%s is 0: want a number above", name)
+			return usagef(cmd, "--%s is 0: want at least 1", name)
 		}
 	}
 	if f.null && given != "--lines" {
@@ -216,6 +217,10 @@ type tableReader struct {
 func (t *tableReader) Read(p []byte) (int, error) {
 	for len(t.row) == 0 {
 		fields, err := t.csv.Read()
+		if errors.Is(err, csv.ErrFieldCount) {
+			line, _ := t.csv.FieldPos(0)
+			return 0, fmt.Errorf("line %d has %s, and the first row names %d columns", line, plural(uint64(len(fields)), "value"), t.csv.FieldsPerRecord)
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -238,7 +243,10 @@ func (a *app) readLines(cmd *cobra.Command, flag, name string, convert func(io.R
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, usagef(cmd, "%s: %v", flag, err)
+			if path, ok := errors.AsType[*fs.PathError](err); ok {
+				err = path.Err
+			}
+			return nil, usagef(cmd, "%s %s: %v", flag, name, err)
 		}
 		defer f.Close() //nolint:errcheck // only read
 		from = f

@@ -122,6 +122,9 @@ func jobFlagNames() []string {
 // request builds the job request from the flags and arguments of cmd.
 func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobRequest, error) {
 	args, lists := cutSources(args)
+	if cmd.ArgsLenAtDash() > len(args) {
+		return nil, usagef(cmd, "%s and its values come behind the command, as in '%s -- echo ::: a b'", lists[0], cmd.CommandPath())
+	}
 	args, more := a.cutInputs(cmd, f, args)
 	program, err := parseProgram(cmd, f, args, len(more))
 	if err != nil {
@@ -184,16 +187,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 			return nil, usagef(cmd, "--slots-per-task is %d; an attempt takes at least 1", f.slotsPerTask)
 		}
 	}
-	if err := f.requestPace(cmd, r); err != nil {
-		return nil, err
-	}
-	if changed("grace") {
-		if f.grace < 0 {
-			return nil, usagef(cmd, "--grace is %v: want a time, as 10s, or 0", f.grace)
-		}
-		r.Grace = f.grace.String()
-	}
-	return r, nil
+	return r, f.requestPace(cmd, r)
 }
 
 // requestPace sets when the tasks start, how long they may take, and what resources each needs.
@@ -210,6 +204,12 @@ func (f *jobFlags) requestPace(cmd *cobra.Command, r *api.JobRequest) (err error
 		if *flag.field, err = timeFlag(cmd, flag.name, flag.value); err != nil {
 			return err
 		}
+	}
+	if cmd.Flags().Changed("grace") {
+		if f.grace < 0 {
+			return usagef(cmd, "--grace is %v: want a time, as 10s, or 0", f.grace)
+		}
+		r.Grace = f.grace.String()
 	}
 	needs, err := pairs(cmd, "resource", f.resources)
 	for name, value := range needs {
@@ -249,7 +249,11 @@ func (a *app) requestInput(cmd *cobra.Command, f *jobFlags, more, lists []string
 		given = typed
 	}
 	if len(given) > 1 {
-		return usagef(cmd, "%s are mutually exclusive: a job has one kind of input", strings.Join(given, " and "))
+		hint := ""
+		if !slices.Contains(given, "--input") {
+			hint = "; for combinations, add --each NAME=a,b,c or --each NAME=1-9 to one"
+		}
+		return usagef(cmd, "%s are mutually exclusive: a job has one kind of input%s", strings.Join(given, " and "), hint)
 	}
 	if a.typed["split"] && f.file == "" && !slices.Contains(given, "--input") {
 		return usagef(cmd, "--split is for the files of --input; each item of a list is a task")
