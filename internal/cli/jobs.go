@@ -558,25 +558,26 @@ func (a *app) follow(ctx context.Context, c *client.Client, watch watchFlags, li
 	defer cancel(nil)
 	watch.several = len(ids) > 1
 	type end struct {
-		id  uint64
-		err error
+		id    uint64
+		ended bool
+		err   error
 	}
 	ends, turns := make(chan end), make(chan struct{}, followedMax)
 	for _, id := range ids {
 		go func() {
 			turns <- struct{}{}
-			err := a.followOne(ctx, c, watch, live, id)
+			ended, err := a.followOne(ctx, c, watch, live, id)
 			<-turns
-			ends <- end{id, err}
+			ends <- end{id, ended, err}
 		}()
 	}
 	worst, left := exitDone, slices.Clone(ids)
 	for range ids {
-		if watch.several && !watch.quiet {
-			a.stderr.Status(fmt.Sprintf("%s of %d have not ended", plural(uint64(len(left)), "job"), len(ids)))
+		if watch.several && !watch.quiet && !watch.json {
+			a.stderr.Status(fmt.Sprintf("%d of %d jobs have not ended", len(left), len(ids)))
 		}
 		switch e := <-ends; {
-		case e.err != nil && ctx.Err() != nil: // it goes on
+		case !e.ended && ctx.Err() != nil: // it goes on
 		case errors.Is(e.err, client.ErrUnreachable):
 			cancel(e.err)
 		default:
@@ -618,12 +619,12 @@ func (a *app) unended(cause error, ids []uint64) error {
 	return cause
 }
 
-// followOne waits for a submitted job and prints how it ended.
-func (a *app) followOne(ctx context.Context, c *client.Client, watch watchFlags, live resultFlags, id uint64) error {
+// followOne waits for a submitted job and prints how it ended, unless that was not seen.
+func (a *app) followOne(ctx context.Context, c *client.Client, watch watchFlags, live resultFlags, id uint64) (ended bool, err error) {
 	f := a.follower(c.WithPatience(followRetryFor), watch, live)
 	job, err := f.watch(ctx, id, false)
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch {
 	case job.Status != api.JobDone:
@@ -633,7 +634,7 @@ func (a *app) followOne(ctx context.Context, c *client.Client, watch watchFlags,
 	default:
 		f.printf("job %d done; 'bridgefour result %d' prints its result", id, id)
 	}
-	return exitStatus(&job)
+	return true, exitStatus(&job)
 }
 
 // submittedMore is a hint on how to inspect a failed job of a cluster.

@@ -214,8 +214,8 @@ func (l *fileList) input(ctx context.Context, field, text string) error {
 	case errors.Is(err, fs.ErrNotExist) && isPattern(string(name)):
 		return l.pattern(ctx, field, store, name)
 	case errors.Is(err, fs.ErrNotExist):
-		p.fail(field, "input %q does not exist on the leader's machine; check its name, or make it available there under "+
-			"the same path", name)
+		p.fail(field, "input %q does not exist: check its name; if the leader is on another machine, make it available there "+
+			"under the same path", name)
 	case isSpecial:
 		p.fail(field, "input %v", special)
 	default:
