@@ -101,19 +101,20 @@ func (s *Files) Create(ctx context.Context, private, final Location) (Writer, er
 }
 
 // create creates a new file. Folders are not cached: a job's private folder is removed with the job, and created again by
-// a retry.
+// a retry, perhaps at the same moment; and two jobs may have its parent in common. So one that is removed meanwhile is created again.
 func (s *Files) create(ctx context.Context, private Location) (*os.File, error) {
-	f, err := s.createNew(private)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.MkdirAll(ctx, private.Dir()); err != nil {
+	for tries := 100; ; tries-- {
+		f, err := s.createNew(private)
+		if err == nil {
+			return f, nil
+		}
+		if tries == 0 || !errors.Is(err, fs.ErrNotExist) {
+			return nil, explain("create", private, err)
+		}
+		if err := s.MkdirAll(ctx, private.Dir()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		f, err = s.createNew(private)
 	}
-	if err != nil {
-		return nil, explain("create", private, err)
-	}
-	return f, nil
 }
 
 func (s *Files) createNew(name Location) (*os.File, error) {

@@ -63,6 +63,34 @@ func TestCheckWritableWhileItIsCreated(t *testing.T) {
 	creator.Wait()
 }
 
+// TestCreateWhileFoldersAreRemoved: another job that ends removes the folders that are empty, up to the one that both have in common.
+func TestCreateWhileFoldersAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	s := blob.NewFiles()
+	stop := make(chan struct{})
+	var remover sync.WaitGroup
+	remover.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = syscall.Rmdir(dir+"/_temporary/uid"), syscall.Rmdir(dir+"/_temporary") // if they are empty
+			}
+		}
+	})
+	for range 500 {
+		w, err := s.Create(t.Context(), blob.Location(dir+"/_temporary/uid/map-0-1"), "")
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		w.Abort()
+	}
+	close(stop)
+	remover.Wait()
+}
+
 // asNobody calls do without root's privileges if drop is true.
 func asNobody(t *testing.T, dir string, drop bool, do func() error) error {
 	t.Helper()
