@@ -54,11 +54,11 @@ type row struct {
 
 func rows() []row {
 	return []row{
-		{"noop", "no-op built-in tasks, 1 leader + 1 worker, fsync on, 1 M tasks", ">= 250,000/s", (*bench).noop},
-		{"mtls", "no-op tasks over encrypted connections against plain ones", ">= 0.9", (*bench).encrypted},
-		{"socket", "request over the unix socket and over loopback TCP, each on a kept connection", "< 0.2 ms more", (*bench).socket},
-		{"read", "status read while 1 M tasks run", "p99 < 1 ms", (*bench).read},
-		{"busy", "status read while commands fill every core, 100 a second", "p99 <= 2 ms", (*bench).busy},
+		{"noop", "no-op built-in tasks, 1 leader + 1 worker, fsync on, 1 M tasks", ">= 250,000/s", onCluster(1, 1, (*cluster).noop)},
+		{"mtls", "no-op tasks over encrypted connections against plain ones", ">= 0.9", onCluster(1, 1, (*cluster).encrypted)},
+		{"socket", "request over the unix socket and over loopback TCP, each on a kept connection", "< 0.2 ms more", onCluster(1, 1, (*cluster).socket)},
+		{"read", "status read while 1 M tasks run", "p99 < 1 ms", onCluster(1, 1, (*cluster).read)},
+		{"busy", "status read while commands fill every core, 100 a second", "p99 <= 2 ms", onCluster(1, 1, (*cluster).busy)},
 		{"true", "no-op commands against xargs -P2 and parallel -j2", "<= 1.10 x xargs, parallel >= 6 x", (*bench).commands},
 		{"wordcount", "wordcount of 1 GB in 16 files against a hand-tuned program", ">= 0.80 of its throughput", (*bench).wordcount},
 		{"start", "run of one no-op task, start to exit", "<= 40 ms", (*bench).start},
@@ -66,16 +66,16 @@ func rows() []row {
 		{"keeper", "resident memory of a keeper, one process a slot", "", (*bench).keeper},
 		{"state", "leader's memory for a job of 10 M tasks, all done", "< 64 bytes a task", (*bench).state},
 		{"files", "bytes of an input file in log and memory", "10 M files fit: < 64 bytes", (*bench).files},
-		{"submit", "submit of 10 M tasks, until answered", "< 1 s", (*bench).submit},
-		{"each", "submit of 10 M combinations of --each, start to exit", "< 50 ms", (*bench).each},
+		{"submit", "submit of 10 M tasks, until answered", "< 1 s", onCluster(1, 1, (*cluster).submitLarge)},
+		{"each", "submit of 10 M combinations of --each, start to exit", "< 50 ms", onCluster(1, 1, (*cluster).each)},
 		{"stream", "end of a task of a streaming run, until its output is visible", "<= 20 ms", (*bench).stream},
-		{"joblog", "job log of 1 M tasks", "<= 3 s", (*bench).joblog},
-		{"failover", "kill -9 of the leader of three, until another accepts a write", "median < 1 s, p99 < 2 s", (*bench).failover},
-		{"reattach", "100 workers with 800 running attempts, from then until all are adopted", "< 1 s", (*bench).reattach},
-		{"detect", "kill -9 of a worker, until it is taken for dead", "< 3 s", (*bench).detect},
-		{"three", "no-op tasks with three leaders against one, on this machine", ">= 0.5", (*bench).three},
-		{"stale", "stale read on a follower while 1 M tasks run", "p99 < 1 ms", (*bench).stale},
-		{"idle1000", "a leader's CPU with 1,000 idle workers", "< 10 % of a core", (*bench).idleWorkers},
+		{"joblog", "job log of 1 M tasks", "<= 3 s", onCluster(1, 1, (*cluster).joblog)},
+		{"failover", "kill -9 of the leader of three, until another accepts a write", "median < 1 s, p99 < 2 s", onCluster(3, 0, (*cluster).failover)},
+		{"reattach", "100 workers with 800 running attempts, from then until all are adopted", "< 1 s", onCluster(3, 0, (*cluster).reattach)},
+		{"detect", "kill -9 of a worker, until it is taken for dead", "< 3 s", onCluster(1, 0, (*cluster).detect)},
+		{"three", "no-op tasks with three leaders against one, on this machine", ">= 0.5", onCluster(3, 1, (*cluster).three)},
+		{"stale", "stale read on a follower while 1 M tasks run", "p99 < 1 ms", onCluster(3, 1, (*cluster).stale)},
+		{"idle1000", "a leader's CPU with 1,000 idle workers", "< 10 % of a core", onCluster(1, 0, (*cluster).idleWorkers)},
 	}
 }
 
@@ -144,19 +144,45 @@ func timed(cmd *exec.Cmd) (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// alternate times several commands in turn, in so many rounds, and returns the times of each. The first round is a warm-up.
-func (b *bench) alternate(sides ...func() *exec.Cmd) ([][]time.Duration, error) {
+// side is one of the things that a row compares.
+type side func() (time.Duration, error)
+
+// side is a bridgefour command.
+func (b *bench) side(args ...string) side {
+	return func() (time.Duration, error) { return timed(b.command(args...)) }
+}
+
+// otherSide is a command of another tool.
+func (b *bench) otherSide(name string, args ...string) side {
+	return func() (time.Duration, error) { return timed(exec.CommandContext(b.ctx, name, args...)) }
+}
+
+// repeat measures n times.
+func repeat(n int, measure side) (times []time.Duration, err error) {
+	for range n {
+		d, err := measure()
+		if err != nil {
+			return nil, err
+		}
+		times = append(times, d)
+	}
+	return times, nil
+}
+
+// alternate measures several sides in turn, in so many rounds, and returns the times of each. The first round is a warm-up.
+func (b *bench) alternate(sides ...side) ([][]time.Duration, error) {
 	times := make([][]time.Duration, len(sides))
-	for round := range b.runs + 1 {
-		for i, side := range sides {
-			d, err := timed(side())
+	for range b.runs + 1 {
+		for i, measure := range sides {
+			d, err := measure()
 			if err != nil {
 				return nil, err
 			}
-			if round > 0 {
-				times[i] = append(times[i], d)
-			}
+			times[i] = append(times[i], d)
 		}
+	}
+	for i := range times {
+		times[i] = times[i][1:]
 	}
 	return times, nil
 }
@@ -164,6 +190,9 @@ func (b *bench) alternate(sides ...func() *exec.Cmd) ([][]time.Duration, error) 
 func median(d []time.Duration) time.Duration { return percentile(d, 50) }
 
 func percentile(d []time.Duration, p int) time.Duration {
+	if len(d) == 0 {
+		return 0 // of a row that failed
+	}
 	d = slices.Clone(d)
 	slices.Sort(d)
 	return d[min(len(d)-1, len(d)*p/100)]
