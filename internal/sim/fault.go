@@ -5,6 +5,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/state"
+	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 // FaultKind is a kind of fault.
@@ -49,22 +52,29 @@ const (
 	faultKinds
 )
 
-// faultKind is the properties of a kind of fault.
+// faultKind is what a kind of fault is and does: it cuts links, or happens to a leader or to a worker.
 type faultKind struct {
-	name   string
-	worker bool                 // of a worker
-	pair   bool                 // of two leaders
-	lasts  bool                 // for a while
-	size   func(*rand.Rand) int // nil: it has none
-	cut    func(f Fault, who, other addr) *cut
+	name     string
+	pair     bool                 // of two leaders
+	lasts    bool                 // for a while
+	size     func(*rand.Rand) int // nil: it has none
+	cut      func(f Fault, who, other addr) *cut
+	onLeader func(l *simLeader, f Fault)
+	onWorker func(s *simWorker, f Fault)
 }
 
 //nolint:gochecknoglobals // a table
 var faultTable = [faultKinds]faultKind{
-	KillLeader:    {name: "kill leader", lasts: true},
-	PowerLoss:     {name: "power loss", lasts: true},
-	PauseLeader:   {name: "pause leader", lasts: true},
-	RestartLeader: {name: "restart leader", lasts: true},
+	KillLeader: {name: "kill leader", lasts: true, onLeader: func(l *simLeader, f Fault) {
+		l.kill(false)
+		l.w.until(f.For, l.revive)
+	}},
+	PowerLoss: {name: "power loss", lasts: true, onLeader: func(l *simLeader, f Fault) { l.w.powerLoss(f.For) }},
+	PauseLeader: {name: "pause leader", lasts: true, onLeader: func(l *simLeader, f Fault) {
+		l.pause()
+		l.w.until(f.For, l.resume)
+	}},
+	RestartLeader: {name: "restart leader", lasts: true, onLeader: func(l *simLeader, f Fault) { l.w.restart(l, f.For) }},
 	CutLeaders:    {name: "cut leaders", lasts: true, pair: true, cut: func(_ Fault, who, other addr) *cut { return &cut{is(who), is(other), true} }},
 	CutOneWay:     {name: "cut one way", lasts: true, pair: true, cut: func(_ Fault, who, other addr) *cut { return &cut{is(who), is(other), false} }},
 	CutOff:        {name: "cut off leader", lasts: true, cut: func(_ Fault, who, _ addr) *cut { return &cut{is(who), anyone, true} }},
@@ -74,30 +84,76 @@ var faultTable = [faultKinds]faultKind{
 		side := func(x addr) bool { return lot(uint64(f.Size), uint64(x))%2 == 0 }
 		return &cut{side, func(x addr) bool { return !side(x) }, true}
 	}},
-	BadNetwork:       {name: "bad network", lasts: true, size: func(rng *rand.Rand) int { return 1 + rng.IntN(400) }},
-	SlowDisk:         {name: "slow disk", lasts: true},
-	HungDisk:         {name: "hung disk", lasts: true},
-	FullDisk:         {name: "full disk", lasts: true},
-	ClockJump:        {name: "clock jump", size: upTo(60_000)},
-	ClockDrift:       {name: "clock drift", lasts: true, size: func(rng *rand.Rand) int { return rng.IntN(40_000) - 20_000 }},
-	ReplaceLeader:    {name: "replace leader", pair: true},
-	MoveLeader:       {name: "move leader", lasts: true, pair: true},
-	KillWorker:       {name: "kill worker", lasts: true, worker: true},
-	LoseWorker:       {name: "lose worker", lasts: true, worker: true},
-	PauseWorker:      {name: "pause worker", lasts: true, worker: true},
-	BreakSession:     {name: "break session", worker: true},
-	CutOffWorker:     {name: "cut off worker", lasts: true, worker: true},
-	WorkerDiskFull:   {name: "worker disk full", lasts: true, worker: true},
-	WorkerClockWrong: {name: "worker clock wrong", lasts: true, worker: true},
-	DrainWorker:      {name: "drain worker", worker: true, size: upTo(3)},
-	RemoveWorker:     {name: "remove worker", worker: true},
-	LoseOutput:       {name: "lose output", worker: true, size: upTo(1 << 16)},
-	LeaveProcess:     {name: "leave process", worker: true, lasts: true},
-	ChangeInput:      {name: "change input", worker: true, size: upTo(1 << 16)},
-	LargeRequest:     {name: "large request"},
-	TurnHostile:      {name: "turn hostile", worker: true, lasts: true, size: upTo(1 << 16)},
-	StrangerCalls:    {name: "stranger calls", size: upTo(1 << 16)},
-	ForgeReports:     {name: "forge reports", worker: true, size: upTo(3)},
+	BadNetwork: {
+		name: "bad network", lasts: true, size: func(rng *rand.Rand) int { return 1 + rng.IntN(400) },
+		onLeader: func(l *simLeader, f Fault) { l.w.badNetwork(f, l.addr) },
+	},
+	SlowDisk: {name: "slow disk", lasts: true, onLeader: func(l *simLeader, f Fault) { l.w.during(f.For, &l.disk.slow) }},
+	HungDisk: {name: "hung disk", lasts: true, onLeader: func(l *simLeader, f Fault) { l.w.during(f.For, &l.disk.hung) }},
+	FullDisk: {name: "full disk", lasts: true, onLeader: func(l *simLeader, f Fault) {
+		l.w.during(f.For, &l.disk.full)
+		l.exec(l.diskRoom)
+		l.w.until(f.For, func() { l.exec(l.diskRoom) })
+	}},
+	ClockJump: {name: "clock jump", size: upTo(60_000), onLeader: func(l *simLeader, f Fault) {
+		const most = 3 * time.Minute // beyond clockMax of the leader workers are refused
+		if l.local(l.w.now)-l.w.now < most {
+			l.skew += time.Duration(f.Size) * time.Millisecond
+		}
+	}},
+	ClockDrift: {
+		name: "clock drift", lasts: true, size: func(rng *rand.Rand) int { return rng.IntN(40_000) - 20_000 },
+		onLeader: func(l *simLeader, f Fault) {
+			l.setDrift(int64(f.Size))
+			l.w.until(f.For, func() { l.setDrift(0) })
+		},
+	},
+	ReplaceLeader: {name: "replace leader", pair: true, onLeader: func(l *simLeader, _ Fault) { l.w.replace(l) }},
+	MoveLeader:    {name: "move leader", lasts: true, pair: true, onLeader: func(l *simLeader, f Fault) { l.w.move(l, f.For) }},
+	KillWorker: {name: "kill worker", lasts: true, onWorker: func(s *simWorker, f Fault) {
+		s.kill(false)
+		s.w.until(f.For, s.revive)
+	}},
+	LoseWorker: {name: "lose worker", lasts: true, onWorker: func(s *simWorker, f Fault) {
+		s.kill(true)
+		s.w.until(f.For, s.revive)
+	}},
+	PauseWorker: {name: "pause worker", lasts: true, onWorker: func(s *simWorker, f Fault) {
+		s.pause()
+		s.w.until(f.For, s.resume)
+	}},
+	BreakSession: {name: "break session", onWorker: func(s *simWorker, _ Fault) {
+		if s.link != nil {
+			s.link.conn.snap()
+		}
+	}},
+	CutOffWorker:   {name: "cut off worker", lasts: true, onWorker: func(s *simWorker, f Fault) { s.w.cut(f.For, &cut{is(s.addr), anyone, true}) }},
+	WorkerDiskFull: {name: "worker disk full", lasts: true, onWorker: func(s *simWorker, f Fault) { s.w.during(f.For, &s.diskFull) }},
+	WorkerClockWrong: {name: "worker clock wrong", lasts: true, onWorker: func(s *simWorker, f Fault) {
+		s.w.during(f.For, &s.wrongTime)
+		s.w.until(f.For, func() { s.wrongUntil = s.w.now })
+	}},
+	DrainWorker: {name: "drain worker", size: upTo(3), onWorker: func(s *simWorker, f Fault) {
+		if f.Size == 2 {
+			s.w.setWorker(s, state.WorkerDraining)
+			return
+		}
+		s.exec(func() { s.step(worker.Drain{StopRunning: f.Size == 1}) })
+	}},
+	RemoveWorker: {name: "remove worker", onWorker: func(s *simWorker, _ Fault) {
+		s.wasRemoved = s.w.setWorker(s, state.WorkerRemoved) || s.wasRemoved
+	}},
+	LoseOutput: {name: "lose output", size: upTo(1 << 16), onWorker: func(s *simWorker, f Fault) {
+		if lease := s.w.store.lose(f.Size); lease != 0 {
+			s.exec(func() { s.reportLost(lease) })
+		}
+	}},
+	LeaveProcess:  {name: "leave process", lasts: true, onWorker: func(s *simWorker, f Fault) { s.w.during(f.For, &s.leaving) }},
+	ChangeInput:   {name: "change input", size: upTo(1 << 16), onWorker: func(s *simWorker, f Fault) { s.w.inputs.change(s.w, f.Size) }},
+	LargeRequest:  {name: "large request", onLeader: func(l *simLeader, _ Fault) { l.exec(l.largeRequest) }},
+	TurnHostile:   {name: "turn hostile", lasts: true, size: upTo(1 << 16), onWorker: (*simWorker).turnHostile},
+	StrangerCalls: {name: "stranger calls", size: upTo(1 << 16), onLeader: func(l *simLeader, f Fault) { l.exec(func() { l.visit(f) }) }},
+	ForgeReports:  {name: "forge reports", size: upTo(3), onWorker: func(s *simWorker, f Fault) { s.exec(func() { s.forge(f.Size) }) }},
 }
 
 func upTo(n int) func(*rand.Rand) int { return func(rng *rand.Rand) int { return rng.IntN(n) } }
@@ -150,7 +206,7 @@ func plan(rng *rand.Rand, c *Config, kinds []FaultKind) []Fault {
 			f.For = long
 		}
 		f.Who = rng.IntN(c.Leaders)
-		if k.worker {
+		if k.onWorker != nil {
 			f.Who = rng.IntN(c.Workers)
 		}
 		if k.pair {

@@ -8,7 +8,6 @@ import (
 	"github.com/bridgefour/bridgefour/internal/leader"
 	"github.com/bridgefour/bridgefour/internal/replica/core"
 	"github.com/bridgefour/bridgefour/internal/state"
-	worker "github.com/bridgefour/bridgefour/internal/worker/core"
 )
 
 func (u *undo) end() {
@@ -32,101 +31,18 @@ func (w *World) inject(f Fault) {
 	if w.verbose != nil {
 		_, _ = fmt.Fprintf(w.verbose, "%v\n", f)
 	}
-	if faultTable[f.Kind].worker {
-		w.injectWorker(f, w.workers[f.Who%len(w.workers)])
+	k := &faultTable[f.Kind]
+	if k.onWorker != nil {
+		k.onWorker(w.workers[f.Who%len(w.workers)], f)
 		return
 	}
 	all := w.members()
-	l, other := all[f.Who%len(all)], all[f.Other%len(all)]
-	if cut := faultTable[f.Kind].cut; cut != nil {
-		w.cut(f.For, cut(f, l.addr, other.addr))
+	l := all[f.Who%len(all)]
+	if k.cut != nil {
+		w.cut(f.For, k.cut(f, l.addr, all[f.Other%len(all)].addr))
 		return
 	}
-	switch f.Kind {
-	case KillLeader:
-		l.kill(false)
-		w.until(f.For, l.revive)
-	case PowerLoss:
-		w.powerLoss(f.For)
-	case PauseLeader:
-		l.pause()
-		w.until(f.For, l.resume)
-	case RestartLeader:
-		w.restart(l, f.For)
-	case BadNetwork:
-		w.badNetwork(f, l.addr)
-	case SlowDisk:
-		w.during(f.For, &l.disk.slow)
-	case HungDisk:
-		w.during(f.For, &l.disk.hung)
-	case FullDisk:
-		w.during(f.For, &l.disk.full)
-		l.exec(l.diskRoom)
-		w.until(f.For, func() { l.exec(l.diskRoom) })
-	case ClockJump:
-		const most = 3 * time.Minute // beyond clockMax of the leader workers are refused
-		if l.local(w.now)-w.now < most {
-			l.skew += time.Duration(f.Size) * time.Millisecond
-		}
-	case ClockDrift:
-		l.setDrift(int64(f.Size))
-		w.until(f.For, func() { l.setDrift(0) })
-	case ReplaceLeader:
-		w.replace(l)
-	case MoveLeader:
-		w.move(l, f.For)
-	case LargeRequest:
-		l.exec(l.largeRequest)
-	case StrangerCalls:
-		l.exec(func() { l.visit(f) })
-	case CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, KillWorker, LoseWorker, PauseWorker, BreakSession, CutOffWorker,
-		WorkerDiskFull, WorkerClockWrong, DrainWorker, RemoveWorker, LoseOutput, LeaveProcess, ChangeInput, ForgeReports, TurnHostile,
-		faultKinds: // see above
-	}
-}
-
-func (w *World) injectWorker(f Fault, s *simWorker) {
-	switch f.Kind {
-	case KillWorker, LoseWorker:
-		s.kill(f.Kind == LoseWorker)
-		w.until(f.For, s.revive)
-	case PauseWorker:
-		s.pause()
-		w.until(f.For, s.resume)
-	case BreakSession:
-		if s.link != nil {
-			s.link.conn.snap()
-		}
-	case CutOffWorker:
-		w.cut(f.For, &cut{is(s.addr), anyone, true})
-	case WorkerDiskFull:
-		w.during(f.For, &s.diskFull)
-	case WorkerClockWrong:
-		w.during(f.For, &s.wrongTime)
-		w.until(f.For, func() { s.wrongUntil = w.now })
-	case DrainWorker:
-		if f.Size == 2 {
-			w.setWorker(s, state.WorkerDraining)
-			return
-		}
-		s.exec(func() { s.step(worker.Drain{StopRunning: f.Size == 1}) })
-	case RemoveWorker:
-		s.wasRemoved = w.setWorker(s, state.WorkerRemoved) || s.wasRemoved
-	case LoseOutput:
-		if lease := w.store.lose(f.Size); lease != 0 {
-			s.exec(func() { s.reportLost(lease) })
-		}
-	case LeaveProcess:
-		w.during(f.For, &s.leaving)
-	case ChangeInput:
-		w.inputs.change(w, f.Size)
-	case ForgeReports:
-		s.exec(func() { s.forge(f.Size) })
-	case TurnHostile:
-		s.turnHostile(f)
-	case KillLeader, PowerLoss, PauseLeader, RestartLeader, CutLeaders, CutOneWay, CutOff, CutMute, CutDeaf, SplitNetwork, BadNetwork, SlowDisk,
-		HungDisk, FullDisk, ClockJump, ClockDrift, ReplaceLeader, MoveLeader, LargeRequest, StrangerCalls, faultKinds:
-	}
+	k.onLeader(l, f)
 }
 
 // during counts a fault while it lasts: several of a kind may overlap.
