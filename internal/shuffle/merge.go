@@ -1,0 +1,309 @@
+package shuffle
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"iter"
+	"slices"
+)
+
+// blocks are the records of a partition of a run.
+type blocks interface {
+	// next returns the next block, valid until the following call; nil at the end.
+	next() ([]byte, error)
+	close()
+}
+
+func (b *blockReader) close() { _ = b.r.Close() } // only read
+
+// cursor is at a record of a run.
+type cursor struct {
+	prefix uint64
+	key    []byte
+	value  []byte
+	record []byte // key and value, encoded
+	rest   []byte // of the block
+	blocks blocks
+	number int // of the run
+	ended  bool
+}
+
+// advance goes to the next record.
+func (c *cursor) advance() error {
+	for len(c.rest) == 0 {
+		block, err := c.blocks.next()
+		if err != nil {
+			return err
+		}
+		if block == nil {
+			c.ended = true
+			return nil
+		}
+		c.rest = block
+	}
+	key, value, rest, err := cutRecord(c.rest)
+	if err != nil {
+		return err
+	}
+	c.record, c.key, c.value, c.rest, c.prefix = c.rest[:len(c.rest)-len(rest)], key, value, rest, prefix(key)
+	return nil
+}
+
+// before reports whether c comes before d in the merged order.
+func (c *cursor) before(d *cursor) bool {
+	switch {
+	case c.ended || d.ended:
+		return d.ended && (!c.ended || c.number < d.number)
+	case c.prefix != d.prefix:
+		return c.prefix < d.prefix
+	}
+	order := bytes.Compare(c.key, d.key)
+	return order < 0 || order == 0 && c.number < d.number
+}
+
+// merger merges runs with a tree of losers: Knuth, The Art of Computer Programming, volume 3, 5.4.1.
+type merger struct {
+	runs   []*cursor
+	losers []int32 // inner nodes 1 to len(runs)-1; 0 is the winner
+	failed int     // the run of the last error
+}
+
+// add adds a run, before the first call of first. Of equal keys, those of the run added first come first.
+func (m *merger) add(b blocks) { m.runs = append(m.runs, &cursor{blocks: b, number: len(m.runs)}) }
+
+func (m *merger) close() {
+	for _, c := range m.runs {
+		c.blocks.close()
+	}
+	m.runs = m.runs[:0]
+}
+
+// first goes to the first record; nil at the end.
+func (m *merger) first() (*cursor, error) {
+	n := len(m.runs)
+	if n == 0 {
+		return nil, nil
+	}
+	for i, c := range m.runs {
+		if err := c.advance(); err != nil {
+			m.failed = i
+			return nil, err
+		}
+	}
+	m.losers = make([]int32, n)
+	winners := make([]int32, 2*n) // of the subtrees; leaves are n and up
+	for i := range n {
+		winners[n+i] = int32(i) //nolint:gosec // few
+	}
+	for i := n - 1; i > 0; i-- {
+		a, b := winners[2*i], winners[2*i+1]
+		if m.runs[b].before(m.runs[a]) {
+			a, b = b, a
+		}
+		winners[i], m.losers[i] = a, b
+	}
+	m.losers[0] = winners[1]
+	return m.winner(), nil
+}
+
+func (m *merger) winner() *cursor {
+	if c := m.runs[m.losers[0]]; !c.ended {
+		return c
+	}
+	return nil
+}
+
+// next goes to the record after the one that first or next has returned.
+func (m *merger) next() (*cursor, error) {
+	at := m.losers[0]
+	c := m.runs[at]
+	if err := c.advance(); err != nil {
+		m.failed = int(at)
+		return nil, err
+	}
+	for node := (int(at) + len(m.runs)) / 2; node > 0; node /= 2 {
+		if other := m.losers[node]; m.runs[other].before(m.runs[at]) {
+			m.losers[node], at = at, other
+		}
+	}
+	m.losers[0] = at
+	return m.winner(), nil
+}
+
+// copyTo writes what is merged as a partition.
+func (m *merger) copyTo(out *segmentWriter) error {
+	c, err := m.first()
+	for ; c != nil; c, err = m.next() {
+		if err := out.add(c.record); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return out.next()
+}
+
+// Segment is a segment to read from.
+type Segment struct {
+	Size uint64
+	// Open opens it at an offset.
+	Open func(offset int64) (io.ReadCloser, error)
+}
+
+// LostError says that a segment can no longer be read as it was written.
+type LostError struct {
+	Segment int // its place in the list
+	Err     error
+}
+
+func (e *LostError) Error() string { return "the segment is lost: " + e.Err.Error() }
+
+func (e *LostError) Unwrap() error { return e.Err }
+
+// lost marks an error of reading a segment, if it says that the segment is missing or damaged.
+func lost(segment int, err error) error {
+	if errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) {
+		return &LostError{segment, err}
+	}
+	return err
+}
+
+// Reader merges a partition of many segments.
+type Reader struct {
+	cfg Config
+	out segmentWriter
+	// Spilled is the bytes written to temporary files by the last merge.
+	Spilled uint64
+}
+
+// NewReader returns a reader.
+func NewReader(cfg Config) *Reader { return &Reader{cfg: cfg.bounded()} }
+
+// Record is a record of a partition. It is valid until the next one is yielded.
+type Record struct{ Key, Value []byte }
+
+// Merge yields the records of a partition in order. Each segment has the given number of partitions. It stops after an error, which is a
+// LostError if a segment is lost.
+func (r *Reader) Merge(segments []Segment, partition, partitions int) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		if err := r.merge(segments, partition, partitions, yield); err != nil {
+			yield(Record{}, err)
+		}
+	}
+}
+
+func (r *Reader) merge(segments []Segment, partition, partitions int, yield func(Record, error) bool) (err error) {
+	r.Spilled = 0
+	sources, err := findSources(segments, partition, partitions)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, s := range sources {
+			s.close()
+		}
+	}()
+	for fan := r.cfg.fan(); len(sources) > fan; {
+		if sources, err = r.pass(sources, fan); err != nil {
+			return err
+		}
+	}
+	return mergeSources(sources, func(m *merger) error {
+		c, err := m.first()
+		for ; c != nil; c, err = m.next() {
+			if !yield(Record{c.key, c.value}, nil) {
+				return nil
+			}
+		}
+		return err
+	})
+}
+
+// source is records of a partition that are in order.
+type source struct {
+	segment int // its place in the list
+	open    func() (blocks, error)
+	temp    *tempRun // nil: a segment
+}
+
+func (s *source) close() {
+	if s.temp != nil {
+		s.temp.close()
+	}
+}
+
+// findSources reads the indexes and returns the segments that have records in a partition.
+func findSources(segments []Segment, partition, partitions int) ([]source, error) {
+	var list []source
+	for i, s := range segments {
+		extents, err := readIndex(s.Open, int64(s.Size), partitions) //nolint:gosec // of a file
+		if err != nil {
+			return nil, lost(i, err)
+		}
+		at := int64(0)
+		for _, e := range extents[:partition] {
+			at += int64(e.stored) //nolint:gosec // readIndex has compared it with the size
+		}
+		stored := extents[partition].stored
+		if stored == 0 {
+			continue
+		}
+		list = append(list, source{segment: i, open: func() (blocks, error) {
+			f, err := s.Open(at)
+			return &blockReader{r: f, left: stored}, err
+		}})
+	}
+	return list, nil
+}
+
+// pass merges each fan neighbouring sources to one, in a temporary file.
+func (r *Reader) pass(sources []source, fan int) (merged []source, err error) {
+	for group := range slices.Chunk(sources, fan) {
+		if err != nil || len(group) == 1 {
+			merged = append(merged, group...) // to be closed
+			continue
+		}
+		var t *tempRun
+		t, err = writeTemp(r.cfg.Temp, 1, &r.out, func(int) error {
+			return mergeSources(group, func(m *merger) error { return m.copyTo(&r.out) })
+		})
+		if err != nil {
+			merged = append(merged, group...)
+			continue
+		}
+		for _, s := range group {
+			s.close()
+		}
+		r.Spilled += t.bytes
+		merged = append(merged, source{temp: t, open: func() (blocks, error) { return t.blocks(0), nil }})
+	}
+	return merged, err
+}
+
+// mergeSources opens sources and calls do to merge them.
+func mergeSources(sources []source, do func(m *merger) error) error {
+	var m merger
+	defer m.close()
+	for _, s := range sources {
+		b, err := s.open()
+		if err != nil {
+			return s.failure(err)
+		}
+		m.add(b)
+	}
+	if err := do(&m); err != nil {
+		return sources[m.failed].failure(err)
+	}
+	return nil
+}
+
+// failure is a LostError if err says that a segment is missing or damaged.
+func (s *source) failure(err error) error {
+	if s.temp != nil {
+		return err
+	}
+	return lost(s.segment, err)
+}

@@ -1,0 +1,293 @@
+package shuffle
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/klauspost/compress/s2"
+)
+
+const (
+	blockBytes  = 64 << 10 // of records; a longer record has a block of its own
+	blockHeader = 16
+	footerBytes = 20
+	magic       = "b4s1"
+
+	// recordMax is the maximum length of a record, with the lengths of its key and value.
+	recordMax = 1 << 30
+	// PartitionsMax is the maximum number of partitions of a segment.
+	PartitionsMax = 1 << 16
+)
+
+// extent is a partition in a segment.
+type extent struct {
+	stored  uint64 // bytes of its blocks
+	raw     uint64 // bytes of its records
+	records uint64
+}
+
+// segmentWriter writes a segment: the records of its partitions in turn.
+type segmentWriter struct {
+	w        io.Writer
+	extents  []extent // of the partitions that have ended
+	now      extent   // of the one that is being written
+	block    []byte   // blockHeader and records
+	pack     []byte
+	skip     int // blocks that will not be compressed
+	skipNext int
+}
+
+// begin reuses the buffers.
+func (s *segmentWriter) begin(w io.Writer) {
+	*s = segmentWriter{w: w, extents: s.extents[:0], block: append(s.block[:0], make([]byte, blockHeader)...), pack: s.pack}
+}
+
+// add appends an encoded record.
+func (s *segmentWriter) add(record []byte) error {
+	if len(s.block)+len(record) > blockHeader+blockBytes && len(s.block) > blockHeader {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	s.block = append(s.block, record...)
+	s.now.raw += uint64(len(record))
+	s.now.records++
+	return nil
+}
+
+// next ends the partition.
+func (s *segmentWriter) next() error {
+	err := s.flush()
+	s.extents = append(s.extents, s.now)
+	s.now = extent{}
+	return err
+}
+
+func (s *segmentWriter) flush() error {
+	raw := s.block[blockHeader:]
+	if len(raw) == 0 {
+		return nil
+	}
+	out := s.block
+	if packed := s.compress(raw); packed != nil {
+		out = packed
+	}
+	stored := out[blockHeader:]
+	binary.LittleEndian.PutUint32(out, uint32(len(raw))) //nolint:gosec // at most recordMax
+	binary.LittleEndian.PutUint32(out[4:], uint32(len(stored)))
+	binary.LittleEndian.PutUint64(out[8:], xxhash.Sum64(stored))
+	if _, err := s.w.Write(out); err != nil {
+		return err
+	}
+	s.now.stored += uint64(len(out))
+	s.block = s.block[:blockHeader]
+	return nil
+}
+
+// compress returns the compressed block with room for its header; nil if that would save less than an eighth. After a block that does not
+// compress, more and more of the following ones are not tried.
+func (s *segmentWriter) compress(raw []byte) []byte {
+	const skipMax = 64
+	if s.skip > 0 {
+		s.skip--
+		return nil
+	}
+	if n := blockHeader + s2.MaxEncodedLen(len(raw)); n > len(s.pack) {
+		s.pack = make([]byte, n)
+	}
+	packed := s2.Encode(s.pack[blockHeader:], raw)
+	if len(packed) > len(raw)-len(raw)/8 {
+		s.skipNext = min(max(1, 2*s.skipNext), skipMax)
+		s.skip = s.skipNext
+		return nil
+	}
+	s.skipNext = 0
+	return s.pack[:blockHeader+len(packed)]
+}
+
+// end writes the index and returns its entries, which are valid until begin.
+func (s *segmentWriter) end() ([]extent, error) {
+	var index []byte
+	for _, e := range s.extents {
+		index = binary.AppendUvarint(index, e.stored)
+		index = binary.AppendUvarint(index, e.raw)
+		index = binary.AppendUvarint(index, e.records)
+	}
+	length := len(index)
+	index = binary.LittleEndian.AppendUint32(index, uint32(length)) //nolint:gosec // at most 30 bytes a partition
+	index = binary.LittleEndian.AppendUint32(index, uint32(len(s.extents)))
+	index = binary.LittleEndian.AppendUint64(index, xxhash.Sum64(index))
+	_, err := s.w.Write(append(index, magic...))
+	return s.extents, err
+}
+
+// errDamaged is wrapped by the errors of a segment that cannot be read as it was written.
+var errDamaged = errors.New("damaged")
+
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errDamaged, fmt.Sprintf(format, args...))
+}
+
+// tailBytes is read at once from the end of a segment: the index of most fits.
+const tailBytes = 16 << 10
+
+// readIndex reads the index of a segment of the given size.
+func readIndex(open func(offset int64) (io.ReadCloser, error), size int64, partitions int) ([]extent, error) {
+	tail, err := readAt(open, max(0, size-tailBytes), size)
+	if err != nil {
+		return nil, err
+	}
+	if len(tail) < footerBytes || string(tail[len(tail)-len(magic):]) != magic {
+		return nil, damaged("it does not end as a segment does")
+	}
+	footer := tail[len(tail)-footerBytes:]
+	length, n := int64(binary.LittleEndian.Uint32(footer)), binary.LittleEndian.Uint32(footer[4:])
+	if length+footerBytes > size || int64(n) != int64(partitions) {
+		return nil, damaged("an index of %d bytes for %d partitions; want %d", length, n, partitions)
+	}
+	if length+footerBytes > int64(len(tail)) {
+		if tail, err = readAt(open, size-footerBytes-length, size); err != nil {
+			return nil, err
+		}
+	}
+	index := tail[int64(len(tail))-footerBytes-length : len(tail)-len(magic)]
+	sum := len(index) - 8
+	if binary.LittleEndian.Uint64(index[sum:]) != xxhash.Sum64(index[:sum]) {
+		return nil, damaged("the checksum of its index is wrong")
+	}
+	return parseIndex(index[:length], partitions, size-footerBytes-length)
+}
+
+func parseIndex(index []byte, partitions int, blocks int64) ([]extent, error) {
+	extents := make([]extent, partitions)
+	total := uint64(0)
+	for i := range extents {
+		for _, v := range []*uint64{&extents[i].stored, &extents[i].raw, &extents[i].records} {
+			value, n := binary.Uvarint(index)
+			if n <= 0 || value > math.MaxInt64 {
+				return nil, damaged("its index ends early")
+			}
+			*v, index = value, index[n:]
+		}
+		total += extents[i].stored
+		if total > uint64(blocks) { //nolint:gosec // not negative
+			return nil, damaged("its index lists more than there is")
+		}
+	}
+	if len(index) > 0 || total != uint64(blocks) { //nolint:gosec // not negative
+		return nil, damaged("its index lists %d of %d bytes", total, blocks)
+	}
+	return extents, nil
+}
+
+func readAt(open func(offset int64) (io.ReadCloser, error), from, to int64) ([]byte, error) {
+	if from > to || from < 0 {
+		return nil, damaged("%d bytes long", to)
+	}
+	f, err := open(from)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	text := make([]byte, to-from)
+	if _, err := io.ReadFull(f, text); err != nil {
+		return nil, short(err)
+	}
+	return text, nil
+}
+
+// short turns the end of a file into damage.
+func short(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return damaged("it is shorter than it was")
+	}
+	return err
+}
+
+// blockReader reads the blocks of one partition. The header of the next block is read along with a block.
+type blockReader struct {
+	r      io.ReadCloser
+	left   uint64 // bytes of blocks not read yet
+	header [blockHeader]byte
+	stored []byte
+	raw    []byte
+}
+
+// next returns the records of the next block, valid until the next call; nil at the end.
+func (b *blockReader) next() ([]byte, error) {
+	if b.left == 0 {
+		return nil, nil
+	}
+	if b.stored == nil {
+		if b.left < blockHeader {
+			return nil, damaged("a block is cut")
+		}
+		if _, err := io.ReadFull(b.r, b.header[:]); err != nil {
+			return nil, short(err)
+		}
+		b.left -= blockHeader
+	}
+	raw, n := uint64(binary.LittleEndian.Uint32(b.header[:])), uint64(binary.LittleEndian.Uint32(b.header[4:]))
+	sum := binary.LittleEndian.Uint64(b.header[8:])
+	follows := uint64(0)
+	if n < b.left {
+		follows = blockHeader
+	}
+	if n+follows > b.left || n > raw || raw > recordMax {
+		return nil, damaged("a block of %d bytes in %d", raw, n)
+	}
+	b.stored = resize(b.stored, n+follows)
+	if _, err := io.ReadFull(b.r, b.stored); err != nil {
+		return nil, short(err)
+	}
+	b.left -= n + follows
+	copy(b.header[:], b.stored[n:])
+	stored := b.stored[:n]
+	if xxhash.Sum64(stored) != sum {
+		return nil, damaged("the checksum of a block is wrong")
+	}
+	if n == raw {
+		return stored, nil
+	}
+	if size, err := s2.DecodedLen(stored); err != nil || uint64(size) != raw { //nolint:gosec // not negative
+		return nil, damaged("a block does not decompress to its length")
+	}
+	b.raw = resize(b.raw, raw)
+	if _, err := s2.Decode(b.raw, stored); err != nil {
+		return nil, damaged("a block does not decompress: %v", err)
+	}
+	return b.raw, nil
+}
+
+// resize returns a slice of n bytes, if possible that of b. It is never nil.
+func resize(b []byte, n uint64) []byte {
+	if b == nil || uint64(cap(b)) < n {
+		return make([]byte, n, max(n, blockBytes+blockHeader))
+	}
+	return b[:n]
+}
+
+// cutRecord takes the first record off an encoded block.
+func cutRecord(block []byte) (key, value, rest []byte, err error) {
+	if key, block, err = cutField(block); err == nil {
+		value, block, err = cutField(block)
+	}
+	return key, value, block, err
+}
+
+func cutField(block []byte) (field, rest []byte, err error) {
+	if len(block) > 0 && block[0] < 0x80 && int(block[0]) < len(block) { // most fields are short
+		end := 1 + int(block[0])
+		return block[1:end:end], block[end:], nil
+	}
+	size, n := binary.Uvarint(block)
+	if n <= 0 || size > uint64(len(block)-n) {
+		return nil, nil, damaged("a record is cut")
+	}
+	end := n + int(size) //nolint:gosec // within the block
+	return block[n:end:end], block[end:], nil
+}

@@ -1,0 +1,255 @@
+package shuffle
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// Config bounds what a Writer or a Reader takes.
+type Config struct {
+	// Memory is in bytes. Less than 8 MiB count as that.
+	Memory int64
+	// Temp is the folder for what does not fit into the memory. Its files have no names, so none is left after a crash.
+	Temp string
+}
+
+const memoryMin = 8 << 20
+
+func (c Config) bounded() Config {
+	c.Memory = min(max(c.Memory, memoryMin), memoryMax)
+	return c
+}
+
+// fan is the number of runs that are merged at once: their blocks take half of the memory.
+func (c Config) fan() int {
+	const runBytes, fanMax = 4 * blockBytes, 512
+	return int(max(2, min(c.Memory/2/runBytes, fanMax)))
+}
+
+// Totals describe a segment.
+type Totals struct {
+	Records uint64
+	Bytes   uint64 // of its records
+	Stored  uint64 // bytes of the segment
+	Spilled uint64 // bytes written to temporary files
+}
+
+// Writer makes segments, one after another.
+type Writer struct {
+	cfg        Config
+	partitions int
+	buf        buffer
+	runs       []*tempRun // what did not fit, in order
+	out        segmentWriter
+	totals     Totals
+}
+
+// NewWriter returns a writer, which takes memory only as it is needed.
+func NewWriter(cfg Config) *Writer { return &Writer{cfg: cfg.bounded()} }
+
+// Begin starts a segment with the given number of partitions, at most PartitionsMax, and drops what was added to another one.
+func (w *Writer) Begin(partitions int) {
+	w.Close()
+	w.partitions, w.totals = partitions, Totals{}
+}
+
+// Close drops what was added and frees the temporary files. The writer can begin again.
+func (w *Writer) Close() {
+	w.buf.reset()
+	for _, r := range w.runs {
+		r.close()
+	}
+	w.runs = w.runs[:0]
+}
+
+// Add adds a record to a partition.
+func (w *Writer) Add(partition int, key, value []byte) error {
+	size := encodedBytes(key, value)
+	if size > recordMax {
+		return fmt.Errorf("a record of %d bytes; the limit is %d", size, recordMax)
+	}
+	if len(w.buf.entries) > 0 && w.buf.memory()+int64(size)+2*entryBytes > w.cfg.Memory {
+		if err := w.spill(); err != nil {
+			return err
+		}
+	}
+	w.buf.add(uint32(partition), key, value, size) //nolint:gosec // below PartitionsMax
+	w.totals.Records++
+	w.totals.Bytes += uint64(size) //nolint:gosec // not negative
+	return nil
+}
+
+// Finish writes the segment. The writer can begin again.
+func (w *Writer) Finish(to io.Writer) (Totals, error) {
+	defer w.Close()
+	list := w.buf.sorted(w.partitions)
+	counted := &counter{w: to}
+	w.out.begin(counted)
+	for p := range w.partitions {
+		n := 0
+		for n < len(list) && list[n].partition == uint32(p) { //nolint:gosec // below PartitionsMax
+			n++
+		}
+		if err := w.write(p, list[:n]); err != nil {
+			return Totals{}, err
+		}
+		list = list[n:]
+	}
+	_, err := w.out.end()
+	w.totals.Stored = counted.n
+	return w.totals, err
+}
+
+// write writes a partition: the entries in the buffer and what is in the runs.
+func (w *Writer) write(partition int, list []entry) error {
+	var m merger
+	defer m.close()
+	for _, r := range w.runs {
+		m.add(r.blocks(partition))
+	}
+	if len(m.runs) == 0 {
+		return w.writeBuffer(list)
+	}
+	m.add(&bufferBlocks{&w.buf, list})
+	return m.copyTo(&w.out)
+}
+
+func (w *Writer) writeBuffer(list []entry) error {
+	for i := range list {
+		record := w.buf.record(&list[i])
+		if err := w.out.add(record[:recordBytes(record)]); err != nil {
+			return err
+		}
+	}
+	return w.out.next()
+}
+
+// spill writes the buffer to a temporary file and makes room. Runs of a kind that are as many as can be merged at once become one.
+func (w *Writer) spill() error {
+	list := w.buf.sorted(w.partitions)
+	r, err := writeTemp(w.cfg.Temp, w.partitions, &w.out, func(p int) error {
+		n := 0
+		for n < len(list) && list[n].partition == uint32(p) { //nolint:gosec // below PartitionsMax
+			n++
+		}
+		defer func() { list = list[n:] }()
+		return w.writeBuffer(list[:n])
+	})
+	if err != nil {
+		return err
+	}
+	w.buf.reset()
+	w.totals.Spilled += r.bytes
+	w.runs = append(w.runs, r)
+	for fan := w.cfg.fan(); ; {
+		n := len(w.runs)
+		if n < fan || w.runs[n-fan].level != w.runs[n-1].level {
+			return nil
+		}
+		merged, err := mergeTemp(w.cfg.Temp, w.runs[n-fan:], &w.out)
+		if err != nil {
+			return err
+		}
+		w.totals.Spilled += merged.bytes
+		w.runs = append(w.runs[:n-fan], merged)
+	}
+}
+
+// bufferBlocks yields sorted entries, each as a block.
+type bufferBlocks struct {
+	buf  *buffer
+	list []entry
+}
+
+func (b *bufferBlocks) next() ([]byte, error) {
+	if len(b.list) == 0 {
+		return nil, nil
+	}
+	record := b.buf.record(&b.list[0])
+	b.list = b.list[1:]
+	return record[:recordBytes(record)], nil
+}
+
+func (*bufferBlocks) close() {}
+
+// recordBytes is the length of the first record in a text.
+func recordBytes(text []byte) int {
+	_, _, rest, err := cutRecord(text)
+	if err != nil {
+		panic(err) // the buffer wrote it
+	}
+	return len(text) - len(rest)
+}
+
+// tempRun is a segment in a file without a name.
+type tempRun struct {
+	file    *os.File
+	extents []extent
+	starts  []int64 // of the partitions
+	level   int     // how often its records were merged
+	bytes   uint64
+}
+
+// writeTemp makes a run: write writes one partition after another.
+func writeTemp(folder string, partitions int, out *segmentWriter, write func(partition int) error) (*tempRun, error) {
+	f, err := os.CreateTemp(folder, "shuffle-*.tmp")
+	if err != nil {
+		return nil, fmt.Errorf("records that do not fit into memory: %w", err)
+	}
+	r := &tempRun{file: f}
+	err = os.Remove(f.Name())
+	out.begin(f)
+	for p := 0; p < partitions && err == nil; p++ {
+		r.starts = append(r.starts, int64(r.bytes)) //nolint:gosec // of a file
+		if err = write(p); err == nil {
+			r.bytes += out.extents[p].stored
+		}
+	}
+	if err != nil {
+		r.close()
+		return nil, fmt.Errorf("records that do not fit into memory: %w", err)
+	}
+	r.extents = append([]extent(nil), out.extents...)
+	return r, nil
+}
+
+// mergeTemp replaces runs by one.
+func mergeTemp(folder string, runs []*tempRun, out *segmentWriter) (*tempRun, error) {
+	merged, err := writeTemp(folder, len(runs[0].extents), out, func(p int) error {
+		var m merger
+		defer m.close()
+		for _, r := range runs {
+			m.add(r.blocks(p))
+		}
+		return m.copyTo(out)
+	})
+	if err != nil {
+		return nil, err
+	}
+	merged.level = runs[0].level + 1
+	for _, r := range runs {
+		r.close()
+	}
+	return merged, nil
+}
+
+func (r *tempRun) blocks(partition int) blocks {
+	e := r.extents[partition]
+	section := io.NewSectionReader(r.file, r.starts[partition], int64(e.stored)) //nolint:gosec // of a file
+	return &blockReader{r: io.NopCloser(section), left: e.stored}
+}
+
+func (r *tempRun) close() { _ = r.file.Close() } // it has no name: nothing is lost
+
+// counter counts what is written.
+type counter struct {
+	w io.Writer
+	n uint64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += uint64(n) //nolint:gosec // not negative
+	return n, err
+}
