@@ -28,6 +28,8 @@ type JobRequest struct {
 	Records string `json:"records,omitempty" doc:"Files are cut between records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), fasta, fastq (four lines a record), csv or jsonl" default:"lines"`
 	Header  *int   `json:"header,omitempty" doc:"The first lines of each file (rows of csv) go to each of its splits. Defaults to 1 for csv, otherwise to 0" minimum:"0" maximum:"10000"`
 
+	Partitions int `json:"partitions,omitempty" doc:"Tasks of the program's reduce; 0: one for each 64MiB of input, and one for items" minimum:"0" maximum:"65536"`
+
 	Output      string `json:"output,omitempty" doc:"Folder for the parts and _SUCCESS; absolute. Defaults to a folder in the cluster's spool" example:"/data/counts"`
 	Overwrite   bool   `json:"overwrite,omitempty" doc:"Replace the content of output once the new output is complete"`
 	NameParts   string `json:"name_parts,omitempty" doc:"Pattern of the names of the parts below output, with the placeholders of a command, such as {sample}.vcf or {/.}.txt; names must differ. Defaults to part-NNNNN"`
@@ -74,6 +76,8 @@ type Program struct {
 	Builtin string   `json:"builtin,omitempty" doc:"Name of a built-in job" example:"wordcount"`
 	Command []string `json:"command,omitempty" doc:"Command and its arguments. {} stands for the input's path or the item; {1} and {name} for a column; {.} {/} {//} {/.} for a part of a path; {#} and {%} for the number of the task and of the slot"`
 	Shell   string   `json:"shell,omitempty" doc:"Command line for sh -c; the values of its placeholders are quoted"`
+
+	Reduce string `json:"reduce,omitempty" doc:"Command line for sh -c that reads what the tasks of the command have written: lines KEY<TAB>VALUE, each key in one of the partitions, sorted by key. Its outputs are the parts" maxLength:"131072"`
 
 	Placeholder    string `json:"placeholder,omitempty" doc:"The only placeholder of the command, instead of those in braces"`
 	NoPlaceholders bool   `json:"no_placeholders,omitempty" doc:"The command has no placeholders: an item is its last argument"`
@@ -136,6 +140,7 @@ const (
 const (
 	RoleMap     = "map"
 	RoleCollect = "collect"
+	RoleReduce  = "reduce"
 	RoleCommit  = "commit"
 )
 

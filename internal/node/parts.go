@@ -99,7 +99,7 @@ func describeParts(page *wire.PartsPage, spec *state.Spec, req *wire.PartsReques
 			}
 			page.Name = append(page.Name, name)
 		}
-		if req.GetInputs() && spec.Input.Kind != state.InputNone {
+		if req.GetInputs() && spec.Reads(int(req.GetStage())) {
 			input, offset, length := partname.Reads(names.Input(), task)
 			if len(input) > inputBytesMax {
 				input = input[:inputBytesMax-len("…")] + "…"

@@ -120,6 +120,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 	p := &planner{req: req, opt: opt}
 	p.program()
 	p.command()
+	p.reduce()
 	p.settings()
 	p.description()
 	p.numbers()
@@ -134,7 +135,11 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 	if len(p.errs) > 0 {
 		return Result{}, p.all()
 	}
-	p.result.Stages = state.DefaultPlan(p.result.Input.Tasks, p.result.Collects, p.result.Output != "")
+	if p.req.Program.Reduce != "" {
+		p.result.Stages = state.ReducePlan(p.result.Input.Tasks, p.partitions(), p.result.Output != "")
+	} else {
+		p.result.Stages = state.DefaultPlan(p.result.Input.Tasks, p.result.Collects, p.result.Output != "")
+	}
 	if err := p.names(ctx); err != nil {
 		return Result{}, err
 	}

@@ -252,6 +252,35 @@ func TestFilesThatAreNotText(t *testing.T) {
 	}
 }
 
+// TestPartitions: as many as requested, else one for each default split of the input.
+func TestPartitions(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "small", "large")
+	if err := os.Truncate(dir+"/large", 1000); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		input      string
+		partitions int
+		want       uint64
+	}{{"small", 0, 1}, {"large", 0, 100}, {"large", 7, 7}, {"", 0, 1}} {
+		req := command("cat")
+		req.Program.Reduce, req.Partitions = "cat", test.partitions
+		if test.input != "" {
+			req.Inputs = []string{dir + "/" + test.input}
+		}
+		opt := options()
+		opt.DefaultSplit = 10
+		res, err := plan.Plan(t.Context(), req, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := res.Stages[1]; got.Role != state.RoleReduce || got.Tasks != test.want {
+			t.Errorf("%+v: stage %+v, want %d tasks", test, got, test.want)
+		}
+	}
+}
+
 func TestOtherInputs(t *testing.T) {
 	for _, test := range []struct {
 		req  *api.JobRequest
@@ -344,6 +373,7 @@ func withRange(from, to int64) func(*api.JobRequest) {
 }
 
 func wrongs(dir string) []wrong {
+	reducing := api.Program{Command: []string{"cat"}, Reduce: "cat"}
 	number := func(n int) *int { return &n }
 	return []wrong{
 		{"long name", func(r *api.JobRequest) { r.Name = strings.Repeat("x", 201) }, "name", "a name of 201 bytes is too long"},
@@ -365,6 +395,16 @@ func wrongs(dir string) []wrong {
 		{"retries", func(r *api.JobRequest) { r.Retries = number(-1) }, "retries", "-1 is out of range: want 0 to 100"},
 		{"priority", func(r *api.JobRequest) { r.Priority = number(101) }, "priority", "101 is out of range"},
 		{"slots", func(r *api.JobRequest) { r.SlotsPerTask = 1 << 40 }, "slots_per_task", "want 1 to 1024"},
+		{"partitions alone", func(r *api.JobRequest) { r.Partitions = 3 }, "partitions", "give its command line (--reduce)"},
+		{"too many partitions", func(r *api.JobRequest) { r.Program, r.Partitions = reducing, 65537 }, "partitions", "65537 partitions; want 1 to 65536"},
+		{"empty reduce", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{"cat"}, Reduce: " "} }, "program.reduce", "the command line is empty"},
+		{"reduce of a built-in job", func(r *api.JobRequest) {
+			r.Program = api.Program{Builtin: "wordcount", Reduce: "cat"}
+		}, "program.reduce", "built-in jobs have stages of their own"},
+		{"reduce of one success", func(r *api.JobRequest) { r.Program, r.FirstSuccess = reducing, true }, "first_success", "needs the outputs of all its tasks"},
+		{"names of partitions", func(r *api.JobRequest) {
+			r.Program, r.NameParts, r.Output = reducing, "{/}.txt", dir+"/out"
+		}, "name_parts", "have no input to be named by"},
 		{"timeout", func(r *api.JobRequest) { r.Timeout = "90" }, "timeout", `invalid duration "90": want 90s`},
 		{"grace", func(r *api.JobRequest) { r.Grace = "-5s" }, "grace", "at least 0s"},
 		{"short timeout", func(r *api.JobRequest) { r.Timeout = "-5s" }, "timeout", "at least 1ms"},

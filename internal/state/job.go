@@ -64,6 +64,8 @@ type Spec struct {
 	Secrets      []Secret          // further variables, by name
 	Sandbox      bool              // tasks can write to their temporary folder only
 	NoNetwork    bool              // tasks have no network
+	Reduce       string            // command line of the reduce stage, for sh -c; empty: there is none
+	Partitions   uint32            // of the reduce stage, as requested; 0: the plan has chosen
 	NameParts    string            // pattern of the names of the parts (package partname); empty: part-NNNNN
 	MaxFails     *FailLimit        // a job with more dead tasks ends at once; nil: all tasks run
 	RetryDelayMS uint64            // before a failed task is leased again, the first time; 0: the default
@@ -272,9 +274,14 @@ func (j *Job) Final(i int) bool {
 // Parts returns the stage whose outputs are the parts of the job.
 func (j *Job) Parts() *Stage { return j.Stages[j.Spec.PartStage()] }
 
+// Reads reports whether each task of stage i reads a part of the input.
+func (s *Spec) Reads(i int) bool {
+	return s.Stages[i].Role == RoleMap && s.Input.Kind != InputNone
+}
+
 // Splits reports whether the leases of stage i carry a split each.
 func (s *Spec) Splits(i int) bool {
-	return s.Stages[i].Role == RoleMap && s.Input.Kind != InputNone && s.Input.Kind != InputRange
+	return s.Reads(i) && s.Input.Kind != InputRange
 }
 
 // SecretNames returns the names of the secrets, in order.
@@ -289,7 +296,7 @@ func (s *Spec) SecretNames() []string {
 // Protocol returns the version of the workers' protocol (package wire) that a worker must support to run the job; 0: any.
 func (s *Spec) Protocol() uint32 {
 	if s.Records != "" || s.Header > 0 || len(s.Env) > 0 || len(s.Secrets) > 0 || s.Sandbox || s.NoNetwork ||
-		s.Input.Kind == InputList || s.NameParts != "" || s.Placeholders > 0 || s.Placeholder != "" || s.Shell {
+		s.Input.Kind == InputList || s.NameParts != "" || s.Placeholders > 0 || s.Placeholder != "" || s.Shell || s.Reduce != "" {
 		return 2
 	}
 	return 0

@@ -156,7 +156,7 @@ func (j *modelJob) ready(i int) bool {
 func (j *modelJob) parts() *modelStage {
 	last := j.stages[0]
 	for _, s := range j.stages {
-		if s.spec.Role == RoleMap {
+		if s.spec.Role == RoleMap || s.spec.Role == RoleReduce {
 			last = s
 		}
 	}

@@ -221,6 +221,7 @@ func TestNames(t *testing.T) {
 		RoleMap.String():         "map",
 		RoleCollect.String():     "collect",
 		RoleCommit.String():      "commit",
+		RoleReduce.String():      "reduce",
 		StageRole(9).String():    "role 9",
 		JobStatus(9).String():    "status 9",
 		JobEvent(9).String():     "event 9",

@@ -14,11 +14,12 @@ const (
 	RoleMap     StageRole = iota // run the program, each task on one split of the input
 	RoleCollect                  // merge the outputs of the stages in From into the result
 	RoleCommit                   // publish the outputs of the stages in From, or remove them
+	RoleReduce                   // run the reduce program, each task on one partition of the outputs of the stage in From
 	stageRoles
 )
 
 func (r StageRole) String() string {
-	names := [...]string{"map", "collect", "commit"}
+	names := [...]string{"map", "collect", "commit", "reduce"}
 	if int(r) < len(names) {
 		return names[r]
 	}
@@ -37,6 +38,9 @@ type StageSpec struct {
 const (
 	stagesMax    = 64
 	stageNameMax = 64 // bytes
+
+	// PartitionsMax is the maximum number of tasks of a reduce stage.
+	PartitionsMax = 1 << 16
 )
 
 // DefaultPlan is map, then collect if the program merges its parts, then commit if there is an output folder to publish in.
@@ -52,6 +56,16 @@ func DefaultPlan(tasks uint64, collect, publish bool) []StageSpec {
 			commit.From = append(commit.From, uint32(i))
 		}
 		plan = append(plan, commit)
+	}
+	return plan
+}
+
+// ReducePlan is map, then reduce on so many partitions of its outputs, then commit if there is an output folder to publish in.
+func ReducePlan(tasks, partitions uint64, publish bool) []StageSpec {
+	plan := DefaultPlan(tasks, false, false)
+	plan = append(plan, StageSpec{Name: "reduce", Role: RoleReduce, Tasks: partitions, From: []uint32{0}})
+	if publish {
+		plan = append(plan, StageSpec{Name: "commit", Role: RoleCommit, Tasks: 1, From: []uint32{1}})
 	}
 	return plan
 }
@@ -103,6 +117,10 @@ func (s *StageSpec) check(i uint32, input *Input) error {
 		tasks = max(input.Tasks, 1)
 	case len(s.From) == 0:
 		return fmt.Errorf("a %v stage must come from another stage", s.Role)
+	case s.Role == RoleReduce && (len(s.From) != 1 || s.Tasks == 0 || s.Tasks > PartitionsMax):
+		return fmt.Errorf("%d partitions of %d stages; want 1 to %d of one", s.Tasks, len(s.From), PartitionsMax)
+	case s.Role == RoleReduce:
+		tasks = s.Tasks
 	}
 	if s.Tasks != tasks {
 		return fmt.Errorf("%d tasks; want %d", s.Tasks, tasks)

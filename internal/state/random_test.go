@@ -259,7 +259,8 @@ func planGen(t *rapid.T, spec *Spec) []StageSpec {
 			{Name: "b", Role: RoleMap, Tasks: tasks, From: []uint32{0}},
 			{Name: "merge", Role: RoleCollect, Tasks: 1, From: []uint32{0}},
 		},
-	}[rapid.IntRange(0, 2).Draw(t, "plan")]
+		ReducePlan(tasks, 3, false),
+	}[rapid.IntRange(0, 3).Draw(t, "plan")]
 	if plan != nil && !spec.Spool {
 		commit := StageSpec{Name: "publish", Role: RoleCommit, Tasks: 1}
 		for i := range plan {

@@ -314,6 +314,8 @@ func (c *codec) spec(s *Spec) {
 		c.string(40, &s.NameParts)
 		records(c, 45, &s.After, (*codec).dependency)
 		c.string(53, &s.Class)
+		c.string(54, &s.Reduce)
+		number(c, 55, &s.Partitions)
 	}
 	c.end("a job's spec")
 	if c.d != nil && len(s.Stages) == 0 {

@@ -328,14 +328,20 @@ func (s *story) blocks(n, first uint64) []Block {
 	return in.Blocks[first:]
 }
 
+// reducers is the number of tasks of a reduce stage.
+const reducers = 2
+
 // plan reads the stages of a plan, whose map stages have so many tasks.
 func (s *story) plan(text string, tasks uint64) (plan []StageSpec) {
-	roles := map[string]StageRole{RoleMap.String(): RoleMap, RoleCollect.String(): RoleCollect, RoleCommit.String(): RoleCommit}
+	roles := map[string]StageRole{RoleMap.String(): RoleMap, RoleCollect.String(): RoleCollect, RoleCommit.String(): RoleCommit, RoleReduce.String(): RoleReduce}
 	for word := range strings.SplitSeq(text, ",") {
 		parts := append(strings.Split(word, ":"), "")
 		stage := StageSpec{Name: parts[0], Role: roles[parts[1]], Tasks: 1}
 		if stage.Role == RoleMap {
 			stage.Tasks = tasks
+		}
+		if stage.Role == RoleReduce {
+			stage.Tasks = reducers
 		}
 		if parts[2] != "" {
 			for _, n := range s.numbers(parts[2], ".") {

@@ -153,6 +153,7 @@ const (
 	StageRole_STAGE_MAP              StageRole = 1 // run the program, each task on one split
 	StageRole_STAGE_COLLECT          StageRole = 2 // merge the outputs into the result
 	StageRole_STAGE_COMMIT           StageRole = 3 // publish the outputs, or remove them
+	StageRole_STAGE_REDUCE           StageRole = 4 // run the reduce program, each task on one partition of the outputs, which are segments (package shuffle). Needs protocol 2
 )
 
 // Enum value maps for StageRole.
@@ -162,12 +163,14 @@ var (
 		1: "STAGE_MAP",
 		2: "STAGE_COLLECT",
 		3: "STAGE_COMMIT",
+		4: "STAGE_REDUCE",
 	}
 	StageRole_value = map[string]int32{
 		"STAGE_ROLE_UNSPECIFIED": 0,
 		"STAGE_MAP":              1,
 		"STAGE_COLLECT":          2,
 		"STAGE_COMMIT":           3,
+		"STAGE_REDUCE":           4,
 	}
 )
 
@@ -1708,6 +1711,7 @@ type Job struct {
 	NoNetwork     bool                   `protobuf:"varint,27,opt,name=no_network,json=noNetwork,proto3" json:"no_network,omitempty"`                                                          // its commands have no network
 	Columns       []string               `protobuf:"bytes,28,rep,name=columns,proto3" json:"columns,omitempty"`                                                                                // of the items of a list: names, empty for those without one; none: not a list, or an older leader
 	Batch         bool                   `protobuf:"varint,29,opt,name=batch,proto3" json:"batch,omitempty"`                                                                                   // its tasks have several items
+	Reduce        string                 `protobuf:"bytes,54,opt,name=reduce,proto3" json:"reduce,omitempty"`                                                                                  // command line for sh -c of its reduce stage
 	NameParts     string                 `protobuf:"bytes,40,opt,name=name_parts,json=nameParts,proto3" json:"name_parts,omitempty"`                                                           // pattern of the names of its parts; empty: part-NNNNN
 	Resources     map[string]uint32      `protobuf:"bytes,36,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // that an attempt needs, by name, but for memory
 	unknownFields protoimpl.UnknownFields
@@ -1945,6 +1949,13 @@ func (x *Job) GetBatch() bool {
 		return x.Batch
 	}
 	return false
+}
+
+func (x *Job) GetReduce() string {
+	if x != nil {
+		return x.Reduce
+	}
+	return ""
 }
 
 func (x *Job) GetNameParts() string {
@@ -3782,7 +3793,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\x9b\t\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xb3\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -3816,7 +3827,8 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"no_network\x18\x1b \x01(\bR\tnoNetwork\x12\x18\n" +
 	"\acolumns\x18\x1c \x03(\tR\acolumns\x12\x14\n" +
-	"\x05batch\x18\x1d \x01(\bR\x05batch\x12\x1d\n" +
+	"\x05batch\x18\x1d \x01(\bR\x05batch\x12\x16\n" +
+	"\x06reduce\x186 \x01(\tR\x06reduce\x12\x1d\n" +
 	"\n" +
 	"name_parts\x18( \x01(\tR\tnameParts\x12D\n" +
 	"\tresources\x18$ \x03(\v2&.bridgefour.wire.v1.Job.ResourcesEntryR\tresources\x1a;\n" +
@@ -3980,12 +3992,13 @@ const file_wire_proto_rawDesc = "" +
 	"\tPREEMPTED\x10\x05\x12\r\n" +
 	"\tBAD_INPUT\x10\x06\x12\x0f\n" +
 	"\vBAD_PROGRAM\x10\a\x12\x10\n" +
-	"\fOUTPUT_ERROR\x10\b*[\n" +
+	"\fOUTPUT_ERROR\x10\b*m\n" +
 	"\tStageRole\x12\x1a\n" +
 	"\x16STAGE_ROLE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tSTAGE_MAP\x10\x01\x12\x11\n" +
 	"\rSTAGE_COLLECT\x10\x02\x12\x10\n" +
-	"\fSTAGE_COMMIT\x10\x03*X\n" +
+	"\fSTAGE_COMMIT\x10\x03\x12\x10\n" +
+	"\fSTAGE_REDUCE\x10\x04*X\n" +
 	"\fCommitAction\x12\x1d\n" +
 	"\x19COMMIT_ACTION_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
