@@ -13,6 +13,7 @@ import (
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/keeper"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -132,6 +133,13 @@ func (l *Loader) Load(j *wire.Job, user *User) (Program, *Failure) {
 		return l.command(j, user, p.Command)
 	}
 	return nil, Failed(wire.FailureKind_BAD_PROGRAM, "unknown kind of program; is this worker older than the leader?")
+}
+
+// LoadReduce prepares the program of a job's reduce stage. It has a Map alone, whose input is the groups.
+func (l *Loader) LoadReduce(j *wire.Job, user *User) (Program, *Failure) {
+	return l.command(j, user, &wire.Command{
+		Argv: [][]byte{[]byte("sh"), []byte("-c"), []byte(j.GetReduce())}, Placeholders: uint32(placeholder.Off),
+	})
 }
 
 func (l *Loader) builtin(name string) (Program, *Failure) {

@@ -55,6 +55,10 @@ func (f *files) Open(ctx context.Context, input bool) (stdin uintptr, failure *p
 // Started implements program.Files.
 func (f *files) Started(broken func()) {
 	f.started, f.broken = true, broken
+	if f.attempt.reduces() {
+		f.stdin.feed(&f.slot.groups, broken)
+		return
+	}
 	f.stdin.feed(&f.slot.input, broken)
 }
 
@@ -102,6 +106,9 @@ type commandInput struct {
 // has grown, or the items are several of a list, and /dev/null if the command gets the input as an argument.
 func (f *files) openInput(ctx context.Context, input bool) error {
 	in, stores, file, how := &f.stdin, f.job.reading.stores, f.attempt.Split.GetFile(), f.job.reading
+	if f.attempt.reduces() {
+		return in.openPipe()
+	}
 	if file == nil && (!input || !f.attempt.Job.GetBatch()) {
 		return nil
 	}

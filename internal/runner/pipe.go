@@ -66,11 +66,15 @@ func (p *outputPipe) close() error {
 // stdout counts the lines of an attempt's output.
 type stdout struct {
 	file  *attemptFile
+	keyed *keyedOutput
 	lines uint64
 	last  byte
 }
 
 func (s *stdout) Write(p []byte) (int, error) {
+	if s.keyed.on() {
+		return s.keyed.Write(p)
+	}
 	s.lines += countLines(p)
 	s.last = p[len(p)-1]
 	return s.file.Write(p)

@@ -18,6 +18,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/layout"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/program"
+	"github.com/bridgefour/bridgefour/internal/shuffle"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
@@ -39,6 +40,8 @@ type Config struct {
 	EnvAll bool
 	// Confinement is the least of all commands.
 	Confinement keeper.Confinement
+	// SortMemory is the bytes that each slot takes to sort the output of a task for a reduce, or to merge its input. Defaults to 64 MiB.
+	SortMemory int64
 	// Temp is a folder for temporary files of commands, which need not exist. It is removed when the last slot is closed. Defaults to a
 	// new one.
 	Temp string
@@ -55,6 +58,7 @@ type Runner struct {
 	dataDir     string
 	logBytesMax int64
 	nice        int
+	sortMemory  int64
 	logger      *slog.Logger
 	host        string
 	temp        string
@@ -68,6 +72,7 @@ func New(cfg Config) *Runner {
 		dataDir:     cfg.DataDir,
 		logBytesMax: cfg.LogBytesMax,
 		nice:        cfg.Nice,
+		sortMemory:  cmp.Or(cfg.SortMemory, 64<<20),
 		logger:      cfg.Logger,
 		temp:        cmp.Or(cfg.Temp, NewTemp()),
 	}
@@ -99,7 +104,7 @@ type Attempt struct {
 	Job       *wire.Job
 	Stage     uint64
 	StageName string
-	Role      wire.StageRole // all but STAGE_COLLECT run the program's Map
+	Role      wire.StageRole
 	Index     uint64
 	Lease     uint64
 	Number    uint32      // of the attempt, from 1
@@ -107,17 +112,19 @@ type Attempt struct {
 	Split     *wire.Split // nil: a number of the job's range, or a stage that reads parts
 	// Resources are the ids that the attempt has, by name.
 	Resources map[string][]string
-	// Parts are the inputs of a collect stage, in task order. Nil for other stages.
+	// Parts are the inputs of a collect or a reduce stage, in task order. Nil for other stages.
 	Parts iter.Seq2[Part, error]
 	// Log receives the attempt's log; nil discards it.
 	Log LogSink
 }
 
 func (a *Attempt) collects() bool { return a.Role == wire.StageRole_STAGE_COLLECT }
+func (a *Attempt) reduces() bool  { return a.Role == wire.StageRole_STAGE_REDUCE }
 
 // A Part is the output file of a done task. It need not exist if its size is 0.
 type Part struct {
 	Index   uint64
+	Lease   uint64 // of the attempt that made it
 	Path    blob.Location
 	Size    uint64
 	Records uint64
@@ -142,7 +149,11 @@ type Outcome struct {
 	// Stdout is the end of what a failed attempt wrote to its output, at most wire.TailMax of StdoutBytes. It is valid until the next Run.
 	Stdout      []byte
 	StdoutBytes uint64
-	Canceled    bool // the context of Run ended first
+	Canceled    bool // the context of Run ended first, or an input is lost
+	// Lost is the input of a reduce stage that is missing or damaged: the task that made it must run again. Nil: none.
+	Lost *Part
+	// Segment says that File is for a reduce stage.
+	Segment bool
 }
 
 // jobsCached is the number of jobs that a slot keeps prepared, for jobs that run in turns.
@@ -156,6 +167,8 @@ type Slot struct {
 	item   []byte // of the attempt's range
 	input  splitReader
 	parts  partReader
+	keyed  keyedOutput
+	groups groupedInput
 	output attemptFile
 	log    attemptLog
 	files  files
@@ -171,6 +184,9 @@ func (r *Runner) NewSlot() *Slot {
 	s.keeper.Nice = r.nice
 	s.keeper.Temp = filepath.Join(r.temp, strconv.FormatUint(r.slots.Add(1), 10))
 	s.files.slot, s.files.stdout.file, s.files.stderr.log = s, &s.output, &s.log
+	s.files.stdout.keyed = &s.keyed
+	s.keyed.cfg = shuffle.Config{Memory: r.sortMemory, Temp: cmp.Or(r.dataDir, os.TempDir())}
+	s.groups.cfg = s.keyed.cfg
 	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper}
 	return s
 }
@@ -209,9 +225,12 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	defer cancel()
 	s.begin(ctx, j, a)
 	var res program.Result
-	if a.collects() {
+	switch {
+	case a.collects():
 		res = j.program.Collect(ctx, &s.task)
-	} else {
+	case a.reduces():
+		res = j.reduce.Map(ctx, &s.task)
+	default:
 		res = j.program.Map(ctx, &s.task)
 	}
 	f := res.Failure
@@ -223,6 +242,9 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	if f != nil && f.Kind != wire.FailureKind_TIMEOUT && s.parts.err != nil {
 		f = program.Failed(wire.FailureKind_OUTPUT_ERROR, "%v", s.parts.err) // not the job's fault
 	}
+	if s.groups.lost != nil {
+		f, res.Canceled, out.Lost = nil, true, s.groups.lost
+	}
 	if f != nil && s.files.opened && f.Kind != wire.FailureKind_BAD_PROGRAM {
 		if last := s.files.stderr.lastLines(); len(last) > 0 {
 			f.Message += "\n" + string(last)
@@ -233,7 +255,7 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 		f = s.finishOutput(ctx, res, out)
 	}
 	if out.Canceled = res.Canceled; f != nil || out.Canceled {
-		*out = Outcome{InputBytes: out.InputBytes, Canceled: out.Canceled}
+		*out = Outcome{InputBytes: out.InputBytes, Canceled: out.Canceled, Lost: out.Lost}
 		if f != nil {
 			s.keepStdout(ctx, out)
 		}
@@ -250,6 +272,8 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	if a.Parts != nil || s.parts.parts != nil {
 		s.parts = partReader{ctx: ctx, stores: j.outputs, parts: a.Parts}
 	}
+	s.keyed.begin(a)
+	s.groups.begin(ctx, j, a)
 	s.output.begin(ctx, j, a)
 	s.log.begin(a.Log)
 	s.files.begin(j, a)
@@ -258,7 +282,7 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	t.Slot, t.Resources, t.Item = a.Slot, a.Resources, a.Split.GetItem()
 	if items := a.Split.GetItems(); items != nil {
 		t.Item = placeholder.Text(items.GetValues(), len(a.Job.GetColumns()))
-	} else if a.Split == nil && !a.collects() && a.Job.GetRange() {
+	} else if a.Split == nil && a.Parts == nil && a.Job.GetRange() {
 		s.item = strconv.AppendInt(s.item[:0], a.Job.GetRangeFrom()+int64(a.Index), 10)
 		t.Item = s.item
 	}
@@ -277,7 +301,7 @@ func (s *Slot) endInput(out *Outcome) error {
 	if out.Warning != "" {
 		_, _ = fmt.Fprintf(&s.log, "bridgefour: %s\n", out.Warning) // never fails
 	}
-	out.InputBytes = max(read, s.parts.bytes, s.files.stdin.length)
+	out.InputBytes = max(read, s.parts.bytes, s.groups.bytes, s.files.stdin.length)
 	return err
 }
 
@@ -285,6 +309,11 @@ func (s *Slot) endInput(out *Outcome) error {
 func (s *Slot) finishOutput(ctx context.Context, res program.Result, out *Outcome) *program.Failure {
 	var err error
 	switch {
+	case s.keyed.on():
+		if out.Records, err = s.keyed.finish(&s.output); err == nil {
+			err = s.output.finish(out.Records, out)
+		}
+		out.Segment = true
 	case s.files.opened:
 		err = s.output.finish(s.files.stdout.records(), out)
 	case res.NoResult:
@@ -326,6 +355,7 @@ type jobState struct {
 	output  blob.Location
 	folder  blob.Location // attempt-private
 	program program.Program
+	reduce  program.Program // nil: none
 	reading reading
 	broken  *program.Failure // no attempt can be started
 }
@@ -350,6 +380,9 @@ func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
 	}
 	state := &jobState{wire: j, outputs: access.Outputs, store: store, output: output, folder: output.Join(layout.Private(j.GetUid()))}
 	state.program, state.broken = r.loader.Load(j, access.User)
+	if line := j.GetReduce(); line != "" && state.broken == nil {
+		state.reduce, state.broken = r.loader.LoadReduce(j, access.User)
+	}
 	if state.broken == nil {
 		state.reading, state.broken = newReading(j, access.Inputs)
 	}

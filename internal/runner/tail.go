@@ -11,7 +11,7 @@ import (
 // kept.
 func (s *Slot) keepStdout(ctx context.Context, out *Outcome) {
 	f := &s.output
-	if f.size == 0 {
+	if f.size == 0 || s.keyed.on() {
 		return
 	}
 	if s.last == nil {

@@ -100,6 +100,7 @@ type resultParts struct {
 	job    state.JobID
 	spool  string          // the job's folder in the spool; empty: the job names an output
 	names  *partname.Names // nil before the first visit
+	reads  bool            // each part is of a task that reads a part of the input
 }
 
 // resultFile is an output as its task has made it.
@@ -131,7 +132,7 @@ func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 		job := c.Machine().Job(r.job)
 		if gone = job == nil; !gone {
 			if r.names == nil {
-				r.names = partname.Of(job.Spec)
+				r.names, r.reads = partname.Of(job.Spec), job.Spec.Reads(job.Spec.PartStage())
 			}
 			f(job)
 		}

@@ -171,7 +171,7 @@ func publicTask(job *state.Job, row *taskRow, names *partname.Names, done bool) 
 		t.Retry = &at
 	}
 	t.Memory = uint64(row.out.PeakKiB) << 10
-	if stage.Role == state.RoleMap && job.Spec.Input.Kind != state.InputNone {
+	if job.Spec.Reads(row.stage) {
 		t.Input, t.Offset, t.Length = partname.Reads(names.Input(), row.index)
 	}
 	if done && row.status == api.TaskDone && row.stage == job.Spec.PartStage() && !job.Spec.Spool {

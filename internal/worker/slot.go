@@ -118,7 +118,7 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, stage *wire.St
 	switch stage.GetRole() {
 	case wire.StageRole_STAGE_COMMIT:
 		return s.stages.commit(ctx, a.Job, stage, action)
-	case wire.StageRole_STAGE_COLLECT:
+	case wire.StageRole_STAGE_COLLECT, wire.StageRole_STAGE_REDUCE:
 		a.Parts = s.stages.inputs(ctx, a.Job, stage)
 		out = s.runner.Run(ctx, a)
 		a.Parts = nil
@@ -133,9 +133,12 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, stage *wire.St
 		}}
 	}
 	s.last = out
+	if out.Lost != nil {
+		return core.Result{Canceled: true, Lost: &wire.OutputLost{Job: a.Job.GetId(), Stage: stage.GetFrom()[0], Index: out.Lost.Index, Lease: out.Lost.Lease}}
+	}
 	return core.Result{
 		Size: out.Size, Records: out.Records, Input: out.InputBytes, Checksum: out.Checksum,
-		Peak: out.Peak, Failure: out.Failure, Canceled: out.Canceled, File: out.File != "", Warning: out.Warning,
+		Peak: out.Peak, Failure: out.Failure, Canceled: out.Canceled, File: out.File != "", Segment: out.Segment, Warning: out.Warning,
 	}
 }
 

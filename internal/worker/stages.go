@@ -16,14 +16,14 @@ type stages struct {
 	users  runner.Users
 }
 
-// inputs is the input of a collect stage: the outputs of the stages that it comes from.
+// inputs is the input of a collect or a reduce stage: the outputs of the stages that it comes from.
 func (s *stages) inputs(ctx context.Context, job *wire.Job, stage *wire.Stage) iter.Seq2[runner.Part, error] {
 	return func(yield func(runner.Part, error) bool) {
 		for _, from := range stage.GetFrom() {
 			name := wire.StageOf(job, from).GetName()
 			for p, err := range s.leader.parts(ctx, &wire.PartsRequest{Job: job.GetId(), Stage: from}, nil) {
 				part := runner.Part{
-					Index: p.index, Size: p.size, Records: p.records,
+					Index: p.index, Lease: p.lease, Size: p.size, Records: p.records,
 					Path: attemptFolder(job).Join(layout.Attempt(name, p.index, p.lease)),
 				}
 				if !yield(part, err) {

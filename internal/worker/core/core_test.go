@@ -812,3 +812,35 @@ func TestInvitedAsAMember(t *testing.T) {
 		t.Errorf("answer %v, %d connects, want one with the id", c.answers[0], len(c.connects)-connects)
 	}
 }
+
+// TestLostInput: an attempt that finds an output of another task missing says so, before its lease is returned. It has not failed.
+func TestLostInput(t *testing.T) {
+	c := newTest(t, 1)
+	c.welcome()
+	c.lease(100, 1)
+	lost := &wire.OutputLost{Job: testJob, Index: 3, Lease: 7}
+	c.run(0, Result{Canceled: true, Lost: lost})
+	c.idle(0)
+	c.later(reportDelay)
+	if len(c.reports) != 1 || len(c.reports[0].GetLost()) != 1 || c.reports[0].GetLost()[0] != lost || len(c.reports[0].GetFailed()) > 0 {
+		t.Errorf("reports %v, want one with the output that is lost", c.reports)
+	}
+	c.wantLeases("returned", returnedLeases(c.reports), 100)
+	if n := c.core.out.unsent(); n != 0 {
+		t.Errorf("%d items unsent, want none", n)
+	}
+}
+
+// TestSegmentsAreNotSynced: what only the job itself reads is reported at once.
+func TestSegmentsAreNotSynced(t *testing.T) {
+	c := newTest(t, 1)
+	c.welcome()
+	c.lease(100, 1)
+	c.run(0, Result{File: true, Segment: true})
+	c.idle(0)
+	c.later(reportDelay)
+	c.wantLeases("finished", finishedLeases(c.reports), 100)
+	if len(c.syncs) > 0 {
+		t.Errorf("syncs %v, want none", c.syncs)
+	}
+}

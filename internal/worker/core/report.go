@@ -52,6 +52,11 @@ func (o *outbox) addReturned(lease uint64, now time.Time) {
 	r.Returned = append(r.Returned, lease)
 }
 
+func (o *outbox) addLost(lost *wire.OutputLost, now time.Time) {
+	r := o.grow(now)
+	r.Lost = append(r.Lost, lost)
+}
+
 func (o *outbox) addFailed(r ref, now time.Time) {
 	rep := o.grow(now)
 	rep.Failed = append(rep.Failed, r.failure())
@@ -167,7 +172,7 @@ func (c *Core) slotStatuses() []wire.SlotStatus {
 }
 
 func reportLen(r *wire.Report) int {
-	n := len(r.GetFailed()) + len(r.GetReturned())
+	n := len(r.GetFailed()) + len(r.GetReturned()) + len(r.GetLost())
 	for _, f := range r.GetFinished() {
 		n += len(f.GetIndex())
 	}

@@ -189,10 +189,13 @@ func (c *Core) ended(r ref) {
 		c.fail(r, res.Failure)
 	case res.Canceled && c.drain.stopped:
 		c.fail(r, &wire.Failure{Kind: wire.FailureKind_PREEMPTED, Message: "stopped: its worker is shutting down"})
+	case res.Lost != nil:
+		c.out.addLost(res.Lost, c.now)
+		c.discard(r)
 	case res.Canceled:
 		// A Stop meant for the attempt before it hit this one, which had hardly started.
 		c.discard(r)
-	case res.File:
+	case res.File && !res.Segment:
 		c.ledger.move(r, syncing)
 		c.files.toSync = append(c.files.toSync, r)
 	default:

@@ -1,0 +1,153 @@
+package runner
+
+import (
+	"iter"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/bridgefour/bridgefour/internal/wire"
+)
+
+// reduced is a slot that runs a job of two map tasks and two reduce tasks.
+type reduced struct {
+	*fixture
+	parts []Part // outputs of the map stage
+}
+
+func newReduced(t *testing.T, command *wire.Program, reduce string) *reduced {
+	t.Helper()
+	job := &wire.Job{Program: command, Reduce: reduce, Plan: []*wire.Stage{
+		{Name: "map", Role: wire.StageRole_STAGE_MAP, Tasks: 2},
+		{Name: "reduce", Role: wire.StageRole_STAGE_REDUCE, From: []uint32{0}, Tasks: 2},
+	}}
+	return &reduced{fixture: newFixture(t, job)}
+}
+
+// mapped runs map task i on an item.
+func (r *reduced) mapped(i uint64, item string) Outcome {
+	r.lease++
+	r.log = new(logged)
+	out := r.slot.Run(r.t.Context(), &Attempt{Job: r.job, StageName: "map", Role: wire.StageRole_STAGE_MAP, Index: i, Lease: r.lease, Number: 1, Split: itemSplit(item), Log: r.log})
+	if out.File != "" {
+		r.parts = append(r.parts, Part{Index: i, Lease: r.lease, Path: out.File, Size: out.Size, Records: out.Records})
+	}
+	return out
+}
+
+// reduce runs reduce task i.
+func (r *reduced) reduce(i uint64) (Outcome, string) {
+	r.t.Helper()
+	r.lease++
+	r.log = new(logged)
+	out := r.slot.Run(r.t.Context(), &Attempt{
+		Job: r.job, Stage: 1, StageName: "reduce", Role: wire.StageRole_STAGE_REDUCE, Index: i, Lease: r.lease, Number: 1, Log: r.log,
+		Parts: iter.Seq2[Part, error](func(yield func(Part, error) bool) {
+			for _, p := range r.parts {
+				if !yield(p, nil) {
+					return
+				}
+			}
+		}),
+	})
+	text, err := os.ReadFile(string(out.File))
+	if err != nil && out.File != "" {
+		r.t.Fatal(err)
+	}
+	return out, string(text)
+}
+
+// TestReduce: lines with and without a tab, empty ones, and a last one without an end come back by key, each key in one partition.
+func TestReduce(t *testing.T) {
+	r := newReduced(t, commandProgram("printf", "b\\t%s\\nplain\\n\\na\\t1\\t2\\n\\nlast", "{}"), "cat")
+	for i, item := range []string{"x", "y"} {
+		if out := r.mapped(uint64(i), item); out.Failure != nil || out.Records != 6 || !out.Segment {
+			t.Fatalf("map task %d: %+v", i, out)
+		}
+	}
+	var all []string
+	for i := range uint64(2) {
+		out, text := r.reduce(i)
+		lines := strings.SplitAfter(text, "\n")
+		lines = lines[:len(lines)-1]
+		if out.Failure != nil || out.Segment || out.Records != uint64(len(lines)) || out.InputBytes != uint64(len(text)) {
+			t.Errorf("reduce task %d: %+v of %q", i, out, text)
+		}
+		keys := make([]string, len(lines))
+		for k, line := range lines {
+			keys[k], _, _ = strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		}
+		if !slices.IsSorted(keys) {
+			t.Errorf("partition %d is not in order: %q", i, lines)
+		}
+		all = append(all, lines...)
+	}
+	if at := slices.Index(all, "b\tx\n"); at < 0 || all[at+1] != "b\ty\n" {
+		t.Errorf("%q: the values of b are not in the order of the tasks", all)
+	}
+	slices.Sort(all)
+	want := []string{"\n", "\n", "\n", "\n", "a\t1\t2\n", "a\t1\t2\n", "b\tx\n", "b\ty\n", "last\n", "last\n", "plain\n", "plain\n"}
+	if !slices.Equal(all, want) {
+		t.Errorf("all lines: %q, want %q", all, want)
+	}
+}
+
+// TestReduceLosesAnInput: the attempt names the task whose output is gone, and has not failed.
+func TestReduceLosesAnInput(t *testing.T) {
+	r := newReduced(t, commandProgram("echo", "{}"), "cat >/dev/null; exit 1")
+	r.mapped(0, "x")
+	r.mapped(1, "y")
+	lost := r.parts[1]
+	for what, damage := range map[string]func() error{
+		"cut":     func() error { return os.Truncate(string(lost.Path), 5) },
+		"removed": func() error { return os.Remove(string(lost.Path)) },
+	} {
+		if err := damage(); err != nil {
+			t.Fatal(err)
+		}
+		out, _ := r.reduce(0)
+		if out.Lost == nil || out.Lost.Index != 1 || out.Lost.Lease != lost.Lease || !out.Canceled || out.Failure != nil {
+			t.Errorf("%s: %+v, want that the output of task 1 is lost", what, out)
+		}
+	}
+	// A worker that does not see the folder at all cannot say that an output is lost.
+	if err := os.RemoveAll(r.folder()); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := r.reduce(0)
+	if out.Lost != nil || !strings.Contains(out.Failure.GetMessage(), "does this worker see the folder that the others write to?") {
+		t.Errorf("without the folder: %+v", out)
+	}
+}
+
+// TestReduceThatDoesNotRead: a reduce command may end before its input does, fail, or not exist.
+func TestReduceThatDoesNotRead(t *testing.T) {
+	r := newReduced(t, commandProgram("sh", "-c", "seq 100000"), "head -n 1")
+	r.mapped(0, "x")
+	if out, text := r.reduce(0); out.Failure != nil || strings.Count(text, "\n") != 1 {
+		t.Errorf("head: %+v, %q", out, text)
+	}
+	r.job = &wire.Job{Id: 13, Uid: "uid", Output: r.output, Program: r.job.GetProgram(), Plan: r.job.GetPlan(), Reduce: "echo oops >&2; exit 3"}
+	if out, _ := r.reduce(0); out.Failure.GetKind() != wire.FailureKind_PROGRAM_ERROR || !strings.Contains(out.Failure.GetMessage(), "exit status 3\noops") {
+		t.Errorf("exit 3: %+v", out)
+	}
+}
+
+// TestFailedMapLeavesNoSegment: what a failed attempt has written is neither kept nor in the next attempt's segment.
+func TestFailedMapLeavesNoSegment(t *testing.T) {
+	r := newReduced(t, commandProgram("sh", "-c", `echo "$1"; test "$1" = good`, "sh", "{}"), "cat")
+	if out := r.mapped(0, "bad"); out.Failure.GetKind() != wire.FailureKind_PROGRAM_ERROR || out.File != "" {
+		t.Errorf("bad: %+v", out)
+	}
+	r.wantNoFiles()
+	r.mapped(0, "good")
+	var all string
+	for i := range uint64(2) {
+		_, text := r.reduce(i)
+		all += text
+	}
+	if all != "good\n" {
+		t.Errorf("the reduce tasks read %q", all)
+	}
+}
