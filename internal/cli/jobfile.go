@@ -97,6 +97,9 @@ func (a *app) overrideJob(cmd *cobra.Command, f *jobFlags, args []string, flags,
 	} else if a.typed["placeholder"] || a.typed["no-placeholders"] {
 		r.Program.Placeholder, r.Program.NoPlaceholders = program.Placeholder, program.NoPlaceholders
 	}
+	if a.typed["reduce"] {
+		r.Program.Reduce = flags.Program.Reduce
+	}
 	_, lists := cutSources(args)
 	typed := func(flag string) bool { return a.typed[flag] }
 	if len(lists) > 0 || slices.ContainsFunc([]string{"input", "lines", "csv", "range", "each"}, typed) { // another input

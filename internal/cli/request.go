@@ -43,6 +43,8 @@ type jobFlags struct {
 	output       string
 	overwrite    bool
 	nameParts    string
+	reduce       string
+	partitions   int
 	keepPartial  bool
 	set          []string
 	env          []string
@@ -75,6 +77,9 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.overwrite, "overwrite", false, "replace the content of --output once the new output is complete")
 	fs.BoolVar(&f.keepPartial, "keep-partial", false, "publish finished parts, and _PARTIAL, if the job fails or is stopped")
 	fs.StringVar(&f.nameParts, "name-parts", "", "`pattern` of the names of the parts in --output, with placeholders: {sample}.vcf, {/.}.txt, {1}/{2}.csv (default part-NNNNN)")
+	fs.StringVar(&f.reduce, "reduce", "", "a second stage: `command line` for sh -c that reads what the tasks have written, lines KEY<TAB>VALUE, sorted by key; "+
+		"each key goes to one of its tasks, whose outputs are the parts")
+	fs.IntVar(&f.partitions, "partitions", 0, "`number` of tasks of --reduce (default: one for each 64 MiB of input; one for items)")
 	fs.StringVar(&f.split, "split", "64MiB", "maximum split `size`, cut between records; none: one task per file. Only text is cut")
 	fs.StringVar(&f.records, "records", "lines", "`kind` of records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), "+
 		"fasta, fastq, csv or jsonl")
@@ -133,7 +138,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	r := &api.JobRequest{
 		Name: f.name, Program: program,
 		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: f.sandbox, NoNetwork: f.noNetwork,
-		NameParts: f.nameParts, MaxFails: f.maxFails,
+		Partitions: f.partitions, NameParts: f.nameParts, MaxFails: f.maxFails,
 	}
 	if r.Dir, err = os.Getwd(); err != nil {
 		return nil, fmt.Errorf("working directory: %w", err)
@@ -429,7 +434,7 @@ func (f *jobFlags) passAll(cmd *cobra.Command, r *api.JobRequest) error {
 
 // parseProgram parses NAME, -- CMD ARG… or --shell. So many arguments were inputs, and are not in args.
 func parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (api.Program, error) {
-	p := api.Program{Shell: f.shell, Placeholder: f.placeholder, NoPlaceholders: f.noPlaceholders}
+	p := api.Program{Shell: f.shell, Reduce: f.reduce, Placeholder: f.placeholder, NoPlaceholders: f.noPlaceholders}
 	dash := cmd.ArgsLenAtDash() - inputs
 	switch {
 	case f.shell != "" && len(args) > 0:
