@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -60,40 +59,12 @@ with that of '*', which holds for all users without one. What runs beyond a lowe
 		},
 	}
 	fs := cmd.Flags()
-	fs.Var((*bound)(&given.Slots), "slots", "`number` of slots that attempts of the user's jobs may occupy at one time, or none")
-	fs.Var((*bound)(&given.Jobs), "jobs", "`number` of the user's jobs that have not ended, or none")
-	fs.Var((*bound)(&given.Weight), "weight", "`weight` of the user's fair share, 1 to 1000: one of 2 gets twice the slots of one of 1")
+	fs.Var(countBound(&given.Slots), "slots", "`number` of slots that attempts of the user's jobs may occupy at one time, or none")
+	fs.Var(countBound(&given.Jobs), "jobs", "`number` of the user's jobs that have not ended, or none")
+	fs.Var(countBound(&given.Weight), "weight", "`weight` of the user's fair share, 1 to 1000: one of 2 gets twice the slots of one of 1")
 	addCluster(cmd, &cluster)
 	return cmd
 }
-
-// bound is a flag: a number, or none, which is 0.
-type bound uint32
-
-// Set implements pflag.Value.
-func (b *bound) Set(text string) error {
-	if text == "none" {
-		*b = 0
-		return nil
-	}
-	n, err := strconv.ParseUint(text, 10, 32)
-	if err != nil || n == 0 {
-		return errors.New("want a number from 1, or none")
-	}
-	*b = bound(n)
-	return nil
-}
-
-// String implements pflag.Value.
-func (b *bound) String() string {
-	if *b == 0 {
-		return "none"
-	}
-	return strconv.Itoa(int(*b))
-}
-
-// Type implements pflag.Value.
-func (*bound) Type() string { return "number" }
 
 // quotaOf returns the bounds that hold for a user.
 func quotaOf(list api.QuotaList, user string) (q api.QuotaRequest) {
@@ -115,7 +86,7 @@ func (a *app) printQuotas(list api.QuotaList) error {
 	}
 	t := newTable(a.stdout, "USER", "SLOTS", "JOBS", "WEIGHT")
 	for _, q := range list.Quotas {
-		t.row(printable(q.User), (*bound)(&q.Slots).String(), (*bound)(&q.Jobs).String(), strconv.Itoa(int(max(1, q.Weight))))
+		t.row(printable(q.User), countBound(&q.Slots).String(), countBound(&q.Jobs).String(), strconv.Itoa(int(max(1, q.Weight))))
 	}
 	return t.flush()
 }

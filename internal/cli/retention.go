@@ -3,17 +3,14 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/client"
-	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -62,9 +59,9 @@ is not removed. Only administrators set the retention.`,
 	}
 	r.add(cmd)
 	fs := cmd.Flags()
-	fs.Var((*bound)(&given.Jobs), "keep-jobs", "`number` of jobs, up to 100,000, or none")
-	fs.Var((*ageBound)(&given.Seconds), "keep-for", "`time` since their end, as 12h or 30d, or none")
-	fs.Var((*sizeBound)(&given.Bytes), "keep-bytes", "`size` of their results in the spool, as 500GiB, or none; one job is kept however large")
+	fs.Var(countBound(&given.Jobs), "keep-jobs", "`number` of jobs, up to 100,000, or none")
+	fs.Var(ageBound(&given.Seconds), "keep-for", "`time` since their end, as 12h or 30d, or none")
+	fs.Var(sizeBound(&given.Bytes), "keep-bytes", "`size` of their results in the spool, as 500GiB, or none; one job is kept however large")
 	return cmd
 }
 
@@ -98,76 +95,14 @@ func retentionOf(list api.RetentionList, user string) api.Retention {
 func (a *app) printRetentions(list []api.Retention) error {
 	t := newTable(a.stdout, "USER", "KEEP JOBS", "KEEP FOR", "KEEP BYTES")
 	for _, r := range list {
-		jobs := (*bound)(&r.Jobs).String()
+		jobs := countBound(&r.Jobs).String()
 		if r.User == state.Everyone {
 			jobs = strconv.Itoa(int(cmp.Or(r.Jobs, state.JobsKept)))
 		}
-		t.row(printable(r.User), jobs, (*ageBound)(&r.Seconds).String(), (*sizeBound)(&r.Bytes).String())
+		t.row(printable(r.User), jobs, ageBound(&r.Seconds).String(), sizeBound(&r.Bytes).String())
 	}
 	return t.flush()
 }
-
-// ageBound is a flag: a time in seconds, or none, which is 0.
-type ageBound uint64
-
-// Set implements pflag.Value.
-func (b *ageBound) Set(text string) error {
-	if text == "none" {
-		*b = 0
-		return nil
-	}
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 32); err == nil && n > 0 {
-			*b = ageBound(n * secondsOfDay)
-			return nil
-		}
-	} else if d, err := time.ParseDuration(text); err == nil && d >= time.Second {
-		*b = ageBound(d / time.Second) //nolint:gosec // positive
-		return nil
-	}
-	return errors.New("want a time of a second or more, as 12h or 30d, or none")
-}
-
-const secondsOfDay = 24 * 60 * 60
-
-// String implements pflag.Value.
-func (b *ageBound) String() string {
-	switch {
-	case *b == 0:
-		return "none"
-	case *b%secondsOfDay == 0:
-		return fmt.Sprintf("%dd", *b/secondsOfDay)
-	}
-	return durationText(time.Duration(*b) * time.Second) //nolint:gosec // bounded by the cluster
-}
-
-// Type implements pflag.Value.
-func (*ageBound) Type() string { return "time" }
-
-// sizeBound is a flag: a number of bytes, or none, which is 0.
-type sizeBound uint64
-
-// Set implements pflag.Value.
-func (b *sizeBound) Set(text string) error {
-	if text == "none" {
-		*b = 0
-		return nil
-	}
-	n, err := bytesize.Parse(text)
-	*b = sizeBound(n)
-	return err
-}
-
-// String implements pflag.Value.
-func (b *sizeBound) String() string {
-	if *b == 0 {
-		return "none"
-	}
-	return bytesText(uint64(*b))
-}
-
-// Type implements pflag.Value.
-func (*sizeBound) Type() string { return "size" }
 
 func (a *app) keepCommand() *cobra.Command {
 	undo := false
