@@ -288,7 +288,13 @@ func (s *Files) CheckWritable(ctx context.Context, dir Location) error {
 
 // MkdirAll implements Store.
 func (s *Files) MkdirAll(_ context.Context, dir Location) error {
-	if err := os.MkdirAll(string(dir), 0o777&^s.closed); err != nil {
+	err := os.MkdirAll(string(dir), 0o777&^s.closed)
+	if failed, ok := errors.AsType[*fs.PathError](err); ok && errors.Is(err, fs.ErrExist) {
+		if _, why := os.Stat(failed.Path); why != nil { // a link in the way cannot be followed
+			err = why
+		}
+	}
+	if err != nil {
 		return explain("create folder", dir, err)
 	}
 	return nil

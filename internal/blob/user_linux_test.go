@@ -48,6 +48,9 @@ func TestUserFilesRights(t *testing.T) {
 	blobtest.Put(t, own, secret.Join("file"), "of root")
 	must(t, os.Chmod(string(secret), 0o711))
 	must(t, os.Chmod(string(secret.Join("file")), 0o600))
+	must(t, os.MkdirAll(string(secret.Join("closed/folder")), 0o700))
+	link := blob.Location(filepath.Dir(dir)).Join("link")
+	must(t, os.Symlink(string(secret.Join("closed/folder")), string(link)))
 	ctx := t.Context()
 	var names []blob.Location
 	for i := range 1000 {
@@ -55,16 +58,17 @@ func TestUserFilesRights(t *testing.T) {
 		must(t, os.WriteFile(string(names[i]), nil, 0o600))
 	}
 	for what, do := range map[string]func() error{
-		"Open":          func() error { _, err := s.Open(ctx, secret.Join("file"), 0); return err },
-		"Create":        func() error { _, err := s.Create(ctx, secret.Join("new"), ""); return err },
-		"Publish":       func() error { return s.Publish(ctx, secret.Join("file"), blob.Location(dir).Join("stolen")) },
-		"MkdirAll":      func() error { return s.MkdirAll(ctx, secret.Join("new")) },
-		"Remove":        func() error { return s.Remove(ctx, names...) },
-		"RemoveAll":     func() error { return s.RemoveAll(ctx, secret) },
-		"RemoveEmpty":   func() error { return s.RemoveEmpty(ctx, secret) },
-		"Sync":          func() error { return s.Sync(ctx, names...) },
-		"SyncDir":       func() error { return s.SyncDir(ctx, secret) },
-		"CheckWritable": func() error { return s.CheckWritable(ctx, secret.Join("new")) },
+		"Open":           func() error { _, err := s.Open(ctx, secret.Join("file"), 0); return err },
+		"Create":         func() error { _, err := s.Create(ctx, secret.Join("new"), ""); return err },
+		"Publish":        func() error { return s.Publish(ctx, secret.Join("file"), blob.Location(dir).Join("stolen")) },
+		"MkdirAll":       func() error { return s.MkdirAll(ctx, secret.Join("new")) },
+		"MkdirAll, link": func() error { return s.MkdirAll(ctx, link.Join("new")) },
+		"Remove":         func() error { return s.Remove(ctx, names...) },
+		"RemoveAll":      func() error { return s.RemoveAll(ctx, secret) },
+		"RemoveEmpty":    func() error { return s.RemoveEmpty(ctx, secret) },
+		"Sync":           func() error { return s.Sync(ctx, names...) },
+		"SyncDir":        func() error { return s.SyncDir(ctx, secret) },
+		"CheckWritable":  func() error { return s.CheckWritable(ctx, secret.Join("new")) },
 		"List": func() error {
 			for _, err := range s.List(ctx, secret, nil) {
 				return err
