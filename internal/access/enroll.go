@@ -26,7 +26,7 @@ const CertificatesPath = "/v1/access/certificates"
 
 const (
 	enrollTime       = 15 * time.Second // of one request
-	enrollBackOffMin = 200 * time.Millisecond
+	enrollBackOffMin = 50 * time.Millisecond
 	enrollBackOffMax = 5 * time.Second
 	answerBytesMax   = 1 << 20
 	olderMax         = 8 // authorities that are remembered
