@@ -21,7 +21,8 @@ mkfs.ext4:e2fsprogs:power loss with writes that were not fsynced
 dockerd:docker.io iptables:containers
 docker-compose:docker-compose:clusters of containers
 rpm:rpm:the rpm package
-systemd-analyze:systemd:checks of the units of systemd'
+systemd-analyze:systemd:checks of the units of systemd
+systemd-nspawn:systemd-container:services in a system of their own'
 
 missing() {
     echo "$needs" | while IFS=: read -r command packages what; do

@@ -1,2 +1,2 @@
-// Package deploy has the tests of what is in the folder deploy and takes minutes: the image, clusters of containers, and the packages.
+// Package deploy has the tests of what is in the folder deploy and takes minutes: the image, clusters of containers, services, and the packages.
 package deploy

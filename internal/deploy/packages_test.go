@@ -38,18 +38,26 @@ func TestPackages(t *testing.T) {
 	if got, want := run(filepath.Join(root, "usr/bin/bridgefour"), "version"), "bridgefour v1.2.3 "; !strings.HasPrefix(got, want) {
 		t.Errorf("version = %q, want %q", got, want)
 	}
-	for _, file := range []string{"usr/lib/systemd/system/bridgefour-leader.service", "usr/lib/systemd/system/bridgefour-worker.service", "usr/share/man/man1/bridgefour.1", "etc/bridgefour"} {
+	installed := []string{"usr/lib/systemd/system/bridgefour-leader.service", "usr/lib/systemd/system/bridgefour-worker.service", "usr/share/man/man1/bridgefour.1", "etc/bridgefour"}
+	for _, file := range installed {
 		if _, err := os.Stat(filepath.Join(root, file)); err != nil {
 			if _, err := os.Stat(filepath.Join(root, file+".gz")); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	files := run("rpm", "--query", "--list", "--package", rpm)
-	for _, file := range []string{"/usr/bin/bridgefour", "/usr/lib/systemd/system/bridgefour-worker.service"} {
-		if !strings.Contains(files+"\n", file+"\n") {
-			t.Errorf("the rpm does not have %s", file)
+	other := t.TempDir()
+	run("rpm", "--root", other, "--initdb")
+	run("rpm", "--root", other, "--install", "--noscripts", rpm) // there is no shell in it
+	run("rpm", "--root", other, "--verify", "bridgefour")
+	for _, file := range append(installed, "usr/bin/bridgefour") {
+		if _, err := os.Stat(filepath.Join(other, file)); err != nil {
+			t.Error(err)
 		}
+	}
+	run("rpm", "--root", other, "--erase", "--noscripts", "bridgefour")
+	if _, err := os.Stat(filepath.Join(other, "usr/bin/bridgefour")); err == nil {
+		t.Error("the binary is left after the rpm was removed")
 	}
 	if list := run("tar", "-tzf", tarball); !strings.Contains(list, "bridgefour_1.2.3_linux_amd64/bridgefour\n") {
 		t.Error("the tarball does not have the binary")

@@ -27,6 +27,7 @@ func allowances() []allowance {
 		},
 		{regexp.MustCompile(`there is no (\S+) on this machine`), missing, "scripts/test.sh installs it on Debian as root"},
 		{regexp.MustCompile(`dockerd does not start here`), nil, "a machine, or a container, that lets no dockerd run"},
+		{regexp.MustCompile(`systemd does not boot here`), nil, "a machine, or a container, whose control groups no second systemd can use"},
 		{regexp.MustCompile(`commit (\w+) is not in the history`), notInHistory, "a shallow clone, or no repository"},
 		{regexp.MustCompile(`no IPv6 here`), noIPv6, "the machine has none"},
 		{regexp.MustCompile(`no freezer of control groups`), noFreezer, "needs root, and control groups version 1: nothing else keeps a process from ending at SIGKILL"},
