@@ -2,12 +2,17 @@ package worker
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/bridgefour/bridgefour/internal/runner"
 	"github.com/bridgefour/bridgefour/internal/wire"
 	"github.com/bridgefour/bridgefour/internal/worker/core"
 )
@@ -46,6 +51,44 @@ func TestNoFilesLeft(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNoFilesLeftToSync: what an attempt has written is synced when there are files again.
+func TestNoFilesLeftToSync(t *testing.T) {
+	var limit, none syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none.Max = limit.Max
+	restored := make(chan error, 100)
+	restore := writer(func() { restored <- syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) })
+	d := newDisk(runner.Users{}, slog.New(slog.NewTextHandler(restore, nil)))
+	job := &wire.Job{Id: 1, Uid: "u", Output: t.TempDir(), Stages: []string{"map"}}
+	file := core.AttemptRef{Job: job, Index: 3, Lease: 7}
+	if err := os.MkdirAll(filepath.Dir(string(attemptPath(file))), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(string(attemptPath(file)), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	errs := d.syncAll(t.Context(), []core.AttemptRef{file})
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(errs...); err != nil || len(restored) != 1 {
+		t.Errorf("syncAll() = %v, and the lack was logged %d times, want success and once", err, len(restored))
+	}
+}
+
+// writer is called for each line of a log.
+type writer func()
+
+func (w writer) Write(p []byte) (int, error) {
+	w()
+	return len(p), nil
 }
 
 // closing counts its ends.

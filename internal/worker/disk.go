@@ -2,9 +2,12 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/layout"
@@ -35,8 +38,32 @@ func (d *disk) runSync(ctx context.Context, post func(core.Input)) {
 	}
 }
 
-// syncAll syncs files.
+// syncAll syncs files. Without a file that this process may open it waits until attempts have ended and closed theirs, up to a minute: the
+// worker's lack is no fault of the tasks.
 func (d *disk) syncAll(ctx context.Context, files []core.AttemptRef) []error {
+	outOfFiles := func(err error) bool { return errors.Is(err, syscall.EMFILE) }
+	errs := d.trySync(ctx, files)
+	for tries := range int(time.Minute / filesPause) {
+		i := slices.IndexFunc(errs, outOfFiles)
+		if i < 0 || ctx.Err() != nil {
+			break
+		}
+		if tries == 0 {
+			d.logger.ErrorContext(ctx, "an fsync waits: this worker has too many open files; raise its limit (ulimit -n), or start it with fewer --slots",
+				"error", errs[i])
+		}
+		timer := time.NewTimer(filesPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		errs = d.trySync(ctx, files)
+	}
+	return errs
+}
+
+func (d *disk) trySync(ctx context.Context, files []core.AttemptRef) []error {
 	if d.users.RunAs == "" {
 		return d.syncGroup(ctx, files)
 	}
