@@ -177,9 +177,9 @@ func forwardedReads(g *group) {
 	}
 	paths = append(paths, fmt.Sprintf("/job/%d", id), "/job/list")
 	for _, path := range paths {
-		want := leads.get(path)
-		for _, n := range g.followers(leads) {
-			if got := n.get(path); got.code != want.code || sorted(got.body) != sorted(want.body) || got.header.Get("Content-Type") != want.header.Get("Content-Type") {
+		want := g.leading().settled(http.MethodGet, path, "")
+		for _, n := range g.nodes {
+			if got := n.settled(http.MethodGet, path, ""); got.code != want.code || sorted(got.body) != sorted(want.body) || got.header.Get("Content-Type") != want.header.Get("Content-Type") {
 				t.Errorf("%v: %s = %v\nwant %v", n, path, got, want)
 			}
 		}
