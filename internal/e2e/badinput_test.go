@@ -246,7 +246,7 @@ func longLine(c *cluster) {
 	file := c.path("in", "long")
 	text := strings.Repeat("first line\n", 1<<16/len("first line\n")+1) // otherwise it is binary, and is not cut
 	write(c.t, file, text)
-	const size = 256 << 20
+	const size = 64 << 20
 	if err := os.Truncate(file, size); err != nil { // sparse: zero bytes
 		c.t.Fatal(err)
 	}
@@ -261,12 +261,13 @@ func longLine(c *cluster) {
 		c.t.Fatal(err)
 	}
 	out := c.path("out")
-	counted := c.submit(&api.JobRequest{Inputs: []string{file}, Output: out, Program: api.Program{Command: []string{"wc", "-lc"}}})
-	worded := c.submit(&api.JobRequest{Inputs: []string{file}, Retries: new(0), Program: api.Program{Builtin: "wordcount"}})
-	short := c.submit(&api.JobRequest{Inputs: []string{file}, Program: api.Program{Command: []string{"tr", "-d", `\000`}}})
+	const split = "16MiB"
+	counted := c.submit(&api.JobRequest{Inputs: []string{file}, Split: split, Output: out, Program: api.Program{Command: []string{"wc", "-lc"}}})
+	worded := c.submit(&api.JobRequest{Inputs: []string{file}, Split: split, Retries: new(0), Program: api.Program{Builtin: "wordcount"}})
+	short := c.submit(&api.JobRequest{Inputs: []string{file}, Split: split, Program: api.Program{Command: []string{"tr", "-d", `\000`}}})
 	job := c.done(counted)
 	if job.Stages[0].Tasks < 4 {
-		c.t.Errorf("%d tasks, want a split per 64 MiB", job.Stages[0].Tasks)
+		c.t.Errorf("%d tasks, want a split per %s", job.Stages[0].Tasks, split)
 	}
 	lines, size2 := 0, 0
 	for line := range strings.Lines(string(sh(c.t, out, "cat part-*"))) {
