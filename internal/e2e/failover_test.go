@@ -76,12 +76,17 @@ func loseLeader(g *group, how loss) {
 	s := g.begin(plan{tasks: 12, free: 4, before: []step{log("begin $B4_TASK")}, after: []step{log("end $B4_TASK")}})
 	s.untilBegun(4)
 	id := s.id
-	wait := g.start("wait", "wait", strconv.FormatUint(id, 10), "--json", "--cluster", g.known)
+	startWait := func() *process {
+		return g.start("wait", "wait", strconv.FormatUint(id, 10), "--json", "--cluster", g.known)
+	}
+	wait := startWait()
 	logs := g.start("logs", "logs", "-f", strconv.FormatUint(id, 10), "--cluster", g.known)
 	events := g.follow()
 	submits := g.submits()
-	// A client whose first request finds no leader gives up after some seconds.
 	until(t, "the state of the job, logs and events arrive", func() bool {
+		if wait.hasEnded() { // a client whose first request finds no leader gives up after some seconds
+			wait = startWait()
+		}
 		return strings.Contains(wait.readStderr(), `"status"`) && strings.Count(logs.readStdout(), "begin") == 8 && len(events.received()) > 0
 	})
 

@@ -223,12 +223,16 @@ func (n *Node) AddLeader(ctx context.Context, address string) (api.LeaderNode, e
 	return added, err
 }
 
-// RemoveLeader returns when the node is no longer a member.
+// RemoveLeader returns when the node is no longer a member. That it is none already is a success too: a request that the node itself has
+// forwarded is sent again by its client, because the node ends before it has passed the answer on. Its id is never used again.
 func (n *Node) RemoveLeader(ctx context.Context, id uint64, force bool) error {
 	if !n.awaitLeading(ctx, electionWait) {
 		return n.notLeader()
 	}
 	members := n.cfg.Log.Members()
+	if slices.Contains(members.Removed, id) {
+		return nil
+	}
 	if _, ok := members.Get(id); !ok {
 		return api.NotFound("there is no leader %d", id)
 	}

@@ -99,8 +99,10 @@ func TestRemoveLeader(t *testing.T) {
 	l := rigs[0].node
 	problemOf(t, l.RemoveLeader(t.Context(), 9, false), http.StatusNotFound, "no leader 9")
 	problemOf(t, l.RemoveLeader(t.Context(), 3, false), http.StatusConflict, "arithmetic of the test")
-	if err := l.RemoveLeader(t.Context(), 3, true); err != nil {
-		t.Errorf("RemoveLeader() = %v", err)
+	for range 2 { // again, because the answer was lost
+		if err := l.RemoveLeader(t.Context(), 3, true); err != nil {
+			t.Errorf("RemoveLeader() = %v", err)
+		}
 	}
 	rigs[1].until("it is gone", func() bool { return rigs[1].node.Cluster().Leaders == 2 })
 	notLeaderOf(t, l.RemoveLeader(t.Context(), 1, true)) // it hands over
