@@ -15,6 +15,7 @@ type Kind struct {
 	size    int64  // of fixed records
 	pattern *regexp.Regexp
 	begins  beginning // nil: f is not searched for
+	lines   bool      // every line begins a record
 	header  bool      // there can be one
 	bom     bool      // a byte order mark is dropped
 }
@@ -32,7 +33,7 @@ const (
 )
 
 // Lines is the kind of files whose records are lines.
-var Lines = &Kind{name: "lines", begins: everyLine, header: true} //nolint:gochecknoglobals // a constant
+var Lines = &Kind{name: "lines", begins: everyLine, lines: true, header: true} //nolint:gochecknoglobals // a constant
 
 // kinds are those without an argument.
 var kinds = []*Kind{ //nolint:gochecknoglobals // a table
@@ -40,7 +41,7 @@ var kinds = []*Kind{ //nolint:gochecknoglobals // a table
 	{name: "fasta", begins: fastaHeader},
 	{name: "fastq", begins: fastqHeader},
 	{name: "csv", header: true, bom: true},
-	{name: "jsonl", begins: everyLine, header: true, bom: true},
+	{name: "jsonl", begins: everyLine, lines: true, header: true, bom: true},
 }
 
 // Known is the list of kinds, for messages.

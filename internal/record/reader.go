@@ -64,6 +64,25 @@ func (r *Reader) ResetAt(kind *Kind, source io.Reader, ahead []byte, from, end i
 	}
 }
 
+// Next goes on with the range from the end of the last one to end, after Read has returned io.EOF. It reports whether that begins in the file,
+// which it may read from to know: a file that ends there has no such range, and so no other.
+func (r *Reader) Next(end int64) (bool, error) {
+	from := r.end
+	r.end, r.state, r.found = end, inside, false
+	if r.pos > from {
+		if r.pos >= end {
+			r.state = ended
+		}
+		return true, nil
+	}
+	for r.next == r.filled && !r.eof {
+		if err := r.fill(probe); err != nil {
+			return false, err
+		}
+	}
+	return r.next < r.filled, nil
+}
+
 // Offset is the offset of the next byte in the file. After the last it is before the end of the range only if the file is.
 func (r *Reader) Offset() int64 { return r.pos }
 
@@ -134,7 +153,7 @@ func (r *Reader) readInside(p []byte) (int, error) {
 	}
 	if r.pos+int64(n) == r.end && n > 0 {
 		r.state, err = behind, nil
-		if r.kind.begins == nil {
+		if r.kind.begins == nil || r.kind.lines && p[n-1] == '\n' { // it need not be searched for
 			r.state = ended
 		}
 		r.search = search{kind: r.kind, inLine: p[n-1] != '\n'}

@@ -107,7 +107,8 @@ func checkSplits(tb rapid.TB, kind, text string, size, piece, header int) {
 			tb.Fatalf("CSVBoundaries(%q): %v", text, err)
 		}
 	}
-	var r record.Reader
+	var r, on record.Reader // on reads all of the text once
+	on.ResetAt(k, source(text, len(head), piece), nil, int64(len(head)), int64(size))
 	var all strings.Builder
 	for i, from := 0, 0; from < len(text); i, from = i+1, from+size {
 		to := min(from+size, len(text))
@@ -127,7 +128,15 @@ func checkSplits(tb rapid.TB, kind, text string, size, piece, header int) {
 			r.Reset(k, source(text, from-1, piece), int64(from), int64(to))
 		}
 		got, err := io.ReadAll(&pieces{&r, piece})
-		if want := owned(text, starts, from, to); err != nil || string(got) != want {
+		want := owned(text, starts, from, to)
+		if !k.IsCSV() {
+			got, err := io.ReadAll(&pieces{&on, piece})
+			more, failed := on.Next(int64(from + 2*size))
+			if err != nil || failed != nil || string(got) != want || more != (from+size < len(text)) {
+				tb.Fatalf("%s: [%d, %d) of %q is %q, %v, more %v, %v; want %q", kind, from, from+size, text, got, err, more, failed, want)
+			}
+		}
+		if err != nil || string(got) != want {
 			tb.Fatalf("%s: split [%d, %d) of %.300q in pieces of %d = %.300q, %v, want %.300q", kind, from, to, text, piece, got, err, want)
 		}
 		all.Write(got)

@@ -21,7 +21,7 @@ func (s *search) next(data []byte, eof bool) (n int, found bool) {
 			s.inLine = false
 		}
 		if n == len(data) {
-			return n, false
+			return n, n > 0 && s.kind.lines // whatever comes is a record
 		}
 		switch s.kind.begins(s.kind, data[n:], eof) {
 		case yes:
