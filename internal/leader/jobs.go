@@ -91,6 +91,8 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.addFact(e)
 	case state.StageEnded:
 		c.endStage(stage)
+	case state.StageGrown:
+		c.growStage(stage)
 	case state.TaskLost:
 		c.resume(stage, e.Task)
 	case state.TaskReopened:
@@ -156,6 +158,13 @@ func (c *Core) startStage(key sched.Key) {
 	if job := c.machine.Job(key.Job); job != nil { // the same entry may have ended and forgotten it
 		c.sched.Start(job, key.Stage, false)
 	}
+	c.dirty.markAll()
+}
+
+// growStage offers the tasks that a stage has more of.
+func (c *Core) growStage(key sched.Key) {
+	delete(c.readers, key.Job)
+	c.sched.Grow(key)
 	c.dirty.markAll()
 }
 

@@ -71,10 +71,14 @@ func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string,
 		}
 		out.Secrets = append(out.Secrets, s)
 	}
-	for _, s := range j.Stages {
+	for i, s := range j.Stages {
 		out.Stages = append(out.Stages, s.Name)
+		tasks := s.Tasks
+		if i == 0 && j.Growing() {
+			tasks = 0 // not known
+		}
 		// The numbers of the wire begin one later, because its zero is no role.
-		out.Plan = append(out.Plan, &wire.Stage{Name: s.Name, Role: wire.StageRole(s.Role) + 1, From: s.From, Tasks: s.Tasks})
+		out.Plan = append(out.Plan, &wire.Stage{Name: s.Name, Role: wire.StageRole(s.Role) + 1, From: s.From, Tasks: tasks})
 	}
 	return out
 }

@@ -42,7 +42,7 @@ type queue struct {
 
 func newQueue(job *state.Job, index uint32) *queue {
 	q := &queue{job: job, stage: job.Stages[index], index: index, splits: job.Spec.Splits(int(index))}
-	if q.stage.Role == state.RoleMap {
+	if q.stage.Role == state.RoleMap && !job.Growing() {
 		q.order = job.Spec.Input.Longest()
 	}
 	return q

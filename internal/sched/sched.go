@@ -164,6 +164,13 @@ func (s *Scheduler) EndStage(key Key) {
 	}
 }
 
+// Grow offers the tasks that a stage has more of.
+func (s *Scheduler) Grow(key Key) {
+	if q := s.queue(key); q != nil {
+		q.of.offer()
+	}
+}
+
 // Release lets held stages be leased.
 func (s *Scheduler) Release() {
 	for _, j := range s.jobs {

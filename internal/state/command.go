@@ -40,8 +40,9 @@ const (
 	cmdReseal
 	cmdSetRetention
 	cmdPin
+	cmdGrow
 
-	cmdLast = cmdPin
+	cmdLast = cmdGrow
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -77,6 +78,7 @@ type command struct {
 	secrets     []Secret
 	retention   *Retention
 	pinned      bool
+	growth      *Growth
 }
 
 func (c *codec) command(m *command) {
@@ -124,17 +126,15 @@ func (c *codec) command(m *command) {
 		c.string(27, &m.id)
 		optional(c, 28, &m.quota, (*codec).quota)
 		optional(c, 29, &m.by, (*codec).audit)
-		var peaks uint32
-		for i := 0; c.d == nil && i < len(m.completions); i++ {
-			peaks |= m.completions[i].PeakKiB
-		}
-		if c.has(30, protowire.BytesType, peaks == 0) {
+		anyPeak := c.d == nil && slices.ContainsFunc(m.completions, func(d Completion) bool { return d.PeakKiB != 0 })
+		if c.has(30, protowire.BytesType, !anyPeak) {
 			c.nested(func() { c.peaks(m.completions) })
 		}
 		records(c, 31, &m.secrets, (*codec).secret)
 		records(c, 33, &m.more, (*codec).submission)
 		optional(c, 36, &m.retention, (*codec).retention)
 		c.bool(37, &m.pinned)
+		optional(c, 38, &m.growth, (*codec).growth)
 	}
 	c.end("a command")
 	c.check(func() bool { return len(m.more) < SubmissionMax })
@@ -182,6 +182,8 @@ func (m *command) incomplete(kind int) bool {
 		return m.quota == nil
 	case cmdSetRetention:
 		return m.retention == nil
+	case cmdGrow:
+		return m.growth == nil
 	case cmdPutAuthority, cmdDropAuthority:
 		return m.authority == nil
 	case cmdAudit:
@@ -335,6 +337,16 @@ func (e *Entry) Stop(key string, job JobID) {
 func (e *Entry) Retry(key string, job JobID, changed ...FileChange) {
 	e.Fenced = append(e.Fenced, job)
 	e.add(cmdRetry, &command{key: key, job: job, fence: e.Fence, changed: changed})
+}
+
+// Grow adds files to the growing input of a job. Blocks is how many blocks that has; those of more begin with task 0. It needs feature level 2: below
+// that, it adds nothing.
+func (e *Entry) Grow(key string, job JobID, blocks int, more *Input, last bool) {
+	if e.level >= 2 {
+		e.add(cmdGrow, &command{
+			key: key, job: job, staged: uint64(blocks), blocks: more.Blocks, growth: &Growth{Tasks: more.Tasks, Bytes: more.Bytes, Last: last},
+		})
+	}
 }
 
 // Forget removes an ended job from the state.

@@ -366,6 +366,18 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			})
 			e.SubmitAll("key-53", 53, []Submission{{"uid53", &Spec{Output: "/out/53"}, 0}, {"uid54", &Spec{Output: "/out/53/below"}, 0}})
 		})
+		entry(func(e *Entry) {
+			pieces := NewFiles(0)
+			pieces.deflate = files.deflate
+			pieces.AddFile([]byte("/data/stdin"), Version{Size: 25, Modified: 1}, false)
+			in := *mustInput(t, pieces)
+			in.Growing = true
+			e.Submit("", "uid60", "", &Spec{Output: "/out/60", Input: in})
+			e.Submit("", "uid61", "", &Spec{Output: "/out/61", Input: in})
+			for _, id := range []JobID{9, 19, 20} { // two of which are these
+				e.Grow(fmt.Sprintf("grow-%d", id), id, 1, &in, id%2 == 0)
+			}
+		})
 	}
 	return log
 }

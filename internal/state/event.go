@@ -23,8 +23,9 @@ const (
 	StageEnded     // no task of Stage may run until the next StageStarted; the job is still active
 	TaskLost       // the output of Task, made under Lease, was lost: it is open again
 	QuotasChanged
-	Audited  // only in the history
-	JobWaits // it waits for other jobs again, or for others than before
+	Audited    // only in the history
+	JobWaits   // it waits for other jobs again, or for others than before
+	StageGrown // Stage may have more tasks
 )
 
 // Event is a fact: what Apply has changed.

@@ -84,6 +84,7 @@ func entries(level uint32) [][]byte {
 			e.RemoveQuota("q", "bob")
 			e.SetRetention("r", Retention{User: "ann", Jobs: 2, ForMS: 3, Bytes: 4})
 			e.Pin("p", 1, true)
+			e.Grow("g", 5, 1, &input, true)
 		},
 		func(e *Entry) {
 			e.By = &Audit{User: "ann", Role: "admin", Token: "t1", Address: "a:1", Action: "POST /"}

@@ -29,6 +29,7 @@ type Input struct {
 	Kind      InputKind
 	Tasks     uint64
 	Bytes     uint64  // of all files; 0 if unknown
+	Growing   bool    // InputFiles: more of them will come; the first stage, which is the only map stage, is not complete before
 	From      int64   // InputRange
 	SplitSize uint64  // InputFiles: longest split; 0: every file is one
 	Blocks    []Block // InputLines, InputFiles, InputList

@@ -316,7 +316,7 @@ func (j *Job) dead() (n uint64, tooMany bool) {
 	case most == nil:
 		return n, false
 	case most.Percent:
-		return n, n*100 > most.N*tasks
+		return n, n*100 > most.N*tasks && !j.Growing() // of how many is not known before
 	}
 	return n, n > most.N
 }
@@ -327,6 +327,7 @@ func newStages(s *Spec) []*Stage {
 	for i := range s.Stages {
 		stages[i] = newStage(&s.Stages[i])
 	}
+	stages[0].growing = s.Input.Growing
 	return stages
 }
 

@@ -183,6 +183,9 @@ func (a *axis) valid() bool {
 
 // valid reports whether what was read is a list. Its blocks may be staged.
 func (in *Input) valid() bool {
+	if in.Growing && in.Kind != InputFiles {
+		return false
+	}
 	if in.Kind != InputList {
 		return in.Kind < InputList
 	}

@@ -118,7 +118,7 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	switch kind {
 	case cmdSubmit:
 		answer.Job, err = m.submit(c, out)
-	case cmdStop, cmdRetry, cmdForget, cmdPin:
+	case cmdStop, cmdRetry, cmdForget, cmdPin, cmdGrow:
 		err = m.jobCommand(kind, c, out)
 	case cmdRegister:
 		answer.Worker, err = m.register(*c.info, out)
@@ -294,6 +294,8 @@ func (m *Machine) jobCommand(kind int, c *command, out *Result) *Rejection {
 		return m.retry(job, c, out)
 	case cmdPin:
 		return m.pin(job, c.pinned)
+	case cmdGrow:
+		return m.grow(job, c, out)
 	default:
 		return m.forget(job, out)
 	}
@@ -355,6 +357,9 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 	}
 	if job.Status != JobFailed && job.Status != JobStopped {
 		return reject(Conflict, "job %d is %v; only a failed or stopped job can be run again", job.ID, job.Status)
+	}
+	if job.Growing() {
+		return reject(Conflict, "the input of job %d was not complete when it ended, and the rest is lost: submit it again", job.ID)
 	}
 	if blocker := m.Blocker(job); blocker != nil {
 		return reject(Conflict, "job %d comes after job %d, which %s: retry job %d first", job.ID, blocker.ID, hasEnded(blocker.Status), blocker.ID)
@@ -600,16 +605,21 @@ func (m *Machine) failed(c *command, out *Result) {
 			job.Error = fmt.Sprintf("task %d/%s/%d: %s", job.ID, stage.Name, c.task, f.Message)
 		}
 		m.record(e, out)
-		if n, tooMany := job.dead(); tooMany && !stage.settled() {
-			job.Error = fmt.Sprintf("stopped after %s (--max-fails %v); the first: %s", failedTasks(n), job.Spec.MaxFails, job.Error)
-			m.stageSettled(job, c.stage, out)
-			return
-		}
+		m.settle(job, c.stage, out)
 	} else {
 		out.Events = append(out.Events, e)
 	}
-	if stage.settled() {
-		m.stageSettled(job, c.stage, out)
+}
+
+// settle ends stage i if it has no task to run any more, or too many dead ones.
+func (m *Machine) settle(job *Job, i uint32, out *Result) {
+	settled := job.Stages[i].settled()
+	n, tooMany := job.dead()
+	if tooMany && !settled {
+		job.Error = fmt.Sprintf("stopped after %s (--max-fails %v); the first: %s", failedTasks(n), job.Spec.MaxFails, job.Error)
+	}
+	if settled || tooMany {
+		m.stageSettled(job, i, out)
 	}
 }
 

@@ -69,6 +69,7 @@ type modelStage struct {
 	fence       Lease
 	tasks       []*modelTask
 	closed      bool
+	growing     bool
 	failedTasks int // how many tasks have failed at least once
 }
 
@@ -132,6 +133,7 @@ func modelStages(spec *Spec) []*modelStage {
 		}
 		stages = append(stages, newModelStage(s, action))
 	}
+	stages[0].growing = spec.Input.Growing
 	return stages
 }
 
@@ -456,7 +458,7 @@ func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
 		m.answer(key, "job %d", id)
 		return
 	}
-	if j == nil || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) {
+	if j == nil || j.stages[0].growing && !j.stages[0].closed || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) {
 		m.answer(key, "refused")
 		return
 	}
@@ -630,7 +632,12 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 			m.record("died", fmt.Sprintf("task %d/%s/%d on worker %d", id, s.spec.Name, index, f.Worker), j.status, fmt.Sprintf("%v: %s", f.Kind, f.Message))
 		}
 	}
-	if t.status == "dead" && s.count("open") > 0 && m.tooMany(j) {
+	m.endIfDead(j, s, t.status == "dead")
+}
+
+// endIfDead ends a job with too many dead tasks, of which one more is, or moves it on.
+func (m *model) endIfDead(j *modelJob, s *modelStage, dead bool) {
+	if dead && !s.settled() && m.tooMany(j) {
 		j.status = "failing"
 		m.recordJob("ending", j, j.err)
 		m.wind(j)
@@ -639,9 +646,27 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 	m.advance(j, s)
 }
 
+func (m *model) grow(key string, id JobID, blocks int, more *Input, last bool) {
+	j := m.jobs[id]
+	if j == nil || j.status != "active" || !j.stages[0].growing || j.stages[0].closed || len(j.spec.Input.Blocks) != blocks {
+		m.answer(key, "refused")
+		return
+	}
+	spec, s := *j.spec, j.stages[0]
+	spec.Input.Blocks = append(slices.Clone(spec.Input.Blocks), more.Blocks...)
+	spec.Input.Tasks += more.Tasks
+	j.spec = &spec
+	s.tasks = append(s.tasks, newModelStage(StageSpec{Tasks: more.Tasks}, "").tasks...)
+	s.growing = !last
+	if last {
+		m.endIfDead(j, s, true)
+	}
+	m.answer(key, "job %d", id)
+}
+
 // tooMany reports whether more tasks of a job are dead than it survives, and adds that to its error.
 func (m *model) tooMany(j *modelJob) bool {
-	if j.spec.MaxFails == nil {
+	if j.spec.MaxFails == nil || j.spec.MaxFails.Percent && j.stages[0].growing && !j.stages[0].closed {
 		return false
 	}
 	dead, tasks := 0.0, 0.0
@@ -675,9 +700,11 @@ func (s *modelStage) count(status string) (n uint64) {
 	return n
 }
 
-func (s *modelStage) settled() bool { return s.closed || s.count("open") == 0 }
+func (s *modelStage) settled() bool { return s.closed || s.count("open") == 0 && !s.growing }
 
-func (s *modelStage) complete() bool { return s.closed || s.count("done") == uint64(len(s.tasks)) }
+func (s *modelStage) complete() bool {
+	return s.closed || s.count("done") == uint64(len(s.tasks)) && !s.growing
+}
 
 // advance moves a job on if stage s of it has settled.
 func (m *model) advance(j *modelJob, s *modelStage) {
@@ -1112,7 +1139,7 @@ func dumpFacts(facts []Fact) (lines []string) {
 			about = fmt.Sprintf("task %d/%s/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
 		case WorkerJoined, WorkerChanged:
 			about, status = fmt.Sprintf("worker %d", f.Worker), f.WorkerStatus.String()
-		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits:
+		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown:
 		}
 		lines = append(lines, fmt.Sprintf("at %d: %s %s, %s, %q", f.Time, kinds[f.Kind], about, status, f.Detail))
 	}

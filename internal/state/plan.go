@@ -26,7 +26,7 @@ func (r StageRole) String() string {
 	return fmt.Sprintf("role %d", uint8(r))
 }
 
-// StageSpec is one stage of a job's plan. It never changes.
+// StageSpec is one stage of a job's plan. It never changes, except for the tasks of an input that grows.
 type StageSpec struct {
 	Name  string // unique in its job; part of the names of tasks and files
 	Role  StageRole
@@ -115,6 +115,9 @@ func (s *StageSpec) check(i uint32, input *Input) error {
 		return fmt.Errorf("unknown %v", s.Role)
 	case s.Role == RoleMap:
 		tasks = max(input.Tasks, 1)
+		if input.Growing && i > 0 {
+			return errors.New("an input that grows is that of the first stage alone")
+		}
 	case len(s.From) == 0:
 		return fmt.Errorf("a %v stage must come from another stage", s.Role)
 	case s.Role == RoleReduce && (len(s.From) != 1 || s.Tasks == 0 || s.Tasks > PartitionsMax):

@@ -56,6 +56,7 @@ func TestRandom(t *testing.T) {
 			"lost":     w.lost,
 			"lost_":    w.lost,
 			"command":  w.command,
+			"grow":     w.grow,
 			"register": w.register,
 			"worker":   w.worker,
 			"time":     w.pass,
@@ -105,6 +106,7 @@ func (w *world) newJob(t *rapid.T, peers int) Submission {
 				files.AddFile(fmt.Appendf(nil, "/f%d", i), Version{Size: modelFileSize, Modified: 1}, false)
 			}
 			spec.Input, _ = files.Input()
+			spec.Input.Growing = w.entry.level >= 2 && rapid.Bool().Draw(t, "growing")
 		}
 	}
 	if spec.Spool = rapid.Bool().Draw(t, "spool"); spec.Spool {
@@ -112,7 +114,7 @@ func (w *world) newJob(t *rapid.T, peers int) Submission {
 	} else {
 		spec.Output = outputGen.Draw(t, "output")
 	}
-	if w.entry.level > 0 {
+	if w.entry.level > 0 && !spec.Input.Growing {
 		spec.Stages = planGen(t, spec)
 	}
 	if w.entry.level >= 2 {
@@ -431,6 +433,25 @@ func (w *world) command(t *rapid.T) {
 	}
 }
 
+// grow adds files to an input, mostly of a job whose input is growing.
+func (w *world) grow(t *rapid.T) {
+	if w.entry.level < 2 {
+		return
+	}
+	w.apply(t)
+	key, id, blocks, more := keyGen.Draw(t, "key"), JobID(jobGen.Draw(t, "job")), rapid.IntRange(0, 3).Draw(t, "blocks"), NewFiles(0)
+	if j := w.m.Job(id); j != nil && rapid.IntRange(0, 3).Draw(t, "other blocks") > 0 {
+		blocks = len(j.Spec.Input.Blocks)
+	}
+	for i := range rapid.SampledFrom([]int{0, 1, 3, pageTasks}).Draw(t, "pieces") {
+		more.AddFile(fmt.Appendf(nil, "/p%d", i), Version{Size: modelFileSize, Modified: 1}, false)
+	}
+	in, _ := more.Input()
+	last := rapid.Bool().Draw(t, "last")
+	w.entry.Grow(key, id, blocks, &in, last)
+	w.expect = append(w.expect, func() { w.model.grow(key, id, blocks, &in, last) })
+}
+
 func (w *world) register(t *rapid.T) {
 	key := keyGen.Draw(t, "key")
 	info := WorkerInfo{
@@ -559,7 +580,7 @@ func (w *world) invariants(t *rapid.T, got Result) {
 			w.known[e.Job] = false
 		case TaskLost:
 			w.forgetWinner(e)
-		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits:
+		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown:
 		}
 		w.follow(e)
 	}
@@ -605,7 +626,7 @@ func (w *world) follow(e Event) {
 			w.started[e.Job] = map[uint32]bool{}
 		}
 		w.started[e.Job][e.Stage] = true
-	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits:
+	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown:
 	}
 }
 

@@ -339,6 +339,13 @@ func (c *codec) submission(s *Submission) {
 	c.check(func() bool { return s.Spec != nil })
 }
 
+func (c *codec) growth(g *Growth) {
+	number(c, 1, &g.Tasks)
+	number(c, 2, &g.Bytes)
+	c.bool(3, &g.Last)
+	c.end("the growth of a job's input")
+}
+
 func (c *codec) failLimit(l *FailLimit) {
 	number(c, 1, &l.N)
 	c.bool(2, &l.Percent)
@@ -378,6 +385,7 @@ func (c *codec) input(in *Input) {
 		number(c, 9, &in.Items)
 		c.fixed(10, &in.Seed)
 		number(c, 11, &in.Batch)
+		c.bool(12, &in.Growing)
 	}
 	c.end("a job's input")
 	c.check(func() bool { return in.valid() && in.Tasks <= MaxTasks })

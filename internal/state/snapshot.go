@@ -276,7 +276,7 @@ func (c *codec) plan(j *Job) bool {
 		if c.level == 0 && (s.Role != plan.Role || s.Tasks != plan.Tasks) {
 			return false
 		}
-		s.StageSpec = plan
+		s.StageSpec, s.growing = plan, i == 0 && j.Spec.Input.Growing
 		if s.Action > Abort || (s.Action != 0) != (s.Role == RoleCommit) {
 			return false
 		}

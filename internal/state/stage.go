@@ -185,6 +185,8 @@ type Stage struct {
 	Fence Lease
 	// A closed stage accepts no more completions although tasks are open: the job needed one success.
 	Closed bool
+	// More tasks come: see Input.Growing.
+	growing bool
 	// groups are indexed by task/groupTasks. The tasks of a group or page that is absent are open and have never failed.
 	groups []*pageGroup
 	failed map[uint64][]Failure // Failures.Last, of at most failedTasksKept tasks
@@ -226,10 +228,10 @@ func (s *Stage) all() iter.Seq2[uint64, *page] {
 }
 
 // settled reports whether no task of the stage has to run.
-func (s *Stage) settled() bool { return s.Closed || s.Done+s.Dead == s.Tasks }
+func (s *Stage) settled() bool { return s.Closed || s.Done+s.Dead == s.Tasks && !s.growing }
 
 // complete reports whether the stage has all the outputs that it will have.
-func (s *Stage) complete() bool { return s.Closed || s.Done == s.Tasks }
+func (s *Stage) complete() bool { return s.Closed || s.Done == s.Tasks && !s.growing }
 
 // Status returns the status of task i.
 func (s *Stage) Status(i uint64) TaskStatus {

@@ -20,8 +20,9 @@ import (
 //	       [after=JOB[:any][,…]]                or +N: job N of the same submission
 //	       [with_next]                          the next submit is part of the same submission
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
-//	       [files=SIZE[,…] [split=N]]           modified at 1
+//	       [files=SIZE[,…] [split=N] [growing]] modified at 1
 //	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME
+//	grow JOB [files=SIZE[,…]] [blocks=N] [last] adds files behind N blocks; the default is all of the input's
 //	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ[:STARTED[:MILLIS]]]]] …
 //	lost JOB/STAGE/TASK lease=L [fence=L]       the output of that lease cannot be read any more
 //	failed JOB/STAGE/TASK KIND [worker=W] [lease=L] [message]
@@ -208,6 +209,7 @@ func (s *story) command(e *Entry, words []string) {
 				files.AddFile(fmt.Appendf(nil, "file%d", i), Version{Size: s.number(size), Modified: 1}, false)
 			}
 			spec.Input, _ = files.Input()
+			spec.Input.Growing = slices.Contains(list, "growing")
 		}
 		if set["spool"] != "" {
 			spec.Spool, spec.Output = true, set["spool"]
@@ -246,6 +248,19 @@ func (s *story) command(e *Entry, words []string) {
 		}
 		e.Fence = s.lease(set["fence"])
 		e.Retry(set["key"], JobID(s.number(list[0])), changed...)
+	case "grow":
+		id, b := JobID(s.number(list[0])), NewFiles(0)
+		for size := range strings.SplitSeq(set["files"], ",") {
+			if size == "" {
+				break // the end of the input may come alone
+			}
+			b.AddFile(fmt.Appendf(nil, "piece%s", size), Version{Size: s.number(size), Modified: 1}, false)
+		}
+		blocks := int(s.number(set["blocks"]))
+		if set["blocks"] == "" && s.m.Job(id) != nil {
+			blocks = len(s.m.Job(id).Spec.Input.Blocks)
+		}
+		e.Grow(set["key"], id, blocks, mustInput(s.t, b), slices.Contains(list, "last"))
 	case "forget":
 		e.Forget(set["key"], JobID(s.number(list[0])))
 	case "done":
@@ -408,6 +423,8 @@ func factLine(e Event) string {
 		return "quotas changed"
 	case JobWaits:
 		return fmt.Sprintf("job %d waits", e.Job)
+	case StageGrown:
+		return fmt.Sprintf("job %d stage %d has grown", e.Job, e.Stage)
 	case StageEnded:
 		return fmt.Sprintf("job %d stage %d ended", e.Job, e.Stage)
 	case TaskLost:

@@ -98,6 +98,7 @@ func (e *explainer) explain(now time.Time) {
 		e.because("it is ending: its output folder is being cleaned up")
 		e.waiting(now)
 	case state.JobActive:
+		e.growing()
 		for i, stage := range e.job.Stages {
 			if e.job.Ready(i) {
 				leased := e.core.StageLeased(e.job.ID, uint32(i))
@@ -110,6 +111,13 @@ func (e *explainer) explain(now time.Time) {
 				e.failures(stage)
 			}
 		}
+	}
+}
+
+// growing explains that a job gets more tasks.
+func (e *explainer) growing() {
+	if e.job.Growing() {
+		e.because("its input is still coming, and with it more tasks")
 	}
 }
 

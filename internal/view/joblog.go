@@ -71,9 +71,10 @@ func (r *Reader) Joblog(ctx context.Context, id uint64, w io.Writer) error {
 		host string
 	}
 	var rows []row
-	var job *state.Job // only its constant fields are used
+	var job state.Job // as it was: only its constant fields and its spec are used
 	hosts := map[state.WorkerID]string{}
 	var names *partname.Names
+	var named *state.Spec
 	var command []byte
 	seq := uint64(0)
 	text := []byte(joblogHeader)
@@ -90,15 +91,17 @@ func (r *Reader) Joblog(ctx context.Context, id uint64, w io.Writer) error {
 			hosts[row.worker] = name
 		}
 		row.host = name
-		rows, job = append(rows, row), j
+		if rows = append(rows, row); job.Spec != j.Spec {
+			job = *j
+		}
 	}, func() error {
-		if names == nil && job != nil {
-			names = partname.Of(job.Spec)
+		if named != job.Spec {
+			names, named = partname.Of(job.Spec), job.Spec
 			command = appendCell(nil, jobCommand(job.Spec))
 		}
 		for i := range rows {
 			seq++
-			text = appendJoblog(text, job, &rows[i].taskRow, rows[i].host, seq, command, names)
+			text = appendJoblog(text, &job, &rows[i].taskRow, rows[i].host, seq, command, names)
 		}
 		_, err := w.Write(text)
 		rows, text = rows[:0], text[:0]

@@ -132,7 +132,7 @@ func publicJob(m *state.Machine, j *state.Job, volatile Volatile) *api.Job {
 		stage.Open = s.Tasks - s.Done - s.Dead - stage.Running
 		v.Stages[i] = stage
 	}
-	v.Status, v.Pinned = jobStatus(j, volatile), j.Pinned
+	v.Status, v.Pinned, v.Growing = jobStatus(j, volatile), j.Pinned, j.Growing()
 	return v
 }
 

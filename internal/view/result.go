@@ -99,7 +99,8 @@ type resultParts struct {
 	output blob.Location
 	job    state.JobID
 	spool  string          // the job's folder in the spool; empty: the job names an output
-	names  *partname.Names // nil before the first visit
+	names  *partname.Names // of spec
+	spec   *state.Spec     // nil before the first visit; its input may grow
 	reads  bool            // each part is of a task that reads a part of the input
 }
 
@@ -131,8 +132,8 @@ func (r *resultParts) visit(ctx context.Context, f func(*state.Job)) error {
 	if err := r.reader.source.Do(ctx, func(c *leader.Controller) {
 		job := c.Machine().Job(r.job)
 		if gone = job == nil; !gone {
-			if r.names == nil {
-				r.names, r.reads = partname.Of(job.Spec), job.Spec.Reads(job.Spec.PartStage())
+			if r.spec != job.Spec {
+				r.names, r.spec, r.reads = partname.Of(job.Spec), job.Spec, job.Spec.Reads(job.Spec.PartStage())
 			}
 			f(job)
 		}

@@ -38,8 +38,8 @@ type taskScan struct {
 	stage int // the next task
 	index uint64
 
-	job     *state.Job // belongs to the goroutine that owns the state, except for Spec and ID, which are constant
-	done    bool       // the job, at the time of the scan
+	job     state.Job // as it was; its stages belong to the goroutine that owns the state
+	done    bool      // the job, at the time of the scan
 	rows    []taskRow
 	visited int // tasks
 	next    string
@@ -57,7 +57,7 @@ func (r *Reader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 		return api.TaskList{}, err
 	}
 	list := api.TaskList{Tasks: make([]api.Task, 0, len(scan.rows)), Next: scan.next}
-	names := partname.Of(scan.job.Spec) // read here, because a job's input is constant
+	names := partname.Of(scan.job.Spec) // read here: a spec never changes, the job may get another
 	bytes := 0
 	for i := range scan.rows {
 		row := &scan.rows[i]
@@ -65,7 +65,7 @@ func (r *Reader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 			list.Next = fmt.Sprintf("%d/%d", row.stage, row.index)
 			break
 		}
-		task := publicTask(scan.job, row, names, scan.done)
+		task := publicTask(&scan.job, row, names, scan.done)
 		bytes += len(task.Input) + len(task.Part)
 		for k := range task.Failures {
 			bytes += len(task.Failures[k].Message)
@@ -77,7 +77,7 @@ func (r *Reader) Tasks(ctx context.Context, id uint64, q api.TaskQuery) (api.Tas
 
 // fill collects the page. Called in the goroutine that owns the state.
 func (s *taskScan) fill(job *state.Job, c *leader.Core) {
-	s.job = job
+	s.job = *job
 	s.done = job.Status == state.JobDone
 	running := c.Running(job.ID)
 	for ; s.stage < len(job.Stages); s.stage, s.index = s.stage+1, 0 {
@@ -190,11 +190,11 @@ func publicTask(job *state.Job, row *taskRow, names *partname.Names, done bool) 
 
 // Task returns one task.
 func (r *Reader) Task(ctx context.Context, id uint64, stage string, index uint64) (api.Task, error) {
-	var job *state.Job
+	var job state.Job // as it was
 	var row *taskRow
 	done := false
 	if err := r.scan(ctx, id, func(j *state.Job, _ *state.Machine, c *leader.Core) {
-		job, done = j, j.Status == state.JobDone
+		job, done = *j, j.Status == state.JobDone
 		for i, s := range job.Stages {
 			if s.Name == stage && index < s.Tasks {
 				r := makeRow(s, i, index, c.Running(job.ID))
@@ -208,5 +208,5 @@ func (r *Reader) Task(ctx context.Context, id uint64, stage string, index uint64
 	if row == nil {
 		return api.Task{}, api.NotFound("job %d has no task %s/%d", id, stage, index)
 	}
-	return publicTask(job, row, partname.Of(job.Spec), done), nil
+	return publicTask(&job, row, partname.Of(job.Spec), done), nil
 }

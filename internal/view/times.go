@@ -75,9 +75,11 @@ func (r *Reader) tasks(ctx context.Context, id uint64, list []slowTask) ([]api.T
 	done := false
 	var rows []taskRow
 	if err := r.source.Do(ctx, func(c *leader.Controller) {
-		if job = c.Machine().Job(state.JobID(id)); job == nil {
+		j := c.Machine().Job(state.JobID(id))
+		if j == nil {
 			return
 		}
+		job = new(*j) // as it is now
 		done = job.Status == state.JobDone
 		for _, s := range list {
 			rows = append(rows, makeRow(job.Stages[s.stage], s.stage, s.task, nil))
