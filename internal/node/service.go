@@ -181,6 +181,7 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		After: p.After, Resources: p.Resources,
 	}
 	s.Class, s.Reduce, s.Partitions = req.Class, req.Program.Reduce, uint32(req.Partitions) //nolint:gosec // checked by plan
+	s.Input.Growing = n.cfg.Growing && s.Input.Kind == state.InputFiles
 	s.Placeholders, s.Placeholder, s.Shell = uint8(p.Command.Placeholders), p.Command.Placeholder, p.Command.Shell
 	for _, a := range p.Command.Argv {
 		s.Argv = append(s.Argv, []byte(a))

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/record"
@@ -65,6 +66,21 @@ func (p *planner) split() uint64 {
 		return max(size/n, 1) * n
 	}
 	return size
+}
+
+// Cut returns how the one input of a request is cut that is not known as a whole: at the first record behind each multiple of size, with the header
+// in each piece; size 0: it must be known before, or the request is wrong.
+func Cut(req *api.JobRequest) (size uint64, kind *record.Kind, header int) {
+	const sizeMax = 1 << 50
+	p := &planner{req: req, opt: Options{DefaultSplit: splitDefault}}
+	p.command()
+	p.records()
+	size = p.split()
+	whole := req.NameParts != "" || req.Program.Reduce != "" && req.Partitions == 0 || p.kind.IsCSV() // the rest of the plan depends on all of it
+	if len(p.errs) > 0 || len(req.Inputs) != 1 || whole || size > sizeMax {
+		size = 0
+	}
+	return size, p.kind, int(p.result.Header)
 }
 
 // records validates the kind of records and the header.

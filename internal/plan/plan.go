@@ -48,7 +48,10 @@ type Reserved struct {
 	Dir  string // absolute
 }
 
-const tasksMaxDefault = 100_000_000
+const (
+	tasksMaxDefault = 100_000_000
+	splitDefault    = 64 << 20
+)
 
 // Builtin describes a built-in job for planning.
 type Builtin struct {
@@ -115,7 +118,7 @@ func (e Errors) Unwrap() []error {
 // Plan validates req and lists its input. Errors of the request are of type Errors; any other error means that planning did not
 // complete.
 func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error) {
-	opt.DefaultSplit = cmp.Or(opt.DefaultSplit, 64<<20)
+	opt.DefaultSplit = cmp.Or(opt.DefaultSplit, splitDefault)
 	opt.TasksMax = min(cmp.Or(opt.TasksMax, tasksMaxDefault), state.MaxTasks)
 	p := &planner{req: req, opt: opt}
 	p.program()

@@ -34,6 +34,7 @@ type EmbeddedConfig struct {
 	Hosts    []string // further names that clients use for it
 	Insecure bool     // serves every client
 	Idle     bool     // runs no task
+	Growing  bool     // see node.ProcessConfig
 	Workers  int
 	Slots    int // of each worker; 0: the CPUs, shared evenly
 	// Resources are shared evenly by the workers.
@@ -71,7 +72,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 	}
 	n, err := OpenLeader(ctx, node.ProcessConfig{
 		DataDir: filepath.Join(cfg.DataDir, "leader"), Listen: cfg.Listen, Advertise: advertise, Socket: cfg.Socket, Memory: memory,
-		Insecure: cfg.Insecure, Idle: cfg.Idle, Hosts: cfg.Hosts, Version: cfg.Version, Logger: cfg.Logger,
+		Insecure: cfg.Insecure, Idle: cfg.Idle, Growing: cfg.Growing, Hosts: cfg.Hosts, Version: cfg.Version, Logger: cfg.Logger,
 		ClusterName: ClusterName,
 		Reserved:    []plan.Reserved{cfg.Reserved},
 	})
@@ -105,6 +106,14 @@ func SlotsOfWorker(given, workers int) int {
 
 // Addr is the listen address of the leader. It must have one.
 func (e *Embedded) Addr() net.Addr { return e.node.Address() }
+
+// Grow adds files to the input of a job, see node.Node, and waits until at most so many of its tasks are open or running, unless they are the last.
+func (e *Embedded) Grow(ctx context.Context, job uint64, files []string, last bool, most uint64) error {
+	if err := e.node.Grow(ctx, job, files, last); err != nil || last {
+		return err
+	}
+	return e.node.AwaitOpen(ctx, job, most)
+}
 
 // Close releases the resources of OpenEmbedded when Run is not called.
 func (e *Embedded) Close() error {
