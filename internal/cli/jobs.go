@@ -229,7 +229,11 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 	fmt.Fprintln(w) //nolint:errcheck // reported by the table below
 	t = newTable(w, "STAGE", "TASKS", "OPEN", "RUNNING", "DONE", "DEAD", "RETRIED")
 	for _, s := range job.Stages {
-		t.row(s.Name, countText(s.Tasks), countText(s.Open), countText(s.Running), countText(s.Done), countText(s.Dead), countText(s.Retried))
+		tasks := countText(s.Tasks)
+		if job.Growing && s.Role == api.RoleMap {
+			tasks += "+"
+		}
+		t.row(s.Name, tasks, countText(s.Open), countText(s.Running), countText(s.Done), countText(s.Dead), countText(s.Retried))
 	}
 	return t.flush()
 }

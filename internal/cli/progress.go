@@ -79,7 +79,7 @@ func progressLine(job *api.Job, speed *meter) string {
 		return fmt.Sprintf("job %d waits for job %s", job.ID, text)
 	}
 	stage := currentStage(job)
-	parts := []string{fmt.Sprintf("job %d %s: %s of %s done", job.ID, stageText(job, &stage), countText(stage.Done), plural(stage.Tasks, "task"))}
+	parts := []string{fmt.Sprintf("job %d %s: %s of %s done", job.ID, stageText(job, &stage), countText(stage.Done), tasksText(job, &stage))}
 	if stage.Running > 0 {
 		parts = append(parts, countText(stage.Running)+" running")
 	}
@@ -109,10 +109,18 @@ func progressLine(job *api.Job, speed *meter) string {
 	return strings.Join(parts, " · ")
 }
 
-// currentStage is the first stage that has open or running tasks, or the last.
+// tasksText is the number of tasks of a stage.
+func tasksText(job *api.Job, stage *api.Stage) string {
+	if job.Growing && stage.Role == api.RoleMap {
+		return countText(stage.Tasks) + "+ tasks"
+	}
+	return plural(stage.Tasks, "task")
+}
+
+// currentStage is the first stage that has open or running tasks, or gets more, or the last.
 func currentStage(job *api.Job) api.Stage {
 	for _, s := range job.Stages {
-		if s.Open+s.Running > 0 {
+		if s.Open+s.Running > 0 || job.Growing && s.Role == api.RoleMap {
 			return s
 		}
 	}
@@ -143,6 +151,8 @@ func stageText(job *api.Job, stage *api.Stage) string {
 func timeLeft(job *api.Job, stage api.Stage, tasks, bytes float64) (time.Duration, bool) {
 	var seconds float64
 	switch {
+	case job.Growing:
+		return 0, false
 	case bytes > 0 && job.InputBytes > job.ReadBytes:
 		seconds = float64(job.InputBytes-job.ReadBytes) / bytes
 	case tasks > 0 && stage.Open+stage.Running > 0:

@@ -71,7 +71,7 @@ type jobFlags struct {
 // add registers the flags. The defaults are the cluster's and are repeated here for the help only.
 func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.inputs, "input", nil, "`file`, folder (its files, not hidden ones) or quoted glob (*, ?, [a-z], {a,b}, and ** for folders at any depth); of run without --cluster, - is standard input, "+
-		"which is read to its end first; repeatable")
+		"which alone is cut into tasks while it comes; repeatable")
 	f.itemFlags.add(fs)
 	fs.StringVar(&f.output, "output", "", "`folder` for the parts and _SUCCESS; without it the result goes to stdout and nothing is kept")
 	fs.BoolVar(&f.overwrite, "overwrite", false, "replace the content of --output once the new output is complete")

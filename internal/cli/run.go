@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,6 +53,10 @@ Without --output, the outputs of the tasks go to standard output, in the order o
 tasks that failed are left out. If the reader of standard output leaves (such as head), the run ends. A run that is resumed with its standard
 output appended to the file of the earlier run (>>) goes on after what is there. Elsewhere (>, a pipe, a terminal) it prints the outputs of
 all tasks, also those that an earlier run has printed.
+
+With --input -, tasks start while standard input still comes: it is cut between records, as --split says, and read no further while many tasks
+wait. Such a run cannot be resumed before all of standard input has come. It is copied as a whole first if it is not text, with --records csv,
+--split none, --name-parts, --reduce without --partitions or other inputs, and if the command has a {}.
 
 Ctrl-C, SIGTERM and SIGHUP end the run and stop its tasks. Ctrl-Z stops them until the run continues; that time counts for
 --timeout.
@@ -314,7 +319,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 	}
 	cluster, err := server.OpenEmbedded(ctx, server.EmbeddedConfig{
 		Hold: hold, DataDir: dir.path, Workers: o.workers, Slots: o.slots, Resources: o.has, Nice: o.nice, EnvAll: !dir.info.CleanEnv, Version: a.versionText(), Logger: logger,
-		DrainGrace: runGrace, Reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
+		Growing: dir.rest != nil, DrainGrace: runGrace, Reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
 	})
 	if err != nil {
 		return err
@@ -335,7 +340,10 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		if o.resume != "" {
 			o.results.begun, o.results.header = dir.info.Stdout, dir.info.Header
 		}
-		r := embeddedRun{app: a, follower: a.follower(c, o.watch, o.results), dir: dir, request: req, resumed: hold}
+		r := embeddedRun{
+			app: a, follower: a.follower(c, o.watch, o.results), cluster: cluster, dir: dir, request: req, resumed: hold,
+			slots: o.workers * server.SlotsOfWorker(o.slots, o.workers), growing: dir.rest != nil,
+		}
 		if keep, err = r.run(work); keep {
 			r.record(ctx)
 		}
@@ -356,13 +364,23 @@ type embeddedRun struct {
 	request  *api.JobRequest
 	// resumed is closed once the files of the input were examined again: no task runs before that. Nil: a new run, with no job in its log.
 	resumed chan struct{}
+	cluster *server.Embedded
+	slots   int
+	// growing: standard input may still come, so that the job cannot be resumed.
+	growing bool
 }
+
+var errInputLost = errors.New("the run ended while standard input was still coming, and the rest of that is lost: start it again without --resume")
 
 var errNoSecrets = errors.New("the run ended before its job was in its log, and its secrets are kept nowhere else: start it again without --resume")
 
 // run runs the job to its end. keep reports whether the state is needed for --resume.
 func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 	job, err := r.job(ctx)
+	if errors.Is(err, errInputLost) {
+		r.awaitEnd(ctx, job.ID)
+		return false, err
+	}
 	if errors.Is(err, errNoSecrets) {
 		return false, err
 	}
@@ -372,7 +390,7 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 		}
 		return true, r.interrupted(ctx, err)
 	}
-	if job, err = r.follower.watch(ctx, job.ID, printsTasks(&job)); err != nil {
+	if job, err = r.watch(ctx, &job); err != nil {
 		if readerLeft(err) {
 			return false, err // with exit code 0: it has what it wanted
 		}
@@ -390,11 +408,54 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 		return false, exitStatus(&job)
 	default:
 		more := fmt.Sprintf("'bridgefour run --resume %s' runs the tasks again that are not done", r.dir.info.ID)
+		if job.Growing {
+			more = "It cannot be resumed: standard input was still coming"
+		}
 		if path, err := r.writeFailures(ctx, &job); err == nil && path != "" {
 			more = "All failures: " + path + "\n" + more
 		}
 		r.follower.printFailure(ctx, &job, more)
 		return true, exitStatus(&job)
+	}
+}
+
+// watch waits for the end of the job. Meanwhile it adds to its input what comes on standard input.
+func (r *embeddedRun) watch(ctx context.Context, job *api.Job) (api.Job, error) {
+	if r.dir.rest == nil {
+		return r.follower.watch(ctx, job.ID, printsTasks(job))
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var feeding sync.WaitGroup
+	feeding.Go(func() {
+		if err := r.dir.rest.feed(ctx, func(files []string, last bool) error { return r.grow(ctx, job.ID, files, last) }); err != nil {
+			cancel(err)
+		}
+	})
+	ended, err := r.follower.watch(ctx, job.ID, printsTasks(job))
+	cancel(nil)
+	feeding.Wait()
+	return ended, err
+}
+
+// grow adds files to the input of the job, and waits until it has few open tasks.
+func (r *embeddedRun) grow(ctx context.Context, id uint64, files []string, last bool) error {
+	err := r.cluster.Grow(ctx, id, files, last, r.dir.rest.ahead(r.slots))
+	if api.IsStatus(err, http.StatusConflict) { // it has ended, or will, as its follower sees
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	r.growing = err != nil || !last
+	return err
+}
+
+// awaitEnd waits for the end of a job that was stopped: until then its output is removed.
+func (r *embeddedRun) awaitEnd(ctx context.Context, id uint64) {
+	const timeout = 10 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	for ended := id == 0; !ended; {
+		job, err := r.follower.client.Poll(ctx, id, jsonEvery)
+		ended = err != nil || job.IsEnded()
 	}
 }
 
@@ -417,6 +478,10 @@ func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 			return api.Job{}, err
 		}
 		for job, err := range r.follower.client.Jobs(ctx, api.JobQuery{Limit: 1}) {
+			if err == nil && job.Growing {
+				_, _ = r.follower.client.Stop(ctx, job.ID) // what it has written is removed; an error: it has ended
+				return job, errInputLost
+			}
 			if err != nil || job.IsEnded() && job.Status != api.JobFailed {
 				return job, err
 			}
@@ -426,6 +491,9 @@ func (r *embeddedRun) job(ctx context.Context) (api.Job, error) {
 			}
 			return retried, err
 		}
+	}
+	if r.resumed != nil && r.dir.info.Growing {
+		return api.Job{}, errInputLost
 	}
 	if r.resumed != nil && r.dir.info.Secrets {
 		return api.Job{}, errNoSecrets
@@ -442,7 +510,14 @@ func (r *embeddedRun) interrupted(ctx context.Context, err error) error {
 	if errors.Is(err, errInterrupted) {
 		what = "interrupted"
 	}
-	r.app.stderr.Printf("%s; finished tasks are kept: 'bridgefour run --resume %s' continues", what, r.dir.info.ID)
+	if r.growing {
+		r.app.stderr.Printf("%s while standard input was still coming: the job is stopped, and cannot be resumed", what)
+		stopping := context.WithoutCancel(ctx)
+		_, _ = r.follower.client.Stop(stopping, runJob) // an error: it has ended
+		r.awaitEnd(stopping, runJob)
+	} else {
+		r.app.stderr.Printf("%s; finished tasks are kept: 'bridgefour run --resume %s' continues", what, r.dir.info.ID)
+	}
 	return &exitError{code: exitCode(err), err: err} // without advice about clusters
 }
 

@@ -26,13 +26,14 @@ import (
 //	lock          held (flock) by the process that runs it
 //	run.json      summary for lists
 //	request.json  the job request, submitted again if the process died before the log had it
-//	stdin         standard input, if it is an input
+//	stdin…        standard input, if it is an input, in pieces
 //	failures.txt  the failed tasks with their errors, if the job has failed
 //	leader/ worker-1/ …
 type runDir struct {
 	path string
 	lock *os.File
 	info runInfo
+	rest *stdinPieces // of standard input; nil: nothing more comes
 }
 
 // runInfo is run.json.
@@ -44,6 +45,7 @@ type runInfo struct {
 	Output   string    `json:"output,omitempty"`
 	CleanEnv bool      `json:"clean_env,omitempty"`
 	Secrets  bool      `json:"secrets,omitempty"` // which are not in request.json
+	Growing  bool      `json:"growing,omitempty"` // the rest of standard input was still coming when it began
 	Stdout   *place    `json:"stdout,omitempty"`  // where the outputs begin; nil: not a regular file
 	Header   int       `json:"header,omitempty"`  // first lines of each output, for --concat
 
@@ -75,7 +77,7 @@ const (
 var errRunning = errors.New("in use by another process")
 
 // newRunDir creates the state of a new run, with what info has beside the request. An input "-" of the request becomes the path of a copy of
-// stdin.
+// stdin, or of its first piece.
 func newRunDir(ctx context.Context, runs string, info runInfo, req *api.JobRequest, stdin io.Reader) (*runDir, error) {
 	info.ID = info.Created.Format("20060102-150405-") + strings.ToLower(rand.Text()[:4])
 	info.Program, info.Dir, info.Output, info.Secrets = programText(req.Program), req.Dir, req.Output, len(req.Secrets) > 0
@@ -95,10 +97,11 @@ func newRunDir(ctx context.Context, runs string, info runInfo, req *api.JobReque
 // fill writes the files of a new run.
 func (d *runDir) fill(ctx context.Context, req *api.JobRequest, stdin io.Reader) error {
 	if i := slices.Index(req.Inputs, "-"); i >= 0 {
-		req.Inputs[i] = d.file("stdin")
-		if err := copyStdin(ctx, req.Inputs[i], stdin); err != nil {
+		var err error
+		if d.rest, err = takeStdin(ctx, req, d.file("stdin"), stdin); err != nil {
 			return fmt.Errorf("standard input: %w", err)
 		}
+		req.Inputs[i], d.info.Growing = d.file("stdin"), d.rest != nil
 	}
 	kept := *req
 	kept.Secrets = nil
@@ -132,25 +135,6 @@ func (d *runDir) record(job *api.Job) error {
 		return err
 	}
 	return datadir.WriteFile(d.file("run.json"), info)
-}
-
-// copyStdin copies standard input to a new file, until ctx ends.
-func copyStdin(ctx context.Context, path string, stdin io.Reader) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	copied := make(chan error, 1)
-	go func() { // a read of a terminal or pipe cannot be interrupted; after an interrupt the process ends
-		_, err := io.Copy(f, stdin)
-		copied <- errors.Join(err, f.Close())
-	}()
-	select {
-	case err := <-copied:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
