@@ -1,9 +1,7 @@
 package shuffle
 
 import (
-	"bytes"
 	"math/bits"
-	"slices"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -12,13 +10,4 @@ import (
 func Hash(key []byte, partitions int) int {
 	high, _ := bits.Mul64(xxhash.Sum64(key), uint64(partitions)) //nolint:gosec // not negative
 	return int(high)                                             //nolint:gosec // below partitions
-}
-
-// Range is the partition of a key among len(bounds)+1: the number of bounds that are at or before it. Bounds are ascending.
-func Range(key []byte, bounds [][]byte) int {
-	at, found := slices.BinarySearchFunc(bounds, key, bytes.Compare)
-	if found {
-		at++
-	}
-	return at
 }

@@ -182,12 +182,6 @@ func TestPartitions(t *testing.T) {
 	if slices.Min(counts) < 9_500 || slices.Max(counts) > 10_500 {
 		t.Errorf("Hash distributes 100,000 keys as %v", counts)
 	}
-	bounds := [][]byte{[]byte("b"), []byte("d")}
-	for key, want := range map[string]int{"": 0, "a": 0, "b": 1, "c": 1, "d": 2, "z": 2} {
-		if got := Range([]byte(key), bounds); got != want {
-			t.Errorf("Range(%q) = %d, want %d", key, got, want)
-		}
-	}
 }
 
 // BenchmarkSort sorts records of 100 bytes with keys of 10 and merges them.
