@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -249,7 +250,15 @@ func (c *cluster) fails(id uint64) api.Job {
 // untilMap waits until the counts of a job's map stage satisfy is.
 func (c *cluster) untilMap(id uint64, what string, is func(s api.Stage) bool) {
 	c.t.Helper()
-	until(c.t, fmt.Sprintf("job %d: %s", id, what), func() bool { return is(c.job(id).Stages[0]) })
+	until(c.t, fmt.Sprintf("job %d: %s", id, what), func() bool {
+		// Strong: a leader with a hung disk forwards writes, so that a client stays with it, and answers reads from before the hang.
+		raw, err := c.client.Raw(c.t.Context(), fmt.Sprintf("/v1/jobs/%d?consistency=strong", id))
+		var job api.Job
+		if err = errors.Join(err, json.Unmarshal(raw, &job)); err != nil {
+			c.t.Fatal(err)
+		}
+		return is(job.Stages[0])
+	})
 }
 
 func (c *cluster) tasks(id uint64, q api.TaskQuery) []api.Task {
