@@ -27,7 +27,7 @@ func (a *app) dryRunAll(cmd *cobra.Command, jobs []api.JobRequest, flow bool) er
 	if !flow {
 		return a.dryRun(cmd, &jobs[0], "", nil)
 	}
-	_, peers, err := plan.Order(jobs)
+	of, err := plan.NewFlow(jobs)
 	if err != nil {
 		return &exitError{code: exitUsage, err: node.PlanProblem(err, "invalid flow", "body.")}
 	}
@@ -35,23 +35,23 @@ func (a *app) dryRunAll(cmd *cobra.Command, jobs []api.JobRequest, flow bool) er
 		if _, err := fmt.Fprintf(a.stdout, "job %s\n", printable(jobs[i].Name)); err != nil {
 			return err
 		}
-		if err := a.dryRun(cmd, &jobs[i], fmt.Sprintf("jobs[%d].", i), peers); err != nil {
+		if err := a.dryRun(cmd, &jobs[i], fmt.Sprintf("jobs[%d].", i), of); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// dryRun prints what a job would run, as it is planned on this machine. Its request is below a location; peers are as of plan.Options, of a flow.
-func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, peers map[string]uint32) error {
+// dryRun prints what a job would run, as it is planned on this machine. Its request is below a location; of is the flow of which it is a part.
+func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of *plan.Flow) error {
 	planned := *r
-	if peers == nil {
+	if of == nil {
 		if _, _, err := a.after(cmd, r); err != nil {
 			return err
 		}
 		planned.After = nil // they may be names for jobs of the cluster
 	}
-	options := plan.Options{Builtins: server.Builtins(), Peers: peers}
+	options := plan.Options{Builtins: server.Builtins(), Flow: of}
 	if a.lines != nil {
 		defer a.lines.Close() //nolint:errcheck // it has no name: nothing is kept
 		info, err := a.lines.Stat()
@@ -73,7 +73,10 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, pee
 		return err
 	}
 	parts := "to standard output, in the order of the tasks"
-	if p.Output != "" {
+	switch {
+	case p.Deferred != nil && p.Output != "":
+		parts = p.Output
+	case p.Output != "":
 		tasks := p.Stages[0].Tasks
 		names := partname.New(p.NameParts, &p.Input, tasks)
 		first, err := names.Name(0)
@@ -131,6 +134,10 @@ func limitsText(p *plan.Result) string {
 
 // writeTasks writes the first tasks, and how many there are.
 func writeTasks(b *strings.Builder, p *plan.Result, r *api.JobRequest) error {
+	if p.Deferred != nil {
+		b.WriteString("its tasks are known once the jobs before it have written their outputs\n")
+		return nil
+	}
 	command := p.Command.Compile(p.Input.Columns())
 	names := partname.New(p.NameParts, &p.Input, p.Input.Tasks)
 	reader := names.Input()

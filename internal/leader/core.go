@@ -78,6 +78,7 @@ type Effects struct {
 	Changed   []state.JobID       // jobs whose views are old
 	Forgotten []state.JobID       // jobs that were dropped
 	Spools    []string            // spool folders to be removed
+	Due       []state.JobID       // jobs whose deferred input must be planned
 	Wake      time.Time           // call Step by then, if no input comes before
 }
 
@@ -120,6 +121,7 @@ type Core struct {
 	inputsKept uint64                   // see inputsKept; tests lower it
 	forgetting bool                     // a command that forgets the oldest job is on its way through the log
 	tails      wire.TailRate
+	due        []state.JobID // jobs whose deferred input an earlier leader may have planned
 	result     state.Result
 	effects    Effects
 	now        time.Time // of the step
@@ -155,6 +157,9 @@ func NewCore(cfg CoreConfig) *Core {
 				c.backOffAgain(job, i)
 			}
 		}
+		if m.InputDue(m.Job(id)) {
+			c.due = append(c.due, id)
+		}
 		c.sched.Pause(id, c.now)
 		c.changed[id] = struct{}{}
 	}
@@ -170,7 +175,9 @@ func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
 	c.effects = Effects{
 		Propose: c.effects.Propose[:0], Close: c.effects.Close[:0], Replies: c.effects.Replies[:0], Facts: c.effects.Facts[:0],
 		Changed: c.effects.Changed[:0], Forgotten: c.effects.Forgotten[:0], Spools: c.effects.Spools[:0], Failed: c.effects.Failed[:0],
+		Due: c.due,
 	}
+	c.due = nil
 	c.now = now
 	c.outbox.reset(now)
 	for _, in := range inputs {

@@ -96,14 +96,7 @@ func (c *Core) handleEvent(e *state.Event) {
 	case state.TaskLost:
 		c.resume(stage, e.Task)
 	case state.TaskReopened:
-		avoid := e.Worker
-		if e.Fault == state.Preempted {
-			avoid = 0
-		}
-		if c.leases.current(e.Lease, stage) { // if its stage has started again since, the task is open already
-			c.sched.Reopen(stage, e.Task, c.now.Add(c.backOff(c.machine.Job(e.Job).Spec, e.Fault, e.Count)), avoid)
-		}
-		c.dirty.markAll()
+		c.taskFailed(stage, e)
 	case state.JobEnding:
 		c.endLeases(e.Job)
 		c.addFact(e)
@@ -126,6 +119,8 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.dirty.markAll()
 	case state.RequestApplied:
 		c.handleResult(e)
+	case state.InputDue:
+		c.effects.Due = append(c.effects.Due, e.Job)
 	case state.Audited, state.JobWaits: // only in the history, or in the views
 	}
 }
@@ -140,6 +135,18 @@ func (c *Core) handleResult(e *state.Event) {
 	default:
 		c.effects.Replies = append(c.effects.Replies, *e)
 	}
+}
+
+// taskFailed opens a task again whose attempt has failed.
+func (c *Core) taskFailed(stage sched.Key, e *state.Event) {
+	avoid := e.Worker
+	if e.Fault == state.Preempted {
+		avoid = 0
+	}
+	if c.leases.current(e.Lease, stage) { // if its stage has started again since, the task is open already
+		c.sched.Reopen(stage, e.Task, c.now.Add(c.backOff(c.machine.Job(e.Job).Spec, e.Fault, e.Count)), avoid)
+	}
+	c.dirty.markAll()
 }
 
 // resume opens a task again whose output was lost. Unless its stage is ready, that starts as a whole later on.

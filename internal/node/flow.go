@@ -18,7 +18,7 @@ func (n *Node) SubmitFlow(ctx context.Context, req *api.FlowRequest, key string)
 		return nil, nil, err
 	}
 	began := time.Now()
-	order, peers, err := plan.Order(req.Jobs)
+	flow, err := plan.NewFlow(req.Jobs)
 	if err != nil {
 		return nil, nil, PlanProblem(err, "invalid flow", "body.")
 	}
@@ -35,7 +35,7 @@ func (n *Node) SubmitFlow(ctx context.Context, req *api.FlowRequest, key string)
 	if key == "" {
 		key = newID()
 	}
-	jobs, sums, warnings, err := n.planFlow(ctx, req, order, plan.Options{Again: again, Peers: peers})
+	jobs, sums, warnings, err := n.planFlow(ctx, req, plan.Options{Again: again, Flow: flow})
 	var e state.Event
 	if err == nil {
 		e, err = n.execute(ctx, jobKey(ctx, key), func(e *state.Entry) { e.SubmitAll(jobKey(ctx, key), state.RequestSums(sums), jobs) })
@@ -49,22 +49,22 @@ func (n *Node) SubmitFlow(ctx context.Context, req *api.FlowRequest, key string)
 		return nil, nil, err
 	}
 	n.observer.submit(time.Since(began))
-	ids = make([]uint64, len(order))
-	for i, at := range order {
+	ids = make([]uint64, len(jobs))
+	for i, at := range flow.Order {
 		id := e.Job + state.JobID(i)
 		ids[at], warnings[at] = uint64(id), append(warnings[at], n.warnUnable(ctx, id)...)
 	}
 	return ids, warnings, nil
 }
 
-// planFlow plans the jobs of a flow in an order, and stages their inputs, but for the first ones that the entry of the submit can hold. The
+// planFlow plans the jobs of a flow in their order, and stages their inputs, but for the first ones that the entry of the submit can hold. The
 // warnings are in the order of the request. After an error it returns the jobs so far.
-func (n *Node) planFlow(ctx context.Context, req *api.FlowRequest, order []int, opt plan.Options) (jobs []state.Submission, sums []uint64, warnings [][]string, err error) {
+func (n *Node) planFlow(ctx context.Context, req *api.FlowRequest, opt plan.Options) (jobs []state.Submission, sums []uint64, warnings [][]string, err error) {
 	turn := largeTurn{turns: n.large}
 	defer turn.end()
 	inline := uint64(0) // bytes of inputs in the entry of the submit
-	warnings = make([][]string, len(order))
-	for _, at := range order {
+	warnings = make([][]string, len(req.Jobs))
+	for _, at := range opt.Flow.Order {
 		job, err := n.planJob(ctx, &req.Jobs[at], opt, &turn)
 		if err != nil {
 			return jobs, nil, nil, PlanProblem(err, "invalid flow", fmt.Sprintf("body.jobs[%d].", at))

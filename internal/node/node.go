@@ -97,6 +97,7 @@ type Node struct {
 	ready   *readiness
 	fetches logFetches
 	large   chan struct{} // turns of large submits: see largeTurn
+	due     chan struct{} // turns of deferred inputs: see planDue
 	submits *access.Rates[string]
 	members atomic.Pointer[replica.Members]
 	access  atomic.Pointer[state.Access]
@@ -148,7 +149,7 @@ func New(cfg Config) *Node {
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, views: view.NewViews(), inputs: make(chan message, 1024), queries: make(chan func()),
 		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), refusals: newRefusals(),
-		large: make(chan struct{}, largeMax), submits: access.NewRates[string](submitRate, submitBurst), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
+		large: make(chan struct{}, largeMax), due: make(chan struct{}, dueMax), submits: access.NewRates[string](submitRate, submitBurst), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
 		loop: loop{
 			streams: map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),
 		},
@@ -298,6 +299,9 @@ func (n *Node) step(ctx context.Context) error {
 	n.loop.unproposed = append(n.loop.unproposed, effects.Propose...)
 	if err := n.propose(ctx); err != nil {
 		return err
+	}
+	for _, id := range effects.Due {
+		n.loop.helpers.Go(func() { n.planDue(ctx, id) })
 	}
 	for _, dir := range effects.Spools { // before new leases of the same job are sent
 		n.removeSpool(dir)

@@ -73,6 +73,10 @@ type plannedJob struct {
 func (n *Node) planJob(ctx context.Context, req *api.JobRequest, opt plan.Options, turn *largeTurn) (job plannedJob, err error) {
 	opt.Builtins, opt.Stores, opt.Reserved = n.cfg.Builtins, n.cfg.Stores, n.cfg.Reserved
 	opt.Turn = func(bytes uint64) error { return turn.wait(ctx, bytes) }
+	opt.WritesBefore = func(location string, after []state.Dependency) (written bool, err error) {
+		err = n.do(ctx, func() { written = n.loop.controller.Machine().WritesBefore(location, after) })
+		return written, err
+	}
 	planned, err := plan.Plan(ctx, req, opt)
 	if err != nil {
 		return job, err
@@ -178,7 +182,7 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		TimeoutMS: uint64(p.Timeout.Milliseconds()), GraceMS: uint64(p.Grace.Milliseconds()), Memory: p.Memory, Labels: req.Labels,
 		Records: p.Records, Header: p.Header, Env: req.Env, Sandbox: req.Sandbox, NoNetwork: req.NoNetwork,
 		MaxFails: p.MaxFails, RetryDelayMS: uint64(p.RetryDelay.Milliseconds()), DelayMS: uint64(p.Delay.Milliseconds()), MaxRunning: p.MaxRunning,
-		After: p.After, Resources: p.Resources,
+		After: p.After, Deferred: p.Deferred, Resources: p.Resources,
 	}
 	s.Class, s.Reduce, s.Partitions = req.Class, req.Program.Reduce, uint32(req.Partitions) //nolint:gosec // checked by plan
 	s.Input.Growing = n.cfg.Growing && s.Input.Kind == state.InputFiles

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,32 +12,61 @@ import (
 	"github.com/bridgefour/bridgefour/internal/suggest"
 )
 
-// Order returns an order in which the jobs of a flow can be submitted, each after those that it comes after, and otherwise as they are given; and,
-// for Options.Peers, the numbers that they have in it. Errors are of type Errors.
-func Order(jobs []api.JobRequest) (order []int, peers map[string]uint32, err error) {
-	if n := len(jobs); n == 0 || n > state.SubmissionMax {
-		return nil, nil, failure("jobs", "%d jobs: want 1 to %d in one submission", n, state.SubmissionMax)
+// Flow is several jobs that are submitted together.
+type Flow struct {
+	// Order is one in which they can be submitted: each after those that it comes after, and otherwise as they are given.
+	Order []int
+
+	peers   map[string]uint32 // by name: their numbers in that order, from 1
+	outputs []string          // in that order
+}
+
+// peer returns the number of a job; 0: there is none of that name.
+func (f *Flow) peer(name string) uint32 {
+	if f == nil {
+		return 0
 	}
-	f := flow{jobs: jobs, byName: make(map[string]int, len(jobs)), open: make([]bool, len(jobs)), left: make([]bool, len(jobs))}
+	return f.peers[name]
+}
+
+// writes reports whether one of these jobs of the flow writes at a location, above or below it.
+func (f *Flow) writes(location string, after []state.Dependency) bool {
+	return slices.ContainsFunc(after, func(d state.Dependency) bool {
+		if d.Peer == 0 || f.outputs[d.Peer-1] == "" {
+			return false
+		}
+		output := path.Clean(f.outputs[d.Peer-1])
+		return location == output || strings.HasPrefix(location, strings.TrimSuffix(output, "/")+"/") ||
+			strings.HasPrefix(output, strings.TrimSuffix(location, "/")+"/")
+	})
+}
+
+// NewFlow orders the jobs of a flow. Errors are of type Errors.
+func NewFlow(jobs []api.JobRequest) (*Flow, error) {
+	if n := len(jobs); n == 0 || n > state.SubmissionMax {
+		return nil, failure("jobs", "%d jobs: want 1 to %d in one submission", n, state.SubmissionMax)
+	}
+	f := flowOrder{jobs: jobs, byName: make(map[string]int, len(jobs)), open: make([]bool, len(jobs)), left: make([]bool, len(jobs))}
 	for i := range jobs {
 		if err := f.name(i); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	for i := range jobs {
 		if err := f.visit(i); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	peers = make(map[string]uint32, len(jobs))
+	flow := &Flow{Order: f.order, peers: make(map[string]uint32, len(jobs))}
 	for at, i := range f.order {
-		peers[jobs[i].Name] = uint32(at) + 1
+		flow.peers[jobs[i].Name] = uint32(at) + 1
+		flow.outputs = append(flow.outputs, jobs[i].Output)
 	}
-	return f.order, peers, nil
+	return flow, nil
 }
 
-// flow is one call of Order.
-type flow struct {
+// flowOrder is one call of NewFlow.
+type flowOrder struct {
 	jobs   []api.JobRequest
 	byName map[string]int
 	path   []int  // the jobs that are being visited, each after the next
@@ -45,7 +75,7 @@ type flow struct {
 	order  []int
 }
 
-func (f *flow) name(i int) error {
+func (f *flowOrder) name(i int) error {
 	name, field := f.jobs[i].Name, fmt.Sprintf("jobs[%d].name", i)
 	_, number := strconv.ParseUint(name, 10, 64)
 	switch first, twice := f.byName[name]; {
@@ -61,7 +91,7 @@ func (f *flow) name(i int) error {
 }
 
 // visit adds a job to the order, after those that it comes after.
-func (f *flow) visit(i int) error {
+func (f *flowOrder) visit(i int) error {
 	if f.left[i] {
 		return nil
 	}
@@ -90,7 +120,7 @@ func (f *flow) visit(i int) error {
 
 const namesShown = 10 // of the jobs of a flow, in an error
 
-func (f *flow) unknown(field, name string) error {
+func (f *flowOrder) unknown(field, name string) error {
 	names := make([]string, len(f.jobs))
 	for i := range f.jobs {
 		names[i] = f.jobs[i].Name
@@ -106,7 +136,7 @@ func (f *flow) unknown(field, name string) error {
 	return failure(field, "there is no job %q here%s there are %s%s, and numbers of jobs that exist", name, meant, strings.Join(names, ", "), more)
 }
 
-func (f *flow) cycle(field string, path []int) error {
+func (f *flowOrder) cycle(field string, path []int) error {
 	var names []string
 	for _, i := range path {
 		names = append(names, f.jobs[i].Name)

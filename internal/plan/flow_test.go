@@ -19,14 +19,14 @@ func flowOf(jobs ...string) (list []api.JobRequest) {
 	return list
 }
 
-func TestOrder(t *testing.T) {
+func TestNewFlow(t *testing.T) {
 	many := make([]string, state.SubmissionMax)
 	for i := range many {
 		many[i] = fmt.Sprintf("j%d j%d", i, i+1)
 	}
 	many[len(many)-1] = "j999"
-	if order, peers, err := Order(flowOf(many...)); err != nil || order[0] != 999 || peers["j0"] != 1000 {
-		t.Errorf("of a long line, Order() = %v, %v", order, err)
+	if flow, err := NewFlow(flowOf(many...)); err != nil || flow.Order[0] != 999 || flow.peer("j0") != 1000 {
+		t.Errorf("of a long line, NewFlow() = %v, %v", flow, err)
 	}
 	for text, want := range map[string]any{
 		"a,b,c":               []int{0, 1, 2},
@@ -41,20 +41,20 @@ func TestOrder(t *testing.T) {
 		"a:b":                 `jobs[0].name: "a:b" cannot name`,
 		"a :any":              `jobs[0].after[0]: there is no job "" here`,
 	} {
-		order, _, err := Order(flowOf(strings.Split(text, ",")...))
-		if list, ok := want.([]int); ok && (err != nil || !reflect.DeepEqual(order, list)) {
-			t.Errorf("Order(%s) = %v, %v, want %v", text, order, err, want)
+		flow, err := NewFlow(flowOf(strings.Split(text, ",")...))
+		if list, ok := want.([]int); ok && (err != nil || !reflect.DeepEqual(flow.Order, list)) {
+			t.Errorf("NewFlow(%s) = %v, %v, want %v", text, flow, err, want)
 		} else if part, ok := want.(string); ok && (err == nil || !strings.HasPrefix(err.Error(), part)) {
-			t.Errorf("Order(%s) = %v, %v, want %s", text, order, err, want)
+			t.Errorf("NewFlow(%s) = %v, %v, want %s", text, flow, err, want)
 		}
 	}
 	for _, jobs := range [][]api.JobRequest{nil, make([]api.JobRequest, state.SubmissionMax+1), {{}}} {
-		if _, _, err := Order(jobs); err == nil {
-			t.Errorf("Order() of %d jobs without names is accepted", len(jobs))
+		if _, err := NewFlow(jobs); err == nil {
+			t.Errorf("NewFlow() of %d jobs without names is accepted", len(jobs))
 		}
 	}
 	many[len(many)-1] = "j999 j0"
-	if _, _, err := Order(flowOf(many...)); err == nil || len(err.Error()) > 200 {
-		t.Errorf("of a long cycle, Order() = %v", err)
+	if _, err := NewFlow(flowOf(many...)); err == nil || len(err.Error()) > 200 {
+		t.Errorf("of a long cycle, NewFlow() = %v", err)
 	}
 }

@@ -43,7 +43,7 @@ func (p *planner) namePattern() {
 
 // names refuses a job two parts of which would have the same name, or one that no part can have.
 func (p *planner) names(ctx context.Context) error {
-	if p.result.NameParts == "" || len(p.errs) > 0 {
+	if p.result.NameParts == "" || len(p.errs) > 0 || p.result.Deferred != nil {
 		return nil
 	}
 	tasks := p.result.Stages[0].Tasks

@@ -28,8 +28,10 @@ type Options struct {
 	DefaultSplit uint64
 	// TasksMax is the maximum number of tasks of a job: each takes up to 64 bytes of the leader's memory. Defaults to 100 million.
 	TasksMax uint64
-	// Peers are the other jobs of the same submission, by name: their numbers in it. See Order.
-	Peers map[string]uint32
+	// Flow is that of which the job is a part; nil: it is submitted alone.
+	Flow *Flow
+	// WritesBefore reports whether one of these jobs, which have not ended, writes at a location, above or below it. Nil: none does.
+	WritesBefore func(location string, after []state.Dependency) (bool, error)
 	// Again means that the same request was accepted before, so that the content of the output may be its own.
 	Again bool
 	// Stores are the stores of inputs and outputs.
@@ -84,7 +86,8 @@ type Result struct {
 	Memory       uint64 // bytes; 0: not limited
 	MaxFails     *state.FailLimit
 	After        []state.Dependency
-	Warnings     []string // for the user; the job runs anyway
+	Deferred     *state.Deferred // the input is planned later: there is one task until then
+	Warnings     []string        // for the user; the job runs anyway
 }
 
 // Error is one error of a request.
@@ -118,9 +121,7 @@ func (e Errors) Unwrap() []error {
 // Plan validates req and lists its input. Errors of the request are of type Errors; any other error means that planning did not
 // complete.
 func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error) {
-	opt.DefaultSplit = cmp.Or(opt.DefaultSplit, splitDefault)
-	opt.TasksMax = min(cmp.Or(opt.TasksMax, tasksMaxDefault), state.MaxTasks)
-	p := &planner{req: req, opt: opt}
+	p := newPlanner(req, opt)
 	p.program()
 	p.command()
 	p.reduce()
@@ -150,6 +151,12 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 		return Result{}, p.all()
 	}
 	return p.result, nil
+}
+
+func newPlanner(req *api.JobRequest, opt Options) *planner {
+	opt.DefaultSplit = cmp.Or(opt.DefaultSplit, splitDefault)
+	opt.TasksMax = min(cmp.Or(opt.TasksMax, tasksMaxDefault), state.MaxTasks)
+	return &planner{req: req, opt: opt}
 }
 
 // planner is one call of Plan.
@@ -400,7 +407,7 @@ func (p *planner) after() {
 	}
 	for i, text := range p.req.After {
 		number, how, _ := strings.Cut(text, ":")
-		peer := p.opt.Peers[number]
+		peer := p.opt.Flow.peer(number)
 		id, err := strconv.ParseUint(number, 10, 64)
 		if peer == 0 && (err != nil || id == 0) || how != "" && how != "ok" && how != "any" {
 			p.fail(fmt.Sprintf("after[%d]", i), "%q: want the number of a job, as 12 or 12:ok (which must be done), or 12:any (however it ends); names are those of jobs in one file", text)

@@ -68,10 +68,64 @@ func (m *Machine) proceed(job *Job, out *Result) {
 		m.endJob(job, Blocked, out)
 	case pending:
 		out.Events = append(out.Events, Event{Kind: JobWaits, Job: job.ID})
+	case job.Spec.Deferred != nil:
+		out.Events = append(out.Events, Event{Kind: InputDue, Job: job.ID})
 	default:
 		m.moveJob(job, Opened)
 		m.startReady(job, out)
 	}
+}
+
+// Deferred is an input that is planned once the jobs that a job comes after have ended: one of them writes it.
+type Deferred struct {
+	Split uint64 // as Input.SplitSize
+}
+
+// InputDue reports whether a job waits for nothing but the planning of its input.
+func (m *Machine) InputDue(job *Job) bool {
+	pending, blocker := m.standing(job)
+	return job.Status == JobWaiting && job.Spec.Deferred != nil && !pending && blocker == nil
+}
+
+// setInput gives a job its deferred input and starts it, or ends it if that cannot be planned. Several leaders may have planned it: the first
+// one counts.
+func (m *Machine) setInput(c *command, out *Result) *Rejection {
+	blocks := m.takeStaged(c.uid)
+	job := m.jobs[c.job]
+	if job == nil || !m.InputDue(job) {
+		return reject(Conflict, "job %d does not wait for its input", c.job)
+	}
+	if c.failure != nil {
+		job.Error = c.failure.Message
+		m.endJob(job, InputFailed, out)
+		m.releaseOthers(out)
+		return nil
+	}
+	spec := *job.Spec
+	spec.Input, spec.Deferred, spec.Stages = *c.input, nil, slices.Clone(spec.Stages)
+	if c.staged > 0 {
+		if uint64(len(blocks)) != c.staged {
+			return reject(Busy, "the input of the job is no longer staged")
+		}
+		spec.Input.Blocks = blocks
+	}
+	for i := range spec.Stages {
+		switch stage := &spec.Stages[i]; stage.Role {
+		case RoleMap:
+			stage.Tasks = max(spec.Input.Tasks, 1)
+		case RoleReduce:
+			stage.Tasks = c.task
+		case RoleCollect, RoleCommit, stageRoles:
+		}
+	}
+	if err := checkPlan(spec.Stages, &spec.Input); err != nil {
+		return reject(Conflict, "the input of job %d does not fit its plan: %v", c.job, err)
+	}
+	job.Spec, job.Stages = &spec, newStages(&spec)
+	m.inputs += spec.Input.BlockBytes()
+	m.moveJob(job, Opened)
+	m.startReady(job, out)
+	return nil
 }
 
 // Blocker returns the job that must be run again before another one can be, because that comes after it; nil: there is none.

@@ -41,8 +41,9 @@ const (
 	cmdSetRetention
 	cmdPin
 	cmdGrow
+	cmdSetInput
 
-	cmdLast = cmdGrow
+	cmdLast = cmdSetInput
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -57,7 +58,7 @@ type command struct {
 	status      WorkerStatus
 	info        *WorkerInfo
 	stage       uint32
-	task        uint64
+	task        uint64 // of a deferred input: the partitions of a reduce
 	failure     *Failure
 	completions []Completion
 	level       uint32
@@ -66,6 +67,7 @@ type command struct {
 	blocks      []Block
 	staged      uint64 // blocks that were staged before
 	more        []Submission
+	input       *Input
 	changed     []FileChange
 	tail        *Tail // of a failure
 	warnings    []Warning
@@ -131,6 +133,7 @@ func (c *codec) command(m *command) {
 			c.nested(func() { c.peaks(m.completions) })
 		}
 		records(c, 31, &m.secrets, (*codec).secret)
+		optional(c, 32, &m.input, (*codec).input)
 		records(c, 33, &m.more, (*codec).submission)
 		optional(c, 36, &m.retention, (*codec).retention)
 		c.bool(37, &m.pinned)
@@ -174,6 +177,8 @@ func (m *command) incomplete(kind int) bool {
 		return m.info == nil
 	case cmdFailed:
 		return m.failure == nil
+	case cmdSetInput:
+		return m.input == nil && m.failure == nil
 	case cmdPutToken:
 		return m.token == nil
 	case cmdEnroll:
@@ -295,6 +300,21 @@ func (e *Entry) SubmitAll(key string, sum uint64, jobs []Submission) {
 // SubmitStaged is SubmitAll of one job whose input was staged.
 func (e *Entry) SubmitStaged(key, uid string, sum uint64, spec *Spec) {
 	e.SubmitAll(key, sum, []Submission{{UID: uid, Spec: spec, Staged: uint64(len(spec.Input.Blocks))}})
+}
+
+// SetInput gives a waiting job the input that was deferred, and the number of partitions of a reduce, and starts it. So many of the input's
+// blocks were staged under the job's uid, and are taken in place of its own. It needs feature level 2, as a deferred input does.
+func (e *Entry) SetInput(key string, job *Job, in Input, staged, partitions uint64) {
+	if staged > 0 {
+		in.Blocks = nil
+	}
+	e.add(cmdSetInput, &command{key: key, job: job.ID, uid: job.UID, input: &in, staged: staged, task: partitions})
+}
+
+// FailInput ends a waiting job whose deferred input cannot be planned.
+func (e *Entry) FailInput(key string, job *Job, message string) {
+	f := Failure{Kind: BadInput, Message: message[:min(len(message), messageMax)]}
+	e.add(cmdSetInput, &command{key: key, job: job.ID, uid: job.UID, failure: &f})
 }
 
 // Stage adds input blocks for a submit with this uid to follow. Staged is how many were staged before. It needs feature level 2: below

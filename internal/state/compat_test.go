@@ -364,7 +364,19 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 				{"uid51", &Spec{Name: "b", Builtin: "b", Output: "/out/51", Input: *mustInput(t, lines), After: []Dependency{{Peer: 1, Any: true}, {Job: 10}}}, 1},
 				{"uid52", &Spec{Name: "c", Builtin: "b", Output: "/out/52", After: []Dependency{{Peer: 1}, {Peer: 2}}}, 0},
 			})
+			e.Submit("key-55", "uid55", "", &Spec{Output: "/out/55", After: []Dependency{{Job: 9, Any: true}}, Deferred: &Deferred{Split: 10}})
+			e.Submit("key-56", "uid56", "", &Spec{Output: "/out/56", After: []Dependency{{Job: 9, Any: true}}, Deferred: &Deferred{}})
+			e.Submit("key-57", "uid57", "", &Spec{Output: "/out/57", After: []Dependency{{Job: 10}}, Deferred: &Deferred{Split: 10}})
+			e.Submit("key-58", "uid58", "", &Spec{Output: "/out/58", After: []Dependency{{Job: 9, Any: true}}, Deferred: &Deferred{}})
 			e.SubmitAll("key-53", 53, []Submission{{"uid53", &Spec{Output: "/out/53"}, 0}, {"uid54", &Spec{Output: "/out/53/below"}, 0}})
+		})
+		first := JobID(19) // of the deferred inputs
+		entry(func(e *Entry) {
+			e.SetInput("input-1", &Job{ID: first, UID: "uid55"}, *mustInput(t, files), 0, 0)
+			e.FailInput("input-2", &Job{ID: first + 1, UID: "uid56"}, "its input cannot be planned: gone")
+			e.SetInput("input-3", &Job{ID: first + 2, UID: "uid57"}, *mustInput(t, files), 0, 0)
+			e.Stage("stage-34", "uid58", 0, mustInput(t, lines).Blocks)
+			e.SetInput("input-4", &Job{ID: first + 3, UID: "uid58"}, *mustInput(t, lines), 1, 0)
 		})
 		entry(func(e *Entry) {
 			pieces := NewFiles(0)
@@ -374,7 +386,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			in.Growing = true
 			e.Submit("", "uid60", "", &Spec{Output: "/out/60", Input: in})
 			e.Submit("", "uid61", "", &Spec{Output: "/out/61", Input: in})
-			for _, id := range []JobID{9, 19, 20} { // two of which are these
+			for _, id := range []JobID{9, 23, 24} { // two of which are these
 				e.Grow(fmt.Sprintf("grow-%d", id), id, 1, &in, id%2 == 0)
 			}
 		})

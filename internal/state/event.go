@@ -26,6 +26,7 @@ const (
 	Audited    // only in the history
 	JobWaits   // it waits for other jobs again, or for others than before
 	StageGrown // Stage may have more tasks
+	InputDue   // it waits only for its deferred input to be planned
 )
 
 // Event is a fact: what Apply has changed.

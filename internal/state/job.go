@@ -73,6 +73,7 @@ type Spec struct {
 	MaxRunning   uint32            // leases at one time; 0: any number
 	Resources    []Resource        // that an attempt needs, by name
 	After        []Dependency      // it starts when these have ended
+	Deferred     *Deferred         // its input is planned then; nil: it was at submit, or has been since
 }
 
 // FailLimit is how many tasks of a job may be dead.
@@ -132,10 +133,11 @@ const (
 	CleanupFailed                 // its task died
 	Opened                        // nothing holds the job any more
 	Blocked                       // a job that it comes after has not ended as it must
+	InputFailed                   // its deferred input cannot be planned
 )
 
 func (e JobEvent) String() string {
-	names := [...]string{"stages done", "tasks dead", "stop asked", "retry asked", "cleanup done", "cleanup failed", "opened", "blocked"}
+	names := [...]string{"stages done", "tasks dead", "stop asked", "retry asked", "cleanup done", "cleanup failed", "opened", "blocked", "input failed"}
 	if int(e) < len(names) {
 		return names[e]
 	}
@@ -163,6 +165,7 @@ func (s JobStatus) Next(e JobEvent) (JobStatus, error) {
 		{JobWaiting, StopAsked}:      JobStopping,
 		{JobWaiting, Opened}:         JobActive,
 		{JobWaiting, Blocked}:        JobFailed,
+		{JobWaiting, InputFailed}:    JobFailed,
 	}[step{s, e}]
 	if !ok {
 		return s, fmt.Errorf("invalid event %q of a job that is %v", e, s)

@@ -133,6 +133,8 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 	case cmdOutputLost:
 		m.outputLost(c, out)
 		return
+	case cmdSetInput:
+		err = m.setInput(c, out)
 	case cmdStage:
 		err = m.stage(c)
 	case cmdUnstage:
@@ -309,7 +311,7 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 		return reject(Conflict, "job %d is done; there is nothing to stop", job.ID)
 	case JobActive, JobFailing, JobFailed, JobWaiting:
 	}
-	idle := job.Fence == 0 && (job.Status == JobWaiting || job.Blocker != 0) // it has never run: there is nothing to clean up
+	idle := job.Spec.Deferred != nil || job.Fence == 0 && (job.Status == JobWaiting || job.Blocker != 0) // it has never run: there is nothing to clean up
 	commit := job.commitStage()
 	if job.Status == JobActive && job.committing(commit) {
 		return reject(Conflict, "job %d is being committed: it is too late to stop it", job.ID)

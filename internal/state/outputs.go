@@ -78,6 +78,13 @@ func (m *Machine) Writer(output string) JobID {
 	return m.outputs.first(output, func(id JobID) bool { return !m.jobs[id].Status.Ended() })
 }
 
+// WritesBefore reports whether one of the jobs that a job comes after, and that is not done, writes at a path, above or below it.
+func (m *Machine) WritesBefore(location string, after []Dependency) bool {
+	return m.outputs.first(location, func(id JobID) bool {
+		return m.jobs[id].Status != JobDone && slices.ContainsFunc(after, func(d Dependency) bool { return d.Job == id })
+	}) != 0
+}
+
 // outputFree refuses an output that overlaps with that of a live job.
 func (m *Machine) outputFree(spec *Spec) *Rejection {
 	if id := m.Writer(spec.Output); id != 0 {

@@ -313,6 +313,7 @@ func (c *codec) spec(s *Spec) {
 		records(c, 36, &s.Resources, (*codec).resource)
 		c.string(40, &s.NameParts)
 		records(c, 45, &s.After, (*codec).dependency)
+		optional(c, 46, &s.Deferred, (*codec).deferred)
 		c.string(53, &s.Class)
 		c.string(54, &s.Reduce)
 		number(c, 55, &s.Partitions)
@@ -329,6 +330,11 @@ func (c *codec) dependency(d *Dependency) {
 	c.bool(2, &d.Any)
 	number(c, 3, &d.Peer)
 	c.end("a job that another comes after")
+}
+
+func (c *codec) deferred(d *Deferred) {
+	number(c, 1, &d.Split)
+	c.end("a deferred input")
 }
 
 func (c *codec) submission(s *Submission) {

@@ -31,6 +31,9 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	if r.Spool {
 		r.Output = ""
 	}
+	if r.Deferred != nil {
+		r.Input = Input{Kind: InputFiles, SplitSize: r.Deferred.Split}
+	}
 	if r.Input.Kind == InputFiles {
 		r.Input = Input{Kind: InputFiles, SplitSize: r.Input.SplitSize}
 	}

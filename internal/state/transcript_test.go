@@ -18,9 +18,11 @@ import (
 //	at TIME                                     the entry's time, in ms, from here on
 //	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [user=U] [slots=N] [retries=N] [collect] [keep_partial] [first_success] [max_fails=N[%]] [name=N]
 //	       [after=JOB[:any][,…]]                or +N: job N of the same submission
+//	       [deferred]                           its input is planned when those have ended
 //	       [with_next]                          the next submit is part of the same submission
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
 //	       [files=SIZE[,…] [split=N] [growing]] modified at 1
+//	input JOB [tasks=N | staged=N | message]    sets a deferred input, or fails the job
 //	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME
 //	grow JOB [files=SIZE[,…]] [blocks=N] [last] adds files behind N blocks; the default is all of the input's
 //	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ[:STARTED[:MILLIS]]]]] …
@@ -200,6 +202,9 @@ func (s *story) command(e *Entry, words []string) {
 				spec.After = append(spec.After, d)
 			}
 		}
+		if slices.Contains(list, "deferred") {
+			spec.Deferred = &Deferred{Split: 10}
+		}
 		if n := s.number(set["tasks"]); n > 0 {
 			spec.Input = Input{Kind: InputRange, Tasks: n, From: 1}
 		}
@@ -233,6 +238,17 @@ func (s *story) command(e *Entry, words []string) {
 			e.Submit(set["key"], list[0], "", spec)
 		}
 		s.together, s.sums = nil, nil
+	case "input":
+		job := s.m.Job(JobID(s.number(list[0])))
+		tasks, staged := s.number(set["tasks"]), s.number(set["staged"])
+		switch {
+		case tasks > 0:
+			e.SetInput(set["key"], job, Input{Kind: InputRange, Tasks: tasks, From: 1}, 0, 0)
+		case staged > 0:
+			e.SetInput(set["key"], job, Input{Kind: InputLines, Tasks: 3 * staged, Blocks: s.blocks(staged, 0)}, staged, 0)
+		default:
+			e.FailInput(set["key"], job, strings.Join(list[1:], " "))
+		}
 	case "stage":
 		staged := s.number(set["staged"])
 		e.Stage(set["key"], list[0], int(staged), s.blocks(staged+s.number(list[1]), staged))
@@ -421,6 +437,8 @@ func factLine(e Event) string {
 	case Audited: // only in the history
 	case QuotasChanged:
 		return "quotas changed"
+	case InputDue:
+		return fmt.Sprintf("job %d needs its input planned", e.Job)
 	case JobWaits:
 		return fmt.Sprintf("job %d waits", e.Job)
 	case StageGrown:

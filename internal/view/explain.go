@@ -145,6 +145,9 @@ func (e *explainer) others() {
 	if more > 0 {
 		e.because("and for %s more", counted(more, "job"))
 	}
+	if e.machine.InputDue(e.job) {
+		e.because("the leader lists its input, which the jobs that it comes after have written")
+	}
 }
 
 // stopped explains what runs a stopped job again.

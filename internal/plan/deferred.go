@@ -1,0 +1,71 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"path"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// writtenBefore reports whether jobs that this one comes after write a part of its input, so that it can only be listed when they have ended.
+func (p *planner) writtenBefore() (bool, error) {
+	for i, text := range p.req.Inputs {
+		if _, _, err := p.opt.Stores.Open(text); err != nil && len(p.result.After) > 0 {
+			p.fail(fmt.Sprintf("inputs[%d]", i), "input %v", err)
+			continue
+		}
+		base := path.Clean(text)
+		for isPattern(base) && base != path.Dir(base) {
+			base = path.Dir(base)
+		}
+		if p.opt.Flow.writes(base, p.result.After) {
+			return true, nil
+		}
+		if p.opt.WritesBefore != nil && len(p.result.After) > 0 {
+			if written, err := p.opt.WritesBefore(base, p.result.After); written || err != nil {
+				return written, err
+			}
+		}
+	}
+	return false, nil
+}
+
+// Deferred plans the deferred input of a job, as Plan would have planned it, and the partitions of a reduce. Errors of the request are of type Errors.
+func Deferred(ctx context.Context, spec *state.Spec, opt Options) (in state.Input, partitions uint64, err error) {
+	header := int(spec.Header)
+	req := &api.JobRequest{
+		Program: api.Program{Builtin: spec.Builtin}, Inputs: spec.InputNames, Records: spec.Records, Header: &header, Overwrite: spec.Overwrite, NameParts: spec.NameParts,
+		Partitions: int(spec.Partitions),
+	}
+	if !spec.Spool {
+		req.Output = spec.Output
+	}
+	opt.Again = true // its output was examined when it was submitted
+	p := newPlanner(req, opt)
+	command := Command{Placeholders: placeholder.Mode(spec.Placeholders), Placeholder: spec.Placeholder, Shell: spec.Shell}
+	for _, arg := range spec.Argv {
+		command.Argv = append(command.Argv, string(arg))
+	}
+	if len(command.Argv) > 0 {
+		p.compiled = command.Compile(nil)
+	}
+	p.records()
+	p.namePattern()
+	if err := p.output(ctx); err != nil {
+		return in, 0, err
+	}
+	if err := p.files(ctx, spec.Deferred.Split); err != nil {
+		return in, 0, p.with(err)
+	}
+	p.result.Stages = state.DefaultPlan(p.result.Input.Tasks, false, false)
+	if err := p.names(ctx); err != nil {
+		return in, 0, err
+	}
+	if len(p.errs) > 0 {
+		return in, 0, p.all()
+	}
+	return p.result.Input, p.partitions(), nil
+}
