@@ -243,6 +243,9 @@ func specText(spec *Spec) string {
 		s.Output = "spool"
 	}
 	s.Stages = nil
+	if s.Deferred != nil {
+		s.Deferred, s.Input = nil, Input{Kind: InputFiles} // whether the leader lists them now or later
+	}
 	if s.Input.Kind == InputFiles {
 		s.Input = Input{Kind: InputFiles} // the leader lists them
 	}
@@ -353,10 +356,39 @@ func (m *model) proceed(j *modelJob) {
 	case blocker != nil:
 		j.err, j.blocker = fmt.Sprintf("not run: it comes after job %d, which %s", blocker.id, map[string]string{"failed": "has failed", "stopped": "was stopped"}[blocker.status]), blocker.id
 		m.end(j, "failed")
-	case !pending:
+	case !pending && j.spec.Deferred == nil:
 		j.status = "active"
 		m.recordReady(j)
 	}
+}
+
+// setInput gives a job its deferred input, of so many tasks; 0: it cannot be planned.
+func (m *model) setInput(key string, id JobID, tasks uint64) {
+	j := m.jobs[id]
+	pending := func(d Dependency) bool { return m.jobs[d.Job] != nil && !m.jobs[d.Job].over }
+	switch {
+	case j == nil || j.status != "waiting" || j.spec.Deferred == nil || slices.ContainsFunc(j.spec.After, pending):
+		m.answer(key, "refused")
+		return
+	case tasks == 0:
+		j.err = "gone"
+		m.end(j, "failed")
+	default:
+		spec := *j.spec
+		spec.Input, spec.Deferred, spec.Stages = Input{Kind: InputRange, Tasks: tasks}, nil, slices.Clone(spec.Stages)
+		for i := range spec.Stages {
+			switch spec.Stages[i].Role {
+			case RoleMap:
+				spec.Stages[i].Tasks = tasks
+			case RoleReduce:
+				spec.Stages[i].Tasks = 2
+			case RoleCollect, RoleCommit, stageRoles:
+			}
+		}
+		j.spec, j.stages, j.status = &spec, modelStages(&spec), "active"
+		m.recordReady(j)
+	}
+	m.answer(key, "job %d", id)
 }
 
 // blocked reports whether a job comes after one that has ended otherwise than it must.
@@ -434,7 +466,7 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 		m.answer(key, "refused")
 		return
 	}
-	idle := j.fence == 0 && (j.status == "waiting" || j.blocker != 0)
+	idle := j.spec.Deferred != nil || j.fence == 0 && (j.status == "waiting" || j.blocker != 0)
 	j.status, j.over, j.ended, j.fence, j.blocker = "stopping", false, 0, max(j.fence, fence), 0
 	m.recordJob("ending", j, j.err)
 	if idle {

@@ -9,14 +9,14 @@ import (
 // The tables of docs/architecture.md as a reader sees them: a row per status, a column per event, "-" for what cannot be.
 const (
 	jobTable = `
-         | stages_done | tasks_dead | stop_asked | retry_asked | cleanup_done | cleanup_failed | opened | blocked
-active   | done        | failing    | stopping   | -           | -            | -              | -      | -
-stopping | -           | -          | -          | -           | stopped      | stopped        | -      | -
-failing  | -           | -          | stopping   | -           | failed       | failed         | -      | -
-done     | -           | -          | -          | -           | -            | -              | -      | -
-failed   | -           | -          | stopping   | waiting     | -            | -              | -      | -
-stopped  | -           | -          | -          | waiting     | -            | -              | -      | -
-waiting  | -           | -          | stopping   | -           | -            | -              | active | failed`
+         | stages_done | tasks_dead | stop_asked | retry_asked | cleanup_done | cleanup_failed | opened | blocked | input_failed
+active   | done        | failing    | stopping   | -           | -            | -              | -      | -      | -
+stopping | -           | -          | -          | -           | stopped      | stopped        | -      | -      | -
+failing  | -           | -          | stopping   | -           | failed       | failed         | -      | -      | -
+done     | -           | -          | -          | -           | -            | -              | -      | -      | -
+failed   | -           | -          | stopping   | waiting     | -            | -              | -      | -      | -
+stopped  | -           | -          | -          | waiting     | -            | -              | -      | -      | -
+waiting  | -           | -          | stopping   | -           | -            | -              | active | failed | failed`
 
 	taskTable = `
      | attempt_done | attempt_failed | budget_spent | task_retried | output_lost

@@ -47,6 +47,9 @@ func TestRandom(t *testing.T) {
 			winners: map[*Stage]map[uint64]Lease{}, wins: map[*Stage]uint64{}, known: map[JobID]bool{}, started: map[JobID]map[uint32]bool{},
 		}
 		w.entry = NewEntry(w.now, w.m.Level())
+		if rapid.IntRange(0, 3).Draw(t, "new cluster") > 0 {
+			w.raiseLevel(t)
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"submit":   w.submit,
 			"done":     w.done,
@@ -57,6 +60,7 @@ func TestRandom(t *testing.T) {
 			"lost_":    w.lost,
 			"command":  w.command,
 			"grow":     w.grow,
+			"input":    w.setInput,
 			"register": w.register,
 			"worker":   w.worker,
 			"time":     w.pass,
@@ -129,6 +133,10 @@ func (w *world) newJob(t *rapid.T, peers int) Submission {
 			}
 		}
 	}
+	if len(spec.After) > 0 && rapid.Bool().Draw(t, "deferred") {
+		spec.Input, spec.Deferred = Input{Kind: InputNone, Tasks: 1}, &Deferred{}
+		spec.Stages = planGen(t, spec)
+	}
 	return Submission{fmt.Sprintf("u%d-%d", n, peers), spec, 0}
 }
 
@@ -149,7 +157,7 @@ func (w *world) submit(t *rapid.T) {
 	var sums []uint64
 	for i := range list {
 		s := &list[i]
-		if rapid.Bool().Draw(t, "staged") {
+		if s.Spec.Deferred == nil && rapid.Bool().Draw(t, "staged") {
 			s.UID, s.Staged = uidGen.Draw(t, "uid"), rapid.Uint64Range(1, 3).Draw(t, "blocks")
 			s.Spec.Input = Input{Kind: InputLines, Tasks: max(1, s.Spec.Input.Tasks), Blocks: make([]Block, s.Staged)}
 		}
@@ -452,6 +460,25 @@ func (w *world) grow(t *rapid.T) {
 	w.expect = append(w.expect, func() { w.model.grow(key, id, blocks, &in, last) })
 }
 
+// setInput plans a deferred input, mostly one that is due.
+func (w *world) setInput(t *rapid.T) {
+	if w.entry.level < 2 {
+		return
+	}
+	key, id, tasks := keyGen.Draw(t, "key"), JobID(jobGen.Draw(t, "job")), rapid.Uint64Range(0, 3).Draw(t, "planned")
+	for _, live := range w.m.Live() {
+		if w.m.InputDue(w.m.Job(live)) {
+			id = live
+		}
+	}
+	if job := (&Job{ID: id, UID: "none"}); tasks == 0 {
+		w.entry.FailInput(key, job, "gone")
+	} else {
+		w.entry.SetInput(key, job, Input{Kind: InputRange, Tasks: tasks}, 0, 2)
+	}
+	w.expect = append(w.expect, func() { w.model.setInput(key, id, tasks) })
+}
+
 func (w *world) register(t *rapid.T) {
 	key := keyGen.Draw(t, "key")
 	info := WorkerInfo{
@@ -484,10 +511,14 @@ func (w *world) pass(t *rapid.T) {
 func (w *world) raise(t *rapid.T) {
 	w.apply(t)
 	if w.m.Level() == 0 && rapid.IntRange(0, 3).Draw(t, "raise") == 0 {
-		w.entry = RaiseLevel(w.now, FeatureLevel, "v1")
-		w.expect = append(w.expect, func() { w.model.level = FeatureLevel })
-		w.apply(t)
+		w.raiseLevel(t)
 	}
+}
+
+func (w *world) raiseLevel(t *rapid.T) {
+	w.entry = RaiseLevel(w.now, FeatureLevel, "v1")
+	w.expect = append(w.expect, func() { w.model.level = FeatureLevel })
+	w.apply(t)
 }
 
 // apply applies what has been gathered, and compares.
