@@ -100,8 +100,8 @@ func (r *reduction) wantCounts() {
 	wantOutput(r.t, r.out, make([][]byte, reducers))
 }
 
-// TestSegmentsLost removes, cuts and changes outputs of map tasks while a reduce task runs: those map tasks alone run again, and no failure is
-// charged.
+// TestSegmentsLost removes, cuts and changes outputs of map tasks while a reduce task runs: of the map stage those tasks alone run again, and no
+// failure is charged.
 func TestSegmentsLost(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

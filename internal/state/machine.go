@@ -632,34 +632,50 @@ func failedTasks(n uint64) string {
 	return fmt.Sprintf("%d failed tasks", n)
 }
 
-// outputLost opens a done task again. The stages that come from its stage wait until that is complete again. Their attempts so far are
-// void, because they may have read the output, or may miss it. Only a winner can be lost, so a late report changes nothing.
+// outputLost opens a done task again. Only a winner can be lost, so a late report changes nothing.
 func (m *Machine) outputLost(c *command, out *Result) {
 	job := m.jobs[c.job]
-	if job == nil || job.Status != JobActive || int(c.stage) >= len(job.Stages) || job.Stages[c.stage].Role == RoleCommit {
+	if job != nil && job.Status == JobActive && int(c.stage) < len(job.Stages) {
+		m.lose(job, c.stage, c.task, c.lease, c.fence, out)
+	}
+}
+
+// lose opens a task again whose output is lost, and the done tasks of the stages that come from its stage: the output may be another one when it is
+// made again, because the input has changed or the program is not deterministic, and parts that were made of different outputs must not be
+// mixed. The attempts of those stages up to fence are void, and they wait until its stage is complete again.
+func (m *Machine) lose(job *Job, number uint32, task uint64, lease, fence Lease, out *Result) {
+	stage := job.Stages[number]
+	if stage.Role == RoleCommit {
 		return
 	}
-	stage := job.Stages[c.stage]
-	var readers []int // ready stages that come from it
+	var ready []int // stages that come from it
 	for i, s := range job.Stages {
-		if slices.Contains(s.From, c.stage) && job.Ready(i) {
-			readers = append(readers, i)
+		if slices.Contains(s.From, number) && job.Ready(i) {
+			ready = append(ready, i)
 		}
 	}
-	gone, ok := stage.lose(c.task, c.lease, m.epoch)
+	gone, ok := stage.lose(task, lease, m.epoch)
 	if !ok {
 		return
 	}
-	job.unwarn(int(c.stage), c.task)
+	job.unwarn(int(number), task)
 	if stage == job.Parts() {
 		job.OutputBytes -= gone.Size
 		job.Records -= gone.Records
 	}
-	for _, i := range readers {
-		job.Stages[i].Fence = max(job.Stages[i].Fence, c.fence)
+	for _, i := range ready {
+		job.Stages[i].Fence = max(job.Stages[i].Fence, fence)
 		out.Events = append(out.Events, Event{Kind: StageEnded, Job: job.ID, Stage: uint32(i)})
 	}
-	out.Events = append(out.Events, Event{Kind: TaskLost, Job: job.ID, Stage: c.stage, Task: c.task, Lease: c.lease})
+	out.Events = append(out.Events, Event{Kind: TaskLost, Job: job.ID, Stage: number, Task: task, Lease: lease})
+	for i, s := range job.Stages {
+		if m.level >= 2 && slices.Contains(s.From, number) { // older versions leave them done
+			for done := range s.DoneTasks(0) {
+				made, _ := s.Output(done)
+				m.lose(job, uint32(i), done, made.Winner, fence, out)
+			}
+		}
+	}
 }
 
 // stageSettled ends the job, or starts the stages that come after stage i, which has no task to run any more, or too many dead ones.

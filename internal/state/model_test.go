@@ -602,6 +602,13 @@ func (m *model) lost(id JobID, stage uint32, index uint64, lease, fence Lease) {
 	}
 	t.status, t.lost, s.closed = "open", lease, false
 	t.losses++
+	for i, reader := range j.stages {
+		for k, made := range reader.tasks {
+			if m.level >= 2 && slices.Contains(reader.spec.From, stage) && made.status == "done" {
+				m.lost(id, uint32(i), uint64(k), made.won.Lease, fence)
+			}
+		}
+	}
 }
 
 func (m *model) done(worker WorkerID, id JobID, stage uint32, list []Completion) {

@@ -18,6 +18,9 @@ const (
 	stageRoles
 )
 
+// RunsProgram reports whether the tasks of the stage run a program of the user on input of their own.
+func (r StageRole) RunsProgram() bool { return r == RoleMap || r == RoleReduce }
+
 func (r StageRole) String() string {
 	names := [...]string{"map", "collect", "commit", "reduce"}
 	if int(r) < len(names) {
