@@ -72,25 +72,12 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 	if err := writeTasks(&b, &p, r); err != nil {
 		return err
 	}
-	parts := "to standard output, in the order of the tasks"
-	switch {
-	case p.Deferred != nil && p.Output != "":
-		parts = p.Output
-	case p.Output != "":
-		tasks := p.Stages[0].Tasks
-		names := partname.New(p.NameParts, &p.Input, tasks)
-		first, err := names.Name(0)
-		if err != nil {
-			return err
-		}
-		parts = p.Output + "/" + first
-		if tasks > 1 {
-			last, err := names.Name(tasks - 1)
-			if err != nil {
-				return err
-			}
-			parts += " … " + last
-		}
+	parts, err := partsText(&p, r)
+	if err != nil {
+		return err
+	}
+	if r.Program.Reduce != "" && p.Deferred == nil {
+		fmt.Fprintf(&b, "then %s that reduce: %s\n", plural(p.Stages[1].Tasks, "task"), printable(r.Program.Reduce))
 	}
 	fmt.Fprintf(&b, "output: %s\n", parts)
 	if len(r.After) > 0 {
@@ -109,6 +96,27 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 	}
 	_, err = io.WriteString(a.stdout, b.String())
 	return err
+}
+
+// partsText says where the outputs of the tasks go.
+func partsText(p *plan.Result, r *api.JobRequest) (string, error) {
+	if p.Output == "" {
+		return "to standard output, in the order of the tasks", nil
+	}
+	if p.Deferred != nil {
+		return p.Output, nil
+	}
+	tasks := p.Stages[0].Tasks
+	if r.Program.Reduce != "" {
+		tasks = p.Stages[1].Tasks
+	}
+	names := partname.New(p.NameParts, &p.Input, tasks)
+	first, err := names.Name(0)
+	if err != nil || tasks == 1 {
+		return p.Output + "/" + first, err
+	}
+	last, err := names.Name(tasks - 1)
+	return p.Output + "/" + first + " … " + last, err
 }
 
 // limitsText lists the limits of a job that its user has set.

@@ -92,7 +92,7 @@ func (a *app) override(cmd *cobra.Command, f *jobFlags, args []string, jobs []ap
 
 func (a *app) overrideJob(cmd *cobra.Command, f *jobFlags, args []string, flags, r *api.JobRequest) error {
 	if program := flags.Program; program.Builtin != "" || program.Command != nil || program.Shell != "" {
-		r.Program = program
+		r.Program, r.Partitions = program, flags.Partitions // those of the file belong to its program
 		a.file.drop("program")
 	} else if a.typed["placeholder"] || a.typed["no-placeholders"] {
 		r.Program.Placeholder, r.Program.NoPlaceholders = program.Placeholder, program.NoPlaceholders

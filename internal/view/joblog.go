@@ -28,7 +28,7 @@ func (r *Reader) eachSettled(ctx context.Context, id uint64, visit func(m *state
 				return
 			}
 			for range settledVisit {
-				if stage, task, more = nextMapped(job, stage, task); !more {
+				if stage, task, more = nextRun(job, stage, task); !more {
 					return
 				}
 				if job.Stages[stage].Status(task) != state.TaskOpen {
@@ -49,9 +49,9 @@ func (r *Reader) eachSettled(ctx context.Context, id uint64, visit func(m *state
 	return nil
 }
 
-// nextMapped returns the first task of a map stage at or after a task.
-func nextMapped(job *state.Job, stage int, task uint64) (at int, index uint64, ok bool) {
-	for stage < len(job.Stages) && (task >= job.Stages[stage].Tasks || job.Stages[stage].Role != state.RoleMap) {
+// nextRun returns the first task of a map or reduce stage at or after a task.
+func nextRun(job *state.Job, stage int, task uint64) (at int, index uint64, ok bool) {
+	for stage < len(job.Stages) && (task >= job.Stages[stage].Tasks || !job.Stages[stage].Role.RunsProgram()) {
 		stage, task = stage+1, 0
 	}
 	return stage, task, stage < len(job.Stages)
@@ -75,7 +75,7 @@ func (r *Reader) Joblog(ctx context.Context, id uint64, w io.Writer) error {
 	hosts := map[state.WorkerID]string{}
 	var names *partname.Names
 	var named *state.Spec
-	var command []byte
+	var command, reduce []byte
 	seq := uint64(0)
 	text := []byte(joblogHeader)
 	err := r.eachSettled(ctx, id, func(m *state.Machine, j *state.Job, stage int, task uint64) {
@@ -97,11 +97,15 @@ func (r *Reader) Joblog(ctx context.Context, id uint64, w io.Writer) error {
 	}, func() error {
 		if named != job.Spec {
 			names, named = partname.Of(job.Spec), job.Spec
-			command = appendCell(nil, jobCommand(job.Spec))
+			command, reduce = appendCell(nil, jobCommand(job.Spec)), appendCell(nil, job.Spec.Reduce)
 		}
 		for i := range rows {
 			seq++
-			text = appendJoblog(text, &job, &rows[i].taskRow, rows[i].host, seq, command, names)
+			run := command
+			if job.Stages[rows[i].stage].Role == state.RoleReduce {
+				run = reduce
+			}
+			text = appendJoblog(text, &job, &rows[i].taskRow, rows[i].host, seq, run, names)
 		}
 		_, err := w.Write(text)
 		rows, text = rows[:0], text[:0]
@@ -136,7 +140,10 @@ func appendJoblog(text []byte, job *state.Job, row *taskRow, host string, seq ui
 			exit, signal = exitOf(last.Message)
 		}
 	}
-	item, _, length := partname.Reads(names.Input(), row.index)
+	item, length := "", uint64(0)
+	if job.Spec.Reads(row.stage) {
+		item, _, length = partname.Reads(names.Input(), row.index)
+	}
 	text = append(strconv.AppendUint(text, seq, 10), '\t')
 	text = append(appendCell(text, host), '\t')
 	text = append(appendMillis(text, started), '\t')
