@@ -150,8 +150,8 @@ type Outcome struct {
 	Stdout      []byte
 	StdoutBytes uint64
 	Canceled    bool // the context of Run ended first, or an input is lost
-	// Lost is the input of a reduce stage that is missing or damaged: the task that made it must run again. Nil: none.
-	Lost *Part
+	// Lost are the inputs of a reduce stage that are missing or damaged: the tasks that made them must run again.
+	Lost []Part
 	// Segment says that File is for a reduce stage.
 	Segment bool
 }

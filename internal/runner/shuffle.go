@@ -106,7 +106,9 @@ type groupedInput struct {
 	of     int // partitions
 	parts  iter.Seq2[Part, error]
 	bytes  uint64
-	lost   *Part
+	merge  *shuffle.Merge
+	list   []Part // of parts
+	lost   []Part
 }
 
 func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
@@ -124,28 +126,34 @@ func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
 // Read is not used: io.CopyBuffer prefers WriteTo.
 func (*groupedInput) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
-// WriteTo writes the lines.
-func (g *groupedInput) WriteTo(w io.Writer) (int64, error) {
-	const bufferBytes = 128 << 10
+// open reads the indexes of the outputs: what is missing is known before the command starts.
+func (g *groupedInput) open() error {
 	var segments []shuffle.Segment
-	var parts []Part
 	for part, err := range g.parts {
 		if err != nil {
-			return 0, err
+			return err
 		}
 		store, err := g.job.outputs.Of(part.Path)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		parts = append(parts, part)
+		g.list = append(g.list, part)
 		segments = append(segments, shuffle.Segment{Size: part.Size, Open: func(offset int64) (io.ReadCloser, error) {
 			return store.Open(g.ctx, part.Path, offset)
 		}})
 	}
+	var err error
+	g.merge, err = g.reader.Open(segments, int(g.index), g.of) //nolint:gosec // below shuffle.PartitionsMax
+	return g.failure(err)
+}
+
+// WriteTo writes the lines.
+func (g *groupedInput) WriteTo(w io.Writer) (int64, error) {
+	const bufferBytes = 128 << 10
 	buf := make([]byte, 0, bufferBytes)
-	for record, err := range g.reader.Merge(segments, int(g.index), g.of) { //nolint:gosec // below shuffle.PartitionsMax
+	for record, err := range g.merge.Records() {
 		if err != nil {
-			return int64(g.bytes), g.failure(parts, err) //nolint:gosec // far below
+			return int64(g.bytes), g.failure(err) //nolint:gosec // far below
 		}
 		if n := len(record.Key) + len(record.Value) + 1; len(buf)+n > cap(buf) && len(buf) > 0 {
 			if err := g.write(w, buf); err != nil {
@@ -164,18 +172,20 @@ func (g *groupedInput) write(w io.Writer, p []byte) error {
 	return err
 }
 
-// failure remembers the output that is lost. It is not if this worker does not see the folder of the job: then another one may.
-func (g *groupedInput) failure(parts []Part, err error) error {
+// failure remembers the outputs that are lost. They are not if this worker does not see the folder of the job: then another one may.
+func (g *groupedInput) failure(err error) error {
 	gone, ok := errors.AsType[*shuffle.LostError](err)
 	if !ok {
 		return err
 	}
-	part := &parts[gone.Segment]
+	part := &g.list[gone.Segments[0]]
 	err = fmt.Errorf("output %q of task %d: %w", part.Path, part.Index, gone.Err)
 	if errors.Is(gone.Err, fs.ErrNotExist) && !g.sees(part.Path.Dir()) {
 		return fmt.Errorf("%w; does this worker see the folder that the others write to?", err)
 	}
-	g.lost = part
+	for _, i := range gone.Segments {
+		g.lost = append(g.lost, g.list[i])
+	}
 	return err
 }
 

@@ -3,6 +3,7 @@ package runner
 import (
 	"iter"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -95,7 +96,8 @@ func TestReduce(t *testing.T) {
 
 // TestReduceLosesAnInput: the attempt names the task whose output is gone, and has not failed.
 func TestReduceLosesAnInput(t *testing.T) {
-	r := newReduced(t, commandProgram("echo", "{}"), "cat >/dev/null; exit 1")
+	r := newReduced(t, commandProgram("echo", "{}"), "echo >> begun; cat")
+	r.job.Dir = t.TempDir()
 	r.mapped(0, "x")
 	r.mapped(1, "y")
 	lost := r.parts[1]
@@ -107,9 +109,12 @@ func TestReduceLosesAnInput(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, _ := r.reduce(0)
-		if out.Lost == nil || out.Lost.Index != 1 || out.Lost.Lease != lost.Lease || !out.Canceled || out.Failure != nil {
+		if len(out.Lost) != 1 || out.Lost[0] != lost || !out.Canceled || out.Failure != nil {
 			t.Errorf("%s: %+v, want that the output of task 1 is lost", what, out)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(r.job.GetDir(), "begun")); err == nil {
+		t.Error("the command was started")
 	}
 	// A worker that does not see the folder at all cannot say that an output is lost.
 	if err := os.RemoveAll(r.folder()); err != nil {

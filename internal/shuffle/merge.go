@@ -2,6 +2,7 @@ package shuffle
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -153,23 +154,18 @@ type Segment struct {
 	Open func(offset int64) (io.ReadCloser, error)
 }
 
-// LostError says that a segment can no longer be read as it was written.
+// LostError says that segments can no longer be read as they were written.
 type LostError struct {
-	Segment int // its place in the list
-	Err     error
+	Segments []int // their places in the list
+	Err      error // of the first one
 }
 
 func (e *LostError) Error() string { return "the segment is lost: " + e.Err.Error() }
 
 func (e *LostError) Unwrap() error { return e.Err }
 
-// lost marks an error of reading a segment, if it says that the segment is missing or damaged.
-func lost(segment int, err error) error {
-	if errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) {
-		return &LostError{segment, err}
-	}
-	return err
-}
+// isLost reports whether an error of reading a segment says that it is missing or damaged.
+func isLost(err error) bool { return errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) }
 
 // Reader merges a partition of many segments.
 type Reader struct {
@@ -185,22 +181,30 @@ func NewReader(cfg Config) *Reader { return &Reader{cfg: cfg.bounded()} }
 // Record is a record of a partition. It is valid until the next one is yielded.
 type Record struct{ Key, Value []byte }
 
-// Merge yields the records of a partition in order. Each segment has the given number of partitions. It stops after an error, which is a
-// LostError if a segment is lost.
-func (r *Reader) Merge(segments []Segment, partition, partitions int) iter.Seq2[Record, error] {
+// Merge is a partition of many segments.
+type Merge struct {
+	reader  *Reader
+	sources []source
+}
+
+// Open finds a partition in segments, each of which has the given number of partitions. The error is a LostError, of all that are lost as far as
+// their indexes say, if some are.
+func (r *Reader) Open(segments []Segment, partition, partitions int) (*Merge, error) {
+	sources, err := findSources(segments, partition, partitions)
+	return &Merge{r, sources}, err
+}
+
+// Records yields the records in order, once. It stops after an error, which is a LostError if a segment is lost.
+func (m *Merge) Records() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		if err := r.merge(segments, partition, partitions, yield); err != nil {
+		if err := m.reader.merge(m.sources, yield); err != nil {
 			yield(Record{}, err)
 		}
 	}
 }
 
-func (r *Reader) merge(segments []Segment, partition, partitions int, yield func(Record, error) bool) (err error) {
+func (r *Reader) merge(sources []source, yield func(Record, error) bool) (err error) {
 	r.Spilled = 0
-	sources, err := findSources(segments, partition, partitions)
-	if err != nil {
-		return err
-	}
 	defer func() {
 		for _, s := range sources {
 			s.close()
@@ -238,10 +242,15 @@ func (s *source) close() {
 // findSources reads the indexes and returns the segments that have records in a partition.
 func findSources(segments []Segment, partition, partitions int) ([]source, error) {
 	var list []source
+	var lost LostError
 	for i, s := range segments {
 		extents, err := readIndex(s.Open, int64(s.Size), partitions) //nolint:gosec // of a file
+		if err != nil && !isLost(err) {
+			return nil, err
+		}
 		if err != nil {
-			return nil, lost(i, err)
+			lost.Segments, lost.Err = append(lost.Segments, i), cmp.Or(lost.Err, err)
+			continue
 		}
 		at := int64(0)
 		for _, e := range extents[:partition] {
@@ -255,6 +264,9 @@ func findSources(segments []Segment, partition, partitions int) ([]source, error
 			f, err := s.Open(at)
 			return &blockReader{r: f, left: stored}, err
 		}})
+	}
+	if lost.Err != nil {
+		return nil, &lost
 	}
 	return list, nil
 }
@@ -302,8 +314,8 @@ func mergeSources(sources []source, do func(m *merger) error) error {
 
 // failure is a LostError if err says that a segment is missing or damaged.
 func (s *source) failure(err error) error {
-	if s.temp != nil {
+	if s.temp != nil || !isLost(err) {
 		return err
 	}
-	return lost(s.segment, err)
+	return &LostError{[]int{s.segment}, err}
 }

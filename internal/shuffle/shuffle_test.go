@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -118,13 +119,13 @@ func TestLost(t *testing.T) {
 		t.Helper()
 		var failed error
 		for p := range 3 {
-			for _, err := range reader.Merge([]Segment{good, s, good}, p, 3) {
+			for _, err := range all(reader, []Segment{good, s, good}, p, 3) {
 				if err != nil {
 					failed = err
 				}
 			}
 		}
-		if lost, ok := errors.AsType[*LostError](failed); !ok || lost.Segment != 1 {
+		if lost, ok := errors.AsType[*LostError](failed); !ok || !slices.Equal(lost.Segments, []int{1}) {
 			t.Errorf("%s: error %v, want that segment 1 is lost", what, failed)
 		}
 	}
@@ -144,12 +145,34 @@ func TestLost(t *testing.T) {
 	check("text", inMemory([]byte(strings.Repeat("no segment\n", 100))))
 
 	var failed error
-	for _, err := range reader.Merge([]Segment{{Size: 100, Open: func(int64) (io.ReadCloser, error) { return nil, fs.ErrPermission }}}, 0, 3) {
+	for _, err := range all(reader, []Segment{{Size: 100, Open: func(int64) (io.ReadCloser, error) { return nil, fs.ErrPermission }}}, 0, 3) {
 		failed = err
 	}
 	if _, ok := errors.AsType[*LostError](failed); ok || !errors.Is(failed, fs.ErrPermission) {
 		t.Errorf("a segment that may not be read: %v; it is not lost", failed)
 	}
+}
+
+// TestAllLostAreNamed: what the indexes say is known before the first record is read.
+func TestAllLostAreNamed(t *testing.T) {
+	w := NewWriter(Config{})
+	w.Begin(1)
+	add(t, w, 0, "a", "1")
+	good, _ := finish(t, w)
+	gone := Segment{Size: good.Size, Open: func(int64) (io.ReadCloser, error) { return nil, fs.ErrNotExist }}
+	_, err := NewReader(Config{}).Open([]Segment{gone, good, inMemory(content(t, good)[1:]), gone}, 0, 1)
+	if lost, ok := errors.AsType[*LostError](err); !ok || !slices.Equal(lost.Segments, []int{0, 2, 3}) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open() = %v, want that the segments 0, 2 and 3 are lost", err)
+	}
+}
+
+// all opens a partition and yields its records, or the error.
+func all(r *Reader, segments []Segment, partition, partitions int) iter.Seq2[Record, error] {
+	m, err := r.Open(segments, partition, partitions)
+	if err != nil {
+		return func(yield func(Record, error) bool) { yield(Record{}, err) }
+	}
+	return m.Records()
 }
 
 func FuzzReader(f *testing.F) {
@@ -161,7 +184,7 @@ func FuzzReader(f *testing.F) {
 	f.Add(content(f, segment))
 	f.Fuzz(func(_ *testing.T, text []byte) {
 		for p := range 2 {
-			for _, err := range NewReader(Config{}).Merge([]Segment{inMemory(text)}, p, 2) {
+			for _, err := range all(NewReader(Config{}), []Segment{inMemory(text)}, p, 2) {
 				_ = err // it must not panic
 			}
 		}
@@ -232,7 +255,7 @@ func BenchmarkMerge(b *testing.B) {
 	reader := NewReader(Config{Memory: 64 << 20})
 	b.SetBytes(100 * n)
 	for b.Loop() {
-		for _, err := range reader.Merge(list, 0, 1) {
+		for _, err := range all(reader, list, 0, 1) {
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -279,7 +302,7 @@ func content(tb testing.TB, s Segment) []byte {
 func merged(t *testing.T, cfg Config, list []Segment, partition, partitions int) (got []pair) {
 	t.Helper()
 	reader := &Reader{cfg: cfg}
-	for record, err := range reader.Merge(list, partition, partitions) {
+	for record, err := range all(reader, list, partition, partitions) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -133,8 +133,12 @@ func (s *slot) runAttempt(ctx context.Context, a *runner.Attempt, stage *wire.St
 		}}
 	}
 	s.last = out
-	if out.Lost != nil {
-		return core.Result{Canceled: true, Lost: &wire.OutputLost{Job: a.Job.GetId(), Stage: stage.GetFrom()[0], Index: out.Lost.Index, Lease: out.Lost.Lease}}
+	if len(out.Lost) > 0 {
+		res.Canceled = true
+		for _, p := range out.Lost {
+			res.Lost = append(res.Lost, &wire.OutputLost{Job: a.Job.GetId(), Stage: stage.GetFrom()[0], Index: p.Index, Lease: p.Lease})
+		}
+		return res
 	}
 	return core.Result{
 		Size: out.Size, Records: out.Records, Input: out.InputBytes, Checksum: out.Checksum,

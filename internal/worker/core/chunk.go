@@ -11,13 +11,13 @@ type Result struct {
 	Size, Records, Input, Checksum uint64
 	Peak                           uint64 // bytes of memory of a process
 	Nanos                          int64
-	ended                          int64            // Unix ms, when the core collected it
-	Failure                        *wire.Failure    // nil: success, or canceled
-	Canceled                       bool             // stopped from outside before its end
-	File                           bool             // there is a file in the attempt-private folder
-	Segment                        bool             // the file need not be durable: it is read while the job runs, and its task can run again
-	Warning                        string           // for the job's user
-	Lost                           *wire.OutputLost // of an attempt that was canceled, because an output that it reads is missing
+	ended                          int64              // Unix ms, when the core collected it
+	Failure                        *wire.Failure      // nil: success, or canceled
+	Canceled                       bool               // stopped from outside before its end
+	File                           bool               // there is a file in the attempt-private folder
+	Segment                        bool               // the file need not be durable: it is read while the job runs, and its task can run again
+	Warning                        string             // for the job's user
+	Lost                           []*wire.OutputLost // of an attempt that was canceled, because outputs that it reads are missing
 }
 
 // SlotStatus is the status of the slot of the attempt until its next one begins.

@@ -819,7 +819,7 @@ func TestLostInput(t *testing.T) {
 	c.welcome()
 	c.lease(100, 1)
 	lost := &wire.OutputLost{Job: testJob, Index: 3, Lease: 7}
-	c.run(0, Result{Canceled: true, Lost: lost})
+	c.run(0, Result{Canceled: true, Lost: []*wire.OutputLost{lost}})
 	c.idle(0)
 	c.later(reportDelay)
 	if len(c.reports) != 1 || len(c.reports[0].GetLost()) != 1 || c.reports[0].GetLost()[0] != lost || len(c.reports[0].GetFailed()) > 0 {

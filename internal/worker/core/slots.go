@@ -189,8 +189,10 @@ func (c *Core) ended(r ref) {
 		c.fail(r, res.Failure)
 	case res.Canceled && c.drain.stopped:
 		c.fail(r, &wire.Failure{Kind: wire.FailureKind_PREEMPTED, Message: "stopped: its worker is shutting down"})
-	case res.Lost != nil:
-		c.out.addLost(res.Lost, c.now)
+	case len(res.Lost) > 0:
+		for _, lost := range res.Lost {
+			c.out.addLost(lost, c.now)
+		}
 		c.discard(r)
 	case res.Canceled:
 		// A Stop meant for the attempt before it hit this one, which had hardly started.
