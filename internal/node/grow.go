@@ -8,7 +8,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// Grow adds files, each of them a task, to the input of a job that was submitted while the node was Growing. Nobody may change them any more. Last:
+// Grow adds files, each of them a task, to the input of a job that was submitted while the node was Growing. They must not change any more. Last:
 // the input is complete. The problem is a 409 if the job takes no more.
 func (n *Node) Grow(ctx context.Context, id uint64, files []string, last bool) error {
 	b := state.NewFiles(0)
