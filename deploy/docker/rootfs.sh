@@ -13,7 +13,8 @@ mkdir -p "$dir/etc/ssl/certs" "$dir/usr/bin" "$dir/usr/share" "$dir/srv/data" "$
 cp "$binary" "$dir/usr/bin/bridgefour"
 cp -L /etc/ssl/certs/ca-certificates.crt "$dir/etc/ssl/certs/"
 cp -R /usr/share/zoneinfo "$dir/usr/share/"
-rm -rf "$dir/usr/share/zoneinfo/posix" "$dir/usr/share/zoneinfo/right"
+zones="$dir/usr/share/zoneinfo"
+rm -rf "$zones/posix" "$zones/right" "$zones"/*.tab "$zones"/*.zi "$zones"/leap* # not read by programs: other forms, sources and tables
 echo 'root:x:0:0::/:/sbin/nologin
 bridgefour:x:65532:65532::/srv/data:/sbin/nologin' >"$dir/etc/passwd"
 echo 'root:x:0:
