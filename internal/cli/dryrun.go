@@ -72,12 +72,12 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 	if err := writeTasks(&b, &p, r); err != nil {
 		return err
 	}
-	parts, err := partsText(&p, r)
+	parts, err := partsText(&p)
 	if err != nil {
 		return err
 	}
 	if r.Program.Reduce != "" && p.Deferred == nil {
-		fmt.Fprintf(&b, "then %s that reduce: %s\n", plural(p.Stages[1].Tasks, "task"), printable(r.Program.Reduce))
+		fmt.Fprintf(&b, "then %s that reduce: %s\n", plural(p.Stages[state.PartStage(p.Stages)].Tasks, "task"), printable(r.Program.Reduce))
 	}
 	fmt.Fprintf(&b, "output: %s\n", parts)
 	if len(r.After) > 0 {
@@ -99,17 +99,14 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 }
 
 // partsText says where the outputs of the tasks go.
-func partsText(p *plan.Result, r *api.JobRequest) (string, error) {
+func partsText(p *plan.Result) (string, error) {
 	if p.Output == "" {
 		return "to standard output, in the order of the tasks", nil
 	}
 	if p.Deferred != nil {
 		return p.Output, nil
 	}
-	tasks := p.Stages[0].Tasks
-	if r.Program.Reduce != "" {
-		tasks = p.Stages[1].Tasks
-	}
+	tasks := p.Stages[state.PartStage(p.Stages)].Tasks
 	names := partname.New(p.NameParts, &p.Input, tasks)
 	first, err := names.Name(0)
 	if err != nil || tasks == 1 {

@@ -6,6 +6,7 @@ import (
 	"path"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
@@ -17,15 +18,12 @@ func (p *planner) writtenBefore() (bool, error) {
 			p.fail(fmt.Sprintf("inputs[%d]", i), "input %v", err)
 			continue
 		}
-		base := path.Clean(text)
-		for isPattern(base) && base != path.Dir(base) {
-			base = path.Dir(base)
-		}
+		base := fixedPart(blob.Location(path.Clean(text)))
 		if p.opt.Flow.writes(base, p.result.After) {
 			return true, nil
 		}
 		if p.opt.WritesBefore != nil && len(p.result.After) > 0 {
-			if written, err := p.opt.WritesBefore(base, p.result.After); written || err != nil {
+			if written, err := p.opt.WritesBefore(string(base), p.result.After); written || err != nil {
 				return written, err
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/suggest"
 )
@@ -30,14 +31,15 @@ func (f *Flow) peer(name string) uint32 {
 }
 
 // writes reports whether one of these jobs of the flow writes at a location, above or below it.
-func (f *Flow) writes(location string, after []state.Dependency) bool {
+func (f *Flow) writes(location blob.Location, after []state.Dependency) bool {
 	return slices.ContainsFunc(after, func(d state.Dependency) bool {
 		if d.Peer == 0 || f.outputs[d.Peer-1] == "" {
 			return false
 		}
-		output := path.Clean(f.outputs[d.Peer-1])
-		return location == output || strings.HasPrefix(location, strings.TrimSuffix(output, "/")+"/") ||
-			strings.HasPrefix(output, strings.TrimSuffix(location, "/")+"/")
+		output := blob.Location(path.Clean(f.outputs[d.Peer-1]))
+		_, inside := location.Below(output)
+		_, around := output.Below(location)
+		return inside || around
 	})
 }
 

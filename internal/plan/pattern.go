@@ -30,11 +30,16 @@ const alternativesMax = 1024
 
 func isPattern(name string) bool { return strings.ContainsAny(name, `*?[{}\`) }
 
-func parsePattern(name blob.Location) (*pattern, error) {
-	base := name
-	for isPattern(string(base)) && !base.IsRoot() {
-		base = base.Dir()
+// fixedPart is the longest prefix of name without a pattern.
+func fixedPart(name blob.Location) blob.Location {
+	for isPattern(string(name)) && !name.IsRoot() {
+		name = name.Dir()
 	}
+	return name
+}
+
+func parsePattern(name blob.Location) (*pattern, error) {
+	base := fixedPart(name)
 	rest, _ := name.Below(base)
 	if err := checkBraces(rest); err != nil {
 		return nil, err

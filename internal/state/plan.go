@@ -135,9 +135,12 @@ func (s *StageSpec) check(i uint32, input *Input) error {
 }
 
 // PartStage is the number of the stage whose outputs are the job's parts: the last one that is neither collect nor commit.
-func (s *Spec) PartStage() int {
-	for i := len(s.Stages) - 1; i > 0; i-- {
-		if role := s.Stages[i].Role; role != RoleCollect && role != RoleCommit {
+func (s *Spec) PartStage() int { return PartStage(s.Stages) }
+
+// PartStage is Spec.PartStage of a plan.
+func PartStage(plan []StageSpec) int {
+	for i := len(plan) - 1; i > 0; i-- {
+		if role := plan[i].Role; role != RoleCollect && role != RoleCommit {
 			return i
 		}
 	}
