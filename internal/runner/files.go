@@ -55,11 +55,11 @@ func (f *files) Open(ctx context.Context, input bool) (stdin uintptr, failure *p
 // Started implements program.Files.
 func (f *files) Started(broken func()) {
 	f.started, f.broken = true, broken
+	var input io.Reader = &f.slot.input
 	if f.attempt.reduces() {
-		f.stdin.feed(&f.slot.groups, broken)
-		return
+		input = &f.slot.groups
 	}
-	f.stdin.feed(&f.slot.input, broken)
+	f.stdin.feed(input, broken)
 }
 
 // Output implements program.Files.

@@ -112,7 +112,9 @@ type groupedInput struct {
 }
 
 func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
-	*g = groupedInput{cfg: g.cfg, reader: g.reader}
+	if g.ctx != nil { // the last attempt was one
+		*g = groupedInput{cfg: g.cfg, reader: g.reader}
+	}
 	if !a.reduces() {
 		return
 	}

@@ -171,8 +171,6 @@ func isLost(err error) bool { return errors.Is(err, errDamaged) || errors.Is(err
 type Reader struct {
 	cfg Config
 	out segmentWriter
-	// Spilled is the bytes written to temporary files by the last merge.
-	Spilled uint64
 }
 
 // NewReader returns a reader.
@@ -204,7 +202,6 @@ func (m *Merge) Records() iter.Seq2[Record, error] {
 }
 
 func (r *Reader) merge(sources []source, yield func(Record, error) bool) (err error) {
-	r.Spilled = 0
 	defer func() {
 		for _, s := range sources {
 			s.close()
@@ -289,7 +286,6 @@ func (r *Reader) pass(sources []source, fan int) (merged []source, err error) {
 		for _, s := range group {
 			s.close()
 		}
-		r.Spilled += t.bytes
 		merged = append(merged, source{temp: t, open: func() (blocks, error) { return t.blocks(0), nil }})
 	}
 	return merged, err

@@ -30,7 +30,6 @@ func (c Config) fan() int {
 // Totals describe a segment.
 type Totals struct {
 	Records uint64
-	Bytes   uint64 // of its records
 	Stored  uint64 // bytes of the segment
 	Spilled uint64 // bytes written to temporary files
 }
@@ -76,7 +75,6 @@ func (w *Writer) Add(partition int, key, value []byte) error {
 	}
 	w.buf.add(uint32(partition), key, value, size) //nolint:gosec // below PartitionsMax
 	w.totals.Records++
-	w.totals.Bytes += uint64(size) //nolint:gosec // not negative
 	return nil
 }
 
@@ -87,18 +85,23 @@ func (w *Writer) Finish(to io.Writer) (Totals, error) {
 	counted := &counter{w: to}
 	w.out.begin(counted)
 	for p := range w.partitions {
-		n := 0
-		for n < len(list) && list[n].partition == uint32(p) { //nolint:gosec // below PartitionsMax
-			n++
-		}
-		if err := w.write(p, list[:n]); err != nil {
+		if err := w.write(p, cutPartition(&list, p)); err != nil {
 			return Totals{}, err
 		}
-		list = list[n:]
 	}
 	_, err := w.out.end()
 	w.totals.Stored = counted.n
 	return w.totals, err
+}
+
+// cutPartition takes the entries of a partition off sorted ones, which begin with them.
+func cutPartition(list *[]entry, partition int) []entry {
+	all, n := *list, 0
+	for n < len(all) && all[n].partition == uint32(partition) { //nolint:gosec // below PartitionsMax
+		n++
+	}
+	*list = all[n:]
+	return all[:n]
 }
 
 // write writes a partition: the entries in the buffer and what is in the runs.
@@ -129,12 +132,7 @@ func (w *Writer) writeBuffer(list []entry) error {
 func (w *Writer) spill() error {
 	list := w.buf.sorted(w.partitions)
 	r, err := writeTemp(w.cfg.Temp, w.partitions, &w.out, func(p int) error {
-		n := 0
-		for n < len(list) && list[n].partition == uint32(p) { //nolint:gosec // below PartitionsMax
-			n++
-		}
-		defer func() { list = list[n:] }()
-		return w.writeBuffer(list[:n])
+		return w.writeBuffer(cutPartition(&list, p))
 	})
 	if err != nil {
 		return err
