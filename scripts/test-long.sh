@@ -16,7 +16,11 @@ go test -count 1 -timeout 5m ./internal/e2e -run '^(TestLinearizable|.*Power.*|T
 
 grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file target; do
     target=${target#func }
-    go test -count 1 -run '^$' -fuzz "^$target\$" -fuzztime "$fuzz_time" -fuzzminimizetime 20x "$(dirname "$file")" >"$log" 2>&1 ||
+    fuzz() {
+        go test -count 1 -run '^$' -fuzz "^$target\$" -fuzztime "$1" -fuzzminimizetime 20x "$(dirname "$file")" >"$log" 2>&1
+    }
+    # go test fails if the time is over before it has run the inputs that are known, as on a loaded machine.
+    fuzz "$fuzz_time" || { grep -q '^ *context deadline exceeded$' "$log" && fuzz 1m; } ||
         { cat "$log"; echo "$target fails in $file" >&2; exit 1; }
     echo "ok  	$target	$(dirname "$file")"
 done
