@@ -21,7 +21,7 @@ const module = "github.com/bridgefour/bridgefour"
 
 // allowed is what each package may import of ours. Those that wire things together are in wiring.
 var allowed = map[string][]string{
-	"":                        {"internal/bytesize"},
+	"":                        {"internal/bytesize", "internal/stage"},
 	"internal/bytesize":       {},
 	"api":                     {},
 	"jobs":                    {""},
@@ -42,13 +42,14 @@ var allowed = map[string][]string{
 	"internal/format":         {},
 	"internal/record":         {},
 	"internal/shuffle":        {},
+	"internal/stage":          {},
 	"internal/placeholder":    {},
 	"internal/partname":       {"internal/state", "internal/layout", "internal/placeholder"},
-	"internal/plan":           {"api", "internal/state", "internal/blob", "internal/commit", "internal/partname", "internal/suggest", "internal/layout", "internal/bytesize", "internal/format", "internal/record", "internal/placeholder"},
+	"internal/plan":           {"api", "internal/stage", "internal/state", "internal/blob", "internal/commit", "internal/partname", "internal/suggest", "internal/layout", "internal/bytesize", "internal/format", "internal/record", "internal/placeholder"},
 	"internal/commit":         {"api", "internal/blob", "internal/layout"},
 	"internal/keeper":         {},
-	"internal/program":        {"", "internal/wire", "internal/keeper", "internal/placeholder", "internal/suggest"},
-	"internal/runner":         {"", "internal/keeper", "internal/program", "internal/wire", "internal/blob", "internal/layout", "internal/format", "internal/record", "internal/placeholder", "internal/shuffle"},
+	"internal/program":        {"", "internal/stage", "internal/wire", "internal/keeper", "internal/placeholder", "internal/suggest"},
+	"internal/runner":         {"", "internal/keeper", "internal/program", "internal/wire", "internal/blob", "internal/layout", "internal/format", "internal/record", "internal/placeholder", "internal/shuffle", "internal/stage"},
 	"internal/leader":         {"internal/state", "internal/sched", "internal/wire"},
 	"internal/view":           {"api", "internal/state", "internal/leader", "internal/blob", "internal/layout", "internal/partname", "internal/placeholder"},
 	"internal/node":           {"api", "internal/partname", "internal/state", "internal/leader", "internal/view", "internal/replica", "internal/peer", "internal/datadir", "internal/discover", "internal/access", "internal/wire", "internal/plan", "internal/layout", "internal/blob", "internal/transport", "internal/metrics"},
