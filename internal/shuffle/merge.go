@@ -192,6 +192,12 @@ func (r *Reader) Open(segments []Segment, partition, partitions int) (*Merge, er
 	return &Merge{r, sources}, err
 }
 
+// OpenRange finds one of so many ranges of keys in sorted segments, as Open. With the same segments, each record is in one range, whatever readers there are.
+func (r *Reader) OpenRange(segments []Segment, n, ranges int) (*Merge, error) {
+	sources, err := findRange(segments, n, ranges)
+	return &Merge{r, sources}, err
+}
+
 // Records yields the records in order, once. It stops after an error, which is a LostError if a segment is lost.
 func (m *Merge) Records() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
@@ -236,19 +242,35 @@ func (s *source) close() {
 	}
 }
 
-// findSources reads the indexes and returns the segments that have records in a partition.
-func findSources(segments []Segment, partition, partitions int) ([]source, error) {
-	var list []source
+// readIndexes reads the indexes of segments. The error is a LostError of all that are lost, if some are.
+func readIndexes[T any](segments []Segment, read func(s *Segment) (T, error)) ([]T, error) {
+	list := make([]T, len(segments))
 	var lost LostError
-	for i, s := range segments {
-		extents, err := readIndex(s.Open, int64(s.Size), partitions) //nolint:gosec // of a file
-		if err != nil && !isLost(err) {
+	for i := range segments {
+		index, err := read(&segments[i])
+		switch {
+		case err == nil:
+			list[i] = index
+		case isLost(err):
+			lost.Segments, lost.Err = append(lost.Segments, i), cmp.Or(lost.Err, err)
+		default:
 			return nil, err
 		}
-		if err != nil {
-			lost.Segments, lost.Err = append(lost.Segments, i), cmp.Or(lost.Err, err)
-			continue
-		}
+	}
+	if lost.Err != nil {
+		return nil, &lost
+	}
+	return list, nil
+}
+
+// findSources returns the segments that have records in a partition.
+func findSources(segments []Segment, partition, partitions int) ([]source, error) {
+	indexes, err := readIndexes(segments, func(s *Segment) ([]extent, error) { return readIndex(s, partitions) })
+	if err != nil {
+		return nil, err
+	}
+	var list []source
+	for i, extents := range indexes {
 		at := int64(0)
 		for _, e := range extents[:partition] {
 			at += int64(e.stored) //nolint:gosec // readIndex has compared it with the size
@@ -257,13 +279,36 @@ func findSources(segments []Segment, partition, partitions int) ([]source, error
 		if stored == 0 {
 			continue
 		}
+		s := &segments[i]
 		list = append(list, source{segment: i, open: func() (blocks, error) {
 			f, err := s.Open(at)
 			return &blockReader{r: f, left: stored}, err
 		}})
 	}
-	if lost.Err != nil {
-		return nil, &lost
+	return list, nil
+}
+
+// findRange returns the sorted segments that may have records in a range.
+func findRange(segments []Segment, n, ranges int) ([]source, error) {
+	indexes, err := readIndexes(segments, readSorted)
+	if err != nil {
+		return nil, err
+	}
+	of := rangeOf(bounds(indexes, ranges), n)
+	if of.empty() {
+		return nil, nil
+	}
+	var list []source
+	for i := range indexes {
+		from, safe, to := indexes[i].within(&of)
+		if from == to {
+			continue
+		}
+		s := &segments[i]
+		list = append(list, source{segment: i, open: func() (blocks, error) {
+			f, err := s.Open(int64(from)) //nolint:gosec // readSorted has compared it with the size
+			return &rangeBlocks{blockReader: blockReader{r: f, left: to - from}, of: of, near: to - min(safe, to)}, err
+		}})
 	}
 	return list, nil
 }

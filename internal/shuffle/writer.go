@@ -41,6 +41,7 @@ type Writer struct {
 	buf        buffer
 	runs       []*tempRun // what did not fit, in order
 	out        segmentWriter
+	marker     *marker // nil: the partitions are not ranges
 	totals     Totals
 }
 
@@ -50,7 +51,13 @@ func NewWriter(cfg Config) *Writer { return &Writer{cfg: cfg.bounded()} }
 // Begin starts a segment with the given number of partitions, at most PartitionsMax, and drops what was added to another one.
 func (w *Writer) Begin(partitions int) {
 	w.Close()
-	w.partitions, w.totals = partitions, Totals{}
+	w.partitions, w.totals, w.marker = partitions, Totals{}, nil
+}
+
+// BeginSorted is Begin of a segment that is sorted as a whole: ranges of it can be read (Reader.OpenRange). All its records are in partition 0.
+func (w *Writer) BeginSorted() {
+	w.Begin(1)
+	w.marker = &marker{stride: markStride}
 }
 
 // Close drops what was added and frees the temporary files. The writer can begin again.
@@ -84,6 +91,7 @@ func (w *Writer) Finish(to io.Writer) (Totals, error) {
 	list := w.buf.sorted(w.partitions)
 	counted := &counter{w: to}
 	w.out.begin(counted)
+	w.out.marker = w.marker
 	for p := range w.partitions {
 		if err := w.write(p, cutPartition(&list, p)); err != nil {
 			return Totals{}, err
