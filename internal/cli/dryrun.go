@@ -76,8 +76,14 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 	if err != nil {
 		return err
 	}
-	if r.Program.Reduce != "" && p.Deferred == nil {
-		fmt.Fprintf(&b, "then %s that reduce: %s\n", plural(p.Stages[state.PartStage(p.Stages)].Tasks, "task"), printable(r.Program.Reduce))
+	for i := range p.Stages {
+		if s := &p.Stages[i]; s.Role != state.RoleReduce || s.Fitted && p.Deferred != nil {
+			continue
+		} else if r.Program.Reduce != "" {
+			fmt.Fprintf(&b, "then %s that reduce: %s\n", plural(s.Tasks, "task"), printable(r.Program.Reduce))
+		} else {
+			fmt.Fprintf(&b, "then %s of stage %s\n", plural(s.Tasks, "task"), s.Name)
+		}
 	}
 	fmt.Fprintf(&b, "output: %s\n", parts)
 	if len(r.After) > 0 {

@@ -78,7 +78,7 @@ func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string,
 			tasks = 0 // not known
 		}
 		// The numbers of the wire begin one later, because its zero is no role.
-		out.Plan = append(out.Plan, &wire.Stage{Name: s.Name, Role: wire.StageRole(s.Role) + 1, From: s.From, Tasks: tasks})
+		out.Plan = append(out.Plan, &wire.Stage{Name: s.Name, Role: wire.StageRole(s.Role) + 1, From: s.From, Tasks: tasks, Ranges: s.Ranges})
 	}
 	return out
 }

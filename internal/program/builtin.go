@@ -13,8 +13,8 @@ import (
 // builtin is a job that runs in this process.
 type builtin struct{ job bridgefour.Job }
 
-// Map calls the job's Map. A task that reads and writes nothing does not allocate.
-func (b builtin) Map(ctx context.Context, t *Task) Result {
+// Run calls the job's Map. A task that reads and writes nothing does not allocate.
+func (b builtin) Run(ctx context.Context, t *Task) Result {
 	t.task.Reset(&bridgefour.TaskSpec{
 		JobID:    t.Job.GetId(),
 		Index:    t.Index,

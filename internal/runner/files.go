@@ -107,7 +107,7 @@ type commandInput struct {
 func (f *files) openInput(ctx context.Context, input bool) error {
 	in, stores, file, how := &f.stdin, f.job.reading.stores, f.attempt.Split.GetFile(), f.job.reading
 	if f.attempt.reduces() {
-		if err := f.slot.groups.open(); err != nil {
+		if err := f.slot.groups.openLines(); err != nil {
 			return err
 		}
 		return in.openPipe()

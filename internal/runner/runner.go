@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"os"
@@ -187,7 +189,8 @@ func (r *Runner) NewSlot() *Slot {
 	s.files.stdout.keyed = &s.keyed
 	s.keyed.cfg = shuffle.Config{Memory: r.sortMemory, Temp: cmp.Or(r.dataDir, os.TempDir())}
 	s.groups.cfg = s.keyed.cfg
-	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper}
+	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper,
+		Memory: r.sortMemory, Errors: s.errors}
 	return s
 }
 
@@ -227,11 +230,9 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	var res program.Result
 	switch {
 	case a.collects():
-		res = j.program.Collect(ctx, &s.task)
-	case a.reduces():
-		res = j.reduce.Map(ctx, &s.task)
+		res = j.programs[a.Stage].Collect(ctx, &s.task)
 	default:
-		res = j.program.Map(ctx, &s.task)
+		res = j.programs[a.Stage].Run(ctx, &s.task)
 	}
 	f := res.Failure
 	out.Peak = res.Peak
@@ -272,12 +273,19 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	if a.Parts != nil || s.parts.parts != nil {
 		s.parts = partReader{ctx: ctx, stores: j.outputs, parts: a.Parts}
 	}
-	s.keyed.begin(a)
+	s.keyed.begin(j.readers[a.Stage])
 	s.groups.begin(ctx, j, a)
 	s.output.begin(ctx, j, a)
 	s.log.begin(a.Log)
 	s.files.begin(j, a)
 	t := &s.task
+	t.StageNumber, t.Pairs, t.Emit = int(a.Stage), nil, nil //nolint:gosec // of the plan
+	if a.reduces() {
+		t.Pairs = s.groups.pairs
+	}
+	if s.keyed.on() {
+		t.Emit = s.keyed.emit
+	}
 	t.Job, t.Stage, t.Index, t.Number, t.Split, t.Path = a.Job, a.StageName, a.Index, a.Number, a.Split, s.input.file.path
 	t.Slot, t.Resources, t.Item = a.Slot, a.Resources, a.Split.GetItem()
 	if items := a.Split.GetItems(); items != nil {
@@ -287,6 +295,14 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 		t.Item = s.item
 	}
 	s.input.item = t.Item
+}
+
+// errors returns the first errors of reading the input and of writing the output.
+func (s *Slot) errors() (read, write error) {
+	if read = s.groups.err; read == nil && !errors.Is(s.input.err, io.EOF) {
+		read = s.input.err
+	}
+	return read, cmp.Or(s.keyed.err, s.output.err)
 }
 
 // endInput closes the input. The error is that it has changed meanwhile.
@@ -354,10 +370,11 @@ type jobState struct {
 	store   blob.Store // of the output
 	output  blob.Location
 	folder  blob.Location // attempt-private
-	program program.Program
-	reduce  program.Program // nil: none
-	reading reading
-	broken  *program.Failure // no attempt can be started
+	// By the number of the stage: the programs, and who reads the outputs.
+	programs []program.Program
+	readers  []partitions
+	reading  reading
+	broken   *program.Failure // no attempt can be started
 }
 
 func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
@@ -379,10 +396,8 @@ func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
 		store = blob.NewPrivateFiles()
 	}
 	state := &jobState{wire: j, outputs: access.Outputs, store: store, output: output, folder: output.Join(layout.Private(j.GetUid()))}
-	state.program, state.broken = r.loader.Load(j, access.User)
-	if line := j.GetReduce(); line != "" && state.broken == nil {
-		state.reduce, state.broken = r.loader.LoadReduce(j, access.User)
-	}
+	state.programs, state.broken = r.loader.Load(j, access.User)
+	state.readers = readers(wire.PlanOf(j))
 	if state.broken == nil {
 		state.reading, state.broken = newReading(j, access.Inputs)
 	}

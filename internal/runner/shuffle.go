@@ -8,53 +8,81 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"slices"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/shuffle"
+	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // A record of a command is a line, with its newline left out. The key ends at the first tab; the value begins with it. So a line without a tab
 // comes back as it was.
 
-// keyedOutput is the output of an attempt whose stage a reduce follows: it sorts the lines by partition and key.
+// partitions are those of a stage that reduces. None: there is no such stage.
+type partitions struct {
+	n      int
+	ranges bool // of keys; otherwise a hash divides them
+}
+
+func partitionsOf(s *wire.Stage) partitions {
+	return partitions{int(s.GetTasks()), s.GetRanges()} //nolint:gosec // at most shuffle.PartitionsMax
+}
+
+// readers returns, for each stage of a plan, the partitions of the stage that reduces its outputs.
+func readers(plan []*wire.Stage) []partitions {
+	list := make([]partitions, max(1, len(plan)))
+	for _, s := range plan {
+		for _, from := range s.GetFrom() {
+			if s.GetRole() == wire.StageRole_STAGE_REDUCE && int(from) < len(list) {
+				list[from] = partitionsOf(s)
+			}
+		}
+	}
+	return list
+}
+
+// keyedOutput is the output of an attempt whose stage another one reduces: it sorts the pairs by partition and key.
 type keyedOutput struct {
-	cfg        shuffle.Config
-	writer     *shuffle.Writer
-	partitions int    // 0: no reduce follows
-	line       []byte // the beginning of one that is not complete
+	cfg    shuffle.Config
+	writer *shuffle.Writer
+	of     partitions
+	line   []byte // the beginning of one that is not complete
+	err    error  // the first one of emit
 }
 
 // begin starts an attempt.
-func (k *keyedOutput) begin(a *Attempt) {
-	if k.partitions > 0 {
+func (k *keyedOutput) begin(of partitions) {
+	if k.on() {
 		k.writer.Close() // what the last attempt has left, if it failed
 	}
-	if k.partitions = partitions(a); k.partitions == 0 {
+	if k.of, k.err = of, nil; !k.on() {
 		return
 	}
 	if k.writer == nil {
 		k.writer = shuffle.NewWriter(k.cfg)
 	}
-	k.writer.Begin(k.partitions)
+	if of.ranges {
+		k.writer.BeginSorted()
+	} else {
+		k.writer.Begin(of.n)
+	}
 	k.line = k.line[:0]
 }
 
-// partitions is the number of partitions of an attempt's output; 0: no reduce stage reads it.
-func partitions(a *Attempt) int {
-	if a.Job.GetReduce() == "" {
-		return 0
-	}
-	for _, s := range wire.PlanOf(a.Job) {
-		if s.GetRole() == wire.StageRole_STAGE_REDUCE && slices.Contains(s.GetFrom(), uint32(a.Stage)) {
-			return int(s.GetTasks()) //nolint:gosec // at most shuffle.PartitionsMax
-		}
-	}
-	return 0
-}
+func (k *keyedOutput) on() bool { return k.of.n > 0 }
 
-func (k *keyedOutput) on() bool { return k.partitions > 0 }
+// emit adds a pair.
+func (k *keyedOutput) emit(key, value []byte) error {
+	if k.err != nil {
+		return k.err
+	}
+	p := 0
+	if !k.of.ranges {
+		p = shuffle.Hash(key, k.of.n)
+	}
+	k.err = k.writer.Add(p, key, value)
+	return k.err
+}
 
 // Write takes lines in pieces of any size.
 func (k *keyedOutput) Write(p []byte) (int, error) {
@@ -82,7 +110,7 @@ func (k *keyedOutput) add(line []byte) error {
 	if tab := bytes.IndexByte(line, '\t'); tab >= 0 {
 		key, value = line[:tab], line[tab:]
 	}
-	return k.writer.Add(shuffle.Hash(key, k.partitions), key, value)
+	return k.emit(key, value)
 }
 
 // finish writes the segment and returns the number of its records.
@@ -96,19 +124,21 @@ func (k *keyedOutput) finish(to io.Writer) (records uint64, err error) {
 	return totals.Records, err
 }
 
-// groupedInput is the input of an attempt of a reduce stage: its partition of the outputs of all tasks, as lines.
+// groupedInput is the input of an attempt of a stage that reduces: its partition of the outputs of all tasks, as pairs or lines.
 type groupedInput struct {
 	cfg    shuffle.Config
 	reader *shuffle.Reader
 	ctx    context.Context //nolint:containedctx // of the attempt; io.WriterTo has none
 	job    *jobState
 	index  uint64
-	of     int // partitions
+	of     partitions
 	parts  iter.Seq2[Part, error]
 	bytes  uint64
-	merge  *shuffle.Merge
-	list   []Part // of parts
+	read   uint64         // pairs
+	merge  *shuffle.Merge // nil: not open
+	list   []Part         // of parts
 	lost   []Part
+	err    error // the first one of pairs
 }
 
 func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
@@ -118,8 +148,7 @@ func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
 	if !a.reduces() {
 		return
 	}
-	g.ctx, g.job, g.parts, g.index = context.WithoutCancel(ctx), j, a.Parts, a.Index // as for the feeder of a split
-	g.of = int(wire.StageOf(a.Job, uint32(a.Stage)).GetTasks())                      //nolint:gosec // at most shuffle.PartitionsMax
+	g.ctx, g.job, g.parts, g.index, g.of = ctx, j, a.Parts, a.Index, partitionsOf(wire.StageOf(a.Job, uint32(a.Stage)))
 	if g.reader == nil {
 		g.reader = shuffle.NewReader(g.cfg)
 	}
@@ -128,7 +157,14 @@ func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
 // Read is not used: io.CopyBuffer prefers WriteTo.
 func (*groupedInput) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
-// open reads the indexes of the outputs: what is missing is known before the command starts.
+// openLines opens the input of a command, which ends when the command does, because the pipe breaks, and not before. What is missing is known before the command
+// starts.
+func (g *groupedInput) openLines() error {
+	g.ctx = context.WithoutCancel(g.ctx) //nolint:fatcontext // each attempt begins with its own
+	return g.open()
+}
+
+// open reads the indexes of the outputs.
 func (g *groupedInput) open() error {
 	var segments []shuffle.Segment
 	for part, err := range g.parts {
@@ -144,9 +180,37 @@ func (g *groupedInput) open() error {
 			return store.Open(g.ctx, part.Path, offset)
 		}})
 	}
+	find := g.reader.Open
+	if g.of.ranges {
+		find = g.reader.OpenRange
+	}
 	var err error
-	g.merge, err = g.reader.Open(segments, int(g.index), g.of) //nolint:gosec // below shuffle.PartitionsMax
+	g.merge, err = find(segments, int(g.index), g.of.n) //nolint:gosec // below shuffle.PartitionsMax
 	return g.failure(err)
+}
+
+// pairs yields the pairs, once, for a program in this process.
+func (g *groupedInput) pairs(yield func(stage.Pair, error) bool) {
+	if g.err = g.open(); g.err != nil {
+		yield(stage.Pair{}, g.err)
+		return
+	}
+	const often = 1 << 10
+	for record, err := range g.merge.Records() {
+		if err == nil && g.read%often == 0 {
+			err = context.Cause(g.ctx)
+		}
+		if err != nil {
+			g.err = g.failure(err)
+			yield(stage.Pair{}, g.err)
+			return
+		}
+		g.read++
+		g.bytes += uint64(len(record.Key) + len(record.Value)) //nolint:gosec // not negative
+		if !yield(stage.Pair{Key: record.Key, Value: record.Value}, nil) {
+			return
+		}
+	}
 }
 
 // WriteTo writes the lines.

@@ -30,7 +30,7 @@ func Builtins() []plan.Builtin {
 	var out []plan.Builtin
 	for _, job := range jobs.All() {
 		d := program.Describe(job)
-		out = append(out, plan.Builtin{Name: d.Name, NeedsInput: !d.NoInput, Collects: d.Collects, Check: d.CheckSettings})
+		out = append(out, plan.Builtin{Name: d.Name, NeedsInput: !d.NoInput, Collects: d.Collects, Check: d.CheckSettings, Stages: program.Stages(job)})
 	}
 	return out
 }

@@ -58,7 +58,7 @@ type command struct {
 	status      WorkerStatus
 	info        *WorkerInfo
 	stage       uint32
-	task        uint64 // of a deferred input: the partitions of a reduce
+	task        uint64 // of a deferred input: the partitions that fit it
 	failure     *Failure
 	completions []Completion
 	level       uint32
@@ -302,7 +302,7 @@ func (e *Entry) SubmitStaged(key, uid string, sum uint64, spec *Spec) {
 	e.SubmitAll(key, sum, []Submission{{UID: uid, Spec: spec, Staged: uint64(len(spec.Input.Blocks))}})
 }
 
-// SetInput gives a waiting job the input that was deferred, and the number of partitions of a reduce, and starts it. So many of the input's
+// SetInput gives a waiting job the input that was deferred, and the number of partitions that fits it, and starts it. So many of the input's
 // blocks were staged under the job's uid, and are taken in place of its own. It needs feature level 2, as a deferred input does.
 func (e *Entry) SetInput(key string, job *Job, in Input, staged, partitions uint64) {
 	if staged > 0 {

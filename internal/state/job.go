@@ -299,7 +299,8 @@ func (s *Spec) SecretNames() []string {
 // Protocol returns the version of the workers' protocol (package wire) that a worker must support to run the job; 0: any.
 func (s *Spec) Protocol() uint32 {
 	if s.Records != "" || s.Header > 0 || len(s.Env) > 0 || len(s.Secrets) > 0 || s.Sandbox || s.NoNetwork ||
-		s.Input.Kind == InputList || s.NameParts != "" || s.Placeholders > 0 || s.Placeholder != "" || s.Shell || s.Reduce != "" {
+		s.Input.Kind == InputList || s.NameParts != "" || s.Placeholders > 0 || s.Placeholder != "" || s.Shell ||
+		slices.ContainsFunc(s.Stages, func(stage StageSpec) bool { return stage.Role == RoleReduce }) {
 		return 2
 	}
 	return 0

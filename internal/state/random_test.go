@@ -269,7 +269,7 @@ func planGen(t *rapid.T, spec *Spec) []StageSpec {
 			{Name: "b", Role: RoleMap, Tasks: tasks, From: []uint32{0}},
 			{Name: "merge", Role: RoleCollect, Tasks: 1, From: []uint32{0}},
 		},
-		ReducePlan(tasks, 3, false),
+		LinePlan([]StageSpec{{Name: "map", Tasks: tasks}, {Name: "reduce", Tasks: 3}, {Name: "sort", Tasks: 2, Ranges: true, Fitted: true}}, false, false),
 	}[rapid.IntRange(0, 3).Draw(t, "plan")]
 	if plan != nil && !spec.Spool {
 		commit := StageSpec{Name: "publish", Role: RoleCommit, Tasks: 1}

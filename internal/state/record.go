@@ -375,6 +375,8 @@ func (c *codec) stageSpec(s *StageSpec) {
 	number(c, 2, &s.Role)
 	number(c, 3, &s.Tasks)
 	list(c, 4, protowire.VarintType, &s.From, numberValue)
+	c.bool(5, &s.Ranges)
+	c.bool(6, &s.Fitted)
 	c.end("a stage's plan")
 }
 

@@ -2038,6 +2038,7 @@ type Stage struct {
 	Role          StageRole              `protobuf:"varint,2,opt,name=role,proto3,enum=bridgefour.wire.v1.StageRole" json:"role,omitempty"`
 	From          []uint32               `protobuf:"varint,3,rep,packed,name=from,proto3" json:"from,omitempty"` // the stages whose outputs it reads or publishes, ascending
 	Tasks         uint64                 `protobuf:"varint,4,opt,name=tasks,proto3" json:"tasks,omitempty"`      // 0: an older leader has not said
+	Ranges        bool                   `protobuf:"varint,5,opt,name=ranges,proto3" json:"ranges,omitempty"`    // its partitions are ranges of the keys; otherwise a hash divides them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2098,6 +2099,13 @@ func (x *Stage) GetTasks() uint64 {
 		return x.Tasks
 	}
 	return 0
+}
+
+func (x *Stage) GetRanges() bool {
+	if x != nil {
+		return x.Ranges
+	}
+	return false
 }
 
 type Program struct {
@@ -3844,12 +3852,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x06Secret\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"x\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\x90\x01\n" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x1d.bridgefour.wire.v1.StageRoleR\x04role\x12\x12\n" +
 	"\x04from\x18\x03 \x03(\rR\x04from\x12\x14\n" +
-	"\x05tasks\x18\x04 \x01(\x04R\x05tasks\"f\n" +
+	"\x05tasks\x18\x04 \x01(\x04R\x05tasks\x12\x16\n" +
+	"\x06ranges\x18\x05 \x01(\bR\x06ranges\"f\n" +
 	"\aProgram\x12\x1a\n" +
 	"\abuiltin\x18\x01 \x01(\tH\x00R\abuiltin\x127\n" +
 	"\acommand\x18\x02 \x01(\v2\x1b.bridgefour.wire.v1.CommandH\x00R\acommandB\x06\n" +
