@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/hooks"
 	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -38,13 +39,11 @@ type Task struct {
 	// Resources are the ids that the attempt has, by name.
 	Resources map[string][]string
 	Input     Input
-	Parts     iter.Seq2[bridgefour.PartSpec, error] // Collect only
+	Parts     iter.Seq2[hooks.PartSpec, error] // Collect only
 	Output    io.Writer
 	Log       io.Writer
 	Files     Files
 	Keeper    *keeper.Keeper // of the slot; runs commands
-
-	task bridgefour.Task // keeps its buffers
 }
 
 // IsItem reports whether the task has items of a list.
@@ -152,5 +151,9 @@ func (l *Loader) builtin(name string) (Program, *Failure) {
 		slices.Sort(names)
 		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "unknown built-in job %q on this worker; known: %s", name, strings.Join(names, ", "))
 	}
-	return builtin{l.Jobs[i]}, nil
+	p, err := hooks.Open(l.Jobs[i])
+	if err != nil {
+		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "%v", err)
+	}
+	return newBuiltin(name, p), nil
 }
