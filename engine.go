@@ -11,11 +11,9 @@ func init() { //nolint:gochecknoinits // engines must not depend on the order in
 	hooks.Register(open)
 }
 
-// open returns the program of a job.
-func open(job any) (hooks.Program, error) {
+// open returns what runs a job.
+func open(job any) (hooks.Mapper, error) {
 	switch job := job.(type) {
-	case hooks.Program: // made by New
-		return job, nil
 	case Mapper:
 		return mapper{job}, nil
 	case Job:
@@ -24,12 +22,8 @@ func open(job any) (hooks.Program, error) {
 	return nil, fmt.Errorf("%T is not a bridgefour.Job", job)
 }
 
-// mapper is a Mapper as engines run it: one stage.
+// mapper is a Mapper as engines run it.
 type mapper struct{ job Mapper }
-
-func (mapper) Stages(map[string]string) ([]hooks.Stage, error) {
-	return []hooks.Stage{{Name: "map"}}, nil
-}
 
 func (m mapper) Collects() bool {
 	_, collects := m.job.(Collector)

@@ -15,10 +15,14 @@ import (
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/hooks"
 	"github.com/bridgefour/bridgefour/internal/shuffle"
+	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
 // partitionsDefault is small, and not one, so that small inputs show errors of jobs that need all keys in one task.
 const partitionsDefault = 3
+
+// memory is what a task may take for its tables, in bytes.
+const memory = 1 << 20
 
 // Input is the input of a job: one task per file, or per item.
 type Input struct {
@@ -30,7 +34,7 @@ type Input struct {
 	Items []string
 	// Settings are the values of --set. Defaults to none.
 	Settings bridgefour.Settings
-	// Partitions is the number of partitions of each shuffle. Defaults to what the job says, or else 3.
+	// Partitions is the number of partitions of each shuffle for which the job has none. Defaults to 3.
 	Partitions int
 }
 
@@ -57,78 +61,97 @@ func (r *Result) Text() string {
 // Run runs a job's tasks one after the other, once each, and its Collect. The error is that of the first failed task, prefixed by the
 // task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting", or of the settings.
 func Run(ctx context.Context, job bridgefour.Job, input Input) (Result, error) {
-	program, err := hooks.Open(job)
-	if err != nil {
-		return Result{}, err
+	r := run{input: input, result: Result{PartsAreResult: true}}
+	var err error
+	if staged, ok := job.(stage.Job); ok {
+		err = r.stages(ctx, staged)
+	} else {
+		err = r.mapper(ctx, job)
 	}
-	stages, err := program.Stages(input.Settings)
-	if err != nil {
-		return Result{}, err
-	}
-	r := run{program: program, settings: input.Settings, stages: stages, partitions: input.Partitions}
-	result := Result{PartsAreResult: true}
-	tasks := splits(input)
-	for i := range stages {
-		if tasks, result.Parts, err = r.stage(ctx, i, tasks); err != nil {
-			result.Log = r.log.String()
-			return result, err
-		}
-	}
-	if program.Collects() {
-		result.Collected, result.PartsAreResult, err = r.collect(ctx, result.Parts)
-	}
-	result.Log = r.log.String()
-	return result, err
+	r.result.Log = r.log.String()
+	return r.result, err
 }
 
 type run struct {
-	program    hooks.Program
-	settings   map[string]string
-	stages     []hooks.Stage
-	partitions int
-	log        bytes.Buffer
+	input  Input
+	log    bytes.Buffer
+	result Result
 }
 
-// stage runs the tasks of a stage and returns those of the next one, or the parts.
-func (r *run) stage(ctx context.Context, number int, tasks []hooks.TaskSpec) (next []hooks.TaskSpec, parts []string, err error) {
-	stage := &r.stages[number]
-	var out partitions
-	if stage.Shuffle != hooks.ShuffleNone {
-		out = newPartitions(stage, r.partitions)
+// mapper runs a bridgefour.Mapper.
+func (r *run) mapper(ctx context.Context, job bridgefour.Job) error {
+	mapper, err := hooks.Open(job)
+	if err != nil {
+		return err
 	}
-	for i := range tasks {
-		spec := &tasks[i]
-		spec.JobID, spec.Stage, spec.Index, spec.Attempt, spec.Settings, spec.Log = 1, number, uint64(i), 1, r.settings, &r.log
+	task := mapper.NewTask()
+	for i, split := range splits(r.input) {
 		var part bytes.Buffer
-		if spec.Output = &part; stage.Shuffle != hooks.ShuffleNone {
-			spec.Emit = out.emit
+		err := task.Run(ctx, &hooks.TaskSpec{
+			JobID: 1, Index: uint64(i), Attempt: 1, Settings: r.input.Settings, Input: split.path, Item: split.item, Source: &split, Output: &part, Log: &r.log,
+		})
+		if err == nil {
+			_, err = task.Finish()
 		}
-		if err := r.task(ctx, stage, spec); err != nil {
-			return nil, parts, err
+		if err := failure(ctx, "map", i, err); err != nil {
+			return err
 		}
-		parts = append(parts, part.String())
+		r.result.Parts = append(r.result.Parts, part.String())
 	}
-	if stage.Shuffle == hooks.ShuffleNone {
-		return nil, parts, nil
+	if !mapper.Collects() {
+		return nil
 	}
-	for _, list := range out.sorted() {
-		next = append(next, hooks.TaskSpec{Pairs: &pairs{list: list}})
+	var out bytes.Buffer
+	_, kept, err := task.Collect(ctx, &hooks.CollectionSpec{
+		JobID: 1, Settings: r.input.Settings, Parts: each(r.result.Parts), Output: &out, Log: &r.log,
+	})
+	if err = failure(ctx, "collect", 0, err); err == nil && kept {
+		r.result.Collected, r.result.PartsAreResult = out.String(), false
 	}
-	return next, nil, nil
+	return err
 }
 
-// task runs a task.
-func (r *run) task(ctx context.Context, stage *hooks.Stage, spec *hooks.TaskSpec) error {
-	task := r.program.NewTask()
-	err := task.Run(ctx, spec)
-	if err == nil {
-		_, err = task.Finish()
+// stages runs a job in a line of stages.
+func (r *run) stages(ctx context.Context, job stage.Job) error {
+	program, err := job.Plan(r.input.Settings)
+	if err != nil {
+		return err
 	}
-	return failure(ctx, stage.Name, spec.Index, err)
+	var tasks []stage.Task
+	for _, split := range splits(r.input) {
+		tasks = append(tasks, stage.Task{Path: split.path, Item: split.item, Split: &split})
+	}
+	line := program.Stages()
+	for number := range line {
+		var out *partitions
+		if number+1 < len(line) {
+			out = newPartitions(&line[number+1], r.input.Partitions)
+		}
+		for i := range tasks {
+			var part bytes.Buffer
+			t := &tasks[i]
+			t.Job, t.Stage, t.Index, t.Attempt, t.Settings, t.Log, t.Memory = 1, number, uint64(i), 1, r.input.Settings, &r.log, memory
+			if t.Part = &part; out != nil {
+				t.Part, t.Emit = nil, out.emit
+			}
+			if err := failure(ctx, line[number].Name, i, program.Run(ctx, t)); err != nil {
+				return err
+			}
+			if out == nil {
+				r.result.Parts = append(r.result.Parts, part.String())
+			}
+		}
+		if tasks = nil; out != nil {
+			for _, list := range out.sorted() {
+				tasks = append(tasks, stage.Task{Pairs: &pairs{list: list}})
+			}
+		}
+	}
+	return nil
 }
 
 // failure is the error of a task as a worker would report it.
-func failure(ctx context.Context, stage string, index uint64, err error) error {
+func failure(ctx context.Context, stage string, index int, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -138,18 +161,6 @@ func failure(ctx context.Context, stage string, index uint64, err error) error {
 		return fmt.Errorf("%s/%d: BAD_INPUT: %w", stage, index, err)
 	}
 	return fmt.Errorf("%s/%d: PROGRAM_ERROR: %w", stage, index, err)
-}
-
-// collect merges the parts.
-func (r *run) collect(ctx context.Context, parts []string) (text string, partsAreResult bool, err error) {
-	var out bytes.Buffer
-	_, kept, err := r.program.NewTask().Collect(ctx, &hooks.CollectionSpec{
-		JobID: 1, Settings: r.settings, Parts: each(parts), Output: &out, Log: &r.log,
-	})
-	if err = failure(ctx, "collect", 0, err); err != nil || !kept {
-		return "", true, err
-	}
-	return out.String(), false, nil
 }
 
 func each(parts []string) iter.Seq2[hooks.PartSpec, error] {
@@ -166,35 +177,37 @@ func each(parts []string) iter.Seq2[hooks.PartSpec, error] {
 	}
 }
 
-// splits are the tasks of the first stage.
-func splits(input Input) (tasks []hooks.TaskSpec) {
+// splits are those of the input: a file each, or an item.
+func splits(input Input) (list []split) {
 	for i, text := range input.Files {
-		name := fmt.Sprintf("input-%d", i)
+		path := fmt.Sprintf("input-%d", i)
 		if i < len(input.Names) {
-			name = input.Names[i]
+			path = input.Names[i]
 		}
-		tasks = append(tasks, hooks.TaskSpec{Input: name, Source: &source{text: text}})
+		list = append(list, split{path: path, text: text})
 	}
 	if len(input.Files) > 0 {
-		return tasks
+		return list
 	}
 	for _, item := range input.Items {
-		tasks = append(tasks, hooks.TaskSpec{Item: []byte(item), Source: &source{text: item + "\n"}})
+		list = append(list, split{item: []byte(item), text: item + "\n"})
 	}
-	return tasks
+	return list
 }
 
-// source reads a text and knows how far.
-type source struct {
+// split reads a text and knows how far.
+type split struct {
+	path string
+	item []byte
 	text string
 	at   int
 }
 
 // Offset returns the offset of the next byte.
-func (s *source) Offset() int64 { return int64(s.at) }
+func (s *split) Offset() int64 { return int64(s.at) }
 
-// Read reads pieces of the lengths that a worker reads at most.
-func (s *source) Read(p []byte) (int, error) {
+// Read reads the text.
+func (s *split) Read(p []byte) (int, error) {
 	if s.at == len(s.text) {
 		return 0, io.EOF
 	}
@@ -208,22 +221,19 @@ type pair struct{ key, value []byte }
 
 // partitions are the output of a stage.
 type partitions struct {
-	shuffle hooks.Shuffle
-	lists   [][]pair
+	by    stage.Partition
+	lists [][]pair
 }
 
-func newPartitions(stage *hooks.Stage, n int) partitions {
-	n = cmp.Or(n, stage.Partitions, partitionsDefault)
-	if stage.Shuffle == hooks.ShuffleSingle {
-		n = 1
-	}
-	return partitions{stage.Shuffle, make([][]pair, n)}
+// newPartitions returns the partitions that a stage will read.
+func newPartitions(next *stage.Stage, n int) *partitions {
+	return &partitions{next.Partition, make([][]pair, cmp.Or(next.Partitions, n, partitionsDefault))}
 }
 
 // emit adds a pair. The ranges of keys are made at the end, when all keys are known.
 func (p *partitions) emit(key, value []byte) error {
 	at := 0
-	if p.shuffle == hooks.ShuffleHash {
+	if p.by == stage.ByHash {
 		at = shuffle.Hash(key, len(p.lists))
 	}
 	p.lists[at] = append(p.lists[at], pair{bytes.Clone(key), bytes.Clone(value)})
@@ -235,7 +245,7 @@ func (p *partitions) sorted() [][]pair {
 	for _, list := range p.lists {
 		slices.SortStableFunc(list, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
 	}
-	if p.shuffle != hooks.ShuffleRange {
+	if p.by != stage.ByRange {
 		return p.lists
 	}
 	all, from := p.lists[0], 0
@@ -249,19 +259,19 @@ func (p *partitions) sorted() [][]pair {
 	return p.lists
 }
 
-// pairs implements hooks.Pairs.
+// pairs implements stage.Pairs.
 type pairs struct {
-	list       []pair
-	key, value []byte
+	list []pair
+	last stage.Pair
 }
 
 // Next returns copies that it reuses, as the shuffle of a worker does: a job that keeps them without a copy fails here too.
-func (p *pairs) Next() (key, value []byte, err error) {
+func (p *pairs) Next() (stage.Pair, error) {
 	if len(p.list) == 0 {
-		return nil, nil, io.EOF
+		return stage.Pair{}, io.EOF
 	}
-	p.key = append(p.key[:0], p.list[0].key...)
-	p.value = append(p.value[:0], p.list[0].value...)
+	p.last.Key = append(p.last.Key[:0], p.list[0].key...)
+	p.last.Value = append(p.last.Value[:0], p.list[0].value...)
 	p.list = p.list[1:]
-	return p.key, p.value, nil
+	return p.last, nil
 }

@@ -18,11 +18,11 @@ type builtin struct {
 	spec     hooks.TaskSpec
 }
 
-func newBuiltin(name string, p hooks.Program) *builtin {
+func newBuiltin(name string, p hooks.Mapper) *builtin {
 	return &builtin{name: name, collects: p.Collects(), task: p.NewTask()}
 }
 
-// Map runs a task of the job's first stage. A task that reads and writes nothing does not allocate.
+// Map calls the job's Map. A task that reads and writes nothing does not allocate.
 func (b *builtin) Map(ctx context.Context, t *Task) Result {
 	b.spec = hooks.TaskSpec{
 		JobID:    t.Job.GetId(),
