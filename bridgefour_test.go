@@ -151,7 +151,7 @@ func TestRecordsDoNotAllocate(t *testing.T) {
 	source := bytes.NewReader(nil)
 	allocs := testing.AllocsPerRun(5, func() {
 		source.Reset(text)
-		task.reset(&hooks.TaskSpec{Source: source, Output: io.Discard})
+		task.reset(t.Context(), &hooks.TaskSpec{Source: source, Output: io.Discard})
 		for records := task.Records(); records.Scan(); {
 			if err := task.Out().Emit(records.Bytes(), records.Bytes()[:4]); err != nil {
 				t.Fatal(err)
@@ -208,7 +208,7 @@ func itoa(i int) string {
 func TestOutputErrorIsKept(t *testing.T) {
 	broken := errors.New("broken")
 	var task Task
-	task.reset(&hooks.TaskSpec{Output: writerFunc(func([]byte) (int, error) { return 0, broken })})
+	task.reset(t.Context(), &hooks.TaskSpec{Output: writerFunc(func([]byte) (int, error) { return 0, broken })})
 	for range 2 * writerBufferSize {
 		_ = task.Out().WriteByte('x')
 	}
@@ -224,17 +224,17 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 func TestTaskRemembersReadErrors(t *testing.T) {
 	broken := errors.New("broken")
 	var task Task
-	task.reset(&hooks.TaskSpec{Source: iotest.ErrReader(broken)})
+	task.reset(t.Context(), &hooks.TaskSpec{Source: iotest.ErrReader(broken)})
 	_, _ = task.Read(make([]byte, 1))
 	if _, err := task.finish(); !errors.Is(err, broken) {
 		t.Errorf("after Read: Finish() = %v, want %v", err, broken)
 	}
-	task.reset(&hooks.TaskSpec{Source: iotest.ErrReader(broken)})
+	task.reset(t.Context(), &hooks.TaskSpec{Source: iotest.ErrReader(broken)})
 	task.Records().Scan()
 	if _, err := task.finish(); !errors.Is(err, broken) {
 		t.Errorf("after Scan: Finish() = %v, want %v", err, broken)
 	}
-	task.reset(&hooks.TaskSpec{})
+	task.reset(t.Context(), &hooks.TaskSpec{})
 	if task.Records().Scan() {
 		t.Error("Scan() = true for a task without input")
 	}

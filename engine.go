@@ -42,7 +42,7 @@ type mapperTask struct {
 // Run calls Map.
 func (m *mapperTask) Run(ctx context.Context, spec *hooks.TaskSpec) error {
 	m.outErr = nil
-	m.task.reset(spec)
+	m.task.reset(ctx, spec)
 	return m.job.Map(ctx, &m.task)
 }
 

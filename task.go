@@ -1,6 +1,7 @@
 package bridgefour
 
 import (
+	"context"
 	"io"
 	"log/slog"
 
@@ -13,6 +14,7 @@ import (
 // A task is an io.Reader of its split: whole records of the kind that the job's --records says, decompressed, without the header of the file.
 // Either read it, or scan the lines of its [Task.Records].
 type Task struct {
+	ctx     context.Context //nolint:containedctx // of the attempt: a function of a typed job gets it with the task
 	spec    hooks.TaskSpec
 	out     Writer
 	records Scanner
@@ -22,8 +24,8 @@ type Task struct {
 }
 
 // reset makes t a new task. It reuses the buffers.
-func (t *Task) reset(spec *hooks.TaskSpec) {
-	t.spec = *spec
+func (t *Task) reset(ctx context.Context, spec *hooks.TaskSpec) {
+	t.ctx, t.spec = ctx, *spec
 	t.out.reset(spec.Output, 0)
 	t.logger = nil
 	t.readErr = nil
@@ -41,6 +43,10 @@ func (t *Task) finish() (records uint64, err error) {
 	}
 	return t.out.finish()
 }
+
+// Context ends if the job was stopped, the attempt has timed out, or the task was assigned to another worker. Then reads from the task fail, so
+// that only functions that compute for long without a read need to look at it.
+func (t *Task) Context() context.Context { return t.ctx }
 
 // JobID is the number of the job.
 func (t *Task) JobID() uint64 { return t.spec.JobID }

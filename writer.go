@@ -2,6 +2,7 @@ package bridgefour
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strconv"
 )
@@ -108,12 +109,19 @@ func (o *Writer) room() int {
 	return cap(o.buf) - len(o.buf)
 }
 
+// errNoPart is the error of writing in a stage that another one follows.
+var errNoPart = errors.New("only the last stage of a job writes a part, and a typed one with emit: do not write to Task.Out")
+
 func (o *Writer) flush() {
 	if o.err != nil || len(o.buf) == 0 {
 		return
 	}
 	if o.sizeMax > 0 && o.Size() > o.sizeMax {
 		o.err = ErrResultTooLarge
+		return
+	}
+	if o.w == nil {
+		o.err = errNoPart
 		return
 	}
 	n, err := o.w.Write(o.buf)
