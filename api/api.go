@@ -620,6 +620,8 @@ type Problem struct { //nolint:errname // RFC 9457's name
 	Detail string         `json:"detail,omitempty"`
 	Errors []ProblemField `json:"errors,omitempty"`
 
+	Lock *LockConflict `json:"lock,omitempty" doc:"Of a lock that was not granted"`
+
 	// RetryAfter is the Retry-After of a 429, in seconds: the same request may be accepted then. 0: there is none.
 	RetryAfter int `json:"-"`
 }

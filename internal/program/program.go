@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/hooks"
 	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/stage"
@@ -40,18 +41,16 @@ type Task struct {
 	// Resources are the ids that the attempt has, by name.
 	Resources map[string][]string
 	Input     Input
-	Parts     iter.Seq2[bridgefour.PartSpec, error] // Collect only
-	Pairs     iter.Seq2[stage.Pair, error]          // of a stage that reduces, in place of Input; else nil
-	Emit      func(key, value []byte) error         // of a stage that another one reduces, in place of Output; else nil
+	Parts     iter.Seq2[hooks.PartSpec, error] // Collect only
+	Pairs     stage.Pairs                      // of a stage that reduces, in place of Input; else nil
+	Emit      func(key, value []byte) error    // of a stage that another one reduces, in place of Output; else nil
 	Output    io.Writer
 	Log       io.Writer
 	Memory    int64 // bytes that a built-in job may take for tables of its own
-	// Errors returns the first error of reading Input and Pairs, and the first one of Emit and Output. Nil if the program keeps them itself.
+	// Errors returns the first error of reading Input and Pairs, and the first one of Emit and Output.
 	Errors func() (read, write error)
 	Files  Files
 	Keeper *keeper.Keeper // of the slot; runs commands
-
-	task bridgefour.Task // keeps its buffers
 }
 
 // IsItem reports whether the task has items of a list.
@@ -174,14 +173,16 @@ func (l *Loader) builtin(j *wire.Job, name string) (Program, *Failure) {
 		slices.Sort(names)
 		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "unknown built-in job %q on this worker; known: %s", name, strings.Join(names, ", "))
 	}
-	job := builtin{l.Jobs[i]}
-	line, ok := job.job.(stage.Job)
-	if !ok {
-		return job, nil
+	if line, ok := l.Jobs[i].(stage.Job); ok {
+		p, err := line.Plan(j.GetSettings())
+		if err != nil {
+			return nil, JobFailure(err)
+		}
+		return &staged{name: name, program: p}, nil
 	}
-	p, err := line.Plan(j.GetSettings())
+	p, err := hooks.Open(l.Jobs[i])
 	if err != nil {
-		return nil, JobFailure(err)
+		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "%v", err)
 	}
-	return &staged{builtin: job, program: p}, nil
+	return newBuiltin(name, p), nil
 }

@@ -25,9 +25,9 @@ func Stages(job bridgefour.Job) func(set map[string]string) ([]stage.Stage, erro
 	}
 }
 
-// staged is a job in a line of stages, which runs in this process. Its collect stage is that of any built-in job.
+// staged is a job in a line of stages, which runs in this process.
 type staged struct {
-	builtin
+	name    string
 	program stage.Program
 	task    stage.Task
 	part    partWriter
@@ -37,12 +37,12 @@ type staged struct {
 func (s *staged) Run(ctx context.Context, t *Task) Result {
 	if n := len(s.program.Stages()); t.StageNumber >= n {
 		return Result{Failure: Failed(wire.FailureKind_BAD_PROGRAM, "built-in job %q of this worker has %d stages, and none of number %d (%s); is the worker older than the leader?",
-			s.job.Name(), n, t.StageNumber, t.Stage)}
+			s.name, n, t.StageNumber, t.Stage)}
 	}
 	s.part = partWriter{w: t.Output}
 	s.task = stage.Task{
 		Job: t.Job.GetId(), Stage: t.StageNumber, Index: t.Index, Attempt: t.Number, Path: t.Path, Item: t.Item,
-		Pairs: t.Pairs, Emit: t.Emit, Memory: t.Memory, Log: t.Log,
+		Settings: t.Job.GetSettings(), Pairs: t.Pairs, Emit: t.Emit, Memory: t.Memory, Log: t.Log,
 	}
 	if t.Pairs == nil && (t.Split != nil || t.Item != nil) {
 		s.task.Split = t.Input
@@ -58,6 +58,11 @@ func (s *staged) Run(ctx context.Context, t *Task) Result {
 		}
 	}
 	return result(ctx, t, Result{Records: s.part.records()}, err, write)
+}
+
+// Collect is not supported: what merges is a stage of the line.
+func (s *staged) Collect(context.Context, *Task) Result {
+	return Result{Failure: Failed(wire.FailureKind_BAD_PROGRAM, "built-in job %q of this worker has no collect stage; is the worker older than the leader?", s.name)}
 }
 
 // partWriter counts the lines of a part.

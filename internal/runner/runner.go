@@ -281,7 +281,7 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 	t := &s.task
 	t.StageNumber, t.Pairs, t.Emit = int(a.Stage), nil, nil //nolint:gosec // of the plan
 	if a.reduces() {
-		t.Pairs = s.groups.pairs
+		t.Pairs = &s.groups
 	}
 	if s.keyed.on() {
 		t.Emit = s.keyed.emit
@@ -299,8 +299,10 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 
 // errors returns the first errors of reading the input and of writing the output.
 func (s *Slot) errors() (read, write error) {
-	if read = s.groups.err; read == nil && !errors.Is(s.input.err, io.EOF) {
-		read = s.input.err
+	for _, err := range []error{s.groups.err, s.input.err} {
+		if err != nil && !errors.Is(err, io.EOF) {
+			read = cmp.Or(read, err)
+		}
 	}
 	return read, cmp.Or(s.keyed.err, s.output.err)
 }
@@ -308,6 +310,7 @@ func (s *Slot) errors() (read, write error) {
 // endInput closes the input. The error is that it has changed meanwhile.
 func (s *Slot) endInput(out *Outcome) error {
 	s.parts.close()
+	s.groups.close()
 	read, err := s.input.finish()
 	if grown := s.input.file.grown(); grown != "" {
 		out.Warning = grown + ": it was read as far as it was"

@@ -138,7 +138,7 @@ type groupedInput struct {
 	merge  *shuffle.Merge // nil: not open
 	list   []Part         // of parts
 	lost   []Part
-	err    error // the first one of pairs
+	err    error // the first one of Next; io.EOF at the end
 }
 
 func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
@@ -189,27 +189,34 @@ func (g *groupedInput) open() error {
 	return g.failure(err)
 }
 
-// pairs yields the pairs, once, for a program in this process.
-func (g *groupedInput) pairs(yield func(stage.Pair, error) bool) {
-	if g.err = g.open(); g.err != nil {
-		yield(stage.Pair{}, g.err)
-		return
-	}
+// Next returns the next pair, for a program in this process.
+func (g *groupedInput) Next() (stage.Pair, error) {
 	const often = 1 << 10
-	for record, err := range g.merge.Records() {
-		if err == nil && g.read%often == 0 {
-			err = context.Cause(g.ctx)
+	switch {
+	case g.err != nil:
+		return stage.Pair{}, g.err
+	case g.merge == nil:
+		if g.err = g.open(); g.err != nil {
+			return stage.Pair{}, g.err
 		}
-		if err != nil {
-			g.err = g.failure(err)
-			yield(stage.Pair{}, g.err)
-			return
-		}
-		g.read++
-		g.bytes += uint64(len(record.Key) + len(record.Value)) //nolint:gosec // not negative
-		if !yield(stage.Pair{Key: record.Key, Value: record.Value}, nil) {
-			return
-		}
+	case g.read%often == 0 && g.ctx.Err() != nil:
+		g.err = context.Cause(g.ctx)
+		return stage.Pair{}, g.err
+	}
+	record, err := g.merge.Next()
+	if err != nil {
+		g.err = g.failure(err)
+		return stage.Pair{}, g.err
+	}
+	g.read++
+	g.bytes += uint64(len(record.Key) + len(record.Value)) //nolint:gosec // not negative
+	return stage.Pair(record), nil
+}
+
+// close frees what reading takes.
+func (g *groupedInput) close() {
+	if g.merge != nil {
+		g.merge.Close()
 	}
 }
 
@@ -217,9 +224,13 @@ func (g *groupedInput) pairs(yield func(stage.Pair, error) bool) {
 func (g *groupedInput) WriteTo(w io.Writer) (int64, error) {
 	const bufferBytes = 128 << 10
 	buf := make([]byte, 0, bufferBytes)
-	for record, err := range g.merge.Records() {
+	for {
+		record, err := g.merge.Next()
+		if errors.Is(err, io.EOF) {
+			return int64(g.bytes), g.write(w, buf) //nolint:gosec // far below
+		}
 		if err != nil {
-			return int64(g.bytes), g.failure(err) //nolint:gosec // far below
+			return int64(g.bytes), g.failure(err) //nolint:gosec // as above
 		}
 		if n := len(record.Key) + len(record.Value) + 1; len(buf)+n > cap(buf) && len(buf) > 0 {
 			if err := g.write(w, buf); err != nil {
@@ -229,7 +240,6 @@ func (g *groupedInput) WriteTo(w io.Writer) (int64, error) {
 		}
 		buf = append(append(append(buf, record.Key...), record.Value...), '\n')
 	}
-	return int64(g.bytes), g.write(w, buf) //nolint:gosec // as above
 }
 
 func (g *groupedInput) write(w io.Writer, p []byte) error {

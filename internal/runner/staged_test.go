@@ -6,13 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -21,8 +21,6 @@ import (
 type wordsByCount struct{}
 
 func (wordsByCount) Name() string { return "words" }
-
-func (wordsByCount) Map(context.Context, *bridgefour.Task) error { return errors.ErrUnsupported }
 
 func (wordsByCount) Plan(set map[string]string) (stage.Program, error) {
 	if set["bad"] != "" {
@@ -44,9 +42,10 @@ func (wordsByCount) Run(_ context.Context, t *stage.Task) error {
 	case 1:
 		var word []byte
 		count := uint64(0)
-		for p, err := range t.Pairs {
+		for {
+			p, err := t.Pairs.Next()
 			if err != nil {
-				return nil //nolint:nilerr // it is kept
+				break // it is kept
 			}
 			if count > 0 && !bytes.Equal(word, p.Key) {
 				_ = t.Emit(binary.BigEndian.AppendUint64(nil, count), word)
@@ -59,7 +58,11 @@ func (wordsByCount) Run(_ context.Context, t *stage.Task) error {
 			_ = t.Emit(binary.BigEndian.AppendUint64(nil, count), word)
 		}
 	case 2:
-		for p, err := range t.Pairs {
+		for {
+			p, err := t.Pairs.Next()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
 			if err != nil {
 				return err
 			}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"iter"
 	"slices"
 )
 
@@ -176,57 +175,75 @@ type Reader struct {
 // NewReader returns a reader.
 func NewReader(cfg Config) *Reader { return &Reader{cfg: cfg.bounded()} }
 
-// Record is a record of a partition. It is valid until the next one is yielded.
+// Record is a record of a partition. It is valid until the next one is read.
 type Record struct{ Key, Value []byte }
 
-// Merge is a partition of many segments.
+// Merge is a partition of many segments, read in order.
 type Merge struct {
 	reader  *Reader
 	sources []source
+	merger  *merger // nil: nothing was read
+	err     error   // the first one; io.EOF at the end
 }
 
 // Open finds a partition in segments, each of which has the given number of partitions. The error is a LostError, of all that are lost as far as
 // their indexes say, if some are.
 func (r *Reader) Open(segments []Segment, partition, partitions int) (*Merge, error) {
 	sources, err := findSources(segments, partition, partitions)
-	return &Merge{r, sources}, err
+	return &Merge{reader: r, sources: sources}, err
 }
 
 // OpenRange finds one of so many ranges of keys in sorted segments, as Open. With the same segments, each record is in one range, whatever readers there are.
 func (r *Reader) OpenRange(segments []Segment, n, ranges int) (*Merge, error) {
 	sources, err := findRange(segments, n, ranges)
-	return &Merge{r, sources}, err
+	return &Merge{reader: r, sources: sources}, err
 }
 
-// Records yields the records in order, once. It stops after an error, which is a LostError if a segment is lost.
-func (m *Merge) Records() iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		if err := m.reader.merge(m.sources, yield); err != nil {
-			yield(Record{}, err)
-		}
+// Next returns the next record. The error is io.EOF at the end, and a LostError if a segment is lost.
+func (m *Merge) Next() (Record, error) {
+	if m.err != nil {
+		return Record{}, m.err
 	}
+	var c *cursor
+	if m.merger == nil {
+		if m.sources, m.err = m.reader.passes(m.sources); m.err == nil {
+			m.merger, m.err = openSources(m.sources)
+		}
+		if m.err != nil {
+			return Record{}, m.err
+		}
+		c, m.err = m.merger.first()
+	} else {
+		c, m.err = m.merger.next()
+	}
+	switch {
+	case m.err != nil:
+		m.err = m.sources[m.merger.failed].failure(m.err)
+		return Record{}, m.err
+	case c == nil:
+		m.err = io.EOF
+		return Record{}, m.err
+	}
+	return Record{c.key, c.value}, nil
 }
 
-func (r *Reader) merge(sources []source, yield func(Record, error) bool) (err error) {
-	defer func() {
-		for _, s := range sources {
-			s.close()
-		}
-	}()
-	for fan := r.cfg.fan(); len(sources) > fan; {
-		if sources, err = r.pass(sources, fan); err != nil {
-			return err
-		}
+// Close frees what reading takes. It may be called before the end.
+func (m *Merge) Close() {
+	if m.merger != nil {
+		m.merger.close()
 	}
-	return mergeSources(sources, func(m *merger) error {
-		c, err := m.first()
-		for ; c != nil; c, err = m.next() {
-			if !yield(Record{c.key, c.value}, nil) {
-				return nil
-			}
-		}
-		return err
-	})
+	for _, s := range m.sources {
+		s.close()
+	}
+	m.sources, m.err = nil, fs.ErrClosed
+}
+
+// passes merges sources until there are few enough to merge them at once.
+func (r *Reader) passes(sources []source) (_ []source, err error) {
+	for fan := r.cfg.fan(); len(sources) > fan && err == nil; {
+		sources, err = r.pass(sources, fan)
+	}
+	return sources, err
 }
 
 // source is records of a partition that are in order.
@@ -322,7 +339,15 @@ func (r *Reader) pass(sources []source, fan int) (merged []source, err error) {
 		}
 		var t *tempRun
 		t, err = writeTemp(r.cfg.Temp, 1, &r.out, func(int) error {
-			return mergeSources(group, func(m *merger) error { return m.copyTo(&r.out) })
+			m, err := openSources(group)
+			if err != nil {
+				return err
+			}
+			defer m.close()
+			if err := m.copyTo(&r.out); err != nil {
+				return group[m.failed].failure(err)
+			}
+			return nil
 		})
 		if err != nil {
 			merged = append(merged, group...)
@@ -336,21 +361,18 @@ func (r *Reader) pass(sources []source, fan int) (merged []source, err error) {
 	return merged, err
 }
 
-// mergeSources opens sources and calls do to merge them.
-func mergeSources(sources []source, do func(m *merger) error) error {
-	var m merger
-	defer m.close()
+// openSources prepares to merge sources. The caller closes the merger.
+func openSources(sources []source) (*merger, error) {
+	m := new(merger)
 	for _, s := range sources {
 		b, err := s.open()
 		if err != nil {
-			return s.failure(err)
+			m.close()
+			return nil, s.failure(err)
 		}
 		m.add(b)
 	}
-	if err := do(&m); err != nil {
-		return sources[m.failed].failure(err)
-	}
-	return nil
+	return m, nil
 }
 
 // failure is a LostError if err says that a segment is missing or damaged.

@@ -108,7 +108,7 @@ func TestRanges(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						for record, err := range m.Records() {
+						for record, err := range records(m) {
 							if err != nil {
 								t.Fatal(err)
 							}
@@ -153,7 +153,7 @@ func TestSortedLost(t *testing.T) {
 			if err != nil {
 				continue
 			}
-			for _, err := range m.Records() {
+			for _, err := range records(m) {
 				failed = cmp.Or(failed, err)
 			}
 		}
@@ -267,7 +267,20 @@ func all(r *Reader, segments []Segment, partition, partitions int) iter.Seq2[Rec
 	if err != nil {
 		return func(yield func(Record, error) bool) { yield(Record{}, err) }
 	}
-	return m.Records()
+	return records(m)
+}
+
+// records yields what a merge reads, or its error.
+func records(m *Merge) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		defer m.Close()
+		for {
+			record, err := m.Next()
+			if errors.Is(err, io.EOF) || !yield(record, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 func FuzzReader(f *testing.F) {
