@@ -289,6 +289,9 @@ func (h *history) settle() {
 			t.Errorf("%q was submitted once, and is job %d and job %d", job.Name, other, job.ID)
 		}
 		h.names[job.Name] = job.ID
+		if job.Status == api.JobFailed { // no model has it
+			t.Errorf("job %d has failed: %s", job.ID, job.Error)
+		}
 	}
 	for _, o := range h.ops {
 		if o.known {
