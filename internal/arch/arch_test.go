@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"internal/hooks":          {},
 	"api":                     {},
 	"jobs":                    {""},
+	"engine":                  {"", "internal/cli"},
 	"bridgefourtest":          {"", "internal/hooks", "internal/shuffle", "internal/stage"},
 	"client":                  {"api", "internal/transport"},
 	"internal/transport":      {},

@@ -51,7 +51,7 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 		}
 		planned.After = nil // they may be names for jobs of the cluster
 	}
-	options := plan.Options{Builtins: server.Builtins(), Flow: of}
+	options := plan.Options{Builtins: server.Builtins(a.jobs), Flow: of}
 	if a.lines != nil {
 		defer a.lines.Close() //nolint:errcheck // it has no name: nothing is kept
 		info, err := a.lines.Stat()

@@ -131,7 +131,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 		return nil, usagef(cmd, "%s and its values come behind the command, as in '%s -- echo ::: a b'", lists[0], cmd.CommandPath())
 	}
 	args, more := a.cutInputs(cmd, f, args)
-	program, err := parseProgram(cmd, f, args, len(more))
+	program, err := a.parseProgram(cmd, f, args, len(more))
 	if err != nil {
 		return nil, err
 	}
@@ -295,9 +295,9 @@ func (a *app) cutInputs(cmd *cobra.Command, f *jobFlags, args []string) (rest, i
 	end := cmd.ArgsLenAtDash()
 	begin := 0
 	if end < 0 { // a built-in job, before or after them
-		if end = len(args); end > 1 && slices.Contains(builtinNames(), args[0]) {
+		if end = len(args); end > 1 && slices.Contains(a.builtinNames(), args[0]) {
 			begin = 1
-		} else if end > 1 && slices.Contains(builtinNames(), args[end-1]) {
+		} else if end > 1 && slices.Contains(a.builtinNames(), args[end-1]) {
 			end--
 		}
 	}
@@ -433,7 +433,7 @@ func (f *jobFlags) passAll(cmd *cobra.Command, r *api.JobRequest) error {
 }
 
 // parseProgram parses NAME, -- CMD ARG… or --shell. So many arguments were inputs, and are not in args.
-func parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (api.Program, error) {
+func (a *app) parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (api.Program, error) {
 	p := api.Program{Shell: f.shell, Reduce: f.reduce, Placeholder: f.placeholder, NoPlaceholders: f.noPlaceholders}
 	dash := cmd.ArgsLenAtDash() - inputs
 	switch {
@@ -451,7 +451,7 @@ func parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (a
 	case len(args) == 0 && f.file != "":
 		return p, nil
 	case len(args) == 0:
-		return p, usagef(cmd, "no program given: name a built-in job (%s), or put -- before a command", strings.Join(builtinNames(), ", "))
+		return p, usagef(cmd, "no program given: name a built-in job (%s), or put -- before a command", strings.Join(a.builtinNames(), ", "))
 	case len(args) > 1:
 		return p, usagef(cmd, "unexpected argument %q after the built-in job %q; put -- before a command, as in '%s -- %s'",
 			args[1], args[0], cmd.CommandPath(), strings.Join(args, " "))
@@ -461,21 +461,21 @@ func parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (a
 }
 
 // checkBuiltin refuses a built-in job that this binary does not have.
-func checkBuiltin(cmd *cobra.Command, p api.Program) error {
+func (a *app) checkBuiltin(cmd *cobra.Command, p api.Program) error {
 	if p.Builtin == "" {
 		return nil
 	}
-	if _, ok := jobs.Find(jobs.All(), p.Builtin); ok {
+	if _, ok := jobs.Find(a.jobs, p.Builtin); ok {
 		return nil
 	}
-	names := builtinNames()
+	names := a.builtinNames()
 	return usagef(cmd, "unknown built-in job %q%s; known: %s. Put -- before a command, as in '%s -- %s'",
 		p.Builtin, didYouMean(p.Builtin, names), strings.Join(names, ", "), cmd.CommandPath(), p.Builtin)
 }
 
-func builtinNames() []string {
+func (a *app) builtinNames() []string {
 	var names []string
-	for _, job := range jobs.All() {
+	for _, job := range a.jobs {
 		names = append(names, job.Name())
 	}
 	return names
