@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 	"api":                     {},
 	"jobs":                    {""},
 	"engine":                  {"", "internal/cli"},
+	"examples/words":          {"", "engine"},
 	"bridgefourtest":          {"", "internal/hooks", "internal/shuffle", "internal/stage"},
 	"client":                  {"api", "internal/transport"},
 	"internal/transport":      {},

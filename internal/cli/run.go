@@ -112,7 +112,7 @@ func (a *app) runCommand() *cobra.Command {
 			stdout, _ := placeOf(a.stdout)
 			dir, err := newRunDir(cmd.Context(), runs, runInfo{
 				Created: time.Now(), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
-			}, req, a.stdin)
+			}, req, server.Builtins(a.jobs), a.stdin)
 			if err != nil {
 				return err
 			}
