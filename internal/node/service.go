@@ -308,13 +308,17 @@ func (n *Node) setWorker(ctx context.Context, id uint64, status state.WorkerStat
 	return err
 }
 
-// Status returns the log position that reads reflect, their age, and the leader's id.
+// Status returns the log position that reads reflect, their age, and the leader's id. While the disk hangs, a follower hears of entries that it
+// does not apply.
 func (n *Node) Status() (index uint64, ageMillis int64, leader uint64) {
 	status := n.cfg.Log.Status()
 	if !n.ready.leading() {
 		heard := status.Heard
 		if heard.IsZero() {
 			heard = n.ready.born
+		}
+		if w := status.Writing; !w.IsZero() && w.Before(heard) {
+			heard = w
 		}
 		ageMillis = max(0, time.Since(heard).Milliseconds())
 	}
