@@ -42,7 +42,8 @@ type Config struct {
 	EnvAll bool
 	// Confinement is the least of all commands.
 	Confinement keeper.Confinement
-	// SortMemory is the bytes that each slot takes to sort the output of a task for a reduce, or to merge its input. Defaults to 64 MiB.
+	// SortMemory is the bytes that each slot takes to sort the output of a task for a reduce, or to merge its input. Defaults to 128 MiB, so that a split of the
+	// default size fits with what sorting it takes, if its lines are not very short.
 	SortMemory int64
 	// Temp is a folder for temporary files of commands, which need not exist. It is removed when the last slot is closed. Defaults to a
 	// new one.
@@ -74,7 +75,7 @@ func New(cfg Config) *Runner {
 		dataDir:     cfg.DataDir,
 		logBytesMax: cfg.LogBytesMax,
 		nice:        cfg.Nice,
-		sortMemory:  cmp.Or(cfg.SortMemory, 64<<20),
+		sortMemory:  cmp.Or(cfg.SortMemory, 128<<20),
 		logger:      cfg.Logger,
 		temp:        cmp.Or(cfg.Temp, NewTemp()),
 	}

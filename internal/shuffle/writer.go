@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -127,13 +128,36 @@ func (w *Writer) write(partition int, list []entry) error {
 }
 
 func (w *Writer) writeBuffer(list []entry) error {
-	for i := range list {
-		record := w.buf.record(&list[i])
-		if err := w.out.add(record[:recordBytes(record)]); err != nil {
-			return err
+	// The records lie anywhere, so each is a cache miss or two. Loops that only read lengths wait for those of many records at once.
+	const atOnce = 16
+	var records [atOnce][]byte
+	var ends [atOnce]int
+	for len(list) > 0 {
+		n := min(atOnce, len(list))
+		for i := range n {
+			records[i] = w.buf.record(&list[i])
+			ends[i] = fieldEnd(records[i], 0)
 		}
+		for i := range n {
+			ends[i] = fieldEnd(records[i], ends[i])
+		}
+		for i := range n {
+			if err := w.out.add(records[i][:ends[i]]); err != nil {
+				return err
+			}
+		}
+		list = list[n:]
 	}
 	return w.out.next()
+}
+
+// fieldEnd is where the key or the value ends that begins at an offset of a record in the buffer.
+func fieldEnd(record []byte, at int) int {
+	if size := int(record[at]); size < 0x80 {
+		return at + 1 + size
+	}
+	size, n := binary.Uvarint(record[at:])
+	return at + n + int(size) //nolint:gosec // the buffer wrote it
 }
 
 // spill writes the buffer to a temporary file and makes room. Runs of a kind that are as many as can be merged at once become one.
@@ -174,19 +198,10 @@ func (b *bufferBlocks) next() ([]byte, error) {
 	}
 	record := b.buf.record(&b.list[0])
 	b.list = b.list[1:]
-	return record[:recordBytes(record)], nil
+	return record[:fieldEnd(record, fieldEnd(record, 0))], nil
 }
 
 func (*bufferBlocks) close() {}
-
-// recordBytes is the length of the first record in a text.
-func recordBytes(text []byte) int {
-	_, _, rest, err := cutRecord(text)
-	if err != nil {
-		panic(err) // the buffer wrote it
-	}
-	return len(text) - len(rest)
-}
 
 // tempRun is a segment in a file without a name.
 type tempRun struct {
