@@ -111,6 +111,30 @@ func (j *typedJob) Plan(settings map[string]string) (stage.Program, error) {
 	return p, nil
 }
 
+// DescribeSettings returns the settings that the fields of C are, as for [New], for [Description]. It panics if C is not a configuration.
+func DescribeSettings[C any]() (list []Setting) {
+	fields, err := settingsOf(reflect.TypeFor[C]())
+	if err != nil {
+		panic(err)
+	}
+	for i := range fields {
+		list = append(list, fields[i].setting)
+	}
+	return list
+}
+
+// DecodeSettings returns a configuration, as for [New]. The error is about all settings that are wrong, and marked by [BadInput].
+func DecodeSettings[C any](settings Settings) (config C, err error) {
+	fields, err := settingsOf(reflect.TypeFor[C]())
+	if err == nil {
+		err = decodeSettings(reflect.ValueOf(&config).Elem(), fields, settings)
+	}
+	if err != nil {
+		err = BadInput(err)
+	}
+	return config, err
+}
+
 // Size is a setting in bytes, such as 64MiB. K, KB and KiB all mean 1024, and so on up to T.
 type Size int64
 

@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"internal/bytesize":       {},
 	"internal/hooks":          {},
 	"api":                     {},
-	"jobs":                    {""},
+	"jobs":                    {"", "internal/stage"},
 	"engine":                  {"", "internal/cli"},
 	"examples/words":          {"", "engine"},
 	"bridgefourtest":          {"", "internal/hooks", "internal/shuffle", "internal/stage"},
