@@ -275,7 +275,7 @@ type Task struct {
 type Failure struct {
 	Attempt uint32    `json:"attempt"`
 	Worker  uint64    `json:"worker"`
-	Kind    string    `json:"kind" enum:"program_error,timeout,out_of_memory,lost_worker,preempted,bad_input,bad_program,output_error"`
+	Kind    string    `json:"kind" enum:"program_error,timeout,out_of_memory,lost_worker,preempted,bad_input,bad_program,output_error,lost_output"`
 	Message string    `json:"message"`
 	Time    time.Time `json:"time"`
 	Seconds float64   `json:"seconds,omitempty" doc:"Run time, if it is known"`

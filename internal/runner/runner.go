@@ -132,6 +132,12 @@ type Part struct {
 	Records uint64
 }
 
+// A LostPart is a Part that is missing or damaged.
+type LostPart struct {
+	Part
+	Why error
+}
+
 // A LogSink receives an attempt's log, in order, in whole lines unless a line exceeds 64 KiB. Calls are serialized but may come
 // from any goroutine, and end before Run returns. It must not retain text.
 type LogSink interface {
@@ -153,7 +159,7 @@ type Outcome struct {
 	StdoutBytes uint64
 	Canceled    bool // the context of Run ended first, or an input is lost
 	// Lost are the inputs of a reduce stage that are missing or damaged: the tasks that made them must run again.
-	Lost []Part
+	Lost []LostPart
 	// Segment says that File is for a reduce stage.
 	Segment bool
 }
@@ -188,7 +194,7 @@ func (r *Runner) NewSlot() *Slot {
 	s.files.slot, s.files.stdout.file, s.files.stderr.log = s, &s.output, &s.log
 	s.files.stdout.keyed = &s.keyed
 	s.keyed.cfg = shuffle.Config{Memory: r.sortMemory, Temp: cmp.Or(r.dataDir, os.TempDir())}
-	s.groups.cfg = s.keyed.cfg
+	s.groups.cfg, s.groups.host = s.keyed.cfg, r.host
 	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper,
 		Memory: r.sortMemory, Errors: s.errors}
 	return s

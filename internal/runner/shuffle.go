@@ -127,6 +127,7 @@ func (k *keyedOutput) finish(to io.Writer) (records uint64, err error) {
 // groupedInput is the input of an attempt of a stage that reduces: its partition of the outputs of all tasks, as pairs or lines.
 type groupedInput struct {
 	cfg    shuffle.Config
+	host   string
 	reader *shuffle.Reader
 	ctx    context.Context //nolint:containedctx // of the attempt; io.WriterTo has none
 	job    *jobState
@@ -137,13 +138,13 @@ type groupedInput struct {
 	read   uint64         // pairs
 	merge  *shuffle.Merge // nil: not open
 	list   []Part         // of parts
-	lost   []Part
+	lost   []LostPart
 	err    error // the first one of Next; io.EOF at the end
 }
 
 func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
 	if g.ctx != nil { // the last attempt was one
-		*g = groupedInput{cfg: g.cfg, reader: g.reader}
+		*g = groupedInput{cfg: g.cfg, host: g.host, reader: g.reader}
 	}
 	if !a.reduces() {
 		return
@@ -254,15 +255,17 @@ func (g *groupedInput) failure(err error) error {
 	if !ok {
 		return err
 	}
-	part := &g.list[gone.Segments[0]]
-	err = fmt.Errorf("output %q of task %d: %w", part.Path, part.Index, gone.Err)
-	if errors.Is(gone.Err, fs.ErrNotExist) && !g.sees(part.Path.Dir()) {
-		return fmt.Errorf("%w; does this worker see the folder that the others write to?", err)
+	var lost []LostPart
+	for i, k := range gone.Segments {
+		part := g.list[k]
+		lost = append(lost, LostPart{part, fmt.Errorf("output %q of task %d: %w (on %s)", part.Path, part.Index, gone.Errs[i], g.host)})
 	}
-	for _, i := range gone.Segments {
-		g.lost = append(g.lost, g.list[i])
+	first := lost[0]
+	if errors.Is(gone.Errs[0], fs.ErrNotExist) && !g.sees(first.Path.Dir()) {
+		return fmt.Errorf("%w; does this worker see the folder that the others write to?", first.Why)
 	}
-	return err
+	g.lost = lost
+	return first.Why
 }
 
 func (g *groupedInput) sees(dir blob.Location) bool {

@@ -109,7 +109,7 @@ func TestReduceLosesAnInput(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, _ := r.reduce(0)
-		if len(out.Lost) != 1 || out.Lost[0] != lost || !out.Canceled || out.Failure != nil {
+		if len(out.Lost) != 1 || out.Lost[0].Part != lost || !out.Canceled || out.Failure != nil {
 			t.Errorf("%s: %+v, want that the output of task 1 is lost", what, out)
 		}
 	}

@@ -2,7 +2,6 @@ package shuffle
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -156,12 +155,12 @@ type Segment struct {
 // LostError says that segments can no longer be read as they were written.
 type LostError struct {
 	Segments []int // their places in the list
-	Err      error // of the first one
+	Errs     []error
 }
 
-func (e *LostError) Error() string { return "the segment is lost: " + e.Err.Error() }
+func (e *LostError) Error() string { return "the segment is lost: " + e.Errs[0].Error() }
 
-func (e *LostError) Unwrap() error { return e.Err }
+func (e *LostError) Unwrap() []error { return e.Errs }
 
 // isLost reports whether an error of reading a segment says that it is missing or damaged.
 func isLost(err error) bool { return errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) }
@@ -269,12 +268,12 @@ func readIndexes[T any](segments []Segment, read func(s *Segment) (T, error)) ([
 		case err == nil:
 			list[i] = index
 		case isLost(err):
-			lost.Segments, lost.Err = append(lost.Segments, i), cmp.Or(lost.Err, err)
+			lost.Segments, lost.Errs = append(lost.Segments, i), append(lost.Errs, err)
 		default:
 			return nil, err
 		}
 	}
-	if lost.Err != nil {
+	if lost.Errs != nil {
 		return nil, &lost
 	}
 	return list, nil
@@ -380,5 +379,5 @@ func (s *source) failure(err error) error {
 	if s.temp != nil || !isLost(err) {
 		return err
 	}
-	return &LostError{[]int{s.segment}, err}
+	return &LostError{[]int{s.segment}, []error{err}}
 }

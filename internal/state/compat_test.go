@@ -245,11 +245,11 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 				&Tail{Log: []byte("\xfflog"), LogBytes: 70_000, Output: []byte("output"), OutputBytes: 6})
 		}
 		if level > 0 {
-			e.OutputLost(3, 0, 290, NewLease(4, 290))
+			e.OutputLost(3, 0, 290, NewLease(4, 290), 1, "gone")
 			e.Done(1, 4, 0, []Completion{{Lease: NewLease(4, 1000), Size: 9}})
 			e.Done(1, 4, 2, []Completion{{Lease: NewLease(4, 1001), Size: 9}})
 			e.Fence = NewLease(4, 1002)
-			e.OutputLost(4, 0, 0, NewLease(4, 1000))
+			e.OutputLost(4, 0, 0, NewLease(4, 1000), 1, "gone")
 		}
 	})
 	entry(func(e *Entry) {

@@ -1148,7 +1148,8 @@ type OutputLost struct {
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Stage         uint32                 `protobuf:"varint,2,opt,name=stage,proto3" json:"stage,omitempty"`
 	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
-	Lease         uint64                 `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"` // of the attempt that made the output
+	Lease         uint64                 `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"`    // of the attempt that made the output
+	Message       string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"` // why it cannot be read, and where
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1209,6 +1210,13 @@ func (x *OutputLost) GetLease() uint64 {
 		return x.Lease
 	}
 	return 0
+}
+
+func (x *OutputLost) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 // Finished holds columns: entry i of each is one prepared attempt. A column that would be all zero is absent.
@@ -3756,13 +3764,14 @@ const file_wire_proto_rawDesc = "" +
 	"\breturned\x18\x05 \x03(\x04R\breturned\x12\x1a\n" +
 	"\bdraining\x18\x06 \x01(\bR\bdraining\x122\n" +
 	"\x04lost\x18\a \x03(\v2\x1e.bridgefour.wire.v1.OutputLostR\x04lost\x124\n" +
-	"\x05slots\x18\x14 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots\"`\n" +
+	"\x05slots\x18\x14 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots\"z\n" +
 	"\n" +
 	"OutputLost\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
-	"\x05lease\x18\x04 \x01(\x04R\x05lease\"\xcc\x02\n" +
+	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\xcc\x02\n" +
 	"\bFinished\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
