@@ -113,12 +113,20 @@ func (k *keyedOutput) add(line []byte) error {
 	return k.emit(key, value)
 }
 
+// flush adds a last line without an end.
+func (k *keyedOutput) flush() error {
+	if len(k.line) == 0 {
+		return nil
+	}
+	line := k.line
+	k.line = nil
+	return k.add(line)
+}
+
 // finish writes the segment and returns the number of its records.
 func (k *keyedOutput) finish(to io.Writer) (records uint64, err error) {
-	if len(k.line) > 0 { // without an end
-		if err := k.add(k.line); err != nil {
-			return 0, err
-		}
+	if err := k.flush(); err != nil {
+		return 0, err
 	}
 	totals, err := k.writer.Finish(to)
 	return totals.Records, err
@@ -223,30 +231,9 @@ func (g *groupedInput) close() {
 
 // WriteTo writes the lines.
 func (g *groupedInput) WriteTo(w io.Writer) (int64, error) {
-	const bufferBytes = 128 << 10
-	buf := make([]byte, 0, bufferBytes)
-	for {
-		record, err := g.merge.Next()
-		if errors.Is(err, io.EOF) {
-			return int64(g.bytes), g.write(w, buf) //nolint:gosec // far below
-		}
-		if err != nil {
-			return int64(g.bytes), g.failure(err) //nolint:gosec // as above
-		}
-		if n := len(record.Key) + len(record.Value) + 1; len(buf)+n > cap(buf) && len(buf) > 0 {
-			if err := g.write(w, buf); err != nil {
-				return int64(g.bytes), err //nolint:gosec // as above
-			}
-			buf = buf[:0]
-		}
-		buf = append(append(append(buf, record.Key...), record.Value...), '\n')
-	}
-}
-
-func (g *groupedInput) write(w io.Writer, p []byte) error {
-	n, err := w.Write(p)
-	g.bytes += uint64(n) //nolint:gosec // not negative
-	return err
+	n, err := writeLines(w, g.merge.Next)
+	g.bytes = uint64(n) //nolint:gosec // not negative
+	return n, g.failure(err)
 }
 
 // failure remembers the outputs that are lost. They are not if this worker does not see the folder of the job: then another one may.

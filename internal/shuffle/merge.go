@@ -181,7 +181,8 @@ type Record struct{ Key, Value []byte }
 type Merge struct {
 	reader  *Reader
 	sources []source
-	merger  *merger // nil: nothing was read
+	merger  *merger // nil: the sources are not open
+	begun   bool
 	err     error   // the first one; io.EOF at the end
 }
 
@@ -203,7 +204,6 @@ func (m *Merge) Next() (Record, error) {
 	if m.err != nil {
 		return Record{}, m.err
 	}
-	var c *cursor
 	if m.merger == nil {
 		if m.sources, m.err = m.reader.passes(m.sources); m.err == nil {
 			m.merger, m.err = openSources(m.sources)
@@ -211,13 +211,17 @@ func (m *Merge) Next() (Record, error) {
 		if m.err != nil {
 			return Record{}, m.err
 		}
-		c, m.err = m.merger.first()
-	} else {
-		c, m.err = m.merger.next()
 	}
+	next := m.merger.next
+	if !m.begun {
+		m.begun, next = true, m.merger.first
+	}
+	c, err := next()
 	switch {
-	case m.err != nil:
-		m.err = m.sources[m.merger.failed].failure(m.err)
+	case err != nil:
+		if m.err = err; len(m.sources) > 0 {
+			m.err = m.sources[m.merger.failed].failure(err)
+		}
 		return Record{}, m.err
 	case c == nil:
 		m.err = io.EOF

@@ -65,6 +65,7 @@ type Spec struct {
 	Sandbox      bool              // tasks can write to their temporary folder only
 	NoNetwork    bool              // tasks have no network
 	Reduce       string            // command line of the reduce stage, for sh -c; empty: there is none
+	Combine      string            // command line, for sh -c, over the sorted output of a map task; empty: there is none
 	Partitions   uint32            // of the reduce stage, as requested; 0: the plan has chosen
 	NameParts    string            // pattern of the names of the parts (package partname); empty: part-NNNNN
 	MaxFails     *FailLimit        // a job with more dead tasks ends at once; nil: all tasks run
