@@ -23,6 +23,27 @@ func Sort[K, V, S any](in Pairs[K, V], by func(pair KV[K, V]) S) Pairs[K, V] {
 	return ordered[K, V](from, err, -1)
 }
 
+// SortByKey orders pairs by their keys; in the output, also over all its parts. It moves a key once, where [Sort] moves what it orders by as well.
+// Pairs of equal keys stay in the order in which the stage before made them.
+func SortByKey[K, V any](in Pairs[K, V]) Pairs[K, V] {
+	return ungrouped(GroupsInOrder(in))
+}
+
+// GroupsInOrder are [Groups] whose keys are in order also over all parts of the output.
+func GroupsInOrder[K, V any](in Pairs[K, V]) Dataset[Group[K, V]] {
+	from, c, err := in.shuffled(node{name: "sort", partition: stage.ByRange}, nil)
+	return groups[K, V]{from: from, codecs: c, err: err}
+}
+
+func ungrouped[K, V any](in Dataset[Group[K, V]]) Pairs[K, V] {
+	return Map(in, func(_ *Task, g Group[K, V], emit Emit[K, V]) error {
+		for v := range g.Values {
+			emit(g.Key, v)
+		}
+		return nil
+	})
+}
+
 // Top is the first n pairs in the order of [Sort]. Each task keeps n pairs, and one task of another stage those of all: they must fit into memory.
 func Top[K, V, S any](in Pairs[K, V], n int, by func(pair KV[K, V]) S) Pairs[K, V] {
 	keyed := orderBy(in, by)

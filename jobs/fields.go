@@ -2,156 +2,51 @@ package jobs
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 )
 
-// fields are those of a line that make its key; none: the whole line.
-type fields struct {
-	delimiter byte
-	numbers   []int // from 1, in the order of the key
+// separator parses a setting that names what is between fields. Empty: white space.
+func separator(text string) (sep []byte, err error) {
+	switch text {
+	case "", "space":
+		return nil, nil
+	case `\t`, "tab":
+		return []byte{'\t'}, nil
+	}
+	if strings.ContainsAny(text, "\n") {
+		return nil, fmt.Errorf("invalid setting sep=%q: a record ends at a line end", text)
+	}
+	return []byte(text), nil
 }
 
-// parseFields parses the settings field and delimiter.
-func parseFields(list, delimiter string) (f fields, err error) {
-	if f.delimiter, err = parseDelimiter(delimiter); err != nil || list == "" {
-		return f, err
-	}
-	for text := range strings.SplitSeq(list, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(text))
-		if err != nil || n < 1 {
-			return f, fmt.Errorf("invalid setting field=%q: want numbers of fields, from 1, such as 2 or 3,1", list)
-		}
-		f.numbers = append(f.numbers, n)
-	}
-	return f, nil
-}
-
-func parseDelimiter(text string) (byte, error) {
-	switch {
-	case text == "tab" || text == `\t`:
-		return '\t', nil
-	case text == "space":
-		return ' ', nil
-	case len(text) == 1 && text != "\n":
-		return text[0], nil
-	}
-	return 0, fmt.Errorf("invalid setting delimiter=%q: want one byte, or one of the words tab and space", text)
-}
-
-// cut returns a field; empty if the line has fewer.
-func (f *fields) cut(line []byte, number int) []byte {
-	for ; number > 1; number-- {
-		at := bytes.IndexByte(line, f.delimiter)
-		if at < 0 {
-			return nil
-		}
-		line = line[at+1:]
-	}
-	if at := bytes.IndexByte(line, f.delimiter); at >= 0 {
-		line = line[:at]
-	}
-	return line
-}
-
-var errCut = errors.New("an encoded key is cut: was it written by another version of this job?")
-
-// appendOrdered appends a text so that the bytes, also with others after them, have the order of the text: a zero byte becomes 0 1, and 0 0 is the end.
-func appendOrdered(to, text []byte) []byte {
-	for {
-		at := bytes.IndexByte(text, 0)
-		if at < 0 {
-			return append(append(to, text...), 0, 0)
-		}
-		to = append(append(to, text[:at+1]...), 1)
-		text = text[at+1:]
-	}
-}
-
-// cutOrdered appends the text that appendOrdered has encoded.
-func cutOrdered(to, from []byte) (text, rest []byte, err error) {
-	for {
-		at := bytes.IndexByte(from, 0)
-		if at < 0 || at+1 == len(from) {
-			return nil, nil, errCut
-		}
-		to = append(to, from[:at]...)
-		end := from[at+1] == 0
-		if from = from[at+2:]; end {
-			return to, from, nil
-		}
-		to = append(to, 0)
-	}
-}
-
-// appendNumber appends the number at the beginning of a text so that the bytes, also with others after them, have the order of the numbers, as sort -n compares them:
-// blanks, a minus sign, digits, a point, digits; any number of digits. A text without a number is 0.
-//
-// The first byte is 0x80 for 0 and greater for positive numbers, by how many digits they have before the point: up to 99 in the byte, more in 4 bytes after
-// it. The digits follow in pairs, each as its number plus 1, without leading zeros and with trailing ones up to a pair, and a 0. Of a negative number, the
-// bytes are those of the positive one, inverted.
-func appendNumber(to, text []byte) []byte {
-	const (
-		zero      = 0x80
-		wholeMost = 99
-	)
-	text = bytes.TrimLeft(text, " \t")
-	negative := len(text) > 0 && text[0] == '-'
-	if negative {
-		text = text[1:]
-	}
-	whole := digits(text)
-	var fraction []byte
-	if len(text) > len(whole) && text[len(whole)] == '.' {
-		fraction = bytes.TrimRight(digits(text[len(whole)+1:]), "0")
-	}
-	whole = bytes.TrimLeft(whole, "0")
-	size := len(whole)
-	if len(fraction) == 0 {
-		whole = bytes.TrimRight(whole, "0")
-	}
-	if len(whole)+len(fraction) == 0 {
-		return append(to, zero)
-	}
-	from := len(to)
-	if size <= wholeMost {
-		to = append(to, byte(zero+1+size))
-	} else {
-		to = append(to, zero+wholeMost+2, byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
-	}
-	high, odd := byte(0), false
-	for _, part := range [2][]byte{whole, fraction} {
-		for _, d := range part {
-			if odd = !odd; odd {
-				high = (d - '0') * 10
-			} else {
-				to = append(to, high+d-'0'+1)
+// field is the field of a line with a number from 1. It is false if the line has fewer.
+func field(line []byte, number int, sep []byte) ([]byte, bool) {
+	if len(sep) == 0 {
+		for f := range bytes.FieldsSeq(line) {
+			if number--; number == 0 {
+				return f, true
 			}
 		}
+		return nil, false
 	}
-	if odd {
-		to = append(to, high+1)
+	for ; number > 1; number-- {
+		at := bytes.Index(line, sep)
+		if at < 0 {
+			return nil, false
+		}
+		line = line[at+len(sep):]
 	}
-	to = append(to, 0)
-	if negative {
-		invert(to[from:])
+	if at := bytes.Index(line, sep); at >= 0 {
+		line = line[:at]
 	}
-	return to
+	return line, true
 }
 
-// digits are those at the beginning of a text.
-func digits(text []byte) []byte {
-	n := 0
-	for n < len(text) && text[n]-'0' <= 9 {
-		n++
+// checkField refuses the numbers of fields that no line has.
+func checkField(setting string, number, least int) error {
+	if number < least {
+		return fmt.Errorf("invalid setting %s=%d: fields are numbered from 1", setting, number)
 	}
-	return text[:n]
-}
-
-func invert(b []byte) {
-	for i := range b {
-		b[i] = ^b[i]
-	}
+	return nil
 }

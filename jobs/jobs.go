@@ -1,4 +1,5 @@
-// Package jobs contains the built-in jobs. They use the public SDK; those whose records cost about as much as their shuffle use the stages below it.
+// Package jobs contains the built-in jobs. They use the public SDK, or, if what they do for a record costs about as much as its
+// shuffle, the stages below it.
 package jobs
 
 import (
@@ -9,7 +10,10 @@ import (
 
 // All returns the built-in jobs, new values at each call.
 func All() []bridgefour.Job {
-	return []bridgefour.Job{NewWordCount(), Grep{}, DelayedWordCount{}, Sample{}, AlwaysOk{}, NewSort()}
+	return []bridgefour.Job{
+		NewWordCount(), Grep{}, DelayedWordCount{}, Sample{}, AlwaysOk{},
+		Count(), Distinct(), Sort(), Top(), SampleLines(), Pi(), BruteForce(), Join(),
+	}
 }
 
 // Find finds a job by its name, or by a class name of the original system: only the part after the last dot counts, without a

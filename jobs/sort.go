@@ -10,25 +10,24 @@ import (
 )
 
 type sortConfig struct {
-	Field     string `help:"fields to sort by, the first one first, such as 2 or 3,1; without it, the whole line"`
-	Delimiter string `b4:",default=tab" help:"what separates fields: one byte, tab or space"`
-	Numeric   bool   `b4:",default=false" help:"compare numbers, such as -12.5, instead of bytes; what is not a number is 0"`
-	Reverse   bool   `b4:",default=false" help:"the greatest first"`
-	Unique    bool   `b4:",default=false" help:"of lines that are equal in what is compared, write the first one alone"`
-	Stable    bool   `b4:",default=false" help:"leave lines that are equal in what is compared in the order of the input, instead of comparing all of them"`
+	Field   int    `b4:"field,default=0" help:"number of the field to sort by, from 1; 0: the line"`
+	Sep     string `b4:"sep,default=tab" help:"what is between fields; tab, or space for any white space"`
+	Numeric bool   `b4:"numeric,default=false" help:"by the number that the field begins with; none counts as 0"`
+	Reverse bool   `b4:"reverse,default=false" help:"the greatest first"`
+	Unique  bool   `b4:"unique,default=false" help:"the first of equal lines only"`
+	Stable  bool   `b4:"stable,default=false" help:"keep the order of the input for equal fields, instead of that of the lines"`
 }
 
-// NewSort returns the job that sorts lines as sort of the GNU coreutils does with LC_ALL=C. Its parts, one after the other, are in order.
-func NewSort() bridgefour.Job {
+// Sort sorts lines by their bytes, as sort of the coreutils does with LC_ALL=C.
+func Sort() bridgefour.Job {
 	return newStaged("sort", "sort lines; the parts, one after the other, are in order",
-		"--input sales.tsv --output sorted --set field=3 --set numeric=true --set reverse=true", newSorter)
+		"--input logs/ --output sorted --set field=2 --set numeric=true", newSorter)
 }
 
 // sorter is the program of a sort. The shuffle sorts the pairs; the sorter makes keys whose bytes have the order.
 type sorter struct {
 	sortConfig
-	by fields
-	// place is where a pair has the line.
+	sep   []byte
 	place linePlace
 	lines lineBlocks
 	part  partText
@@ -38,7 +37,7 @@ type sorter struct {
 	any   bool
 }
 
-// linePlace is where a pair has its line.
+// linePlace is where a pair of a sort has its line.
 type linePlace uint8
 
 const (
@@ -50,8 +49,10 @@ const (
 func newSorter(config sortConfig) (stage.Program, error) {
 	s := &sorter{sortConfig: config}
 	var err error
-	s.by, err = parseFields(config.Field, config.Delimiter)
-	whole := len(s.by.numbers) == 0 && !config.Numeric
+	if s.sep, err = separator(config.Sep); err == nil {
+		err = checkField("field", config.Field, 0)
+	}
+	whole := config.Field == 0 && !config.Numeric
 	switch {
 	case whole && !config.Reverse:
 		s.place = lineIsKey
@@ -84,14 +85,15 @@ func (s *sorter) Run(_ context.Context, t *stage.Task) error {
 }
 
 func (s *sorter) emit(t *stage.Task, line []byte) error {
-	key := s.key[:0]
+	key, by := s.key[:0], line
+	if s.Field > 0 {
+		by, _ = field(line, s.Field, s.sep) // none is empty
+	}
 	switch {
-	case len(s.by.numbers) > 0:
-		for _, number := range s.by.numbers {
-			key = s.appendKey(key, s.by.cut(line, number))
-		}
 	case s.Numeric:
-		key = s.appendKey(key, line)
+		key = appendNumber(key, by)
+	case s.Field > 0:
+		key = appendOrdered(key, by)
 	}
 	size, value := len(key), line
 	if s.place == lineInKey {
@@ -108,13 +110,6 @@ func (s *sorter) emit(t *stage.Task, line []byte) error {
 	}
 	s.key = key
 	return t.Emit(key, value)
-}
-
-func (s *sorter) appendKey(to, text []byte) []byte {
-	if s.Numeric {
-		return appendNumber(to, text)
-	}
-	return appendOrdered(to, text)
 }
 
 // write writes the line of a pair.

@@ -37,7 +37,7 @@ func (j *staged[C]) Plan(settings map[string]string) (stage.Program, error) {
 	}
 	p, err := j.program(config)
 	if err != nil {
-		return nil, bridgefour.BadInput(err)
+		return nil, bridgefour.BadInput(fmt.Errorf("job %s: %w", j.name, err))
 	}
 	return p, nil
 }

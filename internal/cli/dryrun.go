@@ -80,6 +80,9 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 		if s := &p.Stages[i]; s.Role != state.RoleReduce || s.Fitted && p.Deferred != nil {
 			continue
 		} else if r.Program.Reduce != "" {
+			if r.Program.Combine != "" {
+				fmt.Fprintf(&b, "their outputs go through: %s\n", printable(r.Program.Combine))
+			}
 			fmt.Fprintf(&b, "then %s that reduce: %s\n", plural(s.Tasks, "task"), printable(r.Program.Reduce))
 		} else {
 			fmt.Fprintf(&b, "then %s of stage %s\n", plural(s.Tasks, "task"), s.Name)

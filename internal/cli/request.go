@@ -44,6 +44,7 @@ type jobFlags struct {
 	overwrite    bool
 	nameParts    string
 	reduce       string
+	combine      string
 	partitions   int
 	keepPartial  bool
 	set          []string
@@ -79,6 +80,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.nameParts, "name-parts", "", "`pattern` of the names of the parts in --output, with placeholders: {sample}.vcf, {/.}.txt, {1}/{2}.csv (default part-NNNNN)")
 	fs.StringVar(&f.reduce, "reduce", "", "a second stage: `command line` for sh -c that reads what the tasks have written, lines KEY<TAB>VALUE, sorted by key; "+
 		"each key goes to one of its tasks, whose outputs are the parts")
+	fs.StringVar(&f.combine, "combine", "", "`command line` for sh -c that shortens what a task has written before --reduce gets it: it reads the lines sorted by key, and writes lines KEY<TAB>VALUE")
 	fs.IntVar(&f.partitions, "partitions", 0, "`number` of tasks of --reduce (default: one for each 64 MiB of input; one for items)")
 	fs.StringVar(&f.split, "split", "64MiB", "maximum split `size`, cut between records; none: one task per file. Only text is cut")
 	fs.StringVar(&f.records, "records", "lines", "`kind` of records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), "+
@@ -434,7 +436,7 @@ func (f *jobFlags) passAll(cmd *cobra.Command, r *api.JobRequest) error {
 
 // parseProgram parses NAME, -- CMD ARG… or --shell. So many arguments were inputs, and are not in args.
 func (a *app) parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (api.Program, error) {
-	p := api.Program{Shell: f.shell, Reduce: f.reduce, Placeholder: f.placeholder, NoPlaceholders: f.noPlaceholders}
+	p := api.Program{Shell: f.shell, Reduce: f.reduce, Combine: f.combine, Placeholder: f.placeholder, NoPlaceholders: f.noPlaceholders}
 	dash := cmd.ArgsLenAtDash() - inputs
 	switch {
 	case f.shell != "" && len(args) > 0:

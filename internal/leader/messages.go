@@ -45,7 +45,7 @@ func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string,
 		CreatedUnixMs: uint64(j.Created), StartedUnixMs: uint64(j.Started), User: spec.User, Overwrite: spec.Overwrite,
 		Records: spec.Records, Header: spec.Header, Slots: spec.SlotsPerTask,
 		Env: spec.Env, Sandbox: spec.Sandbox, NoNetwork: spec.NoNetwork,
-		Columns: spec.Input.Columns(), Batch: spec.Input.Batch > 0, NameParts: spec.NameParts, Reduce: spec.Reduce,
+		Columns: spec.Input.Columns(), Batch: spec.Input.Batch > 0, NameParts: spec.NameParts, Reduce: spec.Reduce, Combine: spec.Combine,
 	}
 	for _, r := range spec.Resources {
 		if out.Resources == nil {

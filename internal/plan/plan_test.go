@@ -426,6 +426,8 @@ func wrongs(dir string) []wrong {
 		{"retries", func(r *api.JobRequest) { r.Retries = number(-1) }, "retries", "-1 is out of range: want 0 to 100"},
 		{"priority", func(r *api.JobRequest) { r.Priority = number(101) }, "priority", "101 is out of range"},
 		{"slots", func(r *api.JobRequest) { r.SlotsPerTask = 1 << 40 }, "slots_per_task", "want 1 to 1024"},
+		{"combine alone", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{"true"}, Combine: "uniq"} }, "program.combine", "give its command line (--reduce)"},
+		{"empty combine", func(r *api.JobRequest) { r.Program = reducing; r.Program.Combine = " " }, "program.combine", "the command line is empty"},
 		{"partitions alone", func(r *api.JobRequest) { r.Partitions = 3 }, "partitions", "partitions are those of a stage that reduces; wordcount has none"},
 		{"too many partitions", func(r *api.JobRequest) { r.Program, r.Partitions = reducing, 65537 }, "partitions", "65537 partitions; want 1 to 65536"},
 		{"empty reduce", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{"cat"}, Reduce: " "} }, "program.reduce", "the command line is empty"},

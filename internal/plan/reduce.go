@@ -32,8 +32,12 @@ func (p *planner) line() {
 
 // reduce validates what a request says of the stages after the first.
 func (p *planner) reduce() {
-	line, reduces := p.req.Program.Reduce, len(p.result.Stages) > 1
+	line, combine, reduces := p.req.Program.Reduce, p.req.Program.Combine, len(p.result.Stages) > 1
 	switch {
+	case combine != "" && line == "":
+		p.fail("program.combine", "what it writes is for a reduce: give its command line (--reduce)")
+	case combine != "" && (strings.TrimSpace(combine) == "" || strings.Contains(combine, "\x00")):
+		p.fail("program.combine", "the command line is empty, or contains a NUL byte")
 	case line != "" && p.req.Program.Builtin != "":
 		p.fail("program.reduce", "the reduce of a command; built-in jobs have stages of their own")
 	case line != "" && (strings.TrimSpace(line) == "" || strings.Contains(line, "\x00")):

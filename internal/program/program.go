@@ -140,9 +140,7 @@ func (l *Loader) Load(j *wire.Job, user *User) ([]Program, *Failure) {
 		reduce = first
 	case *wire.Program_Command:
 		if first, f = l.command(j, user, p.Command); f == nil && j.GetReduce() != "" {
-			reduce, f = l.command(j, user, &wire.Command{
-				Argv: [][]byte{[]byte("sh"), []byte("-c"), []byte(j.GetReduce())}, Placeholders: uint32(placeholder.Off),
-			})
+			reduce, f = l.commandLine(j, user, j.GetReduce())
 		}
 	default:
 		f = Failed(wire.FailureKind_BAD_PROGRAM, "unknown kind of program; is this worker older than the leader?")
@@ -161,6 +159,15 @@ func (l *Loader) Load(j *wire.Job, user *User) ([]Program, *Failure) {
 		}
 	}
 	return list, nil
+}
+
+// LoadCombine prepares what the outputs of the first stage go through.
+func (l *Loader) LoadCombine(j *wire.Job, user *User) (Program, *Failure) {
+	return l.commandLine(j, user, j.GetCombine())
+}
+
+func (l *Loader) commandLine(j *wire.Job, user *User, line string) (Program, *Failure) {
+	return l.command(j, user, &wire.Command{Argv: [][]byte{[]byte("sh"), []byte("-c"), []byte(line)}, Placeholders: uint32(placeholder.Off)})
 }
 
 func (l *Loader) builtin(j *wire.Job, name string) (Program, *Failure) {

@@ -113,12 +113,20 @@ func (k *keyedOutput) add(line []byte) error {
 	return k.emit(key, value)
 }
 
+// flush adds a last line without an end.
+func (k *keyedOutput) flush() error {
+	if len(k.line) == 0 {
+		return nil
+	}
+	line := k.line
+	k.line = nil
+	return k.add(line)
+}
+
 // finish writes the segment and returns the number of its records.
 func (k *keyedOutput) finish(to io.Writer) (records uint64, err error) {
-	if len(k.line) > 0 { // without an end
-		if err := k.add(k.line); err != nil {
-			return 0, err
-		}
+	if err := k.flush(); err != nil {
+		return 0, err
 	}
 	totals, err := k.writer.Finish(to)
 	return totals.Records, err
@@ -127,6 +135,7 @@ func (k *keyedOutput) finish(to io.Writer) (records uint64, err error) {
 // groupedInput is the input of an attempt of a stage that reduces: its partition of the outputs of all tasks, as pairs or lines.
 type groupedInput struct {
 	cfg    shuffle.Config
+	host   string
 	reader *shuffle.Reader
 	ctx    context.Context //nolint:containedctx // of the attempt; io.WriterTo has none
 	job    *jobState
@@ -137,13 +146,13 @@ type groupedInput struct {
 	read   uint64         // pairs
 	merge  *shuffle.Merge // nil: not open
 	list   []Part         // of parts
-	lost   []Part
+	lost   []LostPart
 	err    error // the first one of Next; io.EOF at the end
 }
 
 func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
 	if g.ctx != nil { // the last attempt was one
-		*g = groupedInput{cfg: g.cfg, reader: g.reader}
+		*g = groupedInput{cfg: g.cfg, host: g.host, reader: g.reader}
 	}
 	if !a.reduces() {
 		return
@@ -222,30 +231,9 @@ func (g *groupedInput) close() {
 
 // WriteTo writes the lines.
 func (g *groupedInput) WriteTo(w io.Writer) (int64, error) {
-	const bufferBytes = 128 << 10
-	buf := make([]byte, 0, bufferBytes)
-	for {
-		record, err := g.merge.Next()
-		if errors.Is(err, io.EOF) {
-			return int64(g.bytes), g.write(w, buf) //nolint:gosec // far below
-		}
-		if err != nil {
-			return int64(g.bytes), g.failure(err) //nolint:gosec // as above
-		}
-		if n := len(record.Key) + len(record.Value) + 1; len(buf)+n > cap(buf) && len(buf) > 0 {
-			if err := g.write(w, buf); err != nil {
-				return int64(g.bytes), err //nolint:gosec // as above
-			}
-			buf = buf[:0]
-		}
-		buf = append(append(append(buf, record.Key...), record.Value...), '\n')
-	}
-}
-
-func (g *groupedInput) write(w io.Writer, p []byte) error {
-	n, err := w.Write(p)
-	g.bytes += uint64(n) //nolint:gosec // not negative
-	return err
+	n, err := writeLines(w, g.merge.Next)
+	g.bytes = uint64(n) //nolint:gosec // not negative
+	return n, g.failure(err)
 }
 
 // failure remembers the outputs that are lost. They are not if this worker does not see the folder of the job: then another one may.
@@ -254,15 +242,17 @@ func (g *groupedInput) failure(err error) error {
 	if !ok {
 		return err
 	}
-	part := &g.list[gone.Segments[0]]
-	err = fmt.Errorf("output %q of task %d: %w", part.Path, part.Index, gone.Err)
-	if errors.Is(gone.Err, fs.ErrNotExist) && !g.sees(part.Path.Dir()) {
-		return fmt.Errorf("%w; does this worker see the folder that the others write to?", err)
+	var lost []LostPart
+	for i, k := range gone.Segments {
+		part := g.list[k]
+		lost = append(lost, LostPart{part, fmt.Errorf("output %q of task %d: %w (on %s)", part.Path, part.Index, gone.Errs[i], g.host)})
 	}
-	for _, i := range gone.Segments {
-		g.lost = append(g.lost, g.list[i])
+	first := lost[0]
+	if errors.Is(gone.Errs[0], fs.ErrNotExist) && !g.sees(first.Path.Dir()) {
+		return fmt.Errorf("%w; does this worker see the folder that the others write to?", first.Why)
 	}
-	return err
+	g.lost = lost
+	return first.Why
 }
 
 func (g *groupedInput) sees(dir blob.Location) bool {

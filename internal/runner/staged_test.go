@@ -162,7 +162,7 @@ func TestLineLosesAnOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, _ := l.attempt(t.Context(), 1, 0, "")
-	if len(out.Lost) != 1 || out.Lost[0] != lost || !out.Canceled || out.Failure != nil || out.File != "" {
+	if len(out.Lost) != 1 || out.Lost[0].Part != lost || !out.Canceled || out.Failure != nil || out.File != "" {
 		t.Errorf("%+v, want that the output of task 0 is lost", out)
 	}
 }

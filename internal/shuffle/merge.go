@@ -2,7 +2,6 @@ package shuffle
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -156,12 +155,12 @@ type Segment struct {
 // LostError says that segments can no longer be read as they were written.
 type LostError struct {
 	Segments []int // their places in the list
-	Err      error // of the first one
+	Errs     []error
 }
 
-func (e *LostError) Error() string { return "the segment is lost: " + e.Err.Error() }
+func (e *LostError) Error() string { return "the segment is lost: " + e.Errs[0].Error() }
 
-func (e *LostError) Unwrap() error { return e.Err }
+func (e *LostError) Unwrap() []error { return e.Errs }
 
 // isLost reports whether an error of reading a segment says that it is missing or damaged.
 func isLost(err error) bool { return errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) }
@@ -182,7 +181,8 @@ type Record struct{ Key, Value []byte }
 type Merge struct {
 	reader  *Reader
 	sources []source
-	merger  *merger // nil: nothing was read
+	merger  *merger // nil: the sources are not open
+	begun   bool
 	err     error   // the first one; io.EOF at the end
 }
 
@@ -204,7 +204,6 @@ func (m *Merge) Next() (Record, error) {
 	if m.err != nil {
 		return Record{}, m.err
 	}
-	var c *cursor
 	if m.merger == nil {
 		if m.sources, m.err = m.reader.passes(m.sources); m.err == nil {
 			m.merger, m.err = openSources(m.sources)
@@ -212,13 +211,17 @@ func (m *Merge) Next() (Record, error) {
 		if m.err != nil {
 			return Record{}, m.err
 		}
-		c, m.err = m.merger.first()
-	} else {
-		c, m.err = m.merger.next()
 	}
+	next := m.merger.next
+	if !m.begun {
+		m.begun, next = true, m.merger.first
+	}
+	c, err := next()
 	switch {
-	case m.err != nil:
-		m.err = m.sources[m.merger.failed].failure(m.err)
+	case err != nil:
+		if m.err = err; len(m.sources) > 0 {
+			m.err = m.sources[m.merger.failed].failure(err)
+		}
 		return Record{}, m.err
 	case c == nil:
 		m.err = io.EOF
@@ -269,12 +272,12 @@ func readIndexes[T any](segments []Segment, read func(s *Segment) (T, error)) ([
 		case err == nil:
 			list[i] = index
 		case isLost(err):
-			lost.Segments, lost.Err = append(lost.Segments, i), cmp.Or(lost.Err, err)
+			lost.Segments, lost.Errs = append(lost.Segments, i), append(lost.Errs, err)
 		default:
 			return nil, err
 		}
 	}
-	if lost.Err != nil {
+	if lost.Errs != nil {
 		return nil, &lost
 	}
 	return list, nil
@@ -380,5 +383,5 @@ func (s *source) failure(err error) error {
 	if s.temp != nil || !isLost(err) {
 		return err
 	}
-	return &LostError{[]int{s.segment}, err}
+	return &LostError{[]int{s.segment}, []error{err}}
 }

@@ -169,6 +169,32 @@ func TestSortedLost(t *testing.T) {
 	}
 }
 
+// TestWriterMerge: what was added is read back in order, from memory and from temporary files.
+func TestWriterMerge(t *testing.T) {
+	for _, memory := range []int64{64 << 20, 64 << 10} {
+		w := &Writer{cfg: Config{Memory: memory, Temp: t.TempDir()}}
+		r := rand.New(rand.NewPCG(7, 8))
+		w.Begin(1)
+		var want, got []pair
+		for i := range 20_000 {
+			p := pair{fmt.Sprint(r.IntN(1000)), fmt.Sprint(i)}
+			want = append(want, p)
+			add(t, w, 0, p.key, p.value)
+		}
+		slices.SortStableFunc(want, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+		for record, err := range records(w.Merge()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, pair{string(record.Key), string(record.Value)})
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d bytes of memory: %d records are not the %d sorted ones", memory, len(got), len(want))
+		}
+		w.Close()
+	}
+}
+
 // TestLargeRecords: records longer than a chunk of the buffer, than a block, and than the memory.
 func TestLargeRecords(t *testing.T) {
 	cfg := Config{Memory: 1 << 20, Temp: t.TempDir()}

@@ -103,6 +103,16 @@ func (w *Writer) Finish(to io.Writer) (Totals, error) {
 	return w.totals, err
 }
 
+// Merge returns what was added to the only partition, in order, to be read once. The writer must not be used before it is closed.
+func (w *Writer) Merge() *Merge {
+	m := new(merger)
+	for _, r := range w.runs {
+		m.add(r.blocks(0))
+	}
+	m.add(&bufferBlocks{&w.buf, w.buf.sorted(1)})
+	return &Merge{merger: m}
+}
+
 // cutPartition takes the entries of a partition off sorted ones, which begin with them.
 func cutPartition(list *[]entry, partition int) []entry {
 	all, n := *list, 0

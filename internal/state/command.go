@@ -409,13 +409,18 @@ func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure, tail *T
 	e.add(cmdFailed, &command{job: job, stage: stage, task: index, failure: &f, tail: tail})
 }
 
-// OutputLost opens a done task again if its winner is lease. It needs feature level 1: below that, it adds nothing.
-func (e *Entry) OutputLost(job JobID, stage uint32, task uint64, lease Lease) {
+// OutputLost opens a done task again if its winner is lease. Worker could not read the output, for the reason in message. It needs feature level 1: below that,
+// it adds nothing; and the reason needs level 2.
+func (e *Entry) OutputLost(job JobID, stage uint32, task uint64, lease Lease, worker WorkerID, message string) {
 	if e.level == 0 {
 		return
 	}
 	e.Fenced = append(e.Fenced, job)
-	e.add(cmdOutputLost, &command{job: job, stage: stage, task: task, lease: lease, fence: e.Fence})
+	c := &command{job: job, stage: stage, task: task, lease: lease, fence: e.Fence}
+	if e.level >= 2 {
+		c.failure = &Failure{Worker: worker, Message: message[:min(len(message), messageMax)]}
+	}
+	e.add(cmdOutputLost, c)
 }
 
 // Register adds a worker, or revives a known one; without an identity, it says where one with that claim is expected, which needs feature level 2: below that, it adds

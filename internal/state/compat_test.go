@@ -207,7 +207,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Submit("", "uid7", "", &Spec{Output: "/out/7", Input: *mustInput(t, rows), Records: "csv", Header: 2})
 			e.Submit("", "uid8", "", &Spec{
 				Output: "/out/8", Env: map[string]string{"A": "1", "B": ""}, Secrets: []Secret{{Name: "S", Sealed: []byte("\xffsealed")}}, Sandbox: true, NoNetwork: true, Class: `"a.B"`,
-				Reduce: "uniq -c", Partitions: 4, Stages: LinePlan([]StageSpec{{Name: "map", Tasks: 1}, {Name: "reduce", Tasks: 4, Fitted: true}, {Name: "sort", Tasks: 2, Ranges: true}}, false, true),
+				Reduce: "uniq -c", Combine: "uniq", Partitions: 4, Stages: LinePlan([]StageSpec{{Name: "map", Tasks: 1}, {Name: "reduce", Tasks: 4, Fitted: true}, {Name: "sort", Tasks: 2, Ranges: true}}, false, true),
 			})
 		}
 	})
@@ -245,11 +245,11 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 				&Tail{Log: []byte("\xfflog"), LogBytes: 70_000, Output: []byte("output"), OutputBytes: 6})
 		}
 		if level > 0 {
-			e.OutputLost(3, 0, 290, NewLease(4, 290))
+			e.OutputLost(3, 0, 290, NewLease(4, 290), 1, "gone")
 			e.Done(1, 4, 0, []Completion{{Lease: NewLease(4, 1000), Size: 9}})
 			e.Done(1, 4, 2, []Completion{{Lease: NewLease(4, 1001), Size: 9}})
 			e.Fence = NewLease(4, 1002)
-			e.OutputLost(4, 0, 0, NewLease(4, 1000))
+			e.OutputLost(4, 0, 0, NewLease(4, 1000), 1, "gone")
 		}
 	})
 	entry(func(e *Entry) {

@@ -307,9 +307,10 @@ func (w *world) lost(t *rapid.T) {
 		}
 	}
 	fence := w.fence(t)
-	w.entry.OutputLost(id, stage, index, lease)
+	f := Failure{Worker: WorkerID(rapid.IntRange(0, 3).Draw(t, "reader")), Lease: lease, Message: "gone"}
+	w.entry.OutputLost(id, stage, index, lease, f.Worker, f.Message)
 	if w.entry.level > 0 {
-		w.expect = append(w.expect, func() { w.model.lost(id, stage, index, lease, fence) })
+		w.expect = append(w.expect, func() { w.model.lost(id, stage, index, f, fence) })
 	}
 }
 

@@ -314,6 +314,7 @@ func (c *codec) spec(s *Spec) {
 		c.string(40, &s.NameParts)
 		records(c, 45, &s.After, (*codec).dependency)
 		optional(c, 46, &s.Deferred, (*codec).deferred)
+		c.string(48, &s.Combine)
 		c.string(53, &s.Class)
 		c.string(54, &s.Reduce)
 		number(c, 55, &s.Partitions)

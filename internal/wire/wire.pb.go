@@ -1148,7 +1148,8 @@ type OutputLost struct {
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Stage         uint32                 `protobuf:"varint,2,opt,name=stage,proto3" json:"stage,omitempty"`
 	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
-	Lease         uint64                 `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"` // of the attempt that made the output
+	Lease         uint64                 `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"`    // of the attempt that made the output
+	Message       string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"` // why it cannot be read, and where
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1209,6 +1210,13 @@ func (x *OutputLost) GetLease() uint64 {
 		return x.Lease
 	}
 	return 0
+}
+
+func (x *OutputLost) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 // Finished holds columns: entry i of each is one prepared attempt. A column that would be all zero is absent.
@@ -1712,6 +1720,7 @@ type Job struct {
 	Columns       []string               `protobuf:"bytes,28,rep,name=columns,proto3" json:"columns,omitempty"`                                                                                // of the items of a list: names, empty for those without one; none: not a list, or an older leader
 	Batch         bool                   `protobuf:"varint,29,opt,name=batch,proto3" json:"batch,omitempty"`                                                                                   // its tasks have several items
 	Reduce        string                 `protobuf:"bytes,54,opt,name=reduce,proto3" json:"reduce,omitempty"`                                                                                  // command line for sh -c of its reduce stage
+	Combine       string                 `protobuf:"bytes,55,opt,name=combine,proto3" json:"combine,omitempty"`                                                                                // command line for sh -c that a map task's sorted output goes through before it is divided
 	NameParts     string                 `protobuf:"bytes,40,opt,name=name_parts,json=nameParts,proto3" json:"name_parts,omitempty"`                                                           // pattern of the names of its parts; empty: part-NNNNN
 	Resources     map[string]uint32      `protobuf:"bytes,36,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // that an attempt needs, by name, but for memory
 	unknownFields protoimpl.UnknownFields
@@ -1954,6 +1963,13 @@ func (x *Job) GetBatch() bool {
 func (x *Job) GetReduce() string {
 	if x != nil {
 		return x.Reduce
+	}
+	return ""
+}
+
+func (x *Job) GetCombine() string {
+	if x != nil {
+		return x.Combine
 	}
 	return ""
 }
@@ -3756,13 +3772,14 @@ const file_wire_proto_rawDesc = "" +
 	"\breturned\x18\x05 \x03(\x04R\breturned\x12\x1a\n" +
 	"\bdraining\x18\x06 \x01(\bR\bdraining\x122\n" +
 	"\x04lost\x18\a \x03(\v2\x1e.bridgefour.wire.v1.OutputLostR\x04lost\x124\n" +
-	"\x05slots\x18\x14 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots\"`\n" +
+	"\x05slots\x18\x14 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots\"z\n" +
 	"\n" +
 	"OutputLost\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
-	"\x05lease\x18\x04 \x01(\x04R\x05lease\"\xcc\x02\n" +
+	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\xcc\x02\n" +
 	"\bFinished\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
@@ -3801,7 +3818,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xb3\t\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xcd\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -3836,7 +3853,8 @@ const file_wire_proto_rawDesc = "" +
 	"no_network\x18\x1b \x01(\bR\tnoNetwork\x12\x18\n" +
 	"\acolumns\x18\x1c \x03(\tR\acolumns\x12\x14\n" +
 	"\x05batch\x18\x1d \x01(\bR\x05batch\x12\x16\n" +
-	"\x06reduce\x186 \x01(\tR\x06reduce\x12\x1d\n" +
+	"\x06reduce\x186 \x01(\tR\x06reduce\x12\x18\n" +
+	"\acombine\x187 \x01(\tR\acombine\x12\x1d\n" +
 	"\n" +
 	"name_parts\x18( \x01(\tR\tnameParts\x12D\n" +
 	"\tresources\x18$ \x03(\v2&.bridgefour.wire.v1.Job.ResourcesEntryR\tresources\x1a;\n" +
