@@ -121,7 +121,19 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.handleResult(e)
 	case state.InputDue:
 		c.effects.Due = append(c.effects.Due, e.Job)
+	case state.LockHeld, state.LockWaiting, state.LockGone:
+		c.handleLock(e)
+	case state.PriorityChanged:
+		c.setPriority(e.Job)
 	case state.Audited, state.JobWaits: // only in the history, or in the views
+	}
+}
+
+// setPriority follows the priority of a job, which it has from those that wait for its locks.
+func (c *Core) setPriority(id state.JobID) {
+	if job := c.machine.Job(id); job != nil {
+		c.sched.SetPriority(job, c.machine.Priority(job))
+		c.dirty.markAll()
 	}
 }
 
