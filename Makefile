@@ -41,7 +41,7 @@ dist: packages
 run: build
 	./$(BINARY) run wordcount --input testdata/book/opticks.txt --split 64KiB --output out/wordcount --overwrite
 
-# Every test with the race detector; installs what tests need on Debian as root.
+# Every test; installs what tests need on Debian as root.
 test:
 	scripts/test.sh
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/bridgefour/bridgefour/internal/hooks"
 )
 
 func TestSettings(t *testing.T) {
@@ -60,7 +62,7 @@ func TestSettings(t *testing.T) {
 // scan collects the records, and checks Offset against text.
 func scan(t *testing.T, text string, source io.Reader, bytesMax int64) ([]string, error) {
 	t.Helper()
-	var r Records
+	var r Scanner
 	r.reset(source, "input")
 	r.bytesMax = bytesMax
 	var lines []string
@@ -92,7 +94,7 @@ func FuzzRecords(f *testing.F) {
 	f.Add("\n")
 	f.Add("a")
 	f.Add("a\n\nb\r\n")
-	f.Add(strings.Repeat("x", recordsBufferStart-1) + "\n" + strings.Repeat("y", 2*recordsBufferStart+1))
+	f.Add(strings.Repeat("x", scannerBufferStart-1) + "\n" + strings.Repeat("y", 2*scannerBufferStart+1))
 	f.Fuzz(func(t *testing.T, text string) {
 		for name, source := range map[string]io.Reader{
 			"at once": strings.NewReader(text),
@@ -115,7 +117,7 @@ func TestRecordsByteByByte(t *testing.T) {
 }
 
 func TestRecordsLimit(t *testing.T) {
-	long := strings.Repeat("x", 3*recordsBufferStart)
+	long := strings.Repeat("x", 3*scannerBufferStart)
 	for _, test := range []struct {
 		text  string
 		limit int64
@@ -124,7 +126,7 @@ func TestRecordsLimit(t *testing.T) {
 	}{
 		{"ok\n12345678\nno\n", 7, "byte 3", 1},
 		{"ok\n12345678", 7, "byte 3", 1},
-		{"ok\n" + long + "\n", 2 * recordsBufferStart, "byte 3", 1},
+		{"ok\n" + long + "\n", 2 * scannerBufferStart, "byte 3", 1},
 		{"ok\n" + long, int64(len(long)), "", 2},
 	} {
 		got, err := scan(t, test.text, strings.NewReader(test.text), test.limit)
@@ -149,13 +151,13 @@ func TestRecordsDoNotAllocate(t *testing.T) {
 	source := bytes.NewReader(nil)
 	allocs := testing.AllocsPerRun(5, func() {
 		source.Reset(text)
-		task.Reset(&TaskSpec{Source: source, Output: io.Discard})
+		task.reset(t.Context(), &hooks.TaskSpec{Source: source, Output: io.Discard})
 		for records := task.Records(); records.Scan(); {
 			if err := task.Out().Emit(records.Bytes(), records.Bytes()[:4]); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if n, err := task.Finish(); err != nil || n != 10_000 {
+		if n, err := task.finish(); err != nil || n != 10_000 {
 			t.Fatalf("Finish() = %d, %v", n, err)
 		}
 	})
@@ -166,10 +168,10 @@ func TestRecordsDoNotAllocate(t *testing.T) {
 
 func TestOutput(t *testing.T) {
 	var got bytes.Buffer
-	var o Output
+	var o Writer
 	o.reset(&got, 0)
 	var want strings.Builder
-	big := strings.Repeat("b", 3*outputBufferSize+7)
+	big := strings.Repeat("b", 3*writerBufferSize+7)
 	for i := range 20_000 {
 		_, err := o.WriteString("a line\n")
 		err = errors.Join(err, o.EmitInt([]byte("key"), int64(-i)), o.Emit([]byte("k"), []byte("v")), o.WriteByte('\n'))
@@ -206,11 +208,11 @@ func itoa(i int) string {
 func TestOutputErrorIsKept(t *testing.T) {
 	broken := errors.New("broken")
 	var task Task
-	task.Reset(&TaskSpec{Output: writerFunc(func([]byte) (int, error) { return 0, broken })})
-	for range 2 * outputBufferSize {
+	task.reset(t.Context(), &hooks.TaskSpec{Output: writerFunc(func([]byte) (int, error) { return 0, broken })})
+	for range 2 * writerBufferSize {
 		_ = task.Out().WriteByte('x')
 	}
-	if _, err := task.Finish(); !errors.Is(err, broken) || !errors.Is(task.OutputErr(), broken) {
+	if _, err := task.finish(); !errors.Is(err, broken) || !errors.Is(task.out.err, broken) {
 		t.Errorf("Finish() = %v, want the error that Map overlooked", err)
 	}
 }
@@ -222,28 +224,28 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 func TestTaskRemembersReadErrors(t *testing.T) {
 	broken := errors.New("broken")
 	var task Task
-	task.Reset(&TaskSpec{Source: iotest.ErrReader(broken)})
+	task.reset(t.Context(), &hooks.TaskSpec{Source: iotest.ErrReader(broken)})
 	_, _ = task.Read(make([]byte, 1))
-	if _, err := task.Finish(); !errors.Is(err, broken) {
+	if _, err := task.finish(); !errors.Is(err, broken) {
 		t.Errorf("after Read: Finish() = %v, want %v", err, broken)
 	}
-	task.Reset(&TaskSpec{Source: iotest.ErrReader(broken)})
+	task.reset(t.Context(), &hooks.TaskSpec{Source: iotest.ErrReader(broken)})
 	task.Records().Scan()
-	if _, err := task.Finish(); !errors.Is(err, broken) {
+	if _, err := task.finish(); !errors.Is(err, broken) {
 		t.Errorf("after Scan: Finish() = %v, want %v", err, broken)
 	}
-	task.Reset(&TaskSpec{})
+	task.reset(t.Context(), &hooks.TaskSpec{})
 	if task.Records().Scan() {
 		t.Error("Scan() = true for a task without input")
 	}
-	if _, err := task.Finish(); err != nil {
+	if _, err := task.finish(); err != nil {
 		t.Errorf("Finish() = %v after Reset, want nil", err)
 	}
 }
 
 // collector writes n bytes, then returns err.
 type collector struct {
-	Job
+	Mapper
 	n   int
 	err error
 }
@@ -270,8 +272,8 @@ func TestCollectionLimit(t *testing.T) {
 		{"setting", collector{n: 10}, "much", false, true},
 	} {
 		var log bytes.Buffer
-		c := NewCollection(&CollectionSpec{Settings: Settings{SettingResultMax: test.max}, Output: io.Discard, Log: &log})
-		_, kept, err := c.Run(t.Context(), test.job)
+		c := newCollection(&hooks.CollectionSpec{Settings: Settings{SettingResultMax: test.max}, Output: io.Discard, Log: &log})
+		_, kept, err := c.run(t.Context(), test.job)
 		if kept != test.kept || (err != nil) != test.failed {
 			t.Errorf("%s: Run() = %v, %v, want %v, failed %v", test.name, kept, err, test.kept, test.failed)
 		}
@@ -282,7 +284,7 @@ func TestCollectionLimit(t *testing.T) {
 }
 
 // careless reads parts and ignores errors.
-type careless struct{ Job }
+type careless struct{ Mapper }
 
 func (careless) Collect(_ context.Context, c *Collection) error {
 	for part, err := range c.Parts() {
@@ -297,20 +299,22 @@ func (careless) Collect(_ context.Context, c *Collection) error {
 
 func TestCollectionRemembersErrors(t *testing.T) {
 	broken := errors.New("broken")
-	for name, parts := range map[string]func(func(PartSpec, error) bool){
-		"part":   func(yield func(PartSpec, error) bool) { yield(PartSpec{}, broken) },
-		"source": func(yield func(PartSpec, error) bool) { yield(PartSpec{Source: iotest.ErrReader(broken)}, nil) },
+	for name, parts := range map[string]func(func(hooks.PartSpec, error) bool){
+		"part": func(yield func(hooks.PartSpec, error) bool) { yield(hooks.PartSpec{}, broken) },
+		"source": func(yield func(hooks.PartSpec, error) bool) {
+			yield(hooks.PartSpec{Source: iotest.ErrReader(broken)}, nil)
+		},
 	} {
-		c := NewCollection(&CollectionSpec{Parts: parts, Output: io.Discard})
-		if _, kept, err := c.Run(t.Context(), careless{}); !errors.Is(err, broken) || kept {
+		c := newCollection(&hooks.CollectionSpec{Parts: parts, Output: io.Discard})
+		if _, kept, err := c.run(t.Context(), careless{}); !errors.Is(err, broken) || kept {
 			t.Errorf("%s: Run() = %v, %v, want %v", name, kept, err, broken)
 		}
 	}
-	long := func(yield func(PartSpec, error) bool) {
-		yield(PartSpec{Source: strings.NewReader("12345\n"), Name: "part"}, nil)
+	long := func(yield func(hooks.PartSpec, error) bool) {
+		yield(hooks.PartSpec{Source: strings.NewReader("12345\n"), Name: "part"}, nil)
 	}
-	c := NewCollection(&CollectionSpec{Parts: long, Output: io.Discard, Settings: Settings{SettingRecordMax: "4"}})
-	if _, _, err := c.Run(t.Context(), careless{}); !IsBadInput(err) {
+	c := newCollection(&hooks.CollectionSpec{Parts: long, Output: io.Discard, Settings: Settings{SettingRecordMax: "4"}})
+	if _, _, err := c.run(t.Context(), careless{}); !IsBadInput(err) {
 		t.Errorf("Run() = %v, want the record that is too long", err)
 	}
 }

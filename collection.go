@@ -6,47 +6,29 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+
+	"github.com/bridgefour/bridgefour/internal/hooks"
 )
 
 // A Collection is the input and the output of a Collect: the parts of a job and their result. It is valid until Collect returns.
 type Collection struct {
-	spec    CollectionSpec
-	out     Output
-	records Records
+	spec    hooks.CollectionSpec
+	out     Writer
+	records Scanner
 	readErr error
 	sizeMax int64
 	setErr  error
 }
 
-// CollectionSpec describes a collection, for engines.
-type CollectionSpec struct {
-	JobID    uint64
-	Settings Settings
-	// Parts yields the parts in task order. A part is read before the next one is requested.
-	Parts  iter.Seq2[PartSpec, error]
-	Output io.Writer
-	Log    io.Writer
-}
-
-// PartSpec describes one part, for engines.
-type PartSpec struct {
-	Index   uint64
-	Size    int64
-	Records uint64
-	Name    string // for messages
-	Source  io.Reader
-}
-
-// NewCollection returns a collection, for engines.
-func NewCollection(spec *CollectionSpec) *Collection {
+func newCollection(spec *hooks.CollectionSpec) *Collection {
 	c := &Collection{spec: *spec}
-	c.sizeMax, c.setErr = spec.Settings.Size(SettingResultMax, resultMaxDefault)
+	c.sizeMax, c.setErr = c.Settings().Size(SettingResultMax, resultMaxDefault)
 	c.out.reset(spec.Output, c.sizeMax)
 	return c
 }
 
-// Run calls the job's Collect, for engines. If kept is false, the parts are the result and the output is to be discarded.
-func (c *Collection) Run(ctx context.Context, job Collector) (records uint64, kept bool, err error) {
+// run calls the job's Collect. If kept is false, the parts are the result and the output is to be discarded.
+func (c *Collection) run(ctx context.Context, job Collector) (records uint64, kept bool, err error) {
 	if c.setErr != nil {
 		return 0, false, c.setErr
 	}
@@ -67,9 +49,6 @@ func (c *Collection) Run(ctx context.Context, job Collector) (records uint64, ke
 	}
 	return records, err == nil, err
 }
-
-// OutputErr is the error of writing the result, for engines.
-func (c *Collection) OutputErr() error { return c.out.err }
 
 // JobID is the number of the job.
 func (c *Collection) JobID() uint64 { return c.spec.JobID }
@@ -105,7 +84,7 @@ func (c *Collection) Parts() iter.Seq2[*Part, error] {
 }
 
 // Out is the writer for the result.
-func (c *Collection) Out() *Output { return &c.out }
+func (c *Collection) Out() *Writer { return &c.out }
 
 // Log is the log of the task that collects.
 func (c *Collection) Log() *slog.Logger {
@@ -117,7 +96,7 @@ func (c *Collection) Log() *slog.Logger {
 
 // A Part is the output of one task. It is an io.Reader: either read it, or scan its [Part.Records].
 type Part struct {
-	spec       PartSpec
+	spec       hooks.PartSpec
 	collection *Collection
 }
 
@@ -140,7 +119,7 @@ func (p *Part) Read(b []byte) (int, error) {
 }
 
 // Records scans the lines of the part. All parts share one buffer.
-func (p *Part) Records() *Records {
+func (p *Part) Records() *Scanner {
 	records := &p.collection.records
 	records.reset(p, p.spec.Name)
 	records.limit(p.collection.spec.Settings)

@@ -1,6 +1,30 @@
 // Package bridgefour is the SDK for jobs.
 //
-// A job reads one split of the input at a time and writes that split's part:
+// A job is made of typed functions, whose order makes its stages: [Map] reads the input, [Combine], [Reduce], [Groups], [Sort] and [Top]
+// read what the stage before them made, by key. [New] names the job and its settings:
+//
+//	type Config struct {
+//		MinLength int `b4:"min_length,default=1"`
+//	}
+//
+//	func words(cfg Config) (b4.Output, error) {
+//		words := b4.Map(b4.Lines(), func(_ *b4.Task, line []byte, emit b4.Emit[string, int64]) error {
+//			for w := range bytes.FieldsSeq(line) {
+//				if len(w) >= cfg.MinLength {
+//					emit(string(w), 1)
+//				}
+//			}
+//			return nil
+//		})
+//		return b4.Combine(words, b4.Sum[int64]), nil
+//	}
+//
+//	var job = b4.New("words", words)
+//
+// Functions that follow each other without one of Combine, Groups, Reduce, Sort or Top between them run in one stage: nothing is encoded or written
+// between them. A key that is a []byte takes no allocation for each pair, which a string does.
+//
+// A [Mapper] is the level below. It reads one split of the input at a time and writes that split's part:
 //
 //	type lineLengths struct{}
 //
@@ -14,13 +38,14 @@
 //		return records.Err()
 //	}
 //
-// The engine decides where and how often Map runs. It may run several times for one split, even concurrently on two machines, but
-// exactly one of these attempts becomes visible. So a Map that only reads its task and writes to [Task.Out] need not consider
-// crashes; other side effects must be safe to repeat.
+// The engine decides where and how often a task runs. It may run several times, even concurrently on two machines, but exactly one of these
+// attempts becomes visible. So functions that only read what they are given and emit, or write to [Task.Out], need not consider crashes; other
+// side effects must be safe to repeat.
 //
-// One value of a job serves all slots of a worker: Map and Collect are called concurrently.
+// One value of a Mapper serves all slots of a worker: Map and Collect are called concurrently. The functions of a typed job are made for each slot
+// by the function that builds it.
 //
-// A job that also has a Collect method (see [Collector]) ends with one more task, which merges the parts into the small result
+// A mapper that also has a Collect method (see [Collector]) ends with one more task, which merges the parts into the small result
 // that is shown when the job is done. A job that needs no input, or has settings, says so in Describe (see [Describer]).
 //
 // # Errors

@@ -5,7 +5,7 @@ import "errors"
 // ErrPartsAreResult is returned by a Collect to leave the parts, concatenated, as the result. It is not a failure.
 var ErrPartsAreResult = errors.New("the parts are the result")
 
-// ErrResultTooLarge is returned by an [Output] of a Collect beyond the size limit of the result. A Collect that returns or ignores
+// ErrResultTooLarge is returned by a [Writer] of a Collect beyond the size limit of the result. A Collect that returns or ignores
 // it has not failed: the parts are the result.
 var ErrResultTooLarge = errors.New("the result is over its size limit")
 

@@ -7,9 +7,9 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/bridgefourtest"
 )
 
 // lineLengths writes each line with its length.
@@ -33,18 +33,13 @@ func (lineLengths) Map(_ context.Context, t *bridgefour.Task) error {
 	return records.Err()
 }
 
-// A job reads the records of its split and writes its part. Users' tests run it with package bridgefourtest.
-func ExampleJob() {
-	var part strings.Builder
-	var task bridgefour.Task
-	task.Reset(&bridgefour.TaskSpec{
-		Source:   strings.NewReader("to be\nor\nnot to be\n"),
+// A Mapper reads the records of its split and writes its part.
+func ExampleMapper() {
+	got, err := bridgefourtest.Run(context.Background(), lineLengths{}, bridgefourtest.Input{
+		Files:    []string{"to be\nor\nnot to be\n"},
 		Settings: bridgefour.Settings{"shortest": "3"},
-		Output:   &part,
 	})
-	err := lineLengths{}.Map(context.Background(), &task)
-	_, finished := task.Finish()
-	fmt.Print(part.String(), errors.Join(err, finished), "\n")
+	fmt.Print(got.Text(), err, "\n")
 	// Output:
 	// to be	5
 	// not to be	9
@@ -86,7 +81,7 @@ func (letters) Collect(_ context.Context, c *bridgefour.Collection) error {
 	return write(c.Out(), sums)
 }
 
-func write(out *bridgefour.Output, counts map[string]int64) error {
+func write(out *bridgefour.Writer, counts map[string]int64) error {
 	for _, key := range slices.Sorted(maps.Keys(counts)) {
 		if err := out.EmitInt([]byte(key), counts[key]); err != nil {
 			return err
@@ -97,24 +92,10 @@ func write(out *bridgefour.Output, counts map[string]int64) error {
 
 // A Collector merges the parts into the result.
 func ExampleCollector() {
-	var result strings.Builder
-	parts := []string{"letters\t3\n", "letters\t4\n"}
-	collection := bridgefour.NewCollection(&bridgefour.CollectionSpec{
-		Output: &result,
-		Parts: func(yield func(bridgefour.PartSpec, error) bool) {
-			for i, text := range parts {
-				part := bridgefour.PartSpec{Index: uint64(i), Size: int64(len(text)), Source: strings.NewReader(text)}
-				if !yield(part, nil) {
-					return
-				}
-			}
-		},
-	})
-	_, kept, err := collection.Run(context.Background(), letters{})
-	fmt.Print(result.String(), kept, err, "\n")
-	// Output:
-	// letters	7
-	// true <nil>
+	got, err := bridgefourtest.Run(context.Background(), letters{}, bridgefourtest.Input{Files: []string{"abc", "defg"}})
+	fmt.Printf("%q %s%v\n", got.Parts, got.Collected, err)
+	// Output: ["letters\t3\n" "letters\t4\n"] letters	7
+	// <nil>
 }
 
 // A malformed setting is an error that names the expected form.

@@ -2,22 +2,27 @@ package bridgefour
 
 import "context"
 
-// A Job is a program that runs once per split of an input.
+// A Job is what a user submits: made by [New] of typed stages, or a [Mapper].
 type Job interface {
 	// Name is the name on the command line: bridgefour run NAME.
 	Name() string
+}
+
+// A Mapper is a job at the lowest level: its Map runs once per split of the input, from bytes to bytes.
+type Mapper interface {
+	Job
 	// Map reads the task's split and writes the task's part. It returns early if ctx ends, because the job was stopped, the attempt
 	// has timed out, or the task was assigned to another worker. Then reads from the task fail.
 	Map(ctx context.Context, t *Task) error
 }
 
-// A Collector is a job with a final task: Collect reads the parts, in task order, and writes the small result. It runs when all
+// A Collector is a mapper with a final task: Collect reads the parts, in task order, and writes the small result. It runs when all
 // tasks are done, on any worker.
 //
 // The size of the result is limited by [SettingResultMax]. Beyond the limit, or if Collect returns [ErrPartsAreResult], nothing is
 // written and the parts are the result.
 type Collector interface {
-	Job
+	Mapper
 	Collect(ctx context.Context, c *Collection) error
 }
 

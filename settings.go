@@ -10,7 +10,7 @@ import (
 
 // Settings that the SDK itself reads.
 const (
-	// SettingRecordMax is the maximum length of a record in [Records], such as 64MiB. Defaults to 64MiB.
+	// SettingRecordMax is the maximum length of a record in a [Scanner], such as 64MiB. Defaults to 64MiB.
 	SettingRecordMax = "record_max"
 	// SettingResultMax is the maximum size of the result of a Collect, such as 16MiB. Defaults to 16MiB.
 	SettingResultMax = "result_max"

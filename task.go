@@ -1,8 +1,11 @@
 package bridgefour
 
 import (
+	"context"
 	"io"
 	"log/slog"
+
+	"github.com/bridgefour/bridgefour/internal/hooks"
 )
 
 // A Task is one split of a job's input, with its output and its log. It is valid until Map returns, and must be used by the
@@ -11,41 +14,27 @@ import (
 // A task is an io.Reader of its split: whole records of the kind that the job's --records says, decompressed, without the header of the file.
 // Either read it, or scan the lines of its [Task.Records].
 type Task struct {
-	spec    TaskSpec
-	out     Output
-	records Records
+	ctx     context.Context //nolint:containedctx // of the attempt: a function of a typed job gets it with the task
+	spec    hooks.TaskSpec
+	out     Writer
+	records Scanner
 	logger  *slog.Logger
 	readErr error
 	scanned bool
 }
 
-// TaskSpec describes a task, for engines.
-type TaskSpec struct {
-	JobID    uint64
-	Index    uint64
-	Attempt  uint32
-	Settings Settings
-	Input    string
-	Item     []byte
-	// Source reads the split. If it has a method Offset() int64, the offset of the next byte in the input, errors mention it.
-	Source io.Reader
-	// Output receives the part in large pieces. It is not called for an empty part.
-	Output io.Writer
-	Log    io.Writer
-}
-
-// Reset makes t a new task, for engines. It reuses the buffers.
-func (t *Task) Reset(spec *TaskSpec) {
-	t.spec = *spec
+// reset makes t a new task. It reuses the buffers.
+func (t *Task) reset(ctx context.Context, spec *hooks.TaskSpec) {
+	t.ctx, t.spec = ctx, *spec
 	t.out.reset(spec.Output, 0)
 	t.logger = nil
 	t.readErr = nil
 	t.scanned = false
 }
 
-// Finish flushes the output and returns the number of lines in the part, for engines. The error is the first read or write error,
-// even if Map has ignored it.
-func (t *Task) Finish() (records uint64, err error) {
+// finish flushes the output and returns the number of lines in the part. The error is the first read or write error, even if Map has
+// ignored it.
+func (t *Task) finish() (records uint64, err error) {
 	if t.readErr != nil {
 		return 0, t.readErr
 	}
@@ -55,8 +44,9 @@ func (t *Task) Finish() (records uint64, err error) {
 	return t.out.finish()
 }
 
-// OutputErr is the error of writing the part, for engines.
-func (t *Task) OutputErr() error { return t.out.err }
+// Context ends if the job was stopped, the attempt has timed out, or the task was assigned to another worker. Then reads from the task fail, so
+// that only functions that compute for long without a read need to look at it.
+func (t *Task) Context() context.Context { return t.ctx }
 
 // JobID is the number of the job.
 func (t *Task) JobID() uint64 { return t.spec.JobID }
@@ -100,7 +90,7 @@ func (t *Task) Offset() int64 {
 }
 
 // Records scans the lines of the split.
-func (t *Task) Records() *Records {
+func (t *Task) Records() *Scanner {
 	if t.scanned {
 		return &t.records
 	}
@@ -111,7 +101,7 @@ func (t *Task) Records() *Records {
 }
 
 // Out is the writer for the task's part.
-func (t *Task) Out() *Output { return &t.out }
+func (t *Task) Out() *Writer { return &t.out }
 
 // Log is the task's log, as shown by bridgefour logs, also while the task runs.
 func (t *Task) Log() *slog.Logger {

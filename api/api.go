@@ -82,6 +82,8 @@ type Program struct {
 
 	Reduce string `json:"reduce,omitempty" doc:"Command line for sh -c that reads what the tasks of the command have written: lines KEY<TAB>VALUE, each key in one of the partitions, sorted by key. Its outputs are the parts" maxLength:"131072"`
 
+	Combine string `json:"combine,omitempty" doc:"Command line for sh -c that reads what a task of the command has written, sorted by key, and writes it again, shorter, before it is moved to the tasks of reduce" maxLength:"131072"`
+
 	Placeholder    string `json:"placeholder,omitempty" doc:"The only placeholder of the command, instead of those in braces"`
 	NoPlaceholders bool   `json:"no_placeholders,omitempty" doc:"The command has no placeholders: an item is its last argument"`
 }
@@ -282,7 +284,7 @@ type Task struct {
 type Failure struct {
 	Attempt uint32    `json:"attempt"`
 	Worker  uint64    `json:"worker"`
-	Kind    string    `json:"kind" enum:"program_error,timeout,out_of_memory,lost_worker,preempted,bad_input,bad_program,output_error"`
+	Kind    string    `json:"kind" enum:"program_error,timeout,out_of_memory,lost_worker,preempted,bad_input,bad_program,output_error,lost_output"`
 	Message string    `json:"message"`
 	Time    time.Time `json:"time"`
 	Seconds float64   `json:"seconds,omitempty" doc:"Run time, if it is known"`

@@ -1,34 +1,46 @@
-// Package bridgefourtest runs a job in the process of a test: without a cluster or a port, and with the worker's code for input and
-// output.
+// Package bridgefourtest runs a job in the process of a test: all its stages, with the shuffles between them in memory, without a cluster, a
+// file or a port. It depends on little beside the standard library, so tests build fast.
 package bridgefourtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"iter"
-	"os"
-	"path/filepath"
-	"testing"
+	"slices"
+	"strings"
 
 	"github.com/bridgefour/bridgefour"
-	"github.com/bridgefour/bridgefour/internal/runner"
-	"github.com/bridgefour/bridgefour/internal/wire"
+	"github.com/bridgefour/bridgefour/internal/hooks"
+	"github.com/bridgefour/bridgefour/internal/shuffle"
+	"github.com/bridgefour/bridgefour/internal/stage"
 )
+
+// partitionsDefault is small, and not one, so that small inputs show errors of jobs that need all keys in one task.
+const partitionsDefault = 3
+
+// memory is what a task may take for its tables, in bytes.
+const memory = 1 << 20
 
 // Input is the input of a job: one task per file, or per item.
 type Input struct {
 	// Files are the contents of the input files.
 	Files []string
+	// Names are the paths of the files. Defaults to input-0, input-1 and so on.
+	Names []string
 	// Items are lines, as with --lines. They are ignored if there are Files.
 	Items []string
 	// Settings are the values of --set. Defaults to none.
 	Settings bridgefour.Settings
+	// Partitions is the number of partitions of each shuffle for which the job has none. Defaults to 3.
+	Partitions int
 }
 
 // Result is the output of a job.
 type Result struct {
-	// Parts are the outputs of the tasks, in order.
+	// Parts are the outputs of the tasks of the last stage, in order.
 	Parts []string
 	// Collected is the result of a [bridgefour.Collector]; empty if PartsAreResult.
 	Collected string
@@ -38,94 +50,228 @@ type Result struct {
 	Log string
 }
 
+// Text is the result as bridgefour result prints it: what was collected, or the parts.
+func (r *Result) Text() string {
+	if r.PartsAreResult {
+		return strings.Join(r.Parts, "")
+	}
+	return r.Collected
+}
+
 // Run runs a job's tasks one after the other, once each, and its Collect. The error is that of the first failed task, prefixed by the
-// task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting".
-func Run(ctx context.Context, tb testing.TB, job bridgefour.Job, input Input) (Result, error) {
-	tb.Helper()
-	slot := runner.New(runner.Config{Jobs: []bridgefour.Job{job}}).NewSlot()
-	defer slot.Close() //nolint:errcheck // a built-in job has nothing open
-	r := run{slot: slot, wire: &wire.Job{
-		Id: 1, Uid: "test", Output: tb.TempDir(), Spool: true, Settings: input.Settings,
-		Program: &wire.Program{Kind: &wire.Program_Builtin{Builtin: job.Name()}},
-	}}
-	splits, err := splits(tb.TempDir(), input)
-	if err != nil {
-		return Result{}, err
+// task's name and the kind of failure, as in "map/0: BAD_INPUT: no such setting", or of the settings.
+func Run(ctx context.Context, job bridgefour.Job, input Input) (Result, error) {
+	r := run{input: input, result: Result{PartsAreResult: true}}
+	var err error
+	if staged, ok := job.(stage.Job); ok {
+		err = r.stages(ctx, staged)
+	} else {
+		err = r.mapper(ctx, job)
 	}
-	result := Result{PartsAreResult: true}
-	var parts []runner.Part
-	for i, split := range splits {
-		out, text, err := r.attempt(ctx, &runner.Attempt{StageName: "map", Index: uint64(i), Split: split})
-		if err != nil {
-			return r.logged(result), err
-		}
-		result.Parts = append(result.Parts, text)
-		parts = append(parts, runner.Part{Index: uint64(i), Path: out.File, Size: out.Size, Records: out.Records})
-	}
-	if _, ok := job.(bridgefour.Collector); ok {
-		out, text, err := r.attempt(ctx, &runner.Attempt{Stage: 1, StageName: "collect", Role: wire.StageRole_STAGE_COLLECT, Parts: all(parts)})
-		if err != nil {
-			return r.logged(result), err
-		}
-		result.Collected, result.PartsAreResult = text, out.File == ""
-	}
-	return r.logged(result), nil
+	r.result.Log = r.log.String()
+	return r.result, err
 }
 
 type run struct {
-	slot *runner.Slot
-	wire *wire.Job
-	log  bytes.Buffer
+	input  Input
+	log    bytes.Buffer
+	result Result
 }
 
-// Append implements runner.LogSink.
-func (r *run) Append(text []byte) { r.log.Write(text) }
-
-func (r *run) logged(result Result) Result {
-	result.Log = r.log.String()
-	return result
-}
-
-func (r *run) attempt(ctx context.Context, a *runner.Attempt) (runner.Outcome, string, error) {
-	a.Job, a.Number, a.Lease, a.Log = r.wire, 1, a.Index+1, r
-	out := r.slot.Run(ctx, a)
-	if out.Canceled {
-		return out, "", context.Cause(ctx)
+// mapper runs a bridgefour.Mapper.
+func (r *run) mapper(ctx context.Context, job bridgefour.Job) error {
+	mapper, err := hooks.Open(job)
+	if err != nil {
+		return err
 	}
-	if f := out.Failure; f != nil {
-		return out, "", fmt.Errorf("%s/%d: %v: %s", a.StageName, a.Index, f.GetKind(), f.GetMessage())
-	}
-	if out.File == "" {
-		return out, "", nil
-	}
-	text, err := os.ReadFile(string(out.File))
-	return out, string(text), err
-}
-
-func splits(dir string, input Input) ([]*wire.Split, error) {
-	var list []*wire.Split
-	for i, text := range input.Files {
-		path := filepath.Join(dir, fmt.Sprintf("input-%d", i))
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			return nil, err
+	task := mapper.NewTask()
+	for i, split := range splits(r.input) {
+		var part bytes.Buffer
+		err := task.Run(ctx, &hooks.TaskSpec{
+			JobID: 1, Index: uint64(i), Attempt: 1, Settings: r.input.Settings, Input: split.path, Item: split.item, Source: &split, Output: &part, Log: &r.log,
+		})
+		if err == nil {
+			_, err = task.Finish()
 		}
-		list = append(list, &wire.Split{Kind: &wire.Split_File{File: &wire.FileSplit{Path: []byte(path), Whole: true}}})
+		if err := failure(ctx, "map", i, err); err != nil {
+			return err
+		}
+		r.result.Parts = append(r.result.Parts, part.String())
 	}
-	if len(input.Files) > 0 {
-		return list, nil
+	if !mapper.Collects() {
+		return nil
 	}
-	for _, item := range input.Items {
-		list = append(list, &wire.Split{Kind: &wire.Split_Item{Item: []byte(item)}})
+	var out bytes.Buffer
+	_, kept, err := task.Collect(ctx, &hooks.CollectionSpec{
+		JobID: 1, Settings: r.input.Settings, Parts: each(r.result.Parts), Output: &out, Log: &r.log,
+	})
+	if err = failure(ctx, "collect", 0, err); err == nil && kept {
+		r.result.Collected, r.result.PartsAreResult = out.String(), false
 	}
-	return list, nil
+	return err
 }
 
-func all(parts []runner.Part) iter.Seq2[runner.Part, error] {
-	return func(yield func(runner.Part, error) bool) {
-		for _, part := range parts {
+// stages runs a job in a line of stages.
+func (r *run) stages(ctx context.Context, job stage.Job) error {
+	program, err := job.Plan(r.input.Settings)
+	if err != nil {
+		return err
+	}
+	var tasks []stage.Task
+	for _, split := range splits(r.input) {
+		tasks = append(tasks, stage.Task{Path: split.path, Item: split.item, Split: &split})
+	}
+	line := program.Stages()
+	for number := range line {
+		var out *partitions
+		if number+1 < len(line) {
+			out = newPartitions(&line[number+1], r.input.Partitions)
+		}
+		for i := range tasks {
+			var part bytes.Buffer
+			t := &tasks[i]
+			t.Job, t.Stage, t.Index, t.Attempt, t.Settings, t.Log, t.Memory = 1, number, uint64(i), 1, r.input.Settings, &r.log, memory
+			if t.Part = &part; out != nil {
+				t.Part, t.Emit = nil, out.emit
+			}
+			if err := failure(ctx, line[number].Name, i, program.Run(ctx, t)); err != nil {
+				return err
+			}
+			if out == nil {
+				r.result.Parts = append(r.result.Parts, part.String())
+			}
+		}
+		if tasks = nil; out != nil {
+			for _, list := range out.sorted() {
+				tasks = append(tasks, stage.Task{Pairs: &pairs{list: list}})
+			}
+		}
+	}
+	return nil
+}
+
+// failure is the error of a task as a worker would report it.
+func failure(ctx context.Context, stage string, index int, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err == nil:
+		return nil
+	case bridgefour.IsBadInput(err):
+		return fmt.Errorf("%s/%d: BAD_INPUT: %w", stage, index, err)
+	}
+	return fmt.Errorf("%s/%d: PROGRAM_ERROR: %w", stage, index, err)
+}
+
+func each(parts []string) iter.Seq2[hooks.PartSpec, error] {
+	return func(yield func(hooks.PartSpec, error) bool) {
+		for i, text := range parts {
+			part := hooks.PartSpec{
+				Index: uint64(i), Size: int64(len(text)), Records: uint64(strings.Count(text, "\n")),
+				Name: fmt.Sprintf("part-%05d", i), Source: strings.NewReader(text),
+			}
 			if !yield(part, nil) {
 				return
 			}
 		}
 	}
+}
+
+// splits are those of the input: a file each, or an item.
+func splits(input Input) (list []split) {
+	for i, text := range input.Files {
+		path := fmt.Sprintf("input-%d", i)
+		if i < len(input.Names) {
+			path = input.Names[i]
+		}
+		list = append(list, split{path: path, text: text})
+	}
+	if len(input.Files) > 0 {
+		return list
+	}
+	for _, item := range input.Items {
+		list = append(list, split{item: []byte(item), text: item + "\n"})
+	}
+	return list
+}
+
+// split reads a text and knows how far.
+type split struct {
+	path string
+	item []byte
+	text string
+	at   int
+}
+
+// Offset returns the offset of the next byte.
+func (s *split) Offset() int64 { return int64(s.at) }
+
+// Read reads the text.
+func (s *split) Read(p []byte) (int, error) {
+	if s.at == len(s.text) {
+		return 0, io.EOF
+	}
+	n := copy(p, s.text[s.at:])
+	s.at += n
+	return n, nil
+}
+
+// pair is a record of a shuffle.
+type pair struct{ key, value []byte }
+
+// partitions are the output of a stage.
+type partitions struct {
+	by    stage.Partition
+	lists [][]pair
+}
+
+// newPartitions returns the partitions that a stage will read.
+func newPartitions(next *stage.Stage, n int) *partitions {
+	return &partitions{next.Partition, make([][]pair, cmp.Or(next.Partitions, n, partitionsDefault))}
+}
+
+// emit adds a pair. The ranges of keys are made at the end, when all keys are known.
+func (p *partitions) emit(key, value []byte) error {
+	at := 0
+	if p.by == stage.ByHash {
+		at = shuffle.Hash(key, len(p.lists))
+	}
+	p.lists[at] = append(p.lists[at], pair{bytes.Clone(key), bytes.Clone(value)})
+	return nil
+}
+
+// sorted returns the partitions, each sorted by key. Pairs of equal keys stay in the order in which they were added.
+func (p *partitions) sorted() [][]pair {
+	for _, list := range p.lists {
+		slices.SortStableFunc(list, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
+	}
+	if p.by != stage.ByRange {
+		return p.lists
+	}
+	all, from := p.lists[0], 0
+	for i := range p.lists {
+		to := max(from, len(all)*(i+1)/len(p.lists))
+		for to > from && to < len(all) && bytes.Equal(all[to-1].key, all[to].key) {
+			to++ // a key is in one partition
+		}
+		p.lists[i], from = all[from:to], to
+	}
+	return p.lists
+}
+
+// pairs implements stage.Pairs.
+type pairs struct {
+	list []pair
+	last stage.Pair
+}
+
+// Next returns copies that it reuses, as the shuffle of a worker does: a job that keeps them without a copy fails here too.
+func (p *pairs) Next() (stage.Pair, error) {
+	if len(p.list) == 0 {
+		return stage.Pair{}, io.EOF
+	}
+	p.last.Key = append(p.last.Key[:0], p.list[0].key...)
+	p.last.Value = append(p.last.Value[:0], p.list[0].value...)
+	p.list = p.list[1:]
+	return p.last, nil
 }

@@ -47,7 +47,7 @@ func (longest) Collect(_ context.Context, c *bridgefour.Collection) error {
 
 func byLength(a, b string) int { return len(a) - len(b) }
 
-func write(records *bridgefour.Records, out *bridgefour.Output) error {
+func write(records *bridgefour.Scanner, out *bridgefour.Writer) error {
 	best := ""
 	for records.Scan() {
 		if len(records.Bytes()) > len(best) {
@@ -63,7 +63,7 @@ func write(records *bridgefour.Records, out *bridgefour.Output) error {
 
 func TestRun(t *testing.T) {
 	input := bridgefourtest.Input{Files: []string{"one\nthree\n", "seventeen\ntwo"}}
-	got, err := bridgefourtest.Run(t.Context(), t, longest{}, input)
+	got, err := bridgefourtest.Run(t.Context(), longest{}, input)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestRunItems(t *testing.T) {
-	got, err := bridgefourtest.Run(t.Context(), t, longest{}, bridgefourtest.Input{Items: []string{"item \xff"}})
+	got, err := bridgefourtest.Run(t.Context(), longest{}, bridgefourtest.Input{Items: []string{"item \xff"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,13 +87,13 @@ func TestRunItems(t *testing.T) {
 
 func TestRunFailure(t *testing.T) {
 	input := bridgefourtest.Input{Items: []string{"a"}, Settings: bridgefour.Settings{"fail": "yes"}}
-	_, err := bridgefourtest.Run(t.Context(), t, longest{}, input)
+	_, err := bridgefourtest.Run(t.Context(), longest{}, input)
 	if want := "map/0: BAD_INPUT: told to fail"; err == nil || err.Error() != want {
 		t.Errorf("Run() = %v, want %q", err, want)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("enough"))
-	if _, err := bridgefourtest.Run(ctx, t, longest{}, bridgefourtest.Input{Items: []string{"a"}}); err == nil || err.Error() != "enough" {
+	if _, err := bridgefourtest.Run(ctx, longest{}, bridgefourtest.Input{Items: []string{"a"}}); err == nil || err.Error() != "enough" {
 		t.Errorf("Run() = %v, want enough", err)
 	}
 }

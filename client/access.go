@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -15,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/transport"
@@ -23,21 +24,21 @@ import (
 
 // Access is how a client reaches a cluster, and proves who it is.
 type Access struct {
-	Cluster   []string `json:"cluster"`             // URLs or addresses of leaders
-	Authority string   `json:"authority,omitempty"` // hash of the key of the cluster's certificate authority, whose certificates alone are accepted; empty: those of the system
-	Token     string   `json:"token,omitempty"`     // a secret
+	Cluster   []string `yaml:"cluster"`             // URLs or addresses of leaders
+	Authority string   `yaml:"authority,omitempty"` // hash of the key of the cluster's certificate authority, whose certificates alone are accepted; empty: those of the system
+	Token     string   `yaml:"token,omitempty"`     // a secret
 
 	// Files of an outside authority, such as a company's, whose certificates the leaders present, for their host names; empty: those of the
 	// system. The certificate of this client, with its key, tells who it is, in place of a token.
-	TLSAuthority   string `json:"tls-ca,omitempty"`
-	TLSCertificate string `json:"tls-cert,omitempty"`
-	TLSKey         string `json:"tls-key,omitempty"`
+	TLSAuthority   string `yaml:"tls-ca,omitempty"`
+	TLSCertificate string `yaml:"tls-cert,omitempty"`
+	TLSKey         string `yaml:"tls-key,omitempty"`
 }
 
 // AccessFile is the content of an access file: a context for each cluster.
 type AccessFile struct {
-	Current  string            `json:"current,omitempty"`
-	Contexts map[string]Access `json:"contexts"`
+	Current  string            `yaml:"current,omitempty"`
+	Contexts map[string]Access `yaml:"contexts"`
 }
 
 // AccessEnv is the environment variable with an access file: its path, or its text, or a join string.
@@ -128,7 +129,13 @@ func ParseAccess(text string) (AccessFile, error) {
 		return AccessFile{Current: contextDefault, Contexts: map[string]Access{contextDefault: a}}, err
 	}
 	var f AccessFile
-	if err := yaml.UnmarshalStrict([]byte(text), &f); err != nil {
+	dec := yaml.NewDecoder(strings.NewReader(text))
+	dec.KnownFields(true)
+	err := dec.Decode(&f)
+	if err == nil {
+		err = dec.Decode(new(yaml.Node)) // want the end
+	}
+	if !errors.Is(err, io.EOF) {
 		return AccessFile{}, errors.New("not an access file: want YAML with current and contexts, each with cluster, and authority and token, or tls-ca, tls-cert and tls-key, as 'bridgefour login' writes it")
 	}
 	if _, ok := f.Contexts[f.Current]; f.Current != "" && !ok {

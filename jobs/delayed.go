@@ -101,7 +101,7 @@ func (d delayedCounts) add(word []byte, n int64) {
 	d[string(word)] = &n
 }
 
-func (d delayedCounts) write(out *bridgefour.Output) error {
+func (d delayedCounts) write(out *bridgefour.Writer) error {
 	words := make([]string, 0, len(d))
 	for word := range d {
 		words = append(words, word)

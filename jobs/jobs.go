@@ -9,7 +9,10 @@ import (
 
 // All returns the built-in jobs, new values at each call.
 func All() []bridgefour.Job {
-	return []bridgefour.Job{NewWordCount(), Grep{}, DelayedWordCount{}, Sample{}, AlwaysOk{}}
+	return []bridgefour.Job{
+		NewWordCount(), Grep{}, DelayedWordCount{}, Sample{}, AlwaysOk{},
+		Count(), Distinct(), Sort(), Top(), SampleLines(), Pi(), BruteForce(), Join(),
+	}
 }
 
 // Find finds a job by its name, or by a class name of the original system: only the part after the last dot counts, without a

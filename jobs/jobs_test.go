@@ -17,7 +17,7 @@ import (
 
 func run(t *testing.T, job bridgefour.Job, input bridgefourtest.Input) bridgefourtest.Result {
 	t.Helper()
-	result, err := bridgefourtest.Run(t.Context(), t, job, input)
+	result, err := bridgefourtest.Run(t.Context(), job, input)
 	if err != nil {
 		t.Fatalf("%s: %v", job.Name(), err)
 	}
@@ -90,7 +90,7 @@ func TestGrepBadSettings(t *testing.T) {
 		`invalid setting ignore_case=""`:                    {"pattern": "x", "ignore_case": ""},
 		`invalid setting count="2"`:                         {"pattern": "x", "count": "2"},
 	} {
-		_, err := bridgefourtest.Run(t.Context(), t, jobs.Grep{}, bridgefourtest.Input{Items: []string{"x"}, Settings: settings})
+		_, err := bridgefourtest.Run(t.Context(), jobs.Grep{}, bridgefourtest.Input{Items: []string{"x"}, Settings: settings})
 		if err == nil || !strings.HasPrefix(err.Error(), "map/0: BAD_INPUT: "+want) {
 			t.Errorf("grep %v: %v, want bad input: %s", settings, err, want)
 		}
@@ -131,11 +131,10 @@ func TestDelayedWordCountSleeps(t *testing.T) {
 		{bridgefour.Settings{"timeout": "3"}, 3 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			var task bridgefour.Task
-			task.Reset(&bridgefour.TaskSpec{Settings: test.settings})
 			begun := time.Now()
-			if err := (jobs.DelayedWordCount{}).Map(t.Context(), &task); err != nil || time.Since(begun) != test.want {
-				t.Errorf("Map() = %v after %v, want %v", err, time.Since(begun), test.want)
+			run(t, jobs.DelayedWordCount{}, bridgefourtest.Input{Files: []string{""}, Settings: test.settings})
+			if time.Since(begun) != test.want {
+				t.Errorf("Run() took %v, want %v", time.Since(begun), test.want)
 			}
 		})
 	}
@@ -143,10 +142,8 @@ func TestDelayedWordCountSleeps(t *testing.T) {
 		enough := errors.New("enough")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(enough) })
-		var task bridgefour.Task
-		task.Reset(&bridgefour.TaskSpec{})
 		begun := time.Now()
-		if err := (jobs.DelayedWordCount{}).Map(ctx, &task); !errors.Is(err, enough) || time.Since(begun) != time.Second {
+		if _, err := bridgefourtest.Run(ctx, jobs.DelayedWordCount{}, bridgefourtest.Input{Files: []string{""}}); !errors.Is(err, enough) || time.Since(begun) != time.Second {
 			t.Errorf("Map() = %v after %v, want to be interrupted after 1s", err, time.Since(begun))
 		}
 	})

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/hooks"
 )
 
 // countWords is the reference implementation.
@@ -50,25 +51,31 @@ func resultOf(counts map[string]int) string {
 
 func mapWords(job WordCount, source io.Reader) (string, error) {
 	var part strings.Builder
-	var task bridgefour.Task
-	task.Reset(&bridgefour.TaskSpec{Source: source, Output: &part, Input: "input"})
-	if err := job.Map(nil, &task); err != nil { //nolint:staticcheck // it does not look at the context
+	task := newTask(job)
+	if err := task.Run(nil, &hooks.TaskSpec{Source: source, Output: &part, Input: "input"}); err != nil { //nolint:staticcheck // it does not look at the context
 		return "", err
 	}
 	_, err := task.Finish()
 	return part.String(), err
 }
 
+func newTask(job WordCount) hooks.Task {
+	p, err := hooks.Open(job)
+	if err != nil {
+		panic(err)
+	}
+	return p.NewTask()
+}
+
 func collectWords(job WordCount, settings bridgefour.Settings, parts ...string) (result string, kept bool, err error) {
 	var out strings.Builder
-	c := bridgefour.NewCollection(&bridgefour.CollectionSpec{Settings: settings, Output: &out, Parts: func(yield func(bridgefour.PartSpec, error) bool) {
+	_, kept, err = newTask(job).Collect(nil, &hooks.CollectionSpec{Settings: settings, Output: &out, Parts: func(yield func(hooks.PartSpec, error) bool) { //nolint:staticcheck // as above
 		for i, part := range parts {
-			if !yield(bridgefour.PartSpec{Index: uint64(i), Size: int64(len(part)), Source: strings.NewReader(part)}, nil) {
+			if !yield(hooks.PartSpec{Index: uint64(i), Size: int64(len(part)), Source: strings.NewReader(part)}, nil) {
 				return
 			}
 		}
 	}})
-	_, kept, err = c.Run(nil, job) //nolint:staticcheck // it does not look at the context
 	return out.String(), kept, err
 }
 

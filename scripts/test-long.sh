@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs what needs more time than make test has: more seeds of everything that is random, more power losses, and every fuzz target for
-# a few seconds. Without the race detector. It takes four to five minutes on two cores.
+# a few seconds. Without the race detector, except for some tests of whole processes. It takes four to five minutes on two cores.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,6 +12,7 @@ go test -count 1 -timeout 5m ./internal/sim -run '^(TestSeeds|TestHostileWorkers
 REPLICA_TEST_SEEDS=1-500 go test -count 1 -timeout 5m ./internal/replica/core -run '^TestMembersAgree'
 go test -count 1 -timeout 5m ./internal/sched -run '^TestHour$' -sched.time 1h
 go test -count 1 -timeout 5m ./internal/node -run '^TestInputIsBounded$'
+go test -race -count 1 -timeout 5m ./internal/e2e -run '^(TestChaos|TestWorkerKilled|TestEverythingKilled|TestReduceKilled|TestTwoRuns)$'
 go test -count 1 -timeout 5m ./internal/e2e -run '^(TestLinearizable|.*Power.*|TestServersContain)$' -linear.time 40s -powerloss.rounds 8 -contain.long
 
 grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file target; do

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs every test with the race detector. A skipped test that scripts/gotest/allowed.go does not list is a failure. What the tests need
+# Runs every test: packages with the race detector, and then the tests of whole processes, one package at a time and without it. They
+# depend on timeouts of a second or two, which processes that are ten times slower, beside other tests, would miss. A skipped test that scripts/gotest/allowed.go does not list is a failure. What the tests need
 # besides Go is installed with apt on Debian as root; otherwise the last lines say what was left out, and why.
 set -eu
 cd "$(dirname "$0")/.."
@@ -47,9 +48,12 @@ command -v gcc >/dev/null 2>&1 || race=
 [ -z "$race" ] || export CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 # instead of a second at the end of each process
 
 status=0
+processes='/internal/(e2e|deploy)$'
 # Tests that may run in parallel wait for processes and timeouts most of the time: four of a package keep two cores busy.
-# shellcheck disable=SC2086 # no argument without the race detector
-go run ./scripts/gotest $race -timeout 9m -parallel 4 "$@" ./... || status=$?
+# shellcheck disable=SC2046,SC2086 # many packages; no argument without the race detector
+go run ./scripts/gotest $race -timeout 9m -parallel 4 "$@" $(go list ./... | grep -Ev "$processes") || status=$?
+# shellcheck disable=SC2046 # several packages
+go run ./scripts/gotest -timeout 9m -parallel 4 -p 1 "$@" $(go list ./... | grep -E "$processes") || status=$?
 
 missing | while IFS=: read -r command packages what; do
     echo "left out: $what, because there is no $command on this machine (Debian: apt-get install $packages)"

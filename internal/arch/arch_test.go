@@ -21,10 +21,14 @@ const module = "github.com/bridgefour/bridgefour"
 
 // allowed is what each package may import of ours. Those that wire things together are in wiring.
 var allowed = map[string][]string{
-	"":                        {"internal/bytesize", "internal/stage"},
+	"":                        {"internal/bytesize", "internal/hooks", "internal/stage"},
 	"internal/bytesize":       {},
+	"internal/hooks":          {},
 	"api":                     {},
 	"jobs":                    {""},
+	"engine":                  {"", "internal/cli"},
+	"examples/words":          {"", "engine"},
+	"bridgefourtest":          {"", "internal/hooks", "internal/shuffle", "internal/stage"},
 	"client":                  {"api", "internal/transport"},
 	"internal/transport":      {},
 	"internal/state":          {},
@@ -48,8 +52,8 @@ var allowed = map[string][]string{
 	"internal/plan":           {"api", "internal/stage", "internal/state", "internal/blob", "internal/commit", "internal/partname", "internal/suggest", "internal/layout", "internal/bytesize", "internal/format", "internal/record", "internal/placeholder"},
 	"internal/commit":         {"api", "internal/blob", "internal/layout"},
 	"internal/keeper":         {},
-	"internal/program":        {"", "internal/stage", "internal/wire", "internal/keeper", "internal/placeholder", "internal/suggest"},
-	"internal/runner":         {"", "internal/keeper", "internal/program", "internal/wire", "internal/blob", "internal/layout", "internal/format", "internal/record", "internal/placeholder", "internal/shuffle", "internal/stage"},
+	"internal/program":        {"", "internal/hooks", "internal/stage", "internal/wire", "internal/keeper", "internal/placeholder", "internal/suggest"},
+	"internal/runner":         {"", "internal/hooks", "internal/keeper", "internal/program", "internal/wire", "internal/blob", "internal/layout", "internal/format", "internal/record", "internal/placeholder", "internal/shuffle", "internal/stage"},
 	"internal/leader":         {"internal/state", "internal/sched", "internal/wire"},
 	"internal/view":           {"api", "internal/state", "internal/leader", "internal/blob", "internal/layout", "internal/partname", "internal/placeholder"},
 	"internal/node":           {"api", "internal/partname", "internal/state", "internal/leader", "internal/view", "internal/replica", "internal/peer", "internal/datadir", "internal/discover", "internal/access", "internal/wire", "internal/plan", "internal/layout", "internal/blob", "internal/transport", "internal/metrics"},
@@ -78,7 +82,7 @@ var allowed = map[string][]string{
 }
 
 // wiring may import anything.
-var wiring = []string{"internal/cli", "internal/server", "internal/sim", "bridgefourtest", "bench"}
+var wiring = []string{"internal/cli", "internal/server", "internal/sim", "bench"}
 
 // pure packages are step functions: what happens and the time go in, what is to be done comes out. They have no clock, no
 // goroutine, no channel, no randomness of their own, and do no I/O, so that the simulator can play them and replay a failure.
@@ -134,6 +138,21 @@ func TestImportsKeepToTheLayers(t *testing.T) {
 	for name := range allowed {
 		if !seen[name] {
 			t.Errorf("the table has %q, which is not there any more", name)
+		}
+	}
+}
+
+// TestSDKIsLight: what users' tests import builds without the engine.
+func TestSDKIsLight(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module, module+"/bridgefourtest").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for _, dep := range strings.Fields(string(out)) {
+		for _, heavy := range []string{"google.golang.org/", "net/http", "go.etcd.io/", module + "/internal/wire"} {
+			if strings.HasPrefix(dep, heavy) {
+				t.Errorf("the SDK depends on %s", dep)
+			}
 		}
 	}
 }

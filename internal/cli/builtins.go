@@ -12,11 +12,11 @@ import (
 )
 
 // helpBuiltins lets the help of a command that takes a built-in job be about that job, if one is named: run grep --help.
-func helpBuiltins(cmd *cobra.Command) {
+func (a *app) helpBuiltins(cmd *cobra.Command) {
 	general := cmd.HelpFunc()
 	cmd.SetHelpFunc(func(c *cobra.Command, args []string) {
 		if named := c.Flags().Args(); len(named) > 0 {
-			if job, ok := jobs.Find(jobs.All(), named[0]); ok {
+			if job, ok := jobs.Find(a.jobs, named[0]); ok {
 				writeBuiltinHelp(c, program.Describe(job))
 				return
 			}

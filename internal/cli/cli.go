@@ -12,8 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/transport"
+	"github.com/bridgefour/bridgefour/jobs"
 )
 
 // Exit codes, as the documentation promises them.
@@ -32,15 +34,19 @@ const (
 // Main runs the command line of this process and returns its exit code. Without a version from the build, that of the module is
 // used.
 func Main(version string) int {
-	stderr := newConsole(os.Stderr)
-	a := &app{
-		stdin: os.Stdin, stdout: stderr.Beside(os.Stdout), stderr: stderr, env: os.LookupEnv, version: version,
-	}
+	a := processApp(version, jobs.All())
 	return a.main(context.Background(), os.Args[1:])
 }
 
+func processApp(version string, all []bridgefour.Job) *app {
+	stderr := newConsole(os.Stderr)
+	return &app{
+		stdin: os.Stdin, stdout: stderr.Beside(os.Stdout), stderr: stderr, env: os.LookupEnv, version: version, jobs: all,
+	}
+}
+
 // Command is the command line without a process around it, for its documentation.
-func Command() *cobra.Command { return (&app{}).root() }
+func Command() *cobra.Command { return (&app{jobs: jobs.All()}).root() }
 
 // app holds what all commands share.
 type app struct {
@@ -49,11 +55,12 @@ type app struct {
 	stderr  *console
 	env     func(name string) (string, bool)
 	version string
-	typed   map[string]bool // flags set on the command line, not by the environment or the configuration file
-	outside transport.Files // of the command's flags
-	lines   *os.File        // the list of --lines, if it is long
-	file    *jobFile        // that describes the job; nil: none does
-	view    *runView        // of the embedded run that --run names; nil: the command is about a cluster
+	jobs    []bridgefour.Job // the built-in ones
+	typed   map[string]bool  // flags set on the command line, not by the environment or the configuration file
+	outside transport.Files  // of the command's flags
+	lines   *os.File         // the list of --lines, if it is long
+	file    *jobFile         // that describes the job; nil: none does
+	view    *runView         // of the embedded run that --run names; nil: the command is about a cluster
 	// stdinRead: standard input is read, or somebody was told that it is not.
 	stdinRead bool
 	claims    []*net.UnixConn // see claim

@@ -16,11 +16,11 @@ import (
 )
 
 // completeBuiltins offers the built-in jobs to a shell.
-func completeBuiltins(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completeBuiltins(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	return builtinNames(), cobra.ShellCompDirectiveNoFileComp
+	return a.builtinNames(), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completionMax bounds the time that a shell waits for a cluster that may not answer.
@@ -117,7 +117,7 @@ func offer(values ...string) cobra.CompletionFunc {
 
 // completeJob completes the flags of a command that describe a job.
 func (a *app) completeJob(cmd *cobra.Command) {
-	completeFlag(cmd, "set", completeSettings)
+	completeFlag(cmd, "set", a.completeSettings)
 	completeFlag(cmd, "records", offer("lines", "fixed:", "start:", "fasta", "fastq", "csv", "jsonl"))
 	completeFlag(cmd, "split", offer("none"))
 	completeFlag(cmd, "after", a.completeJobs(scope{all: liveStatuses()}))
@@ -134,10 +134,10 @@ func (a *app) completeRuns(*cobra.Command, []string, string) (ids []string, _ co
 }
 
 // completeSettings offers the settings of the built-in job that is given.
-func completeSettings(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completeSettings(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	var keys []string
 	if len(args) > 0 {
-		if job, ok := jobs.Find(jobs.All(), args[0]); ok {
+		if job, ok := jobs.Find(a.jobs, args[0]); ok {
 			for _, s := range program.Describe(job).Settings {
 				keys = append(keys, cobra.CompletionWithDesc(s.Key+"=", settingUsage(&s)))
 			}

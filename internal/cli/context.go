@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/datadir"

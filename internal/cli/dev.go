@@ -16,7 +16,7 @@ import (
 const devDir = "dev"
 
 func (a *app) devCommand() *cobra.Command {
-	cfg := server.EmbeddedConfig{}
+	cfg := server.EmbeddedConfig{Jobs: a.jobs}
 	var logLevel, addressFile string
 	var privileges bool
 	var resources []string

@@ -51,7 +51,7 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 		}
 		planned.After = nil // they may be names for jobs of the cluster
 	}
-	options := plan.Options{Builtins: server.Builtins(), Flow: of}
+	options := plan.Options{Builtins: server.Builtins(a.jobs), Flow: of}
 	if a.lines != nil {
 		defer a.lines.Close() //nolint:errcheck // it has no name: nothing is kept
 		info, err := a.lines.Stat()
@@ -76,8 +76,17 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 	if err != nil {
 		return err
 	}
-	if r.Program.Reduce != "" && p.Deferred == nil {
-		fmt.Fprintf(&b, "then %s that reduce: %s\n", plural(p.Stages[state.PartStage(p.Stages)].Tasks, "task"), printable(r.Program.Reduce))
+	for i := range p.Stages {
+		if s := &p.Stages[i]; s.Role != state.RoleReduce || s.Fitted && p.Deferred != nil {
+			continue
+		} else if r.Program.Reduce != "" {
+			if r.Program.Combine != "" {
+				fmt.Fprintf(&b, "their outputs go through: %s\n", printable(r.Program.Combine))
+			}
+			fmt.Fprintf(&b, "then %s that reduce: %s\n", plural(s.Tasks, "task"), printable(r.Program.Reduce))
+		} else {
+			fmt.Fprintf(&b, "then %s of stage %s\n", plural(s.Tasks, "task"), s.Name)
+		}
 	}
 	fmt.Fprintf(&b, "output: %s\n", parts)
 	if len(r.After) > 0 {

@@ -164,7 +164,7 @@ func (a *app) unknownCommand(cmd *cobra.Command, args []string) error {
 			names = append(append(names, c.Name()), c.Aliases...)
 		}
 	}
-	if slices.Contains(builtinNames(), args[0]) {
+	if slices.Contains(a.builtinNames(), args[0]) {
 		return usagef(cmd, "%q is a built-in job; 'bridgefour run %s' runs it", args[0], args[0])
 	}
 	return usagef(cmd, "unknown command %q%s", args[0], didYouMean(args[0], names))

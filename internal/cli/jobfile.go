@@ -100,6 +100,9 @@ func (a *app) overrideJob(cmd *cobra.Command, f *jobFlags, args []string, flags,
 	if a.typed["reduce"] {
 		r.Program.Reduce = flags.Program.Reduce
 	}
+	if a.typed["combine"] {
+		r.Program.Combine = flags.Program.Combine
+	}
 	_, lists := cutSources(args)
 	typed := func(flag string) bool { return a.typed[flag] }
 	if len(lists) > 0 || slices.ContainsFunc([]string{"input", "lines", "csv", "range", "each"}, typed) { // another input

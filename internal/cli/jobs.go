@@ -188,6 +188,7 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 		kind = "built-in job"
 	}
 	field(kind, printable(job.Program.Text()))
+	field("combine", printable(job.Program.Combine))
 	field("reduce", printable(job.Program.Reduce))
 	for _, in := range job.Inputs {
 		field("input", printable(in))

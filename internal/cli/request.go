@@ -44,6 +44,7 @@ type jobFlags struct {
 	overwrite    bool
 	nameParts    string
 	reduce       string
+	combine      string
 	partitions   int
 	keepPartial  bool
 	set          []string
@@ -79,6 +80,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.nameParts, "name-parts", "", "`pattern` of the names of the parts in --output, with placeholders: {sample}.vcf, {/.}.txt, {1}/{2}.csv (default part-NNNNN)")
 	fs.StringVar(&f.reduce, "reduce", "", "a second stage: `command line` for sh -c that reads what the tasks have written, lines KEY<TAB>VALUE, sorted by key; "+
 		"each key goes to one of its tasks, whose outputs are the parts")
+	fs.StringVar(&f.combine, "combine", "", "`command line` for sh -c that shortens what a task has written before --reduce gets it: it reads the lines sorted by key, and writes lines KEY<TAB>VALUE")
 	fs.IntVar(&f.partitions, "partitions", 0, "`number` of tasks of --reduce (default: one for each 64 MiB of input; one for items)")
 	fs.StringVar(&f.split, "split", "64MiB", "maximum split `size`, cut between records; none: one task per file. Only text is cut")
 	fs.StringVar(&f.records, "records", "lines", "`kind` of records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), "+
@@ -131,7 +133,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 		return nil, usagef(cmd, "%s and its values come behind the command, as in '%s -- echo ::: a b'", lists[0], cmd.CommandPath())
 	}
 	args, more := a.cutInputs(cmd, f, args)
-	program, err := parseProgram(cmd, f, args, len(more))
+	program, err := a.parseProgram(cmd, f, args, len(more))
 	if err != nil {
 		return nil, err
 	}
@@ -295,9 +297,9 @@ func (a *app) cutInputs(cmd *cobra.Command, f *jobFlags, args []string) (rest, i
 	end := cmd.ArgsLenAtDash()
 	begin := 0
 	if end < 0 { // a built-in job, before or after them
-		if end = len(args); end > 1 && slices.Contains(builtinNames(), args[0]) {
+		if end = len(args); end > 1 && slices.Contains(a.builtinNames(), args[0]) {
 			begin = 1
-		} else if end > 1 && slices.Contains(builtinNames(), args[end-1]) {
+		} else if end > 1 && slices.Contains(a.builtinNames(), args[end-1]) {
 			end--
 		}
 	}
@@ -433,8 +435,8 @@ func (f *jobFlags) passAll(cmd *cobra.Command, r *api.JobRequest) error {
 }
 
 // parseProgram parses NAME, -- CMD ARG… or --shell. So many arguments were inputs, and are not in args.
-func parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (api.Program, error) {
-	p := api.Program{Shell: f.shell, Reduce: f.reduce, Placeholder: f.placeholder, NoPlaceholders: f.noPlaceholders}
+func (a *app) parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (api.Program, error) {
+	p := api.Program{Shell: f.shell, Reduce: f.reduce, Combine: f.combine, Placeholder: f.placeholder, NoPlaceholders: f.noPlaceholders}
 	dash := cmd.ArgsLenAtDash() - inputs
 	switch {
 	case f.shell != "" && len(args) > 0:
@@ -451,7 +453,7 @@ func parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (a
 	case len(args) == 0 && f.file != "":
 		return p, nil
 	case len(args) == 0:
-		return p, usagef(cmd, "no program given: name a built-in job (%s), or put -- before a command", strings.Join(builtinNames(), ", "))
+		return p, usagef(cmd, "no program given: name a built-in job (%s), or put -- before a command", strings.Join(a.builtinNames(), ", "))
 	case len(args) > 1:
 		return p, usagef(cmd, "unexpected argument %q after the built-in job %q; put -- before a command, as in '%s -- %s'",
 			args[1], args[0], cmd.CommandPath(), strings.Join(args, " "))
@@ -461,21 +463,21 @@ func parseProgram(cmd *cobra.Command, f *jobFlags, args []string, inputs int) (a
 }
 
 // checkBuiltin refuses a built-in job that this binary does not have.
-func checkBuiltin(cmd *cobra.Command, p api.Program) error {
+func (a *app) checkBuiltin(cmd *cobra.Command, p api.Program) error {
 	if p.Builtin == "" {
 		return nil
 	}
-	if _, ok := jobs.Find(jobs.All(), p.Builtin); ok {
+	if _, ok := jobs.Find(a.jobs, p.Builtin); ok {
 		return nil
 	}
-	names := builtinNames()
+	names := a.builtinNames()
 	return usagef(cmd, "unknown built-in job %q%s; known: %s. Put -- before a command, as in '%s -- %s'",
 		p.Builtin, didYouMean(p.Builtin, names), strings.Join(names, ", "), cmd.CommandPath(), p.Builtin)
 }
 
-func builtinNames() []string {
+func (a *app) builtinNames() []string {
 	var names []string
-	for _, job := range jobs.All() {
+	for _, job := range a.jobs {
 		names = append(names, job.Name())
 	}
 	return names

@@ -77,7 +77,7 @@ func (a *app) runCommand() *cobra.Command {
   bridgefour run --input 'logs/*.gz' -- sh -c 'grep -c ERROR || [ $? = 1 ]'
   bridgefour run --range 1-1000 -- ./simulate {}
   bridgefour run --lines urls.txt --retries 5 -- curl -fsS`,
-		ValidArgsFunction: completeBuiltins,
+		ValidArgsFunction: a.completeBuiltins,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.workers < 1 || o.slots < 0 || o.slots == 0 && a.typed["slots"] {
 				return usagef(cmd, "--workers and --slots must be at least 1")
@@ -99,7 +99,7 @@ func (a *app) runCommand() *cobra.Command {
 			if o.cluster != "" {
 				return a.runSubmitted(cmd, &o, &f, req)
 			}
-			if err := checkBuiltin(cmd, req.Program); err != nil {
+			if err := a.checkBuiltin(cmd, req.Program); err != nil {
 				return err
 			}
 			if err := a.checkFits(cmd, &o, req); err != nil {
@@ -112,7 +112,7 @@ func (a *app) runCommand() *cobra.Command {
 			stdout, _ := placeOf(a.stdout)
 			dir, err := newRunDir(cmd.Context(), runs, runInfo{
 				Created: time.Now(), Stdout: stdout, CleanEnv: !f.envAll && cmd.Flags().Changed("env-all"), Header: f.header,
-			}, req, a.stdin)
+			}, req, server.Builtins(a.jobs), a.stdin)
 			if err != nil {
 				return err
 			}
@@ -122,7 +122,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.add(cmd.Flags())
 	a.completeJob(cmd)
 	markSecretFile(cmd, "secret", "=@")
-	helpBuiltins(cmd)
+	a.helpBuiltins(cmd)
 	o.watch.add(cmd)
 	o.results.add(cmd.Flags())
 	o.results.addLive(cmd.Flags())
@@ -318,7 +318,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		hold = make(chan struct{})
 	}
 	cluster, err := server.OpenEmbedded(ctx, server.EmbeddedConfig{
-		Hold: hold, DataDir: dir.path, Workers: o.workers, Slots: o.slots, Resources: o.has, Nice: o.nice, EnvAll: !dir.info.CleanEnv, Version: a.versionText(), Logger: logger,
+		Jobs: a.jobs, Hold: hold, DataDir: dir.path, Workers: o.workers, Slots: o.slots, Resources: o.has, Nice: o.nice, EnvAll: !dir.info.CleanEnv, Version: a.versionText(), Logger: logger,
 		Growing: dir.rest != nil, DrainGrace: runGrace, Reserved: plan.Reserved{What: "the state of embedded runs", Dir: filepath.Dir(dir.path)},
 	})
 	if err != nil {

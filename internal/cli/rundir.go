@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/datadir"
 	"github.com/bridgefour/bridgefour/internal/replica"
 )
@@ -78,7 +79,7 @@ var errRunning = errors.New("in use by another process")
 
 // newRunDir creates the state of a new run, with what info has beside the request. An input "-" of the request becomes the path of a copy of
 // stdin, or of its first piece.
-func newRunDir(ctx context.Context, runs string, info runInfo, req *api.JobRequest, stdin io.Reader) (*runDir, error) {
+func newRunDir(ctx context.Context, runs string, info runInfo, req *api.JobRequest, builtins []plan.Builtin, stdin io.Reader) (*runDir, error) {
 	info.ID = info.Created.Format("20060102-150405-") + strings.ToLower(rand.Text()[:4])
 	info.Program, info.Dir, info.Output, info.Secrets = programText(req.Program), req.Dir, req.Output, len(req.Secrets) > 0
 	d := &runDir{path: filepath.Join(runs, info.ID), info: info}
@@ -88,17 +89,17 @@ func newRunDir(ctx context.Context, runs string, info runInfo, req *api.JobReque
 	if err := d.acquire(0); err != nil {
 		return nil, err
 	}
-	if err := d.fill(ctx, req, stdin); err != nil {
+	if err := d.fill(ctx, req, builtins, stdin); err != nil {
 		return nil, errors.Join(err, d.remove())
 	}
 	return d, nil
 }
 
 // fill writes the files of a new run.
-func (d *runDir) fill(ctx context.Context, req *api.JobRequest, stdin io.Reader) error {
+func (d *runDir) fill(ctx context.Context, req *api.JobRequest, builtins []plan.Builtin, stdin io.Reader) error {
 	if i := slices.Index(req.Inputs, "-"); i >= 0 {
 		var err error
-		if d.rest, err = takeStdin(ctx, req, d.file("stdin"), stdin); err != nil {
+		if d.rest, err = takeStdin(ctx, req, builtins, d.file("stdin"), stdin); err != nil {
 			return fmt.Errorf("standard input: %w", err)
 		}
 		req.Inputs[i], d.info.Growing = d.file("stdin"), d.rest != nil

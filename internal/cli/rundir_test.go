@@ -18,7 +18,7 @@ func makeRuns(t *testing.T, runs string, n int) []*runDir {
 	out := make([]*runDir, n)
 	for i := range out {
 		req := &api.JobRequest{Program: api.Program{Builtin: "wordcount"}}
-		d, err := newRunDir(t.Context(), runs, runInfo{Created: start.Add(time.Duration(i) * time.Minute)}, req, nil)
+		d, err := newRunDir(t.Context(), runs, runInfo{Created: start.Add(time.Duration(i) * time.Minute)}, req, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

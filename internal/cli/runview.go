@@ -93,7 +93,7 @@ func (a *app) openView(ctx context.Context, id string, logs bool) (_ *runView, e
 		}
 	}
 	cluster, err := server.OpenEmbedded(ctx, server.EmbeddedConfig{
-		DataDir: dir, Idle: true, Workers: workers, Slots: 1, Version: a.versionText(), Logger: slog.New(slog.DiscardHandler), DrainGrace: runGrace,
+		Jobs: a.jobs, DataDir: dir, Idle: true, Workers: workers, Slots: 1, Version: a.versionText(), Logger: slog.New(slog.DiscardHandler), DrainGrace: runGrace,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", d.info.ID, err)

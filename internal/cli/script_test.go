@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509/pkix"
 	"fmt"
 	"net"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/cli"
 	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/transport/outsidetest"
@@ -26,7 +28,33 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"bridgefour": func() { os.Exit(cli.Main("v0.0.0-test")) },
+		"lengths":    func() { os.Exit(cli.MainOfJobs([]bridgefour.Job{lengths{}})) },
+		"nothing":    func() { os.Exit(cli.MainOfJobs(nil)) },
 	})
+}
+
+// lengths is the job of a program of its own.
+type lengths struct{}
+
+func (lengths) Name() string { return "lengths" }
+
+func (lengths) Describe() bridgefour.Description {
+	return bridgefour.Description{Summary: "write the length of each line", Settings: []bridgefour.Setting{{Key: "shortest", Usage: "bytes", Type: "number", Default: "0"}}}
+}
+
+func (lengths) Map(_ context.Context, t *bridgefour.Task) error {
+	shortest, err := t.Settings().Int("shortest", 0)
+	if err != nil {
+		return err
+	}
+	for records := t.Records(); records.Scan(); {
+		if n := len(records.Bytes()); n >= shortest {
+			if err := t.Out().EmitInt(records.Bytes(), int64(n)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // TestScripts runs the scenarios of testdata/script with the real command line, each in processes of its own.

@@ -1,18 +1,17 @@
 package cli
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // envName is the environment variable for a flag.
@@ -28,7 +27,7 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 	if v, ok := a.env(envName("config")); ok && path == "" {
 		path = v
 	}
-	var file map[string]any
+	var file map[string]yaml.Node
 	if isOriginal(path) {
 		if err := a.readOriginal(cmd, path); err != nil {
 			return err
@@ -54,7 +53,7 @@ func (a *app) applySettings(cmd *cobra.Command) error {
 			err = setFlag(cmd, f, values, "environment variable "+envName(f.Name))
 		} else if v, ok := file[f.Name]; ok {
 			var values []string
-			if values, err = configValues(f, v); err != nil {
+			if values, err = configValues(f, &v); err != nil {
 				err = usagef(cmd, "%s: key %s: %v", path, f.Name, err)
 				return
 			}
@@ -95,20 +94,18 @@ func isRepeatable(f *pflag.Flag) bool {
 }
 
 // readConfig reads a --config file. Its keys are flag names of any command.
-func readConfig(cmd *cobra.Command, path string) (map[string]any, error) {
+func readConfig(cmd *cobra.Command, path string) (map[string]yaml.Node, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, usagef(cmd, "config file: %v", err)
 	}
-	tree, err := yaml.YAMLToJSONStrict(text)
-	if err != nil {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return nil, usagef(cmd, "config file %s is not YAML: %v; a file of the original system, in HOCON, is named *.conf", path, err)
 	}
-	var file map[string]any
-	dec := json.NewDecoder(bytes.NewReader(tree))
-	dec.UseNumber() // numbers keep their spelling
-	if err := dec.Decode(&file); err != nil {
-		return nil, usagef(cmd, "config file %s must hold keys and values, such as 'listen: 127.0.0.1:6550'", path)
+	var file map[string]yaml.Node
+	if err := doc.Decode(&file); err != nil || file == nil && len(doc.Content) > 0 {
+		return nil, usagef(cmd, "config file %s must hold keys and values, each key once, such as 'listen: 127.0.0.1:6550'", path)
 	}
 	known := map[string]bool{}
 	var collect func(c *cobra.Command)
@@ -129,12 +126,14 @@ func readConfig(cmd *cobra.Command, path string) (map[string]any, error) {
 }
 
 // configValues converts a value of a config file to flag values.
-func configValues(f *pflag.Flag, v any) ([]string, error) {
+func configValues(f *pflag.Flag, v *yaml.Node) ([]string, error) {
 	var values []string
-	switch v := v.(type) {
-	case []any:
-		for _, item := range v {
-			s, err := scalar(item)
+	switch {
+	case v.Kind == yaml.AliasNode:
+		return configValues(f, v.Alias)
+	case v.Kind == yaml.SequenceNode:
+		for _, item := range v.Content {
+			s, err := scalar(f, item)
 			if err != nil {
 				return nil, err
 			}
@@ -144,35 +143,36 @@ func configValues(f *pflag.Flag, v any) ([]string, error) {
 			return []string{strings.Join(values, ",")}, nil
 		}
 		return values, nil
-	case map[string]any:
-		if !isRepeatable(f) {
-			return nil, errors.New("want one value")
-		}
-		for _, key := range slices.Sorted(maps.Keys(v)) {
-			s, err := scalar(v[key])
+	case v.Kind == yaml.MappingNode && !isRepeatable(f):
+		return nil, errors.New("want one value")
+	case v.Kind == yaml.MappingNode:
+		for i := 0; i+1 < len(v.Content); i += 2 {
+			s, err := scalar(f, v.Content[i+1])
 			if err != nil {
 				return nil, err
 			}
-			values = append(values, key+"="+s)
+			values = append(values, v.Content[i].Value+"="+s)
 		}
 		return values, nil
 	default:
-		s, err := scalar(v)
+		s, err := scalar(f, v)
 		return []string{s}, err
 	}
 }
 
-func scalar(v any) (string, error) {
-	switch v := v.(type) {
-	case string:
-		return v, nil
-	case json.Number:
-		return v.String(), nil
-	case bool:
-		return fmt.Sprint(v), nil
-	case nil:
-		return "", errors.New("it has no value")
-	default:
-		return "", errors.New("want a text, a number, true or false")
+// scalar is the text of a value, as it is spelled.
+func scalar(f *pflag.Flag, v *yaml.Node) (string, error) {
+	if v.Kind == yaml.AliasNode {
+		v = v.Alias
 	}
+	var is bool
+	switch {
+	case v.Kind != yaml.ScalarNode:
+		return "", errors.New("want a text, a number, true or false")
+	case v.Tag == "!!null":
+		return "", errors.New("it has no value")
+	case f.Value.Type() == "bool" && v.Decode(&is) == nil: // also yes and no
+		return strconv.FormatBool(is), nil
+	}
+	return v.Value, nil
 }

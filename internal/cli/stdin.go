@@ -30,8 +30,8 @@ type stdinPieces struct {
 
 // takeStdin copies the first piece of standard input to a new file, or all of it, if it is no longer, or must be known as a whole: then it
 // returns nil.
-func takeStdin(ctx context.Context, req *api.JobRequest, path string, stdin io.Reader) (*stdinPieces, error) {
-	size, kind, header := plan.Cut(req)
+func takeStdin(ctx context.Context, req *api.JobRequest, builtins []plan.Builtin, path string, stdin io.Reader) (*stdinPieces, error) {
+	size, kind, header := plan.Cut(req, builtins)
 	p := &stdinPieces{path: path, size: int64(size), plain: kind.Size() == 0} //nolint:gosec // bounded
 	taken := make(chan error, 1)
 	more := false

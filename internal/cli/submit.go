@@ -26,7 +26,7 @@ func (a *app) submitCommand() *cobra.Command {
 		Example: `  bridgefour submit wordcount --input /data/books --output /data/counts
   bridgefour submit -f job.yaml --wait
   bridgefour submit -f flow.yaml --overwrite`,
-		ValidArgsFunction: completeBuiltins,
+		ValidArgsFunction: a.completeBuiltins,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if schema {
 				return printJobSchema(a.stdout)
@@ -70,7 +70,7 @@ func (a *app) submitCommand() *cobra.Command {
 	f.add(cmd.Flags())
 	a.completeJob(cmd)
 	markSecretFile(cmd, "secret", "=@")
-	helpBuiltins(cmd)
+	a.helpBuiltins(cmd)
 	addCluster(cmd, &cluster)
 	cmd.Flags().StringVarP(&f.file, "file", "f", "", "`file` that describes the job, or several that come after each other, YAML or JSON; - is standard input. "+
 		"Other flags replace what they set in it, in each of several jobs; then those of one job (the program, the input, --name, --output, --after) are refused")

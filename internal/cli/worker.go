@@ -19,7 +19,6 @@ import (
 	"github.com/bridgefour/bridgefour/internal/server"
 	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/worker"
-	"github.com/bridgefour/bridgefour/jobs"
 )
 
 // workerFlags are the flags of the worker command: those that are fields of its configuration, and the others.
@@ -113,7 +112,7 @@ func (a *app) runWorker(cmd *cobra.Command, f *workerFlags) error {
 		return err
 	}
 	cfg.Confinement.NoNewPrivileges = noNewPrivileges(f.privileges)
-	cfg.Version, cfg.Jobs, cfg.Logger = a.versionText(), jobs.All(), logger
+	cfg.Version, cfg.Jobs, cfg.Logger = a.versionText(), a.jobs, logger
 	if err := a.workerOffer(cmd, f, &cfg); err != nil {
 		return err
 	}

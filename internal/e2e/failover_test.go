@@ -103,6 +103,7 @@ func loseLeader(g *group, how loss) {
 	t.Logf("%v was lost; %v led %v later; a client's submit was acknowledged after %v", lead, next,
 		took.Round(time.Millisecond), time.Since(lost).Round(time.Millisecond))
 	until(t, "the workers join it", func() bool {
+		next = g.leading(lead) // on a slow machine leadership may move again
 		return !slices.ContainsFunc(workers, func(w *process) bool { return !strings.Contains(w.readStderr(), "leader="+next.address+" ") })
 	})
 	// On a machine that is so slow the new leader may give the workers up: what they ran may run again.

@@ -65,15 +65,25 @@ func TestLinearizable(t *testing.T) {
 		"numbers": {numbersModel(), h.of(func(o *op) bool { return o.kind == opSubmit || o.kind == opNewest })},
 		"lives":   {livesModel(), h.of(func(o *op) bool { return o.kind != opNewest && (o.kind != opSubmit || o.job != 0) })},
 	} {
-		result, info := porcupine.CheckOperationsVerbose(check.model, check.ops, time.Minute)
-		if result == porcupine.Ok {
-			continue
+		parts := [][]porcupine.Operation{check.ops}
+		if check.model.Partition != nil {
+			parts = check.model.Partition(check.ops)
 		}
-		file := filepath.Join(os.TempDir(), fmt.Sprintf("bridgefour-%s-%d.html", what, seed)) // it outlives the test
-		if err := porcupine.VisualizePath(check.model, info, file); err != nil {
-			t.Error(err)
+		check.model.Partition = nil
+		for _, part := range parts {
+			result, info := porcupine.CheckOperationsVerbose(check.model, part, time.Minute)
+			if result == porcupine.Ok {
+				continue
+			}
+			for _, o := range part {
+				t.Logf("%v to %v: client %d: %s", time.Duration(o.Call), time.Duration(o.Return), o.ClientId, describe(o.Input, o.Output))
+			}
+			file := filepath.Join(os.TempDir(), fmt.Sprintf("bridgefour-%s-%d.html", what, seed)) // it outlives the test
+			if err := porcupine.VisualizePath(check.model, info, file); err != nil {
+				t.Error(err)
+			}
+			t.Errorf("the history of the %s is not linearizable: %v; %s shows it", what, result, file)
 		}
-		t.Errorf("the history of the %s is not linearizable: %v; %s shows it", what, result, file)
 	}
 }
 
@@ -96,8 +106,11 @@ type op struct {
 	call, back time.Duration
 	known      bool
 	code       int
-	stopped    bool // a read's answer: the job is stopped, or else it is not over
+	status     string // of the job, in the answer
 }
+
+// stopped reports whether the answer says that the job is stopped; otherwise it is not over.
+func (o *op) stopped() bool { return o.status == api.JobStopped }
 
 // history is the operations of all clients.
 type history struct {
@@ -209,7 +222,7 @@ func (o *op) understand(a answer) bool {
 	default:
 		var job api.Job
 		o.known = json.Unmarshal([]byte(a.body), &job) == nil
-		o.job, o.stopped = job.ID, job.Status == api.JobStopped
+		o.job, o.status = job.ID, job.Status
 	}
 	return o.known || write
 }
@@ -276,6 +289,9 @@ func (h *history) settle() {
 			t.Errorf("%q was submitted once, and is job %d and job %d", job.Name, other, job.ID)
 		}
 		h.names[job.Name] = job.ID
+		if job.Status == api.JobFailed { // no model has it
+			t.Errorf("job %d has failed: %s", job.ID, job.Error)
+		}
 	}
 	for _, o := range h.ops {
 		if o.known {
@@ -366,14 +382,14 @@ func nextLife(life string, o *op) (bool, string) {
 		return life == absent, active
 	case life == absent: // not there, and said so, or of unknown outcome
 		return true, life
-	case o.kind == opRead && o.stopped:
+	case o.kind == opRead && o.stopped():
 		return life == stopping || life == stopped, stopped
 	case o.kind == opRead:
 		return life == active || life == stopping, life
 	case o.kind == opStop && life == active:
 		return !refused, stopping
 	case o.kind == opStop: // it is what was asked for
-		return !refused && (!o.stopped || life != active), map[bool]string{true: stopped, false: life}[o.stopped]
+		return !refused && (!o.stopped() || life != active), map[bool]string{true: stopped, false: life}[o.stopped()]
 	case refused: // a retry: the job is not stopped, or not yet
 		return life == active || life == stopping, life
 	case !o.known && life != stopping && life != stopped:
@@ -389,10 +405,8 @@ func describe(input, _ any) string {
 	switch {
 	case !o.known:
 		text += " → ?"
-	case o.kind == opRead && o.code == http.StatusOK:
-		text += fmt.Sprintf(" → stopped %v", o.stopped)
 	default:
-		text += " → " + strconv.Itoa(o.code)
+		text += fmt.Sprintf(" → %d %s", o.code, o.status)
 	}
 	return text + " at " + o.at
 }
@@ -401,7 +415,8 @@ func describe(input, _ any) string {
 func TestModels(t *testing.T) {
 	t.Parallel()
 	known := func(kind string, job uint64, code int, stopped bool) *op {
-		return &op{kind: kind, job: job, code: code, stopped: stopped, known: true}
+		status := map[bool]string{true: api.JobStopped, false: api.JobRunning}[stopped]
+		return &op{kind: kind, job: job, code: code, status: status, known: true}
 	}
 	unknown := func(kind string, job uint64) *op { return &op{kind: kind, job: job} }
 	for _, test := range []struct {

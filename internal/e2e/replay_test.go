@@ -160,7 +160,7 @@ func (l *randomLog) command(e *state.Entry) {
 	case 11:
 		e.SetWorker(key, state.WorkerID(r.IntN(4)), state.WorkerStatus(r.IntN(4)))
 	case 12:
-		e.OutputLost(id, stage, uint64(r.IntN(3)), lease-state.Lease(r.IntN(4)))
+		e.OutputLost(id, stage, uint64(r.IntN(3)), lease-state.Lease(r.IntN(4)), 1, "gone")
 	}
 }
 

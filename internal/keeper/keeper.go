@@ -21,6 +21,12 @@ type Command struct {
 	// Output gets the reading end of a pipe when the command has written to it, and must close it. Wait calls it. A command that
 	// writes nothing costs the caller no pipe. If the pipe does not end soon after the command, a process of others has it open.
 	Output func(s Stream, pipe *os.File)
+	// Stdout and Stderr are descriptors that the command gets instead of pipes, and then Stdin is one too. 0: pipes.
+	Stdout, Stderr uintptr
+	// Until is when the keeper stops the command, as Stop does with Grace, unless Extend has set a later time: also if this process is stopped
+	// (SIGSTOP) or hangs. The time for which the machine is suspended counts (Linux). Zero: never.
+	Until time.Time
+	Grace time.Duration
 	Confinement
 	// User runs the command, which only root can set for others. Nil: this process's.
 	User   *syscall.Credential
@@ -63,6 +69,7 @@ type End struct {
 	OverMemory uint64        // bytes in use when the limit was exceeded, or 0
 	CPU        time.Duration // of all processes
 	Peak       uint64        // bytes of the largest resident set of a process; 0: smaller than that of the keeper
+	Overdue    bool          // it was stopped because of Command.Until
 }
 
 // cpuTime is the sum of End.CPU.

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Keeper runs one command at a time. Start, Wait and Close must not be called concurrently; Stop may be called at any time.
+// Keeper runs one command at a time. Start, Wait and Close must not be called concurrently; Stop and Extend may be called at any time.
 type Keeper struct {
 	// Nice is added to the nice value of the process and its commands. Set it before the first Start.
 	Nice int
@@ -199,7 +199,16 @@ func (k *Keeper) send(c *Command) error {
 	e.begin(kindStart)
 	e.number(uint64(k.id))
 	e.number(c.Memory)
-	e.number(uint64(min(c.Stdin, 1)))
+	files := make([]int, 0, 1+streams)
+	switch {
+	case c.Stdout != 0:
+		files = append(files, int(c.Stdin), int(c.Stdout), int(c.Stderr))
+	case c.Stdin != 0:
+		files = append(files, int(c.Stdin))
+	}
+	e.number(uint64(len(files)))
+	e.number(untilOf(c.Until))
+	e.number(uint64(max(0, c.Grace.Milliseconds())))
 	e.text(c.Path)
 	e.texts(c.Argv)
 	e.texts(c.EnvMore)
@@ -208,8 +217,8 @@ func (k *Keeper) send(c *Command) error {
 		return syscall.E2BIG
 	}
 	var rights []byte
-	if c.Stdin != 0 {
-		rights = unix.UnixRights(int(c.Stdin))
+	if len(files) > 0 {
+		rights = unix.UnixRights(files...)
 	}
 	if err := k.write(e.buf, rights); err != nil {
 		k.env = nil
@@ -264,7 +273,7 @@ func (k *Keeper) Wait() (End, error) {
 	cpuTime.Add(int64(a.CPU)) //nolint:gosec // nanoseconds
 	return End{
 		Status: syscall.WaitStatus(a.Status), Left: int(a.Left), Stuck: int(a.Stuck), StuckPID: int(a.StuckPID),
-		OverMemory: a.OverMemory, CPU: time.Duration(a.CPU), Peak: a.Peak, //nolint:gosec // nanoseconds
+		OverMemory: a.OverMemory, CPU: time.Duration(a.CPU), Peak: a.Peak, Overdue: a.Overdue, //nolint:gosec // nanoseconds
 	}, nil
 }
 
@@ -318,6 +327,21 @@ func (k *Keeper) Stop(grace time.Duration) {
 	e.end()
 	_ = unix.Kill(k.pid, unix.SIGCONT) // its command may have stopped it
 	_ = k.write(e.buf, nil)            // if the keeper was killed, Wait says so
+}
+
+// Extend sets another time until which the command may run, see Command.Until. With no command, it does nothing.
+func (k *Keeper) Extend(until time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.busy {
+		return
+	}
+	var e encoder
+	e.begin(kindExtend)
+	e.number(uint64(k.id))
+	e.number(untilOf(until))
+	e.end()
+	_ = k.write(e.buf, nil) // if the keeper was killed, Wait says so
 }
 
 // Close ends the keeper, and what it runs. It removes the folder for temporary files, and its parent if that is empty.

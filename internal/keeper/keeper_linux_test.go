@@ -19,7 +19,8 @@ import (
 // Some tests need a process that dies, or of another user: this one, started again with the script that it runs.
 const (
 	parentEnv = "B4_KEEPER_TEST_SCRIPT"
-	tempEnv   = "B4_KEEPER_TEST_TEMP" // its Keeper.Temp
+	tempEnv   = "B4_KEEPER_TEST_TEMP"  // its Keeper.Temp
+	untilEnv  = "B4_KEEPER_TEST_UNTIL" // the time from the start of the script to its Command.Until
 )
 
 // memoryMax is the limit of scripts that use too much.
@@ -31,8 +32,12 @@ const hog = `timeout 1000 setsid sh -c 'x=$(head -c 200000000 /dev/zero | tr "\0
 func TestMain(m *testing.M) {
 	if script := os.Getenv(parentEnv); script != "" {
 		k := Keeper{Temp: os.Getenv(tempEnv)}
+		var until time.Time
+		if d, err := time.ParseDuration(os.Getenv(untilEnv)); err == nil {
+			until = time.Now().Add(d)
+		}
 		err := k.Start(&Command{
-			Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ(), Memory: memoryMax,
+			Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ(), Memory: memoryMax, Until: until,
 			Output: func(_ Stream, pipe *os.File) { go io.Copy(io.Discard, pipe) }, //nolint:errcheck // until the process ends
 		})
 		var end End
@@ -239,6 +244,83 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
+// TestUntil: an earlier time replaces a later one and the reverse, and a command that ends in time is not overdue.
+func TestUntil(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	run := func(script string, until time.Time) {
+		t.Helper()
+		if err := f.keeper.Start(&Command{
+			Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Dir: f.dir, Env: append(os.Environ(), f.token), Until: until, Grace: time.Hour,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("exec sleep 1000", time.Now().Add(-time.Second))
+	if end, err := f.keeper.Wait(); err != nil || !end.Overdue || end.Status.Signal() != syscall.SIGTERM {
+		t.Errorf("late from the start: Wait() = %+v, %v, want SIGTERM", end, err)
+	}
+	run("until [ -e go ]; do sleep 0.01; done", time.Now().Add(time.Hour))
+	f.keeper.Extend(time.Now().Add(2 * time.Hour))
+	if err := os.WriteFile(f.path("go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if end, err := f.keeper.Wait(); err != nil || end.Overdue || end.Status != 0 {
+		t.Errorf("in time: Wait() = %+v, %v, want success", end, err)
+	}
+	f.wantNone()
+}
+
+// TestUntilParentIsStopped: a command is stopped in time although the process that should extend its time is stopped.
+func TestUntilParentIsStopped(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	parent := exec.CommandContext(t.Context(), "/proc/self/exe")
+	parent.Dir = f.dir
+	parent.Env = append(os.Environ(), f.token, untilEnv+"=500ms", parentEnv+"=kill -STOP $(awk '{ print $4 }' /proc/$PPID/stat); setsid sleep 1000 & echo >left; sleep 1000")
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f.await("left")
+	f.until("the command ends", func() bool { return f.alive() == 1 }) // the parent has the token too
+	if err := errors.Join(parent.Process.Kill(), parent.Wait()); err == nil || parent.ProcessState.Exited() {
+		t.Errorf("the parent: %v, want that it was killed", err)
+	}
+}
+
+// TestDescriptors has a command write to files of this process.
+func TestDescriptors(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var files [3]*os.File
+	for i, name := range []string{"in", "out", "err"} {
+		var err error
+		if files[i], err = os.OpenFile(f.path(name), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		defer files[i].Close() //nolint:errcheck // it is checked what is in it
+	}
+	if _, err := files[0].WriteAt([]byte("text"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.keeper.Start(&Command{
+		Path: "/bin/sh", Argv: []string{"sh", "-c", "cat; echo error >&2; ls /proc/$$/fd | wc -l >&2"}, Dir: f.dir, Env: os.Environ(),
+		Stdin: files[0].Fd(), Stdout: files[1].Fd(), Stderr: files[2].Fd(),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	end, err := f.keeper.Wait()
+	out, outErr := os.ReadFile(f.path("out"))
+	text, errErr := os.ReadFile(f.path("err"))
+	if err := errors.Join(err, outErr, errErr); err != nil || end.Status != 0 || string(out) != "text" || string(text) != "error\n3\n" {
+		t.Errorf("Wait() = %+v, %v, output %q and %q, want text and, with three descriptors, error", end, err, out, text)
+	}
+	f.script("echo piped")
+	if end, err := f.keeper.Wait(); err != nil || end.Status != 0 || f.output() != "piped\n" {
+		t.Errorf("the next command: Wait() = %+v, %v, output %q, want success", end, err, f.output())
+	}
+}
+
 // leaving are the ways of a process to leave its group. Each creates the file left.
 var leaving = map[string]string{
 	"group":       `sh -c 'echo >left; exec sleep 1000' &`,
@@ -268,6 +350,9 @@ func TestNothingIsLeft(t *testing.T) {
 			}},
 			"stop at once": {"trap '' TERM; sleep 1000", func(f *fixture) { f.keeper.Stop(0) }, func(end End, err error) bool {
 				return err == nil && end.Status.Signal() == syscall.SIGKILL
+			}},
+			"overdue": {"trap '' TERM; sleep 1000", func(f *fixture) { f.keeper.Extend(time.Now()) }, func(end End, err error) bool {
+				return err == nil && end.Status.Signal() == syscall.SIGKILL && end.Overdue
 			}},
 			"keeper killed": {"kill -9 $PPID; sleep 1000", nil, func(_ End, err error) bool { return errors.Is(err, ErrKilled) }},
 			"keeper stopped": {"kill -STOP $PPID; echo >ready; sleep 1000", func(f *fixture) {

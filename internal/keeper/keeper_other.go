@@ -26,6 +26,8 @@ type Keeper struct {
 	mu    sync.Mutex
 	pid   int // 0: none
 	grace *time.Timer
+	until *time.Timer // of Command.Until; nil: none
+	late  bool        // it was stopped by that
 	err   error
 }
 
@@ -39,11 +41,14 @@ func (k *Keeper) Start(c *Command) error {
 		return err
 	}
 	defer null.Close() //nolint:errcheck // only read from
-	files := []uintptr{c.Stdin, 0, 0}
+	files := []uintptr{c.Stdin, c.Stdout, c.Stderr}
 	if c.Stdin == 0 {
 		files[0] = null.Fd()
 	}
 	for i := range k.outputs {
+		if c.Stdout != 0 {
+			break
+		}
 		reader, writer, err := os.Pipe()
 		if err != nil {
 			return err
@@ -51,7 +56,7 @@ func (k *Keeper) Start(c *Command) error {
 		defer writer.Close() //nolint:errcheck // written by the command
 		k.outputs[i], files[1+i] = reader, writer.Fd()
 	}
-	k.output = c.Output
+	k.output, k.late = c.Output, false
 	attr := &syscall.ProcAttr{
 		Dir: c.Dir, Env: slices.Concat(c.Env, c.EnvMore), Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
 	}
@@ -66,14 +71,25 @@ func (k *Keeper) Start(c *Command) error {
 			_ = syscall.Setpriority(syscall.PRIO_PROCESS, pid, own+k.Nice) // it may have ended
 		}
 	}
+	if err == nil && !c.Until.IsZero() {
+		k.until = time.AfterFunc(time.Until(c.Until), func() {
+			k.mu.Lock()
+			k.late = true
+			k.mu.Unlock()
+			k.Stop(c.Grace)
+		})
+	}
 	return nil
 }
 
 // Wait waits for the command, and kills the rest of its group. The error is that of starting it.
 func (k *Keeper) Wait() (End, error) {
 	for i, pipe := range k.outputs {
-		k.output(Stream(i), pipe)
+		if pipe != nil {
+			k.output(Stream(i), pipe)
+		}
 	}
+	k.outputs = [streams]*os.File{}
 	if k.err != nil {
 		return End{}, k.err
 	}
@@ -87,7 +103,11 @@ func (k *Keeper) Wait() (End, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	_ = syscall.Kill(-k.pid, syscall.SIGKILL) // usually, nothing is left
-	k.pid = 0
+	k.pid, end.Overdue = 0, k.late
+	if k.until != nil {
+		k.until.Stop()
+		k.until = nil
+	}
 	if k.grace != nil {
 		k.grace.Stop()
 		k.grace = nil
@@ -117,6 +137,15 @@ func (k *Keeper) Stop(grace time.Duration) {
 			_ = syscall.Kill(-group, syscall.SIGKILL)
 		}
 	})
+}
+
+// Extend sets another time until which the command may run, see Command.Until. With no command, it does nothing.
+func (k *Keeper) Extend(until time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.until != nil && !k.late {
+		k.until.Reset(time.Until(until))
+	}
 }
 
 // Close removes the folder for temporary files. There is no command.

@@ -1,13 +1,20 @@
 package keeper
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"time"
 
-// A request is a frame: its length in 4 bytes, its kind, and fields. The standard input of a start, if it is not /dev/null, is sent with it.
+	"golang.org/x/sys/unix"
+)
+
+// A request is a frame: its length in 4 bytes, its kind, and fields. The descriptors of a start are sent with it. Until is in milliseconds of
+// the clock bootTime; 0: never.
 const (
 	kindJob      = 'J' // folder, environment, users (none, or UID, GID and groups): of the starts that follow
 	kindConfine  = 'F' // 1 if so, for each of a Confinement; Temp. The first; it is answered
-	kindStart    = 'S' // id, memory, 1 if with a descriptor, path, arguments, more environment
+	kindStart    = 'S' // id, memory, number of descriptors (none, standard input, or all three), until and grace in ms, path, arguments, more environment
 	kindStop     = 'T' // id, grace in ms
+	kindExtend   = 'X' // id, until
 	kindPause    = 'P'
 	kindContinue = 'C'
 )
@@ -84,9 +91,10 @@ type answer struct {
 	ID, Errno, Status, Left, Stuck, StuckPID uint32
 	OverMemory, CPU, Peak                    uint64
 	Stream                                   Stream // of an output, plus one; 0: the end of a command
+	Overdue                                  bool
 }
 
-const answerSize = 6*4 + 3*8 + 1
+const answerSize = 6*4 + 3*8 + 2
 
 func (a *answer) append(buf []byte) []byte {
 	for _, n := range []uint32{a.ID, a.Errno, a.Status, a.Left, a.Stuck, a.StuckPID} {
@@ -95,7 +103,11 @@ func (a *answer) append(buf []byte) []byte {
 	for _, n := range []uint64{a.OverMemory, a.CPU, a.Peak} {
 		buf = binary.LittleEndian.AppendUint64(buf, n)
 	}
-	return append(buf, byte(a.Stream))
+	overdue := byte(0)
+	if a.Overdue {
+		overdue = 1
+	}
+	return append(buf, byte(a.Stream), overdue)
 }
 
 func (a *answer) decode(buf []byte) {
@@ -105,5 +117,22 @@ func (a *answer) decode(buf []byte) {
 	for i, to := range []*uint64{&a.OverMemory, &a.CPU, &a.Peak} {
 		*to = binary.LittleEndian.Uint64(buf[6*4+8*i:])
 	}
-	a.Stream = Stream(buf[answerSize-1])
+	a.Stream, a.Overdue = Stream(buf[answerSize-2]), buf[answerSize-1] != 0
+}
+
+// bootTime is the time since the machine has started, in milliseconds, with that for which it was suspended. It is the same in all processes.
+func bootTime() uint64 {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)     // since Linux 2.6.39
+	return uint64(now.Nano()) / uint64(time.Millisecond) //nolint:gosec // not negative
+}
+
+// untilOf is a time as bootTime; 0 for none. A pause of this process between its two clocks makes it too early, never too late.
+func untilOf(at time.Time) uint64 {
+	if at.IsZero() {
+		return 0
+	}
+	now := bootTime()
+	left := time.Until(at).Milliseconds()
+	return uint64(max(1, int64(now)+left)) //nolint:gosec // milliseconds
 }

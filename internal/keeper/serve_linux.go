@@ -46,7 +46,7 @@ func init() { //nolint:gochecknoinits // see above
 type server struct {
 	socket  int
 	in      []byte // received, not decoded
-	stdin   int    // received with a start that is not complete; 0: /dev/null
+	files   []int  // received with a start that is not complete
 	dir     string
 	env     []string
 	user    *syscall.Credential // nil: this process's
@@ -67,7 +67,16 @@ type start struct {
 	id     uint32
 	memory uint64
 	path   string
-	stdin  int // 0: /dev/null
+	files  []int  // none: /dev/null and pipes; one: standard input, and pipes
+	until  uint64 // as bootTime; 0: never
+	grace  time.Duration
+}
+
+// close closes its descriptors: the command has copies.
+func (r *start) close() {
+	for _, fd := range r.files {
+		_ = unix.Close(fd)
+	}
 }
 
 // running is the command that runs.
@@ -174,6 +183,7 @@ func (s *server) run() {
 		if polled[0].Revents != 0 && !s.receive() {
 			break
 		}
+		s.stopOverdue()
 		if s.command != nil {
 			s.watch()
 		}
@@ -248,6 +258,9 @@ func (s *server) timeout() int {
 	if c != nil && c.memory > 0 {
 		d = min(d, memoryInterval)
 	}
+	if c != nil && c.until > 0 && !c.stopping { // the timeout does not count the time of a suspended machine: it is d at most
+		d = min(d, time.Duration(c.until-min(c.until, bootTime()))*time.Millisecond) //nolint:gosec // far below
+	}
 	return int(d.Milliseconds())
 }
 
@@ -257,7 +270,7 @@ func (s *server) receive() bool {
 	if cap(s.in)-len(s.in) < piece {
 		s.in = append(make([]byte, 0, 2*len(s.in)+2*piece), s.in...)
 	}
-	oob := make([]byte, unix.CmsgSpace(4))
+	oob := make([]byte, unix.CmsgSpace((1+int(streams))*4))
 	n, oobn, _, _, err := unix.Recvmsg(s.socket, s.in[len(s.in):cap(s.in)], oob, unix.MSG_CMSG_CLOEXEC)
 	if errors.Is(err, unix.EINTR) {
 		return true
@@ -271,11 +284,9 @@ func (s *server) receive() bool {
 		if err != nil || len(messages) != 1 {
 			return false
 		}
-		files, err := unix.ParseUnixRights(&messages[0])
-		if err != nil || len(files) != 1 {
+		if s.files, err = unix.ParseUnixRights(&messages[0]); err != nil {
 			return false
 		}
-		s.stdin = files[0]
 	}
 	at := 0
 	for len(s.in)-at >= 4 {
@@ -315,17 +326,19 @@ func (s *server) handle(kind byte, d *decoder) bool {
 		}
 		s.giveTemp()
 	case kindStart:
-		r := &start{id: uint32(d.number()), memory: d.number(), stdin: s.stdin}
-		lost := d.number() != 0 && r.stdin == 0 // too many files are open
+		r := &start{id: uint32(d.number()), memory: d.number(), files: s.files}
+		lost := d.number() != uint64(len(r.files)) // too many files are open
+		r.until, r.grace = d.number(), time.Duration(d.number())*time.Millisecond
 		r.path = d.text()
 		s.argv = d.texts(s.argv[:0])
 		s.env = d.texts(s.env[:s.envJob])
-		s.stdin = 0
+		s.files = nil
 		if d.bad || s.command != nil || s.waiting != nil {
 			return false
 		}
 		switch {
 		case lost:
+			r.close()
 			s.answer(&answer{ID: r.id, Errno: uint32(unix.EMFILE)})
 		case s.stuck:
 			s.waiting = r
@@ -334,6 +347,13 @@ func (s *server) handle(kind byte, d *decoder) bool {
 		}
 	case kindStop:
 		s.stop(uint32(d.number()), time.Duration(d.number())*time.Millisecond)
+	case kindExtend:
+		id, until := uint32(d.number()), d.number()
+		for _, r := range []*start{s.waiting, s.running()} {
+			if r != nil && r.id == id {
+				r.until = until
+			}
+		}
 	case kindPause:
 		// A process may fork until it is stopped.
 		for range 5 {
@@ -369,11 +389,15 @@ func (s *server) start(r *start) {
 
 // fork starts the process of a command, with pipes for its outputs.
 func (s *server) fork(c *running) (pid int, err error) {
-	files := []uintptr{uintptr(c.stdin), 0, 0} // 0 is /dev/null
-	if c.stdin != 0 {
-		defer unix.Close(c.stdin) //nolint:errcheck // the command's copy
+	var files [1 + streams]uintptr // 0 is /dev/null
+	for i, fd := range c.files {
+		files[i] = uintptr(fd)
 	}
+	defer c.close()
 	for i := range c.outputs {
+		if files[1+i] != 0 {
+			continue
+		}
 		var ends [2]int
 		if err := syscall.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
 			return 0, err
@@ -381,7 +405,7 @@ func (s *server) fork(c *running) (pid int, err error) {
 		c.outputs[i], files[1+i] = pipe{ends[0], ends[1]}, uintptr(ends[1])
 	}
 	attr := syscall.ProcAttr{
-		Dir: s.dir, Env: s.env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &c.handle, Credential: s.user},
+		Dir: s.dir, Env: s.env, Files: files[:], Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, PidFD: &c.handle, Credential: s.user},
 	}
 	pid, err = syscall.ForkExec(c.path, s.argv, &attr)
 	if errors.Is(err, syscall.ENOEXEC) {
@@ -407,12 +431,26 @@ func (s *server) answer(a *answer) {
 	_ = unix.Sendto(s.socket, s.reply, unix.MSG_NOSIGNAL, nil) // if the other end is closed, the next poll says so
 }
 
+// running is the start of the command that runs; nil: none does.
+func (s *server) running() *start {
+	if s.command == nil {
+		return nil
+	}
+	return &s.command.start
+}
+
+// stopOverdue stops the command if its time is over.
+func (s *server) stopOverdue() {
+	if c := s.command; c != nil && c.until > 0 && !c.stopping && bootTime() >= c.until {
+		c.answer.Overdue = true
+		s.stop(c.id, c.grace)
+	}
+}
+
 // stop asks all processes of a command to end.
 func (s *server) stop(id uint32, grace time.Duration) {
 	if r := s.waiting; r != nil && r.id == id {
-		if r.stdin != 0 {
-			_ = unix.Close(r.stdin)
-		}
+		r.close()
 		s.waiting = nil
 		s.answer(&answer{ID: id, Status: uint32(syscall.SIGTERM)})
 	}

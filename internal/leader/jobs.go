@@ -163,7 +163,7 @@ func (c *Core) taskFailed(stage sched.Key, e *state.Event) {
 
 // resume opens a task again whose output was lost. Unless its stage is ready, that starts as a whole later on.
 func (c *Core) resume(stage sched.Key, task uint64) {
-	if job := c.machine.Job(stage.Job); job != nil && job.Ready(int(stage.Stage)) {
+	if job := c.machine.Job(stage.Job); job != nil && job.Open(int(stage.Stage), task) {
 		c.sched.Resume(job, stage.Stage, task, c.now)
 		c.dirty.markAll()
 	}

@@ -45,7 +45,7 @@ func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string,
 		CreatedUnixMs: uint64(j.Created), StartedUnixMs: uint64(j.Started), User: spec.User, Overwrite: spec.Overwrite,
 		Records: spec.Records, Header: spec.Header, Slots: spec.SlotsPerTask,
 		Env: spec.Env, Sandbox: spec.Sandbox, NoNetwork: spec.NoNetwork,
-		Columns: spec.Input.Columns(), Batch: spec.Input.Batch > 0, NameParts: spec.NameParts, Reduce: spec.Reduce,
+		Columns: spec.Input.Columns(), Batch: spec.Input.Batch > 0, NameParts: spec.NameParts, Reduce: spec.Reduce, Combine: spec.Combine,
 	}
 	for _, r := range spec.Resources {
 		if out.Resources == nil {
@@ -78,7 +78,7 @@ func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string,
 			tasks = 0 // not known
 		}
 		// The numbers of the wire begin one later, because its zero is no role.
-		out.Plan = append(out.Plan, &wire.Stage{Name: s.Name, Role: wire.StageRole(s.Role) + 1, From: s.From, Tasks: tasks})
+		out.Plan = append(out.Plan, &wire.Stage{Name: s.Name, Role: wire.StageRole(s.Role) + 1, From: s.From, Tasks: tasks, Ranges: s.Ranges})
 	}
 	return out
 }

@@ -36,6 +36,7 @@ type fakeLog struct {
 	applied uint64
 	cut     bool // nothing reaches this node
 	lagging bool // no entry reaches this node
+	writing time.Time
 	saved   []byte
 	save    chan struct{} // a snapshot is not saved before this is closed
 }
@@ -117,7 +118,7 @@ func (l *fakeLog) Status() replica.Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := uint64(len(l.entries))
-	s := replica.Status{ID: l.id, Term: l.term, Leader: l.leader == l.id, Committed: n, Applied: l.applied, Last: n, LogFull: l.full, Role: "Follower"}
+	s := replica.Status{ID: l.id, Term: l.term, Leader: l.leader == l.id, Committed: n, Applied: l.applied, Last: n, LogFull: l.full, Writing: l.writing, Role: "Follower"}
 	if l.cut || l.lagging {
 		s.Committed, s.Last = l.applied, l.applied
 	}

@@ -73,6 +73,13 @@ func TestFollowerServesReads(t *testing.T) {
 	if _, age, id := follower.Status(); age > 1000 || id != 1 {
 		t.Errorf("Status() on a follower = age %d, leader %d", age, id)
 	}
+	log := follower.cfg.Log.(*fakeLog) //nolint:forcetypeassert // of this test
+	log.mu.Lock()
+	log.writing = time.Now().Add(-time.Hour)
+	log.mu.Unlock()
+	if _, age, _ := follower.Status(); age < time.Hour.Milliseconds() {
+		t.Errorf("Status() on a follower whose disk hangs for an hour = age %d", age)
+	}
 	_, _, err := follower.Submit(t.Context(), request(1), "")
 	problemOf(t, err, http.StatusServiceUnavailable, "the leader is at leader-1:1")
 	notLeaderOf(t, err)

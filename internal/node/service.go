@@ -186,7 +186,7 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		MaxFails: p.MaxFails, RetryDelayMS: uint64(p.RetryDelay.Milliseconds()), DelayMS: uint64(p.Delay.Milliseconds()), MaxRunning: p.MaxRunning,
 		After: p.After, Deferred: p.Deferred, Resources: p.Resources, Locks: p.Locks, Data: p.Data, FailOnConflict: p.FailOnConflict,
 	}
-	s.Class, s.Reduce, s.Partitions = req.Class, req.Program.Reduce, uint32(req.Partitions) //nolint:gosec // checked by plan
+	s.Class, s.Reduce, s.Combine, s.Partitions = req.Class, req.Program.Reduce, req.Program.Combine, uint32(req.Partitions) //nolint:gosec // checked by plan
 	s.Input.Growing = n.cfg.Growing && s.Input.Kind == state.InputFiles
 	s.Placeholders, s.Placeholder, s.Shell = uint8(p.Command.Placeholders), p.Command.Placeholder, p.Command.Shell
 	for _, a := range p.Command.Argv {
@@ -310,13 +310,17 @@ func (n *Node) setWorker(ctx context.Context, id uint64, status state.WorkerStat
 	return err
 }
 
-// Status returns the log position that reads reflect, their age, and the leader's id.
+// Status returns the log position that reads reflect, their age, and the leader's id. While the disk hangs, a follower hears of entries that it
+// does not apply.
 func (n *Node) Status() (index uint64, ageMillis int64, leader uint64) {
 	status := n.cfg.Log.Status()
 	if !n.ready.leading() {
 		heard := status.Heard
 		if heard.IsZero() {
 			heard = n.ready.born
+		}
+		if w := status.Writing; !w.IsZero() && w.Before(heard) {
+			heard = w
 		}
 		ageMillis = max(0, time.Since(heard).Milliseconds())
 	}

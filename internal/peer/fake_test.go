@@ -216,7 +216,7 @@ func (n *node) ended() error {
 }
 
 // cluster starts nodes 1 to size, which know each other.
-func cluster(tb testing.TB, size int) []*node {
+func cluster(tb testing.TB, size int, change ...func(*Config)) []*node {
 	tb.Helper()
 	listeners, members := make([]net.Listener, size), replica.Members{Cluster: "c"}
 	for i := range listeners {
@@ -227,7 +227,11 @@ func cluster(tb testing.TB, size int) []*node {
 	}
 	nodes := make([]*node, size)
 	for i, l := range listeners {
-		nodes[i] = startNode(tb, l, newFakeReplica(uint64(i+1), members), nil)
+		nodes[i] = startNode(tb, l, newFakeReplica(uint64(i+1), members), func(c *Config) {
+			for _, f := range change {
+				f(c)
+			}
+		})
 	}
 	return nodes
 }

@@ -27,6 +27,8 @@ const (
 	backOffMax  = time.Second      // between dials of a member that does not answer
 	refusedMax  = 30 * time.Second // between dials of a member that has refused
 	steadyAfter = 2 * time.Second  // a connection that lasted so long resets the back-off
+	// A member that does not say welcome within silenceMax gets twice the time at the next dial, up to setupMax: a machine may be so slow.
+	setupMax = 4 * silenceMax
 )
 
 // Dialer connects to host:port. Nil connects by TCP.
@@ -118,6 +120,7 @@ type lane struct {
 func (l *lane) run(ctx context.Context) {
 	t, id := l.link.t, l.link.id
 	var wait backOff
+	setup := silenceMax
 	for try := 0; ; try++ {
 		t.mu.Lock()
 		addresses := t.members.addresses(id)
@@ -126,9 +129,15 @@ func (l *lane) run(ctx context.Context) {
 		if len(addresses) > 0 {
 			address := addresses[try%len(addresses)]
 			begun := time.Now()
-			err := l.connect(ctx, address)
+			welcome, err := l.connect(ctx, address, setup)
 			if ctx.Err() != nil {
 				return
+			}
+			switch {
+			case welcome:
+				setup = silenceMax
+			case errors.Is(err, errSilent):
+				setup = min(2*setup, setupMax)
 			}
 			if time.Since(begun) > steadyAfter {
 				wait.reset()
@@ -190,17 +199,20 @@ func (l *lane) linked(address string) {
 	}
 }
 
-// connect sends what is queued to address, until the connection is lost or ctx is done. It does not return nil.
-func (l *lane) connect(ctx context.Context, address string) error {
+// connect sends what is queued to address, until there is no welcome within setup, the connection is lost, or ctx is done. The error is
+// not nil.
+func (l *lane) connect(ctx context.Context, address string, setup time.Duration) (welcome bool, err error) {
 	t, id := l.link.t, l.link.id
 	raft := func(ctx context.Context, c peerpb.PeerClient) (outgoing[peerpb.Batch], error) {
 		return c.Raft(ctx)
 	}
-	return openStream(ctx, t, id, address, silenceMax, raft, &peerpb.Batch{Handshake: t.handshake(id, l.kind)},
+	err = openStream(ctx, t, id, address, setup, silenceMax, raft, &peerpb.Batch{Handshake: t.handshake(id, l.kind)},
 		func(ctx context.Context, stream outgoing[peerpb.Batch]) error {
+			welcome = true
 			l.linked(address)
 			return l.pump(ctx, stream)
 		})
+	return welcome, err
 }
 
 // pump sends what is queued until ctx, which ends with the stream, is done.

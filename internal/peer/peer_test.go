@@ -2,12 +2,15 @@ package peer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -123,6 +126,24 @@ func TestSilentLeaderIsNoticed(t *testing.T) {
 	if got := receive(t, n.replica.lost, "the report of the silent leader"); got != 2 {
 		t.Errorf("leader %d is reported unreachable, want 2", got)
 	}
+}
+
+// A machine, or the network to it, may need longer to connect than a connection may be silent.
+func TestSlowToConnect(t *testing.T) {
+	slow := func(c *Config) {
+		dial := c.Dial
+		c.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			delay := time.NewTimer(silenceMax + silenceMax/4)
+			defer delay.Stop()
+			select {
+			case <-delay.C:
+				return dial(ctx, address)
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+	}
+	linked(t, cluster(t, 2, slow)...)
 }
 
 func TestMovedLeaderIsFound(t *testing.T) {

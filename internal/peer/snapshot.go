@@ -75,7 +75,7 @@ func (l *link) sendSnapshot(ctx context.Context, r Replica, m *raftpb.Message) (
 	open := func(ctx context.Context, c peerpb.PeerClient) (outgoing[peerpb.Chunk], error) { return c.Snapshot(ctx) }
 	first := &peerpb.Chunk{Handshake: l.t.handshake(l.id, peerpb.Lane_LANE_SNAPSHOT), Message: raw}
 	for _, address := range addresses {
-		err = openStream(ctx, l.t, l.id, address, snapshotSilenceMax, open, first, func(ctx context.Context, stream outgoing[peerpb.Chunk]) error {
+		err = openStream(ctx, l.t, l.id, address, snapshotSilenceMax, snapshotSilenceMax, open, first, func(ctx context.Context, stream outgoing[peerpb.Chunk]) error {
 			bytes, err = sendBody(ctx, stream, body)
 			return err
 		})

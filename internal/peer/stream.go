@@ -16,6 +16,9 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
+// errSilent means that nothing was received for too long.
+var errSilent = errors.New("nothing received")
+
 // errEnded means that the other side has ended the stream in order. For a snapshot this is success.
 var errEnded = errors.New("the other side has ended the stream")
 
@@ -23,10 +26,10 @@ var errEnded = errors.New("the other side has ended the stream")
 type outgoing[Req any] = grpc.BidiStreamingClient[Req, peerpb.Reply]
 
 // openStream opens a stream to the member id at address, sends first, which holds the handshake, and after the welcome calls send.
-// The context of send ends with the stream, which also ends when the other side is silent for silenceMax, before the welcome or after it;
-// its cause is the reason.
+// The context of send ends with the stream, which also ends when there is no welcome within setupMax, or nothing for silenceMax after
+// it; its cause is the reason, an errSilent in both cases.
 // The returned error is never nil.
-func openStream[Req any](ctx context.Context, t *Transport, id uint64, address string, silenceMax time.Duration,
+func openStream[Req any](ctx context.Context, t *Transport, id uint64, address string, setupMax, silenceMax time.Duration,
 	open func(context.Context, peerpb.PeerClient) (outgoing[Req], error), first *Req, send func(context.Context, outgoing[Req]) error,
 ) error {
 	conn, err := t.cfg.Dial.Open(address)
@@ -35,8 +38,11 @@ func openStream[Req any](ctx context.Context, t *Transport, id uint64, address s
 	}
 	defer func() { _ = conn.Close() }() // the only error is that it is closed already
 	ctx, cancel := context.WithCancelCause(ctx)
-	silent := time.AfterFunc(silenceMax, func() { cancel(fmt.Errorf("nothing received for %v", silenceMax)) })
-	defer silent.Stop()
+	silentFor := func(d time.Duration) *time.Timer {
+		return time.AfterFunc(d, func() { cancel(fmt.Errorf("%w for %v", errSilent, d)) })
+	}
+	setup := silentFor(setupMax)
+	defer setup.Stop()
 	var receiver sync.WaitGroup
 	defer receiver.Wait()
 	defer cancel(nil)
@@ -55,6 +61,9 @@ func openStream[Req any](ctx context.Context, t *Transport, id uint64, address s
 	if err := t.welcomed(id, address, reply.GetWelcome()); err != nil {
 		return err
 	}
+	setup.Stop()
+	silent := silentFor(silenceMax)
+	defer silent.Stop()
 	receiver.Go(func() {
 		for {
 			silent.Reset(silenceMax)

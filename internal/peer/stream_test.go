@@ -48,7 +48,7 @@ func TestSilenceBeginsWithTheWelcome(t *testing.T) {
 			<-ctx.Done()
 			return context.Cause(ctx)
 		}
-		err := openStream(t.Context(), &Transport{}, 2, "10.0.0.2:6550", silenceMax, open, &peerpb.Batch{}, send)
+		err := openStream(t.Context(), &Transport{}, 2, "10.0.0.2:6550", silenceMax, silenceMax, open, &peerpb.Batch{}, send)
 		if want := 3*silenceMax - 2*time.Millisecond; time.Since(begun) != want || errors.Is(err, context.Canceled) {
 			t.Errorf("the stream ended after %v with %v, want %v", time.Since(begun), err, want)
 		}

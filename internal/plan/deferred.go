@@ -42,7 +42,6 @@ func Deferred(ctx context.Context, spec *state.Spec, opt Options) (in state.Inpu
 	header := int(spec.Header)
 	req := &api.JobRequest{
 		Program: api.Program{Builtin: spec.Builtin}, Inputs: spec.InputNames, Records: spec.Records, Header: &header, Overwrite: spec.Overwrite, NameParts: spec.NameParts,
-		Partitions: int(spec.Partitions),
 	}
 	if !spec.Spool {
 		req.Output = spec.Output

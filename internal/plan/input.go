@@ -76,13 +76,14 @@ func (p *planner) split() uint64 {
 
 // Cut returns how the one input of a request is cut that is not known as a whole: at the first record behind each multiple of size, with the header
 // in each piece; size 0: it must be known before, or the request is wrong.
-func Cut(req *api.JobRequest) (size uint64, kind *record.Kind, header int) {
+func Cut(req *api.JobRequest, builtins []Builtin) (size uint64, kind *record.Kind, header int) {
 	const sizeMax = 1 << 50
-	p := &planner{req: req, opt: Options{DefaultSplit: splitDefault}}
+	p := &planner{req: req, opt: Options{DefaultSplit: splitDefault, Builtins: builtins}}
 	p.command()
+	p.line()
 	p.records()
 	size = p.split()
-	whole := req.NameParts != "" || req.Program.Reduce != "" && req.Partitions == 0 || p.kind.IsCSV() // the rest of the plan depends on all of it
+	whole := req.NameParts != "" || p.fitted() || p.kind.IsCSV() // the rest of the plan depends on all of it
 	if len(p.errs) > 0 || len(req.Inputs) != 1 || whole || size > sizeMax {
 		size = 0
 	}

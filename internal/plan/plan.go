@@ -17,6 +17,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/bytesize"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/record"
+	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/state"
 	"github.com/bridgefour/bridgefour/internal/suggest"
 )
@@ -64,6 +65,8 @@ type Builtin struct {
 	Collects   bool // the parts are merged into a result
 	// Check returns what is wrong with settings. Nil: any are accepted.
 	Check func(set map[string]string) []string
+	// Stages returns the stages with settings. Nil: one that maps.
+	Stages func(set map[string]string) ([]stage.Stage, error)
 }
 
 // Result is a valid job.
@@ -130,7 +133,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 	p := newPlanner(req, opt)
 	p.program()
 	p.command()
-	p.reduce()
+	p.line()
 	p.settings()
 	p.description()
 	p.numbers()
@@ -149,11 +152,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 	if err := p.data(ctx); err != nil {
 		return Result{}, err
 	}
-	if p.req.Program.Reduce != "" {
-		p.result.Stages = state.ReducePlan(p.result.Input.Tasks, p.partitions(), p.result.Output != "")
-	} else {
-		p.result.Stages = state.DefaultPlan(p.result.Input.Tasks, p.result.Collects, p.result.Output != "")
-	}
+	p.stages()
 	if err := p.names(ctx); err != nil {
 		return Result{}, err
 	}
@@ -244,7 +243,6 @@ func (p *planner) program() {
 	case len(program.Command) > 0 && program.Shell != "":
 		p.fail("program", "give a command or a command line for a shell, not both")
 	case program.Builtin != "":
-		p.builtin(program.Builtin)
 	case program.Shell != "":
 		if strings.Contains(program.Shell, "\x00") {
 			p.fail("program.shell", "the command line contains a NUL byte")
@@ -270,7 +268,9 @@ func (p *planner) program() {
 	}
 }
 
-func (p *planner) builtin(name string) {
+// builtin validates the settings of a built-in job and returns its stages.
+func (p *planner) builtin(name string) []stage.Stage {
+	line := []stage.Stage{{Name: "map"}}
 	i := slices.IndexFunc(p.opt.Builtins, func(b Builtin) bool { return b.Name == name })
 	if i >= 0 {
 		b := &p.opt.Builtins[i]
@@ -280,7 +280,19 @@ func (p *planner) builtin(name string) {
 				p.fail("set", "%s", wrong)
 			}
 		}
-		return
+		if b.Stages == nil {
+			return line
+		}
+		stages, err := b.Stages(p.req.Set)
+		switch {
+		case err != nil:
+			p.fail("set", "%v", err)
+		case len(stages) == 0 || len(stages) > stage.StagesMax:
+			p.fail("program.builtin", "job %q has %d stages; want 1 to %d", name, len(stages), stage.StagesMax)
+		default:
+			return stages
+		}
+		return line
 	}
 	var names []string
 	for _, b := range p.opt.Builtins {
@@ -291,6 +303,7 @@ func (p *planner) builtin(name string) {
 		meant = fmt.Sprintf("; did you mean %q?", closest)
 	}
 	p.fail("program.builtin", "unknown built-in job %q%s known: %s. A command is written as -- %[1]s", name, meant, strings.Join(names, ", "))
+	return line
 }
 
 // settings validates settings and labels.

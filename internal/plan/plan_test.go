@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/plan"
+	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
@@ -281,6 +283,35 @@ func TestPartitions(t *testing.T) {
 	}
 }
 
+// TestLine: the stages of a built-in job follow from its settings, and their tasks from the input or the request unless the job says how many.
+func TestLine(t *testing.T) {
+	opt := options()
+	opt.DefaultSplit = 10
+	opt.Builtins = append(opt.Builtins, plan.Builtin{Name: "line", NeedsInput: true, Collects: true, Stages: func(set map[string]string) ([]stage.Stage, error) {
+		if set["x"] == "bad" {
+			return nil, errors.New("x is bad")
+		}
+		return []stage.Stage{{Name: "read"}, {Name: "count"}, {Name: "sort", Partition: stage.ByRange, Partitions: 2}}, nil
+	}})
+	dir := t.TempDir()
+	write(t, dir, "in")
+	if err := os.Truncate(dir+"/in", 30); err != nil {
+		t.Fatal(err)
+	}
+	for partitions, tasks := range map[int]uint64{0: 3, 7: 7} {
+		req := &api.JobRequest{Program: api.Program{Builtin: "line"}, Inputs: []string{dir + "/in"}, Partitions: partitions}
+		res, err := plan.Plan(t.Context(), req, opt)
+		want := state.LinePlan([]state.StageSpec{{Name: "read", Tasks: 1}, {Name: "count", Tasks: tasks, Fitted: partitions == 0}, {Name: "sort", Tasks: 2, Ranges: true}}, true, false)
+		if err != nil || !reflect.DeepEqual(res.Stages, want) {
+			t.Errorf("%d partitions: stages %+v, %v; want %+v", partitions, res.Stages, err, want)
+		}
+	}
+	_, err := plan.Plan(t.Context(), &api.JobRequest{Program: api.Program{Builtin: "line"}, Set: map[string]string{"x": "bad"}, Inputs: []string{dir + "/in"}}, opt)
+	if err == nil || !strings.Contains(err.Error(), "set: x is bad") {
+		t.Errorf("Plan = %v, want the error of the settings", err)
+	}
+}
+
 func TestOtherInputs(t *testing.T) {
 	for _, test := range []struct {
 		req  *api.JobRequest
@@ -396,7 +427,9 @@ func wrongs(dir string) []wrong {
 		{"retries", func(r *api.JobRequest) { r.Retries = number(-1) }, "retries", "-1 is out of range: want 0 to 100"},
 		{"priority", func(r *api.JobRequest) { r.Priority = number(101) }, "priority", "101 is out of range"},
 		{"slots", func(r *api.JobRequest) { r.SlotsPerTask = 1 << 40 }, "slots_per_task", "want 1 to 1024"},
-		{"partitions alone", func(r *api.JobRequest) { r.Partitions = 3 }, "partitions", "give its command line (--reduce)"},
+		{"combine alone", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{"true"}, Combine: "uniq"} }, "program.combine", "give its command line (--reduce)"},
+		{"empty combine", func(r *api.JobRequest) { r.Program = reducing; r.Program.Combine = " " }, "program.combine", "the command line is empty"},
+		{"partitions alone", func(r *api.JobRequest) { r.Partitions = 3 }, "partitions", "partitions are those of a stage that reduces; wordcount has none"},
 		{"too many partitions", func(r *api.JobRequest) { r.Program, r.Partitions = reducing, 65537 }, "partitions", "65537 partitions; want 1 to 65536"},
 		{"empty reduce", func(r *api.JobRequest) { r.Program = api.Program{Command: []string{"cat"}, Reduce: " "} }, "program.reduce", "the command line is empty"},
 		{"reduce of a built-in job", func(r *api.JobRequest) {

@@ -3,24 +3,50 @@ package plan
 import (
 	"strings"
 
+	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
 // partitionsMax is the maximum number of partitions unless requested otherwise.
 const partitionsMax = 1024
 
-// reduce validates the command line of the reduce stage.
-func (p *planner) reduce() {
-	line := p.req.Program.Reduce
+// line plans the stages that read input or what stages before them have written, but for the numbers of tasks that follow from the input.
+func (p *planner) line() {
+	program := &p.req.Program
+	line := []stage.Stage{{Name: "map"}}
 	switch {
-	case line == "" && p.req.Partitions != 0:
-		p.fail("partitions", "partitions are those of a reduce: give its command line (--reduce)")
-	case line == "":
-		return
-	case strings.TrimSpace(line) == "" || strings.Contains(line, "\x00"):
-		p.fail("program.reduce", "the command line is empty, or contains a NUL byte")
-	case p.req.Program.Builtin != "":
+	case program.Builtin != "":
+		line = p.builtin(program.Builtin)
+	case program.Reduce != "":
+		line = append(line, stage.Stage{Name: "reduce"})
+	}
+	for i, s := range line {
+		spec := state.StageSpec{Name: s.Name, Tasks: uint64(max(0, s.Partitions)), Ranges: i > 0 && s.Partition == stage.ByRange}
+		if i > 0 && spec.Tasks == 0 {
+			spec.Tasks, spec.Fitted = uint64(max(0, p.req.Partitions)), p.req.Partitions == 0
+		}
+		p.result.Stages = append(p.result.Stages, spec)
+	}
+	p.reduce()
+}
+
+// reduce validates what a request says of the stages after the first.
+func (p *planner) reduce() {
+	line, combine, reduces := p.req.Program.Reduce, p.req.Program.Combine, len(p.result.Stages) > 1
+	switch {
+	case combine != "" && line == "":
+		p.fail("program.combine", "what it writes is for a reduce: give its command line (--reduce)")
+	case combine != "" && (strings.TrimSpace(combine) == "" || strings.Contains(combine, "\x00")):
+		p.fail("program.combine", "the command line is empty, or contains a NUL byte")
+	case line != "" && p.req.Program.Builtin != "":
 		p.fail("program.reduce", "the reduce of a command; built-in jobs have stages of their own")
+	case line != "" && (strings.TrimSpace(line) == "" || strings.Contains(line, "\x00")):
+		p.fail("program.reduce", "the command line is empty, or contains a NUL byte")
+	case !reduces && p.req.Partitions != 0 && p.req.Program.Builtin != "":
+		p.fail("partitions", "partitions are those of a stage that reduces; %s has none", p.req.Program.Builtin)
+	case !reduces && p.req.Partitions != 0:
+		p.fail("partitions", "partitions are those of a reduce: give its command line (--reduce)")
+	case !reduces:
 	case p.req.FirstSuccess:
 		p.fail("first_success", "a job with a reduce needs the outputs of all its tasks")
 	case p.req.NameParts != "":
@@ -30,10 +56,29 @@ func (p *planner) reduce() {
 	}
 }
 
-// partitions is the number of partitions: as requested, or one for each default split of the input.
-func (p *planner) partitions() uint64 {
-	if p.req.Partitions > 0 {
-		return uint64(p.req.Partitions)
+// fitted reports whether the tasks of a stage follow from the size of the input.
+func (p *planner) fitted() bool {
+	for i := range p.result.Stages {
+		if p.result.Stages[i].Fitted {
+			return true
+		}
 	}
+	return false
+}
+
+// partitions is the number of partitions that fits the input: one for each default split.
+func (p *planner) partitions() uint64 {
 	return min(max(1, p.result.Input.Bytes/p.opt.DefaultSplit), partitionsMax)
+}
+
+// stages completes the plan once the input is known.
+func (p *planner) stages() {
+	line := p.result.Stages
+	line[0].Tasks = max(1, p.result.Input.Tasks)
+	for i := range line {
+		if line[i].Fitted {
+			line[i].Tasks = p.partitions()
+		}
+	}
+	p.result.Stages = state.LinePlan(line, p.result.Collects, p.result.Output != "")
 }

@@ -6,16 +6,25 @@ import (
 	"io"
 	"runtime/debug"
 
-	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/hooks"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // builtin is a job that runs in this process.
-type builtin struct{ job bridgefour.Job }
+type builtin struct {
+	name     string
+	collects bool
+	task     hooks.Task // of the slot; keeps its buffers
+	spec     hooks.TaskSpec
+}
 
-// Map calls the job's Map. A task that reads and writes nothing does not allocate.
-func (b builtin) Map(ctx context.Context, t *Task) Result {
-	t.task.Reset(&bridgefour.TaskSpec{
+func newBuiltin(name string, p hooks.Mapper) *builtin {
+	return &builtin{name: name, collects: p.Collects(), task: p.NewTask()}
+}
+
+// Run calls the job's Map. A task that reads and writes nothing does not allocate.
+func (b *builtin) Run(ctx context.Context, t *Task) Result {
+	b.spec = hooks.TaskSpec{
 		JobID:    t.Job.GetId(),
 		Index:    t.Index,
 		Attempt:  t.Number,
@@ -25,35 +34,33 @@ func (b builtin) Map(ctx context.Context, t *Task) Result {
 		Source:   t.Input,
 		Output:   t.Output,
 		Log:      t.Log,
-	})
-	err := catch(t.Log, func() error { return b.job.Map(ctx, &t.task) })
+	}
+	err := catch(t.Log, func() error { return b.task.Run(ctx, &b.spec) })
 	var records uint64
 	if err == nil {
-		records, err = t.task.Finish()
+		records, err = b.task.Finish()
 	}
-	res := result(ctx, t, Result{Records: records}, err, t.task.OutputErr())
+	res := result(ctx, t, Result{Records: records}, err, b.task.OutputErr())
 	if res.Failure != nil {
-		_, _ = t.task.Finish() // the end of a failed attempt's output is kept for the user
+		_, _ = b.task.Finish() // the end of a failed attempt's output is kept for the user
 	}
 	return res
 }
 
-// Collect calls the job's Collect.
-func (b builtin) Collect(ctx context.Context, t *Task) Result {
-	collector, ok := b.job.(bridgefour.Collector)
-	if !ok {
-		return Result{Failure: Failed(wire.FailureKind_BAD_PROGRAM, "built-in job %q of this worker has no collect stage; is the worker older than the leader?", b.job.Name())}
+// Collect runs the task that merges the parts.
+func (b *builtin) Collect(ctx context.Context, t *Task) Result {
+	if !b.collects {
+		return Result{Failure: Failed(wire.FailureKind_BAD_PROGRAM, "built-in job %q of this worker has no collect stage; is the worker older than the leader?", b.name)}
 	}
-	c := bridgefour.NewCollection(&bridgefour.CollectionSpec{
-		JobID: t.Job.GetId(), Settings: t.Job.GetSettings(), Parts: t.Parts, Output: t.Output, Log: t.Log,
-	})
 	var records uint64
 	var kept bool
 	err := catch(t.Log, func() (err error) {
-		records, kept, err = c.Run(ctx, collector)
+		records, kept, err = b.task.Collect(ctx, &hooks.CollectionSpec{
+			JobID: t.Job.GetId(), Settings: t.Job.GetSettings(), Parts: t.Parts, Output: t.Output, Log: t.Log,
+		})
 		return err
 	})
-	return result(ctx, t, Result{Records: records, NoResult: !kept}, err, c.OutputErr())
+	return result(ctx, t, Result{Records: records, NoResult: !kept}, err, b.task.OutputErr())
 }
 
 // result is the result of a task in this process. The end of the context takes precedence over the job's result, because its

@@ -1,5 +1,5 @@
-// Package program runs the programs of jobs: built-in jobs, in the worker's process, and commands. A [Program] has one method
-// per role of a stage. To add a kind of program, implement it and extend [Loader.Load].
+// Package program runs the programs of jobs: built-in jobs, in the worker's process, and commands. A [Program] runs
+// the tasks of all stages but commit. To add a kind of program, implement it and extend [Loader.Load].
 //
 // # Commands
 //

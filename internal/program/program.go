@@ -12,39 +12,45 @@ import (
 	"time"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/hooks"
 	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/placeholder"
+	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// Program runs the tasks of a job, with one method per role of a stage. It belongs to one slot and runs one task at a time.
+// Program runs the tasks of a job. It belongs to one slot and runs one task at a time.
 type Program interface {
-	// Map runs a task on its split.
-	Map(ctx context.Context, t *Task) Result
+	// Run runs a task on its split, or on its partition of what the stage before has emitted.
+	Run(ctx context.Context, t *Task) Result
 	// Collect runs the task that merges the parts. It fails with BAD_PROGRAM if the program has no such role.
 	Collect(ctx context.Context, t *Task) Result
 }
 
 // Task is an attempt as its program sees it. It is reused by the slot.
 type Task struct {
-	Job    *wire.Job
-	Stage  string
-	Index  uint64
-	Number uint32      // of the attempt, from 1
-	Split  *wire.Split // nil: none, or a number of the job's range
-	Path   string      // of the input file, if any
-	Item   []byte      // the item of a list as text, or its items, one a line; nil: none
-	Slot   uint32      // of the worker, from 1
+	Job         *wire.Job
+	Stage       string
+	StageNumber int
+	Index       uint64
+	Number      uint32      // of the attempt, from 1
+	Split       *wire.Split // nil: none, or a number of the job's range
+	Path        string      // of the input file, if any
+	Item        []byte      // the item of a list as text, or its items, one a line; nil: none
+	Slot        uint32      // of the worker, from 1
 	// Resources are the ids that the attempt has, by name.
 	Resources map[string][]string
 	Input     Input
-	Parts     iter.Seq2[bridgefour.PartSpec, error] // Collect only
+	Parts     iter.Seq2[hooks.PartSpec, error] // Collect only
+	Pairs     stage.Pairs                      // of a stage that reduces, in place of Input; else nil
+	Emit      func(key, value []byte) error    // of a stage that another one reduces, in place of Output; else nil
 	Output    io.Writer
 	Log       io.Writer
-	Files     Files
-	Keeper    *keeper.Keeper // of the slot; runs commands
-
-	task bridgefour.Task // keeps its buffers
+	Memory    int64 // bytes that a built-in job may take for tables of its own
+	// Errors returns the first error of reading Input and Pairs, and the first one of Emit and Output.
+	Errors func() (read, write error)
+	Files  Files
+	Keeper *keeper.Keeper // of the slot; runs commands
 }
 
 // IsItem reports whether the task has items of a list.
@@ -124,25 +130,47 @@ type User struct {
 	Credential *syscall.Credential
 }
 
-// Load prepares the program of a job for a slot. Commands are run by user; nil: that of this process.
-func (l *Loader) Load(j *wire.Job, user *User) (Program, *Failure) {
+// Load prepares the program of a job for a slot: that of each stage, by number. Commands are run by user; nil: that of this process.
+func (l *Loader) Load(j *wire.Job, user *User) ([]Program, *Failure) {
+	var first, reduce Program
+	var f *Failure
 	switch p := j.GetProgram().GetKind().(type) {
 	case *wire.Program_Builtin:
-		return l.builtin(p.Builtin)
+		first, f = l.builtin(j, p.Builtin)
+		reduce = first
 	case *wire.Program_Command:
-		return l.command(j, user, p.Command)
+		if first, f = l.command(j, user, p.Command); f == nil && j.GetReduce() != "" {
+			reduce, f = l.commandLine(j, user, j.GetReduce())
+		}
+	default:
+		f = Failed(wire.FailureKind_BAD_PROGRAM, "unknown kind of program; is this worker older than the leader?")
 	}
-	return nil, Failed(wire.FailureKind_BAD_PROGRAM, "unknown kind of program; is this worker older than the leader?")
+	if f != nil {
+		return nil, f
+	}
+	plan := wire.PlanOf(j)
+	list := slices.Repeat([]Program{first}, max(1, len(plan)))
+	for i, s := range plan {
+		if s.GetRole() != wire.StageRole_STAGE_REDUCE {
+			continue
+		}
+		if list[i] = reduce; reduce == nil {
+			return nil, Failed(wire.FailureKind_BAD_PROGRAM, "stage %q reduces, but the job has no command for it; is this worker older than the leader?", s.GetName())
+		}
+	}
+	return list, nil
 }
 
-// LoadReduce prepares the program of a job's reduce stage. It has a Map alone, whose input is the groups.
-func (l *Loader) LoadReduce(j *wire.Job, user *User) (Program, *Failure) {
-	return l.command(j, user, &wire.Command{
-		Argv: [][]byte{[]byte("sh"), []byte("-c"), []byte(j.GetReduce())}, Placeholders: uint32(placeholder.Off),
-	})
+// LoadCombine prepares what the outputs of the first stage go through.
+func (l *Loader) LoadCombine(j *wire.Job, user *User) (Program, *Failure) {
+	return l.commandLine(j, user, j.GetCombine())
 }
 
-func (l *Loader) builtin(name string) (Program, *Failure) {
+func (l *Loader) commandLine(j *wire.Job, user *User, line string) (Program, *Failure) {
+	return l.command(j, user, &wire.Command{Argv: [][]byte{[]byte("sh"), []byte("-c"), []byte(line)}, Placeholders: uint32(placeholder.Off)})
+}
+
+func (l *Loader) builtin(j *wire.Job, name string) (Program, *Failure) {
 	i := slices.IndexFunc(l.Jobs, func(job bridgefour.Job) bool { return job.Name() == name })
 	if i < 0 {
 		names := make([]string, 0, len(l.Jobs))
@@ -152,5 +180,16 @@ func (l *Loader) builtin(name string) (Program, *Failure) {
 		slices.Sort(names)
 		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "unknown built-in job %q on this worker; known: %s", name, strings.Join(names, ", "))
 	}
-	return builtin{l.Jobs[i]}, nil
+	if line, ok := l.Jobs[i].(stage.Job); ok {
+		p, err := line.Plan(j.GetSettings())
+		if err != nil {
+			return nil, JobFailure(err)
+		}
+		return &staged{name: name, program: p}, nil
+	}
+	p, err := hooks.Open(l.Jobs[i])
+	if err != nil {
+		return nil, Failed(wire.FailureKind_BAD_PROGRAM, "%v", err)
+	}
+	return newBuiltin(name, p), nil
 }

@@ -37,8 +37,8 @@ type run struct {
 	reason stopReason // the first one
 }
 
-// Map runs the command once.
-func (c *command) Map(ctx context.Context, t *Task) Result {
+// Run runs the command once.
+func (c *command) Run(ctx context.Context, t *Task) Result {
 	r := &run{command: c, task: t}
 	if r.item = string(t.Item); !t.IsItem() {
 		r.item = t.Path

@@ -75,7 +75,7 @@ func BenchmarkWordCount(b *testing.B) {
 	splits := fileSplits(b, dir, 64<<20)
 	for b.Loop() {
 		output := b.TempDir()
-		j := &wire.Job{Id: 1, Uid: "u", Output: output, Spool: true, Program: builtin("wordcount")}
+		j := &wire.Job{Id: 1, Uid: "u", Output: output, Spool: true, Program: builtin("wordcount"), Stages: []string{"map", "collect"}}
 		outcomes := make([]Outcome, len(splits))
 		var next atomic.Int64
 		var slots sync.WaitGroup

@@ -189,7 +189,7 @@ func TestCollect(t *testing.T) {
 		_, err := c.Out().WriteString(strings.Join(read, "|"))
 		return err
 	}}
-	f := newFixture(t, &wire.Job{Program: builtin("test"), Spool: true}, job)
+	f := newFixture(t, &wire.Job{Program: builtin("test"), Spool: true, Stages: []string{"map", "collect"}}, job)
 	dir := t.TempDir()
 	var parts []Outcome
 	for i, text := range []string{"one", "", "three"} {
@@ -235,13 +235,13 @@ func TestCollectFailures(t *testing.T) {
 		"panic": {wire.FailureKind_PROGRAM_ERROR, "panic: oh", testJob{collect: func(context.Context, *bridgefour.Collection) error { panic("oh") }}},
 		"error": {wire.FailureKind_PROGRAM_ERROR, "broken", testJob{collect: func(context.Context, *bridgefour.Collection) error { return errors.New("broken") }}},
 	} {
-		f := newFixture(t, &wire.Job{Program: builtin("test")}, test.job)
+		f := newFixture(t, &wire.Job{Program: builtin("test"), Stages: []string{"map", "collect"}}, test.job)
 		f.lease = 1
 		a := &Attempt{Job: f.job, Stage: 1, StageName: "collect", Role: wire.StageRole_STAGE_COLLECT, Index: 3, Lease: 1, Parts: partsOf(nil)}
 		f.wantFailure(f.slot.Run(t.Context(), a), test.kind, test.text)
 		t.Log(name)
 	}
-	f := newFixture(t, &wire.Job{Program: builtin("AlwaysOk")}, jobs.AlwaysOk{})
+	f := newFixture(t, &wire.Job{Program: builtin("AlwaysOk"), Stages: []string{"map", "collect"}}, jobs.AlwaysOk{})
 	f.lease = 1
 	a := &Attempt{Job: f.job, Stage: 1, StageName: "collect", Role: wire.StageRole_STAGE_COLLECT, Index: 3, Lease: 1, Parts: partsOf(nil)}
 	f.wantFailure(f.slot.Run(t.Context(), a), wire.FailureKind_BAD_PROGRAM, "has no collect stage")

@@ -21,7 +21,8 @@ type files struct {
 	slot    *Slot
 	job     *jobState
 	attempt *Attempt
-	opened  bool // in this attempt
+	lines   lineSource // its input; nil: the split
+	opened  bool       // in this attempt
 	started bool
 	stdin   commandInput
 	stdout  stdout
@@ -32,7 +33,10 @@ type files struct {
 
 // begin prepares for an attempt, which may or may not open the files.
 func (f *files) begin(j *jobState, a *Attempt) {
-	f.job, f.attempt = j, a
+	f.job, f.attempt, f.lines = j, a, nil
+	if a.reduces() {
+		f.lines = &f.slot.groups
+	}
 	if f.opened {
 		f.opened, f.started, f.stdin = false, false, commandInput{}
 		f.stdout.lines = 0
@@ -56,8 +60,8 @@ func (f *files) Open(ctx context.Context, input bool) (stdin uintptr, failure *p
 func (f *files) Started(broken func()) {
 	f.started, f.broken = true, broken
 	var input io.Reader = &f.slot.input
-	if f.attempt.reduces() {
-		input = &f.slot.groups
+	if f.lines != nil {
+		input = f.lines
 	}
 	f.stdin.feed(input, broken)
 }
@@ -106,8 +110,8 @@ type commandInput struct {
 // has grown, or the items are several of a list, and /dev/null if the command gets the input as an argument.
 func (f *files) openInput(ctx context.Context, input bool) error {
 	in, stores, file, how := &f.stdin, f.job.reading.stores, f.attempt.Split.GetFile(), f.job.reading
-	if f.attempt.reduces() {
-		if err := f.slot.groups.open(); err != nil {
+	if f.lines != nil {
+		if err := f.lines.openLines(); err != nil {
 			return err
 		}
 		return in.openPipe()

@@ -50,11 +50,12 @@ type attemptFile struct {
 	writer  blob.Writer   // nil: not created, or discarded
 	size    uint64
 	digest  xxhash.Digest
+	err     error // the first one of Write
 }
 
 func (f *attemptFile) begin(ctx context.Context, j *jobState, a *Attempt) {
 	f.ctx, f.job, f.attempt = ctx, j, a
-	f.path, f.writer, f.size = "", nil, 0
+	f.path, f.writer, f.size, f.err = "", nil, 0, nil
 }
 
 func (f *attemptFile) create() error {
@@ -72,8 +73,16 @@ func (f *attemptFile) create() error {
 	return nil
 }
 
-// Write appends p.
-func (f *attemptFile) Write(p []byte) (int, error) {
+// Write appends p. After an error all calls have it.
+func (f *attemptFile) Write(p []byte) (n int, err error) {
+	if f.err != nil {
+		return 0, f.err
+	}
+	n, f.err = f.write(p)
+	return n, f.err
+}
+
+func (f *attemptFile) write(p []byte) (int, error) {
 	switch {
 	case f.path == "":
 		if err := f.create(); err != nil {

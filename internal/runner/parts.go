@@ -6,8 +6,8 @@ import (
 	"io"
 	"iter"
 
-	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/hooks"
 )
 
 // partReader reads one part after another.
@@ -22,14 +22,14 @@ type partReader struct {
 }
 
 // each yields the parts; r reads the one yielded last.
-func (r *partReader) each(yield func(bridgefour.PartSpec, error) bool) {
+func (r *partReader) each(yield func(hooks.PartSpec, error) bool) {
 	for part, err := range r.parts {
 		r.close()
 		if err != nil {
-			yield(bridgefour.PartSpec{}, err)
+			yield(hooks.PartSpec{}, err)
 			return
 		}
-		spec := bridgefour.PartSpec{Index: part.Index, Size: int64(part.Size), Records: part.Records, Name: string(part.Path)}
+		spec := hooks.PartSpec{Index: part.Index, Size: int64(part.Size), Records: part.Records, Name: string(part.Path)}
 		if part.Size > 0 {
 			r.path = part.Path
 			spec.Source = r

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"log/slog"
 	"os"
@@ -130,6 +132,12 @@ type Part struct {
 	Records uint64
 }
 
+// A LostPart is a Part that is missing or damaged.
+type LostPart struct {
+	Part
+	Why error
+}
+
 // A LogSink receives an attempt's log, in order, in whole lines unless a line exceeds 64 KiB. Calls are serialized but may come
 // from any goroutine, and end before Run returns. It must not retain text.
 type LogSink interface {
@@ -151,7 +159,7 @@ type Outcome struct {
 	StdoutBytes uint64
 	Canceled    bool // the context of Run ended first, or an input is lost
 	// Lost are the inputs of a reduce stage that are missing or damaged: the tasks that made them must run again.
-	Lost []Part
+	Lost []LostPart
 	// Segment says that File is for a reduce stage.
 	Segment bool
 }
@@ -161,19 +169,20 @@ const jobsCached = 8
 
 // A Slot runs one attempt at a time. It must not be used concurrently.
 type Slot struct {
-	runner *Runner
-	jobs   []*jobState // the last used first
-	task   program.Task
-	item   []byte // of the attempt's range
-	input  splitReader
-	parts  partReader
-	keyed  keyedOutput
-	groups groupedInput
-	output attemptFile
-	log    attemptLog
-	files  files
-	keeper keeper.Keeper
-	last   []byte // Outcome.Stdout
+	runner  *Runner
+	jobs    []*jobState // the last used first
+	task    program.Task
+	item    []byte // of the attempt's range
+	input   splitReader
+	parts   partReader
+	keyed   keyedOutput
+	groups  groupedInput
+	combine combiner
+	output  attemptFile
+	log     attemptLog
+	files   files
+	keeper  keeper.Keeper
+	last    []byte // Outcome.Stdout
 }
 
 // NewSlot returns a slot. It acquires resources only when needed.
@@ -184,10 +193,11 @@ func (r *Runner) NewSlot() *Slot {
 	s.keeper.Nice = r.nice
 	s.keeper.Temp = filepath.Join(r.temp, strconv.FormatUint(r.slots.Add(1), 10))
 	s.files.slot, s.files.stdout.file, s.files.stderr.log = s, &s.output, &s.log
-	s.files.stdout.keyed = &s.keyed
+	s.combine.files.slot, s.combine.files.stdout.file, s.combine.files.stdout.keyed, s.combine.files.stderr.log = s, &s.output, &s.keyed, &s.log
 	s.keyed.cfg = shuffle.Config{Memory: r.sortMemory, Temp: cmp.Or(r.dataDir, os.TempDir())}
-	s.groups.cfg = s.keyed.cfg
-	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper}
+	s.groups.cfg, s.groups.host, s.combine.sorted.cfg = s.keyed.cfg, r.host, s.keyed.cfg
+	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper,
+		Memory: r.sortMemory, Errors: s.errors}
 	return s
 }
 
@@ -223,15 +233,18 @@ func (s *Slot) Run(ctx context.Context, a *Attempt) Outcome {
 func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome) *program.Failure {
 	ctx, cancel := program.WithTimeout(parent, a.Job)
 	defer cancel()
-	s.begin(ctx, j, a)
+	combines, last := s.begin(ctx, j, a), &s.files
 	var res program.Result
 	switch {
 	case a.collects():
-		res = j.program.Collect(ctx, &s.task)
-	case a.reduces():
-		res = j.reduce.Map(ctx, &s.task)
+		res = j.programs[a.Stage].Collect(ctx, &s.task)
 	default:
-		res = j.program.Map(ctx, &s.task)
+		res = j.programs[a.Stage].Run(ctx, &s.task)
+	}
+	if combines && res.Failure == nil && !res.Canceled {
+		peak := res.Peak
+		res, last = s.runCombine(ctx, j), &s.combine.files
+		res.Peak = max(res.Peak, peak)
 	}
 	f := res.Failure
 	out.Peak = res.Peak
@@ -245,9 +258,9 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	if s.groups.lost != nil {
 		f, res.Canceled, out.Lost = nil, true, s.groups.lost
 	}
-	if f != nil && s.files.opened && f.Kind != wire.FailureKind_BAD_PROGRAM {
-		if last := s.files.stderr.lastLines(); len(last) > 0 {
-			f.Message += "\n" + string(last)
+	if f != nil && last.opened && f.Kind != wire.FailureKind_BAD_PROGRAM {
+		if lines := last.stderr.lastLines(); len(lines) > 0 {
+			f.Message += "\n" + string(lines)
 		}
 	}
 	s.log.finish()
@@ -266,18 +279,26 @@ func (s *Slot) run(parent context.Context, j *jobState, a *Attempt, out *Outcome
 	return f
 }
 
-// begin prepares the slot for an attempt.
-func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
+// begin prepares the slot for an attempt. It reports whether a combine follows.
+func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) (combines bool) {
 	s.input.begin(ctx, j.reading, a.Split, false)
 	if a.Parts != nil || s.parts.parts != nil {
 		s.parts = partReader{ctx: ctx, stores: j.outputs, parts: a.Parts}
 	}
-	s.keyed.begin(a)
+	s.keyed.begin(j.readers[a.Stage])
 	s.groups.begin(ctx, j, a)
 	s.output.begin(ctx, j, a)
 	s.log.begin(a.Log)
 	s.files.begin(j, a)
+	combines = s.beginCombine(j, a)
 	t := &s.task
+	t.StageNumber, t.Pairs, t.Emit = int(a.Stage), nil, nil //nolint:gosec // of the plan
+	if a.reduces() {
+		t.Pairs = &s.groups
+	}
+	if s.keyed.on() {
+		t.Emit = s.keyed.emit
+	}
 	t.Job, t.Stage, t.Index, t.Number, t.Split, t.Path = a.Job, a.StageName, a.Index, a.Number, a.Split, s.input.file.path
 	t.Slot, t.Resources, t.Item = a.Slot, a.Resources, a.Split.GetItem()
 	if items := a.Split.GetItems(); items != nil {
@@ -287,11 +308,23 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) {
 		t.Item = s.item
 	}
 	s.input.item = t.Item
+	return combines
+}
+
+// errors returns the first errors of reading the input and of writing the output.
+func (s *Slot) errors() (read, write error) {
+	for _, err := range []error{s.groups.err, s.input.err} {
+		if err != nil && !errors.Is(err, io.EOF) {
+			read = cmp.Or(read, err)
+		}
+	}
+	return read, cmp.Or(s.keyed.err, s.output.err)
 }
 
 // endInput closes the input. The error is that it has changed meanwhile.
 func (s *Slot) endInput(out *Outcome) error {
 	s.parts.close()
+	s.groups.close()
 	read, err := s.input.finish()
 	if grown := s.input.file.grown(); grown != "" {
 		out.Warning = grown + ": it was read as far as it was"
@@ -354,10 +387,12 @@ type jobState struct {
 	store   blob.Store // of the output
 	output  blob.Location
 	folder  blob.Location // attempt-private
-	program program.Program
-	reduce  program.Program // nil: none
-	reading reading
-	broken  *program.Failure // no attempt can be started
+	// By the number of the stage: the programs, and who reads the outputs.
+	programs []program.Program
+	readers  []partitions
+	combine  program.Program // nil: none
+	reading  reading
+	broken   *program.Failure // no attempt can be started
 }
 
 func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
@@ -379,10 +414,10 @@ func (r *Runner) prepare(ctx context.Context, j *wire.Job) *jobState {
 		store = blob.NewPrivateFiles()
 	}
 	state := &jobState{wire: j, outputs: access.Outputs, store: store, output: output, folder: output.Join(layout.Private(j.GetUid()))}
-	state.program, state.broken = r.loader.Load(j, access.User)
-	if line := j.GetReduce(); line != "" && state.broken == nil {
-		state.reduce, state.broken = r.loader.LoadReduce(j, access.User)
+	if state.programs, state.broken = r.loader.Load(j, access.User); state.broken == nil && j.GetCombine() != "" {
+		state.combine, state.broken = r.loader.LoadCombine(j, access.User)
 	}
+	state.readers = readers(wire.PlanOf(j))
 	if state.broken == nil {
 		state.reading, state.broken = newReading(j, access.Inputs)
 	}

@@ -8,53 +8,81 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"slices"
 
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/shuffle"
+	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
 // A record of a command is a line, with its newline left out. The key ends at the first tab; the value begins with it. So a line without a tab
 // comes back as it was.
 
-// keyedOutput is the output of an attempt whose stage a reduce follows: it sorts the lines by partition and key.
+// partitions are those of a stage that reduces. None: there is no such stage.
+type partitions struct {
+	n      int
+	ranges bool // of keys; otherwise a hash divides them
+}
+
+func partitionsOf(s *wire.Stage) partitions {
+	return partitions{int(s.GetTasks()), s.GetRanges()} //nolint:gosec // at most shuffle.PartitionsMax
+}
+
+// readers returns, for each stage of a plan, the partitions of the stage that reduces its outputs.
+func readers(plan []*wire.Stage) []partitions {
+	list := make([]partitions, max(1, len(plan)))
+	for _, s := range plan {
+		for _, from := range s.GetFrom() {
+			if s.GetRole() == wire.StageRole_STAGE_REDUCE && int(from) < len(list) {
+				list[from] = partitionsOf(s)
+			}
+		}
+	}
+	return list
+}
+
+// keyedOutput is the output of an attempt whose stage another one reduces: it sorts the pairs by partition and key.
 type keyedOutput struct {
-	cfg        shuffle.Config
-	writer     *shuffle.Writer
-	partitions int    // 0: no reduce follows
-	line       []byte // the beginning of one that is not complete
+	cfg    shuffle.Config
+	writer *shuffle.Writer
+	of     partitions
+	line   []byte // the beginning of one that is not complete
+	err    error  // the first one of emit
 }
 
 // begin starts an attempt.
-func (k *keyedOutput) begin(a *Attempt) {
-	if k.partitions > 0 {
+func (k *keyedOutput) begin(of partitions) {
+	if k.on() {
 		k.writer.Close() // what the last attempt has left, if it failed
 	}
-	if k.partitions = partitions(a); k.partitions == 0 {
+	if k.of, k.err = of, nil; !k.on() {
 		return
 	}
 	if k.writer == nil {
 		k.writer = shuffle.NewWriter(k.cfg)
 	}
-	k.writer.Begin(k.partitions)
+	if of.ranges {
+		k.writer.BeginSorted()
+	} else {
+		k.writer.Begin(of.n)
+	}
 	k.line = k.line[:0]
 }
 
-// partitions is the number of partitions of an attempt's output; 0: no reduce stage reads it.
-func partitions(a *Attempt) int {
-	if a.Job.GetReduce() == "" {
-		return 0
-	}
-	for _, s := range wire.PlanOf(a.Job) {
-		if s.GetRole() == wire.StageRole_STAGE_REDUCE && slices.Contains(s.GetFrom(), uint32(a.Stage)) {
-			return int(s.GetTasks()) //nolint:gosec // at most shuffle.PartitionsMax
-		}
-	}
-	return 0
-}
+func (k *keyedOutput) on() bool { return k.of.n > 0 }
 
-func (k *keyedOutput) on() bool { return k.partitions > 0 }
+// emit adds a pair.
+func (k *keyedOutput) emit(key, value []byte) error {
+	if k.err != nil {
+		return k.err
+	}
+	p := 0
+	if !k.of.ranges {
+		p = shuffle.Hash(key, k.of.n)
+	}
+	k.err = k.writer.Add(p, key, value)
+	return k.err
+}
 
 // Write takes lines in pieces of any size.
 func (k *keyedOutput) Write(p []byte) (int, error) {
@@ -82,44 +110,54 @@ func (k *keyedOutput) add(line []byte) error {
 	if tab := bytes.IndexByte(line, '\t'); tab >= 0 {
 		key, value = line[:tab], line[tab:]
 	}
-	return k.writer.Add(shuffle.Hash(key, k.partitions), key, value)
+	return k.emit(key, value)
+}
+
+// flush adds a last line without an end.
+func (k *keyedOutput) flush() error {
+	if len(k.line) == 0 {
+		return nil
+	}
+	line := k.line
+	k.line = nil
+	return k.add(line)
 }
 
 // finish writes the segment and returns the number of its records.
 func (k *keyedOutput) finish(to io.Writer) (records uint64, err error) {
-	if len(k.line) > 0 { // without an end
-		if err := k.add(k.line); err != nil {
-			return 0, err
-		}
+	if err := k.flush(); err != nil {
+		return 0, err
 	}
 	totals, err := k.writer.Finish(to)
 	return totals.Records, err
 }
 
-// groupedInput is the input of an attempt of a reduce stage: its partition of the outputs of all tasks, as lines.
+// groupedInput is the input of an attempt of a stage that reduces: its partition of the outputs of all tasks, as pairs or lines.
 type groupedInput struct {
 	cfg    shuffle.Config
+	host   string
 	reader *shuffle.Reader
 	ctx    context.Context //nolint:containedctx // of the attempt; io.WriterTo has none
 	job    *jobState
 	index  uint64
-	of     int // partitions
+	of     partitions
 	parts  iter.Seq2[Part, error]
 	bytes  uint64
-	merge  *shuffle.Merge
-	list   []Part // of parts
-	lost   []Part
+	read   uint64         // pairs
+	merge  *shuffle.Merge // nil: not open
+	list   []Part         // of parts
+	lost   []LostPart
+	err    error // the first one of Next; io.EOF at the end
 }
 
 func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
 	if g.ctx != nil { // the last attempt was one
-		*g = groupedInput{cfg: g.cfg, reader: g.reader}
+		*g = groupedInput{cfg: g.cfg, host: g.host, reader: g.reader}
 	}
 	if !a.reduces() {
 		return
 	}
-	g.ctx, g.job, g.parts, g.index = context.WithoutCancel(ctx), j, a.Parts, a.Index // as for the feeder of a split
-	g.of = int(wire.StageOf(a.Job, uint32(a.Stage)).GetTasks())                      //nolint:gosec // at most shuffle.PartitionsMax
+	g.ctx, g.job, g.parts, g.index, g.of = ctx, j, a.Parts, a.Index, partitionsOf(wire.StageOf(a.Job, uint32(a.Stage)))
 	if g.reader == nil {
 		g.reader = shuffle.NewReader(g.cfg)
 	}
@@ -128,7 +166,14 @@ func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
 // Read is not used: io.CopyBuffer prefers WriteTo.
 func (*groupedInput) Read([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
-// open reads the indexes of the outputs: what is missing is known before the command starts.
+// openLines opens the input of a command, which ends when the command does, because the pipe breaks, and not before. What is missing is known before the command
+// starts.
+func (g *groupedInput) openLines() error {
+	g.ctx = context.WithoutCancel(g.ctx) //nolint:fatcontext // each attempt begins with its own
+	return g.open()
+}
+
+// open reads the indexes of the outputs.
 func (g *groupedInput) open() error {
 	var segments []shuffle.Segment
 	for part, err := range g.parts {
@@ -144,34 +189,51 @@ func (g *groupedInput) open() error {
 			return store.Open(g.ctx, part.Path, offset)
 		}})
 	}
+	find := g.reader.Open
+	if g.of.ranges {
+		find = g.reader.OpenRange
+	}
 	var err error
-	g.merge, err = g.reader.Open(segments, int(g.index), g.of) //nolint:gosec // below shuffle.PartitionsMax
+	g.merge, err = find(segments, int(g.index), g.of.n) //nolint:gosec // below shuffle.PartitionsMax
 	return g.failure(err)
+}
+
+// Next returns the next pair, for a program in this process.
+func (g *groupedInput) Next() (stage.Pair, error) {
+	const often = 1 << 10
+	switch {
+	case g.err != nil:
+		return stage.Pair{}, g.err
+	case g.merge == nil:
+		if g.err = g.open(); g.err != nil {
+			return stage.Pair{}, g.err
+		}
+	case g.read%often == 0 && g.ctx.Err() != nil:
+		g.err = context.Cause(g.ctx)
+		return stage.Pair{}, g.err
+	}
+	record, err := g.merge.Next()
+	if err != nil {
+		g.err = g.failure(err)
+		return stage.Pair{}, g.err
+	}
+	g.read++
+	g.bytes += uint64(len(record.Key) + len(record.Value)) //nolint:gosec // not negative
+	return stage.Pair(record), nil
+}
+
+// close frees what reading takes.
+func (g *groupedInput) close() {
+	if g.merge != nil {
+		g.merge.Close()
+	}
 }
 
 // WriteTo writes the lines.
 func (g *groupedInput) WriteTo(w io.Writer) (int64, error) {
-	const bufferBytes = 128 << 10
-	buf := make([]byte, 0, bufferBytes)
-	for record, err := range g.merge.Records() {
-		if err != nil {
-			return int64(g.bytes), g.failure(err) //nolint:gosec // far below
-		}
-		if n := len(record.Key) + len(record.Value) + 1; len(buf)+n > cap(buf) && len(buf) > 0 {
-			if err := g.write(w, buf); err != nil {
-				return int64(g.bytes), err //nolint:gosec // as above
-			}
-			buf = buf[:0]
-		}
-		buf = append(append(append(buf, record.Key...), record.Value...), '\n')
-	}
-	return int64(g.bytes), g.write(w, buf) //nolint:gosec // as above
-}
-
-func (g *groupedInput) write(w io.Writer, p []byte) error {
-	n, err := w.Write(p)
-	g.bytes += uint64(n) //nolint:gosec // not negative
-	return err
+	n, err := writeLines(w, g.merge.Next)
+	g.bytes = uint64(n) //nolint:gosec // not negative
+	return n, g.failure(err)
 }
 
 // failure remembers the outputs that are lost. They are not if this worker does not see the folder of the job: then another one may.
@@ -180,15 +242,17 @@ func (g *groupedInput) failure(err error) error {
 	if !ok {
 		return err
 	}
-	part := &g.list[gone.Segments[0]]
-	err = fmt.Errorf("output %q of task %d: %w", part.Path, part.Index, gone.Err)
-	if errors.Is(gone.Err, fs.ErrNotExist) && !g.sees(part.Path.Dir()) {
-		return fmt.Errorf("%w; does this worker see the folder that the others write to?", err)
+	var lost []LostPart
+	for i, k := range gone.Segments {
+		part := g.list[k]
+		lost = append(lost, LostPart{part, fmt.Errorf("output %q of task %d: %w (on %s)", part.Path, part.Index, gone.Errs[i], g.host)})
 	}
-	for _, i := range gone.Segments {
-		g.lost = append(g.lost, g.list[i])
+	first := lost[0]
+	if errors.Is(gone.Errs[0], fs.ErrNotExist) && !g.sees(first.Path.Dir()) {
+		return fmt.Errorf("%w; does this worker see the folder that the others write to?", first.Why)
 	}
-	return err
+	g.lost = lost
+	return first.Why
 }
 
 func (g *groupedInput) sees(dir blob.Location) bool {

@@ -109,7 +109,7 @@ func TestReduceLosesAnInput(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, _ := r.reduce(0)
-		if len(out.Lost) != 1 || out.Lost[0] != lost || !out.Canceled || out.Failure != nil {
+		if len(out.Lost) != 1 || out.Lost[0].Part != lost || !out.Canceled || out.Failure != nil {
 			t.Errorf("%s: %+v, want that the output of task 1 is lost", what, out)
 		}
 	}
@@ -136,6 +136,48 @@ func TestReduceThatDoesNotRead(t *testing.T) {
 	r.job = &wire.Job{Id: 13, Uid: "uid", Output: r.output, Program: r.job.GetProgram(), Plan: r.job.GetPlan(), Reduce: "echo oops >&2; exit 3"}
 	if out, _ := r.reduce(0); out.Failure.GetKind() != wire.FailureKind_PROGRAM_ERROR || !strings.Contains(out.Failure.GetMessage(), "exit status 3\noops") {
 		t.Errorf("exit 3: %+v", out)
+	}
+}
+
+// TestCombine: what a map task has written goes through the combine, sorted by key, and what that writes is sorted again, whatever its keys are.
+func TestCombine(t *testing.T) {
+	r := newReduced(t, commandProgram("printf", "b\\t1\\na\\t%s\\nb\\t2\\nlast", "{}"), "cat")
+	r.job.Combine = `tee -a seen | tr ab zy | sort -r`
+	r.job.Dir = t.TempDir()
+	for i, item := range []string{"x", "y"} {
+		if out := r.mapped(uint64(i), item); out.Failure != nil || out.Records != 4 || !out.Segment {
+			t.Fatalf("map task %d: %+v", i, out)
+		}
+	}
+	seen, err := os.ReadFile(filepath.Join(r.job.GetDir(), "seen"))
+	if want := "a\tx\nb\t1\nb\t2\nlast\na\ty\nb\t1\nb\t2\nlast\n"; err != nil || string(seen) != want {
+		t.Errorf("the combine read %q, %v; want %q", seen, err, want)
+	}
+	var all []string
+	for i := range uint64(2) {
+		_, text := r.reduce(i)
+		lines := strings.SplitAfter(text, "\n")
+		if lines = lines[:len(lines)-1]; !slices.IsSortedFunc(lines, func(a, b string) int { return strings.Compare(a[:1], b[:1]) }) {
+			t.Errorf("partition %d is not in order: %q", i, lines)
+		}
+		all = append(all, lines...)
+	}
+	slices.Sort(all)
+	if want := []string{"lzst\n", "lzst\n", "y\t1\n", "y\t1\n", "y\t2\n", "y\t2\n", "z\tx\n", "z\ty\n"}; !slices.Equal(all, want) {
+		t.Errorf("all lines: %q, want %q", all, want)
+	}
+	for line, want := range map[string]string{"echo oops >&2; exit 3": "combine: exit status 3\noops", "true": "", "head -n 1": ""} {
+		r.job = &wire.Job{Id: 13, Uid: "uid", Output: r.output, Program: r.job.GetProgram(), Plan: r.job.GetPlan(), Reduce: "cat", Combine: line}
+		r.parts = nil
+		if out := r.mapped(0, "x"); out.Failure.GetMessage() != want {
+			t.Errorf("%s: %+v, want failure %q", line, out, want)
+		}
+	}
+	// A combine is not that of an attempt of the reduce stage, nor of the next job.
+	r.job = &wire.Job{Id: 14, Uid: "uid", Output: r.output, Program: r.job.GetProgram(), Plan: r.job.GetPlan(), Reduce: "cat"}
+	r.parts = nil
+	if out := r.mapped(0, "x"); out.Failure != nil || out.Records != 4 {
+		t.Errorf("without a combine: %+v", out)
 	}
 }
 

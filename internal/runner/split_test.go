@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/hooks"
 	"github.com/bridgefour/bridgefour/internal/record"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -120,14 +121,21 @@ func TestSplitOffset(t *testing.T) {
 	path := writeFile(t, t.TempDir(), "input", text)
 	var r splitReader
 	r.begin(t.Context(), reading{kind: record.Lines}, fileSplit(path, 3, 9), false)
-	var task bridgefour.Task
-	task.Reset(&bridgefour.TaskSpec{Source: &r})
-	records := task.Records()
-	if !records.Scan() || string(records.Bytes()) != "second line" || records.Offset() != 6 {
-		t.Errorf("first record = %q at %d, want the second line at 6", records.Bytes(), records.Offset())
+	program, err := hooks.Open(testJob{mapTask: func(_ context.Context, task *bridgefour.Task) error {
+		records := task.Records()
+		if !records.Scan() || string(records.Bytes()) != "second line" || records.Offset() != 6 {
+			t.Errorf("first record = %q at %d, want the second line at 6", records.Bytes(), records.Offset())
+		}
+		if records.Scan() {
+			t.Errorf("second record = %q, want none", records.Bytes())
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if records.Scan() {
-		t.Errorf("second record = %q, want none", records.Bytes())
+	if err := program.NewTask().Run(t.Context(), &hooks.TaskSpec{Source: &r}); err != nil {
+		t.Error(err)
 	}
 	if n, err := r.finish(); err != nil || n != uint64(len("second line\n")) {
 		t.Errorf("finish() = %d bytes read, %v, want 12", n, err)

@@ -237,7 +237,7 @@ func (m *model) lost(t *rapid.T) {
 	job := rapid.SampledFrom(m.live).Draw(t, "job")
 	task := rapid.Uint64Range(0, job.Stages[0].Tasks-1).Draw(t, "task")
 	if output, done := job.Stages[0].Output(task); done {
-		m.apply(t, func(e *state.Entry) { e.OutputLost(job.ID, 0, task, output.Winner) })
+		m.apply(t, func(e *state.Entry) { e.OutputLost(job.ID, 0, task, output.Winner, 1, "gone") })
 		m.s.Resume(job, 0, task, m.now)
 	}
 }

@@ -123,7 +123,7 @@ func (st *story) command(b *strings.Builder, words []string) {
 		for _, task := range list[1:] {
 			lost := st.number(task)
 			out, _ := job.Stages[key.Stage].Output(lost)
-			st.apply(func(e *state.Entry) { e.OutputLost(job.ID, key.Stage, lost, out.Winner) })
+			st.apply(func(e *state.Entry) { e.OutputLost(job.ID, key.Stage, lost, out.Winner, 1, "gone") })
 			st.s.Resume(job, key.Stage, lost, st.now)
 		}
 	case "pause":

@@ -217,7 +217,7 @@ func TestWorkerEncryption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{ReadHeaderTimeout: time.Minute, ConnContext: access.ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ReadHeaderTimeout: time.Second, ConnContext: access.ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprint(w, access.PeerFrom(r.Context()).Encrypted)
 	})}
 	var serve sync.WaitGroup

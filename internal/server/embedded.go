@@ -15,18 +15,20 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/client"
 	"github.com/bridgefour/bridgefour/internal/keeper"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/transport"
 	"github.com/bridgefour/bridgefour/internal/worker"
-	"github.com/bridgefour/bridgefour/jobs"
 )
 
 // EmbeddedConfig configures a cluster in this process.
 type EmbeddedConfig struct {
 	DataDir string // leader/ and worker-1/, worker-2/ …
+	// Jobs are the built-in jobs.
+	Jobs []bridgefour.Job
 	// Reserved are the folders apart from which outputs must lie.
 	Reserved plan.Reserved
 	Listen   string   // empty: no TCP port
@@ -75,7 +77,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 		Insecure: cfg.Insecure, Idle: cfg.Idle, Growing: cfg.Growing, Hosts: cfg.Hosts, Version: cfg.Version, Logger: cfg.Logger,
 		ClusterName: ClusterName,
 		Reserved:    []plan.Reserved{cfg.Reserved},
-	})
+	}, cfg.Jobs)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +85,7 @@ func OpenEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 	for i := range cfg.Workers {
 		s, err := OpenWorker(ctx, worker.Config{
 			DataDir: filepath.Join(cfg.DataDir, "worker-"+strconv.Itoa(i+1)), Leaders: []string{n.Advertised()}, Dial: memory.Dial,
-			Slots: slots, Resources: shareResources(cfg.Resources, i, cfg.Workers), Nice: cfg.Nice, EnvAll: cfg.EnvAll, Confinement: cfg.Confinement, Version: cfg.Version, Jobs: jobs.All(), DrainGrace: cfg.DrainGrace, Logger: cfg.Logger,
+			Slots: slots, Resources: shareResources(cfg.Resources, i, cfg.Workers), Nice: cfg.Nice, EnvAll: cfg.EnvAll, Confinement: cfg.Confinement, Version: cfg.Version, Jobs: cfg.Jobs, DrainGrace: cfg.DrainGrace, Logger: cfg.Logger,
 		}, Listener{})
 		if err != nil {
 			return nil, errors.Join(err, e.Close())

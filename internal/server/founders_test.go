@@ -17,6 +17,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/peer"
 	"github.com/bridgefour/bridgefour/internal/replica"
+	"github.com/bridgefour/bridgefour/jobs"
 )
 
 // founders are leaders that start a cluster together.
@@ -74,7 +75,7 @@ func (f *founders) start(i int, cluster string, key *access.Key) (stop func()) {
 	n, err := OpenLeader(f.t.Context(), node.ProcessConfig{
 		DataDir: f.dirs[i], Listen: f.peers[i].Address, ClusterName: "test", ClusterID: cluster, ID: uint64(i + 1), Peers: f.peers, ClusterKey: key,
 		Logger: slog.New(slog.NewTextHandler(f.logs[i], nil)),
-	})
+	}, jobs.All())
 	if err != nil {
 		f.t.Fatal(err)
 	}

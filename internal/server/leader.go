@@ -4,17 +4,17 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/compat"
 	"github.com/bridgefour/bridgefour/internal/httpapi"
 	"github.com/bridgefour/bridgefour/internal/node"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/program"
-	"github.com/bridgefour/bridgefour/jobs"
 )
 
-// OpenLeader opens a node that serves the API.
-func OpenLeader(ctx context.Context, cfg node.ProcessConfig) (*node.Process, error) {
-	cfg.Builtins = Builtins()
+// OpenLeader opens a node that serves the API, and accepts the given jobs beside commands.
+func OpenLeader(ctx context.Context, cfg node.ProcessConfig, all []bridgefour.Job) (*node.Process, error) {
+	cfg.Builtins = Builtins(all)
 	cfg.HTTP = func(ctx context.Context, p *node.Process) (*http.Server, func()) {
 		routes := httpapi.New(httpapi.Options{
 			Leader: node.Owned{Node: p.Node}, Certifier: p, Routes: compat.Routes(node.Owned{Node: p.Node}), Policy: p.Policy(),
@@ -26,11 +26,11 @@ func OpenLeader(ctx context.Context, cfg node.ProcessConfig) (*node.Process, err
 }
 
 // Builtins are the properties of the built-in jobs that planning needs.
-func Builtins() []plan.Builtin {
+func Builtins(all []bridgefour.Job) []plan.Builtin {
 	var out []plan.Builtin
-	for _, job := range jobs.All() {
+	for _, job := range all {
 		d := program.Describe(job)
-		out = append(out, plan.Builtin{Name: d.Name, NeedsInput: !d.NoInput, Collects: d.Collects, Check: d.CheckSettings})
+		out = append(out, plan.Builtin{Name: d.Name, NeedsInput: !d.NoInput, Collects: d.Collects, Check: d.CheckSettings, Stages: program.Stages(job)})
 	}
 	return out
 }

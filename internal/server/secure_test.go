@@ -80,7 +80,7 @@ func startLeader(t *testing.T, cfg node.ProcessConfig) *secureLeader {
 	if cfg.Invitation != nil {
 		cfg.Join = cfg.Invitation.Addresses
 	}
-	n, err := OpenLeader(t.Context(), cfg)
+	n, err := OpenLeader(t.Context(), cfg, jobs.All())
 	if err != nil {
 		t.Fatal(err)
 	}

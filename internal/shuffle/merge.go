@@ -2,11 +2,9 @@ package shuffle
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"io"
 	"io/fs"
-	"iter"
 	"slices"
 )
 
@@ -157,12 +155,12 @@ type Segment struct {
 // LostError says that segments can no longer be read as they were written.
 type LostError struct {
 	Segments []int // their places in the list
-	Err      error // of the first one
+	Errs     []error
 }
 
-func (e *LostError) Error() string { return "the segment is lost: " + e.Err.Error() }
+func (e *LostError) Error() string { return "the segment is lost: " + e.Errs[0].Error() }
 
-func (e *LostError) Unwrap() error { return e.Err }
+func (e *LostError) Unwrap() []error { return e.Errs }
 
 // isLost reports whether an error of reading a segment says that it is missing or damaged.
 func isLost(err error) bool { return errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist) }
@@ -176,51 +174,79 @@ type Reader struct {
 // NewReader returns a reader.
 func NewReader(cfg Config) *Reader { return &Reader{cfg: cfg.bounded()} }
 
-// Record is a record of a partition. It is valid until the next one is yielded.
+// Record is a record of a partition. It is valid until the next one is read.
 type Record struct{ Key, Value []byte }
 
-// Merge is a partition of many segments.
+// Merge is a partition of many segments, read in order.
 type Merge struct {
 	reader  *Reader
 	sources []source
+	merger  *merger // nil: the sources are not open
+	begun   bool
+	err     error   // the first one; io.EOF at the end
 }
 
 // Open finds a partition in segments, each of which has the given number of partitions. The error is a LostError, of all that are lost as far as
 // their indexes say, if some are.
 func (r *Reader) Open(segments []Segment, partition, partitions int) (*Merge, error) {
 	sources, err := findSources(segments, partition, partitions)
-	return &Merge{r, sources}, err
+	return &Merge{reader: r, sources: sources}, err
 }
 
-// Records yields the records in order, once. It stops after an error, which is a LostError if a segment is lost.
-func (m *Merge) Records() iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		if err := m.reader.merge(m.sources, yield); err != nil {
-			yield(Record{}, err)
-		}
-	}
+// OpenRange finds one of so many ranges of keys in sorted segments, as Open. With the same segments, each record is in one range, whatever readers there are.
+func (r *Reader) OpenRange(segments []Segment, n, ranges int) (*Merge, error) {
+	sources, err := findRange(segments, n, ranges)
+	return &Merge{reader: r, sources: sources}, err
 }
 
-func (r *Reader) merge(sources []source, yield func(Record, error) bool) (err error) {
-	defer func() {
-		for _, s := range sources {
-			s.close()
+// Next returns the next record. The error is io.EOF at the end, and a LostError if a segment is lost.
+func (m *Merge) Next() (Record, error) {
+	if m.err != nil {
+		return Record{}, m.err
+	}
+	if m.merger == nil {
+		if m.sources, m.err = m.reader.passes(m.sources); m.err == nil {
+			m.merger, m.err = openSources(m.sources)
 		}
-	}()
-	for fan := r.cfg.fan(); len(sources) > fan; {
-		if sources, err = r.pass(sources, fan); err != nil {
-			return err
+		if m.err != nil {
+			return Record{}, m.err
 		}
 	}
-	return mergeSources(sources, func(m *merger) error {
-		c, err := m.first()
-		for ; c != nil; c, err = m.next() {
-			if !yield(Record{c.key, c.value}, nil) {
-				return nil
-			}
+	next := m.merger.next
+	if !m.begun {
+		m.begun, next = true, m.merger.first
+	}
+	c, err := next()
+	switch {
+	case err != nil:
+		if m.err = err; len(m.sources) > 0 {
+			m.err = m.sources[m.merger.failed].failure(err)
 		}
-		return err
-	})
+		return Record{}, m.err
+	case c == nil:
+		m.err = io.EOF
+		return Record{}, m.err
+	}
+	return Record{c.key, c.value}, nil
+}
+
+// Close frees what reading takes. It may be called before the end.
+func (m *Merge) Close() {
+	if m.merger != nil {
+		m.merger.close()
+	}
+	for _, s := range m.sources {
+		s.close()
+	}
+	m.sources, m.err = nil, fs.ErrClosed
+}
+
+// passes merges sources until there are few enough to merge them at once.
+func (r *Reader) passes(sources []source) (_ []source, err error) {
+	for fan := r.cfg.fan(); len(sources) > fan && err == nil; {
+		sources, err = r.pass(sources, fan)
+	}
+	return sources, err
 }
 
 // source is records of a partition that are in order.
@@ -236,19 +262,35 @@ func (s *source) close() {
 	}
 }
 
-// findSources reads the indexes and returns the segments that have records in a partition.
-func findSources(segments []Segment, partition, partitions int) ([]source, error) {
-	var list []source
+// readIndexes reads the indexes of segments. The error is a LostError of all that are lost, if some are.
+func readIndexes[T any](segments []Segment, read func(s *Segment) (T, error)) ([]T, error) {
+	list := make([]T, len(segments))
 	var lost LostError
-	for i, s := range segments {
-		extents, err := readIndex(s.Open, int64(s.Size), partitions) //nolint:gosec // of a file
-		if err != nil && !isLost(err) {
+	for i := range segments {
+		index, err := read(&segments[i])
+		switch {
+		case err == nil:
+			list[i] = index
+		case isLost(err):
+			lost.Segments, lost.Errs = append(lost.Segments, i), append(lost.Errs, err)
+		default:
 			return nil, err
 		}
-		if err != nil {
-			lost.Segments, lost.Err = append(lost.Segments, i), cmp.Or(lost.Err, err)
-			continue
-		}
+	}
+	if lost.Errs != nil {
+		return nil, &lost
+	}
+	return list, nil
+}
+
+// findSources returns the segments that have records in a partition.
+func findSources(segments []Segment, partition, partitions int) ([]source, error) {
+	indexes, err := readIndexes(segments, func(s *Segment) ([]extent, error) { return readIndex(s, partitions) })
+	if err != nil {
+		return nil, err
+	}
+	var list []source
+	for i, extents := range indexes {
 		at := int64(0)
 		for _, e := range extents[:partition] {
 			at += int64(e.stored) //nolint:gosec // readIndex has compared it with the size
@@ -257,13 +299,36 @@ func findSources(segments []Segment, partition, partitions int) ([]source, error
 		if stored == 0 {
 			continue
 		}
+		s := &segments[i]
 		list = append(list, source{segment: i, open: func() (blocks, error) {
 			f, err := s.Open(at)
 			return &blockReader{r: f, left: stored}, err
 		}})
 	}
-	if lost.Err != nil {
-		return nil, &lost
+	return list, nil
+}
+
+// findRange returns the sorted segments that may have records in a range.
+func findRange(segments []Segment, n, ranges int) ([]source, error) {
+	indexes, err := readIndexes(segments, readSorted)
+	if err != nil {
+		return nil, err
+	}
+	of := rangeOf(bounds(indexes, ranges), n)
+	if of.empty() {
+		return nil, nil
+	}
+	var list []source
+	for i := range indexes {
+		from, safe, to := indexes[i].within(&of)
+		if from == to {
+			continue
+		}
+		s := &segments[i]
+		list = append(list, source{segment: i, open: func() (blocks, error) {
+			f, err := s.Open(int64(from)) //nolint:gosec // readSorted has compared it with the size
+			return &rangeBlocks{blockReader: blockReader{r: f, left: to - from}, of: of, near: to - min(safe, to)}, err
+		}})
 	}
 	return list, nil
 }
@@ -277,7 +342,15 @@ func (r *Reader) pass(sources []source, fan int) (merged []source, err error) {
 		}
 		var t *tempRun
 		t, err = writeTemp(r.cfg.Temp, 1, &r.out, func(int) error {
-			return mergeSources(group, func(m *merger) error { return m.copyTo(&r.out) })
+			m, err := openSources(group)
+			if err != nil {
+				return err
+			}
+			defer m.close()
+			if err := m.copyTo(&r.out); err != nil {
+				return group[m.failed].failure(err)
+			}
+			return nil
 		})
 		if err != nil {
 			merged = append(merged, group...)
@@ -291,21 +364,18 @@ func (r *Reader) pass(sources []source, fan int) (merged []source, err error) {
 	return merged, err
 }
 
-// mergeSources opens sources and calls do to merge them.
-func mergeSources(sources []source, do func(m *merger) error) error {
-	var m merger
-	defer m.close()
+// openSources prepares to merge sources. The caller closes the merger.
+func openSources(sources []source) (*merger, error) {
+	m := new(merger)
 	for _, s := range sources {
 		b, err := s.open()
 		if err != nil {
-			return s.failure(err)
+			m.close()
+			return nil, s.failure(err)
 		}
 		m.add(b)
 	}
-	if err := do(&m); err != nil {
-		return sources[m.failed].failure(err)
-	}
-	return nil
+	return m, nil
 }
 
 // failure is a LostError if err says that a segment is missing or damaged.
@@ -313,5 +383,5 @@ func (s *source) failure(err error) error {
 	if s.temp != nil || !isLost(err) {
 		return err
 	}
-	return &LostError{[]int{s.segment}, err}
+	return &LostError{[]int{s.segment}, []error{err}}
 }

@@ -16,6 +16,7 @@ const (
 	blockHeader = 16
 	footerBytes = 20
 	magic       = "b4s1"
+	magicSorted = "b4r1" // one partition, with marks
 
 	// recordMax is the maximum length of a record, with the lengths of its key and value.
 	recordMax = 1 << 30
@@ -39,6 +40,7 @@ type segmentWriter struct {
 	pack     []byte
 	skip     int // blocks that will not be compressed
 	skipNext int
+	marker   *marker // nil: the segment has no marks
 }
 
 // begin reuses the buffers.
@@ -52,6 +54,9 @@ func (s *segmentWriter) add(record []byte) error {
 		if err := s.flush(); err != nil {
 			return err
 		}
+	}
+	if s.marker != nil && s.now.raw >= s.marker.next {
+		s.marker.add(record, s.now.stored, s.now.raw)
 	}
 	s.block = append(s.block, record...)
 	s.now.raw += uint64(len(record))
@@ -117,11 +122,15 @@ func (s *segmentWriter) end() ([]extent, error) {
 		index = binary.AppendUvarint(index, e.raw)
 		index = binary.AppendUvarint(index, e.records)
 	}
+	kind := magic
+	if s.marker != nil {
+		index, kind = appendMarks(index, s.marker.marks), magicSorted
+	}
 	length := len(index)
-	index = binary.LittleEndian.AppendUint32(index, uint32(length)) //nolint:gosec // at most 30 bytes a partition
+	index = binary.LittleEndian.AppendUint32(index, uint32(length)) //nolint:gosec // at most 30 bytes a partition, and some for marks
 	index = binary.LittleEndian.AppendUint32(index, uint32(len(s.extents)))
 	index = binary.LittleEndian.AppendUint64(index, xxhash.Sum64(index))
-	_, err := s.w.Write(append(index, magic...))
+	_, err := s.w.Write(append(index, kind...))
 	return s.extents, err
 }
 
@@ -135,53 +144,82 @@ func damaged(format string, args ...any) error {
 // tailBytes is read at once from the end of a segment: the index of most fits.
 const tailBytes = 16 << 10
 
-// readIndex reads the index of a segment of the given size.
-func readIndex(open func(offset int64) (io.ReadCloser, error), size int64, partitions int) ([]extent, error) {
-	tail, err := readAt(open, max(0, size-tailBytes), size)
+// readIndex reads the index of a segment.
+func readIndex(s *Segment, partitions int) ([]extent, error) {
+	index, blocks, err := readRawIndex(s, magic, partitions)
 	if err != nil {
 		return nil, err
 	}
-	if len(tail) < footerBytes || string(tail[len(tail)-len(magic):]) != magic {
-		return nil, damaged("it does not end as a segment does")
+	extents, rest, err := parseIndex(index, partitions, blocks)
+	if err == nil && len(rest) > 0 {
+		err = damaged("its index is longer than its partitions")
+	}
+	return extents, err
+}
+
+// readSorted reads the index of a segment that is sorted as a whole.
+func readSorted(s *Segment) (sorted, error) {
+	index, blocks, err := readRawIndex(s, magicSorted, 1)
+	if err != nil {
+		return sorted{}, err
+	}
+	extents, rest, err := parseIndex(index, 1, blocks)
+	if err != nil {
+		return sorted{}, err
+	}
+	marks, err := parseMarks(rest, extents[0])
+	return sorted{extents[0], marks}, err
+}
+
+// readRawIndex returns the index of a segment of a kind, and how many bytes of blocks are before it.
+func readRawIndex(s *Segment, kind string, partitions int) (_ []byte, blocks int64, err error) {
+	open, size := s.Open, int64(s.Size) //nolint:gosec // of a file
+	tail, err := readAt(open, max(0, size-tailBytes), size)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(tail) < footerBytes || string(tail[len(tail)-len(kind):]) != kind {
+		return nil, 0, damaged("it does not end as a segment does")
 	}
 	footer := tail[len(tail)-footerBytes:]
 	length, n := int64(binary.LittleEndian.Uint32(footer)), binary.LittleEndian.Uint32(footer[4:])
 	if length+footerBytes > size || int64(n) != int64(partitions) {
-		return nil, damaged("an index of %d bytes for %d partitions; want %d", length, n, partitions)
+		return nil, 0, damaged("an index of %d bytes for %d partitions; want %d", length, n, partitions)
 	}
 	if length+footerBytes > int64(len(tail)) {
 		if tail, err = readAt(open, size-footerBytes-length, size); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	index := tail[int64(len(tail))-footerBytes-length : len(tail)-len(magic)]
+	index := tail[int64(len(tail))-footerBytes-length : len(tail)-len(kind)]
 	sum := len(index) - 8
 	if binary.LittleEndian.Uint64(index[sum:]) != xxhash.Sum64(index[:sum]) {
-		return nil, damaged("the checksum of its index is wrong")
+		return nil, 0, damaged("the checksum of its index is wrong")
 	}
-	return parseIndex(index[:length], partitions, size-footerBytes-length)
+	return index[:length], size - footerBytes - length, nil
 }
 
-func parseIndex(index []byte, partitions int, blocks int64) ([]extent, error) {
+// parseIndex reads the partitions of an index, and returns what follows them.
+func parseIndex(index []byte, partitions int, blocks int64) (_ []extent, rest []byte, err error) {
 	extents := make([]extent, partitions)
 	total := uint64(0)
 	for i := range extents {
 		for _, v := range []*uint64{&extents[i].stored, &extents[i].raw, &extents[i].records} {
 			value, n := binary.Uvarint(index)
 			if n <= 0 || value > math.MaxInt64 {
-				return nil, damaged("its index ends early")
+				return nil, nil, damaged("its index ends early")
 			}
 			*v, index = value, index[n:]
 		}
 		total += extents[i].stored
 		if total > uint64(blocks) { //nolint:gosec // not negative
-			return nil, damaged("its index lists more than there is")
+			return nil, nil, damaged("its index lists more than there is")
 		}
 	}
-	if len(index) > 0 || total != uint64(blocks) { //nolint:gosec // not negative
-		return nil, damaged("its index lists %d of %d bytes", total, blocks)
+	if total != uint64(blocks) { //nolint:gosec // not negative
+		return nil, nil, damaged("its index lists %d of %d bytes", total, blocks)
 	}
-	return extents, nil
+	return extents, index, nil
 }
 
 func readAt(open func(offset int64) (io.ReadCloser, error), from, to int64) ([]byte, error) {

@@ -2,6 +2,7 @@ package shuffle
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -71,6 +72,126 @@ func TestShuffle(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestRanges compares sorted segments with a stable sort: the ranges, one after another, are in order, each key is in one, and they have about as many bytes each.
+func TestRanges(t *testing.T) {
+	const n, segments = 20_000, 7
+	for name, key := range keys {
+		for _, memory := range []int64{64 << 20, 64 << 10} {
+			t.Run(fmt.Sprintf("%s/%dKiB", name, memory>>10), func(t *testing.T) {
+				t.Parallel()
+				r := rand.New(rand.NewPCG(2, uint64(memory)))
+				cfg := Config{Memory: memory, Temp: t.TempDir()}
+				w := &Writer{cfg: cfg}
+				var want []pair
+				var list []Segment
+				for s := range segments {
+					w.BeginSorted()
+					for i := range n / segments {
+						k, v := key(r, i), fmt.Sprint(s, i)
+						add(t, w, 0, k, v)
+						want = append(want, pair{k, v})
+					}
+					segment, _ := finish(t, w)
+					list = append(list, segment)
+				}
+				slices.SortStableFunc(want, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+				for _, ranges := range []int{1, 2, 5, 300} {
+					var got []pair
+					largest := 0
+					for i := range ranges {
+						before := len(got)
+						reader := &Reader{cfg: cfg}
+						m, err := reader.OpenRange(list, i, ranges)
+						if err != nil {
+							t.Fatal(err)
+						}
+						for record, err := range records(m) {
+							if err != nil {
+								t.Fatal(err)
+							}
+							got = append(got, pair{string(record.Key), string(record.Value)})
+						}
+						if before > 0 && before < len(got) && got[before-1].key == got[before].key {
+							t.Errorf("range %d of %d begins within key %q", i, ranges, got[before].key)
+						}
+						largest = max(largest, len(got)-before)
+					}
+					if !slices.Equal(got, want) {
+						t.Errorf("%d ranges: %d records are not the %d sorted ones", ranges, len(got), len(want))
+					}
+					if name == "uniform" && ranges <= 5 && largest > len(want)/ranges*5/4 {
+						t.Errorf("%d ranges: the largest has %d of %d records", ranges, largest, len(want))
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestSortedLost: a sorted segment that is cut or changed at any place is noticed by the reader of the range, or of all of them.
+func TestSortedLost(t *testing.T) {
+	w := NewWriter(Config{Temp: t.TempDir()})
+	w.BeginSorted()
+	for i := range 3000 {
+		add(t, w, 0, fmt.Sprint(i%100), strings.Repeat("v", i%50))
+	}
+	good, _ := finish(t, w)
+	whole := content(t, good)
+	r := rand.New(rand.NewPCG(5, 6))
+	reader := NewReader(Config{Temp: t.TempDir()})
+	for range 300 {
+		flipped := bytes.Clone(whole)
+		at := r.IntN(len(whole))
+		flipped[at] ^= byte(1) << r.IntN(8)
+		var failed error
+		for p := range 3 {
+			m, err := reader.OpenRange([]Segment{good, inMemory(flipped)}, p, 3)
+			failed = cmp.Or(failed, err)
+			if err != nil {
+				continue
+			}
+			for _, err := range records(m) {
+				failed = cmp.Or(failed, err)
+			}
+		}
+		if lost, ok := errors.AsType[*LostError](failed); !ok || !slices.Equal(lost.Segments, []int{1}) {
+			t.Errorf("a bit of byte %d of %d flipped: error %v, want that segment 1 is lost", at, len(whole), failed)
+		}
+	}
+	w.Begin(1)
+	add(t, w, 0, "a", "1")
+	other, _ := finish(t, w)
+	if _, err := reader.OpenRange([]Segment{other}, 0, 3); !isLost(err) {
+		t.Errorf("a segment that is not sorted as a whole: %v, want that it is damaged", err)
+	}
+}
+
+// TestWriterMerge: what was added is read back in order, from memory and from temporary files.
+func TestWriterMerge(t *testing.T) {
+	for _, memory := range []int64{64 << 20, 64 << 10} {
+		w := &Writer{cfg: Config{Memory: memory, Temp: t.TempDir()}}
+		r := rand.New(rand.NewPCG(7, 8))
+		w.Begin(1)
+		var want, got []pair
+		for i := range 20_000 {
+			p := pair{fmt.Sprint(r.IntN(1000)), fmt.Sprint(i)}
+			want = append(want, p)
+			add(t, w, 0, p.key, p.value)
+		}
+		slices.SortStableFunc(want, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+		for record, err := range records(w.Merge()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, pair{string(record.Key), string(record.Value)})
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d bytes of memory: %d records are not the %d sorted ones", memory, len(got), len(want))
+		}
+		w.Close()
 	}
 }
 
@@ -172,7 +293,20 @@ func all(r *Reader, segments []Segment, partition, partitions int) iter.Seq2[Rec
 	if err != nil {
 		return func(yield func(Record, error) bool) { yield(Record{}, err) }
 	}
-	return m.Records()
+	return records(m)
+}
+
+// records yields what a merge reads, or its error.
+func records(m *Merge) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		defer m.Close()
+		for {
+			record, err := m.Next()
+			if errors.Is(err, io.EOF) || !yield(record, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 func FuzzReader(f *testing.F) {

@@ -41,6 +41,7 @@ type Writer struct {
 	buf        buffer
 	runs       []*tempRun // what did not fit, in order
 	out        segmentWriter
+	marker     *marker // nil: the partitions are not ranges
 	totals     Totals
 }
 
@@ -50,7 +51,13 @@ func NewWriter(cfg Config) *Writer { return &Writer{cfg: cfg.bounded()} }
 // Begin starts a segment with the given number of partitions, at most PartitionsMax, and drops what was added to another one.
 func (w *Writer) Begin(partitions int) {
 	w.Close()
-	w.partitions, w.totals = partitions, Totals{}
+	w.partitions, w.totals, w.marker = partitions, Totals{}, nil
+}
+
+// BeginSorted is Begin of a segment that is sorted as a whole: ranges of it can be read (Reader.OpenRange). All its records are in partition 0.
+func (w *Writer) BeginSorted() {
+	w.Begin(1)
+	w.marker = &marker{stride: markStride}
 }
 
 // Close drops what was added and frees the temporary files. The writer can begin again.
@@ -84,6 +91,7 @@ func (w *Writer) Finish(to io.Writer) (Totals, error) {
 	list := w.buf.sorted(w.partitions)
 	counted := &counter{w: to}
 	w.out.begin(counted)
+	w.out.marker = w.marker
 	for p := range w.partitions {
 		if err := w.write(p, cutPartition(&list, p)); err != nil {
 			return Totals{}, err
@@ -92,6 +100,16 @@ func (w *Writer) Finish(to io.Writer) (Totals, error) {
 	_, err := w.out.end()
 	w.totals.Stored = counted.n
 	return w.totals, err
+}
+
+// Merge returns what was added to the only partition, in order, to be read once. The writer must not be used before it is closed.
+func (w *Writer) Merge() *Merge {
+	m := new(merger)
+	for _, r := range w.runs {
+		m.add(r.blocks(0))
+	}
+	m.add(&bufferBlocks{&w.buf, w.buf.sorted(1)})
+	return &Merge{merger: m}
 }
 
 // cutPartition takes the entries of a partition off sorted ones, which begin with them.

@@ -8,7 +8,6 @@ package stage
 import (
 	"context"
 	"io"
-	"iter"
 )
 
 // Job is a job in a line of stages. The engine finds it by its name, as any built-in job, and by this method.
@@ -51,8 +50,14 @@ const (
 	ByRange
 )
 
-// Pair is a key with a value. It is valid until the next one is yielded.
+// Pair is a key with a value.
 type Pair struct{ Key, Value []byte }
+
+// Pairs are read one at a time, so that a reader can stop at the end of a group and go on from there.
+type Pairs interface {
+	// Next returns the next pair, which is valid until the following call. The error is io.EOF at the end.
+	Next() (Pair, error)
+}
 
 // Task is one attempt of a task. It is valid until Run returns, and is used by one goroutine.
 type Task struct {
@@ -68,7 +73,10 @@ type Task struct {
 	Split Split
 	// Pairs are those of the partition, in order of their keys; pairs with equal keys are in the order of the tasks that emitted them, and in which each of them did. They are
 	// read once, in bounded memory. Nil in the first stage.
-	Pairs iter.Seq2[Pair, error]
+	Pairs Pairs
+
+	// Settings are those of Job.Plan.
+	Settings map[string]string
 
 	// Emit adds a pair for the next stage; it copies key and value, which have 1 GiB together at most. Nil in the last stage.
 	Emit func(key, value []byte) error

@@ -113,7 +113,9 @@ func (m *Machine) setInput(c *command, out *Result) *Rejection {
 		case RoleMap:
 			stage.Tasks = max(spec.Input.Tasks, 1)
 		case RoleReduce:
-			stage.Tasks = c.task
+			if stage.Fitted {
+				stage.Tasks = c.task
+			}
 		case RoleCollect, RoleCommit, stageRoles:
 		}
 	}

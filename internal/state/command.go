@@ -61,7 +61,7 @@ type command struct {
 	status      WorkerStatus
 	info        *WorkerInfo
 	stage       uint32
-	task        uint64 // of a deferred input: the partitions of a reduce
+	task        uint64 // of a deferred input: the partitions that fit it
 	failure     *Failure
 	completions []Completion
 	level       uint32
@@ -318,7 +318,7 @@ func (e *Entry) SubmitStaged(key, uid string, sum uint64, spec *Spec) {
 	e.SubmitAll(key, sum, []Submission{{UID: uid, Spec: spec, Staged: uint64(len(spec.Input.Blocks))}})
 }
 
-// SetInput gives a waiting job the input that was deferred, and the number of partitions of a reduce, and starts it. So many of the input's
+// SetInput gives a waiting job the input that was deferred, and the number of partitions that fits it, and starts it. So many of the input's
 // blocks were staged under the job's uid, and are taken in place of its own. It needs feature level 2, as a deferred input does.
 func (e *Entry) SetInput(key string, job *Job, in Input, staged, partitions uint64) {
 	if staged > 0 {
@@ -425,13 +425,18 @@ func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure, tail *T
 	e.add(cmdFailed, &command{job: job, stage: stage, task: index, failure: &f, tail: tail})
 }
 
-// OutputLost opens a done task again if its winner is lease. It needs feature level 1: below that, it adds nothing.
-func (e *Entry) OutputLost(job JobID, stage uint32, task uint64, lease Lease) {
+// OutputLost opens a done task again if its winner is lease. Worker could not read the output, for the reason in message. It needs feature level 1: below that,
+// it adds nothing; and the reason needs level 2.
+func (e *Entry) OutputLost(job JobID, stage uint32, task uint64, lease Lease, worker WorkerID, message string) {
 	if e.level == 0 {
 		return
 	}
 	e.Fenced = append(e.Fenced, job)
-	e.add(cmdOutputLost, &command{job: job, stage: stage, task: task, lease: lease, fence: e.Fence})
+	c := &command{job: job, stage: stage, task: task, lease: lease, fence: e.Fence}
+	if e.level >= 2 {
+		c.failure = &Failure{Worker: worker, Message: message[:min(len(message), messageMax)]}
+	}
+	e.add(cmdOutputLost, c)
 }
 
 // Register adds a worker, or revives a known one; without an identity, it says where one with that claim is expected, which needs feature level 2: below that, it adds

@@ -30,8 +30,9 @@
 //	done |              |                |              |              | open
 //	dead |              |                |              | open         |
 //
-// A done task keeps its winner, unless the winner's output is lost while the job is active. Then the stages that come from its stage
-// wait, their attempts so far are void (Stage.Fence), and the task runs again. No budget is charged.
+// A done task keeps its winner, unless the winner's output is lost while the job is active and a stage needs it. Then the stages that come from its stage
+// wait, their attempts so far are void (Stage.Fence), and the task runs again, if that has not been so too often (LostOutput). Their done tasks stay done if it
+// makes the same output again, by size and checksum; otherwise they are opened too.
 //
 // The transitions of a worker. A registration makes a dead worker alive; a removed one that registers is a new one:
 //

@@ -21,7 +21,7 @@ const (
 	WorkerChanged  // its status has changed
 	RequestApplied // Key was applied: Job or Worker, or Err
 	StageEnded     // no task of Stage may run until the next StageStarted; the job is still active
-	TaskLost       // the output of Task, made under Lease, was lost: it is open again
+	TaskLost       // the output of Task, made under Lease, was lost: it is open again, or dead
 	QuotasChanged
 	Audited    // only in the history
 	JobWaits   // it waits for other jobs again, or for others than before

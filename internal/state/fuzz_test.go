@@ -56,7 +56,7 @@ func entries(level uint32) [][]byte {
 		func(e *Entry) { e.Failed(1, 0, 1, Failure{Kind: Timeout, Worker: 1, Lease: 5, Message: "slow"}, nil) },
 		func(e *Entry) {
 			e.Fence = 77
-			e.OutputLost(1, 0, 2, NewLease(3, 9))
+			e.OutputLost(1, 0, 2, NewLease(3, 9), 1, "gone")
 		},
 		func(e *Entry) { e.Register("w", &WorkerInfo{Identity: "b", Labels: map[string]string{"zone": "y"}}) },
 		func(e *Entry) { e.SetWorker("w", 1, WorkerDraining) },

@@ -65,6 +65,7 @@ type Spec struct {
 	Sandbox      bool              // tasks can write to their temporary folder only
 	NoNetwork    bool              // tasks have no network
 	Reduce       string            // command line of the reduce stage, for sh -c; empty: there is none
+	Combine      string            // command line, for sh -c, over the sorted output of a map task; empty: there is none
 	Partitions   uint32            // of the reduce stage, as requested; 0: the plan has chosen
 	NameParts    string            // pattern of the names of the parts (package partname); empty: part-NNNNN
 	MaxFails     *FailLimit        // a job with more dead tasks ends at once; nil: all tasks run
@@ -305,7 +306,8 @@ func (s *Spec) SecretNames() []string {
 // Protocol returns the version of the workers' protocol (package wire) that a worker must support to run the job; 0: any.
 func (s *Spec) Protocol() uint32 {
 	if s.Records != "" || s.Header > 0 || len(s.Env) > 0 || len(s.Secrets) > 0 || s.Sandbox || s.NoNetwork ||
-		s.Input.Kind == InputList || s.NameParts != "" || s.Placeholders > 0 || s.Placeholder != "" || s.Shell || s.Reduce != "" {
+		s.Input.Kind == InputList || s.NameParts != "" || s.Placeholders > 0 || s.Placeholder != "" || s.Shell ||
+		slices.ContainsFunc(s.Stages, func(stage StageSpec) bool { return stage.Role == RoleReduce }) {
 		return 2
 	}
 	return 0
@@ -350,7 +352,8 @@ type FailureKind uint8
 
 // The kinds of failure.
 const (
-	_ FailureKind = iota
+	// LostOutput is that of an attempt that was done, and whose output could not be read later. No attempt fails by it, and the wire has no number for it.
+	LostOutput FailureKind = iota
 	ProgramError
 	Timeout
 	OutOfMemory
@@ -362,7 +365,7 @@ const (
 	failureKinds
 )
 
-// FailureKinds returns all kinds.
+// FailureKinds returns all kinds by which an attempt can fail.
 func FailureKinds() (list []FailureKind) {
 	for k := ProgramError; k < failureKinds; k++ {
 		list = append(list, k)
@@ -371,7 +374,7 @@ func FailureKinds() (list []FailureKind) {
 }
 
 func (k FailureKind) String() string {
-	names := [...]string{"", "program_error", "timeout", "out_of_memory", "lost_worker", "preempted", "bad_input", "bad_program", "output_error"}
+	names := [...]string{"lost_output", "program_error", "timeout", "out_of_memory", "lost_worker", "preempted", "bad_input", "bad_program", "output_error"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -387,12 +390,17 @@ const RetriesMax = math.MaxUint8 - 1
 // badProgramBudget lets a command that is missing on one worker be tried on two others.
 const badProgramBudget = 2
 
+// lostOutputBudget lets the output of a task be lost a few times: a disk that damages each would make it for ever.
+const lostOutputBudget = 4
+
 // budget is how many failures of a kind a task survives; it dies of the next one. Preempted attempts are not charged.
 func budget(k FailureKind, retries uint32) (n uint32, limited bool) {
 	retries = min(retries, RetriesMax)
 	switch k {
 	case ProgramError, Timeout, OutOfMemory, OutputError:
 		return retries, true
+	case LostOutput:
+		return lostOutputBudget, true
 	case LostWorker:
 		return lostWorkerBudget, true
 	case BadProgram:

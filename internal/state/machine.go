@@ -485,7 +485,8 @@ func (m *Machine) redo(job *Job, i int, task uint64) bool {
 	if !ok {
 		return false
 	}
-	stage.lose(task, done.Winner, m.epoch)
+	stage.lose(task, done.Winner, m.level >= 2, m.epoch)
+	stage.void(task, m.epoch)
 	job.unwarn(i, task)
 	if stage == job.Parts() {
 		job.OutputBytes -= done.Size
@@ -570,9 +571,15 @@ func (m *Machine) done(c *command, out *Result) {
 	if m.level == 0 { // snapshots cannot record it
 		worker = 0
 	}
+	another := false // than an output that was lost
 	for i := range c.completions {
 		done := &c.completions[i]
-		won := stage != nil && (fence == 0 || done.Lease > fence) && stage.finish(done, worker, m.epoch)
+		won := stage != nil && (fence == 0 || done.Lease > fence)
+		if won {
+			var other bool
+			won, other = stage.finish(done, worker, m.epoch)
+			another = another || other
+		}
 		if won {
 			m.count(job, stage, parts, done)
 			for _, w := range c.warnings {
@@ -582,6 +589,9 @@ func (m *Machine) done(c *command, out *Result) {
 			}
 		}
 		out.Verdicts = append(out.Verdicts, Verdict{Worker: c.worker, Job: c.job, Stage: c.stage, Lease: done.Lease, Won: won})
+	}
+	if another && m.level >= 2 { // older versions leave the readers done
+		m.loseReaders(job, c.stage, 0, out)
 	}
 	if stage != nil && stage.settled() {
 		m.stageSettled(job, c.stage, out)
@@ -655,31 +665,63 @@ func failedTasks(n uint64) string {
 	return fmt.Sprintf("%d failed tasks", n)
 }
 
-// outputLost opens a done task again. Only a winner can be lost, so a late report changes nothing.
+// outputLost opens a done task again, or lets it die if that was too often. Only a winner can be lost, so a late report changes nothing, and nor does
+// one of an output that no stage needs any more.
 func (m *Machine) outputLost(c *command, out *Result) {
+	defer m.releaseOthers(out)
 	job := m.jobs[c.job]
-	if job != nil && job.Status == JobActive && int(c.stage) < len(job.Stages) {
-		m.lose(job, c.stage, c.task, c.lease, c.fence, out)
-	}
-}
-
-// lose opens a task again whose output is lost, and the done tasks of the stages that come from its stage: the output may be another one when it is
-// made again, because the input has changed or the program is not deterministic, and parts that were made of different outputs must not be
-// mixed. The attempts of those stages up to fence are void, and they wait until its stage is complete again.
-func (m *Machine) lose(job *Job, number uint32, task uint64, lease, fence Lease, out *Result) {
-	stage := job.Stages[number]
-	if stage.Role == RoleCommit {
+	if job == nil || job.Status != JobActive || int(c.stage) >= len(job.Stages) || m.level >= 2 && !job.needs(c.stage) ||
+		!m.lose(job, c.stage, c.task, c.lease, c.fence, out) {
 		return
 	}
+	stage := job.Stages[c.stage]
+	if m.level < 2 {
+		stage.void(c.task, m.epoch)
+		return
+	}
+	f := Failure{Kind: LostOutput, Lease: c.lease, Time: m.time}
+	if c.failure != nil {
+		f.Worker, f.Message = c.failure.Worker, c.failure.Message
+	}
+	if !stage.charge(c.task, f, job.Spec.Retries, m.epoch) {
+		return
+	}
+	e := Event{Kind: TaskDied, Job: job.ID, Stage: c.stage, Task: c.task, Worker: f.Worker, Lease: f.Lease, Message: f.Message}
+	e.Count = stage.Failures(c.task).Counts[LostOutput]
+	if job.Error == "" {
+		job.Error = fmt.Sprintf("task %d/%s/%d: its output was lost %d times: %s", job.ID, stage.Name, c.task, e.Count, f.Message)
+	}
+	m.record(e, out)
+	m.settle(job, c.stage, out)
+}
+
+// needs reports whether a stage that comes from stage i has to run, so that its outputs are read.
+func (j *Job) needs(i uint32) bool {
+	return slices.ContainsFunc(j.Stages, func(s *Stage) bool { return !s.complete() && slices.Contains(s.From, i) })
+}
+
+// lose opens a done task again. The attempts of the stages that come from its stage are void up to fence, and they wait until its stage is complete
+// again. Their done tasks stay done: if the output is another one when it is made again, because the program is not deterministic, they are opened then
+// (loseReaders), since parts that were made of different outputs must not be mixed. A stage that is complete may have been read on, so its tasks are opened at once.
+func (m *Machine) lose(job *Job, number uint32, task uint64, lease, fence Lease, out *Result) bool {
+	stage := job.Stages[number]
+	if stage.Role == RoleCommit {
+		return false
+	}
 	var ready []int // stages that come from it
+	var complete []uint32
 	for i, s := range job.Stages {
-		if slices.Contains(s.From, number) && job.Ready(i) {
+		switch {
+		case !slices.Contains(s.From, number):
+		case s.complete():
+			complete = append(complete, uint32(i))
+		case job.Ready(i):
 			ready = append(ready, i)
 		}
 	}
-	gone, ok := stage.lose(task, lease, m.epoch)
+	gone, ok := stage.lose(task, lease, m.level >= 2, m.epoch)
 	if !ok {
-		return
+		return false
 	}
 	job.unwarn(int(number), task)
 	if stage == job.Parts() {
@@ -691,12 +733,30 @@ func (m *Machine) lose(job *Job, number uint32, task uint64, lease, fence Lease,
 		out.Events = append(out.Events, Event{Kind: StageEnded, Job: job.ID, Stage: uint32(i)})
 	}
 	out.Events = append(out.Events, Event{Kind: TaskLost, Job: job.ID, Stage: number, Task: task, Lease: lease})
+	for _, i := range complete {
+		if m.level >= 2 { // older versions leave them done
+			m.loseTasks(job, i, fence, out)
+		}
+	}
+	return true
+}
+
+// loseReaders opens the done tasks of the stages that come from a stage, of which an output is another one than they have read.
+func (m *Machine) loseReaders(job *Job, number uint32, fence Lease, out *Result) {
 	for i, s := range job.Stages {
-		if m.level >= 2 && slices.Contains(s.From, number) { // older versions leave them done
-			for done := range s.DoneTasks(0) {
-				made, _ := s.Output(done)
-				m.lose(job, uint32(i), done, made.Winner, fence, out)
-			}
+		if slices.Contains(s.From, number) {
+			m.loseTasks(job, uint32(i), fence, out)
+		}
+	}
+}
+
+// loseTasks opens the done tasks of a stage, at no charge.
+func (m *Machine) loseTasks(job *Job, number uint32, fence Lease, out *Result) {
+	stage := job.Stages[number]
+	for task := range stage.DoneTasks(0) {
+		made, _ := stage.Output(task)
+		if m.lose(job, number, task, made.Winner, fence, out) {
+			stage.void(task, m.epoch)
 		}
 	}
 }

@@ -85,8 +85,8 @@ type modelTask struct {
 	failures []Failure           // all of them
 	counts   map[FailureKind]int // since the last retry
 	kept     bool                // its failures may be shown
-	losses   int                 // outputs that were lost
-	lost     Lease               // the last of them
+	losses   int                 // outputs that were lost at no charge
+	lost     Lease               // of the last output that was lost
 }
 
 // ended is how many attempts have come to nothing.
@@ -612,31 +612,58 @@ func (m *model) task(id JobID, stage uint32, index uint64, lease Lease) (*modelJ
 	return j, s, s.tasks[index]
 }
 
-func (m *model) lost(id JobID, stage uint32, index uint64, lease, fence Lease) {
+func (m *model) lost(id JobID, stage uint32, index uint64, f Failure, fence Lease) {
 	j := m.jobs[id]
 	if j == nil || j.status != "active" || int(stage) >= len(j.stages) {
 		return
 	}
-	s := j.stages[stage]
-	if s.spec.Role == RoleCommit || index >= uint64(len(s.tasks)) {
+	s, needed := j.stages[stage], false
+	for _, reader := range j.stages {
+		needed = needed || slices.Contains(reader.spec.From, stage) && !reader.complete()
+	}
+	if m.level >= 2 && !needed || index >= uint64(len(s.tasks)) || s.spec.Role == RoleCommit || s.tasks[index].status != "done" || s.tasks[index].won.Lease != f.Lease {
 		return
 	}
 	t := s.tasks[index]
-	if t.status != "done" || t.won.Lease != lease {
+	m.reopen(j, stage, index, fence)
+	if m.level < 2 {
+		t.losses++
 		return
 	}
+	f.Kind = LostOutput
+	m.charge(j, s, index, f)
+	if t.status == "dead" {
+		m.endIfDead(j, s, true)
+	}
+}
+
+// reopen opens a done task, and those that have read its output and may have been read themselves.
+func (m *model) reopen(j *modelJob, stage uint32, index uint64, fence Lease) {
+	s, t := j.stages[stage], j.stages[stage].tasks[index]
+	var complete []int
 	for i, reader := range j.stages {
-		if j.ready(i) && slices.Contains(reader.spec.From, stage) {
+		switch {
+		case !slices.Contains(reader.spec.From, stage):
+		case reader.complete():
+			complete = append(complete, i)
+		case j.ready(i):
 			reader.fence = max(reader.fence, fence)
 		}
 	}
-	t.status, t.lost, s.closed = "open", lease, false
-	t.losses++
-	for i, reader := range j.stages {
-		for k, made := range reader.tasks {
-			if m.level >= 2 && slices.Contains(reader.spec.From, stage) && made.status == "done" {
-				m.lost(id, uint32(i), uint64(k), made.won.Lease, fence)
-			}
+	t.status, t.lost, s.closed = "open", t.won.Lease, false
+	for _, i := range complete {
+		if m.level >= 2 {
+			m.reopenAll(j, i, fence)
+		}
+	}
+}
+
+// reopenAll opens the done tasks of a stage.
+func (m *model) reopenAll(j *modelJob, stage int, fence Lease) {
+	for k, t := range j.stages[stage].tasks {
+		if t.status == "done" && j.stages[stage].spec.Role != RoleCommit {
+			m.reopen(j, uint32(stage), uint64(k), fence)
+			t.losses++
 		}
 	}
 }
@@ -644,6 +671,7 @@ func (m *model) lost(id JobID, stage uint32, index uint64, lease, fence Lease) {
 func (m *model) done(worker WorkerID, id JobID, stage uint32, list []Completion) {
 	var last *modelJob
 	var settled *modelStage
+	another := false // than what was lost
 	for _, c := range list {
 		j, s, t := m.task(id, stage, c.Index, c.Lease)
 		m.wins = append(m.wins, t != nil)
@@ -653,6 +681,7 @@ func (m *model) done(worker WorkerID, id JobID, stage uint32, list []Completion)
 		if c.Size == 0 {
 			c.Checksum = 0
 		}
+		another = another || t.lost != 0 && (t.won.Size != c.Size || t.won.Checksum != c.Checksum)
 		last, settled, t.status, t.won, t.worker = j, s, "done", c, 0
 		t.won.PeakKiB = newPeak(c.PeakKiB).kib()
 		if m.level > 0 && worker > 0 {
@@ -668,6 +697,11 @@ func (m *model) done(worker WorkerID, id JobID, stage uint32, list []Completion)
 		}
 		s.closed = s == j.parts() && j.spec.FirstSuccess
 	}
+	for i := 0; another && m.level >= 2 && i < len(last.stages); i++ {
+		if slices.Contains(last.stages[i].spec.From, stage) {
+			m.reopenAll(last, i, 0)
+		}
+	}
 	if last != nil {
 		m.advance(last, settled)
 	}
@@ -681,6 +715,13 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 	if j.started == 0 {
 		j.started = m.time
 	}
+	m.charge(j, s, index, f)
+	m.endIfDead(j, s, t.status == "dead")
+}
+
+// charge adds a failure to the budget of an open task.
+func (m *model) charge(j *modelJob, s *modelStage, index uint64, f Failure) {
+	id, t := j.id, s.tasks[index]
 	if len(t.failures) == 0 {
 		s.failedTasks++
 		t.kept = s.failedTasks <= 1000
@@ -690,18 +731,21 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 	t.counts[f.Kind]++
 	survives := [failureKinds]int{
 		ProgramError: int(j.spec.Retries), Timeout: int(j.spec.Retries), OutOfMemory: int(j.spec.Retries), OutputError: int(j.spec.Retries),
-		LostWorker: 8, BadInput: 0, BadProgram: min(2, int(j.spec.Retries)), Preempted: math.MaxInt,
+		LostOutput: 4, LostWorker: 8, BadInput: 0, BadProgram: min(2, int(j.spec.Retries)), Preempted: math.MaxInt,
 	}
 	if t.counts[f.Kind] > survives[f.Kind] {
 		t.status = "dead"
+		message := f.Message
+		if f.Kind == LostOutput {
+			message = "its output was lost 5 times: " + f.Message
+		}
 		if j.err == "" {
-			j.err = fmt.Sprintf("task %d/%s/%d: %s", id, s.spec.Name, index, f.Message)
+			j.err = fmt.Sprintf("task %d/%s/%d: %s", id, s.spec.Name, index, message)
 		}
 		if s.count("dead") <= 100 {
 			m.record("died", fmt.Sprintf("task %d/%s/%d on worker %d", id, s.spec.Name, index, f.Worker), j.status, fmt.Sprintf("%v: %s", f.Kind, f.Message))
 		}
 	}
-	m.endIfDead(j, s, t.status == "dead")
 }
 
 // endIfDead ends a job with too many dead tasks, of which one more is, or moves it on.

@@ -178,7 +178,7 @@ func TestBudget(t *testing.T) {
 	retries := []uint32{0, 1, 3, 254, 255, 1_000_000}
 	const never = -1
 	for kind, want := range [failureKinds][]int{
-		0:            {0, 1, 3, 254, 254, 254}, // not known: as a program error
+		LostOutput:   {4, 4, 4, 4, 4, 4},
 		ProgramError: {0, 1, 3, 254, 254, 254},
 		Timeout:      {0, 1, 3, 254, 254, 254},
 		OutOfMemory:  {0, 1, 3, 254, 254, 254},
@@ -209,6 +209,7 @@ func TestBudget(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for got, want := range map[string]string{
+		LostOutput.String():      "lost_output",
 		ProgramError.String():    "program_error",
 		Timeout.String():         "timeout",
 		OutOfMemory.String():     "out_of_memory",

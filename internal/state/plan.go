@@ -35,6 +35,10 @@ type StageSpec struct {
 	Role  StageRole
 	Tasks uint64
 	From  []uint32 // stages that must be complete before its tasks run, ascending; all are earlier ones
+	// Of a reduce stage: its partitions are ranges of the keys, in order; otherwise a hash divides the keys.
+	Ranges bool
+	// Of a reduce stage: Tasks follows from the size of the input, also of one that is deferred.
+	Fitted bool
 }
 
 // Bounds of a plan.
@@ -49,26 +53,28 @@ const (
 // DefaultPlan is map, then collect if the program merges its parts, then commit if there is an output folder to publish in.
 // Jobs without a recorded plan have this one.
 func DefaultPlan(tasks uint64, collect, publish bool) []StageSpec {
-	plan := []StageSpec{{Name: "map", Role: RoleMap, Tasks: max(tasks, 1)}}
+	return LinePlan([]StageSpec{{Name: "map", Tasks: max(tasks, 1)}}, collect, publish)
+}
+
+// LinePlan is a line of stages: the first reads the input, each other one reduces what the one before it has written. Then come collect, if the program merges its
+// parts, and commit, if there is an output folder to publish in. Of the stages, the roles and what they come from are set here.
+func LinePlan(line []StageSpec, collect, publish bool) []StageSpec {
+	plan := slices.Clone(line)
+	for i := range plan {
+		if plan[i].Role, plan[i].From = RoleMap, nil; i > 0 {
+			plan[i].Role, plan[i].From = RoleReduce, []uint32{uint32(i) - 1}
+		}
+	}
+	last := len(plan) - 1
 	if collect {
-		plan = append(plan, StageSpec{Name: "collect", Role: RoleCollect, Tasks: 1, From: []uint32{0}})
+		plan = append(plan, StageSpec{Name: "collect", Role: RoleCollect, Tasks: 1, From: []uint32{uint32(last)}})
 	}
 	if publish {
 		commit := StageSpec{Name: "commit", Role: RoleCommit, Tasks: 1}
-		for i := range plan {
+		for i := last; i < len(plan); i++ {
 			commit.From = append(commit.From, uint32(i))
 		}
 		plan = append(plan, commit)
-	}
-	return plan
-}
-
-// ReducePlan is map, then reduce on so many partitions of its outputs, then commit if there is an output folder to publish in.
-func ReducePlan(tasks, partitions uint64, publish bool) []StageSpec {
-	plan := DefaultPlan(tasks, false, false)
-	plan = append(plan, StageSpec{Name: "reduce", Role: RoleReduce, Tasks: partitions, From: []uint32{0}})
-	if publish {
-		plan = append(plan, StageSpec{Name: "commit", Role: RoleCommit, Tasks: 1, From: []uint32{1}})
 	}
 	return plan
 }
@@ -116,6 +122,8 @@ func (s *StageSpec) check(i uint32, input *Input) error {
 	switch {
 	case s.Role >= stageRoles:
 		return fmt.Errorf("unknown %v", s.Role)
+	case s.Role != RoleReduce && (s.Ranges || s.Fitted):
+		return fmt.Errorf("a %v stage has no partitions", s.Role)
 	case s.Role == RoleMap:
 		tasks = max(input.Tasks, 1)
 		if input.Growing && i > 0 {

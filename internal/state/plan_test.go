@@ -29,8 +29,9 @@ func TestCheckPlan(t *testing.T) {
 		}
 	}
 	for _, publish := range []bool{false, true} {
-		if err := checkPlan(ReducePlan(3, PartitionsMax, publish), &input); err != nil {
-			t.Errorf("checkPlan of the plan of a reduce, %v = %v", publish, err)
+		line := []StageSpec{{Name: "map", Tasks: 3}, {Name: "reduce", Tasks: PartitionsMax, Fitted: true}, {Name: "sort", Tasks: 2, Ranges: true}}
+		if err := checkPlan(LinePlan(line, publish, publish), &input); err != nil {
+			t.Errorf("checkPlan of a line of stages, %v = %v", publish, err)
 		}
 	}
 	for want, spoil := range map[string]func(plan []StageSpec) []StageSpec{
@@ -55,7 +56,9 @@ func TestCheckPlan(t *testing.T) {
 			plan[1].Role, plan[1].Tasks = RoleReduce, PartitionsMax+1
 			return plan
 		},
-		"1 partitions of 2 stages": func(plan []StageSpec) []StageSpec { plan[2].Role = RoleReduce; return plan },
+		"a collect stage has no partitions": func(plan []StageSpec) []StageSpec { plan[2].Fitted = true; return plan },
+		"a map stage has no partitions":     func(plan []StageSpec) []StageSpec { plan[1].Ranges = true; return plan },
+		"1 partitions of 2 stages":          func(plan []StageSpec) []StageSpec { plan[2].Role = RoleReduce; return plan },
 		"2 commit stages": func(plan []StageSpec) []StageSpec {
 			return append(plan, StageSpec{Name: "e", Role: RoleCommit, Tasks: 1, From: []uint32{0}})
 		},

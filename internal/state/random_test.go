@@ -280,7 +280,7 @@ func planGen(t *rapid.T, spec *Spec) []StageSpec {
 			{Name: "b", Role: RoleMap, Tasks: tasks, From: []uint32{0}},
 			{Name: "merge", Role: RoleCollect, Tasks: 1, From: []uint32{0}},
 		},
-		ReducePlan(tasks, 3, false),
+		LinePlan([]StageSpec{{Name: "map", Tasks: tasks}, {Name: "reduce", Tasks: 3}, {Name: "sort", Tasks: 2, Ranges: true, Fitted: true}}, false, false),
 	}[rapid.IntRange(0, 3).Draw(t, "plan")]
 	if plan != nil && !spec.Spool {
 		commit := StageSpec{Name: "publish", Role: RoleCommit, Tasks: 1}
@@ -318,9 +318,10 @@ func (w *world) lost(t *rapid.T) {
 		}
 	}
 	fence := w.fence(t)
-	w.entry.OutputLost(id, stage, index, lease)
+	f := Failure{Worker: WorkerID(rapid.IntRange(0, 3).Draw(t, "reader")), Lease: lease, Message: "gone"}
+	w.entry.OutputLost(id, stage, index, lease, f.Worker, f.Message)
 	if w.entry.level > 0 {
-		w.expect = append(w.expect, func() { w.model.lost(id, stage, index, lease, fence) })
+		w.expect = append(w.expect, func() { w.model.lost(id, stage, index, f, fence) })
 	}
 }
 

@@ -314,6 +314,7 @@ func (c *codec) spec(s *Spec) {
 		c.string(40, &s.NameParts)
 		records(c, 45, &s.After, (*codec).dependency)
 		optional(c, 46, &s.Deferred, (*codec).deferred)
+		c.string(48, &s.Combine)
 		c.string(53, &s.Class)
 		c.string(54, &s.Reduce)
 		number(c, 55, &s.Partitions)
@@ -377,6 +378,8 @@ func (c *codec) stageSpec(s *StageSpec) {
 	number(c, 2, &s.Role)
 	number(c, 3, &s.Tasks)
 	list(c, 4, protowire.VarintType, &s.From, numberValue)
+	c.bool(5, &s.Ranges)
+	c.bool(6, &s.Fitted)
 	c.end("a stage's plan")
 }
 

@@ -66,6 +66,7 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	c.string(40, &r.NameParts)
 	records(&c, 41, &r.Resources, (*codec).resource)
 	records(&c, 45, &r.After, (*codec).dependency)
+	c.string(48, &r.Combine)
 	c.string(54, &r.Reduce)
 	number(&c, 55, &r.Partitions)
 	records(&c, 56, &r.Locks, (*codec).lockName)

@@ -97,7 +97,7 @@ type page struct {
 
 	status   [pageTasks]TaskStatus
 	winner   [pageTasks]Lease // of an open task: the lease whose output was lost, if one was
-	out      *outputs         // nil while no task of the page has written a byte
+	out      *outputs         // nil while no task of the page has written a byte; of an open task: what was lost, from feature level 2
 	run      *runs            // nil while no task of the page was done at feature level 1
 	peaks    *peaks           // nil while no task of the page that is done has told how much memory it has used
 	failures *failureColumns  // nil while no task of the page has failed
@@ -367,11 +367,11 @@ func writableColumns[T any](columns **T, at *uint64, epoch uint64) *T {
 	return *columns
 }
 
-// finish records the winner of task c.Index. It returns false if the task is not open or the lease is void. The run is recorded if
-// worker is not 0.
-func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) bool {
+// finish records the winner of task c.Index. It has not won if the task is not open or the lease is void. Other is true if an output of the task was lost,
+// and this one may be another. The run is recorded if worker is not 0.
+func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) (won, other bool) {
 	if s.Closed || c.Index >= s.Tasks {
-		return false
+		return false, false
 	}
 	k, status, lost := c.Index%pageTasks, TaskOpen, Lease(0) // lost: see page.winner
 	if p := s.page(c.Index); p != nil {
@@ -379,11 +379,18 @@ func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) bool {
 	}
 	next, ok := status.Next(AttemptDone)
 	if !ok || lost != 0 && c.Lease <= lost {
-		return false
+		return false, false
 	}
 	p := s.writable(c.Index, epoch)
+	if lost != 0 {
+		var size, checksum uint64
+		if p.out != nil {
+			size, checksum = p.out.size[k], p.out.checksum[k]
+		}
+		other = size != c.Size || size > 0 && checksum != c.Checksum
+	}
 	p.status[k], p.winner[k] = next, c.Lease
-	if c.Size > 0 || c.Records > 0 {
+	if c.Size > 0 || c.Records > 0 || lost != 0 && p.out != nil {
 		out := writableColumns(&p.out, &p.outEpoch, epoch)
 		out.size[k], out.records[k], out.checksum[k] = c.Size, c.Records, c.Checksum
 	}
@@ -395,7 +402,7 @@ func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) bool {
 		writableColumns(&p.peaks, &p.peaksEpoch, epoch)[k] = newPeak(c.PeakKiB)
 	}
 	s.Done++
-	return true
+	return true, other
 }
 
 // fail records a failed attempt of task i, and reports whether the task is dead now; ok is false if the failure does not count.
@@ -403,6 +410,11 @@ func (s *Stage) fail(i uint64, f Failure, retries uint32, epoch uint64) (dead, o
 	if s.Closed || i >= s.Tasks || s.Status(i) != TaskOpen || s.lost(i, f.Lease) {
 		return false, false
 	}
+	return s.charge(i, f, retries, epoch), true
+}
+
+// charge adds a failure to the budget of the open task i, and reports whether the task is dead now.
+func (s *Stage) charge(i uint64, f Failure, retries uint32, epoch uint64) (dead bool) {
 	p, k := s.writable(i, epoch), i%pageTasks
 	failures := writableColumns(&p.failures, &p.failuresEpoch, epoch)
 	count := &failures.counts[k][f.Kind]
@@ -421,7 +433,7 @@ func (s *Stage) fail(i uint64, f Failure, retries uint32, epoch uint64) (dead, o
 	if p.status[k] == TaskDead {
 		s.Dead++
 	}
-	return p.status[k] == TaskDead, true
+	return p.status[k] == TaskDead
 }
 
 // lost reports whether a lease of the open task i is void because its output, or that of a later lease, was lost.
@@ -430,8 +442,8 @@ func (s *Stage) lost(i uint64, lease Lease) bool {
 	return p != nil && p.winner[i%pageTasks] != 0 && lease <= p.winner[i%pageTasks]
 }
 
-// lose opens task i again if lease is its winner, and returns the lost output.
-func (s *Stage) lose(i uint64, lease Lease, epoch uint64) (gone Output, ok bool) {
+// lose opens task i again if lease is its winner, and returns the lost output. If the size and the checksum are kept, finish compares with them.
+func (s *Stage) lose(i uint64, lease Lease, keep bool, epoch uint64) (gone Output, ok bool) {
 	if i >= s.Tasks {
 		return Output{}, false
 	}
@@ -441,7 +453,7 @@ func (s *Stage) lose(i uint64, lease Lease, epoch uint64) (gone Output, ok bool)
 	}
 	p, k := s.writable(i, epoch), i%pageTasks
 	p.status[k], _ = TaskDone.Next(OutputLost)
-	if p.out != nil {
+	if p.out != nil && !keep {
 		out := writableColumns(&p.out, &p.outEpoch, epoch)
 		out.size[k], out.records[k], out.checksum[k] = 0, 0, 0
 	}
@@ -452,11 +464,16 @@ func (s *Stage) lose(i uint64, lease Lease, epoch uint64) (gone Output, ok bool)
 	if p.peaks != nil {
 		writableColumns(&p.peaks, &p.peaksEpoch, epoch)[k] = 0
 	}
-	writableColumns(&p.failures, &p.failuresEpoch, epoch).ended[k]++
 	s.Done--
-	s.Failed++
 	s.Closed = false
 	return gone, true
+}
+
+// void counts an attempt of task i that has come to nothing, though the task is not charged.
+func (s *Stage) void(i, epoch uint64) {
+	p := s.writable(i, epoch)
+	writableColumns(&p.failures, &p.failuresEpoch, epoch).ended[i%pageTasks]++
+	s.Failed++
 }
 
 // keepMessage keeps f with its message, unless too many tasks have failed.

@@ -27,7 +27,7 @@ import (
 //	stop|retry|forget JOB                       each takes [key=K]; a retry also [fence=L] and changed files, each TASK:SIZE:TIME
 //	grow JOB [files=SIZE[,…]] [blocks=N] [last] adds files behind N blocks; the default is all of the input's
 //	done JOB/STAGE worker=W TASK:LEASE[:SIZE[:RECORDS[:READ[:STARTED[:MILLIS]]]]] …
-//	lost JOB/STAGE/TASK lease=L [fence=L]       the output of that lease cannot be read any more
+//	lost JOB/STAGE/TASK lease=L [fence=L] [worker=N] [WHY]   the output of that lease cannot be read any more
 //	failed JOB/STAGE/TASK KIND [worker=W] [lease=L] [message]
 //	stage UID BLOCKS [staged=N] [key=K]         stages so many blocks after N; submit takes them by staged=N
 //	unstage UID [key=K] · staged                the latter is not logged: shows what is staged
@@ -330,7 +330,7 @@ func (s *story) command(e *Entry, words []string) {
 	case "lost":
 		path := s.numbers(list[0], "/")
 		e.Fence = s.lease(set["fence"])
-		e.OutputLost(JobID(path[0]), uint32(path[1]), path[2], s.lease(set["lease"]))
+		e.OutputLost(JobID(path[0]), uint32(path[1]), path[2], s.lease(set["lease"]), WorkerID(s.number(set["worker"])), strings.Join(list[1:], " "))
 	case "failed":
 		path := s.numbers(list[0], "/")
 		kind := ProgramError

@@ -36,7 +36,7 @@ func TestWarnings(t *testing.T) {
 		e.Done(1, 1, 0, []Completion{{Index: 2, Lease: 13}}, Warning{Task: 2, Text: "b"})
 	})
 	want("after winners and a loser", "0/0 a", "0/2 b")
-	apply(func(e *Entry) { e.OutputLost(1, 0, 0, 10) })
+	apply(func(e *Entry) { e.OutputLost(1, 0, 0, 10, 1, "gone") })
 	want("after the loss of an output", "0/2 b")
 	apply(func(e *Entry) {
 		for i := range uint64(20) {

@@ -166,7 +166,7 @@ func jobStatus(j *state.Job, volatile Volatile) string {
 }
 
 func apiProgram(spec *state.Spec) api.Program {
-	p := api.Program{Builtin: spec.Builtin, Reduce: spec.Reduce, Placeholder: spec.Placeholder, NoPlaceholders: placeholder.Mode(spec.Placeholders) == placeholder.Off}
+	p := api.Program{Builtin: spec.Builtin, Reduce: spec.Reduce, Combine: spec.Combine, Placeholder: spec.Placeholder, NoPlaceholders: placeholder.Mode(spec.Placeholders) == placeholder.Off}
 	if spec.Shell {
 		p.Shell = string(spec.Argv[len(spec.Argv)-1])
 		return p

@@ -1148,7 +1148,8 @@ type OutputLost struct {
 	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	Stage         uint32                 `protobuf:"varint,2,opt,name=stage,proto3" json:"stage,omitempty"`
 	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
-	Lease         uint64                 `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"` // of the attempt that made the output
+	Lease         uint64                 `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"`    // of the attempt that made the output
+	Message       string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"` // why it cannot be read, and where
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1209,6 +1210,13 @@ func (x *OutputLost) GetLease() uint64 {
 		return x.Lease
 	}
 	return 0
+}
+
+func (x *OutputLost) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 // Finished holds columns: entry i of each is one prepared attempt. A column that would be all zero is absent.
@@ -1712,6 +1720,7 @@ type Job struct {
 	Columns       []string               `protobuf:"bytes,28,rep,name=columns,proto3" json:"columns,omitempty"`                                                                                // of the items of a list: names, empty for those without one; none: not a list, or an older leader
 	Batch         bool                   `protobuf:"varint,29,opt,name=batch,proto3" json:"batch,omitempty"`                                                                                   // its tasks have several items
 	Reduce        string                 `protobuf:"bytes,54,opt,name=reduce,proto3" json:"reduce,omitempty"`                                                                                  // command line for sh -c of its reduce stage
+	Combine       string                 `protobuf:"bytes,55,opt,name=combine,proto3" json:"combine,omitempty"`                                                                                // command line for sh -c that a map task's sorted output goes through before it is divided
 	NameParts     string                 `protobuf:"bytes,40,opt,name=name_parts,json=nameParts,proto3" json:"name_parts,omitempty"`                                                           // pattern of the names of its parts; empty: part-NNNNN
 	Resources     map[string]uint32      `protobuf:"bytes,36,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // that an attempt needs, by name, but for memory
 	unknownFields protoimpl.UnknownFields
@@ -1958,6 +1967,13 @@ func (x *Job) GetReduce() string {
 	return ""
 }
 
+func (x *Job) GetCombine() string {
+	if x != nil {
+		return x.Combine
+	}
+	return ""
+}
+
 func (x *Job) GetNameParts() string {
 	if x != nil {
 		return x.NameParts
@@ -2038,6 +2054,7 @@ type Stage struct {
 	Role          StageRole              `protobuf:"varint,2,opt,name=role,proto3,enum=bridgefour.wire.v1.StageRole" json:"role,omitempty"`
 	From          []uint32               `protobuf:"varint,3,rep,packed,name=from,proto3" json:"from,omitempty"` // the stages whose outputs it reads or publishes, ascending
 	Tasks         uint64                 `protobuf:"varint,4,opt,name=tasks,proto3" json:"tasks,omitempty"`      // 0: an older leader has not said
+	Ranges        bool                   `protobuf:"varint,5,opt,name=ranges,proto3" json:"ranges,omitempty"`    // its partitions are ranges of the keys; otherwise a hash divides them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2098,6 +2115,13 @@ func (x *Stage) GetTasks() uint64 {
 		return x.Tasks
 	}
 	return 0
+}
+
+func (x *Stage) GetRanges() bool {
+	if x != nil {
+		return x.Ranges
+	}
+	return false
 }
 
 type Program struct {
@@ -3748,13 +3772,14 @@ const file_wire_proto_rawDesc = "" +
 	"\breturned\x18\x05 \x03(\x04R\breturned\x12\x1a\n" +
 	"\bdraining\x18\x06 \x01(\bR\bdraining\x122\n" +
 	"\x04lost\x18\a \x03(\v2\x1e.bridgefour.wire.v1.OutputLostR\x04lost\x124\n" +
-	"\x05slots\x18\x14 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots\"`\n" +
+	"\x05slots\x18\x14 \x03(\x0e2\x1e.bridgefour.wire.v1.SlotStatusR\x05slots\"z\n" +
 	"\n" +
 	"OutputLost\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x14\n" +
-	"\x05lease\x18\x04 \x01(\x04R\x05lease\"\xcc\x02\n" +
+	"\x05lease\x18\x04 \x01(\x04R\x05lease\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"\xcc\x02\n" +
 	"\bFinished\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
@@ -3793,7 +3818,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xb3\t\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xcd\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -3828,7 +3853,8 @@ const file_wire_proto_rawDesc = "" +
 	"no_network\x18\x1b \x01(\bR\tnoNetwork\x12\x18\n" +
 	"\acolumns\x18\x1c \x03(\tR\acolumns\x12\x14\n" +
 	"\x05batch\x18\x1d \x01(\bR\x05batch\x12\x16\n" +
-	"\x06reduce\x186 \x01(\tR\x06reduce\x12\x1d\n" +
+	"\x06reduce\x186 \x01(\tR\x06reduce\x12\x18\n" +
+	"\acombine\x187 \x01(\tR\acombine\x12\x1d\n" +
 	"\n" +
 	"name_parts\x18( \x01(\tR\tnameParts\x12D\n" +
 	"\tresources\x18$ \x03(\v2&.bridgefour.wire.v1.Job.ResourcesEntryR\tresources\x1a;\n" +
@@ -3844,12 +3870,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x06Secret\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"x\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\x90\x01\n" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x1d.bridgefour.wire.v1.StageRoleR\x04role\x12\x12\n" +
 	"\x04from\x18\x03 \x03(\rR\x04from\x12\x14\n" +
-	"\x05tasks\x18\x04 \x01(\x04R\x05tasks\"f\n" +
+	"\x05tasks\x18\x04 \x01(\x04R\x05tasks\x12\x16\n" +
+	"\x06ranges\x18\x05 \x01(\bR\x06ranges\"f\n" +
 	"\aProgram\x12\x1a\n" +
 	"\abuiltin\x18\x01 \x01(\tH\x00R\abuiltin\x127\n" +
 	"\acommand\x18\x02 \x01(\v2\x1b.bridgefour.wire.v1.CommandH\x00R\acommandB\x06\n" +

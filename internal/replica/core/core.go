@@ -291,7 +291,7 @@ func (c *Core) publish(now time.Time) {
 	if s.Term != c.status.Term || (s.Role == RoleCandidate && c.status.Role != RoleCandidate) {
 		c.campaigned = now
 	}
-	s.LogFull, s.Campaigned = c.persist.logFull, c.campaigned
+	s.LogFull, s.Writing, s.Campaigned = c.persist.logFull, c.persist.since, c.campaigned
 	if s.Role == RoleLeader {
 		s.Peers = c.peers
 	}

@@ -103,9 +103,12 @@ func TestOneBatchAtATime(t *testing.T) {
 func TestHungDiskIsReportedOnce(t *testing.T) {
 	r := newCoreRig(t)
 	r.step(Propose{Ref: 1, Data: [][]byte{{1}}})
-	reports := 0
+	reports, since := 0, r.core.Status().Writing
 	for range 5 * rigElection {
 		r.pass(1)
+		if now := r.core.Status().Writing; now != since || since.IsZero() {
+			t.Fatalf("the disk writes since %v, want %v", now, since)
+		}
 		if r.last.DiskHung > 0 {
 			reports++
 		}
@@ -113,7 +116,9 @@ func TestHungDiskIsReportedOnce(t *testing.T) {
 	if reports != 1 {
 		t.Errorf("a hung disk is reported %d times, want once", reports)
 	}
-	r.settle()
+	if r.settle(); !r.core.Status().Writing.IsZero() {
+		t.Error("the disk is written when all is done")
+	}
 }
 
 func TestFullDiskRefusesProposals(t *testing.T) {

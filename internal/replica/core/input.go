@@ -174,6 +174,7 @@ type Status struct {
 	Role       string       // "Leader", "Follower" or "Candidate"; a leader that is not ready yet is one here already
 	VotedFor   uint64       // in this term; 0: none
 	Heard      time.Time    // the leader's last valid message; zero: none
+	Writing    time.Time    // since when the disk of the log has been writing a batch; zero: it is not
 	Campaigned time.Time    // the last election that this node stood in or saw; zero: none
 	Peers      []PeerStatus // on the leader, of the others, by ID
 }

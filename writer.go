@@ -2,15 +2,16 @@ package bridgefour
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strconv"
 )
 
-const outputBufferSize = 64 << 10
+const writerBufferSize = 64 << 10
 
-// Output is a buffered writer for a task's part or the result of a Collect. After a failed write all others fail, and in the end the
+// Writer is a buffered writer for a task's part or the result of a Collect. After a failed write all others fail, and in the end the
 // task, so that callers may ignore errors.
-type Output struct {
+type Writer struct {
 	w       io.Writer
 	buf     []byte
 	size    int64 // bytes flushed
@@ -20,12 +21,12 @@ type Output struct {
 }
 
 // reset reuses the buffer.
-func (o *Output) reset(w io.Writer, sizeMax int64) {
-	*o = Output{w: w, buf: o.buf[:0], sizeMax: sizeMax}
+func (o *Writer) reset(w io.Writer, sizeMax int64) {
+	*o = Writer{w: w, buf: o.buf[:0], sizeMax: sizeMax}
 }
 
 // Write appends p.
-func (o *Output) Write(p []byte) (int, error) {
+func (o *Writer) Write(p []byte) (int, error) {
 	if len(p) <= cap(o.buf)-len(o.buf) && o.err == nil {
 		o.buf = append(o.buf, p...)
 		return len(p), nil
@@ -43,7 +44,7 @@ func (o *Output) Write(p []byte) (int, error) {
 }
 
 // WriteString appends s.
-func (o *Output) WriteString(s string) (int, error) {
+func (o *Writer) WriteString(s string) (int, error) {
 	for rest := s; len(rest) > 0; {
 		room := o.room()
 		if o.err != nil {
@@ -57,7 +58,7 @@ func (o *Output) WriteString(s string) (int, error) {
 }
 
 // WriteByte appends c.
-func (o *Output) WriteByte(c byte) error {
+func (o *Writer) WriteByte(c byte) error {
 	if o.room(); o.err != nil {
 		return o.err
 	}
@@ -67,7 +68,7 @@ func (o *Output) WriteByte(c byte) error {
 
 // Emit appends the line KEY<TAB>VALUE. A newline in the value starts another line; a tab in the key moves the boundary between key
 // and value.
-func (o *Output) Emit(key, value []byte) error {
+func (o *Writer) Emit(key, value []byte) error {
 	if _, err := o.Write(key); err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (o *Output) Emit(key, value []byte) error {
 }
 
 // EmitInt appends the line KEY<TAB>VALUE.
-func (o *Output) EmitInt(key []byte, value int64) error {
+func (o *Writer) EmitInt(key []byte, value int64) error {
 	const digitsMax = 20
 	if cap(o.buf)-len(o.buf) < len(key)+digitsMax+2 {
 		return o.Emit(key, strconv.AppendInt(nil, value, 10))
@@ -95,12 +96,12 @@ func (o *Output) EmitInt(key []byte, value int64) error {
 }
 
 // Size is the number of bytes written so far.
-func (o *Output) Size() int64 { return o.size + int64(len(o.buf)) }
+func (o *Writer) Size() int64 { return o.size + int64(len(o.buf)) }
 
 // room returns the free space of the buffer, at least one byte unless o.err is set.
-func (o *Output) room() int {
+func (o *Writer) room() int {
 	if o.buf == nil {
-		o.buf = make([]byte, 0, outputBufferSize)
+		o.buf = make([]byte, 0, writerBufferSize)
 	}
 	if len(o.buf) == cap(o.buf) {
 		o.flush()
@@ -108,12 +109,19 @@ func (o *Output) room() int {
 	return cap(o.buf) - len(o.buf)
 }
 
-func (o *Output) flush() {
+// errNoPart is the error of writing in a stage that another one follows.
+var errNoPart = errors.New("only the last stage of a job writes a part, and a typed one with emit: do not write to Task.Out")
+
+func (o *Writer) flush() {
 	if o.err != nil || len(o.buf) == 0 {
 		return
 	}
 	if o.sizeMax > 0 && o.Size() > o.sizeMax {
 		o.err = ErrResultTooLarge
+		return
+	}
+	if o.w == nil {
+		o.err = errNoPart
 		return
 	}
 	n, err := o.w.Write(o.buf)
@@ -130,7 +138,7 @@ func (o *Output) flush() {
 }
 
 // finish flushes the buffer. An incomplete last line counts as a record too.
-func (o *Output) finish() (records uint64, err error) {
+func (o *Writer) finish() (records uint64, err error) {
 	open := len(o.buf) > 0 && o.buf[len(o.buf)-1] != '\n'
 	o.flush()
 	if open {

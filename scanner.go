@@ -8,18 +8,18 @@ import (
 )
 
 const (
-	recordsBufferStart = 64 << 10
+	scannerBufferStart = 64 << 10
 	// Larger buffers, grown by one huge record, are not reused by the next task.
-	recordsBufferKept = 1 << 20
+	scannerBufferKept = 1 << 20
 )
 
-// Records reads lines one at a time, without an allocation per line.
+// Scanner reads lines one at a time, without an allocation per line.
 //
 //	for records.Scan() {
 //		use(records.Bytes())
 //	}
 //	return records.Err()
-type Records struct {
+type Scanner struct {
 	source   io.Reader
 	name     string
 	bytesMax int64
@@ -34,16 +34,16 @@ type Records struct {
 }
 
 // reset reuses the buffer.
-func (r *Records) reset(source io.Reader, name string) {
+func (r *Scanner) reset(source io.Reader, name string) {
 	buf := r.buf
-	if cap(buf) > recordsBufferKept {
+	if cap(buf) > scannerBufferKept {
 		buf = nil
 	}
-	*r = Records{source: source, name: name, bytesMax: recordMaxDefault, buf: buf, eof: source == nil}
+	*r = Scanner{source: source, name: name, bytesMax: recordMaxDefault, buf: buf, eof: source == nil}
 }
 
 // Scan advances to the next record. It returns false at the end or after an error: see Err.
-func (r *Records) Scan() bool {
+func (r *Scanner) Scan() bool {
 	searched := 0 // bytes after next without a newline
 	for r.err == nil {
 		if i := bytes.IndexByte(r.buf[r.next+searched:r.filled], '\n'); i >= 0 {
@@ -65,15 +65,15 @@ func (r *Records) Scan() bool {
 }
 
 // Bytes is the record without its newline. It is valid until the next call of Scan.
-func (r *Records) Bytes() []byte { return r.record }
+func (r *Scanner) Bytes() []byte { return r.record }
 
 // Offset is the offset of the record in its input: in the file, or in the decompressed text.
-func (r *Records) Offset() int64 { return r.at }
+func (r *Scanner) Offset() int64 { return r.at }
 
 // Err is the error that stopped Scan; nil at the end of the split.
-func (r *Records) Err() error { return r.err }
+func (r *Scanner) Err() error { return r.err }
 
-func (r *Records) give(length, lineEnd int) {
+func (r *Scanner) give(length, lineEnd int) {
 	r.at = r.base + int64(r.next)
 	if int64(length) > r.bytesMax {
 		r.tooLong()
@@ -84,7 +84,7 @@ func (r *Records) give(length, lineEnd int) {
 }
 
 // fill reads more into the buffer, and makes room for it first.
-func (r *Records) fill() {
+func (r *Scanner) fill() {
 	pending := r.filled - r.next
 	if int64(pending) > r.bytesMax {
 		r.at = r.base + int64(r.next)
@@ -94,7 +94,7 @@ func (r *Records) fill() {
 	if r.filled == len(r.buf) {
 		target := r.buf
 		if pending > len(r.buf)/2 || len(r.buf) == 0 {
-			target = make([]byte, max(recordsBufferStart, 2*len(r.buf)))
+			target = make([]byte, max(scannerBufferStart, 2*len(r.buf)))
 		}
 		copy(target, r.buf[r.next:r.filled])
 		r.base += int64(r.next)
@@ -113,13 +113,13 @@ func (r *Records) fill() {
 	}
 }
 
-func (r *Records) tooLong() {
+func (r *Scanner) tooLong() {
 	r.record = nil
 	r.err = BadInput(fmt.Errorf("%s: record at byte %d exceeds %d bytes; raise the limit with --set %s=SIZE",
 		r.name, r.at, r.bytesMax, SettingRecordMax))
 }
 
 // limit sets the maximum record length from the settings.
-func (r *Records) limit(settings Settings) {
+func (r *Scanner) limit(settings Settings) {
 	r.bytesMax, r.err = settings.Size(SettingRecordMax, recordMaxDefault)
 }

@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/program"
+	"github.com/bridgefour/bridgefour/internal/stage"
+)
+
+// MainOfJobs runs the command line of a program of jobs and returns its exit code.
+func MainOfJobs(all []bridgefour.Job) int {
+	a := processApp("", all)
+	args := os.Args[1:]
+	if err := checkJobs(all); err != nil {
+		a.stderr.Printf("%s: %v", filepath.Base(os.Args[0]), err)
+		return exitUsage
+	}
+	if len(args) == 1 && args[0] == "--describe" {
+		return a.report(a.describe())
+	}
+	return a.main(context.Background(), a.withRun(args))
+}
+
+// checkJobs refuses jobs that could not be told apart, or not be run.
+func checkJobs(all []bridgefour.Job) error {
+	if len(all) == 0 {
+		return fmt.Errorf("the program has no job: give engine.Main those that bridgefour.New returns")
+	}
+	for i, job := range all {
+		_, mapper := job.(bridgefour.Mapper)
+		_, staged := job.(stage.Job)
+		switch {
+		case !mapper && !staged:
+			return fmt.Errorf("job %q was not made by bridgefour.New, and has no method Map(context.Context, *bridgefour.Task) error", job.Name())
+		case job.Name() == "" || strings.HasPrefix(job.Name(), "-"):
+			return fmt.Errorf("a job has the name %q; want one that is not empty and does not begin with a hyphen", job.Name())
+		case slices.ContainsFunc(all[:i], func(other bridgefour.Job) bool { return other.Name() == job.Name() }):
+			return fmt.Errorf("two jobs have the name %q", job.Name())
+		}
+	}
+	return nil
+}
+
+// withRun inserts "run NAME" into arguments without a command if there is one job, and "run" before the name of a job.
+func (a *app) withRun(args []string) []string {
+	if len(args) > 0 && slices.Contains(a.builtinNames(), args[0]) {
+		return append([]string{"run"}, args...)
+	}
+	command := len(args) > 0 && (!strings.HasPrefix(args[0], "-") || args[0] == "--version" || args[0] == "--config" || strings.HasPrefix(args[0], "--config="))
+	if command || len(a.jobs) != 1 {
+		return args
+	}
+	return append([]string{"run", a.jobs[0].Name()}, args...)
+}
+
+// jobDescription is what --describe prints of a job.
+type jobDescription struct {
+	Name     string               `json:"name"`
+	Summary  string               `json:"summary,omitempty"`
+	Input    bool                 `json:"input"` // it needs one
+	Collects bool                 `json:"collects,omitempty"`
+	Stages   []stageDescription   `json:"stages,omitempty"` // with the defaults of the settings; none if a setting is required
+	Settings []settingDescription `json:"settings,omitempty"`
+}
+
+type stageDescription struct {
+	Name       string `json:"name"`
+	Partition  string `json:"partition,omitempty"` // hash or range; empty: the first stage
+	Partitions int    `json:"partitions,omitempty"`
+}
+
+type settingDescription struct {
+	Key      string `json:"key"`
+	Type     string `json:"type"`
+	Usage    string `json:"usage,omitempty"`
+	Default  string `json:"default,omitempty"`
+	Required bool   `json:"required,omitempty"`
+}
+
+// describe prints the jobs of the program as JSON.
+func (a *app) describe() error {
+	list := make([]jobDescription, 0, len(a.jobs))
+	for _, job := range a.jobs {
+		list = append(list, describeJob(job))
+	}
+	e := json.NewEncoder(a.stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(struct {
+		Jobs []jobDescription `json:"jobs"`
+	}{list})
+}
+
+func describeJob(job bridgefour.Job) jobDescription {
+	d := program.Describe(job)
+	out := jobDescription{Name: d.Name, Summary: d.Summary, Input: !d.NoInput, Collects: d.Collects}
+	for _, s := range d.Settings {
+		kind := s.Type
+		if kind == "" {
+			kind = "text"
+		}
+		out.Settings = append(out.Settings, settingDescription{s.Key, kind, s.Usage, s.Default, s.Required})
+	}
+	staged, ok := job.(stage.Job)
+	if !ok {
+		out.Stages = []stageDescription{{Name: "map"}}
+		return out
+	}
+	p, err := staged.Plan(nil)
+	if err != nil {
+		return out
+	}
+	for i, s := range p.Stages() {
+		described := stageDescription{Name: s.Name, Partitions: s.Partitions}
+		if i > 0 {
+			described.Partition = "hash"
+			if s.Partition == stage.ByRange {
+				described.Partition = "range"
+			}
+		}
+		out.Stages = append(out.Stages, described)
+	}
+	return out
+}

@@ -1,0 +1,273 @@
+package bridgefour_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	b4 "github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/bridgefourtest"
+)
+
+type wordsConfig struct {
+	MinLength int `b4:"min_length,default=1" help:"shortest word"`
+}
+
+func words(cfg wordsConfig) (b4.Output, error) {
+	words := b4.Map(b4.Lines(), func(_ *b4.Task, line []byte, emit b4.Emit[string, int64]) error {
+		for w := range bytes.FieldsSeq(line) {
+			if len(w) >= cfg.MinLength {
+				emit(string(w), 1)
+			}
+		}
+		return nil
+	})
+	counts := b4.Combine(words, b4.Sum[int64])
+	type order struct {
+		count b4.Desc[int64]
+		word  string
+	}
+	return b4.Sort(counts, func(c b4.KV[string, int64]) order { return order{b4.Desc[int64]{c.Value}, c.Key} }), nil
+}
+
+// A job in three stages: count, add, sort.
+func ExampleNew() {
+	job := b4.New("words", words)
+	got, err := bridgefourtest.Run(context.Background(), job, bridgefourtest.Input{
+		Files:    []string{"to be or not to be\n", "to do is to be"},
+		Settings: b4.Settings{"min_length": "2"},
+	})
+	fmt.Print(got.Text(), err, "\n")
+	// Output:
+	// to	4
+	// be	3
+	// do	1
+	// is	1
+	// not	1
+	// or	1
+	// <nil>
+}
+
+// A reducer reads the values of a key one by one.
+func ExampleReduce() {
+	longest := func(struct{}) (b4.Output, error) {
+		byFile := b4.Map(b4.Lines(), func(t *b4.Task, line []byte, emit b4.Emit[string, string]) error {
+			emit(t.Input(), string(line))
+			return nil
+		})
+		return b4.Reduce(byFile, func(_ string, lines iter.Seq[string]) (most int, err error) {
+			for l := range lines {
+				most = max(most, len(l))
+			}
+			return most, nil
+		}), nil
+	}
+	got, err := bridgefourtest.Run(context.Background(), b4.New("longest", longest), bridgefourtest.Input{
+		Files: []string{"one\nthree", "", "fourteen\n"}, Names: []string{"a", "b", "c"}, Partitions: 1,
+	})
+	fmt.Print(got.Text(), err, "\n")
+	// Output:
+	// a	5
+	// c	8
+	// <nil>
+}
+
+// Groups can end in any number of pairs, and be mapped again without a shuffle.
+func ExampleGroups() {
+	twice := func(struct{}) (b4.Output, error) {
+		lines := b4.Map(b4.Lines(), func(t *b4.Task, line []byte, emit b4.Emit[[]byte, uint64]) error {
+			emit(line, t.Index())
+			return nil
+		})
+		return b4.Map(b4.Groups(lines), func(_ *b4.Task, g b4.Group[[]byte, uint64], emit b4.Emit[[]byte, struct{}]) error {
+			n := 0
+			for range g.Values {
+				if n++; n == 2 {
+					emit(g.Key, struct{}{})
+					break
+				}
+			}
+			return nil
+		}), nil
+	}
+	got, err := bridgefourtest.Run(context.Background(), b4.New("twice", twice), bridgefourtest.Input{
+		Items: []string{"b", "a", "b", "c", "a", "b"}, Partitions: 1,
+	})
+	fmt.Print(got.Text(), err, "\n")
+	// Output:
+	// a
+	// b
+	// <nil>
+}
+
+type flight struct {
+	From, To string
+	Seats    int
+}
+
+// Rows of CSV files are structs.
+func ExampleCSV() {
+	seats := func(struct{}) (b4.Output, error) {
+		flights := b4.Map(b4.CSV[flight](), func(_ *b4.Task, f flight, emit b4.Emit[string, int]) error {
+			emit(f.From, f.Seats)
+			return nil
+		})
+		return b4.Top(b4.Combine(flights, b4.Sum[int]), 2, func(p b4.KV[string, int]) b4.Desc[int] { return b4.Desc[int]{p.Value} }), nil
+	}
+	got, err := bridgefourtest.Run(context.Background(), b4.New("seats", seats), bridgefourtest.Input{
+		Files: []string{"TXL,\"Paris, Orly\",100\nHAM,TXL,50\n", "FRA,JFK,400\nTXL,HAM,1\n"},
+	})
+	fmt.Print(got.Text(), err, "\n")
+	// Output:
+	// FRA	400
+	// TXL	101
+	// <nil>
+}
+
+// Lines of JSON are structs too.
+func ExampleJSONL() {
+	type event struct{ User, Kind string }
+	kinds := func(struct{}) (b4.Output, error) {
+		events := b4.Map(b4.JSONL[event](), func(_ *b4.Task, e event, emit b4.Emit[string, struct{}]) error {
+			emit(e.Kind, struct{}{})
+			return nil
+		})
+		return b4.Combine(events, b4.Any), nil
+	}
+	got, err := bridgefourtest.Run(context.Background(), b4.New("kinds", kinds), bridgefourtest.Input{
+		Files: []string{`{"user":"a","kind":"login"}` + "\n\n" + `{"kind":"login"}`}, Partitions: 1,
+	})
+	fmt.Print(got.Text(), err, "\n")
+	// Output:
+	// login
+	// <nil>
+}
+
+// texts are random lines with keys of a distribution.
+func texts(r *rand.Rand, kind string) (files []string) {
+	zipf := rand.NewZipf(r, 1.2, 1, 5000)
+	for range 4 {
+		var b strings.Builder
+		for range 3000 {
+			switch kind {
+			case "uniform":
+				fmt.Fprintf(&b, "k%d ", r.IntN(4000))
+			case "zipf":
+				fmt.Fprintf(&b, "k%d ", zipf.Uint64())
+			case "equal":
+				b.WriteString("k ")
+			case "binary":
+				b.Write([]byte{byte(r.IntN(3)), 'a' + byte(r.IntN(3)), 0xff * byte(r.IntN(2)), ' '})
+			}
+			if r.IntN(10) == 0 {
+				b.WriteByte('\n')
+			}
+		}
+		files = append(files, b.String())
+	}
+	if kind == "empty" {
+		return []string{"", "\n"}
+	}
+	return files
+}
+
+func TestWordsAgreeWithAMap(t *testing.T) {
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 0))
+	for _, kind := range []string{"uniform", "zipf", "equal", "binary", "empty"} {
+		files := texts(r, kind)
+		counts := map[string]int{}
+		for _, f := range files {
+			for _, w := range strings.Fields(f) {
+				counts[w]++
+			}
+		}
+		order := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+			return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+		})
+		var want strings.Builder
+		for _, w := range order {
+			fmt.Fprintf(&want, "%s\t%d\n", w, counts[w])
+		}
+		for _, partitions := range []int{1, 2, 7} {
+			got, err := bridgefourtest.Run(t.Context(), b4.New("words", words), bridgefourtest.Input{Files: files, Partitions: partitions})
+			if err != nil || got.Text() != want.String() {
+				t.Errorf("seed %d, %s, %d partitions: %d bytes, %v, want %d bytes", seed, kind, partitions, len(got.Text()), err, want.Len())
+			}
+		}
+	}
+}
+
+func TestTypedErrors(t *testing.T) {
+	enough := errors.New("enough")
+	fails := func(struct{}) (b4.Output, error) {
+		return b4.Map(b4.Lines(), func(_ *b4.Task, line []byte, emit b4.Emit[string, int]) error {
+			if string(line) == "bad" {
+				return b4.BadInput(enough)
+			}
+			emit(string(line), 1)
+			return nil
+		}), nil
+	}
+	type unsupported struct{ M map[string]int }
+	for name, test := range map[string]struct {
+		job   b4.Job
+		input bridgefourtest.Input
+		want  string
+	}{
+		"map": {b4.New("j", fails), bridgefourtest.Input{Items: []string{"ok", "bad"}}, "map/1: BAD_INPUT: enough"},
+		"reduce": {b4.New("j", func(struct{}) (b4.Output, error) {
+			lines := b4.Map(b4.Lines(), func(_ *b4.Task, line []byte, emit b4.Emit[string, int]) error {
+				emit(string(line), 1)
+				return nil
+			})
+			return b4.Reduce(lines, func(string, iter.Seq[int]) (int, error) { return 0, enough }), nil
+		}, b4.Partitions(1)), bridgefourtest.Input{Items: []string{"x"}}, "reduce/0: PROGRAM_ERROR: enough"},
+		"setting": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min_length": "x"}}, `invalid setting min_length="x": want an integer such as 30`},
+		"unknown": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
+		"required": {b4.New("r", func(struct {
+			X string `b4:",required"`
+		}) (b4.Output, error) {
+			return nil, nil
+		}), bridgefourtest.Input{}, "setting x missing: use --set x=VALUE"},
+		"default": {b4.New("d", func(struct {
+			X int `b4:",default=y"`
+		}) (b4.Output, error) {
+			return nil, nil
+		}), bridgefourtest.Input{},
+			"job d: field X of struct { X int \"b4:\\\",default=y\\\"\" }: the default is not an integer such as 30"},
+		"nothing": {b4.New("n", func(struct{}) (b4.Output, error) { return nil, nil }), bridgefourtest.Input{}, "job n: its building function has returned neither an output nor an error"},
+		"type": {b4.New("t", func(struct{}) (b4.Output, error) {
+			return b4.Map(b4.Lines(), func(*b4.Task, []byte, b4.Emit[string, unsupported]) error { return nil }), nil
+		}), bridgefourtest.Input{}, "job t: value: field M of bridgefour_test.unsupported: type map[string]int cannot be a key or a value: use a string, []byte, bool, a number, or a struct of these"},
+		"json":    {jsonJob(), bridgefourtest.Input{Files: []string{"{}\n{\"Seats\":\"x\"}\n"}}, "map/0: BAD_INPUT: input-0: line at byte 3: json: cannot unmarshal string into Go struct field flight.Seats of type int"},
+		"columns": {csvJob(), bridgefourtest.Input{Files: []string{"a,b,1\na,b\n"}}, "map/0: BAD_INPUT: input-0: row at line 2 of the split, before byte 10: 2 columns; want 3"},
+		"number":  {csvJob(), bridgefourtest.Input{Files: []string{"a,b,x\n"}}, "map/0: BAD_INPUT: input-0: row at line 1 of the split, before byte 0: column 3 (Seats): \"x\": invalid syntax"},
+	} {
+		_, err := bridgefourtest.Run(t.Context(), test.job, test.input)
+		if err == nil || err.Error() != test.want {
+			t.Errorf("%s: Run() = %v, want %s", name, err, test.want)
+		}
+	}
+}
+
+func seats(_ *b4.Task, f flight, emit b4.Emit[string, int]) error {
+	emit(f.From, f.Seats)
+	return nil
+}
+
+func jsonJob() b4.Job {
+	return b4.New("json", func(struct{}) (b4.Output, error) { return b4.Map(b4.JSONL[flight](), seats), nil })
+}
+
+func csvJob() b4.Job {
+	return b4.New("csv", func(struct{}) (b4.Output, error) { return b4.Map(b4.CSV[flight](), seats), nil })
+}
