@@ -405,8 +405,8 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Lock("lock-2", LockOp{Release: true, User: "ann", Holder: "h1", Names: []LockName{{Name: "c"}}})
 			e.Lock("lock-3", LockOp{User: "eve", Holder: "h4", Names: []LockName{{Name: "a"}}, TTLMS: 1000})
 			e.Lock("lock-4", LockOp{User: "eve", Holder: "h5", Names: []LockName{{Name: "a/x", Shared: true}}, TTLMS: 1000})
-			e.Withdraw("withdraw-1", 40)
-			e.Expire("expire-1", 1, 2, 3, 4, 5)
+			e.Withdraw("withdraw-1", 26)
+			e.Expire("expire-1", 20, 99)
 		})
 	}
 	return log
@@ -522,6 +522,9 @@ func meaning(m *Machine) string {
 	for i, t := range m.tails {
 		fmt.Fprintf(&b, "tail %d: %d/%d/%d#%d worker %d lease %d: %q of %d, %q of %d\n", i, t.Job, t.Stage, t.Task, t.Attempt, t.Worker, t.Lease,
 			t.Log, t.LogBytes, t.Output, t.OutputBytes)
+	}
+	if m.level >= 2 {
+		fmt.Fprintf(&b, "%slast request %d, last fence %d\n", dumpLocks(m), m.locks.lastID, m.locks.fence)
 	}
 	facts, _ := m.FactsAfter(Position{})
 	for i := range facts {
