@@ -670,7 +670,7 @@ func failedTasks(n uint64) string {
 func (m *Machine) outputLost(c *command, out *Result) {
 	defer m.releaseOthers(out)
 	job := m.jobs[c.job]
-	if job == nil || job.Status != JobActive || int(c.stage) >= len(job.Stages) || m.level >= 2 && !job.needs(c.stage) ||
+	if job == nil || job.Status != JobActive || int(c.stage) >= len(job.Stages) || m.level >= 2 && !job.Needs(c.stage) ||
 		!m.lose(job, c.stage, c.task, c.lease, c.fence, out) {
 		return
 	}
@@ -695,8 +695,8 @@ func (m *Machine) outputLost(c *command, out *Result) {
 	m.settle(job, c.stage, out)
 }
 
-// needs reports whether a stage that comes from stage i has to run, so that its outputs are read.
-func (j *Job) needs(i uint32) bool {
+// Needs reports whether a stage that comes from stage i has to run, so that its outputs are read.
+func (j *Job) Needs(i uint32) bool {
 	return slices.ContainsFunc(j.Stages, func(s *Stage) bool { return !s.complete() && slices.Contains(s.From, i) })
 }
 
