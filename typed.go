@@ -327,6 +327,9 @@ func (p *typedProgram) Stages() []stage.Stage { return p.stages }
 
 // Run runs a task.
 func (p *typedProgram) Run(ctx context.Context, t *stage.Task) error {
+	if last := t.Stage == len(p.stages)-1; !last && t.Emit == nil {
+		return fmt.Errorf("stage %s has no stage to emit to: is the leader of another version, with other stages of this job?", p.stages[t.Stage].Name)
+	}
 	p.x.spec, p.x.err = t, nil
 	spec := hooks.TaskSpec{
 		JobID: t.Job, Index: t.Index, Attempt: t.Attempt, Settings: t.Settings, Input: t.Path, Item: t.Item, Output: t.Part, Log: t.Log,

@@ -58,6 +58,9 @@ type JobRequest struct {
 	// Class is the jobClass of the original system, in JSON.
 	Class string `json:"-"`
 
+	Locks      []string `json:"locks,omitempty" doc:"Locks that the job holds while it runs: NAME, or NAME:shared" maxItems:"64" example:"licence"`
+	OnConflict string   `json:"on_conflict,omitempty" doc:"If its locks, its inputs or its output are not free, it waits, or it is refused, and fails if they are not when it could start" enum:"wait,fail" default:"wait"`
+
 	After []string `json:"after,omitempty" doc:"It starts when these jobs have ended: 12, or 12:ok, which must be done (if not, this job fails, and a retry of that one lets it run again); 12:any, however it ends. In a flow also the name of another job of it" maxItems:"1000"`
 }
 
@@ -191,6 +194,10 @@ type Job struct {
 
 	After   []Dependency `json:"after,omitempty" doc:"The jobs that must end before it starts"`
 	Blocker uint64       `json:"blocker,omitempty" doc:"It was not run because of a job that it comes after: a retry of this one lets it run"`
+
+	Locks []string `json:"locks,omitempty" doc:"As in the request"`
+	// Locking is set when the job begins to wait; who holds what then is in its explanation.
+	Locking bool `json:"locking,omitempty" doc:"It waits for locks: its explanation says for which"`
 
 	Pinned bool `json:"pinned,omitempty" doc:"It is kept whatever the retention is"`
 	Hidden bool `json:"hidden,omitempty" doc:"The job is another user's: its arguments, inputs, settings and errors are left out"`
@@ -539,14 +546,15 @@ const (
 	EventTaskDied      = "task_died"
 	EventWorkerJoined  = "worker_joined"
 	EventWorkerChanged = "worker_changed"
-	EventAudited       = "audited" // only for admins
+	EventLockLost      = "lock_lost" // of a client that did not renew it in time
+	EventAudited       = "audited"   // only for admins
 )
 
 // Event is a committed fact. Every leader sends the same events in the same order with the same IDs.
 type Event struct {
 	Index  uint64    `json:"index" doc:"Log position"`
 	Seq    uint32    `json:"seq" doc:"Number of the event at its log position, from 0"`
-	Type   string    `json:"type" enum:"job_submitted,stage_started,job_ending,job_ended,job_forgotten,task_died,worker_joined,worker_changed,audited"`
+	Type   string    `json:"type" enum:"job_submitted,stage_started,job_ending,job_ended,job_forgotten,task_died,worker_joined,worker_changed,lock_lost,audited"`
 	Time   time.Time `json:"time"`
 	Job    uint64    `json:"job,omitempty"`
 	Stage  string    `json:"stage,omitempty"`
@@ -579,6 +587,8 @@ type Explanation struct {
 	Status  string   `json:"status" example:"halted"`
 	Reasons []string `json:"reasons" doc:"Most important first" example:"no worker is alive"`
 	Advice  []string `json:"advice,omitempty" doc:"Ways to fix it"`
+
+	Lock *JobLock `json:"lock,omitempty" doc:"What it waits for"`
 
 	Reservation *Reservation `json:"reservation,omitempty" doc:"The worker that is being emptied for the next task"`
 }

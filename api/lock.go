@@ -141,7 +141,7 @@ type LockResults struct {
 	Results []LockResult `json:"results"`
 }
 
-// JobLock is what a job waits for.
+// JobLock is what a job waits for: one of its names that is not free.
 type JobLock struct {
 	LockName
 

@@ -1,13 +1,13 @@
 package jobs
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"runtime"
 
-	"github.com/bridgefour/bridgefour"
+	b4 "github.com/bridgefour/bridgefour"
 )
 
 const (
@@ -19,94 +19,73 @@ const (
 // space, line separator, ideographic space and so on). Everything else is part of a word, including case, punctuation and bytes
 // that are not UTF-8.
 //
-// Its parts are WORD<TAB>COUNT lines in byte order of the words. Its result has the sums of all parts, the most frequent words
-// first; equally frequent words are sorted.
+// The output is WORD<TAB>COUNT lines, the most frequent words first; equally frequent words are sorted.
 //
 // A word longer than 1 MiB is bad input. Lines may have any length.
-type WordCount struct {
-	counters chan *wordCounter // idle
+func WordCount() b4.Job {
+	idle := make(wordCounters, runtime.GOMAXPROCS(0))
+	return b4.New("wordcount", func(struct{}) (b4.Output, error) {
+		words := b4.Map(b4.Splits(), func(t *b4.Task, _ struct{}, emit b4.Emit[[]byte, uint64]) error {
+			counter := idle.get()
+			defer idle.put(counter)
+			if err := counter.count(t); err != nil {
+				return err
+			}
+			for word, n := range counter.all() {
+				emit(word, n)
+			}
+			return nil
+		})
+		counts := b4.Reduce(words, func(_ []byte, counts iter.Seq[uint64]) (sum uint64, _ error) {
+			for n := range counts {
+				sum += n
+			}
+			return sum, nil
+		})
+		type frequency struct {
+			count b4.Desc[uint64]
+			word  []byte
+		}
+		byFrequency := b4.Map(counts, func(_ *b4.Task, p b4.KV[[]byte, uint64], emit b4.Emit[frequency, struct{}]) error {
+			emit(frequency{b4.Desc[uint64]{Value: p.Value}, p.Key}, struct{}{})
+			return nil
+		})
+		return b4.Map(b4.SortByKey(byFrequency), func(_ *b4.Task, p b4.KV[frequency, struct{}], emit b4.Emit[[]byte, uint64]) error {
+			emit(p.Key.word, p.Key.count.Value)
+			return nil
+		}), nil
+	}, b4.Summary("count words, the most frequent first"), b4.Example("--input books/ --output counts"))
 }
 
-// NewWordCount returns the job.
-func NewWordCount() WordCount {
-	return WordCount{counters: make(chan *wordCounter, runtime.GOMAXPROCS(0))}
-}
+// wordCounters are idle counters.
+type wordCounters chan *wordCounter
 
 // get returns a counter, if possible one that has grown already: growing takes a tenth of the time of a split. A sync.Pool would
 // drop it at the next garbage collection.
-func (w WordCount) get() *wordCounter {
+func (w wordCounters) get() *wordCounter {
 	select {
-	case c := <-w.counters:
+	case c := <-w:
 		return c
 	default:
 		return newWordCounter()
 	}
 }
 
-// Name is wordcount.
-func (WordCount) Name() string { return "wordcount" }
-
-// Describe has an example.
-func (WordCount) Describe() bridgefour.Description {
-	return bridgefour.Description{Summary: "count words, the most frequent first", Example: "--input books/ --output counts"}
-}
-
-// Map counts the words of a split.
-func (w WordCount) Map(_ context.Context, t *bridgefour.Task) error {
-	counter := w.get()
-	defer w.put(counter)
-	if err := counter.count(t); err != nil {
-		return err
-	}
-	out := t.Out()
-	for _, word := range counter.sorted() {
-		if err := out.EmitInt(counter.bytes(&word), int64(word.count)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Collect adds the counts of all parts, up to the size limit of the result.
-func (w WordCount) Collect(_ context.Context, c *bridgefour.Collection) error {
-	counter := w.get()
-	defer w.put(counter)
-	merger := wordMerger{counter: counter}
-	for part, err := range c.Parts() {
-		if err != nil {
-			return err
-		}
-		if err := merger.part(part); err != nil {
-			return err
-		}
-		if merger.largest() > c.SizeMax() {
-			return bridgefour.ErrResultTooLarge
-		}
-	}
-	out := c.Out()
-	for _, word := range counter.frequent(merger.all()) {
-		if err := out.EmitInt(counter.bytes(&word), int64(word.count)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // put returns a counter for reuse, unless it has grown too large to stay in memory.
-func (w WordCount) put(counter *wordCounter) {
+func (w wordCounters) put(counter *wordCounter) {
 	const bytesKept = 64 << 20
 	if counter.memory() > bytesKept {
 		return
 	}
 	counter.reset()
 	select {
-	case w.counters <- counter:
+	case w <- counter:
 	default:
 	}
 }
 
 // count reads to the end. A word that crosses the end of a block is carried over.
-func (c *wordCounter) count(t *bridgefour.Task) error {
+func (c *wordCounter) count(t *b4.Task) error {
 	if c.buf == nil {
 		c.buf = make([]byte, wordBlock+loadSlack)
 	}
@@ -114,7 +93,7 @@ func (c *wordCounter) count(t *bridgefour.Task) error {
 	for {
 		if filled == len(c.buf)-loadSlack {
 			if filled > wordMax {
-				return bridgefour.BadInput(fmt.Errorf("%s: word at byte %d exceeds %d bytes; is this text?",
+				return b4.BadInput(fmt.Errorf("%s: word at byte %d exceeds %d bytes; is this text?",
 					t.Input(), t.Offset()-int64(filled), wordMax))
 			}
 			c.buf = append(c.buf, make([]byte, len(c.buf))...)

@@ -3,6 +3,7 @@ package jobs
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/bridgefourtest"
 	"github.com/bridgefour/bridgefour/internal/hooks"
 )
 
@@ -49,34 +51,38 @@ func resultOf(counts map[string]int) string {
 	return result.String()
 }
 
-func mapWords(job WordCount, source io.Reader) (string, error) {
-	var part strings.Builder
-	task := newTask(job)
-	if err := task.Run(nil, &hooks.TaskSpec{Source: source, Output: &part, Input: "input"}); err != nil { //nolint:staticcheck // it does not look at the context
+// mapWords counts the words of a source and returns them sorted.
+func mapWords(counters wordCounters, source io.Reader) (string, error) {
+	counter := counters.get()
+	defer counters.put(counter)
+	var lines []string
+	task, err := hooks.Open(counting{counter, &lines})
+	if err != nil {
 		return "", err
 	}
-	_, err := task.Finish()
-	return part.String(), err
-}
-
-func newTask(job WordCount) hooks.Task {
-	p, err := hooks.Open(job)
-	if err != nil {
-		panic(err)
+	if err := task.NewTask().Run(nil, &hooks.TaskSpec{Source: source, Input: "input"}); err != nil { //nolint:staticcheck // it does not look at the context
+		return "", err
 	}
-	return p.NewTask()
+	slices.SortFunc(lines, func(a, b string) int { // a word may have bytes below that of the tab
+		return strings.Compare(a[:strings.LastIndexByte(a, '\t')], b[:strings.LastIndexByte(b, '\t')])
+	})
+	return strings.Join(lines, ""), nil
 }
 
-func collectWords(job WordCount, settings bridgefour.Settings, parts ...string) (result string, kept bool, err error) {
-	var out strings.Builder
-	_, kept, err = newTask(job).Collect(nil, &hooks.CollectionSpec{Settings: settings, Output: &out, Parts: func(yield func(hooks.PartSpec, error) bool) { //nolint:staticcheck // as above
-		for i, part := range parts {
-			if !yield(hooks.PartSpec{Index: uint64(i), Size: int64(len(part)), Source: strings.NewReader(part)}, nil) {
-				return
-			}
-		}
-	}})
-	return out.String(), kept, err
+// counting counts the words of its task.
+type counting struct {
+	counter *wordCounter
+	lines   *[]string
+}
+
+func (counting) Name() string { return "counting" }
+
+func (c counting) Map(_ context.Context, t *bridgefour.Task) error {
+	err := c.counter.count(t)
+	for word, n := range c.counter.all() {
+		*c.lines = append(*c.lines, fmt.Sprintf("%s\t%d\n", word, n))
+	}
+	return err
 }
 
 // seeds are difficult texts: words of about 8 and 16 bytes, control characters, all kinds of white space.
@@ -96,23 +102,18 @@ func FuzzWordCount(f *testing.F) {
 	for _, text := range seeds() {
 		f.Add([]byte(text))
 	}
-	job := NewWordCount()
+	counters := make(wordCounters, 1)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		counts := countWords(text)
-		part, err := mapWords(job, bytes.NewReader(text))
-		if want := partOf(counts); err != nil || part != want {
-			t.Fatalf("Map(%q) = %q, %v, want %q", text, part, err, want)
-		}
-		result, kept, err := collectWords(job, nil, part)
-		if want := resultOf(counts); err != nil || result != want || !kept {
-			t.Errorf("Collect(%q) = %q, %v, %v, want %q", part, result, kept, err, want)
+		part, err := mapWords(counters, bytes.NewReader(text))
+		if want := partOf(countWords(text)); err != nil || part != want {
+			t.Fatalf("count(%q) = %q, %v, want %q", text, part, err, want)
 		}
 	})
 }
 
 // TestWordCountBlocks has words that cross the ends of reads and blocks.
 func TestWordCountBlocks(t *testing.T) {
-	job := NewWordCount()
+	counters := make(wordCounters, 1)
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	letters := []string{"a", "b", "é", "\u00a0", "\u2003", "世", " ", "\n", "\x00", "\xe2", "\xc2", "e", "f", "g", "h", "i"}
@@ -128,7 +129,7 @@ func TestWordCountBlocks(t *testing.T) {
 			"eof":    iotest.DataErrReader(bytes.NewReader(text)),
 			"uneven": &unevenReader{text, rand.New(rand.NewPCG(seed, 1))},
 		} {
-			if got, err := mapWords(job, source); err != nil || got != want {
+			if got, err := mapWords(counters, source); err != nil || got != want {
 				t.Fatalf("seed %d, %s: Map() = %d bytes, %v, want %d bytes", seed, name, len(got), err, len(want))
 			}
 		}
@@ -151,29 +152,29 @@ func (r *unevenReader) Read(p []byte) (int, error) {
 
 // TestWordCountGrows counts more words of all kinds than the initial tables hold, and reuses a counter.
 func TestWordCountGrows(t *testing.T) {
-	job := NewWordCount()
+	counters := make(wordCounters, 1)
 	var text []byte
 	for i := range 120_000 {
 		text = fmt.Appendf(text, "w%d middle-%07d a-rather-long-word-%d x\x02%d ", i%50_000, i%30_000, i%20_000, i%10_000)
 	}
 	for range 2 {
-		if got, err := mapWords(job, bytes.NewReader(text)); err != nil || got != partOf(countWords(text)) {
+		if got, err := mapWords(counters, bytes.NewReader(text)); err != nil || got != partOf(countWords(text)) {
 			t.Fatalf("Map() = %d bytes, %v, want what the oracle counts", len(got), err)
 		}
-		if got, err := mapWords(job, strings.NewReader("one two one")); err != nil || got != "one\t2\ntwo\t1\n" {
+		if got, err := mapWords(counters, strings.NewReader("one two one")); err != nil || got != "one\t2\ntwo\t1\n" {
 			t.Fatalf("Map() = %q, %v after a larger text", got, err)
 		}
 	}
 }
 
 func TestWordCountLongWords(t *testing.T) {
-	job := NewWordCount()
+	counters := make(wordCounters, 1)
 	longest := strings.Repeat("x", wordMax-1)
-	if got, err := mapWords(job, strings.NewReader("a "+longest+" b "+longest)); err != nil || got != "a\t1\nb\t1\n"+longest+"\t2\n" {
+	if got, err := mapWords(counters, strings.NewReader("a "+longest+" b "+longest)); err != nil || got != "a\t1\nb\t1\n"+longest+"\t2\n" {
 		t.Errorf("Map() = %d bytes, %v, want a word of 1 MiB to be counted", len(got), err)
 	}
 	tooLong := &offsetReader{r: strings.NewReader("a b " + strings.Repeat("x", 3*wordMax))}
-	_, err := mapWords(job, tooLong)
+	_, err := mapWords(counters, tooLong)
 	if want := "input: word at byte 4 exceeds 1048576 bytes; is this text?"; !bridgefour.IsBadInput(err) || err.Error() != want {
 		t.Errorf("Map() = %v, want the bad input %q", err, want)
 	}
@@ -183,7 +184,7 @@ func TestWordCountLongWords(t *testing.T) {
 func TestWordCountOneLine(t *testing.T) {
 	const words = 4 << 20
 	line := io.LimitReader(&repeatReader{text: "word "}, 5*words)
-	if got, err := mapWords(NewWordCount(), line); err != nil || got != fmt.Sprintf("word\t%d\n", words) {
+	if got, err := mapWords(make(wordCounters, 1), line); err != nil || got != fmt.Sprintf("word\t%d\n", words) {
 		t.Errorf("Map() = %q, %v, want %d", got, err, words)
 	}
 }
@@ -214,77 +215,34 @@ func (o *offsetReader) Read(p []byte) (int, error) {
 
 func (o *offsetReader) Offset() int64 { return o.at }
 
-func TestWordCountCollect(t *testing.T) {
-	job := NewWordCount()
+func TestWordCount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		words := rapid.SliceOfN(rapid.SampledFrom(strings.Fields(strings.Join(seeds(), " ")+" "+strings.Repeat("y", 40))), 0, 300)
 		total := make(map[string]int)
-		var parts []string
-		for range rapid.IntRange(0, 40).Draw(t, "parts") {
-			counts := make(map[string]int)
+		var files []string
+		for range rapid.IntRange(0, 20).Draw(t, "files") {
+			var text strings.Builder
 			for _, word := range words.Draw(t, "words") {
-				n := rapid.SampledFrom([]int{1, 2, 1023, 1024, 5000}).Draw(t, "n")
-				counts[word] += n
+				n := rapid.SampledFrom([]int{1, 2, 500}).Draw(t, "n")
+				text.WriteString(strings.Repeat(word+" ", n))
 				total[word] += n
 			}
-			parts = append(parts, partOf(counts))
+			files = append(files, text.String())
 		}
-		got, kept, err := collectWords(job, nil, parts...)
-		if want := resultOf(total); err != nil || !kept || got != want {
-			t.Fatalf("Collect() = %q, %v, %v, want %q", got, kept, err, want)
+		input := bridgefourtest.Input{Files: files, Partitions: rapid.IntRange(1, 5).Draw(t, "partitions")}
+		got, err := bridgefourtest.Run(t.Context(), WordCount(), input)
+		if want := resultOf(total); err != nil || got.Text() != want {
+			t.Fatalf("Run() = %q, %v, want %q", got.Text(), err, want)
 		}
 	})
 }
 
-func TestWordCountCollectErrors(t *testing.T) {
-	job := NewWordCount()
-	for part, want := range map[string]string{
-		"a\t1\nb\n":                 `part 1: invalid line "b": want KEY<TAB>COUNT`,
-		"a\t1\nb\t\n":               `part 1: invalid line "b\t": want KEY<TAB>COUNT`,
-		"a\t1x\n":                   `part 1: invalid line "a\t1x": want KEY<TAB>COUNT`,
-		"b\t1\na\t1\n":              "part 1 is not sorted: another program has written to it",
-		"b\t1\nb\t1\n":              "part 1 is not sorted: another program has written to it",
-		"b\t-1\n":                   `part 1: invalid line "b\t-1": want KEY<TAB>COUNT`,
-		"b\t12345678901234567890\n": `part 1: invalid line "b\t12345678901234567890": want KEY<TAB>COUNT`,
-	} {
-		if _, kept, err := collectWords(job, nil, "a\t1\n", part); err == nil || err.Error() != want || kept {
-			t.Errorf("Collect(%q) = %v, %v, want %s", part, kept, err, want)
-		}
-	}
-	if got, kept, err := collectWords(job, nil, "b\t999999999999999999\n"); err != nil || !kept || got != "b\t999999999999999999\n" {
-		t.Errorf("Collect() = %q, %v, %v, want the largest count", got, kept, err)
-	}
-}
-
-func TestWordCountCollectLimit(t *testing.T) {
-	job := NewWordCount()
-	var parts []string
-	var text []byte
-	for i := range 10 {
-		var words []byte
-		for j := range 1000 {
-			words = fmt.Appendf(words, "w%d ", i*500+j)
-		}
-		text = append(text, words...)
-		parts = append(parts, partOf(countWords(words)))
-	}
-	want := resultOf(countWords(text))
-	fits := bridgefour.Settings{bridgefour.SettingResultMax: fmt.Sprint(len(want))}
-	if got, kept, err := collectWords(job, fits, parts...); err != nil || !kept || got != want {
-		t.Errorf("Collect() = %d bytes, %v, %v, want %d bytes", len(got), kept, err, len(want))
-	}
-	tooSmall := bridgefour.Settings{bridgefour.SettingResultMax: fmt.Sprint(len(want) - 1)}
-	if _, kept, err := collectWords(job, tooSmall, parts...); err != nil || kept {
-		t.Errorf("Collect() = %v, %v, want the parts to be the result", kept, err)
-	}
-}
-
 func BenchmarkWordCount(b *testing.B) {
 	text := bytes.Repeat([]byte("It was the best of times, it was the worst of times, it was the age of wisdom and incredulity.\n"), 100_000)
-	job := NewWordCount()
+	counters := make(wordCounters, 1)
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
-		if _, err := mapWords(job, bytes.NewReader(text)); err != nil {
+		if _, err := mapWords(counters, bytes.NewReader(text)); err != nil {
 			b.Fatal(err)
 		}
 	}

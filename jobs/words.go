@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/maphash"
+	"iter"
 	"math/bits"
 	"slices"
 	"unicode"
@@ -33,9 +34,6 @@ type wordCounter struct {
 	arena    []byte // the bytes of long words
 	seed     maphash.Seed
 
-	list    []wordRef
-	spare   []wordRef
-	places  []int32
 	scratch [16]byte
 }
 
@@ -87,7 +85,7 @@ func (c *wordCounter) reset() {
 
 // memory is the approximate size of the counter.
 func (c *wordCounter) memory() int {
-	return len(c.buf) + 16*len(c.short) + 24*len(c.middle) + 32*len(c.long) + cap(c.arena) + 32*(cap(c.list)+cap(c.spare))
+	return len(c.buf) + 16*len(c.short) + 24*len(c.middle) + 32*len(c.long) + cap(c.arena)
 }
 
 // notAbove returns the high bit of each byte that is 0x20 or less. No byte's sum carries into the next.
@@ -217,7 +215,7 @@ func isLong(word []byte) bool {
 // add counts a word of any kind.
 func (c *wordCounter) add(word []byte) {
 	if isLong(word) {
-		c.addLong(word, 1)
+		c.addLong(word)
 		return
 	}
 	c.scratch = [16]byte{}
@@ -262,8 +260,7 @@ func (c *wordCounter) addMiddle(head, tail uint64) {
 	}
 }
 
-// addLong counts a word n times, and returns its place, which is valid until the next call.
-func (c *wordCounter) addLong(word []byte, n uint64) *longWord {
+func (c *wordCounter) addLong(word []byte) {
 	if full(c.longUsed+1, len(c.long)) {
 		c.growLong()
 	}
@@ -272,16 +269,14 @@ func (c *wordCounter) addLong(word []byte, n uint64) *longWord {
 	for c.long[at&c.longMask].hash != 0 {
 		entry := &c.long[at&c.longMask]
 		if entry.hash == hash && bytes.Equal(c.longBytes(entry), word) {
-			entry.count += n
-			return entry
+			entry.count++
+			return
 		}
 		at++
 	}
-	entry := &c.long[at&c.longMask]
-	*entry = longWord{hash, uint64(len(c.arena)), uint64(len(word)), n}
+	c.long[at&c.longMask] = longWord{hash, uint64(len(c.arena)), uint64(len(word)), 1}
 	c.arena = append(c.arena, word...)
 	c.longUsed++
-	return entry
 }
 
 func middleHash(head, tail uint64) uint64 {
@@ -356,3 +351,32 @@ func (c *wordCounter) growLong() {
 		c.long[at&c.longMask] = entry
 	}
 }
+
+// all yields the words with their counts, in the order of the tables. A word is valid until the next one.
+func (c *wordCounter) all() iter.Seq2[[]byte, uint64] {
+	return func(yield func([]byte, uint64) bool) {
+		for i := range c.short {
+			entry := &c.short[i]
+			binary.LittleEndian.PutUint64(c.scratch[:], entry.key)
+			if entry.key != 0 && !yield(c.scratch[:usedBytes(entry.key)], entry.count) {
+				return
+			}
+		}
+		for i := range c.middle {
+			entry := &c.middle[i]
+			binary.LittleEndian.PutUint64(c.scratch[:8], entry.head)
+			binary.LittleEndian.PutUint64(c.scratch[8:], entry.tail)
+			if entry.head != 0 && !yield(c.scratch[:8+usedBytes(entry.tail)], entry.count) {
+				return
+			}
+		}
+		for i := range c.long {
+			if entry := &c.long[i]; entry.hash != 0 && !yield(c.longBytes(entry), entry.count) {
+				return
+			}
+		}
+	}
+}
+
+// usedBytes is the number of bytes of a word as a number: those behind it are zero, and none of its own is.
+func usedBytes(word uint64) int { return (bits.Len64(word) + 7) / 8 }

@@ -162,9 +162,14 @@ const topShown = 10
 // resultBytesRead bounds how much of a result is read to find its top lines.
 const resultBytesRead = 64 << 20
 
-// topLines prints the lines with the largest numbers of a collected result that consists of KEY<TAB>NUMBER lines.
+// topLines prints the lines with the largest numbers of a result that consists of KEY<TAB>NUMBER lines: a collected one, or the parts of a built-in job's
+// last stage.
 func (f *follower) topLines(ctx context.Context, job *api.Job) {
-	if !slices.ContainsFunc(job.Stages, func(s api.Stage) bool { return s.Role == api.RoleCollect }) {
+	all := job.Output
+	switch {
+	case slices.ContainsFunc(job.Stages, func(s api.Stage) bool { return s.Role == api.RoleCollect }):
+		all += "/_RESULT"
+	case job.Program.Builtin == "" || !slices.ContainsFunc(job.Stages, func(s api.Stage) bool { return s.Role == api.RoleReduce }):
 		return
 	}
 	body, err := f.client.Result(ctx, job.ID)
@@ -172,7 +177,7 @@ func (f *follower) topLines(ctx context.Context, job *api.Job) {
 		return // the summary names the file
 	}
 	defer body.Close() //nolint:errcheck // only read
-	top, all, err := largest(io.LimitReader(body, resultBytesRead), topShown)
+	top, lines, err := largest(io.LimitReader(body, resultBytesRead), topShown)
 	if err != nil || len(top) == 0 {
 		return
 	}
@@ -180,8 +185,8 @@ func (f *follower) topLines(ctx context.Context, job *api.Job) {
 	for _, line := range top {
 		f.app.stderr.Printf("  %*s  %s", width, countText(line.n), printable(line.key))
 	}
-	if rest := all - len(top); rest > 0 {
-		f.app.stderr.Printf("  %*s  and %s more; all of them: %s/_RESULT", width, "", countText(uint64(rest)), job.Output)
+	if rest := lines - len(top); rest > 0 {
+		f.app.stderr.Printf("  %*s  and %s more; all of them: %s", width, "", countText(uint64(rest)), all)
 	}
 }
 

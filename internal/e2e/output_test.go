@@ -188,9 +188,8 @@ func each(t *testing.T, paths []string, script string) [][]byte {
 	return parts
 }
 
-// The oracle of wordcount, of a file or of standard input: parts are sorted by word, the result by frequency.
+// The oracles of wordcount, of files, and of upperCase, of a file or of standard input.
 const (
-	wordsOf      = `tr -s ' \t\n\v\f\r' '\n' < "$1" | grep -v '^$' | sort | uniq -c | sed 's/^ *\([0-9]*\) \(.*\)$/\2\t\1/'`
 	resultOf     = `cat "$@" | tr -s ' \t\n\v\f\r' '\n' | grep -v '^$' | sort | uniq -c | sort -k1,1nr -k2 | sed 's/^ *\([0-9]*\) \(.*\)$/\2\t\1/'`
 	upperCaseOf  = `tr a-z A-Z < "$1"`
 	upperCaseAll = `tr a-z A-Z`

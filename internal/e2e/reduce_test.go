@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -130,6 +132,35 @@ func TestSegmentsLost(t *testing.T) {
 				t.Errorf("failure of %s: %+v", task.Name, f)
 			}
 		}
+	}
+}
+
+// TestSegmentsRemoved: the segments of a job without an output folder are removed when the last reduce task is done, and its result stays.
+func TestSegmentsRemoved(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.worker("one", "--slots", "1")
+	c.untilAlive(1)
+	id := c.submit(&api.JobRequest{
+		Range: &api.Range{From: 1, To: 4}, Partitions: 2, Program: api.Program{Command: []string{"echo", "{}"}, Reduce: "cat"},
+	})
+	c.done(id)
+	files := func(pattern string) []string {
+		var list []string
+		err := filepath.WalkDir(c.path("leader"), func(path string, _ fs.DirEntry, err error) error {
+			if match, _ := filepath.Match(pattern, filepath.Base(path)); match {
+				list = append(list, path)
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return list
+	}
+	until(t, "no segment is left", func() bool { return len(files("map-*-*")) == 0 })
+	if n := len(files("reduce-*-*")); n != 2 {
+		t.Errorf("%d outputs of the reduce are left, want 2", n)
 	}
 }
 

@@ -79,6 +79,7 @@ type Effects struct {
 	Forgotten []state.JobID       // jobs that were dropped
 	Spools    []string            // spool folders to be removed
 	Due       []state.JobID       // jobs whose deferred input must be planned
+	Locks     []state.LockID      // of clients: granted or gone
 	Wake      time.Time           // call Step by then, if no input comes before
 }
 
@@ -108,6 +109,7 @@ type Core struct {
 	pipeline pipeline
 	registry registry
 	leases   leaseBook
+	locks    lockBook
 	dirty    dirtySet
 	outbox   outbox
 
@@ -146,11 +148,13 @@ func NewCore(cfg CoreConfig) *Core {
 	c := &Core{
 		term: cfg.Term, cluster: cfg.Cluster, members: cfg.Members, machine: m, sched: sched.New(), rand: rand.New(rand.NewPCG(cfg.Seed, cfg.Term)),
 		pipeline: newPipeline(m.Level()), registry: newRegistry(m, cfg.Now), leases: newLeaseBook(cfg.Term),
+		locks:   lockBook{byID: map[state.LockID]*lockTerm{}},
 		readers: map[state.JobID]*state.InputReader{}, blocks: state.NewBlockCache(blocksBytesMax), changed: map[state.JobID]struct{}{}, now: cfg.Now,
 		inputsKept: inputsKept, openSecret: cfg.OpenSecret, idle: cfg.Idle, tails: wire.TailRate{Burst: tailsBurst, Interval: tailsInterval},
 	}
 	c.sched.SetQuotas(m.Access().Quotas())
 	for _, id := range m.Live() {
+		c.sched.SetPriority(m.Job(id), m.Priority(m.Job(id)))
 		for i, job := 0, m.Job(id); i < len(job.Stages); i++ {
 			if job.Ready(i) {
 				c.sched.Start(job, uint32(i), len(c.registry.awaited) > 0)
@@ -166,6 +170,7 @@ func NewCore(cfg CoreConfig) *Core {
 	for _, uid := range m.Staged() { // by an earlier leader, which cannot submit the job any more
 		c.open().Unstage("", uid)
 	}
+	c.startLocks()
 	return c
 }
 
@@ -175,7 +180,7 @@ func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
 	c.effects = Effects{
 		Propose: c.effects.Propose[:0], Close: c.effects.Close[:0], Replies: c.effects.Replies[:0], Facts: c.effects.Facts[:0],
 		Changed: c.effects.Changed[:0], Forgotten: c.effects.Forgotten[:0], Spools: c.effects.Spools[:0], Failed: c.effects.Failed[:0],
-		Due: c.due,
+		Due: c.due, Locks: c.effects.Locks[:0],
 	}
 	c.due = nil
 	c.now = now
@@ -188,6 +193,7 @@ func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
 	if now.Sub(c.registry.checked) >= tick {
 		c.updateClusterStatus()
 	}
+	c.expireLocks()
 	if at, ok := c.sched.Wake(); ok && c.dirty.due(now, at) {
 		c.dirty.markAll()
 	}
@@ -276,6 +282,9 @@ func (c *Core) open() *state.Entry { return c.pipeline.openUrgent(c.now, c.lease
 func (c *Core) wake() time.Time {
 	at := c.registry.checked.Add(tick)
 	if due, ok := c.pipeline.wake(); ok {
+		at = earlier(at, due)
+	}
+	if due, ok := c.locks.wake(); ok {
 		at = earlier(at, due)
 	}
 	if next, ok := c.sched.Wake(); ok && next.After(c.now) {

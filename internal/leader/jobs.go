@@ -91,6 +91,7 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.addFact(e)
 	case state.StageEnded:
 		c.endStage(stage)
+		c.dropSegments(e.Job, e.Stage)
 	case state.StageGrown:
 		c.growStage(stage)
 	case state.TaskLost:
@@ -121,7 +122,19 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.handleResult(e)
 	case state.InputDue:
 		c.effects.Due = append(c.effects.Due, e.Job)
+	case state.LockHeld, state.LockWaiting, state.LockGone:
+		c.handleLock(e)
+	case state.PriorityChanged:
+		c.setPriority(e.Job)
 	case state.Audited, state.JobWaits: // only in the history, or in the views
+	}
+}
+
+// setPriority follows the priority of a job, which it has from those that wait for its locks.
+func (c *Core) setPriority(id state.JobID) {
+	if job := c.machine.Job(id); job != nil {
+		c.sched.SetPriority(job, c.machine.Priority(job))
+		c.dirty.markAll()
 	}
 }
 
@@ -168,6 +181,25 @@ func (c *Core) startStage(key sched.Key) {
 	c.dirty.markAll()
 }
 
+// dropSegments asks a worker to remove the segments that a stage has read, unless another stage needs them. It is asked once: what is left is removed with the
+// folder, when the job is published or forgotten. Files of later leases are not meant: those are made when a segment is needed again.
+func (c *Core) dropSegments(id state.JobID, stage uint32) {
+	job := c.machine.Job(id)
+	if job == nil || job.Stages[stage].Role != state.RoleReduce || job.Needs(job.Stages[stage].From[0]) || job.Status != state.JobActive && job.Status != state.JobDone {
+		return
+	}
+	for _, w := range c.registry.inOrder {
+		if w.session == nil {
+			continue
+		}
+		if _, knows := w.session.known[id]; knows {
+			work := c.outbox.workWith(w.session, 3*numberBytes)
+			work.Unneeded = append(work.Unneeded, &wire.StageFiles{Job: uint64(id), Stage: job.Stages[stage].From[0], Lease: uint64(c.leases.last)})
+			return
+		}
+	}
+}
+
 // growStage offers the tasks that a stage has more of.
 func (c *Core) growStage(key sched.Key) {
 	delete(c.readers, key.Job)
@@ -206,6 +238,9 @@ func (c *Core) revoke(void func(*lease) bool) {
 
 func (c *Core) endJob(id state.JobID) {
 	c.endLeases(id)
+	if job := c.machine.Job(id); job != nil {
+		c.dropSegments(id, uint32(job.Spec.PartStage())) //nolint:gosec // few
+	}
 	delete(c.readers, id)
 	for _, s := range c.registry.sessions {
 		if _, ok := s.known[id]; ok {

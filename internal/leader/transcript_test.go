@@ -406,7 +406,8 @@ func (s *story) fact(f *state.Event) {
 			status = w.Status
 		}
 		s.say("worker %d is %v", f.Worker, status)
-	case state.TaskReopened, state.TaskLost, state.StageEnded, state.JobForgotten, state.RequestApplied, state.QuotasChanged, state.Audited, state.JobWaits, state.StageGrown, state.InputDue:
+	case state.TaskReopened, state.TaskLost, state.StageEnded, state.JobForgotten, state.RequestApplied, state.QuotasChanged, state.Audited, state.JobWaits, state.StageGrown, state.InputDue,
+		state.LockHeld, state.LockWaiting, state.LockGone, state.PriorityChanged:
 		s.say("fact %+v", *f)
 	}
 }

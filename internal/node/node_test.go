@@ -197,8 +197,9 @@ func TestErrors(t *testing.T) {
 	req := request(1)
 	req.Output = filepath.Join(r.spool, "out")
 	submit(t, l, req, "k")
+	req.OnConflict = "fail"
 	_, _, err = l.Submit(t.Context(), req, "another")
-	problemOf(t, err, http.StatusConflict, "job 1, which has not ended")
+	problemOf(t, err, http.StatusConflict, "job 1 holds")
 	err = l.Stop(t.Context(), 9)
 	problemOf(t, err, http.StatusNotFound, "there is no job 9")
 	err = l.Retry(t.Context(), 1)

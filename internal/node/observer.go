@@ -169,6 +169,8 @@ func (o *observer) fact(now time.Time, m *state.Machine, e *state.Event) {
 			status = w.Status.String()
 		}
 		o.log.Info("worker status changed", "worker", e.Worker, "status", status)
-	case state.StageEnded, state.JobEnding, state.TaskReopened, state.TaskLost, state.JobForgotten, state.RequestApplied, state.QuotasChanged, state.Audited, state.JobWaits, state.StageGrown, state.InputDue:
+	case state.LockGone:
+		o.log.Warn("lock lost", "cause", e.Message)
+	case state.LockHeld, state.LockWaiting, state.PriorityChanged, state.StageEnded, state.JobEnding, state.TaskReopened, state.TaskLost, state.JobForgotten, state.RequestApplied, state.QuotasChanged, state.Audited, state.JobWaits, state.StageGrown, state.InputDue:
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/access"
+	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/plan"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
@@ -73,8 +74,9 @@ type plannedJob struct {
 func (n *Node) planJob(ctx context.Context, req *api.JobRequest, opt plan.Options, turn *largeTurn) (job plannedJob, err error) {
 	opt.Builtins, opt.Stores, opt.Reserved = n.cfg.Builtins, n.cfg.Stores, n.cfg.Reserved
 	opt.Turn = func(bytes uint64) error { return turn.wait(ctx, bytes) }
-	opt.WritesBefore = func(location string, after []state.Dependency) (written bool, err error) {
-		err = n.do(ctx, func() { written = n.loop.controller.Machine().WritesBefore(location, after) })
+	opt.Spool = blob.Location(n.cfg.Spool)
+	opt.Writes = func(location string, after []state.Dependency) (written bool, err error) {
+		err = n.do(ctx, func() { written = n.loop.controller.Machine().Writes(location, after) })
 		return written, err
 	}
 	planned, err := plan.Plan(ctx, req, opt)
@@ -182,7 +184,7 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		TimeoutMS: uint64(p.Timeout.Milliseconds()), GraceMS: uint64(p.Grace.Milliseconds()), Memory: p.Memory, Labels: req.Labels,
 		Records: p.Records, Header: p.Header, Env: req.Env, Sandbox: req.Sandbox, NoNetwork: req.NoNetwork,
 		MaxFails: p.MaxFails, RetryDelayMS: uint64(p.RetryDelay.Milliseconds()), DelayMS: uint64(p.Delay.Milliseconds()), MaxRunning: p.MaxRunning,
-		After: p.After, Deferred: p.Deferred, Resources: p.Resources,
+		After: p.After, Deferred: p.Deferred, Resources: p.Resources, Locks: p.Locks, Data: p.Data, FailOnConflict: p.FailOnConflict,
 	}
 	s.Class, s.Reduce, s.Combine, s.Partitions = req.Class, req.Program.Reduce, req.Program.Combine, uint32(req.Partitions) //nolint:gosec // checked by plan
 	s.Input.Growing = n.cfg.Growing && s.Input.Kind == state.InputFiles

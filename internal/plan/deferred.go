@@ -11,8 +11,9 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// writtenBefore reports whether jobs that this one comes after write a part of its input, so that it can only be listed when they have ended.
-func (p *planner) writtenBefore() (bool, error) {
+// writtenBefore reports whether jobs that have not ended write a part of its input, so that it can only be listed when they have, and the job holds
+// its locks.
+func (p *planner) writtenBefore(ctx context.Context) (bool, error) {
 	for i, text := range p.req.Inputs {
 		if _, _, err := p.opt.Stores.Open(text); err != nil && len(p.result.After) > 0 {
 			p.fail(fmt.Sprintf("inputs[%d]", i), "input %v", err)
@@ -22,10 +23,15 @@ func (p *planner) writtenBefore() (bool, error) {
 		if p.opt.Flow.writes(base, p.result.After) {
 			return true, nil
 		}
-		if p.opt.WritesBefore != nil && len(p.result.After) > 0 {
-			if written, err := p.opt.WritesBefore(string(base), p.result.After); written || err != nil {
-				return written, err
-			}
+		if p.opt.Writes == nil {
+			continue
+		}
+		base, err := p.realBase(ctx, text)
+		if err != nil {
+			continue // said when the input is listed
+		}
+		if written, err := p.opt.Writes(string(base), p.result.After); written || err != nil {
+			return written, err
 		}
 	}
 	return false, nil

@@ -32,7 +32,7 @@ func (p *planner) input(ctx context.Context) error {
 	case (p.req.Shuffle || p.req.Limit > 0 || p.req.Batch > 0) && p.columns() == nil:
 		p.fail("inputs", "shuffle, limit and batch are those of a list: give lines, a range or each")
 	case len(p.req.Inputs) > 0:
-		if later, err := p.writtenBefore(); err != nil {
+		if later, err := p.writtenBefore(ctx); err != nil {
 			return err
 		} else if later {
 			p.result.Input, p.result.Deferred = state.Input{Kind: state.InputNone, Tasks: 1}, &state.Deferred{Split: split}

@@ -31,8 +31,10 @@ type Options struct {
 	TasksMax uint64
 	// Flow is that of which the job is a part; nil: it is submitted alone.
 	Flow *Flow
-	// WritesBefore reports whether one of these jobs, which have not ended, writes at a location, above or below it. Nil: none does.
-	WritesBefore func(location string, after []state.Dependency) (bool, error)
+	// Writes reports whether a job that has not ended, or one of these that is not done, writes at a location, above or below it. Nil: none does.
+	Writes func(location string, after []state.Dependency) (bool, error)
+	// Spool is the folder of results that nothing else writes to; empty: there is none.
+	Spool blob.Location
 	// Again means that the same request was accepted before, so that the content of the output may be its own.
 	Again bool
 	// Stores are the stores of inputs and outputs.
@@ -90,7 +92,11 @@ type Result struct {
 	MaxFails     *state.FailLimit
 	After        []state.Dependency
 	Deferred     *state.Deferred // the input is planned later: there is one task until then
-	Warnings     []string        // for the user; the job runs anyway
+	Locks        []state.LockName
+	// Data is where it reads, shared, and where it writes.
+	Data           []state.LockName
+	FailOnConflict bool
+	Warnings       []string // for the user; the job runs anyway
 }
 
 // Error is one error of a request.
@@ -133,6 +139,7 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 	p.numbers()
 	p.namePattern()
 	p.after()
+	p.locks()
 	if err := p.output(ctx); err != nil {
 		return Result{}, err
 	}
@@ -141,6 +148,9 @@ func Plan(ctx context.Context, req *api.JobRequest, opt Options) (Result, error)
 	}
 	if len(p.errs) > 0 {
 		return Result{}, p.all()
+	}
+	if err := p.data(ctx); err != nil {
+		return Result{}, err
 	}
 	p.stages()
 	if err := p.names(ctx); err != nil {

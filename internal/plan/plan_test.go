@@ -350,7 +350,8 @@ func TestResult(t *testing.T) {
 	req := wordcount(dir, "in")
 	res, err := plan.Plan(t.Context(), req, options())
 	res.Input = state.Input{}
-	want := plan.Result{Collects: true, Stages: state.DefaultPlan(1, true, false), Retries: 3, Priority: 50, SlotsPerTask: 1}
+	reads := state.LockName{Name: dir + "/in", Shared: true}
+	want := plan.Result{Collects: true, Stages: state.DefaultPlan(1, true, false), Retries: 3, Priority: 50, SlotsPerTask: 1, Data: []state.LockName{reads}}
 	if err != nil || fmt.Sprintf("%+v", res) != fmt.Sprintf("%+v", want) {
 		t.Errorf("Plan = %+v, %v, want %+v", res, err, want)
 	}
@@ -361,7 +362,7 @@ func TestResult(t *testing.T) {
 	res.Input = state.Input{}
 	want = plan.Result{
 		Stages: state.DefaultPlan(1, false, true), Retries: 2, Priority: 10, SlotsPerTask: 4, Timeout: 90 * time.Second, Grace: time.Millisecond, Memory: 3 << 29,
-		Output: dir + "/new/out",
+		Output: dir + "/new/out", Data: []state.LockName{reads, {Name: dir + "/new/out"}},
 	}
 	if err != nil || fmt.Sprintf("%+v", res) != fmt.Sprintf("%+v", want) {
 		t.Errorf("Plan = %+v, %v, want %+v", res, err, want)

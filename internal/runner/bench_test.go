@@ -1,8 +1,6 @@
 package runner
 
 import (
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -62,46 +60,4 @@ func BenchmarkTrue(b *testing.B) {
 		})
 	}
 	slots.Wait()
-}
-
-// BenchmarkWordCount counts the words of the files in $B4_BENCH_TEXT with two slots and collects the result. Compare with
-// bench/wordcount. The result is copied to $B4_BENCH_OUT, if set.
-func BenchmarkWordCount(b *testing.B) {
-	dir := os.Getenv("B4_BENCH_TEXT")
-	if dir == "" {
-		b.Skip("B4_BENCH_TEXT is not set; create a folder with go run ./bench/gentext -dir DIR")
-	}
-	r := benchRunner(b)
-	splits := fileSplits(b, dir, 64<<20)
-	for b.Loop() {
-		output := b.TempDir()
-		j := &wire.Job{Id: 1, Uid: "u", Output: output, Spool: true, Program: builtin("wordcount"), Stages: []string{"map", "collect"}}
-		outcomes := make([]Outcome, len(splits))
-		var next atomic.Int64
-		var slots sync.WaitGroup
-		for range 2 {
-			slots.Go(func() {
-				s := r.NewSlot()
-				defer closeSlot(b, s)
-				for i := next.Add(1) - 1; i < int64(len(splits)); i = next.Add(1) - 1 {
-					a := &Attempt{Job: j, StageName: "map", Number: 1, Index: uint64(i), Lease: uint64(i), Split: splits[i]}
-					outcomes[i] = s.Run(b.Context(), a)
-					b.SetBytes(int64(outcomes[i].InputBytes) * int64(len(splits)))
-				}
-			})
-		}
-		slots.Wait()
-		s := r.NewSlot()
-		a := &Attempt{Job: j, Stage: 1, StageName: "collect", Role: wire.StageRole_STAGE_COLLECT, Number: 1, Parts: partsOf(outcomes)}
-		out := s.Run(b.Context(), a)
-		if out.Failure != nil || out.File == "" {
-			b.Fatalf("collect: Run() = %+v", out)
-		}
-		closeSlot(b, s)
-		if to := os.Getenv("B4_BENCH_OUT"); to != "" {
-			if err := os.Rename(string(out.File), filepath.Clean(to)); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
 }

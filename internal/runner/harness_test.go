@@ -56,26 +56,6 @@ func itemSplit(item string) *wire.Split {
 	return &wire.Split{Kind: &wire.Split_Item{Item: []byte(item)}}
 }
 
-// fileSplits returns the splits of the files in a folder.
-func fileSplits(tb testing.TB, dir string, size int64) []*wire.Split {
-	tb.Helper()
-	paths, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var splits []*wire.Split
-	for _, path := range paths {
-		st, err := os.Stat(path)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		for at := int64(0); at < st.Size(); at += size {
-			splits = append(splits, fileSplit(path, at, min(size, st.Size()-at)))
-		}
-	}
-	return splits
-}
-
 // partsOf returns the outcomes' files as input of a collect stage.
 func partsOf(outcomes []Outcome) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {

@@ -72,9 +72,9 @@ func TestRunAs(t *testing.T) {
 		}
 		f.wantFailure(f.run(t.Context(), fileSplit(secret, 0, 8)), wire.FailureKind_BAD_INPUT, secret, "permission denied (on here)")
 		f.wantFailure(f.run(t.Context(), fileSplit(secret, 0, 4)), wire.FailureKind_BAD_INPUT, "permission denied (on here)")
-		f.job = &wire.Job{Id: 12, Uid: "uid", Output: f.output, User: "nobody", Program: builtin("wordcount")}
+		f.job = &wire.Job{Id: 12, Uid: "uid", Output: f.output, User: "nobody", Program: builtin("grep"), Settings: map[string]string{"pattern": "."}}
 		f.wantFailure(f.run(t.Context(), fileSplit(secret, 0, 8)), wire.FailureKind_BAD_INPUT, "permission denied (on here)")
-		f.job = &wire.Job{Id: 12, Uid: "uid", Output: "/root/b4-run-as-test", User: "nobody", Program: builtin("wordcount")}
+		f.job = &wire.Job{Id: 12, Uid: "uid", Output: "/root/b4-run-as-test", User: "nobody", Program: builtin("grep"), Settings: map[string]string{"pattern": "."}}
 		if failure := f.run(t.Context(), fileSplit(open, 0, 5)).Failure; failure.GetKind() != wire.FailureKind_OUTPUT_ERROR ||
 			!strings.Contains(failure.GetMessage(), "permission denied for user 65534") {
 			t.Errorf("an output in /root: %v", failure)

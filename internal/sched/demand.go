@@ -69,7 +69,7 @@ type JobDemand struct {
 // Demand returns the demand, that of the job that goes first first. Its cost does not depend on the number of tasks.
 func (s *Scheduler) Demand() []Demand {
 	jobs := slices.SortedFunc(maps.Values(s.jobs), func(a, b *jobQueue) int {
-		return cmp.Or(cmp.Compare(b.job.Spec.Priority, a.job.Spec.Priority), cmp.Compare(a.job.ID, b.job.ID))
+		return cmp.Or(cmp.Compare(b.priority(), a.priority()), cmp.Compare(a.job.ID, b.job.ID))
 	})
 	var list []Demand
 	at := map[string]int{}

@@ -133,6 +133,9 @@ func (s *share) before(other *share) bool { return before(s.runnable[0], other.r
 
 func (j *jobQueue) place() *int { return &j.at }
 
+// priority is that of the job, or a higher one: see SetPriority.
+func (j *jobQueue) priority() uint32 { return j.share.group.class.priority }
+
 // before compares jobs of one user.
 func (j *jobQueue) before(other *jobQueue) bool {
 	return cmp.Or(cmp.Compare(j.load, other.load), cmp.Compare(j.job.ID, other.job.ID)) < 0
@@ -154,8 +157,12 @@ func (s *Scheduler) class(priority uint32) *class {
 }
 
 // shareOf returns the share of a job, which may be new.
-func (s *Scheduler) shareOf(spec *state.Spec) *share {
-	c, need := s.class(spec.Priority), needOf(spec)
+func (s *Scheduler) shareOf(job *state.Job) *share {
+	spec, priority := job.Spec, job.Spec.Priority
+	if raised, ok := s.raised[job.ID]; ok {
+		priority = raised
+	}
+	c, need := s.class(priority), needOf(spec)
 	key := fmt.Sprint(need.key(), strict(spec))
 	at := slices.IndexFunc(c.groups, func(g *group) bool { return g.key == key })
 	if at < 0 {

@@ -105,7 +105,7 @@ func (n *Need) wait(now time.Time, w *Worker) (d time.Duration, known bool) {
 
 // spare reports whether a task of q can be leased to worker w, which is reserved for holder.
 func spare(now time.Time, holder *jobQueue, q *queue, w *Worker) bool {
-	if q.job.Spec.Priority > holder.job.Spec.Priority {
+	if q.of.priority() > holder.priority() {
 		return true
 	}
 	need, other := &holder.share.group.Need, &q.of.share.group.Need
@@ -127,7 +127,7 @@ func spare(now time.Time, holder *jobQueue, q *queue, w *Worker) bool {
 func (g *group) blocked(s *Scheduler, w *Worker) bool {
 	holder := s.reserved[w.ID]
 	if g.strict {
-		return !g.fits(w) && holder != nil && g.class.priority <= holder.job.Spec.Priority
+		return !g.fits(w) && holder != nil && g.class.priority <= holder.priority()
 	}
 	return w.idle() <= 0 && (w.strict > 0 || w.Behind || holder != nil) || w.leases >= leasesPerSlot*w.Slots
 }
@@ -140,7 +140,7 @@ func (s *Scheduler) mayReserve(j *jobQueue, w *Worker) bool {
 
 // mayTake reports whether a job may reserve the worker of a holder, or of none.
 func (j *jobQueue) mayTake(holder *jobQueue) bool {
-	return holder == nil || holder.job.Spec.Priority < j.job.Spec.Priority
+	return holder == nil || holder.priority() < j.priority()
 }
 
 // reserve reserves worker w, or a better one, for the next task of job j.

@@ -62,15 +62,16 @@ type Scheduler struct {
 	round    int                          // place in workers
 	reserved map[state.WorkerID]*jobQueue // by the worker that is reserved
 	frozen   map[state.JobID]struct{}
-	tasks    []uint64    // Grant.Tasks, reused
-	passed   []*jobQueue // jobs that have nothing for the worker of this call of Next
-	ahead    []*usage    // users with the mark, see leaseAhead
+	raised   map[state.JobID]uint32 // priorities that are not those of the jobs' specs
+	tasks    []uint64               // Grant.Tasks, reused
+	passed   []*jobQueue            // jobs that have nothing for the worker of this call of Next
+	ahead    []*usage               // users with the mark, see leaseAhead
 }
 
 // New returns an empty scheduler.
 func New() *Scheduler {
 	return &Scheduler{
-		jobs: map[state.JobID]*jobQueue{}, users: map[string]*usage{}, quotas: &state.Quotas{}, reserved: map[state.WorkerID]*jobQueue{}, frozen: map[state.JobID]struct{}{},
+		jobs: map[state.JobID]*jobQueue{}, users: map[string]*usage{}, quotas: &state.Quotas{}, reserved: map[state.WorkerID]*jobQueue{}, frozen: map[state.JobID]struct{}{}, raised: map[state.JobID]uint32{},
 	}
 }
 
@@ -121,7 +122,7 @@ func (s *Scheduler) queue(key Key) *queue {
 func (s *Scheduler) add(q *queue) {
 	j := s.jobs[q.job.ID]
 	if j == nil {
-		j = &jobQueue{job: q.job, share: s.shareOf(q.job.Spec)}
+		j = &jobQueue{job: q.job, share: s.shareOf(q.job)}
 		j.pause.job = j
 		j.share.jobs++
 		s.jobs[q.job.ID] = j
@@ -132,8 +133,32 @@ func (s *Scheduler) add(q *queue) {
 	j.offer()
 }
 
+// SetPriority sets the priority of a job, whatever its spec says, until it ends. Leases and reservations stand.
+func (s *Scheduler) SetPriority(job *state.Job, priority uint32) {
+	if s.raised[job.ID] = priority; priority == job.Spec.Priority {
+		delete(s.raised, job.ID)
+	}
+	j := s.jobs[job.ID]
+	if j == nil || j.priority() == priority {
+		return
+	}
+	offered, old := j.at > 0, j.share
+	if offered {
+		j.withdraw()
+	}
+	j.share = s.shareOf(job)
+	j.share.jobs++
+	if old.jobs--; old.jobs == 0 {
+		s.dropShare(old)
+	}
+	if offered {
+		j.offer()
+	}
+}
+
 // End drops a job, and its leases that were not returned.
 func (s *Scheduler) End(id state.JobID) {
+	delete(s.raised, id)
 	if j := s.jobs[id]; j != nil {
 		for _, q := range slices.Clone(j.stages) {
 			s.EndStage(q.key())
@@ -327,7 +352,7 @@ func (s *Scheduler) restore() {
 // the worker has room for the task, or may be reserved for it.
 func (s *Scheduler) pick(now time.Time, w *Worker, holder *jobQueue) *queue {
 	for _, c := range s.classes {
-		if holder != nil && c.priority <= holder.job.Spec.Priority && holder.share.group.fits(w) {
+		if holder != nil && c.priority <= holder.priority() && holder.share.group.fits(w) {
 			return s.stageFor(now, holder, w)
 		}
 		var best *queue

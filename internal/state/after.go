@@ -56,7 +56,7 @@ func (m *Machine) standing(job *Job) (pending bool, blocker *Job) {
 	return pending, blocker
 }
 
-// proceed opens a waiting job if nothing holds it, or ends it if it cannot be run.
+// proceed starts a waiting job if nothing holds it back, or ends it if it cannot be run.
 func (m *Machine) proceed(job *Job, out *Result) {
 	pending, blocker := m.standing(job)
 	switch {
@@ -67,12 +67,10 @@ func (m *Machine) proceed(job *Job, out *Result) {
 		}
 		m.endJob(job, Blocked, out)
 	case pending:
+		m.leave(job) // a job that it comes after must not wait for its locks
 		out.Events = append(out.Events, Event{Kind: JobWaits, Job: job.ID})
-	case job.Spec.Deferred != nil:
-		out.Events = append(out.Events, Event{Kind: InputDue, Job: job.ID})
 	default:
-		m.moveJob(job, Opened)
-		m.startReady(job, out)
+		m.enter(job, out)
 	}
 }
 
@@ -84,7 +82,8 @@ type Deferred struct {
 // InputDue reports whether a job waits for nothing but the planning of its input.
 func (m *Machine) InputDue(job *Job) bool {
 	pending, blocker := m.standing(job)
-	return job.Status == JobWaiting && job.Spec.Deferred != nil && !pending && blocker == nil
+	l := m.locks.byJob[job.ID]
+	return job.Status == JobWaiting && job.Spec.Deferred != nil && !pending && blocker == nil && (l == nil || l.Held())
 }
 
 // setInput gives a job its deferred input and starts it, or ends it if that cannot be planned. Several leaders may have planned it: the first
@@ -146,17 +145,20 @@ func hasEnded(s JobStatus) string {
 	return "has failed"
 }
 
-// releaseOthers lets the jobs proceed that wait for those that have ended, and for those that end thereby. It must not recurse: ten thousand
-// jobs may wait in a line.
+// releaseOthers lets the jobs proceed that wait for those that have ended, or for locks that are free, and for those that end thereby. It must not
+// recurse: ten thousand jobs may wait in a line.
 func (m *Machine) releaseOthers(out *Result) {
-	for i := 0; i < len(m.ended); i++ {
-		for _, id := range m.after[m.ended[i]] {
-			if job := m.jobs[id]; job.Status == JobWaiting {
-				m.proceed(job, out)
+	for len(m.locks.granted) > 0 || len(m.ended) > 0 {
+		m.grantLocks(out)
+		for i := 0; i < len(m.ended); i++ {
+			for _, id := range m.after[m.ended[i]] {
+				if job := m.jobs[id]; job.Status == JobWaiting {
+					m.proceed(job, out)
+				}
 			}
 		}
+		m.ended = m.ended[:0]
 	}
-	m.ended = m.ended[:0]
 }
 
 // reviveOthers lets the jobs wait again that could not be run because of a job that runs again, and so on. Those for which there is no room

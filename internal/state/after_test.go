@@ -63,8 +63,8 @@ func TestLine(t *testing.T) {
 		e.Forget("", id)
 		mustApply(t, m, e)
 	}
-	if got := statuses(m); got[JobDone] != 1 || len(m.after) != 0 || len(m.outputs.at) != 1 || m.outputs.below["/out"] != 1 {
-		t.Errorf("at last, %v, %d jobs that others come after, outputs %v", got, len(m.after), m.outputs.below)
+	if got := statuses(m); got[JobDone] != 1 || len(m.after) != 0 || len(m.outputs.byJob) != 1 || m.outputs.root.below[useOutput] != 1 || m.Lock(1) != nil {
+		t.Errorf("at last, %v, %d jobs that others come after, %d outputs", got, len(m.after), len(m.outputs.byJob))
 	}
 }
 

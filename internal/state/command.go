@@ -42,8 +42,11 @@ const (
 	cmdPin
 	cmdGrow
 	cmdSetInput
+	cmdLock
+	cmdExpire
+	cmdRaiseFence
 
-	cmdLast = cmdSetInput
+	cmdLast = cmdRaiseFence
 )
 
 // command is one command. Each kind uses some of the fields.
@@ -81,6 +84,10 @@ type command struct {
 	retention   *Retention
 	pinned      bool
 	growth      *Growth
+	locks       []LockOp
+	expired     []LockID
+	waiting     bool // only those that wait have expired
+	floor       uint64
 }
 
 func (c *codec) command(m *command) {
@@ -135,12 +142,21 @@ func (c *codec) command(m *command) {
 		records(c, 31, &m.secrets, (*codec).secret)
 		optional(c, 32, &m.input, (*codec).input)
 		records(c, 33, &m.more, (*codec).submission)
-		optional(c, 36, &m.retention, (*codec).retention)
-		c.bool(37, &m.pinned)
-		optional(c, 38, &m.growth, (*codec).growth)
+		c.lastFields(m)
 	}
 	c.end("a command")
-	c.check(func() bool { return len(m.more) < SubmissionMax })
+	c.check(func() bool { return len(m.more) < SubmissionMax && len(m.locks) <= LockOperationMax })
+}
+
+// lastFields is the fields of a command from 36 on.
+func (c *codec) lastFields(m *command) {
+	optional(c, 36, &m.retention, (*codec).retention)
+	c.bool(37, &m.pinned)
+	optional(c, 38, &m.growth, (*codec).growth)
+	records(c, 39, &m.locks, (*codec).lockOp)
+	list(c, 40, protowire.VarintType, &m.expired, numberValue)
+	c.bool(41, &m.waiting)
+	number(c, 42, &m.floor)
 }
 
 // nextCommand reads the next command into m, whose completions are appended to.
@@ -491,6 +507,26 @@ func (e *Entry) SetRetention(key string, r Retention) {
 // Pin keeps a job whatever the retention is, or ends that.
 func (e *Entry) Pin(key string, job JobID, pinned bool) {
 	e.addAccess(cmdPin, &command{key: key, job: job, pinned: pinned})
+}
+
+// Lock carries out operations on locks, one after the other. The answers are in Event.Locks of the command's RequestApplied.
+func (e *Entry) Lock(key string, ops ...LockOp) {
+	e.addAccess(cmdLock, &command{key: key, locks: ops})
+}
+
+// Expire ends requests for locks of clients that were not renewed in time.
+func (e *Entry) Expire(key string, ids ...LockID) {
+	e.addAccess(cmdExpire, &command{key: key, expired: ids})
+}
+
+// Withdraw ends a request of a client that has waited long enough, unless it was granted.
+func (e *Entry) Withdraw(key string, id LockID) {
+	e.addAccess(cmdExpire, &command{key: key, expired: []LockID{id}, waiting: true})
+}
+
+// RaiseFence makes all later fencing numbers larger than floor: those of the entries that a recovered cluster has lost must not be used again.
+func (e *Entry) RaiseFence(floor uint64) {
+	e.addAccess(cmdRaiseFence, &command{floor: floor})
 }
 
 func (e *Entry) addAccess(kind int, c *command) {

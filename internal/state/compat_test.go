@@ -193,7 +193,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	entry(func(e *Entry) {
 		e.Submit("", "uid3", "", &Spec{Output: "/out/3", Input: Input{Kind: InputRange, From: -5, Tasks: large}, KeepPartial: true, Retries: 1})
 		e.Submit("key-1", "uid4", "", &Spec{Name: "another"})
-		e.Submit("", "uid5", "", &Spec{Output: "/out/3/below"})
+		e.Submit("", "uid5", "", &Spec{Output: "/out/3/below", FailOnConflict: level >= 2})
 		if level > 0 {
 			e.Submit("", "uid6", "", &Spec{Output: "/out/6", Stages: []StageSpec{
 				{Name: "a", Role: RoleMap, Tasks: 1},
@@ -285,7 +285,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Stage("stage-1", "uid7", 0, staged.Blocks)
 			e.Stage("stage-2", "uid8", 0, staged.Blocks)
 			e.Stage("stage-3", "uid8", 5, staged.Blocks)
-			spec := &Spec{Builtin: "wordcount", Input: staged, Output: "/out/7"}
+			spec := &Spec{Builtin: "wordcount", Input: staged, Output: "/out/7", FailOnConflict: true}
 			e.SubmitStaged("key-7", "uid7", spec.RequestSum("ann"), spec)
 			e.Stage("stage-4", "uid9", 0, staged.Blocks)
 			e.Stage("stage-5", "uid10", 0, staged.Blocks)
@@ -323,7 +323,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			e.Pin("pin-2", 4, true)
 			e.Pin("pin-3", 4, false)
 			e.Pin("pin-4", 99, true)
-			e.Submit("key-8", "uid11", "ann", &Spec{User: "ann", Output: "/out/8"})
+			e.Submit("key-8", "uid11", "ann", &Spec{User: "ann", Output: "/out/8", FailOnConflict: true})
 			e.Submit("key-9", "uid12", "ann", &Spec{User: "ann", Output: "/out/9"})
 			e.Submit("key-10", "uid13", "ann", &Spec{User: "ann", Output: "/out/10", SlotsPerTask: 5})
 		})
@@ -389,6 +389,24 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			for _, id := range []JobID{9, 23, 24} { // two of which are these
 				e.Grow(fmt.Sprintf("grow-%d", id), id, 1, &in, id%2 == 0)
 			}
+		})
+		entry(func(e *Entry) {
+			e.Lock("lock-1", LockOp{User: "ann", Holder: "h1", Names: []LockName{{Name: "a/b"}, {Name: "c", Shared: true}}, TTLMS: 30_000, Note: "nightly"},
+				LockOp{User: "ann", Holder: "h2", Names: []LockName{{Name: "a"}}, TTLMS: 1000},
+				LockOp{User: "bob", Holder: "h1", Names: []LockName{{Name: "a"}}, TTLMS: 1000, NoWait: true},
+				LockOp{User: "bob", Holder: "h3", Names: []LockName{{Name: "pool"}}, TTLMS: 1000, Max: 2})
+			e.Submit("", "uid62", "", &Spec{
+				Output: "/out/62", Locks: []LockName{{Name: "c"}, {Name: "d", Shared: true}}, Data: []LockName{{Name: "/in", Shared: true}, {Name: "/mnt/out/62"}}, Priority: 90,
+			})
+			e.Submit("", "uid63", "", &Spec{Output: "/mnt/out/62/below"})
+		})
+		entry(func(e *Entry) {
+			e.RaiseFence(1000)
+			e.Lock("lock-2", LockOp{Release: true, User: "ann", Holder: "h1", Names: []LockName{{Name: "c"}}})
+			e.Lock("lock-3", LockOp{User: "eve", Holder: "h4", Names: []LockName{{Name: "a"}}, TTLMS: 1000})
+			e.Lock("lock-4", LockOp{User: "eve", Holder: "h5", Names: []LockName{{Name: "a/x", Shared: true}}, TTLMS: 1000})
+			e.Withdraw("withdraw-1", 26)
+			e.Expire("expire-1", 20, 99)
 		})
 	}
 	return log
@@ -504,6 +522,9 @@ func meaning(m *Machine) string {
 	for i, t := range m.tails {
 		fmt.Fprintf(&b, "tail %d: %d/%d/%d#%d worker %d lease %d: %q of %d, %q of %d\n", i, t.Job, t.Stage, t.Task, t.Attempt, t.Worker, t.Lease,
 			t.Log, t.LogBytes, t.Output, t.OutputBytes)
+	}
+	if m.level >= 2 {
+		fmt.Fprintf(&b, "%slast request %d, last fence %d\n", dumpLocks(m), m.locks.lastID, m.locks.fence)
 	}
 	facts, _ := m.FactsAfter(Position{})
 	for i := range facts {

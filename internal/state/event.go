@@ -27,6 +27,10 @@ const (
 	JobWaits   // it waits for other jobs again, or for others than before
 	StageGrown // Stage may have more tasks
 	InputDue   // it waits only for its deferred input to be planned
+	LockHeld   // Lock was granted; with Job, it is that of a job
+	LockWaiting
+	LockGone        // for Reason
+	PriorityChanged // that of Job has: see Machine.Priority
 )
 
 // Event is a fact: what Apply has changed.
@@ -41,9 +45,12 @@ type Event struct {
 	Fault  FailureKind // of TaskReopened and TaskDied
 	Lease  Lease       // of TaskReopened, TaskDied and TaskLost
 	Count  uint8       // of TaskReopened: failures of that kind so far
-	// Message is of TaskDied: the attempt's failure message.
+	// Message is of TaskDied: the attempt's failure message; of LockGone: what is lost, if it was held and has expired.
 	Message string
 	Output  string // of JobForgotten: its spool folder, if any
+	Lock    LockID
+	Reason  LockReason   // of LockGone
+	Locks   []LockAnswer // of RequestApplied: one for each operation on locks
 }
 
 // Verdict is the decision on one prepared attempt.

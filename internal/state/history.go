@@ -31,7 +31,7 @@ type Fact struct {
 	Position
 
 	Time   int64     // Unix ms
-	Kind   EventKind // not TaskReopened, RequestApplied, StageEnded, TaskLost, QuotasChanged and JobWaits: those are the leader's
+	Kind   EventKind // not TaskReopened, RequestApplied, StageEnded, TaskLost, QuotasChanged, JobWaits, and of locks all but a loss: those are the leader's
 	Job    JobID
 	Stage  string // name, of StageStarted and TaskDied
 	Task   uint64 // of TaskDied
@@ -86,6 +86,9 @@ func (m *Machine) FactsAfter(p Position) (facts []Fact, ok bool) {
 func (m *Machine) record(e Event, out *Result) {
 	out.Events = append(out.Events, e)
 	f := Fact{Kind: e.Kind, Job: e.Job, Worker: e.Worker}
+	if e.Kind == LockGone {
+		f.Detail = e.Message
+	}
 	if job := m.jobs[e.Job]; job != nil {
 		f.JobStatus = job.Status
 		switch e.Kind {
@@ -101,7 +104,7 @@ func (m *Machine) record(e Event, out *Result) {
 			f.Stage, f.Task, f.Detail = stage.Name, e.Task, fmt.Sprintf("%v: %s", e.Fault, e.Message)
 		case JobEnding, JobEnded:
 			f.Detail = job.Error
-		case TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
+		case LockHeld, LockWaiting, LockGone, PriorityChanged, TaskReopened, JobForgotten, WorkerJoined, WorkerChanged, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
 		}
 	}
 	if w := m.workers[e.Worker]; w != nil && e.Job == 0 {
@@ -158,7 +161,7 @@ func (h *history) valid() bool {
 	last := h.lost
 	for i := range h.facts {
 		f := &h.facts[i]
-		if f.Compare(last) <= 0 || f.Kind > WorkerChanged && f.Kind != Audited || (f.Kind == Audited) != (f.Audit != nil) || f.JobStatus > JobWaiting || f.WorkerStatus > WorkerRemoved {
+		if f.Compare(last) <= 0 || f.Kind > WorkerChanged && f.Kind != Audited && f.Kind != LockGone || (f.Kind == Audited) != (f.Audit != nil) || f.JobStatus > JobWaiting || f.WorkerStatus > WorkerRemoved {
 			return false
 		}
 		last = f.Position

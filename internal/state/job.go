@@ -75,6 +75,10 @@ type Spec struct {
 	Resources    []Resource        // that an attempt needs, by name
 	After        []Dependency      // it starts when these have ended
 	Deferred     *Deferred         // its input is planned then; nil: it was at submit, or has been since
+	Locks        []LockName        // that its user has chosen
+	// Data is where it reads, shared, and where it writes: cleaned locations, with links resolved. Without a name that is not shared, Output is one.
+	Data           []LockName
+	FailOnConflict bool // it does not wait for locks
 }
 
 // FailLimit is how many tasks of a job may be dead.
@@ -107,7 +111,7 @@ const (
 	JobDone
 	JobFailed
 	JobStopped
-	JobWaiting // for the jobs that it comes after
+	JobWaiting // for the jobs that it comes after, or for locks
 )
 
 func (s JobStatus) String() string {
@@ -135,10 +139,11 @@ const (
 	Opened                        // nothing holds the job any more
 	Blocked                       // a job that it comes after has not ended as it must
 	InputFailed                   // its deferred input cannot be planned
+	LocksRefused                  // its locks are not free, and it does not wait, or others have used its output meanwhile
 )
 
 func (e JobEvent) String() string {
-	names := [...]string{"stages done", "tasks dead", "stop asked", "retry asked", "cleanup done", "cleanup failed", "opened", "blocked", "input failed"}
+	names := [...]string{"stages done", "tasks dead", "stop asked", "retry asked", "cleanup done", "cleanup failed", "opened", "blocked", "input failed", "locks refused"}
 	if int(e) < len(names) {
 		return names[e]
 	}
@@ -167,6 +172,7 @@ func (s JobStatus) Next(e JobEvent) (JobStatus, error) {
 		{JobWaiting, Opened}:         JobActive,
 		{JobWaiting, Blocked}:        JobFailed,
 		{JobWaiting, InputFailed}:    JobFailed,
+		{JobWaiting, LocksRefused}:   JobFailed,
 	}[step{s, e}]
 	if !ok {
 		return s, fmt.Errorf("invalid event %q of a job that is %v", e, s)

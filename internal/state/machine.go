@@ -14,6 +14,7 @@ type Machine struct {
 	jobs       map[JobID]*Job
 	live       []JobID           // jobs that have not ended, ascending
 	openBy     map[string]uint32 // live, by user
+	locks      lockTable
 	outputs    outputIndex
 	after      map[JobID][]JobID // jobs that come after another, by that, ascending
 	ended      []JobID           // by the command that is being applied: see releaseOthers
@@ -39,10 +40,12 @@ type Machine struct {
 
 // New returns the empty machine.
 func New() *Machine {
-	return &Machine{
-		jobs: map[JobID]*Job{}, openBy: map[string]uint32{}, outputs: newOutputIndex(), after: map[JobID][]JobID{}, workers: map[WorkerID]*Worker{}, byIdentity: map[string]WorkerID{},
+	m := &Machine{
+		jobs: map[JobID]*Job{}, openBy: map[string]uint32{}, locks: newLockTable(), after: map[JobID][]JobID{}, workers: map[WorkerID]*Worker{}, byIdentity: map[string]WorkerID{},
 		requests: requests{byKey: map[string]*request{}}, access: &Access{}, keptOf: map[string]*Kept{}, pinned: map[string]int{},
 	}
+	m.outputs = newOutputIndex(&m.locks.roots[dataSpace])
+	return m
 }
 
 // Index is the log position of the last applied entry.
@@ -109,6 +112,7 @@ func (m *Machine) Apply(index uint64, data []byte, out *Result) error {
 			m.apply(kind, &c, out)
 		}
 	}
+	m.locks.inherit(func(id JobID) { out.Events = append(out.Events, Event{Kind: PriorityChanged, Job: id}) })
 	return d.finish("log entry %d", index)
 }
 
@@ -139,10 +143,20 @@ func (m *Machine) apply(kind int, c *command, out *Result) {
 		err = m.stage(c)
 	case cmdUnstage:
 		m.takeStaged(c.uid)
+	case cmdLock:
+		answer.Locks = m.lock(c, out)
+	case cmdExpire:
+		m.expire(c, out)
+	case cmdRaiseFence:
+		m.raiseFence(c.floor)
+		return
 	case cmdReseal:
 		err = m.reseal(c.job, c.secrets)
 	case cmdRaiseLevel:
 		if c.level > m.level {
+			if m.level < 2 && c.level >= 2 {
+				defer m.lockLive()
+			}
 			m.level, m.needs = c.level, c.needs
 		}
 		return
@@ -209,7 +223,7 @@ func (m *Machine) submit(c *command, out *Result) (JobID, *Rejection) {
 		}
 		return seen.job, nil
 	}
-	written := newOutputIndex() // by the jobs of the submission
+	written := newOutputIndex(&pathNode{}) // by the jobs of the submission
 	jobs := make([]*Job, len(list))
 	for i := range list {
 		jobs[i] = &Job{ID: m.lastJob + 1 + JobID(i), UID: list[i].UID, Spec: list[i].Spec, Created: m.time}
@@ -243,7 +257,12 @@ func (m *Machine) admit(job *Job, before []*Job, written *outputIndex) *Rejectio
 	if err := m.outputFree(job.Spec); err != nil {
 		return err
 	}
-	if id := written.first(job.Spec.Output, func(JobID) bool { return true }); id != 0 {
+	if job.Spec.FailOnConflict && len(job.Spec.After) == 0 {
+		if err := m.inTheWay(job); err != nil {
+			return err
+		}
+	}
+	if id := written.first(job.Spec.outputName().Name, func(JobID) bool { return !job.Spec.Overwrite }); id != 0 {
 		other := before[id-before[0].ID].Spec
 		return reject(Conflict, "output %q: job %q, which is submitted together with it, writes to %q; name another output", job.Spec.Output, other.Name, other.Output)
 	}
@@ -275,12 +294,9 @@ func (m *Machine) addJob(job *Job, out *Result) {
 		job.Status = JobWaiting
 	}
 	m.record(Event{Kind: JobSubmitted, Job: job.ID}, out)
-	if job.Status == JobWaiting {
-		m.proceed(job, out)
-		m.releaseOthers(out)
-	} else {
-		m.startReady(job, out)
-	}
+	job.Status = JobWaiting
+	m.proceed(job, out)
+	m.releaseOthers(out)
 }
 
 func (m *Machine) jobCommand(kind int, c *command, out *Result) *Rejection {
@@ -319,6 +335,12 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 	if job.Status.Ended() {
 		if err := m.outputLeft(job); err != nil {
 			return err
+		}
+		if !idle && m.level >= 2 && !job.Spec.Spool {
+			if first := m.locks.earliest([]LockName{job.Spec.outputName()}); first != nil {
+				return reject(Conflict, "what job %d has left in its output %q cannot be removed while %s: wait for it", job.ID, job.Spec.Output, first.standing())
+			}
+			m.newJobLock(job, true)
 		}
 		job = m.revive(job)
 	}
@@ -360,7 +382,7 @@ func (m *Machine) retry(job *Job, c *command, out *Result) *Rejection {
 	if job.Status != JobFailed && job.Status != JobStopped {
 		return reject(Conflict, "job %d is %v; only a failed or stopped job can be run again", job.ID, job.Status)
 	}
-	if job.Growing() {
+	if job.Growing() || job.Status == JobStopped && job.Spec.Input.Growing {
 		return reject(Conflict, "the input of job %d was not complete when it ended, and the rest is lost: submit it again", job.ID)
 	}
 	if blocker := m.Blocker(job); blocker != nil {
@@ -529,6 +551,7 @@ func (m *Machine) endJob(job *Job, e JobEvent, out *Result) {
 		delete(m.openBy, job.Spec.User)
 	}
 	m.ended = append(m.ended, job.ID)
+	m.leave(job)
 	m.retain(job, 1)
 	m.record(Event{Kind: JobEnded, Job: job.ID}, out)
 }
@@ -647,7 +670,7 @@ func failedTasks(n uint64) string {
 func (m *Machine) outputLost(c *command, out *Result) {
 	defer m.releaseOthers(out)
 	job := m.jobs[c.job]
-	if job == nil || job.Status != JobActive || int(c.stage) >= len(job.Stages) || m.level >= 2 && !job.needs(c.stage) ||
+	if job == nil || job.Status != JobActive || int(c.stage) >= len(job.Stages) || m.level >= 2 && !job.Needs(c.stage) ||
 		!m.lose(job, c.stage, c.task, c.lease, c.fence, out) {
 		return
 	}
@@ -672,8 +695,8 @@ func (m *Machine) outputLost(c *command, out *Result) {
 	m.settle(job, c.stage, out)
 }
 
-// needs reports whether a stage that comes from stage i has to run, so that its outputs are read.
-func (j *Job) needs(i uint32) bool {
+// Needs reports whether a stage that comes from stage i has to run, so that its outputs are read.
+func (j *Job) Needs(i uint32) bool {
 	return slices.ContainsFunc(j.Stages, func(s *Stage) bool { return !s.complete() && slices.Contains(s.From, i) })
 }
 

@@ -22,6 +22,11 @@ type model struct {
 	joined  WorkerID
 	staged  []modelStaging // oldest first
 	ended   []JobID        // that others may wait for
+	index   int            // of the entry
+
+	locks     []*modelLock // in order
+	lockID    LockID
+	lockFence uint64
 
 	tokens      map[string]Token
 	machines    map[string]Enrolment
@@ -168,6 +173,7 @@ func (j *modelJob) parts() *modelStage {
 // begin starts an entry at time now.
 func (m *model) begin(now int64) {
 	m.time = max(m.time, now)
+	m.index++
 	m.answers, m.wins = nil, nil
 	for key, k := range m.keys {
 		if m.time-k.time > 24*3600*1000 {
@@ -279,8 +285,12 @@ func (m *model) submit(key string, list []Submission) {
 			}
 			refused = refused || m.jobs[spec.After[i].Job] == nil && (d.Peer == 0 || made[spec.After[i].Job] == nil)
 		}
-		refused = refused || m.overQuota(&spec, len(made)) || m.conflict(m.jobs, spec.Output, 0) || m.conflict(made, spec.Output, 0)
+		refused = refused || m.overQuota(&spec, len(made)) || m.level < 2 && m.conflict(m.jobs, spec.Output, 0)
+		refused = refused || !spec.Overwrite && m.conflict(made, spec.Output, 0)
 		id := first + JobID(len(made))
+		if j := (&modelJob{spec: &spec}); m.level >= 2 && spec.FailOnConflict && len(spec.After) == 0 && m.conflictText(j.wants(false), m.lockID+1) != "" {
+			refused = true
+		}
 		made[id] = &modelJob{id: id, uid: s.UID, spec: &spec, status: "active", stages: modelStages(&spec), created: m.time}
 	}
 	if refused {
@@ -295,16 +305,18 @@ func (m *model) submit(key string, list []Submission) {
 			j.status = "waiting"
 		}
 		m.recordJob("submitted", j, j.spec.Name)
+		j.status = "waiting"
 		m.proceed(j)
+		m.release()
 	}
 	m.answer(key, "job %d", first)
 }
 
 // conflict reports whether a job that is not over, or one that came after job after and is done, writes at, in or around output.
-func (*model) conflict(jobs map[JobID]*modelJob, output string, after JobID) bool {
+func (m *model) conflict(jobs map[JobID]*modelJob, output string, after JobID) bool {
 	for _, j := range jobs {
 		later := after > 0 && j.id > after && j.status == "done"
-		if j.id == after || j.over && !later {
+		if j.id == after || (j.over || m.level >= 2 && after > 0) && !later {
 			continue
 		}
 		for _, pair := range [][2]string{{output, j.spec.Output}, {j.spec.Output, output}} {
@@ -331,6 +343,9 @@ func (m *model) end(j *modelJob, status string) {
 	if status == "done" {
 		j.err = ""
 	}
+	if l := m.lockOf(j.id); l != nil {
+		m.dropLock(l)
+	}
 	m.recordJob("ended", j, j.err)
 	m.ended = append(m.ended, j.id)
 }
@@ -356,9 +371,12 @@ func (m *model) proceed(j *modelJob) {
 	case blocker != nil:
 		j.err, j.blocker = fmt.Sprintf("not run: it comes after job %d, which %s", blocker.id, map[string]string{"failed": "has failed", "stopped": "was stopped"}[blocker.status]), blocker.id
 		m.end(j, "failed")
-	case !pending && j.spec.Deferred == nil:
-		j.status = "active"
-		m.recordReady(j)
+	case !pending:
+		m.enter(j)
+	default:
+		if l := m.lockOf(j.id); l != nil {
+			m.dropLock(l)
+		}
 	}
 }
 
@@ -367,7 +385,7 @@ func (m *model) setInput(key string, id JobID, tasks uint64) {
 	j := m.jobs[id]
 	pending := func(d Dependency) bool { return m.jobs[d.Job] != nil && !m.jobs[d.Job].over }
 	switch {
-	case j == nil || j.status != "waiting" || j.spec.Deferred == nil || slices.ContainsFunc(j.spec.After, pending):
+	case j == nil || j.status != "waiting" || j.spec.Deferred == nil || slices.ContainsFunc(j.spec.After, pending) || m.lockOf(id) != nil && m.lockOf(id).fence == 0:
 		m.answer(key, "refused")
 		return
 	case tasks == 0:
@@ -411,10 +429,12 @@ func (m *model) comingAfter(id JobID) (list []*modelJob) {
 
 // release lets jobs proceed that come after those that have ended.
 func (m *model) release() {
-	for ; len(m.ended) > 0; m.ended = m.ended[1:] {
-		for _, j := range m.comingAfter(m.ended[0]) {
-			if j.status == "waiting" {
-				m.proceed(j)
+	for m.grantLocks() || len(m.ended) > 0 {
+		for ; len(m.ended) > 0; m.ended = m.ended[1:] {
+			for _, j := range m.comingAfter(m.ended[0]) {
+				if j.status == "waiting" {
+					m.proceed(j)
+				}
 			}
 		}
 	}
@@ -424,6 +444,9 @@ func (m *model) release() {
 func (m *model) revive(again []JobID) {
 	for ; len(again) > 0; again = again[1:] {
 		for _, j := range m.comingAfter(again[0]) {
+			if j.status == "waiting" {
+				m.proceed(j)
+			}
 			if j.blocker != 0 && !m.blocked(j.spec) && !m.overQuota(j.spec, 0) && !m.conflict(m.jobs, j.spec.Output, j.id) {
 				j.status, j.over, j.ended, j.err, j.blocker = "waiting", false, 0, "", 0
 				m.proceed(j)
@@ -467,6 +490,13 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 		return
 	}
 	idle := j.spec.Deferred != nil || j.fence == 0 && (j.status == "waiting" || j.blocker != 0)
+	if j.over && !idle && m.level >= 2 && !j.spec.Spool {
+		if m.conflictText(j.wants(true), m.lockID+1) != "" {
+			m.answer(key, "refused")
+			return
+		}
+		m.addLock(&modelLock{job: id, names: j.wants(true), max: 1, cleanup: true, priority: j.spec.Priority})
+	}
 	j.status, j.over, j.ended, j.fence, j.blocker = "stopping", false, 0, max(j.fence, fence), 0
 	m.recordJob("ending", j, j.err)
 	if idle {
@@ -490,7 +520,7 @@ func (m *model) retry(key string, id JobID, fence Lease, changed []FileChange) {
 		m.answer(key, "job %d", id)
 		return
 	}
-	if j == nil || j.stages[0].growing && !j.stages[0].closed || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) {
+	if j == nil || j.stages[0].growing && (!j.stages[0].closed || j.status == "stopped") || m.blocked(j.spec) || j.status != "failed" && j.status != "stopped" || m.overQuota(j.spec, 0) || m.conflict(m.jobs, j.spec.Output, id) {
 		m.answer(key, "refused")
 		return
 	}
@@ -1143,6 +1173,7 @@ func (m *model) dump() string {
 	}
 	fmt.Fprintf(&b, "%+v\n%+v\n%+v\n%+v\n%+v\n", m.tokens, m.machines, m.authorities, m.quotas, m.retentions)
 	fmt.Fprintf(&b, "not kept: %d, %d\n", m.beyond(m.time), m.beyond(m.time+4000))
+	b.WriteString(m.dumpLocks())
 	return b.String()
 }
 
@@ -1198,6 +1229,7 @@ func dumpMachine(m *Machine) string {
 	now, _ := m.Beyond(m.Time())
 	later, _ := m.Beyond(m.Time() + 4000)
 	fmt.Fprintf(&b, "not kept: %d, %d\n", now, later)
+	b.WriteString(dumpLocks(m))
 	return b.String()
 }
 
@@ -1214,6 +1246,10 @@ func dumpFacts(facts []Fact) (lines []string) {
 			lines = append(lines, fmt.Sprintf("at %d: %s %s", f.Time, auditText(f.Audit), verdict))
 			continue
 		}
+		if f.Kind == LockGone {
+			lines = append(lines, fmt.Sprintf("at %d: lost, %q", f.Time, f.Detail))
+			continue
+		}
 		about, status := fmt.Sprintf("job %d", f.Job), f.JobStatus.String()
 		switch f.Kind {
 		case StageStarted:
@@ -1222,7 +1258,7 @@ func dumpFacts(facts []Fact) (lines []string) {
 			about = fmt.Sprintf("task %d/%s/%d on worker %d", f.Job, f.Stage, f.Task, f.Worker)
 		case WorkerJoined, WorkerChanged:
 			about, status = fmt.Sprintf("worker %d", f.Worker), f.WorkerStatus.String()
-		case JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
+		case LockHeld, LockWaiting, LockGone, PriorityChanged, JobSubmitted, TaskReopened, JobEnding, JobEnded, JobForgotten, RequestApplied, StageEnded, TaskLost, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
 		}
 		lines = append(lines, fmt.Sprintf("at %d: %s %s, %s, %q", f.Time, kinds[f.Kind], about, status, f.Detail))
 	}

@@ -225,7 +225,7 @@ func TestNames(t *testing.T) {
 		RoleReduce.String():      "reduce",
 		StageRole(9).String():    "role 9",
 		JobStatus(9).String():    "status 9",
-		JobEvent(9).String():     "event 9",
+		JobEvent(99).String():    "event 99",
 		TaskStatus(9).String():   "status 9",
 		TaskEvent(9).String():    "event 9",
 		WorkerStatus(9).String(): "status 9",

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -71,6 +72,8 @@ func TestRandom(t *testing.T) {
 			"stage":    w.stageInput,
 			"stage_":   w.stageInput,
 			"access":   w.access,
+			"lock":     w.lock,
+			"lock_":    w.lock,
 		})
 		w.apply(t)
 		w.replay(t)
@@ -131,6 +134,14 @@ func (w *world) newJob(t *rapid.T, peers int) Submission {
 			if rapid.Bool().Draw(t, "after a peer") {
 				spec.After = append(spec.After, Dependency{Peer: uint32(peer) + 1, Any: rapid.IntRange(0, 2).Draw(t, "any") == 0})
 			}
+		}
+	}
+	if w.entry.level >= 2 {
+		spec.Overwrite, spec.Priority = rapid.Bool().Draw(t, "overwrite"), rapid.Uint32Range(0, 2).Draw(t, "priority")
+		spec.FailOnConflict = rapid.IntRange(0, 5).Draw(t, "fail on conflict") == 0
+		spec.Locks, _ = cleanNames(lockNamesGen.Draw(t, "locks"))
+		for _, input := range rapid.SliceOfNDistinct(outputGen, 0, 2, rapid.ID).Draw(t, "reads") {
+			spec.Data = append(spec.Data, LockName{Name: path.Clean(input), Shared: true})
 		}
 	}
 	if len(spec.After) > 0 && rapid.Bool().Draw(t, "deferred") {
@@ -516,9 +527,45 @@ func (w *world) raise(t *rapid.T) {
 	}
 }
 
+var lockNamesGen = rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) LockName {
+	name := rapid.SampledFrom([]string{"a", "a/b", "/a/b/c", "ab", "d//e", "d", "/"}).Draw(t, "lock")
+	return LockName{Name: name, Shared: rapid.Bool().Draw(t, "shared")}
+}), 0, 2, func(n LockName) string { return n.Name })
+
+// lock acquires and releases locks, and lets some expire.
+func (w *world) lock(t *rapid.T) {
+	if w.entry.level < 2 {
+		return
+	}
+	key, id := keyGen.Draw(t, "key"), LockID(rapid.Uint64Range(0, 12).Draw(t, "request"))
+	switch rapid.IntRange(0, 4).Draw(t, "operation") {
+	case 0:
+		w.entry.Expire(key, id, id+3)
+		w.expect = append(w.expect, func() { w.model.expire(key, []LockID{id, id + 3}, false) })
+	case 1:
+		w.entry.Withdraw(key, id)
+		w.expect = append(w.expect, func() { w.model.expire(key, []LockID{id}, true) })
+	default:
+		var ops []LockOp
+		for range rapid.IntRange(1, 3).Draw(t, "operations") {
+			ops = append(ops, LockOp{
+				Release: rapid.IntRange(0, 2).Draw(t, "release") == 0, User: userGen.Draw(t, "user"), Holder: rapid.SampledFrom([]string{"h1", "h2"}).Draw(t, "holder"),
+				Names: lockNamesGen.Draw(t, "names"), Max: rapid.Uint32Range(0, 3).Draw(t, "max"), TTLMS: 30_000, NoWait: rapid.Bool().Draw(t, "no wait"),
+			})
+		}
+		w.entry.Lock(key, ops...)
+		w.expect = append(w.expect, func() { w.model.lock(key, ops) })
+	}
+}
+
 func (w *world) raiseLevel(t *rapid.T) {
 	w.entry = RaiseLevel(w.now, FeatureLevel, "v1")
-	w.expect = append(w.expect, func() { w.model.level = FeatureLevel })
+	w.expect = append(w.expect, func() {
+		if w.model.level < FeatureLevel {
+			w.model.level = FeatureLevel
+			w.model.lockLive()
+		}
+	})
 	w.apply(t)
 }
 
@@ -585,6 +632,19 @@ func (w *world) answered(t *rapid.T, got Result) {
 			answers = append(answers, e.Key+" refused")
 		case e.Worker > 0:
 			answers = append(answers, fmt.Sprintf("%s worker %d", e.Key, e.Worker))
+		case e.Locks != nil:
+			text := ""
+			for _, a := range e.Locks {
+				switch {
+				case a.Err != nil:
+					text += " refused"
+				case a.ID == 0:
+					text += " released"
+				default:
+					text += fmt.Sprintf(" %d:%d", a.ID, a.Fence)
+				}
+			}
+			answers = append(answers, e.Key+" locks"+text)
 		default:
 			answers = append(answers, fmt.Sprintf("%s job %d", e.Key, e.Job))
 		}
@@ -612,7 +672,7 @@ func (w *world) invariants(t *rapid.T, got Result) {
 			w.known[e.Job] = false
 		case TaskLost:
 			w.forgetWinner(e)
-		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
+		case StageStarted, StageEnded, TaskReopened, TaskDied, JobEnding, JobEnded, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, LockHeld, LockWaiting, LockGone, PriorityChanged:
 		}
 		w.follow(e)
 	}
@@ -658,7 +718,7 @@ func (w *world) follow(e Event) {
 			w.started[e.Job] = map[uint32]bool{}
 		}
 		w.started[e.Job][e.Stage] = true
-	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue:
+	case JobSubmitted, TaskReopened, TaskDied, WorkerJoined, WorkerChanged, RequestApplied, QuotasChanged, Audited, JobWaits, StageGrown, InputDue, LockHeld, LockWaiting, LockGone, PriorityChanged:
 	}
 }
 

@@ -69,6 +69,8 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	c.string(48, &r.Combine)
 	c.string(54, &r.Reduce)
 	number(&c, 55, &r.Partitions)
+	records(&c, 56, &r.Locks, (*codec).lockName)
+	c.bool(58, &r.FailOnConflict)
 	_, _ = h.Write(e.buf)
 	return h.Sum64()
 }

@@ -26,6 +26,7 @@ const (
 // goroutine while Apply continues.
 type Snapshot struct {
 	machine *Machine
+	locks   []lockRecord
 }
 
 // Snapshot returns the current state.
@@ -37,12 +38,13 @@ func (m *Machine) Snapshot() *Snapshot {
 		access: m.access,
 		staged: slices.Clone(m.staged),
 		level:  m.level, needs: m.needs,
+		locks: lockTable{lastID: m.locks.lastID, fence: m.locks.fence},
 	}
 	for _, id := range m.live { // ended jobs do not change
 		c.jobs[id] = m.jobs[id].clone()
 	}
 	m.epoch++
-	return &Snapshot{machine: c}
+	return &Snapshot{machine: c, locks: m.locks.records()}
 }
 
 // Index is the log position of the snapshot.
@@ -85,6 +87,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 			}
 			out.record(func(*codec) {}) // an empty record ends the pages of a stage
 		}
+	}
+	if m.level >= 2 {
+		out.record(func(c *codec) { c.lockTable(m, &s.locks) })
 	}
 	return out.n, out.err
 }
@@ -151,6 +156,11 @@ func Restore(r io.Reader) (*Machine, error) {
 			m.retain(job, 1)
 		}
 		m.awaitOthers(job)
+	}
+	if in.level >= 2 {
+		if err := in.readLocks(m); err != nil {
+			return nil, err
+		}
 	}
 	return m, nil
 }

@@ -93,6 +93,9 @@ func TestNothingIsForgotten(t *testing.T) {
 	fill(reflect.ValueOf(&spec).Elem(), &next)
 	spec.Stages = DefaultPlan(spec.Input.Tasks, spec.Collect, !spec.Spool)
 	spec.After = []Dependency{{Job: 1, Any: true}, {Job: 1}}
+	for i := range spec.Locks {
+		spec.Locks[i].Data, spec.Data[i].Data = false, false // their fields say so
+	}
 	fill(reflect.ValueOf(&info).Elem(), &next)
 	m := latest()
 	e := NewEntry(5, FeatureLevel)

@@ -19,6 +19,7 @@ import (
 //	submit UID [key=K] [tasks=N] [output=DIR | spool=DIR] [user=U] [slots=N] [retries=N] [collect] [keep_partial] [first_success] [max_fails=N[%]] [name=N]
 //	       [after=JOB[:any][,…]]                or +N: job N of the same submission
 //	       [deferred]                           its input is planned when those have ended
+//	       [lock=NAME[:shared][,…]] [read=LOCATION[,…]] [overwrite] [fail_on_conflict] [priority=N]
 //	       [with_next]                          the next submit is part of the same submission
 //	       [plan=NAME:ROLE[:FROM[.FROM…]][,…]]  instead of the default one
 //	       [files=SIZE[,…] [split=N] [growing]] modified at 1
@@ -30,6 +31,9 @@ import (
 //	failed JOB/STAGE/TASK KIND [worker=W] [lease=L] [message]
 //	stage UID BLOCKS [staged=N] [key=K]         stages so many blocks after N; submit takes them by staged=N
 //	unstage UID [key=K] · staged                the latter is not logged: shows what is staged
+//	lock HOLDER NAME[:shared] … [user=U] [max=N] [ttl=MS] [no_wait] [note=T] [key=K] · unlock HOLDER NAME … [user=U] [key=K]
+//	expire ID … · withdraw ID [key=K] · raise_fence N
+//	locks                                       not logged: shows the requests for locks
 //	register IDENTITY [host=H]      worker W STATUS
 //	token ID [role=R] [user=U] [expires=T] · revoke_token ID
 //	enroll FINGERPRINT [role=R] [name=N] · revoke_machine FINGERPRINT
@@ -53,10 +57,12 @@ func TestTranscripts(t *testing.T) {
 
 // TestTranscriptsAtLevel0 gives the same commands to a machine that writes and reads version 1.
 func TestTranscriptsAtLevel0(t *testing.T) {
-	transcript.Run(t, "testdata", func(t *testing.T) func([][]string) string {
-		t.Helper()
-		return (&story{t: t, m: New()}).block
-	})
+	for _, dir := range []string{"testdata", "testdata/level0"} {
+		transcript.Run(t, dir, func(t *testing.T) func([][]string) string {
+			t.Helper()
+			return (&story{t: t, m: New()}).block
+		})
+	}
 }
 
 // story is the state of one transcript.
@@ -90,6 +96,8 @@ func (s *story) block(commands [][]string) string {
 			shows = append(shows, func() string { return fmt.Sprintf("jobs %v, live %v\n", s.m.Jobs(), s.m.Live()) })
 		case "staged":
 			shows = append(shows, s.staged)
+		case "locks":
+			shows = append(shows, func() string { return dumpLocks(s.m) })
 		case "workers":
 			shows = append(shows, s.workers)
 		case "access":
@@ -202,6 +210,11 @@ func (s *story) command(e *Entry, words []string) {
 				spec.After = append(spec.After, d)
 			}
 		}
+		spec.Overwrite, spec.FailOnConflict = slices.Contains(list, "overwrite"), slices.Contains(list, "fail_on_conflict")
+		spec.Priority, spec.Locks = uint32(s.number(set["priority"])), storyLocks(strings.Split(set["lock"], ","))
+		for _, n := range storyLocks(strings.Split(set["read"], ",")) {
+			spec.Data = append(spec.Data, LockName{Name: n.Name, Shared: true})
+		}
 		if slices.Contains(list, "deferred") {
 			spec.Deferred = &Deferred{Split: 10}
 		}
@@ -254,6 +267,27 @@ func (s *story) command(e *Entry, words []string) {
 		e.Stage(set["key"], list[0], int(staged), s.blocks(staged+s.number(list[1]), staged))
 	case "unstage":
 		e.Unstage(set["key"], list[0])
+	case "lock":
+		op := LockOp{
+			Holder: list[0], User: set["user"], Max: uint32(s.number(set["max"])), TTLMS: 30_000, Note: set["note"], NoWait: slices.Contains(list, "no_wait"),
+			Names: storyLocks(slices.DeleteFunc(list[1:], func(word string) bool { return word == "no_wait" })),
+		}
+		if set["ttl"] != "" {
+			op.TTLMS = s.number(set["ttl"])
+		}
+		e.Lock(set["key"], op)
+	case "unlock":
+		e.Lock(set["key"], LockOp{Release: true, Holder: list[0], User: set["user"], Names: storyLocks(list[1:])})
+	case "expire":
+		var ids []LockID
+		for _, word := range list {
+			ids = append(ids, LockID(s.number(word)))
+		}
+		e.Expire(set["key"], ids...)
+	case "withdraw":
+		e.Withdraw(set["key"], LockID(s.number(list[0])))
+	case "raise_fence":
+		e.RaiseFence(s.number(list[0]))
 	case "stop":
 		e.Stop(set["key"], JobID(s.number(list[0])))
 	case "retry":
@@ -461,9 +495,16 @@ func factLine(e Event) string {
 		return fmt.Sprintf("worker %d joined", e.Worker)
 	case WorkerChanged:
 		return fmt.Sprintf("worker %d changed", e.Worker)
+	case LockHeld, LockWaiting, LockGone:
+		return lockLine(&e)
+	case PriorityChanged:
+		return fmt.Sprintf("job %d has another priority", e.Job)
 	case RequestApplied:
 		if e.Err != nil {
 			return fmt.Sprintf("%q refused: %v", e.Key, e.Err)
+		}
+		if e.Locks != nil {
+			return fmt.Sprintf("%q applied: %s", e.Key, lockAnswers(e.Locks))
 		}
 		return fmt.Sprintf("%q applied: job %d, worker %d", e.Key, e.Job, e.Worker)
 	}
@@ -538,4 +579,79 @@ func (s *story) restore() string {
 	}
 	s.m = m
 	return fmt.Sprintf("restored at %d: %d jobs, %d workers\n", m.Index(), len(m.Jobs()), len(m.Workers()))
+}
+
+// storyLocks are names, each of which may end in ":shared".
+func storyLocks(words []string) (names []LockName) {
+	for _, word := range words {
+		if name, shared := strings.CutSuffix(word, ":shared"); word != "" {
+			names = append(names, LockName{Name: name, Shared: shared})
+		}
+	}
+	return names
+}
+
+func lockLine(e *Event) string {
+	of := ""
+	if e.Job > 0 {
+		of = fmt.Sprintf(" of job %d", e.Job)
+	}
+	switch e.Kind { //nolint:exhaustive // of locks
+	case LockHeld:
+		return fmt.Sprintf("request %d%s is held", e.Lock, of)
+	case LockWaiting:
+		return fmt.Sprintf("request %d%s waits", e.Lock, of)
+	}
+	return strings.TrimSpace(fmt.Sprintf("request %d%s has gone: %v %s", e.Lock, of, e.Reason, e.Message))
+}
+
+func lockAnswers(list []LockAnswer) string {
+	var parts []string
+	for _, a := range list {
+		switch {
+		case a.Err != nil:
+			parts = append(parts, "refused: "+a.Err.Message)
+		case a.ID == 0:
+			parts = append(parts, "released")
+		case a.Fence == 0:
+			parts = append(parts, fmt.Sprintf("request %d waits", a.ID))
+		default:
+			parts = append(parts, fmt.Sprintf("request %d, fence %d", a.ID, a.Fence))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// dumpLocks writes down the requests for locks in their order.
+func dumpLocks(m *Machine) string {
+	var b strings.Builder
+	for l := range m.Locks() {
+		names := lockNamesText(l.Names())
+		state := fmt.Sprintf("waits for %d", l.Place())
+		if l.Held() {
+			state = fmt.Sprintf("fence %d", l.Fence)
+		}
+		if l.Job != 0 {
+			state += fmt.Sprintf(", priority %d", l.inherited)
+		}
+		fmt.Fprintf(&b, "request %d of %s: %s, max %d, since %d %s\n", l.ID, l.text(), names, l.Max, l.Since, state)
+	}
+	return b.String()
+}
+
+// lockNamesText sorts and joins names.
+func lockNamesText(list []LockName) string {
+	var names []string
+	for _, n := range list {
+		text := n.Name
+		if n.Shared {
+			text += ":shared"
+		}
+		if n.Data {
+			text = "data " + text
+		}
+		names = append(names, text)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
 }

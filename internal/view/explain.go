@@ -20,6 +20,7 @@ const (
 	explainTasks   = 5 // failed tasks of a stage
 	explainWorkers = 5 // that cannot run the tasks
 	explainJobs    = 5 // that are scheduled first
+	explainLocks   = 5 // requests that a job waits for
 )
 
 // Explain explains the status of a job or of one of its tasks, with advice.
@@ -38,7 +39,8 @@ func (r *Reader) Explain(ctx context.Context, id uint64, stage string, index uin
 	var e *explainer
 	if err := r.scan(ctx, id, func(job *state.Job, m *state.Machine, c *leader.Core) {
 		e = &explainer{machine: m, core: c, job: job, out: api.Explanation{Subject: fmt.Sprint(id)}}
-		e.explain(time.Now())
+		e.now = time.Now()
+		e.explain(e.now)
 	}); err != nil {
 		return api.Explanation{}, err
 	}
@@ -53,6 +55,7 @@ type explainer struct {
 	machine *state.Machine
 	core    *leader.Core
 	job     *state.Job
+	now     time.Time
 	out     api.Explanation
 }
 
@@ -146,8 +149,9 @@ func (e *explainer) others() {
 		e.because("and for %s more", counted(more, "job"))
 	}
 	if e.machine.InputDue(e.job) {
-		e.because("the leader lists its input, which the jobs that it comes after have written")
+		e.because("the leader lists its input, which other jobs have written")
 	}
+	e.locks()
 }
 
 // stopped explains what runs a stopped job again.

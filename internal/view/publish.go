@@ -132,6 +132,12 @@ func publicJob(m *state.Machine, j *state.Job, volatile Volatile) *api.Job {
 		stage.Open = s.Tasks - s.Done - s.Dead - stage.Running
 		v.Stages[i] = stage
 	}
+	for _, n := range spec.Locks {
+		v.Locks = append(v.Locks, LockText(n))
+	}
+	if l := m.LockOf(j.ID); l != nil {
+		v.Locking = !l.Held()
+	}
 	v.Status, v.Pinned, v.Growing = jobStatus(j, volatile), j.Pinned, j.Growing()
 	return v
 }

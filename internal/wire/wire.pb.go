@@ -1618,6 +1618,7 @@ type Work struct {
 	Committed     []uint64               `protobuf:"varint,3,rep,packed,name=committed,proto3" json:"committed,omitempty"` // prepared attempts that won: they are in the log
 	Stale         []uint64               `protobuf:"varint,4,rep,packed,name=stale,proto3" json:"stale,omitempty"`         // attempts that lost or have no lease: stop them, remove their files
 	Ended         []uint64               `protobuf:"varint,5,rep,packed,name=ended,proto3" json:"ended,omitempty"`         // jobs that have ended: drop them, remove the files of their attempts
+	Unneeded      []*StageFiles          `protobuf:"bytes,6,rep,name=unneeded,proto3" json:"unneeded,omitempty"`           // outputs that no stage reads any more: remove the files
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1687,6 +1688,74 @@ func (x *Work) GetEnded() []uint64 {
 	return nil
 }
 
+func (x *Work) GetUnneeded() []*StageFiles {
+	if x != nil {
+		return x.Unneeded
+	}
+	return nil
+}
+
+// StageFiles are the files of the attempts of a stage up to a lease.
+type StageFiles struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           uint64                 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
+	Stage         uint32                 `protobuf:"varint,2,opt,name=stage,proto3" json:"stage,omitempty"`
+	Lease         uint64                 `protobuf:"varint,3,opt,name=lease,proto3" json:"lease,omitempty"` // the last one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StageFiles) Reset() {
+	*x = StageFiles{}
+	mi := &file_wire_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StageFiles) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StageFiles) ProtoMessage() {}
+
+func (x *StageFiles) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StageFiles.ProtoReflect.Descriptor instead.
+func (*StageFiles) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *StageFiles) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *StageFiles) GetStage() uint32 {
+	if x != nil {
+		return x.Stage
+	}
+	return 0
+}
+
+func (x *StageFiles) GetLease() uint64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
 // Job is the part of a job that its attempts need.
 type Job struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1729,7 +1798,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1810,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1823,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Job) GetId() uint64 {
@@ -1999,7 +2068,7 @@ type Secret struct {
 
 func (x *Secret) Reset() {
 	*x = Secret{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2080,7 @@ func (x *Secret) String() string {
 func (*Secret) ProtoMessage() {}
 
 func (x *Secret) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2093,7 @@ func (x *Secret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Secret.ProtoReflect.Descriptor instead.
 func (*Secret) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Secret) GetName() string {
@@ -2061,7 +2130,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2142,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2155,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Stage) GetName() string {
@@ -2137,7 +2206,7 @@ type Program struct {
 
 func (x *Program) Reset() {
 	*x = Program{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2218,7 @@ func (x *Program) String() string {
 func (*Program) ProtoMessage() {}
 
 func (x *Program) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2231,7 @@ func (x *Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Program.ProtoReflect.Descriptor instead.
 func (*Program) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Program) GetKind() isProgram_Kind {
@@ -2218,7 +2287,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2299,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2312,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Command) GetArgv() [][]byte {
@@ -2291,7 +2360,7 @@ type Leases struct {
 
 func (x *Leases) Reset() {
 	*x = Leases{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2303,7 +2372,7 @@ func (x *Leases) String() string {
 func (*Leases) ProtoMessage() {}
 
 func (x *Leases) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2316,7 +2385,7 @@ func (x *Leases) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leases.ProtoReflect.Descriptor instead.
 func (*Leases) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Leases) GetJob() uint64 {
@@ -2382,7 +2451,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2463,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2476,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Split) GetKind() isSplit_Kind {
@@ -2476,7 +2545,7 @@ type Items struct {
 
 func (x *Items) Reset() {
 	*x = Items{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +2557,7 @@ func (x *Items) String() string {
 func (*Items) ProtoMessage() {}
 
 func (x *Items) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2570,7 @@ func (x *Items) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Items.ProtoReflect.Descriptor instead.
 func (*Items) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Items) GetValues() [][]byte {
@@ -2530,7 +2599,7 @@ type FileSplit struct {
 
 func (x *FileSplit) Reset() {
 	*x = FileSplit{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2611,7 @@ func (x *FileSplit) String() string {
 func (*FileSplit) ProtoMessage() {}
 
 func (x *FileSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2624,7 @@ func (x *FileSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSplit.ProtoReflect.Descriptor instead.
 func (*FileSplit) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FileSplit) GetPath() []byte {
@@ -2628,7 +2697,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2709,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2722,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogRequest) GetRequest() uint64 {
@@ -2710,7 +2779,7 @@ type LogRecords struct {
 
 func (x *LogRecords) Reset() {
 	*x = LogRecords{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2722,7 +2791,7 @@ func (x *LogRecords) String() string {
 func (*LogRecords) ProtoMessage() {}
 
 func (x *LogRecords) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2735,7 +2804,7 @@ func (x *LogRecords) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecords.ProtoReflect.Descriptor instead.
 func (*LogRecords) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogRecords) GetRequest() uint64 {
@@ -2780,7 +2849,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2792,7 +2861,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2805,7 +2874,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogRecord) GetStage() uint32 {
@@ -2858,7 +2927,7 @@ type SendLogDone struct {
 
 func (x *SendLogDone) Reset() {
 	*x = SendLogDone{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +2939,7 @@ func (x *SendLogDone) String() string {
 func (*SendLogDone) ProtoMessage() {}
 
 func (x *SendLogDone) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +2952,7 @@ func (x *SendLogDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLogDone.ProtoReflect.Descriptor instead.
 func (*SendLogDone) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 type PartsRequest struct {
@@ -2898,7 +2967,7 @@ type PartsRequest struct {
 
 func (x *PartsRequest) Reset() {
 	*x = PartsRequest{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2910,7 +2979,7 @@ func (x *PartsRequest) String() string {
 func (*PartsRequest) ProtoMessage() {}
 
 func (x *PartsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2923,7 +2992,7 @@ func (x *PartsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsRequest.ProtoReflect.Descriptor instead.
 func (*PartsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PartsRequest) GetJob() uint64 {
@@ -2974,7 +3043,7 @@ type PartsPage struct {
 
 func (x *PartsPage) Reset() {
 	*x = PartsPage{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3055,7 @@ func (x *PartsPage) String() string {
 func (*PartsPage) ProtoMessage() {}
 
 func (x *PartsPage) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3068,7 @@ func (x *PartsPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartsPage.ProtoReflect.Descriptor instead.
 func (*PartsPage) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PartsPage) GetIndex() []uint64 {
@@ -3091,7 +3160,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3172,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3185,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Drain) GetStopRunning() bool {
@@ -3150,7 +3219,7 @@ type ShadowRequest struct {
 
 func (x *ShadowRequest) Reset() {
 	*x = ShadowRequest{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3231,7 @@ func (x *ShadowRequest) String() string {
 func (*ShadowRequest) ProtoMessage() {}
 
 func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3244,7 @@ func (x *ShadowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowRequest.ProtoReflect.Descriptor instead.
 func (*ShadowRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ShadowRequest) GetId() uint64 {
@@ -3203,7 +3272,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3215,7 +3284,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3228,7 +3297,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TokenRequest) GetToken() string {
@@ -3264,7 +3333,7 @@ type TokenHolder struct {
 
 func (x *TokenHolder) Reset() {
 	*x = TokenHolder{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3276,7 +3345,7 @@ func (x *TokenHolder) String() string {
 func (*TokenHolder) ProtoMessage() {}
 
 func (x *TokenHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3289,7 +3358,7 @@ func (x *TokenHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenHolder.ProtoReflect.Descriptor instead.
 func (*TokenHolder) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TokenHolder) GetId() string {
@@ -3328,7 +3397,7 @@ type RefusedRequest struct {
 
 func (x *RefusedRequest) Reset() {
 	*x = RefusedRequest{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3340,7 +3409,7 @@ func (x *RefusedRequest) String() string {
 func (*RefusedRequest) ProtoMessage() {}
 
 func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3353,7 +3422,7 @@ func (x *RefusedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRequest.ProtoReflect.Descriptor instead.
 func (*RefusedRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RefusedRequest) GetUser() string {
@@ -3406,7 +3475,7 @@ type RefusedRecorded struct {
 
 func (x *RefusedRecorded) Reset() {
 	*x = RefusedRecorded{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3418,7 +3487,7 @@ func (x *RefusedRecorded) String() string {
 func (*RefusedRecorded) ProtoMessage() {}
 
 func (x *RefusedRecorded) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3431,7 +3500,7 @@ func (x *RefusedRecorded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusedRecorded.ProtoReflect.Descriptor instead.
 func (*RefusedRecorded) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 // ShadowState is the leader's volatile state. Lists of one group are columns of equal length.
@@ -3459,7 +3528,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3471,7 +3540,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3484,7 +3553,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ShadowState) GetTerm() uint64 {
@@ -3609,7 +3678,7 @@ type ResourceUse struct {
 
 func (x *ResourceUse) Reset() {
 	*x = ResourceUse{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3621,7 +3690,7 @@ func (x *ResourceUse) String() string {
 func (*ResourceUse) ProtoMessage() {}
 
 func (x *ResourceUse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3634,7 +3703,7 @@ func (x *ResourceUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceUse.ProtoReflect.Descriptor instead.
 func (*ResourceUse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ResourceUse) GetUsed() map[string]uint64 {
@@ -3653,7 +3722,7 @@ type WorkerSlots struct {
 
 func (x *WorkerSlots) Reset() {
 	*x = WorkerSlots{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +3734,7 @@ func (x *WorkerSlots) String() string {
 func (*WorkerSlots) ProtoMessage() {}
 
 func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3678,7 +3747,7 @@ func (x *WorkerSlots) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerSlots.ProtoReflect.Descriptor instead.
 func (*WorkerSlots) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WorkerSlots) GetSlots() []SlotStatus {
@@ -3812,13 +3881,19 @@ const file_wire_proto_rawDesc = "" +
 	"\tlog_bytes\x18\x02 \x01(\x04R\blogBytes\x12\x16\n" +
 	"\x06output\x18\x03 \x01(\fR\x06output\x12!\n" +
 	"\foutput_bytes\x18\x04 \x01(\x04R\voutputBytes\"\t\n" +
-	"\aGoodbye\"\xb1\x01\n" +
+	"\aGoodbye\"\xed\x01\n" +
 	"\x04Work\x12+\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x17.bridgefour.wire.v1.JobR\x04jobs\x122\n" +
 	"\x06leases\x18\x02 \x03(\v2\x1a.bridgefour.wire.v1.LeasesR\x06leases\x12\x1c\n" +
 	"\tcommitted\x18\x03 \x03(\x04R\tcommitted\x12\x14\n" +
 	"\x05stale\x18\x04 \x03(\x04R\x05stale\x12\x14\n" +
-	"\x05ended\x18\x05 \x03(\x04R\x05ended\"\xcd\t\n" +
+	"\x05ended\x18\x05 \x03(\x04R\x05ended\x12:\n" +
+	"\bunneeded\x18\x06 \x03(\v2\x1e.bridgefour.wire.v1.StageFilesR\bunneeded\"J\n" +
+	"\n" +
+	"StageFiles\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
+	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
+	"\x05lease\x18\x03 \x01(\x04R\x05lease\"\xcd\t\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -4053,7 +4128,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_wire_proto_goTypes = []any{
 	(SlotStatus)(0),         // 0: bridgefour.wire.v1.SlotStatus
 	(FailureKind)(0),        // 1: bridgefour.wire.v1.FailureKind
@@ -4075,36 +4150,37 @@ var file_wire_proto_goTypes = []any{
 	(*Tail)(nil),            // 17: bridgefour.wire.v1.Tail
 	(*Goodbye)(nil),         // 18: bridgefour.wire.v1.Goodbye
 	(*Work)(nil),            // 19: bridgefour.wire.v1.Work
-	(*Job)(nil),             // 20: bridgefour.wire.v1.Job
-	(*Secret)(nil),          // 21: bridgefour.wire.v1.Secret
-	(*Stage)(nil),           // 22: bridgefour.wire.v1.Stage
-	(*Program)(nil),         // 23: bridgefour.wire.v1.Program
-	(*Command)(nil),         // 24: bridgefour.wire.v1.Command
-	(*Leases)(nil),          // 25: bridgefour.wire.v1.Leases
-	(*Split)(nil),           // 26: bridgefour.wire.v1.Split
-	(*Items)(nil),           // 27: bridgefour.wire.v1.Items
-	(*FileSplit)(nil),       // 28: bridgefour.wire.v1.FileSplit
-	(*LogRequest)(nil),      // 29: bridgefour.wire.v1.LogRequest
-	(*LogRecords)(nil),      // 30: bridgefour.wire.v1.LogRecords
-	(*LogRecord)(nil),       // 31: bridgefour.wire.v1.LogRecord
-	(*SendLogDone)(nil),     // 32: bridgefour.wire.v1.SendLogDone
-	(*PartsRequest)(nil),    // 33: bridgefour.wire.v1.PartsRequest
-	(*PartsPage)(nil),       // 34: bridgefour.wire.v1.PartsPage
-	(*Drain)(nil),           // 35: bridgefour.wire.v1.Drain
-	(*ShadowRequest)(nil),   // 36: bridgefour.wire.v1.ShadowRequest
-	(*TokenRequest)(nil),    // 37: bridgefour.wire.v1.TokenRequest
-	(*TokenHolder)(nil),     // 38: bridgefour.wire.v1.TokenHolder
-	(*RefusedRequest)(nil),  // 39: bridgefour.wire.v1.RefusedRequest
-	(*RefusedRecorded)(nil), // 40: bridgefour.wire.v1.RefusedRecorded
-	(*ShadowState)(nil),     // 41: bridgefour.wire.v1.ShadowState
-	(*ResourceUse)(nil),     // 42: bridgefour.wire.v1.ResourceUse
-	(*WorkerSlots)(nil),     // 43: bridgefour.wire.v1.WorkerSlots
-	nil,                     // 44: bridgefour.wire.v1.Hello.LabelsEntry
-	nil,                     // 45: bridgefour.wire.v1.Hello.ResourcesEntry
-	nil,                     // 46: bridgefour.wire.v1.Job.SettingsEntry
-	nil,                     // 47: bridgefour.wire.v1.Job.EnvEntry
-	nil,                     // 48: bridgefour.wire.v1.Job.ResourcesEntry
-	nil,                     // 49: bridgefour.wire.v1.ResourceUse.UsedEntry
+	(*StageFiles)(nil),      // 20: bridgefour.wire.v1.StageFiles
+	(*Job)(nil),             // 21: bridgefour.wire.v1.Job
+	(*Secret)(nil),          // 22: bridgefour.wire.v1.Secret
+	(*Stage)(nil),           // 23: bridgefour.wire.v1.Stage
+	(*Program)(nil),         // 24: bridgefour.wire.v1.Program
+	(*Command)(nil),         // 25: bridgefour.wire.v1.Command
+	(*Leases)(nil),          // 26: bridgefour.wire.v1.Leases
+	(*Split)(nil),           // 27: bridgefour.wire.v1.Split
+	(*Items)(nil),           // 28: bridgefour.wire.v1.Items
+	(*FileSplit)(nil),       // 29: bridgefour.wire.v1.FileSplit
+	(*LogRequest)(nil),      // 30: bridgefour.wire.v1.LogRequest
+	(*LogRecords)(nil),      // 31: bridgefour.wire.v1.LogRecords
+	(*LogRecord)(nil),       // 32: bridgefour.wire.v1.LogRecord
+	(*SendLogDone)(nil),     // 33: bridgefour.wire.v1.SendLogDone
+	(*PartsRequest)(nil),    // 34: bridgefour.wire.v1.PartsRequest
+	(*PartsPage)(nil),       // 35: bridgefour.wire.v1.PartsPage
+	(*Drain)(nil),           // 36: bridgefour.wire.v1.Drain
+	(*ShadowRequest)(nil),   // 37: bridgefour.wire.v1.ShadowRequest
+	(*TokenRequest)(nil),    // 38: bridgefour.wire.v1.TokenRequest
+	(*TokenHolder)(nil),     // 39: bridgefour.wire.v1.TokenHolder
+	(*RefusedRequest)(nil),  // 40: bridgefour.wire.v1.RefusedRequest
+	(*RefusedRecorded)(nil), // 41: bridgefour.wire.v1.RefusedRecorded
+	(*ShadowState)(nil),     // 42: bridgefour.wire.v1.ShadowState
+	(*ResourceUse)(nil),     // 43: bridgefour.wire.v1.ResourceUse
+	(*WorkerSlots)(nil),     // 44: bridgefour.wire.v1.WorkerSlots
+	nil,                     // 45: bridgefour.wire.v1.Hello.LabelsEntry
+	nil,                     // 46: bridgefour.wire.v1.Hello.ResourcesEntry
+	nil,                     // 47: bridgefour.wire.v1.Job.SettingsEntry
+	nil,                     // 48: bridgefour.wire.v1.Job.EnvEntry
+	nil,                     // 49: bridgefour.wire.v1.Job.ResourcesEntry
+	nil,                     // 50: bridgefour.wire.v1.ResourceUse.UsedEntry
 }
 var file_wire_proto_depIdxs = []int32{
 	6,  // 0: bridgefour.wire.v1.FromWorker.hello:type_name -> bridgefour.wire.v1.Hello
@@ -4112,14 +4188,14 @@ var file_wire_proto_depIdxs = []int32{
 	18, // 2: bridgefour.wire.v1.FromWorker.goodbye:type_name -> bridgefour.wire.v1.Goodbye
 	11, // 3: bridgefour.wire.v1.ToWorker.welcome:type_name -> bridgefour.wire.v1.Welcome
 	19, // 4: bridgefour.wire.v1.ToWorker.work:type_name -> bridgefour.wire.v1.Work
-	29, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
-	35, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
+	30, // 5: bridgefour.wire.v1.ToWorker.log:type_name -> bridgefour.wire.v1.LogRequest
+	36, // 6: bridgefour.wire.v1.ToWorker.drain:type_name -> bridgefour.wire.v1.Drain
 	7,  // 7: bridgefour.wire.v1.ToWorker.elsewhere:type_name -> bridgefour.wire.v1.Elsewhere
 	8,  // 8: bridgefour.wire.v1.ToWorker.leaders:type_name -> bridgefour.wire.v1.Leaders
 	9,  // 9: bridgefour.wire.v1.ToWorker.ping:type_name -> bridgefour.wire.v1.Ping
-	44, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
+	45, // 10: bridgefour.wire.v1.Hello.labels:type_name -> bridgefour.wire.v1.Hello.LabelsEntry
 	10, // 11: bridgefour.wire.v1.Hello.held:type_name -> bridgefour.wire.v1.Held
-	45, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
+	46, // 12: bridgefour.wire.v1.Hello.resources:type_name -> bridgefour.wire.v1.Hello.ResourcesEntry
 	14, // 13: bridgefour.wire.v1.Report.finished:type_name -> bridgefour.wire.v1.Finished
 	16, // 14: bridgefour.wire.v1.Report.failed:type_name -> bridgefour.wire.v1.Failure
 	13, // 15: bridgefour.wire.v1.Report.lost:type_name -> bridgefour.wire.v1.OutputLost
@@ -4127,42 +4203,43 @@ var file_wire_proto_depIdxs = []int32{
 	15, // 17: bridgefour.wire.v1.Finished.warnings:type_name -> bridgefour.wire.v1.Warning
 	1,  // 18: bridgefour.wire.v1.Failure.kind:type_name -> bridgefour.wire.v1.FailureKind
 	17, // 19: bridgefour.wire.v1.Failure.tail:type_name -> bridgefour.wire.v1.Tail
-	20, // 20: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
-	25, // 21: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
-	23, // 22: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
-	46, // 23: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
-	22, // 24: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
-	47, // 25: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
-	21, // 26: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
-	48, // 27: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
-	2,  // 28: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
-	24, // 29: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
-	26, // 30: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
-	3,  // 31: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
-	28, // 32: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
-	27, // 33: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
-	31, // 34: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
-	42, // 35: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
-	43, // 36: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
-	49, // 37: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
-	0,  // 38: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
-	4,  // 39: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
-	30, // 40: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
-	33, // 41: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
-	36, // 42: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
-	37, // 43: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
-	39, // 44: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
-	5,  // 45: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
-	32, // 46: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
-	34, // 47: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
-	41, // 48: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
-	38, // 49: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
-	40, // 50: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
-	45, // [45:51] is the sub-list for method output_type
-	39, // [39:45] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	21, // 20: bridgefour.wire.v1.Work.jobs:type_name -> bridgefour.wire.v1.Job
+	26, // 21: bridgefour.wire.v1.Work.leases:type_name -> bridgefour.wire.v1.Leases
+	20, // 22: bridgefour.wire.v1.Work.unneeded:type_name -> bridgefour.wire.v1.StageFiles
+	24, // 23: bridgefour.wire.v1.Job.program:type_name -> bridgefour.wire.v1.Program
+	47, // 24: bridgefour.wire.v1.Job.settings:type_name -> bridgefour.wire.v1.Job.SettingsEntry
+	23, // 25: bridgefour.wire.v1.Job.plan:type_name -> bridgefour.wire.v1.Stage
+	48, // 26: bridgefour.wire.v1.Job.env:type_name -> bridgefour.wire.v1.Job.EnvEntry
+	22, // 27: bridgefour.wire.v1.Job.secrets:type_name -> bridgefour.wire.v1.Secret
+	49, // 28: bridgefour.wire.v1.Job.resources:type_name -> bridgefour.wire.v1.Job.ResourcesEntry
+	2,  // 29: bridgefour.wire.v1.Stage.role:type_name -> bridgefour.wire.v1.StageRole
+	25, // 30: bridgefour.wire.v1.Program.command:type_name -> bridgefour.wire.v1.Command
+	27, // 31: bridgefour.wire.v1.Leases.splits:type_name -> bridgefour.wire.v1.Split
+	3,  // 32: bridgefour.wire.v1.Leases.action:type_name -> bridgefour.wire.v1.CommitAction
+	29, // 33: bridgefour.wire.v1.Split.file:type_name -> bridgefour.wire.v1.FileSplit
+	28, // 34: bridgefour.wire.v1.Split.items:type_name -> bridgefour.wire.v1.Items
+	32, // 35: bridgefour.wire.v1.LogRecords.records:type_name -> bridgefour.wire.v1.LogRecord
+	43, // 36: bridgefour.wire.v1.ShadowState.worker_resources:type_name -> bridgefour.wire.v1.ResourceUse
+	44, // 37: bridgefour.wire.v1.ShadowState.worker_slots:type_name -> bridgefour.wire.v1.WorkerSlots
+	50, // 38: bridgefour.wire.v1.ResourceUse.used:type_name -> bridgefour.wire.v1.ResourceUse.UsedEntry
+	0,  // 39: bridgefour.wire.v1.WorkerSlots.slots:type_name -> bridgefour.wire.v1.SlotStatus
+	4,  // 40: bridgefour.wire.v1.Leader.Session:input_type -> bridgefour.wire.v1.FromWorker
+	31, // 41: bridgefour.wire.v1.Leader.SendLog:input_type -> bridgefour.wire.v1.LogRecords
+	34, // 42: bridgefour.wire.v1.Leader.Parts:input_type -> bridgefour.wire.v1.PartsRequest
+	37, // 43: bridgefour.wire.v1.Leader.Shadow:input_type -> bridgefour.wire.v1.ShadowRequest
+	38, // 44: bridgefour.wire.v1.Leader.FindToken:input_type -> bridgefour.wire.v1.TokenRequest
+	40, // 45: bridgefour.wire.v1.Leader.RecordRefused:input_type -> bridgefour.wire.v1.RefusedRequest
+	5,  // 46: bridgefour.wire.v1.Leader.Session:output_type -> bridgefour.wire.v1.ToWorker
+	33, // 47: bridgefour.wire.v1.Leader.SendLog:output_type -> bridgefour.wire.v1.SendLogDone
+	35, // 48: bridgefour.wire.v1.Leader.Parts:output_type -> bridgefour.wire.v1.PartsPage
+	42, // 49: bridgefour.wire.v1.Leader.Shadow:output_type -> bridgefour.wire.v1.ShadowState
+	39, // 50: bridgefour.wire.v1.Leader.FindToken:output_type -> bridgefour.wire.v1.TokenHolder
+	41, // 51: bridgefour.wire.v1.Leader.RecordRefused:output_type -> bridgefour.wire.v1.RefusedRecorded
+	46, // [46:52] is the sub-list for method output_type
+	40, // [40:46] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4184,11 +4261,11 @@ func file_wire_proto_init() {
 		(*ToWorker_Leaders)(nil),
 		(*ToWorker_Ping)(nil),
 	}
-	file_wire_proto_msgTypes[19].OneofWrappers = []any{
+	file_wire_proto_msgTypes[20].OneofWrappers = []any{
 		(*Program_Builtin)(nil),
 		(*Program_Command)(nil),
 	}
-	file_wire_proto_msgTypes[22].OneofWrappers = []any{
+	file_wire_proto_msgTypes[23].OneofWrappers = []any{
 		(*Split_Item)(nil),
 		(*Split_File)(nil),
 		(*Split_Items)(nil),
@@ -4199,7 +4276,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   46,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,10 +1,13 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -25,6 +28,7 @@ type disk struct {
 
 	mu     sync.Mutex
 	remove []core.AttemptRef // bounded by the number of leases
+	stages []core.RemoveStage
 }
 
 func newDisk(users runner.Users, logger *slog.Logger) *disk {
@@ -107,10 +111,21 @@ func (d *disk) syncGroup(ctx context.Context, files []core.AttemptRef) []error {
 	return errs
 }
 
-func (d *disk) removeLater(files []core.AttemptRef) {
+func (d *disk) removeLater(files ...core.AttemptRef) {
 	d.mu.Lock()
 	d.remove = append(d.remove, files...)
 	d.mu.Unlock()
+	d.wakeUp()
+}
+
+func (d *disk) removeStageLater(s core.RemoveStage) {
+	d.mu.Lock()
+	d.stages = append(d.stages, s)
+	d.mu.Unlock()
+	d.wakeUp()
+}
+
+func (d *disk) wakeUp() {
 	select {
 	case d.wake <- struct{}{}:
 	default:
@@ -127,9 +142,14 @@ func (d *disk) runRemove(ctx context.Context) {
 
 func (d *disk) removeAll(ctx context.Context) {
 	d.mu.Lock()
-	files := d.remove
-	d.remove = nil
+	files, stages := d.remove, d.stages
+	d.remove, d.stages = nil, nil
 	d.mu.Unlock()
+	for _, s := range stages {
+		if err := d.removeStage(ctx, s); err != nil {
+			d.logger.WarnContext(ctx, "files of a stage not removed", "job", s.Job.GetId(), "stage", s.Stage, "error", err)
+		}
+	}
 	var jobs []*wire.Job
 	for _, f := range files {
 		store, err := d.storeOf(f.Job)
@@ -157,6 +177,25 @@ func (d *disk) removeAll(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// removeStage removes the files of the attempts of a stage up to a lease. It returns the first error, after it has tried all.
+func (d *disk) removeStage(ctx context.Context, s core.RemoveStage) error {
+	store, err := d.storeOf(s.Job)
+	if err != nil {
+		return err
+	}
+	for info, listErr := range store.List(ctx, attemptFolder(s.Job), nil) {
+		if listErr != nil {
+			err = cmp.Or(err, listErr)
+			continue
+		}
+		name := path.Base(string(info.Name))
+		if lease, ok := layout.Lease(name); ok && lease <= s.Lease && strings.HasPrefix(name, s.Stage+"-") {
+			err = cmp.Or(err, store.Remove(ctx, info.Name))
+		}
+	}
+	return err
 }
 
 // storeOf returns the store of a job's output.

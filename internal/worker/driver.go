@@ -171,7 +171,9 @@ func (d *driver) carryOut(life, searching context.Context, e core.Effect) {
 	case core.Sync:
 		d.disk.sync <- e.Files
 	case core.Remove:
-		d.disk.removeLater(e.Files)
+		d.disk.removeLater(e.Files...)
+	case core.RemoveStage:
+		d.disk.removeStageLater(e)
 	case core.Connect:
 		d.connect(life, e)
 	case core.Disconnect:

@@ -108,6 +108,13 @@ type Sync struct{ Files []AttemptRef }
 // Remove removes the files of attempts that lost; a missing file is no error.
 type Remove struct{ Files []AttemptRef }
 
+// RemoveStage removes the files of the attempts of a stage up to a lease.
+type RemoveStage struct {
+	Job   *wire.Job
+	Stage string
+	Lease uint64
+}
+
 // SendLog answers a leader's request for logs.
 type SendLog struct{ Request *wire.LogRequest }
 
@@ -180,6 +187,7 @@ func (Start) effect()           {}
 func (Stop) effect()            {}
 func (Sync) effect()            {}
 func (Remove) effect()          {}
+func (RemoveStage) effect()     {}
 func (SendLog) effect()         {}
 func (Discover) effect()        {}
 func (SaveMembership) effect()  {}

@@ -24,6 +24,13 @@ func (c *Core) work(w *wire.Work) {
 	for _, lease := range w.GetStale() {
 		c.drop(lease)
 	}
+	for _, files := range w.GetUnneeded() {
+		if info := c.ledger.jobs[files.GetJob()]; info != nil {
+			if stage := wire.StageOf(info.job, files.GetStage()); stage.GetName() != "" {
+				c.emit(RemoveStage{info.job, stage.GetName(), files.GetLease()})
+			}
+		}
+	}
 	for _, job := range w.GetEnded() {
 		c.jobEnded(job)
 	}

@@ -1,0 +1,108 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/bridgefour/bridgefour/internal/blob"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// locks parses the named locks of the job.
+func (p *planner) locks() {
+	switch p.req.OnConflict {
+	case "", "wait":
+	case "fail":
+		p.result.FailOnConflict = true
+	default:
+		p.fail("on_conflict", "%q: want wait or fail", p.req.OnConflict)
+	}
+	if n := len(p.req.Locks); n > state.LockNamesMax {
+		p.fail("locks", "%d locks are too many: at most %d", n, state.LockNamesMax)
+		return
+	}
+	var names []state.LockName
+	for _, text := range p.req.Locks {
+		name, shared := strings.CutSuffix(text, ":shared")
+		names = append(names, state.LockName{Name: name, Shared: shared})
+	}
+	names, err := state.CleanLocks(names)
+	if err != nil {
+		p.fail("locks", "%v", err)
+		return
+	}
+	p.result.Locks = names
+}
+
+// data names what the job reads and writes, for its locks: locations without links. What lies in the spool needs no lock: nothing writes there
+// but the job that it is of.
+func (p *planner) data(ctx context.Context) error {
+	var reads []blob.Location
+	for _, text := range p.req.Inputs {
+		base, err := p.realBase(ctx, text)
+		if err != nil {
+			return err
+		}
+		if p.opt.Spool == "" || !isBelow(base, p.opt.Spool) {
+			reads = append(reads, base)
+		}
+	}
+	for _, name := range fewer(reads, state.LockDataMax-1) {
+		p.result.Data = append(p.result.Data, state.LockName{Name: string(name), Shared: true})
+	}
+	if p.realOutput != "" {
+		p.result.Data = append(p.result.Data, state.LockName{Name: string(p.realOutput)})
+	}
+	return nil
+}
+
+// realBase is the location of an input without links; of a pattern, that of its fixed part.
+func (p *planner) realBase(ctx context.Context, text string) (blob.Location, error) {
+	store, name, err := p.opt.Stores.Open(text)
+	if err != nil {
+		return "", fmt.Errorf("input %w", err)
+	}
+	if base := fixedPart(blob.Location(path.Clean(text))); isPattern(text) && len(base) < len(name) {
+		if _, err := store.Stat(ctx, name); err != nil { // else it is the name of a file
+			name = base
+		}
+	}
+	return store.Resolve(ctx, name), nil
+}
+
+// fewer returns locations without those that lie below others, and if more than most are left, with the deepest ones replaced by their folders.
+func fewer(list []blob.Location, most int) []blob.Location {
+	depth := func(l blob.Location) int { return strings.Count(string(l), "/") }
+	for {
+		slices.Sort(list)
+		list = slices.Compact(list)
+		above := map[blob.Location]struct{}{}
+		for _, l := range list {
+			above[l] = struct{}{}
+		}
+		list = slices.DeleteFunc(list, func(l blob.Location) bool {
+			for dir := l; !dir.IsRoot(); {
+				dir = dir.Dir()
+				if _, ok := above[dir]; ok {
+					return true
+				}
+			}
+			return false
+		})
+		if len(list) <= most {
+			return list
+		}
+		deepest := 0
+		for _, l := range list {
+			deepest = max(deepest, depth(l))
+		}
+		for i, l := range list {
+			if depth(l) == deepest {
+				list[i] = l.Dir()
+			}
+		}
+	}
+}

@@ -1,0 +1,584 @@
+package state
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Locks. A request of a job or a client names one or more locks, is granted as a whole or waits as a whole, and holds nothing while it waits.
+// The transitions of a request:
+//
+//	request | event                                          | becomes
+//	-       | acquire, no earlier conflict                    | held; its fence is the log position of the grant
+//	-       | acquire, conflict                               | waiting, or refused
+//	waiting | the last earlier conflict is gone               | held
+//	waiting | withdrawn, expired, its job stopped             | gone
+//	held    | released, expired, its job ended                | gone
+//	any     | acquired again by the same holder               | as it was
+//
+// When a lock expires is up to the leader, which hears of renewals. A job locks its data and its names from when it could start until it has ended.
+
+// LockID numbers requests for locks from 1 in the order of the log, which is the order in which they are granted.
+type LockID uint64
+
+// LockName is a name that a request locks. Its components are separated by slashes; it conflicts with those above and below it.
+type LockName struct {
+	Name   string
+	Shared bool
+	Data   bool // a location of inputs or outputs, not a name that users choose
+}
+
+func (n *LockName) space() lockSpace {
+	if n.Data {
+		return dataSpace
+	}
+	return userSpace
+}
+
+// Conflicts reports whether two names can only be locked one after the other.
+func (n *LockName) Conflicts(other *LockName) bool {
+	if n.Data != other.Data || n.Shared && other.Shared {
+		return false
+	}
+	a, b := joinParts(n.Name), joinParts(other.Name)
+	return a == b || a == "" || b == "" || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")
+}
+
+// Lock is a request for locks, held or waiting. It belongs to the machine: readers must not change it.
+type Lock struct {
+	ID           LockID
+	Job          JobID // 0: of a client
+	User, Holder string
+	Note         string
+	Max          uint32 // that hold it together
+	TTLMS        uint64 // 0: of a job, which does not expire
+	Fence        uint64 // 0: it waits
+	Since        int64  // when it was granted, or else was added; Unix ms
+
+	cleanup    bool   // of a job that is stopped after its end: of its output alone
+	priority   uint32 // of the job
+	inherited  uint32
+	hard, soft uint32 // earlier requests that conflict: with another Max, and with the same
+	seen       uint64
+	entries    []pathEntry
+	next, prev *Lock
+	sameSum    *Lock
+}
+
+// Bounds of locks.
+const (
+	LockNameMax      = 1024 // bytes
+	LockNamesMax     = 64   // of a request of a client, and names that users choose of a job
+	LockHolderMax    = 256  // bytes
+	LockNoteMax      = 256  // bytes
+	LockMaxMax       = 1 << 20
+	LockTTLMinMS     = 1000
+	LockTTLMaxMS     = 60 * 60 * 1000
+	LockRequestsMax  = 100_000 // of clients
+	LockOperationMax = 1000    // of a command
+	LockDataMax      = 1001    // locations of a job
+)
+
+// Names returns what it locks.
+func (l *Lock) Names() []LockName {
+	names := make([]LockName, len(l.entries))
+	for i := range l.entries {
+		names[i] = l.entries[i].lockName()
+	}
+	return names
+}
+
+func (e *pathEntry) lockName() LockName {
+	root := e.node
+	for root.parent != nil {
+		root = root.parent
+	}
+	name := LockName{Name: e.node.name(), Shared: e.use == useShared, Data: root.part == dataRoot}
+	if name.Data {
+		name.Name = locationOf(name.Name)
+	}
+	return name
+}
+
+// dataRoot is the part of the root of the locations.
+const dataRoot = "data"
+
+// locationOf is the location of the joined components of one.
+func locationOf(parts string) string {
+	if scheme, rest, ok := strings.Cut(parts, ":/"); ok && !strings.Contains(scheme, "/") {
+		return scheme + "://" + rest
+	}
+	return "/" + parts
+}
+
+// Held reports whether it holds its names.
+func (l *Lock) Held() bool { return l.Fence != 0 }
+
+// Place is how many earlier requests conflict with it.
+func (l *Lock) Place() uint64 { return uint64(l.hard) + uint64(l.soft) }
+
+// count is the count of an earlier request that conflicts with l.
+func (l *Lock) count(earlier *Lock) *uint32 {
+	if l.Max == earlier.Max {
+		return &l.soft
+	}
+	return &l.hard
+}
+
+// free reports whether too few earlier requests conflict with it to make it wait.
+func (l *Lock) free() bool { return l.hard == 0 && l.soft < l.Max }
+
+func (l *Lock) sameOwner(other *Lock) bool { return l.User == other.User && l.Holder == other.Holder }
+
+func (l *Lock) ownerSum() uint64 { return ownerSum(l.User, l.Holder, l.Names()) }
+
+func ownerSum(user, holder string, names []LockName) uint64 {
+	h := fnv.New64a()
+	for _, text := range []string{user, holder} {
+		_, _ = h.Write([]byte(text))
+		_, _ = h.Write([]byte{0})
+	}
+	for i := range names {
+		_, _ = h.Write([]byte(names[i].Name))
+		_, _ = h.Write([]byte{0})
+	}
+	return h.Sum64()
+}
+
+// text describes the owner.
+func (l *Lock) text() string {
+	switch {
+	case l.Job != 0:
+		return fmt.Sprintf("job %d", l.Job)
+	case l.User != "":
+		return fmt.Sprintf("%q of user %q", l.Holder, l.User)
+	}
+	return fmt.Sprintf("%q", l.Holder)
+}
+
+// Lock returns a request, or nil.
+func (m *Machine) Lock(id LockID) *Lock { return m.locks.byID[id] }
+
+// LockOf returns the request of a job, or nil.
+func (m *Machine) LockOf(id JobID) *Lock { return m.locks.byJob[id] }
+
+// Locks yields all requests in their order.
+func (m *Machine) Locks() func(yield func(*Lock) bool) {
+	return func(yield func(*Lock) bool) {
+		for l := m.locks.first; l != nil; l = l.next {
+			if !yield(l) {
+				return
+			}
+		}
+	}
+}
+
+// LockedBy returns the request of a holder with exactly these names, or nil.
+func (m *Machine) LockedBy(user, holder string, names []LockName) *Lock {
+	names, err := CleanLocks(names)
+	if err != nil {
+		return nil
+	}
+	return m.locks.owned(&Lock{User: user, Holder: holder}, names)
+}
+
+// LockAt returns the first request of a holder that has one of these names; nil: there is none. With any user, also one of another user.
+func (m *Machine) LockAt(user, holder string, names []LockName, anyUser bool) (found *Lock) {
+	names, err := CleanLocks(names)
+	if err != nil {
+		return nil
+	}
+	if found = m.locks.ownedAt(&Lock{User: user, Holder: holder}, names); found != nil || !anyUser {
+		return found
+	}
+	m.locks.against(names, nil, func(l *Lock) {
+		has := func(n LockName) bool {
+			return slices.ContainsFunc(names, func(o LockName) bool { return o.Name == n.Name && !n.Data })
+		}
+		if l.Job == 0 && l.Holder == holder && (found == nil || l.ID < found.ID) && slices.ContainsFunc(l.Names(), has) {
+			found = l
+		}
+	})
+	return found
+}
+
+// Conflicts returns the first n of the requests that conflict with names, held before waiting, and how many do. A request of own counts only those
+// before it.
+func (m *Machine) Conflicts(names []LockName, own *Lock, n int) (list []*Lock, all int) {
+	m.locks.against(names, own, func(l *Lock) {
+		if own == nil || l.ID < own.ID {
+			list = append(list, l)
+		}
+	})
+	slices.SortFunc(list, func(a, b *Lock) int {
+		if a.Held() != b.Held() {
+			if a.Held() {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.ID, b.ID)
+	})
+	return list[:min(n, len(list))], len(list)
+}
+
+// Priority is the priority of a job: its own, or a higher one of jobs that wait for its locks.
+func (m *Machine) Priority(job *Job) uint32 {
+	if l := m.locks.byJob[job.ID]; l != nil {
+		return max(job.Spec.Priority, l.inherited)
+	}
+	return job.Spec.Priority
+}
+
+// LockOp is an operation on locks: an acquire, or a release.
+type LockOp struct {
+	Release      bool
+	User, Holder string
+	Names        []LockName // not Data
+	Max          uint32     // 0: 1
+	TTLMS        uint64
+	NoWait       bool // it is refused instead of waiting
+	Note         string
+}
+
+// LockAnswer is the answer to a LockOp: ID and Fence of an acquire, Fence 0 if it waits; or Err.
+type LockAnswer struct {
+	ID    LockID
+	Fence uint64
+	Err   *Rejection
+}
+
+// LockReason is why a request of a client has gone.
+type LockReason uint8
+
+// The reasons.
+const (
+	LockReleased LockReason = iota + 1
+	LockExpired
+	LockWithdrawn
+)
+
+func (r LockReason) String() string {
+	names := [...]string{"", "released", "expired", "withdrawn"}
+	if int(r) < len(names) {
+		return names[r]
+	}
+	return fmt.Sprintf("reason %d", uint8(r))
+}
+
+// CleanLocks returns names that users choose as the state has them: without empty components, sorted.
+func CleanLocks(names []LockName) ([]LockName, *Rejection) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	list := make([]LockName, 0, len(names))
+	for _, n := range names {
+		if len(n.Name) > LockNameMax {
+			return nil, reject(TooLarge, "the name of a lock has %d bytes; %d is the most", len(n.Name), LockNameMax)
+		}
+		n.Name = joinParts(n.Name)
+		if n.Name == "" {
+			return nil, reject(TooLarge, "the name of a lock is empty: name at least one component, such as licence or licence/matlab")
+		}
+		list = append(list, n)
+	}
+	slices.SortFunc(list, func(a, b LockName) int { return strings.Compare(a.Name, b.Name) })
+	for i := 1; i < len(list); i++ {
+		if list[i].Name == list[i-1].Name {
+			return nil, reject(TooLarge, "the lock %q is named twice", list[i].Name)
+		}
+	}
+	return list, nil
+}
+
+func joinParts(name string) string {
+	if !strings.HasPrefix(name, "/") && !strings.HasSuffix(name, "/") && !strings.Contains(name, "//") {
+		return name
+	}
+	var parts []string
+	for part := range pathParts(name) {
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, "/")
+}
+
+// check returns what is wrong with an acquire.
+func (op *LockOp) check() *Rejection {
+	switch {
+	case op.Holder == "" || len(op.Holder) > LockHolderMax:
+		return reject(TooLarge, "the holder of a lock has %d bytes; want 1 to %d", len(op.Holder), LockHolderMax)
+	case len(op.Names) == 0 || len(op.Names) > LockNamesMax:
+		return reject(TooLarge, "a request of %d locks; want 1 to %d", len(op.Names), LockNamesMax)
+	case op.Release:
+		return nil
+	case op.TTLMS < LockTTLMinMS || op.TTLMS > LockTTLMaxMS:
+		return reject(TooLarge, "a lock is lost when it is not renewed for %d ms; want %d to %d", op.TTLMS, LockTTLMinMS, LockTTLMaxMS)
+	case op.Max > LockMaxMax:
+		return reject(TooLarge, "at most %d can hold a lock together, not %d", LockMaxMax, op.Max)
+	case len(op.Note) > LockNoteMax:
+		return reject(TooLarge, "the note of a lock has %d bytes; %d is the most", len(op.Note), LockNoteMax)
+	case op.Max > 1 && slices.ContainsFunc(op.Names, func(n LockName) bool { return n.Shared }):
+		return reject(Conflict, "a lock that %d hold together is exclusive: leave out shared, or max", op.Max)
+	}
+	return nil
+}
+
+// lock carries out operations in their order.
+func (m *Machine) lock(c *command, out *Result) []LockAnswer {
+	answers := make([]LockAnswer, len(c.locks))
+	for i := range c.locks {
+		op := &c.locks[i]
+		names, err := CleanLocks(op.Names)
+		if err == nil {
+			err = op.check()
+		}
+		switch {
+		case err != nil:
+			answers[i].Err = err
+		case op.Release:
+			owner := &Lock{User: op.User, Holder: op.Holder}
+			l := m.locks.owned(owner, names)
+			if l == nil {
+				l = m.locks.ownedAt(owner, names)
+			}
+			if l != nil {
+				m.unlock(l, LockReleased, out)
+			}
+		default:
+			answers[i] = m.acquire(op, names, out)
+		}
+		m.releaseOthers(out)
+	}
+	return answers
+}
+
+// acquire adds the request of a client, unless there is one of the same holder for the same names.
+func (m *Machine) acquire(op *LockOp, names []LockName, out *Result) LockAnswer {
+	l := &Lock{User: op.User, Holder: op.Holder, Note: op.Note, Max: max(op.Max, 1), TTLMS: op.TTLMS, Since: m.time}
+	if have := m.locks.owned(l, names); have != nil {
+		switch {
+		case have.Max != l.Max || !slices.Equal(have.Names(), names):
+			return LockAnswer{Err: reject(Conflict, "holder %q has requested %s in another mode, or with another max: release it first, or use another holder",
+				op.Holder, namesText(names))}
+		case !have.Held() && op.NoWait:
+			m.unlock(have, LockWithdrawn, out)
+			return LockAnswer{Err: reject(Conflict, "%s: not free", namesText(names))}
+		}
+		return LockAnswer{ID: have.ID, Fence: have.Fence}
+	}
+	var first, self *Lock
+	m.locks.against(names, nil, func(other *Lock) {
+		if first == nil || other.ID < first.ID {
+			first = other
+		}
+		if other.Job == 0 && other.sameOwner(l) {
+			self = other
+		}
+	})
+	switch {
+	case self != nil:
+		return LockAnswer{Err: reject(Conflict, "holder %q has requested %s, which conflicts: it would wait for itself. Release that first, request all names at "+
+			"once, or use another holder", op.Holder, namesText(self.Names()))}
+	case m.locks.clients >= LockRequestsMax:
+		return LockAnswer{Err: reject(OverQuota, "there are %d requests for locks, which is the most: try again later", m.locks.clients)}
+	}
+	m.locks.lastID++
+	l.ID = m.locks.lastID
+	m.locks.add(l, names)
+	switch {
+	case l.free():
+		m.locks.grant(l, m.index, m.time)
+		out.Events = append(out.Events, Event{Kind: LockHeld, Lock: l.ID})
+	case op.NoWait:
+		m.locks.remove(l)
+		return LockAnswer{Err: reject(Conflict, "%s: not free: %s", namesText(names), first.standing())}
+	default:
+		out.Events = append(out.Events, Event{Kind: LockWaiting, Lock: l.ID})
+	}
+	return LockAnswer{ID: l.ID, Fence: l.Fence}
+}
+
+// standing says what a request holds or waits for.
+func (l *Lock) standing() string {
+	verb := "waits for"
+	if l.Held() {
+		verb = "holds"
+	}
+	return fmt.Sprintf("%s %s %s", l.text(), verb, namesText(l.Names()))
+}
+
+// namesText quotes the first few of a list of names.
+func namesText(names []LockName) string {
+	const few = 3
+	var parts []string
+	for _, n := range names[:min(few, len(names))] {
+		parts = append(parts, fmt.Sprintf("%q", n.Name))
+	}
+	if more := len(names) - few; more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// unlock ends the request of a client. Those that hold their names then are in granted, for releaseOthers.
+func (m *Machine) unlock(l *Lock, why LockReason, out *Result) {
+	m.locks.remove(l)
+	e := Event{Kind: LockGone, Lock: l.ID, Reason: why}
+	if why == LockExpired && l.Held() {
+		e.Message = fmt.Sprintf("the lock on %s of %s is lost: it was not renewed for %d s", namesText(l.Names()), l.text(), l.TTLMS/1000)
+		m.record(e, out)
+		return
+	}
+	out.Events = append(out.Events, e)
+}
+
+// expire ends requests of clients: those of which the leader has not heard for their time to live, or with waiting, one whose wait is over, unless
+// it was granted meanwhile.
+func (m *Machine) expire(c *command, out *Result) {
+	for _, id := range c.expired {
+		l := m.locks.byID[id]
+		switch {
+		case l == nil || l.Job != 0:
+		case !c.waiting:
+			m.unlock(l, LockExpired, out)
+		case !l.Held():
+			m.unlock(l, LockWithdrawn, out)
+		}
+		m.releaseOthers(out)
+	}
+}
+
+// raiseFence makes all later fencing numbers larger than floor.
+func (m *Machine) raiseFence(floor uint64) { m.locks.fence = max(m.locks.fence, floor) }
+
+// lockedNames are the names that a job locks: its data, and those that its user has chosen.
+func (s *Spec) lockedNames() []LockName {
+	names := slices.Clone(s.Locks)
+	for _, n := range s.Data {
+		n.Data = true
+		names = append(names, n)
+	}
+	if !s.Spool && !slices.ContainsFunc(s.Data, func(n LockName) bool { return !n.Shared }) {
+		names = append(names, s.outputName())
+	}
+	return names
+}
+
+// outputName is the name of the output of a job.
+func (s *Spec) outputName() LockName {
+	for _, n := range s.Data {
+		if !n.Shared {
+			return LockName{Name: n.Name, Data: true}
+		}
+	}
+	return LockName{Name: path.Clean(s.Output), Data: true}
+}
+
+// newJobLock adds the request of a job; cleanup: only for its output.
+func (m *Machine) newJobLock(job *Job, cleanup bool) *Lock {
+	m.locks.lastID++
+	l := &Lock{ID: m.locks.lastID, Job: job.ID, Max: 1, Since: m.time, cleanup: cleanup}
+	m.addJobLock(l, job)
+	if l.free() {
+		m.locks.grant(l, m.index, m.time)
+	}
+	return l
+}
+
+func (m *Machine) addJobLock(l *Lock, job *Job) {
+	names := job.Spec.lockedNames()
+	if l.cleanup {
+		names = []LockName{job.Spec.outputName()}
+	}
+	l.priority, l.inherited = job.Spec.Priority, job.Spec.Priority
+	m.locks.add(l, names)
+}
+
+// enter starts a job that nothing but its locks holds back, if they are free. Otherwise it waits for them, or fails.
+func (m *Machine) enter(job *Job, out *Result) {
+	if m.level < 2 || len(job.Spec.lockedNames()) == 0 {
+		m.begin(job, out)
+		return
+	}
+	l := m.locks.byJob[job.ID]
+	if l == nil {
+		l = m.newJobLock(job, false)
+	}
+	switch {
+	case l.Held():
+		m.begin(job, out)
+	case job.Spec.FailOnConflict:
+		job.Error = "not run: " + m.inTheWay(job).Message
+		m.endJob(job, LocksRefused, out)
+	default:
+		out.Events = append(out.Events, Event{Kind: LockWaiting, Job: job.ID, Lock: l.ID})
+	}
+}
+
+// begin starts a job that holds its locks.
+func (m *Machine) begin(job *Job, out *Result) {
+	if m.level >= 2 && !job.Spec.Spool && !job.Spec.Overwrite {
+		if id := m.published(job, func(other *Job) bool { return other.Ended > job.Created && other.ID != job.ID }); id != 0 {
+			job.Error = fmt.Sprintf("not run: job %d has published in %q while this one waited: submit it again with --overwrite, or with another output",
+				id, m.jobs[id].Spec.Output)
+			m.endJob(job, LocksRefused, out)
+			return
+		}
+	}
+	if job.Spec.Deferred != nil {
+		out.Events = append(out.Events, Event{Kind: InputDue, Job: job.ID})
+		return
+	}
+	m.moveJob(job, Opened)
+	m.startReady(job, out)
+}
+
+// leave ends the request of a job, if it has one.
+func (m *Machine) leave(job *Job) {
+	if l := m.locks.byJob[job.ID]; l != nil {
+		m.locks.remove(l)
+	}
+}
+
+// inTheWay names what holds, or waits for, what a job would lock; nil: nothing does.
+func (m *Machine) inTheWay(job *Job) *Rejection {
+	names := job.Spec.lockedNames()
+	list, _ := m.Conflicts(names, m.locks.byJob[job.ID], 1)
+	if len(list) == 0 {
+		return nil
+	}
+	return reject(Conflict, "%s, which conflicts with what this job locks, %s; wait for it, or leave out --on-conflict fail", list[0].standing(), namesText(names))
+}
+
+// grantLocks hands over what the last commands have released. Jobs that hold their locks start.
+func (m *Machine) grantLocks(out *Result) {
+	granted := m.locks.granted
+	m.locks.granted = nil
+	slices.SortFunc(granted, func(a, b *Lock) int { return cmp.Compare(a.ID, b.ID) })
+	for _, l := range granted {
+		if m.locks.byID[l.ID] != l || l.Held() { // it went, or was granted before
+			continue
+		}
+		m.locks.grant(l, m.index, m.time)
+		out.Events = append(out.Events, Event{Kind: LockHeld, Job: l.Job, Lock: l.ID})
+		if job := m.jobs[l.Job]; job != nil && job.Status == JobWaiting {
+			m.begin(job, out)
+		}
+	}
+}
+
+// lockLive gives the jobs that run their locks, when the feature level allows them. They do not conflict: each has an output of its own.
+func (m *Machine) lockLive() {
+	for _, id := range m.live {
+		if job := m.jobs[id]; job.Status != JobWaiting && len(job.Spec.lockedNames()) > 0 {
+			m.newJobLock(job, false)
+		}
+	}
+}
+
+// Fence is the last fencing number that was given.
+func (m *Machine) Fence() uint64 { return m.locks.fence }

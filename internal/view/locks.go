@@ -1,0 +1,156 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/leader"
+	"github.com/bridgefour/bridgefour/internal/state"
+)
+
+// LockText is a name as a job's request has it: NAME, or NAME:shared.
+func LockText(n state.LockName) string {
+	if n.Shared {
+		return n.Name + ":shared"
+	}
+	return n.Name
+}
+
+// lockMode is the mode of a name.
+func lockMode(n *state.LockName) string {
+	if n.Shared {
+		return api.LockShared
+	}
+	return api.LockExclusive
+}
+
+// LockHolder returns the public form of a request, as it locks one of its names. Core is nil on a leader that does not lead: it does not know when
+// locks expire.
+func LockHolder(l *state.Lock, name *state.LockName, core *leader.Core, now time.Time) api.LockHolder {
+	h := api.LockHolder{
+		ID: uint64(l.ID), Job: uint64(l.Job), Holder: l.Holder, User: l.User, Mode: lockMode(name), Note: l.Note, Fence: l.Fence,
+		Since: time.UnixMilli(l.Since).UTC(),
+	}
+	if l.Max > 1 {
+		h.Max = l.Max
+	}
+	if !l.Held() {
+		h.Place = l.Place()
+	}
+	if core != nil && l.Job == 0 {
+		h.ExpiresInMillis = uint64(core.LockExpires(now, l.ID).Milliseconds()) //nolint:gosec // not negative
+	}
+	return h
+}
+
+// LockConflict returns why names are not free for a request, which is nil if it does not wait.
+func LockConflict(m *state.Machine, names []state.LockName, own *state.Lock, core *leader.Core, now time.Time, most int) *api.LockConflict {
+	list, all := m.Conflicts(names, own, most)
+	c := &api.LockConflict{Place: uint64(all)} //nolint:gosec // a length
+	for _, l := range list {
+		theirs, ours := conflictOf(l, names)
+		h := LockHolder(l, theirs, core, now)
+		if c.Name == "" {
+			c.Name = ours.Name
+		}
+		if h.Name = theirs.Name; h.Name == c.Name {
+			h.Name = ""
+		}
+		c.Holders = append(c.Holders, h)
+	}
+	return c
+}
+
+// conflictOf returns the first name of a request, and of names, that conflict.
+func conflictOf(l *state.Lock, names []state.LockName) (theirs, ours *state.LockName) {
+	list := l.Names()
+	for i := range list {
+		for k := range names {
+			if list[i].Conflicts(&names[k]) {
+				return &list[i], &names[k]
+			}
+		}
+	}
+	return &list[0], &names[0]
+}
+
+// locks explains which locks a job waits for.
+func (e *explainer) locks() {
+	own := e.machine.LockOf(e.job.ID)
+	if own == nil || own.Held() {
+		return
+	}
+	names := own.Names()
+	c := LockConflict(e.machine, names, own, e.core, e.now, explainLocks)
+	at := slices.IndexFunc(names, func(n state.LockName) bool { return n.Name == c.Name })
+	if at < 0 {
+		return
+	}
+	e.out.Lock = &api.JobLock{
+		LockName: api.LockName{Name: c.Name, Mode: lockMode(&names[at])}, Data: names[at].Data, Place: c.Place, Holders: c.Holders,
+	}
+	article := "an"
+	if names[at].Shared {
+		article = "a"
+	}
+	var held, before []string
+	for i := range c.Holders {
+		if h := &c.Holders[i]; h.Fence != 0 {
+			held = append(held, e.holder(h))
+		} else {
+			before = append(before, e.holder(h))
+		}
+	}
+	text := fmt.Sprintf("it waits for %s %s lock on %s", article, lockMode(&names[at]), c.Name)
+	if len(held) > 0 {
+		text += ", held by " + strings.Join(held, ", ")
+	}
+	if more := int(c.Place) - len(c.Holders); more > 0 { //nolint:gosec // at most all requests
+		before = append(before, counted(uint64(more), "more request")) //nolint:gosec // positive
+	}
+	switch {
+	case len(before) == 1:
+		text += "; " + before[0] + " is before it"
+	case len(before) > 1:
+		text += "; " + strings.Join(before, ", ") + " are before it"
+	}
+	e.because("%s", text)
+}
+
+// holder describes what has a lock, or waits for it.
+func (e *explainer) holder(h *api.LockHolder) string {
+	job := e.machine.Job(state.JobID(h.Job))
+	switch {
+	case job == nil && h.User != "":
+		return fmt.Sprintf("%s of user %s", h.Holder, h.User)
+	case job == nil:
+		return h.Holder
+	case h.Fence == 0:
+		return fmt.Sprintf("job %d", h.Job)
+	}
+	text := jobStatus(job, e.core)
+	parts := job.Parts()
+	if parts.Done > 0 && parts.Done < parts.Tasks {
+		share := float64(parts.Done) / float64(parts.Tasks)
+		text += fmt.Sprintf(", %.0f %%", 100*share)
+		if spent := e.now.Sub(time.UnixMilli(job.Started)); job.Started != 0 && spent > 0 {
+			left := time.Duration(float64(spent) * (1 - share) / share)
+			text += ", about " + shortly(left) + " left"
+		}
+	}
+	return fmt.Sprintf("job %d (%s)", h.Job, text)
+}
+
+// shortly is a duration in its largest unit.
+func shortly(d time.Duration) string {
+	switch {
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%.0f h", d.Hours())
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%.0f min", d.Minutes())
+	}
+	return fmt.Sprintf("%.0f s", max(1, d.Seconds()))
+}
