@@ -242,7 +242,7 @@ func (j Job) Pending() []uint64 {
 // Stage counts the tasks of a stage: Tasks = Open + Running + Done + Dead.
 type Stage struct {
 	Name    string `json:"name" example:"map"`
-	Role    string `json:"role" enum:"map,collect,commit" doc:"What its tasks do"`
+	Role    string `json:"role" enum:"map,collect,reduce,commit" doc:"What its tasks do"`
 	Parts   bool   `json:"parts,omitempty" doc:"Its tasks write the parts of the output"`
 	Tasks   uint64 `json:"tasks"`
 	Open    uint64 `json:"open"`
@@ -272,6 +272,7 @@ type Task struct {
 	Started  *time.Time `json:"started,omitempty" doc:"When that attempt started; only of done tasks"`
 	Seconds  *float64   `json:"seconds,omitempty" doc:"Run time of that attempt; only of done tasks"`
 	Memory   uint64     `json:"peak_memory,omitempty" doc:"Bytes of the largest of its processes, if they exceed those of the process that contains it (about 25 MB); only of done tasks that are commands"`
+	Read     uint64     `json:"read,omitempty" doc:"Bytes of the partition that it has read; only of done tasks of a stage that reduces"`
 	Size     uint64     `json:"size,omitempty"`
 	Records  uint64     `json:"records,omitempty"`
 	Part     string     `json:"part,omitempty" doc:"Its output, when the job is done"`
@@ -697,6 +698,25 @@ type Times struct {
 	Total    float64 `json:"total"`
 	Memory   uint64  `json:"peak_memory,omitempty" doc:"Bytes of the largest process of a command; 0: unknown"`
 	Slowest  []Task  `json:"slowest" doc:"The slowest first"`
+	// Stages are those that map or reduce, in their order.
+	Stages []StageTimes `json:"stages"`
+}
+
+// StageTimes are the run times of the done tasks of a stage, in seconds, and what they have read and written.
+type StageTimes struct {
+	Stage   string  `json:"stage" example:"reduce"`
+	Tasks   uint64  `json:"tasks" doc:"Done tasks"`
+	P50     float64 `json:"p50" doc:"Median"`
+	Longest float64 `json:"longest"`
+	Slowest string  `json:"slowest,omitempty" doc:"The task that took longest" example:"1/reduce/3"`
+	Total   float64 `json:"total"`
+	Read    uint64  `json:"read" doc:"Bytes, decompressed, of the input or of partitions"`
+	Written uint64  `json:"written" doc:"Bytes of outputs: of the parts, or of what the next stage reads, compressed"`
+	Records uint64  `json:"records" doc:"Records written"`
+	// Only of a stage that reduces.
+	ReadP50    uint64 `json:"read_p50,omitempty" doc:"Bytes of the median partition"`
+	ReadMost   uint64 `json:"read_most,omitempty" doc:"Bytes of the largest partition"`
+	ReadMostOf string `json:"read_most_of,omitempty" doc:"The task of the largest partition" example:"1/reduce/3"`
 }
 
 // PartQuery selects the outputs of a job's tasks, and where to continue.

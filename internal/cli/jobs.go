@@ -237,6 +237,24 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 		}
 		t.row(s.Name, tasks, countText(s.Open), countText(s.Running), countText(s.Done), countText(s.Dead), countText(s.Retried))
 	}
+	if err := t.flush(); err != nil || len(times.Stages) < 2 {
+		return err
+	}
+	fmt.Fprintln(w) //nolint:errcheck // as above
+	return printStages(w, times)
+}
+
+// printStages prints what the stages of a job have read and written, and how even that was.
+func printStages(w io.Writer, times *api.Times) error {
+	t := newTable(w, "STAGE", "READ", "WRITTEN", "RECORDS", "HALF UP TO", "LONGEST", "PARTITIONS: HALF UP TO", "LARGEST")
+	for i := range times.Stages {
+		s := &times.Stages[i]
+		half, most := "-", "-"
+		if s.ReadMostOf != "" {
+			half, most = bytesText(s.ReadP50), fmt.Sprintf("%s (%s)", bytesText(s.ReadMost), s.ReadMostOf)
+		}
+		t.row(s.Stage, bytesText(s.Read), bytesText(s.Written), countText(s.Records), secondsText(s.P50), fmt.Sprintf("%s (%s)", secondsText(s.Longest), s.Slowest), half, most)
+	}
 	return t.flush()
 }
 
@@ -371,7 +389,7 @@ func (a *app) printSlowest(ctx context.Context, c *client.Client, job uint64, n 
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
-	t := newTable(a.stdout, "TASK", "TIME", "MEMORY", "WORKER", "ATTEMPTS", "SIZE", "INPUT")
+	t := newTable(a.stdout, "TASK", "TIME", "MEMORY", "WORKER", "ATTEMPTS", "READ", "SIZE", "INPUT")
 	for i := range times.Slowest {
 		task, memory, took := &times.Slowest[i], "-", "-"
 		if task.Memory > 0 {
@@ -380,7 +398,11 @@ func (a *app) printSlowest(ctx context.Context, c *client.Client, job uint64, n 
 		if task.Seconds != nil {
 			took = secondsText(*task.Seconds)
 		}
-		t.row(task.Name, took, memory, strconv.FormatUint(task.Worker, 10), strconv.Itoa(int(task.Attempts)), bytesText(task.Size), orDash(inputText(task)))
+		read := "-"
+		if n := max(task.Read, task.Length); n > 0 {
+			read = bytesText(n)
+		}
+		t.row(task.Name, took, memory, strconv.FormatUint(task.Worker, 10), strconv.Itoa(int(task.Attempts)), read, bytesText(task.Size), orDash(inputText(task)))
 	}
 	if len(times.Slowest) == 0 {
 		a.stderr.Printf("no task is done")
@@ -415,6 +437,9 @@ func (a *app) showTask(ctx context.Context, c *client.Client, s subject, asJSON 
 	}
 	if task.Seconds != nil {
 		t.row("time", secondsText(*task.Seconds))
+	}
+	if task.Read > 0 {
+		t.row("read", bytesText(task.Read)+" of its partition")
 	}
 	if task.Memory > 0 {
 		t.row("peak memory", bytesText(task.Memory))

@@ -57,7 +57,9 @@ func (c *Core) handleLost(w *worker, list []*wire.OutputLost) {
 	for _, o := range list {
 		key, number := newTaskKey(o.GetJob(), uint64(o.GetStage()), o.GetIndex()), state.Lease(o.GetLease())
 		if c.won(key, number) && reads(leased, c.machine.Job(key.Job), key.Stage) {
-			c.handleCommand(Command{Add: func(e *state.Entry) { e.OutputLost(key.Job, key.Stage, key.task, number, w.ID, wire.FailureMessage(o.GetMessage())) }})
+			c.handleCommand(Command{Add: func(e *state.Entry) {
+				e.OutputLost(key.Job, key.Stage, key.task, number, w.ID, wire.FailureMessage(o.GetMessage()))
+			}})
 		}
 	}
 }

@@ -183,7 +183,7 @@ type Merge struct {
 	sources []source
 	merger  *merger // nil: the sources are not open
 	begun   bool
-	err     error   // the first one; io.EOF at the end
+	err     error // the first one; io.EOF at the end
 }
 
 // Open finds a partition in segments, each of which has the given number of partitions. The error is a LostError, of all that are lost as far as

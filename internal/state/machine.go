@@ -577,7 +577,7 @@ func (m *Machine) done(c *command, out *Result) {
 		won := stage != nil && (fence == 0 || done.Lease > fence)
 		if won {
 			var other bool
-			won, other = stage.finish(done, worker, m.epoch)
+			won, other = stage.finish(done, worker, m.level, m.epoch)
 			another = another || other
 		}
 		if won {

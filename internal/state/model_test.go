@@ -684,6 +684,9 @@ func (m *model) done(worker WorkerID, id JobID, stage uint32, list []Completion)
 		another = another || t.lost != 0 && (t.won.Size != c.Size || t.won.Checksum != c.Checksum)
 		last, settled, t.status, t.won, t.worker = j, s, "done", c, 0
 		t.won.PeakKiB = newPeak(c.PeakKiB).kib()
+		if s.spec.Role != RoleReduce || m.level < 2 {
+			t.won.InputBytes = 0
+		}
 		if m.level > 0 && worker > 0 {
 			t.worker = worker
 		} else {
@@ -1154,7 +1157,7 @@ func (m *model) dump() string {
 				fmt.Fprintf(&b, "  task %d %s", k, t.status)
 				if t.status == "done" {
 					fmt.Fprintf(&b, " %d %d %d %d", t.won.Lease, t.won.Size, t.won.Records, t.won.Checksum)
-					fmt.Fprintf(&b, " on %d at %d for %d with %d", t.worker, t.won.Started, t.won.Millis, t.won.PeakKiB)
+					fmt.Fprintf(&b, " on %d at %d for %d with %d of %d", t.worker, t.won.Started, t.won.Millis, t.won.PeakKiB, t.won.InputBytes)
 				}
 				var kept []Failure
 				if t.kept {
@@ -1198,7 +1201,7 @@ func dumpMachine(m *Machine) string {
 				}
 				fmt.Fprintf(&b, "  task %d %v", k, status)
 				if out, ok := s.Output(k); ok {
-					fmt.Fprintf(&b, " %d %d %d %d on %d at %d for %d with %d", out.Winner, out.Size, out.Records, out.Checksum, out.Worker, out.Started, out.Millis, out.PeakKiB)
+					fmt.Fprintf(&b, " %d %d %d %d on %d at %d for %d with %d of %d", out.Winner, out.Size, out.Records, out.Checksum, out.Worker, out.Started, out.Millis, out.PeakKiB, out.Read)
 				}
 				fmt.Fprintf(&b, " ended %d counts %v %v\n", failures.Ended, failures.Counts, failures.Last)
 			}

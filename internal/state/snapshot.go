@@ -354,6 +354,7 @@ func (c *codec) page(s *Stage, n uint64, p *page) *page {
 	}
 	if c.level >= 2 {
 		optional(c, 7, &p.peaks, (*codec).peakColumn)
+		optional(c, 8, &p.reads, (*codec).readColumn)
 	}
 	c.end("a page of tasks")
 	return p
@@ -412,6 +413,12 @@ func (c *codec) failureColumns(t *failureColumns) {
 				c.d.copyTo(t.counts[i][:])
 			}
 		}
+	}
+}
+
+func (c *codec) readColumn(list *reads) {
+	for i := range list {
+		numberValue(c, &list[i])
 	}
 }
 

@@ -89,17 +89,18 @@ func (s TaskStatus) Next(e TaskEvent) (next TaskStatus, ok bool) {
 const pageTasks = 256
 
 // page holds the columns of pageTasks tasks: 9 bytes a task, 24 more if tasks have output, 12 more if they are done, 2 more if those were
-// commands, 13 more if they have failed. A page is allocated when the first of its tasks is done or fails, so a new job of ten million tasks takes no memory.
+// commands, 8 more if they reduce, 13 more if they have failed. A page is allocated when the first of its tasks is done or fails, so a new job of ten million tasks takes no memory.
 type page struct {
-	// Epochs of the page itself, out, run, peaks and failures. A column of an older epoch than the machine's is shared with a snapshot: copy
+	// Epochs of the page itself, out, run, peaks, reads and failures. A column of an older epoch than the machine's is shared with a snapshot: copy
 	// before writing.
-	epoch, outEpoch, runEpoch, peaksEpoch, failuresEpoch uint64
+	epoch, outEpoch, runEpoch, peaksEpoch, readsEpoch, failuresEpoch uint64
 
 	status   [pageTasks]TaskStatus
 	winner   [pageTasks]Lease // of an open task: the lease whose output was lost, if one was
 	out      *outputs         // nil while no task of the page has written a byte; of an open task: what was lost, from feature level 2
 	run      *runs            // nil while no task of the page was done at feature level 1
 	peaks    *peaks           // nil while no task of the page that is done has told how much memory it has used
+	reads    *reads           // nil unless the page is of a stage that reduces, and a task of it is done
 	failures *failureColumns  // nil while no task of the page has failed
 }
 
@@ -123,6 +124,9 @@ type outputs struct {
 type runs struct {
 	worker, started, millis [pageTasks]uint32
 }
+
+// reads are the column of Output.Read.
+type reads [pageTasks]uint64
 
 // peaks are the column of Run.PeakKiB.
 type peaks [pageTasks]peak
@@ -149,6 +153,7 @@ type failureColumns struct {
 type Output struct {
 	Winner                  Lease
 	Size, Records, Checksum uint64
+	Read                    uint64 // bytes of the partition that a task of a stage that reduces has read; else 0
 	Run
 }
 
@@ -276,6 +281,9 @@ func (s *Stage) Output(i uint64) (out Output, ok bool) {
 	if p.peaks != nil {
 		out.PeakKiB = p.peaks[k].kib()
 	}
+	if p.reads != nil {
+		out.Read = p.reads[k]
+	}
 	return out, true
 }
 
@@ -369,7 +377,7 @@ func writableColumns[T any](columns **T, at *uint64, epoch uint64) *T {
 
 // finish records the winner of task c.Index. It has not won if the task is not open or the lease is void. Other is true if an output of the task was lost,
 // and this one may be another. The run is recorded if worker is not 0.
-func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) (won, other bool) {
+func (s *Stage) finish(c *Completion, worker WorkerID, level uint32, epoch uint64) (won, other bool) {
 	if s.Closed || c.Index >= s.Tasks {
 		return false, false
 	}
@@ -400,6 +408,9 @@ func (s *Stage) finish(c *Completion, worker WorkerID, epoch uint64) (won, other
 	}
 	if c.PeakKiB != 0 {
 		writableColumns(&p.peaks, &p.peaksEpoch, epoch)[k] = newPeak(c.PeakKiB)
+	}
+	if s.Role == RoleReduce && c.InputBytes != 0 && level >= 2 {
+		writableColumns(&p.reads, &p.readsEpoch, epoch)[k] = c.InputBytes
 	}
 	s.Done++
 	return true, other
@@ -463,6 +474,9 @@ func (s *Stage) lose(i uint64, lease Lease, keep bool, epoch uint64) (gone Outpu
 	}
 	if p.peaks != nil {
 		writableColumns(&p.peaks, &p.peaksEpoch, epoch)[k] = 0
+	}
+	if p.reads != nil {
+		writableColumns(&p.reads, &p.readsEpoch, epoch)[k] = 0
 	}
 	s.Done--
 	s.Closed = false

@@ -69,6 +69,7 @@ func (e *explainer) advise(format string, args ...any) {
 
 func (e *explainer) explain(now time.Time) {
 	e.out.Status = jobStatus(e.job, e.core)
+	defer e.skew()
 	switch e.job.Status {
 	case state.JobDone:
 		if parts := e.job.Parts(); parts.Done < parts.Tasks { // only with --first-success
@@ -114,6 +115,50 @@ func (e *explainer) explain(now time.Time) {
 				e.failures(stage)
 			}
 		}
+	}
+}
+
+// skew names the partitions with many times what others have: a key with many records is in one.
+func (e *explainer) skew() {
+	const much, least = 4, 1 << 20 // times the median; bytes
+	for i, stage := range e.job.Stages {
+		if stage.Role != state.RoleReduce || stage.Done < stage.Tasks/2 || stage.Done < 3 {
+			continue
+		}
+		var reads []uint64
+		var total, most, hot uint64
+		for task := range stage.DoneTasks(0) {
+			out, _ := stage.Output(task)
+			if out.Read > most {
+				most, hot = out.Read, task
+			}
+			total += out.Read
+			reads = append(reads, out.Read)
+		}
+		middle := max(1, median(reads))
+		if most >= least && most/middle >= much {
+			e.because("partition %d of stage %s has %s of %s, %d times as much as the median: it may have a key with many records", hot, stage.Name,
+				humanize.IBytes(most), humanize.IBytes(total), most/middle)
+			e.advise("more partitions do not divide a key; --combine shortens its records before they are moved")
+		}
+		if e.job.Ready(i) && stage.Done >= stage.Tasks-stage.Tasks/4 {
+			e.late(uint32(i), stage) //nolint:gosec // few
+		}
+	}
+}
+
+// late names tasks of a stage that run while nearly all others are done.
+func (e *explainer) late(number uint32, stage *state.Stage) {
+	var tasks []uint64
+	for place := range e.core.Running(e.job.ID) {
+		if place.Stage == number {
+			tasks = append(tasks, place.Task)
+		}
+	}
+	slices.Sort(tasks)
+	for _, task := range tasks[:min(len(tasks), explainTasks)] {
+		e.because("partition %d of stage %s is still read, when %d of %s are done: if it runs much longer than the others, it has a key with many records", task, stage.Name,
+			stage.Done, counted(stage.Tasks, "partition"))
 	}
 }
 

@@ -2,6 +2,7 @@ package view
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,6 +97,38 @@ func TestTimes(t *testing.T) {
 	near("total", times.Total, 39.999*tasks/2)
 	if len(times.Slowest) != 2 || times.Slowest[0].Index != tasks-1 || times.Slowest[1].Index != tasks-2 || times.Tasks != tasks || times.Memory != 2<<10 {
 		t.Errorf("Times() = %+v, want the last two tasks as the slowest", times)
+	}
+}
+
+// TestStages: what each stage has read and written, and the partition with a hot key.
+func TestStages(t *testing.T) {
+	spec := &state.Spec{Name: "x", Output: "/x", Spool: true, Stages: state.LinePlan([]state.StageSpec{{Name: "map", Tasks: 3}, {Name: "count", Tasks: 5}}, false, false)}
+	spec.Input, _ = state.RangeInput(1, 3)
+	r := doneJob(t, spec, 3, func(e *state.Entry) {
+		var list []state.Completion
+		for i, read := range []uint64{2 << 20, 1 << 20, 3 << 20, 50 << 20, 2 << 20} {
+			list = append(list, state.Completion{Index: uint64(i), Lease: state.NewLease(1, 10+uint64(i)), Size: 7, Records: 2, InputBytes: read, Millis: uint32(read >> 20)})
+		}
+		e.Done(1, 1, 1, list)
+	})
+	times, err := r.Times(t.Context(), 1, 0)
+	want := []api.StageTimes{
+		{Stage: "map", Tasks: 3, P50: 0.001, Longest: 0.002, Slowest: "1/map/2", Total: 0.003, Written: 30, Records: 3},
+		{
+			Stage: "count", Tasks: 5, P50: 0.002, Longest: 0.05, Slowest: "1/count/3", Total: 0.058, Read: 58 << 20, Written: 35, Records: 10,
+			ReadP50: 2 << 20, ReadMost: 50 << 20, ReadMostOf: "1/count/3",
+		},
+	}
+	if err != nil || !slices.Equal(times.Stages, want) {
+		t.Errorf("Times().Stages = %+v, %v; want %+v", times.Stages, err, want)
+	}
+	e, err := r.Explain(t.Context(), 1, "", 0)
+	hot := "partition 3 of stage count has 50 MiB of 58 MiB, 25 times as much as the median: it may have a key with many records"
+	if err != nil || !slices.Contains(e.Reasons, hot) {
+		t.Errorf("Explain() = %+v, %v; want %q", e, err, hot)
+	}
+	if times, err = r.Times(t.Context(), 1, 1); err != nil || times.Slowest[0].Read != 50<<20 {
+		t.Errorf("Times() = %+v, %v; want that the slowest has read 50 MiB", times, err)
 	}
 }
 

@@ -159,7 +159,7 @@ func publicTask(job *state.Job, row *taskRow, names *partname.Names, done bool) 
 	stage := &job.Spec.Stages[row.stage]
 	t := api.Task{
 		Name: fmt.Sprintf("%d/%s/%d", job.ID, stage.Name, row.index), Index: row.index, Stage: stage.Name, Status: row.status,
-		Attempts: row.attempt, Worker: uint64(row.worker), Size: row.out.Size, Records: row.out.Records,
+		Attempts: row.attempt, Worker: uint64(row.worker), Read: row.out.Read, Size: row.out.Size, Records: row.out.Records,
 	}
 	if row.out.Worker != 0 {
 		started := time.UnixMilli(job.Created + int64(row.out.Started)).UTC()

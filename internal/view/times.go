@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math/bits"
 	"slices"
 
@@ -19,12 +20,14 @@ func (r *Reader) Times(ctx context.Context, id uint64, slowest int) (api.Times, 
 	}
 	var h histogram
 	var times api.Times
+	var stages stageTotals
 	top := topTasks{most: slowest}
 	if err := r.eachSettled(ctx, id, func(_ *state.Machine, job *state.Job, stage int, task uint64) {
 		out, done := job.Stages[stage].Output(task)
 		if !done || out.Worker == 0 {
 			return
 		}
+		stages.add(job, stage, task, &out)
 		h.add(out.Millis)
 		times.Total += float64(out.Millis) / 1000
 		times.Memory = max(times.Memory, uint64(out.PeakKiB)<<10)
@@ -32,6 +35,7 @@ func (r *Reader) Times(ctx context.Context, id uint64, slowest int) (api.Times, 
 	}, func() error { return nil }); err != nil {
 		return api.Times{}, err
 	}
+	times.Stages = stages.public()
 	times.Tasks = h.all
 	for _, q := range []struct {
 		to   *float64
@@ -42,6 +46,75 @@ func (r *Reader) Times(ctx context.Context, id uint64, slowest int) (api.Times, 
 	var err error
 	times.Slowest, err = r.tasks(ctx, id, top.list)
 	return times, err
+}
+
+// stageTotals sums up the done tasks of each stage.
+type stageTotals struct {
+	job    *state.Job // as it was
+	stages []*stageTotal
+}
+
+type stageTotal struct {
+	number           int
+	times            histogram
+	millis           uint64
+	written, records uint64
+	slowest, largest uint64   // tasks
+	longest          uint32   // of slowest
+	most             uint64   // read by largest
+	reads            []uint64 // of a stage that reduces
+}
+
+func (t *stageTotals) add(job *state.Job, stage int, task uint64, out *state.Output) {
+	if t.job == nil {
+		t.job = new(*job)
+	}
+	if n := len(t.stages); n == 0 || t.stages[n-1].number != stage {
+		t.stages = append(t.stages, &stageTotal{number: stage})
+	}
+	s := t.stages[len(t.stages)-1]
+	if s.times.all == 0 || out.Millis > s.longest {
+		s.slowest, s.longest = task, out.Millis
+	}
+	s.times.add(out.Millis)
+	s.millis += uint64(out.Millis)
+	s.written += out.Size
+	s.records += out.Records
+	if job.Spec.Stages[stage].Role == state.RoleReduce {
+		if len(s.reads) == 0 || out.Read > s.most {
+			s.largest, s.most = task, out.Read
+		}
+		s.reads = append(s.reads, out.Read)
+	}
+}
+
+func (t *stageTotals) public() []api.StageTimes {
+	list := []api.StageTimes{}
+	for _, s := range t.stages {
+		name := t.job.Spec.Stages[s.number].Name
+		task := func(index uint64) string { return fmt.Sprintf("%d/%s/%d", t.job.ID, name, index) }
+		out := api.StageTimes{
+			Stage: name, Tasks: s.times.all, P50: float64(s.times.quantile(0.5)) / 1000, Longest: float64(s.longest) / 1000, Slowest: task(s.slowest),
+			Total: float64(s.millis) / 1000, Written: s.written, Records: s.records,
+		}
+		if t.job.Spec.Stages[s.number].Role == state.RoleMap {
+			out.Read = t.job.ReadBytes
+		}
+		if len(s.reads) > 0 {
+			for _, n := range s.reads {
+				out.Read += n
+			}
+			out.ReadP50, out.ReadMost, out.ReadMostOf = median(s.reads), s.most, task(s.largest)
+		}
+		list = append(list, out)
+	}
+	return list
+}
+
+// median sorts the list, which is not empty.
+func median(list []uint64) uint64 {
+	slices.Sort(list)
+	return list[len(list)/2]
 }
 
 // slowTask is a task and its run time.
