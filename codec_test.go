@@ -159,11 +159,11 @@ func TestCombinerOwnsBytes(t *testing.T) {
 }
 
 func TestCombineDoesNotAllocate(t *testing.T) {
-	table := newTable(Sum[int], nil)
+	c := combiner[int]{table: newTable(Sum[int], nil), sizeMax: 1 << 20}
 	keys := bytes.Fields([]byte(strings.Repeat("a few words of which each is there already ", 100)))
 	fill := func() {
 		for _, key := range keys {
-			table.put(key, 1)
+			c.put(key, 1)
 		}
 	}
 	fill()

@@ -48,8 +48,8 @@ func (t *table[V]) key(n int) []byte {
 	return t.arena[from:t.entries[n].keyEnd]
 }
 
-// put adds a value to that of a key.
-func (t *table[V]) put(key []byte, value V) {
+// put adds a value to that of a key. It returns true if the key was not there.
+func (t *table[V]) put(key []byte, value V) bool {
 	const low = 1<<32 - 1
 	hash := maphash.Bytes(t.seed, key)
 	mask := uint64(len(t.places) - 1)
@@ -61,7 +61,7 @@ func (t *table[V]) put(key []byte, value V) {
 			if t.own != nil {
 				t.own(unsafe.Pointer(&e.value))
 			}
-			return
+			return false
 		}
 	}
 	t.arena = append(t.arena, key...)
@@ -73,6 +73,7 @@ func (t *table[V]) put(key []byte, value V) {
 	if 2*len(t.entries) > len(t.places) {
 		t.grow()
 	}
+	return true
 }
 
 func (t *table[V]) grow() {
@@ -96,6 +97,7 @@ type combiner[V any] struct {
 	sizeMax int64
 	pairs   int // since the table was empty
 	pass    int // pairs that pass by
+	held    V
 }
 
 const (
@@ -106,11 +108,12 @@ const (
 func (c *combiner[V]) put(key []byte, value V) {
 	if c.pass > 0 {
 		c.pass--
-		c.emit(key, &value)
+		c.held = value // its address would move every value to the heap
+		c.emit(key, &c.held)
 		return
 	}
-	c.table.put(key, value)
-	if c.pairs++; c.table.memory() > c.sizeMax {
+	c.pairs++
+	if c.table.put(key, value) && c.table.memory() > c.sizeMax {
 		if 3*c.pairs < combineGain*len(c.table.entries) {
 			c.pass = combinePass * c.pairs
 		}

@@ -167,21 +167,21 @@ func Combine[K, V any](in Pairs[K, V], add func(a, b V) V) Pairs[K, V] {
 	from, c, err := in.shuffled(node{name: "combine"}, add)
 	out := groups[K, V]{from: from, codecs: c, err: err}
 	return Pairs[K, V]{from: from, err: err, link: func(x *execution, emit Emit[K, V]) func() error {
+		sum := new(V) // of a key after the other
 		return out.link(x, func(g Group[K, V]) error {
-			var sum V
 			first := true
 			for v := range g.Values {
 				if first {
-					sum, first = v, false
+					*sum, first = v, false
 				} else {
-					sum = add(sum, v)
+					*sum = add(*sum, v)
 				}
 				if c.value.own != nil {
-					c.value.own(unsafe.Pointer(&sum))
+					c.value.own(unsafe.Pointer(sum))
 				}
 			}
 			if x.err == nil {
-				emit(g.Key, sum)
+				emit(g.Key, *sum)
 			}
 			return x.err
 		})
@@ -211,6 +211,7 @@ func (g groups[K, V]) data() data[Group[K, V]] { return data[Group[K, V]]{g.from
 
 func (g groups[K, V]) link(x *execution, take func(Group[K, V]) error) func() error {
 	r := &groupReader[K, V]{x: x, codecs: g.codecs}
+	r.group.Values = r.values // once: it would be an allocation for each key
 	return func() error { return r.run(take) }
 }
 
@@ -221,7 +222,7 @@ type groupReader[K, V any] struct {
 	current []byte // the key
 	pair    stage.Pair
 	more    bool // pair is not read yet
-	key     K
+	group   Group[K, V]
 	value   V
 }
 
@@ -238,10 +239,10 @@ func (r *groupReader[K, V]) next() bool {
 func (r *groupReader[K, V]) run(take func(Group[K, V]) error) error {
 	for r.next(); r.more && r.x.err == nil; {
 		r.current = append(r.current[:0], r.pair.Key...)
-		if _, err := r.codecs.key.unkey(r.current, unsafe.Pointer(&r.key), true); err != nil {
+		if _, err := r.codecs.key.unkey(r.current, unsafe.Pointer(&r.group.Key), true); err != nil {
 			return err
 		}
-		if err := take(Group[K, V]{r.key, r.values}); err != nil {
+		if err := take(r.group); err != nil {
 			return err
 		}
 		for r.more && string(r.pair.Key) == string(r.current) {
