@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"crypto/x509/pkix"
 	"fmt"
 	"net"
@@ -46,6 +47,9 @@ func (lengths) Map(_ context.Context, t *bridgefour.Task) error {
 	shortest, err := t.Settings().Int("shortest", 0)
 	if err != nil {
 		return err
+	}
+	if shortest < 0 {
+		return bridgefour.Cancel(errors.New("no line is shorter than that"))
 	}
 	for records := t.Records(); records.Scan(); {
 		if n := len(records.Bytes()); n >= shortest {

@@ -157,7 +157,7 @@ func (c *Core) taskFailed(stage sched.Key, e *state.Event) {
 		avoid = 0
 	}
 	if c.leases.current(e.Lease, stage) { // if its stage has started again since, the task is open already
-		c.sched.Reopen(stage, e.Task, c.now.Add(c.backOff(c.machine.Job(e.Job).Spec, e.Fault, e.Count)), avoid)
+		c.sched.Reopen(stage, e.Task, c.now.Add(c.wait(c.machine.Job(e.Job).Spec, e.Fault, e.Count, e.Wait)), avoid)
 	}
 	c.dirty.markAll()
 }
