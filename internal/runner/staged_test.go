@@ -89,7 +89,7 @@ func newLine(t *testing.T) *line {
 }
 
 // attempt runs a task of a stage, and keeps its output for the next one.
-func (l *line) attempt(ctx context.Context, number uint64, index uint64, item string) (Outcome, string) {
+func (l *line) attempt(ctx context.Context, number, index uint64, item string) (Outcome, string) {
 	l.t.Helper()
 	l.lease++
 	l.log = new(logged)

@@ -319,6 +319,7 @@ func (c *codec) spec(s *Spec) {
 		c.string(54, &s.Reduce)
 		number(c, 55, &s.Partitions)
 		c.specLocks(s)
+		c.bool(60, &s.NoSecond)
 	}
 	c.end("a job's spec")
 	if c.d != nil && len(s.Stages) == 0 {
