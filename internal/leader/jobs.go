@@ -128,10 +128,8 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.handleResult(e)
 	case state.InputDue:
 		c.effects.Due = append(c.effects.Due, e.Job)
-	case state.LockHeld, state.LockWaiting, state.LockGone:
+	case state.LockHeld, state.LockWaiting, state.LockGone, state.PriorityChanged:
 		c.handleLock(e)
-	case state.PriorityChanged:
-		c.setPriority(e.Job)
 	case state.Audited, state.JobWaits: // only in the history, or in the views
 	}
 }

@@ -326,7 +326,6 @@ func (c *codec) spec(s *Spec) {
 		s.Stages = DefaultPlan(s.Input.Tasks, s.Collect, !s.Spool)
 	}
 	c.check(func() bool { return checkPlan(s.Stages, &s.Input) == nil && len(s.After) <= AfterMax })
-	c.check(func() bool { return len(s.Locks) <= LockNamesMax && len(s.Data) <= LockDataMax })
 }
 
 func (c *codec) dependency(d *Dependency) {
