@@ -167,6 +167,27 @@ func TestLineLosesAnOutput(t *testing.T) {
 	}
 }
 
+// TestShares: a stage that reads and writes has half for each, and --memory is that of jobs in this process alone.
+func TestShares(t *testing.T) {
+	r := &Runner{sortMemory: 100}
+	plan := []*wire.Stage{{Tasks: 1}, {Role: wire.StageRole_STAGE_REDUCE, From: []uint32{0}, Tasks: 1}, {Role: wire.StageRole_STAGE_REDUCE, From: []uint32{1}, Tasks: 1}}
+	for _, test := range []struct {
+		program         *wire.Program
+		memory          uint64
+		stage           uint64
+		shuffle, tables int64
+	}{
+		{builtin("x"), 0, 0, 100, 100}, {builtin("x"), 0, 1, 50, 100}, {builtin("x"), 0, 2, 100, 100},
+		{builtin("x"), 800, 0, 400, 200}, {builtin("x"), 800, 1, 200, 200}, {commandProgram("x"), 800, 0, 100, 100},
+	} {
+		j := &jobState{wire: &wire.Job{Program: test.program, Memory: test.memory}, readers: readers(plan)}
+		a := &Attempt{Stage: test.stage, Role: plan[test.stage].GetRole()}
+		if shuffle, tables := r.shares(j, a); shuffle != test.shuffle || tables != test.tables {
+			t.Errorf("%+v: shares %d and %d", test, shuffle, tables)
+		}
+	}
+}
+
 // TestLineFails: errors of writing fail the task, also if the job ignores them, and so does a worker with other settings or another job.
 func TestLineFails(t *testing.T) {
 	l := newLine(t)
