@@ -235,15 +235,20 @@ func TestTypedErrors(t *testing.T) {
 		"unknown": {b4.New("words", words), bridgefourtest.Input{Settings: b4.Settings{"min": "1"}}, `unknown setting "min"`},
 		"required": {b4.New("r", func(struct {
 			X string `b4:",required"`
-		}) (b4.Output, error) {
+		},
+		) (b4.Output, error) {
 			return nil, nil
 		}), bridgefourtest.Input{}, "setting x missing: use --set x=VALUE"},
-		"default": {b4.New("d", func(struct {
-			X int `b4:",default=y"`
-		}) (b4.Output, error) {
-			return nil, nil
-		}), bridgefourtest.Input{},
-			"job d: field X of struct { X int \"b4:\\\",default=y\\\"\" }: the default is not an integer such as 30"},
+		"default": {
+			b4.New("d", func(struct {
+				X int `b4:",default=y"`
+			},
+			) (b4.Output, error) {
+				return nil, nil
+			}),
+			bridgefourtest.Input{},
+			"job d: field X of struct { X int \"b4:\\\",default=y\\\"\" }: the default is not an integer such as 30",
+		},
 		"nothing": {b4.New("n", func(struct{}) (b4.Output, error) { return nil, nil }), bridgefourtest.Input{}, "job n: its building function has returned neither an output nor an error"},
 		"type": {b4.New("t", func(struct{}) (b4.Output, error) {
 			return b4.Map(b4.Lines(), func(*b4.Task, []byte, b4.Emit[string, unsupported]) error { return nil }), nil

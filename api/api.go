@@ -35,25 +35,26 @@ type JobRequest struct {
 	NameParts   string `json:"name_parts,omitempty" doc:"Pattern of the names of the parts below output, with the placeholders of a command, such as {sample}.vcf or {/.}.txt; names must differ. Defaults to part-NNNNN"`
 	KeepPartial bool   `json:"keep_partial,omitempty" doc:"A job that fails or is stopped publishes the parts it has, and _PARTIAL"`
 
-	Set          map[string]string `json:"set,omitempty" doc:"User settings, passed to the program"`
-	Env          map[string]string `json:"env,omitempty" doc:"Variables of the tasks' environment, beside PATH, HOME, USER, LANG, TZ and TMPDIR of the worker and B4_*"`
-	Secrets      map[string]string `json:"secrets,omitempty" doc:"Further variables of the tasks' environment, encrypted in the log; no answer has their values"`
-	Sandbox      bool              `json:"sandbox,omitempty" doc:"Commands can write only to their temporary folder (TMPDIR); their output is not affected"`
-	NoNetwork    bool              `json:"no_network,omitempty" doc:"Commands have no network"`
-	Dir          string            `json:"dir,omitempty" doc:"Working directory of commands; absolute"`
-	Retries      *int              `json:"retries,omitempty" doc:"Retries of a failed task" default:"3" minimum:"0" maximum:"100"`
-	RetryDelay   string            `json:"retry_delay,omitempty" doc:"Least time before a failed task is run again, such as 30s. It doubles with each failure of a kind, up to 16 times as long. Without it the delay is 100ms, and doubles up to 30s"`
-	MaxFails     string            `json:"max_fails,omitempty" doc:"When more than so many tasks, such as 10, or percent of them, such as 5%, have failed for good, the job fails at once. Without it all tasks run first" maxLength:"21"`
-	Delay        string            `json:"delay,omitempty" doc:"Least time between the starts of two tasks, such as 500ms"`
-	MaxRunning   int               `json:"max_running,omitempty" doc:"Most tasks that run at one time, on all workers together; 0: any number" minimum:"0" maximum:"1048576"`
-	Timeout      string            `json:"timeout,omitempty" doc:"Time limit of an attempt, such as 90s or 2h"`
-	Grace        string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL when a command is stopped; 2s by default"`
-	Priority     *int              `json:"priority,omitempty" doc:"Higher runs first" default:"50" minimum:"0" maximum:"100"`
-	SlotsPerTask int               `json:"slots_per_task,omitempty" doc:"Slots per attempt" minimum:"0" maximum:"1024"`
-	Memory       string            `json:"memory,omitempty" doc:"Memory limit of an attempt, such as 2GiB"`
-	Resources    map[string]int    `json:"resources,omitempty" doc:"Countable things of the worker that each attempt needs for itself, such as gpu: 1"`
-	Labels       map[string]string `json:"labels,omitempty" doc:"Run only on workers with these labels"`
-	FirstSuccess bool              `json:"first_success,omitempty" doc:"Done when one task succeeds; the others are stopped"`
+	Set           map[string]string `json:"set,omitempty" doc:"User settings, passed to the program"`
+	Env           map[string]string `json:"env,omitempty" doc:"Variables of the tasks' environment, beside PATH, HOME, USER, LANG, TZ and TMPDIR of the worker and B4_*"`
+	Secrets       map[string]string `json:"secrets,omitempty" doc:"Further variables of the tasks' environment, encrypted in the log; no answer has their values"`
+	Sandbox       bool              `json:"sandbox,omitempty" doc:"Commands can write only to their temporary folder (TMPDIR); their output is not affected"`
+	NoNetwork     bool              `json:"no_network,omitempty" doc:"Commands have no network"`
+	Dir           string            `json:"dir,omitempty" doc:"Working directory of commands; absolute"`
+	Retries       *int              `json:"retries,omitempty" doc:"Retries of a failed task" default:"3" minimum:"0" maximum:"100"`
+	RetryDelay    string            `json:"retry_delay,omitempty" doc:"Least time before a failed task is run again, such as 30s. It doubles with each failure of a kind, up to 16 times as long. Without it the delay is 100ms, and doubles up to 30s"`
+	MaxFails      string            `json:"max_fails,omitempty" doc:"When more than so many tasks, such as 10, or percent of them, such as 5%, have failed for good, the job fails at once. Without it all tasks run first" maxLength:"21"`
+	Delay         string            `json:"delay,omitempty" doc:"Least time between the starts of two tasks, such as 500ms"`
+	MaxRunning    int               `json:"max_running,omitempty" doc:"Most tasks that run at one time, on all workers together; 0: any number" minimum:"0" maximum:"1048576"`
+	NoSpeculation bool              `json:"no_speculation,omitempty" doc:"No task gets a second attempt on another worker while its first one, which takes far longer than others, still runs"`
+	Timeout       string            `json:"timeout,omitempty" doc:"Time limit of an attempt, such as 90s or 2h"`
+	Grace         string            `json:"grace,omitempty" doc:"Time between SIGTERM and SIGKILL when a command is stopped; 2s by default"`
+	Priority      *int              `json:"priority,omitempty" doc:"Higher runs first" default:"50" minimum:"0" maximum:"100"`
+	SlotsPerTask  int               `json:"slots_per_task,omitempty" doc:"Slots per attempt" minimum:"0" maximum:"1024"`
+	Memory        string            `json:"memory,omitempty" doc:"Memory limit of an attempt, such as 2GiB"`
+	Resources     map[string]int    `json:"resources,omitempty" doc:"Countable things of the worker that each attempt needs for itself, such as gpu: 1"`
+	Labels        map[string]string `json:"labels,omitempty" doc:"Run only on workers with these labels"`
+	FirstSuccess  bool              `json:"first_success,omitempty" doc:"Done when one task succeeds; the others are stopped"`
 
 	// Class is the jobClass of the original system, in JSON.
 	Class string `json:"-"`
@@ -269,6 +270,7 @@ type Task struct {
 	Offset   uint64     `json:"offset,omitempty"`
 	Length   uint64     `json:"length,omitempty"`
 	Worker   uint64     `json:"worker,omitempty" doc:"Where it runs, or where the attempt ran that made its output"`
+	Second   uint64     `json:"second_worker,omitempty" doc:"Where a second attempt runs beside the first one, which takes far longer than those of other tasks"`
 	Started  *time.Time `json:"started,omitempty" doc:"When that attempt started; only of done tasks"`
 	Seconds  *float64   `json:"seconds,omitempty" doc:"Run time of that attempt; only of done tasks"`
 	Memory   uint64     `json:"peak_memory,omitempty" doc:"Bytes of the largest of its processes, if they exceed those of the process that contains it (about 25 MB); only of done tasks that are commands"`

@@ -355,6 +355,9 @@ func (a *app) printTasks(ctx context.Context, c *client.Client, job uint64, q ap
 		if task.Worker != 0 {
 			worker = strconv.FormatUint(task.Worker, 10)
 		}
+		if task.Second != 0 {
+			worker += fmt.Sprintf(", %d", task.Second)
+		}
 		if task.Started != nil {
 			started = ageText(*task.Started, now)
 		}

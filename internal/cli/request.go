@@ -32,41 +32,42 @@ const linesInMemory = 1 << 20
 type jobFlags struct {
 	itemFlags
 
-	file         string // describes the job, and the flags replace parts of it; empty: none does
-	name         string
-	inputs       []string
-	dir          string
-	dryRun       bool
-	split        string
-	records      string
-	header       int
-	output       string
-	overwrite    bool
-	nameParts    string
-	reduce       string
-	combine      string
-	partitions   int
-	keepPartial  bool
-	set          []string
-	env          []string
-	envAll       bool
-	secrets      []string
-	sandbox      bool
-	noNetwork    bool
-	retries      int
-	retryDelay   time.Duration
-	maxFails     string
-	delay        time.Duration
-	maxRunning   int
-	timeout      time.Duration
-	grace        time.Duration
-	priority     int
-	slotsPerTask int
-	memory       string
-	resources    []string
-	labels       []string
-	firstSuccess bool
-	after        []string
+	file          string // describes the job, and the flags replace parts of it; empty: none does
+	name          string
+	inputs        []string
+	dir           string
+	dryRun        bool
+	split         string
+	records       string
+	header        int
+	output        string
+	overwrite     bool
+	nameParts     string
+	reduce        string
+	combine       string
+	partitions    int
+	keepPartial   bool
+	set           []string
+	env           []string
+	envAll        bool
+	secrets       []string
+	sandbox       bool
+	noNetwork     bool
+	noSpeculation bool
+	retries       int
+	retryDelay    time.Duration
+	maxFails      string
+	delay         time.Duration
+	maxRunning    int
+	timeout       time.Duration
+	grace         time.Duration
+	priority      int
+	slotsPerTask  int
+	memory        string
+	resources     []string
+	labels        []string
+	firstSuccess  bool
+	after         []string
 }
 
 // add registers the flags. The defaults are the cluster's and are repeated here for the help only.
@@ -102,6 +103,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 		"all tasks run, then the job fails if one has failed)")
 	fs.DurationVar(&f.delay, "delay", 0, "least `time` between the starts of two tasks, such as 500ms")
 	fs.IntVar(&f.maxRunning, "max-running", 0, "at most `N` tasks run at one time, on all workers together (default: as many as there are slots for)")
+	fs.BoolVar(&f.noSpeculation, "no-speculation", false, "a task that takes far longer than others gets no second attempt on another worker beside the first one")
 	fs.DurationVar(&f.timeout, "timeout", 0, "maximum `time` of one attempt, such as 90s or 2h (default none)")
 	fs.DurationVar(&f.grace, "grace", 2*time.Second, "`time` between SIGTERM and SIGKILL when an attempt is stopped")
 	fs.IntVar(&f.priority, "priority", 50, "0 to 100; higher runs first")
@@ -139,7 +141,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	}
 	r := &api.JobRequest{
 		Name: f.name, Program: program,
-		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: f.sandbox, NoNetwork: f.noNetwork,
+		Overwrite: f.overwrite, KeepPartial: f.keepPartial, FirstSuccess: f.firstSuccess, Sandbox: f.sandbox, NoNetwork: f.noNetwork, NoSpeculation: f.noSpeculation,
 		Partitions: f.partitions, NameParts: f.nameParts, MaxFails: f.maxFails,
 	}
 	if r.Dir, err = os.Getwd(); err != nil {

@@ -3,8 +3,8 @@ package cli_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"net"
 	"os"

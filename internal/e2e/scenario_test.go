@@ -101,6 +101,7 @@ func (c *cluster) begin(p plan) *scenario {
 	steps = append(steps, from(p.free, waitFor(s.gate("$B4_TASK"))), upperCase)
 	s.id = c.submit(&api.JobRequest{
 		Inputs: []string{c.path("in")}, Split: "none", Output: s.out, Program: split(append(steps, p.after...)...),
+		NoSpeculation: true, // tasks wait at gates
 	})
 	c.t.Cleanup(func() {
 		if c.t.Failed() { // the ledger shows only that there were several attempts

@@ -123,6 +123,7 @@ type Core struct {
 	inputsKept uint64                   // see inputsKept; tests lower it
 	forgetting bool                     // a command that forgets the oldest job is on its way through the log
 	tails      wire.TailRate
+	speculated time.Time     // when stragglers were last looked for
 	due        []state.JobID // jobs whose deferred input an earlier leader may have planned
 	result     state.Result
 	effects    Effects
@@ -198,6 +199,7 @@ func (c *Core) Step(now time.Time, inputs ...Input) (*Effects, error) {
 		c.dirty.markAll()
 	}
 	c.rebalance()
+	c.speculate()
 	c.effects.Send = c.outbox.flush(c.registry.sessions)
 	c.effects.Propose = c.pipeline.flush(now, c.effects.Propose)
 	c.effects.Changed = slices.AppendSeq(c.effects.Changed, maps.Keys(c.changed))

@@ -26,11 +26,8 @@ func (c *Core) Check() error {
 		standing, load := 0, int64(0)
 		for _, number := range slices.Sorted(maps.Keys(w.leases)) {
 			l := w.leases[number]
-			if c.leases.current(number, l.Key) {
-				if other, twice := current[l.taskKey]; twice {
-					return fmt.Errorf("task %v has the leases %d and %d", l.taskKey, other, number)
-				}
-				current[l.taskKey] = number
+			if err := c.checkAlone(current, number, l); err != nil {
+				return err
 			}
 			if l.ended {
 				ended++
@@ -128,5 +125,19 @@ func (c *Core) checkLease(number state.Lease, l *lease) error {
 	if job.Fenced(int(l.Stage), l.task, number) {
 		return fmt.Errorf("lease %d is of task %d/%d/%d, and fenced at %d", number, l.Job, l.Stage, l.task, job.Fence)
 	}
+	return nil
+}
+
+// checkAlone adds a lease to those that are valid, by task. Another one of the task must be that of a straggler.
+func (c *Core) checkAlone(valid map[taskKey]state.Lease, number state.Lease, l *lease) error {
+	if !c.leases.current(number, l.Key) {
+		return nil
+	}
+	if before, twice := valid[l.taskKey]; twice {
+		if other, ok := c.leases.other(l.taskKey, before); !ok || other.number != number {
+			return fmt.Errorf("task %v has the leases %d and %d", l.taskKey, before, number)
+		}
+	}
+	valid[l.taskKey] = number
 	return nil
 }

@@ -60,6 +60,9 @@ func (c *Core) handleVerdict(v *state.Verdict) {
 	if v.Won {
 		c.effects.Done++
 	}
+	if v.Won {
+		c.revokeOther(taskKey{sched.Key{Job: v.Job, Stage: v.Stage}, v.Task}, v.Lease)
+	}
 	w := c.registry.workers[v.Worker]
 	if w == nil {
 		return
@@ -84,7 +87,10 @@ func (c *Core) handleEvent(e *state.Event) {
 	case state.JobSubmitted:
 		c.forgetOne() // it may have a large input
 		c.addFact(e)
-	case state.TaskDied, state.WorkerJoined:
+	case state.TaskDied:
+		c.revokeOther(taskKey{stage, e.Task}, e.Lease)
+		c.addFact(e)
+	case state.WorkerJoined:
 		c.addFact(e)
 	case state.StageStarted:
 		c.startStage(stage)
@@ -122,10 +128,8 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.handleResult(e)
 	case state.InputDue:
 		c.effects.Due = append(c.effects.Due, e.Job)
-	case state.LockHeld, state.LockWaiting, state.LockGone:
+	case state.LockHeld, state.LockWaiting, state.LockGone, state.PriorityChanged:
 		c.handleLock(e)
-	case state.PriorityChanged:
-		c.setPriority(e.Job)
 	case state.Audited, state.JobWaits: // only in the history, or in the views
 	}
 }
@@ -156,7 +160,8 @@ func (c *Core) taskFailed(stage sched.Key, e *state.Event) {
 	if e.Fault == state.Preempted {
 		avoid = 0
 	}
-	if c.leases.current(e.Lease, stage) { // if its stage has started again since, the task is open already
+	_, twice := c.leases.other(taskKey{stage, e.Task}, e.Lease) // which still runs, or has failed too and opens it
+	if !twice && c.leases.current(e.Lease, stage) {             // if its stage has started again since, the task is open already
 		c.sched.Reopen(stage, e.Task, c.now.Add(c.wait(c.machine.Job(e.Job).Spec, e.Fault, e.Count, e.Wait)), avoid)
 	}
 	c.dirty.markAll()
@@ -164,6 +169,7 @@ func (c *Core) taskFailed(stage sched.Key, e *state.Event) {
 
 // resume opens a task again whose output was lost. Unless its stage is ready, that starts as a whole later on.
 func (c *Core) resume(stage sched.Key, task uint64) {
+	delete(c.leases.twice, taskKey{stage, task})
 	if job := c.machine.Job(stage.Job); job != nil && job.Open(int(stage.Stage), task) {
 		c.sched.Resume(job, stage.Stage, task, c.now)
 		c.dirty.markAll()

@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/bridgefour/bridgefour/internal/sched"
@@ -23,7 +24,14 @@ type lease struct {
 	taskKey
 
 	cost  int64 // to give back to the scheduler
+	begun int64 // when a heartbeat has first named it as running, Unix ms; 0: none has
 	ended bool  // reported, and waiting for the log: it costs nothing any more
+}
+
+// held is a lease and the worker that has it.
+type held struct {
+	worker state.WorkerID
+	number state.Lease
 }
 
 // leaseSet is the leases of one worker. The values are pointers so that the end of a lease costs no second look-up.
@@ -41,8 +49,8 @@ func (s leaseSet) standing() []state.Lease {
 	return list
 }
 
-// leaseBook is the leases of the term. Of the leases of a task no more than one is valid: the others were granted before the task's
-// stage started again, and wait for the log.
+// leaseBook is the leases of the term. Of the leases of a task no more than one is valid, or two of a straggler: the others were granted before
+// the task's stage started again, and wait for the log.
 type leaseBook struct {
 	last state.Lease // granted
 	sets map[state.WorkerID]leaseSet
@@ -53,10 +61,12 @@ type leaseBook struct {
 	// come with thousands each, and dropped when none has come for a tick.
 	byTask     map[taskKey]state.Lease
 	byTaskUsed bool // since the last tick
+	// twice has the leases of tasks that got a second one, until both are gone: what ends one of them must not open the task again.
+	twice map[taskKey][]held
 }
 
 func newLeaseBook(term uint64) leaseBook {
-	return leaseBook{last: state.NewLease(term, 0), sets: map[state.WorkerID]leaseSet{}, started: map[state.JobID]map[uint32]state.Lease{}}
+	return leaseBook{last: state.NewLease(term, 0), sets: map[state.WorkerID]leaseSet{}, started: map[state.JobID]map[uint32]state.Lease{}, twice: map[taskKey][]held{}}
 }
 
 // open returns the set of a worker, which is empty if the worker is new.
@@ -73,6 +83,9 @@ func (b *leaseBook) open(id state.WorkerID) leaseSet {
 func (b *leaseBook) remove(id state.WorkerID) {
 	delete(b.sets, id)
 	b.byTask = nil
+	for key := range b.twice {
+		b.untwice(key, func(h held) bool { return h.worker == id })
+	}
 }
 
 // grant adds a new lease, and returns its number: fencing numbers grow.
@@ -92,12 +105,45 @@ func (b *leaseBook) put(s leaseSet, number state.Lease, l *lease) {
 
 // drop removes a lease.
 func (b *leaseBook) drop(s leaseSet, number state.Lease) {
-	if b.byTask != nil {
-		if l := s[number]; l != nil && b.byTask[l.taskKey] == number {
-			delete(b.byTask, l.taskKey)
-		}
+	l := s[number]
+	if l == nil {
+		return
 	}
 	delete(s, number)
+	b.untwice(l.taskKey, func(h held) bool { return h.number == number })
+	if b.byTask == nil || b.byTask[l.taskKey] != number {
+		return
+	}
+	delete(b.byTask, l.taskKey)
+	for _, h := range b.twice[l.taskKey] {
+		b.byTask[l.taskKey] = h.number
+	}
+}
+
+// second records that a task has two leases.
+func (b *leaseBook) second(key taskKey, first, second held) { b.twice[key] = []held{first, second} }
+
+// other returns the lease of a task that has two, beside the one that is given; false: it has one, or had two and this is the last.
+func (b *leaseBook) other(key taskKey, number state.Lease) (held, bool) {
+	for _, h := range b.twice[key] {
+		if h.number != number {
+			return h, true
+		}
+	}
+	return held{}, false
+}
+
+// untwice forgets leases of a task that has two.
+func (b *leaseBook) untwice(key taskKey, gone func(held) bool) {
+	list, ok := b.twice[key]
+	if !ok {
+		return
+	}
+	if list = slices.DeleteFunc(list, gone); len(list) == 0 {
+		delete(b.twice, key)
+		return
+	}
+	b.twice[key] = list
 }
 
 // startStage voids the leases of a stage that were granted so far.
@@ -106,6 +152,7 @@ func (b *leaseBook) startStage(key sched.Key) {
 		b.started[key.Job] = map[uint32]state.Lease{}
 	}
 	b.started[key.Job][key.Stage] = b.last
+	maps.DeleteFunc(b.twice, func(k taskKey, _ []held) bool { return k.Key == key })
 }
 
 // current reports whether a lease was granted since its stage started.

@@ -116,8 +116,11 @@ func (c *Core) startLocks() {
 // fencesPerRecovery leaves 2^40 fencing numbers between two recoveries of a cluster.
 const fencesPerRecovery = 40
 
-// handleLock follows the request of a client.
+// handleLock follows the request of a client, and the priority that a job has from those that wait for it.
 func (c *Core) handleLock(e *state.Event) {
+	if e.Kind == state.PriorityChanged {
+		c.setPriority(e.Job)
+	}
 	if e.Job != 0 {
 		return
 	}

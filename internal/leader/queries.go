@@ -87,14 +87,28 @@ type Pace = sched.Pace
 // Pace returns the pace of a job.
 func (c *Core) Pace(id state.JobID) Pace { return c.sched.Pace(id) }
 
+// Place is where a task is leased to.
+type Place struct {
+	Worker state.WorkerID
+	Second state.WorkerID // that of a second attempt; 0: there is none
+}
+
 // Running returns the leased tasks of a job and their workers.
-func (c *Core) Running(id state.JobID) map[TaskPlace]state.WorkerID {
-	set := map[TaskPlace]state.WorkerID{}
+func (c *Core) Running(id state.JobID) map[TaskPlace]Place {
+	set := map[TaskPlace]Place{}
 	for _, w := range c.registry.workers {
-		for _, l := range w.leases {
-			if l.Job == id && !l.ended {
-				set[TaskPlace{l.Stage, l.task}] = w.ID
+		for number, l := range w.leases {
+			if l.Job != id || l.ended {
+				continue
 			}
+			place := Place{Worker: w.ID}
+			if other, ok := c.leases.other(l.taskKey, number); ok {
+				if other.number < number {
+					continue
+				}
+				place.Second = other.worker
+			}
+			set[TaskPlace{l.Stage, l.task}] = place
 		}
 	}
 	return set

@@ -100,7 +100,11 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 		}
 		leases[i] = lease{taskKey: taskKey{key, task}, cost: g.Cost}
 		c.leases.grant(w.leases, &leases[i])
-		if attempt := stage.Attempt(task); attempt > 1 || out.Attempt != nil {
+		attempt := stage.Attempt(task)
+		if g.Second {
+			attempt++
+		}
+		if attempt > 1 || out.Attempt != nil {
 			for len(out.Attempt) < len(out.Index) {
 				out.Attempt = append(out.Attempt, 1)
 			}

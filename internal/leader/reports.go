@@ -19,6 +19,11 @@ func (c *Core) handleReport(w *worker, r *wire.Report) {
 	w.heard = c.now
 	if r.GetHeartbeat() {
 		w.running = r.GetRunning()
+		for _, number := range w.running {
+			if l := w.leases[state.Lease(number)]; l != nil && l.begun == 0 {
+				l.begun = c.now.UnixMilli()
+			}
+		}
 	}
 	if list := r.GetSlots(); len(list) > 0 {
 		w.slots = list

@@ -26,7 +26,7 @@ import (
 //	finish SESSION LEASE…       fail SESSION LEASE KIND
 //	lost SESSION LEASE…         the outputs of these leases cannot be read
 //	return SESSION LEASE…   draining SESSION   drained SESSION   close SESSION
-//	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [lines=A,B,…] [user=U] [max_fails=N] [retry_delay=D] [delay=D] [running=N]
+//	submit UID [tasks=N] [output=DIR] [retries=N] [slots=N] [label=V] [collect] [keep_partial] [first_success] [no_second] [lines=A,B,…] [user=U] [max_fails=N] [retry_delay=D] [delay=D] [running=N]
 //	quota U SLOTS                               0: no bound
 //	stop J   retry J   drain W   remove W
 //	run DURATION                                time passes
@@ -290,6 +290,7 @@ func (s *story) spec(list []string, set map[string]string) *state.Spec {
 		}
 	}
 	spec.MaxRunning = uint32(s.number(set["running"]))
+	spec.NoSecond = slices.Contains(list, "no_second")
 	if n := set["max_fails"]; n != "" {
 		spec.MaxFails = &state.FailLimit{N: s.number(n)}
 	}

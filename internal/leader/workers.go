@@ -247,9 +247,12 @@ func (c *Core) release(w *worker, l *lease) {
 
 // reopen drops a lease whose attempt has come to nothing through no fault of the task.
 func (c *Core) reopen(w *worker, number state.Lease, l *lease) {
+	_, twice := c.leases.other(l.taskKey, number)
 	c.leases.drop(w.leases, number)
 	c.release(w, l)
-	c.sched.Reopen(l.Key, l.task, c.now, 0)
+	if !twice {
+		c.sched.Reopen(l.Key, l.task, c.now, 0)
+	}
 	c.dirty.markAll()
 }
 

@@ -50,6 +50,7 @@ func (n *Node) endTerm(ctx context.Context) {
 	n.ready.set(false, why)
 	n.loop.unproposed, n.loop.sent, n.loop.stalled = nil, sentVolatile{}, false
 	n.observer.endTerm()
+	n.loop.lockCalls.wakeAll()
 	for id, st := range n.loop.streams {
 		st.close(leader.Close{Reason: why})
 		delete(n.loop.streams, id)

@@ -116,6 +116,7 @@ type loop struct {
 	controller *leader.Controller
 	streams    map[leader.SessionID]*stream
 	requests   requests
+	lockCalls  lockCalls
 	unproposed [][]byte // entries that the log had no room for, oldest first
 	saving     bool     // a snapshot is being written
 	saved      chan error
@@ -151,7 +152,7 @@ func New(cfg Config) *Node {
 		stopped: make(chan struct{}), ready: newReadiness(), observer: newObserver(cfg.Logger), refusals: newRefusals(),
 		large: make(chan struct{}, largeMax), due: make(chan struct{}, dueMax), submits: access.NewRates[string](submitRate, submitBurst), fetches: logFetches{byRequest: map[uint64]*logFetch{}},
 		loop: loop{
-			streams: map[leader.SessionID]*stream{}, requests: newRequests(), saved: make(chan error, 1),
+			streams: map[leader.SessionID]*stream{}, requests: newRequests(), lockCalls: lockCalls{}, saved: make(chan error, 1),
 		},
 	}
 	n.loop.controller = leader.NewController(leader.ControllerConfig{Cluster: cfg.Cluster, Seed: rand.Uint64, OpenSecret: n.openSecret, Idle: cfg.Idle})
@@ -339,6 +340,7 @@ func (n *Node) step(ctx context.Context) error {
 		n.loop.requests.reply(&effects.Replies[i])
 	}
 	n.loop.requests.reached(n.index())
+	n.loop.lockCalls.wake(effects.Locks)
 	wait := effects.Wake.Sub(now)
 	if due := n.loop.publisher.Due(now); !due.IsZero() {
 		wait = min(wait, due.Sub(now))

@@ -123,13 +123,17 @@ func (n *Node) answerDelayed(ctx context.Context, cause string) {
 	})
 }
 
-// execute puts a command into the log and returns the event of its application.
+// execute puts a command into the log, on behalf of the principal in ctx, and returns the event of its application.
 func (n *Node) execute(ctx context.Context, key string, add func(*state.Entry)) (state.Event, error) {
+	return n.executeBy(ctx, key, auditOf(ctx), add)
+}
+
+// executeBy is execute on behalf of a client; nil: it becomes no audit record.
+func (n *Node) executeBy(ctx context.Context, key string, by *state.Audit, add func(*state.Entry)) (state.Event, error) {
 	if err := n.acceptsWrites(ctx); err != nil {
 		return state.Event{}, err
 	}
 	answer := make(chan outcome, 1)
-	by := auditOf(ctx)
 	audited := func(e *state.Entry) {
 		e.By = by
 		add(e)

@@ -186,6 +186,7 @@ func (n *Node) spec(req *api.JobRequest, p *plan.Result, uid string) *state.Spec
 		MaxFails: p.MaxFails, RetryDelayMS: uint64(p.RetryDelay.Milliseconds()), DelayMS: uint64(p.Delay.Milliseconds()), MaxRunning: p.MaxRunning,
 		After: p.After, Deferred: p.Deferred, Resources: p.Resources, Locks: p.Locks, Data: p.Data, FailOnConflict: p.FailOnConflict,
 	}
+	s.NoSecond = req.NoSpeculation
 	s.Class, s.Reduce, s.Combine, s.Partitions = req.Class, req.Program.Reduce, req.Program.Combine, uint32(req.Partitions) //nolint:gosec // checked by plan
 	s.Input.Growing = n.cfg.Growing && s.Input.Kind == state.InputFiles
 	s.Placeholders, s.Placeholder, s.Shell = uint8(p.Command.Placeholders), p.Command.Placeholder, p.Command.Shell

@@ -18,13 +18,13 @@ type combiner struct {
 }
 
 // begin makes the output of the first command that of the combiner. It reports whether the attempt has one.
-func (s *Slot) beginCombine(j *jobState, a *Attempt) bool {
+func (s *Slot) beginCombine(j *jobState, a *Attempt, memory int64) bool {
 	c := &s.combine
 	on := j.combine != nil && s.keyed.on()
 	s.files.stdout.keyed = &s.keyed
-	c.sorted.begin(partitions{})
+	c.sorted.begin(partitions{}, memory)
 	if on {
-		c.sorted.begin(partitions{n: 1})
+		c.sorted.begin(partitions{n: 1}, memory)
 		s.files.stdout.keyed = &c.sorted
 		c.files.begin(j, a)
 		c.files.lines = &c.input
@@ -38,8 +38,11 @@ func (s *Slot) runCombine(ctx context.Context, j *jobState) program.Result {
 	if err := c.sorted.flush(); err != nil {
 		return program.Result{Failure: program.OutputFailure(err)}
 	}
-	c.input.merge = c.sorted.writer.Merge()
 	defer c.sorted.writer.Close()
+	var err error
+	if c.input.merge, err = c.sorted.writer.Merge(); err != nil {
+		return program.Result{Failure: program.OutputFailure(err)}
+	}
 	defer c.input.merge.Close()
 	c.task = s.task
 	c.task.Files, c.task.Split, c.task.Item, c.task.Path = &c.files, nil, nil, ""
@@ -86,11 +89,21 @@ func writeLines(w io.Writer, next func() (shuffle.Record, error)) (written int64
 		if err != nil {
 			return written, err
 		}
-		if n := len(record.Key) + len(record.Value) + 1; len(buf)+n > cap(buf) && len(buf) > 0 {
+		n := len(record.Key) + len(record.Value) + 1
+		if len(buf)+n > cap(buf) && len(buf) > 0 {
 			if err := flush(); err != nil {
 				return written, err
 			}
 		}
-		buf = append(append(append(buf, record.Key...), record.Value...), '\n')
+		if n <= cap(buf) {
+			buf = append(append(append(buf, record.Key...), record.Value...), '\n')
+			continue
+		}
+		for _, text := range [][]byte{record.Key, record.Value, {'\n'}} { // not copied: it is long
+			n, err := w.Write(text)
+			if written += int64(n); err != nil {
+				return written, err
+			}
+		}
 	}
 }

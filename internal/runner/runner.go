@@ -198,7 +198,7 @@ func (r *Runner) NewSlot() *Slot {
 	s.keyed.cfg = shuffle.Config{Memory: r.sortMemory, Temp: cmp.Or(r.dataDir, os.TempDir())}
 	s.groups.cfg, s.groups.host, s.combine.sorted.cfg = s.keyed.cfg, r.host, s.keyed.cfg
 	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper,
-		Memory: r.sortMemory, Errors: s.errors}
+		Errors: s.errors}
 	return s
 }
 
@@ -286,12 +286,14 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) (combines boo
 	if a.Parts != nil || s.parts.parts != nil {
 		s.parts = partReader{ctx: ctx, stores: j.outputs, parts: a.Parts}
 	}
-	s.keyed.begin(j.readers[a.Stage])
-	s.groups.begin(ctx, j, a)
+	memory, tables := s.runner.shares(j, a)
+	s.task.Memory = tables
+	s.keyed.begin(j.readers[a.Stage], memory)
+	s.groups.begin(ctx, j, a, memory)
 	s.output.begin(ctx, j, a)
 	s.log.begin(a.Log)
 	s.files.begin(j, a)
-	combines = s.beginCombine(j, a)
+	combines = s.beginCombine(j, a, memory)
 	t := &s.task
 	t.StageNumber, t.Pairs, t.Emit = int(a.Stage), nil, nil //nolint:gosec // of the plan
 	if a.reduces() {

@@ -18,6 +18,19 @@ import (
 // A record of a command is a line, with its newline left out. The key ends at the first tab; the value begins with it. So a line without a tab
 // comes back as it was.
 
+// shares divides the memory of an attempt: what its shuffles take each, and what is for tables of a job in this process. A job in this process has what --memory says, if
+// that is given; of commands, that is the limit of their processes.
+func (r *Runner) shares(j *jobState, a *Attempt) (shuffle, tables int64) {
+	shuffle, tables = r.sortMemory, r.sortMemory
+	if given := j.wire.GetMemory(); given > 0 && j.wire.GetProgram().GetCommand() == nil {
+		shuffle, tables = int64(given/2), int64(given/4) //nolint:gosec // a size; the rest is for what is collected later
+	}
+	if reads, writes := a.reduces(), j.readers[a.Stage].n > 0; reads && writes || writes && j.combine != nil {
+		shuffle /= 2
+	}
+	return shuffle, tables
+}
+
 // partitions are those of a stage that reduces. None: there is no such stage.
 type partitions struct {
 	n      int
@@ -50,8 +63,8 @@ type keyedOutput struct {
 	err    error  // the first one of emit
 }
 
-// begin starts an attempt.
-func (k *keyedOutput) begin(of partitions) {
+// begin starts an attempt, which sorts in so many bytes.
+func (k *keyedOutput) begin(of partitions, memory int64) {
 	if k.on() {
 		k.writer.Close() // what the last attempt has left, if it failed
 	}
@@ -61,6 +74,7 @@ func (k *keyedOutput) begin(of partitions) {
 	if k.writer == nil {
 		k.writer = shuffle.NewWriter(k.cfg)
 	}
+	k.writer.Limit(memory)
 	if of.ranges {
 		k.writer.BeginSorted()
 	} else {
@@ -101,9 +115,14 @@ func (k *keyedOutput) Write(p []byte) (int, error) {
 		if err := k.add(line); err != nil {
 			return 0, err
 		}
-		p, k.line = p[end+1:], k.line[:0]
+		if p, k.line = p[end+1:], k.line[:0]; cap(k.line) > lineKept {
+			k.line = nil
+		}
 	}
 }
+
+// lineKept bounds the buffer that is kept after a long line.
+const lineKept = 1 << 20
 
 func (k *keyedOutput) add(line []byte) error {
 	key, value := line, []byte(nil)
@@ -150,7 +169,7 @@ type groupedInput struct {
 	err    error // the first one of Next; io.EOF at the end
 }
 
-func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
+func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt, memory int64) {
 	if g.ctx != nil { // the last attempt was one
 		*g = groupedInput{cfg: g.cfg, host: g.host, reader: g.reader}
 	}
@@ -161,6 +180,7 @@ func (g *groupedInput) begin(ctx context.Context, j *jobState, a *Attempt) {
 	if g.reader == nil {
 		g.reader = shuffle.NewReader(g.cfg)
 	}
+	g.reader.Limit(memory)
 }
 
 // Read is not used: io.CopyBuffer prefers WriteTo.

@@ -89,7 +89,7 @@ func newLine(t *testing.T) *line {
 }
 
 // attempt runs a task of a stage, and keeps its output for the next one.
-func (l *line) attempt(ctx context.Context, number uint64, index uint64, item string) (Outcome, string) {
+func (l *line) attempt(ctx context.Context, number, index uint64, item string) (Outcome, string) {
 	l.t.Helper()
 	l.lease++
 	l.log = new(logged)
@@ -164,6 +164,27 @@ func TestLineLosesAnOutput(t *testing.T) {
 	out, _ := l.attempt(t.Context(), 1, 0, "")
 	if len(out.Lost) != 1 || out.Lost[0].Part != lost || !out.Canceled || out.Failure != nil || out.File != "" {
 		t.Errorf("%+v, want that the output of task 0 is lost", out)
+	}
+}
+
+// TestShares: a stage that reads and writes has half for each, and --memory is that of jobs in this process alone.
+func TestShares(t *testing.T) {
+	r := &Runner{sortMemory: 100}
+	plan := []*wire.Stage{{Tasks: 1}, {Role: wire.StageRole_STAGE_REDUCE, From: []uint32{0}, Tasks: 1}, {Role: wire.StageRole_STAGE_REDUCE, From: []uint32{1}, Tasks: 1}}
+	for _, test := range []struct {
+		program         *wire.Program
+		memory          uint64
+		stage           uint64
+		shuffle, tables int64
+	}{
+		{builtin("x"), 0, 0, 100, 100}, {builtin("x"), 0, 1, 50, 100}, {builtin("x"), 0, 2, 100, 100},
+		{builtin("x"), 800, 0, 400, 200}, {builtin("x"), 800, 1, 200, 200}, {commandProgram("x"), 800, 0, 100, 100},
+	} {
+		j := &jobState{wire: &wire.Job{Program: test.program, Memory: test.memory}, readers: readers(plan)}
+		a := &Attempt{Stage: test.stage, Role: plan[test.stage].GetRole()}
+		if shuffle, tables := r.shares(j, a); shuffle != test.shuffle || tables != test.tables {
+			t.Errorf("%+v: shares %d and %d", test, shuffle, tables)
+		}
 	}
 }
 

@@ -287,6 +287,8 @@ type Grant struct {
 	Stage uint32
 	Cost  int64    // of each lease, for Return
 	Tasks []uint64 // valid until the next call of Next
+	// Second: the task has a lease already, and gets another one beside it.
+	Second bool
 }
 
 // Bounds of how many jobs of a group are passed over in a call of Next.
@@ -326,6 +328,19 @@ func (s *Scheduler) Next(now time.Time, w *Worker) (g Grant, ok bool) {
 		s.lease(now, q, w, len(s.tasks), g.Cost)
 		return g, true
 	}
+}
+
+// Second returns the grant of a second attempt of a task that is leased; ok is false unless worker w has an idle slot for it, and the stage has no
+// open task.
+func (s *Scheduler) Second(now time.Time, w *Worker, key Key, task uint64) (g Grant, ok bool) {
+	q := s.queue(key)
+	if q == nil || q.open() || w.idle() <= 0 || s.isFrozen(key.Job) || q.of.allows() <= 0 || s.reserved[w.ID] != nil ||
+		!q.of.share.group.eligible(w) || s.room(now, q, w) == 0 {
+		return g, false
+	}
+	g = Grant{Job: q.job, Stage: q.index, Cost: q.cost(), Tasks: append(s.tasks[:0], task), Second: true}
+	s.lease(now, q, w, 1, g.Cost)
+	return g, true
 }
 
 // pass leaves a job out of this call of Next.

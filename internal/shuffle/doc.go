@@ -7,7 +7,7 @@
 // A segment is
 //
 //	block…   the partitions one after another; no block has records of two
-//	index    for each partition three uvarints: bytes of its blocks, bytes of its records, number of its records; in a sorted segment, its marks
+//	index    for each partition four uvarints: bytes of its blocks, bytes of its records, number of its records, bytes of the longest if it is longer than a block; in a sorted segment, its marks
 //	footer   32 bits: length of the index; 32 bits: number of partitions; 64 bits: xxh64 of the index and the numbers before; "b4s1", sorted "b4r1"
 //
 // and a block is

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"slices"
 )
 
 // blocks are the records of a partition of a run.
@@ -174,6 +173,12 @@ type Reader struct {
 // NewReader returns a reader.
 func NewReader(cfg Config) *Reader { return &Reader{cfg: cfg.bounded()} }
 
+// Limit changes Config.Memory, before Open.
+func (r *Reader) Limit(memory int64) {
+	r.cfg.Memory = memory
+	r.cfg = r.cfg.bounded()
+}
+
 // Record is a record of a partition. It is valid until the next one is read.
 type Record struct{ Key, Value []byte }
 
@@ -241,10 +246,10 @@ func (m *Merge) Close() {
 	m.sources, m.err = nil, fs.ErrClosed
 }
 
-// passes merges sources until there are few enough to merge them at once.
+// passes merges sources until all can be merged at once.
 func (r *Reader) passes(sources []source) (_ []source, err error) {
-	for fan := r.cfg.fan(); len(sources) > fan && err == nil; {
-		sources, err = r.pass(sources, fan)
+	for err == nil && fit(r.cfg, sources) < len(sources) {
+		sources, err = r.pass(sources)
 	}
 	return sources, err
 }
@@ -253,8 +258,11 @@ func (r *Reader) passes(sources []source) (_ []source, err error) {
 type source struct {
 	segment int // its place in the list
 	open    func() (blocks, error)
+	bytes   int64    // that reading it takes
 	temp    *tempRun // nil: a segment
 }
+
+func (s source) readBytes() int64 { return s.bytes }
 
 func (s *source) close() {
 	if s.temp != nil {
@@ -300,7 +308,7 @@ func findSources(segments []Segment, partition, partitions int) ([]source, error
 			continue
 		}
 		s := &segments[i]
-		list = append(list, source{segment: i, open: func() (blocks, error) {
+		list = append(list, source{segment: i, bytes: extents[partition].readBytes(), open: func() (blocks, error) {
 			f, err := s.Open(at)
 			return &blockReader{r: f, left: stored}, err
 		}})
@@ -325,7 +333,7 @@ func findRange(segments []Segment, n, ranges int) ([]source, error) {
 			continue
 		}
 		s := &segments[i]
-		list = append(list, source{segment: i, open: func() (blocks, error) {
+		list = append(list, source{segment: i, bytes: indexes[i].all.readBytes(), open: func() (blocks, error) {
 			f, err := s.Open(int64(from)) //nolint:gosec // readSorted has compared it with the size
 			return &rangeBlocks{blockReader: blockReader{r: f, left: to - from}, of: of, near: to - min(safe, to)}, err
 		}})
@@ -333,9 +341,12 @@ func findRange(segments []Segment, n, ranges int) ([]source, error) {
 	return list, nil
 }
 
-// pass merges each fan neighbouring sources to one, in a temporary file.
-func (r *Reader) pass(sources []source, fan int) (merged []source, err error) {
-	for group := range slices.Chunk(sources, fan) {
+// pass merges neighbouring sources to one, in a temporary file, as many as can be merged at once.
+func (r *Reader) pass(sources []source) (merged []source, err error) {
+	for rest := sources; len(rest) > 0; {
+		n := fit(r.cfg, rest)
+		group := rest[:n]
+		rest = rest[n:]
 		if err != nil || len(group) == 1 {
 			merged = append(merged, group...) // to be closed
 			continue
@@ -359,7 +370,7 @@ func (r *Reader) pass(sources []source, fan int) (merged []source, err error) {
 		for _, s := range group {
 			s.close()
 		}
-		merged = append(merged, source{temp: t, open: func() (blocks, error) { return t.blocks(0), nil }})
+		merged = append(merged, source{temp: t, bytes: t.readBytes(), open: func() (blocks, error) { return t.blocks(0), nil }})
 	}
 	return merged, err
 }

@@ -18,6 +18,8 @@ const (
 	magic       = "b4s1"
 	magicSorted = "b4r1" // one partition, with marks
 
+	// packMax bounds the records that are compressed: a longer one is written as it is, from where it lies.
+	packMax = 1 << 20
 	// recordMax is the maximum length of a record, with the lengths of its key and value.
 	recordMax = 1 << 30
 	// PartitionsMax is the maximum number of partitions of a segment.
@@ -29,6 +31,13 @@ type extent struct {
 	stored  uint64 // bytes of its blocks
 	raw     uint64 // bytes of its records
 	records uint64
+	largest uint64 // bytes of the longest record that is longer than a block; 0: none is
+}
+
+// readBytes is what reading the partition takes, about.
+func (e *extent) readBytes() int64 {
+	const lists = 4 * blockBytes    // a block as it is stored, decompressed, and what the file buffers
+	return lists + int64(e.largest) //nolint:gosec // at most recordMax
 }
 
 // segmentWriter writes a segment: the records of its partitions in turn.
@@ -58,10 +67,35 @@ func (s *segmentWriter) add(record []byte) error {
 	if s.marker != nil && s.now.raw >= s.marker.next {
 		s.marker.add(record, s.now.stored, s.now.raw)
 	}
-	s.block = append(s.block, record...)
 	s.now.raw += uint64(len(record))
 	s.now.records++
+	if len(record) > blockBytes { // the block is empty
+		s.now.largest = max(s.now.largest, uint64(len(record)))
+		if len(record) > packMax {
+			return s.writeLong(record)
+		}
+	}
+	s.block = append(s.block, record...)
 	return nil
+}
+
+// writeLong writes a block of one record without a copy of it.
+func (s *segmentWriter) writeLong(record []byte) error {
+	header := s.block[:blockHeader]
+	putHeader(header, len(record), record)
+	if _, err := s.w.Write(header); err != nil {
+		return err
+	}
+	_, err := s.w.Write(record)
+	s.now.stored += uint64(blockHeader + len(record)) //nolint:gosec // not negative
+	return err
+}
+
+// putHeader fills in the header of a block.
+func putHeader(header []byte, raw int, stored []byte) {
+	binary.LittleEndian.PutUint32(header, uint32(raw))             //nolint:gosec // at most recordMax
+	binary.LittleEndian.PutUint32(header[4:], uint32(len(stored))) //nolint:gosec // likewise
+	binary.LittleEndian.PutUint64(header[8:], xxhash.Sum64(stored))
 }
 
 // next ends the partition.
@@ -81,10 +115,7 @@ func (s *segmentWriter) flush() error {
 	if packed := s.compress(raw); packed != nil {
 		out = packed
 	}
-	stored := out[blockHeader:]
-	binary.LittleEndian.PutUint32(out, uint32(len(raw))) //nolint:gosec // at most recordMax
-	binary.LittleEndian.PutUint32(out[4:], uint32(len(stored)))
-	binary.LittleEndian.PutUint64(out[8:], xxhash.Sum64(stored))
+	putHeader(out, len(raw), out[blockHeader:])
 	if _, err := s.w.Write(out); err != nil {
 		return err
 	}
@@ -121,13 +152,14 @@ func (s *segmentWriter) end() ([]extent, error) {
 		index = binary.AppendUvarint(index, e.stored)
 		index = binary.AppendUvarint(index, e.raw)
 		index = binary.AppendUvarint(index, e.records)
+		index = binary.AppendUvarint(index, e.largest)
 	}
 	kind := magic
 	if s.marker != nil {
 		index, kind = appendMarks(index, s.marker.marks), magicSorted
 	}
 	length := len(index)
-	index = binary.LittleEndian.AppendUint32(index, uint32(length)) //nolint:gosec // at most 30 bytes a partition, and some for marks
+	index = binary.LittleEndian.AppendUint32(index, uint32(length)) //nolint:gosec // at most 40 bytes a partition, and some for marks
 	index = binary.LittleEndian.AppendUint32(index, uint32(len(s.extents)))
 	index = binary.LittleEndian.AppendUint64(index, xxhash.Sum64(index))
 	_, err := s.w.Write(append(index, kind...))
@@ -204,12 +236,15 @@ func parseIndex(index []byte, partitions int, blocks int64) (_ []extent, rest []
 	extents := make([]extent, partitions)
 	total := uint64(0)
 	for i := range extents {
-		for _, v := range []*uint64{&extents[i].stored, &extents[i].raw, &extents[i].records} {
+		for _, v := range []*uint64{&extents[i].stored, &extents[i].raw, &extents[i].records, &extents[i].largest} {
 			value, n := binary.Uvarint(index)
 			if n <= 0 || value > math.MaxInt64 {
 				return nil, nil, damaged("its index ends early")
 			}
 			*v, index = value, index[n:]
+		}
+		if extents[i].largest > recordMax {
+			return nil, nil, damaged("its index lists a record of %d bytes", extents[i].largest)
 		}
 		total += extents[i].stored
 		if total > uint64(blocks) { //nolint:gosec // not negative

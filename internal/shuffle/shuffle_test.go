@@ -182,7 +182,7 @@ func TestWriterMerge(t *testing.T) {
 			add(t, w, 0, p.key, p.value)
 		}
 		slices.SortStableFunc(want, func(a, b pair) int { return strings.Compare(a.key, b.key) })
-		for record, err := range records(w.Merge()) {
+		for record, err := range records(read(t, w)) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -192,6 +192,44 @@ func TestWriterMerge(t *testing.T) {
 			t.Errorf("%d bytes of memory: %d records are not the %d sorted ones", memory, len(got), len(want))
 		}
 		w.Close()
+	}
+}
+
+func read(t *testing.T, w *Writer) *Merge {
+	t.Helper()
+	m, err := w.Merge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestLongRecordsAreMergedInPasses: as many runs and segments are open at once as have room for their longest records.
+func TestLongRecordsAreMergedInPasses(t *testing.T) {
+	cfg := Config{Memory: memoryMin, Temp: t.TempDir()}
+	w := NewWriter(cfg)
+	var want []pair
+	var list []Segment
+	for s := range 6 {
+		w.Begin(1)
+		for i := range 5 {
+			p := pair{fmt.Sprint(i), strings.Repeat(fmt.Sprint(s), 3<<20)}
+			want = append(want, p)
+			add(t, w, 0, p.key, p.value)
+		}
+		if n := len(w.runs); n < 2 || fit(w.cfg, w.runs) != 2 {
+			t.Errorf("%d runs, of which %d are merged at once; want that two are", n, fit(w.cfg, w.runs))
+		}
+		segment, _ := finish(t, w)
+		list = append(list, segment)
+	}
+	sources, err := findSources(list, 0, 1)
+	if n := fit(cfg, sources); err != nil || n != 2 {
+		t.Errorf("%d of %d segments are merged at once, %v; want 2", n, len(sources), err)
+	}
+	slices.SortStableFunc(want, func(a, b pair) int { return strings.Compare(a.key, b.key) })
+	if got := merged(t, cfg, list, 0, 1); !slices.Equal(got, want) {
+		t.Errorf("%d records are not the %d sorted ones", len(got), len(want))
 	}
 }
 

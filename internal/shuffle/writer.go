@@ -22,10 +22,26 @@ func (c Config) bounded() Config {
 	return c
 }
 
-// fan is the number of runs that are merged at once: their blocks take half of the memory.
+const fanMax = 512
+
+// fan is the number of runs without long records that are merged at once: their blocks take half of the memory.
 func (c Config) fan() int {
-	const runBytes, fanMax = 4 * blockBytes, 512
-	return int(max(2, min(c.Memory/2/runBytes, fanMax)))
+	return int(max(2, min(c.Memory/2/new(extent).readBytes(), fanMax)))
+}
+
+// sized is what can be merged.
+type sized interface {
+	readBytes() int64 // that reading takes
+}
+
+// fit is how many of the first ones are merged at once, at least two if there are.
+func fit[T sized](c Config, list []T) int {
+	n, left := 0, c.Memory/2
+	for n < min(len(list), fanMax) && (n < 2 || list[n].readBytes() <= left) {
+		left -= list[n].readBytes()
+		n++
+	}
+	return n
 }
 
 // Totals describe a segment.
@@ -48,6 +64,12 @@ type Writer struct {
 
 // NewWriter returns a writer, which takes memory only as it is needed.
 func NewWriter(cfg Config) *Writer { return &Writer{cfg: cfg.bounded()} }
+
+// Limit changes Config.Memory, before Begin.
+func (w *Writer) Limit(memory int64) {
+	w.cfg.Memory = memory
+	w.cfg = w.cfg.bounded()
+}
 
 // Begin starts a segment with the given number of partitions, at most PartitionsMax, and drops what was added to another one.
 func (w *Writer) Begin(partitions int) {
@@ -89,6 +111,9 @@ func (w *Writer) Add(partition int, key, value []byte) error {
 // Finish writes the segment. The writer can begin again.
 func (w *Writer) Finish(to io.Writer) (Totals, error) {
 	defer w.Close()
+	if err := w.settle(); err != nil {
+		return Totals{}, err
+	}
 	list := w.buf.sorted(w.partitions)
 	counted := &counter{w: to}
 	w.out.begin(counted)
@@ -103,14 +128,39 @@ func (w *Writer) Finish(to io.Writer) (Totals, error) {
 	return w.totals, err
 }
 
+// settle merges neighbouring runs until all can be merged at once: those with long records take much memory each.
+func (w *Writer) settle() error {
+	for fit(w.cfg, w.runs) < len(w.runs) {
+		var merged []*tempRun
+		for rest := w.runs; len(rest) > 0; {
+			n := fit(w.cfg, rest)
+			run := rest[0]
+			if n > 1 {
+				var err error
+				if run, err = mergeTemp(w.cfg.Temp, rest[:n], &w.out); err != nil {
+					w.runs = append(merged, rest...) // to be closed
+					return err
+				}
+				w.totals.Spilled += run.bytes
+			}
+			merged, rest = append(merged, run), rest[n:]
+		}
+		w.runs = merged
+	}
+	return nil
+}
+
 // Merge returns what was added to the only partition, in order, to be read once. The writer must not be used before it is closed.
-func (w *Writer) Merge() *Merge {
+func (w *Writer) Merge() (*Merge, error) {
+	if err := w.settle(); err != nil {
+		return nil, err
+	}
 	m := new(merger)
 	for _, r := range w.runs {
 		m.add(r.blocks(0))
 	}
 	m.add(&bufferBlocks{&w.buf, w.buf.sorted(1)})
-	return &Merge{merger: m}
+	return &Merge{merger: m}, nil
 }
 
 // cutPartition takes the entries of a partition off sorted ones, which begin with them.
@@ -269,6 +319,13 @@ func (r *tempRun) blocks(partition int) blocks {
 	e := r.extents[partition]
 	section := io.NewSectionReader(r.file, r.starts[partition], int64(e.stored)) //nolint:gosec // of a file
 	return &blockReader{r: io.NopCloser(section), left: e.stored}
+}
+
+func (r *tempRun) readBytes() (most int64) {
+	for i := range r.extents {
+		most = max(most, r.extents[i].readBytes())
+	}
+	return most
 }
 
 func (r *tempRun) close() { _ = r.file.Close() } // it has no name: nothing is lost

@@ -426,8 +426,11 @@ func playLog(t *testing.T, log [][]byte, m *Machine) string {
 		}
 		fmt.Fprintf(&b, "entry %d\n", i+1)
 		for k, v := range out.Verdicts {
-			if last := (Verdict{v.Worker, v.Job, v.Stage, v.Lease - 1, v.Won}); k > 0 && out.Verdicts[k-1] == last {
-				continue // one line for leases in a row
+			last := v
+			if last.Lease--; k > 0 {
+				if last.Task = out.Verdicts[k-1].Task; out.Verdicts[k-1] == last {
+					continue // one line for leases in a row
+				}
 			}
 			fmt.Fprintf(&b, "%d/%d, worker %d: from lease %s on, won %v\n", v.Job, v.Stage, v.Worker, leaseName(v.Lease), v.Won)
 		}

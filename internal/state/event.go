@@ -59,6 +59,7 @@ type Verdict struct {
 	Worker WorkerID
 	Job    JobID
 	Stage  uint32
+	Task   uint64
 	Lease  Lease
 	Won    bool
 }

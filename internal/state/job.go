@@ -72,6 +72,7 @@ type Spec struct {
 	RetryDelayMS uint64            // before a failed task is leased again, the first time; 0: the default
 	DelayMS      uint64            // between two leases
 	MaxRunning   uint32            // leases at one time; 0: any number
+	NoSecond     bool              // no task gets a second attempt while the first one runs
 	Resources    []Resource        // that an attempt needs, by name
 	After        []Dependency      // it starts when these have ended
 	Deferred     *Deferred         // its input is planned then; nil: it was at submit, or has been since

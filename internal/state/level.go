@@ -12,7 +12,7 @@ const FeatureLevel = 2
 // Level is the feature level that a cluster needs to run the job. Below it, a field whose absence would change what the job does could
 // not be written.
 func (s *Spec) Level() uint32 {
-	if s.Protocol() == 2 || s.GraceMS > 0 || s.MaxFails != nil || s.RetryDelayMS|s.DelayMS > 0 || s.MaxRunning > 0 ||
+	if s.Protocol() == 2 || s.GraceMS > 0 || s.MaxFails != nil || s.RetryDelayMS|s.DelayMS > 0 || s.MaxRunning > 0 || s.NoSecond ||
 		len(s.Resources)+len(s.After)+len(s.Locks) > 0 || s.FailOnConflict || s.Deferred != nil || s.Input.Growing {
 		return 2
 	}

@@ -7,6 +7,7 @@ func (c *codec) specLocks(s *Spec) {
 	records(c, 56, &s.Locks, (*codec).lockName)
 	records(c, 57, &s.Data, (*codec).lockName)
 	c.bool(58, &s.FailOnConflict)
+	c.check(func() bool { return len(s.Locks) <= LockNamesMax && len(s.Data) <= LockDataMax })
 }
 
 func (c *codec) lockName(n *LockName) {

@@ -226,6 +226,18 @@ func (m *Machine) Conflicts(names []LockName, own *Lock, n int) (list []*Lock, a
 	return list[:min(n, len(list))], len(list)
 }
 
+// LocksAt returns the requests that have exactly this name, in any mode, in their order.
+func (m *Machine) LocksAt(name LockName) (list []*Lock) {
+	n, exact := m.locks.roots[name.space()].find(name.Name)
+	for use := useExclusive; exact && use < useOutput; use++ {
+		for e := n.entries[use].first; e != nil; e = e.next {
+			list = append(list, e.lock)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Lock) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
 // Priority is the priority of a job: its own, or a higher one of jobs that wait for its locks.
 func (m *Machine) Priority(job *Job) uint32 {
 	if l := m.locks.byJob[job.ID]; l != nil {
@@ -306,8 +318,8 @@ func joinParts(name string) string {
 	return strings.Join(parts, "/")
 }
 
-// check returns what is wrong with an acquire.
-func (op *LockOp) check() *Rejection {
+// Check returns what is wrong with an operation, whose names are those of CleanLocks.
+func (op *LockOp) Check() *Rejection {
 	switch {
 	case op.Holder == "" || len(op.Holder) > LockHolderMax:
 		return reject(TooLarge, "the holder of a lock has %d bytes; want 1 to %d", len(op.Holder), LockHolderMax)
@@ -334,7 +346,7 @@ func (m *Machine) lock(c *command, out *Result) []LockAnswer {
 		op := &c.locks[i]
 		names, err := CleanLocks(op.Names)
 		if err == nil {
-			err = op.check()
+			err = op.Check()
 		}
 		switch {
 		case err != nil:

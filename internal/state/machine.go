@@ -588,7 +588,7 @@ func (m *Machine) done(c *command, out *Result) {
 				}
 			}
 		}
-		out.Verdicts = append(out.Verdicts, Verdict{Worker: c.worker, Job: c.job, Stage: c.stage, Lease: done.Lease, Won: won})
+		out.Verdicts = append(out.Verdicts, Verdict{Worker: c.worker, Job: c.job, Stage: c.stage, Task: done.Index, Lease: done.Lease, Won: won})
 	}
 	if another && m.level >= 2 { // older versions leave the readers done
 		m.loseReaders(job, c.stage, 0, out)

@@ -319,13 +319,13 @@ func (c *codec) spec(s *Spec) {
 		c.string(54, &s.Reduce)
 		number(c, 55, &s.Partitions)
 		c.specLocks(s)
+		c.bool(60, &s.NoSecond)
 	}
 	c.end("a job's spec")
 	if c.d != nil && len(s.Stages) == 0 {
 		s.Stages = DefaultPlan(s.Input.Tasks, s.Collect, !s.Spool)
 	}
 	c.check(func() bool { return checkPlan(s.Stages, &s.Input) == nil && len(s.After) <= AfterMax })
-	c.check(func() bool { return len(s.Locks) <= LockNamesMax && len(s.Data) <= LockDataMax })
 }
 
 func (c *codec) dependency(d *Dependency) {

@@ -71,6 +71,7 @@ func (s *Spec) RequestSum(claim string) uint64 {
 	number(&c, 55, &r.Partitions)
 	records(&c, 56, &r.Locks, (*codec).lockName)
 	c.bool(58, &r.FailOnConflict)
+	c.bool(60, &r.NoSecond)
 	_, _ = h.Write(e.buf)
 	return h.Sum64()
 }

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -110,6 +111,7 @@ func (e *explainer) explain(now time.Time) {
 			}
 		}
 		e.waiting(now)
+		e.second()
 		for i, stage := range e.job.Stages {
 			if e.job.Ready(i) {
 				e.failures(stage)
@@ -159,6 +161,23 @@ func (e *explainer) late(number uint32, stage *state.Stage) {
 	for _, task := range tasks[:min(len(tasks), explainTasks)] {
 		e.because("partition %d of stage %s is still read, when %d of %s are done: if it runs much longer than the others, it has a key with many records", task, stage.Name,
 			stage.Done, counted(stage.Tasks, "partition"))
+	}
+}
+
+// second explains which tasks run twice.
+func (e *explainer) second() {
+	running := e.core.Running(e.job.ID)
+	maps.DeleteFunc(running, func(_ leader.TaskPlace, p leader.Place) bool { return p.Second == 0 })
+	order := func(a, b leader.TaskPlace) int {
+		return cmp.Or(cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Task, b.Task))
+	}
+	for i, at := range slices.SortedFunc(maps.Keys(running), order) {
+		if i == explainJobs {
+			e.because("%d more tasks run twice", len(running)-i)
+			return
+		}
+		e.because("task %d/%s/%d takes far longer than others on worker %d, so it runs on worker %d too: the first output counts", e.job.ID, e.job.Spec.Stages[at.Stage].Name,
+			at.Task, running[at].Worker, running[at].Second)
 	}
 }
 

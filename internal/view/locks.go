@@ -29,10 +29,13 @@ func lockMode(n *state.LockName) string {
 
 // LockHolder returns the public form of a request, as it locks one of its names. Core is nil on a leader that does not lead: it does not know when
 // locks expire.
-func LockHolder(l *state.Lock, name *state.LockName, core *leader.Core, now time.Time) api.LockHolder {
+func LockHolder(m *state.Machine, l *state.Lock, name *state.LockName, core *leader.Core, now time.Time) api.LockHolder {
 	h := api.LockHolder{
 		ID: uint64(l.ID), Job: uint64(l.Job), Holder: l.Holder, User: l.User, Mode: lockMode(name), Note: l.Note, Fence: l.Fence,
 		Since: time.UnixMilli(l.Since).UTC(),
+	}
+	if job := m.Job(l.Job); job != nil {
+		h.User = job.Spec.User
 	}
 	if l.Max > 1 {
 		h.Max = l.Max
@@ -52,7 +55,7 @@ func LockConflict(m *state.Machine, names []state.LockName, own *state.Lock, cor
 	c := &api.LockConflict{Place: uint64(all)} //nolint:gosec // a length
 	for _, l := range list {
 		theirs, ours := conflictOf(l, names)
-		h := LockHolder(l, theirs, core, now)
+		h := LockHolder(m, l, theirs, core, now)
 		if c.Name == "" {
 			c.Name = ours.Name
 		}
@@ -98,7 +101,11 @@ func (e *explainer) locks() {
 	}
 	var held, before []string
 	for i := range c.Holders {
-		if h := &c.Holders[i]; h.Fence != 0 {
+		h := &c.Holders[i]
+		if h.User != e.job.Spec.User {
+			h.Name, h.Note = "", ""
+		}
+		if h.Fence != 0 {
 			held = append(held, e.holder(h))
 		} else {
 			before = append(before, e.holder(h))

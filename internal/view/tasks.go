@@ -27,6 +27,7 @@ type taskRow struct {
 	status   string
 	attempt  uint32
 	worker   state.WorkerID
+	second   state.WorkerID
 	retry    time.Time // of an open one that has failed; zero: at once
 	out      state.Output
 	failures state.Failures
@@ -101,7 +102,7 @@ func (s *taskScan) fill(job *state.Job, c *leader.Core) {
 }
 
 // candidates yields the tasks from s.index on that can have the requested status, in order.
-func (s *taskScan) candidates(stage *state.Stage, running map[leader.TaskPlace]state.WorkerID) iter.Seq[uint64] {
+func (s *taskScan) candidates(stage *state.Stage, running map[leader.TaskPlace]leader.Place) iter.Seq[uint64] {
 	switch s.query.Status {
 	case api.TaskDead:
 		return stage.FailedTasks(s.index)
@@ -124,7 +125,7 @@ func (s *taskScan) candidates(stage *state.Stage, running map[leader.TaskPlace]s
 	}
 }
 
-func makeRow(stage *state.Stage, number int, index uint64, running map[leader.TaskPlace]state.WorkerID) taskRow {
+func makeRow(stage *state.Stage, number int, index uint64, running map[leader.TaskPlace]leader.Place) taskRow {
 	row := taskRow{stage: number, index: index, failures: stage.Failures(index), attempt: stage.Attempt(index) - 1}
 	switch stage.Status(index) {
 	case state.TaskDone:
@@ -136,8 +137,8 @@ func makeRow(stage *state.Stage, number int, index uint64, running map[leader.Ta
 		row.status = api.TaskDead
 	case state.TaskOpen:
 		row.status = api.TaskOpen
-		if w, ok := running[leader.TaskPlace{Stage: uint32(number), Task: index}]; ok {
-			row.status, row.worker = api.TaskRunning, w
+		if place, ok := running[leader.TaskPlace{Stage: uint32(number), Task: index}]; ok {
+			row.status, row.worker, row.second = api.TaskRunning, place.Worker, place.Second
 			row.attempt++
 		}
 	}
@@ -159,7 +160,7 @@ func publicTask(job *state.Job, row *taskRow, names *partname.Names, done bool) 
 	stage := &job.Spec.Stages[row.stage]
 	t := api.Task{
 		Name: fmt.Sprintf("%d/%s/%d", job.ID, stage.Name, row.index), Index: row.index, Stage: stage.Name, Status: row.status,
-		Attempts: row.attempt, Worker: uint64(row.worker), Read: row.out.Read, Size: row.out.Size, Records: row.out.Records,
+		Attempts: row.attempt, Worker: uint64(row.worker), Second: uint64(row.second), Read: row.out.Read, Size: row.out.Size, Records: row.out.Records,
 	}
 	if row.out.Worker != 0 {
 		started := time.UnixMilli(job.Created + int64(row.out.Started)).UTC()

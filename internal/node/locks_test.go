@@ -1,0 +1,170 @@
+package node
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/internal/access"
+)
+
+// user is a principal that may submit.
+func user(ctx context.Context, name string) context.Context {
+	return access.WithPrincipal(ctx, access.Principal{Name: name, Permissions: access.Read | access.Submit})
+}
+
+// lockOf is a request for exclusive locks.
+func lockOf(holder string, wait time.Duration, names ...string) *api.LockRequest {
+	r := &api.LockRequest{LockTerms: api.LockTerms{Holder: holder, WaitMillis: uint64(wait.Milliseconds())}}
+	for _, name := range names {
+		r.Names = append(r.Names, api.LockName{Name: name})
+	}
+	return r
+}
+
+// conflict returns the conflict of a 409.
+func conflict(t *testing.T, err error, text string) *api.LockConflict {
+	t.Helper()
+	problemOf(t, err, http.StatusConflict, text)
+	p, _ := err.(*api.Problem) //nolint:errorlint // of problemOf
+	if p == nil || p.Lock == nil {
+		t.Fatalf("error = %v, which has no conflict", err)
+	}
+	return p.Lock
+}
+
+// TestLock acquires, renews, waits, and releases.
+func TestLock(t *testing.T) {
+	r := newRig(t)
+	ann, bob := user(t.Context(), "ann"), user(t.Context(), "bob")
+	first, err := r.node.Lock(ann, lockOf("h1", 0, "a/b", "c"))
+	if err != nil || first.Fence == 0 || first.ExpiresInMillis != 30_000 {
+		t.Fatalf("Lock() = %+v, %v", first, err)
+	}
+	again := lockOf("h1", 0, "c", "a/b")
+	if got, err := r.node.Lock(ann, again); err != nil || got != first {
+		t.Errorf("the same request again: %+v, %v, want %+v", got, err, first)
+	}
+	again.Fence = first.Fence
+	if got, err := r.node.Lock(ann, again); err != nil || got != first {
+		t.Errorf("a renewal: %+v, %v, want %+v", got, err, first)
+	}
+	again.Fence++
+	_, err = r.node.Lock(ann, again)
+	if c := conflict(t, err, "lost"); !c.Lost {
+		t.Errorf("a renewal of another lock: %+v", c)
+	}
+	_, err = r.node.Lock(bob, lockOf("h1", 0, "a"))
+	if c := conflict(t, err, "a: not free: user ann holds it"); c.Place != 1 || c.Holders[0].Fence != first.Fence || c.Holders[0].Holder != "" || c.Waiting {
+		t.Errorf("the conflict is %+v", c)
+	}
+	if list, err := r.node.Locks(bob, api.LockQuery{}); err != nil || len(list.Locks) != 2 || list.Locks[1].Name != "c" || list.Locks[1].Holders[0].User != "ann" {
+		t.Errorf("Locks() = %+v, %v", list, err)
+	}
+
+	granted := make(chan error, 1)
+	go func() {
+		got, err := r.node.Lock(bob, lockOf("h2", time.Hour, "a"))
+		if err == nil && got.Fence <= first.Fence {
+			err = api.Conflict("fence %d after %d", got.Fence, first.Fence)
+		}
+		granted <- err
+	}()
+	r.until("the second waits", func() bool {
+		list, err := r.node.Locks(bob, api.LockQuery{Name: "a"})
+		return err == nil && len(list.Locks) == 1 && list.Locks[0].Waiting[0].Place == 1
+	})
+	if err := r.node.Unlock(bob, "h1", []string{"c"}); err != nil {
+		t.Errorf("the release of what another user has: %v", err)
+	}
+	if err := r.node.Unlock(ann, "h1", []string{"c"}); err != nil {
+		t.Error(err)
+	}
+	if err := <-granted; err != nil {
+		t.Errorf("the second request: %v", err)
+	}
+	_, err = r.node.Lock(ann, lockOf("h3", time.Millisecond, "a"))
+	if c := conflict(t, err, "user bob holds it"); c.Waiting {
+		t.Errorf("the wait is over: %+v", c)
+	}
+	operator := access.WithPrincipal(t.Context(), access.Principal{Name: "eve", Permissions: access.Read | access.Submit | access.Operate})
+	if list, err := r.node.Locks(operator, api.LockQuery{}); err != nil || len(list.Locks) != 1 || len(list.Locks[0].Waiting) != 0 {
+		t.Errorf("Locks() = %+v, %v, want one that nothing waits for", list, err)
+	}
+	if err := r.node.Unlock(operator, "h2", []string{"a"}); err != nil {
+		t.Error(err)
+	}
+	if list, err := r.node.Locks(operator, api.LockQuery{}); err != nil || len(list.Locks) != 0 {
+		t.Errorf("after the release by an operator, Locks() = %+v, %v", list, err)
+	}
+}
+
+// TestLockBatch carries out operations in their order.
+func TestLockBatch(t *testing.T) {
+	r := newRig(t)
+	ann := user(t.Context(), "ann")
+	op := func(op string, wait time.Duration, holder string) api.LockOperation {
+		return api.LockOperation{Op: op, LockRequest: *lockOf(holder, wait, "a")}
+	}
+	results, err := r.node.LockBatch(ann, []api.LockOperation{
+		op(api.LockAcquire, 0, "h1"), op(api.LockAcquire, 0, "h2"), op(api.LockAcquire, time.Hour, "h3"), op(api.LockRelease, 0, "h1"), op(api.LockAcquire, 0, "h3"),
+	})
+	if err != nil || len(results) != 5 {
+		t.Fatalf("LockBatch() = %+v, %v", results, err)
+	}
+	if results[0].Fence == 0 || results[1].Problem == nil || results[2].Problem == nil || results[3] != (api.LockResult{}) || results[4].Fence <= results[0].Fence {
+		t.Errorf("LockBatch() = %+v", results)
+	}
+	if _, err := r.node.LockBatch(ann, nil); err == nil {
+		t.Error("a batch of no operations was accepted")
+	}
+}
+
+// TestLockRequests: what a request may be.
+func TestLockRequests(t *testing.T) {
+	r := newRig(t)
+	for _, wrong := range []func(*api.LockRequest){
+		func(r *api.LockRequest) { r.Holder = "" },
+		func(r *api.LockRequest) { r.Names = nil },
+		func(r *api.LockRequest) { r.Names[0].Name = "/" },
+		func(r *api.LockRequest) { r.Names[0].Mode = "loud" },
+		func(r *api.LockRequest) { r.TTLMillis = 999 },
+		func(r *api.LockRequest) { r.Max, r.Names[0].Mode = 2, api.LockShared },
+	} {
+		req := lockOf("h", 0, "a")
+		wrong(req)
+		_, err := r.node.Lock(t.Context(), req)
+		problemOf(t, err, http.StatusUnprocessableEntity, "")
+	}
+}
+
+// TestLockWaitEnds: a call that waits ends with the leadership, and with its client.
+func TestLockWaitEnds(t *testing.T) {
+	r := newRig(t)
+	ann := user(t.Context(), "ann")
+	if _, err := r.node.Lock(ann, lockOf("h1", 0, "a")); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 2)
+	gone, leave := context.WithCancel(ann)
+	for holder, ctx := range map[string]context.Context{"h2": gone, "h3": ann} {
+		go func() {
+			_, err := r.node.Lock(ctx, lockOf(holder, time.Hour, "a"))
+			ended <- err
+		}()
+	}
+	r.until("both wait", func() bool {
+		list, err := r.node.Locks(ann, api.LockQuery{})
+		return err == nil && len(list.Locks[0].Waiting) == 2
+	})
+	leave()
+	if err := <-ended; err == nil {
+		t.Error("a call whose client is gone was granted")
+	}
+	r.log.depose()
+	if err := <-ended; !api.IsStatus(err, http.StatusServiceUnavailable) {
+		t.Errorf("a call that waits when the leader is deposed: %v", err)
+	}
+}
