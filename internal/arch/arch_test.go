@@ -71,6 +71,7 @@ var allowed = map[string][]string{
 	"internal/e2e":            {},
 	"internal/deploy":         {},
 	"cmd/bridgefour":          {"internal/cli"},
+	"bench/count":             {},
 	"bench/gentext":           {},
 	"bench/wordcount":         {},
 	"scripts/gotest":          {},
