@@ -37,8 +37,7 @@ type LockOptions struct {
 	Holder string
 	// Note is shown in lists.
 	Note string
-	// OnWait, if set, is called with the reason when the lock is not free, and each time the cluster says that it still is not, by the goroutine of
-	// Lock.
+	// OnWait, if set, is called with the reason if the lock is not free, at once and then about every api.LockCallMax, by the goroutine of Lock.
 	OnWait func(*api.LockConflict)
 	// OnRenew, if set, is called with the time at which the lock is lost unless it is renewed again, when it is acquired and at each renewal, one call at a time.
 	OnRenew func(expires time.Time)
@@ -130,12 +129,12 @@ const withdrawTime = 5 * time.Second
 func (l *Lock) acquire(ctx context.Context, o *LockOptions) error {
 	wait := cmp.Or(o.Wait, api.LockWaitMax)
 	begun, patience := time.Now(), l.c.options.Patience
-	for {
+	for queue := o.OnWait != nil && !o.NoWait; ; queue = false { // the first call does not wait: then its reason is known
 		var left time.Duration
 		if !o.NoWait {
 			left = max(0, wait-time.Since(begun))
 		}
-		expires, err := l.send(ctx, left, patience)
+		expires, err := l.send(ctx, left, min(patience, max(left, l.c.options.Patience)), queue)
 		conflict, locked := IsLocked(err)
 		switch {
 		case err == nil && time.Until(expires) > l.ttl/2:
@@ -162,8 +161,9 @@ func (l *Lock) acquire(ctx context.Context, o *LockOptions) error {
 	}
 }
 
-// send requests or renews the lock, which is lost at expires. The time counts from before the request was sent first, so it is never too late.
-func (l *Lock) send(ctx context.Context, wait, patience time.Duration) (expires time.Time, err error) {
+// send requests or renews the lock, which is lost at expires. The time counts from before the request was sent first, so it is never too late. Queue: it
+// does not wait for the lock in this call.
+func (l *Lock) send(ctx context.Context, wait, patience time.Duration, queue bool) (expires time.Time, err error) {
 	r := l.request
 	r.WaitMillis = millis(wait)
 	q := repeatable(http.MethodPost, LocksPath)
@@ -172,7 +172,12 @@ func (l *Lock) send(ctx context.Context, wait, patience time.Duration) (expires 
 		q.timeout = max(l.ttl/4, renewTimeMin)
 	}
 	sent := time.Now()
-	grant, err := askWith[api.LockGrant](ctx, l.c, q, &r)
+	var grant api.LockGrant
+	if queue {
+		grant, err = l.c.lockOperation(ctx, api.LockOperation{Op: api.LockAcquire, LockRequest: r})
+	} else {
+		grant, err = askWith[api.LockGrant](ctx, l.c, q, &r)
+	}
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -203,7 +208,7 @@ func (l *Lock) renewals(ctx context.Context) {
 		err := pause(limited, next)
 		if err == nil {
 			var renewed time.Time
-			if renewed, err = l.send(limited, 0, -1); err == nil {
+			if renewed, err = l.send(limited, 0, -1, false); err == nil {
 				l.renewed(renewed)
 				next, failed = l.ttl/3, nil
 			} else {
@@ -238,15 +243,25 @@ func (l *Lock) Release(ctx context.Context) error {
 }
 
 func (l *Lock) release(ctx context.Context) error {
-	results, err := l.c.LockBatch(ctx, []api.LockOperation{{Op: api.LockRelease, LockRequest: l.request}})
-	if err == nil && results[0].Problem != nil {
-		err = results[0].Problem
-	}
+	_, err := l.c.lockOperation(ctx, api.LockOperation{Op: api.LockRelease, LockRequest: l.request})
 	return err
 }
 
-// LockBatch carries out operations, up to api.LockOperationsMax, one after the other, and returns their results. None of them waits. It may be sent
-// again if the connection breaks: an operation that was carried out already changes nothing.
+// lockOperation is LockBatch of one operation.
+func (c *Client) lockOperation(ctx context.Context, o api.LockOperation) (api.LockGrant, error) {
+	results, err := c.LockBatch(ctx, []api.LockOperation{o})
+	switch {
+	case err != nil:
+		return api.LockGrant{}, err
+	case results[0].Problem != nil:
+		return api.LockGrant{}, results[0].Problem
+	}
+	return results[0].LockGrant, nil
+}
+
+// LockBatch carries out operations, up to api.LockOperationsMax, one after the other, and returns their results. It does not wait: a request that may,
+// and is not granted, has a place in the queue from then on, and is to be sent again within its TTL. A batch is sent again if the connection
+// breaks: an operation that was carried out already changes nothing.
 func (c *Client) LockBatch(ctx context.Context, operations []api.LockOperation) ([]api.LockResult, error) {
 	answer, err := askWith[api.LockResults](ctx, c, repeatable(http.MethodPost, LocksPath), struct {
 		Operations []api.LockOperation `json:"operations"`

@@ -33,6 +33,12 @@ func (l *locksmith) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer := inMemory(func(w http.ResponseWriter, _ *http.Request) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if len(batch.Operations) > 0 && batch.Operations[0].Op == api.LockAcquire {
+			l.calls++
+			p := conflict(api.LockConflict{Waiting: true, Place: 2})
+			sendJSON(w, http.StatusOK, api.LockResults{Results: []api.LockResult{{Problem: p}}})
+			return
+		}
 		if len(batch.Operations) > 0 {
 			l.released = append(l.released, batch.Operations...)
 			sendJSON(w, http.StatusOK, api.LockResults{Results: make([]api.LockResult, len(batch.Operations))})
@@ -160,12 +166,12 @@ func TestLockWaits(t *testing.T) {
 		c, l := locksmithOf(t, func(r *api.LockRequest, call int) any {
 			left = append(left, r.WaitMillis)
 			switch {
-			case call == 1:
+			case call == 2:
 				return nil // it may have arrived
-			case call < 4:
+			case call < 5:
 				time.Sleep(20 * time.Second)
 				return conflict(api.LockConflict{Waiting: true, Place: 2})
-			case call == 4:
+			case call == 5:
 				time.Sleep(15 * time.Second) // it has been held for an unknown part of these
 			}
 			return grant(30 * time.Second)
@@ -175,8 +181,8 @@ func TestLockWaits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if waits != 2 || l.calls != 5 || len(l.holders) != 1 || left[0] != 60_000 || left[3] > 20_000 || time.Until(lock.Expires()) < 29*time.Second {
-			t.Errorf("%d waits, %d calls by %v, waits of %d ms, %v left; want 2, and 5 by one holder, the last a renewal", waits, l.calls, l.holders, left, time.Until(lock.Expires()))
+		if waits != 3 || l.calls != 6 || len(l.holders) != 1 || left[0] != 60_000 || left[3] > 20_000 || time.Until(lock.Expires()) < 29*time.Second {
+			t.Errorf("%d waits, %d calls by %v, waits of %d ms, %v left; want 3, and 6 by one holder, the first one without a wait, the last a renewal", waits, l.calls, l.holders, left, time.Until(lock.Expires()))
 		}
 		if err := lock.Release(t.Context()); err != nil {
 			t.Error(err)
@@ -201,6 +207,7 @@ func TestLockIsNotGranted(t *testing.T) {
 		"wait over": {options: LockOptions{Wait: 50 * time.Second}, answer: waiting},
 		"stopped":   {after: 50 * time.Second, answer: waiting, want: stopped, withdrawn: 1},
 		"invalid":   {answer: func(*api.LockRequest) any { return api.Invalid("no such name") }, want: api.Invalid("no such name")},
+		"told":      {options: LockOptions{Wait: 50 * time.Second, OnWait: func(*api.LockConflict) {}}, answer: waiting},
 		"broken":    {answer: func(*api.LockRequest) any { return nil }, want: api.NewProblem(http.StatusBadGateway, "broken"), withdrawn: 1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -33,12 +33,25 @@ func (l *Fake) Lock(ctx context.Context, r *api.LockRequest) (api.LockGrant, err
 	if err := l.until(waiting, func() (bool, error) { return e.fence > 0, nil }); err == nil {
 		return e.grant(), nil
 	}
+	return l.outcome(e, ctx.Err() == nil && r.WaitMillis > millis(api.LockCallMax))
+}
+
+// lockNow is Lock that does not wait: a request that may has its place in the queue.
+func (l *Fake) lockNow(ctx context.Context, r *api.LockRequest) (api.LockGrant, error) {
+	e, err := l.request(ctx, r)
+	if err != nil {
+		return api.LockGrant{}, err
+	}
+	return l.outcome(e, r.WaitMillis > 0)
+}
+
+// outcome is that of a call; stays: a request that was not granted keeps its place.
+func (l *Fake) outcome(e *lockEntry, stays bool) (api.LockGrant, error) {
 	var p *api.Problem
 	l.Change(func() {
 		if e.fence > 0 { // meanwhile
 			return
 		}
-		stays := ctx.Err() == nil && r.WaitMillis > millis(api.LockCallMax)
 		p = l.conflictOf(e, stays)
 		if !stays {
 			l.withdraw(e)
@@ -114,9 +127,7 @@ func (l *Fake) LockBatch(ctx context.Context, ops []api.LockOperation) ([]api.Lo
 		if ops[i].Op == api.LockRelease {
 			err = l.Unlock(ctx, ops[i].Holder, namesOf(&ops[i].LockRequest))
 		} else {
-			now := ops[i].LockRequest
-			now.WaitMillis = 0
-			results[i].LockGrant, err = l.Lock(ctx, &now)
+			results[i].LockGrant, err = l.lockNow(ctx, &ops[i].LockRequest)
 		}
 		if p, ok := errors.AsType[*api.Problem](err); ok {
 			results[i].Problem = p

@@ -166,6 +166,12 @@ func (s *suite) lockBatch() {
 	if results[0].Fence == 0 || results[4].Fence <= results[0].Fence || results[2].Fence != 0 {
 		s.Errorf("fences %+v, want those of the grants, growing", results)
 	}
+	queued := acquire("c", "n")
+	queued.WaitMillis = 3_600_000
+	if behind, err := s.leader.LockBatch(s.Context(), []api.LockOperation{queued}); err != nil || behind[0].Problem == nil || !behind[0].Problem.Lock.Waiting {
+		s.Errorf("LockBatch() of a request that may wait = %+v, %v; want that it has a place", behind, err)
+	}
+	s.locked(wantLock("d", 0, "n"), 2, false, "b", "c")
 	if p := results[5].Problem; p == nil || p.Status != http.StatusUnprocessableEntity {
 		s.Errorf("an operation without names = %v, want that it is invalid", p)
 	}
