@@ -234,7 +234,7 @@ func (l *Lock) renewals(ctx context.Context) {
 func (l *Lock) Release(ctx context.Context) error {
 	l.stop()
 	<-l.done
-	lost := context.Cause(l.ctx)
+	lost := context.Cause(l.ctx) //nolint:contextcheck // its own
 	l.cancel(nil)
 	if errors.Is(lost, ErrLockLost) {
 		return lost

@@ -117,7 +117,7 @@ func (a *app) runLocked(ctx context.Context, f lockFlags, names, argv []string) 
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		return cannotRun(argv[0], err)
 	}
-	c, err := a.connect(f.cluster, 0)
+	c, err := a.connect(f.cluster, 0) //nolint:contextcheck // it sends nothing
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (a *app) runLocked(ctx context.Context, f lockFlags, names, argv []string) 
 	} else if err != nil {
 		return orInterrupted(ctx, err)
 	}
-	end, err := run.do(ctx, lock, path, argv)
+	end, err := run.do(lock, path, argv) //nolint:contextcheck // the lock's is derived from ctx
 	if end.Stuck > 0 {
 		return fmt.Errorf("%s of the command cannot be killed, such as process %d: the lock is not released, and ends %v after this command does", plural(uint64(end.Stuck), "process"), end.StuckPID, f.ttl) //nolint:gosec // not negative
 	}
@@ -191,7 +191,7 @@ func (h *heldCommand) until(expires time.Time) time.Time { return expires.Add(-h
 
 // do runs the command until nothing is left of it. It is stopped at an interruption, and if the lock is lost: by its keeper in time, or here if the cluster
 // says so.
-func (h *heldCommand) do(ctx context.Context, lock *client.Lock, path string, argv []string) (keeper.End, error) {
+func (h *heldCommand) do(lock *client.Lock, path string, argv []string) (keeper.End, error) {
 	defer h.keeper.Close() //nolint:errcheck // nothing is left
 	var files [3]uintptr
 	for i, file := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
@@ -211,7 +211,7 @@ func (h *heldCommand) do(ctx context.Context, lock *client.Lock, path string, ar
 		return keeper.End{}, err
 	}
 	stopped := make(chan struct{})
-	forget := context.AfterFunc(lock.Context(), func() { // it is derived from ctx
+	forget := context.AfterFunc(lock.Context(), func() {
 		defer close(stopped)
 		h.lost = errors.Is(context.Cause(lock.Context()), client.ErrLockLost)
 		h.keeper.Stop(h.grace)

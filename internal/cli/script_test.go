@@ -82,6 +82,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("JOB_FILE", filepath.Join(root, "docs/job-file.md"))
 			e.Setenv("SECURITY", filepath.Join(root, "docs/security.md"))
 			e.Setenv("OPERATIONS", filepath.Join(root, "docs/operations.md"))
+			e.Setenv("LOCKS", filepath.Join(root, "docs/locks.md"))
 			e.Setenv("COOKBOOK", filepath.Join(root, "docs/cookbook.md"))
 			return nil
 		},

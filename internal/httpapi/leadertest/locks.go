@@ -30,7 +30,7 @@ func (s *suite) held(r *api.LockRequest) api.LockGrant {
 }
 
 // locked checks that a request is refused.
-func (s *suite) locked(r *api.LockRequest, placeWant uint64, waitingWant bool, holdersWant ...string) {
+func (s *suite) locked(r *api.LockRequest, placeWant uint64, holdersWant ...string) {
 	s.Helper()
 	_, err := s.leader.Lock(s.Context(), r)
 	s.fails("Lock() of what is held", err, http.StatusConflict)
@@ -45,8 +45,8 @@ func (s *suite) locked(r *api.LockRequest, placeWant uint64, waitingWant bool, h
 	for _, h := range p.Lock.Holders {
 		holders = append(holders, h.Holder)
 	}
-	if p.Lock.Place != placeWant || p.Lock.Waiting != waitingWant || !slices.Equal(holders, holdersWant) {
-		s.Errorf("conflict %+v, want place %d, waiting %v, behind %q", p.Lock, placeWant, waitingWant, holdersWant)
+	if p.Lock.Place != placeWant || p.Lock.Waiting || !slices.Equal(holders, holdersWant) {
+		s.Errorf("conflict %+v, want place %d behind %q, and that it is gone", p.Lock, placeWant, holdersWant)
 	}
 }
 
@@ -59,7 +59,7 @@ func (s *suite) locks() {
 	renewal.Fence = first.Fence
 	s.held(renewal)
 	for _, name := range []string{"a", "a/b", "a/b/c", "c"} {
-		s.locked(wantLock("two", 0, name), 1, false, "one")
+		s.locked(wantLock("two", 0, name), 1, "one")
 	}
 	s.held(wantLock("beside", 0, "a/bc"))
 
@@ -68,7 +68,7 @@ func (s *suite) locks() {
 	s.held(shared)
 	shared.Holder = "reader 2"
 	s.held(shared)
-	s.locked(wantLock("writer", 0, "r"), 2, false, "reader", "reader 2")
+	s.locked(wantLock("writer", 0, "r"), 2, "reader", "reader 2")
 
 	if err := s.leader.Unlock(s.Context(), "one", []string{"c"}); err != nil { // one name of several
 		s.Errorf("Unlock() = %v", err)
@@ -109,7 +109,7 @@ func (s *suite) lockQueue() {
 		}()
 		s.untilLocked("x", holder)
 	}
-	s.locked(wantLock("fourth", 0, "x"), 3, false, "first", "second", "third")
+	s.locked(wantLock("fourth", 0, "x"), 3, "first", "second", "third")
 	last := first.Fence
 	for i, holder := range []string{"first", "second", "third"} {
 		if err := s.leader.Unlock(s.Context(), holder, []string{"x"}); err != nil {
@@ -149,12 +149,12 @@ func (s *suite) untilLocked(name, holder string) {
 }
 
 func (s *suite) lockBatch() {
-	acquire := func(holder, name string) api.LockOperation {
-		return api.LockOperation{Op: api.LockAcquire, LockRequest: *wantLock(holder, 0, name)}
+	acquire := func(holder string) api.LockOperation {
+		return api.LockOperation{Op: api.LockAcquire, LockRequest: *wantLock(holder, 0, "n")}
 	}
-	release := acquire("a", "n")
+	release := acquire("a")
 	release.Op = api.LockRelease
-	results, err := s.leader.LockBatch(s.Context(), []api.LockOperation{acquire("a", "n"), acquire("b", "n"), release, release, acquire("b", "n"), {Op: api.LockAcquire}})
+	results, err := s.leader.LockBatch(s.Context(), []api.LockOperation{acquire("a"), acquire("b"), release, release, acquire("b"), {Op: api.LockAcquire}})
 	if err != nil || len(results) != 6 {
 		s.Fatalf("LockBatch() = %+v, %v; want 6 results", results, err)
 	}
@@ -166,12 +166,12 @@ func (s *suite) lockBatch() {
 	if results[0].Fence == 0 || results[4].Fence <= results[0].Fence || results[2].Fence != 0 {
 		s.Errorf("fences %+v, want those of the grants, growing", results)
 	}
-	queued := acquire("c", "n")
+	queued := acquire("c")
 	queued.WaitMillis = 3_600_000
 	if behind, err := s.leader.LockBatch(s.Context(), []api.LockOperation{queued}); err != nil || behind[0].Problem == nil || !behind[0].Problem.Lock.Waiting {
 		s.Errorf("LockBatch() of a request that may wait = %+v, %v; want that it has a place", behind, err)
 	}
-	s.locked(wantLock("d", 0, "n"), 2, false, "b", "c")
+	s.locked(wantLock("d", 0, "n"), 2, "b", "c")
 	if p := results[5].Problem; p == nil || p.Status != http.StatusUnprocessableEntity {
 		s.Errorf("an operation without names = %v, want that it is invalid", p)
 	}
@@ -183,10 +183,10 @@ func (s *suite) lockOwners() {
 	if _, err := s.leader.Lock(bob, wantLock("h", 0, "n")); err != nil {
 		s.Fatal(err)
 	}
-	s.locked(wantLock("h", 0, "n"), 1, false, "h")
+	s.locked(wantLock("h", 0, "n"), 1, "h")
 	carol := access.WithPrincipal(s.T.Context(), access.Principal{Name: "carol", Permissions: access.Read | access.Submit})
 	_ = s.leader.Unlock(carol, "h", []string{"n"}) // refused, or without effect
-	s.locked(wantLock("h", 0, "n"), 1, false, "h")
+	s.locked(wantLock("h", 0, "n"), 1, "h")
 	if err := s.leader.Unlock(s.Context(), "h", []string{"n"}); err != nil {
 		s.Errorf("Unlock() by an operator = %v", err)
 	}
