@@ -99,7 +99,7 @@ func jobTable(w io.Writer, jobs []api.Job, titles bool) error {
 		t.row("JOB", "STATUS", "NAME", "PROGRAM", "DONE", "TASKS", "FAILED", "USER", "CREATED", "WAITS FOR")
 	}
 	for i := range jobs {
-		jobRow(t, strconv.FormatUint(jobs[i].ID, 10), &jobs[i], numbersText(jobs[i].Pending()))
+		jobRow(t, strconv.FormatUint(jobs[i].ID, 10), &jobs[i], waitsText(&jobs[i]))
 	}
 	return t.flush()
 }
@@ -166,11 +166,30 @@ func (a *app) showJobs(cmd *cobra.Command, args []string, jobs scope, r readFlag
 			fmt.Fprintln(a.stdout) //nolint:errcheck // reported by what follows
 		}
 		shown = true
-		return printJob(a.stdout, &job, &times, time.Now())
+		waits, err := lockReasons(ctx, c, &job)
+		if err != nil {
+			return err
+		}
+		return printJob(a.stdout, &job, &times, waits, time.Now())
 	})
 }
 
-func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error {
+// lockReasons says which locks a job waits for, and why, as its explanation does.
+func lockReasons(ctx context.Context, c *client.Client, job *api.Job) (waits []string, err error) {
+	if !job.Locking {
+		return nil, nil
+	}
+	e, err := c.Explain(ctx, job.ID, "", 0)
+	for _, reason := range e.Reasons {
+		if what, ok := strings.CutPrefix(reason, "waits for "); ok {
+			waits = append(waits, what)
+		}
+	}
+	return waits, err
+}
+
+// printJob prints a job; waits are the locks that it waits for.
+func printJob(w io.Writer, job *api.Job, times *api.Times, waits []string, now time.Time) error {
 	t := newTable(w)
 	field := func(name, value string) {
 		if value != "" {
@@ -182,6 +201,12 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 	field("status", job.Status)
 	field("error", strings.ReplaceAll(printableLines(job.Error), "\n", "\n\t"))
 	field("after", afterText(job))
+	for _, what := range waits {
+		field("waits for", printable(what))
+	}
+	for _, lock := range job.Locks {
+		field("lock", printable(lock))
+	}
 	field("user", printable(job.User))
 	kind := "command"
 	if job.Program.Builtin != "" {
@@ -256,6 +281,14 @@ func printStages(w io.Writer, times *api.Times) error {
 		t.row(s.Stage, bytesText(s.Read), bytesText(s.Written), countText(s.Records), secondsText(s.P50), fmt.Sprintf("%s (%s)", secondsText(s.Longest), s.Slowest), half, most)
 	}
 	return t.flush()
+}
+
+// waitsText names what a job waits for: other jobs, or a lock.
+func waitsText(job *api.Job) string {
+	if job.Locking {
+		return "locks"
+	}
+	return numbersText(job.Pending())
 }
 
 // numbersText lists the first ones of these jobs.
