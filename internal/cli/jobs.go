@@ -196,17 +196,18 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, waits []string, now t
 			t.row(name, value)
 		}
 	}
+	fields := func(name string, values []string) {
+		for _, value := range values {
+			field(name, printable(value))
+		}
+	}
 	field("job", strconv.FormatUint(job.ID, 10))
 	field("name", printable(job.Name))
 	field("status", job.Status)
 	field("error", strings.ReplaceAll(printableLines(job.Error), "\n", "\n\t"))
 	field("after", afterText(job))
-	for _, what := range waits {
-		field("waits for", printable(what))
-	}
-	for _, lock := range job.Locks {
-		field("lock", printable(lock))
-	}
+	fields("waits for", waits)
+	fields("lock", job.Locks)
 	field("user", printable(job.User))
 	kind := "command"
 	if job.Program.Builtin != "" {
@@ -215,9 +216,7 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, waits []string, now t
 	field(kind, printable(job.Program.Text()))
 	field("combine", printable(job.Program.Combine))
 	field("reduce", printable(job.Program.Reduce))
-	for _, in := range job.Inputs {
-		field("input", printable(in))
-	}
+	fields("input", job.Inputs)
 	field("records", printable(job.RecordKind))
 	if job.Header > 0 {
 		field("header", strconv.FormatUint(uint64(job.Header), 10))
@@ -226,9 +225,7 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, waits []string, now t
 		field("output", printable(job.Output))
 	}
 	field("grace", job.Grace)
-	for _, w := range job.Warnings {
-		field("warning", printable(w))
-	}
+	fields("warning", job.Warnings)
 	field("created", ageText(job.Created, now))
 	if job.Pinned {
 		field("pinned", "kept after its end, whatever the retention is")
@@ -254,7 +251,11 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, waits []string, now t
 		return err
 	}
 	fmt.Fprintln(w) //nolint:errcheck // reported by the table below
-	t = newTable(w, "STAGE", "TASKS", "OPEN", "RUNNING", "DONE", "DEAD", "RETRIED")
+	return printStages(w, job)
+}
+
+func printStages(w io.Writer, job *api.Job) error {
+	t := newTable(w, "STAGE", "TASKS", "OPEN", "RUNNING", "DONE", "DEAD", "RETRIED")
 	for _, s := range job.Stages {
 		tasks := countText(s.Tasks)
 		if job.Growing && s.Role == api.RoleMap {

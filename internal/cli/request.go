@@ -167,11 +167,6 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	}
 	r.After, r.Locks = jobsAfter(f.after), f.locks
 	changed := cmd.Flags().Changed
-	if changed("on-conflict") {
-		if r.OnConflict = f.onConflict; f.onConflict != "wait" && f.onConflict != "fail" {
-			return nil, usagef(cmd, "--on-conflict is %q: want wait or fail", f.onConflict)
-		}
-	}
 	if r.Split, err = sizeFlag(cmd, "split", f.split, "none"); err != nil {
 		return nil, err
 	}
@@ -208,7 +203,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	return r, f.requestPace(cmd, r)
 }
 
-// requestPace sets when the tasks start, how long they may take, and what resources each needs.
+// requestPace sets when the job and its tasks start, how long they may take, and what resources each needs.
 func (f *jobFlags) requestPace(cmd *cobra.Command, r *api.JobRequest) (err error) {
 	for _, flag := range []struct {
 		name  string
@@ -221,6 +216,11 @@ func (f *jobFlags) requestPace(cmd *cobra.Command, r *api.JobRequest) (err error
 	} {
 		if *flag.field, err = timeFlag(cmd, flag.name, flag.value); err != nil {
 			return err
+		}
+	}
+	if cmd.Flags().Changed("on-conflict") {
+		if r.OnConflict = f.onConflict; f.onConflict != "wait" && f.onConflict != "fail" {
+			return usagef(cmd, "--on-conflict is %q: want wait or fail", f.onConflict)
 		}
 	}
 	if cmd.Flags().Changed("grace") {

@@ -71,7 +71,7 @@ func FuzzLocks(f *testing.F) {
 	l := httpapitest.NewFake()
 	a := newAPI(l)
 	f.Fuzz(func(t *testing.T, body string) {
-		l.LoseLocks() // nothing conflicts
+		l.LoseLocks()                                            // nothing conflicts
 		if !strings.Contains(strings.ToLower(body), "wait_ms") { // it would wait
 			post(t, a, "/v1/locks", body, http.StatusOK)
 		}
