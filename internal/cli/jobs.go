@@ -181,7 +181,7 @@ func lockReasons(ctx context.Context, c *client.Client, job *api.Job) (waits []s
 	}
 	e, err := c.Explain(ctx, job.ID, "", 0)
 	for _, reason := range e.Reasons {
-		if what, ok := strings.CutPrefix(reason, "waits for "); ok {
+		if what, ok := strings.CutPrefix(reason, "it waits for "); ok && e.Lock != nil {
 			waits = append(waits, what)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/bridgefour/bridgefour/api"
@@ -34,26 +33,6 @@ func TestJobsTakeTurns(t *testing.T) {
 		c.done(id)
 	}
 	readers := map[uint64]string{} // outputs
-	var mu sync.Mutex
-	var clients sync.WaitGroup
-	requests := make(chan *api.JobRequest)
-	for range 8 {
-		clients.Go(func() {
-			for r := range requests {
-				r.Dir = c.dir
-				job, err := c.client.Submit(t.Context(), r, "")
-				if err != nil {
-					t.Errorf("submit: %v", err)
-					continue
-				}
-				mu.Lock()
-				if ids = append(ids, job.ID); len(r.Inputs) > 0 {
-					readers[job.ID] = r.Output
-				}
-				mu.Unlock()
-			}
-		})
-	}
 	for i := folders; i < jobs; i++ {
 		r := writer(random.IntN(folders))
 		if kind := random.IntN(10); kind < 5 {
@@ -62,10 +41,11 @@ func TestJobsTakeTurns(t *testing.T) {
 				r.Inputs = []string{c.path("data", "*", "part-*")}
 			}
 		}
-		requests <- r
+		id := c.submit(r)
+		if ids = append(ids, id); len(r.Inputs) > 0 {
+			readers[id] = r.Output
+		}
 	}
-	close(requests)
-	clients.Wait()
 	for _, id := range ids {
 		c.done(id)
 	}
