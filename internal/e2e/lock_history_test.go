@@ -425,8 +425,10 @@ func (l *lockList) next(o *lockOp) bool {
 	switch o.result {
 	case lockGranted:
 		return before == 0 && l.observe(i, o.fence)
-	case lockWaits, lockRefused:
-		return before == o.place && before > 0
+	case lockWaits: // the place is that at the end of the call, and earlier requests may have gone since
+		return before > 0 && o.place <= before
+	case lockRefused:
+		return before > 0
 	}
 	return true
 }

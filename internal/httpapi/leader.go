@@ -129,7 +129,7 @@ type Leader interface {
 	Lock(ctx context.Context, r *api.LockRequest) (api.LockGrant, error)
 	// Unlock releases or withdraws the request of a holder that has one of these names. There need not be one. An operator may do it to others.
 	Unlock(ctx context.Context, holder string, names []string) error
-	// LockBatch carries out operations in order, without waiting, and returns a result for each.
+	// LockBatch carries out operations in order, without waiting, and returns a result for each. If one is invalid, none is carried out.
 	LockBatch(ctx context.Context, ops []api.LockOperation) ([]api.LockResult, error)
 	// Locks is a page of the names that are held or waited for, which only the node that leads knows.
 	Locks(ctx context.Context, q api.LockQuery) (api.LockList, error)

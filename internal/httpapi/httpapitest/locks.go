@@ -123,6 +123,11 @@ func (l *Fake) LoseLocks() { l.Change(func() { l.locks = nil }) }
 func (l *Fake) LockBatch(ctx context.Context, ops []api.LockOperation) ([]api.LockResult, error) {
 	results := make([]api.LockResult, len(ops))
 	for i := range ops {
+		if r := &ops[i].LockRequest; len(r.Names) == 0 || r.Holder == "" || ops[i].Op != api.LockAcquire && ops[i].Op != api.LockRelease {
+			return nil, api.Invalid("validation failed").With("body.operations", "want an operation, a holder and names", nil)
+		}
+	}
+	for i := range ops {
 		var err error
 		if ops[i].Op == api.LockRelease {
 			err = l.Unlock(ctx, ops[i].Holder, namesOf(&ops[i].LockRequest))
