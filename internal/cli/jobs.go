@@ -251,10 +251,15 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, waits []string, now t
 		return err
 	}
 	fmt.Fprintln(w) //nolint:errcheck // reported by the table below
-	return printStages(w, job)
+	if err := printCounts(w, job); err != nil || len(times.Stages) < 2 {
+		return err
+	}
+	fmt.Fprintln(w) //nolint:errcheck // as above
+	return printStages(w, times)
 }
 
-func printStages(w io.Writer, job *api.Job) error {
+// printCounts prints how many tasks of each stage there are, and in which states.
+func printCounts(w io.Writer, job *api.Job) error {
 	t := newTable(w, "STAGE", "TASKS", "OPEN", "RUNNING", "DONE", "DEAD", "RETRIED")
 	for _, s := range job.Stages {
 		tasks := countText(s.Tasks)
@@ -263,11 +268,7 @@ func printStages(w io.Writer, job *api.Job) error {
 		}
 		t.row(s.Name, tasks, countText(s.Open), countText(s.Running), countText(s.Done), countText(s.Dead), countText(s.Retried))
 	}
-	if err := t.flush(); err != nil || len(times.Stages) < 2 {
-		return err
-	}
-	fmt.Fprintln(w) //nolint:errcheck // as above
-	return printStages(w, times)
+	return t.flush()
 }
 
 // printStages prints what the stages of a job have read and written, and how even that was.
