@@ -77,7 +77,7 @@ var allowed = map[string][]string{
 	"scripts/gotest":          {},
 	"scripts/manpages":        {"internal/cli"},
 
-	"internal/httpapi/httpapitest":   {"api"},
+	"internal/httpapi/httpapitest":   {"api", "internal/access"},
 	"internal/httpapi/leadertest":    {"api", "internal/access", "internal/httpapi"},
 	"internal/transport/outsidetest": {},
 }
