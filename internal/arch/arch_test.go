@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"jobs":                    {"", "internal/stage"},
 	"engine":                  {"", "internal/cli"},
 	"examples/words":          {"", "engine"},
+	"examples/revenue":        {"", "engine"},
 	"bridgefourtest":          {"", "internal/hooks", "internal/shuffle", "internal/stage"},
 	"client":                  {"api", "internal/transport"},
 	"internal/transport":      {},
