@@ -167,6 +167,7 @@ func (c *oracle) apply(e core.Entry) {
 			c.won(v, e.Term)
 		}
 	}
+	started := false
 	for i := range c.result.Events {
 		if ev := &c.result.Events[i]; ev.Kind == state.TaskLost {
 			c.taskLost(ev)
@@ -177,13 +178,17 @@ func (c *oracle) apply(e core.Entry) {
 		if ev := &c.result.Events[i]; ev.Kind == state.JobEnded {
 			c.jobEnded(ev.Job)
 		}
+		started = started || c.result.Events[i].Kind == state.StageStarted
 		c.w.trace("event", uint64(c.result.Events[i].Kind), uint64(c.result.Events[i].Job), uint64(c.result.Events[i].Worker), e.Index, e.Term)
+	}
+	if started {
+		c.locks()
 	}
 }
 
 // taskLost forgets the winner of a task whose output was lost.
 func (c *oracle) taskLost(e *state.Event) {
-	if c.mayLose(e) {
+	if c.mayLose(e) || c.madeOfLost(e) {
 		c.w.store.lost[e.Lease] = true
 	}
 	if !c.w.store.lost[e.Lease] {
@@ -193,6 +198,12 @@ func (c *oracle) taskLost(e *state.Event) {
 	if l := c.line(stageKey{e.Job, e.Stage}); l.winner[e.Task] == e.Lease {
 		l.winner[e.Task] = 0
 	}
+}
+
+// madeOfLost reports whether a task is open again because an output that it was made of is lost: a stage that its stage comes from is not complete.
+func (c *oracle) madeOfLost(e *state.Event) bool {
+	job := c.state.Job(e.Job)
+	return job != nil && slices.ContainsFunc(job.Stages[e.Stage].From, func(from uint32) bool { return job.Stages[from].Done < job.Stages[from].Tasks })
 }
 
 // stageStarted forgets the winners of stages that start again.
