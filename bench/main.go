@@ -66,6 +66,7 @@ func rows() []row {
 		{"count", "min, mean, max of 100 M rows by key against a hand-tuned program", "<= 1.67 x its time", (*bench).count},
 		{"join", "join of 10 M and 1 M rows against DuckDB", "<= 3 x its time", (*bench).join},
 		{"start", "run of one no-op task, start to exit", "<= 40 ms", (*bench).start},
+		{"program", "an SDK program with a small input, start to exit", "<= 40 ms", (*bench).program},
 		{"idle", "idle dev, resident memory", "< 50 MB", (*bench).idle},
 		{"keeper", "resident memory of a keeper, one process a slot", "", (*bench).keeper},
 		{"state", "leader's memory for a job of 10 M tasks, all done", "< 64 bytes a task", (*bench).state},
