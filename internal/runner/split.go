@@ -112,13 +112,14 @@ func (r *splitReader) opened() error {
 
 // Header returns the header of the file, which is empty for an item. Records are read behind it.
 func (r *splitReader) Header() ([]byte, error) {
-	switch {
-	case r.err != nil && !errors.Is(r.err, io.EOF):
-		return nil, r.err
-	case r.ctx.Err() != nil:
-		return nil, r.ctx.Err()
-	case r.split == nil || r.err != nil:
+	if err := r.ctx.Err(); err != nil {
+		return nil, err
+	}
+	if r.split == nil || errors.Is(r.err, io.EOF) { // an item, or all was read
 		return r.header, nil
+	}
+	if r.err != nil {
+		return nil, r.err
 	}
 	err := r.opened()
 	return r.header, err
