@@ -2,6 +2,7 @@ package bridgefour
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/bridgefour/bridgefour/internal/record"
 )
 
 // source is a dataset that reads the splits of the input.
@@ -28,15 +31,90 @@ func (s source[T]) data() data[T] {
 
 // Lines are the lines of the input, without their ends. Of a list (--lines, --range), they are the items.
 func Lines() Dataset[[]byte] {
+	return source[[]byte]{run: takeLines}
+}
+
+func takeLines(x *execution, take func([]byte) error) error {
+	records := x.task.Records()
+	for records.Scan() {
+		if err := take(records.Bytes()); err != nil {
+			return err
+		}
+	}
+	return records.Err()
+}
+
+// Records are the records of the input, of the kind that --records says: a FASTA entry, the lines from one that matches a pattern to the next, N bytes. They
+// are without the line end behind them, unless they have a fixed size. Without --records, they are [Lines]. CSV rows have a source of their own: [CSV].
+func Records() Dataset[[]byte] {
 	return source[[]byte]{run: func(x *execution, take func([]byte) error) error {
-		records := x.task.Records()
-		for records.Scan() {
-			if err := take(records.Bytes()); err != nil {
-				return err
+		kind, err := record.Parse(cmp.Or(x.task.spec.Records, record.Lines.String()))
+		if err != nil {
+			return err
+		}
+		bytesMax, err := x.task.Settings().Size(SettingRecordMax, recordMaxDefault)
+		switch {
+		case err != nil:
+			return err
+		case kind.IsLines() || kind.String() == "jsonl" || x.task.Item() != nil:
+			return takeLines(x, take)
+		case kind.IsCSV():
+			return BadInput(errors.New("a job that reads records takes no --records csv: its rows are read by bridgefour.CSV"))
+		case kind.Size() > 0:
+			return takeFixed(x, make([]byte, kind.Size()), take)
+		}
+		return takeRecords(x, kind, bytesMax, take)
+	}}
+}
+
+// takeFixed reads records of the size of buf.
+func takeFixed(x *execution, buf []byte, take func([]byte) error) error {
+	for {
+		switch _, err := io.ReadFull(&x.task, buf); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return BadInput(fmt.Errorf("%s: the last record has less than %d bytes", x.task.Input(), len(buf)))
+		case err != nil:
+			return err
+		}
+		if err := take(buf); err != nil {
+			return err
+		}
+	}
+}
+
+// takeRecords reads records that end where another one begins: each is a range that has its first byte alone.
+func takeRecords(x *execution, kind *record.Kind, bytesMax int64, take func([]byte) error) error {
+	var r record.Reader
+	var buf []byte
+	for r.ResetAt(kind, &x.task, nil, 0, 1); ; {
+		at, ended := r.Offset(), false
+		for buf = buf[:0]; !ended; {
+			buf = slices.Grow(buf, scannerBufferStart)
+			n, err := r.Read(buf[len(buf):cap(buf)])
+			buf = buf[:len(buf)+n]
+			ended = errors.Is(err, io.EOF)
+			switch {
+			case x.task.readErr != nil:
+				return x.task.readErr
+			case err != nil && !ended:
+				return BadInput(fmt.Errorf("%s: %w", x.task.Input(), err))
+			case int64(len(buf)) > bytesMax:
+				return BadInput(fmt.Errorf("%s: record at byte %d of the split exceeds %d bytes; raise the limit with --set %s=SIZE",
+					x.task.Input(), at, bytesMax, SettingRecordMax))
 			}
 		}
-		return records.Err()
-	}}
+		if len(buf) == 0 { // the split is empty
+			return nil
+		}
+		if err := take(bytes.TrimSuffix(buf, []byte{'\n'})); err != nil {
+			return err
+		}
+		if more, err := r.Next(r.Offset() + 1); err != nil || !more {
+			return err
+		}
+	}
 }
 
 // Splits calls the function of a [Map] once for each split, which it can read itself: see [Task.Read] and [Task.Records]. A job without an input

@@ -13,7 +13,7 @@ import (
 	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
-// A Dataset is what a stage reads: the records of the input ([Lines], [CSV], [JSONL]), the pairs of another stage ([Pairs]), or these by
+// A Dataset is what a stage reads: the records of the input ([Lines], [Records], [CSV], [JSONL]), the pairs of another stage ([Pairs]), or these by
 // key ([Groups]).
 type Dataset[T any] interface {
 	data() data[T]
@@ -333,7 +333,7 @@ func (p *typedProgram) Run(ctx context.Context, t *stage.Task) error {
 	}
 	p.x.spec, p.x.err = t, nil
 	spec := hooks.TaskSpec{
-		JobID: t.Job, Index: t.Index, Attempt: t.Attempt, Settings: t.Settings, Input: t.Path, Item: t.Item, Output: t.Part, Log: t.Log,
+		JobID: t.Job, Index: t.Index, Attempt: t.Attempt, Settings: t.Settings, Input: t.Path, Item: t.Item, Output: t.Part, Log: t.Log, Records: t.Records,
 	}
 	if t.Split != nil {
 		spec.Source = t.Split

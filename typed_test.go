@@ -143,6 +143,52 @@ func ExampleTask_Header() {
 	// <nil>
 }
 
+// lengths are the lengths of records.
+func lengths(struct{}) (b4.Output, error) {
+	return b4.Map(b4.Records(), func(_ *b4.Task, record []byte, emit b4.Emit[int, []byte]) error {
+		emit(len(record), record)
+		return nil
+	}), nil
+}
+
+// Records are of any kind, here sequences of DNA.
+func ExampleRecords() {
+	got, err := bridgefourtest.Run(context.Background(), b4.New("lengths", lengths), bridgefourtest.Input{
+		Files: []string{">a\nACGT\nAC\n>b\n\n>c\nG"}, Records: "fasta",
+	})
+	fmt.Printf("%q %v\n", got.Parts, err)
+	// Output: ["10\t>a\nACGT\nAC\n3\t>b\n\n4\t>c\nG\n"] <nil>
+}
+
+func TestRecords(t *testing.T) {
+	long := "A" + strings.Repeat("x\n", 100_000)
+	for _, test := range []struct{ records, text, want, err string }{
+		{"", "a\nbb", "1\ta\n2\tbb\n", ""},
+		{"jsonl", "{}\n", "2\t{}\n", ""},
+		{"fixed:2", "ab\ncd", "2\tab\n2\t\nc\n", "map/0: BAD_INPUT: input-0: the last record has less than 2 bytes"},
+		{"start:^A", "A1\nb\nA2\n", "4\tA1\nb\n2\tA2\n", ""},
+		{"start:^A", long + long, fmt.Sprintf("%d\t%s%[1]d\t%[2]s", len(long)-1, long), ""},
+		{"start:^A", "", "", ""},
+		{"fastq", "@a\nAC\n+\n!!\n@b\nA\n+\n@\n", "10\t@a\nAC\n+\n!!\n8\t@b\nA\n+\n@\n", ""},
+		{"csv", "a", "", "map/0: BAD_INPUT: a job that reads records takes no --records csv: its rows are read by bridgefour.CSV"},
+	} {
+		got, err := bridgefourtest.Run(t.Context(), b4.New("lengths", lengths), bridgefourtest.Input{Files: []string{test.text}, Records: test.records})
+		if test.err != "" {
+			if err == nil || err.Error() != test.err {
+				t.Errorf("%s: Run() = %v, want %s", test.records, err, test.err)
+			}
+			continue
+		}
+		if err != nil || got.Text() != test.want {
+			t.Errorf("%s of %.50q = %.100q, %v, want %.100q", test.records, test.text, got.Text(), err, test.want)
+		}
+	}
+	input := bridgefourtest.Input{Files: []string{long}, Records: "start:^A", Settings: b4.Settings{b4.SettingRecordMax: "1000"}}
+	if _, err := bridgefourtest.Run(t.Context(), b4.New("lengths", lengths), input); err == nil || !strings.Contains(err.Error(), "record at byte 0 of the split exceeds 1000 bytes") {
+		t.Errorf("Run() = %v, want the record that is too long", err)
+	}
+}
+
 // Lines of JSON are structs too.
 func ExampleJSONL() {
 	type event struct{ User, Kind string }

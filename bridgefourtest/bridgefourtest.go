@@ -30,6 +30,8 @@ type Input struct {
 	Files []string
 	// Names are the paths of the files. Defaults to input-0, input-1 and so on.
 	Names []string
+	// Records is the kind of records of the files, as with --records. Defaults to lines.
+	Records string
 	// Header is the number of lines at the beginning of each file that are no records, as with --header.
 	Header int
 	// Items are lines, as with --lines. They are ignored if there are Files.
@@ -121,7 +123,7 @@ func (r *run) stages(ctx context.Context, job stage.Job) error {
 	}
 	var tasks []stage.Task
 	for _, split := range splits(r.input) {
-		tasks = append(tasks, stage.Task{Path: split.path, Item: split.item, Split: &split})
+		tasks = append(tasks, stage.Task{Path: split.path, Item: split.item, Split: &split, Records: r.input.Records})
 	}
 	line := program.Stages()
 	for number := range line {

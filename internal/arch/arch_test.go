@@ -21,13 +21,14 @@ const module = "github.com/bridgefour/bridgefour"
 
 // allowed is what each package may import of ours. Those that wire things together are in wiring.
 var allowed = map[string][]string{
-	"":                        {"internal/bytesize", "internal/hooks", "internal/stage"},
+	"":                        {"internal/bytesize", "internal/hooks", "internal/record", "internal/stage"},
 	"internal/bytesize":       {},
 	"internal/hooks":          {},
 	"api":                     {},
 	"jobs":                    {"", "internal/stage"},
 	"engine":                  {"", "internal/cli"},
 	"examples/words":          {"", "engine"},
+	"examples/dna":            {"", "engine"},
 	"examples/revenue":        {"", "engine"},
 	"bridgefourtest":          {"", "internal/hooks", "internal/shuffle", "internal/stage"},
 	"client":                  {"api", "internal/transport"},

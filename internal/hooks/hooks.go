@@ -44,6 +44,8 @@ type TaskSpec struct {
 	// Output receives the part in large pieces. It is not called for an empty part.
 	Output io.Writer
 	Log    io.Writer
+	// Records is the kind of the records of Source, as --records says; empty: lines.
+	Records string
 }
 
 // CollectionSpec describes the input and output of a task that merges parts.

@@ -75,6 +75,9 @@ type Task struct {
 	// read once, in bounded memory. Nil in the first stage.
 	Pairs Pairs
 
+	// Records is the kind of records of Split, as the job's --records says; empty: lines.
+	Records string
+
 	// Settings are those of Job.Plan.
 	Settings map[string]string
 
