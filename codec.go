@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"unsafe"
 )
@@ -37,7 +38,7 @@ func codecOf[T any]() (*codec, error) { return codecOfType(reflect.TypeFor[T]())
 type descending interface{ descending() }
 
 func codecOfType(t reflect.Type) (*codec, error) {
-	switch t.Kind() {
+	switch t.Kind() { //nolint:exhaustive // the others have no codec
 	case reflect.Bool:
 		return boolCodec(), nil
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
@@ -343,7 +344,7 @@ func bytesCodec() *codec {
 			if !end {
 				text, rest, err = cutText(from)
 			}
-			*(*[]byte)(p) = text[:len(text):len(text)]
+			*(*[]byte)(p) = slices.Clip(text)
 			return rest, err
 		},
 		value: func(to []byte, p unsafe.Pointer, end bool) []byte {
@@ -355,7 +356,7 @@ func bytesCodec() *codec {
 		},
 		unvalue: func(from []byte, p unsafe.Pointer, end bool) ([]byte, error) {
 			text, rest, err := cutSized(from, end)
-			*(*[]byte)(p) = text[:len(text):len(text)]
+			*(*[]byte)(p) = slices.Clip(text)
 			return rest, err
 		},
 		text: func(to []byte, p unsafe.Pointer) []byte { return append(to, *(*[]byte)(p)...) },
@@ -363,37 +364,46 @@ func bytesCodec() *codec {
 	}
 }
 
-// structCodec encodes the fields one after the other; as text, with tabs between.
-func structCodec(t reflect.Type) (*codec, error) {
-	type field struct {
-		*codec
-		at  uintptr
-		end bool
-	}
-	var fields []field
-	out := &codec{}
-	for i := range t.NumField() {
-		f := t.Field(i)
+// fieldCodec is the codec of a field of a struct.
+type fieldCodec struct {
+	*codec
+	at  uintptr
+	end bool // it is the last one
+}
+
+// fieldsOf returns the codecs of the fields of a struct that have more than one value, and what owns what all of them borrow.
+func fieldsOf(t reflect.Type) (fields []fieldCodec, own func(p unsafe.Pointer), err error) {
+	for f := range t.Fields() {
 		c, err := codecOfType(f.Type)
 		if err != nil {
-			return nil, fmt.Errorf("field %s of %v: %w", f.Name, t, err)
+			return nil, nil, fmt.Errorf("field %s of %v: %w", f.Name, t, err)
 		}
 		if c.own != nil {
-			at, own, before := f.Offset, c.own, out.own
-			out.own = func(p unsafe.Pointer) {
-				own(unsafe.Add(p, at))
+			before := own
+			own = func(p unsafe.Pointer) {
+				c.own(unsafe.Add(p, f.Offset))
 				if before != nil {
 					before(p)
 				}
 			}
 		}
 		if !c.empty {
-			fields = append(fields, field{codec: c, at: f.Offset})
+			fields = append(fields, fieldCodec{codec: c, at: f.Offset})
 		}
 	}
 	if len(fields) > 0 {
 		fields[len(fields)-1].end = true
 	}
+	return fields, own, nil
+}
+
+// structCodec encodes the fields one after the other; as text, with tabs between.
+func structCodec(t reflect.Type) (*codec, error) {
+	fields, own, err := fieldsOf(t)
+	if err != nil {
+		return nil, err
+	}
+	out := &codec{own: own}
 	out.empty = len(fields) == 0
 	out.key = func(to []byte, p unsafe.Pointer, end bool) []byte {
 		for i := range fields {

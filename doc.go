@@ -51,7 +51,8 @@
 // # Errors
 //
 // A nil error means that the task is done. Any other error, and a panic, is a program error: the task is retried, up to the job's
-// number of retries. [BadInput] marks errors that a retry would repeat.
+// number of retries. [BadInput] marks errors that a retry would repeat, [RetryAfter] those that pass by themselves, and [Cancel] those that make the rest of the
+// job useless.
 //
 // Read and write errors of a task are kept: a Map that ignores one fails all the same.
 //

@@ -1,6 +1,9 @@
 package bridgefour
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // ErrPartsAreResult is returned by a Collect to leave the parts, concatenated, as the result. It is not a failure.
 var ErrPartsAreResult = errors.New("the parts are the result")
@@ -23,6 +26,51 @@ func IsBadInput(err error) bool {
 	_, bad := errors.AsType[*badInputError](err)
 	return bad
 }
+
+// RetryAfter marks err as one that passes, such as of a service that is down: the task is retried d later, or after the job's own delay if that is
+// longer, at most a week. The attempt counts against the job's number of retries. RetryAfter(d, nil) is nil.
+func RetryAfter(d time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &retryAfterError{d, err}
+}
+
+// IsRetryAfter returns the delay of the outermost [RetryAfter] of err; ok is false if there is none.
+func IsRetryAfter(err error) (d time.Duration, ok bool) {
+	if e, ok := errors.AsType[*retryAfterError](err); ok {
+		return e.after, true
+	}
+	return 0, false
+}
+
+type retryAfterError struct {
+	after time.Duration
+	err   error
+}
+
+func (e *retryAfterError) Error() string { return e.err.Error() }
+func (e *retryAfterError) Unwrap() error { return e.err }
+
+// Cancel marks err as one that makes the rest of the job useless: the job fails at once, with err, and its other tasks are stopped. Cancel(nil)
+// is nil.
+func Cancel(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &cancelError{err}
+}
+
+// IsCancel reports whether err, or an error that it wraps, was marked by [Cancel].
+func IsCancel(err error) bool {
+	_, cancel := errors.AsType[*cancelError](err)
+	return cancel
+}
+
+type cancelError struct{ err error }
+
+func (e *cancelError) Error() string { return e.err.Error() }
+func (e *cancelError) Unwrap() error { return e.err }
 
 type badInputError struct{ err error }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/bridgefourtest"
@@ -115,4 +116,16 @@ func ExampleBadInput() {
 	err := bridgefour.BadInput(fmt.Errorf("line 3: %w", io.ErrUnexpectedEOF))
 	fmt.Println(err, bridgefour.IsBadInput(err), errors.Is(err, io.ErrUnexpectedEOF))
 	// Output: line 3: unexpected EOF true true
+}
+
+// RetryAfter delays the next attempt; Cancel ends the job.
+func ExampleRetryAfter() {
+	busy := errors.New("the service is busy")
+	err := bridgefour.RetryAfter(time.Minute, busy)
+	after, ok := bridgefour.IsRetryAfter(fmt.Errorf("line 3: %w", err))
+	fmt.Println(after, ok, errors.Is(err, busy), bridgefour.IsCancel(err))
+	fmt.Println(bridgefour.IsCancel(bridgefour.Cancel(busy)))
+	// Output:
+	// 1m0s true true false
+	// true
 }

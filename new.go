@@ -213,7 +213,7 @@ func settingType(t reflect.Type) (set func(field reflect.Value, text string) err
 		}, "size", "a size such as 64MiB"
 	}
 	set = setterOf(t)
-	switch t.Kind() {
+	switch t.Kind() { //nolint:exhaustive // integers, or none
 	case reflect.String:
 		return set, "text", "a text"
 	case reflect.Bool:

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // source is a dataset that reads the splits of the input.
@@ -64,39 +66,24 @@ func JSONL[T any]() Dataset[T] {
 	}}
 }
 
-// CSV are the rows of the input as a struct: the first column is its first field, and so on. The fields are strings, numbers and booleans. A row
-// with fewer columns, or with one that is not valid, is bad input; more columns are left out. Submit such jobs with --records csv, which keeps rows
-// together that contain line ends, and with --header 1 if the files have one.
+// CSV are the rows of the input as a struct, whose fields are strings, numbers and booleans. With a header, a column has the name that the last line of
+// the header gives it, and is that of the field with this name, or of its tag `b4:"name"`; upper case is lower case, and min_length is MinLength. Without a
+// header, the first column is the first field, and so on. Other columns are left out. A row that lacks a column, or has one that is not valid, is bad input. Submit such
+// jobs with --records csv, which keeps rows together that contain line ends, and has a header unless --header 0 says that there is none.
 func CSV[T any]() Dataset[T] {
 	columns, err := csvColumns(reflect.TypeFor[T]())
 	return source[T]{err: err, run: func(x *execution, take func(T) error) error {
-		r := csv.NewReader(&x.task)
-		r.ReuseRecord, r.FieldsPerRecord = true, -1
 		var v T
-		row := reflect.ValueOf(&v).Elem()
-		fields := make([]reflect.Value, len(columns))
-		for i := range fields {
-			fields[i] = row.Field(i)
+		r := csvReader{task: &x.task, columns: columns, row: reflect.ValueOf(&v).Elem()}
+		if err := r.open(); err != nil {
+			return err
 		}
 		for {
-			at := x.task.Offset()
-			texts, err := r.Read()
-			switch {
-			case errors.Is(err, io.EOF):
+			switch more, err := r.next(); {
+			case err != nil:
+				return err
+			case !more:
 				return nil
-			case x.task.readErr != nil:
-				return x.task.readErr
-			case err == nil && len(texts) < len(columns):
-				err = fmt.Errorf("%d columns; want %d", len(texts), len(columns))
-			}
-			for i := 0; err == nil && i < len(columns); i++ {
-				if err = columns[i](fields[i], texts[i]); err != nil {
-					err = fmt.Errorf("column %d (%s): %w", i+1, row.Type().Field(i).Name, err)
-				}
-			}
-			if err != nil {
-				line, _ := r.FieldPos(0)
-				return BadInput(fmt.Errorf("%s: row at line %d of the split, before byte %d: %w", x.task.Input(), line, at, err))
 			}
 			if err := take(v); err != nil {
 				return err
@@ -105,8 +92,15 @@ func CSV[T any]() Dataset[T] {
 	}}
 }
 
+// csvColumn is a field of a struct.
+type csvColumn struct {
+	name  string
+	set   func(field reflect.Value, text string) error
+	field int
+}
+
 // csvColumns are what sets the fields of a struct.
-func csvColumns(t reflect.Type) (columns []func(field reflect.Value, text string) error, err error) {
+func csvColumns(t reflect.Type) (columns []csvColumn, err error) {
 	if t.Kind() != reflect.Struct || t.NumField() == 0 {
 		return nil, fmt.Errorf("CSV rows as %v: want a struct", t)
 	}
@@ -116,15 +110,89 @@ func csvColumns(t reflect.Type) (columns []func(field reflect.Value, text string
 		if set == nil || !f.IsExported() {
 			return nil, fmt.Errorf("field %s of %v: CSV columns are exported strings, numbers and booleans", f.Name, t)
 		}
-		columns = append(columns, set)
+		name := f.Tag.Get("b4")
+		if name == "" {
+			name = underscored(f.Name)
+		}
+		columns = append(columns, csvColumn{name, set, i})
 	}
 	return columns, nil
+}
+
+// csvReader reads the rows of a split into a struct.
+type csvReader struct {
+	task    *Task
+	columns []csvColumn
+	row     reflect.Value
+	fields  []reflect.Value // of columns
+	places  []int           // of columns in a row
+	least   int             // columns that a row must have
+	rows    *csv.Reader
+}
+
+// open finds the columns in the header.
+func (r *csvReader) open() error {
+	header, err := r.task.Header()
+	if err != nil {
+		return err
+	}
+	var names []string
+	if len(header) > 0 {
+		head := csv.NewReader(bytes.NewReader(header))
+		head.FieldsPerRecord = -1
+		lines, err := head.ReadAll()
+		if err != nil || len(lines) == 0 {
+			return BadInput(fmt.Errorf("%s: the header %q is not valid CSV", r.task.Input(), header))
+		}
+		names = lines[len(lines)-1]
+	}
+	for i, c := range r.columns {
+		place := i
+		if names != nil {
+			place = slices.IndexFunc(names, func(name string) bool {
+				name = strings.TrimSpace(name)
+				return strings.EqualFold(name, c.name) || strings.EqualFold(name, r.row.Type().Field(c.field).Name)
+			})
+		}
+		if place < 0 {
+			return BadInput(fmt.Errorf("%s: the header has no column %q: it has %s", r.task.Input(), c.name, strings.Join(names, ", ")))
+		}
+		r.places, r.least = append(r.places, place), max(r.least, place+1)
+		r.fields = append(r.fields, r.row.Field(c.field))
+	}
+	r.rows = csv.NewReader(r.task)
+	r.rows.ReuseRecord, r.rows.FieldsPerRecord = true, -1
+	return nil
+}
+
+// next reads the next row. It returns false at the end.
+func (r *csvReader) next() (more bool, err error) {
+	at := r.task.Offset()
+	texts, err := r.rows.Read()
+	switch {
+	case errors.Is(err, io.EOF):
+		return false, nil
+	case r.task.readErr != nil:
+		return false, r.task.readErr
+	case err == nil && len(texts) < r.least:
+		err = fmt.Errorf("%d columns; want %d", len(texts), r.least)
+	}
+	for i := 0; err == nil && i < len(r.columns); i++ {
+		if err = r.columns[i].set(r.fields[i], texts[r.places[i]]); err != nil {
+			err = fmt.Errorf("column %d (%s): %w", r.places[i]+1, r.columns[i].name, err)
+		}
+	}
+	if err != nil {
+		line, _ := r.rows.FieldPos(0)
+		return false, BadInput(fmt.Errorf("%s: row at line %d of the split, before byte %d: %w", r.task.Input(), line, at, err))
+	}
+	return true, nil
 }
 
 // setterOf returns what parses a text into a field of a type; nil if nothing does.
 func setterOf(t reflect.Type) func(field reflect.Value, text string) error {
 	bits := func() int { return t.Bits() }
-	switch t.Kind() {
+	switch t.Kind() { //nolint:exhaustive // nothing parses the others
 	case reflect.String:
 		return func(f reflect.Value, text string) error { f.SetString(text); return nil }
 	case reflect.Bool:

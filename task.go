@@ -89,6 +89,19 @@ func (t *Task) Offset() int64 {
 	return 0
 }
 
+// Header is the first lines of the file, if the job was submitted with --header. They are not among its records.
+func (t *Task) Header() ([]byte, error) {
+	with, ok := t.spec.Source.(interface{ Header() ([]byte, error) })
+	if !ok {
+		return nil, nil
+	}
+	header, err := with.Header()
+	if err != nil {
+		t.readErr = err
+	}
+	return header, err
+}
+
 // Records scans the lines of the split.
 func (t *Task) Records() *Scanner {
 	if t.scanned {

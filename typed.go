@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"unsafe"
 
 	"github.com/bridgefour/bridgefour/internal/hooks"
@@ -311,8 +312,7 @@ func newTypedProgram(last *node) *typedProgram {
 		line = append(line, n)
 	}
 	names := map[string]int{}
-	for i := len(line) - 1; i >= 0; i-- {
-		n := line[i]
+	for _, n := range slices.Backward(line) {
 		name := n.name
 		if names[n.name]++; names[n.name] > 1 {
 			name = fmt.Sprintf("%s%d", name, names[n.name])

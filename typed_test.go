@@ -132,6 +132,17 @@ func ExampleCSV() {
 	// <nil>
 }
 
+// A header says which column is which.
+func ExampleTask_Header() {
+	got, err := bridgefourtest.Run(context.Background(), csvJob(), bridgefourtest.Input{
+		Files: []string{"no,seats,TO,from\n1,100,TXL,HAM\n"}, Header: 1,
+	})
+	fmt.Print(got.Text(), err, "\n")
+	// Output:
+	// HAM	100
+	// <nil>
+}
+
 // Lines of JSON are structs too.
 func ExampleJSONL() {
 	type event struct{ User, Kind string }
@@ -186,7 +197,7 @@ func TestWordsAgreeWithAMap(t *testing.T) {
 		files := texts(r, kind)
 		counts := map[string]int{}
 		for _, f := range files {
-			for _, w := range strings.Fields(f) {
+			for w := range strings.FieldsSeq(f) {
 				counts[w]++
 			}
 		}
@@ -255,7 +266,8 @@ func TestTypedErrors(t *testing.T) {
 		}), bridgefourtest.Input{}, "job t: value: field M of bridgefour_test.unsupported: type map[string]int cannot be a key or a value: use a string, []byte, bool, a number, or a struct of these"},
 		"json":    {jsonJob(), bridgefourtest.Input{Files: []string{"{}\n{\"Seats\":\"x\"}\n"}}, "map/0: BAD_INPUT: input-0: line at byte 3: json: cannot unmarshal string into Go struct field flight.Seats of type int"},
 		"columns": {csvJob(), bridgefourtest.Input{Files: []string{"a,b,1\na,b\n"}}, "map/0: BAD_INPUT: input-0: row at line 2 of the split, before byte 10: 2 columns; want 3"},
-		"number":  {csvJob(), bridgefourtest.Input{Files: []string{"a,b,x\n"}}, "map/0: BAD_INPUT: input-0: row at line 1 of the split, before byte 0: column 3 (Seats): \"x\": invalid syntax"},
+		"header":  {csvJob(), bridgefourtest.Input{Files: []string{"from,to\na,b\n"}, Header: 1}, "map/0: BAD_INPUT: input-0: the header has no column \"seats\": it has from, to"},
+		"number":  {csvJob(), bridgefourtest.Input{Files: []string{"a,b,x\n"}}, "map/0: BAD_INPUT: input-0: row at line 1 of the split, before byte 0: column 3 (seats): \"x\": invalid syntax"},
 	} {
 		_, err := bridgefourtest.Run(t.Context(), test.job, test.input)
 		if err == nil || err.Error() != test.want {

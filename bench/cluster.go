@@ -191,6 +191,15 @@ func (s server) post(path, body string, into any) error {
 }
 
 func (s server) do(client *http.Client, method, path, body string, into any) error {
+	return s.request(client, method, path, body, func(answer io.Reader) error { return json.NewDecoder(answer).Decode(into) })
+}
+
+// send is a request whose answer has no body.
+func (s server) send(client *http.Client, method, path, body string) error {
+	return s.request(client, method, path, body, func(io.Reader) error { return nil })
+}
+
+func (s server) request(client *http.Client, method, path, body string, read func(answer io.Reader) error) error {
 	req, err := http.NewRequestWithContext(s.ctx, method, s.url+path, strings.NewReader(body))
 	if err != nil {
 		return err
@@ -205,7 +214,11 @@ func (s server) do(client *http.Client, method, path, body string, into any) err
 		text, _ := io.ReadAll(resp.Body)
 		return fmt.Errorf("%s: %s", resp.Status, text)
 	}
-	return json.NewDecoder(resp.Body).Decode(into)
+	if err := read(resp.Body); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, resp.Body) // so that the connection is used again
+	return err
 }
 
 func jobPath(job *api.Job) string { return fmt.Sprintf("/v1/jobs/%d", job.ID) }

@@ -75,6 +75,11 @@ func rows() []row {
 		{"detect", "kill -9 of a worker, until it is taken for dead", "< 3 s", onCluster(1, 0, (*cluster).detect)},
 		{"three", "no-op tasks with three leaders against one, on this machine", ">= 0.5", onCluster(3, 1, (*cluster).three)},
 		{"stale", "stale read on a follower while 1 M tasks run", "p99 < 1 ms", onCluster(3, 1, (*cluster).stale)},
+		{"lock", "acquire of a free lock against another logged write, one client", "<= 1.3 x, <= 2 ms", onCluster(1, 0, (*cluster).lock)},
+		{"locks", "acquire and release against half of the rate of other logged writes, 64 HTTP clients", ">= 0.8", onCluster(1, 0, (*cluster).lockPairs)},
+		{"lockbatch", "the same in batches of 1,000 operations", ">= 50,000 pairs/s", onCluster(1, 0, (*cluster).lockBatches)},
+		{"handover", "1,000 hand-overs of one lock among 100 clients", "<= 5 s", onCluster(1, 0, (*cluster).handOvers)},
+		{"lockjobs", "10,000 jobs that wait for one output: the leader's CPU, a submit, a hand-over", "<= 2 %, <= 5 ms, <= 5 ms", onCluster(1, 1, (*cluster).lockedJobs)},
 		{"idle1000", "a leader's CPU with 1,000 idle workers", "< 10 % of a core", onCluster(1, 0, (*cluster).idleWorkers)},
 	}
 }

@@ -30,6 +30,8 @@ type Input struct {
 	Files []string
 	// Names are the paths of the files. Defaults to input-0, input-1 and so on.
 	Names []string
+	// Header is the number of lines at the beginning of each file that are no records, as with --header.
+	Header int
 	// Items are lines, as with --lines. They are ignored if there are Files.
 	Items []string
 	// Settings are the values of --set. Defaults to none.
@@ -184,7 +186,15 @@ func splits(input Input) (list []split) {
 		if i < len(input.Names) {
 			path = input.Names[i]
 		}
-		list = append(list, split{path: path, text: text})
+		at := 0
+		for range input.Header {
+			if end := strings.IndexByte(text[at:], '\n'); end >= 0 {
+				at += end + 1
+			} else {
+				at = len(text)
+			}
+		}
+		list = append(list, split{path: path, text: text, at: at, header: text[:at]})
 	}
 	if len(input.Files) > 0 {
 		return list
@@ -197,11 +207,15 @@ func splits(input Input) (list []split) {
 
 // split reads a text and knows how far.
 type split struct {
-	path string
-	item []byte
-	text string
-	at   int
+	path   string
+	item   []byte
+	text   string
+	at     int
+	header string
 }
+
+// Header returns the first lines of the file.
+func (s *split) Header() ([]byte, error) { return []byte(s.header), nil }
 
 // Offset returns the offset of the next byte.
 func (s *split) Offset() int64 { return int64(s.at) }

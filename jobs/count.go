@@ -1,12 +1,15 @@
 package jobs
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
-	b4 "github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
 type countConfig struct {
@@ -16,132 +19,40 @@ type countConfig struct {
 	Stats string `b4:"stats" help:"columns of the output, of count,min,max,mean,sum,distinct (default count, or min,mean,max if there is a value)"`
 }
 
-// Count counts lines by key, and describes the values of another field.
-func Count() b4.Job {
-	return b4.New("count", count, b4.Summary("count, min, max, mean, sum and distinct values by key, of delimited text"),
-		b4.Example("--input stations.txt --set sep=';' --set value=2 --set stats=min,mean,max"))
+// Count counts lines by key, and describes the values of another field. The output is sorted by key, also over all its parts.
+func Count() bridgefour.Job {
+	return newStaged("count", "count, min, max, mean, sum and distinct values by key, of delimited text",
+		"--input stations.txt --set sep=';' --set value=2 --set stats=min,mean,max", newCounter)
 }
 
-// statistics are those of the values of a key. Sums are exact, so that they do not depend on the order of the additions.
-type statistics struct {
-	count, distinct uint64
-	min, max, sum   number
+// counter is the program of a count. Each task of the first stage adds up its lines in a table, and emits the statistics of its keys. If distinct values are
+// counted, these statistics are by key and value, and a stage more makes them those of the keys.
+type counter struct {
+	countConfig
+	sep      []byte
+	columns  []string
+	numbers  bool // values are numbers, and not just texts of which some are distinct
+	distinct bool
+
+	lines lineBlocks
+	table countTable
+	part  partText
+	key   []byte
+	value []byte
+	sum   groupSum
 }
 
-func (s statistics) add(t statistics) statistics {
-	s.count += t.count
-	s.distinct += t.distinct
-	s.sum = s.sum.plus(t.sum)
-	if t.min.compare(s.min) < 0 {
-		s.min = t.min
-	}
-	if t.max.compare(s.max) > 0 {
-		s.max = t.max
-	}
-	return s
-}
-
-// column appends a column of the output.
-func (s *statistics) column(to []byte, name string) []byte {
-	switch name {
-	case "count":
-		return strconv.AppendUint(to, s.count, 10)
-	case "distinct":
-		return strconv.AppendUint(to, s.distinct, 10)
-	case "min":
-		return s.min.appendTo(to)
-	case "max":
-		return s.max.appendTo(to)
-	case "sum":
-		return s.sum.appendTo(to)
-	}
-	return s.sum.over(s.count).appendTo(to)
-}
-
-func count(cfg countConfig) (b4.Output, error) {
-	sep, err := separator(cfg.Sep)
-	if err != nil {
-		return nil, err
-	}
-	for _, err := range []error{checkField("key", cfg.Key, 0), checkField("value", cfg.Value, 0)} {
-		if err != nil {
-			return nil, err
-		}
-	}
+func newCounter(cfg countConfig) (stage.Program, error) {
+	c := &counter{countConfig: cfg}
+	sep, sepErr := separator(cfg.Sep)
 	columns, err := cfg.columns()
-	if err != nil {
+	if err = errors.Join(sepErr, checkField("key", cfg.Key, 0), checkField("value", cfg.Value, 0), err); err != nil {
 		return nil, err
 	}
-	// A table that only counts values as numbers does not need to parse them.
-	numbers := slices.ContainsFunc(columns, func(c string) bool { return c != "count" && c != "distinct" })
-	parse := func(t *b4.Task, line []byte) (key, value []byte, s statistics, err error) {
-		ok := true
-		if cfg.Key > 0 {
-			key, ok = field(line, cfg.Key, sep)
-		}
-		if ok && cfg.Value > 0 {
-			value, ok = field(line, cfg.Value, sep)
-		}
-		if !ok {
-			return nil, nil, s, b4.BadInput(fmt.Errorf("%s: line %q has no field %d", t.Input(), line, max(cfg.Key, cfg.Value)))
-		}
-		if s.count = 1; numbers {
-			if s.sum, err = parseNumber(value); err != nil {
-				return nil, nil, s, b4.BadInput(fmt.Errorf("%s: field %d of line %q: %w", t.Input(), cfg.Value, line, err))
-			}
-			s.min, s.max = s.sum, s.sum
-		}
-		return key, value, s, nil
-	}
-	var sums b4.Pairs[[]byte, statistics]
-	if slices.Contains(columns, "distinct") {
-		sums = countDistinct(parse)
-	} else {
-		sums = b4.Map(b4.Lines(), func(t *b4.Task, line []byte, emit b4.Emit[[]byte, statistics]) error {
-			key, _, s, err := parse(t, line)
-			if err == nil {
-				emit(key, s)
-			}
-			return err
-		})
-	}
-	totals := b4.SortByKey(b4.Combine(sums, statistics.add))
-	row := func(to []byte, s *statistics) []byte {
-		for i, name := range columns {
-			if i > 0 {
-				to = append(to, '\t')
-			}
-			to = s.column(to, name)
-		}
-		return to
-	}
-	if cfg.Key == 0 {
-		return b4.Map(totals, func(_ *b4.Task, p b4.KV[[]byte, statistics], emit b4.Emit[struct{}, []byte]) error {
-			emit(struct{}{}, row(nil, &p.Value))
-			return nil
-		}), nil
-	}
-	return b4.Map(totals, func(_ *b4.Task, p b4.KV[[]byte, statistics], emit b4.Emit[[]byte, []byte]) error {
-		emit(p.Key, row(nil, &p.Value))
-		return nil
-	}), nil
-}
-
-// countDistinct makes statistics of each value of a key first; so each of them is one that is distinct.
-func countDistinct(parse func(t *b4.Task, line []byte) (key, value []byte, s statistics, err error)) b4.Pairs[[]byte, statistics] {
-	type keyValue struct{ key, value []byte }
-	values := b4.Map(b4.Lines(), func(t *b4.Task, line []byte, emit b4.Emit[keyValue, statistics]) error {
-		key, value, s, err := parse(t, line)
-		if err == nil {
-			emit(keyValue{key, value}, s)
-		}
-		return err
-	})
-	return b4.Map(b4.Combine(values, statistics.add), func(_ *b4.Task, p b4.KV[keyValue, statistics], emit b4.Emit[[]byte, statistics]) error {
-		p.Value.distinct = 1
-		emit(p.Key.key, p.Value)
-		return nil
-	})
+	c.sep, c.columns = sep, columns
+	c.numbers = slices.ContainsFunc(columns, func(name string) bool { return name != "count" && name != "distinct" })
+	c.distinct = slices.Contains(columns, "distinct")
+	return c, nil
 }
 
 // columns are those of the output.
@@ -163,4 +74,199 @@ func (c *countConfig) columns() ([]string, error) {
 		}
 	}
 	return columns, nil
+}
+
+// Stages are two, or three if distinct values are counted.
+func (c *counter) Stages() []stage.Stage {
+	line := []stage.Stage{{Name: "map"}, {Name: "count", Partition: stage.ByRange}}
+	if c.distinct {
+		line = slices.Insert(line, 1, stage.Stage{Name: "values"})
+	}
+	return line
+}
+
+// Run runs a task of any stage.
+func (c *counter) Run(_ context.Context, t *stage.Task) error {
+	c.sum = groupSum{key: c.sum.key[:0]}
+	switch {
+	case t.Stage == 0:
+		return c.readLines(t)
+	case t.Part == nil:
+		return c.sumValues(t)
+	}
+	c.part.begin(t)
+	err := c.sum.each(t, func(key []byte) []byte { return key }, 0, func(key []byte, s *statistics) error { return c.row(key, s) })
+	if err == nil {
+		err = c.part.flush()
+	}
+	return err
+}
+
+// readLines adds up the lines of a split.
+func (c *counter) readLines(t *stage.Task) error {
+	c.table.reset(t, c.numbers)
+	err := c.lines.begin(t)
+	for err == nil {
+		var block []byte
+		if block, err = c.lines.next(); block == nil || err != nil {
+			break
+		}
+		if len(c.sep) == 1 && c.Key > 0 && !c.distinct {
+			err = c.scan(t, block)
+		} else {
+			err = c.eachOf(t, block)
+		}
+		if err == nil {
+			err = c.table.bounded()
+		}
+	}
+	if err == nil {
+		err = c.table.flush()
+	}
+	return err
+}
+
+// eachOf adds up the lines of a block one by one.
+func (c *counter) eachOf(t *stage.Task, block []byte) (err error) {
+	for len(block) > 0 && err == nil {
+		var line []byte
+		line, block = cutLine(block)
+		err = c.add(t, line)
+	}
+	return err
+}
+
+// add adds a line of any form.
+func (c *counter) add(t *stage.Task, line []byte) error {
+	var key, value []byte
+	ok := int64(len(line)) <= c.lines.max
+	if !ok {
+		return c.lines.tooLong()
+	}
+	if c.Key > 0 {
+		key, ok = field(line, c.Key, c.sep)
+	}
+	if ok && c.Value > 0 {
+		value, ok = field(line, c.Value, c.sep)
+	}
+	if !ok {
+		return bridgefour.BadInput(fmt.Errorf("%s: line %q has no field %d", t.Path, line, max(c.Key, c.Value)))
+	}
+	if c.distinct {
+		c.key = append(appendOrdered(c.key[:0], key), value...)
+		key = c.key
+	}
+	n := number{}
+	if c.numbers {
+		var err error
+		if n, err = parseNumber(value); err != nil {
+			return bridgefour.BadInput(fmt.Errorf("%s: field %d of line %q: %w", t.Path, c.Value, line, err))
+		}
+	}
+	c.table.addExact(key, n)
+	return nil
+}
+
+// scan adds up the lines of a block that has a separator of one byte. What it cannot read, it leaves to add.
+func (c *counter) scan(t *stage.Task, block []byte) error {
+	s := newFieldScanner(block, c.sep[0])
+	for from := 0; from < len(block); {
+		key, hash, v, at, ok := c.fields(s, from)
+		next := at + 1
+		if block[at] != '\n' {
+			next += bytes.IndexByte(block[next:], '\n') + 1
+		}
+		if ok && int64(next-from) <= c.lines.max {
+			c.table.add(key, hash, v)
+		} else if err := c.add(t, block[from:next-1]); err != nil {
+			return err
+		}
+		from = next
+	}
+	return nil
+}
+
+// fields reads the key and the value of the line that begins at an offset. It ends at a separator or the line end. It is not ok if the line has not both, or its
+// value is not a usual one.
+func (c *counter) fields(s *fieldScanner, at int) (key []byte, hash uint64, v decimal, end int, ok bool) {
+	for number, most := 1, max(c.Key, c.Value); ; number++ {
+		valued := number == c.Value && c.numbers
+		if ok = true; valued {
+			v, end, ok = s.decimal(at)
+		}
+		switch {
+		case number == c.Key:
+			end, hash = s.hashed(at)
+			key = s.text[at:end]
+		case !valued || !ok:
+			end = s.end(at)
+		}
+		if !ok || number == most || s.text[end] == '\n' {
+			return key, hash, v, end, ok && number == most
+		}
+		at = end + 1
+	}
+}
+
+// sumValues makes statistics of the values of a key those of the key. Each of them is one that is distinct.
+func (c *counter) sumValues(t *stage.Task) error {
+	return c.sum.each(t, orderedText, 1, func(key []byte, s *statistics) error {
+		var err error
+		if c.key, err = cutOrdered(c.key[:0], key); err != nil {
+			return err
+		}
+		c.value = s.appendTo(c.value[:0], c.numbers)
+		return t.Emit(c.key, c.value)
+	})
+}
+
+// row writes the statistics of a key.
+func (c *counter) row(key []byte, s *statistics) error {
+	if c.Key > 0 {
+		c.part.buf = append(append(c.part.buf, key...), '\t')
+	}
+	for i, name := range c.columns {
+		if i > 0 {
+			c.part.buf = append(c.part.buf, '\t')
+		}
+		c.part.buf = s.column(c.part.buf, name)
+	}
+	c.part.buf = append(c.part.buf, '\n')
+	return c.part.grown()
+}
+
+// groupSum adds up statistics that have equal keys.
+type groupSum struct {
+	key  []byte
+	last []byte // the whole key of the last pair
+	sum  statistics
+	any  bool
+}
+
+// each calls done for each group of pairs whose keys have an equal part. distinct is added for each key.
+func (g *groupSum) each(t *stage.Task, part func(key []byte) []byte, distinct uint64, done func(key []byte, s *statistics) error) error {
+	err := eachPair(t, func(pair stage.Pair) error {
+		s, err := parseStatistics(pair.Value)
+		if err != nil {
+			return err
+		}
+		if distinct > 0 && (!g.any || !bytes.Equal(pair.Key, g.last)) {
+			s.distinct = distinct
+			g.last = append(g.last[:0], pair.Key...)
+		}
+		key := part(pair.Key)
+		if g.any && bytes.Equal(key, g.key) {
+			g.sum = g.sum.add(s)
+			return nil
+		}
+		if g.any {
+			err = done(g.key, &g.sum)
+		}
+		g.key, g.sum, g.any = append(g.key[:0], key...), s, true
+		return err
+	})
+	if err == nil && g.any {
+		err = done(g.key, &g.sum)
+	}
+	return err
 }

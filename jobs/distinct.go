@@ -1,7 +1,11 @@
 package jobs
 
 import (
-	b4 "github.com/bridgefour/bridgefour"
+	"bytes"
+	"context"
+
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
 type distinctConfig struct {
@@ -9,26 +13,59 @@ type distinctConfig struct {
 	Sep   string `b4:"sep,default=tab" help:"what is between fields; tab, or space for any white space"`
 }
 
-// Distinct writes each line, or value of a field, once. Each part is sorted.
-func Distinct() b4.Job {
-	return b4.New("distinct", func(cfg distinctConfig) (b4.Output, error) {
-		sep, err := separator(cfg.Sep)
-		if err == nil {
-			err = checkField("field", cfg.Field, 0)
-		}
-		if err != nil {
-			return nil, err
-		}
-		lines := b4.Map(b4.Lines(), func(_ *b4.Task, line []byte, emit b4.Emit[[]byte, struct{}]) error {
+// Distinct writes each line, or value of a field, once. The parts, one after the other, are in order.
+func Distinct() bridgefour.Job {
+	return newStaged("distinct", "write each line, or value of a field, once, in order",
+		"--input access.log --set field=1 --set sep=space", newDistinct)
+}
+
+// distinct is the program: the texts are the keys, and the shuffle puts equal ones beside each other.
+type distinct struct {
+	distinctConfig
+	sep   []byte
+	lines lineBlocks
+	first firstOnly
+	part  partText
+	last  []byte
+}
+
+func newDistinct(cfg distinctConfig) (stage.Program, error) {
+	sep, err := separator(cfg.Sep)
+	if err == nil {
+		err = checkField("field", cfg.Field, 0)
+	}
+	return &distinct{distinctConfig: cfg, sep: sep}, err
+}
+
+// Stages are two.
+func (*distinct) Stages() []stage.Stage { return twoStages("distinct", stage.ByRange) }
+
+// Run emits the texts of a split, each once as far as memory goes, or writes those of a range.
+func (d *distinct) Run(_ context.Context, t *stage.Task) error {
+	if t.Stage == 0 {
+		d.first.begin(t.Memory)
+		return d.lines.eachLine(t, func(line []byte) error {
 			ok := true
-			if cfg.Field > 0 {
-				line, ok = field(line, cfg.Field, sep)
+			if d.Field > 0 {
+				line, ok = field(line, d.Field, d.sep)
 			}
-			if ok {
-				emit(line, struct{}{})
+			if !ok || !d.first.wants(line) {
+				return nil
 			}
-			return nil
+			return t.Emit(line, nil)
 		})
-		return b4.Combine(lines, b4.Any), nil
-	}, b4.Summary("write each line, or value of a field, once"), b4.Example("--input access.log --set field=1 --set sep=space"))
+	}
+	d.part.begin(t)
+	started := false
+	err := eachPair(t, func(pair stage.Pair) error {
+		if started && bytes.Equal(pair.Key, d.last) {
+			return nil
+		}
+		d.last, started = append(d.last[:0], pair.Key...), true
+		return d.part.line(pair.Key)
+	})
+	if err == nil {
+		err = d.part.flush()
+	}
+	return err
 }

@@ -11,7 +11,11 @@ import (
 // All returns the built-in jobs, new values at each call.
 func All() []bridgefour.Job {
 	return []bridgefour.Job{
-		WordCount(), Grep{}, DelayedWordCount{}, Sample{}, AlwaysOk{},
+		WordCount(),
+		Grep{},
+		DelayedWordCount{},
+		Sample{},
+		AlwaysOk{},
 		Count(), Distinct(), Sort(), Top(), SampleLines(), Pi(), BruteForce(), Join(),
 	}
 }

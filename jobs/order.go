@@ -19,19 +19,31 @@ func appendOrdered(to, text []byte) []byte {
 	}
 }
 
-// cutOrdered appends the text that appendOrdered has encoded.
-func cutOrdered(to, from []byte) (text, rest []byte, err error) {
+// cutOrdered appends the text that appendOrdered has encoded; others may follow it.
+func cutOrdered(to, from []byte) ([]byte, error) {
 	for {
 		at := bytes.IndexByte(from, 0)
 		if at < 0 || at+1 == len(from) {
-			return nil, nil, errCut
+			return nil, errCut
 		}
 		to = append(to, from[:at]...)
-		end := from[at+1] == 0
-		if from = from[at+2:]; end {
-			return to, from, nil
+		if from[at+1] == 0 {
+			return to, nil
 		}
-		to = append(to, 0)
+		to, from = append(to, 0), from[at+2:]
+	}
+}
+
+// orderedText is the encoded text that a key begins with.
+func orderedText(key []byte) []byte {
+	for at := 0; ; at += 2 {
+		next := bytes.IndexByte(key[at:], 0)
+		if at += next; next < 0 || at+1 == len(key) {
+			return key // it is cut
+		}
+		if key[at+1] == 0 {
+			return key[:at+2]
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ type sorter struct {
 	place linePlace
 	lines lineBlocks
 	part  partText
+	first firstOnly // if unique
 	key   []byte
 	size  []byte
 	last  []byte // key of the last line, if unique
@@ -70,7 +71,10 @@ func (*sorter) Stages() []stage.Stage { return twoStages("sort", stage.ByRange) 
 // Run makes the pairs of a split, or writes the lines of a range.
 func (s *sorter) Run(_ context.Context, t *stage.Task) error {
 	if t.Stage == 0 {
-		if s.place == lineIsKey {
+		if s.Unique {
+			s.first.begin(t.Memory)
+		}
+		if s.place == lineIsKey && !s.Unique {
 			return s.lines.eachLine(t, func(line []byte) error { return t.Emit(line, nil) })
 		}
 		return s.lines.eachLine(t, func(line []byte) error { return s.emit(t, line) })
@@ -94,6 +98,8 @@ func (s *sorter) emit(t *stage.Task, line []byte) error {
 		key = appendNumber(key, by)
 	case s.Field > 0:
 		key = appendOrdered(key, by)
+	case s.place == lineIsKey:
+		key = append(key, line...)
 	}
 	size, value := len(key), line
 	if s.place == lineInKey {
@@ -109,6 +115,12 @@ func (s *sorter) emit(t *stage.Task, line []byte) error {
 		invert(key)
 	}
 	s.key = key
+	switch {
+	case s.Unique && !s.first.wants(key):
+		return nil
+	case s.place == lineIsKey:
+		value = nil
+	}
 	return t.Emit(key, value)
 }
 
@@ -136,7 +148,7 @@ func (s *sorter) write(pair stage.Pair) error {
 		s.key = append(s.key[:0], line...)
 		invert(s.key)
 		var err error
-		if s.part.buf, _, err = cutOrdered(s.part.buf, s.key); err != nil {
+		if s.part.buf, err = cutOrdered(s.part.buf, s.key); err != nil {
 			return err
 		}
 		s.part.buf = append(s.part.buf, '\n')

@@ -50,6 +50,7 @@ func twoStages(name string, by stage.Partition) []stage.Stage {
 const (
 	blockBytes = 256 << 10 // of reads and writes
 	blockKept  = 4 << 20   // larger buffers are not reused by the next task
+	blockSlack = 8         // bytes after a block that can be read
 )
 
 // lineBlocks reads the lines of a split, many at a time.
@@ -65,8 +66,8 @@ type lineBlocks struct {
 // begin starts a split.
 func (b *lineBlocks) begin(t *stage.Task) (err error) {
 	const maxDefault = 64 << 20
-	if cap(b.buf) < blockBytes || cap(b.buf) > blockKept {
-		b.buf = make([]byte, blockBytes)
+	if len(b.buf) < blockBytes || len(b.buf) > blockKept {
+		b.buf = make([]byte, blockBytes, blockBytes+1+blockSlack)
 	}
 	*b = lineBlocks{task: t, buf: b.buf, ended: t.Split == nil}
 	b.max, err = bridgefour.Settings(t.Settings).Size(bridgefour.SettingRecordMax, maxDefault)
@@ -74,6 +75,7 @@ func (b *lineBlocks) begin(t *stage.Task) (err error) {
 }
 
 // next returns the next lines, each with its end, also if the last one of the split has none. They are valid until the next call. It returns nil at the end.
+// Their slice has a capacity of blockSlack more bytes.
 func (b *lineBlocks) next() ([]byte, error) {
 	b.filled = copy(b.buf, b.buf[b.given:b.filled])
 	b.given = 0
@@ -82,7 +84,7 @@ func (b *lineBlocks) next() ([]byte, error) {
 			if int64(b.filled) > b.max {
 				return nil, b.tooLong()
 			}
-			b.buf = append(b.buf, make([]byte, len(b.buf))...)
+			b.buf = append(make([]byte, 0, 2*len(b.buf)+1+blockSlack), b.buf...)[:2*len(b.buf)]
 		}
 		n, err := b.task.Split.Read(b.buf[b.filled:])
 		end := bytes.LastIndexByte(b.buf[b.filled:b.filled+n], '\n') + 1

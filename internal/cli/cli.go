@@ -27,6 +27,8 @@ const (
 	exitUnreachable = 4
 	exitPartial     = 5
 	exitNotAllowed  = 6
+	exitNotObtained = 75 // EX_TEMPFAIL: a lock is not free
+	exitLockLost    = 76
 	exitTimeout     = 124 // as of timeout(1)
 	exitInterrupted = 130
 )
@@ -180,7 +182,7 @@ func (a *app) root() *cobra.Command {
 		a.viewCommand(a.resultCommand()), a.waitCommand(), a.viewCommand(a.explainCommand()), a.stopCommand(), a.retryCommand(),
 		a.forgetCommand(), a.statusCommand())
 	add(groupCluster, a.leaderCommand(), a.workerCommand(), a.clusterCommand(), a.leadersCommand(), a.workersCommand(),
-		a.recoverCommand(), a.tokenCommand(), a.caCommand(), a.quotaCommand(), a.retentionCommand(), a.loginCommand(), a.logoutCommand(), a.contextCommand(), a.uiCommand(), a.healthzCommand())
+		a.recoverCommand(), a.tokenCommand(), a.caCommand(), a.quotaCommand(), a.retentionCommand(), a.lockCommand(), a.locksCommand(), a.loginCommand(), a.logoutCommand(), a.contextCommand(), a.uiCommand(), a.healthzCommand())
 	root.AddCommand(a.versionCommand(), a.completionCommand())
 	return root
 }

@@ -92,6 +92,9 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 	if len(r.After) > 0 {
 		fmt.Fprintf(&b, "starts after: %s\n", strings.Join(r.After, ", "))
 	}
+	if len(r.Locks) > 0 {
+		fmt.Fprintf(&b, "holds the locks: %s\n", printable(strings.Join(r.Locks, ", ")))
+	}
 	fmt.Fprintf(&b, "each task needs: %s", plural(uint64(p.SlotsPerTask), "slot"))
 	if p.Memory > 0 {
 		fmt.Fprintf(&b, ", %s of memory", bytesText(p.Memory))

@@ -93,7 +93,11 @@ func (f *follower) printFailure(ctx context.Context, job *api.Job, more string) 
 	} else {
 		stopped := ""
 		if open > 0 {
-			stopped = fmt.Sprintf("; it was stopped then (--max-fails %s), %s not run to the end", job.MaxFails, countText(open))
+			by := "by its program"
+			if job.MaxFails != "" && !strings.HasPrefix(job.Error, "stopped "+by) {
+				by = "then (--max-fails " + job.MaxFails + ")"
+			}
+			stopped = fmt.Sprintf("; it was stopped %s, %s not run to the end", by, countText(open))
 		}
 		f.app.stderr.Printf("%s: %s of %s%s", f.app.stderr.Color(red, fmt.Sprintf("job %d failed", job.ID)), countText(dead), plural(tasks, "task"), stopped)
 		f.printCauses(ctx, job.ID)

@@ -138,7 +138,7 @@ func fieldFlag(key string) string {
 	switch key {
 	case "shuffle":
 		return "shuf"
-	case "inputs", "labels", "secrets", "resources":
+	case "inputs", "labels", "secrets", "resources", "locks":
 		return strings.TrimSuffix(key, "s")
 	}
 	return strings.ReplaceAll(key, "_", "-")

@@ -99,7 +99,7 @@ func jobTable(w io.Writer, jobs []api.Job, titles bool) error {
 		t.row("JOB", "STATUS", "NAME", "PROGRAM", "DONE", "TASKS", "FAILED", "USER", "CREATED", "WAITS FOR")
 	}
 	for i := range jobs {
-		jobRow(t, strconv.FormatUint(jobs[i].ID, 10), &jobs[i], numbersText(jobs[i].Pending()))
+		jobRow(t, strconv.FormatUint(jobs[i].ID, 10), &jobs[i], waitsText(&jobs[i]))
 	}
 	return t.flush()
 }
@@ -166,15 +166,39 @@ func (a *app) showJobs(cmd *cobra.Command, args []string, jobs scope, r readFlag
 			fmt.Fprintln(a.stdout) //nolint:errcheck // reported by what follows
 		}
 		shown = true
-		return printJob(a.stdout, &job, &times, time.Now())
+		waits, err := lockReasons(ctx, c, &job)
+		if err != nil {
+			return err
+		}
+		return printJob(a.stdout, &job, &times, waits, time.Now())
 	})
 }
 
-func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error {
+// lockReasons says which locks a job waits for, and why, as its explanation does.
+func lockReasons(ctx context.Context, c *client.Client, job *api.Job) (waits []string, err error) {
+	if !job.Locking {
+		return nil, nil
+	}
+	e, err := c.Explain(ctx, job.ID, "", 0)
+	for _, reason := range e.Reasons {
+		if what, ok := strings.CutPrefix(reason, "it waits for "); ok && e.Lock != nil {
+			waits = append(waits, what)
+		}
+	}
+	return waits, err
+}
+
+// printJob prints a job; waits are the locks that it waits for.
+func printJob(w io.Writer, job *api.Job, times *api.Times, waits []string, now time.Time) error {
 	t := newTable(w)
 	field := func(name, value string) {
 		if value != "" {
 			t.row(name, value)
+		}
+	}
+	fields := func(name string, values []string) {
+		for _, value := range values {
+			field(name, printable(value))
 		}
 	}
 	field("job", strconv.FormatUint(job.ID, 10))
@@ -182,6 +206,8 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 	field("status", job.Status)
 	field("error", strings.ReplaceAll(printableLines(job.Error), "\n", "\n\t"))
 	field("after", afterText(job))
+	fields("waits for", waits)
+	fields("lock", job.Locks)
 	field("user", printable(job.User))
 	kind := "command"
 	if job.Program.Builtin != "" {
@@ -190,9 +216,7 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 	field(kind, printable(job.Program.Text()))
 	field("combine", printable(job.Program.Combine))
 	field("reduce", printable(job.Program.Reduce))
-	for _, in := range job.Inputs {
-		field("input", printable(in))
-	}
+	fields("input", job.Inputs)
 	field("records", printable(job.RecordKind))
 	if job.Header > 0 {
 		field("header", strconv.FormatUint(uint64(job.Header), 10))
@@ -201,9 +225,7 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 		field("output", printable(job.Output))
 	}
 	field("grace", job.Grace)
-	for _, w := range job.Warnings {
-		field("warning", printable(w))
-	}
+	fields("warning", job.Warnings)
 	field("created", ageText(job.Created, now))
 	if job.Pinned {
 		field("pinned", "kept after its end, whatever the retention is")
@@ -229,7 +251,16 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 		return err
 	}
 	fmt.Fprintln(w) //nolint:errcheck // reported by the table below
-	t = newTable(w, "STAGE", "TASKS", "OPEN", "RUNNING", "DONE", "DEAD", "RETRIED")
+	if err := printCounts(w, job); err != nil || len(times.Stages) < 2 {
+		return err
+	}
+	fmt.Fprintln(w) //nolint:errcheck // as above
+	return printStages(w, times)
+}
+
+// printCounts prints how many tasks of each stage there are, and in which states.
+func printCounts(w io.Writer, job *api.Job) error {
+	t := newTable(w, "STAGE", "TASKS", "OPEN", "RUNNING", "DONE", "DEAD", "RETRIED")
 	for _, s := range job.Stages {
 		tasks := countText(s.Tasks)
 		if job.Growing && s.Role == api.RoleMap {
@@ -237,11 +268,7 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, now time.Time) error 
 		}
 		t.row(s.Name, tasks, countText(s.Open), countText(s.Running), countText(s.Done), countText(s.Dead), countText(s.Retried))
 	}
-	if err := t.flush(); err != nil || len(times.Stages) < 2 {
-		return err
-	}
-	fmt.Fprintln(w) //nolint:errcheck // as above
-	return printStages(w, times)
+	return t.flush()
 }
 
 // printStages prints what the stages of a job have read and written, and how even that was.
@@ -256,6 +283,14 @@ func printStages(w io.Writer, times *api.Times) error {
 		t.row(s.Stage, bytesText(s.Read), bytesText(s.Written), countText(s.Records), secondsText(s.P50), fmt.Sprintf("%s (%s)", secondsText(s.Longest), s.Slowest), half, most)
 	}
 	return t.flush()
+}
+
+// waitsText names what a job waits for: other jobs, or a lock.
+func waitsText(job *api.Job) string {
+	if job.Locking {
+		return "locks"
+	}
+	return numbersText(job.Pending())
 }
 
 // numbersText lists the first ones of these jobs.

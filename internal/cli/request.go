@@ -68,6 +68,8 @@ type jobFlags struct {
 	labels        []string
 	firstSuccess  bool
 	after         []string
+	locks         []string
+	onConflict    string
 }
 
 // add registers the flags. The defaults are the cluster's and are repeated here for the help only.
@@ -115,6 +117,8 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.firstSuccess, "first-success", false, "the job is done when one task succeeds; the others are stopped")
 	fs.StringArrayVar(&f.after, "after", nil, "start when these jobs of the cluster have ended, as `JOB[,JOB][:ok|any]`, each a number, 3-7, last or all (of yours that have not ended): ok, the default: they must be done, "+
 		"or this job fails, until a retry of them revives it; any: however they end; repeatable")
+	fs.StringArrayVar(&f.locks, "lock", nil, "named lock `NAME[:shared]` that the job holds while it runs; inputs and output are locked without a flag; repeatable")
+	fs.StringVar(&f.onConflict, "on-conflict", "wait", "`wait|fail`: wait for other jobs that use the same data or locks, or be refused")
 	fs.StringVar(&f.name, "name", "", "display name")
 }
 
@@ -155,13 +159,13 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	if f.output != "" {
 		r.Output = absolute(r.Dir, f.output)
 	}
-	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name, r.Program.Shell, r.Program.Placeholder, r.NameParts}, f.set, f.labels) {
+	for _, s := range slices.Concat(r.Inputs, r.Program.Command, []string{r.Output, r.Name, r.Program.Shell, r.Program.Placeholder, r.NameParts}, f.set, f.labels, f.locks) {
 		if !utf8.ValidString(s) {
 			return nil, usagef(cmd, "%q is not valid UTF-8: pass its folder or a matching glob instead; "+
 				"items of --lines may hold any bytes", s)
 		}
 	}
-	r.After = jobsAfter(f.after)
+	r.After, r.Locks = jobsAfter(f.after), f.locks
 	changed := cmd.Flags().Changed
 	if r.Split, err = sizeFlag(cmd, "split", f.split, "none"); err != nil {
 		return nil, err
@@ -199,7 +203,7 @@ func (a *app) request(cmd *cobra.Command, f *jobFlags, args []string) (*api.JobR
 	return r, f.requestPace(cmd, r)
 }
 
-// requestPace sets when the tasks start, how long they may take, and what resources each needs.
+// requestPace sets when the job and its tasks start, how long they may take, and what resources each needs.
 func (f *jobFlags) requestPace(cmd *cobra.Command, r *api.JobRequest) (err error) {
 	for _, flag := range []struct {
 		name  string
@@ -212,6 +216,11 @@ func (f *jobFlags) requestPace(cmd *cobra.Command, r *api.JobRequest) (err error
 	} {
 		if *flag.field, err = timeFlag(cmd, flag.name, flag.value); err != nil {
 			return err
+		}
+	}
+	if cmd.Flags().Changed("on-conflict") {
+		if r.OnConflict = f.onConflict; f.onConflict != "wait" && f.onConflict != "fail" {
+			return usagef(cmd, "--on-conflict is %q: want wait or fail", f.onConflict)
 		}
 	}
 	if cmd.Flags().Changed("grace") {

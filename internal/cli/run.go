@@ -148,6 +148,8 @@ func (a *app) checkFits(cmd *cobra.Command, o *runOptions, req *api.JobRequest) 
 	switch {
 	case len(req.After) > 0:
 		return usagef(cmd, "--after orders the jobs of a cluster, and an embedded run has one: name a cluster (--cluster)")
+	case len(req.Locks) > 0 || a.typed["on-conflict"]:
+		return usagef(cmd, "--lock and --on-conflict are about the other jobs of a cluster, and an embedded run has one: name a cluster (--cluster), or run it within 'bridgefour lock'")
 	case len(req.Labels) > 0:
 		return usagef(cmd, "--label selects workers of a cluster; workers of an embedded run have no labels")
 	case req.SlotsPerTask > slots:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -47,6 +48,9 @@ func (lengths) Map(_ context.Context, t *bridgefour.Task) error {
 	if err != nil {
 		return err
 	}
+	if shortest < 0 {
+		return bridgefour.Cancel(errors.New("no line is shorter than that"))
+	}
 	for records := t.Records(); records.Scan(); {
 		if n := len(records.Bytes()); n >= shortest {
 			if err := t.Out().EmitInt(records.Bytes(), int64(n)); err != nil {
@@ -78,6 +82,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("JOB_FILE", filepath.Join(root, "docs/job-file.md"))
 			e.Setenv("SECURITY", filepath.Join(root, "docs/security.md"))
 			e.Setenv("OPERATIONS", filepath.Join(root, "docs/operations.md"))
+			e.Setenv("LOCKS", filepath.Join(root, "docs/locks.md"))
 			e.Setenv("COOKBOOK", filepath.Join(root, "docs/cookbook.md"))
 			return nil
 		},

@@ -38,8 +38,8 @@ type TaskSpec struct {
 	Settings map[string]string
 	Input    string
 	Item     []byte
-	// Source reads the split. If it has a method Offset() int64, the offset of the next byte in the input, errors
-	// mention it.
+	// Source reads the split. It may have two more methods: Offset() int64, the offset of the next byte in the input, for errors, and
+	// Header() ([]byte, error), for Task.Header.
 	Source io.Reader
 	// Output receives the part in large pieces. It is not called for an empty part.
 	Output io.Writer

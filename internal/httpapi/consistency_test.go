@@ -31,7 +31,7 @@ func operations(t *testing.T, a *API, methods ...string) []string {
 	for path, item := range doc.Paths {
 		for method := range item {
 			if slices.Contains(methods, strings.ToUpper(method)) {
-				found = append(found, strings.ToUpper(method)+" "+strings.NewReplacer("{n}", "4", "{w}", "2", "{id}", "2", "{user}", "ann", "{stage}", "map", "{i}", "0").Replace(path))
+				found = append(found, strings.ToUpper(method)+" "+strings.NewReplacer("{n}", "4", "{w}", "2", "{id}", "2", "{user}", "ann", "{stage}", "map", "{i}", "0", "{name}", "a").Replace(path))
 			}
 		}
 	}

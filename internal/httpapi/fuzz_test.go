@@ -61,6 +61,23 @@ func FuzzSubmit(f *testing.F) {
 	})
 }
 
+func FuzzLocks(f *testing.F) {
+	for _, body := range []string{
+		``, `null`, `{"holder":"a","names":[{"name":"x"},{"name":"x/y","mode":"shared"}],"max":3,"ttl_ms":1000}`, `{"operations":[null]}`,
+		`{"operations":[{"op":"acquire","holder":"a","names":[{"name":"x"}]},{"op":"release","holder":"a","names":[{"name":"x"}]},{"op":"steal"}]}`,
+	} {
+		f.Add(body)
+	}
+	l := httpapitest.NewFake()
+	a := newAPI(l)
+	f.Fuzz(func(t *testing.T, body string) {
+		l.LoseLocks()                                            // nothing conflicts
+		if !strings.Contains(strings.ToLower(body), "wait_ms") { // it would wait
+			post(t, a, "/v1/locks", body, http.StatusOK)
+		}
+	})
+}
+
 func FuzzPath(f *testing.F) {
 	f.Add("/v1/jobs/1", "wait=1ms")
 	f.Add("/v1/jobs/1/tasks", "status=open&limit=3&cursor=x")

@@ -79,6 +79,7 @@ func New(o Options) *API {
 	a.addAccess()
 	a.addQuotas()
 	a.addRetention()
+	a.addLocks()
 	for _, r := range o.Routes {
 		a.add(r)
 	}

@@ -124,6 +124,16 @@ type Leader interface {
 	// SetRetention returns once it is committed. One without bounds is removed.
 	SetRetention(ctx context.Context, r api.Retention) error
 
+	// Lock acquires the names of a request, all or none, or renews them if the same user and holder has the same names. A conflict is a 409 problem with Lock: the
+	// request keeps its place if that says waiting. It waits at most LockCallMax. Too many waiting calls, and too many requests, are a 429.
+	Lock(ctx context.Context, r *api.LockRequest) (api.LockGrant, error)
+	// Unlock releases or withdraws the request of a holder that has one of these names. There need not be one. An operator may do it to others.
+	Unlock(ctx context.Context, holder string, names []string) error
+	// LockBatch carries out operations in order, without waiting, and returns a result for each. If one is invalid, none is carried out.
+	LockBatch(ctx context.Context, ops []api.LockOperation) ([]api.LockResult, error)
+	// Locks is a page of the names that are held or waited for, which only the node that leads knows.
+	Locks(ctx context.Context, q api.LockQuery) (api.LockList, error)
+
 	// Events emits every event after the position once, oldest first, and continues with new ones until ctx is done or emit fails. It
 	// returns the first error of emit, context.Cause(ctx), or api.Gone if the event after the position is no longer kept (also
 	// later, if emit was too slow). For a position after the end of the log nothing is emitted until the log is past it. Emit

@@ -34,28 +34,30 @@ func (c *Core) backOff(spec *state.Spec, kind state.FailureKind, count uint8) ti
 	return d/2 + time.Duration(c.rand.Int64N(int64(d)))
 }
 
-// backOffAgain gives the failed tasks of a stage the rest of the delays that their job requests: an earlier leader has counted them. The
+// wait is how long a task waits after a failure: for its back-off, and as long as its program has asked for.
+func (c *Core) wait(spec *state.Spec, kind state.FailureKind, count uint8, asked uint64) time.Duration {
+	return max(c.backOff(spec, kind, count), time.Duration(min(asked, uint64(retryDelayMax.Milliseconds())))*time.Millisecond)
+}
+
+// backOffAgain gives the failed tasks of a stage the rest of the delays that their job or its program requests: an earlier leader has counted them. The
 // log has the time of the last failures, but not of all: without it, the delay begins now.
 func (c *Core) backOffAgain(job *state.Job, i int) {
-	if job.Spec.RetryDelayMS == 0 {
-		return
-	}
 	stage := job.Stages[i]
 	for task := range stage.FailedTasks(0) {
 		if stage.Status(task) != state.TaskOpen {
 			continue
 		}
 		failures := stage.Failures(task)
-		kind, count, passed := state.ProgramError, slices.Max(failures.Counts[:]), time.Duration(0)
+		kind, count, passed, asked := state.ProgramError, slices.Max(failures.Counts[:]), time.Duration(0), uint64(0)
 		if n := len(failures.Last); n > 0 {
 			last := failures.Last[n-1]
-			kind, count = last.Kind, failures.Counts[last.Kind]
+			kind, count, asked = last.Kind, failures.Counts[last.Kind], last.WaitMS
 			passed = max(0, c.now.Sub(time.UnixMilli(last.Time)))
 		}
-		if count == 0 { // not since the last retry of the job
+		if count == 0 || job.Spec.RetryDelayMS == 0 && asked == 0 { // not since the last retry of the job, or the delay is short
 			continue
 		}
-		if rest := c.backOff(job.Spec, kind, count) - passed; rest > 0 {
+		if rest := c.wait(job.Spec, kind, count, asked) - passed; rest > 0 {
 			c.sched.Resume(job, uint32(i), task, c.now.Add(rest))
 		}
 	}

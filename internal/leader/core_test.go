@@ -349,6 +349,14 @@ func TestBackOff(t *testing.T) {
 			}
 		}
 	}
+	for asked, want := range map[uint64]time.Duration{3600_000: time.Hour, math.MaxUint64: retryDelayMax} {
+		if d := r.core.wait(&state.Spec{}, state.ProgramError, 1, asked); d != want {
+			t.Errorf("a program that asks for %d ms waits %v, want %v", asked, d, want)
+		}
+	}
+	if d := r.core.wait(&state.Spec{RetryDelayMS: 60_000}, state.ProgramError, 1, 1); d < time.Minute {
+		t.Errorf("a program that asks for less than its job waits %v, want at least 1m", d)
+	}
 	if d := r.core.backOff(&state.Spec{RetryDelayMS: math.MaxUint64}, state.Timeout, 255); d < 0 {
 		t.Errorf("the largest delay is %v", d)
 	}

@@ -162,7 +162,7 @@ func (c *Core) taskFailed(stage sched.Key, e *state.Event) {
 	}
 	_, twice := c.leases.other(taskKey{stage, e.Task}, e.Lease) // which still runs, or has failed too and opens it
 	if !twice && c.leases.current(e.Lease, stage) {             // if its stage has started again since, the task is open already
-		c.sched.Reopen(stage, e.Task, c.now.Add(c.backOff(c.machine.Job(e.Job).Spec, e.Fault, e.Count)), avoid)
+		c.sched.Reopen(stage, e.Task, c.now.Add(c.wait(c.machine.Job(e.Job).Spec, e.Fault, e.Count, e.Wait)), avoid)
 	}
 	c.dirty.markAll()
 }

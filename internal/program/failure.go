@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/wire"
@@ -15,6 +16,8 @@ import (
 type Failure struct {
 	Kind    wire.FailureKind
 	Message string
+	Wait    time.Duration // least time before the next attempt
+	Cancel  bool          // the job ends
 }
 
 // Failed formats a failure.
@@ -24,10 +27,13 @@ func Failed(kind wire.FailureKind, format string, args ...any) *Failure {
 
 // JobFailure is the failure of a built-in job that returned err or ignored it.
 func JobFailure(err error) *Failure {
+	f := Failed(wire.FailureKind_PROGRAM_ERROR, "%v", err)
 	if bridgefour.IsBadInput(err) {
-		return Failed(wire.FailureKind_BAD_INPUT, "%v", err)
+		f.Kind = wire.FailureKind_BAD_INPUT
 	}
-	return Failed(wire.FailureKind_PROGRAM_ERROR, "%v", err)
+	f.Wait, _ = bridgefour.IsRetryAfter(err)
+	f.Cancel = bridgefour.IsCancel(err)
+	return f
 }
 
 // OutputFailure is a failure to write the output. The store's error names the file and the way out.

@@ -61,6 +61,8 @@ type Input interface {
 	io.Reader
 	// Offset returns the offset of the next byte in the input.
 	Offset() int64
+	// Header returns the first lines of the file, as the job's --header says, which are not read.
+	Header() ([]byte, error)
 }
 
 // Files replaces Input, Output and Log for commands.

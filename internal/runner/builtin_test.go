@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bridgefour/bridgefour"
 	"github.com/bridgefour/bridgefour/internal/blob"
@@ -106,6 +107,23 @@ func TestBuiltinFailures(t *testing.T) {
 		f.wantFailure(f.run(t.Context(), itemSplit("x")), test.kind, test.text)
 		if test.name == "panic" && !strings.Contains(f.log.String(), "builtin_test.go:") {
 			t.Errorf("panic: log = %q, want the stack", f.log)
+		}
+	}
+}
+
+// TestBuiltinSteers: a job's error says what becomes of its task, and of the job.
+func TestBuiltinSteers(t *testing.T) {
+	broken := errors.New("broken")
+	for _, test := range []struct {
+		err    error
+		wait   uint64
+		cancel bool
+	}{{broken, 0, false}, {fmt.Errorf("down: %w", bridgefour.RetryAfter(90*time.Second, broken)), 90_000, false}, {bridgefour.Cancel(broken), 0, true}, {bridgefour.RetryAfter(-1, broken), 0, false}} {
+		f := newBuiltin(t, &wire.Job{}, func(context.Context, *bridgefour.Task) error { return test.err })
+		out := f.run(t.Context(), nil)
+		f.wantFailure(out, wire.FailureKind_PROGRAM_ERROR, "broken")
+		if got := out.Failure; got.GetWaitMs() != test.wait || got.GetCancel() != test.cancel {
+			t.Errorf("%v: wait %d ms, cancel %v, want %d ms, %v", test.err, got.GetWaitMs(), got.GetCancel(), test.wait, test.cancel)
 		}
 	}
 }

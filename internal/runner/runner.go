@@ -224,7 +224,7 @@ func (s *Slot) Run(ctx context.Context, a *Attempt) Outcome {
 	if f != nil {
 		out.Failure = &wire.Failure{
 			Job: a.Job.GetId(), Stage: uint32(a.Stage), Index: a.Index, Lease: a.Lease,
-			Kind: f.Kind, Message: wire.FailureMessage(f.Message),
+			Kind: f.Kind, Message: wire.FailureMessage(f.Message), WaitMs: uint64(max(0, f.Wait).Milliseconds()), Cancel: f.Cancel,
 		}
 	}
 	return out

@@ -57,13 +57,14 @@ type splitReader struct {
 	records record.Reader // of a part of a file
 	mark    [3]byte
 	ahead   []byte // to be returned before source is read again
+	header  []byte // of the file, once it is open
 	pos     int64  // of source, or of the item
 	given   uint64 // bytes returned, without a header that is repeated
 }
 
 // begin starts a split. Slot.begin sets an item that is not in it as such.
 func (r *splitReader) begin(ctx context.Context, how reading, split *wire.Split, heads bool) {
-	r.item, r.err, r.source, r.ahead, r.pos, r.given = split.GetItem(), nil, nil, nil, 0, 0
+	r.item, r.err, r.source, r.ahead, r.header, r.pos, r.given = split.GetItem(), nil, nil, nil, nil, 0, 0
 	r.ctx, r.how, r.heads, r.file, r.split = ctx, how, heads, inputFile{}, split.GetFile()
 	if r.split != nil {
 		r.file.plan(r.split, r.host)
@@ -84,10 +85,8 @@ func (r *splitReader) Read(p []byte) (int, error) {
 	if r.split == nil {
 		return r.readItem(p)
 	}
-	if r.source == nil {
-		if err := r.open(); err != nil {
-			return 0, r.fail(err)
-		}
+	if err := r.opened(); err != nil {
+		return 0, err
 	}
 	if len(r.ahead) > 0 {
 		n := copy(p, r.ahead)
@@ -99,6 +98,30 @@ func (r *splitReader) Read(p []byte) (int, error) {
 		return n, r.fail(err)
 	}
 	return n, nil
+}
+
+// opened opens the file unless it is open.
+func (r *splitReader) opened() error {
+	if r.source == nil {
+		if err := r.open(); err != nil {
+			return r.fail(err)
+		}
+	}
+	return nil
+}
+
+// Header returns the header of the file, which is empty for an item. Records are read behind it.
+func (r *splitReader) Header() ([]byte, error) {
+	switch {
+	case r.err != nil && !errors.Is(r.err, io.EOF):
+		return nil, r.err
+	case r.ctx.Err() != nil:
+		return nil, r.ctx.Err()
+	case r.split == nil || r.err != nil:
+		return r.header, nil
+	}
+	err := r.opened()
+	return r.header, err
 }
 
 // Offset returns the offset of the next byte in the file, or in the decompressed text.
@@ -160,10 +183,10 @@ func (r *splitReader) open() error {
 	case offset == 0:
 		r.given = uint64(first)
 	}
-	if r.heads {
-		if kind.DropsBOM() {
-			header = header[format.SkipBOM(header):]
-		}
+	if kind.DropsBOM() {
+		header = header[format.SkipBOM(header):]
+	}
+	if r.header = header; r.heads {
 		r.ahead = header
 	}
 	return nil
@@ -208,7 +231,10 @@ func (r *splitReader) openWhole() error {
 		return errors.New("its name is that of a compressed file, but it is empty, or neither gzip, zstd or bzip2 nor text")
 	}
 	if r.how.header > 0 && !r.heads {
-		_, r.ahead, err = record.Header((*sourceReader)(r), r.how.kind, r.how.header)
+		r.header, r.ahead, err = record.Header((*sourceReader)(r), r.how.kind, r.how.header)
+		if r.how.kind.DropsBOM() {
+			r.header = r.header[format.SkipBOM(r.header):]
+		}
 		return err
 	}
 	return r.dropBOM()

@@ -265,7 +265,7 @@ func knownSplits(tb testing.TB, path string, cuts []int64) []*wire.Split {
 	return splits
 }
 
-// TestHeaders reads files with a header: commands get it with each split, built-in jobs not at all.
+// TestHeaders reads files with a header: commands get it with each split, built-in jobs apart from it.
 func TestHeaders(t *testing.T) {
 	dir := t.TempDir()
 	var r splitReader
@@ -306,6 +306,9 @@ func TestHeaders(t *testing.T) {
 					want = test.head + want
 				}
 				r.begin(t.Context(), how, split, heads)
+				if header, err := r.Header(); !heads && (err != nil || string(header) != test.head) {
+					t.Errorf("%s: Header() of split %d of %q = %q, %v, want %q", test.records, i, test.text, header, err, test.head)
+				}
 				got, err := io.ReadAll(&r)
 				if err != nil || string(got) != want {
 					t.Errorf("%s: split %d of %q at %v = %q, %v, want %q", test.records, i, test.text, test.cuts, got, err, want)

@@ -93,4 +93,6 @@ type Split interface {
 	io.Reader
 	// Offset is the offset of the next byte in the file, or in the decompressed text.
 	Offset() int64
+	// Header is the first lines of the file, as the job's --header says, which are not read.
+	Header() ([]byte, error)
 }

@@ -413,7 +413,7 @@ func (e *Entry) Done(worker WorkerID, job JobID, stage uint32, list []Completion
 // Failed adds one failed attempt; the machine sets its Attempt and Time. An unknown kind counts as a program error, and a long
 // message is cut: a faulty worker must neither stop the leaders nor fill their log.
 //
-// The tail is what the attempt wrote last, or nil. One that is too long is dropped, and below feature level 2 any is.
+// WaitMS and Cancel need feature level 2: below that, they are dropped. The tail is what the attempt wrote last, or nil. One that is too long is dropped, and below feature level 2 any is.
 func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure, tail *Tail) {
 	if tail != nil && max(len(tail.Log), len(tail.Output)) > TailTextMax {
 		tail = nil
@@ -422,6 +422,9 @@ func (e *Entry) Failed(job JobID, stage uint32, index uint64, f Failure, tail *T
 		f.Kind = ProgramError
 	}
 	f.Message = f.Message[:min(len(f.Message), messageMax)]
+	if e.level < 2 {
+		f.WaitMS, f.Cancel = 0, false
+	}
 	e.add(cmdFailed, &command{job: job, stage: stage, task: index, failure: &f, tail: tail})
 }
 

@@ -89,6 +89,9 @@ func recordedFailures(list []Failure) (old []recordedFailure, more string) {
 		if f.Millis > 0 {
 			more += fmt.Sprintf(" after %d ms", f.Millis)
 		}
+		if f.WaitMS > 0 || f.Cancel {
+			more += fmt.Sprintf(" wait %d ms, cancel %v", f.WaitMS, f.Cancel)
+		}
 	}
 	return old, more
 }
@@ -220,7 +223,7 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 	entry(func(e *Entry) {
 		e.Done(1, 3, 0, list)
 		for kind := ProgramError; kind < failureKinds; kind++ {
-			e.Failed(3, 0, large-uint64(kind), Failure{Kind: kind, Worker: 2, Lease: NewLease(2, 1000+uint64(kind)), Millis: 7, Message: kind.String() + "\xff"}, nil)
+			e.Failed(3, 0, large-uint64(kind), Failure{Kind: kind, Worker: 2, Lease: NewLease(2, 1000+uint64(kind)), Millis: 7, WaitMS: 9, Message: kind.String() + "\xff"}, nil)
 		}
 	})
 	entry(func(e *Entry) {

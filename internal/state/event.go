@@ -45,6 +45,7 @@ type Event struct {
 	Fault  FailureKind // of TaskReopened and TaskDied
 	Lease  Lease       // of TaskReopened, TaskDied and TaskLost
 	Count  uint8       // of TaskReopened: failures of that kind so far
+	Wait   uint64      // of TaskReopened: Failure.WaitMS
 	// Message is of TaskDied: the attempt's failure message; of LockGone: what is lost, if it was held and has expired.
 	Message string
 	Output  string // of JobForgotten: its spool folder, if any

@@ -42,7 +42,7 @@ func (m *Machine) grow(job *Job, c *command, out *Result) *Rejection {
 	stage.StageSpec, stage.growing = spec.Stages[0], spec.Input.Growing
 	out.Events = append(out.Events, Event{Kind: StageGrown, Job: job.ID})
 	if c.growth.Last {
-		m.settle(job, 0, out)
+		m.settle(job, 0, false, out)
 	}
 	return nil
 }

@@ -424,4 +424,8 @@ type Failure struct {
 	Time    int64  // Unix ms
 	Millis  uint32 // run time; sticks at the largest number
 	Message string
+	// WaitMS is the least time before the next attempt, in ms, which the program has asked for; 0: it has not.
+	WaitMS uint64
+	// Cancel says that the program ends its job: the task is dead, and so is the job, however many tasks may fail.
+	Cancel bool
 }

@@ -636,24 +636,28 @@ func (m *Machine) failed(c *command, out *Result) {
 	e.Count = stage.Failures(c.task).Counts[f.Kind]
 	if dead {
 		e.Kind, e.Message = TaskDied, f.Message
-		if job.Error == "" {
+		if job.Error == "" || f.Cancel {
 			job.Error = fmt.Sprintf("task %d/%s/%d: %s", job.ID, stage.Name, c.task, f.Message)
 		}
 		m.record(e, out)
-		m.settle(job, c.stage, out)
+		m.settle(job, c.stage, f.Cancel, out)
 	} else {
+		e.Wait = f.WaitMS
 		out.Events = append(out.Events, e)
 	}
 }
 
-// settle ends stage i if it has no task to run any more, or too many dead ones.
-func (m *Machine) settle(job *Job, i uint32, out *Result) {
+// settle ends stage i if it has no task to run any more, too many dead ones, or one that cancels the job.
+func (m *Machine) settle(job *Job, i uint32, cancel bool, out *Result) {
 	settled := job.Stages[i].settled()
 	n, tooMany := job.dead()
-	if tooMany && !settled {
+	switch {
+	case cancel:
+		job.Error = "stopped by its program: " + job.Error
+	case tooMany && !settled:
 		job.Error = fmt.Sprintf("stopped after %s (--max-fails %v); the first: %s", failedTasks(n), job.Spec.MaxFails, job.Error)
 	}
-	if settled || tooMany {
+	if settled || tooMany || cancel {
 		m.stageSettled(job, i, out)
 	}
 }
@@ -692,7 +696,7 @@ func (m *Machine) outputLost(c *command, out *Result) {
 		job.Error = fmt.Sprintf("task %d/%s/%d: its output was lost %d times: %s", job.ID, stage.Name, c.task, e.Count, f.Message)
 	}
 	m.record(e, out)
-	m.settle(job, c.stage, out)
+	m.settle(job, c.stage, false, out)
 }
 
 // Needs reports whether a stage that comes from stage i has to run, so that its outputs are read.

@@ -719,7 +719,14 @@ func (m *model) fail(id JobID, stage uint32, index uint64, f Failure) {
 		j.started = m.time
 	}
 	m.charge(j, s, index, f)
-	m.endIfDead(j, s, t.status == "dead")
+	if f.Cancel {
+		j.err = fmt.Sprintf("stopped by its program: task %d/%s/%d: %s", id, s.spec.Name, index, f.Message)
+		if !s.settled() {
+			m.fails(j)
+			return
+		}
+	}
+	m.endIfDead(j, s, t.status == "dead" && !f.Cancel)
 }
 
 // charge adds a failure to the budget of an open task.
@@ -736,7 +743,7 @@ func (m *model) charge(j *modelJob, s *modelStage, index uint64, f Failure) {
 		ProgramError: int(j.spec.Retries), Timeout: int(j.spec.Retries), OutOfMemory: int(j.spec.Retries), OutputError: int(j.spec.Retries),
 		LostOutput: 4, LostWorker: 8, BadInput: 0, BadProgram: min(2, int(j.spec.Retries)), Preempted: math.MaxInt,
 	}
-	if t.counts[f.Kind] > survives[f.Kind] {
+	if t.counts[f.Kind] > survives[f.Kind] || f.Cancel {
 		t.status = "dead"
 		message := f.Message
 		if f.Kind == LostOutput {
@@ -754,12 +761,17 @@ func (m *model) charge(j *modelJob, s *modelStage, index uint64, f Failure) {
 // endIfDead ends a job with too many dead tasks, of which one more is, or moves it on.
 func (m *model) endIfDead(j *modelJob, s *modelStage, dead bool) {
 	if dead && !s.settled() && m.tooMany(j) {
-		j.status = "failing"
-		m.recordJob("ending", j, j.err)
-		m.wind(j)
+		m.fails(j)
 		return
 	}
 	m.advance(j, s)
+}
+
+// fails ends a job that has more tasks to run.
+func (m *model) fails(j *modelJob) {
+	j.status = "failing"
+	m.recordJob("ending", j, j.err)
+	m.wind(j)
 }
 
 func (m *model) grow(key string, id JobID, blocks int, more *Input, last bool) {

@@ -398,6 +398,8 @@ func (w *world) failed(t *rapid.T) {
 	}
 	if w.entry.level >= 2 {
 		f.Millis = millisGen.Draw(t, "millis")
+		f.WaitMS = uint64(millisGen.Draw(t, "wait"))
+		f.Cancel = rapid.IntRange(0, 9).Draw(t, "cancel") == 0
 	}
 	i := index(t, tasks)
 	w.entry.Failed(id, stage, i, f, nil)

@@ -473,6 +473,8 @@ func (c *codec) failure(f *Failure) {
 	c.string(6, &f.Message)
 	if c.level >= 2 {
 		number(c, 7, &f.Millis)
+		number(c, 8, &f.WaitMS)
+		c.bool(9, &f.Cancel)
 	}
 	c.end("a failure")
 	c.check(func() bool { return f.Kind < failureKinds })

@@ -437,7 +437,7 @@ func (s *Stage) charge(i uint64, f Failure, retries uint32, epoch uint64) (dead 
 	s.keepMessage(i, f, epoch)
 	s.Failed++
 	event := AttemptFailed
-	if n, limited := budget(f.Kind, retries); limited && uint32(*count) > n {
+	if n, limited := budget(f.Kind, retries); f.Cancel || limited && uint32(*count) > n {
 		event = BudgetSpent
 	}
 	p.status[k], _ = TaskOpen.Next(event)

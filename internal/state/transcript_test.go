@@ -339,6 +339,7 @@ func (s *story) command(e *Entry, words []string) {
 		}
 		e.Failed(JobID(path[0]), uint32(path[1]), path[2], Failure{
 			Kind: kind, Worker: WorkerID(s.number(set["worker"])), Lease: s.lease(set["lease"]), Message: strings.Join(list[2:], " "),
+			WaitMS: s.number(set["wait"]), Cancel: set["cancel"] != "",
 		}, nil)
 
 	case "register":

@@ -1414,7 +1414,9 @@ type Failure struct {
 	Kind          FailureKind            `protobuf:"varint,5,opt,name=kind,proto3,enum=bridgefour.wire.v1.FailureKind" json:"kind,omitempty"`
 	Message       string                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"` // for users: the cause, and the last lines of the log; at most 4 KiB
 	Micros        uint64                 `protobuf:"varint,7,opt,name=micros,proto3" json:"micros,omitempty"`
-	Tail          *Tail                  `protobuf:"bytes,8,opt,name=tail,proto3" json:"tail,omitempty"` // absent: not kept
+	Tail          *Tail                  `protobuf:"bytes,8,opt,name=tail,proto3" json:"tail,omitempty"`                    // absent: not kept
+	WaitMs        uint64                 `protobuf:"varint,9,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"` // least time before the next attempt, which the program has asked for
+	Cancel        bool                   `protobuf:"varint,10,opt,name=cancel,proto3" json:"cancel,omitempty"`              // the program ends its job
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1503,6 +1505,20 @@ func (x *Failure) GetTail() *Tail {
 		return x.Tail
 	}
 	return nil
+}
+
+func (x *Failure) GetWaitMs() uint64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+func (x *Failure) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
 }
 
 // Tail is the last part of what an attempt wrote, at most 64 KiB of each text, compressed with zstd.
@@ -3866,7 +3882,7 @@ const file_wire_proto_rawDesc = "" +
 	"\bpeak_kib\x18\f \x03(\x04R\apeakKib\"3\n" +
 	"\aWarning\x12\x14\n" +
 	"\x05entry\x18\x01 \x01(\rR\x05entry\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\xf2\x01\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xa3\x02\n" +
 	"\aFailure\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
@@ -3875,7 +3891,10 @@ const file_wire_proto_rawDesc = "" +
 	"\x04kind\x18\x05 \x01(\x0e2\x1f.bridgefour.wire.v1.FailureKindR\x04kind\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x12\x16\n" +
 	"\x06micros\x18\a \x01(\x04R\x06micros\x12,\n" +
-	"\x04tail\x18\b \x01(\v2\x18.bridgefour.wire.v1.TailR\x04tail\"p\n" +
+	"\x04tail\x18\b \x01(\v2\x18.bridgefour.wire.v1.TailR\x04tail\x12\x17\n" +
+	"\await_ms\x18\t \x01(\x04R\x06waitMs\x12\x16\n" +
+	"\x06cancel\x18\n" +
+	" \x01(\bR\x06cancel\"p\n" +
 	"\x04Tail\x12\x10\n" +
 	"\x03log\x18\x01 \x01(\fR\x03log\x12\x1b\n" +
 	"\tlog_bytes\x18\x02 \x01(\x04R\blogBytes\x12\x16\n" +

@@ -22,6 +22,8 @@ type Fake struct {
 	mu      sync.Mutex
 	changed chan struct{}     // closed and replaced at each change
 	keys    map[string]uint64 // jobs by Idempotency-Key
+	locks   []*lockEntry      // in their order
+	fence   uint64            // of the last grant
 
 	Index      uint64
 	JobByID    map[uint64]api.Job

@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bridgefour/bridgefour/api"
+	"github.com/bridgefour/bridgefour/client"
+)
+
+func (a *app) locksCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "locks", Short: "List the locks, their holders and who waits; 'locks release NAME' takes one away",
+		Long: `List what is locked: the data of jobs, then the names that users have chosen, with the holders and, in their order, those that wait. EXPIRES is when a lock
+ends that its client no longer renews; a job holds its locks until it has ended.`,
+		Args: a.unknownCommand,
+	}
+	cmd.AddCommand(a.releaseLockCommand())
+	return readCommand(a, cmd, client.LocksPath, listLocks, a.printLocks)
+}
+
+// listLocks returns all pages.
+func listLocks(c *client.Client, ctx context.Context) (locks []api.Lock, err error) { //nolint:revive // as a method expression of the client
+	for lock, err := range c.Locks(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		locks = append(locks, lock)
+	}
+	return locks, nil
+}
+
+func (a *app) printLocks(locks []api.Lock) error {
+	if len(locks) == 0 {
+		a.stderr.Printf("nothing is locked")
+		return nil
+	}
+	now := time.Now()
+	t := newTable(a.stdout, "LOCK", "STATUS", "HOLDER", "USER", "MODE", "SINCE", "EXPIRES", "FENCE", "NOTE")
+	for i := range locks {
+		for _, h := range locks[i].Holders {
+			t.lockRow(&locks[i], &h, "held", now)
+		}
+		for _, h := range locks[i].Waiting {
+			t.lockRow(&locks[i], &h, "waits", now)
+		}
+	}
+	return t.flush()
+}
+
+func (t *table) lockRow(lock *api.Lock, h *api.LockHolder, status string, now time.Time) {
+	fence, expires, mode := "-", "-", h.Mode
+	if h.Fence > 0 {
+		fence = strconv.FormatUint(h.Fence, 10)
+	}
+	if h.ExpiresInMillis > 0 {
+		expires = durationText(time.Duration(h.ExpiresInMillis) * time.Millisecond) //nolint:gosec // at most an hour
+	}
+	if h.Max > 1 {
+		mode = fmt.Sprintf("one of %d", h.Max)
+	}
+	t.row(printable(lock.Name), status, holderText(h), orDash(printable(h.User)), mode, ageText(h.Since, now), expires, fence, printable(h.Note))
+}
+
+func (a *app) releaseLockCommand() *cobra.Command {
+	var cluster, holder string
+	cmd := &cobra.Command{
+		Use: "release NAME", Short: "Take a lock away from its holder, or a waiting request out of the queue", Args: oneArg("the name of a lock"),
+		Long: `Take a lock away from its holder, or a waiting request out of the queue, with the other names of the same request. Users may do this to their own
+requests, operators to those of all; it is recorded. The holder finds out at its next renewal and may still write until then: this is for holders that
+are known to be gone.`,
+		Example: "  bridgefour locks release nightly-export --holder db1/4242/k3J2x",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if holder == "" {
+				return usagef(cmd, "no holder given: name it with --holder; 'bridgefour locks' lists them")
+			}
+			c, err := a.connect(cluster, 0)
+			if err != nil {
+				return err
+			}
+			if err := c.ReleaseLock(cmd.Context(), args[0], holder); err != nil {
+				return orInterrupted(cmd.Context(), err)
+			}
+			_, err = fmt.Fprintf(a.stdout, "%s released by %s\n", printable(args[0]), printable(holder))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&holder, "holder", "", "`name` of the holder, as it is listed")
+	addCluster(cmd, &cluster)
+	return cmd
+}

@@ -1,0 +1,521 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/bridgefour/bridgefour/api"
+)
+
+// TestLocksAreLinearizable records the calls of clients that take locks, wait, renew, release, hang beyond their time to live, come back, and die, on three leaders, which
+// are killed, stopped, cut off and restarted. Porcupine checks the history against an ordered list of requests. Beside it, no two clients that
+// exclude each other may believe at one time that they hold their locks.
+func TestLocksAreLinearizable(t *testing.T) {
+	t.Parallel()
+	seed := *linearSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("go test -run TestLocksAreLinearizable -linear.seed %d", seed)
+	g := newLinkedGroup(t, 3)
+	h := &lockHistory{g: g, began: time.Now()}
+	ctx, stop := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	for i := range 12 {
+		clients.Go(func() { h.client(ctx, i, rand.New(rand.NewPCG(seed, uint64(i+1)))) })
+	}
+	faults := (&history{g: g}).makeFaults(rand.New(rand.NewPCG(seed, 0)), *linearTime)
+	g.leading()
+	stop()
+	clients.Wait()
+	redirected.CloseIdleConnections()
+	grants, unknown := 0, 0
+	for _, o := range h.ops {
+		if o.result == lockGranted && o.kind != lockRenew {
+			grants++
+		}
+		if !o.known() {
+			unknown++
+		}
+	}
+	t.Logf("%d faults, %d calls, %d grants, %d of unknown outcome", faults, len(h.ops), grants, unknown)
+	if grants == 0 {
+		t.Error("no lock was granted")
+	}
+	h.checkHolders(t)
+	model := locksModel()
+	result, info := porcupine.CheckOperationsVerbose(model, h.operations(), 2*time.Minute)
+	if result == porcupine.Ok {
+		return
+	}
+	file := filepath.Join(os.TempDir(), fmt.Sprintf("bridgefour-locks-%d.html", seed)) // it outlives the test
+	if err := porcupine.VisualizePath(model, info, file); err != nil {
+		t.Error(err)
+	}
+	t.Errorf("the history of the locks is not linearizable: %v; %s shows it", result, file)
+}
+
+// Kinds of calls about the request of a holder.
+const (
+	lockQueue   = "queue"   // acquire, or wait
+	lockTry     = "try"     // acquire without waiting
+	lockRenew   = "renew"   // what is held
+	lockRelease = "release" // or withdraw
+	lockExpire  = "expire"  // by the cluster
+)
+
+// Results of calls.
+const (
+	lockUnknown  = ""
+	lockGranted  = "granted"
+	lockWaits    = "waits"
+	lockRefused  = "refused"
+	lockLost     = "lost"
+	lockReleased = "released"
+)
+
+// lockOp is one call.
+type lockOp struct {
+	client     int
+	group      int // names of different groups have nothing to do with each other
+	kind       string
+	holder     string // another one for each request
+	names      []api.LockName
+	fence      uint64 // of the grant
+	place      uint64 // of one that waits or is refused
+	result     string
+	call, back time.Duration
+}
+
+func (o *lockOp) known() bool { return o.result != lockUnknown }
+
+// lockHistory is the calls of all clients.
+type lockHistory struct {
+	g     *group
+	began time.Time
+
+	mu  sync.Mutex
+	ops []*lockOp
+}
+
+const (
+	lockTTL    = 2 * time.Second
+	lockGroups = 4
+)
+
+// client makes one request after the other.
+func (h *lockHistory) client(ctx context.Context, number int, random *rand.Rand) {
+	for i := 0; ctx.Err() == nil; i++ {
+		group := random.IntN(lockGroups)
+		c := &lockClient{h: h, random: random, request: lockOp{client: number, group: group, holder: fmt.Sprintf("%d-%d", number, i), names: someNames(group, random)}}
+		c.use(ctx)
+	}
+}
+
+// someNames are one name or two, of which some contain others.
+func someNames(group int, random *rand.Rand) (names []api.LockName) {
+	some := []string{"a", "a/1", "a/2", "ab"}
+	for range 1 + random.IntN(2) {
+		mode := api.LockExclusive
+		if random.IntN(3) == 0 {
+			mode = api.LockShared
+		}
+		name := fmt.Sprintf("%d/%s", group, some[random.IntN(len(some))])
+		if !slices.ContainsFunc(names, func(n api.LockName) bool { return n.Name == name }) {
+			names = append(names, api.LockName{Name: name, Mode: mode})
+		}
+	}
+	return names
+}
+
+// lockClient is the life of one request.
+type lockClient struct {
+	h       *lockHistory
+	random  *rand.Rand
+	request lockOp
+}
+
+// use takes a lock, holds it for a while, and releases it. It may give up, hang, or die at any point.
+func (c *lockClient) use(ctx context.Context) {
+	kind := lockQueue
+	if c.random.IntN(4) == 0 {
+		kind = lockTry
+	}
+	var o *lockOp
+	for tries := 0; ; tries++ {
+		o = c.do(ctx, kind, 0)
+		switch {
+		case o.result == lockGranted:
+		case o.result == lockRefused, ctx.Err() != nil:
+			return
+		case tries > 40, c.random.IntN(60) == 0:
+			c.do(ctx, lockRelease, 0) // it withdraws
+			return
+		case c.random.IntN(60) == 0:
+			return // it dies
+		default:
+			chance(c.random, 100*time.Millisecond)
+			continue
+		}
+		break
+	}
+	for renewals := c.random.IntN(6); renewals > 0; renewals-- {
+		longest := 300 * time.Millisecond
+		if c.random.IntN(10) == 0 {
+			longest = 2 * lockTTL // it hangs, maybe for too long
+		}
+		chance(c.random, longest)
+		if c.do(ctx, lockRenew, o.fence).result == lockLost {
+			return
+		}
+	}
+	if c.random.IntN(8) == 0 {
+		return // it dies
+	}
+	for tries := 0; tries < 5 && c.do(ctx, lockRelease, 0).result == lockUnknown; tries++ {
+		chance(c.random, 200*time.Millisecond)
+	}
+}
+
+// do makes a call, to any of the leaders.
+func (c *lockClient) do(ctx context.Context, kind string, fence uint64) *lockOp {
+	o := c.request
+	o.kind = kind
+	r := api.LockRequest{LockTerms: api.LockTerms{Holder: o.holder, TTLMillis: uint64(lockTTL.Milliseconds()), Fence: fence}, Names: o.names}
+	var body any = r
+	switch kind {
+	case lockQueue, lockRelease:
+		operation := api.LockOperation{Op: api.LockRelease, LockRequest: r}
+		if kind == lockQueue {
+			operation.Op, operation.WaitMillis = api.LockAcquire, uint64(time.Hour.Milliseconds())
+		}
+		body = struct {
+			Operations []api.LockOperation `json:"operations"`
+		}{[]api.LockOperation{operation}}
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		c.h.g.t.Error(err)
+	}
+	// Half of the requests bypass the network, to a leader that may be cut off.
+	node := c.h.g.nodes[c.random.IntN(len(c.h.g.nodes))]
+	at, client := node.address, redirected
+	if c.random.IntN(2) == 0 {
+		at, client = node.listen, direct
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), opTime)
+	defer cancel()
+	o.call = time.Since(c.h.began)
+	a := requestAt(limited, client, http.MethodPost, "http://"+at+"/v1/locks", string(text))
+	o.back = time.Since(c.h.began)
+	o.understand(a)
+	if !errors.Is(a.err, syscall.ECONNREFUSED) { // then it has not arrived
+		c.h.mu.Lock()
+		defer c.h.mu.Unlock()
+		c.h.ops = append(c.h.ops, &o)
+	}
+	return &o
+}
+
+// understand decodes the answer.
+func (o *lockOp) understand(a answer) {
+	if a.err != nil {
+		return
+	}
+	var answer struct {
+		api.LockGrant
+		Results []api.LockResult  `json:"results"`
+		Lock    *api.LockConflict `json:"lock"`
+	}
+	if json.Unmarshal([]byte(a.body), &answer) != nil {
+		return
+	}
+	if len(answer.Results) == 1 {
+		answer.LockGrant = answer.Results[0].LockGrant
+		if p := answer.Results[0].Problem; p != nil {
+			a.code, answer.Lock = p.Status, p.Lock
+		}
+	}
+	switch lock := answer.Lock; {
+	case a.code == http.StatusOK && o.kind == lockRelease:
+		o.result = lockReleased
+	case a.code == http.StatusOK:
+		o.result, o.fence = lockGranted, answer.Fence
+	case a.code != http.StatusConflict || lock == nil:
+	case lock.Lost:
+		o.result = lockLost
+	case lock.Waiting:
+		o.result, o.place = lockWaits, lock.Place
+	default:
+		o.result, o.place = lockRefused, lock.Place
+	}
+}
+
+// excludes reports whether the names of two requests conflict.
+func excludes(a, b []api.LockName) bool {
+	return slices.ContainsFunc(a, func(x api.LockName) bool {
+		return slices.ContainsFunc(b, func(y api.LockName) bool {
+			return (x.Mode != api.LockShared || y.Mode != api.LockShared) && (strings.HasPrefix(x.Name+"/", y.Name+"/") || strings.HasPrefix(y.Name+"/", x.Name+"/"))
+		})
+	})
+}
+
+// checkHolders checks that the times at which clients rely on their locks do not overlap: from the answer of the grant until the release is sent, or
+// the time to live after the last successful renewal was sent.
+func (h *lockHistory) checkHolders(t *testing.T) {
+	t.Helper()
+	type tenure struct {
+		*lockOp
+		from, to time.Duration
+	}
+	held := map[string]*tenure{}
+	for _, o := range h.ops { // those of one holder are in order
+		switch now := held[o.holder]; {
+		case o.result == lockGranted && now == nil:
+			held[o.holder] = &tenure{lockOp: o, from: o.back, to: o.call + lockTTL}
+		case now == nil:
+		case o.kind == lockRelease:
+			now.to = min(now.to, o.call)
+		case o.result == lockGranted && o.back < now.to:
+			now.to = o.call + lockTTL
+		}
+	}
+	var all []*tenure
+	for _, one := range held {
+		if one.from < one.to {
+			all = append(all, one)
+		}
+	}
+	slices.SortFunc(all, func(a, b *tenure) int { return cmp.Compare(a.from, b.from) })
+	for i, a := range all {
+		for _, b := range all[i+1:] {
+			if b.from >= a.to {
+				break
+			}
+			if excludes(a.names, b.names) {
+				t.Errorf("%s with fence %d holds %v until %v, and %s with fence %d holds %v from %v", a.holder, a.fence, a.names, a.to, b.holder, b.fence, b.names, b.from)
+			}
+		}
+	}
+}
+
+// operations are the calls in the form of porcupine, and the expiries that may have happened: a time to live after a call of the holder was sent, or later. A call
+// of unknown outcome may take effect at any time.
+func (h *lockHistory) operations() (list []porcupine.Operation) {
+	end := time.Since(h.began) + time.Hour
+	add := func(o *lockOp, call, back time.Duration) {
+		list = append(list, porcupine.Operation{ClientId: o.client, Input: o, Output: o, Call: int64(call), Return: int64(back)})
+	}
+	byHolder := map[string][]*lockOp{}
+	for _, o := range h.ops {
+		byHolder[o.holder] = append(byHolder[o.holder], o)
+	}
+	for _, ops := range byHolder {
+		late := false // an acquisition may take effect after all calls
+		for i, o := range ops {
+			back := o.back
+			if !o.known() {
+				if o.kind == lockRenew {
+					continue
+				}
+				back, late = end, late || o.kind != lockRelease
+			}
+			add(o, o.call, back)
+			expiry := *o
+			expiry.kind, expiry.result = lockExpire, lockReleased
+			switch {
+			case i+1 == len(ops) && (late || o.kind != lockRelease || !o.known()) && o.result != lockRefused && o.result != lockLost:
+				add(&expiry, o.call+lockTTL, end)
+			case i+1 < len(ops) && ops[i+1].back >= o.call+lockTTL:
+				add(&expiry, o.call+lockTTL, ops[i+1].back)
+			}
+		}
+	}
+	return list
+}
+
+// lockList is the state of the model: the requests in their order. One holds its names if no earlier one excludes it.
+type lockList struct {
+	Requests []listedLock
+	Order    uint64
+	Grants   []listedLock // for each name and mode, the last grant in the order of the requests whose fence is known
+}
+
+type listedLock struct {
+	Holder string
+	Names  []api.LockName
+	Order  uint64
+	Fence  uint64 // 0: not known
+}
+
+// before counts the earlier requests that exclude the one at i.
+func (l *lockList) before(i int) (n uint64) {
+	for _, r := range l.Requests[:i] {
+		if excludes(r.Names, l.Requests[i].Names) {
+			n++
+		}
+	}
+	return n
+}
+
+// observe notes the fence of a grant, and reports whether it fits to those that are known: they grow in the order of requests that exclude each other.
+func (l *lockList) observe(i int, fence uint64) bool {
+	r := &l.Requests[i]
+	if r.Fence != 0 {
+		return r.Fence == fence
+	}
+	for _, g := range l.Grants {
+		if excludes(g.Names, r.Names) && (g.Order < r.Order) != (g.Fence < fence) {
+			return false
+		}
+	}
+	r.Fence = fence
+	for _, name := range r.Names {
+		same := func(g listedLock) bool { return g.Names[0] == name }
+		now := listedLock{Names: []api.LockName{name}, Order: r.Order, Fence: fence}
+		if at := slices.IndexFunc(l.Grants, same); at < 0 {
+			l.Grants = append(l.Grants, now)
+		} else if l.Grants[at].Order < r.Order {
+			l.Grants[at] = now
+		}
+	}
+	return true
+}
+
+// next applies a call, and reports whether it can have had its result.
+func (l *lockList) next(o *lockOp) bool {
+	i := slices.IndexFunc(l.Requests, func(r listedLock) bool { return r.Holder == o.holder })
+	remove := func() { l.Requests = slices.Delete(l.Requests, i, i+1) }
+	switch o.kind {
+	case lockRelease, lockExpire:
+		if i >= 0 {
+			remove()
+		}
+		return true
+	case lockRenew:
+		if o.result == lockLost {
+			return i < 0
+		}
+		return i >= 0 && l.before(i) == 0 && l.observe(i, o.fence)
+	}
+	if i < 0 {
+		l.Order++
+		i = len(l.Requests)
+		l.Requests = append(l.Requests, listedLock{Holder: o.holder, Names: o.names, Order: l.Order})
+	}
+	before := l.before(i)
+	if o.kind == lockTry && before > 0 {
+		remove()
+	}
+	switch o.result {
+	case lockGranted:
+		return before == 0 && l.observe(i, o.fence)
+	case lockWaits: // the place is that at the end of the call, and earlier requests may have gone since
+		return before > 0 && o.place <= before
+	case lockRefused:
+		return before > 0
+	}
+	return true
+}
+
+func locksModel() porcupine.Model {
+	text := func(l *lockList) string {
+		b, err := json.Marshal(l)
+		if err != nil {
+			panic(err)
+		}
+		return string(b)
+	}
+	return porcupine.Model{
+		Partition: func(list []porcupine.Operation) [][]porcupine.Operation {
+			parts := make([][]porcupine.Operation, lockGroups)
+			for _, o := range list {
+				group := o.Input.(*lockOp).group //nolint:forcetypeassert // what operations made
+				parts[group] = append(parts[group], o)
+			}
+			return slices.DeleteFunc(parts, func(part []porcupine.Operation) bool { return len(part) == 0 })
+		},
+		Init: func() any { return text(&lockList{}) },
+		Step: func(state, input, _ any) (bool, any) {
+			var l lockList
+			if err := json.Unmarshal([]byte(state.(string)), &l); err != nil { //nolint:forcetypeassert // what Init made
+				panic(err)
+			}
+			ok := l.next(input.(*lockOp)) //nolint:forcetypeassert // what operations made
+			return ok, text(&l)
+		},
+		DescribeOperation: func(input, _ any) string { return input.(*lockOp).String() }, //nolint:forcetypeassert // as above
+		DescribeState:     func(state any) string { return state.(string) },              //nolint:forcetypeassert // as above
+	}
+}
+
+func (o *lockOp) String() string {
+	return fmt.Sprintf("%s %s %v → %s fence %d place %d", o.holder, o.kind, o.names, cmp.Or(o.result, "?"), o.fence, o.place)
+}
+
+// TestLocksModel checks that the model accepts correct histories and rejects incorrect ones.
+func TestLocksModel(t *testing.T) {
+	t.Parallel()
+	name := func(name, mode string) []api.LockName { return []api.LockName{{Name: name, Mode: mode}} }
+	x, above, shared := name("0/a/1", api.LockExclusive), name("0/a", api.LockExclusive), name("0/a", api.LockShared)
+	queue := func(holder string, names []api.LockName, result string, n uint64) *lockOp {
+		o := &lockOp{kind: lockQueue, holder: holder, names: names, result: result}
+		if result == lockGranted {
+			o.fence = n
+		} else {
+			o.place = n
+		}
+		return o
+	}
+	of := func(kind, holder, result string, fence uint64) *lockOp {
+		return &lockOp{kind: kind, holder: holder, result: result, fence: fence}
+	}
+	release := func(holder string) *lockOp { return of(lockRelease, holder, lockReleased, 0) }
+	for what, test := range map[string]struct {
+		ops  []*lockOp
+		want bool
+	}{
+		"hand-over":             {[]*lockOp{queue("p", x, lockGranted, 5), queue("q", above, lockWaits, 1), release("p"), queue("q", above, lockGranted, 7)}, true},
+		"two holders":           {[]*lockOp{queue("p", x, lockGranted, 5), queue("q", above, lockGranted, 7)}, false},
+		"readers":               {[]*lockOp{queue("p", shared, lockGranted, 5), queue("q", shared, lockGranted, 6), queue("r", x, lockWaits, 2)}, true},
+		"a reader overtakes":    {[]*lockOp{queue("p", shared, lockGranted, 5), queue("q", x, lockWaits, 1), queue("r", shared, lockGranted, 9)}, false},
+		"a fence that shrinks":  {[]*lockOp{queue("p", x, lockGranted, 5), release("p"), queue("q", x, lockGranted, 4)}, false},
+		"another fence":         {[]*lockOp{queue("p", x, lockGranted, 5), queue("p", x, lockGranted, 6)}, false},
+		"lost without a reason": {[]*lockOp{queue("p", x, lockGranted, 5), of(lockRenew, "p", lockLost, 5)}, false},
+		"lost":                  {[]*lockOp{queue("p", x, lockGranted, 5), of(lockExpire, "p", lockReleased, 0), of(lockRenew, "p", lockLost, 5)}, true},
+		"renewed when lost":     {[]*lockOp{queue("p", x, lockGranted, 5), release("p"), of(lockRenew, "p", lockGranted, 5)}, false},
+		"a wrong place":         {[]*lockOp{queue("p", x, lockGranted, 5), queue("q", x, lockWaits, 2)}, false},
+		"an unknown release":    {[]*lockOp{queue("p", x, lockGranted, 5), of(lockRelease, "p", lockUnknown, 0), queue("q", x, lockWaits, 1), queue("q", x, lockGranted, 9)}, true},
+		"an unknown request":    {[]*lockOp{queue("p", x, lockUnknown, 0), queue("q", x, lockWaits, 1)}, true},
+		"refused, and gone": {[]*lockOp{
+			queue("p", x, lockGranted, 5), {kind: lockTry, holder: "q", names: x, result: lockRefused, place: 1}, queue("r", x, lockWaits, 1),
+		}, true},
+	} {
+		var list []porcupine.Operation
+		for i, o := range test.ops {
+			back := int64(10*i + 5)
+			if !o.known() {
+				back = 1 << 40
+			}
+			list = append(list, porcupine.Operation{ClientId: i, Input: o, Output: o, Call: int64(10 * i), Return: back})
+		}
+		if got := porcupine.CheckOperations(locksModel(), list); got != test.want {
+			t.Errorf("%s: linearizable(%v) = %v, want %v", what, test.ops, got, test.want)
+		}
+	}
+}
