@@ -185,8 +185,10 @@ func (c *Core) handleFailed(w *worker, f *wire.Failure) {
 		kind = state.FailureKind(k)
 	}
 	// The message goes into the log: cut here, its bound does not depend on the worker.
-	c.fail(w, number, state.Failure{Kind: kind, Millis: saturate(f.GetMicros() / 1000), Message: wire.FailureMessage(f.GetMessage()),
-		WaitMS: min(f.GetWaitMs(), uint64(retryDelayMax.Milliseconds())), Cancel: f.GetCancel()}, c.tail(f.GetTail()))
+	c.fail(w, number, state.Failure{
+		Kind: kind, Millis: saturate(f.GetMicros() / 1000), Message: wire.FailureMessage(f.GetMessage()),
+		WaitMS: min(f.GetWaitMs(), uint64(retryDelayMax.Milliseconds())), Cancel: f.GetCancel(),
+	}, c.tail(f.GetTail()))
 	if kind != state.BadInput && kind != state.Preempted && w.quarantine.fail(l.taskKey) {
 		c.quarantine(w)
 	}

@@ -197,8 +197,10 @@ func (r *Runner) NewSlot() *Slot {
 	s.combine.files.slot, s.combine.files.stdout.file, s.combine.files.stdout.keyed, s.combine.files.stderr.log = s, &s.output, &s.keyed, &s.log
 	s.keyed.cfg = shuffle.Config{Memory: r.sortMemory, Temp: cmp.Or(r.dataDir, os.TempDir())}
 	s.groups.cfg, s.groups.host, s.combine.sorted.cfg = s.keyed.cfg, r.host, s.keyed.cfg
-	s.task = program.Task{Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper,
-		Errors: s.errors}
+	s.task = program.Task{
+		Input: &s.input, Parts: s.parts.each, Output: &s.output, Log: &s.log, Files: &s.files, Keeper: &s.keeper,
+		Errors: s.errors,
+	}
 	return s
 }
 

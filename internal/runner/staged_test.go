@@ -177,8 +177,12 @@ func TestShares(t *testing.T) {
 		stage           uint64
 		shuffle, tables int64
 	}{
-		{builtin("x"), 0, 0, 100, 100}, {builtin("x"), 0, 1, 50, 100}, {builtin("x"), 0, 2, 100, 100},
-		{builtin("x"), 800, 0, 400, 200}, {builtin("x"), 800, 1, 200, 200}, {commandProgram("x"), 800, 0, 100, 100},
+		{builtin("x"), 0, 0, 100, 100},
+		{builtin("x"), 0, 1, 50, 100},
+		{builtin("x"), 0, 2, 100, 100},
+		{builtin("x"), 800, 0, 400, 200},
+		{builtin("x"), 800, 1, 200, 200},
+		{commandProgram("x"), 800, 0, 100, 100},
 	} {
 		j := &jobState{wire: &wire.Job{Program: test.program, Memory: test.memory}, readers: readers(plan)}
 		a := &Attempt{Stage: test.stage, Role: plan[test.stage].GetRole()}

@@ -100,6 +100,7 @@ func (w *World) planJobs() {
 		case n >= 4 && oneOf(p.lot>>16, 3):
 			p.spec.Input = longLines(n)
 		}
+		w.shareData(p, i)
 		w.plans[p.uid] = p
 		c := w.clients[i%len(w.clients)]
 		c.mine = append(c.mine, p)
@@ -223,6 +224,10 @@ func (c *client) submit(p *jobPlan, then func()) {
 				c.w.history.forget(op)
 			}
 			c.after(between(c.rng, 20*time.Millisecond, 500*time.Millisecond), func() { c.submit(p, then) })
+			return
+		case r.event.Err != nil && isShared(p.key) && c.w.now < c.w.cfg.Span: // there were no locks yet
+			c.w.history.forget(op)
+			c.after(between(c.rng, time.Second, 5*time.Second), func() { c.submit(p, then) })
 			return
 		case r.event.Err != nil:
 			c.w.fail("submit of %q is refused: %v", p.key, r.event.Err)

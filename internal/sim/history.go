@@ -44,6 +44,7 @@ type jobState struct {
 	id     state.JobID
 	status state.JobStatus
 	done   uint64 // at least
+	shared bool   // it may wait for others
 }
 
 // onward returns the states that a job can reach by itself.
@@ -56,7 +57,8 @@ func (s jobState) onward() []jobState {
 	}
 	switch {
 	case !s.exists:
-	case s.status == state.JobActive:
+	case s.status == state.JobActive || s.status == state.JobWaiting:
+		add(state.JobActive)
 		add(state.JobDone)
 		add(state.JobFailing)
 		add(state.JobFailed)
@@ -77,7 +79,12 @@ func (s jobState) step(in request, out answer) (next []jobState) {
 		switch in.kind {
 		case opSubmit:
 			if !s.exists {
-				s = jobState{exists: true, id: out.job}
+				s = jobState{exists: true, id: out.job, shared: isShared(in.key)}
+				if s.shared {
+					waiting := s
+					waiting.status = state.JobWaiting
+					next = append(next, waiting)
+				}
 			}
 			if out.unknown || s.id == out.job || s.id == 0 {
 				s.id = max(s.id, out.job)
@@ -109,8 +116,14 @@ func (s jobState) stop(out answer) []jobState {
 		return nil
 	case out.refused && (s.status == state.JobDone || s.status == state.JobActive): // the latter: it is being committed
 		return []jobState{s}
+	case out.refused && s.shared && s.status == state.JobFailed: // others use its output
+		return []jobState{s}
 	case out.refused, s.status == state.JobDone:
 		return nil
+	case s.status == state.JobWaiting:
+		taken := s // a retry may be taken back
+		s.status, taken.status = state.JobStopping, state.JobFailed
+		return []jobState{s, taken}
 	case s.status != state.JobStopped:
 		s.status = state.JobStopping
 	}
@@ -120,7 +133,7 @@ func (s jobState) stop(out answer) []jobState {
 func (s jobState) retry(out answer) []jobState {
 	over := s.exists && (s.status == state.JobFailed || s.status == state.JobStopped)
 	switch {
-	case out.refused && !over, out.unknown && !over:
+	case out.refused && !over, out.unknown && !over, out.refused && s.shared: // a later job may have published in its output
 		return []jobState{s}
 	case out.refused, !over:
 		return nil
@@ -128,6 +141,11 @@ func (s jobState) retry(out answer) []jobState {
 		s.done = 0 // the stop has removed what was done
 	}
 	s.status = state.JobActive
+	if s.shared {
+		waiting := s
+		waiting.status = state.JobWaiting
+		return []jobState{s, waiting}
+	}
 	return []jobState{s}
 }
 

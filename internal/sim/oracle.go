@@ -169,6 +169,7 @@ func (c *oracle) apply(e core.Entry) {
 			c.won(v, e.Term)
 		}
 	}
+	started := false
 	for i := range c.result.Events {
 		if ev := &c.result.Events[i]; ev.Kind == state.TaskLost {
 			c.taskLost(ev)
@@ -179,7 +180,11 @@ func (c *oracle) apply(e core.Entry) {
 		if ev := &c.result.Events[i]; ev.Kind == state.JobEnded {
 			c.jobEnded(ev.Job)
 		}
+		started = started || c.result.Events[i].Kind == state.StageStarted
 		c.w.trace("event", uint64(c.result.Events[i].Kind), uint64(c.result.Events[i].Job), uint64(c.result.Events[i].Worker), e.Index, e.Term)
+	}
+	if started {
+		c.locks()
 	}
 }
 

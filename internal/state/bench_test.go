@@ -267,3 +267,78 @@ func BenchmarkFiles(b *testing.B) {
 		})
 	}
 }
+
+// lockOps applies operations on locks in entries of a thousand.
+func lockOps(b *testing.B, m *Machine, ops []LockOp) {
+	b.Helper()
+	for len(ops) > 0 {
+		n := min(len(ops), LockOperationMax)
+		e := NewEntry(1, FeatureLevel)
+		e.Lock("", ops[:n]...)
+		mustApply(b, m, e)
+		ops = ops[n:]
+	}
+}
+
+func acquireOp(holder int, shared bool, name string) LockOp {
+	return LockOp{User: "ann", Holder: fmt.Sprintf("holder-%d", holder), Names: []LockName{{Name: name, Shared: shared}}, TTLMS: 30_000}
+}
+
+// BenchmarkLocks is an acquire and a release of a lock in one entry, and what a request takes of memory: among ten thousand jobs that hold others, among
+// as many that share it, and behind as many that wait for it.
+func BenchmarkLocks(b *testing.B) {
+	const others = 10_000
+	for _, c := range []struct {
+		name   string
+		shared bool
+		at     func(i int) string
+	}{
+		{"beside", false, func(i int) string { return fmt.Sprintf("place/%d", i) }},
+		{"shared", true, func(int) string { return "place" }},
+		{"behind", false, func(int) string { return "place" }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			m := latest()
+			var ops []LockOp
+			for i := range others {
+				ops = append(ops, acquireOp(i, c.shared, c.at(i)))
+			}
+			before := heap()
+			lockOps(b, m, ops)
+			bytes := float64(heap()-before) / others
+			runtime.KeepAlive(ops)
+			own := acquireOp(others, c.shared, c.at(others))
+			release := own
+			release.Release = true
+			e := NewEntry(1, FeatureLevel)
+			e.Lock("", own, release)
+			for b.Loop() {
+				mustApply(b, m, e)
+			}
+			b.ReportMetric(bytes, "B/request")
+		})
+	}
+}
+
+// BenchmarkWaitingJobs is the submit of a job behind ten thousand that wait for one output, and the end of the job that has it, which hands it over.
+func BenchmarkWaitingJobs(b *testing.B) {
+	const others = 10_000
+	m := latest()
+	next := JobID(0)
+	submit := func() {
+		next++
+		e := NewEntry(1, FeatureLevel)
+		e.Submit("", fmt.Sprint("u", next), "", &Spec{Output: "/out", Overwrite: true, Priority: 50})
+		mustApply(b, m, e)
+	}
+	for range others {
+		submit()
+	}
+	for id := JobID(1); b.Loop(); id++ {
+		submit()
+		e := NewEntry(1, FeatureLevel)
+		e.Done(1, id, 0, []Completion{{Lease: NewLease(1, 2)}})
+		e.Done(1, id, 1, []Completion{{Lease: NewLease(1, 3)}})
+		mustApply(b, m, e)
+	}
+}

@@ -34,6 +34,9 @@
 // wait, their attempts so far are void (Stage.Fence), and the task runs again, if that has not been so too often (LostOutput). Their done tasks stay done if it
 // makes the same output again, by size and checksum; otherwise they are opened too.
 //
+// A job waits, before it is active, for the jobs that it comes after, for its locks, and for its input to be planned (after.go, locks.go). What
+// has the locks of jobs and clients, and in which order the others get them, is a table of its own (locktable.go).
+//
 // The transitions of a worker. A registration makes a dead worker alive; a removed one that registers is a new one:
 //
 //	from, to | alive | dead | draining | removed

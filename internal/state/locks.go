@@ -556,6 +556,20 @@ func (m *Machine) leave(job *Job) {
 	}
 }
 
+// lockCleanup locks the output of a job that is to be stopped, unless it is locked, or refuses that: nothing is removed or published there while
+// others use it.
+func (m *Machine) lockCleanup(job *Job) *Rejection {
+	if l := m.locks.byJob[job.ID]; m.level < 2 || job.Spec.Spool || l != nil && l.Held() {
+		return nil
+	}
+	m.leave(job)
+	if first := m.locks.earliest([]LockName{job.Spec.outputName()}); first != nil {
+		return reject(Conflict, "what job %d has left in its output %q cannot be removed while %s: wait for it, then stop the job", job.ID, job.Spec.Output, first.standing())
+	}
+	m.newJobLock(job, true)
+	return nil
+}
+
 // inTheWay names what holds, or waits for, what a job would lock; nil: nothing does.
 func (m *Machine) inTheWay(job *Job) *Rejection {
 	names := job.Spec.lockedNames()

@@ -336,12 +336,17 @@ func (m *Machine) stop(job *Job, fence Lease, out *Result) *Rejection {
 		if err := m.outputLeft(job); err != nil {
 			return err
 		}
-		if !idle && m.level >= 2 && !job.Spec.Spool {
-			if first := m.locks.earliest([]LockName{job.Spec.outputName()}); first != nil {
-				return reject(Conflict, "what job %d has left in its output %q cannot be removed while %s: wait for it", job.ID, job.Spec.Output, first.standing())
-			}
-			m.newJobLock(job, true)
+	}
+	if !idle {
+		if err := m.lockCleanup(job); err != nil && job.Status == JobWaiting { // for a retry, which is taken back
+			job.Error = "stopped while it waited: " + err.Message
+			m.endJob(job, LocksRefused, out)
+			return nil
+		} else if err != nil {
+			return err
 		}
+	}
+	if job.Status.Ended() {
 		job = m.revive(job)
 	}
 	m.moveJob(job, StopAsked)

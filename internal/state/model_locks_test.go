@@ -179,21 +179,30 @@ func (m *model) conflictText(names []LockName, before LockID) string {
 	if len(list) == 0 {
 		return ""
 	}
-	l, verb := list[0], "holds"
+	return fmt.Sprintf("%s, which conflicts with what this job locks, %s; wait for it, or leave out --on-conflict fail", list[0].standing(), namesText(names))
+}
+
+// standing says what a request holds or waits for.
+func (l *modelLock) standing() string {
+	verb := "holds"
 	if l.fence == 0 {
 		verb = "waits for"
 	}
-	who := fmt.Sprintf("%q", l.holder)
-	if l.user != "" {
-		who += fmt.Sprintf(" of user %q", l.user)
-	}
-	if l.job > 0 {
-		who = fmt.Sprintf("job %d", l.job)
-	}
-	return fmt.Sprintf("%s %s %s, which conflicts with what this job locks, %s; wait for it, or leave out --on-conflict fail", who, verb, namesText(l.names), namesText(names))
+	return fmt.Sprintf("%s %s %s", l.owner(), verb, namesText(l.names))
 }
 
-// clean returns names without empty components, sorted; ok is false if one is empty, or there twice.
+// owner describes the job or the client.
+func (l *modelLock) owner() string {
+	switch {
+	case l.job > 0:
+		return fmt.Sprintf("job %d", l.job)
+	case l.user != "":
+		return fmt.Sprintf("%q of user %q", l.holder, l.user)
+	}
+	return fmt.Sprintf("%q", l.holder)
+}
+
+// cleanNames returns names without empty components, sorted; ok is false if one is empty, or there twice.
 func cleanNames(names []LockName) (list []LockName, ok bool) {
 	for _, n := range names {
 		n.Name = strings.Trim(path.Clean("/"+n.Name), "/")
@@ -275,11 +284,7 @@ func (m *model) expire(key string, ids []LockID, waiting bool) {
 				continue
 			}
 			if m.dropLock(l); l.fence > 0 {
-				who := fmt.Sprintf("%q", l.holder)
-				if l.user != "" {
-					who += fmt.Sprintf(" of user %q", l.user)
-				}
-				m.facts = append(m.facts, fmt.Sprintf("at %d: lost, %q", m.time, fmt.Sprintf("the lock on %s of %s is lost: it was not renewed for 30 s", namesText(l.names), who)))
+				m.facts = append(m.facts, fmt.Sprintf("at %d: lost, %q", m.time, fmt.Sprintf("the lock on %s of %s is lost: it was not renewed for 30 s", namesText(l.names), l.owner())))
 			}
 		}
 		m.release()
@@ -310,13 +315,6 @@ func (m *model) highest(l *modelLock) uint32 {
 func (m *model) dumpLocks() string {
 	var b strings.Builder
 	for _, l := range m.locks {
-		who := fmt.Sprintf("%q", l.holder)
-		if l.user != "" {
-			who += fmt.Sprintf(" of user %q", l.user)
-		}
-		if l.job > 0 {
-			who = fmt.Sprintf("job %d", l.job)
-		}
 		state := fmt.Sprintf("fence %d", l.fence)
 		if n, must := m.waits(l); must {
 			state = fmt.Sprintf("waits for %d", n)
@@ -324,7 +322,7 @@ func (m *model) dumpLocks() string {
 		if l.job > 0 {
 			state += fmt.Sprintf(", priority %d", m.highest(l))
 		}
-		fmt.Fprintf(&b, "request %d of %s: %s, max %d, since %d %s\n", l.id, who, lockNamesText(l.names), l.max, l.since, state)
+		fmt.Fprintf(&b, "request %d of %s: %s, max %d, since %d %s\n", l.id, l.owner(), lockNamesText(l.names), l.max, l.since, state)
 	}
 	return b.String()
 }

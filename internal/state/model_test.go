@@ -399,7 +399,9 @@ func (m *model) setInput(key string, id JobID, tasks uint64) {
 			case RoleMap:
 				spec.Stages[i].Tasks = tasks
 			case RoleReduce:
-				spec.Stages[i].Tasks = 2
+				if spec.Stages[i].Fitted {
+					spec.Stages[i].Tasks = 2
+				}
 			case RoleCollect, RoleCommit, stageRoles:
 			}
 		}
@@ -490,9 +492,20 @@ func (m *model) stop(key string, id JobID, fence Lease) {
 		return
 	}
 	idle := j.spec.Deferred != nil || j.fence == 0 && (j.status == "waiting" || j.blocker != 0)
-	if j.over && !idle && m.level >= 2 && !j.spec.Spool {
-		if m.conflictText(j.wants(true), m.lockID+1) != "" {
+	if own := m.lockOf(id); !idle && m.level >= 2 && !j.spec.Spool && (own == nil || own.fence == 0) {
+		if own != nil {
+			m.dropLock(own)
+		}
+		switch first := m.blockers(j.wants(true), m.lockID+1); {
+		case len(first) > 0 && j.over:
 			m.answer(key, "refused")
+			return
+		case len(first) > 0:
+			slices.SortFunc(first, func(a, b *modelLock) int { return cmp.Compare(a.id, b.id) })
+			j.err = fmt.Sprintf("stopped while it waited: what job %d has left in its output %q cannot be removed while %s: wait for it, then stop the job",
+				id, j.spec.Output, first[0].standing())
+			m.end(j, "failed")
+			m.answer(key, "job %d", id)
 			return
 		}
 		m.addLock(&modelLock{job: id, names: j.wants(true), max: 1, cleanup: true, priority: j.spec.Priority})
