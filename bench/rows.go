@@ -193,6 +193,24 @@ func (b *bench) start() (string, error) {
 	return fmt.Sprintf("AlwaysOk %v, true %v", median(times[0]).Round(time.Millisecond/10), median(times[1]).Round(time.Millisecond/10)), nil
 }
 
+// program runs the three stages of an SDK program on one line of text, at least ten times.
+func (b *bench) program() (string, error) {
+	words, input := filepath.Join(b.dir, "words"), filepath.Join(b.dir, "line")
+	if err := b.build("./examples/words", words); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(input, []byte("to be or not to be\n"), 0o600); err != nil {
+		return "", err
+	}
+	many := *b
+	many.runs, many.binary = max(b.runs, 10), words
+	times, err := many.alternate(many.side("words", "--quiet", "--input", input))
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprint(median(times[0]).Round(time.Millisecond / 10)), nil
+}
+
 // keeper measures a keeper, the parent of its command.
 func (b *bench) keeper() (string, error) {
 	const sum = `$1 == "Rss:" { rss = $2 } /^Private_/ { own += $2 } END { printf "%.1f MB, %.1f MB of it private", rss / 1024, own / 1024 }`

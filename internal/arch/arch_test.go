@@ -73,6 +73,7 @@ var allowed = map[string][]string{
 	"internal/deploy":         {},
 	"cmd/bridgefour":          {"internal/cli"},
 	"bench/count":             {},
+	"bench/genrows":           {},
 	"bench/gentext":           {},
 	"bench/wordcount":         {},
 	"scripts/gotest":          {},

@@ -311,6 +311,7 @@ func (a *app) runIn(ctx context.Context, o *runOptions, dir *runDir, req *api.Jo
 		}
 		err = errors.Join(err, pruneRuns(filepath.Dir(dir.path), runsKept, time.Now().Add(-runsKeptFor)))
 	}()
+	delayCollection()
 	logger, err := a.logger(o.logLevel)
 	if err != nil {
 		return err
