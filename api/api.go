@@ -764,6 +764,8 @@ type Manifest struct {
 	Job     uint64    `json:"job"`
 	Name    string    `json:"name,omitempty"`
 	User    string    `json:"user,omitempty"`
+	Fence   uint64    `json:"fence,omitempty" doc:"Number of the lock on the output, under which it was published"`
+	Cluster string    `json:"cluster,omitempty" doc:"ID of the cluster, which has given the number"`
 	Program Program   `json:"program"`
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`
