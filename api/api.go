@@ -28,7 +28,7 @@ type JobRequest struct {
 	Records string `json:"records,omitempty" doc:"Files are cut between records: lines, fixed:N (bytes), start:REGEXP (a record begins with a matching line), fasta, fastq (four lines a record), csv or jsonl" default:"lines"`
 	Header  *int   `json:"header,omitempty" doc:"The first lines of each file (rows of csv) go to each of its splits. Defaults to 1 for csv, otherwise to 0" minimum:"0" maximum:"10000"`
 
-	Partitions int `json:"partitions,omitempty" doc:"Tasks of the program's reduce; 0: one for each 64MiB of input, and one for items" minimum:"0" maximum:"65536"`
+	Partitions int `json:"partitions,omitempty" doc:"Tasks of the program's reduce, or of each later stage of a built-in job; 0: one for each 64MiB of input, and one for items" minimum:"0" maximum:"65536"`
 
 	Output      string `json:"output,omitempty" doc:"Folder for the parts and _SUCCESS; absolute. Defaults to a folder in the cluster's spool" example:"/data/counts"`
 	Overwrite   bool   `json:"overwrite,omitempty" doc:"Replace the content of output once the new output is complete"`
@@ -764,6 +764,8 @@ type Manifest struct {
 	Job     uint64    `json:"job"`
 	Name    string    `json:"name,omitempty"`
 	User    string    `json:"user,omitempty"`
+	Fence   uint64    `json:"fence,omitempty" doc:"Number of the lock on the output, under which it was published"`
+	Cluster string    `json:"cluster,omitempty" doc:"ID of the cluster, which has given the number"`
 	Program Program   `json:"program"`
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`

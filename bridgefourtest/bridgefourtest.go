@@ -136,7 +136,7 @@ func (r *run) stages(ctx context.Context, job stage.Job) error {
 			t := &tasks[i]
 			t.Job, t.Stage, t.Index, t.Attempt, t.Settings, t.Log, t.Memory = 1, number, uint64(i), 1, r.input.Settings, &r.log, memory
 			if t.Part = &part; out != nil {
-				t.Part, t.Emit = nil, out.emit
+				t.Part, t.Emit, t.EmitBy = nil, out.emit, out.emitBy
 			}
 			if err := failure(ctx, line[number].Name, i, program.Run(ctx, t)); err != nil {
 				return err
@@ -247,10 +247,13 @@ func newPartitions(next *stage.Stage, n int) *partitions {
 }
 
 // emit adds a pair. The ranges of keys are made at the end, when all keys are known.
-func (p *partitions) emit(key, value []byte) error {
+func (p *partitions) emit(key, value []byte) error { return p.emitBy(key, key, value) }
+
+// emitBy adds a pair to the partition of a part of its key.
+func (p *partitions) emitBy(part, key, value []byte) error {
 	at := 0
 	if p.by == stage.ByHash {
-		at = shuffle.Hash(key, len(p.lists))
+		at = shuffle.Hash(part, len(p.lists))
 	}
 	p.lists[at] = append(p.lists[at], pair{bytes.Clone(key), bytes.Clone(value)})
 	return nil

@@ -2,13 +2,15 @@ package jobs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
-	b4 "github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/stage"
 )
 
 type joinConfig struct {
@@ -19,20 +21,40 @@ type joinConfig struct {
 	Kind     string `b4:"kind,default=inner" help:"inner: pairs of lines; left: also left lines without a right one; anti: only those"`
 }
 
-// Join joins the lines of two inputs by key: the key, the other fields of the left line, and those of the right one. The parts are sorted by key. The lines
-// of one key must fit into memory.
-func Join() b4.Job {
-	return b4.New("join", join, b4.Summary("join the lines of two inputs by key"),
-		b4.Example("--input orders.csv --input customers.csv --set right=customers.csv --set key=2 --set sep=,"))
+// Join joins the lines of two inputs by key: the key, the other fields of the left line, and those of the right one. The parts are sorted by key. The right
+// lines of one key must fit into memory.
+func Join() bridgefour.Job {
+	return newStaged("join", "join the lines of two inputs by key",
+		"--input orders.csv --input customers.csv --set right=customers.csv --set key=2 --set sep=,", newJoin)
 }
 
-// joinLine is a line without its key.
-type joinLine struct {
-	right bool
+// join is the program. The key of a pair is that of the line and the side, so that the right lines of a key come before its left ones, which need not be kept.
+type join struct {
+	joinConfig
+	sep   []byte
+	lines lineBlocks
+	key   []byte
 	rest  []byte
+	part  partText
+	group joinGroup
 }
 
-func join(cfg joinConfig) (b4.Output, error) {
+// joinGroup is a key with its right lines.
+type joinGroup struct {
+	any  bool
+	key  []byte // encoded
+	text []byte // of the key
+	rest []byte // of the right lines, one after the other
+	ends []int  // of each of them in rest
+}
+
+// The last byte of a pair's key.
+const (
+	rightSide = 0
+	leftSide  = 1
+)
+
+func newJoin(cfg joinConfig) (stage.Program, error) {
 	sep, err := separator(cfg.Sep)
 	if err == nil && sep == nil {
 		err = errors.New("invalid setting sep=space: the output needs a separator of its own; name one, such as tab")
@@ -46,69 +68,104 @@ func join(cfg joinConfig) (b4.Output, error) {
 	if kinds := []string{"inner", "left", "anti"}; err == nil && !slices.Contains(kinds, cfg.Kind) {
 		err = fmt.Errorf("invalid setting kind=%q: want one of %s", cfg.Kind, strings.Join(kinds, ", "))
 	}
-	if err != nil {
-		return nil, err
-	}
-	lines := b4.Map(b4.Splits(), func(t *b4.Task, _ struct{}, emit b4.Emit[[]byte, joinLine]) error {
-		line, number := joinLine{right: isUnder(t.Input(), cfg.Right)}, cfg.Key
-		if line.right {
-			number = cfg.RightKey
-		}
-		records := t.Records()
-		for records.Scan() {
-			key, rest, ok := cutField(records.Bytes(), line.rest[:0], number, sep)
-			if !ok {
-				return b4.BadInput(fmt.Errorf("%s: line %q at byte %d has no field %d", t.Input(), records.Bytes(), records.Offset(), number))
-			}
-			line.rest = rest
-			emit(key, line)
-		}
-		return records.Err()
-	})
-	return b4.Map(b4.Groups(lines), func(_ *b4.Task, g b4.Group[[]byte, joinLine], emit b4.Emit[[]byte, struct{}]) error {
-		var left, right [][]byte
-		for line := range g.Values {
-			if rest := bytes.Clone(line.rest); line.right {
-				right = append(right, rest)
-			} else {
-				left = append(left, rest)
-			}
-		}
-		var row []byte
-		for _, l := range left {
-			row = append(append(row[:0], g.Key...), l...)
-			if cfg.Kind != "inner" && len(right) == 0 {
-				emit(row, struct{}{})
-			}
-			for _, r := range right {
-				if cfg.Kind != "anti" {
-					row = append(row[:len(g.Key)+len(l)], r...)
-					emit(row, struct{}{})
-				}
-			}
-		}
-		return nil
-	}), nil
+	return &join{joinConfig: cfg, sep: sep}, err
 }
 
-// cutField separates a field from a line. The rest is that of the line, with a separator before each field.
-func cutField(line, to []byte, number int, sep []byte) (key, rest []byte, ok bool) {
-	for at := 1; ; at++ {
-		end := bytes.Index(line, sep)
-		last := end < 0
-		if last {
-			end = len(line)
-		}
-		if at == number {
-			key, ok = line[:end], true
-		} else {
-			to = append(append(to, sep...), line[:end]...)
-		}
-		if last {
-			return key, to, ok
-		}
-		line = line[end+len(sep):]
+// Stages are two.
+func (*join) Stages() []stage.Stage { return twoStages("join", stage.ByHash) }
+
+// Run emits the lines of a split by key, or joins those of a partition.
+func (j *join) Run(_ context.Context, t *stage.Task) error {
+	if t.Stage == 0 {
+		return j.split(t)
 	}
+	j.part.begin(t)
+	j.group = joinGroup{key: j.group.key[:0], text: j.group.text[:0], rest: j.group.rest[:0], ends: j.group.ends[:0]}
+	err := eachPair(t, j.add)
+	if err == nil {
+		err = j.part.flush()
+	}
+	return err
+}
+
+// split emits the lines of a split.
+func (j *join) split(t *stage.Task) error {
+	number, side := j.Key, byte(leftSide)
+	if isUnder(t.Path, j.Right) {
+		number, side = j.RightKey, rightSide
+	}
+	return j.lines.eachLine(t, func(line []byte) error {
+		key, rest, ok := j.cut(line, number)
+		if !ok {
+			return bridgefour.BadInput(fmt.Errorf("%s: line %q has no field %d", t.Path, line, number))
+		}
+		j.key = append(appendOrdered(j.key[:0], key), side)
+		return t.EmitBy(j.key[:len(j.key)-1], j.key, rest)
+	})
+}
+
+// cut separates the key from a line. The rest is that of the line, with a separator before each field.
+func (j *join) cut(line []byte, number int) (key, rest []byte, ok bool) {
+	before := 0 // bytes of the fields before the key, with their separators
+	for ; number > 1; number-- {
+		at := bytes.Index(line[before:], j.sep)
+		if at < 0 {
+			return nil, nil, false
+		}
+		before += at + len(j.sep)
+	}
+	key = line[before:]
+	if at := bytes.Index(key, j.sep); at >= 0 {
+		key = key[:at]
+	}
+	rest = line[before+len(key):]
+	if before == 0 {
+		return key, rest, true
+	}
+	j.rest = append(append(j.rest[:0], j.sep...), line[:before-len(j.sep)]...)
+	j.rest = append(j.rest, rest...)
+	return key, j.rest, true
+}
+
+// add takes the next pair of a partition.
+func (j *join) add(pair stage.Pair) error {
+	if len(pair.Key) == 0 {
+		return errCut
+	}
+	g := &j.group
+	key, side := pair.Key[:len(pair.Key)-1], pair.Key[len(pair.Key)-1]
+	if !g.any || !bytes.Equal(key, g.key) {
+		text, err := cutOrdered(g.text[:0], key)
+		if err != nil {
+			return err
+		}
+		*g = joinGroup{any: true, key: append(g.key[:0], key...), text: text, rest: g.rest[:0], ends: g.ends[:0]}
+	}
+	if side == rightSide {
+		g.rest = append(g.rest, pair.Value...)
+		g.ends = append(g.ends, len(g.rest))
+		return nil
+	}
+	if len(g.ends) == 0 && j.Kind != "inner" {
+		return j.row(pair.Value, nil)
+	}
+	if j.Kind == "anti" {
+		return nil
+	}
+	from := 0
+	for _, end := range g.ends {
+		if err := j.row(pair.Value, g.rest[from:end]); err != nil {
+			return err
+		}
+		from = end
+	}
+	return nil
+}
+
+// row writes the key, and the rests of a left and a right line.
+func (j *join) row(left, right []byte) error {
+	j.part.buf = append(append(append(append(j.part.buf, j.group.text...), left...), right...), '\n')
+	return j.part.grown()
 }
 
 // isUnder reports whether a path, or the path of a folder that contains it, ends as a pattern does.

@@ -191,7 +191,7 @@ func TestJobErrors(t *testing.T) {
 		{jobs.Count(), bridgefour.Settings{"stats": "median", "value": "1"}, `job count: invalid setting stats="median": "median" is none of count,min,max,mean,sum,distinct`},
 		{jobs.Sort(), bridgefour.Settings{"field": "-1"}, `job sort: invalid setting field=-1: fields are numbered from 1`},
 		{jobs.Top(), bridgefour.Settings{"n": "0"}, `job top: the top 0 pairs; want at least 1`},
-		{jobs.Join(), bridgefour.Settings{"right": "r", "key": "3"}, `map/0: BAD_INPUT: input-0: line "a b" at byte 0 has no field 3`},
+		{jobs.Join(), bridgefour.Settings{"right": "r", "key": "3"}, `map/0: BAD_INPUT: input-0: line "a b" has no field 3`},
 		{jobs.Join(), bridgefour.Settings{"right": "r", "kind": "outer"}, `job join: invalid setting kind="outer": want one of inner, left, anti`},
 		{jobs.Join(), nil, `setting right missing: use --set right=VALUE`},
 		{jobs.BruteForce(), bridgefour.Settings{"hash": "00"}, `job bruteforce: invalid setting hash="00": a hash of sha256 has 64 hexadecimal digits`},

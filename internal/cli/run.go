@@ -56,7 +56,7 @@ all tasks, also those that an earlier run has printed.
 
 With --input -, tasks start while standard input still comes: it is cut between records, as --split says, and read no further while many tasks
 wait. Such a run cannot be resumed before all of standard input has come. It is copied as a whole first if it is not text, with --records csv,
---split none, --name-parts, --reduce without --partitions or other inputs, and if the command has a {}.
+--split none, --name-parts, --reduce or a built-in job of several stages without --partitions, or other inputs, and if the command has a {}.
 
 Ctrl-C, SIGTERM and SIGHUP end the run and stop its tasks. Ctrl-Z stops them until the run continues; that time counts for
 --timeout.

@@ -124,6 +124,9 @@ func (p *publication) run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	if err := superseded(ctx, p.store, p.out); err != nil {
+		return err
+	}
 	own, err := ownership(ctx, p.store, p.out)
 	if err != nil {
 		return err
@@ -215,16 +218,7 @@ func (p *publication) claim(ctx context.Context, own owned) error {
 	if own.mark {
 		return nil
 	}
-	return setMark(ctx, p.store, p.private)
-}
-
-// setMark sets the mark durably.
-func setMark(ctx context.Context, store blob.Store, private blob.Location) error {
-	w, err := store.Create(ctx, "", private.Join(layout.Mark))
-	if err != nil {
-		return err
-	}
-	return w.Commit()
+	return setMark(ctx, p.store, p.out)
 }
 
 // clearEarlier removes an earlier output, or fails with an OccupiedError.
@@ -389,10 +383,14 @@ func abort(ctx context.Context, store blob.Store, out Output) error {
 	if err != nil {
 		return err
 	}
-	if own.any() {
+	late := (*SupersededError)(nil)
+	if err := superseded(ctx, store, out); err != nil && !errors.As(err, &late) {
+		return err
+	}
+	if own.any() && late == nil {
 		if !own.mark {
 			// The manifest, which also identifies the parts as ours, is removed before them.
-			if err := setMark(ctx, store, out.private()); err != nil {
+			if err := setMark(ctx, store, out); err != nil {
 				return err
 			}
 		}

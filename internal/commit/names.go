@@ -241,6 +241,10 @@ func decodeHead(d *json.Decoder) (*api.Manifest, bool) {
 			value = &head.UID
 		case "name_parts":
 			value = &head.NameParts
+		case "fence":
+			value = &head.Fence
+		case "cluster":
+			value = &head.Cluster
 		}
 		if err := d.Decode(value); err != nil {
 			return nil, false

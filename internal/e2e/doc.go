@@ -21,6 +21,7 @@
 //	strong reads are served at once, without ReadIndex     TestLinearizable, TestLeaderLost/cut_off
 //	an entry is committed when the leading one has it      TestLinearizable
 //	locks are in the memory of the leader, not in the log  TestLocksAreLinearizable
+//	a request that is queued again is no sign of life      TestLocksAreLinearizable
 //	the log is written, and not fsynced                    TestPowerLossUnsynced
 //	the files of attempts are written, and not fsynced     TestPowerLossUnsynced
 package e2e

@@ -36,8 +36,8 @@ func newPing() *wire.ToWorker {
 	return &wire.ToWorker{Message: &wire.ToWorker_Ping{Ping: &wire.Ping{}}}
 }
 
-// wireJob is the description of a job for workers, with its secrets.
-func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string, error)) *wire.Job {
+// wireJob is the description of a job for workers, with its secrets. Fence is the number of its locks; 0: it has none.
+func wireJob(j *state.Job, fence uint64, cluster string, openSecret func(uid string, s *state.Secret) (string, error)) *wire.Job {
 	spec := j.Spec
 	out := &wire.Job{
 		Id: uint64(j.ID), Uid: j.UID, Name: spec.Name, Output: spec.Output, Spool: spec.Spool, Settings: spec.Settings,
@@ -46,6 +46,9 @@ func wireJob(j *state.Job, openSecret func(uid string, s *state.Secret) (string,
 		Records: spec.Records, Header: spec.Header, Slots: spec.SlotsPerTask,
 		Env: spec.Env, Sandbox: spec.Sandbox, NoNetwork: spec.NoNetwork,
 		Columns: spec.Input.Columns(), Batch: spec.Input.Batch > 0, NameParts: spec.NameParts, Reduce: spec.Reduce, Combine: spec.Combine,
+	}
+	if fence != 0 {
+		out.Fence, out.ClusterId = fence, cluster
 	}
 	for _, r := range spec.Resources {
 		if out.Resources == nil {

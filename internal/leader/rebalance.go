@@ -74,7 +74,11 @@ func (c *Core) grant(w *worker, g *sched.Grant) {
 	job, stage, key := g.Job, g.Job.Stages[g.Stage], sched.Key{Job: g.Job.ID, Stage: g.Stage}
 	if _, ok := w.session.known[job.ID]; !ok {
 		w.session.known[job.ID] = struct{}{}
-		message := wireJob(job, c.openSecret)
+		fence := uint64(0)
+		if l := c.machine.LockOf(job.ID); l != nil {
+			fence = l.Fence
+		}
+		message := wireJob(job, fence, c.members.ClusterID, c.openSecret)
 		work := c.outbox.workWith(w.session, proto.Size(message))
 		work.Jobs = append(work.Jobs, message)
 	}

@@ -355,9 +355,12 @@ func lockResult(m *state.Machine, core *leader.Core, now time.Time, op *state.Lo
 		}
 	case answer.ID == 0: // a release
 	case answer.Fence != 0:
-		core.RenewLock(now, answer.ID)
-		r.LockGrant = api.LockGrant{Fence: answer.Fence, ExpiresInMillis: op.TTLMS}
+		r.Fence = answer.Fence
+		if core.RenewLock(now, answer.ID) { // otherwise it was released by a later operation, or its expiry is on its way into the log: no time is left
+			r.ExpiresInMillis = op.TTLMS
+		}
 	default:
+		core.RenewLock(now, answer.ID) // a sign of life
 		r.Problem = api.NewProblem(http.StatusConflict, "%s: it waits", op.Names[0].Name)
 		r.Problem.Lock = view.LockConflict(m, op.Names, m.Lock(answer.ID), core, now, conflictHolders)
 		r.Problem.Lock.Waiting = true

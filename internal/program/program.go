@@ -41,9 +41,10 @@ type Task struct {
 	// Resources are the ids that the attempt has, by name.
 	Resources map[string][]string
 	Input     Input
-	Parts     iter.Seq2[hooks.PartSpec, error] // Collect only
-	Pairs     stage.Pairs                      // of a stage that reduces, in place of Input; else nil
-	Emit      func(key, value []byte) error    // of a stage that another one reduces, in place of Output; else nil
+	Parts     iter.Seq2[hooks.PartSpec, error]    // Collect only
+	Pairs     stage.Pairs                         // of a stage that reduces, in place of Input; else nil
+	Emit      func(key, value []byte) error       // of a stage that another one reduces, in place of Output; else nil
+	EmitBy    func(part, key, value []byte) error // Emit, into the partition of part
 	Output    io.Writer
 	Log       io.Writer
 	Memory    int64 // bytes that a built-in job may take for tables of its own

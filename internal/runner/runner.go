@@ -297,12 +297,12 @@ func (s *Slot) begin(ctx context.Context, j *jobState, a *Attempt) (combines boo
 	s.files.begin(j, a)
 	combines = s.beginCombine(j, a, memory)
 	t := &s.task
-	t.StageNumber, t.Pairs, t.Emit = int(a.Stage), nil, nil //nolint:gosec // of the plan
+	t.StageNumber, t.Pairs, t.Emit, t.EmitBy = int(a.Stage), nil, nil, nil //nolint:gosec // of the plan
 	if a.reduces() {
 		t.Pairs = &s.groups
 	}
 	if s.keyed.on() {
-		t.Emit = s.keyed.emit
+		t.Emit, t.EmitBy = s.keyed.emit, s.keyed.emitBy
 	}
 	t.Job, t.Stage, t.Index, t.Number, t.Split, t.Path = a.Job, a.StageName, a.Index, a.Number, a.Split, s.input.file.path
 	t.Slot, t.Resources, t.Item = a.Slot, a.Resources, a.Split.GetItem()

@@ -86,13 +86,16 @@ func (k *keyedOutput) begin(of partitions, memory int64) {
 func (k *keyedOutput) on() bool { return k.of.n > 0 }
 
 // emit adds a pair.
-func (k *keyedOutput) emit(key, value []byte) error {
+func (k *keyedOutput) emit(key, value []byte) error { return k.emitBy(key, key, value) }
+
+// emitBy adds a pair to the partition of a part of its key.
+func (k *keyedOutput) emitBy(part, key, value []byte) error {
 	if k.err != nil {
 		return k.err
 	}
 	p := 0
 	if !k.of.ranges {
-		p = shuffle.Hash(key, k.of.n)
+		p = shuffle.Hash(part, k.of.n)
 	}
 	k.err = k.writer.Add(p, key, value)
 	return k.err

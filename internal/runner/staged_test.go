@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bridgefour/bridgefour/internal/shuffle"
 	"github.com/bridgefour/bridgefour/internal/stage"
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
@@ -212,5 +213,52 @@ func TestLineFails(t *testing.T) {
 	l.outputs = append(l.outputs, nil)
 	if out, _ = l.attempt(t.Context(), 3, 0, ""); !strings.Contains(out.Failure.GetMessage(), "has 3 stages, and none of number 3 (more)") {
 		t.Errorf("%+v, want that the job has no such stage", out)
+	}
+}
+
+// TestEmitBy: pairs that are emitted by the same part of their keys are in one partition, in order of the whole keys.
+func TestEmitBy(t *testing.T) {
+	const n, parts = 5, 40
+	var k keyedOutput
+	k.begin(partitions{n: n}, 1<<20)
+	for side := range byte(2) {
+		for i := range byte(parts) {
+			if err := k.emitBy([]byte{i}, []byte{i, 1 - side}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var segment bytes.Buffer
+	if _, err := k.finish(&segment); err != nil {
+		t.Fatal(err)
+	}
+	total, used := 0, 0
+	for p := range n {
+		m, err := shuffle.NewReader(shuffle.Config{}).Open([]shuffle.Segment{{Size: uint64(segment.Len()), Open: func(at int64) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(segment.Bytes()[at:])), nil
+		}}}, p, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var keys [][]byte
+		for {
+			record, err := m.Next()
+			if err != nil {
+				break
+			}
+			keys = append(keys, bytes.Clone(record.Key))
+		}
+		m.Close()
+		for i := 0; i < len(keys); i += 2 {
+			if i+1 == len(keys) || keys[i][0] != keys[i+1][0] || keys[i][1] != 0 || keys[i+1][1] != 1 {
+				t.Fatalf("partition %d has the keys %v, want both of each part, the one with 0 first", p, keys)
+			}
+		}
+		if total += len(keys); len(keys) > 0 {
+			used++
+		}
+	}
+	if total != 2*parts || used < 2 {
+		t.Errorf("%d keys in %d partitions, want %d in several", total, used, 2*parts)
 	}
 }

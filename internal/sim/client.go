@@ -32,7 +32,8 @@ type servedAt struct {
 type jobPlan struct {
 	key     string
 	uid     string
-	files   int // that it reads, one task each; 0: numbers
+	files   int  // that it reads, one task each; 0: numbers
+	pure    bool // all attempts of a task make the same output
 	spec    *state.Spec
 	mean    time.Duration
 	failing int    // attempts in a thousand
@@ -90,6 +91,10 @@ func (w *World) planJobs() {
 		case w.cfg.Plain:
 		case oneOf(p.lot, 4):
 			p.spec.Stages = twoInputs(uint64(n), !p.spec.Spool)
+		case oneOf(p.lot>>24, 3):
+			p.spec.FirstSuccess = false // all outputs are needed
+			p.spec.Stages = twoReduces(uint64(n), p.spec.Collect, !p.spec.Spool)
+			p.pure = oneOf(p.lot>>32, 2)
 		case oneOf(p.lot>>8, 3):
 			p.files = n
 		case n >= 4 && oneOf(p.lot>>16, 3):
@@ -113,6 +118,11 @@ func twoInputs(tasks uint64, publish bool) []state.StageSpec {
 		plan = append(plan, state.StageSpec{Name: "publish", Role: state.RoleCommit, Tasks: 1, From: []uint32{0, 1, 2}})
 	}
 	return plan
+}
+
+// twoReduces is a plan with two stages that reduce, one after the other.
+func twoReduces(tasks uint64, collect, publish bool) []state.StageSpec {
+	return state.LinePlan([]state.StageSpec{{Name: "map", Tasks: tasks}, {Name: "count", Tasks: 3}, {Name: "sort", Tasks: 2, Ranges: true}}, collect, publish)
 }
 
 // live starts the client.
@@ -320,6 +330,9 @@ func (w *World) fate(a *attempt, number uint32) fate {
 	}
 	if !w.cfg.Plain && !oneOf(x>>20, 3) {
 		f.size = 8 + x>>32%1000
+	}
+	if p.pure {
+		f.size = 8 + lot(p.lot, uint64(a.stage), a.task)%1000
 	}
 	poisoned := lot(p.lot, uint64(a.stage), a.task)%1000 < uint64(p.poison) && a.stage == 0
 	if poisoned || w.now < w.cfg.Span && int(x>>40%1000) < p.failing { // after the faults only poisoned tasks fail

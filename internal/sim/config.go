@@ -70,6 +70,14 @@ func Draw(seed uint64) Config {
 // Faults returns the faults that the seed has for this world.
 func (c *Config) Faults() []Fault { return plan(stream(c.Seed, "faults", 0), c, c.Kinds) }
 
+// raises is when the feature level is raised: in some worlds most jobs are of level 0, in others of the latest one.
+func (c *Config) raises() time.Duration {
+	if c.Seed%3 == 0 {
+		return c.Span / 2
+	}
+	return 0
+}
+
 func (c *Config) String() string {
 	return fmt.Sprintf("seed %d: %d leaders, %d workers, %d clients, %d jobs of up to %d tasks of about %v, %v with a fault every %v of %v",
 		c.Seed, c.Leaders, c.Workers, c.Clients, c.Jobs, c.Tasks, c.Mean, c.Span, c.Pace, c.Kinds)

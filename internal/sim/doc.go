@@ -12,7 +12,7 @@
 // An oracle that sees all processes checks the promises: all logs are the same; what was acknowledged is kept; a term has one leader; a
 // task has one winner, which has run to its end, whose file exists and which is published once; fencing numbers grow, and what is
 // stale stays stale; a worker has the slots and the memory for what it runs, and uses no slot while a process of an earlier attempt lives
-// there; the outputs of a job are of its input as it was at the submit or the last retry; all states are the same, byte for byte, at the
+// there; the outputs of a job are of its input as it was at the submit or the last retry, and all tasks of a stage have read the same outputs of the one before; all states are the same, byte for byte, at the
 // same position; reads are as fresh as requested; submits, stops, retries and strong reads are linearizable (by porcupine); and if only
 // leaders have faults, no attempt is run again. The invariants of the leader's core are checked after each step.
 //

@@ -307,7 +307,7 @@ func (l *simLeader) step() {
 	if !l.up {
 		return
 	}
-	if l.w.now >= l.w.cfg.Span/2 { // worlds have entries of feature level 0 and of the latest one
+	if l.w.now >= l.w.cfg.raises() {
 		l.controller.Handle(leader.RaiseLevel{Needs: "simulated"})
 	}
 	e, err := l.controller.Step(l.now())

@@ -28,6 +28,7 @@ type oracle struct {
 	keys   map[string]state.JobID // submits that were acknowledged
 	lines  map[stageKey]*line
 	leases map[uint64]*leaseBook // by term
+	again  map[stageKey]bool     // stages of which an output was lost
 	forgeries
 	calm bool // no attempt may be run again: workers and network have no faults
 }
@@ -59,6 +60,7 @@ type attempt struct {
 	session  *session    // over which it was granted
 	read     int64       // the version of its file; 0: it has none
 	size     uint64      // of its output
+	inputs   uint64      // what it has read of other stages: oracle.inputs
 	hostile  bool        // what becomes of it is up to a hostile worker
 	begun    time.Duration
 }
@@ -84,7 +86,7 @@ const jobKey = "job/"
 func newOracle(w *World) *oracle {
 	return &oracle{
 		w: w, state: state.New(), owners: map[uint64]addr{}, snaps: map[uint64]uint64{}, keys: map[string]state.JobID{},
-		lines: map[stageKey]*line{}, leases: map[uint64]*leaseBook{}, forgeries: newForgeries(),
+		lines: map[stageKey]*line{}, leases: map[uint64]*leaseBook{}, again: map[stageKey]bool{}, forgeries: newForgeries(),
 		calm: !slices.ContainsFunc(w.cfg.Kinds, func(k FaultKind) bool { return !slices.Contains(OfLeaders(), k) }),
 	}
 }
@@ -186,9 +188,12 @@ func (c *oracle) apply(e core.Entry) {
 	}
 }
 
-// taskLost forgets the winner of a task whose output was lost.
+// taskLost forgets the winner of a task whose output was lost, or that has read one that was lost and is another one now.
 func (c *oracle) taskLost(e *state.Event) {
-	if c.mayLose(e) || c.madeOfLost(e) {
+	job := c.state.Job(e.Job)
+	read := job != nil && slices.ContainsFunc(job.Stages[e.Stage].From, func(from uint32) bool { return c.again[stageKey{e.Job, from}] })
+	c.again[stageKey{e.Job, e.Stage}] = true
+	if c.mayLose(e) || read {
 		c.w.store.lost[e.Lease] = true
 	}
 	if !c.w.store.lost[e.Lease] {
@@ -200,12 +205,6 @@ func (c *oracle) taskLost(e *state.Event) {
 	}
 }
 
-// madeOfLost reports whether a task is open again because an output that it was made of is lost: a stage that its stage comes from is not complete.
-func (c *oracle) madeOfLost(e *state.Event) bool {
-	job := c.state.Job(e.Job)
-	return job != nil && slices.ContainsFunc(job.Stages[e.Stage].From, func(from uint32) bool { return job.Stages[from].Done < job.Stages[from].Tasks })
-}
-
 // stageStarted forgets the winners of stages that start again.
 func (c *oracle) stageStarted(id state.JobID) {
 	job := c.state.Job(id)
@@ -214,8 +213,14 @@ func (c *oracle) stageStarted(id state.JobID) {
 		return
 	}
 	for i := range job.Stages {
-		if l := c.lines[stageKey{id, uint32(i)}]; l != nil && job.Stages[i].Done == 0 {
+		l := c.lines[stageKey{id, uint32(i)}]
+		if l != nil && job.Stages[i].Done == 0 {
 			clear(l.winner)
+		}
+		for k := 0; l != nil && job.Spec.Splits(i) && k < len(job.Spec.Input.Changed); k++ { // its file is read again
+			if task := job.Spec.Input.Changed[k].Task; job.Stages[i].Status(task) == state.TaskOpen {
+				l.winner[task] = 0
+			}
 		}
 	}
 	if job.Parts().Done == 0 {
@@ -281,6 +286,7 @@ func (c *oracle) jobEnded(id state.JobID) {
 	}
 	c.bounded(job)
 	c.checkInput(job)
+	c.sameOutputs(job)
 	if job.Spec.Spool {
 		if name, task, lease, lost := c.w.store.missing(job, len(job.Stages)); lost {
 			c.w.fail("job %d is done; the file of the winner of %s/%d, lease %s, is gone", id, name, task, leaseName(lease))
@@ -295,6 +301,35 @@ func (c *oracle) jobEnded(id state.JobID) {
 	for i := range stage.Tasks {
 		if out, done := stage.Output(i); done && out.Size > 0 && parts[i] != out.Winner {
 			c.w.fail("job %d is done; part %d is of lease %s, the winner is %s", id, i, leaseName(parts[i]), leaseName(out.Winner))
+		}
+	}
+}
+
+// inputs identifies the outputs that a stage reads, by their content.
+func (c *oracle) inputs(id state.JobID, number uint32) (sum uint64) {
+	job := c.state.Job(id)
+	if job == nil || job.Stages[number].Role != state.RoleReduce {
+		return 0
+	}
+	for _, from := range job.Stages[number].From {
+		for i := range job.Stages[from].Tasks {
+			out, _ := job.Stages[from].Output(i)
+			sum = lot(sum, i, out.Size)
+		}
+	}
+	return sum
+}
+
+// sameOutputs checks that all tasks of a stage that reduces have read the outputs that the job has at its end.
+func (c *oracle) sameOutputs(job *state.Job) {
+	for n, stage := range job.Stages {
+		want := c.inputs(job.ID, uint32(n))
+		for i := range stage.Tasks {
+			out, done := stage.Output(i)
+			a := c.attempt(out.Winner)
+			if done && want != 0 && a != nil && !a.hostile && a.inputs != want {
+				c.w.fail("job %d is done; task %d of stage %s, lease %s, has read other outputs than those of the job", job.ID, i, stage.Name, leaseName(out.Winner))
+			}
 		}
 	}
 }

@@ -49,6 +49,18 @@ func (s *store) remove(lease uint64, by int) {
 	s.w.oracle.removed(job, state.Lease(lease), by)
 }
 
+// removeStage removes the files of a stage that no stage reads any more. If one does again, because an output of its own was lost, they are lost too.
+func (s *store) removeStage(e worker.RemoveStage) {
+	id := state.JobID(e.Job.GetId())
+	for lease := range s.files[id] {
+		a := s.w.oracle.attempt(state.Lease(lease))
+		if lease <= e.Lease && wire.StageOf(e.Job, a.stage).GetName() == e.Stage {
+			delete(s.files[id], lease)
+			s.lost[state.Lease(lease)] = true
+		}
+	}
+}
+
 // forgetUnsynced is the end of a worker's machine.
 func (s *store) forgetUnsynced(worker int) {
 	for _, files := range s.files {

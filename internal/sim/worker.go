@@ -187,6 +187,8 @@ func (s *simWorker) carryOut(e worker.Effect) {
 		for _, f := range e.Files {
 			s.w.store.remove(f.Lease, s.number)
 		}
+	case worker.RemoveStage:
+		s.w.store.removeStage(e)
 	case worker.Welcomed:
 		s.refused, s.id = false, e.Welcome.GetWorker()
 		s.w.trace("welcomed", uint64(s.number), e.Welcome.GetWorker(), e.Welcome.GetTerm())
@@ -370,6 +372,7 @@ func (s *simWorker) ended(slot int, r *run, f fate) {
 		r.chunk.Finish(r.entry, worker.Result{Nanos: res.Nanos, Failure: why})
 	} else {
 		s.w.oracle.attemptEnded(a, attemptFinished)
+		a.inputs = s.w.oracle.inputs(a.job, a.stage)
 		if f.size > 0 {
 			res.File = true
 			s.w.store.add(a, r.chunk.Lease(r.entry), s.number)

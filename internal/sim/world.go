@@ -392,4 +392,5 @@ func (s *Stats) add(o Stats) {
 	s.Snapshots += o.Snapshots
 	s.Installed += o.Installed
 	s.Reads += o.Reads
+	s.Lost += o.Lost
 }

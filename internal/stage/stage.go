@@ -83,6 +83,9 @@ type Task struct {
 
 	// Emit adds a pair for the next stage; it copies key and value, which have 1 GiB together at most. Nil in the last stage.
 	Emit func(key, value []byte) error
+	// EmitBy is Emit into the partition of part, a beginning of key: pairs whose keys differ after it are in one partition, in order of their keys. Only for a next stage
+	// that is ByHash.
+	EmitBy func(part, key, value []byte) error
 	// Part takes the text of the task's part, in large pieces, in the last stage; nil in the others.
 	Part io.Writer
 

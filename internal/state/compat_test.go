@@ -214,6 +214,12 @@ func compatLog(t *testing.T, level uint32) [][]byte {
 			})
 		}
 	})
+	if level > 1 {
+		entry(func(e *Entry) {
+			e.Done(1, 6, 0, []Completion{{Index: 0, Lease: NewLease(2, 6000), Size: 70, Records: 8, Checksum: 9, InputBytes: 100}})
+			e.Done(1, 6, 1, []Completion{{Index: 0, Lease: NewLease(2, 6001), Size: 7, Records: 1, Checksum: 8, InputBytes: 300}, {Index: 3, Lease: NewLease(2, 6002), InputBytes: 1 << 40}})
+		})
+	}
 	entry(func(e *Entry) {
 		e.Done(1, 3, 0, list)
 		for kind := ProgramError; kind < failureKinds; kind++ {
@@ -505,6 +511,9 @@ func meaning(m *Machine) string {
 					fmt.Fprintf(&b, "task %d/%d/%d %v {%d %d %d %d} {%v %d %v}%s\n", id, i, k, stage.Status(k), out.Winner, out.Size, out.Records, out.Checksum,
 						failures.Counts, failures.Ended, last, millis)
 					describe(&b, fmt.Sprintf("task %d/%d/%d", id, i, k), reflect.ValueOf(out.Run))
+					if out.Read > 0 {
+						fmt.Fprintf(&b, "task %d/%d/%d Read: %d\n", id, i, k, out.Read)
+					}
 				}
 			}
 		}

@@ -1808,6 +1808,8 @@ type Job struct {
 	Combine       string                 `protobuf:"bytes,55,opt,name=combine,proto3" json:"combine,omitempty"`                                                                                // command line for sh -c that a map task's sorted output goes through before it is divided
 	NameParts     string                 `protobuf:"bytes,40,opt,name=name_parts,json=nameParts,proto3" json:"name_parts,omitempty"`                                                           // pattern of the names of its parts; empty: part-NNNNN
 	Resources     map[string]uint32      `protobuf:"bytes,36,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // that an attempt needs, by name, but for memory
+	Fence         uint64                 `protobuf:"varint,60,opt,name=fence,proto3" json:"fence,omitempty"`                                                                                   // of its locks: what it publishes gives way to that of a job of the cluster with a larger one; 0: it has none
+	ClusterId     string                 `protobuf:"bytes,61,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`                                                           // of the fence
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2071,6 +2073,20 @@ func (x *Job) GetResources() map[string]uint32 {
 		return x.Resources
 	}
 	return nil
+}
+
+func (x *Job) GetFence() uint64 {
+	if x != nil {
+		return x.Fence
+	}
+	return 0
+}
+
+func (x *Job) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
 }
 
 type Secret struct {
@@ -3912,7 +3928,8 @@ const file_wire_proto_rawDesc = "" +
 	"StageFiles\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x04R\x03job\x12\x14\n" +
 	"\x05stage\x18\x02 \x01(\rR\x05stage\x12\x14\n" +
-	"\x05lease\x18\x03 \x01(\x04R\x05lease\"\xcd\t\n" +
+	"\x05lease\x18\x03 \x01(\x04R\x05lease\"\x82\n" +
+	"\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -3951,7 +3968,10 @@ const file_wire_proto_rawDesc = "" +
 	"\acombine\x187 \x01(\tR\acombine\x12\x1d\n" +
 	"\n" +
 	"name_parts\x18( \x01(\tR\tnameParts\x12D\n" +
-	"\tresources\x18$ \x03(\v2&.bridgefour.wire.v1.Job.ResourcesEntryR\tresources\x1a;\n" +
+	"\tresources\x18$ \x03(\v2&.bridgefour.wire.v1.Job.ResourcesEntryR\tresources\x12\x14\n" +
+	"\x05fence\x18< \x01(\x04R\x05fence\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18= \x01(\tR\tclusterId\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +

@@ -126,7 +126,7 @@ func (s *stages) partInputs(ctx context.Context, job *wire.Job, stage *wire.Stag
 func manifest(job *wire.Job) api.Manifest {
 	m := api.Manifest{
 		Job: job.GetId(), Name: job.GetName(), User: job.GetUser(), Program: api.Program{Builtin: job.GetProgram().GetBuiltin(), Reduce: job.GetReduce(), Combine: job.GetCombine()},
-		NameParts: job.GetNameParts(), Started: time.UnixMilli(int64(job.GetStartedUnixMs())).UTC(),
+		NameParts: job.GetNameParts(), Fence: job.GetFence(), Cluster: job.GetClusterId(), Started: time.UnixMilli(int64(job.GetStartedUnixMs())).UTC(),
 	}
 	if job.GetStartedUnixMs() == 0 {
 		m.Started = time.UnixMilli(int64(job.GetCreatedUnixMs())).UTC()
