@@ -39,7 +39,7 @@ func (a *API) addJobs() {
 			page.Jobs = list(page.Jobs)
 			return page, err
 		})
-	huma.Register(a.huma, operation(http.MethodGet, "/v1/jobs/{n}", "get-job", "jobs", "One job; can wait for its end"), a.getJob)
+	huma.Register(a.huma, describe[api.Job](a, operation(http.MethodGet, "/v1/jobs/{n}", "get-job", "jobs", "One job; can wait for its end")), a.getJob)
 	addRemoval(a, operation(http.MethodDelete, "/v1/jobs/{n}", "forget-job", "jobs",
 		"Forget a job that has ended, and its result, unless that was published in an output of its own"),
 		func(ctx context.Context, in *JobPath) error { return a.leader.Forget(ctx, in.ID) })
@@ -50,7 +50,7 @@ func (a *API) addJobs() {
 		func(ctx context.Context, in *JobPath) error { return a.leader.Retry(ctx, in.ID) }, a.job)
 }
 
-func (a *API) getJob(ctx context.Context, in *getJob) (*answer[api.Job], error) {
+func (a *API) getJob(ctx context.Context, in *getJob) (*answer, error) {
 	wait, err := parseWait(in.Wait)
 	if err != nil {
 		return nil, a.asProblem(ctx, err)
@@ -65,7 +65,7 @@ func (a *API) getJob(ctx context.Context, in *getJob) (*answer[api.Job], error) 
 			return nil, a.asProblem(ctx, err)
 		}
 	}
-	out := &answer[api.Job]{Index: a.index()}
+	out := &answer{Index: a.index()}
 	if out.Body, err = a.job(ctx, &in.JobPath); err != nil {
 		return nil, a.asProblem(ctx, err)
 	}

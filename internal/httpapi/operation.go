@@ -1,19 +1,30 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"reflect"
+	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// answer is a body with its log position.
-type answer[T any] struct {
+// answer is a body with its log position. The type of the body is not one of its parameters: each would be another copy of what huma makes for a route.
+type answer struct {
 	Index uint64 `header:"X-Bridgefour-Index" doc:"Log position that the answer reflects"`
 	// Set by handlers that have waited; otherwise ServeHTTP has set them.
 	Age    string `header:"X-Bridgefour-Age" doc:"Milliseconds since this node heard from the leader; 0 on the leader"`
 	Leader string `header:"X-Bridgefour-Leader" doc:"Number of the leader"`
-	Body   T
+	Body   any
+}
+
+// describe documents a route that answers with a T.
+func describe[T any](a *API, op huma.Operation) huma.Operation {
+	schema := a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, op.OperationID+"Response")
+	status := strconv.Itoa(cmp.Or(op.DefaultStatus, http.StatusOK))
+	op.Responses = map[string]*huma.Response{status: {Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
+	return op
 }
 
 // removed is the answer to a removal: 204 without a body.
@@ -40,11 +51,11 @@ func addRead[In, Out any](a *API, op huma.Operation, get func(ctx context.Contex
 
 // addChange registers a route that does a write, and answers with what get returns then. The position is read before: it must not be newer than the answer.
 func addChange[In, Out any](a *API, op huma.Operation, do func(ctx context.Context, in *In) error, get func(ctx context.Context, in *In) (Out, error)) {
-	huma.Register(a.huma, op, func(ctx context.Context, in *In) (*answer[Out], error) {
+	huma.Register(a.huma, describe[Out](a, op), func(ctx context.Context, in *In) (*answer, error) {
 		if err := do(ctx, in); err != nil {
 			return nil, a.asProblem(ctx, err)
 		}
-		out := &answer[Out]{Index: a.index()}
+		out := &answer{Index: a.index()}
 		var err error
 		if out.Body, err = get(ctx, in); err != nil {
 			return nil, a.asProblem(ctx, err)
@@ -55,12 +66,12 @@ func addChange[In, Out any](a *API, op huma.Operation, do func(ctx context.Conte
 
 // addWrite registers a route that does a write, and answers with what that returns.
 func addWrite[In, Out any](a *API, op huma.Operation, do func(ctx context.Context, in *In) (Out, error)) {
-	huma.Register(a.huma, op, func(ctx context.Context, in *In) (*answer[Out], error) {
+	huma.Register(a.huma, describe[Out](a, op), func(ctx context.Context, in *In) (*answer, error) {
 		body, err := do(ctx, in)
 		if err != nil {
 			return nil, a.asProblem(ctx, err)
 		}
-		return &answer[Out]{Index: a.index(), Body: body}, nil
+		return &answer{Index: a.index(), Body: body}, nil
 	})
 }
 

@@ -111,13 +111,7 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.endJob(e.Job)
 		c.addFact(e)
 	case state.JobForgotten:
-		c.leases.forget(e.Job)
-		c.forgetting = false
-		c.forgetOne()
-		c.effects.Forgotten = append(c.effects.Forgotten, e.Job)
-		if e.Output != "" {
-			c.effects.Spools = append(c.effects.Spools, e.Output)
-		}
+		c.jobForgotten(e)
 	case state.WorkerChanged:
 		c.workerChanged(e.Worker)
 		c.addFact(e)
@@ -131,6 +125,17 @@ func (c *Core) handleEvent(e *state.Event) {
 	case state.LockHeld, state.LockWaiting, state.LockGone, state.PriorityChanged:
 		c.handleLock(e)
 	case state.Audited, state.JobWaits: // only in the history, or in the views
+	}
+}
+
+// jobForgotten drops what is kept of a job, and looks for the next one to forget.
+func (c *Core) jobForgotten(e *state.Event) {
+	c.leases.forget(e.Job)
+	c.forgetting = false
+	c.forgetOne()
+	c.effects.Forgotten = append(c.effects.Forgotten, e.Job)
+	if e.Output != "" {
+		c.effects.Spools = append(c.effects.Spools, e.Output)
 	}
 }
 

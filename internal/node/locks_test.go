@@ -2,7 +2,12 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -167,4 +172,38 @@ func TestLockWaitEnds(t *testing.T) {
 	if err := <-ended; !api.IsStatus(err, http.StatusServiceUnavailable) {
 		t.Errorf("a call that waits when the leader is deposed: %v", err)
 	}
+}
+
+// TestReaderOfOutput: a job that reads what another one writes waits for it, and its input is listed then.
+func TestReaderOfOutput(t *testing.T) {
+	r := newRig(t)
+	out := filepath.Join(t.TempDir(), "out")
+	req := request(1)
+	req.Output = out
+	writer := submit(t, r.node, req, "")
+	reader := submit(t, r.node, &api.JobRequest{Inputs: []string{out + "/part-*"}, Program: api.Program{Command: []string{"cat"}}, Locks: []string{"x"}}, "")
+	if reader.Status != api.JobWaiting || !reader.Locking || !slices.Equal(reader.Locks, []string{"x"}) {
+		t.Errorf("the reader is %+v, want it to wait", reader)
+	}
+	why, err := r.node.Explain(t.Context(), reader.ID, "", 0)
+	if want := fmt.Sprintf("it waits for a shared lock on %s, held by job %d", out, writer.ID); err != nil || !strings.HasPrefix(why.Reasons[0], want) {
+		t.Errorf("Explain() = %+v, %v, want %q", why, err, want)
+	}
+	if why.Lock == nil || why.Lock.Place != 1 || !why.Lock.Data || why.Lock.Holders[0].Job != writer.ID {
+		t.Errorf("it waits for %+v", why.Lock)
+	}
+	if err := os.MkdirAll(out, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(out+"/part-00000", []byte("x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.node.Stop(t.Context(), writer.ID); err != nil { // it has written something before
+		t.Fatal(err)
+	}
+	r.worker("alice", finishAll)
+	r.until("the reader is done", func() bool {
+		job, _ := r.node.Job(reader.ID)
+		return job.Status == api.JobDone && !job.Locking && job.InputBytes == 2
+	})
 }

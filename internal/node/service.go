@@ -75,8 +75,11 @@ func (n *Node) planJob(ctx context.Context, req *api.JobRequest, opt plan.Option
 	opt.Builtins, opt.Stores, opt.Reserved = n.cfg.Builtins, n.cfg.Stores, n.cfg.Reserved
 	opt.Turn = func(bytes uint64) error { return turn.wait(ctx, bytes) }
 	opt.Spool = blob.Location(n.cfg.Spool)
-	opt.Writes = func(location string, after []state.Dependency) (written bool, err error) {
-		err = n.do(ctx, func() { written = n.loop.controller.Machine().Writes(location, after) })
+	opt.Writes = func(locations []state.LockName, after []state.Dependency) (written bool, err error) {
+		err = n.do(ctx, func() {
+			m := n.loop.controller.Machine()
+			written = slices.ContainsFunc(locations, func(l state.LockName) bool { return m.Writes(l.Name, after) })
+		})
 		return written, err
 	}
 	planned, err := plan.Plan(ctx, req, opt)

@@ -23,18 +23,11 @@ func (p *planner) writtenBefore(ctx context.Context) (bool, error) {
 		if p.opt.Flow.writes(base, p.result.After) {
 			return true, nil
 		}
-		if p.opt.Writes == nil {
-			continue
-		}
-		base, err := p.realBase(ctx, text)
-		if err != nil {
-			continue // said when the input is listed
-		}
-		if written, err := p.opt.Writes(string(base), p.result.After); written || err != nil {
-			return written, err
-		}
 	}
-	return false, nil
+	if err := p.places(ctx); err != nil || p.opt.Writes == nil {
+		return false, nil //nolint:nilerr // said when the input is listed
+	}
+	return p.opt.Writes(p.reads, p.result.After)
 }
 
 // Deferred plans the deferred input of a job, as Plan would have planned it, and the partitions of a reduce. Errors of the request are of type Errors.

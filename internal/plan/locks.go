@@ -37,24 +37,34 @@ func (p *planner) locks() {
 	p.result.Locks = names
 }
 
-// data names what the job reads and writes, for its locks: locations without links. What lies in the spool needs no lock: nothing writes there
-// but the job that it is of.
+// data names what the job reads and writes, for its locks: locations without links.
 func (p *planner) data(ctx context.Context) error {
-	var reads []blob.Location
+	if p.reads == nil {
+		if err := p.places(ctx); err != nil {
+			return err
+		}
+	}
+	p.result.Data = p.reads
+	if p.realOutput != "" {
+		p.result.Data = append(p.result.Data, state.LockName{Name: string(p.realOutput)})
+	}
+	return nil
+}
+
+// places sets where the inputs are. What lies in the spool needs no lock: nothing writes there but the job that it is of.
+func (p *planner) places(ctx context.Context) error {
+	var list []blob.Location
 	for _, text := range p.req.Inputs {
 		base, err := p.realBase(ctx, text)
 		if err != nil {
 			return err
 		}
 		if p.opt.Spool == "" || !isBelow(base, p.opt.Spool) {
-			reads = append(reads, base)
+			list = append(list, base)
 		}
 	}
-	for _, name := range fewer(reads, state.LockDataMax-1) {
-		p.result.Data = append(p.result.Data, state.LockName{Name: string(name), Shared: true})
-	}
-	if p.realOutput != "" {
-		p.result.Data = append(p.result.Data, state.LockName{Name: string(p.realOutput)})
+	for _, name := range fewer(list, state.LockDataMax-1) {
+		p.reads = append(p.reads, state.LockName{Name: string(name), Shared: true})
 	}
 	return nil
 }

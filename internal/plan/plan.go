@@ -31,8 +31,9 @@ type Options struct {
 	TasksMax uint64
 	// Flow is that of which the job is a part; nil: it is submitted alone.
 	Flow *Flow
-	// Writes reports whether a job that has not ended, or one of these that is not done, writes at a location, above or below it. Nil: none does.
-	Writes func(location string, after []state.Dependency) (bool, error)
+	// Writes reports whether a job that has not ended, or one of these that is not done, writes at one of these locations, above or below it. Nil: none
+	// does.
+	Writes func(locations []state.LockName, after []state.Dependency) (bool, error)
 	// Spool is the folder of results that nothing else writes to; empty: there is none.
 	Spool blob.Location
 	// Again means that the same request was accepted before, so that the content of the output may be its own.
@@ -180,8 +181,9 @@ type planner struct {
 	splice     bool                 // warnSplice has not found a value yet
 	kind       *record.Kind
 	needsInput bool
-	realOutput blob.Location // Output without links; empty if there is none
-	outputHere bool          // the output folder exists
+	realOutput blob.Location    // Output without links; empty if there is none
+	reads      []state.LockName // where the inputs are: see data
+	outputHere bool             // the output folder exists
 }
 
 // Limits of the errors of a request: their answer must stay small, whatever the request is.
