@@ -194,7 +194,7 @@ func (c *countTable) bounded() error {
 	if c.lines > foldLines-blockKept {
 		c.fold()
 	}
-	if c.keys.memory()+int64(len(c.exact))*int64(unsafe.Sizeof(statistics{})) < c.task.Memory { //nolint:gosec // small
+	if c.keys.memory()+int64(len(c.exact))*int64(unsafe.Sizeof(statistics{})) < min(c.task.Memory, tableMax) { //nolint:gosec // small
 		return nil
 	}
 	return c.flush()

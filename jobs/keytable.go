@@ -23,7 +23,7 @@ func mixWord(hash, word uint64) uint64 {
 	return hash ^ hash>>32
 }
 
-// keyTable has a value for each key, with keys as bytes. A key that is there costs no allocation.
+// keyTable has a value for each key, with keys as bytes. A key that is there costs no allocation. Users empty it when it takes tableMax.
 type keyTable[V any] struct {
 	places []keyPlace[V] // a power of two, at most half of them used; nil: none yet
 	used   int
@@ -37,6 +37,9 @@ type keyPlace[V any] struct {
 	value         V
 }
 
+// tableMax is the maximum memory of a table: with a line more, its keys have 32-bit offsets.
+const tableMax = 2 << 30
+
 // clear removes the keys, and keeps the memory.
 func (t *keyTable[V]) clear() {
 	const placesLeast = 1 << 10
@@ -47,9 +50,9 @@ func (t *keyTable[V]) clear() {
 	t.used, t.keys = 0, t.keys[:0]
 }
 
-// memory is the size of the table in bytes.
+// memory is what the keys take, in bytes: there are up to 4 places for each. It is 0 after clear, however large the table has become.
 func (t *keyTable[V]) memory() int64 {
-	return int64(len(t.places))*int64(unsafe.Sizeof(keyPlace[V]{})) + int64(len(t.keys)) //nolint:gosec // small
+	return 4*int64(t.used)*int64(unsafe.Sizeof(keyPlace[V]{})) + int64(len(t.keys)) //nolint:gosec // small
 }
 
 // at returns the value of a key, which is its zero if the key is new, until the next call.
@@ -129,7 +132,7 @@ const (
 // begin starts a task that may take so many bytes.
 func (f *firstOnly) begin(memory int64) {
 	f.table.clear()
-	f.memory, f.keys, f.pass = memory/2, 0, 0 // a table that grows has its old places too
+	f.memory, f.keys, f.pass = min(memory/2, tableMax), 0, 0 // a table that grows has its old places too
 }
 
 // wants reports whether a key may be the first of its kind.

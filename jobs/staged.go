@@ -51,6 +51,7 @@ const (
 	blockBytes = 256 << 10 // of reads and writes
 	blockKept  = 4 << 20   // larger buffers are not reused by the next task
 	blockSlack = 8         // bytes after a block that can be read
+	lineMax    = 1 << 30   // what stage.Task.Emit takes
 )
 
 // lineBlocks reads the lines of a split, many at a time.
@@ -71,6 +72,7 @@ func (b *lineBlocks) begin(t *stage.Task) (err error) {
 	}
 	*b = lineBlocks{task: t, buf: b.buf, ended: t.Split == nil}
 	b.max, err = bridgefour.Settings(t.Settings).Size(bridgefour.SettingRecordMax, maxDefault)
+	b.max = min(b.max, lineMax)
 	return err
 }
 
