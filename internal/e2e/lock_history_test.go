@@ -440,9 +440,9 @@ func (l *lockList) find(holder string) int {
 }
 
 // next returns the states in which a call with its result can leave the list; none: it cannot have had that result. One of unknown outcome may have had no effect.
-func (l lockList) next(o *lockOp) (states []lockList) {
+func (l *lockList) next(o *lockOp) (states []lockList) {
 	if !o.known() {
-		states = append(states, l)
+		states = append(states, *l)
 	}
 	if i := l.find(o.holder); i >= 0 && l.Requests[i].Until <= o.back { // it has expired before the call
 		gone := l.copy()
@@ -457,9 +457,10 @@ func (l lockList) next(o *lockOp) (states []lockList) {
 	return states
 }
 
-func (l lockList) copy() lockList {
-	l.Requests, l.Grants = slices.Clone(l.Requests), slices.Clone(l.Grants)
-	return l
+func (l *lockList) copy() lockList {
+	own := *l
+	own.Requests, own.Grants = slices.Clone(l.Requests), slices.Clone(l.Grants)
+	return own
 }
 
 // apply applies a call, and reports whether it can have had its result.

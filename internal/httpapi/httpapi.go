@@ -43,6 +43,7 @@ type API struct {
 	huma   huma.API
 
 	waiting    chan struct{}    // one entry per request that waits for something to happen, streams, or is forwarded
+	lockWaits  chan struct{}    // one entry per request that may wait for a lock
 	places     map[string]place // of routes, by pattern, that do not follow the rule
 	forwarding *http.Client
 	encrypted  bool
@@ -67,8 +68,8 @@ func New(o Options) *API {
 	config.RejectUnknownQueryParameters = true
 	a := &API{
 		leader: o.Leader, policy: o.Policy, log: o.Log, mux: mux, huma: humago.New(mux, config),
-		waiting: make(chan struct{}, waitingMax()),
-		places:  map[string]place{}, forwarding: newForwarding(o.Dial), encrypted: o.Encrypted, certifier: o.Certifier,
+		waiting: make(chan struct{}, waitingMax()), lockWaits: make(chan struct{}, lockWaitsMax),
+		places: map[string]place{}, forwarding: newForwarding(o.Dial), encrypted: o.Encrypted, certifier: o.Certifier,
 	}
 	a.addJobs()
 	a.addTasks()

@@ -59,7 +59,10 @@ func (a *API) addLocks() {
 	a.addLockBatch()
 }
 
-// lock acquires or renews the names of a request. One that waits counts as a long poll.
+// lockWaitsMax bounds the requests that may wait for a lock. The newest above it are refused, and may be sent again.
+const lockWaitsMax = 1000
+
+// lock acquires or renews the names of a request. One that may wait counts as a long poll.
 func (a *API) lock(ctx context.Context, r *api.LockRequest) (api.LockGrant, error) {
 	if r.WaitMillis > 0 {
 		release, err := a.wait()
@@ -67,6 +70,12 @@ func (a *API) lock(ctx context.Context, r *api.LockRequest) (api.LockGrant, erro
 			return api.LockGrant{}, err
 		}
 		defer release()
+		select {
+		case a.lockWaits <- struct{}{}:
+			defer func() { <-a.lockWaits }()
+		default:
+			return api.LockGrant{}, api.TooFast("%d requests wait for locks at this leader, which is its limit: send it again, or acquire it by a batch, which does not wait", lockWaitsMax)
+		}
 	}
 	return a.leader.Lock(ctx, r)
 }

@@ -90,6 +90,13 @@ func TestLockBatch(t *testing.T) {
 // TestLockWaitsAreBounded: a request that waits is a long poll, and there are not more of these than others leave.
 func TestLockWaitsAreBounded(t *testing.T) {
 	a := newAPI(httpapitest.NewFake())
+	for range lockWaitsMax {
+		a.lockWaits <- struct{}{}
+	}
+	w := httpapitest.Ask(t, a, "PUT", "/v1/locks/n", `{"holder":"x","wait_ms":1}`)
+	if p := httpapitest.ProblemOf(t, w); p.Status != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" {
+		t.Errorf("acquire beyond the limit = %+v, want 429 and when to try again", p)
+	}
 	for range cap(a.waiting) {
 		if _, err := a.wait(); err != nil {
 			t.Fatal(err)
