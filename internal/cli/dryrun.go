@@ -22,6 +22,22 @@ const (
 	commandRunesMax = 500
 )
 
+// writeStages says what reduces the outputs of the tasks.
+func writeStages(b *strings.Builder, p *plan.Result, r *api.JobRequest) {
+	if r.Program.Combine != "" {
+		fmt.Fprintf(b, "their outputs go through: %s\n", printable(r.Program.Combine))
+	}
+	for i := range p.Stages {
+		switch s := &p.Stages[i]; {
+		case s.Role != state.RoleReduce || s.Fitted && p.Deferred != nil:
+		case r.Program.Reduce != "":
+			fmt.Fprintf(b, "then %s that reduce: %s\n", plural(s.Tasks, "task"), printable(r.Program.Reduce))
+		default:
+			fmt.Fprintf(b, "then %s of stage %s\n", plural(s.Tasks, "task"), s.Name)
+		}
+	}
+}
+
 // dryRunAll is dryRun of a job, or of each of a flow.
 func (a *app) dryRunAll(cmd *cobra.Command, jobs []api.JobRequest, flow bool) error {
 	if !flow {
@@ -76,18 +92,7 @@ func (a *app) dryRun(cmd *cobra.Command, r *api.JobRequest, location string, of 
 	if err != nil {
 		return err
 	}
-	for i := range p.Stages {
-		if s := &p.Stages[i]; s.Role != state.RoleReduce || s.Fitted && p.Deferred != nil {
-			continue
-		} else if r.Program.Reduce != "" {
-			if r.Program.Combine != "" {
-				fmt.Fprintf(&b, "their outputs go through: %s\n", printable(r.Program.Combine))
-			}
-			fmt.Fprintf(&b, "then %s that reduce: %s\n", plural(s.Tasks, "task"), printable(r.Program.Reduce))
-		} else {
-			fmt.Fprintf(&b, "then %s of stage %s\n", plural(s.Tasks, "task"), s.Name)
-		}
-	}
+	writeStages(&b, &p, r)
 	fmt.Fprintf(&b, "output: %s\n", parts)
 	if len(r.After) > 0 {
 		fmt.Fprintf(&b, "starts after: %s\n", strings.Join(r.After, ", "))

@@ -251,10 +251,9 @@ func printJob(w io.Writer, job *api.Job, times *api.Times, waits []string, now t
 		return err
 	}
 	fmt.Fprintln(w) //nolint:errcheck // reported by the table below
-	if err := printCounts(w, job); err != nil || len(times.Stages) < 2 {
+	if err := printCounts(w, job); err != nil {
 		return err
 	}
-	fmt.Fprintln(w) //nolint:errcheck // as above
 	return printStages(w, times)
 }
 
@@ -271,8 +270,12 @@ func printCounts(w io.Writer, job *api.Job) error {
 	return t.flush()
 }
 
-// printStages prints what the stages of a job have read and written, and how even that was.
+// printStages prints what the stages of a job have read and written, and how even that was, if there are several.
 func printStages(w io.Writer, times *api.Times) error {
+	if len(times.Stages) < 2 {
+		return nil
+	}
+	fmt.Fprintln(w) //nolint:errcheck // reported by the table
 	t := newTable(w, "STAGE", "READ", "WRITTEN", "RECORDS", "HALF UP TO", "LONGEST", "PARTITIONS: HALF UP TO", "LARGEST")
 	for i := range times.Stages {
 		s := &times.Stages[i]

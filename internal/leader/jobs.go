@@ -97,7 +97,6 @@ func (c *Core) handleEvent(e *state.Event) {
 		c.addFact(e)
 	case state.StageEnded:
 		c.endStage(stage)
-		c.dropSegments(e.Job, e.Stage)
 	case state.StageGrown:
 		c.growStage(stage)
 	case state.TaskLost:
@@ -144,6 +143,16 @@ func (c *Core) setPriority(id state.JobID) {
 	if job := c.machine.Job(id); job != nil {
 		c.sched.SetPriority(job, c.machine.Priority(job))
 		c.dirty.markAll()
+	}
+}
+
+func (c *Core) jobForgotten(e *state.Event) {
+	c.leases.forget(e.Job)
+	c.forgetting = false
+	c.forgetOne()
+	c.effects.Forgotten = append(c.effects.Forgotten, e.Job)
+	if e.Output != "" {
+		c.effects.Spools = append(c.effects.Spools, e.Output)
 	}
 }
 
@@ -218,8 +227,9 @@ func (c *Core) growStage(key sched.Key) {
 	c.dirty.markAll()
 }
 
-// endStage revokes the leases of a stage, and grants no more of it.
+// endStage revokes the leases of a stage, and grants no more of it. What it has read is removed if it is complete.
 func (c *Core) endStage(key sched.Key) {
+	c.dropSegments(key.Job, key.Stage)
 	if c.sched.StageLeased(key) > 0 { // others have ended: their verdicts come from the log
 		c.revoke(func(l *lease) bool { return l.Key == key })
 	}

@@ -192,7 +192,7 @@ func (*groupedInput) Read([]byte) (int, error) { return 0, errors.ErrUnsupported
 // openLines opens the input of a command, which ends when the command does, because the pipe breaks, and not before. What is missing is known before the command
 // starts.
 func (g *groupedInput) openLines() error {
-	g.ctx = context.WithoutCancel(g.ctx) //nolint:fatcontext // each attempt begins with its own
+	g.ctx = context.WithoutCancel(g.ctx)
 	return g.open()
 }
 

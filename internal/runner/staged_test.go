@@ -67,7 +67,9 @@ func (wordsByCount) Run(_ context.Context, t *stage.Task) error {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(t.Part, "%d %s\n", binary.BigEndian.Uint64(p.Key), p.Value)
+			if _, err := fmt.Fprintf(t.Part, "%d %s\n", binary.BigEndian.Uint64(p.Key), p.Value); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -264,7 +264,7 @@ type source struct {
 
 func (s source) readBytes() int64 { return s.bytes }
 
-func (s *source) close() {
+func (s source) close() {
 	if s.temp != nil {
 		s.temp.close()
 	}
@@ -390,7 +390,7 @@ func openSources(sources []source) (*merger, error) {
 }
 
 // failure is a LostError if err says that a segment is missing or damaged.
-func (s *source) failure(err error) error {
+func (s source) failure(err error) error {
 	if s.temp != nil || !isLost(err) {
 		return err
 	}

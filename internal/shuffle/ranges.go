@@ -104,7 +104,7 @@ func parseMarks(index []byte, of extent) (marks []mark, err error) {
 
 // before reports whether the key of a mark is certainly before a bound.
 func (m *mark) before(bound []byte) bool {
-	return bytes.Compare(m.key, bound) < 0 && !(m.cut && bytes.HasPrefix(bound, m.key))
+	return bytes.Compare(m.key, bound) < 0 && (!m.cut || !bytes.HasPrefix(bound, m.key))
 }
 
 // sorted is a sorted segment.

@@ -314,10 +314,7 @@ func (c *codec) spec(s *Spec) {
 		c.string(40, &s.NameParts)
 		records(c, 45, &s.After, (*codec).dependency)
 		optional(c, 46, &s.Deferred, (*codec).deferred)
-		c.string(48, &s.Combine)
-		c.string(53, &s.Class)
-		c.string(54, &s.Reduce)
-		number(c, 55, &s.Partitions)
+		c.specReduce(s)
 		c.specLocks(s)
 		c.bool(60, &s.NoSecond)
 	}
@@ -326,6 +323,13 @@ func (c *codec) spec(s *Spec) {
 		s.Stages = DefaultPlan(s.Input.Tasks, s.Collect, !s.Spool)
 	}
 	c.check(func() bool { return checkPlan(s.Stages, &s.Input) == nil && len(s.After) <= AfterMax })
+}
+
+func (c *codec) specReduce(s *Spec) {
+	c.string(48, &s.Combine)
+	c.string(53, &s.Class)
+	c.string(54, &s.Reduce)
+	number(c, 55, &s.Partitions)
 }
 
 func (c *codec) dependency(d *Dependency) {
