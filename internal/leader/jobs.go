@@ -146,16 +146,6 @@ func (c *Core) setPriority(id state.JobID) {
 	}
 }
 
-func (c *Core) jobForgotten(e *state.Event) {
-	c.leases.forget(e.Job)
-	c.forgetting = false
-	c.forgetOne()
-	c.effects.Forgotten = append(c.effects.Forgotten, e.Job)
-	if e.Output != "" {
-		c.effects.Spools = append(c.effects.Spools, e.Output)
-	}
-}
-
 // handleResult handles the result of a command: the leader's own, which have no key, and those of clients. Registrations are completed
 // later, see updateJobStates.
 func (c *Core) handleResult(e *state.Event) {
