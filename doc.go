@@ -56,7 +56,7 @@
 //
 // Read and write errors of a task are kept: a Map that ignores one fails all the same.
 //
-// # Tests
+// # Programs and tests
 //
-// Package bridgefourtest runs a job in-process.
+// Package engine makes a program of jobs, which runs them on one machine or many. Package bridgefourtest runs a job in a test, in memory.
 package bridgefour
