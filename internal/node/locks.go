@@ -86,6 +86,15 @@ func (n *Node) Lock(ctx context.Context, r *api.LockRequest) (api.LockGrant, err
 		return api.LockGrant{}, err
 	}
 	grant, ok, err := n.renewLock(ctx, &op, r.Fence)
+	if err == nil && !ok && r.Fence != 0 { // a node that no longer leads, and does not know it, may lack the grant
+		var index uint64
+		if index, err = n.ReadIndex(ctx); err == nil {
+			err = n.WaitIndex(ctx, index)
+		}
+		if err == nil {
+			grant, ok, err = n.renewLock(ctx, &op, r.Fence)
+		}
+	}
 	switch {
 	case ok || err != nil:
 		return grant, err
