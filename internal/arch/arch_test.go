@@ -152,7 +152,7 @@ func TestSDKIsLight(t *testing.T) {
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	for _, dep := range strings.Fields(string(out)) {
+	for dep := range strings.FieldsSeq(string(out)) {
 		for _, heavy := range []string{"google.golang.org/", "net/http", "go.etcd.io/", module + "/internal/wire"} {
 			if strings.HasPrefix(dep, heavy) {
 				t.Errorf("the SDK depends on %s", dep)
