@@ -6,12 +6,13 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/bridgefour/bridgefour/api"
 )
 
-// TestJobsTakeTurns submits 200 jobs, in any order, that write 20 folders again and again, read one of them, or read all. Each reader sees whole outputs, and each
+// TestJobsTakeTurns submits 200 jobs, from eight clients, that write 20 folders again and again, read one of them, or read all. Each reader sees whole outputs, and each
 // folder has the parts of one job at the end.
 func TestJobsTakeTurns(t *testing.T) {
 	t.Parallel()
@@ -32,7 +33,7 @@ func TestJobsTakeTurns(t *testing.T) {
 	for _, id := range ids {
 		c.done(id)
 	}
-	readers := map[uint64]string{} // outputs
+	requests := make(chan *api.JobRequest, jobs)
 	for i := folders; i < jobs; i++ {
 		r := writer(random.IntN(folders))
 		if kind := random.IntN(10); kind < 5 {
@@ -41,11 +42,29 @@ func TestJobsTakeTurns(t *testing.T) {
 				r.Inputs = []string{c.path("data", "*", "part-*")}
 			}
 		}
-		id := c.submit(r)
-		if ids = append(ids, id); len(r.Inputs) > 0 {
-			readers[id] = r.Output
-		}
+		requests <- r
 	}
+	close(requests)
+	readers := map[uint64]string{} // outputs
+	var clients sync.WaitGroup
+	var mu sync.Mutex
+	for range 8 {
+		clients.Go(func() {
+			for r := range requests {
+				job, err := c.client.Submit(t.Context(), r, "")
+				if err != nil {
+					t.Errorf("submit: %v", err)
+					return
+				}
+				mu.Lock()
+				if ids = append(ids, job.ID); len(r.Inputs) > 0 {
+					readers[job.ID] = r.Output
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	clients.Wait()
 	for _, id := range ids {
 		c.done(id)
 	}

@@ -527,8 +527,31 @@ func (m *Machine) enter(job *Job, out *Result) {
 		job.Error = "not run: " + m.inTheWay(job).Message
 		m.endJob(job, LocksRefused, out)
 	default:
+		m.postpone(job, l)
 		out.Events = append(out.Events, Event{Kind: LockWaiting, Job: job.ID, Lock: l.ID})
 	}
+}
+
+// postpone lets the input of a job be planned again when it holds its locks, if it waits for a job that writes there: that was submitted while the input
+// was listed.
+func (m *Machine) postpone(job *Job, l *Lock) {
+	if job.Fence > 0 || job.Spec.Input.Kind != InputFiles || job.Spec.Input.Growing {
+		return
+	}
+	reads := slices.DeleteFunc(job.Spec.lockedNames(), func(n LockName) bool { return !n.Data || !n.Shared })
+	if list, _ := m.Conflicts(reads, l, 1); len(list) == 0 {
+		return
+	}
+	spec := *job.Spec
+	m.inputs -= spec.Input.BlockBytes()
+	spec.Deferred, spec.Input = &Deferred{Split: spec.Input.SplitSize}, Input{Kind: InputNone, Tasks: 1}
+	spec.Stages = slices.Clone(spec.Stages)
+	for i := range spec.Stages {
+		if s := &spec.Stages[i]; s.Role == RoleMap || s.Fitted {
+			s.Tasks = 1
+		}
+	}
+	job.Spec, job.Stages = &spec, newStages(&spec)
 }
 
 // begin starts a job that holds its locks.

@@ -133,7 +133,31 @@ func (m *model) enter(j *modelJob) {
 	case j.spec.FailOnConflict:
 		j.err = "not run: " + m.conflictText(names, l.id)
 		m.end(j, "failed")
+	default:
+		m.postpone(j, l)
 	}
+}
+
+// postpone forgets the input of a new job that waits for one that writes there.
+func (m *model) postpone(j *modelJob, l *modelLock) {
+	var reads []LockName
+	for _, n := range j.wants(false) {
+		if n.Data && n.Shared {
+			reads = append(reads, n)
+		}
+	}
+	if j.fence > 0 || j.spec.Input.Kind != InputFiles || j.spec.Input.Growing || len(m.blockers(reads, l.id)) == 0 {
+		return
+	}
+	spec := *j.spec
+	spec.Deferred, spec.Input, spec.Stages = &Deferred{Split: spec.Input.SplitSize}, Input{Kind: InputNone, Tasks: 1}, slices.Clone(spec.Stages)
+	for i := range spec.Stages {
+		if s := &spec.Stages[i]; s.Role == RoleMap || s.Fitted {
+			s.Tasks = 1
+		}
+	}
+	j.spec = &spec
+	j.stages = modelStages(&spec)
 }
 
 // start starts a job that holds its locks, unless its output holds something.
