@@ -206,6 +206,7 @@ type csvReader struct {
 	places  []int           // of columns in a row
 	least   int             // columns that a row must have
 	rows    *csv.Reader
+	begin   int64 // of the rows, in the input
 }
 
 // open finds the columns in the header.
@@ -223,6 +224,7 @@ func (r *csvReader) open() error {
 			return BadInput(fmt.Errorf("%s: the header %q is not valid CSV", r.task.Input(), header))
 		}
 		names = lines[len(lines)-1]
+		names[0] = strings.TrimPrefix(names[0], "\ufeff") // some programs begin their files with it
 	}
 	for i, c := range r.columns {
 		place := i
@@ -238,14 +240,14 @@ func (r *csvReader) open() error {
 		r.places, r.least = append(r.places, place), max(r.least, place+1)
 		r.fields = append(r.fields, r.row.Field(c.field))
 	}
-	r.rows = csv.NewReader(r.task)
+	r.rows, r.begin = csv.NewReader(r.task), r.task.Offset()
 	r.rows.ReuseRecord, r.rows.FieldsPerRecord = true, -1
 	return nil
 }
 
 // next reads the next row. It returns false at the end.
 func (r *csvReader) next() (more bool, err error) {
-	at := r.task.Offset()
+	at := r.begin + r.rows.InputOffset()
 	texts, err := r.rows.Read()
 	switch {
 	case errors.Is(err, io.EOF):
@@ -261,8 +263,10 @@ func (r *csvReader) next() (more bool, err error) {
 		}
 	}
 	if err != nil {
-		line, _ := r.rows.FieldPos(0)
-		return false, BadInput(fmt.Errorf("%s: row at line %d of the split, before byte %d: %w", r.task.Input(), line, at, err))
+		if wrong, ok := errors.AsType[*csv.ParseError](err); ok {
+			err = wrong.Err // without its line, which is one of the split
+		}
+		return false, BadInput(fmt.Errorf("%s: row at byte %d: %w", r.task.Input(), at, err))
 	}
 	return true, nil
 }

@@ -189,6 +189,20 @@ func TestRecords(t *testing.T) {
 	}
 }
 
+func TestCSV(t *testing.T) {
+	for _, test := range []struct{ header, text, want string }{
+		{"\ufefffrom,to,seats\n", "Rome,Oslo,2\n", "Rome\t2\n"},
+		{"from,to,seats\n", "Rome,Oslo,2\nx \"y\" z,A,3\n", "map/0: BAD_INPUT: input-0: row at byte 26: bare \" in non-quoted-field"},
+		{"from,to,seats\n", "\"Rome,Oslo,2\n", "map/0: BAD_INPUT: input-0: row at byte 14: extraneous or missing \" in quoted-field"},
+		{"from,to,seats\n", "Rome\n", "map/0: BAD_INPUT: input-0: row at byte 14: 1 columns; want 3"},
+	} {
+		got, err := bridgefourtest.Run(t.Context(), csvJob(), bridgefourtest.Input{Files: []string{test.header + test.text}, Records: "csv", Header: 1})
+		if text := got.Text(); err == nil && text != test.want || err != nil && err.Error() != test.want {
+			t.Errorf("%q = %q, %v; want %q", test.text, text, err, test.want)
+		}
+	}
+}
+
 // Lines of JSON are structs too.
 func ExampleJSONL() {
 	type event struct{ User, Kind string }
@@ -311,9 +325,9 @@ func TestTypedErrors(t *testing.T) {
 			return b4.Map(b4.Lines(), func(*b4.Task, []byte, b4.Emit[string, unsupported]) error { return nil }), nil
 		}), bridgefourtest.Input{}, "job t: value: field M of bridgefour_test.unsupported: type map[string]int cannot be a key or a value: use a string, []byte, bool, a number, or a struct of these"},
 		"json":    {jsonJob(), bridgefourtest.Input{Files: []string{"{}\n{\"Seats\":\"x\"}\n"}}, "map/0: BAD_INPUT: input-0: line at byte 3: json: cannot unmarshal string into Go struct field flight.Seats of type int"},
-		"columns": {csvJob(), bridgefourtest.Input{Files: []string{"a,b,1\na,b\n"}}, "map/0: BAD_INPUT: input-0: row at line 2 of the split, before byte 10: 2 columns; want 3"},
+		"columns": {csvJob(), bridgefourtest.Input{Files: []string{"a,b,1\na,b\n"}}, "map/0: BAD_INPUT: input-0: row at byte 6: 2 columns; want 3"},
 		"header":  {csvJob(), bridgefourtest.Input{Files: []string{"from,to\na,b\n"}, Header: 1}, "map/0: BAD_INPUT: input-0: the header has no column \"seats\": it has from, to"},
-		"number":  {csvJob(), bridgefourtest.Input{Files: []string{"a,b,x\n"}}, "map/0: BAD_INPUT: input-0: row at line 1 of the split, before byte 0: column 3 (seats): \"x\": invalid syntax"},
+		"number":  {csvJob(), bridgefourtest.Input{Files: []string{"a,b,x\n"}}, "map/0: BAD_INPUT: input-0: row at byte 0: column 3 (seats): \"x\": invalid syntax"},
 	} {
 		_, err := bridgefourtest.Run(t.Context(), test.job, test.input)
 		if err == nil || err.Error() != test.want {

@@ -37,6 +37,7 @@ type join struct {
 	rest  []byte
 	part  partText
 	group joinGroup
+	files [2]int // of the input, by side, at submit
 }
 
 // joinGroup is a key with its right lines.
@@ -71,6 +72,28 @@ func newJoin(cfg joinConfig) (stage.Program, error) {
 	return &join{joinConfig: cfg, sep: sep}, err
 }
 
+// CheckInput implements stage.InputChecker.
+func (j *join) CheckInput(path string) { j.files[j.side(path)]++ }
+
+// MissingInput implements stage.InputChecker.
+func (j *join) MissingInput() error {
+	switch {
+	case j.files[rightSide] == 0:
+		return fmt.Errorf("none of the %d files matches right=%s: there is nothing to join with", j.files[leftSide], j.Right)
+	case j.files[leftSide] == 0:
+		return fmt.Errorf("all of the %d files match right=%s: no left input remains", j.files[rightSide], j.Right)
+	}
+	return nil
+}
+
+// side is that of a file.
+func (j *join) side(path string) byte {
+	if isUnder(path, j.Right) {
+		return rightSide
+	}
+	return leftSide
+}
+
 // Stages are two.
 func (*join) Stages() []stage.Stage { return twoStages("join", stage.ByHash) }
 
@@ -90,9 +113,9 @@ func (j *join) Run(_ context.Context, t *stage.Task) error {
 
 // split emits the lines of a split.
 func (j *join) split(t *stage.Task) error {
-	number, side := j.Key, byte(leftSide)
-	if isUnder(t.Path, j.Right) {
-		number, side = j.RightKey, rightSide
+	number, side := j.Key, j.side(t.Path)
+	if side == rightSide {
+		number = j.RightKey
 	}
 	return j.lines.eachLine(t, func(line []byte) error {
 		key, rest, ok := j.cut(line, number)

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"fmt"
 	"math/rand/v2"
 
 	b4 "github.com/bridgefour/bridgefour"
@@ -14,6 +15,9 @@ type piConfig struct {
 // Pi estimates π: each task throws points into a square and counts those in the circle.
 func Pi() b4.Job {
 	return b4.New("pi", func(cfg piConfig) (b4.Output, error) {
+		if cfg.Points < 1 {
+			return nil, fmt.Errorf("invalid setting points=%d: want at least 1", cfg.Points)
+		}
 		type points struct{ inside, all int64 }
 		thrown := b4.Map(b4.Splits(), func(t *b4.Task, _ struct{}, emit b4.Emit[string, points]) error {
 			random := rand.New(rand.NewPCG(cfg.Seed, t.Index())) //nolint:gosec // for points

@@ -43,7 +43,7 @@ func Main(version string) int {
 func processApp(version string, all []bridgefour.Job) *app {
 	stderr := newConsole(os.Stderr)
 	return &app{
-		stdin: os.Stdin, stdout: stderr.Beside(os.Stdout), stderr: stderr, env: os.LookupEnv, version: version, jobs: all,
+		stdin: os.Stdin, stdout: stderr.Beside(os.Stdout), stderr: stderr, env: os.LookupEnv, version: version, program: "bridgefour", jobs: all,
 	}
 }
 
@@ -57,6 +57,7 @@ type app struct {
 	stderr  *console
 	env     func(name string) (string, bool)
 	version string
+	program string           // as a user calls it
 	jobs    []bridgefour.Job // the built-in ones
 	typed   map[string]bool  // flags set on the command line, not by the environment or the configuration file
 	outside transport.Files  // of the command's flags

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/bridgefour/bridgefour"
+	"github.com/bridgefour/bridgefour/internal/placeholder"
 	"github.com/bridgefour/bridgefour/internal/program"
 	"github.com/bridgefour/bridgefour/internal/stage"
 )
@@ -17,6 +18,7 @@ import (
 // MainOfJobs runs the command line of a program of jobs and returns its exit code.
 func MainOfJobs(all []bridgefour.Job) int {
 	a := processApp("", all)
+	a.program = placeholder.Quote(os.Args[0])
 	args := os.Args[1:]
 	if err := checkJobs(all); err != nil {
 		a.stderr.Printf("%s: %v", filepath.Base(os.Args[0]), err)

@@ -410,7 +410,7 @@ func (r *embeddedRun) run(ctx context.Context) (keep bool, err error) {
 		r.follower.printFailure(ctx, &job, "")
 		return false, exitStatus(&job)
 	default:
-		more := fmt.Sprintf("'bridgefour run --resume %s' runs the tasks again that are not done", r.dir.info.ID)
+		more := fmt.Sprintf("'%s run --resume %s' runs the tasks again that are not done", r.app.program, r.dir.info.ID)
 		if job.Growing {
 			more = "It cannot be resumed: standard input was still coming"
 		}
@@ -519,7 +519,7 @@ func (r *embeddedRun) interrupted(ctx context.Context, err error) error {
 		_, _ = r.follower.client.Stop(stopping, runJob) // an error: it has ended
 		r.awaitEnd(stopping, runJob)
 	} else {
-		r.app.stderr.Printf("%s; finished tasks are kept: 'bridgefour run --resume %s' continues", what, r.dir.info.ID)
+		r.app.stderr.Printf("%s; finished tasks are kept: '%s run --resume %s' continues", what, r.app.program, r.dir.info.ID)
 	}
 	return &exitError{code: exitCode(err), err: err} // without advice about clusters
 }

@@ -147,6 +147,11 @@ func (p *planner) files(ctx context.Context, split uint64) error {
 		p.fail("inputs", "the list of files takes more than %d MiB as compressed: make several jobs of them", state.InputBytesMax>>20)
 		return nil
 	}
+	if p.checker != nil && len(p.errs) == 0 {
+		if err := p.checker.MissingInput(); err != nil {
+			p.fail("inputs", "%v", err)
+		}
+	}
 	if len(p.errs) > 0 {
 		return nil
 	}
@@ -189,6 +194,9 @@ func (l *fileList) add(ctx context.Context, field string, info *blob.Info) {
 			return
 		}
 		l.seen[name] = struct{}{}
+	}
+	if l.p.checker != nil {
+		l.p.checker.CheckInput(name)
 	}
 	l.latest.add(info.Modified)
 	c := &candidate{field: field, name: name, version: state.Version{Size: size, Modified: info.Modified, Identity: info.Identity}}

@@ -66,8 +66,8 @@ type Builtin struct {
 	Collects   bool // the parts are merged into a result
 	// Check returns what is wrong with settings. Nil: any are accepted.
 	Check func(set map[string]string) []string
-	// Stages returns the stages with settings. Nil: one that maps.
-	Stages func(set map[string]string) ([]stage.Stage, error)
+	// Plan returns the stages with settings. Nil: one that maps.
+	Plan func(set map[string]string) (stage.Program, error)
 }
 
 // Result is a valid job.
@@ -181,9 +181,10 @@ type planner struct {
 	splice     bool                 // warnSplice has not found a value yet
 	kind       *record.Kind
 	needsInput bool
-	realOutput blob.Location    // Output without links; empty if there is none
-	reads      []state.LockName // where the inputs are: see data
-	outputHere bool             // the output folder exists
+	checker    stage.InputChecker // nil: any input will do
+	realOutput blob.Location      // Output without links; empty if there is none
+	reads      []state.LockName   // where the inputs are: see data
+	outputHere bool               // the output folder exists
 }
 
 // Limits of the errors of a request: their answer must stay small, whatever the request is.
@@ -282,19 +283,21 @@ func (p *planner) builtin(name string) []stage.Stage {
 				p.fail("set", "%s", wrong)
 			}
 		}
-		if b.Stages == nil {
+		if b.Plan == nil {
 			return line
 		}
-		stages, err := b.Stages(p.req.Set)
-		switch {
-		case err != nil:
+		job, err := b.Plan(p.req.Set)
+		if err != nil {
 			p.fail("set", "%v", err)
-		case len(stages) == 0 || len(stages) > stage.StagesMax:
-			p.fail("program.builtin", "job %q has %d stages; want 1 to %d", name, len(stages), stage.StagesMax)
-		default:
-			return stages
+			return line
 		}
-		return line
+		p.checker, _ = job.(stage.InputChecker)
+		stages := job.Stages()
+		if len(stages) == 0 || len(stages) > stage.StagesMax {
+			p.fail("program.builtin", "job %q has %d stages; want 1 to %d", name, len(stages), stage.StagesMax)
+			return line
+		}
+		return stages
 	}
 	var names []string
 	for _, b := range p.opt.Builtins {

@@ -283,15 +283,35 @@ func TestPartitions(t *testing.T) {
 	}
 }
 
+// lined is a job that wants a file named in.
+type lined struct {
+	stage.Program
+
+	has bool
+}
+
+func (*lined) Stages() []stage.Stage {
+	return []stage.Stage{{Name: "read"}, {Name: "count"}, {Name: "sort", Partition: stage.ByRange, Partitions: 2}}
+}
+
+func (p *lined) CheckInput(file string) { p.has = p.has || filepath.Base(file) == "in" }
+
+func (p *lined) MissingInput() error {
+	if !p.has {
+		return errors.New("in is missing")
+	}
+	return nil
+}
+
 // TestLine: the stages of a built-in job follow from its settings, and their tasks from the input or the request unless the job says how many.
 func TestLine(t *testing.T) {
 	opt := options()
 	opt.DefaultSplit = 10
-	opt.Builtins = append(opt.Builtins, plan.Builtin{Name: "line", NeedsInput: true, Collects: true, Stages: func(set map[string]string) ([]stage.Stage, error) {
+	opt.Builtins = append(opt.Builtins, plan.Builtin{Name: "line", NeedsInput: true, Collects: true, Plan: func(set map[string]string) (stage.Program, error) {
 		if set["x"] == "bad" {
 			return nil, errors.New("x is bad")
 		}
-		return []stage.Stage{{Name: "read"}, {Name: "count"}, {Name: "sort", Partition: stage.ByRange, Partitions: 2}}, nil
+		return &lined{}, nil
 	}})
 	dir := t.TempDir()
 	write(t, dir, "in")
@@ -309,6 +329,11 @@ func TestLine(t *testing.T) {
 	_, err := plan.Plan(t.Context(), &api.JobRequest{Program: api.Program{Builtin: "line"}, Set: map[string]string{"x": "bad"}, Inputs: []string{dir + "/in"}}, opt)
 	if err == nil || !strings.Contains(err.Error(), "set: x is bad") {
 		t.Errorf("Plan = %v, want the error of the settings", err)
+	}
+	write(t, dir, "out")
+	_, err = plan.Plan(t.Context(), &api.JobRequest{Program: api.Program{Builtin: "line"}, Inputs: []string{dir + "/out"}}, opt)
+	if err == nil || !strings.Contains(err.Error(), "inputs: in is missing") {
+		t.Errorf("Plan = %v, want the error of the input", err)
 	}
 }
 

@@ -10,19 +10,12 @@ import (
 	"github.com/bridgefour/bridgefour/internal/wire"
 )
 
-// Stages returns what tells the stages of a built-in job by its settings; nil: it has one, which maps.
-func Stages(job bridgefour.Job) func(set map[string]string) ([]stage.Stage, error) {
-	line, ok := job.(stage.Job)
-	if !ok {
-		return nil
+// Planner returns what plans the stages of a built-in job by its settings; nil: it has one, which maps.
+func Planner(job bridgefour.Job) func(set map[string]string) (stage.Program, error) {
+	if line, ok := job.(stage.Job); ok {
+		return line.Plan
 	}
-	return func(set map[string]string) ([]stage.Stage, error) {
-		p, err := line.Plan(set)
-		if err != nil {
-			return nil, err
-		}
-		return p.Stages(), nil
-	}
+	return nil
 }
 
 // staged is a job in a line of stages, which runs in this process.

@@ -26,6 +26,14 @@ type Program interface {
 	Run(ctx context.Context, t *Task) error
 }
 
+// InputChecker is a [Program] whose input has files of several kinds.
+type InputChecker interface {
+	// CheckInput is called at submit with the path of each file of the input.
+	CheckInput(path string)
+	// MissingInput is called then. An error says which files are missing, and refuses the job.
+	MissingInput() error
+}
+
 // StagesMax is the maximum number of stages.
 const StagesMax = 32
 
