@@ -150,7 +150,7 @@ func (c *counter) add(t *stage.Task, line []byte) error {
 		value, ok = field(line, c.Value, c.sep)
 	}
 	if !ok {
-		return bridgefour.BadInput(fmt.Errorf("%s: line %q has no field %d", t.Path, line, max(c.Key, c.Value)))
+		return noField(t.Path, line, max(c.Key, c.Value))
 	}
 	if c.distinct {
 		c.key = append(appendOrdered(c.key[:0], key), value...)

@@ -45,14 +45,17 @@ func (d *distinct) Run(_ context.Context, t *stage.Task) error {
 	if t.Stage == 0 {
 		d.first.begin(t.Memory)
 		return d.lines.eachLine(t, func(line []byte) error {
-			ok := true
+			value := line
 			if d.Field > 0 {
-				line, ok = field(line, d.Field, d.sep)
+				var ok bool
+				if value, ok = field(line, d.Field, d.sep); !ok {
+					return noField(t.Path, line, d.Field)
+				}
 			}
-			if !ok || !d.first.wants(line) {
+			if !d.first.wants(value) {
 				return nil
 			}
-			return t.Emit(line, nil)
+			return t.Emit(value, nil)
 		})
 	}
 	d.part.begin(t)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/bridgefour/bridgefour"
 )
 
 // separator parses a setting that names what is between fields. Empty: white space.
@@ -41,6 +43,15 @@ func field(line []byte, number int, sep []byte) ([]byte, bool) {
 		line = line[:at]
 	}
 	return line, true
+}
+
+// noField is the error of a line that lacks a field. Its end may be left out of the message.
+func noField(path string, line []byte, number int) error {
+	const shown = 100
+	if len(line) > shown {
+		line = append(line[:shown:shown], "…"...)
+	}
+	return bridgefour.BadInput(fmt.Errorf("%s: line %q has no field %d", path, line, number))
 }
 
 // checkField refuses the numbers of fields that no line has.

@@ -120,7 +120,7 @@ func (j *join) split(t *stage.Task) error {
 	return j.lines.eachLine(t, func(line []byte) error {
 		key, rest, ok := j.cut(line, number)
 		if !ok {
-			return bridgefour.BadInput(fmt.Errorf("%s: line %q has no field %d", t.Path, line, number))
+			return noField(t.Path, line, number)
 		}
 		j.key = append(appendOrdered(j.key[:0], key), side)
 		return t.EmitBy(j.key[:len(j.key)-1], j.key, rest)

@@ -20,14 +20,15 @@ func Top() b4.Job {
 		if err != nil {
 			return nil, err
 		}
-		values := b4.Map(b4.Lines(), func(_ *b4.Task, line []byte, emit b4.Emit[[]byte, uint64]) error {
-			ok := true
+		values := b4.Map(b4.Lines(), func(t *b4.Task, line []byte, emit b4.Emit[[]byte, uint64]) error {
+			value := line
 			if cfg.Field > 0 {
-				line, ok = field(line, cfg.Field, sep)
+				var ok bool
+				if value, ok = field(line, cfg.Field, sep); !ok {
+					return noField(t.Input(), line, cfg.Field)
+				}
 			}
-			if ok {
-				emit(line, 1)
-			}
+			emit(value, 1)
 			return nil
 		})
 		type order struct {
