@@ -105,9 +105,14 @@ func jobTable(w io.Writer, jobs []api.Job, titles bool) error {
 }
 
 func jobRow(t *table, number string, job *api.Job, last string) {
-	stage := job.PartStage()
+	var done, tasks, dead uint64
+	for i := range job.Stages {
+		if s := &job.Stages[i]; s.Role == api.RoleMap || s.Role == api.RoleReduce {
+			done, tasks, dead = done+s.Done, tasks+s.Tasks, dead+s.Dead
+		}
+	}
 	t.row(number, job.Status, orDash(printable(job.Name)), orDash(printable(programText(job.Program))),
-		countText(stage.Done), countText(stage.Tasks), countText(stage.Dead), orDash(printable(job.User)), ageText(job.Created, time.Now()), last)
+		countText(done), countText(tasks), countText(dead), orDash(printable(job.User)), ageText(job.Created, time.Now()), last)
 }
 
 func orDash(s string) string {

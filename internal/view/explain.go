@@ -247,7 +247,7 @@ func (e *explainer) waiting(now time.Time) {
 		e.because("the leader has just started and waits up to %v for workers that may still be running its tasks", leader.LossAfter)
 		return
 	}
-	if n, first := e.core.Waiting(e.job.ID); n > 0 {
+	if n, first := e.core.Waiting(e.job.ID); n > 0 && first.After(now) {
 		e.because("%s tried again later, the first in %v: %s", beCounted(uint64(n), "failed task"), first.Sub(now).Round(10*time.Millisecond), e.delay())
 	}
 	if e.pace(now) {
