@@ -99,7 +99,7 @@ type Lock struct {
 
 // LockQuery selects locks.
 type LockQuery struct {
-	Name   string // only this one, of those that users have chosen; empty: all
+	Name   string // only this one, of those that users have chosen, with the requests for names above and below it; empty: all
 	Limit  int    // up to LockListMax; 0: that
 	Cursor string // LockList.Next of the page before
 }

@@ -82,6 +82,10 @@ type Lock struct {
 // was sent, so before the cluster gives it to others. A process that was stopped meanwhile learns that late; what must never be written by two holders must
 // check Fence.
 func (c *Client) Lock(ctx context.Context, names []string, o LockOptions) (*Lock, error) {
+	if o.TTL < 0 || o.Wait < 0 || o.TTL > 0 && (o.TTL < api.LockTTLMin || o.TTL > api.LockTTLMax) {
+		return nil, fmt.Errorf("lock %q: TTL is %v, Wait %v: want a TTL of %v to %v, or 0 for the default, and a wait that is not negative", names, o.TTL, o.Wait,
+			api.LockTTLMin, api.LockTTLMax)
+	}
 	l := &Lock{c: c, ttl: cmp.Or(o.TTL, api.LockTTLDefault), onRenew: o.OnRenew, done: make(chan struct{})}
 	l.request = api.LockRequest{LockTerms: api.LockTerms{
 		Holder: cmp.Or(o.Holder, rand.Text()), Max: o.Max, TTLMillis: millis(l.ttl), Note: o.Note,
@@ -280,7 +284,13 @@ func (c *Client) Locks(ctx context.Context) iter.Seq2[api.Lock, error] {
 	})
 }
 
-// ReleaseLock takes a lock away from its holder, who may be another user if this one is an operator. A holder that waits is withdrawn.
+// LockHolders returns the requests that hold a name or wait for it, and those for names above and below it.
+func (c *Client) LockHolders(ctx context.Context, name string) (api.Lock, error) {
+	return ask[api.Lock](ctx, c, get(LockPath(name)))
+}
+
+// ReleaseLock takes a lock away from its holder, who may be another user if this one is an operator. A holder that waits is withdrawn. There
+// may be none: LockHolders returns those of a name.
 func (c *Client) ReleaseLock(ctx context.Context, name, holder string) error {
 	return c.call(ctx, repeatable(http.MethodDelete, LockPath(name)+"?holder="+url.QueryEscape(holder)), nil)
 }

@@ -229,3 +229,13 @@ func TestLockIsNotGranted(t *testing.T) {
 		})
 	}
 }
+
+// TestLockOptionsAreChecked: times that cannot be renewed are refused before a request is sent.
+func TestLockOptionsAreChecked(t *testing.T) {
+	c := newClient(t, Options{}, serve(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("request %s %s", r.Method, r.URL) }))
+	for _, o := range []LockOptions{{TTL: -1}, {TTL: time.Millisecond}, {TTL: 2 * time.Hour}, {Wait: -1}} {
+		if _, err := c.Lock(t.Context(), []string{"n"}, o); err == nil {
+			t.Errorf("Lock() with TTL %v and Wait %v was granted", o.TTL, o.Wait)
+		}
+	}
+}

@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -82,14 +84,61 @@ are known to be gone.`,
 			if err != nil {
 				return err
 			}
-			if err := c.ReleaseLock(cmd.Context(), args[0], holder); err != nil {
+			if err := a.releaseLock(cmd.Context(), c, args[0], holder); err != nil {
 				return orInterrupted(cmd.Context(), err)
 			}
-			_, err = fmt.Fprintf(a.stdout, "%s released by %s\n", printable(args[0]), printable(holder))
-			return err
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&holder, "holder", "", "`name` of the holder, as it is listed")
 	addCluster(cmd, &cluster)
 	return cmd
+}
+
+// releaseLock ends the request of a holder for a name, and prints which it was. The DELETE succeeds also if there is none, which is an error of a name that was typed.
+func (a *app) releaseLock(ctx context.Context, c *client.Client, name, holder string) error {
+	lock, err := c.LockHolders(ctx, name)
+	if err != nil {
+		return err
+	}
+	all := slices.Concat(lock.Holders, lock.Waiting)
+	at := slices.IndexFunc(all, func(h api.LockHolder) bool { return h.Job == 0 && h.Name == "" && h.Holder == holder })
+	if at < 0 {
+		return notReleased(&lock, all, holder)
+	}
+	if err := c.ReleaseLock(ctx, name, holder); err != nil {
+		return err
+	}
+	if h := &all[at]; h.Fence == 0 {
+		_, err = fmt.Fprintf(a.stdout, "%s no longer waited for by %s\n", printable(name), printable(holder))
+	} else {
+		_, err = fmt.Fprintf(a.stdout, "%s released by %s, which held it for %s with fence %d\n", printable(name), printable(holder),
+			durationText(max(0, time.Since(h.Since)).Round(time.Second)), h.Fence)
+	}
+	return err
+}
+
+// notReleased says why a holder has no request for a name that could be ended.
+func notReleased(lock *api.Lock, all []api.LockHolder, holder string) error {
+	var job uint64
+	if n, err := fmt.Sscanf(holder, "job %d", &job); n == 1 && err == nil && holder == fmt.Sprintf("job %d", job) {
+		return api.NotFound("nothing is released: a job has its locks until it ends; 'bridgefour stop %d' stops it", job)
+	}
+	const few = 3
+	var others []string
+	for i := range all[:min(few, len(all))] {
+		text := holderText(&all[i])
+		if all[i].Name != "" {
+			text += " (as " + printable(all[i].Name) + ")"
+		}
+		others = append(others, text)
+	}
+	if more := len(all) - few; more > 0 {
+		others = append(others, fmt.Sprintf("%d more", more))
+	}
+	text := "it is free"
+	if len(all) > 0 {
+		text = "it is held or waited for by " + strings.Join(others, ", ")
+	}
+	return api.NotFound("nothing is released: %s is not held or waited for by %s; %s ('bridgefour locks' lists holders)", printable(lock.Name), printable(holder), text)
 }

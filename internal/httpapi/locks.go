@@ -38,7 +38,7 @@ func (a *API) addLocks() {
 			page.Locks = list(page.Locks)
 			return page, err
 		})
-	addRead(a, a.onLeader(operation(http.MethodGet, "/v1/locks/{name}", "get-lock", "locks", "The holders of a name, and those that wait for it; none: it is free")),
+	addRead(a, a.onLeader(operation(http.MethodGet, "/v1/locks/{name}", "get-lock", "locks", "The holders of a name, and those that wait for it, with those of the names above and below it, which conflict; none: it is free")),
 		func(ctx context.Context, in *LockPath) (api.Lock, error) {
 			page, err := a.leader.Locks(ctx, api.LockQuery{Name: in.Name})
 			if err != nil || len(page.Locks) == 0 {

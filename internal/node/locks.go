@@ -395,7 +395,11 @@ func (n *Node) Locks(ctx context.Context, q api.LockQuery) (list api.LockList, e
 	err = n.leading(ctx, func(m *state.Machine, core *leader.Core) {
 		now := time.Now()
 		for _, name := range names {
-			if l := publicLock(m, core, now, name); visible(who, &l) {
+			at := m.LocksAt(name)
+			if q.Name != "" {
+				at, _ = m.Conflicts(names, nil, api.LockListMax)
+			}
+			if l := publicLock(m, at, core, now, name); visible(who, &l) {
 				list.Locks = append(list.Locks, l)
 			}
 		}
@@ -433,16 +437,12 @@ func (n *Node) lockNames(ctx context.Context, q api.LockQuery) (names []state.Lo
 	return slices.DeleteFunc(names, func(n state.LockName) bool { return lockCursor(n) <= q.Cursor }), err
 }
 
-func publicLock(m *state.Machine, core *leader.Core, now time.Time, name state.LockName) api.Lock {
+// publicLock is the public form of a name and of requests that have it, or one above or below it.
+func publicLock(m *state.Machine, requests []*state.Lock, core *leader.Core, now time.Time, name state.LockName) api.Lock {
 	out := api.Lock{Name: name.Name, Data: name.Data}
-	for _, l := range m.LocksAt(name) {
-		mine := name
-		for _, n := range l.Names() {
-			if n.Name == name.Name && n.Data == name.Data {
-				mine = n
-			}
-		}
-		if h := view.LockHolder(m, l, &mine, core, now); l.Held() {
+	for _, l := range requests {
+		h := view.LockHolderAt(m, l, &name, core, now)
+		if l.Held() {
 			out.Holders = append(out.Holders, h)
 		} else {
 			out.Waiting = append(out.Waiting, h)

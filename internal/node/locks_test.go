@@ -79,7 +79,7 @@ func TestLock(t *testing.T) {
 	}()
 	r.until("the second waits", func() bool {
 		list, err := r.node.Locks(bob, api.LockQuery{Name: "a"})
-		return err == nil && len(list.Locks) == 1 && list.Locks[0].Waiting[0].Place == 1
+		return err == nil && len(list.Locks) == 1 && len(list.Locks[0].Waiting) == 1 && list.Locks[0].Waiting[0].Place == 1
 	})
 	if err := r.node.Unlock(bob, "h1", []string{"c"}); err != nil {
 		t.Errorf("the release of what another user has: %v", err)

@@ -49,6 +49,20 @@ func LockHolder(m *state.Machine, l *state.Lock, name *state.LockName, core *lea
 	return h
 }
 
+// LockHolderAt is LockHolder of a request at a name: as it locks this name, or else the first one above or below it.
+func LockHolderAt(m *state.Machine, l *state.Lock, name *state.LockName, core *leader.Core, now time.Time) api.LockHolder {
+	names := l.Names()
+	at := slices.IndexFunc(names, func(n state.LockName) bool { return n.Name == name.Name && n.Data == name.Data })
+	if at < 0 {
+		at = max(0, slices.IndexFunc(names, func(n state.LockName) bool { return n.Conflicts(name) }))
+	}
+	h := LockHolder(m, l, &names[at], core, now)
+	if names[at].Name != name.Name {
+		h.Name = names[at].Name
+	}
+	return h
+}
+
 // LockConflict returns why names are not free for a request, which is nil if it does not wait.
 func LockConflict(m *state.Machine, names []state.LockName, own *state.Lock, core *leader.Core, now time.Time, most int) *api.LockConflict {
 	list, all := m.Conflicts(names, own, most)

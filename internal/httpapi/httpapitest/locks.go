@@ -148,17 +148,21 @@ func (l *Fake) Locks(_ context.Context, q api.LockQuery) (api.LockList, error) {
 	var page api.LockList
 	for _, e := range l.locks {
 		for _, name := range e.Names {
-			if q.Name != "" && q.Name != name.Name {
-				continue
+			at, h := cmp.Or(q.Name, name.Name), l.holder(e, name.Mode)
+			if at != name.Name {
+				if !conflicts(api.LockName{Name: at}, name) {
+					continue
+				}
+				h.Name = name.Name
 			}
-			i, found := slices.BinarySearchFunc(page.Locks, name.Name, func(lock api.Lock, name string) int { return strings.Compare(lock.Name, name) })
+			i, found := slices.BinarySearchFunc(page.Locks, at, func(lock api.Lock, name string) int { return strings.Compare(lock.Name, name) })
 			if !found {
-				page.Locks = slices.Insert(page.Locks, i, api.Lock{Name: name.Name})
+				page.Locks = slices.Insert(page.Locks, i, api.Lock{Name: at})
 			}
 			if lock := &page.Locks[i]; e.fence > 0 {
-				lock.Holders = append(lock.Holders, l.holder(e, name.Mode))
+				lock.Holders = append(lock.Holders, h)
 			} else {
-				lock.Waiting = append(lock.Waiting, l.holder(e, name.Mode))
+				lock.Waiting = append(lock.Waiting, h)
 			}
 		}
 	}

@@ -63,6 +63,13 @@ func (s *suite) locks() {
 	}
 	s.held(wantLock("beside", 0, "a/bc"))
 
+	for name, nameWant := range map[string]string{"a/b": "", "a": "a/b", "a/b/c": "a/b"} { // what a name conflicts with is listed at it
+		page, err := s.leader.Locks(s.Context(), api.LockQuery{Name: name})
+		if err != nil || len(page.Locks) != 1 || page.Locks[0].Name != name || page.Locks[0].Holders[0].Holder != "one" || page.Locks[0].Holders[0].Name != nameWant {
+			s.Errorf("Locks(%s) = %+v, %v; want the holder of a/b", name, page, err)
+		}
+	}
+
 	shared := wantLock("reader", 0, "r")
 	shared.Names[0].Mode = api.LockShared
 	s.held(shared)
