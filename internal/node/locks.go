@@ -368,8 +368,9 @@ func lockResult(m *state.Machine, core *leader.Core, now time.Time, op *state.Lo
 		if core.RenewLock(now, answer.ID) { // otherwise it was released by a later operation, or its expiry is on its way into the log: no time is left
 			r.ExpiresInMillis = op.TTLMS
 		}
+	case !core.RenewLock(now, answer.ID): // a sign of life, if it is not too late
+		r.Problem = api.Unavailable("%s: the request that waited is given up, because it was not sent again in time: send it again", op.Names[0].Name)
 	default:
-		core.RenewLock(now, answer.ID) // a sign of life
 		r.Problem = api.NewProblem(http.StatusConflict, "%s: it waits", op.Names[0].Name)
 		r.Problem.Lock = view.LockConflict(m, op.Names, m.Lock(answer.ID), core, now, conflictHolders)
 		r.Problem.Lock.Waiting = true
