@@ -556,13 +556,11 @@ func (m *Machine) postpone(job *Job, l *Lock) {
 
 // begin starts a job that holds its locks.
 func (m *Machine) begin(job *Job, out *Result) {
-	if m.level >= 2 && !job.Spec.Spool && !job.Spec.Overwrite {
-		if id := m.published(job, func(other *Job) bool { return other.Ended > job.Created && other.ID != job.ID }); id != 0 {
-			job.Error = fmt.Sprintf("not run: job %d has published in %q while this one waited: submit it again with --overwrite, or with another output",
-				id, m.jobs[id].Spec.Output)
-			m.endJob(job, LocksRefused, out)
-			return
-		}
+	if id := m.Overtaken(job); id != 0 {
+		job.Error = fmt.Sprintf("not run: job %d has published in %q while this one waited: submit it again with --overwrite, or with another output",
+			id, m.jobs[id].Spec.Output)
+		m.endJob(job, LocksRefused, out)
+		return
 	}
 	if job.Spec.Deferred != nil {
 		out.Events = append(out.Events, Event{Kind: InputDue, Job: job.ID})
@@ -570,6 +568,15 @@ func (m *Machine) begin(job *Job, out *Result) {
 	}
 	m.moveJob(job, Opened)
 	m.startReady(job, out)
+}
+
+// Overtaken returns a job that has published in the output of a job since that was submitted; 0: there is none, or the job may replace it. The job does
+// not start then, and neither does its retry.
+func (m *Machine) Overtaken(job *Job) JobID {
+	if m.level < 2 || job.Spec.Spool || job.Spec.Overwrite {
+		return 0
+	}
+	return m.published(job, func(other *Job) bool { return other.Ended > job.Created && other.ID != job.ID })
 }
 
 // leave ends the request of a job, if it has one.

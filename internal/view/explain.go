@@ -87,18 +87,7 @@ func (e *explainer) explain(now time.Time) {
 			e.blocked()
 			return
 		}
-		for _, stage := range e.job.Stages {
-			if stage.Dead > 0 {
-				rest := ""
-				if open := stage.Tasks - stage.Done - stage.Dead; open > 0 {
-					rest = fmt.Sprintf(", %d not run to their end because of --max-fails %v", open, e.job.Spec.MaxFails)
-				}
-				e.because("stage %s: %d of %s dead%s", stage.Name, stage.Dead, counted(stage.Tasks, "task"), rest)
-				e.failures(stage)
-			}
-		}
-		e.advise("fix the cause, then: bridgefour retry %d (done tasks are kept)", e.job.ID)
-		e.advise("bridgefour stop %d removes the kept output", e.job.ID)
+		e.failed()
 	case state.JobStopping, state.JobFailing:
 		e.because("it is ending: its output folder is being cleaned up")
 		e.waiting(now)
@@ -117,6 +106,37 @@ func (e *explainer) explain(now time.Time) {
 				e.failures(stage)
 			}
 		}
+	}
+}
+
+// failed explains which tasks of a failed job are dead, or else why it was not run, and what would run it.
+func (e *explainer) failed() {
+	dead, kept := false, false
+	for _, stage := range e.job.Stages {
+		kept = kept || stage.Done > 0
+		if stage.Dead > 0 {
+			dead = true
+			rest := ""
+			if open := stage.Tasks - stage.Done - stage.Dead; open > 0 {
+				rest = fmt.Sprintf(", %d not run to their end because of --max-fails %v", open, e.job.Spec.MaxFails)
+			}
+			e.because("stage %s: %d of %s dead%s", stage.Name, stage.Dead, counted(stage.Tasks, "task"), rest)
+			e.failures(stage)
+		}
+	}
+	if !dead && e.job.Error != "" {
+		e.because("%s", e.job.Error)
+	}
+	switch {
+	case !dead && e.machine.Overtaken(e.job) != 0:
+		e.advise("submit it again with --overwrite, or with another --output: a retry would be refused in the same way")
+	case kept:
+		e.advise("fix the cause, then: bridgefour retry %d (done tasks are kept)", e.job.ID)
+	default:
+		e.advise("fix the cause, then: bridgefour retry %d", e.job.ID)
+	}
+	if dead || kept {
+		e.advise("bridgefour stop %d removes the kept output", e.job.ID)
 	}
 }
 
