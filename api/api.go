@@ -59,7 +59,7 @@ type JobRequest struct {
 	// Class is the jobClass of the original system, in JSON.
 	Class string `json:"-"`
 
-	Locks      []string `json:"locks,omitempty" doc:"Locks that the job holds while it runs: NAME, or NAME:shared" maxItems:"64" example:"licence"`
+	Locks      []string `json:"locks,omitempty" doc:"Locks that the job holds while it runs: NAME, NAME:shared or NAME:exclusive; a name with a colon needs a mode" maxItems:"64" example:"licence"`
 	OnConflict string   `json:"on_conflict,omitempty" doc:"If its locks, its inputs or its output are not free, it waits, or it is refused, and fails if they are not when it could start" enum:"wait,fail" default:"wait"`
 
 	After []string `json:"after,omitempty" doc:"It starts when these jobs have ended: 12, or 12:ok, which must be done (if not, this job fails, and a retry of that one lets it run again); 12:any, however it ends. In a flow also the name of another job of it" maxItems:"1000"`

@@ -117,7 +117,7 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.firstSuccess, "first-success", false, "the job is done when one task succeeds; the others are stopped")
 	fs.StringArrayVar(&f.after, "after", nil, "start when these jobs of the cluster have ended, as `JOB[,JOB][:ok|any]`, each a number, 3-7, last or all (of yours that have not ended): ok, the default: they must be done, "+
 		"or this job fails, until a retry of them revives it; any: however they end; repeatable")
-	fs.StringArrayVar(&f.locks, "lock", nil, "named lock `NAME[:shared]` that the job holds while it runs; inputs and output are locked without a flag; repeatable")
+	fs.StringArrayVar(&f.locks, "lock", nil, "named lock `NAME[:MODE]` that the job holds while it runs, exclusive or shared (exclusive); inputs and output are locked without a flag; repeatable")
 	fs.StringVar(&f.onConflict, "on-conflict", "wait", "`wait|fail`: wait for other jobs that use the same data or locks, or be refused")
 	fs.StringVar(&f.name, "name", "", "display name")
 }

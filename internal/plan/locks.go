@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/bridgefour/bridgefour/api"
 	"github.com/bridgefour/bridgefour/internal/blob"
 	"github.com/bridgefour/bridgefour/internal/state"
 )
@@ -26,8 +27,12 @@ func (p *planner) locks() {
 	}
 	var names []state.LockName
 	for _, text := range p.req.Locks {
-		name, shared := strings.CutSuffix(text, ":shared")
-		names = append(names, state.LockName{Name: name, Shared: shared})
+		name, err := lockName(text)
+		if err != nil {
+			p.fail("locks", "%v", err)
+			return
+		}
+		names = append(names, name)
 	}
 	names, err := state.CleanLocks(names)
 	if err != nil {
@@ -35,6 +40,20 @@ func (p *planner) locks() {
 		return
 	}
 	p.result.Locks = names
+}
+
+// lockName parses NAME, NAME:shared or NAME:exclusive. The last colon is before the mode, so that a mistyped mode is not part of another name.
+func lockName(text string) (state.LockName, error) {
+	at := strings.LastIndexByte(text, ':')
+	if at < 0 {
+		return state.LockName{Name: text}, nil
+	}
+	switch name, mode := text[:at], text[at+1:]; mode {
+	case api.LockShared, api.LockExclusive:
+		return state.LockName{Name: name, Shared: mode == api.LockShared}, nil
+	default:
+		return state.LockName{}, fmt.Errorf("lock %q: unknown mode %q: want NAME, NAME:shared or NAME:exclusive; a name with a colon needs a mode: %s:exclusive", text, mode, text)
+	}
 }
 
 // data names what the job reads and writes, for its locks: locations without links.

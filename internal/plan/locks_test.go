@@ -78,12 +78,12 @@ func TestNamedLocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	req := wordcount(dir, "in")
-	req.Locks, req.OnConflict = []string{"licence//b/", "a:shared"}, "fail"
+	req.Locks, req.OnConflict = []string{"licence//b/", "a:shared", "c:exclusive", "host:80:exclusive"}, "fail"
 	res, err := plan.Plan(t.Context(), req, options())
-	if want := []state.LockName{{Name: "a", Shared: true}, {Name: "licence/b"}}; err != nil || !slices.Equal(res.Locks, want) || !res.FailOnConflict {
+	if want := []state.LockName{{Name: "a", Shared: true}, {Name: "c"}, {Name: "host:80"}, {Name: "licence/b"}}; err != nil || !slices.Equal(res.Locks, want) || !res.FailOnConflict {
 		t.Errorf("Locks = %v, %v, %v, want %v", res.Locks, res.FailOnConflict, err, want)
 	}
-	for _, wrong := range [][]string{{"/"}, {"a", "a:shared"}, {""}} {
+	for _, wrong := range [][]string{{"/"}, {"a", "a:shared"}, {""}, {":"}, {":shared"}, {"a:"}, {"a:share"}, {"host:80"}} {
 		req.Locks = wrong
 		if _, err := plan.Plan(t.Context(), req, options()); err == nil {
 			t.Errorf("locks %q were accepted", wrong)

@@ -11,10 +11,10 @@ import (
 	"github.com/bridgefour/bridgefour/internal/state"
 )
 
-// LockText is a name as a job's request has it: NAME, or NAME:shared.
+// LockText is a name as a job's request has it: NAME, or NAME:shared, or NAME:exclusive if it has a colon.
 func LockText(n state.LockName) string {
-	if n.Shared {
-		return n.Name + ":shared"
+	if n.Shared || strings.Contains(n.Name, ":") {
+		return n.Name + ":" + lockMode(&n)
 	}
 	return n.Name
 }
